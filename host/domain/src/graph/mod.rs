@@ -1,0 +1,142 @@
+//! Graphs: a template as people write it becomes a [`Graph`], valid by
+//! construction, or a list of every [`Problem`] in it.
+//!
+//! Not here: runs. A graph is a plan and never changes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::ids::{Digest, Name, NodeIx};
+use crate::retry::RetryPolicy;
+use crate::template::Template;
+
+/// A valid graph, every node resolved to a plugin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    root: NodeIx,
+    store: StoreConfig,
+}
+
+/// One node of a graph: a place, with all that can be known of it beforehand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Its name in the graph.
+    pub identifier: Name,
+    /// What it runs.
+    pub node_name: Name,
+    /// The plugin that exports it.
+    pub plugin: Name,
+    /// The very bytes of that plugin.
+    pub digest: Digest,
+    /// How its inputs are made.
+    pub inputs: BTreeMap<String, Template>,
+    /// Where its outputs go, in the order of the edges.
+    pub next: Vec<NodeIx>,
+    /// What it joins, if it is a unite.
+    pub unites: Option<Unites>,
+    /// What happens when it fails.
+    pub retry: RetryPolicy,
+    /// How long an attempt may take, if it says so itself.
+    pub timeout: Option<Duration>,
+    /// The unites of this node, in ascending order.
+    pub united_by: Vec<NodeIx>,
+    /// The unites in whose region it lies, in ascending order.
+    pub scopes: Vec<NodeIx>,
+    /// Those of `scopes` in which its states are counted; none: in the run.
+    pub counts_in: Vec<NodeIx>,
+    /// The earlier nodes of which a state here must know the one execution and
+    /// output that it comes from: what it, or anything that continues its
+    /// branch, refers to. In ascending order.
+    pub carries: Vec<NodeIx>,
+}
+
+/// What makes a node a unite.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unites {
+    /// The node whose branches it joins.
+    pub source: NodeIx,
+    /// Which ends of the branches it accepts.
+    pub strategy: Strategy,
+    /// What becomes of it when nothing arrived and nothing failed.
+    pub on_empty: OnEmpty,
+    /// The nodes between, both ends excluded, in ascending order.
+    pub region: Vec<NodeIx>,
+}
+
+/// Which ends of the branches a unite accepts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Strategy {
+    /// No member may have failed.
+    AllSuccess,
+    /// Any ends, up to so many failed members.
+    AllDone(MaxFailed),
+}
+
+/// How many failed members a unite absorbs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MaxFailed {
+    /// Any number.
+    Any,
+    /// So many.
+    Count(u32),
+    /// So many in a hundred of the outputs of the execution it unites.
+    Percent(f64),
+}
+
+/// What becomes of a unite when nothing arrived and nothing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnEmpty {
+    /// It is pruned.
+    #[default]
+    Prune,
+    /// It runs, with empty arrays.
+    Run,
+}
+
+/// What a graph says of the store of its runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoreConfig {
+    /// Keys that must be there when a run starts.
+    pub required_keys: Vec<String>,
+    /// What a run starts with, unless the start says otherwise.
+    pub default_values: BTreeMap<String, String>,
+    /// Whether the final values stay with the run.
+    pub keep: bool,
+}
+
+/// One mistake in a graph or a start request.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// Where, as a JSON path: `$.nodes[2].inputs.text`.
+    pub path: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl Graph {
+    /// The node at a place. Places come from this graph, so they are there.
+    pub fn node(&self, ix: NodeIx) -> &Node {
+        &self.nodes[ix.at()]
+    }
+
+    /// All nodes, in the order of the template.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = (NodeIx, &Node)> {
+        self.nodes.iter().enumerate().map(|(ix, node)| (NodeIx(ix as u32), node))
+    }
+
+    /// Where a run begins.
+    pub fn root(&self) -> NodeIx {
+        self.root
+    }
+
+    /// What it says of the store.
+    pub fn store(&self) -> &StoreConfig {
+        &self.store
+    }
+
+    /// The place of an identifier.
+    pub fn find(&self, identifier: &str) -> Option<NodeIx> {
+        self.nodes().find(|(_, node)| node.identifier.as_str() == identifier).map(|(ix, _)| ix)
+    }
+}

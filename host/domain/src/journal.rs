@@ -1,0 +1,254 @@
+//! What one attempt does to the run's store, kept back until it ends: which
+//! keys it read and at which version, and one net operation a key.
+//!
+//! Not here: the store itself. A key's first read is fetched by the caller and
+//! handed in by [`Journal::fix`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A value as it was read, with the version that a later commit compares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The value.
+    pub value: String,
+    /// Changes with every committed write of the key.
+    pub version: i64,
+}
+
+/// What becomes of a key at commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Write {
+    /// It gets this value.
+    Set(String),
+    /// It goes.
+    Remove,
+    /// This much is added to whatever it is then.
+    Increment(i64),
+}
+
+/// Why an operation on the store cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The key is not one.
+    #[error("{0:?} is no store key: a key is not empty and has neither '.' nor NUL in it")]
+    BadKey(String),
+    /// Arithmetic on something that is no whole number.
+    #[error("store key {key:?} cannot be incremented: {value:?} is not a whole number of 64 bits")]
+    NotANumber {
+        /// The key.
+        key: String,
+        /// What it holds, cut.
+        value: String,
+    },
+    /// Arithmetic past the largest or smallest number.
+    #[error("store key {0:?} cannot be incremented: the sum does not fit in 64 bits")]
+    Overflow(String),
+}
+
+/// The longest key, in bytes.
+pub const MAX_KEY_BYTES: usize = 512;
+
+/// Whether a text can be a key.
+pub fn check_key(key: &str) -> Result<(), StoreError> {
+    let fits = !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains(['.', '\0']);
+    if fits { Ok(()) } else { Err(StoreError::BadKey(key.chars().take(64).collect())) }
+}
+
+/// `value + by`, as the store adds: decimal text, a missing key counts 0.
+pub fn add(key: &str, value: Option<&str>, by: i64) -> Result<String, StoreError> {
+    let number: i64 = value.map_or(Ok(0), str::parse).map_err(|_| StoreError::NotANumber {
+        key: key.to_owned(),
+        value: value.unwrap_or_default().chars().take(64).collect(),
+    })?;
+    let sum = number.checked_add(by).ok_or_else(|| StoreError::Overflow(key.to_owned()))?;
+    Ok(sum.to_string())
+}
+
+/// The reads and writes of one attempt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Journal {
+    reads: BTreeMap<String, Option<Entry>>,
+    writes: BTreeMap<String, Write>,
+    read_all: bool,
+}
+
+impl Journal {
+    /// Whether a read of this key must be fetched and fixed first.
+    pub fn needs(&self, key: &str) -> bool {
+        let decided = matches!(self.writes.get(key), Some(Write::Set(_) | Write::Remove));
+        !decided && !self.reads.contains_key(key) && !self.read_all
+    }
+
+    /// Whether all keys must be fetched and fixed before they are listed.
+    pub fn needs_all(&self) -> bool {
+        !self.read_all
+    }
+
+    /// The first read of a key. A later one of the same key changes nothing.
+    pub fn fix(&mut self, key: &str, found: Option<Entry>) {
+        self.reads.entry(key.to_owned()).or_insert(found);
+    }
+
+    /// The first read of all keys. Those that were fixed before stay so.
+    pub fn fix_all(&mut self, found: impl IntoIterator<Item = (String, Entry)>) {
+        for (key, entry) in found {
+            self.reads.entry(key).or_insert(Some(entry));
+        }
+        self.read_all = true;
+    }
+
+    /// What this attempt sees under a key, which has been fixed if it had to.
+    pub fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let read = || self.reads.get(key).and_then(Option::as_ref).map(|entry| entry.value.as_str());
+        match self.writes.get(key) {
+            Some(Write::Set(value)) => Ok(Some(value.clone())),
+            Some(Write::Remove) => Ok(None),
+            Some(Write::Increment(by)) => add(key, read(), *by).map(Some),
+            None => Ok(read().map(str::to_owned)),
+        }
+    }
+
+    /// All keys that this attempt sees, in order. They have been fixed.
+    pub fn keys(&self) -> Vec<String> {
+        let read = self.reads.iter().filter(|(_, entry)| entry.is_some()).map(|(key, _)| key);
+        let written = self.writes.iter().filter(|(_, write)| **write != Write::Remove);
+        let mut keys: Vec<_> = read
+            .chain(written.map(|(key, _)| key))
+            .filter(|key| self.writes.get(*key) != Some(&Write::Remove))
+            .cloned()
+            .collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
+    /// Sets a key.
+    pub fn set(&mut self, key: &str, value: String) -> Result<(), StoreError> {
+        check_key(key)?;
+        self.writes.insert(key.to_owned(), Write::Set(value));
+        Ok(())
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: &str) -> Result<(), StoreError> {
+        check_key(key)?;
+        self.writes.insert(key.to_owned(), Write::Remove);
+        Ok(())
+    }
+
+    /// Adds to a key.
+    pub fn increment(&mut self, key: &str, by: i64) -> Result<(), StoreError> {
+        check_key(key)?;
+        let write = match self.writes.get(key) {
+            None => Write::Increment(by),
+            Some(Write::Increment(before)) => Write::Increment(
+                before.checked_add(by).ok_or_else(|| StoreError::Overflow(key.to_owned()))?,
+            ),
+            Some(Write::Set(value)) => Write::Set(add(key, Some(value), by)?),
+            Some(Write::Remove) => Write::Set(add(key, None, by)?),
+        };
+        self.writes.insert(key.to_owned(), write);
+        Ok(())
+    }
+
+    /// Bytes that the writes hold, keys and values.
+    pub fn written_bytes(&self) -> u64 {
+        let bytes = |(key, write): (&String, &Write)| {
+            key.len() + if let Write::Set(value) = write { value.len() } else { 0 }
+        };
+        self.writes.iter().map(bytes).sum::<usize>() as u64
+    }
+
+    /// Number of keys that it writes.
+    pub fn written_keys(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// One operation a key, in the order of the keys.
+    pub fn writes(&self) -> impl Iterator<Item = (&str, &Write)> {
+        self.writes.iter().map(|(key, write)| (key.as_str(), write))
+    }
+
+    /// Whether it writes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Whether a write of `key` rests on a read that no longer holds, the key
+    /// now being `current`. Increments rest on nothing.
+    pub fn conflicts(&self, key: &str, current: Option<&Entry>) -> bool {
+        if matches!(self.writes.get(key), None | Some(Write::Increment(_))) {
+            return false;
+        }
+        match self.reads.get(key) {
+            Some(read) => read.as_ref().map(|e| e.version) != current.map(|e| e.version),
+            None => self.read_all && current.is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(value: &str, version: i64) -> Option<Entry> {
+        Some(Entry { value: value.into(), version })
+    }
+
+    #[test]
+    fn a_state_reads_its_own_writes() {
+        let mut journal = Journal::default();
+        assert!(journal.needs("a"));
+        journal.fix("a", entry("5", 1));
+        journal.increment("a", 2).unwrap();
+        assert_eq!(journal.get("a"), Ok(Some("7".into())));
+        journal.remove("a").unwrap();
+        assert_eq!(journal.get("a"), Ok(None));
+        journal.increment("a", 1).unwrap();
+        assert_eq!(journal.writes().collect::<Vec<_>>(), [("a", &Write::Set("1".into()))]);
+    }
+
+    #[test]
+    fn the_first_read_holds() {
+        let mut journal = Journal::default();
+        journal.fix("a", None);
+        journal.fix_all([("a".to_owned(), Entry { value: "late".into(), version: 9 })]);
+        assert_eq!(journal.get("a"), Ok(None));
+        assert_eq!(journal.keys(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_a_write_of_what_was_read_conflicts() {
+        let now = entry("x", 2);
+        let mut blind = Journal::default();
+        blind.set("a", "1".into()).unwrap();
+        assert!(!blind.conflicts("a", now.as_ref()));
+        let mut read = Journal::default();
+        read.fix("a", entry("x", 1));
+        assert!(!read.conflicts("a", now.as_ref()), "it writes nothing");
+        read.increment("a", 1).unwrap();
+        assert!(!read.conflicts("a", now.as_ref()), "increments merge");
+        read.set("a", "1".into()).unwrap();
+        assert!(read.conflicts("a", now.as_ref()));
+        assert!(!read.conflicts("a", entry("y", 1).as_ref()));
+        let mut listed = Journal::default();
+        listed.fix_all([]);
+        listed.set("a", "1".into()).unwrap();
+        assert!(listed.conflicts("a", now.as_ref()), "its absence was read");
+    }
+
+    #[test]
+    fn bad_keys_and_numbers_are_refused() {
+        let mut journal = Journal::default();
+        for key in ["", "a.b", "a\0", &"k".repeat(MAX_KEY_BYTES + 1)] {
+            assert!(matches!(journal.set(key, "1".into()), Err(StoreError::BadKey(_))), "{key:?}");
+        }
+        journal.set("word", "one".into()).unwrap();
+        assert!(matches!(journal.increment("word", 1), Err(StoreError::NotANumber { .. })));
+        journal.increment("big", i64::MAX).unwrap();
+        assert!(matches!(journal.increment("big", 1), Err(StoreError::Overflow(_))));
+        assert_eq!(add("big", Some("9223372036854775807"), 1), Err(StoreError::Overflow("big".into())));
+    }
+}

@@ -1,0 +1,21 @@
+//! The pure core of Exosphere: what graphs, runs and states are, and what may
+//! become of them. Data in, data out.
+//!
+//! Not here: databases, HTTP, WebAssembly, clocks, threads. Time, random
+//! numbers and new ids are parameters. This crate knows no other of ours.
+
+pub mod ids;
+pub mod path;
+pub mod failure;
+pub mod schema;
+pub mod template;
+pub mod retry;
+pub mod graph;
+pub mod limits;
+pub mod journal;
+pub mod outcome;
+pub mod state;
+pub mod plan;
+pub mod unite;
+pub mod reopen;
+pub mod gather;

@@ -1,0 +1,198 @@
+//! A state's place in its run: the steps from the root. The encoding sorts as
+//! the steps do, so that a database orders branches by comparing text, and all
+//! that lies below a place shares its prefix.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::NodeIx;
+
+/// One digit, in the order of the bytes: 62 of them.
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Sorts behind every digit and before [`UNITE`]: begins a number of that many
+/// digits. A number below 62 is its digit alone.
+const LONG: [(u8, usize); 3] = [(b'{', 2), (b'|', 3), (b'}', 6)];
+
+/// Begins a unite's step, behind all outputs. No path has a byte above it.
+const UNITE: u8 = b'~';
+
+/// The sequence of (output index, edge index) from the root, encoded. A unite
+/// continues the path of the execution whose branches it joins, by a step of
+/// its own, so that every path is given once in a run.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Path(String);
+
+/// A text that is no path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a path")]
+pub struct BadPath(String);
+
+impl Path {
+    /// The root's path.
+    pub fn root() -> Self {
+        Path(String::new())
+    }
+
+    /// A path as it stands in a database.
+    pub fn decode(text: &str) -> Result<Self, BadPath> {
+        let path = Path(text.to_owned());
+        match path.steps() {
+            Some(_) => Ok(path),
+            None => Err(BadPath(text.to_owned())),
+        }
+    }
+
+    /// The encoded text. Sorts by bytes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path of the child that `output` makes along `edge`.
+    pub fn child(&self, output: u32, edge: u32) -> Self {
+        let mut text = self.branch(output).0;
+        push_number(&mut text, edge);
+        Path(text)
+    }
+
+    /// What begins the paths of all states of the branch of `output`.
+    pub fn branch(&self, output: u32) -> Self {
+        let mut text = String::with_capacity(self.0.len() + 2);
+        text.push_str(&self.0);
+        push_number(&mut text, output);
+        Path(text)
+    }
+
+    /// The path of a unite of the execution at this path.
+    pub fn unite(&self, unite: NodeIx) -> Self {
+        let mut text = String::with_capacity(self.0.len() + 2);
+        text.push_str(&self.0);
+        text.push(char::from(UNITE));
+        push_number(&mut text, unite.0);
+        Path(text)
+    }
+
+    /// Sorts behind all that begins with this path, before anything else that
+    /// sorts behind it.
+    pub fn end(&self) -> String {
+        format!("{}\u{7f}", self.0)
+    }
+
+    /// The output of the execution at `above` whose branch this path lies in;
+    /// nothing if it lies in none.
+    pub fn branch_below(&self, above: &Path) -> Option<u32> {
+        let rest = self.0.strip_prefix(above.as_str())?;
+        read_number(rest.as_bytes()).map(|(output, _)| output)
+    }
+
+    /// The steps, for people; nothing if the text is no path.
+    fn steps(&self) -> Option<Vec<String>> {
+        let mut rest = self.0.as_bytes();
+        let mut steps = Vec::new();
+        while let Some(&first) = rest.first() {
+            let step;
+            (step, rest) = match first {
+                UNITE => {
+                    let (unite, rest) = read_number(&rest[1..])?;
+                    (format!("u{unite}"), rest)
+                }
+                _ => {
+                    let (output, rest) = read_number(rest)?;
+                    let (edge, rest) = read_number(rest)?;
+                    (format!("{output}.{edge}"), rest)
+                }
+            };
+            steps.push(step);
+        }
+        Some(steps)
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.steps() {
+            Some(steps) => write!(f, "/{}", steps.join("/")),
+            None => f.write_str(&self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn push_number(text: &mut String, number: u32) {
+    let digit = |n: u64| char::from(DIGITS[(n % 62) as usize]);
+    let number = u64::from(number);
+    if number < 62 {
+        text.push(digit(number));
+        return;
+    }
+    for (mark, width) in LONG {
+        if number < 62u64.pow(width as u32) {
+            text.push(char::from(mark));
+            text.extend((0..width as u32).rev().map(|power| digit(number / 62u64.pow(power))));
+            return;
+        }
+    }
+}
+
+fn read_number(text: &[u8]) -> Option<(u32, &[u8])> {
+    let digit = |byte: &u8| DIGITS.iter().position(|d| d == byte).map(|n| n as u64);
+    let (first, rest) = text.split_first()?;
+    if let Some(number) = digit(first) {
+        return Some((number as u32, rest));
+    }
+    let (_, width) = LONG.into_iter().find(|(mark, _)| mark == first)?;
+    let (digits, rest) = rest.split_at_checked(width)?;
+    let number = digits.iter().try_fold(0, |sum, byte| Some(sum * 62 + digit(byte)?))?;
+    Some((u32::try_from(number).ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn path(steps: &[(u32, u32)]) -> Path {
+        steps.iter().fold(Path::root(), |path, &(output, edge)| path.child(output, edge))
+    }
+
+    proptest! {
+        #[test]
+        fn sorts_as_its_steps(
+            a in proptest::collection::vec((0u32..300_000, 0u32..100), 0..5),
+            b in proptest::collection::vec((0u32..300_000, 0u32..100), 0..5),
+        ) {
+            prop_assert_eq!(a.cmp(&b), path(&a).cmp(&path(&b)));
+        }
+
+        #[test]
+        fn decodes_what_it_encoded(steps in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..5)) {
+            let path = path(&steps).unite(NodeIx(3)).child(1, 2);
+            prop_assert_eq!(Path::decode(path.as_str()), Ok(path.clone()));
+            prop_assert!(path.as_str() < Path::root().end().as_str());
+        }
+
+        #[test]
+        fn refuses_or_keeps_any_text(text in ".*") {
+            if let Ok(path) = Path::decode(&text) {
+                prop_assert_eq!(path.as_str(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn knows_its_branch() {
+        let above = path(&[(0, 0)]);
+        assert_eq!(above.child(70, 1).child(2, 0).branch_below(&above), Some(70));
+        assert_eq!(above.unite(NodeIx(4)).branch_below(&above), None);
+        assert_eq!(above.branch_below(&above.child(1, 1)), None);
+        assert!(above.unite(NodeIx(0)) > above.child(4_000_000, 0));
+    }
+}
