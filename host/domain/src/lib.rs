@@ -5,9 +5,11 @@
 //! numbers and new ids are parameters. This crate knows no other of ours.
 
 pub mod ids;
+pub mod clock;
 pub mod path;
 pub mod failure;
 pub mod schema;
+pub mod node;
 pub mod template;
 pub mod retry;
 pub mod graph;
@@ -18,4 +20,4 @@ pub mod state;
 pub mod plan;
 pub mod unite;
 pub mod reopen;
-pub mod gather;
+pub mod inputs;

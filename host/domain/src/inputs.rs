@@ -1,0 +1,190 @@
+//! Rendering a state's inputs from what is known of its run: the outputs on
+//! its branch, and in a unite the gathers of all that lies below.
+//!
+//! Not here: fetching. All that is needed has been read; it can no longer
+//! change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::failure::{Failure, FailureKind};
+use crate::graph::Graph;
+use crate::ids::NodeIx;
+use crate::path::Path;
+use crate::template::{Placeholder, RenderError, dig};
+
+/// What a state's inputs are made of.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// The output on this state's branch, for each node referred to singly.
+    pub singles: HashMap<NodeIx, Arc<Value>>,
+    /// Arrays of outputs, for each node that a unite gathers.
+    pub gathers: HashMap<NodeIx, Vec<Gathered>>,
+    /// `unite.branches`.
+    pub branches: Option<Value>,
+    /// Values of the store, fixed when the state was created.
+    pub store: BTreeMap<String, String>,
+    /// What a run was started with, by name: only for its root.
+    pub given: Option<Map<String, Value>>,
+}
+
+/// One entry of a gather.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Gathered {
+    /// An output.
+    Output(Arc<Value>),
+    /// The gap that a failed member left.
+    Gap,
+}
+
+/// The inputs of a state at `node`.
+///
+/// # Errors
+///
+/// `invalid-input`, naming the input, if a placeholder has no value.
+pub fn render(graph: &Graph, node: NodeIx, sources: &Sources) -> Result<Map<String, Value>, Failure> {
+    let mut inputs = Map::new();
+    for (name, template) in &graph.node(node).inputs {
+        if sources.given.as_ref().is_some_and(|given| given.contains_key(name)) {
+            continue;
+        }
+        let value = template.render(|placeholder| sources.look_up(graph, placeholder));
+        let value = value.map_err(|error| {
+            let words = format!("input {name:?} cannot be rendered: {error}");
+            Failure::new(FailureKind::InvalidInput, words)
+        })?;
+        inputs.insert(name.clone(), value);
+    }
+    inputs.extend(sources.given.clone().into_iter().flatten());
+    Ok(inputs)
+}
+
+impl Sources {
+    fn look_up(&self, graph: &Graph, placeholder: &Placeholder) -> Result<Value, RenderError> {
+        match placeholder {
+            Placeholder::Store { key } => {
+                let value = self.store.get(key).cloned().map(Value::String);
+                value.ok_or_else(|| RenderError::new(format!("the store has no key {key:?}")))
+            }
+            Placeholder::Branches { path } => {
+                let branches = self.branches.as_ref().and_then(|branches| dig(branches, path));
+                branches.cloned().ok_or_else(|| missing("unite.branches", path))
+            }
+            Placeholder::Output { identifier, path } => {
+                let node = graph.find(identifier.as_str());
+                let unknown = || RenderError::new(format!("{identifier} is not known here"));
+                let node = node.ok_or_else(unknown)?;
+                if let Some(output) = self.singles.get(&node) {
+                    let found = dig(output, path).cloned();
+                    return found.ok_or_else(|| missing(identifier.as_str(), path));
+                }
+                let entries = self.gathers.get(&node).ok_or_else(unknown)?;
+                let values = entries.iter().map(|entry| match entry {
+                    Gathered::Gap => Ok(Value::Null),
+                    Gathered::Output(output) => {
+                        let found = dig(output, path).cloned();
+                        found.ok_or_else(|| missing(identifier.as_str(), path))
+                    }
+                });
+                values.collect::<Result<_, _>>().map(Value::Array)
+            }
+        }
+    }
+}
+
+fn missing(what: &str, path: &[String]) -> RenderError {
+    RenderError::new(format!("an output of {what} has no field {}", path.join(".")))
+}
+
+/// How a member of a unite's scope ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// With these outputs; none are there if nobody asks for them.
+    Success(Vec<Arc<Value>>),
+    /// It failed.
+    Failed(Failure),
+}
+
+/// A member of a unite's scope, at a node of its region.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Its node.
+    pub node: NodeIx,
+    /// Where it lies.
+    pub path: Path,
+    /// How it ended.
+    pub end: Ended,
+    /// How many outputs it has.
+    pub outputs: u32,
+}
+
+/// The gather of node `wanted`: its outputs in path order, with a gap for each
+/// member that failed there or above it. `members` are in path order.
+pub fn gather(graph: &Graph, wanted: NodeIx, members: &[Member]) -> Vec<Gathered> {
+    let mut above: HashMap<NodeIx, bool> = HashMap::new();
+    let mut entries = Vec::new();
+    for member in members {
+        match &member.end {
+            Ended::Success(outputs) if member.node == wanted => {
+                entries.extend(outputs.iter().cloned().map(Gathered::Output));
+            }
+            Ended::Success(_) => {}
+            Ended::Failed(_) => {
+                let gap = *above.entry(member.node).or_insert_with(|| {
+                    member.node == wanted || graph.above(member.node, wanted)
+                });
+                if gap {
+                    entries.push(Gathered::Gap);
+                }
+            }
+        }
+    }
+    entries
+}
+
+/// `unite.branches`: how each output of the united execution at `above` ended.
+/// A branch failed if a member of one of that execution's own unites failed in
+/// it; it succeeded if an output of it reached the unite.
+pub fn branches(graph: &Graph, unite: NodeIx, above: &Path, count: u32, members: &[Member]) -> Value {
+    let Some(unites) = &graph.node(unite).unites else { return Value::Array(Vec::new()) };
+    let arrives = |node: NodeIx| graph.node(node).next.contains(&unite);
+    let own = |node: NodeIx| {
+        let of_same = |w: &NodeIx| {
+            graph.node(*w).unites.as_ref().is_some_and(|other| other.source == unites.source)
+        };
+        graph.node(node).counts_in.iter().any(of_same)
+    };
+    let straight = arrives(unites.source);
+    let mut status = vec![if straight { "SUCCESS" } else { "PRUNED" }; count as usize];
+    let mut errors = vec![Value::Null; count as usize];
+    for member in members {
+        let Some(branch) = member.path.branch_below(above).map(|branch| branch as usize) else {
+            continue;
+        };
+        if branch >= status.len() {
+            continue;
+        }
+        match &member.end {
+            Ended::Failed(failure) if own(member.node) && errors[branch].is_null() => {
+                status[branch] = "ERRORED";
+                errors[branch] = json!({
+                    "identifier": graph.node(member.node).identifier,
+                    "kind": failure.kind,
+                    "message": failure.message,
+                });
+            }
+            Ended::Success(_) if status[branch] == "PRUNED" => {
+                if arrives(member.node) && member.outputs > 0 {
+                    status[branch] = "SUCCESS";
+                }
+            }
+            _ => {}
+        }
+    }
+    let entries = status.iter().zip(errors).enumerate();
+    entries
+        .map(|(index, (status, error))| json!({"index": index, "status": status, "error": error}))
+        .collect()
+}

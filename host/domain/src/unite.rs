@@ -1,0 +1,109 @@
+//! Unites at the moment when nothing below them is open any more: what becomes
+//! of one, decided by its counts alone.
+
+use serde_json::json;
+
+use crate::failure::{Failure, FailureKind};
+use crate::graph::{Graph, MaxFailed, OnEmpty, Strategy};
+use crate::plan::{Deltas, Misfit, count};
+use crate::state::{Counts, Place};
+
+/// What becomes of a unite whose count of open members reached zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// Its strategy is met: it is to run.
+    Run,
+    /// Nothing arrived and nothing failed: its branch ends.
+    Prune,
+    /// Its strategy is not met: it fails as `blocked`.
+    Block,
+}
+
+/// So many failed members are named in the failure of a blocked unite.
+pub const MAX_NAMED: usize = 10;
+
+/// What becomes of the unite at `place`, and what that changes around it.
+/// `branches` is the number of outputs of the execution that it unites.
+pub fn close(
+    graph: &Graph,
+    place: &Place,
+    counts: Counts,
+    branches: u32,
+) -> Result<(Closing, Deltas), Misfit> {
+    let closing = decide(graph, place, counts, branches);
+    let mut deltas = Deltas::new();
+    match closing {
+        Closing::Run => {}
+        Closing::Prune => count(graph, place, Counts::ENDED, &mut deltas)?,
+        Closing::Block => count(graph, place, Counts::FAILED, &mut deltas)?,
+    }
+    Ok((closing, deltas))
+}
+
+fn decide(graph: &Graph, place: &Place, counts: Counts, branches: u32) -> Closing {
+    let Some(unites) = &graph.node(place.node).unites else { return Closing::Block };
+    if counts.arrived == 0 && counts.failed == 0 {
+        return match unites.on_empty {
+            OnEmpty::Prune => Closing::Prune,
+            OnEmpty::Run => Closing::Run,
+        };
+    }
+    let met = match unites.strategy {
+        Strategy::AllSuccess => counts.failed == 0,
+        Strategy::AllDone(MaxFailed::Any) => true,
+        Strategy::AllDone(MaxFailed::Count(most)) => counts.failed <= i64::from(most),
+        Strategy::AllDone(MaxFailed::Percent(most)) => {
+            counts.failed as f64 * 100.0 <= most * f64::from(branches)
+        }
+    };
+    if met { Closing::Run } else { Closing::Block }
+}
+
+/// A member of a scope that failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FailedMember {
+    /// Where it lies.
+    pub place: Place,
+    /// Its state, as people see it.
+    pub state: String,
+    /// Why it failed.
+    pub failure: Failure,
+}
+
+/// The failure of a blocked unite at `place`: names the first branches that
+/// failed. `members` are some of the `counts.failed` failed ones, in path
+/// order; `above` is the place of the execution that is united.
+pub fn blocked(
+    graph: &Graph,
+    above: &crate::path::Path,
+    counts: Counts,
+    members: &[FailedMember],
+) -> Failure {
+    let mut words = Vec::new();
+    let mut details = Vec::new();
+    for member in members.iter().take(MAX_NAMED) {
+        let identifier = &graph.node(member.place.node).identifier;
+        let branch = member.place.path.branch_below(above);
+        let lies = branch.map_or_else(|| "beside the branches".into(), |n| format!("branch {n}"));
+        let message: String = member.failure.message.chars().take(200).collect();
+        words.push(format!("{lies}: {identifier} ({}: {message})", member.failure.kind));
+        details.push(json!({
+            "branch": branch,
+            "identifier": identifier,
+            "state": member.state,
+            "kind": member.failure.kind,
+            "message": message,
+        }));
+    }
+    let rest = counts.failed - words.len() as i64;
+    if rest > 0 {
+        words.push(format!("and {rest} more"));
+    }
+    let message = format!(
+        "{} of its members failed: {}. Retry those to heal it.",
+        counts.failed,
+        words.join("; ")
+    );
+    Failure::new(FailureKind::Blocked, message)
+        .with(json!({ "failed": counts.failed, "members": details }))
+}

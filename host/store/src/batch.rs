@@ -1,0 +1,171 @@
+//! What goes into one commit, and what comes out of it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use exosphere_domain::graph::Graph;
+use exosphere_domain::ids::{Millis, Name, RunId, RunKey, SessionId, StateId};
+use exosphere_domain::journal::Journal;
+use exosphere_domain::limits::Usage;
+use exosphere_domain::plan::Changes;
+use exosphere_domain::state::{Claimed, Counts, NewState, Ref, RunStatus};
+
+/// What never changes of a run.
+#[derive(Debug)]
+pub struct RunInfo {
+    /// Its number.
+    pub key: RunKey,
+    /// Its id.
+    pub id: RunId,
+    /// Whose it is.
+    pub namespace: Name,
+    /// The name of its graph.
+    pub graph_name: Name,
+    /// The number of its graph's revision.
+    pub revision: i64,
+    /// The graph itself.
+    pub graph: Arc<Graph>,
+    /// What it was started with: a JSON object.
+    pub inputs: Arc<str>,
+}
+
+/// One thing to do in a commit.
+#[derive(Debug)]
+pub enum Member {
+    /// A run begins.
+    Start(NewRun),
+    /// An execution has ended.
+    Finish(Box<Finished>),
+    /// A run is cancelled.
+    Cancel(Arc<RunInfo>),
+    /// Up to so many states of a cancelled run, behind a path, end with it.
+    Sweep {
+        /// The run.
+        run: Arc<RunInfo>,
+        /// Where the sweep before this one came to.
+        after: Option<String>,
+        /// How many states it looks at.
+        most: u32,
+    },
+    /// A failed state is to run again.
+    Retry {
+        /// Its run.
+        run: Arc<RunInfo>,
+        /// The state.
+        state: StateId,
+    },
+}
+
+/// A run that begins.
+#[derive(Debug)]
+pub struct NewRun {
+    /// What never changes of it.
+    pub info: Arc<RunInfo>,
+    /// The row of its revision.
+    pub revision: i64,
+    /// What its store begins with.
+    pub store: BTreeMap<String, String>,
+    /// Its first state.
+    pub root: NewState,
+    /// What it counts from the first.
+    pub counts: Counts,
+}
+
+/// An execution that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// The run.
+    pub run: Arc<RunInfo>,
+    /// The state as it was claimed.
+    pub state: Claimed,
+    /// What its outcome changes.
+    pub changes: Changes,
+    /// What it did to the store.
+    pub journal: Journal,
+    /// Its log, as JSON text.
+    pub logs: Option<String>,
+    /// What it used; nothing if it never ran.
+    pub usage: Option<Usage>,
+    /// The random number of its retry, should the commit have to plan anew.
+    pub jitter: f64,
+}
+
+/// What became of a member.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// It was done.
+    Done,
+    /// It was done, and there is more: a sweep came to this path.
+    More(String),
+    /// It came too late and changed nothing: another holds the state, or the
+    /// run is over.
+    Stale,
+    /// It cannot be done, and this is why.
+    Refused(String),
+    /// There is no such thing.
+    Missing,
+}
+
+/// What to claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// At most so many.
+    pub most: u32,
+}
+
+/// One transaction's work.
+#[derive(Debug)]
+pub struct Batch {
+    /// What is to be done, in order.
+    pub members: Arc<[Member]>,
+    /// Which of them.
+    pub range: Range<usize>,
+    /// For whom it claims.
+    pub session: SessionId,
+    /// What time it is.
+    pub now: Millis,
+    /// So many states that it creates may be claimed as they are born.
+    pub births: u32,
+    /// What it claims besides.
+    pub claim: Option<Want>,
+    /// What a run's store may hold: keys, and bytes.
+    pub store_limits: (u32, u64),
+}
+
+/// A claimed state with all of its own that its execution needs.
+#[derive(Debug)]
+pub struct Leased {
+    /// The state.
+    pub state: Claimed,
+    /// Values of the store, fixed when it was created.
+    pub fixed: BTreeMap<String, String>,
+    /// Outputs that are known without asking.
+    pub known: Vec<(Ref, Arc<str>)>,
+}
+
+/// A run that a commit touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Touched {
+    /// The run.
+    pub run: RunKey,
+    /// The number of its latest event.
+    pub version: i64,
+    /// How it stands.
+    pub status: RunStatus,
+}
+
+/// What a commit did.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// An answer for each member.
+    pub answers: Vec<Answer>,
+    /// What the session holds from now on.
+    pub leased: Vec<Leased>,
+    /// Whether there may be more to claim that is due.
+    pub more: bool,
+    /// When the next state is due, if the claim came back short.
+    pub next_due: Option<Millis>,
+    /// The runs it touched.
+    pub touched: Vec<Touched>,
+}

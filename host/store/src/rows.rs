@@ -1,0 +1,96 @@
+//! Rows become values here, and nowhere else. What no transition could have
+//! written is refused, naming table, column and row.
+
+use std::sync::Arc;
+
+use exosphere_domain::ids::{Fence, NodeIx, RunKey, SessionId, StateId};
+use exosphere_domain::path::Path;
+use exosphere_domain::state::{Claim, Claimed, Place, Ref, Scope, Status, Tries};
+use rusqlite::Row;
+
+use crate::error::StoreError;
+
+/// A value that no transition could have written.
+pub(crate) fn corrupt(table: &str, column: &str, row: impl std::fmt::Display) -> StoreError {
+    StoreError::Data(format!("table {table}, column {column}, row {row}: not a value of ours"))
+}
+
+pub(crate) fn encode_refs(refs: &[Ref]) -> String {
+    encode(refs.iter().map(|r| format!("[{},{},{}]", r.node.0, r.state.0, r.output)))
+}
+
+pub(crate) fn encode_scopes(scopes: &[Scope]) -> String {
+    encode(scopes.iter().map(|s| format!("[{},{}]", s.unite.0, s.state.0)))
+}
+
+fn encode(items: impl Iterator<Item = String>) -> String {
+    let mut text = String::from("[");
+    for item in items {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(&item);
+    }
+    text.push(']');
+    text
+}
+
+fn decode_refs(text: &str, id: StateId) -> Result<Vec<Ref>, StoreError> {
+    let triples: Vec<(u32, i64, u32)> =
+        serde_json::from_str(text).map_err(|_| corrupt("state", "refs", id))?;
+    let refs = triples.into_iter();
+    Ok(refs
+        .map(|(node, state, output)| Ref { node: NodeIx(node), state: StateId(state), output })
+        .collect())
+}
+
+fn decode_scopes(text: &str, id: StateId) -> Result<Arc<[Scope]>, StoreError> {
+    if text == "[]" {
+        return Ok(Arc::from([]));
+    }
+    let pairs: Vec<(u32, i64)> =
+        serde_json::from_str(text).map_err(|_| corrupt("state", "scopes", id))?;
+    let scopes = pairs.into_iter();
+    Ok(scopes.map(|(unite, state)| Scope { unite: NodeIx(unite), state: StateId(state) }).collect())
+}
+
+/// A status as it stands in `state.status`.
+pub(crate) fn status(text: &str, id: StateId) -> Result<Status, StoreError> {
+    Status::parse(text).ok_or_else(|| corrupt("state", "status", id))
+}
+
+/// A count that is small by construction.
+pub(crate) fn small(number: i64, column: &str, id: StateId) -> Result<u32, StoreError> {
+    u32::try_from(number).map_err(|_| corrupt("state", column, id))
+}
+
+/// The place in columns `node, path, refs, scopes`, the first at `at`.
+pub(crate) fn place(row: &Row<'_>, id: StateId, at: usize) -> Result<Place, StoreError> {
+    let text = |i: usize| -> Result<String, StoreError> { Ok(row.get(at + i)?) };
+    Ok(Place {
+        node: NodeIx(small(row.get(at)?, "node", id)?),
+        path: Path::decode(&text(1)?).map_err(|_| corrupt("state", "path", id))?,
+        refs: decode_refs(&text(2)?, id)?,
+        scopes: decode_scopes(&text(3)?, id)?,
+    })
+}
+
+/// A state in the columns of [`crate::sql::HELD`]: `id, run, node, path, refs,
+/// scopes, attempt, retries, requeues, losses, conflicts, session, fence`.
+pub(crate) fn claimed(row: &Row<'_>) -> Result<Claimed, StoreError> {
+    let id = StateId(row.get(0)?);
+    let count = |i: usize, column| small(row.get(i)?, column, id);
+    Ok(Claimed {
+        id,
+        run: RunKey(row.get(1)?),
+        place: place(row, id, 2)?,
+        tries: Tries {
+            attempt: count(6, "attempt")?,
+            retries: count(7, "retries")?,
+            requeues: count(8, "requeues")?,
+            losses: count(9, "losses")?,
+            conflicts: count(10, "conflicts")?,
+        },
+        claim: Claim { session: SessionId(row.get(11)?), fence: Fence(row.get(12)?) },
+    })
+}
