@@ -1,0 +1,79 @@
+//! The WebAssembly side: what `wit-bindgen` makes of `wit/`, and the glue from
+//! it to [`Plugin`]. Only in WebAssembly, and only for [`export!`](crate::export!).
+
+// The generated code passes pointers to the host.
+#![allow(unsafe_code, missing_docs, unused_qualifications, clippy::all)]
+
+use crate::{Completion, Failure, Plugin};
+
+wit_bindgen::generate!({
+    path: "../wit",
+    world: "plugin",
+    pub_export_macro: true,
+    export_macro_name: "export_guest",
+    default_bindings_module: "exosphere_sdk::bindings",
+    runtime_path: "exosphere_sdk::bindings::wit_bindgen::rt",
+});
+
+pub use exports::exosphere::node::guest;
+pub use wit_bindgen;
+
+/// The log, in the SDK's levels.
+pub(crate) mod log {
+    use super::exosphere::node::log as host;
+    use crate::log::Level;
+
+    pub(crate) fn write(level: Level, message: &str) {
+        let level = match level {
+            Level::Debug => host::Level::Debug,
+            Level::Info => host::Level::Info,
+            Level::Warn => host::Level::Warn,
+            Level::Error => host::Level::Error,
+        };
+        host::write(level, message);
+    }
+}
+
+/// Executes a node of a plugin, in the types of the contract.
+pub fn execute(
+    plugin: &Plugin,
+    node: &str,
+    inputs: &str,
+) -> Result<guest::Completion, guest::Failure> {
+    match plugin.execute(node, inputs) {
+        Ok(Completion::Outputs(outputs)) => Ok(guest::Completion::Outputs(outputs)),
+        Ok(Completion::Prune(data)) => Ok(guest::Completion::Prune(data)),
+        Ok(Completion::RequeueAfter(millis)) => Ok(guest::Completion::RequeueAfter(millis)),
+        Err(Failure { message, retryable, details }) => {
+            Err(guest::Failure { message, retryable, details })
+        }
+    }
+}
+
+/// Exports `PLUGIN` of the calling crate as the component that it is.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __component {
+    () => {
+        #[allow(unsafe_code)]
+        const _: () = {
+            struct Component;
+
+            impl $crate::bindings::guest::Guest for Component {
+                fn describe() -> String {
+                    PLUGIN.describe()
+                }
+
+                fn execute(
+                    node: String,
+                    inputs: String,
+                ) -> Result<$crate::bindings::guest::Completion, $crate::bindings::guest::Failure>
+                {
+                    $crate::bindings::execute(&PLUGIN, &node, &inputs)
+                }
+            }
+
+    $crate::bindings::export_guest!(Component with_types_in $crate::bindings);
+        };
+    };
+}

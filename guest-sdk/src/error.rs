@@ -1,0 +1,189 @@
+//! How a node fails.
+//!
+//! Not here: what a failure means for the run. That is the graph's retry
+//! policy, and the host's.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// What a node returns. `?` works on any error of the standard kind.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a node failed.
+///
+/// Any [`std::error::Error`] becomes one by `?`. It is **retryable** then: the
+/// host tries again as the graph's retry policy says. Where another attempt
+/// cannot help, say so, and the state ends at once:
+///
+/// ```
+/// use exosphere_sdk::prelude::*;
+///
+/// fn parse(text: &str) -> Result<i64> {
+///     if text.is_empty() {
+///         return Err(Error::permanent("the text is empty"));
+///     }
+///     Ok(text.parse().permanent()?)
+/// }
+/// # assert_eq!(parse("").unwrap_err().message(), "the text is empty");
+/// # assert!(!parse("x").unwrap_err().is_retryable());
+/// # assert_eq!(parse("7").unwrap(), 7);
+/// ```
+///
+/// Like `anyhow::Error`, and for the same reason, this type is no
+/// [`std::error::Error`] itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Error {
+    message: String,
+    retryable: bool,
+    details: Option<Value>,
+}
+
+impl Error {
+    /// A failure that another attempt may mend.
+    pub fn new(message: impl Into<String>) -> Self {
+        Error { message: message.into(), retryable: true, details: None }
+    }
+
+    /// A failure that no other attempt can mend.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Error { retryable: false, ..Error::new(message) }
+    }
+
+    /// The same with something for the reader, kept as JSON.
+    pub fn with_details(self, details: impl Into<Value>) -> Self {
+        Error { details: Some(details.into()), ..self }
+    }
+
+    /// What went wrong, for people to read.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether another attempt may help.
+    pub fn is_retryable(&self) -> bool {
+        self.retryable
+    }
+
+    /// What was added for the reader.
+    pub fn details(&self) -> Option<&Value> {
+        self.details.as_ref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Error {
+    /// The error and its causes, as `what: why: why`.
+    fn from(error: E) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Many errors repeat their cause in their own words.
+            if !message.ends_with(&text) {
+                message = format!("{message}: {text}");
+            }
+            cause = error.source();
+        }
+        Error::new(message)
+    }
+}
+
+/// Marks the error in a result as one that no other attempt can mend.
+pub trait OrPermanent<T> {
+    /// The same result with a permanent error.
+    fn permanent(self) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> OrPermanent<T> for Result<T, E> {
+    fn permanent(self) -> Result<T> {
+        self.map_err(|error| Error { retryable: false, ..error.into() })
+    }
+}
+
+/// A failure as the host is told of it: the contract's record of that name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong, for people to read.
+    pub message: String,
+    /// Whether another attempt may help.
+    pub retryable: bool,
+    /// Anything worth keeping for the reader, as JSON text.
+    pub details: Option<String>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure {
+            message: error.message,
+            retryable: error.retryable,
+            details: error.details.map(|details| details.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Outer(std::num::ParseIntError, &'static str);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.1)
+        }
+    }
+
+    impl std::error::Error for Outer {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    fn cause() -> std::num::ParseIntError {
+        "x".parse::<i64>().unwrap_err()
+    }
+
+    #[test]
+    fn any_error_becomes_a_retryable_one_with_its_causes() {
+        let error = Error::from(Outer(cause(), "no count"));
+        assert_eq!(error.message(), "no count: invalid digit found in string");
+        assert!(error.is_retryable());
+        let error = Error::from(Outer(cause(), "no count: invalid digit found in string"));
+        assert_eq!(error.message(), "no count: invalid digit found in string");
+    }
+
+    #[test]
+    fn question_marks_and_permanent_results() {
+        fn number(text: &str) -> Result<i64> {
+            Ok(text.parse()?)
+        }
+        assert_eq!(number("3"), Ok(3));
+        assert!(number("x").unwrap_err().is_retryable());
+        let error = number("x").permanent().unwrap_err();
+        assert!(!error.is_retryable());
+        assert!(!"x".parse::<i64>().permanent().unwrap_err().is_retryable());
+    }
+
+    #[test]
+    fn details_reach_the_host_as_text() {
+        let error = Error::permanent("no").with_details(serde_json::json!({"code": 402}));
+        assert_eq!(error.details(), Some(&serde_json::json!({"code": 402})));
+        assert_eq!(
+            Failure::from(error),
+            Failure {
+                message: "no".into(),
+                retryable: false,
+                details: Some("{\"code\":402}".into())
+            }
+        );
+    }
+}

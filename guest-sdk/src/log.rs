@@ -1,0 +1,85 @@
+//! Lines for the people who will read what an attempt did, a failed one too.
+//!
+//! ```
+//! use exosphere_sdk::prelude::*;
+//!
+//! # exosphere_sdk::testing::Host::new().within(|| {
+//! let rows = 3;
+//! log::info!("read {rows} rows");
+//! log::warn!("row {} is empty", 2);
+//! # Ok(())
+//! # }).unwrap();
+//! ```
+//!
+//! What a node prints to standard output and standard error is kept too, as
+//! `info` and `warn`. The host keeps so many lines and bytes of each attempt,
+//! and drops the rest.
+
+use crate::imports::log as host;
+
+/// How much a line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Of use only to someone who looks for a mistake.
+    Debug,
+    /// What happened.
+    Info,
+    /// Something unexpected that was dealt with.
+    Warn,
+    /// Something that went wrong.
+    Error,
+}
+
+/// Writes a line. The macros [`debug!`](debug), [`info!`](info),
+/// [`warn!`](warn) and [`error!`](error) do so with a format.
+pub fn write(level: Level, message: &str) {
+    host::write(level, message);
+}
+
+/// Defines a macro for one level. `$d` is a dollar, for the inner macro.
+macro_rules! level {
+    ($d:tt $level:ident, $name:ident, $hidden:ident, $doc:literal) => {
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! $hidden {
+                    ($d($d arg:tt)+) => {
+                        $crate::log::write($crate::log::Level::$level, &::std::format!($d($d arg)+))
+                    };
+                }
+
+        #[doc = $doc]
+        #[doc(inline)]
+        pub use $hidden as $name;
+    };
+}
+
+level!($ Debug, debug, __log_debug, "Writes a line of use only to someone who looks for a mistake, as `format!` would.");
+level!($ Info, info, __log_info, "Writes a line about what happened, as `format!` would.");
+level!($ Warn, warn, __log_warn, "Writes a line about something unexpected that was dealt with, as `format!` would.");
+level!($ Error, error, __log_error, "Writes a line about something that went wrong, as `format!` would.");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Host;
+
+    #[test]
+    fn lines_are_kept_in_order() {
+        let mut host = Host::new();
+        let n = 1;
+        let _ = host.within(|| {
+            crate::log::debug!("a {n}");
+            crate::log::info!("b {}", 2);
+            crate::log::warn!("c");
+            crate::log::error!("d {x}", x = 4);
+            Ok(())
+        });
+        let expected = [
+            (Level::Debug, "a 1".to_owned()),
+            (Level::Info, "b 2".to_owned()),
+            (Level::Warn, "c".to_owned()),
+            (Level::Error, "d 4".to_owned()),
+        ];
+        assert_eq!(host.log(), expected);
+    }
+}

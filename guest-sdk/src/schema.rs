@@ -1,0 +1,116 @@
+//! JSON Schemas of the types of a node, small and in one piece.
+//!
+//! Not here: checking anything against them. The host does that.
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema};
+use serde_json::{Value, json};
+
+/// What a node takes: the schema of what `T` can be read from.
+pub(crate) fn of_input<T: JsonSchema>() -> Value {
+    generate::<T>(SchemaSettings::draft2020_12().for_deserialize())
+}
+
+/// What a node returns: the schema of what `T` is written as.
+pub(crate) fn of_output<T: JsonSchema>() -> Value {
+    generate::<T>(SchemaSettings::draft2020_12().for_serialize())
+}
+
+/// The schema of a node without inputs, or without outputs.
+pub(crate) fn empty_object() -> Value {
+    json!({"type": "object"})
+}
+
+fn generate<T: JsonSchema>(settings: SchemaSettings) -> Value {
+    let settings = settings.with(|settings| {
+        settings.meta_schema = None;
+        // Recursive types still get a `$defs`, and nothing else does.
+        settings.inline_subschemas = true;
+    });
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
+    // The names of Rust types mean nothing to those who read the schema.
+    schema.remove("title");
+    RecursiveTransform(drop_rust_formats).transform(&mut schema);
+    schema.to_value()
+}
+
+/// Takes out `"format": "uint32"` and the like, which no standard knows and no
+/// validator checks. A number that does not fit is refused when it is read.
+fn drop_rust_formats(schema: &mut Schema) {
+    let rust = ["int", "uint", "float", "double"];
+    let format = schema.get("format").and_then(Value::as_str);
+    if format.is_some_and(|format| rust.contains(&format.trim_end_matches(char::is_numeric))) {
+        schema.remove("format");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+
+    /// How it is done.
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    enum Mode {
+        Fast,
+        Slow,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Inner {
+        mode: Mode,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct All {
+        /// A name.
+        name: String,
+        #[serde(default)]
+        count: u32,
+        ratio: Option<f64>,
+        inner: Vec<Inner>,
+        any: Value,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Tree {
+        below: Vec<Tree>,
+    }
+
+    #[test]
+    fn one_piece_without_noise() {
+        let expected = json!({
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "description": "A name."},
+                "count": {"type": "integer", "minimum": 0, "default": 0},
+                "ratio": {"type": ["number", "null"]},
+                "inner": {"type": "array", "items": {
+                    "type": "object",
+                    "properties": {"mode": {
+                        "description": "How it is done.", "type": "string", "enum": ["fast", "slow"]
+                    }},
+                    "required": ["mode"],
+                }},
+                "any": true,
+            },
+            "required": ["name", "inner", "any"],
+        });
+        assert_eq!(of_input::<All>(), expected);
+    }
+
+    #[test]
+    fn what_is_always_written_is_required_of_outputs() {
+        let required = of_output::<All>()["required"].clone();
+        assert_eq!(required, json!(["name", "count", "ratio", "inner", "any"]));
+    }
+
+    #[test]
+    fn a_recursive_type_refers_to_itself() {
+        let schema = of_input::<Tree>();
+        assert!(schema.to_string().contains("$ref"), "{schema}");
+    }
+}

@@ -1,0 +1,147 @@
+//! The run's key-value data: strings, shared by all states of the run.
+//!
+//! Writes are kept back and commit together with the outcome, be it outputs, a
+//! prune or a requeue; a failed attempt leaves no trace. The first read of a
+//! key fixes what this attempt sees of it, and own writes are seen. If another
+//! state changes a key that this attempt has read and then [`set`]s or
+//! [`remove`]s, the attempt runs again; [`increment`] never has that trouble.
+//!
+//! A key is not empty and has neither `.` nor NUL in it. A bad key, or more
+//! data than the limits allow, ends the attempt at once as a failure.
+//!
+//! ```
+//! use exosphere_sdk::prelude::*;
+//!
+//! fn remember(name: &str) -> Result<u32> {
+//!     store::increment("greeted", 1);
+//!     store::set("last", name);
+//!     // Nothing, or a number; an error if it is something else.
+//!     Ok(store::parse("limit")?.unwrap_or(10))
+//! }
+//! # use exosphere_sdk::testing::Host;
+//! # let mut host = Host::new().store("limit", "7");
+//! # assert_eq!(host.within(|| remember("Ann")), Ok(7));
+//! # assert_eq!(host.stored("last"), Some("Ann"));
+//! ```
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::imports::store as host;
+use crate::{Error, Result};
+
+/// The value of a key.
+pub fn get(key: &str) -> Option<String> {
+    host::get(key)
+}
+
+/// Sets a key.
+pub fn set(key: &str, value: impl AsRef<str>) {
+    host::set(key, value.as_ref());
+}
+
+/// Removes a key, if it is there.
+pub fn remove(key: &str) {
+    host::remove(key);
+}
+
+/// All keys, in order. Counts as reading every one.
+pub fn keys() -> Vec<String> {
+    host::keys()
+}
+
+/// Adds to a key that holds a whole number, 0 if it is missing. Increments of
+/// parallel states merge at commit and never conflict, which is why the sum is
+/// not returned. Where the key holds something else, or the sum does not fit
+/// in 64 bits, the attempt fails.
+pub fn increment(key: &str, by: i64) {
+    host::increment(key, by);
+}
+
+/// The value of a key as a number, or anything else that can be parsed.
+///
+/// # Errors
+/// If there is a value and it cannot be parsed.
+pub fn parse<T>(key: &str) -> Result<Option<T>>
+where
+    T: FromStr<Err: Display>,
+{
+    let Some(text) = get(key) else { return Ok(None) };
+    text.parse().map(Some).map_err(|error| unfit(key, error))
+}
+
+/// The value of a key, read as JSON.
+///
+/// # Errors
+/// If there is a value and it is not the JSON of a `T`.
+pub fn get_json<T: DeserializeOwned>(key: &str) -> Result<Option<T>> {
+    let Some(text) = get(key) else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).map_err(|error| unfit(key, error))
+}
+
+/// Sets a key to a value as JSON.
+///
+/// # Errors
+/// If the value cannot be written as JSON, say a map whose keys are no strings.
+pub fn set_json<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<()> {
+    set(key, serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// Retryable, since another state may put it right.
+fn unfit(key: &str, error: impl Display) -> Error {
+    Error::new(format!("store key `{key}` holds something unexpected: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::testing::Host;
+
+    #[test]
+    fn values_go_in_and_out() {
+        let mut host = Host::new().store("n", "4").store("bad", "four");
+        host.within(|| {
+            set("a", "1");
+            set("b", String::from("2"));
+            assert_eq!((get("a"), get("b"), get("c")), (Some("1".into()), Some("2".into()), None));
+            remove("a");
+            remove("never");
+            increment("n", 3);
+            increment("new", -1);
+            assert_eq!(keys(), ["b", "bad", "n", "new"]);
+            assert_eq!(parse::<i64>("n"), Ok(Some(7)));
+            assert_eq!(parse::<i64>("none"), Ok(None));
+            let error = parse::<i64>("bad").unwrap_err();
+            assert_eq!(
+                error.message(),
+                "store key `bad` holds something unexpected: invalid digit found in string"
+            );
+            assert!(error.is_retryable());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(host.stored("new"), Some("-1"));
+    }
+
+    #[test]
+    fn json_goes_in_and_out() {
+        Host::new()
+            .within(|| {
+                set_json("list", &[1, 2])?;
+                assert_eq!(get("list").as_deref(), Some("[1,2]"));
+                assert_eq!(get_json::<Vec<u8>>("list"), Ok(Some(vec![1, 2])));
+                assert_eq!(get_json::<Vec<u8>>("none"), Ok(None));
+                assert!(get_json::<String>("list").is_err());
+                let odd = std::collections::BTreeMap::from([((1, 2), 3)]);
+                assert!(set_json("odd", &odd).is_err());
+                Ok(())
+            })
+            .unwrap();
+    }
+}

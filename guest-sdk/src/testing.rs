@@ -1,0 +1,502 @@
+//! Running nodes in plain `cargo test`, without a host and without WebAssembly.
+//!
+//! A [`Host`] is a mock of the one that will run the plugin. It gives a node
+//! its inputs, context, secrets and store, and keeps what comes back:
+//!
+//! ```
+//! use exosphere_sdk::prelude::*;
+//! use exosphere_sdk::testing::Host;
+//!
+//! fn visit() -> Result<()> {
+//!     store::increment("visits", 1);
+//!     if context::attempt() == 1 {
+//!         return Err(Error::new("nobody at home"));
+//!     }
+//!     Ok(())
+//! }
+//!
+//! export!(visit);
+//!
+//! # fn main() {
+//! let mut host = Host::new().store("visits", "5");
+//! assert_eq!(host.run(&PLUGIN, "visit", json!({})).failure().message, "nobody at home");
+//! assert_eq!(host.stored("visits"), Some("5"), "a failed attempt leaves no trace");
+//! assert_eq!(host.run(&PLUGIN, "visit", json!({})).output(), json!({}));
+//! assert_eq!(host.stored("visits"), Some("6"));
+//! # }
+//! ```
+//!
+//! What runs is what will run in WebAssembly: inputs and outputs go through
+//! JSON text, and the node is found by its name in what
+//! [`export!`](crate::export!) made.
+//!
+//! What a mock cannot show: the limits of the sandbox, conflicts with other
+//! states, and schemas, which the real host checks before and after. Where the
+//! real host would end the attempt in the middle of a call (a bad store key, an
+//! increment of something that is no number), this one panics and says why.
+
+// A mock that is used wrongly says so by failing the test.
+#![allow(clippy::panic)]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::log::Level;
+use crate::{Completion, Failure, Plugin, Result};
+
+type Store = BTreeMap<String, String>;
+
+thread_local! {
+    /// The attempt that runs on this thread, if any.
+    static CURRENT: RefCell<Option<Running>> = const { RefCell::new(None) };
+}
+
+/// What a node may ask for while it runs.
+struct Running {
+    context: Context,
+    /// A copy that replaces the host's if the attempt succeeds.
+    store: Store,
+    secrets: BTreeMap<String, String>,
+    log: Vec<(Level, String)>,
+}
+
+#[derive(Debug, Clone)]
+struct Context {
+    namespace: String,
+    graph: String,
+    run: String,
+    state: String,
+    identifier: String,
+    attempt: u32,
+    idempotency_key: String,
+    deadline: u64,
+}
+
+/// A mock host with one state, which each [`run`](Host::run) attempts once more.
+#[derive(Debug)]
+pub struct Host {
+    context: Context,
+    requeues: u32,
+    store: Store,
+    secrets: BTreeMap<String, String>,
+    log: Vec<(Level, String)>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Host::new()
+    }
+}
+
+impl Host {
+    /// A host with an empty store, no secrets, and a state that was never
+    /// attempted. Its deadline is far away.
+    pub fn new() -> Self {
+        let run = "00000000-0000-7000-8000-000000000000";
+        Host {
+            context: Context {
+                namespace: "default".into(),
+                graph: "test".into(),
+                run: run.into(),
+                state: format!("{run}/1"),
+                identifier: "node".into(),
+                attempt: 1,
+                idempotency_key: String::new(),
+                deadline: 4_102_444_800_000,
+            },
+            requeues: 0,
+            store: Store::new(),
+            secrets: BTreeMap::new(),
+            log: Vec::new(),
+        }
+    }
+
+    /// With another namespace than `default`.
+    pub fn namespace(mut self, name: &str) -> Self {
+        self.context.namespace = name.into();
+        self
+    }
+
+    /// With another graph than `test`.
+    pub fn graph(mut self, name: &str) -> Self {
+        self.context.graph = name.into();
+        self
+    }
+
+    /// With another run, whose first state this is.
+    pub fn run_id(mut self, id: &str) -> Self {
+        self.context.run = id.into();
+        self.context.state = format!("{id}/1");
+        self
+    }
+
+    /// With another identifier in the graph than `node`.
+    pub fn identifier(mut self, identifier: &str) -> Self {
+        self.context.identifier = identifier.into();
+        self
+    }
+
+    /// The number of the next attempt, from 1.
+    pub fn attempt(mut self, attempt: u32) -> Self {
+        self.context.attempt = attempt;
+        self
+    }
+
+    /// When attempts will be stopped. The mock stops none.
+    pub fn deadline(mut self, deadline: SystemTime) -> Self {
+        let since = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.context.deadline = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// With a key in the run's store.
+    pub fn store(mut self, key: &str, value: &str) -> Self {
+        check_key(key);
+        self.store.insert(key.into(), value.into());
+        self
+    }
+
+    /// With a secret of the graph. A node sees it if it declared it.
+    pub fn secret(mut self, name: &str, value: &str) -> Self {
+        self.secrets.insert(name.into(), value.into());
+        self
+    }
+
+    /// Attempts a node of a plugin, the `PLUGIN` that `export!` made. The next
+    /// one will be the next attempt of the same state.
+    pub fn run(&mut self, plugin: &Plugin, node: &str, inputs: impl Serialize) -> Attempt {
+        let inputs = serde_json::to_string(&inputs)
+            .unwrap_or_else(|error| panic!("the inputs of the test are not JSON: {error}"));
+        let declared = plugin.node(node).map_or(&[][..], |node| node.secrets());
+        let seen = self.secrets.clone().into_iter();
+        let seen = seen.filter(|(name, _)| declared.contains(&name.as_str())).collect();
+        let result = self.enter(seen, || plugin.execute(node, &inputs));
+        if matches!(result, Ok(Completion::RequeueAfter(_))) {
+            self.requeues += 1;
+        }
+        Attempt { result }
+    }
+
+    /// Runs any code as an attempt that sees every secret: for the parts that a
+    /// node is made of.
+    pub fn within<T>(&mut self, code: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.enter(self.secrets.clone(), code)
+    }
+
+    /// What the store holds under a key, failed attempts left out.
+    pub fn stored(&self, key: &str) -> Option<&str> {
+        self.store.get(key).map(String::as_str)
+    }
+
+    /// The keys of the store, in order.
+    pub fn stored_keys(&self) -> Vec<&str> {
+        self.store.keys().map(String::as_str).collect()
+    }
+
+    /// What the last attempt logged, without what it printed.
+    pub fn log(&self) -> &[(Level, String)] {
+        &self.log
+    }
+
+    fn enter<T, E>(
+        &mut self,
+        secrets: BTreeMap<String, String>,
+        code: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut context = self.context.clone();
+        context.idempotency_key = format!("{}/{}", context.state, self.requeues);
+        let running = Running { context, store: self.store.clone(), secrets, log: Vec::new() };
+        CURRENT.with(|current| current.replace(Some(running)));
+        let result = code();
+        let Some(running) = CURRENT.take() else {
+            panic!("a Host was used inside an attempt of another one");
+        };
+        self.context.attempt += 1;
+        self.log = running.log;
+        if result.is_ok() {
+            self.store = running.store;
+        }
+        result
+    }
+}
+
+/// How an attempt ended. The methods that ask for one kind of end panic if it
+/// was another, and say which, so that a test fails with the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The outcome as the host would be told of it.
+    pub result: Result<Completion, Failure>,
+}
+
+impl Attempt {
+    /// The outputs, in order.
+    #[track_caller]
+    pub fn outputs(&self) -> Vec<Value> {
+        match &self.result {
+            Ok(Completion::Outputs(texts)) => texts.iter().map(|text| json(text)).collect(),
+            other => panic!("the attempt has no outputs: {other:?}"),
+        }
+    }
+
+    /// The output, if it is exactly one.
+    #[track_caller]
+    pub fn output(&self) -> Value {
+        let mut outputs = self.outputs();
+        match (outputs.len(), outputs.pop()) {
+            (1, Some(output)) => output,
+            (count, _) => panic!("the attempt has {count} outputs instead of one"),
+        }
+    }
+
+    /// What the branch was pruned with: nothing, or data for people to read.
+    #[track_caller]
+    pub fn pruned(&self) -> Option<Value> {
+        match &self.result {
+            Ok(Completion::Prune(data)) => data.as_deref().map(json),
+            other => panic!("the attempt did not prune: {other:?}"),
+        }
+    }
+
+    /// After how many milliseconds the state will run again.
+    #[track_caller]
+    pub fn requeued_ms(&self) -> u64 {
+        match self.result {
+            Ok(Completion::RequeueAfter(millis)) => millis,
+            ref other => panic!("the attempt did not requeue: {other:?}"),
+        }
+    }
+
+    /// Why it failed.
+    #[track_caller]
+    pub fn failure(&self) -> &Failure {
+        match &self.result {
+            Err(failure) => failure,
+            other => panic!("the attempt did not fail: {other:?}"),
+        }
+    }
+}
+
+#[track_caller]
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("not JSON: {error}: {text}"))
+}
+
+/// The rule of the contract, and the host's limit on the length.
+fn check_key(key: &str) {
+    let fits = !key.is_empty() && key.len() <= 512 && !key.contains(['.', '\0']);
+    assert!(fits, "{key:?} is no store key: 1 to 512 bytes without '.' and NUL");
+}
+
+/// The functions of the contract, for the attempt that runs on this thread.
+pub(crate) mod imports {
+    use super::{CURRENT, Context, Running};
+
+    fn running<T>(ask: impl FnOnce(&mut Running) -> T) -> T {
+        CURRENT.with_borrow_mut(|current| match current {
+            Some(running) => ask(running),
+            None => panic!(
+                "there is no host here: run the node by exosphere_sdk::testing::Host, \
+                 other code by its method `within`"
+            ),
+        })
+    }
+
+    pub(crate) mod context {
+        use super::{Context, running};
+
+        fn of<T>(ask: impl FnOnce(&Context) -> T) -> T {
+            running(|running| ask(&running.context))
+        }
+
+        pub(crate) fn namespace() -> String {
+            of(|context| context.namespace.clone())
+        }
+
+        pub(crate) fn graph() -> String {
+            of(|context| context.graph.clone())
+        }
+
+        pub(crate) fn run() -> String {
+            of(|context| context.run.clone())
+        }
+
+        pub(crate) fn state() -> String {
+            of(|context| context.state.clone())
+        }
+
+        pub(crate) fn identifier() -> String {
+            of(|context| context.identifier.clone())
+        }
+
+        pub(crate) fn attempt() -> u32 {
+            of(|context| context.attempt)
+        }
+
+        pub(crate) fn idempotency_key() -> String {
+            of(|context| context.idempotency_key.clone())
+        }
+
+        pub(crate) fn deadline() -> u64 {
+            of(|context| context.deadline)
+        }
+    }
+
+    pub(crate) mod store {
+        use super::super::check_key;
+        use super::running;
+
+        pub(crate) fn get(key: &str) -> Option<String> {
+            check_key(key);
+            running(|running| running.store.get(key).cloned())
+        }
+
+        pub(crate) fn set(key: &str, value: &str) {
+            check_key(key);
+            running(|running| running.store.insert(key.into(), value.into()));
+        }
+
+        pub(crate) fn remove(key: &str) {
+            check_key(key);
+            running(|running| running.store.remove(key));
+        }
+
+        pub(crate) fn keys() -> Vec<String> {
+            running(|running| running.store.keys().cloned().collect())
+        }
+
+        pub(crate) fn increment(key: &str, by: i64) {
+            let before = get(key).unwrap_or_else(|| "0".into());
+            let Some(sum) = before.parse::<i64>().ok().and_then(|before| before.checked_add(by))
+            else {
+                panic!(
+                    "store key {key:?} holds {before:?}: adding {by} is no whole number of 64 bits"
+                );
+            };
+            set(key, &sum.to_string());
+        }
+    }
+
+    pub(crate) mod log {
+        use super::running;
+        use crate::log::Level;
+
+        pub(crate) fn write(level: Level, message: &str) {
+            running(|running| running.log.push((level, message.into())));
+        }
+    }
+
+    pub(crate) mod secrets {
+        use super::running;
+
+        pub(crate) fn get(name: &str) -> Option<String> {
+            running(|running| running.secrets.get(name).cloned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Error, Flow, context, secrets, store};
+
+    fn script(input: Value) -> Result<Flow<Value>> {
+        store::set("seen", "yes");
+        crate::log::info!("attempt {}", context::attempt());
+        match input["do"].as_str() {
+            Some("prune") => Ok(Flow::prune_with(json!({"why": "so"}))),
+            Some("requeue") => Ok(Flow::requeue_after(Duration::from_millis(5))),
+            Some("fail") => Err(Error::new("no")),
+            Some("two") => Ok(Flow::many([json!({"n": 1}), json!({"n": 2})])),
+            _ => Ok(Flow::one(json!({
+                "declared": secrets::get("declared"),
+                "other": secrets::get("other"),
+                "key": context::idempotency_key(),
+            }))),
+        }
+    }
+
+    crate::export!(script reads ["declared"]);
+
+    #[test]
+    fn every_end() {
+        let mut host = Host::new().attempt(3);
+        assert_eq!(host.run(&PLUGIN, "script", json!({"do": "fail"})).failure().message, "no");
+        assert_eq!(host.stored("seen"), None);
+        assert_eq!(host.log(), [(Level::Info, "attempt 3".to_owned())]);
+        let pruned = host.run(&PLUGIN, "script", json!({"do": "prune"})).pruned();
+        assert_eq!(pruned, Some(json!({"why": "so"})));
+        assert_eq!(host.stored("seen"), Some("yes"));
+        assert_eq!(host.log(), [(Level::Info, "attempt 4".to_owned())]);
+        let two = host.run(&PLUGIN, "script", json!({"do": "two"})).outputs();
+        assert_eq!(two, [json!({"n": 1}), json!({"n": 2})]);
+        assert!(
+            host.run(&PLUGIN, "other", json!({})).failure().message.contains("no node `other`")
+        );
+    }
+
+    #[test]
+    fn only_declared_secrets_and_one_key_a_requeue() {
+        let mut host = Host::new().run_id("r").secret("declared", "1").secret("other", "2");
+        let first = host.run(&PLUGIN, "script", json!({})).output();
+        assert_eq!(first, json!({"declared": "1", "other": null, "key": "r/1/0"}));
+        assert_eq!(host.run(&PLUGIN, "script", json!({"do": "requeue"})).requeued_ms(), 5);
+        assert_eq!(host.run(&PLUGIN, "script", json!({})).output()["key"], "r/1/1");
+        assert_eq!(host.within(|| Ok(secrets::get("other"))), Ok(Some("2".into())));
+    }
+
+    #[test]
+    fn the_context_is_what_was_set() {
+        let later = UNIX_EPOCH + Duration::from_millis(1_234);
+        let mut host =
+            Host::new().namespace("n").graph("g").run_id("r").identifier("i").deadline(later);
+        let seen = host.within(|| {
+            assert_eq!(context::deadline(), later);
+            Ok([
+                context::namespace(),
+                context::graph(),
+                context::run(),
+                context::state(),
+                context::identifier(),
+            ])
+        });
+        assert_eq!(seen, Ok(["n", "g", "r", "r/1", "i"].map(String::from)));
+    }
+
+    #[test]
+    #[should_panic(expected = "no store key")]
+    fn a_bad_key_says_so() {
+        let _ = Host::new().within(|| {
+            store::set("a.b", "1");
+            Ok(())
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "no whole number")]
+    fn a_bad_increment_says_so() {
+        let _ = Host::new().store("word", "one").within(|| {
+            store::increment("word", 1);
+            Ok(())
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no host here")]
+    fn no_host_says_so() {
+        store::get("a");
+    }
+
+    #[test]
+    #[should_panic(expected = "did not fail")]
+    fn the_wrong_end_says_so() {
+        Host::new().run(&PLUGIN, "script", json!({})).failure();
+    }
+}
