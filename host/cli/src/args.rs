@@ -1,0 +1,134 @@
+//! The command line: what may be typed, and what its help teaches.
+//!
+//! Not here: what the commands do. Each has a file of its own.
+
+use clap::{Parser, Subcommand};
+use exosphere_domain::ids::Name;
+
+use crate::commands::{graph, plugin, run};
+use crate::serve::Serve;
+
+const AFTER_HELP: &str = "\
+Examples:
+  exosphere serve --data ./data                  run a host in this folder
+  exosphere plugin push hello.wasm               upload nodes
+  exosphere graph apply greet.json               wire them
+  exosphere run start greet --input name=Ada --watch
+
+Exit codes:
+  0  done                        4  the run ended FAILED (watch)
+  1  it failed or was refused    5  the run ended CANCELLED (watch)
+  2  the command line is wrong   6  the host made a mistake
+  3  no host answers
+
+With --json, standard output carries the JSON of the host's API and nothing
+else; a refusal is its problem document. Messages for people go to standard
+error.";
+
+/// Run durable workflows whose steps are sandboxed WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "exosphere", version, after_help = AFTER_HELP)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command of the client takes.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// The host to speak to
+    #[arg(
+        long,
+        global = true,
+        env = "EXOSPHERE_HOST",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7070"
+    )]
+    pub host: String,
+    /// The namespace to work in
+    #[arg(
+        long,
+        global = true,
+        env = "EXOSPHERE_NAMESPACE",
+        value_name = "NAME",
+        default_value = "default"
+    )]
+    pub namespace: Name,
+    /// Print the JSON of the host's API instead of tables
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands, one file each.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a host
+    Serve(Serve),
+    /// Upload plugins and look at them
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+    /// Apply graphs, check them and look at them
+    #[command(subcommand)]
+    Graph(graph::Command),
+    /// Start runs, follow them and mend them
+    #[command(subcommand)]
+    Run(run::Command),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_parses() {
+        for line in [
+            "exosphere serve",
+            "exosphere plugin push a.wasm --name a --version 1.2",
+            "exosphere plugin list --json",
+            "exosphere plugin inspect text",
+            "exosphere graph apply words.json --name words",
+            "exosphere graph validate words.json",
+            "exosphere graph list --namespace other",
+            "exosphere run start words --input a=1 --input b=@f --store k=v --watch",
+            "exosphere run watch 0195b7f0-0000-7000-8000-000000000001",
+            "exosphere run list --graph words --status failed --limit 5",
+            "exosphere run show 0195b7f0-0000-7000-8000-000000000001 7",
+            "exosphere run states 0195b7f0-0000-7000-8000-000000000001 --status ERRORED",
+            "exosphere run retry 0195b7f0-0000-7000-8000-000000000001 7",
+            "exosphere run cancel 0195b7f0-0000-7000-8000-000000000001",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_number_or_id_is_refused_before_anything_is_sent() {
+        for line in [
+            "exosphere",
+            "exosphere plugin push",
+            "exosphere plugin inspect ..",
+            "exosphere graph list --namespace a/b",
+            "exosphere run start words --input novalue",
+            "exosphere run start words --store =v",
+            "exosphere run list --status DONE",
+            "exosphere run show ../plugins",
+            "exosphere run retry 0195b7f0-0000-7000-8000-000000000001 -- -1",
+        ] {
+            let error = parse(line).map(|_| line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

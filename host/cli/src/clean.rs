@@ -1,0 +1,76 @@
+//! Text from a host, made safe for a terminal. Logs, messages and names were
+//! written by strangers, and a terminal obeys control characters.
+
+use std::fmt::Write as _;
+
+/// Whether a terminal might act on this character, or an eye be misled by it:
+/// controls of both sets, marks that turn the direction of text around, and
+/// the line separators of Unicode.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{feff}')
+}
+
+/// On one line, with what is unsafe spelled out: `\n`, `\u{1b}`.
+pub fn line(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_unsafe(c) {
+            true => clean.extend(c.escape_default()),
+            false => clean.push(c),
+        }
+    }
+    clean
+}
+
+/// The same, but lines stay lines.
+pub fn lines(text: &str) -> String {
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The same JSON with nothing unsafe in it. JSON text has such characters only
+/// inside of strings, where they may be written as escapes, and white space.
+pub fn json(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => clean.push(c),
+            '\r' => clean.push(' '),
+            // All of them have four digits at most. A write to a string
+            // cannot fail.
+            c if is_unsafe(c) => drop(write!(clean, "\\u{:04x}", c as u32)),
+            c => clean.push(c),
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NASTY: &str = "a\u{1b}[2Jb\r\u{9b}31m\u{7f}\u{202e}c\u{feff}ü✓";
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_left() {
+        for clean in [line(NASTY), lines(NASTY)] {
+            assert!(!clean.chars().any(is_unsafe), "{clean:?}");
+            assert!(clean.contains("\\u{1b}[2J") && clean.ends_with("ü✓"), "{clean:?}");
+        }
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(lines("a\nb\tc"), "a\nb\\tc");
+        assert_eq!(line("a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        let value = serde_json::json!({ "k\u{9b}": ["\u{202e}\u{7f}", "\n\u{1b}"] });
+        let text = json(&serde_json::to_string_pretty(&value).unwrap());
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        assert!(!text.chars().any(|c| is_unsafe(c) && c != '\n'), "{text:?}");
+    }
+}

@@ -1,0 +1,235 @@
+//! The HTTP client: one call, one answer, or an [`Error`] that says whose fault
+//! it is.
+//!
+//! Not here: what the answers mean; see [`crate::wire`].
+
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use exosphere_domain::ids::Name;
+use reqwest::blocking::{Client as Http, RequestBuilder, Response};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, Url, redirect};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::clean;
+use crate::error::Error;
+use crate::wire::Problem;
+
+/// How long a host may take to accept a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a host may take to answer. A long poll lasts up to 30 s.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an upload may take: the host compiles it before it answers.
+pub const UPLOAD_PATIENCE: Duration = Duration::from_secs(300);
+/// The longest answer that is read, in bytes. The outputs of a state, at most
+/// 32 MiB, are the longest that a host has to say.
+const MAX_ANSWER_BYTES: u64 = 128 * 1024 * 1024;
+
+/// Speaks to one host, about one namespace.
+pub struct Client {
+    http: Http,
+    host: Url,
+    namespace: Name,
+}
+
+impl Client {
+    /// A client of the host at `host`. Nothing is sent yet.
+    pub fn new(host: &str, namespace: &Name) -> Result<Self, Error> {
+        let host = parse_host(host)?;
+        let mut http = Http::builder()
+            .user_agent(concat!("exosphere/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_PATIENCE)
+            .timeout(PATIENCE)
+            // The API has no redirects: one would lead somewhere else.
+            .redirect(redirect::Policy::none());
+        if is_loopback(&host) {
+            http = http.no_proxy();
+        }
+        let http = http.build().map_err(|error| Error::Failed(causes(&error)))?;
+        Ok(Client { http, host, namespace: namespace.clone() })
+    }
+
+    /// Begins a call of `/v1/namespaces/{namespace}/{path}`. The segments are
+    /// names, numbers and ids: none is `.` or `..`.
+    pub fn call(&self, method: Method, path: &[&str]) -> Call<'_> {
+        let mut url = self.host.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(["v1", "namespaces", self.namespace.as_str()]);
+            segments.extend(path);
+        }
+        Call { client: self, request: self.http.request(method, url) }
+    }
+}
+
+/// A call that has not been sent.
+pub struct Call<'a> {
+    client: &'a Client,
+    request: RequestBuilder,
+}
+
+impl Call<'_> {
+    /// With these parameters in its query; those without a value are left out.
+    pub fn query(self, parameters: &[(&str, Option<String>)]) -> Self {
+        let given: Vec<_> = parameters.iter().filter(|(_, value)| value.is_some()).collect();
+        Call { request: self.request.query(&given), ..self }
+    }
+
+    /// With this value as its JSON body.
+    pub fn json(self, body: &impl Serialize) -> Self {
+        Call { request: self.request.json(body), ..self }
+    }
+
+    /// With these bytes as its JSON body, whatever they are: the host judges.
+    pub fn json_text(self, body: Vec<u8>) -> Self {
+        Call { request: self.request.header(CONTENT_TYPE, "application/json").body(body), ..self }
+    }
+
+    /// With a file as its body, sent as it is read.
+    pub fn wasm(self, body: File) -> Self {
+        let request = self.request.header(CONTENT_TYPE, "application/wasm");
+        Call { request: request.body(body).timeout(UPLOAD_PATIENCE), ..self }
+    }
+
+    /// Sends it.
+    pub fn send(self) -> Result<Answer, Error> {
+        let host = &self.client.host;
+        let response = self.request.send().map_err(|error| unreachable(host, &error))?;
+        let status = response.status();
+        let text = read(response).map_err(|error| unreachable(host, &error))??;
+        if status.is_success() {
+            return Answer::new(text, host);
+        }
+        let problem: Problem = serde_json::from_str(&text).unwrap_or_default();
+        let problem = match problem.title.is_empty() && problem.detail.is_empty() {
+            false => problem,
+            true => Problem { title: format!("{host} answered {status}"), ..problem },
+        };
+        match status.is_client_error() {
+            true => Err(Error::Refused { problem, json: clean::json(&text) }),
+            false => Err(Error::Internal(problem.to_string())),
+        }
+    }
+}
+
+/// What a host answered to a call that went well: valid JSON.
+#[derive(Debug)]
+pub struct Answer {
+    text: String,
+}
+
+impl Answer {
+    fn new(text: String, host: &Url) -> Result<Self, Error> {
+        match serde_json::from_str::<IgnoredAny>(&text) {
+            Ok(_) => Ok(Answer { text }),
+            Err(error) => Err(Error::Internal(format!(
+                "what answers at {host} does not speak JSON ({error}); is it an Exosphere host?"
+            ))),
+        }
+    }
+
+    /// The JSON as the host sent it, safe for a terminal.
+    pub fn json(&self) -> String {
+        clean::json(&self.text)
+    }
+
+    /// What it means.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        serde_json::from_str(&self.text).map_err(|error| {
+            Error::Internal(format!(
+                "the host's answer is not what this client expects ({error}); \
+                 are they of the same version?"
+            ))
+        })
+    }
+}
+
+/// Reads an answer up to its limit. The outer error is the connection's.
+fn read(response: Response) -> Result<Result<String, Error>, std::io::Error> {
+    let mut bytes = Vec::new();
+    response.take(MAX_ANSWER_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_ANSWER_BYTES {
+        let limit = MAX_ANSWER_BYTES / (1024 * 1024);
+        return Ok(Err(Error::Internal(format!("the host's answer is over {limit} MiB"))));
+    }
+    Ok(String::from_utf8(bytes)
+        .map_err(|_| Error::Internal("the host's answer is not UTF-8 text".to_owned())))
+}
+
+fn parse_host(host: &str) -> Result<Url, Error> {
+    let url: Url = host.parse().map_err(|error| {
+        Error::Usage(format!(
+            "--host {host:?} is no URL ({error}); it looks like http://127.0.0.1:7070"
+        ))
+    })?;
+    match url.scheme() {
+        "http" if url.has_host() => Ok(url),
+        "https" => Err(Error::Usage(
+            "this build of exosphere speaks http only; keep the host on a private network, or \
+             forward a local port to it and use --host http://127.0.0.1:PORT"
+                .to_owned(),
+        )),
+        _ => Err(Error::Usage(format!("--host {host:?} is no http:// URL"))),
+    }
+}
+
+/// Whether the host is this machine, which no proxy can reach for us.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn unreachable(host: &Url, error: &(dyn std::error::Error + 'static)) -> Error {
+    let host = host.as_str().trim_end_matches('/');
+    Error::Unreachable(format!(
+        "no answer from {host}: {}\n\
+         start a host with `exosphere serve`, or name another with --host or EXOSPHERE_HOST",
+        causes(error)
+    ))
+}
+
+/// The innermost cause: the outer ones only say that a request failed.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_an_http_url() {
+        for bad in ["", "127.0.0.1:7070", "https://example.com", "ftp://example.com", "http://"] {
+            let error = parse_host(bad).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{bad}");
+        }
+        assert!(parse_host("http://[::1]:7070").is_ok());
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        let at = |host: &str| is_loopback(&host.parse().unwrap());
+        assert!(at("http://127.0.0.1:1") && at("http://localhost") && at("http://[::1]:7070"));
+        assert!(!at("http://10.0.0.1") && !at("http://localhost.example.com"));
+    }
+
+    #[test]
+    fn a_path_stays_below_its_namespace() {
+        let namespace: Name = "team".parse().unwrap();
+        for host in ["http://h:1", "http://h:1/", "http://h:1/behind/a/proxy/"] {
+            let client = Client::new(host, &namespace).unwrap();
+            let call = client.call(Method::GET, &["graphs", "a b/c?d"]);
+            let call = call.query(&[("limit", Some("1&x".to_owned())), ("after", None)]);
+            let url = call.request.build().unwrap().url().to_string();
+            let end = "/v1/namespaces/team/graphs/a%20b%2Fc%3Fd?limit=1%26x";
+            assert_eq!(url, format!("{}{end}", host.trim_end_matches('/')));
+        }
+    }
+}

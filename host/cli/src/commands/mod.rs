@@ -1,0 +1,66 @@
+//! The commands of the client, one file each, grouped as on the command line.
+
+pub mod graph;
+pub mod plugin;
+pub mod run;
+
+use std::fs;
+use std::path::Path;
+
+use exosphere_domain::ids::Name;
+
+use crate::args::Global;
+use crate::client::Client;
+use crate::error::Error;
+use crate::output::Output;
+
+/// What every command works with.
+pub struct Session {
+    pub client: Client,
+    pub output: Output,
+}
+
+impl Session {
+    /// As the command line says.
+    pub fn new(global: &Global) -> Result<Self, Error> {
+        let client = Client::new(&global.host, &global.namespace)?;
+        Ok(Session { client, output: Output::new(global.json) })
+    }
+
+    /// Passes the end of a command on, having printed a refusal for programs.
+    fn done(&self, end: Result<(), Error>) -> Result<(), Error> {
+        end.inspect_err(|error| self.output.refusal(error))
+    }
+}
+
+/// The bytes of a file that the command line names.
+fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|error| cannot_read(path, &error))
+}
+
+fn cannot_read(path: &Path, error: &std::io::Error) -> Error {
+    Error::Failed(format!("cannot read {}: {error}", path.display()))
+}
+
+/// The name that was given, or else the file's own, without its ending.
+fn name_of(given: &Option<Name>, file: &Path) -> Result<Name, Error> {
+    if let Some(name) = given {
+        return Ok(name.clone());
+    }
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    stem.parse().map_err(|error| Error::Usage(format!("{error}; name it with --name")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gives_its_name_unless_another_is_given() {
+        let named = |file: &str| name_of(&None, Path::new(file)).map(String::from);
+        assert_eq!(named("/a/b/words.v2.json").unwrap(), "words.v2");
+        assert_eq!(named("my file.wasm").unwrap_err().exit_code(), 2);
+        let given = Some("other".parse().unwrap());
+        assert_eq!(name_of(&given, Path::new("my file.wasm")).unwrap().as_str(), "other");
+    }
+}

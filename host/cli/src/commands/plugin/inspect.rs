@@ -1,0 +1,62 @@
+//! `exosphere plugin inspect`: one plugin and its nodes.
+
+use exosphere_domain::ids::Name;
+use reqwest::Method;
+
+use crate::clean;
+use crate::client::Answer;
+use crate::commands::Session;
+use crate::error::Error;
+use crate::show::{bytes, cell, maybe, table, utc};
+use crate::wire::{NodeKind, Plugin};
+
+/// Show one plugin: its nodes, with the schemas of their inputs and outputs
+#[derive(Debug, clap::Args)]
+pub struct Inspect {
+    /// The name of the plugin (its newest upload), or a digest
+    #[arg(value_name = "NAME_OR_DIGEST")]
+    plugin: Name,
+}
+
+impl Inspect {
+    pub fn run(&self, session: &Session) -> Result<(), Error> {
+        let answer = session.client.call(Method::GET, &["plugins", self.plugin.as_str()]).send()?;
+        session.output.answer(&answer, show)
+    }
+}
+
+fn show(answer: &Answer) -> Result<String, Error> {
+    let plugin: Plugin = answer.read()?;
+    let mut text = summary(&plugin);
+    if !plugin.imports.is_empty() {
+        text.push_str(&format!("\n\nimports: {}", clean::line(&plugin.imports.join(", "))));
+    }
+    for node in &plugin.nodes {
+        text.push_str(&format!("\n\n{}", schemas(node)));
+    }
+    Ok(text)
+}
+
+/// What a plugin is, and a line for each of its nodes.
+pub fn summary(plugin: &Plugin) -> String {
+    let about = table(
+        ["NAME", "VERSION", "DIGEST", "SIZE", "UPLOADED"],
+        [[
+            cell(&plugin.name),
+            maybe(plugin.version.as_ref()),
+            cell(&plugin.digest),
+            cell(bytes(plugin.size)),
+            cell(utc(plugin.uploaded_at)),
+        ]],
+    );
+    let nodes = plugin.nodes.iter().map(|node| {
+        let secrets = Some(node.secrets.join(", ")).filter(|secrets| !secrets.is_empty());
+        [cell(&node.name), maybe(secrets), maybe(node.description.as_ref())]
+    });
+    format!("{about}\n\n{}", table(["NODE", "SECRETS", "DESCRIPTION"], nodes))
+}
+
+fn schemas(node: &NodeKind) -> String {
+    let NodeKind { name, inputs, outputs, .. } = node;
+    clean::lines(&format!("{name} inputs: {inputs:#}\n{name} outputs: {outputs:#}"))
+}

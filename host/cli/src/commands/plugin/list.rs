@@ -1,0 +1,34 @@
+//! `exosphere plugin list`: every plugin of the namespace.
+
+use reqwest::Method;
+
+use crate::client::Answer;
+use crate::commands::Session;
+use crate::error::Error;
+use crate::show::{bytes, cell, digest, maybe, table, utc};
+use crate::wire::Plugins;
+
+/// List the plugins of the namespace
+#[derive(Debug, clap::Args)]
+pub struct List {}
+
+impl List {
+    pub fn run(&self, session: &Session) -> Result<(), Error> {
+        let answer = session.client.call(Method::GET, &["plugins"]).send()?;
+        session.output.answer(&answer, show)
+    }
+}
+
+fn show(answer: &Answer) -> Result<String, Error> {
+    let rows = answer.read::<Plugins>()?.plugins.into_iter().map(|plugin| {
+        [
+            cell(plugin.name),
+            maybe(plugin.version),
+            cell(digest(&plugin.digest)),
+            cell(bytes(plugin.size)),
+            cell(utc(plugin.uploaded_at)),
+            cell(plugin.nodes.join(", ")),
+        ]
+    });
+    Ok(table(["NAME", "VERSION", "DIGEST", "SIZE", "UPLOADED", "NODES"], rows))
+}

@@ -1,0 +1,29 @@
+//! `exosphere plugin`: upload plugins and look at them.
+
+mod inspect;
+mod list;
+mod push;
+
+use clap::Subcommand;
+
+use crate::commands::Session;
+use crate::error::Error;
+
+/// What can be done with plugins.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Push(push::Push),
+    List(list::List),
+    Inspect(inspect::Inspect),
+}
+
+impl Command {
+    /// Does it.
+    pub fn run(&self, session: &Session) -> Result<(), Error> {
+        session.done(match self {
+            Command::Push(push) => push.run(session),
+            Command::List(list) => list.run(session),
+            Command::Inspect(inspect) => inspect.run(session),
+        })
+    }
+}

@@ -1,0 +1,71 @@
+//! Runs and states as people type them: `RUN`, `RUN STATE` or `RUN/STATE`.
+
+use std::str::FromStr;
+
+use exosphere_domain::ids::RunId;
+use uuid::Uuid;
+
+use crate::error::Error;
+
+/// A run, and a state of it if one was named in the same breath.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub run: RunId,
+    state: Option<u64>,
+}
+
+impl Place {
+    /// The state, named behind the run or by an argument of its own.
+    pub fn state(self, argument: Option<u64>) -> Result<Option<u64>, Error> {
+        match (self.state, argument) {
+            (Some(one), Some(other)) if one != other => {
+                Err(Error::Usage(format!("which state: {one} or {other}?")))
+            }
+            (one, other) => Ok(one.or(other)),
+        }
+    }
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (run, state) = match text.split_once('/') {
+            Some((run, state)) => (run, Some(state)),
+            None => (text, None),
+        };
+        let run = Uuid::parse_str(run).map_err(|_| {
+            "a run is named by its id, a UUID; `exosphere run list` shows them".to_owned()
+        })?;
+        let state = state.map(str::parse).transpose();
+        let state = state.map_err(|_| "behind the run comes the number of a state".to_owned())?;
+        Ok(Place { run: RunId(run), state })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: &str = "0195b7f0-0000-7000-8000-000000000001";
+
+    #[test]
+    fn a_state_may_follow_its_run() {
+        let bare: Place = RUN.parse().unwrap();
+        let with: Place = format!("{RUN}/7").parse().unwrap();
+        assert_eq!(bare.run, with.run);
+        assert_eq!(bare.state(None).unwrap(), None);
+        assert_eq!(bare.state(Some(3)).unwrap(), Some(3));
+        assert_eq!(with.state(None).unwrap(), Some(7));
+        assert_eq!(with.state(Some(7)).unwrap(), Some(7));
+        assert_eq!(with.state(Some(8)).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn nothing_else_is_a_place() {
+        for text in ["", "7", "..", &format!("{RUN}/"), &format!("{RUN}/-1"), &format!("{RUN}/1/2")]
+        {
+            assert!(text.parse::<Place>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `exosphere run show`: how a run stands, or all that is known of a state.
+
+use std::fmt::Write as _;
+
+use reqwest::Method;
+
+use crate::clean;
+use crate::client::Answer;
+use crate::commands::Session;
+use crate::commands::run::place::Place;
+use crate::error::Error;
+use crate::show::{cell, maybe, table, took, utc};
+use crate::wire::{Attempt, Failure, Run, State};
+
+/// Show how a run stands, or one of its states with its attempts and logs
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  exosphere run show 0195b7f0-0000-7000-8000-000000000001
+  exosphere run show 0195b7f0-0000-7000-8000-000000000001 7
+  exosphere run show 0195b7f0-0000-7000-8000-000000000001/7 --json")]
+pub struct Show {
+    /// The run, or a state of it as RUN/STATE
+    run: Place,
+    /// The number of a state
+    state: Option<u64>,
+}
+
+impl Show {
+    pub fn run(&self, session: &Session) -> Result<(), Error> {
+        let run = self.run.run.to_string();
+        match self.run.state(self.state)? {
+            None => {
+                let answer = session.client.call(Method::GET, &["runs", &run]).send()?;
+                session.output.answer(&answer, |answer| Ok(summary(&answer.read()?)))
+            }
+            Some(number) => {
+                let path = ["runs", &run, "states", &number.to_string()];
+                let answer = session.client.call(Method::GET, &path).send()?;
+                session.output.answer(&answer, |answer: &Answer| Ok(state(&answer.read()?)))
+            }
+        }
+    }
+}
+
+/// A run: how it stands, its first failures, its store.
+pub fn summary(run: &Run) -> String {
+    let counts = run.counts;
+    let mut text = table(
+        [
+            "RUN", "GRAPH", "STATUS", "STATES", "OPEN", "SUCCESS", "PRUNED", "FAILED", "RETRIES",
+            "TOOK",
+        ],
+        [[
+            cell(&run.run),
+            cell(format!("{}:{}", run.graph, run.revision)),
+            cell(run.status),
+            cell(counts.states),
+            cell(counts.open),
+            cell(counts.success),
+            cell(counts.pruned),
+            cell(counts.errored),
+            cell(counts.retries),
+            maybe(run.ended_at.map(|end| took(end.saturating_sub(run.created_at)))),
+        ]],
+    );
+    if !run.failures.is_empty() {
+        let rows = run.failures.iter().map(|failed| {
+            [
+                cell(&failed.state),
+                cell(&failed.identifier),
+                cell(&failed.kind),
+                cell(&failed.message),
+            ]
+        });
+        text.push_str("\n\n");
+        text.push_str(&table(["STATE", "IDENTIFIER", "FAILURE", "MESSAGE"], rows));
+    }
+    if let Some(store) = run.store.as_ref().filter(|store| !store.is_empty()) {
+        text.push_str("\n\n");
+        let rows = store.iter().map(|(key, value)| [cell(key), cell(value)]);
+        text.push_str(&table(["KEY", "VALUE"], rows));
+    }
+    text
+}
+
+/// A state: how it stands, what it was given and returned, its attempts.
+fn state(state: &State) -> String {
+    let mut text = table(
+        ["STATE", "IDENTIFIER", "NODE", "STATUS", "RETRIES", "REQUEUES", "CREATED", "TOOK"],
+        [[
+            cell(&state.state),
+            cell(&state.identifier),
+            cell(&state.node_name),
+            cell(&state.status),
+            cell(state.retries),
+            cell(state.requeues),
+            cell(utc(state.created_at)),
+            maybe(state.ended_at.map(|end| took(end.saturating_sub(state.created_at)))),
+        ]],
+    );
+    if let Some(failure) = &state.failure {
+        section(&mut text, "failure", &words(failure));
+    }
+    if let Some(inputs) = &state.inputs {
+        section(&mut text, "inputs", &format!("{inputs:#}"));
+    }
+    for (index, output) in state.outputs.iter().enumerate() {
+        section(&mut text, &format!("output {index}"), &format!("{output:#}"));
+    }
+    for attempt in &state.attempts {
+        section(&mut text, &format!("attempt {}", attempt.number), &story(attempt));
+    }
+    text
+}
+
+/// What became of an attempt, and what it said meanwhile.
+fn story(attempt: &Attempt) -> String {
+    let mut text = attempt.outcome.clone().unwrap_or_else(|| "under way".to_owned());
+    if let Some(end) = attempt.ended_at {
+        let _ = write!(text, ", {}", utc(end));
+    }
+    if let Some(failure) = &attempt.failure {
+        let _ = write!(text, "\n{}", words(failure));
+    }
+    for line in &attempt.logs {
+        let _ = write!(text, "\n{:<5} {}", line.level, line.message);
+    }
+    text
+}
+
+fn words(failure: &Failure) -> String {
+    let mut text = format!("{}: {}", failure.kind, failure.message);
+    if let Some(details) = &failure.details {
+        let _ = write!(text, "\n{details:#}");
+    }
+    text
+}
+
+/// A heading and, indented below it, what belongs to it.
+fn section(text: &mut String, heading: &str, body: &str) {
+    let body = clean::lines(body).replace('\n', "\n  ");
+    let _ = write!(text, "\n\n{heading}\n  {body}");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_run_shows_its_failures_and_its_store() {
+        let run = serde_json::from_value(json!({
+            "run": "r", "graph": "g", "revision": 2, "status": "FAILED", "version": 9,
+            "created_at": 1000, "ended_at": 3500,
+            "counts": { "states": 4, "success": 2, "errored": 1, "pruned": 1, "waiting": 0 },
+            "failures": [{
+                "state": "r/3", "identifier": "w", "kind": "trap", "message": "\u{1b}[31mboom"
+            }],
+            "store": { "total": "7" },
+        }));
+        let text = summary(&run.unwrap());
+        for part in ["g:2", "FAILED", "2.5 s", "r/3", "\\u{1b}[31mboom", "total  7"] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_state_shows_all_that_is_known_of_it() {
+        let it = serde_json::from_value(json!({
+            "state": "r/3", "identifier": "w", "node_name": "count", "status": "ERRORED",
+            "path": "0.0", "attempt": 2, "retries": 1, "requeues": 0, "created_at": 0,
+            "ended_at": 12, "failure": { "kind": "permanent", "message": "no", "details": { "a": 1 } },
+            "inputs": { "n": 1 }, "outputs": [{ "x": "y" }],
+            "attempts": [{
+                "number": 1, "ended_at": 5, "outcome": "retry",
+                "failure": { "kind": "retryable", "message": "try\nagain", "details": null },
+                "logs": [{ "level": "info", "message": "hi\u{7}" }], "usage": {},
+            }],
+        }));
+        let text = state(&it.unwrap());
+        for part in [
+            "r/3",
+            "failure\n  permanent: no\n  {",
+            "inputs\n  {",
+            "output 0\n",
+            "attempt 1\n  retry, 1970-01-01 00:00:00Z\n  retryable: try\n  again\n  info  hi\\u{7}",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+    }
+}

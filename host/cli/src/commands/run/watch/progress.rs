@@ -1,0 +1,130 @@
+//! The progress of a run, on standard error: a bar on a terminal, plain lines
+//! elsewhere, and only when something changed.
+
+use std::cell::Cell;
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::wire::{Counts, Run};
+
+/// How often the bar is drawn anew while nothing changes.
+const TICK: Duration = Duration::from_millis(100);
+/// The least time between two plain lines.
+const BETWEEN_LINES: Duration = Duration::from_secs(1);
+
+/// Shows how a run gets on.
+pub enum Progress {
+    Bar(ProgressBar),
+    Lines(Lines),
+}
+
+/// Plain lines, for a file or a pipe.
+pub struct Lines {
+    since: Instant,
+    last: Cell<Option<(Instant, Counts)>>,
+    absent: Cell<bool>,
+}
+
+impl Progress {
+    /// The kind that fits standard error.
+    pub fn new() -> Self {
+        if !io::stderr().is_terminal() {
+            let since = Instant::now();
+            return Progress::Lines(Lines {
+                since,
+                last: Cell::new(None),
+                absent: Cell::new(false),
+            });
+        }
+        let bar = ProgressBar::new(0);
+        let template = "{spinner} {wide_bar} {pos}/{len} states{msg}, {elapsed}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(TICK);
+        Progress::Bar(bar)
+    }
+
+    /// Shows where the run is now.
+    pub fn show(&self, run: &Run) {
+        let counts = run.counts;
+        match self {
+            Progress::Bar(bar) => {
+                bar.set_length(counts.states);
+                bar.set_position(done(&counts));
+                bar.set_message(remarks(&counts));
+            }
+            Progress::Lines(lines) => lines.show(counts),
+        }
+    }
+
+    /// Says that the host is away at the moment.
+    pub fn absent(&self) {
+        const WORDS: &str = "the host is away; waiting for it";
+        match self {
+            Progress::Bar(bar) => bar.set_message(format!(", {WORDS}")),
+            Progress::Lines(lines) => {
+                if !lines.absent.replace(true) {
+                    eprintln!("{WORDS}");
+                }
+            }
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(self) {
+        if let Progress::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Lines {
+    fn show(&self, counts: Counts) {
+        self.absent.set(false);
+        if let Some((at, last)) = self.last.get()
+            && (last == counts || at.elapsed() < BETWEEN_LINES && counts.open > 0)
+        {
+            return;
+        }
+        self.last.set(Some((Instant::now(), counts)));
+        let seconds = self.since.elapsed().as_secs_f64();
+        eprintln!("{}/{} states{}, {seconds:.1} s", done(&counts), counts.states, remarks(&counts));
+    }
+}
+
+/// States that will not run again by themselves.
+fn done(counts: &Counts) -> u64 {
+    let Counts { success, pruned, errored, cancelled, .. } = counts;
+    [pruned, errored, cancelled].into_iter().fold(*success, |sum, n| sum.saturating_add(*n))
+}
+
+/// What is worth a word besides the states done.
+fn remarks(counts: &Counts) -> String {
+    let Counts { retries, pruned, errored, .. } = *counts;
+    [(retries, "retries"), (pruned, "pruned"), (errored, "failed")]
+        .into_iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, what)| format!(", {n} {what}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_happened_is_remarked_on() {
+        let mut counts = Counts { states: 9, success: 3, ..Counts::default() };
+        assert_eq!((done(&counts), remarks(&counts).as_str()), (3, ""));
+        counts = Counts { pruned: 1, errored: 2, retries: 4, cancelled: 1, ..counts };
+        assert_eq!(
+            (done(&counts), remarks(&counts).as_str()),
+            (7, ", 4 retries, 1 pruned, 2 failed")
+        );
+        counts.cancelled = u64::MAX;
+        assert_eq!(done(&counts), u64::MAX);
+    }
+}

@@ -1,0 +1,65 @@
+//! How a command may fail, and the exit code of each way.
+
+use std::io;
+
+use crate::clean;
+use crate::wire::Problem;
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// Something on this side went wrong: a file, the terminal, the host that
+    /// was to be started.
+    #[error("{0}")]
+    Failed(String),
+    /// The host understood, and said no. `json` is its whole answer.
+    #[error("{problem}")]
+    Refused { problem: Problem, json: String },
+    /// There is no host, or it went away.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The run that was watched ended FAILED.
+    #[error("the run ended FAILED")]
+    RunFailed,
+    /// The run that was watched ended CANCELLED.
+    #[error("the run ended CANCELLED")]
+    RunCancelled,
+    /// The host says that it made a mistake, or its answer makes no sense.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// The process's exit code, as `--help` and the README state it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Failed(_) | Error::Refused { .. } => 1,
+            Error::Usage(_) => 2,
+            Error::Unreachable(_) => 3,
+            Error::RunFailed => 4,
+            Error::RunCancelled => 5,
+            Error::Internal(_) => 6,
+        }
+    }
+
+    /// Tells the person at the terminal.
+    pub fn report(&self) {
+        // The words may be a host's.
+        eprintln!("error: {}", clean::lines(&self.to_string()));
+    }
+}
+
+impl From<anyhow::Error> for Error {
+    fn from(error: anyhow::Error) -> Self {
+        Error::Failed(format!("{error:#}"))
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Error::Failed(error.to_string())
+    }
+}

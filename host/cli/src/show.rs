@@ -1,0 +1,124 @@
+//! Small things put into words and tables for people. Every text that comes
+//! from a host goes through [`cell`] or [`crate::clean`].
+
+use comfy_table::{Cell, ContentArrangement, Table, presets};
+
+use crate::clean;
+
+/// A table without lines, as wide as the terminal at most.
+pub fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [Cell; N]>,
+) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header)
+        .add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
+}
+
+/// A cell of a table, with nothing in it that a terminal would obey.
+pub fn cell(text: impl ToString) -> Cell {
+    Cell::new(clean::line(&text.to_string()))
+}
+
+/// A cell with the same for nothing as everywhere.
+pub fn maybe(text: Option<impl ToString>) -> Cell {
+    match text {
+        Some(text) => cell(text),
+        None => Cell::new("-"),
+    }
+}
+
+/// As much of a digest as people compare.
+pub fn digest(digest: &str) -> String {
+    digest.chars().take(12).collect()
+}
+
+/// A number of bytes.
+pub fn bytes(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+/// A stretch of time in milliseconds.
+pub fn took(ms: i64) -> String {
+    match ms.max(0) {
+        ms @ 0..1_000 => format!("{ms} ms"),
+        ms @ 1_000..60_000 => format!("{:.1} s", ms as f64 / 1_000.0),
+        ms @ 60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms / 1_000 % 60),
+        ms => format!("{} h {} min", ms / 3_600_000, ms / 60_000 % 60),
+    }
+}
+
+/// A point in time (milliseconds since 1970), in UTC, to the second.
+pub fn utc(ms: i64) -> String {
+    let seconds = ms.div_euclid(1_000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// The date of a day counted from 1970-01-01. Years are counted from March, so
+/// that the day which comes and goes is the last of a year, and in spans of 400
+/// years, which are all equally long.
+fn date(days: i64) -> (i64, i64, i64) {
+    const DAYS_PER_400_YEARS: i64 = 146_097;
+    const MARCH_OF_YEAR_0: i64 = -719_468;
+    let days = days - MARCH_OF_YEAR_0;
+    let day = days.rem_euclid(DAYS_PER_400_YEARS);
+    // Leap days before this day: one in 4 years, none in 100.
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // March to July and August to December are 153 days each.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let year = year + 400 * days.div_euclid(DAYS_PER_400_YEARS);
+    match month < 10 {
+        true => (year, month + 3, day),
+        false => (year + 1, month - 9, day),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_read_as_the_calendar_has_them() {
+        for (ms, text) in [
+            (0, "1970-01-01 00:00:00Z"),
+            (-1, "1969-12-31 23:59:59Z"),
+            (951_782_400_000, "2000-02-29 00:00:00Z"),
+            (951_868_799_999, "2000-02-29 23:59:59Z"),
+            (4_107_542_400_000, "2100-03-01 00:00:00Z"),
+            (1_709_251_199_000, "2024-02-29 23:59:59Z"),
+            (1_735_689_599_000, "2024-12-31 23:59:59Z"),
+        ] {
+            assert_eq!(utc(ms), text);
+        }
+        // A hostile host's number must not bring the client down.
+        utc(i64::MIN);
+        utc(i64::MAX);
+    }
+
+    #[test]
+    fn stretches_of_time_have_the_unit_that_fits() {
+        let all = [-5, 999, 1_500, 61_000, 3_720_000].map(took);
+        assert_eq!(all, ["0 ms", "999 ms", "1.5 s", "1 min 1 s", "1 h 2 min"]);
+    }
+
+    #[test]
+    fn a_table_shows_what_a_host_said_and_obeys_none_of_it() {
+        let table = table(
+            ["NAME", "N"],
+            [[cell("a\u{1b}[31m\nb"), cell(7)], [maybe(None::<u8>), cell(10)]],
+        );
+        assert_eq!(table, "NAME            N\na\\u{1b}[31m\\nb  7\n-               10");
+    }
+}

@@ -1,0 +1,272 @@
+//! What a host answers, as far as the tables for people need it.
+//!
+//! Read leniently: a newer host may say more, an older one less. What programs
+//! get with `--json` never passes through here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Why a host refused, as RFC 9457 has it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Problem {
+    pub title: String,
+    pub detail: String,
+    pub errors: Vec<Mistake>,
+}
+
+/// One of several mistakes in what was sent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Mistake {
+    pub path: String,
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.detail.is_empty() { &self.title } else { &self.detail })?;
+        for Mistake { path, message } in &self.errors {
+            write!(f, "\n  {path}: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `POST /plugins`, `GET /plugins/{name-or-digest}`.
+#[derive(Debug, Deserialize)]
+pub struct Plugin {
+    pub name: String,
+    #[serde(default)]
+    pub version: Option<String>,
+    pub digest: String,
+    pub size: u64,
+    pub uploaded_at: i64,
+    #[serde(default)]
+    pub nodes: Vec<NodeKind>,
+    #[serde(default)]
+    pub imports: Vec<String>,
+}
+
+/// A node of a plugin.
+#[derive(Debug, Deserialize)]
+pub struct NodeKind {
+    pub name: String,
+    #[serde(default)]
+    pub description: Option<String>,
+    #[serde(default)]
+    pub inputs: Value,
+    #[serde(default)]
+    pub outputs: Value,
+    #[serde(default)]
+    pub secrets: Vec<String>,
+}
+
+/// `GET /plugins`.
+#[derive(Debug, Deserialize)]
+pub struct Plugins {
+    pub plugins: Vec<PluginRow>,
+}
+
+/// One plugin of the list.
+#[derive(Debug, Deserialize)]
+pub struct PluginRow {
+    pub name: String,
+    #[serde(default)]
+    pub version: Option<String>,
+    pub digest: String,
+    pub size: u64,
+    pub uploaded_at: i64,
+    #[serde(default)]
+    pub nodes: Vec<String>,
+}
+
+/// `PUT /graphs/{name}`.
+#[derive(Debug, Deserialize)]
+pub struct Applied {
+    pub name: String,
+    pub revision: u64,
+    #[serde(default)]
+    pub changed: bool,
+    #[serde(default)]
+    pub nodes: Vec<Resolved>,
+}
+
+/// A node of a revision, and the plugin that it became.
+#[derive(Debug, Deserialize)]
+pub struct Resolved {
+    pub identifier: String,
+    pub node_name: String,
+    pub plugin: String,
+    pub digest: String,
+}
+
+/// `GET /graphs`.
+#[derive(Debug, Deserialize)]
+pub struct Graphs {
+    pub graphs: Vec<GraphRow>,
+}
+
+/// One graph of the list.
+#[derive(Debug, Deserialize)]
+pub struct GraphRow {
+    pub name: String,
+    pub revision: u64,
+    pub created_at: i64,
+    pub nodes: u64,
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Status {
+    Running,
+    Success,
+    Failed,
+    Cancelled,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Status::Running => "RUNNING",
+            Status::Success => "SUCCESS",
+            Status::Failed => "FAILED",
+            Status::Cancelled => "CANCELLED",
+        })
+    }
+}
+
+/// A run.
+#[derive(Debug, Deserialize)]
+pub struct Run {
+    pub run: String,
+    pub graph: String,
+    pub revision: u64,
+    pub status: Status,
+    /// Grows with every change of the run.
+    pub version: i64,
+    pub created_at: i64,
+    #[serde(default)]
+    pub ended_at: Option<i64>,
+    #[serde(default)]
+    pub counts: Counts,
+    #[serde(default)]
+    pub failures: Vec<FailedState>,
+    #[serde(default)]
+    pub store: Option<BTreeMap<String, String>>,
+}
+
+/// How many states a run has, and how they stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    pub states: u64,
+    pub open: u64,
+    pub success: u64,
+    pub pruned: u64,
+    pub errored: u64,
+    pub cancelled: u64,
+    pub retries: u64,
+}
+
+/// One of the first failures of a run.
+#[derive(Debug, Deserialize)]
+pub struct FailedState {
+    pub state: String,
+    pub identifier: String,
+    pub kind: String,
+    pub message: String,
+}
+
+/// `GET /runs`.
+#[derive(Debug, Deserialize)]
+pub struct Runs {
+    pub runs: Vec<Run>,
+    #[serde(default)]
+    pub next: Option<Token>,
+}
+
+/// `GET /runs/{uuid}/states`.
+#[derive(Debug, Deserialize)]
+pub struct States {
+    pub states: Vec<State>,
+    #[serde(default)]
+    pub next: Option<Token>,
+}
+
+/// Where the next page begins: text or a number, to be handed back as it is.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Token {
+    Number(u64),
+    Text(String),
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Token::Number(number) => number.fmt(f),
+            Token::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// A state; what follows `failure` only when it was asked for by its number.
+#[derive(Debug, Deserialize)]
+pub struct State {
+    pub state: String,
+    pub identifier: String,
+    pub node_name: String,
+    pub status: String,
+    #[serde(default)]
+    pub attempt: u64,
+    #[serde(default)]
+    pub retries: u64,
+    #[serde(default)]
+    pub requeues: u64,
+    pub created_at: i64,
+    #[serde(default)]
+    pub ended_at: Option<i64>,
+    #[serde(default)]
+    pub failure: Option<Failure>,
+    #[serde(default)]
+    pub inputs: Option<Value>,
+    #[serde(default)]
+    pub outputs: Vec<Value>,
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Deserialize)]
+pub struct Failure {
+    pub kind: String,
+    pub message: String,
+    #[serde(default)]
+    pub details: Option<Value>,
+}
+
+/// One attempt of a state.
+#[derive(Debug, Deserialize)]
+pub struct Attempt {
+    pub number: u64,
+    #[serde(default)]
+    pub ended_at: Option<i64>,
+    #[serde(default)]
+    pub outcome: Option<String>,
+    #[serde(default)]
+    pub failure: Option<Failure>,
+    #[serde(default)]
+    pub logs: Vec<LogLine>,
+}
+
+/// A line of an attempt's log.
+#[derive(Debug, Deserialize)]
+pub struct LogLine {
+    pub level: String,
+    pub message: String,
+}

@@ -1,0 +1,216 @@
+//! The command as a program sees it: exit codes, standard output, standard
+//! error, and what goes over the wire. The host is a thread that answers from a
+//! list; the real one is tested with in `tests/`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::thread::{self, JoinHandle};
+
+const RUN: &str = "0195b7f0-0000-7000-8000-000000000001";
+
+/// A host that gives these answers, one a connection, and then is gone.
+struct Canned {
+    url: String,
+    requests: JoinHandle<Vec<String>>,
+}
+
+impl Canned {
+    fn new(answers: &[(u16, &str)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answers: Vec<_> =
+            answers.iter().map(|(status, body)| (*status, (*body).to_owned())).collect();
+        let requests = thread::spawn(move || {
+            answers.iter().map(|(status, body)| serve(&listener, *status, body)).collect()
+        });
+        Canned { url, requests }
+    }
+
+    fn run(&self, line: &str) -> Output {
+        exosphere(&format!("--host {} {line}", self.url))
+    }
+
+    /// The requests that came: method, path and query, and body.
+    fn requests(self) -> Vec<String> {
+        self.requests.join().unwrap()
+    }
+}
+
+fn serve(listener: &TcpListener, status: u16, body: &str) -> String {
+    let (mut stream, _) = listener.accept().unwrap();
+    let request = read_request(&stream);
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close");
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+    request
+}
+
+fn read_request(stream: &TcpStream) -> String {
+    let mut lines = BufReader::new(stream);
+    let mut first = String::new();
+    lines.read_line(&mut first).unwrap();
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        lines.read_line(&mut header).unwrap();
+        if header.trim().is_empty() {
+            break;
+        }
+        if let Some(value) = header.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    lines.read_exact(&mut body).unwrap();
+    let request = first.trim_end().trim_end_matches(" HTTP/1.1");
+    format!("{request} {}", String::from_utf8_lossy(&body)).trim_end().to_owned()
+}
+
+fn exosphere(line: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exosphere"));
+    command.args(line.split_whitespace());
+    command.env_remove("EXOSPHERE_HOST").env_remove("EXOSPHERE_NAMESPACE");
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn run_json(status: &str, version: u32) -> String {
+    format!(
+        r#"{{"run":"{RUN}","graph":"g","revision":1,"status":"{status}","version":{version},
+            "created_at":0,"ended_at":5,"counts":{{"states":3,"success":2}},"failures":[]}}"#
+    )
+}
+
+#[test]
+fn json_is_the_hosts_own_and_nothing_else() {
+    let body = r#"{"plugins": [ ], "later": 12345678901234567890.5}"#;
+    let host = Canned::new(&[(200, body)]);
+    let output = host.run("plugin list --json");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), format!("{body}\n"));
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(host.requests(), ["GET /v1/namespaces/default/plugins"]);
+}
+
+#[test]
+fn a_refusal_lists_every_mistake_and_exits_1() {
+    let problem = r#"{"title":"Invalid graph","status":422,"detail":"2 mistakes",
+        "errors":[{"path":"$.nodes[0]","message":"no\u001b[2J"},{"path":"$.x","message":"unknown"}]}"#;
+    let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+    fs::write(file.path(), "{}").unwrap();
+    let line = format!("graph apply {} --name g --namespace team", file.path().display());
+
+    let host = Canned::new(&[(422, problem), (422, problem)]);
+    let output = host.run(&line);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "error: 2 mistakes\n  $.nodes[0]: no\\u{1b}[2J\n  $.x: unknown\n";
+    assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).as_str()), ("", expected));
+
+    // A program gets the problem document.
+    let output = host.run(&format!("{line} --json"));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout), format!("{problem}\n"));
+    assert_eq!(host.requests(), ["PUT /v1/namespaces/team/graphs/g {}"; 2]);
+}
+
+#[test]
+fn each_way_to_fail_has_its_code() {
+    for (status, body, code) in [
+        (404, r#"{"detail":"no such plugin"}"#, 1),
+        (413, "", 1),
+        (500, r#"{"detail":"an error in the host's log: 42"}"#, 6),
+        (503, "<html>", 6),
+        (302, "", 6),
+        (200, "<html>", 6),
+        (200, "[]", 6),
+    ] {
+        let output = Canned::new(&[(status, body)]).run("plugin inspect text");
+        assert_eq!(output.status.code(), Some(code), "{status} {body}: {output:?}");
+        assert_eq!(text(&output.stdout), "");
+        assert!(text(&output.stderr).starts_with("error: "), "{output:?}");
+    }
+    // Bound and let go of, so that nobody listens there.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let output = exosphere(&format!("--host http://127.0.0.1:{port} run list"));
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("exosphere serve"), "{output:?}");
+
+    for line in ["run list --status no", "--host https://example.com run list"] {
+        assert_eq!(exosphere(line).status.code(), Some(2), "{line}");
+    }
+}
+
+#[test]
+fn watching_ends_as_the_run_does() {
+    for (status, code) in [("SUCCESS", 0), ("FAILED", 4), ("CANCELLED", 5)] {
+        let (running, ended) = (run_json("RUNNING", 3), run_json(status, 4));
+        let host = Canned::new(&[(201, &running), (200, &running), (200, &ended)]);
+        let output = host.run("run start g --input n=3 --input who=Ada --store k=1 --watch --json");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert_eq!(text(&output.stdout), format!("{ended}\n"), "only the end, once");
+        assert!(text(&output.stderr).contains("2/3 states"), "{output:?}");
+        assert_eq!(
+            host.requests(),
+            [
+                r#"POST /v1/namespaces/default/graphs/g/runs {"inputs":{"n":3,"who":"Ada"},"store":{"k":"1"}}"#.to_owned(),
+                format!("GET /v1/namespaces/default/runs/{RUN}"),
+                format!("GET /v1/namespaces/default/runs/{RUN}?after=3&wait_ms=20000"),
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_host_that_is_restarted_is_waited_for() {
+    let (running, ended) = (run_json("RUNNING", 3), run_json("SUCCESS", 4));
+    let first = Canned::new(&[(200, &running)]);
+    let url = first.url.clone();
+    let address = url.trim_start_matches("http://").to_owned();
+    let watch = thread::spawn(move || exosphere(&format!("--host {url} run watch {RUN}")));
+    first.requests();
+    // Nobody listens for a moment; then the host is back at its old address.
+    thread::sleep(std::time::Duration::from_millis(700));
+    let listener = TcpListener::bind(address).unwrap();
+    serve(&listener, 200, &ended);
+    let output = watch.join().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stderr).contains("the host is away"), "{output:?}");
+    assert!(text(&output.stdout).contains("SUCCESS"), "{output:?}");
+}
+
+#[test]
+fn an_upload_is_sent_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("greet.wasm");
+    fs::write(&file, "\0asm...").unwrap();
+    let plugin = r#"{"name":"greet","version":null,"digest":"ab","size":7,"uploaded_at":0,
+        "nodes":[{"name":"hello","description":"Says hello.","inputs":{},"outputs":{},"secrets":[]}],
+        "compile_ms":3,"imports":["exosphere:node/log@0.1.0"]}"#;
+    let host = Canned::new(&[(201, plugin)]);
+    let output = host.run(&format!("plugin push {} --version 1.0", file.display()));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stdout).contains("hello  -        Says hello."), "{output:?}");
+    let request = "POST /v1/namespaces/default/plugins?name=greet&version=1.0 \0asm...";
+    assert_eq!(host.requests(), [request]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let rows = r#"{"name":"n","digest":"d","size":1,"uploaded_at":0},"#.repeat(20_000);
+    let body = format!(r#"{{"plugins":[{}]}}"#, rows.trim_end_matches(','));
+    let host = Canned::new(&[(200, &body)]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_exosphere"))
+        .args(["--host", &host.url, "plugin", "list"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
