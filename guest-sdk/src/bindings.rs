@@ -38,7 +38,7 @@ pub(crate) mod log {
 pub fn execute(
     plugin: &Plugin,
     node: &str,
-    inputs: &str,
+    inputs: String,
 ) -> Result<guest::Completion, guest::Failure> {
     match plugin.execute(node, inputs) {
         Ok(Completion::Outputs(outputs)) => Ok(guest::Completion::Outputs(outputs)),
@@ -69,7 +69,7 @@ macro_rules! __component {
                     inputs: String,
                 ) -> Result<$crate::bindings::guest::Completion, $crate::bindings::guest::Failure>
                 {
-                    $crate::bindings::execute(&PLUGIN, &node, &inputs)
+                    $crate::bindings::execute(&PLUGIN, &node, inputs)
                 }
             }
 

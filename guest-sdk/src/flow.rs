@@ -126,7 +126,8 @@ impl<T: Serialize + JsonSchema + 'static> Reply for Flow<T> {
     fn complete(self) -> Result<Completion> {
         Ok(match self {
             Flow::Outputs(outputs) => {
-                Completion::Outputs(outputs.iter().map(object).collect::<Result<_>>()?)
+                // Each output is freed as soon as it is written: memory is limited.
+                Completion::Outputs(outputs.into_iter().map(|o| object(&o)).collect::<Result<_>>()?)
             }
             Flow::Prune(data) => Completion::Prune(data.map(|data| data.to_string())),
             Flow::RequeueAfter(delay) => Completion::RequeueAfter(whole_millis(delay)),

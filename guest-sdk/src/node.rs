@@ -20,8 +20,9 @@ pub trait Handler<Inputs> {
     fn inputs(&self) -> Value;
     /// The JSON Schema of one output.
     fn outputs(&self) -> Value;
-    /// Reads the inputs, runs the function, writes the outputs.
-    fn handle(&self, inputs: &str) -> Result<Completion>;
+    /// Reads the inputs, runs the function, writes the outputs. Takes the text
+    /// as its own, to free it as soon as it is read: memory is limited.
+    fn handle(&self, inputs: String) -> Result<Completion>;
 }
 
 impl<F, I, R> Handler<(I,)> for F
@@ -38,7 +39,7 @@ where
         R::schema()
     }
 
-    fn handle(&self, inputs: &str) -> Result<Completion> {
+    fn handle(&self, inputs: String) -> Result<Completion> {
         self(read(inputs)?)?.complete()
     }
 }
@@ -56,14 +57,14 @@ where
         R::schema()
     }
 
-    fn handle(&self, _inputs: &str) -> Result<Completion> {
+    fn handle(&self, _inputs: String) -> Result<Completion> {
         self()?.complete()
     }
 }
 
 /// Inputs from JSON text. The error names the field.
-fn read<I: DeserializeOwned>(text: &str) -> Result<I> {
-    let mut reader = serde_json::Deserializer::from_str(text);
+fn read<I: DeserializeOwned>(text: String) -> Result<I> {
+    let mut reader = serde_json::Deserializer::from_str(&text);
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let place = if path == "." { String::new() } else { format!(" at `{path}`") };
@@ -78,7 +79,7 @@ pub struct Node {
     doc: &'static [&'static str],
     secrets: &'static [&'static str],
     schemas: fn() -> (Value, Value),
-    handle: fn(&str) -> Result<Completion>,
+    handle: fn(String) -> Result<Completion>,
 }
 
 impl Node {
@@ -89,7 +90,7 @@ impl Node {
         doc: &'static [&'static str],
         secrets: &'static [&'static str],
         schemas: fn() -> (Value, Value),
-        handle: fn(&str) -> Result<Completion>,
+        handle: fn(String) -> Result<Completion>,
     ) -> Self {
         Node { name, doc, secrets, schemas, handle }
     }
@@ -169,7 +170,7 @@ impl Plugin {
     }
 
     /// Executes one node on inputs as JSON text.
-    pub fn execute(&self, node: &str, inputs: &str) -> Result<Completion, Failure> {
+    pub fn execute(&self, node: &str, inputs: impl Into<String>) -> Result<Completion, Failure> {
         let Some(found) = self.node(node) else {
             let names: Vec<_> = self.nodes.iter().map(|node| node.name).collect();
             let names = names.join(", ");
@@ -178,7 +179,7 @@ impl Plugin {
             ))
             .into());
         };
-        (found.handle)(inputs).map_err(Failure::from)
+        (found.handle)(inputs.into()).map_err(Failure::from)
     }
 }
 

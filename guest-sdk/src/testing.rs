@@ -174,7 +174,7 @@ impl Host {
         let declared = plugin.node(node).map_or(&[][..], |node| node.secrets());
         let seen = self.secrets.clone().into_iter();
         let seen = seen.filter(|(name, _)| declared.contains(&name.as_str())).collect();
-        let result = self.enter(seen, || plugin.execute(node, &inputs));
+        let result = self.enter(seen, || plugin.execute(node, inputs));
         if matches!(result, Ok(Completion::RequeueAfter(_))) {
             self.requeues += 1;
         }

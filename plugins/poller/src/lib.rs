@@ -1,0 +1,75 @@
+//! The node `poller` waits until a counter of the run's store is high enough.
+//! It does not sleep, which would keep a place in the host busy: it asks to run
+//! again later.
+
+use exosphere_sdk::prelude::*;
+
+#[derive(Deserialize, JsonSchema)]
+struct Input {
+    /// The store key to look at. A missing one counts as 0.
+    key: String,
+    /// What it must have reached.
+    until: i64,
+    /// How long to wait before the next look, in milliseconds.
+    #[serde(default = "hundred")]
+    every_ms: u64,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Output {
+    key: String,
+    /// What the key held at last.
+    value: i64,
+    /// How many attempts it took.
+    attempts: u32,
+}
+
+fn hundred() -> u64 {
+    100
+}
+
+fn poller(input: Input) -> Result<Flow<Output>> {
+    let value = store::parse(&input.key)?.unwrap_or(0);
+    if value < input.until {
+        log::debug!("`{}` is {value}, not yet {}", input.key, input.until);
+        return Ok(Flow::requeue_after(Duration::from_millis(input.every_ms)));
+    }
+    Ok(Flow::one(Output { key: input.key, value, attempts: context::attempt() }))
+}
+
+exosphere_sdk::export! {
+    /// Runs again and again until a counter of the store is high enough.
+    poller,
+}
+
+#[cfg(test)]
+mod tests {
+    use exosphere_sdk::testing::Host;
+
+    use super::*;
+
+    #[test]
+    fn it_waits_until_the_counter_is_there() {
+        let inputs = json!({"key": "done", "until": 2, "every_ms": 30});
+        let mut host = Host::new();
+        assert_eq!(host.run(&PLUGIN, "poller", &inputs).requeued_ms(), 30);
+        let mut host = host.store("done", "1");
+        assert_eq!(host.run(&PLUGIN, "poller", &inputs).requeued_ms(), 30);
+        let mut host = host.store("done", "2");
+        let output = host.run(&PLUGIN, "poller", &inputs).output();
+        assert_eq!(output, json!({"key": "done", "value": 2, "attempts": 3}));
+    }
+
+    #[test]
+    fn a_hundred_milliseconds_unless_told_otherwise() {
+        let attempt = Host::new().run(&PLUGIN, "poller", json!({"key": "k", "until": 1}));
+        assert_eq!(attempt.requeued_ms(), 100);
+    }
+
+    #[test]
+    fn what_is_no_number_fails() {
+        let mut host = Host::new().store("k", "many");
+        let attempt = host.run(&PLUGIN, "poller", json!({"key": "k", "until": 1}));
+        assert!(attempt.failure().message.contains("`k`"));
+    }
+}
