@@ -3,9 +3,42 @@
 //!
 //! Not here: runs. A graph is a plan and never changes.
 
+pub(crate) mod problems;
+mod raw;
+
+mod bits;
+mod wiring;
+
+mod topology;
+mod visibility;
+
+mod references;
+
+mod build;
+
+mod fields;
+mod inputs;
+mod validate;
+
+mod json;
+mod start;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod sketch;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use raw::{
+    MAX_EDGES, MAX_NEXT_NODES, MAX_NODES, MAX_SECRET_BYTES, MAX_SECRETS, MAX_STORE_KEYS,
+    MAX_TIMEOUT_MS,
+};
+pub use start::{Start, check_start};
+pub use validate::{Applied, Catalog, Context, Exporter, validate};
+
+use self::bits::Bits;
 use crate::ids::{Digest, Name, NodeIx};
 use crate::retry::RetryPolicy;
 use crate::template::Template;
@@ -16,6 +49,8 @@ pub struct Graph {
     nodes: Vec<Node>,
     root: NodeIx,
     store: StoreConfig,
+    places: BTreeMap<String, NodeIx>,
+    reach: Vec<Bits>,
 }
 
 /// One node of a graph: a place, with all that can be known of it beforehand.
@@ -49,6 +84,34 @@ pub struct Node {
     /// output that it comes from: what it, or anything that continues its
     /// branch, refers to. In ascending order.
     pub carries: Vec<NodeIx>,
+    singles: Vec<NodeIx>,
+    gathers: Vec<NodeIx>,
+    store_keys: Vec<String>,
+    wants_branches: bool,
+}
+
+impl Node {
+    /// The nodes whose one output, the one that a state here comes from, its
+    /// inputs refer to. In ascending order.
+    pub fn singles(&self) -> &[NodeIx] {
+        &self.singles
+    }
+
+    /// The nodes of which its inputs gather all outputs in the scope; none for
+    /// an ordinary node. In ascending order.
+    pub fn gathers(&self) -> &[NodeIx] {
+        &self.gathers
+    }
+
+    /// The keys of the store that its inputs refer to. In ascending order.
+    pub fn store_keys(&self) -> &[String] {
+        &self.store_keys
+    }
+
+    /// Whether its inputs refer to `unite.branches`.
+    pub fn wants_branches(&self) -> bool {
+        self.wants_branches
+    }
 }
 
 /// What makes a node a unite.
@@ -97,7 +160,7 @@ pub enum OnEmpty {
 /// What a graph says of the store of its runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StoreConfig {
-    /// Keys that must be there when a run starts.
+    /// Keys that must be there when a run starts, ascending.
     pub required_keys: Vec<String>,
     /// What a run starts with, unless the start says otherwise.
     pub default_values: BTreeMap<String, String>,
@@ -137,6 +200,32 @@ impl Graph {
 
     /// The place of an identifier.
     pub fn find(&self, identifier: &str) -> Option<NodeIx> {
-        self.nodes().find(|(_, node)| node.identifier.as_str() == identifier).map(|(ix, _)| ix)
+        self.places.get(identifier).copied()
+    }
+
+    /// Whether a path of at least one edge leads from a node to another.
+    pub fn reaches(&self, from: NodeIx, to: NodeIx) -> bool {
+        self.reach[from.at()].has(to.at())
+    }
+
+    /// Whether a failure at `above` leaves a gap at `below`: whether a path
+    /// leads there on which no unite, `below` included, has `above` in its
+    /// region and so stands for it.
+    pub fn above(&self, above: NodeIx, below: NodeIx) -> bool {
+        let absorbs = |place: &NodeIx| self.node(above).scopes.contains(place);
+        let mut met = Bits::none(self.nodes.len());
+        let mut open = vec![above];
+        while let Some(place) = open.pop() {
+            for next in self.node(place).next.iter().filter(|next| !absorbs(next)) {
+                if *next == below {
+                    return true;
+                }
+                if !met.has(next.at()) {
+                    met.insert(next.at());
+                    open.push(*next);
+                }
+            }
+        }
+        false
     }
 }

@@ -1,0 +1,91 @@
+//! From raw to valid: the one place where a [`Graph`] is made.
+
+use std::collections::BTreeMap;
+
+use super::bits::Bits;
+use super::problems::Problems;
+use super::raw::{RawGraph, RawNode};
+use super::references::{self, References};
+use super::topology::{self, Topology};
+use super::visibility::{self, Seen};
+use super::wiring::{self, Places, Wires};
+use super::{Graph, Node, Unites};
+use crate::ids::NodeIx;
+
+/// Makes the graph of what was read, every node with plugin and digest.
+/// Nothing if anything is wrong with it, which is noted.
+pub fn build(raw: RawGraph, problems: &mut Problems) -> Option<Graph> {
+    let places = Places::of(&raw, problems);
+    let references = references::collect(&raw, &places, problems);
+    let wires = wiring::wire(&raw, &places, problems)?;
+    let topology = topology::of(&raw, &wires, problems)?;
+    let seen = visibility::check(&raw, &wires, &topology, &references, problems);
+    drop(places);
+    if problems.len() > 0 {
+        return None;
+    }
+    assemble(raw, references, wires, topology, seen)
+}
+
+/// Puts a valid graph together. Nothing only if a part is missing, for which
+/// there is a problem.
+fn assemble(
+    raw: RawGraph,
+    references: Vec<References>,
+    wires: Wires,
+    topology: Topology,
+    seen: Seen,
+) -> Option<Graph> {
+    let mut united_by = vec![Vec::new(); raw.nodes.len()];
+    for (unite, source) in topology::unites(&wires) {
+        united_by[source].push(NodeIx(unite as u32));
+    }
+    let mut nodes = Vec::with_capacity(raw.nodes.len());
+    for (place, (raw, references)) in raw.nodes.into_iter().zip(references).enumerate() {
+        nodes.push(Node {
+            unites: unites(&raw, place, &wires, &topology),
+            identifier: raw.identifier?,
+            node_name: raw.node_name?,
+            plugin: raw.plugin?,
+            digest: raw.digest?,
+            inputs: raw
+                .inputs
+                .into_iter()
+                .map(|(name, it)| Some((name, it?)))
+                .collect::<Option<_>>()?,
+            next: numbers(wires.next[place].iter().copied()),
+            retry: raw.retry,
+            timeout: raw.timeout,
+            united_by: std::mem::take(&mut united_by[place]),
+            scopes: numbers(topology.scopes[place].iter()),
+            counts_in: numbers(topology.counts_in[place].iter().copied()),
+            carries: of_bits(&seen.carries[place]),
+            singles: of_bits(&seen.singles[place]),
+            gathers: of_bits(&seen.gathers[place]),
+            store_keys: references.store_keys,
+            wants_branches: references.branches,
+        });
+    }
+    let places: BTreeMap<_, _> =
+        (0..).map(NodeIx).zip(&nodes).map(|(ix, node)| (node.identifier.to_string(), ix)).collect();
+    let root = NodeIx(wires.root as u32);
+    Some(Graph { nodes, root, store: raw.store, places, reach: topology.reach })
+}
+
+fn unites(raw: &RawNode, place: usize, wires: &Wires, topology: &Topology) -> Option<Unites> {
+    let unites = raw.unites.as_ref()?;
+    Some(Unites {
+        source: NodeIx(wires.source[place]? as u32),
+        strategy: unites.strategy,
+        on_empty: unites.on_empty,
+        region: of_bits(topology.region[place].as_ref()?),
+    })
+}
+
+fn of_bits(bits: &Bits) -> Vec<NodeIx> {
+    numbers(bits.iter())
+}
+
+fn numbers(places: impl Iterator<Item = usize>) -> Vec<NodeIx> {
+    places.map(|place| NodeIx(place as u32)).collect()
+}

@@ -1,0 +1,141 @@
+//! Which fields a JSON Schema names, so that a misspelt one is found before
+//! anything runs. Where a schema leaves it open, every field is taken.
+//!
+//! Not here: checking values; see [`crate::schema`].
+
+use serde_json::{Map, Value};
+
+/// The longest chain of local references that is followed.
+const MAX_REFERENCES: usize = 32;
+
+/// Keywords that may bring fields of their own, or take some away.
+const OPENING: [&str; 10] = [
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "dependentSchemas",
+    "dependencies",
+    "patternProperties",
+    "$ref",
+    "$dynamicRef",
+];
+
+/// A schema within a schema.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    root: &'a Value,
+    here: Option<&'a Map<String, Value>>,
+}
+
+/// Why a path of fields leads nowhere.
+pub struct NoField<'a> {
+    /// The field that is not there.
+    pub field: String,
+    /// Those that are; none if nothing can be below.
+    pub known: Vec<&'a str>,
+}
+
+impl<'a> Place<'a> {
+    /// The whole of a schema.
+    pub fn root(schema: &'a Value) -> Self {
+        Place { root: schema, here: schema.as_object() }.followed()
+    }
+
+    /// What is required here.
+    pub fn required(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let list = self.keyword("required").and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    /// The names of all members that there can be; nothing if that is open.
+    pub fn members(&self) -> Option<Vec<&'a str>> {
+        let here = self.here?;
+        let allows_more = |key| !matches!(here.get(key), None | Some(Value::Bool(false)));
+        if OPENING.iter().any(|key| here.contains_key(*key))
+            || allows_more("additionalProperties")
+            || allows_more("unevaluatedProperties")
+        {
+            return None;
+        }
+        match here.get("properties").and_then(Value::as_object) {
+            Some(named) => Some(named.keys().map(String::as_str).collect()),
+            None => (here.get("additionalProperties")? == &Value::Bool(false)).then(Vec::new),
+        }
+    }
+
+    /// Goes down a path of fields.
+    pub fn find(self, path: &[String]) -> Result<(), NoField<'a>> {
+        let mut place = self;
+        for field in path {
+            place = place.below(field)?;
+        }
+        Ok(())
+    }
+
+    fn below(self, field: &str) -> Result<Self, NoField<'a>> {
+        let missing = |known| NoField { field: field.to_owned(), known };
+        if self.is_scalar() {
+            return Err(missing(Vec::new()));
+        }
+        if self.is("array") {
+            let Ok(at) = field.parse::<usize>() else { return Err(missing(Vec::new())) };
+            return Ok(self.element(at));
+        }
+        match self.keyword("properties").and_then(|named| named.get(field)) {
+            Some(named) => Ok(self.at(Some(named))),
+            None => self.members().map_or(Ok(self.at(None)), |known| Err(missing(known))),
+        }
+    }
+
+    fn element(self, at: usize) -> Self {
+        let items = self.keyword("items");
+        let first = self.keyword("prefixItems").or(items).and_then(Value::as_array);
+        self.at(first.and_then(|first| first.get(at)).or(items.filter(|items| items.is_object())))
+    }
+
+    fn at(self, schema: Option<&'a Value>) -> Self {
+        Place { root: self.root, here: schema.and_then(Value::as_object) }.followed()
+    }
+
+    /// Behind local references, and behind an `allOf` of one schema, as some
+    /// generators wrap a reference.
+    fn followed(mut self) -> Self {
+        for _ in 0..MAX_REFERENCES {
+            let Some(here) = self.here.filter(|here| !here.contains_key("properties")) else {
+                break;
+            };
+            let wrapped = here.get("allOf").and_then(Value::as_array);
+            let target =
+                match (here.get("$ref").and_then(Value::as_str), wrapped.map(Vec::as_slice)) {
+                    (Some(target), None) => {
+                        target.strip_prefix('#').and_then(|to| self.root.pointer(to))
+                    }
+                    (None, Some([only])) => Some(only),
+                    _ => break,
+                };
+            self.here = target.and_then(Value::as_object);
+        }
+        self
+    }
+
+    /// What a keyword says here.
+    pub fn keyword(&self, key: &str) -> Option<&'a Value> {
+        self.here?.get(key)
+    }
+
+    fn is(&self, kind: &str) -> bool {
+        self.keyword("type").is_some_and(|given| given == kind)
+    }
+
+    /// Whether nothing but a scalar fits, and so nothing can be below.
+    fn is_scalar(&self) -> bool {
+        let scalar = |kind: &Value| !matches!(kind.as_str(), Some("object" | "array") | None);
+        match self.keyword("type") {
+            Some(Value::Array(kinds)) => !kinds.is_empty() && kinds.iter().all(scalar),
+            Some(kind) => scalar(kind),
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A graph as JSON, for keeping: the template's own shape, every default said,
+//! with the plugin and the digest of every node.
+
+use serde_json::{Map, Value, json};
+
+use super::build::build;
+use super::problems::Problems;
+use super::raw::{self, Form};
+use super::{Graph, MaxFailed, Node, OnEmpty, Problem, Strategy, Unites};
+
+impl Graph {
+    /// The graph as JSON. It knows no secret.
+    pub fn to_json(&self) -> Value {
+        let nodes: Vec<_> = self.nodes.iter().map(|node| self.node_to_json(node)).collect();
+        json!({
+            "nodes": nodes,
+            "store_config": {
+                "required_keys": self.store.required_keys,
+                "default_values": self.store.default_values,
+                "keep": self.store.keep,
+            },
+        })
+    }
+
+    /// The graph that [`Graph::to_json`] wrote.
+    ///
+    /// # Errors
+    /// Every problem that was found, at least one.
+    pub fn from_json(value: &Value) -> Result<Graph, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let raw = raw::read(value, &Form::Revision, &mut problems);
+        let graph = raw.and_then(|raw| build(raw, &mut problems));
+        problems.or(graph)
+    }
+
+    fn node_to_json(&self, node: &Node) -> Value {
+        let inputs: Map<_, _> =
+            node.inputs.iter().map(|(name, template)| (name.clone(), template.to_json())).collect();
+        let next: Vec<_> = node.next.iter().map(|next| &self.node(*next).identifier).collect();
+        let mut json = json!({
+            "node_name": node.node_name,
+            "identifier": node.identifier,
+            "plugin": node.plugin,
+            "digest": node.digest,
+            "inputs": inputs,
+            "next_nodes": next,
+            "retry_policy": node.retry.to_json(),
+        });
+        if let Some(unites) = &node.unites {
+            json["unites"] = self.unites_to_json(unites);
+        }
+        if let Some(timeout) = node.timeout {
+            json["timeout_ms"] = json!(timeout.as_millis() as u64);
+        }
+        json
+    }
+
+    fn unites_to_json(&self, unites: &Unites) -> Value {
+        let mut json = json!({
+            "identifier": self.node(unites.source).identifier,
+            "on_empty": match unites.on_empty { OnEmpty::Prune => "PRUNE", OnEmpty::Run => "RUN" },
+        });
+        json["strategy"] = match unites.strategy {
+            Strategy::AllSuccess => json!("ALL_SUCCESS"),
+            Strategy::AllDone(_) => json!("ALL_DONE"),
+        };
+        match unites.strategy {
+            Strategy::AllSuccess | Strategy::AllDone(MaxFailed::Any) => {}
+            Strategy::AllDone(MaxFailed::Count(count)) => json["max_failed"] = json!(count),
+            Strategy::AllDone(MaxFailed::Percent(percent)) => {
+                json["max_failed"] = json!(format!("{percent}%"));
+            }
+        }
+        json
+    }
+}

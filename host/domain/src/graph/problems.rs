@@ -1,0 +1,266 @@
+//! Gathering problems: every mistake is noted with its place, and the walk
+//! goes on. Here too are the small tools of reading hostile JSON: places,
+//! quoting, suggestions, objects with known keys.
+
+use std::cmp::Reverse;
+use std::fmt::Display;
+
+use serde_json::{Map, Value};
+
+use super::Problem;
+
+/// The most problems that are told one by one.
+pub const MAX_PROBLEMS: usize = 500;
+
+/// The most suggestions that are looked for: each compares a word with many.
+const MAX_SUGGESTIONS: usize = 100;
+
+/// The longest word that is compared or shown whole, in characters.
+const MAX_SHOWN: usize = 64;
+
+/// What has been found so far.
+#[derive(Default)]
+pub struct Problems {
+    list: Vec<Problem>,
+    more: usize,
+    suggested: usize,
+}
+
+impl Problems {
+    /// Notes a problem.
+    pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        match self.list.len() < MAX_PROBLEMS {
+            true => self.list.push(Problem { path: path.into(), message: message.into() }),
+            false => self.more += 1,
+        }
+    }
+
+    /// Notes a problem whose words take long to find: they are looked for only
+    /// while there is room.
+    pub fn add_found(&mut self, path: impl Into<String>, message: impl FnOnce() -> String) {
+        match self.list.len() < MAX_PROBLEMS {
+            true => self.add(path, message()),
+            false => self.more += 1,
+        }
+    }
+
+    /// Notes a problem with a word, naming the nearest of those that would do;
+    /// without one near, the message ends with `else_hint`.
+    pub fn add_unknown<'a>(
+        &mut self,
+        path: impl Into<String>,
+        message: impl Display,
+        word: &str,
+        known: impl IntoIterator<Item = &'a str>,
+        else_hint: impl Display,
+    ) {
+        self.suggested += 1;
+        let near = match self.suggested <= MAX_SUGGESTIONS {
+            true => nearest(word, known),
+            false => None,
+        };
+        let hint =
+            near.map_or_else(|| else_hint.to_string(), |near| format!("did you mean {near:?}?"));
+        self.add(path, format!("{message}; {hint}"));
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len() + self.more
+    }
+
+    /// The value, if nothing was found to be wrong.
+    pub fn or<T>(self, value: Option<T>) -> Result<T, Vec<Problem>> {
+        match value {
+            Some(value) if self.list.is_empty() => Ok(value),
+            _ => Err(self.into_list()),
+        }
+    }
+
+    /// All that was found. Never empty: it is asked for when something is
+    /// wrong.
+    pub fn into_list(mut self) -> Vec<Problem> {
+        if self.more > 0 || self.list.is_empty() {
+            let message = match self.more {
+                0 => "this cannot be used".to_owned(),
+                more => format!("and {more} more problems"),
+            };
+            self.list.push(Problem { path: "$".to_owned(), message });
+        }
+        self.list
+    }
+}
+
+/// The path of a member: `$.inputs.text`, or `$.inputs["odd key"]`.
+pub fn member(path: &str, key: &str) -> String {
+    let plain = !key.is_empty()
+        && key.len() <= MAX_SHOWN
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !key.starts_with(|c: char| c.is_ascii_digit());
+    match plain {
+        true => format!("{path}.{key}"),
+        false => format!("{path}[{}]", quoted(key)),
+    }
+}
+
+/// The path of an element: `$.nodes[2]`.
+pub fn element(path: &str, index: usize) -> String {
+    format!("{path}[{index}]")
+}
+
+/// A text from outside, in quotes, escaped, cut.
+pub fn quoted(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        None => format!("{text:?}"),
+        Some((cut, _)) => format!("{:?}…", &text[..cut]),
+    }
+}
+
+/// What a JSON value is, in words.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The nearest known word, if one is near enough to be meant.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let length = word.chars().take(MAX_SHOWN + 1).count();
+    if length > MAX_SHOWN {
+        return None;
+    }
+    let allowed = (length / 3).max(2);
+    let word = word.to_lowercase();
+    known
+        .into_iter()
+        .filter(|known| known.len() <= MAX_SHOWN && known.len().abs_diff(word.len()) <= allowed)
+        .map(|known| (strsim::osa_distance(&word, &known.to_lowercase()), known))
+        .filter(|&(distance, known)| distance <= allowed && distance < known.chars().count())
+        .min_by_key(|&(distance, known)| (distance, Reverse(common_start(&word, known)), known))
+        .map(|(_, known)| known)
+}
+
+fn common_start(a: &str, b: &str) -> usize {
+    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
+}
+
+/// Whether JSON is nested at most so deep; a scalar has depth 0.
+pub fn within_depth(value: &Value, depth: usize) -> bool {
+    let within = |inner: &Value| match depth.checked_sub(1) {
+        Some(less) => within_depth(inner, less),
+        None => false,
+    };
+    match value {
+        Value::Array(list) => depth > 0 && list.iter().all(within),
+        Value::Object(map) => depth > 0 && map.values().all(within),
+        _ => true,
+    }
+}
+
+/// A JSON object of which the keys are known. Reads members, and notes what is
+/// wrong with them.
+pub struct Object<'a> {
+    map: &'a Map<String, Value>,
+    path: String,
+}
+
+impl<'a> Object<'a> {
+    /// The object at a path, all of its keys among the known ones; what is
+    /// unknown is noted. Nothing if it is no object.
+    pub fn read(
+        value: &'a Value,
+        path: impl Into<String>,
+        known: &[&str],
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let path = path.into();
+        let Value::Object(map) = value else {
+            problems.add(path, format!("this is {}, and must be an object", kind(value)));
+            return None;
+        };
+        for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
+            problems.add_unknown(
+                member(&path, key),
+                format_args!("unknown key {}", quoted(key)),
+                key,
+                known.iter().copied(),
+                format_args!("known keys: {}", known.join(", ")),
+            );
+        }
+        Some(Object { map, path })
+    }
+
+    /// The path of a member.
+    pub fn at(&self, key: &str) -> String {
+        member(&self.path, key)
+    }
+
+    /// A member. Null counts as missing.
+    pub fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A member read by a function that returns what it expected instead, if
+    /// the value is something else.
+    pub fn read_as<T>(
+        &self,
+        key: &str,
+        problems: &mut Problems,
+        read: impl FnOnce(&'a Value) -> Result<T, String>,
+    ) -> Option<T> {
+        match read(self.get(key)?) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                problems.add(self.at(key), message);
+                None
+            }
+        }
+    }
+
+    /// A member that must be there, read likewise.
+    pub fn require<T>(
+        &self,
+        key: &str,
+        problems: &mut Problems,
+        read: impl FnOnce(&'a Value) -> Result<T, String>,
+    ) -> Option<T> {
+        if self.get(key).is_none() {
+            problems.add(self.path.clone(), format!("the key {key:?} is missing"));
+            return None;
+        }
+        self.read_as(key, problems, read)
+    }
+}
+
+/// Reads a string.
+pub fn string(value: &Value) -> Result<&str, String> {
+    value.as_str().ok_or_else(|| format!("this is {}, and must be a string", kind(value)))
+}
+
+/// Reads a string that a type can be made of.
+pub fn parsed<T: std::str::FromStr<Err: Display>>(value: &Value) -> Result<T, String> {
+    string(value)?.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// Reads a boolean.
+pub fn boolean(value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("this is {}, and must be true or false", kind(value)))
+}
+
+/// Reads a whole number within bounds.
+pub fn whole(value: &Value, least: u64, most: u64) -> Result<u64, String> {
+    value
+        .as_u64()
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| format!("this must be a whole number from {least} to {most}"))
+}
+
+/// Reads an array.
+pub fn array(value: &Value) -> Result<&Vec<Value>, String> {
+    value.as_array().ok_or_else(|| format!("this is {}, and must be an array", kind(value)))
+}

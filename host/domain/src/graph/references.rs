@@ -1,0 +1,85 @@
+//! What inputs refer to, by place: outputs of nodes, keys of the store, the
+//! branches of a unite.
+//!
+//! Not here: whether a node may see what it refers to; see
+//! [`super::visibility`].
+
+use std::collections::BTreeSet;
+
+use super::problems::{Problems, member};
+use super::raw::RawGraph;
+use super::wiring::Places;
+use crate::template::Placeholder;
+
+/// What the inputs of one node refer to.
+#[derive(Default)]
+pub struct References {
+    /// The nodes whose outputs it refers to, and the path of an input that does.
+    pub outputs: Vec<(usize, String)>,
+    /// The keys of the store, ascending.
+    pub store_keys: Vec<String>,
+    /// Whether it refers to the branches that it unites.
+    pub branches: bool,
+}
+
+/// What every node refers to. A reference that leads nowhere is noted.
+pub fn collect(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Vec<References> {
+    (0..raw.nodes.len()).map(|place| of_node(raw, place, places, problems)).collect()
+}
+
+fn of_node(
+    raw: &RawGraph,
+    place: usize,
+    places: &Places<'_>,
+    problems: &mut Problems,
+) -> References {
+    let node = &raw.nodes[place];
+    let inputs = format!("{}.inputs", node.path);
+    let mut found = References::default();
+    let mut store_keys = BTreeSet::new();
+    for (name, template) in &node.inputs {
+        let path = member(&inputs, name);
+        // A placeholder that is repeated is one reference, and one mistake.
+        let placeholders: BTreeSet<_> =
+            template.iter().flat_map(|template| template.placeholders()).collect();
+        let mut named = BTreeSet::new();
+        for placeholder in placeholders {
+            match placeholder {
+                Placeholder::Output { identifier, .. } => {
+                    if named.insert(identifier)
+                        && let Some(target) = places.find(identifier, path.clone(), problems)
+                    {
+                        found.outputs.push((target, path.clone()));
+                    }
+                }
+                Placeholder::Store { key } => {
+                    check_store_key(raw, key, &path, problems);
+                    store_keys.insert(key.clone());
+                }
+                Placeholder::Branches { .. } if node.unites.is_none() => {
+                    let message = "only a unite has branches; this node has no \"unites\"";
+                    problems.add(path.clone(), message);
+                }
+                Placeholder::Branches { .. } => found.branches = true,
+            }
+        }
+    }
+    found.store_keys = store_keys.into_iter().collect();
+    found
+}
+
+fn check_store_key(raw: &RawGraph, key: &str, path: &str, problems: &mut Problems) {
+    let store = &raw.store;
+    let required = store.required_keys.binary_search_by(|known| known.as_str().cmp(key)).is_ok();
+    if required || store.default_values.contains_key(key) {
+        return;
+    }
+    let known = store.required_keys.iter().chain(store.default_values.keys());
+    problems.add_unknown(
+        path,
+        format_args!("the store key {key:?} is neither a required key nor a default one"),
+        key,
+        known.map(String::as_str),
+        "add it to store_config",
+    );
+}

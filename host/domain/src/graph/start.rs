@@ -1,0 +1,114 @@
+//! What a run may be started with: inputs over those of the root, store values
+//! over the defaults.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::inputs::{Names, Values};
+use super::problems::{Problems, kind, member};
+use super::raw::read_store_values;
+use super::{Graph, Problem};
+use crate::limits::Limits;
+use crate::node::NodeDescription;
+
+/// What a run begins with.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Start {
+    /// Values of the root's inputs, which go over those of the graph. They are
+    /// values, not templates.
+    pub inputs: Map<String, Value>,
+    /// The whole store, defaults included.
+    pub store: BTreeMap<String, String>,
+}
+
+/// Checks what someone wants to start a run with. `root` describes the node
+/// that the run begins at.
+///
+/// # Errors
+/// Every problem that was found, at least one. Paths begin at the request:
+/// `$.inputs`, `$.store`.
+pub fn check_start(
+    graph: &Graph,
+    root: &NodeDescription,
+    inputs: Option<&Value>,
+    store: Option<&Value>,
+    limits: &Limits,
+) -> Result<Start, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let inputs = check_inputs(root, inputs, limits, &mut problems);
+    let store = check_store(graph, store, limits, &mut problems);
+    problems.or(Some(Start { inputs, store }))
+}
+
+fn given(value: Option<&Value>) -> Option<&Value> {
+    value.filter(|value| !value.is_null())
+}
+
+fn check_inputs(
+    root: &NodeDescription,
+    inputs: Option<&Value>,
+    limits: &Limits,
+    problems: &mut Problems,
+) -> Map<String, Value> {
+    const PATH: &str = "$.inputs";
+    let Some(inputs) = given(inputs) else { return Map::new() };
+    let Value::Object(inputs) = inputs else {
+        problems.add(PATH, format!("this is {}, and must be an object", kind(inputs)));
+        return Map::new();
+    };
+    let bytes = serde_json::to_vec(inputs).map_or(0, |text| text.len() as u64);
+    if bytes > limits.input_bytes {
+        problems.add(PATH, format!("this has {bytes} bytes; the limit is {}", limits.input_bytes));
+        return Map::new();
+    }
+    let names = Names::of(root);
+    let mut values = Values::of(root);
+    for (name, value) in inputs {
+        if names.check(name, PATH, problems) {
+            values.check(name, value, PATH, problems);
+        }
+    }
+    inputs.clone()
+}
+
+fn check_store(
+    graph: &Graph,
+    store: Option<&Value>,
+    limits: &Limits,
+    problems: &mut Problems,
+) -> BTreeMap<String, String> {
+    const PATH: &str = "$.store";
+    let mut values = graph.store().default_values.clone();
+    let before = problems.len();
+    if let Some(given) = given(store) {
+        values.extend(read_store_values(given, PATH, problems));
+    }
+    // A value that could not be read is not missing as well.
+    let all_read = problems.len() == before;
+    let missing = graph.store().required_keys.iter().filter(|key| !values.contains_key(*key));
+    for key in missing.filter(|_| all_read) {
+        problems.add(PATH, format!("the required store key {key:?} is missing; give it"));
+    }
+    for (key, value) in &values {
+        let bytes = value.len() as u64;
+        if bytes > limits.store_value_bytes {
+            let message = format!(
+                "this has {bytes} bytes; the limit of a value is {}",
+                limits.store_value_bytes
+            );
+            problems.add(member(PATH, key), message);
+        }
+    }
+    if values.len() > limits.store_keys as usize {
+        problems.add(
+            PATH,
+            format!("these are {} keys; the limit is {}", values.len(), limits.store_keys),
+        );
+    }
+    let bytes: u64 = values.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+    if bytes > limits.store_bytes {
+        problems.add(PATH, format!("this has {bytes} bytes; the limit is {}", limits.store_bytes));
+    }
+    values
+}

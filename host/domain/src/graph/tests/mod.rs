@@ -1,0 +1,113 @@
+//! Graphs, by tables and by properties.
+
+mod properties;
+mod shape;
+mod start;
+mod templates;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::node::NodeDescription;
+
+/// The nodes of the worked example, one that reads a secret, one that two
+/// plugins export, and one of which the schemas say nothing.
+struct Shelf;
+
+const NODES: [&str; 6] = ["split", "count", "merge", "notify", "twice", "open"];
+
+fn description(name: &str) -> NodeDescription {
+    let (inputs, outputs, secrets) = match name {
+        "split" => (
+            json!({"text": {"type": "string"}, "size": {"type": "integer", "minimum": 1}}),
+            json!({"chunk": {"type": "string"}, "meta": {"$ref": "#/$defs/Meta"}}),
+            vec![],
+        ),
+        "count" => (
+            json!({"chunk": {"type": "string"}}),
+            json!({"counts": {"type": "object", "additionalProperties": {"type": "integer"}}}),
+            vec![],
+        ),
+        "merge" => (
+            json!({"counts": {"type": "array"}}),
+            json!({"top": {"type": "array", "items": {"$ref": "#/$defs/Meta"}}}),
+            vec![],
+        ),
+        "notify" => (json!({"to": {"type": "string"}}), json!({}), vec!["api_key"]),
+        _ => (Value::Null, Value::Null, vec![]),
+    };
+    let schema = |properties: Value, required: Value| match properties {
+        Value::Null => json!({}),
+        properties => json!({
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "$defs": {"Meta": {"type": "object", "properties": {"index": {"type": "integer"}}}},
+        }),
+    };
+    let required = match name {
+        "split" => json!(["text"]),
+        "count" => json!(["chunk"]),
+        "merge" => json!(["counts"]),
+        _ => json!([]),
+    };
+    NodeDescription {
+        name: name.parse().unwrap(),
+        description: String::new(),
+        inputs: schema(inputs, required),
+        outputs: schema(outputs, json!([])),
+        secrets: secrets.into_iter().map(|name: &str| name.parse().unwrap()).collect(),
+    }
+}
+
+impl Catalog for Shelf {
+    fn exporters(&self, node: &Name) -> Vec<Exporter> {
+        if !NODES.contains(&node.as_str()) {
+            return Vec::new();
+        }
+        let plugins: &[&str] = if node.as_str() == "twice" { &["one", "two"] } else { &["text"] };
+        let exporter = |plugin: &&str| Exporter {
+            plugin: plugin.parse().unwrap(),
+            digest: Digest::of(plugin.as_bytes()),
+            node: Arc::new(description(node.as_str())),
+        };
+        plugins.iter().map(exporter).collect()
+    }
+
+    fn node_names(&self) -> Vec<Name> {
+        NODES.iter().map(|name| name.parse().unwrap()).collect()
+    }
+}
+
+/// The worked example of the model.
+fn example() -> Value {
+    json!({
+        "nodes": [
+            {"node_name": "split", "identifier": "splitter", "inputs": {"text": "initial"}, "next_nodes": ["worker"]},
+            {"node_name": "count", "identifier": "worker", "inputs": {"chunk": "${{ splitter.outputs.chunk }}"},
+             "next_nodes": ["merger"], "retry_policy": {"max_retries": 5}, "timeout_ms": 10000},
+            {"node_name": "merge", "identifier": "merger", "inputs": {"counts": "${{ worker.outputs.counts }}"},
+             "unites": {"identifier": "splitter", "strategy": "ALL_SUCCESS"}, "next_nodes": []}
+        ],
+        "retry_policy": {"max_retries": 3, "strategy": "EXPONENTIAL", "backoff_factor": 2000, "exponent": 2, "max_delay": null},
+        "store_config": {"required_keys": ["cursor"], "default_values": {"batch_size": "100"}},
+        "secrets": {"api_key": "hush"}
+    })
+}
+
+fn apply(template: &Value) -> Result<Applied, Vec<Problem>> {
+    let namespace = "default".parse().unwrap();
+    let secrets = BTreeSet::new();
+    validate(template, &Context { namespace: &namespace, catalog: &Shelf, secrets: &secrets })
+}
+
+fn lines(problems: Vec<Problem>) -> Vec<String> {
+    problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+}
+
+fn told(template: &Value) -> Vec<String> {
+    apply(template).map_or_else(lines, |_| Vec::new())
+}

@@ -1,0 +1,209 @@
+//! Arbitrary and mutated templates: never a panic, never an empty list of
+//! problems, and what is valid survives being written and read.
+
+use proptest::prelude::{
+    Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
+};
+use proptest::test_runner::{TestRng, TestRunner};
+
+use super::super::sketch::Sketch;
+use super::{Graph, NodeIx, Value, apply, example};
+
+/// JSON of the words that templates are made of.
+fn json_like() -> impl Strategy<Value = Value> {
+    let word = prop::sample::select(vec![
+        "nodes",
+        "node_name",
+        "identifier",
+        "inputs",
+        "next_nodes",
+        "unites",
+        "strategy",
+        "ALL_DONE",
+        "max_failed",
+        "50%",
+        "retry_policy",
+        "store_config",
+        "required_keys",
+        "default_values",
+        "secrets",
+        "split",
+        "count",
+        "splitter",
+        "worker",
+        "${{ splitter.outputs.chunk }}",
+        "${{ store.cursor }}",
+        "${{",
+        "cursor",
+        "text",
+        "timeout_ms",
+        "",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 64, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::vec((word.clone(), inner), 0..6).prop_map(|pairs| {
+                pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+            }),
+        ]
+    })
+}
+
+/// Every place in some JSON, as a pointer.
+fn pointers(value: &Value, at: String, all: &mut Vec<String>) {
+    match value {
+        Value::Array(list) => {
+            list.iter()
+                .enumerate()
+                .for_each(|(n, value)| pointers(value, format!("{at}/{n}"), all));
+        }
+        Value::Object(map) => {
+            map.iter().for_each(|(key, value)| pointers(value, format!("{at}/{key}"), all));
+        }
+        _ => {}
+    }
+    all.push(at);
+}
+
+fn sound(template: &Value) {
+    match apply(template) {
+        Ok(applied) => {
+            let json = applied.graph.to_json();
+            assert_eq!(Graph::from_json(&json), Ok(applied.graph));
+        }
+        Err(problems) => assert!(!problems.is_empty()),
+    }
+}
+
+/// A graph of up to 9 nodes: edges lead forwards, some nodes unite earlier ones.
+fn drawn() -> impl Strategy<Value = Sketch> {
+    let size = 9usize;
+    let edges = prop::collection::vec(any::<u16>(), size);
+    let unites = prop::collection::vec(prop::option::weighted(0.4, 0..size), size);
+    let inputs = prop::collection::vec((0..size, 0..size), 0..4);
+    (edges, unites, inputs).prop_map(move |(edges, unites, inputs)| {
+        let mut text = String::new();
+        for from in 0..size {
+            let unite = unites[from].filter(|&source| source < from);
+            let unite = unite.map_or_else(String::new, |source| format!("(n{source})"));
+            let mut next: Vec<_> = (from + 1..size)
+                .filter(|to| edges[from] & (1 << to) != 0 && edges[*to] & 3 == 0)
+                .collect();
+            if from + 1 < size
+                && !next.contains(&(from + 1))
+                && (next.is_empty() || edges[from] & 1 == 0)
+            {
+                next.push(from + 1);
+            }
+            let next: Vec<_> = next.iter().map(|to| format!("n{to}")).collect();
+            text.push_str(&format!("n{from}{unite} > {};", next.join(" ")));
+        }
+        inputs.iter().fold(Sketch::of(&text), |sketch, (node, target)| {
+            sketch.input(&format!("n{node}"), "x", format!("${{{{ n{target}.outputs.f }}}}"))
+        })
+    })
+}
+
+/// What the model says of regions and counts, by brute force over all paths.
+fn check_by_paths(graph: &Graph) {
+    let in_region = |unite: NodeIx, node: NodeIx| {
+        let unites = graph.node(unite).unites.as_ref();
+        unites.is_some_and(|it| graph.reaches(it.source, node) && graph.reaches(node, unite))
+    };
+    let unites: Vec<_> =
+        graph.nodes().filter(|(_, node)| node.unites.is_some()).map(|(ix, _)| ix).collect();
+    for (ix, node) in graph.nodes() {
+        let inside: Vec<_> = unites.iter().copied().filter(|unite| in_region(*unite, ix)).collect();
+        assert_eq!(node.scopes, inside);
+        let innermost = |unite: &NodeIx| {
+            !inside.iter().any(|other| other != unite && in_region(*unite, *other))
+        };
+        let counts: Vec<_> = inside.iter().copied().filter(innermost).collect();
+        assert_eq!(node.counts_in, counts);
+        for (to, _) in graph.nodes() {
+            let step = node.next.iter().any(|next| *next == to || graph.reaches(*next, to));
+            assert_eq!(graph.reaches(ix, to), step);
+        }
+        if let Some(unites) = &node.unites {
+            assert!(graph.node(unites.source).united_by.contains(&ix));
+            assert!(!avoids(graph, unites.source, ix), "the source is on every path");
+        } else {
+            assert_eq!(node.gathers(), []);
+            let on_every_path = |seen: &NodeIx| !avoids(graph, *seen, ix);
+            assert!(node.singles().iter().all(on_every_path));
+        }
+        assert!(node.singles().iter().all(|seen| node.carries.contains(seen)));
+    }
+}
+
+/// Whether a run can come from the root to a node past another.
+fn avoids(graph: &Graph, past: NodeIx, to: NodeIx) -> bool {
+    fn walk(graph: &Graph, at: NodeIx, past: NodeIx, to: NodeIx) -> bool {
+        at != past
+            && (at == to || graph.node(at).next.iter().any(|next| walk(graph, *next, past, to)))
+    }
+    walk(graph, graph.root(), past, to)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn anything_is_judged(template in json_like()) {
+        sound(&template);
+        let _ = Graph::from_json(&template);
+    }
+
+    #[test]
+    fn mutated_templates_are_judged(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), json_like()), 1..4),
+    ) {
+        let mut template = example();
+        for (at, value) in changes {
+            let mut all = Vec::new();
+            pointers(&template, String::new(), &mut all);
+            let place: &String = at.get(&all);
+            *template.pointer_mut(place).unwrap() = value;
+        }
+        sound(&template);
+        let _ = Graph::from_json(&template);
+    }
+
+    #[test]
+    fn drawn_graphs_are_as_the_model_says(sketch in drawn()) {
+        match sketch.build() {
+            Ok(graph) => {
+                check_by_paths(&graph);
+                prop_assert_eq!(Graph::from_json(&graph.to_json()), Ok(graph));
+            }
+            Err(problems) => prop_assert!(!problems.is_empty()),
+        }
+    }
+}
+
+#[test]
+fn many_drawn_graphs_are_valid() {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let rng = TestRng::deterministic_rng(config.rng_algorithm);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let valid = std::cell::Cell::new((0, 0));
+    let count = |sketch: Sketch| {
+        let (graphs, unites) = valid.get();
+        if let Ok(graph) = sketch.build() {
+            let some = graph.nodes().any(|(_, node)| node.unites.is_some());
+            valid.set((graphs + 1, unites + usize::from(some)));
+        }
+        Ok(())
+    };
+    runner.run(&drawn(), count).unwrap();
+    let (graphs, unites) = valid.get();
+    assert!(graphs > 10 && unites > 5, "{graphs} graphs, {unites} of them with unites");
+}

@@ -1,0 +1,79 @@
+//! What runs may be started with.
+
+use super::*;
+use crate::limits::Limits;
+
+fn started(inputs: Value, store: Value) -> Result<Start, String> {
+    let graph = apply(&example()).unwrap().graph;
+    let limits = Limits {
+        input_bytes: 1000,
+        store_value_bytes: 10,
+        store_bytes: 60,
+        store_keys: 3,
+        ..Default::default()
+    };
+    check_start(&graph, &description("split"), Some(&inputs), Some(&store), &limits)
+        .map_err(|problems| lines(problems).join("\n"))
+}
+
+#[test]
+fn fills_in_the_defaults() {
+    let start = started(json!({"text": "x"}), json!({"cursor": "1"})).unwrap();
+    assert_eq!(Value::Object(start.inputs), json!({"text": "x"}));
+    assert_eq!(json!(start.store), json!({"cursor": "1", "batch_size": "100"}));
+    let start = started(Value::Null, json!({"cursor": "1", "batch_size": "2"})).unwrap();
+    assert_eq!(json!(start.store), json!({"cursor": "1", "batch_size": "2"}));
+}
+
+#[test]
+fn tells_mistakes() {
+    let store = json!({"cursor": "1"});
+    let table = [
+        (json!([]), store.clone(), "$.inputs: this is an array, and must be an object"),
+        (
+            json!({"txt": "x"}),
+            store.clone(),
+            "$.inputs.txt: \"split\" has no input \"txt\"; did you mean \"text\"?",
+        ),
+        (
+            json!({"text": 3}),
+            store.clone(),
+            "$.inputs.text: this does not fit the input's schema: $.text: 3 is not of type \"string\"",
+        ),
+        (
+            json!({"text": "x".repeat(1000)}),
+            store.clone(),
+            "$.inputs: this has 1011 bytes; the limit is 1000",
+        ),
+        (json!({}), Value::Null, "$.store: the required store key \"cursor\" is missing; give it"),
+        (json!({}), json!("x"), "$.store: this is a string, and must be an object of strings"),
+        (
+            json!({}),
+            json!({"cursor": 1}),
+            "$.store.cursor: store values are strings; put quotes around it: \"1\"",
+        ),
+        (
+            json!({}),
+            json!({"cursor": "1", "a.b": "x"}),
+            "$.store[\"a.b\"]: \"a.b\" is no store key: a key is not empty and has neither '.' nor NUL in it",
+        ),
+        (
+            json!({}),
+            json!({"cursor": "12345678901"}),
+            "$.store.cursor: this has 11 bytes; the limit of a value is 10",
+        ),
+        (
+            json!({}),
+            json!({"cursor": "1", "c": "", "d": ""}),
+            "$.store: these are 4 keys; the limit is 3",
+        ),
+        (
+            json!({"txt": 1, "text": 2}),
+            json!(1),
+            "$.inputs.text: this does not fit the input's schema: $.text: 2 is not of type \"string\"\n$.inputs.txt: \"split\" has no input \"txt\"; did you mean \"text\"?\n$.store: this is a number, and must be an object of strings",
+        ),
+    ];
+    for (inputs, store, expected) in table {
+        assert_eq!(started(inputs, store).unwrap_err(), expected);
+    }
+}

@@ -1,0 +1,154 @@
+//! The shape of a graph: what leads where, what lies on every path, the region
+//! of each unite and where each node is counted.
+//!
+//! Not here: inputs. What a node may refer to is in [`super::visibility`].
+
+use std::collections::VecDeque;
+
+use super::bits::Bits;
+use super::problems::Problems;
+use super::raw::RawGraph;
+use super::wiring::{Wires, in_words, name_of};
+
+/// The shape of a graph in which every unite is valid.
+pub struct Topology {
+    /// What each node leads to, itself not among them.
+    pub reach: Vec<Bits>,
+    /// What lies on every path from the root to each node, itself included.
+    pub dominators: Vec<Bits>,
+    /// The region of each unite.
+    pub region: Vec<Option<Bits>>,
+    /// The unites in whose region each node lies.
+    pub scopes: Vec<Bits>,
+    /// Those of them in which it is counted.
+    pub counts_in: Vec<Vec<usize>>,
+}
+
+/// The shape of a graph. Nothing if a unite is not valid, which is noted.
+pub fn of(raw: &RawGraph, wires: &Wires, problems: &mut Problems) -> Option<Topology> {
+    let before = problems.len();
+    let reach = reach(wires);
+    let dominators = dominators(wires);
+    let mut region = vec![None; wires.next.len()];
+    for (unite, source) in unites(wires) {
+        if dominators[unite].has(source) {
+            region[unite] = Some(between(&reach, source, unite));
+        } else {
+            let path = format!("{}.unites.identifier", raw.nodes[unite].path);
+            problems.add(path, why_not_before(raw, wires, source, unite));
+        }
+    }
+    for (unite, source) in unites(wires) {
+        let closed = |(other, _): &(usize, usize)| {
+            region[*other].as_ref().is_some_and(|region| region.has(source))
+                && reach[*other].has(unite)
+        };
+        if let Some((closed, _)) = unites(wires).find(closed) {
+            let (source, closed) = (name_of(raw, source), name_of(raw, closed));
+            let message = format!(
+                "\"{source}\" lies in the region of the unite \"{closed}\", which has closed before this; \
+                 unite \"{source}\" before \"{closed}\", or unite \"{closed}\" or an earlier node"
+            );
+            problems.add(format!("{}.unites.identifier", raw.nodes[unite].path), message);
+        }
+    }
+    if problems.len() > before {
+        return None;
+    }
+    let scopes = scopes(&region);
+    let counts_in = scopes.iter().map(|scopes| innermost(scopes, &region)).collect();
+    Some(Topology { reach, dominators, region, scopes, counts_in })
+}
+
+/// Every unite with what it unites.
+pub fn unites(wires: &Wires) -> impl Iterator<Item = (usize, usize)> {
+    wires.source.iter().enumerate().filter_map(|(unite, source)| Some((unite, (*source)?)))
+}
+
+/// A shortest way between two nodes that does not touch a third.
+pub fn way(wires: &Wires, from: usize, to: usize, avoiding: usize) -> Option<Vec<usize>> {
+    let mut came_from = vec![None; wires.next.len()];
+    let mut open = VecDeque::from([from]);
+    if from == avoiding {
+        return None;
+    }
+    while let Some(place) = open.pop_front() {
+        if place == to {
+            let mut way: Vec<_> =
+                std::iter::successors(Some(to), |&at| came_from[at].filter(|_| at != from))
+                    .collect();
+            way.reverse();
+            return Some(way);
+        }
+        for &next in &wires.next[place] {
+            if next != avoiding && next != from && came_from[next].is_none() {
+                came_from[next] = Some(place);
+                open.push_back(next);
+            }
+        }
+    }
+    None
+}
+
+fn reach(wires: &Wires) -> Vec<Bits> {
+    let mut reach = vec![Bits::none(wires.next.len()); wires.next.len()];
+    for &place in wires.order.iter().rev() {
+        let mut mine = Bits::none(wires.next.len());
+        for &next in &wires.next[place] {
+            mine.insert(next);
+            mine.unite(&reach[next]);
+        }
+        reach[place] = mine;
+    }
+    reach
+}
+
+fn dominators(wires: &Wires) -> Vec<Bits> {
+    let mut dominators = vec![Bits::none(wires.next.len()); wires.next.len()];
+    for &place in &wires.order {
+        let mut parents = wires.parents[place].iter();
+        let mut mine =
+            parents.next().map_or(Bits::none(wires.next.len()), |&p| dominators[p].clone());
+        parents.for_each(|&parent| mine.intersect(&dominators[parent]));
+        mine.insert(place);
+        dominators[place] = mine;
+    }
+    dominators
+}
+
+/// What lies between two nodes, both excluded.
+fn between(reach: &[Bits], source: usize, unite: usize) -> Bits {
+    let mut region = Bits::none(reach.len());
+    reach[source]
+        .iter()
+        .filter(|&place| reach[place].has(unite))
+        .for_each(|place| region.insert(place));
+    region
+}
+
+fn scopes(region: &[Option<Bits>]) -> Vec<Bits> {
+    let mut scopes = vec![Bits::none(region.len()); region.len()];
+    for (unite, region) in region.iter().enumerate() {
+        region.iter().flat_map(Bits::iter).for_each(|place| scopes[place].insert(unite));
+    }
+    scopes
+}
+
+/// Those scopes in whose region no other of them lies.
+fn innermost(scopes: &Bits, region: &[Option<Bits>]) -> Vec<usize> {
+    let holds_none =
+        |unite: &usize| region[*unite].as_ref().is_some_and(|region| !region.meets(scopes));
+    scopes.iter().filter(holds_none).collect()
+}
+
+fn why_not_before(raw: &RawGraph, wires: &Wires, source: usize, unite: usize) -> String {
+    let (source_name, unite_name) = (name_of(raw, source), name_of(raw, unite));
+    match way(wires, wires.root, unite, source) {
+        Some(way) => format!(
+            "\"{source_name}\" must lie on every path to \"{unite_name}\", but {} goes past it; unite a node \
+             that all branches come from",
+            in_words(raw, &way)
+        ),
+        None => format!("\"{source_name}\" does not lead to \"{unite_name}\""),
+    }
+}

@@ -1,0 +1,164 @@
+//! A template against what its namespace has: every node name becomes the
+//! newest upload of one plugin, and all that is wrong is told at once.
+
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::build::build;
+use super::problems::Problems;
+use super::raw::{self, Form, RawGraph, RawNode};
+use super::{Graph, Problem, inputs};
+use crate::ids::{Digest, Name};
+use crate::node::NodeDescription;
+
+/// The nodes that the plugins of a namespace export.
+pub trait Catalog {
+    /// The newest upload of every plugin that exports a node of this name.
+    fn exporters(&self, node: &Name) -> Vec<Exporter>;
+    /// The names of all nodes, for suggestions.
+    fn node_names(&self) -> Vec<Name>;
+}
+
+/// The newest upload of a plugin that exports a node.
+#[derive(Debug, Clone)]
+pub struct Exporter {
+    /// The plugin.
+    pub plugin: Name,
+    /// Its bytes.
+    pub digest: Digest,
+    /// What it says of the node.
+    pub node: Arc<NodeDescription>,
+}
+
+/// What a template is held against.
+pub struct Context<'a> {
+    /// The namespace of the graph.
+    pub namespace: &'a Name,
+    /// The nodes that there are.
+    pub catalog: &'a dyn Catalog,
+    /// The secrets that this graph has already.
+    pub secrets: &'a BTreeSet<Name>,
+}
+
+/// A template that was found valid.
+#[derive(Clone, PartialEq)]
+pub struct Applied {
+    /// The graph. It knows no secret.
+    pub graph: Graph,
+    /// The secrets that the template sets.
+    pub secrets: BTreeMap<Name, String>,
+}
+
+/// Turns a template into a graph.
+///
+/// # Errors
+/// Every problem that was found, at least one.
+pub fn validate(template: &Value, context: &Context<'_>) -> Result<Applied, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let Some(mut raw) = raw::read(template, &Form::Template(context.namespace), &mut problems)
+    else {
+        return Err(problems.into_list());
+    };
+    let exporters = resolve(&mut raw, context.catalog, &mut problems);
+    let descriptions: Vec<_> =
+        exporters.iter().map(|found| found.as_ref().map(|found| &*found.node)).collect();
+    inputs::check(&raw, &descriptions, &mut problems);
+    check_secrets(&raw, &descriptions, context.secrets, &mut problems);
+    let secrets = std::mem::take(&mut raw.secrets);
+    let graph = build(raw, &mut problems);
+    problems.or(graph.map(|graph| Applied { graph, secrets }))
+}
+
+/// Finds the exporter of every node, and writes it into the node.
+fn resolve(
+    raw: &mut RawGraph,
+    catalog: &dyn Catalog,
+    problems: &mut Problems,
+) -> Vec<Option<Exporter>> {
+    let mut known: BTreeMap<Name, Vec<Exporter>> = BTreeMap::new();
+    let names = LazyCell::new(|| catalog.node_names());
+    let mut all = Vec::with_capacity(raw.nodes.len());
+    for node in &mut raw.nodes {
+        let exporter = node.node_name.clone().and_then(|name| {
+            let exporters = known.entry(name.clone()).or_insert_with(|| catalog.exporters(&name));
+            choose(node, &name, exporters, || &*names, problems)
+        });
+        if let Some(exporter) = &exporter {
+            node.plugin = Some(exporter.plugin.clone());
+            node.digest = Some(exporter.digest);
+        }
+        all.push(exporter);
+    }
+    all
+}
+
+fn choose<'a>(
+    node: &RawNode,
+    name: &Name,
+    exporters: &[Exporter],
+    names: impl FnOnce() -> &'a Vec<Name>,
+    problems: &mut Problems,
+) -> Option<Exporter> {
+    let plugins = || exporters.iter().map(|exporter| exporter.plugin.as_str());
+    match (exporters, &node.plugin) {
+        ([], _) => {
+            problems.add_unknown(
+                format!("{}.node_name", node.path),
+                format_args!("no plugin exports a node \"{name}\""),
+                name.as_str(),
+                names().iter().map(Name::as_str),
+                "upload the plugin that does",
+            );
+            None
+        }
+        ([only], None) => Some(only.clone()),
+        (_, None) => {
+            let plugins: Vec<_> = plugins().collect();
+            let message = format!(
+                "several plugins export a node \"{name}\": {}; say which, as \"plugin\"",
+                plugins.join(", ")
+            );
+            problems.add(node.path.clone(), message);
+            None
+        }
+        (_, Some(plugin)) => {
+            let found = exporters.iter().find(|exporter| exporter.plugin == *plugin);
+            if found.is_none() {
+                problems.add_unknown(
+                    format!("{}.plugin", node.path),
+                    format_args!("the plugin \"{plugin}\" does not export a node \"{name}\""),
+                    plugin.as_str(),
+                    plugins(),
+                    format_args!("these do: {}", plugins().collect::<Vec<_>>().join(", ")),
+                );
+            }
+            found.cloned()
+        }
+    }
+}
+
+fn check_secrets(
+    raw: &RawGraph,
+    descriptions: &[Option<&NodeDescription>],
+    set: &BTreeSet<Name>,
+    problems: &mut Problems,
+) {
+    for (node, description) in raw.nodes.iter().zip(descriptions) {
+        for secret in description.iter().flat_map(|description| &description.secrets) {
+            if raw.secrets.contains_key(secret) || set.contains(secret) {
+                continue;
+            }
+            let name = node.node_name.as_ref().map_or("?", Name::as_str);
+            problems.add_unknown(
+                node.path.clone(),
+                format_args!("\"{name}\" reads the secret \"{secret}\", which is not set"),
+                secret.as_str(),
+                raw.secrets.keys().map(Name::as_str),
+                format_args!("add \"{secret}\" to \"secrets\""),
+            );
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What a node may refer to. An ordinary node sees what all its parents see in
+//! common, and those parents that are on every path to it. A unite sees what
+//! the node that it unites sees; that node and its region it gathers.
+//!
+//! Not here: which fields there are; see [`super::inputs`].
+
+use super::bits::Bits;
+use super::problems::Problems;
+use super::raw::RawGraph;
+use super::references::References;
+use super::topology::{Topology, unites, way};
+use super::wiring::{Wires, in_words, name_of};
+
+/// What the nodes refer to, by the way in which they do.
+pub struct Seen {
+    /// The nodes of which each refers to the one output it comes from.
+    pub singles: Vec<Bits>,
+    /// The nodes of which each refers to all outputs in its scope.
+    pub gathers: Vec<Bits>,
+    /// The nodes of which a state at each must know the one output: its own
+    /// singles, and those of what continues its branch.
+    pub carries: Vec<Bits>,
+}
+
+/// Sorts out all references; one that cannot be seen is noted.
+pub fn check(
+    raw: &RawGraph,
+    wires: &Wires,
+    topology: &Topology,
+    references: &[References],
+    problems: &mut Problems,
+) -> Seen {
+    let size = wires.next.len();
+    let sees = sees(wires, topology);
+    let mut singles = vec![Bits::none(size); size];
+    let mut gathers = vec![Bits::none(size); size];
+    let explain = Explain { raw, wires, topology, sees: &sees };
+    for (node, references) in references.iter().enumerate() {
+        for (target, path) in &references.outputs {
+            if sees[node].has(*target) {
+                singles[node].insert(*target);
+            } else if explain.is_closed_by(*target, node) {
+                gathers[node].insert(*target);
+            } else {
+                problems.add_found(path.clone(), || explain.why_unseen(*target, node));
+            }
+        }
+    }
+    let carries = carries(wires, &singles);
+    Seen { singles, gathers, carries }
+}
+
+fn sees(wires: &Wires, topology: &Topology) -> Vec<Bits> {
+    let size = wires.next.len();
+    let mut sees = vec![Bits::none(size); size];
+    for &node in &wires.order {
+        if let Some(source) = wires.source[node] {
+            sees[node] = sees[source].clone();
+            continue;
+        }
+        let parents = &wires.parents[node];
+        let Some((first, others)) = parents.split_first() else { continue };
+        let mut mine = sees[*first].clone();
+        others.iter().for_each(|&parent| mine.intersect(&sees[parent]));
+        let always = |parent: &&usize| topology.dominators[node].has(**parent);
+        parents.iter().filter(always).for_each(|&parent| mine.insert(parent));
+        sees[node] = mine;
+    }
+    sees
+}
+
+fn carries(wires: &Wires, singles: &[Bits]) -> Vec<Bits> {
+    let mut united_by = vec![Vec::new(); wires.next.len()];
+    unites(wires).for_each(|(unite, source)| united_by[source].push(unite));
+    let mut carries = singles.to_vec();
+    for &node in wires.order.iter().rev() {
+        let mut mine = carries[node].clone();
+        let ordinary = wires.next[node].iter().filter(|&&next| wires.source[next].is_none());
+        for &later in ordinary.chain(&united_by[node]) {
+            mine.unite(&carries[later]);
+        }
+        mine.remove(node);
+        carries[node] = mine;
+    }
+    carries
+}
+
+/// Finds words for a reference that cannot be.
+struct Explain<'a> {
+    raw: &'a RawGraph,
+    wires: &'a Wires,
+    topology: &'a Topology,
+    sees: &'a [Bits],
+}
+
+impl Explain<'_> {
+    /// Whether a unite gathers a node.
+    fn is_closed_by(&self, target: usize, unite: usize) -> bool {
+        self.wires.source[unite] == Some(target)
+            || self.topology.region[unite].as_ref().is_some_and(|region| region.has(target))
+    }
+
+    fn why_unseen(&self, target: usize, node: usize) -> String {
+        let (target_name, node_name) = (name_of(self.raw, target), name_of(self.raw, node));
+        if target == node {
+            return format!(
+                "\"{node_name}\" cannot refer to its own outputs; name an earlier node"
+            );
+        }
+        if self.topology.reach[node].has(target) {
+            return format!(
+                "\"{target_name}\" comes after \"{node_name}\", so there is no output of it yet"
+            );
+        }
+        if !self.topology.reach[target].has(node) {
+            return format!(
+                "\"{target_name}\" does not lead to \"{node_name}\"; refer to a node on the way to it"
+            );
+        }
+        if let Some(way) = way(self.wires, self.wires.root, node, target) {
+            return format!(
+                "\"{target_name}\" has no output on the path {}; refer to a node that lies on every path",
+                in_words(self.raw, &way)
+            );
+        }
+        let unite = name_of(self.raw, self.closing(target, node));
+        let way = way(self.wires, target, node, usize::MAX).unwrap_or_default();
+        format!(
+            "\"{target_name}\" is missing on the path {}: its branches end in the unite \"{unite}\"; return \
+             it from \"{unite}\" and refer to that",
+            in_words(self.raw, &way)
+        )
+    }
+
+    /// The unite that closes the scope of a node that is on every path to
+    /// another and yet not seen from there.
+    fn closing(&self, target: usize, node: usize) -> usize {
+        let mut at = node;
+        // Every step leads to an earlier node that does not see the target.
+        for _ in 0..self.wires.next.len() {
+            if self.is_closed_by(target, at) {
+                break;
+            }
+            let blind = |parent: &&usize| **parent != target && !self.sees[**parent].has(target);
+            at = match self.wires.source[at] {
+                Some(source) => source,
+                None => self.wires.parents[at].iter().find(blind).copied().unwrap_or(at),
+            };
+        }
+        at
+    }
+}

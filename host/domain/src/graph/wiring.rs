@@ -1,0 +1,229 @@
+//! Names become places: identifiers, edges and the sources of unites. Finds
+//! the root, and an order in which every node comes after those that lead to
+//! it.
+//!
+//! Not here: what the shape means; see [`super::topology`].
+
+use std::collections::BTreeMap;
+
+use super::problems::{Problems, element};
+use super::raw::{RawGraph, RawNode};
+use crate::ids::Name;
+
+/// The places of identifiers, in the order of the template.
+pub struct Places<'a>(BTreeMap<&'a str, usize>);
+
+impl<'a> Places<'a> {
+    /// Gives every identifier its place; one that is given twice is noted.
+    pub fn of(raw: &'a RawGraph, problems: &mut Problems) -> Self {
+        let mut places = BTreeMap::new();
+        for (at, node) in raw.nodes.iter().enumerate() {
+            let Some(identifier) = &node.identifier else { continue };
+            let first = *places.entry(identifier.as_str()).or_insert(at);
+            if first != at {
+                let first: &RawNode = &raw.nodes[first];
+                problems.add(
+                    format!("{}.identifier", node.path),
+                    format!(
+                        "{} is called \"{identifier}\" too; every node needs its own",
+                        first.path
+                    ),
+                );
+            }
+        }
+        Places(places)
+    }
+
+    /// The place of an identifier; if it has none, that is noted.
+    pub fn find(
+        &self,
+        name: &Name,
+        path: impl Into<String>,
+        problems: &mut Problems,
+    ) -> Option<usize> {
+        let place = self.0.get(name.as_str()).copied();
+        if place.is_none() {
+            problems.add_unknown(
+                path,
+                format_args!("no node has the identifier \"{name}\""),
+                name.as_str(),
+                self.0.keys().copied(),
+                "use the identifier of a node of this graph",
+            );
+        }
+        place
+    }
+}
+
+/// A graph as places: acyclic, with one root that leads to all.
+pub struct Wires {
+    /// Where the edges of each node lead.
+    pub next: Vec<Vec<usize>>,
+    /// Where the edges into each node come from, ascending.
+    pub parents: Vec<Vec<usize>>,
+    /// What each unite unites.
+    pub source: Vec<Option<usize>>,
+    /// Where a run begins.
+    pub root: usize,
+    /// All places, each after those that lead to it.
+    pub order: Vec<usize>,
+}
+
+/// Wires a graph up. Nothing if something is wrong with it, which is noted.
+pub fn wire(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Option<Wires> {
+    let before = problems.len();
+    let next = edges(raw, places, problems);
+    let source = sources(raw, places, problems);
+    let named = raw.nodes.iter().all(|node| node.identifier.is_some());
+    let mut parents = vec![Vec::new(); next.len()];
+    for (from, edges) in next.iter().enumerate() {
+        edges.iter().for_each(|&to| parents[to].push(from));
+    }
+    // What is not known to lead anywhere would only make for false alarms.
+    if problems.len() > before || !named {
+        return None;
+    }
+    let Some(order) = sorted(&next, &parents) else {
+        let message =
+            format!("the edges form a cycle: {}; a graph has none", a_cycle(raw, &parents));
+        problems.add("$.nodes", message);
+        return None;
+    };
+    let root = root(raw, &parents, problems)?;
+    if problems.len() > before {
+        return None;
+    }
+    Some(Wires { next, parents, source, root, order })
+}
+
+/// How people know the node at a place.
+pub fn name_of(raw: &RawGraph, place: usize) -> &str {
+    raw.nodes[place].identifier.as_ref().map_or("?", Name::as_str)
+}
+
+fn edges(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Vec<Vec<usize>> {
+    let mut all = Vec::with_capacity(raw.nodes.len());
+    for node in &raw.nodes {
+        let path = format!("{}.next_nodes", node.path);
+        let mut edges = Vec::with_capacity(node.next.len());
+        for (at, name) in node.next.iter().enumerate() {
+            let Some(name) = name else { continue };
+            edges.extend(places.find(name, element(&path, at), problems));
+        }
+        all.push(edges);
+    }
+    all
+}
+
+fn sources(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Vec<Option<usize>> {
+    let mut all = Vec::with_capacity(raw.nodes.len());
+    for (at, node) in raw.nodes.iter().enumerate() {
+        let name = node.unites.as_ref().and_then(|unites| unites.source.as_ref());
+        let path = format!("{}.unites.identifier", node.path);
+        let source = name.and_then(|name| places.find(name, path.clone(), problems));
+        if source == Some(at) {
+            problems.add(path, "a node cannot unite its own branches; name an earlier one");
+        }
+        all.push(source);
+    }
+    all
+}
+
+fn sorted(next: &[Vec<usize>], parents: &[Vec<usize>]) -> Option<Vec<usize>> {
+    let mut waiting: Vec<_> = parents.iter().map(Vec::len).collect();
+    let mut order: Vec<_> = (0..next.len()).filter(|&place| waiting[place] == 0).collect();
+    let mut at = 0;
+    while let Some(&place) = order.get(at) {
+        at += 1;
+        for &to in &next[place] {
+            waiting[to] -= 1;
+            if waiting[to] == 0 {
+                order.push(to);
+            }
+        }
+    }
+    (order.len() == next.len()).then_some(order)
+}
+
+/// One cycle in words. Called when there is one.
+fn a_cycle(raw: &RawGraph, parents: &[Vec<usize>]) -> String {
+    // Take away what no cycle leads to; all that stays has a parent that stays.
+    let mut next = vec![Vec::new(); parents.len()];
+    for (to, from) in parents.iter().enumerate() {
+        from.iter().for_each(|&from| next[from].push(to));
+    }
+    let mut waiting: Vec<_> = parents.iter().map(Vec::len).collect();
+    let mut free: Vec<_> = (0..parents.len()).filter(|&place| waiting[place] == 0).collect();
+    while let Some(place) = free.pop() {
+        for &to in &next[place] {
+            waiting[to] -= 1;
+            if waiting[to] == 0 {
+                free.push(to);
+            }
+        }
+    }
+    let stays = |place: &usize| waiting[*place] > 0;
+    let mut walk: Vec<usize> = (0..parents.len()).filter(stays).take(1).collect();
+    let mut met = vec![None; parents.len()];
+    while let Some(&place) = walk.last() {
+        if let Some(first) = met[place].replace(walk.len() - 1) {
+            walk.drain(..first);
+            break;
+        }
+        walk.extend(parents[place].iter().copied().find(|parent| stays(parent)));
+    }
+    walk.reverse();
+    in_words(raw, &walk)
+}
+
+/// A way through the graph in words, its middle left out if it is long.
+pub fn in_words(raw: &RawGraph, way: &[usize]) -> String {
+    const ENDS: usize = 6;
+    let names = |places: &[usize]| {
+        places.iter().map(|&place| name_of(raw, place)).collect::<Vec<_>>().join(" → ")
+    };
+    match way.len() <= 2 * ENDS {
+        true => names(way),
+        false => format!("{} → … → {}", names(&way[..ENDS]), names(&way[way.len() - ENDS..])),
+    }
+}
+
+fn root(raw: &RawGraph, parents: &[Vec<usize>], problems: &mut Problems) -> Option<usize> {
+    let mut roots = Vec::new();
+    for (place, node) in raw.nodes.iter().enumerate() {
+        match (parents[place].is_empty(), &node.unites) {
+            (true, None) => roots.push(place),
+            (true, Some(_)) => {
+                let message =
+                    "nothing leads to this unite; name it in the next_nodes of the nodes it joins";
+                problems.add(format!("{}.unites", node.path), message);
+            }
+            _ => {}
+        }
+    }
+    match roots.as_slice() {
+        [root] => Some(*root),
+        [] => {
+            problems.add(
+                "$.nodes",
+                "there is no node to begin at: one without \"unites\" to which nothing leads",
+            );
+            None
+        }
+        several => {
+            for &place in several {
+                let others: Vec<_> =
+                    several.iter().filter(|other| **other != place).take(3).collect();
+                let others: Vec<_> =
+                    others.iter().map(|&&other| format!("\"{}\"", name_of(raw, other))).collect();
+                let message = format!(
+                    "nothing leads to \"{}\", nor to {}; a graph begins at exactly one node, so connect or remove the others",
+                    name_of(raw, place),
+                    others.join(", ")
+                );
+                problems.add(raw.nodes[place].path.clone(), message);
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Schemas: ordinary ones, refused ones, and ones that would take for ever.
+
+use serde_json::json;
+
+use super::*;
+
+fn checked(schema: Value, value: Value) -> Result<(), String> {
+    Schema::compile(&schema).expect("it compiles").check(&value)
+}
+
+#[test]
+fn checks_and_names_the_path() {
+    let schema = json!({
+        "type": "object",
+        "properties": {"list": {"type": "array", "items": {"$ref": "#/$defs/Entry"}}},
+        "required": ["list"],
+        "$defs": {"Entry": {"type": "object", "properties": {"odd key": {"type": "integer"}}}}
+    });
+    assert_eq!(checked(schema.clone(), json!({"list": [{"odd key": 1}]})), Ok(()));
+    assert_eq!(
+        checked(schema.clone(), json!({"list": [{}, {"odd key": "x"}]})),
+        Err(r#"$.list[1]["odd key"]: "x" is not of type "integer""#.to_owned())
+    );
+    assert_eq!(
+        checked(schema.clone(), json!({"list": {"a": [1]}})),
+        Err(r#"$.list: this is not of type "array""#.to_owned())
+    );
+    assert_eq!(checked(schema, json!({})), Err(r#"$: "list" is a required property"#.to_owned()));
+}
+
+#[test]
+fn refuses() {
+    let deep = (0..70).fold(json!(true), |inner, _| json!({"not": inner}));
+    let chain = (0..30).fold(json!(true), |inner, _| json!({"not": inner}));
+    let table = [
+        (json!({"type": "strin"}), "does not compile"),
+        (json!(3), "does not compile"),
+        (json!({"$ref": "https://example.com/x.json"}), "leads out of the schema"),
+        (json!({"$ref": "other.json#/x"}), "leads out of the schema"),
+        (json!({"$defs": {"unused": {"$ref": "http://example.com/"}}}), "example.com"),
+        (json!({"$ref": "#/$defs/none"}), "leads to nothing"),
+        (json!({"$ref": "#"}), "without going deeper"),
+        (
+            json!({"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}}),
+            "without going deeper",
+        ),
+        (json!({"$schema": "http://json-schema.org/draft-04/schema#"}), "must name JSON Schema"),
+        (json!({"properties": {"a": {"$id": "http://b"}}}), "top of a schema only"),
+        (json!({"$dynamicRef": "#x"}), "not supported"),
+        (json!({"pattern": "(?=x)"}), "does not compile"),
+        (json!({"pattern": "\\p{L}{5000}"}), "does not compile"),
+        (
+            json!({"properties": (0..3000).map(|n| (n.to_string(), json!(true))).collect::<serde_json::Map<_, _>>()}),
+            "more than 2000 parts",
+        ),
+        (
+            json!({"patternProperties": (0..101).map(|n| (n.to_string(), json!(true))).collect::<serde_json::Map<_, _>>()}),
+            "more than 100 patterns",
+        ),
+        (deep, "64 levels"),
+        (chain, "more than 24 parts"),
+    ];
+    for (schema, words) in table {
+        let Err(error) = Schema::compile(&schema) else { panic!("{schema} compiles") };
+        assert!(error.contains(words), "{error}");
+        assert!(error.chars().count() <= MAX_MESSAGE + 1);
+    }
+}
+
+#[test]
+fn takes_the_dialects_it_knows() {
+    for dialect in [
+        "https://json-schema.org/draft/2020-12/schema",
+        "https://json-schema.org/draft/2019-09/schema",
+        "http://json-schema.org/draft-07/schema#",
+        "http://json-schema.org/draft-06/schema",
+    ] {
+        let schema = json!({"$schema": dialect, "$id": "https://example.com/x", "type": "object"});
+        assert_eq!(checked(schema, json!({})), Ok(()), "{dialect}");
+    }
+}
+
+fn nested(levels: usize) -> Value {
+    (0..levels).fold(json!({}), |inner, _| json!({"a": inner}))
+}
+
+#[test]
+fn refuses_to_begin_what_would_not_end() {
+    let twice = json!({"properties": {"a": {"$ref": "#"}}});
+    let doubling = json!({
+        "allOf": [{"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}]
+    });
+    assert_eq!(checked(twice, nested(150)), Ok(()));
+    assert_eq!(checked(doubling.clone(), nested(12)), Ok(()));
+    let error = checked(doubling, nested(60)).unwrap_err();
+    assert!(error.contains("steps to check"), "{error}");
+
+    // The same without recursion: 20 definitions, each naming the next twice.
+    let defs = (0..20).map(|n| {
+        let next = json!({"$ref": format!("#/$defs/{}", n + 1)});
+        (
+            n.to_string(),
+            json!({"allOf": [{"properties": {"a": next}}, {"properties": {"a": next}}]}),
+        )
+    });
+    let mut defs: serde_json::Map<_, _> = defs.collect();
+    defs.insert("20".to_owned(), json!({"enum": (0..1000).collect::<Vec<_>>()}));
+    let error = checked(json!({"$ref": "#/$defs/0", "$defs": defs}), nested(20)).unwrap_err();
+    assert!(error.contains("steps to check"), "{error}");
+}
+
+#[test]
+fn tagged_recursion_is_ordinary() {
+    let arm = |kind: &str| json!({"type": "object", "properties": {"kind": {"const": kind}, "left": {"$ref": "#"}, "right": {"$ref": "#"}}});
+    let schema = json!({"oneOf": [arm("add"), arm("mul"), {"type": "integer"}]});
+    let tree = (0..8).fold(json!(1), |t, _| json!({"kind": "add", "left": t, "right": t}));
+    assert_eq!(checked(schema, tree), Ok(()));
+}
+
+#[test]
+fn large_values_are_ordinary() {
+    let schema = json!({
+        "properties": {"counts": {"type": "array", "items": {
+            "type": "object", "additionalProperties": {"type": "integer", "minimum": 0}
+        }}}
+    });
+    let entry: serde_json::Map<_, _> = (0..100).map(|n| (format!("word{n}"), json!(n))).collect();
+    assert_eq!(checked(schema, json!({"counts": vec![entry; 2000]})), Ok(()));
+}
+
+/// On the stack of a test's thread, 2 MiB, as a host's worker has it.
+#[test]
+fn does_not_run_out_of_stack() {
+    let link = |n: usize| json!({"properties": {"a": {"$ref": format!("#/$defs/{}", n + 1)}}});
+    let mut defs: serde_json::Map<_, _> = (0..600).map(|n| (n.to_string(), link(n))).collect();
+    defs.insert("600".to_owned(), json!(true));
+    let long = Schema::compile(&json!({"$ref": "#/$defs/0", "$defs": defs}));
+    assert!(long.is_ok());
+
+    let inner = json!({"properties": {"a": {"$ref": "#"}}});
+    let chain = (0..20).fold(inner, |inner, _| json!({"allOf": [inner]}));
+    assert_eq!(checked(chain, nested(MAX_VALUE_DEPTH - 1)), Ok(()));
+}
