@@ -1,1 +1,107 @@
-//! placeholder
+//! The HTTP API of a host: JSON in, JSON out, errors as problem details
+//! (RFC 9457).
+//!
+//! Not here: what is asked for. Handlers turn a request into a call of
+//! [`Host`] and its answer into a body.
+
+mod body;
+mod graphs;
+mod guard;
+mod plugins;
+mod problem;
+mod runs;
+mod states;
+
+use std::future::Future;
+
+use axum::extract::FromRequestParts;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use exosphere_orchestrator::Host;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use problem::Problem;
+
+/// A path, with a problem instead of plain text if it does not fit.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Problem))]
+struct Path<T>(T);
+
+/// A query, with a problem instead of plain text if it does not fit.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Problem))]
+struct Query<T>(T);
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Problem::new(StatusCode::BAD_REQUEST, "bad-path", rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Problem::new(StatusCode::BAD_REQUEST, "bad-query", rejection.body_text())
+    }
+}
+
+/// Every route there is.
+pub fn router(host: Host, local: bool) -> Router {
+    let namespace = Router::new()
+        .route("/plugins", get(plugins::list).post(plugins::push))
+        .route("/plugins/{name}", get(plugins::show))
+        .route("/graphs", get(graphs::list))
+        .route("/graphs/{name}", get(graphs::show).put(graphs::apply))
+        .route("/graphs/{name}/validate", post(graphs::validate))
+        .route("/graphs/{name}/runs", post(runs::start))
+        .route("/runs", get(runs::list))
+        .route("/runs/{run}", get(runs::show))
+        .route("/runs/{run}/cancel", post(runs::cancel))
+        .route("/runs/{run}/states", get(states::list))
+        .route("/runs/{run}/states/{state}", get(states::show))
+        .route("/runs/{run}/states/{state}/retry", post(states::retry));
+    Router::new()
+        .route("/health", get(health))
+        .nest("/v1/namespaces/{namespace}", namespace)
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(axum::extract::DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(local, guard::same_site))
+        .with_state(host)
+}
+
+/// Serves until `stop` is done, and lets requests under way end.
+pub async fn serve(
+    listener: TcpListener,
+    host: Host,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let local = listener.local_addr()?.ip().is_loopback();
+    axum::serve(listener, router(host, local)).with_graceful_shutdown(stop).await
+}
+
+async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Response {
+    let version = env!("CARGO_PKG_VERSION");
+    match host.health() {
+        Ok(()) => {
+            let body = json!({"status": "ok", "version": version, "holding": host.holding()});
+            Json(body).into_response()
+        }
+        Err(_) => {
+            let words = "the database is unavailable; the host's log has the reason";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", words).into_response()
+        }
+    }
+}
+
+async fn no_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no-such-route", "there is nothing at this path")
+}
+
+async fn no_method() -> Problem {
+    let words = "this path does not take that method";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no-such-method", words)
+}

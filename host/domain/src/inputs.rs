@@ -63,39 +63,35 @@ pub fn render(graph: &Graph, node: NodeIx, sources: &Sources) -> Result<Map<Stri
 
 impl Sources {
     fn look_up(&self, graph: &Graph, placeholder: &Placeholder) -> Result<Value, RenderError> {
+        let missing = |reason: String| RenderError::new(placeholder, reason);
         match placeholder {
             Placeholder::Store { key } => {
                 let value = self.store.get(key).cloned().map(Value::String);
-                value.ok_or_else(|| RenderError::new(format!("the store has no key {key:?}")))
+                value.ok_or_else(|| missing("the store had no such key".into()))
             }
             Placeholder::Branches { path } => {
-                let branches = self.branches.as_ref().and_then(|branches| dig(branches, path));
-                branches.cloned().ok_or_else(|| missing("unite.branches", path))
+                let found = self.branches.as_ref().and_then(|branches| dig(branches, path));
+                found.cloned().ok_or_else(|| missing("there is no such branch or field".into()))
             }
             Placeholder::Output { identifier, path } => {
-                let node = graph.find(identifier.as_str());
-                let unknown = || RenderError::new(format!("{identifier} is not known here"));
-                let node = node.ok_or_else(unknown)?;
-                if let Some(output) = self.singles.get(&node) {
+                let field = |output: &Value| {
                     let found = dig(output, path).cloned();
-                    return found.ok_or_else(|| missing(identifier.as_str(), path));
+                    found.ok_or_else(|| missing(format!("an output of {identifier} lacks the field")))
+                };
+                let unknown = || missing(format!("{identifier} is not known here"));
+                let node = graph.find(identifier.as_str()).ok_or_else(unknown)?;
+                if let Some(output) = self.singles.get(&node) {
+                    return field(output);
                 }
                 let entries = self.gathers.get(&node).ok_or_else(unknown)?;
                 let values = entries.iter().map(|entry| match entry {
                     Gathered::Gap => Ok(Value::Null),
-                    Gathered::Output(output) => {
-                        let found = dig(output, path).cloned();
-                        found.ok_or_else(|| missing(identifier.as_str(), path))
-                    }
+                    Gathered::Output(output) => field(output),
                 });
                 values.collect::<Result<_, _>>().map(Value::Array)
             }
         }
     }
-}
-
-fn missing(what: &str, path: &[String]) -> RenderError {
-    RenderError::new(format!("an output of {what} has no field {}", path.join(".")))
 }
 
 /// How a member of a unite's scope ended.

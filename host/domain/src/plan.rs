@@ -175,6 +175,12 @@ fn fail(
     Ok(Changes { end: again, counts: Deltas::new() })
 }
 
+/// The end of a state whose outcome cannot be committed: it fails for good,
+/// whatever its policy.
+pub fn give_up(graph: &Graph, state: &Claimed, failure: Failure) -> Result<Changes, Misfit> {
+    end(graph, &state.place, End::Errored { failure }, Counts::FAILED)
+}
+
 /// A terminal end without followers.
 fn end(graph: &Graph, place: &Place, end: End, delta: Counts) -> Result<Changes, Misfit> {
     let mut counts = Deltas::new();

@@ -107,11 +107,13 @@ pub enum Answer {
     Missing,
 }
 
-/// What to claim.
+/// What a commit may hand to the session, beside what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Want {
-    /// At most so many.
-    pub most: u32,
+pub enum Want {
+    /// So many of the states that the commit itself creates.
+    Births(u32),
+    /// So many of all that is due.
+    Claims(u32),
 }
 
 /// One transaction's work.
@@ -125,10 +127,8 @@ pub struct Batch {
     pub session: SessionId,
     /// What time it is.
     pub now: Millis,
-    /// So many states that it creates may be claimed as they are born.
-    pub births: u32,
-    /// What it claims besides.
-    pub claim: Option<Want>,
+    /// What the session wants of it.
+    pub want: Want,
     /// What a run's store may hold: keys, and bytes.
     pub store_limits: (u32, u64),
 }
@@ -164,7 +164,8 @@ pub struct Committed {
     pub leased: Vec<Leased>,
     /// Whether there may be more to claim that is due.
     pub more: bool,
-    /// When the next state is due, if the claim came back short.
+    /// When the next state is due: of all if the claim came back short, of
+    /// those in this batch otherwise.
     pub next_due: Option<Millis>,
     /// The runs it touched.
     pub touched: Vec<Touched>,

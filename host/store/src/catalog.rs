@@ -80,6 +80,13 @@ pub struct GraphRow {
     pub body: String,
 }
 
+impl GraphRow {
+    /// The graph itself.
+    pub fn graph(&self) -> Result<Graph, StoreError> {
+        revision_graph(&self.body, self.revision.id)
+    }
+}
+
 /// A revision.
 #[derive(Debug, Clone)]
 pub struct RevisionRow {
@@ -197,13 +204,21 @@ impl Store {
     }
 
     /// A graph.
-    pub async fn graph(&self, namespace: &Name, name: &Name) -> Result<Option<GraphRow>, StoreError> {
+    pub async fn graph(
+        &self,
+        namespace: &Name,
+        name: &Name,
+    ) -> Result<Option<GraphRow>, StoreError> {
         let query = sqlx::query(sql::GRAPH).bind(namespace.as_str()).bind(name.as_str());
         query.fetch_optional(&self.readers).await?.as_ref().map(graph).transpose()
     }
 
     /// The names of the secrets that a graph has.
-    pub async fn secret_names(&self, namespace: &Name, graph: &Name) -> Result<Vec<Name>, StoreError> {
+    pub async fn secret_names(
+        &self,
+        namespace: &Name,
+        graph: &Name,
+    ) -> Result<Vec<Name>, StoreError> {
         let query = sqlx::query(sql::SECRET_NAMES).bind(namespace.as_str()).bind(graph.as_str());
         let rows = query.fetch_all(&self.readers).await?;
         rows.iter().map(|row| name(row.try_get(0)?, "secret", "name")).collect()
@@ -244,7 +259,7 @@ impl Store {
 }
 
 /// The graph in a revision's body.
-pub(crate) fn revision_graph(body: &str, revision: i64) -> Result<Graph, StoreError> {
+fn revision_graph(body: &str, revision: i64) -> Result<Graph, StoreError> {
     let value = serde_json::from_str(body).map_err(|_| corrupt("revision", "body", revision))?;
     Graph::from_json(&value).map_err(|_| corrupt("revision", "body", revision))
 }

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Ids, Millis, RunKey, SessionId, StateId};
 use exosphere_domain::plan::Deltas;
-use exosphere_domain::state::{Counter, Counts, NewState, RunStatus, Tries};
 use exosphere_domain::state::{Claim, Claimed};
+use exosphere_domain::state::{Counter, Counts, NewState, RunStatus, Tries};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use crate::batch::{Answer, Batch, Committed, Leased, Member, NewRun, RunInfo, Touched};
+use crate::batch::{Answer, Batch, Committed, Leased, Member, NewRun, RunInfo, Touched, Want};
 use crate::entries::{Entries, StoreLimits};
 use crate::error::StoreError;
 use crate::rows::{encode_refs, encode_scopes};
@@ -36,7 +36,7 @@ pub(crate) fn commit(
         ids,
         now: batch.now,
         session: batch.session,
-        births: batch.births,
+        births: if let Want::Births(most) = batch.want { most } else { 0 },
         limits: StoreLimits { keys: batch.store_limits.0, bytes: batch.store_limits.1 },
         runs: BTreeMap::new(),
         counts: BTreeMap::new(),
@@ -49,8 +49,8 @@ pub(crate) fn commit(
     }
     street.settle()?;
     street.save()?;
-    if let Some(want) = batch.claim {
-        street.claim(want)?;
+    if let Want::Claims(most) = batch.want {
+        street.claim(most)?;
     }
     let done = street.done;
     tx.commit()?;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use exosphere_domain::journal::{Entry, Journal, Write, add};
 use exosphere_domain::ids::RunKey;
+use exosphere_domain::journal::{Entry, Journal, Write, add};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::error::StoreError;
@@ -126,9 +126,12 @@ impl Entries {
     pub(crate) fn save(self, tx: &Transaction<'_>, run: RunKey) -> Result<(), StoreError> {
         for (key, slot) in self.known.into_iter().filter(|(_, slot)| slot.dirty) {
             match slot.entry {
-                Some(entry) => tx
-                    .prepare_cached(sql::SET_ENTRY)?
-                    .execute(params![run.0, key, entry.value, entry.version])?,
+                Some(entry) => tx.prepare_cached(sql::SET_ENTRY)?.execute(params![
+                    run.0,
+                    key,
+                    entry.value,
+                    entry.version
+                ])?,
                 None => tx.prepare_cached(sql::REMOVE_ENTRY)?.execute(params![run.0, key])?,
             };
         }
@@ -140,7 +143,10 @@ impl Entries {
 fn check(plan: &Plan, tally: &Tally, limits: StoreLimits) -> Result<(), String> {
     let keys = i64::from(limits.keys);
     if plan.keys > keys && plan.keys > tally.store_keys {
-        return Err(format!("the store of this run would hold {} keys; its limit is {keys}", plan.keys));
+        return Err(format!(
+            "the store of this run would hold {} keys; its limit is {keys}",
+            plan.keys
+        ));
     }
     let bytes = i64::try_from(limits.bytes).unwrap_or(i64::MAX);
     if plan.bytes > bytes && plan.bytes > tally.store_bytes {

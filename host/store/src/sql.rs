@@ -77,9 +77,11 @@ statements! {
     ENTRIES = "SELECT key, value, version FROM entry WHERE run = $1 ORDER BY key";
 
     // Recovery.
-    /// States of other sessions than this one, some at a time.
+    /// States of live runs that other sessions than this one hold, some at a
+    /// time.
     HELD = "SELECT id, run, node, path, refs, scopes, attempt, retries, requeues, losses, conflicts, session, fence FROM state \
-            WHERE status = 'QUEUED' AND session <> $1 LIMIT $2";
+            WHERE status = 'QUEUED' AND session <> $1 \
+            AND EXISTS (SELECT 1 FROM run WHERE run.id = state.run AND run.status = 'RUNNING') LIMIT $2";
     UNSWEPT = "SELECT id FROM run WHERE status = 'CANCELLED' AND open > 0";
 
     // Plugins, graphs, secrets.

@@ -17,7 +17,9 @@ pub struct Vault {
 /// A secret that this key does not open: another key sealed it, or it was
 /// changed or moved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the secret {name} cannot be opened with this host's key; apply its graph again with the secret set")]
+#[error(
+    "the secret {name} cannot be opened with this host's key; apply its graph again with the secret set"
+)]
 pub struct Sealed {
     name: String,
 }

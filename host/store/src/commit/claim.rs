@@ -7,20 +7,20 @@ use exosphere_domain::ids::{Ids, StateId};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::Street;
-use crate::batch::{Leased, Want};
+use crate::batch::Leased;
 use crate::error::StoreError;
 use crate::rows::{claimed, corrupt};
 use crate::sql;
 
 impl<I: Ids> Street<'_, I> {
     /// Claims what is due, and looks when the next is if that was all.
-    pub(super) fn claim(&mut self, want: Want) -> Result<(), StoreError> {
-        let due = self.due(want.most)?;
+    pub(super) fn claim(&mut self, most: u32) -> Result<(), StoreError> {
+        let due = self.due(most)?;
         for id in &due {
             let leased = self.take(*id)?;
             self.done.leased.extend(leased);
         }
-        self.done.more = due.len() as u32 == want.most;
+        self.done.more = due.len() as u32 == most;
         if !self.done.more {
             let mut next = self.tx.prepare_cached(sql::NEXT_DUE)?;
             self.done.next_due = next.query_row([self.now], |row| row.get(0))?;

@@ -41,6 +41,9 @@ impl<I: Ids> Street<'_, I> {
             let touching = self.run(run)?;
             touching.entries.apply(&mut touching.tally, writes);
         }
+        if let End::Again { due, .. } = changes.end {
+            self.done.next_due = Some(self.done.next_due.map_or(due, |before| before.min(due)));
+        }
         self.keep_attempt(finished, &changes.end)?;
         self.follow(finished, &changes.end)?;
         self.count(run, &changes.counts)?;
@@ -157,7 +160,8 @@ impl<I: Ids> Street<'_, I> {
             End::Again { why: Again::Released, .. } => {}
             End::Success { outputs, children, unites } => {
                 tally.succeeded += 1;
-                let outputs: Vec<Arc<str>> = outputs.iter().map(|body| body.as_str().into()).collect();
+                let outputs: Vec<Arc<str>> =
+                    outputs.iter().map(|body| body.as_str().into()).collect();
                 for (number, body) in outputs.iter().enumerate() {
                     let row = params![state.0, number as i64, &**body];
                     self.tx.prepare_cached(sql::NEW_OUTPUT)?.execute(row)?;

@@ -1,9 +1,9 @@
 //! What counts bring about: a unite with nothing open below it closes, which
 //! may close the next. Zero is looked for only after all counts of a wave.
 
+use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Fence, Ids, RunKey, StateId};
-use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::path::Path;
 use exosphere_domain::plan::counters;
 use exosphere_domain::state::{Claim, Claimed, Counter, Counts, Place, Tries};
@@ -61,8 +61,7 @@ impl<I: Ids> Street<'_, I> {
     fn close(&mut self, unite: Drained) -> Result<(), StoreError> {
         let Drained { run, state, counts, branches } = unite;
         let read = |row: &Row<'_>| Ok(waiting(row, state));
-        let row =
-            self.tx.prepare_cached(sql::WAITING)?.query_row([state.0], read).optional()?;
+        let row = self.tx.prepare_cached(sql::WAITING)?.query_row([state.0], read).optional()?;
         let Some(waiting) = row.transpose()? else { return Ok(()) };
         let graph = self.graph(run)?;
         let (closing, deltas) = close(&graph, &waiting.place, counts, branches)?;
@@ -90,10 +89,12 @@ impl<I: Ids> Street<'_, I> {
             true => ("QUEUED", Some(self.session.0)),
             false => ("CREATED", None),
         };
-        let attempt = self.tx.prepare_cached(sql::OPEN_UNITE)?.query_row(
-            params![id.0, status, self.now, holder, i64::from(born)],
-            |row| row.get(0),
-        )?;
+        let attempt = self
+            .tx
+            .prepare_cached(sql::OPEN_UNITE)?
+            .query_row(params![id.0, status, self.now, holder, i64::from(born)], |row| {
+                row.get(0)
+            })?;
         if born {
             let claim = Claim { session: self.session, fence: Fence(row.fence.0 + 1) };
             let tries = Tries { attempt, ..Tries::default() };
@@ -129,10 +130,8 @@ impl<I: Ids> Street<'_, I> {
         counts: Counts,
         graph: &Graph,
     ) -> Result<Failure, StoreError> {
-        let above: String = self.tx.prepare_cached(sql::UNITE_SOURCE)?.query_row(
-            [unite.0],
-            |row| row.get(1),
-        )?;
+        let above: String =
+            self.tx.prepare_cached(sql::UNITE_SOURCE)?.query_row([unite.0], |row| row.get(1))?;
         let above = Path::decode(&above).map_err(|_| corrupt("state", "path", unite))?;
         let id = self.run(run)?.info.as_ref().map(|info| info.id.to_string()).unwrap_or_default();
         let mut statement = self.tx.prepare_cached(sql::FAILED_MEMBERS)?;

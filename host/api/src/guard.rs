@@ -1,0 +1,67 @@
+//! Keeps web pages of others away from a host on someone's own machine: a
+//! browser would carry their requests to it.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::problem::Problem;
+
+/// Refuses what a page of another site sends, and, if the host listens on the
+/// loopback only (`local`), names that were made to point there.
+pub(crate) async fn same_site(State(local): State<bool>, request: Request, next: Next) -> Response {
+    match refusal(request.headers(), local) {
+        None => next.run(request).await,
+        Some(words) => Problem::new(StatusCode::FORBIDDEN, "other-site", words).into_response(),
+    }
+}
+
+fn refusal(headers: &HeaderMap, local: bool) -> Option<&'static str> {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    let authority = text(header::HOST).unwrap_or_default();
+    if local && !authority.is_empty() && !is_loopback(authority) {
+        return Some("this host listens on the loopback only and answers to no other name");
+    }
+    let origin = headers.get(header::ORIGIN)?.to_str().unwrap_or_default();
+    let own = origin.split_once("://").is_some_and(|(_, from)| from == authority);
+    (!own).then_some("requests from pages of other sites are refused")
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => authority,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn refused(host: &str, origin: Option<&str>, local: bool) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        refusal(&headers, local).is_some()
+    }
+
+    #[test]
+    fn pages_of_others_are_refused() {
+        assert!(!refused("127.0.0.1:7070", None, true));
+        assert!(!refused("[::1]:7070", None, true));
+        assert!(!refused("localhost", Some("http://localhost"), true));
+        assert!(refused("localhost:7070", Some("https://evil.example"), true));
+        assert!(refused("localhost:7070", Some("null"), true));
+        assert!(refused("evil.example:7070", None, true), "a name made to point here");
+        assert!(!refused("exosphere.example", None, false));
+        assert!(refused("exosphere.example", Some("https://evil.example"), false));
+    }
+}

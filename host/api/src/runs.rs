@@ -1,0 +1,134 @@
+//! `/runs`: start, list, show, cancel.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use exosphere_orchestrator::domain::ids::{Name, RunId};
+use exosphere_orchestrator::domain::state::RunStatus;
+use exosphere_orchestrator::{Host, RunDetails, RunFilter, RunView};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::problem::Problem;
+use crate::{Path, Query, body, states};
+
+/// The longest wait for news, in milliseconds.
+const MAX_WAIT_MS: u64 = 30_000;
+
+/// Items of a page, unless the caller says otherwise, and at most.
+pub(crate) const PAGE: (u32, u32) = (50, 1000);
+
+/// How many items a page has.
+pub(crate) fn page(limit: Option<u32>) -> u32 {
+    limit.unwrap_or(PAGE.0).clamp(1, PAGE.1)
+}
+
+/// What a run is started with.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Start {
+    inputs: Option<Value>,
+    store: Option<Value>,
+}
+
+pub(crate) async fn start(
+    State(host): State<Host>,
+    Path((namespace, graph)): Path<(Name, Name)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let start: Start = body::json(&headers, body, body::START_BYTES).await?;
+    let (inputs, store) = (start.inputs.as_ref(), start.store.as_ref());
+    let run = host.start_run(&namespace, &graph, inputs, store).await?;
+    Ok((StatusCode::CREATED, Json(whole(&run))))
+}
+
+/// Which runs are listed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct List {
+    graph: Option<Name>,
+    status: Option<RunStatus>,
+    before: Option<i64>,
+    limit: Option<u32>,
+}
+
+pub(crate) async fn list(
+    State(host): State<Host>,
+    Path(namespace): Path<Name>,
+    Query(list): Query<List>,
+) -> Result<Json<Value>, Problem> {
+    let List { graph, status, before, limit } = list;
+    let filter = RunFilter { graph, status, before, most: page(limit) };
+    let found = host.runs(&namespace, &filter).await?;
+    let runs: Vec<Value> = found.items.iter().map(brief).collect();
+    Ok(Json(json!({"runs": runs, "next": found.next})))
+}
+
+/// What to wait for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Show {
+    after: Option<i64>,
+    wait_ms: Option<u64>,
+}
+
+pub(crate) async fn show(
+    State(host): State<Host>,
+    Path((namespace, run)): Path<(Name, RunId)>,
+    Query(show): Query<Show>,
+) -> Result<Json<Value>, Problem> {
+    let found = match show.after {
+        None => host.run(&namespace, run).await?,
+        Some(after) => {
+            let wait = show.wait_ms.unwrap_or(MAX_WAIT_MS).min(MAX_WAIT_MS);
+            host.watch_run(&namespace, run, after, Duration::from_millis(wait)).await?
+        }
+    };
+    Ok(Json(whole(&found)))
+}
+
+pub(crate) async fn cancel(
+    State(host): State<Host>,
+    Path((namespace, run)): Path<(Name, RunId)>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(whole(&host.cancel_run(&namespace, run).await?)))
+}
+
+fn brief(run: &RunView) -> Value {
+    let ended = run.succeeded + run.pruned + run.errored + run.cancelled;
+    json!({
+        "run": run.id,
+        "graph": run.graph,
+        "revision": run.revision,
+        "status": run.status,
+        "version": run.version,
+        "created_at": run.created_at,
+        "ended_at": run.ended_at,
+        "counts": {
+            "states": run.states,
+            "open": run.states - ended,
+            "success": run.succeeded,
+            "pruned": run.pruned,
+            "errored": run.errored,
+            "cancelled": run.cancelled,
+            "retries": run.retries,
+            "requeues": run.requeues,
+        },
+    })
+}
+
+pub(crate) fn whole(details: &RunDetails) -> Value {
+    let mut value = brief(&details.run);
+    let failures: Vec<Value> = details
+        .failures
+        .iter()
+        .map(|state| states::brief(details.run.id, &details.graph, state))
+        .collect();
+    value["failures"] = json!(failures);
+    value["store"] = json!(details.store);
+    value
+}

@@ -1,0 +1,112 @@
+//! `exosphere serve`: a host, with its HTTP API in front.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use exosphere_orchestrator::{Config, DEFAULT_SLOTS, Host};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::error::Error;
+
+/// Run a host: accept plugins and graphs, and execute runs durably.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The first interrupt (Ctrl-C or SIGTERM) lets running nodes end and gives back \
+what was not begun; a second one stops at once. Nothing is lost either way.")]
+pub struct Serve {
+    /// The folder for the database, the keys and the code cache. One host has
+    /// it at a time.
+    #[arg(long, env = "EXOSPHERE_DATA", default_value = "./exosphere-data", value_name = "DIR")]
+    data: PathBuf,
+    /// The address to listen on. Port 0 takes any that is free.
+    ///
+    /// There is no access control yet: leave it on the loopback, or put
+    /// something in front that has one.
+    #[arg(long, env = "EXOSPHERE_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDR")]
+    listen: SocketAddr,
+    /// How many nodes may run at a time.
+    #[arg(long, env = "EXOSPHERE_SLOTS", default_value_t = DEFAULT_SLOTS, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    slots: u32,
+    /// Write the log as JSON lines.
+    #[arg(long, env = "EXOSPHERE_LOG_JSON")]
+    log_json: bool,
+}
+
+/// Runs a host until it is told to stop.
+pub fn run(args: Serve) -> Result<(), Error> {
+    log(args.log_json);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::Start(error.to_string()))?;
+    runtime.block_on(serve(args))
+}
+
+fn log(json: bool) {
+    let filter = EnvFilter::try_from_env("EXOSPHERE_LOG");
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { log.json().init() } else { log.init() }
+}
+
+async fn serve(args: Serve) -> Result<(), Error> {
+    let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
+    // Taken before the folder, so that a port in use changes nothing.
+    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
+        Error::Start(format!(
+            "cannot listen on {}: {error}; choose another with --listen",
+            args.listen
+        ))
+    })?;
+    let address = listener.local_addr().map_err(|error| start(&error))?;
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "listening beyond the loopback without any access control");
+    }
+    let host = Host::start(Config { slots: args.slots, ..Config::new(args.data) });
+    let host = host.await.map_err(|error| start(&error))?;
+    let mut interrupts = Interrupts::new().map_err(|error| start(&error))?;
+    println!("exosphere is listening on http://{address}");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let api = exosphere_api::serve(listener, host.clone(), async {
+        let _ = stopped.await;
+    });
+    let mut api = tokio::spawn(api);
+    tokio::select! {
+        ended = &mut api => {
+            let ended = ended.map_err(|error| start(&error))?;
+            return ended.map_err(|error| start(&error));
+        }
+        () = interrupts.next() => {}
+    }
+    tracing::info!(holding = host.holding(), "stopping: running nodes may end");
+    let _ = stop.send(());
+    tokio::select! {
+        stopped = host.stop() => stopped.map_err(|error| start(&error))?,
+        () = interrupts.next() => tracing::warn!("stopped at once; the next start takes back what was held"),
+    }
+    Ok(())
+}
+
+/// Ctrl-C and SIGTERM.
+struct Interrupts {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Interrupts {
+    fn new() -> std::io::Result<Self> {
+        Ok(Interrupts {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

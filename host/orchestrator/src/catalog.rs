@@ -1,0 +1,190 @@
+//! What people put in: plugins and graphs. Everything is checked at the door,
+//! and a refusal names all that is wrong.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use exosphere_domain::clock::Clock;
+use exosphere_domain::graph::{Applied, Catalog, Context, Exporter, Graph, validate};
+use exosphere_domain::ids::{Digest, Name};
+use exosphere_domain::node::{NodeDescription, parse_description};
+use exosphere_store::{GraphRow, NewPlugin, PluginRow, Pushed};
+use serde_json::Value;
+
+use crate::Host;
+use crate::error::Error;
+
+/// A plugin as it comes in.
+#[derive(Debug)]
+pub struct PluginUpload {
+    /// Whose it is to be.
+    pub namespace: Name,
+    /// Its name.
+    pub name: Name,
+    /// A label, for people.
+    pub version: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What became of an upload.
+#[derive(Debug)]
+pub struct Uploaded {
+    /// The plugin as it is stored.
+    pub plugin: PluginRow,
+    /// Whether it was new.
+    pub new: bool,
+}
+
+/// What became of a graph.
+#[derive(Debug)]
+pub struct GraphApplied {
+    /// Its name.
+    pub name: Name,
+    /// The number of its current revision.
+    pub revision: i64,
+    /// The digest of that revision.
+    pub digest: String,
+    /// Whether it is a new one.
+    pub changed: bool,
+    /// The graph, every node resolved.
+    pub graph: Graph,
+}
+
+/// The longest label of a plugin's version, in characters.
+const MAX_VERSION: usize = 64;
+
+impl Host {
+    /// Admits a plugin and stores it.
+    pub async fn push_plugin(&self, upload: PluginUpload) -> Result<Uploaded, Error> {
+        let parts = &self.parts;
+        let PluginUpload { namespace, name, version, bytes } = upload;
+        if version.chars().count() > MAX_VERSION || version.chars().any(char::is_control) {
+            let words =
+                format!("use at most {MAX_VERSION} characters, none of them a control character");
+            return Err(Error::invalid("the version", "version", words));
+        }
+        let admitted = parts.sandbox.admit(&bytes).await?;
+        let nodes = parse_description(&admitted.description).map_err(|problems| {
+            Error::Invalid { what: "the plugin's description of itself".into(), problems }
+        })?;
+        let new = NewPlugin {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            version,
+            digest: admitted.digest,
+            bytes,
+            nodes,
+            imports: admitted.imports,
+            compile_ms: i64::try_from(admitted.compile.as_millis()).unwrap_or(i64::MAX),
+        };
+        let pushed = parts.store.push_plugin(new, parts.clock.now()).await?;
+        let plugin = self.plugin(&namespace, name.as_str()).await?;
+        Ok(Uploaded { plugin, new: pushed == Pushed::New })
+    }
+
+    /// The newest upload of each plugin.
+    pub async fn plugins(&self, namespace: &Name) -> Result<Vec<PluginRow>, Error> {
+        Ok(self.parts.store.plugins(namespace).await?)
+    }
+
+    /// A plugin by its name or digest.
+    pub async fn plugin(&self, namespace: &Name, name: &str) -> Result<PluginRow, Error> {
+        let found = self.parts.store.plugin(namespace, name).await?;
+        found.ok_or_else(|| Error::not_found("plugin", name))
+    }
+
+    /// Whether a template is a valid graph here, as it would be applied.
+    pub async fn validate_graph(
+        &self,
+        namespace: &Name,
+        name: &Name,
+        template: &Value,
+    ) -> Result<Graph, Error> {
+        Ok(self.checked(namespace, name, template).await?.graph)
+    }
+
+    /// Makes a template the current revision of a graph.
+    pub async fn apply_graph(
+        &self,
+        namespace: &Name,
+        name: &Name,
+        template: &Value,
+    ) -> Result<GraphApplied, Error> {
+        let Applied { graph, secrets } = self.checked(namespace, name, template).await?;
+        let now = self.parts.clock.now();
+        let applied = self.parts.store.apply_graph(namespace, name, &graph, &secrets, now).await?;
+        Ok(GraphApplied {
+            name: name.clone(),
+            revision: applied.revision.number,
+            digest: applied.revision.digest,
+            changed: applied.changed,
+            graph,
+        })
+    }
+
+    async fn checked(
+        &self,
+        namespace: &Name,
+        name: &Name,
+        template: &Value,
+    ) -> Result<Applied, Error> {
+        let store = &self.parts.store;
+        let catalog = Uploads::of(store.plugins(namespace).await?);
+        let secrets = store.secret_names(namespace, name).await?;
+        let context = Context { namespace, catalog: &catalog, secrets: &secrets };
+        validate(template, &context)
+            .map_err(|problems| Error::Invalid { what: format!("the graph {name}"), problems })
+    }
+
+    /// The graphs of a namespace.
+    pub async fn graphs(&self, namespace: &Name) -> Result<Vec<GraphRow>, Error> {
+        Ok(self.parts.store.graphs(namespace).await?)
+    }
+
+    /// A graph.
+    pub async fn graph(&self, namespace: &Name, name: &Name) -> Result<GraphRow, Error> {
+        let found = self.parts.store.graph(namespace, name).await?;
+        found.ok_or_else(|| Error::not_found("graph", name))
+    }
+
+    /// The description of a graph's node.
+    pub(crate) async fn description(
+        &self,
+        digest: Digest,
+        node: &Name,
+    ) -> Result<NodeDescription, Error> {
+        let nodes = self.parts.store.nodes(digest).await?.unwrap_or_default();
+        let found = nodes.into_iter().find(|described| described.name == *node);
+        found.ok_or_else(|| Error::not_found("node", node))
+    }
+}
+
+/// The newest uploads of a namespace, by the nodes that they export.
+struct Uploads(BTreeMap<Name, Vec<Exporter>>);
+
+impl Uploads {
+    fn of(plugins: Vec<PluginRow>) -> Self {
+        let mut uploads: BTreeMap<Name, Vec<Exporter>> = BTreeMap::new();
+        for plugin in plugins {
+            for node in &plugin.nodes {
+                uploads.entry(node.name.clone()).or_default().push(Exporter {
+                    plugin: plugin.name.clone(),
+                    digest: plugin.digest,
+                    node: Arc::clone(node),
+                });
+            }
+        }
+        Uploads(uploads)
+    }
+}
+
+impl Catalog for Uploads {
+    fn exporters(&self, node: &Name) -> Vec<Exporter> {
+        self.0.get(node).cloned().unwrap_or_default()
+    }
+
+    fn node_names(&self) -> Vec<Name> {
+        self.0.keys().cloned().collect()
+    }
+}

@@ -1,0 +1,94 @@
+//! The folder that is a host's alone: its lock, its key, where things lie in
+//! it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use exosphere_store::Vault;
+use hmac::{Hmac, KeyInit, Mac};
+use rand::Rng;
+use sha2::Sha256;
+
+use crate::error::StartError;
+
+/// A data folder, locked for as long as this lives.
+pub(crate) struct DataFolder {
+    folder: PathBuf,
+    key: [u8; 32],
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder if it is not there, and takes it.
+    pub(crate) fn take(folder: &Path) -> Result<Self, StartError> {
+        let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
+        std::fs::create_dir_all(folder).map_err(cannot)?;
+        let lock = File::create(folder.join("lock")).map_err(cannot)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StartError::InUse(folder.display().to_string()));
+            }
+            Err(TryLockError::Error(error)) => return Err(cannot(error)),
+        }
+        let file = folder.join("host.key");
+        let key = read_key(&file)
+            .or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => make_key(&file).map(Some),
+                _ => Err(error),
+            })
+            .map_err(cannot)?;
+        let key = key.ok_or_else(|| StartError::Key(file.display().to_string()))?;
+        Ok(DataFolder { folder: folder.to_owned(), key, _lock: lock })
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.join("exosphere.db")
+    }
+
+    pub(crate) fn code_cache(&self) -> PathBuf {
+        self.folder.join("code")
+    }
+
+    /// What seals secrets.
+    pub(crate) fn vault(&self) -> Vault {
+        Vault::new(&self.derive("exosphere secrets"))
+    }
+
+    /// What authenticates compiled code.
+    pub(crate) fn cache_key(&self) -> [u8; 32] {
+        self.derive("exosphere code cache")
+    }
+
+    /// A key of its own for each use: HMAC-SHA-256 of the use's name.
+    fn derive(&self, label: &str) -> [u8; 32] {
+        // A key of any length will do for HMAC.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return self.key };
+        mac.update(label.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// The key in a file; nothing if the file holds no key. Whoever else can read
+/// it is shut out.
+fn read_key(file: &Path) -> io::Result<Option<[u8; 32]>> {
+    let mut bytes = Vec::new();
+    let mut open = File::open(file)?;
+    open.by_ref().take(64).read_to_end(&mut bytes)?;
+    if open.metadata()?.permissions().mode() & 0o077 != 0 {
+        tracing::warn!(file = %file.display(), "the key file was open to others; it is 0600 now");
+        open.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(bytes.try_into().ok())
+}
+
+fn make_key(file: &Path) -> io::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    rand::rng().fill_bytes(&mut key);
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    new.write_all(&key)?;
+    new.sync_all()?;
+    Ok(key)
+}

@@ -1,0 +1,117 @@
+//! What can go wrong for those who call a host, split by what they can do.
+
+use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::graph::Problem;
+use exosphere_sandbox::{Refused, SetupError};
+use exosphere_store::{OpenError, StoreError};
+use uuid::Uuid;
+
+/// Why a host did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such thing here.
+    #[error("there is no {what} {name:?} here{hint}")]
+    NotFound {
+        /// What was looked for: `run`, `graph`..
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What to do, or nothing.
+        hint: String,
+    },
+    /// What was sent is not valid: every reason.
+    #[error("{what} is not valid: {} problem(s)", problems.len())]
+    Invalid {
+        /// What was sent.
+        what: String,
+        /// What is wrong with it.
+        problems: Vec<Problem>,
+    },
+    /// An upload that is no plugin.
+    #[error("the plugin is refused: {0}")]
+    Plugin(#[from] Refused),
+    /// It cannot be done as things stand.
+    #[error("{0}")]
+    Conflict(String),
+    /// The host cannot do it now.
+    #[error("the host is stopping or its database is unavailable; try again")]
+    Unavailable,
+    /// A mistake of the host. It has been logged under this id.
+    #[error("something went wrong inside the host; its log has the reason under {0}")]
+    Internal(Uuid),
+}
+
+impl Error {
+    pub(crate) fn not_found(what: &'static str, name: impl ToString) -> Self {
+        Error::NotFound { what, name: name.to_string(), hint: String::new() }
+    }
+
+    /// One problem with what was sent.
+    pub(crate) fn invalid(what: &str, path: &str, message: impl ToString) -> Self {
+        let problem = Problem { path: path.to_owned(), message: message.to_string() };
+        Error::Invalid { what: what.to_owned(), problems: vec![problem] }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(why) => {
+                tracing::error!(%why, "the database is unavailable");
+                Error::Unavailable
+            }
+            StoreError::Data(why) => Error::Internal(log_internal(&why)),
+        }
+    }
+}
+
+/// Logs a mistake of ours whole, and gives it the id that others see.
+pub(crate) fn log_internal(why: &dyn std::fmt::Display) -> Uuid {
+    let id = Uuid::now_v7();
+    tracing::error!(%id, %why, "internal error");
+    id
+}
+
+/// The failure of an attempt by a mistake of ours.
+pub(crate) fn internal(why: &dyn std::fmt::Display) -> Failure {
+    let id = log_internal(why);
+    Failure::new(
+        FailureKind::Internal,
+        format!("something went wrong inside the host; its log has the reason under {id}"),
+    )
+}
+
+/// Why a host does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another host has the folder.
+    #[error(
+        "the data folder {0} is in use by another exosphere host; stop that one, or give this one a folder of its own with --data"
+    )]
+    InUse(String),
+    /// The folder cannot be made or read.
+    #[error("the data folder {folder} cannot be used: {error}")]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The key file is not one.
+    #[error(
+        "the key file {0} is not 32 bytes: restore it, or remove it to lose what it has sealed"
+    )]
+    Key(String),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine cannot be set up.
+    #[error(transparent)]
+    Sandbox(#[from] SetupError),
+    /// What an earlier host left behind cannot be taken back.
+    #[error("what the host before this one held cannot be taken back: {0}")]
+    Recovery(String),
+}

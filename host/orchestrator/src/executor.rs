@@ -1,0 +1,250 @@
+//! Executes what was claimed: inputs, sandbox, plan, and off to the commit.
+//! One task for each state; none holds a transaction.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use exosphere_domain::clock::Clock;
+use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::graph::Node;
+use exosphere_domain::ids::{RunKey, StateId};
+use exosphere_domain::journal::{Entry, Journal};
+use exosphere_domain::limits::Usage;
+use exosphere_domain::outcome::Outcome;
+use exosphere_domain::plan::{give_up, plan};
+use exosphere_sandbox::{Completion, Context, Invocation, LogLine, RunStore, Unavailable};
+use exosphere_store::{Finished, Leased, RunInfo, Store};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::AbortHandle;
+
+use crate::Parts;
+use crate::committer::Lease;
+use crate::error::internal;
+use crate::inputs::{inputs, text};
+use crate::plugins::NodeInfo;
+
+/// What is being executed.
+pub(crate) struct Executor {
+    slots: Semaphore,
+    tasks: Mutex<HashMap<StateId, (RunKey, AbortHandle)>>,
+}
+
+impl Executor {
+    pub(crate) fn new(slots: u32) -> Self {
+        Executor { slots: Semaphore::new(slots as usize), tasks: Mutex::default() }
+    }
+
+    /// Begins nothing more. What runs goes on.
+    pub(crate) fn close(&self) {
+        self.slots.close();
+    }
+
+    /// Stops whatever runs of a run. Its results are not wanted any more.
+    pub(crate) fn abort(&self, run: RunKey) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|_, (of, task)| {
+            if *of == run {
+                task.abort();
+            }
+            *of != run
+        });
+    }
+
+    fn note(&self, state: StateId, run: RunKey, task: AbortHandle) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        // A short task may have ended before it was noted.
+        if !task.is_finished() {
+            tasks.insert(state, (run, task));
+        }
+    }
+
+    fn forget(&self, state: StateId) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&state);
+    }
+
+    async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        self.slots.acquire().await.ok()
+    }
+}
+
+/// Executes what was claimed, each in a task of its own.
+pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, Lease)>) {
+    for (leased, lease) in leased {
+        let (id, run) = (leased.state.id, leased.state.run);
+        let task = tokio::spawn(execute(parts.clone(), leased, lease));
+        parts.executor.note(id, run, task.abort_handle());
+    }
+}
+
+async fn execute(parts: Arc<Parts>, leased: Leased, lease: Lease) {
+    let id = leased.state.id;
+    let run = match parts.runs.get(&parts.store, leased.state.run).await {
+        Ok(run) => run,
+        Err(error) => {
+            // Without its run nothing can be said of a state, not even that it
+            // failed. It stays held, and the next start takes it back.
+            tracing::error!(%error, state = %id, "a claimed state has no readable run");
+            return parts.executor.forget(id);
+        }
+    };
+    let attempt = Attempt { parts: &parts, run: &run, leased: &leased };
+    // A mistake of ours must not lose a state.
+    let ended = std::panic::AssertUnwindSafe(attempt.run()).catch_unwind().await;
+    let ended = ended.unwrap_or_else(|_| Ended::failed(internal(&"the host panicked")));
+    let finished = finished(&parts, run, leased, ended);
+    parts.executor.forget(id);
+    if let Some(finished) = finished {
+        parts.committer.finish(finished, lease).await;
+    }
+}
+
+/// What an attempt came to, before it is planned.
+struct Ended {
+    outcome: Outcome,
+    journal: Journal,
+    logs: Vec<LogLine>,
+    usage: Option<Usage>,
+}
+
+impl Ended {
+    fn failed(failure: Failure) -> Self {
+        Ended::without_a_run(Outcome::Failed(failure))
+    }
+
+    fn without_a_run(outcome: Outcome) -> Self {
+        Ended { outcome, journal: Journal::default(), logs: Vec::new(), usage: None }
+    }
+}
+
+/// One attempt under way.
+struct Attempt<'a> {
+    parts: &'a Parts,
+    run: &'a Arc<RunInfo>,
+    leased: &'a Leased,
+}
+
+impl Attempt<'_> {
+    async fn run(&self) -> Ended {
+        let parts = self.parts;
+        let Some(_slot) = parts.executor.slot().await else {
+            return Ended::without_a_run(Outcome::Released);
+        };
+        self.invoke().await.unwrap_or_else(Ended::failed)
+    }
+
+    async fn invoke(&self) -> Result<Ended, Failure> {
+        let Attempt { parts, run, leased } = self;
+        let place = leased.state.place.node;
+        let node = run.graph.get(place).ok_or_else(|| {
+            internal(&format!(
+                "state {} is at node {}, which is not there",
+                leased.state.id, place.0
+            ))
+        })?;
+        let limits = parts.limits.clone();
+        let inputs = inputs(&parts.store, run, leased, limits.input_bytes).await?;
+        let ready = parts.plugins.ready(&parts.store, &parts.sandbox, node.digest).await;
+        let (plugin, nodes) = ready.map_err(|error| internal(&error))?;
+        let info = nodes.get(&node.node_name).ok_or_else(|| {
+            internal(&format!("plugin {} has no node {}", node.digest, node.node_name))
+        })?;
+        let inputs = Value::Object(inputs);
+        info.inputs.check(&inputs).map_err(|why| {
+            Failure::new(FailureKind::InvalidInput, format!("the inputs break their schema: {why}"))
+        })?;
+        let invocation = Invocation {
+            node: node.node_name.clone(),
+            inputs: text(&inputs, limits.input_bytes)?,
+            context: self.context(node),
+            store: Arc::new(StoreOfRun { store: parts.store.clone(), run: run.key }),
+            secrets: self.secrets(info).await?,
+            timeout: node.timeout.unwrap_or(limits.wall),
+            limits,
+        };
+        let completion = parts.sandbox.invoke(&plugin, invocation).await;
+        Ok(checked(completion, info))
+    }
+
+    fn context(&self, node: &Node) -> Context {
+        let Attempt { run, leased, .. } = self;
+        let state = &leased.state;
+        Context {
+            namespace: run.namespace.to_string(),
+            graph: run.graph_name.to_string(),
+            run: run.id.to_string(),
+            state: format!("{}/{}", run.id, state.id),
+            identifier: node.identifier.to_string(),
+            attempt: state.tries.attempt,
+            idempotency_key: format!("{}/{}/{}", run.id, state.id, state.tries.requeues),
+        }
+    }
+
+    /// The secrets that the node declared, as they are now.
+    async fn secrets(&self, info: &NodeInfo) -> Result<BTreeMap<String, String>, Failure> {
+        let mut secrets = BTreeMap::new();
+        for name in &info.secrets {
+            let (namespace, graph) = (&self.run.namespace, &self.run.graph_name);
+            let value = self.parts.store.secret(namespace, graph, name).await;
+            if let Some(value) = value.map_err(|error| internal(&error))? {
+                secrets.insert(name.to_string(), value);
+            }
+        }
+        Ok(secrets)
+    }
+}
+
+/// A completion whose outputs are held to their schema.
+fn checked(completion: Completion, info: &NodeInfo) -> Ended {
+    let Completion { outcome, journal, logs, usage } = completion;
+    let broken = match &outcome {
+        Outcome::Outputs(outputs) => outputs.iter().enumerate().find_map(|(number, output)| {
+            let value = serde_json::from_str(output).map_err(|error| error.to_string());
+            let why = value.and_then(|value: Value| info.outputs.check(&value)).err()?;
+            Some(format!("output {number} breaks its schema: {why}"))
+        }),
+        _ => None,
+    };
+    match broken {
+        None => Ended { outcome, journal, logs, usage: Some(usage) },
+        Some(why) => {
+            let outcome = Outcome::Failed(Failure::new(FailureKind::InvalidOutput, why));
+            Ended { outcome, journal: Journal::default(), logs, usage: Some(usage) }
+        }
+    }
+}
+
+/// What is committed of an attempt; nothing if its state cannot even be ended.
+fn finished(parts: &Parts, run: Arc<RunInfo>, leased: Leased, ended: Ended) -> Option<Finished> {
+    let Ended { outcome, journal, logs, usage } = ended;
+    let (state, now, jitter) = (leased.state, parts.clock.now(), rand::random::<f64>());
+    let planned = plan(&run.graph, &state, outcome, now, jitter, parts.store.ids());
+    let changes = planned.or_else(|misfit| give_up(&run.graph, &state, internal(&misfit)));
+    let changes = changes
+        .inspect_err(
+            |misfit| tracing::error!(%misfit, state = %state.id, "a state cannot be ended"),
+        )
+        .ok()?;
+    let logs = (!logs.is_empty()).then(|| serde_json::to_string(&logs).unwrap_or_default());
+    Some(Finished { run, state, changes, journal, logs, usage, jitter })
+}
+
+/// A run's store, as a guest reads it.
+struct StoreOfRun {
+    store: Store,
+    run: RunKey,
+}
+
+impl RunStore for StoreOfRun {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Unavailable>> {
+        let entry = self.store.entry(self.run, key);
+        entry.map(|entry| entry.map_err(|error| Unavailable(error.to_string()))).boxed()
+    }
+
+    fn all(&self) -> BoxFuture<'_, Result<Vec<(String, Entry)>, Unavailable>> {
+        let entries = self.store.entries(self.run);
+        entries.map(|entries| entries.map_err(|error| Unavailable(error.to_string()))).boxed()
+    }
+}

@@ -1,0 +1,177 @@
+//! From a claimed state to its rendered inputs: reads what the graph says it
+//! needs, and no more. What it reads can no longer change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::graph::{Node, Unites};
+use exosphere_domain::ids::{NodeIx, StateId};
+use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
+use exosphere_store::{Leased, MemberRow, RunInfo, Store, StoreError};
+use serde_json::{Map, Value};
+
+use crate::error::internal;
+
+/// The inputs of a state, or the failure that it ends with.
+pub(crate) async fn inputs(
+    store: &Store,
+    run: &RunInfo,
+    leased: &Leased,
+    most: u64,
+) -> Result<Map<String, Value>, Failure> {
+    let sources = sources(store, run, leased, most).await?;
+    render(&run.graph, leased.state.place.node, &sources)
+}
+
+/// The text of rendered inputs, if it is within the limit.
+pub(crate) fn text(inputs: &Value, most: u64) -> Result<String, Failure> {
+    let text = inputs.to_string();
+    if text.len() as u64 > most { Err(too_big(text.len() as u64, most)) } else { Ok(text) }
+}
+
+fn too_big(bytes: u64, most: u64) -> Failure {
+    let words = format!(
+        "the inputs are {bytes} bytes; the limit input_bytes is {most}. Pass less on from the nodes before"
+    );
+    Failure::new(FailureKind::Limit, words)
+        .with(serde_json::json!({"limit": "input_bytes", "value": most}))
+}
+
+async fn sources(
+    store: &Store,
+    run: &RunInfo,
+    leased: &Leased,
+    most: u64,
+) -> Result<Sources, Failure> {
+    let place = &leased.state.place;
+    let node = run.graph.node(place.node);
+    let mut sources = Sources { store: leased.fixed.clone(), ..Sources::default() };
+    if place.node == run.graph.root() {
+        sources.given = Some(value(&run.inputs)?);
+    }
+    sources.singles = singles(store, node, leased).await?;
+    if let Some(unites) = &node.unites
+        && (!node.gathers().is_empty() || node.wants_branches())
+    {
+        Below::read(store, run, leased, node, unites, most).await?.fill(run, leased, &mut sources);
+    }
+    Ok(sources)
+}
+
+/// The outputs on the state's branch that its inputs name.
+async fn singles(
+    store: &Store,
+    node: &Node,
+    leased: &Leased,
+) -> Result<HashMap<NodeIx, Arc<Value>>, Failure> {
+    let mut found = HashMap::new();
+    let mut missing = Vec::new();
+    for wanted in node.singles() {
+        let from = leased.state.place.refs.iter().find(|from| from.node == *wanted);
+        let from = from.ok_or_else(|| {
+            internal(&format!("state {} carries no output of node {}", leased.state.id, wanted.0))
+        })?;
+        match leased.known.iter().find(|(known, _)| known == from) {
+            Some((_, body)) => {
+                found.insert(*wanted, Arc::new(value(body)?));
+            }
+            None => missing.push(*from),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(found);
+    }
+    let pairs: Vec<_> = missing.iter().map(|from| (from.state, from.output)).collect();
+    let outputs = store.outputs_at(&pairs).await.map_err(unreadable)?;
+    for from in missing {
+        let body = outputs.get(&(from.state, from.output)).ok_or_else(|| {
+            internal(&format!("output {} of state {} is not stored", from.output, from.state))
+        })?;
+        found.insert(from.node, Arc::new(value(body)?));
+    }
+    Ok(found)
+}
+
+/// What lies below a unite.
+struct Below {
+    source: NodeIx,
+    above: exosphere_domain::path::Path,
+    branches: u32,
+    outputs: Vec<Arc<Value>>,
+    members: Vec<Member>,
+    wanted: Vec<NodeIx>,
+    wants_branches: bool,
+}
+
+impl Below {
+    async fn read(
+        store: &Store,
+        run: &RunInfo,
+        leased: &Leased,
+        node: &Node,
+        unites: &Unites,
+        most: u64,
+    ) -> Result<Self, Failure> {
+        let (key, unite) = (run.key, leased.state.id);
+        let (source, above, branches) = store.source_of(unite).await.map_err(unreadable)?;
+        let wanted = node.gathers().to_vec();
+        let own = wanted.contains(&unites.source);
+        let mut bytes = store.member_bytes(key, &above, &wanted).await.map_err(unreadable)?;
+        if own {
+            bytes += store.output_bytes(source).await.map_err(unreadable)?;
+        }
+        // Each field of each output is copied at most once for each time that
+        // an input names it, so this bounds what is read, not what is rendered.
+        if bytes > most.saturating_mul(2) {
+            return Err(too_big(bytes, most));
+        }
+        let outputs = match own {
+            true => values(&store.outputs_of(source).await.map_err(unreadable)?)?,
+            false => Vec::new(),
+        };
+        let rows = store.members(key, &above, &unites.region).await.map_err(unreadable)?;
+        let mut bodies = store.member_outputs(key, &above, &wanted).await.map_err(unreadable)?;
+        let members =
+            rows.into_iter().map(|row| member(row, &mut bodies)).collect::<Result<_, _>>()?;
+        let wants_branches = node.wants_branches();
+        let source = unites.source;
+        Ok(Below { source, above, branches, outputs, members, wanted, wants_branches })
+    }
+
+    fn fill(self, run: &RunInfo, leased: &Leased, sources: &mut Sources) {
+        let graph = &run.graph;
+        for node in &self.wanted {
+            let entries = match *node == self.source {
+                true => self.outputs.iter().cloned().map(Gathered::Output).collect(),
+                false => gather(graph, *node, &self.members),
+            };
+            sources.gathers.insert(*node, entries);
+        }
+        if self.wants_branches {
+            let unite = leased.state.place.node;
+            let all = branches(graph, unite, &self.above, self.branches, &self.members);
+            sources.branches = Some(all);
+        }
+    }
+}
+
+fn member(row: MemberRow, bodies: &mut HashMap<StateId, Vec<String>>) -> Result<Member, Failure> {
+    let end = match row.failure {
+        Some((kind, message)) => Ended::Failed(Failure::new(kind, message)),
+        None => Ended::Success(values(&bodies.remove(&row.id).unwrap_or_default())?),
+    };
+    Ok(Member { node: row.node, path: row.path, end, outputs: row.outputs })
+}
+
+fn values(bodies: &[String]) -> Result<Vec<Arc<Value>>, Failure> {
+    bodies.iter().map(|body| value(body).map(Arc::new)).collect()
+}
+
+fn value<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, Failure> {
+    serde_json::from_str(body).map_err(|error| internal(&format!("a stored JSON text: {error}")))
+}
+
+fn unreadable(error: StoreError) -> Failure {
+    internal(&error)
+}

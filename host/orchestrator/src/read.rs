@@ -1,0 +1,135 @@
+//! What people read of runs and states.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exosphere_domain::graph::Graph;
+use exosphere_domain::ids::{Name, RunId, StateId};
+use exosphere_domain::state::Status;
+use exosphere_store::{AttemptRow, Page, RunFilter, RunView, StateFilter, StateView};
+
+use crate::Host;
+use crate::error::Error;
+
+/// Failed states that a run's details name.
+const NAMED_FAILURES: u32 = 10;
+
+/// Outputs of one state that its details hold.
+const SHOWN_OUTPUTS: u32 = 1000;
+
+/// A run with what people want to know of it.
+#[derive(Debug)]
+pub struct RunDetails {
+    /// The run.
+    pub run: RunView,
+    /// Its graph.
+    pub graph: Arc<Graph>,
+    /// The first of its failed states.
+    pub failures: Vec<StateView>,
+    /// Its store, as far as it is there.
+    pub store: BTreeMap<String, String>,
+}
+
+/// A state with what people want to know of it.
+#[derive(Debug)]
+pub struct StateDetails {
+    /// The run.
+    pub run: RunId,
+    /// Its graph.
+    pub graph: Arc<Graph>,
+    /// The state.
+    pub state: StateView,
+    /// Its first outputs: JSON texts.
+    pub outputs: Vec<String>,
+    /// Its attempts, the latest last.
+    pub attempts: Vec<AttemptRow>,
+}
+
+impl Host {
+    /// Runs, the newest first.
+    pub async fn runs(&self, namespace: &Name, filter: &RunFilter) -> Result<Page<RunView>, Error> {
+        Ok(self.parts.store.runs(namespace, filter).await?)
+    }
+
+    /// A run.
+    pub async fn run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
+        let parts = &self.parts;
+        let run = parts.store.run(namespace, id).await?;
+        let run = run.ok_or_else(|| Error::not_found("run", id))?;
+        let info = parts.runs.get(&parts.store, run.key).await?;
+        let failures = match run.errored {
+            0 => Vec::new(),
+            _ => {
+                let errored = Some(Status::Errored);
+                let most = NAMED_FAILURES;
+                let filter = StateFilter { status: errored, most, ..StateFilter::default() };
+                parts.store.states(run.key, &filter).await?.items
+            }
+        };
+        let entries = parts.store.entries(run.key).await?;
+        let store = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
+        Ok(RunDetails { run, graph: info.graph.clone(), failures, store })
+    }
+
+    /// A run, as soon as it has news behind event number `after`, or the wait
+    /// is over.
+    pub async fn watch_run(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        after: i64,
+        wait: Duration,
+    ) -> Result<RunDetails, Error> {
+        let key = self.info(namespace, id).await?.key;
+        // Watched first and read then, so that no news falls between.
+        let mut news = self.parts.watchers.watch(key);
+        let run = self.run(namespace, id).await?;
+        if run.run.version > after {
+            return Ok(run);
+        }
+        let later = news.wait_for(|version| *version > after);
+        match tokio::time::timeout(wait, later).await {
+            Ok(_) => self.run(namespace, id).await,
+            Err(_) => Ok(run),
+        }
+    }
+
+    /// The states of a run, in path order. `identifier` may be any of the
+    /// graph's.
+    pub async fn states(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        identifier: Option<&str>,
+        filter: StateFilter,
+    ) -> Result<(Arc<Graph>, Page<StateView>), Error> {
+        let info = self.info(namespace, id).await?;
+        let nodes = match identifier {
+            None => None,
+            Some(identifier) => {
+                let node = info.graph.find(identifier);
+                Some(vec![node.ok_or_else(|| Error::not_found("identifier", identifier))?])
+            }
+        };
+        let filter = StateFilter { nodes, ..filter };
+        let page = self.parts.store.states(info.key, &filter).await?;
+        Ok((info.graph.clone(), page))
+    }
+
+    /// A state of a run.
+    pub async fn state(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        state: StateId,
+    ) -> Result<StateDetails, Error> {
+        let store = &self.parts.store;
+        let info = self.info(namespace, id).await?;
+        let found = store.state(info.key, state).await?;
+        let found = found.ok_or_else(|| Error::not_found("state", state))?;
+        let outputs = store.outputs_page(state, 0, SHOWN_OUTPUTS).await?;
+        let attempts = store.attempts(state).await?;
+        Ok(StateDetails { run: id, graph: info.graph.clone(), state: found, outputs, attempts })
+    }
+}

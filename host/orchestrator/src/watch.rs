@@ -1,0 +1,36 @@
+//! Who waits for news of which run.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use exosphere_domain::ids::RunKey;
+use exosphere_store::Touched;
+use tokio::sync::watch;
+
+/// Those who wait. A run that nobody watches has no entry.
+#[derive(Default)]
+pub(crate) struct Watchers {
+    runs: Mutex<HashMap<RunKey, watch::Sender<i64>>>,
+}
+
+impl Watchers {
+    /// News of a run from now on: the numbers of its events.
+    pub(crate) fn watch(&self, run: RunKey) -> watch::Receiver<i64> {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.entry(run).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+
+    /// Tells those who wait.
+    pub(crate) fn tell(&self, touched: &[Touched]) {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if runs.is_empty() {
+            return;
+        }
+        for news in touched {
+            if let Some(sender) = runs.get(&news.run) {
+                sender.send_replace(news.version);
+            }
+        }
+        runs.retain(|_, sender| sender.receiver_count() > 0);
+    }
+}
