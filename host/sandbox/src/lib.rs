@@ -1,1 +1,49 @@
-//! placeholder
+//! Runs nodes: each execution of a guest in a sandbox of its own, with limits
+//! on everything that it can use, and a typed answer whatever it does.
+//!
+//! This is the only crate that knows wasmtime. It reads the run's store by a
+//! trait and gives the writes back as a journal; it knows no database, no
+//! graph, no retry and no HTTP.
+//!
+//! How the parts lie, in the order in which a plugin meets them: [`Sandbox`]
+//! owns an engine (`engine`) and a clock for it (`ticker`); an upload passes
+//! `admit`; `plugins` keeps what was compiled, in memory and in the `cache` on
+//! disk; `invoke` runs a node in a `host` of its own, whose capabilities are
+//! one file each (`context`, `store`, `secrets`, `log`, `wasi`), whose use is
+//! bounded by `limiter` and `meter`, and whose end is judged by `failure` and
+//! `output`.
+
+mod sandbox;
+
+mod engine;
+mod ticker;
+
+mod admit;
+mod cache;
+mod plugins;
+
+mod bindings;
+mod host;
+mod invoke;
+
+mod context;
+mod log;
+mod secrets;
+mod store;
+mod wasi;
+
+mod clock;
+mod limiter;
+mod meter;
+
+mod failure;
+mod output;
+mod text;
+
+pub use admit::{Admitted, Refused};
+pub use context::Context;
+pub use invoke::{Completion, Invocation};
+pub use log::{LogLevel, LogLine};
+pub use plugins::{LoadError, Plugin};
+pub use sandbox::{DEFAULT_SLOTS, Sandbox, SandboxConfig, SetupError};
+pub use store::{RunStore, Unavailable};

@@ -1,0 +1,154 @@
+//! The engine that compiles and runs guests: what of WebAssembly it takes, and
+//! where it puts instances.
+//!
+//! Limits of one execution are not here; they are set for each store, in
+//! `host`. Here is only what has to be the same for all.
+
+use exosphere_domain::limits::Limits;
+use wasmtime::{
+    Config, Enabled, Engine, Instance, InstanceAllocationStrategy, Module, ModuleVersionStrategy,
+    PoolingAllocationConfig, Store, Strategy, WasmBacktraceDetails, WasmFeatures,
+};
+
+/// The exact version of the engine. wasmtime by itself tells compiled code
+/// apart by its major version only.
+pub(crate) const WASMTIME_VERSION: &str = "48.0.8";
+
+/// Linear memories of one component. Each reserves 4 GiB of address space (no
+/// memory) in every slot.
+pub(crate) const MAX_MEMORIES: u32 = 8;
+
+/// Tables of one component. A Python component has one for each of its parts.
+pub(crate) const MAX_TABLES: u32 = 32;
+
+/// Bytes of the stack that a guest may use.
+const WASM_STACK: usize = 512 * 1024;
+
+/// Bytes of the stack on which a guest and the host functions that it calls
+/// run.
+const ASYNC_STACK: usize = 2 * 1024 * 1024;
+
+/// Bytes that a slot keeps between two guests, each of memory, table and
+/// stack. Wiping them costs less than giving them to the system and back: this
+/// makes short nodes about ten times as fast.
+const KEEP_RESIDENT: usize = 64 * 1024;
+
+/// Bytes of the engine's own records of one core instance, and of all those of
+/// one component. Python components need more than the default of 1 MiB.
+const CORE_INSTANCE_BYTES: usize = 4 * 1024 * 1024;
+const COMPONENT_INSTANCE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Proposals that nothing needs which we want to run, and whose code has been
+/// looked at less than the rest. Multi-memory stays: JavaScript needs it.
+const OFF: WasmFeatures = WasmFeatures::THREADS
+    .union(WasmFeatures::SHARED_EVERYTHING_THREADS)
+    .union(WasmFeatures::MEMORY64)
+    .union(WasmFeatures::GC)
+    .union(WasmFeatures::FUNCTION_REFERENCES)
+    .union(WasmFeatures::EXCEPTIONS)
+    .union(WasmFeatures::LEGACY_EXCEPTIONS)
+    .union(WasmFeatures::TAIL_CALL)
+    .union(WasmFeatures::RELAXED_SIMD)
+    .union(WasmFeatures::STACK_SWITCHING)
+    .union(WasmFeatures::CUSTOM_PAGE_SIZES)
+    .union(WasmFeatures::WIDE_ARITHMETIC)
+    .union(WasmFeatures::CM_ASYNC)
+    .union(WasmFeatures::CM_THREADING)
+    .union(WasmFeatures::CM_ERROR_CONTEXT)
+    .union(WasmFeatures::CM_GC)
+    .union(WasmFeatures::CM64);
+
+/// An engine with room for `slots` guests at once. Falls back, with a warning,
+/// to an engine that takes each guest's memory from the system, where the
+/// system does not let us reserve so much address space.
+pub(crate) fn build(slots: u32, limits: &Limits) -> wasmtime::Result<Engine> {
+    let pooled = InstanceAllocationStrategy::Pooling(pool(slots, limits));
+    match start(pooled) {
+        Ok(engine) => Ok(engine),
+        Err(error) => {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the pool for sandboxes cannot be set up: nodes run with the same limits but \
+                 start several times slower; give the process more address space (`ulimit -v`, \
+                 `vm.overcommit_memory`) or ask for fewer slots"
+            );
+            start(InstanceAllocationStrategy::OnDemand)
+        }
+    }
+}
+
+/// An engine that has proved that it can run something.
+fn start(strategy: InstanceAllocationStrategy) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .allocation_strategy(strategy)
+        .module_version(ModuleVersionStrategy::Custom(WASMTIME_VERSION.into()))?
+        .wasm_component_model(true)
+        .concurrency_support(false)
+        .wasm_multi_memory(true)
+        .wasm_features(OFF, false)
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(ASYNC_STACK)
+        .memory_init_cow(true)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    let engine = Engine::new(&config)?;
+    probe(&engine)?;
+    Ok(engine)
+}
+
+fn pool(slots: u32, limits: &Limits) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    // A slot is a whole guest: whoever holds one never finds a part missing.
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(limits.instances))
+        .total_memories(slots.saturating_mul(MAX_MEMORIES))
+        .total_tables(slots.saturating_mul(MAX_TABLES))
+        .total_stacks(slots);
+    pool.max_core_instances_per_component(limits.instances)
+        .max_memories_per_component(MAX_MEMORIES)
+        .max_tables_per_component(MAX_TABLES)
+        .max_memories_per_module(MAX_MEMORIES)
+        .max_tables_per_module(MAX_TABLES)
+        .max_core_instance_size(CORE_INSTANCE_BYTES)
+        .max_component_instance_size(COMPONENT_INSTANCE_BYTES)
+        .max_memory_size(usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX))
+        .table_elements(usize::try_from(limits.table_elements).unwrap_or(usize::MAX));
+    pool.linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_RESIDENT)
+        .async_stack_keep_resident(KEEP_RESIDENT)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+/// A core module with one page of memory and a byte of data in it.
+const PROBE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x01\x0b\x07\x01\0\x41\0\x0b\x01\x2a";
+
+fn probe(engine: &Engine) -> wasmtime::Result<()> {
+    let module = Module::from_binary(engine, PROBE)?;
+    let mut store = Store::new(engine, ());
+    store.set_epoch_deadline(1);
+    Instance::new(&mut store, &module, &[])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_one_that_is_built_in() {
+        let lock = include_str!("../../../Cargo.lock");
+        let entry = format!("name = \"wasmtime\"\nversion = \"{WASMTIME_VERSION}\"\n");
+        assert!(lock.contains(&entry), "update WASMTIME_VERSION: it keys the code cache");
+    }
+
+    #[test]
+    fn too_large_a_pool_falls_back() {
+        // 2^20 slots would need more address space than there is.
+        let engine = build(1 << 20, &Limits::default()).unwrap();
+        assert!(probe(&engine).is_ok());
+    }
+}

@@ -1,0 +1,145 @@
+//! What a guest runs in: the data of its store, made for one execution and
+//! gone with it, and the settings of the store that hold the limits.
+//!
+//! The capabilities themselves are in files of their own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exosphere_domain::ids::Millis;
+use exosphere_domain::journal::Journal;
+use exosphere_domain::limits::Limits;
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime::{CallHook, Engine, Store, StoreContextMut, UpdateDeadline};
+use wasmtime_wasi::WasiCtx;
+
+use crate::bindings::v0_1::Plugin;
+use crate::clock::now;
+use crate::context::Context;
+use crate::failure::{LIFTED_BYTES, Limit, Stop};
+use crate::limiter::Limiter;
+use crate::log::SharedLogs;
+use crate::meter::Meter;
+use crate::store::RunStore;
+
+/// Handles that a guest may hold at once, of whatever kind.
+pub(crate) const MAX_HANDLES: usize = 4096;
+
+/// What may be lifted of one output besides its text.
+const BYTES_AN_OUTPUT: u64 = 64;
+
+/// What the caller gives one execution.
+pub(crate) struct Session {
+    pub(crate) context: Context,
+    pub(crate) store: Arc<dyn RunStore>,
+    pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) limits: Limits,
+    pub(crate) timeout: Duration,
+}
+
+/// The data of one guest's store.
+pub(crate) struct Host {
+    pub(crate) context: Context,
+    pub(crate) deadline: Millis,
+    pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) store: Arc<dyn RunStore>,
+    pub(crate) journal: Journal,
+    pub(crate) keys_read: u32,
+    pub(crate) bytes_written: u64,
+    pub(crate) logs: SharedLogs,
+    pub(crate) wasi: Option<WasiCtx>,
+    pub(crate) table: ResourceTable,
+    pub(crate) host_calls: u32,
+    pub(crate) limiter: Limiter,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) limits: Limits,
+}
+
+impl Host {
+    fn new(session: Session) -> Host {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        let timeout = Millis::try_from(session.timeout.as_millis()).unwrap_or(Millis::MAX);
+        Host {
+            deadline: now().saturating_add(timeout),
+            context: session.context,
+            secrets: session.secrets,
+            store: session.store,
+            journal: Journal::default(),
+            keys_read: 0,
+            bytes_written: 0,
+            logs: SharedLogs::new(&session.limits),
+            wasi: None,
+            table,
+            host_calls: 0,
+            limiter: Limiter::new(&session.limits),
+            meter: Arc::default(),
+            limits: session.limits,
+        }
+    }
+
+    /// Counts a call of one of our functions, and ends a guest that makes too
+    /// many.
+    pub(crate) fn count_call(&mut self) -> Result<(), Stop> {
+        self.host_calls = self.host_calls.saturating_add(1);
+        match self.has_called_too_often() {
+            true => Err(Stop::Limit(Limit::HostCalls)),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn has_called_too_often(&self) -> bool {
+        self.host_calls > self.limits.host_calls
+    }
+}
+
+/// Every import that a plugin may have.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    crate::wasi::link(&mut linker)?;
+    Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
+    Ok(linker)
+}
+
+/// A store for one execution, with every limit set: start functions of the
+/// guest run as soon as it is instantiated.
+pub(crate) fn store(engine: &Engine, session: Session) -> Store<Host> {
+    let mut store = Store::new(engine, Host::new(session));
+    store.limiter(|host| &mut host.limiter);
+    store.set_max_component_handles(MAX_HANDLES);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(at_tick);
+    store.set_hostcall_fuel(LIFTED_BYTES);
+    store.call_hook(at_border);
+    store
+}
+
+/// What happens to a guest that is running when the engine's clock ticks: it
+/// is ended if it has used too much, or else lets others run.
+fn at_tick(store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadline> {
+    let host = store.data();
+    if host.meter.running() > host.limits.cpu {
+        return Err(Stop::Limit(Limit::Cpu).into());
+    }
+    if host.has_called_too_often() {
+        return Err(Stop::Limit(Limit::HostCalls).into());
+    }
+    Ok(UpdateDeadline::Yield(1))
+}
+
+/// Sets how many bytes may be copied out of the guest next: few in a call of a
+/// host function, many when its own function has returned.
+fn at_border(mut store: StoreContextMut<'_, Host>, hook: CallHook) -> wasmtime::Result<()> {
+    match hook {
+        CallHook::CallingHost => store.set_hostcall_fuel(LIFTED_BYTES),
+        CallHook::ReturningFromWasm => {
+            let limits = &store.data().limits;
+            let records = u64::from(limits.outputs).saturating_mul(BYTES_AN_OUTPUT);
+            let bytes = limits.output_bytes.saturating_add(records);
+            store.set_hostcall_fuel(usize::try_from(bytes).unwrap_or(usize::MAX));
+        }
+        CallHook::CallingWasm | CallHook::ReturningFromHost => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! Runs one guest once: from an invocation to what came of it, whatever the
+//! guest does.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::ids::Name;
+use exosphere_domain::journal::Journal;
+use exosphere_domain::limits::{Limits, Usage};
+use exosphere_domain::outcome::Outcome;
+use futures::FutureExt;
+use wasmtime::Store;
+
+use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
+use crate::context::Context;
+use crate::failure::{self, Limit, Phase};
+use crate::host::{self, Host, Session};
+use crate::log::LogLine;
+use crate::output;
+use crate::plugins::Plugin;
+use crate::sandbox::Sandbox;
+use crate::store::RunStore;
+
+/// One execution of a node, ready to run.
+pub struct Invocation {
+    /// The node, by the name that the plugin's description gives it.
+    pub node: Name,
+    /// Its inputs: a JSON object as text.
+    pub inputs: String,
+    /// What it may know of itself.
+    pub context: Context,
+    /// Where it reads the store of its run.
+    pub store: Arc<dyn RunStore>,
+    /// The secrets that it may see, by name.
+    pub secrets: BTreeMap<String, String>,
+    /// What it may use. Memory, tables and instances are bounded by the
+    /// sandbox's own limits too, for which its slots were made.
+    pub limits: Limits,
+    /// How long it may take by the clock on the wall, from the moment it has a
+    /// slot.
+    pub timeout: Duration,
+}
+
+/// What came of an execution.
+#[derive(Debug)]
+pub struct Completion {
+    /// [`Outcome::Outputs`], [`Outcome::Prune`], [`Outcome::RequeueAfter`] or
+    /// [`Outcome::Failed`], nothing else.
+    pub outcome: Outcome,
+    /// What it read and wrote; empty if it failed.
+    pub journal: Journal,
+    /// What it logged and printed.
+    pub logs: Vec<LogLine>,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// Bytes of outputs up to which they are checked at once. More of them would
+/// hold up the other executions on this thread.
+const CHECK_AT_ONCE: usize = 256 * 1024;
+
+impl Sandbox {
+    /// Runs a node in a sandbox of its own. Waits for a free slot first.
+    /// Whatever goes wrong is in the completion. Dropping the future ends the
+    /// guest and frees its slot.
+    pub async fn invoke(&self, plugin: &Plugin, invocation: Invocation) -> Completion {
+        let limits = self.bounded(invocation.limits);
+        if invocation.inputs.len() as u64 > limits.input_bytes {
+            return Trace::default().failed(Limit::Input.failure(&limits));
+        }
+        let session = Session {
+            context: invocation.context,
+            store: invocation.store,
+            secrets: invocation.secrets,
+            limits: limits.clone(),
+            timeout: invocation.timeout,
+        };
+        let question = Execute { node: invocation.node, inputs: invocation.inputs };
+        let (answer, mut trace) = self.ask(plugin, session, question).await;
+        let (outcome, bytes) = match answer {
+            Ok(answer) => check(answer, limits).await,
+            Err(failure) => return trace.failed(failure),
+        };
+        trace.usage.output_bytes = bytes;
+        match outcome {
+            Outcome::Failed(failure) => trace.failed(failure),
+            outcome => {
+                Completion { outcome, journal: trace.journal, logs: trace.logs, usage: trace.usage }
+            }
+        }
+    }
+
+    /// Asks a guest of its own one question, and lets it go.
+    pub(crate) async fn ask<Q: Question>(
+        &self,
+        plugin: &Plugin,
+        session: Session,
+        question: Q,
+    ) -> (Result<Q::Answer, Failure>, Trace) {
+        // Locals go in the order opposite to this one: the guest's memory is
+        // back in the pool before its slot is free, even if this future is
+        // dropped in the middle.
+        let _slot = self.slot().await;
+        let _running = self.ticker().running();
+        let timeout = session.timeout;
+        let mut store = host::store(self.engine(), session);
+        let meter = Arc::clone(&store.data().meter);
+        let work = meter.measure(run(plugin, &mut store, question));
+        let ended = tokio::time::timeout(timeout, AssertUnwindSafe(work).catch_unwind()).await;
+        let host = store.data();
+        let answer = match ended {
+            Ok(Ok(Ok(_))) if host.has_called_too_often() => {
+                Err(Limit::HostCalls.failure(&host.limits))
+            }
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err((phase, error)))) => Err(failure::judge(&error, phase, host)),
+            Ok(Err(_)) => Err(failure::internal("a host function panicked", host)),
+            Err(_) => Err(failure::timed_out(timeout)),
+        };
+        (answer, Trace::of(store.into_data()))
+    }
+}
+
+/// Something that a guest can be asked.
+pub(crate) trait Question: Send {
+    type Answer: Send;
+
+    fn ask(
+        self,
+        guest: &wit::Guest,
+        store: &mut Store<Host>,
+    ) -> impl Future<Output = wasmtime::Result<Self::Answer>> + Send;
+}
+
+/// "What are your nodes?"
+pub(crate) struct Describe;
+
+impl Question for Describe {
+    type Answer = String;
+
+    async fn ask(self, guest: &wit::Guest, store: &mut Store<Host>) -> wasmtime::Result<String> {
+        guest.call_describe(store).await
+    }
+}
+
+/// "Run this node."
+struct Execute {
+    node: Name,
+    inputs: String,
+}
+
+impl Question for Execute {
+    type Answer = Result<wit::Completion, wit::Failure>;
+
+    async fn ask(
+        self,
+        guest: &wit::Guest,
+        store: &mut Store<Host>,
+    ) -> wasmtime::Result<Self::Answer> {
+        guest.call_execute(store, self.node.as_str(), &self.inputs).await
+    }
+}
+
+async fn run<Q: Question>(
+    plugin: &Plugin,
+    store: &mut Store<Host>,
+    question: Q,
+) -> Result<Q::Answer, (Phase, wasmtime::Error)> {
+    let instance = plugin.pre().instantiate_async(&mut *store).await;
+    let instance = instance.map_err(|error| (Phase::Start, error))?;
+    let answer = question.ask(instance.exosphere_node_guest(), store).await;
+    answer.map_err(|error| (Phase::Call, error))
+}
+
+/// What a guest leaves behind, however it ended.
+#[derive(Default)]
+pub(crate) struct Trace {
+    journal: Journal,
+    logs: Vec<LogLine>,
+    usage: Usage,
+}
+
+impl Trace {
+    fn of(host: Host) -> Trace {
+        Trace {
+            usage: Usage {
+                cpu_us: u64::try_from(host.meter.total().as_micros()).unwrap_or(u64::MAX),
+                peak_memory_bytes: host.limiter.peak_memory(),
+                host_calls: host.host_calls,
+                output_bytes: 0,
+            },
+            logs: host.logs.finish(),
+            journal: host.journal,
+        }
+    }
+
+    /// A failed attempt leaves no mark on the store.
+    fn failed(self, failure: Failure) -> Completion {
+        Completion {
+            outcome: Outcome::Failed(failure),
+            journal: Journal::default(),
+            logs: self.logs,
+            usage: self.usage,
+        }
+    }
+}
+
+async fn check(answer: Result<wit::Completion, wit::Failure>, limits: Limits) -> (Outcome, u64) {
+    let bytes = match &answer {
+        Ok(wit::Completion::Outputs(outputs)) => outputs.iter().map(String::len).sum(),
+        Ok(wit::Completion::Prune(data)) => data.as_ref().map_or(0, String::len),
+        Ok(wit::Completion::RequeueAfter(_)) | Err(_) => 0,
+    };
+    if bytes <= CHECK_AT_ONCE {
+        return output::judge(answer, &limits);
+    }
+    let checked = tokio::task::spawn_blocking(move || output::judge(answer, &limits)).await;
+    checked.unwrap_or_else(|error| {
+        tracing::error!(%error, "the check of an output ended early");
+        let words = "the host could not check the outputs; its log says why";
+        (Outcome::Failed(Failure::new(FailureKind::Internal, words)), 0)
+    })
+}

@@ -1,0 +1,159 @@
+//! Bounds the memory and the tables of one guest, **summed** over all of them:
+//! wasmtime's own limits look at each memory alone, and a guest may have many.
+//!
+//! CPU time, logs and the store have limits of their own, elsewhere.
+
+use exosphere_domain::limits::Limits;
+use wasmtime::ResourceLimiter;
+
+use crate::engine::{MAX_MEMORIES, MAX_TABLES};
+
+/// What a guest asked for and was not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// More memory.
+    Memory,
+    /// A larger table.
+    Table,
+}
+
+/// One thing that is counted up to a limit.
+#[derive(Debug, Default)]
+struct Sum {
+    used: u64,
+    limit: u64,
+    /// The last growth that was granted, in case it then fails.
+    last: u64,
+}
+
+impl Sum {
+    fn grow(&mut self, current: usize, desired: usize) -> bool {
+        let more = (desired as u64).saturating_sub(current as u64);
+        let fits = self.used.saturating_add(more) <= self.limit;
+        if fits {
+            self.used += more;
+            self.last = more;
+        }
+        fits
+    }
+
+    fn undo(&mut self) {
+        self.used -= std::mem::take(&mut self.last);
+    }
+}
+
+/// Counts what one guest has. Memories and tables never shrink, so what is in
+/// use at the end is also the peak.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    memory: Sum,
+    table: Sum,
+    instances: usize,
+    denied: Option<Denied>,
+}
+
+impl Limiter {
+    pub(crate) fn new(limits: &Limits) -> Limiter {
+        let sum = |limit| Sum { limit, ..Sum::default() };
+        Limiter {
+            memory: sum(limits.memory_bytes),
+            table: sum(limits.table_elements),
+            instances: limits.instances as usize,
+            denied: None,
+        }
+    }
+
+    /// The last growth that was denied, if any was.
+    pub(crate) fn denied(&self) -> Option<Denied> {
+        self.denied
+    }
+
+    /// The most bytes that all memories had together.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        self.memory.used
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let fits = self.memory.grow(current, desired);
+        if !fits {
+            self.denied = Some(Denied::Memory);
+        } else if maximum.is_some_and(|most| desired > most) {
+            // The guest's own maximum: no limit of ours is reached.
+            self.memory.undo();
+            return Ok(false);
+        }
+        Ok(fits)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        tracing::debug!(%error, "a guest's memory could not grow");
+        self.memory.undo();
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let fits = self.table.grow(current, desired);
+        if !fits {
+            self.denied = Some(Denied::Table);
+        } else if maximum.is_some_and(|most| desired > most) {
+            self.table.undo();
+            return Ok(false);
+        }
+        Ok(fits)
+    }
+
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        tracing::debug!(%error, "a guest's table could not grow");
+        self.table.undo();
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        self.instances
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES as usize
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn memories_are_summed_and_failed_growth_is_given_back() {
+        let mut limiter = Limiter::new(&Limits { memory_bytes: 100, ..Limits::default() });
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
+        assert!(!limiter.memory_growing(0, 60, None).unwrap(), "the second memory counts too");
+        assert_eq!(limiter.denied(), Some(Denied::Memory));
+        assert!(limiter.memory_growing(0, 40, None).unwrap());
+        limiter.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
+        assert_eq!(limiter.peak_memory(), 60);
+    }
+
+    #[test]
+    fn a_maximum_of_its_own_is_no_limit_of_ours() {
+        let mut limiter = Limiter::new(&Limits::default());
+        assert!(!limiter.memory_growing(0, 200, Some(100)).unwrap());
+        assert!(!limiter.table_growing(0, 200, Some(100)).unwrap());
+        assert_eq!((limiter.denied(), limiter.peak_memory()), (None, 0));
+    }
+}

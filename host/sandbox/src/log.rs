@@ -1,0 +1,324 @@
+//! `exosphere:node/log`, and what a guest prints: lines for people to read,
+//! bounded in number and size, with nothing in them that a terminal would obey.
+//!
+//! A guest never learns that its log is full: printing goes on to succeed, and
+//! what is too much is dropped behind one line that says so.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use exosphere_domain::ids::Millis;
+use exosphere_domain::limits::Limits;
+use serde::{Deserialize, Serialize};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::bindings::v0_1::exosphere::node::log as wit;
+use crate::clock::now;
+use crate::host::Host;
+use crate::text::{clean_line, cut};
+
+/// How much a line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Of use only to someone who looks for a mistake.
+    Debug,
+    /// What happened, or was printed to standard output.
+    Info,
+    /// Something unexpected, or printed to standard error.
+    Warn,
+    /// Something that went wrong.
+    Error,
+}
+
+/// One line of an attempt's log: no line end, escape sequence or control
+/// character but the tab is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// How much it matters.
+    pub level: LogLevel,
+    /// When it was written.
+    pub at: Millis,
+    /// The text.
+    pub message: String,
+}
+
+/// Bytes of one line; the rest of it is dropped.
+const LINE_BYTES: usize = 8 * 1024;
+
+/// Bytes of standard error that are kept aside, whatever else was logged: the
+/// words of a panic come last.
+const TAIL_BYTES: usize = 2 * 1024;
+
+/// Bytes that a guest may print at a time.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// The log of one attempt.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    lines: Vec<LogLine>,
+    bytes: u64,
+    most_bytes: u64,
+    most_lines: usize,
+    is_full: bool,
+    /// What was printed after the last line end, of each stream.
+    printed: Vec<u8>,
+    complained: Vec<u8>,
+    tail: String,
+}
+
+/// The log, shared by the host functions and the guest's output streams.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedLogs(Arc<Mutex<Logs>>);
+
+impl SharedLogs {
+    pub(crate) fn new(limits: &Limits) -> SharedLogs {
+        SharedLogs(Arc::new(Mutex::new(Logs {
+            lines: Vec::new(),
+            bytes: 0,
+            most_bytes: limits.log_bytes,
+            most_lines: limits.log_lines as usize,
+            is_full: false,
+            printed: Vec::new(),
+            complained: Vec::new(),
+            tail: String::new(),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Logs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the lines that were left open, and gives all of them.
+    pub(crate) fn finish(&self) -> Vec<LogLine> {
+        let mut logs = self.lock();
+        for level in [LogLevel::Info, LogLevel::Warn] {
+            logs.end_line(level);
+        }
+        std::mem::take(&mut logs.lines)
+    }
+
+    /// What the guest last said on standard error: the words of its panic if
+    /// there was one, else its last lines.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let mut logs = self.lock();
+        logs.end_line(LogLevel::Warn);
+        let lines: Vec<&str> =
+            logs.tail.lines().filter(|line| !line.starts_with("note: run with")).collect();
+        let panic = lines.iter().rposition(|line| line.contains("panicked at"));
+        let from = panic.unwrap_or(lines.len().saturating_sub(3));
+        let words = lines.get(from..).unwrap_or_default().join("\n");
+        (!words.is_empty()).then_some(words)
+    }
+}
+
+impl Logs {
+    fn push(&mut self, level: LogLevel, line: &str) {
+        if self.is_full {
+            return;
+        }
+        let mut message = clean_line(cut(line, LINE_BYTES));
+        if line.len() > LINE_BYTES {
+            message.push_str("… (cut)");
+        }
+        self.bytes += message.len() as u64 + 1;
+        self.is_full = self.bytes > self.most_bytes || self.lines.len() >= self.most_lines;
+        if self.is_full {
+            let message = format!(
+                "the log is cut here: an attempt keeps {} bytes (`log_bytes`) and {} lines (`log_lines`)",
+                self.most_bytes, self.most_lines
+            );
+            self.lines.push(LogLine { level: LogLevel::Warn, at: now(), message });
+        } else {
+            self.lines.push(LogLine { level, at: now(), message });
+        }
+    }
+
+    fn open_line(&mut self, level: LogLevel) -> &mut Vec<u8> {
+        match level {
+            LogLevel::Warn => &mut self.complained,
+            _ => &mut self.printed,
+        }
+    }
+
+    /// Takes what was printed to a stream. Empty lines are left out.
+    fn print(&mut self, level: LogLevel, bytes: &[u8]) {
+        let mut pieces = bytes.split(|byte| *byte == b'\n');
+        let mut piece = pieces.next();
+        while let Some(bytes) = piece {
+            let open = self.open_line(level);
+            // One byte more than is kept, so that the cut shows.
+            let room = (LINE_BYTES + 1).saturating_sub(open.len());
+            open.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+            piece = pieces.next();
+            if piece.is_some() {
+                self.end_line(level);
+            }
+        }
+    }
+
+    fn end_line(&mut self, level: LogLevel) {
+        let line = std::mem::take(self.open_line(level));
+        if line.is_empty() {
+            return;
+        }
+        let line = String::from_utf8_lossy(&line);
+        if level == LogLevel::Warn {
+            self.remember(&line);
+        }
+        self.push(level, &line);
+    }
+
+    fn remember(&mut self, line: &str) {
+        self.tail.push_str(&clean_line(cut(line, TAIL_BYTES)));
+        self.tail.push('\n');
+        // Cut at twice the size, so that not every line moves the text.
+        if self.tail.len() > 2 * TAIL_BYTES {
+            let from = self.tail.ceil_char_boundary(self.tail.len() - TAIL_BYTES);
+            self.tail.drain(..from);
+        }
+    }
+}
+
+impl wit::Host for Host {
+    fn write(&mut self, level: wit::Level, message: String) -> wasmtime::Result<()> {
+        self.count_call()?;
+        let level = match level {
+            wit::Level::Debug => LogLevel::Debug,
+            wit::Level::Info => LogLevel::Info,
+            wit::Level::Warn => LogLevel::Warn,
+            wit::Level::Error => LogLevel::Error,
+        };
+        let mut logs = self.logs.lock();
+        for line in message.lines() {
+            if logs.is_full {
+                break;
+            }
+            logs.push(level, line);
+        }
+        Ok(())
+    }
+}
+
+/// Standard output or standard error of a guest.
+pub(crate) struct LogStream {
+    logs: SharedLogs,
+    level: LogLevel,
+}
+
+impl LogStream {
+    pub(crate) fn new(logs: &SharedLogs, level: LogLevel) -> LogStream {
+        LogStream { logs: logs.clone(), level }
+    }
+
+    fn print(&self, bytes: &[u8]) {
+        self.logs.lock().print(self.level, bytes);
+    }
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(LogStream::new(&self.logs, self.level))
+    }
+
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        Box::new(LogStream::new(&self.logs, self.level))
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for LogStream {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.print(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES)
+    }
+}
+
+impl tokio::io::AsyncWrite for LogStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.print(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(logs: &SharedLogs) -> Vec<String> {
+        logs.finish().into_iter().map(|line| line.message).collect()
+    }
+
+    #[test]
+    fn streams_become_lines() {
+        let logs = SharedLogs::new(&Limits::default());
+        let (out, err) =
+            (LogStream::new(&logs, LogLevel::Info), LogStream::new(&logs, LogLevel::Warn));
+        out.print(b"one\nt");
+        err.print(b"\x1b[31mbad\xff\n\n");
+        out.print(b"wo\nthree");
+        assert_eq!(messages(&logs), ["one", "bad\u{fffd}", "two", "three"]);
+    }
+
+    #[test]
+    fn a_flood_is_cut_with_one_mark_and_the_panic_is_not_lost() {
+        let logs = SharedLogs::new(&Limits { log_lines: 2, ..Limits::default() });
+        let err = LogStream::new(&logs, LogLevel::Warn);
+        for _ in 0..10_000 {
+            err.print(b"noise\n");
+        }
+        err.print(b"\nthread 'main' panicked at src/lib.rs:3:5:\nboom\nnote: run with `X`\n");
+        assert_eq!(
+            logs.last_words().as_deref(),
+            Some("thread 'main' panicked at src/lib.rs:3:5:\nboom")
+        );
+        let lines = messages(&logs);
+        assert_eq!(lines.len(), 3);
+        assert!(lines.last().is_some_and(|line| line.contains("cut here")), "{lines:?}");
+    }
+
+    #[test]
+    fn a_giant_line_is_cut() {
+        let logs = SharedLogs::new(&Limits::default());
+        let out = LogStream::new(&logs, LogLevel::Info);
+        for _ in 0..1_000 {
+            out.print(&[b'x'; 4096]);
+        }
+        assert!(logs.lock().printed.len() <= LINE_BYTES + 1);
+        assert_eq!(messages(&logs), [format!("{}… (cut)", "x".repeat(LINE_BYTES))]);
+    }
+}

@@ -1,0 +1,302 @@
+//! Checks what a node returned, byte by byte, before anyone else reads it.
+//!
+//! The node's own schema is not looked at here; the caller knows it.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::ids::Millis;
+use exosphere_domain::limits::Limits;
+use exosphere_domain::outcome::Outcome;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
+use crate::failure::Limit;
+use crate::text::{clean_lines, cut};
+
+/// The longest delay that a node may ask for, in milliseconds: 100 years.
+const LONGEST_DELAY: u64 = 100 * 366 * 24 * 3_600 * 1_000;
+
+/// Bytes of the details that a node may add to its failure.
+const DETAIL_BYTES: usize = 64 * 1024;
+
+/// The outcome that a node's answer stands for, and the bytes of its outputs.
+pub(crate) fn judge(
+    answer: Result<wit::Completion, wit::Failure>,
+    limits: &Limits,
+) -> (Outcome, u64) {
+    let judged = match answer {
+        Ok(wit::Completion::Outputs(outputs)) => check_outputs(outputs, limits),
+        Ok(wit::Completion::Prune(data)) => check_prune(data, limits),
+        Ok(wit::Completion::RequeueAfter(delay)) => check_delay(delay),
+        Err(failure) => Err(own_failure(failure)),
+    };
+    judged.unwrap_or_else(|failure| (Outcome::Failed(failure), 0))
+}
+
+fn check_outputs(outputs: Vec<String>, limits: &Limits) -> Result<(Outcome, u64), Failure> {
+    if outputs.len() as u64 > u64::from(limits.outputs) {
+        return Err(Limit::Outputs.failure(limits));
+    }
+    let bytes: u64 = outputs.iter().map(|output| output.len() as u64).sum();
+    if bytes > limits.output_bytes {
+        return Err(Limit::OutputBytes.failure(limits));
+    }
+    let mut checked = Vec::with_capacity(outputs.len());
+    for (index, output) in outputs.into_iter().enumerate() {
+        let what = Checked { what: "output", index: Some(index) };
+        let output = what.check(output, limits)?;
+        if !output.starts_with('{') {
+            return Err(what.fails("is JSON, but no object"));
+        }
+        checked.push(output);
+    }
+    Ok((Outcome::Outputs(checked), bytes))
+}
+
+fn check_prune(data: Option<String>, limits: &Limits) -> Result<(Outcome, u64), Failure> {
+    let bytes = data.as_ref().map_or(0, |data| data.len() as u64);
+    let what = Checked { what: "the data of prune", index: None };
+    let data = data.map(|data| what.check(data, limits)).transpose()?;
+    Ok((Outcome::Prune(data), bytes))
+}
+
+fn check_delay(delay: u64) -> Result<(Outcome, u64), Failure> {
+    let fits = (1..=LONGEST_DELAY).contains(&delay);
+    match Millis::try_from(delay) {
+        Ok(delay) if fits => Ok((Outcome::RequeueAfter(delay), 0)),
+        _ => Err(Failure::new(
+            FailureKind::InvalidOutput,
+            format!("requeue-after({delay}): use 1 to {LONGEST_DELAY} milliseconds"),
+        )),
+    }
+}
+
+/// The failure that the node reported.
+fn own_failure(failure: wit::Failure) -> Failure {
+    let kind = if failure.retryable { FailureKind::Retryable } else { FailureKind::Permanent };
+    let ours = Failure::new(kind, clean_lines(&failure.message));
+    match failure.details {
+        None => ours,
+        Some(text) => ours.with(details(&text)),
+    }
+}
+
+/// Details are a courtesy: what is no JSON, or too long, is kept as text.
+fn details(text: &str) -> Value {
+    let fits = text.len() <= DETAIL_BYTES;
+    let value = fits.then(|| serde_json::from_str(text).ok()).flatten();
+    value.unwrap_or_else(|| Value::String(clean_lines(cut(text, DETAIL_BYTES))))
+}
+
+/// A text under test, by the name that its failure gives it.
+struct Checked {
+    what: &'static str,
+    index: Option<usize>,
+}
+
+impl Checked {
+    /// The text without the blanks that say nothing.
+    fn check(&self, text: String, limits: &Limits) -> Result<String, Failure> {
+        if text.len() as u64 > limits.output_bytes_each {
+            return Err(Limit::OutputEach.failure(limits));
+        }
+        match check_json(&text, limits) {
+            Ok(()) => Ok(compact(text)),
+            Err(error) => Err(self.fails(&format!("is not valid: {error}"))),
+        }
+    }
+
+    fn fails(&self, words: &str) -> Failure {
+        let index = self.index.map(|index| format!(" {index}")).unwrap_or_default();
+        Failure::new(FailureKind::InvalidOutput, format!("{}{index} {words}", self.what))
+    }
+}
+
+fn check_json(text: &str, limits: &Limits) -> Result<(), serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    Nested { left: limits.output_depth, limit: limits.output_depth }.deserialize(&mut json)?;
+    json.end()
+}
+
+/// Reads a value and keeps nothing of it. Numbers that no `f64` can hold, keys
+/// that come twice and deep nesting are refused, since readers differ on them.
+#[derive(Clone, Copy)]
+struct Nested {
+    left: u32,
+    limit: u32,
+}
+
+impl Nested {
+    fn deeper<E: Error>(self) -> Result<Nested, E> {
+        let left = self.left.checked_sub(1);
+        let too_deep = || E::custom(format!("nested deeper than {} (`output_depth`)", self.limit));
+        Ok(Nested { left: left.ok_or_else(too_deep)?, ..self })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Nested {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Nested {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        while list.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let inner = self.deeper()?;
+        let mut keys = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            map.next_value_seed(inner)?;
+            if let Some(key) = keys.replace(key) {
+                return Err(A::Error::custom(format!("key {:?} comes twice", cut(&key, 64))));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Valid JSON without blanks between its tokens. Nothing else changes: neither
+/// the order of keys nor how numbers are written.
+fn compact(text: String) -> String {
+    let mut scan = Scan::default();
+    if text.bytes().all(|byte| scan.keeps(byte)) {
+        return text;
+    }
+    let mut scan = Scan::default();
+    text.chars().filter(|c| !c.is_ascii() || scan.keeps(*c as u8)).collect()
+}
+
+/// Tells the blanks between tokens from those in strings.
+#[derive(Default)]
+struct Scan {
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Scan {
+    /// Whether the next byte of the text means something.
+    fn keeps(&mut self, byte: u8) -> bool {
+        if self.in_string {
+            self.in_string = self.escaped || byte != b'"';
+            self.escaped = !self.escaped && byte == b'\\';
+            return true;
+        }
+        self.in_string = byte == b'"';
+        !byte.is_ascii_whitespace()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn outputs(outputs: &[&str]) -> Result<Vec<String>, String> {
+        let limits =
+            Limits { output_depth: 3, output_bytes_each: 100, outputs: 2, ..Limits::default() };
+        let outputs = outputs.iter().map(|output| (*output).to_owned()).collect();
+        match judge(Ok(wit::Completion::Outputs(outputs)), &limits).0 {
+            Outcome::Outputs(outputs) => Ok(outputs),
+            Outcome::Failed(failure) => Err(failure.to_string()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn blanks_go_and_nothing_else_changes() {
+        let text = "\n{ \"b\": [1.50, 12345678901234567890123],\t\"a \\\" \": \"ü \\\\\" }";
+        let tight = "{\"b\":[1.50,12345678901234567890123],\"a \\\" \":\"ü \\\\\"}";
+        assert_eq!(outputs(&[text, "{}"]).unwrap(), [tight, "{}"]);
+    }
+
+    #[test]
+    fn what_readers_differ_on_is_refused() {
+        for (text, words) in [
+            ("", "invalid-output: output 0 is not valid: EOF"),
+            ("nonsense", "invalid-output: output 0 is not valid"),
+            ("{} {}", "invalid-output: output 0 is not valid: trailing"),
+            ("[]", "invalid-output: output 0 is JSON, but no object"),
+            (r#"{"a":1,"a":2}"#, "key \"a\" comes twice"),
+            (r#"{"a":1e999}"#, "number out of range"),
+            (r#"{"a":"\ud800"}"#, "surrogate"),
+            ("{\"a\":\"\0\"}", "control character"),
+            (r#"{"a":[[[]]]}"#, "nested deeper than 3 (`output_depth`)"),
+        ] {
+            let error = outputs(&[text]).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        assert!(outputs(&[r#"{"a":[[]]}"#]).is_ok());
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(100));
+        assert!(outputs(&[&long]).unwrap_err().starts_with("limit: "));
+        assert!(outputs(&["{}", "{}", "{}"]).unwrap_err().contains("`outputs`"));
+    }
+
+    #[test]
+    fn signals_are_checked_too() {
+        let judge = |answer| judge(answer, &Limits::default()).0;
+        let is_invalid = |outcome: &Outcome| matches!(outcome, Outcome::Failed(f) if f.kind == FailureKind::InvalidOutput);
+        assert!(is_invalid(&judge(Ok(wit::Completion::RequeueAfter(0)))));
+        assert!(is_invalid(&judge(Ok(wit::Completion::RequeueAfter(u64::MAX)))));
+        assert!(is_invalid(&judge(Ok(wit::Completion::Prune(Some("{".into()))))));
+        assert_eq!(judge(Ok(wit::Completion::RequeueAfter(5))), Outcome::RequeueAfter(5));
+        assert_eq!(
+            judge(Ok(wit::Completion::Prune(Some("[1, 2]".into())))),
+            Outcome::Prune(Some("[1,2]".into()))
+        );
+    }
+
+    #[test]
+    fn a_nodes_own_failure_is_kept_and_made_safe() {
+        let own = |details: &str| {
+            own_failure(wit::Failure {
+                message: "no\u{1b}[31m luck".into(),
+                retryable: false,
+                details: Some(details.into()),
+            })
+        };
+        let failure = own(r#"{"code": 7}"#);
+        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Permanent, "no luck"));
+        assert_eq!(failure.details, Some(serde_json::json!({"code": 7})));
+        assert_eq!(own("{").details, Some(serde_json::json!("{")));
+    }
+}

@@ -1,0 +1,145 @@
+//! The sandbox itself: what all executions share, made once at the host's
+//! start. What it can do is in `admit`, `plugins` and `invoke`.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use exosphere_domain::limits::Limits;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+
+use crate::cache::Cache;
+use crate::engine;
+use crate::host::{self, Host};
+use crate::plugins::Plugins;
+use crate::ticker::Ticker;
+
+/// Slots of a small machine.
+pub const DEFAULT_SLOTS: u32 = 128;
+
+/// What a sandbox is made from.
+#[derive(Clone)]
+pub struct SandboxConfig {
+    /// How many guests may run at once; further ones wait. At least 1.
+    pub slots: u32,
+    /// The most memory, tables and instances that any guest may have. Slots
+    /// are made for these.
+    pub limits: Limits,
+    /// The folder of compiled code. It is made if it is missing, and may be
+    /// emptied at any time.
+    pub cache_dir: PathBuf,
+    /// The secret by which the host knows the code it compiled itself.
+    pub cache_key: [u8; 32],
+}
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// This machine or process cannot run WebAssembly.
+    #[error("the WebAssembly engine cannot start: {0}")]
+    Engine(String),
+    /// The cache's folder cannot be used.
+    #[error(
+        "the folder for compiled code {path:?} cannot be used; choose one that the host may write to"
+    )]
+    Cache {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no thread for the clock.
+    #[error("the system gives no further thread")]
+    Thread(#[source] io::Error),
+}
+
+fn no_engine(error: wasmtime::Error) -> SetupError {
+    SetupError::Engine(format!("{error:#}"))
+}
+
+/// Runs guests. One for a host, shared by all.
+pub struct Sandbox {
+    // Stopped before the engine goes.
+    ticker: Ticker,
+    engine: Engine,
+    linker: Arc<Linker<Host>>,
+    cache: Arc<Cache>,
+    plugins: Plugins,
+    slots: Semaphore,
+    compiler: Semaphore,
+    limits: Limits,
+}
+
+impl Sandbox {
+    /// Sets everything up, and proves that something can run.
+    ///
+    /// # Errors
+    /// If the engine cannot start at all, or the folder cannot be used. That
+    /// memory cannot be reserved in advance is no error, only a warning.
+    pub fn new(config: SandboxConfig) -> Result<Sandbox, SetupError> {
+        let slots = config.slots.max(1);
+        let engine = engine::build(slots, &config.limits).map_err(no_engine)?;
+        let linker = host::linker(&engine).map_err(no_engine)?;
+        let cache = Cache::open(config.cache_dir.clone(), config.cache_key, &engine)
+            .map_err(|source| SetupError::Cache { path: config.cache_dir, source })?;
+        Ok(Sandbox {
+            ticker: Ticker::start(engine.clone()).map_err(SetupError::Thread)?,
+            engine,
+            linker: Arc::new(linker),
+            cache: Arc::new(cache),
+            plugins: Plugins::default(),
+            slots: Semaphore::new(slots as usize),
+            compiler: Semaphore::new(1),
+            limits: config.limits,
+        })
+    }
+
+    /// Slots that are free at the moment.
+    pub fn free_slots(&self) -> usize {
+        self.slots.available_permits()
+    }
+
+    /// Limits of an execution, held to what the slots were made for.
+    pub(crate) fn bounded(&self, limits: Limits) -> Limits {
+        Limits {
+            memory_bytes: limits.memory_bytes.min(self.limits.memory_bytes),
+            table_elements: limits.table_elements.min(self.limits.table_elements),
+            instances: limits.instances.min(self.limits.instances),
+            ..limits
+        }
+    }
+
+    /// Waits for a slot; it is held as long as the answer lives. The semaphore
+    /// is never closed, so there always is one.
+    pub(crate) async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        self.slots.acquire().await.ok()
+    }
+
+    /// Waits for the turn to compile.
+    pub(crate) async fn compiler(&self) -> Option<SemaphorePermit<'_>> {
+        self.compiler.acquire().await.ok()
+    }
+
+    pub(crate) fn ticker(&self) -> &Ticker {
+        &self.ticker
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn linker(&self) -> Arc<Linker<Host>> {
+        Arc::clone(&self.linker)
+    }
+
+    pub(crate) fn cache(&self) -> Arc<Cache> {
+        Arc::clone(&self.cache)
+    }
+
+    pub(crate) fn plugins(&self) -> &Plugins {
+        &self.plugins
+    }
+}

@@ -1,0 +1,124 @@
+//! `exosphere:node/store`: the run's key-value data, read through a trait and
+//! written into a journal that commits with the outcome, or not at all.
+
+use exosphere_domain::journal::{Entry, check_key};
+use futures::future::BoxFuture;
+
+use crate::bindings::v0_1::exosphere::node::store as wit;
+use crate::failure::{Limit, Stop};
+use crate::host::Host;
+
+/// The run's store could not be read. The text is for the host's log only.
+#[derive(Debug, thiserror::Error)]
+#[error("the store of the run cannot be read: {0}")]
+pub struct Unavailable(pub String);
+
+/// Where an execution reads the store of its run. Writes do not come this way:
+/// they are in the completion's journal.
+pub trait RunStore: Send + Sync {
+    /// What a key holds now.
+    ///
+    /// # Errors
+    /// If the database does not answer; the attempt then fails as `internal`.
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Unavailable>>;
+
+    /// Every key and what it holds now.
+    ///
+    /// # Errors
+    /// As for `get`.
+    fn all(&self) -> BoxFuture<'_, Result<Vec<(String, Entry)>, Unavailable>>;
+}
+
+/// The store of no run: nothing is in it. `describe` is given this one.
+pub(crate) struct Empty;
+
+impl RunStore for Empty {
+    fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Unavailable>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn all(&self) -> BoxFuture<'_, Result<Vec<(String, Entry)>, Unavailable>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+}
+
+impl Host {
+    async fn fix_all(&mut self) -> Result<(), Stop> {
+        if self.journal.needs_all() {
+            let found = self.store.all().await.map_err(Stop::Unavailable)?;
+            self.journal.fix_all(found);
+        }
+        Ok(())
+    }
+
+    async fn fix(&mut self, key: &str) -> Result<(), Stop> {
+        check_key(key).map_err(Stop::Store)?;
+        if !self.journal.needs(key) {
+            return Ok(());
+        }
+        // Each key that was looked for is remembered, whether it is there or
+        // not. Someone who looks for more keys than a run may have is given
+        // all of them at once, and nothing more need be remembered.
+        self.keys_read += 1;
+        if self.keys_read > self.limits.store_keys {
+            return self.fix_all().await;
+        }
+        let found = self.store.get(key).await.map_err(Stop::Unavailable)?;
+        self.journal.fix(key, found);
+        Ok(())
+    }
+
+    /// Holds the journal to the limits of a run's store, after a write of
+    /// `bytes`.
+    fn check_journal(&mut self, bytes: u64) -> Result<(), Stop> {
+        if self.journal.written_keys() as u64 > u64::from(self.limits.store_keys) {
+            return Err(Stop::Limit(Limit::StoreKeys));
+        }
+        // The journal's size is a sum over all its writes. What was ever
+        // written bounds it, so it is summed up only when that bound is over.
+        self.bytes_written = self.bytes_written.saturating_add(bytes);
+        if self.bytes_written > self.limits.store_bytes {
+            self.bytes_written = self.journal.written_bytes();
+        }
+        match self.bytes_written > self.limits.store_bytes {
+            true => Err(Stop::Limit(Limit::StoreBytes)),
+            false => Ok(()),
+        }
+    }
+}
+
+impl wit::Host for Host {
+    async fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        self.count_call()?;
+        self.fix(&key).await?;
+        Ok(self.journal.get(&key).map_err(Stop::Store)?)
+    }
+
+    fn set(&mut self, key: String, value: String) -> wasmtime::Result<()> {
+        self.count_call()?;
+        if value.len() as u64 > self.limits.store_value_bytes {
+            return Err(Stop::Limit(Limit::StoreValue).into());
+        }
+        let bytes = (key.len() + value.len()) as u64;
+        self.journal.set(&key, value).map_err(Stop::Store)?;
+        Ok(self.check_journal(bytes)?)
+    }
+
+    fn remove(&mut self, key: String) -> wasmtime::Result<()> {
+        self.count_call()?;
+        self.journal.remove(&key).map_err(Stop::Store)?;
+        Ok(self.check_journal(key.len() as u64)?)
+    }
+
+    async fn keys(&mut self) -> wasmtime::Result<Vec<String>> {
+        self.count_call()?;
+        self.fix_all().await?;
+        Ok(self.journal.keys())
+    }
+
+    fn increment(&mut self, key: String, by: i64) -> wasmtime::Result<()> {
+        self.count_call()?;
+        self.journal.increment(&key, by).map_err(Stop::Store)?;
+        Ok(self.check_journal(key.len() as u64)?)
+    }
+}

@@ -1,0 +1,159 @@
+//! What an upload must pass, and what is said of one that does not.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use exosphere_domain::ids::Digest;
+use exosphere_sandbox::Refused;
+use support::*;
+
+async fn refusal(bench: &Bench, bytes: &[u8]) -> Refused {
+    bench.sandbox.admit(bytes).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_plugin_is_admitted_and_describes_itself() {
+    let bench = Bench::new();
+    let bytes = guest("log", &one_output("{}"));
+    let admitted = bench.sandbox.admit(&bytes).await.unwrap();
+    assert_eq!(admitted.digest, Digest::of(&bytes));
+    assert_eq!(admitted.description, r#"{"nodes":[]}"#);
+    assert_eq!(admitted.imports, ["exosphere:node/log@0.1.0"]);
+    // Again: nothing to compile.
+    let again = bench.sandbox.admit(&bytes).await.unwrap();
+    assert_eq!(again.description, admitted.description);
+}
+
+#[tokio::test]
+async fn what_is_no_component_is_named() {
+    let bench = Bench::new();
+    assert_eq!(refusal(&bench, b"").await, Refused::Empty);
+    let module = wat::parse_str("(module)").unwrap();
+    for (bytes, what) in [
+        (module.as_slice(), "a core module"),
+        (b"(component)", "WebAssembly text"),
+        (b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0", "ELF"),
+        (b"{\"a\": 1}", "text"),
+        (b"\0as", "the first few bytes"),
+        (b"\0asm\x0d\0", "the first few bytes"),
+        (b"\0asm\xff\0\x01\0", "unknown version"),
+        (b"\x89PNG\r\n\x1a\n\xff", "something else"),
+    ] {
+        let words = refusal(&bench, bytes).await.to_string();
+        assert!(words.contains(what) && words.contains("wasm32-wasip2"), "{what}: {words}");
+    }
+}
+
+#[tokio::test]
+async fn another_world_is_refused_with_the_reason() {
+    let bench = Bench::new();
+    let empty = wat::parse_str("(component)").unwrap();
+    let words = refusal(&bench, &empty).await.to_string();
+    assert!(words.contains("exosphere:node/guest@0.1.0"), "{words}");
+
+    let unknown =
+        wat::parse_str(r#"(component (import "acme:bank/vault@1.0.0" (instance)))"#).unwrap();
+    let unknown_function = wat::parse_str(
+        r#"(component (import "acme:bank/vault@1.0.0" (instance (export "open" (func)))))"#,
+    )
+    .unwrap();
+    for bytes in [unknown_function] {
+        let refused = refusal(&bench, &bytes).await;
+        assert!(matches!(refused, Refused::Imports { .. }), "{refused}");
+        assert!(refused.to_string().contains("acme:bank/vault@1.0.0"), "{refused}");
+    }
+    // An import of nothing is no import, but neither is this a plugin.
+    assert!(matches!(
+        refusal(&bench, &unknown).await,
+        Refused::Exports { .. } | Refused::Imports { .. }
+    ));
+
+    let wrong = text("", &one_output("{}"))
+        .replace("(case \"requeue-after\" u64)", "(case \"requeue-after\" u32)");
+    let words = refusal(&bench, &wat::parse_str(wrong).unwrap()).await.to_string();
+    assert!(words.contains("completion") || words.contains("execute"), "{words}");
+
+    let wrong = text("log", &one_output("{}")).replace(r#" "error"))"#, r#" "fatal"))"#);
+    let refused = refusal(&bench, &wat::parse_str(wrong).unwrap()).await;
+    assert!(matches!(refused, Refused::Imports { .. }), "{refused}");
+    assert!(refused.to_string().contains("exosphere:node/log@0.1.0"), "{refused}");
+}
+
+#[tokio::test]
+async fn proposals_that_are_off_are_refused() {
+    let bench = Bench::new();
+    for functions in [
+        "(memory $big i64 1)",
+        "(func $t (param i32) (result i32) (return_call $t (local.get 0)))",
+        "(memory $s 1 2 shared)",
+        "(func $v (param v128 v128 v128) (result v128)
+           (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2)))",
+    ] {
+        let refused =
+            refusal(&bench, &guest("", &format!("{functions} {}", one_output("{}")))).await;
+        assert!(matches!(refused, Refused::Invalid { .. }), "{functions}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn too_many_parts_are_refused() {
+    let bench = Bench::new();
+    let with =
+        |part: &str, n: usize| guest("", &format!("{} {}", part.repeat(n), one_output("{}")));
+    let words = refusal(&bench, &with("(memory 1)", 100)).await.to_string();
+    assert!(words.contains("memories"), "{words}");
+    let words = refusal(&bench, &with("(table 1 funcref)", 100)).await.to_string();
+    assert!(words.contains("tables"), "{words}");
+    let nested = text("", &one_output("{}")).replace(
+        "(core instance $libc (instantiate $libc))",
+        &format!(
+            "(core module $e) {} (core instance $libc (instantiate $libc))",
+            "(core instance (instantiate $e))".repeat(1000)
+        ),
+    );
+    let words = refusal(&bench, &wat::parse_str(nested).unwrap()).await.to_string();
+    assert!(words.contains("instance"), "{words}");
+    bench.is_healthy(4).await;
+}
+
+#[tokio::test]
+async fn a_describe_that_fails_is_refused() {
+    let bench = Bench::new();
+    for (body, what) in [
+        ("unreachable", "trap"),
+        ("(loop $l (br $l)) unreachable", "`cpu`"),
+        ("(i32.store (i32.const 1204) (i32.const -1)) (i32.const 1200)", "contract"),
+    ] {
+        let text = text("", &one_output("{}")).replace(
+            "(func (export \"describe\") (result i32) (i32.const 1200))",
+            &format!("(func (export \"describe\") (result i32) {body})"),
+        );
+        let bytes = wat::parse_str(text).unwrap();
+        let refused = refusal(&bench, &bytes).await;
+        assert!(matches!(refused, Refused::Describe(_)), "{refused}");
+        assert!(refused.to_string().contains(what), "{refused}");
+    }
+    let files = std::fs::read_dir(bench.folder.path()).unwrap().count();
+    assert_eq!(files, 0, "nothing stays of a refused upload");
+}
+
+/// Cut anywhere, or with a bit turned over anywhere, an upload is refused or
+/// is another plugin. Nothing else happens.
+#[tokio::test]
+async fn damage_is_never_a_panic() {
+    let bench = Bench::new();
+    let bytes = guest("log", &one_output("{}"));
+    for len in (0..bytes.len()).step_by(7) {
+        let refused = refusal(&bench, &bytes[..len]).await;
+        assert!(!matches!(refused, Refused::Internal { .. }), "cut at {len}: {refused}");
+    }
+    for at in (0..bytes.len() * 8).step_by(13) {
+        let mut bytes = bytes.clone();
+        bytes[at / 8] ^= 1 << (at % 8);
+        if let Err(refused) = bench.sandbox.admit(&bytes).await {
+            assert!(!matches!(refused, Refused::Internal { .. }), "bit {at}: {refused}");
+        }
+    }
+    bench.is_healthy(4).await;
+}

@@ -1,0 +1,244 @@
+//! What guests do that they should not, and what then happens: a typed failure
+//! of that attempt, and nothing else.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use exosphere_domain::failure::FailureKind;
+use exosphere_domain::limits::Limits;
+use exosphere_domain::outcome::Outcome;
+use support::*;
+
+#[tokio::test]
+async fn a_loop_ends_at_the_cpu_limit() {
+    let bench = Bench::new();
+    let done = bench.run(&executes("(loop $l (br $l))")).await;
+    assert_limit(&done, "cpu");
+    let used = Duration::from_micros(done.usage.cpu_us);
+    assert!(used >= Duration::from_millis(300) && used < Duration::from_secs(1), "{used:?}");
+    bench.is_healthy(4).await;
+}
+
+#[tokio::test]
+async fn a_looping_start_function_is_refused_at_upload() {
+    let bench = Bench::new();
+    let text = format!("{} (func $s (loop $l (br $l))) (start $s)", one_output("{}"));
+    let refused = bench.sandbox.admit(&guest("", &text)).await.unwrap_err();
+    assert!(refused.to_string().contains("`cpu`"), "{refused}");
+    bench.is_healthy(4).await;
+}
+
+#[tokio::test]
+async fn recursion_is_a_trap() {
+    let bench = Bench::new();
+    let text = format!("(func $deep (call $deep) (call $deep)) {}", executing("(call $deep)"));
+    let done = bench.run(&guest("", &text)).await;
+    let failure = failure(&done);
+    assert_eq!(failure.kind, FailureKind::Trap);
+    let details = failure.details.as_ref().unwrap();
+    assert_eq!(details["trap"], "StackOverflow");
+    assert!(details["backtrace"].as_array().unwrap().len() <= 20, "{details}");
+    bench.is_healthy(4).await;
+}
+
+#[tokio::test]
+async fn memory_is_limited_and_the_trap_that_follows_is_blamed_on_it() {
+    let bench = Bench::new();
+    let grow = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))";
+    let gives_up = bench.run(&executes(&format!("{grow} unreachable"))).await;
+    assert_limit(&gives_up, "memory_bytes");
+    let most = Limits::default().memory_bytes;
+    assert!(gives_up.usage.peak_memory_bytes <= most, "{:?}", gives_up.usage);
+    assert!(gives_up.usage.peak_memory_bytes > most - (2 << 20), "{:?}", gives_up.usage);
+    // One that copes with the denial is left alone.
+    assert_eq!(outputs(bench.run(&executes(grow)).await), ["{}"]);
+    bench.is_healthy(4).await;
+}
+
+#[tokio::test]
+async fn memories_are_limited_together() {
+    let bench = Bench::new();
+    // 64 MiB fit in each of two memories (but for the pages that they begin
+    // with), not in both.
+    let text = format!(
+        "(memory $other 1) {}",
+        executing(
+            "(if (i32.eq (memory.grow 0 (i32.const 1020)) (i32.const -1)) (then unreachable))
+             (if (i32.eq (memory.grow $other (i32.const 1030)) (i32.const -1)) (then unreachable))"
+        )
+    );
+    let bytes = guest("", &text);
+    assert_limit(&bench.run(&bytes).await, "memory_bytes");
+    bench.is_healthy(4).await;
+}
+
+#[tokio::test]
+async fn tables_are_limited() {
+    let bench = Bench::new();
+    let text = format!(
+        "(table $t 1 funcref) {}",
+        executing(
+            "(if (i32.eq (table.grow $t (ref.null func) (i32.const 1000000)) (i32.const -1))
+               (then unreachable))"
+        )
+    );
+    assert_limit(&bench.run(&guest("", &text)).await, "table_elements");
+}
+
+#[tokio::test]
+async fn a_blocked_call_ends_at_the_timeout() {
+    let bench = Bench::new();
+    let bytes = guest("sleep", &executing("(call $block (call $sleep (i64.const 3600000000000)))"));
+    let started = Instant::now();
+    let done = bench.run_with(&bytes, |call| call.timeout = Duration::from_millis(200)).await;
+    let failure = failure(&done);
+    assert_eq!(failure.kind, FailureKind::Timeout);
+    assert!(failure.message.contains("200 ms"), "{failure}");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(done.usage.cpu_us < 100_000, "waiting is no work: {:?}", done.usage);
+    bench.is_healthy(4).await;
+}
+
+#[tokio::test]
+async fn handles_are_limited() {
+    let bench = Bench::new();
+    let bytes = guest(
+        "sleep",
+        &executing("(loop $l (drop (call $sleep (i64.const 3600000000000))) (br $l))"),
+    );
+    let done = bench.run(&bytes).await;
+    assert_limit(&done, "handles");
+}
+
+#[tokio::test]
+async fn a_log_flood_is_cut_and_no_failure() {
+    let bench = Bench::new();
+    let write = "(call $write (i32.const 1) (i32.const 4096) (i32.const 12))";
+    let text = format!(
+        r#"(data (i32.const 4096) "\1b[31mred\08\nx") {}"#,
+        executing(&format!(
+            "(local $i i32)
+             (loop $l {write} (local.set $i (i32.add (local.get $i) (i32.const 1)))
+               (br_if $l (i32.lt_u (local.get $i) (i32.const 5000))))"
+        ))
+    );
+    let done = bench.run(&guest("log", &text)).await;
+    assert_eq!(done.outcome, Outcome::Outputs(vec!["{}".into()]));
+    assert_eq!(done.logs.len(), 1001);
+    assert_eq!(done.logs[0].message, "red");
+    assert!(done.logs[1000].message.contains("cut here"), "{:?}", done.logs[1000]);
+    assert_eq!(done.usage.host_calls, 5000);
+}
+
+#[tokio::test]
+async fn host_calls_are_limited_those_of_wasi_too() {
+    let bench = Bench::new();
+    let few = |call: &mut exosphere_sandbox::Invocation| call.limits.host_calls = 1000;
+    let flood =
+        executing("(loop $l (call $write (i32.const 1) (i32.const 0) (i32.const 0)) (br $l))");
+    let done = bench.run_with(&guest("log", &flood), few).await;
+    assert_limit(&done, "host_calls");
+    assert_eq!(done.usage.host_calls, 1001);
+
+    let flood = executing("(loop $l (call $drop (call $sleep (i64.const 1))) (br $l))");
+    assert_limit(&bench.run_with(&guest("sleep", &flood), few).await, "host_calls");
+    bench.is_healthy(4).await;
+}
+
+#[tokio::test]
+async fn what_is_handed_to_a_host_function_is_limited() {
+    let bench = Bench::new();
+    let grow = "(drop (memory.grow (i32.const 200)))";
+    let write = |len: u32| {
+        let call = format!("(call $write (i32.const 1) (i32.const 0) (i32.const {len}))");
+        guest("log", &executing(&format!("{grow} {call}")))
+    };
+    assert_limit(&bench.run(&write(5 << 20)).await, "lifted_bytes");
+    let fits = bench.run(&write(3 << 20)).await;
+    assert_eq!(fits.outcome, Outcome::Outputs(vec!["{}".into()]));
+}
+
+#[tokio::test]
+async fn outputs_are_limited() {
+    let bench = Bench::new();
+    let text = "(func (export \"execute\") (param i32 i32 i32 i32) (result i32)
+        (drop (memory.grow (i32.const 1000)))
+        (call $return (i32.const 8192) (i32.const LEN)))";
+    let returning = |len: u32| guest("", &text.replace("LEN", &len.to_string()));
+    assert_limit(&bench.run(&returning(5 << 20)).await, "output_bytes_each");
+    assert_limit(&bench.run(&returning(60 << 20)).await, "output_bytes");
+    let done = bench.run(&returning(100)).await;
+    assert_eq!(failure(&done).kind, FailureKind::InvalidOutput);
+    let done = bench.run(&returning(u32::MAX)).await;
+    assert_eq!(failure(&done).kind, FailureKind::InvalidOutput, "{:?}", done.outcome);
+    let many = r#"(func (export "execute") (param i32 i32 i32 i32) (result i32)
+        (drop (call $return (i32.const 1024) (i32.const 2)))
+        (i32.store (i32.const 1420) (i32.const 15000))
+        (i32.const 1400))"#;
+    let few = |call: &mut exosphere_sandbox::Invocation| call.limits.outputs = 10;
+    assert_limit(&bench.run_with(&guest("", many), few).await, "outputs");
+}
+
+#[tokio::test]
+async fn invalid_utf8_is_an_invalid_output() {
+    let bench = Bench::new();
+    let text = r#"(data (i32.const 4096) "\ff\fe")
+        (func (export "execute") (param i32 i32 i32 i32) (result i32)
+          (call $return (i32.const 4096) (i32.const 2)))"#;
+    let done = bench.run(&guest("", text)).await;
+    assert_eq!(failure(&done).kind, FailureKind::InvalidOutput, "{:?}", done.outcome);
+}
+
+#[tokio::test]
+async fn inputs_are_limited() {
+    let bench = Bench::new();
+    let done = bench
+        .run_with(&returns("{}"), |call| {
+            call.inputs = "x".repeat(100);
+            call.limits.input_bytes = 99;
+        })
+        .await;
+    assert_limit(&done, "input_bytes");
+}
+
+#[tokio::test]
+async fn the_store_is_limited_and_bad_keys_end_the_attempt() {
+    let bench = Bench::new();
+    let text = |body: &str| {
+        let data = r#"(data (i32.const 4096) "ab.\00\c3\a4")"#;
+        guest("store", &format!("{data} {}", executing(body)))
+    };
+    let set = |key: &str, len: u32| {
+        text(&format!("(call $set {key} (i32.const 8192) (i32.const {len}))"))
+    };
+    let a = "(i32.const 4096) (i32.const 1)";
+    let fits = bench.run(&set(a, 64 << 10)).await;
+    assert_eq!(fits.journal.written_keys(), 1);
+    assert_limit(&bench.run(&set(a, (64 << 10) + 1)).await, "store_value_bytes");
+    let small = |call: &mut exosphere_sandbox::Invocation| call.limits.store_bytes = 1000;
+    assert_limit(&bench.run_with(&set(a, 1000), small).await, "store_bytes");
+    for bad in ["(i32.const 4096) (i32.const 0)", "(i32.const 4096) (i32.const 3)"] {
+        let done = bench.run(&set(bad, 1)).await;
+        assert_eq!(failure(&done).kind, FailureKind::Store, "{:?}", done.outcome);
+        assert!(done.journal.is_empty());
+    }
+    let none = |call: &mut exosphere_sandbox::Invocation| call.limits.store_keys = 0;
+    assert_limit(&bench.run_with(&set(a, 1), none).await, "store_keys");
+}
+
+#[tokio::test]
+async fn a_lying_allocator_breaks_the_contract() {
+    let bench = Bench::new();
+    // The allocator is the memory's own; one that answers with an address
+    // outside makes the host refuse to write there.
+    let bytes = text("", &one_output("{}"))
+        .replace("(local.set $at (i32.and", "(return (i32.const -8)) (local.set $at (i32.and");
+    let bytes = wat::parse_str(bytes).unwrap();
+    let plugin = bench.plugin(&bytes).await;
+    let done = bench.sandbox.invoke(&plugin, invocation()).await;
+    assert_eq!(failure(&done).kind, FailureKind::InvalidOutput, "{:?}", done.outcome);
+    bench.is_healthy(4).await;
+}

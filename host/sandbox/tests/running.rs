@@ -1,0 +1,241 @@
+//! How guests run: what they see, that they see nothing of each other, and
+//! that slots and code come and go as they should.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use exosphere_domain::failure::FailureKind;
+use exosphere_domain::ids::Digest;
+use exosphere_domain::journal::{Entry, Write};
+use exosphere_domain::outcome::Outcome;
+use exosphere_sandbox::{LoadError, Sandbox};
+use support::*;
+
+#[tokio::test]
+async fn a_node_returns_what_it_returns() {
+    let bench = Bench::new();
+    let done = bench.run(&returns(r#"{ "a": [1, 2] }"#)).await;
+    assert_eq!(done.usage.output_bytes, 15);
+    assert_eq!(done.usage.peak_memory_bytes, 2 << 16);
+    assert_eq!(outputs(done), [r#"{"a":[1,2]}"#]);
+    // Its inputs, given back.
+    let echo = r#"(func (export "execute") (param i32 i32 i32 i32) (result i32)
+        (call $return (local.get 2) (local.get 3)))"#;
+    let done = bench.run_with(&guest("", echo), |call| call.inputs = r#"{"x":"ü"}"#.into()).await;
+    assert_eq!(outputs(done), [r#"{"x":"ü"}"#]);
+}
+
+#[tokio::test]
+async fn signals_and_failures_come_through() {
+    let bench = Bench::new();
+    let requeue = r#"(func (export "execute") (param i32 i32 i32 i32) (result i32)
+        (i32.store8 (i32.const 1408) (i32.const 2))
+        (i64.store (i32.const 1416) (i64.const 1500))
+        (i32.const 1400))"#;
+    let done = bench.run(&guest("", requeue)).await;
+    assert_eq!(done.outcome, Outcome::RequeueAfter(1500));
+    let prune = r#"(func (export "execute") (param i32 i32 i32 i32) (result i32)
+        (i32.store8 (i32.const 1408) (i32.const 1))
+        (i32.const 1400))"#;
+    assert_eq!(bench.run(&guest("", prune)).await.outcome, Outcome::Prune(None));
+    for (retryable, kind) in [(0, FailureKind::Permanent), (1, FailureKind::Retryable)] {
+        let fails = format!(
+            r#"(data (i32.const 4096) "no luck")
+            (func (export "execute") (param i32 i32 i32 i32) (result i32)
+              (i32.store8 (i32.const 1400) (i32.const 1))
+              (i32.store (i32.const 1408) (i32.const 4096))
+              (i32.store (i32.const 1412) (i32.const 7))
+              (i32.store8 (i32.const 1416) (i32.const {retryable}))
+              (i32.const 1400))"#
+        );
+        let done = bench.run(&guest("", &fails)).await;
+        assert_eq!(failure(&done).kind, kind);
+        assert_eq!(failure(&done).message, "no luck");
+    }
+}
+
+#[tokio::test]
+async fn the_store_is_read_through_and_written_to_the_journal() {
+    let bench = Bench::new();
+    let text = format!(
+        r#"(data (i32.const 4096) "ab") {}"#,
+        executing(
+            "(call $get (i32.const 4096) (i32.const 1) (i32.const 2000))
+             (call $set (i32.const 4097) (i32.const 1)
+               (i32.load (i32.const 2004)) (i32.load (i32.const 2008)))
+             (call $increment (i32.const 4096) (i32.const 1) (i64.const 2))"
+        )
+    );
+    let entry = Entry { value: "41".into(), version: 3 };
+    let stored = Arc::new(Fixed(BTreeMap::from([("a".to_owned(), entry)])));
+    let done = bench.run_with(&guest("store", &text), |call| call.store = stored.clone()).await;
+    let writes: Vec<_> = done.journal.writes().collect();
+    assert_eq!(writes, [("a", &Write::Increment(2)), ("b", &Write::Set("41".into()))]);
+    // An attempt that fails leaves no trace.
+    let text = text.replace("(i64.const 2))", "(i64.const 2)) unreachable");
+    let done = bench.run_with(&guest("store", &text), |call| call.store = stored).await;
+    assert_eq!(failure(&done).kind, FailureKind::Trap);
+    assert!(done.journal.is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_the_guest_before() {
+    let bench = Bench::with_slots(1);
+    // Returns what it finds, and leaves something behind.
+    let text = r#"(data (i32.const 4096) "{\"n\":0}")
+        (func (export "execute") (param i32 i32 i32 i32) (result i32)
+          (i32.store8 (i32.const 4101)
+            (i32.add (i32.load8_u (i32.const 4101)) (i32.load8_u (i32.const 70000))))
+          (i32.store8 (i32.const 70000) (i32.const 1))
+          (memory.fill (i32.const 71000) (i32.const 255) (i32.const 50000))
+          (call $return (i32.const 4096) (i32.const 7)))"#;
+    let plugin = bench.plugin(&guest("", text)).await;
+    for _ in 0..5 {
+        let done = bench.sandbox.invoke(&plugin, invocation()).await;
+        assert_eq!(outputs(done), [r#"{"n":0}"#]);
+    }
+}
+
+fn sleeping(millis: u64) -> Vec<u8> {
+    let nanos = millis * 1_000_000;
+    guest("sleep", &executing(&format!("(call $block (call $sleep (i64.const {nanos})))")))
+}
+
+#[tokio::test]
+async fn more_guests_than_slots_wait_for_their_turn() {
+    let bench = Bench::with_slots(2);
+    let plugin = bench.plugin(&sleeping(100)).await;
+    let started = Instant::now();
+    let calls = (0..6).map(|_| {
+        let mut call = invocation();
+        // The clock of each begins when it has a slot.
+        call.timeout = Duration::from_millis(250);
+        bench.sandbox.invoke(&plugin, call)
+    });
+    for done in futures::future::join_all(calls).await {
+        assert_eq!(outputs(done), ["{}"]);
+    }
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    assert_eq!(bench.sandbox.free_slots(), 2);
+}
+
+#[tokio::test]
+async fn every_slot_holds_the_largest_guest() {
+    let bench = Bench::with_slots(3);
+    let text = format!(
+        "{} {} {}",
+        "(memory 1)".repeat(7),
+        "(table 100 funcref)".repeat(31),
+        executing("(call $block (call $sleep (i64.const 200000000)))")
+    );
+    let plugin = bench.plugin(&guest("sleep", &text)).await;
+    let calls = (0..7).map(|_| bench.sandbox.invoke(&plugin, invocation()));
+    for done in futures::future::join_all(calls).await {
+        assert_eq!(outputs(done), ["{}"]);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_call_frees_its_slot() {
+    let bench = Bench::with_slots(1);
+    let plugin = bench.plugin(&sleeping(3_600_000)).await;
+    let call = bench.sandbox.invoke(&plugin, invocation());
+    assert!(tokio::time::timeout(Duration::from_millis(100), call).await.is_err());
+    bench.is_healthy(1).await;
+    let plugin = bench.plugin(&executes("(loop $l (br $l))")).await;
+    let call = bench.sandbox.invoke(&plugin, invocation());
+    assert!(tokio::time::timeout(Duration::from_millis(100), call).await.is_err());
+    bench.is_healthy(1).await;
+}
+
+#[tokio::test]
+async fn a_spinning_guest_lets_others_run() {
+    let bench = Bench::with_slots(2);
+    let (spin, quick) = (executes("(loop $l (br $l))"), returns("{}"));
+    let (spin, quick) = (bench.plugin(&spin).await, bench.plugin(&quick).await);
+    // One thread for both, so that the second runs only if the first yields.
+    let slow = bench.sandbox.invoke(&spin, invocation());
+    let fast = async {
+        let started = Instant::now();
+        for _ in 0..3 {
+            outputs(bench.sandbox.invoke(&quick, invocation()).await);
+        }
+        started.elapsed()
+    };
+    let (slow, fast) = futures::future::join(slow, fast).await;
+    assert_limit(&slow, "cpu");
+    assert!(fast < Duration::from_millis(250), "{fast:?}");
+}
+
+async fn restored(sandbox: &Sandbox, digest: Digest) -> bool {
+    let never = || async { Err::<Vec<u8>, _>(std::io::Error::other("not needed")) };
+    sandbox.load(digest, never).await.is_ok()
+}
+
+#[tokio::test]
+async fn compiled_code_survives_a_restart_and_is_not_trusted_blindly() {
+    let bench = Bench::new();
+    let bytes = returns("{}");
+    let digest = bench.sandbox.admit(&bytes).await.unwrap().digest;
+    let again = |key| sandbox(bench.folder.path(), 2, key);
+    let file = || {
+        let mut files = std::fs::read_dir(bench.folder.path()).unwrap();
+        files.next().unwrap().unwrap().path()
+    };
+    assert!(restored(&again([7; 32]), digest).await);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file().metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+
+    let good = std::fs::read(file()).unwrap();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    for bad in [flipped, good[..good.len() / 2].to_vec(), good[..10].to_vec(), vec![]] {
+        std::fs::write(file(), bad).unwrap();
+        let sandbox = again([7; 32]);
+        assert!(!restored(&sandbox, digest).await, "a damaged file is not run");
+        let plugin = load(&sandbox, digest, &bytes).await;
+        assert_eq!(outputs(sandbox.invoke(&plugin, invocation()).await), ["{}"]);
+        assert_eq!(std::fs::read(file()).unwrap().len(), good.len(), "it was compiled again");
+    }
+    assert!(!restored(&again([8; 32]), digest).await, "another host's file is not run");
+}
+
+#[tokio::test]
+async fn a_file_of_another_plugin_is_not_run() {
+    let bench = Bench::new();
+    let one = bench.sandbox.admit(&returns(r#"{"a":1}"#)).await.unwrap().digest;
+    let path = std::fs::read_dir(bench.folder.path()).unwrap().next().unwrap().unwrap().path();
+    let other = Digest::of(b"other");
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let name = name.replace(&one.to_string(), &other.to_string());
+    std::fs::rename(&path, path.with_file_name(name)).unwrap();
+    assert!(!restored(&sandbox(bench.folder.path(), 2, [7; 32]), other).await);
+}
+
+#[tokio::test]
+async fn a_plugin_is_fetched_once_and_only_its_own_bytes_are_taken() {
+    let bench = Bench::new();
+    let bytes = returns("{}");
+    let digest = Digest::of(&bytes);
+    let wrong = bench.sandbox.load(digest, || async { Ok::<_, std::io::Error>(returns("{ }")) });
+    assert!(matches!(wrong.await, Err(LoadError::Digest { .. })));
+    let fails = bench.sandbox.load(digest, || async { Err(std::io::Error::other("gone")) });
+    assert!(matches!(fails.await, Err(LoadError::Fetch(_))));
+    let fetched = AtomicU32::new(0);
+    let loads = (0..10).map(|_| {
+        bench.sandbox.load(digest, || async {
+            fetched.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, std::io::Error>(bytes.clone())
+        })
+    });
+    for loaded in futures::future::join_all(loads).await {
+        assert_eq!(loaded.unwrap().digest(), digest);
+    }
+    assert_eq!(fetched.load(Ordering::Relaxed), 1);
+}
