@@ -1,2 +1,79 @@
-//! placeholder
-fn main() {}
+//! What a developer types: `cargo xtask demo`, `cargo xtask test`, and so on.
+//!
+//! Not here: anything that a host needs. This program builds and starts the
+//! others, and speaks to a host only through the `exosphere` command, as a
+//! person would.
+
+mod audit;
+mod build;
+mod clock;
+mod command;
+mod demo;
+mod project;
+mod test;
+mod toolchain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::project::Project;
+
+/// Build, try and test Exosphere
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Get a Rust that compiles for wasm32-wasip2 (the others do it by themselves)
+    Setup {
+        /// Do not use rustup's target: build one from Debian's packages
+        #[arg(long)]
+        no_rustup: bool,
+    },
+    /// Compile the example plugins to components
+    Plugins,
+    /// Count the words of a text on a host of its own, from source to result
+    Demo {
+        /// A text of up to 16 MiB [default: ARCHITECTURE.md]
+        #[arg(long, value_name = "PATH")]
+        file: Option<PathBuf>,
+    },
+    /// Check the format, the lints and every test
+    ///
+    /// With a filter, only the tests whose name contains it are run, and
+    /// nothing else is checked.
+    Test {
+        /// A part of the names of the tests to run
+        filter: Option<String>,
+    },
+    /// Check the licences, the sources and the known faults of what we depend on
+    Audit,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let project = Project::find()?;
+    match task {
+        Task::Setup { no_rustup } => toolchain::setup(&project, !no_rustup).map(drop),
+        Task::Plugins => build::plugins(&project).map(drop),
+        Task::Demo { file } => demo::run(&project, file),
+        Task::Test { filter } => test::run(&project, filter.as_deref()),
+        Task::Audit => audit::run(&project),
+    }
+}

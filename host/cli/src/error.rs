@@ -11,10 +11,12 @@ pub enum Error {
     /// The command line asks for what cannot be.
     #[error("{0}")]
     Usage(String),
-    /// Something on this side went wrong: a file, the terminal, the host that
-    /// was to be started.
+    /// Something on this side went wrong: a file, the terminal.
     #[error("{0}")]
     Failed(String),
+    /// The host that was to be run here could not start, or broke down.
+    #[error("{0}")]
+    Start(String),
     /// The host understood, and said no. `json` is its whole answer.
     #[error("{problem}")]
     Refused { problem: Problem, json: String },
@@ -36,7 +38,7 @@ impl Error {
     /// The process's exit code, as `--help` and the README state it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Failed(_) | Error::Refused { .. } => 1,
+            Error::Failed(_) | Error::Start(_) | Error::Refused { .. } => 1,
             Error::Usage(_) => 2,
             Error::Unreachable(_) => 3,
             Error::RunFailed => 4,
@@ -49,12 +51,6 @@ impl Error {
     pub fn report(&self) {
         // The words may be a host's.
         eprintln!("error: {}", clean::lines(&self.to_string()));
-    }
-}
-
-impl From<anyhow::Error> for Error {
-    fn from(error: anyhow::Error) -> Self {
-        Error::Failed(format!("{error:#}"))
     }
 }
 

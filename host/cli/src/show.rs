@@ -27,11 +27,11 @@ pub fn cell(text: impl ToString) -> Cell {
     Cell::new(clean::line(&text.to_string()))
 }
 
-/// A cell with the same for nothing as everywhere.
+/// A cell that shows nothing, and an empty text, as a dash.
 pub fn maybe(text: Option<impl ToString>) -> Cell {
-    match text {
-        Some(text) => cell(text),
-        None => Cell::new("-"),
+    match text.map(|text| text.to_string()) {
+        Some(text) if !text.is_empty() => cell(text),
+        _ => Cell::new("-"),
     }
 }
 

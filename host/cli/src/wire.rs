@@ -155,7 +155,8 @@ pub struct Run {
     #[serde(default)]
     pub counts: Counts,
     #[serde(default)]
-    pub failures: Vec<FailedState>,
+    /// The first states that failed.
+    pub failures: Vec<State>,
     #[serde(default)]
     pub store: Option<BTreeMap<String, String>>,
 }
@@ -171,15 +172,7 @@ pub struct Counts {
     pub errored: u64,
     pub cancelled: u64,
     pub retries: u64,
-}
-
-/// One of the first failures of a run.
-#[derive(Debug, Deserialize)]
-pub struct FailedState {
-    pub state: String,
-    pub identifier: String,
-    pub kind: String,
-    pub message: String,
+    pub requeues: u64,
 }
 
 /// `GET /runs`.
@@ -234,9 +227,12 @@ pub struct State {
     #[serde(default)]
     pub failure: Option<Failure>,
     #[serde(default)]
-    pub inputs: Option<Value>,
-    #[serde(default)]
     pub outputs: Vec<Value>,
+    /// What a pruned state left for people to read.
+    #[serde(default)]
+    pub data: Option<Value>,
+    #[serde(default)]
+    pub usage: Option<Usage>,
     #[serde(default)]
     pub attempts: Vec<Attempt>,
 }
@@ -262,6 +258,16 @@ pub struct Attempt {
     pub failure: Option<Failure>,
     #[serde(default)]
     pub logs: Vec<LogLine>,
+}
+
+/// What an attempt used.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    pub cpu_us: u64,
+    pub peak_memory_bytes: u64,
+    pub host_calls: u64,
+    pub output_bytes: u64,
 }
 
 /// A line of an attempt's log.

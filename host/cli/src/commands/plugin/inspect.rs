@@ -50,8 +50,7 @@ pub fn summary(plugin: &Plugin) -> String {
         ]],
     );
     let nodes = plugin.nodes.iter().map(|node| {
-        let secrets = Some(node.secrets.join(", ")).filter(|secrets| !secrets.is_empty());
-        [cell(&node.name), maybe(secrets), maybe(node.description.as_ref())]
+        [cell(&node.name), maybe(Some(node.secrets.join(", "))), maybe(node.description.as_ref())]
     });
     format!("{about}\n\n{}", table(["NODE", "SECRETS", "DESCRIPTION"], nodes))
 }

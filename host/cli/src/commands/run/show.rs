@@ -9,8 +9,8 @@ use crate::client::Answer;
 use crate::commands::Session;
 use crate::commands::run::place::Place;
 use crate::error::Error;
-use crate::show::{cell, maybe, table, took, utc};
-use crate::wire::{Attempt, Failure, Run, State};
+use crate::show::{bytes, cell, maybe, table, took, utc};
+use crate::wire::{Attempt, Failure, Run, State, Usage};
 
 /// Show how a run stands, or one of its states with its attempts and logs
 #[derive(Debug, clap::Args)]
@@ -69,8 +69,8 @@ pub fn summary(run: &Run) -> String {
             [
                 cell(&failed.state),
                 cell(&failed.identifier),
-                cell(&failed.kind),
-                cell(&failed.message),
+                maybe(failed.failure.as_ref().map(|why| &why.kind)),
+                maybe(failed.failure.as_ref().map(|why| &why.message)),
             ]
         });
         text.push_str("\n\n");
@@ -102,16 +102,29 @@ fn state(state: &State) -> String {
     if let Some(failure) = &state.failure {
         section(&mut text, "failure", &words(failure));
     }
-    if let Some(inputs) = &state.inputs {
-        section(&mut text, "inputs", &format!("{inputs:#}"));
-    }
     for (index, output) in state.outputs.iter().enumerate() {
         section(&mut text, &format!("output {index}"), &format!("{output:#}"));
+    }
+    if let Some(data) = state.data.as_ref().filter(|data| !data.is_null()) {
+        section(&mut text, "pruned with", &format!("{data:#}"));
+    }
+    if let Some(usage) = &state.usage {
+        section(&mut text, "usage", &usage_words(usage));
     }
     for attempt in &state.attempts {
         section(&mut text, &format!("attempt {}", attempt.number), &story(attempt));
     }
     text
+}
+
+fn usage_words(usage: &Usage) -> String {
+    format!(
+        "{:.1} ms CPU, {} memory, {} host calls, {} of outputs",
+        usage.cpu_us as f64 / 1_000.0,
+        bytes(usage.peak_memory_bytes),
+        usage.host_calls,
+        bytes(usage.output_bytes)
+    )
 }
 
 /// What became of an attempt, and what it said meanwhile.
@@ -156,7 +169,8 @@ mod tests {
             "created_at": 1000, "ended_at": 3500,
             "counts": { "states": 4, "success": 2, "errored": 1, "pruned": 1, "waiting": 0 },
             "failures": [{
-                "state": "r/3", "identifier": "w", "kind": "trap", "message": "\u{1b}[31mboom"
+                "state": "r/3", "identifier": "w", "node_name": "n", "status": "ERRORED",
+                "created_at": 0, "failure": { "kind": "trap", "message": "\u{1b}[31mboom" }
             }],
             "store": { "total": "7" },
         }));
@@ -172,7 +186,7 @@ mod tests {
             "state": "r/3", "identifier": "w", "node_name": "count", "status": "ERRORED",
             "path": "0.0", "attempt": 2, "retries": 1, "requeues": 0, "created_at": 0,
             "ended_at": 12, "failure": { "kind": "permanent", "message": "no", "details": { "a": 1 } },
-            "inputs": { "n": 1 }, "outputs": [{ "x": "y" }],
+            "data": { "why": "no" }, "usage": { "cpu_us": 1500 }, "outputs": [{ "x": "y" }],
             "attempts": [{
                 "number": 1, "ended_at": 5, "outcome": "retry",
                 "failure": { "kind": "retryable", "message": "try\nagain", "details": null },
@@ -183,7 +197,8 @@ mod tests {
         for part in [
             "r/3",
             "failure\n  permanent: no\n  {",
-            "inputs\n  {",
+            "pruned with\n  {",
+            "usage\n  1.5 ms CPU, 0 B memory",
             "output 0\n",
             "attempt 1\n  retry, 1970-01-01 00:00:00Z\n  retryable: try\n  again\n  info  hi\\u{7}",
         ] {

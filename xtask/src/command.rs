@@ -1,0 +1,45 @@
+//! Running other programs, with errors that say which and what to do.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Runs a program to its end; what it prints is seen.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| missing(command))?;
+    match status.success() {
+        true => Ok(()),
+        false => bail!("`{}` failed ({status})", line(command)),
+    }
+}
+
+/// Runs a program to its end, and gives what it wrote to its standard output.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command.stderr(Stdio::inherit()).output().with_context(|| missing(command))?;
+    if !output.status.success() {
+        bail!("`{}` failed ({})", line(command), output.status);
+    }
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("`{}` wrote what is no UTF-8 text", line(command)))
+}
+
+/// Whether a program can be run and ends well. What it prints is dropped.
+pub fn succeeds(command: &mut Command) -> bool {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// A call as one would type it, cut to a readable length.
+pub fn line(command: &Command) -> String {
+    const LONGEST: usize = 200;
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("{}…", &line[..cut]),
+        None => line,
+    }
+}
+
+fn missing(command: &Command) -> String {
+    format!("cannot run `{}`; is it installed?", line(command))
+}

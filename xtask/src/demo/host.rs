@@ -1,0 +1,98 @@
+//! A host of the demo's own: started, asked where it listens, always stopped.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+
+/// What the host prints when it is ready, before its address.
+const READY: &str = "exosphere is listening on ";
+/// How long it may take until it is ready.
+const START: Duration = Duration::from_secs(60);
+/// How long it may take to stop.
+const STOP: Duration = Duration::from_secs(15);
+/// How much of its log an error shows.
+const LOG_LINES: usize = 20;
+
+/// A running host.
+pub struct Host {
+    child: Child,
+    log: PathBuf,
+    /// Where it listens.
+    pub url: String,
+}
+
+impl Host {
+    /// Starts a host on a free port, with its data in `folder`.
+    pub fn start(exosphere: &Path, folder: &Path) -> Result<Self> {
+        let log = folder.join("host.log");
+        let mut serve = Command::new(exosphere);
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("data"));
+        serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
+        let mut child = serve.spawn().with_context(|| format!("`{}`", command::line(&serve)))?;
+        let stdout = child.stdout.take().context("no pipe")?;
+        // From here on an error drops the host, and so stops it.
+        let mut host = Host { child, log, url: String::new() };
+        host.url = host.wait_until_ready(stdout)?;
+        Ok(host)
+    }
+
+    fn wait_until_ready(&self, stdout: impl Read + Send + 'static) -> Result<String> {
+        let (ready, address) = mpsc::channel();
+        // Reads on to the end, so that the host never waits for a reader.
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(address) = line.strip_prefix(READY) {
+                    // Nobody waits any more if it took too long.
+                    let _ = ready.send(address.trim().to_owned());
+                }
+            }
+        });
+        address.recv_timeout(START).map_err(|error| match error {
+            RecvTimeoutError::Timeout => self.trouble("the host is not ready after a minute"),
+            RecvTimeoutError::Disconnected => self.trouble("the host ended before it was ready"),
+        })
+    }
+
+    /// An error with the last lines of the host's log.
+    pub fn trouble(&self, what: &str) -> anyhow::Error {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<_> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+        match last {
+            [] => anyhow::anyhow!("{what}; it logged nothing"),
+            last => anyhow::anyhow!("{what}; the end of its log:\n  {}", last.join("\n  ")),
+        }
+    }
+
+    /// Stops it as an operator would, and waits until it has stopped.
+    pub fn stop(mut self) -> Result<()> {
+        let id = self.child.id().to_string();
+        command::run(Command::new("kill").args(["-s", "TERM", &id]))?;
+        let start = Instant::now();
+        while start.elapsed() < STOP {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(self.trouble(&format!("the host ended with {status}"))),
+                None => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        bail!(self.trouble("the host did not stop when told to"))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // It has stopped already, or something went wrong before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,91 @@
+//! `cargo xtask test`: the format, the lints and every test, in one go. The
+//! first failure ends it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::build;
+use crate::clock::Clock;
+use crate::command;
+use crate::project::Project;
+
+/// Checks everything; with a filter, runs the tests that match and no more.
+pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
+    let mut clock = Clock::default();
+    let mut results = Vec::new();
+    clock.step("plugins compiled", || build::plugins(project))?;
+    if filter.is_none() {
+        lints(project, &mut clock)?;
+    }
+    clock.step("host compiled", || build::host(project))?;
+    let mut host = project.cargo();
+    host.args(["test", "--workspace"]).args(filter);
+    results.extend(clock.step("host tested", || tests(&mut host))?);
+    let mut plugins = project.plugins_cargo("test");
+    plugins.args(["--workspace"]).args(filter);
+    results.extend(clock.step("plugins tested", || tests(&mut plugins))?);
+
+    println!("\n{}", results.join("\n"));
+    println!("\n{}", clock.summary());
+    println!("\nall passed");
+    Ok(())
+}
+
+fn lints(project: &Project, clock: &mut Clock) -> Result<()> {
+    clock.step("format checked", || {
+        command::run(project.cargo().args(["fmt", "--all", "--check"]))?;
+        command::run(
+            Command::new(project.cargo_path())
+                .args(["fmt", "--all", "--check"])
+                .current_dir(project.at("plugins")),
+        )
+    })?;
+    const STRICT: [&str; 5] = ["--workspace", "--all-targets", "--", "-D", "warnings"];
+    clock.step("host linted", || command::run(project.cargo().arg("clippy").args(STRICT)))?;
+    clock.step("plugins linted", || command::run(project.plugins_cargo("clippy").args(STRICT)))
+}
+
+/// Runs tests, showing what they print; gives the closing lines of the runners.
+/// A failure names the tests that failed.
+fn tests(cargo: &mut Command) -> Result<Vec<String>> {
+    let mut child = cargo
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run `{}`", command::line(cargo)))?;
+    let mut closing = Vec::new();
+    let mut failed = Vec::new();
+    for line in BufReader::new(child.stdout.take().context("no pipe")?).lines() {
+        let line = line?;
+        println!("{line}");
+        if line.starts_with("test result: ") {
+            closing.push(line);
+        } else if let Some(name) = failure(&line) {
+            failed.push(name.to_owned());
+        }
+    }
+    let status = child.wait()?;
+    match (status.success(), failed.is_empty()) {
+        (true, _) => Ok(closing),
+        (false, true) => bail!("`{}` failed ({status})", command::line(cargo)),
+        (false, false) => bail!("these tests failed:\n  {}", failed.join("\n  ")),
+    }
+}
+
+/// The name of the test, if this line says that it failed.
+fn failure(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::failure;
+
+    #[test]
+    fn the_runners_lines_are_understood() {
+        assert_eq!(failure("test a::b ... FAILED"), Some("a::b"));
+        assert_eq!(failure("test a::b ... ok"), None);
+        assert_eq!(failure("test result: FAILED. 1 passed; 1 failed"), None);
+    }
+}

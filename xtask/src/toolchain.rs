@@ -1,0 +1,171 @@
+//! A Rust that compiles for `wasm32-wasip2`.
+//!
+//! Whoever has one already, or a rustup that can fetch the target, notices
+//! nothing. Elsewhere one is made of Debian's packages, by
+//! `debian-toolchain.sh`, in the folder `.toolchain/`. What was found is
+//! written down there, and holds as long as the Rust in use is the same.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::command;
+use crate::project::Project;
+
+/// What plugins are compiled for.
+pub const TARGET: &str = "wasm32-wasip2";
+
+/// A Rust that compiles for [`TARGET`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toolchain {
+    /// The compiler, if it is not the one that everything else is built with.
+    rustc: Option<PathBuf>,
+    /// Where its libraries for the target are.
+    libraries: PathBuf,
+    /// What it is, for people.
+    pub what: String,
+}
+
+impl Toolchain {
+    /// Makes a call of cargo use it.
+    pub fn use_in(&self, cargo: &mut Command) {
+        if let Some(rustc) = &self.rustc {
+            cargo.env("RUSTC", rustc);
+        }
+    }
+}
+
+/// What was found earlier, and under which circumstances.
+#[derive(Serialize, Deserialize)]
+struct Stamp {
+    /// The Rust in use then, by `rustc -vV`.
+    rust: String,
+    toolchain: Toolchain,
+}
+
+/// Finds or makes a toolchain. `official` is whether the Rust in use will do,
+/// with rustup's help if need be.
+pub fn setup(project: &Project, official: bool) -> Result<Toolchain> {
+    let search = Search::begin(project)?;
+    let toolchain = match search.earlier(official) {
+        Some(toolchain) => toolchain,
+        None => {
+            let toolchain = search.anew(official)?;
+            search.remember(&toolchain)?;
+            toolchain
+        }
+    };
+    eprintln!("{TARGET}: {}", toolchain.what);
+    Ok(toolchain)
+}
+
+struct Search<'a> {
+    project: &'a Project,
+    folder: PathBuf,
+    rust: String,
+}
+
+impl<'a> Search<'a> {
+    fn begin(project: &'a Project) -> Result<Self> {
+        let folder = project.at(".toolchain");
+        let rust = command::output(rustc(project).arg("-vV"))?;
+        Ok(Search { project, folder, rust })
+    }
+
+    /// What was found earlier, if it still holds.
+    fn earlier(&self, official: bool) -> Option<Toolchain> {
+        let text = fs::read_to_string(self.stamp()).ok()?;
+        let Stamp { rust, toolchain } = serde_json::from_str(&text).ok()?;
+        let wanted = official || toolchain.rustc.is_some();
+        let there = toolchain.libraries.is_dir();
+        (wanted && there && rust == self.rust).then_some(toolchain)
+    }
+
+    fn anew(&self, official: bool) -> Result<Toolchain> {
+        fs::create_dir_all(&self.folder)
+            .with_context(|| format!("cannot make the folder {}", self.folder.display()))?;
+        if official {
+            if let Ok(toolchain) = self.try_rustc(None) {
+                return Ok(toolchain);
+            }
+            let mut add = Command::new("rustup");
+            add.args(["target", "add", TARGET]).current_dir(self.project.at(""));
+            if command::run(&mut add).is_ok()
+                && let Ok(toolchain) = self.try_rustc(None)
+            {
+                return Ok(toolchain);
+            }
+            eprintln!("rustup has no {TARGET} here; trying Debian's packages");
+        }
+        self.debian().context(format!(
+            "no Rust here compiles for {TARGET}; install Rust by rustup and run \
+             `rustup target add {TARGET}`"
+        ))
+    }
+
+    /// The one of Debian's packages, built if it is not there or does not work
+    /// (its linkers are those of the Rust in use, which may have gone).
+    fn debian(&self) -> Result<Toolchain> {
+        let prefix = self.folder.join("debian");
+        let rustc_path = prefix.join("bin/rustc");
+        if let Ok(toolchain) = self.try_rustc(Some(&rustc_path)) {
+            return Ok(toolchain);
+        }
+        if !cfg!(target_os = "linux") {
+            bail!("only Debian has packages to make one of");
+        }
+        let sysroot = command::output(rustc(self.project).args(["--print", "sysroot"]))?;
+        let mut script = Command::new(self.project.at("xtask/debian-toolchain.sh"));
+        script.arg(&prefix).env("RUST_SYSROOT", sysroot.trim());
+        script.env("CARGO", self.project.cargo_path());
+        command::run(&mut script)?;
+        self.try_rustc(Some(&rustc_path))
+    }
+
+    /// Compiles a small program to a component, with the compiler at a path or
+    /// with the one in use.
+    fn try_rustc(&self, path: Option<&Path>) -> Result<Toolchain> {
+        let compiler = || path.map_or_else(|| rustc(self.project), Command::new);
+        let component = self.folder.join("smoke.wasm");
+        let mut smoke = compiler();
+        smoke.args(["--edition", "2024", "--crate-type", "cdylib", "-O", "--target", TARGET]);
+        smoke.arg(self.project.at("xtask/smoke.rs")).arg("-o").arg(&component);
+        if !command::succeeds(&mut smoke) || !is_component(&component) {
+            bail!("`{}` made no component", command::line(&smoke));
+        }
+        let libraries =
+            command::output(compiler().args(["--print", "target-libdir", "--target", TARGET]))?;
+        let version = command::output(compiler().arg("--version"))?;
+        let origin = if path.is_some() { ", made of Debian's packages" } else { "" };
+        Ok(Toolchain {
+            rustc: path.map(Path::to_owned),
+            libraries: libraries.trim().into(),
+            what: format!("{}{origin}", version.trim()),
+        })
+    }
+
+    fn remember(&self, toolchain: &Toolchain) -> Result<()> {
+        let stamp = Stamp { rust: self.rust.clone(), toolchain: toolchain.clone() };
+        fs::write(self.stamp(), serde_json::to_vec_pretty(&stamp)?)
+            .with_context(|| format!("cannot write {}", self.stamp().display()))
+    }
+
+    fn stamp(&self) -> PathBuf {
+        self.folder.join("found.json")
+    }
+}
+
+/// The compiler in use, asked from within the checkout, which pins its version.
+fn rustc(project: &Project) -> Command {
+    let mut rustc = Command::new("rustc");
+    rustc.current_dir(project.at(""));
+    rustc
+}
+
+/// Whether a file begins like a component, which a core module does not.
+fn is_component(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\0asm\x0d\0\x01\0"))
+}
