@@ -13,11 +13,11 @@ use exosphere_domain::limits::Limits;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Precompiled};
 
-use crate::bindings::v0_1::PluginPre;
+use crate::bindings::v0_1::PluginIndices;
 use crate::context::Context;
 use crate::engine::{MAX_MEMORIES, MAX_TABLES};
 use crate::host::{Host, Session};
-use crate::invoke::Describe;
+use crate::invoke::{Describe, Unanswered};
 use crate::plugins::Plugin;
 use crate::sandbox::Sandbox;
 use crate::store::Empty;
@@ -117,14 +117,14 @@ impl Sandbox {
             None => self.compile(digest, bytes.to_vec()).await?,
         };
         let compile = started.elapsed();
-        let description = self.describe(&plugin).await.map_err(Refused::Describe)?;
+        let description = self.describe(&plugin).await?;
         let imports = plugin.imports().to_vec();
         self.keep(&plugin).await;
         self.plugins().put(plugin);
         Ok(Admitted { digest, description, compile, imports })
     }
 
-    async fn describe(&self, plugin: &Plugin) -> Result<String, Failure> {
+    async fn describe(&self, plugin: &Plugin) -> Result<String, Refused> {
         // Everything that a plugin says is copied out of it; a description
         // counts as an output.
         let limits = Limits {
@@ -140,7 +140,10 @@ impl Sandbox {
             timeout: limits.wall,
             limits,
         };
-        self.ask(plugin, session, Describe).await.0
+        self.ask(plugin, session, Describe).await.0.map_err(|unanswered| match unanswered {
+            Unanswered::Misfit(error) => Refused::Exports { why: why(&error) },
+            Unanswered::Failed(failure) => Refused::Describe(failure),
+        })
     }
 
     /// Compiles and links a component, on a thread that may be blocked.
@@ -202,8 +205,9 @@ fn link(linker: &Linker<Host>, digest: Digest, component: &Component) -> Result<
     }
     let pre = linker.instantiate_pre(component);
     let pre = pre.map_err(|error| Refused::Imports { why: why(&error) })?;
-    let pre = PluginPre::new(pre).map_err(|error| Refused::Exports { why: why(&error) })?;
-    Ok(Plugin::new(digest, component, pre))
+    let indices = PluginIndices::new(&pre);
+    let indices = indices.map_err(|error| Refused::Exports { why: why(&error) })?;
+    Ok(Plugin::new(digest, pre, indices))
 }
 
 fn why(error: &wasmtime::Error) -> String {

@@ -106,6 +106,8 @@ pub(crate) enum Stop {
 pub(crate) enum Phase {
     /// Its instances were made; its start functions ran.
     Start,
+    /// Its functions were looked up, and their types compared.
+    Fit,
     /// Its function was called.
     Call,
 }
@@ -168,6 +170,13 @@ pub(crate) fn timed_out(after: Duration) -> Failure {
         format!("the node did not end within {} (its `timeout_ms`)", duration(after)),
     )
     .with(json!({"timeout_ms": millis}))
+}
+
+/// The failure of a plugin that does not fit the contract. Such a one is
+/// refused at upload, so this is seldom seen.
+pub(crate) fn misfit(error: &wasmtime::Error) -> Failure {
+    let why = clean_lines(cut(&format!("{error:#}"), 1024));
+    Failure::new(FailureKind::Trap, format!("the component is no plugin of this host: {why}"))
 }
 
 /// A mistake of the host: the words go to its log, with the state's name.

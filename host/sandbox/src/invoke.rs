@@ -82,7 +82,7 @@ impl Sandbox {
         let (answer, mut trace) = self.ask(plugin, session, question).await;
         let (outcome, bytes) = match answer {
             Ok(answer) => check(answer, limits).await,
-            Err(failure) => return trace.failed(failure),
+            Err(unanswered) => return trace.failed(unanswered.into()),
         };
         trace.usage.output_bytes = bytes;
         match outcome {
@@ -99,7 +99,7 @@ impl Sandbox {
         plugin: &Plugin,
         session: Session,
         question: Q,
-    ) -> (Result<Q::Answer, Failure>, Trace) {
+    ) -> (Result<Q::Answer, Unanswered>, Trace) {
         // Locals go in the order opposite to this one: the guest's memory is
         // back in the pool before its slot is free, even if this future is
         // dropped in the middle.
@@ -113,14 +113,38 @@ impl Sandbox {
         let host = store.data();
         let answer = match ended {
             Ok(Ok(Ok(_))) if host.has_called_too_often() => {
-                Err(Limit::HostCalls.failure(&host.limits))
+                Err(Limit::HostCalls.failure(&host.limits).into())
             }
             Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err((phase, error)))) => Err(failure::judge(&error, phase, host)),
-            Ok(Err(_)) => Err(failure::internal("a host function panicked", host)),
-            Err(_) => Err(failure::timed_out(timeout)),
+            Ok(Ok(Err((Phase::Fit, error)))) => Err(Unanswered::Misfit(error)),
+            Ok(Ok(Err((phase, error)))) => Err(failure::judge(&error, phase, host).into()),
+            Ok(Err(_)) => Err(failure::internal("a host function panicked", host).into()),
+            Err(_) => Err(failure::timed_out(timeout).into()),
         };
         (answer, Trace::of(store.into_data()))
+    }
+}
+
+/// Why a guest did not answer.
+pub(crate) enum Unanswered {
+    /// Its functions have other parameters or results than the contract says.
+    Misfit(wasmtime::Error),
+    /// It was asked, and failed.
+    Failed(Failure),
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Unanswered {
+        Unanswered::Failed(failure)
+    }
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Failure {
+        match unanswered {
+            Unanswered::Failed(failure) => failure,
+            Unanswered::Misfit(error) => failure::misfit(&error),
+        }
     }
 }
 
@@ -169,9 +193,11 @@ async fn run<Q: Question>(
     store: &mut Store<Host>,
     question: Q,
 ) -> Result<Q::Answer, (Phase, wasmtime::Error)> {
-    let instance = plugin.pre().instantiate_async(&mut *store).await;
+    let instance = plugin.instance_pre().instantiate_async(&mut *store).await;
     let instance = instance.map_err(|error| (Phase::Start, error))?;
-    let answer = question.ask(instance.exosphere_node_guest(), store).await;
+    let guest = plugin.indices().load(&mut *store, &instance);
+    let guest = guest.map_err(|error| (Phase::Fit, error))?;
+    let answer = question.ask(guest.exosphere_node_guest(), store).await;
     answer.map_err(|error| (Phase::Call, error))
 }
 

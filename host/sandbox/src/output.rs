@@ -258,7 +258,7 @@ mod tests {
             ("[]", "invalid-output: output 0 is JSON, but no object"),
             (r#"{"a":1,"a":2}"#, "key \"a\" comes twice"),
             (r#"{"a":1e999}"#, "number out of range"),
-            (r#"{"a":"\ud800"}"#, "surrogate"),
+            (r#"{"a":"\ud800"}"#, "hex escape"),
             ("{\"a\":\"\0\"}", "control character"),
             (r#"{"a":[[[]]]}"#, "nested deeper than 3 (`output_depth`)"),
         ] {

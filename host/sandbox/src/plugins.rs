@@ -9,31 +9,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exosphere_domain::ids::Digest;
 use tokio::sync::OnceCell;
-use wasmtime::component::Component;
+use wasmtime::component::{Component, InstancePre};
 
 use crate::admit::Refused;
-use crate::bindings::v0_1::PluginPre;
+use crate::bindings::v0_1::PluginIndices;
 use crate::host::Host;
 use crate::sandbox::Sandbox;
 
 /// A plugin that is ready to run.
 pub struct Plugin {
     digest: Digest,
-    pre: PluginPre<Host>,
+    pre: InstancePre<Host>,
+    indices: PluginIndices,
     imports: Vec<String>,
     code_bytes: u64,
 }
 
 impl Plugin {
-    pub(crate) fn new(digest: Digest, component: &Component, pre: PluginPre<Host>) -> Plugin {
+    pub(crate) fn new(digest: Digest, pre: InstancePre<Host>, indices: PluginIndices) -> Plugin {
+        let component = pre.component();
         let image = component.image_range();
         let engine = component.engine();
         let ty = component.component_type();
         Plugin {
             digest,
-            pre,
             imports: ty.imports(engine).map(|(name, _)| name.to_owned()).collect(),
             code_bytes: (image.end as usize).saturating_sub(image.start as usize) as u64,
+            pre,
+            indices,
         }
     }
 
@@ -48,11 +51,17 @@ impl Plugin {
     }
 
     pub(crate) fn component(&self) -> &Component {
-        self.pre.instance_pre().component()
+        self.pre.component()
     }
 
-    pub(crate) fn pre(&self) -> &PluginPre<Host> {
+    /// The component, its imports tied to the host's functions.
+    pub(crate) fn instance_pre(&self) -> &InstancePre<Host> {
         &self.pre
+    }
+
+    /// Where in an instance the guest's functions are.
+    pub(crate) fn indices(&self) -> &PluginIndices {
+        &self.indices
     }
 }
 

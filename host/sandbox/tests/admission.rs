@@ -71,8 +71,9 @@ async fn another_world_is_refused_with_the_reason() {
 
     let wrong = text("", &one_output("{}"))
         .replace("(case \"requeue-after\" u64)", "(case \"requeue-after\" u32)");
-    let words = refusal(&bench, &wat::parse_str(wrong).unwrap()).await.to_string();
-    assert!(words.contains("completion") || words.contains("execute"), "{words}");
+    let refused = refusal(&bench, &wat::parse_str(wrong).unwrap()).await;
+    assert!(matches!(refused, Refused::Exports { .. }), "{refused}");
+    assert!(refused.to_string().contains("requeue-after: expected `u64` found `u32`"), "{refused}");
 
     let wrong = text("log", &one_output("{}")).replace(r#" "error"))"#, r#" "fatal"))"#);
     let refused = refusal(&bench, &wat::parse_str(wrong).unwrap()).await;

@@ -176,7 +176,7 @@ async fn outputs_are_limited() {
     assert_eq!(failure(&done).kind, FailureKind::InvalidOutput, "{:?}", done.outcome);
     let many = r#"(func (export "execute") (param i32 i32 i32 i32) (result i32)
         (drop (call $return (i32.const 1024) (i32.const 2)))
-        (i32.store (i32.const 1420) (i32.const 15000))
+        (i32.store (i32.const 1420) (i32.const 12))
         (i32.const 1400))"#;
     let few = |call: &mut exosphere_sandbox::Invocation| call.limits.outputs = 10;
     assert_limit(&bench.run_with(&guest("", many), few).await, "outputs");
