@@ -143,12 +143,13 @@ fn innermost(scopes: &Bits, region: &[Option<Bits>]) -> Vec<usize> {
 
 fn why_not_before(raw: &RawGraph, wires: &Wires, source: usize, unite: usize) -> String {
     let (source_name, unite_name) = (name_of(raw, source), name_of(raw, unite));
-    match way(wires, wires.root, unite, source) {
-        Some(way) => format!(
+    let past = way(wires, wires.root, unite, source);
+    match (way(wires, source, unite, usize::MAX), past) {
+        (Some(_), Some(past)) => format!(
             "\"{source_name}\" must lie on every path to \"{unite_name}\", but {} goes past it; unite a node \
              that all branches come from",
-            in_words(raw, &way)
+            in_words(raw, &past)
         ),
-        None => format!("\"{source_name}\" does not lead to \"{unite_name}\""),
+        _ => format!("\"{source_name}\" does not lead to \"{unite_name}\""),
     }
 }

@@ -128,16 +128,33 @@ fn large_values_are_ordinary() {
     assert_eq!(checked(schema, json!({"counts": vec![entry; 2000]})), Ok(()));
 }
 
-/// On the stack of a test's thread, 2 MiB, as a host's worker has it.
+/// On the stack of a test's thread, 2 MiB, as a host's worker has it: the
+/// longest ways through a schema that the limits allow.
 #[test]
 fn does_not_run_out_of_stack() {
-    let link = |n: usize| json!({"properties": {"a": {"$ref": format!("#/$defs/{}", n + 1)}}});
-    let mut defs: serde_json::Map<_, _> = (0..600).map(|n| (n.to_string(), link(n))).collect();
-    defs.insert("600".to_owned(), json!(true));
-    let long = Schema::compile(&json!({"$ref": "#/$defs/0", "$defs": defs}));
-    assert!(long.is_ok());
+    for around in ["properties", "items", "unevaluatedProperties", "patternProperties"] {
+        let link = |n: usize| {
+            let next = json!({"$ref": format!("#/$defs/{}", n + 1)});
+            match around {
+                "properties" => json!({"properties": {"a": next}}),
+                "patternProperties" if n > 90 => json!({"properties": {"a": next}}),
+                "patternProperties" => json!({"patternProperties": {"a": next}}),
+                _ => json!({around: next}),
+            }
+        };
+        let mut defs: serde_json::Map<_, _> = (0..990).map(|n| (n.to_string(), link(n))).collect();
+        defs.insert("990".to_owned(), json!(true));
+        let long = json!({"$ref": "#/$defs/0", "$defs": defs});
+        assert_eq!(checked(long, nested(MAX_VALUE_DEPTH - 1)), Ok(()), "{around}");
 
-    let inner = json!({"properties": {"a": {"$ref": "#"}}});
-    let chain = (0..20).fold(inner, |inner, _| json!({"allOf": [inner]}));
-    assert_eq!(checked(chain, nested(MAX_VALUE_DEPTH - 1)), Ok(()));
+        let chain = (0..20).fold(link(usize::MAX - 1), |inner, n| match n % 3 {
+            0 => json!({"allOf": [inner]}),
+            1 => json!({"anyOf": [inner]}),
+            _ => json!({"oneOf": [inner, false]}),
+        });
+        let text = chain.to_string().replace(&format!("#/$defs/{}", usize::MAX), "#");
+        let chain: Value = serde_json::from_str(&text).unwrap();
+        let checked = checked(chain, nested(MAX_VALUE_DEPTH - 1));
+        assert!(checked.is_ok() || around == "unevaluatedProperties", "{checked:?}");
+    }
 }

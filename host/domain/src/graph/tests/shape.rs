@@ -68,18 +68,15 @@ fn unites_that_cannot_be() {
             "R > U A; U > W; A > W; W(U)",
             "$.nodes[3].unites.identifier: \"U\" must lie on every path to \"W\", but R → A → W goes past it; unite a node that all branches come from",
         ),
-        ("R > U W; W(U)", "$.nodes[1].unites.identifier: \"U\" does not lead to \"W\""),
+        ("R > U W; W(U); U", "$.nodes[1].unites.identifier: \"U\" does not lead to \"W\""),
         (
             "A > U; U > C; C(A) > W; W(U)",
             "$.nodes[3].unites.identifier: \"U\" lies in the region of the unite \"C\", which has closed before this; unite \"U\" before \"C\", or unite \"C\" or an earlier node",
         ),
     ];
     for (text, message) in table {
-        let told = refused(&Sketch::of(text));
-        // A way past that starts elsewhere is named as it is found.
-        assert!(told == message || told.contains("goes past it"), "{text}: {told}");
+        assert_eq!(refused(&Sketch::of(text)), message, "{text}");
     }
-    assert!(refused(&Sketch::of(table[2].0)).contains("which has closed"));
 }
 
 #[test]
@@ -179,20 +176,37 @@ fn a_failure_above_leaves_a_gap() {
     }
 }
 
-#[test]
-fn a_thousand_nodes_are_quick() {
+/// A hundred layers of ten, every node leading to all of the next layer.
+fn layers() -> Sketch {
     let layers: Vec<Vec<String>> =
-        (0..100).map(|layer| (0..10).map(|at| format!("n{layer}_{at}")).collect()).collect();
+        (0..99).map(|layer| (0..10).map(|at| format!("n{layer}_{at}")).collect()).collect();
     let mut text = format!("root > {};", layers[0].join(" "));
-    for pair in layers.windows(2).take(98) {
+    for pair in layers.windows(2) {
         pair[0].iter().for_each(|name| text.push_str(&format!("{name} > {};", pair[1].join(" "))));
     }
-    let mut sketch = Sketch::of(&text);
-    for name in layers[..99].iter().flatten() {
-        sketch = sketch.input(name, "x", "${{ root.outputs.x }}");
+    layers
+        .iter()
+        .flatten()
+        .fold(Sketch::of(&text), |sketch, name| sketch.input(name, "x", "${{ root.outputs.x }}"))
+}
+
+/// Five hundred unites, one within the other.
+fn nest() -> Sketch {
+    let down: String = (0..499).map(|n| format!("d{n} > d{};", n + 1)).collect();
+    let up: String = (1..500).map(|n| format!("u{n}(d{n}) > u{};", n - 1)).collect();
+    let nest = Sketch::of(&format!("{down} d499 > u499; {up} u0(d0);"));
+    (0..500).fold(nest, |sketch, n| sketch.input(&format!("u{n}"), "x", "${{ d499.outputs.x }}"))
+}
+
+#[test]
+fn a_thousand_nodes_are_quick() {
+    for (sketch, size) in [(layers(), 991), (nest(), 1000)] {
+        let begun = std::time::Instant::now();
+        let graph = sketch.build().unwrap();
+        let taken = begun.elapsed();
+        // A fraction of a second on an idle machine, unoptimised. This one may
+        // be busy; what explodes takes minutes.
+        assert!(taken < Duration::from_secs(10), "{taken:?}");
+        assert_eq!(graph.nodes().len(), size);
     }
-    let begun = std::time::Instant::now();
-    let graph = sketch.build().unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-    assert_eq!(graph.nodes().len(), 991);
 }
