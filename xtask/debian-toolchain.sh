@@ -121,12 +121,16 @@ standard_library() {
     # The switches are those of Rust's own build: the library uses unstable
     # features, and its crates are marked as private to the compiler.
     (
-        cd "$sources"
+        cd "$sources" &&
         env -u RUSTUP_TOOLCHAIN RUSTC="$prefix/bin/rustc" RUSTC_BOOTSTRAP=1 \
             CARGO_TARGET_DIR="$work/std" CARGO_INCREMENTAL=0 \
             RUSTFLAGS="-Zforce-unstable-if-unmarked -Cembed-bitcode=yes --remap-path-prefix=$sources=/rustc/$commit/library" \
-            "$CARGO" build --quiet --locked --package sysroot --release --target "$target"
-    )
+            "$CARGO" build --locked --package sysroot --release --target "$target" \
+            2> "$work/std.log"
+    ) || {
+        tail -n 20 "$work/std.log" >&2
+        fail "the standard library does not compile"
+    }
     libraries=$root/usr/lib/rustlib/$target/lib
     mkdir -p "$libraries/self-contained"
     cp "$work/std/$target/release/deps"/*.rlib "$libraries/"
