@@ -4,14 +4,14 @@
 //! others, and speaks to a host only through the `exosphere` command, as a
 //! person would.
 
-mod audit;
-mod build;
-mod clock;
-mod command;
-mod demo;
 mod project;
-mod test;
+mod command;
+mod clock;
 mod toolchain;
+mod build;
+mod demo;
+mod test;
+mod audit;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -4,14 +4,14 @@
 //! `exosphere-api`; the client knows a host by its HTTP API alone.
 
 mod args;
-mod clean;
-mod client;
-mod commands;
 mod error;
-mod output;
-mod serve;
+mod clean;
 mod show;
 mod wire;
+mod client;
+mod output;
+mod commands;
+mod serve;
 
 use std::process::ExitCode;
 
