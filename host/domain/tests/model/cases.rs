@@ -1,0 +1,289 @@
+//! Fixed cases: the examples of model.md, and each way in which a unite can
+//! end. All but the largest run beside the reference.
+//!
+//! Not here: chance.
+
+use exosphere_domain::state::{Counter, RunStatus, Status};
+use serde_json::{Value, json};
+
+use crate::duel::{Duel, real};
+use crate::engine::Engine;
+use crate::fates::{Dice, Fate};
+use crate::reference::Refusal;
+use crate::shape::{Graph, MaxFailed, Strategy};
+
+const SPLIT: &str = "splitter > worker; worker > merger; merger(splitter)";
+
+fn strategy(mut graph: Graph, unite: &str, strategy: Strategy) -> Graph {
+    let place = graph.place(unite);
+    graph.nodes[place].unites.as_mut().unwrap().strategy = strategy;
+    graph
+}
+
+fn any_ends(graph: Graph, unite: &str) -> Graph {
+    strategy(graph, unite, Strategy::AllDone(MaxFailed::Any))
+}
+
+/// Runs a graph to its end, beside the reference. What `fates` does not know
+/// of returns one output.
+fn run(graph: &Graph, fates: impl Fn(&str, &str, u32) -> Option<Fate> + 'static) -> Duel {
+    let fates =
+        move |node: &str, key: &str, before| fates(node, key, before).unwrap_or(Fate::Outputs(1));
+    let mut duel = Duel::begin(graph, Box::new(fates));
+    finish(&mut duel);
+    duel
+}
+
+fn finish(duel: &mut Duel) {
+    duel.play(&mut Dice::new(7), 0);
+    duel.compare_end();
+}
+
+/// Where the states of a node count: the nodes of their unites, or the run.
+fn counted(duel: &Duel, node: &str) -> Vec<String> {
+    let engine = &duel.engine;
+    let name = |counter: &Counter| match counter {
+        Counter::Run => "run".to_owned(),
+        Counter::Unite(id) => {
+            let row = engine.rows.iter().find(|row| row.id == *id).unwrap();
+            duel.graph.nodes[row.place.node.at()].name.clone()
+        }
+    };
+    let mut all: Vec<_> =
+        engine.all(node).iter().flat_map(|row| engine.counters(row)).map(|c| name(&c)).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn input(duel: &Duel, node: &str, name: &str) -> Value {
+    let rows = duel.engine.all(node);
+    let [row] = rows.as_slice() else { panic!("{node} is not there once") };
+    row.inputs.as_ref().expect("it ran")[name].clone()
+}
+
+fn status(duel: &Duel, node: &str) -> Status {
+    let rows = duel.engine.all(node);
+    let [row] = rows.as_slice() else { panic!("{node} is not there once") };
+    row.status
+}
+
+fn branch_ends(duel: &Duel, unite: &str) -> Vec<Value> {
+    let branches = input(duel, unite, "branches");
+    branches.as_array().unwrap().iter().map(|branch| branch["status"].clone()).collect()
+}
+
+#[test]
+fn nested_unites_and_side_branches_count_where_they_lie() {
+    let graph = Graph::draw("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)");
+    let duel = run(&graph, |node, _, _| ["A", "B"].contains(&node).then_some(Fate::Outputs(3)));
+    assert_eq!(counted(&duel, "G"), ["E"]);
+    for member in ["B", "C", "E"] {
+        assert_eq!(counted(&duel, member), ["D"], "{member}");
+    }
+    for outermost in ["A", "D", "F"] {
+        assert_eq!(counted(&duel, outermost), ["run"], "{outermost}");
+    }
+    assert_eq!(duel.engine.all("E").len(), 3);
+    assert_eq!(input(&duel, "D", "G").as_array().unwrap().len(), 9);
+    assert_eq!(duel.engine.status, RunStatus::Success);
+}
+
+#[test]
+fn a_side_branch_delays_no_unite() {
+    let graph = Graph::draw("A > B C; B > D; C; D(A)");
+    let mut engine = Engine::begin(real(&graph).unwrap());
+    for node in ["A", "B"] {
+        let at = engine.rows.iter().position(|row| row.key == engine.all(node)[0].key).unwrap();
+        engine.claim(at);
+        engine.commit(&[(at, Fate::Outputs(1))]);
+    }
+    assert_eq!(engine.all("D")[0].status, Status::Created);
+    assert_eq!(engine.all("C")[0].status, Status::Created);
+}
+
+#[test]
+fn a_unite_that_can_be_reached_past_its_source_is_refused() {
+    let graph = Graph::draw("A > U W; U > X; X > W; W(U)");
+    let problems = real(&graph).unwrap_err();
+    assert!(problems.iter().any(|problem| problem.path.ends_with("unites.identifier")));
+}
+
+#[test]
+fn a_unite_behind_the_scope_of_its_source_is_refused() {
+    let graph = Graph::draw("A > U; U > X; X > V; V(A) > W; W(U)");
+    let problems = real(&graph).unwrap_err();
+    assert!(problems.iter().any(|problem| problem.path.ends_with("unites.identifier")));
+}
+
+#[test]
+fn unites_of_one_source_fork_and_join() {
+    let graph = Graph::draw("U > X Y; X > W1; Y > W2; W1(U) > J; W2(U) > J; J(U)");
+    let duel = run(&graph, |node, _, _| (node == "U").then_some(Fate::Outputs(2)));
+    assert_eq!(counted(&duel, "W1"), ["J"]);
+    assert_eq!(counted(&duel, "W2"), ["J"]);
+    assert_eq!(counted(&duel, "X"), ["W1"]);
+    assert_eq!(input(&duel, "J", "X"), json!(["/0.0#0", "/1.0#0"]));
+    assert_eq!(input(&duel, "J", "W1").as_array().unwrap().len(), 1);
+    assert_eq!(branch_ends(&duel, "J"), ["SUCCESS", "SUCCESS"]);
+    assert_eq!(duel.engine.status, RunStatus::Success);
+}
+
+#[test]
+fn a_state_counts_in_each_unite_that_it_leads_to() {
+    let graph = Graph::draw("U > X; X > Y Z; Y > W1; Z > W2; W1(U); W2(U)");
+    let duel = run(&graph, |node, _, _| (node == "X").then_some(Fate::Fail("permanent")));
+    assert_eq!(counted(&duel, "X"), ["W1", "W2"]);
+    assert_eq!(status(&duel, "W1"), Status::Errored);
+    assert_eq!(status(&duel, "W2"), Status::Errored);
+    assert_eq!(duel.engine.run.failed, 2);
+}
+
+#[test]
+fn a_retry_that_one_of_two_unites_went_on_without_is_refused() {
+    let graph = Graph::draw("U > X; X > Y Z; Y > W1; Z > W2; W1(U); W2(U)");
+    let graph = any_ends(graph, "W2");
+    let mut duel = run(&graph, |node, _, _| (node == "X").then_some(Fate::Fail("permanent")));
+    let at = duel.engine.rows.iter().position(|row| row.key == "/0.0").unwrap();
+    assert_eq!(duel.retry(at), Err(Refusal::WentOn));
+    assert_eq!(duel.engine.status, RunStatus::Failed);
+}
+
+#[test]
+fn edges_from_different_depths_gather_for_each_node() {
+    let graph = Graph::draw("U > X W; X > Y W; Y > W; W(U)");
+    let duel = run(&graph, |node, _, _| ["U", "X"].contains(&node).then_some(Fate::Outputs(2)));
+    assert_eq!(input(&duel, "W", "U"), json!(["/#0", "/#1"]));
+    assert_eq!(input(&duel, "W", "X"), json!(["/0.0#0", "/0.0#1", "/1.0#0", "/1.0#1"]));
+    let y = ["/0.0/0.0#0", "/0.0/1.0#0", "/1.0/0.0#0", "/1.0/1.0#0"];
+    assert_eq!(input(&duel, "W", "Y"), json!(y));
+    assert_eq!(duel.engine.all("W")[0].unite.as_ref().unwrap().counts.arrived, 10);
+}
+
+#[test]
+fn any_number_of_branches_is_merged_once_in_order() {
+    for branches in [1, 2, 10_000] {
+        let mut engine = Engine::begin(real(&Graph::draw(SPLIT)).unwrap());
+        let splitter = |at: usize| if at == 0 { branches } else { 1 };
+        while engine.status == RunStatus::Running {
+            let due = |at: &usize| engine.rows[*at].status == Status::Created;
+            let mut due: Vec<_> = (0..engine.rows.len()).filter(due).collect();
+            Dice::new(3).shuffle(&mut due);
+            due.iter().for_each(|&at| engine.claim(at));
+            for batch in due.chunks(256) {
+                let batch: Vec<_> =
+                    batch.iter().map(|&at| (at, Fate::Outputs(splitter(at)))).collect();
+                engine.commit(&batch);
+            }
+        }
+        assert_eq!(engine.status, RunStatus::Success);
+        assert_eq!(engine.rows.len() as u32, branches + 2);
+        let merged: Vec<_> = (0..branches).map(|branch| format!("/{branch}.0#0")).collect();
+        assert_eq!(engine.all("merger")[0].inputs.as_ref().unwrap()["worker"], json!(merged));
+    }
+}
+
+#[test]
+fn an_empty_fanout_prunes_the_unite() {
+    let duel =
+        run(&Graph::draw(SPLIT), |node, _, _| (node == "splitter").then_some(Fate::Outputs(0)));
+    assert_eq!(status(&duel, "merger"), Status::Pruned);
+    assert_eq!(duel.engine.status, RunStatus::Success);
+}
+
+#[test]
+fn a_failed_branch_blocks_and_a_retry_heals() {
+    let mut duel = run(&Graph::draw(SPLIT), |node, key, before| match node {
+        "splitter" => Some(Fate::Outputs(3)),
+        _ => (key == "/1.0" && before == 0).then_some(Fate::Fail("permanent")),
+    });
+    assert_eq!(duel.engine.status, RunStatus::Failed);
+    assert_eq!(status(&duel, "merger"), Status::Errored);
+    let failure = duel.engine.all("merger")[0].failure.clone().unwrap();
+    assert_eq!(failure.kind.as_str(), "blocked");
+    let words = "1 of its members failed: branch 1: worker (permanent: /1.0 fails). Retry those to heal it.";
+    assert_eq!(failure.message, words);
+    let merger = duel.engine.rows.iter().position(|row| row.unite.is_some()).unwrap();
+    assert_eq!(duel.retry(merger), Err(Refusal::Blocked));
+    let worker = duel.engine.rows.iter().position(|row| row.key == "/1.0").unwrap();
+    assert_eq!(duel.retry(worker), Ok(()));
+    assert_eq!(duel.engine.status, RunStatus::Running);
+    assert_eq!(status(&duel, "merger"), Status::Waiting);
+    finish(&mut duel);
+    assert_eq!(duel.engine.status, RunStatus::Success);
+    assert_eq!(input(&duel, "merger", "worker"), json!(["/0.0#0", "/1.0#0", "/2.0#0"]));
+}
+
+#[test]
+fn any_ends_gather_null_for_a_failed_branch() {
+    let graph = any_ends(Graph::draw(SPLIT), "merger");
+    let mut duel = run(&graph, |node, key, _| match (node, key) {
+        ("splitter", _) => Some(Fate::Outputs(4)),
+        (_, "/1.0") => Some(Fate::Fail("permanent")),
+        (_, "/2.0") => Some(Fate::Prune),
+        _ => None,
+    });
+    assert_eq!(duel.engine.status, RunStatus::Success);
+    assert_eq!(input(&duel, "merger", "worker"), json!(["/0.0#0", null, "/3.0#0"]));
+    assert_eq!(branch_ends(&duel, "merger"), ["SUCCESS", "ERRORED", "PRUNED", "SUCCESS"]);
+    let error = json!({"identifier": "worker", "kind": "permanent", "message": "/1.0 fails"});
+    assert_eq!(input(&duel, "merger", "branches")[1]["error"], error);
+    let worker = duel.engine.rows.iter().position(|row| row.key == "/1.0").unwrap();
+    assert_eq!(duel.retry(worker), Err(Refusal::WentOn));
+}
+
+#[test]
+fn more_failures_than_accepted_block() {
+    let fails = |most| {
+        let graph = strategy(Graph::draw(SPLIT), "merger", Strategy::AllDone(most));
+        let duel = run(&graph, |node, key, _| match (node, key) {
+            ("splitter", _) => Some(Fate::Outputs(4)),
+            (_, "/1.0" | "/3.0") => Some(Fate::Fail("permanent")),
+            _ => None,
+        });
+        status(&duel, "merger")
+    };
+    assert_eq!(fails(MaxFailed::Count(2)), Status::Success);
+    assert_eq!(fails(MaxFailed::Count(1)), Status::Errored);
+    assert_eq!(fails(MaxFailed::Percent(50)), Status::Success);
+    assert_eq!(fails(MaxFailed::Percent(49)), Status::Errored);
+}
+
+#[test]
+fn all_pruned_prunes_or_runs_with_empty_arrays() {
+    let fates = |node: &str, _: &str, _| match node {
+        "splitter" => Some(Fate::Outputs(3)),
+        "worker" => Some(Fate::Prune),
+        _ => None,
+    };
+    let mut graph = Graph::draw(SPLIT);
+    let duel = run(&graph, fates);
+    assert_eq!(status(&duel, "merger"), Status::Pruned);
+    assert_eq!(duel.engine.status, RunStatus::Success);
+    let merger = graph.place("merger");
+    graph.nodes[merger].unites.as_mut().unwrap().run_when_empty = true;
+    let duel = run(&graph, fates);
+    assert_eq!(status(&duel, "merger"), Status::Success);
+    assert_eq!(input(&duel, "merger", "worker"), json!([]));
+    assert_eq!(branch_ends(&duel, "merger"), ["PRUNED", "PRUNED", "PRUNED"]);
+}
+
+#[test]
+fn an_inner_unite_stands_for_what_failed_below_it() {
+    let graph = Graph::draw("A > B; B > X; X > V; V(B) > Z; Z > W; W(A)");
+    let fates = |node: &str, key: &str, _| match (node, key) {
+        ("A" | "B", _) => Some(Fate::Outputs(2)),
+        ("X", "/0.0/1.0") => Some(Fate::Fail("permanent")),
+        _ => None,
+    };
+    // The inner unite is blocked: one gap for it and for all behind it.
+    let duel = run(&any_ends(graph.clone(), "W"), fates);
+    assert_eq!(input(&duel, "W", "X"), json!(["/0.0/0.0#0", null, "/1.0/0.0#0", "/1.0/1.0#0"]));
+    assert_eq!(input(&duel, "W", "V"), json!([null, "/1.0/u3#0"]));
+    assert_eq!(input(&duel, "W", "Z"), json!([null, "/1.0/u3/0.0#0"]));
+    // It went on: a gap only where the failure was.
+    let duel = run(&any_ends(graph, "V"), fates);
+    assert_eq!(input(&duel, "W", "X"), json!(["/0.0/0.0#0", null, "/1.0/0.0#0", "/1.0/1.0#0"]));
+    assert_eq!(input(&duel, "W", "V"), json!(["/0.0/u3#0", "/1.0/u3#0"]));
+    assert_eq!(branch_ends(&duel, "W"), ["SUCCESS", "SUCCESS"]);
+}

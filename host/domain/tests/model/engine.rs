@@ -1,0 +1,394 @@
+//! The crate at work: its plans applied to states in memory, as the store
+//! applies them to a database. All deltas of a transaction come first, then
+//! unites without open members close, wave by wave.
+//!
+//! Not here: any decision. What the crate decides is done, and it is checked
+//! that it can be done.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::graph::Graph;
+use exosphere_domain::ids::{Fence, Ids, NodeIx, RunKey, SessionId, StateId};
+use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
+use exosphere_domain::outcome::Outcome;
+use exosphere_domain::plan::{Changes, Deltas, End, NewUnite, begin, counters, plan};
+use exosphere_domain::reopen::{Above, Refused, reopen};
+use exosphere_domain::state::{
+    Claim, Claimed, Counter, Counts, NewState, Place, RunStatus, Status, Tries,
+};
+use exosphere_domain::unite::{Closing, FailedMember, blocked, close};
+use serde_json::{Map, Value};
+
+use crate::fates::Fate;
+
+/// A state.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Its number.
+    pub id: StateId,
+    /// Where it lies.
+    pub place: Place,
+    /// Its path, as people see it.
+    pub key: String,
+    /// How it stands.
+    pub status: Status,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// What it returned.
+    pub outputs: Vec<Arc<Value>>,
+    /// What is counted in it, if it is a unite.
+    pub unite: Option<Unite>,
+    /// What its inputs were at its latest attempt.
+    pub inputs: Option<Map<String, Value>>,
+    /// How often it was claimed, ever.
+    pub executed: u32,
+    tries: Tries,
+    fence: i64,
+}
+
+/// What a unite's row has besides.
+#[derive(Debug, Clone)]
+pub struct Unite {
+    /// What is counted in it.
+    pub counts: Counts,
+    /// How often it went on. Never more than once.
+    pub opened: u32,
+    source: StateId,
+    branches: u32,
+}
+
+/// Why a manual retry is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    NotFailed,
+    Blocked,
+    WentOn,
+}
+
+/// A run.
+pub struct Engine {
+    /// Every state, in the order in which they came to be.
+    pub rows: Vec<Row>,
+    /// What is counted in the run.
+    pub run: Counts,
+    /// How it stands.
+    pub status: RunStatus,
+    graph: Graph,
+    numbers: Numbers,
+    places: HashMap<StateId, usize>,
+    paths: HashMap<String, usize>,
+    /// What is to be counted in unites, within a transaction.
+    counts: BTreeMap<StateId, Counts>,
+    drained: Vec<StateId>,
+}
+
+#[derive(Default)]
+struct Numbers(Cell<i64>);
+
+impl Ids for Numbers {
+    fn next(&self) -> StateId {
+        self.0.set(self.0.get() + 1);
+        StateId(self.0.get())
+    }
+}
+
+impl Engine {
+    /// A run that has just begun.
+    pub fn begin(graph: Graph) -> Self {
+        let numbers = Numbers::default();
+        let (root, run) = begin(&graph, &numbers);
+        let mut engine = Engine {
+            rows: Vec::new(),
+            run,
+            status: RunStatus::Running,
+            graph,
+            numbers,
+            places: HashMap::new(),
+            paths: HashMap::new(),
+            counts: BTreeMap::new(),
+            drained: Vec::new(),
+        };
+        engine.insert(root, Status::Created, None);
+        engine
+    }
+
+    /// The states at a node.
+    pub fn all(&self, node: &str) -> Vec<&Row> {
+        let node = self.graph.find(node).expect("the graph has this node");
+        self.rows.iter().filter(|row| row.place.node == node).collect()
+    }
+
+    /// Where a state counts.
+    pub fn counters(&self, row: &Row) -> Vec<Counter> {
+        counters(&self.graph, &row.place).expect("a state fits its graph")
+    }
+
+    fn row(&mut self, id: StateId) -> &mut Row {
+        &mut self.rows[self.places[&id]]
+    }
+
+    fn insert(&mut self, new: NewState, status: Status, unite: Option<Unite>) {
+        let NewState { id, place } = new;
+        let key = place.path.to_string();
+        let at = self.rows.len();
+        assert!(self.places.insert(id, at).is_none(), "the number of {key} is given twice");
+        assert!(self.paths.insert(key.clone(), at).is_none(), "{key} is created twice");
+        let (failure, outputs, inputs) = (None, Vec::new(), None);
+        let (tries, fence, executed) = (Tries::default(), 0, 0);
+        self.rows.push(Row {
+            id,
+            place,
+            key,
+            status,
+            failure,
+            outputs,
+            unite,
+            inputs,
+            executed,
+            tries,
+            fence,
+        });
+    }
+
+    /// Claims a state that is to run, and renders its inputs.
+    pub fn claim(&mut self, at: usize) {
+        let inputs = self.inputs(at);
+        let row = &mut self.rows[at];
+        assert_eq!(row.status, Status::Created, "only what is to run is claimed");
+        row.status = Status::Queued;
+        row.fence += 1;
+        row.tries.attempt += 1;
+        row.inputs = Some(inputs);
+        row.executed += 1;
+    }
+
+    /// Ends executions of claimed states, in one transaction.
+    pub fn commit(&mut self, batch: &[(usize, Fate)]) {
+        for (at, fate) in batch {
+            let claimed = self.claimed(*at);
+            let outcome = outcome(fate, &self.rows[*at].key);
+            let changes = plan(&self.graph, &claimed, outcome, 0, 0.5, &self.numbers);
+            self.apply(*at, changes.expect("a state fits its graph"));
+        }
+        self.settle();
+    }
+
+    fn claimed(&self, at: usize) -> Claimed {
+        let row = &self.rows[at];
+        assert_eq!(row.status, Status::Queued, "only what is claimed ends");
+        let claim = Claim { session: SessionId(1), fence: Fence(row.fence) };
+        Claimed { id: row.id, run: RunKey(1), place: row.place.clone(), tries: row.tries, claim }
+    }
+
+    fn apply(&mut self, at: usize, changes: Changes) {
+        let row = &mut self.rows[at];
+        match changes.end {
+            End::Pruned { .. } => row.status = Status::Pruned,
+            End::Errored { failure } => {
+                (row.status, row.failure) = (Status::Errored, Some(failure));
+            }
+            End::Again { tries, .. } => (row.status, row.tries) = (Status::Created, tries),
+            End::Success { outputs, children, unites } => {
+                row.status = Status::Success;
+                let value = |text: &String| serde_json::from_str(text).map(Arc::new);
+                row.outputs = outputs.iter().map(value).collect::<Result<_, _>>().unwrap();
+                for NewUnite { state, source, branches, counts } in unites {
+                    if counts.open == 0 {
+                        self.drained.push(state.id);
+                    }
+                    let unite = Unite { counts, opened: 0, source, branches };
+                    self.insert(state, Status::Waiting, Some(unite));
+                }
+                for child in children {
+                    self.insert(child, Status::Created, None);
+                }
+            }
+        }
+        self.count(changes.counts);
+    }
+
+    fn count(&mut self, deltas: Deltas) {
+        for (counter, delta) in deltas {
+            match counter {
+                Counter::Run => self.run += delta,
+                Counter::Unite(unite) => *self.counts.entry(unite).or_default() += delta,
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let mut drained = std::mem::take(&mut self.drained);
+            for (id, delta) in std::mem::take(&mut self.counts) {
+                let counts = &mut self.row(id).unite.as_mut().expect("a unite").counts;
+                *counts += delta;
+                let Counts { open, failed, arrived } = *counts;
+                assert!(open >= 0 && failed >= 0 && arrived >= 0, "{id} counts {counts:?}");
+                if open == 0 {
+                    drained.push(id);
+                }
+            }
+            if drained.is_empty() {
+                break;
+            }
+            drained.into_iter().for_each(|id| self.close(id));
+        }
+        assert!(self.run.open >= 0 && self.run.failed >= 0, "the run counts {:?}", self.run);
+        self.status = RunStatus::of(self.run.open, self.run.failed);
+    }
+
+    fn close(&mut self, id: StateId) {
+        let row = self.row(id).clone();
+        if row.status != Status::Waiting {
+            return;
+        }
+        let Unite { counts, branches, source, .. } = row.unite.expect("a unite");
+        let (closing, deltas) = close(&self.graph, &row.place, counts, branches).expect("it fits");
+        let failure = match closing {
+            Closing::Block => Some(self.why_blocked(id, source, counts)),
+            Closing::Run | Closing::Prune => None,
+        };
+        let row = self.row(id);
+        row.status = match closing {
+            Closing::Run => Status::Created,
+            Closing::Prune => Status::Pruned,
+            Closing::Block => Status::Errored,
+        };
+        if let (Closing::Run, Some(unite)) = (closing, &mut row.unite) {
+            unite.opened += 1;
+            assert_eq!(unite.opened, 1, "{} goes on twice", row.key);
+        }
+        row.failure = failure;
+        self.count(deltas);
+    }
+
+    fn why_blocked(&mut self, unite: StateId, source: StateId, counts: Counts) -> Failure {
+        let is_member = |row: &&Row| self.counters(row).contains(&Counter::Unite(unite));
+        let mut failed: Vec<_> = self
+            .rows
+            .iter()
+            .filter(|row| row.status == Status::Errored)
+            .filter(is_member)
+            .map(|row| FailedMember {
+                place: row.place.clone(),
+                state: row.key.clone(),
+                failure: row.failure.clone().expect("it failed for a reason"),
+            })
+            .collect();
+        assert_eq!(failed.len() as i64, counts.failed, "as many failed as are counted");
+        failed.sort_by(|a, b| a.place.path.cmp(&b.place.path));
+        let above = self.row(source).place.path.clone();
+        blocked(&self.graph, &above, counts, &failed)
+    }
+
+    /// A manual retry, in a transaction of its own.
+    pub fn retry(&mut self, at: usize) -> Result<(), Refusal> {
+        let row = &self.rows[at];
+        match (row.status, row.failure.as_ref().map(|failure| failure.kind)) {
+            (Status::Errored, Some(FailureKind::Blocked)) => return Err(Refusal::Blocked),
+            (Status::Errored, _) => {}
+            _ => return Err(Refusal::NotFailed),
+        }
+        let look_up = |id: StateId| {
+            let row = &self.rows[self.places[&id]];
+            let failed = row.failure.as_ref().map(|failure| failure.kind);
+            Ok::<_, ()>(Above { status: row.status, failed, place: row.place.clone() })
+        };
+        let reopened = match reopen(&self.graph, &row.place, look_up) {
+            Ok(reopened) => reopened,
+            Err(Refused::WentOn { .. }) => return Err(Refusal::WentOn),
+            Err(error) => panic!("{error:?}"),
+        };
+        let id = row.id;
+        self.reset(id, Status::Created);
+        reopened.unites.iter().for_each(|unite| self.reset(*unite, Status::Waiting));
+        self.count(reopened.counts);
+        self.settle();
+        Ok(())
+    }
+
+    fn reset(&mut self, id: StateId, status: Status) {
+        let row = self.row(id);
+        assert_eq!(row.status, Status::Errored, "only what failed is reopened");
+        (row.status, row.failure) = (status, None);
+        row.tries =
+            Tries { attempt: row.tries.attempt, requeues: row.tries.requeues, ..Tries::default() };
+    }
+
+    /// The inputs of a state, from what is known of the run now.
+    pub fn inputs(&self, at: usize) -> Map<String, Value> {
+        let row = &self.rows[at];
+        let node = self.graph.node(row.place.node);
+        let mut sources = Sources::default();
+        for &wanted in node.singles() {
+            let from = row.place.refs.iter().find(|from| from.node == wanted);
+            let from =
+                from.unwrap_or_else(|| panic!("{} carries no output of {wanted:?}", row.key));
+            let above = &self.rows[self.places[&from.state]];
+            sources.singles.insert(wanted, above.outputs[from.output as usize].clone());
+        }
+        if let (Some(unites), Some(unite)) = (&node.unites, &row.unite) {
+            let source = &self.rows[self.places[&unite.source]];
+            let above = &source.place.path;
+            let members = self.members(&source.place, &unites.region);
+            let own = |output: &Arc<Value>| Gathered::Output(output.clone());
+            for &wanted in node.gathers() {
+                let entries = match wanted == unites.source {
+                    true => source.outputs.iter().map(own).collect(),
+                    false => gather(&self.graph, wanted, &members),
+                };
+                sources.gathers.insert(wanted, entries);
+            }
+            let all = branches(&self.graph, row.place.node, above, unite.branches, &members);
+            sources.branches = Some(all);
+        }
+        let inputs = render(&self.graph, row.place.node, &sources, u64::MAX);
+        inputs.unwrap_or_else(|failure| panic!("the inputs of {}: {failure}", row.key))
+    }
+
+    /// What ended below an execution at some nodes, as the store finds it: by
+    /// a range of paths.
+    fn members(&self, above: &Place, nodes: &[NodeIx]) -> Vec<Member> {
+        let end = above.path.end();
+        let lies = |row: &&Row| {
+            row.place.path > above.path
+                && row.place.path.as_str() < end.as_str()
+                && nodes.contains(&row.place.node)
+        };
+        let ended = |row: &Row| {
+            let end = match row.status {
+                Status::Success => Ended::Success(row.outputs.clone()),
+                Status::Errored => Ended::Failed(row.failure.clone()?),
+                _ => return None,
+            };
+            let (node, path) = (row.place.node, row.place.path.clone());
+            Some(Member { node, path, end, outputs: row.outputs.len() as u32 })
+        };
+        let mut members: Vec<_> = self.rows.iter().filter(lies).filter_map(ended).collect();
+        members.sort_by(|a, b| a.path.cmp(&b.path));
+        members
+    }
+}
+
+/// What an execution says that comes to such an end. Each output says where it
+/// comes from.
+fn outcome(fate: &Fate, key: &str) -> Outcome {
+    match fate {
+        Fate::Outputs(count) => {
+            let output = |n| serde_json::json!({"v": format!("{key}#{n}")}).to_string();
+            Outcome::Outputs((0..*count).map(output).collect())
+        }
+        Fate::Prune => Outcome::Prune(None),
+        Fate::Requeue => Outcome::RequeueAfter(1),
+        Fate::HostLost => Outcome::HostLost,
+        Fate::Released => Outcome::Released,
+        Fate::Conflict => Outcome::Conflict,
+        Fate::Fail(kind) => {
+            let kind = FailureKind::parse(kind).expect("a kind that there is");
+            Outcome::Failed(Failure::new(kind, format!("{key} fails")))
+        }
+    }
+}

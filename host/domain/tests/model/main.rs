@@ -1,0 +1,139 @@
+//! The pure core against a reference model that shares no code with it: random
+//! graphs, random outcomes, random order, manual retries. Then fixed cases.
+//!
+//! Not here: the store, whose SQL does what `engine` does in memory.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod cases;
+mod duel;
+mod engine;
+mod fates;
+mod random_graph;
+mod reference;
+mod shape;
+
+use std::collections::BTreeMap;
+
+use exosphere_domain::state::{RunStatus, Status};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{FileFailurePersistence, TestRunner};
+
+use crate::duel::{Duel, real};
+use crate::engine::Row;
+use crate::fates::{Dice, Fates, fanout_within};
+use crate::random_graph::{graphs, wild_graphs};
+use crate::shape::Graph;
+
+/// No run has more states than this, so that many can be had.
+const MOST_STATES: u64 = 4000;
+
+/// So many cases, or as many as `PROPTEST_CASES` says.
+fn config(cases: u32) -> ProptestConfig {
+    let said = std::env::var("PROPTEST_CASES").ok();
+    let cases = said.and_then(|said| said.parse().ok()).unwrap_or(cases);
+    let file = FileFailurePersistence::Direct("tests/model/regressions.txt");
+    ProptestConfig {
+        failure_persistence: Some(Box::new(file)),
+        ..ProptestConfig::with_cases(cases)
+    }
+}
+
+fn begin(graph: &Graph, fates: &Fates) -> Duel {
+    let fates = fates.clone();
+    Duel::begin(graph, Box::new(move |_, key, before| fates.draw(key, before)))
+}
+
+/// A graph and the fates of its states.
+fn runs() -> impl Strategy<Value = (Graph, Fates)> {
+    let often = |all: &'static [u32]| prop::sample::select(all);
+    let rates = (often(&[0, 4, 15, 40]), often(&[0, 5, 25]), often(&[0, 10, 30]));
+    (graphs(15), any::<u64>(), rates).prop_filter_map(
+        "the run is too long",
+        |(graph, seed, (fails, prunes, repeats))| {
+            let fanout = fanout_within(&graph, MOST_STATES)?;
+            Some((graph, Fates { seed, fails, prunes, repeats, fanout }))
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    #[test]
+    fn the_core_does_what_the_reference_does((graph, fates) in runs(), order: u64, retries in 0u32..25) {
+        let mut duel = begin(&graph, &fates);
+        duel.play(&mut Dice::new(order), retries);
+        duel.compare_end();
+    }
+
+    #[test]
+    fn no_order_matters((graph, fates) in runs(), orders: [u64; 2]) {
+        let endings = orders.map(|order| {
+            let mut duel = begin(&graph, &fates);
+            duel.play(&mut Dice::new(order), 0);
+            (duel.engine.status, duel.ending())
+        });
+        prop_assert_eq!(&endings[0], &endings[1]);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(1000))]
+
+    #[test]
+    fn the_core_accepts_the_graphs_that_the_reference_accepts(graph in wild_graphs(8)) {
+        let fits = |(at, node): (usize, &shape::Node)| {
+            node.unites.as_ref().is_none_or(|unites| graph.may_unite(at, unites.source))
+        };
+        let fits = graph.nodes.iter().enumerate().all(fits);
+        let real = real(&graph);
+        prop_assert_eq!(real.is_ok(), fits, "{:#?}", real);
+    }
+}
+
+/// What the properties meet by chance must be worth meeting.
+#[test]
+fn the_lots_are_rich() {
+    let mut runner = TestRunner::deterministic();
+    let mut met = BTreeMap::new();
+    for order in 0..100 {
+        let (graph, fates) = runs().new_tree(&mut runner).unwrap().current();
+        let mut duel = begin(&graph, &fates);
+        duel.play(&mut Dice::new(order), 20);
+        count_events(&duel, &mut met);
+    }
+    let least = [
+        ("states", 2000),
+        ("nested unites that went on", 150),
+        ("blocked unites", 40),
+        ("states that count twice", 50),
+        ("retries", 100),
+        ("retries too late", 100),
+        ("runs that failed", 10),
+        ("runs that succeeded", 40),
+        ("runs of more than 40 states", 20),
+    ];
+    for (what, least) in least {
+        assert!(met[what] >= least, "too few {what}: {met:#?}");
+    }
+}
+
+fn count_events(duel: &Duel, met: &mut BTreeMap<&str, usize>) {
+    let rows = &duel.engine.rows;
+    let went_on = |row: &&Row| row.unite.as_ref().is_some_and(|unite| unite.opened > 0);
+    let is_nested = |row: &&Row| !row.place.scopes.is_empty();
+    let is_blocked = |row: &&Row| row.unite.is_some() && row.status == Status::Errored;
+    let counts_twice = |row: &&Row| duel.engine.counters(row).len() > 1;
+    let mut meet = |what, count| *met.entry(what).or_insert(0) += count;
+    meet("states", rows.len());
+    meet("nested unites that went on", rows.iter().filter(is_nested).filter(went_on).count());
+    meet("blocked unites", rows.iter().filter(is_blocked).count());
+    meet("states that count twice", rows.iter().filter(counts_twice).count());
+    meet("retries", duel.retried.0);
+    meet("retries too late", duel.retried.1);
+    meet("runs that failed", usize::from(duel.engine.status == RunStatus::Failed));
+    meet("runs that succeeded", usize::from(duel.engine.status == RunStatus::Success));
+    meet("runs of more than 40 states", usize::from(rows.len() > 40));
+}

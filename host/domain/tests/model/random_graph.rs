@@ -1,0 +1,118 @@
+//! Graphs by lot, valid by the reference's own rules: small, tangled, full of
+//! unites. They shrink by losing nodes.
+
+use proptest::prelude::*;
+
+use crate::fates::Dice;
+use crate::shape::{Graph, MaxFailed, Node, Strategy as Ends, Unites};
+
+/// What one node is made of, before it is known what there is to choose from.
+#[derive(Debug, Clone)]
+struct Seed {
+    parents: Vec<u8>,
+    joins_all: bool,
+    unites: Option<(u8, Ends, bool)>,
+    max_retries: u32,
+}
+
+/// Valid graphs of up to so many nodes.
+pub fn graphs(most: usize) -> impl Strategy<Value = Graph> {
+    (proptest::collection::vec(seeds(), 2..most), any::<u64>())
+        .prop_map(|(seeds, order)| mixed(grown(&seeds), order))
+}
+
+/// Graphs of which most are not valid: edges and unites wherever they fall.
+pub fn wild_graphs(most: usize) -> impl Strategy<Value = Graph> {
+    let wild = (proptest::collection::vec(any::<u8>(), 1..3), proptest::option::of(any::<u8>()));
+    proptest::collection::vec(wild, 1..most).prop_map(|nodes| {
+        let mut graph = Graph { nodes: vec![named(0)] };
+        for (at, (parents, unites)) in (1..).zip(nodes) {
+            graph.nodes.push(named(at));
+            parents.into_iter().for_each(|parent| lead(&mut graph, usize::from(parent) % at, at));
+            graph.nodes[at].unites = unites.map(|source| Unites {
+                source: usize::from(source) % at,
+                strategy: Ends::AllSuccess,
+                run_when_empty: false,
+            });
+        }
+        graph
+    })
+}
+
+fn seeds() -> impl Strategy<Value = Seed> {
+    let ends = prop_oneof![
+        2 => Just(Ends::AllSuccess),
+        2 => Just(Ends::AllDone(MaxFailed::Any)),
+        1 => (0u32..3).prop_map(|most| Ends::AllDone(MaxFailed::Count(most))),
+        1 => prop::sample::select(vec![0, 30, 50, 100])
+            .prop_map(|most| Ends::AllDone(MaxFailed::Percent(most))),
+    ];
+    let unites = proptest::option::weighted(0.5, (any::<u8>(), ends, any::<bool>()));
+    let parents = proptest::collection::vec(any::<u8>(), 1..4);
+    let joins_all = proptest::bool::weighted(0.25);
+    (parents, joins_all, unites, 0u32..3).prop_map(|(parents, joins_all, unites, max_retries)| {
+        Seed { parents, joins_all, unites, max_retries }
+    })
+}
+
+fn named(at: usize) -> Node {
+    Node { name: format!("n{at}"), ..Node::default() }
+}
+
+fn lead(graph: &mut Graph, from: usize, to: usize) {
+    if !graph.nodes[from].next.contains(&to) {
+        graph.nodes[from].next.push(to);
+    }
+}
+
+/// A graph that grows node by node, each behind some that are there. One that
+/// wants to unite does so if there is anything that it may unite.
+fn grown(seeds: &[Seed]) -> Graph {
+    let mut graph = Graph { nodes: vec![named(0)] };
+    for (at, seed) in (1..).zip(seeds) {
+        graph.nodes.push(Node { max_retries: seed.max_retries, ..named(at) });
+        let ends: Vec<_> = (0..at).filter(|&from| graph.nodes[from].next.is_empty()).collect();
+        for &choice in &seed.parents {
+            let choice = usize::from(choice);
+            let from = match choice % 2 {
+                0 => choice / 2 % at,
+                _ => ends[choice / 2 % ends.len()],
+            };
+            lead(&mut graph, from, at);
+        }
+        if seed.joins_all {
+            ends.iter().for_each(|&from| lead(&mut graph, from, at));
+        }
+        let Some((choice, strategy, run_when_empty)) = seed.unites else { continue };
+        let sources: Vec<_> = (0..at).filter(|&source| graph.may_unite(at, source)).collect();
+        if let Some(&source) = sources.get(usize::from(choice) % sources.len().max(1)) {
+            graph.nodes[at].unites = Some(Unites { source, strategy, run_when_empty });
+        }
+    }
+    graph
+}
+
+/// The same graph with its nodes, the edges of each and what they refer to in
+/// an order of their own.
+fn mixed(graph: Graph, order: u64) -> Graph {
+    let mut dice = Dice::new(order);
+    let mut places: Vec<_> = (0..graph.nodes.len()).collect();
+    if order % 2 == 1 {
+        dice.shuffle(&mut places);
+    }
+    let mut nodes = vec![Node::default(); places.len()];
+    for (at, mut node) in graph.nodes.into_iter().enumerate() {
+        node.next.iter_mut().for_each(|next| *next = places[*next]);
+        dice.shuffle(&mut node.next);
+        if let Some(unites) = &mut node.unites {
+            unites.source = places[unites.source];
+        }
+        nodes[places[at]] = node;
+    }
+    let mut graph = Graph { nodes };
+    for at in 0..graph.nodes.len() {
+        let seen = graph.sees(at).into_iter().filter(|_| dice.percent(40)).collect();
+        graph.nodes[at].singles = seen;
+    }
+    graph
+}

@@ -1,0 +1,420 @@
+//! The reference: a run as model.md describes it, in the plainest words. It
+//! shares no code with the crate, keeps no counter, and finds out everything
+//! by looking at all states again.
+//!
+//! Not here: time, claims and fences, which no end depends on.
+
+use std::collections::BTreeSet;
+
+use crate::fates::Fate;
+use crate::shape::{Graph, MaxFailed, Shape, Strategy};
+
+/// Where a state comes from: an output and an edge of the execution above it,
+/// or, for a unite, that execution as a whole. Branches come before unites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// A child, by the numbers of output and edge.
+    Child(u32, u32),
+    /// A unite, by its node.
+    Unite(usize),
+}
+
+/// How a state stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Waiting,
+    Created,
+    Success,
+    Pruned,
+    Errored,
+}
+
+impl Status {
+    /// The status as everybody writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Waiting => "WAITING",
+            Status::Created => "CREATED",
+            Status::Success => "SUCCESS",
+            Status::Pruned => "PRUNED",
+            Status::Errored => "ERRORED",
+        }
+    }
+
+    fn is_open(self) -> bool {
+        matches!(self, Status::Waiting | Status::Created)
+    }
+}
+
+/// A state: one execution in the tree of executions.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    /// Its node.
+    pub node: usize,
+    /// The execution above: the one whose output it takes, or which it unites.
+    pub above: Option<usize>,
+    /// The steps from the root.
+    pub steps: Vec<Step>,
+    /// The steps as text.
+    pub key: String,
+    /// How it stands.
+    pub status: Status,
+    /// Why it failed.
+    pub why: Option<&'static str>,
+    /// How many outputs it returned.
+    pub outputs: u32,
+    /// The unites in which it counts; none: the run.
+    pub counts_in: Vec<usize>,
+    retries: u32,
+    losses: u32,
+    conflicts: u32,
+}
+
+/// How the run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunStatus {
+    Running,
+    Success,
+    Failed,
+}
+
+impl RunStatus {
+    /// The status as everybody writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunStatus::Running => "RUNNING",
+            RunStatus::Success => "SUCCESS",
+            RunStatus::Failed => "FAILED",
+        }
+    }
+}
+
+/// Why a manual retry is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The state has not failed.
+    NotFailed,
+    /// It is a blocked unite: what blocks it is to be retried.
+    Blocked,
+    /// A unite above has gone on without it.
+    WentOn,
+}
+
+/// One entry of a gather: an output by state and number, or a gap.
+pub type Entry = Option<(usize, u32)>;
+
+/// How one branch of a united execution ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Branch {
+    Success,
+    Pruned,
+    /// The state that failed first in path order.
+    Errored(usize),
+}
+
+/// A run.
+pub struct Run {
+    graph: Graph,
+    shape: Shape,
+    /// Every state that there is.
+    pub execs: Vec<Exec>,
+}
+
+impl Run {
+    /// A run that has just begun.
+    pub fn begin(graph: &Graph) -> Self {
+        let shape = Shape::of(graph);
+        let mut run = Run { graph: graph.clone(), shape, execs: Vec::new() };
+        let root = run.graph.root();
+        run.create(root, None, Vec::new(), Status::Created);
+        run
+    }
+
+    fn create(&mut self, node: usize, above: Option<usize>, steps: Vec<Step>, status: Status) {
+        let text = |step: &Step| match step {
+            Step::Child(output, edge) => format!("{output}.{edge}"),
+            Step::Unite(node) => format!("u{node}"),
+        };
+        let key = format!("/{}", steps.iter().map(text).collect::<Vec<_>>().join("/"));
+        self.execs.push(Exec {
+            node,
+            above,
+            steps,
+            key,
+            status,
+            why: None,
+            outputs: 0,
+            counts_in: Vec::new(),
+            retries: 0,
+            losses: 0,
+            conflicts: 0,
+        });
+    }
+
+    /// What an execution came to, and all that follows from it.
+    pub fn apply(&mut self, at: usize, fate: &Fate) {
+        assert_eq!(self.execs[at].status, Status::Created, "only what is to run runs");
+        let exec = &mut self.execs[at];
+        match fate {
+            Fate::Outputs(count) => self.succeed(at, *count),
+            Fate::Prune => exec.status = Status::Pruned,
+            Fate::Requeue => (exec.losses, exec.conflicts) = (0, 0),
+            Fate::Released => {}
+            Fate::HostLost => {
+                exec.losses += 1;
+                if exec.losses == 10 {
+                    exec.status = Status::Errored;
+                    exec.why = Some("host-lost");
+                }
+            }
+            Fate::Conflict => {
+                exec.losses = 0;
+                exec.conflicts += 1;
+                if exec.conflicts == 3 {
+                    self.fail(at, "store");
+                }
+            }
+            Fate::Fail(kind) => self.fail(at, kind),
+        }
+        self.settle();
+    }
+
+    fn fail(&mut self, at: usize, kind: &'static str) {
+        let most = self.graph.nodes[self.execs[at].node].max_retries;
+        let exec = &mut self.execs[at];
+        let for_good = ["permanent", "invalid-input", "invalid-output"].contains(&kind);
+        (exec.losses, exec.conflicts) = (0, 0);
+        if for_good || exec.retries == most {
+            exec.status = Status::Errored;
+            exec.why = Some(kind);
+        } else {
+            exec.retries += 1;
+        }
+    }
+
+    fn succeed(&mut self, at: usize, outputs: u32) {
+        let Exec { node, steps, .. } = self.execs[at].clone();
+        self.execs[at].status = Status::Success;
+        self.execs[at].outputs = outputs;
+        let first = self.execs.len();
+        let below = |step| steps.iter().copied().chain([step]).collect();
+        for unite in self.graph.unites_of(node) {
+            self.create(unite, Some(at), below(Step::Unite(unite)), Status::Waiting);
+        }
+        for (edge, next) in self.graph.nodes[node].next.clone().into_iter().enumerate() {
+            if self.graph.nodes[next].unites.is_some() {
+                continue;
+            }
+            for output in 0..outputs {
+                let step = Step::Child(output, edge as u32);
+                self.create(next, Some(at), below(step), Status::Created);
+            }
+        }
+        for created in first..self.execs.len() {
+            self.execs[created].counts_in = self.where_counted(created);
+        }
+    }
+
+    /// The unites around a state in which it counts.
+    fn where_counted(&self, at: usize) -> Vec<usize> {
+        let unites = &self.shape.counts_in[self.execs[at].node];
+        unites.iter().map(|&unite| self.unite_above(at, unite)).collect()
+    }
+
+    /// The state of a unite around a state: the one that unites the execution
+    /// which the state comes from.
+    fn unite_above(&self, at: usize, unite: usize) -> usize {
+        let source = self.graph.nodes[unite].unites.as_ref().unwrap().source;
+        let united = self.lineage(at).find(|&above| self.execs[above].node == source).unwrap();
+        let is_it = |exec: &Exec| exec.node == unite && exec.above == Some(united);
+        self.execs.iter().position(is_it).unwrap()
+    }
+
+    /// A state and all above it.
+    fn lineage(&self, at: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(at), |&at| self.execs[at].above)
+    }
+
+    /// Closes unites until none is left below which nothing is open.
+    fn settle(&mut self) {
+        loop {
+            let mut busy = vec![false; self.execs.len()];
+            for exec in self.execs.iter().filter(|exec| exec.status.is_open()) {
+                exec.counts_in.iter().for_each(|&unite| busy[unite] = true);
+            }
+            let drained = |&at: &usize| self.execs[at].status == Status::Waiting && !busy[at];
+            let Some(unite) = (0..self.execs.len()).find(drained) else { return };
+            self.close(unite);
+        }
+    }
+
+    fn close(&mut self, unite: usize) {
+        let (failed, arrived) = (self.failed(Some(unite)), self.arrived(unite));
+        let unites = self.graph.nodes[self.execs[unite].node].unites.as_ref().unwrap();
+        let branches = self.execs[self.execs[unite].above.unwrap()].outputs;
+        let met = match unites.strategy {
+            Strategy::AllSuccess => failed == 0,
+            Strategy::AllDone(MaxFailed::Any) => true,
+            Strategy::AllDone(MaxFailed::Count(most)) => failed <= most,
+            Strategy::AllDone(MaxFailed::Percent(most)) => failed * 100 <= most * branches,
+        };
+        let exec = &mut self.execs[unite];
+        if failed == 0 && arrived == 0 && !unites.run_when_empty {
+            exec.status = Status::Pruned;
+        } else if met {
+            exec.status = Status::Created;
+        } else {
+            exec.status = Status::Errored;
+            exec.why = Some("blocked");
+        }
+    }
+
+    /// How many states are open in a unite, or in the run.
+    pub fn open(&self, scope: Option<usize>) -> u32 {
+        self.count(scope, |exec| exec.status.is_open())
+    }
+
+    /// How many states failed in a unite, or in the run.
+    pub fn failed(&self, scope: Option<usize>) -> u32 {
+        self.count(scope, |exec| exec.status == Status::Errored)
+    }
+
+    fn count(&self, scope: Option<usize>, wanted: impl Fn(&Exec) -> bool) -> u32 {
+        let lies = |exec: &&Exec| match scope {
+            Some(unite) => exec.counts_in.contains(&unite),
+            None => exec.counts_in.is_empty(),
+        };
+        self.execs.iter().filter(lies).filter(|exec| wanted(exec)).count() as u32
+    }
+
+    /// How many outputs reached an edge into a unite.
+    pub fn arrived(&self, unite: usize) -> u32 {
+        let united = self.execs[unite].above.unwrap();
+        let node = self.execs[unite].node;
+        let leads = |exec: &Exec| self.graph.nodes[exec.node].next.contains(&node);
+        let sources = (0..self.execs.len()).filter(|&at| leads(&self.execs[at]));
+        sources
+            .filter(|&at| self.lineage(at).any(|above| above == united))
+            .map(|at| self.execs[at].outputs)
+            .sum()
+    }
+
+    /// How the run stands.
+    pub fn status(&self) -> RunStatus {
+        if self.execs.iter().any(|exec| exec.status.is_open()) {
+            return RunStatus::Running;
+        }
+        if self.failed(None) > 0 { RunStatus::Failed } else { RunStatus::Success }
+    }
+
+    /// A failed state is to run again, and what is blocked by it waits again.
+    pub fn retry(&mut self, at: usize) -> Result<(), Refusal> {
+        match self.execs[at].why {
+            None => return Err(Refusal::NotFailed),
+            Some("blocked") => return Err(Refusal::Blocked),
+            Some(_) => {}
+        }
+        let mut blocked = BTreeSet::new();
+        self.blocked_above(at, &mut blocked)?;
+        let exec = &mut self.execs[at];
+        (exec.status, exec.why) = (Status::Created, None);
+        (exec.retries, exec.losses, exec.conflicts) = (0, 0, 0);
+        for unite in blocked {
+            (self.execs[unite].status, self.execs[unite].why) = (Status::Waiting, None);
+        }
+        Ok(())
+    }
+
+    fn blocked_above(&self, at: usize, blocked: &mut BTreeSet<usize>) -> Result<(), Refusal> {
+        for &unite in &self.execs[at].counts_in {
+            match (self.execs[unite].status, self.execs[unite].why) {
+                (Status::Waiting, _) => {}
+                (Status::Errored, Some("blocked")) => {
+                    blocked.insert(unite);
+                    self.blocked_above(unite, blocked)?;
+                }
+                _ => return Err(Refusal::WentOn),
+            }
+        }
+        Ok(())
+    }
+
+    /// The output of `node` that a state comes from.
+    pub fn single(&self, at: usize, node: usize) -> (usize, u32) {
+        let is_there = |&above: &usize| self.execs[above].node == node;
+        let found = self.lineage(at).find(is_there).unwrap();
+        match self.execs[at].steps[self.execs[found].steps.len()] {
+            Step::Child(output, _) => (found, output),
+            Step::Unite(_) => panic!("a unite of {node} comes from no single output of it"),
+        }
+    }
+
+    /// What a unite gathers of a node that it unites or that lies between.
+    pub fn gather(&self, unite: usize, node: usize) -> Vec<Entry> {
+        let united = self.execs[unite].above.unwrap();
+        if self.execs[united].node == node {
+            return (0..self.execs[united].outputs).map(|output| Some((united, output))).collect();
+        }
+        let mut entries = Vec::new();
+        for at in self.members(unite) {
+            let exec = &self.execs[at];
+            let here = exec.node == node;
+            match exec.status {
+                Status::Success if here => entries.extend((0..exec.outputs).map(|n| Some((at, n)))),
+                Status::Errored if here || self.shape.stops(&self.graph, exec.node, node) => {
+                    entries.push(None);
+                }
+                _ => {}
+            }
+        }
+        entries
+    }
+
+    /// How each branch ended that a unite joins: a branch failed if a state of
+    /// it failed that counts in this unite or in another of the same
+    /// execution; it succeeded if an output of it reached one of them.
+    pub fn branches(&self, unite: usize) -> Vec<Branch> {
+        let united = self.execs[unite].above.unwrap();
+        let members = self.members(unite);
+        let is_own = |at: usize| {
+            let exec = &self.execs[at];
+            exec.above == Some(united) && matches!(exec.steps.last(), Some(Step::Unite(_)))
+        };
+        // The unites of the same execution that this one waits for, and itself.
+        let mut joins: Vec<_> =
+            members.iter().filter(|&&at| is_own(at)).map(|&at| self.execs[at].node).collect();
+        joins.push(self.execs[unite].node);
+        let depth = self.execs[united].steps.len();
+        let of_branch = |at: usize, branch: u32| matches!(self.execs[at].steps.get(depth), Some(Step::Child(output, _)) if *output == branch);
+        let arrives = |at: usize| {
+            let exec = &self.execs[at];
+            exec.outputs > 0 && self.graph.nodes[exec.node].next.iter().any(|n| joins.contains(n))
+        };
+        let status = |branch| {
+            let mut mine = members.iter().copied().filter(|&at| of_branch(at, branch));
+            let failed = mine.clone().find(|&at| {
+                let exec = &self.execs[at];
+                exec.status == Status::Errored && exec.counts_in.iter().any(|&w| is_own(w))
+            });
+            match failed {
+                Some(at) => Branch::Errored(at),
+                None if arrives(united) || mine.any(arrives) => Branch::Success,
+                None => Branch::Pruned,
+            }
+        };
+        (0..self.execs[united].outputs).map(status).collect()
+    }
+
+    /// All states below the execution that a unite joins, at the nodes
+    /// between, in path order.
+    fn members(&self, unite: usize) -> Vec<usize> {
+        let united = self.execs[unite].above.unwrap();
+        let region = &self.shape.region[self.execs[unite].node];
+        let mut members: Vec<_> = (0..self.execs.len())
+            .filter(|&at| region.contains(&self.execs[at].node))
+            .filter(|&at| self.lineage(at).any(|above| above == united))
+            .collect();
+        members.sort_by(|a, b| self.execs[*a].steps.cmp(&self.execs[*b].steps));
+        members
+    }
+}

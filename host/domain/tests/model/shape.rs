@@ -1,0 +1,214 @@
+//! The reference's own graphs: what they are made of, and by plain recursion
+//! over their edges what lies between what.
+//!
+//! Not here: the crate's graphs, which this has nothing in common with.
+
+use std::collections::BTreeSet;
+
+/// A graph: nodes, by their places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Graph {
+    /// The nodes, in the order of the template.
+    pub nodes: Vec<Node>,
+}
+
+/// A node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Where its outputs go, in the order of the edges.
+    pub next: Vec<usize>,
+    /// What it joins, if it is a unite.
+    pub unites: Option<Unites>,
+    /// How often it is tried again.
+    pub max_retries: u32,
+    /// The nodes whose one output its inputs name.
+    pub singles: Vec<usize>,
+}
+
+/// What makes a node a unite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unites {
+    /// The node whose branches it joins.
+    pub source: usize,
+    /// Which ends it accepts.
+    pub strategy: Strategy,
+    /// Whether it runs when nothing arrived and nothing failed.
+    pub run_when_empty: bool,
+}
+
+/// Which ends a unite accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// No failure.
+    AllSuccess,
+    /// Any ends, up to so many failures.
+    AllDone(MaxFailed),
+}
+
+/// How many failures are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxFailed {
+    /// Any number.
+    Any,
+    /// So many.
+    Count(u32),
+    /// So many in a hundred branches.
+    Percent(u32),
+}
+
+impl Graph {
+    /// Draws a graph from a line such as `A > B C; B > D; C > D; D(A)`: nodes,
+    /// where each leads, and what it unites.
+    pub fn draw(text: &str) -> Self {
+        let mut graph = Graph { nodes: Vec::new() };
+        for line in text.split(';') {
+            let (head, tail) = line.split_once('>').unwrap_or((line, ""));
+            let (name, source) = match head.split_once('(') {
+                Some((name, source)) => (name, Some(source.trim().trim_end_matches(')'))),
+                None => (head, None),
+            };
+            let node = graph.place(name.trim());
+            let next = tail.split_whitespace().map(|name| graph.place(name)).collect();
+            graph.nodes[node].next = next;
+            graph.nodes[node].unites = source.map(|source| Unites {
+                source: graph.place(source),
+                strategy: Strategy::AllSuccess,
+                run_when_empty: false,
+            });
+        }
+        graph
+    }
+
+    /// The place of a name, which is new if it was not there.
+    pub fn place(&mut self, name: &str) -> usize {
+        if let Some(found) = self.nodes.iter().position(|node| node.name == name) {
+            return found;
+        }
+        self.nodes.push(Node { name: name.to_owned(), ..Node::default() });
+        self.nodes.len() - 1
+    }
+
+    /// The node to which nothing leads.
+    pub fn root(&self) -> usize {
+        let is_root = |&at: &usize| self.nodes.iter().all(|node| !node.next.contains(&at));
+        (0..self.nodes.len()).find(is_root).unwrap()
+    }
+
+    /// The unites of a node.
+    pub fn unites_of(&self, source: usize) -> Vec<usize> {
+        let of_it = |&at: &usize| {
+            self.nodes[at].unites.as_ref().is_some_and(|unites| unites.source == source)
+        };
+        (0..self.nodes.len()).filter(of_it).collect()
+    }
+
+    fn parents(&self, node: usize) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|&at| self.nodes[at].next.contains(&node)).collect()
+    }
+
+    /// What can be reached from a node by at least one edge, never through
+    /// `barred`.
+    fn below(&self, from: usize, barred: Option<usize>) -> BTreeSet<usize> {
+        let mut met = BTreeSet::new();
+        self.walk(from, barred, &mut met);
+        met
+    }
+
+    fn walk(&self, from: usize, barred: Option<usize>, met: &mut BTreeSet<usize>) {
+        for &next in &self.nodes[from].next {
+            if Some(next) != barred && met.insert(next) {
+                self.walk(next, barred, met);
+            }
+        }
+    }
+
+    /// Whether every path from the root to a node leads through another.
+    fn always_before(&self, before: usize, node: usize) -> bool {
+        let root = self.root();
+        before != node && (before == root || !self.below(root, Some(before)).contains(&node))
+    }
+
+    /// The nodes between an execution's node and its unite.
+    fn between(&self, source: usize, unite: usize) -> BTreeSet<usize> {
+        let leads = |&at: &usize| self.below(at, None).contains(&unite);
+        self.below(source, None).into_iter().filter(leads).collect()
+    }
+
+    /// Whether a unite may be where it is: it is led to, its source lies on
+    /// every path to it, and in no scope that has closed before.
+    pub fn may_unite(&self, unite: usize, source: usize) -> bool {
+        let closed = |other: usize| match &self.nodes[other].unites {
+            Some(unites) => {
+                self.between(unites.source, other).contains(&source)
+                    && self.below(other, None).contains(&unite)
+            }
+            None => false,
+        };
+        !self.parents(unite).is_empty()
+            && self.always_before(source, unite)
+            && !(0..self.nodes.len()).any(closed)
+    }
+
+    /// The nodes whose one output each node may name. What it names must be
+    /// known whichever way a branch came.
+    pub fn sees(&self, node: usize) -> BTreeSet<usize> {
+        if let Some(unites) = &self.nodes[node].unites {
+            return self.sees(unites.source);
+        }
+        let known = |parent: usize| {
+            let mut known = self.sees(parent);
+            known.insert(parent);
+            known
+        };
+        let mut all = self.parents(node).into_iter().map(known);
+        let first = all.next().unwrap_or_default();
+        all.fold(first, |mine, other| mine.intersection(&other).copied().collect())
+    }
+}
+
+/// What is known of a graph beforehand.
+pub struct Shape {
+    /// The nodes between each unite and its source; nothing for other nodes.
+    pub region: Vec<BTreeSet<usize>>,
+    /// The unites in which each node counts.
+    pub counts_in: Vec<Vec<usize>>,
+}
+
+impl Shape {
+    /// The shape of a graph.
+    pub fn of(graph: &Graph) -> Self {
+        let all = 0..graph.nodes.len();
+        let region: Vec<_> = all
+            .clone()
+            .map(|at| match &graph.nodes[at].unites {
+                Some(unites) => graph.between(unites.source, at),
+                None => BTreeSet::new(),
+            })
+            .collect();
+        let innermost = |node: usize, unite: usize| {
+            let inner =
+                |&other: &usize| region[unite].contains(&other) && region[other].contains(&node);
+            region[unite].contains(&node) && !all.clone().any(|other| inner(&other))
+        };
+        let counts_in = all
+            .clone()
+            .map(|node| all.clone().filter(|&unite| innermost(node, unite)).collect())
+            .collect();
+        Shape { region, counts_in }
+    }
+
+    /// Whether a failure at one node leaves a gap at another, further down:
+    /// whether a way leads there past no unite that stands for the failure.
+    pub fn stops(&self, graph: &Graph, failed: usize, node: usize) -> bool {
+        self.stops_from(graph, failed, failed, node)
+    }
+
+    fn stops_from(&self, graph: &Graph, failed: usize, at: usize, node: usize) -> bool {
+        graph.nodes[at].next.iter().any(|&next| {
+            !self.region[next].contains(&failed)
+                && (next == node || self.stops_from(graph, failed, next, node))
+        })
+    }
+}
