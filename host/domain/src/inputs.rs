@@ -142,16 +142,17 @@ pub fn gather(graph: &Graph, wanted: NodeIx, members: &[Member]) -> Vec<Gathered
 
 /// `unite.branches`: how each output of the united execution at `above` ended.
 /// A branch failed if a member of one of that execution's own unites failed in
-/// it; it succeeded if an output of it reached the unite.
+/// it; it succeeded if an output of it reached the unite, or one of the same
+/// execution that lies before it.
 pub fn branches(graph: &Graph, unite: NodeIx, above: &Path, count: u32, members: &[Member]) -> Value {
     let Some(unites) = &graph.node(unite).unites else { return Value::Array(Vec::new()) };
-    let arrives = |node: NodeIx| graph.node(node).next.contains(&unite);
-    let own = |node: NodeIx| {
-        let of_same = |w: &NodeIx| {
-            graph.node(*w).unites.as_ref().is_some_and(|other| other.source == unites.source)
-        };
-        graph.node(node).counts_in.iter().any(of_same)
+    let of_same = |w: &NodeIx| {
+        graph.node(*w).unites.as_ref().is_some_and(|other| other.source == unites.source)
     };
+    let own = |node: NodeIx| graph.node(node).counts_in.iter().any(of_same);
+    // Where branches fork and join, they end in the unites before this one.
+    let joins = |w: &NodeIx| *w == unite || (of_same(w) && unites.region.contains(w));
+    let arrives = |node: NodeIx| graph.node(node).next.iter().any(joins);
     let straight = arrives(unites.source);
     let mut status = vec![if straight { "SUCCESS" } else { "PRUNED" }; count as usize];
     let mut errors = vec![Value::Null; count as usize];
