@@ -1,1 +1,268 @@
-//! placeholder
+//! The ground of the end-to-end tests and of the benchmark: the real binary on
+//! a folder of its own, spoken to over HTTP as anyone would. The tests
+//! themselves are in `tests/`, cases as folders in `cases/`, the benchmark in
+//! `src/bin/`.
+//!
+//! Not here: anything of the host's own code. What is tested is what is shipped.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use reqwest::blocking::{Client, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How long anything may take that a test waits for.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The checkout.
+pub fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The binary, as it was built beside this test.
+pub fn binary() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    // A test lies in `deps/`, a program beside the binary.
+    let mut folders = test.ancestors().skip(1).take(2).map(|folder| folder.join("exosphere"));
+    folders.find(|binary| binary.is_file()).context("no binary: run `cargo xtask test`")
+}
+
+/// The component of a plugin of this project, as `cargo xtask plugins` built it.
+pub fn component(name: &str) -> Result<Vec<u8>> {
+    let file = checkout().join(format!("plugins/target/wasm32-wasip2/release/{name}.wasm"));
+    std::fs::read(&file).with_context(|| format!("no {}: run `cargo xtask plugins`", file.display()))
+}
+
+/// A host: the real binary, on a data folder that goes with it.
+pub struct Host {
+    process: Child,
+    url: String,
+    client: Client,
+    data: PathBuf,
+    _folder: Option<TempDir>,
+}
+
+impl Host {
+    /// A host on a new folder.
+    pub fn start() -> Result<Host> {
+        let folder = tempfile::tempdir()?;
+        let mut host = Host::start_in(folder.path())?;
+        host._folder = Some(folder);
+        Ok(host)
+    }
+
+    /// A host on a folder that is there already.
+    pub fn start_in(data: &Path) -> Result<Host> {
+        Host::start_with(data, &[], |_| ())
+    }
+
+    /// The same with further arguments, its command set up as the test likes.
+    pub fn start_with(
+        data: &Path,
+        arguments: &[&str],
+        set_up: impl FnOnce(&mut Command),
+    ) -> Result<Host> {
+        let mut command = Command::new(binary()?);
+        command.arg("serve").arg("--data").arg(data).args(["--listen", "127.0.0.1:0"]);
+        command.args(arguments).env("EXOSPHERE_LOG", "warn").stdout(Stdio::piped());
+        set_up(&mut command);
+        let mut process = command.spawn()?;
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().context("no pipe")?).read_line(&mut line)?;
+        let url = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+        if !url.starts_with("http://") {
+            bail!("the host did not start: {line:?}, {}", process.wait()?);
+        }
+        let client = Client::builder().timeout(PATIENCE).build()?;
+        Ok(Host { process, url, client, data: data.to_owned(), _folder: None })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends it as a crash would: SIGKILL.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Sends it SIGTERM.
+    pub fn terminate(&self) -> Result<()> {
+        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        ensure!(status.success(), "kill: {status}");
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> Result<std::process::ExitStatus> {
+        until("the end of the host", || Ok(self.process.try_wait()?))
+    }
+
+    /// A request to a path below the namespace `default`.
+    pub fn request(&self, method: &str, path: &str) -> Result<reqwest::blocking::RequestBuilder> {
+        let url = match path.starts_with("//") {
+            true => format!("{}{}", self.url, &path[1..]),
+            false => format!("{}/v1/namespaces/default{path}", self.url),
+        };
+        Ok(self.client.request(method.parse()?, url))
+    }
+
+    /// The answer to a GET, which must be good.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        good(self.request("GET", path)?.send()?)
+    }
+
+    /// The answer to a request with a body, which must be good.
+    pub fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        good(self.request(method, path)?.json(body).send()?)
+    }
+
+    /// The status and the problem of a request that must fail.
+    pub fn refused(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
+        problem(self.request(method, path)?.json(body).send()?)
+    }
+
+    /// Uploads a plugin of this project under its own name.
+    pub fn push(&self, name: &str) -> Result<Value> {
+        good(self.upload(name, component(name)?)?)
+    }
+
+    /// Uploads bytes.
+    pub fn upload(&self, name: &str, bytes: Vec<u8>) -> Result<Response> {
+        let request = self.request("POST", &format!("/plugins?name={name}&version=test"))?;
+        Ok(request.header("content-type", "application/wasm").body(bytes).send()?)
+    }
+
+    /// Applies a graph.
+    pub fn apply(&self, name: &str, graph: &Value) -> Result<Value> {
+        self.send("PUT", &format!("/graphs/{name}"), graph)
+    }
+
+    /// Starts a run; gives its id.
+    pub fn run(&self, graph: &str, inputs: &Value, store: &Value) -> Result<String> {
+        let body = json!({"inputs": inputs, "store": store});
+        let run = self.send("POST", &format!("/graphs/{graph}/runs"), &body)?;
+        Ok(run["run"].as_str().context("a run has an id")?.to_owned())
+    }
+
+    /// Waits until a run is over; gives it.
+    pub fn wait_for(&self, run: &str) -> Result<Value> {
+        self.wait_until(run, |run| run["status"] != "RUNNING")
+    }
+
+    /// Waits for the news of a run until they are as wanted.
+    pub fn wait_until(&self, run: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let end = Instant::now() + PATIENCE;
+        let mut found = self.get(&format!("/runs/{run}"))?;
+        while !wanted(&found) {
+            ensure!(Instant::now() < end, "waited too long for {found:#}");
+            let version = found["version"].as_i64().unwrap_or_default();
+            found = self.get(&format!("/runs/{run}?after={version}&wait_ms=2000"))?;
+        }
+        Ok(found)
+    }
+
+    /// Applies, starts and waits.
+    pub fn result_of(&self, name: &str, graph: &Value, inputs: &Value) -> Result<Value> {
+        self.apply(name, graph)?;
+        let run = self.run(name, inputs, &json!({}))?;
+        self.wait_for(&run)
+    }
+
+    /// All states of a run at an identifier, with outputs and attempts.
+    pub fn states(&self, run: &str, identifier: &str) -> Result<Vec<Value>> {
+        let mut states = Vec::new();
+        for state in self.list(run, &format!("identifier={identifier}"))? {
+            let path = format!("/runs/{run}/states/{}", state["number"]);
+            states.push(self.get(&path)?);
+        }
+        Ok(states)
+    }
+
+    /// All states of a run that a filter lets through, page by page.
+    pub fn list(&self, run: &str, filter: &str) -> Result<Vec<Value>> {
+        let mut states = Vec::new();
+        let mut after = String::new();
+        loop {
+            let page = self.get(&format!("/runs/{run}/states?{filter}&limit=1000{after}"))?;
+            states.extend(page["states"].as_array().cloned().unwrap_or_default());
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={}", percent(next)),
+                None => return Ok(states),
+            }
+        }
+    }
+
+    /// The one output of the one state at an identifier.
+    pub fn output(&self, run: &str, identifier: &str) -> Result<Value> {
+        let states = self.states(run, identifier)?;
+        match states.as_slice() {
+            [state] => match state["outputs"].as_array().map(Vec::as_slice) {
+                Some([output]) => Ok(output.clone()),
+                _ => bail!("{identifier} has not one output: {state:#}"),
+            },
+            _ => bail!("{identifier} has {} states", states.len()),
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The body of an answer that must be good.
+pub fn good(response: Response) -> Result<Value> {
+    let (status, url) = (response.status(), response.url().clone());
+    let text = response.text()?;
+    ensure!(status.is_success(), "{url}: {status}: {text}");
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// The status and the problem of an answer that must be bad.
+pub fn problem(response: Response) -> Result<(u16, Value)> {
+    let status = response.status();
+    let kind = response.headers().get("content-type").cloned();
+    let text = response.text()?;
+    ensure!(!status.is_success(), "it was accepted: {text}");
+    let json = kind.is_some_and(|kind| kind == "application/problem+json");
+    ensure!(json, "{status} is no problem document: {text}");
+    let problem: Value = serde_json::from_str(&text)?;
+    ensure!(problem["status"] == status.as_u16(), "{problem}");
+    Ok((status.as_u16(), problem))
+}
+
+/// Waits until `look` finds something.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        ensure!(Instant::now() < end, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn percent(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}

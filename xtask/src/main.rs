@@ -53,6 +53,8 @@ enum Task {
         /// A part of the names of the tests to run
         filter: Option<String>,
     },
+    /// Measure a release build of the host, and print a table
+    Bench,
     /// Check the licences, the sources and the known faults of what we depend on
     Audit,
 }
@@ -74,6 +76,7 @@ fn run(task: Task) -> Result<()> {
         Task::Plugins => build::plugins(&project).map(drop),
         Task::Demo { file } => demo::run(&project, file),
         Task::Test { filter } => test::run(&project, filter.as_deref()),
+        Task::Bench => bench::run(&project),
         Task::Audit => audit::run(&project),
     }
 }

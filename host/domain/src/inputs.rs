@@ -4,6 +4,7 @@
 //! Not here: fetching. All that is needed has been read; it can no longer
 //! change.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -30,6 +31,15 @@ pub struct Sources {
     pub given: Option<Map<String, Value>>,
 }
 
+/// Values that are handed out to placeholders, up to a number of bytes: a
+/// template may name a large value many times.
+struct Bounded<'a> {
+    sources: &'a Sources,
+    graph: &'a Graph,
+    left: Cell<u64>,
+    over: Cell<bool>,
+}
+
 /// One entry of a gather.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Gathered {
@@ -39,19 +49,29 @@ pub enum Gathered {
     Gap,
 }
 
-/// The inputs of a state at `node`.
+/// The inputs of a state at `node`, of at most `most` bytes.
 ///
 /// # Errors
 ///
-/// `invalid-input`, naming the input, if a placeholder has no value.
-pub fn render(graph: &Graph, node: NodeIx, sources: &Sources) -> Result<Map<String, Value>, Failure> {
+/// `invalid-input`, naming the input, if a placeholder has no value; `limit`
+/// if all values together are too large.
+pub fn render(
+    graph: &Graph,
+    node: NodeIx,
+    sources: &Sources,
+    most: u64,
+) -> Result<Map<String, Value>, Failure> {
+    let bounded = Bounded { sources, graph, left: Cell::new(most), over: Cell::new(false) };
     let mut inputs = Map::new();
     for (name, template) in &graph.node(node).inputs {
         if sources.given.as_ref().is_some_and(|given| given.contains_key(name)) {
             continue;
         }
-        let value = template.render(|placeholder| sources.look_up(graph, placeholder));
+        let value = template.render(|placeholder| bounded.look_up(placeholder));
         let value = value.map_err(|error| {
+            if bounded.over.get() {
+                return too_large(most);
+            }
             let words = format!("input {name:?} cannot be rendered: {error}");
             Failure::new(FailureKind::InvalidInput, words)
         })?;
@@ -61,35 +81,72 @@ pub fn render(graph: &Graph, node: NodeIx, sources: &Sources) -> Result<Map<Stri
     Ok(inputs)
 }
 
-impl Sources {
-    fn look_up(&self, graph: &Graph, placeholder: &Placeholder) -> Result<Value, RenderError> {
+/// The failure of a state whose inputs are more than `most` bytes.
+pub fn too_large(most: u64) -> Failure {
+    let words = format!(
+        "the inputs are larger than {most} bytes, the limit input_bytes; pass less on from the nodes before"
+    );
+    Failure::new(FailureKind::Limit, words).with(json!({"limit": "input_bytes", "value": most}))
+}
+
+impl Bounded<'_> {
+    fn look_up(&self, placeholder: &Placeholder) -> Result<Value, RenderError> {
         let missing = |reason: String| RenderError::new(placeholder, reason);
+        let sources = self.sources;
         match placeholder {
             Placeholder::Store { key } => {
-                let value = self.store.get(key).cloned().map(Value::String);
-                value.ok_or_else(|| missing("the store had no such key".into()))
+                let value = sources.store.get(key).cloned().map(Value::String);
+                let value = value.ok_or_else(|| missing("the store had no such key".into()))?;
+                self.copy(placeholder, &value)
             }
             Placeholder::Branches { path } => {
-                let found = self.branches.as_ref().and_then(|branches| dig(branches, path));
-                found.cloned().ok_or_else(|| missing("there is no such branch or field".into()))
+                let found = sources.branches.as_ref().and_then(|branches| dig(branches, path));
+                let found = found.ok_or_else(|| missing("there is no such field".into()))?;
+                self.copy(placeholder, found)
             }
             Placeholder::Output { identifier, path } => {
                 let field = |output: &Value| {
-                    let found = dig(output, path).cloned();
-                    found.ok_or_else(|| missing(format!("an output of {identifier} lacks the field")))
+                    let lacks = || missing(format!("an output of {identifier} lacks the field"));
+                    self.copy(placeholder, dig(output, path).ok_or_else(lacks)?)
                 };
                 let unknown = || missing(format!("{identifier} is not known here"));
-                let node = graph.find(identifier.as_str()).ok_or_else(unknown)?;
-                if let Some(output) = self.singles.get(&node) {
+                let node = self.graph.find(identifier.as_str()).ok_or_else(unknown)?;
+                if let Some(output) = sources.singles.get(&node) {
                     return field(output);
                 }
-                let entries = self.gathers.get(&node).ok_or_else(unknown)?;
+                let entries = sources.gathers.get(&node).ok_or_else(unknown)?;
                 let values = entries.iter().map(|entry| match entry {
                     Gathered::Gap => Ok(Value::Null),
                     Gathered::Output(output) => field(output),
                 });
                 values.collect::<Result<_, _>>().map(Value::Array)
             }
+        }
+    }
+
+    /// A copy of a value, as long as there is room for it.
+    fn copy(&self, placeholder: &Placeholder, value: &Value) -> Result<Value, RenderError> {
+        match self.left.get().checked_sub(weight(value)) {
+            Some(left) => {
+                self.left.set(left);
+                Ok(value.clone())
+            }
+            None => {
+                self.over.set(true);
+                Err(RenderError::new(placeholder, "the inputs are too large"))
+            }
+        }
+    }
+}
+
+/// About the bytes of a value as JSON text, and never none.
+fn weight(value: &Value) -> u64 {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+        Value::String(text) => 2 + text.len() as u64,
+        Value::Array(list) => 2 + list.iter().map(|item| 1 + weight(item)).sum::<u64>(),
+        Value::Object(map) => {
+            2 + map.iter().map(|(key, item)| 4 + key.len() as u64 + weight(item)).sum::<u64>()
         }
     }
 }
@@ -172,10 +229,10 @@ pub fn branches(graph: &Graph, unite: NodeIx, above: &Path, count: u32, members:
                     "message": failure.message,
                 });
             }
-            Ended::Success(_) if status[branch] == "PRUNED" => {
-                if arrives(member.node) && member.outputs > 0 {
-                    status[branch] = "SUCCESS";
-                }
+            Ended::Success(_)
+                if status[branch] == "PRUNED" && arrives(member.node) && member.outputs > 0 =>
+            {
+                status[branch] = "SUCCESS";
             }
             _ => {}
         }

@@ -131,7 +131,7 @@ impl Host {
     ) -> Result<Applied, Error> {
         let store = &self.parts.store;
         let catalog = Uploads::of(store.plugins(namespace).await?);
-        let secrets = store.secret_names(namespace, name).await?;
+        let secrets = store.secret_names(namespace, name).await?.into_iter().collect();
         let context = Context { namespace, catalog: &catalog, secrets: &secrets };
         validate(template, &context)
             .map_err(|problems| Error::Invalid { what: format!("the graph {name}"), problems })

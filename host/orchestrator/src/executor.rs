@@ -164,6 +164,7 @@ impl Attempt<'_> {
             timeout: node.timeout.unwrap_or(limits.wall),
             limits,
         };
+        tracing::debug!(state = %leased.state.id, attempt = leased.state.tries.attempt, "executing");
         let completion = parts.sandbox.invoke(&plugin, invocation).await;
         Ok(checked(completion, info))
     }

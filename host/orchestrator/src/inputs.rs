@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::failure::Failure;
 use exosphere_domain::graph::{Node, Unites};
 use exosphere_domain::ids::{NodeIx, StateId};
-use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
+use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render, too_large};
 use exosphere_store::{Leased, MemberRow, RunInfo, Store, StoreError};
 use serde_json::{Map, Value};
 
@@ -21,21 +21,13 @@ pub(crate) async fn inputs(
     most: u64,
 ) -> Result<Map<String, Value>, Failure> {
     let sources = sources(store, run, leased, most).await?;
-    render(&run.graph, leased.state.place.node, &sources)
+    render(&run.graph, leased.state.place.node, &sources, most)
 }
 
 /// The text of rendered inputs, if it is within the limit.
 pub(crate) fn text(inputs: &Value, most: u64) -> Result<String, Failure> {
     let text = inputs.to_string();
-    if text.len() as u64 > most { Err(too_big(text.len() as u64, most)) } else { Ok(text) }
-}
-
-fn too_big(bytes: u64, most: u64) -> Failure {
-    let words = format!(
-        "the inputs are {bytes} bytes; the limit input_bytes is {most}. Pass less on from the nodes before"
-    );
-    Failure::new(FailureKind::Limit, words)
-        .with(serde_json::json!({"limit": "input_bytes", "value": most}))
+    if text.len() as u64 > most { Err(too_large(most)) } else { Ok(text) }
 }
 
 async fn sources(
@@ -121,10 +113,9 @@ impl Below {
         if own {
             bytes += store.output_bytes(source).await.map_err(unreadable)?;
         }
-        // Each field of each output is copied at most once for each time that
-        // an input names it, so this bounds what is read, not what is rendered.
+        // This bounds what is read; rendering has a bound of its own.
         if bytes > most.saturating_mul(2) {
-            return Err(too_big(bytes, most));
+            return Err(too_large(most));
         }
         let outputs = match own {
             true => values(&store.outputs_of(source).await.map_err(unreadable)?)?,

@@ -6,6 +6,8 @@ mod claim;
 mod finish;
 mod retry;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

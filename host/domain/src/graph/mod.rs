@@ -183,6 +183,11 @@ impl Graph {
         &self.nodes[ix.at()]
     }
 
+    /// The node at a place that may come from elsewhere.
+    pub fn get(&self, ix: NodeIx) -> Option<&Node> {
+        self.nodes.get(ix.at())
+    }
+
     /// All nodes, in the order of the template.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = (NodeIx, &Node)> {
         self.nodes.iter().enumerate().map(|(ix, node)| (NodeIx(ix as u32), node))

@@ -1,0 +1,158 @@
+//! Runs every case: a folder with a graph, what to start it with, and what
+//! must come of it. One host serves them all, as it would for people.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use exosphere_tests::{Host, checkout};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    /// What it shows.
+    #[serde(rename = "what")]
+    _what: String,
+    plugins: Vec<String>,
+    #[serde(default)]
+    inputs: Map<String, Value>,
+    #[serde(default)]
+    store: Map<String, Value>,
+    steps: Vec<Step>,
+}
+
+/// Something to do to the run, if anything, and what must be then.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    /// Retry the failed states at this identifier,
+    retry: Option<String>,
+    /// but only so many of them.
+    only: Option<usize>,
+    /// The retry must be refused in these words.
+    refused: Option<String>,
+    expect: Expect,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expect {
+    status: String,
+    /// Some of the run's counts.
+    #[serde(default)]
+    counts: Map<String, Value>,
+    /// How the states at an identifier ended: all of them.
+    #[serde(default)]
+    statuses: BTreeMap<String, BTreeMap<String, usize>>,
+    /// The outputs of the states at an identifier that succeeded, in path order.
+    #[serde(default)]
+    outputs: BTreeMap<String, Vec<Vec<Value>>>,
+    /// The failure of the first failed state at an identifier.
+    #[serde(default)]
+    failures: BTreeMap<String, Failure>,
+    store: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    kind: String,
+    /// A part of it.
+    message: String,
+}
+
+#[test]
+fn every_case_ends_as_it_says() -> Result<()> {
+    let host = Host::start()?;
+    let mut pushed = BTreeSet::new();
+    let mut failed = Vec::new();
+    let mut folders: Vec<_> =
+        std::fs::read_dir(checkout().join("tests/cases"))?.collect::<Result<_, _>>()?;
+    folders.sort_by_key(std::fs::DirEntry::file_name);
+    ensure!(!folders.is_empty(), "there are no cases");
+    for folder in &folders {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        if let Err(error) = run(&host, &name, &folder.path(), &mut pushed) {
+            failed.push(format!("{name}: {error:#}"));
+        }
+    }
+    println!("{} cases", folders.len());
+    ensure!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+    Ok(())
+}
+
+fn run(host: &Host, name: &str, folder: &Path, pushed: &mut BTreeSet<String>) -> Result<()> {
+    let read = |file: &str| std::fs::read_to_string(folder.join(file));
+    let case: Case = serde_json::from_str(&read("case.json")?).context("case.json")?;
+    let graph: Value = serde_json::from_str(&read("graph.json")?).context("graph.json")?;
+    for plugin in &case.plugins {
+        if pushed.insert(plugin.clone()) {
+            host.push(plugin)?;
+        }
+    }
+    host.apply(name, &graph)?;
+    let run = host.run(name, &json!(case.inputs), &json!(case.store))?;
+    for (number, step) in case.steps.iter().enumerate() {
+        take(host, &run, step).with_context(|| format!("step {number}"))?;
+    }
+    Ok(())
+}
+
+fn take(host: &Host, run: &str, step: &Step) -> Result<()> {
+    if let Some(identifier) = &step.retry {
+        let failed = host.list(run, &format!("identifier={identifier}&status=ERRORED"))?;
+        ensure!(!failed.is_empty(), "nothing at {identifier} has failed");
+        for state in failed.iter().take(step.only.unwrap_or(usize::MAX)) {
+            let path = format!("/runs/{run}/states/{}/retry", state["number"]);
+            match &step.refused {
+                None => drop(host.send("POST", &path, &json!({}))?),
+                Some(words) => {
+                    let (status, problem) = host.refused("POST", &path, &json!({}))?;
+                    ensure!(status == 409, "{problem}");
+                    ensure!(problem["detail"].as_str().unwrap().contains(words), "{problem}");
+                }
+            }
+        }
+    }
+    let found = host.wait_for(run)?;
+    check(host, run, &found, &step.expect)
+}
+
+fn check(host: &Host, run: &str, found: &Value, expect: &Expect) -> Result<()> {
+    ensure!(found["status"] == expect.status, "not {} but {found:#}", expect.status);
+    ensure!(found["counts"]["open"] == 0, "something is open: {found:#}");
+    for (count, number) in &expect.counts {
+        ensure!(&found["counts"][count] == number, "{count}: {:#}", found["counts"]);
+    }
+    if let Some(store) = &expect.store {
+        ensure!(&found["store"] == store, "the store: {}", found["store"]);
+    }
+    for (identifier, statuses) in &expect.statuses {
+        let mut all: BTreeMap<String, usize> = BTreeMap::new();
+        for state in host.list(run, &format!("identifier={identifier}"))? {
+            *all.entry(state["status"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        ensure!(&all == statuses, "{identifier}: {all:?}");
+    }
+    for (identifier, outputs) in &expect.outputs {
+        let states = host.states(run, identifier)?;
+        let succeeded = states.iter().filter(|state| state["status"] == "SUCCESS");
+        let all: Vec<&Value> = succeeded.map(|state| &state["outputs"]).collect();
+        ensure!(json!(all) == json!(outputs), "{identifier}: {}", json!(all));
+    }
+    for (identifier, failure) in &expect.failures {
+        let Some(state) =
+            host.list(run, &format!("identifier={identifier}&status=ERRORED"))?.into_iter().next()
+        else {
+            bail!("nothing at {identifier} has failed");
+        };
+        let found = &state["failure"];
+        let message = found["message"].as_str().unwrap();
+        let as_said = found["kind"] == failure.kind && message.contains(&failure.message);
+        ensure!(as_said, "{identifier}: {found}");
+    }
+    Ok(())
+}

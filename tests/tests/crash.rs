@@ -1,0 +1,158 @@
+//! Hosts that die: nothing is lost, and nothing has its effect twice.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use exosphere_tests::{Host, until};
+use rand::{RngExt, SeedableRng};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::{Value, json};
+
+/// 1 splitter, 999 waiters, 999 tallies, 1 merger.
+const BRANCHES: i64 = 999;
+const STATES: i64 = 2 * BRANCHES + 2;
+const KILLS: usize = 20;
+
+fn graph() -> Value {
+    json!({
+        "nodes": [
+            {"node_name": "fan", "identifier": "splitter", "inputs": {"n": BRANCHES}, "next_nodes": ["waiter"]},
+            {"node_name": "wait", "identifier": "waiter",
+             "inputs": {"ms": 30, "value": "${{ splitter.outputs.i }}"}, "next_nodes": ["teller"]},
+            {"node_name": "tally", "identifier": "teller",
+             "inputs": {"key": "told", "value": "${{ waiter.outputs.value }}"}, "next_nodes": ["merger"]},
+            {"node_name": "tally", "identifier": "merger",
+             "inputs": {"key": "merged", "value": "${{ teller.outputs.value }}"},
+             "unites": {"identifier": "splitter"}, "next_nodes": []},
+        ],
+        "store_config": {"keep": true},
+    })
+}
+
+/// A host whose log goes to a file, which counts executions from outside.
+fn start(data: &Path, log: &File) -> Result<Host> {
+    let log = log.try_clone()?;
+    Host::start_with(data, &["--slots", "4", "--log-json"], move |command: &mut Command| {
+        command.env("EXOSPHERE_LOG", "exosphere_orchestrator=debug").stderr(log);
+    })
+}
+
+fn query(data: &Path, sql: &str) -> Result<i64> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+    let database = Connection::open_with_flags(data.join("exosphere.db"), flags)?;
+    database.busy_timeout(Duration::from_secs(10))?;
+    Ok(database.query_row(sql, [], |row| row.get(0))?)
+}
+
+#[test]
+fn twenty_kills_lose_nothing_and_repeat_no_effect() -> Result<()> {
+    let seed: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("SEED={seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    let log = File::create(folder.path().join("log"))?;
+
+    let mut host = start(&data, &log)?;
+    host.push("lab")?;
+    host.push("tally")?;
+    host.apply("crash", &graph())?;
+    let run = host.run("crash", &json!({}), &json!({}))?;
+    let mut found_queued = 0;
+    for _ in 0..KILLS {
+        std::thread::sleep(Duration::from_millis(random.random_range(20..300)));
+        host.kill()?;
+        let queued = query(&data, "SELECT COUNT(*) FROM state WHERE status = 'QUEUED'")?;
+        found_queued += usize::from(queued > 0);
+        host = start(&data, &log)?;
+        let foreign = "SELECT COUNT(*) FROM state WHERE status = 'QUEUED' \
+                       AND session <> (SELECT MAX(id) FROM session)";
+        ensure!(query(&data, foreign)? == 0, "what the dead host held was not taken back at once");
+    }
+    ensure!(found_queued >= 15, "only {found_queued} of {KILLS} kills found QUEUED states");
+
+    let found = host.wait_for(&run)?;
+    ensure!(found["status"] == "SUCCESS", "{found:#}");
+    ensure!(found["counts"]["states"] == STATES && found["counts"]["success"] == STATES, "{found:#}");
+    let counters = json!({"told": BRANCHES.to_string(), "merged": "1"});
+    ensure!(found["store"] == counters, "{}", found["store"]);
+    let merged = host.output(&run, "merger")?;
+    ensure!(merged["value"] == json!((0..BRANCHES).collect::<Vec<_>>()), "{merged}");
+    ensure!(host.list(&run, "identifier=merger")?.len() == 1);
+    drop(host);
+
+    let log = std::fs::read_to_string(folder.path().join("log"))?;
+    let executions = log.matches("\"executing\"").count() as i64;
+    println!("{executions} executions of {STATES} states, {found_queued} kills found QUEUED states");
+    ensure!(executions > STATES, "nothing was executed again: {executions}");
+    Ok(())
+}
+
+#[test]
+fn the_first_signal_drains_and_the_second_stops() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let graph = json!({"nodes": [
+        {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 20}, "next_nodes": ["waiter"]},
+        {"node_name": "wait", "identifier": "waiter", "inputs": {"ms": 700}, "next_nodes": []},
+    ]});
+    let begin = |ms: u64| -> Result<(Host, String)> {
+        let host = Host::start_with(folder.path(), &["--slots", "2"], |_| ())?;
+        host.push("lab")?;
+        let mut graph = graph.clone();
+        graph["nodes"][1]["inputs"]["ms"] = json!(ms);
+        host.apply("drain", &graph)?;
+        let run = host.run("drain", &json!({}), &json!({}))?;
+        host.wait_until(&run, |run| run["counts"]["states"] == 21)?;
+        Ok((host, run))
+    };
+    let count = |status: &str| {
+        let sql = format!("SELECT COUNT(*) FROM state WHERE status = '{status}' AND attempt < 2");
+        query(folder.path(), &sql)
+    };
+
+    let (mut host, run) = begin(700)?;
+    host.terminate()?;
+    ensure!(host.wait()?.success(), "a drained host ends well");
+    ensure!(count("QUEUED")? == 0, "a drained host holds nothing");
+    let done = count("SUCCESS")?;
+    ensure!((1..=5).contains(&done), "what ran may end, nothing more begins: {done}");
+    let losses = "SELECT COALESCE(MAX(losses), 0) FROM state";
+    ensure!(query(folder.path(), losses)? == 0, "what was given back was not lost");
+    drop(host);
+
+    let host = Host::start_with(folder.path(), &[], |_| ())?;
+    ensure!(host.wait_for(&run)?["status"] == "SUCCESS");
+    drop(host);
+
+    let (mut host, run) = begin(20_000)?;
+    host.terminate()?;
+    until("the drain to begin", || Ok(host.get("//health").is_err().then_some(())))?;
+    host.terminate()?;
+    let stopped = std::time::Instant::now();
+    host.wait()?;
+    ensure!(stopped.elapsed() < Duration::from_secs(10), "the second signal stops at once");
+    drop(host);
+    ensure!(query(folder.path(), "SELECT COUNT(*) FROM state WHERE status = 'QUEUED'")? > 0);
+
+    let host = Host::start_in(folder.path())?;
+    let cancelled = host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
+    ensure!(cancelled["status"] == "CANCELLED", "{cancelled:#}");
+    Ok(())
+}
+
+#[test]
+fn one_host_has_a_data_folder() -> Result<()> {
+    let host = Host::start()?;
+    let second = Command::new(exosphere_tests::binary()?)
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(host.data())
+        .output()?;
+    let words = String::from_utf8_lossy(&second.stderr);
+    ensure!(!second.status.success() && words.contains("is in use by another"), "{words}");
+    Ok(())
+}

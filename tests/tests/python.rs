@@ -1,0 +1,73 @@
+//! A node in Python, built by componentize-py from the project's own source.
+//! Skipped with a word where pip cannot reach its registry.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use exosphere_tests::{Host, checkout, good};
+use serde_json::json;
+
+#[test]
+fn a_node_in_python_runs() -> Result<()> {
+    let Some(component) = build()? else { return Ok(()) };
+    let host = Host::start()?;
+    good(host.upload("shout", std::fs::read(component)?)?)?;
+    let graph = json!({
+        "nodes": [{"node_name": "shout", "identifier": "only", "inputs": {"text": "hello"}, "next_nodes": []}],
+        "store_config": {"keep": true},
+    });
+    let found = host.result_of("shout", &graph, &json!({}))?;
+    ensure!(found["status"] == "SUCCESS", "{found:#}");
+    let run = found["run"].as_str().unwrap();
+    ensure!(host.output(run, "only")? == json!({"text": "HELLO", "length": 5}));
+    ensure!(!found["store"].as_object().unwrap().is_empty(), "it writes to the store");
+    let states = host.states(run, "only")?;
+    ensure!(!states[0]["attempts"][0]["logs"].as_array().unwrap().is_empty(), "it writes to the log");
+    Ok(())
+}
+
+/// The component, if its tools can be had; kept beside the test for the next time.
+fn build() -> Result<Option<PathBuf>> {
+    let root = checkout();
+    let sources = root.join("tests/fixtures/python");
+    let here = std::env::current_exe()?;
+    let folder = here.ancestors().nth(2).unwrap_or(Path::new(".")).join("python-fixture");
+    let component = folder.join("shout.wasm");
+    let newer = |file: &str| -> Result<bool> {
+        let built = std::fs::metadata(&component)?.modified()?;
+        Ok(built > std::fs::metadata(sources.join(file))?.modified()?)
+    };
+    if component.exists() && newer("app.py")? && newer("requirements.txt")? {
+        return Ok(Some(component));
+    }
+    let tool = |name: &str| folder.join("bin").join(name);
+    let steps = [
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder)),
+        run(Command::new(tool("pip")).args(["install", "--quiet", "--disable-pip-version-check", "-r"]).arg(sources.join("requirements.txt"))),
+    ];
+    for step in steps {
+        if let Err(why) = step {
+            println!("skipped: componentize-py cannot be had here: {why}");
+            return Ok(None);
+        }
+    }
+    let built = run(Command::new(tool("componentize-py"))
+        .current_dir(&root)
+        .args(["-d", "wit", "-w", "plugin", "componentize", "app", "-p"])
+        .arg(&sources)
+        .arg("-o")
+        .arg(&component));
+    ensure!(built.is_ok(), "{built:?}");
+    Ok(Some(component))
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
