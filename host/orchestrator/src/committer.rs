@@ -323,6 +323,10 @@ impl Street {
         })
     }
 
+    fn trouble(&self, why: Option<String>) {
+        *self.work.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
     /// One transaction, repeated for as long as the database is unavailable.
     /// Fails on bad data only.
     async fn try_commit(
@@ -341,20 +345,17 @@ impl Street {
                 want,
                 store_limits: (self.parts.limits.store_keys, self.parts.limits.store_bytes),
             };
-            let result = self.parts.store.commit(batch).await;
-            let mut trouble = self.work.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            match result {
+            match self.parts.store.commit(batch).await {
                 Ok(done) => {
-                    *trouble = None;
+                    self.trouble(None);
                     return Ok(done);
                 }
                 Err(StoreError::Data(why)) => return Err(why),
                 Err(StoreError::Unavailable(why)) => {
                     tracing::error!(why, "the database is unavailable; trying again");
-                    *trouble = Some(why);
+                    self.trouble(Some(why));
                 }
             }
-            drop(trouble);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BACKOFF.1);
         }

@@ -76,7 +76,7 @@ impl DataFolder {
 fn read_key(file: &Path) -> io::Result<Option<[u8; 32]>> {
     let mut bytes = Vec::new();
     let mut open = File::open(file)?;
-    open.by_ref().take(64).read_to_end(&mut bytes)?;
+    Read::by_ref(&mut open).take(64).read_to_end(&mut bytes)?;
     if open.metadata()?.permissions().mode() & 0o077 != 0 {
         tracing::warn!(file = %file.display(), "the key file was open to others; it is 0600 now");
         open.set_permissions(std::fs::Permissions::from_mode(0o600))?;

@@ -88,7 +88,7 @@ impl Host {
         if run.run.version > after {
             return Ok(run);
         }
-        let later = news.wait_for(|version| *version > after);
+        let later = async { news.wait_for(|version| *version > after).await.is_ok() };
         match tokio::time::timeout(wait, later).await {
             Ok(_) => self.run(namespace, id).await,
             Err(_) => Ok(run),

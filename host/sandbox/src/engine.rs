@@ -149,6 +149,7 @@ mod tests {
     fn too_large_a_pool_falls_back() {
         // 2^20 slots would need more address space than there is.
         let engine = build(1 << 20, &Limits::default()).unwrap();
+        assert!(engine.pooling_allocator_metrics().is_none());
         assert!(probe(&engine).is_ok());
     }
 }

@@ -97,6 +97,12 @@ impl Sandbox {
         })
     }
 
+    /// Whether memory is reserved for every slot. If not (a warning was logged
+    /// when the sandbox was made), nodes start several times slower.
+    pub fn is_pooled(&self) -> bool {
+        self.engine.pooling_allocator_metrics().is_some()
+    }
+
     /// Slots that are free at the moment.
     pub fn free_slots(&self) -> usize {
         self.slots.available_permits()

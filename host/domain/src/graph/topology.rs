@@ -14,8 +14,6 @@ use super::wiring::{Wires, in_words, name_of};
 pub struct Topology {
     /// What each node leads to, itself not among them.
     pub reach: Vec<Bits>,
-    /// What lies on every path from the root to each node, itself included.
-    pub dominators: Vec<Bits>,
     /// The region of each unite.
     pub region: Vec<Option<Bits>>,
     /// The unites in whose region each node lies.
@@ -57,7 +55,7 @@ pub fn of(raw: &RawGraph, wires: &Wires, problems: &mut Problems) -> Option<Topo
     }
     let scopes = scopes(&region);
     let counts_in = scopes.iter().map(|scopes| innermost(scopes, &region)).collect();
-    Some(Topology { reach, dominators, region, scopes, counts_in })
+    Some(Topology { reach, region, scopes, counts_in })
 }
 
 /// Every unite with what it unites.
@@ -103,6 +101,7 @@ fn reach(wires: &Wires) -> Vec<Bits> {
     reach
 }
 
+/// What lies on every path from the root to each node, itself included.
 fn dominators(wires: &Wires) -> Vec<Bits> {
     let mut dominators = vec![Bits::none(wires.next.len()); wires.next.len()];
     for &place in &wires.order {

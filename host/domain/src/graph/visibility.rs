@@ -1,5 +1,5 @@
-//! What a node may refer to. An ordinary node sees what all its parents see in
-//! common, and those parents that are on every path to it. A unite sees what
+//! What a node may refer to. An ordinary node sees what every edge into it
+//! brings: the parent and what that sees. A unite sees what
 //! the node that it unites sees; that node and its region it gathers.
 //!
 //! Not here: which fields there are; see [`super::inputs`].
@@ -31,7 +31,7 @@ pub fn check(
     problems: &mut Problems,
 ) -> Seen {
     let size = wires.next.len();
-    let sees = sees(wires, topology);
+    let sees = sees(wires);
     let mut singles = vec![Bits::none(size); size];
     let mut gathers = vec![Bits::none(size); size];
     let explain = Explain { raw, wires, topology, sees: &sees };
@@ -50,7 +50,7 @@ pub fn check(
     Seen { singles, gathers, carries }
 }
 
-fn sees(wires: &Wires, topology: &Topology) -> Vec<Bits> {
+fn sees(wires: &Wires) -> Vec<Bits> {
     let size = wires.next.len();
     let mut sees = vec![Bits::none(size); size];
     for &node in &wires.order {
@@ -58,12 +58,15 @@ fn sees(wires: &Wires, topology: &Topology) -> Vec<Bits> {
             sees[node] = sees[source].clone();
             continue;
         }
-        let parents = &wires.parents[node];
-        let Some((first, others)) = parents.split_first() else { continue };
-        let mut mine = sees[*first].clone();
-        others.iter().for_each(|&parent| mine.intersect(&sees[parent]));
-        let always = |parent: &&usize| topology.dominators[node].has(**parent);
-        parents.iter().filter(always).for_each(|&parent| mine.insert(parent));
+        // What an edge brings: all that its beginning sees, and that itself.
+        let brings = |&parent: &usize| {
+            let mut brings = sees[parent].clone();
+            brings.insert(parent);
+            brings
+        };
+        let mut all = wires.parents[node].iter().map(brings);
+        let Some(mut mine) = all.next() else { continue };
+        all.for_each(|other| mine.intersect(&other));
         sees[node] = mine;
     }
     sees

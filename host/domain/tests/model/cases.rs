@@ -117,6 +117,15 @@ fn a_unite_behind_the_scope_of_its_source_is_refused() {
 }
 
 #[test]
+fn a_node_behind_a_unite_knows_no_single_output_of_its_source() {
+    let mut graph = Graph::draw("U > X n; X > W; W(U) > n");
+    let (n, u) = (graph.place("n"), graph.place("U"));
+    graph.nodes[n].singles = vec![u];
+    let problems = real(&graph).unwrap_err();
+    assert_eq!(problems[0].path, format!("$.nodes[{n}].inputs.U"));
+}
+
+#[test]
 fn unites_of_one_source_fork_and_join() {
     let graph = Graph::draw("U > X Y; X > W1; Y > W2; W1(U) > J; W2(U) > J; J(U)");
     let duel = run(&graph, |node, _, _| (node == "U").then_some(Fate::Outputs(2)));

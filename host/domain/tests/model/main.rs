@@ -24,7 +24,7 @@ use crate::duel::{Duel, real};
 use crate::engine::Row;
 use crate::fates::{Dice, Fates, fanout_within};
 use crate::random_graph::{graphs, wild_graphs};
-use crate::shape::Graph;
+use crate::shape::{Graph, Shape};
 
 /// No run has more states than this, so that many can be had.
 const MOST_STATES: u64 = 4000;
@@ -90,6 +90,23 @@ proptest! {
         let fits = graph.nodes.iter().enumerate().all(fits);
         let real = real(&graph);
         prop_assert_eq!(real.is_ok(), fits, "{:#?}", real);
+    }
+
+    #[test]
+    fn a_node_may_refer_to_what_every_branch_that_reaches_it_knows(
+        graph in graphs(9),
+        node: prop::sample::Index,
+        named: prop::sample::Index,
+    ) {
+        let (node, named) = (node.index(graph.nodes.len()), named.index(graph.nodes.len()));
+        let gathers = &Shape::of(&graph).region[node];
+        let source = graph.nodes[node].unites.as_ref().map(|unites| unites.source);
+        prop_assume!(!gathers.contains(&named) && source != Some(named));
+        let may = graph.sees(node).contains(&named);
+        let mut graph = graph;
+        graph.nodes[node].singles = vec![named];
+        let real = real(&graph);
+        prop_assert_eq!(real.is_ok(), may, "{:#?}", real);
     }
 }
 
