@@ -93,8 +93,10 @@ pub enum Refused {
 /// What to do about an upload that does not fit.
 const FIX: &str = "build it for wasm32-wasip2 with exosphere-sdk 0.1";
 
-/// How long a plugin may take to describe its nodes.
-const DESCRIBE_WALL: Duration = Duration::from_secs(10);
+/// What a plugin may take to describe its nodes: it needs milliseconds. By the
+/// wall it has far more, since the host may be busy.
+const DESCRIBE_CPU: Duration = Duration::from_secs(2);
+const DESCRIBE_WALL: Duration = Duration::from_secs(30);
 
 /// Bytes of a description. Schemas of many nodes fit well.
 const DESCRIPTION_BYTES: u64 = 1024 * 1024;
@@ -130,6 +132,7 @@ impl Sandbox {
         let limits = Limits {
             outputs: 0,
             output_bytes: DESCRIPTION_BYTES,
+            cpu: DESCRIBE_CPU,
             wall: DESCRIBE_WALL,
             ..self.bounded(Limits::default())
         };
@@ -154,8 +157,9 @@ impl Sandbox {
     ) -> Result<Arc<Plugin>, Refused> {
         let (engine, linker) = (self.engine().clone(), self.linker());
         // One at a time: a compilation takes all the processors as it is.
-        let _turn = self.compiler().await;
+        let turn = self.compiler().await;
         let compiled = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             recognize(&bytes)?;
             let component = Component::from_binary(&engine, &bytes)
                 .map_err(|error| Refused::Invalid { why: why(&error) })?;

@@ -224,17 +224,27 @@ fn with_words(mut failure: Failure, host: &Host) -> Failure {
     failure
 }
 
-/// Frames of a backtrace that are kept.
-const FRAMES: usize = 20;
-
 /// Bytes of one frame's text. Names come from the guest, of any length.
 const FRAME_BYTES: usize = 200;
 
+/// The frames of a backtrace, innermost first (wasmtime keeps 20). A recursion
+/// is one line.
 fn frames(backtrace: &WasmBacktrace) -> Value {
-    // Its first line is a heading.
-    let text = backtrace.to_string();
-    let line = |line: &str| json!(clean_line(cut(line.trim(), FRAME_BYTES)));
-    Value::Array(text.lines().skip(1).take(FRAMES).map(line).collect())
+    let mut lines: Vec<(String, u32)> = Vec::new();
+    // The first line is a heading; the others begin with the frame's number.
+    for line in backtrace.to_string().lines().skip(1) {
+        let frame = line.split_once(": ").map_or(line, |(_, frame)| frame);
+        let frame = clean_line(cut(frame.trim(), FRAME_BYTES)).replace("<unknown>!", "");
+        match lines.last_mut() {
+            Some((last, times)) if *last == frame => *times += 1,
+            _ => lines.push((frame, 1)),
+        }
+    }
+    let text = |(frame, times): (String, u32)| match times {
+        1 => Value::String(frame),
+        _ => Value::String(format!("{frame} ({times} times)")),
+    };
+    lines.into_iter().map(text).collect()
 }
 
 fn root(error: &wasmtime::Error) -> String {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use exosphere_domain::limits::Limits;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
@@ -69,7 +69,7 @@ pub struct Sandbox {
     cache: Arc<Cache>,
     plugins: Plugins,
     slots: Semaphore,
-    compiler: Semaphore,
+    compiler: Arc<Semaphore>,
     limits: Limits,
 }
 
@@ -92,7 +92,7 @@ impl Sandbox {
             cache: Arc::new(cache),
             plugins: Plugins::default(),
             slots: Semaphore::new(slots as usize),
-            compiler: Semaphore::new(1),
+            compiler: Arc::new(Semaphore::new(1)),
             limits: config.limits,
         })
     }
@@ -124,9 +124,10 @@ impl Sandbox {
         self.slots.acquire().await.ok()
     }
 
-    /// Waits for the turn to compile.
-    pub(crate) async fn compiler(&self) -> Option<SemaphorePermit<'_>> {
-        self.compiler.acquire().await.ok()
+    /// Waits for the turn to compile. The answer goes to the thread that does
+    /// it, which cannot be stopped by whoever waits for it.
+    pub(crate) async fn compiler(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.compiler).acquire_owned().await.ok()
     }
 
     pub(crate) fn ticker(&self) -> &Ticker {

@@ -40,7 +40,7 @@ async fn recursion_is_a_trap() {
     assert_eq!(failure.kind, FailureKind::Trap);
     let details = failure.details.as_ref().unwrap();
     assert_eq!(details["trap"], "StackOverflow");
-    assert!(details["backtrace"].as_array().unwrap().len() <= 20, "{details}");
+    assert!(details["backtrace"][1].as_str().unwrap().contains(" times)"), "{details}");
     bench.is_healthy(4).await;
 }
 
