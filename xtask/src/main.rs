@@ -11,6 +11,7 @@ mod toolchain;
 mod build;
 mod demo;
 mod test;
+mod bench;
 mod audit;
 
 use std::path::PathBuf;

@@ -267,7 +267,6 @@ pub struct Usage {
     pub cpu_us: u64,
     pub peak_memory_bytes: u64,
     pub host_calls: u64,
-    pub output_bytes: u64,
 }
 
 /// A line of an attempt's log.

@@ -119,11 +119,10 @@ fn state(state: &State) -> String {
 
 fn usage_words(usage: &Usage) -> String {
     format!(
-        "{:.1} ms CPU, {} memory, {} host calls, {} of outputs",
+        "{:.1} ms CPU, {} memory, {} host calls",
         usage.cpu_us as f64 / 1_000.0,
         bytes(usage.peak_memory_bytes),
-        usage.host_calls,
-        bytes(usage.output_bytes)
+        usage.host_calls
     )
 }
 
