@@ -34,7 +34,8 @@ pub fn binary() -> Result<PathBuf> {
 /// The component of a plugin of this project, as `cargo xtask plugins` built it.
 pub fn component(name: &str) -> Result<Vec<u8>> {
     let file = checkout().join(format!("plugins/target/wasm32-wasip2/release/{name}.wasm"));
-    std::fs::read(&file).with_context(|| format!("no {}: run `cargo xtask plugins`", file.display()))
+    std::fs::read(&file)
+        .with_context(|| format!("no {}: run `cargo xtask plugins`", file.display()))
 }
 
 /// A host: the real binary, on a data folder that goes with it.

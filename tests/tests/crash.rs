@@ -51,7 +51,8 @@ fn query(data: &Path, sql: &str) -> Result<i64> {
 
 #[test]
 fn twenty_kills_lose_nothing_and_repeat_no_effect() -> Result<()> {
-    let seed: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    let seed: u64 =
+        std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("SEED={seed}");
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);
     let folder = tempfile::tempdir()?;
@@ -78,7 +79,10 @@ fn twenty_kills_lose_nothing_and_repeat_no_effect() -> Result<()> {
 
     let found = host.wait_for(&run)?;
     ensure!(found["status"] == "SUCCESS", "{found:#}");
-    ensure!(found["counts"]["states"] == STATES && found["counts"]["success"] == STATES, "{found:#}");
+    ensure!(
+        found["counts"]["states"] == STATES && found["counts"]["success"] == STATES,
+        "{found:#}"
+    );
     let counters = json!({"told": BRANCHES.to_string(), "merged": "1"});
     ensure!(found["store"] == counters, "{}", found["store"]);
     let merged = host.output(&run, "merger")?;
@@ -88,7 +92,9 @@ fn twenty_kills_lose_nothing_and_repeat_no_effect() -> Result<()> {
 
     let log = std::fs::read_to_string(folder.path().join("log"))?;
     let executions = log.matches("\"executing\"").count() as i64;
-    println!("{executions} executions of {STATES} states, {found_queued} kills found QUEUED states");
+    println!(
+        "{executions} executions of {STATES} states, {found_queued} kills found QUEUED states"
+    );
     ensure!(executions > STATES, "nothing was executed again: {executions}");
     Ok(())
 }

@@ -216,7 +216,9 @@ fn namespaces_see_nothing_of_each_other() -> Result<()> {
     let run = host.run("g", &json!({}), &json!({}))?;
     host.wait_for(&run)?;
     let other = "//v1/namespaces/other";
-    for path in ["/plugins/lab", "/graphs/g", &format!("/runs/{run}"), &format!("/runs/{run}/states")] {
+    for path in
+        ["/plugins/lab", "/graphs/g", &format!("/runs/{run}"), &format!("/runs/{run}/states")]
+    {
         let (status, _) = host.refused("GET", &format!("{other}{path}"), &json!({}))?;
         ensure!(status == 404, "{path} is seen from another namespace");
     }

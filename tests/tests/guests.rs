@@ -40,7 +40,7 @@ fn hostile_guests_fail_alone_with_a_typed_error() -> Result<()> {
         ("too_much_output", json!({"bytes": megabytes(5)}), "limit", "output"),
         ("too_much_output", json!({"bytes": megabytes(40)}), "limit", ""),
         ("many_outputs", json!({"n": 200_001}), "limit", "outputs"),
-        ("deep_output", json!({"depth": 65}), "limit", "depth"),
+        ("deep_output", json!({"depth": 65}), "invalid-output", "output_depth"),
         ("not_json_output", json!({"text": "rubbish"}), "invalid-output", "JSON"),
         ("not_json_output", json!({"text": "[1]"}), "invalid-output", "object"),
         ("host_call_flood", json!({"calls": 200_000}), "limit", "host_calls"),
@@ -87,7 +87,8 @@ fn deadlines_end_what_only_waits() -> Result<()> {
 fn guests_see_nothing_of_the_machine() -> Result<()> {
     let host = Host::start()?;
     host.push("hostile")?;
-    for (node, inputs) in [("open_file", json!({})), ("env", json!({})), ("read_stdin", json!({}))] {
+    for (node, inputs) in [("open_file", json!({})), ("env", json!({})), ("read_stdin", json!({}))]
+    {
         let found = host.result_of(node, &one(node, inputs), &json!({}))?;
         ensure!(found["status"] == "SUCCESS", "{node}: {found:#}");
         let run = found["run"].as_str().unwrap();
@@ -108,7 +109,10 @@ fn what_a_guest_says_is_kept_and_bounded() -> Result<()> {
     let found = host.result_of("log", &one("log", lines), &json!({}))?;
     let states = host.states(found["run"].as_str().unwrap(), "only")?;
     let logs = states[0]["attempts"][0]["logs"].as_array().unwrap();
-    let said: Vec<_> = logs.iter().map(|line| (line["level"].as_str().unwrap(), line["message"].as_str().unwrap())).collect();
+    let said: Vec<_> = logs
+        .iter()
+        .map(|line| (line["level"].as_str().unwrap(), line["message"].as_str().unwrap()))
+        .collect();
     ensure!(said.iter().any(|line| *line == ("info", "printed")), "{said:?}");
     ensure!(said.iter().any(|line| *line == ("warn", "complained")), "{said:?}");
     ensure!(said.iter().all(|(_, line)| !line.contains('\u{1b}')), "{said:?}");
@@ -153,9 +157,10 @@ fn a_node_knows_itself_and_its_secrets_only() -> Result<()> {
     host.push("lab")?;
     let mut graph = one("secret", json!({"name": "token"}));
     graph["nodes"][0]["next_nodes"] = json!(["me"]);
-    graph["nodes"].as_array_mut().unwrap().push(
-        json!({"node_name": "whoami", "identifier": "me", "inputs": {}, "next_nodes": []}),
-    );
+    graph["nodes"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"node_name": "whoami", "identifier": "me", "inputs": {}, "next_nodes": []}));
     let (status, problem) = host.refused("PUT", "/graphs/secret", &graph)?;
     ensure!(status == 422 && problem.to_string().contains("token"), "{problem:#}");
     graph["secrets"] = json!({"token": "hush-hush-hush"});
@@ -176,7 +181,9 @@ fn a_node_knows_itself_and_its_secrets_only() -> Result<()> {
     // The node returned it, so it is in that output; nowhere else.
     let database = rusqlite::Connection::open(folder.path().join("exosphere.db"))?;
     let count = |table: &str, column: &str| -> Result<i64> {
-        let sql = format!("SELECT COUNT(*) FROM {table} WHERE instr(CAST({column} AS BLOB), CAST('hush' AS BLOB)) > 0");
+        let sql = format!(
+            "SELECT COUNT(*) FROM {table} WHERE instr(CAST({column} AS BLOB), CAST('hush' AS BLOB)) > 0"
+        );
         Ok(database.query_row(&sql, [], |row| row.get(0))?)
     };
     ensure!(count("output", "body")? == 1);

@@ -25,7 +25,10 @@ fn a_node_in_python_runs() -> Result<()> {
     ensure!(host.output(run, "only")? == json!({"text": "HELLO", "length": 5}));
     ensure!(!found["store"].as_object().unwrap().is_empty(), "it writes to the store");
     let states = host.states(run, "only")?;
-    ensure!(!states[0]["attempts"][0]["logs"].as_array().unwrap().is_empty(), "it writes to the log");
+    ensure!(
+        !states[0]["attempts"][0]["logs"].as_array().unwrap().is_empty(),
+        "it writes to the log"
+    );
     Ok(())
 }
 
@@ -46,7 +49,9 @@ fn build() -> Result<Option<PathBuf>> {
     let tool = |name: &str| folder.join("bin").join(name);
     let steps = [
         run(Command::new("python3").args(["-m", "venv"]).arg(&folder)),
-        run(Command::new(tool("pip")).args(["install", "--quiet", "--disable-pip-version-check", "-r"]).arg(sources.join("requirements.txt"))),
+        run(Command::new(tool("pip"))
+            .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
+            .arg(sources.join("requirements.txt"))),
     ];
     for step in steps {
         if let Err(why) = step {

@@ -185,9 +185,9 @@ pub fn gather(graph: &Graph, wanted: NodeIx, members: &[Member]) -> Vec<Gathered
             }
             Ended::Success(_) => {}
             Ended::Failed(_) => {
-                let gap = *above.entry(member.node).or_insert_with(|| {
-                    member.node == wanted || graph.above(member.node, wanted)
-                });
+                let gap = *above
+                    .entry(member.node)
+                    .or_insert_with(|| member.node == wanted || graph.above(member.node, wanted));
                 if gap {
                     entries.push(Gathered::Gap);
                 }
@@ -201,7 +201,13 @@ pub fn gather(graph: &Graph, wanted: NodeIx, members: &[Member]) -> Vec<Gathered
 /// A branch failed if a member of one of that execution's own unites failed in
 /// it; it succeeded if an output of it reached the unite, or one of the same
 /// execution that lies before it.
-pub fn branches(graph: &Graph, unite: NodeIx, above: &Path, count: u32, members: &[Member]) -> Value {
+pub fn branches(
+    graph: &Graph,
+    unite: NodeIx,
+    above: &Path,
+    count: u32,
+    members: &[Member],
+) -> Value {
     let Some(unites) = &graph.node(unite).unites else { return Value::Array(Vec::new()) };
     let of_same = |w: &NodeIx| {
         graph.node(*w).unites.as_ref().is_some_and(|other| other.source == unites.source)

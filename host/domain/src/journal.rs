@@ -101,7 +101,8 @@ impl Journal {
 
     /// What this attempt sees under a key, which has been fixed if it had to.
     pub fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
-        let read = || self.reads.get(key).and_then(Option::as_ref).map(|entry| entry.value.as_str());
+        let read =
+            || self.reads.get(key).and_then(Option::as_ref).map(|entry| entry.value.as_str());
         match self.writes.get(key) {
             Some(Write::Set(value)) => Ok(Some(value.clone())),
             Some(Write::Remove) => Ok(None),
@@ -249,6 +250,9 @@ mod tests {
         assert!(matches!(journal.increment("word", 1), Err(StoreError::NotANumber { .. })));
         journal.increment("big", i64::MAX).unwrap();
         assert!(matches!(journal.increment("big", 1), Err(StoreError::Overflow(_))));
-        assert_eq!(add("big", Some("9223372036854775807"), 1), Err(StoreError::Overflow("big".into())));
+        assert_eq!(
+            add("big", Some("9223372036854775807"), 1),
+            Err(StoreError::Overflow("big".into()))
+        );
     }
 }

@@ -122,9 +122,7 @@ pub fn plan(
     };
     match outcome {
         Outcome::Outputs(outputs) => succeed(graph, state, outputs, ids),
-        Outcome::Prune(data) => {
-            end(graph, &state.place, End::Pruned { data }, Counts::ENDED)
-        }
+        Outcome::Prune(data) => end(graph, &state.place, End::Pruned { data }, Counts::ENDED),
         Outcome::RequeueAfter(delay) => {
             let tries = Tries { requeues: tries.requeues.saturating_add(1), ..settled };
             again(now.saturating_add(delay.max(1)), tries, Again::Requeued)
@@ -355,11 +353,7 @@ impl<'a> Followers<'a> {
 
 /// The first state of a run, and what the run counts from the first.
 pub fn begin(graph: &Graph, ids: &impl Ids) -> (NewState, Counts) {
-    let place = Place {
-        node: graph.root(),
-        path: Path::root(),
-        refs: Vec::new(),
-        scopes: Arc::from([]),
-    };
+    let place =
+        Place { node: graph.root(), path: Path::root(), refs: Vec::new(), scopes: Arc::from([]) };
     (NewState { id: ids.next(), place }, Counts::BEGUN)
 }

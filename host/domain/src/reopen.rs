@@ -33,7 +33,9 @@ pub struct Reopened {
 #[derive(Debug, thiserror::Error)]
 pub enum Refused<E> {
     /// A unite above has gone on without it.
-    #[error("the unite {identifier} has gone on without this state (it is {status}), so a retry would come too late")]
+    #[error(
+        "the unite {identifier} has gone on without this state (it is {status}), so a retry would come too late"
+    )]
     WentOn {
         /// The unite's identifier.
         identifier: String,

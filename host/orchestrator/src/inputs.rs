@@ -7,7 +7,9 @@ use std::sync::Arc;
 use exosphere_domain::failure::Failure;
 use exosphere_domain::graph::{Node, Unites};
 use exosphere_domain::ids::{NodeIx, StateId};
-use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render, too_large};
+use exosphere_domain::inputs::{
+    Ended, Gathered, Member, Sources, branches, gather, render, too_large,
+};
 use exosphere_store::{Leased, MemberRow, RunInfo, Store, StoreError};
 use serde_json::{Map, Value};
 

@@ -105,7 +105,7 @@ impl Checked {
         }
         match check_json(&text, limits) {
             Ok(()) => Ok(compact(text)),
-            Err(error) => Err(self.fails(&format!("is not valid: {error}"))),
+            Err(error) => Err(self.fails(&format!("is not valid JSON for an output: {error}"))),
         }
     }
 

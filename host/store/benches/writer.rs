@@ -42,7 +42,11 @@ fn main() {
 fn by_rusqlite(batch: i64) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let mut connection = rusqlite::Connection::open(folder.path().join("db")).unwrap();
-    connection.execute_batch("PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;").unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;",
+        )
+        .unwrap();
     connection.execute_batch(TABLE).unwrap();
     let mut done = 0;
     let begun = Instant::now();
@@ -52,9 +56,15 @@ fn by_rusqlite(batch: i64) -> f64 {
             let end = "UPDATE state SET status = 'SUCCESS', session = NULL, ended_at = ?2 WHERE id = ?1 AND status = 'QUEUED' AND session = 1 AND fence = 1";
             tx.prepare_cached(end).unwrap().execute(params![id, 1]).unwrap();
             let begin = "INSERT INTO state (id, run, path, status, session, fence, refs) VALUES (?1, 1, ?2, 'QUEUED', 1, 1, '[[0,1,0]]')";
-            tx.prepare_cached(begin).unwrap().execute(params![id + batch, format!("{id:08}")]).unwrap();
+            tx.prepare_cached(begin)
+                .unwrap()
+                .execute(params![id + batch, format!("{id:08}")])
+                .unwrap();
         }
-        tx.prepare_cached("UPDATE run SET open = open + ?1 WHERE id = 1").unwrap().execute([batch]).unwrap();
+        tx.prepare_cached("UPDATE run SET open = open + ?1 WHERE id = 1")
+            .unwrap()
+            .execute([batch])
+            .unwrap();
         tx.commit().unwrap();
         done += batch;
     }
@@ -75,7 +85,8 @@ async fn by_sqlx(batch: i64) -> f64 {
     let begun = Instant::now();
     while begun.elapsed() < ROUND {
         let ends: Vec<i64> = (done..done + batch).collect();
-        let begins: Vec<(i64, String)> = ends.iter().map(|id| (id + batch, format!("{id:08}"))).collect();
+        let begins: Vec<(i64, String)> =
+            ends.iter().map(|id| (id + batch, format!("{id:08}"))).collect();
         let mut tx = connection.begin().await.unwrap();
         sqlx::query("UPDATE state SET status = 'SUCCESS', session = NULL, ended_at = 1 WHERE id IN (SELECT value FROM json_each($1)) AND status = 'QUEUED' AND session = 1 AND fence = 1 RETURNING id")
             .bind(serde_json::to_string(&ends).unwrap())
@@ -87,7 +98,11 @@ async fn by_sqlx(batch: i64) -> f64 {
             .execute(&mut *tx)
             .await
             .unwrap();
-        sqlx::query("UPDATE run SET open = open + $1 WHERE id = 1").bind(batch).execute(&mut *tx).await.unwrap();
+        sqlx::query("UPDATE run SET open = open + $1 WHERE id = 1")
+            .bind(batch)
+            .execute(&mut *tx)
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         done += batch;
     }

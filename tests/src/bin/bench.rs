@@ -88,7 +88,10 @@ impl Rounds {
         for (name, unit, figures) in &mut self.0 {
             figures.sort_by(f64::total_cmp);
             let (least, most) = (figures[0], figures[figures.len() - 1]);
-            println!("| {name} | {unit} | {:.2} | {least:.2} | {most:.2} |", figures[figures.len() / 2]);
+            println!(
+                "| {name} | {unit} | {:.2} | {least:.2} | {most:.2} |",
+                figures[figures.len() / 2]
+            );
         }
     }
 }
@@ -157,7 +160,10 @@ fn idle(host: &Host) -> Result<()> {
     let line = status.lines().find(|line| line.starts_with("VmRSS")).context("no VmRSS")?;
     let resident: f64 = line.split_whitespace().nth(1).context("no VmRSS")?.parse()?;
     println!("| idle host with ten plugins, after the loads | % of a core | {used:.2} | | |");
-    println!("| idle host with ten plugins, after the loads | MB resident | {:.0} | | |", resident / 1024.0);
+    println!(
+        "| idle host with ten plugins, after the loads | MB resident | {:.0} | | |",
+        resident / 1024.0
+    );
     Ok(())
 }
 

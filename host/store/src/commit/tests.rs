@@ -83,7 +83,8 @@ impl Bed {
     /// Starts the run; gives its first state, claimed.
     fn start(&mut self) -> Claimed {
         let (root, counts) = begin(&self.run.graph, &self.ids);
-        let new = NewRun { info: self.run.clone(), revision: 1, store: BTreeMap::new(), root, counts };
+        let new =
+            NewRun { info: self.run.clone(), revision: 1, store: BTreeMap::new(), root, counts };
         let mut done = self.commit(vec![Member::Start(new)], Want::Births(9)).unwrap();
         done.leased.remove(0).state
     }
@@ -247,8 +248,13 @@ fn the_store_commits_with_the_outcome_and_conflicts_are_found() {
     let mut bed = Bed::new(Sketch::of("U > X").store(serde_json::json!({"keep": true})));
     let root = bed.start();
     let fan = bed.outputs(&root, 3);
-    let states: Vec<_> =
-        bed.commit(vec![fan], Want::Births(9)).unwrap().leased.into_iter().map(|l| l.state).collect();
+    let states: Vec<_> = bed
+        .commit(vec![fan], Want::Births(9))
+        .unwrap()
+        .leased
+        .into_iter()
+        .map(|l| l.state)
+        .collect();
     let one = || Outcome::Outputs(vec!["{}".into()]);
     let mut add = Journal::default();
     add.increment("n", 2).unwrap();
