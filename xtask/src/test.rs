@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::build;
 use crate::clock::Clock;
@@ -30,9 +30,12 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
     plugins.args(["--workspace"]).args(filter);
     results.extend(clock.step("plugins tested", || tests(&mut plugins))?);
 
+    // Most runners have nothing to run if there is a filter.
+    results.retain(|line| passed(line) > 0);
+    ensure!(!results.is_empty(), "no test has {:?} in its name", filter.unwrap_or_default());
     println!("\n{}", results.join("\n"));
     println!("\n{}", clock.summary());
-    println!("\nall passed");
+    println!("\nall {} tests passed", results.iter().map(|line| passed(line)).sum::<u64>());
     Ok(())
 }
 
@@ -81,14 +84,22 @@ fn failure(line: &str) -> Option<&str> {
     line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
 }
 
+/// How many tests passed, by a runner's closing line.
+fn passed(line: &str) -> u64 {
+    let count = line.strip_prefix("test result: ok. ").and_then(|line| line.split(' ').next());
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::failure;
+    use super::{failure, passed};
 
     #[test]
     fn the_runners_lines_are_understood() {
         assert_eq!(failure("test a::b ... FAILED"), Some("a::b"));
         assert_eq!(failure("test a::b ... ok"), None);
         assert_eq!(failure("test result: FAILED. 1 passed; 1 failed"), None);
+        assert_eq!(passed("test result: ok. 23 passed; 0 failed; 0 ignored"), 23);
+        assert_eq!(passed("test result: FAILED. 1 passed; 1 failed"), 0);
     }
 }

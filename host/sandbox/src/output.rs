@@ -252,9 +252,9 @@ mod tests {
     #[test]
     fn what_readers_differ_on_is_refused() {
         for (text, words) in [
-            ("", "invalid-output: output 0 is not valid: EOF"),
-            ("nonsense", "invalid-output: output 0 is not valid"),
-            ("{} {}", "invalid-output: output 0 is not valid: trailing"),
+            ("", "invalid-output: output 0 is not valid JSON for an output: EOF"),
+            ("nonsense", "invalid-output: output 0 is not valid JSON"),
+            ("{} {}", "invalid-output: output 0 is not valid JSON for an output: trailing"),
             ("[]", "invalid-output: output 0 is JSON, but no object"),
             (r#"{"a":1,"a":2}"#, "key \"a\" comes twice"),
             (r#"{"a":1e999}"#, "number out of range"),

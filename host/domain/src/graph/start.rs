@@ -84,9 +84,12 @@ fn check_store(
         values.extend(read_store_values(given, PATH, problems));
     }
     // A value that could not be read is not missing as well.
-    let is_there = |key: &String| {
-        values.contains_key(key) || store.is_some_and(|store| store.get(key).is_some())
+    let unread = |key: &String| match store {
+        None | Some(Value::Null) => false,
+        Some(Value::Object(given)) => given.contains_key(key),
+        Some(_) => true,
     };
+    let is_there = |key: &String| values.contains_key(key) || unread(key);
     for key in graph.store().required_keys.iter().filter(|key| !is_there(key)) {
         problems.add(PATH, format!("the required store key {key:?} is missing; give it"));
     }
