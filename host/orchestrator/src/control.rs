@@ -7,8 +7,8 @@ use exosphere_domain::ids::{Name, RunId, StateId};
 use exosphere_domain::plan::begin;
 use exosphere_store::{Answer, Member, NewRun, RunInfo};
 use serde_json::Value;
-use uuid::Uuid;
 
+use crate::ambient::fresh_id;
 use crate::error::{Error, log_internal};
 use crate::read::RunDetails;
 use crate::{Host, recovery};
@@ -32,7 +32,7 @@ impl Host {
         let (first, counts) = begin(&graph, parts.store.ids());
         let info = Arc::new(RunInfo {
             key: parts.store.new_run_key(),
-            id: RunId(Uuid::now_v7()),
+            id: RunId(fresh_id()),
             namespace: namespace.clone(),
             graph_name: graph_name.clone(),
             revision: row.revision.number,

@@ -84,6 +84,7 @@ fn read_key(file: &Path) -> io::Result<Option<[u8; 32]>> {
     Ok(bytes.try_into().ok())
 }
 
+#[expect(clippy::disallowed_methods, reason = "a key must not be foreseen, not even by a test")]
 fn make_key(file: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     rand::rng().fill_bytes(&mut key);

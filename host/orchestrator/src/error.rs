@@ -67,7 +67,7 @@ impl From<StoreError> for Error {
 
 /// Logs a mistake of ours whole, and gives it the id that others see.
 pub(crate) fn log_internal(why: &dyn std::fmt::Display) -> Uuid {
-    let id = Uuid::now_v7();
+    let id = crate::ambient::fresh_id();
     tracing::error!(%id, %why, "internal error");
     id
 }

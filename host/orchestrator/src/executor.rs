@@ -220,7 +220,7 @@ fn checked(completion: Completion, info: &NodeInfo) -> Ended {
 /// What is committed of an attempt; nothing if its state cannot even be ended.
 fn finished(parts: &Parts, run: Arc<RunInfo>, leased: Leased, ended: Ended) -> Option<Finished> {
     let Ended { outcome, journal, logs, usage } = ended;
-    let (state, now, jitter) = (leased.state, parts.clock.now(), rand::random::<f64>());
+    let (state, now, jitter) = (leased.state, parts.clock.now(), crate::ambient::jitter());
     let planned = plan(&run.graph, &state, outcome, now, jitter, parts.store.ids());
     let changes = planned.or_else(|misfit| give_up(&run.graph, &state, internal(&misfit)));
     let changes = changes

@@ -3,6 +3,7 @@
 //!
 //! Not here: SQL, WebAssembly, HTTP, and what an outcome means.
 
+mod ambient;
 mod catalog;
 mod committer;
 mod control;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use exosphere_domain::clock::Clock;
-use exosphere_domain::ids::{Millis, SessionId};
+use exosphere_domain::ids::SessionId;
 use exosphere_domain::limits::Limits;
 use exosphere_sandbox::{Sandbox, SandboxConfig};
 use exosphere_store::Store;
@@ -33,6 +34,7 @@ pub use exosphere_store::{
 };
 pub use read::{RunDetails, StateDetails};
 
+use ambient::SystemClock;
 use committer::Committer;
 use data_folder::DataFolder;
 use executor::Executor;
@@ -86,17 +88,6 @@ pub(crate) struct Parts {
     pub limits: Limits,
     /// Keeps the folder's lock.
     _folder: DataFolder,
-}
-
-/// The clock on the wall.
-pub(crate) struct SystemClock;
-
-impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that asks the system's clock")]
-    fn now(&self) -> Millis {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX))
-    }
 }
 
 impl Host {

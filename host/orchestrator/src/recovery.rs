@@ -52,7 +52,7 @@ pub(crate) async fn take_back(parts: &Parts) -> Result<(), StartError> {
 
 async fn lost(parts: &Parts, state: Claimed) -> Result<Member, StartError> {
     let run = parts.runs.get(&parts.store, state.run).await?;
-    let jitter = rand::random();
+    let jitter = crate::ambient::jitter();
     let now = parts.clock.now();
     let changes = plan(&run.graph, &state, Outcome::HostLost, now, jitter, parts.store.ids())
         .map_err(|misfit| StartError::Recovery(misfit.to_string()))?;

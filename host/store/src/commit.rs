@@ -113,13 +113,13 @@ impl<'a, I: Ids> Street<'a, I> {
             let Some(tally) = Tally::load(self.tx, run)? else { return Ok(None) };
             self.runs.insert(run, Touching { tally, entries: Entries::default(), info: None });
         }
-        let touching = self.runs.get_mut(&run);
-        Ok(touching.map(|touching| {
-            if touching.info.is_none() {
-                touching.info = info.cloned();
-            }
-            touching
-        }))
+        let mut touching = self.runs.get_mut(&run);
+        if let Some(touching) = &mut touching
+            && touching.info.is_none()
+        {
+            touching.info = info.cloned();
+        }
+        Ok(touching)
     }
 
     /// A run that [`Self::touch`] has found before.
