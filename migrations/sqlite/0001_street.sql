@@ -127,6 +127,7 @@ CREATE TABLE state (
     cpu_us BIGINT,
     memory_bytes BIGINT,
     host_calls BIGINT,
+    output_bytes BIGINT,
     -- A claimed state has an owner, and nothing else has.
     CHECK ((status = 'QUEUED') = (session IS NOT NULL)),
     CHECK (status <> 'QUEUED' OR fence > 0),
@@ -174,6 +175,7 @@ CREATE TABLE attempt (
     cpu_us BIGINT,
     memory_bytes BIGINT,
     host_calls BIGINT,
+    output_bytes BIGINT,
     CHECK ((outcome = 'FAILED') = (kind IS NOT NULL)),
     PRIMARY KEY (state, number)
 ) WITHOUT ROWID;

@@ -32,7 +32,9 @@ pub enum Write {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The key is not one.
-    #[error("{0:?} is no store key: a key is not empty and has neither '.' nor NUL in it")]
+    #[error(
+        "{0:?} is no store key: use 1 to {MAX_KEY_BYTES} bytes with neither '.' nor NUL among them"
+    )]
     BadKey(String),
     /// Arithmetic on something that is no whole number.
     #[error("store key {key:?} cannot be incremented: {value:?} is not a whole number of 64 bits")]

@@ -18,6 +18,6 @@ pub enum Outcome {
     Conflict,
     /// Its host died or was replaced in mid-execution.
     HostLost,
-    /// It was claimed and never begun: its host is stopping.
+    /// It was claimed and never begun: its host is stopping, or has ended.
     Released,
 }

@@ -1,9 +1,9 @@
 //! The folder that is a host's alone: its lock, its key, where things lie in
 //! it.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use exosphere_store::Vault;
@@ -11,6 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use rand::Rng;
 use sha2::Sha256;
 
+use crate::begun::Begun;
 use crate::error::StartError;
 
 /// A data folder, locked for as long as this lives.
@@ -24,7 +25,8 @@ impl DataFolder {
     /// Makes the folder if it is not there, and takes it.
     pub(crate) fn take(folder: &Path) -> Result<Self, StartError> {
         let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
-        std::fs::create_dir_all(folder).map_err(cannot)?;
+        // Inputs and outputs are nobody else's business.
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
         let lock = File::create(folder.join("lock")).map_err(cannot)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -50,6 +52,14 @@ impl DataFolder {
 
     pub(crate) fn code_cache(&self) -> PathBuf {
         self.folder.join("code")
+    }
+
+    /// What the host before this one was executing, and what this one is.
+    pub(crate) fn begun(&self, slots: u32) -> Result<Begun, StartError> {
+        Begun::open(&self.folder.join("running"), slots).map_err(|error| StartError::Folder {
+            folder: self.folder.display().to_string(),
+            error,
+        })
     }
 
     /// What seals secrets.

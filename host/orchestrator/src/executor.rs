@@ -1,8 +1,8 @@
 //! Executes what was claimed: inputs, sandbox, plan, and off to the commit.
 //! One task for each state; none holds a transaction.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::failure::{Failure, FailureKind};
@@ -23,14 +23,25 @@ use tokio::task::AbortHandle;
 use crate::Parts;
 use crate::committer::Lease;
 use crate::error::internal;
-use crate::inputs::{inputs, text};
+use crate::inputs::{inputs, read_ahead, text};
 use crate::plugins::NodeInfo;
 
 /// What is being executed.
 pub(crate) struct Executor {
     slots: Semaphore,
-    tasks: Mutex<HashMap<StateId, (RunKey, AbortHandle)>>,
+    tasks: Mutex<Tasks>,
 }
+
+#[derive(Default)]
+struct Tasks {
+    running: HashMap<StateId, (RunKey, AbortHandle)>,
+    /// Runs that were aborted, the latest last: what was claimed of them just
+    /// before is not to begin.
+    aborted: VecDeque<RunKey>,
+}
+
+/// Aborted runs that are remembered. What was claimed of older ones is swept.
+const REMEMBERED: usize = 1024;
 
 impl Executor {
     pub(crate) fn new(slots: u32) -> Self {
@@ -44,25 +55,37 @@ impl Executor {
 
     /// Stops whatever runs of a run. Its results are not wanted any more.
     pub(crate) fn abort(&self, run: RunKey) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.retain(|_, (of, task)| {
+        let mut tasks = self.lock();
+        tasks.running.retain(|_, (of, task)| {
             if *of == run {
                 task.abort();
             }
             *of != run
         });
+        if tasks.aborted.len() == REMEMBERED {
+            tasks.aborted.pop_front();
+        }
+        tasks.aborted.push_back(run);
     }
 
-    fn note(&self, state: StateId, run: RunKey, task: AbortHandle) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        // A short task may have ended before it was noted.
-        if !task.is_finished() {
-            tasks.insert(state, (run, task));
+    /// Executes a state in a task of its own, unless its run was aborted.
+    fn spawn(&self, parts: &Arc<Parts>, leased: Leased, lease: Lease) {
+        let (id, run) = (leased.state.id, leased.state.run);
+        let mut tasks = self.lock();
+        if tasks.aborted.contains(&run) {
+            return;
         }
+        // Noted before it can end: it takes this lock to be forgotten.
+        let task = tokio::spawn(execute(parts.clone(), leased, lease));
+        tasks.running.insert(id, (run, task.abort_handle()));
     }
 
     fn forget(&self, state: StateId) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&state);
+        self.lock().running.remove(&state);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn slot(&self) -> Option<SemaphorePermit<'_>> {
@@ -70,13 +93,25 @@ impl Executor {
     }
 }
 
-/// Executes what was claimed, each in a task of its own.
+/// Executes what was claimed, each in a task of its own. Outputs that are not
+/// at hand are read for all of them at once.
 pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, Lease)>) {
-    for (leased, lease) in leased {
-        let (id, run) = (leased.state.id, leased.state.run);
-        let task = tokio::spawn(execute(parts.clone(), leased, lease));
-        parts.executor.note(id, run, task.abort_handle());
+    let at_hand =
+        |(leased, _): &(Leased, Lease)| leased.state.place.refs.len() == leased.known.len();
+    let (ready, mut rest): (Vec<_>, Vec<_>) = leased.into_iter().partition(at_hand);
+    for (leased, lease) in ready {
+        parts.executor.spawn(parts, leased, lease);
     }
+    if rest.is_empty() {
+        return;
+    }
+    let parts = parts.clone();
+    tokio::spawn(async move {
+        read_ahead(&parts, &mut rest).await;
+        for (leased, lease) in rest {
+            parts.executor.spawn(&parts, leased, lease);
+        }
+    });
 }
 
 async fn execute(parts: Arc<Parts>, leased: Leased, lease: Lease) {
@@ -132,6 +167,7 @@ impl Attempt<'_> {
         let Some(_slot) = parts.executor.slot().await else {
             return Ended::without_a_run(Outcome::Released);
         };
+        let _note = parts.begun.note(self.leased.state.id);
         self.invoke().await.unwrap_or_else(Ended::failed)
     }
 

@@ -13,7 +13,36 @@ use exosphere_domain::inputs::{
 use exosphere_store::{Leased, MemberRow, RunInfo, Store, StoreError};
 use serde_json::{Map, Value};
 
+use crate::Parts;
+use crate::committer::Lease;
 use crate::error::internal;
+
+/// Bytes of outputs that are read ahead for one batch; beyond that each state
+/// reads its own.
+const AHEAD_BYTES: usize = 16 * 1024 * 1024;
+
+/// Reads the outputs that some claimed states need, all at once. What cannot be
+/// read here is read, or failed for, by each state itself.
+pub(crate) async fn read_ahead(parts: &Parts, leased: &mut [(Leased, Lease)]) {
+    let mut wanted = Vec::new();
+    for (leased, _) in leased.iter() {
+        let Ok(run) = parts.runs.get(&parts.store, leased.state.run).await else { continue };
+        let Some(node) = run.graph.get(leased.state.place.node) else { continue };
+        let refs = leased.state.place.refs.iter();
+        wanted.extend(refs.filter(|from| node.singles().contains(&from.node)).copied());
+    }
+    let pairs: Vec<_> = wanted.iter().map(|from| (from.state, from.output)).collect();
+    let Ok(outputs) = parts.store.outputs_at(&pairs, AHEAD_BYTES).await else { return };
+    let outputs: HashMap<_, Arc<str>> =
+        outputs.into_iter().map(|(at, body)| (at, body.into())).collect();
+    for (leased, _) in leased {
+        for from in &leased.state.place.refs {
+            if let Some(body) = outputs.get(&(from.state, from.output)) {
+                leased.known.push((*from, body.clone()));
+            }
+        }
+    }
+}
 
 /// The inputs of a state, or the failure that it ends with.
 pub(crate) async fn inputs(
@@ -77,7 +106,7 @@ async fn singles(
         return Ok(found);
     }
     let pairs: Vec<_> = missing.iter().map(|from| (from.state, from.output)).collect();
-    let outputs = store.outputs_at(&pairs).await.map_err(unreadable)?;
+    let outputs = store.outputs_at(&pairs, usize::MAX).await.map_err(unreadable)?;
     for from in missing {
         let body = outputs.get(&(from.state, from.output)).ok_or_else(|| {
             internal(&format!("output {} of state {} is not stored", from.output, from.state))

@@ -4,6 +4,7 @@
 //! Not here: SQL, WebAssembly, HTTP, and what an outcome means.
 
 mod ambient;
+mod begun;
 mod catalog;
 mod committer;
 mod control;
@@ -35,6 +36,7 @@ pub use exosphere_store::{
 pub use read::{RunDetails, StateDetails};
 
 use ambient::SystemClock;
+use begun::Begun;
 use committer::Committer;
 use data_folder::DataFolder;
 use executor::Executor;
@@ -83,6 +85,7 @@ pub(crate) struct Parts {
     pub watchers: Watchers,
     pub committer: Committer,
     pub executor: Executor,
+    pub begun: Begun,
     pub clock: SystemClock,
     pub session: SessionId,
     pub limits: Limits,
@@ -102,6 +105,7 @@ impl Host {
             cache_dir: folder.code_cache(),
             cache_key: folder.cache_key(),
         })?;
+        let begun = folder.begun(config.slots)?;
         let clock = SystemClock;
         let session = store.begin_session(clock.now()).await?;
         let capacity = config.slots.saturating_mul(HELD_PER_SLOT);
@@ -113,6 +117,7 @@ impl Host {
             graphs: Graphs::default(),
             watchers: Watchers::default(),
             executor: Executor::new(config.slots),
+            begun,
             store,
             sandbox,
             committer,

@@ -54,7 +54,12 @@ async fn lost(parts: &Parts, state: Claimed) -> Result<Member, StartError> {
     let run = parts.runs.get(&parts.store, state.run).await?;
     let jitter = crate::ambient::jitter();
     let now = parts.clock.now();
-    let changes = plan(&run.graph, &state, Outcome::HostLost, now, jitter, parts.store.ids())
+    // What was only held cannot be what ended the host.
+    let outcome = match parts.begun.was_running(state.id) {
+        true => Outcome::HostLost,
+        false => Outcome::Released,
+    };
+    let changes = plan(&run.graph, &state, outcome, now, jitter, parts.store.ids())
         .map_err(|misfit| StartError::Recovery(misfit.to_string()))?;
     let journal = Journal::default();
     let finished = Finished { run, state, changes, journal, logs: None, usage: None, jitter };

@@ -6,6 +6,7 @@ use exosphere_domain::ids::{NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{Claimed, Status};
+use futures::TryStreamExt;
 use sqlx::Row;
 use std::collections::HashMap;
 
@@ -31,17 +32,27 @@ pub struct MemberRow {
 }
 
 impl Store {
-    /// Some outputs, by state and number. What is not there is left out.
+    /// Some outputs, by state and number: about as many as have `most` bytes
+    /// together. What is not there is left out.
     pub async fn outputs_at(
         &self,
         wanted: &[(StateId, u32)],
+        most: usize,
     ) -> Result<HashMap<(StateId, u32), String>, StoreError> {
         let pairs: Vec<(i64, u32)> = wanted.iter().map(|(state, n)| (state.0, *n)).collect();
         let pairs = serde_json::to_string(&pairs).map_err(|e| StoreError::Data(e.to_string()))?;
-        let rows = sqlx::query(sql::OUTPUTS_AT).bind(pairs).fetch_all(&self.readers).await?;
-        rows.iter()
-            .map(|row| Ok(((StateId(row.try_get(0)?), row.try_get(1)?), row.try_get(2)?)))
-            .collect()
+        let mut rows = sqlx::query(sql::OUTPUTS_AT).bind(pairs).fetch(&self.readers);
+        let mut outputs = HashMap::new();
+        let mut bytes = 0;
+        while let Some(row) = rows.try_next().await? {
+            let body: String = row.try_get(2)?;
+            bytes += body.len();
+            outputs.insert((StateId(row.try_get(0)?), row.try_get(1)?), body);
+            if bytes > most {
+                break;
+            }
+        }
+        Ok(outputs)
     }
 
     /// The execution that a unite joins: its state, its path, its outputs.

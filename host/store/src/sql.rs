@@ -36,15 +36,15 @@ statements! {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0, 0, 0, 0, ?9, ?10, ?11, ?6)";
     /// The end of an execution. Its guard is the fence: invariant 3.
     FINISH = "UPDATE state SET status = ?4, session = NULL, ended_at = ?5, outputs = ?6, kind = ?7, message = ?8, details = ?9, \
-              cpu_us = ?10, memory_bytes = ?11, host_calls = ?12 \
+              cpu_us = ?10, memory_bytes = ?11, host_calls = ?12, output_bytes = ?13 \
               WHERE id = ?1 AND status = 'QUEUED' AND session = ?2 AND fence = ?3";
     /// The end of an execution that is to be repeated, under the same guard.
     REPEAT = "UPDATE state SET status = 'CREATED', session = NULL, due_at = ?4, attempt = ?5, retries = ?6, requeues = ?7, \
               losses = ?8, conflicts = ?9 \
               WHERE id = ?1 AND status = 'QUEUED' AND session = ?2 AND fence = ?3";
     NEW_OUTPUT = "INSERT INTO output (state, number, body) VALUES (?1, ?2, ?3)";
-    NEW_ATTEMPT = "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    NEW_ATTEMPT = "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, output_bytes) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     OLD_ATTEMPTS = "DELETE FROM attempt WHERE state = ?1 AND number <= ?2";
     NEW_UNITE = "INSERT INTO unite (state, source, branches, open, failed, arrived) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     COUNT = "UPDATE unite SET open = open + ?2, failed = failed + ?3, arrived = arrived + ?4 WHERE state = ?1 \
@@ -145,17 +145,17 @@ statements! {
            u.errored, u.cancelled, u.retries, u.requeues, r.id FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
            WHERE u.namespace = ?1 AND u.uuid = ?2";
     STATES = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
-              cpu_us, memory_bytes, host_calls FROM state \
+              cpu_us, memory_bytes, host_calls, output_bytes FROM state \
               WHERE run = ?1 AND (?2 IS NULL OR node IN (SELECT value FROM json_each(?2))) AND (?3 IS NULL OR status = ?3) \
               AND path > ?4 ORDER BY path LIMIT ?5";
     FIRST_STATES = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
-              cpu_us, memory_bytes, host_calls FROM state \
+              cpu_us, memory_bytes, host_calls, output_bytes FROM state \
               WHERE run = ?1 AND (?2 IS NULL OR node IN (SELECT value FROM json_each(?2))) AND (?3 IS NULL OR status = ?3) \
               AND path >= ?4 ORDER BY path LIMIT ?5";
     STATE = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
-             cpu_us, memory_bytes, host_calls FROM state WHERE run = ?1 AND id = ?2";
+             cpu_us, memory_bytes, host_calls, output_bytes FROM state WHERE run = ?1 AND id = ?2";
     OUTPUTS_PAGE = "SELECT body FROM output WHERE state = ?1 AND number >= ?2 ORDER BY number LIMIT ?3";
-    ATTEMPTS = "SELECT number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls \
+    ATTEMPTS = "SELECT number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, output_bytes \
                 FROM attempt WHERE state = ?1 ORDER BY number";
 }
 

@@ -284,13 +284,14 @@ fn failure(
     Ok(Some(Failure { kind, message: message.unwrap_or_default(), details }))
 }
 
-/// What an attempt used, in columns `cpu_us, memory_bytes, host_calls`.
+/// What an attempt used, in columns `cpu_us, memory_bytes, host_calls,
+/// output_bytes`.
 fn usage(row: &SqliteRow, at: usize) -> Result<Option<Usage>, StoreError> {
     let Some(cpu_us) = row.try_get::<Option<i64>, _>(at)? else { return Ok(None) };
     Ok(Some(Usage {
         cpu_us: cpu_us.unsigned_abs(),
         peak_memory_bytes: row.try_get::<i64, _>(at + 1)?.unsigned_abs(),
         host_calls: row.try_get(at + 2)?,
-        output_bytes: 0,
+        output_bytes: row.try_get::<i64, _>(at + 3)?.unsigned_abs(),
     }))
 }

@@ -106,6 +106,7 @@ impl<I: Ids> Street<'_, I> {
             finished.usage.map(|usage| usage.cpu_us as i64),
             finished.usage.map(|usage| usage.peak_memory_bytes as i64),
             finished.usage.map(|usage| usage.host_calls),
+            finished.usage.map(|usage| usage.output_bytes as i64),
         ])?;
         Ok(rows == 1)
     }
@@ -139,6 +140,7 @@ impl<I: Ids> Street<'_, I> {
             finished.usage.map(|usage| usage.cpu_us as i64),
             finished.usage.map(|usage| usage.peak_memory_bytes as i64),
             finished.usage.map(|usage| usage.host_calls),
+            finished.usage.map(|usage| usage.output_bytes as i64),
         ])?;
         if number > KEPT_ATTEMPTS {
             let old = i64::from(number - KEPT_ATTEMPTS);
@@ -156,7 +158,10 @@ impl<I: Ids> Street<'_, I> {
             End::Pruned { .. } => tally.pruned += 1,
             End::Errored { .. } => tally.errored += 1,
             End::Again { why: Again::Requeued, .. } => tally.requeues += 1,
-            End::Again { why: Again::Failed(_), .. } => tally.retries += 1,
+            // A lost host or a conflict uses up no retry.
+            End::Again { tries, why: Again::Failed(_), .. } => {
+                tally.retries += i64::from(tries.retries > finished.state.tries.retries);
+            }
             End::Again { why: Again::Released, .. } => {}
             End::Success { outputs, children, unites } => {
                 tally.succeeded += 1;

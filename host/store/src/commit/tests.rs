@@ -199,7 +199,7 @@ fn a_state_is_created_once() {
     let twice = bed.connection.execute(
         "INSERT INTO state SELECT id + 100, run, node, path, status, due_at, session, fence, attempt, retries, requeues, \
          losses, conflicts, refs, scopes, fixed, created_at, ended_at, outputs, kind, message, details, cpu_us, \
-         memory_bytes, host_calls FROM state WHERE status = 'WAITING'",
+         memory_bytes, host_calls, output_bytes FROM state WHERE status = 'WAITING'",
         [],
     );
     assert!(twice.unwrap_err().to_string().contains("UNIQUE"));

@@ -55,7 +55,7 @@ fn tells_mistakes() {
         (
             json!({}),
             json!({"cursor": "1", "a.b": "x"}),
-            "$.store[\"a.b\"]: \"a.b\" is no store key: a key is not empty and has neither '.' nor NUL in it",
+            "$.store[\"a.b\"]: \"a.b\" is no store key: use 1 to 512 bytes with neither '.' nor NUL among them",
         ),
         (
             json!({}),
