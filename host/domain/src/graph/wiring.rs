@@ -79,16 +79,15 @@ pub fn wire(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Opt
     for (from, edges) in next.iter().enumerate() {
         edges.iter().for_each(|&to| parents[to].push(from));
     }
-    // What is not known to lead anywhere would only make for false alarms.
-    if problems.len() > before || !named {
-        return None;
-    }
-    let Some(order) = sorted(&next, &parents) else {
+    // A cycle is one whatever else is wrong.
+    let order = sorted(&next, &parents);
+    if order.is_none() {
         let message =
             format!("the edges form a cycle: {}; a graph has none", a_cycle(raw, &parents));
         problems.add("$.nodes", message);
-        return None;
-    };
+    }
+    // What is not known to lead anywhere would only make for false alarms.
+    let order = order.filter(|_| problems.len() == before && named)?;
     let root = root(raw, &parents, problems)?;
     if problems.len() > before {
         return None;

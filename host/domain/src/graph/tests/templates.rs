@@ -336,6 +336,17 @@ fn six_mistakes_are_six_problems() {
 }
 
 #[test]
+fn a_cycle_is_told_beside_an_unknown_node() {
+    let template = changed(&[
+        ("/nodes/1/next_nodes", json!(["merger", "nowhere"])),
+        ("/nodes/2/next_nodes", json!(["worker"])),
+    ]);
+    let told = told(&template);
+    assert!(told.iter().any(|line| line.contains("nowhere")), "{told:#?}");
+    assert!(told.iter().any(|line| line.contains("form a cycle")), "{told:#?}");
+}
+
+#[test]
 fn there_is_an_end_to_problems() {
     let nodes: Vec<_> = (0..MAX_NODES).map(|_| json!({"odd": 1})).collect();
     let told = told(&json!({ "nodes": nodes }));
