@@ -72,7 +72,7 @@ impl<I: Ids> Street<'_, I> {
                 self.run(run)?.tally.pruned += 1;
             }
             Closing::Block => {
-                let failure = self.why_blocked(run, state, &waiting.place, counts, &graph)?;
+                let failure = self.why_blocked(run, state, counts, &graph)?;
                 self.end_unite(state, "ERRORED", Some(&failure))?;
                 self.run(run)?.tally.errored += 1;
             }
@@ -126,7 +126,6 @@ impl<I: Ids> Street<'_, I> {
         &mut self,
         run: RunKey,
         unite: StateId,
-        at: &Place,
         counts: Counts,
         graph: &Graph,
     ) -> Result<Failure, StoreError> {
@@ -148,7 +147,6 @@ impl<I: Ids> Street<'_, I> {
                 break;
             }
         }
-        debug_assert_ne!(at.path, above);
         Ok(blocked(graph, &above, counts, &members))
     }
 }
