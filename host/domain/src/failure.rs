@@ -32,7 +32,7 @@ pub enum FailureKind {
     Blocked,
     /// A mistake of the host. The words are in the host's log, under an id.
     Internal,
-    /// The host that ran it is gone.
+    /// The host that held it is gone.
     HostLost,
 }
 

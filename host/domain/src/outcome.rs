@@ -16,8 +16,9 @@ pub enum Outcome {
     Failed(Failure),
     /// A key that it had read and then wrote was changed by another state.
     Conflict,
-    /// Its host died or was replaced in mid-execution.
+    /// Its host is gone, and it may have been what ended it. Decided by
+    /// [`crate::plan::lost`].
     HostLost,
-    /// It was claimed and never begun: its host is stopping, or has ended.
+    /// It was claimed and never begun: its host is stopping, or is gone.
     Released,
 }

@@ -25,6 +25,20 @@ const UNITE: u8 = b'~';
 #[serde(transparent)]
 pub struct Path(String);
 
+/// One step of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// To the child that an output makes along an edge.
+    Child {
+        /// The output, from 0.
+        output: u32,
+        /// The edge, from 0.
+        edge: u32,
+    },
+    /// To a unite.
+    Unite(NodeIx),
+}
+
 /// A text that is no path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a path")]
@@ -87,33 +101,48 @@ impl Path {
         read_number(rest.as_bytes()).map(|(output, _)| output)
     }
 
-    /// The steps, for people; nothing if the text is no path.
-    fn steps(&self) -> Option<Vec<String>> {
+    /// The text of the path that this one continues, and the step from there;
+    /// nothing for the root.
+    pub fn last(&self) -> Option<(&str, Step)> {
+        let mut rest = self.0.as_bytes();
+        let mut last = None;
+        while !rest.is_empty() {
+            let above = self.0.len() - rest.len();
+            let (step, behind) = read_step(rest)?;
+            (last, rest) = (Some((above, step)), behind);
+        }
+        last.map(|(above, step)| (&self.0[..above], step))
+    }
+
+    /// The steps; nothing if the text is no path.
+    fn steps(&self) -> Option<Vec<Step>> {
         let mut rest = self.0.as_bytes();
         let mut steps = Vec::new();
-        while let Some(&first) = rest.first() {
+        while !rest.is_empty() {
             let step;
-            (step, rest) = match first {
-                UNITE => {
-                    let (unite, rest) = read_number(&rest[1..])?;
-                    (format!("u{unite}"), rest)
-                }
-                _ => {
-                    let (output, rest) = read_number(rest)?;
-                    let (edge, rest) = read_number(rest)?;
-                    (format!("{output}.{edge}"), rest)
-                }
-            };
+            (step, rest) = read_step(rest)?;
             steps.push(step);
         }
         Some(steps)
     }
 }
 
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Child { output, edge } => write!(f, "{output}.{edge}"),
+            Step::Unite(unite) => write!(f, "u{}", unite.0),
+        }
+    }
+}
+
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.steps() {
-            Some(steps) => write!(f, "/{}", steps.join("/")),
+            Some(steps) => {
+                let steps: Vec<String> = steps.iter().map(Step::to_string).collect();
+                write!(f, "/{}", steps.join("/"))
+            }
             None => f.write_str(&self.0),
         }
     }
@@ -123,6 +152,16 @@ impl fmt::Debug for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+fn read_step(text: &[u8]) -> Option<(Step, &[u8])> {
+    if let Some(rest) = text.strip_prefix(&[UNITE]) {
+        let (unite, rest) = read_number(rest)?;
+        return Some((Step::Unite(NodeIx(unite)), rest));
+    }
+    let (output, rest) = read_number(text)?;
+    let (edge, rest) = read_number(rest)?;
+    Some((Step::Child { output, edge }, rest))
 }
 
 fn push_number(text: &mut String, number: u32) {
@@ -180,6 +219,16 @@ mod tests {
         }
 
         #[test]
+        fn knows_its_last_step(steps in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..5)) {
+            let above = path(&steps);
+            let child = above.child(70, 3);
+            let step = Step::Child { output: 70, edge: 3 };
+            prop_assert_eq!(child.last(), Some((above.as_str(), step)));
+            let unite = above.unite(NodeIx(64));
+            prop_assert_eq!(unite.last(), Some((above.as_str(), Step::Unite(NodeIx(64)))));
+        }
+
+        #[test]
         fn refuses_or_keeps_any_text(text in ".*") {
             if let Ok(path) = Path::decode(&text) {
                 prop_assert_eq!(path.as_str(), text);
@@ -194,5 +243,6 @@ mod tests {
         assert_eq!(above.unite(NodeIx(4)).branch_below(&above), None);
         assert_eq!(above.branch_below(&above.child(1, 1)), None);
         assert!(above.unite(NodeIx(0)) > above.child(4_000_000, 0));
+        assert_eq!(Path::root().last(), None);
     }
 }

@@ -17,6 +17,16 @@ pub const MAX_LOSSES: u32 = 10;
 /// So many store conflicts in succession become a failure.
 pub const MAX_CONFLICTS: u32 = 3;
 
+/// What has come of a state whose host is gone. It may be what ended the host,
+/// so it is charged with the loss; but once it was, its next host notes when it
+/// begins (see [`Tries::is_suspect`]), and then what was merely held is let off.
+pub fn lost(tries: Tries, noted: bool) -> Outcome {
+    match tries.is_suspect() && !noted {
+        true => Outcome::Released,
+        false => Outcome::HostLost,
+    }
+}
+
 /// What an outcome changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Changes {
@@ -48,8 +58,9 @@ pub enum End {
     },
     /// It is to run again.
     Again {
-        /// When.
-        due: Millis,
+        /// How long after the commit, in milliseconds: who commits knows what
+        /// time it is, on the clock that all hosts share.
+        after: Millis,
         /// How often it has been tried.
         tries: Tries,
         /// Why.
@@ -105,38 +116,37 @@ pub struct Misfit {
     what: String,
 }
 
-/// What `outcome` changes. `now` is when it is due if it is due at once,
-/// `random` a uniform number in [0, 1) for the jitter of a retry.
+/// What `outcome` changes. `random` is a uniform number in [0, 1) for the jitter
+/// of a retry.
 pub fn plan(
     graph: &Graph,
     state: &Claimed,
     outcome: Outcome,
-    now: Millis,
     random: f64,
     ids: &impl Ids,
 ) -> Result<Changes, Misfit> {
     let tries = state.tries;
     let settled = Tries { losses: 0, conflicts: 0, ..tries };
-    let again = |due, tries, why| {
-        Ok(Changes { end: End::Again { due, tries, why }, counts: Deltas::new() })
+    let again = |after, tries, why| {
+        Ok(Changes { end: End::Again { after, tries, why }, counts: Deltas::new() })
     };
     match outcome {
         Outcome::Outputs(outputs) => succeed(graph, state, outputs, ids),
         Outcome::Prune(data) => end(graph, &state.place, End::Pruned { data }, Counts::ENDED),
         Outcome::RequeueAfter(delay) => {
             let tries = Tries { requeues: tries.requeues.saturating_add(1), ..settled };
-            again(now.saturating_add(delay.max(1)), tries, Again::Requeued)
+            again(delay.max(1), tries, Again::Requeued)
         }
         Outcome::Released => {
             let tries = Tries { attempt: tries.attempt.saturating_sub(1), ..tries };
-            again(now, tries, Again::Released)
+            again(0, tries, Again::Released)
         }
         Outcome::HostLost if tries.losses + 1 < MAX_LOSSES => {
-            let failure = Failure::new(FailureKind::HostLost, "the host that ran it is gone");
-            again(now, Tries { losses: tries.losses + 1, ..tries }, Again::Failed(failure))
+            let failure = Failure::new(FailureKind::HostLost, "the host that held it is gone");
+            again(0, Tries { losses: tries.losses + 1, ..tries }, Again::Failed(failure))
         }
         Outcome::HostLost => {
-            let words = format!("{MAX_LOSSES} hosts were lost in succession while they ran it");
+            let words = format!("{MAX_LOSSES} hosts were lost in succession that held it");
             let failure = Failure::new(FailureKind::HostLost, words);
             end(graph, &state.place, End::Errored { failure }, Counts::FAILED)
         }
@@ -144,32 +154,44 @@ pub fn plan(
             let words = "a store key that it had read was changed by another state";
             let failure = Failure::new(FailureKind::Store, words);
             let tries = Tries { conflicts: tries.conflicts + 1, losses: 0, ..tries };
-            again(now, tries, Again::Failed(failure))
+            again(0, tries, Again::Failed(failure))
         }
         Outcome::Conflict => {
             let words = format!("{MAX_CONFLICTS} store conflicts in a row");
-            fail(graph, state, Failure::new(FailureKind::Store, words), now, random)
+            fail(graph, state, Failure::new(FailureKind::Store, words), random)
         }
-        Outcome::Failed(failure) => fail(graph, state, failure, now, random),
+        Outcome::Failed(failure) => fail(graph, state, failure, random),
+    }
+}
+
+/// How many numbers [`plan`] takes at most.
+pub fn numbers_needed(graph: &Graph, state: &Claimed, outcome: &Outcome) -> u64 {
+    let Outcome::Outputs(outputs) = outcome else { return 0 };
+    let node = graph.node(state.place.node);
+    (outputs.len() as u64).saturating_mul(node.next.len() as u64) + node.united_by.len() as u64
+}
+
+/// Numbers for the plan of what nothing follows: a failure, a loss, a release.
+pub struct NoNumbers;
+
+impl Ids for NoNumbers {
+    fn next(&self) -> StateId {
+        debug_assert!(false, "something follows");
+        StateId(0)
     }
 }
 
 /// A failure: again if the policy allows it, the end if not.
-fn fail(
-    graph: &Graph,
-    state: &Claimed,
-    failure: Failure,
-    now: Millis,
-    random: f64,
-) -> Result<Changes, Misfit> {
+fn fail(graph: &Graph, state: &Claimed, failure: Failure, random: f64) -> Result<Changes, Misfit> {
     let policy = &graph.node(state.place.node).retry;
     let tries = Tries { losses: 0, conflicts: 0, ..state.tries };
     if !failure.kind.is_retried() || tries.retries >= policy.max_retries {
         return end(graph, &state.place, End::Errored { failure }, Counts::FAILED);
     }
     let retries = tries.retries + 1;
-    let due = now.saturating_add(policy.delay(retries, random));
-    let again = End::Again { due, tries: Tries { retries, ..tries }, why: Again::Failed(failure) };
+    let after = policy.delay(retries, random);
+    let again =
+        End::Again { after, tries: Tries { retries, ..tries }, why: Again::Failed(failure) };
     Ok(Changes { end: again, counts: Deltas::new() })
 }
 
@@ -357,3 +379,6 @@ pub fn begin(graph: &Graph, ids: &impl Ids) -> (NewState, Counts) {
         Place { node: graph.root(), path: Path::root(), refs: Vec::new(), scopes: Arc::from([]) };
     (NewState { id: ids.next(), place }, Counts::BEGUN)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
 //! Manual retry: a state that failed for good is to run again, and what ended
-//! only because of it opens with it.
+//! only because of it opens with it. A redrive does so for a whole run.
 
 use std::collections::BTreeSet;
 
@@ -48,6 +48,14 @@ pub enum Refused<E> {
     /// A unite could not be looked up.
     #[error(transparent)]
     LookUp(E),
+}
+
+/// Whether a state that stands so failed by itself. Such a state can be retried
+/// by hand, unless [`reopen`] refuses it; a redrive retries all of a run that
+/// can be, and no order of theirs matters. A unite that is blocked failed by
+/// what failed below it, and opens with that.
+pub fn failed_by_itself(status: Status, failed: Option<FailureKind>) -> bool {
+    status == Status::Errored && failed != Some(FailureKind::Blocked)
 }
 
 /// What a manual retry of the failed state at `place` opens. `look_up` finds a

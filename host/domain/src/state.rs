@@ -171,6 +171,14 @@ pub struct Tries {
     pub conflicts: u32,
 }
 
+impl Tries {
+    /// Whether it may be what ended the host before: a host notes when it
+    /// begins such a state, and not just that it holds it.
+    pub fn is_suspect(&self) -> bool {
+        self.losses > 0
+    }
+}
+
 /// Who holds a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Claim {

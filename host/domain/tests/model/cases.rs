@@ -3,16 +3,18 @@
 //!
 //! Not here: chance.
 
+use exosphere_domain::ids::SessionId;
 use exosphere_domain::state::{Counter, RunStatus, Status};
 use serde_json::{Value, json};
 
 use crate::duel::{Duel, real};
 use crate::engine::Engine;
 use crate::fates::{Dice, Fate};
+use crate::play::Trouble;
 use crate::reference::Refusal;
 use crate::shape::{Graph, MaxFailed, Strategy};
 
-const SPLIT: &str = "splitter > worker; worker > merger; merger(splitter)";
+pub const SPLIT: &str = "splitter > worker; worker > merger; merger(splitter)";
 
 fn strategy(mut graph: Graph, unite: &str, strategy: Strategy) -> Graph {
     let place = graph.place(unite);
@@ -20,13 +22,13 @@ fn strategy(mut graph: Graph, unite: &str, strategy: Strategy) -> Graph {
     graph
 }
 
-fn any_ends(graph: Graph, unite: &str) -> Graph {
+pub fn any_ends(graph: Graph, unite: &str) -> Graph {
     strategy(graph, unite, Strategy::AllDone(MaxFailed::Any))
 }
 
 /// Runs a graph to its end, beside the reference. What `fates` does not know
 /// of returns one output.
-fn run(graph: &Graph, fates: impl Fn(&str, &str, u32) -> Option<Fate> + 'static) -> Duel {
+pub fn run(graph: &Graph, fates: impl Fn(&str, &str, u32) -> Option<Fate> + 'static) -> Duel {
     let fates =
         move |node: &str, key: &str, before| fates(node, key, before).unwrap_or(Fate::Outputs(1));
     let mut duel = Duel::begin(graph, Box::new(fates));
@@ -34,8 +36,8 @@ fn run(graph: &Graph, fates: impl Fn(&str, &str, u32) -> Option<Fate> + 'static)
     duel
 }
 
-fn finish(duel: &mut Duel) {
-    duel.play(&mut Dice::new(7), 0);
+pub fn finish(duel: &mut Duel) {
+    duel.play(&mut Dice::new(7), Trouble::default());
     duel.compare_end();
 }
 
@@ -62,7 +64,7 @@ fn input(duel: &Duel, node: &str, name: &str) -> Value {
     row.inputs.as_ref().expect("it ran")[name].clone()
 }
 
-fn status(duel: &Duel, node: &str) -> Status {
+pub fn status(duel: &Duel, node: &str) -> Status {
     let rows = duel.engine.all(node);
     let [row] = rows.as_slice() else { panic!("{node} is not there once") };
     row.status
@@ -95,8 +97,8 @@ fn a_side_branch_delays_no_unite() {
     let mut engine = Engine::begin(real(&graph).unwrap());
     for node in ["A", "B"] {
         let at = engine.rows.iter().position(|row| row.key == engine.all(node)[0].key).unwrap();
-        engine.claim(at);
-        engine.commit(&[(at, Fate::Outputs(1))]);
+        let claim = engine.claim(at, SessionId(1));
+        engine.commit(&[(at, claim, Fate::Outputs(1))]);
     }
     assert_eq!(engine.all("D")[0].status, Status::Created);
     assert_eq!(engine.all("C")[0].status, Status::Created);
@@ -175,14 +177,13 @@ fn any_number_of_branches_is_merged_once_in_order() {
         let mut engine = Engine::begin(real(&Graph::draw(SPLIT)).unwrap());
         let splitter = |at: usize| if at == 0 { branches } else { 1 };
         while engine.status == RunStatus::Running {
-            let due = |at: &usize| engine.rows[*at].status == Status::Created;
-            let mut due: Vec<_> = (0..engine.rows.len()).filter(due).collect();
+            let mut due = engine.claimable();
             Dice::new(3).shuffle(&mut due);
-            due.iter().for_each(|&at| engine.claim(at));
-            for batch in due.chunks(256) {
-                let batch: Vec<_> =
-                    batch.iter().map(|&at| (at, Fate::Outputs(splitter(at)))).collect();
-                engine.commit(&batch);
+            let claim =
+                |&at: &usize| (at, engine.claim(at, SessionId(1)), Fate::Outputs(splitter(at)));
+            let ended: Vec<_> = due.iter().map(claim).collect();
+            for batch in ended.chunks(256) {
+                engine.commit(batch);
             }
         }
         assert_eq!(engine.status, RunStatus::Success);

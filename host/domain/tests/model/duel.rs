@@ -1,16 +1,19 @@
 //! Engine and reference side by side: the same graph, the same fates, the same
-//! manual retries, compared after every step.
+//! misfortunes, compared after every step.
+//!
+//! Not here: who does what, and when. See `play`.
 
 use std::collections::BTreeMap;
 
 use exosphere_domain::graph::{Graph as RealGraph, Problem};
 use exosphere_domain::ids::Digest;
-use exosphere_domain::state::Status;
+use exosphere_domain::state::{RunStatus, Status};
 use serde_json::{Map, Value, json};
 
-use crate::engine::{Engine, Refusal};
-use crate::fates::{Dice, Fate};
-use crate::reference::{self, Branch, Entry, Run};
+use crate::engine::{self, Engine, Row};
+use crate::fates::Fate;
+use crate::play::{Hold, Hosts};
+use crate::reference::{Branch, Entry, Exec, Refusal, Run};
 use crate::shape::{Graph, MaxFailed, Shape, Strategy};
 
 /// The crate's graph of the same shape. Every node's inputs name its singles;
@@ -59,12 +62,15 @@ pub fn real(graph: &Graph) -> Result<RealGraph, Vec<Problem>> {
     RealGraph::from_json(&json!({ "nodes": nodes }))
 }
 
-/// How a run went in the end: each state by its path with node, status, reason
-/// of failure and inputs.
-pub type Ending = BTreeMap<String, (u32, Status, Option<String>, Option<Map<String, Value>>)>;
+/// How a state went in the end: its node, status and reason of failure, how
+/// often it failed and came again, how often it asked to, and its inputs.
+pub type End = (u32, Status, Option<String>, (u32, u32), Option<Map<String, Value>>);
+
+/// How a run went in the end: each state by its path.
+pub type Ending = BTreeMap<String, End>;
 
 /// Says what an execution comes to: by the name of the node, the state's path
-/// and how often it was executed before.
+/// and how often an execution of it came to something before.
 pub type Fates = Box<dyn Fn(&str, &str, u32) -> Fate>;
 
 /// Both at once.
@@ -75,11 +81,20 @@ pub struct Duel {
     pub reference: Run,
     /// The graph of both.
     pub graph: Graph,
-    /// Manual retries that were accepted, and those that came too late.
-    pub retried: (usize, usize),
-    fates: Fates,
+    /// Who works on the run.
+    pub hosts: Hosts,
+    /// What has happened how often.
+    pub met: BTreeMap<&'static str, usize>,
     /// The reference's number of each row of the engine.
-    twins: Vec<usize>,
+    pub twins: Vec<usize>,
+    /// Whether the cancelled run is said to be swept.
+    pub swept: bool,
+    /// How often each row came to something.
+    pub came: Vec<u32>,
+    fates: Fates,
+    /// What had ended when the run was cancelled, and how many states there
+    /// were.
+    kept: Option<(BTreeMap<usize, String>, usize)>,
 }
 
 impl Duel {
@@ -90,94 +105,93 @@ impl Duel {
             engine: Engine::begin(real),
             reference: Run::begin(graph),
             graph: graph.clone(),
-            retried: (0, 0),
-            fates,
+            hosts: Hosts::begin(),
+            met: BTreeMap::new(),
             twins: Vec::new(),
+            swept: false,
+            fates,
+            came: Vec::new(),
+            kept: None,
         };
         duel.compare();
         duel
     }
 
-    /// Runs until nothing is left to do, in an order by lot: claims, and
-    /// commits of one or several, and with `retries` so many manual retries.
-    pub fn play(&mut self, dice: &mut Dice, mut retries: u32) {
-        // No run needs as many steps. One that does hangs.
-        for _ in 0..100_000 {
-            let created = self.with(Status::Created);
-            let queued = self.with(Status::Queued);
-            if retries > 0 && dice.percent(if queued.is_empty() { 30 } else { 4 }) {
-                retries -= 1;
-                self.retry_some(dice);
-            } else if !created.is_empty() && (queued.is_empty() || dice.percent(50)) {
-                self.engine.claim(dice.pick(&created));
-            } else if !queued.is_empty() {
-                self.finish(queued, dice);
-            } else if retries == 0 {
-                return;
+    /// Something has happened.
+    pub fn meet(&mut self, what: &'static str) {
+        *self.met.entry(what).or_insert(0) += 1;
+    }
+
+    /// Something has happened, perhaps.
+    pub fn meet_if(&mut self, it_has: bool, what: &'static str) {
+        if it_has {
+            self.meet(what);
+        }
+    }
+
+    /// What the next execution of a state comes to.
+    pub fn fate(&self, at: usize) -> Fate {
+        let row = &self.engine.rows[at];
+        (self.fates)(&self.graph.nodes[row.place.node.at()].name, &row.key, self.came[at])
+    }
+
+    /// Commits what came of executions, in one transaction. What is said by
+    /// claims that no longer hold changes nothing.
+    pub fn commit(&mut self, holds: &[Hold]) {
+        let said = |hold: &Hold| (hold.at, hold.claim, self.fate(hold.at));
+        let batch: Vec<_> = holds.iter().map(said).collect();
+        let taken = self.engine.commit(&batch);
+        for ((hold, (at, _, fate)), taken) in holds.iter().zip(batch).zip(taken) {
+            let ought = self.reference.apply(self.twins[at], hold.ticket, &fate);
+            let key = &self.engine.rows[at].key;
+            assert_eq!(taken, ought, "whether the outcome of {key} is taken");
+            match (taken, self.engine.status) {
+                (true, _) => self.came[at] += 1,
+                (false, RunStatus::Cancelled) => self.meet("outcomes after a cancel"),
+                (false, _) => self.meet("late outcomes refused"),
             }
-            self.compare();
-        }
-        panic!("the run does not end");
-    }
-
-    fn with(&self, status: Status) -> Vec<usize> {
-        (0..self.engine.rows.len()).filter(|&at| self.engine.rows[at].status == status).collect()
-    }
-
-    fn finish(&mut self, mut queued: Vec<usize>, dice: &mut Dice) {
-        dice.shuffle(&mut queued);
-        queued.truncate(if dice.percent(50) { 1 } else { 1 + dice.below(6) });
-        let batch: Vec<_> = queued
-            .into_iter()
-            .map(|at| {
-                let row = &self.engine.rows[at];
-                let node = &self.graph.nodes[row.place.node.at()].name;
-                (at, (self.fates)(node, &row.key, row.executed - 1))
-            })
-            .collect();
-        self.engine.commit(&batch);
-        for (at, fate) in &batch {
-            self.reference.apply(self.twins[*at], fate);
-        }
-    }
-
-    /// Retries a state by hand: mostly one that failed, now and then any.
-    fn retry_some(&mut self, dice: &mut Dice) {
-        let failed = self.with(Status::Errored);
-        let at = match failed.is_empty() || dice.percent(10) {
-            true => dice.below(self.engine.rows.len()),
-            false => dice.pick(&failed),
-        };
-        match self.retry(at) {
-            Ok(()) => self.retried.0 += 1,
-            Err(reference::Refusal::WentOn) => self.retried.1 += 1,
-            Err(_) => {}
         }
     }
 
     /// Retries a state by hand.
-    pub fn retry(&mut self, at: usize) -> Result<(), reference::Refusal> {
-        let here = self.engine.retry(at).map_err(|refusal| match refusal {
-            Refusal::NotFailed => reference::Refusal::NotFailed,
-            Refusal::Blocked => reference::Refusal::Blocked,
-            Refusal::WentOn => reference::Refusal::WentOn,
-        });
+    pub fn retry(&mut self, at: usize) -> Result<(), Refusal> {
+        let here = self.engine.retry(at).map_err(refusal);
         let there = self.reference.retry(self.twins[at]);
         assert_eq!(here, there, "the retry of {}", self.engine.rows[at].key);
         here
     }
 
+    /// Retries by hand all that failed.
+    pub fn redrive(&mut self) -> Result<(usize, usize), Refusal> {
+        let here = self.engine.redrive().map_err(refusal);
+        assert_eq!(here, self.reference.redrive(), "the redrive");
+        here
+    }
+
+    /// Nothing is claimed from now on, or something again.
+    pub fn pause(&mut self, paused: bool) {
+        self.engine.paused = paused;
+        self.reference.paused = paused;
+    }
+
+    /// Cancels the run. What has ended is to stay as it is.
+    pub fn cancel(&mut self) -> Result<(), Refusal> {
+        let here = self.engine.cancel().map_err(refusal);
+        assert_eq!(here, self.reference.cancel(), "the cancel");
+        if here.is_ok() {
+            let rows = self.engine.rows.iter().enumerate();
+            let ended = rows.filter(|(_, row)| row.status.is_terminal());
+            let ended = ended.map(|(at, row)| (at, format!("{row:?}"))).collect();
+            self.kept = Some((ended, self.engine.rows.len()));
+        }
+        here
+    }
+
     /// Holds that both are in the same state.
-    fn compare(&mut self) {
+    pub fn compare(&mut self) {
         self.pair();
         for (row, &twin) in self.engine.rows.iter().zip(&self.twins) {
-            let exec = &self.reference.execs[twin];
-            let status = match row.status {
-                // Claims are no affair of the reference.
-                Status::Queued => Status::Created.as_str(),
-                status => status.as_str(),
-            };
-            assert_eq!(status, exec.status.as_str(), "{} at {}", row.key, row.place.node.0);
+            compare_state(row, &self.reference.execs[twin]);
         }
         assert_eq!(self.engine.status.as_str(), self.reference.status().as_str(), "the run");
     }
@@ -196,13 +210,14 @@ impl Duel {
             let node = self.reference.execs[twin].node;
             assert_eq!(row.place.node.at(), node, "the node of {}", row.key);
             self.twins.push(twin);
+            self.came.push(0);
         }
         assert_eq!(self.twins.len(), self.reference.execs.len(), "states are missing");
     }
 
     /// Holds that all came out alike: inputs, reasons, counters, ends.
     pub fn compare_end(&self) {
-        assert_ne!(self.engine.status.as_str(), "RUNNING", "the run hangs");
+        assert_ne!(self.engine.status, RunStatus::Running, "the run hangs");
         assert_eq!(self.engine.run.open, 0);
         assert_eq!(self.engine.run.failed, i64::from(self.reference.failed(None)));
         for (at, (row, &twin)) in self.engine.rows.iter().zip(&self.twins).enumerate() {
@@ -210,18 +225,39 @@ impl Duel {
             assert!(row.status.is_terminal(), "{} is left {}", row.key, row.status);
             let why = row.failure.as_ref().map(|failure| failure.kind.as_str());
             assert_eq!(why, exec.why, "why {} failed", row.key);
-            if let Some(unite) = &row.unite {
-                let counts = (unite.counts.open, unite.counts.failed, unite.counts.arrived);
-                let recount = (
-                    i64::from(self.reference.open(Some(twin))),
-                    i64::from(self.reference.failed(Some(twin))),
-                    i64::from(self.reference.arrived(twin)),
-                );
-                assert_eq!(counts, recount, "the counts of {}", row.key);
+            if self.kept.is_none() {
+                self.recount(row, twin);
             }
             if let Some(inputs) = &row.inputs {
                 assert_eq!(inputs, &self.inputs(twin), "the inputs of {}", row.key);
                 assert_eq!(inputs, &self.engine.inputs(at), "the inputs of {} changed", row.key);
+            }
+        }
+        self.compare_kept();
+    }
+
+    /// Holds that a unite's counts are what the reference counts. A sweep of a
+    /// cancelled run leaves them, since nothing hangs on them any more.
+    fn recount(&self, row: &Row, twin: usize) {
+        let Some(unite) = &row.unite else { return };
+        let counts = (unite.counts.open, unite.counts.failed, unite.counts.arrived);
+        let recount = (
+            i64::from(self.reference.open(Some(twin))),
+            i64::from(self.reference.failed(Some(twin))),
+            i64::from(self.reference.arrived(twin)),
+        );
+        assert_eq!(counts, recount, "the counts of {}", row.key);
+    }
+
+    /// Holds that a cancel left alone what had ended, and ended all else.
+    fn compare_kept(&self) {
+        let Some((kept, states)) = &self.kept else { return };
+        assert_eq!(self.engine.status, RunStatus::Cancelled);
+        assert_eq!(self.engine.rows.len(), *states, "a cancelled run has grown");
+        for (at, row) in self.engine.rows.iter().enumerate() {
+            match kept.get(&at) {
+                Some(kept) => assert_eq!(kept, &format!("{row:?}"), "it had ended"),
+                None => assert_eq!(row.status, Status::Cancelled, "{} was open", row.key),
             }
         }
     }
@@ -267,10 +303,41 @@ impl Duel {
 
     /// How it went.
     pub fn ending(&self) -> Ending {
-        let ending = |row: &crate::engine::Row| {
+        let ending = |row: &Row| {
             let why = row.failure.as_ref().map(|failure| failure.to_string());
-            (row.key.clone(), (row.place.node.0, row.status, why, row.inputs.clone()))
+            let again = (row.tries.retries, row.tries.requeues);
+            (row.key.clone(), (row.place.node.0, row.status, why, again, row.inputs.clone()))
         };
         self.engine.rows.iter().map(ending).collect()
+    }
+}
+
+/// Holds that a state is what it ought to be.
+fn compare_state(row: &Row, exec: &Exec) {
+    let status = match row.status {
+        // To the reference, who holds a state is a matter beside its status.
+        Status::Queued => Status::Created.as_str(),
+        status => status.as_str(),
+    };
+    assert_eq!(status, exec.status.as_str(), "{} at {}", row.key, row.place.node.0);
+    let is_held = row.status == Status::Queued;
+    assert_eq!(is_held, exec.held.is_some(), "whether {} is held", row.key);
+    // An end leaves the numbers as they were before it.
+    if !row.status.is_terminal() {
+        let tries = row.tries;
+        let here = (tries.attempt, tries.retries, tries.losses, tries.conflicts);
+        let there = (exec.attempts, exec.retries, exec.losses, exec.conflicts);
+        assert_eq!(here, there, "attempt, retries, losses and conflicts of {}", row.key);
+    }
+}
+
+fn refusal(refusal: engine::Refusal) -> Refusal {
+    match refusal {
+        engine::Refusal::NotFailed => Refusal::NotFailed,
+        engine::Refusal::Blocked => Refusal::Blocked,
+        engine::Refusal::WentOn => Refusal::WentOn,
+        engine::Refusal::Nothing => Refusal::Nothing,
+        engine::Refusal::Over => Refusal::Over,
+        engine::Refusal::Cancelled => Refusal::Cancelled,
     }
 }

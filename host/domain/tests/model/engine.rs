@@ -3,7 +3,7 @@
 //! unites without open members close, wave by wave.
 //!
 //! Not here: any decision. What the crate decides is done, and it is checked
-//! that it can be done.
+//! that it can be done. Hosts are not here either, only what they have written.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -14,8 +14,9 @@ use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Fence, Ids, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{Changes, Deltas, End, NewUnite, begin, counters, plan};
-use exosphere_domain::reopen::{Above, Refused, reopen};
+use exosphere_domain::path::Path;
+use exosphere_domain::plan::{Changes, Deltas, End, NewUnite, begin, counters, lost, plan};
+use exosphere_domain::reopen::{Above, Refused, failed_by_itself, reopen};
 use exosphere_domain::state::{
     Claim, Claimed, Counter, Counts, NewState, Place, RunStatus, Status, Tries,
 };
@@ -43,10 +44,13 @@ pub struct Row {
     pub unite: Option<Unite>,
     /// What its inputs were at its latest attempt.
     pub inputs: Option<Map<String, Value>>,
-    /// How often it was claimed, ever.
-    pub executed: u32,
-    tries: Tries,
+    /// How often it was tried.
+    pub tries: Tries,
+    /// The session that holds it.
+    session: Option<SessionId>,
     fence: i64,
+    /// Whether its host has noted that it began it. Only of suspects.
+    noted: bool,
 }
 
 /// What a unite's row has besides.
@@ -60,12 +64,15 @@ pub struct Unite {
     branches: u32,
 }
 
-/// Why a manual retry is refused.
+/// Why what someone asks for is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     NotFailed,
     Blocked,
     WentOn,
+    Nothing,
+    Over,
+    Cancelled,
 }
 
 /// A run.
@@ -76,6 +83,8 @@ pub struct Engine {
     pub run: Counts,
     /// How it stands.
     pub status: RunStatus,
+    /// Whether nothing is to be claimed for now.
+    pub paused: bool,
     graph: Graph,
     numbers: Numbers,
     places: HashMap<StateId, usize>,
@@ -83,6 +92,8 @@ pub struct Engine {
     /// What is to be counted in unites, within a transaction.
     counts: BTreeMap<StateId, Counts>,
     drained: Vec<StateId>,
+    /// Where the sweep of the cancelled run has come to.
+    swept: Option<Path>,
 }
 
 #[derive(Default)]
@@ -104,12 +115,14 @@ impl Engine {
             rows: Vec::new(),
             run,
             status: RunStatus::Running,
+            paused: false,
             graph,
             numbers,
             places: HashMap::new(),
             paths: HashMap::new(),
             counts: BTreeMap::new(),
             drained: Vec::new(),
+            swept: None,
         };
         engine.insert(root, Status::Created, None);
         engine
@@ -136,51 +149,133 @@ impl Engine {
         let at = self.rows.len();
         assert!(self.places.insert(id, at).is_none(), "the number of {key} is given twice");
         assert!(self.paths.insert(key.clone(), at).is_none(), "{key} is created twice");
-        let (failure, outputs, inputs) = (None, Vec::new(), None);
-        let (tries, fence, executed) = (Tries::default(), 0, 0);
         self.rows.push(Row {
             id,
             place,
             key,
             status,
-            failure,
-            outputs,
+            failure: None,
+            outputs: Vec::new(),
             unite,
-            inputs,
-            executed,
-            tries,
-            fence,
+            inputs: None,
+            tries: Tries::default(),
+            session: None,
+            fence: 0,
+            noted: false,
         });
     }
 
+    /// The states that a host may claim now.
+    pub fn claimable(&self) -> Vec<usize> {
+        if self.status != RunStatus::Running || self.paused {
+            return Vec::new();
+        }
+        let is_due = |&at: &usize| self.rows[at].status == Status::Created;
+        (0..self.rows.len()).filter(is_due).collect()
+    }
+
     /// Claims a state that is to run, and renders its inputs.
-    pub fn claim(&mut self, at: usize) {
+    pub fn claim(&mut self, at: usize, session: SessionId) -> Claim {
         let inputs = self.inputs(at);
         let row = &mut self.rows[at];
         assert_eq!(row.status, Status::Created, "only what is to run is claimed");
-        row.status = Status::Queued;
+        (row.status, row.session, row.noted) = (Status::Queued, Some(session), false);
         row.fence += 1;
         row.tries.attempt += 1;
         row.inputs = Some(inputs);
-        row.executed += 1;
+        Claim { session, fence: Fence(row.fence) }
     }
 
-    /// Ends executions of claimed states, in one transaction.
-    pub fn commit(&mut self, batch: &[(usize, Fate)]) {
-        for (at, fate) in batch {
-            let claimed = self.claimed(*at);
-            let outcome = outcome(fate, &self.rows[*at].key);
-            let changes = plan(&self.graph, &claimed, outcome, 0, 0.5, &self.numbers);
-            self.apply(*at, changes.expect("a state fits its graph"));
+    /// The guard of every write of a host: whether the claim still holds.
+    fn holds(&self, at: usize, claim: Claim) -> bool {
+        let row = &self.rows[at];
+        self.status == RunStatus::Running
+            && row.status == Status::Queued
+            && row.session == Some(claim.session)
+            && row.fence == claim.fence.0
+    }
+
+    /// A host is about to execute what it holds. It notes so if that is a
+    /// suspect. Whether its claim holds.
+    pub fn take_up(&mut self, at: usize, claim: Claim) -> bool {
+        let holds = self.holds(at, claim);
+        let row = &mut self.rows[at];
+        row.noted |= holds && row.tries.is_suspect();
+        holds
+    }
+
+    /// Ends executions, in one transaction. Says of each whether its claim
+    /// held; otherwise it has changed nothing.
+    pub fn commit(&mut self, batch: &[(usize, Claim, Fate)]) -> Vec<bool> {
+        let mut end = |(at, claim, fate): &(usize, Claim, Fate)| {
+            let holds = self.holds(*at, *claim);
+            if holds {
+                self.end(*at, outcome(fate, &self.rows[*at].key));
+            }
+            holds
+        };
+        let taken = batch.iter().map(&mut end).collect();
+        self.settle();
+        taken
+    }
+
+    /// Ends up to so many of the executions of a session whose host is lost, in
+    /// one transaction. Returns which.
+    pub fn reclaim(&mut self, session: SessionId, most: usize) -> Vec<usize> {
+        if self.status != RunStatus::Running {
+            return Vec::new();
+        }
+        let is_held = |&at: &usize| self.rows[at].session == Some(session);
+        let held: Vec<_> = (0..self.rows.len()).filter(is_held).take(most).collect();
+        for &at in &held {
+            let row = &self.rows[at];
+            self.end(at, lost(row.tries, row.noted));
         }
         self.settle();
+        held
     }
 
-    fn claimed(&self, at: usize) -> Claimed {
-        let row = &self.rows[at];
+    fn end(&mut self, at: usize, outcome: Outcome) {
+        let row = &mut self.rows[at];
         assert_eq!(row.status, Status::Queued, "only what is claimed ends");
-        let claim = Claim { session: SessionId(1), fence: Fence(row.fence) };
-        Claimed { id: row.id, run: RunKey(1), place: row.place.clone(), tries: row.tries, claim }
+        let session = row.session.take().expect("who claims has a session");
+        let claim = Claim { session, fence: Fence(row.fence) };
+        let (id, place, tries) = (row.id, row.place.clone(), row.tries);
+        let claimed = Claimed { id, run: RunKey(1), place, tries, claim };
+        let changes = plan(&self.graph, &claimed, outcome, 0.5, &self.numbers);
+        self.apply(at, changes.expect("a state fits its graph"));
+    }
+
+    /// From now on no outcome counts.
+    pub fn cancel(&mut self) -> Result<(), Refusal> {
+        if self.status != RunStatus::Running {
+            return Err(Refusal::Over);
+        }
+        self.status = RunStatus::Cancelled;
+        Ok(())
+    }
+
+    /// Looks at so many states of the cancelled run, in path order behind those
+    /// of the last time, and ends those that are open. Whether more may follow.
+    pub fn sweep(&mut self, most: usize) -> bool {
+        assert_eq!(self.status, RunStatus::Cancelled, "only a cancelled run is swept");
+        let swept = self.swept.as_ref();
+        let follows = |&at: &usize| swept.is_none_or(|swept| self.rows[at].place.path > *swept);
+        let mut next: Vec<_> = (0..self.rows.len()).filter(follows).collect();
+        next.sort_by(|a, b| self.rows[*a].place.path.cmp(&self.rows[*b].place.path));
+        next.truncate(most);
+        for &at in &next {
+            let row = &mut self.rows[at];
+            if !row.status.is_terminal() {
+                (row.status, row.session) = (Status::Cancelled, None);
+            }
+        }
+        if next.len() < most {
+            self.run.open = 0;
+            return false;
+        }
+        self.swept = next.last().map(|&at| self.rows[at].place.path.clone());
+        true
     }
 
     fn apply(&mut self, at: usize, changes: Changes) {
@@ -237,7 +332,9 @@ impl Engine {
             drained.into_iter().for_each(|id| self.close(id));
         }
         assert!(self.run.open >= 0 && self.run.failed >= 0, "the run counts {:?}", self.run);
-        self.status = RunStatus::of(self.run.open, self.run.failed);
+        if self.status != RunStatus::Cancelled {
+            self.status = RunStatus::of(self.run.open, self.run.failed);
+        }
     }
 
     fn close(&mut self, id: StateId) {
@@ -286,16 +383,45 @@ impl Engine {
 
     /// A manual retry, in a transaction of its own.
     pub fn retry(&mut self, at: usize) -> Result<(), Refusal> {
+        if self.status == RunStatus::Cancelled {
+            return Err(Refusal::Cancelled);
+        }
+        self.reopen(at)?;
+        self.settle();
+        Ok(())
+    }
+
+    /// A manual retry of all that failed by itself, in one transaction. How
+    /// many were, and how many no longer could be.
+    pub fn redrive(&mut self) -> Result<(usize, usize), Refusal> {
+        if self.status == RunStatus::Cancelled {
+            return Err(Refusal::Cancelled);
+        }
+        let is_meant = |&at: &usize| failed_by_itself(self.rows[at].status, self.failed(at));
+        let mut all: Vec<_> = (0..self.rows.len()).filter(is_meant).collect();
+        all.sort_by(|a, b| self.rows[*a].place.path.cmp(&self.rows[*b].place.path));
+        let reopened = all.iter().filter(|&&at| self.reopen(at).is_ok()).count();
+        if reopened == 0 {
+            return Err(Refusal::Nothing);
+        }
+        self.settle();
+        Ok((reopened, all.len() - reopened))
+    }
+
+    fn failed(&self, at: usize) -> Option<FailureKind> {
+        self.rows[at].failure.as_ref().map(|failure| failure.kind)
+    }
+
+    fn reopen(&mut self, at: usize) -> Result<(), Refusal> {
         let row = &self.rows[at];
-        match (row.status, row.failure.as_ref().map(|failure| failure.kind)) {
-            (Status::Errored, Some(FailureKind::Blocked)) => return Err(Refusal::Blocked),
-            (Status::Errored, _) => {}
-            _ => return Err(Refusal::NotFailed),
+        if !failed_by_itself(row.status, self.failed(at)) {
+            let blocked = row.status == Status::Errored;
+            return Err(if blocked { Refusal::Blocked } else { Refusal::NotFailed });
         }
         let look_up = |id: StateId| {
-            let row = &self.rows[self.places[&id]];
-            let failed = row.failure.as_ref().map(|failure| failure.kind);
-            Ok::<_, ()>(Above { status: row.status, failed, place: row.place.clone() })
+            let at = self.places[&id];
+            let (status, place) = (self.rows[at].status, self.rows[at].place.clone());
+            Ok::<_, ()>(Above { status, failed: self.failed(at), place })
         };
         let reopened = match reopen(&self.graph, &row.place, look_up) {
             Ok(reopened) => reopened,
@@ -306,7 +432,6 @@ impl Engine {
         self.reset(id, Status::Created);
         reopened.unites.iter().for_each(|unite| self.reset(*unite, Status::Waiting));
         self.count(reopened.counts);
-        self.settle();
         Ok(())
     }
 
@@ -383,7 +508,7 @@ fn outcome(fate: &Fate, key: &str) -> Outcome {
         }
         Fate::Prune => Outcome::Prune(None),
         Fate::Requeue => Outcome::RequeueAfter(1),
-        Fate::HostLost => Outcome::HostLost,
+        Fate::KillsHost => panic!("the host of {key} says nothing any more"),
         Fate::Released => Outcome::Released,
         Fate::Conflict => Outcome::Conflict,
         Fate::Fail(kind) => {

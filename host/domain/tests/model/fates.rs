@@ -61,8 +61,8 @@ pub enum Fate {
     Requeue,
     /// A failure of this kind.
     Fail(&'static str),
-    /// The host died.
-    HostLost,
+    /// The host dies of it, with all that it holds.
+    KillsHost,
     /// The host stopped before it began.
     Released,
     /// A store key had changed.
@@ -88,8 +88,9 @@ pub struct Fates {
 const PATIENCE: u32 = 12;
 
 impl Fates {
-    /// What the execution of the state at `key` comes to, which was executed
-    /// `before` times.
+    /// What the execution of the state at `key` comes to, which came to
+    /// something `before` times. An execution that was lost with a host counts
+    /// only if the host died of it: so no lot depends on what befell others.
     pub fn draw(&self, key: &str, before: u32) -> Fate {
         // Some states have it hard: each attempt meets the same misfortune.
         let luck = Dice::of(self.seed ^ 1, key, 0).below(100);
@@ -97,12 +98,12 @@ impl Fates {
         // A run whose root fails is soon told.
         let spared = if key == "/" { 6 } else { 1 };
         match (luck, before) {
-            (0, ..PATIENCE) if self.repeats > 0 => return Fate::HostLost,
+            (0, ..PATIENCE) if self.repeats > 0 => return Fate::KillsHost,
             (1, ..PATIENCE) if self.repeats > 0 => return Fate::Conflict,
             _ => {}
         }
         if before < PATIENCE && dice.percent(self.repeats) {
-            let kinds = [Fate::Requeue, Fate::HostLost, Fate::Released, Fate::Conflict];
+            let kinds = [Fate::Requeue, Fate::Released, Fate::Conflict];
             return dice.pick(&kinds);
         }
         if dice.percent(self.fails / spared) {

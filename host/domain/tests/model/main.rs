@@ -1,5 +1,6 @@
 //! The pure core against a reference model that shares no code with it: random
-//! graphs, random outcomes, random order, manual retries. Then fixed cases.
+//! graphs, random outcomes, random order, several hosts of which some are lost,
+//! pauses, cancels, manual retries and redrives. Then fixed cases.
 //!
 //! Not here: the store, whose SQL does what `engine` does in memory.
 
@@ -9,9 +10,11 @@ mod cases;
 mod duel;
 mod engine;
 mod fates;
+mod play;
 mod random_graph;
 mod reference;
 mod shape;
+mod troubles;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +26,7 @@ use proptest::test_runner::{FileFailurePersistence, TestRunner};
 use crate::duel::{Duel, real};
 use crate::engine::Row;
 use crate::fates::{Dice, Fates, fanout_within};
+use crate::play::Trouble;
 use crate::random_graph::{graphs, wild_graphs};
 use crate::shape::{Graph, Shape};
 
@@ -36,6 +40,8 @@ fn config(cases: u32) -> ProptestConfig {
     let file = FileFailurePersistence::Direct("tests/model/regressions.txt");
     ProptestConfig {
         failure_persistence: Some(Box::new(file)),
+        // Else a long run is given up, since it refuses more lots in all.
+        max_global_rejects: 1024.max(cases),
         ..ProptestConfig::with_cases(cases)
     }
 }
@@ -58,24 +64,43 @@ fn runs() -> impl Strategy<Value = (Graph, Fates)> {
     )
 }
 
+/// What befalls a run.
+fn troubles() -> impl Strategy<Value = Trouble> {
+    let cancels = prop_oneof![2 => Just(0), 1 => prop::sample::select(&[1, 4, 15][..])];
+    (0u32..30, 0u32..12, 0u32..6, cancels).prop_map(|(retries, losses, pauses, cancels)| Trouble {
+        retries,
+        losses,
+        pauses,
+        cancels,
+        is_just: false,
+    })
+}
+
 proptest! {
     #![proptest_config(config(300))]
 
     #[test]
-    fn the_core_does_what_the_reference_does((graph, fates) in runs(), order: u64, retries in 0u32..25) {
+    fn the_core_does_what_the_reference_does((graph, fates) in runs(), order: u64, trouble in troubles()) {
         let mut duel = begin(&graph, &fates);
-        duel.play(&mut Dice::new(order), retries);
+        duel.play(&mut Dice::new(order), trouble);
         duel.compare_end();
     }
 
+    /// An end depends neither on who did what when, nor on pauses, nor on lost
+    /// hosts as long as none is one too many for what did not end it.
     #[test]
-    fn no_order_matters((graph, fates) in runs(), orders: [u64; 2]) {
-        let endings = orders.map(|order| {
+    fn no_order_matters((graph, fates) in runs(), orders: [u64; 3], losses in 0u32..30) {
+        let still = Trouble { is_just: true, ..Trouble::default() };
+        let troubles = [still, Trouble { pauses: 20, ..still }, Trouble { pauses: 3, losses, ..still }];
+        let mut endings = orders.into_iter().zip(troubles).map(|(order, trouble)| {
             let mut duel = begin(&graph, &fates);
-            duel.play(&mut Dice::new(order), 0);
+            duel.play(&mut Dice::new(order), trouble);
             (duel.engine.status, duel.ending())
         });
-        prop_assert_eq!(&endings[0], &endings[1]);
+        let first = endings.next();
+        for other in endings {
+            prop_assert_eq!(first.as_ref(), Some(&other));
+        }
     }
 }
 
@@ -115,27 +140,46 @@ proptest! {
 fn the_lots_are_rich() {
     let mut runner = TestRunner::deterministic();
     let mut met = BTreeMap::new();
-    for order in 0..100 {
-        let (graph, fates) = runs().new_tree(&mut runner).unwrap().current();
+    for order in 0..150 {
+        let ((graph, fates), trouble) =
+            (runs(), troubles()).new_tree(&mut runner).unwrap().current();
         let mut duel = begin(&graph, &fates);
-        duel.play(&mut Dice::new(order), 20);
+        duel.play(&mut Dice::new(order), trouble);
         count_events(&duel, &mut met);
     }
-    let least = [
-        ("states", 2000),
-        ("nested unites that went on", 150),
-        ("blocked unites", 40),
-        ("states that count twice", 50),
-        ("retries", 100),
-        ("retries too late", 100),
-        ("runs that failed", 10),
-        ("runs that succeeded", 40),
-        ("runs of more than 40 states", 20),
-    ];
-    for (what, least) in least {
-        assert!(met[what] >= least, "too few {what}: {met:#?}");
+    for (what, least) in LEAST {
+        let count = met.get(what).copied().unwrap_or_default();
+        assert!(count >= least, "too few {what}: {met:#?}");
     }
 }
+
+/// So often each of these is to happen in all those runs.
+const LEAST: [(&str, usize); 24] = [
+    ("states", 2000),
+    ("nested unites that went on", 150),
+    ("blocked unites", 40),
+    ("states that count twice", 50),
+    ("runs that failed", 10),
+    ("runs that succeeded", 40),
+    ("runs of more than 40 states", 20),
+    ("retries", 80),
+    ("retries too late", 80),
+    ("redrives", 25),
+    ("redrives of several", 10),
+    ("redrives of a part", 10),
+    ("redrives refused", 50),
+    ("hosts lost", 300),
+    ("states lost for the first time", 400),
+    ("suspects charged", 150),
+    ("suspects let off", 60),
+    ("states that lost too many hosts", 10),
+    ("late outcomes refused", 400),
+    ("late outcomes taken", 50),
+    ("pauses", 100),
+    ("runs that ended while paused", 4),
+    ("cancels", 20),
+    ("outcomes after a cancel", 20),
+];
 
 fn count_events(duel: &Duel, met: &mut BTreeMap<&str, usize>) {
     let rows = &duel.engine.rows;
@@ -148,9 +192,8 @@ fn count_events(duel: &Duel, met: &mut BTreeMap<&str, usize>) {
     meet("nested unites that went on", rows.iter().filter(is_nested).filter(went_on).count());
     meet("blocked unites", rows.iter().filter(is_blocked).count());
     meet("states that count twice", rows.iter().filter(counts_twice).count());
-    meet("retries", duel.retried.0);
-    meet("retries too late", duel.retried.1);
     meet("runs that failed", usize::from(duel.engine.status == RunStatus::Failed));
     meet("runs that succeeded", usize::from(duel.engine.status == RunStatus::Success));
     meet("runs of more than 40 states", usize::from(rows.len() > 40));
+    duel.met.iter().for_each(|(what, count)| meet(what, *count));
 }

@@ -2,7 +2,8 @@
 //! shares no code with the crate, keeps no counter, and finds out everything
 //! by looking at all states again.
 //!
-//! Not here: time, claims and fences, which no end depends on.
+//! Not here: time, sessions and fences. A claim is a ticket, given out once; who
+//! comes with another than the one that holds a state has no say in it.
 
 use std::collections::BTreeSet;
 
@@ -27,6 +28,7 @@ pub enum Status {
     Success,
     Pruned,
     Errored,
+    Cancelled,
 }
 
 impl Status {
@@ -38,6 +40,7 @@ impl Status {
             Status::Success => "SUCCESS",
             Status::Pruned => "PRUNED",
             Status::Errored => "ERRORED",
+            Status::Cancelled => "CANCELLED",
         }
     }
 
@@ -65,9 +68,38 @@ pub struct Exec {
     pub outputs: u32,
     /// The unites in which it counts; none: the run.
     pub counts_in: Vec<usize>,
-    retries: u32,
-    losses: u32,
-    conflicts: u32,
+    /// Claims of which something came, or nobody knows what.
+    pub attempts: u32,
+    /// Failures since the last manual retry after which it came again.
+    pub retries: u32,
+    /// Hosts in succession that were lost and that it may have ended.
+    pub losses: u32,
+    /// Store conflicts in succession.
+    pub conflicts: u32,
+    /// The claim of it that holds.
+    pub held: Option<Held>,
+}
+
+/// A claim that holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    ticket: u64,
+    host: i64,
+    /// Whether the host has begun to execute it.
+    begun: bool,
+}
+
+/// What the loss of its host means to a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// It may have been the cause, as far as anybody knows.
+    First,
+    /// It was under suspicion, and was being executed again.
+    Again,
+    /// It was so once too often.
+    Last,
+    /// It was under suspicion, and was not being executed.
+    LetOff,
 }
 
 /// How the run stands.
@@ -76,6 +108,7 @@ pub enum RunStatus {
     Running,
     Success,
     Failed,
+    Cancelled,
 }
 
 impl RunStatus {
@@ -85,11 +118,12 @@ impl RunStatus {
             RunStatus::Running => "RUNNING",
             RunStatus::Success => "SUCCESS",
             RunStatus::Failed => "FAILED",
+            RunStatus::Cancelled => "CANCELLED",
         }
     }
 }
 
-/// Why a manual retry is refused.
+/// Why what someone asks for is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The state has not failed.
@@ -98,6 +132,12 @@ pub enum Refusal {
     Blocked,
     /// A unite above has gone on without it.
     WentOn,
+    /// There is nothing to be retried.
+    Nothing,
+    /// The run is over.
+    Over,
+    /// The run was cancelled.
+    Cancelled,
 }
 
 /// One entry of a gather: an output by state and number, or a gap.
@@ -118,13 +158,27 @@ pub struct Run {
     shape: Shape,
     /// Every state that there is.
     pub execs: Vec<Exec>,
+    /// Whether nothing is to be claimed for now.
+    pub paused: bool,
+    cancelled: bool,
+    /// How many states of the cancelled run were looked at to end them.
+    swept: usize,
+    tickets: u64,
 }
 
 impl Run {
     /// A run that has just begun.
     pub fn begin(graph: &Graph) -> Self {
         let shape = Shape::of(graph);
-        let mut run = Run { graph: graph.clone(), shape, execs: Vec::new() };
+        let mut run = Run {
+            graph: graph.clone(),
+            shape,
+            execs: Vec::new(),
+            paused: false,
+            cancelled: false,
+            swept: 0,
+            tickets: 0,
+        };
         let root = run.graph.root();
         run.create(root, None, Vec::new(), Status::Created);
         run
@@ -145,28 +199,54 @@ impl Run {
             why: None,
             outputs: 0,
             counts_in: Vec::new(),
+            attempts: 0,
             retries: 0,
             losses: 0,
             conflicts: 0,
+            held: None,
         });
     }
 
-    /// What an execution came to, and all that follows from it.
-    pub fn apply(&mut self, at: usize, fate: &Fate) {
-        assert_eq!(self.execs[at].status, Status::Created, "only what is to run runs");
+    /// A host claims a state. The ticket is its claim.
+    pub fn claim(&mut self, at: usize, host: i64) -> u64 {
+        assert_eq!(self.status(), RunStatus::Running, "a run that is over is claimed from");
+        assert!(!self.paused, "a run that is paused is claimed from");
         let exec = &mut self.execs[at];
+        assert_eq!(exec.status, Status::Created, "{} is not to run", exec.key);
+        assert!(exec.held.is_none(), "{} is claimed twice", exec.key);
+        self.tickets += 1;
+        exec.attempts += 1;
+        exec.held = Some(Held { ticket: self.tickets, host, begun: false });
+        self.tickets
+    }
+
+    fn holds(&self, at: usize, ticket: u64) -> bool {
+        !self.cancelled && self.execs[at].held.is_some_and(|held| held.ticket == ticket)
+    }
+
+    /// A host begins to execute a state. Whether its claim holds.
+    pub fn take_up(&mut self, at: usize, ticket: u64) -> bool {
+        let holds = self.holds(at, ticket);
+        if let (true, Some(held)) = (holds, &mut self.execs[at].held) {
+            held.begun = true;
+        }
+        holds
+    }
+
+    /// What an execution came to, and all that follows from it: nothing if the
+    /// claim no longer holds.
+    pub fn apply(&mut self, at: usize, ticket: u64, fate: &Fate) -> bool {
+        if !self.holds(at, ticket) {
+            return false;
+        }
+        let exec = &mut self.execs[at];
+        exec.held = None;
         match fate {
             Fate::Outputs(count) => self.succeed(at, *count),
             Fate::Prune => exec.status = Status::Pruned,
             Fate::Requeue => (exec.losses, exec.conflicts) = (0, 0),
-            Fate::Released => {}
-            Fate::HostLost => {
-                exec.losses += 1;
-                if exec.losses == 10 {
-                    exec.status = Status::Errored;
-                    exec.why = Some("host-lost");
-                }
-            }
+            Fate::Released => exec.attempts -= 1,
+            Fate::KillsHost => panic!("{} ended its host and had an outcome", exec.key),
             Fate::Conflict => {
                 exec.losses = 0;
                 exec.conflicts += 1;
@@ -177,6 +257,57 @@ impl Run {
             Fate::Fail(kind) => self.fail(at, kind),
         }
         self.settle();
+        true
+    }
+
+    /// The host that holds a state is lost. The first time that may have been
+    /// the state's doing even if it was not being executed, since nobody knows.
+    pub fn lose(&mut self, at: usize, host: i64) -> Loss {
+        let exec = &mut self.execs[at];
+        let held = exec.held.take().expect("a state was lost that nobody held");
+        assert_eq!(held.host, host, "{} was lost that another host holds", exec.key);
+        if exec.losses > 0 && !held.begun {
+            exec.attempts -= 1;
+            return Loss::LetOff;
+        }
+        exec.losses += 1;
+        match exec.losses {
+            1 => Loss::First,
+            10 => {
+                exec.status = Status::Errored;
+                exec.why = Some("host-lost");
+                self.settle();
+                Loss::Last
+            }
+            _ => Loss::Again,
+        }
+    }
+
+    /// How many states a host holds.
+    pub fn held_by(&self, host: i64) -> usize {
+        let is_held = |exec: &&Exec| exec.held.is_some_and(|held| held.host == host);
+        self.execs.iter().filter(is_held).count()
+    }
+
+    /// The run is to end where it is.
+    pub fn cancel(&mut self) -> Result<(), Refusal> {
+        if self.status() != RunStatus::Running {
+            return Err(Refusal::Over);
+        }
+        self.cancelled = true;
+        Ok(())
+    }
+
+    /// Of the next so many states in path order, those end that are open.
+    pub fn sweep(&mut self, most: usize) {
+        let mut all: Vec<_> = self.execs.iter_mut().collect();
+        all.sort_by(|a, b| a.steps.cmp(&b.steps));
+        for exec in all.into_iter().skip(self.swept).take(most) {
+            if exec.status.is_open() {
+                (exec.status, exec.held) = (Status::Cancelled, None);
+            }
+        }
+        self.swept += most;
     }
 
     fn fail(&mut self, at: usize, kind: &'static str) {
@@ -301,6 +432,9 @@ impl Run {
 
     /// How the run stands.
     pub fn status(&self) -> RunStatus {
+        if self.cancelled {
+            return RunStatus::Cancelled;
+        }
         if self.execs.iter().any(|exec| exec.status.is_open()) {
             return RunStatus::Running;
         }
@@ -309,6 +443,9 @@ impl Run {
 
     /// A failed state is to run again, and what is blocked by it waits again.
     pub fn retry(&mut self, at: usize) -> Result<(), Refusal> {
+        if self.cancelled {
+            return Err(Refusal::Cancelled);
+        }
         match self.execs[at].why {
             None => return Err(Refusal::NotFailed),
             Some("blocked") => return Err(Refusal::Blocked),
@@ -323,6 +460,18 @@ impl Run {
             (self.execs[unite].status, self.execs[unite].why) = (Status::Waiting, None);
         }
         Ok(())
+    }
+
+    /// All that failed is to run again, but for blocked unites and what comes
+    /// too late. How many do, and how many come too late; in whichever order.
+    pub fn redrive(&mut self) -> Result<(usize, usize), Refusal> {
+        let all: Vec<_> = (0..self.execs.len()).map(|at| self.retry(at)).collect();
+        let count = |wanted| all.iter().filter(|&&one| one == wanted).count();
+        match (count(Ok(())), count(Err(Refusal::WentOn))) {
+            _ if self.cancelled => Err(Refusal::Cancelled),
+            (0, _) => Err(Refusal::Nothing),
+            counts => Ok(counts),
+        }
     }
 
     fn blocked_above(&self, at: usize, blocked: &mut BTreeSet<usize>) -> Result<(), Refusal> {

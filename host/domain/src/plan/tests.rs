@@ -1,0 +1,92 @@
+//! What a lost host means to what it held. All else that a plan does is tried
+//! beside the reference, in `tests/model`.
+
+use super::*;
+use crate::graph::sketch::Sketch;
+use crate::ids::{Fence, RunKey, SessionId};
+use crate::state::Claim;
+
+struct NoIds;
+
+impl Ids for NoIds {
+    fn next(&self) -> StateId {
+        StateId(1)
+    }
+}
+
+fn after(losses: u32) -> Tries {
+    Tries { attempt: 7, retries: 2, requeues: 3, losses, conflicts: 1 }
+}
+
+/// What becomes of a state that was lost with its host.
+fn lose(tries: Tries, noted: bool) -> End {
+    let graph = Sketch::of("a").build().unwrap();
+    let (root, _) = begin(&graph, &NoIds);
+    let claim = Claim { session: SessionId(1), fence: Fence(7) };
+    let state = Claimed { id: root.id, run: RunKey(1), place: root.place, tries, claim };
+    plan(&graph, &state, lost(tries, noted), 0.0, &NoIds).unwrap().end
+}
+
+/// How often a state was tried that is to run again at once.
+fn tries(end: &End) -> Tries {
+    match end {
+        End::Again { after: 0, tries, .. } => *tries,
+        other => panic!("it does not run again at once: {other:?}"),
+    }
+}
+
+#[test]
+fn a_suspect_is_charged_only_if_it_was_noted() {
+    let table = [
+        (0, false, Outcome::HostLost),
+        (0, true, Outcome::HostLost),
+        (1, false, Outcome::Released),
+        (1, true, Outcome::HostLost),
+        (MAX_LOSSES - 1, false, Outcome::Released),
+        (MAX_LOSSES - 1, true, Outcome::HostLost),
+    ];
+    for (losses, noted, outcome) in table {
+        assert_eq!(lost(after(losses), noted), outcome, "losses: {losses}, noted: {noted}");
+    }
+}
+
+#[test]
+fn a_charge_is_a_loss_and_nothing_else() {
+    let End::Again { after: 0, tries, why: Again::Failed(failure) } = lose(after(4), true) else {
+        panic!("it is to run again at once")
+    };
+    assert_eq!(tries, after(5));
+    assert_eq!(failure.kind, FailureKind::HostLost);
+}
+
+#[test]
+fn what_is_let_off_is_as_if_it_had_not_been_claimed() {
+    let end = lose(after(4), false);
+    assert!(matches!(end, End::Again { why: Again::Released, .. }), "{end:?}");
+    assert_eq!(tries(&end), Tries { attempt: 6, ..after(4) });
+}
+
+#[test]
+fn ten_hosts_in_succession_are_too_many() {
+    let mut now = Tries::default();
+    for losses in 1..MAX_LOSSES {
+        // It may be let off in between, which changes nothing.
+        now = tries(&lose(now, true));
+        assert_eq!(now.losses, losses);
+        now = tries(&lose(now, false));
+    }
+    match lose(now, true) {
+        End::Errored { failure } => assert_eq!(failure.kind, FailureKind::HostLost),
+        other => panic!("it goes on: {other:?}"),
+    }
+}
+
+#[test]
+fn what_was_merely_held_is_charged_once_at_most() {
+    let mut now = Tries::default();
+    for _ in 0..3 * MAX_LOSSES {
+        now = tries(&lose(now, false));
+        assert_eq!(now.losses, 1);
+        assert!(now.is_suspect());
+    }
+}
