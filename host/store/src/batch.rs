@@ -37,14 +37,26 @@ pub enum Member {
     Start(NewRun),
     /// An execution has ended.
     Finish(Box<Finished>),
+    /// An execution is about to begin that may end its host.
+    Begin(Box<Claimed>),
     /// A run is cancelled.
     Cancel(Arc<RunInfo>),
-    /// Up to so many states of a cancelled run, behind a path, end with it.
+    /// A run is paused, or goes on.
+    Pause {
+        /// The run.
+        run: Arc<RunInfo>,
+        /// Whether it is to be.
+        paused: bool,
+    },
+    /// Some states of a run are brought in line with it: ended, if it was
+    /// cancelled, else out of the way of claims while it is paused.
     Sweep {
         /// The run.
         run: Arc<RunInfo>,
+        /// The event that asked for it.
+        event: i64,
         /// Where the sweep before this one came to.
-        after: Option<String>,
+        from: String,
         /// How many states it looks at.
         most: u32,
     },
@@ -55,6 +67,8 @@ pub enum Member {
         /// The state.
         state: StateId,
     },
+    /// All failed states of a run are to run again.
+    Redrive(Arc<RunInfo>),
 }
 
 /// A run that begins.
@@ -70,6 +84,10 @@ pub struct NewRun {
     pub root: NewState,
     /// What it counts from the first.
     pub counts: Counts,
+    /// A second start with this key finds the first one's run.
+    pub key: Option<String>,
+    /// How long after the commit its first state is due, in milliseconds.
+    pub delay: Millis,
 }
 
 /// An execution that has ended.
@@ -96,8 +114,24 @@ pub struct Finished {
 pub enum Answer {
     /// It was done.
     Done,
-    /// It was done, and there is more: a sweep came to this path.
+    /// It was done, and its states are to be swept for this event.
+    ToSweep(i64),
+    /// It was done, and there is more: a sweep came to this place.
     More(String),
+    /// Failed states are to run again.
+    Redriven {
+        /// So many.
+        states: usize,
+        /// So many not: a unite above has gone on without them.
+        late: usize,
+    },
+    /// There is a run with this key already.
+    Known {
+        /// Its id.
+        run: RunId,
+        /// Its graph.
+        graph: Name,
+    },
     /// It came too late and changed nothing: another holds the state, or the
     /// run is over.
     Stale,
@@ -117,7 +151,7 @@ pub enum Want {
 }
 
 /// One transaction's work.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Batch {
     /// What is to be done, in order.
     pub members: Arc<[Member]>,
@@ -125,7 +159,7 @@ pub struct Batch {
     pub range: Range<usize>,
     /// For whom it claims.
     pub session: SessionId,
-    /// What time it is.
+    /// What time it is here. On Postgres its own clock counts.
     pub now: Millis,
     /// What the session wants of it.
     pub want: Want,
@@ -153,11 +187,15 @@ pub struct Touched {
     pub version: i64,
     /// How it stands.
     pub status: RunStatus,
+    /// Whether that is new, or it was paused or goes on.
+    pub turned: bool,
 }
 
 /// What a commit did.
 #[derive(Debug, Default)]
 pub struct Committed {
+    /// What time it is, by the clock that counts.
+    pub now: Millis,
     /// An answer for each member.
     pub answers: Vec<Answer>,
     /// What the session holds from now on.

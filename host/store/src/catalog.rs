@@ -7,14 +7,13 @@ use std::sync::Arc;
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Digest, Millis, Name, RunId, RunKey};
 use exosphere_domain::node::NodeDescription;
-use rusqlite::{OptionalExtension, params};
-use sqlx::Row;
 
 use crate::batch::RunInfo;
 use crate::error::StoreError;
-use crate::rows::corrupt;
-use crate::vault::SecretPlace;
-use crate::{Store, sql};
+use crate::rows::{corrupt, number, text};
+use crate::text::{Cells, Tx, values};
+use crate::vault::{Sealed, SecretPlace};
+use crate::{Store, sql, write};
 
 /// A plugin to be stored.
 #[derive(Debug, Clone)]
@@ -112,31 +111,12 @@ impl Store {
     pub async fn push_plugin(&self, new: NewPlugin, now: Millis) -> Result<Pushed, StoreError> {
         let nodes = json(&new.nodes)?;
         let imports = json(&new.imports)?;
-        self.writer
-            .call(move |connection| {
-                let tx = connection.transaction()?;
-                let digest = new.digest.to_string();
-                let (namespace, name) = (new.namespace.as_str(), new.name.as_str());
-                let size = new.bytes.len() as i64;
-                tx.execute(
-                    sql::COMPONENT,
-                    params![digest, new.bytes, size, nodes, imports, new.compile_ms],
-                )?;
-                let known = tx
-                    .query_row(sql::KNOWN_PLUGIN, params![namespace, name, digest], |_| Ok(()))
-                    .optional()?;
-                tx.execute(sql::PUSH, params![namespace, name, new.version, digest, now])?;
-                tx.commit()?;
-                Ok(if known.is_some() { Pushed::Again } else { Pushed::New })
-            })
-            .await
+        write!(self, now, |tx| push(tx, &new, &nodes, &imports))
     }
 
     /// The newest upload of each plugin of a namespace.
     pub async fn plugins(&self, namespace: &Name) -> Result<Vec<PluginRow>, StoreError> {
-        let rows =
-            sqlx::query(sql::PLUGINS).bind(namespace.as_str()).fetch_all(&self.readers).await?;
-        rows.iter().map(plugin).collect()
+        self.reader.rows(sql::PLUGINS, &values![namespace.as_str()], plugin).await
     }
 
     /// A plugin by its name (the newest upload) or by its digest.
@@ -145,22 +125,22 @@ impl Store {
         namespace: &Name,
         name_or_digest: &str,
     ) -> Result<Option<PluginRow>, StoreError> {
-        let query = sqlx::query(sql::PLUGIN).bind(namespace.as_str()).bind(name_or_digest);
-        query.fetch_optional(&self.readers).await?.as_ref().map(plugin).transpose()
+        let place = values![namespace.as_str(), name_or_digest];
+        self.reader.row(sql::PLUGIN, &place, plugin).await
     }
 
     /// The bytes of a plugin.
     pub async fn component(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query(sql::COMPONENT_BYTES).bind(digest.to_string());
-        let row = query.fetch_optional(&self.readers).await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?)
+        let bytes = |row: &dyn Cells| row.bytes(0);
+        self.reader.row(sql::COMPONENT_BYTES, &values![&digest.to_string()], bytes).await
     }
 
     /// The nodes of a plugin.
     pub async fn nodes(&self, digest: Digest) -> Result<Option<Vec<NodeDescription>>, StoreError> {
-        let query = sqlx::query(sql::COMPONENT_NODES).bind(digest.to_string());
-        let Some(row) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
-        parse(&row.try_get::<String, _>(0)?, "component", "nodes", digest).map(Some)
+        let key = digest.to_string();
+        let found = self.reader.row(sql::COMPONENT_NODES, &values![&key], text).await?;
+        let Some(nodes) = found else { return Ok(None) };
+        parse(&nodes, "component", "nodes", digest).map(Some)
     }
 
     /// Makes a graph's current revision this one, unless it is already, and
@@ -181,26 +161,13 @@ impl Store {
             let value = self.vault.seal(&place, value);
             sealed.push((secret.clone(), value.map_err(|e| StoreError::Data(e.to_string()))?));
         }
-        let (namespace, name) = (namespace.clone(), name.clone());
-        self.writer
-            .call(move |connection| {
-                let tx = connection.transaction()?;
-                for (secret, value) in &sealed {
-                    let row = params![namespace.as_str(), name.as_str(), secret.as_str(), value];
-                    tx.execute(sql::SET_SECRET, row)?;
-                }
-                let applied = revise(&tx, &namespace, &name, &digest, &body, now)?;
-                tx.commit()?;
-                Ok(applied)
-            })
-            .await
+        let new = Revision { namespace: namespace.clone(), name: name.clone(), digest, body, sealed };
+        write!(self, now, |tx| revise(tx, &new))
     }
 
     /// The graphs of a namespace.
     pub async fn graphs(&self, namespace: &Name) -> Result<Vec<GraphRow>, StoreError> {
-        let rows =
-            sqlx::query(sql::GRAPHS).bind(namespace.as_str()).fetch_all(&self.readers).await?;
-        rows.iter().map(graph).collect()
+        self.reader.rows(sql::GRAPHS, &values![namespace.as_str()], graph).await
     }
 
     /// A graph.
@@ -209,8 +176,7 @@ impl Store {
         namespace: &Name,
         name: &Name,
     ) -> Result<Option<GraphRow>, StoreError> {
-        let query = sqlx::query(sql::GRAPH).bind(namespace.as_str()).bind(name.as_str());
-        query.fetch_optional(&self.readers).await?.as_ref().map(graph).transpose()
+        self.reader.row(sql::GRAPH, &values![namespace.as_str(), name.as_str()], graph).await
     }
 
     /// The names of the secrets that a graph has.
@@ -219,9 +185,9 @@ impl Store {
         namespace: &Name,
         graph: &Name,
     ) -> Result<Vec<Name>, StoreError> {
-        let query = sqlx::query(sql::SECRET_NAMES).bind(namespace.as_str()).bind(graph.as_str());
-        let rows = query.fetch_all(&self.readers).await?;
-        rows.iter().map(|row| name(row.try_get(0)?, "secret", "name")).collect()
+        let read = |row: &dyn Cells| name(row.text(0)?, "secret", "name");
+        let place = values![namespace.as_str(), graph.as_str()];
+        self.reader.rows(sql::SECRET_NAMES, &place, read).await
     }
 
     /// The current value of a secret.
@@ -231,31 +197,64 @@ impl Store {
         graph: &Name,
         name: &Name,
     ) -> Result<Option<String>, StoreError> {
-        let query = sqlx::query(sql::SECRET);
-        let query = query.bind(namespace.as_str()).bind(graph.as_str()).bind(name.as_str());
-        let Some(row) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
-        let sealed: Vec<u8> = row.try_get(0)?;
+        let read = |row: &dyn Cells| row.bytes(0);
+        let place = values![namespace.as_str(), graph.as_str(), name.as_str()];
+        let sealed = self.reader.row(sql::SECRET, &place, read).await?;
+        let Some(sealed) = sealed else { return Ok(None) };
         let value = self.vault.open(&SecretPlace { namespace, graph, name }, &sealed);
         value.map(Some).map_err(|error| StoreError::Data(error.to_string()))
     }
 
+    /// Whether this host's key opens a secret that is stored, if there is one.
+    pub(crate) async fn opens_its_secrets(&self) -> Result<bool, StoreError> {
+        let read = |row: &dyn Cells| {
+            let part = |at, column| name(row.text(at)?, "secret", column);
+            Ok((part(0, "namespace")?, part(1, "graph")?, part(2, "name")?, row.bytes(3)?))
+        };
+        let any = self.reader.row(sql::ANY_SECRET, &[], read).await?;
+        let Some((namespace, graph, name, sealed)) = any else { return Ok(true) };
+        let place = SecretPlace { namespace: &namespace, graph: &graph, name: &name };
+        let opened: Result<String, Sealed> = self.vault.open(&place, &sealed);
+        Ok(opened.is_ok())
+    }
+
     /// What never changes of a run.
     pub async fn run_info(&self, key: RunKey) -> Result<Option<RunInfo>, StoreError> {
-        let query = sqlx::query(sql::RUN_INFO).bind(key.0);
-        let Some(row) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
-        let id: String = row.try_get(0)?;
-        let body: String = row.try_get(4)?;
-        let inputs: String = row.try_get(5)?;
+        let read = |row: &dyn Cells| {
+            Ok((row.text(0)?, row.text(1)?, row.text(2)?, row.int(3)?, row.text(4)?, row.text(5)?, row.int(6)?))
+        };
+        let found = self.reader.row(sql::RUN_INFO, &values![key.0], read).await?;
+        let Some((id, namespace, graph, number, body, inputs, revision)) = found else {
+            return Ok(None);
+        };
         Ok(Some(RunInfo {
             key,
             id: RunId(id.parse().map_err(|_| corrupt("run", "uuid", key.0))?),
-            namespace: name(row.try_get(1)?, "run", "namespace")?,
-            graph_name: name(row.try_get(2)?, "graph", "name")?,
-            revision: row.try_get(3)?,
-            graph: Arc::new(revision_graph(&body, row.try_get(6)?)?),
+            namespace: name(namespace, "run", "namespace")?,
+            graph_name: name(graph, "graph", "name")?,
+            revision: number,
+            graph: Arc::new(revision_graph(&body, revision)?),
             inputs: inputs.into(),
         }))
     }
+}
+
+async fn push(
+    tx: &mut impl Tx,
+    new: &NewPlugin,
+    nodes: &str,
+    imports: &str,
+) -> Result<Pushed, StoreError> {
+    let digest = new.digest.to_string();
+    let (namespace, name) = (new.namespace.as_str(), new.name.as_str());
+    let size = new.bytes.len() as i64;
+    let component = values![&digest, new.bytes.as_slice(), size, nodes, imports, new.compile_ms];
+    tx.execute(sql::COMPONENT, &component).await?;
+    let known = tx.query(sql::KNOWN_PLUGIN, &values![namespace, name, &digest], number).await?;
+    let now = tx.now();
+    let upload = values![namespace, name, &new.version, &digest, now];
+    tx.execute(sql::PUSH, &upload).await?;
+    Ok(if known.is_empty() { Pushed::New } else { Pushed::Again })
 }
 
 /// The graph in a revision's body.
@@ -264,64 +263,64 @@ fn revision_graph(body: &str, revision: i64) -> Result<Graph, StoreError> {
     Graph::from_json(&value).map_err(|_| corrupt("revision", "body", revision))
 }
 
-fn revise(
-    tx: &rusqlite::Transaction<'_>,
-    namespace: &Name,
-    name: &Name,
-    digest: &str,
-    body: &str,
-    now: Millis,
-) -> Result<AppliedGraph, StoreError> {
-    let current: Option<(i64, RevisionRow)> = tx
-        .query_row(sql::CURRENT, params![namespace.as_str(), name.as_str()], |row| {
-            let revision =
-                RevisionRow { id: row.get(1)?, number: row.get(2)?, digest: row.get(3)? };
-            Ok((row.get(0)?, revision))
-        })
-        .optional()?;
-    let (graph, number) = match current {
-        Some((_, revision)) if revision.digest == digest => {
+/// A revision that is to be the current one, with the secrets that came along.
+struct Revision {
+    namespace: Name,
+    name: Name,
+    digest: String,
+    body: String,
+    sealed: Vec<(Name, Vec<u8>)>,
+}
+
+async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<AppliedGraph, StoreError> {
+    let (namespace, name) = (new.namespace.as_str(), new.name.as_str());
+    for (secret, value) in &new.sealed {
+        let row = values![namespace, name, secret.as_str(), value.as_slice()];
+        tx.execute(sql::SET_SECRET, &row).await?;
+    }
+    let pair = |row: &dyn Cells| Ok((row.int(0)?, row.int(1)?));
+    let graph = tx.query(sql::GRAPH_ROW, &values![namespace, name], pair).await?;
+    let (graph, current) = *graph.first().ok_or_else(|| corrupt("graph", "name", name))?;
+    let read = |row: &dyn Cells| {
+        Ok(RevisionRow { id: row.int(0)?, number: row.int(1)?, digest: row.text(2)? })
+    };
+    let before = tx.query(sql::REVISION, &values![current], read).await?.into_iter().next();
+    let number = match before {
+        Some(revision) if revision.digest == new.digest => {
             return Ok(AppliedGraph { revision, changed: false });
         }
-        Some((graph, revision)) => (graph, revision.number + 1),
-        None => {
-            let row = params![namespace.as_str(), name.as_str()];
-            (tx.query_row(sql::NEW_GRAPH, row, |row| row.get(0))?, 1)
-        }
+        Some(revision) => revision.number + 1,
+        None => 1,
     };
-    let row = params![graph, number, digest, body, now];
-    let id: i64 = tx.query_row(sql::NEW_REVISION, row, |row| row.get(0))?;
-    tx.execute(sql::SET_CURRENT, [graph, id])?;
-    let revision = RevisionRow { id, number, digest: digest.to_owned() };
+    let now = tx.now();
+    let row = values![graph, number, &new.digest, &new.body, now];
+    let id = tx.query(sql::NEW_REVISION, &row, self::number).await?;
+    let id = *id.first().ok_or_else(|| corrupt("revision", "graph", graph))?;
+    tx.execute(sql::SET_CURRENT, &values![graph, id]).await?;
+    let revision = RevisionRow { id, number, digest: new.digest.clone() };
     Ok(AppliedGraph { revision, changed: true })
 }
 
-fn plugin(row: &sqlx::sqlite::SqliteRow) -> Result<PluginRow, StoreError> {
-    let digest: String = row.try_get(2)?;
-    let nodes: String = row.try_get(5)?;
-    let imports: String = row.try_get(6)?;
+fn plugin(row: &dyn Cells) -> Result<PluginRow, StoreError> {
+    let digest = row.text(2)?;
     Ok(PluginRow {
-        name: name(row.try_get(0)?, "plugin", "name")?,
-        version: row.try_get(1)?,
+        name: name(row.text(0)?, "plugin", "name")?,
+        version: row.text(1)?,
         digest: digest.parse().map_err(|_| corrupt("plugin", "digest", &digest))?,
-        uploaded_at: row.try_get(3)?,
-        size: row.try_get(4)?,
-        nodes: parse(&nodes, "component", "nodes", &digest)?,
-        imports: parse(&imports, "component", "imports", &digest)?,
-        compile_ms: row.try_get(7)?,
+        uploaded_at: row.int(3)?,
+        size: row.int(4)?,
+        nodes: parse(&row.text(5)?, "component", "nodes", &digest)?,
+        imports: parse(&row.text(6)?, "component", "imports", &digest)?,
+        compile_ms: row.int(7)?,
     })
 }
 
-fn graph(row: &sqlx::sqlite::SqliteRow) -> Result<GraphRow, StoreError> {
+fn graph(row: &dyn Cells) -> Result<GraphRow, StoreError> {
     Ok(GraphRow {
-        name: name(row.try_get(0)?, "graph", "name")?,
-        revision: RevisionRow {
-            id: row.try_get(1)?,
-            number: row.try_get(2)?,
-            digest: row.try_get(3)?,
-        },
-        body: row.try_get(4)?,
-        created_at: row.try_get(5)?,
+        name: name(row.text(0)?, "graph", "name")?,
+        revision: RevisionRow { id: row.int(1)?, number: row.int(2)?, digest: row.text(3)? },
+        body: row.text(4)?,
+        created_at: row.int(5)?,
     })
 }
 

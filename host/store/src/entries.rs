@@ -1,15 +1,14 @@
 //! The store of a run within one commit: what is asked for is read once, what
 //! is written goes out once, however many states wrote it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use exosphere_domain::ids::RunKey;
 use exosphere_domain::journal::{Entry, Journal, Write, add};
-use rusqlite::{OptionalExtension, Transaction, params};
-
 use crate::error::StoreError;
 use crate::sql;
 use crate::tally::Tally;
+use crate::text::{Cells, Rows, Tx};
 
 /// What a run's store may hold.
 #[derive(Debug, Clone, Copy)]
@@ -24,14 +23,6 @@ pub(crate) enum Clash {
     Conflict,
     /// They break a rule of the store: words for the failure.
     Broken(String),
-    /// The database.
-    Error(StoreError),
-}
-
-impl<E: Into<StoreError>> From<E> for Clash {
-    fn from(error: E) -> Self {
-        Clash::Error(error.into())
-    }
 }
 
 /// The entries of one run that a commit has looked at.
@@ -53,30 +44,38 @@ pub(crate) struct Plan {
     version: i64,
 }
 
+/// Reads keys of runs, those that there are.
+pub(crate) async fn read(
+    tx: &mut impl Tx,
+    keys: &BTreeSet<(RunKey, &str)>,
+) -> Result<Vec<(RunKey, String, Entry)>, StoreError> {
+    let entry = |row: &dyn Cells| {
+        let entry = Entry { value: row.text(2)?, version: row.int(3)? };
+        Ok((RunKey(row.int(0)?), row.text(1)?, entry))
+    };
+    let rows = Rows::default()
+        .ints(keys.iter().map(|(run, _)| run.0))
+        .texts(keys.iter().map(|(_, key)| *key));
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    tx.query_each(sql::ENTRY_OF, &rows, entry).await
+}
+
 impl Entries {
-    pub(crate) fn get(
-        &mut self,
-        tx: &Transaction<'_>,
-        run: RunKey,
-        key: &str,
-    ) -> Result<Option<&Entry>, StoreError> {
-        if !self.known.contains_key(key) {
-            let entry = tx
-                .prepare_cached(sql::ENTRY)?
-                .query_row(params![run.0, key], |row| {
-                    Ok(Entry { value: row.get(0)?, version: row.get(1)? })
-                })
-                .optional()?;
-            self.known.insert(key.to_owned(), Slot { entry, dirty: false });
-        }
-        Ok(self.known.get(key).and_then(|slot| slot.entry.as_ref()))
+    /// Takes note of a key as it stands in the database.
+    pub(crate) fn know(&mut self, key: String, entry: Entry) {
+        self.known.insert(key, Slot { entry: Some(entry), dirty: false });
+    }
+
+    /// A key as it is now. What a commit asks for was read before.
+    pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
+        self.known.get(key).and_then(|slot| slot.entry.as_ref())
     }
 
     /// What the writes of `journal` come to, or why they cannot be.
     pub(crate) fn plan(
-        &mut self,
-        tx: &Transaction<'_>,
-        run: RunKey,
+        &self,
         tally: &Tally,
         journal: &Journal,
         limits: StoreLimits,
@@ -88,7 +87,7 @@ impl Entries {
             version: tally.store_version,
         };
         for (key, write) in journal.writes() {
-            let current = self.get(tx, run, key)?;
+            let current = self.get(key);
             if journal.conflicts(key, current) {
                 return Err(Clash::Conflict);
             }
@@ -122,21 +121,38 @@ impl Entries {
         }
     }
 
-    /// Writes what has changed.
-    pub(crate) fn save(self, tx: &Transaction<'_>, run: RunKey) -> Result<(), StoreError> {
-        for (key, slot) in self.known.into_iter().filter(|(_, slot)| slot.dirty) {
-            match slot.entry {
-                Some(entry) => tx.prepare_cached(sql::SET_ENTRY)?.execute(params![
-                    run.0,
-                    key,
-                    entry.value,
-                    entry.version
-                ])?,
-                None => tx.prepare_cached(sql::REMOVE_ENTRY)?.execute(params![run.0, key])?,
-            };
-        }
-        Ok(())
+    /// What has changed: each key with its new entry, or none.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = (&str, Option<&Entry>)> {
+        let dirty = self.known.iter().filter(|(_, slot)| slot.dirty);
+        dirty.map(|(key, slot)| (key.as_str(), slot.entry.as_ref()))
     }
+}
+
+/// Writes what has changed in some runs.
+pub(crate) async fn save(
+    tx: &mut impl Tx,
+    runs: &[(RunKey, &Entries)],
+) -> Result<(), StoreError> {
+    let changed = runs.iter().flat_map(|(run, entries)| {
+        entries.changed().map(move |(key, entry)| (run.0, key, entry))
+    });
+    let (set, removed): (Vec<_>, Vec<_>) = changed.partition(|(.., entry)| entry.is_some());
+    if !set.is_empty() {
+        let entries = || set.iter().filter_map(|(.., entry)| *entry);
+        let rows = Rows::default()
+            .ints(set.iter().map(|(run, ..)| *run))
+            .texts(set.iter().map(|(_, key, _)| *key))
+            .texts(entries().map(|entry| entry.value.as_str()))
+            .ints(entries().map(|entry| entry.version));
+        tx.execute_each(sql::SET_ENTRY, &rows).await?;
+    }
+    if !removed.is_empty() {
+        let rows = Rows::default()
+            .ints(removed.iter().map(|(run, ..)| *run))
+            .texts(removed.iter().map(|(_, key, _)| *key));
+        tx.execute_each(sql::REMOVE_ENTRY, &rows).await?;
+    }
+    Ok(())
 }
 
 /// A store may stay over a limit that was lowered, but not grow over one.

@@ -6,6 +6,9 @@ use rusqlite::ErrorCode;
 /// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// Where it is cannot be read.
+    #[error("{0}; a Postgres database is named postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
+    Url(sqlx::Error),
     /// It cannot be opened or made at all.
     #[error("the database cannot be opened: {0}")]
     Open(sqlx::Error),
@@ -29,6 +32,11 @@ pub enum OpenError {
     /// The writer's thread cannot be started.
     #[error("the writer's thread cannot be started: {0}")]
     Thread(std::io::Error),
+    /// Its secrets are sealed by another key.
+    #[error(
+        "the secrets in this database are sealed by another key than this host's: give all hosts of a database the same key file with --key"
+    )]
+    OtherKey,
 }
 
 /// Why something was not read or written.
@@ -38,7 +46,12 @@ pub enum StoreError {
     /// written, a value that is too big. Trying again will not help.
     #[error("the data are refused: {0}")]
     Data(String),
-    /// The database: full, read-only, gone. Trying again may help.
+    /// Two transactions stood in each other's way, and this one is undone.
+    /// Trying again at once will help.
+    #[error("another transaction was in the way: {0}")]
+    Contention(String),
+    /// The database: full, read-only, gone. Trying again later may help. If it
+    /// was a commit, it may have gone through all the same.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
 }
@@ -61,12 +74,27 @@ impl From<rusqlite::Error> for StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
-                StoreError::Data(error.to_string())
-            }
-            other => StoreError::Unavailable(other.to_string()),
+        let words = error.to_string();
+        match &error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Data(words),
+            sqlx::Error::Database(refused) => match refused.code() {
+                Some(code) => by_code(&code, words),
+                None => StoreError::Unavailable(words),
+            },
+            _ => StoreError::Unavailable(words),
         }
+    }
+}
+
+/// What an SQLSTATE means to the caller (appendix A of Postgres's manual; its
+/// first two characters are its class). SQLite's codes are shorter.
+fn by_code(code: &str, words: String) -> StoreError {
+    match code.get(..2).filter(|_| code.len() == 5) {
+        // Data, integrity, a statement of ours that is wrong, a value too big.
+        Some("22" | "23" | "42" | "54") => StoreError::Data(words),
+        // A serialization failure or a deadlock.
+        Some("40") => StoreError::Contention(words),
+        _ => StoreError::Unavailable(words),
     }
 }
 

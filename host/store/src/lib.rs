@@ -1,124 +1,131 @@
 //! The database of a host: what is written commits together or not at all, and
-//! what was committed survives.
+//! what was committed survives. SQLite in a file, for one host, or Postgres, for
+//! many on the same work.
 //!
-//! This crate alone knows SQL. Writes go through one connection on a thread of
-//! its own ([`Store::commit`] for everything on the street of a state), reads
-//! through a pool beside it. Not here: what an outcome means; that is planned
-//! by `exosphere_domain` and only applied here.
+//! This crate alone knows SQL. Writes go through one connection, one transaction
+//! after the other ([`Store::commit`] for everything on the street of a state),
+//! reads through a pool beside it. Not here: what an outcome means; that is
+//! planned by `exosphere_domain` and only applied here.
 
 mod batch;
 mod catalog;
+mod check;
 mod commit;
 mod entries;
 mod error;
 mod inputs;
-mod rows;
+mod news;
+mod numbers;
+mod open;
 mod sql;
+mod postgres;
+mod reader;
+mod rows;
+mod session;
+mod sqlite;
 mod tally;
+mod text;
 mod vault;
 mod view;
-mod writer;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
-use exosphere_domain::ids::{Ids, Millis, RunKey, SessionId, StateId};
-use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use exosphere_domain::ids::Millis;
 
 pub use batch::{
     Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Touched, Want,
 };
 pub use catalog::{AppliedGraph, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow};
+pub use check::{
+    CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check,
+};
 pub use error::{OpenError, StoreError};
 pub use inputs::MemberRow;
+pub use news::{Listener, News, Notice};
+pub use numbers::Numbers;
+pub use open::Database;
+pub use session::{Beat, LEASE, Lost};
 pub use vault::Vault;
 pub use view::{AttemptRow, Page, RunFilter, RunView, StateFilter, StateView};
 
-use writer::Writer;
-
-/// Readers beside the one writer.
-const READERS: u32 = 4;
+use numbers::Blocks;
+use reader::Reader;
 
 /// A host's database. Cheap to clone: all clones are one.
 #[derive(Clone)]
 pub struct Store {
     writer: Writer,
-    readers: SqlitePool,
-    ids: Arc<Sequence>,
-    runs: Arc<AtomicI64>,
+    reader: Reader,
+    /// On Postgres: what a host's own beat and word go by, whatever else is
+    /// busy.
+    side: Option<sqlx::PgPool>,
+    numbers: Arc<Blocks>,
     vault: Arc<Vault>,
 }
 
-/// Numbers for new states. One host writes a SQLite database, so they can be
-/// counted in memory; one that is not used in the end is lost, which is fine.
-pub struct Sequence(AtomicI64);
-
-impl Ids for Sequence {
-    fn next(&self) -> StateId {
-        StateId(self.0.fetch_add(1, Ordering::Relaxed))
-    }
+/// The connection that writes.
+#[derive(Clone)]
+enum Writer {
+    Sqlite(sqlite::Writer),
+    Postgres(postgres::Writer),
 }
 
+/// Does something in a transaction: `write!(store, now, |tx| work(tx, ..))`.
+/// The work is one text for both databases; on SQLite it runs on the writing
+/// thread, and never waits there.
+macro_rules! write {
+    ($store:expr, $now:expr, |$tx:ident| $work:expr) => {
+        match &$store.writer {
+            $crate::Writer::Sqlite(writer) => {
+                let now = $now;
+                writer
+                    .call(move |connection| {
+                        let mut tx = $crate::sqlite::SqliteTx::begin(connection, now)?;
+                        let $tx = &mut tx;
+                        let work = async { $work.await };
+                        let done = futures::FutureExt::now_or_never(work);
+                        let waited = || {
+                            $crate::StoreError::Data("a transaction on SQLite waited".into())
+                        };
+                        let done = done.ok_or_else(waited)??;
+                        tx.commit()?;
+                        Ok(done)
+                    })
+                    .await
+            }
+            $crate::Writer::Postgres(writer) => {
+                let transaction = async {
+                    let mut tx = writer.begin().await?;
+                    let $tx = &mut tx;
+                    let done = $work.await;
+                    tx.end(done).await
+                };
+                match tokio::time::timeout($crate::postgres::MOST, transaction).await {
+                    Ok(done) => done,
+                    Err(_) => Err($crate::StoreError::Unavailable(format!(
+                        "no answer within {} s",
+                        $crate::postgres::MOST.as_secs()
+                    ))),
+                }
+            }
+        }
+    };
+}
+pub(crate) use write;
+
 impl Store {
-    /// Opens the database in `file`, makes it if it is not there, and brings
-    /// it up to date.
-    pub async fn open(file: &Path, vault: Vault) -> Result<Store, OpenError> {
-        let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
-        migrate(&options).await?;
-        let writer = Writer::open(file)?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options.read_only(true).pragma("cache_size", "-16384"))
-            .await
-            .map_err(OpenError::Open)?;
-        let (states, runs) = writer
-            .call(|connection| {
-                let last = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-                Ok((last(sql::LAST_STATE)?, last(sql::LAST_RUN)?))
-            })
-            .await
-            .map_err(OpenError::Store)?;
-        Ok(Store {
-            writer,
-            readers,
-            ids: Arc::new(Sequence(AtomicI64::new(states + 1))),
-            runs: Arc::new(AtomicI64::new(runs + 1)),
-            vault: Arc::new(vault),
-        })
+    /// The same database, whose reads try again for so long if it is
+    /// unavailable.
+    pub fn patient(&self, patience: Duration) -> Store {
+        let mut store = self.clone();
+        store.reader.patience = patience;
+        store
     }
 
-    /// Where the numbers of new states come from.
-    pub fn ids(&self) -> &Sequence {
-        &self.ids
-    }
-
-    /// A number for a new run.
-    pub fn new_run_key(&self) -> RunKey {
-        RunKey(self.runs.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Begins a session. Whatever an earlier one holds is lost to it, since a
-    /// data folder has one host at a time.
-    pub async fn begin_session(&self, now: Millis) -> Result<SessionId, StoreError> {
-        self.writer
-            .call(move |connection| {
-                connection.execute(sql::END_SESSIONS, [now])?;
-                let id = connection.query_row(sql::BEGIN_SESSION, [now], |row| row.get(0))?;
-                Ok(SessionId(id))
-            })
-            .await
-    }
-
-    /// Ends a session in good order: it holds nothing any more.
-    pub async fn end_session(&self, session: SessionId, now: Millis) -> Result<(), StoreError> {
-        self.writer
-            .call(move |connection| {
-                connection.execute(sql::END_SESSION, [session.0, now])?;
-                Ok(())
-            })
-            .await
+    /// Whether other hosts may work on it, too.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.writer, Writer::Postgres(_))
     }
 
     /// Applies a batch in one transaction, and claims what there is room for.
@@ -127,38 +134,35 @@ impl Store {
     ///
     /// [`StoreError::Data`] if one of its members cannot be written; nothing
     /// of the batch is then, and the caller may try its parts.
+    /// [`StoreError::Unavailable`] if it may not have been written, and may
+    /// have; a member that is repeated then has no second effect, but what the
+    /// commit claimed is to be looked for ([`Store::held_by`]).
     pub async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
-        let ids = self.ids.clone();
-        self.writer.call(move |connection| commit::commit(connection, &*ids, batch)).await
+        write!(self, batch.now, |tx| commit::commit(tx, &batch))
     }
 
-    /// Writes what is still in the log into the database itself, and closes.
+    /// Closes it: on SQLite, what is still in the log is written into the file
+    /// itself.
     pub async fn close(&self) {
-        self.readers.close().await;
-        let _ = self
-            .writer
-            .call(|connection| Ok(connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?))
-            .await;
-    }
-}
-
-/// Runs the migrations that the file has not seen.
-async fn migrate(options: &SqliteConnectOptions) -> Result<(), OpenError> {
-    use sqlx::migrate::MigrateError;
-    use sqlx::{ConnectOptions, Connection};
-    let mut connection = options
-        .clone()
-        .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal)
-        // Only heeded while the file is empty: larger pages write less often.
-        .page_size(16384)
-        .connect()
-        .await
-        .map_err(OpenError::Open)?;
-    sqlx::migrate!("../../migrations/sqlite").run(&mut connection).await.map_err(|error| {
-        match error {
-            MigrateError::VersionMissing(version) => OpenError::Newer { version },
-            other => OpenError::Migrate(other),
+        self.reader.close().await;
+        if let Some(side) = &self.side {
+            side.close().await;
         }
-    })?;
-    connection.close().await.map_err(OpenError::Open)
+        match &self.writer {
+            Writer::Sqlite(writer) => {
+                let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+                let _ = writer.call(|connection| Ok(connection.execute_batch(checkpoint)?)).await;
+            }
+            Writer::Postgres(writer) => writer.close().await,
+        }
+    }
+
+    /// What time it is, by the clock that counts: on Postgres its own, else the
+    /// one that is given.
+    pub async fn now(&self, here: Millis) -> Result<Millis, StoreError> {
+        match &self.side {
+            None => Ok(here),
+            Some(side) => Ok(sqlx::query_scalar(sql::now!()).fetch_one(side).await?),
+        }
+    }
 }

@@ -1,14 +1,15 @@
 //! Rows become values here, and nowhere else. What no transition could have
 //! written is refused, naming table, column and row.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exosphere_domain::ids::{Fence, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{Claim, Claimed, Place, Ref, Scope, Status, Tries};
-use rusqlite::Row;
-
+use crate::batch::Leased;
 use crate::error::StoreError;
+use crate::text::Cells;
 
 /// A value that no transition could have written.
 pub(crate) fn corrupt(table: &str, column: &str, row: impl std::fmt::Display) -> StoreError {
@@ -35,7 +36,7 @@ fn encode(items: impl Iterator<Item = String>) -> String {
     text
 }
 
-fn decode_refs(text: &str, id: StateId) -> Result<Vec<Ref>, StoreError> {
+pub(crate) fn decode_refs(text: &str, id: StateId) -> Result<Vec<Ref>, StoreError> {
     let triples: Vec<(u32, i64, u32)> =
         serde_json::from_str(text).map_err(|_| corrupt("state", "refs", id))?;
     let refs = triples.into_iter();
@@ -44,7 +45,7 @@ fn decode_refs(text: &str, id: StateId) -> Result<Vec<Ref>, StoreError> {
         .collect())
 }
 
-fn decode_scopes(text: &str, id: StateId) -> Result<Arc<[Scope]>, StoreError> {
+pub(crate) fn decode_scopes(text: &str, id: StateId) -> Result<Arc<[Scope]>, StoreError> {
     if text == "[]" {
         return Ok(Arc::from([]));
     }
@@ -65,24 +66,24 @@ pub(crate) fn small(number: i64, column: &str, id: StateId) -> Result<u32, Store
 }
 
 /// The place in columns `node, path, refs, scopes`, the first at `at`.
-pub(crate) fn place(row: &Row<'_>, id: StateId, at: usize) -> Result<Place, StoreError> {
-    let text = |i: usize| -> Result<String, StoreError> { Ok(row.get(at + i)?) };
+pub(crate) fn place(row: &dyn Cells, id: StateId, at: usize) -> Result<Place, StoreError> {
+    let path = row.text(at + 1)?;
     Ok(Place {
-        node: NodeIx(small(row.get(at)?, "node", id)?),
-        path: Path::decode(&text(1)?).map_err(|_| corrupt("state", "path", id))?,
-        refs: decode_refs(&text(2)?, id)?,
-        scopes: decode_scopes(&text(3)?, id)?,
+        node: NodeIx(small(row.int(at)?, "node", id)?),
+        path: Path::decode(&path).map_err(|_| corrupt("state", "path", id))?,
+        refs: decode_refs(&row.text(at + 2)?, id)?,
+        scopes: decode_scopes(&row.text(at + 3)?, id)?,
     })
 }
 
-/// A state in the columns of [`crate::sql::HELD`]: `id, run, node, path, refs,
-/// scopes, attempt, retries, requeues, losses, conflicts, session, fence`.
-pub(crate) fn claimed(row: &Row<'_>) -> Result<Claimed, StoreError> {
-    let id = StateId(row.get(0)?);
-    let count = |i: usize, column| small(row.get(i)?, column, id);
-    Ok(Claimed {
+/// A state as it was claimed, with the fence under which it was last noted to
+/// begin: the columns of `claimed!` in [`crate::sql`].
+pub(crate) fn claimed(row: &dyn Cells) -> Result<Held, StoreError> {
+    let id = StateId(row.int(0)?);
+    let count = |at: usize, column| small(row.int(at)?, column, id);
+    let state = Claimed {
         id,
-        run: RunKey(row.get(1)?),
+        run: RunKey(row.int(1)?),
         place: place(row, id, 2)?,
         tries: Tries {
             attempt: count(6, "attempt")?,
@@ -91,6 +92,37 @@ pub(crate) fn claimed(row: &Row<'_>) -> Result<Claimed, StoreError> {
             losses: count(9, "losses")?,
             conflicts: count(10, "conflicts")?,
         },
-        claim: Claim { session: SessionId(row.get(11)?), fence: Fence(row.get(12)?) },
-    })
+        claim: Claim { session: SessionId(row.int(11)?), fence: Fence(row.int(12)?) },
+    };
+    let fixed = fixed(row.maybe_text(13)?, id)?;
+    let noted = row.int(14)? == state.claim.fence.0;
+    Ok(Held { leased: Leased { state, fixed, known: Vec::new() }, noted })
+}
+
+/// A state that some session holds.
+pub(crate) struct Held {
+    pub leased: Leased,
+    /// Whether its host noted that it began.
+    pub noted: bool,
+}
+
+/// The column `fixed`: store values, as a JSON object of texts.
+pub(crate) fn fixed(
+    text: Option<String>,
+    id: StateId,
+) -> Result<BTreeMap<String, String>, StoreError> {
+    text.map_or_else(
+        || Ok(BTreeMap::new()),
+        |text| serde_json::from_str(&text).map_err(|_| corrupt("state", "fixed", id)),
+    )
+}
+
+/// A number alone.
+pub(crate) fn number(row: &dyn Cells) -> Result<i64, StoreError> {
+    row.int(0)
+}
+
+/// A text alone.
+pub(crate) fn text(row: &dyn Cells) -> Result<String, StoreError> {
+    row.text(0)
 }

@@ -1,178 +1,400 @@
-//! Every statement there is. A test prepares all of them, so that none rests
-//! on a table or column that is not there.
+//! Every statement there is. A test prepares all of them on both databases, so
+//! that none rests on a table or column that is not there.
 //!
-//! Parameters are written `?1`: numbered, whatever order they stand in. (`$1`
-//! is a name to SQLite, numbered by where it stands first.)
+//! One text serves both where the common subset reaches. Where it does not,
+//! both stand side by side: a statement for many rows, which SQLite runs for one
+//! after the other and Postgres once over arrays (`UNNEST`); lists of numbers,
+//! which are JSON text; and locks, which only Postgres needs.
 
-/// Makes one constant for each statement and [`ALL`] of them.
+use crate::text::Text;
+
+/// What time it is on Postgres, in milliseconds since 1970, at this moment of
+/// the transaction.
+macro_rules! now {
+    () => {
+        "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT"
+    };
+}
+pub(crate) use now;
+
+/// Makes one constant for each statement, and [`ALL`] of them.
 macro_rules! statements {
-    ($($(#[$doc:meta])* $name:ident = $text:expr;)*) => {
-        $($(#[$doc])* pub(crate) const $name: &str = $text;)*
+    ($($(#[$doc:meta])* $name:ident = $text:expr $(, postgres $postgres:expr)?;)*) => {
+        $($(#[$doc])* pub(crate) const $name: &Text = statement!($text $(, $postgres)?);)*
         #[cfg(test)]
-        pub(crate) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),*];
+        pub(crate) const ALL: &[(&str, &Text)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+/// One statement, its parameters numbered in SQLite's way.
+macro_rules! statement {
+    ($text:expr) => {
+        statement!($text, $text)
+    };
+    ($text:expr, $postgres:expr) => {
+        &Text {
+            sqlite: {
+                const BYTES: &[u8] =
+                    &crate::text::question_marks::<{ $text.len() }>($text);
+                match std::str::from_utf8(BYTES) {
+                    Ok(text) => text,
+                    Err(_) => panic!("one ASCII letter for another"),
+                }
+            },
+            postgres: $postgres,
+        }
+    };
+}
+
+/// What a claimed state is read from: see `rows::claimed`.
+macro_rules! claimed {
+    () => {
+        "id, run, node, path, refs, scopes, attempt, retries, requeues, losses, conflicts, session, fence, fixed, begun"
     };
 }
 
 statements! {
-    // Sessions.
-    LAST_STATE = "SELECT COALESCE(MAX(id), 0) FROM state";
-    LAST_RUN = "SELECT COALESCE(MAX(id), 0) FROM run";
-    BEGIN_SESSION = "INSERT INTO session (id, started_at) SELECT COALESCE(MAX(id), 0) + 1, ?1 FROM session RETURNING id";
-    END_SESSIONS = "UPDATE session SET ended_at = ?1 WHERE ended_at IS NULL";
-    END_SESSION = "UPDATE session SET ended_at = ?2 WHERE id = ?1";
+    // Numbers and sessions.
+    NUMBERS = "UPDATE number SET next = next + $2 WHERE name = $1 RETURNING next";
+    BEGIN_SESSION = "INSERT INTO session (id, started_at, expires_at, host) VALUES ($1, $2, $3, $4)";
+    END_SESSION = "UPDATE session SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL";
+    END_OTHERS = "UPDATE session SET ended_at = $2 WHERE id <> $1 AND ended_at IS NULL";
+    END_OLDER = "UPDATE session SET ended_at = $2 WHERE id <> $1 AND host = $3 AND ended_at IS NULL";
 
     // The street, in the order in which a commit uses them.
-    RUN_ROW = "SELECT status, version, open, failed, states, succeeded, pruned, errored, cancelled, retries, requeues, \
-               store_keys, store_bytes, store_version, ended_at FROM run WHERE id = ?1";
     NEW_RUN = "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, created_at, open, failed, \
-               states, succeeded, pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version) \
-               SELECT ?1, ?2, ?3, graph, id, 'RUNNING', 0, ?5, ?6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM revision WHERE id = ?4";
-    SAVE_RUN = "UPDATE run SET status = ?2, version = ?3, open = ?4, failed = ?5, states = ?6, succeeded = ?7, pruned = ?8, \
-                errored = ?9, cancelled = ?10, retries = ?11, requeues = ?12, store_keys = ?13, store_bytes = ?14, \
-                store_version = ?15, ended_at = ?16 WHERE id = ?1";
+               states, succeeded, pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version, start_key) \
+               SELECT $1, $2, $3, graph, id, 'RUNNING', 0, $5, $6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $7 \
+               FROM revision WHERE id = $4 ON CONFLICT DO NOTHING RETURNING id",
+    postgres "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, created_at, open, failed, \
+              states, succeeded, pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version, start_key) \
+              SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n.start_key \
+              FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::BIGINT[], $5::TEXT[], $6::BIGINT[], $7::TEXT[]) \
+              AS n (id, uuid, namespace, revision, inputs, now, start_key) JOIN revision r ON r.id = n.revision \
+              ON CONFLICT DO NOTHING RETURNING id";
+    /// The run that is in the way of a new one: it was begun before with the
+    /// same id, or with the same key.
+    FIRST_RUN = "SELECT u.uuid, g.name FROM run u JOIN graph g ON g.id = u.graph \
+                 WHERE u.uuid = $1 OR (u.namespace = $2 AND u.start_key = $3) ORDER BY u.id LIMIT 1";
+    /// What may change of a run. On Postgres, all that is written below a run
+    /// is written by who has locked its row here.
+    RUN_ROW = "SELECT id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, \
+               retries, requeues, store_keys, store_bytes, store_version, ended_at FROM run WHERE id = $1",
+    postgres "SELECT id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, \
+              retries, requeues, store_keys, store_bytes, store_version, ended_at FROM run WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+    SAVE_RUN = "UPDATE run SET status = $2, paused = $3, unswept = $4, version = $5, open = $6, failed = $7, states = $8, \
+                succeeded = $9, pruned = $10, errored = $11, cancelled = $12, retries = $13, requeues = $14, store_keys = $15, \
+                store_bytes = $16, store_version = $17, ended_at = $18 WHERE id = $1",
+    postgres "UPDATE run SET status = n.status, paused = n.paused, unswept = n.unswept, version = n.version, open = n.open, \
+              failed = n.failed, states = n.states, succeeded = n.succeeded, pruned = n.pruned, errored = n.errored, \
+              cancelled = n.cancelled, retries = n.retries, requeues = n.requeues, store_keys = n.store_keys, \
+              store_bytes = n.store_bytes, store_version = n.store_version, ended_at = n.ended_at \
+              FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], $7::BIGINT[], \
+              $8::BIGINT[], $9::BIGINT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[], $14::BIGINT[], \
+              $15::BIGINT[], $16::BIGINT[], $17::BIGINT[], $18::BIGINT[]) \
+              AS n (id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, retries, \
+              requeues, store_keys, store_bytes, store_version, ended_at) WHERE run.id = n.id";
+    /// Which executions may still have effects: invariant 3. (`IS NOT DISTINCT
+    /// FROM` keeps Postgres from going by the index of what a session holds,
+    /// and looking at all of it for each.)
+    STILL_HELD = "SELECT id, session, fence FROM state WHERE id = $1 AND session = $2 AND fence = $3 AND status = 'QUEUED'",
+    postgres "SELECT s.id, s.session, s.fence FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[]) AS n (id, session, fence) \
+              JOIN state s ON s.id = n.id WHERE s.session IS NOT DISTINCT FROM n.session AND s.fence = n.fence AND s.status = 'QUEUED'";
     /// Creates a state, held by a session or not.
     NEW_STATE = "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, retries, requeues, losses, \
-                 conflicts, refs, scopes, fixed, created_at) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, 0, 0, 0, 0, ?9, ?10, ?11, ?6)";
-    /// The end of an execution. Its guard is the fence: invariant 3.
-    FINISH = "UPDATE state SET status = ?4, session = NULL, ended_at = ?5, outputs = ?6, kind = ?7, message = ?8, details = ?9, \
-              cpu_us = ?10, memory_bytes = ?11, host_calls = ?12, output_bytes = ?13 \
-              WHERE id = ?1 AND status = 'QUEUED' AND session = ?2 AND fence = ?3";
+                 conflicts, refs, scopes, fixed, created_at, parked) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, 0, 0, 0, $9, $10, $11, $12, $13)",
+    postgres "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, retries, requeues, losses, \
+              conflicts, refs, scopes, fixed, created_at, parked) \
+              SELECT id, run, node, path, status, due_at, session, fence, fence, 0, 0, 0, 0, refs, scopes, fixed, now, parked \
+              FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::BIGINT[], $7::BIGINT[], $8::BIGINT[], \
+              $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::BIGINT[], $13::BIGINT[]) \
+              AS n (id, run, node, path, status, due_at, session, fence, refs, scopes, fixed, now, parked)";
+    /// The end of an execution. It asks for the fence where it writes, too.
+    FINISH = "UPDATE state SET status = $4, session = NULL, ended_at = $5, outputs = $6, kind = $7, message = $8, details = $9, \
+              cpu_us = $10, memory_bytes = $11, host_calls = $12, output_bytes = $13 \
+              WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
+    postgres "UPDATE state SET status = n.status, session = NULL, ended_at = n.now, outputs = n.outputs, kind = n.kind, \
+              message = n.message, details = n.details, cpu_us = n.cpu_us, memory_bytes = n.memory_bytes, \
+              host_calls = n.host_calls, output_bytes = n.output_bytes \
+              FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[], $8::TEXT[], \
+              $9::TEXT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[]) \
+              AS n (id, session, fence, status, now, outputs, kind, message, details, cpu_us, memory_bytes, host_calls, output_bytes) \
+              WHERE state.id = n.id AND state.status = 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
     /// The end of an execution that is to be repeated, under the same guard.
-    REPEAT = "UPDATE state SET status = 'CREATED', session = NULL, due_at = ?4, attempt = ?5, retries = ?6, requeues = ?7, \
-              losses = ?8, conflicts = ?9 \
-              WHERE id = ?1 AND status = 'QUEUED' AND session = ?2 AND fence = ?3";
-    NEW_OUTPUT = "INSERT INTO output (state, number, body) VALUES (?1, ?2, ?3)";
+    REPEAT = "UPDATE state SET status = 'CREATED', session = NULL, due_at = $4, attempt = $5, retries = $6, requeues = $7, \
+              losses = $8, conflicts = $9, parked = $10 \
+              WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
+    postgres "UPDATE state SET status = 'CREATED', session = NULL, due_at = n.due_at, attempt = n.attempt, retries = n.retries, \
+              requeues = n.requeues, losses = n.losses, conflicts = n.conflicts, parked = n.parked \
+              FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], $7::BIGINT[], \
+              $8::BIGINT[], $9::BIGINT[], $10::BIGINT[]) \
+              AS n (id, session, fence, due_at, attempt, retries, requeues, losses, conflicts, parked) \
+              WHERE state.id = n.id AND state.status = 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
+    /// Notes that an execution begins.
+    BEGUN = "UPDATE state SET begun = fence WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
+    postgres "UPDATE state SET begun = state.fence FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[]) AS n (id, session, fence) \
+              WHERE state.id = n.id AND state.status = 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
+    NEW_OUTPUT = "INSERT INTO output (state, number, body) VALUES ($1, $2, $3)",
+    postgres "INSERT INTO output (state, number, body) SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[])";
     NEW_ATTEMPT = "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, output_bytes) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
-    OLD_ATTEMPTS = "DELETE FROM attempt WHERE state = ?1 AND number <= ?2";
-    NEW_UNITE = "INSERT INTO unite (state, source, branches, open, failed, arrived) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    COUNT = "UPDATE unite SET open = open + ?2, failed = failed + ?3, arrived = arrived + ?4 WHERE state = ?1 \
-             RETURNING open, failed, arrived, branches";
-    WAITING = "SELECT run, node, path, refs, scopes, fence, fixed FROM state WHERE id = ?1 AND status = 'WAITING'";
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    postgres "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, output_bytes) \
+              SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], \
+              $9::BIGINT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[])";
+    OLD_ATTEMPTS = "DELETE FROM attempt WHERE state = $1 AND number <= $2",
+    postgres "DELETE FROM attempt USING UNNEST($1::BIGINT[], $2::BIGINT[]) AS n (state, number) \
+              WHERE attempt.state = n.state AND attempt.number <= n.number";
+    NEW_UNITE = "INSERT INTO unite (state, source, branches, open, failed, arrived) VALUES ($1, $2, $3, $4, $5, $6)",
+    postgres "INSERT INTO unite (state, source, branches, open, failed, arrived) \
+              SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[])";
+    COUNT = "UPDATE unite SET open = open + $2, failed = failed + $3, arrived = arrived + $4 WHERE state = $1 \
+             RETURNING state, open, failed, arrived, branches",
+    postgres "UPDATE unite SET open = open + n.open_, failed = failed + n.failed_, arrived = arrived + n.arrived_ \
+              FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[]) AS n (state_, open_, failed_, arrived_) \
+              WHERE state = n.state_ RETURNING state, open, failed, arrived, branches";
+    WAITING = "SELECT id, node, path, refs, scopes, fence, attempt, fixed FROM state WHERE id = $1 AND status = 'WAITING'",
+    postgres "SELECT id, node, path, refs, scopes, fence, attempt, fixed FROM state WHERE id = ANY($1) AND status = 'WAITING'";
     /// A unite that may run: free to be claimed, or claimed at once.
-    OPEN_UNITE = "UPDATE state SET status = ?2, due_at = ?3, session = ?4, fence = fence + ?5, attempt = attempt + ?5 \
-                  WHERE id = ?1 AND status = 'WAITING' RETURNING attempt, fence";
-    END_UNITE = "UPDATE state SET status = ?2, ended_at = ?3, kind = ?4, message = ?5, details = ?6 \
-                 WHERE id = ?1 AND status = 'WAITING'";
+    OPEN_UNITE = "UPDATE state SET status = $2, due_at = $3, session = $4, fence = fence + $5, attempt = attempt + $5, parked = $6 \
+                  WHERE id = $1 AND status = 'WAITING'",
+    postgres "UPDATE state SET status = n.status, due_at = n.due_at, session = n.session, fence = state.fence + n.claims, \
+              attempt = state.attempt + n.claims, parked = n.parked \
+              FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[]) \
+              AS n (id, status, due_at, session, claims, parked) WHERE state.id = n.id AND state.status = 'WAITING'";
+    END_UNITE = "UPDATE state SET status = $2, ended_at = $3, kind = $4, message = $5, details = $6 \
+                 WHERE id = $1 AND status = 'WAITING'",
+    postgres "UPDATE state SET status = n.status, ended_at = n.now, kind = n.kind, message = n.message, details = n.details \
+              FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::TEXT[]) \
+              AS n (id, status, now, kind, message, details) WHERE state.id = n.id AND state.status = 'WAITING'";
     /// Failed members of a unite, in path order.
     FAILED_MEMBERS = "SELECT id, node, path, refs, scopes, kind, message FROM state \
-                      WHERE run = ?1 AND path > ?2 AND path < ?3 AND status = 'ERRORED' ORDER BY path";
-    DUE = "SELECT id FROM state WHERE status = 'CREATED' AND due_at <= ?1 ORDER BY due_at, id LIMIT ?2";
-    /// Claims one state. The status is asked for here, where it changes, too:
-    /// what another claimed since it was found due stays theirs.
-    TAKE = "UPDATE state SET status = 'QUEUED', session = ?2, fence = fence + 1, attempt = attempt + 1 \
-            WHERE id = ?1 AND status = 'CREATED' \
-            RETURNING id, run, node, path, refs, scopes, attempt, retries, requeues, losses, conflicts, session, fence, fixed";
-    NEXT_DUE = "SELECT MIN(due_at) FROM state WHERE status = 'CREATED' AND due_at > ?1";
-    CANCEL_SOME = "SELECT id, path, status FROM state WHERE run = ?1 AND path >= ?2 ORDER BY path LIMIT ?3";
-    CANCEL_STATE = "UPDATE state SET status = 'CANCELLED', session = NULL, ended_at = ?2 WHERE id = ?1";
-    FAILED_STATE = "SELECT status, kind, node, path, refs, scopes FROM state WHERE id = ?1 AND run = ?2";
-    REOPEN_STATE = "UPDATE state SET status = ?2, due_at = ?3, ended_at = NULL, kind = NULL, message = NULL, details = NULL, \
-                    retries = 0, losses = 0, conflicts = 0 WHERE id = ?1 AND status = 'ERRORED'";
+                      WHERE run = $1 AND path > $2 AND path < $3 AND status = 'ERRORED' ORDER BY path LIMIT $4";
+    /// Claims what is due. The status is asked for where it changes, too: what
+    /// another claimed since it was found due stays theirs.
+    CLAIM = concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1 \
+            WHERE id IN (SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.due_at <= $2 \
+                         AND (SELECT u.paused FROM run u WHERE u.id = s.run AND u.status = 'RUNNING') = 0 \
+                         ORDER BY s.due_at, s.id LIMIT $3) \
+            AND status = 'CREATED' RETURNING ", claimed!()),
+    postgres concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1 \
+              WHERE id = ANY(ARRAY(SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.due_at <= $2 \
+                         AND (SELECT u.paused FROM run u WHERE u.id = s.run AND u.status = 'RUNNING') = 0 \
+                         ORDER BY s.due_at, s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED)) \
+              AND status = 'CREATED' RETURNING ", claimed!());
+    NEXT_DUE = "SELECT MIN(due_at) FROM state WHERE status = 'CREATED' AND parked = 0 AND due_at > $1";
+    /// Some states of a run, from a path on.
+    SOME_STATES = "SELECT id, path, status FROM state WHERE run = $1 AND path >= $2 ORDER BY path LIMIT $3";
+    CANCEL_STATE = "UPDATE state SET status = 'CANCELLED', session = NULL, ended_at = $2 WHERE id = $1",
+    postgres "UPDATE state SET status = 'CANCELLED', session = NULL, ended_at = n.now \
+              FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS n (id, now) WHERE state.id = n.id";
+    PARK_STATE = "UPDATE state SET parked = $2 WHERE id = $1 AND status = 'CREATED' AND parked <> $2",
+    postgres "UPDATE state SET parked = n.parked FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS n (id, parked) \
+              WHERE state.id = n.id AND state.status = 'CREATED' AND state.parked <> n.parked";
+    /// States of a run as a retry by hand finds them.
+    STATE_AT = "SELECT id, status, kind, node, path, refs, scopes FROM state WHERE run = $1 AND id = $2",
+    postgres "SELECT s.id, s.status, s.kind, s.node, s.path, s.refs, s.scopes \
+              FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS n (run, id) JOIN state s ON s.id = n.id AND s.run = n.run";
+    FAILED_STATES = "SELECT id, status, kind, node, path, refs, scopes FROM state WHERE run = $1 AND status = 'ERRORED' ORDER BY path";
+    REOPEN_STATE = "UPDATE state SET status = $2, due_at = $3, ended_at = NULL, kind = NULL, message = NULL, details = NULL, \
+                    retries = 0, losses = 0, conflicts = 0, parked = $4 WHERE id = $1 AND status = 'ERRORED'",
+    postgres "UPDATE state SET status = n.status, due_at = n.due_at, ended_at = NULL, kind = NULL, message = NULL, details = NULL, \
+              retries = 0, losses = 0, conflicts = 0, parked = n.parked \
+              FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::BIGINT[], $4::BIGINT[]) AS n (id, status, due_at, parked) \
+              WHERE state.id = n.id AND state.status = 'ERRORED'";
 
     // The store of a run.
-    ENTRY = "SELECT value, version FROM entry WHERE run = ?1 AND key = ?2";
-    SET_ENTRY = "INSERT INTO entry (run, key, value, version) VALUES (?1, ?2, ?3, ?4) \
-                 ON CONFLICT (run, key) DO UPDATE SET value = excluded.value, version = excluded.version";
-    REMOVE_ENTRY = "DELETE FROM entry WHERE run = ?1 AND key = ?2";
-    CLEAR_ENTRIES = "DELETE FROM entry WHERE run = ?1";
-    ENTRIES = "SELECT key, value, version FROM entry WHERE run = ?1 ORDER BY key";
+    ENTRY_OF = "SELECT run, key, value, version FROM entry WHERE run = $1 AND key = $2",
+    postgres "SELECT e.run, e.key, e.value, e.version FROM UNNEST($1::BIGINT[], $2::TEXT[]) AS n (run, key) \
+              JOIN entry e ON e.run = n.run AND e.key = n.key";
+    SET_ENTRY = "INSERT INTO entry (run, key, value, version) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (run, key) DO UPDATE SET value = excluded.value, version = excluded.version",
+    postgres "INSERT INTO entry (run, key, value, version) SELECT * FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::BIGINT[]) \
+              ON CONFLICT (run, key) DO UPDATE SET value = excluded.value, version = excluded.version";
+    REMOVE_ENTRY = "DELETE FROM entry WHERE run = $1 AND key = $2",
+    postgres "DELETE FROM entry USING UNNEST($1::BIGINT[], $2::TEXT[]) AS n (run, key) \
+              WHERE entry.run = n.run AND entry.key = n.key";
+    CLEAR_ENTRIES = "DELETE FROM entry WHERE run = $1";
+    ENTRY = "SELECT value, version FROM entry WHERE run = $1 AND key = $2";
+    ENTRIES = "SELECT key, value, version FROM entry WHERE run = $1 ORDER BY key";
 
     // Recovery.
-    /// States of live runs that other sessions than this one hold, some at a
-    /// time.
-    HELD = "SELECT id, run, node, path, refs, scopes, attempt, retries, requeues, losses, conflicts, session, fence FROM state \
-            WHERE status = 'QUEUED' AND session <> ?1 \
-            AND EXISTS (SELECT 1 FROM run WHERE run.id = state.run AND run.status = 'RUNNING') LIMIT ?2";
-    UNSWEPT = "SELECT id FROM run WHERE status = 'CANCELLED' AND open > 0";
+    /// States of live runs that a session holds, some at a time.
+    HELD_BY = concat!("SELECT ", claimed!(), " FROM state WHERE status = 'QUEUED' AND session = $1 \
+              AND EXISTS (SELECT 1 FROM run WHERE run.id = state.run AND run.status = 'RUNNING') AND id > $2 ORDER BY id LIMIT $3");
+    /// Sessions that hold states and have ended, or never were.
+    LOST_SESSIONS = "SELECT DISTINCT s.session FROM state s WHERE s.status = 'QUEUED' \
+                     AND NOT EXISTS (SELECT 1 FROM session WHERE session.id = s.session AND session.ended_at IS NULL) \
+                     AND EXISTS (SELECT 1 FROM run WHERE run.id = s.run AND run.status = 'RUNNING')";
+    UNSWEPT = "SELECT id, unswept FROM run WHERE unswept > 0";
 
     // Plugins, graphs, secrets.
-    COMPONENT = "INSERT INTO component (digest, bytes, size, nodes, imports, compile_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+    COMPONENT = "INSERT INTO component (digest, bytes, size, nodes, imports, compile_ms) VALUES ($1, $2, $3, $4, $5, $6) \
                  ON CONFLICT (digest) DO NOTHING";
-    PUSH = "INSERT INTO plugin (namespace, name, version, digest, uploaded_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+    PUSH = "INSERT INTO plugin (namespace, name, version, digest, uploaded_at) VALUES ($1, $2, $3, $4, $5) \
             ON CONFLICT (namespace, name, digest) DO UPDATE SET version = excluded.version, uploaded_at = excluded.uploaded_at";
-    KNOWN_PLUGIN = "SELECT 1 FROM plugin WHERE namespace = ?1 AND name = ?2 AND digest = ?3";
-    COMPONENT_BYTES = "SELECT bytes FROM component WHERE digest = ?1";
-    COMPONENT_NODES = "SELECT nodes FROM component WHERE digest = ?1";
+    KNOWN_PLUGIN = "SELECT id FROM plugin WHERE namespace = $1 AND name = $2 AND digest = $3";
+    COMPONENT_BYTES = "SELECT bytes FROM component WHERE digest = $1";
+    COMPONENT_NODES = "SELECT nodes FROM component WHERE digest = $1";
     /// The newest upload of each plugin.
     PLUGINS = "SELECT p.name, p.version, p.digest, p.uploaded_at, c.size, c.nodes, c.imports, c.compile_ms \
-               FROM plugin p JOIN component c ON c.digest = p.digest WHERE p.namespace = ?1 \
+               FROM plugin p JOIN component c ON c.digest = p.digest WHERE p.namespace = $1 \
                AND p.id = (SELECT q.id FROM plugin q WHERE q.namespace = p.namespace AND q.name = p.name \
                            ORDER BY q.uploaded_at DESC, q.id DESC LIMIT 1) ORDER BY p.name";
     PLUGIN = "SELECT p.name, p.version, p.digest, p.uploaded_at, c.size, c.nodes, c.imports, c.compile_ms \
-              FROM plugin p JOIN component c ON c.digest = p.digest WHERE p.namespace = ?1 AND (p.name = ?2 OR p.digest = ?2) \
+              FROM plugin p JOIN component c ON c.digest = p.digest WHERE p.namespace = $1 AND (p.name = $2 OR p.digest = $2) \
               ORDER BY p.uploaded_at DESC, p.id DESC LIMIT 1";
-    CURRENT = "SELECT g.id, g.current, r.number, r.digest FROM graph g JOIN revision r ON r.id = g.current \
-               WHERE g.namespace = ?1 AND g.name = ?2";
-    NEW_GRAPH = "INSERT INTO graph (namespace, name, current) VALUES (?1, ?2, 0) RETURNING id";
-    NEW_REVISION = "INSERT INTO revision (graph, number, digest, body, created_at) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id";
-    SET_CURRENT = "UPDATE graph SET current = ?2 WHERE id = ?1";
+    /// A graph that is there, or is made here: the row is locked either way, so
+    /// that revisions of one graph come one after the other.
+    GRAPH_ROW = "INSERT INTO graph (namespace, name, current) VALUES ($1, $2, 0) \
+                 ON CONFLICT (namespace, name) DO UPDATE SET current = graph.current RETURNING id, current";
+    REVISION = "SELECT id, number, digest FROM revision WHERE id = $1";
+    NEW_REVISION = "INSERT INTO revision (graph, number, digest, body, created_at) VALUES ($1, $2, $3, $4, $5) RETURNING id";
+    SET_CURRENT = "UPDATE graph SET current = $2 WHERE id = $1";
     GRAPHS = "SELECT g.name, r.id, r.number, r.digest, r.body, r.created_at FROM graph g JOIN revision r ON r.id = g.current \
-              WHERE g.namespace = ?1 ORDER BY g.name";
+              WHERE g.namespace = $1 ORDER BY g.name";
     GRAPH = "SELECT g.name, r.id, r.number, r.digest, r.body, r.created_at FROM graph g JOIN revision r ON r.id = g.current \
-             WHERE g.namespace = ?1 AND g.name = ?2";
-    SET_SECRET = "INSERT INTO secret (namespace, graph, name, sealed) VALUES (?1, ?2, ?3, ?4) \
+             WHERE g.namespace = $1 AND g.name = $2";
+    SET_SECRET = "INSERT INTO secret (namespace, graph, name, sealed) VALUES ($1, $2, $3, $4) \
                   ON CONFLICT (namespace, graph, name) DO UPDATE SET sealed = excluded.sealed";
-    SECRET_NAMES = "SELECT name FROM secret WHERE namespace = ?1 AND graph = ?2 ORDER BY name";
-    SECRET = "SELECT sealed FROM secret WHERE namespace = ?1 AND graph = ?2 AND name = ?3";
+    SECRET_NAMES = "SELECT name FROM secret WHERE namespace = $1 AND graph = $2 ORDER BY name";
+    SECRET = "SELECT sealed FROM secret WHERE namespace = $1 AND graph = $2 AND name = $3";
+    ANY_SECRET = "SELECT namespace, graph, name, sealed FROM secret LIMIT 1";
 
     // What executions read.
     RUN_INFO = "SELECT u.uuid, u.namespace, g.name, r.number, r.body, u.inputs, r.id FROM run u \
-                JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision WHERE u.id = ?1";
-    OUTPUTS_AT = "SELECT o.state, o.number, o.body FROM json_each(?1) w \
-                  JOIN output o ON o.state = json_extract(w.value, '$[0]') AND o.number = json_extract(w.value, '$[1]')";
-    UNITE_SOURCE = "SELECT u.source, s.path, u.branches FROM unite u JOIN state s ON s.id = u.source WHERE u.state = ?1";
+                JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision WHERE u.id = $1";
+    OUTPUTS_AT = "SELECT o.state, o.number, o.body FROM json_each($1) w \
+                  JOIN output o ON o.state = w.value ->> 0 AND o.number = w.value ->> 1 WHERE octet_length(o.body) <= $2",
+    postgres "SELECT o.state, o.number, o.body FROM json_array_elements($1::JSON) w \
+              JOIN output o ON o.state = (w ->> 0)::BIGINT AND o.number = (w ->> 1)::BIGINT WHERE octet_length(o.body) <= $2";
+    UNITE_SOURCE = "SELECT u.source, s.path, u.branches FROM unite u JOIN state s ON s.id = u.source WHERE u.state = $1";
     /// What a unite gathers from: the ends below an execution at some nodes.
     MEMBERS = "SELECT id, node, path, status, outputs, kind, message FROM state \
-               WHERE run = ?1 AND path > ?2 AND path < ?3 AND status IN ('SUCCESS', 'ERRORED') \
-               AND node IN (SELECT value FROM json_each(?4)) ORDER BY path";
-    MEMBER_BYTES = "SELECT COALESCE(SUM(length(CAST(o.body AS BLOB))), 0) FROM state s JOIN output o ON o.state = s.id \
-                    WHERE s.run = ?1 AND s.path > ?2 AND s.path < ?3 AND s.status = 'SUCCESS' \
-                    AND s.node IN (SELECT value FROM json_each(?4))";
+               WHERE run = $1 AND path > $2 AND path < $3 AND status IN ('SUCCESS', 'ERRORED') \
+               AND node IN (SELECT value FROM json_each($4)) ORDER BY path",
+    postgres "SELECT id, node, path, status, outputs, kind, message FROM state \
+              WHERE run = $1 AND path > $2 AND path < $3 AND status IN ('SUCCESS', 'ERRORED') \
+              AND node IN (SELECT value::BIGINT FROM json_array_elements_text($4::JSON)) ORDER BY path";
+    MEMBER_BYTES = "SELECT COALESCE(SUM(octet_length(o.body)), 0) FROM state s JOIN output o ON o.state = s.id \
+                    WHERE s.run = $1 AND s.path > $2 AND s.path < $3 AND s.status = 'SUCCESS' \
+                    AND s.node IN (SELECT value FROM json_each($4))",
+    postgres "SELECT COALESCE(SUM(octet_length(o.body)), 0)::BIGINT FROM state s JOIN output o ON o.state = s.id \
+              WHERE s.run = $1 AND s.path > $2 AND s.path < $3 AND s.status = 'SUCCESS' \
+              AND s.node IN (SELECT value::BIGINT FROM json_array_elements_text($4::JSON))";
     MEMBER_OUTPUTS = "SELECT o.state, o.body FROM state s JOIN output o ON o.state = s.id \
-                      WHERE s.run = ?1 AND s.path > ?2 AND s.path < ?3 AND s.status = 'SUCCESS' \
-                      AND s.node IN (SELECT value FROM json_each(?4)) ORDER BY s.path, o.number";
-    OUTPUTS = "SELECT body FROM output WHERE state = ?1 ORDER BY number";
-    OUTPUT_BYTES = "SELECT COALESCE(SUM(length(CAST(body AS BLOB))), 0) FROM output WHERE state = ?1";
+                      WHERE s.run = $1 AND s.path > $2 AND s.path < $3 AND s.status = 'SUCCESS' \
+                      AND s.node IN (SELECT value FROM json_each($4)) ORDER BY s.path, o.number",
+    postgres "SELECT o.state, o.body FROM state s JOIN output o ON o.state = s.id \
+              WHERE s.run = $1 AND s.path > $2 AND s.path < $3 AND s.status = 'SUCCESS' \
+              AND s.node IN (SELECT value::BIGINT FROM json_array_elements_text($4::JSON)) ORDER BY s.path, o.number";
+    OUTPUTS = "SELECT body FROM output WHERE state = $1 ORDER BY number";
+    OUTPUT_BYTES = "SELECT COALESCE(SUM(octet_length(body)), 0) FROM output WHERE state = $1",
+    postgres "SELECT COALESCE(SUM(octet_length(body)), 0)::BIGINT FROM output WHERE state = $1";
+    /// How some runs stand.
+    RUN_STATUSES = "SELECT id, version, status FROM run WHERE id IN (SELECT value FROM json_each($1))",
+    postgres "SELECT id, version, status FROM run WHERE id IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON))";
 
     // What people read.
-    RUNS = "SELECT u.id, u.uuid, g.name, r.number, u.status, u.version, u.created_at, u.ended_at, u.states, u.succeeded, u.pruned, \
-            u.errored, u.cancelled, u.retries, u.requeues, r.id FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
-            WHERE u.namespace = ?1 AND (?2 IS NULL OR g.name = ?2) AND (?3 IS NULL OR u.status = ?3) AND (?4 IS NULL OR u.id < ?4) \
-            ORDER BY u.id DESC LIMIT ?5";
-    RUN = "SELECT u.id, u.uuid, g.name, r.number, u.status, u.version, u.created_at, u.ended_at, u.states, u.succeeded, u.pruned, \
-           u.errored, u.cancelled, u.retries, u.requeues, r.id FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
-           WHERE u.namespace = ?1 AND u.uuid = ?2";
+    RUNS = "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, u.created_at, u.ended_at, u.states, u.succeeded, u.pruned, \
+            u.errored, u.cancelled, u.retries, u.requeues FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
+            WHERE u.namespace = $1 AND ($2 IS NULL OR g.name = $2) AND ($3 IS NULL OR u.status = $3) AND ($4 IS NULL OR u.id < $4) \
+            ORDER BY u.id DESC LIMIT $5";
+    RUN = "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, u.created_at, u.ended_at, u.states, u.succeeded, u.pruned, \
+           u.errored, u.cancelled, u.retries, u.requeues FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
+           WHERE u.namespace = $1 AND u.uuid = $2";
+    /// States of a run in path order; the path may equal the first one given,
+    /// and lies behind the second.
     STATES = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
               cpu_us, memory_bytes, host_calls, output_bytes FROM state \
-              WHERE run = ?1 AND (?2 IS NULL OR node IN (SELECT value FROM json_each(?2))) AND (?3 IS NULL OR status = ?3) \
-              AND path > ?4 ORDER BY path LIMIT ?5";
-    FIRST_STATES = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
+              WHERE run = $1 AND ($2 IS NULL OR node IN (SELECT value FROM json_each($2))) AND ($3 IS NULL OR status = $3) \
+              AND path >= $4 AND ($5 IS NULL OR path > $5) ORDER BY path LIMIT $6",
+    postgres "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
               cpu_us, memory_bytes, host_calls, output_bytes FROM state \
-              WHERE run = ?1 AND (?2 IS NULL OR node IN (SELECT value FROM json_each(?2))) AND (?3 IS NULL OR status = ?3) \
-              AND path >= ?4 ORDER BY path LIMIT ?5";
+              WHERE run = $1 AND ($2 IS NULL OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
+              AND ($3 IS NULL OR status = $3) AND path >= $4 AND ($5 IS NULL OR path > $5) ORDER BY path LIMIT $6";
     STATE = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
-             cpu_us, memory_bytes, host_calls, output_bytes FROM state WHERE run = ?1 AND id = ?2";
-    OUTPUTS_PAGE = "SELECT body FROM output WHERE state = ?1 AND number >= ?2 ORDER BY number LIMIT ?3";
+             cpu_us, memory_bytes, host_calls, output_bytes FROM state WHERE run = $1 AND id = $2";
+    OUTPUTS_PAGE = "SELECT body FROM output WHERE state = $1 AND number >= $2 ORDER BY number LIMIT $3";
     ATTEMPTS = "SELECT number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, output_bytes \
-                FROM attempt WHERE state = ?1 ORDER BY number";
+                FROM attempt WHERE state = $1 ORDER BY number";
+
+    // What a check reads, all in one snapshot.
+    MIGRATED = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
+    postgres "SELECT COUNT(*) FROM pg_class WHERE oid = to_regclass('_sqlx_migrations')";
+    MIGRATIONS = "SELECT version, checksum, CAST(CASE WHEN success THEN 1 ELSE 0 END AS BIGINT) FROM _sqlx_migrations ORDER BY version";
+    CHECK_COMPONENTS = "SELECT digest, nodes, imports, size, CAST(octet_length(bytes) AS BIGINT) FROM component";
+    CHECK_PLUGINS = "SELECT p.id, p.namespace, p.name, p.digest, c.digest FROM plugin p LEFT JOIN component c ON c.digest = p.digest";
+    CHECK_GRAPHS = "SELECT g.id, g.namespace, g.name, g.current, r.graph FROM graph g LEFT JOIN revision r ON r.id = g.current";
+    CHECK_REVISIONS = "SELECT r.id, r.graph, r.number, r.digest, r.body, g.id FROM revision r LEFT JOIN graph g ON g.id = r.graph";
+    CHECK_NUMBERS = "SELECT name, next, CASE name WHEN 'state' THEN COALESCE((SELECT MAX(id) FROM state), 0) \
+                     WHEN 'run' THEN COALESCE((SELECT MAX(id) FROM run), 0) ELSE COALESCE((SELECT MAX(id) FROM session), 0) END \
+                     FROM number WHERE name IN ('state', 'run', 'session')";
+    /// Some runs, by number, each with what it names.
+    CHECK_RUNS = "SELECT u.id, u.uuid, u.namespace, u.graph, u.revision, u.status, u.version, u.inputs, u.ended_at, u.open, u.failed, \
+                  u.states, u.succeeded, u.pruned, u.errored, u.cancelled, u.retries, u.requeues, u.store_keys, u.store_bytes, \
+                  u.store_version, u.paused, u.unswept, u.start_key, g.namespace, r.graph FROM run u \
+                  LEFT JOIN graph g ON g.id = u.graph LEFT JOIN revision r ON r.id = u.revision \
+                  WHERE u.id > $1 ORDER BY u.id LIMIT $2";
+    /// The graphs of some runs.
+    CHECK_BODIES = "SELECT id, body FROM revision WHERE id IN (SELECT revision FROM run WHERE id >= $1 AND id <= $2)";
+    /// What the stores of some runs hold. On Postgres a text may be longer than
+    /// it was: see `postgres::escaped`.
+    CHECK_STORES = "SELECT run, COUNT(*), SUM(octet_length(key) + octet_length(value)), MAX(version) \
+                    FROM entry WHERE run >= $1 AND run <= $2 GROUP BY run",
+    postgres "SELECT run, COUNT(*), SUM(octet_length(key) + octet_length(value) \
+              - length(key || value) + length(replace(key || value, chr(1), '')))::BIGINT, MAX(version) \
+              FROM entry WHERE run >= $1 AND run <= $2 GROUP BY run";
+    /// The states of some runs in the order in which a run is walked, each with
+    /// its counts if it is a unite.
+    CHECK_STATES = "SELECT s.id, s.run, s.node, s.path, s.status, s.session, s.fence, s.attempt, s.retries, s.requeues, s.losses, \
+                    s.conflicts, s.refs, s.scopes, s.fixed, s.ended_at, s.outputs, s.kind, s.details, s.parked, s.begun, \
+                    n.state, n.source, n.branches, n.open, n.failed, n.arrived, s.due_at \
+                    FROM state s LEFT JOIN unite n ON n.state = s.id WHERE s.run >= $1 AND s.run <= $2 ORDER BY s.run, s.path, s.id";
+    CHECK_STRAY_STATES = "SELECT s.id, s.run FROM state s WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = s.run) ORDER BY s.id";
+    CHECK_STRAY_UNITES = "SELECT n.state, n.state FROM unite n WHERE NOT EXISTS (SELECT 1 FROM state s WHERE s.id = n.state) ORDER BY n.state";
+    CHECK_STRAY_ENTRIES = "SELECT e.key, e.run FROM entry e WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = e.run) ORDER BY e.run, e.key";
+    /// States that are held by a session which never was.
+    CHECK_STRAY_SESSIONS = "SELECT s.id, s.session, u.uuid FROM state s LEFT JOIN run u ON u.id = s.run WHERE s.status = 'QUEUED' \
+                            AND s.session IS NOT NULL AND NOT EXISTS (SELECT 1 FROM session o WHERE o.id = s.session) ORDER BY s.id";
+    /// States with outputs, where the two disagree.
+    CHECK_OUTPUT_COUNTS = "SELECT o.state, o.count, o.first, o.last, s.outputs, CASE WHEN s.id IS NULL THEN NULL ELSE COALESCE(u.uuid, '?') END \
+                           FROM (SELECT state, COUNT(*) AS count, MIN(number) AS first, MAX(number) AS last FROM output GROUP BY state) o \
+                           LEFT JOIN state s ON s.id = o.state LEFT JOIN run u ON u.id = s.run \
+                           WHERE s.outputs IS NULL OR s.outputs <> o.count OR o.first <> 0 OR o.last <> o.count - 1 ORDER BY o.state";
+    CHECK_MISSING_OUTPUTS = "SELECT s.id, s.outputs, u.uuid FROM state s LEFT JOIN run u ON u.id = s.run WHERE s.outputs > 0 \
+                             AND NOT EXISTS (SELECT 1 FROM output o WHERE o.state = s.id) ORDER BY s.id";
+    CHECK_OUTPUTS = "SELECT state, number, body FROM output";
+    CHECK_ATTEMPTS = "SELECT a.state, a.number, a.outcome, a.kind, a.details, a.logs, s.attempt FROM attempt a LEFT JOIN state s ON s.id = a.state";
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
+/// One beat of a host on Postgres: renews its session, ends those that are
+/// overdue, and tells whether the session still lives, when the next state is
+/// due, and which sessions hold states that have ended, or never were. One that
+/// was overdue itself ends nobody: the database may have been away for others as
+/// for it.
+pub(crate) const BEAT: &str = concat!(
+    "WITH clock AS (", now!(), " AS now), \
+     me AS (SELECT expires_at FROM session WHERE id = $1 AND ended_at IS NULL), \
+     renewed AS (UPDATE session SET expires_at = clock.now + $2 FROM clock \
+                 WHERE id = $1 AND ended_at IS NULL RETURNING id), \
+     ended AS (UPDATE session SET ended_at = clock.now FROM clock, me \
+               WHERE session.ended_at IS NULL AND session.id <> $1 \
+               AND session.expires_at < clock.now AND me.expires_at >= clock.now RETURNING session.id) \
+     SELECT clock.now, (SELECT COUNT(*) FROM renewed), \
+     (SELECT MIN(due_at) FROM state WHERE status = 'CREATED' AND parked = 0), \
+     ARRAY(SELECT DISTINCT s.session FROM state s WHERE s.status = 'QUEUED' \
+           AND (s.session IN (SELECT id FROM ended) OR NOT EXISTS \
+                (SELECT 1 FROM session WHERE session.id = s.session AND session.ended_at IS NULL))), \
+     ARRAY(SELECT id FROM ended) FROM clock"
+);
 
-    #[test]
-    fn every_statement_can_be_prepared() {
-        let connection = rusqlite::Connection::open_in_memory().unwrap();
-        connection
-            .execute_batch(include_str!("../../../migrations/sqlite/0001_street.sql"))
-            .unwrap();
-        for (name, text) in super::ALL {
-            if let Err(error) = connection.prepare(text) {
-                panic!("{name}: {error}");
-            }
-        }
-    }
-}
+/// The channel by which hosts wake each other.
+pub(crate) const CHANNEL: &str = "exosphere";
+
+/// Tells the hosts on [`CHANNEL`].
+pub(crate) const NOTIFY: &str = "SELECT pg_notify($1, $2)";
+
+/// Whether what was committed may be lost with the machine.
+pub(crate) const DURABILITY: &str =
+    "SELECT current_setting('synchronous_commit'), current_setting('fsync')";

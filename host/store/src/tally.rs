@@ -3,16 +3,20 @@
 
 use exosphere_domain::ids::{Millis, RunKey};
 use exosphere_domain::state::{Counts, RunStatus};
-use rusqlite::{OptionalExtension, Row, Transaction, params};
-
 use crate::error::StoreError;
 use crate::rows::corrupt;
 use crate::sql;
+use crate::text::{Cells, Rows, Tx};
 
 /// What may change of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Tally {
     pub status: RunStatus,
+    /// Nothing of it is claimed.
+    pub paused: bool,
+    /// The number of the event that its states are still to be brought in line
+    /// with; 0 if they are.
+    pub unswept: i64,
     pub version: i64,
     /// The counts of the outermost scope.
     pub open: i64,
@@ -31,30 +35,39 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn load(tx: &Transaction<'_>, run: RunKey) -> Result<Option<Self>, StoreError> {
-        let read = |row: &Row<'_>| Ok(Tally::read(row, run));
-        tx.prepare_cached(sql::RUN_ROW)?.query_row([run.0], read).optional()?.transpose()
+    /// Reads some runs that there are, by number. On Postgres they are locked from now on, in
+    /// that order.
+    pub(crate) async fn load(
+        tx: &mut impl Tx,
+        runs: impl IntoIterator<Item = RunKey>,
+    ) -> Result<Vec<(RunKey, Self)>, StoreError> {
+        let rows = Rows::default().ints(runs.into_iter().map(|run| run.0));
+        tx.query_each(sql::RUN_ROW, &rows, Tally::read).await
     }
 
-    fn read(row: &Row<'_>, run: RunKey) -> Result<Self, StoreError> {
-        let status: String = row.get(0)?;
-        Ok(Tally {
-            status: RunStatus::parse(&status).ok_or_else(|| corrupt("run", "status", run.0))?,
-            version: row.get(1)?,
-            open: row.get(2)?,
-            failed: row.get(3)?,
-            states: row.get(4)?,
-            succeeded: row.get(5)?,
-            pruned: row.get(6)?,
-            errored: row.get(7)?,
-            cancelled: row.get(8)?,
-            retries: row.get(9)?,
-            requeues: row.get(10)?,
-            store_keys: row.get(11)?,
-            store_bytes: row.get(12)?,
-            store_version: row.get(13)?,
-            ended_at: row.get(14)?,
-        })
+    fn read(row: &dyn Cells) -> Result<(RunKey, Self), StoreError> {
+        let run = RunKey(row.int(0)?);
+        let status = RunStatus::parse(&row.text(1)?);
+        let tally = Tally {
+            status: status.ok_or_else(|| corrupt("run", "status", run.0))?,
+            paused: row.int(2)? != 0,
+            unswept: row.int(3)?,
+            version: row.int(4)?,
+            open: row.int(5)?,
+            failed: row.int(6)?,
+            states: row.int(7)?,
+            succeeded: row.int(8)?,
+            pruned: row.int(9)?,
+            errored: row.int(10)?,
+            cancelled: row.int(11)?,
+            retries: row.int(12)?,
+            requeues: row.int(13)?,
+            store_keys: row.int(14)?,
+            store_bytes: row.int(15)?,
+            store_version: row.int(16)?,
+            ended_at: row.maybe_int(17)?,
+        };
+        Ok((run, tally))
     }
 
     /// Whether outcomes still count.
@@ -79,25 +92,32 @@ impl Tally {
         };
     }
 
-    pub(crate) fn save(&self, tx: &Transaction<'_>, run: RunKey) -> Result<(), StoreError> {
-        tx.prepare_cached(sql::SAVE_RUN)?.execute(params![
-            run.0,
-            self.status.as_str(),
-            self.version,
-            self.open,
-            self.failed,
-            self.states,
-            self.succeeded,
-            self.pruned,
-            self.errored,
-            self.cancelled,
-            self.retries,
-            self.requeues,
-            self.store_keys,
-            self.store_bytes,
-            self.store_version,
-            self.ended_at,
-        ])?;
+    /// Writes some runs.
+    pub(crate) async fn save(
+        tx: &mut impl Tx,
+        tallies: &[(RunKey, Tally)],
+    ) -> Result<(), StoreError> {
+        let each = |get: fn(&Tally) -> i64| tallies.iter().map(move |(_, tally)| get(tally));
+        let rows = Rows::default()
+            .ints(tallies.iter().map(|(run, _)| run.0))
+            .texts(tallies.iter().map(|(_, tally)| tally.status.as_str()))
+            .ints(each(|tally| i64::from(tally.paused)))
+            .ints(each(|tally| tally.unswept))
+            .ints(each(|tally| tally.version))
+            .ints(each(|tally| tally.open))
+            .ints(each(|tally| tally.failed))
+            .ints(each(|tally| tally.states))
+            .ints(each(|tally| tally.succeeded))
+            .ints(each(|tally| tally.pruned))
+            .ints(each(|tally| tally.errored))
+            .ints(each(|tally| tally.cancelled))
+            .ints(each(|tally| tally.retries))
+            .ints(each(|tally| tally.requeues))
+            .ints(each(|tally| tally.store_keys))
+            .ints(each(|tally| tally.store_bytes))
+            .ints(each(|tally| tally.store_version))
+            .maybe_ints(tallies.iter().map(|(_, tally)| tally.ended_at));
+        tx.execute_each(sql::SAVE_RUN, &rows).await?;
         Ok(())
     }
 }

@@ -5,12 +5,12 @@ use exosphere_domain::ids::{Millis, Name, NodeIx, RunId, RunKey, StateId};
 use exosphere_domain::limits::Usage;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{RunStatus, Status};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use crate::catalog::name;
 use crate::error::StoreError;
-use crate::rows::{corrupt, small};
+use crate::inputs::list;
+use crate::rows::{corrupt, small, text};
+use crate::text::{Cells, values};
 use crate::{Store, sql};
 
 /// A run, for people.
@@ -26,6 +26,8 @@ pub struct RunView {
     pub revision: i64,
     /// How it stands.
     pub status: RunStatus,
+    /// Whether it is paused: nothing of it is claimed.
+    pub paused: bool,
     /// The number of its latest event.
     pub version: i64,
     /// When it began.
@@ -138,15 +140,14 @@ impl Store {
         namespace: &Name,
         filter: &RunFilter,
     ) -> Result<Page<RunView>, StoreError> {
-        let rows = sqlx::query(sql::RUNS)
-            .bind(namespace.as_str())
-            .bind(filter.graph.as_ref().map(Name::as_str))
-            .bind(filter.status.map(RunStatus::as_str))
-            .bind(filter.before)
-            .bind(filter.most)
-            .fetch_all(&self.readers)
-            .await?;
-        let items = rows.iter().map(run).collect::<Result<Vec<_>, _>>()?;
+        let wanted = values![
+            namespace.as_str(),
+            filter.graph.as_ref().map(Name::as_str),
+            filter.status.map(RunStatus::as_str),
+            filter.before,
+            filter.most,
+        ];
+        let items = self.reader.rows(sql::RUNS, &wanted, run).await?;
         let full = items.len() as u32 == filter.most;
         let next = items.last().filter(|_| full).map(|run| run.key.0.to_string());
         Ok(Page { items, next })
@@ -154,8 +155,7 @@ impl Store {
 
     /// A run.
     pub async fn run(&self, namespace: &Name, id: RunId) -> Result<Option<RunView>, StoreError> {
-        let query = sqlx::query(sql::RUN).bind(namespace.as_str()).bind(id.to_string());
-        query.fetch_optional(&self.readers).await?.as_ref().map(run).transpose()
+        self.reader.row(sql::RUN, &values![namespace.as_str(), &id.to_string()], run).await
     }
 
     /// States of a run, in path order.
@@ -164,24 +164,18 @@ impl Store {
         run: RunKey,
         filter: &StateFilter,
     ) -> Result<Page<StateView>, StoreError> {
-        let nodes = filter.nodes.as_ref().map(|nodes| {
-            let nodes: Vec<String> = nodes.iter().map(|node| node.0.to_string()).collect();
-            format!("[{}]", nodes.join(","))
-        });
+        let nodes = filter.nodes.as_deref().map(list);
         // Every path lies behind '', but for the root's, which is ''.
         let after = filter.after.as_deref();
-        let rows = sqlx::query(match after {
-            Some(_) => sql::STATES,
-            None => sql::FIRST_STATES,
-        })
-        .bind(run.0)
-        .bind(nodes)
-        .bind(filter.status.map(Status::as_str))
-        .bind(after.unwrap_or_default())
-        .bind(filter.most)
-        .fetch_all(&self.readers)
-        .await?;
-        let items = rows.iter().map(state).collect::<Result<Vec<_>, _>>()?;
+        let wanted = values![
+            run.0,
+            nodes.as_deref(),
+            filter.status.map(Status::as_str),
+            after.unwrap_or_default(),
+            after,
+            filter.most,
+        ];
+        let items = self.reader.rows(sql::STATES, &wanted, state).await?;
         let full = items.len() as u32 == filter.most;
         let next = items.last().filter(|_| full).map(|state| state.path.as_str().to_owned());
         Ok(Page { items, next })
@@ -189,8 +183,7 @@ impl Store {
 
     /// A state of a run.
     pub async fn state(&self, run: RunKey, id: StateId) -> Result<Option<StateView>, StoreError> {
-        let query = sqlx::query(sql::STATE).bind(run.0).bind(id.0);
-        query.fetch_optional(&self.readers).await?.as_ref().map(state).transpose()
+        self.reader.row(sql::STATE, &values![run.0, id.0], state).await
     }
 
     /// Some outputs of a state, in order.
@@ -200,98 +193,97 @@ impl Store {
         from: u32,
         most: u32,
     ) -> Result<Vec<String>, StoreError> {
-        let query = sqlx::query(sql::OUTPUTS_PAGE).bind(state.0).bind(from).bind(most);
-        let rows = query.fetch_all(&self.readers).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        self.reader.rows(sql::OUTPUTS_PAGE, &values![state.0, from, most], text).await
     }
 
     /// The attempts of a state that have rows, in order.
     pub async fn attempts(&self, state: StateId) -> Result<Vec<AttemptRow>, StoreError> {
-        let rows = sqlx::query(sql::ATTEMPTS).bind(state.0).fetch_all(&self.readers).await?;
-        rows.iter().map(|row| attempt(row, state)).collect()
+        self.reader.rows(sql::ATTEMPTS, &values![state.0], attempt).await
     }
 }
 
-fn run(row: &SqliteRow) -> Result<RunView, StoreError> {
-    let key: i64 = row.try_get(0)?;
-    let id: String = row.try_get(1)?;
-    let status: String = row.try_get(4)?;
+fn run(row: &dyn Cells) -> Result<RunView, StoreError> {
+    let key = row.int(0)?;
+    let status = RunStatus::parse(&row.text(4)?);
     Ok(RunView {
         key: RunKey(key),
-        id: RunId(id.parse().map_err(|_| corrupt("run", "uuid", key))?),
-        graph: name(row.try_get(2)?, "graph", "name")?,
-        revision: row.try_get(3)?,
-        status: RunStatus::parse(&status).ok_or_else(|| corrupt("run", "status", key))?,
-        version: row.try_get(5)?,
-        created_at: row.try_get(6)?,
-        ended_at: row.try_get(7)?,
-        states: row.try_get(8)?,
-        succeeded: row.try_get(9)?,
-        pruned: row.try_get(10)?,
-        errored: row.try_get(11)?,
-        cancelled: row.try_get(12)?,
-        retries: row.try_get(13)?,
-        requeues: row.try_get(14)?,
+        id: RunId(row.text(1)?.parse().map_err(|_| corrupt("run", "uuid", key))?),
+        graph: name(row.text(2)?, "graph", "name")?,
+        revision: row.int(3)?,
+        status: status.ok_or_else(|| corrupt("run", "status", key))?,
+        paused: row.int(5)? != 0,
+        version: row.int(6)?,
+        created_at: row.int(7)?,
+        ended_at: row.maybe_int(8)?,
+        states: row.int(9)?,
+        succeeded: row.int(10)?,
+        pruned: row.int(11)?,
+        errored: row.int(12)?,
+        cancelled: row.int(13)?,
+        retries: row.int(14)?,
+        requeues: row.int(15)?,
     })
 }
 
-fn state(row: &SqliteRow) -> Result<StateView, StoreError> {
-    let id = StateId(row.try_get(0)?);
-    let path: String = row.try_get(2)?;
-    let status = crate::rows::status(&row.try_get::<String, _>(3)?, id)?;
-    let details: Option<String> = row.try_get(12)?;
-    let count = |i: usize, column| small(row.try_get(i)?, column, id);
+fn state(row: &dyn Cells) -> Result<StateView, StoreError> {
+    let id = StateId(row.int(0)?);
+    let status = crate::rows::status(&row.text(3)?, id)?;
+    let details = row.maybe_text(12)?;
+    let count = |i: usize, column| small(row.int(i)?, column, id);
+    let outputs = row.maybe_int(9)?.map(|outputs| small(outputs, "outputs", id)).transpose()?;
     Ok(StateView {
         id,
         node: NodeIx(count(1, "node")?),
-        path: Path::decode(&path).map_err(|_| corrupt("state", "path", id))?,
+        path: Path::decode(&row.text(2)?).map_err(|_| corrupt("state", "path", id))?,
         status,
         attempt: count(4, "attempt")?,
         retries: count(5, "retries")?,
         requeues: count(6, "requeues")?,
-        created_at: row.try_get(7)?,
-        ended_at: row.try_get(8)?,
-        outputs: row.try_get(9)?,
-        failure: failure(row.try_get(10)?, row.try_get(11)?, details.as_deref(), "state", id)?,
+        created_at: row.int(7)?,
+        ended_at: row.maybe_int(8)?,
+        outputs,
+        failure: failure(row, 10, "state", id)?,
         data: details.filter(|_| status == Status::Pruned),
-        usage: usage(row, 13)?,
+        usage: usage(row, 13, id)?,
     })
 }
 
-fn attempt(row: &SqliteRow, state: StateId) -> Result<AttemptRow, StoreError> {
-    let details: Option<String> = row.try_get(5)?;
+/// An attempt. Its row does not say of which state; its number stands for it
+/// where something is wrong with it.
+fn attempt(row: &dyn Cells) -> Result<AttemptRow, StoreError> {
+    let id = StateId(row.int(0)?);
     Ok(AttemptRow {
-        number: row.try_get(0)?,
-        ended_at: row.try_get(1)?,
-        outcome: row.try_get(2)?,
-        failure: failure(row.try_get(3)?, row.try_get(4)?, details.as_deref(), "attempt", state)?,
-        logs: row.try_get(6)?,
-        usage: usage(row, 7)?,
+        number: small(row.int(0)?, "number", id)?,
+        ended_at: row.int(1)?,
+        outcome: row.text(2)?,
+        failure: failure(row, 3, "attempt", id)?,
+        logs: row.maybe_text(6)?,
+        usage: usage(row, 7, id)?,
     })
 }
 
+/// A failure in columns `kind, message, details`, the first at `at`.
 fn failure(
-    kind: Option<String>,
-    message: Option<String>,
-    details: Option<&str>,
+    row: &dyn Cells,
+    at: usize,
     table: &str,
     id: StateId,
 ) -> Result<Option<Failure>, StoreError> {
-    let Some(kind) = kind else { return Ok(None) };
+    let Some(kind) = row.maybe_text(at)? else { return Ok(None) };
     let kind = FailureKind::parse(&kind).ok_or_else(|| corrupt(table, "kind", id))?;
-    let details = details.map(serde_json::from_str).transpose();
+    let details = row.maybe_text(at + 2)?.map(|details| serde_json::from_str(&details)).transpose();
     let details = details.map_err(|_| corrupt(table, "details", id))?;
-    Ok(Some(Failure { kind, message: message.unwrap_or_default(), details }))
+    Ok(Some(Failure { kind, message: row.maybe_text(at + 1)?.unwrap_or_default(), details }))
 }
 
 /// What an attempt used, in columns `cpu_us, memory_bytes, host_calls,
 /// output_bytes`.
-fn usage(row: &SqliteRow, at: usize) -> Result<Option<Usage>, StoreError> {
-    let Some(cpu_us) = row.try_get::<Option<i64>, _>(at)? else { return Ok(None) };
+fn usage(row: &dyn Cells, at: usize, id: StateId) -> Result<Option<Usage>, StoreError> {
+    let Some(cpu_us) = row.maybe_int(at)? else { return Ok(None) };
     Ok(Some(Usage {
         cpu_us: cpu_us.unsigned_abs(),
-        peak_memory_bytes: row.try_get::<i64, _>(at + 1)?.unsigned_abs(),
-        host_calls: row.try_get(at + 2)?,
-        output_bytes: row.try_get::<i64, _>(at + 3)?.unsigned_abs(),
+        peak_memory_bytes: row.int(at + 1)?.unsigned_abs(),
+        host_calls: small(row.int(at + 2)?, "host_calls", id)?,
+        output_bytes: row.int(at + 3)?.unsigned_abs(),
     }))
 }

@@ -1,52 +1,48 @@
 //! The end of an execution, under the guard of its fence: what the guard lets
 //! through, and only that, has effects.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exosphere_domain::failure::{Failure, FailureKind};
-use exosphere_domain::ids::{Ids, RunKey, StateId};
+use exosphere_domain::ids::{Fence, Millis, RunKey, StateId};
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{Again, Changes, End, NewUnite, plan};
-use exosphere_domain::state::{NewState, Ref};
-use rusqlite::params;
+use exosphere_domain::plan::{Again, Changes, End, NoNumbers, plan};
+use exosphere_domain::state::{Claim, Claimed, NewState, Ref, Status, Tries};
 
-use super::{Drained, Street, to_json};
-use crate::batch::{Answer, Finished};
+use super::write::{Ended, NewRow};
+use super::{Answer, Drained, Finished, Street};
+use crate::batch::Leased;
 use crate::entries::{Clash, Plan};
 use crate::error::StoreError;
-use crate::sql;
 
-/// Attempts that are kept of a state; older ones are only counted.
-const KEPT_ATTEMPTS: u32 = 100;
-
-impl<I: Ids> Street<'_, I> {
-    pub(super) fn finish(&mut self, finished: &Finished) -> Result<Answer, StoreError> {
-        let run = finished.run.key;
-        match self.touch(run, Some(&finished.run))? {
-            Some(touching) if touching.tally.is_live() => {}
-            _ => return Ok(Answer::Stale),
-        }
-        let replanned;
-        let (changes, writes) = match self.check_writes(finished)? {
-            Checked::Fine(plan) => (&finished.changes, plan),
-            Checked::Otherwise(changes) => {
-                replanned = changes;
-                (&replanned, None)
-            }
-        };
-        if !self.end(finished, changes)? {
+impl<'b> Street<'b> {
+    pub(super) fn finish(&mut self, finished: &'b Finished) -> Result<Answer, StoreError> {
+        let (run, state) = (finished.run.key, &finished.state);
+        // A state that ends twice in one batch ends by the first.
+        if !self.is_live(run) || !self.held.remove(&(state.id, state.claim)) {
             return Ok(Answer::Stale);
         }
+        let (replanned, writes) = match self.check_writes(finished)? {
+            Checked::Fine(writes) => (None, writes),
+            Checked::Otherwise(changes) => (Some(changes), None),
+        };
+        let touching = self.change(run)?;
         if let Some(writes) = writes {
-            let touching = self.run(run)?;
             touching.entries.apply(&mut touching.tally, writes);
         }
-        if let End::Again { due, .. } = changes.end {
-            self.done.next_due = Some(self.done.next_due.map_or(due, |before| before.min(due)));
+        let parked = touching.tally.paused;
+        match &replanned {
+            None => {
+                self.follow(finished)?;
+                self.count(run, &finished.changes.counts)?;
+            }
+            Some(changes) => {
+                self.note(finished, &changes.end)?;
+                self.count(run, &changes.counts)?;
+            }
         }
-        self.keep_attempt(finished, &changes.end)?;
-        self.follow(finished, &changes.end)?;
-        self.count(run, &changes.counts)?;
+        self.writes.ended.push(Ended { finished, replanned, parked });
         Ok(Answer::Done)
     }
 
@@ -56,105 +52,51 @@ impl<I: Ids> Street<'_, I> {
         if finished.journal.is_empty() || !finished.changes.end.keeps_writes() {
             return Ok(Checked::Fine(None));
         }
-        let (tx, limits, run) = (self.tx, self.limits, finished.run.key);
-        let touching = self.run(run)?;
-        let plan = touching.entries.plan(tx, run, &touching.tally, &finished.journal, limits);
-        let outcome = match plan {
+        let limits = self.limits;
+        let touching = self.run(finished.run.key)?;
+        let outcome = match touching.entries.plan(&touching.tally, &finished.journal, limits) {
             Ok(plan) => return Ok(Checked::Fine(Some(plan))),
-            Err(Clash::Error(error)) => return Err(error),
             Err(Clash::Conflict) => Outcome::Conflict,
             Err(Clash::Broken(words)) => Outcome::Failed(Failure::new(FailureKind::Store, words)),
         };
         let Finished { run, state, jitter, .. } = finished;
-        Ok(Checked::Otherwise(self::plan(&run.graph, state, outcome, self.now, *jitter, self.ids)?))
+        Ok(Checked::Otherwise(plan(&run.graph, state, outcome, *jitter, &NoNumbers)?))
     }
 
-    /// Moves the state's row on. False if the claim is no longer ours.
-    fn end(&mut self, finished: &Finished, changes: &Changes) -> Result<bool, StoreError> {
-        let state = &finished.state;
-        let (id, session, fence) = (state.id.0, state.claim.session.0, state.claim.fence.0);
-        if let End::Again { due, tries, .. } = &changes.end {
-            let rows = self.tx.prepare_cached(sql::REPEAT)?.execute(params![
-                id,
-                session,
-                fence,
-                due,
-                tries.attempt,
-                tries.retries,
-                tries.requeues,
-                tries.losses,
-                tries.conflicts,
-            ])?;
-            return Ok(rows == 1);
-        }
-        let (status, outputs, failure, data) = match &changes.end {
-            End::Success { outputs, .. } => ("SUCCESS", Some(outputs.len() as i64), None, None),
-            End::Pruned { data } => ("PRUNED", None, None, data.clone()),
-            End::Errored { failure } => ("ERRORED", None, Some(failure), details(failure)?),
-            End::Again { .. } => return Ok(false),
-        };
-        let rows = self.tx.prepare_cached(sql::FINISH)?.execute(params![
-            id,
-            session,
-            fence,
-            status,
-            self.now,
-            outputs,
-            failure.map(|failure| failure.kind.as_str()),
-            failure.map(|failure| &failure.message),
-            data,
-            finished.usage.map(|usage| usage.cpu_us as i64),
-            finished.usage.map(|usage| usage.peak_memory_bytes as i64),
-            finished.usage.map(|usage| usage.host_calls),
-            finished.usage.map(|usage| usage.output_bytes as i64),
-        ])?;
-        Ok(rows == 1)
-    }
-
-    /// Keeps the attempt, unless the state's row says all there is to say.
-    fn keep_attempt(&mut self, finished: &Finished, end: &End) -> Result<(), StoreError> {
-        let (outcome, failure) = match end {
-            End::Success { .. } => ("SUCCESS", None),
-            End::Pruned { .. } => ("PRUNED", None),
-            End::Again { why: Again::Requeued, .. } => ("REQUEUED", None),
-            End::Again { why: Again::Failed(failure), .. } | End::Errored { failure } => {
-                ("FAILED", Some(failure))
+    /// What follows from an end as it was planned: its outputs' children, the
+    /// unites that begin with it, and the numbers that people read.
+    fn follow(&mut self, finished: &'b Finished) -> Result<(), StoreError> {
+        let (run, end) = (finished.run.key, &finished.changes.end);
+        self.note(finished, end)?;
+        let End::Success { outputs, children, unites } = end else { return Ok(()) };
+        for unite in unites {
+            self.insert(run, &unite.state, Status::Waiting, 0)?;
+            self.writes.unites.push(unite);
+            if unite.counts.open == 0 {
+                let (state, counts, branches) = (unite.state.id, unite.counts, unite.branches);
+                self.drained.push(Drained { run, state, counts, branches });
             }
-            End::Again { why: Again::Released, .. } => return Ok(()),
-        };
-        let number = finished.state.tries.attempt;
-        let silent = number == 1 && finished.logs.is_none();
-        if silent && matches!(end, End::Success { .. } | End::Pruned { .. }) {
-            return Ok(());
         }
-        let id = finished.state.id.0;
-        self.tx.prepare_cached(sql::NEW_ATTEMPT)?.execute(params![
-            id,
-            number,
-            self.now,
-            outcome,
-            failure.map(|failure| failure.kind.as_str()),
-            failure.map(|failure| &failure.message),
-            failure.map(details).transpose()?.flatten(),
-            finished.logs,
-            finished.usage.map(|usage| usage.cpu_us as i64),
-            finished.usage.map(|usage| usage.peak_memory_bytes as i64),
-            finished.usage.map(|usage| usage.host_calls),
-            finished.usage.map(|usage| usage.output_bytes as i64),
-        ])?;
-        if number > KEPT_ATTEMPTS {
-            let old = i64::from(number - KEPT_ATTEMPTS);
-            self.tx.prepare_cached(sql::OLD_ATTEMPTS)?.execute([id, old])?;
+        let outputs: Vec<Arc<str>> = match children.is_empty() {
+            true => Vec::new(),
+            false => outputs.iter().map(|body| body.as_str().into()).collect(),
+        };
+        for child in children {
+            let known = known(child, finished.state.id, &outputs);
+            self.create(run, child, 0, known.as_slice())?;
         }
         Ok(())
     }
 
-    /// What follows from the end of a state: its outputs and their children,
-    /// and the numbers that people read.
-    fn follow(&mut self, finished: &Finished, end: &End) -> Result<(), StoreError> {
-        let (run, state) = (finished.run.key, finished.state.id);
-        let tally = &mut self.run(run)?.tally;
+    /// The numbers that people read, and when to look again.
+    fn note(&mut self, finished: &Finished, end: &End) -> Result<(), StoreError> {
+        if let End::Again { after, .. } = end {
+            self.due(*after);
+            self.done.more |= *after == 0 && !self.run(finished.run.key)?.tally.paused;
+        }
+        let tally = &mut self.change(finished.run.key)?.tally;
         match end {
+            End::Success { .. } => tally.succeeded += 1,
             End::Pruned { .. } => tally.pruned += 1,
             End::Errored { .. } => tally.errored += 1,
             End::Again { why: Again::Requeued, .. } => tally.requeues += 1,
@@ -163,41 +105,76 @@ impl<I: Ids> Street<'_, I> {
                 tally.retries += i64::from(tries.retries > finished.state.tries.retries);
             }
             End::Again { why: Again::Released, .. } => {}
-            End::Success { outputs, children, unites } => {
-                tally.succeeded += 1;
-                let outputs: Vec<Arc<str>> =
-                    outputs.iter().map(|body| body.as_str().into()).collect();
-                for (number, body) in outputs.iter().enumerate() {
-                    let row = params![state.0, number as i64, &**body];
-                    self.tx.prepare_cached(sql::NEW_OUTPUT)?.execute(row)?;
-                }
-                for unite in unites {
-                    self.begin_unite(run, unite)?;
-                }
-                for child in children {
-                    self.create(run, child, known(child, state, &outputs))?;
-                }
-            }
         }
         Ok(())
     }
 
-    fn begin_unite(&mut self, run: RunKey, unite: &NewUnite) -> Result<(), StoreError> {
-        let NewUnite { state, source, branches, counts } = unite;
-        self.insert(run, state, "WAITING")?;
-        self.tx.prepare_cached(sql::NEW_UNITE)?.execute(params![
-            state.id.0,
-            source.0,
-            branches,
-            counts.open,
-            counts.failed,
-            counts.arrived,
-        ])?;
-        if counts.open == 0 {
-            let (state, counts, branches) = (state.id, *counts, *branches);
-            self.drained.push(Drained { run, state, counts, branches });
+    /// Something is due after a delay.
+    fn due(&mut self, after: Millis) {
+        let due = self.now.saturating_add(after);
+        self.done.next_due = Some(self.done.next_due.map_or(due, |before| before.min(due)));
+    }
+
+    /// Creates an ordinary state: claimed at once if it is due and there is
+    /// room for births.
+    pub(super) fn create(
+        &mut self,
+        run: RunKey,
+        new: &'b NewState,
+        delay: Millis,
+        known: &[(Ref, Arc<str>)],
+    ) -> Result<(), StoreError> {
+        let paused = self.run(run)?.tally.paused;
+        if delay > 0 || paused || self.births == 0 {
+            self.insert(run, new, Status::Created, delay)?;
+            self.done.more |= delay <= 0 && !paused;
+            if delay > 0 {
+                self.due(delay);
+            }
+            return Ok(());
         }
+        self.births -= 1;
+        let fixed = self.insert(run, new, Status::Queued, 0)?;
+        let state = Claimed {
+            id: new.id,
+            run,
+            place: new.place.clone(),
+            tries: Tries { attempt: 1, ..Tries::default() },
+            claim: Claim { session: self.session, fence: Fence(1) },
+        };
+        self.done.leased.push(Leased { state, fixed, known: known.to_vec() });
         Ok(())
+    }
+
+    /// Notes the row of a new state. Returns the store values that its inputs
+    /// name, as they are now.
+    fn insert(
+        &mut self,
+        run: RunKey,
+        new: &'b NewState,
+        status: Status,
+        delay: Millis,
+    ) -> Result<BTreeMap<String, String>, StoreError> {
+        let (now, session) = (self.now, self.session);
+        let touching = self.change(run)?;
+        touching.tally.states += 1;
+        let mut fixed = BTreeMap::new();
+        for key in touching.info.graph.node(new.place.node).store_keys() {
+            if let Some(entry) = touching.entries.get(key) {
+                fixed.insert(key.clone(), entry.value.clone());
+            }
+        }
+        let row = NewRow {
+            run,
+            new,
+            status,
+            due_at: now.saturating_add(delay.max(0)),
+            session: (status == Status::Queued).then_some(session),
+            fixed: super::write::fixed_json(&fixed)?,
+            parked: status == Status::Created && touching.tally.paused,
+        };
+        self.writes.states.push(row);
+        Ok(fixed)
     }
 }
 
@@ -209,15 +186,8 @@ enum Checked {
     Otherwise(Changes),
 }
 
-/// The details of a failure as JSON text.
-pub(super) fn details(failure: &Failure) -> Result<Option<String>, StoreError> {
-    failure.details.as_ref().map(to_json).transpose()
-}
-
 /// The output that a child comes from, which need not be read again.
-fn known(child: &NewState, parent: StateId, outputs: &[Arc<str>]) -> Vec<(Ref, Arc<str>)> {
-    let from = child.place.refs.iter().find(|known| known.state == parent);
-    from.and_then(|from| Some((*from, outputs.get(from.output as usize)?.clone())))
-        .into_iter()
-        .collect()
+fn known(child: &NewState, parent: StateId, outputs: &[Arc<str>]) -> Option<(Ref, Arc<str>)> {
+    let from = child.place.refs.iter().find(|known| known.state == parent)?;
+    Some((*from, outputs.get(from.output as usize)?.clone()))
 }

@@ -1,147 +1,194 @@
 //! What counts bring about: a unite with nothing open below it closes, which
 //! may close the next. Zero is looked for only after all counts of a wave.
 
+use std::collections::{BTreeMap, HashMap};
+
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Graph;
-use exosphere_domain::ids::{Fence, Ids, RunKey, StateId};
+use exosphere_domain::ids::{Fence, RunKey, StateId};
 use exosphere_domain::path::Path;
 use exosphere_domain::plan::counters;
-use exosphere_domain::state::{Claim, Claimed, Counter, Counts, Place, Tries};
+use exosphere_domain::state::{Claim, Claimed, Counter, Counts, Place, Status, Tries};
 use exosphere_domain::unite::{Closing, FailedMember, MAX_NAMED, blocked, close};
-use rusqlite::{OptionalExtension, Row, params};
 
+use super::write::details;
 use super::{Drained, Street};
 use crate::batch::Leased;
 use crate::error::StoreError;
-use crate::rows::{corrupt, place};
+use crate::rows::{corrupt, fixed, place, small};
 use crate::sql;
+use crate::text::{Cells, Rows, Tx, values};
+
+/// A failed state is looked at, and may count elsewhere, before it is named:
+/// so many at most, which bounds what one unite can cost.
+const MAX_LOOKED_AT: i64 = 1000;
 
 /// A unite's row, while it waits.
 struct Waiting {
+    id: StateId,
     place: Place,
     fence: Fence,
-    fixed: std::collections::BTreeMap<String, String>,
+    attempt: u32,
+    fixed: BTreeMap<String, String>,
 }
 
-impl<I: Ids> Street<'_, I> {
-    pub(super) fn settle(&mut self) -> Result<(), StoreError> {
+/// What becomes of the unites of one wave.
+#[derive(Default)]
+struct Closed {
+    /// They may run: claimed at once, parked, or neither.
+    opened: Vec<(StateId, Option<i64>, bool)>,
+    ended: Vec<(StateId, Option<Failure>)>,
+}
+
+impl Street<'_> {
+    pub(super) async fn settle(&mut self, tx: &mut impl Tx) -> Result<(), StoreError> {
         loop {
-            let drained = self.count_unites()?;
+            let drained = self.count_unites(tx).await?;
             if drained.is_empty() {
                 return Ok(());
             }
+            let ids = Rows::default().ints(drained.iter().map(|unite| unite.state.0));
+            let waiting = tx.query_each(sql::WAITING, &ids, waiting).await?;
+            let mut waiting: HashMap<_, _> = waiting.into_iter().map(|row| (row.id, row)).collect();
+            let mut closed = Closed::default();
             for unite in drained {
-                self.close(unite)?;
+                // One that is closed already has gone on, or failed.
+                if let Some(row) = waiting.remove(&unite.state) {
+                    self.close(tx, unite, row, &mut closed).await?;
+                }
             }
+            self.write(tx, closed).await?;
         }
     }
 
     /// Writes what is to be counted; returns the unites that came to zero.
-    fn count_unites(&mut self) -> Result<Vec<Drained>, StoreError> {
+    async fn count_unites(&mut self, tx: &mut impl Tx) -> Result<Vec<Drained>, StoreError> {
         let mut drained = std::mem::take(&mut self.drained);
-        for (state, (run, delta)) in std::mem::take(&mut self.counts) {
-            let row = params![state.0, delta.open, delta.failed, delta.arrived];
-            let (counts, branches) = self
-                .tx
-                .prepare_cached(sql::COUNT)?
-                .query_row(row, |row| {
-                    let counts =
-                        Counts { open: row.get(0)?, failed: row.get(1)?, arrived: row.get(2)? };
-                    Ok((counts, row.get(3)?))
-                })
-                .optional()?
-                .ok_or_else(|| corrupt("unite", "state", state))?;
-            if counts.open == 0 {
-                drained.push(Drained { run, state, counts, branches });
-            }
+        let counts = std::mem::take(&mut self.counts);
+        if counts.is_empty() {
+            return Ok(drained);
         }
+        let rows = Rows::default()
+            .ints(counts.keys().map(|unite| unite.0))
+            .ints(counts.values().map(|(_, delta)| delta.open))
+            .ints(counts.values().map(|(_, delta)| delta.failed))
+            .ints(counts.values().map(|(_, delta)| delta.arrived));
+        let counted = tx.query_each(sql::COUNT, &rows, counted).await?;
+        if counted.len() != counts.len() {
+            let found: Vec<_> = counted.iter().map(|(state, ..)| *state).collect();
+            let missing = counts.keys().find(|unite| !found.contains(unite));
+            return Err(corrupt("unite", "state", missing.map_or(0, |unite| unite.0)));
+        }
+        for (state, now, branches) in counted.into_iter().filter(|(_, now, _)| now.open == 0) {
+            drained.push(Drained { run: counts[&state].0, state, counts: now, branches });
+        }
+        // In one order, whatever the database's.
+        drained.sort_by_key(|unite| unite.state);
         Ok(drained)
     }
 
-    fn close(&mut self, unite: Drained) -> Result<(), StoreError> {
+    async fn close(
+        &mut self,
+        tx: &mut impl Tx,
+        unite: Drained,
+        row: Waiting,
+        closed: &mut Closed,
+    ) -> Result<(), StoreError> {
         let Drained { run, state, counts, branches } = unite;
-        let read = |row: &Row<'_>| Ok(waiting(row, state));
-        let row = self.tx.prepare_cached(sql::WAITING)?.query_row([state.0], read).optional()?;
-        let Some(waiting) = row.transpose()? else { return Ok(()) };
         let graph = self.graph(run)?;
-        let (closing, deltas) = close(&graph, &waiting.place, counts, branches)?;
+        let (closing, deltas) = close(&graph, &row.place, counts, branches)?;
         match closing {
-            Closing::Run => self.open_unite(run, state, waiting)?,
+            Closing::Run => closed.opened.push(self.open_unite(run, row)?),
             Closing::Prune => {
-                self.end_unite(state, "PRUNED", None)?;
-                self.run(run)?.tally.pruned += 1;
+                closed.ended.push((state, None));
+                self.change(run)?.tally.pruned += 1;
             }
             Closing::Block => {
-                let failure = self.why_blocked(run, state, counts, &graph)?;
-                self.end_unite(state, "ERRORED", Some(&failure))?;
-                self.run(run)?.tally.errored += 1;
+                let failure = self.why_blocked(tx, run, state, counts, &graph).await?;
+                closed.ended.push((state, Some(failure)));
+                self.change(run)?.tally.errored += 1;
             }
         }
         self.count(run, &deltas)
     }
 
     /// A unite may run: claimed at once while there is room.
-    fn open_unite(&mut self, run: RunKey, id: StateId, row: Waiting) -> Result<(), StoreError> {
-        let born = self.births > 0;
-        self.births -= u32::from(born);
-        self.done.more |= !born;
-        let (status, holder) = match born {
-            true => ("QUEUED", Some(self.session.0)),
-            false => ("CREATED", None),
-        };
-        let attempt = self
-            .tx
-            .prepare_cached(sql::OPEN_UNITE)?
-            .query_row(params![id.0, status, self.now, holder, i64::from(born)], |row| {
-                row.get(0)
-            })?;
-        if born {
-            let claim = Claim { session: self.session, fence: Fence(row.fence.0 + 1) };
-            let tries = Tries { attempt, ..Tries::default() };
-            let state = Claimed { id, run, place: row.place, tries, claim };
-            self.done.leased.push(Leased { state, fixed: row.fixed, known: Vec::new() });
+    fn open_unite(
+        &mut self,
+        run: RunKey,
+        row: Waiting,
+    ) -> Result<(StateId, Option<i64>, bool), StoreError> {
+        let paused = self.change(run)?.tally.paused;
+        if paused || self.births == 0 {
+            self.done.more |= !paused;
+            return Ok((row.id, None, paused));
+        }
+        self.births -= 1;
+        let claim = Claim { session: self.session, fence: Fence(row.fence.0 + 1) };
+        let tries = Tries { attempt: row.attempt + 1, ..Tries::default() };
+        let state = Claimed { id: row.id, run, place: row.place, tries, claim };
+        self.done.leased.push(Leased { state, fixed: row.fixed, known: Vec::new() });
+        Ok((row.id, Some(self.session.0), false))
+    }
+
+    async fn write(&self, tx: &mut impl Tx, closed: Closed) -> Result<(), StoreError> {
+        let Closed { opened, ended } = closed;
+        if !opened.is_empty() {
+            let status = |holder: Option<i64>| match holder {
+                Some(_) => Status::Queued.as_str(),
+                None => Status::Created.as_str(),
+            };
+            let rows = Rows::default()
+                .ints(opened.iter().map(|(id, ..)| id.0))
+                .texts(opened.iter().map(|(_, holder, _)| status(*holder)))
+                .all(self.now)
+                .maybe_ints(opened.iter().map(|(_, holder, _)| *holder))
+                .ints(opened.iter().map(|(_, holder, _)| i64::from(holder.is_some())))
+                .ints(opened.iter().map(|(.., parked)| i64::from(*parked)));
+            tx.execute_each(sql::OPEN_UNITE, &rows).await?;
+        }
+        if !ended.is_empty() {
+            let failures = || ended.iter().map(|(_, failure)| failure.as_ref());
+            let details: Vec<_> = failures()
+                .map(|failure| failure.map_or(Ok(None), details))
+                .collect::<Result<_, _>>()?;
+            let status = |failure: Option<&Failure>| match failure {
+                Some(_) => Status::Errored.as_str(),
+                None => Status::Pruned.as_str(),
+            };
+            let rows = Rows::default()
+                .ints(ended.iter().map(|(id, _)| id.0))
+                .texts(failures().map(status))
+                .all(self.now)
+                .maybe_texts(failures().map(|failure| failure.map(|f| f.kind.as_str())))
+                .maybe_texts(failures().map(|failure| failure.map(|f| f.message.as_str())))
+                .maybe_texts(details.iter().map(Option::as_deref));
+            tx.execute_each(sql::END_UNITE, &rows).await?;
         }
         Ok(())
     }
 
-    fn end_unite(
-        &mut self,
-        id: StateId,
-        status: &str,
-        failure: Option<&Failure>,
-    ) -> Result<(), StoreError> {
-        self.tx.prepare_cached(sql::END_UNITE)?.execute(params![
-            id.0,
-            status,
-            self.now,
-            failure.map(|failure| failure.kind.as_str()),
-            failure.map(|failure| &failure.message),
-            failure.map(super::finish::details).transpose()?.flatten(),
-        ])?;
-        Ok(())
-    }
-
     /// The failure of a unite whose strategy was not met: names the branches.
-    fn why_blocked(
+    async fn why_blocked(
         &mut self,
+        tx: &mut impl Tx,
         run: RunKey,
         unite: StateId,
         counts: Counts,
         graph: &Graph,
     ) -> Result<Failure, StoreError> {
-        let above: String =
-            self.tx.prepare_cached(sql::UNITE_SOURCE)?.query_row([unite.0], |row| row.get(1))?;
-        let above = Path::decode(&above).map_err(|_| corrupt("state", "path", unite))?;
-        let id = self.run(run)?.info.as_ref().map(|info| info.id.to_string()).unwrap_or_default();
-        let mut statement = self.tx.prepare_cached(sql::FAILED_MEMBERS)?;
-        let mut rows = statement.query(params![run.0, above.as_str(), above.end()])?;
+        let source = |row: &dyn Cells| row.text(1);
+        let above = tx.query(sql::UNITE_SOURCE, &values![unite.0], source).await?;
+        let missing = || corrupt("unite", "source", unite);
+        let above = above.first().ok_or_else(missing)?;
+        let above = Path::decode(above).map_err(|_| corrupt("state", "path", unite))?;
+        let id = self.run(run)?.info.id;
+        let end = above.end();
+        let below = values![run.0, above.as_str(), end.as_str(), MAX_LOOKED_AT];
         let mut members = Vec::new();
-        while let Some(row) = rows.next()? {
-            let member = StateId(row.get(0)?);
-            let place = place(row, member, 1)?;
-            if member != unite && counters(graph, &place)?.contains(&Counter::Unite(unite)) {
-                let failure = failure(row, member)?;
-                members.push(FailedMember { place, state: format!("{id}/{member}"), failure });
+        for (state, place, failure) in tx.query(sql::FAILED_MEMBERS, &below, failed).await? {
+            if state != unite && counters(graph, &place)?.contains(&Counter::Unite(unite)) {
+                members.push(FailedMember { place, state: format!("{id}/{state}"), failure });
             }
             if members.len() == MAX_NAMED {
                 break;
@@ -151,18 +198,27 @@ impl<I: Ids> Street<'_, I> {
     }
 }
 
-fn waiting(row: &Row<'_>, id: StateId) -> Result<Waiting, StoreError> {
-    let fixed: Option<String> = row.get(6)?;
+fn counted(row: &dyn Cells) -> Result<(StateId, Counts, u32), StoreError> {
+    let state = StateId(row.int(0)?);
+    let counts = Counts { open: row.int(1)?, failed: row.int(2)?, arrived: row.int(3)? };
+    Ok((state, counts, small(row.int(4)?, "branches", state)?))
+}
+
+fn waiting(row: &dyn Cells) -> Result<Waiting, StoreError> {
+    let id = StateId(row.int(0)?);
     Ok(Waiting {
+        id,
         place: place(row, id, 1)?,
-        fence: Fence(row.get(5)?),
-        fixed: super::claim::fixed(fixed, id)?,
+        fence: Fence(row.int(5)?),
+        attempt: small(row.int(6)?, "attempt", id)?,
+        fixed: fixed(row.maybe_text(7)?, id)?,
     })
 }
 
-/// The failure in columns `kind, message` of [`sql::FAILED_MEMBERS`].
-fn failure(row: &Row<'_>, id: StateId) -> Result<Failure, StoreError> {
-    let kind: String = row.get(5)?;
-    let kind = FailureKind::parse(&kind).ok_or_else(|| corrupt("state", "kind", id))?;
-    Ok(Failure::new(kind, row.get::<_, Option<String>>(6)?.unwrap_or_default()))
+/// A failed state in the columns of [`sql::FAILED_MEMBERS`].
+fn failed(row: &dyn Cells) -> Result<(StateId, Place, Failure), StoreError> {
+    let id = StateId(row.int(0)?);
+    let kind = FailureKind::parse(&row.text(5)?).ok_or_else(|| corrupt("state", "kind", id))?;
+    let failure = Failure::new(kind, row.maybe_text(6)?.unwrap_or_default());
+    Ok((id, place(row, id, 1)?, failure))
 }

@@ -1,0 +1,163 @@
+//! A database as it stood at one moment, read row by row over one connection.
+//! Not here: what is read.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use futures::future::BoxFuture;
+use rusqlite::{Connection as Sqlite, OpenFlags};
+use sqlx::migrate::Migrator;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+
+use super::CheckError;
+use crate::error::{OpenError, StoreError};
+use crate::postgres::{bound, options};
+use crate::sql;
+use crate::text::{Cells, Text, Value, values};
+
+/// What is done with each row.
+pub(super) type See<'a> = dyn FnMut(&dyn Cells) + Send + 'a;
+
+/// Who reads. A row is gone before the next comes, so that memory does not grow
+/// with what is read. On SQLite its futures never wait.
+pub(super) trait Snapshot: Send {
+    /// The migrations of this version for this database.
+    fn migrator(&self) -> Migrator;
+
+    /// Shows each row of a query.
+    fn each<'a>(
+        &'a mut self,
+        text: &'static Text,
+        values: &'a [Value<'a>],
+        see: &'a mut See<'a>,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+}
+
+/// A read transaction on a file.
+pub(super) struct SqliteSnapshot(Sqlite);
+
+/// A host that has just opened the file may have it to itself for a moment.
+const BUSY: Duration = Duration::from_secs(5);
+
+impl SqliteSnapshot {
+    pub(super) fn open(file: &Path) -> Result<Self, CheckError> {
+        if !file.is_file() {
+            return Err(CheckError::NoFile(file.display().to_string()));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = |error: rusqlite::Error| StoreError::from(error);
+        let connection = Sqlite::open_with_flags(file, flags).map_err(open)?;
+        connection.busy_timeout(BUSY).map_err(open)?;
+        let set_up = "PRAGMA query_only = ON; PRAGMA cache_size = -65536; BEGIN";
+        connection.execute_batch(set_up).map_err(open)?;
+        Ok(SqliteSnapshot(connection))
+    }
+
+    fn show(
+        &self,
+        text: &'static Text,
+        values: &[Value<'_>],
+        see: &mut See<'_>,
+    ) -> Result<(), StoreError> {
+        let mut statement = self.0.prepare_cached(text.sqlite)?;
+        for (at, value) in values.iter().enumerate() {
+            statement.raw_bind_parameter(at + 1, value)?;
+        }
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next()? {
+            see(row);
+        }
+        Ok(())
+    }
+}
+
+impl Snapshot for SqliteSnapshot {
+    fn migrator(&self) -> Migrator {
+        sqlx::migrate!("../../migrations/sqlite")
+    }
+
+    fn each<'a>(
+        &'a mut self,
+        text: &'static Text,
+        values: &'a [Value<'a>],
+        see: &'a mut See<'a>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(std::future::ready(self.show(text, values, see)))
+    }
+}
+
+/// A read transaction on Postgres.
+pub(super) struct PgSnapshot(PgConnection);
+
+impl PgSnapshot {
+    pub(super) async fn open(url: &str) -> Result<Self, CheckError> {
+        // What takes long here is no host that has frozen.
+        let options = options(url)?.application_name("exosphere check").options([
+            ("idle_in_transaction_session_timeout", "0"),
+            ("default_transaction_read_only", "on"),
+        ]);
+        let mut connection = options.connect().await.map_err(OpenError::Open)?;
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        sqlx::raw_sql(begin).execute(&mut connection).await.map_err(StoreError::from)?;
+        Ok(PgSnapshot(connection))
+    }
+
+    pub(super) async fn close(self) {
+        let _ = self.0.close().await;
+    }
+}
+
+impl Snapshot for PgSnapshot {
+    fn migrator(&self) -> Migrator {
+        sqlx::migrate!("../../migrations/postgres")
+    }
+
+    fn each<'a>(
+        &'a mut self,
+        text: &'static Text,
+        values: &'a [Value<'a>],
+        see: &'a mut See<'a>,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let query = bound(sqlx::query(text.postgres), values);
+            let mut rows = query.fetch(&mut self.0);
+            while let Some(row) = rows.try_next().await? {
+                see(&row);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Refuses a database that is not this version's.
+pub(super) async fn is_up_to_date(snapshot: &mut impl Snapshot) -> Result<(), CheckError> {
+    let mut tables = 0;
+    let count = &mut |row: &dyn Cells| tables = row.int(0).unwrap_or_default();
+    snapshot.each(sql::MIGRATED, &values![], count).await?;
+    if tables == 0 {
+        return Err(CheckError::Foreign);
+    }
+    let mut applied = Vec::new();
+    let see = &mut |row: &dyn Cells| {
+        let migration = (row.int(0), row.bytes(1), row.int(2));
+        if let (Ok(version), Ok(checksum), Ok(ended)) = migration {
+            applied.push((version, checksum, ended == 1));
+        }
+    };
+    snapshot.each(sql::MIGRATIONS, &values![], see).await?;
+    let migrator = snapshot.migrator();
+    for (version, checksum, ended) in &applied {
+        let known = migrator.iter().find(|known| known.version == *version);
+        let known = known.ok_or(OpenError::Newer { version: *version })?;
+        if !ended || *known.checksum != **checksum {
+            return Err(CheckError::Otherwise(*version));
+        }
+    }
+    let has = applied.iter().map(|(version, ..)| *version).max().unwrap_or_default();
+    let wants = migrator.iter().map(|known| known.version).max().unwrap_or_default();
+    match migrator.iter().all(|known| applied.iter().any(|(has, ..)| *has == known.version)) {
+        true => Ok(()),
+        false => Err(CheckError::Older { has, wants }),
+    }
+}

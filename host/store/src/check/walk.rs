@@ -1,0 +1,436 @@
+//! A walk through one run in the order of paths, which is that of a tree:
+//! everything below a state comes after it, and before anything beside it. So
+//! what stands above is at hand as a stack, and when a state is left behind all
+//! below it has been counted: its children, and the members of its unites.
+//!
+//! Not here: what a state's place must have to do with what stands above; see
+//! [`super::place`].
+
+use std::sync::Arc;
+
+use exosphere_domain::graph::Graph;
+use exosphere_domain::ids::{NodeIx, StateId};
+use exosphere_domain::path::{Path, Step};
+use exosphere_domain::state::{Counts, RunStatus, Status};
+
+use super::report::{Findings, Kind, SHOWN, kind};
+use super::runs::RunRow;
+use super::state::{StateRow, UniteRow};
+
+/// A run that is being walked.
+pub(super) struct Walk<'r> {
+    pub(super) run: &'r RunRow,
+    /// Nothing if it cannot be read; then only rows are counted.
+    pub(super) graph: Option<Arc<Graph>>,
+    pub(super) stack: Vec<Frame>,
+    /// Where in the stack the execution of each node stands.
+    pub(super) at: Vec<Option<usize>>,
+    tally: Tally,
+}
+
+/// A state above the one that is being looked at.
+pub(super) struct Frame {
+    pub id: i64,
+    pub path: Path,
+    pub node: Option<NodeIx>,
+    /// How it was come to from the one above.
+    pub step: Option<Step>,
+    pub status: Option<Status>,
+    pub outputs: Option<u32>,
+    /// Edges that make children, ascending.
+    pub edges: Vec<u32>,
+    /// How many of its children there were, or should have been, so far.
+    pub children: u64,
+    pub unites: Vec<Joined>,
+    /// What should stand above it does not.
+    pub loose: bool,
+    /// Something below cannot be counted, since it makes no sense.
+    unsure: bool,
+    /// What stood for its node before.
+    before: Option<usize>,
+}
+
+/// A unite of an execution, with what its members come to.
+pub(super) struct Joined {
+    pub node: NodeIx,
+    pub row: Option<(i64, Option<UniteRow>)>,
+    counts: Counts,
+    claims: Vec<Claims>,
+}
+
+/// States that say they lie in the scope of one and the same unite.
+struct Claims {
+    unite: i64,
+    count: u64,
+    /// The first of them.
+    states: Vec<i64>,
+}
+
+/// What the states of a run come to.
+#[derive(Default)]
+struct Tally {
+    states: i64,
+    by_status: [i64; Status::ALL.len()],
+    /// Of those, states whose status is none.
+    unknown: i64,
+    first_open: Option<i64>,
+    retries: i64,
+    requeues: i64,
+    counts: Counts,
+    unsure: bool,
+    has_root: bool,
+}
+
+impl<'r> Walk<'r> {
+    pub(super) fn new(run: &'r RunRow, graph: Option<Arc<Graph>>) -> Self {
+        let nodes = graph.as_ref().map_or(0, |graph| graph.nodes().len());
+        Walk { run, graph, stack: Vec::new(), at: vec![None; nodes], tally: Tally::default() }
+    }
+
+    pub(super) fn run(&self) -> &'r RunRow {
+        self.run
+    }
+
+    /// The next state.
+    pub(super) fn see(&mut self, state: StateRow, findings: &mut Findings) {
+        self.tally.add(&state);
+        self.is_in_line(&state, findings);
+        let (Some(graph), Some(path)) = (self.graph.clone(), state.path.clone()) else {
+            return self.is_unsure();
+        };
+        while self.stack.last().is_some_and(|top| !path.as_str().starts_with(top.path.as_str())) {
+            self.leave(&graph, findings);
+        }
+        if let Some(top) = self.stack.last().filter(|top| top.path == path) {
+            let message = format!("is {path}, as that of state {} is", top.id);
+            return self.note(findings, kind!(Once, state.path), state.id, message);
+        }
+        self.tally.has_root |= path == Path::root();
+        let place = self.place(&graph, &state, &path, findings);
+        let Some(node) = place.node else {
+            self.enter(Frame::new(&state, path, place.step, place.loose));
+            return self.is_unsure();
+        };
+        self.refs(&graph, node, &state, &place, findings);
+        self.scopes(&graph, node, &state, findings);
+        self.unite(&graph, node, &state, place.step, findings);
+        self.count(&graph, node, &state);
+        let mut frame = Frame::new(&state, path, place.step, place.loose);
+        frame.node = Some(node);
+        frame.before = self.at[node.at()].replace(self.stack.len());
+        if state.status == Some(Status::Success) {
+            frame.follow(&graph, node);
+        }
+        self.enter(frame);
+        self.arrive(&graph, node, &state);
+    }
+
+    /// Whether it is as a run that stands so wants it.
+    fn is_in_line(&self, state: &StateRow, findings: &mut Findings) {
+        let run = self.run;
+        if state.status == Some(Status::Cancelled)
+            && let Some(status) = run.status.filter(|_| !run.is_cancelled())
+        {
+            let message = format!("is CANCELLED, and its run is {status}");
+            self.note(findings, kind!(End, state.status), state.id, message);
+        }
+        let free = state.status == Some(Status::Created) && run.unswept == 0;
+        if free && !run.is_cancelled() && state.parked != run.paused {
+            let is = if run.paused { "paused" } else { "not paused" };
+            let message = format!("is {}, and its run is {is}", i64::from(state.parked));
+            self.note(findings, kind!(Parked, state.parked), state.id, message);
+        }
+    }
+
+    fn enter(&mut self, frame: Frame) {
+        self.stack.push(frame);
+    }
+
+    /// Nothing below the top is to come.
+    fn leave(&mut self, graph: &Graph, findings: &mut Findings) {
+        let Some(mut frame) = self.stack.pop() else { return };
+        let Some(node) = frame.node else { return };
+        self.at[node.at()] = frame.before;
+        if frame.status != Some(Status::Success) {
+            return;
+        }
+        if let Some(outputs) = frame.outputs {
+            let all = u64::from(outputs) * frame.edges.len() as u64;
+            self.lacks(graph, &mut frame, all, findings);
+        }
+        for joined in &frame.unites {
+            match joined.row {
+                Some((id, row)) => {
+                    self.is_claimed_rightly(joined, id, findings);
+                    if let Some(row) = row.filter(|_| !frame.unsure && !self.run.is_cancelled()) {
+                        self.is_counted(joined.counts, row.counts, id, findings);
+                    }
+                }
+                None => {
+                    let path = frame.path.unite(joined.node);
+                    let unite = &graph.node(joined.node).identifier;
+                    let message = format!("is SUCCESS and lacks the unite {unite} at {path}");
+                    self.note(findings, kind!(Children, state.path), frame.id, message);
+                }
+            }
+        }
+    }
+
+    /// Notes that there are no children from where the frame is up to `until`.
+    pub(super) fn lacks(
+        &self,
+        graph: &Graph,
+        frame: &mut Frame,
+        until: u64,
+        findings: &mut Findings,
+    ) {
+        let missing = until.saturating_sub(frame.children);
+        if missing == 0 {
+            return;
+        }
+        let edges = frame.edges.len() as u64;
+        let edge = frame.edges[(frame.children % edges) as usize];
+        let output = (frame.children / edges) as u32;
+        let path = frame.path.child(output, edge);
+        let node = frame.node.and_then(|node| graph.node(node).next.get(edge as usize));
+        let node = node.map_or("?", |node| graph.node(*node).identifier.as_str());
+        let message = match missing {
+            1 => format!("is SUCCESS and lacks the child {node} at {path}"),
+            n => format!("is SUCCESS and lacks {n} children in a row, the first {node} at {path}"),
+        };
+        self.note(findings, kind!(Children, state.path), frame.id, message);
+        frame.children = until;
+    }
+
+    /// The members of a unite, against what it says: invariant 5.
+    fn is_counted(&self, members: Counts, says: Counts, id: i64, findings: &mut Findings) {
+        let all = [
+            (kind!(Count, unite.open), says.open, members.open),
+            (kind!(Count, unite.failed), says.failed, members.failed),
+            (kind!(Count, unite.arrived), says.arrived, members.arrived),
+        ];
+        for (kind, says, members) in all.into_iter().filter(|(_, says, members)| says != members) {
+            self.note(findings, kind, id, format!("is {says}, its members count {members}"));
+        }
+    }
+
+    /// States below an execution name its unites.
+    fn is_claimed_rightly(&self, joined: &Joined, id: i64, findings: &mut Findings) {
+        for claims in joined.claims.iter().filter(|claims| claims.unite != id) {
+            let message = format!("names the unite {}, and it lies in that of {id}", claims.unite);
+            for at in 0..claims.count as usize {
+                let state = claims.states.get(at).or(claims.states.last());
+                let state = state.copied().unwrap_or_default();
+                self.note(findings, kind!(Reference, state.scopes), state, &message);
+            }
+        }
+    }
+
+    /// Something of the run makes no sense, so that what it lies in cannot be
+    /// counted.
+    fn is_unsure(&mut self) {
+        self.tally.unsure = true;
+        self.stack.iter_mut().for_each(|frame| frame.unsure = true);
+    }
+
+    /// Counts a state where it counts.
+    fn count(&mut self, graph: &Graph, node: NodeIx, state: &StateRow) {
+        let Some(status) = state.status else { return self.is_unsure() };
+        let delta = Counts {
+            open: i64::from(!status.is_terminal()),
+            failed: i64::from(status == Status::Errored),
+            arrived: 0,
+        };
+        let counts_in = &graph.node(node).counts_in;
+        if counts_in.is_empty() {
+            self.tally.counts += delta;
+        }
+        for unite in counts_in {
+            if let Some(joined) = self.joined(graph, *unite) {
+                joined.counts += delta;
+            }
+        }
+    }
+
+    /// Counts the outputs of a state that reach edges into unites.
+    fn arrive(&mut self, graph: &Graph, node: NodeIx, state: &StateRow) {
+        if state.status != Some(Status::Success) {
+            return;
+        }
+        let Some(outputs) = state.outputs else { return self.is_unsure() };
+        for unite in graph.node(node).next.iter().filter(|to| graph.node(**to).unites.is_some()) {
+            if let Some(joined) = self.joined(graph, *unite) {
+                joined.counts.arrived += i64::from(outputs);
+            }
+        }
+    }
+
+    /// The unite at a node whose scope is the one around.
+    pub(super) fn joined(&mut self, graph: &Graph, unite: NodeIx) -> Option<&mut Joined> {
+        let source = graph.node(unite).unites.as_ref()?.source;
+        let frame = self.stack.get_mut(self.at[source.at()]?)?;
+        frame.unites.iter_mut().find(|joined| joined.node == unite)
+    }
+
+    pub(super) fn note(
+        &self,
+        findings: &mut Findings,
+        kind: Kind,
+        row: i64,
+        message: impl std::fmt::Display,
+    ) {
+        findings.note(kind, row, Some(&self.run.uuid), message);
+    }
+
+    /// All of its states have been seen.
+    pub(super) fn end(mut self, findings: &mut Findings) {
+        if let Some(graph) = self.graph.take() {
+            while !self.stack.is_empty() {
+                self.leave(&graph, findings);
+            }
+            self.counts(findings);
+        }
+        if !self.tally.has_root && !self.tally.unsure {
+            self.note(findings, kind!(Children, run.states), self.run.id, "there is no root");
+        }
+        self.numbers(findings);
+        self.is_over(findings);
+    }
+
+    /// The outermost scope. One that was cancelled counts no more.
+    fn counts(&self, findings: &mut Findings) {
+        let (run, counts) = (self.run, self.tally.counts);
+        let mut all = Vec::new();
+        if run.is_cancelled() {
+            if run.unswept == 0 {
+                all.push((kind!(Count, run.open), run.open, 0));
+            }
+        } else if !self.tally.unsure {
+            all.push((kind!(Count, run.open), run.open, counts.open));
+            all.push((kind!(Count, run.failed), run.failed, counts.failed));
+        }
+        for (kind, says, members) in all.into_iter().filter(|(_, says, members)| says != members) {
+            self.note(findings, kind, run.id, format!("is {says}, its states count {members}"));
+        }
+    }
+
+    /// What people read.
+    fn numbers(&self, findings: &mut Findings) {
+        let (run, tally) = (self.run, &self.tally);
+        let mut all = vec![
+            (kind!(Tally, run.states), run.states, tally.states),
+            (kind!(Tally, run.requeues), run.requeues, tally.requeues),
+        ];
+        if tally.unknown == 0 {
+            all.extend([
+                (kind!(Tally, run.succeeded), run.succeeded, tally.of(Status::Success)),
+                (kind!(Tally, run.pruned), run.pruned, tally.of(Status::Pruned)),
+                (kind!(Tally, run.errored), run.errored, tally.of(Status::Errored)),
+                (kind!(Tally, run.cancelled), run.cancelled, tally.of(Status::Cancelled)),
+            ]);
+        }
+        for (kind, says, counted) in all.into_iter().filter(|(_, says, counted)| says != counted) {
+            self.note(findings, kind, run.id, format!("is {says}, its states come to {counted}"));
+        }
+        // A retry by hand begins anew, and what was before stays counted here.
+        if run.retries < tally.retries {
+            let message = format!("is {}, its states have {} now", run.retries, tally.retries);
+            self.note(findings, kind!(Tally, run.retries), run.id, message);
+        }
+    }
+
+    /// Invariant 4.
+    fn is_over(&self, findings: &mut Findings) {
+        let (run, tally) = (self.run, &self.tally);
+        let Some(status) = run.status.filter(|_| tally.unknown == 0) else { return };
+        let open: i64 = [Status::Waiting, Status::Created, Status::Queued]
+            .into_iter()
+            .map(|status| tally.of(status))
+            .sum();
+        let message = match status {
+            RunStatus::Running if open == 0 => {
+                format!("is RUNNING, and all its {} states have ended", tally.states)
+            }
+            RunStatus::Running => return,
+            RunStatus::Cancelled if run.unswept > 0 => return,
+            _ if open == 0 => return,
+            over => {
+                let first = tally.first_open.unwrap_or_default();
+                format!("is {over}, and {open} of its states are open, the first {first}")
+            }
+        };
+        self.note(findings, kind!(End, run.status), run.id, message);
+    }
+}
+
+impl Frame {
+    fn new(state: &StateRow, path: Path, step: Option<Step>, loose: bool) -> Self {
+        Frame {
+            id: state.id,
+            path,
+            node: None,
+            step,
+            status: state.status,
+            outputs: state.outputs,
+            edges: Vec::new(),
+            children: 0,
+            unites: Vec::new(),
+            loose,
+            unsure: false,
+            before: None,
+        }
+    }
+
+    /// What must follow a success.
+    fn follow(&mut self, graph: &Graph, node: NodeIx) {
+        let node = graph.node(node);
+        let makes_children = |to: &NodeIx| graph.node(*to).unites.is_none();
+        let edges = node.next.iter().enumerate().filter(|(_, to)| makes_children(to));
+        self.edges = edges.map(|(edge, _)| edge as u32).collect();
+        self.unites = node.united_by.iter().map(|unite| Joined::new(*unite)).collect();
+    }
+}
+
+impl Joined {
+    fn new(node: NodeIx) -> Self {
+        Joined { node, row: None, counts: Counts::default(), claims: Vec::new() }
+    }
+
+    /// A state says that this unite is that one.
+    pub(super) fn claim(&mut self, unite: StateId, state: i64) {
+        let known = self.claims.iter().position(|claims| claims.unite == unite.0);
+        // Beyond so many it is known that all is wrong.
+        if known.is_none() && self.claims.len() as u64 > SHOWN {
+            return;
+        }
+        let at = known.unwrap_or_else(|| {
+            self.claims.push(Claims { unite: unite.0, count: 0, states: Vec::new() });
+            self.claims.len() - 1
+        });
+        let claims = &mut self.claims[at];
+        claims.count += 1;
+        if claims.count <= SHOWN {
+            claims.states.push(state);
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, state: &StateRow) {
+        self.states += 1;
+        self.retries += state.retries;
+        self.requeues += state.requeues;
+        let Some(status) = state.status else {
+            self.unknown += 1;
+            return;
+        };
+        self.by_status[status as usize] += 1;
+        if !status.is_terminal() {
+            self.first_open.get_or_insert(state.id);
+        }
+    }
+
+    fn of(&self, status: Status) -> i64 {
+        self.by_status[status as usize]
+    }
+}

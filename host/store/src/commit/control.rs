@@ -1,0 +1,129 @@
+//! What people do to runs, but for retries: cancel and pause, and the sweeps that
+//! follow. Rare, so each goes by statements of its own, after what the batch
+//! wrote.
+
+use std::sync::Arc;
+
+use exosphere_domain::ids::StateId;
+use exosphere_domain::state::{RunStatus, Status};
+
+use super::{Answer, Member, RunInfo, Street, claims};
+use crate::error::StoreError;
+use crate::rows::status;
+use crate::sql;
+use crate::text::{Cells, Rows, Tx, values};
+
+impl Street<'_> {
+    /// What a member of control comes to; nothing for one of the street.
+    pub(super) async fn control(
+        &mut self,
+        tx: &mut impl Tx,
+        member: &Member,
+    ) -> Result<Option<Answer>, StoreError> {
+        let Some(run) = member.info() else {
+            let Member::Begin(state) = member else { return Ok(None) };
+            let begun = tx.execute_each(sql::BEGUN, &claims(std::iter::once(&**state))).await?;
+            return Ok(Some(if begun == 1 { Answer::Done } else { Answer::Stale }));
+        };
+        let is_control = !matches!(member, Member::Start(_) | Member::Finish(_));
+        if is_control && !self.runs.contains_key(&run.key) {
+            return Ok(Some(Answer::Missing));
+        }
+        match member {
+            Member::Start(_) | Member::Finish(_) | Member::Begin(_) => Ok(None),
+            Member::Cancel(run) => self.cancel(run).map(Some),
+            Member::Pause { run, paused } => self.pause(run, *paused).map(Some),
+            Member::Sweep { run, event, from, most } => {
+                self.sweep(tx, run, *event, from, *most).await.map(Some)
+            }
+            Member::Retry { run, state } => self.retry(tx, run, *state).await.map(Some),
+            Member::Redrive(run) => self.redrive(tx, run).await.map(Some),
+        }
+    }
+
+    fn cancel(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
+        let now = self.now;
+        let tally = &mut self.run(run.key)?.tally;
+        if !tally.is_live() {
+            let words = format!("the run is over already: it is {}", tally.status);
+            return Ok(Answer::Refused(words));
+        }
+        tally.status = RunStatus::Cancelled;
+        tally.ended_at = Some(now);
+        self.to_sweep(run)
+    }
+
+    fn pause(&mut self, run: &Arc<RunInfo>, paused: bool) -> Result<Answer, StoreError> {
+        let tally = &mut self.run(run.key)?.tally;
+        // One that ended while it was paused may be let go on before a retry.
+        if !tally.is_live() && (paused || !tally.paused) {
+            let words = format!("the run is over already: it is {}", tally.status);
+            return Ok(Answer::Refused(words));
+        }
+        if tally.paused == paused {
+            return Ok(Answer::Done);
+        }
+        tally.paused = paused;
+        self.to_sweep(run)
+    }
+
+    /// Its states are to be brought in line with the run, for the event that
+    /// this transaction is.
+    fn to_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
+        let tally = &mut self.change(run.key)?.tally;
+        tally.unswept = tally.version + 1;
+        Ok(Answer::ToSweep(tally.unswept))
+    }
+
+    /// Brings some of a run's states in line with it. Bounded, so that a run of
+    /// any size holds up nobody.
+    async fn sweep(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+        event: i64,
+        from: &str,
+        most: u32,
+    ) -> Result<Answer, StoreError> {
+        let tally = &self.run(run.key)?.tally;
+        if tally.unswept != event {
+            return Ok(Answer::Stale);
+        }
+        let (cancelled, paused) = (tally.status == RunStatus::Cancelled, tally.paused);
+        let states = tx.query(sql::SOME_STATES, &values![run.key.0, from, most], swept).await?;
+        let is_swept = |status: Status| match cancelled {
+            true => !status.is_terminal(),
+            false => status == Status::Created,
+        };
+        let some: Vec<i64> =
+            states.iter().filter(|(_, _, status)| is_swept(*status)).map(|(id, ..)| id.0).collect();
+        if !some.is_empty() {
+            let rows = Rows::default().ints(some.iter().copied());
+            match cancelled {
+                true => tx.execute_each(sql::CANCEL_STATE, &rows.all(self.now)).await?,
+                false => tx.execute_each(sql::PARK_STATE, &rows.all(i64::from(paused))).await?,
+            };
+            self.done.more |= !cancelled && !paused;
+        }
+        let tally = &mut self.change(run.key)?.tally;
+        tally.cancelled += if cancelled { some.len() as i64 } else { 0 };
+        match states.last() {
+            Some((_, path, _)) if states.len() as u32 == most => Ok(Answer::More(behind(path))),
+            _ => {
+                tally.unswept = 0;
+                tally.open = if cancelled { 0 } else { tally.open };
+                Ok(Answer::Done)
+            }
+        }
+    }
+}
+
+/// Sorts right behind a path, before all that lies below it.
+fn behind(path: &str) -> String {
+    format!("{path}!")
+}
+
+fn swept(row: &dyn Cells) -> Result<(StateId, String, Status), StoreError> {
+    let id = StateId(row.int(0)?);
+    Ok((id, row.text(1)?, status(&row.text(2)?, id)?))
+}

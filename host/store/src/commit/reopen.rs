@@ -1,0 +1,178 @@
+//! Retry by hand, of one state or of all that failed: they are free to be claimed
+//! again, and the unites that were blocked by them wait again. All in this one
+//! transaction, so that no unite goes on between the first and the last.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use exosphere_domain::failure::FailureKind;
+use exosphere_domain::ids::StateId;
+use exosphere_domain::reopen::{Above, Refused, failed_by_itself, reopen};
+use exosphere_domain::state::{RunStatus, Status};
+
+use super::{Answer, RunInfo, Street};
+use crate::error::StoreError;
+use crate::rows::{corrupt, place, status};
+use crate::sql;
+use crate::text::{Cells, Rows, Tx, values};
+
+/// What retries open, and why some were refused.
+#[derive(Default)]
+struct Opened {
+    states: Vec<StateId>,
+    unites: BTreeSet<StateId>,
+    late: Vec<String>,
+}
+
+impl Street<'_> {
+    pub(super) async fn retry(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+        id: StateId,
+    ) -> Result<Answer, StoreError> {
+        if let Some(refused) = self.refuses_retries(run)? {
+            return Ok(refused);
+        }
+        let found = states_at(tx, run, [id].into_iter().collect()).await?.into_iter().next();
+        let Some((id, state)) = found else { return Ok(Answer::Missing) };
+        if !failed_by_itself(state.status, state.failed) {
+            return Ok(Answer::Refused(match state.status {
+                Status::Errored => {
+                    "it is a unite that is blocked by failed states: retry those".into()
+                }
+                other => format!("only an ERRORED state can be retried; this one is {other}"),
+            }));
+        }
+        let opened = self.reopen(tx, run, vec![(id, state)]).await?;
+        Ok(opened.late.into_iter().next().map_or(Answer::Done, Answer::Refused))
+    }
+
+    pub(super) async fn redrive(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+    ) -> Result<Answer, StoreError> {
+        if let Some(refused) = self.refuses_retries(run)? {
+            return Ok(refused);
+        }
+        let mut failed = tx.query(sql::FAILED_STATES, &values![run.key.0], above).await?;
+        failed.retain(|(_, state)| failed_by_itself(state.status, state.failed));
+        if failed.is_empty() {
+            return Ok(Answer::Refused("no state of this run has failed".into()));
+        }
+        let opened = self.reopen(tx, run, failed).await?;
+        match (opened.states.len(), opened.late) {
+            (0, late) => {
+                let why = late.first().map(String::as_str).unwrap_or_default();
+                Ok(Answer::Refused(format!("none of its {} failed states can be retried: {why}", late.len())))
+            }
+            (states, late) => Ok(Answer::Redriven { states, late: late.len() }),
+        }
+    }
+
+    fn refuses_retries(&mut self, run: &Arc<RunInfo>) -> Result<Option<Answer>, StoreError> {
+        let cancelled = self.run(run.key)?.tally.status == RunStatus::Cancelled;
+        Ok(cancelled.then(|| Answer::Refused("the run was cancelled".into())))
+    }
+
+    /// Lets failed states run again, and with them what is blocked above, but
+    /// for those without which something above has gone on.
+    async fn reopen(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+        failed: Vec<(StateId, Above)>,
+    ) -> Result<Opened, StoreError> {
+        let mut unites = unites_above(tx, run, &failed).await?;
+        let mut opened = Opened::default();
+        for (id, state) in failed {
+            let look_up = |unite| unites.get(&unite).cloned().ok_or(NotThere(unite));
+            let reopened = match reopen(&run.graph, &state.place, look_up) {
+                Ok(reopened) => reopened,
+                Err(Refused::LookUp(NotThere(_))) => return Err(corrupt("state", "scopes", id)),
+                Err(Refused::Misfit(misfit)) => return Err(misfit.into()),
+                Err(late @ Refused::WentOn { .. }) => {
+                    opened.late.push(late.to_string());
+                    continue;
+                }
+            };
+            for unite in &reopened.unites {
+                if let Some(above) = unites.get_mut(unite) {
+                    (above.status, above.failed) = (Status::Waiting, None);
+                }
+            }
+            self.count(run.key, &reopened.counts)?;
+            opened.states.push(id);
+            opened.unites.extend(reopened.unites);
+        }
+        self.reopen_rows(tx, run, &opened).await?;
+        Ok(opened)
+    }
+
+    async fn reopen_rows(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+        opened: &Opened,
+    ) -> Result<(), StoreError> {
+        if opened.states.is_empty() {
+            return Ok(());
+        }
+        let tally = &mut self.change(run.key)?.tally;
+        tally.errored -= (opened.states.len() + opened.unites.len()) as i64;
+        let parked = tally.paused;
+        self.done.more |= !parked;
+        let states = opened.states.iter().map(|id| (id, Status::Created, parked));
+        let unites = opened.unites.iter().map(|id| (id, Status::Waiting, false));
+        let all: Vec<_> = states.chain(unites).collect();
+        let rows = Rows::default()
+            .ints(all.iter().map(|(id, ..)| id.0))
+            .texts(all.iter().map(|(_, status, _)| status.as_str()))
+            .all(self.now)
+            .ints(all.iter().map(|(.., parked)| i64::from(*parked)));
+        tx.execute_each(sql::REOPEN_STATE, &rows).await.map(drop)
+    }
+}
+
+/// A unite in the scopes of a state that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no unite {0}")]
+struct NotThere(StateId);
+
+/// All unites around some states, and around those.
+async fn unites_above(
+    tx: &mut impl Tx,
+    run: &RunInfo,
+    states: &[(StateId, Above)],
+) -> Result<HashMap<StateId, Above>, StoreError> {
+    let scopes = |above: &Above| above.place.scopes.iter().map(|scope| scope.state).collect::<Vec<_>>();
+    let mut known = HashMap::new();
+    let mut wanted: BTreeSet<StateId> = states.iter().flat_map(|(_, state)| scopes(state)).collect();
+    while !wanted.is_empty() {
+        let found = states_at(tx, run, wanted).await?;
+        wanted = found.iter().flat_map(|(_, state)| scopes(state)).collect();
+        known.extend(found);
+        wanted.retain(|unite| !known.contains_key(unite));
+    }
+    Ok(known)
+}
+
+async fn states_at(
+    tx: &mut impl Tx,
+    run: &RunInfo,
+    states: BTreeSet<StateId>,
+) -> Result<Vec<(StateId, Above)>, StoreError> {
+    let rows = Rows::default()
+        .ints(states.iter().map(|_| run.key.0))
+        .ints(states.iter().map(|state| state.0));
+    tx.query_each(sql::STATE_AT, &rows, above).await
+}
+
+fn above(row: &dyn Cells) -> Result<(StateId, Above), StoreError> {
+    let id = StateId(row.int(0)?);
+    let kind = row.maybe_text(2)?;
+    let kind = kind.map(|kind| FailureKind::parse(&kind).ok_or_else(|| corrupt("state", "kind", id)));
+    let (status, failed) = (status(&row.text(1)?, id)?, kind.transpose()?);
+    Ok((id, Above { status, failed, place: place(row, id, 3)? }))
+}

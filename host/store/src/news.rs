@@ -1,0 +1,106 @@
+//! The word between hosts that share a database: one says that there is work, or
+//! that a run has turned, and the others hear it at once. Nothing rests on it:
+//! what is not heard is found by the next beat.
+
+use std::time::Duration;
+
+use exosphere_domain::state::RunStatus;
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use sqlx::postgres::PgListener;
+
+use crate::error::StoreError;
+use crate::{Store, sql};
+
+/// How long to wait before listening anew: from, and up to.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What one host says. Postgres carries it if it is shorter than 8,000 bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Who says it, so that it need not listen to itself.
+    pub from: i64,
+    /// There is something to claim.
+    pub work: bool,
+    /// Runs that have turned: number, event, status.
+    pub runs: Vec<(i64, i64, RunStatus)>,
+}
+
+/// What a host hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// What another said.
+    Said(Notice),
+    /// Something may have been said that was not heard.
+    Missed,
+}
+
+/// Who listens.
+pub struct Listener {
+    pool: PgPool,
+    open: Option<PgListener>,
+    pause: Duration,
+}
+
+impl Store {
+    /// A listener to the other hosts; nothing if there can be none.
+    pub fn listener(&self) -> Option<Listener> {
+        let side = self.side.as_ref()?;
+        let options = side.connect_options().as_ref().clone();
+        let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).idle_timeout(None);
+        let pool = pool.max_lifetime(None).connect_lazy_with(options);
+        Some(Listener { pool, open: None, pause: PAUSE.0 })
+    }
+
+    /// Tells the other hosts.
+    pub async fn notify(&self, notice: &Notice) -> Result<(), StoreError> {
+        let Some(side) = &self.side else { return Ok(()) };
+        let text = serde_json::to_string(notice).map_err(|e| StoreError::Data(e.to_string()))?;
+        sqlx::query(sql::NOTIFY).bind(sql::CHANNEL).bind(text).execute(side).await?;
+        Ok(())
+    }
+}
+
+impl Listener {
+    /// The next news. Connects anew, patiently, when the connection is lost.
+    pub async fn next(&mut self) -> News {
+        loop {
+            let Some(open) = &mut self.open else {
+                match self.connect().await {
+                    Ok(open) => {
+                        self.open = Some(open);
+                        self.pause = PAUSE.0;
+                        return News::Missed;
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "cannot listen to the other hosts yet");
+                        tokio::time::sleep(self.pause).await;
+                        self.pause = (self.pause * 2).min(PAUSE.1);
+                        continue;
+                    }
+                }
+            };
+            match open.try_recv().await {
+                // What cannot be read was written by another version.
+                Ok(Some(said)) => match serde_json::from_str(said.payload()) {
+                    Ok(notice) => return News::Said(notice),
+                    Err(_) => return News::Missed,
+                },
+                Ok(None) | Err(_) => self.open = None,
+            }
+        }
+    }
+
+    /// Begins to listen anew: the connection may be one that swallows
+    /// everything.
+    pub fn reset(&mut self) {
+        self.open = None;
+    }
+
+    async fn connect(&self) -> Result<PgListener, sqlx::Error> {
+        let mut open = PgListener::connect_with(&self.pool).await?;
+        open.eager_reconnect(false);
+        open.listen(sql::CHANNEL).await?;
+        Ok(open)
+    }
+}

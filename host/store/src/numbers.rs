@@ -1,0 +1,90 @@
+//! Numbers for new states and runs. They are taken from the database in blocks,
+//! so that hosts that share it never give one twice and a state costs no query.
+//! Numbers that are not used in the end are lost, which is fine.
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use exosphere_domain::ids::{Ids, Millis, RunKey, StateId};
+use tokio::sync::Mutex;
+
+use crate::error::StoreError;
+use crate::rows::{corrupt, number};
+use crate::text::{Tx, values};
+use crate::{Store, sql, write};
+
+/// Numbers of states in a block: minutes of work, and a fanout of any size
+/// takes a block of its own.
+const STATES: i64 = 65_536;
+
+/// Numbers of runs in a block.
+const RUNS: i64 = 1_024;
+
+/// What is left of the blocks at hand.
+#[derive(Default)]
+pub(crate) struct Blocks {
+    states: Mutex<Range<i64>>,
+    runs: Mutex<Range<i64>>,
+}
+
+/// As many numbers as a plan needs, and no more.
+#[derive(Debug)]
+pub struct Numbers(Cell<i64>);
+
+impl Ids for Numbers {
+    fn next(&self) -> StateId {
+        StateId(self.0.replace(self.0.get() + 1))
+    }
+}
+
+impl Store {
+    /// Numbers for so many new states.
+    ///
+    /// # Errors
+    ///
+    /// If a new block is needed and the database is unavailable.
+    pub async fn state_numbers(&self, count: u64, now: Millis) -> Result<Numbers, StoreError> {
+        let first = self.take("state", &self.numbers.states, count, STATES, now).await?;
+        Ok(Numbers(Cell::new(first)))
+    }
+
+    /// A number for a new run.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::state_numbers`].
+    pub async fn run_key(&self, now: Millis) -> Result<RunKey, StoreError> {
+        Ok(RunKey(self.take("run", &self.numbers.runs, 1, RUNS, now).await?))
+    }
+
+    /// The first of `count` numbers in a row.
+    async fn take(
+        &self,
+        name: &'static str,
+        left: &Mutex<Range<i64>>,
+        count: u64,
+        block: i64,
+        now: Millis,
+    ) -> Result<i64, StoreError> {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let mut left = left.lock().await;
+        if left.end - left.start < count {
+            let block = count.max(block);
+            let end = write!(self, now, |tx| reserve(tx, name, block))?;
+            *left = end - block..end;
+        }
+        let first = left.start;
+        left.start += count;
+        Ok(first)
+    }
+}
+
+/// Takes numbers out of the database; gives the first that is not taken.
+pub(crate) async fn reserve(
+    tx: &mut impl Tx,
+    name: &'static str,
+    count: i64,
+) -> Result<i64, StoreError> {
+    let next = tx.query(sql::NUMBERS, &values![name, count], number).await?;
+    next.first().copied().ok_or_else(|| corrupt("number", "name", name))
+}

@@ -1,0 +1,123 @@
+//! Opening a database: where it is, and bringing it up to date.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::migrate::MigrateError;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection};
+
+use crate::error::OpenError;
+use crate::reader::{Pool, READERS, Reader};
+use crate::{Store, Vault, Writer, postgres, sql, sqlite};
+
+/// Where a database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Database {
+    /// A file of SQLite. One host has it at a time.
+    Sqlite(PathBuf),
+    /// A URL of a Postgres database, which many hosts may share.
+    Postgres(String),
+}
+
+/// How long to wait for a connection of the pool.
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// A connection that nobody needs is closed after so long, so that an idle host
+/// holds few.
+const IDLE: Duration = Duration::from_secs(60);
+
+impl Store {
+    /// Opens a database, makes the file if it is SQLite's and not there, and
+    /// brings it up to date. Any number of hosts may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be reached or written, or a newer version has written it.
+    pub async fn open(database: &Database, vault: Vault) -> Result<Store, OpenError> {
+        let store = match database {
+            Database::Sqlite(file) => sqlite_store(file.clone(), vault).await?,
+            Database::Postgres(url) => postgres_store(postgres::options(url)?, vault).await?,
+        };
+        match store.opens_its_secrets().await {
+            Ok(true) => Ok(store),
+            Ok(false) => Err(OpenError::OtherKey),
+            Err(error) => Err(OpenError::Store(error)),
+        }
+    }
+}
+
+async fn sqlite_store(file: PathBuf, vault: Vault) -> Result<Store, OpenError> {
+    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    let mut connection = options
+        .clone()
+        .journal_mode(SqliteJournalMode::Wal)
+        // Only heeded while the file is empty: larger pages write less often.
+        .page_size(16384)
+        .connect()
+        .await
+        .map_err(OpenError::Open)?;
+    let migrator = sqlx::migrate!("../../migrations/sqlite");
+    migrator.run(&mut connection).await.map_err(refused)?;
+    connection.close().await.map_err(OpenError::Open)?;
+    let writer = sqlite::Writer::open(&file)?;
+    let readers = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .connect_with(options.read_only(true).pragma("cache_size", "-16384"))
+        .await
+        .map_err(OpenError::Open)?;
+    Ok(Store {
+        writer: Writer::Sqlite(writer),
+        reader: Reader { pool: Pool::Sqlite(readers), patience: Duration::ZERO },
+        side: None,
+        numbers: Arc::default(),
+        vault: Arc::new(vault),
+    })
+}
+
+async fn postgres_store(options: PgConnectOptions, vault: Vault) -> Result<Store, OpenError> {
+    let mut connection = options.connect().await.map_err(OpenError::Open)?;
+    // The migrator holds a lock of the database meanwhile.
+    let migrator = sqlx::migrate!("../../migrations/postgres");
+    migrator.run(&mut connection).await.map_err(refused)?;
+    warn_of_loss(&mut connection).await.map_err(OpenError::Open)?;
+    connection.close().await.map_err(OpenError::Open)?;
+    // Connections are made when they are needed. That one is dead is found by
+    // using it: to ask first would double every read.
+    let pool = |most| {
+        let pool = PgPoolOptions::new().min_connections(0).max_connections(most);
+        pool.acquire_timeout(ACQUIRE).idle_timeout(IDLE).test_before_acquire(false)
+    };
+    let readers = pool(READERS).connect_lazy_with(options.clone());
+    Ok(Store {
+        writer: Writer::Postgres(postgres::Writer::new(options.clone())),
+        reader: Reader { pool: Pool::Postgres(readers), patience: Duration::ZERO },
+        side: Some(pool(1).idle_timeout(None).connect_lazy_with(options)),
+        numbers: Arc::default(),
+        vault: Arc::new(vault),
+    })
+}
+
+fn refused(error: MigrateError) -> OpenError {
+    match error {
+        MigrateError::VersionMissing(version) => OpenError::Newer { version },
+        other => OpenError::Migrate(other),
+    }
+}
+
+/// A commit is promised to outlive the machine. What an operator has switched
+/// off is theirs to decide, and to be told.
+async fn warn_of_loss(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let (commit, sync): (String, String) =
+        sqlx::query_as(sql::DURABILITY).fetch_one(connection).await?;
+    if commit == "off" || sync == "off" {
+        tracing::warn!(
+            synchronous_commit = commit,
+            fsync = sync,
+            "this Postgres may lose what was committed when its machine fails; switch both on"
+        );
+    }
+    Ok(())
+}

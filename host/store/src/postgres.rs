@@ -1,0 +1,271 @@
+//! Postgres: one connection that writes, transactions on it, and the words by
+//! which hosts wake each other. Many hosts write at the same time; what keeps
+//! them out of each other's way is said in `commit`.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow};
+use sqlx::query::Query;
+use sqlx::{ConnectOptions, Connection, PgConnection, Postgres, Row};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::error::{OpenError, StoreError};
+use crate::sql::now;
+use crate::text::{Cells, Column, Read, Rows, Text, Tx, Value};
+
+/// A transaction whose host does not go on with it is undone by the server after
+/// so long, in milliseconds: a frozen host must not hold its locks, and others
+/// behind them, for ever.
+const IDLE_IN_TRANSACTION_MS: &str = "5000";
+
+/// A statement waits so long for a lock, in milliseconds: longer than the
+/// largest transaction of another host, shorter than [`MOST`].
+const LOCK_WAIT_MS: &str = "15000";
+
+/// The longest that a transaction may take. Behind a connection that swallows
+/// everything nobody learns anything; then a new one is made.
+pub(crate) const MOST: Duration = Duration::from_secs(30);
+
+/// Rows of one statement. More only make its arrays larger.
+const ROWS_AT_A_TIME: usize = 10_000;
+
+/// Where a Postgres is, with the settings of every connection.
+pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
+    let options = PgConnectOptions::from_str(url).map_err(OpenError::Url)?;
+    let options = options.application_name("exosphere").options([
+        ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS),
+        ("lock_timeout", LOCK_WAIT_MS),
+        // To compile a statement takes longer than any of ours.
+        ("jit", "off"),
+    ]);
+    // Slow statements are for the database's own log.
+    Ok(options.disable_statement_logging())
+}
+
+/// The one connection of a host that writes. It is made when it is needed, and
+/// anew after it broke.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    options: PgConnectOptions,
+    idle: Arc<Mutex<Option<PgConnection>>>,
+}
+
+impl Writer {
+    pub(crate) fn new(options: PgConnectOptions) -> Self {
+        Writer { options, idle: Arc::default() }
+    }
+
+    /// Begins a transaction, after the one under way.
+    pub(crate) async fn begin(&self) -> Result<PgTx, StoreError> {
+        let mut home = self.idle.clone().lock_owned().await;
+        let mut connection = match home.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        // Two statements in one go; what time it is comes with the answer.
+        let begin = concat!("BEGIN; ", now!());
+        let row = sqlx::raw_sql(begin).fetch_one(&mut connection).await?;
+        Ok(PgTx { now: row.try_get(0)?, connection, home })
+    }
+
+    pub(crate) async fn close(&self) {
+        if let Some(connection) = self.idle.lock().await.take() {
+            let _ = connection.close().await;
+        }
+    }
+}
+
+/// A transaction on Postgres. Dropped without [`PgTx::end`], it takes its
+/// connection with it, and the server undoes it.
+pub(crate) struct PgTx {
+    connection: PgConnection,
+    home: OwnedMutexGuard<Option<PgConnection>>,
+    now: i64,
+}
+
+impl PgTx {
+    /// Commits what went well, and undoes what did not.
+    pub(crate) async fn end<T>(
+        mut self,
+        done: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let last = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = sqlx::raw_sql(last).execute(&mut self.connection).await;
+        match (done, ended) {
+            (Ok(done), Ok(_)) => {
+                *self.home = Some(self.connection);
+                Ok(done)
+            }
+            // Whether it was committed is not known.
+            (Ok(_), Err(error)) => Err(error.into()),
+            (Err(why), Ok(_)) => {
+                *self.home = Some(self.connection);
+                Err(why)
+            }
+            (Err(why), Err(_)) => Err(why),
+        }
+    }
+}
+
+impl Tx for PgTx {
+    fn now(&self) -> i64 {
+        self.now
+    }
+
+    async fn execute(
+        &mut self,
+        text: &'static Text,
+        values: &[Value<'_>],
+    ) -> Result<u64, StoreError> {
+        let query = bound(sqlx::query(text.postgres), values);
+        Ok(query.execute(&mut self.connection).await?.rows_affected())
+    }
+
+    async fn query<T: Send>(
+        &mut self,
+        text: &'static Text,
+        values: &[Value<'_>],
+        read: Read<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let query = bound(sqlx::query(text.postgres), values);
+        let rows = query.fetch_all(&mut self.connection).await?;
+        rows.iter().map(|row| read(row)).collect()
+    }
+
+    async fn execute_each(
+        &mut self,
+        text: &'static Text,
+        rows: &Rows<'_>,
+    ) -> Result<u64, StoreError> {
+        let mut changed = 0;
+        for from in (0..rows.count()).step_by(ROWS_AT_A_TIME) {
+            let query = arrays(sqlx::query(text.postgres), rows, from);
+            changed += query.execute(&mut self.connection).await?.rows_affected();
+        }
+        Ok(changed)
+    }
+
+    async fn query_each<T: Send>(
+        &mut self,
+        text: &'static Text,
+        rows: &Rows<'_>,
+        read: Read<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut found = Vec::with_capacity(rows.count());
+        for from in (0..rows.count()).step_by(ROWS_AT_A_TIME) {
+            let query = arrays(sqlx::query(text.postgres), rows, from);
+            for row in query.fetch_all(&mut self.connection).await? {
+                found.push(read(&row)?);
+            }
+        }
+        Ok(found)
+    }
+}
+
+type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
+
+/// A query with its values.
+pub(crate) fn bound<'q>(query: PgQuery<'q>, values: &[Value<'_>]) -> PgQuery<'q> {
+    values.iter().fold(query, |query, value| match value {
+        Value::Int(value) => query.bind(*value),
+        Value::MaybeInt(value) => query.bind(*value),
+        Value::Text(value) => query.bind(escaped(value).into_owned()),
+        Value::MaybeText(value) => query.bind(value.map(|value| escaped(value).into_owned())),
+        Value::Bytes(value) => query.bind(value.to_vec()),
+    })
+}
+
+/// A query with an array for each column: some rows, from one on.
+fn arrays<'q>(query: PgQuery<'q>, rows: &Rows<'_>, from: usize) -> PgQuery<'q> {
+    let some = from..rows.count().min(from + ROWS_AT_A_TIME);
+    rows.columns().iter().fold(query, |query, column| match column {
+        Column::Ints(all) => query.bind(&all[some.clone()]),
+        Column::MaybeInts(all) => query.bind(&all[some.clone()]),
+        Column::Texts(all) => {
+            let texts: Vec<_> = all[some.clone()].iter().map(|text| escaped(text)).collect();
+            query.bind(texts.iter().map(|text| &**text).collect::<Vec<&str>>())
+        }
+        Column::MaybeTexts(all) => {
+            let texts: Vec<_> = all[some.clone()].iter().map(|text| text.map(escaped)).collect();
+            query.bind(texts.iter().map(|text| text.as_deref()).collect::<Vec<Option<&str>>>())
+        }
+    })
+}
+
+/// A text of Postgres has no NUL, one of ours may. It is written as this
+/// character and `0`, the character itself as two of it: what is compared byte
+/// by byte keeps its order.
+const ESCAPE: char = '\u{1}';
+
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.bytes().any(|byte| byte <= 1) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        match letter {
+            '\0' => escaped.extend([ESCAPE, '0']),
+            ESCAPE => escaped.extend([ESCAPE, '1']),
+            other => escaped.push(other),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn unescaped(text: String) -> String {
+    if !text.contains(ESCAPE) {
+        return text;
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match (letter, letter == ESCAPE) {
+            (_, true) if letters.next() == Some('0') => plain.push('\0'),
+            (other, _) => plain.push(other),
+        }
+    }
+    plain
+}
+
+impl Cells for PgRow {
+    fn int(&self, at: usize) -> Result<i64, StoreError> {
+        Ok(self.try_get(at)?)
+    }
+
+    fn maybe_int(&self, at: usize) -> Result<Option<i64>, StoreError> {
+        Ok(self.try_get(at)?)
+    }
+
+    fn text(&self, at: usize) -> Result<String, StoreError> {
+        Ok(unescaped(self.try_get(at)?))
+    }
+
+    fn maybe_text(&self, at: usize) -> Result<Option<String>, StoreError> {
+        Ok(self.try_get::<Option<String>, _>(at)?.map(unescaped))
+    }
+
+    fn bytes(&self, at: usize) -> Result<Vec<u8>, StoreError> {
+        Ok(self.try_get(at)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_can_be_kept_and_keeps_its_order() {
+        let texts = ["", "\0", "\0\u{1}", "\u{1}", "\u{1}0", "\u{1}\0", "\u{2}", "a\0b", "a1", "ä"];
+        for text in texts {
+            let kept = escaped(text).into_owned();
+            assert!(!kept.contains('\0'));
+            assert_eq!(unescaped(kept), text);
+            for other in texts {
+                assert_eq!(escaped(text).cmp(&escaped(other)), text.cmp(other), "{text:?} {other:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Statements in the dialects of both databases, and the values that go into
+//! them and come out of them. Not here: any statement, and any database.
+
+use crate::error::StoreError;
+
+/// One statement in both dialects. Parameters are numbered from 1.
+pub(crate) struct Text {
+    pub sqlite: &'static str,
+    pub postgres: &'static str,
+}
+
+/// Writes `$1` as `?1`: a name is numbered by SQLite where it stands first, and
+/// only `?1` is the first parameter wherever it stands.
+pub(crate) const fn question_marks<const N: usize>(text: &str) -> [u8; N] {
+    let (from, mut to, mut at) = (text.as_bytes(), [0; N], 0);
+    while at < N {
+        to[at] = if from[at] == b'$' { b'?' } else { from[at] };
+        at += 1;
+    }
+    to
+}
+
+/// A value of one parameter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Value<'a> {
+    Int(i64),
+    MaybeInt(Option<i64>),
+    Text(&'a str),
+    MaybeText(Option<&'a str>),
+    Bytes(&'a [u8]),
+}
+
+impl From<i64> for Value<'_> {
+    fn from(value: i64) -> Self {
+        Value::Int(value)
+    }
+}
+
+impl From<u32> for Value<'_> {
+    fn from(value: u32) -> Self {
+        Value::Int(i64::from(value))
+    }
+}
+
+impl From<Option<i64>> for Value<'_> {
+    fn from(value: Option<i64>) -> Self {
+        Value::MaybeInt(value)
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(value: &'a str) -> Self {
+        Value::Text(value)
+    }
+}
+
+impl<'a> From<&'a String> for Value<'a> {
+    fn from(value: &'a String) -> Self {
+        Value::Text(value)
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Value<'a> {
+    fn from(value: Option<&'a str>) -> Self {
+        Value::MaybeText(value)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Value<'a> {
+    fn from(value: &'a [u8]) -> Self {
+        Value::Bytes(value)
+    }
+}
+
+/// The values of one statement, each turned into a [`Value`].
+macro_rules! values {
+    ($($value:expr),* $(,)?) => {
+        [$($crate::text::Value::from($value)),*]
+    };
+}
+pub(crate) use values;
+
+/// One parameter of a statement that is run for many rows.
+#[derive(Debug)]
+pub(crate) enum Column<'a> {
+    Ints(Vec<i64>),
+    MaybeInts(Vec<Option<i64>>),
+    Texts(Vec<&'a str>),
+    MaybeTexts(Vec<Option<&'a str>>),
+}
+
+impl<'a> Column<'a> {
+    /// The value in a row; all columns of a [`Rows`] have that many.
+    pub(crate) fn at(&self, row: usize) -> Value<'a> {
+        match self {
+            Column::Ints(all) => Value::Int(all[row]),
+            Column::MaybeInts(all) => Value::MaybeInt(all[row]),
+            Column::Texts(all) => Value::Text(all[row]),
+            Column::MaybeTexts(all) => Value::MaybeText(all[row]),
+        }
+    }
+}
+
+/// What a statement is run for: rows, kept by columns, one for each parameter.
+/// SQLite runs the statement for one row after the other, Postgres once with
+/// arrays.
+#[derive(Debug, Default)]
+pub(crate) struct Rows<'a> {
+    columns: Vec<Column<'a>>,
+    count: usize,
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn ints(self, values: impl IntoIterator<Item = i64>) -> Self {
+        let values: Vec<_> = values.into_iter().collect();
+        self.with(values.len(), Column::Ints(values))
+    }
+
+    pub(crate) fn maybe_ints(self, values: impl IntoIterator<Item = Option<i64>>) -> Self {
+        let values: Vec<_> = values.into_iter().collect();
+        self.with(values.len(), Column::MaybeInts(values))
+    }
+
+    pub(crate) fn texts(self, values: impl IntoIterator<Item = &'a str>) -> Self {
+        let values: Vec<_> = values.into_iter().collect();
+        self.with(values.len(), Column::Texts(values))
+    }
+
+    pub(crate) fn maybe_texts(self, values: impl IntoIterator<Item = Option<&'a str>>) -> Self {
+        let values: Vec<_> = values.into_iter().collect();
+        self.with(values.len(), Column::MaybeTexts(values))
+    }
+
+    /// The same number in every row.
+    pub(crate) fn all(self, value: i64) -> Self {
+        let count = self.count;
+        self.ints(std::iter::repeat_n(value, count))
+    }
+
+    fn with(mut self, count: usize, column: Column<'a>) -> Self {
+        debug_assert!(self.columns.is_empty() || count == self.count, "columns of one length");
+        self.count = count;
+        self.columns.push(column);
+        self
+    }
+
+    pub(crate) fn columns(&self) -> &[Column<'a>] {
+        &self.columns
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// A row that a query found, of whatever database.
+pub(crate) trait Cells {
+    fn int(&self, at: usize) -> Result<i64, StoreError>;
+    fn maybe_int(&self, at: usize) -> Result<Option<i64>, StoreError>;
+    fn text(&self, at: usize) -> Result<String, StoreError>;
+    fn maybe_text(&self, at: usize) -> Result<Option<String>, StoreError>;
+    fn bytes(&self, at: usize) -> Result<Vec<u8>, StoreError>;
+}
+
+/// Makes a value of a row.
+pub(crate) type Read<T> = fn(&dyn Cells) -> Result<T, StoreError>;
+
+/// A transaction under way: what is run in it is there together or not at all.
+///
+/// Its futures are boxed nowhere: on SQLite they are ready at once, on the
+/// thread that writes.
+pub(crate) trait Tx: Send {
+    /// What time it is, for all that this transaction writes: on Postgres by
+    /// the clock of the database, which all hosts share.
+    fn now(&self) -> i64;
+
+    /// Runs a statement; tells how many rows it changed.
+    fn execute(
+        &mut self,
+        text: &'static Text,
+        values: &[Value<'_>],
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Runs a query.
+    fn query<T: Send>(
+        &mut self,
+        text: &'static Text,
+        values: &[Value<'_>],
+        read: Read<T>,
+    ) -> impl Future<Output = Result<Vec<T>, StoreError>> + Send;
+
+    /// Runs a statement for each row; tells how many it changed.
+    fn execute_each(
+        &mut self,
+        text: &'static Text,
+        rows: &Rows<'_>,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Runs a query for each row, in no order.
+    fn query_each<T: Send>(
+        &mut self,
+        text: &'static Text,
+        rows: &Rows<'_>,
+        read: Read<T>,
+    ) -> impl Future<Output = Result<Vec<T>, StoreError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_written_for_each_dialect() {
+        const TEXT: &str = "SELECT $2, $1";
+        assert_eq!(&question_marks::<{ TEXT.len() }>(TEXT), b"SELECT ?2, ?1");
+    }
+}

@@ -1,0 +1,173 @@
+//! What was tampered with is reported: that row, and no other.
+
+use std::collections::BTreeMap;
+
+use exosphere_domain::ids::Digest;
+use exosphere_store::{NewPlugin, Report};
+
+use crate::bed::{Bed, Kind, Place, Run};
+use crate::cases::{ALL, CHILDREN, COUNTS, Case, NAMESPACES, TYPES, UNITES, VALUES};
+use crate::runs;
+
+#[tokio::test]
+async fn sqlite_is_reported_row_by_row() {
+    let (base, runs) = base(Kind::Sqlite, "base").await;
+    let mut wrong = Vec::new();
+    for case in ALL.into_iter().flatten().chain(TYPES) {
+        wrong.extend(is_found(&base.copy("copy"), &runs, case).await);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn postgres_is_reported_row_by_row() {
+    let (base, runs) = base(Kind::Postgres, "tampered").await;
+    base.drop_constraints();
+    base.save();
+    assert_eq!(base.check().await.violations, []);
+    let mut wrong = Vec::new();
+    for case in ALL.into_iter().flatten() {
+        wrong.extend(is_found(&base, &runs, case).await);
+        base.restore();
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(base.check().await.violations, []);
+}
+
+/// Of what is alike, the first are shown and all are counted.
+#[tokio::test]
+async fn many_alike_are_counted() {
+    let (base, runs) = base(Kind::Sqlite, "many").await;
+    let labels = Labels { place: &base, runs: &runs };
+    let copy = base.copy("much");
+    copy.tamper(&labels.fill("DELETE FROM state WHERE run = <wide> AND node = 2"));
+    let report = copy.check().await;
+    let strays = report.more.iter().find(|more| more.kind.table == "output").unwrap();
+    assert_eq!(strays.count, 50, "150 states had an output each");
+    let lacking: Vec<_> = report.violations.iter().filter(|v| v.kind.table == "state").collect();
+    assert_eq!(lacking.len(), 1, "{lacking:?}");
+    assert!(lacking[0].message.contains("150 children in a row"), "{lacking:?}");
+    assert_eq!(lacking[0].row, labels.fill("<wide:00>"));
+    assert_eq!(report.count, report.violations.len() as u64 + 50);
+}
+
+#[tokio::test]
+async fn words_say_what_is_wrong_and_where() {
+    let (base, runs) = base(Kind::Sqlite, "words").await;
+    let labels = Labels { place: &base, runs: &runs };
+    let words = [
+        (CHILDREN[4].0, "is SUCCESS and lacks the child X at /0.0/3.0"),
+        (COUNTS[0].0, "is 9, its members count 2"),
+        (CHILDREN[14].0, "is /0.0/0.0, and its parent, state <fan:00>, is PRUNED"),
+        (UNITES[7].0, "is SUCCESS, and by its counts it was to be blocked"),
+        (NAMESPACES[5].0, "names state <open:00>, and the U above is <fan:00>"),
+        (VALUES[0].0, "is \"DONE\", which is not a value of ours"),
+    ];
+    for (sql, words) in words {
+        let copy = base.copy("words");
+        copy.tamper(&labels.fill(sql));
+        let report = copy.check().await;
+        let words = labels.fill(words);
+        let said = report.violations.iter().find(|violation| violation.message == words);
+        let said = said.unwrap_or_else(|| panic!("{words}: {:#?}", report.violations));
+        assert!(runs.values().any(|run| Some(run.info.id.to_string()) == said.run));
+    }
+}
+
+async fn base(kind: Kind, name: &str) -> (Place, BTreeMap<&'static str, Run>) {
+    let place = Place::new(kind, name);
+    let mut bed = Bed::new(&place).await;
+    let plugin = NewPlugin {
+        namespace: "n".parse().unwrap(),
+        name: "p".parse().unwrap(),
+        version: "1".into(),
+        digest: Digest::of(b"wasm"),
+        bytes: b"wasm".to_vec(),
+        nodes: Vec::new(),
+        imports: Vec::new(),
+        compile_ms: 1,
+    };
+    bed.store.push_plugin(plugin, 1).await.unwrap();
+    let runs = runs::all(&mut bed, &place).await;
+    bed.close().await;
+    (place, runs)
+}
+
+/// What is not found, or found too.
+async fn is_found(
+    place: &Place,
+    runs: &BTreeMap<&'static str, Run>,
+    Case(sql, wanted): &Case,
+) -> Option<String> {
+    let labels = Labels { place, runs };
+    let wanted: Vec<_> = wanted.iter().map(|wanted| labels.fill(wanted)).collect();
+    place.tamper(&labels.fill(sql));
+    let report = place.check().await;
+    let mut found = words(&report);
+    let mut missing = Vec::new();
+    for wanted in &wanted {
+        // A row that has no name here, or any number of them.
+        let (start, most) = match (wanted.strip_suffix('-'), wanted.strip_suffix('*')) {
+            (Some(start), _) => (start, 1),
+            (_, Some(start)) => (start, usize::MAX),
+            _ => (wanted.as_str(), 1),
+        };
+        let is_it = |found: &String| {
+            if start == wanted { found == wanted } else { found.starts_with(start) }
+        };
+        let some: Vec<usize> =
+            (0..found.len()).filter(|at| is_it(&found[*at])).take(most).collect();
+        if some.is_empty() {
+            missing.push(wanted.clone());
+        }
+        for at in some.into_iter().rev() {
+            found.remove(at);
+        }
+    }
+    (!missing.is_empty() || !found.is_empty())
+        .then(|| format!("{sql}\n  missing {missing:?}\n  found too {found:?}"))
+}
+
+fn words(report: &Report) -> Vec<String> {
+    let words = |violation: &exosphere_store::Violation| {
+        let rule = serde_json::to_value(violation.kind.rule).unwrap();
+        let (table, column) = (violation.kind.table, violation.kind.column);
+        format!("{} {table}.{column} {}", rule.as_str().unwrap(), violation.row)
+    };
+    report.violations.iter().map(words).collect()
+}
+
+/// Names for numbers.
+struct Labels<'a> {
+    place: &'a Place,
+    runs: &'a BTreeMap<&'static str, Run>,
+}
+
+impl Labels<'_> {
+    fn fill(&self, text: &str) -> String {
+        let mut filled = String::new();
+        let mut rest = text;
+        while let Some((before, behind)) = rest.split_once('<') {
+            let (label, behind) = behind.split_once('>').unwrap();
+            filled.push_str(before);
+            filled.push_str(&self.number(label).to_string());
+            rest = behind;
+        }
+        filled + rest
+    }
+
+    fn number(&self, label: &str) -> i64 {
+        if label == "+1" {
+            return self.place.number("SELECT MAX(id) + 1 FROM state");
+        }
+        let (run, path) =
+            label.split_once(':').map_or((label, None), |(run, path)| (run, Some(path)));
+        let run = self.runs.get(run).unwrap_or_else(|| panic!("no run {run}")).info.key.0;
+        match path {
+            None => run,
+            Some(path) => self
+                .place
+                .number(&format!("SELECT id FROM state WHERE run = {run} AND path = '{path}'")),
+        }
+    }
+}
