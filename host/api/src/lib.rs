@@ -60,6 +60,9 @@ pub fn router(host: Host, local: bool) -> Router {
         .route("/runs", get(runs::list))
         .route("/runs/{run}", get(runs::show))
         .route("/runs/{run}/cancel", post(runs::cancel))
+        .route("/runs/{run}/pause", post(runs::pause))
+        .route("/runs/{run}/resume", post(runs::resume))
+        .route("/runs/{run}/redrive", post(runs::redrive))
         .route("/runs/{run}/states", get(states::list))
         .route("/runs/{run}/states/{state}", get(states::show))
         .route("/runs/{run}/states/{state}/retry", post(states::retry));

@@ -1,4 +1,4 @@
-//! `/runs`: start, list, show, cancel.
+//! `/runs`: start, list, show, pause, cancel, redrive.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::state::RunStatus;
-use exosphere_orchestrator::{Host, RunDetails, RunFilter, RunView};
+use exosphere_orchestrator::{Host, RunDetails, RunFilter, RunView, StartRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -32,6 +32,8 @@ pub(crate) fn page(limit: Option<u32>) -> u32 {
 pub(crate) struct Start {
     inputs: Option<Value>,
     store: Option<Value>,
+    idempotency_key: Option<String>,
+    delay_ms: Option<u64>,
 }
 
 pub(crate) async fn start(
@@ -41,9 +43,11 @@ pub(crate) async fn start(
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let start: Start = body::json(&headers, body, body::START_BYTES).await?;
-    let (inputs, store) = (start.inputs.as_ref(), start.store.as_ref());
-    let run = host.start_run(&namespace, &graph, inputs, store).await?;
-    Ok((StatusCode::CREATED, Json(whole(&run))))
+    let Start { inputs, store, idempotency_key, delay_ms } = start;
+    let request = StartRequest { inputs, store, idempotency_key, delay_ms };
+    let started = host.start_run(&namespace, &graph, request).await?;
+    let status = if started.new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(whole(&started.run))))
 }
 
 /// Which runs are listed.
@@ -98,6 +102,31 @@ pub(crate) async fn cancel(
     Ok(Json(whole(&host.cancel_run(&namespace, run).await?)))
 }
 
+pub(crate) async fn pause(
+    State(host): State<Host>,
+    Path((namespace, run)): Path<(Name, RunId)>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(whole(&host.pause_run(&namespace, run).await?)))
+}
+
+pub(crate) async fn resume(
+    State(host): State<Host>,
+    Path((namespace, run)): Path<(Name, RunId)>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(whole(&host.resume_run(&namespace, run).await?)))
+}
+
+pub(crate) async fn redrive(
+    State(host): State<Host>,
+    Path((namespace, run)): Path<(Name, RunId)>,
+) -> Result<Json<Value>, Problem> {
+    let redriven = host.redrive_run(&namespace, run).await?;
+    let mut value = whole(&redriven.run);
+    value["retried"] = json!(redriven.retried);
+    value["late"] = json!(redriven.late);
+    Ok(Json(value))
+}
+
 fn brief(run: &RunView) -> Value {
     let ended = run.succeeded + run.pruned + run.errored + run.cancelled;
     json!({
@@ -105,6 +134,7 @@ fn brief(run: &RunView) -> Value {
         "graph": run.graph,
         "revision": run.revision,
         "status": run.status,
+        "paused": run.paused,
         "version": run.version,
         "created_at": run.created_at,
         "ended_at": run.ended_at,

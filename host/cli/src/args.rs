@@ -5,6 +5,7 @@
 use clap::{Parser, Subcommand};
 use exosphere_domain::ids::Name;
 
+use crate::check::Check;
 use crate::commands::{graph, plugin, run};
 use crate::serve::Serve;
 
@@ -66,6 +67,8 @@ pub struct Global {
 pub enum Command {
     /// Run a host
     Serve(Serve),
+    /// Check what a database promises, whether a host is running on it or not
+    Check(Check),
     /// Upload plugins and look at them
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -109,6 +112,14 @@ mod tests {
             "exosphere run states 0195b7f0-0000-7000-8000-000000000001 --status ERRORED",
             "exosphere run retry 0195b7f0-0000-7000-8000-000000000001 7",
             "exosphere run cancel 0195b7f0-0000-7000-8000-000000000001",
+            "exosphere run pause 0195b7f0-0000-7000-8000-000000000001",
+            "exosphere run resume 0195b7f0-0000-7000-8000-000000000001",
+            "exosphere run redrive 0195b7f0-0000-7000-8000-000000000001",
+            "exosphere run start words --delay 90s --idempotency-key k",
+            "exosphere check",
+            "exosphere check --data there --json",
+            "exosphere check --database postgres://localhost/exosphere",
+            "exosphere serve --database postgres://localhost/exosphere --key /run/key",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

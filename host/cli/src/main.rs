@@ -1,4 +1,5 @@
-//! The `exosphere` binary: a host (`serve`), and the client of one (the rest).
+//! The `exosphere` binary: a host (`serve`), a check of its database (`check`),
+//! and the client of one (the rest).
 //!
 //! Not here: what a host does. That is `exosphere-orchestrator` behind
 //! `exosphere-api`; the client knows a host by its HTTP API alone.
@@ -12,6 +13,7 @@ mod client;
 mod output;
 mod commands;
 mod serve;
+mod check;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,7 @@ use clap::Parser;
 use crate::args::{Args, Command};
 use crate::commands::Session;
 use crate::error::Error;
+use crate::output::Output;
 
 fn main() -> ExitCode {
     without_backtraces();
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<(), Error> {
     match args.command {
         Command::Serve(serve) => serve::run(serve)?,
+        Command::Check(check) => check::run(check, Output::new(args.global.json))?,
         Command::Plugin(command) => command.run(&Session::new(&args.global)?)?,
         Command::Graph(command) => command.run(&Session::new(&args.global)?)?,
         Command::Run(command) => command.run(&Session::new(&args.global)?)?,

@@ -2,6 +2,9 @@
 
 use std::io::{self, Write};
 
+use serde::Serialize;
+
+use crate::clean;
 use crate::client::Answer;
 use crate::error::Error;
 
@@ -26,6 +29,19 @@ impl Output {
         match self.json {
             true => print(&answer.json()),
             false => print(&show(answer)?),
+        }
+    }
+
+    /// Prints what this side found out: as JSON, or in these words.
+    pub fn report(self, report: &impl Serialize, words: &str) -> Result<(), Error> {
+        match self.json {
+            true => {
+                let json = serde_json::to_string_pretty(report);
+                let json = json.map_err(|error| Error::Failed(error.to_string()))?;
+                // What is in a database may be a stranger's words.
+                print(&clean::json(&json))
+            }
+            false => print(words),
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use exosphere_orchestrator::{Config, DEFAULT_SLOTS, Host};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::Error;
@@ -17,10 +17,23 @@ use crate::error::Error;
 The first interrupt (Ctrl-C or SIGTERM) lets running nodes end and gives back \
 what was not begun; a second one stops at once. Nothing is lost either way.")]
 pub struct Serve {
-    /// The folder for the database, the keys and the code cache. One host has
-    /// it at a time.
+    /// The folder for the database, the key and the code cache. One host has it
+    /// at a time.
     #[arg(long, env = "EXOSPHERE_DATA", default_value = "./exosphere-data", value_name = "DIR")]
     data: PathBuf,
+    /// A Postgres database instead of the one in the folder, which many hosts
+    /// may share: postgres://USER:PASSWORD@HOST:PORT/DATABASE
+    ///
+    /// Any number of hosts on one database are one system: states are executed
+    /// by whichever host has room, and what a lost host held is taken over.
+    #[arg(long, env = "EXOSPHERE_DATABASE", value_name = "URL", hide_env_values = true)]
+    database: Option<String>,
+    /// The file with the key that seals secrets, made if it is not there
+    /// [default: host.key in the data folder]
+    ///
+    /// Hosts that share a database must have the same key.
+    #[arg(long, env = "EXOSPHERE_KEY", value_name = "FILE")]
+    key: Option<PathBuf>,
     /// The address to listen on. Port 0 takes any that is free.
     ///
     /// There is no access control yet: leave it on the loopback, or put
@@ -34,6 +47,11 @@ pub struct Serve {
     /// Write the log as JSON lines.
     #[arg(long, env = "EXOSPHERE_LOG_JSON")]
     log_json: bool,
+    /// So many milliseconds this host's clock is off: for tests of what must
+    /// not depend on it.
+    #[arg(long, env = "EXOSPHERE_CLOCK_OFFSET_MS", hide = true, default_value_t = 0,
+          allow_negative_numbers = true)]
+    clock_offset_ms: i64,
 }
 
 /// Runs a host until it is told to stop.
@@ -53,6 +71,7 @@ fn log(json: bool) {
 
 async fn serve(args: Serve) -> Result<(), Error> {
     let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
+    let _too_large = files_that_are_too_large().map_err(|error| start(&error))?;
     // Taken before the folder, so that a port in use changes nothing.
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Error::Start(format!(
@@ -64,7 +83,13 @@ async fn serve(args: Serve) -> Result<(), Error> {
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "listening beyond the loopback without any access control");
     }
-    let host = Host::start(Config { slots: args.slots, ..Config::new(args.data) });
+    let host = Host::start(Config {
+        database: args.database,
+        key: args.key,
+        slots: args.slots,
+        clock_offset: args.clock_offset_ms,
+        ..Config::new(args.data)
+    });
     let host = host.await.map_err(|error| start(&error))?;
     let mut interrupts = Interrupts::new().map_err(|error| start(&error))?;
     println!("exosphere is listening on http://{address}");
@@ -89,10 +114,17 @@ async fn serve(args: Serve) -> Result<(), Error> {
     Ok(())
 }
 
+/// A file that reaches the limit of the process (`ulimit -f`) is to be an error
+/// of the one who writes it, like a full disk, and not the end of the host: what
+/// the system does unless someone listens.
+fn files_that_are_too_large() -> std::io::Result<Signal> {
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))
+}
+
 /// Ctrl-C and SIGTERM.
 struct Interrupts {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 impl Interrupts {

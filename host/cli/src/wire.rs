@@ -147,6 +147,9 @@ pub struct Run {
     pub graph: String,
     pub revision: u64,
     pub status: Status,
+    /// Nothing of it begins.
+    #[serde(default)]
+    pub paused: bool,
     /// Grows with every change of the run.
     pub version: i64,
     pub created_at: i64,
@@ -159,6 +162,27 @@ pub struct Run {
     pub failures: Vec<State>,
     #[serde(default)]
     pub store: Option<BTreeMap<String, String>>,
+}
+
+impl Run {
+    /// How it stands, in a word or two.
+    pub fn standing(&self) -> String {
+        match self.paused {
+            true => format!("{} (paused)", self.status),
+            false => self.status.to_string(),
+        }
+    }
+}
+
+/// `POST /runs/{uuid}/redrive`: the run, and how many states run again.
+#[derive(Debug, Deserialize)]
+pub struct Redriven {
+    #[serde(flatten)]
+    pub run: Run,
+    #[serde(default)]
+    pub retried: u64,
+    #[serde(default)]
+    pub late: u64,
 }
 
 /// How many states a run has, and how they stand.

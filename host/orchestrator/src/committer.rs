@@ -1,7 +1,6 @@
 //! The one who commits: gathers what is waiting into one transaction, and
 //! hands on what that claims. The next batch gathers while the last one is
-//! synced. It also keeps count of what this host holds, and knows when the
-//! next state is due; nothing here polls.
+//! synced. It also knows when the next state is due; nothing here polls.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,10 +12,12 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::Millis;
 use exosphere_domain::plan::give_up;
 use exosphere_store::{Answer, Batch, Committed, Finished, Member, StoreError, Want};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::Parts;
 use crate::error::internal;
+use crate::room::{Lease, Room};
 
 /// The most members of one batch: more would only make the others wait.
 const MAX_BATCH: usize = 512;
@@ -25,43 +26,44 @@ const MAX_BATCH: usize = 512;
 const QUEUE: usize = 4096;
 
 /// How long to wait for a database that is unavailable: from, and up to.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+pub(crate) const BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Room for one state that this host holds. Whoever drops it frees it, and
-/// the committer learns of it.
-pub(crate) struct Lease {
-    permit: Option<OwnedSemaphorePermit>,
-    freed: Arc<Notify>,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        drop(self.permit.take());
-        self.freed.notify_one();
-    }
-}
+/// Transactions may stand in each other's way so often in a row before it is
+/// called trouble.
+const CONTENTIONS: u32 = 20;
 
 type Reply = oneshot::Sender<Result<Answer, StoreError>>;
 
 /// Hands members to the one who commits.
 pub(crate) struct Committer {
     queue: mpsc::Sender<Message>,
-    room: Arc<Semaphore>,
-    capacity: u32,
+    room: Arc<Room>,
     stopping: Arc<AtomicBool>,
     trouble: Arc<Mutex<Option<String>>>,
 }
 
 enum Message {
     Submit { member: Member, lease: Option<Lease>, reply: Option<Reply> },
+    Look(Look),
     Drain(oneshot::Sender<()>),
+}
+
+/// What others say of the work that there is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Look {
+    /// What time it is, by the clock that counts.
+    pub now: Option<Millis>,
+    /// When something is due, on that clock.
+    pub due: Option<Millis>,
+    /// Whether something may be due already.
+    pub work: bool,
 }
 
 /// The work of committing, before it is begun.
 pub(crate) struct Work {
     queue: mpsc::Receiver<Message>,
-    room: Arc<Semaphore>,
-    freed: Arc<Notify>,
+    room: Arc<Room>,
     stopping: Arc<AtomicBool>,
     trouble: Arc<Mutex<Option<String>>>,
 }
@@ -70,17 +72,12 @@ impl Committer {
     /// A committer for a host that holds up to `capacity` states.
     pub(crate) fn new(capacity: u32) -> (Self, Work) {
         let (sender, queue) = mpsc::channel(QUEUE);
-        let room = Arc::new(Semaphore::new(capacity as usize));
+        let room = Arc::new(Room::new(capacity));
         let stopping = Arc::new(AtomicBool::new(false));
         let trouble = Arc::new(Mutex::new(None));
-        let work = Work {
-            queue,
-            room: room.clone(),
-            freed: Arc::new(Notify::new()),
-            stopping: stopping.clone(),
-            trouble: trouble.clone(),
-        };
-        (Committer { queue: sender, room, capacity, stopping, trouble }, work)
+        let work =
+            Work { queue, room: room.clone(), stopping: stopping.clone(), trouble: trouble.clone() };
+        (Committer { queue: sender, room, stopping, trouble }, work)
     }
 
     /// Commits a member and tells what became of it.
@@ -101,6 +98,16 @@ impl Committer {
         let _ = self.queue.send(message).await;
     }
 
+    /// Looks for work, as another said that there is some.
+    pub(crate) async fn look(&self, look: Look) {
+        let _ = self.queue.send(Message::Look(look)).await;
+    }
+
+    /// A state was lost sight of that the database holds for this host.
+    pub(crate) fn lose(&self) {
+        self.room.set_astray();
+    }
+
     /// Claims nothing more, and waits until nothing is held.
     pub(crate) async fn drain(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -116,15 +123,16 @@ impl Committer {
     }
 
     pub(crate) fn holding(&self) -> u32 {
-        self.capacity - self.room.available_permits() as u32
+        self.room.taken()
     }
 }
 
 impl Work {
     /// Begins, in a task of its own that ends with the drain.
     pub(crate) fn start(self, parts: Arc<Parts>) {
-        let capacity = self.room.available_permits();
-        let street = Street { parts, work: self, more: true, next_due: None, capacity };
+        let times = (Instant::now(), parts.clock.now());
+        let street =
+            Street { parts, work: self, more: true, next_due: None, times, gone_through: true };
         tokio::spawn(street.run());
     }
 }
@@ -135,8 +143,12 @@ struct Street {
     work: Work,
     /// Whether there may be more to claim that is due.
     more: bool,
+    /// By the clock that counts.
     next_due: Option<Millis>,
-    capacity: usize,
+    /// What time it last was by that clock, and when.
+    times: (Instant, Millis),
+    /// Whether the last transaction is known to have gone through.
+    gone_through: bool,
 }
 
 /// What goes into one commit.
@@ -156,6 +168,7 @@ impl Street {
             while let Some(next) = message {
                 match next {
                     Message::Drain(done) => draining = Some(done),
+                    Message::Look(look) => self.look(look),
                     Message::Submit { member, lease, reply } => {
                         gathered.members.push(member);
                         gathered.replies.push(reply);
@@ -166,8 +179,10 @@ impl Street {
                 message = if full { None } else { self.work.queue.try_recv().ok() };
             }
             self.commit(gathered).await;
-            let idle = self.work.room.available_permits() == self.capacity;
-            if idle
+            if self.work.room.take_astray() {
+                self.give_back_unknown().await;
+            }
+            if self.work.room.taken() == 0
                 && self.work.queue.is_empty()
                 && let Some(done) = draining.take()
             {
@@ -181,19 +196,33 @@ impl Street {
         self.work.stopping.load(Ordering::Relaxed)
     }
 
+    /// What time it is by the clock that counts.
+    fn now(&self) -> Millis {
+        let since = Millis::try_from(self.times.0.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        self.times.1.saturating_add(since)
+    }
+
+    fn look(&mut self, look: Look) {
+        if let Some(now) = look.now {
+            self.times = (Instant::now(), now);
+        }
+        self.more |= look.work;
+        self.next_due = [self.next_due, look.due].into_iter().flatten().min();
+    }
+
     /// Waits for something to do: a message, or that something is due.
     async fn wait(&mut self) -> Option<Message> {
-        let room = self.work.room.available_permits() > 0;
-        if self.more && room && !self.stopping() {
+        let room = self.work.room.free() > 0;
+        let may_claim = room && !self.stopping();
+        if (self.more && may_claim) || self.work.room.is_astray() {
             return self.work.queue.try_recv().ok();
         }
-        let now = self.parts.clock.now();
-        let due = self.next_due.filter(|_| room && !self.stopping());
+        let left = self.next_due.filter(|_| may_claim).map(|due| due.saturating_sub(self.now()));
         let due = async {
-            match due {
-                Some(due) => {
-                    let left = due.saturating_sub(now).max(0).unsigned_abs();
-                    tokio::time::sleep(Duration::from_millis(left)).await;
+            match left {
+                Some(left) => {
+                    let left = Duration::from_millis(left.max(0).unsigned_abs());
+                    tokio::time::sleep(left).await;
                 }
                 None => std::future::pending().await,
             }
@@ -202,7 +231,7 @@ impl Street {
             biased;
             message = self.work.queue.recv() => message,
             // Room matters to who wants to claim, and to who waits for the end.
-            () = self.work.freed.notified(), if !room || self.stopping() => None,
+            () = self.work.room.changed(), if !room || self.stopping() || !self.more => None,
             () = due => None,
         }
     }
@@ -220,24 +249,27 @@ impl Street {
         drop(leases);
         self.note(&committed.done, want);
         self.parts.watchers.tell(&committed.done.touched);
+        self.parts.teller.tell(&committed.done);
         for (reply, answer) in replies.into_iter().zip(committed.answers) {
             if let Some(reply) = reply {
                 let _ = reply.send(answer);
             }
         }
-        let leased = committed.done.leased.into_iter().filter_map(|leased| {
-            let permit = self.work.room.clone().try_acquire_owned().ok()?;
-            let freed = self.work.freed.clone();
-            Some((leased, Lease { permit: Some(permit), freed }))
-        });
-        crate::executor::dispatch(&self.parts, leased.collect());
+        let mut leased = Vec::with_capacity(committed.done.leased.len());
+        for state in committed.done.leased {
+            match self.work.room.take(&state.state) {
+                Some(lease) => leased.push((state, lease)),
+                None => self.work.room.set_astray(),
+            }
+        }
+        crate::executor::dispatch(&self.parts, leased);
     }
 
     /// What this commit may claim: everything that is due while there may be
     /// more of that, so that others get their turn, else what it creates.
     fn want(&self, freed: usize) -> Want {
-        let free = (self.work.room.available_permits() + freed) as u32;
-        let due = self.next_due.is_some_and(|due| due <= self.parts.clock.now());
+        let free = self.work.room.free() + freed as u32;
+        let due = self.next_due.is_some_and(|due| due <= self.now());
         match self.stopping() {
             true => Want::Births(0),
             false if self.more || due => Want::Claims(free),
@@ -246,6 +278,9 @@ impl Street {
     }
 
     fn note(&mut self, done: &Committed, want: Want) {
+        if done.now > 0 {
+            self.times = (Instant::now(), done.now);
+        }
         match want {
             Want::Claims(1..) => {
                 self.more = done.more;
@@ -259,10 +294,31 @@ impl Street {
         self.next_due = [self.next_due, done.next_due].into_iter().flatten().min();
     }
 
+    /// Gives back what the database holds for this host without its knowing: a
+    /// commit that seemed to fail went through, and what it claimed was never
+    /// handed on.
+    async fn give_back_unknown(&mut self) {
+        match crate::recovery::unknown(&self.parts, &self.work.room).await {
+            Ok(members) if members.is_empty() => {}
+            Ok(members) => {
+                tracing::info!(states = members.len(), "gave back states that were held unknown");
+                let members: Arc<[Member]> = members.into();
+                let range = 0..members.len();
+                self.commit_range(&members, range, Want::Births(0)).await;
+                self.more = true;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot look for states that are held unknown yet");
+                tokio::time::sleep(BACKOFF.0).await;
+                self.work.room.set_astray();
+            }
+        }
+    }
+
     /// Commits some members. What the data of one of them spoil is tried in
     /// halves, so that its neighbours never notice.
     async fn commit_range(
-        &self,
+        &mut self,
         members: &Arc<[Member]>,
         range: Range<usize>,
         want: Want,
@@ -298,7 +354,7 @@ impl Street {
     }
 
     /// Ends a state as `internal` whose outcome cannot be committed.
-    async fn fail_alone(&self, finished: &Finished, why: &str) -> Committed {
+    async fn fail_alone(&mut self, finished: &Finished, why: &str) -> Committed {
         let failure = internal(&format!("the outcome of state {} {why}", finished.state.id));
         let changes = match give_up(&finished.run.graph, &finished.state, failure) {
             Ok(changes) => changes,
@@ -330,32 +386,42 @@ impl Street {
     /// One transaction, repeated for as long as the database is unavailable.
     /// Fails on bad data only.
     async fn try_commit(
-        &self,
+        &mut self,
         members: &Arc<[Member]>,
         range: Range<usize>,
         want: Want,
     ) -> Result<Committed, String> {
-        let mut pause = BACKOFF.0;
+        let (mut pause, mut contentions) = (BACKOFF.0, 0);
         loop {
             let batch = Batch {
                 members: members.clone(),
                 range: range.clone(),
-                session: self.parts.session,
+                session: self.parts.session.current(),
                 now: self.parts.clock.now(),
                 want,
                 store_limits: (self.parts.limits.store_keys, self.parts.limits.store_bytes),
             };
-            match self.parts.store.commit(batch).await {
+            let why = match self.parts.store.commit(batch).await {
                 Ok(done) => {
                     self.trouble(None);
+                    if !std::mem::replace(&mut self.gone_through, true) {
+                        tracing::info!("the database is available again");
+                        self.work.room.set_astray();
+                        // Whoever said something meanwhile was not heard.
+                        self.more = true;
+                    }
                     return Ok(done);
                 }
                 Err(StoreError::Data(why)) => return Err(why),
-                Err(StoreError::Unavailable(why)) => {
-                    tracing::error!(why, "the database is unavailable; trying again");
-                    self.trouble(Some(why));
+                Err(StoreError::Contention(_)) if contentions < CONTENTIONS => {
+                    contentions += 1;
+                    continue;
                 }
-            }
+                Err(StoreError::Contention(why) | StoreError::Unavailable(why)) => why,
+            };
+            tracing::error!(why, "the database is unavailable; trying again");
+            self.gone_through = false;
+            self.trouble(Some(why));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BACKOFF.1);
         }
@@ -371,6 +437,7 @@ struct Outcome {
 
 impl Outcome {
     fn add(&mut self, done: Committed) {
+        self.done.now = self.done.now.max(done.now);
         self.done.leased.extend(done.leased);
         self.done.touched.extend(done.touched);
         self.done.more |= done.more;

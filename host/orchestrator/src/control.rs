@@ -1,9 +1,10 @@
-//! What people do with runs: start, cancel, retry by hand.
+//! What people do with runs: start, pause, cancel, retry by hand.
 
 use std::sync::Arc;
 
-use exosphere_domain::graph::check_start;
-use exosphere_domain::ids::{Name, RunId, StateId};
+use exosphere_domain::clock::Clock;
+use exosphere_domain::graph::{Problem, check_start};
+use exosphere_domain::ids::{Millis, Name, RunId, StateId};
 use exosphere_domain::plan::begin;
 use exosphere_store::{Answer, Member, NewRun, RunInfo};
 use serde_json::Value;
@@ -13,26 +14,75 @@ use crate::error::{Error, log_internal};
 use crate::read::RunDetails;
 use crate::{Host, recovery};
 
+/// What a run is started with.
+#[derive(Debug, Clone, Default)]
+pub struct StartRequest {
+    /// Inputs of the root node: a JSON object.
+    pub inputs: Option<Value>,
+    /// First values of the store: a JSON object of texts.
+    pub store: Option<Value>,
+    /// A second start with the same key gives the first one's run.
+    pub idempotency_key: Option<String>,
+    /// How long to wait before the first state is due, in milliseconds.
+    pub delay_ms: Option<u64>,
+}
+
+/// What became of a start.
+#[derive(Debug)]
+pub struct Started {
+    /// The run.
+    pub run: RunDetails,
+    /// Whether it began by this request, and not by an earlier one with the
+    /// same key.
+    pub new: bool,
+}
+
+/// What became of a redrive.
+#[derive(Debug)]
+pub struct Redriven {
+    /// The run.
+    pub run: RunDetails,
+    /// States that run again.
+    pub retried: usize,
+    /// Failed states that do not: a unite above has gone on without them.
+    pub late: usize,
+}
+
+/// The longest idempotency key, in bytes.
+const MAX_KEY: usize = 256;
+
+/// The longest delay of a start, in milliseconds: a year.
+const MAX_DELAY: u64 = 366 * 24 * 60 * 60 * 1000;
+
 impl Host {
     /// Starts a run of a graph's current revision.
     pub async fn start_run(
         &self,
         namespace: &Name,
         graph_name: &Name,
-        inputs: Option<&Value>,
-        store: Option<&Value>,
-    ) -> Result<RunDetails, Error> {
+        request: StartRequest,
+    ) -> Result<Started, Error> {
         let parts = &self.parts;
+        let StartRequest { inputs, store, idempotency_key: key, delay_ms } = request;
         let row = self.graph(namespace, graph_name).await?;
         let graph = parts.graphs.get(&row)?;
         let root = graph.node(graph.root());
         let described = self.description(root.digest, &root.node_name).await?;
-        let start = check_start(&graph, &described, inputs, store, &parts.limits)
-            .map_err(|problems| Error::Invalid { what: "the start request".into(), problems })?;
-        let (first, counts) = begin(&graph, parts.store.ids());
+        let mut problems = door(key.as_deref(), delay_ms);
+        let start =
+            check_start(&graph, &described, inputs.as_ref(), store.as_ref(), &parts.limits);
+        let start = match start {
+            Ok(start) if problems.is_empty() => start,
+            other => {
+                problems.extend(other.err().unwrap_or_default());
+                return Err(Error::Invalid { what: "the start request".into(), problems });
+            }
+        };
+        let now = parts.clock.now();
+        let (root, counts) = begin(&graph, &parts.store.state_numbers(1, now).await?);
         let info = Arc::new(RunInfo {
-            key: parts.store.new_run_key(),
-            id: RunId(fresh_id()),
+            key: parts.store.run_key(now).await?,
+            id: RunId(fresh_id(now)),
             namespace: namespace.clone(),
             graph_name: graph_name.clone(),
             revision: row.revision.number,
@@ -41,20 +91,65 @@ impl Host {
         });
         parts.runs.keep(info.clone());
         let id = info.id;
-        let new =
-            NewRun { info, revision: row.revision.id, store: start.store, root: first, counts };
-        done("graph", graph_name, parts.committer.submit(Member::Start(new)).await)?;
-        self.run(namespace, id).await
+        let delay = Millis::try_from(delay_ms.unwrap_or(0)).unwrap_or(Millis::MAX);
+        let revision = row.revision.id;
+        let new = NewRun { info, revision, store: start.store, root, counts, key, delay };
+        match parts.committer.submit(Member::Start(new)).await? {
+            Answer::Known { graph, .. } if graph != *graph_name => Err(Error::Conflict(format!(
+                "this idempotency key has started a run of the graph {graph} before; use another key"
+            ))),
+            Answer::Known { run, .. } => {
+                Ok(Started { run: self.run(namespace, run).await?, new: false })
+            }
+            answer => {
+                done("graph", graph_name, answer)?;
+                Ok(Started { run: self.run(namespace, id).await?, new: true })
+            }
+        }
     }
 
     /// Cancels a run: nothing of it has effects any more, and what runs of it
-    /// is stopped.
+    /// is stopped, on whichever host.
     pub async fn cancel_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
         let run = self.info(namespace, id).await?;
-        done("run", id, self.parts.committer.submit(Member::Cancel(run.clone())).await)?;
+        let answer = self.parts.committer.submit(Member::Cancel(run.clone())).await?;
         self.parts.executor.abort(run.key);
-        recovery::sweep(self.parts.clone(), run).await;
+        self.sweep(run, id, answer).await?;
         self.run(namespace, id).await
+    }
+
+    /// Pauses a run: what runs of it ends, and nothing is claimed.
+    pub async fn pause_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
+        self.set_paused(namespace, id, true).await
+    }
+
+    /// Lets a paused run go on.
+    pub async fn resume_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
+        self.set_paused(namespace, id, false).await
+    }
+
+    async fn set_paused(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        paused: bool,
+    ) -> Result<RunDetails, Error> {
+        let run = self.info(namespace, id).await?;
+        let member = Member::Pause { run: run.clone(), paused };
+        let answer = self.parts.committer.submit(member).await?;
+        self.sweep(run, id, answer).await?;
+        self.run(namespace, id).await
+    }
+
+    /// Brings a run's states in line with it, if that is what is to be done.
+    async fn sweep(&self, run: Arc<RunInfo>, id: RunId, answer: Answer) -> Result<(), Error> {
+        match answer {
+            Answer::ToSweep(event) => {
+                recovery::sweep(self.parts.clone(), run, event).await;
+                Ok(())
+            }
+            other => done("run", id, other),
+        }
     }
 
     /// Lets a failed state run again.
@@ -66,8 +161,23 @@ impl Host {
     ) -> Result<RunDetails, Error> {
         let run = self.info(namespace, id).await?;
         let member = Member::Retry { run, state };
-        done("state", state, self.parts.committer.submit(member).await)?;
+        done("state", state, self.parts.committer.submit(member).await?)?;
         self.run(namespace, id).await
+    }
+
+    /// Lets every failed state of a run run again, but for those without which
+    /// a unite has gone on.
+    pub async fn redrive_run(&self, namespace: &Name, id: RunId) -> Result<Redriven, Error> {
+        let run = self.info(namespace, id).await?;
+        match self.parts.committer.submit(Member::Redrive(run)).await? {
+            Answer::Redriven { states, late } => {
+                Ok(Redriven { run: self.run(namespace, id).await?, retried: states, late })
+            }
+            other => {
+                done("run", id, other)?;
+                Err(Error::Internal(log_internal(&"a redrive was not answered as one")))
+            }
+        }
     }
 
     /// What never changes of a run, if it is of this namespace.
@@ -78,16 +188,29 @@ impl Host {
     }
 }
 
+/// What is wrong with how a run is to be started.
+fn door(key: Option<&str>, delay_ms: Option<u64>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut problem = |path: &str, message: String| {
+        problems.push(Problem { path: path.to_owned(), message });
+    };
+    if key.is_some_and(|key| key.is_empty() || key.len() > MAX_KEY || key.contains('\0')) {
+        problem("$.idempotency_key", format!("use 1 to {MAX_KEY} bytes, none of them NUL"));
+    }
+    if delay_ms.is_some_and(|delay| delay > MAX_DELAY) {
+        problem("$.delay_ms", format!("use at most {MAX_DELAY}, which is a year"));
+    }
+    problems
+}
+
 /// What a commit's answer means to who asked.
-fn done(
-    what: &'static str,
-    name: impl ToString,
-    answer: Result<Answer, exosphere_store::StoreError>,
-) -> Result<(), Error> {
-    match answer? {
-        Answer::Done | Answer::More(_) => Ok(()),
+fn done(what: &'static str, name: impl ToString, answer: Answer) -> Result<(), Error> {
+    match answer {
+        Answer::Done | Answer::ToSweep(_) | Answer::More(_) => Ok(()),
         Answer::Refused(why) => Err(Error::Conflict(why)),
         Answer::Missing => Err(Error::not_found(what, name)),
-        Answer::Stale => Err(Error::Internal(log_internal(&"a request was answered as stale"))),
+        Answer::Stale | Answer::Known { .. } | Answer::Redriven { .. } => {
+            Err(Error::Internal(log_internal(&"a request was answered as another")))
+        }
     }
 }

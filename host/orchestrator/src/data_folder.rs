@@ -10,20 +10,24 @@ use exosphere_store::Vault;
 use hmac::{Hmac, KeyInit, Mac};
 use rand::Rng;
 use sha2::Sha256;
+use uuid::Uuid;
 
-use crate::begun::Begun;
 use crate::error::StartError;
 
 /// A data folder, locked for as long as this lives.
 pub(crate) struct DataFolder {
     folder: PathBuf,
     key: [u8; 32],
+    host: String,
     _lock: File,
 }
 
 impl DataFolder {
     /// Makes the folder if it is not there, and takes it.
-    pub(crate) fn take(folder: &Path) -> Result<Self, StartError> {
+    ///
+    /// Its key lies in it, unless it is in a file elsewhere, which several hosts
+    /// may share.
+    pub(crate) fn take(folder: &Path, key: Option<&Path>) -> Result<Self, StartError> {
         let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
         // Inputs and outputs are nobody else's business.
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
@@ -35,31 +39,31 @@ impl DataFolder {
             }
             Err(TryLockError::Error(error)) => return Err(cannot(error)),
         }
-        let file = folder.join("host.key");
+        let file = key.map_or_else(|| folder.join("host.key"), Path::to_owned);
+        let unusable = |error| StartError::KeyFile { file: file.display().to_string(), error };
         let key = read_key(&file)
             .or_else(|error| match error.kind() {
                 io::ErrorKind::NotFound => make_key(&file).map(Some),
                 _ => Err(error),
             })
-            .map_err(cannot)?;
+            .map_err(unusable)?;
         let key = key.ok_or_else(|| StartError::Key(file.display().to_string()))?;
-        Ok(DataFolder { folder: folder.to_owned(), key, _lock: lock })
+        let host = host_id(&folder.join("host.id")).map_err(cannot)?;
+        Ok(DataFolder { folder: folder.to_owned(), key, host, _lock: lock })
+    }
+
+    /// What the hosts of this folder are known by, one after the other: at most
+    /// one of them lives, since it has the lock.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.folder.join("exosphere.db")
+        database_in(&self.folder)
     }
 
     pub(crate) fn code_cache(&self) -> PathBuf {
         self.folder.join("code")
-    }
-
-    /// What the host before this one was executing, and what this one is.
-    pub(crate) fn begun(&self, slots: u32) -> Result<Begun, StartError> {
-        Begun::open(&self.folder.join("running"), slots).map_err(|error| StartError::Folder {
-            folder: self.folder.display().to_string(),
-            error,
-        })
     }
 
     /// What seals secrets.
@@ -79,6 +83,22 @@ impl DataFolder {
         mac.update(label.as_bytes());
         mac.finalize().into_bytes().into()
     }
+}
+
+/// The database of a data folder, whoever has the folder.
+pub(crate) fn database_in(folder: &Path) -> PathBuf {
+    folder.join("exosphere.db")
+}
+
+/// The id in a file; a fresh one if the file is not there or holds none.
+fn host_id(file: &Path) -> io::Result<String> {
+    let known = std::fs::read_to_string(file).ok().and_then(|id| id.trim().parse::<Uuid>().ok());
+    if let Some(id) = known {
+        return Ok(id.to_string());
+    }
+    let id = crate::ambient::random_id().to_string();
+    std::fs::write(file, &id)?;
+    Ok(id)
 }
 
 /// The key in a file; nothing if the file holds no key. Whoever else can read

@@ -56,7 +56,7 @@ impl Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(why) => {
+            StoreError::Contention(why) | StoreError::Unavailable(why) => {
                 tracing::error!(%why, "the database is unavailable");
                 Error::Unavailable
             }
@@ -67,7 +67,7 @@ impl From<StoreError> for Error {
 
 /// Logs a mistake of ours whole, and gives it the id that others see.
 pub(crate) fn log_internal(why: &dyn std::fmt::Display) -> Uuid {
-    let id = crate::ambient::fresh_id();
+    let id = crate::ambient::random_id();
     tracing::error!(%id, %why, "internal error");
     id
 }
@@ -102,6 +102,14 @@ pub enum StartError {
         "the key file {0} is not 32 bytes: restore it, or remove it to lose what it has sealed"
     )]
     Key(String),
+    /// The key file cannot be read or made.
+    #[error("the key file {file} cannot be used: {error}")]
+    KeyFile {
+        /// The file.
+        file: String,
+        /// Why.
+        error: std::io::Error,
+    },
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -111,7 +119,4 @@ pub enum StartError {
     /// The engine cannot be set up.
     #[error(transparent)]
     Sandbox(#[from] SetupError),
-    /// What an earlier host left behind cannot be taken back.
-    #[error("what the host before this one held cannot be taken back: {0}")]
-    Recovery(String),
 }

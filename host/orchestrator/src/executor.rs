@@ -1,7 +1,8 @@
 //! Executes what was claimed: inputs, sandbox, plan, and off to the commit.
 //! One task for each state; none holds a transaction.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exosphere_domain::clock::Clock;
@@ -11,9 +12,9 @@ use exosphere_domain::ids::{RunKey, StateId};
 use exosphere_domain::journal::{Entry, Journal};
 use exosphere_domain::limits::Usage;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{give_up, plan};
+use exosphere_domain::plan::{give_up, numbers_needed, plan};
 use exosphere_sandbox::{Completion, Context, Invocation, LogLine, RunStore, Unavailable};
-use exosphere_store::{Finished, Leased, RunInfo, Store};
+use exosphere_store::{Answer, Finished, Leased, Member, Numbers, RunInfo, Store, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -21,10 +22,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::AbortHandle;
 
 use crate::Parts;
-use crate::committer::Lease;
+use crate::committer::BACKOFF;
 use crate::error::internal;
-use crate::inputs::{inputs, read_ahead, text};
-use crate::plugins::NodeInfo;
+use crate::inputs::{NoInputs, inputs, read_ahead, text};
+use crate::plugins::{NodeInfo, NotReady};
+use crate::room::Lease;
 
 /// What is being executed.
 pub(crate) struct Executor {
@@ -66,6 +68,17 @@ impl Executor {
             tasks.aborted.pop_front();
         }
         tasks.aborted.push_back(run);
+    }
+
+    /// Stops whatever runs. None of its results is wanted any more.
+    pub(crate) fn abort_all(&self) {
+        self.lock().running.drain().for_each(|(_, (_, task))| task.abort());
+    }
+
+    /// The runs of what is being executed.
+    pub(crate) fn runs(&self) -> Vec<RunKey> {
+        let runs: BTreeSet<_> = self.lock().running.values().map(|(run, _)| *run).collect();
+        runs.into_iter().collect()
     }
 
     /// Executes a state in a task of its own, unless its run was aborted.
@@ -116,20 +129,22 @@ pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, Lease)>) {
 
 async fn execute(parts: Arc<Parts>, leased: Leased, lease: Lease) {
     let id = leased.state.id;
-    let run = match parts.runs.get(&parts.store, leased.state.run).await {
+    let run = match parts.runs.get(&parts.patient, leased.state.run).await {
         Ok(run) => run,
         Err(error) => {
             // Without its run nothing can be said of a state, not even that it
-            // failed. It stays held, and the next start takes it back.
+            // failed. It is given back.
             tracing::error!(%error, state = %id, "a claimed state has no readable run");
-            return parts.executor.forget(id);
+            parts.executor.forget(id);
+            drop(lease);
+            return parts.committer.lose();
         }
     };
     let attempt = Attempt { parts: &parts, run: &run, leased: &leased };
     // A mistake of ours must not lose a state.
     let ended = std::panic::AssertUnwindSafe(attempt.run()).catch_unwind().await;
     let ended = ended.unwrap_or_else(|_| Ended::failed(internal(&"the host panicked")));
-    let finished = finished(&parts, run, leased, ended);
+    let finished = finished(&parts, run, leased, ended).await;
     parts.executor.forget(id);
     if let Some(finished) = finished {
         parts.committer.finish(finished, lease).await;
@@ -167,11 +182,30 @@ impl Attempt<'_> {
         let Some(_slot) = parts.executor.slot().await else {
             return Ended::without_a_run(Outcome::Released);
         };
-        let _note = parts.begun.note(self.leased.state.id);
-        self.invoke().await.unwrap_or_else(Ended::failed)
+        if self.leased.state.tries.is_suspect() && !self.noted().await {
+            return Ended::without_a_run(Outcome::Released);
+        }
+        match self.invoke().await {
+            Ok(ended) => ended,
+            Err(NoInputs::Failed(failure)) => Ended::failed(failure),
+            Err(NoInputs::Unavailable(why)) => self.given_back(&why),
+        }
     }
 
-    async fn invoke(&self) -> Result<Ended, Failure> {
+    /// Notes that a state begins which may have ended the last host that held
+    /// it. False if it is no longer held.
+    async fn noted(&self) -> bool {
+        let member = Member::Begin(Box::new(self.leased.state.clone()));
+        matches!(self.parts.committer.submit(member).await, Ok(Answer::Done))
+    }
+
+    /// It is no fault of the state that the database does not answer.
+    fn given_back(&self, why: &str) -> Ended {
+        tracing::warn!(why, state = %self.leased.state.id, "an attempt is given up: the database is unavailable");
+        Ended::without_a_run(Outcome::Released)
+    }
+
+    async fn invoke(&self) -> Result<Ended, NoInputs> {
         let Attempt { parts, run, leased } = self;
         let place = leased.state.place.node;
         let node = run.graph.get(place).ok_or_else(|| {
@@ -181,9 +215,12 @@ impl Attempt<'_> {
             ))
         })?;
         let limits = parts.limits.clone();
-        let inputs = inputs(&parts.store, run, leased, limits.input_bytes).await?;
-        let ready = parts.plugins.ready(&parts.store, &parts.sandbox, node.digest).await;
-        let (plugin, nodes) = ready.map_err(|error| internal(&error))?;
+        let inputs = inputs(&parts.patient, run, leased, limits.input_bytes).await?;
+        let ready = parts.plugins.ready(&parts.patient, &parts.sandbox, node.digest).await;
+        let (plugin, nodes) = ready.map_err(|error| match error {
+            NotReady::Store(error) => error.into(),
+            broken => NoInputs::Failed(internal(&broken)),
+        })?;
         let info = nodes.get(&node.node_name).ok_or_else(|| {
             internal(&format!("plugin {} has no node {}", node.digest, node.node_name))
         })?;
@@ -191,18 +228,26 @@ impl Attempt<'_> {
         info.inputs.check(&inputs).map_err(|why| {
             Failure::new(FailureKind::InvalidInput, format!("the inputs break their schema: {why}"))
         })?;
+        let store = Arc::new(StoreOfRun {
+            store: parts.patient.clone(),
+            run: run.key,
+            unavailable: AtomicBool::new(false),
+        });
         let invocation = Invocation {
             node: node.node_name.clone(),
             inputs: text(&inputs, limits.input_bytes)?,
             context: self.context(node),
-            store: Arc::new(StoreOfRun { store: parts.store.clone(), run: run.key }),
+            store: store.clone(),
             secrets: self.secrets(info).await?,
             timeout: node.timeout.unwrap_or(limits.wall),
             limits,
         };
         tracing::debug!(state = %leased.state.id, attempt = leased.state.tries.attempt, "executing");
         let completion = parts.sandbox.invoke(&plugin, invocation).await;
-        Ok(checked(completion, info))
+        match store.unavailable.load(Ordering::Relaxed) {
+            true => Ok(self.given_back("its store could not be read")),
+            false => Ok(checked(completion, info)),
+        }
     }
 
     fn context(&self, node: &Node) -> Context {
@@ -220,12 +265,11 @@ impl Attempt<'_> {
     }
 
     /// The secrets that the node declared, as they are now.
-    async fn secrets(&self, info: &NodeInfo) -> Result<BTreeMap<String, String>, Failure> {
+    async fn secrets(&self, info: &NodeInfo) -> Result<BTreeMap<String, String>, NoInputs> {
         let mut secrets = BTreeMap::new();
         for name in &info.secrets {
             let (namespace, graph) = (&self.run.namespace, &self.run.graph_name);
-            let value = self.parts.store.secret(namespace, graph, name).await;
-            if let Some(value) = value.map_err(|error| internal(&error))? {
+            if let Some(value) = self.parts.patient.secret(namespace, graph, name).await? {
                 secrets.insert(name.to_string(), value);
             }
         }
@@ -254,10 +298,18 @@ fn checked(completion: Completion, info: &NodeInfo) -> Ended {
 }
 
 /// What is committed of an attempt; nothing if its state cannot even be ended.
-fn finished(parts: &Parts, run: Arc<RunInfo>, leased: Leased, ended: Ended) -> Option<Finished> {
+async fn finished(
+    parts: &Parts,
+    run: Arc<RunInfo>,
+    leased: Leased,
+    ended: Ended,
+) -> Option<Finished> {
     let Ended { outcome, journal, logs, usage } = ended;
-    let (state, now, jitter) = (leased.state, parts.clock.now(), crate::ambient::jitter());
-    let planned = plan(&run.graph, &state, outcome, now, jitter, parts.store.ids());
+    let (state, jitter) = (leased.state, crate::ambient::jitter());
+    let planned = match numbers(parts, numbers_needed(&run.graph, &state, &outcome)).await {
+        Ok(numbers) => plan(&run.graph, &state, outcome, jitter, &numbers),
+        Err(why) => give_up(&run.graph, &state, internal(&why)),
+    };
     let changes = planned.or_else(|misfit| give_up(&run.graph, &state, internal(&misfit)));
     let changes = changes
         .inspect_err(
@@ -268,20 +320,44 @@ fn finished(parts: &Parts, run: Arc<RunInfo>, leased: Leased, ended: Ended) -> O
     Some(Finished { run, state, changes, journal, logs, usage, jitter })
 }
 
+/// Numbers for new states, however long it takes: an outcome waits for its
+/// database.
+async fn numbers(parts: &Parts, count: u64) -> Result<Numbers, StoreError> {
+    let mut pause = BACKOFF.0;
+    loop {
+        match parts.store.state_numbers(count, parts.clock.now()).await {
+            Err(StoreError::Contention(_) | StoreError::Unavailable(_)) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(BACKOFF.1);
+            }
+            settled => return settled,
+        }
+    }
+}
+
 /// A run's store, as a guest reads it.
 struct StoreOfRun {
     store: Store,
     run: RunKey,
+    /// Whether a read failed: then it is no fault of the guest's.
+    unavailable: AtomicBool,
+}
+
+impl StoreOfRun {
+    fn cannot(&self, error: &StoreError) -> Unavailable {
+        self.unavailable.store(!matches!(error, StoreError::Data(_)), Ordering::Relaxed);
+        Unavailable(error.to_string())
+    }
 }
 
 impl RunStore for StoreOfRun {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Unavailable>> {
         let entry = self.store.entry(self.run, key);
-        entry.map(|entry| entry.map_err(|error| Unavailable(error.to_string()))).boxed()
+        entry.map(|entry| entry.map_err(|error| self.cannot(&error))).boxed()
     }
 
     fn all(&self) -> BoxFuture<'_, Result<Vec<(String, Entry)>, Unavailable>> {
         let entries = self.store.entries(self.run);
-        entries.map(|entries| entries.map_err(|error| Unavailable(error.to_string()))).boxed()
+        entries.map(|entries| entries.map_err(|error| self.cannot(&error))).boxed()
     }
 }

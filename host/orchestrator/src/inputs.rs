@@ -14,12 +14,37 @@ use exosphere_store::{Leased, MemberRow, RunInfo, Store, StoreError};
 use serde_json::{Map, Value};
 
 use crate::Parts;
-use crate::committer::Lease;
 use crate::error::internal;
+use crate::room::Lease;
 
-/// Bytes of outputs that are read ahead for one batch; beyond that each state
-/// reads its own.
+/// Bytes of outputs that are read ahead for one batch, at most. Each output may
+/// have its share; larger ones are read by each state itself.
 const AHEAD_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why a state has no inputs.
+pub(crate) enum NoInputs {
+    /// It fails.
+    Failed(Failure),
+    /// They cannot be read now.
+    Unavailable(String),
+}
+
+impl From<Failure> for NoInputs {
+    fn from(failure: Failure) -> Self {
+        NoInputs::Failed(failure)
+    }
+}
+
+impl From<StoreError> for NoInputs {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Data(_) => NoInputs::Failed(internal(&error)),
+            StoreError::Contention(why) | StoreError::Unavailable(why) => {
+                NoInputs::Unavailable(why)
+            }
+        }
+    }
+}
 
 /// Reads the outputs that some claimed states need, all at once. What cannot be
 /// read here is read, or failed for, by each state itself.
@@ -32,7 +57,8 @@ pub(crate) async fn read_ahead(parts: &Parts, leased: &mut [(Leased, Lease)]) {
         wanted.extend(refs.filter(|from| node.singles().contains(&from.node)).copied());
     }
     let pairs: Vec<_> = wanted.iter().map(|from| (from.state, from.output)).collect();
-    let Ok(outputs) = parts.store.outputs_at(&pairs, AHEAD_BYTES).await else { return };
+    let share = (AHEAD_BYTES / pairs.len().max(1)) as i64;
+    let Ok(outputs) = parts.store.outputs_at(&pairs, share).await else { return };
     let outputs: HashMap<_, Arc<str>> =
         outputs.into_iter().map(|(at, body)| (at, body.into())).collect();
     for (leased, _) in leased {
@@ -44,15 +70,15 @@ pub(crate) async fn read_ahead(parts: &Parts, leased: &mut [(Leased, Lease)]) {
     }
 }
 
-/// The inputs of a state, or the failure that it ends with.
+/// The inputs of a state, or why there are none.
 pub(crate) async fn inputs(
     store: &Store,
     run: &RunInfo,
     leased: &Leased,
     most: u64,
-) -> Result<Map<String, Value>, Failure> {
+) -> Result<Map<String, Value>, NoInputs> {
     let sources = sources(store, run, leased, most).await?;
-    render(&run.graph, leased.state.place.node, &sources, most)
+    Ok(render(&run.graph, leased.state.place.node, &sources, most)?)
 }
 
 /// The text of rendered inputs, if it is within the limit.
@@ -66,7 +92,7 @@ async fn sources(
     run: &RunInfo,
     leased: &Leased,
     most: u64,
-) -> Result<Sources, Failure> {
+) -> Result<Sources, NoInputs> {
     let place = &leased.state.place;
     let node = run.graph.node(place.node);
     let mut sources = Sources { store: leased.fixed.clone(), ..Sources::default() };
@@ -87,7 +113,7 @@ async fn singles(
     store: &Store,
     node: &Node,
     leased: &Leased,
-) -> Result<HashMap<NodeIx, Arc<Value>>, Failure> {
+) -> Result<HashMap<NodeIx, Arc<Value>>, NoInputs> {
     let mut found = HashMap::new();
     let mut missing = Vec::new();
     for wanted in node.singles() {
@@ -106,7 +132,7 @@ async fn singles(
         return Ok(found);
     }
     let pairs: Vec<_> = missing.iter().map(|from| (from.state, from.output)).collect();
-    let outputs = store.outputs_at(&pairs, usize::MAX).await.map_err(unreadable)?;
+    let outputs = store.outputs_at(&pairs, i64::MAX).await?;
     for from in missing {
         let body = outputs.get(&(from.state, from.output)).ok_or_else(|| {
             internal(&format!("output {} of state {} is not stored", from.output, from.state))
@@ -135,25 +161,25 @@ impl Below {
         node: &Node,
         unites: &Unites,
         most: u64,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, NoInputs> {
         let (key, unite) = (run.key, leased.state.id);
-        let (source, above, branches) = store.source_of(unite).await.map_err(unreadable)?;
+        let (source, above, branches) = store.source_of(unite).await?;
         let wanted = node.gathers().to_vec();
         let own = wanted.contains(&unites.source);
-        let mut bytes = store.member_bytes(key, &above, &wanted).await.map_err(unreadable)?;
+        let mut bytes = store.member_bytes(key, &above, &wanted).await?;
         if own {
-            bytes += store.output_bytes(source).await.map_err(unreadable)?;
+            bytes += store.output_bytes(source).await?;
         }
         // This bounds what is read; rendering has a bound of its own.
         if bytes > most.saturating_mul(2) {
-            return Err(too_large(most));
+            return Err(too_large(most).into());
         }
         let outputs = match own {
-            true => values(&store.outputs_of(source).await.map_err(unreadable)?)?,
+            true => values(&store.outputs_of(source).await?)?,
             false => Vec::new(),
         };
-        let rows = store.members(key, &above, &unites.region).await.map_err(unreadable)?;
-        let mut bodies = store.member_outputs(key, &above, &wanted).await.map_err(unreadable)?;
+        let rows = store.members(key, &above, &unites.region).await?;
+        let mut bodies = store.member_outputs(key, &above, &wanted).await?;
         let members =
             rows.into_iter().map(|row| member(row, &mut bodies)).collect::<Result<_, _>>()?;
         let wants_branches = node.wants_branches();
@@ -192,8 +218,4 @@ fn values(bodies: &[String]) -> Result<Vec<Arc<Value>>, Failure> {
 
 fn value<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, Failure> {
     serde_json::from_str(body).map_err(|error| internal(&format!("a stored JSON text: {error}")))
-}
-
-fn unreadable(error: StoreError) -> Failure {
-    internal(&error)
 }

@@ -4,61 +4,84 @@
 //! Not here: SQL, WebAssembly, HTTP, and what an outcome means.
 
 mod ambient;
-mod begun;
 mod catalog;
+mod check;
 mod committer;
 mod control;
 mod data_folder;
 mod error;
 mod executor;
+mod heart;
 mod inputs;
 mod plugins;
 mod read;
 mod recovery;
+mod room;
 mod runs;
+mod teller;
 mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
-use exosphere_domain::ids::SessionId;
+use exosphere_domain::ids::Millis;
 use exosphere_domain::limits::Limits;
 use exosphere_sandbox::{Sandbox, SandboxConfig};
-use exosphere_store::Store;
+use exosphere_store::{Database, Notice, Store};
 
+pub use check::check;
 pub use catalog::{GraphApplied, PluginUpload, Uploaded};
+pub use control::{Redriven, StartRequest, Started};
 pub use error::{Error, StartError};
 pub use exosphere_domain as domain;
 pub use exosphere_store::{
-    AttemptRow, GraphRow, Page, PluginRow, RunFilter, RunView, StateFilter, StateView,
+    AttemptRow, CheckError, GraphRow, Page, PluginRow, Report, RunFilter, RunView, StateFilter,
+    StateView, Violation,
 };
 pub use read::{RunDetails, StateDetails};
 
 use ambient::SystemClock;
-use begun::Begun;
 use committer::Committer;
 use data_folder::DataFolder;
 use executor::Executor;
+use heart::Session;
 use plugins::Plugins;
 use runs::{Graphs, Runs};
+use teller::Teller;
 use watch::Watchers;
 
 /// How a host is set up.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The folder that is this host's alone: database, keys, code cache.
+    /// The folder that is this host's alone: key, code cache, and its database
+    /// unless that is elsewhere.
     pub data: PathBuf,
+    /// The URL of a Postgres database, which many hosts may share.
+    pub database: Option<String>,
+    /// The file with the key that seals secrets, unless it is in the folder.
+    /// Hosts that share a database share it.
+    pub key: Option<PathBuf>,
     /// So many nodes run at a time.
     pub slots: u32,
     /// What an attempt may use.
     pub limits: Limits,
+    /// So many milliseconds this host's clock is off, for tests.
+    pub clock_offset: Millis,
 }
 
 impl Config {
     /// A host in a folder, with defaults for the rest.
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        Config { data: data.into(), slots: DEFAULT_SLOTS, limits: Limits::default() }
+        Config {
+            data: data.into(),
+            database: None,
+            key: None,
+            slots: DEFAULT_SLOTS,
+            limits: Limits::default(),
+            clock_offset: 0,
+        }
     }
 }
 
@@ -69,6 +92,10 @@ pub const DEFAULT_SLOTS: u32 = 64;
 /// something to do while the last batch is being synced.
 const HELD_PER_SLOT: u32 = 8;
 
+/// For so long an execution waits for a database that is unavailable before its
+/// attempt is given back.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A host: a session on a database, and a sandbox. Cheap to clone.
 #[derive(Clone)]
 pub struct Host {
@@ -78,6 +105,8 @@ pub struct Host {
 /// What a host is made of.
 pub(crate) struct Parts {
     pub store: Store,
+    /// The same, for executions: its reads wait for a database that is away.
+    pub patient: Store,
     pub sandbox: Sandbox,
     pub plugins: Plugins,
     pub runs: Runs,
@@ -85,31 +114,40 @@ pub(crate) struct Parts {
     pub watchers: Watchers,
     pub committer: Committer,
     pub executor: Executor,
-    pub begun: Begun,
+    pub teller: Teller,
     pub clock: SystemClock,
-    pub session: SessionId,
+    pub session: Session,
     pub limits: Limits,
     /// Keeps the folder's lock.
-    _folder: DataFolder,
+    folder: DataFolder,
+}
+
+impl Parts {
+    /// What this host is known by to the others.
+    pub(crate) fn host(&self) -> &str {
+        self.folder.host()
+    }
 }
 
 impl Host {
     /// Starts a host: takes the folder, opens the database, takes back what an
     /// earlier host left behind, and begins to execute.
     pub async fn start(config: Config) -> Result<Host, StartError> {
-        let folder = DataFolder::take(&config.data)?;
-        let store = Store::open(&folder.database(), folder.vault()).await?;
+        let folder = DataFolder::take(&config.data, config.key.as_deref())?;
+        let database = match config.database {
+            Some(url) => Database::Postgres(url),
+            None => Database::Sqlite(folder.database()),
+        };
+        let store = Store::open(&database, folder.vault()).await?;
         let sandbox = Sandbox::new(SandboxConfig {
             slots: config.slots,
             limits: config.limits.clone(),
             cache_dir: folder.code_cache(),
             cache_key: folder.cache_key(),
         })?;
-        let begun = folder.begun(config.slots)?;
-        let clock = SystemClock;
-        let session = store.begin_session(clock.now()).await?;
+        let clock = SystemClock::off_by(config.clock_offset);
+        let session = store.begin_session(folder.host(), clock.now()).await?;
         let capacity = config.slots.saturating_mul(HELD_PER_SLOT);
-        let limits = config.limits.clone();
         let (committer, work) = Committer::new(capacity);
         let parts = Arc::new(Parts {
             plugins: Plugins::default(),
@@ -117,28 +155,37 @@ impl Host {
             graphs: Graphs::default(),
             watchers: Watchers::default(),
             executor: Executor::new(config.slots),
-            begun,
+            teller: Teller::new(store.is_shared()),
+            patient: store.patient(PATIENCE),
             store,
             sandbox,
             committer,
             clock,
-            session,
-            limits,
-            _folder: folder,
+            session: Session::new(session),
+            limits: config.limits,
+            folder,
         });
-        recovery::take_back(&parts).await?;
         work.start(parts.clone());
-        recovery::sweep_cancelled(&parts).await?;
+        let lost = parts.store.lost_sessions(clock.now()).await?;
+        recovery::take_back(&parts, &lost).await?;
+        recovery::go_on_sweeping(&parts).await?;
+        heart::start(&parts);
         Ok(Host { parts })
     }
 
     /// Stops in good order: claims nothing more, lets running nodes end, gives
     /// back what was not begun. Ends when nothing is held.
     pub async fn stop(&self) -> Result<(), Error> {
-        self.parts.executor.close();
-        self.parts.committer.drain().await;
-        self.parts.store.end_session(self.parts.session, self.parts.clock.now()).await?;
-        self.parts.store.close().await;
+        let parts = &self.parts;
+        parts.executor.close();
+        parts.committer.drain().await;
+        parts.store.end_session(parts.session.current(), parts.clock.now()).await?;
+        // Whatever is due later is known to this host alone.
+        let notice = Notice { from: parts.session.current().0, work: true, ..Notice::default() };
+        if let Err(error) = parts.store.notify(&notice).await {
+            tracing::debug!(%error, "cannot tell the other hosts");
+        }
+        parts.store.close().await;
         Ok(())
     }
 

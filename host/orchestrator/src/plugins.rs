@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::node::NodeDescription;
 use exosphere_domain::schema::Schema;
-use exosphere_sandbox::{Plugin, Sandbox};
+use exosphere_sandbox::{LoadError, Plugin, Sandbox};
 use exosphere_store::{Store, StoreError};
 
 /// Descriptions that are kept; all are forgotten when one more comes, since
@@ -35,10 +35,13 @@ pub(crate) struct NodeInfo {
 
 /// Why a plugin cannot be executed: in words for the host's log.
 #[derive(Debug, thiserror::Error)]
-#[error("plugin {digest}: {why}")]
-pub(crate) struct NotReady {
-    digest: Digest,
-    why: String,
+pub(crate) enum NotReady {
+    /// It is not as it should be.
+    #[error("plugin {0}: {1}")]
+    Broken(Digest, String),
+    /// It cannot be read now.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Plugins {
@@ -49,25 +52,28 @@ impl Plugins {
         sandbox: &Sandbox,
         digest: Digest,
     ) -> Result<(Arc<Plugin>, Arc<Nodes>), NotReady> {
-        let not_ready = |why: String| NotReady { digest, why };
-        let nodes = self.nodes(store, digest).await.map_err(not_ready)?;
+        let nodes = self.nodes(store, digest).await?;
         let fetch = async || {
             let missing = || StoreError::Data("its bytes are not stored".into());
             store.component(digest).await.and_then(|bytes| bytes.ok_or_else(missing))
         };
-        let plugin =
-            sandbox.load(digest, fetch).await.map_err(|error| not_ready(error.to_string()))?;
+        let plugin = sandbox.load(digest, fetch).await.map_err(|error| match error {
+            LoadError::Fetch(error) => NotReady::Store(error),
+            other => NotReady::Broken(digest, other.to_string()),
+        })?;
         Ok((plugin, nodes))
     }
 
-    async fn nodes(&self, store: &Store, digest: Digest) -> Result<Arc<Nodes>, String> {
+    async fn nodes(&self, store: &Store, digest: Digest) -> Result<Arc<Nodes>, NotReady> {
+        let broken = |why: String| NotReady::Broken(digest, why);
         let at_hand =
             || self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
         if let Some(nodes) = at_hand() {
             return Ok(nodes);
         }
-        let described = store.nodes(digest).await.map_err(|error| error.to_string())?;
-        let nodes = Arc::new(Nodes::of(described.ok_or("it is not stored")?)?);
+        let described = store.nodes(digest).await?;
+        let described = described.ok_or_else(|| broken("it is not stored".into()))?;
+        let nodes = Arc::new(Nodes::of(described).map_err(broken)?);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST {
             known.clear();

@@ -9,11 +9,16 @@ use exosphere_domain::ids::{Name, RunId, StateId};
 use exosphere_domain::state::Status;
 use exosphere_store::{AttemptRow, Page, RunFilter, RunView, StateFilter, StateView};
 
+use tokio::time::Instant;
+
 use crate::Host;
 use crate::error::Error;
 
 /// Failed states that a run's details name.
 const NAMED_FAILURES: u32 = 10;
+
+/// How often a run is looked at that another host may be executing.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Outputs of one state that its details hold.
 const SHOWN_OUTPUTS: u32 = 1000;
@@ -88,10 +93,18 @@ impl Host {
         if run.run.version > after {
             return Ok(run);
         }
-        let later = async { news.wait_for(|version| *version > after).await.is_ok() };
-        match tokio::time::timeout(wait, later).await {
-            Ok(_) => self.run(namespace, id).await,
-            Err(_) => Ok(run),
+        let end = Instant::now() + wait;
+        loop {
+            // What other hosts do to a run is told when it turns. In between it
+            // is looked at now and then, as long as someone waits.
+            let left = end.saturating_duration_since(Instant::now());
+            let turn = if self.parts.store.is_shared() { left.min(LOOK) } else { left };
+            let later = async { news.wait_for(|version| *version > after).await.is_ok() };
+            let _ = tokio::time::timeout(turn, later).await;
+            let run = self.run(namespace, id).await?;
+            if run.run.version > after || Instant::now() >= end {
+                return Ok(run);
+            }
         }
     }
 

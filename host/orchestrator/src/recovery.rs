@@ -1,87 +1,110 @@
-//! At the start of a host: what the one before it held is free again, and
-//! cancelled runs are swept to their end.
+//! What lost hosts leave behind: the states that they held are free again, and
+//! the sweeps that they began go on.
 
 use std::sync::Arc;
 
 use exosphere_domain::clock::Clock;
+use exosphere_domain::ids::{SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::plan;
+use exosphere_domain::plan::{NoNumbers, lost, plan};
 use exosphere_domain::state::Claimed;
-use exosphere_store::{Answer, Batch, Finished, Member, RunInfo, Want};
+use exosphere_store::{Answer, Finished, Member, RunInfo, StoreError};
+use futures::future::join_all;
 
 use crate::Parts;
-use crate::error::StartError;
+use crate::room::Room;
 
 /// States that are taken back, or swept, in one transaction.
 const AT_A_TIME: u32 = 500;
 
-/// Takes back what other sessions hold: their hosts are gone, since this one
-/// has the folder.
-pub(crate) async fn take_back(parts: &Parts) -> Result<(), StartError> {
-    let mut all = 0;
-    loop {
-        let held = parts.store.held_by_others(parts.session, AT_A_TIME).await?;
-        if held.is_empty() {
-            break;
+/// Takes back what ended sessions hold.
+pub(crate) async fn take_back(parts: &Parts, sessions: &[SessionId]) -> Result<(), StoreError> {
+    for session in sessions {
+        let (mut after, mut all) = (StateId(0), 0);
+        loop {
+            let now = parts.clock.now();
+            let held = parts.store.held_by(*session, after, AT_A_TIME, now).await?;
+            let Some(last) = held.last() else { break };
+            after = last.state.id;
+            let mut members = Vec::with_capacity(held.len());
+            for held in held {
+                let outcome = lost(held.state.tries, held.noted);
+                members.extend(ended(parts, held.state, outcome).await?);
+            }
+            let answers = join_all(members.into_iter().map(|m| parts.committer.submit(m))).await;
+            all += answers.iter().filter(|answer| matches!(answer, Ok(Answer::Done))).count();
+            // That another host was quicker is no failure.
+            if let Some(error) = answers.into_iter().find_map(Result::err) {
+                return Err(error);
+            }
         }
-        all += held.len();
-        let mut members = Vec::with_capacity(held.len());
-        for state in held {
-            members.push(lost(parts, state).await?);
+        if all > 0 {
+            tracing::info!(states = all, session = session.0, "took back what a lost host held");
         }
-        let count = members.len();
-        let batch = Batch {
-            members: members.into(),
-            range: 0..count,
-            session: parts.session,
-            now: parts.clock.now(),
-            want: Want::Births(0),
-            store_limits: (parts.limits.store_keys, parts.limits.store_bytes),
-        };
-        let done = parts.store.commit(batch).await?;
-        if done.answers.contains(&Answer::Stale) {
-            return Err(StartError::Recovery("another host writes to this database".into()));
-        }
-    }
-    if all > 0 {
-        tracing::info!(states = all, "took back what the host before this one held");
     }
     Ok(())
 }
 
-async fn lost(parts: &Parts, state: Claimed) -> Result<Member, StartError> {
-    let run = parts.runs.get(&parts.store, state.run).await?;
-    let jitter = crate::ambient::jitter();
-    let now = parts.clock.now();
-    // What was only held cannot be what ended the host.
-    let outcome = match parts.begun.was_running(state.id) {
-        true => Outcome::HostLost,
-        false => Outcome::Released,
+/// What gives back the states that this host's session holds in the database and
+/// the host does not know of.
+pub(crate) async fn unknown(parts: &Parts, room: &Room) -> Result<Vec<Member>, StoreError> {
+    let session = parts.session.current();
+    let (mut after, mut members) = (StateId(0), Vec::new());
+    loop {
+        let held = parts.store.held_by(session, after, AT_A_TIME, parts.clock.now()).await?;
+        let Some(last) = held.last() else { return Ok(members) };
+        after = last.state.id;
+        for held in held.into_iter().filter(|held| !room.holds(&held.state)) {
+            members.extend(ended(parts, held.state, Outcome::Released).await?);
+        }
+    }
+}
+
+/// The end of an execution that nobody saw the end of; nothing if its run cannot
+/// be read, so that nothing can be said of it.
+async fn ended(
+    parts: &Parts,
+    state: Claimed,
+    outcome: Outcome,
+) -> Result<Option<Member>, StoreError> {
+    let run = match parts.runs.get(&parts.store, state.run).await {
+        Ok(run) => run,
+        Err(StoreError::Data(why)) => {
+            tracing::error!(why, state = %state.id, "a held state has no readable run");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
     };
-    let changes = plan(&run.graph, &state, outcome, now, jitter, parts.store.ids())
-        .map_err(|misfit| StartError::Recovery(misfit.to_string()))?;
+    let jitter = crate::ambient::jitter();
+    let changes = match plan(&run.graph, &state, outcome, jitter, &NoNumbers) {
+        Ok(changes) => changes,
+        Err(misfit) => {
+            tracing::error!(%misfit, state = %state.id, "a held state does not fit its graph");
+            return Ok(None);
+        }
+    };
     let journal = Journal::default();
     let finished = Finished { run, state, changes, journal, logs: None, usage: None, jitter };
-    Ok(Member::Finish(Box::new(finished)))
+    Ok(Some(Member::Finish(Box::new(finished))))
 }
 
-/// Sweeps cancelled runs whose states were not all ended with them.
-pub(crate) async fn sweep_cancelled(parts: &Arc<Parts>) -> Result<(), StartError> {
-    for run in parts.store.unswept().await? {
+/// Goes on with sweeps that were begun by a host that is gone.
+pub(crate) async fn go_on_sweeping(parts: &Arc<Parts>) -> Result<(), StoreError> {
+    for (run, event) in parts.store.unswept().await? {
         let run = parts.runs.get(&parts.store, run).await?;
-        tokio::spawn(sweep(parts.clone(), run));
+        tokio::spawn(sweep(parts.clone(), run, event));
     }
     Ok(())
 }
 
-/// Ends the states of a cancelled run, some at a time.
-pub(crate) async fn sweep(parts: Arc<Parts>, run: Arc<RunInfo>) {
-    let mut after = None;
+/// Brings the states of a run in line with it, some at a time.
+pub(crate) async fn sweep(parts: Arc<Parts>, run: Arc<RunInfo>, event: i64) {
+    let mut from = String::new();
     loop {
-        let member = Member::Sweep { run: run.clone(), after, most: AT_A_TIME };
+        let member = Member::Sweep { run: run.clone(), event, from, most: AT_A_TIME };
         match parts.committer.submit(member).await {
-            Ok(Answer::More(path)) => after = Some(path),
+            Ok(Answer::More(place)) => from = place,
             Ok(_) => return,
             // The next start of a host goes on with it.
             Err(error) => return tracing::error!(%error, run = %run.id, "a sweep stopped"),

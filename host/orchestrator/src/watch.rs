@@ -20,6 +20,11 @@ impl Watchers {
         runs.entry(run).or_insert_with(|| watch::Sender::new(0)).subscribe()
     }
 
+    /// The runs that someone waits for.
+    pub(crate) fn runs(&self) -> Vec<RunKey> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
     /// Tells those who wait.
     pub(crate) fn tell(&self, touched: &[Touched]) {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -28,7 +33,12 @@ impl Watchers {
         }
         for news in touched {
             if let Some(sender) = runs.get(&news.run) {
-                sender.send_replace(news.version);
+                // What comes late from another host is no news.
+                sender.send_if_modified(|version| {
+                    let newer = news.version > *version;
+                    *version = news.version.max(*version);
+                    newer
+                });
             }
         }
         runs.retain(|_, sender| sender.receiver_count() > 0);

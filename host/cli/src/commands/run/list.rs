@@ -46,7 +46,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
         [
             cell(&run.run),
             cell(format!("{}:{}", run.graph, run.revision)),
-            cell(run.status),
+            cell(run.standing()),
             cell(run.counts.states),
             cell(run.counts.errored),
             cell(utc(run.created_at)),

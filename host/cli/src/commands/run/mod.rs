@@ -1,6 +1,6 @@
 //! `exosphere run`: start runs, follow them, look at them and mend them.
 
-mod cancel;
+mod control;
 mod given;
 mod list;
 mod place;
@@ -25,7 +25,17 @@ pub enum Command {
     Show(show::Show),
     States(states::States),
     Retry(retry::Retry),
-    Cancel(cancel::Cancel),
+    /// Run every failed state of a run again, and with them heal it
+    ///
+    /// Each counts its retries from the beginning again. States without which a
+    /// unite has already gone on are left as they are.
+    Redrive(control::Control),
+    /// Pause a run: what runs of it ends, and nothing more begins
+    Pause(control::Control),
+    /// Let a paused run go on
+    Resume(control::Control),
+    /// Cancel a run: what runs now is stopped, what waits never starts
+    Cancel(control::Control),
 }
 
 impl Command {
@@ -38,7 +48,10 @@ impl Command {
             Command::Show(show) => show.run(session),
             Command::States(states) => states.run(session),
             Command::Retry(retry) => retry.run(session),
-            Command::Cancel(cancel) => cancel.run(session),
+            Command::Redrive(control) => control.redrive(session),
+            Command::Pause(control) => control.run(session, "pause"),
+            Command::Resume(control) => control.run(session, "resume"),
+            Command::Cancel(control) => control.run(session, "cancel"),
         })
     }
 }

@@ -54,7 +54,7 @@ pub fn summary(run: &Run) -> String {
         [[
             cell(&run.run),
             cell(format!("{}:{}", run.graph, run.revision)),
-            cell(run.status),
+            cell(run.standing()),
             cell(counts.states),
             cell(counts.open),
             cell(counts.success),

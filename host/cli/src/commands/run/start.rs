@@ -24,7 +24,8 @@ use crate::wire::Run;
 Examples:
   exosphere run start greet --input name=Ada --watch
   exosphere run start words --input text=@book.txt --input parts=20
-  exosphere run start crawl --store cursor=2026-01-01
+  exosphere run start crawl --store cursor=2026-01-01 --delay 15m
+  exosphere run start bill --idempotency-key invoice-4711
 
 With --watch it follows the run to its end, as `run watch` does, with the same
 exit codes; with --json too, only the run as it ended is printed.")]
@@ -37,6 +38,13 @@ pub struct Start {
     /// A first value in the run's store
     #[arg(long = "store", value_name = "KEY=VALUE")]
     store: Vec<StoreValue>,
+    /// A word that makes the start safe to repeat: a second one with the same
+    /// key gives the first one's run
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Wait so long before the first state, for example 90s, 15m, 2h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    delay: Option<u64>,
     /// Follow the run until it ends
     #[arg(long)]
     watch: bool,
@@ -66,8 +74,24 @@ impl Start {
                 return Err(Error::Usage(format!("--store {key} is given twice")));
             }
         }
-        Ok(json!({ "inputs": inputs, "store": store }))
+        let mut body = json!({ "inputs": inputs, "store": store });
+        if let Some(key) = &self.idempotency_key {
+            body["idempotency_key"] = json!(key);
+        }
+        if let Some(delay) = self.delay {
+            body["delay_ms"] = json!(delay);
+        }
+        Ok(body)
     }
+}
+
+/// A stretch of time as people type it, in milliseconds.
+fn duration(text: &str) -> Result<u64, String> {
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = units.iter().find(|(unit, _)| *unit == &text[number.len()..]);
+    let ms = unit.and_then(|(_, ms)| number.parse::<u64>().ok()?.checked_mul(*ms));
+    ms.ok_or_else(|| "give a whole number and its unit: ms, s, m, h or d".to_owned())
 }
 
 /// The id of the run that an answer is about. It goes into the next address,
@@ -92,6 +116,8 @@ mod tests {
             graph: "g".parse().unwrap(),
             inputs: inputs.iter().map(|text| text.parse().unwrap()).collect(),
             store: store.iter().map(|text| text.parse().unwrap()).collect(),
+            idempotency_key: None,
+            delay: None,
             watch: false,
         }
     }
@@ -101,6 +127,19 @@ mod tests {
         let body = start(&["n=3", "who=Ada"], &["cursor=3"]).body().unwrap();
         assert_eq!(body, json!({ "inputs": { "n": 3, "who": "Ada" }, "store": { "cursor": "3" } }));
         assert_eq!(start(&[], &[]).body().unwrap(), json!({ "inputs": {}, "store": {} }));
+        let later = Start { idempotency_key: Some("a".into()), delay: Some(5), ..start(&[], &[]) };
+        let expected =
+            json!({ "inputs": {}, "store": {}, "idempotency_key": "a", "delay_ms": 5 });
+        assert_eq!(later.body().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_delay_has_a_unit() {
+        assert_eq!(duration("250ms"), Ok(250));
+        assert_eq!(duration("2h"), Ok(7_200_000));
+        for wrong in ["", "5", "s", "-1s", "1.5s", "5 s", "5w", "99999999999999999999d", "ß"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

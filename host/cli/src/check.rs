@@ -1,0 +1,90 @@
+//! `exosphere check`: counts again what a database promises, and tells of every
+//! row that breaks it. Not here: the counting.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use exosphere_orchestrator::{Report, Violation};
+
+use crate::clean;
+use crate::error::Error;
+use crate::output::Output;
+
+/// Count again what a database promises, and report each row that breaks it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The database is read as it stands at one moment, and nothing is written, made or
+migrated: a host may go on working on it meanwhile. Every row is read once. While
+it lasts, Postgres clears no dead rows away, and the log of SQLite grows.
+
+Exit codes: 0 if nothing is wrong, 1 if something is or the database cannot be
+read.")]
+pub struct Check {
+    /// The data folder of a host, which may be running
+    #[arg(long, env = "EXOSPHERE_DATA", default_value = "./exosphere-data", value_name = "DIR")]
+    data: PathBuf,
+    /// A Postgres database instead of the one in the folder:
+    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE
+    #[arg(long, env = "EXOSPHERE_DATABASE", value_name = "URL", hide_env_values = true)]
+    database: Option<String>,
+}
+
+/// Checks, and fails if anything is wrong.
+pub fn run(args: Check, output: Output) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let checked = runtime.block_on(exosphere_orchestrator::check(&args.data, args.database));
+    let report = checked.map_err(|error| Error::Failed(error.to_string()))?;
+    output.report(&report, &in_words(&report))?;
+    match report.count {
+        0 => Ok(()),
+        count => Err(Error::Failed(format!("{} found", violations(count)))),
+    }
+}
+
+/// A line for each violation, how many more there are of those that are alike,
+/// and what was checked.
+fn in_words(report: &Report) -> String {
+    let mut text = String::new();
+    let mut shown = report.violations.iter().peekable();
+    while let Some(violation) = shown.next() {
+        let _ = writeln!(text, "{}", line(violation));
+        if shown.peek().is_some_and(|next| next.kind == violation.kind) {
+            continue;
+        }
+        if let Some(more) = report.more.iter().find(|more| more.kind == violation.kind) {
+            let (table, column) = (more.kind.table, more.kind.column);
+            let _ = writeln!(text, "table {table}, column {column}: {} more like this", more.count);
+        }
+    }
+    let checked = &report.checked;
+    let _ = writeln!(
+        text,
+        "checked {} runs with {} states ({} unites, {} outputs, {} attempts, {} store entries) of {} graph revisions: {}",
+        checked.runs,
+        checked.states,
+        checked.unites,
+        checked.outputs,
+        checked.attempts,
+        checked.entries,
+        checked.revisions,
+        violations(report.count),
+    );
+    text
+}
+
+/// What is in a database may be a stranger's words.
+fn line(violation: &Violation) -> String {
+    let Violation { kind, row, message, run, .. } = violation;
+    let run = run.as_ref().map_or_else(String::new, |run| format!(" (run {run})"));
+    let (table, column) = (kind.table, kind.column);
+    clean::line(&format!("table {table}, column {column}, row {row}: {message}{run}"))
+}
+
+fn violations(count: u64) -> String {
+    match count {
+        0 => "no violations".into(),
+        1 => "1 violation".into(),
+        count => format!("{count} violations"),
+    }
+}

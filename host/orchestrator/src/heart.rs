@@ -1,0 +1,166 @@
+//! What keeps a host in the company of others on one database: its beat, by
+//! which its session lives and lost ones are found, and its ear for what the
+//! others say. A host on SQLite is alone and has neither.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use exosphere_domain::clock::Clock;
+use exosphere_domain::ids::{RunKey, SessionId};
+use exosphere_domain::state::RunStatus;
+use exosphere_store::{Beat, News, StoreError, Touched};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use crate::committer::Look;
+use crate::teller::Teller;
+use crate::{Parts, recovery};
+
+/// From one beat to the next: a lease (10 s) outlives two that are missed, and
+/// from a death to the beat that finds it are at most 14 s.
+const BEAT: Duration = Duration::from_secs(4);
+
+/// From a beat that failed to the next.
+const FAILED_BEAT: Duration = Duration::from_secs(1);
+
+/// The session of this host. Others may end it, if its host was frozen for too
+/// long; it goes on with another then.
+pub(crate) struct Session {
+    current: AtomicI64,
+    /// States of lost sessions are being taken back.
+    busy: AtomicBool,
+    /// The ear is to listen anew.
+    deaf: Notify,
+}
+
+impl Session {
+    pub(crate) fn new(session: SessionId) -> Self {
+        Session {
+            current: AtomicI64::new(session.0),
+            busy: AtomicBool::new(false),
+            deaf: Notify::new(),
+        }
+    }
+
+    pub(crate) fn current(&self) -> SessionId {
+        SessionId(self.current.load(Ordering::Relaxed))
+    }
+}
+
+/// Begins to beat, to listen and to tell, if there may be others.
+pub(crate) fn start(parts: &Arc<Parts>) {
+    if parts.store.is_shared() {
+        tokio::spawn(beat(parts.clone()));
+        tokio::spawn(listen(parts.clone()));
+        tokio::spawn(Teller::run(parts.clone()));
+    }
+}
+
+async fn beat(parts: Arc<Parts>) {
+    let mut next = Instant::now();
+    let mut failing = false;
+    loop {
+        sleep_until(next).await;
+        let begun = Instant::now();
+        let beaten = parts.store.beat(parts.session.current()).await;
+        let beaten = match beaten {
+            Ok(beat) => heed(&parts, beat).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &beaten
+            && !failing
+        {
+            tracing::warn!(%error, "the beat of this host fails; others may take it for dead");
+            parts.session.deaf.notify_one();
+        }
+        failing = beaten.is_err();
+        next = begun + if failing { FAILED_BEAT } else { BEAT };
+    }
+}
+
+/// Does what a beat asks for.
+async fn heed(parts: &Arc<Parts>, beat: Beat) -> Result<(), StoreError> {
+    let Beat { now, alive, next_due, lost, ended } = beat;
+    if !alive {
+        let session = parts.store.begin_session(parts.host(), parts.clock.now()).await?;
+        tracing::warn!(
+            "this host was taken for dead; it goes on, and what it was executing counts no more"
+        );
+        parts.session.current.store(session.0, Ordering::Relaxed);
+        parts.executor.abort_all();
+    }
+    for session in &ended {
+        tracing::warn!(session = session.0, "a host is gone; its states are taken back");
+    }
+    if !lost.is_empty() && !parts.session.busy.swap(true, Ordering::Relaxed) {
+        tokio::spawn(take_back(parts.clone(), lost));
+    }
+    let work = next_due.is_some_and(|due| due <= now);
+    parts.committer.look(Look { now: Some(now), due: next_due, work }).await;
+    Ok(())
+}
+
+async fn take_back(parts: Arc<Parts>, lost: Vec<SessionId>) {
+    // Another host may be at it, too: each state is taken back once. What is
+    // left by a failure, the next beat finds.
+    if let Err(error) = recovery::take_back(&parts, &lost).await {
+        tracing::warn!(%error, "cannot take back the states of a lost host yet");
+    }
+    if let Err(error) = recovery::go_on_sweeping(&parts).await {
+        tracing::warn!(%error, "cannot go on with the sweeps of a lost host yet");
+    }
+    parts.session.busy.store(false, Ordering::Relaxed);
+}
+
+async fn listen(parts: Arc<Parts>) {
+    let Some(mut ear) = parts.store.listener() else { return };
+    loop {
+        let news = tokio::select! {
+            news = ear.next() => news,
+            () = parts.session.deaf.notified() => {
+                ear.reset();
+                continue;
+            }
+        };
+        match news {
+            News::Said(notice) if notice.from == parts.session.current().0 => {}
+            News::Said(notice) => {
+                if notice.work {
+                    parts.committer.look(Look { work: true, ..Look::default() }).await;
+                }
+                turned(&parts, notice.runs.into_iter().map(|(run, v, s)| (RunKey(run), v, s)));
+            }
+            News::Missed => {
+                parts.committer.look(Look { work: true, ..Look::default() }).await;
+                catch_up(&parts).await;
+            }
+        }
+    }
+}
+
+/// Runs have turned by what other hosts did.
+fn turned(parts: &Parts, runs: impl Iterator<Item = (RunKey, i64, RunStatus)>) {
+    let told: Vec<Touched> = runs
+        .map(|(run, version, status)| {
+            if status == RunStatus::Cancelled {
+                parts.executor.abort(run);
+            }
+            Touched { run, version, status, turned: true }
+        })
+        .collect();
+    parts.watchers.tell(&told);
+}
+
+/// Looks how the runs stand that matter here, since it may not have been heard.
+async fn catch_up(parts: &Parts) {
+    let mut runs = parts.executor.runs();
+    runs.extend(parts.watchers.runs());
+    if runs.is_empty() {
+        return;
+    }
+    match parts.store.run_statuses(&runs).await {
+        Ok(found) => turned(parts, found.into_iter()),
+        Err(error) => tracing::debug!(%error, "cannot catch up with the other hosts"),
+    }
+}

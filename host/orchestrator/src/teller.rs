@@ -1,0 +1,76 @@
+//! Tells the other hosts of a shared database: that there is work which this one
+//! does not take, and which runs have turned. At most one word a batch, and while
+//! one is being sent the next gathers.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use exosphere_store::{Committed, Notice};
+use tokio::sync::Notify;
+
+use crate::Parts;
+
+/// Runs that one word names: it must stay below 8,000 bytes.
+const MOST_RUNS: usize = 100;
+
+/// What is still to be said.
+#[derive(Default)]
+pub(crate) struct Teller {
+    /// Nobody listens if not.
+    shared: bool,
+    pending: Mutex<Notice>,
+    something: Notify,
+}
+
+impl Teller {
+    pub(crate) fn new(shared: bool) -> Self {
+        Teller { shared, ..Teller::default() }
+    }
+
+    /// Tells of what a commit did, as far as it matters to others.
+    pub(crate) fn tell(&self, done: &Committed) {
+        let turned = done.touched.iter().filter(|touched| touched.turned);
+        self.say(done.more, turned.map(|run| (run.run.0, run.version, run.status)));
+    }
+
+    fn say(
+        &self,
+        work: bool,
+        runs: impl Iterator<Item = (i64, i64, exosphere_domain::state::RunStatus)>,
+    ) {
+        if !self.shared {
+            return;
+        }
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = (pending.work, pending.runs.len());
+        pending.work |= work;
+        pending.runs.extend(runs);
+        if before != (pending.work, pending.runs.len()) {
+            self.something.notify_one();
+        }
+    }
+
+    /// Says what is to be said, for as long as the host lives. What cannot be
+    /// said is found by the others' next beat.
+    pub(crate) async fn run(parts: Arc<Parts>) {
+        let teller = &parts.teller;
+        loop {
+            teller.something.notified().await;
+            while let Some(notice) = teller.next(parts.session.current().0) {
+                if let Err(error) = parts.store.notify(&notice).await {
+                    tracing::debug!(%error, "cannot tell the other hosts");
+                }
+            }
+        }
+    }
+
+    fn next(&self, from: i64) -> Option<Notice> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if !pending.work && pending.runs.is_empty() {
+            return None;
+        }
+        let some = pending.runs.len().min(MOST_RUNS);
+        let rest = pending.runs.split_off(some);
+        let said = std::mem::replace(&mut *pending, Notice { runs: rest, ..Notice::default() });
+        Some(Notice { from, ..said })
+    }
+}
