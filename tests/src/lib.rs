@@ -5,13 +5,19 @@
 //!
 //! Not here: anything of the host's own code. What is tested is what is shipped.
 
+pub mod postgres;
+pub mod proxy;
+pub mod fleet;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::blocking::{Client, Response};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -39,6 +45,7 @@ pub fn component(name: &str) -> Result<Vec<u8>> {
 }
 
 /// A host: the real binary, on a data folder that goes with it.
+#[derive(Debug)]
 pub struct Host {
     process: Child,
     url: String,
@@ -72,11 +79,13 @@ impl Host {
         command.args(arguments).env("EXOSPHERE_LOG", "warn").stdout(Stdio::piped());
         set_up(&mut command);
         let mut process = command.spawn()?;
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().context("no pipe")?).read_line(&mut line)?;
+        let line = first_line(process.stdout.take().context("no pipe")?);
         let url = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
         if !url.starts_with("http://") {
-            bail!("the host did not start: {line:?}, {}", process.wait()?);
+            // One that hangs says nothing either, and would never end.
+            let ended = process.try_wait()?;
+            process.kill()?;
+            bail!("the host did not start: {line:?}, {:?}, {}", ended, process.wait()?);
         }
         let client = Client::builder().timeout(PATIENCE).build()?;
         Ok(Host { process, url, client, data: data.to_owned(), _folder: None })
@@ -106,14 +115,23 @@ impl Host {
 
     /// Sends it SIGTERM.
     pub fn terminate(&self) -> Result<()> {
-        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
-        ensure!(status.success(), "kill: {status}");
-        Ok(())
+        self.signal(Signal::TERM)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.pid())?).context("no process")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.process.try_wait()?)
     }
 
     /// Waits for its end.
-    pub fn wait(&mut self) -> Result<std::process::ExitStatus> {
-        until("the end of the host", || Ok(self.process.try_wait()?))
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        until("the end of the host", || self.ended())
     }
 
     /// A request to a path below the namespace `default`.
@@ -231,6 +249,18 @@ impl Drop for Host {
     }
 }
 
+/// What a new host says first; nothing if it never does.
+fn first_line(from: ChildStdout) -> String {
+    let (told, line) = mpsc::channel();
+    // The thread ends with the host at the latest: then the pipe does.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let _ = BufReader::new(from).read_line(&mut line);
+        let _ = told.send(line);
+    });
+    line.recv_timeout(PATIENCE).unwrap_or_default()
+}
+
 /// The body of an answer that must be good.
 pub fn good(response: Response) -> Result<Value> {
     let (status, url) = (response.status(), response.url().clone());
@@ -262,6 +292,22 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Resu
         ensure!(Instant::now() < end, "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The last lines of a file that are wanted.
+pub fn tail(file: &Path, most: usize, wanted: impl Fn(&str) -> bool) -> String {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().filter(|line| wanted(line)).collect();
+    lines[lines.len().saturating_sub(most)..].join("\n")
+}
+
+/// Recounts every invariant with `exosphere check`, which must find nothing.
+pub fn check(arguments: &[&str]) -> Result<()> {
+    let output = Command::new(binary()?).arg("check").args(arguments).output()?;
+    let said = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+    ensure!(output.status.success(), "exosphere check: {}\n{}", output.status, said.join("\n"));
+    Ok(())
 }
 
 fn percent(text: &str) -> String {

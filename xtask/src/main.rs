@@ -9,6 +9,7 @@ mod command;
 mod clock;
 mod toolchain;
 mod build;
+mod postgres;
 mod demo;
 mod test;
 mod bench;

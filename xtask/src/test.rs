@@ -9,12 +9,14 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::build;
 use crate::clock::Clock;
 use crate::command;
+use crate::postgres;
 use crate::project::Project;
 
 /// Checks everything; with a filter, runs the tests that match and no more.
 pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
     let mut clock = Clock::default();
     let mut results = Vec::new();
+    postgres::ensure()?;
     clock.step("plugins compiled", || build::plugins(project))?;
     if filter.is_none() {
         lints(project, &mut clock)?;

@@ -1,0 +1,203 @@
+//! What `cargo xtask bench` runs second: many hosts on one Postgres, beside one
+//! host on SQLite. Loads are interleaved in rounds; medians are printed as a
+//! table. All on this machine: hosts, Postgres and load share its cores.
+//!
+//! Not here: a verdict. docs/performance.md says what the figures mean.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use exosphere_tests::postgres::Postgres;
+use exosphere_tests::{Host, until};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Rounds of each load.
+const ROUNDS: usize = 5;
+/// Branches of the fanout of trivial nodes.
+const TRIVIAL: i64 = 10_000;
+/// Branches of the fanout of waiting nodes, how long each waits in
+/// milliseconds, and how many of them a host runs at a time.
+const WAITING: (i64, i64, u32) = (800, 50, 8);
+/// Finished states that are put beside.
+const FINISHED: i64 = 1_000_000;
+/// How long idle hosts are watched.
+const IDLE: Duration = Duration::from_secs(60);
+/// Deaths that are timed.
+const DEATHS: usize = 3;
+
+fn main() -> Result<()> {
+    let postgres = Postgres::start()?;
+    println!("| figure | unit | median | least | most |");
+    println!("|---|---|---|---|---|");
+    throughput(&postgres)?;
+    beside_history(&postgres)?;
+    recovery(&postgres)?;
+    idle(&postgres)
+}
+
+/// Some hosts on one database; none is Postgres's where they are one on SQLite.
+struct Hosts {
+    name: String,
+    hosts: Vec<Host>,
+    _folders: TempDir,
+}
+
+impl Hosts {
+    fn start(name: &str, postgres: Option<&Postgres>, count: usize, slots: u32) -> Result<Hosts> {
+        let folders = tempfile::tempdir()?;
+        let slots = slots.to_string();
+        let mut arguments = vec!["--slots", &slots];
+        let database: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let url = postgres.map(|postgres| postgres.create_database(&database)).transpose()?;
+        if let Some(url) = &url {
+            arguments.extend(["--database", url]);
+        }
+        let start = |at: usize| {
+            Host::start_with(&folders.path().join(at.to_string()), &arguments, |_| ())
+        };
+        let hosts: Vec<Host> = (0..count).map(start).collect::<Result<_>>()?;
+        hosts[0].push("lab")?;
+        let fan = |n: i64, node: &str, inputs: Value| {
+            json!({"nodes": [
+                {"node_name": "fan", "identifier": "splitter", "inputs": {"n": n}, "next_nodes": ["worker"]},
+                {"node_name": node, "identifier": "worker", "inputs": inputs, "next_nodes": ["merger"]},
+                {"node_name": "sum", "identifier": "merger", "inputs": {"values": "${{ worker.outputs.value }}"},
+                 "unites": {"identifier": "splitter"}, "next_nodes": []},
+            ]})
+        };
+        let value = "${{ splitter.outputs.i }}";
+        hosts[0].apply("trivial", &fan(TRIVIAL, "echo", json!({"value": value})))?;
+        let (branches, ms, _) = WAITING;
+        hosts[0].apply("waiting", &fan(branches, "wait", json!({"ms": ms, "value": value})))?;
+        hosts[0].apply("single", &json!({"nodes": [
+            {"node_name": "wait", "identifier": "only", "inputs": {"ms": 20_000}, "next_nodes": []},
+        ]}))?;
+        Ok(Hosts { name: name.to_owned(), hosts, _folders: folders })
+    }
+
+    /// States a second of one run, by the clock of its database.
+    fn rate(&self, graph: &str) -> Result<f64> {
+        let run = self.hosts[0].run(graph, &json!({}), &json!({}))?;
+        let ended = self.hosts[0].wait_for(&run)?;
+        ensure!(ended["status"] == "SUCCESS", "{ended:#}");
+        let at = |key: &str| ended[key].as_f64().unwrap_or_default();
+        let states = ended["counts"]["states"].as_f64().context("a run counts its states")?;
+        Ok(states / (at("ended_at") - at("created_at")).max(1.0) * 1000.0)
+    }
+}
+
+/// One load on several hosts, in turn, after a round that is not counted.
+fn rounds(all: &[Hosts], graph: &str) -> Result<Vec<Vec<f64>>> {
+    let mut rates = vec![Vec::new(); all.len()];
+    for round in 0..=ROUNDS {
+        for (hosts, rates) in all.iter().zip(&mut rates) {
+            let rate = hosts.rate(graph)?;
+            if round > 0 {
+                rates.push(rate);
+            }
+        }
+    }
+    Ok(rates)
+}
+
+fn print(name: &str, unit: &str, figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let (least, most) = (figures[0], figures[figures.len() - 1]);
+    let median = figures[figures.len() / 2];
+    println!("| {name} | {unit} | {median:.2} | {least:.2} | {most:.2} |");
+    median
+}
+
+fn throughput(postgres: &Postgres) -> Result<()> {
+    for (graph, slots) in [("trivial", 64), ("waiting", WAITING.2)] {
+        let name = |count: usize| match count {
+            1 => format!("{graph} nodes, Postgres, 1 host"),
+            many => format!("{graph} nodes, Postgres, {many} hosts"),
+        };
+        let mut all = vec![Hosts::start(&format!("{graph} nodes, SQLite"), None, 1, slots)?];
+        for count in [1, 2, 4] {
+            all.push(Hosts::start(&name(count), Some(postgres), count, slots)?);
+        }
+        let mut medians = Vec::new();
+        for (hosts, figures) in all.iter().zip(&mut rounds(&all, graph)?) {
+            medians.push(print(&hosts.name, "states/s", figures));
+        }
+        println!("| {graph} nodes, 4 hosts : 1 host | | {:.2} | | |", medians[3] / medians[1]);
+    }
+    Ok(())
+}
+
+/// The same load on an empty database and beside a million finished states.
+fn beside_history(postgres: &Postgres) -> Result<()> {
+    let all = [
+        Hosts::start("trivial nodes, empty database", Some(postgres), 1, 64)?,
+        Hosts::start("trivial nodes, beside 1,000,000 finished states", Some(postgres), 1, 64)?,
+    ];
+    all[1].rate("trivial")?;
+    let database: String = all[1].name.chars().filter(char::is_ascii_alphanumeric).collect();
+    postgres.psql(&database, &prefill())?;
+    let mut rates = rounds(&all, "trivial")?;
+    let medians: Vec<f64> = all
+        .iter()
+        .zip(&mut rates)
+        .map(|(hosts, figures)| print(&hosts.name, "states/s", figures))
+        .collect();
+    println!("| beside 1,000,000 finished states : empty | | {:.2} | | |", medians[1] / medians[0]);
+    Ok(())
+}
+
+/// Copies the rows of the run that is there until there are so many finished
+/// states: runs of their own, with outputs.
+fn prefill() -> String {
+    let copies = FINISHED / (TRIVIAL + 2);
+    format!(
+        "CREATE TEMP TABLE first AS SELECT * FROM run ORDER BY id LIMIT 1; \
+         CREATE TEMP TABLE states AS SELECT s.* FROM state s JOIN first ON s.run = first.id; \
+         CREATE TEMP TABLE outputs AS SELECT o.* FROM output o JOIN states s ON s.id = o.state; \
+         CREATE TEMP TABLE copies AS SELECT g AS n FROM generate_series(1, {copies}) g; \
+         INSERT INTO run SELECT (r).* FROM (SELECT jsonb_populate_record(NULL::run, to_jsonb(f) \
+           || jsonb_build_object('id', f.id + n * 100000000, 'uuid', gen_random_uuid())) AS r FROM first f, copies) x; \
+         INSERT INTO state SELECT (r).* FROM (SELECT jsonb_populate_record(NULL::state, to_jsonb(s) \
+           || jsonb_build_object('id', s.id + n * 100000000, 'run', s.run + n * 100000000)) AS r FROM states s, copies) x; \
+         INSERT INTO output SELECT state + n * 100000000, number, body FROM outputs, copies; \
+         ANALYZE;"
+    )
+}
+
+/// From the death of a host to the moment at which another executes what it had.
+fn recovery(postgres: &Postgres) -> Result<()> {
+    let mut took = Vec::new();
+    for turn in 0..DEATHS {
+        let mut all = Hosts::start(&format!("recovery {turn}"), Some(postgres), 2, 8)?;
+        let run = all.hosts[0].run("single", &json!({}), &json!({}))?;
+        let holding = |host: &Host| Ok(host.get("//health")?["holding"].as_i64());
+        let holder = until("an execution", || {
+            let holders = all.hosts.iter().map(holding).collect::<Result<Vec<_>>>()?;
+            Ok(holders.iter().position(|held| held.is_some_and(|held| held > 0)))
+        })?;
+        all.hosts.remove(holder).kill()?;
+        let died = Instant::now();
+        until("the other host", || Ok(holding(&all.hosts[0])?.filter(|held| *held > 0)))?;
+        took.push(died.elapsed().as_secs_f64());
+        all.hosts[0].send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
+    }
+    print("kill -9 of a host, until another executes what it had", "s", &mut took);
+    Ok(())
+}
+
+/// What hosts ask that have nothing to do.
+fn idle(postgres: &Postgres) -> Result<()> {
+    let hosts = Hosts::start("idle", Some(postgres), 4, 64)?;
+    let asked = || -> Result<f64> {
+        let sql = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'idle'";
+        Ok(postgres.psql("postgres", sql)?.trim().parse()?)
+    };
+    // What the start brought with it is told to the statistics a little later.
+    std::thread::sleep(Duration::from_secs(12));
+    let before = asked()?;
+    std::thread::sleep(IDLE);
+    let queries = (asked()? - before) / hosts.hosts.len() as f64 / IDLE.as_secs_f64() * 60.0;
+    println!("| idle host on Postgres | queries/min | {queries:.1} | | |");
+    Ok(())
+}

@@ -1,0 +1,297 @@
+//! Several hosts on one Postgres, each with a folder and a log of its own, that
+//! a test kills, freezes and starts again. Which host executes what is read in
+//! their logs, from outside.
+//!
+//! Not here: chance. What happens to whom, a test decides.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::postgres::Postgres;
+use crate::proxy::Proxy;
+use crate::{Host, check, tail, until};
+
+/// Tells executions, and nothing else that is ordinary.
+const LOG: &str = "warn,exosphere_orchestrator=debug";
+
+/// How a host is set up.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// How many nodes it may run at a time.
+    pub slots: u32,
+    /// Whether a proxy stands between it and Postgres.
+    pub proxied: bool,
+    /// How far its clock is off, in milliseconds.
+    pub clock_offset_ms: i64,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup { slots: 8, proxied: false, clock_offset_ms: 0 }
+    }
+}
+
+impl Setup {
+    /// One with so many slots.
+    pub fn slots(slots: u32) -> Self {
+        Setup { slots, ..Setup::default() }
+    }
+}
+
+/// An execution, as a host has logged its beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Execution {
+    /// The number of the state.
+    pub state: i64,
+    /// Which attempt it is.
+    pub attempt: i64,
+}
+
+/// A host that may be down: what it is started with, and its process.
+#[derive(Debug)]
+pub struct Member {
+    data: PathBuf,
+    log: PathBuf,
+    database: String,
+    setup: Setup,
+    proxy: Option<Proxy>,
+    host: Option<Host>,
+}
+
+impl Member {
+    fn new(folder: &Path, postgres: &Postgres, database: &str, setup: Setup) -> Result<Member> {
+        fs::create_dir_all(folder)?;
+        let proxy = match setup.proxied {
+            true => Some(Proxy::start(postgres.address())?),
+            false => None,
+        };
+        let address = proxy.as_ref().map_or(postgres.address(), Proxy::address);
+        let database = Postgres::url_at(address, database);
+        let (data, log) = (folder.join("data"), folder.join("log"));
+        Ok(Member { data, log, database, setup, proxy, host: None })
+    }
+
+    /// Starts it, on the folder that it had before if it had one.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(self.host.is_none(), "it runs");
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let slots = self.setup.slots.to_string();
+        let arguments = ["--database", &self.database, "--slots", &slots, "--log-json"];
+        let offset = self.setup.clock_offset_ms;
+        let started = Host::start_with(&self.data, &arguments, move |command: &mut Command| {
+            command.env("EXOSPHERE_LOG", LOG).stderr(log);
+            if offset != 0 {
+                command.env("EXOSPHERE_CLOCK_OFFSET_MS", offset.to_string());
+            }
+        });
+        self.host = Some(started.with_context(|| tail(&self.log, 5, |_| true))?);
+        Ok(())
+    }
+
+    /// The host, which must be up.
+    pub fn host(&self) -> Result<&Host> {
+        self.host.as_ref().context("this host is down")
+    }
+
+    /// Whether it has a process.
+    pub fn is_up(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// The line between it and Postgres, which must be there.
+    pub fn proxy(&self) -> Result<&Proxy> {
+        self.proxy.as_ref().context("this host has no proxy")
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        self.host.take().context("this host is down")?.kill()
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let mut host = self.host.take().context("this host is down")?;
+        host.terminate()?;
+        host.wait()
+    }
+
+    /// SIGSTOP: nothing of it runs any more, and its connections stay open.
+    pub fn freeze(&self) -> Result<()> {
+        self.host()?.signal(Signal::STOP)
+    }
+
+    /// SIGCONT: it goes on as if nothing had been.
+    pub fn thaw(&self) -> Result<()> {
+        self.host()?.signal(Signal::CONT)
+    }
+
+    /// How it ended, if it did so by itself.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.host.as_mut().map_or(Ok(None), Host::ended)
+    }
+
+    /// How many states it holds, if it is well.
+    pub fn holding(&self) -> Result<i64> {
+        self.host()?.get("//health")?["holding"].as_i64().context("health tells what is held")
+    }
+
+    /// All executions that it has begun, in order.
+    pub fn executions(&self) -> Result<Vec<Execution>> {
+        let bytes = fs::read(&self.log)?;
+        let text = String::from_utf8_lossy(&bytes);
+        text.lines().filter_map(|line| execution(line).transpose()).collect()
+    }
+
+    /// Whether it has begun to execute a state.
+    pub fn has_begun(&self, state: i64) -> Result<bool> {
+        Ok(self.executions()?.iter().any(|execution| execution.state == state))
+    }
+}
+
+/// The execution that a line of the log tells of.
+fn execution(line: &str) -> Result<Option<Execution>> {
+    if !line.contains("\"executing\"") {
+        return Ok(None);
+    }
+    // A host that was killed may have left half a line.
+    let Ok(line) = serde_json::from_str::<Value>(line) else { return Ok(None) };
+    let fields = &line["fields"];
+    let number = |name: &str| {
+        let value = &fields[name];
+        let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
+        number.with_context(|| format!("an execution without {name}: {line}"))
+    };
+    Ok(Some(Execution { state: number("state")?, attempt: number("attempt")? }))
+}
+
+/// Several hosts on one database.
+#[derive(Debug)]
+pub struct Fleet {
+    members: Vec<Member>,
+    database: String,
+    postgres_address: String,
+    folder: TempDir,
+}
+
+impl Fleet {
+    /// Starts hosts on a new database, all at the same time.
+    pub fn start(postgres: &Postgres, database: &str, setups: &[Setup]) -> Result<Fleet> {
+        let postgres_address = postgres.create_database(database)?;
+        let (folder, database) = (tempfile::tempdir()?, database.to_owned());
+        let mut fleet = Fleet { members: Vec::new(), database, postgres_address, folder };
+        for setup in setups {
+            fleet.add(postgres, setup.clone())?;
+        }
+        let started: Vec<Result<()>> = std::thread::scope(|scope| {
+            let start = |member| scope.spawn(|| Member::start(member));
+            let starts: Vec<_> = fleet.members.iter_mut().map(start).collect();
+            let join = |start: std::thread::ScopedJoinHandle<'_, _>| start.join();
+            starts
+                .into_iter()
+                .map(|start| join(start).unwrap_or_else(|_| bail!("it panicked")))
+                .collect()
+        });
+        match started.into_iter().collect::<Result<()>>() {
+            Ok(()) => Ok(fleet),
+            Err(error) => Err(error.context(fleet.tails())),
+        }
+    }
+
+    /// One more, which is not started yet.
+    pub fn add(&mut self, postgres: &Postgres, setup: Setup) -> Result<&mut Member> {
+        let folder = self.folder.path().join(format!("host{}", self.members.len()));
+        self.members.push(Member::new(&folder, postgres, &self.database, setup)?);
+        self.members.last_mut().context("it was just added")
+    }
+
+    /// The members, in order.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// One of them.
+    pub fn member(&mut self, at: usize) -> &mut Member {
+        &mut self.members[at]
+    }
+
+    /// The host of one of them, which must be up.
+    pub fn host(&self, at: usize) -> Result<&Host> {
+        self.members[at].host()
+    }
+
+    /// The name of the database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The member that has begun to execute a state, `except` for one.
+    pub fn executor(&self, state: i64, except: Option<usize>) -> Result<Option<usize>> {
+        for (at, member) in self.members.iter().enumerate() {
+            if Some(at) != except && member.has_begun(state)? {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until a member executes a state, `except` for one.
+    pub fn wait_for_executor(&self, state: i64, except: Option<usize>) -> Result<usize> {
+        until("an execution", || self.executor(state, except))
+    }
+
+    /// Recounts every invariant.
+    pub fn check(&self) -> Result<()> {
+        check(&["--database", &self.postgres_address])
+    }
+
+    /// How all the logs end, but for executions.
+    pub fn tails(&self) -> String {
+        let tail = |(at, member): (usize, &Member)| {
+            let lines = tail(&member.log, 15, |line| !line.contains("\"executing\""));
+            format!("--- host {at}\n{lines}\n")
+        };
+        self.members.iter().enumerate().map(tail).collect()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.tails());
+        }
+    }
+}
+
+/// Runs a test on a fleet; afterwards every invariant is recounted. A failure
+/// tells how the logs end.
+pub fn with_fleet(
+    postgres: &Postgres,
+    database: &str,
+    setups: &[Setup],
+    test: impl FnOnce(&mut Fleet) -> Result<()>,
+) -> Result<()> {
+    let mut fleet = Fleet::start(postgres, database, setups)?;
+    let tested = test(&mut fleet).and_then(|()| fleet.check());
+    tested.inspect_err(|_| println!("{}--- Postgres\n{}", fleet.tails(), postgres.tail()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executions_are_read_in_a_log() -> Result<()> {
+        let line = r#"{"level":"DEBUG","fields":{"message":"executing","state":"17","attempt":2}}"#;
+        assert_eq!(execution(line)?, Some(Execution { state: 17, attempt: 2 }));
+        assert_eq!(execution(&line[..line.len() - 5])?, None);
+        assert_eq!(execution(r#"{"fields":{"message":"a claim failed"}}"#)?, None);
+        assert!(execution(r#"{"fields":{"message":"executing"}}"#).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,382 @@
+//! A Postgres of the tests' own: a cluster in a folder that goes with it, on a
+//! port that nobody had. It is as careful as one in earnest (`fsync` and
+//! `synchronous_commit` are on), so that what survives here survives there.
+//!
+//! Not here: a client. SQL goes through the program `psql`.
+
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::process::{Pid, Signal, getuid, kill_process};
+
+use crate::{tail, until};
+
+/// Where Debian puts it, one folder for each version.
+const DEBIAN: &str = "/usr/lib/postgresql";
+
+/// Who it runs as where the tests run as root, whom it refuses to serve.
+const USER: &str = "postgres";
+
+/// Appended to `postgresql.conf`, where the last word counts.
+const SETTINGS: &str = "
+listen_addresses = '127.0.0.1'
+fsync = on
+synchronous_commit = on
+full_page_writes = on
+max_connections = 400
+log_line_prefix = '%m [%p] %d '
+";
+
+/// Waits for the end of its standard input, which is the end of the test
+/// however that came about, and clears away what the test has left.
+const KEEPER: &str = r#"
+read -r _
+pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null)
+if [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null; then
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.1
+    done
+fi
+rm -rf "$0"
+"#;
+
+/// How it is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Clients are thrown out, and everything is written down.
+    Fast,
+    /// As a crash would: the next start recovers from the log.
+    Immediate,
+}
+
+/// A cluster that runs, unless it was stopped.
+#[derive(Debug)]
+pub struct Postgres {
+    folder: PathBuf,
+    tools: Tools,
+    port: u16,
+    server: Mutex<Option<Child>>,
+    keeper: Child,
+}
+
+impl Postgres {
+    /// A new cluster.
+    pub fn start() -> Result<Postgres> {
+        let tools = Tools::find()?;
+        // The keeper removes it, when all else has ended.
+        let folder = tempfile::Builder::new().prefix("exosphere-pg-").tempdir()?.keep();
+        let keeper = keep(&folder)?;
+        let server = Mutex::new(None);
+        let mut postgres = Postgres { folder, tools, port: 0, server, keeper };
+        postgres.initialise()?;
+        // A free port may be taken by another before it is ours.
+        let mut tried = postgres.start_on_a_free_port();
+        for _ in 0..2 {
+            if tried.is_ok() {
+                break;
+            }
+            tried = postgres.start_on_a_free_port();
+        }
+        tried.map(|()| postgres)
+    }
+
+    /// The one cluster of this test program, for tests that leave it running
+    /// and take a database of their own each.
+    pub fn shared() -> Result<&'static Postgres> {
+        static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
+        let shared = SHARED.get_or_init(|| Postgres::start().map_err(|why| format!("{why:#}")));
+        shared.as_ref().map_err(|why| anyhow!("{why}"))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// The address of a database.
+    pub fn url(&self, database: &str) -> String {
+        Postgres::url_at(self.address(), database)
+    }
+
+    /// The address of a database behind a proxy.
+    pub fn url_at(address: SocketAddr, database: &str) -> String {
+        format!("postgres://postgres@{address}/{database}")
+    }
+
+    /// Makes an empty database; gives its address.
+    pub fn create_database(&self, name: &str) -> Result<String> {
+        self.psql("postgres", &format!("CREATE DATABASE \"{name}\" TEMPLATE template0"))?;
+        Ok(self.url(name))
+    }
+
+    /// Stops it.
+    pub fn stop(&self, mode: Mode) -> Result<()> {
+        let Some(mut server) = self.lock().take() else { return Ok(()) };
+        let signal = match mode {
+            Mode::Fast => Signal::INT,
+            Mode::Immediate => Signal::QUIT,
+        };
+        let pid = self.postmaster().context("no postmaster.pid")?;
+        kill_process(pid, signal)?;
+        until("the end of Postgres", || Ok(server.try_wait()?))?;
+        Ok(())
+    }
+
+    /// Starts it again, where it was before.
+    pub fn start_again(&self) -> Result<()> {
+        let mut server = self.lock();
+        ensure!(server.is_none(), "it runs");
+        *server = Some(self.spawn()?);
+        Ok(())
+    }
+
+    /// Stops it and starts it again.
+    pub fn restart(&self, mode: Mode) -> Result<()> {
+        self.stop(mode)?;
+        self.start_again()
+    }
+
+    /// What `psql` prints for a statement, without any frills.
+    pub fn psql(&self, database: &str, sql: &str) -> Result<String> {
+        let output = Command::new(self.tools.path("psql"))
+            .args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet"])
+            .args(["--set", "ON_ERROR_STOP=1", "--host", "127.0.0.1", "--username", "postgres"])
+            .args(["--port", &self.port.to_string(), "--dbname", database, "--command", sql])
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot run psql")?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "psql: {sql}: {}", words.trim());
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// The end of its log.
+    pub fn tail(&self) -> String {
+        tail(&self.folder.join("log"), 40, |_| true)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn initialise(&self) -> Result<()> {
+        if self.tools.as_user.is_some() {
+            let owner = format!("{USER}:");
+            run(Command::new("chown").arg(owner).arg(&self.folder))?;
+        }
+        let mut initdb = self.tools.command("initdb");
+        initdb.arg("--pgdata").arg(self.data());
+        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
+        // What is lost with the power is the test as well.
+        initdb.args(["--no-sync", "--no-instructions"]);
+        run(&mut initdb)?;
+        let folder = self.folder.display();
+        let mut settings =
+            OpenOptions::new().append(true).open(self.data().join("postgresql.conf"))?;
+        writeln!(settings, "{SETTINGS}unix_socket_directories = '{folder}'")?;
+        Ok(())
+    }
+
+    fn start_on_a_free_port(&mut self) -> Result<()> {
+        self.port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        self.start_again()
+    }
+
+    /// Starts the server and waits until it takes connections.
+    fn spawn(&self) -> Result<Child> {
+        // Nothing of ours runs, so one that is left over says nothing.
+        let _ = fs::remove_file(self.data().join("postmaster.pid"));
+        let path = self.folder.join("log");
+        let log = OpenOptions::new().create(true).append(true).open(&path)?;
+        let mut command = self.tools.command("postgres");
+        command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut server = command.spawn().context("cannot run postgres")?;
+        until("Postgres", || {
+            if let Some(status) = server.try_wait()? {
+                bail!("Postgres ended ({status}):\n{}", self.tail());
+            }
+            Ok(self.is_ready().then_some(()))
+        })?;
+        Ok(server)
+    }
+
+    /// The eighth line of `postmaster.pid` says how far it is.
+    fn is_ready(&self) -> bool {
+        let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        text.lines().nth(7).is_some_and(|line| line.trim() == "ready")
+    }
+
+    /// The server itself, whatever started it.
+    fn postmaster(&self) -> Option<Pid> {
+        let text = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
+        Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let _ = self.stop(Mode::Immediate);
+        // Closes its standard input first.
+        let _ = self.keeper.wait();
+    }
+}
+
+/// Starts what clears the folder away, out of reach of a Ctrl-C.
+fn keep(folder: &Path) -> Result<Child> {
+    let mut keeper = Command::new("sh");
+    keeper.args(["-c", KEEPER]).arg(folder).stdin(Stdio::piped());
+    keeper.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    keeper.spawn().context("cannot run sh")
+}
+
+/// The programs of Postgres, and how they are run.
+#[derive(Debug)]
+struct Tools {
+    folder: PathBuf,
+    /// The words before a program that make another user of root.
+    as_user: Option<Vec<String>>,
+}
+
+impl Tools {
+    fn find() -> Result<Tools> {
+        let folder = newest().or_else(configured).or_else(|| on_path("postgres"));
+        let folder = folder.context(
+            "no Postgres: these tests start one of their own; \
+             install the Debian package `postgresql`",
+        )?;
+        let as_user = match getuid().is_root() {
+            true => Some(as_user()?),
+            false => None,
+        };
+        Ok(Tools { folder, as_user })
+    }
+
+    /// A program, or its name if it lies elsewhere on the PATH.
+    fn path(&self, program: &str) -> PathBuf {
+        let path = self.folder.join(program);
+        if path.is_file() { path } else { program.into() }
+    }
+
+    /// A call of a program that root may not run, out of reach of a Ctrl-C.
+    fn command(&self, program: &str) -> Command {
+        let program = self.path(program);
+        let mut command = match self.as_user.as_deref() {
+            Some([first, rest @ ..]) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            _ => Command::new(program),
+        };
+        // The folder that a test runs in may be closed to the other user.
+        command.current_dir("/").process_group(0);
+        command
+    }
+}
+
+/// The newest version that Debian has installed.
+fn newest() -> Option<PathBuf> {
+    let versions = fs::read_dir(DEBIAN).ok()?.flatten().filter_map(|entry| {
+        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let folder = entry.path().join("bin");
+        folder.join("postgres").is_file().then_some((version, folder))
+    });
+    versions.max().map(|(_, folder)| folder)
+}
+
+/// Where `pg_config` says.
+fn configured() -> Option<PathBuf> {
+    let output = Command::new("pg_config").arg("--bindir").output().ok()?;
+    let folder = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    folder.join("postgres").is_file().then_some(folder)
+}
+
+/// The folder of the PATH that has a program.
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).find(|folder| folder.join(program).is_file())
+}
+
+/// How root becomes another user, with the program that is there for it.
+fn as_user() -> Result<Vec<String>> {
+    let user = format!("--reuid={USER}");
+    let group = format!("--regid={USER}");
+    let words: &[&str] = match (on_path("setpriv"), on_path("runuser")) {
+        // It becomes the program, while the other one stays before it.
+        (Some(_), _) => &["setpriv", &user, &group, "--init-groups", "--"],
+        (None, Some(_)) => &["runuser", "-u", USER, "--"],
+        (None, None) => bail!("Postgres refuses root, and there is no `setpriv` or `runuser`"),
+    };
+    Ok(words.iter().map(|word| (*word).to_owned()).collect())
+}
+
+/// Runs a program to its end, which must be a good one.
+fn run(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_owned();
+    let words = || OsStr::to_string_lossy(&name).into_owned();
+    let output = command.stdin(Stdio::null()).output().with_context(words)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {}: {}", words(), output.status, said.trim());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn it_starts_quickly_and_keeps_what_it_was_told() -> Result<()> {
+        let from = Instant::now();
+        let postgres = Postgres::start()?;
+        println!("started in {:?}", from.elapsed());
+        let folder = postgres.folder.clone();
+        postgres.create_database("kept")?;
+        for setting in ["fsync", "synchronous_commit"] {
+            assert_eq!(postgres.psql("kept", &format!("SHOW {setting}"))?, "on");
+        }
+        postgres.psql("kept", "CREATE TABLE t (n INT)")?;
+        for (n, mode) in [(1, Mode::Fast), (2, Mode::Immediate)] {
+            postgres.psql("kept", &format!("INSERT INTO t VALUES ({n})"))?;
+            let from = Instant::now();
+            postgres.restart(mode)?;
+            println!("restarted ({mode:?}) in {:?}", from.elapsed());
+            assert_eq!(postgres.psql("kept", "SELECT COUNT(*) FROM t")?, n.to_string());
+        }
+        assert!(postgres.psql("kept", "SELECT nothing").is_err());
+        postgres.stop(Mode::Fast)?;
+        assert!(postgres.psql("kept", "SELECT 1").is_err());
+        postgres.start_again()?;
+        drop(postgres);
+        assert!(!folder.exists());
+        Ok(())
+    }
+
+    /// Dropping is not enough: a test that is killed drops nothing.
+    #[test]
+    fn its_keeper_clears_up_after_a_killed_test() -> Result<()> {
+        let mut postgres = Postgres::start()?;
+        let folder = postgres.folder.clone();
+        let pid = postgres.postmaster().context("it runs")?;
+        drop(postgres.keeper.stdin.take());
+        let mut server = postgres.lock().take().context("it runs")?;
+        until("the end of Postgres", || Ok(server.try_wait()?))?;
+        until("the end of its folder", || Ok((!folder.exists()).then_some(())))?;
+        assert!(kill_process(pid, Signal::QUIT).is_err());
+        Ok(())
+    }
+}

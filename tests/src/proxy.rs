@@ -1,0 +1,270 @@
+//! A bad line: a TCP proxy between a host and its Postgres that cuts, delays,
+//! holds back and refuses as a test likes, while it runs.
+//!
+//! Not here: anything of the protocol. Bytes are bytes.
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What the line does to what goes through.
+#[derive(Debug, Clone, Default)]
+struct Weather {
+    /// Before each chunk, in either direction.
+    delay: Duration,
+    /// Nothing goes through, and nobody is told.
+    held: bool,
+    /// New connections are reset.
+    refusing: bool,
+    /// How often everything was cut.
+    cuts: u64,
+}
+
+/// A proxy that runs until it is dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    /// Taken when the proxy is dropped, which ends the thread.
+    weather: Option<watch::Sender<Weather>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// A line in good order to `upstream`.
+    pub fn start(upstream: SocketAddr) -> Result<Proxy> {
+        let listener = StdListener::bind(("127.0.0.1", 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let (weather, seen) = watch::channel(Weather::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // The connections end with the runtime, and it with its thread.
+        let thread = std::thread::spawn(move || {
+            if let Err(error) = runtime.block_on(serve(listener, upstream, seen)) {
+                eprintln!("a proxy ended: {error}");
+            }
+        });
+        Ok(Proxy { address, weather: Some(weather), thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resets every connection there is, on both sides.
+    pub fn cut(&self) {
+        self.change(|weather| weather.cuts += 1);
+    }
+
+    /// Lets nothing through any more, as a line that is dead without a word:
+    /// connections stay open, and new ones are taken.
+    pub fn hold(&self) {
+        self.change(|weather| weather.held = true);
+    }
+
+    /// Makes each chunk wait so long.
+    pub fn delay(&self, delay: Duration) {
+        self.change(|weather| weather.delay = delay);
+    }
+
+    /// Resets new connections. (The port stays taken: given up, it might be
+    /// another's when it is wanted back.)
+    pub fn refuse(&self) {
+        self.change(|weather| weather.refusing = true);
+    }
+
+    /// Sets everything right again. What was held goes on.
+    pub fn clear(&self) {
+        self.change(|weather| *weather = Weather { cuts: weather.cuts, ..Weather::default() });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Weather)) {
+        if let Some(weather) = &self.weather {
+            weather.send_modify(change);
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.weather.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Takes connections until nobody can change the weather any more.
+async fn serve(
+    listener: StdListener,
+    upstream: SocketAddr,
+    mut weather: watch::Receiver<Weather>,
+) -> Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        tokio::select! {
+            changed = weather.changed() => if changed.is_err() {
+                return Ok(());
+            },
+            accepted = listener.accept() => {
+                let (client, _) = accepted?;
+                let mut weather = weather.clone();
+                weather.mark_unchanged();
+                tokio::spawn(connection(client, upstream, weather));
+            }
+        }
+    }
+}
+
+async fn connection(client: TcpStream, upstream: SocketAddr, weather: watch::Receiver<Weather>) {
+    if weather.borrow().refusing {
+        reset(client);
+        return;
+    }
+    let cuts = weather.borrow().cuts;
+    // Postgres may be down: then the client's connection ends as well.
+    let Ok(server) = TcpStream::connect(upstream).await else { return reset(client) };
+    let (mut client, mut server) = (client, server);
+    let _ = client.set_nodelay(true);
+    let _ = server.set_nodelay(true);
+    let mut cut = weather.clone();
+    let was_cut = {
+        let (from_client, to_client) = client.split();
+        let (from_server, to_server) = server.split();
+        tokio::select! {
+            _ = cut.wait_for(|weather| weather.cuts != cuts) => true,
+            () = pump(from_client, to_server, weather.clone()) => false,
+            () = pump(from_server, to_client, weather) => false,
+        }
+    };
+    if was_cut {
+        reset(client);
+        reset(server);
+    }
+}
+
+/// Closes a connection with a reset, not in good order.
+fn reset(stream: TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
+/// Carries what comes, through the weather, until one end is closed.
+async fn pump(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut weather: watch::Receiver<Weather>,
+) {
+    let mut chunk = vec![0; 16 * 1024];
+    loop {
+        let length = match from.read(&mut chunk).await {
+            Ok(0) | Err(_) => return,
+            Ok(length) => length,
+        };
+        let Ok(now) = weather.wait_for(|weather| !weather.held).await.map(|now| now.delay) else {
+            return;
+        };
+        if !now.is_zero() {
+            tokio::time::sleep(now).await;
+        }
+        if to.write_all(&chunk[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::TcpStream;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Somebody who says everything back.
+    fn echo() -> Result<SocketAddr> {
+        let listener = StdListener::bind(("127.0.0.1", 0))?;
+        let address = listener.local_addr()?;
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    let mut byte = [0];
+                    while stream.read_exact(&mut byte).is_ok() && stream.write_all(&byte).is_ok() {}
+                });
+            }
+        });
+        Ok(address)
+    }
+
+    fn connect(proxy: &Proxy) -> Result<TcpStream> {
+        let stream = TcpStream::connect(proxy.address())?;
+        stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+        Ok(stream)
+    }
+
+    fn say(stream: &mut TcpStream) -> std::io::Result<u8> {
+        stream.write_all(b"x")?;
+        hear(stream)
+    }
+
+    fn hear(stream: &mut TcpStream) -> std::io::Result<u8> {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).map(|()| byte[0])
+    }
+
+    #[test]
+    fn all_weathers() -> Result<()> {
+        let proxy = Proxy::start(echo()?)?;
+        let mut stream = connect(&proxy)?;
+        assert_eq!(say(&mut stream)?, b'x');
+
+        proxy.delay(Duration::from_millis(40));
+        let from = Instant::now();
+        assert_eq!(say(&mut stream)?, b'x');
+        assert!(from.elapsed() >= Duration::from_millis(80), "there and back");
+
+        proxy.hold();
+        assert_eq!(say(&mut stream).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+        assert!(connect(&proxy).is_ok());
+        proxy.clear();
+        assert_eq!(hear(&mut stream)?, b'x', "what was held goes on");
+
+        proxy.refuse();
+        assert_eq!(say(&mut stream)?, b'x', "what is there stays");
+        assert!(say(&mut connect(&proxy)?).is_err());
+        proxy.clear();
+
+        proxy.cut();
+        let ended = hear(&mut stream).map_err(|error| error.kind());
+        assert_eq!(ended, Err(ErrorKind::ConnectionReset));
+        assert_eq!(say(&mut connect(&proxy)?)?, b'x', "new ones are welcome");
+        Ok(())
+    }
+
+    #[test]
+    fn a_held_line_can_be_cut() -> Result<()> {
+        let proxy = Proxy::start(echo()?)?;
+        let mut stream = connect(&proxy)?;
+        assert_eq!(say(&mut stream)?, b'x');
+        proxy.hold();
+        assert!(say(&mut stream).is_err());
+        proxy.cut();
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let ended = hear(&mut stream).map_err(|error| error.kind());
+        assert_eq!(ended, Err(ErrorKind::ConnectionReset));
+        Ok(())
+    }
+
+    #[test]
+    fn who_is_not_there_is_not_waited_for() -> Result<()> {
+        let nobody = StdListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let proxy = Proxy::start(nobody)?;
+        assert!(say(&mut connect(&proxy)?).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,291 @@
+//! Does the harm, at random but by a seed, and makes it good again.
+//!
+//! Not here: what the runs make of it. The driver looks at no answer.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use exosphere_tests::fleet::Fleet;
+use exosphere_tests::postgres::{Mode, Postgres};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::load::Roster;
+
+/// So many hosts may be down or frozen at a time.
+const OUT_AT_ONCE: usize = 2;
+/// Postgres is left alone for so long after a restart.
+const POSTGRES_REST: Duration = Duration::from_secs(5);
+/// Milliseconds for which a host is frozen: longer than its lease of 10 s.
+const FREEZE_MS: std::ops::Range<u64> = 10_500..13_000;
+/// Milliseconds for which a dead host stays dead: mostly it is back before
+/// anyone misses it, sometimes others have taken over.
+const DEAD_MS: [std::ops::Range<u64>; 4] = [0..300, 0..1_000, 500..3_000, 11_000..17_000];
+/// Milliseconds for which a line is bad; seldom longer than a lease.
+const BAD_MS: [std::ops::Range<u64>; 4] = [200..1_000, 200..1_000, 1_000..3_000, 10_500..12_000];
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Harm {
+    kills: usize,
+    freezes: usize,
+    stops: usize,
+    fast: usize,
+    immediate: usize,
+    cuts: usize,
+    delays: usize,
+    holds: usize,
+    refusals: usize,
+}
+
+impl Harm {
+    /// The kinds of harm that a minute has without fail.
+    pub fn must_be_some(&self) -> Result<()> {
+        let postgres = self.fast + self.immediate;
+        let some = [self.kills, self.freezes, postgres, self.cuts, self.delays];
+        ensure!(!some.contains(&0), "this was no chaos: {self}");
+        Ok(())
+    }
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} kills, {} freezes, {} clean stops", self.kills, self.freezes, self.stops)?;
+        write!(f, "; Postgres: {} fast and {} immediate restarts", self.fast, self.immediate)?;
+        write!(f, "; lines: {} cuts, {} delays", self.cuts, self.delays)?;
+        write!(f, ", {} held, {} refusing", self.holds, self.refusals)
+    }
+}
+
+/// What is wrong with a host, and until when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Up,
+    Down(Instant),
+    Frozen(Instant),
+}
+
+/// What can be done.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Kill,
+    Freeze,
+    Stop,
+    Restart,
+    Cut,
+    CutAll,
+    Delay,
+    Hold,
+    Refuse,
+}
+
+/// Each with its weight.
+const DEEDS: [(Deed, u32); 9] = [
+    (Deed::Kill, 28),
+    (Deed::Freeze, 10),
+    (Deed::Stop, 6),
+    (Deed::Restart, 8),
+    (Deed::Cut, 18),
+    (Deed::CutAll, 6),
+    (Deed::Delay, 12),
+    (Deed::Hold, 6),
+    (Deed::Refuse, 6),
+];
+
+/// The driver of the chaos.
+pub struct Driver<'a> {
+    fleet: &'a mut Fleet,
+    postgres: &'a Postgres,
+    roster: &'a Roster,
+    random: StdRng,
+    fates: Vec<Fate>,
+    /// Until when each host's line is bad.
+    lines: Vec<Option<Instant>>,
+    rested: Instant,
+    /// What was done so far.
+    pub harm: Harm,
+}
+
+impl<'a> Driver<'a> {
+    pub fn new(
+        fleet: &'a mut Fleet,
+        postgres: &'a Postgres,
+        roster: &'a Roster,
+        seed: u64,
+    ) -> Driver<'a> {
+        let hosts = fleet.members().len();
+        Driver {
+            fleet,
+            postgres,
+            roster,
+            random: StdRng::seed_from_u64(seed),
+            fates: vec![Fate::Up; hosts],
+            lines: vec![None; hosts],
+            rested: Instant::now(),
+            harm: Harm::default(),
+        }
+    }
+
+    /// Does harm until it is enough.
+    pub fn drive(&mut self, enough: impl Fn() -> bool) -> Result<()> {
+        while !enough() {
+            self.mend(|until| until <= Instant::now())?;
+            self.nobody_ended_by_itself()?;
+            let deed = self.choose();
+            self.act(deed)?;
+            let pause = self.random.random_range(150..700);
+            std::thread::sleep(Duration::from_millis(pause));
+        }
+        Ok(())
+    }
+
+    /// Makes everything good again.
+    pub fn mend_all(&mut self) -> Result<()> {
+        self.mend(|_| true)
+    }
+
+    /// Makes good what lasts until `due`.
+    fn mend(&mut self, due: impl Fn(Instant) -> bool) -> Result<()> {
+        for at in 0..self.fates.len() {
+            if self.lines[at].is_some_and(&due) {
+                self.fleet.member(at).proxy()?.clear();
+                self.lines[at] = None;
+            }
+            match self.fates[at] {
+                Fate::Down(until) if due(until) => {
+                    // A start must not wait for a line that only we can mend.
+                    self.fleet.member(at).proxy()?.clear();
+                    self.lines[at] = None;
+                    self.fleet.member(at).start()?;
+                }
+                Fate::Frozen(until) if due(until) => self.fleet.member(at).thaw()?,
+                _ => continue,
+            }
+            self.fates[at] = Fate::Up;
+            self.roster.enter(at, self.fleet.host(at)?.url());
+        }
+        Ok(())
+    }
+
+    /// A host outlives whatever befalls its database.
+    fn nobody_ended_by_itself(&mut self) -> Result<()> {
+        for at in 0..self.fates.len() {
+            let ended = self.fleet.member(at).ended()?;
+            ensure!(ended.is_none(), "host {at} ended by itself: {ended:?}");
+        }
+        Ok(())
+    }
+
+    fn choose(&mut self) -> Deed {
+        let all: u32 = DEEDS.iter().map(|(_, weight)| weight).sum();
+        let mut drawn = self.random.random_range(0..all);
+        for (deed, weight) in DEEDS {
+            match drawn.checked_sub(weight) {
+                Some(rest) => drawn = rest,
+                None => return deed,
+            }
+        }
+        Deed::Kill
+    }
+
+    fn act(&mut self, deed: Deed) -> Result<()> {
+        match deed {
+            Deed::Kill | Deed::Freeze | Deed::Stop => self.strike(deed),
+            Deed::Restart => self.restart_postgres(),
+            Deed::CutAll => {
+                self.harm.cuts += 1;
+                self.fleet.members().iter().try_for_each(|member| {
+                    member.proxy()?.cut();
+                    Ok(())
+                })
+            }
+            Deed::Cut | Deed::Delay | Deed::Hold | Deed::Refuse => self.disturb(deed),
+        }
+    }
+
+    /// Something befalls a host that is well, if enough others are.
+    fn strike(&mut self, deed: Deed) -> Result<()> {
+        let at = self.random.random_range(0..self.fates.len());
+        let out = self.fates.iter().filter(|fate| **fate != Fate::Up).count();
+        if self.fates[at] != Fate::Up || out >= OUT_AT_ONCE {
+            return Ok(());
+        }
+        self.roster.leave(at);
+        let until = self.later(&DEAD_MS);
+        self.fates[at] = match deed {
+            Deed::Freeze => {
+                self.harm.freezes += 1;
+                self.fleet.member(at).freeze()?;
+                Fate::Frozen(self.later(&[FREEZE_MS]))
+            }
+            Deed::Stop => {
+                self.harm.stops += 1;
+                // Its states may have to go over a bad line first.
+                self.fleet.member(at).proxy()?.clear();
+                self.lines[at] = None;
+                let status = self.fleet.member(at).stop()?;
+                ensure!(status.success(), "host {at} was stopped and ended badly: {status}");
+                Fate::Down(until)
+            }
+            _ => {
+                self.harm.kills += 1;
+                self.fleet.member(at).kill()?;
+                Fate::Down(until)
+            }
+        };
+        Ok(())
+    }
+
+    fn restart_postgres(&mut self) -> Result<()> {
+        if self.rested.elapsed() < POSTGRES_REST {
+            return Ok(());
+        }
+        let mode = if self.random.random() { Mode::Fast } else { Mode::Immediate };
+        match mode {
+            Mode::Fast => self.harm.fast += 1,
+            Mode::Immediate => self.harm.immediate += 1,
+        }
+        self.postgres.stop(mode)?;
+        let pause = self.random.random_range(0..1_500);
+        std::thread::sleep(Duration::from_millis(pause));
+        self.postgres.start_again()?;
+        self.rested = Instant::now();
+        Ok(())
+    }
+
+    /// Something befalls the line between a host and Postgres.
+    fn disturb(&mut self, deed: Deed) -> Result<()> {
+        let at = self.random.random_range(0..self.fates.len());
+        let until = self.later(&BAD_MS);
+        let delay = Duration::from_millis(self.random.random_range(2..60));
+        let proxy = self.fleet.members()[at].proxy()?;
+        match deed {
+            Deed::Delay => {
+                self.harm.delays += 1;
+                proxy.delay(delay);
+            }
+            Deed::Hold => {
+                self.harm.holds += 1;
+                proxy.hold();
+            }
+            Deed::Refuse => {
+                self.harm.refusals += 1;
+                proxy.refuse();
+                proxy.cut();
+            }
+            _ => {
+                self.harm.cuts += 1;
+                proxy.cut();
+                return Ok(());
+            }
+        }
+        self.lines[at] = self.lines[at].max(Some(until));
+        Ok(())
+    }
+
+    fn later(&mut self, choices: &[std::ops::Range<u64>]) -> Instant {
+        let range = choices[self.random.random_range(0..choices.len())].clone();
+        Instant::now() + Duration::from_millis(self.random.random_range(range))
+    }
+}

@@ -1,0 +1,333 @@
+//! The runs of the chaos, started and watched through whichever host answers,
+//! and what must come of each: to the last value, and to the last increment.
+//!
+//! Not here: how hosts fare. Whoever does not answer is asked again, or another
+//! is.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use exosphere_tests::{Host, PATIENCE, fleet::Fleet};
+use reqwest::blocking::Client;
+use serde_json::{Value, json};
+
+/// Branches of the outer fanout, and of each of the inner ones.
+const GROUPS: i64 = 10;
+const WIDTH: i64 = 50;
+/// What becomes of the branches of an inner fanout, in turn.
+const TURNS: [&str; 10] =
+    ["go", "go", "requeue", "go", "prune", "go", "fail", "go", "requeue", "go"];
+/// How often one that requeues does so, and how often one that fails is retried.
+const REQUEUES: i64 = 2;
+const RETRIES: i64 = 2;
+/// Pairs of a number and its turn.
+fn turns() -> impl Iterator<Item = (i64, &'static str)> {
+    (0..WIDTH).zip(TURNS.into_iter().cycle())
+}
+
+/// A fanout in a fanout. Each worker counts in a key of its own how often it
+/// ran with effect, and ends as it is its turn to; `joined` absorbs those that
+/// fail. Each guard fails until the opener, on a branch of its own, opens.
+fn graph() -> Value {
+    json!({
+        "nodes": [
+            {"node_name": "echo", "identifier": "begin", "inputs": {"value": 1},
+             "next_nodes": ["pause", "outer"]},
+            {"node_name": "wait", "identifier": "pause", "inputs": {"ms": 1200},
+             "next_nodes": ["opener"]},
+            {"node_name": "kv", "identifier": "opener",
+             "inputs": {"ops": [["set", "open", "yes"]]}, "next_nodes": []},
+            {"node_name": "fan", "identifier": "outer", "inputs": {"n": GROUPS},
+             "next_nodes": ["guard", "inner"]},
+            {"node_name": "fail_when", "identifier": "guard", "next_nodes": ["guarded"],
+             "inputs": {"value": 1, "equals": 1, "permanent": false, "unless_store_key": "open"},
+             "retry_policy": {"max_retries": 200, "strategy": "EXPONENTIAL",
+                              "backoff_factor": 200, "exponent": 2, "max_delay": 2000}},
+            {"node_name": "tally", "identifier": "guarded",
+             "inputs": {"key": "guarded-${{ outer.outputs.i }}"}, "next_nodes": ["final"]},
+            {"node_name": "fan", "identifier": "inner", "next_nodes": ["worker"],
+             "inputs": {"n": WIDTH, "value": "${{ outer.outputs.i }}"}},
+            {"node_name": "chore", "identifier": "worker", "next_nodes": ["teller"],
+             "inputs": {"i": "${{ inner.outputs.i }}", "turns": TURNS, "ms": 20,
+                        "requeues": REQUEUES, "requeue_ms": 50,
+                        "key": "w-${{ inner.outputs.value }}-${{ inner.outputs.i }}"},
+             "retry_policy": {"max_retries": RETRIES, "strategy": "FIXED", "backoff_factor": 100}},
+            {"node_name": "tally", "identifier": "teller", "next_nodes": ["joined"],
+             "inputs": {"key": "told", "value": "${{ worker.outputs.value }}"}},
+            {"node_name": "tally", "identifier": "joined", "next_nodes": ["final"],
+             "inputs": {"key": "joined-${{ outer.outputs.i }}",
+                        "value": "${{ teller.outputs.value }}"},
+             "unites": {"identifier": "inner", "strategy": "ALL_DONE"}},
+            {"node_name": "tally", "identifier": "final", "next_nodes": [],
+             "inputs": {"key": "merged", "value": "${{ joined.outputs.value }}"},
+             "unites": {"identifier": "outer"}},
+        ],
+        "store_config": {"keep": true},
+    })
+}
+
+/// The store at the end: the ledger of every effect.
+fn ledger() -> BTreeMap<String, String> {
+    let mut ledger = BTreeMap::new();
+    let mut note = |key: String, n: i64| ledger.insert(key, n.to_string());
+    for group in 0..GROUPS {
+        note(format!("guarded-{group}"), 1);
+        note(format!("joined-{group}"), 1);
+        for (i, turn) in turns() {
+            match turn {
+                "fail" => continue,
+                "requeue" => note(format!("w-{group}-{i}"), 1 + REQUEUES),
+                _ => note(format!("w-{group}-{i}"), 1),
+            };
+        }
+    }
+    note("told".to_owned(), GROUPS * of(&["go", "requeue"]));
+    note("merged".to_owned(), 1);
+    ledger.insert("open".to_owned(), "yes".to_owned());
+    ledger
+}
+
+/// What `final` gathers.
+fn answer() -> Value {
+    let told = |(i, turn)| match turn {
+        "prune" => None,
+        "fail" => Some(Value::Null),
+        _ => Some(json!(i)),
+    };
+    let joined: Vec<Value> = turns().filter_map(told).collect();
+    json!(vec![joined; GROUPS as usize])
+}
+
+/// How many of an inner fanout's branches have one of these turns.
+fn of(wanted: &[&str]) -> i64 {
+    turns().filter(|(_, turn)| wanted.contains(turn)).count() as i64
+}
+
+/// Uploads the plugins and applies the graph.
+pub fn prepare(host: &Host) -> Result<()> {
+    host.push("lab")?;
+    host.push("tally")?;
+    host.apply("chaos", &graph())?;
+    Ok(())
+}
+
+/// Where the hosts listen that are up and not frozen, as far as one can know.
+#[derive(Debug)]
+pub struct Roster(Mutex<Vec<Option<String>>>);
+
+impl Roster {
+    pub fn of(fleet: &Fleet) -> Result<Roster> {
+        let url = |member: &exosphere_tests::fleet::Member| Ok(Some(member.host()?.url().into()));
+        Ok(Roster(Mutex::new(fleet.members().iter().map(url).collect::<Result<_>>()?)))
+    }
+
+    pub fn enter(&self, at: usize, url: &str) {
+        lock(&self.0)[at] = Some(url.to_owned());
+    }
+
+    pub fn leave(&self, at: usize) {
+        lock(&self.0)[at] = None;
+    }
+
+    /// The one that a turn falls to, if it is there.
+    fn url(&self, turn: usize) -> Option<String> {
+        let urls = lock(&self.0);
+        urls[turn % urls.len()].clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What has been run.
+#[derive(Debug, Default)]
+pub struct Books {
+    pub runs: u64,
+    pub states: u64,
+    /// How many executions all that takes if nothing goes wrong.
+    pub executions: u64,
+}
+
+/// Runs under way.
+pub struct Load<'a> {
+    roster: &'a Roster,
+    seed: u64,
+    books: Mutex<Books>,
+    stopped: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl<'a> Load<'a> {
+    pub fn new(roster: &'a Roster, seed: u64) -> Self {
+        let (stopped, failed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Load { roster, seed, books: Mutex::default(), stopped, failed }
+    }
+
+    pub fn states(&self) -> u64 {
+        lock(&self.books).states
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// No new runs; those under way come to their end.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    pub fn into_books(self) -> Books {
+        self.books.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One run after the other, until it is stopped.
+    pub fn runs(&self, runner: usize) -> Result<()> {
+        let client = Client::builder().timeout(Duration::from_secs(4)).build()?;
+        let mut anyone = Anyone { roster: self.roster, client, turn: runner };
+        for number in 0.. {
+            if self.stopped.load(Ordering::Relaxed) || self.has_failed() {
+                break;
+            }
+            let key = format!("{}-{runner}-{number}", self.seed);
+            let done = run(&mut anyone, &key).with_context(|| format!("run {key}"));
+            let done = done.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
+            let mut books = lock(&self.books);
+            books.runs += 1;
+            books.states += done.states;
+            books.executions += done.executions;
+        }
+        Ok(())
+    }
+}
+
+/// A run from its start to its end, and what came of it.
+fn run(anyone: &mut Anyone<'_>, key: &str) -> Result<Books> {
+    // Whoever got no answer starts again, and by the key it is the same run.
+    let start = json!({"inputs": {}, "idempotency_key": key});
+    let run = anyone.ask("POST", "/graphs/chaos/runs", Some(&start))?;
+    let run = run["run"].as_str().context("a run has an id")?.to_owned();
+    let mut found = anyone.get(&format!("/runs/{run}"))?;
+    let end = Instant::now() + PATIENCE;
+    while found["status"] == "RUNNING" {
+        ensure!(Instant::now() < end, "it does not end: {found:#}");
+        let version = found["version"].as_i64().unwrap_or_default();
+        found = anyone.get(&format!("/runs/{run}?after={version}&wait_ms=1000"))?;
+    }
+    verify(anyone, &run, &found).with_context(|| run.clone())
+}
+
+fn verify(anyone: &mut Anyone<'_>, run: &str, found: &Value) -> Result<Books> {
+    ensure!(found["status"] == "SUCCESS", "{found:#}");
+    let (pruned, errored) = (GROUPS * of(&["prune"]), GROUPS * of(&["fail"]));
+    // Of each group: inner, guard, guarded, joined, the workers, the tellers.
+    let states = 5 + GROUPS * (4 + WIDTH + of(&["go", "requeue"]));
+    let counts = &found["counts"];
+    for (count, number) in [
+        ("states", states),
+        ("open", 0),
+        ("success", states - pruned - errored),
+        ("pruned", pruned),
+        ("errored", errored),
+        ("cancelled", 0),
+        ("requeues", GROUPS * of(&["requeue"]) * REQUEUES),
+    ] {
+        ensure!(counts[count] == number, "{count} is not {number}: {counts:#}");
+    }
+    ledger_is_right(&found["store"])?;
+    let states = anyone.states(run)?;
+    let executions = states.iter().map(executions_of).sum::<Result<i64>>()?;
+    answer_is_right(anyone, run, &states)?;
+    for state in states.iter().filter(|state| state["identifier"] == "worker") {
+        let retries = if state["status"] == "ERRORED" { RETRIES } else { 0 };
+        ensure!(state["retries"] == retries, "not {retries} retries: {state:#}");
+    }
+    Ok(Books { runs: 1, states: states.len() as u64, executions: executions as u64 })
+}
+
+/// How many executions a state takes if nothing goes wrong.
+fn executions_of(state: &Value) -> Result<i64> {
+    let number = |name: &str| state[name].as_i64().with_context(|| name.to_owned());
+    Ok(1 + number("retries")? + number("requeues")?)
+}
+
+fn ledger_is_right(store: &Value) -> Result<()> {
+    let found: BTreeMap<String, String> = serde_json::from_value(store.clone())?;
+    let expected = ledger();
+    let keys = found.keys().chain(expected.keys());
+    let mut wrong: Vec<String> = keys
+        .filter(|key| found.get(*key) != expected.get(*key))
+        .map(|key| format!("{key}: {:?} and not {:?}", found.get(key), expected.get(key)))
+        .collect();
+    wrong.dedup();
+    ensure!(wrong.is_empty(), "the ledger is wrong:\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+fn answer_is_right(anyone: &mut Anyone<'_>, run: &str, states: &[Value]) -> Result<()> {
+    let mut finals = states.iter().filter(|state| state["identifier"] == "final");
+    let (Some(state), None) = (finals.next(), finals.next()) else {
+        bail!("there is not one state at `final`");
+    };
+    let state = anyone.get(&format!("/runs/{run}/states/{}", state["number"]))?;
+    ensure!(state["outputs"].as_array().is_some_and(|outputs| outputs.len() == 1), "{state:#}");
+    let found = &state["outputs"][0]["value"];
+    ensure!(*found == answer(), "not {} but {found}", answer());
+    Ok(())
+}
+
+/// Asks one host after the other.
+struct Anyone<'a> {
+    roster: &'a Roster,
+    client: Client,
+    turn: usize,
+}
+
+impl Anyone<'_> {
+    fn get(&mut self, path: &str) -> Result<Value> {
+        self.ask("GET", path, None)
+    }
+
+    /// The first good answer. A host that is there and says no is believed.
+    fn ask(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let end = Instant::now() + PATIENCE;
+        let mut last = String::from("nobody is there");
+        while Instant::now() < end {
+            self.turn += 1;
+            let Some(url) = self.roster.url(self.turn) else {
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            };
+            let url = format!("{url}/v1/namespaces/default{path}");
+            let mut request = self.client.request(method.parse()?, &url);
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            let answer = request.send().and_then(|answer| {
+                let status = answer.status();
+                answer.text().map(|text| (status, text))
+            });
+            match answer {
+                Ok((status, text)) if status.is_success() => {
+                    return Ok(serde_json::from_str(&text)?);
+                }
+                Ok((status, text)) if status.is_client_error() => bail!("{url}: {status}: {text}"),
+                Ok((status, text)) => last = format!("{url}: {status}: {text}"),
+                Err(error) => last = format!("{url}: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("nobody answers: {last}")
+    }
+
+    /// All states of a run.
+    fn states(&mut self, run: &str) -> Result<Vec<Value>> {
+        let page = self.get(&format!("/runs/{run}/states?limit=1000"))?;
+        let states = page["states"].as_array().context("states")?.clone();
+        ensure!(page["next"].is_null(), "more states than fit a page");
+        Ok(states)
+    }
+}

@@ -1,0 +1,103 @@
+//! Everything goes wrong, for a minute and at random, and nothing comes of it:
+//! hosts die and freeze, Postgres crashes, lines are cut. `driver` does the
+//! harm, `load` starts the runs and knows what must come of them.
+//!
+//! `SEED=..` repeats the choices of a run, `CHAOS_SECONDS=..` makes it longer.
+
+mod driver;
+mod load;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use exosphere_tests::fleet::{Fleet, Setup};
+use exosphere_tests::postgres::Postgres;
+
+use driver::Driver;
+use load::{Books, Load, Roster};
+
+const HOSTS: usize = 4;
+const SLOTS: u32 = 8;
+/// So many states must have been run.
+const STATES: u64 = 20_000;
+/// So many runs are under way at a time.
+const RUNS_AT_ONCE: usize = 3;
+/// What the last runs may take once all is well again, and what a slow machine
+/// may take beyond the time that it was given to come to [`STATES`].
+const SLACK: Duration = Duration::from_secs(120);
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn chaos_changes_no_answer_and_repeats_no_effect() -> Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "the seed is printed, and can be given")]
+    let seed = number("SEED").unwrap_or_else(rand::random);
+    let time = Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(60));
+    println!("SEED={seed}");
+    let postgres = Postgres::start()?;
+    let setup = Setup { slots: SLOTS, proxied: true, ..Setup::default() };
+    let mut fleet = Fleet::start(&postgres, "chaos", &vec![setup; HOSTS])?;
+    let tested = chaos(&postgres, &mut fleet, seed, time);
+    tested.inspect_err(|_| println!("{}--- Postgres\n{}", fleet.tails(), postgres.tail()))
+}
+
+fn chaos(postgres: &Postgres, fleet: &mut Fleet, seed: u64, time: Duration) -> Result<()> {
+    load::prepare(fleet.host(0)?)?;
+    let roster = Roster::of(fleet)?;
+    let load = Load::new(&roster, seed);
+    let from = Instant::now();
+    let mut driver = Driver::new(fleet, postgres, &roster, seed);
+    std::thread::scope(|scope| -> Result<()> {
+        let runners: Vec<_> = (0..RUNS_AT_ONCE)
+            .map(|at| {
+                scope.spawn({
+                    let load = &load;
+                    move || load.runs(at)
+                })
+            })
+            .collect();
+        let driven = driver.drive(|| {
+            let done = from.elapsed() >= time && load.states() >= STATES;
+            done || load.has_failed() || from.elapsed() >= time + SLACK
+        });
+        // Whatever happened, nobody is left waiting for hosts that are down.
+        let mended = driver.mend_all();
+        load.stop();
+        for runner in runners {
+            join(runner)?;
+        }
+        driven.and(mended)
+    })?;
+    let took = from.elapsed();
+    let harm = driver.harm;
+    let books = load.into_books();
+    report(fleet, &books, &harm, took)?;
+    fleet.check()?;
+    ensure!(books.states >= STATES, "only {} states in {took:?}", books.states);
+    ensure!(took < time + SLACK, "it took {took:?}");
+    Ok(())
+}
+
+fn join(runner: std::thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    runner.join().ok().context("a runner panicked")?
+}
+
+/// Prints the figures. Some of them must not be zero, or nothing was tested.
+fn report(fleet: &Fleet, books: &Books, harm: &driver::Harm, took: Duration) -> Result<()> {
+    let mut executions = 0;
+    for member in fleet.members() {
+        executions += member.executions()?.len() as u64;
+    }
+    println!(
+        "{:.0} s: {} runs of {} states, {executions} executions where {} had done",
+        took.as_secs_f64(),
+        books.runs,
+        books.states,
+        books.executions,
+    );
+    println!("{harm}");
+    ensure!(executions > books.executions, "nothing was executed again");
+    harm.must_be_some()
+}

@@ -1,0 +1,293 @@
+//! A database that cannot be written to, for a while or at all: the host says
+//! so, waits, and goes on where it was. Nothing is lost and nothing fails.
+//!
+//! What needs a file system of its own is skipped, with a word, where mounting
+//! one is not allowed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use exosphere_tests::postgres::Postgres;
+use exosphere_tests::{Host, binary, check, tail, until};
+use rustix::process::{Pid, Resource, Rlimit, getuid, prlimit};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const BRANCHES: usize = 1_500;
+
+/// A load of some seconds, which writes all the time: each branch counts, and
+/// leaves an output.
+fn graph() -> Value {
+    json!({
+        "nodes": [
+            {"node_name": "fan", "identifier": "splitter", "next_nodes": ["worker"],
+             "inputs": {"n": BRANCHES, "value": "x".repeat(500)}},
+            {"node_name": "chore", "identifier": "worker", "next_nodes": ["echo"],
+             "inputs": {"i": "${{ splitter.outputs.i }}", "key": "effects", "ms": 15}},
+            {"node_name": "echo", "identifier": "echo", "next_nodes": ["merger"],
+             "inputs": {"value": "${{ splitter.outputs.value }}"}},
+            {"node_name": "collect", "identifier": "merger", "next_nodes": [],
+             "inputs": {"values": "${{ worker.outputs.value }}"},
+             "unites": {"identifier": "splitter"}},
+        ],
+        "store_config": {"keep": true},
+    })
+}
+
+/// A host under load, and where its log goes.
+struct Loaded {
+    host: Host,
+    run: String,
+    log: PathBuf,
+    _folder: TempDir,
+}
+
+impl Loaded {
+    fn start(data: &Path, arguments: &[&str]) -> Result<Loaded> {
+        // Not where the database is: a full disk must not swallow the log too.
+        let folder = tempfile::tempdir()?;
+        let log = folder.path().join("log");
+        let file = File::create(&log)?;
+        let arguments = [&["--slots", "4"], arguments].concat();
+        let host = Host::start_with(data, &arguments, |command: &mut Command| {
+            command.stderr(file);
+        })?;
+        host.push("lab")?;
+        host.apply("load", &graph())?;
+        let run = host.run("load", &json!({}), &json!({}))?;
+        host.wait_until(&run, |run| run["counts"]["success"].as_u64() > Some(100))?;
+        Ok(Loaded { host, run, log, _folder: folder })
+    }
+
+    /// Waits until it is unwell, and has said why in one of these words.
+    fn becomes_unwell(&self, words: &[&str]) -> Result<()> {
+        self.told(until("the host to be unwell", || {
+            let status = self.host.request("GET", "//health")?.send()?.status();
+            Ok((status == 503).then_some(()))
+        }))?;
+        let log = tail(&self.log, 50, |_| true).to_lowercase();
+        let clear = words.iter().any(|word| log.contains(word));
+        ensure!(clear, "none of {words:?} is in the log:\n{log}");
+        println!("{}", log.lines().last().unwrap_or_default());
+        Ok(())
+    }
+
+    /// Waits until it is well, and its run has ended as if nothing had been.
+    fn recovers(&self) -> Result<()> {
+        self.told(until("the host to be well", || Ok(self.host.get("//health").ok())))?;
+        let found = self.told(self.host.wait_for(&self.run))?;
+        ensure!(found["status"] == "SUCCESS", "{found:#}");
+        ensure!(found["counts"]["retries"] == 0, "{found:#}");
+        ensure!(found["store"] == json!({"effects": BRANCHES.to_string()}), "{found:#}");
+        let merged = self.host.output(&self.run, "merger")?;
+        ensure!(merged["values"] == json!((0..BRANCHES).collect::<Vec<_>>()), "{merged}");
+        Ok(())
+    }
+
+    /// Stops it, and recounts every invariant.
+    fn ends_well(mut self, database: &[&str]) -> Result<()> {
+        self.host.terminate()?;
+        let status = self.host.wait()?;
+        ensure!(status.success(), "{status}: {}", tail(&self.log, 20, |_| true));
+        check(database)
+    }
+
+    fn told<T>(&self, result: Result<T>) -> Result<T> {
+        result.with_context(|| tail(&self.log, 20, |_| true))
+    }
+}
+
+/// A file system in memory, unmounted when it is dropped.
+struct Mount(TempDir);
+
+impl Mount {
+    /// None if mounting is not allowed here.
+    fn of_bytes(bytes: u64) -> Result<Option<Mount>> {
+        let folder = tempfile::tempdir()?;
+        let size = format!("size={bytes}");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "exosphere-tests"]).arg(folder.path());
+        match mount.output() {
+            Ok(output) if output.status.success() => Ok(Some(Mount(folder))),
+            _ => {
+                println!("skipped: no file system can be mounted here");
+                Ok(None)
+            }
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn remount(&self, option: &str) -> Result<()> {
+        let options = format!("remount,{option}");
+        let status = Command::new("mount").args(["-o", &options]).arg(self.0.path()).status()?;
+        ensure!(status.success(), "mount: {status}");
+        Ok(())
+    }
+
+    /// Writes a file until no byte fits any more.
+    fn fill(&self) -> Result<PathBuf> {
+        let path = self.0.path().join("filler");
+        let mut file = File::create(&path)?;
+        for size in [1 << 20, 1 << 12, 1] {
+            let chunk = vec![0; size];
+            loop {
+                match file.write(&chunk) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(path)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: a host that is still there must not keep it from going.
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is text")
+}
+
+#[test]
+fn a_full_disk_is_waited_out() -> Result<()> {
+    let Some(mount) = Mount::of_bytes(64 << 20)? else { return Ok(()) };
+    let data = mount.data();
+    let loaded = Loaded::start(&data, &[])?;
+    let filler = mount.fill()?;
+    // What is at hand within the file of the log may last a while.
+    loaded.becomes_unwell(&["full", "no space"])?;
+    fs::remove_file(filler)?;
+    loaded.recovers()?;
+    loaded.ends_well(&["--data", text(&data)?])
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_waited_out() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let loaded = Loaded::start(folder.path(), &[])?;
+    let pid = Pid::from_raw(i32::try_from(loaded.host.pid())?);
+    let limit = |current| {
+        prlimit(pid, Resource::Fsize, Rlimit { current, maximum: None }).map(|old| old.current)
+    };
+    let largest = largest_file(folder.path())?;
+    let before = limit(Some(largest))?;
+    // Exceeding it would kill whoever has not said what else is to happen.
+    loaded.becomes_unwell(&["full", "too large", "disk i/o"])?;
+    limit(before)?;
+    loaded.recovers()?;
+    loaded.ends_well(&["--data", text(folder.path())?])
+}
+
+/// The size of the largest of the database's files.
+fn largest_file(data: &Path) -> Result<u64> {
+    let mut largest = 0;
+    for entry in fs::read_dir(data)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("exosphere.db") {
+            largest = largest.max(entry.metadata()?.len());
+        }
+    }
+    Ok(largest)
+}
+
+#[test]
+fn a_folder_that_is_read_only_is_refused() -> Result<()> {
+    let Some(mount) = Mount::of_bytes(32 << 20)? else { return Ok(()) };
+    let data = mount.data();
+    stop(Host::start_in(&data)?)?;
+    mount.remount("ro")?;
+    let words = start_in_vain(&["--data", text(&data)?])?;
+    ensure!(words.to_lowercase().contains("read-only"), "this is not clear: {words}");
+    mount.remount("rw")?;
+    stop(Host::start_in(&data)?)
+}
+
+#[test]
+fn a_file_that_is_read_only_is_refused() -> Result<()> {
+    if getuid().is_root() {
+        println!("skipped: root may write to any file");
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    stop(Host::start_in(folder.path())?)?;
+    let file = folder.path().join("exosphere.db");
+    let mut permissions = fs::metadata(&file)?.permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&file, permissions)?;
+    ensure!(OpenOptions::new().append(true).open(&file).is_err());
+    let words = start_in_vain(&["--data", text(folder.path())?])?;
+    let words = words.to_lowercase();
+    ensure!(words.contains("read") && words.contains("only"), "this is not clear: {words}");
+    Ok(())
+}
+
+#[test]
+fn a_postgres_that_is_read_only_is_refused() -> Result<()> {
+    let postgres = Postgres::shared()?;
+    let url = postgres.create_database("refused")?;
+    let (first, second) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    stop(Host::start_with(first.path(), &["--database", &url], |_| ())?)?;
+    postgres.psql("postgres", "ALTER DATABASE refused SET default_transaction_read_only = on")?;
+    let words = start_in_vain(&["--data", text(second.path())?, "--database", &url])?;
+    ensure!(words.to_lowercase().contains("read-only"), "this is not clear: {words}");
+    Ok(())
+}
+
+#[test]
+fn a_postgres_that_turns_read_only_is_waited_out() -> Result<()> {
+    let postgres = Postgres::start()?;
+    let url = postgres.create_database("turned")?;
+    let folder = tempfile::tempdir()?;
+    let loaded = Loaded::start(folder.path(), &["--database", &url])?;
+    let read_only = |state: &str| -> Result<()> {
+        let set = format!("ALTER SYSTEM SET default_transaction_read_only = {state}");
+        postgres.psql("postgres", &set)?;
+        postgres.psql("postgres", "SELECT pg_reload_conf()")?;
+        Ok(())
+    };
+    read_only("on")?;
+    loaded.becomes_unwell(&["read-only"])?;
+    read_only("off")?;
+    loaded.recovers()?;
+    loaded.ends_well(&["--database", &url])
+}
+
+fn stop(mut host: Host) -> Result<()> {
+    host.terminate()?;
+    let status = host.wait()?;
+    ensure!(status.success(), "it ended badly: {status}");
+    Ok(())
+}
+
+/// What `serve` says when it cannot start.
+fn start_in_vain(arguments: &[&str]) -> Result<String> {
+    let mut serve = Command::new(binary()?);
+    let mut serve = serve
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(arguments)
+        .env("EXOSPHERE_LOG", "warn")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()?;
+    let ended = until("the end of the host", || Ok(serve.try_wait()?));
+    if ended.is_err() {
+        serve.kill()?;
+    }
+    let output = serve.wait_with_output()?;
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    match ended?.success() {
+        true => bail!("it started and ended well: {words}"),
+        false => Ok(words),
+    }
+}

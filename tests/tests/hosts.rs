@@ -1,0 +1,454 @@
+//! Many hosts on one Postgres: who is gone is replaced in time, who only seemed
+//! to be does no harm, and it matters to nobody which host one speaks to.
+//!
+//! Not here: all of that at once and at random, which is `chaos`.
+
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use exosphere_tests::fleet::{Fleet, Setup, with_fleet};
+use exosphere_tests::postgres::{Mode, Postgres};
+use exosphere_tests::{Host, good, until};
+use serde_json::{Value, json};
+
+/// After its host was killed, a state runs elsewhere within this.
+const RECLAIM: Duration = Duration::from_secs(15);
+/// What a clean stop gives back, too.
+const HANDOVER: Duration = Duration::from_secs(1);
+/// Guests of a cancelled run are stopped within this, on whichever host.
+const CANCEL: Duration = Duration::from_secs(2);
+/// How much later than it is due something may happen on a busy machine.
+const LATE: Duration = Duration::from_millis(1_500);
+
+/// `n` branches that wait.
+fn waits(n: usize, ms: u64) -> Value {
+    json!({"nodes": [
+        {"node_name": "fan", "identifier": "splitter", "inputs": {"n": n}, "next_nodes": ["waiter"]},
+        {"node_name": "wait", "identifier": "waiter", "inputs": {"ms": ms},
+         "timeout_ms": 300_000, "next_nodes": []},
+    ]})
+}
+
+/// One state that does a chore.
+fn chore(inputs: Value, retry_delay_ms: u64) -> Value {
+    json!({
+        "nodes": [{"node_name": "chore", "identifier": "worker", "inputs": inputs, "next_nodes": []}],
+        "retry_policy": {"max_retries": 1, "strategy": "FIXED", "backoff_factor": retry_delay_ms},
+        "store_config": {"keep": true},
+    })
+}
+
+/// Applies a graph to a host and starts a run there.
+fn begin(host: &Host, name: &str, graph: &Value) -> Result<String> {
+    host.apply(name, graph)?;
+    host.run(name, &json!({}), &json!({}))
+}
+
+/// The numbers of a run's states at an identifier, once there are `n`.
+fn numbers(host: &Host, run: &str, identifier: &str, n: usize) -> Result<Vec<i64>> {
+    let states = until("the states", || {
+        let states = host.list(run, &format!("identifier={identifier}"))?;
+        Ok((states.len() == n).then_some(states))
+    })?;
+    states.iter().map(|state| state["number"].as_i64().context("a number")).collect()
+}
+
+/// Ends a run whose answer does not matter, and waits until nothing is left.
+fn cancel(host: &Host, run: &str) -> Result<()> {
+    host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
+    host.wait_until(run, |run| run["counts"]["open"] == 0)?;
+    until("the end of the guests", || Ok((holding(host)? == 0).then_some(())))
+}
+
+fn holding(host: &Host) -> Result<i64> {
+    host.get("//health")?["holding"].as_i64().context("health tells what is held")
+}
+
+/// Waits for news of a run while the database may be away.
+fn in_spite_of_trouble(host: &Host, run: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    until("the run", || Ok(host.get(&format!("/runs/{run}")).ok().filter(&wanted)))
+}
+
+#[test]
+fn a_killed_hosts_states_run_elsewhere_within_15_seconds() -> Result<()> {
+    with_fleet(Postgres::shared()?, "killed", &vec![Setup::slots(16); 2], |fleet| {
+        fleet.host(0)?.push("lab")?;
+        let run = begin(fleet.host(0)?, "waits", &waits(6, 120_000))?;
+        let states = numbers(fleet.host(0)?, &run, "waiter", 6)?;
+        for &state in &states {
+            fleet.wait_for_executor(state, None)?;
+        }
+        let victim = fleet.wait_for_executor(states[0], None)?;
+        let mut its = Vec::new();
+        for &state in &states {
+            if fleet.executor(state, None)? == Some(victim) {
+                its.push(state);
+            }
+        }
+        fleet.member(victim).kill()?;
+        let killed = Instant::now();
+        for &state in &its {
+            fleet.wait_for_executor(state, Some(victim))?;
+        }
+        let took = killed.elapsed();
+        println!("{} states of a killed host ran elsewhere after {took:?}", its.len());
+        ensure!(took <= RECLAIM, "it took {took:?}");
+        cancel(fleet.host(1 - victim)?, &run)
+    })
+}
+
+#[test]
+fn a_stopped_host_hands_over_within_a_second() -> Result<()> {
+    let postgres = Postgres::shared()?;
+    with_fleet(postgres, "stopped", &[Setup::slots(2)], |fleet| {
+        fleet.host(0)?.push("lab")?;
+        let run = begin(fleet.host(0)?, "waits", &waits(20, 4_000))?;
+        let states = numbers(fleet.host(0)?, &run, "waiter", 20)?;
+        until(
+            "two executions",
+            || Ok((fleet.members()[0].executions()?.len() == 3).then_some(())),
+        )?;
+        // It comes when the other holds more than it can run, and takes the rest.
+        fleet.add(postgres, Setup::slots(64))?.start()?;
+        let held = "SELECT id FROM state WHERE status = 'QUEUED' AND session IN \
+                    (SELECT session FROM state WHERE id = ";
+        let busy = *states
+            .iter()
+            .find(|&&state| fleet.executor(state, None).is_ok_and(|at| at == Some(0)))
+            .context("the first one runs something")?;
+        let held = postgres.psql(fleet.database(), &format!("{held}{busy})"))?;
+        fleet.host(0)?.terminate()?;
+        let told = Instant::now();
+        let held: Vec<i64> = held.lines().map(str::parse).collect::<Result<_, _>>()?;
+        let mut released = Vec::new();
+        for state in held {
+            if !fleet.members()[0].has_begun(state)? {
+                released.push(state);
+            }
+        }
+        ensure!(!released.is_empty(), "it held nothing that it had not begun");
+        for &state in &released {
+            fleet.wait_for_executor(state, Some(0))?;
+        }
+        let took = told.elapsed();
+        println!("{} states of a stopped host ran elsewhere after {took:?}", released.len());
+        ensure!(took <= HANDOVER, "it took {took:?}");
+        let found = fleet.host(1)?.wait_for(&run)?;
+        ensure!(found["status"] == "SUCCESS", "{found:#}");
+        let losses = postgres.psql(fleet.database(), "SELECT MAX(losses) FROM state")?;
+        ensure!(losses == "0", "what was given back was not lost");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_frozen_host_wakes_and_its_results_are_discarded() -> Result<()> {
+    with_fleet(Postgres::shared()?, "frozen", &vec![Setup::default(); 2], |fleet| {
+        fleet.host(0)?.push("lab")?;
+        // It wakes while the other one is still at it, then after its end.
+        for early in [true, false] {
+            let graph = chore(json!({"i": 7, "ms": 4_000, "key": "effects"}), 100);
+            let run = begin(fleet.host(0)?, "chore", &graph)?;
+            let state = numbers(fleet.host(0)?, &run, "worker", 1)?[0];
+            let frozen = fleet.wait_for_executor(state, None)?;
+            fleet.member(frozen).freeze()?;
+            let other = fleet.wait_for_executor(state, Some(frozen))?;
+            if early {
+                fleet.member(frozen).thaw()?;
+            }
+            let found = fleet.host(other)?.wait_for(&run)?;
+            fleet.member(frozen).thaw()?;
+            once(fleet, &run, &found, state, other)?;
+            // Who woke throws its result away, and is of use again.
+            let awake = fleet.host(frozen)?;
+            until("the host that woke", || Ok(holding(awake).ok().filter(|&held| held == 0)))?;
+            let now = awake.get(&format!("/runs/{run}"))?;
+            ensure!(now == found, "a late result changed {found:#} to {now:#}");
+            let again = begin(awake, "again", &chore(json!({"i": 1, "key": "n"}), 100))?;
+            ensure!(awake.wait_for(&again)?["status"] == "SUCCESS");
+        }
+        Ok(())
+    })
+}
+
+/// The run's one state had its effect once: that of the execution by `winner`.
+fn once(fleet: &Fleet, run: &str, found: &Value, state: i64, winner: usize) -> Result<()> {
+    ensure!(found["status"] == "SUCCESS", "{found:#}");
+    ensure!(found["store"] == json!({"effects": "1"}), "{found:#}");
+    let executions = fleet.members()[winner].executions()?;
+    let last = executions.iter().rfind(|execution| execution.state == state);
+    let attempt = last.context("it executed it")?.attempt;
+    let output = fleet.host(winner)?.output(run, "worker")?;
+    ensure!(output["attempt"] == attempt, "not by attempt {attempt}: {output}");
+    Ok(())
+}
+
+#[test]
+fn ten_hosts_start_at_once_on_an_empty_database() -> Result<()> {
+    with_fleet(Postgres::shared()?, "ten", &vec![Setup::slots(2); 10], |fleet| {
+        fleet.host(9)?.push("lab")?;
+        fleet.host(8)?.apply("waits", &waits(3, 1))?;
+        for at in 0..10 {
+            let run = fleet.host(at)?.run("waits", &json!({}), &json!({}))?;
+            let found = fleet.host((at + 1) % 10)?.wait_for(&run)?;
+            ensure!(found["status"] == "SUCCESS", "{found:#}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused() -> Result<()> {
+    let postgres = Postgres::shared()?;
+    let url = postgres.create_database("newer")?;
+    let folder = tempfile::tempdir()?;
+    let mut host = Host::start_with(&folder.path().join("a"), &["--database", &url], |_| ())?;
+    host.terminate()?;
+    host.wait()?;
+    postgres.psql(
+        "newer",
+        "INSERT INTO _sqlx_migrations \
+         (version, description, installed_on, success, checksum, execution_time) \
+         VALUES (9999, 'of the future', now(), true, '\\x00', 0)",
+    )?;
+    let (ended, words) =
+        start_in_vain(&["--data", path(&folder.path().join("b"))?, "--database", &url])?;
+    println!("{words}");
+    ensure!(!ended, "it started on a database of the future");
+    ensure!(words.contains("newer"), "this is not clear: {words}");
+    Ok(())
+}
+
+fn path(path: &std::path::Path) -> Result<&str> {
+    path.to_str().context("a path that is text")
+}
+
+/// Whether `serve` ends well, and what it says.
+fn start_in_vain(arguments: &[&str]) -> Result<(bool, String)> {
+    let mut serve = std::process::Command::new(exosphere_tests::binary()?);
+    serve.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+    let output = serve.output()?;
+    Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+#[test]
+fn clocks_that_are_wrong_change_nothing() -> Result<()> {
+    const HOUR: i64 = 3_600_000;
+    let setup = |clock_offset_ms| Setup { clock_offset_ms, ..Setup::default() };
+    let setups = [setup(HOUR), setup(-HOUR), setup(0)];
+    let postgres = Postgres::shared()?;
+    with_fleet(postgres, "clocks", &setups, |fleet| {
+        fleet.host(0)?.push("lab")?;
+        for (name, graph) in [
+            ("delayed", chore(json!({"i": 0, "key": "n"}), 1)),
+            (
+                "requeues",
+                chore(json!({"i": 0, "key": "n", "turns": ["requeue"], "requeue_ms": 2_000}), 1),
+            ),
+            ("retries", chore(json!({"i": 0, "key": "n", "turns": ["fail"]}), 2_000)),
+            // Longer than a lease: whoever takes its host for dead, runs it again.
+            ("long", chore(json!({"i": 0, "key": "n", "ms": 13_000}), 1)),
+        ] {
+            fleet.host(0)?.apply(name, &graph)?;
+        }
+        std::thread::scope(|scope| {
+            let mut waiting = Vec::new();
+            for at in 0..setups.len() {
+                let (from, other) = (fleet.host(at)?, fleet.host((at + 1) % setups.len())?);
+                for name in ["delayed", "requeues", "retries"] {
+                    waiting.push(scope.spawn(move || takes_two_seconds(name, from, other)));
+                }
+                waiting.push(scope.spawn(move || takes(13, "long", from, other, 0)));
+            }
+            waiting.into_iter().try_for_each(|it| it.join().ok().context("it panicked")?)
+        })?;
+        let losses = postgres.psql(fleet.database(), "SELECT MAX(losses) FROM state")?;
+        ensure!(losses == "0", "somebody was declared dead");
+        let mut executions = 0;
+        for member in fleet.members() {
+            executions += member.executions()?.len();
+        }
+        ensure!(executions == 3 * (1 + 2 + 2 + 1), "{executions} executions");
+        Ok(())
+    })
+}
+
+fn takes_two_seconds(name: &str, from: &Host, other: &Host) -> Result<()> {
+    takes(2, name, from, other, if name == "delayed" { 2_000 } else { 0 })
+}
+
+/// A run that is started on one host ends on time, as the other one sees it.
+fn takes(seconds: u64, name: &str, from: &Host, other: &Host, delay_ms: u64) -> Result<()> {
+    let body = json!({"inputs": {}, "delay_ms": delay_ms});
+    let asked = Instant::now();
+    let run = from.send("POST", &format!("/graphs/{name}/runs"), &body)?;
+    let started = Instant::now();
+    let found = other.wait_for(run["run"].as_str().context("a run has an id")?)?;
+    let status = if name == "retries" { "FAILED" } else { "SUCCESS" };
+    ensure!(found["status"] == status, "{found:#}");
+    let due = Duration::from_secs(seconds);
+    let (least, most) = (started.elapsed(), asked.elapsed());
+    println!("{name} took {most:?}");
+    ensure!(most >= due, "{name} was early: {most:?}");
+    ensure!(least <= due + LATE, "{name} was late: {least:?}");
+    Ok(())
+}
+
+#[test]
+fn a_cancel_stops_guests_on_any_host() -> Result<()> {
+    with_fleet(Postgres::shared()?, "cancelled", &vec![Setup::slots(4); 2], |fleet| {
+        fleet.host(0)?.push("lab")?;
+        // More than one host can run: both of them have some.
+        let run = begin(fleet.host(0)?, "waits", &waits(100, 60_000))?;
+        for at in 0..2 {
+            until("guests on both hosts", || {
+                Ok((fleet.members()[at].executions()?.len() >= 4).then_some(()))
+            })?;
+        }
+        let from = Instant::now();
+        let cancelled = fleet.host(0)?.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
+        ensure!(cancelled["status"] == "CANCELLED", "{cancelled:#}");
+        for member in fleet.members() {
+            until("the end of the guests", || Ok((member.holding()? == 0).then_some(())))?;
+        }
+        let took = from.elapsed();
+        println!("guests were stopped after {took:?}");
+        ensure!(took <= CANCEL, "it took {took:?}");
+        fleet.host(1)?.wait_until(&run, |run| run["counts"]["open"] == 0)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn what_one_host_was_given_runs_on_all() -> Result<()> {
+    with_fleet(Postgres::shared()?, "plugins", &vec![Setup::slots(2); 3], |fleet| {
+        fleet.host(0)?.push("lab")?;
+        fleet.host(1)?.apply("waits", &waits(200, 100))?;
+        let run = fleet.host(2)?.run("waits", &json!({}), &json!({}))?;
+        for member in fleet.members() {
+            until("an execution on each", || Ok((!member.executions()?.is_empty()).then_some(())))?;
+        }
+        let found = fleet.host(0)?.wait_for(&run)?;
+        ensure!(found["status"] == "SUCCESS", "{found:#}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_postgres_restart_costs_seconds_and_nothing_else() -> Result<()> {
+    const BRANCHES: usize = 400;
+    // Not the shared one, which others are using.
+    let postgres = Postgres::start()?;
+    with_fleet(&postgres, "restarted", &vec![Setup::default(); 2], |fleet| {
+        let graph = json!({
+            "nodes": [
+                {"node_name": "fan", "identifier": "splitter", "inputs": {"n": BRANCHES}, "next_nodes": ["worker"]},
+                {"node_name": "chore", "identifier": "worker", "next_nodes": ["merger"],
+                 "inputs": {"i": "${{ splitter.outputs.i }}", "key": "effects", "ms": 200}},
+                {"node_name": "collect", "identifier": "merger", "unites": {"identifier": "splitter"},
+                 "inputs": {"values": "${{ worker.outputs.value }}"}, "next_nodes": []},
+            ],
+            "store_config": {"keep": true},
+        });
+        fleet.host(0)?.push("lab")?;
+        let from = Instant::now();
+        let run = begin(fleet.host(0)?, "load", &graph)?;
+        for (mode, done) in [(Mode::Fast, 80), (Mode::Immediate, 200)] {
+            in_spite_of_trouble(fleet.host(1)?, &run, |run| {
+                run["counts"]["success"].as_u64().is_some_and(|count| count >= done)
+            })?;
+            postgres.restart(mode)?;
+        }
+        let found = in_spite_of_trouble(fleet.host(1)?, &run, |run| run["status"] != "RUNNING")?;
+        let took = from.elapsed();
+        println!("with two restarts it took {took:?}");
+        ensure!(found["status"] == "SUCCESS", "{found:#}");
+        ensure!(found["counts"]["retries"] == 0, "{found:#}");
+        ensure!(found["store"] == json!({"effects": BRANCHES.to_string()}), "{found:#}");
+        let merged = fleet.host(0)?.output(&run, "merger")?;
+        ensure!(merged["values"] == json!((0..BRANCHES).collect::<Vec<_>>()), "{merged}");
+        let failed = "SELECT COUNT(*) FROM attempt WHERE outcome = 'FAILED'";
+        ensure!(postgres.psql(fleet.database(), failed)? == "0", "an attempt failed");
+        ensure!(took < Duration::from_secs(30), "it took {took:?}");
+        for member in fleet.members() {
+            member.holding().context("a host is well again")?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn news_come_from_other_hosts_by_themselves() -> Result<()> {
+    const ROUNDS: usize = 5;
+    with_fleet(Postgres::shared()?, "watched", &vec![Setup::default(); 2], |fleet| {
+        fleet.host(0)?.push("lab")?;
+        fleet.host(0)?.apply("waits", &waits(1, 1_500))?;
+        let mut delays = Vec::new();
+        for _ in 0..ROUNDS {
+            let run = fleet.host(1)?.run("waits", &json!({}), &json!({}))?;
+            let state = numbers(fleet.host(1)?, &run, "waiter", 1)?[0];
+            let busy = fleet.wait_for_executor(state, None)?;
+            delays.push(delay_of_news(fleet.host(busy)?, fleet.host(1 - busy)?, &run)?);
+        }
+        delays.sort();
+        println!("news took {delays:?}");
+        ensure!(delays[ROUNDS / 2] <= Duration::from_millis(300), "{delays:?}");
+        Ok(())
+    })
+}
+
+/// How much later than who asks its executing host all the time one learns of a
+/// run's end who waits for it on another host.
+fn delay_of_news(busy: &Host, other: &Host, run: &str) -> Result<Duration> {
+    let (known, told) = std::thread::scope(|scope| {
+        let known = scope.spawn(|| {
+            let over = |run: &Value| run["status"] != "RUNNING";
+            until("the end", || Ok(busy.get(&format!("/runs/{run}")).ok().filter(over)))?;
+            anyhow::Ok(Instant::now())
+        });
+        let told = scope.spawn(|| {
+            let mut found = other.get(&format!("/runs/{run}"))?;
+            while found["status"] == "RUNNING" {
+                // Much longer than the run: only news end it.
+                let after = format!("/runs/{run}?after={}&wait_ms=20000", found["version"]);
+                found = other.get(&after)?;
+            }
+            anyhow::Ok(Instant::now())
+        });
+        (known.join(), told.join())
+    });
+    let (Ok(known), Ok(told)) = (known, told) else { bail!("it panicked") };
+    Ok(told?.saturating_duration_since(known?))
+}
+
+#[test]
+fn one_key_is_one_run_on_any_host() -> Result<()> {
+    const KEYS: usize = 20;
+    with_fleet(Postgres::shared()?, "keys", &vec![Setup::default(); 2], |fleet| {
+        fleet.host(0)?.push("lab")?;
+        fleet.host(0)?.apply("waits", &waits(1, 1))?;
+        for number in 0..KEYS {
+            let body = json!({"inputs": {}, "idempotency_key": format!("key {number}")});
+            let together = Barrier::new(2);
+            let start = |at: usize| -> Result<Value> {
+                let request = fleet.host(at)?.request("POST", "/graphs/waits/runs")?.json(&body);
+                together.wait();
+                Ok(good(request.send()?)?["run"].clone())
+            };
+            let (first, second) = std::thread::scope(|scope| {
+                let other = scope.spawn(|| start(1));
+                (start(0), other.join())
+            });
+            let (first, second) = (first?, second.ok().context("it panicked")??);
+            ensure!(first.is_string() && first == second, "{first} and {second}");
+            let again = fleet.host(0)?.send("POST", "/graphs/waits/runs", &body)?;
+            ensure!(again["run"] == first, "{again:#}");
+            fleet.host(1)?.wait_for(first.as_str().unwrap_or_default())?;
+        }
+        let runs = fleet.host(0)?.get("/runs?limit=1000")?;
+        let count = runs["runs"].as_array().map_or(0, Vec::len);
+        ensure!(count == KEYS, "{count} runs of {KEYS} keys");
+        Ok(())
+    })
+}

@@ -1,0 +1,48 @@
+//! A Postgres for the tests and the benchmarks, which start clusters of their
+//! own: its programs must be there, nothing need be running.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::command;
+
+/// Where Debian puts each version.
+const DEBIAN: &str = "/usr/lib/postgresql";
+
+/// Sees to it that there is one, by Debian's packages if need be and allowed.
+pub fn ensure() -> Result<()> {
+    if is_there() {
+        return Ok(());
+    }
+    let root = command::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    let apt = command::succeeds(Command::new("apt-get").arg("--version"));
+    if !(root && apt) {
+        bail!(
+            "the tests need the programs of PostgreSQL 13 or later (initdb, postgres), and they \
+             are not here; on Debian and Ubuntu: sudo apt-get install postgresql"
+        );
+    }
+    println!("installing PostgreSQL from Debian's packages");
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.args(["--quiet", "--yes", "--no-install-recommends"]).args(arguments);
+        command::run(apt.env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    apt(&["update"])?;
+    apt(&["install", "postgresql", "postgresql-client"])
+}
+
+fn is_there() -> bool {
+    let debian = || {
+        let versions = std::fs::read_dir(DEBIAN).into_iter().flatten().flatten();
+        versions.map(|version| version.path()).any(|version| version.join("bin/initdb").is_file())
+    };
+    let configured = || {
+        let folder = command::output(Command::new("pg_config").arg("--bindir")).ok();
+        folder.is_some_and(|folder| Path::new(folder.trim()).join("initdb").is_file())
+    };
+    let on_path = || command::succeeds(Command::new("initdb").arg("--version"));
+    debian() || on_path() || configured()
+}
