@@ -294,6 +294,28 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Resu
     }
 }
 
+/// What `serve` says when it cannot start.
+pub fn start_in_vain(arguments: &[&str]) -> Result<String> {
+    let mut serve = Command::new(binary()?);
+    let mut serve = serve
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(arguments)
+        .env("EXOSPHERE_LOG", "warn")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let ended = until("the end of the host", || Ok(serve.try_wait()?));
+    if ended.is_err() {
+        serve.kill()?;
+    }
+    let output = serve.wait_with_output()?;
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    match ended?.success() {
+        true => bail!("it started and ended well: {words}"),
+        false => Ok(words),
+    }
+}
+
 /// The last lines of a file that are wanted.
 pub fn tail(file: &Path, most: usize, wanted: impl Fn(&str) -> bool) -> String {
     let bytes = std::fs::read(file).unwrap_or_default();

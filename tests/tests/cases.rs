@@ -1,5 +1,6 @@
 //! Runs every case: a folder with a graph, what to start it with, and what
-//! must come of it. One host serves them all, as it would for people.
+//! must come of it. One host serves them all, as it would for people, and then
+//! another on the other database.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -7,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use exosphere_tests::{Host, checkout};
+use exosphere_tests::postgres::Postgres;
+use exosphere_tests::{Host, check as check_database, checkout};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -67,6 +69,20 @@ struct Failure {
 #[test]
 fn every_case_ends_as_it_says() -> Result<()> {
     let host = Host::start()?;
+    every_case(&host)?;
+    check_database(&["--data", &host.data().to_string_lossy()])
+}
+
+/// The same on a Postgres, which must show no difference.
+#[test]
+fn every_case_ends_as_it_says_on_postgres() -> Result<()> {
+    let url = Postgres::shared()?.create_database("cases")?;
+    let folder = tempfile::tempdir()?;
+    every_case(&Host::start_with(folder.path(), &["--database", &url], |_| ())?)?;
+    check_database(&["--database", &url])
+}
+
+fn every_case(host: &Host) -> Result<()> {
     let mut pushed = BTreeSet::new();
     let mut failed = Vec::new();
     let mut folders: Vec<_> =
@@ -75,7 +91,7 @@ fn every_case_ends_as_it_says() -> Result<()> {
     ensure!(!folders.is_empty(), "there are no cases");
     for folder in &folders {
         let name = folder.file_name().to_string_lossy().into_owned();
-        if let Err(error) = run(&host, &name, &folder.path(), &mut pushed) {
+        if let Err(error) = run(host, &name, &folder.path(), &mut pushed) {
             failed.push(format!("{name}: {error:#}"));
         }
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use exosphere_tests::{Host, until};
+use exosphere_tests::{Host, check, until};
 use rand::{RngExt, SeedableRng};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
@@ -90,6 +90,7 @@ fn twenty_kills_lose_nothing_and_repeat_no_effect() -> Result<()> {
     ensure!(merged["value"] == json!((0..BRANCHES).collect::<Vec<_>>()), "{merged}");
     ensure!(host.list(&run, "identifier=merger")?.len() == 1);
     drop(host);
+    check(&["--data", &data.to_string_lossy()])?;
 
     let log = std::fs::read_to_string(folder.path().join("log"))?;
     let executions = log.matches("\"executing\"").count() as i64;
@@ -149,7 +150,7 @@ fn the_first_signal_drains_and_the_second_stops() -> Result<()> {
     let host = Host::start_in(folder.path())?;
     let cancelled = host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     ensure!(cancelled["status"] == "CANCELLED", "{cancelled:#}");
-    Ok(())
+    check(&["--data", &folder.path().to_string_lossy()])
 }
 
 #[test]

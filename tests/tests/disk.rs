@@ -9,9 +9,9 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::{Host, binary, check, tail, until};
+use exosphere_tests::{Host, check, start_in_vain, tail, until};
 use rustix::process::{Pid, Resource, Rlimit, getuid, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -268,26 +268,4 @@ fn stop(mut host: Host) -> Result<()> {
     let status = host.wait()?;
     ensure!(status.success(), "it ended badly: {status}");
     Ok(())
-}
-
-/// What `serve` says when it cannot start.
-fn start_in_vain(arguments: &[&str]) -> Result<String> {
-    let mut serve = Command::new(binary()?);
-    let mut serve = serve
-        .args(["serve", "--listen", "127.0.0.1:0"])
-        .args(arguments)
-        .env("EXOSPHERE_LOG", "warn")
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::piped())
-        .spawn()?;
-    let ended = until("the end of the host", || Ok(serve.try_wait()?));
-    if ended.is_err() {
-        serve.kill()?;
-    }
-    let output = serve.wait_with_output()?;
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    match ended?.success() {
-        true => bail!("it started and ended well: {words}"),
-        false => Ok(words),
-    }
 }

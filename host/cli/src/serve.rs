@@ -49,8 +49,13 @@ pub struct Serve {
     log_json: bool,
     /// So many milliseconds this host's clock is off: for tests of what must
     /// not depend on it.
-    #[arg(long, env = "EXOSPHERE_CLOCK_OFFSET_MS", hide = true, default_value_t = 0,
-          allow_negative_numbers = true)]
+    #[arg(
+        long,
+        env = "EXOSPHERE_CLOCK_OFFSET_MS",
+        hide = true,
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     clock_offset_ms: i64,
 }
 

@@ -75,8 +75,12 @@ impl Committer {
         let room = Arc::new(Room::new(capacity));
         let stopping = Arc::new(AtomicBool::new(false));
         let trouble = Arc::new(Mutex::new(None));
-        let work =
-            Work { queue, room: room.clone(), stopping: stopping.clone(), trouble: trouble.clone() };
+        let work = Work {
+            queue,
+            room: room.clone(),
+            stopping: stopping.clone(),
+            trouble: trouble.clone(),
+        };
         (Committer { queue: sender, room, stopping, trouble }, work)
     }
 
@@ -248,6 +252,7 @@ impl Street {
         // Room is made before it is taken again: only this task takes it.
         drop(leases);
         self.note(&committed.done, want);
+        self.parts.executor.heed(&committed.done.touched);
         self.parts.watchers.tell(&committed.done.touched);
         self.parts.teller.tell(&committed.done);
         for (reply, answer) in replies.into_iter().zip(committed.answers) {

@@ -69,8 +69,7 @@ impl Host {
         let root = graph.node(graph.root());
         let described = self.description(root.digest, &root.node_name).await?;
         let mut problems = door(key.as_deref(), delay_ms);
-        let start =
-            check_start(&graph, &described, inputs.as_ref(), store.as_ref(), &parts.limits);
+        let start = check_start(&graph, &described, inputs.as_ref(), store.as_ref(), &parts.limits);
         let start = match start {
             Ok(start) if problems.is_empty() => start,
             other => {
@@ -113,7 +112,6 @@ impl Host {
     pub async fn cancel_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
         let run = self.info(namespace, id).await?;
         let answer = self.parts.committer.submit(Member::Cancel(run.clone())).await?;
-        self.parts.executor.abort(run.key);
         self.sweep(run, id, answer).await?;
         self.run(namespace, id).await
     }

@@ -13,8 +13,11 @@ use exosphere_domain::journal::{Entry, Journal};
 use exosphere_domain::limits::Usage;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{give_up, numbers_needed, plan};
+use exosphere_domain::state::RunStatus;
 use exosphere_sandbox::{Completion, Context, Invocation, LogLine, RunStore, Unavailable};
-use exosphere_store::{Answer, Finished, Leased, Member, Numbers, RunInfo, Store, StoreError};
+use exosphere_store::{
+    Answer, Finished, Leased, Member, Numbers, RunInfo, Store, StoreError, Touched,
+};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -40,6 +43,9 @@ struct Tasks {
     /// Runs that were aborted, the latest last: what was claimed of them just
     /// before is not to begin.
     aborted: VecDeque<RunKey>,
+    /// Runs that were paused: what was claimed of them before and has not begun
+    /// is given back. One of which something is claimed later goes on.
+    paused: BTreeSet<RunKey>,
 }
 
 /// Aborted runs that are remembered. What was claimed of older ones is swept.
@@ -55,8 +61,20 @@ impl Executor {
         self.slots.close();
     }
 
+    /// Stops what runs of runs that were cancelled, and begins nothing more of
+    /// those that are paused.
+    pub(crate) fn heed(&self, runs: &[Touched]) {
+        for touched in runs.iter().filter(|touched| touched.turned) {
+            match touched.status {
+                RunStatus::Cancelled => self.abort(touched.run),
+                _ if touched.paused => drop(self.lock().paused.insert(touched.run)),
+                _ => drop(self.lock().paused.remove(&touched.run)),
+            }
+        }
+    }
+
     /// Stops whatever runs of a run. Its results are not wanted any more.
-    pub(crate) fn abort(&self, run: RunKey) {
+    fn abort(&self, run: RunKey) {
         let mut tasks = self.lock();
         tasks.running.retain(|_, (of, task)| {
             if *of == run {
@@ -88,9 +106,15 @@ impl Executor {
         if tasks.aborted.contains(&run) {
             return;
         }
+        // What was claimed was not of a paused run.
+        tasks.paused.remove(&run);
         // Noted before it can end: it takes this lock to be forgotten.
         let task = tokio::spawn(execute(parts.clone(), leased, lease));
         tasks.running.insert(id, (run, task.abort_handle()));
+    }
+
+    fn is_paused(&self, run: RunKey) -> bool {
+        self.lock().paused.contains(&run)
     }
 
     fn forget(&self, state: StateId) {
@@ -182,6 +206,9 @@ impl Attempt<'_> {
         let Some(_slot) = parts.executor.slot().await else {
             return Ended::without_a_run(Outcome::Released);
         };
+        if parts.executor.is_paused(self.run.key) {
+            return Ended::without_a_run(Outcome::Released);
+        }
         if self.leased.state.tries.is_suspect() && !self.noted().await {
             return Ended::without_a_run(Outcome::Released);
         }

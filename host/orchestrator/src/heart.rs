@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
-use exosphere_domain::ids::{RunKey, SessionId};
-use exosphere_domain::state::RunStatus;
+use exosphere_domain::ids::SessionId;
 use exosphere_store::{Beat, News, StoreError, Touched};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -129,7 +128,8 @@ async fn listen(parts: Arc<Parts>) {
                 if notice.work {
                     parts.committer.look(Look { work: true, ..Look::default() }).await;
                 }
-                turned(&parts, notice.runs.into_iter().map(|(run, v, s)| (RunKey(run), v, s)));
+                let runs: Vec<Touched> = notice.runs.into_iter().map(Touched::from).collect();
+                turned(&parts, &runs);
             }
             News::Missed => {
                 parts.committer.look(Look { work: true, ..Look::default() }).await;
@@ -140,16 +140,9 @@ async fn listen(parts: Arc<Parts>) {
 }
 
 /// Runs have turned by what other hosts did.
-fn turned(parts: &Parts, runs: impl Iterator<Item = (RunKey, i64, RunStatus)>) {
-    let told: Vec<Touched> = runs
-        .map(|(run, version, status)| {
-            if status == RunStatus::Cancelled {
-                parts.executor.abort(run);
-            }
-            Touched { run, version, status, turned: true }
-        })
-        .collect();
-    parts.watchers.tell(&told);
+fn turned(parts: &Parts, runs: &[Touched]) {
+    parts.executor.heed(runs);
+    parts.watchers.tell(runs);
 }
 
 /// Looks how the runs stand that matter here, since it may not have been heard.
@@ -160,7 +153,7 @@ async fn catch_up(parts: &Parts) {
         return;
     }
     match parts.store.run_statuses(&runs).await {
-        Ok(found) => turned(parts, found.into_iter()),
+        Ok(found) => turned(parts, &found),
         Err(error) => tracing::debug!(%error, "cannot catch up with the other hosts"),
     }
 }

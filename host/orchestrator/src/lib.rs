@@ -31,8 +31,8 @@ use exosphere_domain::limits::Limits;
 use exosphere_sandbox::{Sandbox, SandboxConfig};
 use exosphere_store::{Database, Notice, Store};
 
-pub use check::check;
 pub use catalog::{GraphApplied, PluginUpload, Uploaded};
+pub use check::check;
 pub use control::{Redriven, StartRequest, Started};
 pub use error::{Error, StartError};
 pub use exosphere_domain as domain;

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use exosphere_store::{Committed, Notice};
+use exosphere_store::{Committed, Notice, Turned};
 use tokio::sync::Notify;
 
 use crate::Parts;
@@ -28,22 +28,14 @@ impl Teller {
 
     /// Tells of what a commit did, as far as it matters to others.
     pub(crate) fn tell(&self, done: &Committed) {
-        let turned = done.touched.iter().filter(|touched| touched.turned);
-        self.say(done.more, turned.map(|run| (run.run.0, run.version, run.status)));
-    }
-
-    fn say(
-        &self,
-        work: bool,
-        runs: impl Iterator<Item = (i64, i64, exosphere_domain::state::RunStatus)>,
-    ) {
         if !self.shared {
             return;
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let before = (pending.work, pending.runs.len());
-        pending.work |= work;
-        pending.runs.extend(runs);
+        pending.work |= done.more;
+        let turned = done.touched.iter().filter(|touched| touched.turned);
+        pending.runs.extend(turned.copied().map(Turned::from));
         if before != (pending.work, pending.runs.len()) {
             self.something.notify_one();
         }

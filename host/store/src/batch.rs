@@ -187,7 +187,9 @@ pub struct Touched {
     pub version: i64,
     /// How it stands.
     pub status: RunStatus,
-    /// Whether that is new, or it was paused or goes on.
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Whether either is new.
     pub turned: bool,
 }
 

@@ -161,7 +161,8 @@ impl Store {
             let value = self.vault.seal(&place, value);
             sealed.push((secret.clone(), value.map_err(|e| StoreError::Data(e.to_string()))?));
         }
-        let new = Revision { namespace: namespace.clone(), name: name.clone(), digest, body, sealed };
+        let new =
+            Revision { namespace: namespace.clone(), name: name.clone(), digest, body, sealed };
         write!(self, now, |tx| revise(tx, &new))
     }
 
@@ -221,7 +222,15 @@ impl Store {
     /// What never changes of a run.
     pub async fn run_info(&self, key: RunKey) -> Result<Option<RunInfo>, StoreError> {
         let read = |row: &dyn Cells| {
-            Ok((row.text(0)?, row.text(1)?, row.text(2)?, row.int(3)?, row.text(4)?, row.text(5)?, row.int(6)?))
+            Ok((
+                row.text(0)?,
+                row.text(1)?,
+                row.text(2)?,
+                row.int(3)?,
+                row.text(4)?,
+                row.text(5)?,
+                row.int(6)?,
+            ))
         };
         let found = self.reader.row(sql::RUN_INFO, &values![key.0], read).await?;
         let Some((id, namespace, graph, number, body, inputs, revision)) = found else {

@@ -240,9 +240,9 @@ impl<'b> Street<'b> {
                 tally.store_keys = 0;
                 tally.store_bytes = 0;
             }
-            let (version, status) = (tally.version, tally.status);
-            let turned = before != (status, tally.paused);
-            self.done.touched.push(Touched { run, version, status, turned });
+            let Tally { version, status, paused, .. } = tally;
+            let turned = before != (status, paused);
+            self.done.touched.push(Touched { run, version, status, paused, turned });
             tallies.push((run, tally));
         }
         Tally::save(tx, &tallies).await

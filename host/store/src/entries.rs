@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use exosphere_domain::ids::RunKey;
-use exosphere_domain::journal::{Entry, Journal, Write, add};
 use crate::error::StoreError;
 use crate::sql;
 use crate::tally::Tally;
 use crate::text::{Cells, Rows, Tx};
+use exosphere_domain::ids::RunKey;
+use exosphere_domain::journal::{Entry, Journal, Write, add};
 
 /// What a run's store may hold.
 #[derive(Debug, Clone, Copy)]
@@ -129,13 +129,10 @@ impl Entries {
 }
 
 /// Writes what has changed in some runs.
-pub(crate) async fn save(
-    tx: &mut impl Tx,
-    runs: &[(RunKey, &Entries)],
-) -> Result<(), StoreError> {
-    let changed = runs.iter().flat_map(|(run, entries)| {
-        entries.changed().map(move |(key, entry)| (run.0, key, entry))
-    });
+pub(crate) async fn save(tx: &mut impl Tx, runs: &[(RunKey, &Entries)]) -> Result<(), StoreError> {
+    let changed = runs
+        .iter()
+        .flat_map(|(run, entries)| entries.changed().map(move |(key, entry)| (run.0, key, entry)));
     let (set, removed): (Vec<_>, Vec<_>) = changed.partition(|(.., entry)| entry.is_some());
     if !set.is_empty() {
         let entries = || set.iter().filter_map(|(.., entry)| *entry);

@@ -8,6 +8,7 @@ use exosphere_domain::path::Path;
 use exosphere_domain::state::{RunStatus, Status};
 use std::collections::HashMap;
 
+use crate::batch::Touched;
 use crate::error::StoreError;
 use crate::rows::{corrupt, number, small, status, text};
 use crate::text::{Cells, values};
@@ -125,17 +126,15 @@ impl Store {
         self.reader.rows(sql::ENTRIES, &values![run.0], read).await
     }
 
-    /// How some runs stand: number, event, status.
-    pub async fn run_statuses(
-        &self,
-        runs: &[RunKey],
-    ) -> Result<Vec<(RunKey, i64, RunStatus)>, StoreError> {
+    /// How some runs stand.
+    pub async fn run_statuses(&self, runs: &[RunKey]) -> Result<Vec<Touched>, StoreError> {
         let runs: Vec<String> = runs.iter().map(|run| run.0.to_string()).collect();
         let runs = format!("[{}]", runs.join(","));
         let read = |row: &dyn Cells| {
             let (run, status) = (row.int(0)?, RunStatus::parse(&row.text(2)?));
             let status = status.ok_or_else(|| corrupt("run", "status", run))?;
-            Ok((RunKey(run), row.int(1)?, status))
+            let (version, paused) = (row.int(1)?, row.int(3)? != 0);
+            Ok(Touched { run: RunKey(run), version, status, paused, turned: true })
         };
         self.reader.rows(sql::RUN_STATUSES, &values![&runs], read).await
     }

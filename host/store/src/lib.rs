@@ -31,18 +31,15 @@ mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exosphere_domain::ids::Millis;
 
 pub use batch::{
     Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Touched, Want,
 };
 pub use catalog::{AppliedGraph, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow};
-pub use check::{
-    CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check,
-};
+pub use check::{CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check};
 pub use error::{OpenError, StoreError};
 pub use inputs::MemberRow;
-pub use news::{Listener, News, Notice};
+pub use news::{Listener, News, Notice, Turned};
 pub use numbers::Numbers;
 pub use open::Database;
 pub use session::{Beat, LEASE, Lost};
@@ -85,9 +82,8 @@ macro_rules! write {
                         let $tx = &mut tx;
                         let work = async { $work.await };
                         let done = futures::FutureExt::now_or_never(work);
-                        let waited = || {
-                            $crate::StoreError::Data("a transaction on SQLite waited".into())
-                        };
+                        let waited =
+                            || $crate::StoreError::Data("a transaction on SQLite waited".into());
                         let done = done.ok_or_else(waited)??;
                         tx.commit()?;
                         Ok(done)
@@ -154,15 +150,6 @@ impl Store {
                 let _ = writer.call(|connection| Ok(connection.execute_batch(checkpoint)?)).await;
             }
             Writer::Postgres(writer) => writer.close().await,
-        }
-    }
-
-    /// What time it is, by the clock that counts: on Postgres its own, else the
-    /// one that is given.
-    pub async fn now(&self, here: Millis) -> Result<Millis, StoreError> {
-        match &self.side {
-            None => Ok(here),
-            Some(side) => Ok(sqlx::query_scalar(sql::now!()).fetch_one(side).await?),
         }
     }
 }

@@ -4,11 +4,13 @@
 
 use std::time::Duration;
 
+use exosphere_domain::ids::RunKey;
 use exosphere_domain::state::RunStatus;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 
+use crate::batch::Touched;
 use crate::error::StoreError;
 use crate::{Store, sql};
 
@@ -22,8 +24,24 @@ pub struct Notice {
     pub from: i64,
     /// There is something to claim.
     pub work: bool,
-    /// Runs that have turned: number, event, status.
-    pub runs: Vec<(i64, i64, RunStatus)>,
+    /// Runs that have turned.
+    pub runs: Vec<Turned>,
+}
+
+/// A run that ended, was paused or goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turned(i64, i64, RunStatus, bool);
+
+impl From<Touched> for Turned {
+    fn from(run: Touched) -> Self {
+        Turned(run.run.0, run.version, run.status, run.paused)
+    }
+}
+
+impl From<Turned> for Touched {
+    fn from(Turned(run, version, status, paused): Turned) -> Self {
+        Touched { run: RunKey(run), version, status, paused, turned: true }
+    }
 }
 
 /// What a host hears.

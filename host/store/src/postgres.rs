@@ -49,13 +49,13 @@ pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
 /// anew after it broke.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    options: PgConnectOptions,
+    options: Arc<PgConnectOptions>,
     idle: Arc<Mutex<Option<PgConnection>>>,
 }
 
 impl Writer {
     pub(crate) fn new(options: PgConnectOptions) -> Self {
-        Writer { options, idle: Arc::default() }
+        Writer { options: Arc::new(options), idle: Arc::default() }
     }
 
     /// Begins a transaction, after the one under way.
@@ -88,10 +88,7 @@ pub(crate) struct PgTx {
 
 impl PgTx {
     /// Commits what went well, and undoes what did not.
-    pub(crate) async fn end<T>(
-        mut self,
-        done: Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    pub(crate) async fn end<T>(mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         let last = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = sqlx::raw_sql(last).execute(&mut self.connection).await;
         match (done, ended) {
@@ -264,7 +261,11 @@ mod tests {
             assert!(!kept.contains('\0'));
             assert_eq!(unescaped(kept), text);
             for other in texts {
-                assert_eq!(escaped(text).cmp(&escaped(other)), text.cmp(other), "{text:?} {other:?}");
+                assert_eq!(
+                    escaped(text).cmp(&escaped(other)),
+                    text.cmp(other),
+                    "{text:?} {other:?}"
+                );
             }
         }
     }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{PgPool, Row, Sqlite, SqlitePool};
 use tokio::time::Instant;
 

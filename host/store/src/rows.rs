@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use exosphere_domain::ids::{Fence, NodeIx, RunKey, SessionId, StateId};
-use exosphere_domain::path::Path;
-use exosphere_domain::state::{Claim, Claimed, Place, Ref, Scope, Status, Tries};
 use crate::batch::Leased;
 use crate::error::StoreError;
 use crate::text::Cells;
+use exosphere_domain::ids::{Fence, NodeIx, RunKey, SessionId, StateId};
+use exosphere_domain::path::Path;
+use exosphere_domain::state::{Claim, Claimed, Place, Ref, Scope, Status, Tries};
 
 /// A value that no transition could have written.
 pub(crate) fn corrupt(table: &str, column: &str, row: impl std::fmt::Display) -> StoreError {

@@ -34,8 +34,7 @@ macro_rules! statement {
     ($text:expr, $postgres:expr) => {
         &Text {
             sqlite: {
-                const BYTES: &[u8] =
-                    &crate::text::question_marks::<{ $text.len() }>($text);
+                const BYTES: &[u8] = &crate::text::question_marks::<{ $text.len() }>($text);
                 match std::str::from_utf8(BYTES) {
                     Ok(text) => text,
                     Err(_) => panic!("one ASCII letter for another"),
@@ -292,8 +291,8 @@ statements! {
     OUTPUT_BYTES = "SELECT COALESCE(SUM(octet_length(body)), 0) FROM output WHERE state = $1",
     postgres "SELECT COALESCE(SUM(octet_length(body)), 0)::BIGINT FROM output WHERE state = $1";
     /// How some runs stand.
-    RUN_STATUSES = "SELECT id, version, status FROM run WHERE id IN (SELECT value FROM json_each($1))",
-    postgres "SELECT id, version, status FROM run WHERE id IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON))";
+    RUN_STATUSES = "SELECT id, version, status, paused FROM run WHERE id IN (SELECT value FROM json_each($1))",
+    postgres "SELECT id, version, status, paused FROM run WHERE id IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON))";
 
     // What people read.
     RUNS = "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, u.created_at, u.ended_at, u.states, u.succeeded, u.pruned, \
@@ -374,7 +373,9 @@ statements! {
 /// was overdue itself ends nobody: the database may have been away for others as
 /// for it.
 pub(crate) const BEAT: &str = concat!(
-    "WITH clock AS (", now!(), " AS now), \
+    "WITH clock AS (",
+    now!(),
+    " AS now), \
      me AS (SELECT expires_at FROM session WHERE id = $1 AND ended_at IS NULL), \
      renewed AS (UPDATE session SET expires_at = clock.now + $2 FROM clock \
                  WHERE id = $1 AND ended_at IS NULL RETURNING id), \

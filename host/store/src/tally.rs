@@ -1,12 +1,12 @@
 //! The row of a run within one commit: read once, changed in memory, written
 //! once with the next version. A run's end is decided when it is written.
 
-use exosphere_domain::ids::{Millis, RunKey};
-use exosphere_domain::state::{Counts, RunStatus};
 use crate::error::StoreError;
 use crate::rows::corrupt;
 use crate::sql;
 use crate::text::{Cells, Rows, Tx};
+use exosphere_domain::ids::{Millis, RunKey};
+use exosphere_domain::state::{Counts, RunStatus};
 
 /// What may change of a run.
 #[derive(Debug, Clone)]

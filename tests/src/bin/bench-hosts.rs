@@ -53,9 +53,8 @@ impl Hosts {
         if let Some(url) = &url {
             arguments.extend(["--database", url]);
         }
-        let start = |at: usize| {
-            Host::start_with(&folders.path().join(at.to_string()), &arguments, |_| ())
-        };
+        let start =
+            |at: usize| Host::start_with(&folders.path().join(at.to_string()), &arguments, |_| ());
         let hosts: Vec<Host> = (0..count).map(start).collect::<Result<_>>()?;
         hosts[0].push("lab")?;
         let fan = |n: i64, node: &str, inputs: Value| {

@@ -124,6 +124,11 @@ impl Roster {
         Ok(Roster(Mutex::new(fleet.members().iter().map(url).collect::<Result<_>>()?)))
     }
 
+    /// Of one host alone.
+    pub fn of_one(host: &Host) -> Roster {
+        Roster(Mutex::new(vec![Some(host.url().to_owned())]))
+    }
+
     pub fn enter(&self, at: usize, url: &str) {
         lock(&self.0)[at] = Some(url.to_owned());
     }
@@ -184,12 +189,12 @@ impl<'a> Load<'a> {
         self.books.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One run after the other, until it is stopped.
+    /// One run after the other, until it is stopped; one at least.
     pub fn runs(&self, runner: usize) -> Result<()> {
         let client = Client::builder().timeout(Duration::from_secs(4)).build()?;
         let mut anyone = Anyone { roster: self.roster, client, turn: runner };
         for number in 0.. {
-            if self.stopped.load(Ordering::Relaxed) || self.has_failed() {
+            if number > 0 && self.stopped.load(Ordering::Relaxed) || self.has_failed() {
                 break;
             }
             let key = format!("{}-{runner}-{number}", self.seed);

@@ -10,6 +10,7 @@ mod load;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use exosphere_tests::Host;
 use exosphere_tests::fleet::{Fleet, Setup};
 use exosphere_tests::postgres::Postgres;
 
@@ -28,6 +29,21 @@ const SLACK: Duration = Duration::from_secs(120);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+/// So that a load that is wrong is not taken for a host that is.
+#[test]
+fn the_load_is_right_where_nothing_goes_wrong() -> Result<()> {
+    let host = Host::start()?;
+    load::prepare(&host)?;
+    let roster = Roster::of_one(&host);
+    let load = Load::new(&roster, 0);
+    load.stop();
+    load.runs(0)?;
+    let books = load.into_books();
+    println!("{} states in {} executions", books.states, books.executions);
+    ensure!(books.runs == 1 && books.executions > books.states);
+    Ok(())
 }
 
 #[test]

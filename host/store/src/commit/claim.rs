@@ -8,11 +8,7 @@ use crate::text::{Cells, Tx, values};
 
 impl Street<'_> {
     /// Claims what is due, and looks when the next is if that was all.
-    pub(super) async fn claim(
-        &mut self,
-        tx: &mut impl Tx,
-        most: u32,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn claim(&mut self, tx: &mut impl Tx, most: u32) -> Result<(), StoreError> {
         let due = values![self.session.0, self.now, most];
         let held = match most {
             0 => Vec::new(),

@@ -50,7 +50,7 @@ impl Street<'_> {
         }
         tally.status = RunStatus::Cancelled;
         tally.ended_at = Some(now);
-        self.to_sweep(run)
+        self.ask_for_sweep(run)
     }
 
     fn pause(&mut self, run: &Arc<RunInfo>, paused: bool) -> Result<Answer, StoreError> {
@@ -64,12 +64,12 @@ impl Street<'_> {
             return Ok(Answer::Done);
         }
         tally.paused = paused;
-        self.to_sweep(run)
+        self.ask_for_sweep(run)
     }
 
     /// Its states are to be brought in line with the run, for the event that
     /// this transaction is.
-    fn to_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
+    fn ask_for_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
         let tally = &mut self.change(run.key)?.tally;
         tally.unswept = tally.version + 1;
         Ok(Answer::ToSweep(tally.unswept))

@@ -65,7 +65,10 @@ impl Street<'_> {
         match (opened.states.len(), opened.late) {
             (0, late) => {
                 let why = late.first().map(String::as_str).unwrap_or_default();
-                Ok(Answer::Refused(format!("none of its {} failed states can be retried: {why}", late.len())))
+                Ok(Answer::Refused(format!(
+                    "none of its {} failed states can be retried: {why}",
+                    late.len()
+                )))
             }
             (states, late) => Ok(Answer::Redriven { states, late: late.len() }),
         }
@@ -146,9 +149,11 @@ async fn unites_above(
     run: &RunInfo,
     states: &[(StateId, Above)],
 ) -> Result<HashMap<StateId, Above>, StoreError> {
-    let scopes = |above: &Above| above.place.scopes.iter().map(|scope| scope.state).collect::<Vec<_>>();
+    let scopes =
+        |above: &Above| above.place.scopes.iter().map(|scope| scope.state).collect::<Vec<_>>();
     let mut known = HashMap::new();
-    let mut wanted: BTreeSet<StateId> = states.iter().flat_map(|(_, state)| scopes(state)).collect();
+    let mut wanted: BTreeSet<StateId> =
+        states.iter().flat_map(|(_, state)| scopes(state)).collect();
     while !wanted.is_empty() {
         let found = states_at(tx, run, wanted).await?;
         wanted = found.iter().flat_map(|(_, state)| scopes(state)).collect();
@@ -172,7 +177,8 @@ async fn states_at(
 fn above(row: &dyn Cells) -> Result<(StateId, Above), StoreError> {
     let id = StateId(row.int(0)?);
     let kind = row.maybe_text(2)?;
-    let kind = kind.map(|kind| FailureKind::parse(&kind).ok_or_else(|| corrupt("state", "kind", id)));
+    let kind =
+        kind.map(|kind| FailureKind::parse(&kind).ok_or_else(|| corrupt("state", "kind", id)));
     let (status, failed) = (status(&row.text(1)?, id)?, kind.transpose()?);
     Ok((id, Above { status, failed, place: place(row, id, 3)? }))
 }

@@ -81,15 +81,12 @@ fn all_of(changed: u64, ended: &[&Ended<'_>]) -> Result<(), StoreError> {
     }
 }
 
-async fn finish(
-    tx: &mut impl Tx,
-    ends: &[&Ended<'_>],
-    now: Millis,
-) -> Result<(), StoreError> {
+async fn finish(tx: &mut impl Tx, ends: &[&Ended<'_>], now: Millis) -> Result<(), StoreError> {
     if ends.is_empty() {
         return Ok(());
     }
-    let details: Vec<_> = ends.iter().map(|ended| details_of(ended.end())).collect::<Result<_, _>>()?;
+    let details: Vec<_> =
+        ends.iter().map(|ended| details_of(ended.end())).collect::<Result<_, _>>()?;
     let failures = || ends.iter().map(|ended| failure_of(ended.end()));
     let usage = |get: fn(&Usage) -> i64| {
         ends.iter().map(move |ended| ended.finished.usage.as_ref().map(get))
@@ -111,11 +108,7 @@ async fn finish(
     all_of(tx.execute_each(sql::FINISH, &rows).await?, ends)
 }
 
-async fn repeat(
-    tx: &mut impl Tx,
-    repeats: &[&Ended<'_>],
-    now: Millis,
-) -> Result<(), StoreError> {
+async fn repeat(tx: &mut impl Tx, repeats: &[&Ended<'_>], now: Millis) -> Result<(), StoreError> {
     if repeats.is_empty() {
         return Ok(());
     }
@@ -180,7 +173,8 @@ async fn attempts(tx: &mut impl Tx, ended: &[Ended<'_>], now: Millis) -> Result<
         .collect::<Result<_, _>>()?;
     let each = || kept.iter().map(|(ended, ..)| ended.finished);
     let failures = || kept.iter().map(|(.., failure)| *failure);
-    let usage = |get: fn(&Usage) -> i64| each().map(move |finished| finished.usage.as_ref().map(get));
+    let usage =
+        |get: fn(&Usage) -> i64| each().map(move |finished| finished.usage.as_ref().map(get));
     let number = |finished: &Finished| i64::from(finished.state.tries.attempt);
     let rows = Rows::default()
         .ints(each().map(|finished| finished.state.id.0))

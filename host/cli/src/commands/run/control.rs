@@ -29,7 +29,9 @@ impl Control {
             let Redriven { run, retried, late } = answer.read()?;
             let mut text = format!("{}\n\n{retried} failed states run again", show::summary(&run));
             if late > 0 {
-                text.push_str(&format!("; for {late} it is too late: a unite has gone on without them"));
+                text.push_str(&format!(
+                    "; for {late} it is too late: a unite has gone on without them"
+                ));
             }
             Ok(text)
         })

@@ -128,8 +128,7 @@ mod tests {
         assert_eq!(body, json!({ "inputs": { "n": 3, "who": "Ada" }, "store": { "cursor": "3" } }));
         assert_eq!(start(&[], &[]).body().unwrap(), json!({ "inputs": {}, "store": {} }));
         let later = Start { idempotency_key: Some("a".into()), delay: Some(5), ..start(&[], &[]) };
-        let expected =
-            json!({ "inputs": {}, "store": {}, "idempotency_key": "a", "delay_ms": 5 });
+        let expected = json!({ "inputs": {}, "store": {}, "idempotency_key": "a", "delay_ms": 5 });
         assert_eq!(later.body().unwrap(), expected);
     }
 

@@ -1,0 +1,186 @@
+//! What people do to runs, on both databases: start later, start once, pause,
+//! redrive. What hosts do to each other's runs is in `hosts.rs`.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use exosphere_tests::postgres::Postgres;
+use exosphere_tests::{Host, check, until};
+use serde_json::{Value, json};
+
+/// Runs a test on a host on SQLite and on one on Postgres; afterwards every
+/// invariant is recounted.
+fn on_both(name: &str, test: impl Fn(&Bed) -> Result<()>) -> Result<()> {
+    let url = Postgres::shared()?.create_database(name)?;
+    for database in [None, Some(url.as_str())] {
+        let folder = tempfile::tempdir()?;
+        let bed = Bed { folder: folder.path(), database };
+        test(&bed).with_context(|| format!("on {}", database.unwrap_or("SQLite")))?;
+        match database {
+            Some(url) => check(&["--database", url])?,
+            None => check(&["--data", &folder.path().to_string_lossy()])?,
+        }
+    }
+    Ok(())
+}
+
+/// Where a host is started, and started again.
+struct Bed<'a> {
+    folder: &'a Path,
+    database: Option<&'a str>,
+}
+
+impl Bed<'_> {
+    fn host(&self) -> Result<Host> {
+        let database = self.database.map(|url| vec!["--database", url]).unwrap_or_default();
+        let arguments: Vec<_> = database.into_iter().chain(["--slots", "2"]).collect();
+        let host = Host::start_with(self.folder, &arguments, |_| ())?;
+        host.push("lab")?;
+        Ok(host)
+    }
+}
+
+fn waiters(branches: u32, ms: u32) -> Value {
+    json!({"nodes": [
+        {"node_name": "fan", "identifier": "splitter", "inputs": {"n": branches}, "next_nodes": ["waiter"]},
+        {"node_name": "wait", "identifier": "waiter",
+         "inputs": {"ms": ms, "value": "${{ splitter.outputs.i }}"}, "next_nodes": ["merger"]},
+        {"node_name": "collect", "identifier": "merger", "inputs": {"values": "${{ waiter.outputs.value }}"},
+         "unites": {"identifier": "splitter"}, "next_nodes": []},
+    ]})
+}
+
+fn start(host: &Host, graph: &str, body: &Value) -> Result<(u16, Value)> {
+    let answer = host.request("POST", &format!("/graphs/{graph}/runs"))?.json(body).send()?;
+    Ok((answer.status().as_u16(), answer.json()?))
+}
+
+fn id(run: &Value) -> Result<String> {
+    Ok(run["run"].as_str().context("a run has an id")?.to_owned())
+}
+
+#[test]
+fn a_start_may_wait() -> Result<()> {
+    on_both("later", |bed| {
+        let host = bed.host()?;
+        host.apply("later", &waiters(1, 0))?;
+        let begun = Instant::now();
+        let (_, run) = start(&host, "later", &json!({"delay_ms": 700}))?;
+        let run = id(&run)?;
+        let states = host.list(&run, "")?;
+        ensure!(states.len() == 1 && states[0]["status"] == "CREATED", "{states:?}");
+        ensure!(host.wait_for(&run)?["status"] == "SUCCESS");
+        ensure!(begun.elapsed() >= Duration::from_millis(700), "{:?}", begun.elapsed());
+        let (status, problem) = host.refused(
+            "POST",
+            "/graphs/later/runs",
+            &json!({"delay_ms": 1u64 << 40, "idempotency_key": ""}),
+        )?;
+        let paths: Vec<_> =
+            problem["errors"].as_array().into_iter().flatten().map(|e| &e["path"]).collect();
+        ensure!(
+            status == 422 && json!(paths) == json!(["$.idempotency_key", "$.delay_ms"]),
+            "{problem}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn a_start_with_the_same_key_is_the_same_run() -> Result<()> {
+    on_both("once", |bed| {
+        let host = bed.host()?;
+        host.apply("once", &waiters(2, 0))?;
+        host.apply("other", &waiters(1, 0))?;
+        let body = json!({"idempotency_key": "invoice 4711"});
+        let (first, run) = start(&host, "once", &body)?;
+        let (second, again) = start(&host, "once", &body)?;
+        ensure!((first, second) == (201, 200) && run["run"] == again["run"], "{run} {again}");
+        let (status, problem) = host.refused("POST", "/graphs/other/runs", &body)?;
+        ensure!(status == 409, "{problem}");
+        host.kill()?;
+        let host = bed.host()?;
+        let (_, later) = start(&host, "once", &body)?;
+        ensure!(later["run"] == run["run"], "it holds after a crash: {later}");
+        ensure!(host.wait_for(&id(&run)?)?["counts"]["states"] == 4);
+        ensure!(host.get("/runs")?["runs"].as_array().map(Vec::len) == Some(1));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_paused_run_finishes_what_runs_and_begins_nothing() -> Result<()> {
+    on_both("pause", |bed| {
+        let host = bed.host()?;
+        host.apply("pause", &waiters(30, 100))?;
+        let run = host.run("pause", &json!({}), &json!({}))?;
+        host.wait_until(&run, |run| run["counts"]["success"].as_u64() > Some(2))?;
+        let paused = host.send("POST", &format!("/runs/{run}/pause"), &json!({}))?;
+        ensure!(paused["paused"] == true && paused["status"] == "RUNNING", "{paused}");
+        // What is held and has not begun is given back.
+        until(
+            "the end of what runs",
+            || Ok((host.get("//health")?["holding"] == 0).then_some(())),
+        )?;
+        let before = host.get(&format!("/runs/{run}"))?["counts"].clone();
+        ensure!(before["success"].as_u64() < Some(12), "only what ran has ended: {before}");
+        host.kill()?;
+
+        let host = bed.host()?;
+        let found = host.get(&format!("/runs/{run}"))?;
+        ensure!(found["paused"] == true && found["counts"] == before, "{found}");
+        // Others are not held up by it, however many of its states are due.
+        ensure!(host.result_of("free", &waiters(3, 0), &json!({}))?["status"] == "SUCCESS");
+        let found = host.get(&format!("/runs/{run}"))?;
+        ensure!(found["counts"] == before, "{found}");
+
+        let resumed = host.send("POST", &format!("/runs/{run}/resume"), &json!({}))?;
+        ensure!(resumed["paused"] == false, "{resumed}");
+        let ended = host.wait_for(&run)?;
+        ensure!(ended["status"] == "SUCCESS" && ended["counts"]["success"] == 32, "{ended}");
+        let (status, problem) = host.refused("POST", &format!("/runs/{run}/pause"), &json!({}))?;
+        ensure!(status == 409, "{problem}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_paused_run_can_be_cancelled() -> Result<()> {
+    on_both("stop", |bed| {
+        let host = bed.host()?;
+        host.apply("stop", &waiters(50, 30_000))?;
+        let run = host.run("stop", &json!({}), &json!({}))?;
+        host.wait_until(&run, |run| run["counts"]["states"] == 52)?;
+        host.send("POST", &format!("/runs/{run}/pause"), &json!({}))?;
+        let cancelled = host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
+        ensure!(cancelled["status"] == "CANCELLED", "{cancelled}");
+        ensure!(cancelled["counts"]["open"] == 0 && cancelled["counts"]["cancelled"] == 51);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_redrive_heals_a_run() -> Result<()> {
+    on_both("redrive", |bed| {
+        let host = bed.host()?;
+        host.apply("redrive", &json!({"nodes": [
+            {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 700}, "next_nodes": ["worker"]},
+            {"node_name": "fail_when", "identifier": "worker", "next_nodes": ["merger"],
+             "inputs": {"value": "x", "equals": "x", "until_attempt": 1}},
+            {"node_name": "collect", "identifier": "merger", "inputs": {"values": "${{ worker.outputs.value }}"},
+             "unites": {"identifier": "splitter"}, "next_nodes": []},
+        ]}))?;
+        let run = host.run("redrive", &json!({}), &json!({}))?;
+        let failed = host.wait_for(&run)?;
+        ensure!(failed["status"] == "FAILED" && failed["counts"]["errored"] == 701, "{failed}");
+        let path = format!("/runs/{run}/redrive");
+        let redriven = host.send("POST", &path, &json!({}))?;
+        ensure!(redriven["retried"] == 700 && redriven["late"] == 0, "{redriven}");
+        let healed = host.wait_for(&run)?;
+        ensure!(healed["status"] == "SUCCESS" && healed["counts"]["success"] == 702, "{healed}");
+        let (status, problem) = host.refused("POST", &path, &json!({}))?;
+        ensure!(status == 409, "{problem}");
+        Ok(())
+    })
+}
