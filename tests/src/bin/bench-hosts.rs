@@ -1,6 +1,7 @@
 //! What `cargo xtask bench` runs second: many hosts on one Postgres, beside one
 //! host on SQLite. Loads are interleaved in rounds; medians are printed as a
-//! table. All on this machine: hosts, Postgres and load share its cores.
+//! table. All on this machine: hosts, Postgres and load share its cores. Named as
+//! arguments, only some parts are measured: throughput, history, recovery, idle.
 //!
 //! Not here: a verdict. docs/performance.md says what the figures mean.
 
@@ -27,13 +28,22 @@ const IDLE: Duration = Duration::from_secs(60);
 const DEATHS: usize = 3;
 
 fn main() -> Result<()> {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
     let postgres = Postgres::start()?;
     println!("| figure | unit | median | least | most |");
     println!("|---|---|---|---|---|");
-    throughput(&postgres)?;
-    beside_history(&postgres)?;
-    recovery(&postgres)?;
-    idle(&postgres)
+    let parts: [(&str, fn(&Postgres) -> Result<()>); 4] = [
+        ("throughput", throughput),
+        ("history", beside_history),
+        ("recovery", recovery),
+        ("idle", idle),
+    ];
+    for (name, part) in parts {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            part(&postgres)?;
+        }
+    }
+    Ok(())
 }
 
 /// Some hosts on one database; none is Postgres's where they are one on SQLite.
@@ -150,18 +160,23 @@ fn beside_history(postgres: &Postgres) -> Result<()> {
 /// states: runs of their own, with outputs.
 fn prefill() -> String {
     let copies = FINISHED / (TRIVIAL + 2);
-    format!(
-        "CREATE TEMP TABLE first AS SELECT * FROM run ORDER BY id LIMIT 1; \
-         CREATE TEMP TABLE states AS SELECT s.* FROM state s JOIN first ON s.run = first.id; \
-         CREATE TEMP TABLE outputs AS SELECT o.* FROM output o JOIN states s ON s.id = o.state; \
-         CREATE TEMP TABLE copies AS SELECT g AS n FROM generate_series(1, {copies}) g; \
-         INSERT INTO run SELECT (r).* FROM (SELECT jsonb_populate_record(NULL::run, to_jsonb(f) \
-           || jsonb_build_object('id', f.id + n * 100000000, 'uuid', gen_random_uuid())) AS r FROM first f, copies) x; \
-         INSERT INTO state SELECT (r).* FROM (SELECT jsonb_populate_record(NULL::state, to_jsonb(s) \
-           || jsonb_build_object('id', s.id + n * 100000000, 'run', s.run + n * 100000000)) AS r FROM states s, copies) x; \
-         INSERT INTO output SELECT state + n * 100000000, number, body FROM outputs, copies; \
-         ANALYZE;"
-    )
+    let mut sql = String::from("SET client_min_messages = warning;");
+    // The columns that name a run or a state; the copies get numbers of their own.
+    let tables = [
+        ("run", "id = id + n * 100000000, uuid = gen_random_uuid()::TEXT"),
+        ("state", "id = id + n * 100000000, run = run + n * 100000000"),
+        ("output", "state = state + n * 100000000"),
+    ];
+    for (table, numbers) in tables {
+        sql.push_str(&format!(
+            "CREATE TEMP TABLE copy_of_{table} AS SELECT t.*, n FROM {table} t, generate_series(1::BIGINT, {copies}) n; \
+             UPDATE copy_of_{table} SET {numbers}; \
+             ALTER TABLE copy_of_{table} DROP COLUMN n; \
+             INSERT INTO {table} SELECT * FROM copy_of_{table};"
+        ));
+    }
+    sql.push_str("ANALYZE;");
+    sql
 }
 
 /// From the death of a host to the moment at which another executes what it had.
