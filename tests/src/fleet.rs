@@ -114,11 +114,9 @@ impl Member {
         self.host.take().context("this host is down")?.kill()
     }
 
-    /// SIGTERM, and waits for the end.
-    pub fn stop(&mut self) -> Result<ExitStatus> {
-        let mut host = self.host.take().context("this host is down")?;
-        host.terminate()?;
-        host.wait()
+    /// Waits for its end, after a SIGTERM.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        self.host.take().context("this host is down")?.wait()
     }
 
     /// SIGSTOP: nothing of it runs any more, and its connections stay open.
@@ -260,10 +258,19 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    /// Tells what one wants to know after a failure, and keeps the logs.
+    pub fn tell(&mut self, postgres: &Postgres) {
+        println!("{}--- Postgres\n{}", self.tails(), postgres.tail());
+        self.folder.disable_cleanup(true);
+        println!("the logs are in {}", self.folder.path().display());
+    }
+}
+
 impl Drop for Fleet {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.tails());
+            println!("{}", self.tails());
         }
     }
 }
@@ -278,7 +285,7 @@ pub fn with_fleet(
 ) -> Result<()> {
     let mut fleet = Fleet::start(postgres, database, setups)?;
     let tested = test(&mut fleet).and_then(|()| fleet.check());
-    tested.inspect_err(|_| println!("{}--- Postgres\n{}", fleet.tails(), postgres.tail()))
+    tested.inspect_err(|_| fleet.tell(postgres))
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ fsync = on
 synchronous_commit = on
 full_page_writes = on
 max_connections = 400
+# A stop waits for clients that have connected and say nothing.
+authentication_timeout = 3s
 log_line_prefix = '%m [%p] %d '
 ";
 

@@ -122,12 +122,20 @@ async fn serve(
     }
 }
 
-async fn connection(client: TcpStream, upstream: SocketAddr, weather: watch::Receiver<Weather>) {
+async fn connection(
+    client: TcpStream,
+    upstream: SocketAddr,
+    mut weather: watch::Receiver<Weather>,
+) {
     if weather.borrow().refusing {
-        reset(client);
-        return;
+        return reset(client);
     }
     let cuts = weather.borrow().cuts;
+    // The other side knows nothing of a connection before it can be heard.
+    match weather.wait_for(|weather| !weather.held || weather.cuts != cuts).await {
+        Ok(now) if now.cuts == cuts => {}
+        _ => return reset(client),
+    }
     // Postgres may be down: then the client's connection ends as well.
     let Ok(server) = TcpStream::connect(upstream).await else { return reset(client) };
     let (mut client, mut server) = (client, server);

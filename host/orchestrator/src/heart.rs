@@ -31,6 +31,8 @@ pub(crate) struct Session {
     busy: AtomicBool,
     /// The ear is to listen anew.
     deaf: Notify,
+    /// The host ends it itself, and beats no more.
+    closing: AtomicBool,
 }
 
 impl Session {
@@ -39,7 +41,17 @@ impl Session {
             current: AtomicI64::new(session.0),
             busy: AtomicBool::new(false),
             deaf: Notify::new(),
+            closing: AtomicBool::new(false),
         }
+    }
+
+    /// The host is about to end it.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 
     pub(crate) fn current(&self) -> SessionId {
@@ -61,6 +73,9 @@ async fn beat(parts: Arc<Parts>) {
     let mut failing = false;
     loop {
         sleep_until(next).await;
+        if parts.session.is_closing() {
+            return;
+        }
         let begun = Instant::now();
         let beaten = parts.store.beat(parts.session.current()).await;
         let beaten = match beaten {
@@ -81,6 +96,9 @@ async fn beat(parts: Arc<Parts>) {
 /// Does what a beat asks for.
 async fn heed(parts: &Arc<Parts>, beat: Beat) -> Result<(), StoreError> {
     let Beat { now, alive, next_due, lost, ended } = beat;
+    if parts.session.is_closing() {
+        return Ok(());
+    }
     if !alive {
         let session = parts.store.begin_session(parts.host(), parts.clock.now()).await?;
         tracing::warn!(

@@ -179,6 +179,7 @@ impl Host {
         let parts = &self.parts;
         parts.executor.close();
         parts.committer.drain().await;
+        parts.session.close();
         parts.store.end_session(parts.session.current(), parts.clock.now()).await?;
         // Whatever is due later is known to this host alone.
         let notice = Notice { from: parts.session.current().0, work: true, ..Notice::default() };

@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     let postgres = Postgres::start()?;
     println!("| figure | unit | median | least | most |");
     println!("|---|---|---|---|---|");
-    let parts: [(&str, fn(&Postgres) -> Result<()>); 4] = [
+    let parts: [(&str, Part); 4] = [
         ("throughput", throughput),
         ("history", beside_history),
         ("recovery", recovery),
@@ -45,6 +45,9 @@ fn main() -> Result<()> {
     }
     Ok(())
 }
+
+/// One part of what is measured.
+type Part = fn(&Postgres) -> Result<()>;
 
 /// Some hosts on one database; none is Postgres's where they are one on SQLite.
 struct Hosts {

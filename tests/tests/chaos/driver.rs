@@ -16,12 +16,14 @@ use crate::load::Roster;
 /// So many hosts may be down or frozen at a time.
 const OUT_AT_ONCE: usize = 2;
 /// Postgres is left alone for so long after a restart.
-const POSTGRES_REST: Duration = Duration::from_secs(5);
+const POSTGRES_REST: Duration = Duration::from_secs(8);
 /// Milliseconds for which a host is frozen: longer than its lease of 10 s.
 const FREEZE_MS: std::ops::Range<u64> = 10_500..13_000;
 /// Milliseconds for which a dead host stays dead: mostly it is back before
 /// anyone misses it, sometimes others have taken over.
 const DEAD_MS: [std::ops::Range<u64>; 4] = [0..300, 0..1_000, 500..3_000, 11_000..17_000];
+/// Milliseconds after which one that was told to stop is waited for.
+const STOP_MS: std::ops::Range<u64> = 1_000..6_000;
 /// Milliseconds for which a line is bad; seldom longer than a lease.
 const BAD_MS: [std::ops::Range<u64>; 4] = [200..1_000, 200..1_000, 1_000..3_000, 10_500..12_000];
 
@@ -62,6 +64,8 @@ impl fmt::Display for Harm {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
     Up,
+    /// Told to stop, then down.
+    Stopping(Instant),
     Down(Instant),
     Frozen(Instant),
 }
@@ -82,15 +86,16 @@ enum Deed {
 
 /// Each with its weight.
 const DEEDS: [(Deed, u32); 9] = [
-    (Deed::Kill, 28),
-    (Deed::Freeze, 10),
+    (Deed::Kill, 27),
+    (Deed::Freeze, 8),
     (Deed::Stop, 6),
     (Deed::Restart, 8),
-    (Deed::Cut, 18),
+    (Deed::Cut, 20),
     (Deed::CutAll, 6),
-    (Deed::Delay, 12),
-    (Deed::Hold, 6),
-    (Deed::Refuse, 6),
+    (Deed::Delay, 14),
+    // Others wait up to 5 s for the locks of a host that cannot be heard.
+    (Deed::Hold, 4),
+    (Deed::Refuse, 7),
 ];
 
 /// The driver of the chaos.
@@ -103,6 +108,7 @@ pub struct Driver<'a> {
     /// Until when each host's line is bad.
     lines: Vec<Option<Instant>>,
     rested: Instant,
+    from: Instant,
     /// What was done so far.
     pub harm: Harm,
 }
@@ -123,6 +129,7 @@ impl<'a> Driver<'a> {
             fates: vec![Fate::Up; hosts],
             lines: vec![None; hosts],
             rested: Instant::now(),
+            from: Instant::now(),
             harm: Harm::default(),
         }
     }
@@ -134,7 +141,7 @@ impl<'a> Driver<'a> {
             self.nobody_ended_by_itself()?;
             let deed = self.choose();
             self.act(deed)?;
-            let pause = self.random.random_range(150..700);
+            let pause = self.random.random_range(250..900);
             std::thread::sleep(Duration::from_millis(pause));
         }
         Ok(())
@@ -149,16 +156,17 @@ impl<'a> Driver<'a> {
     fn mend(&mut self, due: impl Fn(Instant) -> bool) -> Result<()> {
         for at in 0..self.fates.len() {
             if self.lines[at].is_some_and(&due) {
-                self.fleet.member(at).proxy()?.clear();
-                self.lines[at] = None;
+                self.clear_line(at)?;
             }
             match self.fates[at] {
-                Fate::Down(until) if due(until) => {
-                    // A start must not wait for a line that only we can mend.
-                    self.fleet.member(at).proxy()?.clear();
-                    self.lines[at] = None;
-                    self.fleet.member(at).start()?;
+                Fate::Stopping(until) if due(until) => {
+                    // Its states may have to go over a bad line first.
+                    self.clear_line(at)?;
+                    let status = self.fleet.member(at).wait()?;
+                    ensure!(status.success(), "host {at} was stopped and ended badly: {status}");
+                    self.start(at)?;
                 }
+                Fate::Down(until) if due(until) => self.start(at)?,
                 Fate::Frozen(until) if due(until) => self.fleet.member(at).thaw()?,
                 _ => continue,
             }
@@ -168,9 +176,24 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    /// Starts a host, which must not wait for a line that only we can mend.
+    fn start(&mut self, at: usize) -> Result<()> {
+        self.clear_line(at)?;
+        self.fleet.member(at).start()
+    }
+
+    fn clear_line(&mut self, at: usize) -> Result<()> {
+        self.fleet.member(at).proxy()?.clear();
+        self.lines[at] = None;
+        Ok(())
+    }
+
     /// A host outlives whatever befalls its database.
     fn nobody_ended_by_itself(&mut self) -> Result<()> {
         for at in 0..self.fates.len() {
+            if matches!(self.fates[at], Fate::Stopping(_)) {
+                continue;
+            }
             let ended = self.fleet.member(at).ended()?;
             ensure!(ended.is_none(), "host {at} ended by itself: {ended:?}");
         }
@@ -204,6 +227,12 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Tells what is done to whom, so that a failure can be understood.
+    fn tell(&self, deed: impl fmt::Debug, at: usize, until: Instant) {
+        let (now, until) = (self.from.elapsed(), until.saturating_duration_since(self.from));
+        println!("{:7.2} {deed:?} {at} until {:.2}", now.as_secs_f64(), until.as_secs_f64());
+    }
+
     /// Something befalls a host that is well, if enough others are.
     fn strike(&mut self, deed: Deed) -> Result<()> {
         let at = self.random.random_range(0..self.fates.len());
@@ -212,21 +241,22 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         self.roster.leave(at);
-        let until = self.later(&DEAD_MS);
+        let until = match deed {
+            Deed::Freeze => self.later(&[FREEZE_MS]),
+            Deed::Stop => self.later(&[STOP_MS]),
+            _ => self.later(&DEAD_MS),
+        };
+        self.tell(deed, at, until);
         self.fates[at] = match deed {
             Deed::Freeze => {
                 self.harm.freezes += 1;
                 self.fleet.member(at).freeze()?;
-                Fate::Frozen(self.later(&[FREEZE_MS]))
+                Fate::Frozen(until)
             }
             Deed::Stop => {
                 self.harm.stops += 1;
-                // Its states may have to go over a bad line first.
-                self.fleet.member(at).proxy()?.clear();
-                self.lines[at] = None;
-                let status = self.fleet.member(at).stop()?;
-                ensure!(status.success(), "host {at} was stopped and ended badly: {status}");
-                Fate::Down(until)
+                self.fleet.host(at)?.terminate()?;
+                Fate::Stopping(until)
             }
             _ => {
                 self.harm.kills += 1;
@@ -246,6 +276,7 @@ impl<'a> Driver<'a> {
             Mode::Fast => self.harm.fast += 1,
             Mode::Immediate => self.harm.immediate += 1,
         }
+        self.tell(mode, 0, Instant::now());
         self.postgres.stop(mode)?;
         let pause = self.random.random_range(0..1_500);
         std::thread::sleep(Duration::from_millis(pause));
@@ -258,7 +289,8 @@ impl<'a> Driver<'a> {
     fn disturb(&mut self, deed: Deed) -> Result<()> {
         let at = self.random.random_range(0..self.fates.len());
         let until = self.later(&BAD_MS);
-        let delay = Duration::from_millis(self.random.random_range(2..60));
+        let delay = Duration::from_millis(self.random.random_range(2..30));
+        self.tell(deed, at, until);
         let proxy = self.fleet.members()[at].proxy()?;
         match deed {
             Deed::Delay => {

@@ -5,12 +5,12 @@
 //! is.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use exosphere_tests::{Host, PATIENCE, fleet::Fleet};
+use exosphere_tests::{Host, fleet::Fleet};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
@@ -23,6 +23,12 @@ const TURNS: [&str; 10] =
 /// How often one that requeues does so, and how often one that fails is retried.
 const REQUEUES: i64 = 2;
 const RETRIES: i64 = 2;
+/// How many of the branches of an inner fanout go on.
+const GO_ON: i64 = WIDTH * 8 / 10;
+/// The states of a run. Of each group: inner, guard, guarded, joined, the
+/// workers, the tellers.
+const STATES: i64 = 5 + GROUPS * (4 + WIDTH + GO_ON);
+
 /// Pairs of a number and its turn.
 fn turns() -> impl Iterator<Item = (i64, &'static str)> {
     (0..WIDTH).zip(TURNS.into_iter().cycle())
@@ -84,7 +90,7 @@ fn ledger() -> BTreeMap<String, String> {
             };
         }
     }
-    note("told".to_owned(), GROUPS * of(&["go", "requeue"]));
+    note("told".to_owned(), GROUPS * GO_ON);
     note("merged".to_owned(), 1);
     ledger.insert("open".to_owned(), "yes".to_owned());
     ledger
@@ -161,15 +167,17 @@ pub struct Books {
 pub struct Load<'a> {
     roster: &'a Roster,
     seed: u64,
+    /// Until when runs are started, and until when all have ended.
+    time: (Instant, Instant),
+    begun: AtomicU64,
     books: Mutex<Books>,
-    stopped: AtomicBool,
     failed: AtomicBool,
 }
 
 impl<'a> Load<'a> {
-    pub fn new(roster: &'a Roster, seed: u64) -> Self {
-        let (stopped, failed) = (AtomicBool::new(false), AtomicBool::new(false));
-        Load { roster, seed, books: Mutex::default(), stopped, failed }
+    pub fn new(roster: &'a Roster, seed: u64, until: Instant, end: Instant) -> Self {
+        let (begun, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+        Load { roster, seed, time: (until, end), begun, books: Mutex::default(), failed }
     }
 
     pub fn states(&self) -> u64 {
@@ -180,31 +188,40 @@ impl<'a> Load<'a> {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// No new runs; those under way come to their end.
-    pub fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
+    /// No more runs.
+    pub fn give_up(&self) {
+        self.failed.store(true, Ordering::Relaxed);
     }
 
     pub fn into_books(self) -> Books {
         self.books.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One run after the other, until it is stopped; one at least.
-    pub fn runs(&self, runner: usize) -> Result<()> {
-        let client = Client::builder().timeout(Duration::from_secs(4)).build()?;
-        let mut anyone = Anyone { roster: self.roster, client, turn: runner };
-        for number in 0.. {
-            if number > 0 && self.stopped.load(Ordering::Relaxed) || self.has_failed() {
+    /// One run after the other, until it is time and they are enough.
+    pub fn runs(&self, runner: usize, enough: u64) -> Result<()> {
+        while !self.has_failed() {
+            let number = self.begun.fetch_add(1, Ordering::Relaxed);
+            if Instant::now() >= self.time.0 && number * STATES as u64 >= enough {
                 break;
             }
-            let key = format!("{}-{runner}-{number}", self.seed);
-            let done = run(&mut anyone, &key).with_context(|| format!("run {key}"));
-            let done = done.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
-            let mut books = lock(&self.books);
-            books.runs += 1;
-            books.states += done.states;
-            books.executions += done.executions;
+            let done = self.run(runner, number);
+            done.inspect_err(|_| self.give_up())?;
         }
+        Ok(())
+    }
+
+    /// A run from its start to its end, which must be the right one.
+    pub fn run(&self, turn: usize, number: u64) -> Result<()> {
+        let client = Client::builder().timeout(Duration::from_secs(4)).build()?;
+        let mut anyone = Anyone { roster: self.roster, client, turn, end: self.time.1 };
+        let from = Instant::now();
+        let key = format!("{}-{number}", self.seed);
+        let done = run(&mut anyone, &key).with_context(|| format!("run {key}"))?;
+        println!("run {number} took {:.2} s", from.elapsed().as_secs_f64());
+        let mut books = lock(&self.books);
+        books.runs += 1;
+        books.states += done.states;
+        books.executions += done.executions;
         Ok(())
     }
 }
@@ -216,9 +233,9 @@ fn run(anyone: &mut Anyone<'_>, key: &str) -> Result<Books> {
     let run = anyone.ask("POST", "/graphs/chaos/runs", Some(&start))?;
     let run = run["run"].as_str().context("a run has an id")?.to_owned();
     let mut found = anyone.get(&format!("/runs/{run}"))?;
-    let end = Instant::now() + PATIENCE;
     while found["status"] == "RUNNING" {
-        ensure!(Instant::now() < end, "it does not end: {found:#}");
+        found["store"] = Value::Null;
+        ensure!(Instant::now() < anyone.end, "it does not end: {found:#}");
         let version = found["version"].as_i64().unwrap_or_default();
         found = anyone.get(&format!("/runs/{run}?after={version}&wait_ms=1000"))?;
     }
@@ -228,13 +245,11 @@ fn run(anyone: &mut Anyone<'_>, key: &str) -> Result<Books> {
 fn verify(anyone: &mut Anyone<'_>, run: &str, found: &Value) -> Result<Books> {
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     let (pruned, errored) = (GROUPS * of(&["prune"]), GROUPS * of(&["fail"]));
-    // Of each group: inner, guard, guarded, joined, the workers, the tellers.
-    let states = 5 + GROUPS * (4 + WIDTH + of(&["go", "requeue"]));
     let counts = &found["counts"];
     for (count, number) in [
-        ("states", states),
+        ("states", STATES),
         ("open", 0),
-        ("success", states - pruned - errored),
+        ("success", STATES - pruned - errored),
         ("pruned", pruned),
         ("errored", errored),
         ("cancelled", 0),
@@ -248,7 +263,10 @@ fn verify(anyone: &mut Anyone<'_>, run: &str, found: &Value) -> Result<Books> {
     answer_is_right(anyone, run, &states)?;
     for state in states.iter().filter(|state| state["identifier"] == "worker") {
         let retries = if state["status"] == "ERRORED" { RETRIES } else { 0 };
-        ensure!(state["retries"] == retries, "not {retries} retries: {state:#}");
+        if state["retries"] != retries {
+            let state = anyone.get(&format!("/runs/{run}/states/{}", state["number"]))?;
+            bail!("not {retries} retries: {state:#}");
+        }
     }
     Ok(Books { runs: 1, states: states.len() as u64, executions: executions as u64 })
 }
@@ -289,6 +307,8 @@ struct Anyone<'a> {
     roster: &'a Roster,
     client: Client,
     turn: usize,
+    /// When patience ends.
+    end: Instant,
 }
 
 impl Anyone<'_> {
@@ -298,9 +318,8 @@ impl Anyone<'_> {
 
     /// The first good answer. A host that is there and says no is believed.
     fn ask(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let end = Instant::now() + PATIENCE;
         let mut last = String::from("nobody is there");
-        while Instant::now() < end {
+        while Instant::now() < self.end {
             self.turn += 1;
             let Some(url) = self.roster.url(self.turn) else {
                 std::thread::sleep(Duration::from_millis(20));
