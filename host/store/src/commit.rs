@@ -17,8 +17,6 @@ mod reopen;
 mod settle;
 mod start;
 mod write;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

@@ -31,7 +31,6 @@ mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-
 pub use batch::{
     Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Touched, Want,
 };
@@ -56,7 +55,7 @@ pub struct Store {
     reader: Reader,
     /// On Postgres: what a host's own beat and word go by, whatever else is
     /// busy.
-    side: Option<sqlx::PgPool>,
+    side: Option<postgres::Line>,
     numbers: Arc<Blocks>,
     vault: Arc<Vault>,
 }
@@ -65,7 +64,7 @@ pub struct Store {
 #[derive(Clone)]
 enum Writer {
     Sqlite(sqlite::Writer),
-    Postgres(postgres::Writer),
+    Postgres(postgres::Line),
 }
 
 /// Does something in a transaction: `write!(store, now, |tx| work(tx, ..))`.

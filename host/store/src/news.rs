@@ -17,6 +17,9 @@ use crate::{Store, sql};
 /// How long to wait before listening anew: from, and up to.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// The longest that a word may take.
+const WITHIN: Duration = Duration::from_secs(3);
+
 /// What one host says. Postgres carries it if it is shorter than 8,000 bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
@@ -64,7 +67,7 @@ impl Store {
     /// A listener to the other hosts; nothing if there can be none.
     pub fn listener(&self) -> Option<Listener> {
         let side = self.side.as_ref()?;
-        let options = side.connect_options().as_ref().clone();
+        let options = side.options().clone();
         let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).idle_timeout(None);
         let pool = pool.max_lifetime(None).connect_lazy_with(options);
         Some(Listener { pool, open: None, pause: PAUSE.0 })
@@ -74,8 +77,8 @@ impl Store {
     pub async fn notify(&self, notice: &Notice) -> Result<(), StoreError> {
         let Some(side) = &self.side else { return Ok(()) };
         let text = serde_json::to_string(notice).map_err(|e| StoreError::Data(e.to_string()))?;
-        sqlx::query(sql::NOTIFY).bind(sql::CHANNEL).bind(text).execute(side).await?;
-        Ok(())
+        let notify = sqlx::query(sql::NOTIFY).bind(sql::CHANNEL).bind(text);
+        side.row(notify, WITHIN).await.map(drop)
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::error::OpenError;
-use crate::reader::{Pool, READERS, Reader};
+use crate::postgres::Line;
+use crate::reader::{Lines, Pool, READERS, Reader};
 use crate::{Store, Vault, Writer, postgres, sql, sqlite};
 
 /// Where a database is.
@@ -21,13 +22,6 @@ pub enum Database {
     /// A URL of a Postgres database, which many hosts may share.
     Postgres(String),
 }
-
-/// How long to wait for a connection of the pool.
-const ACQUIRE: Duration = Duration::from_secs(5);
-
-/// A connection that nobody needs is closed after so long, so that an idle host
-/// holds few.
-const IDLE: Duration = Duration::from_secs(60);
 
 impl Store {
     /// Opens a database, makes the file if it is SQLite's and not there, and
@@ -84,17 +78,13 @@ async fn postgres_store(options: PgConnectOptions, vault: Vault) -> Result<Store
     migrator.run(&mut connection).await.map_err(refused)?;
     warn_of_loss(&mut connection).await.map_err(OpenError::Open)?;
     connection.close().await.map_err(OpenError::Open)?;
-    // Connections are made when they are needed. That one is dead is found by
-    // using it: to ask first would double every read.
-    let pool = |most| {
-        let pool = PgPoolOptions::new().min_connections(0).max_connections(most);
-        pool.acquire_timeout(ACQUIRE).idle_timeout(IDLE).test_before_acquire(false)
-    };
-    let readers = pool(READERS).connect_lazy_with(options.clone());
     Ok(Store {
-        writer: Writer::Postgres(postgres::Writer::new(options.clone())),
-        reader: Reader { pool: Pool::Postgres(readers), patience: Duration::ZERO },
-        side: Some(pool(1).idle_timeout(None).connect_lazy_with(options)),
+        writer: Writer::Postgres(Line::new(options.clone())),
+        reader: Reader {
+            pool: Pool::Postgres(Arc::new(Lines::new(options.clone()))),
+            patience: Duration::ZERO,
+        },
+        side: Some(Line::new(options)),
         numbers: Arc::default(),
         vault: Arc::new(vault),
     })
@@ -121,3 +111,6 @@ async fn warn_of_loss(connection: &mut PgConnection) -> sqlx::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

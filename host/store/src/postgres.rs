@@ -19,7 +19,7 @@ use crate::text::{Cells, Column, Read, Rows, Text, Tx, Value};
 /// A transaction whose host does not go on with it is undone by the server after
 /// so long, in milliseconds: a frozen host must not hold its locks, and others
 /// behind them, for ever.
-const IDLE_IN_TRANSACTION_MS: &str = "5000";
+const IDLE_IN_TRANSACTION_MS: &str = "2000";
 
 /// A statement waits so long for a lock, in milliseconds: longer than the
 /// largest transaction of another host, shorter than [`MOST`].
@@ -45,30 +45,69 @@ pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
     Ok(options.disable_statement_logging())
 }
 
-/// The one connection of a host that writes. It is made when it is needed, and
-/// anew after it broke.
+/// One connection for one purpose. It is made when it is needed, and anew after
+/// it broke or did not answer in time: who is dropped while using it takes it
+/// along.
 #[derive(Clone)]
-pub(crate) struct Writer {
+pub(crate) struct Line {
     options: Arc<PgConnectOptions>,
     idle: Arc<Mutex<Option<PgConnection>>>,
 }
 
-impl Writer {
+/// A line in use; nobody else uses it meanwhile.
+pub(crate) struct Held {
+    connection: PgConnection,
+    home: OwnedMutexGuard<Option<PgConnection>>,
+}
+
+impl Held {
+    /// Leaves the connection for the next one.
+    fn leave(mut self) {
+        *self.home = Some(self.connection);
+    }
+}
+
+impl Line {
     pub(crate) fn new(options: PgConnectOptions) -> Self {
-        Writer { options: Arc::new(options), idle: Arc::default() }
+        Line { options: Arc::new(options), idle: Arc::default() }
+    }
+
+    pub(crate) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    async fn hold(&self) -> Result<Held, StoreError> {
+        let mut home = self.idle.clone().lock_owned().await;
+        let connection = match home.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        Ok(Held { connection, home })
     }
 
     /// Begins a transaction, after the one under way.
     pub(crate) async fn begin(&self) -> Result<PgTx, StoreError> {
-        let mut home = self.idle.clone().lock_owned().await;
-        let mut connection = match home.take() {
-            Some(connection) => connection,
-            None => self.options.connect().await?,
-        };
+        let mut line = self.hold().await?;
         // Two statements in one go; what time it is comes with the answer.
         let begin = concat!("BEGIN; ", now!());
-        let row = sqlx::raw_sql(begin).fetch_one(&mut connection).await?;
-        Ok(PgTx { now: row.try_get(0)?, connection, home })
+        let row = sqlx::raw_sql(begin).fetch_one(&mut line.connection).await?;
+        Ok(PgTx { now: row.try_get(0)?, line })
+    }
+
+    /// The row that a statement gives, if it comes in time.
+    pub(crate) async fn row(
+        &self,
+        statement: PgQuery<'_>,
+        within: Duration,
+    ) -> Result<PgRow, StoreError> {
+        let row = async {
+            let mut line = self.hold().await?;
+            let row = statement.fetch_one(&mut line.connection).await?;
+            line.leave();
+            Ok(row)
+        };
+        let late = |_| StoreError::Unavailable("no answer in time".into());
+        tokio::time::timeout(within, row).await.map_err(late)?
     }
 
     pub(crate) async fn close(&self) {
@@ -81,8 +120,7 @@ impl Writer {
 /// A transaction on Postgres. Dropped without [`PgTx::end`], it takes its
 /// connection with it, and the server undoes it.
 pub(crate) struct PgTx {
-    connection: PgConnection,
-    home: OwnedMutexGuard<Option<PgConnection>>,
+    line: Held,
     now: i64,
 }
 
@@ -90,16 +128,16 @@ impl PgTx {
     /// Commits what went well, and undoes what did not.
     pub(crate) async fn end<T>(mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         let last = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = sqlx::raw_sql(last).execute(&mut self.connection).await;
+        let ended = sqlx::raw_sql(last).execute(&mut self.line.connection).await;
         match (done, ended) {
             (Ok(done), Ok(_)) => {
-                *self.home = Some(self.connection);
+                self.line.leave();
                 Ok(done)
             }
             // Whether it was committed is not known.
             (Ok(_), Err(error)) => Err(error.into()),
             (Err(why), Ok(_)) => {
-                *self.home = Some(self.connection);
+                self.line.leave();
                 Err(why)
             }
             (Err(why), Err(_)) => Err(why),
@@ -118,7 +156,7 @@ impl Tx for PgTx {
         values: &[Value<'_>],
     ) -> Result<u64, StoreError> {
         let query = bound(sqlx::query(text.postgres), values);
-        Ok(query.execute(&mut self.connection).await?.rows_affected())
+        Ok(query.execute(&mut self.line.connection).await?.rows_affected())
     }
 
     async fn query<T: Send>(
@@ -128,7 +166,7 @@ impl Tx for PgTx {
         read: Read<T>,
     ) -> Result<Vec<T>, StoreError> {
         let query = bound(sqlx::query(text.postgres), values);
-        let rows = query.fetch_all(&mut self.connection).await?;
+        let rows = query.fetch_all(&mut self.line.connection).await?;
         rows.iter().map(|row| read(row)).collect()
     }
 
@@ -140,7 +178,7 @@ impl Tx for PgTx {
         let mut changed = 0;
         for from in (0..rows.count()).step_by(ROWS_AT_A_TIME) {
             let query = arrays(sqlx::query(text.postgres), rows, from);
-            changed += query.execute(&mut self.connection).await?.rows_affected();
+            changed += query.execute(&mut self.line.connection).await?.rows_affected();
         }
         Ok(changed)
     }
@@ -154,7 +192,7 @@ impl Tx for PgTx {
         let mut found = Vec::with_capacity(rows.count());
         for from in (0..rows.count()).step_by(ROWS_AT_A_TIME) {
             let query = arrays(sqlx::query(text.postgres), rows, from);
-            for row in query.fetch_all(&mut self.connection).await? {
+            for row in query.fetch_all(&mut self.line.connection).await? {
                 found.push(read(&row)?);
             }
         }
@@ -162,7 +200,7 @@ impl Tx for PgTx {
     }
 }
 
-type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
+pub(crate) type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
 
 /// A query with its values.
 pub(crate) fn bound<'q>(query: PgQuery<'q>, values: &[Value<'_>]) -> PgQuery<'q> {

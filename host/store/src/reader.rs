@@ -1,9 +1,11 @@
 //! Reads beside the writer, through a pool of connections. They see what is
 //! committed.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{PgPool, Row, Sqlite, SqlitePool};
@@ -34,7 +36,47 @@ pub(crate) struct Reader {
 #[derive(Clone)]
 pub(crate) enum Pool {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    Postgres(Arc<Lines>),
+}
+
+/// How long to wait for a connection of the pool.
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// A connection that nobody needs is closed after so long, so that an idle host
+/// holds few.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A pool of connections to Postgres, and the next one after it when one of its
+/// connections swallows everything: the others may, too, and each would stay
+/// taken for as long as the system believes in it.
+pub(crate) struct Lines {
+    options: PgConnectOptions,
+    pool: RwLock<PgPool>,
+}
+
+impl Lines {
+    pub(crate) fn new(options: PgConnectOptions) -> Self {
+        let pool = RwLock::new(lazy(&options));
+        Lines { options, pool }
+    }
+
+    fn pool(&self) -> PgPool {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn renew(&self) {
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *pool, lazy(&self.options));
+        tokio::spawn(async move { old.close().await });
+    }
+}
+
+/// Connections are made when they are needed. That one is dead is found by using
+/// it: to ask first would double every read.
+fn lazy(options: &PgConnectOptions) -> PgPool {
+    let pool = PgPoolOptions::new().min_connections(0).max_connections(READERS);
+    let pool = pool.acquire_timeout(ACQUIRE).idle_timeout(IDLE).test_before_acquire(false);
+    pool.connect_lazy_with(options.clone())
 }
 
 impl Reader {
@@ -51,22 +93,36 @@ impl Reader {
         // dead one, and shows it when it is used.
         let mut at_once = READERS;
         loop {
+            let begun = Instant::now();
             let why = match tokio::time::timeout(MOST, self.try_rows(text, values, read)).await {
                 Ok(Ok(rows)) => return Ok(rows),
+                Ok(Err(StoreError::Unavailable(_))) if at_once > 0 && self.may_be_dead(begun) => {
+                    at_once -= 1;
+                    continue;
+                }
                 Ok(Err(StoreError::Unavailable(why))) => why,
                 Ok(Err(other)) => return Err(other),
-                Err(_) => format!("no answer within {} s", MOST.as_secs()),
+                Err(_) => self.swallowed(),
             };
-            if at_once > 0 && matches!(self.pool, Pool::Postgres(_)) {
-                at_once -= 1;
-                continue;
-            }
             if Instant::now() + pause > end {
                 return Err(StoreError::Unavailable(why));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
         }
+    }
+
+    /// Whether a read may have failed by its connection alone: it did so quickly.
+    fn may_be_dead(&self, begun: Instant) -> bool {
+        matches!(self.pool, Pool::Postgres(_)) && begun.elapsed() < PAUSE.1
+    }
+
+    /// There was no answer at all.
+    fn swallowed(&self) -> String {
+        if let Pool::Postgres(lines) = &self.pool {
+            lines.renew();
+        }
+        format!("no answer within {} s", MOST.as_secs())
     }
 
     async fn try_rows<T>(
@@ -80,8 +136,9 @@ impl Reader {
                 let rows = bound_here(sqlx::query(text.sqlite), values).fetch(pool);
                 gather(rows, |row| read(row)).await
             }
-            Pool::Postgres(pool) => {
-                let rows = bound(sqlx::query(text.postgres), values).fetch(pool);
+            Pool::Postgres(lines) => {
+                let pool = lines.pool();
+                let rows = bound(sqlx::query(text.postgres), values).fetch(&pool);
                 gather(rows, |row| read(row)).await
             }
         }
@@ -100,7 +157,7 @@ impl Reader {
     pub(crate) async fn close(&self) {
         match &self.pool {
             Pool::Sqlite(pool) => pool.close().await,
-            Pool::Postgres(pool) => pool.close().await,
+            Pool::Postgres(lines) => lines.pool().close().await,
         }
     }
 }

@@ -67,9 +67,8 @@ impl Store {
             return Ok(Beat { alive: true, ..Beat::default() });
         };
         let lease = LEASE.as_millis() as i64;
-        let query = sqlx::query(sql::BEAT).bind(session.0).bind(lease).fetch_one(side);
-        let late = |_| StoreError::Unavailable("no answer to a beat".into());
-        let row = tokio::time::timeout(BEAT_WITHIN, query).await.map_err(late)??;
+        let beat = sqlx::query(sql::BEAT).bind(session.0).bind(lease);
+        let row = side.row(beat, BEAT_WITHIN).await?;
         let sessions = |at| -> Result<Vec<SessionId>, StoreError> {
             Ok(row.try_get::<Vec<i64>, _>(at)?.into_iter().map(SessionId).collect())
         };

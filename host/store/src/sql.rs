@@ -61,6 +61,8 @@ statements! {
     END_OLDER = "UPDATE session SET ended_at = $2 WHERE id <> $1 AND host = $3 AND ended_at IS NULL";
 
     // The street, in the order in which a commit uses them.
+    /// Begins runs one after the other as they are given: that decides who is
+    /// first with a key, and who waits for whom. (A join alone keeps no order.)
     NEW_RUN = "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, created_at, open, failed, \
                states, succeeded, pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version, start_key) \
                SELECT $1, $2, $3, graph, id, 'RUNNING', 0, $5, $6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $7 \
@@ -68,8 +70,8 @@ statements! {
     postgres "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, created_at, open, failed, \
               states, succeeded, pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version, start_key) \
               SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n.start_key \
-              FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::BIGINT[], $5::TEXT[], $6::BIGINT[], $7::TEXT[]) \
-              AS n (id, uuid, namespace, revision, inputs, now, start_key) JOIN revision r ON r.id = n.revision \
+              FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::BIGINT[], $5::TEXT[], $6::BIGINT[], $7::TEXT[]) WITH ORDINALITY \
+              AS n (id, uuid, namespace, revision, inputs, now, start_key, at) JOIN revision r ON r.id = n.revision ORDER BY n.at \
               ON CONFLICT DO NOTHING RETURNING id";
     /// The run that is in the way of a new one: it was begun before with the
     /// same id, or with the same key.
@@ -297,8 +299,8 @@ statements! {
     // What people read.
     RUNS = "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, u.created_at, u.ended_at, u.states, u.succeeded, u.pruned, \
             u.errored, u.cancelled, u.retries, u.requeues FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
-            WHERE u.namespace = $1 AND ($2 IS NULL OR g.name = $2) AND ($3 IS NULL OR u.status = $3) AND ($4 IS NULL OR u.id < $4) \
-            ORDER BY u.id DESC LIMIT $5";
+            WHERE u.namespace = $1 AND (CAST($2 AS TEXT) IS NULL OR g.name = $2) AND (CAST($3 AS TEXT) IS NULL OR u.status = $3) \
+            AND (CAST($4 AS BIGINT) IS NULL OR u.id < $4) ORDER BY u.id DESC LIMIT $5";
     RUN = "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, u.created_at, u.ended_at, u.states, u.succeeded, u.pruned, \
            u.errored, u.cancelled, u.retries, u.requeues FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
            WHERE u.namespace = $1 AND u.uuid = $2";
@@ -310,8 +312,8 @@ statements! {
               AND path >= $4 AND ($5 IS NULL OR path > $5) ORDER BY path LIMIT $6",
     postgres "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
               cpu_us, memory_bytes, host_calls, output_bytes FROM state \
-              WHERE run = $1 AND ($2 IS NULL OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
-              AND ($3 IS NULL OR status = $3) AND path >= $4 AND ($5 IS NULL OR path > $5) ORDER BY path LIMIT $6";
+              WHERE run = $1 AND ($2::TEXT IS NULL OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
+              AND ($3::TEXT IS NULL OR status = $3) AND path >= $4 AND ($5::TEXT IS NULL OR path > $5) ORDER BY path LIMIT $6";
     STATE = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
              cpu_us, memory_bytes, host_calls, output_bytes FROM state WHERE run = $1 AND id = $2";
     OUTPUTS_PAGE = "SELECT body FROM output WHERE state = $1 AND number >= $2 ORDER BY number LIMIT $3";
@@ -399,3 +401,6 @@ pub(crate) const NOTIFY: &str = "SELECT pg_notify($1, $2)";
 /// Whether what was committed may be lost with the machine.
 pub(crate) const DURABILITY: &str =
     "SELECT current_setting('synchronous_commit'), current_setting('fsync')";
+
+#[cfg(test)]
+mod tests;

@@ -216,3 +216,6 @@ impl Cells for Row<'_> {
         Ok(self.get(at)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

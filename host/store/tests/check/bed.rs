@@ -136,14 +136,6 @@ impl Place {
         }
     }
 
-    /// Takes it away; a file goes by itself.
-    pub fn remove(self) {
-        if self.kind == Kind::Postgres {
-            let drop = format!("DROP DATABASE \"{}\"", self.name);
-            Postgres::shared().unwrap().psql("postgres", &drop).unwrap();
-        }
-    }
-
     pub async fn check(&self) -> Report {
         check(&self.database).await.unwrap()
     }

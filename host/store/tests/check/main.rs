@@ -10,4 +10,3 @@ mod clean;
 mod doors;
 mod cases;
 mod tampered;
-mod figures;

@@ -1,5 +1,6 @@
 //! What was tampered with is reported: that row, and no other.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use exosphere_domain::ids::Digest;
@@ -12,9 +13,10 @@ use crate::runs;
 #[tokio::test]
 async fn sqlite_is_reported_row_by_row() {
     let (base, runs) = base(Kind::Sqlite, "base").await;
+    let labels = Labels::new(&base, &runs);
     let mut wrong = Vec::new();
     for case in ALL.into_iter().flatten().chain(TYPES) {
-        wrong.extend(is_found(&base.copy("copy"), &runs, case).await);
+        wrong.extend(is_found(&base.copy("copy"), &labels, case).await);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -25,9 +27,10 @@ async fn postgres_is_reported_row_by_row() {
     base.drop_constraints();
     base.save();
     assert_eq!(base.check().await.violations, []);
+    let labels = Labels::new(&base, &runs);
     let mut wrong = Vec::new();
     for case in ALL.into_iter().flatten() {
-        wrong.extend(is_found(&base, &runs, case).await);
+        wrong.extend(is_found(&base, &labels, case).await);
         base.restore();
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -38,7 +41,7 @@ async fn postgres_is_reported_row_by_row() {
 #[tokio::test]
 async fn many_alike_are_counted() {
     let (base, runs) = base(Kind::Sqlite, "many").await;
-    let labels = Labels { place: &base, runs: &runs };
+    let labels = Labels::new(&base, &runs);
     let copy = base.copy("much");
     copy.tamper(&labels.fill("DELETE FROM state WHERE run = <wide> AND node = 2"));
     let report = copy.check().await;
@@ -54,7 +57,7 @@ async fn many_alike_are_counted() {
 #[tokio::test]
 async fn words_say_what_is_wrong_and_where() {
     let (base, runs) = base(Kind::Sqlite, "words").await;
-    let labels = Labels { place: &base, runs: &runs };
+    let labels = Labels::new(&base, &runs);
     let words = [
         (CHILDREN[4].0, "is SUCCESS and lacks the child X at /0.0/3.0"),
         (COUNTS[0].0, "is 9, its members count 2"),
@@ -94,12 +97,7 @@ async fn base(kind: Kind, name: &str) -> (Place, BTreeMap<&'static str, Run>) {
 }
 
 /// What is not found, or found too.
-async fn is_found(
-    place: &Place,
-    runs: &BTreeMap<&'static str, Run>,
-    Case(sql, wanted): &Case,
-) -> Option<String> {
-    let labels = Labels { place, runs };
+async fn is_found(place: &Place, labels: &Labels<'_>, Case(sql, wanted): &Case) -> Option<String> {
     let wanted: Vec<_> = wanted.iter().map(|wanted| labels.fill(wanted)).collect();
     place.tamper(&labels.fill(sql));
     let report = place.check().await;
@@ -137,26 +135,34 @@ fn words(report: &Report) -> Vec<String> {
     report.violations.iter().map(words).collect()
 }
 
-/// Names for numbers.
+/// Names for numbers, in a database and its copies.
 struct Labels<'a> {
     place: &'a Place,
     runs: &'a BTreeMap<&'static str, Run>,
+    known: RefCell<BTreeMap<String, i64>>,
 }
 
-impl Labels<'_> {
+impl<'a> Labels<'a> {
+    fn new(place: &'a Place, runs: &'a BTreeMap<&'static str, Run>) -> Self {
+        Labels { place, runs, known: RefCell::default() }
+    }
+
     fn fill(&self, text: &str) -> String {
         let mut filled = String::new();
         let mut rest = text;
         while let Some((before, behind)) = rest.split_once('<') {
             let (label, behind) = behind.split_once('>').unwrap();
             filled.push_str(before);
-            filled.push_str(&self.number(label).to_string());
+            let number = self.known.borrow().get(label).copied();
+            let number = number.unwrap_or_else(|| self.look_up(label));
+            filled.push_str(&number.to_string());
+            self.known.borrow_mut().insert(label.to_owned(), number);
             rest = behind;
         }
         filled + rest
     }
 
-    fn number(&self, label: &str) -> i64 {
+    fn look_up(&self, label: &str) -> i64 {
         if label == "+1" {
             return self.place.number("SELECT MAX(id) + 1 FROM state");
         }

@@ -1,21 +1,31 @@
-//! What a check costs. Not a test: run it by itself, for release.
-//!
-//! ```sh
-//! cargo test --release -p exosphere-store --test check -- --ignored --nocapture figures
-//! ```
+//! What a check costs, on both databases: `cargo bench -p exosphere-store --bench
+//! check`, which takes minutes. docs/check.md has the figures.
 
+#![allow(missing_docs, dead_code, clippy::unwrap_used, clippy::panic)]
+
+#[path = "../tests/check/bed.rs"]
+mod bed;
+#[path = "../tests/check/runs.rs"]
+mod runs;
+
+use std::process::Command;
 use std::time::Instant;
 
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
-use exosphere_store::Want;
+use exosphere_store::{Database, Want, check};
 
 use crate::bed::{Bed, Kind, Place};
-use crate::runs;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes, and is no test"]
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    match std::env::var(DATABASE) {
+        Ok(database) => one_check(database).await,
+        Err(_) => figures().await,
+    }
+}
+
 async fn figures() {
     let shapes = [
         ("100,000 states in one run", 1, 99_996),
@@ -30,18 +40,38 @@ async fn figures() {
                 run(&mut bed, &runs::fan(), branches).await;
             }
             bed.close().await;
+            // By itself, so that nothing but the check uses memory.
             for _ in 0..2 {
-                // Forget the most memory that was ever used.
-                std::fs::write("/proc/self/clear_refs", "5").unwrap();
-                let (before, from) = (memory("VmRSS"), Instant::now());
-                let report = place.check().await;
-                let (took, used) = (from.elapsed(), memory("VmHWM") - before);
-                assert_eq!(report.violations, []);
-                println!("{kind:?}, {words}: {took:.2?}, {} MB, {:?}", used / 1024, report.checked);
+                println!("{kind:?}, {words}: {}", alone(&place));
             }
-            place.remove();
         }
     }
+}
+
+/// Names the database to a process that only checks it.
+const DATABASE: &str = "EXOSPHERE_FIGURES";
+
+/// Checks a database in a process of its own.
+fn alone(place: &Place) -> String {
+    let database = match &place.database {
+        Database::Sqlite(file) => file.display().to_string(),
+        Database::Postgres(url) => url.clone(),
+    };
+    let mut check = Command::new(std::env::current_exe().unwrap());
+    let output = check.env(DATABASE, database).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+async fn one_check(database: String) {
+    let database = match database.starts_with("postgres:") {
+        true => Database::Postgres(database),
+        false => Database::Sqlite(database.into()),
+    };
+    let from = Instant::now();
+    let report = check(&database).await.unwrap();
+    let took = from.elapsed();
+    assert_eq!(report.violations, []);
+    println!("{took:.2?}, {} MB, {:?}", memory("VmHWM") / 1024, report.checked);
 }
 
 /// Each with a body of 100 bytes.

@@ -1,0 +1,101 @@
+//! Statements against the tables that the migrations make, and the guards of a
+//! claim one by one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use exosphere_tests::postgres::Postgres;
+use futures::future::join_all;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr, Statement};
+use tokio::sync::Barrier;
+
+use super::*;
+use crate::{Database, Store, Vault};
+
+/// A connection to a new database that is up to date.
+async fn postgres(name: &str) -> (PgConnection, String) {
+    let url = Postgres::shared().unwrap().create_database(name).unwrap();
+    let store = Store::open(&Database::Postgres(url.clone()), Vault::new(&[7; 32])).await;
+    store.unwrap().close().await;
+    (PgConnection::connect(&url).await.unwrap(), url)
+}
+
+#[tokio::test]
+async fn every_statement_is_prepared_on_both_databases() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("db");
+    let store = Store::open(&Database::Sqlite(file.clone()), Vault::new(&[7; 32])).await.unwrap();
+    let sqlite = rusqlite::Connection::open(file).unwrap();
+    let (mut postgres, _) = postgres("statements").await;
+    for (name, text) in ALL {
+        let ours = sqlite.prepare(text.sqlite).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let theirs = (&mut postgres).prepare(text.postgres.into_sql_str()).await;
+        let theirs = theirs.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let parameters = theirs.parameters().map_or(0, |types| types.either(|t| t.len(), |n| n));
+        assert_eq!(ours.parameter_count(), parameters, "parameters of {name}");
+        assert_eq!(ours.column_count(), theirs.columns().len(), "columns of {name}");
+    }
+    for text in [BEAT, NOTIFY, DURABILITY, now!()] {
+        let prepared = (&mut postgres).prepare(text.into_sql_str()).await;
+        prepared.unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+    let names: BTreeSet<_> = ALL.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), ALL.len());
+    store.close().await;
+}
+
+const CLAIMERS: usize = 12;
+const STATES: i64 = 300;
+
+/// A claim asks for the status twice: where it looks, under a lock that others
+/// pass over, and where it writes. Each alone keeps twelve claimers apart, so
+/// that no change of one of them can go unnoticed behind the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_guard_of_a_claim_suffices_alone() {
+    let (mut connection, url) = postgres("claims").await;
+    let set_up = format!(
+        "INSERT INTO graph (id, namespace, name, current) VALUES (1, 'n', 'g', 1); \
+         INSERT INTO revision (id, graph, number, digest, body, created_at) VALUES (1, 1, 1, 'd', '{{}}', 0); \
+         INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, created_at, open, failed, states, succeeded, \
+         pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version) \
+         VALUES (1, 'u', 'n', 1, 1, 'RUNNING', 0, '{{}}', 0, {STATES}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0); \
+         INSERT INTO state (id, run, node, path, status, due_at, fence, attempt, retries, requeues, losses, conflicts, refs, scopes, created_at) \
+         SELECT n, 1, 0, n::TEXT, 'CREATED', 0, 0, 0, 0, 0, 0, 0, '[]', '[]', 0 FROM generate_series(1, {STATES}) AS n"
+    );
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(set_up))).await.unwrap();
+    let (lock, guard) = (" FOR UPDATE OF s SKIP LOCKED", " AND status = 'CREATED' RETURNING");
+    for (without, instead) in [(lock, ""), (guard, " RETURNING")] {
+        let claim = CLAIM.postgres.replace(without, instead);
+        assert_ne!(claim, CLAIM.postgres, "{without}");
+        let claim: Arc<str> = claim.into();
+        let start = Arc::new(Barrier::new(CLAIMERS));
+        let claimers = (1..=CLAIMERS as i64).map(|session| {
+            tokio::spawn(claims(url.clone(), claim.clone(), session, start.clone()))
+        });
+        let all: Vec<i64> =
+            join_all(claimers).await.into_iter().flat_map(|claimed| claimed.unwrap()).collect();
+        let once: BTreeSet<_> = all.iter().collect();
+        assert_eq!((once.len(), all.len()), (STATES as usize, STATES as usize), "without{without}");
+        let back = "UPDATE state SET status = 'CREATED', session = NULL";
+        connection.execute(back).await.unwrap();
+    }
+}
+
+/// Claims until nothing is left, all that there is at a time.
+async fn claims(url: String, claim: Arc<str>, session: i64, start: Arc<Barrier>) -> Vec<i64> {
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let mut all = Vec::new();
+    start.wait().await;
+    loop {
+        let claim = sqlx::query(AssertSqlSafe(&*claim)).bind(session).bind(0i64).bind(STATES);
+        match claim.fetch_all(&mut connection).await {
+            Ok(rows) if rows.is_empty() => return all,
+            Ok(rows) => all.extend(rows.iter().map(|row| row.get::<i64, _>(0))),
+            // Without the lock they may wait for each other in a ring.
+            Err(error) => {
+                let code = error.as_database_error().and_then(|error| error.code());
+                assert_eq!(code.as_deref(), Some("40P01"), "{error}");
+            }
+        }
+    }
+}

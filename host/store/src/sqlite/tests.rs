@@ -1,0 +1,85 @@
+//! A disk that is full. Not here: one that is broken.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::ids::{Name, RunId, SessionId};
+use exosphere_domain::plan::begin;
+
+use super::*;
+use crate::{
+    Answer, Batch, Database, Member, NewRun, RunFilter, RunInfo, Store, StoreError, Vault, Want,
+};
+
+fn name() -> Name {
+    "n".parse().unwrap()
+}
+
+/// A batch that begins a run with so many bytes in its store.
+async fn start(store: &Store, session: SessionId, bytes: usize) -> Batch {
+    let graph = Arc::new(Sketch::of("A").build().unwrap());
+    let applied = store.apply_graph(&name(), &name(), &graph, &BTreeMap::new(), 0).await.unwrap();
+    let key = store.run_key(0).await.unwrap();
+    let info = Arc::new(RunInfo {
+        key,
+        id: RunId(uuid::Uuid::from_u128(key.0 as u128)),
+        namespace: name(),
+        graph_name: name(),
+        revision: applied.revision.number,
+        graph: graph.clone(),
+        inputs: "{}".into(),
+    });
+    let (root, counts) = begin(&graph, &store.state_numbers(1, 0).await.unwrap());
+    let values = BTreeMap::from([("k".to_owned(), "x".repeat(bytes))]);
+    let revision = applied.revision.id;
+    let new = NewRun { info, revision, store: values, root, counts, key: None, delay: 0 };
+    Batch {
+        members: Arc::new([Member::Start(new)]),
+        range: 0..1,
+        session,
+        now: 1,
+        want: Want::Births(1),
+        store_limits: (10, 100_000_000),
+    }
+}
+
+/// Limits the file to so many pages more than it has, or not at all.
+async fn room(store: &Store, pages: Option<i64>) {
+    let crate::Writer::Sqlite(writer) = &store.writer else { panic!("on SQLite") };
+    let limit = move |connection: &mut Connection| {
+        let has: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        let most = pages.map_or(i64::from(u32::MAX - 1), |pages| has + pages);
+        connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()))?;
+        Ok(())
+    };
+    writer.call(limit).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_full_disk_has_no_room_for_is_written_when_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(folder.path().join("db"));
+    let store = Store::open(&database, Vault::new(&[7; 32])).await.unwrap();
+    let session = store.begin_session("host", 0).await.unwrap();
+    let small = start(&store, session, 10).await;
+    let large = start(&store, session, 5_000_000).await;
+    let other = start(&store, session, 10).await;
+    let filter = RunFilter { most: 9, ..RunFilter::default() };
+    let runs = async || store.runs(&name(), &filter).await.unwrap().items.len();
+
+    room(&store, Some(3)).await;
+    assert_eq!(store.commit(small).await.unwrap().answers, [Answer::Done]);
+    for _ in 0..2 {
+        let full = store.commit(large.clone()).await;
+        assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
+        assert_eq!(runs().await, 1, "nothing of it");
+    }
+    // What does fit is written all the same.
+    assert_eq!(store.commit(other).await.unwrap().answers, [Answer::Done]);
+    room(&store, None).await;
+    let done = store.commit(large).await.unwrap();
+    assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 1));
+    assert_eq!(runs().await, 3);
+    assert_eq!(crate::check(&database).await.unwrap().violations, []);
+}

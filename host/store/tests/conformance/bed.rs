@@ -1,0 +1,299 @@
+//! Hosts of sorts on one database: they commit what they are told and execute
+//! nothing. Not here: what is expected of that.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::graph::Graph;
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::ids::{Millis, Name, RunId, SessionId};
+use exosphere_domain::journal::Journal;
+use exosphere_domain::outcome::Outcome;
+use exosphere_domain::plan::{NoNumbers, begin, numbers_needed, plan};
+use exosphere_domain::state::Claimed;
+use exosphere_store::{
+    Answer, Batch, Committed, Finished, Member, NewRun, RunInfo, Store, StoreError, Vault, Want,
+    check,
+};
+
+use crate::place::{Kind, Place};
+
+/// A database and the first host on it.
+pub struct Bed {
+    pub place: Place,
+    host: Host,
+}
+
+impl Deref for Bed {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
+/// One start of one host.
+#[derive(Clone)]
+pub struct Host {
+    pub store: Store,
+    pub session: SessionId,
+    /// What the store of a run may hold.
+    pub limits: (u32, u64),
+    /// What time it is here; on Postgres nothing goes by it.
+    pub clock: Arc<AtomicI64>,
+}
+
+/// A graph that was applied.
+#[derive(Clone)]
+pub struct Template {
+    pub namespace: Name,
+    pub name: Name,
+    pub revision: i64,
+    pub graph: Arc<Graph>,
+}
+
+/// A run with its first state, which is held.
+#[derive(Clone)]
+pub struct Run {
+    pub info: Arc<RunInfo>,
+    pub root: Claimed,
+}
+
+/// Graphs and runs of this program so far.
+static MADE: AtomicU64 = AtomicU64::new(1);
+
+fn number() -> u64 {
+    MADE.fetch_add(1, Ordering::Relaxed)
+}
+
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub async fn open(place: &Place) -> Store {
+    Store::open(&place.database, Vault::new(&[7; 32])).await.unwrap()
+}
+
+impl Bed {
+    pub async fn new(kind: Kind) -> Bed {
+        let place = Place::new(kind);
+        let host = Host::new(open(&place).await, "first", Arc::new(AtomicI64::new(1000))).await;
+        Bed { place, host }
+    }
+
+    /// Another host: on Postgres with connections of its own.
+    pub async fn another(&self, folder: &str) -> Host {
+        let store = match self.place.kind {
+            Kind::Sqlite => self.store.clone(),
+            Kind::Postgres => open(&self.place).await,
+        };
+        Host::new(store, folder, self.clock.clone()).await
+    }
+
+    /// Lets time pass.
+    pub async fn pass(&self, millis: Millis) {
+        match self.place.kind {
+            Kind::Sqlite => drop(self.clock.fetch_add(millis, Ordering::Relaxed)),
+            Kind::Postgres => self.place.turn_back(millis).await,
+        }
+    }
+
+    pub async fn number(&self, sql: &str) -> i64 {
+        self.place.number(sql).await
+    }
+
+    pub async fn text(&self, sql: &str) -> String {
+        self.place.text(sql).await
+    }
+
+    /// What time it is by Postgres's clock.
+    pub async fn clock(&self) -> Millis {
+        self.number("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT").await
+    }
+
+    /// States by status: `CREATED 2, SUCCESS 1`.
+    pub async fn states(&self) -> String {
+        let sql = "SELECT status, COUNT(*) FROM state GROUP BY status ORDER BY status";
+        let rows = self.place.rows(sql).await.into_iter();
+        let words: Vec<_> =
+            rows.map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect();
+        words.join(", ")
+    }
+
+    /// Recounts every invariant.
+    pub async fn check(&self) {
+        let report = check(&self.place.database).await.unwrap();
+        assert_eq!(report.violations, [], "{:?}", self.place.kind);
+    }
+}
+
+impl Host {
+    async fn new(store: Store, folder: &str, clock: Arc<AtomicI64>) -> Host {
+        let session = store.begin_session(folder, clock.load(Ordering::Relaxed)).await.unwrap();
+        Host { store, session, limits: (10, 1000), clock }
+    }
+
+    pub fn now(&self) -> Millis {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    pub async fn template(&self, sketch: Sketch) -> Template {
+        self.template_of("n", sketch).await
+    }
+
+    /// A graph of a namespace.
+    pub async fn template_of(&self, whose: &str, sketch: Sketch) -> Template {
+        let graph = Arc::new(sketch.build().unwrap());
+        let (namespace, name) = (name(whose), name(&format!("g{}", number())));
+        let none = BTreeMap::new();
+        let applied = self.store.apply_graph(&namespace, &name, &graph, &none, self.now()).await;
+        Template { namespace, name, revision: applied.unwrap().revision.id, graph }
+    }
+
+    /// A run that may be started.
+    pub async fn new_run(&self, template: &Template) -> NewRun {
+        let info = Arc::new(RunInfo {
+            key: self.store.run_key(self.now()).await.unwrap(),
+            id: RunId(uuid::Uuid::from_u128(number().into())),
+            namespace: template.namespace.clone(),
+            graph_name: template.name.clone(),
+            revision: 1,
+            graph: template.graph.clone(),
+            inputs: "{}".into(),
+        });
+        let ids = self.store.state_numbers(1, self.now()).await.unwrap();
+        let (root, counts) = begin(&template.graph, &ids);
+        let (revision, store) = (template.revision, BTreeMap::new());
+        NewRun { info, revision, store, root, counts, key: None, delay: 0 }
+    }
+
+    /// Starts a run and holds its first state.
+    pub async fn start(&self, template: &Template) -> Run {
+        let new = self.new_run(template).await;
+        let info = new.info.clone();
+        let mut done = self.done(vec![Member::Start(new)], Want::Births(1)).await;
+        assert_eq!(done.answers, [Answer::Done]);
+        Run { info, root: done.leased.remove(0).state }
+    }
+
+    /// Starts a run of a graph of its own.
+    pub async fn start_of(&self, sketch: &str) -> Run {
+        let template = self.template(Sketch::of(sketch)).await;
+        self.start(&template).await
+    }
+
+    pub fn batch(&self, members: Vec<Member>, want: Want) -> Batch {
+        let (range, session) = (0..members.len(), self.session);
+        let (now, store_limits) = (self.now(), self.limits);
+        Batch { members: members.into(), range, session, now, want, store_limits }
+    }
+
+    pub async fn commit(&self, members: Vec<Member>, want: Want) -> Result<Committed, StoreError> {
+        self.store.commit(self.batch(members, want)).await
+    }
+
+    pub async fn done(&self, members: Vec<Member>, want: Want) -> Committed {
+        self.commit(members, want).await.unwrap()
+    }
+
+    /// Commits one member, and claims nothing.
+    pub async fn one(&self, member: Member) -> Answer {
+        self.done(vec![member], Want::Births(0)).await.answers.remove(0)
+    }
+
+    /// Commits one member; gives what is born of it, and held.
+    pub async fn births(&self, member: Member) -> Vec<Claimed> {
+        let done = self.done(vec![member], Want::Births(u32::MAX)).await;
+        assert_eq!(done.answers, [Answer::Done]);
+        done.leased.into_iter().map(|leased| leased.state).collect()
+    }
+
+    pub async fn claim(&self, most: u32) -> Vec<Claimed> {
+        let done = self.done(Vec::new(), Want::Claims(most)).await;
+        done.leased.into_iter().map(|leased| leased.state).collect()
+    }
+
+    /// The end of an execution.
+    pub async fn ends(
+        &self,
+        run: &Arc<RunInfo>,
+        state: &Claimed,
+        outcome: Outcome,
+        journal: Journal,
+    ) -> Member {
+        let changes = match numbers_needed(&run.graph, state, &outcome) {
+            0 => plan(&run.graph, state, outcome, 0.0, &NoNumbers),
+            count => {
+                let ids = self.store.state_numbers(count, self.now()).await.unwrap();
+                plan(&run.graph, state, outcome, 0.0, &ids)
+            }
+        };
+        Member::Finish(Box::new(Finished {
+            run: run.clone(),
+            state: state.clone(),
+            changes: changes.unwrap(),
+            journal,
+            logs: None,
+            usage: None,
+            jitter: 0.0,
+        }))
+    }
+
+    /// The same, with nothing written to the store.
+    pub async fn plainly(&self, run: &Arc<RunInfo>, state: &Claimed, outcome: Outcome) -> Member {
+        self.ends(run, state, outcome, Journal::default()).await
+    }
+
+    /// An end with so many outputs.
+    pub async fn outputs(&self, run: &Arc<RunInfo>, state: &Claimed, count: usize) -> Member {
+        self.plainly(run, state, outputs(count)).await
+    }
+
+    /// Sweeps a run to the end, some states at a time; gives the steps taken.
+    pub async fn sweep(&self, run: &Arc<RunInfo>, event: i64, most: u32) -> usize {
+        let mut from = String::new();
+        for step in 1.. {
+            match self.one(sweep(run, event, &from, most)).await {
+                Answer::More(next) => from = next,
+                Answer::Done => return step,
+                other => panic!("{other:?}"),
+            }
+        }
+        unreachable!()
+    }
+
+    /// Commits a member that asks for sweeps; gives its event.
+    pub async fn to_sweep(&self, member: Member) -> i64 {
+        match self.one(member).await {
+            Answer::ToSweep(event) => event,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub fn sweep(run: &Arc<RunInfo>, event: i64, from: &str, most: u32) -> Member {
+    Member::Sweep { run: run.clone(), event, from: from.into(), most }
+}
+
+pub fn pause(run: &Arc<RunInfo>, paused: bool) -> Member {
+    Member::Pause { run: run.clone(), paused }
+}
+
+/// So many empty outputs.
+pub fn outputs(count: usize) -> Outcome {
+    Outcome::Outputs(vec!["{}".to_owned(); count])
+}
+
+pub fn fails(kind: FailureKind) -> Outcome {
+    Outcome::Failed(Failure::new(kind, "so it is"))
+}
+
+/// A journal with one write.
+pub fn sets(key: &str, value: &str) -> Journal {
+    let mut journal = Journal::default();
+    journal.set(key, value.into()).unwrap();
+    journal
+}

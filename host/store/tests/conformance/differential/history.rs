@@ -1,0 +1,336 @@
+//! A history: what hosts and people may do, in any order, and much that comes
+//! too late.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use exosphere_domain::ids::{Ids, RunId, RunKey, SessionId, StateId};
+use exosphere_domain::journal::Journal;
+use exosphere_domain::outcome::Outcome;
+use exosphere_domain::plan::{begin, lost, numbers_needed, plan};
+use exosphere_domain::state::{Claimed, RunStatus};
+use exosphere_store::{Answer, Committed, Finished, Member, NewRun, RunInfo, Want};
+
+use super::fates::{self, Dice, QUARTER};
+use super::pair::Pair;
+use crate::bed::{Template, pause, sweep};
+
+/// Runs that are begun as long as fewer are under way.
+const RUNS: usize = 12;
+
+/// Executions that ended are remembered, to come once more.
+const REMEMBERED: usize = 50;
+
+pub struct History {
+    pub pair: Pair,
+    /// Members so far.
+    pub operations: usize,
+    dice: Dice,
+    templates: Vec<Template>,
+    runs: BTreeMap<RunKey, Arc<RunInfo>>,
+    /// Those that are not known to be over.
+    live: Vec<RunKey>,
+    sessions: Vec<SessionId>,
+    held: Vec<Claimed>,
+    past: Vec<Claimed>,
+    sweeps: Vec<(RunKey, i64, String)>,
+    told: BTreeMap<&'static str, usize>,
+}
+
+/// Numbers from one on.
+struct From(Cell<i64>);
+
+impl Ids for From {
+    fn next(&self) -> StateId {
+        StateId(self.0.replace(self.0.get() + 1))
+    }
+}
+
+/// A batch that is being made, and what of the history it took.
+#[derive(Default)]
+struct Making {
+    members: Vec<Member>,
+    taken: Vec<Claimed>,
+    started: Vec<Arc<RunInfo>>,
+    swept: Vec<(usize, RunKey, i64, String)>,
+}
+
+impl History {
+    pub async fn begin(pair: Pair, seed: u64) -> History {
+        let mut templates = Vec::new();
+        for (at, sketch) in fates::sketches().iter().enumerate() {
+            let namespace = if at % 3 == 0 { "m" } else { "n" };
+            templates.push(pair.template(namespace, &format!("g{at}"), sketch).await);
+        }
+        let sessions = vec![pair.begin_session().await];
+        History {
+            pair,
+            operations: 0,
+            dice: Dice(seed),
+            templates,
+            runs: BTreeMap::new(),
+            live: Vec::new(),
+            sessions,
+            held: Vec::new(),
+            past: Vec::new(),
+            sweeps: Vec::new(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// How often what was answered.
+    pub fn told(&self) -> String {
+        format!("{} members, {} runs: {:?}", self.operations, self.runs.len(), self.told)
+    }
+
+    /// One transaction, and now and then something beside it.
+    pub async fn step(&mut self) {
+        match self.dice.below(60) {
+            0 => self.sessions.push(self.pair.begin_session().await),
+            1 => {
+                let session = *self.dice.pick(&self.sessions).unwrap();
+                self.pair.end_session(session).await;
+            }
+            2 | 3 => {
+                let quarters = 1 + self.dice.below(6) as i64;
+                self.pair.pass(quarters * QUARTER).await;
+            }
+            4 => self.take_back().await,
+            5 => {
+                let run = self.some_run();
+                if let Some(run) = run {
+                    self.pair.read_alike(&run).await;
+                }
+            }
+            6 => self.find_unswept().await,
+            7 => self.whole_or_nothing().await,
+            _ => {}
+        }
+        let mut making = Making::default();
+        for _ in 0..1 + self.dice.below(8) {
+            self.add(&mut making).await;
+        }
+        self.commit(making).await;
+    }
+
+    async fn commit(&mut self, making: Making) {
+        let want = match self.dice.below(4) {
+            0 => Want::Births(0),
+            1 => Want::Births(self.dice.below(8) as u32),
+            _ => Want::Claims(self.dice.below(8) as u32),
+        };
+        let recent = self.sessions.len().saturating_sub(3);
+        let session = *self.dice.pick(&self.sessions[recent..]).unwrap();
+        self.operations += making.members.len().max(1);
+        let Making { members, taken, started, swept } = making;
+        let of_people = |(at, member): (usize, &Member)| match member {
+            Member::Cancel(run) | Member::Pause { run, .. } => Some((at, run.key)),
+            _ => None,
+        };
+        let asked: Vec<_> = members.iter().enumerate().filter_map(of_people).collect();
+        match self.pair.commit(session, members, want).await {
+            Some(done) => {
+                self.past.extend(taken);
+                let late = self.past.len().saturating_sub(REMEMBERED);
+                self.past.drain(..late);
+                self.runs.extend(started.into_iter().map(|run| (run.key, run)));
+                self.note(done, asked, swept);
+            }
+            None => {
+                *self.told.entry("refused whole").or_default() += 1;
+                self.held.extend(taken);
+            }
+        }
+    }
+
+    fn note(
+        &mut self,
+        done: Committed,
+        asked: Vec<(usize, RunKey)>,
+        swept: Vec<(usize, RunKey, i64, String)>,
+    ) {
+        self.held.extend(done.leased.into_iter().map(|leased| leased.state));
+        for run in &done.touched {
+            self.live.retain(|known| *known != run.run);
+            if run.status == RunStatus::Running {
+                self.live.push(run.run);
+            }
+        }
+        for (at, run) in asked {
+            if let Answer::ToSweep(event) = done.answers[at] {
+                self.sweeps.push((run, event, String::new()));
+            }
+        }
+        for (at, run, event, from) in swept {
+            match &done.answers[at] {
+                Answer::More(next) => self.sweeps.push((run, event, next.clone())),
+                // Who asks and does not hear asks again, once in a while.
+                _ if self.dice.percent(20) => self.sweeps.push((run, event, from)),
+                _ => {}
+            }
+        }
+        for answer in &done.answers {
+            *self.told.entry(word(answer)).or_default() += 1;
+        }
+    }
+
+    /// A member more, of whatever kind.
+    async fn add(&mut self, making: &mut Making) {
+        if self.live.len() < RUNS && self.dice.percent(12) || self.runs.is_empty() {
+            let new = self.start().await;
+            making.started.push(new.info.clone());
+            making.members.push(Member::Start(new));
+            return;
+        }
+        let run = self.some_run();
+        match self.dice.below(100) {
+            // An execution ends.
+            0..75 => {
+                let Some(state) = self.dice.take(&mut self.held) else { return };
+                making.members.push(self.end(&state).await);
+                making.taken.push(state);
+            }
+            // One that has ended before, or was taken from its host.
+            75..80 => {
+                let Some(state) = self.dice.pick(&self.past).cloned() else { return };
+                making.members.push(self.end(&state).await);
+            }
+            80..84 => {
+                let from = if self.dice.percent(80) { &self.held } else { &self.past };
+                let Some(state) = self.dice.pick(from).cloned() else { return };
+                making.members.push(Member::Begin(Box::new(state)));
+            }
+            84 => making.members.extend(run.map(Member::Cancel)),
+            85..88 => {
+                let paused = self.dice.percent(50);
+                making.members.extend(run.map(|run| pause(&run, paused)));
+            }
+            88..95 => self.sweep(making),
+            95..98 => making.members.extend(self.retry().await),
+            _ => making.members.extend(run.map(Member::Redrive)),
+        }
+    }
+
+    /// A run, rather one that is not over.
+    fn some_run(&mut self) -> Option<Arc<RunInfo>> {
+        let live = self.dice.percent(80);
+        let known = self.dice.pick(&self.live).filter(|_| live).copied();
+        let any = self.dice.below(self.runs.len().max(1));
+        let run = known.or_else(|| self.runs.keys().nth(any).copied());
+        run.map(|run| self.runs[&run].clone())
+    }
+
+    async fn start(&mut self) -> NewRun {
+        let dice = &mut self.dice;
+        let template = dice.pick(&self.templates).unwrap().clone();
+        let key = self.pair.run_key().await;
+        let info = Arc::new(RunInfo {
+            key,
+            id: RunId(uuid::Uuid::from_u128(key.0 as u128)),
+            namespace: template.namespace,
+            graph_name: template.name,
+            revision: 1,
+            graph: template.graph.clone(),
+            inputs: format!("{{\"at\": {}}}", key.0).into(),
+        });
+        let ids = From(Cell::new(self.pair.numbers(1).await.0));
+        let (root, counts) = begin(&template.graph, &ids);
+        let mut store = BTreeMap::new();
+        for key in ["a", "n", "\u{1}0"] {
+            if dice.percent(40) {
+                store.insert(key.to_owned(), dice.below(1000).to_string());
+            }
+        }
+        let key = dice.percent(50).then(|| format!("key {}", dice.below(40)));
+        let delay = [0, 0, 0, QUARTER, 5 * QUARTER][dice.below(5)];
+        NewRun { info, revision: template.revision, store, root, counts, key, delay }
+    }
+
+    async fn end(&mut self, state: &Claimed) -> Member {
+        let is_root = state.place.path.as_str().is_empty();
+        let outcome = fates::outcome(&mut self.dice, is_root);
+        let mut journal = Journal::default();
+        if self.dice.percent(35) {
+            let entries = self.pair.entries(state.run).await;
+            journal = fates::journal(&mut self.dice, &entries);
+        }
+        self.ends_so(state, outcome, journal).await
+    }
+
+    async fn ends_so(&mut self, state: &Claimed, outcome: Outcome, journal: Journal) -> Member {
+        let run = self.runs[&state.run].clone();
+        let needed = numbers_needed(&run.graph, state, &outcome);
+        let ids = From(Cell::new(self.pair.numbers(needed).await.0));
+        let jitter = if self.dice.percent(50) { 0.5 } else { 0.0 };
+        let changes = plan(&run.graph, state, outcome, jitter, &ids).unwrap();
+        let (logs, usage) = (fates::logs(&mut self.dice), fates::usage(&mut self.dice));
+        let state = state.clone();
+        Member::Finish(Box::new(Finished { run, state, changes, journal, logs, usage, jitter }))
+    }
+
+    fn sweep(&mut self, making: &mut Making) {
+        let Some((run, event, from)) = self.dice.take(&mut self.sweeps) else { return };
+        let most = 1 + self.dice.below(12) as u32;
+        let member = sweep(&self.runs[&run], event, &from, most);
+        making.swept.push((making.members.len(), run, event, from));
+        making.members.push(member);
+    }
+
+    /// Of a state that failed, or of one that did not.
+    async fn retry(&mut self) -> Option<Member> {
+        let errored = self.pair.errored().await;
+        let (run, state) = match self.dice.percent(85) {
+            true => *self.dice.pick(&errored)?,
+            false => self.dice.pick(&self.past).map(|state| (state.run, state.id))?,
+        };
+        Some(Member::Retry { run: self.runs[&run].clone(), state })
+    }
+
+    /// A host finds what lost sessions hold. Their hosts may come back all the
+    /// same.
+    async fn take_back(&mut self) {
+        let lost_sessions = self.pair.lost_sessions().await;
+        let Some(session) = self.dice.pick(&lost_sessions).copied() else { return };
+        let most = 1 + self.dice.below(10) as u32;
+        let mut making = Making::default();
+        for held in self.pair.held_by(session, StateId(0), most).await {
+            let outcome = lost(held.state.tries, held.noted);
+            making.members.push(self.ends_so(&held.state, outcome, Journal::default()).await);
+        }
+        self.commit(making).await;
+    }
+
+    /// Who starts anew looks for sweeps that were left.
+    async fn find_unswept(&mut self) {
+        let known: BTreeSet<_> = self.sweeps.iter().map(|(run, ..)| *run).collect();
+        let left = self.pair.unswept().await.into_iter().filter(|(run, _)| !known.contains(run));
+        self.sweeps.extend(left.map(|(run, event)| (run, event, String::new())));
+    }
+
+    /// A batch with something wrong in it.
+    async fn whole_or_nothing(&mut self) {
+        let Some(taken) = self.dice.pick(&self.held).map(|state| state.id) else { return };
+        let mut making = Making::default();
+        for _ in 0..1 + self.dice.below(4) {
+            self.add(&mut making).await;
+        }
+        let mut bad = self.start().await;
+        (bad.root.id, bad.key) = (taken, None);
+        making.members.push(Member::Start(bad));
+        self.commit(making).await;
+    }
+}
+
+fn word(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Done => "done",
+        Answer::ToSweep(_) => "to sweep",
+        Answer::More(_) => "more",
+        Answer::Redriven { .. } => "redriven",
+        Answer::Known { .. } => "known",
+        Answer::Stale => "stale",
+        Answer::Refused(_) => "refused",
+        Answer::Missing => "missing",
+    }
+}

@@ -1,0 +1,313 @@
+//! Many hosts on one Postgres, at once.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use exosphere_domain::failure::FailureKind;
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::ids::Ids;
+use exosphere_domain::journal::Journal;
+use exosphere_store::{Answer, Listener, News, Notice, Touched, Turned, Want};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::bed::{Bed, Host, Run, fails, outputs};
+use crate::place::Kind;
+
+on_postgres! {
+    numbers_are_never_given_twice,
+    hosts_that_end_states_of_one_run_count_each_once,
+    hosts_that_touch_the_same_runs_wait_in_no_ring,
+    what_another_has_locked_is_passed_over,
+    a_commit_that_is_given_up_leaves_nothing,
+    what_time_it_is_says_the_database,
+    what_one_says_another_hears,
+    who_may_have_missed_something_is_told,
+}
+
+/// Longer than anything here takes; shorter than Postgres waits for a lock.
+const SOON: Duration = Duration::from_secs(10);
+
+async fn hosts(bed: &Bed, count: usize) -> Vec<Host> {
+    let mut hosts = Vec::new();
+    for at in 0..count {
+        hosts.push(bed.another(&format!("host {at}")).await);
+    }
+    hosts
+}
+
+async fn numbers_are_never_given_twice() {
+    let bed = Bed::new(Kind::Postgres).await;
+    let mut takers = JoinSet::new();
+    for (at, host) in hosts(&bed, 4).await.into_iter().enumerate() {
+        takers.spawn(async move {
+            let (mut states, mut runs) = (Vec::new(), Vec::new());
+            // Within a block, to its end, and more than one has.
+            for count in
+                [1, 65_000, 500, 36, 1, 70_000, 65_536].into_iter().cycle().skip(at).take(14)
+            {
+                let numbers = host.store.state_numbers(count, 0).await.unwrap();
+                states.push((numbers.next().0, count as i64));
+            }
+            for _ in 0..1100 {
+                runs.push(host.store.run_key(0).await.unwrap());
+            }
+            (states, runs)
+        });
+    }
+    let (mut states, mut runs) = (Vec::new(), Vec::new());
+    for (some, others) in takers.join_all().await {
+        states.extend(some);
+        runs.extend(others);
+    }
+    states.sort();
+    assert!(states.is_sorted_by(|(first, count), (next, _)| first + count <= *next));
+    let all = runs.len();
+    assert_eq!(runs.into_iter().collect::<HashSet<_>>().len(), all);
+}
+
+/// A run whose first state had so many outputs, all children free.
+async fn wide(bed: &Bed, count: usize) -> Run {
+    let sketch = Sketch::of("U > X; X > W; W(U)")
+        .store(json!({"keep": true}))
+        .with("W", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
+    let template = bed.template(sketch).await;
+    let run = bed.start(&template).await;
+    let fan = bed.outputs(&run.info, &run.root, count).await;
+    bed.one(fan).await;
+    run
+}
+
+fn adds_one() -> Journal {
+    let mut journal = Journal::default();
+    journal.increment("n", 1).unwrap();
+    journal
+}
+
+async fn hosts_that_end_states_of_one_run_count_each_once() {
+    const CHILDREN: usize = 240;
+    let bed = Bed::new(Kind::Postgres).await;
+    let run = wide(&bed, CHILDREN).await;
+    let mut work = JoinSet::new();
+    for (at, host) in hosts(&bed, 4).await.into_iter().enumerate() {
+        let run = run.info.clone();
+        work.spawn(async move {
+            let (mut commits, mut ended, mut unites) = (0, 0, 0);
+            let mut held = host.claim(5).await;
+            while !held.is_empty() {
+                let mut members = Vec::new();
+                for state in held.drain(..) {
+                    // Every seventh fails.
+                    members.push(match state.id.0 % 7 {
+                        0 => host.plainly(&run, &state, fails(FailureKind::Permanent)).await,
+                        _ => host.ends(&run, &state, outputs(1), adds_one()).await,
+                    });
+                }
+                ended += members.len();
+                let done = host.done(members, Want::Claims(1 + at as u32)).await;
+                assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
+                commits += 1;
+                held.extend(done.leased.into_iter().map(|leased| leased.state));
+                unites += held.iter().filter(|s| s.place.path.as_str().starts_with('~')).count();
+            }
+            (commits, ended, unites)
+        });
+    }
+    let (mut commits, mut ended, mut unites) = (0, 0, 0);
+    for (some, ends, opened) in work.join_all().await {
+        commits += some;
+        ended += ends;
+        unites += opened;
+    }
+    // The unite may be left to nobody: who closes it claims, or has gone.
+    let rest = bed.claim(9).await;
+    for state in &rest {
+        let end = bed.ends(&run.info, state, outputs(1), adds_one()).await;
+        assert_eq!(bed.one(end).await, Answer::Done);
+    }
+    assert_eq!(ended + rest.len(), CHILDREN + 1);
+    assert_eq!(unites + rest.len(), 1);
+    let run = bed.store.run(&run.info.namespace, run.info.id).await.unwrap().unwrap();
+    assert_eq!(
+        (run.succeeded + run.errored, run.states),
+        (CHILDREN as i64 + 2, run.succeeded + run.errored)
+    );
+    assert_eq!(run.version, 2 + commits + rest.len() as i64, "one event for each commit");
+    let added = bed.number("SELECT CAST(value AS BIGINT) FROM entry").await;
+    assert_eq!(added, run.succeeded - 1);
+    bed.check().await;
+}
+
+async fn hosts_that_touch_the_same_runs_wait_in_no_ring() {
+    const RUNS: usize = 8;
+    let bed = Bed::new(Kind::Postgres).await;
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        runs.push(wide(&bed, 40).await.info);
+    }
+    // Rows lie in another order than their numbers, for who reads as they lie.
+    for key in runs.iter().rev().map(|run| run.key.0) {
+        let anew = format!("UPDATE run SET inputs = inputs || ' ' WHERE id = {key}");
+        bed.place.execute(&anew).await.unwrap();
+    }
+    let mut work = JoinSet::new();
+    for (at, host) in hosts(&bed, 4).await.into_iter().enumerate() {
+        let held = host.claim(80).await;
+        assert_eq!(held.len(), 80);
+        let runs = runs.clone();
+        work.spawn(async move {
+            let by_run = |key| held.iter().filter(move |state| state.run == key);
+            for round in 0..40 {
+                let mut members = Vec::new();
+                let mut order: Vec<_> = runs.iter().collect();
+                if at % 2 == 1 {
+                    order.reverse();
+                }
+                for run in order {
+                    if let Some(state) = by_run(run.key).nth(round) {
+                        members.push(host.ends(run, state, outputs(1), adds_one()).await);
+                    }
+                }
+                if !members.is_empty() {
+                    let done = host.done(members, Want::Births(0)).await;
+                    assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
+                }
+            }
+        });
+    }
+    work.join_all().await;
+    assert_eq!(bed.claim(99).await.len(), RUNS, "the unites");
+    assert_eq!(bed.number("SELECT COUNT(*) FROM entry WHERE value = '40'").await, RUNS as i64);
+    bed.check().await;
+}
+
+async fn what_another_has_locked_is_passed_over() {
+    let bed = Bed::new(Kind::Postgres).await;
+    let run = wide(&bed, 5).await;
+    let other = bed.start_of("A").await;
+    bed.place.execute("BEGIN").await.unwrap();
+    let lock = "SELECT id FROM state WHERE status = 'CREATED' ORDER BY id LIMIT 2 FOR UPDATE";
+    assert_eq!(bed.place.rows(lock).await.len(), 2);
+    // Nor does a claim, or the work of another run, wait for a run that is busy.
+    let lock = format!("SELECT id FROM run WHERE id = {} FOR UPDATE", run.info.key.0);
+    assert_eq!(bed.place.rows(&lock).await.len(), 1);
+    let end = bed.outputs(&other.info, &other.root, 1).await;
+    let done = tokio::time::timeout(SOON, bed.done(vec![end], Want::Claims(9)));
+    let done = done.await.expect("it waits for a lock");
+    assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 3));
+    bed.place.execute("ROLLBACK").await.unwrap();
+    assert_eq!(bed.claim(9).await.len(), 2);
+    bed.check().await;
+}
+
+/// Who stops waiting for a commit may commit the next thing at once.
+async fn a_commit_that_is_given_up_leaves_nothing() {
+    let bed = Bed::new(Kind::Postgres).await;
+    let run = bed.start_of("A > B").await;
+    let other = bed.start_of("A > B").await;
+    bed.place.execute("BEGIN").await.unwrap();
+    let lock = format!("SELECT id FROM run WHERE id = {} FOR UPDATE", other.info.key.0);
+    bed.place.rows(&lock).await;
+    let members = vec![
+        bed.outputs(&run.info, &run.root, 1).await,
+        bed.outputs(&other.info, &other.root, 1).await,
+    ];
+    let host = (*bed).clone();
+    let stuck = tokio::spawn(async move { host.done(members, Want::Births(9)).await });
+    let waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                 AND datname = current_database()";
+    while bed.number(waits).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    stuck.abort();
+    assert!(stuck.await.unwrap_err().is_cancelled());
+    // The server gives up its lock of the first run when it sees that nobody
+    // is there: at the latest when the lock it waits for is free.
+    bed.place.execute("ROLLBACK").await.unwrap();
+    let end = bed.outputs(&run.info, &run.root, 1).await;
+    let done = tokio::time::timeout(SOON, bed.done(vec![end], Want::Births(9))).await;
+    assert_eq!(done.expect("it waits for a lock").answers, [Answer::Done]);
+    assert_eq!(bed.states().await, "QUEUED 2, SUCCESS 1");
+    bed.check().await;
+}
+
+/// Whatever hosts believe.
+async fn what_time_it_is_says_the_database() {
+    let bed = Bed::new(Kind::Postgres).await;
+    let run = bed.start_of("A > B").await;
+    for now in [i64::MIN, 0, i64::MAX] {
+        let mut batch = bed.batch(vec![], Want::Claims(1));
+        batch.now = now;
+        let done = bed.store.commit(batch).await.unwrap();
+        let truth = bed.clock().await;
+        assert!((truth - 10_000..=truth).contains(&done.now));
+    }
+    let end = bed.outputs(&run.info, &run.root, 1).await;
+    let mut batch = bed.batch(vec![end], Want::Births(0));
+    batch.now = 7;
+    let done = bed.store.commit(batch).await.unwrap();
+    assert_eq!(bed.number("SELECT MAX(created_at) FROM state").await, done.now);
+    assert_eq!(bed.number("SELECT MAX(ended_at) FROM state").await, done.now);
+}
+
+async fn next(listener: &mut Listener) -> News {
+    tokio::time::timeout(SOON, listener.next()).await.expect("it heard nothing")
+}
+
+async fn what_one_says_another_hears() {
+    let bed = Bed::new(Kind::Postgres).await;
+    let other = bed.another("other").await;
+    let mut ears = [bed.store.listener().unwrap(), other.store.listener().unwrap()];
+    for ear in &mut ears {
+        assert_eq!(next(ear).await, News::Missed, "what was said before it listened");
+    }
+    let run = bed.start_of("A").await;
+    let end = bed.outputs(&run.info, &run.root, 1).await;
+    let done = bed.done(vec![end], Want::Births(0)).await;
+    let turned: Vec<Turned> = done.touched.iter().map(|run| Turned::from(*run)).collect();
+    let notice = Notice { from: bed.session.0, work: true, runs: turned };
+    bed.store.notify(&notice).await.unwrap();
+    let back = Notice { from: other.session.0, work: false, runs: Vec::new() };
+    other.store.notify(&back).await.unwrap();
+    for ear in &mut ears {
+        assert_eq!(next(ear).await, News::Said(notice.clone()));
+        assert_eq!(next(ear).await, News::Said(back.clone()));
+    }
+    let heard = Touched::from(notice.runs[0]);
+    assert_eq!(heard, Touched { turned: true, ..done.touched[0] });
+    // Hosts of other databases of one cluster hear nothing of it.
+    let apart = Bed::new(Kind::Postgres).await;
+    let mut ear = apart.store.listener().unwrap();
+    assert_eq!(next(&mut ear).await, News::Missed);
+    bed.store.notify(&notice).await.unwrap();
+    apart.store.notify(&back).await.unwrap();
+    assert_eq!(next(&mut ear).await, News::Said(back));
+}
+
+async fn who_may_have_missed_something_is_told() {
+    let bed = Bed::new(Kind::Postgres).await;
+    let mut ear = bed.store.listener().unwrap();
+    assert_eq!(next(&mut ear).await, News::Missed);
+    // Its connection breaks.
+    let breaks = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                  WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+    assert_eq!(bed.number(breaks).await, 1);
+    assert_eq!(next(&mut ear).await, News::Missed);
+    bed.store.notify(&Notice::default()).await.unwrap();
+    assert_eq!(next(&mut ear).await, News::Said(Notice::default()));
+    // It is told to listen anew.
+    ear.reset();
+    bed.store.notify(&Notice::default()).await.unwrap();
+    assert_eq!(next(&mut ear).await, News::Missed);
+    // What another version says.
+    bed.place.rows("SELECT pg_notify('exosphere', 'what?')::TEXT").await;
+    assert_eq!(next(&mut ear).await, News::Missed);
+}
+
+/// Where there is one host, nobody hears and nobody is told.
+#[tokio::test]
+async fn on_sqlite_nothing_is_said() {
+    let bed = Bed::new(Kind::Sqlite).await;
+    assert!(bed.store.listener().is_none());
+    bed.store.notify(&Notice::default()).await.unwrap();
+}

@@ -1,0 +1,48 @@
+//! One suite for the store on both databases: every case runs once on SQLite
+//! and once on a Postgres, and must see the same. What only one of them can do
+//! stands apart and says so.
+//!
+//! Not here: what outcomes mean (tested in the domain), and hosts, sandboxes and
+//! everything else that is not in a database.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+/// Makes two tests of each case of a module, `sqlite::case` and
+/// `postgres::case`.
+macro_rules! on_both {
+    ($($case:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(crate::place::Kind::Sqlite).await })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case(crate::place::Kind::Postgres).await })*
+        }
+    };
+}
+
+/// Makes a test of each case of a module that needs many hosts.
+macro_rules! on_postgres {
+    ($($case:ident),* $(,)?) => {
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() { super::$case().await })*
+        }
+    };
+}
+
+mod place;
+mod bed;
+
+mod starts;
+mod fences;
+mod batches;
+mod values;
+mod control;
+mod retries;
+mod sessions;
+mod hosts;
+mod race;
+
+mod differential;

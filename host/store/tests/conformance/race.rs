@@ -1,0 +1,100 @@
+//! Twelve at once claim what there is: no state is handed out twice at one
+//! fence, and none is forgotten.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use exosphere_domain::outcome::Outcome;
+use exosphere_domain::state::Claimed;
+use exosphere_store::{Answer, RunInfo, Want};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use crate::bed::{Bed, Host};
+use crate::place::Kind;
+
+on_both! { twelve_claimers_get_each_of_ten_thousand_states_once }
+
+const STATES: usize = 10_000;
+const CLAIMERS: usize = 12;
+
+async fn twelve_claimers_get_each_of_ten_thousand_states_once(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let mut hosts = Vec::new();
+    for at in 0..CLAIMERS {
+        hosts.push(bed.another(&format!("host {at}")).await);
+    }
+    let run = bed.start_of("U > X; X > W; W(U)").await;
+    let fan = bed.outputs(&run.info, &run.root, STATES).await;
+    assert_eq!(bed.one(fan).await, Answer::Done);
+
+    let begun = Instant::now();
+    let first = race(&hosts).await;
+    assert!(first.iter().all(|state| state.claim.fence.0 == 1));
+    each_once(&first, STATES);
+    let given_back = release_half(&hosts, &run.info, first).await;
+    let second = race(&hosts).await;
+    assert!(second.iter().all(|state| state.claim.fence.0 == 2 && state.tries.attempt == 1));
+    each_once(&second, given_back);
+    let ours: HashSet<_> = hosts.iter().map(|host| host.session).collect();
+    assert!(second.iter().all(|state| ours.contains(&state.claim.session)));
+    println!("{kind:?}: {STATES} and {given_back} states in {:?}", begun.elapsed());
+    // What was told is what is written.
+    let held = bed.place.rows("SELECT id, fence, session FROM state WHERE status = 'QUEUED'").await;
+    let held: HashSet<_> =
+        held.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>()).collect();
+    let told = second
+        .iter()
+        .map(|state| vec![state.id.to_string(), "2".into(), state.claim.session.0.to_string()]);
+    assert!(told.into_iter().all(|row| held.contains(&row)));
+    assert_eq!(held.len(), STATES);
+}
+
+/// All claim until nothing is left, a different number each.
+async fn race(hosts: &[Host]) -> Vec<Claimed> {
+    let start = Arc::new(Barrier::new(hosts.len()));
+    let mut claimers = JoinSet::new();
+    for (at, host) in hosts.iter().cloned().enumerate() {
+        let start = start.clone();
+        claimers.spawn(async move {
+            let mut all = Vec::new();
+            start.wait().await;
+            loop {
+                let most = 5 + 7 * at as u32;
+                let done = host.done(Vec::new(), Want::Claims(most)).await;
+                all.extend(done.leased.into_iter().map(|leased| leased.state));
+                if !done.more {
+                    return all;
+                }
+            }
+        });
+    }
+    claimers.join_all().await.into_iter().flatten().collect()
+}
+
+fn each_once(states: &[Claimed], count: usize) {
+    let once: HashSet<_> = states.iter().map(|state| (state.id, state.claim.fence)).collect();
+    assert_eq!((states.len(), once.len()), (count, count));
+}
+
+/// Whoever held it, some host gives every second state back; all at once.
+async fn release_half(hosts: &[Host], run: &Arc<RunInfo>, states: Vec<Claimed>) -> usize {
+    let half: Vec<_> = states.into_iter().step_by(2).collect();
+    let mut releases = JoinSet::new();
+    for (host, some) in hosts.iter().zip(half.chunks(half.len().div_ceil(hosts.len()))) {
+        let (host, run, some) = (host.clone(), run.clone(), some.to_vec());
+        releases.spawn(async move {
+            for some in some.chunks(100) {
+                let mut members = Vec::new();
+                for state in some {
+                    members.push(host.plainly(&run, state, Outcome::Released).await);
+                }
+                let done = host.done(members, Want::Births(0)).await;
+                assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
+            }
+        });
+    }
+    releases.join_all().await;
+    half.len()
+}

@@ -1,0 +1,220 @@
+//! Retry by hand: of one state, and of all that failed.
+
+use exosphere_domain::failure::FailureKind;
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::ids::StateId;
+use exosphere_domain::state::{Claimed, RunStatus};
+use exosphere_store::{Answer, Member, Want};
+use serde_json::json;
+
+use crate::bed::{Bed, Run, fails, pause};
+use crate::place::Kind;
+
+on_both! {
+    a_failed_state_runs_again,
+    what_is_blocked_above_waits_again,
+    a_retry_after_the_unite_went_on_is_refused,
+    only_what_failed_by_itself_is_retried,
+    a_redrive_opens_all_at_once,
+    a_redrive_tells_what_came_too_late,
+    a_retry_of_a_paused_run_is_parked,
+}
+
+/// A run of a graph whose first state had so many outputs, and the children.
+async fn fanned(bed: &Bed, sketch: Sketch, count: usize) -> (Run, Vec<Claimed>) {
+    let template = bed.template(sketch).await;
+    let run = bed.start(&template).await;
+    let fan = bed.outputs(&run.info, &run.root, count).await;
+    let children = bed.births(fan).await;
+    (run, children)
+}
+
+fn fanout() -> Sketch {
+    Sketch::of("U > X; X > W; W(U) > Z")
+}
+
+/// Some of these fail, the others do well, in one commit; what follows is held.
+async fn end(bed: &Bed, run: &Run, states: &[Claimed], failed: &[usize]) -> Vec<Claimed> {
+    let mut members = Vec::new();
+    for (at, state) in states.iter().enumerate() {
+        members.push(match failed.contains(&at) {
+            true => bed.plainly(&run.info, state, fails(FailureKind::Permanent)).await,
+            false => bed.outputs(&run.info, state, 1).await,
+        });
+    }
+    let done = bed.done(members, Want::Births(99)).await;
+    assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
+    done.leased.into_iter().map(|leased| leased.state).collect()
+}
+
+fn retry(run: &Run, state: StateId) -> Member {
+    Member::Retry { run: run.info.clone(), state }
+}
+
+fn redrive(run: &Run) -> Member {
+    Member::Redrive(run.info.clone())
+}
+
+fn is_refused(answer: &Answer, why: &str) -> bool {
+    matches!(answer, Answer::Refused(words) if words.contains(why))
+}
+
+async fn a_failed_state_runs_again(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let sketch = Sketch::of("A").with("A", |node| {
+        node["retry_policy"] = json!({"max_retries": 1, "strategy": "FIXED", "backoff_factor": 0});
+    });
+    let template = bed.template(sketch).await;
+    let run = bed.start(&template).await;
+    let first = bed.plainly(&run.info, &run.root, fails(FailureKind::Retryable)).await;
+    bed.one(first).await;
+    let again = bed.claim(1).await.remove(0);
+    assert_eq!(again.tries.retries, 1);
+    let last = bed.plainly(&run.info, &again, fails(FailureKind::Retryable)).await;
+    let done = bed.done(vec![last], Want::Births(0)).await;
+    assert_eq!(done.touched[0].status, RunStatus::Failed);
+
+    let done = bed.done(vec![retry(&run, again.id)], Want::Claims(9)).await;
+    assert_eq!(done.answers, [Answer::Done]);
+    assert_eq!((done.touched[0].status, done.touched[0].turned), (RunStatus::Running, true));
+    let state = &done.leased[0].state;
+    assert_eq!((state.tries.retries, state.tries.attempt, state.claim.fence.0), (0, 3, 3));
+    assert_eq!(bed.number("SELECT COUNT(*) FROM run WHERE ended_at IS NULL").await, 1);
+    bed.check().await;
+    let end = bed.outputs(&run.info, state, 1).await;
+    let done = bed.done(vec![end], Want::Births(0)).await;
+    assert_eq!(done.touched[0].status, RunStatus::Success);
+    bed.check().await;
+}
+
+async fn what_is_blocked_above_waits_again(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    // A unite in a unite: both are blocked.
+    let sketch = Sketch::of("A > B; B > C; C > V; V(B) > W; W(A)");
+    let (run, both) = fanned(&bed, sketch, 2).await;
+    let fan = bed.outputs(&run.info, &both[0], 2).await;
+    let four = bed.births(fan).await;
+    end(&bed, &run, &four, &[1]).await;
+    let well = bed.outputs(&run.info, &both[1], 1).await;
+    let rest = bed.births(well).await;
+    let unite = end(&bed, &run, &rest, &[]).await;
+    end(&bed, &run, &unite, &[]).await;
+    assert_eq!(bed.text("SELECT status FROM run").await, "FAILED");
+    let blocked = "SELECT COUNT(*) FROM state WHERE kind = 'blocked'";
+    assert_eq!(bed.number(blocked).await, 2);
+    bed.check().await;
+
+    assert_eq!(bed.one(retry(&run, four[1].id)).await, Answer::Done);
+    assert_eq!(bed.number(blocked).await, 0);
+    assert_eq!(bed.number("SELECT COUNT(*) FROM state WHERE status = 'WAITING'").await, 2);
+    assert_eq!(bed.number("SELECT errored FROM run").await, 0);
+    assert_eq!(bed.number("SELECT failed FROM run").await, 0);
+    bed.check().await;
+    let mut held = bed.claim(9).await;
+    while !held.is_empty() {
+        held = end(&bed, &run, &held, &[]).await;
+    }
+    assert_eq!(bed.text("SELECT status FROM run").await, "SUCCESS");
+    bed.check().await;
+}
+
+async fn a_retry_after_the_unite_went_on_is_refused(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let sketch = fanout().with("W", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
+    let (run, children) = fanned(&bed, sketch, 3).await;
+    let unite = end(&bed, &run, &children, &[1]).await;
+    assert_eq!(unite.len(), 1, "it goes on without it");
+    let before = bed.place.table("run").await;
+    let answer = bed.one(retry(&run, children[1].id)).await;
+    assert!(is_refused(&answer, "has gone on without"), "{answer:?}");
+    let answer = bed.one(redrive(&run)).await;
+    assert!(is_refused(&answer, "none of its 1 failed states"), "{answer:?}");
+    assert_eq!(bed.states().await, "ERRORED 1, QUEUED 1, SUCCESS 3");
+    assert_eq!(bed.place.table("run").await, before);
+    bed.check().await;
+}
+
+async fn only_what_failed_by_itself_is_retried(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let (run, children) = fanned(&bed, fanout(), 2).await;
+    let well = retry(&run, children[0].id);
+    assert!(is_refused(&bed.one(well).await, "only an ERRORED state"));
+    assert!(is_refused(&bed.one(redrive(&run)).await, "no state of this run has failed"));
+    end(&bed, &run, &children, &[0]).await;
+    let blocked = bed.number("SELECT id FROM state WHERE kind = 'blocked'").await;
+    let answer = bed.one(retry(&run, StateId(blocked))).await;
+    assert!(is_refused(&answer, "blocked"), "{answer:?}");
+    assert_eq!(bed.one(retry(&run, StateId(1 << 40))).await, Answer::Missing);
+    // A state of another run is not there.
+    let other = bed.start_of("A").await;
+    assert_eq!(bed.one(retry(&other, children[0].id)).await, Answer::Missing);
+    // Twice in one batch is once.
+    let twice = vec![retry(&run, children[0].id), retry(&run, children[0].id)];
+    let done = bed.done(twice, Want::Births(0)).await;
+    assert_eq!(done.answers[0], Answer::Done);
+    assert!(is_refused(&done.answers[1], "CREATED"), "{:?}", done.answers);
+    bed.check().await;
+}
+
+/// No unite goes on between the first and the last.
+async fn a_redrive_opens_all_at_once(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let (run, children) = fanned(&bed, fanout(), 5).await;
+    end(&bed, &run, &children, &[0, 2, 3]).await;
+    assert_eq!(bed.text("SELECT status FROM run").await, "FAILED");
+    let done = bed.done(vec![redrive(&run)], Want::Claims(9)).await;
+    assert_eq!(done.answers, [Answer::Redriven { states: 3, late: 0 }]);
+    assert_eq!(done.leased.len(), 3);
+    let counts = bed.place.rows("SELECT open, failed, arrived FROM unite").await.concat();
+    let counts: Vec<_> = counts.into_iter().flatten().collect();
+    assert_eq!(counts, ["3", "0", "2"]);
+    bed.check().await;
+    let held: Vec<_> = done.leased.into_iter().map(|leased| leased.state).collect();
+    // Not all of them do better; those go once more.
+    end(&bed, &run, &held, &[1]).await;
+    let done = bed.done(vec![redrive(&run)], Want::Claims(9)).await;
+    assert_eq!(done.answers, [Answer::Redriven { states: 1, late: 0 }]);
+    let last = vec![done.leased[0].state.clone()];
+    let mut held = end(&bed, &run, &last, &[]).await;
+    while !held.is_empty() {
+        held = end(&bed, &run, &held, &[]).await;
+    }
+    assert_eq!(bed.text("SELECT status FROM run").await, "SUCCESS");
+    bed.check().await;
+}
+
+async fn a_redrive_tells_what_came_too_late(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let sketch = Sketch::of("A > B S; B > C; C > V; V(B)")
+        .with("V", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
+    let (run, both) = fanned(&bed, sketch, 1).await;
+    // S fails in the run; below B, one of two fails and V goes on.
+    let names: Vec<_> = both
+        .iter()
+        .map(|state| run.info.graph.node(state.place.node).identifier.as_str())
+        .collect();
+    let (b, s) = if names[0] == "B" { (0, 1) } else { (1, 0) };
+    let fan = bed.outputs(&run.info, &both[b], 2).await;
+    let two = bed.births(fan).await;
+    end(&bed, &run, &two, &[0]).await;
+    end(&bed, &run, std::slice::from_ref(&both[s]), &[0]).await;
+    let done = bed.done(vec![redrive(&run)], Want::Births(0)).await;
+    assert_eq!(done.answers, [Answer::Redriven { states: 1, late: 1 }]);
+    bed.check().await;
+}
+
+async fn a_retry_of_a_paused_run_is_parked(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let (run, children) = fanned(&bed, fanout(), 2).await;
+    let event = bed.to_sweep(pause(&run.info, true)).await;
+    bed.sweep(&run.info, event, 9).await;
+    end(&bed, &run, &children, &[0, 1]).await;
+    let done = bed.done(vec![redrive(&run)], Want::Claims(9)).await;
+    assert_eq!(done.answers, [Answer::Redriven { states: 2, late: 0 }]);
+    assert!(done.leased.is_empty());
+    assert_eq!(bed.number("SELECT COUNT(*) FROM state WHERE parked = 1").await, 2);
+    let event = bed.to_sweep(pause(&run.info, false)).await;
+    bed.sweep(&run.info, event, 9).await;
+    assert_eq!(bed.claim(9).await.len(), 2);
+    bed.check().await;
+}

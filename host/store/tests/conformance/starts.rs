@@ -1,0 +1,135 @@
+//! Runs that begin: once for each key, and when they are due.
+
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_store::{Answer, Member, NewRun, Want};
+
+use crate::bed::{Bed, Host, Template};
+use crate::place::Kind;
+
+on_both! {
+    a_key_starts_one_run_in_one_batch,
+    a_key_starts_one_run_in_two_batches,
+    a_key_starts_one_run_by_two_hosts_at_once,
+    a_key_is_one_of_its_namespace,
+    a_run_begins_after_its_delay,
+    a_run_of_a_revision_that_is_gone_is_refused,
+}
+
+async fn with_key(host: &Host, template: &Template, key: &str) -> NewRun {
+    NewRun { key: Some(key.into()), ..host.new_run(template).await }
+}
+
+fn known(run: &NewRun) -> Answer {
+    Answer::Known { run: run.info.id, graph: run.info.graph_name.clone() }
+}
+
+async fn a_key_starts_one_run_in_one_batch(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let template = bed.template(Sketch::of("A > B")).await;
+    // The later one has the smaller number, in case those decide.
+    let (second, first) =
+        (with_key(&bed, &template, "k").await, with_key(&bed, &template, "k").await);
+    let other = with_key(&bed, &template, "other").await;
+    let expected = [Answer::Done, known(&first), Answer::Done];
+    let members = [first, second, other].map(Member::Start).into();
+    let done = bed.done(members, Want::Births(9)).await;
+    assert_eq!((done.answers.as_slice(), done.leased.len()), (&expected[..], 2));
+    assert_eq!(bed.number("SELECT COUNT(*) FROM run").await, 2);
+    assert_eq!(bed.states().await, "QUEUED 2");
+    bed.check().await;
+}
+
+async fn a_key_starts_one_run_in_two_batches(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let template = bed.template(Sketch::of("A > B")).await;
+    let other = bed.template(Sketch::of("C")).await;
+    let first = with_key(&bed, &template, "k").await;
+    let expected = [known(&first)];
+    assert_eq!(bed.one(Member::Start(first)).await, Answer::Done);
+    for template in [&template, &other] {
+        let second = with_key(&bed, template, "k").await;
+        let done = bed.done(vec![Member::Start(second)], Want::Births(9)).await;
+        assert_eq!(done.answers, expected);
+        assert!(done.leased.is_empty() && done.touched.is_empty());
+    }
+    assert_eq!(bed.number("SELECT COUNT(*) FROM run").await, 1);
+    assert_eq!(bed.states().await, "CREATED 1");
+    bed.check().await;
+}
+
+/// Keys in opposite orders, so that who is first at one is second at another.
+async fn a_key_starts_one_run_by_two_hosts_at_once(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let template = bed.template(Sketch::of("A")).await;
+    let mut hosts = vec![(*bed).clone()];
+    for at in 1..4 {
+        hosts.push(bed.another(&format!("host {at}")).await);
+    }
+    let mut all = tokio::task::JoinSet::new();
+    for (at, host) in hosts.into_iter().enumerate() {
+        let template = template.clone();
+        all.spawn(async move {
+            let mut begun = 0;
+            for round in 0..5 {
+                let mut keys: Vec<_> = (0..6).map(|key| format!("{round} {key}")).collect();
+                if at % 2 == 1 {
+                    keys.reverse();
+                }
+                let mut members = Vec::new();
+                for key in &keys {
+                    members.push(Member::Start(with_key(&host, &template, key).await));
+                }
+                let done = host.done(members, Want::Births(9)).await;
+                let known = |answer: &&Answer| matches!(answer, Answer::Known { .. });
+                let theirs = done.answers.iter().filter(known).count();
+                assert_eq!(done.answers.len() - theirs, done.leased.len());
+                begun += done.leased.len();
+            }
+            begun
+        });
+    }
+    assert_eq!(all.join_all().await.into_iter().sum::<usize>(), 30);
+    assert_eq!(bed.number("SELECT COUNT(*) FROM run").await, 30);
+    assert_eq!(bed.states().await, "QUEUED 30");
+    bed.check().await;
+}
+
+async fn a_key_is_one_of_its_namespace(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let template = bed.template(Sketch::of("A")).await;
+    let ours = with_key(&bed, &template, "k").await;
+    let elsewhere = bed.template_of("m", Sketch::of("A")).await;
+    let theirs = with_key(&bed, &elsewhere, "k").await;
+    let keyless = [bed.new_run(&template).await, bed.new_run(&template).await];
+    let members = [ours, theirs].into_iter().chain(keyless).map(Member::Start).collect();
+    let done = bed.done(members, Want::Births(9)).await;
+    assert_eq!(done.answers, [Answer::Done, Answer::Done, Answer::Done, Answer::Done]);
+    bed.check().await;
+}
+
+async fn a_run_begins_after_its_delay(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let template = bed.template(Sketch::of("A")).await;
+    let new = NewRun { delay: 60_000, ..bed.new_run(&template).await };
+    let done = bed.done(vec![Member::Start(new)], Want::Births(9)).await;
+    assert!(done.leased.is_empty() && !done.more);
+    assert_eq!(done.next_due, Some(done.now + 60_000));
+    let done = bed.done(vec![], Want::Claims(9)).await;
+    assert!(done.leased.is_empty() && !done.more);
+    assert!(done.next_due.is_some_and(|due| due > done.now && due <= done.now + 60_000));
+    bed.pass(60_000).await;
+    let done = bed.done(vec![], Want::Claims(9)).await;
+    assert_eq!((done.leased.len(), done.more, done.next_due), (1, false, None));
+    bed.check().await;
+}
+
+async fn a_run_of_a_revision_that_is_gone_is_refused(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let template = bed.template(Sketch::of("A")).await;
+    let gone = NewRun { revision: 99, ..bed.new_run(&template).await };
+    let fine = bed.new_run(&template).await;
+    let done = bed.done(vec![Member::Start(gone), Member::Start(fine)], Want::Births(9)).await;
+    assert!(matches!(&done.answers[0], Answer::Refused(why) if why.contains("gone")));
+    assert_eq!((&done.answers[1], done.leased.len()), (&Answer::Done, 1));
+    bed.check().await;
+}
