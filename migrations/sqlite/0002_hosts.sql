@@ -7,6 +7,10 @@ ALTER TABLE session ADD COLUMN expires_at BIGINT NOT NULL DEFAULT 0;
 -- one knows the last to be gone.
 ALTER TABLE session ADD COLUMN host TEXT NOT NULL DEFAULT '';
 
+-- The newest first: numbers no longer tell, since each host has its own block.
+DROP INDEX run_list;
+CREATE INDEX run_list ON run (namespace, created_at, id);
+
 -- A run may be paused: what runs of it ends, and nothing is claimed.
 ALTER TABLE run ADD COLUMN paused BIGINT NOT NULL DEFAULT 0 CHECK (paused IN (0, 1));
 -- Its states are still to be brought in line with it, bit by bit: ended, if it

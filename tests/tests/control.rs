@@ -184,3 +184,29 @@ fn a_redrive_heals_a_run() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn runs_are_listed_with_the_newest_first_page_by_page() -> Result<()> {
+    on_both("pages", |bed| {
+        let host = bed.host()?;
+        host.apply("pages", &waiters(1, 0))?;
+        let mut begun = Vec::new();
+        for _ in 0..5 {
+            begun.push(host.run("pages", &json!({}), &json!({}))?);
+        }
+        begun.reverse();
+        let (mut listed, mut before) = (Vec::new(), String::new());
+        loop {
+            let page = host.get(&format!("/runs?graph=pages&limit=2{before}"))?;
+            for run in page["runs"].as_array().context("a page has runs")? {
+                listed.push(id(run)?);
+            }
+            match page["next"].as_str() {
+                Some(next) => before = format!("&before={next}"),
+                None => break,
+            }
+        }
+        ensure!(listed == begun, "{listed:?} {begun:?}");
+        Ok(())
+    })
+}
