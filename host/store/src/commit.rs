@@ -17,6 +17,8 @@ mod reopen;
 mod settle;
 mod start;
 mod write;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

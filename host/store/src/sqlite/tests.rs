@@ -1,48 +1,8 @@
 //! A disk that is full. Not here: one that is broken.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use exosphere_domain::graph::sketch::Sketch;
-use exosphere_domain::ids::{Name, RunId, SessionId};
-use exosphere_domain::plan::begin;
-
 use super::*;
-use crate::{
-    Answer, Batch, Database, Member, NewRun, RunFilter, RunInfo, Store, StoreError, Vault, Want,
-};
-
-fn name() -> Name {
-    "n".parse().unwrap()
-}
-
-/// A batch that begins a run with so many bytes in its store.
-async fn start(store: &Store, session: SessionId, bytes: usize) -> Batch {
-    let graph = Arc::new(Sketch::of("A").build().unwrap());
-    let applied = store.apply_graph(&name(), &name(), &graph, &BTreeMap::new(), 0).await.unwrap();
-    let key = store.run_key(0).await.unwrap();
-    let info = Arc::new(RunInfo {
-        key,
-        id: RunId(uuid::Uuid::from_u128(key.0 as u128)),
-        namespace: name(),
-        graph_name: name(),
-        revision: applied.revision.number,
-        graph: graph.clone(),
-        inputs: "{}".into(),
-    });
-    let (root, counts) = begin(&graph, &store.state_numbers(1, 0).await.unwrap());
-    let values = BTreeMap::from([("k".to_owned(), "x".repeat(bytes))]);
-    let revision = applied.revision.id;
-    let new = NewRun { info, revision, store: values, root, counts, key: None, delay: 0 };
-    Batch {
-        members: Arc::new([Member::Start(new)]),
-        range: 0..1,
-        session,
-        now: 1,
-        want: Want::Births(1),
-        store_limits: (10, 100_000_000),
-    }
-}
+use crate::commit::tests::{name, start};
+use crate::{Answer, Database, RunFilter, Store, StoreError, Vault};
 
 /// Limits the file to so many pages more than it has, or not at all.
 async fn room(store: &Store, pages: Option<i64>) {

@@ -15,7 +15,7 @@ use crate::place::Kind;
 on_both! {
     an_old_fence_changes_nothing,
     a_claimed_state_is_not_handed_out_again,
-    a_state_ends_once,
+    a_state_is_created_once,
     what_went_through_is_not_done_again,
     a_loss_is_counted_once_however_many_find_it,
     only_the_right_claim_begins,
@@ -94,7 +94,7 @@ async fn a_claimed_state_is_not_handed_out_again(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_state_ends_once(kind: Kind) {
+async fn a_state_is_created_once(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
     // Two plans of the same execution: other numbers, the same places.

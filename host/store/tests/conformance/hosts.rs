@@ -18,6 +18,7 @@ on_postgres! {
     numbers_are_never_given_twice,
     hosts_that_end_states_of_one_run_count_each_once,
     hosts_that_touch_the_same_runs_wait_in_no_ring,
+    runs_are_locked_in_the_order_of_their_numbers,
     what_another_has_locked_is_passed_over,
     a_commit_that_is_given_up_leaves_nothing,
     what_time_it_is_says_the_database,
@@ -181,6 +182,52 @@ async fn hosts_that_touch_the_same_runs_wait_in_no_ring() {
     bed.check().await;
 }
 
+/// Until another connection waits for a lock that the test's own has.
+async fn until_one_waits(bed: &Bed) {
+    let waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                 AND datname = current_database()";
+    while bed.number(waits).await == 0 {
+        // Within a transaction it would see the same for ever.
+        bed.place.execute("SELECT pg_stat_clear_snapshot()").await.unwrap();
+    }
+}
+
+async fn runs_are_locked_in_the_order_of_their_numbers() {
+    let bed = Bed::new(Kind::Postgres).await;
+    let mut runs = Vec::new();
+    for _ in 0..6 {
+        runs.push(bed.start_of("A").await);
+    }
+    let all: Vec<_> = runs.iter().map(|run| Some(run.info.key.0.to_string())).collect();
+    // They lie the other way round, for who reads them as they lie.
+    for run in all.iter().rev().flatten() {
+        let anew = format!("UPDATE run SET inputs = '{{ }}' WHERE id = {run}");
+        bed.place.execute(&anew).await.unwrap();
+    }
+    bed.place.execute("ANALYZE run").await.unwrap();
+    let lie = bed.place.rows("SELECT id FROM run").await.concat();
+    let place = |run| lie.iter().position(|lies| *lies == all[run]);
+    assert!(place(1) > place(5), "{lie:?}");
+
+    let mut members = Vec::new();
+    for run in runs.iter().rev() {
+        members.push(bed.outputs(&run.info, &run.root, 1).await);
+    }
+    bed.place.execute("BEGIN").await.unwrap();
+    let lock = format!("SELECT id FROM run WHERE id = {} FOR UPDATE", runs[1].info.key.0);
+    bed.place.rows(&lock).await;
+    let host = (*bed).clone();
+    let waits = tokio::spawn(async move { host.done(members, Want::Births(0)).await });
+    until_one_waits(&bed).await;
+    // It has locked the first, waits for the second, and has locked no other.
+    let free = "SELECT id FROM run ORDER BY id FOR UPDATE SKIP LOCKED";
+    assert_eq!(bed.place.rows(free).await.concat(), all[1..]);
+    bed.place.execute("ROLLBACK").await.unwrap();
+    let done = tokio::time::timeout(SOON, waits).await.expect("it waits for a lock").unwrap();
+    assert_eq!(done.answers, vec![Answer::Done; 6]);
+    bed.check().await;
+}
+
 async fn what_another_has_locked_is_passed_over() {
     let bed = Bed::new(Kind::Postgres).await;
     let run = wide(&bed, 5).await;
@@ -214,11 +261,7 @@ async fn a_commit_that_is_given_up_leaves_nothing() {
     ];
     let host = (*bed).clone();
     let stuck = tokio::spawn(async move { host.done(members, Want::Births(9)).await });
-    let waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
-                 AND datname = current_database()";
-    while bed.number(waits).await == 0 {
-        tokio::task::yield_now().await;
-    }
+    until_one_waits(&bed).await;
     stuck.abort();
     assert!(stuck.await.unwrap_err().is_cancelled());
     // The server gives up its lock of the first run when it sees that nobody

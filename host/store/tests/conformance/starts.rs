@@ -12,6 +12,7 @@ on_both! {
     a_key_starts_one_run_by_two_hosts_at_once,
     a_key_is_one_of_its_namespace,
     a_run_begins_after_its_delay,
+    what_is_due_first_is_claimed_first,
     a_run_of_a_revision_that_is_gone_is_refused,
 }
 
@@ -120,6 +121,23 @@ async fn a_run_begins_after_its_delay(kind: Kind) {
     bed.pass(60_000).await;
     let done = bed.done(vec![], Want::Claims(9)).await;
     assert_eq!((done.leased.len(), done.more, done.next_due), (1, false, None));
+    bed.check().await;
+}
+
+async fn what_is_due_first_is_claimed_first(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let template = bed.template(Sketch::of("A")).await;
+    let mut runs = Vec::new();
+    for delay in [3000, 1000, 2000, 9000] {
+        let new = NewRun { delay, ..bed.new_run(&template).await };
+        runs.push(new.info.key);
+        bed.one(Member::Start(new)).await;
+    }
+    bed.pass(4000).await;
+    for expected in [runs[1], runs[2], runs[0]] {
+        assert_eq!(bed.claim(1).await[0].run, expected);
+    }
+    assert!(bed.claim(1).await.is_empty());
     bed.check().await;
 }
 

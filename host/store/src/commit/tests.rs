@@ -1,0 +1,90 @@
+//! What guards a commit where it writes. Whether a state is held was decided
+//! before, so that no commit gets as far as here with an old claim: the
+//! statements are asked one by one.
+//!
+//! Commits themselves are tested in `tests/conformance`, on both databases.
+
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::ids::{Name, RunId};
+use exosphere_domain::plan::begin;
+use exosphere_tests::postgres::Postgres;
+
+use super::*;
+use crate::{Database, Store, Vault, write};
+
+pub(crate) fn name() -> Name {
+    "n".parse().unwrap()
+}
+
+/// A batch that begins a run with so many bytes in its store.
+pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Batch {
+    let graph = Arc::new(Sketch::of("A").build().unwrap());
+    let applied = store.apply_graph(&name(), &name(), &graph, &BTreeMap::new(), 0).await.unwrap();
+    let key = store.run_key(0).await.unwrap();
+    let info = Arc::new(RunInfo {
+        key,
+        id: RunId(uuid::Uuid::from_u128(key.0 as u128)),
+        namespace: name(),
+        graph_name: name(),
+        revision: applied.revision.number,
+        graph: graph.clone(),
+        inputs: "{}".into(),
+    });
+    let (root, counts) = begin(&graph, &store.state_numbers(1, 0).await.unwrap());
+    let values = BTreeMap::from([("k".to_owned(), "x".repeat(bytes))]);
+    let revision = applied.revision.id;
+    let new = NewRun { info, revision, store: values, root, counts, key: None, delay: 0 };
+    Batch {
+        members: Arc::new([Member::Start(new)]),
+        range: 0..1,
+        session,
+        now: 1,
+        want: Want::Births(1),
+        store_limits: (10, 100_000_000),
+    }
+}
+
+/// Runs a statement for one row: a claim, and what else it takes.
+async fn changed(
+    store: &Store,
+    text: &'static crate::text::Text,
+    (id, session, fence): (i64, i64, i64),
+    rest: fn(Rows<'static>) -> Rows<'static>,
+) -> u64 {
+    let rows = rest(Rows::default().ints([id]).ints([session]).ints([fence]));
+    write!(store, 0, |tx| tx.execute_each(text, &rows)).unwrap()
+}
+
+#[tokio::test]
+async fn an_old_fence_changes_nothing_where_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = Postgres::shared().unwrap().create_database("guards").unwrap();
+    let databases = [Database::Sqlite(folder.path().join("db")), Database::Postgres(url)];
+    let finish = |rows: Rows<'static>| {
+        let rows = rows.texts(["PRUNED"]).all(0).maybe_ints([None]).maybe_texts([None]);
+        let rows = rows.maybe_texts([None]).maybe_texts([None]).maybe_ints([None]);
+        rows.maybe_ints([None]).maybe_ints([None]).maybe_ints([None])
+    };
+    let repeat = |rows: Rows<'static>| (0..7).fold(rows, |rows, _| rows.all(0));
+    let begun = |rows: Rows<'static>| rows;
+    for database in databases {
+        let store = Store::open(&database, Vault::new(&[7; 32])).await.unwrap();
+        let session = store.begin_session("host", 0).await.unwrap();
+        for (text, rest) in
+            [(sql::FINISH, finish as fn(_) -> _), (sql::REPEAT, repeat), (sql::BEGUN, begun)]
+        {
+            let done = store.commit(start(&store, session, 1).await).await.unwrap();
+            let (id, session) = (done.leased[0].state.id.0, session.0);
+            for wrong in
+                [(id, session + 1, 1), (id, session, 0), (id, session, 2), (id + 1, session, 1)]
+            {
+                assert_eq!(changed(&store, text, wrong, rest).await, 0, "{}", text.sqlite);
+            }
+            assert_eq!(changed(&store, text, (id, session, 1), rest).await, 1);
+            // What is held no more has no fence that fits.
+            let again = changed(&store, text, (id, session, 1), rest).await;
+            assert_eq!(again, u64::from(text.sqlite == sql::BEGUN.sqlite));
+        }
+        store.close().await;
+    }
+}
