@@ -45,6 +45,8 @@ impl Store {
 
 async fn sqlite_store(file: PathBuf, vault: Vault) -> Result<Store, OpenError> {
     let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    // A large gather takes its time, and says so nowhere.
+    let options = options.disable_statement_logging();
     let mut connection = options
         .clone()
         .journal_mode(SqliteJournalMode::Wal)
