@@ -70,6 +70,10 @@ pub fn run(args: Serve) -> Result<(), Error> {
 fn log(json: bool) {
     let filter = EnvFilter::try_from_env("EXOSPHERE_LOG");
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    // It would repeat a parameter that it does not know, which may be a password
+    // under a mistyped name.
+    let silent = "sqlx_postgres::options=off".parse();
+    let filter = silent.into_iter().fold(filter, EnvFilter::add_directive);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json { log.json().init() } else { log.init() }
 }

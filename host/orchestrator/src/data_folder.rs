@@ -43,7 +43,7 @@ impl DataFolder {
         let unusable = |error| StartError::KeyFile { file: file.display().to_string(), error };
         let key = read_key(&file)
             .or_else(|error| match error.kind() {
-                io::ErrorKind::NotFound => make_key(&file).map(Some),
+                io::ErrorKind::NotFound => make_key(&file),
                 _ => Err(error),
             })
             .map_err(unusable)?;
@@ -115,11 +115,20 @@ fn read_key(file: &Path) -> io::Result<Option<[u8; 32]>> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a key must not be foreseen, not even by a test")]
-fn make_key(file: &Path) -> io::Result<[u8; 32]> {
+fn make_key(file: &Path) -> io::Result<Option<[u8; 32]>> {
     let mut key = [0; 32];
     rand::rng().fill_bytes(&mut key);
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    new.write_all(&key)?;
-    new.sync_all()?;
-    Ok(key)
+    // Written whole before it has its name: hosts that share it may start at
+    // once, and the first one's counts.
+    let draft = file.with_extension(crate::ambient::random_id().to_string());
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let named = new
+        .write_all(&key)
+        .and_then(|()| new.sync_all())
+        .and_then(|()| std::fs::hard_link(&draft, file));
+    std::fs::remove_file(&draft)?;
+    match named {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_key(file),
+        named => named.map(|()| Some(key)),
+    }
 }

@@ -9,6 +9,9 @@ pub enum OpenError {
     /// Where it is cannot be read.
     #[error("{0}; a Postgres database is named postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
     Url(sqlx::Error),
+    /// It is named in another way than Postgres is.
+    #[error("a Postgres database is named postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
+    Scheme,
     /// It cannot be opened or made at all.
     #[error("the database cannot be opened: {0}")]
     Open(sqlx::Error),

@@ -34,6 +34,9 @@ const ROWS_AT_A_TIME: usize = 10_000;
 
 /// Where a Postgres is, with the settings of every connection.
 pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
+    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(OpenError::Scheme);
+    }
     let options = PgConnectOptions::from_str(url).map_err(OpenError::Url)?;
     let options = options.application_name("exosphere").options([
         ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS),
@@ -136,6 +139,9 @@ impl PgTx {
             }
             // Whether it was committed is not known.
             (Ok(_), Err(error)) => Err(error.into()),
+            // A new connection sees how the database is set up by then: whether
+            // it may write, how long a statement may take.
+            (Err(why @ StoreError::Unavailable(_)), Ok(_)) => Err(why),
             (Err(why), Ok(_)) => {
                 self.line.leave();
                 Err(why)

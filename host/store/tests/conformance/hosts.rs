@@ -141,38 +141,42 @@ async fn hosts_that_end_states_of_one_run_count_each_once() {
 
 async fn hosts_that_touch_the_same_runs_wait_in_no_ring() {
     const RUNS: usize = 8;
+    const CHILDREN: usize = 40;
     let bed = Bed::new(Kind::Postgres).await;
     let mut runs = Vec::new();
     for _ in 0..RUNS {
-        runs.push(wide(&bed, 40).await.info);
+        runs.push(wide(&bed, CHILDREN).await.info);
     }
     // Rows lie in another order than their numbers, for who reads as they lie.
     for key in runs.iter().rev().map(|run| run.key.0) {
         let anew = format!("UPDATE run SET inputs = inputs || ' ' WHERE id = {key}");
         bed.place.execute(&anew).await.unwrap();
     }
+    // Each host has a quarter of each run.
+    let hosts = hosts(&bed, 4).await;
+    let mut held = vec![Vec::new(); hosts.len()];
+    for _ in 0..RUNS * CHILDREN / 8 {
+        for (host, held) in hosts.iter().zip(&mut held) {
+            held.extend(host.claim(2).await);
+        }
+    }
     let mut work = JoinSet::new();
-    for (at, host) in hosts(&bed, 4).await.into_iter().enumerate() {
-        let held = host.claim(80).await;
-        assert_eq!(held.len(), 80);
+    for (at, (host, held)) in hosts.into_iter().zip(held).enumerate() {
         let runs = runs.clone();
         work.spawn(async move {
             let by_run = |key| held.iter().filter(move |state| state.run == key);
-            for round in 0..40 {
+            for round in 0..CHILDREN / 4 {
                 let mut members = Vec::new();
                 let mut order: Vec<_> = runs.iter().collect();
                 if at % 2 == 1 {
                     order.reverse();
                 }
                 for run in order {
-                    if let Some(state) = by_run(run.key).nth(round) {
-                        members.push(host.ends(run, state, outputs(1), adds_one()).await);
-                    }
+                    let state = by_run(run.key).nth(round).unwrap();
+                    members.push(host.ends(run, state, outputs(1), adds_one()).await);
                 }
-                if !members.is_empty() {
-                    let done = host.done(members, Want::Births(0)).await;
-                    assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
-                }
+                let done = host.done(members, Want::Births(0)).await;
+                assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
             }
         });
     }
