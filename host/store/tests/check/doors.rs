@@ -17,7 +17,7 @@ async fn what_is_not_there_is_not_made() {
     let refused = check(&there_is_none).await.unwrap_err();
     assert!(matches!(refused, CheckError::Open(OpenError::Open(_))), "{refused}");
     let nonsense = Database::Postgres("there".into());
-    assert!(matches!(check(&nonsense).await.unwrap_err(), CheckError::Open(OpenError::Url(_))));
+    assert!(matches!(check(&nonsense).await.unwrap_err(), CheckError::Open(OpenError::Scheme)));
 }
 
 #[tokio::test]

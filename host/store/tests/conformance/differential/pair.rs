@@ -88,8 +88,13 @@ impl Pair {
         let ours = self.sqlite.store.commit(batch.clone()).await;
         match (ours, theirs) {
             (Ok(mut ours), Ok(theirs)) => {
-                let what = format!("commit of {:#?}", batch.members);
-                same(&what, said(&ours, 0), said(&theirs, self.travelled));
+                let (we, they) = (said(&ours, 0), said(&theirs, self.travelled));
+                if we != they {
+                    println!("commit of {:#?}", batch.members);
+                    // The row in which they differ tells more.
+                    self.compare().await;
+                    same("what the commit said", we, they);
+                }
                 ours.leased.sort_by_key(|leased| leased.state.id);
                 Some(ours)
             }
