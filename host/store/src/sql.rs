@@ -168,9 +168,13 @@ statements! {
     postgres "UPDATE state SET status = n.status, ended_at = n.now, kind = n.kind, message = n.message, details = n.details \
               FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::TEXT[]) \
               AS n (id, status, now, kind, message, details) WHERE state.id = n.id AND state.status = 'WAITING'";
-    /// Failed members of a unite, in path order.
+    /// Failed states below an execution at some nodes, the first in path order.
     FAILED_MEMBERS = "SELECT id, node, path, refs, scopes, kind, message FROM state \
-                      WHERE run = $1 AND path > $2 AND path < $3 AND status = 'ERRORED' ORDER BY path LIMIT $4";
+                      WHERE run = $1 AND path > $2 AND path < $3 AND status = 'ERRORED' \
+                      AND node IN (SELECT value FROM json_each($4)) ORDER BY path LIMIT $5",
+    postgres "SELECT id, node, path, refs, scopes, kind, message FROM state \
+              WHERE run = $1 AND path > $2 AND path < $3 AND status = 'ERRORED' \
+              AND node IN (SELECT value::BIGINT FROM json_array_elements_text($4::JSON)) ORDER BY path LIMIT $5";
     /// Claims what is due. The status is asked for where it changes, too: what
     /// another claimed since it was found due stays theirs.
     CLAIM = concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1 \

@@ -5,23 +5,19 @@ use std::collections::{BTreeMap, HashMap};
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Graph;
-use exosphere_domain::ids::{Fence, RunKey, StateId};
+use exosphere_domain::ids::{Fence, NodeIx, RunKey, StateId};
 use exosphere_domain::path::Path;
-use exosphere_domain::plan::counters;
-use exosphere_domain::state::{Claim, Claimed, Counter, Counts, Place, Status, Tries};
+use exosphere_domain::state::{Claim, Claimed, Counts, Place, Status, Tries};
 use exosphere_domain::unite::{Closing, FailedMember, MAX_NAMED, blocked, close};
 
 use super::write::details;
 use super::{Drained, Street};
 use crate::batch::Leased;
 use crate::error::StoreError;
+use crate::inputs::list;
 use crate::rows::{corrupt, fixed, place, small};
 use crate::sql;
 use crate::text::{Cells, Rows, Tx, values};
-
-/// A failed state is looked at, and may count elsewhere, before it is named:
-/// so many at most, which bounds what one unite can cost.
-const MAX_LOOKED_AT: i64 = 1000;
 
 /// A unite's row, while it waits.
 struct Waiting {
@@ -104,7 +100,8 @@ impl Street<'_> {
                 self.change(run)?.tally.pruned += 1;
             }
             Closing::Block => {
-                let failure = self.why_blocked(tx, run, state, counts, &graph).await?;
+                let failure =
+                    self.why_blocked(tx, run, (state, row.place.node), counts, &graph).await?;
                 closed.ended.push((state, Some(failure)));
                 self.change(run)?.tally.errored += 1;
             }
@@ -173,7 +170,7 @@ impl Street<'_> {
         &mut self,
         tx: &mut impl Tx,
         run: RunKey,
-        unite: StateId,
+        (unite, node): (StateId, NodeIx),
         counts: Counts,
         graph: &Graph,
     ) -> Result<Failure, StoreError> {
@@ -184,18 +181,24 @@ impl Street<'_> {
         let above = Path::decode(above).map_err(|_| corrupt("state", "path", unite))?;
         let id = self.run(run)?.info.id;
         let end = above.end();
-        let below = values![run.0, above.as_str(), end.as_str(), MAX_LOOKED_AT];
-        let mut members = Vec::new();
-        for (state, place, failure) in tx.query(sql::FAILED_MEMBERS, &below, failed).await? {
-            if state != unite && counters(graph, &place)?.contains(&Counter::Unite(unite)) {
-                members.push(FailedMember { place, state: format!("{id}/{state}"), failure });
-            }
-            if members.len() == MAX_NAMED {
-                break;
-            }
-        }
+        let nodes = list(&nodes_counted_in(graph, node));
+        let most = MAX_NAMED as i64;
+        let below = values![run.0, above.as_str(), end.as_str(), &nodes, most];
+        let failed = tx.query(sql::FAILED_MEMBERS, &below, failed).await?;
+        let member = |(state, place, failure)| FailedMember {
+            place,
+            state: format!("{id}/{state}"),
+            failure,
+        };
+        let members: Vec<_> = failed.into_iter().map(member).collect();
         Ok(blocked(graph, &above, counts, &members))
     }
+}
+
+/// The nodes whose states are counted in a unite.
+fn nodes_counted_in(graph: &Graph, unite: NodeIx) -> Vec<NodeIx> {
+    let counted = graph.nodes().filter(|(_, node)| node.counts_in.contains(&unite));
+    counted.map(|(at, _)| at).collect()
 }
 
 fn counted(row: &dyn Cells) -> Result<(StateId, Counts, u32), StoreError> {
