@@ -222,7 +222,8 @@ impl Attempt<'_> {
     /// Notes that a state begins which may have ended the last host that held
     /// it. False if it is no longer held.
     async fn noted(&self) -> bool {
-        let member = Member::Begin(Box::new(self.leased.state.clone()));
+        let (run, state) = (self.run.clone(), Box::new(self.leased.state.clone()));
+        let member = Member::Begin { run, state };
         matches!(self.parts.committer.submit(member).await, Ok(Answer::Done))
     }
 

@@ -38,7 +38,12 @@ pub enum Member {
     /// An execution has ended.
     Finish(Box<Finished>),
     /// An execution is about to begin that may end its host.
-    Begin(Box<Claimed>),
+    Begin {
+        /// Its run.
+        run: Arc<RunInfo>,
+        /// The state as it was claimed.
+        state: Box<Claimed>,
+    },
     /// A run is cancelled.
     Cancel(Arc<RunInfo>),
     /// A run is paused, or goes on.

@@ -103,30 +103,16 @@ struct Drained {
 
 impl Member {
     /// The run that it is about.
-    fn run(&self) -> RunKey {
+    fn run(&self) -> &Arc<RunInfo> {
         match self {
-            Member::Start(new) => new.info.key,
-            Member::Finish(finished) => finished.run.key,
-            Member::Begin(state) => state.run,
+            Member::Start(new) => &new.info,
+            Member::Finish(finished) => &finished.run,
             Member::Cancel(run)
             | Member::Redrive(run)
+            | Member::Begin { run, .. }
             | Member::Pause { run, .. }
             | Member::Sweep { run, .. }
-            | Member::Retry { run, .. } => run.key,
-        }
-    }
-
-    /// What never changes of that run, where it is needed.
-    fn info(&self) -> Option<&Arc<RunInfo>> {
-        match self {
-            Member::Start(new) => Some(&new.info),
-            Member::Finish(finished) => Some(&finished.run),
-            Member::Begin(_) => None,
-            Member::Cancel(run)
-            | Member::Redrive(run)
-            | Member::Pause { run, .. }
-            | Member::Sweep { run, .. }
-            | Member::Retry { run, .. } => Some(run),
+            | Member::Retry { run, .. } => run,
         }
     }
 }
@@ -152,7 +138,7 @@ impl<'b> Street<'b> {
     /// Locks the runs and reads all that is decided on.
     async fn load(&mut self, tx: &mut impl Tx, members: &[Member]) -> Result<(), StoreError> {
         let infos: BTreeMap<RunKey, &Arc<RunInfo>> =
-            members.iter().filter_map(|member| Some((member.run(), member.info()?))).collect();
+            members.iter().map(|member| (member.run().key, member.run())).collect();
         if infos.is_empty() {
             return Ok(());
         }

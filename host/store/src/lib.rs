@@ -79,8 +79,7 @@ macro_rules! write {
                     .call(move |connection| {
                         let mut tx = $crate::sqlite::SqliteTx::begin(connection, now)?;
                         let $tx = &mut tx;
-                        let work = async { $work.await };
-                        let done = futures::FutureExt::now_or_never(work);
+                        let done = futures::FutureExt::now_or_never($work);
                         let waited =
                             || $crate::StoreError::Data("a transaction on SQLite waited".into());
                         let done = done.ok_or_else(waited)??;
@@ -96,13 +95,7 @@ macro_rules! write {
                     let done = $work.await;
                     tx.end(done).await
                 };
-                match tokio::time::timeout($crate::postgres::MOST, transaction).await {
-                    Ok(done) => done,
-                    Err(_) => Err($crate::StoreError::Unavailable(format!(
-                        "no answer within {} s",
-                        $crate::postgres::MOST.as_secs()
-                    ))),
-                }
+                $crate::postgres::within($crate::postgres::MOST, transaction).await
             }
         }
     };

@@ -48,6 +48,15 @@ pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
     Ok(options.disable_statement_logging())
 }
 
+/// What a database answers, if it does so in time.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let late = |_| StoreError::Unavailable(format!("no answer within {} s", limit.as_secs()));
+    tokio::time::timeout(limit, answer).await.map_err(late)?
+}
+
 /// One connection for one purpose. It is made when it is needed, and anew after
 /// it broke or did not answer in time: who is dropped while using it takes it
 /// along.
@@ -109,8 +118,7 @@ impl Line {
             line.leave();
             Ok(row)
         };
-        let late = |_| StoreError::Unavailable("no answer in time".into());
-        tokio::time::timeout(within, row).await.map_err(late)?
+        self::within(within, row).await
     }
 
     pub(crate) async fn close(&self) {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use exosphere_domain::ids::StateId;
-use exosphere_domain::state::{RunStatus, Status};
+use exosphere_domain::state::{Claimed, RunStatus, Status};
 
 use super::{Answer, Member, RunInfo, Street, claims};
 use crate::error::StoreError;
@@ -20,17 +20,13 @@ impl Street<'_> {
         tx: &mut impl Tx,
         member: &Member,
     ) -> Result<Option<Answer>, StoreError> {
-        let Some(run) = member.info() else {
-            let Member::Begin(state) = member else { return Ok(None) };
-            let begun = tx.execute_each(sql::BEGUN, &claims(std::iter::once(&**state))).await?;
-            return Ok(Some(if begun == 1 { Answer::Done } else { Answer::Stale }));
-        };
         let is_control = !matches!(member, Member::Start(_) | Member::Finish(_));
-        if is_control && !self.runs.contains_key(&run.key) {
+        if is_control && !self.runs.contains_key(&member.run().key) {
             return Ok(Some(Answer::Missing));
         }
         match member {
-            Member::Start(_) | Member::Finish(_) | Member::Begin(_) => Ok(None),
+            Member::Start(_) | Member::Finish(_) => Ok(None),
+            Member::Begin { run, state } => self.begin(tx, run, state).await.map(Some),
             Member::Cancel(run) => self.cancel(run).map(Some),
             Member::Pause { run, paused } => self.pause(run, *paused).map(Some),
             Member::Sweep { run, event, from, most } => {
@@ -39,6 +35,20 @@ impl Street<'_> {
             Member::Retry { run, state } => self.retry(tx, run, *state).await.map(Some),
             Member::Redrive(run) => self.redrive(tx, run).await.map(Some),
         }
+    }
+
+    /// Notes that an execution begins.
+    async fn begin(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+        state: &Claimed,
+    ) -> Result<Answer, StoreError> {
+        if !self.is_live(run.key) {
+            return Ok(Answer::Stale);
+        }
+        let begun = tx.execute_each(sql::BEGUN, &claims(std::iter::once(state))).await?;
+        Ok(if begun == 1 { Answer::Done } else { Answer::Stale })
     }
 
     fn cancel(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {

@@ -62,6 +62,11 @@ pub struct Run {
     pub root: Claimed,
 }
 
+/// Notes that a state of a run begins.
+pub fn begins(run: &Run, state: &Claimed) -> Member {
+    Member::Begin { run: run.info.clone(), state: Box::new(state.clone()) }
+}
+
 /// Graphs and runs of this program so far.
 static MADE: AtomicU64 = AtomicU64::new(1);
 

@@ -9,7 +9,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::{Claim, Claimed};
 use exosphere_store::{Answer, Member, Want};
 
-use crate::bed::{Bed, fails, outputs, sets};
+use crate::bed::{Bed, begins, fails, outputs, sets};
 use crate::place::Kind;
 
 on_both! {
@@ -178,20 +178,20 @@ async fn only_the_right_claim_begins(kind: Kind) {
     assert!(!held().await);
     let half = Claimed { claim: Claim { fence: Fence(1), ..new.claim }, ..new.clone() };
     for stale in [&run.root, &half] {
-        assert_eq!(bed.one(Member::Begin(Box::new(stale.clone()))).await, Answer::Stale);
+        assert_eq!(bed.one(begins(&run, stale)).await, Answer::Stale);
     }
     assert!(!held().await);
-    assert_eq!(other.one(Member::Begin(Box::new(new.clone()))).await, Answer::Done);
+    assert_eq!(other.one(begins(&run, &new)).await, Answer::Done);
     assert!(held().await);
     // A note is good for its own claim alone.
     let released = other.plainly(&run.info, &new, Outcome::Released).await;
     let again = other.done(vec![released], Want::Claims(1)).await.leased.remove(0).state;
     assert_eq!(again.claim.fence, Fence(3));
     assert!(!held().await);
-    // It needs no lock of the run, and may come in a batch with its end.
-    let begin = Member::Begin(Box::new(again.clone()));
+    // It may come in a batch with its end.
+    let begun = begins(&run, &again);
     let end = other.ends(&run.info, &again, outputs(0), Journal::default()).await;
-    let done = other.done(vec![begin, end], Want::Births(0)).await;
+    let done = other.done(vec![begun, end], Want::Births(0)).await;
     assert_eq!(done.answers, [Answer::Stale, Answer::Done], "ends are written first");
     bed.check().await;
 }

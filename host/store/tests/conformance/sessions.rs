@@ -6,7 +6,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::lost;
 use exosphere_store::{Answer, Beat, LEASE, Member, NewRun, Want};
 
-use crate::bed::{Bed, Host, pause};
+use crate::bed::{Bed, Host, begins, pause};
 use crate::place::Kind;
 
 on_both! {
@@ -100,8 +100,7 @@ async fn what_was_begun_and_what_was_held_are_told_apart(kind: Kind) {
     for round in 0..10 {
         for state in states.iter().filter(|state| state.id == killer) {
             if state.tries.is_suspect() {
-                let begin = Member::Begin(Box::new(state.clone()));
-                assert_eq!(bed.one(begin).await, Answer::Done);
+                assert_eq!(bed.one(begins(&run, state)).await, Answer::Done);
             }
         }
         let held = bed.store.held_by(bed.session, StateId(0), 9, 0).await.unwrap();

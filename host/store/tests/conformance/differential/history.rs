@@ -199,7 +199,8 @@ impl History {
             80..84 => {
                 let from = if self.dice.percent(80) { &self.held } else { &self.past };
                 let Some(state) = self.dice.pick(from).cloned() else { return };
-                making.members.push(Member::Begin(Box::new(state)));
+                let run = self.runs[&state.run].clone();
+                making.members.push(Member::Begin { run, state: Box::new(state) });
             }
             84 => making.members.extend(run.map(Member::Cancel)),
             85..88 => {
