@@ -1,81 +1,343 @@
-//! What one attempt may use, and what it used.
+//! What one attempt may use, as one table: every limit with its name, its unit,
+//! its default and what it bounds. Who may set it to what is decided here too:
+//! the operator sets, and a namespace, a graph and a node may only lower.
+//!
+//! Not here: holding anybody to them. That is the sandbox's work.
 
+mod usage;
+mod values;
+
+use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+pub use usage::Usage;
+pub use values::{LimitValues, NotALimit};
+
+use crate::failure::{Failure, FailureKind};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// What one attempt may use. [`Limits::default`] is the host's default.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of all linear memories together.
-    pub memory_bytes: u64,
-    /// Elements of all tables together.
-    pub table_elements: u64,
-    /// Core instances, memories and tables of one component.
-    pub instances: u32,
-    /// Time on the CPU, counted in ticks of the engine's epoch.
-    pub cpu: Duration,
-    /// Time by the clock on the wall, unless the node has its own.
-    pub wall: Duration,
-    /// Bytes of the rendered inputs.
-    pub input_bytes: u64,
-    /// Bytes of all outputs together.
-    pub output_bytes: u64,
-    /// Bytes of one output.
-    pub output_bytes_each: u64,
-    /// Number of outputs.
-    pub outputs: u32,
-    /// Depth of nesting of one output.
-    pub output_depth: u32,
-    /// Bytes of the log; the rest is dropped, with a mark.
-    pub log_bytes: u64,
-    /// Lines of the log; the rest is dropped, with a mark.
-    pub log_lines: u32,
-    /// Calls of host functions.
-    pub host_calls: u32,
-    /// Keys that a run's store may hold.
-    pub store_keys: u32,
-    /// Bytes of one value of the store.
-    pub store_value_bytes: u64,
-    /// Bytes of a run's store, keys and values.
-    pub store_bytes: u64,
+/// What a limit's number counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Things.
+    Count,
+    /// Milliseconds.
+    Millis,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            memory_bytes: 128 * MIB,
-            table_elements: 100_000,
-            instances: 100,
-            cpu: Duration::from_secs(5),
-            wall: Duration::from_secs(30),
-            input_bytes: 32 * MIB,
-            output_bytes: 32 * MIB,
-            output_bytes_each: 4 * MIB,
-            outputs: 200_000,
-            output_depth: 64,
-            log_bytes: 256 * KIB,
-            log_lines: 1_000,
-            host_calls: 100_000,
-            store_keys: 1_000,
-            store_value_bytes: 64 * KIB,
-            store_bytes: 4 * MIB,
+impl Unit {
+    /// A number of this unit, for people.
+    pub fn show(self, number: u64) -> String {
+        match self {
+            Unit::Bytes if number >= MIB && number.is_multiple_of(MIB) => {
+                format!("{} MiB", number / MIB)
+            }
+            Unit::Bytes if number >= KIB && number.is_multiple_of(KIB) => {
+                format!("{} KiB", number / KIB)
+            }
+            Unit::Bytes => format!("{number} bytes"),
+            Unit::Millis if number >= 1_000 && number.is_multiple_of(1_000) => {
+                format!("{} s", number / 1_000)
+            }
+            Unit::Millis => format!("{number} ms"),
+            Unit::Count => number.to_string(),
         }
     }
 }
 
-/// What an attempt used, so that limits can be set from evidence.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Time in which the guest was running, in microseconds.
-    pub cpu_us: u64,
-    /// The most bytes that its linear memories had together.
-    pub peak_memory_bytes: u64,
+macro_rules! limits {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $unit:ident $default:expr, $least:literal..=$most:expr, $what:literal;)*) => {
+        /// The limits of an attempt.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Limit { $($(#[$doc])* $variant,)* }
+
+        impl Limit {
+            /// Every limit, in the order of the table.
+            pub const ALL: &[Limit] = &[$(Limit::$variant,)*];
+
+            /// Its name, as everybody writes it.
+            pub fn name(self) -> &'static str {
+                match self { $(Limit::$variant => $name,)* }
+            }
+
+            /// What it bounds, in words that follow "too much".
+            pub fn what(self) -> &'static str {
+                match self { $(Limit::$variant => $what,)* }
+            }
+
+            /// What its number counts.
+            pub fn unit(self) -> Unit {
+                match self { $(Limit::$variant => Unit::$unit,)* }
+            }
+
+            /// What it is unless someone says otherwise.
+            pub fn default(self) -> u64 {
+                match self { $(Limit::$variant => $default,)* }
+            }
+
+            /// The least and the most that it can be set to.
+            pub fn range(self) -> std::ops::RangeInclusive<u64> {
+                match self { $(Limit::$variant => $least..=$most,)* }
+            }
+        }
+    };
+}
+
+limits! {
+    /// Bytes of all linear memories together.
+    MemoryBytes "memory_bytes" Bytes 128 * MIB, 0..=4096 * MIB, "memory";
+    /// Elements of all tables together.
+    TableElements "table_elements" Count 100_000, 0..=10_000_000, "table elements";
+    /// Core instances of one component.
+    Instances "instances" Count 100, 1..=1_000, "instances";
+    /// Handles of resources that are open at once.
+    Handles "handles" Count 4_096, 0..=1_000_000, "open handles";
+    /// Time on the CPU.
+    CpuMs "cpu_ms" Millis 5_000, 1..=86_400_000, "CPU time";
+    /// Time by the clock on the wall: the deadline.
+    TimeoutMs "timeout_ms" Millis 30_000, 1..=86_400_000, "time";
     /// Calls of host functions.
-    pub host_calls: u32,
-    /// Bytes of its outputs.
-    pub output_bytes: u64,
+    HostCalls "host_calls" Count 100_000, 0..=1_000_000_000, "calls of host functions";
+    /// Bytes that the guest hands over in one call of a host function.
+    LiftedBytes "lifted_bytes" Bytes 4 * MIB, 1_024..=1024 * MIB, "bytes in one call of a host function";
+    /// Bytes of the rendered inputs.
+    InputBytes "input_bytes" Bytes 32 * MIB, 0..=1024 * MIB, "bytes of inputs";
+    /// Bytes of all outputs together.
+    OutputBytes "output_bytes" Bytes 32 * MIB, 0..=1024 * MIB, "bytes of all outputs";
+    /// Bytes of one output.
+    OutputBytesEach "output_bytes_each" Bytes 4 * MIB, 0..=1024 * MIB, "bytes of one output";
+    /// Number of outputs.
+    Outputs "outputs" Count 200_000, 0..=10_000_000, "number of outputs";
+    /// Depth of nesting of one output.
+    OutputDepth "output_depth" Count 64, 1..=120, "nesting of an output";
+    /// Bytes of the log; the rest is dropped, with a mark.
+    LogBytes "log_bytes" Bytes 256 * KIB, 0..=64 * MIB, "bytes of the log";
+    /// Lines of the log; the rest is dropped, with a mark.
+    LogLines "log_lines" Count 1_000, 0..=1_000_000, "lines of the log";
+    /// Keys that a run's store may hold.
+    StoreKeys "store_keys" Count 1_000, 0..=1_000_000, "keys in the store";
+    /// Bytes of one value of the store.
+    StoreValueBytes "store_value_bytes" Bytes 64 * KIB, 0..=64 * MIB, "bytes of one value in the store";
+    /// Bytes of a run's store, keys and values.
+    StoreBytes "store_bytes" Bytes 4 * MIB, 0..=1024 * MIB, "bytes in the store";
+    /// Random bytes that one call may ask for.
+    RandomBytes "random_bytes" Bytes 64 * KIB, 64..=16 * MIB, "random bytes in one call";
+    /// Requests over HTTP.
+    HttpCalls "http_calls" Count 16, 0..=100_000, "HTTP requests";
+    /// Time of one request, from its start to the end of the response.
+    HttpCallMs "http_call_ms" Millis 10_000, 1..=86_400_000, "time of one HTTP request";
+    /// Bytes of the body of one request.
+    HttpRequestBytes "http_request_bytes" Bytes 4 * MIB, 0..=1024 * MIB, "bytes of the body of one HTTP request";
+    /// Bytes of the body of one response.
+    HttpResponseBytes "http_response_bytes" Bytes 4 * MIB, 0..=1024 * MIB, "bytes of the body of one HTTP response";
+}
+
+impl Limit {
+    /// The limit of this name.
+    pub fn parse(name: &str) -> Option<Limit> {
+        Limit::ALL.iter().copied().find(|limit| limit.name() == name)
+    }
+
+    fn at(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Who set a limit. Each may only lower what the one before it allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// The host: its defaults, or its operator.
+    Host,
+    /// The namespace's own limits, which an operator sets.
+    Namespace,
+    /// The graph.
+    Graph,
+    /// The node in the graph.
+    Node,
+}
+
+impl Level {
+    /// Where a limit that was set on this level can be changed.
+    fn remedy(self, limit: Limit) -> String {
+        match self {
+            Level::Host => {
+                format!(
+                    "the operator of the host can raise it: `exosphere serve --limit {limit}=..`"
+                )
+            }
+            Level::Namespace => format!(
+                "it was set for this namespace, where an operator can raise it: `exosphere namespace set --limit {limit}=..`"
+            ),
+            Level::Graph => format!("it was set by `limits.{limit}` of the graph"),
+            Level::Node if limit == Limit::TimeoutMs => {
+                "it was set by `timeout_ms` of the node in the graph".to_owned()
+            }
+            Level::Node => format!("it was set by `limits.{limit}` of the node in the graph"),
+        }
+    }
+}
+
+const COUNT: usize = Limit::ALL.len();
+
+/// What one attempt may use, and who said so. [`Limits::default`] is the
+/// host's default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    values: [u64; COUNT],
+    set_by: [Level; COUNT],
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let mut values = [0; COUNT];
+        for limit in Limit::ALL {
+            values[limit.at()] = limit.default();
+        }
+        Limits { values, set_by: [Level::Host; COUNT] }
+    }
+}
+
+impl Limits {
+    /// How much of something an attempt may use.
+    pub fn get(&self, limit: Limit) -> u64 {
+        self.values[limit.at()]
+    }
+
+    /// The same as a number of things in memory.
+    pub fn size(&self, limit: Limit) -> usize {
+        usize::try_from(self.get(limit)).unwrap_or(usize::MAX)
+    }
+
+    /// The same as a time.
+    pub fn time(&self, limit: Limit) -> Duration {
+        Duration::from_millis(self.get(limit))
+    }
+
+    /// Who set a limit.
+    pub fn set_by(&self, limit: Limit) -> Level {
+        self.set_by[limit.at()]
+    }
+
+    /// The same with one limit set by the operator of the host.
+    pub fn with(mut self, limit: Limit, value: u64) -> Self {
+        self.values[limit.at()] = value;
+        self
+    }
+
+    /// The same with limits set by the operator of the host.
+    pub fn set(self, values: &LimitValues) -> Self {
+        values.iter().fold(self, |limits, (limit, value)| limits.with(limit, value))
+    }
+
+    /// Lowers a limit. What is not lower changes nothing.
+    pub fn lower(&mut self, level: Level, limit: Limit, value: u64) {
+        if value < self.get(limit) {
+            self.values[limit.at()] = value;
+            self.set_by[limit.at()] = level;
+        }
+    }
+
+    /// Lowers some limits. What is not lower changes nothing.
+    pub fn lower_all(&mut self, level: Level, values: &LimitValues) {
+        values.iter().for_each(|(limit, value)| self.lower(level, limit, value));
+    }
+
+    /// Why a limit cannot be set to a value below these; nothing if it can.
+    pub fn forbids(&self, limit: Limit, value: u64) -> Option<String> {
+        let most = self.get(limit);
+        (value > most).then(|| {
+            let unit = limit.unit();
+            format!(
+                "limits can only be lowered: {} is more than {} (`{limit}`); {}",
+                unit.show(value),
+                unit.show(most),
+                self.set_by(limit).remedy(limit)
+            )
+        })
+    }
+
+    /// The failure of an attempt that reached a limit.
+    pub fn reached(&self, limit: Limit) -> Failure {
+        let value = self.get(limit);
+        let message = format!(
+            "too much: {}; the limit is {} (`{limit}`). Let the node do less, or change the limit: {}",
+            limit.what(),
+            limit.unit().show(value),
+            self.set_by(limit).remedy(limit)
+        );
+        Failure::new(FailureKind::Limit, message)
+            .with(json!({"limit": limit.name(), "value": value}))
+    }
+
+    /// The failure of an attempt that ran past its deadline.
+    pub fn timed_out(&self) -> Failure {
+        let limit = Limit::TimeoutMs;
+        let (value, by) = (self.get(limit), self.set_by(limit));
+        let message = format!(
+            "the node did not end within {} (`{limit}`). Let it do less, or change the deadline: {}",
+            limit.unit().show(value),
+            by.remedy(limit)
+        );
+        Failure::new(FailureKind::Timeout, message).with(json!({"timeout_ms": value}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_limit_has_a_name_of_its_own_and_a_default_that_is_allowed() {
+        for limit in Limit::ALL {
+            assert_eq!(Limit::parse(limit.name()), Some(*limit));
+            assert!(limit.range().contains(&limit.default()), "{limit}");
+            assert_eq!(Limits::default().get(*limit), limit.default());
+        }
+    }
+
+    #[test]
+    fn limits_are_lowered_and_never_raised() {
+        let mut limits = Limits::default().with(Limit::Outputs, 10);
+        limits.lower(Level::Namespace, Limit::Outputs, 20);
+        assert_eq!((limits.get(Limit::Outputs), limits.set_by(Limit::Outputs)), (10, Level::Host));
+        limits.lower(Level::Graph, Limit::Outputs, 5);
+        limits.lower(Level::Node, Limit::Outputs, 5);
+        assert_eq!((limits.get(Limit::Outputs), limits.set_by(Limit::Outputs)), (5, Level::Graph));
+        assert_eq!(limits.forbids(Limit::Outputs, 5), None);
+        let why = limits.forbids(Limit::Outputs, 6).unwrap();
+        assert!(why.contains("6 is more than 5 (`outputs`)") && why.contains("graph"), "{why}");
+    }
+
+    #[test]
+    fn a_limit_that_was_reached_names_itself_its_value_and_where_to_change_it() {
+        let mut limits = Limits::default();
+        let failure = limits.reached(Limit::MemoryBytes);
+        assert_eq!(failure.kind, FailureKind::Limit);
+        assert!(failure.message.contains("128 MiB (`memory_bytes`)"), "{failure}");
+        assert!(failure.message.contains("--limit memory_bytes=.."), "{failure}");
+        assert_eq!(
+            failure.details,
+            Some(json!({"limit": "memory_bytes", "value": 134_217_728u64}))
+        );
+        limits.lower(Level::Node, Limit::TimeoutMs, 1_500);
+        let failure = limits.timed_out();
+        assert!(
+            failure.message.contains("1500 ms")
+                && failure.message.contains("`timeout_ms` of the node"),
+            "{failure}"
+        );
+    }
 }

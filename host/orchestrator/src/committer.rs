@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::Millis;
+use exosphere_domain::limits::Limit;
 use exosphere_domain::plan::give_up;
 use exosphere_store::{Answer, Batch, Committed, Finished, Member, StoreError, Want};
 use tokio::sync::{mpsc, oneshot};
@@ -404,7 +405,10 @@ impl Street {
                 session: self.parts.session.current(),
                 now: self.parts.clock.now(),
                 want,
-                store_limits: (self.parts.limits.store_keys, self.parts.limits.store_bytes),
+                store_limits: (
+                    self.parts.limits.get(Limit::StoreKeys) as u32,
+                    self.parts.limits.get(Limit::StoreBytes),
+                ),
             };
             let why = match self.parts.store.commit(batch).await {
                 Ok(done) => {

@@ -10,7 +10,7 @@ use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Node;
 use exosphere_domain::ids::{RunKey, StateId};
 use exosphere_domain::journal::{Entry, Journal};
-use exosphere_domain::limits::Usage;
+use exosphere_domain::limits::{Level, Limit, Usage};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{give_up, numbers_needed, plan};
 use exosphere_domain::state::RunStatus;
@@ -242,8 +242,12 @@ impl Attempt<'_> {
                 leased.state.id, place.0
             ))
         })?;
-        let limits = parts.limits.clone();
-        let inputs = inputs(&parts.patient, run, leased, limits.input_bytes).await?;
+        let mut limits = parts.limits.clone();
+        if let Some(timeout) = node.timeout {
+            let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            limits.lower(Level::Node, Limit::TimeoutMs, millis);
+        }
+        let inputs = inputs(&parts.patient, run, leased, limits.get(Limit::InputBytes)).await?;
         let ready = parts.plugins.ready(&parts.patient, &parts.sandbox, node.digest).await;
         let (plugin, nodes) = ready.map_err(|error| match error {
             NotReady::Store(error) => error.into(),
@@ -263,11 +267,10 @@ impl Attempt<'_> {
         });
         let invocation = Invocation {
             node: node.node_name.clone(),
-            inputs: text(&inputs, limits.input_bytes)?,
+            inputs: text(&inputs, limits.get(Limit::InputBytes))?,
             context: self.context(node),
             store: store.clone(),
             secrets: self.secrets(info).await?,
-            timeout: node.timeout.unwrap_or(limits.wall),
             limits,
         };
         tracing::debug!(state = %leased.state.id, attempt = leased.state.tries.attempt, "executing");

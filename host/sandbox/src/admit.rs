@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use exosphere_domain::failure::Failure;
 use exosphere_domain::ids::Digest;
-use exosphere_domain::limits::Limits;
+use exosphere_domain::limits::{Limit, Limits};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Precompiled};
 
@@ -95,8 +95,8 @@ const FIX: &str = "build it for wasm32-wasip2 with exosphere-sdk 0.1";
 
 /// What a plugin may take to describe its nodes: it needs milliseconds. By the
 /// wall it has far more, since the host may be busy.
-const DESCRIBE_CPU: Duration = Duration::from_secs(2);
-const DESCRIBE_WALL: Duration = Duration::from_secs(30);
+const DESCRIBE_CPU_MS: u64 = 2_000;
+const DESCRIBE_WALL_MS: u64 = 30_000;
 
 /// Bytes of a description. Schemas of many nodes fit well.
 const DESCRIPTION_BYTES: u64 = 1024 * 1024;
@@ -129,18 +129,16 @@ impl Sandbox {
     async fn describe(&self, plugin: &Plugin) -> Result<String, Refused> {
         // Everything that a plugin says is copied out of it; a description
         // counts as an output.
-        let limits = Limits {
-            outputs: 0,
-            output_bytes: DESCRIPTION_BYTES,
-            cpu: DESCRIBE_CPU,
-            wall: DESCRIBE_WALL,
-            ..self.bounded(Limits::default())
-        };
+        let limits = self
+            .bounded(Limits::default())
+            .with(Limit::Outputs, 0)
+            .with(Limit::OutputBytes, DESCRIPTION_BYTES)
+            .with(Limit::CpuMs, DESCRIBE_CPU_MS)
+            .with(Limit::TimeoutMs, DESCRIBE_WALL_MS);
         let session = Session {
             context: Context::default(),
             store: Arc::new(Empty),
             secrets: BTreeMap::new(),
-            timeout: limits.wall,
             limits,
         };
         self.ask(plugin, session, Describe).await.0.map_err(|unanswered| match unanswered {

@@ -4,7 +4,7 @@
 //! Limits of one execution are not here; they are set for each store, in
 //! `host`. Here is only what has to be the same for all.
 
-use exosphere_domain::limits::Limits;
+use exosphere_domain::limits::{Limit, Limits};
 use wasmtime::{
     Config, Enabled, Engine, Instance, InstanceAllocationStrategy, Module, ModuleVersionStrategy,
     PoolingAllocationConfig, Store, Strategy, WasmBacktraceDetails, WasmFeatures,
@@ -100,21 +100,22 @@ fn start(strategy: InstanceAllocationStrategy) -> wasmtime::Result<Engine> {
 
 fn pool(slots: u32, limits: &Limits) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
+    let instances = u32::try_from(limits.get(Limit::Instances)).unwrap_or(u32::MAX);
     // A slot is a whole guest: whoever holds one never finds a part missing.
     pool.total_component_instances(slots)
-        .total_core_instances(slots.saturating_mul(limits.instances))
+        .total_core_instances(slots.saturating_mul(instances))
         .total_memories(slots.saturating_mul(MAX_MEMORIES))
         .total_tables(slots.saturating_mul(MAX_TABLES))
         .total_stacks(slots);
-    pool.max_core_instances_per_component(limits.instances)
+    pool.max_core_instances_per_component(instances)
         .max_memories_per_component(MAX_MEMORIES)
         .max_tables_per_component(MAX_TABLES)
         .max_memories_per_module(MAX_MEMORIES)
         .max_tables_per_module(MAX_TABLES)
         .max_core_instance_size(CORE_INSTANCE_BYTES)
         .max_component_instance_size(COMPONENT_INSTANCE_BYTES)
-        .max_memory_size(usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX))
-        .table_elements(usize::try_from(limits.table_elements).unwrap_or(usize::MAX));
+        .max_memory_size(limits.size(Limit::MemoryBytes))
+        .table_elements(limits.size(Limit::TableElements));
     pool.linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
         .async_stack_keep_resident(KEEP_RESIDENT)

@@ -4,90 +4,18 @@
 //! Failures that the guest itself reports are not here, nor is the check of
 //! what it returned (`output`).
 
-use std::time::Duration;
-
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::journal::StoreError;
-use exosphere_domain::limits::Limits;
+use exosphere_domain::limits::Limit;
 use serde_json::{Value, json};
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::host::{Host, MAX_HANDLES};
+use crate::host::Host;
 use crate::limiter::Denied;
 use crate::store::Unavailable;
 use crate::text::{clean_line, clean_lines, cut};
-
-/// A limit that an attempt reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Limit {
-    Memory,
-    Table,
-    Cpu,
-    HostCalls,
-    Handles,
-    Input,
-    Lifted,
-    OutputBytes,
-    OutputEach,
-    Outputs,
-    StoreKeys,
-    StoreValue,
-    StoreBytes,
-}
-
-impl Limit {
-    /// What was too much, the limit's name, its value as a number and as text.
-    fn describe(self, limits: &Limits) -> (&'static str, &'static str, u64, String) {
-        let size = |what, name, bytes| (what, name, bytes, size(bytes));
-        let count = |what, name, n: u64| (what, name, n, n.to_string());
-        match self {
-            Limit::Memory => size("memory", "memory_bytes", limits.memory_bytes),
-            Limit::Table => count("table elements", "table_elements", limits.table_elements),
-            Limit::Cpu => {
-                let millis = u64::try_from(limits.cpu.as_millis()).unwrap_or(u64::MAX);
-                ("CPU time", "cpu", millis, duration(limits.cpu))
-            }
-            Limit::HostCalls => {
-                count("calls of host functions", "host_calls", limits.host_calls.into())
-            }
-            Limit::Handles => count("open handles", "handles", MAX_HANDLES as u64),
-            Limit::Input => size("bytes of inputs", "input_bytes", limits.input_bytes),
-            Limit::Lifted => {
-                size("bytes in one call of a host function", "lifted_bytes", LIFTED_BYTES as u64)
-            }
-            Limit::OutputBytes => size("bytes of all outputs", "output_bytes", limits.output_bytes),
-            Limit::OutputEach => {
-                size("bytes of one output", "output_bytes_each", limits.output_bytes_each)
-            }
-            Limit::Outputs => count("number of outputs", "outputs", limits.outputs.into()),
-            Limit::StoreKeys => count("keys in the store", "store_keys", limits.store_keys.into()),
-            Limit::StoreValue => size(
-                "bytes of one value in the store",
-                "store_value_bytes",
-                limits.store_value_bytes,
-            ),
-            Limit::StoreBytes => size("bytes in the store", "store_bytes", limits.store_bytes),
-        }
-    }
-
-    /// The failure of an attempt that reached this limit.
-    pub(crate) fn failure(self, limits: &Limits) -> Failure {
-        let (what, name, number, text) = self.describe(limits);
-        Failure::new(
-            FailureKind::Limit,
-            format!(
-                "too much: {what}; the limit is {text} (`{name}`). Let the node do less, or ask \
-                 the operator of the host to raise the limit"
-            ),
-        )
-        .with(json!({"limit": name, "value": number}))
-    }
-}
-
-/// Bytes that a guest may hand to a host function in one call.
-pub(crate) const LIFTED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Why a host function ends the guest. Travels through wasmtime as an error,
 /// and is found again by its type.
@@ -118,7 +46,7 @@ pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failu
         return stopped(stop, host);
     }
     if host.has_called_too_often() {
-        return Limit::HostCalls.failure(&host.limits);
+        return host.limits.reached(Limit::HostCalls);
     }
     if let Some(Trap::StackOverflow) = error.downcast_ref::<Trap>() {
         return trapped(error, host);
@@ -127,10 +55,10 @@ pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failu
     // told apart only by what it was denied.
     if let Some(denied) = host.limiter.denied() {
         let limit = match denied {
-            Denied::Memory => Limit::Memory,
-            Denied::Table => Limit::Table,
+            Denied::Memory => Limit::MemoryBytes,
+            Denied::Table => Limit::TableElements,
         };
-        return with_words(limit.failure(&host.limits), host);
+        return with_words(host.limits.reached(limit), host);
     }
     if let Some(I32Exit(code)) = error.downcast_ref() {
         let failure = Failure::new(
@@ -140,14 +68,14 @@ pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failu
         return with_words(failure.with(json!({"code": code})), host);
     }
     if error.downcast_ref::<ResourceTableError>().is_some_and(is_full) {
-        return Limit::Handles.failure(&host.limits);
+        return host.limits.reached(Limit::Handles);
     }
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
         return internal(&format!("{error:#}"), host);
     }
     if is_out_of_lifting(error) {
-        let limit = if is_outside(error) { Limit::OutputBytes } else { Limit::Lifted };
-        return limit.failure(&host.limits);
+        let limit = if is_outside(error) { Limit::OutputBytes } else { Limit::LiftedBytes };
+        return host.limits.reached(limit);
     }
     match phase {
         Phase::Start if error.downcast_ref::<Trap>().is_none() => Failure::new(
@@ -160,16 +88,6 @@ pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failu
         ),
         _ => trapped(error, host),
     }
-}
-
-/// The failure of a guest that was not done in time.
-pub(crate) fn timed_out(after: Duration) -> Failure {
-    let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-    Failure::new(
-        FailureKind::Timeout,
-        format!("the node did not end within {} (its `timeout_ms`)", duration(after)),
-    )
-    .with(json!({"timeout_ms": millis}))
 }
 
 /// The failure of a plugin that does not fit the contract. Such a one is
@@ -191,7 +109,7 @@ pub(crate) fn internal(words: &str, host: &Host) -> Failure {
 
 fn stopped(stop: &Stop, host: &Host) -> Failure {
     match stop {
-        Stop::Limit(limit) => limit.failure(&host.limits),
+        Stop::Limit(limit) => host.limits.reached(*limit),
         Stop::Store(error) => Failure::new(FailureKind::Store, clean_line(&error.to_string())),
         Stop::Unavailable(error) => internal(&error.to_string(), host),
     }
@@ -268,38 +186,4 @@ fn is_full(error: &ResourceTableError) -> bool {
 /// them.
 fn is_out_of_lifting(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().contains("fuel allocated for hostcalls")
-}
-
-fn size(bytes: u64) -> String {
-    const KIB: u64 = 1024;
-    const MIB: u64 = KIB * KIB;
-    match bytes {
-        _ if bytes >= MIB && bytes.is_multiple_of(MIB) => format!("{} MiB", bytes / MIB),
-        _ if bytes >= KIB && bytes.is_multiple_of(KIB) => format!("{} KiB", bytes / KIB),
-        _ => format!("{bytes} bytes"),
-    }
-}
-
-fn duration(time: Duration) -> String {
-    match time.subsec_millis() {
-        0 => format!("{} s", time.as_secs()),
-        _ => format!("{} ms", time.as_millis()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_names_itself_and_its_value() {
-        let failure = Limit::Memory.failure(&Limits::default());
-        assert_eq!(failure.kind, FailureKind::Limit);
-        assert!(failure.message.contains("128 MiB (`memory_bytes`)"), "{failure}");
-        assert_eq!(
-            failure.details,
-            Some(json!({"limit": "memory_bytes", "value": 134_217_728u64}))
-        );
-        assert!(Limit::Cpu.failure(&Limits::default()).message.contains("5 s (`cpu`)"));
-    }
 }

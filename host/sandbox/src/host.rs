@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use exosphere_domain::ids::Millis;
 use exosphere_domain::journal::Journal;
-use exosphere_domain::limits::Limits;
+use exosphere_domain::limits::{Limit, Limits};
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime::{CallHook, Engine, Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
@@ -17,14 +16,11 @@ use wasmtime_wasi::WasiCtx;
 use crate::bindings::v0_1::Plugin;
 use crate::clock::now;
 use crate::context::Context;
-use crate::failure::{LIFTED_BYTES, Limit, Stop};
+use crate::failure::Stop;
 use crate::limiter::Limiter;
 use crate::log::SharedLogs;
 use crate::meter::Meter;
 use crate::store::RunStore;
-
-/// Handles that a guest may hold at once, of whatever kind.
-pub(crate) const MAX_HANDLES: usize = 4096;
 
 /// What may be lifted of one output besides its text.
 const BYTES_AN_OUTPUT: u64 = 64;
@@ -35,7 +31,6 @@ pub(crate) struct Session {
     pub(crate) store: Arc<dyn RunStore>,
     pub(crate) secrets: BTreeMap<String, String>,
     pub(crate) limits: Limits,
-    pub(crate) timeout: Duration,
 }
 
 /// The data of one guest's store.
@@ -59,8 +54,8 @@ pub(crate) struct Host {
 impl Host {
     fn new(session: Session) -> Host {
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
-        let timeout = Millis::try_from(session.timeout.as_millis()).unwrap_or(Millis::MAX);
+        table.set_max_capacity(session.limits.size(Limit::Handles));
+        let timeout = Millis::try_from(session.limits.get(Limit::TimeoutMs)).unwrap_or(Millis::MAX);
         Host {
             deadline: now().saturating_add(timeout),
             context: session.context,
@@ -90,7 +85,7 @@ impl Host {
     }
 
     pub(crate) fn has_called_too_often(&self) -> bool {
-        self.host_calls > self.limits.host_calls
+        u64::from(self.host_calls) > self.limits.get(Limit::HostCalls)
     }
 }
 
@@ -105,12 +100,14 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
 /// A store for one execution, with every limit set: start functions of the
 /// guest run as soon as it is instantiated.
 pub(crate) fn store(engine: &Engine, session: Session) -> Store<Host> {
+    let (handles, lifted) =
+        (session.limits.size(Limit::Handles), session.limits.size(Limit::LiftedBytes));
     let mut store = Store::new(engine, Host::new(session));
     store.limiter(|host| &mut host.limiter);
-    store.set_max_component_handles(MAX_HANDLES);
+    store.set_max_component_handles(handles);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(at_tick);
-    store.set_hostcall_fuel(LIFTED_BYTES);
+    store.set_hostcall_fuel(lifted);
     store.call_hook(at_border);
     store
 }
@@ -119,8 +116,8 @@ pub(crate) fn store(engine: &Engine, session: Session) -> Store<Host> {
 /// is ended if it has used too much, or else lets others run.
 fn at_tick(store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadline> {
     let host = store.data();
-    if host.meter.running() > host.limits.cpu {
-        return Err(Stop::Limit(Limit::Cpu).into());
+    if host.meter.running() > host.limits.time(Limit::CpuMs) {
+        return Err(Stop::Limit(Limit::CpuMs).into());
     }
     if host.has_called_too_often() {
         return Err(Stop::Limit(Limit::HostCalls).into());
@@ -132,11 +129,14 @@ fn at_tick(store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadline>
 /// host function, many when its own function has returned.
 fn at_border(mut store: StoreContextMut<'_, Host>, hook: CallHook) -> wasmtime::Result<()> {
     match hook {
-        CallHook::CallingHost => store.set_hostcall_fuel(LIFTED_BYTES),
+        CallHook::CallingHost => {
+            let bytes = store.data().limits.size(Limit::LiftedBytes);
+            store.set_hostcall_fuel(bytes);
+        }
         CallHook::ReturningFromWasm => {
             let limits = &store.data().limits;
-            let records = u64::from(limits.outputs).saturating_mul(BYTES_AN_OUTPUT);
-            let bytes = limits.output_bytes.saturating_add(records);
+            let records = limits.get(Limit::Outputs).saturating_mul(BYTES_AN_OUTPUT);
+            let bytes = limits.get(Limit::OutputBytes).saturating_add(records);
             store.set_hostcall_fuel(usize::try_from(bytes).unwrap_or(usize::MAX));
         }
         CallHook::CallingWasm | CallHook::ReturningFromHost => {}

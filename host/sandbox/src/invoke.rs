@@ -4,19 +4,18 @@
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::ids::Name;
 use exosphere_domain::journal::Journal;
-use exosphere_domain::limits::{Limits, Usage};
+use exosphere_domain::limits::{Limit, Limits, Usage};
 use exosphere_domain::outcome::Outcome;
 use futures::FutureExt;
 use wasmtime::Store;
 
 use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
 use crate::context::Context;
-use crate::failure::{self, Limit, Phase};
+use crate::failure::{self, Phase};
 use crate::host::{self, Host, Session};
 use crate::log::LogLine;
 use crate::output;
@@ -36,12 +35,10 @@ pub struct Invocation {
     pub store: Arc<dyn RunStore>,
     /// The secrets that it may see, by name.
     pub secrets: BTreeMap<String, String>,
-    /// What it may use. Memory, tables and instances are bounded by the
-    /// sandbox's own limits too, for which its slots were made.
+    /// What it may use; its time counts from the moment it has a slot. Memory,
+    /// tables and instances are bounded by the sandbox's own limits too, for
+    /// which its slots were made.
     pub limits: Limits,
-    /// How long it may take by the clock on the wall, from the moment it has a
-    /// slot.
-    pub timeout: Duration,
 }
 
 /// What came of an execution.
@@ -68,23 +65,24 @@ impl Sandbox {
     /// guest and frees its slot.
     pub async fn invoke(&self, plugin: &Plugin, invocation: Invocation) -> Completion {
         let limits = self.bounded(invocation.limits);
-        if invocation.inputs.len() as u64 > limits.input_bytes {
-            return Trace::default().failed(Limit::Input.failure(&limits));
+        if invocation.inputs.len() > limits.size(Limit::InputBytes) {
+            return Trace::default().failed(limits.reached(Limit::InputBytes));
         }
+        let input_bytes = invocation.inputs.len() as u64;
         let session = Session {
             context: invocation.context,
             store: invocation.store,
             secrets: invocation.secrets,
             limits: limits.clone(),
-            timeout: invocation.timeout,
         };
         let question = Execute { node: invocation.node, inputs: invocation.inputs };
         let (answer, mut trace) = self.ask(plugin, session, question).await;
+        trace.usage.input_bytes += input_bytes;
         let (outcome, bytes) = match answer {
             Ok(answer) => check(answer, limits).await,
             Err(unanswered) => return trace.failed(unanswered.into()),
         };
-        trace.usage.output_bytes = bytes;
+        trace.usage.output_bytes += bytes;
         match outcome {
             Outcome::Failed(failure) => trace.failed(failure),
             outcome => {
@@ -105,7 +103,7 @@ impl Sandbox {
         // dropped in the middle.
         let _slot = self.slot().await;
         let _running = self.ticker().running();
-        let timeout = session.timeout;
+        let timeout = session.limits.time(Limit::TimeoutMs);
         let mut store = host::store(self.engine(), session);
         let meter = Arc::clone(&store.data().meter);
         let work = meter.measure(run(plugin, &mut store, question));
@@ -113,13 +111,13 @@ impl Sandbox {
         let host = store.data();
         let answer = match ended {
             Ok(Ok(Ok(_))) if host.has_called_too_often() => {
-                Err(Limit::HostCalls.failure(&host.limits).into())
+                Err(host.limits.reached(Limit::HostCalls).into())
             }
             Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err((Phase::Fit, error)))) => Err(Unanswered::Misfit(error)),
             Ok(Ok(Err((phase, error)))) => Err(failure::judge(&error, phase, host).into()),
             Ok(Err(_)) => Err(failure::internal("a host function panicked", host).into()),
-            Err(_) => Err(failure::timed_out(timeout).into()),
+            Err(_) => Err(host.limits.timed_out().into()),
         };
         (answer, Trace::of(store.into_data()))
     }
@@ -216,6 +214,7 @@ impl Trace {
                 cpu_us: u64::try_from(host.meter.total().as_micros()).unwrap_or(u64::MAX),
                 peak_memory_bytes: host.limiter.peak_memory(),
                 host_calls: host.host_calls,
+                input_bytes: 0,
                 output_bytes: 0,
             },
             logs: host.logs.finish(),

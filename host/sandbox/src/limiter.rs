@@ -3,7 +3,7 @@
 //!
 //! CPU time, logs and the store have limits of their own, elsewhere.
 
-use exosphere_domain::limits::Limits;
+use exosphere_domain::limits::{Limit, Limits};
 use wasmtime::ResourceLimiter;
 
 use crate::engine::{MAX_MEMORIES, MAX_TABLES};
@@ -54,11 +54,11 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     pub(crate) fn new(limits: &Limits) -> Limiter {
-        let sum = |limit| Sum { limit, ..Sum::default() };
+        let sum = |limit| Sum { limit: limits.get(limit), ..Sum::default() };
         Limiter {
-            memory: sum(limits.memory_bytes),
-            table: sum(limits.table_elements),
-            instances: limits.instances as usize,
+            memory: sum(Limit::MemoryBytes),
+            table: sum(Limit::TableElements),
+            instances: limits.size(Limit::Instances),
             denied: None,
         }
     }
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn memories_are_summed_and_failed_growth_is_given_back() {
-        let mut limiter = Limiter::new(&Limits { memory_bytes: 100, ..Limits::default() });
+        let mut limiter = Limiter::new(&Limits::default().with(Limit::MemoryBytes, 100));
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(!limiter.memory_growing(0, 60, None).unwrap(), "the second memory counts too");
         assert_eq!(limiter.denied(), Some(Denied::Memory));

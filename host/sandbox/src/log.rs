@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use exosphere_domain::ids::Millis;
-use exosphere_domain::limits::Limits;
+use exosphere_domain::limits::{Limit, Limits};
 use serde::{Deserialize, Serialize};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
@@ -80,8 +80,8 @@ impl SharedLogs {
         SharedLogs(Arc::new(Mutex::new(Logs {
             lines: Vec::new(),
             bytes: 0,
-            most_bytes: limits.log_bytes,
-            most_lines: limits.log_lines as usize,
+            most_bytes: limits.get(Limit::LogBytes),
+            most_lines: limits.size(Limit::LogLines),
             is_full: false,
             printed: Vec::new(),
             complained: Vec::new(),
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_with_one_mark_and_the_panic_is_not_lost() {
-        let logs = SharedLogs::new(&Limits { log_lines: 2, ..Limits::default() });
+        let logs = SharedLogs::new(&Limits::default().with(Limit::LogLines, 2));
         let err = LogStream::new(&logs, LogLevel::Warn);
         for _ in 0..10_000 {
             err.print(b"noise\n");

@@ -7,13 +7,12 @@ use std::fmt;
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::ids::Millis;
-use exosphere_domain::limits::Limits;
+use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
-use crate::failure::Limit;
 use crate::text::{clean_lines, cut};
 
 /// The longest delay that a node may ask for, in milliseconds: 100 years.
@@ -37,12 +36,12 @@ pub(crate) fn judge(
 }
 
 fn check_outputs(outputs: Vec<String>, limits: &Limits) -> Result<(Outcome, u64), Failure> {
-    if outputs.len() as u64 > u64::from(limits.outputs) {
-        return Err(Limit::Outputs.failure(limits));
+    if outputs.len() > limits.size(Limit::Outputs) {
+        return Err(limits.reached(Limit::Outputs));
     }
     let bytes: u64 = outputs.iter().map(|output| output.len() as u64).sum();
-    if bytes > limits.output_bytes {
-        return Err(Limit::OutputBytes.failure(limits));
+    if bytes > limits.get(Limit::OutputBytes) {
+        return Err(limits.reached(Limit::OutputBytes));
     }
     let mut checked = Vec::with_capacity(outputs.len());
     for (index, output) in outputs.into_iter().enumerate() {
@@ -100,8 +99,8 @@ struct Checked {
 impl Checked {
     /// The text without the blanks that say nothing.
     fn check(&self, text: String, limits: &Limits) -> Result<String, Failure> {
-        if text.len() as u64 > limits.output_bytes_each {
-            return Err(Limit::OutputEach.failure(limits));
+        if text.len() > limits.size(Limit::OutputBytesEach) {
+            return Err(limits.reached(Limit::OutputBytesEach));
         }
         match check_json(&text, limits) {
             Ok(()) => Ok(compact(text)),
@@ -117,7 +116,8 @@ impl Checked {
 
 fn check_json(text: &str, limits: &Limits) -> Result<(), serde_json::Error> {
     let mut json = serde_json::Deserializer::from_str(text);
-    Nested { left: limits.output_depth, limit: limits.output_depth }.deserialize(&mut json)?;
+    let limit = limits.get(Limit::OutputDepth);
+    Nested { left: limit, limit }.deserialize(&mut json)?;
     json.end()
 }
 
@@ -125,8 +125,8 @@ fn check_json(text: &str, limits: &Limits) -> Result<(), serde_json::Error> {
 /// that come twice and deep nesting are refused, since readers differ on them.
 #[derive(Clone, Copy)]
 struct Nested {
-    left: u32,
-    limit: u32,
+    left: u64,
+    limit: u64,
 }
 
 impl Nested {
@@ -232,8 +232,10 @@ mod tests {
     use super::*;
 
     fn outputs(outputs: &[&str]) -> Result<Vec<String>, String> {
-        let limits =
-            Limits { output_depth: 3, output_bytes_each: 100, outputs: 2, ..Limits::default() };
+        let limits = Limits::default()
+            .with(Limit::OutputDepth, 3)
+            .with(Limit::OutputBytesEach, 100)
+            .with(Limit::Outputs, 2);
         let outputs = outputs.iter().map(|output| (*output).to_owned()).collect();
         match judge(Ok(wit::Completion::Outputs(outputs)), &limits).0 {
             Outcome::Outputs(outputs) => Ok(outputs),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use exosphere_domain::limits::Limits;
+use exosphere_domain::limits::{Level, Limit, Limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
@@ -109,13 +109,11 @@ impl Sandbox {
     }
 
     /// Limits of an execution, held to what the slots were made for.
-    pub(crate) fn bounded(&self, limits: Limits) -> Limits {
-        Limits {
-            memory_bytes: limits.memory_bytes.min(self.limits.memory_bytes),
-            table_elements: limits.table_elements.min(self.limits.table_elements),
-            instances: limits.instances.min(self.limits.instances),
-            ..limits
-        }
+    pub(crate) fn bounded(&self, mut limits: Limits) -> Limits {
+        [Limit::MemoryBytes, Limit::TableElements, Limit::Instances]
+            .into_iter()
+            .for_each(|limit| limits.lower(Level::Host, limit, self.limits.get(limit)));
+        limits
     }
 
     /// Waits for a slot; it is held as long as the answer lives. The semaphore

@@ -2,10 +2,11 @@
 //! written into a journal that commits with the outcome, or not at all.
 
 use exosphere_domain::journal::{Entry, check_key};
+use exosphere_domain::limits::Limit;
 use futures::future::BoxFuture;
 
 use crate::bindings::v0_1::exosphere::node::store as wit;
-use crate::failure::{Limit, Stop};
+use crate::failure::Stop;
 use crate::host::Host;
 
 /// The run's store could not be read. The text is for the host's log only.
@@ -60,7 +61,7 @@ impl Host {
         // not. Someone who looks for more keys than a run may have is given
         // all of them at once, and nothing more need be remembered.
         self.keys_read += 1;
-        if self.keys_read > self.limits.store_keys {
+        if u64::from(self.keys_read) > self.limits.get(Limit::StoreKeys) {
             return self.fix_all().await;
         }
         let found = self.store.get(key).await.map_err(Stop::Unavailable)?;
@@ -71,16 +72,16 @@ impl Host {
     /// Holds the journal to the limits of a run's store, after a write of
     /// `bytes`.
     fn check_journal(&mut self, bytes: u64) -> Result<(), Stop> {
-        if self.journal.written_keys() as u64 > u64::from(self.limits.store_keys) {
+        if self.journal.written_keys() > self.limits.size(Limit::StoreKeys) {
             return Err(Stop::Limit(Limit::StoreKeys));
         }
         // The journal's size is a sum over all its writes. What was ever
         // written bounds it, so it is summed up only when that bound is over.
         self.bytes_written = self.bytes_written.saturating_add(bytes);
-        if self.bytes_written > self.limits.store_bytes {
+        if self.bytes_written > self.limits.get(Limit::StoreBytes) {
             self.bytes_written = self.journal.written_bytes();
         }
-        match self.bytes_written > self.limits.store_bytes {
+        match self.bytes_written > self.limits.get(Limit::StoreBytes) {
             true => Err(Stop::Limit(Limit::StoreBytes)),
             false => Ok(()),
         }
@@ -96,8 +97,8 @@ impl wit::Host for Host {
 
     fn set(&mut self, key: String, value: String) -> wasmtime::Result<()> {
         self.count_call()?;
-        if value.len() as u64 > self.limits.store_value_bytes {
-            return Err(Stop::Limit(Limit::StoreValue).into());
+        if value.len() > self.limits.size(Limit::StoreValueBytes) {
+            return Err(Stop::Limit(Limit::StoreValueBytes).into());
         }
         let bytes = (key.len() + value.len()) as u64;
         self.journal.set(&key, value).map_err(Stop::Store)?;

@@ -123,7 +123,7 @@ async fn a_describe_that_fails_is_refused() {
     let bench = Bench::new();
     for (body, what) in [
         ("unreachable", "trap"),
-        ("(loop $l (br $l)) unreachable", "`cpu`"),
+        ("(loop $l (br $l)) unreachable", "`cpu_ms`"),
         ("(i32.store (i32.const 1204) (i32.const -1)) (i32.const 1200)", "contract"),
     ] {
         let text = text("", &one_output("{}")).replace(

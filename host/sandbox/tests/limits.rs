@@ -8,7 +8,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use exosphere_domain::failure::FailureKind;
-use exosphere_domain::limits::Limits;
+use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use support::*;
 
@@ -16,7 +16,7 @@ use support::*;
 async fn a_loop_ends_at_the_cpu_limit() {
     let bench = Bench::new();
     let done = bench.run(&executes("(loop $l (br $l))")).await;
-    assert_limit(&done, "cpu");
+    assert_limit(&done, "cpu_ms");
     let used = Duration::from_micros(done.usage.cpu_us);
     assert!(used >= Duration::from_millis(300) && used < Duration::from_secs(1), "{used:?}");
     bench.is_healthy(4).await;
@@ -27,7 +27,7 @@ async fn a_looping_start_function_is_refused_at_upload() {
     let bench = Bench::new();
     let text = format!("{} (func $s (loop $l (br $l))) (start $s)", one_output("{}"));
     let refused = bench.sandbox.admit(&guest("", &text)).await.unwrap_err();
-    assert!(refused.to_string().contains("`cpu`"), "{refused}");
+    assert!(refused.to_string().contains("`cpu_ms`"), "{refused}");
     bench.is_healthy(4).await;
 }
 
@@ -50,7 +50,7 @@ async fn memory_is_limited_and_the_trap_that_follows_is_blamed_on_it() {
     let grow = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))";
     let gives_up = bench.run(&executes(&format!("{grow} unreachable"))).await;
     assert_limit(&gives_up, "memory_bytes");
-    let most = Limits::default().memory_bytes;
+    let most = Limits::default().get(Limit::MemoryBytes);
     assert!(gives_up.usage.peak_memory_bytes <= most, "{:?}", gives_up.usage);
     assert!(gives_up.usage.peak_memory_bytes > most - (2 << 20), "{:?}", gives_up.usage);
     // One that copes with the denial is left alone.
@@ -93,7 +93,7 @@ async fn a_blocked_call_ends_at_the_timeout() {
     let bench = Bench::new();
     let bytes = guest("sleep", &executing("(call $block (call $sleep (i64.const 3600000000000)))"));
     let started = Instant::now();
-    let done = bench.run_with(&bytes, |call| call.timeout = Duration::from_millis(200)).await;
+    let done = bench.run_with(&bytes, |call| limit(call, Limit::TimeoutMs, 200)).await;
     let failure = failure(&done);
     assert_eq!(failure.kind, FailureKind::Timeout);
     assert!(failure.message.contains("200 ms"), "{failure}");
@@ -136,7 +136,7 @@ async fn a_log_flood_is_cut_and_no_failure() {
 #[tokio::test]
 async fn host_calls_are_limited_those_of_wasi_too() {
     let bench = Bench::new();
-    let few = |call: &mut exosphere_sandbox::Invocation| call.limits.host_calls = 1000;
+    let few = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::HostCalls, 1000);
     let flood =
         executing("(loop $l (call $write (i32.const 1) (i32.const 0) (i32.const 0)) (br $l))");
     let done = bench.run_with(&guest("log", &flood), few).await;
@@ -178,7 +178,7 @@ async fn outputs_are_limited() {
         (drop (call $return (i32.const 1024) (i32.const 2)))
         (i32.store (i32.const 1420) (i32.const 12))
         (i32.const 1400))"#;
-    let few = |call: &mut exosphere_sandbox::Invocation| call.limits.outputs = 10;
+    let few = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::Outputs, 10);
     assert_limit(&bench.run_with(&guest("", many), few).await, "outputs");
 }
 
@@ -198,7 +198,7 @@ async fn inputs_are_limited() {
     let done = bench
         .run_with(&returns("{}"), |call| {
             call.inputs = "x".repeat(100);
-            call.limits.input_bytes = 99;
+            limit(call, Limit::InputBytes, 99);
         })
         .await;
     assert_limit(&done, "input_bytes");
@@ -218,14 +218,14 @@ async fn the_store_is_limited_and_bad_keys_end_the_attempt() {
     let fits = bench.run(&set(a, 64 << 10)).await;
     assert_eq!(fits.journal.written_keys(), 1);
     assert_limit(&bench.run(&set(a, (64 << 10) + 1)).await, "store_value_bytes");
-    let small = |call: &mut exosphere_sandbox::Invocation| call.limits.store_bytes = 1000;
+    let small = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::StoreBytes, 1000);
     assert_limit(&bench.run_with(&set(a, 1000), small).await, "store_bytes");
     for bad in ["(i32.const 4096) (i32.const 0)", "(i32.const 4096) (i32.const 3)"] {
         let done = bench.run(&set(bad, 1)).await;
         assert_eq!(failure(&done).kind, FailureKind::Store, "{:?}", done.outcome);
         assert!(done.journal.is_empty());
     }
-    let none = |call: &mut exosphere_sandbox::Invocation| call.limits.store_keys = 0;
+    let none = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::StoreKeys, 0);
     assert_limit(&bench.run_with(&set(a, 1), none).await, "store_keys");
 }
 

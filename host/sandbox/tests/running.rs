@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::Digest;
 use exosphere_domain::journal::{Entry, Write};
+use exosphere_domain::limits::Limit;
 use exosphere_domain::outcome::Outcome;
 use exosphere_sandbox::{LoadError, Sandbox};
 use support::*;
@@ -115,7 +116,7 @@ async fn more_guests_than_slots_wait_for_their_turn() {
     let calls = (0..6).map(|_| {
         let mut call = invocation();
         // The clock of each begins when it has a slot.
-        call.timeout = Duration::from_millis(250);
+        limit(&mut call, Limit::TimeoutMs, 250);
         bench.sandbox.invoke(&plugin, call)
     });
     for done in futures::future::join_all(calls).await {
@@ -169,7 +170,7 @@ async fn a_spinning_guest_lets_others_run() {
         started.elapsed()
     };
     let (slow, fast) = futures::future::join(slow, fast).await;
-    assert_limit(&slow, "cpu");
+    assert_limit(&slow, "cpu_ms");
     assert!(fast < Duration::from_millis(250), "{fast:?}");
 }
 

@@ -113,14 +113,14 @@ statements! {
               AS n (id, run, node, path, status, due_at, session, fence, refs, scopes, fixed, now, parked)";
     /// The end of an execution. It asks for the fence where it writes, too.
     FINISH = "UPDATE state SET status = $4, session = NULL, ended_at = $5, outputs = $6, kind = $7, message = $8, details = $9, \
-              cpu_us = $10, memory_bytes = $11, host_calls = $12, output_bytes = $13 \
+              cpu_us = $10, memory_bytes = $11, host_calls = $12, input_bytes = $13, output_bytes = $14 \
               WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
     postgres "UPDATE state SET status = n.status, session = NULL, ended_at = n.now, outputs = n.outputs, kind = n.kind, \
               message = n.message, details = n.details, cpu_us = n.cpu_us, memory_bytes = n.memory_bytes, \
-              host_calls = n.host_calls, output_bytes = n.output_bytes \
+              host_calls = n.host_calls, input_bytes = n.input_bytes, output_bytes = n.output_bytes \
               FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[], $8::TEXT[], \
-              $9::TEXT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[]) \
-              AS n (id, session, fence, status, now, outputs, kind, message, details, cpu_us, memory_bytes, host_calls, output_bytes) \
+              $9::TEXT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[], $14::BIGINT[]) \
+              AS n (id, session, fence, status, now, outputs, kind, message, details, cpu_us, memory_bytes, host_calls, input_bytes, output_bytes) \
               WHERE state.id = n.id AND state.status = 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
     /// The end of an execution that is to be repeated, under the same guard.
     REPEAT = "UPDATE state SET status = 'CREATED', session = NULL, due_at = $4, attempt = $5, retries = $6, requeues = $7, \
@@ -138,11 +138,11 @@ statements! {
               WHERE state.id = n.id AND state.status = 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
     NEW_OUTPUT = "INSERT INTO output (state, number, body) VALUES ($1, $2, $3)",
     postgres "INSERT INTO output (state, number, body) SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[])";
-    NEW_ATTEMPT = "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, output_bytes) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-    postgres "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, output_bytes) \
+    NEW_ATTEMPT = "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, input_bytes, output_bytes) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+    postgres "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, input_bytes, output_bytes) \
               SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], \
-              $9::BIGINT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[])";
+              $9::BIGINT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[])";
     OLD_ATTEMPTS = "DELETE FROM attempt WHERE state = $1 AND number <= $2",
     postgres "DELETE FROM attempt USING UNNEST($1::BIGINT[], $2::BIGINT[]) AS n (state, number) \
               WHERE attempt.state = n.state AND attempt.number <= n.number";
@@ -314,17 +314,17 @@ statements! {
     /// States of a run in path order; the path may equal the first one given,
     /// and lies behind the second.
     STATES = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
-              cpu_us, memory_bytes, host_calls, output_bytes FROM state \
+              cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state \
               WHERE run = $1 AND ($2 IS NULL OR node IN (SELECT value FROM json_each($2))) AND ($3 IS NULL OR status = $3) \
               AND path >= $4 AND ($5 IS NULL OR path > $5) ORDER BY path LIMIT $6",
     postgres "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
-              cpu_us, memory_bytes, host_calls, output_bytes FROM state \
+              cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state \
               WHERE run = $1 AND ($2::TEXT IS NULL OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
               AND ($3::TEXT IS NULL OR status = $3) AND path >= $4 AND ($5::TEXT IS NULL OR path > $5) ORDER BY path LIMIT $6";
     STATE = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
-             cpu_us, memory_bytes, host_calls, output_bytes FROM state WHERE run = $1 AND id = $2";
+             cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state WHERE run = $1 AND id = $2";
     OUTPUTS_PAGE = "SELECT body FROM output WHERE state = $1 AND number >= $2 ORDER BY number LIMIT $3";
-    ATTEMPTS = "SELECT number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, output_bytes \
+    ATTEMPTS = "SELECT number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, input_bytes, output_bytes \
                 FROM attempt WHERE state = $1 ORDER BY number";
 
     // What a check reads, all in one snapshot.

@@ -277,13 +277,15 @@ fn failure(
 }
 
 /// What an attempt used, in columns `cpu_us, memory_bytes, host_calls,
-/// output_bytes`.
+/// input_bytes, output_bytes`.
 fn usage(row: &dyn Cells, at: usize, id: StateId) -> Result<Option<Usage>, StoreError> {
     let Some(cpu_us) = row.maybe_int(at)? else { return Ok(None) };
     Ok(Some(Usage {
         cpu_us: cpu_us.unsigned_abs(),
         peak_memory_bytes: row.int(at + 1)?.unsigned_abs(),
         host_calls: small(row.int(at + 2)?, "host_calls", id)?,
-        output_bytes: row.int(at + 3)?.unsigned_abs(),
+        // Not noted before version 3 of the tables.
+        input_bytes: row.maybe_int(at + 3)?.unwrap_or_default().unsigned_abs(),
+        output_bytes: row.int(at + 4)?.unsigned_abs(),
     }))
 }

@@ -9,7 +9,7 @@ use super::inputs::{Names, Values};
 use super::problems::{Problems, kind, member};
 use super::raw::read_store_values;
 use super::{Graph, Problem};
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 use crate::node::NodeDescription;
 
 /// What a run begins with.
@@ -58,8 +58,8 @@ fn check_inputs(
         return Map::new();
     };
     let bytes = serde_json::to_vec(inputs).map_or(0, |text| text.len() as u64);
-    if bytes > limits.input_bytes {
-        problems.add(PATH, format!("this has {bytes} bytes; the limit is {}", limits.input_bytes));
+    if let Some(why) = too_much(bytes, Limit::InputBytes, limits) {
+        problems.add(PATH, why);
         return Map::new();
     }
     let names = Names::of(root);
@@ -94,24 +94,25 @@ fn check_store(
         problems.add(PATH, format!("the required store key {key:?} is missing; give it"));
     }
     for (key, value) in &values {
-        let bytes = value.len() as u64;
-        if bytes > limits.store_value_bytes {
-            let message = format!(
-                "this has {bytes} bytes; the limit of a value is {}",
-                limits.store_value_bytes
-            );
-            problems.add(member(PATH, key), message);
-        }
-    }
-    if values.len() > limits.store_keys as usize {
-        problems.add(
-            PATH,
-            format!("these are {} keys; the limit is {}", values.len(), limits.store_keys),
-        );
+        let why = too_much(value.len() as u64, Limit::StoreValueBytes, limits);
+        why.into_iter().for_each(|why| problems.add(member(PATH, key), why));
     }
     let bytes: u64 = values.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
-    if bytes > limits.store_bytes {
-        problems.add(PATH, format!("this has {bytes} bytes; the limit is {}", limits.store_bytes));
+    for (number, limit) in [(values.len() as u64, Limit::StoreKeys), (bytes, Limit::StoreBytes)] {
+        let why = too_much(number, limit, limits);
+        why.into_iter().for_each(|why| problems.add(PATH, why));
     }
     values
+}
+
+fn too_much(number: u64, limit: Limit, limits: &Limits) -> Option<String> {
+    let most = limits.get(limit);
+    (number > most).then(|| {
+        let (unit, what) = (limit.unit(), limit.what());
+        format!(
+            "too much: {what}: {}; the limit is {} (`{limit}`)",
+            unit.show(number),
+            unit.show(most)
+        )
+    })
 }

@@ -8,12 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::ids::Digest;
 use exosphere_domain::journal::Entry;
-use exosphere_domain::limits::Limits;
+use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_sandbox::{
     Completion, Context, Invocation, Plugin, RunStore, Sandbox, SandboxConfig, Unavailable,
@@ -84,9 +83,13 @@ pub fn invocation() -> Invocation {
         context: Context { state: "run/1".into(), attempt: 1, ..Context::default() },
         store: Arc::new(Fixed::default()),
         secrets: BTreeMap::new(),
-        limits: Limits { cpu: Duration::from_millis(300), ..Limits::default() },
-        timeout: Duration::from_secs(10),
+        limits: Limits::default().with(Limit::CpuMs, 300).with(Limit::TimeoutMs, 10_000),
     }
+}
+
+/// Sets a limit of an execution.
+pub fn limit(call: &mut Invocation, limit: Limit, value: u64) {
+    call.limits = call.limits.clone().with(limit, value);
 }
 
 /// A store that does not change.

@@ -104,6 +104,7 @@ async fn finish(tx: &mut impl Tx, ends: &[&Ended<'_>], now: Millis) -> Result<()
         .maybe_ints(usage(cpu))
         .maybe_ints(usage(memory))
         .maybe_ints(usage(calls))
+        .maybe_ints(usage(input_bytes))
         .maybe_ints(usage(output_bytes));
     all_of(tx.execute_each(sql::FINISH, &rows).await?, ends)
 }
@@ -188,6 +189,7 @@ async fn attempts(tx: &mut impl Tx, ended: &[Ended<'_>], now: Millis) -> Result<
         .maybe_ints(usage(cpu))
         .maybe_ints(usage(memory))
         .maybe_ints(usage(calls))
+        .maybe_ints(usage(input_bytes))
         .maybe_ints(usage(output_bytes));
     tx.execute_each(sql::NEW_ATTEMPT, &rows).await?;
     let many: Vec<_> = each().filter(|f| f.state.tries.attempt > KEPT_ATTEMPTS).collect();
@@ -319,6 +321,10 @@ fn memory(usage: &Usage) -> i64 {
 
 fn calls(usage: &Usage) -> i64 {
     i64::from(usage.host_calls)
+}
+
+fn input_bytes(usage: &Usage) -> i64 {
+    usage.input_bytes as i64
 }
 
 fn output_bytes(usage: &Usage) -> i64 {

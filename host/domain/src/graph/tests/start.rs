@@ -1,17 +1,15 @@
 //! What runs may be started with.
 
 use super::*;
-use crate::limits::Limits;
+use crate::limits::{Limit, Limits};
 
 fn started(inputs: Value, store: Value) -> Result<Start, String> {
     let graph = apply(&example()).unwrap().graph;
-    let limits = Limits {
-        input_bytes: 1000,
-        store_value_bytes: 10,
-        store_bytes: 60,
-        store_keys: 3,
-        ..Default::default()
-    };
+    let limits = Limits::default()
+        .with(Limit::InputBytes, 1000)
+        .with(Limit::StoreValueBytes, 10)
+        .with(Limit::StoreBytes, 60)
+        .with(Limit::StoreKeys, 3);
     check_start(&graph, &description("split"), Some(&inputs), Some(&store), &limits)
         .map_err(|problems| lines(problems).join("\n"))
 }

@@ -163,6 +163,7 @@ pub fn usage(dice: &mut Dice) -> Option<Usage> {
         cpu_us: dice.below(1 << 40) as u64,
         peak_memory_bytes: dice.below(1 << 32) as u64,
         host_calls: dice.below(99) as u32,
+        input_bytes: dice.below(999) as u64,
         output_bytes: dice.below(999) as u64,
     })
 }
