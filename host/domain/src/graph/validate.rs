@@ -10,8 +10,9 @@ use serde_json::Value;
 use super::build::build;
 use super::problems::Problems;
 use super::raw::{self, Form, RawGraph, RawNode};
-use super::{Graph, Problem, inputs};
+use super::{Graph, Problem, inputs, limits};
 use crate::ids::{Digest, Name};
+use crate::limits::Limits;
 use crate::node::NodeDescription;
 
 /// The nodes that the plugins of a namespace export.
@@ -41,6 +42,8 @@ pub struct Context<'a> {
     pub catalog: &'a dyn Catalog,
     /// The secrets that this graph has already.
     pub secrets: &'a BTreeSet<Name>,
+    /// What the host and the namespace allow an attempt to use.
+    pub limits: &'a Limits,
 }
 
 /// A template that was found valid.
@@ -67,6 +70,7 @@ pub fn validate(template: &Value, context: &Context<'_>) -> Result<Applied, Vec<
         exporters.iter().map(|found| found.as_ref().map(|found| &*found.node)).collect();
     inputs::check(&raw, &descriptions, &mut problems);
     check_secrets(&raw, &descriptions, context.secrets, &mut problems);
+    limits::check(&raw, context.limits, &mut problems);
     let secrets = std::mem::take(&mut raw.secrets);
     let graph = build(raw, &mut problems);
     problems.or(graph.map(|graph| Applied { graph, secrets }))

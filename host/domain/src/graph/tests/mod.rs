@@ -101,7 +101,10 @@ fn example() -> Value {
 fn apply(template: &Value) -> Result<Applied, Vec<Problem>> {
     let namespace = "default".parse().unwrap();
     let secrets = BTreeSet::new();
-    validate(template, &Context { namespace: &namespace, catalog: &Shelf, secrets: &secrets })
+    let limits = Limits::default();
+    let context =
+        Context { namespace: &namespace, catalog: &Shelf, secrets: &secrets, limits: &limits };
+    validate(template, &context)
 }
 
 fn lines(problems: Vec<Problem>) -> Vec<String> {
