@@ -11,6 +11,7 @@ use super::build::build;
 use super::problems::Problems;
 use super::raw::{self, Form, RawGraph, RawNode};
 use super::{Graph, Problem, inputs, limits};
+use crate::grant::Grants;
 use crate::ids::{Digest, Name};
 use crate::limits::Limits;
 use crate::node::NodeDescription;
@@ -32,6 +33,10 @@ pub struct Exporter {
     pub digest: Digest,
     /// What it says of the node.
     pub node: Arc<NodeDescription>,
+    /// What it imports.
+    pub imports: Arc<[String]>,
+    /// What it is granted.
+    pub grants: Arc<Grants>,
 }
 
 /// What a template is held against.
@@ -70,6 +75,7 @@ pub fn validate(template: &Value, context: &Context<'_>) -> Result<Applied, Vec<
         exporters.iter().map(|found| found.as_ref().map(|found| &*found.node)).collect();
     inputs::check(&raw, &descriptions, &mut problems);
     check_secrets(&raw, &descriptions, context.secrets, &mut problems);
+    check_grants(&raw, &exporters, &mut problems);
     limits::check(&raw, context.limits, &mut problems);
     let secrets = std::mem::take(&mut raw.secrets);
     let graph = build(raw, &mut problems);
@@ -140,6 +146,22 @@ fn choose<'a>(
                 );
             }
             found.cloned()
+        }
+    }
+}
+
+/// A node may be used if all that it asks for is granted to its plugin.
+fn check_grants(raw: &RawGraph, exporters: &[Option<Exporter>], problems: &mut Problems) {
+    for (node, exporter) in raw.nodes.iter().zip(exporters) {
+        let Some(Exporter { plugin, node: described, imports, grants, .. }) = exporter else {
+            continue;
+        };
+        for missing in grants.missing(imports, &described.secrets) {
+            let (name, remedy) = (&described.name, missing.remedy(plugin.as_str()));
+            problems.add(
+                node.path.clone(),
+                format!("\"{name}\" of the plugin \"{plugin}\" cannot be used: {missing}; an operator grants it by `{remedy}`"),
+            );
         }
     }
 }

@@ -4,6 +4,17 @@ use super::*;
 use crate::limits::Limit;
 
 #[test]
+fn what_a_plugin_is_not_granted_is_told_with_the_command_that_grants_it() {
+    let template = json!({"nodes": [{"node_name": "fetch", "identifier": "a", "next_nodes": []}]});
+    let told = told(&template);
+    let expected = [
+        "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports `wasi:http/outgoing-handler@0.2.6`, for which it has no grant of `http`; an operator grants it by `exosphere grant add web --http \"GET https://host/\"`",
+        "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports `wasi:config/store@0.2.0`, for which it has no grant of `config`; an operator grants it by `exosphere grant add web --config KEY=VALUE`",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn the_worked_example_is_valid() {
     let applied = apply(&example()).unwrap();
     let graph = &applied.graph;
