@@ -23,7 +23,7 @@ impl<K: Ord + Clone> Clone for Turns<K> {
 struct Lines<K: Ord + Clone> {
     free: u32,
     closed: bool,
-    /// Where the last turn went to that was waited for.
+    /// Where the last turn went to.
     last: Option<K>,
     lines: BTreeMap<K, Line<K>>,
 }
@@ -71,6 +71,7 @@ impl<K: Ord + Clone> Turns<K> {
             if free > 0 && line.taken < line.most && line.waiting.is_empty() {
                 line.taken += 1;
                 lines.free -= 1;
+                lines.last = Some(key.clone());
                 return Some(Turn { turns: self.clone(), key });
             }
             let (turn, waiting) = oneshot::channel();
