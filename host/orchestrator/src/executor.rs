@@ -271,6 +271,7 @@ impl Attempt<'_> {
             context: self.context(node),
             store: store.clone(),
             secrets: self.secrets(info).await?,
+            grants: Arc::default(),
             limits,
         };
         tracing::debug!(state = %leased.state.id, attempt = leased.state.tries.attempt, "executing");

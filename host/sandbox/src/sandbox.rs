@@ -13,6 +13,7 @@ use wasmtime::component::Linker;
 use crate::cache::Cache;
 use crate::engine;
 use crate::host::{self, Host};
+use crate::http::{HttpConfig, Network};
 use crate::plugins::Plugins;
 use crate::ticker::Ticker;
 
@@ -32,6 +33,8 @@ pub struct SandboxConfig {
     pub cache_dir: PathBuf,
     /// The secret by which the host knows the code it compiled itself.
     pub cache_key: [u8; 32],
+    /// How guests with a grant may use the network.
+    pub http: HttpConfig,
 }
 
 /// Why there is no sandbox.
@@ -67,6 +70,7 @@ pub struct Sandbox {
     engine: Engine,
     linker: Arc<Linker<Host>>,
     cache: Arc<Cache>,
+    network: Arc<Network>,
     plugins: Plugins,
     slots: Semaphore,
     compiler: Arc<Semaphore>,
@@ -90,6 +94,7 @@ impl Sandbox {
             engine,
             linker: Arc::new(linker),
             cache: Arc::new(cache),
+            network: Arc::new(Network::new(config.http)),
             plugins: Plugins::default(),
             slots: Semaphore::new(slots as usize),
             compiler: Arc::new(Semaphore::new(1)),
@@ -138,6 +143,10 @@ impl Sandbox {
 
     pub(crate) fn linker(&self) -> Arc<Linker<Host>> {
         Arc::clone(&self.linker)
+    }
+
+    pub(crate) fn network(&self) -> Arc<Network> {
+        Arc::clone(&self.network)
     }
 
     pub(crate) fn cache(&self) -> Arc<Cache> {
