@@ -13,6 +13,7 @@ mod address;
 mod body;
 mod call;
 mod headers;
+mod link;
 mod network;
 mod target;
 
@@ -21,9 +22,6 @@ use std::sync::Arc;
 use exosphere_domain::grant::{BadPath, Grants};
 use exosphere_domain::limits::{Limit, Limits};
 use http::{HeaderName, HeaderValue, Request, Response};
-use wasmtime::component::{Linker, Resource};
-use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest as _, Method};
-use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 use wasmtime_wasi_http::{
     Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView,
     WasiHttpHooks, WasiHttpView,
@@ -36,6 +34,7 @@ use body::Traffic;
 use call::Call;
 use target::{BadTarget, Target};
 
+pub(crate) use link::link;
 pub use network::HttpConfig;
 pub(crate) use network::Network;
 
@@ -48,12 +47,6 @@ type Answer = Result<(Response<WasiBody>, Driver), Error>;
 /// Bytes that a guest may write to a request's body at a time. Two such pieces
 /// wait for the network, for each body that the guest has opened.
 const CHUNK_BYTES: usize = 16 * 1024;
-
-/// Bytes of a method's name.
-const METHOD_BYTES: usize = 32;
-
-/// Bytes of an authority: the longest name, brackets, a port.
-const AUTHORITY_BYTES: usize = 300;
 
 /// The HTTP of one guest.
 pub(crate) struct Http {
@@ -108,48 +101,6 @@ impl Http {
     pub(crate) fn received(&self) -> u64 {
         self.hooks.traffic.received()
     }
-}
-
-/// Links what a guest needs to make requests.
-pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
-    bound_setters(linker)
-}
-
-/// Puts bounds on the texts of a request that the engine keeps as they come: a
-/// guest could otherwise fill the host's memory with requests it never sends.
-fn bound_setters(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    type Text = Option<String>;
-    type This = Resource<HostOutgoingRequest>;
-    let fits = |text: &Text, most: usize| text.as_ref().is_none_or(|text| text.len() <= most);
-    linker.allow_shadowing(true);
-    let mut types = linker.instance("wasi:http/types@0.2.12")?;
-    types.func_wrap(
-        "[method]outgoing-request.set-method",
-        move |mut store, (this, method): (This, Method)| {
-            let is_long = matches!(&method, Method::Other(name) if name.len() > METHOD_BYTES);
-            let host: &mut Host = store.data_mut();
-            Ok((if is_long { Err(()) } else { host.http().set_method(this, method)? },))
-        },
-    )?;
-    types.func_wrap(
-        "[method]outgoing-request.set-authority",
-        move |mut store, (this, text): (This, Text)| {
-            let host: &mut Host = store.data_mut();
-            let fits = fits(&text, AUTHORITY_BYTES);
-            Ok((if fits { host.http().set_authority(this, text)? } else { Err(()) },))
-        },
-    )?;
-    types.func_wrap(
-        "[method]outgoing-request.set-path-with-query",
-        move |mut store, (this, text): (This, Text)| {
-            let host: &mut Host = store.data_mut();
-            let fits = fits(&text, exosphere_domain::grant::MAX_PATH_BYTES);
-            Ok((if fits { host.http().set_path_with_query(this, text)? } else { Err(()) },))
-        },
-    )?;
-    linker.allow_shadowing(false);
-    Ok(())
 }
 
 impl WasiHttpView for Host {

@@ -1,5 +1,6 @@
 //! One request, from its connection to the end of the response.
 
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -148,15 +149,25 @@ fn explained(error: &Error) -> String {
 
 /// An error of the exchange, in the words of WASI.
 pub(super) fn of_hyper(error: hyper::Error) -> Error {
-    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
-    match source {
-        // The body of the request ended itself.
-        Some(Error::HttpRequestBodySize(size)) => Error::HttpRequestBodySize(*size),
-        Some(_) => Error::HttpProtocolError,
-        None if error.is_parse_too_large() => Error::HttpResponseHeaderSectionSize(None),
-        None if error.is_parse() => Error::HttpProtocolError,
-        None if error.is_incomplete_message() => Error::HttpResponseIncomplete,
-        None if error.is_timeout() => Error::HttpResponseTimeout,
-        None => Error::ConnectionTerminated,
+    let source = std::error::Error::source(&error);
+    // The body of the request ended itself.
+    if let Some(own) = source.and_then(|source| source.downcast_ref::<Error>()) {
+        return match own {
+            Error::HttpRequestBodySize(size) => Error::HttpRequestBodySize(*size),
+            _ => Error::HttpProtocolError,
+        };
+    }
+    let io = source.and_then(|source| source.downcast_ref::<io::Error>());
+    let is_cut_short = io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof);
+    if is_cut_short || error.is_incomplete_message() {
+        Error::HttpResponseIncomplete
+    } else if error.is_parse_too_large() {
+        Error::HttpResponseHeaderSectionSize(None)
+    } else if error.is_parse() {
+        Error::HttpProtocolError
+    } else if error.is_timeout() {
+        Error::HttpResponseTimeout
+    } else {
+        Error::ConnectionTerminated
     }
 }

@@ -55,8 +55,10 @@ pub(super) fn outgoing(
     if guest.keys().any(is_ours) {
         return Err(Error::HttpRequestDenied);
     }
-    let mut headers = HeaderMap::with_capacity(guest.len() + 2);
+    let mut headers = HeaderMap::with_capacity(guest.len() + 3);
     headers.insert(HOST, host);
+    // No connection is used twice, so the server need not wait for more.
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     headers.extend(guest);
     if let Some(key) = idempotency_key {
         headers.insert(IDEMPOTENCY_KEY, key);
@@ -79,7 +81,7 @@ mod tests {
         let host = HeaderValue::from_static("a.example");
         let key = HeaderValue::from_static("k/1");
         let sent = outgoing(headers(&["accept", "x-a"]), host.clone(), Some(key.clone())).unwrap();
-        assert_eq!((sent.len(), &sent["host"], &sent["idempotency-key"]), (4, &host, &key));
+        assert_eq!((sent.len(), &sent["host"], &sent["idempotency-key"]), (5, &host, &key));
         assert!(outgoing(headers(&["idempotency-key"]), host.clone(), Some(key)).is_err());
         assert!(outgoing(headers(&["idempotency-key"]), host.clone(), None).is_ok());
         for name in [
