@@ -287,6 +287,7 @@ impl Attempt<'_> {
             context: self.context(node),
             store: store.clone(),
             secrets: self.secrets(info, &grants).await?,
+            grants,
             limits: limits.clone(),
         };
         tracing::debug!(state = %leased.state.id, attempt = leased.state.tries.attempt, "executing");

@@ -30,7 +30,7 @@ use std::time::Duration;
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::Millis;
 use exosphere_domain::limits::Limits;
-use exosphere_sandbox::{Sandbox, SandboxConfig};
+use exosphere_sandbox::{HttpConfig, Sandbox, SandboxConfig};
 use exosphere_store::{Database, Notice, Store};
 
 pub use catalog::{GraphApplied, PluginUpload, Uploaded};
@@ -160,6 +160,7 @@ impl Host {
             limits: config.limits.clone(),
             cache_dir: folder.code_cache(),
             cache_key: folder.cache_key(),
+            http: HttpConfig::default(),
         })?;
         let clock = SystemClock::off_by(config.clock_offset);
         let session = store.begin_session(folder.host(), clock.now()).await?;

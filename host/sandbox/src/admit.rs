@@ -139,6 +139,8 @@ impl Sandbox {
             context: Context::default(),
             store: Arc::new(Empty),
             secrets: BTreeMap::new(),
+            grants: Arc::default(),
+            network: self.network(),
             limits,
         };
         self.ask(plugin, session, Describe).await.0.map_err(|unanswered| match unanswered {

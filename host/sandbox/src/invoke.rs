@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::Name;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits, Usage};
@@ -15,7 +16,7 @@ use wasmtime::Store;
 
 use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
 use crate::context::Context;
-use crate::failure::{self, Phase};
+use crate::failure::{self, Phase, Stop};
 use crate::host::{self, Host, Session};
 use crate::log::LogLine;
 use crate::meter::Queue;
@@ -36,6 +37,8 @@ pub struct Invocation {
     pub store: Arc<dyn RunStore>,
     /// The secrets that it may see, by name.
     pub secrets: BTreeMap<String, String>,
+    /// What its plugin may reach: requests over HTTP, configuration.
+    pub grants: Arc<Grants>,
     /// What it may use; its time counts from the moment it has a slot. Memory,
     /// tables and instances are bounded by the sandbox's own limits too, for
     /// which its slots were made.
@@ -74,6 +77,8 @@ impl Sandbox {
             context: invocation.context,
             store: invocation.store,
             secrets: invocation.secrets,
+            grants: invocation.grants,
+            network: self.network(),
             limits: limits.clone(),
         };
         let question = Execute { node: invocation.node, inputs: invocation.inputs };
@@ -107,15 +112,22 @@ impl Sandbox {
         let timeout = session.limits.time(Limit::TimeoutMs);
         let queue = Queue { turns: self.turns(), namespace: session.context.namespace.clone() };
         let mut store = host::store(self.engine(), session);
-        let meter = Arc::clone(&store.data().meter);
+        let (meter, breach) = (Arc::clone(&store.data().meter), Arc::clone(&store.data().breach));
         let work = meter.measure(queue, run(plugin, &mut store, question));
+        let work = async {
+            tokio::select! {
+                biased;
+                answer = work => answer,
+                limit = breach.reached() => Err((Phase::Call, Stop::Limit(limit).into())),
+            }
+        };
         let ended = tokio::time::timeout(timeout, AssertUnwindSafe(work).catch_unwind()).await;
         let host = store.data();
         let answer = match ended {
-            Ok(Ok(Ok(_))) if host.has_called_too_often() => {
-                Err(host.limits.reached(Limit::HostCalls).into())
-            }
-            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Ok(answer))) => match host.overrun() {
+                Some(limit) => Err(host.limits.reached(limit).into()),
+                None => Ok(answer),
+            },
             Ok(Ok(Err((Phase::Fit, error)))) => Err(Unanswered::Misfit(error)),
             Ok(Ok(Err((phase, error)))) => Err(failure::judge(&error, phase, host).into()),
             Ok(Err(_)) => Err(failure::internal("a host function panicked", host).into()),
@@ -216,8 +228,8 @@ impl Trace {
                 cpu_us: u64::try_from(host.meter.total().as_micros()).unwrap_or(u64::MAX),
                 peak_memory_bytes: host.limiter.peak_memory(),
                 host_calls: host.host_calls,
-                input_bytes: 0,
-                output_bytes: 0,
+                input_bytes: host.http.received(),
+                output_bytes: host.http.sent(),
             },
             logs: host.logs.finish(),
             journal: host.journal,

@@ -93,6 +93,11 @@ impl SharedLogs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A line of the host's own, for the people who read what the guest did.
+    pub(crate) fn note(&self, level: LogLevel, line: &str) {
+        self.lock().push(level, line);
+    }
+
     /// Ends the lines that were left open, and gives all of them.
     pub(crate) fn finish(&self) -> Vec<LogLine> {
         let mut logs = self.lock();

@@ -12,7 +12,7 @@ use crate::log::{LogLevel, LogStream};
 /// Random bytes of one call.
 const RANDOM_BYTES: u64 = 64 * 1024;
 
-/// Links every interface of WASI 0.2, HTTP left out.
+/// Links every interface of WASI 0.2 but HTTP.
 pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)
 }
