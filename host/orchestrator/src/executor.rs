@@ -301,7 +301,7 @@ impl Attempt<'_> {
         for name in &info.secrets {
             let (namespace, graph) = (&self.run.namespace, &self.run.graph_name);
             if let Some(value) = self.parts.patient.secret(namespace, graph, name).await? {
-                secrets.insert(name.to_string(), value);
+                secrets.insert(name.to_string(), value.to_string());
             }
         }
         Ok(secrets)

@@ -14,13 +14,16 @@ mod commit;
 mod entries;
 mod error;
 mod inputs;
+mod keyring;
 mod news;
 mod numbers;
 mod open;
 mod sql;
 mod postgres;
 mod reader;
+mod reseal;
 mod rows;
+mod seal;
 mod session;
 mod sqlite;
 mod tally;
@@ -35,12 +38,16 @@ pub use batch::{
     Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Touched, Want,
 };
 pub use catalog::{AppliedGraph, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow};
-pub use check::{CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check};
+pub use check::{
+    CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check, is_up_to_date,
+};
 pub use error::{OpenError, StoreError};
 pub use inputs::MemberRow;
+pub use keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
 pub use news::{Listener, News, Notice, Turned};
 pub use numbers::Numbers;
 pub use open::Database;
+pub use reseal::{Resealed, Unopened};
 pub use session::{Beat, LEASE, Lost};
 pub use vault::Vault;
 pub use view::{AttemptRow, Page, RunFilter, RunView, StateFilter, StateView};
