@@ -3,7 +3,6 @@
 //!
 //! The capabilities themselves are in files of their own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exosphere_domain::ids::Millis;
@@ -20,6 +19,7 @@ use crate::failure::Stop;
 use crate::limiter::Limiter;
 use crate::log::SharedLogs;
 use crate::meter::Meter;
+use crate::secrets::Secrets;
 use crate::store::RunStore;
 
 /// What may be lifted of one output besides its text.
@@ -29,7 +29,7 @@ const BYTES_AN_OUTPUT: u64 = 64;
 pub(crate) struct Session {
     pub(crate) context: Context,
     pub(crate) store: Arc<dyn RunStore>,
-    pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) secrets: Secrets,
     pub(crate) limits: Limits,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Session {
 pub(crate) struct Host {
     pub(crate) context: Context,
     pub(crate) deadline: Millis,
-    pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) secrets: Secrets,
     pub(crate) store: Arc<dyn RunStore>,
     pub(crate) journal: Journal,
     pub(crate) keys_read: u32,
@@ -59,12 +59,12 @@ impl Host {
         Host {
             deadline: now().saturating_add(timeout),
             context: session.context,
-            secrets: session.secrets,
             store: session.store,
             journal: Journal::default(),
             keys_read: 0,
             bytes_written: 0,
-            logs: SharedLogs::new(&session.limits),
+            logs: SharedLogs::new(&session.limits, session.secrets.clone()),
+            secrets: session.secrets,
             wasi: None,
             table,
             host_calls: 0,

@@ -11,7 +11,8 @@
 //! disk; `invoke` runs a node in a `host` of its own, whose capabilities are
 //! one file each (`context`, `store`, `secrets`, `log`, `wasi`), whose use is
 //! bounded by `limiter` and `meter`, and whose end is judged by `failure` and
-//! `output`.
+//! `output`. What it says is cleaned by `text`, and kept clear of its secrets by
+//! `redact`.
 
 mod sandbox;
 
@@ -38,6 +39,7 @@ mod meter;
 
 mod failure;
 mod output;
+mod redact;
 mod text;
 
 pub use admit::{Admitted, Refused};
@@ -46,4 +48,5 @@ pub use invoke::{Completion, Invocation};
 pub use log::{LogLevel, LogLine};
 pub use plugins::{LoadError, Plugin};
 pub use sandbox::{DEFAULT_SLOTS, Sandbox, SandboxConfig, SetupError};
+pub use secrets::Secrets;
 pub use store::{RunStore, Unavailable};
