@@ -290,22 +290,26 @@ struct Revision {
     sealed: Option<SealedSecrets>,
 }
 
-/// Secrets, and the key that they are sealed under.
+/// Secrets, and the keys of which the current one has sealed them.
 #[derive(Clone)]
 struct SealedSecrets {
-    key: KeyId,
+    keys: Arc<Keyring>,
     secrets: Vec<(Name, Vec<u8>)>,
 }
 
 impl Revision {
-    fn seal(&mut self, secrets: &BTreeMap<Name, String>, keys: &Keyring) -> Result<(), StoreError> {
+    fn seal(
+        &mut self,
+        secrets: &BTreeMap<Name, String>,
+        keys: &Arc<Keyring>,
+    ) -> Result<(), StoreError> {
         let mut sealed = Vec::with_capacity(secrets.len());
         for (name, value) in secrets {
             let place = SecretPlace { namespace: &self.namespace, graph: &self.name, name };
             let value = place.seal(keys, value);
             sealed.push((name.clone(), value.map_err(|e| StoreError::Data(e.to_string()))?));
         }
-        let sealed = SealedSecrets { key: keys.current().clone(), secrets: sealed };
+        let sealed = SealedSecrets { keys: keys.clone(), secrets: sealed };
         self.sealed = (!sealed.secrets.is_empty()).then_some(sealed);
         Ok(())
     }
@@ -314,12 +318,13 @@ impl Revision {
 /// Makes it current; nothing if the key of its secrets is out of use.
 async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>, StoreError> {
     let (namespace, name) = (new.namespace.as_str(), new.name.as_str());
-    if let Some(SealedSecrets { key, secrets }) = &new.sealed {
-        if !seal::is_in_use(tx, key).await? {
+    if let Some(SealedSecrets { keys, secrets }) = &new.sealed {
+        if !seal::is_in_use(tx, keys).await? {
             return Ok(None);
         }
+        let key = keys.current().as_str();
         for (secret, value) in secrets {
-            let row = values![namespace, name, secret.as_str(), value.as_slice(), key.as_str()];
+            let row = values![namespace, name, secret.as_str(), value.as_slice(), key];
             tx.execute(sql::SET_SECRET, &row).await?;
         }
     }

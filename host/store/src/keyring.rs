@@ -68,6 +68,21 @@ impl Key {
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new((&*self.sealing).into())
     }
+
+    /// Seals a text, bound to its place.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a nonce must not be foreseen, not even by a test"
+    )]
+    fn seal(&self, place: &[u8], text: &str) -> Result<Vec<u8>, Unopened> {
+        let mut sealed = vec![0; NONCE];
+        rand::rng().fill_bytes(&mut sealed);
+        let nonce = XNonce::try_from(&sealed[..]).map_err(|_| Unopened::Broken)?;
+        let payload = Payload { msg: text.as_bytes(), aad: place };
+        let body = self.cipher().encrypt(&nonce, payload);
+        sealed.extend(body.map_err(|_| Unopened::Broken)?);
+        Ok(sealed)
+    }
 }
 
 /// A key for one use: HMAC-SHA-256 of the use's name.
@@ -199,20 +214,19 @@ impl Keyring {
     }
 
     /// Seals a text, bound to its place, under the current key.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a nonce must not be foreseen, not even by a test"
-    )]
     pub(crate) fn seal(&self, place: &[u8], text: &str) -> Result<Vec<u8>, Unopened> {
-        let mut sealed = vec![0; NONCE];
-        rand::rng().fill_bytes(&mut sealed);
-        let nonce = XNonce::try_from(&sealed[..]).map_err(|_| Unopened::Broken)?;
-        let payload = Payload { msg: text.as_bytes(), aad: place };
-        let body = self.current.cipher().encrypt(&nonce, payload);
-        sealed.extend(body.map_err(|_| Unopened::Broken)?);
-        Ok(sealed)
+        self.current.seal(place, text)
     }
 
+    /// The same under the key of this id.
+    pub(crate) fn seal_under(
+        &self,
+        id: &KeyId,
+        place: &[u8],
+        text: &str,
+    ) -> Result<Vec<u8>, Unopened> {
+        self.keys().find(|key| key.id == *id).ok_or(Unopened::Unknown)?.seal(place, text)
+    }
     /// Opens what the key of this id has sealed for a place.
     pub(crate) fn open(
         &self,

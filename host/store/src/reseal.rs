@@ -1,5 +1,5 @@
 //! Brings every secret under the current key, beside whatever hosts are at
-//! work, and puts the older keys out of use. Some secrets at a time, a
+//! work, so that nothing needs the older ones. Some secrets at a time, a
 //! transaction each: it may end anywhere, and begins again where it was.
 //!
 //! Not here: where keys are kept; whoever has this done drops the old ones
@@ -25,14 +25,14 @@ pub struct Resealed {
     /// So many secrets came under the current key.
     pub secrets: u64,
     /// Those that no key here opens. Unless they were given up, the old keys
-    /// are still in use.
+    /// are still needed.
     pub lost: Vec<String>,
 }
 
 /// What is done about secrets that no key opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unopened {
-    /// The older keys stay in use.
+    /// The older keys stay.
     Keep,
     /// They are removed.
     Forget,
@@ -98,21 +98,23 @@ impl Store {
     /// Takes these keys, and notes that the first of them is in use.
     pub async fn use_keys(&self, keys: Keyring) -> Result<(), StoreError> {
         let new = keys.clone();
-        write!(self, 0, |tx| put_in_use(tx, &new))?;
+        write!(self, 0, |tx| seal::put_in_use(tx, &new))?;
         self.vault.take(keys);
         Ok(())
     }
 
-    /// Brings everything under the current key, opens all of it again, and puts
-    /// the older keys out of use if there is nothing left that needs them.
+    /// Puts the older keys out of use, brings everything under the current one,
+    /// opens all of it again, and lets go of the older ones if there is nothing
+    /// left that needs them.
     ///
     /// # Errors
     ///
     /// If the database cannot be read or written. What was done stays done, and
-    /// the older keys in use.
+    /// the older keys are needed.
     pub async fn reseal(&self, unopened: Unopened) -> Result<Resealed, StoreError> {
         let keys = self.vault.keys();
         let mut done = Resealed::default();
+        self.retire_others(&keys).await?;
         loop {
             let mut behind = Some(Behind::default());
             while let Some(from) = behind {
@@ -124,11 +126,12 @@ impl Store {
             if !done.lost.is_empty() && unopened == Unopened::Keep {
                 return Ok(done);
             }
-            // A host that had yet to learn of the new key may have sealed
-            // something under the old one meanwhile.
-            if self.put_others_out_of_use(&keys).await? {
+            // A host that was started with the keys in another order may have
+            // put an old one into use again.
+            if self.remove_others(&keys).await? {
                 return Ok(done);
             }
+            self.retire_others(&keys).await?;
         }
     }
 
@@ -137,9 +140,14 @@ impl Store {
         write!(self, 0, |tx| reseal_page(tx, &keys, &behind))
     }
 
-    async fn put_others_out_of_use(&self, keys: &Keyring) -> Result<bool, StoreError> {
+    async fn retire_others(&self, keys: &Keyring) -> Result<(), StoreError> {
         let keys = keys.clone();
-        write!(self, 0, |tx| put_others_out_of_use(tx, keys.current()))
+        write!(self, 0, |tx| seal::retire_others(tx, &keys))
+    }
+
+    async fn remove_others(&self, keys: &Keyring) -> Result<bool, StoreError> {
+        let keys = keys.clone();
+        write!(self, 0, |tx| remove_others(tx, keys.current()))
     }
 
     /// Opens every secret, as it is stored now, with the keys that there are.
@@ -166,11 +174,6 @@ impl Store {
             }
         }
     }
-}
-
-async fn put_in_use(tx: &mut impl Tx, keys: &Keyring) -> Result<(), StoreError> {
-    tx.query(sql::LOCK_SEALS, &[], |_| Ok(())).await?;
-    seal::put_in_use(tx, keys).await
 }
 
 /// What came of a page.
@@ -200,13 +203,11 @@ async fn reseal_page(
     Ok(Page { resealed, next: rows.last().map(Behind::row) })
 }
 
-/// Puts all keys but one out of use, unless something is still sealed under
-/// them; tells whether it did.
-async fn put_others_out_of_use(tx: &mut impl Tx, current: &KeyId) -> Result<bool, StoreError> {
+/// Removes all keys but one, unless something is still sealed under them; tells
+/// whether it did.
+async fn remove_others(tx: &mut impl Tx, current: &KeyId) -> Result<bool, StoreError> {
     let current = values![current.as_str()];
     tx.query(sql::LOCK_SEALS, &[], |_| Ok(())).await?;
-    // From here on nobody seals under them who has not committed already.
-    tx.query(sql::OTHER_SEALS, &current, |_| Ok(())).await?;
     let left = tx.query(sql::SEALED_OTHERWISE, &current, |row| row.int(0)).await?;
     if left.first() != Some(&0) {
         return Ok(false);

@@ -1,7 +1,10 @@
-//! Which keys are in use on a database: for each, a known text is sealed under
-//! it (the table `seal`). A host that lacks one of them is told at its start,
-//! not when a node asks for a secret; and a key goes out of use only when
-//! nothing is sealed under it, and nobody is about to.
+//! Which keys there are on a database: for each, a known text is sealed under it
+//! (the table `seal`). A host that lacks one of them is told at its start, not
+//! when a node asks for a secret.
+//!
+//! The text says whether the key may seal. One that is to be replaced goes out
+//! of use first, so that nothing new is sealed under it; when nothing is left,
+//! its text is removed, and nobody needs the key.
 //!
 //! Not here: how secrets come under another key (`reseal`).
 
@@ -12,8 +15,11 @@ use crate::text::{Cells, Tx, values};
 use crate::vault::SecretPlace;
 use crate::{Store, sql, write};
 
-/// The known text.
-const TEXT: &str = "exosphere";
+/// The known text of a key that seals and opens.
+const IN_USE: &str = "exosphere";
+
+/// That of a key that only opens what is left.
+const RETIRED: &str = "exosphere retired";
 
 /// Where the known text of a key belongs. No secret's place reads like it: those
 /// have two NULs.
@@ -39,38 +45,62 @@ impl Store {
 /// The ids of keys that are in use and not here.
 async fn prove(tx: &mut impl Tx, keys: &Keyring) -> Result<Vec<String>, StoreError> {
     tx.query(sql::LOCK_SEALS, &[], |_| Ok(())).await?;
-    let read = |row: &dyn Cells| Ok((key_id(row.text(0)?)?, row.bytes(1)?));
     let seals = tx.query(sql::SEALS, &[], read).await?;
     let mut lacking = Vec::new();
     if seals.is_empty() && !opens_a_secret(tx, keys).await? {
         lacking.push("of the time before keys had ids".to_owned());
     }
     for (id, sealed) in &seals {
-        let opened = keys.open(id, &place(id), sealed);
-        if !opened.is_ok_and(|text| *text == TEXT) {
+        if !keys.open(id, &place(id), sealed).is_ok_and(|text| is_known(&text)) {
             lacking.push(id.to_string());
         }
     }
-    let current = keys.current();
-    if lacking.is_empty() && !seals.iter().any(|(id, _)| id == current) {
+    if lacking.is_empty() && !is_in_use(tx, keys).await? {
         put_in_use(tx, keys).await?;
     }
     Ok(lacking)
 }
 
+fn is_known(text: &str) -> bool {
+    text == IN_USE || text == RETIRED
+}
+
+/// The keys that have a text here.
+fn read(row: &dyn Cells) -> Result<(KeyId, Vec<u8>), StoreError> {
+    Ok((key_id(row.text(0)?)?, row.bytes(1)?))
+}
+
 /// Notes that the current key is in use.
 pub(crate) async fn put_in_use(tx: &mut impl Tx, keys: &Keyring) -> Result<(), StoreError> {
-    let id = keys.current();
-    let sealed = keys.seal(&place(id), TEXT);
-    let sealed = sealed.map_err(|_| StoreError::Data(format!("nothing is sealed under {id}")))?;
-    tx.execute(sql::NEW_SEAL, &values![id.as_str(), sealed.as_slice()]).await?;
+    tx.query(sql::LOCK_SEALS, &[], |_| Ok(())).await?;
+    set(tx, keys, keys.current(), IN_USE).await
+}
+
+/// Puts all keys but the current one out of use, and waits for those who seal
+/// under them. A key that is not here stays as it is.
+pub(crate) async fn retire_others(tx: &mut impl Tx, keys: &Keyring) -> Result<(), StoreError> {
+    tx.query(sql::LOCK_SEALS, &[], |_| Ok(())).await?;
+    for (id, _) in tx.query(sql::SEALS, &[], read).await? {
+        if id != *keys.current() && keys.ids().any(|known| *known == id) {
+            set(tx, keys, &id, RETIRED).await?;
+        }
+    }
     Ok(())
 }
 
-/// Whether a key is in use, and goes on to be until this transaction ends.
-pub(crate) async fn is_in_use(tx: &mut impl Tx, id: &KeyId) -> Result<bool, StoreError> {
-    let found = tx.query(sql::IS_IN_USE, &values![id.as_str()], |_| Ok(())).await?;
-    Ok(!found.is_empty())
+async fn set(tx: &mut impl Tx, keys: &Keyring, id: &KeyId, text: &str) -> Result<(), StoreError> {
+    let sealed = keys.seal_under(id, &place(id), text);
+    let sealed = sealed.map_err(|_| StoreError::Data(format!("nothing is sealed under {id}")))?;
+    tx.execute(sql::SET_SEAL, &values![id.as_str(), sealed.as_slice()]).await?;
+    Ok(())
+}
+
+/// Whether the current key is in use, and goes on to be until this transaction
+/// ends.
+pub(crate) async fn is_in_use(tx: &mut impl Tx, keys: &Keyring) -> Result<bool, StoreError> {
+    let found = tx.query(sql::SEAL, &values![keys.current().as_str()], read).await?;
+    let opened = found.first().map(|(id, sealed)| keys.open(id, &place(id), sealed));
+    Ok(opened.is_some_and(|text| text.is_ok_and(|text| *text == IN_USE)))
 }
 
 /// Whether these keys open a secret of before there were known texts, if there

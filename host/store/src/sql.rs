@@ -270,14 +270,11 @@ statements! {
     LOCK_SEALS = "SELECT 1",
     postgres "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('exosphere seal', 0))";
     SEALS = "SELECT key_id, sealed FROM seal ORDER BY key_id";
-    NEW_SEAL = "INSERT INTO seal (key_id, sealed) VALUES ($1, $2) ON CONFLICT (key_id) DO NOTHING";
-    /// Whether a key is in use, and goes on to be until this transaction ends.
-    IS_IN_USE = "SELECT key_id FROM seal WHERE key_id = $1",
-    postgres "SELECT key_id FROM seal WHERE key_id = $1 FOR SHARE";
-    /// The keys that are to go out of use. Waits for those who still seal under
-    /// them.
-    OTHER_SEALS = "SELECT key_id FROM seal WHERE key_id <> $1 ORDER BY key_id",
-    postgres "SELECT key_id FROM seal WHERE key_id <> $1 ORDER BY key_id FOR UPDATE";
+    /// Waits for those who seal under the key meanwhile.
+    SET_SEAL = "INSERT INTO seal (key_id, sealed) VALUES ($1, $2) ON CONFLICT (key_id) DO UPDATE SET sealed = excluded.sealed";
+    /// The known text of a key, which nobody changes until this transaction ends.
+    SEAL = "SELECT key_id, sealed FROM seal WHERE key_id = $1",
+    postgres "SELECT key_id, sealed FROM seal WHERE key_id = $1 FOR SHARE";
     REMOVE_SEALS = "DELETE FROM seal WHERE key_id <> $1";
     SEALED_OTHERWISE = "SELECT COUNT(*) FROM secret WHERE key_id <> $1";
     ANY_SECRET = "SELECT namespace, graph, name, sealed, key_id FROM secret LIMIT 1";
