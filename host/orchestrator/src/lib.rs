@@ -13,11 +13,14 @@ mod error;
 mod executor;
 mod heart;
 mod inputs;
+mod key_file;
+mod keys;
 mod namespaces;
 mod plugins;
 mod read;
 mod recovery;
 mod room;
+mod rotation;
 mod runs;
 mod teller;
 mod tenants;
@@ -39,11 +42,14 @@ pub use control::{Redriven, StartRequest, Started};
 pub use error::{Error, StartError};
 pub use exosphere_domain as domain;
 pub use exosphere_store::{
-    AttemptRow, CheckError, GraphRow, Page, PluginRow, Report, RunFilter, RunView, StateFilter,
-    StateView, Violation,
+    AttemptRow, BadKeys, CheckError, GraphRow, KeyId, Keyring, Page, PluginRow, Report, RunFilter,
+    RunView, StateFilter, StateView, Unopened, Violation,
 };
+pub use key_file::KeyFileError;
+pub use keys::Keys;
 pub use namespaces::{NamespaceDetails, NamespaceSettings};
 pub use read::{RunDetails, StateDetails};
+pub use rotation::{Rotated, RotationError, Sealing};
 
 use ambient::SystemClock;
 use committer::Committer;
@@ -64,9 +70,9 @@ pub struct Config {
     pub data: PathBuf,
     /// The URL of a Postgres database, which many hosts may share.
     pub database: Option<String>,
-    /// The file with the key that seals secrets, unless it is in the folder.
-    /// Hosts that share a database share it.
-    pub key: Option<PathBuf>,
+    /// Where the keys are that seal secrets. Hosts that share a database share
+    /// them.
+    pub keys: Keys,
     /// So many nodes run at a time.
     pub slots: u32,
     /// So many of them of one namespace, unless it has a number of its own.
@@ -83,7 +89,7 @@ impl Config {
         Config {
             data: data.into(),
             database: None,
-            key: None,
+            keys: Keys::default(),
             slots: DEFAULT_SLOTS,
             namespace_slots: share_of(DEFAULT_SLOTS),
             limits: Limits::default(),
@@ -149,12 +155,12 @@ impl Host {
     /// Starts a host: takes the folder, opens the database, takes back what an
     /// earlier host left behind, and begins to execute.
     pub async fn start(config: Config) -> Result<Host, StartError> {
-        let folder = DataFolder::take(&config.data, config.key.as_deref())?;
+        let (folder, vault) = DataFolder::take(&config.data, &config.keys)?;
         let database = match config.database {
             Some(url) => Database::Postgres(url),
             None => Database::Sqlite(folder.database()),
         };
-        let store = Store::open(&database, folder.vault()).await?;
+        let store = Store::open(&database, vault).await?;
         let sandbox = Sandbox::new(SandboxConfig {
             slots: config.slots,
             limits: config.limits.clone(),

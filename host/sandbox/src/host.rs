@@ -3,7 +3,6 @@
 //!
 //! The capabilities themselves are in files of their own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exosphere_domain::grant::Grants;
@@ -24,6 +23,7 @@ use crate::http::{Http, Network};
 use crate::limiter::Limiter;
 use crate::log::SharedLogs;
 use crate::meter::Meter;
+use crate::secrets::Secrets;
 use crate::store::RunStore;
 
 /// What may be lifted of one output besides its text.
@@ -33,7 +33,7 @@ const BYTES_AN_OUTPUT: u64 = 64;
 pub(crate) struct Session {
     pub(crate) context: Context,
     pub(crate) store: Arc<dyn RunStore>,
-    pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) secrets: Secrets,
     pub(crate) grants: Arc<Grants>,
     pub(crate) network: Arc<Network>,
     pub(crate) limits: Limits,
@@ -43,7 +43,7 @@ pub(crate) struct Session {
 pub(crate) struct Host {
     pub(crate) context: Context,
     pub(crate) deadline: Millis,
-    pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) secrets: Secrets,
     pub(crate) store: Arc<dyn RunStore>,
     pub(crate) journal: Journal,
     pub(crate) keys_read: u32,
@@ -65,7 +65,8 @@ impl Host {
         let mut table = ResourceTable::new();
         table.set_max_capacity(session.limits.size(Limit::Handles));
         let timeout = Millis::try_from(session.limits.get(Limit::TimeoutMs)).unwrap_or(Millis::MAX);
-        let (logs, breach) = (SharedLogs::new(&session.limits), Arc::default());
+        let logs = SharedLogs::new(&session.limits, session.secrets.clone());
+        let breach = Arc::default();
         let bounds = (&session.limits, &logs, &breach);
         let key = &session.context.idempotency_key;
         Host {
@@ -73,12 +74,12 @@ impl Host {
             http: Http::new(session.network, session.grants, key, bounds),
             deadline: now().saturating_add(timeout),
             context: session.context,
-            secrets: session.secrets,
             store: session.store,
             journal: Journal::default(),
             keys_read: 0,
             bytes_written: 0,
             logs,
+            secrets: session.secrets,
             wasi: None,
             table,
             host_calls: 0,

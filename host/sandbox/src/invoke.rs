@@ -1,7 +1,6 @@
 //! Runs one guest once: from an invocation to what came of it, whatever the
 //! guest does.
 
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -23,6 +22,7 @@ use crate::meter::Queue;
 use crate::output;
 use crate::plugins::Plugin;
 use crate::sandbox::Sandbox;
+use crate::secrets::Secrets;
 use crate::store::RunStore;
 
 /// One execution of a node, ready to run.
@@ -35,8 +35,8 @@ pub struct Invocation {
     pub context: Context,
     /// Where it reads the store of its run.
     pub store: Arc<dyn RunStore>,
-    /// The secrets that it may see, by name.
-    pub secrets: BTreeMap<String, String>,
+    /// The secrets that it may see.
+    pub secrets: Secrets,
     /// What its plugin may reach: requests over HTTP, configuration.
     pub grants: Arc<Grants>,
     /// What it may use; its time counts from the moment it has a slot. Memory,
@@ -73,10 +73,11 @@ impl Sandbox {
             return Trace::default().failed(limits.reached(Limit::InputBytes));
         }
         let input_bytes = invocation.inputs.len() as u64;
+        let secrets = invocation.secrets;
         let session = Session {
             context: invocation.context,
             store: invocation.store,
-            secrets: invocation.secrets,
+            secrets: secrets.clone(),
             grants: invocation.grants,
             network: self.network(),
             limits: limits.clone(),
@@ -85,8 +86,8 @@ impl Sandbox {
         let (answer, mut trace) = self.ask(plugin, session, question).await;
         trace.usage.input_bytes += input_bytes;
         let (outcome, bytes) = match answer {
-            Ok(answer) => check(answer, limits).await,
-            Err(unanswered) => return trace.failed(unanswered.into()),
+            Ok(answer) => check(answer, limits, secrets).await,
+            Err(unanswered) => return trace.failed(secrets.hide_in(unanswered.into())),
         };
         trace.usage.output_bytes += bytes;
         match outcome {
@@ -247,16 +248,21 @@ impl Trace {
     }
 }
 
-async fn check(answer: Result<wit::Completion, wit::Failure>, limits: Limits) -> (Outcome, u64) {
+async fn check(
+    answer: Result<wit::Completion, wit::Failure>,
+    limits: Limits,
+    secrets: Secrets,
+) -> (Outcome, u64) {
     let bytes = match &answer {
         Ok(wit::Completion::Outputs(outputs)) => outputs.iter().map(String::len).sum(),
         Ok(wit::Completion::Prune(data)) => data.as_ref().map_or(0, String::len),
         Ok(wit::Completion::RequeueAfter(_)) | Err(_) => 0,
     };
     if bytes <= CHECK_AT_ONCE {
-        return output::judge(answer, &limits);
+        return output::judge(answer, &limits, &secrets);
     }
-    let checked = tokio::task::spawn_blocking(move || output::judge(answer, &limits)).await;
+    let judge = move || output::judge(answer, &limits, &secrets);
+    let checked = tokio::task::spawn_blocking(judge).await;
     checked.unwrap_or_else(|error| {
         tracing::error!(%error, "the check of an output ended early");
         let words = "the host could not check the outputs; its log says why";

@@ -12,7 +12,8 @@
 //! disk; `invoke` runs a node in a `host` of its own, whose capabilities are
 //! one file each (`context`, `store`, `secrets`, `log`, `wasi`, `config`, `http`),
 //! whose use is bounded by `limiter`, `meter` and `breach`, and whose end is
-//! judged by `failure` and `output`.
+//! judged by `failure` and `output`. What it says is cleaned by `text`, and kept
+//! clear of its secrets by `redact`.
 
 mod sandbox;
 
@@ -43,6 +44,7 @@ mod meter;
 
 mod failure;
 mod output;
+mod redact;
 mod text;
 
 pub use admit::{Admitted, Refused};
@@ -53,5 +55,6 @@ pub use ipnet::IpNet;
 pub use log::{LogLevel, LogLine};
 pub use plugins::{LoadError, Plugin};
 pub use sandbox::{DEFAULT_SLOTS, Sandbox, SandboxConfig, SetupError};
+pub use secrets::Secrets;
 pub use store::{RunStore, Unavailable};
 pub use turns::{Turn, Turns};

@@ -15,7 +15,7 @@ use exosphere_domain::journal::Entry;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_sandbox::{
-    Completion, Context, HttpConfig, Invocation, Plugin, RunStore, Sandbox, SandboxConfig,
+    Completion, Context, HttpConfig, Invocation, Plugin, RunStore, Sandbox, SandboxConfig, Secrets,
     Unavailable,
 };
 use futures::future::BoxFuture;
@@ -84,7 +84,7 @@ pub fn invocation() -> Invocation {
         inputs: "{}".into(),
         context: Context { state: "run/1".into(), attempt: 1, ..Context::default() },
         store: Arc::new(Fixed::default()),
-        secrets: BTreeMap::new(),
+        secrets: Secrets::default(),
         grants: Arc::default(),
         limits: Limits::default().with(Limit::CpuMs, 300).with(Limit::TimeoutMs, 10_000),
     }
