@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use exosphere_domain::limits::{LimitValues, Limits};
-use exosphere_orchestrator::{Config, DEFAULT_SLOTS, Host, Keys, share_of};
+use exosphere_orchestrator::{Config, DEFAULT_SLOTS, Host, HttpConfig, IpNet, Keys, share_of};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -61,6 +61,17 @@ pub struct Serve {
         value_delimiter = ','
     )]
     limits: Vec<LimitValues>,
+    /// Let requests of nodes reach this network, as often as wanted: 10.1.0.0/16
+    ///
+    /// Without it they reach the public internet only, and there only what their
+    /// grants name.
+    #[arg(
+        long = "http-allow-net",
+        env = "EXOSPHERE_HTTP_ALLOW_NETS",
+        value_name = "NETWORK",
+        value_delimiter = ','
+    )]
+    http_allow_nets: Vec<IpNet>,
     /// Write the log as JSON lines.
     #[arg(long, env = "EXOSPHERE_LOG_JSON")]
     log_json: bool,
@@ -123,6 +134,7 @@ async fn serve(args: Serve, keys: Keys) -> Result<(), Error> {
         slots: args.slots,
         namespace_slots: args.namespace_slots.unwrap_or(share_of(args.slots)),
         limits: args.limits.iter().fold(Limits::default(), Limits::set),
+        http: HttpConfig { allow_nets: args.http_allow_nets, ..HttpConfig::default() },
         clock_offset: args.clock_offset_ms,
         ..Config::new(args.data)
     });

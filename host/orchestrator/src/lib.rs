@@ -33,7 +33,7 @@ use std::time::Duration;
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::Millis;
 use exosphere_domain::limits::Limits;
-use exosphere_sandbox::{HttpConfig, Sandbox, SandboxConfig};
+use exosphere_sandbox::{Sandbox, SandboxConfig};
 use exosphere_store::{Database, Notice, Store};
 
 pub use catalog::{GraphApplied, PluginUpload, Uploaded};
@@ -41,6 +41,7 @@ pub use check::check;
 pub use control::{Redriven, StartRequest, Started};
 pub use error::{Error, StartError};
 pub use exosphere_domain as domain;
+pub use exosphere_sandbox::{HttpConfig, IpNet};
 pub use exosphere_store::{
     AttemptRow, BadKeys, CheckError, GraphRow, KeyId, Keyring, Page, PluginRow, Report, RunFilter,
     RunView, StateFilter, StateView, Unopened, Violation,
@@ -79,6 +80,8 @@ pub struct Config {
     pub namespace_slots: u32,
     /// What an attempt may use.
     pub limits: Limits,
+    /// Where requests of nodes may go, beyond the public internet.
+    pub http: HttpConfig,
     /// So many milliseconds this host's clock is off, for tests.
     pub clock_offset: Millis,
 }
@@ -93,6 +96,7 @@ impl Config {
             slots: DEFAULT_SLOTS,
             namespace_slots: share_of(DEFAULT_SLOTS),
             limits: Limits::default(),
+            http: HttpConfig::default(),
             clock_offset: 0,
         }
     }
@@ -166,7 +170,7 @@ impl Host {
             limits: config.limits.clone(),
             cache_dir: folder.code_cache(),
             cache_key: folder.cache_key(),
-            http: HttpConfig::default(),
+            http: config.http,
         })?;
         let clock = SystemClock::off_by(config.clock_offset);
         let session = store.begin_session(folder.host(), clock.now()).await?;
