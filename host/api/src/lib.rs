@@ -75,6 +75,7 @@ pub fn router(host: Host, local: bool) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(axum::extract::DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(local, guard::same_site))
+        .layer(middleware::map_response(guard::for_programs_alone))
         .with_state(host)
 }
 
