@@ -220,7 +220,7 @@ fn what_a_node_tells_of_a_secret_nobody_reads() -> Result<()> {
         ensure!(state["failure"]["kind"].as_str() == kind, "{state:#}");
         let told = json!([state["failure"], state["attempts"], found]).to_string();
         ensure!(!told.contains("hush"), "{told}");
-        ensure!(told.contains(&Value::from(words).to_string().trim_matches('"')), "{told}");
+        ensure!(told.contains(Value::from(words).to_string().trim_matches('"')), "{told}");
     }
     host.kill()?;
     let log = fs::read_to_string(folder.path().join("log"))?;

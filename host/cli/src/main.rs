@@ -13,6 +13,7 @@ mod client;
 mod output;
 mod commands;
 mod process;
+mod log;
 mod serve;
 mod check;
 mod secrets;
