@@ -12,6 +12,7 @@ mod wire;
 mod client;
 mod output;
 mod commands;
+mod admission;
 mod serve;
 mod check;
 
@@ -26,7 +27,11 @@ use crate::output::Output;
 
 fn main() -> ExitCode {
     without_backtraces();
-    match run(Args::parse()) {
+    let args = Args::parse();
+    if let Command::Compile { limits } = args.command {
+        return exosphere_orchestrator::compile(limits);
+    }
+    match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.report();
@@ -38,6 +43,8 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<(), Error> {
     match args.command {
         Command::Serve(serve) => serve::run(serve)?,
+        // Has an end of its own: it is no command of people.
+        Command::Compile { .. } => {}
         Command::Check(check) => check::run(check, Output::new(args.global.json))?,
         Command::Plugin(command) => command.run(&Session::new(&args.global)?)?,
         Command::Graph(command) => command.run(&Session::new(&args.global)?)?,

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::admission::Admission;
 use crate::error::Error;
 
 /// Run a host: accept plugins and graphs, and execute runs durably.
@@ -44,6 +45,8 @@ pub struct Serve {
     #[arg(long, env = "EXOSPHERE_SLOTS", default_value_t = DEFAULT_SLOTS, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: u32,
+    #[command(flatten)]
+    admission: Admission,
     /// Write the log as JSON lines.
     #[arg(long, env = "EXOSPHERE_LOG_JSON")]
     log_json: bool,
@@ -97,6 +100,8 @@ async fn serve(args: Serve) -> Result<(), Error> {
         key: args.key,
         slots: args.slots,
         clock_offset: args.clock_offset_ms,
+        code_cache_bytes: args.admission.code_cache_bytes,
+        admission: args.admission.limits(),
         ..Config::new(args.data)
     });
     let host = host.await.map_err(|error| start(&error))?;

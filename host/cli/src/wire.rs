@@ -49,6 +49,37 @@ pub struct Plugin {
     pub nodes: Vec<NodeKind>,
     #[serde(default)]
     pub imports: Vec<String>,
+    /// What its author should look at; only in answer to an upload.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// What it needs to be granted; only in answer to an upload.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+}
+
+/// What a plugin needs to be granted.
+#[derive(Debug, Deserialize)]
+pub struct Capability {
+    pub import: String,
+    pub needs: String,
+    #[serde(default)]
+    pub granted: Option<bool>,
+}
+
+/// `POST /plugins/check`.
+#[derive(Debug, Deserialize)]
+pub struct Checked {
+    pub digest: String,
+    pub size: u64,
+    pub compile_ms: i64,
+    #[serde(default)]
+    pub nodes: Vec<NodeKind>,
+    #[serde(default)]
+    pub imports: Vec<String>,
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
 }
 
 /// A node of a plugin.

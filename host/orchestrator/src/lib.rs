@@ -3,6 +3,7 @@
 //!
 //! Not here: SQL, WebAssembly, HTTP, and what an outcome means.
 
+mod admission;
 mod ambient;
 mod catalog;
 mod check;
@@ -28,14 +29,18 @@ use std::time::Duration;
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::Millis;
 use exosphere_domain::limits::Limits;
-use exosphere_sandbox::{Sandbox, SandboxConfig};
+use exosphere_sandbox::{Compiler, Sandbox, SandboxConfig};
 use exosphere_store::{Database, Notice, Store};
 
+pub use admission::{Capability, Checked, Remarks};
 pub use catalog::{GraphApplied, PluginUpload, Uploaded};
 pub use check::check;
 pub use control::{Redriven, StartRequest, Started};
 pub use error::{Error, StartError};
 pub use exosphere_domain as domain;
+pub use exosphere_sandbox::{
+    AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, compiler::main as compile,
+};
 pub use exosphere_store::{
     AttemptRow, CheckError, GraphRow, Page, PluginRow, Report, RunFilter, RunView, StateFilter,
     StateView, Violation,
@@ -67,6 +72,10 @@ pub struct Config {
     pub slots: u32,
     /// What an attempt may use.
     pub limits: Limits,
+    /// What the admission of a plugin may take.
+    pub admission: AdmissionLimits,
+    /// Bytes of compiled code that the folder may hold.
+    pub code_cache_bytes: u64,
     /// So many milliseconds this host's clock is off, for tests.
     pub clock_offset: Millis,
 }
@@ -80,6 +89,8 @@ impl Config {
             key: None,
             slots: DEFAULT_SLOTS,
             limits: Limits::default(),
+            admission: AdmissionLimits::default(),
+            code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
             clock_offset: 0,
         }
     }
@@ -118,6 +129,7 @@ pub(crate) struct Parts {
     pub clock: SystemClock,
     pub session: Session,
     pub limits: Limits,
+    pub admission: AdmissionLimits,
     /// Keeps the folder's lock.
     folder: DataFolder,
 }
@@ -144,6 +156,8 @@ impl Host {
             limits: config.limits.clone(),
             cache_dir: folder.code_cache(),
             cache_key: folder.cache_key(),
+            cache_bytes: config.code_cache_bytes,
+            compiler: Compiler::own(config.admission.clone()),
         })?;
         let clock = SystemClock::off_by(config.clock_offset);
         let session = store.begin_session(folder.host(), clock.now()).await?;
@@ -163,6 +177,7 @@ impl Host {
             clock,
             session: Session::new(session),
             limits: config.limits,
+            admission: config.admission,
             folder,
         });
         work.start(parts.clone());
@@ -193,6 +208,11 @@ impl Host {
     /// Whether the last commit went through, and if not, why.
     pub fn health(&self) -> Result<(), String> {
         self.parts.committer.health()
+    }
+
+    /// Bytes that an uploaded plugin may have.
+    pub fn upload_bytes(&self) -> u64 {
+        self.parts.admission.upload_bytes
     }
 
     /// States that this host holds: running, or about to.

@@ -7,8 +7,9 @@
 //!
 //! How the parts lie, in the order in which a plugin meets them: [`Sandbox`]
 //! owns an engine (`engine`) and a clock for it (`ticker`); an upload passes
-//! `admit`; `plugins` keeps what was compiled, in memory and in the `cache` on
-//! disk; `invoke` runs a node in a `host` of its own, whose capabilities are
+//! `admit`, which has it counted (`inspect`) and compiled by a process of its
+//! own ([`compiler`]); `plugins` keeps what was compiled, in memory and in the
+//! `cache` on disk; `invoke` runs a node in a `host` of its own, whose capabilities are
 //! one file each (`context`, `store`, `secrets`, `log`, `wasi`), whose use is
 //! bounded by `limiter` and `meter`, and whose end is judged by `failure` and
 //! `output`.
@@ -19,6 +20,10 @@ mod engine;
 mod ticker;
 
 mod admit;
+mod refused;
+mod inspect;
+pub mod compiler;
+mod artifact;
 mod cache;
 mod plugins;
 
@@ -40,10 +45,14 @@ mod failure;
 mod output;
 mod text;
 
-pub use admit::{Admitted, Refused};
+pub use admit::{Admitted, Candidate};
+pub use cache::DEFAULT_CACHE_BYTES;
+pub use compiler::{AdmissionLimits, Compiler};
 pub use context::Context;
+pub use inspect::{CustomSection, Facts};
 pub use invoke::{Completion, Invocation};
 pub use log::{LogLevel, LogLine};
 pub use plugins::{LoadError, Plugin};
+pub use refused::{CompileLimit, Refused};
 pub use sandbox::{DEFAULT_SLOTS, Sandbox, SandboxConfig, SetupError};
 pub use store::{RunStore, Unavailable};

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use exosphere_domain::limits::{Level, Limit, Limits};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use crate::cache::Cache;
+use crate::compiler::Compiler;
 use crate::engine;
 use crate::host::{self, Host};
 use crate::plugins::Plugins;
@@ -32,6 +33,10 @@ pub struct SandboxConfig {
     pub cache_dir: PathBuf,
     /// The secret by which the host knows the code it compiled itself.
     pub cache_key: [u8; 32],
+    /// Bytes of compiled code that the folder may hold.
+    pub cache_bytes: u64,
+    /// What compiles plugins.
+    pub compiler: Compiler,
 }
 
 /// Why there is no sandbox.
@@ -60,6 +65,17 @@ fn no_engine(error: wasmtime::Error) -> SetupError {
     SetupError::Engine(format!("{error:#}"))
 }
 
+/// What is compiled for whom. One compilation takes all the processors as it
+/// is, so there is one at a time of each; what runs already does not wait for
+/// strangers' uploads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Turn {
+    /// Somebody asks whether it is a plugin.
+    Upload,
+    /// A run needs it.
+    Load,
+}
+
 /// Runs guests. One for a host, shared by all.
 pub struct Sandbox {
     // Stopped before the engine goes.
@@ -69,7 +85,9 @@ pub struct Sandbox {
     cache: Arc<Cache>,
     plugins: Plugins,
     slots: Semaphore,
-    compiler: Arc<Semaphore>,
+    compiler: Compiler,
+    uploads: Semaphore,
+    loads: Semaphore,
     limits: Limits,
 }
 
@@ -83,8 +101,9 @@ impl Sandbox {
         let slots = config.slots.max(1);
         let engine = engine::build(slots, &config.limits).map_err(no_engine)?;
         let linker = host::linker(&engine).map_err(no_engine)?;
-        let cache = Cache::open(config.cache_dir.clone(), config.cache_key, &engine)
-            .map_err(|source| SetupError::Cache { path: config.cache_dir, source })?;
+        let cache =
+            Cache::open(config.cache_dir.clone(), config.cache_key, config.cache_bytes, &engine)
+                .map_err(|source| SetupError::Cache { path: config.cache_dir, source })?;
         Ok(Sandbox {
             ticker: Ticker::start(engine.clone()).map_err(SetupError::Thread)?,
             engine,
@@ -92,7 +111,9 @@ impl Sandbox {
             cache: Arc::new(cache),
             plugins: Plugins::default(),
             slots: Semaphore::new(slots as usize),
-            compiler: Arc::new(Semaphore::new(1)),
+            compiler: config.compiler,
+            uploads: Semaphore::new(1),
+            loads: Semaphore::new(1),
             limits: config.limits,
         })
     }
@@ -122,10 +143,17 @@ impl Sandbox {
         self.slots.acquire().await.ok()
     }
 
-    /// Waits for the turn to compile. The answer goes to the thread that does
-    /// it, which cannot be stopped by whoever waits for it.
-    pub(crate) async fn compiler(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.compiler).acquire_owned().await.ok()
+    /// Waits for the turn to compile.
+    pub(crate) async fn turn(&self, turn: Turn) -> Option<SemaphorePermit<'_>> {
+        let turns = match turn {
+            Turn::Upload => &self.uploads,
+            Turn::Load => &self.loads,
+        };
+        turns.acquire().await.ok()
+    }
+
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
     pub(crate) fn ticker(&self) -> &Ticker {

@@ -1,0 +1,203 @@
+//! The report on an upload: what it is, what it needs that somebody has to
+//! grant, and what its author should look at although it is admitted.
+//!
+//! Not here: what is refused. That is said by the sandbox, and by the domain
+//! for what a plugin says of its nodes.
+
+use std::time::Duration;
+
+use exosphere_domain::ids::{Digest, Name};
+use exosphere_domain::limits::{Limit, Limits, Unit};
+use exosphere_domain::node::{NodeDescription, parse_description};
+use exosphere_sandbox::{Admitted, Facts};
+
+use crate::Host;
+use crate::error::Error;
+
+/// A capability that a plugin imports and that is not for everyone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capability {
+    /// The interface.
+    pub import: String,
+    /// The grant that it takes: `http`, `config` or `secrets`.
+    pub needs: &'static str,
+    /// Whether that is granted; nothing if there are no grants to ask.
+    pub granted: Option<bool>,
+}
+
+/// What to know of a plugin that is admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remarks {
+    /// What its author should look at.
+    pub warnings: Vec<String>,
+    /// What it needs to be granted.
+    pub capabilities: Vec<Capability>,
+}
+
+/// An upload that would be admitted.
+#[derive(Debug)]
+pub struct Checked {
+    /// What identifies it.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: usize,
+    /// Its nodes.
+    pub nodes: Vec<NodeDescription>,
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// How long its compilation took.
+    pub compile: Duration,
+    /// The rest.
+    pub remarks: Remarks,
+}
+
+/// A compilation of which its author should know.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// Bytes of what could be stripped that are worth a word.
+const STRIPPABLE: u64 = 64 * 1024;
+
+/// The interface of a plugin.
+const GUEST: &str = "exosphere:node/guest@";
+
+impl Host {
+    /// Says what would become of a plugin if it were pushed. Nothing is stored.
+    pub async fn check_plugin(&self, namespace: &Name, bytes: &[u8]) -> Result<Checked, Error> {
+        let candidate = self.parts.sandbox.check(bytes).await?;
+        self.checked(namespace, candidate.admitted, bytes.len())
+    }
+
+    /// What is to be said of a plugin that the sandbox admits.
+    pub(crate) fn checked(
+        &self,
+        namespace: &Name,
+        admitted: Admitted,
+        size: usize,
+    ) -> Result<Checked, Error> {
+        let nodes = parse_description(&admitted.description)
+            .map_err(|problems| Error::Description { problems })?;
+        let Admitted { digest, imports, facts, compile, .. } = admitted;
+        let mut warnings = warnings(&facts, &self.parts.limits);
+        warnings.extend(of_nodes(&nodes));
+        warnings.extend(of_compilation(compile, &facts));
+        let capability = |import: &String| {
+            let needs = need(import)?;
+            let granted = self.granted(namespace, needs);
+            Some(Capability { import: import.clone(), needs, granted })
+        };
+        let capabilities = imports.iter().filter_map(capability).collect();
+        let remarks = Remarks { warnings, capabilities };
+        Ok(Checked { digest, size, nodes, imports, compile, remarks })
+    }
+
+    /// Whether a namespace has a grant. There are none yet.
+    fn granted(&self, _namespace: &Name, _needs: &str) -> Option<bool> {
+        None
+    }
+}
+
+/// The grant that an import takes.
+fn need(import: &str) -> Option<&'static str> {
+    let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
+    match interface {
+        "exosphere:node/secrets" => Some("secrets"),
+        _ if interface.starts_with("wasi:http/") => Some("http"),
+        _ if interface.starts_with("wasi:config/") => Some("config"),
+        _ => None,
+    }
+}
+
+fn warnings(facts: &Facts, limits: &Limits) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let is_of_use = |name: &str| name.starts_with("component-type") || name == "dylink.0";
+    let custom = facts.custom.iter().filter(|section| !is_of_use(&section.name));
+    let bytes: u64 = custom.clone().map(|section| section.bytes).sum();
+    if bytes >= STRIPPABLE {
+        let mut largest: Vec<_> = custom.collect();
+        largest.sort_by_key(|section| std::cmp::Reverse(section.bytes));
+        let named: Vec<_> =
+            largest.iter().take(3).map(|section| format!("`{}`", section.name)).collect();
+        warnings.push(format!(
+            "{bytes} bytes are debug information and other custom sections ({}, ..): build it \
+             with `strip = true`, or use `wasm-tools strip`",
+            named.join(", ")
+        ));
+    }
+    let extra: Vec<_> = facts.exports.iter().filter(|name| !name.starts_with(GUEST)).collect();
+    if let Some(first) = extra.first() {
+        warnings.push(format!(
+            "it exports {} thing(s) that no host asks for, such as `{first}`",
+            extra.len()
+        ));
+    }
+    let memory = limits.get(Limit::MemoryBytes);
+    if facts.memory_bytes > memory / 2 {
+        warnings.push(format!(
+            "it starts with {} of memory, while an attempt may use {} (limit `{}`)",
+            Unit::Bytes.show(facts.memory_bytes),
+            Unit::Bytes.show(memory),
+            Limit::MemoryBytes
+        ));
+    }
+    warnings
+}
+
+fn of_nodes(nodes: &[NodeDescription]) -> Option<String> {
+    let silent: Vec<_> = nodes.iter().filter(|node| node.description.trim().is_empty()).collect();
+    let first = silent.first()?;
+    Some(format!(
+        "{} of {} node(s) have no description for people, such as `{}`",
+        silent.len(),
+        nodes.len(),
+        first.name
+    ))
+}
+
+fn of_compilation(compile: Duration, facts: &Facts) -> Option<String> {
+    (compile >= SLOW).then(|| {
+        format!(
+            "it took {} s to compile ({} functions), which each host does once",
+            compile.as_secs(),
+            facts.functions
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use exosphere_sandbox::CustomSection;
+
+    use super::*;
+
+    #[test]
+    fn what_is_odd_is_told() {
+        let section = |name: &str, bytes| CustomSection { name: name.to_owned(), bytes };
+        let facts = Facts {
+            exports: vec!["exosphere:node/guest@0.1.0".to_owned()],
+            custom: vec![section("component-type:x", 1 << 20), section("producers", 300)],
+            memory_bytes: 1 << 20,
+            ..Facts::default()
+        };
+        assert_eq!(warnings(&facts, &Limits::default()), Vec::<String>::new());
+        let facts = Facts {
+            exports: vec!["exports".to_owned(), "exosphere:node/guest@0.1.0".to_owned()],
+            custom: vec![section("name", 10), section(".debug_info", 1 << 20)],
+            memory_bytes: 100 << 20,
+            ..Facts::default()
+        };
+        let told = warnings(&facts, &Limits::default());
+        for (warning, words) in told.iter().zip([".debug_info", "`exports`", "100 MiB"]) {
+            assert!(warning.contains(words), "{warning}");
+        }
+        assert_eq!(told.len(), 3);
+    }
+
+    #[test]
+    fn grants_go_by_the_interface_and_not_its_version() {
+        assert_eq!(need("wasi:http/outgoing-handler@0.2.3"), Some("http"));
+        assert_eq!(need("wasi:config/store@0.2.0-draft"), Some("config"));
+        assert_eq!(need("exosphere:node/secrets@0.1.0"), Some("secrets"));
+        assert_eq!(need("exosphere:node/store@0.1.0"), None);
+        assert_eq!(need("wasi:cli/stdout@0.2.3"), None);
+    }
+}
