@@ -9,6 +9,7 @@ use exosphere_orchestrator::{Config, DEFAULT_SLOTS, Host, HttpConfig, IpNet, Key
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::admission::Admission;
 use crate::error::Error;
 use crate::log;
 use crate::process::{self, KeyArgs, MasterKey};
@@ -72,6 +73,8 @@ pub struct Serve {
         value_delimiter = ','
     )]
     http_allow_nets: Vec<IpNet>,
+    #[command(flatten)]
+    admission: Admission,
     /// Write the log as JSON lines.
     #[arg(long, env = "EXOSPHERE_LOG_JSON")]
     log_json: bool,
@@ -125,6 +128,8 @@ async fn serve(args: Serve, keys: Keys) -> Result<(), Error> {
         limits: args.limits.iter().fold(Limits::default(), Limits::set),
         http: HttpConfig { allow_nets: args.http_allow_nets, ..HttpConfig::default() },
         clock_offset: args.clock_offset_ms,
+        code_cache_bytes: args.admission.code_cache_bytes,
+        admission: args.admission.limits(),
         ..Config::new(args.data)
     });
     let host = host.await.map_err(|error| start(&error))?;

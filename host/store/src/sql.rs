@@ -426,6 +426,9 @@ statements! {
     /// States that are held by a session which never was.
     CHECK_STRAY_SESSIONS = "SELECT s.id, s.session, u.uuid FROM state s LEFT JOIN run u ON u.id = s.run WHERE s.status = 'QUEUED' \
                             AND s.session IS NOT NULL AND NOT EXISTS (SELECT 1 FROM session o WHERE o.id = s.session) ORDER BY s.id";
+    /// States that are not where their run's namespace takes its turn.
+    CHECK_TURNS = "SELECT s.id, s.namespace, u.uuid FROM state s JOIN run u ON u.id = s.run JOIN namespace n ON n.name = u.namespace \
+                   WHERE s.namespace <> n.id ORDER BY s.id";
     /// States with outputs, where the two disagree.
     CHECK_OUTPUT_COUNTS = "SELECT o.state, o.count, o.first, o.last, s.outputs, CASE WHEN s.id IS NULL THEN NULL ELSE COALESCE(u.uuid, '?') END \
                            FROM (SELECT state, COUNT(*) AS count, MIN(number) AS first, MAX(number) AS last FROM output GROUP BY state) o \

@@ -275,6 +275,10 @@ pub const COUNTS: &[Case] = &[
 
 pub const NAMESPACES: &[Case] = &[
     Case("UPDATE run SET namespace = 'other' WHERE id = <fan>", &["namespace run.namespace <fan>"]),
+    Case(
+        "UPDATE state SET namespace = 77 WHERE id = <fan:00>",
+        &["namespace state.namespace <fan:00>"],
+    ),
     // A revision of a graph of the same shape.
     Case(
         "UPDATE run SET revision = (SELECT revision FROM run WHERE id = <tolerant>) WHERE id = <fan>",
