@@ -13,6 +13,7 @@ mod client;
 mod output;
 mod commands;
 mod serve;
+mod memory;
 mod check;
 
 use std::process::ExitCode;

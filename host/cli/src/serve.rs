@@ -62,6 +62,7 @@ pub struct Serve {
 /// Runs a host until it is told to stop.
 pub fn run(args: Serve) -> Result<(), Error> {
     log(args.log_json);
+    crate::memory::give_back_what_is_large();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Start(error.to_string()))?;
     runtime.block_on(serve(args))
