@@ -45,11 +45,16 @@ pub struct Said {
     timeout_ms: Option<u64>,
     #[serde(default)]
     secrets: Map<String, Value>,
-    /// How often it is done. RSS is measured after the second and the last time.
+    /// How often it is done.
     #[serde(default = "twenty")]
     pub repeat: u32,
     /// Why it is done less often than twenty times.
     why_so_seldom: Option<String>,
+    /// After which time RSS is measured first; then again after the last.
+    #[serde(default = "two")]
+    pub settled_after: u32,
+    /// Why it is not measured after the second time.
+    why_so_late: Option<String>,
     pub expect: Expect,
 }
 
@@ -117,6 +122,10 @@ fn twenty() -> u32 {
     20
 }
 
+fn two() -> u32 {
+    2
+}
+
 /// Every case, in the order of their names.
 pub fn all() -> Result<Vec<Case>> {
     let root = checkout().join("tests/hostile");
@@ -135,6 +144,8 @@ pub fn all() -> Result<Vec<Case>> {
         }
         let explained = said.repeat >= 20 || said.why_so_seldom.is_some();
         ensure!(explained && said.repeat >= 1, "{name}: say why it is done so seldom");
+        let explained = said.settled_after == 2 || said.why_so_late.is_some();
+        ensure!(explained, "{name}: say why its memory is measured so late");
         cases.push(Case { name, folder, said });
     }
     cases.sort_by(|a, b| a.name.cmp(&b.name));

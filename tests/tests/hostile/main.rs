@@ -12,12 +12,15 @@ mod recipes;
 mod watch;
 mod report;
 mod bed;
+mod isolation;
+mod stop;
 
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow};
 
 use bed::Bed;
+use report::Table;
 
 /// Text that is nested deep takes a stack to make.
 const STACK: usize = 256 << 20;
@@ -30,24 +33,22 @@ fn every_hostile_case_has_the_answer_that_it_says() -> Result<()> {
 
 fn every_case() -> Result<()> {
     let only = std::env::var("CASE").unwrap_or_default();
-    let bed = Bed::start()?;
     let begun = Instant::now();
-    let (mut rows, mut wrong) = (Vec::new(), Vec::new());
+    let bed = Bed::start()?;
+    let mut table = Table::default();
     for case in case::all()?.iter().filter(|case| case.name.contains(&only)) {
         let done = bed.try_case(case).and_then(|row| bed.is_as_before().map(|()| row));
-        match done {
-            Ok(row) => {
-                println!("{row}");
-                rows.push(row);
-            }
-            Err(error) => {
-                println!("{:<44} WRONG", case.name);
-                wrong.push(format!("{}: {error:#}", case.name));
-            }
-        }
+        table.add(&case.name, done);
     }
     let peak = bed.watch.kilobytes("VmHWM")? / 1024;
-    println!("{} cases in {:.0?}; the host had {peak} MB at most", rows.len(), begun.elapsed());
-    ensure!(wrong.is_empty(), "{} cases went wrong:\n{}", wrong.len(), wrong.join("\n"));
-    Ok(())
+    for (name, test) in isolation::CASES.iter().filter(|case| case.0.contains(&only)) {
+        table.add(name, isolation::row(name, *test));
+    }
+    if only.is_empty() || stop::is_one_of(&only) {
+        for (name, row) in stop::rows()? {
+            table.add(name, row);
+        }
+    }
+    println!("in {:.0?}; the host of most of them had {peak} MB at most", begun.elapsed());
+    table.verdict()
 }

@@ -1,7 +1,7 @@
 //! Uploads that are made when they are needed, since they are large, many or
 //! damaged: bytes by a named recipe.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use exosphere_tests::component;
@@ -144,9 +144,16 @@ fn nested(depth: usize) -> Vec<u8> {
     })
 }
 
-/// Any file of the host's code cache, without the code of authenticity that
-/// heads it.
+/// A file of the host's code cache, without the code of authenticity that heads
+/// it.
 fn precompiled(host_data: &Path) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(compiled(host_data)?)?;
+    let elf = bytes.windows(4).position(|four| four == b"\x7fELF");
+    Ok(bytes[elf.context("compiled code is no ELF")?..].to_vec())
+}
+
+/// Any file of the code cache of a host.
+pub fn compiled(host_data: &Path) -> Result<PathBuf> {
     let mut folders = vec![host_data.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
@@ -154,9 +161,7 @@ fn precompiled(host_data: &Path) -> Result<Vec<u8>> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "code") {
-                let bytes = std::fs::read(path)?;
-                let elf = bytes.windows(4).position(|four| four == b"\x7fELF");
-                return Ok(bytes[elf.context("compiled code is no ELF")?..].to_vec());
+                return Ok(path);
             }
         }
     }

@@ -3,6 +3,39 @@
 use std::fmt;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
+
+/// All cases so far; each is printed as soon as it is done.
+#[derive(Default)]
+pub struct Table {
+    right: usize,
+    wrong: Vec<String>,
+}
+
+impl Table {
+    /// Takes a case, done or gone wrong.
+    pub fn add(&mut self, name: &str, done: Result<Row>) {
+        match done {
+            Ok(row) => {
+                println!("{row}");
+                self.right += 1;
+            }
+            Err(error) => {
+                println!("{name:<44} WRONG");
+                self.wrong.push(format!("{name}: {error:#}"));
+            }
+        }
+    }
+
+    /// An error that names every case that went wrong, and what differed.
+    pub fn verdict(self) -> Result<()> {
+        println!("{} cases as they say", self.right);
+        let Table { wrong, .. } = self;
+        ensure!(wrong.is_empty(), "{} cases went wrong:\n{}", wrong.len(), wrong.join("\n"));
+        Ok(())
+    }
+}
+
 /// One case, done.
 pub struct Row {
     name: String,
