@@ -1,7 +1,7 @@
 ;; What stands around every guest.wat of these cases: a plugin of one node,
 ;; `attack`, by hand. A case brings the functions of the module $main and may use
 ;; all that is here; what it does not bring is harmless. The runner fills in what
-;; is between two at signs (tests/tests/hostile/frame.rs).
+;; is between two at signs (tests/src/guest.rs).
 ;;
 ;; What a case finds in $main: the memory (4096 to 32767 is free for its data),
 ;; $return (a text: the completion of one output), the table $hooks (a function

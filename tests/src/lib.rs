@@ -4,10 +4,14 @@
 //! `src/bin/`.
 //!
 //! Not here: anything of the host's own code. What is tested is what is shipped.
+//! Only `fuzz` looks inside, since it tries too much for a process to be started
+//! each time.
 
 pub mod postgres;
 pub mod proxy;
 pub mod fleet;
+pub mod guest;
+pub mod fuzz;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use exosphere_tests::guest::{self, Changes};
 use exosphere_tests::{Host, problem, until};
 use serde_json::{Value, json};
 
 use crate::case::{Answer, Case, Expect, Failure, Log, Success};
-use crate::frame::{self, Changes};
 use crate::report::Row;
 use crate::watch::{Held, Watch};
 
@@ -166,7 +166,7 @@ fn uploads(case: &Case, host: &Host) -> Result<Vec<Vec<u8>>> {
         description: description.as_deref(),
         edits: &said.edits,
     };
-    Ok(vec![frame::component(&changes)?])
+    Ok(vec![guest::component(&changes)?])
 }
 
 /// That an honest workflow ends as ever.

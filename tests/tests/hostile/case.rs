@@ -1,7 +1,7 @@
 //! A case as it is written: a folder of `tests/hostile` with a `case.json` and,
 //! where the guest is written for it, a `guest.wat`.
 //!
-//! Not here: what is done with it (`bed`), and how the bytes are made (`frame`,
+//! Not here: what is done with it (`bed`), and how the bytes are made (`exosphere_tests::guest`,
 //! `recipes`).
 
 use std::collections::BTreeMap;

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use exosphere_tests::guest::{self, Changes};
 use exosphere_tests::{Host, component, good, problem};
 use serde_json::{Value, json};
 
-use crate::frame::{self, Changes};
 use crate::report::Row;
 
 type Test = fn() -> Result<()>;
@@ -143,7 +143,7 @@ fn a_plugin_is_replaced_in_mid_run() -> Result<()> {
                (func (export "execute") (param i32 i32 i32 i32) (result i32)
                  (call $return (i32.const 4096) (i32.const 7)))"#
         );
-        frame::component(&Changes { functions: &functions, ..Changes::default() })
+        guest::component(&Changes { functions: &functions, ..Changes::default() })
     };
     let graph = json!({"nodes": [
         {"node_name": "wait", "identifier": "first", "inputs": {"ms": 1500}, "next_nodes": ["last"]},
@@ -203,7 +203,9 @@ fn a_tampered_code_cache_is_compiled_again() -> Result<()> {
         fs::write(&file, &bytes)?;
         let log = folder.path().join("log");
         let stderr = File::create(&log)?;
-        let host = Host::start_with(folder.path(), &[], |command| drop(command.stderr(stderr)))?;
+        let host = Host::start_with(folder.path(), &[], |command| {
+            command.stderr(stderr);
+        })?;
         let run = host.run("me", &json!({}), &json!({}))?;
         ensure!(host.wait_for(&run)?["status"] == "SUCCESS", "it does not run");
         drop(host);

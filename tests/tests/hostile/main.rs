@@ -7,7 +7,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod case;
-mod frame;
 mod recipes;
 mod watch;
 mod report;

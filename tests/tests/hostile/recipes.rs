@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use exosphere_tests::component;
+use exosphere_tests::guest::{self, Changes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::frame::{self, Changes};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -169,7 +169,7 @@ pub fn compiled(host_data: &Path) -> Result<PathBuf> {
 }
 
 fn functions(functions: &str) -> Result<Vec<u8>> {
-    frame::component(&Changes { functions, ..Changes::default() })
+    guest::component(&Changes { functions, ..Changes::default() })
 }
 
 fn function(body: &str) -> Result<Vec<u8>> {
@@ -177,12 +177,12 @@ fn function(body: &str) -> Result<Vec<u8>> {
 }
 
 fn around(component: &str) -> Result<Vec<u8>> {
-    frame::component(&Changes { component, ..Changes::default() })
+    guest::component(&Changes { component, ..Changes::default() })
 }
 
 fn described(nodes: &Value) -> Result<Vec<u8>> {
     let description = json!({ "nodes": nodes }).to_string();
-    frame::component(&Changes { description: Some(description.as_bytes()), ..Changes::default() })
+    guest::component(&Changes { description: Some(description.as_bytes()), ..Changes::default() })
 }
 
 fn locals(count: usize) -> String {

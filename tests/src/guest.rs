@@ -1,11 +1,12 @@
-//! Puts the functions of a guest into `tests/hostile/frame.wat`, which has
-//! everything that an honest plugin by hand needs.
+//! Guests by hand: puts the functions of one into `tests/hostile/frame.wat`,
+//! which has everything else that a plugin needs.
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::checkout;
 
-/// What a case changes of the frame.
-#[derive(Default)]
+const FRAME: &str = include_str!("../hostile/frame.wat");
+
+/// What is changed of the frame.
+#[derive(Debug, Default)]
 pub struct Changes<'a> {
     /// Functions of its module.
     pub functions: &'a str,
@@ -17,7 +18,7 @@ pub struct Changes<'a> {
     pub edits: &'a [(String, String)],
 }
 
-/// Where the description is; memory before it is the case's.
+/// Where the description is; memory before it is the guest's.
 const DESCRIPTION_AT: usize = 32 * 1024;
 
 const PAGE: usize = 64 * 1024;
@@ -32,7 +33,7 @@ pub fn component(changes: &Changes<'_>) -> Result<Vec<u8>> {
 }
 
 fn text(changes: &Changes<'_>) -> Result<String> {
-    let mut text = std::fs::read_to_string(checkout().join("tests/hostile/frame.wat"))?;
+    let mut text = FRAME.to_owned();
     for (from, to) in changes.edits {
         ensure!(text.matches(from).count() == 1, "{from:?} is not in the frame once");
         text = text.replace(from, to);
@@ -53,7 +54,7 @@ fn text(changes: &Changes<'_>) -> Result<String> {
     Ok(text)
 }
 
-/// The case's functions, and those that it leaves to us.
+/// The guest's functions, and those that it leaves to us.
 fn functions(brought: &str) -> String {
     let mut all = brought.to_owned();
     if !brought.contains(r#"(export "describe")"#) {
