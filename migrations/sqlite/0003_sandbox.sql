@@ -16,7 +16,8 @@ INSERT INTO namespace (name) SELECT DISTINCT namespace FROM graph;
 ALTER TABLE state ADD COLUMN namespace BIGINT NOT NULL DEFAULT 0;
 UPDATE state SET namespace = COALESCE(
     (SELECT n.id FROM run u JOIN namespace n ON n.name = u.namespace WHERE u.id = state.run), 0);
-CREATE INDEX state_due_of ON state (namespace, due_at, id) WHERE status = 'CREATED' AND parked = 0;
+DROP INDEX state_due;
+CREATE INDEX state_due ON state (namespace, due_at, id) WHERE status = 'CREATED' AND parked = 0;
 
 -- What the plugins of a name may use beyond their sandbox: JSON.
 CREATE TABLE capability (

@@ -173,6 +173,16 @@ impl Host {
         Ok(request.header("content-type", "application/wasm").body(bytes).send()?)
     }
 
+    /// Grants a plugin of the namespace `default` something: nothing else then.
+    pub fn grant(&self, plugin: &str, grants: &Value) -> Result<Value> {
+        self.send("PUT", &format!("//v1/operator/namespaces/default/grants/{plugin}"), grants)
+    }
+
+    /// Sets a namespace up.
+    pub fn namespace(&self, namespace: &str, settings: &Value) -> Result<Value> {
+        self.send("PUT", &format!("//v1/operator/namespaces/{namespace}"), settings)
+    }
+
     /// Applies a graph.
     pub fn apply(&self, name: &str, graph: &Value) -> Result<Value> {
         self.send("PUT", &format!("/graphs/{name}"), graph)

@@ -164,6 +164,10 @@ fn a_node_knows_itself_and_its_secrets_only() -> Result<()> {
     let (status, problem) = host.refused("PUT", "/graphs/secret", &graph)?;
     ensure!(status == 422 && problem.to_string().contains("token"), "{problem:#}");
     graph["secrets"] = json!({"token": "hush-hush-hush"});
+    let (status, problem) = host.refused("PUT", "/graphs/secret", &graph)?;
+    let command = "exosphere grant add lab --secret token";
+    ensure!(status == 422 && problem.to_string().contains(command), "{problem:#}");
+    host.grant("lab", &json!({"secrets": ["token"]}))?;
     let found = host.result_of("secret", &graph, &json!({}))?;
     let run = found["run"].as_str().unwrap();
     ensure!(host.output(run, "only")?["value"] == "hush-hush-hush", "{found:#}");

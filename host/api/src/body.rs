@@ -13,7 +13,10 @@ const MIB: u64 = 1024 * 1024;
 /// The most bytes of an uploaded plugin.
 pub(crate) const PLUGIN_BYTES: u64 = 32 * MIB;
 
-/// The most bytes of a graph.
+/// The most bytes of the settings of a namespace.
+pub(crate) const SETTINGS_BYTES: u64 = 64 * 1024;
+
+/// The most bytes of a graph, or of grants.
 pub(crate) const GRAPH_BYTES: u64 = 4 * MIB;
 
 /// The most bytes of a start request: inputs up to their own limit, and what

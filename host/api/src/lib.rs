@@ -7,6 +7,7 @@
 mod body;
 mod graphs;
 mod guard;
+mod operator;
 mod plugins;
 mod problem;
 mod runs;
@@ -68,6 +69,7 @@ pub fn router(host: Host, local: bool) -> Router {
         .route("/runs/{run}/states/{state}/retry", post(states::retry));
     Router::new()
         .route("/health", get(health))
+        .nest("/v1/operator", operator::router())
         .nest("/v1/namespaces/{namespace}", namespace)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use exosphere_domain::ids::Name;
 
 use crate::check::Check;
-use crate::commands::{graph, plugin, run};
+use crate::commands::{grant, graph, namespace, plugin, run};
 use crate::serve::Serve;
 
 const AFTER_HELP: &str = "\
@@ -75,6 +75,12 @@ pub enum Command {
     /// Apply graphs, check them and look at them
     #[command(subcommand)]
     Graph(graph::Command),
+    /// Grant plugins what they may use beyond their sandbox (for operators)
+    #[command(subcommand)]
+    Grant(grant::Command),
+    /// Set limits and shares of namespaces (for operators)
+    #[command(subcommand)]
+    Namespace(namespace::Command),
     /// Start runs, follow them and mend them
     #[command(subcommand)]
     Run(run::Command),
@@ -105,6 +111,12 @@ mod tests {
             "exosphere graph apply words.json --name words",
             "exosphere graph validate words.json",
             "exosphere graph list --namespace other",
+            "exosphere namespace list",
+            "exosphere namespace show --namespace other",
+            "exosphere namespace set --limit cpu_ms=1s --limit outputs=10 --slots 4",
+            "exosphere grant list",
+            "exosphere grant show web",
+            "exosphere grant remove web --all",
             "exosphere run start words --input a=1 --input b=@f --store k=v --watch",
             "exosphere run watch 0195b7f0-0000-7000-8000-000000000001",
             "exosphere run list --graph words --status failed --limit 5",

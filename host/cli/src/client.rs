@@ -56,9 +56,23 @@ impl Client {
     /// Begins a call of `/v1/namespaces/{namespace}/{path}`. The segments are
     /// names, numbers and ids: none is `.` or `..`.
     pub fn call(&self, method: Method, path: &[&str]) -> Call<'_> {
+        self.to(method, &["v1", "namespaces", self.namespace.as_str()], path)
+    }
+
+    /// Begins a call of `/v1/operator/namespaces/{namespace}/{path}`.
+    pub fn operator(&self, method: Method, path: &[&str]) -> Call<'_> {
+        self.to(method, &["v1", "operator", "namespaces", self.namespace.as_str()], path)
+    }
+
+    /// Begins a call of `/v1/operator/namespaces`.
+    pub fn all_namespaces(&self) -> Call<'_> {
+        self.to(Method::GET, &["v1", "operator", "namespaces"], &[])
+    }
+
+    fn to(&self, method: Method, root: &[&str], path: &[&str]) -> Call<'_> {
         let mut url = self.host.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(["v1", "namespaces", self.namespace.as_str()]);
+            segments.pop_if_empty().extend(root);
             segments.extend(path);
         }
         Call { client: self, request: self.http.request(method, url) }

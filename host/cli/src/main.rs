@@ -42,6 +42,8 @@ fn run(args: Args) -> Result<(), Error> {
         Command::Check(check) => check::run(check, Output::new(args.global.json))?,
         Command::Plugin(command) => command.run(&Session::new(&args.global)?)?,
         Command::Graph(command) => command.run(&Session::new(&args.global)?)?,
+        Command::Grant(command) => command.run(&Session::new(&args.global)?)?,
+        Command::Namespace(command) => command.run(&Session::new(&args.global)?)?,
         Command::Run(command) => command.run(&Session::new(&args.global)?)?,
     }
     Ok(())

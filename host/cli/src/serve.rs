@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use exosphere_orchestrator::{Config, DEFAULT_SLOTS, Host};
+use exosphere_domain::limits::{LimitValues, Limits};
+use exosphere_orchestrator::{Config, DEFAULT_SLOTS, Host, share_of};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -44,6 +45,25 @@ pub struct Serve {
     #[arg(long, env = "EXOSPHERE_SLOTS", default_value_t = DEFAULT_SLOTS, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: u32,
+    /// How many of them one namespace may have, so that whatever it does others
+    /// go on [default: three of four]
+    ///
+    /// A namespace may be given a number of its own: `exosphere namespace set`.
+    #[arg(long, env = "EXOSPHERE_NAMESPACE_SLOTS", value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    namespace_slots: Option<u32>,
+    /// Set a limit of what an attempt may use, as often as wanted:
+    /// --limit memory_bytes=256MiB --limit cpu_ms=10s
+    ///
+    /// Namespaces, graphs and nodes may lower it, and not raise it. `exosphere
+    /// namespace show` tells all limits and their values.
+    #[arg(
+        long = "limit",
+        env = "EXOSPHERE_LIMITS",
+        value_name = "NAME=VALUE",
+        value_delimiter = ','
+    )]
+    limits: Vec<LimitValues>,
     /// Write the log as JSON lines.
     #[arg(long, env = "EXOSPHERE_LOG_JSON")]
     log_json: bool,
@@ -97,6 +117,8 @@ async fn serve(args: Serve) -> Result<(), Error> {
         database: args.database,
         key: args.key,
         slots: args.slots,
+        namespace_slots: args.namespace_slots.unwrap_or(share_of(args.slots)),
+        limits: args.limits.iter().fold(Limits::default(), Limits::set),
         clock_offset: args.clock_offset_ms,
         ..Config::new(args.data)
     });

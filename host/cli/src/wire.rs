@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use exosphere_domain::grant::Grants;
+use exosphere_domain::limits::LimitValues;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -291,6 +293,8 @@ pub struct Usage {
     pub cpu_us: u64,
     pub peak_memory_bytes: u64,
     pub host_calls: u64,
+    pub input_bytes: u64,
+    pub output_bytes: u64,
 }
 
 /// A line of an attempt's log.
@@ -298,4 +302,40 @@ pub struct Usage {
 pub struct LogLine {
     pub level: String,
     pub message: String,
+}
+
+/// The namespaces of a host.
+#[derive(Debug, Deserialize)]
+pub struct Namespaces {
+    pub namespaces: Vec<Namespace>,
+}
+
+/// A namespace as its operators set it up.
+#[derive(Debug, Deserialize)]
+pub struct Namespace {
+    pub name: String,
+    pub limits: LimitValues,
+    pub slots: Option<u32>,
+    pub effective: Effective,
+}
+
+/// What counts for a namespace on the host that answered.
+#[derive(Debug, Deserialize)]
+pub struct Effective {
+    /// By name. A newer host may have limits that are not known here.
+    pub limits: BTreeMap<String, u64>,
+    pub slots: u32,
+}
+
+/// What all plugins of a namespace are granted.
+#[derive(Debug, Deserialize)]
+pub struct AllGrants {
+    pub grants: Vec<PluginGrants>,
+}
+
+/// What the plugins of a name are granted.
+#[derive(Debug, Deserialize)]
+pub struct PluginGrants {
+    pub plugin: String,
+    pub grants: Grants,
 }

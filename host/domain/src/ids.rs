@@ -135,6 +135,10 @@ impl fmt::Display for RunId {
     }
 }
 
+/// The number of a namespace in its database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamespaceKey(pub i64);
+
 /// The number of a run, inside: short, and used by every state of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exosphere_domain::clock::Clock;
+use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::{Applied, Catalog, Context, Exporter, Graph, validate};
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::node::{NodeDescription, parse_description};
@@ -130,9 +131,11 @@ impl Host {
         template: &Value,
     ) -> Result<Applied, Error> {
         let store = &self.parts.store;
-        let catalog = Uploads::of(store.plugins(namespace).await?);
+        let grants = store.grants(namespace).await?;
+        let catalog = Uploads::of(store.plugins(namespace).await?, grants);
         let secrets = store.secret_names(namespace, name).await?.into_iter().collect();
-        let context = Context { namespace, catalog: &catalog, secrets: &secrets };
+        let limits = self.namespace(namespace).await?.effective;
+        let context = Context { namespace, catalog: &catalog, secrets: &secrets, limits: &limits };
         validate(template, &context)
             .map_err(|problems| Error::Invalid { what: format!("the graph {name}"), problems })
     }
@@ -164,14 +167,18 @@ impl Host {
 struct Uploads(BTreeMap<Name, Vec<Exporter>>);
 
 impl Uploads {
-    fn of(plugins: Vec<PluginRow>) -> Self {
+    fn of(plugins: Vec<PluginRow>, mut grants: BTreeMap<Name, Grants>) -> Self {
         let mut uploads: BTreeMap<Name, Vec<Exporter>> = BTreeMap::new();
         for plugin in plugins {
+            let grants = Arc::new(grants.remove(&plugin.name).unwrap_or_default());
+            let imports: Arc<[String]> = plugin.imports.into();
             for node in &plugin.nodes {
                 uploads.entry(node.name.clone()).or_default().push(Exporter {
                     plugin: plugin.name.clone(),
                     digest: plugin.digest,
                     node: Arc::clone(node),
+                    imports: imports.clone(),
+                    grants: grants.clone(),
                 });
             }
         }

@@ -2,23 +2,22 @@
 //! hands on what that claims. The next batch gathers while the last one is
 //! synced. It also knows when the next state is due; nothing here polls.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
-use exosphere_domain::ids::Millis;
-use exosphere_domain::limits::Limit;
+use exosphere_domain::ids::{Millis, NamespaceKey};
 use exosphere_domain::plan::give_up;
-use exosphere_store::{Answer, Batch, Committed, Finished, Member, StoreError, Want};
+use exosphere_store::{Answer, Batch, Committed, Finished, Member, Shares, StoreError, Want};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::Parts;
 use crate::error::internal;
 use crate::room::{Lease, Room};
+use crate::{HELD_PER_SLOT, Parts};
 
 /// The most members of one batch: more would only make the others wait.
 const MAX_BATCH: usize = 512;
@@ -136,8 +135,15 @@ impl Work {
     /// Begins, in a task of its own that ends with the drain.
     pub(crate) fn start(self, parts: Arc<Parts>) {
         let times = (Instant::now(), parts.clock.now());
-        let street =
-            Street { parts, work: self, more: true, next_due: None, times, gone_through: true };
+        let street = Street {
+            parts,
+            work: self,
+            more: true,
+            next_due: None,
+            times,
+            full: BTreeSet::new(),
+            gone_through: true,
+        };
         tokio::spawn(street.run());
     }
 }
@@ -152,6 +158,8 @@ struct Street {
     next_due: Option<Millis>,
     /// What time it last was by that clock, and when.
     times: (Instant, Millis),
+    /// Namespaces of which more is due than they may have here now.
+    full: BTreeSet<NamespaceKey>,
     /// Whether the last transaction is known to have gone through.
     gone_through: bool,
 }
@@ -219,7 +227,7 @@ impl Street {
     async fn wait(&mut self) -> Option<Message> {
         let room = self.work.room.free() > 0;
         let may_claim = room && !self.stopping();
-        if (self.more && may_claim) || self.work.room.is_astray() {
+        if ((self.more || self.has_room_again()) && may_claim) || self.work.room.is_astray() {
             return self.work.queue.try_recv().ok();
         }
         let left = self.next_due.filter(|_| may_claim).map(|due| due.saturating_sub(self.now()));
@@ -241,15 +249,41 @@ impl Street {
         }
     }
 
+    /// What each namespace may still have, when some places are given up.
+    fn shares(&self, freed: &[Lease]) -> Shares {
+        let parts = &self.parts;
+        let held = |slots: u32| slots.saturating_mul(HELD_PER_SLOT);
+        let own = parts.tenants.all_slots();
+        let most = held(parts.slots_of(None));
+        let mut left: HashMap<NamespaceKey, u32> =
+            own.into_iter().map(|(key, own)| (key, held(parts.slots_of(Some(own))))).collect();
+        for (namespace, taken) in self.work.room.by_namespace() {
+            let of_it = left.entry(namespace).or_insert(most);
+            let freed = freed.iter().filter(|lease| lease.namespace() == namespace).count();
+            *of_it = of_it.saturating_sub(taken.saturating_sub(freed as u32));
+        }
+        Shares { most, left }
+    }
+
+    /// Whether a namespace that had used up its share may have more now.
+    fn has_room_again(&self) -> bool {
+        if self.full.is_empty() {
+            return false;
+        }
+        let shares = self.shares(&[]);
+        self.full.iter().any(|namespace| shares.room(*namespace) > 0)
+    }
+
     /// Commits what was gathered, tells who waits, hands on what was claimed.
     async fn commit(&mut self, gathered: Gathered) {
         let Gathered { members, replies, leases } = gathered;
         let members: Arc<[Member]> = members.into();
-        let want = self.want(leases.len());
+        let shares = self.shares(&leases);
+        let want = self.want(leases.len(), &shares);
         if members.is_empty() && !matches!(want, Want::Claims(1..)) {
             return;
         }
-        let committed = self.commit_range(&members, 0..members.len(), want).await;
+        let committed = self.commit_range(&members, 0..members.len(), want, &shares).await;
         // Room is made before it is taken again: only this task takes it.
         drop(leases);
         self.note(&committed.done, want);
@@ -263,7 +297,7 @@ impl Street {
         }
         let mut leased = Vec::with_capacity(committed.done.leased.len());
         for state in committed.done.leased {
-            match self.work.room.take(&state.state) {
+            match self.work.room.take(&state) {
                 Some(lease) => leased.push((state, lease)),
                 None => self.work.room.set_astray(),
             }
@@ -273,9 +307,10 @@ impl Street {
 
     /// What this commit may claim: everything that is due while there may be
     /// more of that, so that others get their turn, else what it creates.
-    fn want(&self, freed: usize) -> Want {
+    fn want(&self, freed: usize, shares: &Shares) -> Want {
         let free = self.work.room.free() + freed as u32;
-        let due = self.next_due.is_some_and(|due| due <= self.now());
+        let due = self.next_due.is_some_and(|due| due <= self.now())
+            || self.full.iter().any(|namespace| shares.room(*namespace) > 0);
         match self.stopping() {
             true => Want::Births(0),
             false if self.more || due => Want::Claims(free),
@@ -289,13 +324,17 @@ impl Street {
         }
         match want {
             Want::Claims(1..) => {
+                self.full.clone_from(&done.full);
                 self.more = done.more;
                 if !done.more {
                     self.next_due = done.next_due;
                     return;
                 }
             }
-            _ => self.more |= done.more,
+            _ => {
+                self.full.extend(&done.full);
+                self.more |= done.more;
+            }
         }
         self.next_due = [self.next_due, done.next_due].into_iter().flatten().min();
     }
@@ -310,7 +349,8 @@ impl Street {
                 tracing::info!(states = members.len(), "gave back states that were held unknown");
                 let members: Arc<[Member]> = members.into();
                 let range = 0..members.len();
-                self.commit_range(&members, range, Want::Births(0)).await;
+                let shares = self.shares(&[]);
+                self.commit_range(&members, range, Want::Births(0), &shares).await;
                 self.more = true;
             }
             Err(error) => {
@@ -328,11 +368,12 @@ impl Street {
         members: &Arc<[Member]>,
         range: Range<usize>,
         want: Want,
+        shares: &Shares,
     ) -> Outcome {
         let mut outcome = Outcome::default();
         let mut ranges = VecDeque::from([(range, want)]);
         while let Some((range, want)) = ranges.pop_front() {
-            match self.try_commit(members, range.clone(), want).await {
+            match self.try_commit(members, range.clone(), want, shares).await {
                 Ok(mut done) => {
                     outcome.answers.extend(done.answers.drain(..).map(Ok));
                     outcome.add(done);
@@ -377,9 +418,11 @@ impl Street {
             logs: None,
             usage: finished.usage,
             jitter: finished.jitter,
+            store_limits: finished.store_limits,
         }));
         let members: Arc<[Member]> = [member].into();
-        self.try_commit(&members, 0..1, Want::Births(0)).await.unwrap_or_else(|why| {
+        let shares = self.shares(&[]);
+        self.try_commit(&members, 0..1, Want::Births(0), &shares).await.unwrap_or_else(|why| {
             tracing::error!(why, state = %finished.state.id, "a state cannot be ended");
             Committed::default()
         })
@@ -396,6 +439,7 @@ impl Street {
         members: &Arc<[Member]>,
         range: Range<usize>,
         want: Want,
+        shares: &Shares,
     ) -> Result<Committed, String> {
         let (mut pause, mut contentions) = (BACKOFF.0, 0);
         loop {
@@ -405,10 +449,7 @@ impl Street {
                 session: self.parts.session.current(),
                 now: self.parts.clock.now(),
                 want,
-                store_limits: (
-                    self.parts.limits.get(Limit::StoreKeys) as u32,
-                    self.parts.limits.get(Limit::StoreBytes),
-                ),
+                shares: shares.clone(),
             };
             let why = match self.parts.store.commit(batch).await {
                 Ok(done) => {
@@ -450,6 +491,7 @@ impl Outcome {
         self.done.leased.extend(done.leased);
         self.done.touched.extend(done.touched);
         self.done.more |= done.more;
+        self.done.full.extend(done.full);
         self.done.next_due = [self.done.next_due, done.next_due].into_iter().flatten().min();
     }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use exosphere_domain::clock::Clock;
 use exosphere_domain::graph::{Problem, check_start};
 use exosphere_domain::ids::{Millis, Name, RunId, StateId};
+use exosphere_domain::limits::Level;
 use exosphere_domain::plan::begin;
 use exosphere_store::{Answer, Member, NewRun, RunInfo};
 use serde_json::Value;
 
 use crate::ambient::fresh_id;
 use crate::error::{Error, log_internal};
+use crate::namespaces::store_limits;
 use crate::read::RunDetails;
 use crate::{Host, recovery};
 
@@ -69,7 +71,11 @@ impl Host {
         let root = graph.node(graph.root());
         let described = self.description(root.digest, &root.node_name).await?;
         let mut problems = door(key.as_deref(), delay_ms);
-        let start = check_start(&graph, &described, inputs.as_ref(), store.as_ref(), &parts.limits);
+        let mut limits = parts.limits.clone();
+        limits
+            .lower_all(Level::Namespace, &parts.tenants.get(&parts.store, namespace).await?.limits);
+        graph.lower(root, &mut limits);
+        let start = check_start(&graph, &described, inputs.as_ref(), store.as_ref(), &limits);
         let start = match start {
             Ok(start) if problems.is_empty() => start,
             other => {
@@ -83,6 +89,7 @@ impl Host {
             key: parts.store.run_key(now).await?,
             id: RunId(fresh_id(now)),
             namespace: namespace.clone(),
+            namespace_key: row.namespace,
             graph_name: graph_name.clone(),
             revision: row.revision.number,
             graph,
@@ -92,8 +99,9 @@ impl Host {
         let id = info.id;
         let delay = Millis::try_from(delay_ms.unwrap_or(0)).unwrap_or(Millis::MAX);
         let revision = row.revision.id;
-        let new = NewRun { info, revision, store: start.store, root, counts, key, delay };
-        match parts.committer.submit(Member::Start(new)).await? {
+        let (store, store_limits) = (start.store, store_limits(&limits));
+        let new = NewRun { info, revision, store, root, counts, key, delay, store_limits };
+        match parts.committer.submit(Member::Start(new.into())).await? {
             Answer::Known { graph, .. } if graph != *graph_name => Err(Error::Conflict(format!(
                 "this idempotency key has started a run of the graph {graph} before; use another key"
             ))),

@@ -7,33 +7,37 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::Node;
-use exosphere_domain::ids::{RunKey, StateId};
+use exosphere_domain::ids::{NamespaceKey, RunKey, StateId};
 use exosphere_domain::journal::{Entry, Journal};
-use exosphere_domain::limits::{Level, Limit, Usage};
+use exosphere_domain::limits::{Level, Limit, Limits, Usage};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{give_up, numbers_needed, plan};
 use exosphere_domain::state::RunStatus;
-use exosphere_sandbox::{Completion, Context, Invocation, LogLine, RunStore, Unavailable};
+use exosphere_sandbox::{
+    Completion, Context, Invocation, LogLine, RunStore, Turn, Turns, Unavailable,
+};
 use exosphere_store::{
-    Answer, Finished, Leased, Member, Numbers, RunInfo, Store, StoreError, Touched,
+    Answer, Finished, Leased, Member, Numbers, RunInfo, Store, StoreError, StoreLimits, Touched,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::AbortHandle;
 
 use crate::Parts;
 use crate::committer::BACKOFF;
 use crate::error::internal;
 use crate::inputs::{NoInputs, inputs, read_ahead, text};
+use crate::namespaces::store_limits;
 use crate::plugins::{NodeInfo, NotReady};
 use crate::room::Lease;
+use crate::tenants::Tenant;
 
 /// What is being executed.
 pub(crate) struct Executor {
-    slots: Semaphore,
+    slots: Turns<NamespaceKey>,
     tasks: Mutex<Tasks>,
 }
 
@@ -53,7 +57,7 @@ const REMEMBERED: usize = 1024;
 
 impl Executor {
     pub(crate) fn new(slots: u32) -> Self {
-        Executor { slots: Semaphore::new(slots as usize), tasks: Mutex::default() }
+        Executor { slots: Turns::new(slots), tasks: Mutex::default() }
     }
 
     /// Begins nothing more. What runs goes on.
@@ -125,8 +129,9 @@ impl Executor {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn slot(&self) -> Option<SemaphorePermit<'_>> {
-        self.slots.acquire().await.ok()
+    /// Waits for a slot, of which a namespace has at most so many.
+    async fn slot(&self, namespace: NamespaceKey, most: u32) -> Option<Turn<NamespaceKey>> {
+        self.slots.take(namespace, most).await
     }
 }
 
@@ -181,6 +186,8 @@ struct Ended {
     journal: Journal,
     logs: Vec<LogLine>,
     usage: Option<Usage>,
+    /// What the store of its run may hold, once that is known.
+    limits: Option<StoreLimits>,
 }
 
 impl Ended {
@@ -189,7 +196,7 @@ impl Ended {
     }
 
     fn without_a_run(outcome: Outcome) -> Self {
-        Ended { outcome, journal: Journal::default(), logs: Vec::new(), usage: None }
+        Ended { outcome, journal: Journal::default(), logs: Vec::new(), usage: None, limits: None }
     }
 }
 
@@ -203,7 +210,9 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn run(&self) -> Ended {
         let parts = self.parts;
-        let Some(_slot) = parts.executor.slot().await else {
+        let namespace = self.run.namespace_key;
+        let most = parts.slots_of(parts.tenants.slots(namespace));
+        let Some(_slot) = parts.executor.slot(namespace, most).await else {
             return Ended::without_a_run(Outcome::Released);
         };
         if parts.executor.is_paused(self.run.key) {
@@ -233,7 +242,8 @@ impl Attempt<'_> {
         Ended::without_a_run(Outcome::Released)
     }
 
-    async fn invoke(&self) -> Result<Ended, NoInputs> {
+    /// The node, and what the attempt may use.
+    fn allowed(&self, tenant: &Tenant) -> Result<(&Node, Limits), Failure> {
         let Attempt { parts, run, leased } = self;
         let place = leased.state.place.node;
         let node = run.graph.get(place).ok_or_else(|| {
@@ -243,10 +253,16 @@ impl Attempt<'_> {
             ))
         })?;
         let mut limits = parts.limits.clone();
-        if let Some(timeout) = node.timeout {
-            let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            limits.lower(Level::Node, Limit::TimeoutMs, millis);
-        }
+        limits.lower_all(Level::Namespace, &tenant.limits);
+        run.graph.lower(node, &mut limits);
+        Ok((node, limits))
+    }
+
+    async fn invoke(&self) -> Result<Ended, NoInputs> {
+        let Attempt { parts, run, leased } = self;
+        let tenant = parts.tenants.get(&parts.patient, &run.namespace).await?;
+        let (node, limits) = self.allowed(&tenant)?;
+        let grants = tenant.grants(&node.plugin);
         let inputs = inputs(&parts.patient, run, leased, limits.get(Limit::InputBytes)).await?;
         let ready = parts.plugins.ready(&parts.patient, &parts.sandbox, node.digest).await;
         let (plugin, nodes) = ready.map_err(|error| match error {
@@ -270,14 +286,14 @@ impl Attempt<'_> {
             inputs: text(&inputs, limits.get(Limit::InputBytes))?,
             context: self.context(node),
             store: store.clone(),
-            secrets: self.secrets(info).await?,
-            limits,
+            secrets: self.secrets(info, &grants).await?,
+            limits: limits.clone(),
         };
         tracing::debug!(state = %leased.state.id, attempt = leased.state.tries.attempt, "executing");
         let completion = parts.sandbox.invoke(&plugin, invocation).await;
         match store.unavailable.load(Ordering::Relaxed) {
             true => Ok(self.given_back("its store could not be read")),
-            false => Ok(checked(completion, info)),
+            false => Ok(Ended { limits: Some(store_limits(&limits)), ..checked(completion, info) }),
         }
     }
 
@@ -295,10 +311,15 @@ impl Attempt<'_> {
         }
     }
 
-    /// The secrets that the node declared, as they are now.
-    async fn secrets(&self, info: &NodeInfo) -> Result<BTreeMap<String, String>, NoInputs> {
+    /// The secrets that the node declared and its plugin is granted, as they are
+    /// now.
+    async fn secrets(
+        &self,
+        info: &NodeInfo,
+        grants: &Grants,
+    ) -> Result<BTreeMap<String, String>, NoInputs> {
         let mut secrets = BTreeMap::new();
-        for name in &info.secrets {
+        for name in info.secrets.iter().filter(|name| grants.secrets.contains(name)) {
             let (namespace, graph) = (&self.run.namespace, &self.run.graph_name);
             if let Some(value) = self.parts.patient.secret(namespace, graph, name).await? {
                 secrets.insert(name.to_string(), value);
@@ -320,10 +341,10 @@ fn checked(completion: Completion, info: &NodeInfo) -> Ended {
         _ => None,
     };
     match broken {
-        None => Ended { outcome, journal, logs, usage: Some(usage) },
+        None => Ended { outcome, journal, logs, usage: Some(usage), limits: None },
         Some(why) => {
             let outcome = Outcome::Failed(Failure::new(FailureKind::InvalidOutput, why));
-            Ended { outcome, journal: Journal::default(), logs, usage: Some(usage) }
+            Ended { outcome, journal: Journal::default(), logs, usage: Some(usage), limits: None }
         }
     }
 }
@@ -335,7 +356,8 @@ async fn finished(
     leased: Leased,
     ended: Ended,
 ) -> Option<Finished> {
-    let Ended { outcome, journal, logs, usage } = ended;
+    let Ended { outcome, journal, logs, usage, limits } = ended;
+    let store_limits = limits.unwrap_or_else(|| store_limits(&parts.limits));
     let (state, jitter) = (leased.state, crate::ambient::jitter());
     let planned = match numbers(parts, numbers_needed(&run.graph, &state, &outcome)).await {
         Ok(numbers) => plan(&run.graph, &state, outcome, jitter, &numbers),
@@ -348,7 +370,7 @@ async fn finished(
         )
         .ok()?;
     let logs = (!logs.is_empty()).then(|| serde_json::to_string(&logs).unwrap_or_default());
-    Some(Finished { run, state, changes, journal, logs, usage, jitter })
+    Some(Finished { run, state, changes, journal, logs, usage, jitter, store_limits })
 }
 
 /// Numbers for new states, however long it takes: an outcome waits for its

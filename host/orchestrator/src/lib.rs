@@ -13,12 +13,14 @@ mod error;
 mod executor;
 mod heart;
 mod inputs;
+mod namespaces;
 mod plugins;
 mod read;
 mod recovery;
 mod room;
 mod runs;
 mod teller;
+mod tenants;
 mod watch;
 
 use std::path::PathBuf;
@@ -40,6 +42,7 @@ pub use exosphere_store::{
     AttemptRow, CheckError, GraphRow, Page, PluginRow, Report, RunFilter, RunView, StateFilter,
     StateView, Violation,
 };
+pub use namespaces::{NamespaceDetails, NamespaceSettings};
 pub use read::{RunDetails, StateDetails};
 
 use ambient::SystemClock;
@@ -50,6 +53,7 @@ use heart::Session;
 use plugins::Plugins;
 use runs::{Graphs, Runs};
 use teller::Teller;
+use tenants::Tenants;
 use watch::Watchers;
 
 /// How a host is set up.
@@ -65,6 +69,8 @@ pub struct Config {
     pub key: Option<PathBuf>,
     /// So many nodes run at a time.
     pub slots: u32,
+    /// So many of them of one namespace, unless it has a number of its own.
+    pub namespace_slots: u32,
     /// What an attempt may use.
     pub limits: Limits,
     /// So many milliseconds this host's clock is off, for tests.
@@ -79,6 +85,7 @@ impl Config {
             database: None,
             key: None,
             slots: DEFAULT_SLOTS,
+            namespace_slots: share_of(DEFAULT_SLOTS),
             limits: Limits::default(),
             clock_offset: 0,
         }
@@ -87,6 +94,12 @@ impl Config {
 
 /// Nodes that run at a time, unless the operator says otherwise.
 pub const DEFAULT_SLOTS: u32 = 64;
+
+/// How many of a host's slots one namespace may have, unless the operator says
+/// otherwise: three of four, so that whatever it does others go on.
+pub fn share_of(slots: u32) -> u32 {
+    slots.saturating_sub(slots / 4).max(1)
+}
 
 /// So many states are held for each slot: enough that a slot which is free has
 /// something to do while the last batch is being synced.
@@ -117,7 +130,10 @@ pub(crate) struct Parts {
     pub teller: Teller,
     pub clock: SystemClock,
     pub session: Session,
+    pub tenants: Tenants,
     pub limits: Limits,
+    pub slots: u32,
+    pub namespace_slots: u32,
     /// Keeps the folder's lock.
     folder: DataFolder,
 }
@@ -162,7 +178,10 @@ impl Host {
             committer,
             clock,
             session: Session::new(session),
+            tenants: Tenants::default(),
             limits: config.limits,
+            slots: config.slots,
+            namespace_slots: config.namespace_slots,
             folder,
         });
         work.start(parts.clone());

@@ -13,6 +13,7 @@ use exosphere_store::{Answer, Finished, Member, RunInfo, StoreError};
 use futures::future::join_all;
 
 use crate::Parts;
+use crate::namespaces::store_limits;
 use crate::room::Room;
 
 /// States that are taken back, or swept, in one transaction.
@@ -85,7 +86,9 @@ async fn ended(
         }
     };
     let journal = Journal::default();
-    let finished = Finished { run, state, changes, journal, logs: None, usage: None, jitter };
+    let store_limits = store_limits(&parts.limits);
+    let (logs, usage) = (None, None);
+    let finished = Finished { run, state, changes, journal, logs, usage, jitter, store_limits };
     Ok(Some(Member::Finish(Box::new(finished))))
 }
 

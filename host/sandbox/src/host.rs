@@ -122,6 +122,7 @@ fn at_tick(store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadline>
     if host.has_called_too_often() {
         return Err(Stop::Limit(Limit::HostCalls).into());
     }
+    host.meter.yields();
     Ok(UpdateDeadline::Yield(1))
 }
 

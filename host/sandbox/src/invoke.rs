@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::failure::{self, Phase};
 use crate::host::{self, Host, Session};
 use crate::log::LogLine;
+use crate::meter::Queue;
 use crate::output;
 use crate::plugins::Plugin;
 use crate::sandbox::Sandbox;
@@ -104,9 +105,10 @@ impl Sandbox {
         let _slot = self.slot().await;
         let _running = self.ticker().running();
         let timeout = session.limits.time(Limit::TimeoutMs);
+        let queue = Queue { turns: self.turns(), namespace: session.context.namespace.clone() };
         let mut store = host::store(self.engine(), session);
         let meter = Arc::clone(&store.data().meter);
-        let work = meter.measure(run(plugin, &mut store, question));
+        let work = meter.measure(queue, run(plugin, &mut store, question));
         let ended = tokio::time::timeout(timeout, AssertUnwindSafe(work).catch_unwind()).await;
         let host = store.data();
         let answer = match ended {

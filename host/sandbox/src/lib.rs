@@ -6,7 +6,8 @@
 //! graph, no retry and no HTTP.
 //!
 //! How the parts lie, in the order in which a plugin meets them: [`Sandbox`]
-//! owns an engine (`engine`) and a clock for it (`ticker`); an upload passes
+//! owns an engine (`engine`), a clock for it (`ticker`) and an order in which guests that run
+//! for long go on (`turns`); an upload passes
 //! `admit`; `plugins` keeps what was compiled, in memory and in the `cache` on
 //! disk; `invoke` runs a node in a `host` of its own, whose capabilities are
 //! one file each (`context`, `store`, `secrets`, `log`, `wasi`), whose use is
@@ -17,6 +18,7 @@ mod sandbox;
 
 mod engine;
 mod ticker;
+mod turns;
 
 mod admit;
 mod cache;
@@ -47,3 +49,4 @@ pub use log::{LogLevel, LogLine};
 pub use plugins::{LoadError, Plugin};
 pub use sandbox::{DEFAULT_SLOTS, Sandbox, SandboxConfig, SetupError};
 pub use store::{RunStore, Unavailable};
+pub use turns::{Turn, Turns};

@@ -1,15 +1,27 @@
-//! How much CPU time a guest has used, and whether that is too much.
+//! How much CPU time a guest has used, whether that is too much, and whose turn
+//! it is among those that use much.
 //!
 //! A tick of the engine's epoch is far too coarse to bill by, and says nothing
 //! of a guest that was not running. So every poll of the guest's future is
 //! measured by the CPU clock of its thread, which stands still while the
 //! thread is preempted; the tick only decides when to look.
+//!
+//! Most nodes are done before the first tick. One that is not goes on in turns:
+//! as many at a time as there are processors, and namespaces one after the
+//! other, so that neither short nodes nor those of others wait behind it.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::turns::{Turn, Turns};
 
 /// The CPU time of one guest. Shared by the future that polls it and by the
 /// store, whose epoch callback looks at it in the middle of a poll.
@@ -20,19 +32,56 @@ use std::time::Duration;
 pub(crate) struct Meter {
     used: AtomicU64,
     resumed_at: AtomicU64,
+    /// Whether the guest was made to stop by a tick, and would have run on.
+    yielded: AtomicBool,
+}
+
+/// Whose guest it is, and the turns that guests take which run for long.
+pub(crate) struct Queue {
+    pub(crate) turns: Turns<String>,
+    pub(crate) namespace: String,
+}
+
+impl Queue {
+    fn wait(&self) -> BoxFuture<'static, Option<Turn<String>>> {
+        let (turns, namespace) = (self.turns.clone(), self.namespace.clone());
+        async move { turns.take(namespace, u32::MAX).await }.boxed()
+    }
 }
 
 impl Meter {
     /// Runs a future to its end, counting the CPU time of each poll.
-    pub(crate) async fn measure<F: Future>(self: Arc<Self>, work: F) -> F::Output {
+    pub(crate) async fn measure<F: Future>(self: Arc<Self>, queue: Queue, work: F) -> F::Output {
         let mut work = pin!(work);
+        let mut turn: Option<BoxFuture<'_, Option<Turn<String>>>> = None;
         poll_fn(|cx| {
-            self.resumed_at.store(thread_nanos(), Relaxed);
-            let polled = work.as_mut().poll(cx);
-            self.used.store(self.now(), Relaxed);
+            let polled = match &mut turn {
+                None => self.poll(work.as_mut(), cx),
+                Some(wait) => {
+                    let _turn = ready!(wait.as_mut().poll(cx));
+                    turn = None;
+                    apart(|| self.poll(work.as_mut(), cx))
+                }
+            };
+            if self.yielded.swap(false, Relaxed) && polled.is_pending() {
+                // The guest has asked to be polled again, and will wait then.
+                turn = Some(queue.wait());
+            }
             polled
         })
         .await
+    }
+
+    fn poll<F: Future>(&self, work: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.resumed_at.store(thread_nanos(), Relaxed);
+        let polled = work.poll(cx);
+        self.used.store(self.now(), Relaxed);
+        polled
+    }
+
+    /// The guest stops here, and would have run on.
+    pub(crate) fn yields(&self) {
+        self.yielded.store(true, Relaxed);
     }
 
     /// The time used so far. To be asked from within a poll.
@@ -51,6 +100,16 @@ impl Meter {
     }
 }
 
+/// Does something that takes a whole tick, while the other tasks of this thread
+/// go on in another.
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match flavor {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
 /// Nanoseconds of CPU time that this thread has used.
 fn thread_nanos() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -62,10 +121,15 @@ fn thread_nanos() -> u64 {
 mod tests {
     use super::*;
 
+    fn queue() -> Queue {
+        Queue { turns: Turns::new(1), namespace: String::new() }
+    }
+
     #[tokio::test]
     async fn waiting_costs_nothing() {
         let meter = Arc::new(Meter::default());
-        Arc::clone(&meter).measure(tokio::time::sleep(Duration::from_millis(50))).await;
+        let sleep = tokio::time::sleep(Duration::from_millis(50));
+        Arc::clone(&meter).measure(queue(), sleep).await;
         assert!(meter.total() < Duration::from_millis(20), "{:?}", meter.total());
     }
 
@@ -74,12 +138,29 @@ mod tests {
         let meter = Arc::new(Meter::default());
         let inside = Arc::clone(&meter);
         Arc::clone(&meter)
-            .measure(async move {
+            .measure(queue(), async move {
                 while inside.running() < Duration::from_millis(5) {
                     std::hint::black_box(0);
                 }
             })
             .await;
         assert!(meter.total() >= Duration::from_millis(5));
+    }
+
+    #[tokio::test]
+    async fn who_yields_goes_on_when_it_is_their_turn() {
+        let (meter, queue) = (Arc::new(Meter::default()), queue());
+        let turns = queue.turns.clone();
+        let other = turns.take("other".into(), 1).await;
+        let inside = Arc::clone(&meter);
+        let mut guest = Box::pin(Arc::clone(&meter).measure(queue, async move {
+            inside.yields();
+            tokio::task::yield_now().await;
+        }));
+        let soon = Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, &mut guest).await.is_err(), "another has the turn");
+        drop(other);
+        guest.await;
+        assert_eq!(turns.free(), 1);
     }
 }

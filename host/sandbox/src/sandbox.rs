@@ -15,6 +15,7 @@ use crate::engine;
 use crate::host::{self, Host};
 use crate::plugins::Plugins;
 use crate::ticker::Ticker;
+use crate::turns::Turns;
 
 /// Slots of a small machine.
 pub const DEFAULT_SLOTS: u32 = 128;
@@ -60,6 +61,11 @@ fn no_engine(error: wasmtime::Error) -> SetupError {
     SetupError::Engine(format!("{error:#}"))
 }
 
+/// Guests that run for long at the same time: one on each processor.
+fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
 /// Runs guests. One for a host, shared by all.
 pub struct Sandbox {
     // Stopped before the engine goes.
@@ -69,6 +75,7 @@ pub struct Sandbox {
     cache: Arc<Cache>,
     plugins: Plugins,
     slots: Semaphore,
+    turns: Turns<String>,
     compiler: Arc<Semaphore>,
     limits: Limits,
 }
@@ -92,6 +99,7 @@ impl Sandbox {
             cache: Arc::new(cache),
             plugins: Plugins::default(),
             slots: Semaphore::new(slots as usize),
+            turns: Turns::new(processors()),
             compiler: Arc::new(Semaphore::new(1)),
             limits: config.limits,
         })
@@ -126,6 +134,11 @@ impl Sandbox {
     /// it, which cannot be stopped by whoever waits for it.
     pub(crate) async fn compiler(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.compiler).acquire_owned().await.ok()
+    }
+
+    /// The turns that guests take which run for long.
+    pub(crate) fn turns(&self) -> Turns<String> {
+        self.turns.clone()
     }
 
     pub(crate) fn ticker(&self) -> &Ticker {

@@ -1,11 +1,11 @@
 //! What goes into one commit, and what comes out of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
-use exosphere_domain::ids::{Millis, Name, RunId, RunKey, SessionId, StateId};
+use exosphere_domain::ids::{Millis, Name, NamespaceKey, RunId, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::Usage;
 use exosphere_domain::plan::Changes;
@@ -20,6 +20,8 @@ pub struct RunInfo {
     pub id: RunId,
     /// Whose it is.
     pub namespace: Name,
+    /// The number of that namespace.
+    pub namespace_key: NamespaceKey,
     /// The name of its graph.
     pub graph_name: Name,
     /// The number of its graph's revision.
@@ -34,7 +36,7 @@ pub struct RunInfo {
 #[derive(Debug)]
 pub enum Member {
     /// A run begins.
-    Start(NewRun),
+    Start(Box<NewRun>),
     /// An execution has ended.
     Finish(Box<Finished>),
     /// An execution is about to begin that may end its host.
@@ -93,6 +95,8 @@ pub struct NewRun {
     pub key: Option<String>,
     /// How long after the commit its first state is due, in milliseconds.
     pub delay: Millis,
+    /// What its store may hold.
+    pub store_limits: StoreLimits,
 }
 
 /// An execution that has ended.
@@ -112,6 +116,17 @@ pub struct Finished {
     pub usage: Option<Usage>,
     /// The random number of its retry, should the commit have to plan anew.
     pub jitter: f64,
+    /// What the store of its run may hold.
+    pub store_limits: StoreLimits,
+}
+
+/// What a run's store may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// Keys.
+    pub keys: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
 }
 
 /// What became of a member.
@@ -168,8 +183,36 @@ pub struct Batch {
     pub now: Millis,
     /// What the session wants of it.
     pub want: Want,
-    /// What a run's store may hold: keys, and bytes.
-    pub store_limits: (u32, u64),
+    /// How much of it each namespace may have.
+    pub shares: Shares,
+}
+
+/// How many states of each namespace a session may hold. A commit neither
+/// claims nor gives birth to more.
+#[derive(Debug, Clone)]
+pub struct Shares {
+    /// So many of a namespace of which nothing else is said.
+    pub most: u32,
+    /// So many more of these.
+    pub left: HashMap<NamespaceKey, u32>,
+}
+
+impl Shares {
+    /// Every namespace may have all there is.
+    pub fn unbounded() -> Self {
+        Shares { most: u32::MAX, left: HashMap::new() }
+    }
+
+    /// So many more of a namespace.
+    pub fn room(&self, namespace: NamespaceKey) -> u32 {
+        self.left.get(&namespace).copied().unwrap_or(self.most)
+    }
+
+    /// So many of a namespace are held.
+    pub(crate) fn take(&mut self, namespace: NamespaceKey, states: u32) {
+        let left = self.room(namespace).saturating_sub(states);
+        self.left.insert(namespace, left);
+    }
 }
 
 /// A claimed state with all of its own that its execution needs.
@@ -177,6 +220,8 @@ pub struct Batch {
 pub struct Leased {
     /// The state.
     pub state: Claimed,
+    /// The namespace of its run.
+    pub namespace: NamespaceKey,
     /// Values of the store, fixed when it was created.
     pub fixed: BTreeMap<String, String>,
     /// Outputs that are known without asking.
@@ -209,6 +254,8 @@ pub struct Committed {
     pub leased: Vec<Leased>,
     /// Whether there may be more to claim that is due.
     pub more: bool,
+    /// Namespaces of which more is due, but their share is used up.
+    pub full: BTreeSet<NamespaceKey>,
     /// When the next state is due: of all if the claim came back short, of
     /// those in this batch otherwise.
     pub next_due: Option<Millis>,

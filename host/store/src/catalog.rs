@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
-use exosphere_domain::ids::{Digest, Millis, Name, RunId, RunKey};
+use exosphere_domain::ids::{Digest, Millis, Name, NamespaceKey, RunId, RunKey};
 use exosphere_domain::node::NodeDescription;
 
 use crate::batch::RunInfo;
@@ -71,6 +71,8 @@ pub struct PluginRow {
 pub struct GraphRow {
     /// Its name.
     pub name: Name,
+    /// The number of its namespace.
+    pub namespace: NamespaceKey,
     /// The revision.
     pub revision: RevisionRow,
     /// When it was made.
@@ -102,6 +104,8 @@ pub struct RevisionRow {
 pub struct AppliedGraph {
     /// The revision that is current now.
     pub revision: RevisionRow,
+    /// The number of its namespace.
+    pub namespace: NamespaceKey,
     /// Whether it is a new one.
     pub changed: bool,
 }
@@ -230,16 +234,18 @@ impl Store {
                 row.text(4)?,
                 row.text(5)?,
                 row.int(6)?,
+                row.int(7)?,
             ))
         };
         let found = self.reader.row(sql::RUN_INFO, &values![key.0], read).await?;
-        let Some((id, namespace, graph, number, body, inputs, revision)) = found else {
+        let Some((id, namespace, graph, number, body, inputs, revision, owner)) = found else {
             return Ok(None);
         };
         Ok(Some(RunInfo {
             key,
             id: RunId(id.parse().map_err(|_| corrupt("run", "uuid", key.0))?),
             namespace: name(namespace, "run", "namespace")?,
+            namespace_key: NamespaceKey(owner),
             graph_name: name(graph, "graph", "name")?,
             revision: number,
             graph: Arc::new(revision_graph(&body, revision)?),
@@ -283,6 +289,10 @@ struct Revision {
 
 async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<AppliedGraph, StoreError> {
     let (namespace, name) = (new.namespace.as_str(), new.name.as_str());
+    tx.execute(sql::NEW_NAMESPACE, &values![namespace]).await?;
+    let owner = tx.query(sql::NAMESPACE, &values![namespace], number).await?;
+    let owner = *owner.first().ok_or_else(|| corrupt("namespace", "name", namespace))?;
+    let owner = NamespaceKey(owner);
     for (secret, value) in &new.sealed {
         let row = values![namespace, name, secret.as_str(), value.as_slice()];
         tx.execute(sql::SET_SECRET, &row).await?;
@@ -296,7 +306,7 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<AppliedGraph, StoreE
     let before = tx.query(sql::REVISION, &values![current], read).await?.into_iter().next();
     let number = match before {
         Some(revision) if revision.digest == new.digest => {
-            return Ok(AppliedGraph { revision, changed: false });
+            return Ok(AppliedGraph { revision, namespace: owner, changed: false });
         }
         Some(revision) => revision.number + 1,
         None => 1,
@@ -307,7 +317,7 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<AppliedGraph, StoreE
     let id = *id.first().ok_or_else(|| corrupt("revision", "graph", graph))?;
     tx.execute(sql::SET_CURRENT, &values![graph, id]).await?;
     let revision = RevisionRow { id, number, digest: new.digest.clone() };
-    Ok(AppliedGraph { revision, changed: true })
+    Ok(AppliedGraph { revision, namespace: owner, changed: true })
 }
 
 fn plugin(row: &dyn Cells) -> Result<PluginRow, StoreError> {
@@ -330,6 +340,7 @@ fn graph(row: &dyn Cells) -> Result<GraphRow, StoreError> {
         revision: RevisionRow { id: row.int(1)?, number: row.int(2)?, digest: row.text(3)? },
         body: row.text(4)?,
         created_at: row.int(5)?,
+        namespace: NamespaceKey(row.int(6)?),
     })
 }
 
@@ -337,7 +348,7 @@ pub(crate) fn name(text: String, table: &str, column: &str) -> Result<Name, Stor
     text.parse().map_err(|_| corrupt(table, column, text))
 }
 
-fn parse<T: serde::de::DeserializeOwned>(
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(
     text: &str,
     table: &str,
     column: &str,
@@ -346,6 +357,6 @@ fn parse<T: serde::de::DeserializeOwned>(
     serde_json::from_str(text).map_err(|_| corrupt(table, column, row))
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Data(error.to_string()))
 }

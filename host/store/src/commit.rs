@@ -28,8 +28,10 @@ use exosphere_domain::ids::{Fence, Millis, RunKey, SessionId, StateId};
 use exosphere_domain::plan::{Deltas, End};
 use exosphere_domain::state::{Claim, Claimed, Counter, Counts, RunStatus};
 
-use crate::batch::{Answer, Batch, Committed, Finished, Member, NewRun, RunInfo, Touched, Want};
-use crate::entries::{self, Entries, StoreLimits};
+use crate::batch::{
+    Answer, Batch, Committed, Finished, Member, NewRun, RunInfo, Shares, Touched, Want,
+};
+use crate::entries::{self, Entries};
 use crate::error::StoreError;
 use crate::sql;
 use crate::tally::Tally;
@@ -67,7 +69,8 @@ struct Street<'b> {
     session: SessionId,
     /// So many states may still be born claimed.
     births: u32,
-    limits: StoreLimits,
+    /// What namespaces may still have of them.
+    shares: Shares,
     runs: BTreeMap<RunKey, Touching>,
     /// New runs that there are already: what to answer.
     known: BTreeMap<RunKey, Answer>,
@@ -124,7 +127,7 @@ impl<'b> Street<'b> {
             now,
             session: batch.session,
             births: if let Want::Births(most) = batch.want { most } else { 0 },
-            limits: StoreLimits { keys: batch.store_limits.0, bytes: batch.store_limits.1 },
+            shares: batch.shares.clone(),
             runs: BTreeMap::new(),
             known: BTreeMap::new(),
             held: HashSet::new(),

@@ -3,19 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::batch::StoreLimits;
 use crate::error::StoreError;
 use crate::sql;
 use crate::tally::Tally;
 use crate::text::{Cells, Rows, Tx};
 use exosphere_domain::ids::RunKey;
 use exosphere_domain::journal::{Entry, Journal, Write, add};
-
-/// What a run's store may hold.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StoreLimits {
-    pub keys: u32,
-    pub bytes: u64,
-}
 
 /// Why writes cannot be committed.
 pub(crate) enum Clash {
@@ -154,7 +148,7 @@ pub(crate) async fn save(tx: &mut impl Tx, runs: &[(RunKey, &Entries)]) -> Resul
 
 /// A store may stay over a limit that was lowered, but not grow over one.
 fn check(plan: &Plan, tally: &Tally, limits: StoreLimits) -> Result<(), String> {
-    let keys = i64::from(limits.keys);
+    let keys = i64::try_from(limits.keys).unwrap_or(i64::MAX);
     if plan.keys > keys && plan.keys > tally.store_keys {
         return Err(format!(
             "the store of this run would hold {} keys; its limit is {keys}",

@@ -14,6 +14,7 @@ mod commit;
 mod entries;
 mod error;
 mod inputs;
+mod namespaces;
 mod news;
 mod numbers;
 mod open;
@@ -32,12 +33,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use batch::{
-    Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Touched, Want,
+    Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Shares, StoreLimits,
+    Touched, Want,
 };
 pub use catalog::{AppliedGraph, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow};
 pub use check::{CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check};
 pub use error::{OpenError, StoreError};
 pub use inputs::MemberRow;
+pub use namespaces::NamespaceRow;
 pub use news::{Listener, News, Notice, Turned};
 pub use numbers::Numbers;
 pub use open::Database;

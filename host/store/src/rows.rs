@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::batch::Leased;
 use crate::error::StoreError;
 use crate::text::Cells;
-use exosphere_domain::ids::{Fence, NodeIx, RunKey, SessionId, StateId};
+use exosphere_domain::ids::{Fence, NamespaceKey, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{Claim, Claimed, Place, Ref, Scope, Status, Tries};
 
@@ -96,7 +96,8 @@ pub(crate) fn claimed(row: &dyn Cells) -> Result<Held, StoreError> {
     };
     let fixed = fixed(row.maybe_text(13)?, id)?;
     let noted = row.int(14)? == state.claim.fence.0;
-    Ok(Held { leased: Leased { state, fixed, known: Vec::new() }, noted })
+    let namespace = NamespaceKey(row.int(15)?);
+    Ok(Held { leased: Leased { state, namespace, fixed, known: Vec::new() }, noted })
 }
 
 /// A state that some session holds.

@@ -48,7 +48,19 @@ macro_rules! statement {
 /// What a claimed state is read from: see `rows::claimed`.
 macro_rules! claimed {
     () => {
-        "id, run, node, path, refs, scopes, attempt, retries, requeues, losses, conflicts, session, fence, fixed, begun"
+        "id, run, node, path, refs, scopes, attempt, retries, requeues, losses, conflicts, session, fence, fixed, begun, namespace"
+    };
+}
+
+/// Namespaces with something to claim, now or later: one step along the index
+/// of what can be claimed for each, however many states there are.
+macro_rules! claimable {
+    () => {
+        "claimable (id) AS (\
+         SELECT MIN(namespace) FROM state WHERE status = 'CREATED' AND parked = 0 \
+         UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s \
+                           WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace > claimable.id) \
+         FROM claimable WHERE claimable.id IS NOT NULL)"
     };
 }
 
@@ -103,14 +115,14 @@ statements! {
               JOIN state s ON s.id = n.id WHERE s.session IS NOT DISTINCT FROM n.session AND s.fence = n.fence AND s.status = 'QUEUED'";
     /// Creates a state, held by a session or not.
     NEW_STATE = "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, retries, requeues, losses, \
-                 conflicts, refs, scopes, fixed, created_at, parked) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, 0, 0, 0, $9, $10, $11, $12, $13)",
+                 conflicts, refs, scopes, fixed, created_at, parked, namespace) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, 0, 0, 0, $9, $10, $11, $12, $13, $14)",
     postgres "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, retries, requeues, losses, \
-              conflicts, refs, scopes, fixed, created_at, parked) \
-              SELECT id, run, node, path, status, due_at, session, fence, fence, 0, 0, 0, 0, refs, scopes, fixed, now, parked \
+              conflicts, refs, scopes, fixed, created_at, parked, namespace) \
+              SELECT id, run, node, path, status, due_at, session, fence, fence, 0, 0, 0, 0, refs, scopes, fixed, now, parked, namespace \
               FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::BIGINT[], $7::BIGINT[], $8::BIGINT[], \
-              $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::BIGINT[], $13::BIGINT[]) \
-              AS n (id, run, node, path, status, due_at, session, fence, refs, scopes, fixed, now, parked)";
+              $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::BIGINT[], $13::BIGINT[], $14::BIGINT[]) \
+              AS n (id, run, node, path, status, due_at, session, fence, refs, scopes, fixed, now, parked, namespace)";
     /// The end of an execution. It asks for the fence where it writes, too.
     FINISH = "UPDATE state SET status = $4, session = NULL, ended_at = $5, outputs = $6, kind = $7, message = $8, details = $9, \
               cpu_us = $10, memory_bytes = $11, host_calls = $12, input_bytes = $13, output_bytes = $14 \
@@ -178,16 +190,21 @@ statements! {
     /// Claims what is due. The status is asked for where it changes, too: what
     /// another claimed since it was found due stays theirs.
     CLAIM = concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1 \
-            WHERE id IN (SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.due_at <= $2 \
+            WHERE id IN (SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = $4 AND s.due_at <= $2 \
                          AND (SELECT u.paused FROM run u WHERE u.id = s.run AND u.status = 'RUNNING') = 0 \
                          ORDER BY s.due_at, s.id LIMIT $3) \
             AND status = 'CREATED' RETURNING ", claimed!()),
     postgres concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1 \
-              WHERE id = ANY(ARRAY(SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.due_at <= $2 \
+              WHERE id = ANY(ARRAY(SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = $4 AND s.due_at <= $2 \
                          AND (SELECT u.paused FROM run u WHERE u.id = s.run AND u.status = 'RUNNING') = 0 \
                          ORDER BY s.due_at, s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED)) \
               AND status = 'CREATED' RETURNING ", claimed!());
-    NEXT_DUE = "SELECT MIN(due_at) FROM state WHERE status = 'CREATED' AND parked = 0 AND due_at > $1";
+    /// When something is due next, of all namespaces.
+    NEXT_DUE = concat!("WITH RECURSIVE ", claimable!(), " SELECT MIN((SELECT MIN(s.due_at) FROM state s \
+                        WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.id AND s.due_at > $1)) FROM claimable");
+    /// The namespaces of which something is due.
+    NAMESPACES_DUE = concat!("WITH RECURSIVE ", claimable!(), " SELECT id FROM claimable WHERE (SELECT MIN(s.due_at) FROM state s \
+                              WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.id) <= $1 ORDER BY id");
     /// Some states of a run, from a path on.
     SOME_STATES = "SELECT id, path, status FROM state WHERE run = $1 AND path >= $2 ORDER BY path LIMIT $3";
     CANCEL_STATE = "UPDATE state SET status = 'CANCELLED', session = NULL, ended_at = $2 WHERE id = $1",
@@ -249,6 +266,18 @@ statements! {
     PLUGIN = "SELECT p.name, p.version, p.digest, p.uploaded_at, c.size, c.nodes, c.imports, c.compile_ms \
               FROM plugin p JOIN component c ON c.digest = p.digest WHERE p.namespace = $1 AND (p.name = $2 OR p.digest = $2) \
               ORDER BY p.uploaded_at DESC, p.id DESC LIMIT 1";
+    // Namespaces, and what their operators say of them.
+    /// (A number that is drawn for nothing is lost on Postgres, hence the look.)
+    NEW_NAMESPACE = "INSERT INTO namespace (name) SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM namespace n WHERE n.name = $1) \
+                     ON CONFLICT (name) DO NOTHING";
+    NAMESPACE = "SELECT id, name, limits, slots FROM namespace WHERE name = $1";
+    NAMESPACES = "SELECT id, name, limits, slots FROM namespace ORDER BY name";
+    SET_NAMESPACE = "UPDATE namespace SET limits = $2, slots = $3 WHERE name = $1";
+    SET_GRANTS = "INSERT INTO capability (namespace, plugin, grants, updated_at) VALUES ($1, $2, $3, $4) \
+                  ON CONFLICT (namespace, plugin) DO UPDATE SET grants = excluded.grants, updated_at = excluded.updated_at";
+    REMOVE_GRANTS = "DELETE FROM capability WHERE namespace = $1 AND plugin = $2";
+    GRANTS = "SELECT plugin, grants FROM capability WHERE namespace = $1 ORDER BY plugin";
+
     /// A graph that is there, or is made here: the row is locked either way, so
     /// that revisions of one graph come one after the other.
     GRAPH_ROW = "INSERT INTO graph (namespace, name, current) VALUES ($1, $2, 0) \
@@ -256,9 +285,11 @@ statements! {
     REVISION = "SELECT id, number, digest FROM revision WHERE id = $1";
     NEW_REVISION = "INSERT INTO revision (graph, number, digest, body, created_at) VALUES ($1, $2, $3, $4, $5) RETURNING id";
     SET_CURRENT = "UPDATE graph SET current = $2 WHERE id = $1";
-    GRAPHS = "SELECT g.name, r.id, r.number, r.digest, r.body, r.created_at FROM graph g JOIN revision r ON r.id = g.current \
+    GRAPHS = "SELECT g.name, r.id, r.number, r.digest, r.body, r.created_at, n.id FROM graph g JOIN revision r ON r.id = g.current \
+              JOIN namespace n ON n.name = g.namespace \
               WHERE g.namespace = $1 ORDER BY g.name";
-    GRAPH = "SELECT g.name, r.id, r.number, r.digest, r.body, r.created_at FROM graph g JOIN revision r ON r.id = g.current \
+    GRAPH = "SELECT g.name, r.id, r.number, r.digest, r.body, r.created_at, n.id FROM graph g JOIN revision r ON r.id = g.current \
+             JOIN namespace n ON n.name = g.namespace \
              WHERE g.namespace = $1 AND g.name = $2";
     SET_SECRET = "INSERT INTO secret (namespace, graph, name, sealed) VALUES ($1, $2, $3, $4) \
                   ON CONFLICT (namespace, graph, name) DO UPDATE SET sealed = excluded.sealed";
@@ -267,8 +298,9 @@ statements! {
     ANY_SECRET = "SELECT namespace, graph, name, sealed FROM secret LIMIT 1";
 
     // What executions read.
-    RUN_INFO = "SELECT u.uuid, u.namespace, g.name, r.number, r.body, u.inputs, r.id FROM run u \
-                JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision WHERE u.id = $1";
+    RUN_INFO = "SELECT u.uuid, u.namespace, g.name, r.number, r.body, u.inputs, r.id, n.id FROM run u \
+                JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
+                JOIN namespace n ON n.name = u.namespace WHERE u.id = $1";
     OUTPUTS_AT = "SELECT o.state, o.number, o.body FROM json_each($1) w \
                   JOIN output o ON o.state = w.value ->> 0 AND o.number = w.value ->> 1 WHERE octet_length(o.body) <= $2",
     postgres "SELECT o.state, o.number, o.body FROM json_array_elements($1::JSON) w \
@@ -382,7 +414,9 @@ statements! {
 /// was overdue itself ends nobody: the database may have been away for others as
 /// for it.
 pub(crate) const BEAT: &str = concat!(
-    "WITH clock AS (",
+    "WITH RECURSIVE ",
+    claimable!(),
+    ", clock AS (",
     now!(),
     " AS now), \
      me AS (SELECT expires_at FROM session WHERE id = $1 AND ended_at IS NULL), \
@@ -392,7 +426,8 @@ pub(crate) const BEAT: &str = concat!(
                WHERE session.ended_at IS NULL AND session.id <> $1 \
                AND session.expires_at < clock.now AND me.expires_at >= clock.now RETURNING session.id) \
      SELECT clock.now, (SELECT COUNT(*) FROM renewed), \
-     (SELECT MIN(due_at) FROM state WHERE status = 'CREATED' AND parked = 0), \
+     (SELECT MIN((SELECT MIN(s.due_at) FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 \
+                  AND s.namespace = claimable.id)) FROM claimable), \
      ARRAY(SELECT DISTINCT s.session FROM state s WHERE s.status = 'QUEUED' \
            AND (s.session IN (SELECT id FROM ended) OR NOT EXISTS \
                 (SELECT 1 FROM session WHERE session.id = s.session AND session.ended_at IS NULL))), \

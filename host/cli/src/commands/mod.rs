@@ -1,6 +1,8 @@
 //! The commands of the client, one file each, grouped as on the command line.
 
+pub mod grant;
 pub mod graph;
+pub mod namespace;
 pub mod plugin;
 pub mod run;
 

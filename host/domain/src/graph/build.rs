@@ -55,7 +55,7 @@ fn assemble(
                 .collect::<Option<_>>()?,
             next: numbers(wires.next[place].iter().copied()),
             retry: raw.retry,
-            timeout: raw.timeout,
+            limits: raw.limits,
             united_by: std::mem::take(&mut united_by[place]),
             scopes: numbers(topology.scopes[place].iter()),
             counts_in: numbers(topology.counts_in[place].iter().copied()),
@@ -69,7 +69,7 @@ fn assemble(
     let places: BTreeMap<_, _> =
         (0..).map(NodeIx).zip(&nodes).map(|(ix, node)| (node.identifier.to_string(), ix)).collect();
     let root = NodeIx(wires.root as u32);
-    Some(Graph { nodes, root, store: raw.store, places, reach: topology.reach })
+    Some(Graph { nodes, root, store: raw.store, limits: raw.limits, places, reach: topology.reach })
 }
 
 fn unites(raw: &RawNode, place: usize, wires: &Wires, topology: &Topology) -> Option<Unites> {

@@ -7,19 +7,26 @@ use super::build::build;
 use super::problems::Problems;
 use super::raw::{self, Form};
 use super::{Graph, MaxFailed, Node, OnEmpty, Problem, Strategy, Unites};
+use crate::limits::{Limit, LimitValues};
 
 impl Graph {
     /// The graph as JSON. It knows no secret.
     pub fn to_json(&self) -> Value {
         let nodes: Vec<_> = self.nodes.iter().map(|node| self.node_to_json(node)).collect();
-        json!({
+        let mut json = json!({
             "nodes": nodes,
             "store_config": {
                 "required_keys": self.store.required_keys,
                 "default_values": self.store.default_values,
                 "keep": self.store.keep,
             },
-        })
+        });
+        // Not said where there are none, as it was before there were any: a
+        // graph that is applied again is the same revision.
+        if !self.limits.is_empty() {
+            json["limits"] = json!(self.limits);
+        }
+        json
     }
 
     /// The graph that [`Graph::to_json`] wrote.
@@ -49,8 +56,13 @@ impl Graph {
         if let Some(unites) = &node.unites {
             json["unites"] = self.unites_to_json(unites);
         }
-        if let Some(timeout) = node.timeout {
-            json["timeout_ms"] = json!(timeout.as_millis() as u64);
+        if let Some(deadline) = node.limits.get(Limit::TimeoutMs) {
+            json["timeout_ms"] = json!(deadline);
+        }
+        let others: LimitValues =
+            node.limits.iter().filter(|(limit, _)| *limit != Limit::TimeoutMs).collect();
+        if !others.is_empty() {
+            json["limits"] = json!(others);
         }
         json
     }

@@ -18,6 +18,7 @@ mod build;
 
 mod fields;
 mod inputs;
+mod limits;
 mod validate;
 
 mod json;
@@ -29,17 +30,16 @@ pub mod sketch;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 pub use raw::{
     MAX_EDGES, MAX_NEXT_NODES, MAX_NODES, MAX_SECRET_BYTES, MAX_SECRETS, MAX_STORE_KEYS,
-    MAX_TIMEOUT_MS,
 };
 pub use start::{Start, check_start};
 pub use validate::{Applied, Catalog, Context, Exporter, validate};
 
 use self::bits::Bits;
 use crate::ids::{Digest, Name, NodeIx};
+use crate::limits::{Level, LimitValues, Limits};
 use crate::retry::RetryPolicy;
 use crate::template::Template;
 
@@ -49,6 +49,7 @@ pub struct Graph {
     nodes: Vec<Node>,
     root: NodeIx,
     store: StoreConfig,
+    limits: LimitValues,
     places: BTreeMap<String, NodeIx>,
     reach: Vec<Bits>,
 }
@@ -72,8 +73,8 @@ pub struct Node {
     pub unites: Option<Unites>,
     /// What happens when it fails.
     pub retry: RetryPolicy,
-    /// How long an attempt may take, if it says so itself.
-    pub timeout: Option<Duration>,
+    /// The limits that it lowers for itself; its deadline is one of them.
+    pub limits: LimitValues,
     /// The unites of this node, in ascending order.
     pub united_by: Vec<NodeIx>,
     /// The unites in whose region it lies, in ascending order.
@@ -201,6 +202,17 @@ impl Graph {
     /// What it says of the store.
     pub fn store(&self) -> &StoreConfig {
         &self.store
+    }
+
+    /// The limits that it lowers for all its nodes.
+    pub fn limits(&self) -> &LimitValues {
+        &self.limits
+    }
+
+    /// Lowers limits to what the graph and one of its nodes say.
+    pub fn lower(&self, node: &Node, limits: &mut Limits) {
+        limits.lower_all(Level::Graph, &self.limits);
+        limits.lower_all(Level::Node, &node.limits);
     }
 
     /// The place of an identifier.

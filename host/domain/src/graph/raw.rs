@@ -4,16 +4,16 @@
 //! Not here: meaning. That a name leads anywhere is for later.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::problems::{
-    Object, Problems, array, boolean, element, kind, member, parsed, quoted, string, whole,
+    Object, Problems, array, boolean, element, kind, member, parsed, quoted, string,
 };
-use super::{MaxFailed, OnEmpty, StoreConfig, Strategy};
+use super::{MaxFailed, OnEmpty, StoreConfig, Strategy, limits};
 use crate::ids::{Digest, Name};
 use crate::journal;
+use crate::limits::{Limit, LimitValues};
 use crate::retry::RetryPolicy;
 use crate::template::Template;
 
@@ -35,9 +35,6 @@ pub const MAX_SECRETS: usize = 100;
 /// The longest secret, in bytes.
 pub const MAX_SECRET_BYTES: usize = 64 * 1024;
 
-/// The longest time that an attempt may be given, in milliseconds: a day.
-pub const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
-
 /// Identifiers that placeholders use for themselves.
 pub const RESERVED: [&str; 2] = ["store", "unite"];
 
@@ -55,6 +52,7 @@ pub struct RawGraph {
     pub nodes: Vec<RawNode>,
     pub store: StoreConfig,
     pub secrets: BTreeMap<Name, String>,
+    pub limits: LimitValues,
 }
 
 /// A node, as far as it could be read.
@@ -71,7 +69,8 @@ pub struct RawNode {
     pub next: Vec<Option<Name>>,
     pub unites: Option<RawUnites>,
     pub retry: RetryPolicy,
-    pub timeout: Option<Duration>,
+    /// Its own ones; the deadline is one of them.
+    pub limits: LimitValues,
 }
 
 /// What a unite says, as far as it could be read.
@@ -84,8 +83,10 @@ pub struct RawUnites {
 /// Reads a graph. Nothing if there are no nodes to speak of.
 pub fn read(value: &Value, form: &Form<'_>, problems: &mut Problems) -> Option<RawGraph> {
     let keys: &[&str] = match form {
-        Form::Template(_) => &["nodes", "retry_policy", "store_config", "secrets", "triggers"],
-        Form::Revision => &["nodes", "store_config"],
+        Form::Template(_) => {
+            &["nodes", "retry_policy", "store_config", "secrets", "triggers", "limits"]
+        }
+        Form::Revision => &["nodes", "store_config", "limits"],
     };
     let object = Object::read(value, "$", keys, problems)?;
     let retry = match object.get("retry_policy") {
@@ -101,6 +102,10 @@ pub fn read(value: &Value, form: &Form<'_>, problems: &mut Problems) -> Option<R
     let secrets = object
         .get("secrets")
         .map(|secrets| read_secrets(secrets, &object.at("secrets"), problems))
+        .unwrap_or_default();
+    let limits = object
+        .get("limits")
+        .map(|limits| limits::read(limits, &object.at("limits"), &[], problems))
         .unwrap_or_default();
     if let Some(triggers) = object.read_as("triggers", problems, array) {
         for at in 0..triggers.len() {
@@ -120,7 +125,7 @@ pub fn read(value: &Value, form: &Form<'_>, problems: &mut Problems) -> Option<R
         problems.add("$.nodes", format!("a graph has at most {MAX_EDGES} edges"));
         return None;
     }
-    Some(RawGraph { nodes, store, secrets })
+    Some(RawGraph { nodes, store, secrets, limits })
 }
 
 fn read_node(
@@ -140,7 +145,7 @@ fn read_node(
         next: Vec::new(),
         unites: None,
         retry: graph_retry.clone(),
-        timeout: None,
+        limits: LimitValues::default(),
     };
     let last = if matches!(form, Form::Revision) { "digest" } else { "namespace" };
     let keys = [
@@ -152,6 +157,7 @@ fn read_node(
         "unites",
         "retry_policy",
         "timeout_ms",
+        "limits",
         last,
     ];
     let Some(object) = Object::read(value, node.path.clone(), &keys, problems) else {
@@ -181,9 +187,19 @@ fn read_node(
     if let Some(policy) = object.get("retry_policy") {
         node.retry = RetryPolicy::read(policy, &object.at("retry_policy"), graph_retry, problems);
     }
-    let timeout = object.read_as("timeout_ms", problems, |value| whole(value, 1, MAX_TIMEOUT_MS));
-    node.timeout = timeout.map(Duration::from_millis);
+    node.limits = read_limits(&object, problems);
     node
+}
+
+/// The limits of a node: its `limits`, and its deadline beside them.
+fn read_limits(object: &Object<'_>, problems: &mut Problems) -> LimitValues {
+    const DEADLINE: Limit = Limit::TimeoutMs;
+    let others = object
+        .get("limits")
+        .map(|limits| limits::read(limits, &object.at("limits"), &[DEADLINE], problems))
+        .unwrap_or_default();
+    let deadline = limits::number(object, DEADLINE, problems).map(|millis| (DEADLINE, millis));
+    others.iter().chain(deadline).collect()
 }
 
 fn identifier(value: &Value) -> Result<Name, String> {

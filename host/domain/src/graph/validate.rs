@@ -10,8 +10,10 @@ use serde_json::Value;
 use super::build::build;
 use super::problems::Problems;
 use super::raw::{self, Form, RawGraph, RawNode};
-use super::{Graph, Problem, inputs};
+use super::{Graph, Problem, inputs, limits};
+use crate::grant::Grants;
 use crate::ids::{Digest, Name};
+use crate::limits::Limits;
 use crate::node::NodeDescription;
 
 /// The nodes that the plugins of a namespace export.
@@ -31,6 +33,10 @@ pub struct Exporter {
     pub digest: Digest,
     /// What it says of the node.
     pub node: Arc<NodeDescription>,
+    /// What it imports.
+    pub imports: Arc<[String]>,
+    /// What it is granted.
+    pub grants: Arc<Grants>,
 }
 
 /// What a template is held against.
@@ -41,6 +47,8 @@ pub struct Context<'a> {
     pub catalog: &'a dyn Catalog,
     /// The secrets that this graph has already.
     pub secrets: &'a BTreeSet<Name>,
+    /// What the host and the namespace allow an attempt to use.
+    pub limits: &'a Limits,
 }
 
 /// A template that was found valid.
@@ -67,6 +75,8 @@ pub fn validate(template: &Value, context: &Context<'_>) -> Result<Applied, Vec<
         exporters.iter().map(|found| found.as_ref().map(|found| &*found.node)).collect();
     inputs::check(&raw, &descriptions, &mut problems);
     check_secrets(&raw, &descriptions, context.secrets, &mut problems);
+    check_grants(&raw, &exporters, &mut problems);
+    limits::check(&raw, context.limits, &mut problems);
     let secrets = std::mem::take(&mut raw.secrets);
     let graph = build(raw, &mut problems);
     problems.or(graph.map(|graph| Applied { graph, secrets }))
@@ -136,6 +146,22 @@ fn choose<'a>(
                 );
             }
             found.cloned()
+        }
+    }
+}
+
+/// A node may be used if all that it asks for is granted to its plugin.
+fn check_grants(raw: &RawGraph, exporters: &[Option<Exporter>], problems: &mut Problems) {
+    for (node, exporter) in raw.nodes.iter().zip(exporters) {
+        let Some(Exporter { plugin, node: described, imports, grants, .. }) = exporter else {
+            continue;
+        };
+        for missing in grants.missing(imports, &described.secrets) {
+            let (name, remedy) = (&described.name, missing.remedy(plugin.as_str()));
+            problems.add(
+                node.path.clone(),
+                format!("\"{name}\" of the plugin \"{plugin}\" cannot be used: {missing}; an operator grants it by `{remedy}`"),
+            );
         }
     }
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exosphere_domain::failure::{Failure, FailureKind};
-use exosphere_domain::ids::{Fence, Millis, RunKey, StateId};
+use exosphere_domain::ids::{Fence, Millis, NamespaceKey, RunKey, StateId};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{Again, Changes, End, NoNumbers, plan};
 use exosphere_domain::state::{Claim, Claimed, NewState, Ref, Status, Tries};
 
 use super::write::{Ended, NewRow};
-use super::{Answer, Drained, Finished, Street};
+use super::{Answer, Drained, Finished, Street, Touching};
 use crate::batch::Leased;
 use crate::entries::{Clash, Plan};
 use crate::error::StoreError;
@@ -52,7 +52,7 @@ impl<'b> Street<'b> {
         if finished.journal.is_empty() || !finished.changes.end.keeps_writes() {
             return Ok(Checked::Fine(None));
         }
-        let limits = self.limits;
+        let limits = finished.store_limits;
         let touching = self.run(finished.run.key)?;
         let outcome = match touching.entries.plan(&touching.tally, &finished.journal, limits) {
             Ok(plan) => return Ok(Checked::Fine(Some(plan))),
@@ -124,16 +124,14 @@ impl<'b> Street<'b> {
         delay: Millis,
         known: &[(Ref, Arc<str>)],
     ) -> Result<(), StoreError> {
-        let paused = self.run(run)?.tally.paused;
-        if delay > 0 || paused || self.births == 0 {
+        if delay > 0 {
             self.insert(run, new, Status::Created, delay)?;
-            self.done.more |= delay <= 0 && !paused;
-            if delay > 0 {
-                self.due(delay);
-            }
+            self.due(delay);
             return Ok(());
         }
-        self.births -= 1;
+        let Some(namespace) = self.birth(run)? else {
+            return self.insert(run, new, Status::Created, delay).map(drop);
+        };
         let fixed = self.insert(run, new, Status::Queued, 0)?;
         let state = Claimed {
             id: new.id,
@@ -142,8 +140,29 @@ impl<'b> Street<'b> {
             tries: Tries { attempt: 1, ..Tries::default() },
             claim: Claim { session: self.session, fence: Fence(1) },
         };
-        self.done.leased.push(Leased { state, fixed, known: known.to_vec() });
+        self.done.leased.push(Leased { state, namespace, fixed, known: known.to_vec() });
         Ok(())
+    }
+
+    /// Whether a state of a run that is due now is born claimed: for whom, if
+    /// there is room for it.
+    pub(super) fn birth(&mut self, run: RunKey) -> Result<Option<NamespaceKey>, StoreError> {
+        let Touching { tally, info, .. } = self.run(run)?;
+        let (paused, namespace) = (tally.paused, info.namespace_key);
+        if paused {
+            return Ok(None);
+        }
+        if self.shares.room(namespace) == 0 {
+            self.done.full.insert(namespace);
+            return Ok(None);
+        }
+        if self.births == 0 {
+            self.done.more = true;
+            return Ok(None);
+        }
+        self.births -= 1;
+        self.shares.take(namespace, 1);
+        Ok(Some(namespace))
     }
 
     /// Notes the row of a new state. Returns the store values that its inputs
@@ -166,6 +185,7 @@ impl<'b> Street<'b> {
         }
         let row = NewRow {
             run,
+            namespace: touching.info.namespace_key,
             new,
             status,
             due_at: now.saturating_add(delay.max(0)),

@@ -116,15 +116,13 @@ impl Street<'_> {
         row: Waiting,
     ) -> Result<(StateId, Option<i64>, bool), StoreError> {
         let paused = self.change(run)?.tally.paused;
-        if paused || self.births == 0 {
-            self.done.more |= !paused;
+        let Some(namespace) = self.birth(run)? else {
             return Ok((row.id, None, paused));
-        }
-        self.births -= 1;
+        };
         let claim = Claim { session: self.session, fence: Fence(row.fence.0 + 1) };
         let tries = Tries { attempt: row.attempt + 1, ..Tries::default() };
         let state = Claimed { id: row.id, run, place: row.place, tries, claim };
-        self.done.leased.push(Leased { state, fixed: row.fixed, known: Vec::new() });
+        self.done.leased.push(Leased { state, namespace, fixed: row.fixed, known: Vec::new() });
         Ok((row.id, Some(self.session.0), false))
     }
 

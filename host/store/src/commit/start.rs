@@ -20,7 +20,7 @@ impl<'b> Street<'b> {
         let mut new: Vec<&NewRun> = members
             .iter()
             .filter_map(|member| match member {
-                Member::Start(new) => Some(new),
+                Member::Start(new) => Some(&**new),
                 _ => None,
             })
             .collect();
@@ -58,9 +58,8 @@ impl<'b> Street<'b> {
             let set = journal.set(key, value.clone());
             set.map_err(|error| StoreError::Data(error.to_string()))?;
         }
-        let limits = self.limits;
         let touching = self.change(run)?;
-        match touching.entries.plan(&touching.tally, &journal, limits) {
+        match touching.entries.plan(&touching.tally, &journal, new.store_limits) {
             Ok(plan) => touching.entries.apply(&mut touching.tally, plan),
             Err(Clash::Conflict | Clash::Broken(_)) => {
                 return Err(StoreError::Data("the store values break its limits".into()));

@@ -10,6 +10,7 @@ use exosphere_domain::plan::begin;
 use exosphere_tests::postgres::Postgres;
 
 use super::*;
+use crate::batch::StoreLimits;
 use crate::{Database, Store, Vault, write};
 
 pub(crate) fn name() -> Name {
@@ -25,6 +26,7 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
         key,
         id: RunId(uuid::Uuid::from_u128(key.0 as u128)),
         namespace: name(),
+        namespace_key: applied.namespace,
         graph_name: name(),
         revision: applied.revision.number,
         graph: graph.clone(),
@@ -33,14 +35,16 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
     let (root, counts) = begin(&graph, &store.state_numbers(1, 0).await.unwrap());
     let values = BTreeMap::from([("k".to_owned(), "x".repeat(bytes))]);
     let revision = applied.revision.id;
-    let new = NewRun { info, revision, store: values, root, counts, key: None, delay: 0 };
+    let store_limits = StoreLimits { keys: 10, bytes: 100_000_000 };
+    let new =
+        NewRun { info, revision, store: values, root, counts, key: None, delay: 0, store_limits };
     Batch {
-        members: Arc::new([Member::Start(new)]),
+        members: Arc::new([Member::Start(new.into())]),
         range: 0..1,
         session,
         now: 1,
         want: Want::Births(1),
-        store_limits: (10, 100_000_000),
+        shares: Shares::unbounded(),
     }
 }
 
@@ -63,7 +67,7 @@ async fn an_old_fence_changes_nothing_where_it_is_written() {
     let finish = |rows: Rows<'static>| {
         let rows = rows.texts(["PRUNED"]).all(0).maybe_ints([None]).maybe_texts([None]);
         let rows = rows.maybe_texts([None]).maybe_texts([None]).maybe_ints([None]);
-        rows.maybe_ints([None]).maybe_ints([None]).maybe_ints([None])
+        rows.maybe_ints([None]).maybe_ints([None]).maybe_ints([None]).maybe_ints([None])
     };
     let repeat = |rows: Rows<'static>| (0..7).fold(rows, |rows, _| rows.all(0));
     let begun = |rows: Rows<'static>| rows;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use exosphere_domain::failure::Failure;
-use exosphere_domain::ids::{Millis, RunKey, SessionId};
+use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, SessionId};
 use exosphere_domain::limits::Usage;
 use exosphere_domain::plan::{Again, Changes, End, NewUnite};
 use exosphere_domain::state::{NewState, Scope, Status, Tries};
@@ -38,6 +38,7 @@ pub(super) struct Ended<'b> {
 /// The row of a state that begins.
 pub(super) struct NewRow<'b> {
     pub run: RunKey,
+    pub namespace: NamespaceKey,
     pub new: &'b NewState,
     pub status: Status,
     pub due_at: Millis,
@@ -221,7 +222,8 @@ async fn states(tx: &mut impl Tx, new: &[NewRow<'_>], now: Millis) -> Result<(),
         .texts(scopes.iter().map(|scopes| &**scopes))
         .maybe_texts(new.iter().map(|row| row.fixed.as_deref()))
         .all(now)
-        .ints(new.iter().map(|row| i64::from(row.parked)));
+        .ints(new.iter().map(|row| i64::from(row.parked)))
+        .ints(new.iter().map(|row| row.namespace.0));
     tx.execute_each(sql::NEW_STATE, &rows).await.map(drop)
 }
 

@@ -87,7 +87,8 @@ async fn claims(url: String, claim: Arc<str>, session: i64, start: Arc<Barrier>)
     let mut all = Vec::new();
     start.wait().await;
     loop {
-        let claim = sqlx::query(AssertSqlSafe(&*claim)).bind(session).bind(0i64).bind(STATES);
+        let claim =
+            sqlx::query(AssertSqlSafe(&*claim)).bind(session).bind(0i64).bind(STATES).bind(0i64);
         match claim.fetch_all(&mut connection).await {
             Ok(rows) if rows.is_empty() => return all,
             Ok(rows) => all.extend(rows.iter().map(|row| row.get::<i64, _>(0))),

@@ -13,11 +13,14 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoNumbers, begin, numbers_needed, plan};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Answer, Batch, Committed, Database, Finished, Member, NewRun, Report, RunInfo, Store, Vault,
-    Want, check,
+    Answer, AppliedGraph, Batch, Committed, Database, Finished, Member, NewRun, Report, RunInfo,
+    Shares, Store, StoreLimits, Vault, Want, check,
 };
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
+
+/// What the store of a run may hold here.
+const LIMITS: StoreLimits = StoreLimits { keys: 1_000, bytes: 1_000_000 };
 
 /// The two databases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +151,7 @@ pub struct Bed {
     now: i64,
     pub held: Vec<Claimed>,
     runs: u128,
-    graphs: HashMap<String, (i64, Arc<exosphere_domain::graph::Graph>)>,
+    graphs: HashMap<String, (AppliedGraph, Arc<exosphere_domain::graph::Graph>)>,
 }
 
 /// A run that was started.
@@ -176,14 +179,15 @@ impl Bed {
             let none = BTreeMap::new();
             let (whose, which) = (name("n"), name(graph));
             let applied = self.store.apply_graph(&whose, &which, &built, &none, self.now).await;
-            self.graphs.insert(graph.into(), (applied.unwrap().revision.id, built));
+            self.graphs.insert(graph.into(), (applied.unwrap(), built));
         }
-        let (revision, built) = self.graphs[graph].clone();
+        let (applied, built) = self.graphs[graph].clone();
         self.runs += 1;
         let info = Arc::new(RunInfo {
             key: self.store.run_key(self.now).await.unwrap(),
             id: RunId(uuid::Uuid::from_u128(self.runs)),
             namespace: name("n"),
+            namespace_key: applied.namespace,
             graph_name: name(graph),
             revision: 1,
             graph: built.clone(),
@@ -192,8 +196,18 @@ impl Bed {
         let ids = self.store.state_numbers(1, self.now).await.unwrap();
         let (root, counts) = begin(&built, &ids);
         let store = store.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        let new = NewRun { info: info.clone(), revision, store, root, counts, key: None, delay: 0 };
-        assert_eq!(self.one(Member::Start(new)).await, Answer::Done);
+        let (info_of, revision, store_limits) = (info.clone(), applied.revision.id, LIMITS);
+        let new = NewRun {
+            info: info_of,
+            revision,
+            store,
+            root,
+            counts,
+            key: None,
+            delay: 0,
+            store_limits,
+        };
+        assert_eq!(self.one(Member::Start(new.into())).await, Answer::Done);
         Run { info }
     }
 
@@ -207,7 +221,7 @@ impl Bed {
             session: self.session,
             now: self.now,
             want,
-            store_limits: (1_000, 1_000_000),
+            shares: Shares::unbounded(),
         };
         let mut done = self.store.commit(batch).await.unwrap();
         self.held.extend(done.leased.drain(..).map(|leased| leased.state));
@@ -249,6 +263,7 @@ impl Bed {
             logs: None,
             usage: None,
             jitter: 0.0,
+            store_limits: LIMITS,
         }))
     }
 

@@ -54,16 +54,16 @@ async fn a_data_error_leaves_nothing_of_the_batch(kind: Kind) {
         // Its state has a number that is taken.
         let mut bad = bed.new_run(&template).await;
         bad.root.id = run.root.id;
-        Member::Start(bad)
+        Member::Start(bad.into())
     };
     let large = async || {
         let mut large = bed.new_run(&template).await;
         large.store = (0..99).map(|n| (format!("key {n}"), String::new())).collect();
-        Member::Start(large)
+        Member::Start(large.into())
     };
     for bad in [bad().await, large().await] {
         let fan = bed.ends(&run.info, &run.root, outputs(2), sets("k", "v")).await;
-        let fine = Member::Start(bed.new_run(&template).await);
+        let fine = Member::Start(bed.new_run(&template).await.into());
         let members = [fan, bad, fine, Member::Cancel(run.info.clone())];
         let failed = bed.commit(members.into(), Want::Births(9)).await;
         assert!(matches!(failed, Err(StoreError::Data(_))), "{failed:?}");

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Graph;
 use exosphere_domain::graph::sketch::Sketch;
-use exosphere_domain::ids::{Millis, Name, RunId, SessionId};
+use exosphere_domain::ids::{Millis, Name, NamespaceKey, RunId, SessionId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoNumbers, begin, numbers_needed, plan};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Answer, Batch, Committed, Finished, Member, NewRun, RunInfo, Store, StoreError, Vault, Want,
-    check,
+    Answer, Batch, Committed, Finished, Member, NewRun, RunInfo, Shares, Store, StoreError,
+    StoreLimits, Vault, Want, check,
 };
 
 use crate::place::{Kind, Place};
@@ -41,7 +41,7 @@ pub struct Host {
     pub store: Store,
     pub session: SessionId,
     /// What the store of a run may hold.
-    pub limits: (u32, u64),
+    pub limits: StoreLimits,
     /// What time it is here; on Postgres nothing goes by it.
     pub clock: Arc<AtomicI64>,
 }
@@ -50,6 +50,7 @@ pub struct Host {
 #[derive(Clone)]
 pub struct Template {
     pub namespace: Name,
+    pub namespace_key: NamespaceKey,
     pub name: Name,
     pub revision: i64,
     pub graph: Arc<Graph>,
@@ -138,7 +139,7 @@ impl Bed {
 impl Host {
     async fn new(store: Store, folder: &str, clock: Arc<AtomicI64>) -> Host {
         let session = store.begin_session(folder, clock.load(Ordering::Relaxed)).await.unwrap();
-        Host { store, session, limits: (10, 1000), clock }
+        Host { store, session, limits: StoreLimits { keys: 10, bytes: 1000 }, clock }
     }
 
     pub fn now(&self) -> Millis {
@@ -155,7 +156,9 @@ impl Host {
         let (namespace, name) = (name(whose), name(&format!("g{}", number())));
         let none = BTreeMap::new();
         let applied = self.store.apply_graph(&namespace, &name, &graph, &none, self.now()).await;
-        Template { namespace, name, revision: applied.unwrap().revision.id, graph }
+        let applied = applied.unwrap();
+        let (revision, namespace_key) = (applied.revision.id, applied.namespace);
+        Template { namespace, namespace_key, name, revision, graph }
     }
 
     /// A run that may be started.
@@ -164,6 +167,7 @@ impl Host {
             key: self.store.run_key(self.now()).await.unwrap(),
             id: RunId(uuid::Uuid::from_u128(number().into())),
             namespace: template.namespace.clone(),
+            namespace_key: template.namespace_key,
             graph_name: template.name.clone(),
             revision: 1,
             graph: template.graph.clone(),
@@ -172,14 +176,15 @@ impl Host {
         let ids = self.store.state_numbers(1, self.now()).await.unwrap();
         let (root, counts) = begin(&template.graph, &ids);
         let (revision, store) = (template.revision, BTreeMap::new());
-        NewRun { info, revision, store, root, counts, key: None, delay: 0 }
+        let store_limits = self.limits;
+        NewRun { info, revision, store, root, counts, key: None, delay: 0, store_limits }
     }
 
     /// Starts a run and holds its first state.
     pub async fn start(&self, template: &Template) -> Run {
         let new = self.new_run(template).await;
         let info = new.info.clone();
-        let mut done = self.done(vec![Member::Start(new)], Want::Births(1)).await;
+        let mut done = self.done(vec![Member::Start(new.into())], Want::Births(1)).await;
         assert_eq!(done.answers, [Answer::Done]);
         Run { info, root: done.leased.remove(0).state }
     }
@@ -192,8 +197,8 @@ impl Host {
 
     pub fn batch(&self, members: Vec<Member>, want: Want) -> Batch {
         let (range, session) = (0..members.len(), self.session);
-        let (now, store_limits) = (self.now(), self.limits);
-        Batch { members: members.into(), range, session, now, want, store_limits }
+        let (now, shares) = (self.now(), Shares::unbounded());
+        Batch { members: members.into(), range, session, now, want, shares }
     }
 
     pub async fn commit(&self, members: Vec<Member>, want: Want) -> Result<Committed, StoreError> {
@@ -244,6 +249,7 @@ impl Host {
             logs: None,
             usage: None,
             jitter: 0.0,
+            store_limits: self.limits,
         }))
     }
 

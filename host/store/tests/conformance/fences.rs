@@ -118,7 +118,7 @@ async fn what_went_through_is_not_done_again(kind: Kind) {
     let template = bed.template(Sketch::of(FANOUT)).await;
     let new = bed.new_run(&template).await;
     let run = new.info.clone();
-    let start = bed.batch(vec![Member::Start(new)], Want::Births(1));
+    let start = bed.batch(vec![Member::Start(new.into())], Want::Births(1));
     let first = bed.store.commit(start.clone()).await.unwrap();
     let again = bed.store.commit(start).await.unwrap();
     assert_eq!((first.answers, again.answers), (vec![Answer::Done], vec![Answer::Done]));

@@ -44,5 +44,6 @@ mod retries;
 mod sessions;
 mod hosts;
 mod race;
+mod tenants;
 
 mod differential;

@@ -195,7 +195,7 @@ async fn a_beat_tells_when_the_next_state_is_due() {
     for delay in [60_000, 30_000] {
         let new = NewRun { delay, ..bed.new_run(&template).await };
         runs.push(new.info.clone());
-        let done = bed.done(vec![Member::Start(new)], Want::Births(9)).await;
+        let done = bed.done(vec![Member::Start(new.into())], Want::Births(9)).await;
         due.push(done.next_due);
         assert_eq!(bed.store.beat(bed.session).await.unwrap().next_due, done.next_due);
     }

@@ -32,7 +32,7 @@ async fn a_key_starts_one_run_in_one_batch(kind: Kind) {
         (with_key(&bed, &template, "k").await, with_key(&bed, &template, "k").await);
     let other = with_key(&bed, &template, "other").await;
     let expected = [Answer::Done, known(&first), Answer::Done];
-    let members = [first, second, other].map(Member::Start).into();
+    let members = [first, second, other].map(|new| Member::Start(new.into())).into();
     let done = bed.done(members, Want::Births(9)).await;
     assert_eq!((done.answers.as_slice(), done.leased.len()), (&expected[..], 2));
     assert_eq!(bed.number("SELECT COUNT(*) FROM run").await, 2);
@@ -46,10 +46,10 @@ async fn a_key_starts_one_run_in_two_batches(kind: Kind) {
     let other = bed.template(Sketch::of("C")).await;
     let first = with_key(&bed, &template, "k").await;
     let expected = [known(&first)];
-    assert_eq!(bed.one(Member::Start(first)).await, Answer::Done);
+    assert_eq!(bed.one(Member::Start(first.into())).await, Answer::Done);
     for template in [&template, &other] {
         let second = with_key(&bed, template, "k").await;
-        let done = bed.done(vec![Member::Start(second)], Want::Births(9)).await;
+        let done = bed.done(vec![Member::Start(second.into())], Want::Births(9)).await;
         assert_eq!(done.answers, expected);
         assert!(done.leased.is_empty() && done.touched.is_empty());
     }
@@ -78,7 +78,7 @@ async fn a_key_starts_one_run_by_two_hosts_at_once(kind: Kind) {
                 }
                 let mut members = Vec::new();
                 for key in &keys {
-                    members.push(Member::Start(with_key(&host, &template, key).await));
+                    members.push(Member::Start(with_key(&host, &template, key).await.into()));
                 }
                 let done = host.done(members, Want::Births(9)).await;
                 let known = |answer: &&Answer| matches!(answer, Answer::Known { .. });
@@ -102,7 +102,8 @@ async fn a_key_is_one_of_its_namespace(kind: Kind) {
     let elsewhere = bed.template_of("m", Sketch::of("A")).await;
     let theirs = with_key(&bed, &elsewhere, "k").await;
     let keyless = [bed.new_run(&template).await, bed.new_run(&template).await];
-    let members = [ours, theirs].into_iter().chain(keyless).map(Member::Start).collect();
+    let members =
+        [ours, theirs].into_iter().chain(keyless).map(|new| Member::Start(new.into())).collect();
     let done = bed.done(members, Want::Births(9)).await;
     assert_eq!(done.answers, [Answer::Done, Answer::Done, Answer::Done, Answer::Done]);
     bed.check().await;
@@ -112,7 +113,7 @@ async fn a_run_begins_after_its_delay(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A")).await;
     let new = NewRun { delay: 60_000, ..bed.new_run(&template).await };
-    let done = bed.done(vec![Member::Start(new)], Want::Births(9)).await;
+    let done = bed.done(vec![Member::Start(new.into())], Want::Births(9)).await;
     assert!(done.leased.is_empty() && !done.more);
     assert_eq!(done.next_due, Some(done.now + 60_000));
     let done = bed.done(vec![], Want::Claims(9)).await;
@@ -131,7 +132,7 @@ async fn what_is_due_first_is_claimed_first(kind: Kind) {
     for delay in [3000, 1000, 2000, 9000] {
         let new = NewRun { delay, ..bed.new_run(&template).await };
         runs.push(new.info.key);
-        bed.one(Member::Start(new)).await;
+        bed.one(Member::Start(new.into())).await;
     }
     bed.pass(4000).await;
     for expected in [runs[1], runs[2], runs[0]] {
@@ -146,7 +147,9 @@ async fn a_run_of_a_revision_that_is_gone_is_refused(kind: Kind) {
     let template = bed.template(Sketch::of("A")).await;
     let gone = NewRun { revision: 99, ..bed.new_run(&template).await };
     let fine = bed.new_run(&template).await;
-    let done = bed.done(vec![Member::Start(gone), Member::Start(fine)], Want::Births(9)).await;
+    let done = bed
+        .done(vec![Member::Start(gone.into()), Member::Start(fine.into())], Want::Births(9))
+        .await;
     assert!(matches!(&done.answers[0], Answer::Refused(why) if why.contains("gone")));
     assert_eq!((&done.answers[1], done.leased.len()), (&Answer::Done, 1));
     bed.check().await;

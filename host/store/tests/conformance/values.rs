@@ -70,7 +70,7 @@ async fn a_third_conflict_is_a_failure(kind: Kind) {
     let mut new = bed.new_run(&template).await;
     new.store.insert("k".into(), "is there".into());
     let run = new.info.clone();
-    let mut held = bed.births(Member::Start(new)).await;
+    let mut held = bed.births(Member::Start(new.into())).await;
     for conflicts in 0..3 {
         let state = held.remove(0);
         assert_eq!(state.tries.conflicts, conflicts);
@@ -96,7 +96,7 @@ async fn values_are_fixed_as_they_are_when_a_state_begins(kind: Kind) {
     let mut new = bed.new_run(&template).await;
     new.store.insert("k".into(), "first".into());
     let run = new.info.clone();
-    let root = bed.births(Member::Start(new)).await.remove(0);
+    let root = bed.births(Member::Start(new.into())).await.remove(0);
     let end = bed.ends(&run, &root, outputs(2), sets("k", "second")).await;
     let done = bed.done(vec![end], Want::Births(1)).await;
     let fixed = BTreeMap::from([("k".to_owned(), "second".to_owned())]);
@@ -139,13 +139,15 @@ async fn any_text_is_read_as_it_was_written(kind: Kind) {
         ..bed.new_run(&template).await
     };
     let (id, run) = (new.info.id, new.info.clone());
-    let done = bed.done(vec![Member::Start(new)], Want::Births(1)).await;
+    let done = bed.done(vec![Member::Start(new.into())], Want::Births(1)).await;
     assert_eq!(done.answers, [Answer::Done]);
     let entries = bed.store.entries(run.key).await.unwrap();
     let read: BTreeMap<_, _> = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
     assert_eq!(read, values);
     let twice = NewRun { key: Some("a\0key\u{1}".into()), ..bed.new_run(&template).await };
-    assert!(matches!(bed.one(Member::Start(twice)).await, Answer::Known { run, .. } if run == id));
+    assert!(
+        matches!(bed.one(Member::Start(twice.into())).await, Answer::Known { run, .. } if run == id)
+    );
 
     // A key of control characters, read anew within a commit.
     let key = "\u{1}0 \u{2}";

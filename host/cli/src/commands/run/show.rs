@@ -119,10 +119,12 @@ fn state(state: &State) -> String {
 
 fn usage_words(usage: &Usage) -> String {
     format!(
-        "{:.1} ms CPU, {} memory, {} host calls",
+        "{:.1} ms CPU, {} memory, {} host calls, {} in, {} out",
         usage.cpu_us as f64 / 1_000.0,
         bytes(usage.peak_memory_bytes),
-        usage.host_calls
+        usage.host_calls,
+        bytes(usage.input_bytes),
+        bytes(usage.output_bytes)
     )
 }
 

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::grant::Grants;
 use crate::node::NodeDescription;
 
 /// The nodes of the worked example, one that reads a secret, one that two
 /// plugins export, and one of which the schemas say nothing.
 struct Shelf;
 
-const NODES: [&str; 6] = ["split", "count", "merge", "notify", "twice", "open"];
+const NODES: [&str; 7] = ["split", "count", "merge", "notify", "twice", "open", "fetch"];
 
 fn description(name: &str) -> NodeDescription {
     let (inputs, outputs, secrets) = match name {
@@ -68,11 +69,20 @@ impl Catalog for Shelf {
         if !NODES.contains(&node.as_str()) {
             return Vec::new();
         }
-        let plugins: &[&str] = if node.as_str() == "twice" { &["one", "two"] } else { &["text"] };
+        let (plugins, imports): (&[&str], &[&str]) = match node.as_str() {
+            "twice" => (&["one", "two"], &[]),
+            "fetch" => (&["web"], &["wasi:http/outgoing-handler@0.2.6", "wasi:config/store@0.2.0"]),
+            _ => (&["text"], &["exosphere:node/secrets@0.1.0"]),
+        };
         let exporter = |plugin: &&str| Exporter {
             plugin: plugin.parse().unwrap(),
             digest: Digest::of(plugin.as_bytes()),
             node: Arc::new(description(node.as_str())),
+            imports: imports.iter().map(|import| (*import).to_owned()).collect(),
+            grants: Arc::new(Grants {
+                secrets: BTreeSet::from(["api_key".parse().unwrap()]),
+                ..Grants::default()
+            }),
         };
         plugins.iter().map(exporter).collect()
     }
@@ -101,7 +111,10 @@ fn example() -> Value {
 fn apply(template: &Value) -> Result<Applied, Vec<Problem>> {
     let namespace = "default".parse().unwrap();
     let secrets = BTreeSet::new();
-    validate(template, &Context { namespace: &namespace, catalog: &Shelf, secrets: &secrets })
+    let limits = Limits::default();
+    let context =
+        Context { namespace: &namespace, catalog: &Shelf, secrets: &secrets, limits: &limits };
+    validate(template, &context)
 }
 
 fn lines(problems: Vec<Problem>) -> Vec<String> {

@@ -41,7 +41,7 @@ fn tells_mistakes() {
         (
             json!({"text": "x".repeat(1000)}),
             store.clone(),
-            "$.inputs: this has 1011 bytes; the limit is 1000",
+            "$.inputs: too much: bytes of inputs: 1011 bytes; the limit is 1000 bytes (`input_bytes`)",
         ),
         (json!({}), Value::Null, "$.store: the required store key \"cursor\" is missing; give it"),
         (json!({}), json!("x"), "$.store: this is a string, and must be an object of strings"),
@@ -58,12 +58,12 @@ fn tells_mistakes() {
         (
             json!({}),
             json!({"cursor": "12345678901"}),
-            "$.store.cursor: this has 11 bytes; the limit of a value is 10",
+            "$.store.cursor: too much: bytes of one value in the store: 11 bytes; the limit is 10 bytes (`store_value_bytes`)",
         ),
         (
             json!({}),
             json!({"cursor": "1", "c": "", "d": ""}),
-            "$.store: these are 4 keys; the limit is 3",
+            "$.store: too much: keys in the store: 4; the limit is 3 (`store_keys`)",
         ),
         (
             json!({"txt": 1, "text": 2}),

@@ -1,6 +1,18 @@
 //! Every rule of a template: what breaks it, and the words that are told.
 
 use super::*;
+use crate::limits::Limit;
+
+#[test]
+fn what_a_plugin_is_not_granted_is_told_with_the_command_that_grants_it() {
+    let template = json!({"nodes": [{"node_name": "fetch", "identifier": "a", "next_nodes": []}]});
+    let told = told(&template);
+    let expected = [
+        "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports `wasi:http/outgoing-handler@0.2.6`, for which it has no grant of `http`; an operator grants it by `exosphere grant add web --http \"GET https://host/\"`",
+        "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports `wasi:config/store@0.2.0`, for which it has no grant of `config`; an operator grants it by `exosphere grant add web --config KEY=VALUE`",
+    ];
+    assert_eq!(told, expected);
+}
 
 #[test]
 fn the_worked_example_is_valid() {
@@ -19,7 +31,7 @@ fn the_worked_example_is_valid() {
     assert_eq!(graph.node(worker).carries, [splitter]);
     assert_eq!(graph.node(worker).retry.max_retries, 5);
     assert_eq!(graph.node(worker).retry.backoff_factor, 2000);
-    assert_eq!(graph.node(worker).timeout, Some(Duration::from_secs(10)));
+    assert_eq!(graph.node(worker).limits.get(Limit::TimeoutMs), Some(10_000));
     assert_eq!(graph.node(merger).gathers(), [worker]);
     assert_eq!(graph.node(merger).singles(), []);
     assert_eq!(graph.node(merger).unites.as_ref().unwrap().region, [worker]);
@@ -58,7 +70,7 @@ fn one_mistake_is_one_problem() {
         (
             "/nodes/1/digest",
             json!("00"),
-            "$.nodes[1].digest: unknown key \"digest\"; known keys: node_name, identifier, plugin, inputs, next_nodes, unites, retry_policy, timeout_ms, namespace",
+            "$.nodes[1].digest: unknown key \"digest\"; known keys: node_name, identifier, plugin, inputs, next_nodes, unites, retry_policy, timeout_ms, limits, namespace",
         ),
         (
             "/nodes/1/namespace",
@@ -74,6 +86,26 @@ fn one_mistake_is_one_problem() {
             "/nodes/1/timeout_ms",
             json!(86_400_001),
             "$.nodes[1].timeout_ms: this must be a whole number from 1 to 86400000",
+        ),
+        (
+            "/nodes/1/timeout_ms",
+            json!(30_001),
+            "$.nodes[1].timeout_ms: limits can only be lowered: 30001 ms is more than 30 s (`timeout_ms`); the operator of the host can raise it: `exosphere serve --limit timeout_ms=..`",
+        ),
+        (
+            "/nodes/1/limits",
+            json!({"memory_byte": 1}),
+            "$.nodes[1].limits.memory_byte: unknown key \"memory_byte\"; did you mean \"memory_bytes\"?",
+        ),
+        (
+            "/limits",
+            json!({"cpu_ms": 0}),
+            "$.limits.cpu_ms: this must be a whole number from 1 to 86400000",
+        ),
+        (
+            "/limits",
+            json!({"timeout_ms": 9_999}),
+            "$.nodes[1].timeout_ms: limits can only be lowered: 10 s is more than 9999 ms (`timeout_ms`); it was set by `limits.timeout_ms` of the graph",
         ),
         (
             "/nodes/1/retry_policy/strategy",
@@ -260,6 +292,8 @@ fn what_may_be_said() {
     let table = [
         ("/nodes/1/namespace", json!("default")),
         ("/nodes/1/plugin", json!("text")),
+        ("/limits", json!({"memory_bytes": 1_000, "timeout_ms": 20_000})),
+        ("/nodes/1/limits", json!({"cpu_ms": 20})),
         ("/triggers", json!([])),
         ("/store_config", Value::Null),
         ("/nodes/1/inputs/chunk", json!("at ${{ store.batch_size }} of ${{ store.cursor }}")),

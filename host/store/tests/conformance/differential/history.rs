@@ -10,11 +10,14 @@ use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{begin, lost, numbers_needed, plan};
 use exosphere_domain::state::{Claimed, RunStatus};
-use exosphere_store::{Answer, Committed, Finished, Member, NewRun, RunInfo, Want};
+use exosphere_store::{Answer, Committed, Finished, Member, NewRun, RunInfo, StoreLimits, Want};
 
 use super::fates::{self, Dice, QUARTER};
 use super::pair::Pair;
 use crate::bed::{Template, pause, sweep};
+
+/// What the store of a run may hold: little, so that it is used up often.
+const LIMITS: StoreLimits = StoreLimits { keys: 6, bytes: 200 };
 
 /// Runs that are begun as long as fewer are under way.
 const RUNS: usize = 12;
@@ -180,7 +183,7 @@ impl History {
         if self.live.len() < RUNS && self.dice.percent(12) || self.runs.is_empty() {
             let new = self.start().await;
             making.started.push(new.info.clone());
-            making.members.push(Member::Start(new));
+            making.members.push(Member::Start(new.into()));
             return;
         }
         let run = self.some_run();
@@ -230,6 +233,7 @@ impl History {
             key,
             id: RunId(uuid::Uuid::from_u128(key.0 as u128)),
             namespace: template.namespace,
+            namespace_key: template.namespace_key,
             graph_name: template.name,
             revision: 1,
             graph: template.graph.clone(),
@@ -245,7 +249,8 @@ impl History {
         }
         let key = dice.percent(50).then(|| format!("key {}", dice.below(40)));
         let delay = [0, 0, 0, QUARTER, 5 * QUARTER][dice.below(5)];
-        NewRun { info, revision: template.revision, store, root, counts, key, delay }
+        let (revision, store_limits) = (template.revision, LIMITS);
+        NewRun { info, revision, store, root, counts, key, delay, store_limits }
     }
 
     async fn end(&mut self, state: &Claimed) -> Member {
@@ -267,7 +272,16 @@ impl History {
         let changes = plan(&run.graph, state, outcome, jitter, &ids).unwrap();
         let (logs, usage) = (fates::logs(&mut self.dice), fates::usage(&mut self.dice));
         let state = state.clone();
-        Member::Finish(Box::new(Finished { run, state, changes, journal, logs, usage, jitter }))
+        Member::Finish(Box::new(Finished {
+            run,
+            state,
+            changes,
+            journal,
+            logs,
+            usage,
+            jitter,
+            store_limits: LIMITS,
+        }))
     }
 
     fn sweep(&mut self, making: &mut Making) {
@@ -318,7 +332,7 @@ impl History {
         }
         let mut bad = self.start().await;
         (bad.root.id, bad.key) = (taken, None);
-        making.members.push(Member::Start(bad));
+        making.members.push(Member::Start(bad.into()));
         self.commit(making).await;
     }
 }

@@ -16,7 +16,7 @@ use exosphere_domain::ids::{Ids, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
 use exosphere_store::{
-    Batch, Committed, Lost, Member, RunInfo, Store, StoreError, Touched, Want, check,
+    Batch, Committed, Lost, Member, RunInfo, Shares, Store, StoreError, Touched, Want, check,
 };
 
 use crate::bed::{Template, name, open};
@@ -74,9 +74,9 @@ impl Pair {
         want: Want,
     ) -> Option<Committed> {
         let range = 0..members.len();
-        let store_limits = (6, 200);
+        let shares = Shares::unbounded();
         let members: Arc<[Member]> = members.into();
-        let mut batch = Batch { members, range, session, now: 0, want, store_limits };
+        let mut batch = Batch { members, range, session, now: 0, want, shares };
         // No two transactions within a millisecond: what is due first is no
         // matter of luck.
         while self.last.elapsed() < Duration::from_millis(1) {
@@ -121,13 +121,14 @@ impl Pair {
         let graph = Arc::new(sketch.build().unwrap());
         let (whose, which, secrets) = (name(namespace), name(named), BTreeMap::new());
         let apply = async |store: &Store, now| {
-            store.apply_graph(&whose, &which, &graph, &secrets, now).await.unwrap().revision.id
+            store.apply_graph(&whose, &which, &graph, &secrets, now).await.unwrap()
         };
         let theirs = apply(&self.postgres.store, 0).await;
         let row = self.postgres.store.graph(&whose, &which).await.unwrap().unwrap();
         let ours = apply(&self.sqlite.store, row.created_at + self.travelled).await;
-        let revision = same("revision", ours, theirs);
-        Template { namespace: whose, name: which, revision, graph }
+        let revision = same("revision", ours.revision.id, theirs.revision.id);
+        let namespace_key = same("namespace", ours.namespace, theirs.namespace);
+        Template { namespace: whose, namespace_key, name: which, revision, graph }
     }
 
     /// The first of so many numbers for states.

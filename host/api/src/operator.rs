@@ -1,0 +1,109 @@
+//! `/v1/operator`: what only an operator may do. Namespaces get limits and a
+//! share of each host, plugins get grants. A path of its own, so that whatever
+//! stands in front of a host can tell operators from the rest by it.
+
+use axum::Json;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::routing::get;
+use exosphere_orchestrator::domain::grant::Grants;
+use exosphere_orchestrator::domain::ids::Name;
+use exosphere_orchestrator::domain::limits::{Limit, LimitValues};
+use exosphere_orchestrator::{Host, NamespaceDetails, NamespaceSettings};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::problem::Problem;
+use crate::{Path, body};
+
+pub(crate) fn router() -> Router<Host> {
+    Router::new()
+        .route("/namespaces", get(list))
+        .route("/namespaces/{namespace}", get(show).put(set))
+        .route("/namespaces/{namespace}/grants", get(all_grants))
+        .route("/namespaces/{namespace}/grants/{plugin}", get(grants).put(grant).delete(revoke))
+}
+
+/// What a namespace is to be.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    #[serde(default)]
+    limits: LimitValues,
+    #[serde(default)]
+    slots: Option<u32>,
+}
+
+async fn list(State(host): State<Host>) -> Result<Json<Value>, Problem> {
+    let namespaces: Vec<_> = host.namespaces().await?.iter().map(whole).collect();
+    Ok(Json(json!({ "namespaces": namespaces })))
+}
+
+async fn show(
+    State(host): State<Host>,
+    Path(namespace): Path<Name>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(whole(&host.namespace(&namespace).await?)))
+}
+
+async fn set(
+    State(host): State<Host>,
+    Path(namespace): Path<Name>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    let Settings { limits, slots } = body::json(&headers, body, body::SETTINGS_BYTES).await?;
+    let settings = NamespaceSettings { limits, slots };
+    Ok(Json(whole(&host.set_namespace(&namespace, settings).await?)))
+}
+
+async fn all_grants(
+    State(host): State<Host>,
+    Path(namespace): Path<Name>,
+) -> Result<Json<Value>, Problem> {
+    let grants = host.grants(&namespace).await?;
+    let grants: Vec<_> = grants.into_iter().map(|(plugin, grants)| of(&plugin, &grants)).collect();
+    Ok(Json(json!({ "grants": grants })))
+}
+
+async fn grants(
+    State(host): State<Host>,
+    Path((namespace, plugin)): Path<(Name, Name)>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(of(&plugin, &host.grants_of(&namespace, &plugin).await?)))
+}
+
+async fn grant(
+    State(host): State<Host>,
+    Path((namespace, plugin)): Path<(Name, Name)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    let grants: Grants = body::json(&headers, body, body::GRAPH_BYTES).await?;
+    Ok(Json(of(&plugin, &host.set_grants(&namespace, &plugin, grants).await?)))
+}
+
+async fn revoke(
+    State(host): State<Host>,
+    Path((namespace, plugin)): Path<(Name, Name)>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(of(&plugin, &host.set_grants(&namespace, &plugin, Grants::default()).await?)))
+}
+
+fn of(plugin: &Name, grants: &Grants) -> Value {
+    json!({ "plugin": plugin, "grants": grants })
+}
+
+fn whole(namespace: &NamespaceDetails) -> Value {
+    let NamespaceDetails { name, limits, effective, own_slots, slots } = namespace;
+    let effective: Map<String, Value> =
+        Limit::ALL.iter().map(|limit| (limit.to_string(), json!(effective.get(*limit)))).collect();
+    json!({
+        "name": name,
+        "limits": limits,
+        "slots": own_slots,
+        "effective": { "limits": effective, "slots": slots },
+    })
+}

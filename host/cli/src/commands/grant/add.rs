@@ -1,0 +1,63 @@
+//! `exosphere grant add`: grants a plugin more.
+
+use exosphere_domain::grant::HttpRule;
+use exosphere_domain::ids::Name;
+
+use crate::commands::Session;
+use crate::error::Error;
+
+/// Grant a plugin more than its sandbox: requests over HTTP, configuration,
+/// secrets
+///
+/// A grant is for every upload under this name in the namespace, also later
+/// ones: whoever may upload under it may use it.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  exosphere grant add web --http \"GET,POST https://api.example.com/v1/\"
+  exosphere grant add web --http https://*.example.com/ --idempotency-header
+  exosphere grant add web --config region=eu --secret api_key")]
+pub struct Add {
+    /// The plugin
+    plugin: Name,
+    /// Requests that it may make: [METHODS] URL, with every path below it
+    #[arg(long, value_name = "RULE")]
+    http: Vec<HttpRule>,
+    /// Send the idempotency key of the work with each request, as a header
+    #[arg(long)]
+    idempotency_header: bool,
+    /// A configuration value
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    config: Vec<(String, String)>,
+    /// A secret of the graph that its nodes may declare and read
+    #[arg(long, value_name = "NAME")]
+    secret: Vec<Name>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("give it as KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Add {
+    pub fn run(&self, session: &Session) -> Result<(), Error> {
+        let Add { plugin, http, idempotency_header, config, secret } = self;
+        let nothing =
+            http.is_empty() && config.is_empty() && secret.is_empty() && !idempotency_header;
+        if nothing {
+            let words = "say what to grant: --http, --config, --secret or --idempotency-header";
+            return Err(Error::Usage(words.to_owned()));
+        }
+        super::change(session, plugin, |grants| {
+            for rule in http {
+                if !grants.http.contains(rule) {
+                    grants.http.push(rule.clone());
+                }
+            }
+            grants.idempotency_header |= idempotency_header;
+            grants.config.extend(config.iter().cloned());
+            grants.secrets.extend(secret.iter().cloned());
+            Ok(())
+        })
+    }
+}

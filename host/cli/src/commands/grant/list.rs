@@ -1,0 +1,24 @@
+//! `exosphere grant list`: what the plugins of the namespace are granted.
+
+use reqwest::Method;
+
+use crate::client::Answer;
+use crate::commands::Session;
+use crate::commands::grant::show;
+use crate::error::Error;
+use crate::wire::AllGrants;
+
+/// List what the plugins of the namespace are granted
+#[derive(Debug, clap::Args)]
+pub struct List {}
+
+impl List {
+    pub fn run(&self, session: &Session) -> Result<(), Error> {
+        let answer = session.client.operator(Method::GET, &["grants"]).send()?;
+        session.output.answer(&answer, all)
+    }
+}
+
+fn all(answer: &Answer) -> Result<String, Error> {
+    Ok(show::lines(&answer.read::<AllGrants>()?.grants))
+}

@@ -1,0 +1,45 @@
+//! `exosphere grant show`: what one plugin is granted, and how grants look to
+//! people.
+
+use exosphere_domain::ids::Name;
+use reqwest::Method;
+
+use crate::client::Answer;
+use crate::commands::Session;
+use crate::error::Error;
+use crate::show::{cell, table};
+use crate::wire::PluginGrants;
+
+/// Show what a plugin is granted
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// The plugin
+    plugin: Name,
+}
+
+impl Show {
+    pub fn run(&self, session: &Session) -> Result<(), Error> {
+        let path = ["grants", self.plugin.as_str()];
+        let answer = session.client.operator(Method::GET, &path).send()?;
+        session.output.answer(&answer, one)
+    }
+}
+
+/// What one plugin is granted, for people.
+pub fn one(answer: &Answer) -> Result<String, Error> {
+    Ok(lines(&[answer.read::<PluginGrants>()?]))
+}
+
+/// Grants, one a line. Configuration values may be anyone's business, so only
+/// their names are shown.
+pub fn lines(all: &[PluginGrants]) -> String {
+    let rows = all.iter().flat_map(|PluginGrants { plugin, grants }| {
+        let http = grants.http.iter().map(|rule| ("http", rule.to_string()));
+        let header = grants.idempotency_header.then(|| ("http", "with Idempotency-Key".to_owned()));
+        let config = grants.config.keys().map(|key| ("config", key.clone()));
+        let secrets = grants.secrets.iter().map(|name| ("secret", name.to_string()));
+        let rows = http.chain(header).chain(config).chain(secrets);
+        rows.map(move |(what, which)| [cell(plugin), cell(what), cell(which)])
+    });
+    table(["PLUGIN", "GRANT", "OF"], rows)
+}

@@ -1,0 +1,317 @@
+//! What a plugin may reach beyond its inputs and its run's store: nothing,
+//! unless an operator granted it. Here is what a grant is, what it says yes to,
+//! and what of the things that a plugin asks for is not in it.
+//!
+//! Not here: who may grant, where grants are kept, and the connections
+//! themselves. The addresses that a host's name leads to are no business of a
+//! grant either; they are guarded where the connection is made.
+
+mod host;
+mod path;
+mod rule;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use host::{BadHost, HttpHost};
+pub use path::{BadPath, MAX_PATH_BYTES, check_path};
+pub use rule::{BadRule, HostPattern, HttpRule, Scheme};
+
+use crate::ids::Name;
+
+/// The most rules for HTTP in one grant.
+pub const MAX_HTTP_RULES: usize = 100;
+
+/// The most configuration values in one grant.
+pub const MAX_CONFIG_KEYS: usize = 100;
+
+/// The most secrets in one grant.
+pub const MAX_SECRETS: usize = 100;
+
+/// Bytes of a configuration value's key.
+pub const MAX_CONFIG_KEY_BYTES: usize = 256;
+
+/// Bytes of a configuration value.
+pub const MAX_CONFIG_VALUE_BYTES: usize = 64 * 1024;
+
+/// Something that a plugin gets only by grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Capability {
+    /// Requests over HTTP, to what the rules name.
+    Http,
+    /// Configuration values that the operator set.
+    Config,
+    /// Secrets of the graph, by name.
+    Secrets,
+}
+
+impl Capability {
+    /// What an import needs, if it needs anything. `wasi:http/types` alone is
+    /// data without a way out, so it needs nothing.
+    pub fn of_import(import: &str) -> Option<Capability> {
+        let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
+        match interface {
+            "wasi:http/types" => None,
+            "exosphere:node/secrets" => Some(Capability::Secrets),
+            _ if interface.starts_with("wasi:http/") => Some(Capability::Http),
+            _ if interface.starts_with("wasi:config/") => Some(Capability::Config),
+            _ => None,
+        }
+    }
+
+    /// Its name, as everybody writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Capability::Http => "http",
+            Capability::Config => "config",
+            Capability::Secrets => "secrets",
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What one plugin may reach in one namespace. [`Grants::default`] is nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grants {
+    /// The requests that it may make: those that any of these allows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpRule>,
+    /// Whether the host adds `Idempotency-Key` to its requests: the key of the
+    /// work and the number of the request in the attempt. Opens nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub idempotency_header: bool,
+    /// The configuration values that it reads.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
+    /// The secrets that its nodes may declare.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub secrets: BTreeSet<Name>,
+}
+
+impl Grants {
+    /// Whether nothing is granted.
+    pub fn is_empty(&self) -> bool {
+        self.http.is_empty() && self.config.is_empty() && self.secrets.is_empty()
+    }
+
+    /// Whether anything of a capability is granted.
+    pub fn has(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::Http => !self.http.is_empty(),
+            Capability::Config => !self.config.is_empty(),
+            Capability::Secrets => !self.secrets.is_empty(),
+        }
+    }
+
+    /// Whether it is of a size that the host takes.
+    ///
+    /// # Errors
+    /// Everything that is too much, each in a sentence.
+    pub fn check(&self) -> Result<(), Vec<String>> {
+        let mut wrong = Vec::new();
+        let mut count = |what: &str, has: usize, most: usize| {
+            if has > most {
+                wrong.push(format!("a grant has at most {most} {what}, not {has}"));
+            }
+        };
+        count("rules for HTTP", self.http.len(), MAX_HTTP_RULES);
+        count("configuration values", self.config.len(), MAX_CONFIG_KEYS);
+        count("secrets", self.secrets.len(), MAX_SECRETS);
+        wrong.extend(self.config.iter().filter_map(|(key, value)| check_config(key, value)));
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// Whether any rule allows a request.
+    pub fn allows_http(
+        &self,
+        method: &str,
+        scheme: Scheme,
+        host: &HttpHost,
+        port: u16,
+        path: &str,
+    ) -> bool {
+        self.http.iter().any(|rule| rule.allows(method, scheme, host, port, path))
+    }
+
+    /// What a plugin asks for that is not granted: by what it imports, and by
+    /// the secrets that the nodes in question declare. To import the secrets
+    /// without declaring one asks for nothing.
+    pub fn missing(&self, imports: &[String], secrets: &[Name]) -> Vec<Missing> {
+        let of_import = |import: &String| {
+            let capability = Capability::of_import(import)?;
+            let is_asked = capability != Capability::Secrets && !self.has(capability);
+            is_asked.then(|| Missing::Import { import: import.clone(), capability })
+        };
+        let wanted: BTreeSet<&Name> = secrets.iter().collect();
+        let withheld = wanted.into_iter().filter(|name| !self.secrets.contains(*name));
+        imports.iter().filter_map(of_import).chain(withheld.cloned().map(Missing::Secret)).collect()
+    }
+}
+
+/// What is wrong with a configuration value.
+fn check_config(key: &str, value: &str) -> Option<String> {
+    if key.is_empty() || key.len() > MAX_CONFIG_KEY_BYTES || key.chars().any(char::is_control) {
+        let shown: String = key.chars().take(64).collect();
+        return Some(format!(
+            "a configuration key has 1 to {MAX_CONFIG_KEY_BYTES} bytes and no control characters, unlike {shown:?}"
+        ));
+    }
+    (value.len() > MAX_CONFIG_VALUE_BYTES).then(|| {
+        format!(
+            "a configuration value has at most {MAX_CONFIG_VALUE_BYTES} bytes; {key:?} has {}",
+            value.len()
+        )
+    })
+}
+
+/// Something that a plugin asks for and that is not granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// It imports an interface that is nothing without a grant.
+    Import {
+        /// The interface, with its version.
+        import: String,
+        /// What would have to be granted.
+        capability: Capability,
+    },
+    /// A node declares a secret that the plugin may not see.
+    Secret(Name),
+}
+
+impl Missing {
+    /// What would have to be granted.
+    pub fn capability(&self) -> Capability {
+        match self {
+            Missing::Import { capability, .. } => *capability,
+            Missing::Secret(_) => Capability::Secrets,
+        }
+    }
+
+    /// The command by which an operator grants it to a plugin.
+    pub fn remedy(&self, plugin: &str) -> String {
+        let what = match self {
+            Missing::Import { capability: Capability::Http, .. } => {
+                "--http \"GET https://host/\"".to_owned()
+            }
+            Missing::Import { .. } => "--config KEY=VALUE".to_owned(),
+            Missing::Secret(name) => format!("--secret {name}"),
+        };
+        format!("exosphere grant add {plugin} {what}")
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Missing::Import { import, capability } => {
+                write!(f, "it imports `{import}`, for which it has no grant of `{capability}`")
+            }
+            Missing::Secret(name) => {
+                write!(f, "it declares the secret `{name}`, which is not granted to it")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn grants(json: &str) -> Grants {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn an_import_needs_what_it_opens() {
+        for (import, needs) in [
+            ("wasi:http/outgoing-handler@0.2.0", Some(Capability::Http)),
+            ("wasi:http/client@0.3.0", Some(Capability::Http)),
+            ("wasi:http/types@0.2.6", None),
+            ("wasi:config/store@0.2.0-rc.1", Some(Capability::Config)),
+            ("wasi:config/runtime", Some(Capability::Config)),
+            ("exosphere:node/secrets@0.1.0", Some(Capability::Secrets)),
+            ("exosphere:node/secrets-of-others@0.1.0", None),
+            ("exosphere:node/store@0.1.0", None),
+            ("wasi:sockets/tcp@0.2.0", None),
+            ("wasi:httpx/outgoing-handler", None),
+        ] {
+            assert_eq!(Capability::of_import(import), needs, "{import}");
+        }
+    }
+
+    #[test]
+    fn json_is_read_as_it_is_written_and_unknown_fields_are_refused() {
+        let json = r#"{"http":["GET https://api.example.com/v1/"],"idempotency_header":true,"config":{"region":"eu"},"secrets":["token"]}"#;
+        assert_eq!(serde_json::to_string(&grants(json)).unwrap(), json);
+        assert_eq!(serde_json::to_string(&Grants::default()).unwrap(), "{}");
+        assert!(grants("{}").is_empty() && grants(r#"{"idempotency_header":true}"#).is_empty());
+        for wrong in [r#"{"htp":[]}"#, r#"{"http":["example.com"]}"#, r#"{"secrets":["a b"]}"#] {
+            assert!(serde_json::from_str::<Grants>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_the_command_that_grants_it() {
+        let imports = [
+            "wasi:http/types@0.2.0",
+            "wasi:http/outgoing-handler@0.2.0",
+            "wasi:config/store@0.2.0-rc.1",
+            "exosphere:node/secrets@0.1.0",
+        ]
+        .map(str::to_owned);
+        let names = |names: &[&str]| names.iter().map(|n| n.parse().unwrap()).collect::<Vec<_>>();
+        let missing = Grants::default().missing(&imports, &names(&["token", "token"]));
+        let shown: Vec<_> = missing.iter().map(|m| (m.to_string(), m.remedy("p"))).collect();
+        let expected = [
+            (
+                "it imports `wasi:http/outgoing-handler@0.2.0`, for which it has no grant of `http`",
+                "exosphere grant add p --http \"GET https://host/\"",
+            ),
+            (
+                "it imports `wasi:config/store@0.2.0-rc.1`, for which it has no grant of `config`",
+                "exosphere grant add p --config KEY=VALUE",
+            ),
+            (
+                "it declares the secret `token`, which is not granted to it",
+                "exosphere grant add p --secret token",
+            ),
+        ];
+        assert_eq!(shown, expected.map(|(words, command)| (words.into(), command.into())));
+        let granted = grants(
+            r#"{"http":["https://a.example/"],"config":{"k":"v"},"secrets":["token","other"]}"#,
+        );
+        assert_eq!(granted.missing(&imports, &names(&["token"])), []);
+        assert_eq!(
+            granted.missing(&[], &names(&["tokens"])),
+            [Missing::Secret("tokens".parse().unwrap())]
+        );
+    }
+
+    #[test]
+    fn a_grant_is_bounded() {
+        assert_eq!(Grants::default().check(), Ok(()));
+        let rule: HttpRule = "https://a.example/".parse().unwrap();
+        let value = "x".repeat(MAX_CONFIG_VALUE_BYTES + 1);
+        let mut grants = Grants {
+            http: vec![rule; MAX_HTTP_RULES + 1],
+            config: [("big".into(), value), (String::new(), String::new())].into(),
+            ..Grants::default()
+        };
+        let wrong = grants.check().unwrap_err();
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        assert!(wrong[0].contains("at most 100 rules for HTTP, not 101"), "{wrong:?}");
+        grants.http.truncate(MAX_HTTP_RULES);
+        grants.config = (0..MAX_CONFIG_KEYS).map(|n| (n.to_string(), "v".into())).collect();
+        assert_eq!(grants.check(), Ok(()));
+    }
+}

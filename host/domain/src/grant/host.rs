@@ -1,0 +1,202 @@
+//! The host of a request, read strictly: what two readers could take for two
+//! different hosts is none.
+//!
+//! Nothing here is looked up.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// The longest name of a host, and of one of its labels, in bytes (RFC 1035).
+const MAX_NAME_BYTES: usize = 253;
+const MAX_LABEL_BYTES: usize = 63;
+
+/// A host by its name or its address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HttpHost {
+    /// A name: labels of lower-case ASCII, without a dot at the end.
+    Name(String),
+    /// An address, written as one.
+    Ip(IpAddr),
+}
+
+/// Why a text is no host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadHost {
+    /// There is none.
+    #[error("the host is empty")]
+    Empty,
+    /// A user or a password stands before it.
+    #[error("a user or password before the host is not allowed; send it in a header")]
+    UserInfo,
+    /// It is longer than any name can be.
+    #[error("a host has at most {MAX_NAME_BYTES} bytes, and {MAX_LABEL_BYTES} between two dots")]
+    TooLong,
+    /// It has letters that need to be encoded.
+    #[error("the host has letters other than ASCII; write it as punycode (`xn--..`)")]
+    NotAscii,
+    /// It has characters that no host has.
+    #[error("the host {0:?} is made of other characters than letters, digits, '-', '_' and '.'")]
+    Characters(String),
+    /// It is a number, or ends in one, and no plain IPv4 address.
+    #[error(
+        "the host {0:?} is an address in an odd form; write four decimal numbers (`192.0.2.1`)"
+    )]
+    OddAddress(String),
+    /// It is in brackets, and no plain IPv6 address.
+    #[error(
+        "the host {0:?} is no IPv6 address; write it in brackets and without a zone (`[2001:db8::1]`)"
+    )]
+    OddIpv6(String),
+}
+
+impl HttpHost {
+    /// The address, if it is given as one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            HttpHost::Ip(ip) => Some(*ip),
+            HttpHost::Name(_) => None,
+        }
+    }
+}
+
+impl FromStr for HttpHost {
+    type Err = BadHost;
+
+    fn from_str(text: &str) -> Result<HttpHost, BadHost> {
+        if text.contains('@') {
+            return Err(BadHost::UserInfo);
+        }
+        if text.starts_with('[') {
+            let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+            let ip = inner.and_then(|inner| inner.parse::<Ipv6Addr>().ok());
+            return ip.map(|ip| HttpHost::Ip(ip.into())).ok_or_else(|| BadHost::OddIpv6(cut(text)));
+        }
+        if !text.is_ascii() {
+            return Err(BadHost::NotAscii);
+        }
+        // A dot at the end only says that the name is complete.
+        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let last = check_labels(&name)?;
+        if !is_numeric(last) {
+            return Ok(HttpHost::Name(name));
+        }
+        // Whoever resolves a name that ends in a number takes it for an IPv4
+        // address, in one of several forms. Only the plain one has one meaning.
+        let ip: Result<Ipv4Addr, _> = name.parse();
+        ip.map(|ip| HttpHost::Ip(ip.into())).map_err(|_| BadHost::OddAddress(cut(text)))
+    }
+}
+
+/// Checks the labels of a name, and gives the last.
+pub(super) fn check_labels(name: &str) -> Result<&str, BadHost> {
+    if name.is_empty() {
+        return Err(BadHost::Empty);
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return Err(BadHost::TooLong);
+    }
+    let mut last = "";
+    for label in name.split('.') {
+        if label.len() > MAX_LABEL_BYTES {
+            return Err(BadHost::TooLong);
+        }
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let is_label = !label.is_empty()
+            && label.bytes().all(fits)
+            && !label.starts_with('-')
+            && !label.ends_with('-');
+        if !is_label {
+            return Err(BadHost::Characters(cut(name)));
+        }
+        last = label;
+    }
+    Ok(last)
+}
+
+/// Whether a label is a number in any of the forms of `inet_aton`.
+pub(super) fn is_numeric(label: &str) -> bool {
+    let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
+    match hex {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => label.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}
+
+/// A text that came from outside, short enough to be shown.
+pub(super) fn cut(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+impl fmt::Display for HttpHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HttpHost::Name(name) => f.write_str(name),
+            HttpHost::Ip(IpAddr::V4(ip)) => write!(f, "{ip}"),
+            HttpHost::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn hosts_are_read_in_one_form() {
+        for (text, shown) in [
+            ("Example.COM", "example.com"),
+            ("example.com.", "example.com"),
+            ("localhost", "localhost"),
+            ("_srv.a-b.example", "_srv.a-b.example"),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1.", "192.0.2.1"),
+            ("[2001:DB8:0::1]", "[2001:db8::1]"),
+            ("1.example", "1.example"),
+            ("0x7f.example", "0x7f.example"),
+        ] {
+            let host: HttpHost = text.parse().unwrap();
+            assert_eq!(host.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(host), "{text}");
+        }
+        assert!("192.0.2.1".parse::<HttpHost>().unwrap().ip().is_some());
+    }
+
+    #[test]
+    fn what_could_mean_several_hosts_is_none() {
+        let read = |text: &str| text.parse::<HttpHost>().unwrap_err();
+        for text in ["", "."] {
+            assert_eq!(read(text), BadHost::Empty);
+        }
+        for text in [
+            "2130706433",
+            "127.1",
+            "0x7f.1",
+            "0x7f000001",
+            "0177.0.0.1",
+            "127.0.0.01",
+            "1.2.3.4.5",
+            "127.0.0.0x1",
+            "example.1",
+            "0x",
+            "256.1.1.1",
+            "a.0X1F",
+        ] {
+            assert!(matches!(read(text), BadHost::OddAddress(_)), "{text}");
+        }
+        for text in ["[fe80::1%eth0]", "[fe80::1%25eth0]", "[::1", "[]", "[127.0.0.1]", "[::1].x"] {
+            assert!(matches!(read(text), BadHost::OddIpv6(_)), "{text}");
+        }
+        for text in ["a..b", ".a", "a..", "-a", "a-.b", "a b", "a\tb", "a/b", "a%2eb", "a*b", "::1"]
+        {
+            assert!(matches!(read(text), BadHost::Characters(_)), "{text}");
+        }
+        assert_eq!(read("user@example.com"), BadHost::UserInfo);
+        assert_eq!(read("bücher.example"), BadHost::NotAscii);
+        assert_eq!(read("①.②.③.④"), BadHost::NotAscii);
+        assert_eq!(read(&"a".repeat(64)), BadHost::TooLong);
+        assert_eq!(read(&"a.".repeat(200)), BadHost::TooLong);
+    }
+}

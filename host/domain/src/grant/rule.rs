@@ -1,0 +1,395 @@
+//! One line of a grant for HTTP: which requests it allows. Written as
+//! `GET,POST https://api.example.com:8443/v1/`; the methods, the port and the
+//! path may be left out.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::host::{BadHost, HttpHost, check_labels, cut, is_numeric};
+use super::path::{BadPath, check_path};
+
+/// The longest text of a rule, in bytes.
+const MAX_RULE_BYTES: usize = 2048;
+
+/// How a request travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// Its name, as everybody writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    /// The port that is meant when none is named.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+
+    /// The scheme of this name, in lower case.
+    pub fn parse(text: &str) -> Option<Scheme> {
+        [Scheme::Http, Scheme::Https].into_iter().find(|scheme| scheme.as_str() == text)
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which hosts a rule names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// This one.
+    Exact(HttpHost),
+    /// Every name that ends in a dot and this, however many labels come
+    /// before: `*.example.com` is not `example.com`. Never an address.
+    Under(String),
+}
+
+impl HostPattern {
+    fn matches(&self, host: &HttpHost) -> bool {
+        match (self, host) {
+            (HostPattern::Exact(exact), host) => exact == host,
+            (HostPattern::Under(suffix), HttpHost::Name(name)) => {
+                name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('.'))
+            }
+            (HostPattern::Under(_), HttpHost::Ip(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostPattern::Exact(host) => host.fmt(f),
+            HostPattern::Under(suffix) => write!(f, "*.{suffix}"),
+        }
+    }
+}
+
+/// Which requests are allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HttpRule {
+    methods: Vec<String>,
+    scheme: Scheme,
+    host: HostPattern,
+    port: Option<u16>,
+    path: String,
+}
+
+/// Why a text is no rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is no rule for HTTP, such as \"GET,POST https://api.example.com/v1/\": {why}")]
+pub struct BadRule {
+    given: String,
+    why: Wrong,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Wrong {
+    #[error("it has at most {MAX_RULE_BYTES} bytes")]
+    TooLong,
+    #[error("{0:?} is no method; write them in capitals with commas between them, without blanks")]
+    Method(String),
+    #[error("CONNECT opens a tunnel and is no request; it cannot be granted")]
+    Connect,
+    #[error("it needs `http://` or `https://`")]
+    Scheme,
+    #[error("{0:?} is no port from 1 to 65535")]
+    Port(String),
+    #[error(
+        "a query or a fragment (`?` or `#`) cannot be part of it; it names the beginning of a path"
+    )]
+    Query,
+    #[error("a `*` stands for the first part of a host's name only, as in `*.example.com`")]
+    Star,
+    #[error(transparent)]
+    Host(#[from] BadHost),
+    #[error(transparent)]
+    Path(#[from] BadPath),
+}
+
+impl HttpRule {
+    /// The methods; none means any.
+    pub fn methods(&self) -> &[String] {
+        &self.methods
+    }
+
+    /// The scheme.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The hosts.
+    pub fn host(&self) -> &HostPattern {
+        &self.host
+    }
+
+    /// The port: the one that was named, else that of the scheme.
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(self.scheme.default_port())
+    }
+
+    /// What the path begins with.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether it allows a request. `path` is without its query and has passed
+    /// [`check_path`].
+    pub fn allows(
+        &self,
+        method: &str,
+        scheme: Scheme,
+        host: &HttpHost,
+        port: u16,
+        path: &str,
+    ) -> bool {
+        let has_method = self.methods.is_empty() || self.methods.iter().any(|m| m == method);
+        has_method
+            && method != "CONNECT"
+            && self.scheme == scheme
+            && self.port() == port
+            && self.host.matches(host)
+            && self.covers(path)
+    }
+
+    /// Whether a path is this one or lies below it. With a `/` at its end, it
+    /// has to lie below it.
+    fn covers(&self, path: &str) -> bool {
+        path.strip_prefix(self.path.as_str()).is_some_and(|rest| {
+            rest.is_empty() || self.path.ends_with('/') || rest.starts_with('/')
+        })
+    }
+}
+
+impl FromStr for HttpRule {
+    type Err = BadRule;
+
+    fn from_str(text: &str) -> Result<HttpRule, BadRule> {
+        parse(text).map_err(|why| BadRule { given: cut(text), why })
+    }
+}
+
+fn parse(text: &str) -> Result<HttpRule, Wrong> {
+    if text.len() > MAX_RULE_BYTES {
+        return Err(Wrong::TooLong);
+    }
+    let text = text.trim();
+    let (methods, url) = match text.split_once(' ') {
+        Some((methods, url)) => (parse_methods(methods)?, url.trim_start()),
+        None => (Vec::new(), text),
+    };
+    let (scheme, rest) = url.split_once("://").ok_or(Wrong::Scheme)?;
+    let scheme = Scheme::parse(&scheme.to_ascii_lowercase()).ok_or(Wrong::Scheme)?;
+    if rest.contains(['?', '#']) {
+        return Err(Wrong::Query);
+    }
+    let slash = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(slash).unwrap_or((rest, ""));
+    let path = if path.is_empty() { "/" } else { path };
+    check_path(path)?;
+    if authority.contains('@') {
+        return Err(BadHost::UserInfo.into());
+    }
+    let (host, port) = split_port(authority)?;
+    Ok(HttpRule { methods, scheme, host: parse_pattern(host)?, port, path: path.to_owned() })
+}
+
+fn parse_methods(text: &str) -> Result<Vec<String>, Wrong> {
+    let mut methods: Vec<String> = Vec::new();
+    for method in text.split(',') {
+        let fits = (1..=32).contains(&method.len())
+            && method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+        match method {
+            "CONNECT" => return Err(Wrong::Connect),
+            _ if !fits => return Err(Wrong::Method(cut(method))),
+            _ if methods.iter().any(|known| known == method) => {}
+            _ => methods.push(method.to_owned()),
+        }
+    }
+    Ok(methods)
+}
+
+/// The host of an authority, and its port if one is named.
+fn split_port(authority: &str) -> Result<(&str, Option<u16>), Wrong> {
+    // The colons of an IPv6 address are in brackets.
+    let after = authority.rfind(']').unwrap_or(0);
+    let Some(colon) = authority.rfind(':').filter(|colon| *colon >= after) else {
+        return Ok((authority, None));
+    };
+    let (host, port) = authority.split_at_checked(colon).unwrap_or((authority, ""));
+    let digits = port.strip_prefix(':').unwrap_or_default();
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let port = digits.parse().ok().filter(|port| is_plain && *port > 0);
+    port.map(|port| (host, Some(port))).ok_or_else(|| Wrong::Port(cut(digits)))
+}
+
+fn parse_pattern(host: &str) -> Result<HostPattern, Wrong> {
+    let Some(suffix) = host.strip_prefix("*.") else {
+        if host.contains('*') {
+            return Err(Wrong::Star);
+        }
+        return Ok(HostPattern::Exact(host.parse()?));
+    };
+    if !suffix.is_ascii() {
+        return Err(BadHost::NotAscii.into());
+    }
+    if suffix.contains('*') {
+        return Err(Wrong::Star);
+    }
+    let suffix = suffix.strip_suffix('.').unwrap_or(suffix).to_ascii_lowercase();
+    if is_numeric(check_labels(&suffix)?) {
+        return Err(Wrong::Star);
+    }
+    Ok(HostPattern::Under(suffix))
+}
+
+impl TryFrom<String> for HttpRule {
+    type Error = BadRule;
+
+    fn try_from(text: String) -> Result<HttpRule, BadRule> {
+        text.parse()
+    }
+}
+
+impl From<HttpRule> for String {
+    fn from(rule: HttpRule) -> String {
+        rule.to_string()
+    }
+}
+
+impl fmt::Display for HttpRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.methods.is_empty() {
+            write!(f, "{} ", self.methods.join(","))?;
+        }
+        write!(f, "{}://{}", self.scheme, self.host)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(&self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn rules_are_shown_as_they_are_read() {
+        for (text, shown) in [
+            (
+                "GET,POST https://api.example.com:8443/v1/",
+                "GET,POST https://api.example.com:8443/v1/",
+            ),
+            ("https://*.example.com/", "https://*.example.com/"),
+            ("HTTPS://API.Example.com.", "https://api.example.com/"),
+            (" GET,GET  http://a.example ", "GET http://a.example/"),
+            ("http://127.0.0.1:80/x", "http://127.0.0.1:80/x"),
+            ("http://[::1]:8080", "http://[::1]:8080/"),
+            ("http://[2001:db8::1]", "http://[2001:db8::1]/"),
+        ] {
+            let rule: HttpRule = text.parse().unwrap();
+            assert_eq!(rule.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(rule));
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused_with_the_reason() {
+        for (text, words) in [
+            ("", "needs `http://`"),
+            ("example.com", "needs `http://`"),
+            ("ftp://example.com/", "needs `http://`"),
+            ("get https://a.example/", "\"get\" is no method"),
+            ("GET, POST https://a.example/", "\"\" is no method"),
+            ("CONNECT https://a.example/", "CONNECT"),
+            ("https://user:pw@a.example/", "a user or password"),
+            ("https://a.example/?q=1", "a query or a fragment"),
+            ("https://a.example#x", "a query or a fragment"),
+            ("https:///x", "the host is empty"),
+            ("https://*/", "a `*` stands for"),
+            ("https://a.*.example/", "a `*` stands for"),
+            ("https://*.*.example/", "a `*` stands for"),
+            ("https://*.0.0.1/", "a `*` stands for"),
+            ("https://*./", "the host is empty"),
+            ("https://a.example:0/", "no port"),
+            ("https://a.example:/", "no port"),
+            ("https://a.example:+443/", "no port"),
+            ("https://a.example:70000/", "no port"),
+            ("https://127.1/", "an odd form"),
+            ("https://::1/", "made of other characters"),
+            ("https://bücher.example/", "punycode"),
+            ("https://a.example//x", "empty or dot segments"),
+            ("https://a.example/v1/%2e%2e/", "empty or dot segments"),
+        ] {
+            let error = text.parse::<HttpRule>().unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        assert!("https://a.example/".repeat(200).parse::<HttpRule>().is_err());
+    }
+
+    #[test]
+    fn a_rule_allows_what_it_names_and_nothing_else() {
+        let allows = |rule: &str, request: &str| {
+            let rule: HttpRule = rule.parse().unwrap();
+            // A request in the words of a rule, with a method and a host.
+            let asked: HttpRule = request.parse().unwrap();
+            let HostPattern::Exact(host) = asked.host() else { unreachable!() };
+            rule.allows(&asked.methods()[0], asked.scheme(), host, asked.port(), asked.path())
+        };
+        for (rule, request, expected) in [
+            ("https://a.example", "GET https://a.example/", true),
+            ("https://a.example", "DELETE https://a.example/x/y", true),
+            ("GET,POST https://a.example", "POST https://a.example/", true),
+            ("GET,POST https://a.example", "PUT https://a.example/", false),
+            ("https://a.example", "GET http://a.example/", false),
+            ("https://a.example", "GET https://a.example:443/", true),
+            ("https://a.example", "GET https://a.example:8443/", false),
+            ("https://a.example:8443", "GET https://a.example:8443/", true),
+            ("https://a.example:8443", "GET https://a.example/", false),
+            ("https://a.example", "GET https://b.a.example/", false),
+            ("https://a.example", "GET https://a.example.b/", false),
+            ("https://*.a.example", "GET https://b.a.example/", true),
+            ("https://*.a.example", "GET https://c.b.a.example/", true),
+            ("https://*.a.example", "GET https://a.example/", false),
+            ("https://*.a.example", "GET https://ba.example/", false),
+            ("https://*.a.example", "GET https://192.0.2.1/", false),
+            ("https://192.0.2.1", "GET https://192.0.2.1/", true),
+            ("https://192.0.2.1", "GET https://192.0.2.2/", false),
+            ("https://[::1]", "GET https://[0:0::1]/", true),
+            ("https://a.example/v1", "GET https://a.example/v1", true),
+            ("https://a.example/v1", "GET https://a.example/v1/", true),
+            ("https://a.example/v1", "GET https://a.example/v1/x", true),
+            ("https://a.example/v1", "GET https://a.example/v10", false),
+            ("https://a.example/v1", "GET https://a.example/", false),
+            ("https://a.example/v1/", "GET https://a.example/v1/x", true),
+            ("https://a.example/v1/", "GET https://a.example/v1/", true),
+            ("https://a.example/v1/", "GET https://a.example/v1", false),
+            ("https://a.example/v1", "GET https://a.example/V1", false),
+        ] {
+            assert_eq!(allows(rule, request), expected, "{rule} for {request}");
+        }
+        let any: HttpRule = "https://a.example".parse().unwrap();
+        let host = "a.example".parse().unwrap();
+        assert!(!any.allows("CONNECT", Scheme::Https, &host, 443, "/"));
+    }
+}

@@ -1,0 +1,108 @@
+//! Namespaces on one database: they take turns, keep to their shares, and are
+//! what their operators say.
+
+use std::collections::{BTreeMap, HashMap};
+
+use exosphere_domain::grant::Grants;
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::ids::NamespaceKey;
+use exosphere_domain::limits::{Limit, LimitValues};
+use exosphere_store::{Batch, Committed, Shares, Want};
+
+use crate::bed::{Bed, Run, name};
+use crate::place::Kind;
+
+on_both! {
+    claims_go_round_the_namespaces,
+    nobody_is_given_more_than_their_share,
+    settings_and_grants_are_kept,
+}
+
+/// A run with so many branches that nobody has claimed.
+async fn waiting(bed: &Bed, whose: &str, branches: usize) -> Run {
+    let template = bed.template_of(whose, Sketch::of("U > X; X > W; W(U)")).await;
+    let run = bed.start(&template).await;
+    let fan = bed.outputs(&run.info, &run.root, branches).await;
+    bed.done(vec![fan], Want::Births(0)).await;
+    run
+}
+
+fn counted(done: &Committed) -> BTreeMap<NamespaceKey, usize> {
+    let mut counts = BTreeMap::new();
+    for leased in &done.leased {
+        *counts.entry(leased.namespace).or_default() += 1;
+    }
+    counts
+}
+
+async fn claims_go_round_the_namespaces(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    // The first comes with a flood, long before the others.
+    let mut keys = Vec::new();
+    for (whose, branches) in [("flood", 500), ("b", 20), ("c", 3)] {
+        keys.push(waiting(&bed, whose, branches).await.info.namespace_key);
+    }
+    let done = bed.done(Vec::new(), Want::Claims(30)).await;
+    let counts = counted(&done);
+    assert_eq!(done.leased.len(), 30);
+    assert!(done.more);
+    assert_eq!(counts[&keys[2]], 3, "{counts:?}");
+    assert!(counts[&keys[1]] >= 10, "{counts:?}");
+    // Less room than there are namespaces: each has its turn.
+    for _ in 0..20 {
+        bed.done(Vec::new(), Want::Claims(1)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let rest = bed.done(Vec::new(), Want::Claims(1_000)).await;
+    let counts = counted(&rest);
+    assert!(!counts.contains_key(&keys[1]) || counts[&keys[1]] < 10, "{counts:?}");
+    assert!(!rest.more && rest.full.is_empty());
+    bed.check().await;
+}
+
+async fn nobody_is_given_more_than_their_share(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let (a, b) = (waiting(&bed, "a", 9).await, waiting(&bed, "b", 9).await);
+    let (a, b) = (a.info.namespace_key, b.info.namespace_key);
+    let shares = Shares { most: 5, left: HashMap::from([(a, 2)]) };
+    let claim = |shares: Shares| Batch { shares, ..bed.batch(Vec::new(), Want::Claims(100)) };
+    let done = bed.store.commit(claim(shares.clone())).await.unwrap();
+    assert_eq!(counted(&done), BTreeMap::from([(a, 2), (b, 5)]));
+    assert_eq!(done.full, [a, b].into());
+    assert!(!done.more, "nothing that may be claimed now");
+
+    // Births keep to it, too.
+    let template = bed.template_of("a", Sketch::of("U > X; X > W; W(U)")).await;
+    let run = bed.start(&template).await;
+    let fan = bed.outputs(&run.info, &run.root, 9).await;
+    let births = Batch { shares, ..bed.batch(vec![fan], Want::Births(100)) };
+    let done = bed.store.commit(births).await.unwrap();
+    assert_eq!(counted(&done), BTreeMap::from([(a, 2)]));
+    assert_eq!((done.full, done.more), ([a].into(), false));
+    bed.check().await;
+}
+
+async fn settings_and_grants_are_kept(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let (a, b, plugin) = (name("a"), name("b"), name("web"));
+    assert_eq!(bed.store.namespace(&a).await.unwrap(), None);
+    let limits: LimitValues = [(Limit::CpuMs, 20), (Limit::Outputs, 0)].into_iter().collect();
+    bed.store.set_namespace(&a, &limits, Some(3), 0).await.unwrap();
+    let row = bed.store.namespace(&a).await.unwrap().unwrap();
+    assert_eq!((row.limits, row.slots), (limits, Some(3)));
+    bed.store.set_namespace(&a, &LimitValues::default(), None, 0).await.unwrap();
+    let row = bed.store.namespace(&a).await.unwrap().unwrap();
+    assert_eq!((row.limits.is_empty(), row.slots), (true, None));
+
+    let grants: Grants = serde_json::from_value(serde_json::json!({
+        "http": ["GET https://api.example.com/v1/"], "config": {"k": "v\u{0}ä"}, "secrets": ["token"],
+    }))
+    .unwrap();
+    bed.store.set_grants(&a, &plugin, &grants, 0).await.unwrap();
+    assert_eq!(bed.store.grants(&a).await.unwrap(), BTreeMap::from([(plugin.clone(), grants)]));
+    assert!(bed.store.grants(&b).await.unwrap().is_empty(), "nothing crosses");
+    bed.store.set_grants(&a, &plugin, &Grants::default(), 0).await.unwrap();
+    assert!(bed.store.grants(&a).await.unwrap().is_empty());
+    let names: Vec<_> = bed.store.namespaces().await.unwrap();
+    assert_eq!(names.len(), 1, "{names:?}");
+}

@@ -1,0 +1,171 @@
+//! Namespaces on one host: whatever one does, another goes on, and each is held
+//! to the limits and the share that its operators set.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use exosphere_tests::{Host, component, good, until};
+use serde_json::{Value, json};
+
+/// One node, without retries.
+fn one(node: &str, inputs: Value) -> Value {
+    json!({
+        "nodes": [{"node_name": node, "identifier": "only", "inputs": inputs, "next_nodes": []}],
+        "retry_policy": {"max_retries": 0},
+    })
+}
+
+/// What a namespace is asked.
+struct Tenant<'a> {
+    host: &'a Host,
+    name: &'static str,
+}
+
+impl Tenant<'_> {
+    fn path(&self, path: &str) -> String {
+        format!("//v1/namespaces/{}{path}", self.name)
+    }
+
+    fn push(&self, plugin: &str) -> Result<Value> {
+        let path = self.path(&format!("/plugins?name={plugin}"));
+        good(self.host.request("POST", &path)?.body(component(plugin)?).send()?)
+    }
+
+    fn start(&self, name: &str, graph: &Value) -> Result<String> {
+        self.host.send("PUT", &self.path(&format!("/graphs/{name}")), graph)?;
+        let run = self.host.send("POST", &self.path(&format!("/graphs/{name}/runs")), &json!({}))?;
+        Ok(run["run"].as_str().unwrap().to_owned())
+    }
+
+    fn run(&self, run: &str) -> Result<Value> {
+        self.host.get(&self.path(&format!("/runs/{run}?wait_ms=100")))
+    }
+
+    fn result(&self, run: &str) -> Result<Value> {
+        until("the end of a run", || {
+            let found = self.run(run)?;
+            Ok((found["status"] != "RUNNING").then_some(found))
+        })
+    }
+}
+
+/// A fanout of so many spinning nodes.
+fn spinners(n: u32) -> Value {
+    json!({
+        "nodes": [
+            {"node_name": "fan", "identifier": "splitter", "inputs": {"n": n}, "next_nodes": ["spinner"]},
+            {"node_name": "spin", "identifier": "spinner", "inputs": {}, "next_nodes": []},
+        ],
+        "retry_policy": {"max_retries": 1000, "strategy": "FIXED", "backoff_factor": 0},
+    })
+}
+
+/// An ordinary graph: a fanout of 200 and a unite.
+fn honest() -> Value {
+    json!({"nodes": [
+        {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 200}, "next_nodes": ["worker"]},
+        {"node_name": "echo", "identifier": "worker", "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": ["merger"]},
+        {"node_name": "collect", "identifier": "merger", "inputs": {"values": "${{ worker.outputs.value }}"},
+         "unites": {"identifier": "splitter"}, "next_nodes": []},
+    ]})
+}
+
+/// The endless loops of one namespace fill every slot that it may have, with
+/// thousands more behind them; another's runs take a little longer than alone.
+#[test]
+fn endless_loops_of_one_namespace_do_not_starve_another() -> Result<()> {
+    let host = Host::start()?;
+    let (evil, good) = (Tenant { host: &host, name: "evil" }, Tenant { host: &host, name: "good" });
+    evil.push("hostile")?;
+    for tenant in [&evil, &good] {
+        tenant.push("lab")?;
+    }
+    let timed = |name: &str| -> Result<Duration> {
+        let begun = Instant::now();
+        let run = good.start(name, &honest())?;
+        let found = good.result(&run)?;
+        ensure!(found["status"] == "SUCCESS", "{found:#}");
+        Ok(begun.elapsed())
+    };
+    timed("warm")?;
+    let alone = timed("alone")?;
+    let flood = evil.start("flood", &spinners(5_000))?;
+    until("the loops to fill their share", || {
+        Ok((host.get("//health")?["holding"].as_u64() > Some(300)).then_some(()))
+    })?;
+    let mut beside: Vec<Duration> =
+        (0..5).map(|n| timed(&format!("beside{n}"))).collect::<Result<_>>()?;
+    beside.sort();
+    let median = beside[2];
+    println!("a run of 202 states: alone {alone:?}, beside endless loops {median:?}");
+    ensure!(evil.run(&flood)?["status"] == "RUNNING", "the loops go on");
+    // Without turns and shares it waits for all that was before it: minutes.
+    ensure!(median < alone * 4 + Duration::from_secs(2), "alone {alone:?}, beside {beside:?}");
+    host.send("POST", &evil.path(&format!("/runs/{flood}/cancel")), &json!({}))?;
+    until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
+}
+
+/// Limits are lowered on every level, a breach names the limit, its value and
+/// who set it, and nobody can raise one.
+#[test]
+fn limits_are_lowered_on_every_level_and_never_raised() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = Host::start_with(folder.path(), &["--limit", "memory_bytes=64MiB"], |_| ())?;
+    host.push("hostile")?;
+    let breach = |name: &str, graph: &Value| -> Result<String> {
+        let found = host.result_of(name, graph, &json!({}))?;
+        let failure = &found["failures"][0]["failure"];
+        ensure!(failure["kind"] == "limit", "{found:#}");
+        Ok(failure["message"].as_str().unwrap().to_owned())
+    };
+    let mut graph = one("eat_memory", json!({}));
+    let said = breach("host", &graph)?;
+    ensure!(said.contains("64 MiB (`memory_bytes`)") && said.contains("exosphere serve --limit"), "{said}");
+
+    host.namespace("default", &json!({"limits": {"memory_bytes": 32 << 20}}))?;
+    let said = breach("namespace", &graph)?;
+    ensure!(said.contains("32 MiB (`memory_bytes`)") && said.contains("exosphere namespace set"), "{said}");
+
+    graph["limits"] = json!({"memory_bytes": 16 << 20});
+    let said = breach("graph", &graph)?;
+    ensure!(said.contains("16 MiB (`memory_bytes`)") && said.contains("of the graph"), "{said}");
+
+    graph["nodes"][0]["limits"] = json!({"memory_bytes": 8 << 20});
+    let said = breach("node", &graph)?;
+    ensure!(said.contains("8 MiB (`memory_bytes`)") && said.contains("of the node"), "{said}");
+
+    graph["limits"] = json!({"memory_bytes": 33 << 20});
+    graph["nodes"][0]["limits"] = json!({"memory_bytes": 34 << 20, "cpu": 5});
+    let (status, problem) = host.refused("PUT", "/graphs/raised", &graph)?;
+    let told = problem["errors"].to_string();
+    let all = ["$.limits.memory_bytes", "$.nodes[0].limits.memory_bytes", "did you mean \\\"cpu_ms\\\""];
+    ensure!(status == 422 && all.iter().all(|path| told.contains(path)), "{problem:#}");
+
+    let body = json!({"limits": {"memory_bytes": 65 << 20}, "slots": 0});
+    let path = "//v1/operator/namespaces/default";
+    let (status, problem) = host.refused("PUT", path, &body)?;
+    let told = problem["errors"].to_string();
+    ensure!(status == 422 && told.contains("$.limits.memory_bytes") && told.contains("$.slots"), "{problem:#}");
+    Ok(())
+}
+
+/// A namespace with one slot runs one node at a time, and all of them in the
+/// end.
+#[test]
+fn a_namespace_has_no_more_slots_than_its_share() -> Result<()> {
+    let host = Host::start()?;
+    host.push("lab")?;
+    host.namespace("default", &json!({"slots": 1}))?;
+    host.apply("slow", &json!({"nodes": [
+        {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 20}, "next_nodes": ["worker"]},
+        {"node_name": "wait", "identifier": "worker", "inputs": {"ms": 20}, "next_nodes": []},
+    ]}))?;
+    let begun = Instant::now();
+    let run = host.run("slow", &json!({}), &json!({}))?;
+    let found = host.wait_for(&run)?;
+    ensure!(found["status"] == "SUCCESS", "{found:#}");
+    ensure!(begun.elapsed() >= Duration::from_millis(400), "it took {:?}", begun.elapsed());
+    Ok(())
+}
