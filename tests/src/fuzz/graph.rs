@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::{Catalog, Context, Exporter, Graph, Problem, validate};
 use exosphere_domain::ids::{Digest, Name};
+use exosphere_domain::limits::Limits;
 use exosphere_domain::node::{NodeDescription, parse_description};
 use serde_json::Value;
 
@@ -24,23 +26,30 @@ pub struct Graphs {
     seeds: Vec<Value>,
     namespace: Name,
     shelf: Shelf,
+    limits: Limits,
 }
 
-struct Shelf(Vec<(Name, Arc<NodeDescription>)>);
+struct Shelf {
+    nodes: Vec<(Name, Arc<NodeDescription>)>,
+    imports: Arc<[String]>,
+    grants: Arc<Grants>,
+}
 
 impl Catalog for Shelf {
     fn exporters(&self, node: &Name) -> Vec<Exporter> {
-        let exported = self.0.iter().filter(|(_, found)| found.name == *node);
+        let exported = self.nodes.iter().filter(|(_, found)| found.name == *node);
         let exporter = |(plugin, node): &(Name, Arc<NodeDescription>)| Exporter {
             plugin: plugin.clone(),
             digest: Digest::of(plugin.as_str().as_bytes()),
             node: node.clone(),
+            imports: self.imports.clone(),
+            grants: self.grants.clone(),
         };
         exported.map(exporter).collect()
     }
 
     fn node_names(&self) -> Vec<Name> {
-        self.0.iter().map(|(_, node)| node.name.clone()).collect()
+        self.nodes.iter().map(|(_, node)| node.name.clone()).collect()
     }
 }
 
@@ -59,14 +68,16 @@ impl Graphs {
             seeds.push(serde_json::from_slice(&std::fs::read(file)?)?);
         }
         let catalog: serde_json::Map<String, Value> = serde_json::from_str(CATALOG)?;
-        let mut shelf = Vec::new();
+        let mut nodes = Vec::new();
         for (plugin, description) in catalog {
-            let nodes = parse_description(&description.to_string()).ok().context(plugin.clone())?;
-            for node in nodes {
-                shelf.push((plugin.parse()?, Arc::new(node)));
+            let described = parse_description(&description.to_string()).ok().context(plugin.clone())?;
+            for node in described {
+                nodes.push((plugin.parse()?, Arc::new(node)));
             }
         }
-        Ok(Graphs { seeds, namespace: "default".parse()?, shelf: Shelf(shelf) })
+        let grants = serde_json::from_str(r#"{"secrets": ["token"]}"#)?;
+        let shelf = Shelf { nodes, imports: Arc::default(), grants: Arc::new(grants) };
+        Ok(Graphs { seeds, namespace: "default".parse()?, shelf, limits: Limits::default() })
     }
 }
 
@@ -87,8 +98,12 @@ impl Target for Graphs {
             return Ok(Outcome::Refused);
         };
         let secrets = BTreeSet::new();
-        let context =
-            Context { namespace: &self.namespace, catalog: &self.shelf, secrets: &secrets };
+        let context = Context {
+            namespace: &self.namespace,
+            catalog: &self.shelf,
+            secrets: &secrets,
+            limits: &self.limits,
+        };
         let applied = match (validate(&template, &context), validate(&template, &context)) {
             (Err(problems), again) => {
                 ensure!(again.err().as_ref() == Some(&problems), "the problems differ");

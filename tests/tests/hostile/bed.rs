@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use exosphere_tests::guest::{self, Changes};
+use exosphere_tests::watch::{Held, Watch};
 use exosphere_tests::{Host, problem, until};
 use serde_json::{Value, json};
 
 use crate::case::{Answer, Case, Expect, Failure, Log, Success};
 use crate::report::Row;
-use crate::watch::{Held, Watch};
 
 /// Descriptors and threads by which the host may have more than at first:
 /// connections of ours, and threads that wait a while for further work.

@@ -115,9 +115,6 @@ pub struct Log {
     pub last: String,
 }
 
-/// Whether graphs take limits yet.
-const LIMITS: bool = false;
-
 fn twenty() -> u32 {
     20
 }
@@ -137,11 +134,7 @@ pub fn all() -> Result<Vec<Case>> {
         }
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(folder.join("case.json")).context(name.clone())?;
-        let mut said: Said = serde_json::from_str(&text).with_context(|| format!("{name}: case.json"))?;
-        if !LIMITS && said.limits.contains_key("cpu_ms") {
-            said.repeat = 1;
-            said.why_so_seldom = Some(String::new());
-        }
+        let said: Said = serde_json::from_str(&text).with_context(|| format!("{name}: case.json"))?;
         let explained = said.repeat >= 20 || said.why_so_seldom.is_some();
         ensure!(explained && said.repeat >= 1, "{name}: say why it is done so seldom");
         let explained = said.settled_after == 2 || said.why_so_late.is_some();
@@ -165,7 +158,7 @@ impl Case {
             "node_name": node, "identifier": "attack", "plugin": plugin,
             "inputs": said.inputs, "next_nodes": [],
         });
-        if LIMITS && !said.limits.is_empty() {
+        if !said.limits.is_empty() {
             attack["limits"] = json!(said.limits);
         }
         if let Some(millis) = said.timeout_ms {

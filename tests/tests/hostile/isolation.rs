@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::guest::{self, Changes};
-use exosphere_tests::{Host, component, good, problem};
+use exosphere_tests::tenant::Tenant;
+use exosphere_tests::{Host, good, problem};
 use serde_json::{Value, json};
 
 use crate::report::Row;
@@ -41,31 +42,23 @@ fn one(node: &str, inputs: Value) -> Value {
     })
 }
 
-/// A host of two namespaces, `default` and `other`, that have the same plugin.
+/// A host whose namespaces `default` and `other` have the same plugin.
 fn two_namespaces() -> Result<Host> {
     let host = Host::start()?;
     host.push("lab")?;
-    let request = host.request("POST", &other("/plugins?name=lab"))?;
-    good(request.header("content-type", "application/wasm").body(component("lab")?).send()?)?;
+    other(&host).push("lab")?;
     Ok(host)
 }
 
-fn other(path: &str) -> String {
-    format!("//v1/namespaces/other{path}")
+fn other(host: &Host) -> Tenant<'_> {
+    Tenant { host, name: "other" }
 }
 
 /// Applies a graph in `other`, runs it, and gives its one output.
 fn output_in_other(host: &Host, name: &str, graph: &Value) -> Result<Value> {
-    host.send("PUT", &other(&format!("/graphs/{name}")), graph)?;
-    let run = host.send("POST", &other(&format!("/graphs/{name}/runs")), &json!({}))?;
-    let run = run["run"].as_str().context("no run")?.to_owned();
-    let path = other(&format!("/runs/{run}"));
-    exosphere_tests::until("the end of a run", || {
-        Ok((host.get(&path)?["status"] != "RUNNING").then_some(()))
-    })?;
-    let states = host.get(&format!("{path}/states"))?;
-    let number = &states["states"][0]["number"];
-    Ok(host.get(&format!("{path}/states/{number}"))?["outputs"][0].clone())
+    let run = other(host).start(name, graph)?;
+    other(host).result(&run)?;
+    other(host).output(&run, "only")
 }
 
 fn stores_are_apart() -> Result<()> {
@@ -95,7 +88,7 @@ fn secrets_are_apart() -> Result<()> {
     };
     host.apply("secret", &with("hush-hush-hush"))?;
     // The same name in another namespace, and another graph here, have none.
-    for path in [other("/graphs/secret"), "/graphs/elsewhere".to_owned()] {
+    for path in [other(&host).path("/graphs/secret"), "/graphs/elsewhere".to_owned()] {
         let (status, found) = host.refused("PUT", &path, &asks)?;
         ensure!(status == 422 && found.to_string().contains("token"), "{found:#}");
     }
@@ -125,7 +118,7 @@ fn namespaces_are_apart() -> Result<()> {
         ("POST", "/graphs/mine/runs".to_owned()),
         ("GET", "/graphs/mine".to_owned()),
     ] {
-        let (status, found) = host.refused(method, &other(&path), &json!({}))?;
+        let (status, found) = host.refused(method, &other(&host).path(&path), &json!({}))?;
         ensure!(status == 404, "{method} {path}: {found:#}");
     }
     let seen = output_in_other(&host, "theirs", &one("whoami", json!({})))?;

@@ -8,7 +8,6 @@
 
 mod case;
 mod recipes;
-mod watch;
 mod report;
 mod bed;
 mod isolation;

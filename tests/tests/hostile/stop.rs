@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use exosphere_tests::watch::Watch;
 use exosphere_tests::{Host, until};
 use serde_json::{Value, json};
 
 use crate::report::Row;
-use crate::watch::Watch;
 
 /// From the answer to a cancel, or from the deadline, until nothing runs.
 const PROMPT: Duration = Duration::from_millis(100);

@@ -10,8 +10,11 @@ use anyhow::{Context, Result};
 /// What a process holds at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Held {
+    /// Its descriptors.
     pub descriptors: usize,
+    /// Its threads.
     pub threads: usize,
+    /// Its children.
     pub children: usize,
 }
 
@@ -36,6 +39,7 @@ impl Watch {
         Ok(tasks.collect::<Result<Vec<_>, _>>()?.iter().map(fs::DirEntry::path).collect())
     }
 
+    /// What it holds now.
     pub fn held(self) -> Result<Held> {
         let tasks = self.tasks()?;
         // A thread may end while we look.
