@@ -47,6 +47,9 @@ fn two_namespaces() -> Result<Host> {
     let host = Host::start()?;
     host.push("lab")?;
     other(&host).push("lab")?;
+    host.grant("lab", &json!({"secrets": ["token"]}))?;
+    let path = "//v1/operator/namespaces/other/grants/lab";
+    host.send("PUT", path, &json!({"secrets": ["token"]}))?;
     Ok(host)
 }
 

@@ -51,6 +51,8 @@ pub fn rows() -> Result<Vec<(&'static str, Result<Row>)>> {
     for plugin in ["lab", "hostile"] {
         host.push(plugin)?;
     }
+    // All slots, or the last guests wait for the first.
+    host.namespace("default", &json!({"slots": 128}))?;
     Ok(CASES.iter().map(|case| (case.0, row(&host, case))).collect())
 }
 
