@@ -18,6 +18,39 @@ wit_bindgen::generate!({
 pub use exports::exosphere::node::guest;
 pub use wit_bindgen;
 
+/// The configuration, which is WASI's and not of the contract. A plugin that
+/// does not use it does not import it.
+pub(crate) mod config {
+    wit_bindgen::generate!({
+        inline: "
+            package wasi:config@0.2.0-rc.1;
+
+            interface store {
+                variant error { upstream(string), io(string) }
+                get: func(key: string) -> result<option<string>, error>;
+                get-all: func() -> result<list<tuple<string, string>>, error>;
+            }
+
+            world imports {
+                import store;
+            }
+        ",
+        world: "imports",
+        runtime_path: "exosphere_sdk::bindings::wit_bindgen::rt",
+    });
+
+    use wasi::config::store as host;
+
+    // Neither error can come up: the host has the values at hand.
+    pub(crate) fn get(key: &str) -> Option<String> {
+        host::get(key).ok().flatten()
+    }
+
+    pub(crate) fn all() -> Vec<(String, String)> {
+        host::get_all().unwrap_or_default()
+    }
+}
+
 /// The log, in the SDK's levels.
 pub(crate) mod log {
     use super::exosphere::node::log as host;

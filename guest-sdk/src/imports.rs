@@ -5,9 +5,10 @@
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use crate::bindings::{
+    config,
     exosphere::node::{context, secrets, store},
     log,
 };
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use crate::testing::imports::{context, log, secrets, store};
+pub(crate) use crate::testing::imports::{config, context, log, secrets, store};

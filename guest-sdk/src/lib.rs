@@ -35,6 +35,12 @@
 //! - [`store`]: the run's key-value data, shared by all its states.
 //! - [`log`]: lines for the people who read what an attempt did.
 //! - [`secrets`]: the secrets that the node declared in [`export!`].
+//! - [`config`]: values that the operator granted to the plugin.
+//!
+//! For requests over HTTP use the crate `wasip2` (`wasip2::http`), or any other
+//! client for `wasi:http`. The host makes those that an operator granted to the
+//! plugin, and says in the attempt's log what to grant for another:
+//! `exosphere grant add PLUGIN --http "GET https://api.example.com/v1/"`.
 //!
 //! # How to test it
 //!
@@ -50,6 +56,7 @@
 #[cfg(target_arch = "wasm32")]
 extern crate self as exosphere_sdk;
 
+pub mod config;
 pub mod context;
 mod error;
 mod flow;
@@ -75,7 +82,9 @@ pub use {schemars, serde, serde_json};
 pub mod prelude {
     pub use std::time::Duration;
 
-    pub use crate::{Error, Flow, OrPermanent, Result, context, export, log, secrets, store};
+    pub use crate::{
+        Error, Flow, OrPermanent, Result, config, context, export, log, secrets, store,
+    };
     // The module too, not only the derive: what the derive writes begins with
     // `schemars::`, and so the author's crate need not depend on it.
     pub use crate::schemars::{self, JsonSchema};

@@ -61,6 +61,7 @@ struct Running {
     /// A copy that replaces the host's if the attempt succeeds.
     store: Store,
     secrets: BTreeMap<String, String>,
+    config: BTreeMap<String, String>,
     log: Vec<(Level, String)>,
 }
 
@@ -83,6 +84,7 @@ pub struct Host {
     requeues: u32,
     store: Store,
     secrets: BTreeMap<String, String>,
+    config: BTreeMap<String, String>,
     log: Vec<(Level, String)>,
 }
 
@@ -111,6 +113,7 @@ impl Host {
             requeues: 0,
             store: Store::new(),
             secrets: BTreeMap::new(),
+            config: BTreeMap::new(),
             log: Vec::new(),
         }
     }
@@ -166,6 +169,12 @@ impl Host {
         self
     }
 
+    /// With a configuration value that was granted.
+    pub fn config(mut self, key: &str, value: &str) -> Self {
+        self.config.insert(key.into(), value.into());
+        self
+    }
+
     /// Attempts a node of a plugin, the `PLUGIN` that `export!` made. The next
     /// one will be the next attempt of the same state.
     pub fn run(&mut self, plugin: &Plugin, node: &str, inputs: impl Serialize) -> Attempt {
@@ -209,7 +218,8 @@ impl Host {
     ) -> Result<T, E> {
         let mut context = self.context.clone();
         context.idempotency_key = format!("{}/{}", context.state, self.requeues);
-        let running = Running { context, store: self.store.clone(), secrets, log: Vec::new() };
+        let (store, config) = (self.store.clone(), self.config.clone());
+        let running = Running { context, store, secrets, config, log: Vec::new() };
         CURRENT.with(|current| current.replace(Some(running)));
         let result = code();
         let Some(running) = CURRENT.take() else {
@@ -394,6 +404,18 @@ pub(crate) mod imports {
 
         pub(crate) fn get(name: &str) -> Option<String> {
             running(|running| running.secrets.get(name).cloned())
+        }
+    }
+
+    pub(crate) mod config {
+        use super::running;
+
+        pub(crate) fn get(key: &str) -> Option<String> {
+            running(|running| running.config.get(key).cloned())
+        }
+
+        pub(crate) fn all() -> Vec<(String, String)> {
+            running(|running| running.config.clone().into_iter().collect())
         }
     }
 }

@@ -89,11 +89,17 @@ fn limits_are_lowered_on_every_level_and_never_raised() -> Result<()> {
     };
     let mut graph = one("eat_memory", json!({}));
     let said = breach("host", &graph)?;
-    ensure!(said.contains("64 MiB (`memory_bytes`)") && said.contains("exosphere serve --limit"), "{said}");
+    ensure!(
+        said.contains("64 MiB (`memory_bytes`)") && said.contains("exosphere serve --limit"),
+        "{said}"
+    );
 
     host.namespace("default", &json!({"limits": {"memory_bytes": 32 << 20}}))?;
     let said = breach("namespace", &graph)?;
-    ensure!(said.contains("32 MiB (`memory_bytes`)") && said.contains("exosphere namespace set"), "{said}");
+    ensure!(
+        said.contains("32 MiB (`memory_bytes`)") && said.contains("exosphere namespace set"),
+        "{said}"
+    );
 
     graph["limits"] = json!({"memory_bytes": 16 << 20});
     let said = breach("graph", &graph)?;
@@ -104,17 +110,21 @@ fn limits_are_lowered_on_every_level_and_never_raised() -> Result<()> {
     ensure!(said.contains("8 MiB (`memory_bytes`)") && said.contains("of the node"), "{said}");
 
     graph["limits"] = json!({"memory_bytes": 33 << 20});
-    graph["nodes"][0]["limits"] = json!({"memory_bytes": 34 << 20, "cpu": 5});
+    graph["nodes"][0]["limits"] = json!({"memory_bytes": 34 << 20, "cpu_m": 5});
     let (status, problem) = host.refused("PUT", "/graphs/raised", &graph)?;
     let told = problem["errors"].to_string();
-    let all = ["$.limits.memory_bytes", "$.nodes[0].limits.memory_bytes", "did you mean \\\"cpu_ms\\\""];
+    let all =
+        ["$.limits.memory_bytes", "$.nodes[0].limits.memory_bytes", "did you mean \\\"cpu_ms\\\""];
     ensure!(status == 422 && all.iter().all(|path| told.contains(path)), "{problem:#}");
 
     let body = json!({"limits": {"memory_bytes": 65 << 20}, "slots": 0});
     let path = "//v1/operator/namespaces/default";
     let (status, problem) = host.refused("PUT", path, &body)?;
     let told = problem["errors"].to_string();
-    ensure!(status == 422 && told.contains("$.limits.memory_bytes") && told.contains("$.slots"), "{problem:#}");
+    ensure!(
+        status == 422 && told.contains("$.limits.memory_bytes") && told.contains("$.slots"),
+        "{problem:#}"
+    );
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use exosphere_domain::ids::Name;
 
 use crate::check::Check;
 use crate::commands::{grant, graph, namespace, plugin, run};
+use crate::secrets;
 use crate::serve::Serve;
 
 const AFTER_HELP: &str = "\
@@ -69,6 +70,9 @@ pub enum Command {
     Serve(Serve),
     /// Check what a database promises, whether a host is running on it or not
     Check(Check),
+    /// Bring the secrets of a database under another key
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     /// Upload plugins and look at them
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -130,6 +134,10 @@ mod tests {
             "exosphere run start words --delay 90s --idempotency-key k",
             "exosphere check",
             "exosphere check --data there --json",
+            "exosphere secrets rotate",
+            "exosphere secrets rotate --data there --keep-old --json",
+            "exosphere secrets rotate --database postgres://localhost/exosphere --key /run/key",
+            "exosphere secrets reseal --forget-lost",
             "exosphere check --database postgres://localhost/exosphere",
             "exosphere serve --database postgres://localhost/exosphere --key /run/key",
         ] {

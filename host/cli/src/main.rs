@@ -1,5 +1,5 @@
-//! The `exosphere` binary: a host (`serve`), a check of its database (`check`),
-//! and the client of one (the rest).
+//! The `exosphere` binary: a host (`serve`), what is done to its database beside
+//! it (`check`, `secrets`), and the client of one (the rest).
 //!
 //! Not here: what a host does. That is `exosphere-orchestrator` behind
 //! `exosphere-api`; the client knows a host by its HTTP API alone.
@@ -12,9 +12,11 @@ mod wire;
 mod client;
 mod output;
 mod commands;
+mod process;
 mod serve;
 mod memory;
 mod check;
+mod secrets;
 
 use std::process::ExitCode;
 
@@ -24,10 +26,12 @@ use crate::args::{Args, Command};
 use crate::commands::Session;
 use crate::error::Error;
 use crate::output::Output;
+use crate::process::MasterKey;
 
 fn main() -> ExitCode {
     without_backtraces();
-    match run(Args::parse()) {
+    let master_key = process::take_master_key();
+    match run(Args::parse(), master_key) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.report();
@@ -36,10 +40,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args) -> Result<(), Error> {
+fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
     match args.command {
-        Command::Serve(serve) => serve::run(serve)?,
+        Command::Serve(serve) => serve::run(serve, master_key)?,
         Command::Check(check) => check::run(check, Output::new(args.global.json))?,
+        Command::Secrets(command) => {
+            secrets::run(command, master_key, Output::new(args.global.json))?;
+        }
         Command::Plugin(command) => command.run(&Session::new(&args.global)?)?,
         Command::Graph(command) => command.run(&Session::new(&args.global)?)?,
         Command::Grant(command) => command.run(&Session::new(&args.global)?)?,

@@ -13,7 +13,7 @@ pub fn give_back_what_is_large() {
         const LARGE: libc::c_int = 128 * 1024;
         // SAFETY: it sets a number, before there is another thread. That it
         // cannot be set (0) changes nothing but how much is kept.
-        #[allow(unsafe_code)]
+        #[expect(unsafe_code, reason = "the only way, and before any thread begins")]
         let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
     }
 }

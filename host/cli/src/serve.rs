@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use exosphere_domain::limits::{LimitValues, Limits};
-use exosphere_orchestrator::{Config, DEFAULT_SLOTS, Host, share_of};
+use exosphere_orchestrator::{Config, DEFAULT_SLOTS, Host, HttpConfig, IpNet, Keys, share_of};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::Error;
+use crate::process::{self, KeyArgs, MasterKey};
 
 /// Run a host: accept plugins and graphs, and execute runs durably.
 #[derive(Debug, Args)]
@@ -29,12 +30,8 @@ pub struct Serve {
     /// by whichever host has room, and what a lost host held is taken over.
     #[arg(long, env = "EXOSPHERE_DATABASE", value_name = "URL", hide_env_values = true)]
     database: Option<String>,
-    /// The file with the key that seals secrets, made if it is not there
-    /// [default: host.key in the data folder]
-    ///
-    /// Hosts that share a database must have the same key.
-    #[arg(long, env = "EXOSPHERE_KEY", value_name = "FILE")]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    key: KeyArgs,
     /// The address to listen on. Port 0 takes any that is free.
     ///
     /// There is no access control yet: leave it on the loopback, or put
@@ -64,9 +61,24 @@ pub struct Serve {
         value_delimiter = ','
     )]
     limits: Vec<LimitValues>,
+    /// Let requests of nodes reach this network, as often as wanted: 10.1.0.0/16
+    ///
+    /// Without it they reach the public internet only, and there only what their
+    /// grants name.
+    #[arg(
+        long = "http-allow-net",
+        env = "EXOSPHERE_HTTP_ALLOW_NETS",
+        value_name = "NETWORK",
+        value_delimiter = ','
+    )]
+    http_allow_nets: Vec<IpNet>,
     /// Write the log as JSON lines.
     #[arg(long, env = "EXOSPHERE_LOG_JSON")]
     log_json: bool,
+    /// Let the system write the memory of a host that breaks down to the disk,
+    /// and a debugger read it. There are secrets in it.
+    #[arg(long, env = "EXOSPHERE_ALLOW_CORE_DUMPS", hide = true)]
+    allow_core_dumps: bool,
     /// So many milliseconds this host's clock is off: for tests of what must
     /// not depend on it.
     #[arg(
@@ -80,12 +92,16 @@ pub struct Serve {
 }
 
 /// Runs a host until it is told to stop.
-pub fn run(args: Serve) -> Result<(), Error> {
+pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
     log(args.log_json);
-    crate::memory::give_back_what_is_large();
+    memory::give_back_what_is_large();
+    if !args.allow_core_dumps {
+        process::keep_memory_private();
+    }
+    let keys = args.key.keys(master_key)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Start(error.to_string()))?;
-    runtime.block_on(serve(args))
+    runtime.block_on(serve(args, keys))
 }
 
 fn log(json: bool) {
@@ -99,7 +115,7 @@ fn log(json: bool) {
     if json { log.json().init() } else { log.init() }
 }
 
-async fn serve(args: Serve) -> Result<(), Error> {
+async fn serve(args: Serve, keys: Keys) -> Result<(), Error> {
     let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
     let _too_large = files_that_are_too_large().map_err(|error| start(&error))?;
     // Taken before the folder, so that a port in use changes nothing.
@@ -115,10 +131,11 @@ async fn serve(args: Serve) -> Result<(), Error> {
     }
     let host = Host::start(Config {
         database: args.database,
-        key: args.key,
+        keys,
         slots: args.slots,
         namespace_slots: args.namespace_slots.unwrap_or(share_of(args.slots)),
         limits: args.limits.iter().fold(Limits::default(), Limits::set),
+        http: HttpConfig { allow_nets: args.http_allow_nets, ..HttpConfig::default() },
         clock_offset: args.clock_offset_ms,
         ..Config::new(args.data)
     });

@@ -15,7 +15,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use host::{BadHost, HttpHost};
+pub use host::{BadHost, HttpHost, split_port};
 pub use path::{BadPath, MAX_PATH_BYTES, check_path};
 pub use rule::{BadRule, HostPattern, HttpRule, Scheme};
 

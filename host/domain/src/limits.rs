@@ -309,6 +309,15 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_table_is_the_one_that_counts() {
+        let page = include_str!("../../../docs/limits.md");
+        for limit in Limit::ALL {
+            let row = format!("| `{limit}` | {} | ", limit.unit().show(limit.default()));
+            assert!(page.contains(&row), "docs/limits.md should say {row}");
+        }
+    }
+
+    #[test]
     fn limits_are_lowered_and_never_raised() {
         let mut limits = Limits::default().with(Limit::Outputs, 10);
         limits.lower(Level::Namespace, Limit::Outputs, 20);

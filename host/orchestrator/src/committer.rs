@@ -142,6 +142,7 @@ impl Work {
             next_due: None,
             times,
             full: BTreeSet::new(),
+            turn: 0,
             gone_through: true,
         };
         tokio::spawn(street.run());
@@ -160,6 +161,8 @@ struct Street {
     times: (Instant, Millis),
     /// Namespaces of which more is due than they may have here now.
     full: BTreeSet<NamespaceKey>,
+    /// Counts the commits: whose turn it is to be the first that is claimed of.
+    turn: usize,
     /// Whether the last transaction is known to have gone through.
     gone_through: bool,
 }
@@ -279,6 +282,7 @@ impl Street {
         let Gathered { members, replies, leases } = gathered;
         let members: Arc<[Member]> = members.into();
         let shares = self.shares(&leases);
+        self.turn = self.turn.wrapping_add(1);
         let want = self.want(leases.len(), &shares);
         if members.is_empty() && !matches!(want, Want::Claims(1..)) {
             return;
@@ -450,6 +454,7 @@ impl Street {
                 now: self.parts.clock.now(),
                 want,
                 shares: shares.clone(),
+                turn: self.turn,
             };
             let why = match self.parts.store.commit(batch).await {
                 Ok(done) => {

@@ -1,33 +1,31 @@
-//! The folder that is a host's alone: its lock, its key, where things lie in
+//! The folder that is a host's alone: its lock, its keys, where things lie in
 //! it.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use exosphere_store::Vault;
-use hmac::{Hmac, KeyInit, Mac};
-use rand::Rng;
-use sha2::Sha256;
+use exosphere_store::{KEY_BYTES, Vault};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::error::StartError;
+use crate::key_file;
+use crate::keys::Keys;
 
 /// A data folder, locked for as long as this lives.
 pub(crate) struct DataFolder {
     folder: PathBuf,
-    key: [u8; 32],
+    code_key: Zeroizing<[u8; KEY_BYTES]>,
     host: String,
     _lock: File,
 }
 
 impl DataFolder {
-    /// Makes the folder if it is not there, and takes it.
-    ///
-    /// Its key lies in it, unless it is in a file elsewhere, which several hosts
-    /// may share.
-    pub(crate) fn take(folder: &Path, key: Option<&Path>) -> Result<Self, StartError> {
+    /// Makes the folder if it is not there, and takes it. Gives what seals
+    /// secrets, too, whose keys lie in the folder unless they are elsewhere.
+    pub(crate) fn take(folder: &Path, keys: &Keys) -> Result<(Self, Vault), StartError> {
         let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
         // Inputs and outputs are nobody else's business.
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
@@ -39,17 +37,11 @@ impl DataFolder {
             }
             Err(TryLockError::Error(error)) => return Err(cannot(error)),
         }
-        let file = key.map_or_else(|| folder.join("host.key"), Path::to_owned);
-        let unusable = |error| StartError::KeyFile { file: file.display().to_string(), error };
-        let key = read_key(&file)
-            .or_else(|error| match error.kind() {
-                io::ErrorKind::NotFound => make_key(&file),
-                _ => Err(error),
-            })
-            .map_err(unusable)?;
-        let key = key.ok_or_else(|| StartError::Key(file.display().to_string()))?;
+        let vault = keys.vault(folder, key_file::read_or_make)?;
+        let code_key = code_key(folder)?;
         let host = host_id(&folder.join("host.id")).map_err(cannot)?;
-        Ok(DataFolder { folder: folder.to_owned(), key, host, _lock: lock })
+        let folder = folder.to_owned();
+        Ok((DataFolder { folder, code_key, host, _lock: lock }, vault))
     }
 
     /// What the hosts of this folder are known by, one after the other: at most
@@ -66,23 +58,19 @@ impl DataFolder {
         self.folder.join("code")
     }
 
-    /// What seals secrets.
-    pub(crate) fn vault(&self) -> Vault {
-        Vault::new(&self.derive("exosphere secrets"))
+    /// What authenticates compiled code. It is this folder's own: hosts that
+    /// share the keys of secrets do not vouch for each other's code, and a
+    /// rotation of those keys throws none away.
+    pub(crate) fn cache_key(&self) -> [u8; KEY_BYTES] {
+        *self.code_key
     }
+}
 
-    /// What authenticates compiled code.
-    pub(crate) fn cache_key(&self) -> [u8; 32] {
-        self.derive("exosphere code cache")
-    }
-
-    /// A key of its own for each use: HMAC-SHA-256 of the use's name.
-    fn derive(&self, label: &str) -> [u8; 32] {
-        // A key of any length will do for HMAC.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return self.key };
-        mac.update(label.as_bytes());
-        mac.finalize().into_bytes().into()
-    }
+fn code_key(folder: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, StartError> {
+    let bytes = key_file::read_or_make(&folder.join("code.key"))?.newest().to_bytes();
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    key.copy_from_slice(&bytes);
+    Ok(key)
 }
 
 /// The database of a data folder, whoever has the folder.
@@ -99,36 +87,4 @@ fn host_id(file: &Path) -> io::Result<String> {
     let id = crate::ambient::random_id().to_string();
     std::fs::write(file, &id)?;
     Ok(id)
-}
-
-/// The key in a file; nothing if the file holds no key. Whoever else can read
-/// it is shut out.
-fn read_key(file: &Path) -> io::Result<Option<[u8; 32]>> {
-    let mut bytes = Vec::new();
-    let mut open = File::open(file)?;
-    Read::by_ref(&mut open).take(64).read_to_end(&mut bytes)?;
-    if open.metadata()?.permissions().mode() & 0o077 != 0 {
-        tracing::warn!(file = %file.display(), "the key file was open to others; it is 0600 now");
-        open.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    }
-    Ok(bytes.try_into().ok())
-}
-
-#[expect(clippy::disallowed_methods, reason = "a key must not be foreseen, not even by a test")]
-fn make_key(file: &Path) -> io::Result<Option<[u8; 32]>> {
-    let mut key = [0; 32];
-    rand::rng().fill_bytes(&mut key);
-    // Written whole before it has its name: hosts that share it may start at
-    // once, and the first one's counts.
-    let draft = file.with_extension(crate::ambient::random_id().to_string());
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    let named = new
-        .write_all(&key)
-        .and_then(|()| new.sync_all())
-        .and_then(|()| std::fs::hard_link(&draft, file));
-    std::fs::remove_file(&draft)?;
-    match named {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_key(file),
-        named => named.map(|()| Some(key)),
-    }
 }

@@ -6,6 +6,8 @@ use exosphere_sandbox::{Refused, SetupError};
 use exosphere_store::{OpenError, StoreError};
 use uuid::Uuid;
 
+use crate::key_file::KeyFileError;
+
 /// Why a host did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -97,19 +99,9 @@ pub enum StartError {
         /// Why.
         error: std::io::Error,
     },
-    /// The key file is not one.
-    #[error(
-        "the key file {0} is not 32 bytes: restore it, or remove it to lose what it has sealed"
-    )]
-    Key(String),
-    /// The key file cannot be read or made.
-    #[error("the key file {file} cannot be used: {error}")]
-    KeyFile {
-        /// The file.
-        file: String,
-        /// Why.
-        error: std::io::Error,
-    },
+    /// A key file cannot be used.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),

@@ -1,7 +1,7 @@
 //! Executes what was claimed: inputs, sandbox, plan, and off to the commit.
 //! One task for each state; none holds a transaction.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{give_up, numbers_needed, plan};
 use exosphere_domain::state::RunStatus;
 use exosphere_sandbox::{
-    Completion, Context, Invocation, LogLine, RunStore, Turn, Turns, Unavailable,
+    Completion, Context, Invocation, LogLine, RunStore, Secrets, Turn, Turns, Unavailable,
 };
 use exosphere_store::{
     Answer, Finished, Leased, Member, Numbers, RunInfo, Store, StoreError, StoreLimits, Touched,
@@ -281,19 +281,24 @@ impl Attempt<'_> {
             run: run.key,
             unavailable: AtomicBool::new(false),
         });
+        let secrets = self.secrets(info, &grants).await?;
         let invocation = Invocation {
             node: node.node_name.clone(),
             inputs: text(&inputs, limits.get(Limit::InputBytes))?,
             context: self.context(node),
             store: store.clone(),
-            secrets: self.secrets(info, &grants).await?,
+            secrets: secrets.clone(),
+            grants,
             limits: limits.clone(),
         };
         tracing::debug!(state = %leased.state.id, attempt = leased.state.tries.attempt, "executing");
         let completion = parts.sandbox.invoke(&plugin, invocation).await;
         match store.unavailable.load(Ordering::Relaxed) {
             true => Ok(self.given_back("its store could not be read")),
-            false => Ok(Ended { limits: Some(store_limits(&limits)), ..checked(completion, info) }),
+            false => Ok(Ended {
+                limits: Some(store_limits(&limits)),
+                ..checked(completion, info, &secrets)
+            }),
         }
     }
 
@@ -313,24 +318,21 @@ impl Attempt<'_> {
 
     /// The secrets that the node declared and its plugin is granted, as they are
     /// now.
-    async fn secrets(
-        &self,
-        info: &NodeInfo,
-        grants: &Grants,
-    ) -> Result<BTreeMap<String, String>, NoInputs> {
-        let mut secrets = BTreeMap::new();
+    async fn secrets(&self, info: &NodeInfo, grants: &Grants) -> Result<Secrets, NoInputs> {
+        let mut secrets = Vec::new();
         for name in info.secrets.iter().filter(|name| grants.secrets.contains(name)) {
             let (namespace, graph) = (&self.run.namespace, &self.run.graph_name);
             if let Some(value) = self.parts.patient.secret(namespace, graph, name).await? {
-                secrets.insert(name.to_string(), value);
+                secrets.push((name.to_string(), value));
             }
         }
-        Ok(secrets)
+        Ok(secrets.into_iter().collect())
     }
 }
 
-/// A completion whose outputs are held to their schema.
-fn checked(completion: Completion, info: &NodeInfo) -> Ended {
+/// A completion whose outputs are held to their schema. What is wrong with one
+/// repeats a part of it.
+fn checked(completion: Completion, info: &NodeInfo, secrets: &Secrets) -> Ended {
     let Completion { outcome, journal, logs, usage } = completion;
     let broken = match &outcome {
         Outcome::Outputs(outputs) => outputs.iter().enumerate().find_map(|(number, output)| {
@@ -343,7 +345,8 @@ fn checked(completion: Completion, info: &NodeInfo) -> Ended {
     match broken {
         None => Ended { outcome, journal, logs, usage: Some(usage), limits: None },
         Some(why) => {
-            let outcome = Outcome::Failed(Failure::new(FailureKind::InvalidOutput, why));
+            let why = Failure::new(FailureKind::InvalidOutput, secrets.hide(why));
+            let outcome = Outcome::Failed(why);
             Ended { outcome, journal: Journal::default(), logs, usage: Some(usage), limits: None }
         }
     }

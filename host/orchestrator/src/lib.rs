@@ -13,11 +13,14 @@ mod error;
 mod executor;
 mod heart;
 mod inputs;
+mod key_file;
+mod keys;
 mod namespaces;
 mod plugins;
 mod read;
 mod recovery;
 mod room;
+mod rotation;
 mod runs;
 mod teller;
 mod tenants;
@@ -38,12 +41,16 @@ pub use check::check;
 pub use control::{Redriven, StartRequest, Started};
 pub use error::{Error, StartError};
 pub use exosphere_domain as domain;
+pub use exosphere_sandbox::{HttpConfig, IpNet};
 pub use exosphere_store::{
-    AttemptRow, CheckError, GraphRow, Page, PluginRow, Report, RunFilter, RunView, StateFilter,
-    StateView, Violation,
+    AttemptRow, BadKeys, CheckError, GraphRow, KeyId, Keyring, Page, PluginRow, Report, RunFilter,
+    RunView, StateFilter, StateView, Unopened, Violation,
 };
+pub use key_file::KeyFileError;
+pub use keys::Keys;
 pub use namespaces::{NamespaceDetails, NamespaceSettings};
 pub use read::{RunDetails, StateDetails};
+pub use rotation::{Rotated, RotationError, Sealing};
 
 use ambient::SystemClock;
 use committer::Committer;
@@ -64,15 +71,17 @@ pub struct Config {
     pub data: PathBuf,
     /// The URL of a Postgres database, which many hosts may share.
     pub database: Option<String>,
-    /// The file with the key that seals secrets, unless it is in the folder.
-    /// Hosts that share a database share it.
-    pub key: Option<PathBuf>,
+    /// Where the keys are that seal secrets. Hosts that share a database share
+    /// them.
+    pub keys: Keys,
     /// So many nodes run at a time.
     pub slots: u32,
     /// So many of them of one namespace, unless it has a number of its own.
     pub namespace_slots: u32,
     /// What an attempt may use.
     pub limits: Limits,
+    /// Where requests of nodes may go, beyond the public internet.
+    pub http: HttpConfig,
     /// So many milliseconds this host's clock is off, for tests.
     pub clock_offset: Millis,
 }
@@ -83,10 +92,11 @@ impl Config {
         Config {
             data: data.into(),
             database: None,
-            key: None,
+            keys: Keys::default(),
             slots: DEFAULT_SLOTS,
             namespace_slots: share_of(DEFAULT_SLOTS),
             limits: Limits::default(),
+            http: HttpConfig::default(),
             clock_offset: 0,
         }
     }
@@ -149,17 +159,18 @@ impl Host {
     /// Starts a host: takes the folder, opens the database, takes back what an
     /// earlier host left behind, and begins to execute.
     pub async fn start(config: Config) -> Result<Host, StartError> {
-        let folder = DataFolder::take(&config.data, config.key.as_deref())?;
+        let (folder, vault) = DataFolder::take(&config.data, &config.keys)?;
         let database = match config.database {
             Some(url) => Database::Postgres(url),
             None => Database::Sqlite(folder.database()),
         };
-        let store = Store::open(&database, folder.vault()).await?;
+        let store = Store::open(&database, vault).await?;
         let sandbox = Sandbox::new(SandboxConfig {
             slots: config.slots,
             limits: config.limits.clone(),
             cache_dir: folder.code_cache(),
             cache_key: folder.cache_key(),
+            http: config.http,
         })?;
         let clock = SystemClock::off_by(config.clock_offset);
         let session = store.begin_session(folder.host(), clock.now()).await?;

@@ -3,7 +3,6 @@
 //!
 //! Whether what it says makes sense is for the caller to judge.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +19,7 @@ use crate::host::{Host, Session};
 use crate::invoke::{Describe, Unanswered};
 use crate::plugins::Plugin;
 use crate::sandbox::Sandbox;
+use crate::secrets::Secrets;
 use crate::store::Empty;
 use crate::text::{clean_lines, cut};
 
@@ -138,7 +138,9 @@ impl Sandbox {
         let session = Session {
             context: Context::default(),
             store: Arc::new(Empty),
-            secrets: BTreeMap::new(),
+            secrets: Secrets::default(),
+            grants: Arc::default(),
+            network: self.network(),
             limits,
         };
         self.ask(plugin, session, Describe).await.0.map_err(|unanswered| match unanswered {

@@ -45,8 +45,8 @@ pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failu
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return stopped(stop, host);
     }
-    if host.has_called_too_often() {
-        return host.limits.reached(Limit::HostCalls);
+    if let Some(limit) = host.overrun() {
+        return host.limits.reached(limit);
     }
     if let Some(Trap::StackOverflow) = error.downcast_ref::<Trap>() {
         return trapped(error, host);

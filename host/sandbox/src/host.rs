@@ -3,9 +3,9 @@
 //!
 //! The capabilities themselves are in files of their own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::Millis;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
@@ -14,12 +14,16 @@ use wasmtime::{CallHook, Engine, Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
 use crate::bindings::v0_1::Plugin;
+use crate::breach::Breach;
 use crate::clock::now;
+use crate::config::Config;
 use crate::context::Context;
 use crate::failure::Stop;
+use crate::http::{Http, Network};
 use crate::limiter::Limiter;
 use crate::log::SharedLogs;
 use crate::meter::Meter;
+use crate::secrets::Secrets;
 use crate::store::RunStore;
 
 /// What may be lifted of one output besides its text.
@@ -29,7 +33,9 @@ const BYTES_AN_OUTPUT: u64 = 64;
 pub(crate) struct Session {
     pub(crate) context: Context,
     pub(crate) store: Arc<dyn RunStore>,
-    pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) secrets: Secrets,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) network: Arc<Network>,
     pub(crate) limits: Limits,
 }
 
@@ -37,17 +43,20 @@ pub(crate) struct Session {
 pub(crate) struct Host {
     pub(crate) context: Context,
     pub(crate) deadline: Millis,
-    pub(crate) secrets: BTreeMap<String, String>,
+    pub(crate) secrets: Secrets,
     pub(crate) store: Arc<dyn RunStore>,
     pub(crate) journal: Journal,
     pub(crate) keys_read: u32,
     pub(crate) bytes_written: u64,
     pub(crate) logs: SharedLogs,
     pub(crate) wasi: Option<WasiCtx>,
+    pub(crate) config: Config,
+    pub(crate) http: Http,
     pub(crate) table: ResourceTable,
     pub(crate) host_calls: u32,
     pub(crate) limiter: Limiter,
     pub(crate) meter: Arc<Meter>,
+    pub(crate) breach: Arc<Breach>,
     pub(crate) limits: Limits,
 }
 
@@ -56,20 +65,27 @@ impl Host {
         let mut table = ResourceTable::new();
         table.set_max_capacity(session.limits.size(Limit::Handles));
         let timeout = Millis::try_from(session.limits.get(Limit::TimeoutMs)).unwrap_or(Millis::MAX);
+        let logs = SharedLogs::new(&session.limits, session.secrets.clone());
+        let breach = Arc::default();
+        let bounds = (&session.limits, &logs, &breach);
+        let key = &session.context.idempotency_key;
         Host {
+            config: Config::new(&session.grants),
+            http: Http::new(session.network, session.grants, key, bounds),
             deadline: now().saturating_add(timeout),
             context: session.context,
-            secrets: session.secrets,
             store: session.store,
             journal: Journal::default(),
             keys_read: 0,
             bytes_written: 0,
-            logs: SharedLogs::new(&session.limits),
+            logs,
+            secrets: session.secrets,
             wasi: None,
             table,
             host_calls: 0,
             limiter: Limiter::new(&session.limits),
             meter: Arc::default(),
+            breach,
             limits: session.limits,
         }
     }
@@ -84,8 +100,14 @@ impl Host {
         }
     }
 
-    pub(crate) fn has_called_too_often(&self) -> bool {
+    fn has_called_too_often(&self) -> bool {
         u64::from(self.host_calls) > self.limits.get(Limit::HostCalls)
+    }
+
+    /// The limit that it went over where no host function could end it, if any.
+    pub(crate) fn overrun(&self) -> Option<Limit> {
+        let called = self.has_called_too_often().then_some(Limit::HostCalls);
+        called.or_else(|| self.breach.limit())
     }
 }
 
@@ -93,6 +115,8 @@ impl Host {
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     crate::wasi::link(&mut linker)?;
+    crate::config::link(&mut linker)?;
+    crate::http::link(&mut linker)?;
     Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     Ok(linker)
 }
@@ -119,8 +143,8 @@ fn at_tick(store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadline>
     if host.meter.running() > host.limits.time(Limit::CpuMs) {
         return Err(Stop::Limit(Limit::CpuMs).into());
     }
-    if host.has_called_too_often() {
-        return Err(Stop::Limit(Limit::HostCalls).into());
+    if let Some(limit) = host.overrun() {
+        return Err(Stop::Limit(limit).into());
     }
     host.meter.yields();
     Ok(UpdateDeadline::Yield(1))

@@ -1,11 +1,11 @@
 //! Runs one guest once: from an invocation to what came of it, whatever the
 //! guest does.
 
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::Name;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits, Usage};
@@ -15,13 +15,14 @@ use wasmtime::Store;
 
 use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
 use crate::context::Context;
-use crate::failure::{self, Phase};
+use crate::failure::{self, Phase, Stop};
 use crate::host::{self, Host, Session};
 use crate::log::LogLine;
 use crate::meter::Queue;
 use crate::output;
 use crate::plugins::Plugin;
 use crate::sandbox::Sandbox;
+use crate::secrets::Secrets;
 use crate::store::RunStore;
 
 /// One execution of a node, ready to run.
@@ -34,8 +35,10 @@ pub struct Invocation {
     pub context: Context,
     /// Where it reads the store of its run.
     pub store: Arc<dyn RunStore>,
-    /// The secrets that it may see, by name.
-    pub secrets: BTreeMap<String, String>,
+    /// The secrets that it may see.
+    pub secrets: Secrets,
+    /// What its plugin may reach: requests over HTTP, configuration.
+    pub grants: Arc<Grants>,
     /// What it may use; its time counts from the moment it has a slot. Memory,
     /// tables and instances are bounded by the sandbox's own limits too, for
     /// which its slots were made.
@@ -70,18 +73,21 @@ impl Sandbox {
             return Trace::default().failed(limits.reached(Limit::InputBytes));
         }
         let input_bytes = invocation.inputs.len() as u64;
+        let secrets = invocation.secrets;
         let session = Session {
             context: invocation.context,
             store: invocation.store,
-            secrets: invocation.secrets,
+            secrets: secrets.clone(),
+            grants: invocation.grants,
+            network: self.network(),
             limits: limits.clone(),
         };
         let question = Execute { node: invocation.node, inputs: invocation.inputs };
         let (answer, mut trace) = self.ask(plugin, session, question).await;
         trace.usage.input_bytes += input_bytes;
         let (outcome, bytes) = match answer {
-            Ok(answer) => check(answer, limits).await,
-            Err(unanswered) => return trace.failed(unanswered.into()),
+            Ok(answer) => check(answer, limits, secrets).await,
+            Err(unanswered) => return trace.failed(secrets.hide_in(unanswered.into())),
         };
         trace.usage.output_bytes += bytes;
         match outcome {
@@ -107,15 +113,22 @@ impl Sandbox {
         let timeout = session.limits.time(Limit::TimeoutMs);
         let queue = Queue { turns: self.turns(), namespace: session.context.namespace.clone() };
         let mut store = host::store(self.engine(), session);
-        let meter = Arc::clone(&store.data().meter);
+        let (meter, breach) = (Arc::clone(&store.data().meter), Arc::clone(&store.data().breach));
         let work = meter.measure(queue, run(plugin, &mut store, question));
+        let work = async {
+            tokio::select! {
+                biased;
+                answer = work => answer,
+                limit = breach.reached() => Err((Phase::Call, Stop::Limit(limit).into())),
+            }
+        };
         let ended = tokio::time::timeout(timeout, AssertUnwindSafe(work).catch_unwind()).await;
         let host = store.data();
         let answer = match ended {
-            Ok(Ok(Ok(_))) if host.has_called_too_often() => {
-                Err(host.limits.reached(Limit::HostCalls).into())
-            }
-            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Ok(answer))) => match host.overrun() {
+                Some(limit) => Err(host.limits.reached(limit).into()),
+                None => Ok(answer),
+            },
             Ok(Ok(Err((Phase::Fit, error)))) => Err(Unanswered::Misfit(error)),
             Ok(Ok(Err((phase, error)))) => Err(failure::judge(&error, phase, host).into()),
             Ok(Err(_)) => Err(failure::internal("a host function panicked", host).into()),
@@ -216,8 +229,8 @@ impl Trace {
                 cpu_us: u64::try_from(host.meter.total().as_micros()).unwrap_or(u64::MAX),
                 peak_memory_bytes: host.limiter.peak_memory(),
                 host_calls: host.host_calls,
-                input_bytes: 0,
-                output_bytes: 0,
+                input_bytes: host.http.received(),
+                output_bytes: host.http.sent(),
             },
             logs: host.logs.finish(),
             journal: host.journal,
@@ -235,16 +248,21 @@ impl Trace {
     }
 }
 
-async fn check(answer: Result<wit::Completion, wit::Failure>, limits: Limits) -> (Outcome, u64) {
+async fn check(
+    answer: Result<wit::Completion, wit::Failure>,
+    limits: Limits,
+    secrets: Secrets,
+) -> (Outcome, u64) {
     let bytes = match &answer {
         Ok(wit::Completion::Outputs(outputs)) => outputs.iter().map(String::len).sum(),
         Ok(wit::Completion::Prune(data)) => data.as_ref().map_or(0, String::len),
         Ok(wit::Completion::RequeueAfter(_)) | Err(_) => 0,
     };
     if bytes <= CHECK_AT_ONCE {
-        return output::judge(answer, &limits);
+        return output::judge(answer, &limits, &secrets);
     }
-    let checked = tokio::task::spawn_blocking(move || output::judge(answer, &limits)).await;
+    let judge = move || output::judge(answer, &limits, &secrets);
+    let checked = tokio::task::spawn_blocking(judge).await;
     checked.unwrap_or_else(|error| {
         tracing::error!(%error, "the check of an output ended early");
         let words = "the host could not check the outputs; its log says why";

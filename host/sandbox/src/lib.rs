@@ -3,16 +3,17 @@
 //!
 //! This is the only crate that knows wasmtime. It reads the run's store by a
 //! trait and gives the writes back as a journal; it knows no database, no
-//! graph, no retry and no HTTP.
+//! graph, no retry, and no HTTP but that of guests.
 //!
 //! How the parts lie, in the order in which a plugin meets them: [`Sandbox`]
 //! owns an engine (`engine`), a clock for it (`ticker`) and an order in which guests that run
 //! for long go on (`turns`); an upload passes
 //! `admit`; `plugins` keeps what was compiled, in memory and in the `cache` on
 //! disk; `invoke` runs a node in a `host` of its own, whose capabilities are
-//! one file each (`context`, `store`, `secrets`, `log`, `wasi`), whose use is
-//! bounded by `limiter` and `meter`, and whose end is judged by `failure` and
-//! `output`.
+//! one file each (`context`, `store`, `secrets`, `log`, `wasi`, `config`, `http`),
+//! whose use is bounded by `limiter`, `meter` and `breach`, and whose end is
+//! judged by `failure` and `output`. What it says is cleaned by `text`, and kept
+//! clear of its secrets by `redact`.
 
 mod sandbox;
 
@@ -28,25 +29,32 @@ mod bindings;
 mod host;
 mod invoke;
 
+mod config;
 mod context;
+mod http;
 mod log;
 mod secrets;
 mod store;
 mod wasi;
 
+mod breach;
 mod clock;
 mod limiter;
 mod meter;
 
 mod failure;
 mod output;
+mod redact;
 mod text;
 
 pub use admit::{Admitted, Refused};
 pub use context::Context;
+pub use http::HttpConfig;
 pub use invoke::{Completion, Invocation};
+pub use ipnet::IpNet;
 pub use log::{LogLevel, LogLine};
 pub use plugins::{LoadError, Plugin};
 pub use sandbox::{DEFAULT_SLOTS, Sandbox, SandboxConfig, SetupError};
+pub use secrets::Secrets;
 pub use store::{RunStore, Unavailable};
 pub use turns::{Turn, Turns};

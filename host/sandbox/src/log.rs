@@ -1,5 +1,6 @@
 //! `exosphere:node/log`, and what a guest prints: lines for people to read,
-//! bounded in number and size, with nothing in them that a terminal would obey.
+//! bounded in number and size, with nothing in them that a terminal would obey,
+//! and none of the secrets that it was shown.
 //!
 //! A guest never learns that its log is full: printing goes on to succeed, and
 //! what is too much is dropped behind one line that says so.
@@ -19,6 +20,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use crate::bindings::v0_1::exosphere::node::log as wit;
 use crate::clock::now;
 use crate::host::Host;
+use crate::secrets::Secrets;
 use crate::text::{clean_line, cut};
 
 /// How much a line matters.
@@ -57,9 +59,10 @@ const TAIL_BYTES: usize = 2 * 1024;
 /// Bytes that a guest may print at a time.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// The log of one attempt.
-#[derive(Debug)]
+/// The log of one attempt. What was not looked through yet is in it, so it is
+/// not to be shown.
 pub(crate) struct Logs {
+    secrets: Secrets,
     lines: Vec<LogLine>,
     bytes: u64,
     most_bytes: u64,
@@ -72,12 +75,13 @@ pub(crate) struct Logs {
 }
 
 /// The log, shared by the host functions and the guest's output streams.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct SharedLogs(Arc<Mutex<Logs>>);
 
 impl SharedLogs {
-    pub(crate) fn new(limits: &Limits) -> SharedLogs {
+    pub(crate) fn new(limits: &Limits, secrets: Secrets) -> SharedLogs {
         SharedLogs(Arc::new(Mutex::new(Logs {
+            secrets,
             lines: Vec::new(),
             bytes: 0,
             most_bytes: limits.get(Limit::LogBytes),
@@ -91,6 +95,11 @@ impl SharedLogs {
 
     fn lock(&self) -> MutexGuard<'_, Logs> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A line of the host's own, for the people who read what the guest did.
+    pub(crate) fn note(&self, level: LogLevel, line: &str) {
+        self.lock().push(level, line);
     }
 
     /// Ends the lines that were left open, and gives all of them.
@@ -121,10 +130,7 @@ impl Logs {
         if self.is_full {
             return;
         }
-        let mut message = clean_line(cut(line, LINE_BYTES));
-        if line.len() > LINE_BYTES {
-            message.push_str("… (cut)");
-        }
+        let message = self.shown(line, LINE_BYTES);
         self.bytes += message.len() as u64 + 1;
         self.is_full = self.bytes > self.most_bytes || self.lines.len() >= self.most_lines;
         if self.is_full {
@@ -135,6 +141,21 @@ impl Logs {
             self.lines.push(LogLine { level: LogLevel::Warn, at: now(), message });
         } else {
             self.lines.push(LogLine { level, at: now(), message });
+        }
+    }
+
+    /// What is shown of a line. It is cut before it is cleaned, so that what it
+    /// costs is bounded; what is hidden may be longer than what was there.
+    fn shown(&self, line: &str, bytes: usize) -> String {
+        let kept = cut(line, bytes);
+        let clean = clean_line(kept);
+        let hidden = match kept.len() < line.len() {
+            true => self.secrets.hide_cut(clean),
+            false => self.secrets.hide(clean),
+        };
+        match kept.len() < line.len() || hidden.len() > bytes {
+            true => format!("{}… (cut)", cut(&hidden, bytes)),
+            false => hidden.into_owned(),
         }
     }
 
@@ -174,7 +195,8 @@ impl Logs {
     }
 
     fn remember(&mut self, line: &str) {
-        self.tail.push_str(&clean_line(cut(line, TAIL_BYTES)));
+        let shown = self.shown(line, TAIL_BYTES);
+        self.tail.push_str(&shown);
         self.tail.push('\n');
         // Cut at twice the size, so that not every line moves the text.
         if self.tail.len() > 2 * TAIL_BYTES {
@@ -277,6 +299,9 @@ impl tokio::io::AsyncWrite for LogStream {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use zeroize::Zeroizing;
+
     use super::*;
 
     fn messages(logs: &SharedLogs) -> Vec<String> {
@@ -285,7 +310,7 @@ mod tests {
 
     #[test]
     fn streams_become_lines() {
-        let logs = SharedLogs::new(&Limits::default());
+        let logs = SharedLogs::new(&Limits::default(), Secrets::default());
         let (out, err) =
             (LogStream::new(&logs, LogLevel::Info), LogStream::new(&logs, LogLevel::Warn));
         out.print(b"one\nt");
@@ -296,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_with_one_mark_and_the_panic_is_not_lost() {
-        let logs = SharedLogs::new(&Limits::default().with(Limit::LogLines, 2));
+        let logs = SharedLogs::new(&Limits::default().with(Limit::LogLines, 2), Secrets::default());
         let err = LogStream::new(&logs, LogLevel::Warn);
         for _ in 0..10_000 {
             err.print(b"noise\n");
@@ -313,12 +338,73 @@ mod tests {
 
     #[test]
     fn a_giant_line_is_cut() {
-        let logs = SharedLogs::new(&Limits::default());
+        let logs = SharedLogs::new(&Limits::default(), Secrets::default());
         let out = LogStream::new(&logs, LogLevel::Info);
         for _ in 0..1_000 {
             out.print(&[b'x'; 4096]);
         }
         assert!(logs.lock().printed.len() <= LINE_BYTES + 1);
         assert_eq!(messages(&logs), [format!("{}… (cut)", "x".repeat(LINE_BYTES))]);
+    }
+
+    fn hush() -> Secrets {
+        [("k".to_owned(), Zeroizing::new("hush-hush".to_owned()))].into_iter().collect()
+    }
+
+    #[test]
+    fn secrets_are_hidden_wherever_a_line_is_cut() {
+        for before in 0..24 {
+            let logs = SharedLogs::new(&Limits::default(), hush());
+            let (out, err) =
+                (LogStream::new(&logs, LogLevel::Info), LogStream::new(&logs, LogLevel::Warn));
+            for (stream, bytes) in [(&out, LINE_BYTES), (&err, TAIL_BYTES)] {
+                stream.print("x".repeat(bytes - before).as_bytes());
+                stream.print(b"hush-\x1b[1mhush, said\n");
+            }
+            let words = logs.last_words().unwrap();
+            for shown in messages(&logs).iter().chain([&words]) {
+                assert!(!shown.contains("hush"), "{before}: {}", &shown[2000..]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_does_not_tell_a_secret() {
+        let logs = SharedLogs::new(&Limits::default(), hush());
+        let err = LogStream::new(&logs, LogLevel::Warn);
+        err.print(b"\nthread 'main' panicked at src/lib.rs:3:5:\nno \"hush-");
+        err.print(b"hush\" here");
+        let words = "thread 'main' panicked at src/lib.rs:3:5:\nno \"[secret k]\" here";
+        assert_eq!(logs.last_words().as_deref(), Some(words));
+        assert_eq!(messages(&logs)[1], "no \"[secret k]\" here");
+    }
+
+    proptest! {
+        /// Whatever pieces a guest prints a secret in, and whatever a terminal
+        /// obeys or does not show stands between them.
+        #[test]
+        fn a_secret_in_pieces_never_shows(
+            cuts in proptest::collection::vec(0..9usize, 0..6),
+            between in proptest::sample::select(vec![
+                "", "\u{1b}[31m", "\u{200b}", "\u{1b}]0;t\u{7}", "\u{9b}1m", "\u{e0041}\r", "\u{8}",
+            ]),
+            before in "[hus -]{0,20}",
+            behind in "[hus -]{0,20}",
+        ) {
+            let logs = SharedLogs::new(&Limits::default(), hush());
+            let out = LogStream::new(&logs, LogLevel::Info);
+            let mut cuts = cuts;
+            cuts.extend([0, 9]);
+            cuts.sort_unstable();
+            out.print(before.as_bytes());
+            for piece in cuts.windows(2) {
+                out.print(&b"hush-hush"[piece[0]..piece[1]]);
+                out.print(between.as_bytes());
+            }
+            out.print(behind.as_bytes());
+            let shown = messages(&logs).concat();
+            prop_assert!(!shown.contains("hush-hush"), "{}", shown);
+            prop_assert!(shown.contains("[secret k]"), "{}", shown);
+        }
     }
 }

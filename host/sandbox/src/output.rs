@@ -13,6 +13,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::Value;
 
 use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
+use crate::secrets::Secrets;
 use crate::text::{clean_lines, cut};
 
 /// The longest delay that a node may ask for, in milliseconds: 100 years.
@@ -25,14 +26,15 @@ const DETAIL_BYTES: usize = 64 * 1024;
 pub(crate) fn judge(
     answer: Result<wit::Completion, wit::Failure>,
     limits: &Limits,
+    secrets: &Secrets,
 ) -> (Outcome, u64) {
     let judged = match answer {
         Ok(wit::Completion::Outputs(outputs)) => check_outputs(outputs, limits),
         Ok(wit::Completion::Prune(data)) => check_prune(data, limits),
         Ok(wit::Completion::RequeueAfter(delay)) => check_delay(delay),
-        Err(failure) => Err(own_failure(failure)),
+        Err(failure) => Err(own_failure(failure, secrets)),
     };
-    judged.unwrap_or_else(|failure| (Outcome::Failed(failure), 0))
+    judged.unwrap_or_else(|failure| (Outcome::Failed(secrets.hide_in(failure)), 0))
 }
 
 fn check_outputs(outputs: Vec<String>, limits: &Limits) -> Result<(Outcome, u64), Failure> {
@@ -73,21 +75,24 @@ fn check_delay(delay: u64) -> Result<(Outcome, u64), Failure> {
     }
 }
 
-/// The failure that the node reported.
-fn own_failure(failure: wit::Failure) -> Failure {
+/// The failure that the node reported. Its message is cut where a failure is
+/// made, so secrets are hidden before.
+fn own_failure(failure: wit::Failure, secrets: &Secrets) -> Failure {
     let kind = if failure.retryable { FailureKind::Retryable } else { FailureKind::Permanent };
-    let ours = Failure::new(kind, clean_lines(&failure.message));
+    let ours = Failure::new(kind, secrets.hide(clean_lines(&failure.message)));
     match failure.details {
         None => ours,
-        Some(text) => ours.with(details(&text)),
+        Some(text) => ours.with(details(&text, secrets)),
     }
 }
 
 /// Details are a courtesy: what is no JSON, or too long, is kept as text.
-fn details(text: &str) -> Value {
-    let fits = text.len() <= DETAIL_BYTES;
-    let value = fits.then(|| serde_json::from_str(text).ok()).flatten();
-    value.unwrap_or_else(|| Value::String(clean_lines(cut(text, DETAIL_BYTES))))
+fn details(text: &str, secrets: &Secrets) -> Value {
+    if text.len() > DETAIL_BYTES {
+        let kept = clean_lines(cut(text, DETAIL_BYTES));
+        return Value::String(secrets.hide_cut(kept).into_owned());
+    }
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(clean_lines(text)))
 }
 
 /// A text under test, by the name that its failure gives it.
@@ -188,7 +193,10 @@ impl<'de> Visitor<'de> for Nested {
         while let Some(key) = map.next_key::<String>()? {
             map.next_value_seed(inner)?;
             if let Some(key) = keys.replace(key) {
-                return Err(A::Error::custom(format!("key {:?} comes twice", cut(&key, 64))));
+                // Whole or not at all: the beginning of a secret would not be
+                // known for one.
+                let shown = if key.len() <= 64 { &key } else { "of more than 64 bytes" };
+                return Err(A::Error::custom(format!("key {shown:?} comes twice")));
             }
         }
         Ok(())
@@ -237,7 +245,7 @@ mod tests {
             .with(Limit::OutputBytesEach, 100)
             .with(Limit::Outputs, 2);
         let outputs = outputs.iter().map(|output| (*output).to_owned()).collect();
-        match judge(Ok(wit::Completion::Outputs(outputs)), &limits).0 {
+        match judge(Ok(wit::Completion::Outputs(outputs)), &limits, &Secrets::default()).0 {
             Outcome::Outputs(outputs) => Ok(outputs),
             Outcome::Failed(failure) => Err(failure.to_string()),
             other => Err(format!("{other:?}")),
@@ -275,7 +283,8 @@ mod tests {
 
     #[test]
     fn signals_are_checked_too() {
-        let judge = |answer| judge(answer, &Limits::default()).0;
+        let none = Secrets::default();
+        let judge = |answer| judge(answer, &Limits::default(), &none).0;
         let is_invalid = |outcome: &Outcome| matches!(outcome, Outcome::Failed(f) if f.kind == FailureKind::InvalidOutput);
         assert!(is_invalid(&judge(Ok(wit::Completion::RequeueAfter(0)))));
         assert!(is_invalid(&judge(Ok(wit::Completion::RequeueAfter(u64::MAX)))));
@@ -290,11 +299,12 @@ mod tests {
     #[test]
     fn a_nodes_own_failure_is_kept_and_made_safe() {
         let own = |details: &str| {
-            own_failure(wit::Failure {
+            let failure = wit::Failure {
                 message: "no\u{1b}[31m luck".into(),
                 retryable: false,
                 details: Some(details.into()),
-            })
+            };
+            own_failure(failure, &Secrets::default())
         };
         let failure = own(r#"{"code": 7}"#);
         assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Permanent, "no luck"));

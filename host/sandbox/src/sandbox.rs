@@ -13,6 +13,7 @@ use wasmtime::component::Linker;
 use crate::cache::Cache;
 use crate::engine;
 use crate::host::{self, Host};
+use crate::http::{HttpConfig, Network};
 use crate::plugins::Plugins;
 use crate::ticker::Ticker;
 use crate::turns::Turns;
@@ -33,6 +34,8 @@ pub struct SandboxConfig {
     pub cache_dir: PathBuf,
     /// The secret by which the host knows the code it compiled itself.
     pub cache_key: [u8; 32],
+    /// How guests with a grant may use the network.
+    pub http: HttpConfig,
 }
 
 /// Why there is no sandbox.
@@ -73,6 +76,7 @@ pub struct Sandbox {
     engine: Engine,
     linker: Arc<Linker<Host>>,
     cache: Arc<Cache>,
+    network: Arc<Network>,
     plugins: Plugins,
     slots: Semaphore,
     turns: Turns<String>,
@@ -97,6 +101,7 @@ impl Sandbox {
             engine,
             linker: Arc::new(linker),
             cache: Arc::new(cache),
+            network: Arc::new(Network::new(config.http)),
             plugins: Plugins::default(),
             slots: Semaphore::new(slots as usize),
             turns: Turns::new(processors()),
@@ -151,6 +156,10 @@ impl Sandbox {
 
     pub(crate) fn linker(&self) -> Arc<Linker<Host>> {
         Arc::clone(&self.linker)
+    }
+
+    pub(crate) fn network(&self) -> Arc<Network> {
+        Arc::clone(&self.network)
     }
 
     pub(crate) fn cache(&self) -> Arc<Cache> {

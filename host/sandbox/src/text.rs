@@ -1,24 +1,46 @@
 //! Makes a guest's words safe to show: in a terminal, a log or a page.
 //!
-//! Only what a program would act on is taken out. Escaping for HTML or JSON is
-//! the business of whoever writes those.
+//! Only what a program would act on, and what shows nothing itself, is taken
+//! out. Escaping for HTML or JSON is the business of whoever writes those.
 
-/// Whether a character may be shown: no control character but the tab, and
-/// none that turns the direction of the text around it.
+use std::str::Chars;
+
+/// Whether a character may be shown.
 fn is_shown(c: char) -> bool {
-    let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    !turns && (c == '\t' || !c.is_control())
+    c == '\t' || !(c.is_control() || is_separator(c) || is_invisible(c))
 }
 
-/// One line, without escape sequences and control characters.
+/// What ends a line for some programs. The line end itself is a control
+/// character.
+fn is_separator(c: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// What shows nothing: marks that turn the direction of the text around them,
+/// spaces of no width, variation selectors, tags. A word with such a character
+/// in it looks like the word and is another text. (The property
+/// `Default_Ignorable_Code_Point` of Unicode 16, and interlinear annotations.)
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// One line, without escape sequences, control characters and what shows
+/// nothing.
 pub(crate) fn clean_line(line: &str) -> String {
     let mut clean = String::with_capacity(line.len());
     let mut rest = line.chars();
     while let Some(c) = rest.next() {
-        if c == '\u{1b}' {
-            skip_escape(&mut rest);
-        } else if is_shown(c) {
-            clean.push(c);
+        match c {
+            '\u{1b}' => skip_escape(&mut rest),
+            // The same in one character, of the second set of controls.
+            '\u{80}'..='\u{9f}' => skip_body(char::from(c as u8 - 0x40), &mut rest),
+            c if is_shown(c) => clean.push(c),
+            _ => {}
         }
     }
     clean
@@ -41,17 +63,25 @@ pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or_default()
 }
 
-/// Goes past what follows an ESC: `[` up to the final byte of a control
-/// sequence, `]` up to the bell or the string's end, or one character.
-fn skip_escape(rest: &mut std::str::Chars<'_>) {
-    match rest.next() {
-        Some('[') => {
+/// Goes past what follows an ESC: any characters in between, the one that says
+/// what it is, and its body.
+fn skip_escape(rest: &mut Chars<'_>) {
+    if let Some(kind) = rest.find(|c| !('\u{20}'..='\u{2f}').contains(c)) {
+        skip_body(kind, rest);
+    }
+}
+
+/// Goes past the body of a sequence: `[` up to the final byte of a control
+/// sequence, `]` and the other strings up to the bell or the string's end.
+fn skip_body(kind: char, rest: &mut Chars<'_>) {
+    match kind {
+        '[' => {
             rest.find(|c| ('\u{40}'..='\u{7e}').contains(c));
         }
-        Some(']') => {
+        'P' | 'X' | ']' | '^' | '_' => {
             while let Some(c) = rest.next() {
                 match c {
-                    '\u{7}' => break,
+                    '\u{7}' | '\u{9c}' => break,
                     '\u{1b}' => {
                         rest.next();
                         break;
@@ -70,10 +100,42 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_act_on_goes() {
-        assert_eq!(clean_line("\u{1b}[31mred\u{1b}[0m\ttab\u{8}\u{7}"), "red\ttab");
-        assert_eq!(clean_line("\u{1b}]0;title\u{7}a\u{1b}]8;;x\u{1b}\\b"), "ab");
-        assert_eq!(clean_line("a\u{202e}b\u{9b}c\u{1b}"), "abc");
+        for (text, shown) in [
+            ("\u{1b}[31mred\u{1b}[0m\ttab\u{8}\u{7}", "red\ttab"),
+            ("\u{1b}]0;title\u{7}a\u{1b}]8;;x\u{1b}\\b", "ab"),
+            ("a\u{9b}31mb\u{9d}title\u{9c}c\u{85}d\u{1b}", "abcd"),
+            (
+                "a\u{1b}Pq#0\u{1b}\\b\u{1b}_x\u{7}c\u{1b}^x\u{9c}d\u{1b}Xx\u{1b}\\e\u{90}x\u{9c}f",
+                "abcdef",
+            ),
+            ("a\u{1b}(Bb\u{1b}#8c\u{1b}cd\u{1b}7e", "abcde"),
+            ("a\u{1b}[", "a"),
+            ("a\u{1b}", "a"),
+            ("a\u{1b}(", "a"),
+            ("a\u{0}b\u{7f}c\rd", "abcd"),
+        ] {
+            assert_eq!(clean_line(text), shown, "{text:?}");
+        }
         assert_eq!(clean_lines("a\r\nb\u{1b}[2J\n"), "a\nb");
         assert_eq!(cut("häh", 2), "h");
+    }
+
+    #[test]
+    fn what_shows_nothing_goes() {
+        for (what, characters) in [
+            ("line separators", "\u{2028}\u{2029}\u{85}"),
+            ("marks of direction", "\u{61c}\u{200e}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}"),
+            ("no width", "\u{200b}\u{200c}\u{200d}\u{2060}\u{feff}\u{180e}\u{ad}\u{34f}"),
+            ("variations", "\u{fe00}\u{fe0f}\u{e0100}\u{e01ef}\u{180b}"),
+            ("tags", "\u{e0001}\u{e0041}\u{e007f}"),
+            ("annotations", "\u{fff9}\u{fffa}\u{fffb}"),
+            ("fillers", "\u{115f}\u{1160}\u{3164}\u{ffa0}"),
+        ] {
+            for c in characters.chars() {
+                assert_eq!(clean_line(&format!("a{c}b")), "ab", "{what}: {c:?}");
+            }
+        }
+        let kept = "ä 𝄞 \u{a0}e\u{301}\u{fffd} 日本 🦀\t…";
+        assert_eq!(clean_line(kept), kept);
     }
 }

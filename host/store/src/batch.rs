@@ -185,6 +185,9 @@ pub struct Batch {
     pub want: Want,
     /// How much of it each namespace may have.
     pub shares: Shares,
+    /// Which claim of the session this is: another namespace is the first each
+    /// time.
+    pub turn: usize,
 }
 
 /// How many states of each namespace a session may hold. A commit neither

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Digest, Millis, Name, NamespaceKey, RunId, RunKey};
 use exosphere_domain::node::NodeDescription;
+use zeroize::Zeroizing;
 
 use crate::batch::RunInfo;
 use crate::error::StoreError;
+use crate::keyring::{KeyId, Keyring};
 use crate::rows::{corrupt, number, text};
 use crate::text::{Cells, Tx, values};
-use crate::vault::{Sealed, SecretPlace};
-use crate::{Store, sql, write};
+use crate::vault::SecretPlace;
+use crate::{Store, seal, sql, write};
 
 /// A plugin to be stored.
 #[derive(Debug, Clone)]
@@ -159,14 +161,32 @@ impl Store {
     ) -> Result<AppliedGraph, StoreError> {
         let body = graph.to_json().to_string();
         let digest = Digest::of(body.as_bytes()).to_string();
-        let mut sealed = Vec::with_capacity(secrets.len());
-        for (secret, value) in secrets {
-            let place = SecretPlace { namespace, graph: name, name: secret };
-            let value = self.vault.seal(&place, value);
-            sealed.push((secret.clone(), value.map_err(|e| StoreError::Data(e.to_string()))?));
+        let (namespace, name) = (namespace.clone(), name.clone());
+        let mut new = Revision { namespace, name, digest, body, sealed: None };
+        let keys = self.vault.keys();
+        new.seal(secrets, &keys)?;
+        if let Some(applied) = self.revise(&new, now).await? {
+            return Ok(applied);
         }
-        let new =
-            Revision { namespace: namespace.clone(), name: name.clone(), digest, body, sealed };
+        // A rotation has put our key out of use: what came in its place is where
+        // we have our own from.
+        let keys = self.vault.ask().await;
+        new.seal(secrets, &keys)?;
+        let gone = || {
+            let words =
+                "this host's key is no longer in use on this database; restart it with the new one";
+            StoreError::Data(format!("{words} ({} is out of date)", keys.current()))
+        };
+        self.revise(&new, now).await?.ok_or_else(gone)
+    }
+
+    async fn revise(
+        &self,
+        new: &Revision,
+        now: Millis,
+    ) -> Result<Option<AppliedGraph>, StoreError> {
+        // The writer of SQLite takes it along to its own thread.
+        let new = new.clone();
         write!(self, now, |tx| revise(tx, &new))
     }
 
@@ -201,26 +221,14 @@ impl Store {
         namespace: &Name,
         graph: &Name,
         name: &Name,
-    ) -> Result<Option<String>, StoreError> {
-        let read = |row: &dyn Cells| row.bytes(0);
+    ) -> Result<Option<Zeroizing<String>>, StoreError> {
+        let read = |row: &dyn Cells| Ok((row.bytes(0)?, key_id(row.text(1)?)?));
         let place = values![namespace.as_str(), graph.as_str(), name.as_str()];
         let sealed = self.reader.row(sql::SECRET, &place, read).await?;
-        let Some(sealed) = sealed else { return Ok(None) };
-        let value = self.vault.open(&SecretPlace { namespace, graph, name }, &sealed);
+        let Some((sealed, key)) = sealed else { return Ok(None) };
+        let place = SecretPlace { namespace, graph, name };
+        let value = self.vault.open(&place, &key, &sealed).await;
         value.map(Some).map_err(|error| StoreError::Data(error.to_string()))
-    }
-
-    /// Whether this host's key opens a secret that is stored, if there is one.
-    pub(crate) async fn opens_its_secrets(&self) -> Result<bool, StoreError> {
-        let read = |row: &dyn Cells| {
-            let part = |at, column| name(row.text(at)?, "secret", column);
-            Ok((part(0, "namespace")?, part(1, "graph")?, part(2, "name")?, row.bytes(3)?))
-        };
-        let any = self.reader.row(sql::ANY_SECRET, &[], read).await?;
-        let Some((namespace, graph, name, sealed)) = any else { return Ok(true) };
-        let place = SecretPlace { namespace: &namespace, graph: &graph, name: &name };
-        let opened: Result<String, Sealed> = self.vault.open(&place, &sealed);
-        Ok(opened.is_ok())
     }
 
     /// What never changes of a run.
@@ -279,23 +287,56 @@ fn revision_graph(body: &str, revision: i64) -> Result<Graph, StoreError> {
 }
 
 /// A revision that is to be the current one, with the secrets that came along.
+#[derive(Clone)]
 struct Revision {
     namespace: Name,
     name: Name,
     digest: String,
     body: String,
-    sealed: Vec<(Name, Vec<u8>)>,
+    sealed: Option<SealedSecrets>,
 }
 
-async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<AppliedGraph, StoreError> {
+/// Secrets, and the keys of which the current one has sealed them.
+#[derive(Clone)]
+struct SealedSecrets {
+    keys: Arc<Keyring>,
+    secrets: Vec<(Name, Vec<u8>)>,
+}
+
+impl Revision {
+    fn seal(
+        &mut self,
+        secrets: &BTreeMap<Name, String>,
+        keys: &Arc<Keyring>,
+    ) -> Result<(), StoreError> {
+        let mut sealed = Vec::with_capacity(secrets.len());
+        for (name, value) in secrets {
+            let place = SecretPlace { namespace: &self.namespace, graph: &self.name, name };
+            let value = place.seal(keys, value);
+            sealed.push((name.clone(), value.map_err(|e| StoreError::Data(e.to_string()))?));
+        }
+        let sealed = SealedSecrets { keys: keys.clone(), secrets: sealed };
+        self.sealed = (!sealed.secrets.is_empty()).then_some(sealed);
+        Ok(())
+    }
+}
+
+/// Makes it current; nothing if the key of its secrets is out of use.
+async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>, StoreError> {
     let (namespace, name) = (new.namespace.as_str(), new.name.as_str());
     tx.execute(sql::NEW_NAMESPACE, &values![namespace]).await?;
     let owner = tx.query(sql::NAMESPACE, &values![namespace], number).await?;
     let owner = *owner.first().ok_or_else(|| corrupt("namespace", "name", namespace))?;
     let owner = NamespaceKey(owner);
-    for (secret, value) in &new.sealed {
-        let row = values![namespace, name, secret.as_str(), value.as_slice()];
-        tx.execute(sql::SET_SECRET, &row).await?;
+    if let Some(SealedSecrets { keys, secrets }) = &new.sealed {
+        if !seal::is_in_use(tx, keys).await? {
+            return Ok(None);
+        }
+        let key = keys.current().as_str();
+        for (secret, value) in secrets {
+            let row = values![namespace, name, secret.as_str(), value.as_slice(), key];
+            tx.execute(sql::SET_SECRET, &row).await?;
+        }
     }
     let pair = |row: &dyn Cells| Ok((row.int(0)?, row.int(1)?));
     let graph = tx.query(sql::GRAPH_ROW, &values![namespace, name], pair).await?;
@@ -306,7 +347,7 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<AppliedGraph, StoreE
     let before = tx.query(sql::REVISION, &values![current], read).await?.into_iter().next();
     let number = match before {
         Some(revision) if revision.digest == new.digest => {
-            return Ok(AppliedGraph { revision, namespace: owner, changed: false });
+            return Ok(Some(AppliedGraph { revision, namespace: owner, changed: false }));
         }
         Some(revision) => revision.number + 1,
         None => 1,
@@ -317,7 +358,7 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<AppliedGraph, StoreE
     let id = *id.first().ok_or_else(|| corrupt("revision", "graph", graph))?;
     tx.execute(sql::SET_CURRENT, &values![graph, id]).await?;
     let revision = RevisionRow { id, number, digest: new.digest.clone() };
-    Ok(AppliedGraph { revision, namespace: owner, changed: true })
+    Ok(Some(AppliedGraph { revision, namespace: owner, changed: true }))
 }
 
 fn plugin(row: &dyn Cells) -> Result<PluginRow, StoreError> {
@@ -346,6 +387,10 @@ fn graph(row: &dyn Cells) -> Result<GraphRow, StoreError> {
 
 pub(crate) fn name(text: String, table: &str, column: &str) -> Result<Name, StoreError> {
     text.parse().map_err(|_| corrupt(table, column, text))
+}
+
+pub(crate) fn key_id(text: String) -> Result<KeyId, StoreError> {
+    KeyId::parse(&text).ok_or_else(|| corrupt("secret", "key_id", text))
 }
 
 pub(crate) fn parse<T: serde::de::DeserializeOwned>(

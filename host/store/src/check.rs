@@ -43,7 +43,7 @@ pub enum CheckError {
     Foreign,
     /// It lacks what this version would have brought it up to.
     #[error(
-        "the database is at migration {has}, and this version of exosphere checks migration {wants}: check it with the version that wrote it, or start a host of this one on it first"
+        "the database is at migration {has}, and this version of exosphere knows migration {wants}: use the version that wrote it, or start a host of this one on it first"
     )]
     Older {
         /// The last that it has.
@@ -84,6 +84,27 @@ pub async fn check(database: &Database) -> Result<Report, CheckError> {
         Database::Postgres(url) => {
             let mut snapshot = PgSnapshot::open(url).await?;
             let done = recount(&mut snapshot).await;
+            snapshot.close().await;
+            done
+        }
+    }
+}
+
+/// Refuses a database that is not there, or not this version's. It is left as it
+/// is.
+///
+/// # Errors
+///
+/// If it is so, or cannot be read.
+pub async fn is_up_to_date(database: &Database) -> Result<(), CheckError> {
+    match database {
+        Database::Sqlite(file) => {
+            let mut snapshot = SqliteSnapshot::open(file)?;
+            snapshot::is_up_to_date(&mut snapshot).await
+        }
+        Database::Postgres(url) => {
+            let mut snapshot = PgSnapshot::open(url).await?;
+            let done = snapshot::is_up_to_date(&mut snapshot).await;
             snapshot.close().await;
             done
         }

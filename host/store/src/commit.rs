@@ -71,6 +71,7 @@ struct Street<'b> {
     births: u32,
     /// What namespaces may still have of them.
     shares: Shares,
+    turn: usize,
     runs: BTreeMap<RunKey, Touching>,
     /// New runs that there are already: what to answer.
     known: BTreeMap<RunKey, Answer>,
@@ -128,6 +129,7 @@ impl<'b> Street<'b> {
             session: batch.session,
             births: if let Want::Births(most) = batch.want { most } else { 0 },
             shares: batch.shares.clone(),
+            turn: batch.turn,
             runs: BTreeMap::new(),
             known: BTreeMap::new(),
             held: HashSet::new(),

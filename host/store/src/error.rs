@@ -31,15 +31,23 @@ pub enum OpenError {
     },
     /// It was opened and cannot be read.
     #[error(transparent)]
-    Store(StoreError),
+    Store(#[from] StoreError),
     /// The writer's thread cannot be started.
     #[error("the writer's thread cannot be started: {0}")]
     Thread(std::io::Error),
-    /// Its secrets are sealed by another key.
+    /// Its secrets are sealed under keys that are not here.
     #[error(
-        "the secrets in this database are sealed by another key than this host's: give all hosts of a database the same key file with --key"
+        "the secrets in this database are sealed under the key {lacking}, and this host has {has}: \
+         give it the key file of the other hosts with --key, or their keys in EXOSPHERE_MASTER_KEY. \
+         If that key is lost, what it has sealed is, too: `exosphere secrets reseal --forget-lost` gives it up, \
+         and the graphs are applied again with their secrets"
     )]
-    OtherKey,
+    OtherKey {
+        /// The ids of keys that are needed.
+        lacking: String,
+        /// The ids of those that are here.
+        has: String,
+    },
 }
 
 /// Why something was not read or written.

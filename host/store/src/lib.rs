@@ -14,6 +14,7 @@ mod commit;
 mod entries;
 mod error;
 mod inputs;
+mod keyring;
 mod namespaces;
 mod news;
 mod numbers;
@@ -21,7 +22,9 @@ mod open;
 mod sql;
 mod postgres;
 mod reader;
+mod reseal;
 mod rows;
+mod seal;
 mod session;
 mod sqlite;
 mod tally;
@@ -37,13 +40,17 @@ pub use batch::{
     Touched, Want,
 };
 pub use catalog::{AppliedGraph, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow};
-pub use check::{CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check};
+pub use check::{
+    CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check, is_up_to_date,
+};
 pub use error::{OpenError, StoreError};
 pub use inputs::MemberRow;
+pub use keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
 pub use namespaces::NamespaceRow;
 pub use news::{Listener, News, Notice, Turned};
 pub use numbers::Numbers;
 pub use open::Database;
+pub use reseal::{Resealed, Unopened};
 pub use session::{Beat, LEASE, Lost};
 pub use vault::Vault;
 pub use view::{AttemptRow, Page, RunFilter, RunView, StateFilter, StateView};

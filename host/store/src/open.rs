@@ -29,16 +29,24 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// If it cannot be reached or written, or a newer version has written it.
+    /// If it cannot be reached or written, a newer version has written it, or
+    /// its secrets are sealed under keys that are not in the vault.
     pub async fn open(database: &Database, vault: Vault) -> Result<Store, OpenError> {
-        let store = match database {
-            Database::Sqlite(file) => sqlite_store(file.clone(), vault).await?,
-            Database::Postgres(url) => postgres_store(postgres::options(url)?, vault).await?,
-        };
-        match store.opens_its_secrets().await {
-            Ok(true) => Ok(store),
-            Ok(false) => Err(OpenError::OtherKey),
-            Err(error) => Err(OpenError::Store(error)),
+        let store = Store::open_unproven(database, vault).await?;
+        store.prove_keys().await?;
+        Ok(store)
+    }
+
+    /// The same without a look at its secrets, for who gives up those that are
+    /// lost.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be reached or written, or a newer version has written it.
+    pub async fn open_unproven(database: &Database, vault: Vault) -> Result<Store, OpenError> {
+        match database {
+            Database::Sqlite(file) => sqlite_store(file.clone(), vault).await,
+            Database::Postgres(url) => postgres_store(postgres::options(url)?, vault).await,
         }
     }
 }

@@ -291,11 +291,35 @@ statements! {
     GRAPH = "SELECT g.name, r.id, r.number, r.digest, r.body, r.created_at, n.id FROM graph g JOIN revision r ON r.id = g.current \
              JOIN namespace n ON n.name = g.namespace \
              WHERE g.namespace = $1 AND g.name = $2";
-    SET_SECRET = "INSERT INTO secret (namespace, graph, name, sealed) VALUES ($1, $2, $3, $4) \
-                  ON CONFLICT (namespace, graph, name) DO UPDATE SET sealed = excluded.sealed";
+    SET_SECRET = "INSERT INTO secret (namespace, graph, name, sealed, key_id) VALUES ($1, $2, $3, $4, $5) \
+                  ON CONFLICT (namespace, graph, name) DO UPDATE SET sealed = excluded.sealed, key_id = excluded.key_id";
     SECRET_NAMES = "SELECT name FROM secret WHERE namespace = $1 AND graph = $2 ORDER BY name";
-    SECRET = "SELECT sealed FROM secret WHERE namespace = $1 AND graph = $2 AND name = $3";
-    ANY_SECRET = "SELECT namespace, graph, name, sealed FROM secret LIMIT 1";
+    SECRET = "SELECT sealed, key_id FROM secret WHERE namespace = $1 AND graph = $2 AND name = $3";
+
+    // Keys: which are in use, and what comes under another one.
+    /// Who writes to `seal` has waited here for those before.
+    LOCK_SEALS = "SELECT 1",
+    postgres "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('exosphere seal', 0))";
+    SEALS = "SELECT key_id, sealed FROM seal ORDER BY key_id";
+    /// Waits for those who seal under the key meanwhile.
+    SET_SEAL = "INSERT INTO seal (key_id, sealed) VALUES ($1, $2) ON CONFLICT (key_id) DO UPDATE SET sealed = excluded.sealed";
+    /// The known text of a key, which nobody changes until this transaction ends.
+    SEAL = "SELECT key_id, sealed FROM seal WHERE key_id = $1",
+    postgres "SELECT key_id, sealed FROM seal WHERE key_id = $1 FOR SHARE";
+    REMOVE_SEALS = "DELETE FROM seal WHERE key_id <> $1";
+    SEALED_OTHERWISE = "SELECT COUNT(*) FROM secret WHERE key_id <> $1";
+    ANY_SECRET = "SELECT namespace, graph, name, sealed, key_id FROM secret LIMIT 1";
+    /// Some secrets, behind one of them.
+    SECRETS = "SELECT namespace, graph, name, sealed, key_id FROM secret \
+               WHERE (namespace, graph, name) > ($1, $2, $3) ORDER BY namespace, graph, name LIMIT $4";
+    /// The same, of other keys than this, which nobody changes meanwhile.
+    SECRETS_TO_RESEAL = "SELECT namespace, graph, name, sealed, key_id FROM secret WHERE key_id <> $5 \
+                         AND (namespace, graph, name) > ($1, $2, $3) ORDER BY namespace, graph, name LIMIT $4",
+    postgres "SELECT namespace, graph, name, sealed, key_id FROM secret WHERE key_id <> $5 \
+              AND (namespace, graph, name) > ($1, $2, $3) ORDER BY namespace, graph, name LIMIT $4 FOR UPDATE";
+    RESEAL = "UPDATE secret SET sealed = $4, key_id = $5 WHERE namespace = $1 AND graph = $2 AND name = $3";
+    /// Gives up a secret, unless it was set anew.
+    FORGET_SECRET = "DELETE FROM secret WHERE namespace = $1 AND graph = $2 AND name = $3 AND sealed = $4";
 
     // What executions read.
     RUN_INFO = "SELECT u.uuid, u.namespace, g.name, r.number, r.body, u.inputs, r.id, n.id FROM run u \

@@ -8,8 +8,10 @@ use exosphere_tests::guest::{self, Changes};
 use exosphere_tests::watch::{Held, Watch};
 use exosphere_tests::{Host, problem, until};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::case::{Answer, Case, Expect, Failure, Log, Success};
+use crate::origin::Origin;
 use crate::report::Row;
 
 /// Descriptors and threads by which the host may have more than at first:
@@ -22,15 +24,21 @@ const GROWTH: i64 = 5 * 1024;
 
 pub struct Bed {
     pub host: Host,
+    pub origin: Origin,
     pub watch: Watch,
     at_first: Held,
+    _folder: TempDir,
 }
 
 impl Bed {
     pub fn start() -> Result<Bed> {
-        let host = Host::start()?;
+        let folder = tempfile::tempdir()?;
+        let origin = Origin::start()?;
+        // The origin may be asked, and nothing else of this machine.
+        let allowed = format!("{}/32", origin.address().ip());
+        let host = Host::start_with(folder.path(), &["--http-allow-net", &allowed], |_| ())?;
         let watch = Watch(host.pid());
-        for plugin in ["lab", "hostile"] {
+        for plugin in ["lab", "hostile", "web"] {
             host.push(plugin)?;
         }
         host.apply("healthy", &json!({
@@ -45,7 +53,7 @@ impl Bed {
         for _ in 0..20 {
             is_healthy(&host)?;
         }
-        Ok(Bed { at_first: watch.held()?, host, watch })
+        Ok(Bed { at_first: watch.held()?, host, origin, watch, _folder: folder })
     }
 
     /// Does a case as often as it says.
@@ -56,6 +64,9 @@ impl Bed {
         if runs && let Some(bytes) = uploads.first() {
             let response = self.host.upload(&case.name, bytes.clone())?;
             ensure!(response.status().is_success(), "not taken: {:#}", problem(response)?.1);
+        }
+        if let Some(grants) = &case.said.grants {
+            self.host.grant(case.node().0, grants)?;
         }
         if let Expect::Apply(answer) = &case.said.expect {
             let path = format!("/graphs/{}", case.name);

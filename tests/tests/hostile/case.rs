@@ -45,6 +45,8 @@ pub struct Said {
     timeout_ms: Option<u64>,
     #[serde(default)]
     secrets: Map<String, Value>,
+    /// What its plugin is granted before.
+    pub grants: Option<Value>,
     /// How often it is done.
     #[serde(default = "twenty")]
     pub repeat: u32,
@@ -123,8 +125,9 @@ fn two() -> u32 {
     2
 }
 
-/// Every case, in the order of their names.
-pub fn all() -> Result<Vec<Case>> {
+/// Every case, in the order of their names. `origin` is the authority of a server
+/// that answers badly, which cases call `@origin@`.
+pub fn all(origin: &str) -> Result<Vec<Case>> {
     let root = checkout().join("tests/hostile");
     let mut cases = Vec::new();
     for entry in std::fs::read_dir(root)? {
@@ -134,6 +137,7 @@ pub fn all() -> Result<Vec<Case>> {
         }
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(folder.join("case.json")).context(name.clone())?;
+        let text = text.replace("@origin@", origin);
         let said: Said = serde_json::from_str(&text).with_context(|| format!("{name}: case.json"))?;
         let explained = said.repeat >= 20 || said.why_so_seldom.is_some();
         ensure!(explained && said.repeat >= 1, "{name}: say why it is done so seldom");
@@ -147,13 +151,16 @@ pub fn all() -> Result<Vec<Case>> {
 }
 
 impl Case {
+    /// The plugin and the node.
+    pub fn node(&self) -> (&str, &str) {
+        let named = self.said.node.as_deref().and_then(|node| node.split_once('/'));
+        named.unwrap_or((&self.name, "attack"))
+    }
+
     /// A graph of the one node, which has one attempt.
     pub fn graph(&self) -> Value {
         let said = &self.said;
-        let (plugin, node) = match said.node.as_deref().and_then(|node| node.split_once('/')) {
-            Some(named) => named,
-            None => (self.name.as_str(), "attack"),
-        };
+        let (plugin, node) = self.node();
         let mut attack = json!({
             "node_name": node, "identifier": "attack", "plugin": plugin,
             "inputs": said.inputs, "next_nodes": [],

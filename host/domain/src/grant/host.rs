@@ -43,6 +43,9 @@ pub enum BadHost {
         "the host {0:?} is an address in an odd form; write four decimal numbers (`192.0.2.1`)"
     )]
     OddAddress(String),
+    /// What stands behind the colon is no port.
+    #[error("{0:?} is no port from 1 to 65535")]
+    Port(String),
     /// It is in brackets, and no plain IPv6 address.
     #[error(
         "the host {0:?} is no IPv6 address; write it in brackets and without a zone (`[2001:db8::1]`)"
@@ -86,6 +89,27 @@ impl FromStr for HttpHost {
         let ip: Result<Ipv4Addr, _> = name.parse();
         ip.map(|ip| HttpHost::Ip(ip.into())).map_err(|_| BadHost::OddAddress(cut(text)))
     }
+}
+
+/// The host of an authority (`host` or `host:port`) as text, and its port if
+/// one is named.
+///
+/// # Errors
+/// If there is a user before the host, or what is behind the colon is no port.
+pub fn split_port(authority: &str) -> Result<(&str, Option<u16>), BadHost> {
+    if authority.contains('@') {
+        return Err(BadHost::UserInfo);
+    }
+    // The colons of an IPv6 address are in brackets.
+    let after = authority.rfind(']').unwrap_or(0);
+    let Some(colon) = authority.rfind(':').filter(|colon| *colon >= after) else {
+        return Ok((authority, None));
+    };
+    let (host, port) = authority.split_at_checked(colon).unwrap_or((authority, ""));
+    let digits = port.strip_prefix(':').unwrap_or_default();
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let port = digits.parse().ok().filter(|port| is_plain && *port > 0);
+    port.map(|port| (host, Some(port))).ok_or_else(|| BadHost::Port(cut(digits)))
 }
 
 /// Checks the labels of a name, and gives the last.
@@ -167,6 +191,18 @@ mod tests {
     #[test]
     fn what_could_mean_several_hosts_is_none() {
         let read = |text: &str| text.parse::<HttpHost>().unwrap_err();
+        for (text, expected) in [
+            ("a.example", Ok(("a.example", None))),
+            ("a.example:80", Ok(("a.example", Some(80)))),
+            ("[::1]", Ok(("[::1]", None))),
+            ("[::1]:80", Ok(("[::1]", Some(80)))),
+            ("u:p@a.example", Err(BadHost::UserInfo)),
+            ("a.example:", Err(BadHost::Port(String::new()))),
+            ("a.example:+80", Err(BadHost::Port("+80".into()))),
+            ("a.example:65536", Err(BadHost::Port("65536".into()))),
+        ] {
+            assert_eq!(split_port(text), expected);
+        }
         for text in ["", "."] {
             assert_eq!(read(text), BadHost::Empty);
         }

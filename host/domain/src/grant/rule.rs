@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::host::{BadHost, HttpHost, check_labels, cut, is_numeric};
+use super::host::{BadHost, HttpHost, check_labels, cut, is_numeric, split_port};
 use super::path::{BadPath, check_path};
 
 /// The longest text of a rule, in bytes.
@@ -111,8 +111,6 @@ enum Wrong {
     Connect,
     #[error("it needs `http://` or `https://`")]
     Scheme,
-    #[error("{0:?} is no port from 1 to 65535")]
-    Port(String),
     #[error(
         "a query or a fragment (`?` or `#`) cannot be part of it; it names the beginning of a path"
     )]
@@ -205,9 +203,6 @@ fn parse(text: &str) -> Result<HttpRule, Wrong> {
     let (authority, path) = rest.split_at_checked(slash).unwrap_or((rest, ""));
     let path = if path.is_empty() { "/" } else { path };
     check_path(path)?;
-    if authority.contains('@') {
-        return Err(BadHost::UserInfo.into());
-    }
     let (host, port) = split_port(authority)?;
     Ok(HttpRule { methods, scheme, host: parse_pattern(host)?, port, path: path.to_owned() })
 }
@@ -225,20 +220,6 @@ fn parse_methods(text: &str) -> Result<Vec<String>, Wrong> {
         }
     }
     Ok(methods)
-}
-
-/// The host of an authority, and its port if one is named.
-fn split_port(authority: &str) -> Result<(&str, Option<u16>), Wrong> {
-    // The colons of an IPv6 address are in brackets.
-    let after = authority.rfind(']').unwrap_or(0);
-    let Some(colon) = authority.rfind(':').filter(|colon| *colon >= after) else {
-        return Ok((authority, None));
-    };
-    let (host, port) = authority.split_at_checked(colon).unwrap_or((authority, ""));
-    let digits = port.strip_prefix(':').unwrap_or_default();
-    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let port = digits.parse().ok().filter(|port| is_plain && *port > 0);
-    port.map(|port| (host, Some(port))).ok_or_else(|| Wrong::Port(cut(digits)))
 }
 
 fn parse_pattern(host: &str) -> Result<HostPattern, Wrong> {

@@ -15,7 +15,8 @@ use exosphere_domain::journal::Entry;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_sandbox::{
-    Completion, Context, Invocation, Plugin, RunStore, Sandbox, SandboxConfig, Unavailable,
+    Completion, Context, HttpConfig, Invocation, Plugin, RunStore, Sandbox, SandboxConfig, Secrets,
+    Unavailable,
 };
 use futures::future::BoxFuture;
 
@@ -67,6 +68,7 @@ pub fn sandbox(folder: &std::path::Path, slots: u32, cache_key: [u8; 32]) -> San
         limits: Limits::default(),
         cache_dir: folder.to_owned(),
         cache_key,
+        http: HttpConfig::default(),
     })
     .unwrap()
 }
@@ -82,7 +84,8 @@ pub fn invocation() -> Invocation {
         inputs: "{}".into(),
         context: Context { state: "run/1".into(), attempt: 1, ..Context::default() },
         store: Arc::new(Fixed::default()),
-        secrets: BTreeMap::new(),
+        secrets: Secrets::default(),
+        grants: Arc::default(),
         limits: Limits::default().with(Limit::CpuMs, 300).with(Limit::TimeoutMs, 10_000),
     }
 }

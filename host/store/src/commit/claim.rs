@@ -17,12 +17,21 @@ impl Street<'_> {
             self.done.more = true;
             return Ok(());
         }
-        let due = self.namespaces_with_work(tx).await?;
-        let (mut left, mut waiting) = (most, due.len() as u32);
-        for namespace in due {
-            left -= self.claim_of(tx, namespace, left.div_ceil(waiting)).await?;
-            waiting -= 1;
+        let mut left = most;
+        let mut waiting = self.namespaces_with_work(tx).await?;
+        while left > 0 && !waiting.is_empty() {
+            let mut more = Vec::new();
+            for (at, namespace) in waiting.iter().enumerate() {
+                let part = left.div_ceil((waiting.len() - at) as u32);
+                let claimed = self.claim_of(tx, *namespace, part).await?;
+                left -= claimed;
+                if claimed == part && self.shares.room(*namespace) > 0 {
+                    more.push(*namespace);
+                }
+            }
+            waiting = more;
         }
+        self.done.more |= !waiting.is_empty();
         if !self.done.more {
             let next = |row: &dyn Cells| row.maybe_int(0);
             let next = tx.query(sql::NEXT_DUE, &values![self.now], next).await?;
@@ -40,8 +49,8 @@ impl Street<'_> {
     ) -> Result<Vec<NamespaceKey>, StoreError> {
         let mut due = tx.query(sql::NAMESPACES_DUE, &values![self.now], number).await?;
         if !due.is_empty() {
-            let turn = usize::try_from(self.now).unwrap_or_default() % due.len();
-            due.rotate_left(turn);
+            let first = self.turn % due.len();
+            due.rotate_left(first);
         }
         Ok(due.into_iter().map(NamespaceKey).collect())
     }
@@ -61,12 +70,9 @@ impl Street<'_> {
         };
         let claimed = held.len() as u32;
         self.shares.take(namespace, claimed);
-        if claimed == most {
+        if claimed == most && self.shares.room(namespace) == 0 {
             // There may be more.
-            match self.shares.room(namespace) {
-                0 => _ = self.done.full.insert(namespace),
-                _ => self.done.more = true,
-            }
+            self.done.full.insert(namespace);
         }
         self.done.leased.extend(held.into_iter().map(|held| held.leased));
         Ok(claimed)

@@ -45,6 +45,7 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
         now: 1,
         want: Want::Births(1),
         shares: Shares::unbounded(),
+        turn: 0,
     }
 }
 

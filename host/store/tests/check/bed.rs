@@ -222,6 +222,7 @@ impl Bed {
             now: self.now,
             want,
             shares: Shares::unbounded(),
+            turn: 0,
         };
         let mut done = self.store.commit(batch).await.unwrap();
         self.held.extend(done.leased.drain(..).map(|leased| leased.state));

@@ -197,8 +197,8 @@ impl Host {
 
     pub fn batch(&self, members: Vec<Member>, want: Want) -> Batch {
         let (range, session) = (0..members.len(), self.session);
-        let (now, shares) = (self.now(), Shares::unbounded());
-        Batch { members: members.into(), range, session, now, want, shares }
+        let (now, shares, turn) = (self.now(), Shares::unbounded(), number() as usize);
+        Batch { members: members.into(), range, session, now, want, shares, turn }
     }
 
     pub async fn commit(&self, members: Vec<Member>, want: Want) -> Result<Committed, StoreError> {

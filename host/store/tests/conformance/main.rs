@@ -39,6 +39,7 @@ mod starts;
 mod fences;
 mod batches;
 mod values;
+mod keys;
 mod control;
 mod retries;
 mod sessions;

@@ -51,7 +51,6 @@ async fn claims_go_round_the_namespaces(kind: Kind) {
     // Less room than there are namespaces: each has its turn.
     for _ in 0..20 {
         bed.done(Vec::new(), Want::Claims(1)).await;
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
     let rest = bed.done(Vec::new(), Want::Claims(1_000)).await;
     let counts = counted(&rest);

@@ -27,6 +27,8 @@ pub struct Pair {
     postgres: Side,
     /// How much time was let pass that did not.
     travelled: i64,
+    /// Commits so far.
+    turns: usize,
     /// When Postgres last answered.
     last: Instant,
 }
@@ -63,7 +65,7 @@ fn same<T: Debug + PartialEq>(what: &str, sqlite: T, postgres: T) -> T {
 impl Pair {
     pub async fn new() -> Pair {
         let (sqlite, postgres) = (Side::new(Kind::Sqlite).await, Side::new(Kind::Postgres).await);
-        Pair { sqlite, postgres, travelled: 0, last: Instant::now() }
+        Pair { sqlite, postgres, travelled: 0, turns: 0, last: Instant::now() }
     }
 
     /// Commits on both. Nothing if both refuse the data.
@@ -74,9 +76,10 @@ impl Pair {
         want: Want,
     ) -> Option<Committed> {
         let range = 0..members.len();
-        let shares = Shares::unbounded();
+        let (shares, turn) = (Shares::unbounded(), self.turns);
+        self.turns += 1;
         let members: Arc<[Member]> = members.into();
-        let mut batch = Batch { members, range, session, now: 0, want, shares };
+        let mut batch = Batch { members, range, session, now: 0, want, shares, turn };
         // No two transactions within a millisecond: what is due first is no
         // matter of luck.
         while self.last.elapsed() < Duration::from_millis(1) {

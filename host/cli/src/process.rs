@@ -1,0 +1,98 @@
+//! What a host's process keeps to itself: its keys and its memory.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use exosphere_orchestrator::{Keyring, Keys};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+/// The variable that keys may come in.
+const MASTER_KEY: &str = "EXOSPHERE_MASTER_KEY";
+
+/// What was in the variable.
+pub struct MasterKey(OsString);
+
+/// Takes the keys out of the environment: no child of ours is given them, and
+/// nothing that prints its environment prints them.
+pub fn take_master_key() -> Option<MasterKey> {
+    let text = std::env::var_os(MASTER_KEY)?;
+    // SAFETY: nothing else runs yet that could read the environment.
+    #[expect(unsafe_code, reason = "the only way, and before any thread begins")]
+    unsafe {
+        std::env::remove_var(MASTER_KEY);
+    }
+    Some(MasterKey(text))
+}
+
+/// Where the keys are that seal secrets.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// The file with the keys that seal secrets, made with one key if it is not
+    /// there [default: host.key in the data folder]
+    ///
+    /// It holds keys of 32 bytes one after the other. The first one seals, the
+    /// others open what they have sealed before; `exosphere secrets rotate` puts
+    /// a new one in front. Hosts that share a database must share it.
+    ///
+    /// Instead of a file, the variable EXOSPHERE_MASTER_KEY may hold the keys: 64
+    /// hexadecimal digits or base64 each, with commas between them, the current
+    /// one first. It is removed from the environment at once.
+    #[arg(long, env = "EXOSPHERE_KEY", value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+impl KeyArgs {
+    /// The keys, or where to find them.
+    pub fn keys(&self, master_key: Option<MasterKey>) -> Result<Keys, Error> {
+        let Some(MasterKey(text)) = master_key else {
+            return Ok(self.key.clone().map_or(Keys::InFolder, Keys::File));
+        };
+        if self.key.is_some() {
+            let words = format!(
+                "there is a key file (--key, EXOSPHERE_KEY) and {MASTER_KEY}: give only one"
+            );
+            return Err(Error::Usage(words));
+        }
+        let text = Zeroizing::new(text.into_string().unwrap_or_default());
+        let keys = Keyring::from_text(&text);
+        keys.map(Keys::Given).map_err(|why| Error::Usage(format!("{MASTER_KEY} is no key: {why}")))
+    }
+}
+
+/// Keeps the memory of this process from the disk and from other processes of
+/// its user: there are keys and secrets in it. A system that does not let us is
+/// no reason not to start.
+pub fn keep_memory_private() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "this host may leave a core dump, with secrets in it");
+    }
+    #[cfg(target_os = "linux")]
+    if let Err(error) =
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
+        tracing::warn!(%error, "other processes of this user may read this host's memory");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_from_one_place() {
+        let given = |text: &str| Some(MasterKey(text.into()));
+        let in_file = || KeyArgs { key: Some("k".into()) };
+        let nowhere = || KeyArgs { key: None };
+        assert!(matches!(nowhere().keys(None), Ok(Keys::InFolder)));
+        assert!(matches!(in_file().keys(None), Ok(Keys::File(_))));
+        assert!(matches!(nowhere().keys(given(&"0f".repeat(32))), Ok(Keys::Given(_))));
+        assert_eq!(in_file().keys(given(&"0f".repeat(32))).unwrap_err().exit_code(), 2);
+        let words = nowhere().keys(given("hunter2")).unwrap_err().to_string();
+        assert!(words.contains("key 1") && !words.contains("hunter2"), "{words}");
+    }
+}

@@ -1,0 +1,201 @@
+//! Files that hold keys: each is whole whenever it has its name, and nobody
+//! else's to read.
+//!
+//! Not here: what the keys are for.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use exosphere_store::{BadKeys, KEY_BYTES, Keyring, MAX_KEYS};
+use zeroize::Zeroizing;
+
+/// Why a key file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// It cannot be read, made or replaced.
+    #[error("the key file {file} cannot be used: {error}")]
+    Io {
+        /// The file.
+        file: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// It is none.
+    #[error(
+        "{file} is no key file: {why}. Restore it; without it what it has sealed cannot be opened"
+    )]
+    Bad {
+        /// The file.
+        file: String,
+        /// Why.
+        why: BadKeys,
+    },
+    /// Someone else is at it.
+    #[error("the keys in {0} are being rotated by another process; wait for its end")]
+    Locked(String),
+}
+
+fn unusable(file: &Path) -> impl Fn(io::Error) -> KeyFileError {
+    move |error| KeyFileError::Io { file: file.display().to_string(), error }
+}
+
+/// The keys in a file that must be there.
+pub(crate) fn read(file: &Path) -> Result<Keyring, KeyFileError> {
+    keys(file, read_bytes(file).map_err(unusable(file))?)
+}
+
+/// The keys in a file, which is made with a fresh one if it is not there.
+pub(crate) fn read_or_make(file: &Path) -> Result<Keyring, KeyFileError> {
+    let bytes = read_bytes(file).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => make(file),
+        _ => Err(error),
+    });
+    keys(file, bytes.map_err(unusable(file))?)
+}
+
+fn keys(file: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Keyring, KeyFileError> {
+    let bad = |why| KeyFileError::Bad { file: file.display().to_string(), why };
+    Keyring::from_bytes(&bytes).map_err(bad)
+}
+
+/// What is in a file. Whoever else can read it is shut out.
+fn read_bytes(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let most = KEY_BYTES * MAX_KEYS + 1;
+    // As much at once as there may be: a buffer that grew would leave copies.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
+    let mut open = File::open(file)?;
+    Read::by_ref(&mut open).take(most as u64).read_to_end(&mut bytes)?;
+    if open.metadata()?.permissions().mode() & 0o077 != 0 {
+        tracing::warn!(file = %file.display(), "the key file was open to others; it is 0600 now");
+        open.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(bytes)
+}
+
+/// Makes a key file. Hosts that share it may start at once, and the first one's
+/// counts.
+fn make(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let bytes = Keyring::fresh().to_bytes();
+    let draft = beside(file, &crate::ambient::random_id().to_string());
+    let named = write(&draft, &bytes, None).and_then(|()| fs::hard_link(&draft, file));
+    fs::remove_file(&draft)?;
+    match named {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_bytes(file),
+        Err(error) => Err(error),
+        Ok(()) => sync_folder(file).map(|()| bytes),
+    }
+}
+
+/// Puts other keys into a file that is there. Whoever reads it meanwhile finds
+/// all of the old ones or all of the new ones.
+pub(crate) fn replace(file: &Path, keys: &Keyring) -> Result<(), KeyFileError> {
+    let replaced = || {
+        // A link goes on to name the file.
+        let file = fs::canonicalize(file)?;
+        let draft = beside(&file, "new");
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let owner = fs::metadata(&file)?;
+        write(&draft, &keys.to_bytes(), Some((owner.uid(), owner.gid())))?;
+        fs::rename(&draft, &file)?;
+        sync_folder(&file)
+    };
+    replaced().map_err(unusable(file))
+}
+
+/// Keeps others from replacing the keys in a file for as long as it lives.
+pub(crate) struct Lock(#[expect(dead_code, reason = "it is unlocked when it is closed")] File);
+
+pub(crate) fn lock(file: &Path) -> Result<Lock, KeyFileError> {
+    // The file itself is replaced; its folder stays.
+    let folder = fs::canonicalize(file).and_then(|file| File::open(folder_of(&file)));
+    let folder = folder.map_err(unusable(file))?;
+    match folder.try_lock() {
+        Ok(()) => Ok(Lock(folder)),
+        Err(TryLockError::WouldBlock) => Err(KeyFileError::Locked(file.display().to_string())),
+        Err(TryLockError::Error(error)) => Err(unusable(file)(error)),
+    }
+}
+
+/// Writes a new file to the disk, for its owner alone: us, or whoever else has
+/// to read it.
+fn write(file: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    let ours = new.metadata()?;
+    if let Some((user, group)) = owner.filter(|owner| *owner != (ours.uid(), ours.gid())) {
+        fchown(&new, Some(user), Some(group))?;
+    }
+    new.write_all(bytes)?;
+    new.sync_all()
+}
+
+/// That a file has its name outlives the machine, too.
+fn sync_folder(file: &Path) -> io::Result<()> {
+    File::open(folder_of(file))?.sync_all()
+}
+
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(file);
+    name.push(".");
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(file: &Path) -> u32 {
+        fs::metadata(file).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_key_file_is_made_once_and_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("host.key");
+        assert!(matches!(read(&file), Err(KeyFileError::Io { .. })), "it is not made by reading");
+        let made = read_or_make(&file).unwrap();
+        assert_eq!(mode(&file), 0o600);
+        assert_eq!(read_or_make(&file).unwrap().current(), made.current());
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        // What one that was killed has left behind.
+        fs::write(beside(&file, "new"), "half").unwrap();
+        let both = Keyring::fresh().before(&made);
+        replace(&link, &both).unwrap();
+        assert!(read(&link).unwrap().ids().eq(both.ids()));
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(mode(&file), 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "no draft is left");
+    }
+
+    #[test]
+    fn what_is_no_key_file_is_refused_and_one_that_is_open_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        for length in [0, 31, 40, KEY_BYTES * (MAX_KEYS + 1), 100_000] {
+            fs::write(&file, vec![1; length]).unwrap();
+            assert!(matches!(read_or_make(&file), Err(KeyFileError::Bad { .. })), "{length}");
+        }
+        fs::write(&file, [1; 32]).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        read(&file).unwrap();
+        assert_eq!(mode(&file), 0o600);
+        let first = lock(&file).unwrap();
+        assert!(matches!(lock(&file), Err(KeyFileError::Locked(_))));
+        drop(first);
+        lock(&file).unwrap();
+    }
+}

@@ -1,0 +1,170 @@
+//! Brings the secrets of a database under another key, beside whatever hosts
+//! are at work on it. It may be ended at any moment: what the key file holds
+//! opens everything at all times, and the next call finishes.
+//!
+//! The steps, in this order: the new key stands first in the file, the old ones
+//! behind it; the database knows it as one in use; every secret is sealed under
+//! it; the old ones are out of use; they leave the file.
+//!
+//! Not here: the sealing, which is the store's business.
+
+use std::path::{Path, PathBuf};
+
+use exosphere_store::{
+    BadKeys, CheckError, Database, KeyId, Keyring, OpenError, Resealed, Store, StoreError,
+    Unopened, Vault, is_up_to_date,
+};
+
+use crate::data_folder::database_in;
+use crate::key_file::{self, KeyFileError};
+use crate::keys::Keys;
+
+/// A database, and where its keys are.
+#[derive(Debug, Clone)]
+pub struct Sealing {
+    /// The data folder of a host.
+    pub data: PathBuf,
+    /// The URL of a Postgres database instead of the one in the folder.
+    pub database: Option<String>,
+    /// Where the keys are.
+    pub keys: Keys,
+}
+
+/// What became of it.
+#[derive(Debug, Clone)]
+pub struct Rotated {
+    /// The key that everything is sealed under now.
+    pub key: KeyId,
+    /// So many secrets came under it.
+    pub secrets: u64,
+    /// What no key opened, and was given up.
+    pub forgotten: Vec<String>,
+    /// Whether it finished what an earlier call had begun.
+    pub went_on: bool,
+    /// Whether older keys are left.
+    pub has_older: bool,
+}
+
+/// Why secrets are not under another key.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationError {
+    /// There is no file to put a new key into.
+    #[error(
+        "the keys come from EXOSPHERE_MASTER_KEY, so there is no file to put a new one into. \
+         Put a new key (`openssl rand -hex 32`) and a comma before the ones in it, restart every host with that, \
+         run `exosphere secrets reseal` with it, too, and take the old ones out at the next restart"
+    )]
+    NoFile,
+    /// It cannot be used.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// It would hold too many keys.
+    #[error("no further key fits into the key file: {0}; rotate without --keep-old first")]
+    Full(BadKeys),
+    /// The database is not there or another version's.
+    #[error(transparent)]
+    Database(#[from] CheckError),
+    /// It cannot be opened, or its keys are others.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It cannot be read or written.
+    #[error("{0}; nothing is lost: run this again to finish")]
+    Store(#[from] StoreError),
+    /// Some secrets cannot be opened.
+    #[error(
+        "{} of the secrets cannot be opened, so the old keys are kept. \
+         Apply their graphs again with the secrets set, or give them up with `exosphere secrets reseal --forget-lost`, \
+         and run this again: {}", .0.len(), some_of(.0)
+    )]
+    Lost(Vec<String>),
+}
+
+/// The first few of what is lost.
+fn some_of(lost: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let more = lost.len().saturating_sub(SHOWN);
+    let shown = lost.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
+    if more == 0 { shown } else { format!("{shown}; and {more} more") }
+}
+
+impl Sealing {
+    fn database(&self) -> Database {
+        let url = self.database.clone();
+        url.map_or_else(|| Database::Sqlite(database_in(&self.data)), Database::Postgres)
+    }
+
+    /// Makes a new key and brings everything under it. The old ones leave the
+    /// key file, unless they are to be kept for backups of the database.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be done to the end. It can be called again then.
+    pub async fn rotate(&self, keep_old: bool) -> Result<Rotated, RotationError> {
+        let file = self.keys.place(&self.data).map_err(|_| RotationError::NoFile)?;
+        let _lock = key_file::lock(&file)?;
+        is_up_to_date(&self.database()).await?;
+        let keys = key_file::read(&file)?;
+        let store = Store::open(&self.database(), Vault::new(keys.clone())).await?;
+        let done = rotate(&store, &file, keys, keep_old).await;
+        store.close().await;
+        done
+    }
+
+    /// Brings everything under the key that is the current one already. Where
+    /// secrets are forgotten that no key opens, a database is taken that would
+    /// be refused for them.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be done to the end. It can be called again then.
+    pub async fn reseal(&self, unopened: Unopened) -> Result<Rotated, RotationError> {
+        is_up_to_date(&self.database()).await?;
+        let vault = self.keys.vault(&self.data, key_file::read)?;
+        let store = match unopened {
+            Unopened::Keep => Store::open(&self.database(), vault).await?,
+            Unopened::Forget => Store::open_unproven(&self.database(), vault).await?,
+        };
+        let done = reseal(&store, unopened).await;
+        store.close().await;
+        done
+    }
+}
+
+async fn rotate(
+    store: &Store,
+    file: &Path,
+    mut keys: Keyring,
+    keep_old: bool,
+) -> Result<Rotated, RotationError> {
+    let went_on = keys.has_older() && !store.is_sealed_by_current().await?;
+    if !went_on {
+        let longer = Keyring::fresh().before(&keys).to_bytes();
+        keys = Keyring::from_bytes(&longer).map_err(RotationError::Full)?;
+        key_file::replace(file, &keys)?;
+        store.use_keys(keys.clone()).await?;
+    }
+    let Resealed { secrets, .. } = all_under(store, Unopened::Keep).await?;
+    if !keep_old {
+        keys = keys.newest();
+        key_file::replace(file, &keys)?;
+    }
+    let (key, has_older) = (keys.current().clone(), keys.has_older());
+    Ok(Rotated { key, secrets, forgotten: Vec::new(), went_on, has_older })
+}
+
+async fn reseal(store: &Store, unopened: Unopened) -> Result<Rotated, RotationError> {
+    let keys = store.keys();
+    // One that was opened unproven has yet to learn of it.
+    store.use_keys((*keys).clone()).await?;
+    let Resealed { secrets, lost: forgotten } = all_under(store, unopened).await?;
+    let (key, has_older) = (keys.current().clone(), keys.has_older());
+    Ok(Rotated { key, secrets, forgotten, went_on: false, has_older })
+}
+
+async fn all_under(store: &Store, unopened: Unopened) -> Result<Resealed, RotationError> {
+    let done = store.reseal(unopened).await?;
+    match done.lost.is_empty() || unopened == Unopened::Forget {
+        true => Ok(done),
+        false => Err(RotationError::Lost(done.lost)),
+    }
+}

@@ -1,0 +1,213 @@
+//! `wasi:http`: requests of a guest to the outside, as far as they are granted.
+//! Every guest may import it; without a grant each request is denied, and the
+//! guest's log says why.
+//!
+//! What a request may be is decided here and in `target` and `headers`, before
+//! anything is looked up; where it may lead to, by `address` in `network`. The
+//! exchange itself is a `call`, whose bodies are counted by `body`. Nothing
+//! follows a redirect: the guest sees it, and what it asks next is checked like
+//! any other request. No connection is used twice, so no guest ever meets what
+//! another left on one.
+
+mod address;
+mod body;
+mod call;
+mod headers;
+mod link;
+mod network;
+mod target;
+
+use std::sync::Arc;
+
+use exosphere_domain::grant::{BadPath, Grants};
+use exosphere_domain::limits::{Limit, Limits};
+use http::{HeaderName, HeaderValue, Request, Response};
+use wasmtime_wasi_http::{
+    Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView,
+    WasiHttpHooks, WasiHttpView,
+};
+
+use crate::breach::Breach;
+use crate::host::Host;
+use crate::log::{LogLevel, SharedLogs};
+use body::Traffic;
+use call::Call;
+use target::{BadTarget, Target};
+
+pub(crate) use link::link;
+pub use network::HttpConfig;
+pub(crate) use network::Network;
+
+/// What drives a connection while the guest reads the response.
+type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+/// What came of a request: the response, its body still on the way.
+type Answer = Result<(Response<WasiBody>, Driver), Error>;
+
+/// Bytes that a guest may write to a request's body at a time. Two such pieces
+/// wait for the network, for each body that the guest has opened.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// The HTTP of one guest.
+pub(crate) struct Http {
+    ctx: WasiHttpCtx,
+    hooks: Hooks,
+}
+
+/// What decides on its requests.
+struct Hooks {
+    network: Arc<Network>,
+    grants: Arc<Grants>,
+    logs: SharedLogs,
+    breach: Arc<Breach>,
+    traffic: Arc<Traffic>,
+    limits: Limits,
+    idempotency_key: String,
+    requests: u64,
+}
+
+impl Http {
+    /// What one execution is given.
+    pub(crate) fn new(
+        network: Arc<Network>,
+        grants: Arc<Grants>,
+        idempotency_key: &str,
+        (limits, logs, breach): (&Limits, &SharedLogs, &Arc<Breach>),
+    ) -> Http {
+        let mut ctx = WasiHttpCtx::new();
+        ctx.set_field_size_limit(headers::FIELD_BYTES);
+        let hooks = Hooks {
+            network,
+            idempotency_key: match grants.idempotency_header {
+                true => idempotency_key.to_owned(),
+                false => String::new(),
+            },
+            grants,
+            logs: logs.clone(),
+            breach: Arc::clone(breach),
+            traffic: Arc::default(),
+            limits: limits.clone(),
+            requests: 0,
+        };
+        Http { ctx, hooks }
+    }
+
+    /// Bytes of all bodies that the guest sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.hooks.traffic.sent()
+    }
+
+    /// Bytes of all bodies that it was sent.
+    pub(crate) fn received(&self) -> u64 {
+        self.hooks.traffic.received()
+    }
+}
+
+impl WasiHttpView for Host {
+    // Called once for each call of one of its functions, as for WASI.
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.host_calls = self.host_calls.saturating_add(1);
+        let Http { ctx, hooks } = &mut self.http;
+        WasiHttpCtxView { ctx, hooks, table: &mut self.table }
+    }
+}
+
+impl WasiHttpHooks for Hooks {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        headers::is_forbidden(name)
+            || (self.grants.idempotency_header && *name == headers::IDEMPOTENCY_KEY)
+    }
+
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        let has_key = self.grants.idempotency_header;
+        Arc::new(move |name| {
+            headers::is_forbidden(name) || (has_key && *name == headers::IDEMPOTENCY_KEY)
+        })
+    }
+
+    /// It is made of what was checked, not of what the guest wrote.
+    fn set_host_header(&mut self) -> bool {
+        false
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK_BYTES
+    }
+
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Answer> + Send> {
+        match self.admit(request, options.unwrap_or_default()) {
+            Ok(call) => Box::new(call.run()),
+            Err(error) => Box::new(std::future::ready(Err(error))),
+        }
+    }
+}
+
+impl Hooks {
+    /// A call, if it is one that the guest may make.
+    fn admit(
+        &mut self,
+        request: Request<WasiBody>,
+        timeouts: RequestOptions,
+    ) -> Result<Call, Error> {
+        self.requests = self.requests.saturating_add(1);
+        if self.requests > self.limits.get(Limit::HttpCalls) {
+            self.breach.report(Limit::HttpCalls);
+            return Err(Error::HttpRequestDenied);
+        }
+        let (parts, body) = request.into_parts();
+        let target = Target::read(&parts.method, &parts.uri);
+        let target = target.map_err(|why| self.unreadable(&why))?;
+        if !target.is_granted(&self.grants) {
+            return Err(self.denied(&target));
+        }
+        let host = target.host_header().ok_or(Error::HttpRequestUriInvalid)?;
+        let headers = headers::outgoing(parts.headers, host, self.key()?)?;
+        Ok(Call {
+            network: Arc::clone(&self.network),
+            target,
+            headers,
+            body,
+            timeouts,
+            limits: self.limits.clone(),
+            logs: self.logs.clone(),
+            breach: Arc::clone(&self.breach),
+            traffic: Arc::clone(&self.traffic),
+        })
+    }
+
+    /// The key of this request, if one is to be sent: that of the work and the
+    /// number of the request. A node that does the same again asks the same in
+    /// the same order, and is known by it.
+    fn key(&self) -> Result<Option<HeaderValue>, Error> {
+        if !self.grants.idempotency_header {
+            return Ok(None);
+        }
+        let key = format!("{}/{}", self.idempotency_key, self.requests);
+        HeaderValue::try_from(key).map(Some).map_err(|_| Error::InternalError(None))
+    }
+
+    fn denied(&self, target: &Target) -> Error {
+        let (shown, rule) = (target.shown(), target.rule());
+        let words = format!(
+            "{shown} is not granted to this plugin; an operator can grant it: `exosphere grant add PLUGIN --http \"{rule}\"`"
+        );
+        self.logs.note(LogLevel::Warn, &words);
+        Error::HttpRequestDenied
+    }
+
+    fn unreadable(&self, why: &BadTarget) -> Error {
+        self.logs.note(LogLevel::Warn, &format!("a request was refused: {why}"));
+        match why {
+            BadTarget::Scheme | BadTarget::Connect => Error::HttpRequestDenied,
+            BadTarget::Path(BadPath::TooLong) => Error::HttpRequestUriTooLong,
+            BadTarget::Host(_) | BadTarget::Path(_) | BadTarget::Query => {
+                Error::HttpRequestUriInvalid
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The headers of a request: the guest's, without any by which it could say
+//! where one message ends and the next begins, or to whom it is.
+
+use http::header::{
+    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use wasmtime_wasi_http::Error;
+
+/// How an outside system knows work that is done again.
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The most headers of a request, and of a response.
+pub(super) const MAX_HEADERS: usize = 100;
+
+/// Bytes of all headers that a guest puts together, with what they cost in
+/// memory. A guest may hold as many of them as it has handles.
+pub(super) const FIELD_BYTES: usize = 16 * 1024;
+
+/// Those that are between us and the next machine on the way, or ours to say.
+/// `Content-Length` is the guest's own: the engine holds it to what it then
+/// writes.
+const OURS: [HeaderName; 9] = [
+    CONNECTION,
+    EXPECT,
+    HOST,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Whether a guest may neither set a header nor see it.
+pub(super) fn is_forbidden(name: &HeaderName) -> bool {
+    OURS.contains(name) || name.as_str().starts_with("proxy-")
+}
+
+/// The headers that are sent: the guest's and ours.
+///
+/// # Errors
+/// If there are too many, or the guest got hold of one that is ours.
+pub(super) fn outgoing(
+    guest: HeaderMap,
+    host: HeaderValue,
+    idempotency_key: Option<HeaderValue>,
+) -> Result<HeaderMap, Error> {
+    if guest.len() > MAX_HEADERS {
+        return Err(Error::HttpRequestHeaderSectionSize(u32::try_from(guest.len()).ok()));
+    }
+    let is_ours = |name: &HeaderName| {
+        is_forbidden(name) || (idempotency_key.is_some() && *name == IDEMPOTENCY_KEY)
+    };
+    if guest.keys().any(is_ours) {
+        return Err(Error::HttpRequestDenied);
+    }
+    let mut headers = HeaderMap::with_capacity(guest.len() + 3);
+    headers.insert(HOST, host);
+    // No connection is used twice, so the server need not wait for more.
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    headers.extend(guest);
+    if let Some(key) = idempotency_key {
+        headers.insert(IDEMPOTENCY_KEY, key);
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn headers(names: &[&'static str]) -> HeaderMap {
+        let value = HeaderValue::from_static("x");
+        names.iter().map(|name| (name.parse().unwrap(), value.clone())).collect()
+    }
+
+    #[test]
+    fn ours_are_added_and_never_the_guests() {
+        let host = HeaderValue::from_static("a.example");
+        let key = HeaderValue::from_static("k/1");
+        let sent = outgoing(headers(&["accept", "x-a"]), host.clone(), Some(key.clone())).unwrap();
+        assert_eq!((sent.len(), &sent["host"], &sent["idempotency-key"]), (5, &host, &key));
+        assert!(outgoing(headers(&["idempotency-key"]), host.clone(), Some(key)).is_err());
+        assert!(outgoing(headers(&["idempotency-key"]), host.clone(), None).is_ok());
+        for name in [
+            "connection",
+            "transfer-encoding",
+            "upgrade",
+            "te",
+            "trailer",
+            "keep-alive",
+            "host",
+            "proxy-authorization",
+            "proxy-connection",
+            "proxy-anything",
+            "expect",
+            "http2-settings",
+        ] {
+            assert!(outgoing(headers(&[name]), host.clone(), None).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn there_are_not_too_many() {
+        let many = |count: usize| {
+            (0..count)
+                .map(|n| (format!("x-{n}").parse().unwrap(), HeaderValue::from_static("x")))
+                .collect::<HeaderMap>()
+        };
+        let host = HeaderValue::from_static("a.example");
+        assert!(outgoing(many(MAX_HEADERS), host.clone(), None).is_ok());
+        assert!(outgoing(many(MAX_HEADERS + 1), host, None).is_err());
+    }
+}

@@ -1,0 +1,86 @@
+//! The functions that guests import: the engine's, and a few in the place of its
+//! own that it leaves unbounded or unfinished.
+
+use exosphere_domain::grant::MAX_PATH_BYTES;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, LinkerInstance, Resource};
+use wasmtime_wasi_http::p2::bindings::http::types::{
+    ErrorCode, HostOutgoingRequest as _, IoError, Method,
+};
+use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
+use wasmtime_wasi_http::{Error, WasiHttpView as _};
+
+use crate::host::Host;
+
+/// The interface by the name that the engine gives it. Guests of any 0.2 find
+/// it. The tests notice if the engine goes on to another.
+const TYPES: &str = "wasi:http/types@0.2.12";
+
+/// Bytes of a method's name.
+const METHOD_BYTES: usize = 32;
+
+/// Bytes of an authority: the longest name, brackets, a port.
+const AUTHORITY_BYTES: usize = 300;
+
+type This = Resource<HostOutgoingRequest>;
+type Text = Option<String>;
+
+/// Links what a guest needs to make requests.
+pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    linker.allow_shadowing(true);
+    let mut types = linker.instance(TYPES)?;
+    bound_setters(&mut types)?;
+    types.func_wrap("http-error-code", error_code)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Bounds the texts of a request, which the engine keeps as they come: a guest
+/// could otherwise fill the host's memory with requests that it never sends.
+fn bound_setters(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
+    let fits = |text: &Text, most: usize| text.as_ref().is_none_or(|text| text.len() <= most);
+    types.func_wrap(
+        "[method]outgoing-request.set-method",
+        |mut store: StoreContextMut<'_, Host>, (this, method): (This, Method)| {
+            let is_long = matches!(&method, Method::Other(name) if name.len() > METHOD_BYTES);
+            let mut http = store.data_mut().http();
+            Ok((if is_long { Err(()) } else { http.set_method(this, method)? },))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-authority",
+        move |mut store: StoreContextMut<'_, Host>, (this, text): (This, Text)| {
+            let fits = fits(&text, AUTHORITY_BYTES);
+            let mut http = store.data_mut().http();
+            Ok((if fits { http.set_authority(this, text)? } else { Err(()) },))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-path-with-query",
+        move |mut store: StoreContextMut<'_, Host>, (this, text): (This, Text)| {
+            let fits = fits(&text, MAX_PATH_BYTES);
+            let mut http = store.data_mut().http();
+            Ok((if fits { http.set_path_with_query(this, text)? } else { Err(()) },))
+        },
+    )
+}
+
+/// Why a body broke off. The engine gives a stream one type of error and looks
+/// for another here, so that a guest would learn nothing.
+fn error_code(
+    mut store: StoreContextMut<'_, Host>,
+    (error,): (Resource<IoError>,),
+) -> wasmtime::Result<(Option<ErrorCode>,)> {
+    let host = store.data_mut();
+    host.host_calls = host.host_calls.saturating_add(1);
+    let code = host.table.get(&error)?.downcast_ref().map(|error| match error {
+        Error::ConnectionReadTimeout => ErrorCode::ConnectionReadTimeout,
+        Error::ConnectionTerminated => ErrorCode::ConnectionTerminated,
+        Error::HttpResponseBodySize(size) => ErrorCode::HttpResponseBodySize(*size),
+        Error::HttpResponseIncomplete => ErrorCode::HttpResponseIncomplete,
+        Error::HttpResponseTimeout => ErrorCode::HttpResponseTimeout,
+        _ => ErrorCode::HttpProtocolError,
+    });
+    Ok((code,))
+}

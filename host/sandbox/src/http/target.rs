@@ -1,0 +1,146 @@
+//! What a request is addressed to, read strictly from what the guest set, so
+//! that what is compared with the grant is what is sent and connected to.
+
+use exosphere_domain::grant::{
+    BadHost, BadPath, Grants, HttpHost, MAX_PATH_BYTES, Scheme, check_path, split_port,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Uri};
+
+/// Where a request goes, and how.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) method: Method,
+    pub(super) scheme: Scheme,
+    pub(super) host: HttpHost,
+    pub(super) port: u16,
+    /// The path with its query.
+    pub(super) path: PathAndQuery,
+}
+
+/// Why a request is addressed to nothing.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(super) enum BadTarget {
+    #[error("the scheme must be http or https")]
+    Scheme,
+    #[error("CONNECT opens a tunnel and is no request")]
+    Connect,
+    #[error(transparent)]
+    Host(#[from] BadHost),
+    #[error(transparent)]
+    Path(#[from] BadPath),
+    #[error("the query has characters that must be percent-encoded")]
+    Query,
+}
+
+impl Target {
+    /// Reads a method and an address.
+    pub(super) fn read(method: &Method, uri: &Uri) -> Result<Target, BadTarget> {
+        if method == Method::CONNECT {
+            return Err(BadTarget::Connect);
+        }
+        let scheme = uri.scheme_str().and_then(Scheme::parse).ok_or(BadTarget::Scheme)?;
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let (host, port) = split_port(authority)?;
+        let slash = PathAndQuery::from_static("/");
+        let path = uri.path_and_query().cloned().unwrap_or(slash);
+        if path.as_str().len() > MAX_PATH_BYTES {
+            return Err(BadPath::TooLong.into());
+        }
+        check_path(path.path())?;
+        if path.query().is_some_and(|query| !query.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(BadTarget::Query);
+        }
+        Ok(Target {
+            method: method.clone(),
+            scheme,
+            host: host.parse()?,
+            port: port.unwrap_or(scheme.default_port()),
+            path,
+        })
+    }
+
+    /// Whether it may be requested.
+    pub(super) fn is_granted(&self, grants: &Grants) -> bool {
+        let (method, path) = (self.method.as_str(), self.path.path());
+        grants.allows_http(method, self.scheme, &self.host, self.port, path)
+    }
+
+    /// The host, with the port unless the scheme says it.
+    pub(super) fn authority(&self) -> String {
+        match self.port == self.scheme.default_port() {
+            true => self.host.to_string(),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// The same as a header. A host has no characters that a header has not.
+    pub(super) fn host_header(&self) -> Option<HeaderValue> {
+        HeaderValue::try_from(self.authority()).ok()
+    }
+
+    /// The request for people to read. Without its query, which may hold what
+    /// is not for everyone.
+    pub(super) fn shown(&self) -> String {
+        format!("{} {}://{}{}", self.method, self.scheme, self.authority(), self.path.path())
+    }
+
+    /// The rule that would grant it.
+    pub(super) fn rule(&self) -> String {
+        format!("{} {}://{}/", self.method, self.scheme, self.authority())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(uri: &str) -> Result<String, String> {
+        let uri: Uri = uri.parse().unwrap();
+        match Target::read(&Method::GET, &uri) {
+            Ok(target) => Ok(format!("{} port {} {}", target.shown(), target.port, target.path)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn an_address_has_one_form() {
+        for (uri, shown) in [
+            ("https://A.Example", "GET https://a.example/ port 443 /"),
+            ("http://a.example.:80/x?y=//..", "GET http://a.example/x port 80 /x?y=//.."),
+            ("https://a.example:8443/x", "GET https://a.example:8443/x port 8443 /x"),
+            ("http://[::1]:80", "GET http://[::1]/ port 80 /"),
+            ("http://127.0.0.1:1/", "GET http://127.0.0.1:1/ port 1 /"),
+        ] {
+            assert_eq!(read(uri).unwrap(), shown);
+        }
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for (uri, words) in [
+            ("/path", "the scheme must be"),
+            ("ftp://a.example/", "the scheme must be"),
+            ("http://user:pw@a.example/", "a user or password"),
+            ("http://a.example@127.0.0.1/", "a user or password"),
+            ("http://2130706433/", "an odd form"),
+            ("http://0x7f.1/", "an odd form"),
+            ("http://127.1/", "an odd form"),
+            ("http://0177.0.0.1/", "an odd form"),
+            ("http://a.example:0/", "no port"),
+            ("http://a.example:99999/", "no port"),
+            ("http://a.example//b", "empty or dot segments"),
+            ("http://a.example/%2e%2e/b", "empty or dot segments"),
+            ("http://a.example/\u{e4}", "must be percent-encoded"),
+            ("http://a.example/?\u{e4}", "must be percent-encoded"),
+        ] {
+            let error = read(uri).unwrap_err();
+            assert!(error.contains(words), "{uri}: {error}");
+        }
+        let long = format!("http://a.example/?{}", "x".repeat(MAX_PATH_BYTES));
+        assert!(read(&long).unwrap_err().contains("at most"));
+        let uri = "http://a.example/".parse().unwrap();
+        assert_eq!(Target::read(&Method::CONNECT, &uri).unwrap_err(), BadTarget::Connect);
+    }
+}

@@ -1,0 +1,536 @@
+//! What guests can do over HTTP, and what they cannot: by a guest of the SDK
+//! (`plugins/fixtures/web`, compiled by `cargo xtask plugins`) and a real server
+//! on the loopback.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod server;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use exosphere_domain::failure::FailureKind;
+use exosphere_domain::grant::Grants;
+use exosphere_domain::ids::Digest;
+use exosphere_domain::limits::{Limit, Limits};
+use exosphere_sandbox::{Completion, HttpConfig, Invocation, Plugin, Sandbox, SandboxConfig};
+use serde_json::{Value, json};
+use server::Server;
+use support::{assert_limit, failure, invocation, limit, load, outputs};
+
+/// The fixture in a sandbox, and what it is granted.
+struct Web {
+    sandbox: Sandbox,
+    plugin: Arc<Plugin>,
+    grants: Grants,
+}
+
+impl Web {
+    /// One that may connect to the loopback, and is granted these requests.
+    async fn granted(rules: &[String]) -> Web {
+        let allow_nets = vec!["127.0.0.0/8".parse().unwrap()];
+        Web::with(HttpConfig { allow_nets, ..HttpConfig::default() }, rules).await
+    }
+
+    /// One that may make all requests to a server.
+    async fn to(server: &Server) -> Web {
+        Web::granted(&[format!("http://127.0.0.1:{}/", server.port)]).await
+    }
+
+    async fn with(http: HttpConfig, rules: &[String]) -> Web {
+        let sandbox = Sandbox::new(SandboxConfig {
+            slots: 2,
+            limits: Limits::default(),
+            // Compiled once for all tests.
+            cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("http-code"),
+            cache_key: [7; 32],
+            http,
+        })
+        .unwrap();
+        let file = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../plugins/target/wasm32-wasip2/release/web.wasm"
+        );
+        let bytes = std::fs::read(file).expect("no web.wasm: run `cargo xtask plugins`");
+        let plugin = load(&sandbox, Digest::of(&bytes), &bytes).await;
+        let http = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        Web { sandbox, plugin, grants: Grants { http, ..Grants::default() } }
+    }
+
+    fn invocation(&self, node: &str, inputs: &Value) -> Invocation {
+        let mut call = invocation();
+        call.node = node.parse().unwrap();
+        call.inputs = inputs.to_string();
+        call.context.idempotency_key = "run/1/0".into();
+        call.grants = Arc::new(self.grants.clone());
+        limit(&mut call, Limit::CpuMs, 5_000);
+        call
+    }
+
+    async fn run(
+        &self,
+        node: &str,
+        inputs: Value,
+        change: impl FnOnce(&mut Invocation),
+    ) -> Completion {
+        let mut call = self.invocation(node, &inputs);
+        change(&mut call);
+        self.sandbox.invoke(&self.plugin, call).await
+    }
+
+    /// What the fixture reports of a request.
+    async fn fetch(&self, request: Value) -> Value {
+        answer(self.run("fetch", request, |_| {}).await)
+    }
+
+    /// The error of a request that is expected to fail, and the log.
+    async fn refused(&self, request: Value) -> (String, String) {
+        let done = self.run("fetch", request.clone(), |_| {}).await;
+        let log = log(&done);
+        let answer = answer(done);
+        let error = answer["error"].as_str().unwrap_or_else(|| panic!("{request}: {answer}"));
+        (error.to_owned(), log)
+    }
+}
+
+fn answer(done: Completion) -> Value {
+    serde_json::from_str(&outputs(done)[0]).unwrap()
+}
+
+fn log(done: &Completion) -> String {
+    done.logs.iter().map(|line| line.message.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+fn at(server: &Server, path: &str) -> Value {
+    json!({"authority": format!("127.0.0.1:{}", server.port), "path": path})
+}
+
+/// The same with more of it set.
+fn but(mut request: Value, more: Value) -> Value {
+    for (key, value) in more.as_object().unwrap() {
+        request[key] = value.clone();
+    }
+    request
+}
+
+#[tokio::test]
+async fn a_granted_request_is_made_and_counted() {
+    let server = Server::start().await;
+    let web = Web::to(&server).await;
+    let request = but(
+        at(&server, "/echo?q=1"),
+        json!({"method": "POST", "headers": [["x-a", "b"]], "body": "some text", "times": 2}),
+    );
+    let done = web.run("fetch", request, |_| {}).await;
+    let usage = done.usage;
+    let answer = answer(done);
+    assert_eq!(answer["status"], 200, "{answer}");
+    // The guest named no length, so the body came in pieces.
+    assert_eq!(answer["body"], "9\r\nsome text\r\n0\r\n\r\n");
+    let seen = server.requests();
+    assert_eq!((seen.len(), server.connections()), (2, 2));
+    assert!(seen[0].starts_with("POST /echo?q=1 HTTP/1.1\r\n"), "{}", seen[0]);
+    assert!(seen[0].contains(&format!("host: 127.0.0.1:{}\r\n", server.port)), "{}", seen[0]);
+    assert!(seen[0].contains("x-a: b\r\n") && !seen[0].contains("idempotency"), "{}", seen[0]);
+    assert!(usage.output_bytes > 18 && usage.input_bytes > 38, "{usage:?}");
+    assert!(usage.host_calls > 20, "{usage:?}");
+    server.is_left_alone().await;
+}
+
+#[tokio::test]
+async fn a_length_that_is_right_is_sent_and_one_that_is_wrong_is_not_believed() {
+    let server = Server::start().await;
+    let web = Web::to(&server).await;
+    let sized = |length: &str| {
+        let headers = json!([["content-length", length]]);
+        but(at(&server, "/echo"), json!({"method": "PUT", "headers": headers, "body": "12345"}))
+    };
+    let right = web.fetch(sized("5")).await;
+    assert_eq!(right["body"], "12345", "{right}");
+    assert!(server.requests()[0].contains("content-length: 5\r\n"));
+    for wrong in ["3", "9"] {
+        web.refused(sized(wrong)).await;
+    }
+    // What is too much for the length never was sent.
+    for request in &server.requests()[1..] {
+        assert!(request.ends_with("\r\n\r\n123"), "{request}");
+    }
+    let twice = json!({"headers": [["content-length", "5"], ["content-length", "6"]]});
+    assert!(web.refused(but(at(&server, "/"), twice)).await.0.contains("InvalidSyntax"));
+    server.is_left_alone().await;
+}
+
+#[tokio::test]
+async fn what_is_not_granted_is_denied_and_the_log_says_how_to_grant_it() {
+    let server = Server::start().await;
+    let rules = [
+        format!("GET,PUT http://127.0.0.1:{}/v1", server.port),
+        format!("http://127.0.0.1:{}/x/", server.port),
+    ];
+    let web = Web::granted(&rules).await;
+    let authority = format!("127.0.0.1:{}", server.port);
+    for allowed in [
+        at(&server, "/v1"),
+        at(&server, "/v1/a?b=/../"),
+        but(at(&server, "/v1/"), json!({"method": "PUT"})),
+        but(at(&server, "/x/"), json!({"method": "DELETE"})),
+    ] {
+        assert_eq!(web.fetch(allowed.clone()).await["status"], 200, "{allowed}");
+    }
+    let served = server.connections();
+    for request in [
+        at(&server, "/v10"),
+        at(&server, "/"),
+        at(&server, "/x"),
+        but(at(&server, "/v1"), json!({"method": "POST"})),
+        but(at(&server, "/v1"), json!({"method": "get"})),
+        but(at(&server, "/v1"), json!({"scheme": "https"})),
+        json!({"authority": "127.0.0.1", "path": "/v1"}),
+        json!({"authority": "127.0.0.2", "path": "/v1"}),
+        json!({"authority": format!("localhost:{}", server.port), "path": "/v1"}),
+        json!({"authority": format!("[::ffff:127.0.0.1]:{}", server.port), "path": "/v1"}),
+    ] {
+        let (error, log) = web.refused(request.clone()).await;
+        assert_eq!(error, "ErrorCode::HttpRequestDenied", "{request}");
+        assert!(log.contains("exosphere grant add PLUGIN --http \""), "{log}");
+    }
+    let (_, log) = web.refused(but(at(&server, "/v1?secret"), json!({"method": "POST"}))).await;
+    let (shown, rule) =
+        (format!("POST http://{authority}/v1 is"), format!("\"POST http://{authority}/\""));
+    assert!(log.contains(&shown) && log.contains(&rule), "{log}");
+    assert_eq!(server.connections(), served, "a request that was denied went out");
+}
+
+#[tokio::test]
+async fn without_a_grant_there_is_nothing() {
+    let server = Server::start().await;
+    let web = Web::granted(&[]).await;
+    let (error, _) = web.refused(at(&server, "/")).await;
+    assert_eq!(error, "ErrorCode::HttpRequestDenied");
+    let config = answer(web.run("config", json!({"key": "region"}), |_| {}).await);
+    assert_eq!(config, json!({"value": null, "all": []}));
+    assert_eq!(server.connections(), 0);
+    // What it imports is what it uses: not all that the SDK could.
+    let imports = web.plugin.imports();
+    assert!(imports.iter().any(|import| import.starts_with("wasi:config/store@")), "{imports:?}");
+}
+
+#[tokio::test]
+async fn configuration_is_what_was_granted() {
+    let mut web = Web::granted(&[]).await;
+    web.grants.config = [("region".into(), "eu".into()), ("tier".into(), "free".into())].into();
+    let config = answer(web.run("config", json!({"key": "region"}), |_| {}).await);
+    assert_eq!(config, json!({"value": "eu", "all": [["region", "eu"], ["tier", "free"]]}));
+}
+
+#[tokio::test]
+async fn odd_addresses_are_refused_whatever_is_granted() {
+    let server = Server::start().await;
+    let web = Web::to(&server).await;
+    let port = server.port;
+    for (authority, path, expected) in [
+        (format!("2130706433:{port}"), "/", "HttpRequestUriInvalid"),
+        (format!("0x7f.1:{port}"), "/", "HttpRequestUriInvalid"),
+        (format!("127.1:{port}"), "/", "HttpRequestUriInvalid"),
+        (format!("0177.0.0.1:{port}"), "/", "HttpRequestUriInvalid"),
+        (format!("user:pw@127.0.0.1:{port}"), "/", "HttpRequestUriInvalid"),
+        ("127.0.0.1:0".into(), "/", "HttpRequestUriInvalid"),
+        (String::new(), "/", "authority"),
+        ("[fe80::1%25eth0]:80".into(), "/", "HttpRequestUriInvalid"),
+        (format!("127.0.0.1:{port}"), "//127.0.0.1/", "HttpRequestUriInvalid"),
+        (format!("127.0.0.1:{port}"), "/a/../b", "HttpRequestUriInvalid"),
+        (format!("127.0.0.1:{port}"), "/a/%2e%2E/b", "HttpRequestUriInvalid"),
+        (format!("127.0.0.1:{port}"), "/a%5cb", "HttpRequestUriInvalid"),
+        (format!("127.0.0.1:{port}"), "http://other.example/", "path"),
+        (format!("127.0.0.1:{port}"), "/a b", "path"),
+        (format!("127.0.0.1:{port}"), "/a\r\nx: y", "path"),
+    ] {
+        let (error, log) = web.refused(json!({"authority": authority, "path": path})).await;
+        assert!(error.contains(expected), "{authority} {path}: {error}\n{log}");
+    }
+    let (error, _) = web.refused(but(at(&server, "/"), json!({"method": "CONNECT"}))).await;
+    assert!(error.contains("HttpRequestDenied"), "{error}");
+    let long = format!("/{}", "x".repeat(9_000));
+    assert_eq!(web.refused(at(&server, &long)).await.0, "path");
+    assert_eq!(server.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_address_inside_is_refused_though_its_name_is_granted() {
+    let server = Server::start().await;
+    let port = server.port;
+    let rules = [
+        format!("http://localhost:{port}/"),
+        format!("http://127.0.0.1:{port}/"),
+        format!("http://[::1]:{port}/"),
+        format!("http://[::ffff:127.0.0.1]:{port}/"),
+        "http://169.254.169.254/".into(),
+        "http://10.0.0.1/".into(),
+    ];
+    let web = Web::with(HttpConfig::default(), &rules).await;
+    for host in ["localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"] {
+        let (error, log) = web.refused(json!({"authority": format!("{host}:{port}")})).await;
+        assert_eq!(error, "ErrorCode::DestinationIpProhibited", "{host}: {log}");
+        assert!(log.contains("not on the public internet"), "{log}");
+    }
+    for host in ["169.254.169.254", "10.0.0.1"] {
+        let (error, _) = web.refused(json!({"authority": host})).await;
+        assert_eq!(error, "ErrorCode::DestinationIpProhibited", "{host}");
+    }
+    assert_eq!(server.connections(), 0);
+    // The same name, where the operator allows it.
+    let allowed = Web::granted(&rules).await;
+    let answer = allowed.fetch(json!({"authority": format!("localhost.:{port}")})).await;
+    assert_eq!(answer["status"], 200, "{answer}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_shown_and_not_followed() {
+    let server = Server::start().await;
+    let web = Web::to(&server).await;
+    let answer = web.fetch(at(&server, "/redirect")).await;
+    assert_eq!(answer["status"], 302);
+    assert!(answer["headers"].to_string().contains("http://127.0.0.1:1/inside"), "{answer}");
+    let (error, _) = web.refused(json!({"authority": "127.0.0.1:1", "path": "/inside"})).await;
+    assert_eq!(error, "ErrorCode::HttpRequestDenied");
+}
+
+#[tokio::test]
+async fn headers_by_which_to_smuggle_are_refused() {
+    let server = Server::start().await;
+    let web = Web::to(&server).await;
+    for name in [
+        "Connection",
+        "Transfer-Encoding",
+        "Upgrade",
+        "TE",
+        "Trailer",
+        "Keep-Alive",
+        "Host",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "Expect",
+    ] {
+        let request = but(at(&server, "/"), json!({"headers": [[name, "x"]]}));
+        assert!(web.refused(request).await.0.contains("Forbidden"), "{name}");
+    }
+    for (name, value) in [
+        ("x", "a\r\nhost: b"),
+        ("x\r\ny", "a"),
+        ("x y", "a"),
+        ("x", "a\0"),
+        ("content-length", "+1"),
+    ] {
+        let request = but(at(&server, "/"), json!({"headers": [[name, value]]}));
+        assert!(web.refused(request).await.0.contains("InvalidSyntax"), "{name:?} {value:?}");
+    }
+    let many: Vec<_> = (0..101).map(|n| json!([format!("x{n}"), "y"])).collect();
+    let (error, _) = web.refused(but(at(&server, "/"), json!({"headers": many}))).await;
+    assert!(error.contains("HttpRequestHeaderSectionSize"), "{error}");
+    assert_eq!(server.connections(), 0);
+    // Those of an answer that are for us do not reach the guest either.
+    let answer = web.fetch(at(&server, "/headers")).await;
+    assert_eq!(answer["headers"], json!([["content-length", "0"], ["x-a", "b"]]));
+}
+
+#[tokio::test]
+async fn requests_that_are_kept_and_not_sent_take_no_room() {
+    let web = Web::granted(&[]).await;
+    let made = |count: u32, size: usize| {
+        let inputs = json!({"count": count, "size": size});
+        async { answer(web.run("fields", inputs, |_| {}).await) }
+    };
+    assert_eq!(made(10, 31).await, json!({"made": 10, "error": null}));
+    assert_eq!(made(10, 9_000).await, json!({"made": 0, "error": "method,authority,path"}));
+    // Large headers end the guest, as too much of anything else does.
+    let large = json!({"authority": "a.example", "headers": [["x", "y".repeat(20_000)]]});
+    let done = web.run("fetch", large, |_| {}).await;
+    assert_eq!(failure(&done).kind, FailureKind::Trap, "{:?}", done.outcome);
+}
+
+#[tokio::test]
+async fn the_idempotency_key_is_ours_if_it_is_granted() {
+    let server = Server::start().await;
+    let mut web = Web::to(&server).await;
+    let own = json!({"headers": [["idempotency-key", "mine"]]});
+    web.fetch(but(at(&server, "/"), own.clone())).await;
+    assert!(server.requests()[0].contains("idempotency-key: mine\r\n"));
+    web.grants.idempotency_header = true;
+    assert!(web.refused(but(at(&server, "/"), own)).await.0.contains("Forbidden"));
+    web.fetch(but(at(&server, "/"), json!({"times": 2}))).await;
+    let seen = server.requests();
+    assert!(seen[1].contains("idempotency-key: run/1/0/1\r\n"), "{}", seen[1]);
+    assert!(seen[2].contains("idempotency-key: run/1/0/2\r\n"), "{}", seen[2]);
+}
+
+#[tokio::test]
+async fn too_many_requests_end_the_attempt() {
+    let server = Server::start().await;
+    let web = Web::to(&server).await;
+    let request = but(at(&server, "/"), json!({"times": 4}));
+    let done = web.run("fetch", request.clone(), |call| limit(call, Limit::HttpCalls, 3)).await;
+    assert_limit(&done, "http_calls");
+    assert_eq!(server.connections(), 3);
+    // Those that are denied count too.
+    let denied = json!({"authority": "a.example", "times": 4});
+    let done = web.run("fetch", denied, |call| limit(call, Limit::HttpCalls, 3)).await;
+    assert_limit(&done, "http_calls");
+    let done = web.run("fetch", request, |call| limit(call, Limit::HttpCalls, 4)).await;
+    assert_eq!(answer(done)["status"], 200);
+}
+
+#[tokio::test]
+async fn bodies_are_limited_both_ways() {
+    let server = Server::start().await;
+    let web = Web::to(&server).await;
+    let done = web.run("fetch", at(&server, "/endless"), |_| {}).await;
+    assert_limit(&done, "http_response_bytes");
+    let most = Limits::default().get(Limit::HttpResponseBytes);
+    assert!((most..most + (1 << 20)).contains(&done.usage.input_bytes), "{:?}", done.usage);
+    let piece = json!({"method": "POST", "body": "x".repeat(4096)});
+    let done = web
+        .run("endless", but(at(&server, "/early"), piece), |call| {
+            limit(call, Limit::HttpRequestBytes, 100_000);
+        })
+        .await;
+    assert_limit(&done, "http_request_bytes");
+    assert!(done.usage.output_bytes < 100_000 + (1 << 16), "{:?}", done.usage);
+    server.is_left_alone().await;
+}
+
+#[tokio::test]
+async fn a_request_has_its_time_and_no_more() {
+    let server = Server::start().await;
+    let web = Web::to(&server).await;
+    for (node, path) in [("fetch", "/silent"), ("fetch", "/drip"), ("hold", "/drip")] {
+        let started = Instant::now();
+        let request = at(&server, path);
+        let done = web.run(node, request, |call| limit(call, Limit::HttpCallMs, 400)).await;
+        assert_limit(&done, "http_call_ms");
+        let took = started.elapsed();
+        assert!(took >= Duration::from_millis(400) && took < Duration::from_secs(4), "{took:?}");
+        server.is_left_alone().await;
+    }
+}
+
+#[tokio::test]
+async fn a_guest_may_be_less_patient_which_is_no_failure() {
+    let server = Server::start().await;
+    let web = Web::to(&server).await;
+    let patience = |key: &str, path: &str| but(at(&server, path), json!({key: 100}));
+    let (error, _) = web.refused(patience("first_byte_timeout_ms", "/silent")).await;
+    assert_eq!(error, "ErrorCode::ConnectionReadTimeout");
+    let stalls = but(at(&server, "/drip"), json!({"between_bytes_timeout_ms": 10}));
+    let (error, _) = web.refused(stalls).await;
+    assert!(error.contains("ConnectionReadTimeout"), "{error}");
+    server.is_left_alone().await;
+    // Nor may it be more patient.
+    let longer = but(at(&server, "/silent"), json!({"first_byte_timeout_ms": 3_600_000}));
+    let done = web.run("fetch", longer, |call| limit(call, Limit::HttpCallMs, 300)).await;
+    assert_limit(&done, "http_call_ms");
+}
+
+#[tokio::test]
+async fn answers_that_are_none_are_errors_of_the_guest_and_not_of_the_host() {
+    let server = Server::start().await;
+    let web = Web::to(&server).await;
+    for (path, expected) in [
+        ("/half", "HttpResponseIncomplete"),
+        ("/nonsense", "HttpProtocolError"),
+        ("/huge-head", "HttpResponseHeaderSectionSize"),
+        ("/upgrade", "HttpUpgradeFailed"),
+    ] {
+        let (error, log) = web.refused(at(&server, path)).await;
+        assert!(error.contains(expected), "{path}: {error}\n{log}");
+    }
+    server.is_left_alone().await;
+    let closed = Web::granted(&["http://127.0.0.1:1/".into()]).await;
+    let (error, log) = closed.refused(json!({"authority": "127.0.0.1:1"})).await;
+    assert_eq!(error, "ErrorCode::ConnectionRefused");
+    assert!(log.contains("GET http://127.0.0.1:1/ failed: connection refused"), "{log}");
+}
+
+#[tokio::test]
+async fn the_deadline_ends_a_request() {
+    let server = Server::start().await;
+    let web = Web::to(&server).await;
+    let done =
+        web.run("fetch", at(&server, "/drip"), |call| limit(call, Limit::TimeoutMs, 400)).await;
+    assert_eq!(failure(&done).kind, FailureKind::Timeout, "{:?}", done.outcome);
+    server.is_left_alone().await;
+}
+
+#[tokio::test]
+async fn a_guest_that_is_dropped_leaves_no_connection() {
+    let server = Server::start().await;
+    let web = Web::to(&server).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let idle = tasks();
+    for (node, path) in [("fetch", "/silent"), ("fetch", "/drip"), ("hold", "/endless")] {
+        let before = server.connections();
+        let call = web.invocation(node, &at(&server, path));
+        tokio::select! {
+            done = web.sandbox.invoke(&web.plugin, call) => panic!("{:?}", done.outcome),
+            () = async {
+                server.is_connected().await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            } => {}
+        }
+        assert_eq!(server.connections(), before + 1);
+        server.is_left_alone().await;
+        assert_eq!(tasks(), idle, "a task is left");
+    }
+    assert_eq!(web.sandbox.free_slots(), 2);
+    assert_eq!(web.fetch(at(&server, "/")).await["body"], "hello");
+}
+
+#[tokio::test]
+async fn connections_are_few_and_others_wait_without_blame() {
+    let server = Server::start().await;
+    let http = HttpConfig {
+        allow_nets: vec!["127.0.0.0/8".parse().unwrap()],
+        max_connections: 1,
+        ..HttpConfig::default()
+    };
+    let web = Web::with(http, &[format!("http://127.0.0.1:{}/", server.port)]).await;
+    let slow = web.run("fetch", at(&server, "/drip"), |call| limit(call, Limit::TimeoutMs, 700));
+    let waits = async {
+        server.is_connected().await;
+        let short = |call: &mut Invocation| limit(call, Limit::HttpCallMs, 200);
+        answer(web.run("fetch", at(&server, "/"), short).await)
+    };
+    let (slow, waited) = tokio::join!(slow, waits);
+    assert_eq!(failure(&slow).kind, FailureKind::Timeout);
+    assert_eq!(waited["status"], 200, "{waited}");
+}
+
+#[tokio::test]
+async fn https_asks_for_a_certificate_that_someone_vouches_for() {
+    let server = Server::with_tls().await;
+    let rules = [
+        format!("https://localhost:{}/", server.port),
+        format!("https://127.0.0.1:{}/", server.port),
+    ];
+    let trusting = |extra_roots| HttpConfig {
+        allow_nets: vec!["127.0.0.0/8".parse().unwrap()],
+        extra_roots,
+        ..HttpConfig::default()
+    };
+    let request =
+        |host: &str| json!({"scheme": "https", "authority": format!("{host}:{}", server.port)});
+    let web = Web::with(trusting(vec![server::ROOT.to_vec()]), &rules).await;
+    let answer = web.fetch(request("localhost")).await;
+    assert_eq!(answer["body"], "hello", "{answer}");
+    // The certificate is that of another name.
+    assert_eq!(web.refused(request("127.0.0.1")).await.0, "ErrorCode::TlsCertificateError");
+    // Nobody vouches for it; without any roots, nobody could.
+    let strict = Web::with(trusting(Vec::new()), &rules).await;
+    let (error, log) = strict.refused(request("localhost")).await;
+    let expected = ["ErrorCode::TlsCertificateError", "ErrorCode::ConfigurationError"];
+    assert!(expected.contains(&error.as_str()), "{error}\n{log}");
+    server.is_left_alone().await;
+}

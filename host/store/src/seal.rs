@@ -1,0 +1,117 @@
+//! Which keys there are on a database: for each, a known text is sealed under it
+//! (the table `seal`). A host that lacks one of them is told at its start, not
+//! when a node asks for a secret.
+//!
+//! The text says whether the key may seal. One that is to be replaced goes out
+//! of use first, so that nothing new is sealed under it; when nothing is left,
+//! its text is removed, and nobody needs the key.
+//!
+//! Not here: how secrets come under another key (`reseal`).
+
+use crate::catalog::{key_id, name};
+use crate::error::{OpenError, StoreError};
+use crate::keyring::{KeyId, Keyring};
+use crate::text::{Cells, Tx, values};
+use crate::vault::SecretPlace;
+use crate::{Store, sql, write};
+
+/// The known text of a key that seals and opens.
+const IN_USE: &str = "exosphere";
+
+/// That of a key that only opens what is left.
+const RETIRED: &str = "exosphere retired";
+
+/// Where the known text of a key belongs. No secret's place reads like it: those
+/// have two NULs.
+fn place(id: &KeyId) -> Vec<u8> {
+    format!("seal\0{id}").into_bytes()
+}
+
+impl Store {
+    /// Refuses a database whose secrets are sealed under keys that are not in
+    /// the vault; notes that its current key is in use. The first host on a
+    /// database decides which key that is.
+    pub(crate) async fn prove_keys(&self) -> Result<(), OpenError> {
+        let keys = self.vault.keys();
+        let ids = keys.ids().map(KeyId::to_string).collect::<Vec<_>>().join(", ");
+        let lacking: Vec<String> = write!(self, 0, |tx| prove(tx, &keys))?;
+        match lacking.is_empty() {
+            true => Ok(()),
+            false => Err(OpenError::OtherKey { lacking: lacking.join(", "), has: ids }),
+        }
+    }
+}
+
+/// The ids of keys that are in use and not here.
+async fn prove(tx: &mut impl Tx, keys: &Keyring) -> Result<Vec<String>, StoreError> {
+    tx.query(sql::LOCK_SEALS, &[], |_| Ok(())).await?;
+    let seals = tx.query(sql::SEALS, &[], read).await?;
+    let mut lacking = Vec::new();
+    if seals.is_empty() && !opens_a_secret(tx, keys).await? {
+        lacking.push("of the time before keys had ids".to_owned());
+    }
+    for (id, sealed) in &seals {
+        if !keys.open(id, &place(id), sealed).is_ok_and(|text| is_known(&text)) {
+            lacking.push(id.to_string());
+        }
+    }
+    if lacking.is_empty() && !is_in_use(tx, keys).await? {
+        put_in_use(tx, keys).await?;
+    }
+    Ok(lacking)
+}
+
+fn is_known(text: &str) -> bool {
+    text == IN_USE || text == RETIRED
+}
+
+/// The keys that have a text here.
+fn read(row: &dyn Cells) -> Result<(KeyId, Vec<u8>), StoreError> {
+    Ok((key_id(row.text(0)?)?, row.bytes(1)?))
+}
+
+/// Notes that the current key is in use.
+pub(crate) async fn put_in_use(tx: &mut impl Tx, keys: &Keyring) -> Result<(), StoreError> {
+    tx.query(sql::LOCK_SEALS, &[], |_| Ok(())).await?;
+    set(tx, keys, keys.current(), IN_USE).await
+}
+
+/// Puts all keys but the current one out of use, and waits for those who seal
+/// under them. A key that is not here stays as it is.
+pub(crate) async fn retire_others(tx: &mut impl Tx, keys: &Keyring) -> Result<(), StoreError> {
+    tx.query(sql::LOCK_SEALS, &[], |_| Ok(())).await?;
+    for (id, _) in tx.query(sql::SEALS, &[], read).await? {
+        if id != *keys.current() && keys.ids().any(|known| *known == id) {
+            set(tx, keys, &id, RETIRED).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn set(tx: &mut impl Tx, keys: &Keyring, id: &KeyId, text: &str) -> Result<(), StoreError> {
+    let sealed = keys.seal_under(id, &place(id), text);
+    let sealed = sealed.map_err(|_| StoreError::Data(format!("nothing is sealed under {id}")))?;
+    tx.execute(sql::SET_SEAL, &values![id.as_str(), sealed.as_slice()]).await?;
+    Ok(())
+}
+
+/// Whether the current key is in use, and goes on to be until this transaction
+/// ends.
+pub(crate) async fn is_in_use(tx: &mut impl Tx, keys: &Keyring) -> Result<bool, StoreError> {
+    let found = tx.query(sql::SEAL, &values![keys.current().as_str()], read).await?;
+    let opened = found.first().map(|(id, sealed)| keys.open(id, &place(id), sealed));
+    Ok(opened.is_some_and(|text| text.is_ok_and(|text| *text == IN_USE)))
+}
+
+/// Whether these keys open a secret of before there were known texts, if there
+/// is one.
+async fn opens_a_secret(tx: &mut impl Tx, keys: &Keyring) -> Result<bool, StoreError> {
+    let read = |row: &dyn Cells| {
+        let part = |at, column| name(row.text(at)?, "secret", column);
+        let place = (part(0, "namespace")?, part(1, "graph")?, part(2, "name")?);
+        Ok((place, row.bytes(3)?, key_id(row.text(4)?)?))
+    };
+    let any = tx.query(sql::ANY_SECRET, &[], read).await?;
+    let Some(((namespace, graph, name), sealed, id)) = any.first() else { return Ok(true) };
+    Ok(SecretPlace { namespace, graph, name }.open(keys, id, sealed).is_ok())
+}

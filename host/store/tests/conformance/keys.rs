@@ -1,0 +1,293 @@
+//! The keys that secrets are sealed under: which a database takes, and how its
+//! secrets come under another one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_store::{Keyring, OpenError, Resealed, Store, Unopened, Vault};
+use tokio::task::JoinSet;
+
+use crate::bed::{name, open};
+use crate::place::{Kind, Place};
+
+on_both! {
+    a_database_keeps_to_the_keys_that_it_knows,
+    every_secret_comes_under_the_new_key,
+    a_rotation_may_end_anywhere,
+    secrets_of_before_keys_had_ids_are_opened_and_come_under_one,
+    hosts_learn_of_a_rotation_when_they_need_to,
+    what_no_key_opens_is_kept_or_given_up,
+}
+on_postgres! {
+    one_of_many_first_hosts_decides_the_key,
+    secrets_that_are_set_meanwhile_come_under_the_new_key,
+}
+
+/// The key that other tests use, and another.
+const OLD: [u8; 32] = [7; 32];
+const NEW: [u8; 32] = [8; 32];
+
+fn old() -> Keyring {
+    Keyring::from(&OLD)
+}
+
+fn new() -> Keyring {
+    Keyring::from(&NEW)
+}
+
+fn both() -> Keyring {
+    new().before(&old())
+}
+
+async fn opened(place: &Place, keys: Keyring) -> Result<Store, OpenError> {
+    Store::open(&place.database, Vault::new(keys)).await
+}
+
+/// Sets a secret of a graph.
+async fn set(store: &Store, graph: &str, secret: &str, value: &str) {
+    let template = Sketch::of("A").build().unwrap();
+    let secrets = BTreeMap::from([(name(secret), value.to_owned())]);
+    store.apply_graph(&name("n"), &name(graph), &template, &secrets, 1).await.unwrap();
+}
+
+async fn value(store: &Store, graph: &str, secret: &str) -> Result<String, String> {
+    let found = store.secret(&name("n"), &name(graph), &name(secret)).await;
+    found.map(|value| value.unwrap().to_string()).map_err(|error| error.to_string())
+}
+
+/// Keys by the number of secrets under them, and those that are in use.
+async fn state(place: &Place) -> String {
+    let count = "SELECT key_id, COUNT(*) FROM secret GROUP BY key_id ORDER BY key_id";
+    let seals = "SELECT key_id FROM seal ORDER BY key_id";
+    let words = |rows: Vec<Vec<Option<String>>>| {
+        let rows = rows.into_iter().map(|row| {
+            row.into_iter().flatten().map(|cell| named(&cell)).collect::<Vec<_>>().join(" ")
+        });
+        rows.collect::<Vec<_>>().join(", ")
+    };
+    format!("{}; in use: {}", words(place.rows(count).await), words(place.rows(seals).await))
+}
+
+fn named(id: &str) -> String {
+    let known = [(old(), "old"), (new(), "new")];
+    let known = known.iter().find(|(key, _)| key.current().as_str() == id);
+    known.map_or(id, |(_, name)| name).to_owned()
+}
+
+async fn a_database_keeps_to_the_keys_that_it_knows(kind: Kind) {
+    let place = Place::new(kind);
+    opened(&place, old()).await.unwrap().close().await;
+    let refused = opened(&place, new()).await.err().unwrap();
+    let words = refused.to_string();
+    assert!(matches!(refused, OpenError::OtherKey { .. }), "{words}");
+    for part in [old().current().as_str(), new().current().as_str(), "--key", "reseal"] {
+        assert!(words.contains(part), "{words}");
+    }
+    assert_eq!(state(&place).await, "; in use: old", "who was refused left nothing");
+    opened(&place, old().before(&new())).await.unwrap().close().await;
+    assert_eq!(state(&place).await, "; in use: old");
+    opened(&place, both()).await.unwrap().close().await;
+    let both_in_use = state(&place).await;
+    assert!(both_in_use.contains("old") && both_in_use.contains("new"), "{both_in_use}");
+    assert!(opened(&place, old()).await.is_err(), "it could not open what the other seals");
+    assert!(opened(&place, new()).await.is_err());
+}
+
+async fn every_secret_comes_under_the_new_key(kind: Kind) {
+    const SECRETS: usize = 150;
+    let place = Place::new(kind);
+    let store = opened(&place, old()).await.unwrap();
+    for at in 0..SECRETS {
+        set(&store, &format!("g{}", at % 7), &format!("s{at}"), &format!("value {at}")).await;
+    }
+    assert!(store.is_sealed_by_current().await.unwrap());
+    store.use_keys(both()).await.unwrap();
+    assert!(!store.is_sealed_by_current().await.unwrap());
+    let done = store.reseal(Unopened::Keep).await.unwrap();
+    assert_eq!(done, Resealed { secrets: SECRETS as u64, lost: Vec::new() });
+    assert_eq!(state(&place).await, format!("new {SECRETS}; in use: new"));
+    assert!(store.is_sealed_by_current().await.unwrap());
+    let again = store.reseal(Unopened::Keep).await.unwrap();
+    assert_eq!(again, Resealed::default(), "there is nothing left to do");
+    store.close().await;
+    let store = opened(&place, new()).await.unwrap();
+    for at in 0..SECRETS {
+        let found = value(&store, &format!("g{}", at % 7), &format!("s{at}")).await;
+        assert_eq!(found, Ok(format!("value {at}")));
+    }
+}
+
+/// Between any two steps the keys in the file open everything, and the rest can
+/// be done by another process.
+async fn a_rotation_may_end_anywhere(kind: Kind) {
+    let place = Place::new(kind);
+    let store = opened(&place, old()).await.unwrap();
+    set(&store, "g", "first", "1").await;
+    set(&store, "g", "second", "2").await;
+    store.close().await;
+    // The file has both keys, the database knows of the old one alone.
+    let store = opened(&place, both()).await.unwrap();
+    assert_eq!(value(&store, "g", "first").await, Ok("1".into()));
+    // The new one is in use; some secrets are under it and some are not.
+    set(&store, "g", "third", "3").await;
+    store.close().await;
+    let store = opened(&place, both()).await.unwrap();
+    for (secret, expected) in [("first", "1"), ("second", "2"), ("third", "3")] {
+        assert_eq!(value(&store, "g", secret).await, Ok(expected.into()));
+    }
+    assert_eq!(store.reseal(Unopened::Keep).await.unwrap().secrets, 2);
+    store.close().await;
+    // Nothing needs the old one, and it is in the file still.
+    assert_eq!(state(&place).await, "new 3; in use: new");
+    for keys in [both(), new()] {
+        let store = opened(&place, keys).await.unwrap();
+        assert_eq!(value(&store, "g", "second").await, Ok("2".into()));
+        store.close().await;
+    }
+}
+
+async fn secrets_of_before_keys_had_ids_are_opened_and_come_under_one(kind: Kind) {
+    let place = Place::new(kind);
+    let store = open(&place).await;
+    set(&store, "g", "s", "of old").await;
+    store.close().await;
+    for sql in ["UPDATE secret SET key_id = ''", "DELETE FROM seal"] {
+        place.execute(sql).await.unwrap();
+    }
+    let refused = opened(&place, new()).await.err().unwrap();
+    assert!(matches!(refused, OpenError::OtherKey { .. }), "{refused}");
+    let store = opened(&place, old()).await.unwrap();
+    assert_eq!(value(&store, "g", "s").await, Ok("of old".into()));
+    assert!(!store.is_sealed_by_current().await.unwrap());
+    store.reseal(Unopened::Keep).await.unwrap();
+    assert_eq!(state(&place).await, "old 1; in use: old");
+}
+
+async fn hosts_learn_of_a_rotation_when_they_need_to(kind: Kind) {
+    let place = Place::new(kind);
+    let file = Arc::new(Mutex::new(old()));
+    let read = file.clone();
+    let asking = Vault::new(old()).asking(move || Ok(read.lock().unwrap().clone()));
+    let host = Store::open(&place.database, asking).await.unwrap();
+    let deaf = opened(&place, old()).await.unwrap();
+    set(&host, "g", "s", "hush").await;
+    let rotating = opened(&place, old()).await.unwrap();
+    *file.lock().unwrap() = both();
+    rotating.use_keys(both()).await.unwrap();
+    set(&host, "g", "t", "meanwhile").await;
+    assert!(state(&place).await.starts_with("old 2; "), "the host has yet to learn of it");
+    rotating.reseal(Unopened::Keep).await.unwrap();
+    assert_eq!(state(&place).await, "new 2; in use: new");
+    *file.lock().unwrap() = new();
+    // By reading what it has no key for.
+    assert_eq!(value(&host, "g", "t").await, Ok("meanwhile".into()));
+    let words = value(&deaf, "g", "s").await.unwrap_err();
+    assert!(words.contains(new().current().as_str()) && !words.contains("hush"), "{words}");
+    // By writing under a key that is out of use.
+    let read = file.clone();
+    let asking = Vault::new(both()).asking(move || Ok(read.lock().unwrap().clone()));
+    let late = Store::open(&place.database, asking).await.unwrap();
+    let last = Keyring::from(&[9; 32]);
+    *file.lock().unwrap() = last.before(&new());
+    rotating.use_keys(last.before(&new())).await.unwrap();
+    rotating.reseal(Unopened::Keep).await.unwrap();
+    set(&late, "g", "u", "late").await;
+    let under = format!("{} 3; in use: {0}", last.current());
+    assert_eq!(state(&place).await, under);
+    let template = Sketch::of("A").build().unwrap();
+    let secrets = BTreeMap::from([(name("v"), "never".to_owned())]);
+    let refused = deaf.apply_graph(&name("n"), &name("h"), &template, &secrets, 1).await;
+    let words = refused.unwrap_err().to_string();
+    assert!(words.contains("no longer in use") && !words.contains("never"), "{words}");
+    assert_eq!(state(&place).await, under, "nothing is sealed under a key that is gone");
+    let none = BTreeMap::new();
+    deaf.apply_graph(&name("n"), &name("h"), &template, &none, 1).await.unwrap();
+}
+
+async fn what_no_key_opens_is_kept_or_given_up(kind: Kind) {
+    let place = Place::new(kind);
+    let store = opened(&place, old()).await.unwrap();
+    set(&store, "g", "whole", "1").await;
+    set(&store, "g", "broken", "2").await;
+    let nothing = if kind == Kind::Sqlite { "x'00'" } else { "'\\x00'" };
+    let tamper = format!("UPDATE secret SET sealed = {nothing} WHERE name = 'broken'");
+    place.execute(&tamper).await.unwrap();
+    store.use_keys(both()).await.unwrap();
+    let done = store.reseal(Unopened::Keep).await.unwrap();
+    assert_eq!((done.secrets, done.lost.len()), (1, 1));
+    assert!(done.lost[0].contains("broken of the graph g in n"), "{:?}", done.lost);
+    assert!(opened(&place, new()).await.is_err(), "the old key is needed still");
+    store.close().await;
+    // All keys are lost.
+    let last = Keyring::from(&[9; 32]);
+    let store = Store::open_unproven(&place.database, Vault::new(last.clone())).await.unwrap();
+    store.use_keys(last.clone()).await.unwrap();
+    let done = store.reseal(Unopened::Forget).await.unwrap();
+    assert_eq!((done.secrets, done.lost.len()), (0, 2));
+    assert_eq!(state(&place).await, format!("; in use: {}", last.current()));
+    set(&store, "g", "whole", "again").await;
+    store.close().await;
+    let store = opened(&place, last).await.unwrap();
+    assert_eq!(value(&store, "g", "whole").await, Ok("again".into()));
+}
+
+async fn one_of_many_first_hosts_decides_the_key() {
+    const HOSTS: u8 = 10;
+    for (different, expected) in [(false, usize::from(HOSTS)), (true, 1)] {
+        let place = Place::new(Kind::Postgres);
+        let keys = (1..=HOSTS).map(|at| Keyring::from(&[if different { at } else { 1 }; 32]));
+        let hosts = futures::future::join_all(keys.map(|keys| opened(&place, keys))).await;
+        let started = hosts.iter().filter(|host| host.is_ok()).count();
+        assert_eq!(started, expected, "different: {different}");
+        assert_eq!(place.number("SELECT COUNT(*) FROM seal").await, 1);
+    }
+}
+
+/// Whatever a host seals while a rotation goes on, nothing is left under a key
+/// that leaves the file.
+async fn secrets_that_are_set_meanwhile_come_under_the_new_key() {
+    const ROTATIONS: u8 = 12;
+    let place = Place::new(Kind::Postgres);
+    let file = Arc::new(Mutex::new(Keyring::from(&[1; 32])));
+    let ended = Arc::new(Mutex::new(false));
+    let mut hosts = JoinSet::new();
+    for at in 0..3 {
+        let (read, ended) = (file.clone(), ended.clone());
+        let keys = file.lock().unwrap().clone();
+        let vault = Vault::new(keys).asking(move || Ok(read.lock().unwrap().clone()));
+        let host = Store::open(&place.database, vault).await.unwrap();
+        hosts.spawn(async move {
+            let mut count = 0;
+            while !*ended.lock().unwrap() {
+                let secret = format!("s{}", count % 40);
+                set(&host, &format!("g{at}"), &secret, &format!("{at} {count}")).await;
+                let found = value(&host, &format!("g{at}"), &secret).await;
+                assert_eq!(found, Ok(format!("{at} {count}")));
+                count += 1;
+            }
+            count
+        });
+    }
+    for key in 2..2 + ROTATIONS {
+        let keys = file.lock().unwrap().clone();
+        let rotating = opened(&place, keys.clone()).await.unwrap();
+        let longer = Keyring::from(&[key; 32]).before(&keys);
+        *file.lock().unwrap() = longer.clone();
+        rotating.use_keys(longer.clone()).await.unwrap();
+        assert_eq!(rotating.reseal(Unopened::Keep).await.unwrap().lost, Vec::<String>::new());
+        let newest = longer.newest();
+        *file.lock().unwrap() = newest.clone();
+        rotating.close().await;
+        assert_eq!(place.text("SELECT key_id FROM seal").await, newest.current().as_str());
+    }
+    *ended.lock().unwrap() = true;
+    let counts = hosts.join_all().await;
+    assert!(counts.iter().all(|count| *count > 3), "{counts:?}");
+    let newest = file.lock().unwrap().clone();
+    let id = newest.current().to_string();
+    let others = format!("SELECT COUNT(*) FROM secret WHERE key_id <> '{id}'");
+    assert_eq!(place.number(&others).await, 0);
+    let store = opened(&place, newest).await.unwrap();
+    assert_eq!(store.reseal(Unopened::Keep).await.unwrap().lost, Vec::<String>::new());
+}
