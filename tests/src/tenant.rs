@@ -51,10 +51,13 @@ impl Tenant<'_> {
 
     /// A run that is over.
     pub fn result(&self, run: &str) -> Result<Value> {
-        until("the end of a run", || {
-            let found = self.run(run)?;
-            Ok((found["status"] != "RUNNING").then_some(found))
-        })
+        until("the end of a run", || self.over(run))
+    }
+
+    /// A run, if it is over.
+    pub fn over(&self, run: &str) -> Result<Option<Value>> {
+        let found = self.run(run)?;
+        Ok((found["status"] != "RUNNING").then_some(found))
     }
 
     /// All states of a run that a filter lets through.

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::Error;
+use crate::memory;
 use crate::process::{self, KeyArgs, MasterKey};
 
 /// Run a host: accept plugins and graphs, and execute runs durably.

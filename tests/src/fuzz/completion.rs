@@ -5,7 +5,6 @@
 //! of a prune is JSON, a delay is one that can be waited for; anything else is a
 //! typed failure in words that steer no terminal, and never the host's mistake.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
@@ -13,7 +12,7 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::journal::Entry;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome;
-use exosphere_sandbox::{Context, Invocation, Plugin, RunStore, Sandbox, Unavailable};
+use exosphere_sandbox::{Context, Invocation, Plugin, RunStore, Sandbox, Secrets, Unavailable};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -55,7 +54,8 @@ impl Completions {
             inputs,
             context: Context::default(),
             store: Arc::new(Nothing),
-            secrets: BTreeMap::new(),
+            secrets: Secrets::default(),
+            grants: Arc::default(),
             limits: Limits::default(),
         };
         Ok(self.runtime.block_on(self.sandbox.invoke(&self.mirror, invocation)).outcome)

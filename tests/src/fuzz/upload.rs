@@ -6,7 +6,7 @@
 
 use anyhow::{Result, ensure};
 use arbitrary::Unstructured;
-use exosphere_sandbox::{Refused, Sandbox, SandboxConfig};
+use exosphere_sandbox::{HttpConfig, Refused, Sandbox, SandboxConfig};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -34,6 +34,7 @@ pub(super) fn sandbox() -> Result<(Sandbox, TempDir)> {
         limits: exosphere_domain::limits::Limits::default(),
         cache_dir: folder.path().to_owned(),
         cache_key: [7; 32],
+        http: HttpConfig::default(),
     })?;
     Ok((sandbox, folder))
 }
