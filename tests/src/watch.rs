@@ -43,7 +43,8 @@ impl Watch {
     pub fn held(self) -> Result<Held> {
         let tasks = self.tasks()?;
         // A thread may end while we look.
-        let children = |task: &PathBuf| fs::read_to_string(task.join("children")).unwrap_or_default();
+        let children =
+            |task: &PathBuf| fs::read_to_string(task.join("children")).unwrap_or_default();
         Ok(Held {
             descriptors: fs::read_dir(self.path("fd"))?.count(),
             threads: tasks.len(),

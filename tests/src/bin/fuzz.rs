@@ -9,7 +9,8 @@ use exosphere_tests::fuzz;
 
 fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
-    let usage = || format!("fuzz {} [--seconds N] [--seed N] [--input FILE]", fuzz::TARGETS.join("|"));
+    let usage =
+        || format!("fuzz {} [--seconds N] [--seed N] [--input FILE]", fuzz::TARGETS.join("|"));
     let target = words.next().with_context(usage)?;
     let (mut seconds, mut seed) = (60, None);
     while let (Some(option), Some(value)) = (words.next(), words.next()) {

@@ -14,17 +14,50 @@ const NUMBERS: [i64; 12] =
 
 /// Texts at which something changes.
 const TEXTS: [&str; 24] = [
-    "", "$", "${{", "}}", "$${{", "${{ }}", "${{ a.outputs }}", "${{ a.outputs.b }}",
-    "${{ store.key }}", "${{ unite.branches }}", "x${{ a.outputs.b.0.c }}y", "store", "unite",
-    "ALL_DONE", "50%", "\u{0}", "\u{1b}[31m", "\u{202e}", "ä", "\u{10ffff}", "a.b", "../..", "1e999",
+    "",
+    "$",
+    "${{",
+    "}}",
+    "$${{",
+    "${{ }}",
+    "${{ a.outputs }}",
+    "${{ a.outputs.b }}",
+    "${{ store.key }}",
+    "${{ unite.branches }}",
+    "x${{ a.outputs.b.0.c }}y",
+    "store",
+    "unite",
+    "ALL_DONE",
+    "50%",
+    "\u{0}",
+    "\u{1b}[31m",
+    "\u{202e}",
+    "ä",
+    "\u{10ffff}",
+    "a.b",
+    "../..",
+    "1e999",
     "0123456789012345678901234567890123456789012345678901234567890123456789",
 ];
 
 /// Keys that mean something somewhere.
 const KEYS: [&str; 16] = [
-    "nodes", "identifier", "node_name", "next_nodes", "inputs", "unites", "retry_policy",
-    "store_config", "secrets", "triggers", "limits", "plugin", "namespace", "timeout_ms",
-    "strategy", "on_empty",
+    "nodes",
+    "identifier",
+    "node_name",
+    "next_nodes",
+    "inputs",
+    "unites",
+    "retry_policy",
+    "store_config",
+    "secrets",
+    "triggers",
+    "limits",
+    "plugin",
+    "namespace",
+    "timeout_ms",
+    "strategy",
+    "on_empty",
 ];
 
 impl Chance {
@@ -147,7 +180,8 @@ impl Chance {
                 }
             }
             Value::Object(map) if choice < 5 => {
-                let key = if self.once_in(2) { (*self.one(&KEYS)).to_owned() } else { key_of(&piece) };
+                let key =
+                    if self.once_in(2) { (*self.one(&KEYS)).to_owned() } else { key_of(&piece) };
                 map.insert(key, piece);
             }
             _ if choice == 7 => {

@@ -45,7 +45,13 @@ impl Completions {
         let digest = runtime.block_on(sandbox.admit(&bytes))?.digest;
         let fetch = || async { Ok::<_, std::io::Error>(bytes) };
         let mirror = runtime.block_on(sandbox.load(digest, fetch))?;
-        Ok(Completions { runtime, sandbox, mirror, seeds: super::seeds("completion")?, _folder: folder })
+        Ok(Completions {
+            runtime,
+            sandbox,
+            mirror,
+            seeds: super::seeds("completion")?,
+            _folder: folder,
+        })
     }
 
     fn invoke(&self, inputs: String) -> Result<outcome::Outcome> {
@@ -100,7 +106,9 @@ impl Target for Completions {
             }
             outcome::Outcome::Failed(failure) => {
                 let kinds = match way {
-                    'f' => [FailureKind::Permanent, FailureKind::Retryable, FailureKind::InvalidOutput],
+                    'f' => {
+                        [FailureKind::Permanent, FailureKind::Retryable, FailureKind::InvalidOutput]
+                    }
                     _ => [FailureKind::InvalidOutput, FailureKind::Limit, FailureKind::Limit],
                 };
                 ensure!(kinds.contains(&failure.kind), "{way} became {failure}");

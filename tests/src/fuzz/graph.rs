@@ -70,7 +70,8 @@ impl Graphs {
         let catalog: serde_json::Map<String, Value> = serde_json::from_str(CATALOG)?;
         let mut nodes = Vec::new();
         for (plugin, description) in catalog {
-            let described = parse_description(&description.to_string()).ok().context(plugin.clone())?;
+            let described =
+                parse_description(&description.to_string()).ok().context(plugin.clone())?;
             for node in described {
                 nodes.push((plugin.parse()?, Arc::new(node)));
             }

@@ -16,7 +16,9 @@ pub struct Templates(Vec<Value>);
 impl Templates {
     pub(super) fn new() -> Result<Templates> {
         let seeds = super::seeds("template")?;
-        Ok(Templates(seeds.iter().map(|text| serde_json::from_slice(text)).collect::<Result<_, _>>()?))
+        Ok(Templates(
+            seeds.iter().map(|text| serde_json::from_slice(text)).collect::<Result<_, _>>()?,
+        ))
     }
 }
 

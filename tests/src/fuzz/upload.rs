@@ -78,7 +78,8 @@ impl Uploads {
             relaxed_simd_enabled: chance.once_in(8),
             ..wasm_smith::Config::default()
         };
-        let module = wasm_smith::Module::new(config, &mut Unstructured::new(&bytes)).ok()?.to_bytes();
+        let module =
+            wasm_smith::Module::new(config, &mut Unstructured::new(&bytes)).ok()?.to_bytes();
         let mut plugin = self.small.clone();
         section(&mut plugin, 1, &module);
         // One instance, of that module, with nothing.

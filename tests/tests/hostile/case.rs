@@ -138,7 +138,8 @@ pub fn all(origin: &str) -> Result<Vec<Case>> {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(folder.join("case.json")).context(name.clone())?;
         let text = text.replace("@origin@", origin);
-        let said: Said = serde_json::from_str(&text).with_context(|| format!("{name}: case.json"))?;
+        let said: Said =
+            serde_json::from_str(&text).with_context(|| format!("{name}: case.json"))?;
         let explained = said.repeat >= 20 || said.why_so_seldom.is_some();
         ensure!(explained && said.repeat >= 1, "{name}: say why it is done so seldom");
         let explained = said.settled_after == 2 || said.why_so_late.is_some();

@@ -35,7 +35,10 @@ fn every_case() -> Result<()> {
     let begun = Instant::now();
     let bed = Bed::start()?;
     let mut table = Table::default();
-    for case in case::all(&bed.origin.address().to_string())?.iter().filter(|case| case.name.contains(&only)) {
+    for case in case::all(&bed.origin.address().to_string())?
+        .iter()
+        .filter(|case| case.name.contains(&only))
+    {
         let done = bed.try_case(case).and_then(|row| bed.is_as_before().map(|()| row));
         table.add(&case.name, done);
     }

@@ -2,7 +2,7 @@
 //! listens on an address of the loopback that is not the usual one, so that a
 //! host can allow it and nothing else of this machine.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -39,6 +39,11 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
         "/redirect" => stream.write_all(
             b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/inside\r\ncontent-length: 0\r\n\r\n",
         ),
+        "/swallow" => {
+            let mut piece = [0; 4096];
+            while stream.read(&mut piece)? > 0 {}
+            Ok(())
+        }
         "/drip" => {
             stream.write_all(&[OK, b"\r\n"].concat())?;
             loop {

@@ -9,7 +9,6 @@ use exosphere_tests::guest::{self, Changes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum Recipe {
@@ -201,9 +200,10 @@ fn expression(count: usize) -> String {
 }
 
 fn deep(depth: usize) -> Value {
-    (0..depth).fold(json!({"type": "object"}), |inner, _| {
-        json!({"type": "object", "properties": {"x": inner}})
-    })
+    (0..depth).fold(
+        json!({"type": "object"}),
+        |inner, _| json!({"type": "object", "properties": {"x": inner}}),
+    )
 }
 
 fn wide(count: usize) -> Value {
@@ -214,5 +214,7 @@ fn wide(count: usize) -> Value {
 
 fn many_nodes(count: usize) -> Value {
     let object = json!({"type": "object"});
-    (0..count).map(|n| json!({"name": format!("n{n}"), "inputs": object, "outputs": object})).collect()
+    (0..count)
+        .map(|n| json!({"name": format!("n{n}"), "inputs": object, "outputs": object}))
+        .collect()
 }
