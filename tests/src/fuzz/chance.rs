@@ -161,7 +161,8 @@ impl Chance {
             }
             Value::String(text) if choice < 5 => {
                 let at = text.floor_char_boundary(self.below(text.len() + 1));
-                text.insert_str(at, *self.one(&TEXTS));
+                let piece: &&str = self.one(&TEXTS);
+                text.insert_str(at, piece);
             }
             Value::Array(list) if choice < 2 => {
                 let at = self.below(list.len());
