@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use exosphere_tests::{Host, component, good, until};
+use exosphere_tests::tenant::Tenant;
+use exosphere_tests::{Host, until};
 use serde_json::{Value, json};
 
 /// One node, without retries.
@@ -15,41 +16,6 @@ fn one(node: &str, inputs: Value) -> Value {
         "nodes": [{"node_name": node, "identifier": "only", "inputs": inputs, "next_nodes": []}],
         "retry_policy": {"max_retries": 0},
     })
-}
-
-/// What a namespace is asked.
-struct Tenant<'a> {
-    host: &'a Host,
-    name: &'static str,
-}
-
-impl Tenant<'_> {
-    fn path(&self, path: &str) -> String {
-        format!("//v1/namespaces/{}{path}", self.name)
-    }
-
-    fn push(&self, plugin: &str) -> Result<Value> {
-        let path = self.path(&format!("/plugins?name={plugin}"));
-        good(self.host.request("POST", &path)?.body(component(plugin)?).send()?)
-    }
-
-    fn start(&self, name: &str, graph: &Value) -> Result<String> {
-        self.host.send("PUT", &self.path(&format!("/graphs/{name}")), graph)?;
-        let run =
-            self.host.send("POST", &self.path(&format!("/graphs/{name}/runs")), &json!({}))?;
-        Ok(run["run"].as_str().unwrap().to_owned())
-    }
-
-    fn run(&self, run: &str) -> Result<Value> {
-        self.host.get(&self.path(&format!("/runs/{run}?wait_ms=100")))
-    }
-
-    fn result(&self, run: &str) -> Result<Value> {
-        until("the end of a run", || {
-            let found = self.run(run)?;
-            Ok((found["status"] != "RUNNING").then_some(found))
-        })
-    }
 }
 
 /// A fanout of so many spinning nodes.

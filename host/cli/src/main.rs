@@ -16,6 +16,7 @@ mod process;
 mod log;
 mod admission;
 mod serve;
+mod memory;
 mod check;
 mod secrets;
 

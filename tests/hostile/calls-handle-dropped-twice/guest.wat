@@ -1,0 +1,6 @@
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (local $p i32)
+  (local.set $p (call $sleep (i64.const 1)))
+  (call $drop (local.get $p))
+  (call $drop (local.get $p))
+  (call $return (i32.const 16) (i32.const 2)))

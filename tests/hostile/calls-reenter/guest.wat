@@ -1,0 +1,6 @@
+(func $calls (param i32 i32 i32 i32) (result i32) (drop (call $attempt)) (i32.const 5000))
+(elem declare func $calls)
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (table.set $hooks (i32.const 0) (ref.func $calls))
+  (call $namespace (i32.const 4096))
+  (call $return (i32.const 16) (i32.const 2)))

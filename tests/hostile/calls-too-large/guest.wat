@@ -1,0 +1,4 @@
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (drop (memory.grow (i32.const 100)))
+  (call $write (i32.const 1) (i32.const 0) (i32.const 5242880))
+  (call $return (i32.const 16) (i32.const 2)))

@@ -1,0 +1,3 @@
+(func $run
+  (if (call $attempt) (then (loop $l (br $l)))))
+(start $run)

@@ -1,0 +1,1 @@
+(data (i32.const 0x7fffffff) "x")

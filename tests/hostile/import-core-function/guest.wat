@@ -1,0 +1,3 @@
+(component
+  (import "env" (core module $env))
+  (core instance (instantiate $env)))

@@ -1,0 +1,12 @@
+(data (i32.const 4096) "{\22found\22:0}")
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (local $at i32)
+  (drop (memory.grow (i32.const 100)))
+  (local.set $at (i32.const 131072))
+  (loop $l
+    (if (i64.ne (i64.load (local.get $at)) (i64.const 0))
+      (then (i32.store8 (i32.const 4105) (i32.const 49))))
+    (local.set $at (i32.add (local.get $at) (i32.const 8)))
+    (br_if $l (i32.lt_u (local.get $at) (i32.const 6500000))))
+  (memory.fill (i32.const 131072) (i32.const 255) (i32.const 6400000))
+  (call $return (i32.const 4096) (i32.const 11)))

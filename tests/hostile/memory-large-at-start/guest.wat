@@ -1,0 +1,1 @@
+(memory $large 16384)

@@ -1,0 +1,10 @@
+(memory $b 1)
+(memory $c 1)
+(memory $d 1)
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (if (i32.or (i32.or
+        (i32.eq (memory.grow $b (i32.const 1600)) (i32.const -1))
+        (i32.eq (memory.grow $c (i32.const 1600)) (i32.const -1)))
+        (i32.eq (memory.grow $d (i32.const 1600)) (i32.const -1)))
+    (then unreachable))
+  (call $return (i32.const 16) (i32.const 2)))

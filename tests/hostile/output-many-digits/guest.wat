@@ -1,0 +1,8 @@
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (drop (memory.grow (i32.const 4)))
+  (memory.fill (i32.const 70000) (i32.const 57) (i32.const 100000))
+  (i32.store8 (i32.const 69995) (i32.const 123))
+  (i32.store (i32.const 69996) (i32.const 0x3a227822))
+  (i32.store8 (i32.const 69996) (i32.const 34))
+  (i32.store8 (i32.const 170000) (i32.const 125))
+  (call $return (i32.const 69995) (i32.const 100006)))

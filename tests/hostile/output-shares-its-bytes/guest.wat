@@ -1,0 +1,12 @@
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (local $i i32)
+  (drop (memory.grow (i32.const 40)))
+  (loop $l
+    (i32.store (i32.add (i32.const 1200000) (i32.mul (local.get $i) (i32.const 8))) (i32.const 131072))
+    (i32.store (i32.add (i32.const 1200004) (i32.mul (local.get $i) (i32.const 8))) (i32.const 1000000))
+    (local.set $i (i32.add (local.get $i) (i32.const 1)))
+    (br_if $l (i32.lt_u (local.get $i) (i32.const 100000))))
+  (memory.fill (i32.const 131072) (i32.const 32) (i32.const 1000000))
+  (i32.store (i32.const 144) (i32.const 1200000))
+  (i32.store (i32.const 148) (i32.const 100000))
+  (i32.const 128))

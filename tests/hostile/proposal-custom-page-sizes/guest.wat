@@ -1,0 +1,1 @@
+(memory $small 1 (pagesize 1))

@@ -1,0 +1,2 @@
+(tag $t)
+(func $throws (throw $t))

@@ -1,0 +1,2 @@
+(type $f (func))
+(func $calls (param (ref $f)) (call_ref $f (local.get 0)))

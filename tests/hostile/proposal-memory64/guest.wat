@@ -1,0 +1,1 @@
+(memory $big i64 1)

@@ -1,0 +1,6 @@
+(func $odd (param i32 i32 i32 i32) (result i32) (i32.const 5001))
+(elem (table $hooks) (i32.const 0) func $odd)
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (i32.store (i32.const 4096) (call $sleep (i64.const 1)))
+  (call $poll-all (i32.const 4096) (i32.const 1) (i32.const 4200))
+  (call $return (i32.const 16) (i32.const 2)))

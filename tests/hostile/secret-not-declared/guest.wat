@@ -1,0 +1,5 @@
+(data (i32.const 4096) "token")
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (call $secret (i32.const 4096) (i32.const 5) (i32.const 4200))
+  (if (i32.load8_u (i32.const 4200)) (then unreachable))
+  (call $return (i32.const 16) (i32.const 2)))

@@ -1,0 +1,2 @@
+(func $run (loop $l (br $l)))
+(start $run)

@@ -1,0 +1,2 @@
+(func $run unreachable)
+(start $run)

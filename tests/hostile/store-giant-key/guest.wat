@@ -1,0 +1,5 @@
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (drop (memory.grow (i32.const 100)))
+  (memory.fill (i32.const 65536) (i32.const 120) (i32.const 4100000))
+  (call $set (i32.const 65536) (i32.const 4100000) (i32.const 16) (i32.const 2))
+  (call $return (i32.const 16) (i32.const 2)))

@@ -1,0 +1,5 @@
+(data (i32.const 4096) "n")
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (call $increment (i32.const 4096) (i32.const 1) (i64.const 0x7fffffffffffffff))
+  (call $increment (i32.const 4096) (i32.const 1) (i64.const 0x7fffffffffffffff))
+  (call $return (i32.const 16) (i32.const 2)))

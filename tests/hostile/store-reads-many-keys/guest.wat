@@ -1,0 +1,11 @@
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (local $i i32)
+  (loop $l
+    (i32.store (i32.const 4096) (i32.add (i32.const 0x30303030) (local.get $i)))
+    (i32.store8 (i32.const 4096) (i32.add (i32.const 97) (i32.rem_u (local.get $i) (i32.const 26))))
+    (i32.store8 (i32.const 4097) (i32.add (i32.const 97) (i32.rem_u (i32.div_u (local.get $i) (i32.const 26)) (i32.const 26))))
+    (i32.store8 (i32.const 4098) (i32.add (i32.const 97) (i32.rem_u (i32.div_u (local.get $i) (i32.const 676)) (i32.const 26))))
+    (call $get (i32.const 4096) (i32.const 3) (i32.const 4200))
+    (local.set $i (i32.add (local.get $i) (i32.const 1)))
+    (br_if $l (i32.lt_u (local.get $i) (i32.const 10000))))
+  (call $return (i32.const 16) (i32.const 2)))

@@ -1,0 +1,5 @@
+(data (i32.const 4096) "n")
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (call $set (i32.const 4096) (i32.const 1) (i32.const 16) (i32.const 2))
+  unreachable
+  (call $return (i32.const 16) (i32.const 2)))

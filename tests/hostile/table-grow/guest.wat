@@ -1,0 +1,5 @@
+(table $t 1 funcref)
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (if (i32.eq (table.grow $t (ref.null func) (i32.const 1000000)) (i32.const -1))
+    (then unreachable))
+  (call $return (i32.const 16) (i32.const 2)))

@@ -1,0 +1,3 @@
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  unreachable
+  (call $return (i32.const 16) (i32.const 2)))

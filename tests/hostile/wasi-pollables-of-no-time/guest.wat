@@ -1,0 +1,5 @@
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (local $p i32)
+  (local.set $p (call $sleep (i64.const 0)))
+  (loop $l (call $block (local.get $p)) (br $l))
+  (call $return (i32.const 16) (i32.const 2)))

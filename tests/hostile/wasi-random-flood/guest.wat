@@ -1,0 +1,7 @@
+(func $same (param i32 i32 i32 i32) (result i32) (i32.const 65536))
+(elem declare func $same)
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (i64.store (i32.const 4200) (i64.const 0))
+  (table.set $hooks (i32.const 0) (ref.func $same))
+  (loop $l (call $random-bytes (i64.const 65536) (i32.const 4096)) (br $l))
+  (call $return (i32.const 16) (i32.const 2)))

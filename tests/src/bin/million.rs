@@ -1,0 +1,12 @@
+//! `million [N]`: a million hostile attempts, or N, beside honest runs; fails if
+//! an honest run is lost or the host grows (`src/million.rs`).
+
+use anyhow::Result;
+use exosphere_tests::million;
+
+fn main() -> Result<()> {
+    let attempts = std::env::args().nth(1).map_or(Ok(1_000_000), |number| number.parse())?;
+    let report = million::run(attempts)?;
+    println!("{report}");
+    report.verdict()
+}

@@ -1,0 +1,152 @@
+//! Target `completion`: what a node returns. A guest by hand returns the bytes
+//! that it is given, as outputs, as data of a prune, as a delay or as a failure.
+//!
+//! Promises: an output that is taken is a JSON object of at most 64 levels, data
+//! of a prune is JSON, a delay is one that can be waited for; anything else is a
+//! typed failure in words that steer no terminal, and never the host's mistake.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail, ensure};
+use exosphere_domain::failure::FailureKind;
+use exosphere_domain::journal::Entry;
+use exosphere_domain::limits::{Limit, Limits};
+use exosphere_domain::outcome;
+use exosphere_sandbox::{Context, Invocation, Plugin, RunStore, Sandbox, Secrets, Unavailable};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::{Chance, Outcome, Target};
+use crate::guest::{self, Changes};
+
+/// The guest.
+const MIRROR: &str = include_str!("../../fuzz/mirror.wat");
+
+/// The first byte of an input: how the rest is returned.
+const WAYS: &[u8] = b"oooolpfr";
+
+/// A sandbox with the guest in it.
+pub struct Completions {
+    runtime: Runtime,
+    sandbox: Sandbox,
+    mirror: Arc<Plugin>,
+    seeds: Vec<Vec<u8>>,
+    _folder: TempDir,
+}
+
+impl Completions {
+    pub(super) fn new() -> Result<Completions> {
+        let (sandbox, folder) = super::upload::sandbox()?;
+        let runtime = Runtime::new()?;
+        let bytes = guest::component(&Changes { functions: MIRROR, ..Changes::default() })?;
+        let digest = runtime.block_on(sandbox.admit(&bytes))?.digest;
+        let fetch = || async { Ok::<_, std::io::Error>(bytes) };
+        let mirror = runtime.block_on(sandbox.load(digest, fetch))?;
+        Ok(Completions {
+            runtime,
+            sandbox,
+            mirror,
+            seeds: super::seeds("completion")?,
+            _folder: folder,
+        })
+    }
+
+    fn invoke(&self, inputs: String) -> Result<outcome::Outcome> {
+        let invocation = Invocation {
+            node: "attack".parse()?,
+            inputs,
+            context: Context::default(),
+            store: Arc::new(Nothing),
+            secrets: Secrets::default(),
+            grants: Arc::default(),
+            limits: Limits::default(),
+        };
+        Ok(self.runtime.block_on(self.sandbox.invoke(&self.mirror, invocation)).outcome)
+    }
+}
+
+impl Target for Completions {
+    fn input(&mut self, chance: &mut Chance) -> Vec<u8> {
+        let mut bytes = match chance.below(4) {
+            0 => chance.value(6).to_string().into_bytes(),
+            1 => {
+                let deep = chance.below(130);
+                format!("{{\"x\":{}{}}}", "[".repeat(deep), "]".repeat(deep)).into_bytes()
+            }
+            _ => chance.one(&self.seeds).clone(),
+        };
+        let elsewhere = chance.one(&self.seeds);
+        if chance.once_in(2) {
+            chance.damage(&mut bytes, elsewhere);
+        }
+        bytes.insert(0, *chance.one(WAYS));
+        bytes
+    }
+
+    fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
+        let Some((way, bytes)) = input.split_first() else { return Ok(Outcome::Refused) };
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let way = char::from(*way);
+        match self.invoke(format!("{way}{digits}"))? {
+            outcome::Outcome::Outputs(outputs) => {
+                ensure!(matches!(way, 'o' | 'l'), "{way} became outputs");
+                for output in &outputs {
+                    is_an_output(output)?;
+                }
+            }
+            outcome::Outcome::Prune(data) => {
+                ensure!(way == 'p', "{way} became a prune");
+                data.map(|data| serde_json::from_str::<Value>(&data)).transpose()?;
+            }
+            outcome::Outcome::RequeueAfter(delay) => {
+                ensure!(way == 'r' && delay > 0, "a delay of {delay}");
+            }
+            outcome::Outcome::Failed(failure) => {
+                let kinds = match way {
+                    'f' => {
+                        [FailureKind::Permanent, FailureKind::Retryable, FailureKind::InvalidOutput]
+                    }
+                    _ => [FailureKind::InvalidOutput, FailureKind::Limit, FailureKind::Limit],
+                };
+                ensure!(kinds.contains(&failure.kind), "{way} became {failure}");
+                let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
+                ensure!(!failure.message.contains(steers), "a terminal would act on {failure:?}");
+                return Ok(Outcome::Refused);
+            }
+            other => bail!("{way} became {other:?}"),
+        }
+        Ok(Outcome::Taken)
+    }
+}
+
+fn is_an_output(output: &str) -> Result<()> {
+    let value: Value = serde_json::from_str(output)?;
+    ensure!(value.is_object(), "an output is no object: {output}");
+    let most = Limits::default().get(Limit::OutputDepth);
+    ensure!(depth(&value) <= most, "an output has {} levels: {output}", depth(&value));
+    Ok(())
+}
+
+fn depth(value: &Value) -> u64 {
+    match value {
+        Value::Array(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// A store without a key.
+struct Nothing;
+
+impl RunStore for Nothing {
+    fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Unavailable>> {
+        async { Ok(None) }.boxed()
+    }
+
+    fn all(&self) -> BoxFuture<'_, Result<Vec<(String, Entry)>, Unavailable>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+}

@@ -1,0 +1,138 @@
+//! Target `graph`: a template of a graph, as JSON text.
+//!
+//! Promises: the same template has the same answer; a refusal has a problem, and
+//! each problem a place and words; a graph is the same after being kept as JSON.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use exosphere_domain::grant::Grants;
+use exosphere_domain::graph::{Catalog, Context, Exporter, Graph, Problem, validate};
+use exosphere_domain::ids::{Digest, Name};
+use exosphere_domain::limits::Limits;
+use exosphere_domain::node::{NodeDescription, parse_description};
+use serde_json::Value;
+
+use super::{Chance, Outcome, Target};
+use crate::checkout;
+
+/// The nodes that graphs may name: those of some plugins of this project, as
+/// the plugins describe them.
+const CATALOG: &str = include_str!("../../fuzz/catalog.json");
+
+/// Seeds and a namespace that has a few plugins.
+pub struct Graphs {
+    seeds: Vec<Value>,
+    namespace: Name,
+    shelf: Shelf,
+    limits: Limits,
+}
+
+struct Shelf {
+    nodes: Vec<(Name, Arc<NodeDescription>)>,
+    imports: Arc<[String]>,
+    grants: Arc<Grants>,
+}
+
+impl Catalog for Shelf {
+    fn exporters(&self, node: &Name) -> Vec<Exporter> {
+        let exported = self.nodes.iter().filter(|(_, found)| found.name == *node);
+        let exporter = |(plugin, node): &(Name, Arc<NodeDescription>)| Exporter {
+            plugin: plugin.clone(),
+            digest: Digest::of(plugin.as_str().as_bytes()),
+            node: node.clone(),
+            imports: self.imports.clone(),
+            grants: self.grants.clone(),
+        };
+        exported.map(exporter).collect()
+    }
+
+    fn node_names(&self) -> Vec<Name> {
+        self.nodes.iter().map(|(_, node)| node.name.clone()).collect()
+    }
+}
+
+impl Graphs {
+    pub(super) fn new() -> Result<Graphs> {
+        let mut seeds = Vec::new();
+        for text in super::seeds("graph")? {
+            seeds.push(serde_json::from_slice(&text)?);
+        }
+        // Those that the cases run, too.
+        let mut folders: Vec<_> = std::fs::read_dir(checkout().join("tests/cases"))?
+            .map(|entry| Ok(entry?.path().join("graph.json")))
+            .collect::<Result<_>>()?;
+        folders.sort();
+        for file in folders {
+            seeds.push(serde_json::from_slice(&std::fs::read(file)?)?);
+        }
+        let catalog: serde_json::Map<String, Value> = serde_json::from_str(CATALOG)?;
+        let mut nodes = Vec::new();
+        for (plugin, description) in catalog {
+            let described =
+                parse_description(&description.to_string()).ok().context(plugin.clone())?;
+            for node in described {
+                nodes.push((plugin.parse()?, Arc::new(node)));
+            }
+        }
+        let grants = serde_json::from_str(r#"{"secrets": ["token"]}"#)?;
+        let shelf = Shelf { nodes, imports: Arc::default(), grants: Arc::new(grants) };
+        Ok(Graphs { seeds, namespace: "default".parse()?, shelf, limits: Limits::default() })
+    }
+}
+
+impl Target for Graphs {
+    fn input(&mut self, chance: &mut Chance) -> Vec<u8> {
+        let mut template = chance.one(&self.seeds).clone();
+        let elsewhere = chance.one(&self.seeds);
+        chance.change(&mut template, elsewhere);
+        let mut text = template.to_string().into_bytes();
+        if chance.once_in(20) {
+            chance.damage(&mut text, elsewhere.to_string().as_bytes());
+        }
+        text
+    }
+
+    fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
+        let Ok(template) = serde_json::from_slice::<Value>(input) else {
+            return Ok(Outcome::Refused);
+        };
+        let secrets = BTreeSet::new();
+        let context = Context {
+            namespace: &self.namespace,
+            catalog: &self.shelf,
+            secrets: &secrets,
+            limits: &self.limits,
+        };
+        let applied = match (validate(&template, &context), validate(&template, &context)) {
+            (Err(problems), again) => {
+                ensure!(again.err().as_ref() == Some(&problems), "the problems differ");
+                has_places(&problems)?;
+                return Ok(Outcome::Refused);
+            }
+            (Ok(applied), Ok(again)) => {
+                ensure!(applied == again, "the graphs differ");
+                applied
+            }
+            (Ok(_), Err(_)) => anyhow::bail!("it is valid once and not twice"),
+        };
+        let kept = applied.graph.to_json();
+        // As text, which is how it is stored.
+        let read = serde_json::from_str(&kept.to_string())?;
+        match Graph::from_json(&read) {
+            Ok(graph) => ensure!(graph == applied.graph, "it is another after being kept: {kept}"),
+            Err(problems) => anyhow::bail!("it cannot be read after being kept: {problems:?}"),
+        }
+        Ok(Outcome::Taken)
+    }
+}
+
+fn has_places(problems: &[Problem]) -> Result<()> {
+    ensure!(!problems.is_empty(), "it is refused without a problem");
+    for problem in problems {
+        ensure!(problem.path.starts_with('$'), "a problem has no place: {problem:?}");
+        ensure!(!problem.message.is_empty(), "a problem has no words: {problem:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Fuzzing, in this process: inputs by chance, made from seeds, for the four
+//! places that read what a stranger wrote. A panic, an abort or a broken promise
+//! leaves its input in `tests/fuzz/crashes/`.
+//!
+//! Chance has a seed: the same one tries the same inputs.
+
+mod chance;
+mod graph;
+mod template;
+mod upload;
+mod completion;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+pub use chance::Chance;
+
+use crate::checkout;
+
+/// One place that reads what a stranger wrote.
+pub trait Target {
+    /// An input by chance.
+    fn input(&mut self, chance: &mut Chance) -> Vec<u8>;
+
+    /// Tries an input.
+    ///
+    /// # Errors
+    /// The promise that was broken.
+    fn attempt(&mut self, input: &[u8]) -> Result<Outcome>;
+}
+
+/// What came of an input that broke no promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was taken.
+    Taken,
+    /// It was refused.
+    Refused,
+}
+
+/// The targets by their names.
+pub const TARGETS: [&str; 4] = ["graph", "template", "upload", "completion"];
+
+/// The target of a name.
+///
+/// # Errors
+/// If there is none, or its seeds cannot be read.
+pub fn target(name: &str) -> Result<Box<dyn Target>> {
+    Ok(match name {
+        "graph" => Box::new(graph::Graphs::new()?),
+        "template" => Box::new(template::Templates::new()?),
+        "upload" => Box::new(upload::Uploads::new()?),
+        "completion" => Box::new(completion::Completions::new()?),
+        _ => bail!("there is no target {name:?}; there are {}", TARGETS.join(", ")),
+    })
+}
+
+/// What was tried.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tried {
+    /// Inputs.
+    pub all: u64,
+    /// Those that were taken.
+    pub taken: u64,
+}
+
+/// Tries inputs for so long.
+///
+/// # Errors
+/// The promise that an input broke, and how to try it again.
+pub fn run(name: &str, seed: u64, time: Duration) -> Result<Tried> {
+    let mut target = target(name)?;
+    let mut chance = Chance::new(seed);
+    let watch = Watch::new(name)?;
+    let end = Instant::now() + time;
+    let mut tried = Tried::default();
+    while Instant::now() < end {
+        let input = target.input(&mut chance);
+        watch.note(&input)?;
+        match judge(&mut *target, &input) {
+            Ok(outcome) => tried.taken += u64::from(outcome == Outcome::Taken),
+            Err(error) => {
+                let file = watch.keep(&input)?;
+                bail!(
+                    "input {} of --seed {seed} broke a promise: {error:#}\nto try it again: cargo \
+                     run -p exosphere-tests --bin fuzz -- {name} --input {}",
+                    tried.all,
+                    file.display()
+                );
+            }
+        }
+        tried.all += 1;
+    }
+    watch.end()?;
+    Ok(tried)
+}
+
+/// Tries one input, kept in a file.
+///
+/// # Errors
+/// The promise that it breaks.
+pub fn again(name: &str, file: &Path) -> Result<Outcome> {
+    let input = fs::read(file).with_context(|| format!("no {}", file.display()))?;
+    judge(&mut *target(name)?, &input)
+}
+
+/// A panic is a broken promise, too.
+fn judge(target: &mut dyn Target, input: &[u8]) -> Result<Outcome> {
+    let tried = catch_unwind(AssertUnwindSafe(|| target.attempt(input)));
+    tried.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+        bail!("it panicked: {}", words.unwrap_or("without words"))
+    })
+}
+
+/// Keeps the input that is being tried in a file: it is all that is left of a
+/// process that aborts.
+struct Watch {
+    name: String,
+    folder: PathBuf,
+    path: PathBuf,
+    file: File,
+}
+
+impl Watch {
+    fn new(name: &str) -> Result<Watch> {
+        let folder = checkout().join("tests/fuzz/crashes");
+        fs::create_dir_all(&folder)?;
+        // One for each process, since tests run side by side.
+        let path = folder.join(format!("{name}-{}.running", std::process::id()));
+        let file = File::create(&path)?;
+        Ok(Watch { name: name.to_owned(), folder, path, file })
+    }
+
+    fn note(&self, input: &[u8]) -> Result<()> {
+        self.file.set_len(input.len() as u64)?;
+        Ok(self.file.write_all_at(input, 0)?)
+    }
+
+    fn keep(&self, input: &[u8]) -> Result<PathBuf> {
+        let digest = exosphere_domain::ids::Digest::of(input).to_string();
+        let file = self.folder.join(format!("{}-{}", self.name, &digest[..16]));
+        fs::write(&file, input)?;
+        fs::remove_file(&self.path)?;
+        Ok(file)
+    }
+
+    fn end(self) -> Result<()> {
+        Ok(fs::remove_file(self.path)?)
+    }
+}
+
+/// The seeds of a target: the files of a folder, in order of their names.
+fn seeds(name: &str) -> Result<Vec<Vec<u8>>> {
+    let folder = checkout().join("tests/fuzz/seeds").join(name);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("no {}", folder.display()))? {
+        files.push(entry?.path());
+    }
+    files.sort();
+    files.iter().map(|file| Ok(fs::read(file)?)).collect()
+}

@@ -1,0 +1,72 @@
+//! Guests by hand: puts the functions of one into `tests/hostile/frame.wat`,
+//! which has everything else that a plugin needs.
+
+use anyhow::{Context, Result, ensure};
+
+const FRAME: &str = include_str!("../hostile/frame.wat");
+
+/// What is changed of the frame.
+#[derive(Debug, Default)]
+pub struct Changes<'a> {
+    /// Functions of its module.
+    pub functions: &'a str,
+    /// What stands in the component before its module.
+    pub component: &'a str,
+    /// What it says of itself, instead of that it has a node `attack`.
+    pub description: Option<&'a [u8]>,
+    /// Texts of the frame that occur there once, and what stands in their place.
+    pub edits: &'a [(String, String)],
+}
+
+/// Where the description is; memory before it is the guest's.
+const DESCRIPTION_AT: usize = 32 * 1024;
+
+const PAGE: usize = 64 * 1024;
+
+const DESCRIPTION: &str =
+    r#"{"nodes":[{"name":"attack","inputs":{"type":"object"},"outputs":{"type":"object"}}]}"#;
+
+/// The component of a guest.
+pub fn component(changes: &Changes<'_>) -> Result<Vec<u8>> {
+    let text = text(changes)?;
+    wat::parse_str(&text).context("the guest is no WebAssembly text")
+}
+
+fn text(changes: &Changes<'_>) -> Result<String> {
+    let mut text = FRAME.to_owned();
+    for (from, to) in changes.edits {
+        ensure!(text.matches(from).count() == 1, "{from:?} is not in the frame once");
+        text = text.replace(from, to);
+    }
+    let description = changes.description.unwrap_or(DESCRIPTION.as_bytes());
+    let heap = (DESCRIPTION_AT + description.len()).next_multiple_of(PAGE);
+    let length = u32::try_from(description.len())?;
+    for (hole, filling) in [
+        ("@pages@", (heap / PAGE + 1).to_string()),
+        ("@heap@", heap.to_string()),
+        ("@length@", escaped(&length.to_le_bytes())),
+        ("@description@", escaped(description)),
+        ("@component@", changes.component.to_owned()),
+        ("@functions@", functions(changes.functions)),
+    ] {
+        text = text.replace(hole, &filling);
+    }
+    Ok(text)
+}
+
+/// The guest's functions, and those that it leaves to us.
+fn functions(brought: &str) -> String {
+    let mut all = brought.to_owned();
+    if !brought.contains(r#"(export "describe")"#) {
+        all += r#"(func (export "describe") (result i32) (i32.const 32))"#;
+    }
+    if !brought.contains(r#"(export "execute")"#) {
+        all += r#"(func (export "execute") (param i32 i32 i32 i32) (result i32)
+            (call $return (i32.const 16) (i32.const 2)))"#;
+    }
+    all
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\{byte:02x}")).collect()
+}

@@ -1,0 +1,237 @@
+//! A great many hostile attempts in one namespace, and honest runs in another
+//! beside them all the time: what came of each, and what the host held.
+//!
+//! How many is said by who asks: a program for a million, a test for a few.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::{Value, json};
+
+use crate::Host;
+use crate::tenant::Tenant;
+use crate::watch::{Held, Watch};
+
+/// What the attempts do, each so many times in a hundred, and the kind of
+/// failure that must come of it.
+const MIX: [(&str, usize, &str); 11] = [
+    ("trap", 40, "trap"),
+    ("panic", 15, "trap"),
+    ("exit", 10, "exit"),
+    ("bad-output", 10, "invalid-output"),
+    ("eat-memory", 8, "limit"),
+    ("flood-log", 7, "trap"),
+    ("flood-store", 3, "limit"),
+    ("bad-key", 2, "store"),
+    ("spin", 2, "limit"),
+    ("sleep", 2, "timeout"),
+    ("overflow-stack", 1, "trap"),
+];
+
+/// Attempts of one run, which are one fanout.
+const FANOUT: u64 = 10_000;
+
+/// Attempts after which the host is expected to need no more memory.
+const SETTLED: u64 = 100_000;
+
+/// Kilobytes by which it may grow all the same, beside a twentieth.
+const GROWTH: i64 = 20 * 1024;
+
+/// How long a run of so many may take.
+const PATIENCE: Duration = Duration::from_secs(1_200);
+
+/// Descriptors and threads that come and go.
+const SLACK: usize = 10;
+
+/// What the host held after so many attempts.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    attempts: u64,
+    at: Duration,
+    rss: i64,
+    held: Held,
+}
+
+/// The honest runs.
+#[derive(Debug, Default)]
+struct Honest {
+    runs: u64,
+    slowest: Duration,
+}
+
+/// What came of it all.
+#[derive(Debug, Default)]
+pub struct Report {
+    attempts: u64,
+    kinds: BTreeMap<String, u64>,
+    samples: Vec<Sample>,
+    honest: Honest,
+    peak: i64,
+}
+
+/// Does so many attempts on a new host.
+///
+/// # Errors
+/// If an honest run was lost or has another result, or an attempt came to
+/// something else than a typed failure.
+pub fn run(attempts: u64) -> Result<Report> {
+    let folder = tempfile::tempdir()?;
+    let host = Host::start_with(folder.path(), &[], |command| {
+        command.env("EXOSPHERE_LOG", "error");
+    })?;
+    let evil = Tenant { host: &host, name: "evil" };
+    let honest = Tenant { host: &host, name: "honest" };
+    for (tenant, plugins) in [(evil, &["lab", "hostile"][..]), (honest, &["lab"])] {
+        plugins.iter().try_for_each(|plugin| tenant.push(plugin).map(drop))?;
+    }
+    evil.apply("attack", &attack(attempts.min(FANOUT)))?;
+    honest.apply("work", &work())?;
+    let over = AtomicBool::new(false);
+    let mut report = Report::default();
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| work_on(honest, &over));
+        let attacked = report.attack(evil, attempts);
+        over.store(true, Ordering::Relaxed);
+        report.honest = beside.join().map_err(|_| anyhow!("the honest side panicked"))??;
+        attacked
+    })?;
+    report.peak = Watch(host.pid()).kilobytes("VmHWM")?;
+    Ok(report)
+}
+
+/// A fanout whose branches misbehave by turns, and a unite that takes them all.
+fn attack(branches: u64) -> Value {
+    let plan: Vec<&str> = MIX.iter().flat_map(|(way, times, _)| vec![*way; *times]).collect();
+    json!({
+        "nodes": [
+            {"node_name": "fan", "identifier": "splitter", "inputs": {"n": branches}, "next_nodes": ["attack"]},
+            {"node_name": "mix", "identifier": "attack", "next_nodes": ["merger"],
+             "inputs": {"i": "${{ splitter.outputs.i }}", "plan": plan},
+             "limits": {"cpu_ms": 20, "memory_bytes": 4 << 20}, "timeout_ms": 100},
+            {"node_name": "whoami", "identifier": "merger", "inputs": {}, "next_nodes": [],
+             "unites": {"identifier": "splitter", "strategy": "ALL_DONE"}},
+        ],
+        "retry_policy": {"max_retries": 0},
+    })
+}
+
+fn work() -> Value {
+    json!({"nodes": [
+        {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 20}, "next_nodes": ["worker"]},
+        {"node_name": "echo", "identifier": "worker", "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": ["merger"]},
+        {"node_name": "sum", "identifier": "merger", "inputs": {"values": "${{ worker.outputs.value }}"},
+         "unites": {"identifier": "splitter"}, "next_nodes": []},
+    ]})
+}
+
+/// Honest runs, one after the other, each with its right result.
+fn work_on(tenant: Tenant<'_>, over: &AtomicBool) -> Result<Honest> {
+    let mut honest = Honest::default();
+    while !over.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        let run = tenant.begin("work")?;
+        let found = tenant.result(&run)?;
+        ensure!(found["status"] == "SUCCESS" && found["counts"]["success"] == 22, "{found:#}");
+        let sum = tenant.output(&run, "merger")?["sum"].as_f64();
+        ensure!(sum == Some(190.0), "an honest run comes to {sum:?}");
+        honest.runs += 1;
+        honest.slowest = honest.slowest.max(begun.elapsed());
+    }
+    Ok(honest)
+}
+
+/// A large run takes its time on a machine that others use too.
+fn over(evil: Tenant<'_>, run: &str) -> Result<Value> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = evil.over(run)? {
+            return Ok(found);
+        }
+        ensure!(Instant::now() < end, "waited too long for {}", evil.run(run)?);
+    }
+}
+
+impl Report {
+    fn attack(&mut self, evil: Tenant<'_>, attempts: u64) -> Result<()> {
+        let begun = Instant::now();
+        let watch = Watch(evil.host.pid());
+        while self.attempts < attempts {
+            let run = evil.begin("attack")?;
+            let found = over(evil, &run)?;
+            ensure!(found["status"] == "SUCCESS", "the unite takes everything: {found:#}");
+            let failed = found["counts"]["errored"].as_u64().context("no number")?;
+            ensure!(failed == attempts.min(FANOUT), "{failed} attempts have failed: {found:#}");
+            self.count(evil, &run)?;
+            self.attempts += failed;
+            let (rss, held) = (watch.kilobytes("VmRSS")?, watch.held()?);
+            let sample = Sample { attempts: self.attempts, at: begun.elapsed(), rss, held };
+            println!("{sample}");
+            self.samples.push(sample);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, evil: Tenant<'_>, run: &str) -> Result<()> {
+        for state in evil.list(run, "identifier=attack&status=ERRORED")? {
+            let kind = state["failure"]["kind"].as_str().context("an untyped failure")?;
+            let known = kind == "timeout" || MIX.iter().any(|(.., wanted)| *wanted == kind);
+            ensure!(known, "no attempt may come to this: {state:#}");
+            *self.kinds.entry(kind.to_owned()).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether the host is as it was.
+    ///
+    /// # Errors
+    /// What grew, or what the attempts came to instead.
+    pub fn verdict(&self) -> Result<()> {
+        ensure!(self.honest.runs > 0, "there was no honest run beside them");
+        for (kind, number) in &self.kinds {
+            // Anything may run out of time on a busy machine.
+            let planned: usize =
+                MIX.iter().filter(|(.., wanted)| wanted == kind).map(|(_, times, _)| times).sum();
+            let most = planned as u64 * self.attempts / 100;
+            ensure!(kind == "timeout" || *number <= most, "{number} are {kind}, not {most}");
+        }
+        let lost = self.kinds.get("timeout").copied().unwrap_or(0);
+        ensure!(lost <= self.attempts / 10, "{lost} of {} ran out of time", self.attempts);
+        let settled = self.samples.iter().find(|sample| sample.attempts >= SETTLED);
+        let (Some(first), Some(last)) = (settled.or(self.samples.first()), self.samples.last())
+        else {
+            return Ok(());
+        };
+        let most = first.rss + first.rss / 20 + GROWTH;
+        ensure!(settled.is_none() || last.rss <= most, "RSS grew: {first}; {last}");
+        let (was, is) = (first.held, last.held);
+        ensure!(is.descriptors <= was.descriptors + SLACK, "descriptors: {first}; {last}");
+        ensure!(is.threads <= was.threads + SLACK, "threads: {first}; {last}");
+        ensure!(is.children <= was.children, "children: {first}; {last}");
+        Ok(())
+    }
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Sample { attempts, at, rss, held } = self;
+        write!(f, "{attempts:>9} attempts {:>7.0} s {:>6} MB {held}", at.as_secs_f64(), rss / 1024)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (kind, number) in &self.kinds {
+            writeln!(f, "{kind:<16} {number:>9}")?;
+        }
+        if let Some(last) = self.samples.last() {
+            let rate = self.attempts as f64 / last.at.as_secs_f64();
+            writeln!(f, "{last}; {rate:.0} attempts a second")?;
+        }
+        writeln!(f, "the host had {} MB at most", self.peak / 1024)?;
+        let Honest { runs, slowest } = &self.honest;
+        write!(f, "{runs} honest runs beside them, each right, the slowest in {slowest:.1?}")
+    }
+}

@@ -1,0 +1,75 @@
+//! One namespace of a host, as those see it who work in it.
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::{Host, component, good, until};
+
+/// What a namespace is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Tenant<'a> {
+    /// Its host.
+    pub host: &'a Host,
+    /// Its name.
+    pub name: &'static str,
+}
+
+impl Tenant<'_> {
+    /// A path below the namespace.
+    pub fn path(&self, path: &str) -> String {
+        format!("//v1/namespaces/{}{path}", self.name)
+    }
+
+    /// Uploads a plugin of this project under its own name.
+    pub fn push(&self, plugin: &str) -> Result<Value> {
+        let path = self.path(&format!("/plugins?name={plugin}"));
+        good(self.host.request("POST", &path)?.body(component(plugin)?).send()?)
+    }
+
+    /// Applies a graph.
+    pub fn apply(&self, name: &str, graph: &Value) -> Result<Value> {
+        self.host.send("PUT", &self.path(&format!("/graphs/{name}")), graph)
+    }
+
+    /// Starts a run of a graph that was applied; gives its id.
+    pub fn begin(&self, name: &str) -> Result<String> {
+        let path = self.path(&format!("/graphs/{name}/runs"));
+        let run = self.host.send("POST", &path, &json!({}))?;
+        Ok(run["run"].as_str().context("a run has an id")?.to_owned())
+    }
+
+    /// Applies a graph and starts a run of it.
+    pub fn start(&self, name: &str, graph: &Value) -> Result<String> {
+        self.apply(name, graph)?;
+        self.begin(name)
+    }
+
+    /// A run.
+    pub fn run(&self, run: &str) -> Result<Value> {
+        self.host.get(&self.path(&format!("/runs/{run}?wait_ms=100")))
+    }
+
+    /// A run that is over.
+    pub fn result(&self, run: &str) -> Result<Value> {
+        until("the end of a run", || self.over(run))
+    }
+
+    /// A run, if it is over.
+    pub fn over(&self, run: &str) -> Result<Option<Value>> {
+        let found = self.run(run)?;
+        Ok((found["status"] != "RUNNING").then_some(found))
+    }
+
+    /// All states of a run that a filter lets through.
+    pub fn list(&self, run: &str, filter: &str) -> Result<Vec<Value>> {
+        self.host.pages(&self.path(&format!("/runs/{run}/states")), filter)
+    }
+
+    /// The one output of the one state at an identifier.
+    pub fn output(&self, run: &str, identifier: &str) -> Result<Value> {
+        let states = self.list(run, &format!("identifier={identifier}"))?;
+        let number = &states.first().with_context(|| format!("nothing at {identifier}"))?["number"];
+        let state = self.host.get(&self.path(&format!("/runs/{run}/states/{number}")))?;
+        Ok(state["outputs"][0].clone())
+    }
+}

@@ -1,0 +1,72 @@
+//! What the host's process holds, as the system sees it: memory, descriptors,
+//! threads, children.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+/// What a process holds at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// Its descriptors.
+    pub descriptors: usize,
+    /// Its threads.
+    pub threads: usize,
+    /// Its children.
+    pub children: usize,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Held { descriptors, threads, children } = self;
+        write!(f, "{descriptors} descriptors, {threads} threads, {children} children")
+    }
+}
+
+/// A process, watched from outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch(pub u32);
+
+impl Watch {
+    fn path(self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.0))
+    }
+
+    fn tasks(self) -> Result<Vec<PathBuf>> {
+        let tasks = fs::read_dir(self.path("task"))?;
+        Ok(tasks.collect::<Result<Vec<_>, _>>()?.iter().map(fs::DirEntry::path).collect())
+    }
+
+    /// What it holds now.
+    pub fn held(self) -> Result<Held> {
+        let tasks = self.tasks()?;
+        // A thread may end while we look.
+        let children =
+            |task: &PathBuf| fs::read_to_string(task.join("children")).unwrap_or_default();
+        Ok(Held {
+            descriptors: fs::read_dir(self.path("fd"))?.count(),
+            threads: tasks.len(),
+            children: tasks.iter().map(|task| children(task).split_whitespace().count()).sum(),
+        })
+    }
+
+    /// Kilobytes of memory that it has now (`VmRSS`), or ever had (`VmHWM`).
+    pub fn kilobytes(self, what: &str) -> Result<i64> {
+        let status = fs::read_to_string(self.path("status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.with_context(|| format!("no {what}"))?.parse()?)
+    }
+
+    /// Nanoseconds of CPU time that its threads have used, those that ended left
+    /// out.
+    pub fn cpu_nanos(self) -> Result<u64> {
+        let nanos = |task: &PathBuf| -> Option<u64> {
+            let text = fs::read_to_string(task.join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse().ok()
+        };
+        Ok(self.tasks()?.iter().filter_map(nanos).sum())
+    }
+}

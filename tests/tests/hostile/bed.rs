@@ -1,0 +1,266 @@
+//! The one host on which the cases are done, one after the other: how a case is
+//! sent, how its answer is judged, and what must hold after it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use exosphere_tests::guest::{self, Changes};
+use exosphere_tests::watch::{Held, Watch};
+use exosphere_tests::{Host, problem, until};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::case::{Answer, Case, Expect, Failure, Log, Success};
+use crate::origin::Origin;
+use crate::report::Row;
+
+/// Descriptors and threads by which the host may have more than at first:
+/// connections of ours, and threads that wait a while for further work.
+const SLACK: usize = 10;
+
+/// Kilobytes that all repetitions after the second (or a later one, if the case
+/// says so) may add.
+const GROWTH: i64 = 5 * 1024;
+
+pub struct Bed {
+    pub host: Host,
+    pub origin: Origin,
+    pub watch: Watch,
+    at_first: Held,
+    _folder: TempDir,
+}
+
+impl Bed {
+    pub fn start() -> Result<Bed> {
+        let folder = tempfile::tempdir()?;
+        let origin = Origin::start()?;
+        // The origin may be asked, and nothing else of this machine.
+        let allowed = format!("{}/32", origin.address().ip());
+        let host = Host::start_with(folder.path(), &["--http-allow-net", &allowed], |_| ())?;
+        let watch = Watch(host.pid());
+        for plugin in ["lab", "hostile", "web"] {
+            host.push(plugin)?;
+        }
+        host.apply("healthy", &json!({
+            "nodes": [
+                {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 5}, "next_nodes": ["worker"]},
+                {"node_name": "echo", "identifier": "worker", "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": ["merger"]},
+                {"node_name": "sum", "identifier": "merger", "inputs": {"values": "${{ worker.outputs.value }}"},
+                 "unites": {"identifier": "splitter"}, "next_nodes": []},
+            ],
+        }))?;
+        // Until it has all the threads and buffers that it will have.
+        for _ in 0..20 {
+            is_healthy(&host)?;
+        }
+        Ok(Bed { at_first: watch.held()?, host, origin, watch, _folder: folder })
+    }
+
+    /// Does a case as often as it says.
+    pub fn try_case(&self, case: &Case) -> Result<Row> {
+        let uploads = uploads(case, &self.host)?;
+        let mut row = Row::of(&case.name);
+        let runs = !matches!(case.said.expect, Expect::Upload(_));
+        if runs && let Some(bytes) = uploads.first() {
+            let response = self.host.upload(&case.name, bytes.clone())?;
+            ensure!(response.status().is_success(), "not taken: {:#}", problem(response)?.1);
+        }
+        if let Some(grants) = &case.said.grants {
+            self.host.grant(case.node().0, grants)?;
+        }
+        if let Expect::Apply(answer) = &case.said.expect {
+            let path = format!("/graphs/{}", case.name);
+            let (status, found) = self.host.refused("PUT", &path, &case.graph())?;
+            row.answer = judge_answer(answer, status, &found)?;
+            return Ok(row);
+        }
+        if runs {
+            self.host.apply(&case.name, &case.graph())?;
+        }
+        let mut settled = None;
+        for time in 1..=case.said.repeat {
+            let begun = Instant::now();
+            row.answer = match &case.said.expect {
+                Expect::Upload(answer) => {
+                    let bytes = &uploads[(time - 1) as usize % uploads.len()];
+                    self.upload(&case.name, bytes, answer)
+                }
+                _ => self.run(case),
+            }
+            .with_context(|| format!("time {time}"))?;
+            row.times.push(begun.elapsed());
+            if time == case.said.settled_after {
+                settled = Some(self.watch.kilobytes("VmRSS")?);
+            }
+        }
+        let after = case.said.settled_after;
+        if let Some(settled) = settled.filter(|_| case.said.repeat > after) {
+            let growth = self.watch.kilobytes("VmRSS")? - settled;
+            row.growth = Some(growth);
+            ensure!(growth < GROWTH, "the times after {after} added {growth} kB");
+        }
+        Ok(row)
+    }
+
+    fn upload(&self, name: &str, bytes: &[u8], answer: &Answer) -> Result<String> {
+        let response = match self.host.upload(name, bytes.to_vec()) {
+            // An answer that comes before all was sent can get lost.
+            Err(_) if answer.status == [413] => return Ok("413".to_owned()),
+            response => response?,
+        };
+        let status = response.status();
+        if status.is_success() {
+            return judge_answer(answer, status.as_u16(), &json!({}));
+        }
+        let (status, found) = problem(response)?;
+        // What is said of it goes to terminals and pages.
+        ensure!(steers_nothing(&found) && found.to_string().len() < 64 * 1024, "{found}");
+        judge_answer(answer, status, &found)
+    }
+
+    fn run(&self, case: &Case) -> Result<String> {
+        let run = self.host.run(&case.name, &json!({}), &json!({}))?;
+        let found = self.host.wait_for(&run)?;
+        let states = self.host.states(&run, "attack")?;
+        let [state] = states.as_slice() else { bail!("{} states: {found:#}", states.len()) };
+        is_clean(state)?;
+        match &case.said.expect {
+            Expect::Failure(failure) => judge_failure(failure, &found),
+            Expect::Success(success) => judge_success(success, &found, state),
+            Expect::Upload(_) | Expect::Apply(_) => bail!("this case does not run"),
+        }
+    }
+
+    /// What must hold after every case, whatever it was.
+    pub fn is_as_before(&self) -> Result<()> {
+        is_healthy(&self.host)?;
+        let host = &self.host;
+        until("no slot to be held", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let held = self.watch.held()?;
+            let fits = held.children <= self.at_first.children
+                && held.threads <= self.at_first.threads + SLACK
+                && held.descriptors <= self.at_first.descriptors + SLACK;
+            if fits {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "the host has {held}; at first {}", self.at_first);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// The bytes of a case, each upload of it; none if it is a node of a plugin
+/// that is there.
+fn uploads(case: &Case, host: &Host) -> Result<Vec<Vec<u8>>> {
+    let said = &case.said;
+    if said.node.is_some() {
+        return Ok(Vec::new());
+    }
+    if let Some(recipe) = &said.recipe {
+        return recipe.make(host.data());
+    }
+    let file = case.folder.join("guest.wat");
+    let functions = if file.exists() { std::fs::read_to_string(file)? } else { String::new() };
+    // One that brings everything needs no frame.
+    if functions.lines().any(|line| line.starts_with("(component") || line.starts_with("(module")) {
+        return Ok(vec![wat::parse_str(&functions)?]);
+    }
+    let description = said.description.as_ref().map(|description| match description {
+        Value::String(text) => text.clone().into_bytes(),
+        value => value.to_string().into_bytes(),
+    });
+    let changes = Changes {
+        functions: &functions,
+        component: "",
+        description: description.as_deref(),
+        edits: &said.edits,
+    };
+    Ok(vec![guest::component(&changes)?])
+}
+
+/// That an honest workflow ends as ever.
+fn is_healthy(host: &Host) -> Result<()> {
+    let run = host.run("healthy", &json!({}), &json!({}))?;
+    let found = host.wait_for(&run)?;
+    ensure!(found["status"] == "SUCCESS", "a healthy run: {found:#}");
+    ensure!(host.output(&run, "merger")?["sum"] == 10.0, "a healthy run has another result");
+    Ok(())
+}
+
+/// Nothing that a guest said may steer a terminal, and no failure is the host's.
+fn is_clean(state: &Value) -> Result<()> {
+    ensure!(state["failure"]["kind"] != "internal", "{state:#}");
+    let shown = [&state["failure"], &state["attempts"]];
+    ensure!(shown.into_iter().all(steers_nothing), "a terminal would act on it: {state:#}");
+    Ok(())
+}
+
+fn steers_nothing(shown: &Value) -> bool {
+    match shown {
+        Value::String(text) => !text.contains(|c: char| {
+            c.is_control() && !matches!(c, '\n' | '\t') || ('\u{202a}'..='\u{202e}').contains(&c)
+        }),
+        Value::Array(list) => list.iter().all(steers_nothing),
+        Value::Object(map) => map.values().all(steers_nothing),
+        _ => true,
+    }
+}
+
+fn judge_answer(answer: &Answer, status: u16, found: &Value) -> Result<String> {
+    let words = format!("{} {}", found["detail"].as_str().unwrap_or_default(), found["errors"]);
+    ensure!(answer.status.contains(&status), "status {status}: {words}");
+    ensure!(status < 300 || words.contains(&answer.words), "not in these words: {words}");
+    Ok(status.to_string())
+}
+
+fn judge_failure(failure: &Failure, found: &Value) -> Result<String> {
+    ensure!(found["status"] == "FAILED", "it is {}: {found:#}", found["status"]);
+    let first = &found["failures"][0]["failure"];
+    let message = first["message"].as_str().unwrap_or_default();
+    ensure!(first["kind"] == failure.kind, "not {}: {first:#}", failure.kind);
+    ensure!(message.contains(&failure.words), "not in these words: {first:#}");
+    ensure!(first.to_string().len() < 128 * 1024, "the failure is too long");
+    has_store(failure.store.as_ref(), found)?;
+    let limit = first["details"]["limit"].as_str();
+    Ok(limit.map_or(failure.kind.clone(), |limit| format!("{} {limit}", failure.kind)))
+}
+
+fn judge_success(success: &Success, found: &Value, state: &Value) -> Result<String> {
+    ensure!(found["status"] == "SUCCESS", "{found:#}");
+    let output = &state["outputs"][0];
+    for (field, value) in &success.output {
+        ensure!(&output[field] == value, "{field} is {}: {output:#}", output[field]);
+    }
+    if let Some(log) = &success.log {
+        judge_log(log, &state["attempts"][0]["logs"])?;
+    }
+    has_store(success.store.as_ref(), found)?;
+    Ok("success".to_owned())
+}
+
+fn judge_log(log: &Log, found: &Value) -> Result<()> {
+    let lines: Vec<&str> = found
+        .as_array()
+        .context("no log")?
+        .iter()
+        .map(|line| line["message"].as_str().unwrap_or_default())
+        .collect();
+    ensure!(lines.len() <= log.most_lines, "{} lines", lines.len());
+    let bytes: usize = lines.iter().map(|line| line.len()).sum();
+    ensure!(bytes <= log.most_bytes, "{bytes} bytes");
+    let last = lines.last().copied().unwrap_or_default();
+    ensure!(last.contains(&log.last), "the last line is {last:?}");
+    Ok(())
+}
+
+fn has_store(store: Option<&Value>, found: &Value) -> Result<()> {
+    match store {
+        Some(store) => {
+            ensure!(&found["store"] == store, "the store is {}", found["store"]);
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}

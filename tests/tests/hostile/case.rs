@@ -1,0 +1,185 @@
+//! A case as it is written: a folder of `tests/hostile` with a `case.json` and,
+//! where the guest is written for it, a `guest.wat`.
+//!
+//! Not here: what is done with it (`bed`), and how the bytes are made (`exosphere_tests::guest`,
+//! `recipes`).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use exosphere_tests::checkout;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::recipes::Recipe;
+
+/// A case, read.
+pub struct Case {
+    pub name: String,
+    pub folder: PathBuf,
+    pub said: Said,
+}
+
+/// What a `case.json` says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Said {
+    /// What the guest does, in one sentence.
+    #[serde(rename = "what")]
+    _what: String,
+    /// A node of a plugin of this project, `plugin/node`, instead of a
+    /// `guest.wat`.
+    pub node: Option<String>,
+    /// How the bytes are made, instead of a `guest.wat`.
+    pub recipe: Option<Recipe>,
+    /// What the guest says of itself, instead of what the frame says.
+    pub description: Option<Value>,
+    /// Texts of the frame that occur there once, and what stands in their place.
+    #[serde(default)]
+    pub edits: Vec<(String, String)>,
+    #[serde(default)]
+    inputs: Map<String, Value>,
+    #[serde(default)]
+    limits: Map<String, Value>,
+    timeout_ms: Option<u64>,
+    #[serde(default)]
+    secrets: Map<String, Value>,
+    /// What its plugin is granted before.
+    pub grants: Option<Value>,
+    /// How often it is done.
+    #[serde(default = "twenty")]
+    pub repeat: u32,
+    /// Why it is done less often than twenty times.
+    why_so_seldom: Option<String>,
+    /// After which time RSS is measured first; then again after the last.
+    #[serde(default = "two")]
+    pub settled_after: u32,
+    /// Why it is not measured after the second time.
+    why_so_late: Option<String>,
+    pub expect: Expect,
+}
+
+/// What must come of it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub enum Expect {
+    /// The upload is answered so, and never run.
+    Upload(Answer),
+    /// The upload is taken; the graph is refused with these words.
+    Apply(Answer),
+    /// It runs and fails.
+    Failure(Failure),
+    /// It runs and succeeds, and has got nothing by it.
+    Success(Success),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// One of these.
+    pub status: Vec<u16>,
+    /// A part of the problem.
+    #[serde(default)]
+    pub words: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    pub kind: String,
+    /// A part of the message, such as the name of the limit.
+    #[serde(default)]
+    pub words: String,
+    /// What the run's store is afterwards.
+    pub store: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Success {
+    /// Some fields of the output.
+    #[serde(default)]
+    pub output: BTreeMap<String, Value>,
+    pub log: Option<Log>,
+    pub store: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// How many lines there may be.
+    pub most_lines: usize,
+    /// How many bytes they may have together.
+    pub most_bytes: usize,
+    /// A part of the last line.
+    #[serde(default)]
+    pub last: String,
+}
+
+fn twenty() -> u32 {
+    20
+}
+
+fn two() -> u32 {
+    2
+}
+
+/// Every case, in the order of their names. `origin` is the authority of a server
+/// that answers badly, which cases call `@origin@`.
+pub fn all(origin: &str) -> Result<Vec<Case>> {
+    let root = checkout().join("tests/hostile");
+    let mut cases = Vec::new();
+    for entry in std::fs::read_dir(root)? {
+        let folder = entry?.path();
+        if !folder.is_dir() {
+            continue;
+        }
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(folder.join("case.json")).context(name.clone())?;
+        let text = text.replace("@origin@", origin);
+        let said: Said =
+            serde_json::from_str(&text).with_context(|| format!("{name}: case.json"))?;
+        let explained = said.repeat >= 20 || said.why_so_seldom.is_some();
+        ensure!(explained && said.repeat >= 1, "{name}: say why it is done so seldom");
+        let explained = said.settled_after == 2 || said.why_so_late.is_some();
+        ensure!(explained, "{name}: say why its memory is measured so late");
+        cases.push(Case { name, folder, said });
+    }
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    ensure!(!cases.is_empty(), "there are no cases");
+    Ok(cases)
+}
+
+impl Case {
+    /// The plugin and the node.
+    pub fn node(&self) -> (&str, &str) {
+        let named = self.said.node.as_deref().and_then(|node| node.split_once('/'));
+        named.unwrap_or((&self.name, "attack"))
+    }
+
+    /// A graph of the one node, which has one attempt.
+    pub fn graph(&self) -> Value {
+        let said = &self.said;
+        let (plugin, node) = self.node();
+        let mut attack = json!({
+            "node_name": node, "identifier": "attack", "plugin": plugin,
+            "inputs": said.inputs, "next_nodes": [],
+        });
+        if !said.limits.is_empty() {
+            attack["limits"] = json!(said.limits);
+        }
+        if let Some(millis) = said.timeout_ms {
+            attack["timeout_ms"] = json!(millis);
+        }
+        let mut graph = json!({
+            "nodes": [attack],
+            "retry_policy": {"max_retries": 0},
+            "store_config": {"keep": true},
+        });
+        if !said.secrets.is_empty() {
+            graph["secrets"] = json!(said.secrets);
+        }
+        graph
+    }
+}

@@ -1,0 +1,56 @@
+//! The hostile corpus: every case of `tests/hostile`, one after the other on one
+//! host. Each gets the answer that it says and nothing else; after each the
+//! host is as it was.
+//!
+//! `CASE=part-of-a-name` does only those.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod case;
+mod recipes;
+mod report;
+mod origin;
+mod bed;
+mod isolation;
+mod stop;
+
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+
+use bed::Bed;
+use report::Table;
+
+/// Text that is nested deep takes a stack to make.
+const STACK: usize = 256 << 20;
+
+#[test]
+fn every_hostile_case_has_the_answer_that_it_says() -> Result<()> {
+    let cases = std::thread::Builder::new().stack_size(STACK).spawn(every_case)?;
+    cases.join().map_err(|_| anyhow!("a case made the test panic"))?
+}
+
+fn every_case() -> Result<()> {
+    let only = std::env::var("CASE").unwrap_or_default();
+    let begun = Instant::now();
+    let bed = Bed::start()?;
+    let mut table = Table::default();
+    for case in case::all(&bed.origin.address().to_string())?
+        .iter()
+        .filter(|case| case.name.contains(&only))
+    {
+        let done = bed.try_case(case).and_then(|row| bed.is_as_before().map(|()| row));
+        table.add(&case.name, done);
+    }
+    let peak = bed.watch.kilobytes("VmHWM")? / 1024;
+    for (name, test) in isolation::CASES.iter().filter(|case| case.0.contains(&only)) {
+        table.add(name, isolation::row(name, *test));
+    }
+    if only.is_empty() || stop::is_one_of(&only) {
+        for (name, row) in stop::rows()? {
+            table.add(name, row);
+        }
+    }
+    println!("in {:.0?}; the host of most of them had {peak} MB at most", begun.elapsed());
+    table.verdict()
+}

@@ -1,0 +1,220 @@
+//! Uploads that are made when they are needed, since they are large, many or
+//! damaged: bytes by a named recipe.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use exosphere_tests::component;
+use exosphere_tests::guest::{self, Changes};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum Recipe {
+    /// Not a byte.
+    Nothing,
+    /// This text.
+    Text(String),
+    /// So many bytes that begin like a component.
+    Zeros(usize),
+    /// The test's own program.
+    Elf,
+    /// Code that the host itself has compiled, without its mark.
+    Precompiled,
+    /// A plugin of this project, cut at twenty places.
+    Truncated(String),
+    /// The same with one bit turned over, at twenty places.
+    Flipped(String),
+    /// A function of so many empty loops.
+    Loops(usize),
+    /// A function of so many variables, all of which are needed to its end.
+    Locals(usize),
+    /// A function that is one expression of so many terms.
+    Expression(usize),
+    /// So many functions.
+    Functions(usize),
+    /// So many memories of one page.
+    Memories(usize),
+    /// So many tables.
+    Tables(usize),
+    /// So many instances of an empty module.
+    Instances(usize),
+    /// Components, each in the one before, so deep.
+    Nested(usize),
+    /// So many bytes of data at the beginning of a memory that has them.
+    Data(usize),
+    /// A description of one node that has so many characters.
+    LongDescription(usize),
+    /// A schema of so many levels.
+    DeepSchema(usize),
+    /// A schema of so many properties.
+    WideSchema(usize),
+    /// So many nodes.
+    Nodes(usize),
+}
+
+/// How many of the damaged uploads there are.
+const TIMES: usize = 20;
+
+impl Recipe {
+    /// The uploads, at least one.
+    pub fn make(&self, host_data: &Path) -> Result<Vec<Vec<u8>>> {
+        Ok(match self {
+            Recipe::Truncated(plugin) => {
+                let whole = component(plugin)?;
+                // Uneven steps, so that not all cuts are alike.
+                let cut = |n: usize| whole[..whole.len() * (n * 2 + 1) / (2 * TIMES + 1)].to_vec();
+                (0..TIMES).map(cut).collect()
+            }
+            Recipe::Flipped(plugin) => {
+                let whole = component(plugin)?;
+                (0..TIMES).map(|n| flipped(&whole, n)).collect()
+            }
+            _ => vec![self.one(host_data)?],
+        })
+    }
+
+    fn one(&self, host_data: &Path) -> Result<Vec<u8>> {
+        match self {
+            Recipe::Nothing | Recipe::Truncated(_) | Recipe::Flipped(_) => Ok(Vec::new()),
+            Recipe::Text(text) => Ok(text.clone().into_bytes()),
+            Recipe::Zeros(count) => {
+                let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
+                bytes.resize(*count, 0);
+                Ok(bytes)
+            }
+            Recipe::Elf => Ok(std::fs::read(std::env::current_exe()?)?[..4096].to_vec()),
+            Recipe::Precompiled => precompiled(host_data),
+            Recipe::Loops(count) => function(&"(loop)".repeat(*count)),
+            Recipe::Locals(count) => function(&locals(*count)),
+            Recipe::Expression(count) => function(&expression(*count)),
+            Recipe::Functions(count) => functions(&"(func)".repeat(*count)),
+            Recipe::Memories(count) => functions(&"(memory 1)".repeat(*count)),
+            Recipe::Tables(count) => functions(&"(table 1 funcref)".repeat(*count)),
+            Recipe::Instances(count) => around(&format!(
+                "(core module $e) {}",
+                "(core instance (instantiate $e))".repeat(*count)
+            )),
+            Recipe::Nested(depth) => Ok(nested(*depth)),
+            Recipe::Data(count) => functions(&format!(
+                "(memory $large {}) (data (memory $large) (i32.const 0) \"{}\")",
+                count / 65536 + 1,
+                "a".repeat(*count)
+            )),
+            Recipe::LongDescription(count) => described(&json!([{
+                "name": "attack", "description": "d".repeat(*count),
+                "inputs": {"type": "object"}, "outputs": {"type": "object"},
+            }])),
+            Recipe::DeepSchema(depth) => described(&json!([{
+                "name": "attack", "inputs": deep(*depth), "outputs": {"type": "object"},
+            }])),
+            Recipe::WideSchema(count) => described(&json!([{
+                "name": "attack", "inputs": wide(*count), "outputs": {"type": "object"},
+            }])),
+            Recipe::Nodes(count) => described(&many_nodes(*count)),
+        }
+    }
+}
+
+fn flipped(whole: &[u8], n: usize) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    let at = (n * 7919 + 11) % bytes.len();
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 1 << (n % 8);
+    }
+    bytes
+}
+
+/// By hand, since the text of it is too deep for those who read texts.
+fn nested(depth: usize) -> Vec<u8> {
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+    const SECTION_OF_A_COMPONENT: u8 = 4;
+    (0..depth).fold(COMPONENT.to_vec(), |inner, _| {
+        let mut outer = [COMPONENT, &[SECTION_OF_A_COMPONENT]].concat();
+        let mut length = inner.len();
+        while length >= 128 {
+            outer.push((length % 128) as u8 | 128);
+            length /= 128;
+        }
+        outer.push(length as u8);
+        outer.extend(inner);
+        outer
+    })
+}
+
+/// A file of the host's code cache, without the code of authenticity that heads
+/// it.
+fn precompiled(host_data: &Path) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(compiled(host_data)?)?;
+    let elf = bytes.windows(4).position(|four| four == b"\x7fELF");
+    Ok(bytes[elf.context("compiled code is no ELF")?..].to_vec())
+}
+
+/// Any file of the code cache of a host.
+pub fn compiled(host_data: &Path) -> Result<PathBuf> {
+    let mut folders = vec![host_data.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "code") {
+                return Ok(path);
+            }
+        }
+    }
+    anyhow::bail!("the host has compiled nothing yet")
+}
+
+fn functions(functions: &str) -> Result<Vec<u8>> {
+    guest::component(&Changes { functions, ..Changes::default() })
+}
+
+fn function(body: &str) -> Result<Vec<u8>> {
+    functions(&format!("(func (export \"bomb\") (param i32) (result i32) {body} (local.get 0))"))
+}
+
+fn around(component: &str) -> Result<Vec<u8>> {
+    guest::component(&Changes { component, ..Changes::default() })
+}
+
+fn described(nodes: &Value) -> Result<Vec<u8>> {
+    let description = json!({ "nodes": nodes }).to_string();
+    guest::component(&Changes { description: Some(description.as_bytes()), ..Changes::default() })
+}
+
+fn locals(count: usize) -> String {
+    let mut text = format!("(local {})", "i32 ".repeat(count));
+    for local in 1..=count {
+        text += &format!("(local.set {local} (i32.mul (local.get {}) (i32.const 3)))", local - 1);
+    }
+    // All at once, so that no two of them can share a place.
+    text += &(1..=count).map(|local| format!("(local.get {local})")).collect::<String>();
+    text += &"i32.xor ".repeat(count - 1);
+    text + "(local.set 0)"
+}
+
+fn expression(count: usize) -> String {
+    format!("{} {} (local.set 0)", "(local.get 0)".repeat(count), "i32.add ".repeat(count - 1))
+}
+
+fn deep(depth: usize) -> Value {
+    (0..depth).fold(
+        json!({"type": "object"}),
+        |inner, _| json!({"type": "object", "properties": {"x": inner}}),
+    )
+}
+
+fn wide(count: usize) -> Value {
+    let properties: serde_json::Map<_, _> =
+        (0..count).map(|n| (format!("p{n}"), json!({"type": "string"}))).collect();
+    json!({"type": "object", "properties": properties})
+}
+
+fn many_nodes(count: usize) -> Value {
+    let object = json!({"type": "object"});
+    (0..count)
+        .map(|n| json!({"name": format!("n{n}"), "inputs": object, "outputs": object}))
+        .collect()
+}
