@@ -1,21 +1,81 @@
 //! `cargo xtask audit`: what we depend on, checked by cargo-deny against
 //! `deny.toml`.
+//!
+//! What cargo-deny knows by itself decides: licences, bans and sources. Known
+//! faults are in a database elsewhere; where it cannot be had, that is said, and
+//! is no fault of ours.
 
-use anyhow::{Result, bail};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, bail};
 
 use crate::command;
 use crate::project::Project;
 
-/// Checks the host's workspace and the plugins'.
+/// The workspaces: the host's and the plugins'.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "plugins/Cargo.toml"];
+
+/// What needs nothing but the packages themselves.
+const HERE: [&str; 3] = ["licenses", "bans", "sources"];
+
+/// What cargo-deny says if it cannot get the database.
+const NO_DATABASE: &str = "failed to fetch advisory database";
+
+/// Checks both workspaces.
 pub fn run(project: &Project) -> Result<()> {
-    if !command::succeeds(project.cargo().args(["deny", "--version"])) {
-        bail!("cargo-deny is not installed; `cargo install --locked cargo-deny` gets it");
+    let deny = found_or_installed(project)?;
+    let mut unknown = false;
+    for manifest in MANIFESTS {
+        println!("{manifest}: licences, bans and sources");
+        command::run(check(&mut Command::new(&deny), project, manifest).args(HERE))?;
+        println!("{manifest}: known faults");
+        let advisories =
+            check(&mut Command::new(&deny), project, manifest).arg("advisories").output();
+        unknown |=
+            !are_known(&advisories.with_context(|| format!("cannot run {}", deny.display()))?)?;
     }
-    for manifest in ["Cargo.toml", "plugins/Cargo.toml"] {
-        let mut deny = project.cargo();
-        deny.args(["deny", "--manifest-path"]).arg(project.at(manifest));
-        deny.args(["check", "--config"]).arg(project.at("deny.toml"));
-        command::run(&mut deny)?;
+    if unknown {
+        println!(
+            "warning: the database of known faults (github.com/RustSec/advisory-db) cannot be had from here.\n\
+             Known faults were NOT looked for: run this again where it can be reached"
+        );
     }
     Ok(())
+}
+
+/// A call of cargo-deny for a workspace.
+fn check<'a>(deny: &'a mut Command, project: &Project, manifest: &str) -> &'a mut Command {
+    deny.current_dir(project.at("")).arg("--manifest-path").arg(project.at(manifest));
+    deny.arg("--config").arg(project.at("deny.toml")).arg("check")
+}
+
+/// Whether known faults could be looked for. That there are some is an error.
+fn are_known(output: &Output) -> Result<bool> {
+    let said = [&output.stdout, &output.stderr].map(|words| String::from_utf8_lossy(words));
+    let said = said.concat();
+    match output.status.success() {
+        false if said.contains(NO_DATABASE) => Ok(false),
+        false => bail!("cargo-deny found faults:\n{said}"),
+        true => {
+            print!("{said}");
+            Ok(true)
+        }
+    }
+}
+
+/// The cargo-deny that is there; else one that is compiled for this checkout
+/// alone, which takes some minutes once.
+fn found_or_installed(project: &Project) -> Result<PathBuf> {
+    let tools = project.at("target/tools");
+    let ours = tools.join("bin/cargo-deny");
+    for deny in [ours.clone(), PathBuf::from("cargo-deny")] {
+        if command::succeeds(Command::new(&deny).arg("--version")) {
+            return Ok(deny);
+        }
+    }
+    println!("cargo-deny is not here; compiling it into target/tools");
+    let mut install = project.cargo();
+    command::run(install.args(["install", "--locked", "cargo-deny", "--root"]).arg(&tools))?;
+    Ok(ours)
 }

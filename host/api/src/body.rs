@@ -1,5 +1,5 @@
 //! Bodies of requests: refused by their announced length before a byte is
-//! read, and by what really comes after that.
+//! read, and by what really comes after that. Those of plugins are in `uploads`.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -9,9 +9,6 @@ use serde::de::DeserializeOwned;
 use crate::problem::Problem;
 
 const MIB: u64 = 1024 * 1024;
-
-/// The most bytes of an uploaded plugin.
-pub(crate) const PLUGIN_BYTES: u64 = 32 * MIB;
 
 /// The most bytes of the settings of a namespace.
 pub(crate) const SETTINGS_BYTES: u64 = 64 * 1024;
@@ -25,23 +22,32 @@ pub(crate) const START_BYTES: u64 = 40 * MIB;
 
 /// The bytes of a body, if there are not too many.
 pub(crate) async fn bytes(headers: &HeaderMap, body: Body, most: u64) -> Result<Vec<u8>, Problem> {
-    let too_large = || {
-        let words = format!("the body is larger than {most} bytes, the limit of this path");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", words)
-    };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced.and_then(|value| value.parse().ok()).is_some_and(|length: u64| length > most) {
-        return Err(too_large());
+    if announced(headers).is_some_and(|length| length > most) {
+        return Err(too_large(most, ""));
     }
     let limit = usize::try_from(most).unwrap_or(usize::MAX);
     match Limited::new(body, limit).collect().await {
         Ok(all) => Ok(all.to_bytes().into()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => {
-            let words = "the body broke off before its end";
-            Err(Problem::new(StatusCode::BAD_REQUEST, "broken-body", words))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(most, "")),
+        Err(_) => Err(broken()),
     }
+}
+
+/// How long a body says it is.
+pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The refusal of a body that is too long, with what can be done about it.
+pub(crate) fn too_large(most: u64, remedy: &str) -> Problem {
+    let words = format!("the body is larger than {most} bytes, the limit of this path{remedy}");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", words)
+}
+
+/// The refusal of a body that has no end.
+pub(crate) fn broken() -> Problem {
+    let words = "the body broke off before its end";
+    Problem::new(StatusCode::BAD_REQUEST, "broken-body", words)
 }
 
 /// A body as JSON.

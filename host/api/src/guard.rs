@@ -1,12 +1,32 @@
-//! Keeps web pages of others away from a host on someone's own machine: a
-//! browser would carry their requests to it.
+//! Keeps browsers out of what is meant for programs: web pages of others away
+//! from a host on someone's own machine, to which they would carry requests; and
+//! answers, in which strangers' words stand, from being shown as a page.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::problem::Problem;
+
+/// What every answer says of itself, unless it says otherwise: it is what it says
+/// it is, nobody keeps it, and nothing in it is to be executed or loaded.
+const HEADERS: [(HeaderName, HeaderValue); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+];
+
+/// Marks an answer as one that is for programs alone.
+pub(crate) async fn for_programs_alone(mut answer: Response) -> Response {
+    for (name, value) in HEADERS {
+        answer.headers_mut().entry(name).or_insert(value);
+    }
+    answer
+}
 
 /// Refuses what a page of another site sends, and, if the host listens on the
 /// loopback only (`local`), names that were made to point there.
@@ -18,7 +38,7 @@ pub(crate) async fn same_site(State(local): State<bool>, request: Request, next:
 }
 
 fn refusal(headers: &HeaderMap, local: bool) -> Option<&'static str> {
-    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let authority = text(header::HOST).unwrap_or_default();
     if local && !authority.is_empty() && !is_loopback(authority) {
         return Some("this host listens on the loopback only and answers to no other name");

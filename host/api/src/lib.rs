@@ -12,6 +12,7 @@ mod plugins;
 mod problem;
 mod runs;
 mod states;
+mod uploads;
 
 use std::future::Future;
 
@@ -53,7 +54,7 @@ impl From<QueryRejection> for Problem {
 pub fn router(host: Host, local: bool) -> Router {
     let namespace = Router::new()
         .route("/plugins", get(plugins::list).post(plugins::push))
-        .route("/plugins/{name}", get(plugins::show))
+        .route("/plugins/{name}", get(plugins::show).post(plugins::check))
         .route("/graphs", get(graphs::list))
         .route("/graphs/{name}", get(graphs::show).put(graphs::apply))
         .route("/graphs/{name}/validate", post(graphs::validate))
@@ -73,8 +74,10 @@ pub fn router(host: Host, local: bool) -> Router {
         .nest("/v1/namespaces/{namespace}", namespace)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(axum::Extension(uploads::Uploads::default()))
         .layer(axum::extract::DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(local, guard::same_site))
+        .layer(middleware::map_response(guard::for_programs_alone))
         .with_state(host)
 }
 

@@ -1,16 +1,18 @@
-//! `/plugins`: upload, list, inspect.
+//! `/plugins`: upload, check, list, inspect.
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::{Extension, Json};
+use exosphere_orchestrator::domain::grant::Missing;
 use exosphere_orchestrator::domain::ids::Name;
-use exosphere_orchestrator::{Host, PluginRow, PluginUpload};
+use exosphere_orchestrator::{Capability, Host, PluginRow, PluginUpload, Remarks};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::problem::Problem;
-use crate::{Path, Query, body};
+use crate::uploads::Uploads;
+use crate::{Path, Query};
 
 /// What goes with an upload.
 #[derive(Deserialize)]
@@ -23,16 +25,70 @@ pub(crate) struct Push {
 
 pub(crate) async fn push(
     State(host): State<Host>,
+    Extension(uploads): Extension<Uploads>,
     Path(namespace): Path<Name>,
     Query(push): Query<Push>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let bytes = body::bytes(&headers, body, body::PLUGIN_BYTES).await?;
+    let (_place, bytes) = uploads.take(&namespace, &headers, body, host.upload_bytes()).await?;
     let Push { name, version } = push;
     let uploaded = host.push_plugin(PluginUpload { namespace, name, version, bytes }).await?;
     let status = if uploaded.new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(whole(&uploaded.plugin))))
+    let mut value = whole(&uploaded.plugin);
+    add_remarks(&mut value, &uploaded.remarks);
+    Ok((status, Json(value)))
+}
+
+/// What goes with a check.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Check {
+    /// The name that it would have: grants go by it.
+    name: Name,
+}
+
+/// The report on an upload, which is then forgotten. A plugin may have the name
+/// that is the word for it here, so both are one path.
+pub(crate) async fn check(
+    State(host): State<Host>,
+    Extension(uploads): Extension<Uploads>,
+    Path((namespace, word)): Path<(Name, String)>,
+    Query(Check { name }): Query<Check>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Problem> {
+    if word != "check" {
+        return Err(crate::no_method().await);
+    }
+    let (_place, bytes) = uploads.take(&namespace, &headers, body, host.upload_bytes()).await?;
+    let checked = host.check_plugin(&namespace, &name, &bytes).await?;
+    let mut value = json!({
+        "name": name,
+        "version": "",
+        "digest": checked.digest,
+        "size": checked.size,
+        "uploaded_at": null,
+        "nodes": checked.nodes,
+        "imports": checked.imports,
+        "compile_ms": u64::try_from(checked.compile.as_millis()).unwrap_or(u64::MAX),
+    });
+    add_remarks(&mut value, &checked.remarks);
+    Ok(Json(value))
+}
+
+fn add_remarks(value: &mut Value, remarks: &Remarks) {
+    let capabilities = remarks.capabilities.iter().map(|capability| {
+        let Capability { asked, granted, remedy } = capability;
+        let mut value = json!({"needs": asked.capability(), "granted": granted, "grant": remedy});
+        match asked {
+            Missing::Import { import, .. } => value["import"] = json!(import),
+            Missing::Secret(name) => value["secret"] = json!(name),
+        }
+        value
+    });
+    value["capabilities"] = capabilities.collect();
+    value["warnings"] = json!(remarks.warnings);
 }
 
 pub(crate) async fn list(

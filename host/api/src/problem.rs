@@ -14,8 +14,14 @@ pub(crate) struct Problem {
     title: String,
     status: u16,
     detail: String,
+    /// What kind of refusal it is, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<graph::Problem>,
+    /// Seconds after which it may be tried again.
+    #[serde(skip)]
+    retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -26,8 +32,15 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
+            reason: None,
             errors: Vec::new(),
+            retry_after: None,
         }
+    }
+
+    /// The same, with the seconds after which it may be tried again.
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        Problem { retry_after: Some(seconds), ..self }
     }
 }
 
@@ -36,15 +49,19 @@ impl From<Error> for Problem {
         let (status, kind) = match &error {
             Error::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found"),
             Error::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
-            Error::Plugin(_) => (StatusCode::UNPROCESSABLE_ENTITY, "plugin-refused"),
+            Error::Plugin(_) | Error::Description { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "plugin-refused")
+            }
             Error::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Error::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
-        let detail = error.to_string();
-        let errors =
-            if let Error::Invalid { problems, .. } = error { problems } else { Vec::new() };
-        Problem { errors, ..Problem::new(status, kind, detail) }
+        let (detail, reason) = (error.to_string(), error.reason());
+        let errors = match error {
+            Error::Invalid { problems, .. } | Error::Description { problems } => problems,
+            _ => Vec::new(),
+        };
+        Problem { errors, reason, ..Problem::new(status, kind, detail) }
     }
 }
 
@@ -53,6 +70,10 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let kind = HeaderValue::from_static("application/problem+json");
-        (status, [(header::CONTENT_TYPE, kind)], body).into_response()
+        let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Not here: what the commands do. Each has a file of its own.
 
+use std::ffi::OsString;
+
 use clap::{Parser, Subcommand};
 use exosphere_domain::ids::Name;
 
@@ -68,6 +70,12 @@ pub struct Global {
 pub enum Command {
     /// Run a host
     Serve(Serve),
+    /// Compile one plugin for the host that started this process
+    #[command(hide = true)]
+    Compile {
+        /// What the process is held to
+        limits: Vec<OsString>,
+    },
     /// Check what a database promises, whether a host is running on it or not
     Check(Check),
     /// Bring the secrets of a database under another key
@@ -110,6 +118,7 @@ mod tests {
         for line in [
             "exosphere serve",
             "exosphere plugin push a.wasm --name a --version 1.2",
+            "exosphere plugin check a.wasm --name a --json",
             "exosphere plugin list --json",
             "exosphere plugin inspect text",
             "exosphere graph apply words.json --name words",
@@ -140,6 +149,9 @@ mod tests {
             "exosphere secrets reseal --forget-lost",
             "exosphere check --database postgres://localhost/exosphere",
             "exosphere serve --database postgres://localhost/exosphere --key /run/key",
+            "exosphere serve --upload-bytes 1048576 --compile-cpu-seconds 5 --compile-memory-bytes 1073741824",
+            "exosphere serve --code-cache-bytes 1073741824",
+            "exosphere compile 60 4294967296",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

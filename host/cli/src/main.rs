@@ -13,6 +13,8 @@ mod client;
 mod output;
 mod commands;
 mod process;
+mod log;
+mod admission;
 mod serve;
 mod memory;
 mod check;
@@ -31,7 +33,11 @@ use crate::process::MasterKey;
 fn main() -> ExitCode {
     without_backtraces();
     let master_key = process::take_master_key();
-    match run(Args::parse(), master_key) {
+    let args = Args::parse();
+    if let Command::Compile { limits } = args.command {
+        return exosphere_orchestrator::compile(limits);
+    }
+    match run(args, master_key) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.report();
@@ -43,6 +49,8 @@ fn main() -> ExitCode {
 fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
     match args.command {
         Command::Serve(serve) => serve::run(serve, master_key)?,
+        // Has an end of its own: it is no command of people.
+        Command::Compile { .. } => {}
         Command::Check(check) => check::run(check, Output::new(args.global.json))?,
         Command::Secrets(command) => {
             secrets::run(command, master_key, Output::new(args.global.json))?;

@@ -8,9 +8,10 @@ use exosphere_domain::limits::{LimitValues, Limits};
 use exosphere_orchestrator::{Config, DEFAULT_SLOTS, Host, HttpConfig, IpNet, Keys, share_of};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
+use crate::admission::Admission;
 use crate::error::Error;
+use crate::log;
 use crate::memory;
 use crate::process::{self, KeyArgs, MasterKey};
 
@@ -73,6 +74,8 @@ pub struct Serve {
         value_delimiter = ','
     )]
     http_allow_nets: Vec<IpNet>,
+    #[command(flatten)]
+    admission: Admission,
     /// Write the log as JSON lines.
     #[arg(long, env = "EXOSPHERE_LOG_JSON")]
     log_json: bool,
@@ -94,7 +97,7 @@ pub struct Serve {
 
 /// Runs a host until it is told to stop.
 pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
-    log(args.log_json);
+    log::begin(args.log_json);
     memory::give_back_what_is_large();
     if !args.allow_core_dumps {
         process::keep_memory_private();
@@ -103,17 +106,6 @@ pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Start(error.to_string()))?;
     runtime.block_on(serve(args, keys))
-}
-
-fn log(json: bool) {
-    let filter = EnvFilter::try_from_env("EXOSPHERE_LOG");
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
-    // It would repeat a parameter that it does not know, which may be a password
-    // under a mistyped name.
-    let silent = "sqlx_postgres::options=off".parse();
-    let filter = silent.into_iter().fold(filter, EnvFilter::add_directive);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { log.json().init() } else { log.init() }
 }
 
 async fn serve(args: Serve, keys: Keys) -> Result<(), Error> {
@@ -138,6 +130,8 @@ async fn serve(args: Serve, keys: Keys) -> Result<(), Error> {
         limits: args.limits.iter().fold(Limits::default(), Limits::set),
         http: HttpConfig { allow_nets: args.http_allow_nets, ..HttpConfig::default() },
         clock_offset: args.clock_offset_ms,
+        code_cache_bytes: args.admission.code_cache_bytes,
+        admission: args.admission.limits(),
         ..Config::new(args.data)
     });
     let host = host.await.map_err(|error| start(&error))?;

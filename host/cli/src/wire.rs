@@ -51,6 +51,42 @@ pub struct Plugin {
     pub nodes: Vec<NodeKind>,
     #[serde(default)]
     pub imports: Vec<String>,
+    /// What its author should look at; only in answer to an upload.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// What it needs to be granted; only in answer to an upload.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+}
+
+/// What a plugin needs to be granted.
+#[derive(Debug, Deserialize)]
+pub struct Capability {
+    #[serde(default)]
+    pub import: Option<String>,
+    #[serde(default)]
+    pub secret: Option<String>,
+    pub needs: String,
+    pub granted: bool,
+    /// The command that grants it.
+    #[serde(default)]
+    pub grant: String,
+}
+
+/// `POST /plugins/check`.
+#[derive(Debug, Deserialize)]
+pub struct Checked {
+    pub digest: String,
+    pub size: u64,
+    pub compile_ms: i64,
+    #[serde(default)]
+    pub nodes: Vec<NodeKind>,
+    #[serde(default)]
+    pub imports: Vec<String>,
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
 }
 
 /// A node of a plugin.

@@ -8,11 +8,12 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::{Applied, Catalog, Context, Exporter, Graph, validate};
 use exosphere_domain::ids::{Digest, Name};
-use exosphere_domain::node::{NodeDescription, parse_description};
+use exosphere_domain::node::NodeDescription;
 use exosphere_store::{GraphRow, NewPlugin, PluginRow, Pushed};
 use serde_json::Value;
 
 use crate::Host;
+use crate::admission::Remarks;
 use crate::error::Error;
 
 /// A plugin as it comes in.
@@ -35,6 +36,8 @@ pub struct Uploaded {
     pub plugin: PluginRow,
     /// Whether it was new.
     pub new: bool,
+    /// What to know of it.
+    pub remarks: Remarks,
 }
 
 /// What became of a graph.
@@ -65,23 +68,24 @@ impl Host {
                 format!("use at most {MAX_VERSION} characters, none of them a control character");
             return Err(Error::invalid("the version", "version", words));
         }
-        let admitted = parts.sandbox.admit(&bytes).await?;
-        let nodes = parse_description(&admitted.description).map_err(|problems| {
-            Error::Invalid { what: "the plugin's description of itself".into(), problems }
-        })?;
+        let candidate = parts.sandbox.check(&bytes).await?;
+        let grants = self.grants_of(&namespace, &name).await?;
+        let checked = self.checked(&name, &grants, candidate.admitted.clone(), bytes.len())?;
         let new = NewPlugin {
             namespace: namespace.clone(),
             name: name.clone(),
             version,
-            digest: admitted.digest,
+            digest: checked.digest,
             bytes,
-            nodes,
-            imports: admitted.imports,
-            compile_ms: i64::try_from(admitted.compile.as_millis()).unwrap_or(i64::MAX),
+            nodes: checked.nodes,
+            imports: checked.imports,
+            compile_ms: i64::try_from(checked.compile.as_millis()).unwrap_or(i64::MAX),
         };
         let pushed = parts.store.push_plugin(new, parts.clock.now()).await?;
+        // Only now: what is refused or could not be stored leaves no code.
+        parts.sandbox.adopt(candidate).await;
         let plugin = self.plugin(&namespace, name.as_str()).await?;
-        Ok(Uploaded { plugin, new: pushed == Pushed::New })
+        Ok(Uploaded { plugin, new: pushed == Pushed::New, remarks: checked.remarks })
     }
 
     /// The newest upload of each plugin.
@@ -102,7 +106,7 @@ impl Host {
         name: &Name,
         template: &Value,
     ) -> Result<Graph, Error> {
-        Ok(self.checked(namespace, name, template).await?.graph)
+        Ok(self.valid(namespace, name, template).await?.graph)
     }
 
     /// Makes a template the current revision of a graph.
@@ -112,7 +116,7 @@ impl Host {
         name: &Name,
         template: &Value,
     ) -> Result<GraphApplied, Error> {
-        let Applied { graph, secrets } = self.checked(namespace, name, template).await?;
+        let Applied { graph, secrets } = self.valid(namespace, name, template).await?;
         let now = self.parts.clock.now();
         let applied = self.parts.store.apply_graph(namespace, name, &graph, &secrets, now).await?;
         Ok(GraphApplied {
@@ -124,7 +128,7 @@ impl Host {
         })
     }
 
-    async fn checked(
+    async fn valid(
         &self,
         namespace: &Name,
         name: &Name,

@@ -31,7 +31,13 @@ pub enum Error {
     },
     /// An upload that is no plugin.
     #[error("the plugin is refused: {0}")]
-    Plugin(#[from] Refused),
+    Plugin(Refused),
+    /// A plugin that says nonsense of its nodes: every reason.
+    #[error("the plugin's description of itself is not valid: {} problem(s)", problems.len())]
+    Description {
+        /// What is wrong with it.
+        problems: Vec<Problem>,
+    },
     /// It cannot be done as things stand.
     #[error("{0}")]
     Conflict(String),
@@ -48,10 +54,28 @@ impl Error {
         Error::NotFound { what, name: name.to_string(), hint: String::new() }
     }
 
+    /// Why a plugin is refused, as a word for programs.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Error::Plugin(refused) => Some(refused.reason()),
+            Error::Description { .. } => Some("bad-description"),
+            _ => None,
+        }
+    }
+
     /// One problem with what was sent.
     pub(crate) fn invalid(what: &str, path: &str, message: impl ToString) -> Self {
         let problem = Problem { path: path.to_owned(), message: message.to_string() };
         Error::Invalid { what: what.to_owned(), problems: vec![problem] }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Internal { .. } => Error::Internal(log_internal(&refused)),
+            refused => Error::Plugin(refused),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Not here: SQL, WebAssembly, HTTP, and what an outcome means.
 
+mod admission;
 mod ambient;
 mod catalog;
 mod check;
@@ -33,15 +34,19 @@ use std::time::Duration;
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::Millis;
 use exosphere_domain::limits::Limits;
-use exosphere_sandbox::{Sandbox, SandboxConfig};
+use exosphere_sandbox::{Compiler, Sandbox, SandboxConfig};
 use exosphere_store::{Database, Notice, Store};
 
+pub use admission::{Capability, Checked, Remarks};
 pub use catalog::{GraphApplied, PluginUpload, Uploaded};
 pub use check::check;
 pub use control::{Redriven, StartRequest, Started};
 pub use error::{Error, StartError};
 pub use exosphere_domain as domain;
-pub use exosphere_sandbox::{HttpConfig, IpNet};
+pub use exosphere_sandbox::{
+    AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, HttpConfig, IpNet,
+    compiler::main as compile,
+};
 pub use exosphere_store::{
     AttemptRow, BadKeys, CheckError, GraphRow, KeyId, Keyring, Page, PluginRow, Report, RunFilter,
     RunView, StateFilter, StateView, Unopened, Violation,
@@ -82,6 +87,10 @@ pub struct Config {
     pub limits: Limits,
     /// Where requests of nodes may go, beyond the public internet.
     pub http: HttpConfig,
+    /// What the admission of a plugin may take.
+    pub admission: AdmissionLimits,
+    /// Bytes of compiled code that the folder may hold.
+    pub code_cache_bytes: u64,
     /// So many milliseconds this host's clock is off, for tests.
     pub clock_offset: Millis,
 }
@@ -97,6 +106,8 @@ impl Config {
             namespace_slots: share_of(DEFAULT_SLOTS),
             limits: Limits::default(),
             http: HttpConfig::default(),
+            admission: AdmissionLimits::default(),
+            code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
             clock_offset: 0,
         }
     }
@@ -144,6 +155,7 @@ pub(crate) struct Parts {
     pub limits: Limits,
     pub slots: u32,
     pub namespace_slots: u32,
+    pub admission: AdmissionLimits,
     /// Keeps the folder's lock.
     folder: DataFolder,
 }
@@ -171,6 +183,8 @@ impl Host {
             cache_dir: folder.code_cache(),
             cache_key: folder.cache_key(),
             http: config.http,
+            cache_bytes: config.code_cache_bytes,
+            compiler: Compiler::own(config.admission.clone()),
         })?;
         let clock = SystemClock::off_by(config.clock_offset);
         let session = store.begin_session(folder.host(), clock.now()).await?;
@@ -193,6 +207,7 @@ impl Host {
             limits: config.limits,
             slots: config.slots,
             namespace_slots: config.namespace_slots,
+            admission: config.admission,
             folder,
         });
         work.start(parts.clone());
@@ -223,6 +238,11 @@ impl Host {
     /// Whether the last commit went through, and if not, why.
     pub fn health(&self) -> Result<(), String> {
         self.parts.committer.health()
+    }
+
+    /// Bytes that an uploaded plugin may have.
+    pub fn upload_bytes(&self) -> u64 {
+        self.parts.admission.upload_bytes
     }
 
     /// States that this host holds: running, or about to.

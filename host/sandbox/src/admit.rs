@@ -1,30 +1,33 @@
 //! What an upload must pass before it is a plugin: it is a component, it
-//! compiles, it fits the contract, and it can say what its nodes are.
+//! compiles (in a process of its own, see `compiler`, which counts its parts
+//! first, see `inspect`), it fits the contract, and it can say what its nodes
+//! are, twice the same.
 //!
 //! Whether what it says makes sense is for the caller to judge.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use exosphere_domain::failure::Failure;
 use exosphere_domain::ids::Digest;
 use exosphere_domain::limits::{Limit, Limits};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Precompiled};
 
+use crate::artifact::Artifact;
 use crate::bindings::v0_1::PluginIndices;
 use crate::context::Context;
 use crate::engine::{MAX_MEMORIES, MAX_TABLES};
 use crate::host::{Host, Session};
+use crate::inspect::{Facts, too_many};
 use crate::invoke::{Describe, Unanswered};
 use crate::plugins::Plugin;
-use crate::sandbox::Sandbox;
+use crate::refused::{Refused, words};
+use crate::sandbox::{Purpose, Sandbox};
 use crate::secrets::Secrets;
 use crate::store::Empty;
-use crate::text::{clean_lines, cut};
 
 /// An upload that passed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Admitted {
     /// What identifies it.
     pub digest: Digest,
@@ -35,63 +38,9 @@ pub struct Admitted {
     pub compile: Duration,
     /// The interfaces that it imports.
     pub imports: Vec<String>,
+    /// What it is made of.
+    pub facts: Facts,
 }
-
-/// Why an upload is no plugin. The text is for whoever uploaded it.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Refused {
-    /// There was nothing in it.
-    #[error("the upload is empty; {FIX}")]
-    Empty,
-    /// It begins like something else.
-    #[error("the upload is {found}, not a WebAssembly component; {FIX}")]
-    NotAComponent {
-        /// What it seems to be.
-        found: &'static str,
-    },
-    /// It cannot be compiled.
-    #[error(
-        "the component is damaged, cut short, or uses a feature that is off here: {why}; {FIX}"
-    )]
-    Invalid {
-        /// The compiler's words.
-        why: String,
-    },
-    /// It is made of too many parts.
-    #[error("the component has {has} {what}; at most {limit} are allowed")]
-    TooMany {
-        /// What there is too much of.
-        what: &'static str,
-        /// How many there are.
-        has: u32,
-        /// How many there may be.
-        limit: u32,
-    },
-    /// It needs something that the host does not offer, or offers otherwise.
-    #[error("the component asks for what this host does not offer: {why}; {FIX}")]
-    Imports {
-        /// Which import, and what is wrong with it.
-        why: String,
-    },
-    /// It lacks what a plugin must offer, or offers it otherwise.
-    #[error("the component is no plugin: {why}; {FIX}")]
-    Exports {
-        /// Which export, and what is wrong with it.
-        why: String,
-    },
-    /// It could not say what its nodes are.
-    #[error("the plugin could not describe its nodes: {0}")]
-    Describe(Failure),
-    /// A mistake of the host.
-    #[error("the component could not be compiled because of a mistake of the host: {why}")]
-    Internal {
-        /// What is known of it.
-        why: String,
-    },
-}
-
-/// What to do about an upload that does not fit.
-const FIX: &str = "build it for wasm32-wasip2 with exosphere-sdk 0.1";
 
 /// What a plugin may take to describe its nodes: it needs milliseconds. By the
 /// wall it has far more, since the host may be busy.
@@ -101,9 +50,6 @@ const DESCRIBE_WALL_MS: u64 = 30_000;
 /// Bytes of a description. Schemas of many nodes fit well.
 const DESCRIPTION_BYTES: u64 = 1024 * 1024;
 
-/// Bytes of a reason. It may hold names that the upload chose.
-const WHY_BYTES: usize = 2048;
-
 impl Sandbox {
     /// Admits an upload, or says why not. The plugin is loaded afterwards, and
     /// in the code cache.
@@ -111,19 +57,52 @@ impl Sandbox {
     /// # Errors
     /// See [`Refused`]; nothing stays of a refused upload.
     pub async fn admit(&self, bytes: &[u8]) -> Result<Admitted, Refused> {
+        let candidate = self.check(bytes).await?;
+        let admitted = candidate.admitted.clone();
+        self.adopt(candidate).await;
+        Ok(admitted)
+    }
+
+    /// Keeps what was checked, in memory and in the code cache.
+    pub async fn adopt(&self, candidate: Candidate) {
+        let Compiled { plugin, artifact, .. } = candidate.compiled;
+        if let Some(artifact) = artifact {
+            self.keep(plugin.digest(), artifact).await;
+        }
+        self.plugins().put(plugin);
+    }
+
+    /// Says whether an upload would be admitted. Nothing stays of it unless the
+    /// answer is adopted.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub async fn check(&self, bytes: &[u8]) -> Result<Candidate, Refused> {
         recognize(bytes)?;
         let digest = Digest::of(bytes);
-        let started = Instant::now();
-        let plugin = match self.plugins().get(digest) {
-            Some(plugin) => plugin,
-            None => self.compile(digest, bytes.to_vec()).await?,
+        let known = match self.plugins().get(digest) {
+            Some(plugin) => Some(plugin),
+            None => self.restore(digest).await,
         };
-        let compile = started.elapsed();
-        let description = self.describe(&plugin).await?;
-        let imports = plugin.imports().to_vec();
-        self.keep(&plugin).await;
-        self.plugins().put(plugin);
-        Ok(Admitted { digest, description, compile, imports })
+        let compiled = match known {
+            Some(plugin) => Compiled { plugin, artifact: None, took: Duration::ZERO },
+            None => self.compile(digest, bytes, Purpose::Upload).await?,
+        };
+        let plugin = &compiled.plugin;
+        let description = self.describe(plugin).await?;
+        // Once more in a sandbox of its own: what is stored has to be what
+        // every host would hear.
+        if self.describe(plugin).await? != description {
+            return Err(Refused::DescribeDiffers);
+        }
+        let admitted = Admitted {
+            digest,
+            description,
+            compile: compiled.took,
+            imports: plugin.imports().to_vec(),
+            facts: plugin.facts().clone(),
+        };
+        Ok(Candidate { admitted, compiled })
     }
 
     async fn describe(&self, plugin: &Plugin) -> Result<String, Refused> {
@@ -144,49 +123,52 @@ impl Sandbox {
             limits,
         };
         self.ask(plugin, session, Describe).await.0.map_err(|unanswered| match unanswered {
-            Unanswered::Misfit(error) => Refused::Exports { why: why(&error) },
+            Unanswered::Misfit(error) => Refused::Exports { why: words(&error) },
             Unanswered::Failed(failure) => Refused::Describe(failure),
         })
     }
 
-    /// Compiles and links a component, on a thread that may be blocked.
+    /// Compiles a component in a process of its own, and links it.
     pub(crate) async fn compile(
         &self,
         digest: Digest,
-        bytes: Vec<u8>,
-    ) -> Result<Arc<Plugin>, Refused> {
+        bytes: &[u8],
+        purpose: Purpose,
+    ) -> Result<Compiled, Refused> {
+        recognize(bytes)?;
+        let turn = self.compiling(purpose).await;
+        let started = Instant::now();
+        let artifact = self.compiler().compile(bytes).await?;
+        drop(turn);
         let (engine, linker) = (self.engine().clone(), self.linker());
-        // One at a time: a compilation takes all the processors as it is.
-        let turn = self.compiler().await;
-        let compiled = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            recognize(&bytes)?;
-            let component = Component::from_binary(&engine, &bytes)
-                .map_err(|error| Refused::Invalid { why: why(&error) })?;
-            link(&linker, digest, &component).map(Arc::new)
+        let linked = tokio::task::spawn_blocking(move || {
+            let loaded = artifact.load(&engine);
+            let (facts, component) = loaded.map_err(|error| {
+                tracing::error!(%digest, error = format!("{error:#}"), "fresh code does not load");
+                Refused::Internal { why: "the compiled code does not load".into() }
+            })?;
+            let plugin = Arc::new(link(&linker, digest, &component, facts)?);
+            Ok(Compiled { plugin, artifact: Some(artifact), took: started.elapsed() })
         });
-        compiled.await.unwrap_or_else(|error| {
-            tracing::error!(%digest, %error, "the compiler failed");
-            Err(Refused::Internal { why: "the compiler failed".into() })
+        linked.await.unwrap_or_else(|error| {
+            tracing::error!(%digest, %error, "a compiled component could not be linked");
+            Err(Refused::Internal { why: "the component could not be linked".into() })
         })
     }
 
     /// Puts the code of a plugin on disk, if it is not there.
-    pub(crate) async fn keep(&self, plugin: &Arc<Plugin>) {
-        let (plugin, cache) = (Arc::clone(plugin), self.cache());
+    pub(crate) async fn keep(&self, digest: Digest, artifact: Artifact) {
+        let cache = self.cache();
         // It fails only by a panic, which is logged; the cache is never needed.
-        let _ = tokio::task::spawn_blocking(move || {
-            cache.put(plugin.digest(), plugin.component());
-        })
-        .await;
+        let _ = tokio::task::spawn_blocking(move || cache.put(digest, &artifact)).await;
     }
 
     /// A plugin from the cache on disk, if it is there.
     pub(crate) async fn restore(&self, digest: Digest) -> Option<Arc<Plugin>> {
         let (engine, linker, cache) = (self.engine().clone(), self.linker(), self.cache());
         let restored = tokio::task::spawn_blocking(move || {
-            let component = cache.get(&engine, digest)?;
-            let linked = link(&linker, digest, &component);
+            let (facts, component) = cache.get(&engine, digest)?;
+            let linked = link(&linker, digest, &component, facts);
             linked
                 .inspect_err(
                     |error| tracing::warn!(%digest, %error, "a cached plugin is no plugin"),
@@ -197,25 +179,48 @@ impl Sandbox {
     }
 }
 
+/// An upload that passed, and that nobody has decided to keep yet.
+pub struct Candidate {
+    /// What is known of it.
+    pub admitted: Admitted,
+    compiled: Compiled,
+}
+
+impl std::fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.admitted.fmt(f)
+    }
+}
+
+/// A plugin that is ready to run, and how it came to be.
+pub(crate) struct Compiled {
+    pub(crate) plugin: Arc<Plugin>,
+    /// Its code, if it was compiled just now.
+    pub(crate) artifact: Option<Artifact>,
+    took: Duration,
+}
+
 /// Checks a component against the contract.
-fn link(linker: &Linker<Host>, digest: Digest, component: &Component) -> Result<Plugin, Refused> {
+fn link(
+    linker: &Linker<Host>,
+    digest: Digest,
+    component: &Component,
+    facts: Facts,
+) -> Result<Plugin, Refused> {
+    // As instantiated: a module's parts count as often as the module does.
     if let Some(parts) = component.resources_required() {
         let check = |what, has, limit| match has > limit {
-            true => Err(Refused::TooMany { what, has, limit }),
+            true => Err(too_many(what, what, u64::from(has), u64::from(limit))),
             false => Ok(()),
         };
         check("memories", parts.num_memories, MAX_MEMORIES)?;
         check("tables", parts.num_tables, MAX_TABLES)?;
     }
     let pre = linker.instantiate_pre(component);
-    let pre = pre.map_err(|error| Refused::Imports { why: why(&error) })?;
+    let pre = pre.map_err(|error| Refused::Imports { why: words(&error) })?;
     let indices = PluginIndices::new(&pre);
-    let indices = indices.map_err(|error| Refused::Exports { why: why(&error) })?;
-    Ok(Plugin::new(digest, pre, indices))
-}
-
-fn why(error: &wasmtime::Error) -> String {
-    clean_lines(cut(&format!("{error:#}"), WHY_BYTES))
+    let indices = indices.map_err(|error| Refused::Exports { why: words(&error) })?;
+    Ok(Plugin::new(digest, pre, indices, facts))
 }
 
 /// Tells by its first bytes what an upload is.
@@ -240,5 +245,5 @@ fn recognize(bytes: &[u8]) -> Result<(), Refused> {
             Err(_) => "something else",
         },
     };
-    Err(Refused::NotAComponent { found })
+    Err(Refused::NotAComponent { found: found.to_owned() })
 }

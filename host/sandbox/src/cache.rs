@@ -20,11 +20,17 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::artifact::Artifact;
 use crate::clock::system_time;
 use crate::engine::WASMTIME_VERSION;
+use crate::inspect::Facts;
 
-/// Bytes of all files together; the oldest go first.
-const TOTAL_BYTES: u64 = 1024 * 1024 * 1024;
+/// Bytes of all files together, unless the operator says otherwise.
+pub const DEFAULT_CACHE_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// What the files hold, besides the engine's code: a file of another format is
+/// no file of ours.
+const FORMAT: &[u8] = b"exosphere artifact 1";
 
 /// Bytes of the code of authenticity, at the head of each file.
 const TAG_BYTES: usize = 32;
@@ -41,14 +47,21 @@ pub(crate) struct Cache {
     /// code depends on.
     engine: [u8; 32],
     unfinished: AtomicU64,
+    /// Bytes of all files together; the oldest go first.
     total_bytes: u64,
 }
 
 impl Cache {
     /// Opens the folder, or makes it.
-    pub(crate) fn open(folder: PathBuf, key: [u8; 32], engine: &Engine) -> io::Result<Cache> {
+    pub(crate) fn open(
+        folder: PathBuf,
+        key: [u8; 32],
+        total_bytes: u64,
+        engine: &Engine,
+    ) -> io::Result<Cache> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let mut hasher = ByHash(Sha256::new());
+        FORMAT.hash(&mut hasher);
         WASMTIME_VERSION.hash(&mut hasher);
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Cache {
@@ -56,14 +69,14 @@ impl Cache {
             key,
             engine: hasher.0.finalize().into(),
             unfinished: AtomicU64::new(0),
-            total_bytes: TOTAL_BYTES,
+            total_bytes,
         })
     }
 
     /// The compiled code of a plugin, if it is here and ours.
-    pub(crate) fn get(&self, engine: &Engine, digest: Digest) -> Option<Component> {
+    pub(crate) fn get(&self, engine: &Engine, digest: Digest) -> Option<(Facts, Component)> {
         let path = self.path(digest);
-        let file = match read(&path) {
+        let file = match read(&path, self.total_bytes) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
@@ -71,7 +84,7 @@ impl Cache {
                 return None;
             }
         };
-        let Some(code) = self.authentic(digest, &file) else {
+        let Some(artifact) = self.authentic(digest, file) else {
             tracing::warn!(
                 path = %path.display(),
                 "cached code is damaged or was not written by this host: it is compiled again"
@@ -80,13 +93,8 @@ impl Cache {
             let _ = fs::remove_file(&path);
             return None;
         };
-        // SAFETY: these bytes are what `Component::serialize` gave us on this
-        // host: the code over them was made with a key that only the host has,
-        // and binds them to this version and configuration of the engine. They
-        // are in our own memory, so nothing changed them since the check.
-        #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize(engine, code) };
-        component
+        let loaded = artifact.load(engine);
+        loaded
             .inspect_err(
                 |error| tracing::warn!(path = %path.display(), %error, "cached code does not fit"),
             )
@@ -94,15 +102,11 @@ impl Cache {
     }
 
     /// Keeps the compiled code of a plugin. That this fails is only logged.
-    pub(crate) fn put(&self, digest: Digest, component: &Component) {
+    pub(crate) fn put(&self, digest: Digest, artifact: &Artifact) {
         if self.path(digest).exists() {
             return;
         }
-        let written = component
-            .serialize()
-            .map_err(|error| io::Error::other(format!("{error:#}")))
-            .and_then(|code| self.write(digest, &code));
-        match written {
+        match self.write(digest, artifact.bytes()) {
             Ok(()) => self.prune(),
             Err(error) => {
                 tracing::warn!(folder = %self.folder.display(), %error, "compiled code is not cached");
@@ -125,10 +129,13 @@ impl Cache {
         Some(mac)
     }
 
-    fn authentic<'a>(&self, digest: Digest, file: &'a [u8]) -> Option<&'a [u8]> {
-        let (tag, code) = file.split_at_checked(TAG_BYTES)?;
-        self.mac(digest, code)?.verify_slice(tag).ok()?;
-        Some(code)
+    /// What a file holds, if it is ours: the code over it was made with a key
+    /// that only the host has, and binds it to the plugin and to this version
+    /// and configuration of the engine.
+    fn authentic(&self, digest: Digest, file: Vec<u8>) -> Option<Artifact> {
+        let (tag, rest) = file.split_at_checked(TAG_BYTES)?;
+        self.mac(digest, rest)?.verify_slice(tag).ok()?;
+        Artifact::authentic(file, TAG_BYTES)
     }
 
     /// Writes beside, then renames: a reader sees the whole file or none.
@@ -192,9 +199,9 @@ impl Cache {
 }
 
 /// A file's contents, its time set to now: pruning goes by it.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
-    if file.metadata()?.len() > TOTAL_BYTES {
+    if file.metadata()?.len() > most {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than the whole cache"));
     }
     // It only makes the file go earlier if this fails.

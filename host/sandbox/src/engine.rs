@@ -38,25 +38,20 @@ const KEEP_RESIDENT: usize = 64 * 1024;
 const CORE_INSTANCE_BYTES: usize = 4 * 1024 * 1024;
 const COMPONENT_INSTANCE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Proposals that nothing needs which we want to run, and whose code has been
-/// looked at less than the rest. Multi-memory stays: JavaScript needs it.
-const OFF: WasmFeatures = WasmFeatures::THREADS
-    .union(WasmFeatures::SHARED_EVERYTHING_THREADS)
-    .union(WasmFeatures::MEMORY64)
-    .union(WasmFeatures::GC)
-    .union(WasmFeatures::FUNCTION_REFERENCES)
-    .union(WasmFeatures::EXCEPTIONS)
-    .union(WasmFeatures::LEGACY_EXCEPTIONS)
-    .union(WasmFeatures::TAIL_CALL)
-    .union(WasmFeatures::RELAXED_SIMD)
-    .union(WasmFeatures::STACK_SWITCHING)
-    .union(WasmFeatures::CUSTOM_PAGE_SIZES)
-    .union(WasmFeatures::WIDE_ARITHMETIC)
-    .union(WasmFeatures::CM_ASYNC)
-    .union(WasmFeatures::CM_THREADING)
-    .union(WasmFeatures::CM_ERROR_CONTEXT)
-    .union(WasmFeatures::CM_GC)
-    .union(WasmFeatures::CM64);
+/// What of WebAssembly guests may use. All else is off: nothing that we want to
+/// run needs it, and its code has been looked at less. Multi-memory is here
+/// since JavaScript needs it.
+pub(crate) const ON: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
+    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
+    .union(WasmFeatures::SIGN_EXTENSION)
+    .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::MULTI_VALUE)
+    .union(WasmFeatures::BULK_MEMORY)
+    .union(WasmFeatures::FLOATS)
+    .union(WasmFeatures::SIMD)
+    .union(WasmFeatures::MULTI_MEMORY)
+    .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::COMPONENT_MODEL);
 
 /// An engine with room for `slots` guests at once. Falls back, with a warning,
 /// to an engine that takes each guest's memory from the system, where the
@@ -77,25 +72,34 @@ pub(crate) fn build(slots: u32, limits: &Limits) -> wasmtime::Result<Engine> {
     }
 }
 
+/// An engine that only compiles, for engines that [`build`] makes: where they
+/// put instances makes no difference to the code.
+pub(crate) fn for_compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&config(InstanceAllocationStrategy::OnDemand)?)
+}
+
 /// An engine that has proved that it can run something.
 fn start(strategy: InstanceAllocationStrategy) -> wasmtime::Result<Engine> {
+    let engine = Engine::new(&config(strategy)?)?;
+    probe(&engine)?;
+    Ok(engine)
+}
+
+fn config(strategy: InstanceAllocationStrategy) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
         .allocation_strategy(strategy)
         .module_version(ModuleVersionStrategy::Custom(WASMTIME_VERSION.into()))?
-        .wasm_component_model(true)
         .concurrency_support(false)
-        .wasm_multi_memory(true)
-        .wasm_features(OFF, false)
+        .wasm_features(ON, true)
+        .wasm_features(WasmFeatures::all().difference(ON), false)
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(ASYNC_STACK)
         .memory_init_cow(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable);
-    let engine = Engine::new(&config)?;
-    probe(&engine)?;
-    Ok(engine)
+    Ok(config)
 }
 
 fn pool(slots: u32, limits: &Limits) -> PoolingAllocationConfig {
@@ -137,6 +141,8 @@ fn probe(engine: &Engine) -> wasmtime::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::hash::{Hash, Hasher};
+
     use super::*;
 
     #[test]
@@ -144,6 +150,18 @@ mod tests {
         let lock = include_str!("../../../Cargo.lock");
         let entry = format!("name = \"wasmtime\"\nversion = \"{WASMTIME_VERSION}\"\n");
         assert!(lock.contains(&entry), "update WASMTIME_VERSION: it keys the code cache");
+    }
+
+    #[test]
+    fn what_is_compiled_elsewhere_fits_the_pool() {
+        let hash = |engine: &Engine| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        let pooled = build(2, &Limits::default()).unwrap();
+        assert!(pooled.pooling_allocator_metrics().is_some());
+        assert_eq!(hash(&pooled), hash(&for_compiling().unwrap()));
     }
 
     #[test]

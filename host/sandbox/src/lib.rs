@@ -6,14 +6,15 @@
 //! graph, no retry, and no HTTP but that of guests.
 //!
 //! How the parts lie, in the order in which a plugin meets them: [`Sandbox`]
-//! owns an engine (`engine`), a clock for it (`ticker`) and an order in which guests that run
-//! for long go on (`turns`); an upload passes
-//! `admit`; `plugins` keeps what was compiled, in memory and in the `cache` on
-//! disk; `invoke` runs a node in a `host` of its own, whose capabilities are
-//! one file each (`context`, `store`, `secrets`, `log`, `wasi`, `config`, `http`),
-//! whose use is bounded by `limiter`, `meter` and `breach`, and whose end is
-//! judged by `failure` and `output`. What it says is cleaned by `text`, and kept
-//! clear of its secrets by `redact`.
+//! owns an engine (`engine`), a clock for it (`ticker`) and an order in which
+//! guests that run for long go on (`turns`); an upload passes `admit`, which has
+//! it counted (`inspect`) and compiled by a process of its own ([`compiler`]);
+//! `plugins` keeps what was compiled, in memory and in the `cache` on disk;
+//! `invoke` runs a node in a `host` of its own, whose capabilities are one file
+//! each (`context`, `store`, `secrets`, `log`, `wasi`, `config`, `http`), whose
+//! use is bounded by `limiter`, `meter` and `breach`, and whose end is judged by
+//! `failure` and `output`. What it says is cleaned by `text`, and kept clear of
+//! its secrets by `redact`.
 
 mod sandbox;
 
@@ -22,6 +23,10 @@ mod ticker;
 mod turns;
 
 mod admit;
+mod refused;
+mod inspect;
+pub mod compiler;
+mod artifact;
 mod cache;
 mod plugins;
 
@@ -47,13 +52,17 @@ mod output;
 mod redact;
 mod text;
 
-pub use admit::{Admitted, Refused};
+pub use admit::{Admitted, Candidate};
+pub use cache::DEFAULT_CACHE_BYTES;
+pub use compiler::{AdmissionLimits, Compiler};
 pub use context::Context;
 pub use http::HttpConfig;
+pub use inspect::{CustomSection, Facts};
 pub use invoke::{Completion, Invocation};
 pub use ipnet::IpNet;
 pub use log::{LogLevel, LogLine};
 pub use plugins::{LoadError, Plugin};
+pub use refused::{CompileLimit, Refused};
 pub use sandbox::{DEFAULT_SLOTS, Sandbox, SandboxConfig, SetupError};
 pub use secrets::Secrets;
 pub use store::{RunStore, Unavailable};

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exosphere_domain::ids::Digest;
 use tokio::sync::OnceCell;
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::InstancePre;
 
-use crate::admit::Refused;
 use crate::bindings::v0_1::PluginIndices;
 use crate::host::Host;
-use crate::sandbox::Sandbox;
+use crate::inspect::Facts;
+use crate::refused::Refused;
+use crate::sandbox::{Purpose, Sandbox};
 
 /// A plugin that is ready to run.
 pub struct Plugin {
@@ -22,11 +23,17 @@ pub struct Plugin {
     pre: InstancePre<Host>,
     indices: PluginIndices,
     imports: Vec<String>,
+    facts: Facts,
     code_bytes: u64,
 }
 
 impl Plugin {
-    pub(crate) fn new(digest: Digest, pre: InstancePre<Host>, indices: PluginIndices) -> Plugin {
+    pub(crate) fn new(
+        digest: Digest,
+        pre: InstancePre<Host>,
+        indices: PluginIndices,
+        facts: Facts,
+    ) -> Plugin {
         let component = pre.component();
         let image = component.image_range();
         let engine = component.engine();
@@ -37,6 +44,7 @@ impl Plugin {
             code_bytes: (image.end as usize).saturating_sub(image.start as usize) as u64,
             pre,
             indices,
+            facts,
         }
     }
 
@@ -50,8 +58,9 @@ impl Plugin {
         &self.imports
     }
 
-    pub(crate) fn component(&self) -> &Component {
-        self.pre.component()
+    /// What it is made of.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// The component, its imports tied to the host's functions.
@@ -194,9 +203,11 @@ impl Sandbox {
                 if found != digest {
                     return Err(LoadError::Digest { wanted: digest, found });
                 }
-                let plugin = self.compile(digest, bytes).await?;
-                self.keep(&plugin).await;
-                Ok(plugin)
+                let compiled = self.compile(digest, &bytes, Purpose::Load).await?;
+                if let Some(artifact) = compiled.artifact {
+                    self.keep(digest, artifact).await;
+                }
+                Ok(compiled.plugin)
             })
             .await
             .cloned();

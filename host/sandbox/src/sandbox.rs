@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use exosphere_domain::limits::{Level, Limit, Limits};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use crate::cache::Cache;
+use crate::compiler::Compiler;
 use crate::engine;
 use crate::host::{self, Host};
 use crate::http::{HttpConfig, Network};
@@ -36,6 +37,10 @@ pub struct SandboxConfig {
     pub cache_key: [u8; 32],
     /// How guests with a grant may use the network.
     pub http: HttpConfig,
+    /// Bytes of compiled code that the folder may hold.
+    pub cache_bytes: u64,
+    /// What compiles plugins.
+    pub compiler: Compiler,
 }
 
 /// Why there is no sandbox.
@@ -69,6 +74,17 @@ fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }
 
+/// What is compiled for whom. One compilation takes all the processors as it
+/// is, so there is one at a time of each; what runs already does not wait for
+/// strangers' uploads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose {
+    /// Somebody asks whether it is a plugin.
+    Upload,
+    /// A run needs it.
+    Load,
+}
+
 /// Runs guests. One for a host, shared by all.
 pub struct Sandbox {
     // Stopped before the engine goes.
@@ -80,7 +96,9 @@ pub struct Sandbox {
     plugins: Plugins,
     slots: Semaphore,
     turns: Turns<String>,
-    compiler: Arc<Semaphore>,
+    compiler: Compiler,
+    uploads: Semaphore,
+    loads: Semaphore,
     limits: Limits,
 }
 
@@ -94,8 +112,9 @@ impl Sandbox {
         let slots = config.slots.max(1);
         let engine = engine::build(slots, &config.limits).map_err(no_engine)?;
         let linker = host::linker(&engine).map_err(no_engine)?;
-        let cache = Cache::open(config.cache_dir.clone(), config.cache_key, &engine)
-            .map_err(|source| SetupError::Cache { path: config.cache_dir, source })?;
+        let cache =
+            Cache::open(config.cache_dir.clone(), config.cache_key, config.cache_bytes, &engine)
+                .map_err(|source| SetupError::Cache { path: config.cache_dir, source })?;
         Ok(Sandbox {
             ticker: Ticker::start(engine.clone()).map_err(SetupError::Thread)?,
             engine,
@@ -105,7 +124,9 @@ impl Sandbox {
             plugins: Plugins::default(),
             slots: Semaphore::new(slots as usize),
             turns: Turns::new(processors()),
-            compiler: Arc::new(Semaphore::new(1)),
+            compiler: config.compiler,
+            uploads: Semaphore::new(1),
+            loads: Semaphore::new(1),
             limits: config.limits,
         })
     }
@@ -135,10 +156,17 @@ impl Sandbox {
         self.slots.acquire().await.ok()
     }
 
-    /// Waits for the turn to compile. The answer goes to the thread that does
-    /// it, which cannot be stopped by whoever waits for it.
-    pub(crate) async fn compiler(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.compiler).acquire_owned().await.ok()
+    /// Waits for the turn to compile.
+    pub(crate) async fn compiling(&self, purpose: Purpose) -> Option<SemaphorePermit<'_>> {
+        let turns = match purpose {
+            Purpose::Upload => &self.uploads,
+            Purpose::Load => &self.loads,
+        };
+        turns.acquire().await.ok()
+    }
+
+    pub(crate) fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
     /// The turns that guests take which run for long.

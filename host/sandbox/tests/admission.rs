@@ -84,17 +84,38 @@ async fn another_world_is_refused_with_the_reason() {
 #[tokio::test]
 async fn proposals_that_are_off_are_refused() {
     let bench = Bench::new();
-    for functions in [
-        "(memory $big i64 1)",
-        "(func $t (param i32) (result i32) (return_call $t (local.get 0)))",
-        "(memory $s 1 2 shared)",
-        "(func $v (param v128 v128 v128) (result v128)
-           (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2)))",
+    for (proposal, functions) in [
+        ("memory64", "(memory $big i64 1)"),
+        ("tail-call", "(func $t (param i32) (result i32) (return_call $t (local.get 0)))"),
+        ("threads", "(memory $s 1 2 shared)"),
+        (
+            "relaxed-simd",
+            "(func $v (param v128 v128 v128) (result v128)
+               (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2)))",
+        ),
+        (
+            "function-references",
+            "(type $f (func)) (func $r (param (ref $f)) (call_ref $f (local.get 0)))",
+        ),
+        ("exceptions", "(tag $e) (func (throw $e))"),
+        (
+            "wide-arithmetic",
+            "(func (param i64) (i64.mul_wide_s (local.get 0) (local.get 0)) drop drop)",
+        ),
+        ("gc-types", "(func (param externref))"),
+        ("gc", "(type $s (struct)) (func (drop (struct.new $s)))"),
     ] {
         let refused =
             refusal(&bench, &guest("", &format!("{functions} {}", one_output("{}")))).await;
-        assert!(matches!(refused, Refused::Invalid { .. }), "{functions}: {refused}");
+        let Refused::Proposal { proposal: named, .. } = &refused else {
+            panic!("{proposal}: {refused}");
+        };
+        assert_eq!(named, proposal, "{refused}");
+        assert_eq!(refused.reason(), "disabled-proposal");
     }
+    let bytes = wat::parse_str("(component (type (future u8)))").unwrap();
+    let refused = refusal(&bench, &bytes).await;
+    assert!(matches!(refused, Refused::Proposal { .. }), "{refused}");
 }
 
 #[tokio::test]
@@ -135,8 +156,44 @@ async fn a_describe_that_fails_is_refused() {
         assert!(matches!(refused, Refused::Describe(_)), "{refused}");
         assert!(refused.to_string().contains(what), "{refused}");
     }
-    let files = std::fs::read_dir(bench.folder.path()).unwrap().count();
-    assert_eq!(files, 0, "nothing stays of a refused upload");
+    assert_eq!(files(&bench), 0, "nothing stays of a refused upload");
+}
+
+fn files(bench: &Bench) -> usize {
+    std::fs::read_dir(bench.folder.path()).unwrap().count()
+}
+
+#[tokio::test]
+async fn a_describe_that_changes_its_answer_is_refused() {
+    let bench = Bench::new();
+    // It says the time, as letters.
+    let text = text("sleep", &one_output("{}")).replace(
+        "(func (export \"describe\") (result i32) (i32.const 1200))",
+        "(func (export \"describe\") (result i32)
+           (i64.store (i32.const 1100) (i64.or
+             (i64.and (call $now) (i64.const 0x0f0f0f0f0f0f0f0f)) (i64.const 0x4040404040404040)))
+           (i32.const 1200))",
+    );
+    let refused = refusal(&bench, &wat::parse_str(text).unwrap()).await;
+    assert_eq!(refused, Refused::DescribeDiffers);
+    assert_eq!(files(&bench), 0, "nothing stays of a refused upload");
+}
+
+#[tokio::test]
+async fn a_check_says_the_same_and_leaves_nothing() {
+    let bench = Bench::new();
+    let bytes = guest("log", &one_output("{}"));
+    let checked = bench.sandbox.check(&bytes).await.unwrap().admitted;
+    assert_eq!(files(&bench), 0, "nothing is in the code cache");
+    let admitted = bench.sandbox.admit(&bytes).await.unwrap();
+    assert!(admitted.compile.as_micros() > 0, "it was compiled again");
+    assert_eq!(files(&bench), 1);
+    assert_eq!(
+        (checked.digest, checked.description, checked.imports, &checked.facts),
+        (admitted.digest, admitted.description, admitted.imports, &admitted.facts)
+    );
+    assert_eq!(admitted.facts.exports, ["exosphere:node/guest@0.1.0"]);
+    assert_eq!(admitted.facts.memory_bytes, 2 * 64 * 1024);
 }
 
 /// Cut anywhere, or with a bit turned over anywhere, an upload is refused or

@@ -391,6 +391,11 @@ statements! {
     CHECK_PLUGINS = "SELECT p.id, p.namespace, p.name, p.digest, c.digest FROM plugin p LEFT JOIN component c ON c.digest = p.digest";
     CHECK_GRAPHS = "SELECT g.id, g.namespace, g.name, g.current, r.graph FROM graph g LEFT JOIN revision r ON r.id = g.current";
     CHECK_REVISIONS = "SELECT r.id, r.graph, r.number, r.digest, r.body, g.id FROM revision r LEFT JOIN graph g ON g.id = r.graph";
+    /// What is sealed is not looked at: only a host has the keys.
+    CHECK_SECRETS = "SELECT namespace || '/' || graph || '/' || name, namespace, graph, name, key_id FROM secret";
+    CHECK_SEALS = "SELECT key_id, key_id FROM seal";
+    CHECK_NAMESPACES = "SELECT id, name FROM namespace";
+    CHECK_CAPABILITIES = "SELECT namespace || '/' || plugin, namespace, plugin, grants FROM capability";
     CHECK_NUMBERS = "SELECT name, next, CASE name WHEN 'state' THEN COALESCE((SELECT MAX(id) FROM state), 0) \
                      WHEN 'run' THEN COALESCE((SELECT MAX(id) FROM run), 0) ELSE COALESCE((SELECT MAX(id) FROM session), 0) END \
                      FROM number WHERE name IN ('state', 'run', 'session')";
@@ -421,6 +426,9 @@ statements! {
     /// States that are held by a session which never was.
     CHECK_STRAY_SESSIONS = "SELECT s.id, s.session, u.uuid FROM state s LEFT JOIN run u ON u.id = s.run WHERE s.status = 'QUEUED' \
                             AND s.session IS NOT NULL AND NOT EXISTS (SELECT 1 FROM session o WHERE o.id = s.session) ORDER BY s.id";
+    /// States that are not where their run's namespace takes its turn.
+    CHECK_TURNS = "SELECT s.id, s.namespace, u.uuid FROM state s JOIN run u ON u.id = s.run JOIN namespace n ON n.name = u.namespace \
+                   WHERE s.namespace <> n.id ORDER BY s.id";
     /// States with outputs, where the two disagree.
     CHECK_OUTPUT_COUNTS = "SELECT o.state, o.count, o.first, o.last, s.outputs, CASE WHEN s.id IS NULL THEN NULL ELSE COALESCE(u.uuid, '?') END \
                            FROM (SELECT state, COUNT(*) AS count, MIN(number) AS first, MAX(number) AS last FROM output GROUP BY state) o \

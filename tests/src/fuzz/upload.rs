@@ -6,6 +6,7 @@
 
 use anyhow::{Result, ensure};
 use arbitrary::Unstructured;
+use exosphere_sandbox::compiler::{AdmissionLimits, Compiler};
 use exosphere_sandbox::{HttpConfig, Refused, Sandbox, SandboxConfig};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -35,6 +36,12 @@ pub(super) fn sandbox() -> Result<(Sandbox, TempDir)> {
         cache_dir: folder.path().to_owned(),
         cache_key: [7; 32],
         http: HttpConfig::default(),
+        cache_bytes: 64 << 20,
+        compiler: Compiler {
+            program: crate::binary()?,
+            arguments: vec!["compile".into()],
+            limits: AdmissionLimits::default(),
+        },
     })?;
     Ok((sandbox, folder))
 }

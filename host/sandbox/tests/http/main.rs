@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::Digest;
-use exosphere_domain::limits::{Limit, Limits};
+use exosphere_domain::limits::Limit;
 use exosphere_sandbox::{Completion, HttpConfig, Invocation, Plugin, Sandbox, SandboxConfig};
 use serde_json::{Value, json};
 use server::Server;
-use support::{assert_limit, failure, invocation, limit, load, outputs};
+use support::{assert_limit, config, failure, invocation, limit, load, outputs};
 
 /// The fixture in a sandbox, and what it is granted.
 struct Web {
@@ -42,15 +42,9 @@ impl Web {
     }
 
     async fn with(http: HttpConfig, rules: &[String]) -> Web {
-        let sandbox = Sandbox::new(SandboxConfig {
-            slots: 2,
-            limits: Limits::default(),
-            // Compiled once for all tests.
-            cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("http-code"),
-            cache_key: [7; 32],
-            http,
-        })
-        .unwrap();
+        // Compiled once for all tests.
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("http-code");
+        let sandbox = Sandbox::new(SandboxConfig { http, ..config(&folder) }).unwrap();
         let file = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../../plugins/target/wasm32-wasip2/release/web.wasm"
@@ -389,7 +383,7 @@ async fn bodies_are_limited_both_ways() {
     let web = Web::to(&server).await;
     let done = web.run("fetch", at(&server, "/endless"), |_| {}).await;
     assert_limit(&done, "http_response_bytes");
-    let most = Limits::default().get(Limit::HttpResponseBytes);
+    let most = Limit::HttpResponseBytes.default();
     assert!((most..most + (1 << 20)).contains(&done.usage.input_bytes), "{:?}", done.usage);
     let piece = json!({"method": "POST", "body": "x".repeat(4096)});
     let done = web

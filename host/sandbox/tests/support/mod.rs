@@ -15,8 +15,8 @@ use exosphere_domain::journal::Entry;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_sandbox::{
-    Completion, Context, HttpConfig, Invocation, Plugin, RunStore, Sandbox, SandboxConfig, Secrets,
-    Unavailable,
+    AdmissionLimits, Compiler, Completion, Context, DEFAULT_CACHE_BYTES, HttpConfig, Invocation,
+    Plugin, RunStore, Sandbox, SandboxConfig, Secrets, Unavailable,
 };
 use futures::future::BoxFuture;
 
@@ -63,14 +63,38 @@ impl Bench {
 }
 
 pub fn sandbox(folder: &std::path::Path, slots: u32, cache_key: [u8; 32]) -> Sandbox {
-    Sandbox::new(SandboxConfig {
-        slots,
+    sandbox_with(folder, slots, cache_key, compiler("compile"))
+}
+
+pub fn sandbox_with(
+    folder: &std::path::Path,
+    slots: u32,
+    cache_key: [u8; 32],
+    compiler: Compiler,
+) -> Sandbox {
+    Sandbox::new(SandboxConfig { slots, cache_key, compiler, ..config(folder) }).unwrap()
+}
+
+/// How a sandbox is set up whose code cache is this folder.
+pub fn config(folder: &std::path::Path) -> SandboxConfig {
+    SandboxConfig {
+        slots: 2,
         limits: Limits::default(),
         cache_dir: folder.to_owned(),
-        cache_key,
+        cache_key: [7; 32],
         http: HttpConfig::default(),
-    })
-    .unwrap()
+        cache_bytes: DEFAULT_CACHE_BYTES,
+        compiler: compiler("compile"),
+    }
+}
+
+/// The program of these tests that compiles, told to be `what`.
+pub fn compiler(what: &str) -> Compiler {
+    Compiler {
+        program: env!("CARGO_BIN_EXE_exosphere-test-compiler").into(),
+        arguments: vec![what.into()],
+        limits: AdmissionLimits::default(),
+    }
 }
 
 pub async fn load(sandbox: &Sandbox, digest: Digest, bytes: &[u8]) -> Arc<Plugin> {
@@ -270,7 +294,7 @@ fn instance(imports: &str) -> &'static str {
         "sleep" => {
             r#"(with "host" (instance
                  (export "sleep" (func $sleep)) (export "block" (func $block))
-                 (export "drop" (func $drop))))"#
+                 (export "now" (func $now)) (export "drop" (func $drop))))"#
         }
         _ => "",
     }
@@ -306,12 +330,15 @@ const SLEEP: &str = r#"
   (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
     (alias outer 1 $pollable (type $p))
     (export "pollable" (type $q (eq $p)))
+    (export "now" (func (result u64)))
     (export "subscribe-duration" (func (param "when" u64) (result (own $q))))))"#;
 const SLEEP_CORE: &str = r#"
     (import "host" "sleep" (func $sleep (param i64) (result i32)))
     (import "host" "block" (func $block (param i32)))
+    (import "host" "now" (func $now (result i64)))
     (import "host" "drop" (func $drop (param i32)))"#;
 const SLEEP_LOWERED: &str = r#"
   (core func $sleep (canon lower (func $clock "subscribe-duration")))
   (core func $block (canon lower (func $poll "[method]pollable.block")))
+  (core func $now (canon lower (func $clock "now")))
   (core func $drop (canon resource.drop $pollable))"#;

@@ -1,14 +1,16 @@
 //! What people put in, and the numbers that are given out: plugins, graphs and
-//! their revisions. Few rows, each looked at by itself.
+//! their revisions, secrets, what is granted to whom. Few rows, each looked at
+//! by itself.
 
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::node::NodeDescription;
 
-use super::cells::{Reading, json};
+use super::cells::{Reading, is_object, json};
 use super::report::{Findings, kind};
 use super::snapshot::Snapshot;
 use crate::error::StoreError;
+use crate::keyring::KeyId;
 use crate::sql;
 use crate::text::{Cells, Text, values};
 
@@ -20,6 +22,10 @@ pub(super) async fn check(
     each(snapshot, findings, sql::CHECK_PLUGINS, "plugin", plugin).await?;
     each(snapshot, findings, sql::CHECK_GRAPHS, "graph", graph).await?;
     each(snapshot, findings, sql::CHECK_REVISIONS, "revision", revision).await?;
+    each(snapshot, findings, sql::CHECK_SECRETS, "secret", secret).await?;
+    each(snapshot, findings, sql::CHECK_SEALS, "seal", seal).await?;
+    each(snapshot, findings, sql::CHECK_NAMESPACES, "namespace", namespace).await?;
+    each(snapshot, findings, sql::CHECK_CAPABILITIES, "capability", capability).await?;
     each(snapshot, findings, sql::CHECK_NUMBERS, "number", number).await
 }
 
@@ -91,6 +97,32 @@ fn revision(row: &mut Reading<'_>) {
     if row.text(3, "digest").is_some_and(|said| said != digest) {
         row.wrong("digest", "is not that of its body");
     }
+}
+
+/// `key, namespace, graph, name, key_id`.
+fn secret(row: &mut Reading<'_>) {
+    row.parsed(1, "namespace", name);
+    row.parsed(2, "graph", name);
+    row.parsed(3, "name", name);
+    row.parsed(4, "key_id", KeyId::parse);
+}
+
+/// `key, key_id`.
+fn seal(row: &mut Reading<'_>) {
+    // What was sealed before keys had ids has none; a key in use has one.
+    row.parsed(1, "key_id", |id| KeyId::parse(id).filter(|_| !id.is_empty()));
+}
+
+/// `id, name`.
+fn namespace(row: &mut Reading<'_>) {
+    row.parsed(1, "name", name);
+}
+
+/// `key, namespace, plugin, grants`.
+fn capability(row: &mut Reading<'_>) {
+    row.parsed(1, "namespace", name);
+    row.parsed(2, "plugin", name);
+    row.parsed(3, "grants", is_object);
 }
 
 /// `name, next, the highest that there is`.

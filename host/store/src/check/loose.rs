@@ -23,6 +23,7 @@ pub(super) async fn check(
         stray(snapshot, findings, text, kind).await?;
     }
     sessions(snapshot, findings).await?;
+    namespaces(snapshot, findings).await?;
     counts_of_outputs(snapshot, findings).await?;
     missing_outputs(snapshot, findings).await?;
     outputs(snapshot, findings).await?;
@@ -55,6 +56,22 @@ async fn sessions(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resu
         findings.note(kind!(Claim, state.session), id, run.as_deref(), message);
     };
     snapshot.each(sql::CHECK_STRAY_SESSIONS, &values![], see).await
+}
+
+/// States that carry another namespace than their run's: `state, namespace,
+/// run`.
+async fn namespaces(
+    snapshot: &mut impl Snapshot,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    let see = &mut |cells: &dyn Cells| {
+        let id = cells.int(0).unwrap_or_default();
+        let namespace = cells.int(1).map_or_else(|_| "?".to_owned(), |key| key.to_string());
+        let run = cells.maybe_text(2).ok().flatten();
+        let message = format!("is {namespace}, which is not the namespace of its run");
+        findings.note(kind!(Namespace, state.namespace), id, run.as_deref(), message);
+    };
+    snapshot.each(sql::CHECK_TURNS, &values![], see).await
 }
 
 /// Outputs by state, where state and outputs disagree:

@@ -275,6 +275,10 @@ pub const COUNTS: &[Case] = &[
 
 pub const NAMESPACES: &[Case] = &[
     Case("UPDATE run SET namespace = 'other' WHERE id = <fan>", &["namespace run.namespace <fan>"]),
+    Case(
+        "UPDATE state SET namespace = 77 WHERE id = <fan:00>",
+        &["namespace state.namespace <fan:00>"],
+    ),
     // A revision of a graph of the same shape.
     Case(
         "UPDATE run SET revision = (SELECT revision FROM run WHERE id = <tolerant>) WHERE id = <fan>",
@@ -417,6 +421,13 @@ pub const VALUES: &[Case] = &[
     ),
     Case("UPDATE graph SET name = ' ' WHERE name = 'fan'", &["value graph.name -"]),
     Case("UPDATE component SET nodes = '{}'", &["value component.nodes -"]),
+    Case(
+        "INSERT INTO secret (namespace, graph, name, sealed, key_id) VALUES ('n', 'g', ' ', '', 'short')",
+        &["value secret.name -", "value secret.key_id -"],
+    ),
+    Case("UPDATE seal SET key_id = ''", &["value seal.key_id -"]),
+    Case("INSERT INTO namespace (name) VALUES ('..')", &["value namespace.name -"]),
+    Case("INSERT INTO capability VALUES ('n', 'p', '[]', 1)", &["value capability.grants -"]),
     Case("UPDATE component SET size = 7", &["value component.size -"]),
 ];
 

@@ -28,9 +28,7 @@ impl Inspect {
 fn show(answer: &Answer) -> Result<String, Error> {
     let plugin: Plugin = answer.read()?;
     let mut text = summary(&plugin);
-    if !plugin.imports.is_empty() {
-        text.push_str(&format!("\n\nimports: {}", clean::line(&plugin.imports.join(", "))));
-    }
+    text.push_str(&imports(&plugin.imports));
     for node in &plugin.nodes {
         text.push_str(&format!("\n\n{}", schemas(node)));
     }
@@ -49,10 +47,23 @@ pub fn summary(plugin: &Plugin) -> String {
             cell(utc(plugin.uploaded_at)),
         ]],
     );
-    let nodes = plugin.nodes.iter().map(|node| {
+    format!("{about}\n\n{}", nodes(&plugin.nodes))
+}
+
+/// A line for each node.
+pub fn nodes(nodes: &[NodeKind]) -> String {
+    let nodes = nodes.iter().map(|node| {
         [cell(&node.name), maybe(Some(node.secrets.join(", "))), maybe(node.description.as_ref())]
     });
-    format!("{about}\n\n{}", table(["NODE", "SECRETS", "DESCRIPTION"], nodes))
+    table(["NODE", "SECRETS", "DESCRIPTION"], nodes)
+}
+
+/// What a plugin imports, as a paragraph that follows others.
+pub fn imports(imports: &[String]) -> String {
+    match imports.is_empty() {
+        true => String::new(),
+        false => format!("\n\nimports: {}", clean::line(&imports.join(", "))),
+    }
 }
 
 fn schemas(node: &NodeKind) -> String {

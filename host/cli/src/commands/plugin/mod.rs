@@ -1,8 +1,10 @@
-//! `exosphere plugin`: upload plugins and look at them.
+//! `exosphere plugin`: upload plugins, check them and look at them.
 
+mod check;
 mod inspect;
 mod list;
 mod push;
+mod upload;
 
 use clap::Subcommand;
 
@@ -13,6 +15,7 @@ use crate::error::Error;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Push(push::Push),
+    Check(check::Check),
     List(list::List),
     Inspect(inspect::Inspect),
 }
@@ -22,6 +25,7 @@ impl Command {
     pub fn run(&self, session: &Session) -> Result<(), Error> {
         session.done(match self {
             Command::Push(push) => push.run(session),
+            Command::Check(check) => check.run(session),
             Command::List(list) => list.run(session),
             Command::Inspect(inspect) => inspect.run(session),
         })

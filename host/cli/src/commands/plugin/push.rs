@@ -1,17 +1,14 @@
 //! `exosphere plugin push`: uploads a component.
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use exosphere_domain::ids::Name;
-use reqwest::Method;
 
+use super::upload::{remarks, upload};
 use crate::client::Answer;
-use crate::commands::{Session, cannot_read, name_of, plugin::inspect};
+use crate::commands::{Session, name_of, plugin::inspect};
 use crate::error::Error;
-
-/// The most bytes of a plugin that a host takes.
-const MAX_BYTES: u64 = 32 * 1024 * 1024;
+use crate::wire::Plugin;
 
 /// Upload a plugin: one WebAssembly component with one or several nodes
 ///
@@ -38,23 +35,14 @@ pub struct Push {
 impl Push {
     pub fn run(&self, session: &Session) -> Result<(), Error> {
         let name = name_of(&self.name, &self.file)?;
-        let file = File::open(&self.file).map_err(|error| cannot_read(&self.file, &error))?;
-        // The host would say so too, but hangs up on what it does not read.
-        let size = file.metadata().map_err(|error| cannot_read(&self.file, &error))?.len();
-        if size > MAX_BYTES {
-            let words = format!(
-                "{} has {size} bytes; a plugin may have {MAX_BYTES}. Build it with `--release`, `opt-level = \"s\"` and `strip = true`",
-                self.file.display()
-            );
-            return Err(Error::Failed(words));
-        }
         let query = [("name", Some(name.to_string())), ("version", self.version.clone())];
-        let answer =
-            session.client.call(Method::POST, &["plugins"]).query(&query).wasm(file).send()?;
+        let answer = upload(session, &["plugins"], &query, &self.file)?;
         session.output.answer(&answer, show)
     }
 }
 
 fn show(answer: &Answer) -> Result<String, Error> {
-    Ok(inspect::summary(&answer.read()?))
+    let plugin: Plugin = answer.read()?;
+    let remarks = remarks(&plugin.warnings, &plugin.capabilities);
+    Ok(format!("{}{remarks}", inspect::summary(&plugin)))
 }

@@ -188,10 +188,12 @@ impl Pair {
         self.travelled += millis;
     }
 
-    /// Compares every row of every table, column by column.
+    /// Compares every row of every table, column by column. What is sealed is not
+    /// the same twice.
     pub async fn compare(&self) {
         let (ours, theirs) = (&self.sqlite.place, &self.postgres.place);
-        for table in same("tables", ours.tables().await, theirs.tables().await) {
+        let tables = same("tables", ours.tables().await, theirs.tables().await);
+        for table in tables.into_iter().filter(|table| table != "seal") {
             let theirs = self.as_sqlite_has_it(theirs.table(&table).await);
             let ours = ours.table(&table).await;
             for key in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {

@@ -1,0 +1,57 @@
+//! What pushing a plugin and asking about one have in common.
+
+use std::fs::File;
+use std::path::Path;
+
+use reqwest::Method;
+
+use crate::clean;
+use crate::client::Answer;
+use crate::commands::{Session, cannot_read};
+use crate::error::Error;
+use crate::wire::Capability;
+
+/// The most bytes of a plugin that a host takes, unless its operator says
+/// otherwise.
+const COMMON_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Sends a component.
+pub fn upload(
+    session: &Session,
+    path: &[&str],
+    query: &[(&str, Option<String>)],
+    file: &Path,
+) -> Result<Answer, Error> {
+    let opened = File::open(file).map_err(|error| cannot_read(file, &error))?;
+    let size = opened.metadata().map_err(|error| cannot_read(file, &error))?.len();
+    let sent = session.client.call(Method::POST, path).query(query).wasm(opened).send();
+    sent.map_err(|error| match error {
+        // A host says so, but hangs up on what it does not read.
+        Error::Unreachable(words) if size > COMMON_BYTES => Error::Failed(format!(
+            "{} has {size} bytes; most hosts take {COMMON_BYTES}. Build it with `--release`, `opt-level = \"s\"` and `strip = true`\n{words}",
+            file.display()
+        )),
+        error => error,
+    })
+}
+
+/// What a host remarks on a plugin, for people.
+pub fn remarks(warnings: &[String], capabilities: &[Capability]) -> String {
+    let mut text = String::new();
+    for Capability { import, secret, needs, granted, grant } in capabilities {
+        let asks = match (import, secret) {
+            (Some(import), _) => format!("it imports {import}"),
+            (_, Some(secret)) => format!("it declares the secret {secret}"),
+            _ => "it asks for it".to_owned(),
+        };
+        let standing = match granted {
+            true => "granted".to_owned(),
+            false => format!("not granted; an operator does it by `{grant}`"),
+        };
+        text.push_str(&format!("\n\nneeds {needs}: {asks} ({standing})"));
+    }
+    for warning in warnings {
+        text.push_str(&format!("\n\nwarning: {warning}"));
+    }
+    clean::lines(&text)
+}

@@ -1,0 +1,221 @@
+//! The report on an upload: what it is, what it needs that somebody has to
+//! grant, and what its author should look at although it is admitted.
+//!
+//! Not here: what is refused. That is said by the sandbox, and by the domain
+//! for what a plugin says of its nodes.
+
+use std::time::Duration;
+
+use exosphere_domain::grant::{Grants, Missing};
+use exosphere_domain::ids::{Digest, Name};
+use exosphere_domain::limits::{Limit, Limits, Unit};
+use exosphere_domain::node::{NodeDescription, parse_description};
+use exosphere_sandbox::{Admitted, Facts};
+
+use crate::Host;
+use crate::error::Error;
+
+/// Something that a plugin asks for and that is not for everyone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capability {
+    /// What it asks for: an import, or a secret.
+    pub asked: Missing,
+    /// Whether that is granted.
+    pub granted: bool,
+    /// The command by which an operator grants it.
+    pub remedy: String,
+}
+
+/// What to know of a plugin that is admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remarks {
+    /// What its author should look at.
+    pub warnings: Vec<String>,
+    /// What it needs to be granted.
+    pub capabilities: Vec<Capability>,
+}
+
+/// An upload that would be admitted.
+#[derive(Debug)]
+pub struct Checked {
+    /// What identifies it.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: usize,
+    /// Its nodes.
+    pub nodes: Vec<NodeDescription>,
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// How long its compilation took.
+    pub compile: Duration,
+    /// The rest.
+    pub remarks: Remarks,
+}
+
+/// A compilation of which its author should know.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// Bytes of what could be stripped that are worth a word.
+const STRIPPABLE: u64 = 64 * 1024;
+
+/// The interface of a plugin.
+const GUEST: &str = "exosphere:node/guest@";
+
+impl Host {
+    /// Says what would become of a plugin if it were pushed. Nothing is stored.
+    pub async fn check_plugin(
+        &self,
+        namespace: &Name,
+        name: &Name,
+        bytes: &[u8],
+    ) -> Result<Checked, Error> {
+        let candidate = self.parts.sandbox.check(bytes).await?;
+        let grants = self.grants_of(namespace, name).await?;
+        self.checked(name, &grants, candidate.admitted, bytes.len())
+    }
+
+    /// What is to be said of a plugin that the sandbox admits.
+    pub(crate) fn checked(
+        &self,
+        name: &Name,
+        grants: &Grants,
+        admitted: Admitted,
+        size: usize,
+    ) -> Result<Checked, Error> {
+        let nodes = parse_description(&admitted.description)
+            .map_err(|problems| Error::Description { problems })?;
+        let Admitted { digest, imports, facts, compile, .. } = admitted;
+        let mut warnings = warnings(&facts, &self.parts.limits);
+        warnings.extend(of_nodes(&nodes));
+        warnings.extend(of_compilation(compile, &facts));
+        let capabilities = capabilities(name, grants, &imports, &nodes);
+        let remarks = Remarks { warnings, capabilities };
+        Ok(Checked { digest, size, nodes, imports, compile, remarks })
+    }
+}
+
+/// All that a plugin asks for, against what it is granted.
+fn capabilities(
+    name: &Name,
+    grants: &Grants,
+    imports: &[String],
+    nodes: &[NodeDescription],
+) -> Vec<Capability> {
+    let secrets: Vec<Name> = nodes.iter().flat_map(|node| node.secrets.clone()).collect();
+    let missing = grants.missing(imports, &secrets);
+    let all = Grants::default().missing(imports, &secrets).into_iter();
+    all.map(|asked| Capability {
+        granted: !missing.contains(&asked),
+        remedy: asked.remedy(name.as_str()),
+        asked,
+    })
+    .collect()
+}
+
+fn warnings(facts: &Facts, limits: &Limits) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let is_of_use = |name: &str| name.starts_with("component-type") || name == "dylink.0";
+    let custom = facts.custom.iter().filter(|section| !is_of_use(&section.name));
+    let bytes: u64 = custom.clone().map(|section| section.bytes).sum();
+    if bytes >= STRIPPABLE {
+        let mut largest: Vec<_> = custom.collect();
+        largest.sort_by_key(|section| std::cmp::Reverse(section.bytes));
+        let named: Vec<_> =
+            largest.iter().take(3).map(|section| format!("`{}`", section.name)).collect();
+        warnings.push(format!(
+            "{bytes} bytes are debug information and other custom sections ({}, ..): build it \
+             with `strip = true`, or use `wasm-tools strip`",
+            named.join(", ")
+        ));
+    }
+    let extra: Vec<_> = facts.exports.iter().filter(|name| !name.starts_with(GUEST)).collect();
+    if let Some(first) = extra.first() {
+        warnings.push(format!(
+            "it exports {} thing(s) that no host asks for, such as `{first}`",
+            extra.len()
+        ));
+    }
+    let memory = limits.get(Limit::MemoryBytes);
+    if facts.memory_bytes > memory / 2 {
+        warnings.push(format!(
+            "it starts with {} of memory, while an attempt may use {} (limit `{}`)",
+            Unit::Bytes.show(facts.memory_bytes),
+            Unit::Bytes.show(memory),
+            Limit::MemoryBytes
+        ));
+    }
+    warnings
+}
+
+fn of_nodes(nodes: &[NodeDescription]) -> Option<String> {
+    let silent: Vec<_> = nodes.iter().filter(|node| node.description.trim().is_empty()).collect();
+    let first = silent.first()?;
+    Some(format!(
+        "{} of {} node(s) have no description for people, such as `{}`",
+        silent.len(),
+        nodes.len(),
+        first.name
+    ))
+}
+
+fn of_compilation(compile: Duration, facts: &Facts) -> Option<String> {
+    (compile >= SLOW).then(|| {
+        format!(
+            "it took {} s to compile ({} functions), which each host does once",
+            compile.as_secs(),
+            facts.functions
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use exosphere_domain::grant;
+    use exosphere_sandbox::CustomSection;
+
+    use super::*;
+
+    #[test]
+    fn what_is_odd_is_told() {
+        let section = |name: &str, bytes| CustomSection { name: name.to_owned(), bytes };
+        let facts = Facts {
+            exports: vec!["exosphere:node/guest@0.1.0".to_owned()],
+            custom: vec![section("component-type:x", 1 << 20), section("producers", 300)],
+            memory_bytes: 1 << 20,
+            ..Facts::default()
+        };
+        assert_eq!(warnings(&facts, &Limits::default()), Vec::<String>::new());
+        let facts = Facts {
+            exports: vec!["exports".to_owned(), "exosphere:node/guest@0.1.0".to_owned()],
+            custom: vec![section("name", 10), section(".debug_info", 1 << 20)],
+            memory_bytes: 100 << 20,
+            ..Facts::default()
+        };
+        let told = warnings(&facts, &Limits::default());
+        for (warning, words) in told.iter().zip([".debug_info", "`exports`", "100 MiB"]) {
+            assert!(warning.contains(words), "{warning}");
+        }
+        assert_eq!(told.len(), 3);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_set_against_what_is_granted() {
+        let name: Name = "web".parse().unwrap();
+        let grants = Grants { secrets: [name.clone()].into(), ..Grants::default() };
+        let imports =
+            ["wasi:http/outgoing-handler@0.2.3".to_owned(), "wasi:cli/stdout@0.2.3".into()];
+        let node = NodeDescription {
+            name: name.clone(),
+            description: String::new(),
+            inputs: serde_json::json!({}),
+            outputs: serde_json::json!({}),
+            secrets: vec![name.clone()],
+        };
+        let asked = capabilities(&name, &grants, &imports, &[node]);
+        let told: Vec<_> = asked.iter().map(|it| (it.asked.capability(), it.granted)).collect();
+        assert_eq!(told, [(grant::Capability::Http, false), (grant::Capability::Secrets, true)]);
+        assert!(asked[0].remedy.starts_with("exosphere grant add web --http"));
+    }
+}

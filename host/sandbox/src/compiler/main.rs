@@ -1,0 +1,84 @@
+//! The process that compiles: locks itself in, reads one upload, and answers
+//! with code or a refusal.
+//!
+//! Nothing of what happens in here reaches the host but the answer.
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use super::jail::{Confinement, Gap, confine};
+use super::wire::{self, Answer, Verdict};
+use crate::artifact::Artifact;
+use crate::engine;
+use crate::inspect::inspect;
+use crate::refused::{Refused, invalid};
+
+/// The whole life of the process. The arguments are those of
+/// [`Confinement::arguments`].
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let Some(confinement) = Confinement::parse(arguments) else {
+        eprintln!("this command is for the host's own use");
+        return ExitCode::from(2);
+    };
+    let unfiltered = match confine(&confinement) {
+        Ok(()) => None,
+        Err(Gap::NoFilter(why)) => Some(why),
+        Err(Gap::NoLimits(why)) => {
+            eprintln!("the process cannot limit itself: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match serve(unfiltered) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(unfiltered: Option<String>) -> io::Result<()> {
+    let bytes = wire::read(&mut io::stdin().lock())?;
+    std::thread::Builder::new().spawn(end_with_the_host)?;
+    // A panic of the compiler is a bug that the upload has found.
+    let made = catch_unwind(AssertUnwindSafe(|| make(&bytes)));
+    let (verdict, artifact) = match made {
+        Ok(Ok(artifact)) => (Verdict::Compiled, artifact),
+        Ok(Err(verdict)) => (verdict, Artifact::none()),
+        Err(_) => {
+            let why = "it panicked".to_owned();
+            (Verdict::Refused(Refused::Uncompilable { why }), Artifact::none())
+        }
+    };
+    Answer { verdict, unfiltered, artifact }.write(&mut io::stdout().lock())
+}
+
+/// The host keeps our input open while it waits. Its end means that there is
+/// nobody left to answer to.
+fn end_with_the_host() {
+    let _ = io::stdin().lock().read(&mut [0]);
+    std::process::exit(1);
+}
+
+fn make(bytes: &[u8]) -> Result<Artifact, Verdict> {
+    let facts = inspect(bytes).map_err(Verdict::Refused)?;
+    let engine = engine::for_compiling().map_err(|error| failed(&error))?;
+    let code = engine.precompile_component(bytes).map_err(|error| failed(&error))?;
+    let artifact = Artifact::compiled(&facts, &code);
+    artifact.map_err(|error| Verdict::Refused(Refused::Internal { why: error.to_string() }))
+}
+
+/// The inspection has found the component valid: what fails now is beyond what
+/// the engine takes.
+fn failed(error: &wasmtime::Error) -> Verdict {
+    let is_memory = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::OutOfMemory)
+    };
+    match error.chain().any(is_memory) {
+        true => Verdict::OutOfMemory,
+        false => Verdict::Refused(invalid(error)),
+    }
+}

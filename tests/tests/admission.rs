@@ -1,0 +1,164 @@
+//! The door for plugins: how many uploads it lets in, how long it waits for
+//! them, and what it says of each.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use exosphere_tests::{Host, checkout, component, good, problem, until};
+use serde_json::{Value, json};
+
+/// An upload that has begun, and of which no more comes.
+fn stuck(host: &Host, namespace: &str) -> Result<TcpStream> {
+    let address = host.url().trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(&address)?;
+    let head = format!(
+        "POST /v1/namespaces/{namespace}/plugins?name=stuck HTTP/1.1\r\nHost: {address}\r\n\
+         Content-Type: application/wasm\r\nContent-Length: 1000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(b"\0asm")?;
+    Ok(stream)
+}
+
+fn upload(host: &Host, namespace: &str) -> Result<reqwest::blocking::Response> {
+    let path = format!("//v1/namespaces/{namespace}/plugins?name=text");
+    Ok(host.request("POST", &path)?.body(component("text")?).send()?)
+}
+
+fn minimal() -> Result<String> {
+    Ok(std::fs::read_to_string(checkout().join("tests/fixtures/minimal.wat"))?)
+}
+
+#[test]
+fn uploads_that_are_too_many_or_too_slow_are_turned_away() -> Result<()> {
+    let host = Host::start()?;
+    let started = Instant::now();
+    let mut first: Vec<TcpStream> = (0..4).map(|_| stuck(&host, "one")).collect::<Result<_>>()?;
+    // Whether they are in the house already shows in what becomes of the fifth.
+    let refused = until("the namespace has all its places", || {
+        let response = upload(&host, "one")?;
+        Ok((response.status() == 429).then_some(response))
+    })?;
+    ensure!(refused.headers()["retry-after"] == "5");
+    let (_, found) = problem(refused)?;
+    ensure!(found["type"] == "urn:exosphere:problem:too-many-uploads", "{found:#}");
+    good(upload(&host, "two")?)?;
+    let second: Vec<TcpStream> = (0..4).map(|_| stuck(&host, "two")).collect::<Result<_>>()?;
+    until("the house is full", || Ok((upload(&host, "three")?.status() == 429).then_some(())))?;
+    ensure!(host.get("//health")?["status"] == "ok", "everything else goes on");
+    // Who hangs up gives back the place.
+    drop(second);
+    until("places are free again", || {
+        let response = upload(&host, "three")?;
+        Ok(response.status().is_success().then_some(()))
+    })?;
+    // Who says nothing is given up.
+    let mut answer = [0; 512];
+    let stream = first.first_mut().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let read = stream.read(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    ensure!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    ensure!(started.elapsed() >= Duration::from_secs(10), "it was given some time");
+    until("its place is free again", || {
+        let response = upload(&host, "one")?;
+        Ok(response.status().is_success().then_some(()))
+    })
+}
+
+#[test]
+fn a_check_says_what_a_push_would_and_stores_nothing() -> Result<()> {
+    let host = Host::start()?;
+    let request = host.request("POST", "/plugins/check?name=lab")?;
+    let checked = good(request.body(component("lab")?).send()?)?;
+    ensure!(host.get("/plugins")? == json!({"plugins": []}));
+    ensure!(std::fs::read_dir(host.data().join("code"))?.count() == 0, "no code is kept");
+    let pushed = host.push("lab")?;
+    for same in ["name", "digest", "size", "nodes", "imports", "warnings", "capabilities"] {
+        ensure!(checked[same] == pushed[same], "{same}: {checked:#} {pushed:#}");
+    }
+    ensure!(checked["uploaded_at"].is_null() && pushed["compile_ms"].as_i64() > Some(0));
+    // The word for it is no name that is taken.
+    good(host.request("POST", "/plugins?name=check")?.body(component("text")?).send()?)?;
+    ensure!(host.get("/plugins/check")?["name"] == "check");
+    let (status, _) = host.refused("POST", "/plugins/other", &json!({}))?;
+    ensure!(status == 405);
+    Ok(())
+}
+
+#[test]
+fn what_is_odd_about_a_plugin_is_told() -> Result<()> {
+    let host = Host::start()?;
+    let text = minimal()?;
+    // In the component, beside the rest.
+    let end = text.trim_end().strip_suffix(')').unwrap();
+    let odd = format!(
+        "{end} (@custom \"name\" \"{}\") (component $c) (instance $extra (instantiate $c))
+         (export \"extra\" (instance $extra)))",
+        "x".repeat(100_000)
+    );
+    let pushed = good(host.upload("odd", wat::parse_str(odd)?)?)?;
+    let warnings = pushed["warnings"].as_array().unwrap();
+    for words in ["strip", "`extra`"] {
+        let told = warnings.iter().any(|warning| warning.as_str().unwrap().contains(words));
+        ensure!(told, "{words}: {pushed:#}");
+    }
+    ensure!(pushed["capabilities"] == json!([]));
+    Ok(())
+}
+
+fn refusal(host: &Host, bytes: Vec<u8>) -> Result<Value> {
+    let (status, found) = problem(host.upload("bad", bytes)?)?;
+    ensure!(status == 422, "{found:#}");
+    ensure!(found["type"] == "urn:exosphere:problem:plugin-refused", "{found:#}");
+    Ok(found)
+}
+
+#[test]
+fn a_refusal_has_a_word_for_programs() -> Result<()> {
+    let host = Host::start()?;
+    for (reason, bytes) in [
+        ("empty", vec![]),
+        ("not-a-component", b"(module)".to_vec()),
+        ("invalid-component", b"\0asm\x0d\0\x01\0\xff".to_vec()),
+        ("not-a-plugin", wat::parse_str("(component)")?),
+        ("disabled-proposal", wat::parse_str("(component (core module (memory i64 1)))")?),
+        (
+            "too-many-parts",
+            wat::parse_str(format!("(component (core module {}))", "(memory 1)".repeat(50)))?,
+        ),
+        ("bad-description", {
+            let text = minimal()?;
+            let changed = text.replace(r#"\"minimal\""#, r#"\"mini al\""#);
+            ensure!(changed != text);
+            wat::parse_str(changed)?
+        }),
+    ] {
+        let found = refusal(&host, bytes)?;
+        ensure!(found["reason"] == reason, "{reason}: {found:#}");
+    }
+    ensure!(std::fs::read_dir(host.data().join("code"))?.count() == 0, "no code is kept");
+    Ok(())
+}
+
+#[test]
+fn the_operators_limits_hold_and_are_named() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let flags = ["--upload-bytes", "1000000", "--compile-cpu-seconds", "1"];
+    let host = Host::start_with(folder.path(), &flags, |_| ())?;
+    let (status, found) = problem(host.upload("large", vec![0; 1_000_001])?)?;
+    ensure!(status == 413, "{found:#}");
+    ensure!(found["detail"].as_str().unwrap().contains("--upload-bytes"), "{found:#}");
+    // Within every bound, and still more than a second's work.
+    let slow = format!("(func {})", "(drop (memory.grow (i32.const 0)))".repeat(15_000));
+    let slow = format!("(component (core module (memory 1) {}))", slow.repeat(4));
+    let found = refusal(&host, wat::parse_str(slow)?)?;
+    ensure!(found["reason"] == "compile-cpu-limit", "{found:#}");
+    ensure!(found["detail"].as_str().unwrap().contains("--compile-cpu-seconds"), "{found:#}");
+    host.push("text")?;
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! Secrets from outside: they come under another key while hosts run, whatever
+//! is killed meanwhile; and what a node tells of one, nobody reads.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use exosphere_tests::postgres::Postgres;
+use exosphere_tests::{Host, binary, check, start_in_vain};
+use serde_json::{Value, json};
+
+const SECRET: &str = "hush-hush-hush";
+
+/// One node that returns the secret `token`, and tells it in a way.
+fn reads(tell: Option<&str>) -> Value {
+    let inputs = json!({"name": "token", "tell": tell});
+    json!({
+        "nodes": [{"node_name": "secret", "identifier": "only", "inputs": inputs, "next_nodes": []}],
+        "retry_policy": {"max_retries": 0},
+    })
+}
+
+fn with_secret(value: &str) -> Value {
+    let mut graph = reads(None);
+    graph["secrets"] = json!({"token": value});
+    graph
+}
+
+/// What a node of a graph sees of its secret.
+fn seen(host: &Host, graph: &str) -> Result<String> {
+    let run = host.run(graph, &json!({}), &json!({}))?;
+    let found = host.wait_for(&run)?;
+    ensure!(found["status"] == "SUCCESS", "{found:#}");
+    Ok(host.output(&run, "only")?["value"].as_str().context("a secret")?.to_owned())
+}
+
+fn secrets(arguments: &[&str], master_key: Option<&str>) -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    command.arg("secrets").args(arguments).env_remove("EXOSPHERE_MASTER_KEY");
+    command.envs(master_key.map(|key| ("EXOSPHERE_MASTER_KEY", key)));
+    Ok(command)
+}
+
+fn said(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|words| String::from_utf8_lossy(words)).concat()
+}
+
+/// Runs `exosphere secrets`, which must go well; gives its JSON.
+fn does(arguments: &[&str], master_key: Option<&str>) -> Result<Value> {
+    let output = secrets(arguments, master_key)?.arg("--json").output()?;
+    ensure!(output.status.success(), "{arguments:?}: {}", said(&output));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path of ours")
+}
+
+#[test]
+fn a_rotation_beside_a_running_host_is_not_noticed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (data, key) = (text(folder.path())?, folder.path().join("host.key"));
+    let host = Host::start_in(folder.path())?;
+    host.push("lab")?;
+    host.apply("g", &with_secret(SECRET))?;
+    ensure!(seen(&host, "g")? == SECRET);
+    let first = fs::read(&key)?;
+
+    let done = does(&["rotate", "--data", data], None)?;
+    ensure!(done["secrets"] == 1 && done["went_on"] == false, "{done}");
+    let second = fs::read(&key)?;
+    ensure!(second.len() == 32 && second != first, "{} bytes", second.len());
+    ensure!(seen(&host, "g")? == SECRET, "the host has read the file again");
+    host.apply("g", &with_secret("another-secret"))?;
+    ensure!(seen(&host, "g")? == "another-secret");
+
+    let done = does(&["rotate", "--data", data, "--keep-old"], None)?;
+    ensure!(done["has_older"] == true, "{done}");
+    let third = fs::read(&key)?;
+    ensure!(third.len() == 64 && third[32..] == second, "the old one stands behind");
+    // By setting a secret, too, it learns of the new key.
+    host.apply("h", &with_secret("a third secret"))?;
+    ensure!(seen(&host, "h")? == "a third secret" && seen(&host, "g")? == "another-secret");
+    host.kill()?;
+    check(&["--data", data])?;
+
+    // With the key of before it is refused, and told why.
+    fs::write(&key, &first)?;
+    let words = start_in_vain(&["--data", data])?;
+    ensure!(words.contains("sealed under the key") && words.contains("--key"), "{words}");
+    fs::write(&key, &third[..32])?;
+    let host = Host::start_in(folder.path())?;
+    ensure!(seen(&host, "g")? == "another-secret");
+    Ok(())
+}
+
+/// Wherever a rotation is killed, the host beside it and the next one open
+/// everything, and the next call finishes.
+#[test]
+fn a_rotation_that_is_killed_is_finished_by_the_next() -> Result<()> {
+    const GRAPHS: usize = 30;
+    const KILLS: u32 = 16;
+    let folder = tempfile::tempdir()?;
+    let (data, key) = (text(folder.path())?, folder.path().join("host.key"));
+    let host = Host::start_in(folder.path())?;
+    host.push("lab")?;
+    for at in 0..GRAPHS {
+        let mut graph = with_secret(&format!("{SECRET} {at}"));
+        for more in 0..20 {
+            graph["secrets"][format!("s{more}")] = json!("x".repeat(1000));
+        }
+        host.apply(&format!("g{at}"), &graph)?;
+    }
+    // How long it takes is measured by one that is not killed.
+    let begun = Instant::now();
+    does(&["rotate", "--data", data], None)?;
+    let took = begun.elapsed();
+    let mut went_on = 0;
+    for kill in 0..KILLS {
+        let mut rotate = secrets(&["rotate", "--data", data], None)?;
+        let mut rotate = rotate.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(took.mul_f64(f64::from(kill + 1) / f64::from(KILLS)));
+        rotate.kill()?;
+        rotate.wait()?;
+        let graph = usize::try_from(kill)? % GRAPHS;
+        let seen = seen(&host, &format!("g{graph}"))?;
+        ensure!(seen == format!("{SECRET} {graph}"), "after {kill} kills: {seen}");
+        let keys = fs::read(&key)?.len();
+        ensure!(keys % 32 == 0 && keys <= 64 * 32, "{keys} bytes");
+        if kill % 3 == 2 {
+            let done = does(&["rotate", "--data", data], None)?;
+            went_on += i32::from(done["went_on"] == true);
+            ensure!(fs::read(&key)?.len() == 32, "it finished");
+        }
+    }
+    eprintln!("a rotation of {GRAPHS} graphs took {took:?}; {went_on} were finished by the next");
+    does(&["rotate", "--data", data], None)?;
+    host.kill()?;
+    let host = Host::start_in(folder.path())?;
+    for at in 0..GRAPHS {
+        ensure!(seen(&host, &format!("g{at}"))? == format!("{SECRET} {at}"));
+    }
+    check(&["--data", data])
+}
+
+#[test]
+fn keys_come_in_a_variable_that_nobody_sees() -> Result<()> {
+    let (old, new) = ("0f".repeat(32), "1e".repeat(32));
+    let both = format!("{new},{old}");
+    let folder = tempfile::tempdir()?;
+    let data = text(folder.path())?;
+    let postgres = Postgres::shared()?.create_database("variable")?;
+    let start = |key: &str| {
+        Host::start_with(folder.path(), &["--database", &postgres], |command| {
+            command.env("EXOSPHERE_MASTER_KEY", key);
+        })
+    };
+    let host = start(&old)?;
+    ensure!(!folder.path().join("host.key").exists(), "no key lies about");
+    host.push("lab")?;
+    host.apply("g", &with_secret(SECRET))?;
+    let place = ["--data", data, "--database", &postgres];
+    let refused = secrets(&[&["rotate"][..], &place[..]].concat(), Some(&old))?.output()?;
+    let words = said(&refused);
+    ensure!(!refused.status.success() && words.contains("secrets reseal"), "{words}");
+    ensure!(!words.contains(&old), "{words}");
+    host.kill()?;
+    let host = start(&both)?;
+    ensure!(seen(&host, "g")? == SECRET);
+    let done = does(&[&["reseal"][..], &place[..]].concat(), Some(&both))?;
+    ensure!(done["secrets"] == 1, "{done}");
+    ensure!(seen(&host, "g")? == SECRET);
+    host.kill()?;
+    let host = start(&new)?;
+    ensure!(seen(&host, "g")? == SECRET);
+    host.kill()?;
+
+    let twice = secrets(&["reseal", "--data", data, "--key", "file"], Some(&new))?.output()?;
+    ensure!(twice.status.code() == Some(2), "{}", said(&twice));
+    let none = secrets(&["reseal", "--data", data], Some("hunter2"))?.output()?;
+    let words = said(&none);
+    ensure!(none.status.code() == Some(2) && !words.contains("hunter2"), "{words}");
+    Ok(())
+}
+
+#[test]
+fn the_memory_of_a_host_is_its_own() -> Result<()> {
+    let host = Host::start()?;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", host.pid()))?;
+    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+    let core = core.context("a limit of core files")?.split_whitespace().nth(4);
+    ensure!(core == Some("0"), "{limits}");
+    // What cannot be dumped belongs to root, whoever runs it.
+    use std::os::unix::fs::MetadataExt;
+    let memory = fs::metadata(format!("/proc/{}/mem", host.pid()))?;
+    ensure!(memory.uid() == 0);
+    Ok(())
+}
+
+#[test]
+fn what_a_node_tells_of_a_secret_nobody_reads() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let log = fs::File::create(folder.path().join("log"))?;
+    let host = Host::start_with(&folder.path().join("data"), &[], |command| {
+        command.stderr(log).env("EXOSPHERE_LOG", "debug");
+    })?;
+    host.push("lab")?;
+    for (tell, kind, words) in [
+        ("print", None, "[secret token]"),
+        ("fail", Some("permanent"), "cannot sign in with [secret token]"),
+        ("panic", Some("trap"), r#"no way with "[secret token]""#),
+    ] {
+        let mut graph = reads(Some(tell));
+        graph["secrets"] = json!({"token": SECRET});
+        let found = host.result_of(tell, &graph, &json!({}))?;
+        let run = found["run"].as_str().context("an id")?;
+        let state = host.states(run, "only")?.remove(0);
+        ensure!(state["failure"]["kind"].as_str() == kind, "{state:#}");
+        let told = json!([state["failure"], state["attempts"], found]).to_string();
+        ensure!(!told.contains("hush"), "{told}");
+        ensure!(told.contains(Value::from(words).to_string().trim_matches('"')), "{told}");
+    }
+    host.kill()?;
+    let log = fs::read_to_string(folder.path().join("log"))?;
+    ensure!(!log.contains("hush"), "the host's own log tells it");
+    // It is in the output of the one that returned it, and nowhere else.
+    let database = rusqlite::Connection::open(folder.path().join("data/exosphere.db"))?;
+    for (table, columns) in [
+        ("attempt", ["message", "details", "logs"]),
+        ("state", ["message", "details", "refs"]),
+        ("secret", ["name", "sealed", "key_id"]),
+        ("revision", ["body", "digest", "number"]),
+    ] {
+        for column in columns {
+            let sql = format!(
+                "SELECT COUNT(*) FROM {table} WHERE instr(CAST({column} AS BLOB), CAST('hush' AS BLOB)) > 0"
+            );
+            let count: i64 = database.query_row(&sql, [], |row| row.get(0))?;
+            ensure!(count == 0, "{table}.{column}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn answers_are_for_programs_alone() -> Result<()> {
+    let host = Host::start()?;
+    for (path, status) in [("/plugins", 200), ("/graphs/none", 404), ("//nowhere", 404)] {
+        let answer = host.request("GET", path)?.timeout(Duration::from_secs(10)).send()?;
+        ensure!(answer.status() == status, "{path}: {}", answer.status());
+        for (header, wanted) in [
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-store"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+        ] {
+            let found = answer.headers().get(header).and_then(|value| value.to_str().ok());
+            ensure!(found == Some(wanted), "{path}: {header}: {found:?}");
+        }
+    }
+    Ok(())
+}
