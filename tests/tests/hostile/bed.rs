@@ -36,7 +36,11 @@ impl Bed {
         let origin = Origin::start()?;
         // The origin may be asked, and nothing else of this machine.
         let allowed = format!("{}/32", origin.address().ip());
-        let host = Host::start_with(folder.path(), &["--http-allow-net", &allowed], |_| ())?;
+        let host = Host::start_with(
+            folder.path(),
+            &["--http-allow-net", &allowed, "--compile-cpu-seconds", "5"],
+            |_| (),
+        )?;
         let watch = Watch(host.pid());
         for plugin in ["lab", "hostile", "web"] {
             host.push(plugin)?;
