@@ -154,8 +154,8 @@ fn the_operators_limits_hold_and_are_named() -> Result<()> {
     ensure!(status == 413, "{found:#}");
     ensure!(found["detail"].as_str().unwrap().contains("--upload-bytes"), "{found:#}");
     // Within every bound, and still more than a second's work.
-    let slow = format!("(func {})", "(drop (memory.grow (i32.const 0)))".repeat(15_000));
-    let slow = format!("(component (core module (memory 1) {}))", slow.repeat(4));
+    let slow = format!("(func {})", "(drop (memory.grow (i32.const 0)))".repeat(24_000));
+    let slow = format!("(component (core module (memory 1) {}))", slow.repeat(6));
     let found = refusal(&host, wat::parse_str(slow)?)?;
     ensure!(found["reason"] == "compile-cpu-limit", "{found:#}");
     ensure!(found["detail"].as_str().unwrap().contains("--compile-cpu-seconds"), "{found:#}");

@@ -6,14 +6,15 @@
 
 use anyhow::{Result, ensure};
 use arbitrary::Unstructured;
-use exosphere_sandbox::compiler::{AdmissionLimits, Compiler};
-use exosphere_sandbox::{HttpConfig, Refused, Sandbox, SandboxConfig};
+use exosphere_sandbox::{
+    AdmissionLimits, Compiler, DEFAULT_CACHE_BYTES, HttpConfig, Refused, Sandbox, SandboxConfig,
+};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::{Chance, Outcome, Target};
-use crate::component;
 use crate::guest::{self, Changes};
+use crate::{binary, component};
 
 /// Guests at once.
 const SLOTS: u32 = 2;
@@ -36,9 +37,9 @@ pub(super) fn sandbox() -> Result<(Sandbox, TempDir)> {
         cache_dir: folder.path().to_owned(),
         cache_key: [7; 32],
         http: HttpConfig::default(),
-        cache_bytes: 64 << 20,
+        cache_bytes: DEFAULT_CACHE_BYTES,
         compiler: Compiler {
-            program: crate::binary()?,
+            program: binary()?,
             arguments: vec!["compile".into()],
             limits: AdmissionLimits::default(),
         },
