@@ -143,9 +143,11 @@ impl Sandbox {
         let (engine, linker) = (self.engine().clone(), self.linker());
         let linked = tokio::task::spawn_blocking(move || {
             let loaded = artifact.load(&engine);
+            // It was made by this program for this engine: all that can be wrong
+            // with it is its size, which the engine's pool looks at only now.
             let (facts, component) = loaded.map_err(|error| {
-                tracing::error!(%digest, error = format!("{error:#}"), "fresh code does not load");
-                Refused::Internal { why: "the compiled code does not load".into() }
+                tracing::info!(%digest, error = format!("{error:#}"), "fresh code does not load");
+                Refused::DoesNotFit { why: words(&error) }
             })?;
             let plugin = Arc::new(link(&linker, digest, &component, facts)?);
             Ok(Compiled { plugin, artifact: Some(artifact), took: started.elapsed() })

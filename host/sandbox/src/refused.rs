@@ -64,6 +64,15 @@ pub enum Refused {
         /// What is known of it.
         why: String,
     },
+    /// It begins with more than a sandbox of this host holds.
+    #[error(
+        "the component does not fit into a sandbox of this host: {why}; let it begin with less \
+         memory and smaller tables"
+    )]
+    DoesNotFit {
+        /// What is too large, in the engine's words.
+        why: String,
+    },
     /// It needs something that the host does not offer, or offers otherwise.
     #[error("the component asks for what this host does not offer: {why}; {FIX}")]
     Imports {
@@ -104,6 +113,7 @@ impl Refused {
             Refused::TooMany { .. } => "too-many-parts",
             Refused::TooCostly { limit, .. } => limit.reason(),
             Refused::Uncompilable { .. } => "compiler-failed",
+            Refused::DoesNotFit { .. } => "does-not-fit",
             Refused::Imports { .. } => "unknown-import",
             Refused::Exports { .. } => "not-a-plugin",
             Refused::Describe(_) => "describe-failed",

@@ -47,16 +47,11 @@ pub struct Said {
     secrets: Map<String, Value>,
     /// What its plugin is granted before.
     pub grants: Option<Value>,
-    /// How often it is done.
+    /// How often it is done. RSS is measured after the second and the last time.
     #[serde(default = "twenty")]
     pub repeat: u32,
     /// Why it is done less often than twenty times.
     why_so_seldom: Option<String>,
-    /// After which time RSS is measured first; then again after the last.
-    #[serde(default = "two")]
-    pub settled_after: u32,
-    /// Why it is not measured after the second time.
-    why_so_late: Option<String>,
     pub expect: Expect,
 }
 
@@ -121,10 +116,6 @@ fn twenty() -> u32 {
     20
 }
 
-fn two() -> u32 {
-    2
-}
-
 /// Every case, in the order of their names. `origin` is the authority of a server
 /// that answers badly, which cases call `@origin@`.
 pub fn all(origin: &str) -> Result<Vec<Case>> {
@@ -142,8 +133,6 @@ pub fn all(origin: &str) -> Result<Vec<Case>> {
             serde_json::from_str(&text).with_context(|| format!("{name}: case.json"))?;
         let explained = said.repeat >= 20 || said.why_so_seldom.is_some();
         ensure!(explained && said.repeat >= 1, "{name}: say why it is done so seldom");
-        let explained = said.settled_after == 2 || said.why_so_late.is_some();
-        ensure!(explained, "{name}: say why its memory is measured so late");
         cases.push(Case { name, folder, said });
     }
     cases.sort_by(|a, b| a.name.cmp(&b.name));

@@ -32,6 +32,8 @@ pub enum Recipe {
     Locals(usize),
     /// A function that is one expression of so many terms.
     Expression(usize),
+    /// So many functions, each as large as it may be and slow to compile.
+    SlowFunctions(usize),
     /// So many functions.
     Functions(usize),
     /// So many memories of one page.
@@ -89,6 +91,10 @@ impl Recipe {
             Recipe::Loops(count) => function(&"(loop)".repeat(*count)),
             Recipe::Locals(count) => function(&locals(*count)),
             Recipe::Expression(count) => function(&expression(*count)),
+            Recipe::SlowFunctions(count) => functions(
+                &format!("(func {})", "(drop (memory.grow (i32.const 0)))".repeat(24_000))
+                    .repeat(*count),
+            ),
             Recipe::Functions(count) => functions(&"(func)".repeat(*count)),
             Recipe::Memories(count) => functions(&"(memory 1)".repeat(*count)),
             Recipe::Tables(count) => functions(&"(table 1 funcref)".repeat(*count)),
