@@ -11,9 +11,15 @@ pub fn give_back_what_is_large() {
     {
         /// What glibc begins with.
         const LARGE: libc::c_int = 128 * 1024;
-        // SAFETY: it sets a number, before there is another thread. That it
+        /// Heaps that threads share: each keeps what the largest lot of small
+        /// pieces took in it, and without a bound there are eight a processor.
+        const ARENAS: libc::c_int = 2;
+        // SAFETY: they set numbers, before there is another thread. That they
         // cannot be set (0) changes nothing but how much is kept.
         #[expect(unsafe_code, reason = "the only way, and before any thread begins")]
-        let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+            libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+        }
     }
 }
