@@ -98,7 +98,7 @@ pub struct Serve {
 /// Runs a host until it is told to stop.
 pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
     log::begin(args.log_json);
-    memory::give_back_what_is_large();
+    memory::give_back();
     if !args.allow_core_dumps {
         process::keep_memory_private();
     }
