@@ -64,6 +64,7 @@ fn a_rotation_beside_a_running_host_is_not_noticed() -> Result<()> {
     let (data, key) = (text(folder.path())?, folder.path().join("host.key"));
     let host = Host::start_in(folder.path())?;
     host.push("lab")?;
+    host.grant("lab", &json!({"secrets": ["token"]}))?;
     host.apply("g", &with_secret(SECRET))?;
     ensure!(seen(&host, "g")? == SECRET);
     let first = fs::read(&key)?;
@@ -106,6 +107,7 @@ fn a_rotation_that_is_killed_is_finished_by_the_next() -> Result<()> {
     let (data, key) = (text(folder.path())?, folder.path().join("host.key"));
     let host = Host::start_in(folder.path())?;
     host.push("lab")?;
+    host.grant("lab", &json!({"secrets": ["token"]}))?;
     for at in 0..GRAPHS {
         let mut graph = with_secret(&format!("{SECRET} {at}"));
         for more in 0..20 {
@@ -160,6 +162,7 @@ fn keys_come_in_a_variable_that_nobody_sees() -> Result<()> {
     let host = start(&old)?;
     ensure!(!folder.path().join("host.key").exists(), "no key lies about");
     host.push("lab")?;
+    host.grant("lab", &json!({"secrets": ["token"]}))?;
     host.apply("g", &with_secret(SECRET))?;
     let place = ["--data", data, "--database", &postgres];
     let refused = secrets(&[&["rotate"][..], &place[..]].concat(), Some(&old))?.output()?;
@@ -207,6 +210,7 @@ fn what_a_node_tells_of_a_secret_nobody_reads() -> Result<()> {
         command.stderr(log).env("EXOSPHERE_LOG", "debug");
     })?;
     host.push("lab")?;
+    host.grant("lab", &json!({"secrets": ["token"]}))?;
     for (tell, kind, words) in [
         ("print", None, "[secret token]"),
         ("fail", Some("permanent"), "cannot sign in with [secret token]"),

@@ -45,7 +45,7 @@ pub(crate) async fn push(
 #[serde(deny_unknown_fields)]
 pub(crate) struct Check {
     /// The name that it would have: grants go by it.
-    name: Name,
+    name: Option<Name>,
 }
 
 /// The report on an upload, which is then forgotten. A plugin may have the name
@@ -61,6 +61,10 @@ pub(crate) async fn check(
     if word != "check" {
         return Err(crate::no_method().await);
     }
+    let name = name.ok_or_else(|| {
+        let words = "give the name that the plugin would have, as `?name=..`: grants go by it";
+        Problem::new(StatusCode::BAD_REQUEST, "bad-query", words)
+    })?;
     let (_place, bytes) = uploads.take(&namespace, &headers, body, host.upload_bytes()).await?;
     let checked = host.check_plugin(&namespace, &name, &bytes).await?;
     let mut value = json!({

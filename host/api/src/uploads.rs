@@ -63,16 +63,18 @@ impl Uploads {
         mut body: Body,
         most: u64,
     ) -> Result<(Place, Vec<u8>), Problem> {
-        if announced(headers).is_some_and(|length| length > most) {
-            return Err(upload_too_large(most));
-        }
-        let Some(place) = self.place(namespace) else {
+        let taken = match announced(headers).is_some_and(|length| length > most) {
+            true => Err(upload_too_large(most)),
+            false => match self.place(namespace) {
+                Some(place) => read(&mut body, most).await.map(|bytes| (place, bytes)),
+                None => Err(too_many()),
+            },
+        };
+        if taken.is_err() {
             let rest = async { while let Some(Ok(_)) = body.frame().await {} };
             let _ = timeout(GOODBYE, rest).await;
-            return Err(too_many());
-        };
-        let bytes = read(body, most).await?;
-        Ok((place, bytes))
+        }
+        taken
     }
 }
 
@@ -88,7 +90,7 @@ impl Drop for Place {
     }
 }
 
-async fn read(mut body: Body, most: u64) -> Result<Vec<u8>, Problem> {
+async fn read(body: &mut Body, most: u64) -> Result<Vec<u8>, Problem> {
     let end = Instant::now() + IN_TIME;
     let mut bytes = Vec::new();
     loop {

@@ -6,6 +6,10 @@
 //! the wall's clock and sees to it that it ends. `main` is the other side,
 //! which locks itself in (`jail`) before it reads the upload; `wire` is what
 //! goes between the two.
+//!
+//! What it answers is run. A bug of the compiler by which an upload takes over
+//! that process could hand us code of its own making; what the locks keep from
+//! it is everything else: files, the network, other processes, time, memory.
 
 mod jail;
 mod leash;
@@ -25,7 +29,7 @@ use crate::artifact::Artifact;
 use crate::refused::{CompileLimit, Refused};
 use crate::text::{clean_lines, cut};
 
-pub use jail::{Confinement, confine};
+pub use jail::{Confinement, Gap, confine};
 pub use main::main;
 
 use leash::{Ended, Leash};
@@ -114,6 +118,7 @@ impl Compiler {
             .args(&self.arguments)
             .args(self.confinement().arguments())
             .env_clear()
+            .env(THREADS, threads().to_string())
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::piped())
@@ -189,6 +194,15 @@ impl Compiler {
             Verdict::Refused(refused) => Err(refused),
         }
     }
+}
+
+/// What tells the engine's pool how many threads to have.
+const THREADS: &str = "RAYON_NUM_THREADS";
+
+/// Threads of one compilation. Each reserves address space, which is limited,
+/// and takes a processor from those who run nodes.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(4)
 }
 
 /// How long the process may take to end after its last word.

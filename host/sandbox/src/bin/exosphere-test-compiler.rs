@@ -26,11 +26,13 @@ fn main() -> ExitCode {
     }
     let Some(confinement) = Confinement::parse(rest) else { return ExitCode::from(2) };
     let parent = rustix::process::getppid();
-    let environment = std::env::vars_os().count();
+    let names: Vec<_> =
+        std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+    let environment = names.join(",");
     let confined = confine(&confinement);
     match what.to_str().unwrap_or_default() {
         "probe" => probe(parent, environment, format!("{confined:?}")),
-        "hang" | "drop-hang" => std::thread::sleep(Duration::from_secs(600)),
+        "hang" | "drop-hang" | "open-hang" => std::thread::sleep(Duration::from_secs(600)),
         "spin" => loop {
             std::hint::black_box(());
         },
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
 
 /// Tries what a compilation has no business to do, and says on standard error
 /// what came of it: `name=errno`, 0 if it could be done.
-fn probe(parent: Option<Pid>, environment: usize, confined: String) {
+fn probe(parent: Option<Pid>, environment: String, confined: String) {
     // Its input first, as the real thing does.
     let _ = std::io::copy(&mut std::io::Read::take(stdin(), 8), &mut std::io::sink());
     let told = |result: std::io::Result<()>| match result {
