@@ -109,8 +109,8 @@ pub const UNITES: &[Case] = &[
     Case(
         "DROP INDEX state_path; \
          INSERT INTO state (id, run, node, path, status, due_at, fence, attempt, retries, requeues, losses, conflicts, \
-         refs, scopes, created_at, ended_at) SELECT <+1>, run, node, path, 'PRUNED', due_at, fence, attempt, retries, \
-         requeues, losses, conflicts, refs, scopes, created_at, ended_at FROM state WHERE id = <fan:00~3>",
+         refs, scopes, created_at, ended_at, namespace) SELECT <+1>, run, node, path, 'PRUNED', due_at, fence, attempt, retries, \
+         requeues, losses, conflicts, refs, scopes, created_at, ended_at, namespace FROM state WHERE id = <fan:00~3>",
         &["once state.path <+1>", "tally run.states <fan>", "tally run.pruned <fan>"],
     ),
     Case("DELETE FROM unite WHERE state = <fan:00~3>", &["unite unite.state <fan:00~3>"]),
@@ -275,10 +275,6 @@ pub const COUNTS: &[Case] = &[
 
 pub const NAMESPACES: &[Case] = &[
     Case("UPDATE run SET namespace = 'other' WHERE id = <fan>", &["namespace run.namespace <fan>"]),
-    Case(
-        "UPDATE state SET namespace = 77 WHERE id = <fan:00>",
-        &["namespace state.namespace <fan:00>"],
-    ),
     // A revision of a graph of the same shape.
     Case(
         "UPDATE run SET revision = (SELECT revision FROM run WHERE id = <tolerant>) WHERE id = <fan>",
@@ -333,6 +329,10 @@ pub const NAMESPACES: &[Case] = &[
         &["stray attempt.state -"],
     ),
     Case("DELETE FROM component", &["stray plugin.digest -"]),
+    Case(
+        "UPDATE state SET namespace = 77 WHERE id = <fan:00>",
+        &["namespace state.namespace <fan:00>"],
+    ),
 ];
 
 pub const VALUES: &[Case] = &[
