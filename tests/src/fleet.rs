@@ -58,6 +58,8 @@ pub struct Execution {
 pub struct Member {
     data: PathBuf,
     log: PathBuf,
+    /// The key that all hosts of the database share.
+    key: PathBuf,
     database: String,
     setup: Setup,
     proxy: Option<Proxy>,
@@ -74,7 +76,8 @@ impl Member {
         let address = proxy.as_ref().map_or(postgres.address(), Proxy::address);
         let database = Postgres::url_at(address, database);
         let (data, log) = (folder.join("data"), folder.join("log"));
-        Ok(Member { data, log, database, setup, proxy, host: None })
+        let key = folder.with_file_name("shared.key");
+        Ok(Member { data, log, key, database, setup, proxy, host: None })
     }
 
     /// Starts it, on the folder that it had before if it had one.
@@ -82,7 +85,11 @@ impl Member {
         ensure!(self.host.is_none(), "it runs");
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let slots = self.setup.slots.to_string();
-        let arguments = ["--database", &self.database, "--slots", &slots, "--log-json"];
+        let key = self.key.to_str().context("a path that is no text")?;
+        let mut arguments =
+            vec!["--database", &self.database, "--key", key, "--slots", &slots, "--log-json"];
+        // Some nodes of these tests wait for minutes for what befalls their host.
+        arguments.extend(["--limit", "timeout_ms=600s"]);
         let offset = self.setup.clock_offset_ms;
         let started = Host::start_with(&self.data, &arguments, move |command: &mut Command| {
             command.env("EXOSPHERE_LOG", LOG).stderr(log);
