@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::failure::{Failure, FailureKind};
 use crate::graph::Graph;
 use crate::ids::NodeIx;
+use crate::limits::{Limit, Limits};
 use crate::path::Path;
 use crate::template::{Placeholder, RenderError, dig};
 
@@ -49,7 +50,7 @@ pub enum Gathered {
     Gap,
 }
 
-/// The inputs of a state at `node`, of at most `most` bytes.
+/// The inputs of a state at `node`, as large as its limits allow.
 ///
 /// # Errors
 ///
@@ -59,9 +60,10 @@ pub fn render(
     graph: &Graph,
     node: NodeIx,
     sources: &Sources,
-    most: u64,
+    limits: &Limits,
 ) -> Result<Map<String, Value>, Failure> {
-    let bounded = Bounded { sources, graph, left: Cell::new(most), over: Cell::new(false) };
+    let left = Cell::new(limits.get(Limit::InputBytes));
+    let bounded = Bounded { sources, graph, left, over: Cell::new(false) };
     let mut inputs = Map::new();
     for (name, template) in &graph.node(node).inputs {
         if sources.given.as_ref().is_some_and(|given| given.contains_key(name)) {
@@ -70,7 +72,7 @@ pub fn render(
         let value = template.render(|placeholder| bounded.look_up(placeholder));
         let value = value.map_err(|error| {
             if bounded.over.get() {
-                return too_large(most);
+                return limits.reached(Limit::InputBytes);
             }
             let words = format!("input {name:?} cannot be rendered: {error}");
             Failure::new(FailureKind::InvalidInput, words)
@@ -79,14 +81,6 @@ pub fn render(
     }
     inputs.extend(sources.given.clone().into_iter().flatten());
     Ok(inputs)
-}
-
-/// The failure of a state whose inputs are more than `most` bytes.
-pub fn too_large(most: u64) -> Failure {
-    let words = format!(
-        "the inputs are larger than {most} bytes, the limit input_bytes; pass less on from the nodes before"
-    );
-    Failure::new(FailureKind::Limit, words).with(json!({"limit": "input_bytes", "value": most}))
 }
 
 impl Bounded<'_> {

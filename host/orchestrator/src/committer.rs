@@ -422,7 +422,7 @@ impl Street {
             logs: None,
             usage: finished.usage,
             jitter: finished.jitter,
-            store_limits: finished.store_limits,
+            limits: finished.limits.clone(),
         }));
         let members: Arc<[Member]> = [member].into();
         let shares = self.shares(&[]);

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use exosphere_domain::clock::Clock;
 use exosphere_domain::graph::{Problem, check_start};
 use exosphere_domain::ids::{Millis, Name, RunId, StateId};
-use exosphere_domain::limits::Level;
 use exosphere_domain::plan::begin;
 use exosphere_store::{Answer, Member, NewRun, RunInfo};
 use serde_json::Value;
 
 use crate::ambient::fresh_id;
 use crate::error::{Error, log_internal};
-use crate::namespaces::store_limits;
 use crate::read::RunDetails;
 use crate::{Host, recovery};
 
@@ -71,9 +69,8 @@ impl Host {
         let root = graph.node(graph.root());
         let described = self.description(root.digest, &root.node_name).await?;
         let mut problems = door(key.as_deref(), delay_ms);
-        let mut limits = parts.limits.clone();
-        limits
-            .lower_all(Level::Namespace, &parts.tenants.get(&parts.store, namespace).await?.limits);
+        let tenant = parts.tenants.get(&parts.store, namespace).await?;
+        let mut limits = parts.allowed(&tenant.limits);
         graph.lower(root, &mut limits);
         let start = check_start(&graph, &described, inputs.as_ref(), store.as_ref(), &limits);
         let start = match start {
@@ -99,8 +96,8 @@ impl Host {
         let id = info.id;
         let delay = Millis::try_from(delay_ms.unwrap_or(0)).unwrap_or(Millis::MAX);
         let revision = row.revision.id;
-        let (store, store_limits) = (start.store, store_limits(&limits));
-        let new = NewRun { info, revision, store, root, counts, key, delay, store_limits };
+        let (store, limits) = (start.store, Arc::new(limits));
+        let new = NewRun { info, revision, store, root, counts, key, delay, limits };
         match parts.committer.submit(Member::Start(new.into())).await? {
             Answer::Known { graph, .. } if graph != *graph_name => Err(Error::Conflict(format!(
                 "this idempotency key has started a run of the graph {graph} before; use another key"

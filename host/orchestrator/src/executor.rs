@@ -11,7 +11,7 @@ use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::Node;
 use exosphere_domain::ids::{NamespaceKey, RunKey, StateId};
 use exosphere_domain::journal::{Entry, Journal};
-use exosphere_domain::limits::{Level, Limit, Limits, Usage};
+use exosphere_domain::limits::{Limits, Usage};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{give_up, numbers_needed, plan};
 use exosphere_domain::state::RunStatus;
@@ -19,7 +19,7 @@ use exosphere_sandbox::{
     Completion, Context, Invocation, LogLine, RunStore, Secrets, Turn, Turns, Unavailable,
 };
 use exosphere_store::{
-    Answer, Finished, Leased, Member, Numbers, RunInfo, Store, StoreError, StoreLimits, Touched,
+    Answer, Finished, Leased, Member, Numbers, RunInfo, Store, StoreError, Touched,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -30,7 +30,6 @@ use crate::Parts;
 use crate::committer::BACKOFF;
 use crate::error::internal;
 use crate::inputs::{NoInputs, inputs, read_ahead, text};
-use crate::namespaces::store_limits;
 use crate::plugins::{NodeInfo, NotReady};
 use crate::room::Lease;
 use crate::tenants::Tenant;
@@ -186,8 +185,8 @@ struct Ended {
     journal: Journal,
     logs: Vec<LogLine>,
     usage: Option<Usage>,
-    /// What the store of its run may hold, once that is known.
-    limits: Option<StoreLimits>,
+    /// What it might use, if it ran.
+    limits: Option<Arc<Limits>>,
 }
 
 impl Ended {
@@ -252,8 +251,7 @@ impl Attempt<'_> {
                 leased.state.id, place.0
             ))
         })?;
-        let mut limits = parts.limits.clone();
-        limits.lower_all(Level::Namespace, &tenant.limits);
+        let mut limits = parts.allowed(&tenant.limits);
         run.graph.lower(node, &mut limits);
         Ok((node, limits))
     }
@@ -262,8 +260,9 @@ impl Attempt<'_> {
         let Attempt { parts, run, leased } = self;
         let tenant = parts.tenants.get(&parts.patient, &run.namespace).await?;
         let (node, limits) = self.allowed(&tenant)?;
+        let limits = Arc::new(limits);
         let grants = tenant.grants(&node.plugin);
-        let inputs = inputs(&parts.patient, run, leased, limits.get(Limit::InputBytes)).await?;
+        let inputs = inputs(&parts.patient, run, leased, &limits).await?;
         let ready = parts.plugins.ready(&parts.patient, &parts.sandbox, node.digest).await;
         let (plugin, nodes) = ready.map_err(|error| match error {
             NotReady::Store(error) => error.into(),
@@ -284,21 +283,18 @@ impl Attempt<'_> {
         let secrets = self.secrets(info, &grants).await?;
         let invocation = Invocation {
             node: node.node_name.clone(),
-            inputs: text(&inputs, limits.get(Limit::InputBytes))?,
+            inputs: text(&inputs, &limits)?,
             context: self.context(node),
             store: store.clone(),
             secrets: secrets.clone(),
             grants,
-            limits: limits.clone(),
+            limits: Limits::clone(&limits),
         };
         tracing::debug!(state = %leased.state.id, attempt = leased.state.tries.attempt, "executing");
         let completion = parts.sandbox.invoke(&plugin, invocation).await;
         match store.unavailable.load(Ordering::Relaxed) {
             true => Ok(self.given_back("its store could not be read")),
-            false => Ok(Ended {
-                limits: Some(store_limits(&limits)),
-                ..checked(completion, info, &secrets)
-            }),
+            false => Ok(checked(completion, info, &secrets, limits)),
         }
     }
 
@@ -332,8 +328,13 @@ impl Attempt<'_> {
 
 /// A completion whose outputs are held to their schema. What is wrong with one
 /// repeats a part of it.
-fn checked(completion: Completion, info: &NodeInfo, secrets: &Secrets) -> Ended {
-    let Completion { outcome, journal, logs, usage } = completion;
+fn checked(
+    completion: Completion,
+    info: &NodeInfo,
+    secrets: &Secrets,
+    limits: Arc<Limits>,
+) -> Ended {
+    let Completion { mut outcome, mut journal, logs, usage } = completion;
     let broken = match &outcome {
         Outcome::Outputs(outputs) => outputs.iter().enumerate().find_map(|(number, output)| {
             let value = serde_json::from_str(output).map_err(|error| error.to_string());
@@ -342,14 +343,11 @@ fn checked(completion: Completion, info: &NodeInfo, secrets: &Secrets) -> Ended 
         }),
         _ => None,
     };
-    match broken {
-        None => Ended { outcome, journal, logs, usage: Some(usage), limits: None },
-        Some(why) => {
-            let why = Failure::new(FailureKind::InvalidOutput, secrets.hide(why));
-            let outcome = Outcome::Failed(why);
-            Ended { outcome, journal: Journal::default(), logs, usage: Some(usage), limits: None }
-        }
+    if let Some(why) = broken {
+        outcome = Outcome::Failed(Failure::new(FailureKind::InvalidOutput, secrets.hide(why)));
+        journal = Journal::default();
     }
+    Ended { outcome, journal, logs, usage: Some(usage), limits: Some(limits) }
 }
 
 /// What is committed of an attempt; nothing if its state cannot even be ended.
@@ -360,7 +358,7 @@ async fn finished(
     ended: Ended,
 ) -> Option<Finished> {
     let Ended { outcome, journal, logs, usage, limits } = ended;
-    let store_limits = limits.unwrap_or_else(|| store_limits(&parts.limits));
+    let limits = limits.unwrap_or_else(|| parts.limits.clone());
     let (state, jitter) = (leased.state, crate::ambient::jitter());
     let planned = match numbers(parts, numbers_needed(&run.graph, &state, &outcome)).await {
         Ok(numbers) => plan(&run.graph, &state, outcome, jitter, &numbers),
@@ -373,7 +371,7 @@ async fn finished(
         )
         .ok()?;
     let logs = (!logs.is_empty()).then(|| serde_json::to_string(&logs).unwrap_or_default());
-    Some(Finished { run, state, changes, journal, logs, usage, jitter, store_limits })
+    Some(Finished { run, state, changes, journal, logs, usage, jitter, limits })
 }
 
 /// Numbers for new states, however long it takes: an outcome waits for its

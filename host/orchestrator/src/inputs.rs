@@ -7,9 +7,8 @@ use std::sync::Arc;
 use exosphere_domain::failure::Failure;
 use exosphere_domain::graph::{Node, Unites};
 use exosphere_domain::ids::{NodeIx, StateId};
-use exosphere_domain::inputs::{
-    Ended, Gathered, Member, Sources, branches, gather, render, too_large,
-};
+use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
+use exosphere_domain::limits::{Limit, Limits};
 use exosphere_store::{Leased, MemberRow, RunInfo, Store, StoreError};
 use serde_json::{Map, Value};
 
@@ -75,23 +74,26 @@ pub(crate) async fn inputs(
     store: &Store,
     run: &RunInfo,
     leased: &Leased,
-    most: u64,
+    limits: &Limits,
 ) -> Result<Map<String, Value>, NoInputs> {
-    let sources = sources(store, run, leased, most).await?;
-    Ok(render(&run.graph, leased.state.place.node, &sources, most)?)
+    let sources = sources(store, run, leased, limits).await?;
+    Ok(render(&run.graph, leased.state.place.node, &sources, limits)?)
 }
 
 /// The text of rendered inputs, if it is within the limit.
-pub(crate) fn text(inputs: &Value, most: u64) -> Result<String, Failure> {
+pub(crate) fn text(inputs: &Value, limits: &Limits) -> Result<String, Failure> {
     let text = inputs.to_string();
-    if text.len() as u64 > most { Err(too_large(most)) } else { Ok(text) }
+    match text.len() > limits.size(Limit::InputBytes) {
+        true => Err(limits.reached(Limit::InputBytes)),
+        false => Ok(text),
+    }
 }
 
 async fn sources(
     store: &Store,
     run: &RunInfo,
     leased: &Leased,
-    most: u64,
+    limits: &Limits,
 ) -> Result<Sources, NoInputs> {
     let place = &leased.state.place;
     let node = run.graph.node(place.node);
@@ -103,7 +105,11 @@ async fn sources(
     if let Some(unites) = &node.unites
         && (!node.gathers().is_empty() || node.wants_branches())
     {
-        Below::read(store, run, leased, node, unites, most).await?.fill(run, leased, &mut sources);
+        Below::read(store, run, leased, node, unites, limits).await?.fill(
+            run,
+            leased,
+            &mut sources,
+        );
     }
     Ok(sources)
 }
@@ -160,7 +166,7 @@ impl Below {
         leased: &Leased,
         node: &Node,
         unites: &Unites,
-        most: u64,
+        limits: &Limits,
     ) -> Result<Self, NoInputs> {
         let (key, unite) = (run.key, leased.state.id);
         let (source, above, branches) = store.source_of(unite).await?;
@@ -171,8 +177,8 @@ impl Below {
             bytes += store.output_bytes(source).await?;
         }
         // This bounds what is read; rendering has a bound of its own.
-        if bytes > most.saturating_mul(2) {
-            return Err(too_large(most).into());
+        if bytes > limits.get(Limit::InputBytes).saturating_mul(2) {
+            return Err(limits.reached(Limit::InputBytes).into());
         }
         let outputs = match own {
             true => values(&store.outputs_of(source).await?)?,

@@ -5,7 +5,7 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::Problem;
 use exosphere_domain::ids::Name;
-use exosphere_domain::limits::{Level, Limit, LimitValues, Limits};
+use exosphere_domain::limits::{Level, LimitValues, Limits};
 
 use crate::error::Error;
 use crate::{Host, Parts};
@@ -52,8 +52,7 @@ impl Host {
     }
 
     fn details(&self, name: Name, limits: LimitValues, own_slots: Option<u32>) -> NamespaceDetails {
-        let mut effective = self.parts.limits.clone();
-        effective.lower_all(Level::Namespace, &limits);
+        let effective = self.parts.allowed(&limits);
         let slots = self.parts.slots_of(own_slots);
         NamespaceDetails { name, limits, effective, own_slots, slots }
     }
@@ -118,16 +117,15 @@ impl Host {
 }
 
 impl Parts {
+    /// What an attempt may use in a namespace with these limits of its own.
+    pub(crate) fn allowed(&self, own: &LimitValues) -> Limits {
+        let mut limits = Limits::clone(&self.limits);
+        limits.lower_all(Level::Namespace, own);
+        limits
+    }
+
     /// So many nodes of a namespace run here at a time.
     pub(crate) fn slots_of(&self, own: Option<u32>) -> u32 {
         own.unwrap_or(self.namespace_slots).clamp(1, self.slots)
-    }
-}
-
-/// What a limit of a run's store is.
-pub(crate) fn store_limits(limits: &Limits) -> exosphere_store::StoreLimits {
-    exosphere_store::StoreLimits {
-        keys: limits.get(Limit::StoreKeys),
-        bytes: limits.get(Limit::StoreBytes),
     }
 }

@@ -13,7 +13,6 @@ use exosphere_store::{Answer, Finished, Member, RunInfo, StoreError};
 use futures::future::join_all;
 
 use crate::Parts;
-use crate::namespaces::store_limits;
 use crate::room::Room;
 
 /// States that are taken back, or swept, in one transaction.
@@ -86,9 +85,8 @@ async fn ended(
         }
     };
     let journal = Journal::default();
-    let store_limits = store_limits(&parts.limits);
-    let (logs, usage) = (None, None);
-    let finished = Finished { run, state, changes, journal, logs, usage, jitter, store_limits };
+    let (logs, usage, limits) = (None, None, parts.limits.clone());
+    let finished = Finished { run, state, changes, journal, logs, usage, jitter, limits };
     Ok(Some(Member::Finish(Box::new(finished))))
 }
 

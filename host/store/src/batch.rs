@@ -7,7 +7,7 @@ use std::sync::Arc;
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Millis, Name, NamespaceKey, RunId, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Journal;
-use exosphere_domain::limits::Usage;
+use exosphere_domain::limits::{Limits, Usage};
 use exosphere_domain::plan::Changes;
 use exosphere_domain::state::{Claimed, Counts, NewState, Ref, RunStatus};
 
@@ -95,8 +95,8 @@ pub struct NewRun {
     pub key: Option<String>,
     /// How long after the commit its first state is due, in milliseconds.
     pub delay: Millis,
-    /// What its store may hold.
-    pub store_limits: StoreLimits,
+    /// What it may use: here, what its store may hold.
+    pub limits: Arc<Limits>,
 }
 
 /// An execution that has ended.
@@ -116,17 +116,8 @@ pub struct Finished {
     pub usage: Option<Usage>,
     /// The random number of its retry, should the commit have to plan anew.
     pub jitter: f64,
-    /// What the store of its run may hold.
-    pub store_limits: StoreLimits,
-}
-
-/// What a run's store may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoreLimits {
-    /// Keys.
-    pub keys: u64,
-    /// Bytes of keys and values.
-    pub bytes: u64,
+    /// What it may use: here, what the store of its run may hold.
+    pub limits: Arc<Limits>,
 }
 
 /// What became of a member.

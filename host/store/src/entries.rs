@@ -3,20 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::batch::StoreLimits;
 use crate::error::StoreError;
 use crate::sql;
 use crate::tally::Tally;
 use crate::text::{Cells, Rows, Tx};
+use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::ids::RunKey;
 use exosphere_domain::journal::{Entry, Journal, Write, add};
+use exosphere_domain::limits::{Limit, Limits};
 
 /// Why writes cannot be committed.
 pub(crate) enum Clash {
     /// They rest on a read that no longer holds.
     Conflict,
-    /// They break a rule of the store: words for the failure.
-    Broken(String),
+    /// They break a rule of the store.
+    Broken(Failure),
 }
 
 /// The entries of one run that a commit has looked at.
@@ -72,7 +73,7 @@ impl Entries {
         &self,
         tally: &Tally,
         journal: &Journal,
-        limits: StoreLimits,
+        limits: &Limits,
     ) -> Result<Plan, Clash> {
         let mut plan = Plan {
             entries: Vec::new(),
@@ -90,7 +91,9 @@ impl Entries {
                 Write::Remove => None,
                 Write::Increment(by) => {
                     let sum = add(key, current.map(|entry| entry.value.as_str()), *by);
-                    Some(sum.map_err(|error| Clash::Broken(error.to_string()))?)
+                    Some(sum.map_err(|error| {
+                        Clash::Broken(Failure::new(FailureKind::Store, error.to_string()))
+                    })?)
                 }
             };
             let weight = |value: &str| (key.len() + value.len()) as i64;
@@ -147,20 +150,16 @@ pub(crate) async fn save(tx: &mut impl Tx, runs: &[(RunKey, &Entries)]) -> Resul
 }
 
 /// A store may stay over a limit that was lowered, but not grow over one.
-fn check(plan: &Plan, tally: &Tally, limits: StoreLimits) -> Result<(), String> {
-    let keys = i64::try_from(limits.keys).unwrap_or(i64::MAX);
-    if plan.keys > keys && plan.keys > tally.store_keys {
-        return Err(format!(
-            "the store of this run would hold {} keys; its limit is {keys}",
-            plan.keys
-        ));
-    }
-    let bytes = i64::try_from(limits.bytes).unwrap_or(i64::MAX);
-    if plan.bytes > bytes && plan.bytes > tally.store_bytes {
-        return Err(format!(
-            "the store of this run would hold {} bytes; its limit is {bytes}",
-            plan.bytes
-        ));
+fn check(plan: &Plan, tally: &Tally, limits: &Limits) -> Result<(), Failure> {
+    let grows = [
+        (plan.keys, tally.store_keys, Limit::StoreKeys),
+        (plan.bytes, tally.store_bytes, Limit::StoreBytes),
+    ];
+    for (will_be, is, limit) in grows {
+        let most = i64::try_from(limits.get(limit)).unwrap_or(i64::MAX);
+        if will_be > most && will_be > is {
+            return Err(Failure { kind: FailureKind::Store, ..limits.reached(limit) });
+        }
     }
     Ok(())
 }

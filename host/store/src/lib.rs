@@ -36,8 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use batch::{
-    Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Shares, StoreLimits,
-    Touched, Want,
+    Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Shares, Touched, Want,
 };
 pub use catalog::{AppliedGraph, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow};
 pub use check::{

@@ -13,6 +13,7 @@ use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Fence, Ids, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
+use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::path::Path;
 use exosphere_domain::plan::{Changes, Deltas, End, NewUnite, begin, counters, lost, plan};
@@ -470,7 +471,7 @@ impl Engine {
             let all = branches(&self.graph, row.place.node, above, unite.branches, &members);
             sources.branches = Some(all);
         }
-        let inputs = render(&self.graph, row.place.node, &sources, u64::MAX);
+        let inputs = render(&self.graph, row.place.node, &sources, &Limits::default());
         inputs.unwrap_or_else(|failure| panic!("the inputs of {}: {failure}", row.key))
     }
 

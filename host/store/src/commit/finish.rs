@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::ids::{Fence, Millis, NamespaceKey, RunKey, StateId};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{Again, Changes, End, NoNumbers, plan};
@@ -52,13 +51,13 @@ impl<'b> Street<'b> {
         if finished.journal.is_empty() || !finished.changes.end.keeps_writes() {
             return Ok(Checked::Fine(None));
         }
-        let limits = finished.store_limits;
         let touching = self.run(finished.run.key)?;
-        let outcome = match touching.entries.plan(&touching.tally, &finished.journal, limits) {
-            Ok(plan) => return Ok(Checked::Fine(Some(plan))),
-            Err(Clash::Conflict) => Outcome::Conflict,
-            Err(Clash::Broken(words)) => Outcome::Failed(Failure::new(FailureKind::Store, words)),
-        };
+        let outcome =
+            match touching.entries.plan(&touching.tally, &finished.journal, &finished.limits) {
+                Ok(plan) => return Ok(Checked::Fine(Some(plan))),
+                Err(Clash::Conflict) => Outcome::Conflict,
+                Err(Clash::Broken(failure)) => Outcome::Failed(failure),
+            };
         let Finished { run, state, jitter, .. } = finished;
         Ok(Checked::Otherwise(plan(&run.graph, state, outcome, *jitter, &NoNumbers)?))
     }

@@ -59,7 +59,7 @@ impl<'b> Street<'b> {
             set.map_err(|error| StoreError::Data(error.to_string()))?;
         }
         let touching = self.change(run)?;
-        match touching.entries.plan(&touching.tally, &journal, new.store_limits) {
+        match touching.entries.plan(&touching.tally, &journal, &new.limits) {
             Ok(plan) => touching.entries.apply(&mut touching.tally, plan),
             Err(Clash::Conflict | Clash::Broken(_)) => {
                 return Err(StoreError::Data("the store values break its limits".into()));

@@ -6,11 +6,11 @@
 
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::ids::{Name, RunId};
+use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::plan::begin;
 use exosphere_tests::postgres::Postgres;
 
 use super::*;
-use crate::batch::StoreLimits;
 use crate::{Database, Store, Vault, write};
 
 pub(crate) fn name() -> Name {
@@ -35,9 +35,9 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
     let (root, counts) = begin(&graph, &store.state_numbers(1, 0).await.unwrap());
     let values = BTreeMap::from([("k".to_owned(), "x".repeat(bytes))]);
     let revision = applied.revision.id;
-    let store_limits = StoreLimits { keys: 10, bytes: 100_000_000 };
-    let new =
-        NewRun { info, revision, store: values, root, counts, key: None, delay: 0, store_limits };
+    let limits = Limits::default().with(Limit::StoreKeys, 10);
+    let limits = Arc::new(limits.with(Limit::StoreBytes, 100_000_000));
+    let new = NewRun { info, revision, store: values, root, counts, key: None, delay: 0, limits };
     Batch {
         members: Arc::new([Member::Start(new.into())]),
         range: 0..1,

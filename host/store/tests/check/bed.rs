@@ -9,18 +9,22 @@ use std::time::Duration;
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::ids::{Name, RunId, SessionId, StateId};
 use exosphere_domain::journal::Journal;
+use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoNumbers, begin, numbers_needed, plan};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
     Answer, AppliedGraph, Batch, Committed, Database, Finished, Member, NewRun, Report, RunInfo,
-    Shares, Store, StoreLimits, Vault, Want, check,
+    Shares, Store, Vault, Want, check,
 };
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
 
 /// What the store of a run may hold here.
-const LIMITS: StoreLimits = StoreLimits { keys: 1_000, bytes: 1_000_000 };
+fn limits() -> Arc<Limits> {
+    let limits = Limits::default().with(Limit::StoreKeys, 1_000);
+    Arc::new(limits.with(Limit::StoreBytes, 1_000_000))
+}
 
 /// The two databases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,17 +200,9 @@ impl Bed {
         let ids = self.store.state_numbers(1, self.now).await.unwrap();
         let (root, counts) = begin(&built, &ids);
         let store = store.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        let (info_of, revision, store_limits) = (info.clone(), applied.revision.id, LIMITS);
-        let new = NewRun {
-            info: info_of,
-            revision,
-            store,
-            root,
-            counts,
-            key: None,
-            delay: 0,
-            store_limits,
-        };
+        let (info_of, revision, limits) = (info.clone(), applied.revision.id, limits());
+        let new =
+            NewRun { info: info_of, revision, store, root, counts, key: None, delay: 0, limits };
         assert_eq!(self.one(Member::Start(new.into())).await, Answer::Done);
         Run { info }
     }
@@ -264,7 +260,7 @@ impl Bed {
             logs: None,
             usage: None,
             jitter: 0.0,
-            store_limits: LIMITS,
+            limits: limits(),
         }))
     }
 

@@ -11,12 +11,13 @@ use exosphere_domain::graph::Graph;
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::ids::{Millis, Name, NamespaceKey, RunId, SessionId};
 use exosphere_domain::journal::Journal;
+use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoNumbers, begin, numbers_needed, plan};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Answer, Batch, Committed, Finished, Member, NewRun, RunInfo, Shares, Store, StoreError,
-    StoreLimits, Vault, Want, check,
+    Answer, Batch, Committed, Finished, Member, NewRun, RunInfo, Shares, Store, StoreError, Vault,
+    Want, check,
 };
 
 use crate::place::{Kind, Place};
@@ -41,7 +42,7 @@ pub struct Host {
     pub store: Store,
     pub session: SessionId,
     /// What the store of a run may hold.
-    pub limits: StoreLimits,
+    pub limits: Arc<Limits>,
     /// What time it is here; on Postgres nothing goes by it.
     pub clock: Arc<AtomicI64>,
 }
@@ -139,7 +140,8 @@ impl Bed {
 impl Host {
     async fn new(store: Store, folder: &str, clock: Arc<AtomicI64>) -> Host {
         let session = store.begin_session(folder, clock.load(Ordering::Relaxed)).await.unwrap();
-        Host { store, session, limits: StoreLimits { keys: 10, bytes: 1000 }, clock }
+        let limits = Limits::default().with(Limit::StoreKeys, 10).with(Limit::StoreBytes, 1000);
+        Host { store, session, limits: Arc::new(limits), clock }
     }
 
     pub fn now(&self) -> Millis {
@@ -176,8 +178,8 @@ impl Host {
         let ids = self.store.state_numbers(1, self.now()).await.unwrap();
         let (root, counts) = begin(&template.graph, &ids);
         let (revision, store) = (template.revision, BTreeMap::new());
-        let store_limits = self.limits;
-        NewRun { info, revision, store, root, counts, key: None, delay: 0, store_limits }
+        let limits = self.limits.clone();
+        NewRun { info, revision, store, root, counts, key: None, delay: 0, limits }
     }
 
     /// Starts a run and holds its first state.
@@ -249,7 +251,7 @@ impl Host {
             logs: None,
             usage: None,
             jitter: 0.0,
-            store_limits: self.limits,
+            limits: self.limits.clone(),
         }))
     }
 

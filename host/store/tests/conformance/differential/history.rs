@@ -7,17 +7,21 @@ use std::sync::Arc;
 
 use exosphere_domain::ids::{Ids, RunId, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Journal;
+use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{begin, lost, numbers_needed, plan};
 use exosphere_domain::state::{Claimed, RunStatus};
-use exosphere_store::{Answer, Committed, Finished, Member, NewRun, RunInfo, StoreLimits, Want};
+use exosphere_store::{Answer, Committed, Finished, Member, NewRun, RunInfo, Want};
 
 use super::fates::{self, Dice, QUARTER};
 use super::pair::Pair;
 use crate::bed::{Template, pause, sweep};
 
 /// What the store of a run may hold: little, so that it is used up often.
-const LIMITS: StoreLimits = StoreLimits { keys: 6, bytes: 200 };
+fn limits() -> Arc<Limits> {
+    let limits = Limits::default().with(Limit::StoreKeys, 6);
+    Arc::new(limits.with(Limit::StoreBytes, 200))
+}
 
 /// Runs that are begun as long as fewer are under way.
 const RUNS: usize = 12;
@@ -249,8 +253,8 @@ impl History {
         }
         let key = dice.percent(50).then(|| format!("key {}", dice.below(40)));
         let delay = [0, 0, 0, QUARTER, 5 * QUARTER][dice.below(5)];
-        let (revision, store_limits) = (template.revision, LIMITS);
-        NewRun { info, revision, store, root, counts, key, delay, store_limits }
+        let (revision, limits) = (template.revision, limits());
+        NewRun { info, revision, store, root, counts, key, delay, limits }
     }
 
     async fn end(&mut self, state: &Claimed) -> Member {
@@ -280,7 +284,7 @@ impl History {
             logs,
             usage,
             jitter,
-            store_limits: LIMITS,
+            limits: limits(),
         }))
     }
 
