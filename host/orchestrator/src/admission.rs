@@ -69,7 +69,7 @@ impl Host {
         name: &Name,
         bytes: &[u8],
     ) -> Result<Checked, Error> {
-        let candidate = self.parts.sandbox.check(bytes).await?;
+        let candidate = self.parts.sandbox.check(namespace.as_str(), bytes).await?;
         let grants = self.grants_of(namespace, name).await?;
         self.checked(name, &grants, candidate.admitted, bytes.len())
     }

@@ -68,7 +68,7 @@ impl Host {
                 format!("use at most {MAX_VERSION} characters, none of them a control character");
             return Err(Error::invalid("the version", "version", words));
         }
-        let candidate = parts.sandbox.check(&bytes).await?;
+        let candidate = parts.sandbox.check(namespace.as_str(), &bytes).await?;
         let grants = self.grants_of(&namespace, &name).await?;
         let checked = self.checked(&name, &grants, candidate.admitted.clone(), bytes.len())?;
         let new = NewPlugin {

@@ -6,7 +6,7 @@
 //! Whether what it says makes sense is for the caller to judge.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use exosphere_domain::ids::Digest;
 use exosphere_domain::limits::{Limit, Limits};
@@ -57,7 +57,7 @@ impl Sandbox {
     /// # Errors
     /// See [`Refused`]; nothing stays of a refused upload.
     pub async fn admit(&self, bytes: &[u8]) -> Result<Admitted, Refused> {
-        let candidate = self.check(bytes).await?;
+        let candidate = self.check("", bytes).await?;
         let admitted = candidate.admitted.clone();
         self.adopt(candidate).await;
         Ok(admitted)
@@ -73,11 +73,11 @@ impl Sandbox {
     }
 
     /// Says whether an upload would be admitted. Nothing stays of it unless the
-    /// answer is adopted.
+    /// answer is adopted. Namespaces take turns.
     ///
     /// # Errors
     /// See [`Refused`].
-    pub async fn check(&self, bytes: &[u8]) -> Result<Candidate, Refused> {
+    pub async fn check(&self, namespace: &str, bytes: &[u8]) -> Result<Candidate, Refused> {
         recognize(bytes)?;
         let digest = Digest::of(bytes);
         let known = match self.plugins().get(digest) {
@@ -86,7 +86,7 @@ impl Sandbox {
         };
         let compiled = match known {
             Some(plugin) => Compiled { plugin, artifact: None, took: Duration::ZERO },
-            None => self.compile(digest, bytes, Purpose::Upload).await?,
+            None => self.compile(digest, bytes, Purpose::Upload(namespace)).await?,
         };
         let plugin = &compiled.plugin;
         let description = self.describe(plugin).await?;
@@ -133,13 +133,10 @@ impl Sandbox {
         &self,
         digest: Digest,
         bytes: &[u8],
-        purpose: Purpose,
+        purpose: Purpose<'_>,
     ) -> Result<Compiled, Refused> {
         recognize(bytes)?;
-        let turn = self.compiling(purpose).await;
-        let started = Instant::now();
-        let artifact = self.compiler().compile(bytes).await?;
-        drop(turn);
+        let (artifact, started) = self.compile_in_turn(purpose, bytes).await?;
         let (engine, linker) = (self.engine().clone(), self.linker());
         let linked = tokio::task::spawn_blocking(move || {
             let loaded = artifact.load(&engine);

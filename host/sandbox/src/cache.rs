@@ -6,7 +6,7 @@
 //! about the engine that matters. Whoever can write to the folder but has not
 //! the key can make us compile again, nothing else. No file is ever required.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -16,6 +16,7 @@ use std::time::SystemTime;
 
 use exosphere_domain::ids::Digest;
 use hmac::{Hmac, KeyInit, Mac};
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -81,6 +82,8 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cached code cannot be read");
+                // Else nothing better would take its place.
+                let _ = fs::remove_file(&path);
                 return None;
             }
         };
@@ -89,7 +92,6 @@ impl Cache {
                 path = %path.display(),
                 "cached code is damaged or was not written by this host: it is compiled again"
             );
-            // Else nothing better would take its place.
             let _ = fs::remove_file(&path);
             return None;
         };
@@ -200,14 +202,21 @@ impl Cache {
 
 /// A file's contents, its time set to now: pruning goes by it.
 fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.len() > most {
+    // Whoever can write to the folder may have put something there that has no
+    // end, or never says a word.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    let data = file.metadata()?;
+    if !data.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    if data.len() > most {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than the whole cache"));
     }
     // It only makes the file go earlier if this fails.
     let _ = file.set_modified(system_time());
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    file.take(data.len()).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -114,15 +114,12 @@ impl WasiHttpView for Host {
 
 impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
-        headers::is_forbidden(name)
-            || (self.grants.idempotency_header && *name == headers::IDEMPOTENCY_KEY)
+        headers::is_forbidden(name, self.grants.idempotency_header)
     }
 
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
         let has_key = self.grants.idempotency_header;
-        Arc::new(move |name| {
-            headers::is_forbidden(name) || (has_key && *name == headers::IDEMPOTENCY_KEY)
-        })
+        Arc::new(move |name| headers::is_forbidden(name, has_key))
     }
 
     /// It is made of what was checked, not of what the guest wrote.

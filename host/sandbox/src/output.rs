@@ -2,6 +2,7 @@
 //!
 //! The node's own schema is not looked at here; the caller knows it.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -109,7 +110,10 @@ impl Checked {
         }
         match check_json(&text, limits) {
             Ok(()) => Ok(compact(text)),
-            Err(error) => Err(self.fails(&format!("is not valid JSON for an output: {error}"))),
+            Err(Unfit { error, is_too_deep }) => {
+                let failure = self.fails(&format!("is not valid JSON for an output: {error}"));
+                Err(if is_too_deep { with_limit(failure, limits) } else { failure })
+            }
         }
     }
 
@@ -119,30 +123,50 @@ impl Checked {
     }
 }
 
-fn check_json(text: &str, limits: &Limits) -> Result<(), serde_json::Error> {
+/// What is too deep is no JSON that every reader takes, so it stays an invalid
+/// output; but it is a limit that says so.
+fn with_limit(failure: Failure, limits: &Limits) -> Failure {
+    let Failure { message, details, .. } = limits.reached(Limit::OutputDepth);
+    let message = format!("{}; {message}", failure.message);
+    Failure { details, ..Failure::new(failure.kind, message) }
+}
+
+/// Why a text is no output.
+struct Unfit {
+    error: serde_json::Error,
+    is_too_deep: bool,
+}
+
+fn check_json(text: &str, limits: &Limits) -> Result<(), Unfit> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let limit = limits.get(Limit::OutputDepth);
-    Nested { left: limit, limit }.deserialize(&mut json)?;
-    json.end()
+    let (limit, is_too_deep) = (limits.get(Limit::OutputDepth), Cell::new(false));
+    let nested = Nested { left: limit, limit, is_too_deep: &is_too_deep };
+    let read = nested.deserialize(&mut json).and_then(|()| json.end());
+    read.map_err(|error| Unfit { error, is_too_deep: is_too_deep.get() })
 }
 
 /// Reads a value and keeps nothing of it. Numbers that no `f64` can hold, keys
 /// that come twice and deep nesting are refused, since readers differ on them.
 #[derive(Clone, Copy)]
-struct Nested {
+struct Nested<'a> {
     left: u64,
     limit: u64,
+    /// Set when it is deeper than that.
+    is_too_deep: &'a Cell<bool>,
 }
 
-impl Nested {
-    fn deeper<E: Error>(self) -> Result<Nested, E> {
+impl<'a> Nested<'a> {
+    fn deeper<E: Error>(self) -> Result<Nested<'a>, E> {
         let left = self.left.checked_sub(1);
-        let too_deep = || E::custom(format!("nested deeper than {} (`output_depth`)", self.limit));
+        let too_deep = || {
+            self.is_too_deep.set(true);
+            E::custom(format!("nested deeper than {} (`output_depth`)", self.limit))
+        };
         Ok(Nested { left: left.ok_or_else(too_deep)?, ..self })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Nested {
+impl<'de> DeserializeSeed<'de> for Nested<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
@@ -150,7 +174,7 @@ impl<'de> DeserializeSeed<'de> for Nested {
     }
 }
 
-impl<'de> Visitor<'de> for Nested {
+impl<'de> Visitor<'de> for Nested<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -275,6 +299,7 @@ mod tests {
             let error = outputs(&[text]).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
         }
+        assert!(outputs(&[r#"{"a":[[[]]]}"#]).unwrap_err().contains("--limit output_depth=.."));
         assert!(outputs(&[r#"{"a":[[]]}"#]).is_ok());
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(100));
         assert!(outputs(&[&long]).unwrap_err().starts_with("limit: "));

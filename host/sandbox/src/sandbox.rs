@@ -4,18 +4,21 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use exosphere_domain::limits::{Level, Limit, Limits};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
+use crate::artifact::Artifact;
 use crate::cache::Cache;
 use crate::compiler::Compiler;
 use crate::engine;
 use crate::host::{self, Host};
 use crate::http::{HttpConfig, Network};
 use crate::plugins::Plugins;
+use crate::refused::Refused;
 use crate::ticker::Ticker;
 use crate::turns::Turns;
 
@@ -76,11 +79,11 @@ fn processors() -> u32 {
 
 /// What is compiled for whom. One compilation takes all the processors as it
 /// is, so there is one at a time of each; what runs already does not wait for
-/// strangers' uploads.
+/// strangers' uploads, nor one namespace's upload for all of another's.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Purpose {
-    /// Somebody asks whether it is a plugin.
-    Upload,
+pub(crate) enum Purpose<'a> {
+    /// Somebody of this namespace asks whether it is a plugin.
+    Upload(&'a str),
     /// A run needs it.
     Load,
 }
@@ -97,8 +100,8 @@ pub struct Sandbox {
     slots: Semaphore,
     turns: Turns<String>,
     compiler: Compiler,
-    uploads: Semaphore,
-    loads: Semaphore,
+    uploads: Turns<String>,
+    loads: Turns<()>,
     limits: Limits,
 }
 
@@ -125,8 +128,8 @@ impl Sandbox {
             slots: Semaphore::new(slots as usize),
             turns: Turns::new(processors()),
             compiler: config.compiler,
-            uploads: Semaphore::new(1),
-            loads: Semaphore::new(1),
+            uploads: Turns::new(1),
+            loads: Turns::new(1),
             limits: config.limits,
         })
     }
@@ -156,17 +159,19 @@ impl Sandbox {
         self.slots.acquire().await.ok()
     }
 
-    /// Waits for the turn to compile.
-    pub(crate) async fn compiling(&self, purpose: Purpose) -> Option<SemaphorePermit<'_>> {
-        let turns = match purpose {
-            Purpose::Upload => &self.uploads,
-            Purpose::Load => &self.loads,
-        };
-        turns.acquire().await.ok()
-    }
-
-    pub(crate) fn compiler(&self) -> &Compiler {
-        &self.compiler
+    /// Waits for the turn to compile, and compiles.
+    pub(crate) async fn compile_in_turn(
+        &self,
+        purpose: Purpose<'_>,
+        bytes: &[u8],
+    ) -> Result<(Artifact, Instant), Refused> {
+        let (_upload, _load);
+        match purpose {
+            Purpose::Upload(whose) => _upload = self.uploads.take(whose.to_owned(), 1).await,
+            Purpose::Load => _load = self.loads.take((), 1).await,
+        }
+        let started = Instant::now();
+        Ok((self.compiler.compile(bytes).await?, started))
     }
 
     /// The turns that guests take which run for long.

@@ -183,7 +183,7 @@ async fn a_describe_that_changes_its_answer_is_refused() {
 async fn a_check_says_the_same_and_leaves_nothing() {
     let bench = Bench::new();
     let bytes = guest("log", &one_output("{}"));
-    let checked = bench.sandbox.check(&bytes).await.unwrap().admitted;
+    let checked = bench.sandbox.check("n", &bytes).await.unwrap().admitted;
     assert_eq!(files(&bench), 0, "nothing is in the code cache");
     let admitted = bench.sandbox.admit(&bytes).await.unwrap();
     assert!(admitted.compile.as_micros() > 0, "it was compiled again");

@@ -24,7 +24,7 @@ fn bench(what: &str, limits: AdmissionLimits) -> (Sandbox, TempDir) {
 
 async fn end(what: &str, limits: AdmissionLimits) -> Refused {
     let (sandbox, _folder) = bench(what, limits);
-    sandbox.check(&returns("{}")).await.unwrap_err()
+    sandbox.check("n", &returns("{}")).await.unwrap_err()
 }
 
 fn limits(change: impl FnOnce(&mut AdmissionLimits)) -> AdmissionLimits {
@@ -100,7 +100,7 @@ async fn whatever_it_says_or_does_not_say_is_a_refusal() {
     let (mut missing, folder) = (compiler("compile"), tempfile::tempdir().unwrap());
     missing.program = folder.path().join("nothing");
     let sandbox = sandbox_with(folder.path(), 1, [7; 32], missing);
-    let refused = sandbox.check(&returns("{}")).await.unwrap_err();
+    let refused = sandbox.check("n", &returns("{}")).await.unwrap_err();
     assert_eq!(refused.reason(), "internal", "{refused}");
 }
 
@@ -131,7 +131,7 @@ async fn it_inherits_nothing_but_its_pipes() {
     assert!(file.as_raw_fd() > 2);
     let (sandbox, _folder) = bench("open-hang", AdmissionLimits::default());
     let bytes = returns("{}");
-    let check = sandbox.check(&bytes);
+    let check = sandbox.check("n", &bytes);
     let looks = until("its descriptors", || {
         let (pid, _) = *children("open-hang").first()?;
         let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
@@ -156,13 +156,32 @@ async fn it_inherits_nothing_but_its_pipes() {
     assert_eq!(soft("Max open files"), "3");
 }
 
+/// Whoever comes with one upload waits for one of those who came with many.
+#[tokio::test]
+async fn namespaces_take_turns_at_the_compiler() {
+    let (sandbox, _folder) = bench("compile", AdmissionLimits::default());
+    let plugins: Vec<_> = (0..6).map(|n| returns(&format!("{{\"n\":{n}}}"))).collect();
+    let whose = ["many", "many", "many", "many", "many", "one"];
+    let mut checks: futures::stream::FuturesUnordered<_> = whose
+        .iter()
+        .zip(&plugins)
+        .map(|(whose, bytes)| async { sandbox.check(whose, bytes).await.map(|_| *whose).unwrap() })
+        .collect();
+    let mut order = Vec::new();
+    while let Some(whose) = futures::StreamExt::next(&mut checks).await {
+        order.push(whose);
+    }
+    let at = order.iter().position(|whose| *whose == "one").unwrap();
+    assert!(at <= 2, "{order:?}");
+}
+
 /// One test, since it counts this process's children.
 #[tokio::test]
 async fn dropped_it_ends_and_leaves_no_zombie() {
     let (sandbox, _folder) = bench("drop-hang", AdmissionLimits::default());
     let bytes = returns("{}");
     for _ in 0..3 {
-        let check = sandbox.check(&bytes);
+        let check = sandbox.check("n", &bytes);
         tokio::select! {
             ended = check => panic!("{ended:?}"),
             () = until("a start", || (!children("drop-hang").is_empty()).then_some(())) => {}

@@ -207,6 +207,34 @@ async fn compiled_code_survives_a_restart_and_is_not_trusted_blindly() {
     assert!(!restored(&again([8; 32]), digest).await, "another host's file is not run");
 }
 
+/// Something that has no end, something that never says a word, and a way out of
+/// the folder.
+#[tokio::test]
+async fn what_is_no_file_is_not_read() {
+    let bench = Bench::new();
+    let bytes = returns("{}");
+    let digest = bench.sandbox.admit(&bytes).await.unwrap().digest;
+    let path = std::fs::read_dir(bench.folder.path()).unwrap().next().unwrap().unwrap().path();
+    let good = std::fs::read(&path).unwrap();
+    let elsewhere = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(elsewhere.path(), good).unwrap();
+    let fifo = || {
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+    };
+    let link = |to: &std::path::Path| std::os::unix::fs::symlink(to, &path).unwrap();
+    let tricks: [&dyn Fn(); 3] =
+        [&fifo, &|| link(std::path::Path::new("/dev/zero")), &|| link(elsewhere.path())];
+    for trick in tricks {
+        std::fs::remove_file(&path).unwrap();
+        trick();
+        let sandbox = sandbox(bench.folder.path(), 2, [7; 32]);
+        assert!(!restored(&sandbox, digest).await);
+        load(&sandbox, digest, &bytes).await;
+        assert!(path.symlink_metadata().unwrap().is_file(), "it was compiled again");
+    }
+}
+
 #[tokio::test]
 async fn a_file_of_another_plugin_is_not_run() {
     let bench = Bench::new();

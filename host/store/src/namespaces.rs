@@ -69,7 +69,7 @@ impl Store {
         now: Millis,
     ) -> Result<(), StoreError> {
         let (namespace, plugin) = (namespace.clone(), plugin.clone());
-        let body = if grants.is_empty() { None } else { Some(json(grants)?) };
+        let body = if *grants == Grants::default() { None } else { Some(json(grants)?) };
         write!(self, now, |tx| grant(tx, &namespace, &plugin, body.as_deref()))
     }
 }

@@ -32,9 +32,11 @@ const OURS: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// Whether a guest may neither set a header nor see it.
-pub(super) fn is_forbidden(name: &HeaderName) -> bool {
-    OURS.contains(name) || name.as_str().starts_with("proxy-")
+/// Whether a guest may neither set a header nor see it. Where we send the key
+/// of its work, that is not its own to say.
+pub(super) fn is_forbidden(name: &HeaderName, has_key: bool) -> bool {
+    let is_key = has_key && *name == IDEMPOTENCY_KEY;
+    is_key || OURS.contains(name) || name.as_str().starts_with("proxy-")
 }
 
 /// The headers that are sent: the guest's and ours.
@@ -49,9 +51,7 @@ pub(super) fn outgoing(
     if guest.len() > MAX_HEADERS {
         return Err(Error::HttpRequestHeaderSectionSize(u32::try_from(guest.len()).ok()));
     }
-    let is_ours = |name: &HeaderName| {
-        is_forbidden(name) || (idempotency_key.is_some() && *name == IDEMPOTENCY_KEY)
-    };
+    let is_ours = |name: &HeaderName| is_forbidden(name, idempotency_key.is_some());
     if guest.keys().any(is_ours) {
         return Err(Error::HttpRequestDenied);
     }

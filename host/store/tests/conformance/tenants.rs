@@ -102,6 +102,10 @@ async fn settings_and_grants_are_kept(kind: Kind) {
     assert!(bed.store.grants(&b).await.unwrap().is_empty(), "nothing crosses");
     bed.store.set_grants(&a, &plugin, &Grants::default(), 0).await.unwrap();
     assert!(bed.store.grants(&a).await.unwrap().is_empty());
+    // It opens nothing by itself, and is not lost for that.
+    let header = Grants { idempotency_header: true, ..Grants::default() };
+    bed.store.set_grants(&a, &plugin, &header, 0).await.unwrap();
+    assert_eq!(bed.store.grants(&a).await.unwrap(), BTreeMap::from([(plugin, header)]));
     let names: Vec<_> = bed.store.namespaces().await.unwrap();
     assert_eq!(names.len(), 1, "{names:?}");
 }
