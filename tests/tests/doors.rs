@@ -36,7 +36,9 @@ fn uploads_that_are_no_plugins_are_refused() -> Result<()> {
         let detail = found["detail"].as_str().unwrap();
         ensure!(status == 422 && detail.contains(words), "{name}: {found:#}");
     }
-    let (status, _) = problem(host.upload("a name", lab.clone())?)?;
+    let refused = host.upload("a name", lab.clone())?;
+    ensure!(refused.headers()["connection"] == "close", "the rest of it may be unread");
+    let (status, _) = problem(refused)?;
     ensure!(status == 400);
     ensure!(host.get("/plugins")? == json!({"plugins": []}), "nothing was stored");
     let first = host.upload("lab", lab.clone())?;

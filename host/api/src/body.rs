@@ -2,7 +2,10 @@
 //! read, and by what really comes after that. Those of plugins are in `uploads`.
 
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
@@ -31,6 +34,20 @@ pub(crate) async fn bytes(headers: &HeaderMap, body: Body, most: u64) -> Result<
         Err(error) if error.is::<LengthLimitError>() => Err(too_large(most, "")),
         Err(_) => Err(broken()),
     }
+}
+
+/// Says with the refusal of a long body that the connection ends: it may be that
+/// the body was not read, and then nothing else can follow it.
+pub(crate) async fn last_of_its_connection(request: Request, next: Next) -> Response {
+    let long = announced(request.headers()).map_or_else(
+        || request.headers().contains_key(header::TRANSFER_ENCODING),
+        |length| length > SETTINGS_BYTES,
+    );
+    let mut answer = next.run(request).await;
+    if long && answer.status().is_client_error() {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 /// How long a body says it is.

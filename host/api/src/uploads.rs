@@ -27,6 +27,10 @@ const AGAIN_AFTER_S: u64 = 5;
 const IN_TIME: Duration = Duration::from_secs(60);
 const NO_PROGRESS: Duration = Duration::from_secs(10);
 
+/// Bytes that have to come in for each second, once an upload had time to begin:
+/// a drip would hold a place for next to nothing.
+const LEAST_RATE: u64 = 16 * 1024;
+
 /// For so long an upload that is refused is read on and dropped: who is still
 /// sending reads no answer.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -91,10 +95,9 @@ impl Drop for Place {
 }
 
 async fn read(body: &mut Body, most: u64) -> Result<Vec<u8>, Problem> {
-    let end = Instant::now() + IN_TIME;
-    let mut bytes = Vec::new();
+    let (begun, mut bytes) = (Instant::now(), Vec::new());
     loop {
-        let wait = end.min(Instant::now() + NO_PROGRESS);
+        let wait = longest_wait(begun, Instant::now(), bytes.len());
         let frame = timeout_at(wait, body.frame()).await.map_err(|_| too_slow())?;
         let Some(frame) = frame else { return Ok(bytes) };
         let data: Bytes = frame.map_err(|_| broken())?.into_data().unwrap_or_default();
@@ -103,6 +106,14 @@ async fn read(body: &mut Body, most: u64) -> Result<Vec<u8>, Problem> {
         }
         bytes.extend_from_slice(&data);
     }
+}
+
+/// Until when the next piece of an upload has to come, of which so many bytes
+/// have come.
+fn longest_wait(begun: Instant, now: Instant, bytes: usize) -> Instant {
+    let paid_for = Duration::from_secs(bytes as u64 / LEAST_RATE);
+    let at_this_rate = begun + NO_PROGRESS.saturating_add(paid_for).min(IN_TIME);
+    at_this_rate.min(now + NO_PROGRESS)
 }
 
 fn upload_too_large(most: u64) -> Problem {
@@ -120,7 +131,8 @@ fn too_many() -> Problem {
 
 fn too_slow() -> Problem {
     let words = format!(
-        "the upload comes too slowly: it may take {} s in all, and {} s without progress",
+        "the upload comes too slowly: it may take {} s in all, {} s without progress, and no \
+         less than {LEAST_RATE} bytes a second after that",
         IN_TIME.as_secs(),
         NO_PROGRESS.as_secs()
     );
@@ -132,6 +144,18 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn a_drip_is_given_no_more_time_than_nothing() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let rate = LEAST_RATE as usize;
+        for (now, bytes, until) in
+            [(0, 0, 10), (9, 9, 10), (9, 5 * rate, 15), (9, 1000 * rate, 19), (55, 1000 * rate, 60)]
+        {
+            assert_eq!(longest_wait(begun, at(now), bytes), at(until), "{bytes} after {now} s");
+        }
+    }
 
     #[test]
     fn places_are_counted_in_all_and_for_each_namespace() {

@@ -2,12 +2,12 @@
 //! row that breaks it. Not here: the counting.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use clap::Args;
 use exosphere_orchestrator::{Report, Violation};
 
 use crate::clean;
+use crate::database::DatabaseArgs;
 use crate::error::Error;
 use crate::output::Output;
 
@@ -21,19 +21,14 @@ it lasts, Postgres clears no dead rows away, and the log of SQLite grows.
 Exit codes: 0 if nothing is wrong, 1 if something is or the database cannot be
 read.")]
 pub struct Check {
-    /// The data folder of a host, which may be running
-    #[arg(long, env = "EXOSPHERE_DATA", default_value = "./exosphere-data", value_name = "DIR")]
-    data: PathBuf,
-    /// A Postgres database instead of the one in the folder:
-    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE
-    #[arg(long, env = "EXOSPHERE_DATABASE", value_name = "URL", hide_env_values = true)]
-    database: Option<String>,
+    #[command(flatten)]
+    of: DatabaseArgs,
 }
 
 /// Checks, and fails if anything is wrong.
 pub fn run(args: Check, output: Output) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let checked = runtime.block_on(exosphere_orchestrator::check(&args.data, args.database));
+    let checked = runtime.block_on(exosphere_orchestrator::check(&args.of.data, args.of.database));
     let report = checked.map_err(|error| Error::Failed(error.to_string()))?;
     output.report(&report, &in_words(&report))?;
     match report.count {

@@ -13,6 +13,7 @@ mod client;
 mod output;
 mod commands;
 mod process;
+mod database;
 mod log;
 mod admission;
 mod serve;

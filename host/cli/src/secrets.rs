@@ -2,13 +2,13 @@
 //! beside whatever hosts are at work on it. Not here: how it is done.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use exosphere_orchestrator::{Rotated, Sealing, Unopened};
 use serde_json::json;
 
 use crate::clean;
+use crate::database::DatabaseArgs;
 use crate::error::Error;
 use crate::output::Output;
 use crate::process::{KeyArgs, MasterKey};
@@ -66,13 +66,8 @@ Exit codes: 0 if everything is under the current key, 1 if something is not.")]
 /// Which database, and where its keys are.
 #[derive(Debug, Args)]
 pub struct Place {
-    /// The data folder of a host, which may be running
-    #[arg(long, env = "EXOSPHERE_DATA", default_value = "./exosphere-data", value_name = "DIR")]
-    data: PathBuf,
-    /// A Postgres database instead of the one in the folder:
-    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE
-    #[arg(long, env = "EXOSPHERE_DATABASE", value_name = "URL", hide_env_values = true)]
-    database: Option<String>,
+    #[command(flatten)]
+    of: DatabaseArgs,
     #[command(flatten)]
     key: KeyArgs,
 }
@@ -81,7 +76,7 @@ pub struct Place {
 pub fn run(command: Command, master_key: Option<MasterKey>, output: Output) -> Result<(), Error> {
     let sealing = |place: Place| {
         let keys = place.key.keys(master_key)?;
-        Ok::<_, Error>(Sealing { data: place.data, database: place.database, keys })
+        Ok::<_, Error>(Sealing { data: place.of.data, database: place.of.database, keys })
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = match command {

@@ -47,15 +47,19 @@ pub struct Plugin {
     pub digest: String,
     pub size: u64,
     pub uploaded_at: i64,
-    #[serde(default)]
+    #[serde(flatten)]
+    pub parts: Parts,
+}
+
+/// What a plugin is made of.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Parts {
     pub nodes: Vec<NodeKind>,
-    #[serde(default)]
     pub imports: Vec<String>,
     /// What its author should look at; only in answer to an upload.
-    #[serde(default)]
     pub warnings: Vec<String>,
     /// What it needs to be granted; only in answer to an upload.
-    #[serde(default)]
     pub capabilities: Vec<Capability>,
 }
 
@@ -79,14 +83,8 @@ pub struct Checked {
     pub digest: String,
     pub size: u64,
     pub compile_ms: i64,
-    #[serde(default)]
-    pub nodes: Vec<NodeKind>,
-    #[serde(default)]
-    pub imports: Vec<String>,
-    #[serde(default)]
-    pub warnings: Vec<String>,
-    #[serde(default)]
-    pub capabilities: Vec<Capability>,
+    #[serde(flatten)]
+    pub parts: Parts,
 }
 
 /// A node of a plugin.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use host::{BadHost, HttpHost, split_port};
 pub use path::{BadPath, MAX_PATH_BYTES, check_path};
-pub use rule::{BadRule, HostPattern, HttpRule, Scheme};
+pub use rule::{BadRule, HostPattern, HttpRequest, HttpRule, Scheme};
 
 use crate::ids::Name;
 
@@ -131,15 +131,8 @@ impl Grants {
     }
 
     /// Whether any rule allows a request.
-    pub fn allows_http(
-        &self,
-        method: &str,
-        scheme: Scheme,
-        host: &HttpHost,
-        port: u16,
-        path: &str,
-    ) -> bool {
-        self.http.iter().any(|rule| rule.allows(method, scheme, host, port, path))
+    pub fn allows_http(&self, request: &HttpRequest<'_>) -> bool {
+        self.http.iter().any(|rule| rule.allows(request))
     }
 
     /// What a plugin asks for that is not granted: by what it imports, and by
@@ -196,8 +189,8 @@ impl Missing {
         }
     }
 
-    /// The command by which an operator grants it to a plugin.
-    pub fn remedy(&self, plugin: &str) -> String {
+    /// The command by which an operator grants it to a plugin of a namespace.
+    pub fn remedy(&self, namespace: &Name, plugin: &Name) -> String {
         let what = match self {
             Missing::Import { capability: Capability::Http, .. } => {
                 "--http \"GET https://host/\"".to_owned()
@@ -205,7 +198,7 @@ impl Missing {
             Missing::Import { .. } => "--config KEY=VALUE".to_owned(),
             Missing::Secret(name) => format!("--secret {name}"),
         };
-        format!("exosphere grant add {plugin} {what}")
+        format!("exosphere grant add {plugin} {what} --namespace {namespace}")
     }
 }
 
@@ -271,19 +264,22 @@ mod tests {
         .map(str::to_owned);
         let names = |names: &[&str]| names.iter().map(|n| n.parse().unwrap()).collect::<Vec<_>>();
         let missing = Grants::default().missing(&imports, &names(&["token", "token"]));
-        let shown: Vec<_> = missing.iter().map(|m| (m.to_string(), m.remedy("p"))).collect();
+        let shown: Vec<_> = missing
+            .iter()
+            .map(|m| (m.to_string(), m.remedy(&"n".parse().unwrap(), &"p".parse().unwrap())))
+            .collect();
         let expected = [
             (
                 "it imports `wasi:http/outgoing-handler@0.2.0`, for which it has no grant of `http`",
-                "exosphere grant add p --http \"GET https://host/\"",
+                "exosphere grant add p --http \"GET https://host/\" --namespace n",
             ),
             (
                 "it imports `wasi:config/store@0.2.0-rc.1`, for which it has no grant of `config`",
-                "exosphere grant add p --config KEY=VALUE",
+                "exosphere grant add p --config KEY=VALUE --namespace n",
             ),
             (
                 "it declares the secret `token`, which is not granted to it",
-                "exosphere grant add p --secret token",
+                "exosphere grant add p --secret token --namespace n",
             ),
         ];
         assert_eq!(shown, expected.map(|(words, command)| (words.into(), command.into())));

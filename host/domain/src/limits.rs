@@ -178,7 +178,7 @@ impl Level {
                 )
             }
             Level::Namespace => format!(
-                "it was set for this namespace, where an operator can raise it: `exosphere namespace set --limit {limit}=..`"
+                "it was set for this namespace, where an operator can raise it: `exosphere namespace set --limit {limit}=.. --namespace NAME`"
             ),
             Level::Graph => format!("it was set by `limits.{limit}` of the graph"),
             Level::Node if limit == Limit::TimeoutMs => {

@@ -71,13 +71,14 @@ impl Host {
     ) -> Result<Checked, Error> {
         let candidate = self.parts.sandbox.check(namespace.as_str(), bytes).await?;
         let grants = self.grants_of(namespace, name).await?;
-        self.checked(name, &grants, candidate.admitted, bytes.len())
+        self.checked((namespace, name), &grants, candidate.admitted, bytes.len())
     }
 
-    /// What is to be said of a plugin that the sandbox admits.
+    /// What is to be said of a plugin that the sandbox admits; `place` is its
+    /// namespace and its name.
     pub(crate) fn checked(
         &self,
-        name: &Name,
+        place: (&Name, &Name),
         grants: &Grants,
         admitted: Admitted,
         size: usize,
@@ -88,7 +89,7 @@ impl Host {
         let mut warnings = warnings(&facts, &self.parts.limits);
         warnings.extend(of_nodes(&nodes));
         warnings.extend(of_compilation(compile, &facts));
-        let capabilities = capabilities(name, grants, &imports, &nodes);
+        let capabilities = capabilities(place, grants, &imports, &nodes);
         let remarks = Remarks { warnings, capabilities };
         Ok(Checked { digest, size, nodes, imports, compile, remarks })
     }
@@ -96,7 +97,7 @@ impl Host {
 
 /// All that a plugin asks for, against what it is granted.
 fn capabilities(
-    name: &Name,
+    (namespace, name): (&Name, &Name),
     grants: &Grants,
     imports: &[String],
     nodes: &[NodeDescription],
@@ -106,7 +107,7 @@ fn capabilities(
     let all = Grants::default().missing(imports, &secrets).into_iter();
     all.map(|asked| Capability {
         granted: !missing.contains(&asked),
-        remedy: asked.remedy(name.as_str()),
+        remedy: asked.remedy(namespace, name),
         asked,
     })
     .collect()
@@ -213,7 +214,7 @@ mod tests {
             outputs: serde_json::json!({}),
             secrets: vec![name.clone()],
         };
-        let asked = capabilities(&name, &grants, &imports, &[node]);
+        let asked = capabilities((&name, &name), &grants, &imports, &[node]);
         let told: Vec<_> = asked.iter().map(|it| (it.asked.capability(), it.granted)).collect();
         assert_eq!(told, [(grant::Capability::Http, false), (grant::Capability::Secrets, true)]);
         assert!(asked[0].remedy.starts_with("exosphere grant add web --http"));

@@ -70,7 +70,8 @@ impl Host {
         }
         let candidate = parts.sandbox.check(namespace.as_str(), &bytes).await?;
         let grants = self.grants_of(&namespace, &name).await?;
-        let checked = self.checked(&name, &grants, candidate.admitted.clone(), bytes.len())?;
+        let checked =
+            self.checked((&namespace, &name), &grants, candidate.admitted.clone(), bytes.len())?;
         let new = NewPlugin {
             namespace: namespace.clone(),
             name: name.clone(),

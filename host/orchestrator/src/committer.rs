@@ -260,10 +260,13 @@ impl Street {
         let most = held(parts.slots_of(None));
         let mut left: HashMap<NamespaceKey, u32> =
             own.into_iter().map(|(key, own)| (key, held(parts.slots_of(Some(own))))).collect();
-        for (namespace, taken) in self.work.room.by_namespace() {
+        let mut taken = self.work.room.by_namespace();
+        for lease in freed {
+            taken.entry(lease.namespace()).and_modify(|taken| *taken = taken.saturating_sub(1));
+        }
+        for (namespace, taken) in taken {
             let of_it = left.entry(namespace).or_insert(most);
-            let freed = freed.iter().filter(|lease| lease.namespace() == namespace).count();
-            *of_it = of_it.saturating_sub(taken.saturating_sub(freed as u32));
+            *of_it = of_it.saturating_sub(taken);
         }
         Shares { most, left }
     }

@@ -82,6 +82,22 @@ impl fmt::Display for HostPattern {
     }
 }
 
+/// A request, as far as rules look at it.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpRequest<'a> {
+    /// Its method, in capitals.
+    pub method: &'a str,
+    /// Its scheme.
+    pub scheme: Scheme,
+    /// Its host.
+    pub host: &'a HttpHost,
+    /// Its port, also where the scheme says it.
+    pub port: u16,
+    /// Its path, which has passed [`check_path`](super::check_path), without its
+    /// query.
+    pub path: &'a str,
+}
+
 /// Which requests are allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -149,16 +165,9 @@ impl HttpRule {
         &self.path
     }
 
-    /// Whether it allows a request. `path` is without its query and has passed
-    /// [`check_path`].
-    pub fn allows(
-        &self,
-        method: &str,
-        scheme: Scheme,
-        host: &HttpHost,
-        port: u16,
-        path: &str,
-    ) -> bool {
+    /// Whether it allows a request.
+    pub fn allows(&self, request: &HttpRequest<'_>) -> bool {
+        let HttpRequest { method, scheme, host, port, path } = *request;
         let has_method = self.methods.is_empty() || self.methods.iter().any(|m| m == method);
         has_method
             && method != "CONNECT"
@@ -335,7 +344,13 @@ mod tests {
             // A request in the words of a rule, with a method and a host.
             let asked: HttpRule = request.parse().unwrap();
             let HostPattern::Exact(host) = asked.host() else { unreachable!() };
-            rule.allows(&asked.methods()[0], asked.scheme(), host, asked.port(), asked.path())
+            rule.allows(&HttpRequest {
+                method: &asked.methods()[0],
+                scheme: asked.scheme(),
+                host,
+                port: asked.port(),
+                path: asked.path(),
+            })
         };
         for (rule, request, expected) in [
             ("https://a.example", "GET https://a.example/", true),
@@ -371,6 +386,8 @@ mod tests {
         }
         let any: HttpRule = "https://a.example".parse().unwrap();
         let host = "a.example".parse().unwrap();
-        assert!(!any.allows("CONNECT", Scheme::Https, &host, 443, "/"));
+        let (scheme, host) = (Scheme::Https, &host);
+        let tunnel = HttpRequest { method: "CONNECT", scheme, host, port: 443, path: "/" };
+        assert!(!any.allows(&tunnel));
     }
 }

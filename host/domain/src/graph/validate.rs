@@ -75,7 +75,7 @@ pub fn validate(template: &Value, context: &Context<'_>) -> Result<Applied, Vec<
         exporters.iter().map(|found| found.as_ref().map(|found| &*found.node)).collect();
     inputs::check(&raw, &descriptions, &mut problems);
     check_secrets(&raw, &descriptions, context.secrets, &mut problems);
-    check_grants(&raw, &exporters, &mut problems);
+    check_grants(&raw, &exporters, context.namespace, &mut problems);
     limits::check(&raw, context.limits, &mut problems);
     let secrets = std::mem::take(&mut raw.secrets);
     let graph = build(raw, &mut problems);
@@ -151,13 +151,18 @@ fn choose<'a>(
 }
 
 /// A node may be used if all that it asks for is granted to its plugin.
-fn check_grants(raw: &RawGraph, exporters: &[Option<Exporter>], problems: &mut Problems) {
+fn check_grants(
+    raw: &RawGraph,
+    exporters: &[Option<Exporter>],
+    namespace: &Name,
+    problems: &mut Problems,
+) {
     for (node, exporter) in raw.nodes.iter().zip(exporters) {
         let Some(Exporter { plugin, node: described, imports, grants, .. }) = exporter else {
             continue;
         };
         for missing in grants.missing(imports, &described.secrets) {
-            let (name, remedy) = (&described.name, missing.remedy(plugin.as_str()));
+            let (name, remedy) = (&described.name, missing.remedy(namespace, plugin));
             problems.add(
                 node.path.clone(),
                 format!("\"{name}\" of the plugin \"{plugin}\" cannot be used: {missing}; an operator grants it by `{remedy}`"),

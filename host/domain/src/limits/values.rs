@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for LimitValues {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut values = LimitValues::default();
         for (name, value) in BTreeMap::<String, u64>::deserialize(deserializer)? {
-            let limit = known(&name).map_err(de::Error::custom)?;
+            let limit = name.parse().map_err(de::Error::custom)?;
             values.add(limit, value).map_err(de::Error::custom)?;
         }
         Ok(values)
@@ -81,7 +81,7 @@ impl FromStr for LimitValues {
         let (name, value) = text
             .split_once('=')
             .ok_or_else(|| NotALimit(format!("{text:?} is not of the form NAME=VALUE")))?;
-        let limit = known(name.trim())?;
+        let limit = name.trim().parse()?;
         let mut values = LimitValues::default();
         values.add(limit, number(value.trim(), limit)?)?;
         Ok(values)
@@ -99,11 +99,15 @@ impl fmt::Display for LimitValues {
 }
 
 /// The limit of a name, or which names there are.
-pub(crate) fn known(name: &str) -> Result<Limit, NotALimit> {
-    Limit::parse(name).ok_or_else(|| {
-        let names: Vec<_> = Limit::ALL.iter().map(|limit| limit.name()).collect();
-        NotALimit(format!("there is no limit {name:?}; there are {}", names.join(", ")))
-    })
+impl FromStr for Limit {
+    type Err = NotALimit;
+
+    fn from_str(name: &str) -> Result<Self, NotALimit> {
+        Limit::parse(name).ok_or_else(|| {
+            let names: Vec<_> = Limit::ALL.iter().map(|limit| limit.name()).collect();
+            NotALimit(format!("there is no limit {name:?}; there are {}", names.join(", ")))
+        })
+    }
 }
 
 fn number(text: &str, limit: Limit) -> Result<u64, NotALimit> {

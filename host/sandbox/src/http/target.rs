@@ -2,7 +2,7 @@
 //! that what is compared with the grant is what is sent and connected to.
 
 use exosphere_domain::grant::{
-    BadHost, BadPath, Grants, HttpHost, MAX_PATH_BYTES, Scheme, check_path, split_port,
+    BadHost, BadPath, Grants, HttpHost, HttpRequest, MAX_PATH_BYTES, Scheme, check_path, split_port,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Uri};
@@ -62,8 +62,13 @@ impl Target {
 
     /// Whether it may be requested.
     pub(super) fn is_granted(&self, grants: &Grants) -> bool {
-        let (method, path) = (self.method.as_str(), self.path.path());
-        grants.allows_http(method, self.scheme, &self.host, self.port, path)
+        grants.allows_http(&HttpRequest {
+            method: self.method.as_str(),
+            scheme: self.scheme,
+            host: &self.host,
+            port: self.port,
+            path: self.path.path(),
+        })
     }
 
     /// The host, with the port unless the scheme says it.

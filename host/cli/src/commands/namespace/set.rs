@@ -24,7 +24,7 @@ pub struct Set {
     #[arg(long = "limit", value_name = "NAME=VALUE")]
     limits: Vec<LimitValues>,
     /// A limit that is to be the host's again
-    #[arg(long, value_name = "NAME", value_parser = limit)]
+    #[arg(long, value_name = "NAME")]
     unset: Vec<Limit>,
     /// How many of its nodes run at a time on one host
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -32,13 +32,6 @@ pub struct Set {
     /// As many slots as the host gives everyone
     #[arg(long, conflicts_with = "slots")]
     host_slots: bool,
-}
-
-fn limit(name: &str) -> Result<Limit, String> {
-    Limit::parse(name).ok_or_else(|| {
-        let names: Vec<_> = Limit::ALL.iter().map(|limit| limit.name()).collect();
-        format!("there is no such limit; there are {}", names.join(", "))
-    })
 }
 
 impl Set {

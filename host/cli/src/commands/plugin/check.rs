@@ -39,8 +39,8 @@ fn show(answer: &Answer) -> Result<String, Error> {
         ["DIGEST", "SIZE", "COMPILED IN"],
         [[cell(&checked.digest), cell(bytes(checked.size)), cell(took(checked.compile_ms))]],
     );
-    let nodes = inspect::nodes(&checked.nodes);
-    let imports = inspect::imports(&checked.imports);
-    let remarks = remarks(&checked.warnings, &checked.capabilities);
+    let nodes = inspect::nodes(&checked.parts.nodes);
+    let imports = inspect::imports(&checked.parts.imports);
+    let remarks = remarks(&checked.parts);
     Ok(format!("it would be admitted\n\n{about}\n\n{nodes}{imports}{remarks}"))
 }

@@ -28,8 +28,8 @@ impl Inspect {
 fn show(answer: &Answer) -> Result<String, Error> {
     let plugin: Plugin = answer.read()?;
     let mut text = summary(&plugin);
-    text.push_str(&imports(&plugin.imports));
-    for node in &plugin.nodes {
+    text.push_str(&imports(&plugin.parts.imports));
+    for node in &plugin.parts.nodes {
         text.push_str(&format!("\n\n{}", schemas(node)));
     }
     Ok(text)
@@ -47,7 +47,7 @@ pub fn summary(plugin: &Plugin) -> String {
             cell(utc(plugin.uploaded_at)),
         ]],
     );
-    format!("{about}\n\n{}", nodes(&plugin.nodes))
+    format!("{about}\n\n{}", nodes(&plugin.parts.nodes))
 }
 
 /// A line for each node.

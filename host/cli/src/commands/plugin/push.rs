@@ -43,6 +43,6 @@ impl Push {
 
 fn show(answer: &Answer) -> Result<String, Error> {
     let plugin: Plugin = answer.read()?;
-    let remarks = remarks(&plugin.warnings, &plugin.capabilities);
+    let remarks = remarks(&plugin.parts);
     Ok(format!("{}{remarks}", inspect::summary(&plugin)))
 }

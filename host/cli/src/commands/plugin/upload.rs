@@ -1,6 +1,7 @@
 //! What pushing a plugin and asking about one have in common.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use reqwest::Method;
@@ -9,7 +10,7 @@ use crate::clean;
 use crate::client::Answer;
 use crate::commands::{Session, cannot_read};
 use crate::error::Error;
-use crate::wire::Capability;
+use crate::wire::{Capability, Parts};
 
 /// The most bytes of a plugin that a host takes, unless its operator says
 /// otherwise.
@@ -23,7 +24,11 @@ pub fn upload(
     file: &Path,
 ) -> Result<Answer, Error> {
     let opened = File::open(file).map_err(|error| cannot_read(file, &error))?;
-    let size = opened.metadata().map_err(|error| cannot_read(file, &error))?.len();
+    let data = opened.metadata().map_err(|error| cannot_read(file, &error))?;
+    if data.is_dir() {
+        return Err(cannot_read(file, &ErrorKind::IsADirectory.into()));
+    }
+    let size = data.len();
     let sent = session.client.call(Method::POST, path).query(query).wasm(opened).send();
     sent.map_err(|error| match error {
         // A host says so, but hangs up on what it does not read.
@@ -36,7 +41,7 @@ pub fn upload(
 }
 
 /// What a host remarks on a plugin, for people.
-pub fn remarks(warnings: &[String], capabilities: &[Capability]) -> String {
+pub fn remarks(Parts { warnings, capabilities, .. }: &Parts) -> String {
     let mut text = String::new();
     for Capability { import, secret, needs, granted, grant } in capabilities {
         let asks = match (import, secret) {

@@ -8,8 +8,8 @@ fn what_a_plugin_is_not_granted_is_told_with_the_command_that_grants_it() {
     let template = json!({"nodes": [{"node_name": "fetch", "identifier": "a", "next_nodes": []}]});
     let told = told(&template);
     let expected = [
-        "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports `wasi:http/outgoing-handler@0.2.6`, for which it has no grant of `http`; an operator grants it by `exosphere grant add web --http \"GET https://host/\"`",
-        "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports `wasi:config/store@0.2.0`, for which it has no grant of `config`; an operator grants it by `exosphere grant add web --config KEY=VALUE`",
+        "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports `wasi:http/outgoing-handler@0.2.6`, for which it has no grant of `http`; an operator grants it by `exosphere grant add web --http \"GET https://host/\" --namespace default`",
+        "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports `wasi:config/store@0.2.0`, for which it has no grant of `config`; an operator grants it by `exosphere grant add web --config KEY=VALUE --namespace default`",
     ];
     assert_eq!(told, expected);
 }

@@ -1,0 +1,18 @@
+//! Which database a command works on that needs no host: that of a data folder,
+//! or a Postgres. What `serve` says of both is its own.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// A database, whether a host is running on it or not.
+#[derive(Debug, Args)]
+pub struct DatabaseArgs {
+    /// The data folder of a host, which may be running
+    #[arg(long, env = "EXOSPHERE_DATA", default_value = "./exosphere-data", value_name = "DIR")]
+    pub data: PathBuf,
+    /// A Postgres database instead of the one in the folder:
+    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE
+    #[arg(long, env = "EXOSPHERE_DATABASE", value_name = "URL", hide_env_values = true)]
+    pub database: Option<String>,
+}
