@@ -28,7 +28,7 @@ const MIX: [(&str, usize, &str); 11] = [
     ("bad-key", 2, "store"),
     ("spin", 2, "limit"),
     ("sleep", 2, "timeout"),
-    ("overflow-stack", 1, "trap"),
+    ("overflow-stack", 1, "limit"),
 ];
 
 /// Attempts of one run, which are one fanout.

@@ -33,7 +33,7 @@ fn hostile_guests_fail_alone_with_a_typed_error() -> Result<()> {
     let cases = [
         ("spin", json!({}), "limit", "cpu"),
         ("eat_memory", json!({}), "limit", "memory"),
-        ("overflow_stack", json!({}), "trap", "stack"),
+        ("overflow_stack", json!({}), "limit", "stack_bytes"),
         ("panic", json!({"message": "the guest's own words"}), "trap", "the guest's own words"),
         ("exit", json!({"code": 0}), "exit", "0"),
         ("exit", json!({"code": 1}), "exit", "1"),

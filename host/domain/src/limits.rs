@@ -96,6 +96,8 @@ limits! {
     TableElements "table_elements" Count 100_000, 0..=10_000_000, "table elements";
     /// Core instances of one component.
     Instances "instances" Count 100, 1..=1_000, "instances";
+    /// Bytes of the stack, the same for every node of a host.
+    StackBytes "stack_bytes" Bytes 512 * KIB, 65_536..=8 * MIB, "depth of calls, or size of their frames";
     /// Handles of resources that are open at once.
     Handles "handles" Count 4_096, 0..=1_000_000, "open handles";
     /// Time on the CPU.
@@ -256,6 +258,10 @@ impl Limits {
 
     /// Why a limit cannot be set to a value below these; nothing if it can.
     pub fn forbids(&self, limit: Limit, value: u64) -> Option<String> {
+        if limit == Limit::StackBytes {
+            let remedy = Level::Host.remedy(limit);
+            return Some(format!("`{limit}` is the same for all nodes of a host; {remedy}"));
+        }
         let most = self.get(limit);
         (value > most).then(|| {
             let unit = limit.unit();
@@ -328,6 +334,8 @@ mod tests {
         assert_eq!(limits.forbids(Limit::Outputs, 5), None);
         let why = limits.forbids(Limit::Outputs, 6).unwrap();
         assert!(why.contains("6 is more than 5 (`outputs`)") && why.contains("graph"), "{why}");
+        let why = limits.forbids(Limit::StackBytes, 65_536).unwrap();
+        assert!(why.contains("the same for all nodes of a host"), "{why}");
     }
 
     #[test]

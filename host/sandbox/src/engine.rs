@@ -21,12 +21,8 @@ pub(crate) const MAX_MEMORIES: u32 = 8;
 /// Tables of one component. A Python component has one for each of its parts.
 pub(crate) const MAX_TABLES: u32 = 32;
 
-/// Bytes of the stack that a guest may use.
-const WASM_STACK: usize = 512 * 1024;
-
-/// Bytes of the stack on which a guest and the host functions that it calls
-/// run.
-const ASYNC_STACK: usize = 2 * 1024 * 1024;
+/// Bytes of the stack that host functions have beyond what the guest may use.
+const HOST_STACK: usize = 1536 * 1024;
 
 /// Bytes that a slot keeps between two guests, each of memory, table and
 /// stack. Wiping them costs less than giving them to the system and back: this
@@ -57,8 +53,9 @@ pub(crate) const ON: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
 /// to an engine that takes each guest's memory from the system, where the
 /// system does not let us reserve so much address space.
 pub(crate) fn build(slots: u32, limits: &Limits) -> wasmtime::Result<Engine> {
+    let stack = limits.size(Limit::StackBytes);
     let pooled = InstanceAllocationStrategy::Pooling(pool(slots, limits));
-    match start(pooled) {
+    match start(pooled, stack) {
         Ok(engine) => Ok(engine),
         Err(error) => {
             tracing::warn!(
@@ -67,25 +64,26 @@ pub(crate) fn build(slots: u32, limits: &Limits) -> wasmtime::Result<Engine> {
                  start several times slower; give the process more address space (`ulimit -v`, \
                  `vm.overcommit_memory`) or ask for fewer slots"
             );
-            start(InstanceAllocationStrategy::OnDemand)
+            start(InstanceAllocationStrategy::OnDemand, stack)
         }
     }
 }
 
 /// An engine that only compiles, for engines that [`build`] makes: where they
-/// put instances makes no difference to the code.
+/// put instances, and how much stack they have, makes no difference to the code.
 pub(crate) fn for_compiling() -> wasmtime::Result<Engine> {
-    Engine::new(&config(InstanceAllocationStrategy::OnDemand)?)
+    let stack = Limits::default().size(Limit::StackBytes);
+    Engine::new(&config(InstanceAllocationStrategy::OnDemand, stack)?)
 }
 
 /// An engine that has proved that it can run something.
-fn start(strategy: InstanceAllocationStrategy) -> wasmtime::Result<Engine> {
-    let engine = Engine::new(&config(strategy)?)?;
+fn start(strategy: InstanceAllocationStrategy, stack: usize) -> wasmtime::Result<Engine> {
+    let engine = Engine::new(&config(strategy, stack)?)?;
     probe(&engine)?;
     Ok(engine)
 }
 
-fn config(strategy: InstanceAllocationStrategy) -> wasmtime::Result<Config> {
+fn config(strategy: InstanceAllocationStrategy, stack: usize) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -95,8 +93,8 @@ fn config(strategy: InstanceAllocationStrategy) -> wasmtime::Result<Config> {
         .wasm_features(ON, true)
         .wasm_features(WasmFeatures::all().difference(ON), false)
         .epoch_interruption(true)
-        .max_wasm_stack(WASM_STACK)
-        .async_stack_size(ASYNC_STACK)
+        .max_wasm_stack(stack)
+        .async_stack_size(stack.saturating_add(HOST_STACK))
         .memory_init_cow(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable);
     Ok(config)

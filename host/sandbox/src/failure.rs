@@ -49,7 +49,7 @@ pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failu
         return host.limits.reached(limit);
     }
     if let Some(Trap::StackOverflow) = error.downcast_ref::<Trap>() {
-        return trapped(error, host);
+        return overflowed(error, host);
     }
     // A guest that is denied memory mostly gives up by a trap or by exit. It is
     // told apart only by what it was denied.
@@ -132,6 +132,17 @@ fn trapped(error: &wasmtime::Error, host: &Host) -> Failure {
         details["backtrace"] = frames(backtrace);
     }
     Failure::new(FailureKind::Trap, message).with(details)
+}
+
+/// The failure of a guest that ran out of stack: the limit, and where it was.
+fn overflowed(error: &wasmtime::Error, host: &Host) -> Failure {
+    let mut failure = host.limits.reached(Limit::StackBytes);
+    if let (Some(details), Some(backtrace)) =
+        (&mut failure.details, error.downcast_ref::<WasmBacktrace>())
+    {
+        details["backtrace"] = frames(backtrace);
+    }
+    with_words(failure, host)
 }
 
 fn with_words(mut failure: Failure, host: &Host) -> Failure {

@@ -150,7 +150,7 @@ impl Sandbox {
         [Limit::MemoryBytes, Limit::TableElements, Limit::Instances]
             .into_iter()
             .for_each(|limit| limits.lower(Level::Host, limit, self.limits.get(limit)));
-        limits
+        limits.with(Limit::StackBytes, self.limits.get(Limit::StackBytes))
     }
 
     /// Waits for a slot; it is held as long as the answer lives. The semaphore

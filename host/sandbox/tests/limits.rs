@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
+use exosphere_sandbox::{Sandbox, SandboxConfig};
 use support::*;
 
 #[tokio::test]
@@ -32,16 +33,33 @@ async fn a_looping_start_function_is_refused_at_upload() {
 }
 
 #[tokio::test]
-async fn recursion_is_a_trap() {
+async fn recursion_ends_at_the_limit_of_the_stack() {
     let bench = Bench::new();
     let text = format!("(func $deep (call $deep) (call $deep)) {}", executing("(call $deep)"));
     let done = bench.run(&guest("", &text)).await;
-    let failure = failure(&done);
-    assert_eq!(failure.kind, FailureKind::Trap);
-    let details = failure.details.as_ref().unwrap();
-    assert_eq!(details["trap"], "StackOverflow");
+    assert_limit(&done, "stack_bytes");
+    let details = failure(&done).details.as_ref().unwrap();
     assert!(details["backtrace"][1].as_str().unwrap().contains(" times)"), "{details}");
     bench.is_healthy(4).await;
+}
+
+#[tokio::test]
+async fn the_operator_says_how_much_stack_there_is() {
+    let text = format!(
+        "(func $deep (param i32) (result i32)
+            (if (result i32) (local.get 0)
+                (then (i32.add (i32.const 1) (call $deep (i32.sub (local.get 0) (i32.const 1)))))
+                (else (i32.const 0)))) {}",
+        executing("(drop (call $deep (i32.const 10000)))")
+    );
+    let of = |stack| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits::default().with(Limit::StackBytes, stack);
+        let sandbox = Sandbox::new(SandboxConfig { limits, ..config(folder.path()) }).unwrap();
+        Bench { sandbox, folder }
+    };
+    assert_limit(&of(64 * 1024).await.run(&guest("", &text)).await, "stack_bytes");
+    assert_eq!(outputs(of(4 << 20).await.run(&guest("", &text)).await), ["{}"]);
 }
 
 #[tokio::test]
