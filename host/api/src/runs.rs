@@ -36,15 +36,29 @@ pub(crate) struct Start {
     delay_ms: Option<u64>,
 }
 
+/// Whether to wait for the end.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wait {
+    wait_ms: Option<u64>,
+}
+
+/// How long a request waits that says so many milliseconds.
+fn wait(ms: u64) -> Duration {
+    Duration::from_millis(ms.min(MAX_WAIT_MS))
+}
+
 pub(crate) async fn start(
     State(host): State<Host>,
     Path((namespace, graph)): Path<(Name, Name)>,
+    Query(Wait { wait_ms }): Query<Wait>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let start: Start = body::json(&headers, body, body::START_BYTES).await?;
     let Start { inputs, store, idempotency_key, delay_ms } = start;
-    let request = StartRequest { inputs, store, idempotency_key, delay_ms };
+    let wait = wait(wait_ms.unwrap_or(0));
+    let request = StartRequest { inputs, store, idempotency_key, delay_ms, wait };
     let started = host.start_run(&namespace, &graph, request).await?;
     let status = if started.new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(whole(&started.run))))
@@ -88,8 +102,8 @@ pub(crate) async fn show(
     let found = match show.after {
         None => host.run(&namespace, run).await?,
         Some(after) => {
-            let wait = show.wait_ms.unwrap_or(MAX_WAIT_MS).min(MAX_WAIT_MS);
-            host.watch_run(&namespace, run, after, Duration::from_millis(wait)).await?
+            let wait = wait(show.wait_ms.unwrap_or(MAX_WAIT_MS));
+            host.watch_run(&namespace, run, after, wait).await?
         }
     };
     Ok(Json(whole(&found)))

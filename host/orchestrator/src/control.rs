@@ -1,6 +1,7 @@
 //! What people do with runs: start, pause, cancel, retry by hand.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::graph::{Problem, check_start};
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use crate::ambient::fresh_id;
 use crate::error::{Error, log_internal};
-use crate::read::RunDetails;
+use crate::read::{RunDetails, Until};
 use crate::{Host, recovery};
 
 /// What a run is started with.
@@ -25,12 +26,14 @@ pub struct StartRequest {
     pub idempotency_key: Option<String>,
     /// How long to wait before the first state is due, in milliseconds.
     pub delay_ms: Option<u64>,
+    /// How long to wait for its end before it is shown.
+    pub wait: Duration,
 }
 
 /// What became of a start.
 #[derive(Debug)]
 pub struct Started {
-    /// The run.
+    /// The run: as it ended, if it did while it was waited for.
     pub run: RunDetails,
     /// Whether it began by this request, and not by an earlier one with the
     /// same key.
@@ -55,7 +58,8 @@ const MAX_KEY: usize = 256;
 const MAX_DELAY: u64 = 366 * 24 * 60 * 60 * 1000;
 
 impl Host {
-    /// Starts a run of a graph's current revision.
+    /// Starts a run of a graph's current revision, and waits for its end if it
+    /// is told to.
     pub async fn start_run(
         &self,
         namespace: &Name,
@@ -63,7 +67,7 @@ impl Host {
         request: StartRequest,
     ) -> Result<Started, Error> {
         let parts = &self.parts;
-        let StartRequest { inputs, store, idempotency_key: key, delay_ms } = request;
+        let StartRequest { inputs, store, idempotency_key: key, delay_ms, wait } = request;
         let row = self.graph(namespace, graph_name).await?;
         let graph = parts.graphs.get(&row)?;
         let root = graph.node(graph.root());
@@ -94,6 +98,8 @@ impl Host {
         });
         parts.runs.keep(info.clone());
         let id = info.id;
+        // Watched before it is there, so that its end is not missed.
+        let news = (!wait.is_zero()).then(|| parts.watchers.watch(info.key));
         let delay = Millis::try_from(delay_ms.unwrap_or(0)).unwrap_or(Millis::MAX);
         let revision = row.revision.id;
         let (store, limits) = (start.store, Arc::new(limits));
@@ -103,11 +109,15 @@ impl Host {
                 "this idempotency key has started a run of the graph {graph} before; use another key"
             ))),
             Answer::Known { run, .. } => {
-                Ok(Started { run: self.run(namespace, run).await?, new: false })
+                Ok(Started { run: self.ended_run(namespace, run, wait).await?, new: false })
             }
             answer => {
                 done("graph", graph_name, answer)?;
-                Ok(Started { run: self.run(namespace, id).await?, new: true })
+                let run = match news {
+                    None => self.run(namespace, id).await?,
+                    Some(news) => self.await_run(namespace, id, news, Until::Over, wait).await?,
+                };
+                Ok(Started { run, new: true })
             }
         }
     }

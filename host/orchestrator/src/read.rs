@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Name, RunId, StateId};
-use exosphere_domain::state::Status;
+use exosphere_domain::state::{RunStatus, Status};
 use exosphere_store::{AttemptRow, Page, RunFilter, RunView, StateFilter, StateView};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Host;
 use crate::error::Error;
+use crate::watch::Latest;
 
 /// Failed states that a run's details name.
 const NAMED_FAILURES: u32 = 10;
@@ -49,6 +51,24 @@ pub struct StateDetails {
     pub outputs: Vec<String>,
     /// Its attempts, the latest last.
     pub attempts: Vec<AttemptRow>,
+}
+
+/// What someone waits for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Until {
+    /// Any news behind the event of this number.
+    News(i64),
+    /// The end of the run.
+    Over,
+}
+
+impl Until {
+    fn is_reached(self, latest: Latest) -> bool {
+        match self {
+            Until::News(after) => latest.version > after,
+            Until::Over => latest.over,
+        }
+    }
 }
 
 impl Host {
@@ -88,21 +108,50 @@ impl Host {
     ) -> Result<RunDetails, Error> {
         let key = self.info(namespace, id).await?.key;
         // Watched first and read then, so that no news falls between.
-        let mut news = self.parts.watchers.watch(key);
+        let news = self.parts.watchers.watch(key);
         let run = self.run(namespace, id).await?;
         if run.run.version > after {
             return Ok(run);
         }
+        self.await_run(namespace, id, news, Until::News(after), wait).await
+    }
+
+    /// A run, as soon as it is over, or the wait is.
+    pub(crate) async fn ended_run(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        wait: Duration,
+    ) -> Result<RunDetails, Error> {
+        let key = self.info(namespace, id).await?.key;
+        let news = self.parts.watchers.watch(key);
+        let run = self.run(namespace, id).await?;
+        if wait.is_zero() || run.run.status != RunStatus::Running {
+            return Ok(run);
+        }
+        self.await_run(namespace, id, news, Until::Over, wait).await
+    }
+
+    /// A run that is watched, when it has come so far or the wait is over.
+    pub(crate) async fn await_run(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        mut news: watch::Receiver<Latest>,
+        until: Until,
+        wait: Duration,
+    ) -> Result<RunDetails, Error> {
         let end = Instant::now() + wait;
         loop {
             // What other hosts do to a run is told when it turns. In between it
             // is looked at now and then, as long as someone waits.
             let left = end.saturating_duration_since(Instant::now());
             let turn = if self.parts.store.is_shared() { left.min(LOOK) } else { left };
-            let later = async { news.wait_for(|version| *version > after).await.is_ok() };
+            let later = async { news.wait_for(|latest| until.is_reached(*latest)).await.is_ok() };
             let _ = tokio::time::timeout(turn, later).await;
             let run = self.run(namespace, id).await?;
-            if run.run.version > after || Instant::now() >= end {
+            let over = run.run.status != RunStatus::Running;
+            if until.is_reached(Latest { version: run.run.version, over }) || Instant::now() >= end {
                 return Ok(run);
             }
         }
