@@ -1,13 +1,21 @@
 //! Bodies of requests: refused by their announced length before a byte is
-//! read, and by what really comes after that. Those of plugins are in `uploads`.
+//! read, and by what really comes after that, how fast it comes, and what it
+//! would take as values. How many uploads there may be is in `uploads`.
 
-use axum::body::Body;
+use std::fmt::Display;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use exosphere_orchestrator::domain::ids::Name;
+use exosphere_orchestrator::domain::weight;
+use exosphere_orchestrator::{Host, Turn};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
 
 use crate::problem::Problem;
 
@@ -23,17 +31,52 @@ pub(crate) const GRAPH_BYTES: u64 = 4 * MIB;
 /// JSON adds in escapes.
 pub(crate) const START_BYTES: u64 = 40 * MIB;
 
-/// The bytes of a body, if there are not too many.
-pub(crate) async fn bytes(headers: &HeaderMap, body: Body, most: u64) -> Result<Vec<u8>, Problem> {
-    if announced(headers).is_some_and(|length| length > most) {
-        return Err(too_large(most, ""));
+/// How long a body may take to come in, and how long nothing of it may come.
+const IN_TIME: Duration = Duration::from_secs(60);
+const NO_PROGRESS: Duration = Duration::from_secs(10);
+
+/// Bytes that have to come in for each second, once a body had time to begin: a
+/// drip would hold a place for next to nothing.
+const LEAST_RATE: u64 = 16 * 1024;
+
+/// Bytes from which on a body is large: it is read in a turn of its namespace.
+pub(crate) const LARGE: u64 = 256 * 1024;
+
+/// The bytes of a body, if they come in time and are not too many.
+pub(crate) async fn read(
+    body: &mut Body,
+    most: u64,
+    too_large: impl Fn() -> Problem,
+) -> Result<Vec<u8>, Problem> {
+    let (begun, mut bytes) = (Instant::now(), Vec::new());
+    loop {
+        let wait = longest_wait(begun, Instant::now(), bytes.len());
+        let frame = timeout_at(wait, body.frame()).await.map_err(|_| too_slow())?;
+        let Some(frame) = frame else { return Ok(bytes) };
+        let data: Bytes = frame.map_err(|_| broken())?.into_data().unwrap_or_default();
+        if (bytes.len() as u64).saturating_add(data.len() as u64) > most {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
     }
-    let limit = usize::try_from(most).unwrap_or(usize::MAX);
-    match Limited::new(body, limit).collect().await {
-        Ok(all) => Ok(all.to_bytes().into()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large(most, "")),
-        Err(_) => Err(broken()),
-    }
+}
+
+/// Until when the next piece of a body has to come, of which so many bytes have
+/// come.
+fn longest_wait(begun: Instant, now: Instant, bytes: usize) -> Instant {
+    let paid_for = Duration::from_secs(bytes as u64 / LEAST_RATE);
+    let at_this_rate = begun + NO_PROGRESS.saturating_add(paid_for).min(IN_TIME);
+    at_this_rate.min(now + NO_PROGRESS)
+}
+
+fn too_slow() -> Problem {
+    let words = format!(
+        "the body comes too slowly: it may take {} s in all, {} s without progress, and no less \
+         than {LEAST_RATE} bytes a second after that",
+        IN_TIME.as_secs(),
+        NO_PROGRESS.as_secs()
+    );
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", words)
 }
 
 /// Says with the refusal of a long body that the connection ends: it may be that
@@ -67,15 +110,64 @@ pub(crate) fn broken() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "broken-body", words)
 }
 
-/// A body as JSON.
+/// A body that was read as JSON.
+pub(crate) struct Read<T> {
+    /// What it says.
+    pub value: T,
+    /// Its turn, if it is large. As long as this is there, so may the value be.
+    pub turn: Option<Turn<Name>>,
+}
+
+/// A body as JSON. A large one waits for a turn of its namespace.
 pub(crate) async fn json<T: DeserializeOwned>(
+    host: &Host,
+    namespace: &Name,
     headers: &HeaderMap,
-    body: Body,
+    mut body: Body,
     most: u64,
-) -> Result<T, Problem> {
-    let bytes = bytes(headers, body, most).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+) -> Result<Read<T>, Problem> {
+    let length = announced(headers).unwrap_or(most);
+    if length > most {
+        return Err(too_large(most, ""));
+    }
+    let turn = if length > LARGE { host.large(namespace).await } else { None };
+    let bytes = read(&mut body, most, || too_large(most, "")).await?;
+    let bad = |error: &dyn Display| {
         let words = format!("the body is not the JSON that this path takes: {error}");
         Problem::new(StatusCode::BAD_REQUEST, "bad-json", words)
-    })
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|error| bad(&error))?;
+    if weight::of_text(text) > host.json_bytes() {
+        return Err(too_heavy(host.json_bytes()));
+    }
+    let value = serde_json::from_str(text).map_err(|error| bad(&error))?;
+    Ok(Read { value, turn })
+}
+
+/// The refusal of a body that is short, but holds too many values.
+fn too_heavy(most: u64) -> Problem {
+    let words = format!(
+        "the body would take more than {most} bytes of memory once it is read: it has too many \
+         values; the operator of the host can raise that: `exosphere serve --limit json_bytes=..`"
+    );
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-values", words)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_drip_is_given_no_more_time_than_nothing() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let rate = LEAST_RATE as usize;
+        for (now, bytes, until) in
+            [(0, 0, 10), (9, 9, 10), (9, 5 * rate, 15), (9, 1000 * rate, 19), (55, 1000 * rate, 60)]
+        {
+            assert_eq!(longest_wait(begun, at(now), bytes), at(until), "{bytes} after {now} s");
+        }
+    }
 }

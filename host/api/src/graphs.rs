@@ -17,8 +17,8 @@ pub(crate) async fn apply(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let template: Value = body::json(&headers, body, body::GRAPH_BYTES).await?;
-    let applied = host.apply_graph(&namespace, &name, &template).await?;
+    let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
+    let applied = host.apply_graph(&namespace, &name, &read.value).await?;
     let nodes: Vec<Value> = applied
         .graph
         .nodes()
@@ -46,8 +46,8 @@ pub(crate) async fn validate(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let template: Value = body::json(&headers, body, body::GRAPH_BYTES).await?;
-    host.validate_graph(&namespace, &name, &template).await?;
+    let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
+    host.validate_graph(&namespace, &name, &read.value).await?;
     Ok(Json(json!({"valid": true})))
 }
 

@@ -54,7 +54,8 @@ async fn set(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let Settings { limits, slots } = body::json(&headers, body, body::SETTINGS_BYTES).await?;
+    let read = body::json(&host, &namespace, &headers, body, body::SETTINGS_BYTES).await?;
+    let Settings { limits, slots } = read.value;
     let settings = NamespaceSettings { limits, slots };
     Ok(Json(whole(&host.set_namespace(&namespace, settings).await?)))
 }
@@ -81,8 +82,8 @@ async fn grant(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let grants: Grants = body::json(&headers, body, body::GRAPH_BYTES).await?;
-    Ok(Json(of(&plugin, &host.set_grants(&namespace, &plugin, grants).await?)))
+    let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
+    Ok(Json(of(&plugin, &host.set_grants(&namespace, &plugin, read.value).await?)))
 }
 
 async fn revoke(

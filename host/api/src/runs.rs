@@ -55,10 +55,11 @@ pub(crate) async fn start(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let start: Start = body::json(&headers, body, body::START_BYTES).await?;
-    let Start { inputs, store, idempotency_key, delay_ms } = start;
+    let read = body::json(&host, &namespace, &headers, body, body::START_BYTES).await?;
+    let Start { inputs, store, idempotency_key, delay_ms } = read.value;
     let wait = wait(wait_ms.unwrap_or(0));
-    let request = StartRequest { inputs, store, idempotency_key, delay_ms, wait };
+    let turn = read.turn;
+    let request = StartRequest { inputs, store, idempotency_key, delay_ms, wait, turn };
     let started = host.start_run(&namespace, &graph, request).await?;
     let status = if started.new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(whole(&started.run))))

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::problem::Problem;
-use crate::{Path, Query, runs};
+use crate::{Path, Query, body, runs};
 
 /// Which states are listed.
 #[derive(Deserialize)]
@@ -42,6 +42,8 @@ pub(crate) async fn show(
 ) -> Result<Json<Value>, Problem> {
     let details = host.state(&namespace, run, StateId(state)).await?;
     let mut value = brief(run, &details.graph, &details.state);
+    let bytes: usize = details.outputs.iter().map(String::len).sum();
+    let _turn = if bytes as u64 > body::LARGE { host.large(&namespace).await } else { None };
     let outputs: Vec<Value> = details.outputs.iter().map(|body| parsed(body)).collect();
     value["outputs"] = json!(outputs);
     value["data"] = details.state.data.as_deref().map_or(Value::Null, parsed);

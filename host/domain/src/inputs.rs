@@ -16,6 +16,7 @@ use crate::ids::NodeIx;
 use crate::limits::{Limit, Limits};
 use crate::path::Path;
 use crate::template::{Placeholder, RenderError, dig};
+use crate::weight;
 
 /// What a state's inputs are made of.
 #[derive(Debug, Default)]
@@ -32,13 +33,14 @@ pub struct Sources {
     pub given: Option<Map<String, Value>>,
 }
 
-/// Values that are handed out to placeholders, up to a number of bytes: a
-/// template may name a large value many times.
+/// Values that are handed out to placeholders, up to a number of bytes as text,
+/// and of memory: a template may name a large value many times.
 struct Bounded<'a> {
     sources: &'a Sources,
     graph: &'a Graph,
-    left: Cell<u64>,
-    over: Cell<bool>,
+    text: Cell<u64>,
+    memory: Cell<u64>,
+    over: Cell<Option<Limit>>,
 }
 
 /// One entry of a gather.
@@ -50,7 +52,8 @@ pub enum Gathered {
     Gap,
 }
 
-/// The inputs of a state at `node`, as large as its limits allow.
+/// The inputs of a state at `node`, as large as its limits allow. Its sources
+/// take `read` bytes of memory.
 ///
 /// # Errors
 ///
@@ -60,10 +63,12 @@ pub fn render(
     graph: &Graph,
     node: NodeIx,
     sources: &Sources,
+    read: u64,
     limits: &Limits,
 ) -> Result<Map<String, Value>, Failure> {
-    let left = Cell::new(limits.get(Limit::InputBytes));
-    let bounded = Bounded { sources, graph, left, over: Cell::new(false) };
+    let text = Cell::new(limits.get(Limit::InputBytes));
+    let memory = Cell::new(limits.get(Limit::JsonBytes).saturating_sub(read));
+    let bounded = Bounded { sources, graph, text, memory, over: Cell::new(None) };
     let mut inputs = Map::new();
     for (name, template) in &graph.node(node).inputs {
         if sources.given.as_ref().is_some_and(|given| given.contains_key(name)) {
@@ -71,8 +76,8 @@ pub fn render(
         }
         let value = template.render(|placeholder| bounded.look_up(placeholder));
         let value = value.map_err(|error| {
-            if bounded.over.get() {
-                return limits.reached(Limit::InputBytes);
+            if let Some(limit) = bounded.over.get() {
+                return limits.reached(limit);
             }
             let words = format!("input {name:?} cannot be rendered: {error}");
             Failure::new(FailureKind::InvalidInput, words)
@@ -120,27 +125,30 @@ impl Bounded<'_> {
 
     /// A copy of a value, as long as there is room for it.
     fn copy(&self, placeholder: &Placeholder, value: &Value) -> Result<Value, RenderError> {
-        match self.left.get().checked_sub(weight(value)) {
-            Some(left) => {
-                self.left.set(left);
-                Ok(value.clone())
-            }
-            None => {
-                self.over.set(true);
-                Err(RenderError::new(placeholder, "the inputs are too large"))
-            }
+        let charge = |left: &Cell<u64>, bytes: u64, limit: Limit| {
+            match left.get().checked_sub(bytes) {
+                Some(less) => left.set(less),
+                None => self.over.set(Some(limit)),
+            };
+        };
+        charge(&self.text, least_text(value), Limit::InputBytes);
+        charge(&self.memory, weight::of_value(value), Limit::JsonBytes);
+        match self.over.get() {
+            None => Ok(value.clone()),
+            Some(_) => Err(RenderError::new(placeholder, "the inputs are too large")),
         }
     }
 }
 
-/// About the bytes of a value as JSON text, and never none.
-fn weight(value: &Value) -> u64 {
+/// The least bytes that a value can have as JSON text.
+fn least_text(value: &Value) -> u64 {
     match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
         Value::String(text) => 2 + text.len() as u64,
-        Value::Array(list) => 2 + list.iter().map(|item| 1 + weight(item)).sum::<u64>(),
+        Value::Array(list) => 1 + list.iter().map(|item| 1 + least_text(item)).sum::<u64>(),
         Value::Object(map) => {
-            2 + map.iter().map(|(key, item)| 4 + key.len() as u64 + weight(item)).sum::<u64>()
+            let member = |(key, item): (&String, &Value)| 4 + key.len() as u64 + least_text(item);
+            1 + map.iter().map(member).sum::<u64>()
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod template;
 pub mod retry;
 pub mod graph;
 pub mod limits;
+pub mod weight;
 pub mod grant;
 pub mod journal;
 pub mod outcome;

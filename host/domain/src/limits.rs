@@ -110,6 +110,8 @@ limits! {
     LiftedBytes "lifted_bytes" Bytes 4 * MIB, 1_024..=1024 * MIB, "bytes in one call of a host function";
     /// Bytes of the rendered inputs.
     InputBytes "input_bytes" Bytes 32 * MIB, 0..=1024 * MIB, "bytes of inputs";
+    /// Bytes of the host's memory for its inputs, read and rendered, or for one of its outputs.
+    JsonBytes "json_bytes" Bytes 256 * MIB, 1_048_576..=16_384 * MIB, "memory of the host for JSON, which takes many times its text";
     /// Bytes of all outputs together.
     OutputBytes "output_bytes" Bytes 32 * MIB, 0..=1024 * MIB, "bytes of all outputs";
     /// Bytes of one output.

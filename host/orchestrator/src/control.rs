@@ -7,6 +7,7 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::graph::{Problem, check_start};
 use exosphere_domain::ids::{Millis, Name, RunId, StateId};
 use exosphere_domain::plan::begin;
+use exosphere_sandbox::Turn;
 use exosphere_store::{Answer, Member, NewRun, RunInfo};
 use serde_json::Value;
 
@@ -16,7 +17,7 @@ use crate::read::{RunDetails, Until};
 use crate::{Host, recovery};
 
 /// What a run is started with.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub struct StartRequest {
     /// Inputs of the root node: a JSON object.
     pub inputs: Option<Value>,
@@ -28,6 +29,9 @@ pub struct StartRequest {
     pub delay_ms: Option<u64>,
     /// How long to wait for its end before it is shown.
     pub wait: Duration,
+    /// The turn that its inputs were read in, if they are large; given up as
+    /// soon as they are text again.
+    pub turn: Option<Turn<Name>>,
 }
 
 /// What became of a start.
@@ -67,7 +71,7 @@ impl Host {
         request: StartRequest,
     ) -> Result<Started, Error> {
         let parts = &self.parts;
-        let StartRequest { inputs, store, idempotency_key: key, delay_ms, wait } = request;
+        let StartRequest { inputs, store, idempotency_key: key, delay_ms, wait, turn } = request;
         let row = self.graph(namespace, graph_name).await?;
         let graph = parts.graphs.get(&row)?;
         let root = graph.node(graph.root());
@@ -96,6 +100,7 @@ impl Host {
             graph,
             inputs: Value::Object(start.inputs).to_string().into(),
         });
+        drop(turn);
         parts.runs.keep(info.clone());
         let id = info.id;
         // Watched before it is there, so that its end is not missed.

@@ -31,6 +31,7 @@ use crate::committer::BACKOFF;
 use crate::error::internal;
 use crate::inputs::{NoInputs, inputs, read_ahead, text};
 use crate::plugins::{NodeInfo, NotReady};
+use crate::reading::Reading;
 use crate::room::Lease;
 use crate::tenants::Tenant;
 
@@ -262,7 +263,6 @@ impl Attempt<'_> {
         let (node, limits) = self.allowed(&tenant)?;
         let limits = Arc::new(limits);
         let grants = tenant.grants(&node.plugin);
-        let inputs = inputs(&parts.patient, run, leased, &limits).await?;
         let ready = parts.plugins.ready(&parts.patient, &parts.sandbox, node.digest).await;
         let (plugin, nodes) = ready.map_err(|error| match error {
             NotReady::Store(error) => error.into(),
@@ -271,10 +271,7 @@ impl Attempt<'_> {
         let info = nodes.get(&node.node_name).ok_or_else(|| {
             internal(&format!("plugin {} has no node {}", node.digest, node.node_name))
         })?;
-        let inputs = Value::Object(inputs);
-        info.inputs.check(&inputs).map_err(|why| {
-            Failure::new(FailureKind::InvalidInput, format!("the inputs break their schema: {why}"))
-        })?;
+        let inputs = self.inputs(info, &limits).await?;
         let store = Arc::new(StoreOfRun {
             store: parts.patient.clone(),
             run: run.key,
@@ -283,7 +280,7 @@ impl Attempt<'_> {
         let secrets = self.secrets(info, &grants).await?;
         let invocation = Invocation {
             node: node.node_name.clone(),
-            inputs: text(&inputs, &limits)?,
+            inputs,
             context: self.context(node),
             store: store.clone(),
             secrets: secrets.clone(),
@@ -294,8 +291,64 @@ impl Attempt<'_> {
         let completion = parts.sandbox.invoke(&plugin, invocation).await;
         match store.unavailable.load(Ordering::Relaxed) {
             true => Ok(self.given_back("its store could not be read")),
-            false => Ok(checked(completion, info, &secrets, limits)),
+            false => Ok(self.checked(completion, info, &secrets, limits).await),
         }
+    }
+
+    /// Its inputs as text. The values that they are made of are gone with this.
+    async fn inputs(&self, info: &NodeInfo, limits: &Limits) -> Result<String, NoInputs> {
+        let Attempt { parts, run, leased } = self;
+        let mut reading = Reading::new(parts, &run.namespace, limits);
+        let inputs = inputs(&parts.patient, run, leased, limits, &mut reading).await?;
+        let inputs = Value::Object(inputs);
+        info.inputs.check(&inputs).map_err(|why| {
+            Failure::new(FailureKind::InvalidInput, format!("the inputs break their schema: {why}"))
+        })?;
+        Ok(text(&inputs, limits)?)
+    }
+
+    /// A completion whose outputs are held to their schema. What is wrong with
+    /// one repeats a part of it.
+    async fn checked(
+        &self,
+        completion: Completion,
+        info: &NodeInfo,
+        secrets: &Secrets,
+        limits: Arc<Limits>,
+    ) -> Ended {
+        let Completion { mut outcome, mut journal, logs, usage } = completion;
+        let failure = match &outcome {
+            Outcome::Outputs(outputs) => self.fault(outputs, info, secrets, &limits).await,
+            _ => None,
+        };
+        if let Some(failure) = failure {
+            outcome = Outcome::Failed(failure);
+            journal = Journal::default();
+        }
+        Ended { outcome, journal, logs, usage: Some(usage), limits: Some(limits) }
+    }
+
+    /// What is wrong with the first bad output.
+    async fn fault(
+        &self,
+        outputs: &[String],
+        info: &NodeInfo,
+        secrets: &Secrets,
+        limits: &Limits,
+    ) -> Option<Failure> {
+        let mut reading = Reading::new(self.parts, &self.run.namespace, limits);
+        for (number, output) in outputs.iter().enumerate() {
+            if let Err(failure) = reading.room(std::iter::once(output.as_str())).await {
+                return Some(failure);
+            }
+            let value = serde_json::from_str(output).map_err(|error| error.to_string());
+            if let Err(why) = value.and_then(|value: Value| info.outputs.check(&value)) {
+                let why = format!("output {number} breaks its schema: {why}");
+                return Some(Failure::new(FailureKind::InvalidOutput, secrets.hide(why)));
+            }
+            reading.is_over();
+        }
+        None
     }
 
     fn context(&self, node: &Node) -> Context {
@@ -324,30 +377,6 @@ impl Attempt<'_> {
         }
         Ok(secrets.into_iter().collect())
     }
-}
-
-/// A completion whose outputs are held to their schema. What is wrong with one
-/// repeats a part of it.
-fn checked(
-    completion: Completion,
-    info: &NodeInfo,
-    secrets: &Secrets,
-    limits: Arc<Limits>,
-) -> Ended {
-    let Completion { mut outcome, mut journal, logs, usage } = completion;
-    let broken = match &outcome {
-        Outcome::Outputs(outputs) => outputs.iter().enumerate().find_map(|(number, output)| {
-            let value = serde_json::from_str(output).map_err(|error| error.to_string());
-            let why = value.and_then(|value: Value| info.outputs.check(&value)).err()?;
-            Some(format!("output {number} breaks its schema: {why}"))
-        }),
-        _ => None,
-    };
-    if let Some(why) = broken {
-        outcome = Outcome::Failed(Failure::new(FailureKind::InvalidOutput, secrets.hide(why)));
-        journal = Journal::default();
-    }
-    Ended { outcome, journal, logs, usage: Some(usage), limits: Some(limits) }
 }
 
 /// What is committed of an attempt; nothing if its state cannot even be ended.

@@ -14,11 +14,15 @@ use serde_json::{Map, Value};
 
 use crate::Parts;
 use crate::error::internal;
+use crate::reading::{Reading, stored};
 use crate::room::Lease;
 
 /// Bytes of outputs that are read ahead for one batch, at most. Each output may
 /// have its share; larger ones are read by each state itself.
 const AHEAD_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes of a gather's texts from which on it takes a turn to read them.
+const LARGE_BYTES: u64 = 256 * 1024;
 
 /// Why a state has no inputs.
 pub(crate) enum NoInputs {
@@ -69,15 +73,17 @@ pub(crate) async fn read_ahead(parts: &Parts, leased: &mut [(Leased, Lease)]) {
     }
 }
 
-/// The inputs of a state, or why there are none.
+/// The inputs of a state, or why there are none. What they are made of, and
+/// they themselves, are in the `reading`.
 pub(crate) async fn inputs(
     store: &Store,
     run: &RunInfo,
     leased: &Leased,
     limits: &Limits,
+    reading: &mut Reading<'_>,
 ) -> Result<Map<String, Value>, NoInputs> {
-    let sources = sources(store, run, leased, limits).await?;
-    Ok(render(&run.graph, leased.state.place.node, &sources, limits)?)
+    let sources = sources(store, run, leased, limits, reading).await?;
+    Ok(render(&run.graph, leased.state.place.node, &sources, reading.weight(), limits)?)
 }
 
 /// The text of rendered inputs, if it is within the limit.
@@ -94,22 +100,20 @@ async fn sources(
     run: &RunInfo,
     leased: &Leased,
     limits: &Limits,
+    reading: &mut Reading<'_>,
 ) -> Result<Sources, NoInputs> {
     let place = &leased.state.place;
     let node = run.graph.node(place.node);
     let mut sources = Sources { store: leased.fixed.clone(), ..Sources::default() };
     if place.node == run.graph.root() {
-        sources.given = Some(value(&run.inputs)?);
+        sources.given = Some(reading.value(&run.inputs).await?);
     }
-    sources.singles = singles(store, node, leased).await?;
+    sources.singles = singles(store, node, leased, reading).await?;
     if let Some(unites) = &node.unites
         && (!node.gathers().is_empty() || node.wants_branches())
     {
-        Below::read(store, run, leased, node, unites, limits).await?.fill(
-            run,
-            leased,
-            &mut sources,
-        );
+        let below = Below::read(store, run, leased, node, unites, limits, reading).await?;
+        below.fill(run, leased, &mut sources);
     }
     Ok(sources)
 }
@@ -119,6 +123,7 @@ async fn singles(
     store: &Store,
     node: &Node,
     leased: &Leased,
+    reading: &mut Reading<'_>,
 ) -> Result<HashMap<NodeIx, Arc<Value>>, NoInputs> {
     let mut found = HashMap::new();
     let mut missing = Vec::new();
@@ -129,7 +134,7 @@ async fn singles(
         })?;
         match leased.known.iter().find(|(known, _)| known == from) {
             Some((_, body)) => {
-                found.insert(*wanted, Arc::new(value(body)?));
+                found.insert(*wanted, Arc::new(reading.value(body).await?));
             }
             None => missing.push(*from),
         }
@@ -137,13 +142,15 @@ async fn singles(
     if missing.is_empty() {
         return Ok(found);
     }
+    // What was not read ahead is large.
+    reading.is_large().await;
     let pairs: Vec<_> = missing.iter().map(|from| (from.state, from.output)).collect();
     let outputs = store.outputs_at(&pairs, i64::MAX).await?;
     for from in missing {
         let body = outputs.get(&(from.state, from.output)).ok_or_else(|| {
             internal(&format!("output {} of state {} is not stored", from.output, from.state))
         })?;
-        found.insert(from.node, Arc::new(value(body)?));
+        found.insert(from.node, Arc::new(reading.value(body).await?));
     }
     Ok(found)
 }
@@ -167,6 +174,7 @@ impl Below {
         node: &Node,
         unites: &Unites,
         limits: &Limits,
+        reading: &mut Reading<'_>,
     ) -> Result<Self, NoInputs> {
         let (key, unite) = (run.key, leased.state.id);
         let (source, above, branches) = store.source_of(unite).await?;
@@ -180,16 +188,21 @@ impl Below {
         if bytes > limits.get(Limit::InputBytes).saturating_mul(2) {
             return Err(limits.reached(Limit::InputBytes).into());
         }
+        if bytes > LARGE_BYTES {
+            reading.is_large().await;
+        }
         let outputs = match own {
-            true => values(&store.outputs_of(source).await?)?,
+            true => reading.values(&store.outputs_of(source).await?).await?,
             false => Vec::new(),
         };
         let rows = store.members(key, &above, &unites.region).await?;
         let mut bodies = store.member_outputs(key, &above, &wanted).await?;
+        reading.room(bodies.values().flatten().map(String::as_str)).await?;
         let members =
             rows.into_iter().map(|row| member(row, &mut bodies)).collect::<Result<_, _>>()?;
         let wants_branches = node.wants_branches();
         let source = unites.source;
+        let outputs = outputs.into_iter().map(Arc::new).collect();
         Ok(Below { source, above, branches, outputs, members, wanted, wants_branches })
     }
 
@@ -219,9 +232,5 @@ fn member(row: MemberRow, bodies: &mut HashMap<StateId, Vec<String>>) -> Result<
 }
 
 fn values(bodies: &[String]) -> Result<Vec<Arc<Value>>, Failure> {
-    bodies.iter().map(|body| value(body).map(Arc::new)).collect()
-}
-
-fn value<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, Failure> {
-    serde_json::from_str(body).map_err(|error| internal(&format!("a stored JSON text: {error}")))
+    bodies.iter().map(|body| stored(body).map(Arc::new)).collect()
 }

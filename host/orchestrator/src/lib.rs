@@ -19,6 +19,7 @@ mod keys;
 mod namespaces;
 mod plugins;
 mod read;
+mod reading;
 mod recovery;
 mod room;
 mod rotation;
@@ -32,8 +33,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
-use exosphere_domain::ids::Millis;
-use exosphere_domain::limits::Limits;
+use exosphere_domain::ids::{Millis, Name};
+use exosphere_domain::limits::{Limit, Limits};
 use exosphere_sandbox::{Compiler, Sandbox, SandboxConfig};
 use exosphere_store::{Database, Notice, Store};
 
@@ -44,7 +45,7 @@ pub use control::{Redriven, StartRequest, Started};
 pub use error::{Error, StartError};
 pub use exosphere_domain as domain;
 pub use exosphere_sandbox::{
-    AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, HttpConfig, IpNet,
+    AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, HttpConfig, IpNet, Turn,
     compiler::main as compile,
 };
 pub use exosphere_store::{
@@ -63,6 +64,7 @@ use data_folder::DataFolder;
 use executor::Executor;
 use heart::Session;
 use plugins::Plugins;
+use reading::Large;
 use runs::{Graphs, Runs};
 use teller::Teller;
 use tenants::Tenants;
@@ -152,6 +154,7 @@ pub(crate) struct Parts {
     pub clock: SystemClock,
     pub session: Session,
     pub tenants: Tenants,
+    pub large: Large,
     pub limits: Arc<Limits>,
     pub slots: u32,
     pub namespace_slots: u32,
@@ -204,6 +207,7 @@ impl Host {
             clock,
             session: Session::new(session),
             tenants: Tenants::default(),
+            large: Large::new(),
             limits: Arc::new(config.limits),
             slots: config.slots,
             namespace_slots: config.namespace_slots,
@@ -243,6 +247,17 @@ impl Host {
     /// Bytes that an uploaded plugin may have.
     pub fn upload_bytes(&self) -> u64 {
         self.parts.admission.upload_bytes
+    }
+
+    /// Waits for the turn of a namespace to have something large in memory: JSON
+    /// that is read into values takes many times its text.
+    pub async fn large(&self, namespace: &Name) -> Option<Turn<Name>> {
+        self.parts.large.turn(namespace).await
+    }
+
+    /// Bytes of memory that JSON may take which is read into values.
+    pub fn json_bytes(&self) -> u64 {
+        self.parts.limits.get(Limit::JsonBytes)
     }
 
     /// States that this host holds: running, or about to.

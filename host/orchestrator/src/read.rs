@@ -151,7 +151,8 @@ impl Host {
             let _ = tokio::time::timeout(turn, later).await;
             let run = self.run(namespace, id).await?;
             let over = run.run.status != RunStatus::Running;
-            if until.is_reached(Latest { version: run.run.version, over }) || Instant::now() >= end {
+            if until.is_reached(Latest { version: run.run.version, over }) || Instant::now() >= end
+            {
                 return Ok(run);
             }
         }

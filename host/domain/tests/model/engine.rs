@@ -471,7 +471,7 @@ impl Engine {
             let all = branches(&self.graph, row.place.node, above, unite.branches, &members);
             sources.branches = Some(all);
         }
-        let inputs = render(&self.graph, row.place.node, &sources, &Limits::default());
+        let inputs = render(&self.graph, row.place.node, &sources, 0, &Limits::default());
         inputs.unwrap_or_else(|failure| panic!("the inputs of {}: {failure}", row.key))
     }
 

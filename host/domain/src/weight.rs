@@ -1,0 +1,82 @@
+//! What JSON weighs in memory once it is read into values: many times what its
+//! text does, if whoever wrote it means to. About right, and rather too much
+//! than too little.
+//!
+//! Not here: how much anybody may have; that is [`crate::limits`].
+
+use serde_json::Value;
+
+/// Bytes of a value in a list, with the room to grow that a list keeps.
+const ITEM: u64 = 48;
+
+/// Bytes of a member of an object: its key, its value, its part of a node of
+/// the tree.
+const MEMBER: u64 = 128;
+
+/// Bytes of the first node of an object's tree, which has room for more.
+const OBJECT: u64 = 640;
+
+/// Bytes that a text will take as values. Marks within strings count as if they
+/// were outside.
+pub fn of_text(text: &str) -> u64 {
+    let weight = |mark: u8| match mark {
+        b',' | b'[' => 1 + ITEM,
+        b':' => 1 + MEMBER,
+        b'{' => 1 + OBJECT,
+        _ => 1,
+    };
+    ITEM + text.bytes().map(weight).sum::<u64>()
+}
+
+/// Bytes that a value takes.
+pub fn of_value(value: &Value) -> u64 {
+    ITEM + match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len() as u64,
+        Value::Array(list) => list.iter().map(of_value).sum(),
+        Value::Object(map) => {
+            let member =
+                |(key, value): (&String, &Value)| MEMBER + key.len() as u64 + of_value(value);
+            OBJECT + map.iter().map(member).sum::<u64>()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::from),
+            "[a-z,:{]{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 64, 8, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+                prop::collection::vec(("[a-z]{0,4}", inner), 0..8)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_weighs_what_its_value_does(value in values()) {
+            let (text, weight) = (value.to_string(), of_value(&value));
+            prop_assert!(of_text(&text) >= weight / 2, "{text}: {} and {weight}", of_text(&text));
+        }
+    }
+
+    #[test]
+    fn what_is_written_to_be_heavy_is() {
+        let numbers = format!("[{}1]", "1,".repeat(1000));
+        assert!(of_text(&numbers) > 20 * numbers.len() as u64);
+        let objects = format!("[{}1]", r#"{"a":1},"#.repeat(1000));
+        assert!(of_text(&objects) > 80 * objects.len() as u64);
+    }
+}

@@ -1,0 +1,81 @@
+//! JSON that is short as text and heavy as values: what the host itself needs
+//! for it is limited for each, and does not add up for many at a time.
+
+use anyhow::{Context, Result, ensure};
+use exosphere_tests::watch::Watch;
+use exosphere_tests::{Host, problem};
+use serde_json::{Value, json};
+
+/// The list `[1,1,..]` as text of about so many bytes.
+fn ones(bytes: usize) -> String {
+    format!("[{}1]", "1,".repeat(bytes / 2))
+}
+
+fn node(identifier: &str, value: &Value, next: &[&str]) -> Value {
+    json!({"node_name": "echo", "identifier": identifier, "inputs": {"value": value}, "next_nodes": next})
+}
+
+fn host() -> Result<Host> {
+    let host = Host::start()?;
+    host.push("lab")?;
+    let from_first = json!("${{ first.outputs.value }}");
+    let nodes = [node("first", &json!(0), &["second"]), node("second", &from_first, &[])];
+    host.apply("echo", &json!({ "nodes": nodes }))?;
+    Ok(host)
+}
+
+fn start(host: &Host, list: &str) -> Result<reqwest::blocking::Response> {
+    let body = format!(r#"{{"inputs":{{"value":{list}}}}}"#);
+    let request = host.request("POST", "/graphs/echo/runs")?;
+    Ok(request.header("content-type", "application/json").body(body).send()?)
+}
+
+#[test]
+fn a_start_with_too_many_values_is_refused_for_what_they_would_take() -> Result<()> {
+    let host = host()?;
+    let (status, found) = problem(start(&host, &ones(30 << 20))?)?;
+    let words = found["detail"].as_str().context("no detail")?;
+    ensure!(status == 413 && words.contains("--limit json_bytes="), "{found}");
+    let most = Watch(host.pid()).kilobytes("VmHWM")? / 1024;
+    ensure!(most < 250, "it took {most} MB to say so");
+    Ok(())
+}
+
+#[test]
+fn many_heavy_runs_at_a_time_take_turns() -> Result<()> {
+    let host = host()?;
+    let list = ones(1 << 20);
+    // One after the other first: so much one of them takes.
+    let run = |host: &Host| -> Result<String> {
+        let started: Value = exosphere_tests::good(start(host, &list)?)?;
+        Ok(started["run"].as_str().context("no id")?.to_owned())
+    };
+    ensure!(host.wait_for(&run(&host)?)?["status"] == "SUCCESS");
+    let one = Watch(host.pid()).kilobytes("VmHWM")?;
+    let runs: Vec<String> = std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..12).map(|_| scope.spawn(|| run(&host))).collect();
+        starts
+            .into_iter()
+            .map(|start| start.join().map_err(|_| anyhow::anyhow!("panicked"))?)
+            .collect::<Result<_>>()
+    })?;
+    for run in &runs {
+        ensure!(host.wait_for(run)?["status"] == "SUCCESS");
+    }
+    let all = Watch(host.pid()).kilobytes("VmHWM")?;
+    ensure!(all < 4 * one, "one took {} MB, twelve took {} MB", one / 1024, all / 1024);
+    Ok(())
+}
+
+#[test]
+fn inputs_that_are_too_heavy_are_a_limit() -> Result<()> {
+    let host = host()?;
+    let nodes = [json!({"node_name": "echo", "identifier": "first", "inputs": {"value": 0},
+        "next_nodes": [], "limits": {"json_bytes": 2 << 20}})];
+    host.apply("echo", &json!({ "nodes": nodes }))?;
+    let started: Value = exosphere_tests::good(start(&host, &ones(100_000))?)?;
+    let ended = host.wait_for(started["run"].as_str().context("no id")?)?;
+    let failure = &ended["failures"][0]["failure"];
+    ensure!(failure["kind"] == "limit" && failure["details"]["limit"] == "json_bytes", "{ended:#}");
+    Ok(())
+}
