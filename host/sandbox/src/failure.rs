@@ -70,6 +70,9 @@ pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failu
     if error.downcast_ref::<ResourceTableError>().is_some_and(is_full) {
         return host.limits.reached(Limit::Handles);
     }
+    if has_too_many_instances(error) {
+        return host.limits.reached(Limit::Instances);
+    }
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
         return internal(&format!("{error:#}"), host);
     }
@@ -197,4 +200,11 @@ fn is_full(error: &ResourceTableError) -> bool {
 /// them.
 fn is_out_of_lifting(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().contains("fuel allocated for hostcalls")
+}
+
+/// Whether the component has more core instances than it may. wasmtime says this
+/// by words alone, too; those about tables and memories, whose numbers are counted
+/// at upload, are others.
+fn has_too_many_instances(error: &wasmtime::Error) -> bool {
+    error.root_cause().to_string().starts_with("resource limit exceeded: instance count")
 }
