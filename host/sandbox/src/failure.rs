@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::FieldMapError;
 
 use crate::host::Host;
+use crate::http::TOO_LARGE_HEADERS;
 use crate::limiter::Denied;
 use crate::store::Unavailable;
 use crate::text::{clean_line, clean_lines, cut};
@@ -75,6 +77,9 @@ pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failu
     }
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
         return internal(&format!("{error:#}"), host);
+    }
+    if let Some(FieldMapError::TotalSizeTooBig) = error.downcast_ref() {
+        return with_words(Failure::new(FailureKind::Trap, TOO_LARGE_HEADERS), host);
     }
     if is_out_of_lifting(error) {
         let limit = if is_outside(error) { Limit::OutputBytes } else { Limit::LiftedBytes };
