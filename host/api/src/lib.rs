@@ -12,6 +12,7 @@ mod plugins;
 mod problem;
 mod runs;
 mod states;
+mod tag;
 mod uploads;
 
 use std::future::Future;

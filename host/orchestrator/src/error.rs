@@ -41,6 +41,16 @@ pub enum Error {
     /// It cannot be done as things stand.
     #[error("{0}")]
     Conflict(String),
+    /// It is not what the caller goes by any more: someone else changed it.
+    #[error(
+        "{what} changed since you read {it}, and nothing was set; read {it} again, and repeat the change on that"
+    )]
+    Changed {
+        /// What.
+        what: String,
+        /// `it` or `them`.
+        it: &'static str,
+    },
     /// The host cannot do it now.
     #[error("the host is stopping or its database is unavailable; try again")]
     Unavailable,
