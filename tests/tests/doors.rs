@@ -150,6 +150,36 @@ fn bodies_that_are_not_json_are_400() -> Result<()> {
     Ok(())
 }
 
+/// Arrays, too: read by position, they would clear settings and start runs.
+#[test]
+fn bodies_that_are_no_objects_are_400() -> Result<()> {
+    let host = Host::start()?;
+    host.push("lab")?;
+    let graph = json!({"nodes": [{"node_name": "whoami", "identifier": "me", "inputs": {}, "next_nodes": []}]});
+    host.apply("g", &graph)?;
+    let settings = "//v1/operator/namespaces/default";
+    let grants = "//v1/operator/namespaces/default/grants/lab";
+    host.send("PUT", settings, &json!({"slots": 3}))?;
+    host.send("PUT", grants, &json!({"config": {"k": "v"}}))?;
+    for (method, path) in [
+        ("PUT", settings),
+        ("PUT", grants),
+        ("PUT", "/graphs/g"),
+        ("POST", "/graphs/g/validate"),
+        ("POST", "/graphs/g/runs"),
+    ] {
+        for body in [json!([]), json!([{}, null, "k9", 0]), json!(null), json!(7), json!("{}")] {
+            let (status, found) = host.refused(method, path, &body)?;
+            let detail = found["detail"].as_str().unwrap();
+            ensure!(status == 400 && detail.contains("JSON object"), "{path} {body}: {found:#}");
+        }
+    }
+    ensure!(host.get(settings)?["slots"] == 3);
+    ensure!(host.get(grants)?["grants"] == json!({"config": {"k": "v"}}));
+    ensure!(host.get("/runs")?["runs"] == json!([]), "nothing was started");
+    Ok(())
+}
+
 #[test]
 fn a_gigabyte_is_refused_without_being_read() -> Result<()> {
     let host = Host::start()?;

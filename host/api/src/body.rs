@@ -67,15 +67,18 @@ pub(crate) fn broken() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "broken-body", words)
 }
 
-/// A body as JSON.
+/// A body as a JSON object. An array is none, though it would be read by the order
+/// of what a type is made of.
 pub(crate) async fn json<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Body,
     most: u64,
 ) -> Result<T, Problem> {
     let bytes = bytes(headers, body, most).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let words = format!("the body is not the JSON that this path takes: {error}");
-        Problem::new(StatusCode::BAD_REQUEST, "bad-json", words)
-    })
+    let bad = |words| Problem::new(StatusCode::BAD_REQUEST, "bad-json", words);
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(bad("the body must be a JSON object, and begins with no '{'".to_owned()));
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|error| bad(format!("the body is not the JSON that this path takes: {error}")))
 }
