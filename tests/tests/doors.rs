@@ -125,6 +125,13 @@ fn requests_for_what_is_not_there_are_404() -> Result<()> {
         ("GET", "/runs?limit=many"),
         ("GET", "//v1/namespaces/a%20b/runs"),
         ("GET", "//v1/namespaces/%ff/runs"),
+        ("GET", "//v1/namespaces/%64efault/runs"),
+        ("GET", "//v1/%6eamespaces/default/runs"),
+        ("GET", "//%761/operator/namespaces"),
+        ("GET", "//v1/%6fperator/namespaces"),
+        ("GET", "//v1/operator/%6eamespaces"),
+        ("GET", "//v1/operator/namespaces/%64efault"),
+        ("PUT", "//v1/operator/namespaces/%64efault/grants/lab"),
     ] {
         let (status, found) = host.refused(method, path, &json!({}))?;
         ensure!(status == 400, "{method} {path}: {found:#}");
