@@ -297,6 +297,7 @@ statements! {
              WHERE g.namespace = $1 AND g.name = $2";
     SET_SECRET = "INSERT INTO secret (namespace, graph, name, sealed, key_id) VALUES ($1, $2, $3, $4, $5) \
                   ON CONFLICT (namespace, graph, name) DO UPDATE SET sealed = excluded.sealed, key_id = excluded.key_id";
+    REMOVE_SECRET = "DELETE FROM secret WHERE namespace = $1 AND graph = $2 AND name = $3";
     SECRET_NAMES = "SELECT name FROM secret WHERE namespace = $1 AND graph = $2 ORDER BY name";
     SECRET = "SELECT sealed, key_id FROM secret WHERE namespace = $1 AND graph = $2 AND name = $3";
 
