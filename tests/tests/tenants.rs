@@ -99,7 +99,9 @@ fn limits_are_lowered_on_every_level_and_never_raised() -> Result<()> {
     host.namespace("default", &json!({"limits": {"memory_bytes": 32 << 20}}))?;
     let said = breach("namespace", &graph)?;
     ensure!(
-        said.contains("32 MiB (`memory_bytes`)") && said.contains("exosphere namespace set"),
+        said.contains("32 MiB (`memory_bytes`)")
+            && said
+                .contains("`exosphere namespace set --limit memory_bytes=.. --namespace default`"),
         "{said}"
     );
 

@@ -5,7 +5,7 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::Problem;
 use exosphere_domain::ids::{Digest, Name};
-use exosphere_domain::limits::{Level, LimitValues, Limits};
+use exosphere_domain::limits::{LimitValues, Limits};
 use exosphere_store::{Expected, NamespaceRow, Setting, settings_version};
 
 use crate::error::Error;
@@ -77,7 +77,7 @@ impl Host {
         limits: LimitValues,
         own_slots: Option<u32>,
     ) -> Result<NamespaceDetails, Error> {
-        let effective = self.parts.allowed(&limits);
+        let effective = self.parts.allowed(&name, &limits);
         let slots = self.parts.slots_of(own_slots);
         let version = settings_version(&limits, own_slots)?;
         Ok(NamespaceDetails { name, limits, effective, own_slots, slots, version })
@@ -157,9 +157,9 @@ impl Host {
 
 impl Parts {
     /// What an attempt may use in a namespace with these limits of its own.
-    pub(crate) fn allowed(&self, own: &LimitValues) -> Limits {
+    pub(crate) fn allowed(&self, namespace: &Name, own: &LimitValues) -> Limits {
         let mut limits = Limits::clone(&self.limits);
-        limits.lower_all(Level::Namespace, own);
+        limits.lower_for(namespace, own);
         limits
     }
 
