@@ -110,6 +110,11 @@ fn one_mistake_is_one_problem() {
             "$.nodes[1].limits.memory_byte: unknown key \"memory_byte\"; did you mean \"memory_bytes\"?",
         ),
         (
+            "/nodes/1/limits",
+            json!({"timeout_ms": 5}),
+            "$.nodes[1].limits.timeout_ms: `timeout_ms` stands beside `limits`; move it there",
+        ),
+        (
             "/limits",
             json!({"cpu_ms": 0}),
             "$.limits.cpu_ms: this must be a whole number from 1 to 86400000",
