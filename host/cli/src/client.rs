@@ -99,7 +99,7 @@ impl Client {
             segments.pop_if_empty().extend(root);
             segments.extend(path);
         }
-        Call { client: self, request: self.http.request(method, url) }
+        Call { client: self, request: self.http.request(method, url), streams: false }
     }
 }
 
@@ -107,6 +107,8 @@ impl Client {
 pub struct Call<'a> {
     client: &'a Client,
     request: RequestBuilder,
+    /// Whether its body is sent as it is read.
+    streams: bool,
 }
 
 impl Call<'_> {
@@ -138,13 +140,21 @@ impl Call<'_> {
     /// With a file as its body, sent as it is read.
     pub fn wasm(self, body: File) -> Self {
         let request = self.request.header(CONTENT_TYPE, "application/wasm");
-        Call { request: request.body(body).timeout(UPLOAD_PATIENCE), ..self }
+        Call { request: request.body(body).timeout(UPLOAD_PATIENCE), streams: true, ..self }
     }
 
     /// Sends it.
     pub fn send(self) -> Result<Answer, Error> {
         let host = &self.client.host;
-        let response = self.request.send().map_err(|error| unreachable(host, &error))?;
+        let response = self.request.send().map_err(|error| match self.streams {
+            // A body that is sent as it is read learns that nobody takes it any
+            // more, and not why. What has none learns it.
+            true => {
+                let asked = self.client.http.get(host.clone()).send();
+                unreachable(host, asked.err().as_ref().unwrap_or(&error))
+            }
+            false => unreachable(host, &error),
+        })?;
         let status = response.status();
         let version = response.headers().get(ETAG).cloned();
         let text = read(response).map_err(|error| unreachable(host, &error))??;
