@@ -151,6 +151,11 @@ fn each_way_to_fail_has_its_code() {
     for line in ["run list --status no", "--host https://example.com run list"] {
         assert_eq!(exosphere(line).status.code(), Some(2), "{line}");
     }
+    for (given, told) in [("1.2.3.4", "1.2.3.4/32"), ("::1", "::1/128"), ("x", "10.1.0.0/16")] {
+        let output = exosphere(&format!("serve --http-allow-net {given}"));
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(text(&output.stderr).contains(told), "{output:?}");
+    }
 }
 
 #[test]
