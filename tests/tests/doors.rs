@@ -125,6 +125,13 @@ fn requests_for_what_is_not_there_are_404() -> Result<()> {
         ("GET", "/runs?limit=many"),
         ("GET", "//v1/namespaces/a%20b/runs"),
         ("GET", "//v1/namespaces/%ff/runs"),
+        ("GET", "//v1/namespaces/%64efault/runs"),
+        ("GET", "//v1/%6eamespaces/default/runs"),
+        ("GET", "//%761/operator/namespaces"),
+        ("GET", "//v1/%6fperator/namespaces"),
+        ("GET", "//v1/operator/%6eamespaces"),
+        ("GET", "//v1/operator/namespaces/%64efault"),
+        ("PUT", "//v1/operator/namespaces/%64efault/grants/lab"),
     ] {
         let (status, found) = host.refused(method, path, &json!({}))?;
         ensure!(status == 400, "{method} {path}: {found:#}");
@@ -147,6 +154,36 @@ fn bodies_that_are_not_json_are_400() -> Result<()> {
     let deep = "[".repeat(100_000);
     let (status, _) = problem(host.request("PUT", "/graphs/g")?.body(deep).send()?)?;
     ensure!(status == 400);
+    Ok(())
+}
+
+/// Arrays, too: read by position, they would clear settings and start runs.
+#[test]
+fn bodies_that_are_no_objects_are_400() -> Result<()> {
+    let host = Host::start()?;
+    host.push("lab")?;
+    let graph = json!({"nodes": [{"node_name": "whoami", "identifier": "me", "inputs": {}, "next_nodes": []}]});
+    host.apply("g", &graph)?;
+    let settings = "//v1/operator/namespaces/default";
+    let grants = "//v1/operator/namespaces/default/grants/lab";
+    host.send("PUT", settings, &json!({"slots": 3}))?;
+    host.send("PUT", grants, &json!({"config": {"k": "v"}}))?;
+    for (method, path) in [
+        ("PUT", settings),
+        ("PUT", grants),
+        ("PUT", "/graphs/g"),
+        ("POST", "/graphs/g/validate"),
+        ("POST", "/graphs/g/runs"),
+    ] {
+        for body in [json!([]), json!([{}, null, "k9", 0]), json!(null), json!(7), json!("{}")] {
+            let (status, found) = host.refused(method, path, &body)?;
+            let detail = found["detail"].as_str().unwrap();
+            ensure!(status == 400 && detail.contains("JSON object"), "{path} {body}: {found:#}");
+        }
+    }
+    ensure!(host.get(settings)?["slots"] == 3);
+    ensure!(host.get(grants)?["grants"] == json!({"config": {"k": "v"}}));
+    ensure!(host.get("/runs")?["runs"] == json!([]), "nothing was started");
     Ok(())
 }
 

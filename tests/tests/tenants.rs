@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use exosphere_tests::tenant::Tenant;
-use exosphere_tests::{Host, until};
+use exosphere_tests::{Host, binary, problem, until};
 use serde_json::{Value, json};
 
 /// One node, without retries.
@@ -97,7 +99,9 @@ fn limits_are_lowered_on_every_level_and_never_raised() -> Result<()> {
     host.namespace("default", &json!({"limits": {"memory_bytes": 32 << 20}}))?;
     let said = breach("namespace", &graph)?;
     ensure!(
-        said.contains("32 MiB (`memory_bytes`)") && said.contains("exosphere namespace set"),
+        said.contains("32 MiB (`memory_bytes`)")
+            && said
+                .contains("`exosphere namespace set --limit memory_bytes=.. --namespace default`"),
         "{said}"
     );
 
@@ -144,5 +148,66 @@ fn a_namespace_has_no_more_slots_than_its_share() -> Result<()> {
     let found = host.wait_for(&run)?;
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     ensure!(begun.elapsed() >= Duration::from_millis(400), "it took {:?}", begun.elapsed());
+    Ok(())
+}
+
+/// Commands that change the same grants and the same settings at once: what each
+/// sets is there in the end, and what is taken back does not come again.
+#[test]
+fn changes_at_once_are_all_kept() -> Result<()> {
+    let host = Host::start()?;
+    let taken: Vec<String> = (0..5).map(|n| format!("t{n}")).collect();
+    let config: BTreeMap<_, _> = taken.iter().map(|key| (key, "v")).collect();
+    host.grant("race", &json!({ "config": config }))?;
+    let add = |n: usize| format!("grant add race --config k{n}=v");
+    let remove = |key: &String| format!("grant remove race --config {key}");
+    let limits = ["cpu_ms=7", "outputs=7", "handles=7", "log_lines=7", "http_calls=7"];
+    let set = |limit: &&str| format!("namespace set --limit {limit}");
+    let lines = (0..10).map(add).chain(taken.iter().map(remove)).chain(limits.iter().map(set));
+    let under_way: Vec<_> = lines
+        .map(|line| {
+            let mut command = Command::new(binary()?);
+            command.args(["--host", host.url()]).args(line.split(' '));
+            Ok(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?)
+        })
+        .collect::<Result<_>>()?;
+    for command in under_way {
+        let output = command.wait_with_output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let found = host.get("//v1/operator/namespaces/default/grants/race")?;
+    let keys: Vec<_> = found["grants"]["config"].as_object().unwrap().keys().collect();
+    ensure!(keys.len() == 10 && keys.iter().all(|key| key.starts_with('k')), "{keys:?}");
+    let found = host.get("//v1/operator/namespaces/default")?;
+    ensure!(found["limits"].as_object().unwrap().len() == limits.len(), "{found}");
+    Ok(())
+}
+
+/// A condition is held to, and who gives none sets what he likes.
+#[test]
+fn what_is_set_has_a_version() -> Result<()> {
+    let host = Host::start()?;
+    for (path, body) in [
+        ("//v1/operator/namespaces/default", json!({"slots": 3})),
+        ("//v1/operator/namespaces/default/grants/web", json!({"config": {"k": "v"}})),
+    ] {
+        let version = |answer: reqwest::blocking::Response| {
+            answer.headers()["etag"].to_str().map(str::to_owned)
+        };
+        let before = version(host.request("GET", path)?.send()?)?;
+        let put = |tag: &str| -> Result<_> {
+            Ok(host.request("PUT", path)?.header("if-match", tag).json(&body).send()?)
+        };
+        let answer = put(&before)?;
+        ensure!(answer.status() == 200, "{}", answer.status());
+        let after = version(answer)?;
+        ensure!(after != before && version(host.request("GET", path)?.send()?)? == after);
+        let (status, found) = problem(put(&before)?)?;
+        let detail = found["detail"].as_str().unwrap();
+        ensure!(status == 412 && detail.contains("changed since you read"), "{found:#}");
+        ensure!(problem(put("unquoted")?)?.0 == 400);
+        ensure!(put(&after)?.status() == 200 && put("*")?.status() == 200);
+        host.send("PUT", path, &json!({}))?;
+    }
     Ok(())
 }

@@ -118,7 +118,9 @@ pub(crate) struct Read<T> {
     pub turn: Option<Turn<Name>>,
 }
 
-/// A body as JSON. A large one waits for a turn of its namespace.
+/// A body as a JSON object. An array is none, though it would be read by the
+/// order of what a type is made of. A large one waits for a turn of its
+/// namespace.
 pub(crate) async fn json<T: DeserializeOwned>(
     host: &Host,
     namespace: &Name,
@@ -132,10 +134,13 @@ pub(crate) async fn json<T: DeserializeOwned>(
     }
     let turn = if length > LARGE { host.large(namespace).await } else { None };
     let bytes = read(&mut body, most, || too_large(most, "")).await?;
+    let refused = |words| Problem::new(StatusCode::BAD_REQUEST, "bad-json", words);
     let bad = |error: &dyn Display| {
-        let words = format!("the body is not the JSON that this path takes: {error}");
-        Problem::new(StatusCode::BAD_REQUEST, "bad-json", words)
+        refused(format!("the body is not the JSON that this path takes: {error}"))
     };
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(refused("the body must be a JSON object, and begins with no '{'".to_owned()));
+    }
     let text = std::str::from_utf8(&bytes).map_err(|error| bad(&error))?;
     if weight::of_text(text) > host.json_bytes() {
         return Err(too_heavy(host.json_bytes()));

@@ -1,6 +1,7 @@
 //! Keeps browsers out of what is meant for programs: web pages of others away
 //! from a host on someone's own machine, to which they would carry requests; and
-//! answers, in which strangers' words stand, from being shown as a page.
+//! answers, in which strangers' words stand, from being shown as a page. And holds
+//! paths to one way of writing them, by which others decide who may do what.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -37,6 +38,24 @@ pub(crate) async fn same_site(State(local): State<bool>, request: Request, next:
     }
 }
 
+/// Refuses a path that writes in escapes whose it is. No name needs them, and what
+/// stands in front of a host decides by the path as it is written.
+pub(crate) async fn as_it_is_written(request: Request, next: Next) -> Response {
+    if !hides_its_place(request.uri().path()) {
+        return next.run(request).await;
+    }
+    let words =
+        "a namespace, and what stands before it in the path, is written without percent-encoding";
+    Problem::new(StatusCode::BAD_REQUEST, "bad-path", words).into_response()
+}
+
+/// Whether anything is escaped in `/v1/namespaces/NAME` or
+/// `/v1/operator/namespaces/NAME`, with which a path begins.
+fn hides_its_place(path: &str) -> bool {
+    let place = if path.starts_with("/v1/operator/") { 4 } else { 3 };
+    path.split('/').skip(1).take(place).any(|segment| segment.contains('%'))
+}
+
 fn refusal(headers: &HeaderMap, local: bool) -> Option<&'static str> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let authority = text(header::HOST).unwrap_or_default();
@@ -71,6 +90,19 @@ mod tests {
             headers.insert(header::ORIGIN, origin.parse().unwrap());
         }
         refusal(&headers, local).is_some()
+    }
+
+    #[test]
+    fn whose_a_path_is_stands_there_as_it_is() {
+        for path in ["/v1/namespaces/%64efault/runs", "/v1/%6fperator/namespaces", "/%761/x"] {
+            assert!(hides_its_place(path), "{path}");
+        }
+        assert!(hides_its_place("/v1/operator/namespaces/%64efault"));
+        for path in
+            ["/health", "/v1/namespaces/a/graphs/%67", "/v1/operator/namespaces/a/grants/%67"]
+        {
+            assert!(!hides_its_place(path), "{path}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod plugins;
 mod problem;
 mod runs;
 mod states;
+mod tag;
 mod uploads;
 
 use std::future::Future;
@@ -77,6 +78,7 @@ pub fn router(host: Host, local: bool) -> Router {
         .layer(axum::Extension(uploads::Uploads::default()))
         .layer(axum::extract::DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(local, guard::same_site))
+        .layer(middleware::from_fn(guard::as_it_is_written))
         .layer(middleware::from_fn(body::last_of_its_connection))
         .layer(middleware::map_response(guard::for_programs_alone))
         .with_state(host)

@@ -7,15 +7,17 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::get;
 use exosphere_orchestrator::domain::grant::Grants;
 use exosphere_orchestrator::domain::ids::Name;
 use exosphere_orchestrator::domain::limits::{Limit, LimitValues};
-use exosphere_orchestrator::{Host, NamespaceDetails, NamespaceSettings};
+use exosphere_orchestrator::{Host, NamespaceDetails, NamespaceSettings, PluginGrants};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::problem::Problem;
+use crate::tag::{expected, tagged};
 use crate::{Path, body};
 
 pub(crate) fn router() -> Router<Host> {
@@ -41,11 +43,9 @@ async fn list(State(host): State<Host>) -> Result<Json<Value>, Problem> {
     Ok(Json(json!({ "namespaces": namespaces })))
 }
 
-async fn show(
-    State(host): State<Host>,
-    Path(namespace): Path<Name>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(whole(&host.namespace(&namespace).await?)))
+async fn show(State(host): State<Host>, Path(namespace): Path<Name>) -> Result<Response, Problem> {
+    let found = host.namespace(&namespace).await?;
+    Ok(tagged(found.version, whole(&found)))
 }
 
 async fn set(
@@ -53,11 +53,13 @@ async fn set(
     Path(namespace): Path<Name>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
+    let expected = expected(&headers)?;
     let read = body::json(&host, &namespace, &headers, body, body::SETTINGS_BYTES).await?;
     let Settings { limits, slots } = read.value;
     let settings = NamespaceSettings { limits, slots };
-    Ok(Json(whole(&host.set_namespace(&namespace, settings).await?)))
+    let set = host.set_namespace(&namespace, settings, &expected).await?;
+    Ok(tagged(set.version, whole(&set)))
 }
 
 async fn all_grants(
@@ -65,15 +67,16 @@ async fn all_grants(
     Path(namespace): Path<Name>,
 ) -> Result<Json<Value>, Problem> {
     let grants = host.grants(&namespace).await?;
-    let grants: Vec<_> = grants.into_iter().map(|(plugin, grants)| of(&plugin, &grants)).collect();
+    let grants: Vec<_> = grants.iter().map(of).collect();
     Ok(Json(json!({ "grants": grants })))
 }
 
 async fn grants(
     State(host): State<Host>,
     Path((namespace, plugin)): Path<(Name, Name)>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(of(&plugin, &host.grants_of(&namespace, &plugin).await?)))
+) -> Result<Response, Problem> {
+    let found = host.grants_of(&namespace, &plugin).await?;
+    Ok(tagged(found.version, of(&found)))
 }
 
 async fn grant(
@@ -81,24 +84,29 @@ async fn grant(
     Path((namespace, plugin)): Path<(Name, Name)>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
+    let expected = expected(&headers)?;
     let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
-    Ok(Json(of(&plugin, &host.set_grants(&namespace, &plugin, read.value).await?)))
+    let set = host.set_grants(&namespace, &plugin, read.value, &expected).await?;
+    Ok(tagged(set.version, of(&set)))
 }
 
 async fn revoke(
     State(host): State<Host>,
     Path((namespace, plugin)): Path<(Name, Name)>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(of(&plugin, &host.set_grants(&namespace, &plugin, Grants::default()).await?)))
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let expected = expected(&headers)?;
+    let set = host.set_grants(&namespace, &plugin, Grants::default(), &expected).await?;
+    Ok(tagged(set.version, of(&set)))
 }
 
-fn of(plugin: &Name, grants: &Grants) -> Value {
-    json!({ "plugin": plugin, "grants": grants })
+fn of(granted: &PluginGrants) -> Value {
+    json!({ "plugin": granted.plugin, "grants": granted.grants })
 }
 
 fn whole(namespace: &NamespaceDetails) -> Value {
-    let NamespaceDetails { name, limits, effective, own_slots, slots } = namespace;
+    let NamespaceDetails { name, limits, effective, own_slots, slots, version: _ } = namespace;
     let effective: Map<String, Value> =
         Limit::ALL.iter().map(|limit| (limit.to_string(), json!(effective.get(*limit)))).collect();
     json!({

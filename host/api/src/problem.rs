@@ -53,6 +53,7 @@ impl From<Error> for Problem {
                 (StatusCode::UNPROCESSABLE_ENTITY, "plugin-refused")
             }
             Error::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            Error::Changed { .. } => (StatusCode::PRECONDITION_FAILED, "changed"),
             Error::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };

@@ -3,13 +3,13 @@
 
 use std::fmt::Write as _;
 
+use exosphere_domain::text::{is_invisible, is_separator};
+
 /// Whether a terminal might act on this character, or an eye be misled by it:
-/// controls of both sets, marks that turn the direction of text around, and
-/// the line separators of Unicode.
+/// controls of both sets, the line separators of Unicode, and what shows nothing
+/// itself, such as marks that turn the direction of text around.
 fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{feff}')
+    c.is_control() || is_separator(c) || is_invisible(c)
 }
 
 /// On one line, with what is unsafe spelled out: `\n`, `\u{1b}`.
@@ -37,9 +37,12 @@ pub fn json(text: &str) -> String {
         match c {
             '\n' | '\t' => clean.push(c),
             '\r' => clean.push(' '),
-            // All of them have four digits at most. A write to a string
-            // cannot fail.
-            c if is_unsafe(c) => drop(write!(clean, "\\u{:04x}", c as u32)),
+            c if is_unsafe(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // A write to a string cannot fail.
+                    let _ = write!(clean, "\\u{unit:04x}");
+                }
+            }
             c => clean.push(c),
         }
     }
@@ -50,7 +53,7 @@ pub fn json(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const NASTY: &str = "a\u{1b}[2Jb\r\u{9b}31m\u{7f}\u{202e}c\u{feff}ü✓";
+    const NASTY: &str = "a\u{1b}[2Jb\r\u{9b}31m\u{7f}\u{202e}c\u{feff}\u{200b}\u{ad}\u{e0041}ü✓";
 
     #[test]
     fn nothing_that_a_terminal_obeys_is_left() {
@@ -68,7 +71,8 @@ mod tests {
 
     #[test]
     fn json_keeps_its_meaning() {
-        let value = serde_json::json!({ "k\u{9b}": ["\u{202e}\u{7f}", "\n\u{1b}"] });
+        let value =
+            serde_json::json!({ "k\u{9b}": ["\u{202e}\u{7f}\u{200b}\u{e0041}", "\n\u{1b}"] });
         let text = json(&serde_json::to_string_pretty(&value).unwrap());
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
         assert!(!text.chars().any(|c| is_unsafe(c) && c != '\n'), "{text:?}");

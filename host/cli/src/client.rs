@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use exosphere_domain::ids::Name;
 use reqwest::blocking::{Client as Http, RequestBuilder, Response};
-use reqwest::header::CONTENT_TYPE;
-use reqwest::{Method, Url, redirect};
+use reqwest::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
+use reqwest::{Method, StatusCode, Url, redirect};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -28,6 +28,9 @@ pub const UPLOAD_PATIENCE: Duration = Duration::from_secs(300);
 /// The longest answer that is read, in bytes. The outputs of a state, at most
 /// 32 MiB, are the longest that a host has to say.
 const MAX_ANSWER_BYTES: u64 = 128 * 1024 * 1024;
+/// How often a change is tried whose basis others change meanwhile. Each time
+/// one of them gets through.
+const CHANGES: u32 = 20;
 
 /// Speaks to one host, about one namespace.
 pub struct Client {
@@ -69,13 +72,34 @@ impl Client {
         self.to(Method::GET, &["v1", "operator", "namespaces"], &[])
     }
 
+    /// Reads what operators set there, changes it and sets that: on what others
+    /// set meanwhile once more, so that nobody's change is lost.
+    pub fn change<T: Serialize>(
+        &self,
+        path: &[&str],
+        change: impl Fn(&Answer) -> Result<T, Error>,
+    ) -> Result<Answer, Error> {
+        let mut tries = 0;
+        loop {
+            let now = self.operator(Method::GET, path).send()?;
+            let call = self.operator(Method::PUT, path).json(&change(&now)?);
+            tries += 1;
+            match call.if_match(now.version).send() {
+                Err(Error::Refused { problem, .. })
+                    if problem.status == StatusCode::PRECONDITION_FAILED.as_u16()
+                        && tries < CHANGES => {}
+                done => return done,
+            }
+        }
+    }
+
     fn to(&self, method: Method, root: &[&str], path: &[&str]) -> Call<'_> {
         let mut url = self.host.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(root);
             segments.extend(path);
         }
-        Call { client: self, request: self.http.request(method, url) }
+        Call { client: self, request: self.http.request(method, url), streams: false }
     }
 }
 
@@ -83,6 +107,8 @@ impl Client {
 pub struct Call<'a> {
     client: &'a Client,
     request: RequestBuilder,
+    /// Whether its body is sent as it is read.
+    streams: bool,
 }
 
 impl Call<'_> {
@@ -102,26 +128,45 @@ impl Call<'_> {
         Call { request: self.request.header(CONTENT_TYPE, "application/json").body(body), ..self }
     }
 
+    /// Only if that is still the version of what it changes; a host that told
+    /// none is not asked.
+    fn if_match(self, version: Option<HeaderValue>) -> Self {
+        match version {
+            Some(version) => Call { request: self.request.header(IF_MATCH, version), ..self },
+            None => self,
+        }
+    }
+
     /// With a file as its body, sent as it is read.
     pub fn wasm(self, body: File) -> Self {
         let request = self.request.header(CONTENT_TYPE, "application/wasm");
-        Call { request: request.body(body).timeout(UPLOAD_PATIENCE), ..self }
+        Call { request: request.body(body).timeout(UPLOAD_PATIENCE), streams: true, ..self }
     }
 
     /// Sends it.
     pub fn send(self) -> Result<Answer, Error> {
         let host = &self.client.host;
-        let response = self.request.send().map_err(|error| unreachable(host, &error))?;
+        let response = self.request.send().map_err(|error| match self.streams {
+            // A body that is sent as it is read learns that nobody takes it any
+            // more, and not why. What has none learns it.
+            true => {
+                let asked = self.client.http.get(host.clone()).send();
+                unreachable(host, asked.err().as_ref().unwrap_or(&error))
+            }
+            false => unreachable(host, &error),
+        })?;
         let status = response.status();
+        let version = response.headers().get(ETAG).cloned();
         let text = read(response).map_err(|error| unreachable(host, &error))??;
         if status.is_success() {
-            return Answer::new(text, host);
+            return Answer::new(text, version, host);
         }
         let problem: Problem = serde_json::from_str(&text).unwrap_or_default();
         let problem = match problem.title.is_empty() && problem.detail.is_empty() {
             false => problem,
             true => Problem { title: format!("{host} answered {status}"), ..problem },
         };
+        let problem = Problem { status: status.as_u16(), ..problem };
         match status.is_client_error() {
             true => Err(Error::Refused { problem, json: clean::json(&text) }),
             false => Err(Error::Internal(problem.to_string())),
@@ -133,12 +178,14 @@ impl Call<'_> {
 #[derive(Debug)]
 pub struct Answer {
     text: String,
+    /// Of what it shows, if that can be changed.
+    version: Option<HeaderValue>,
 }
 
 impl Answer {
-    fn new(text: String, host: &Url) -> Result<Self, Error> {
+    fn new(text: String, version: Option<HeaderValue>, host: &Url) -> Result<Self, Error> {
         match serde_json::from_str::<IgnoredAny>(&text) {
-            Ok(_) => Ok(Answer { text }),
+            Ok(_) => Ok(Answer { text, version }),
             Err(error) => Err(Error::Internal(format!(
                 "what answers at {host} does not speak JSON ({error}); is it an Exosphere host?"
             ))),

@@ -3,7 +3,7 @@
 //! event is one line, and none of it is obeyed by a terminal.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt as _;
@@ -13,11 +13,17 @@ use crate::clean;
 
 /// Begins to log: as lines for people, or as JSON for programs.
 pub fn begin(json: bool) {
-    let log = tracing_subscriber::fmt().with_env_filter(filter());
+    let log = tracing_subscriber::fmt().with_env_filter(filter()).with_ansi(is_coloured());
     match json {
         true => log.json().with_writer(|| Json(io::stderr())).init(),
         false => log.fmt_fields(fields()).with_writer(io::stderr).init(),
     }
+}
+
+/// Only a terminal makes colours of what else are characters in a file; and not if
+/// its user asked for none (<https://no-color.org>).
+fn is_coloured() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
 fn filter() -> EnvFilter {

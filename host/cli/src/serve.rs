@@ -1,6 +1,6 @@
 //! `exosphere serve`: a host, with its HTTP API in front.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -71,7 +71,8 @@ pub struct Serve {
         long = "http-allow-net",
         env = "EXOSPHERE_HTTP_ALLOW_NETS",
         value_name = "NETWORK",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = network
     )]
     http_allow_nets: Vec<IpNet>,
     #[command(flatten)]
@@ -93,6 +94,14 @@ pub struct Serve {
         allow_negative_numbers = true
     )]
     clock_offset_ms: i64,
+}
+
+/// A network, as `--http-allow-net` takes it.
+fn network(text: &str) -> Result<IpNet, String> {
+    text.parse().map_err(|error| match text.parse().map(|address: IpAddr| IpNet::from(address)) {
+        Ok(alone) => format!("this is an address; the network of it alone is {alone}"),
+        Err(_) => format!("{error}; a network looks like 10.1.0.0/16"),
+    })
 }
 
 /// Runs a host until it is told to stop.

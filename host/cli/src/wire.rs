@@ -15,6 +15,7 @@ use serde_json::Value;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Problem {
+    pub status: u16,
     pub title: String,
     pub detail: String,
     pub errors: Vec<Mistake>,

@@ -138,12 +138,23 @@ fn each_way_to_fail_has_its_code() {
     }
     // Bound and let go of, so that nobody listens there.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let output = exosphere(&format!("--host http://127.0.0.1:{port} run list"));
-    assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).contains("exosphere serve"), "{output:?}");
+    let file = tempfile::Builder::new().suffix(".wasm").tempfile().unwrap();
+    fs::write(file.path(), vec![0; 1 << 20]).unwrap();
+    for line in ["run list", &format!("plugin push --name x {}", file.path().display())] {
+        let output = exosphere(&format!("--host http://127.0.0.1:{port} {line}"));
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let words = text(&output.stderr);
+        assert!(words.contains("Connection refused"), "{words}");
+        assert!(words.contains("exosphere serve"), "{words}");
+    }
 
     for line in ["run list --status no", "--host https://example.com run list"] {
         assert_eq!(exosphere(line).status.code(), Some(2), "{line}");
+    }
+    for (given, told) in [("1.2.3.4", "1.2.3.4/32"), ("::1", "::1/128"), ("x", "10.1.0.0/16")] {
+        let output = exosphere(&format!("serve --http-allow-net {given}"));
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(text(&output.stderr).contains(told), "{output:?}");
     }
 }
 

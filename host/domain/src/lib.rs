@@ -4,6 +4,7 @@
 //! Not here: databases, HTTP, WebAssembly, clocks, threads. Time, random
 //! numbers and new ids are parameters. This crate knows no other of ours.
 
+pub mod text;
 pub mod ids;
 pub mod clock;
 pub mod path;

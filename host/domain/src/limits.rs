@@ -16,6 +16,7 @@ pub use usage::Usage;
 pub use values::{LimitValues, NotALimit};
 
 use crate::failure::{Failure, FailureKind};
+use crate::ids::Name;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -41,6 +42,7 @@ impl Unit {
             Unit::Bytes if number >= KIB && number.is_multiple_of(KIB) => {
                 format!("{} KiB", number / KIB)
             }
+            Unit::Bytes if number == 1 => "1 byte".to_owned(),
             Unit::Bytes => format!("{number} bytes"),
             Unit::Millis if number >= 1_000 && number.is_multiple_of(1_000) => {
                 format!("{} s", number / 1_000)
@@ -172,27 +174,6 @@ pub enum Level {
     Node,
 }
 
-impl Level {
-    /// Where a limit that was set on this level can be changed.
-    fn remedy(self, limit: Limit) -> String {
-        match self {
-            Level::Host => {
-                format!(
-                    "the operator of the host can raise it: `exosphere serve --limit {limit}=..`"
-                )
-            }
-            Level::Namespace => format!(
-                "it was set for this namespace, where an operator can raise it: `exosphere namespace set --limit {limit}=.. --namespace NAME`"
-            ),
-            Level::Graph => format!("it was set by `limits.{limit}` of the graph"),
-            Level::Node if limit == Limit::TimeoutMs => {
-                "it was set by `timeout_ms` of the node in the graph".to_owned()
-            }
-            Level::Node => format!("it was set by `limits.{limit}` of the node in the graph"),
-        }
-    }
-}
-
 const COUNT: usize = Limit::ALL.len();
 
 /// What one attempt may use, and who said so. [`Limits::default`] is the
@@ -201,6 +182,8 @@ const COUNT: usize = Limit::ALL.len();
 pub struct Limits {
     values: [u64; COUNT],
     set_by: [Level; COUNT],
+    /// Whose limits these are, if a namespace set any.
+    namespace: Option<Name>,
 }
 
 impl Default for Limits {
@@ -209,7 +192,7 @@ impl Default for Limits {
         for limit in Limit::ALL {
             values[limit.at()] = limit.default();
         }
-        Limits { values, set_by: [Level::Host; COUNT] }
+        Limits { values, set_by: [Level::Host; COUNT], namespace: None }
     }
 }
 
@@ -258,10 +241,36 @@ impl Limits {
         values.iter().for_each(|(limit, value)| self.lower(level, limit, value));
     }
 
+    /// Lowers limits to those of a namespace. What is not lower changes nothing.
+    pub fn lower_for(&mut self, namespace: &Name, values: &LimitValues) {
+        if !values.is_empty() {
+            self.namespace = Some(namespace.clone());
+        }
+        self.lower_all(Level::Namespace, values);
+    }
+
+    /// Where a limit can be changed.
+    fn remedy(&self, limit: Limit) -> String {
+        let namespace = self.namespace.as_ref().map_or("NAME", Name::as_str);
+        match self.set_by(limit) {
+            Level::Host => format!(
+                "the operator of the host can raise it: `exosphere serve --limit {limit}=..`"
+            ),
+            Level::Namespace => format!(
+                "it was set for this namespace, where an operator can raise it: `exosphere namespace set --limit {limit}=.. --namespace {namespace}`"
+            ),
+            Level::Graph => format!("it was set by `limits.{limit}` of the graph"),
+            Level::Node if limit == Limit::TimeoutMs => {
+                "it was set by `timeout_ms` of the node in the graph".to_owned()
+            }
+            Level::Node => format!("it was set by `limits.{limit}` of the node in the graph"),
+        }
+    }
+
     /// Why a limit cannot be set to a value below these; nothing if it can.
     pub fn forbids(&self, limit: Limit, value: u64) -> Option<String> {
         if limit == Limit::StackBytes {
-            let remedy = Level::Host.remedy(limit);
+            let remedy = self.remedy(limit);
             return Some(format!("`{limit}` is the same for all nodes of a host; {remedy}"));
         }
         let most = self.get(limit);
@@ -271,7 +280,7 @@ impl Limits {
                 "limits can only be lowered: {} is more than {} (`{limit}`); {}",
                 unit.show(value),
                 unit.show(most),
-                self.set_by(limit).remedy(limit)
+                self.remedy(limit)
             )
         })
     }
@@ -283,7 +292,7 @@ impl Limits {
             "too much: {}; the limit is {} (`{limit}`). Let the node do less, or change the limit: {}",
             limit.what(),
             limit.unit().show(value),
-            self.set_by(limit).remedy(limit)
+            self.remedy(limit)
         );
         Failure::new(FailureKind::Limit, message)
             .with(json!({"limit": limit.name(), "value": value}))
@@ -292,11 +301,11 @@ impl Limits {
     /// The failure of an attempt that ran past its deadline.
     pub fn timed_out(&self) -> Failure {
         let limit = Limit::TimeoutMs;
-        let (value, by) = (self.get(limit), self.set_by(limit));
+        let value = self.get(limit);
         let message = format!(
             "the node did not end within {} (`{limit}`). Let it do less, or change the deadline: {}",
             limit.unit().show(value),
-            by.remedy(limit)
+            self.remedy(limit)
         );
         Failure::new(FailureKind::Timeout, message).with(json!({"timeout_ms": value}))
     }
@@ -351,6 +360,11 @@ mod tests {
             failure.details,
             Some(json!({"limit": "memory_bytes", "value": 134_217_728u64}))
         );
+        limits
+            .lower_for(&"guests".parse().unwrap(), &[(Limit::StoreBytes, 1)].into_iter().collect());
+        let failure = limits.reached(Limit::StoreBytes);
+        assert!(failure.message.contains("is 1 byte (`store_bytes`)"), "{failure}");
+        assert!(failure.message.contains("=.. --namespace guests`"), "{failure}");
         limits.lower(Level::Node, Limit::TimeoutMs, 1_500);
         let failure = limits.timed_out();
         assert!(

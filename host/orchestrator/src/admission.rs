@@ -70,7 +70,7 @@ impl Host {
         bytes: &[u8],
     ) -> Result<Checked, Error> {
         let candidate = self.parts.sandbox.check(namespace.as_str(), bytes).await?;
-        let grants = self.grants_of(namespace, name).await?;
+        let grants = self.grants_of(namespace, name).await?.grants;
         self.checked((namespace, name), &grants, candidate.admitted, bytes.len())
     }
 

@@ -69,7 +69,7 @@ impl Host {
             return Err(Error::invalid("the version", "version", words));
         }
         let candidate = parts.sandbox.check(namespace.as_str(), &bytes).await?;
-        let grants = self.grants_of(&namespace, &name).await?;
+        let grants = self.grants_of(&namespace, &name).await?.grants;
         let checked =
             self.checked((&namespace, &name), &grants, candidate.admitted.clone(), bytes.len())?;
         let new = NewPlugin {

@@ -78,7 +78,7 @@ impl Host {
         let described = self.description(root.digest, &root.node_name).await?;
         let mut problems = door(key.as_deref(), delay_ms);
         let tenant = parts.tenants.get(&parts.store, namespace).await?;
-        let mut limits = parts.allowed(&tenant.limits);
+        let mut limits = parts.allowed(namespace, &tenant.limits);
         graph.lower(root, &mut limits);
         let start = check_start(&graph, &described, inputs.as_ref(), store.as_ref(), &limits);
         let start = match start {

@@ -22,7 +22,7 @@ pub enum Error {
         hint: String,
     },
     /// What was sent is not valid: every reason.
-    #[error("{what} is not valid: {} problem(s)", problems.len())]
+    #[error("{what} cannot be taken: {}", count(problems))]
     Invalid {
         /// What was sent.
         what: String,
@@ -33,7 +33,7 @@ pub enum Error {
     #[error("the plugin is refused: {0}")]
     Plugin(Refused),
     /// A plugin that says nonsense of its nodes: every reason.
-    #[error("the plugin's description of itself is not valid: {} problem(s)", problems.len())]
+    #[error("the plugin's description of itself cannot be taken: {}", count(problems))]
     Description {
         /// What is wrong with it.
         problems: Vec<Problem>,
@@ -41,6 +41,16 @@ pub enum Error {
     /// It cannot be done as things stand.
     #[error("{0}")]
     Conflict(String),
+    /// It is not what the caller goes by any more: someone else changed it.
+    #[error(
+        "{what} changed since you read {it}, and nothing was set; read {it} again, and repeat the change on that"
+    )]
+    Changed {
+        /// What.
+        what: String,
+        /// `it` or `them`.
+        it: &'static str,
+    },
     /// The host cannot do it now.
     #[error("the host is stopping or its database is unavailable; try again")]
     Unavailable,
@@ -91,6 +101,13 @@ impl From<StoreError> for Error {
     }
 }
 
+fn count(problems: &[Problem]) -> String {
+    match problems.len() {
+        1 => "1 problem".to_owned(),
+        more => format!("{more} problems"),
+    }
+}
+
 /// Logs a mistake of ours whole, and gives it the id that others see.
 pub(crate) fn log_internal(why: &dyn std::fmt::Display) -> Uuid {
     let id = crate::ambient::random_id();
@@ -135,4 +152,20 @@ pub enum StartError {
     /// The engine cannot be set up.
     #[error(transparent)]
     Sandbox(#[from] SetupError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_problem_is_one() {
+        let said = |count: usize| {
+            let problem = Problem { path: "$".into(), message: "no".into() };
+            let what = "the grants of web".to_owned();
+            Error::Invalid { what, problems: vec![problem; count] }.to_string()
+        };
+        assert_eq!(said(1), "the grants of web cannot be taken: 1 problem");
+        assert_eq!(said(2), "the grants of web cannot be taken: 2 problems");
+    }
 }

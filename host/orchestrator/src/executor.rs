@@ -252,7 +252,7 @@ impl Attempt<'_> {
                 leased.state.id, place.0
             ))
         })?;
-        let mut limits = parts.allowed(&tenant.limits);
+        let mut limits = parts.allowed(&run.namespace, &tenant.limits);
         run.graph.lower(node, &mut limits);
         Ok((node, limits))
     }

@@ -49,12 +49,12 @@ pub use exosphere_sandbox::{
     compiler::main as compile,
 };
 pub use exosphere_store::{
-    AttemptRow, BadKeys, CheckError, GraphRow, KeyId, Keyring, Page, PluginRow, Report, RunFilter,
-    RunView, StateFilter, StateView, Unopened, Violation,
+    AttemptRow, BadKeys, CheckError, Expected, GraphRow, KeyId, Keyring, Page, PluginRow, Report,
+    RunFilter, RunView, StateFilter, StateView, Unopened, Violation,
 };
 pub use key_file::KeyFileError;
 pub use keys::Keys;
-pub use namespaces::{NamespaceDetails, NamespaceSettings};
+pub use namespaces::{NamespaceDetails, NamespaceSettings, PluginGrants};
 pub use read::{RunDetails, StateDetails};
 pub use rotation::{Rotated, RotationError, Sealing};
 

@@ -4,8 +4,9 @@
 use exosphere_domain::clock::Clock;
 use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::Problem;
-use exosphere_domain::ids::Name;
-use exosphere_domain::limits::{Level, LimitValues, Limits};
+use exosphere_domain::ids::{Digest, Name};
+use exosphere_domain::limits::{LimitValues, Limits};
+use exosphere_store::{Expected, NamespaceRow, Setting, settings_version};
 
 use crate::error::Error;
 use crate::{Host, Parts};
@@ -23,6 +24,26 @@ pub struct NamespaceDetails {
     pub own_slots: Option<u32>,
     /// How many of its nodes run at a time on this host.
     pub slots: u32,
+    /// Which limits and number of its own were set.
+    pub version: Digest,
+}
+
+/// What the plugins of a name are granted.
+#[derive(Debug, Clone)]
+pub struct PluginGrants {
+    /// The plugins' name.
+    pub plugin: Name,
+    /// What they are granted.
+    pub grants: Grants,
+    /// Which grants these are.
+    pub version: Digest,
+}
+
+impl PluginGrants {
+    fn new(plugin: Name, grants: Grants) -> Result<Self, Error> {
+        let version = exosphere_store::grants_version(&grants)?;
+        Ok(PluginGrants { plugin, grants, version })
+    }
 }
 
 /// What an operator wants a namespace to be.
@@ -39,29 +60,36 @@ impl Host {
     /// The namespaces that there are.
     pub async fn namespaces(&self) -> Result<Vec<NamespaceDetails>, Error> {
         let rows = self.parts.store.namespaces().await?;
-        let details =
-            |row: exosphere_store::NamespaceRow| self.details(row.name, row.limits, row.slots);
-        Ok(rows.into_iter().map(details).collect())
+        let details = |row: NamespaceRow| self.details(row.name, row.limits, row.slots);
+        rows.into_iter().map(details).collect()
     }
 
     /// A namespace. One that nobody has used is as any.
     pub async fn namespace(&self, name: &Name) -> Result<NamespaceDetails, Error> {
         let row = self.parts.store.namespace(name).await?;
         let (limits, slots) = row.map(|row| (row.limits, row.slots)).unwrap_or_default();
-        Ok(self.details(name.clone(), limits, slots))
+        self.details(name.clone(), limits, slots)
     }
 
-    fn details(&self, name: Name, limits: LimitValues, own_slots: Option<u32>) -> NamespaceDetails {
-        let effective = self.parts.allowed(&limits);
+    fn details(
+        &self,
+        name: Name,
+        limits: LimitValues,
+        own_slots: Option<u32>,
+    ) -> Result<NamespaceDetails, Error> {
+        let effective = self.parts.allowed(&name, &limits);
         let slots = self.parts.slots_of(own_slots);
-        NamespaceDetails { name, limits, effective, own_slots, slots }
+        let version = settings_version(&limits, own_slots)?;
+        Ok(NamespaceDetails { name, limits, effective, own_slots, slots, version })
     }
 
-    /// Sets a namespace up: what is not said is as the host has it.
+    /// Sets a namespace up, if it is now as expected: what is not said is as the
+    /// host has it.
     pub async fn set_namespace(
         &self,
         name: &Name,
         settings: NamespaceSettings,
+        expected: &Expected,
     ) -> Result<NamespaceDetails, Error> {
         let parts = &self.parts;
         let NamespaceSettings { limits, slots } = settings;
@@ -79,29 +107,36 @@ impl Host {
         if !problems.is_empty() {
             return Err(Error::Invalid { what: format!("the settings of {name}"), problems });
         }
-        parts.store.set_namespace(name, &limits, slots, parts.clock.now()).await?;
+        let now = parts.clock.now();
+        let set = parts.store.set_namespace(name, &limits, slots, expected, now).await?;
+        if set == Setting::Unexpected {
+            return Err(Error::Changed { what: format!("what is set for {name}"), it: "it" });
+        }
         parts.tenants.forget(name);
         self.namespace(name).await
     }
 
     /// What the plugins of a namespace are granted, by name.
-    pub async fn grants(&self, namespace: &Name) -> Result<Vec<(Name, Grants)>, Error> {
-        Ok(self.parts.store.grants(namespace).await?.into_iter().collect())
+    pub async fn grants(&self, namespace: &Name) -> Result<Vec<PluginGrants>, Error> {
+        let all = self.parts.store.grants(namespace).await?;
+        all.into_iter().map(|(plugin, grants)| PluginGrants::new(plugin, grants)).collect()
     }
 
     /// What the plugins of a name are granted.
-    pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<Grants, Error> {
-        Ok(self.parts.store.grants(namespace).await?.remove(plugin).unwrap_or_default())
+    pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<PluginGrants, Error> {
+        let grants = self.parts.store.grants(namespace).await?.remove(plugin);
+        PluginGrants::new(plugin.clone(), grants.unwrap_or_default())
     }
 
-    /// Sets what the plugins of a name are granted: this, and nothing else. It
-    /// need not be uploaded yet.
+    /// Sets what the plugins of a name are granted, if it is now as expected:
+    /// this, and nothing else. It need not be uploaded yet.
     pub async fn set_grants(
         &self,
         namespace: &Name,
         plugin: &Name,
         grants: Grants,
-    ) -> Result<Grants, Error> {
+        expected: &Expected,
+    ) -> Result<PluginGrants, Error> {
         let parts = &self.parts;
         grants.check().map_err(|why| Error::Invalid {
             what: format!("the grants of {plugin}"),
@@ -110,17 +145,21 @@ impl Host {
                 .map(|message| Problem { path: "$".into(), message })
                 .collect(),
         })?;
-        parts.store.set_grants(namespace, plugin, &grants, parts.clock.now()).await?;
+        let now = parts.clock.now();
+        let set = parts.store.set_grants(namespace, plugin, &grants, expected, now).await?;
+        if set == Setting::Unexpected {
+            return Err(Error::Changed { what: format!("the grants of {plugin}"), it: "them" });
+        }
         parts.tenants.forget(namespace);
-        Ok(grants)
+        PluginGrants::new(plugin.clone(), grants)
     }
 }
 
 impl Parts {
     /// What an attempt may use in a namespace with these limits of its own.
-    pub(crate) fn allowed(&self, own: &LimitValues) -> Limits {
+    pub(crate) fn allowed(&self, namespace: &Name, own: &LimitValues) -> Limits {
         let mut limits = Limits::clone(&self.limits);
-        limits.lower_all(Level::Namespace, own);
+        limits.lower_for(namespace, own);
         limits
     }
 

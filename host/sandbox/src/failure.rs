@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::FieldMapError;
 
 use crate::host::Host;
+use crate::http::TOO_LARGE_HEADERS;
 use crate::limiter::Denied;
 use crate::store::Unavailable;
 use crate::text::{clean_line, clean_lines, cut};
@@ -70,8 +72,14 @@ pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failu
     if error.downcast_ref::<ResourceTableError>().is_some_and(is_full) {
         return host.limits.reached(Limit::Handles);
     }
+    if has_too_many_instances(error) {
+        return host.limits.reached(Limit::Instances);
+    }
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
         return internal(&format!("{error:#}"), host);
+    }
+    if let Some(FieldMapError::TotalSizeTooBig) = error.downcast_ref() {
+        return with_words(Failure::new(FailureKind::Trap, TOO_LARGE_HEADERS), host);
     }
     if is_out_of_lifting(error) {
         let limit = if is_outside(error) { Limit::OutputBytes } else { Limit::LiftedBytes };
@@ -197,4 +205,11 @@ fn is_full(error: &ResourceTableError) -> bool {
 /// them.
 fn is_out_of_lifting(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().contains("fuel allocated for hostcalls")
+}
+
+/// Whether the component has more core instances than it may. wasmtime says this
+/// by words alone, too; those about tables and memories, whose numbers are counted
+/// at upload, are others.
+fn has_too_many_instances(error: &wasmtime::Error) -> bool {
+    error.root_cause().to_string().starts_with("resource limit exceeded: instance count")
 }

@@ -34,6 +34,7 @@ use body::Traffic;
 use call::Call;
 use target::{BadTarget, Target};
 
+pub(crate) use headers::TOO_LARGE as TOO_LARGE_HEADERS;
 pub(crate) use link::link;
 pub use network::HttpConfig;
 pub(crate) use network::Network;

@@ -5,28 +5,11 @@
 
 use std::str::Chars;
 
+use exosphere_domain::text::{is_invisible, is_separator};
+
 /// Whether a character may be shown.
 fn is_shown(c: char) -> bool {
     c == '\t' || !(c.is_control() || is_separator(c) || is_invisible(c))
-}
-
-/// What ends a line for some programs. The line end itself is a control
-/// character.
-fn is_separator(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}')
-}
-
-/// What shows nothing: marks that turn the direction of the text around them,
-/// spaces of no width, variation selectors, tags. A word with such a character
-/// in it looks like the word and is another text. (The property
-/// `Default_Ignorable_Code_Point` of Unicode 16, and interlinear annotations.)
-fn is_invisible(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
-        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-        | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
-        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// One line, without escape sequences, control characters and what shows

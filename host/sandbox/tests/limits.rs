@@ -106,6 +106,20 @@ async fn tables_are_limited() {
     assert_limit(&bench.run(&guest("", &text)).await, "table_elements");
 }
 
+/// The words by which the engine says so are what we know it by.
+#[tokio::test]
+async fn core_instances_are_limited() {
+    let bench = Bench::new();
+    // The allocator is one, the functions are another.
+    let bytes = returns("{}");
+    let of = |most| bench.run_with(&bytes, move |call| limit(call, Limit::Instances, most));
+    let done = of(1).await;
+    assert_limit(&done, "instances");
+    assert!(failure(&done).message.contains("--limit instances=.."), "{}", failure(&done));
+    assert_eq!(outputs(of(2).await), ["{}"]);
+    bench.is_healthy(4).await;
+}
+
 #[tokio::test]
 async fn a_blocked_call_ends_at_the_timeout() {
     let bench = Bench::new();

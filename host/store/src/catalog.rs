@@ -150,19 +150,21 @@ impl Store {
     }
 
     /// Makes a graph's current revision this one, unless it is already, and
-    /// keeps its secrets.
+    /// keeps its secrets; those without a value are removed.
     pub async fn apply_graph(
         &self,
         namespace: &Name,
         name: &Name,
         graph: &Graph,
-        secrets: &BTreeMap<Name, String>,
+        secrets: &BTreeMap<Name, Option<String>>,
         now: Millis,
     ) -> Result<AppliedGraph, StoreError> {
         let body = graph.to_json().to_string();
         let digest = Digest::of(body.as_bytes()).to_string();
         let (namespace, name) = (namespace.clone(), name.clone());
-        let mut new = Revision { namespace, name, digest, body, sealed: None };
+        let removed = secrets.iter().filter(|(_, value)| value.is_none());
+        let removed = removed.map(|(name, _)| name.clone()).collect();
+        let mut new = Revision { namespace, name, digest, body, sealed: None, removed };
         let keys = self.vault.keys();
         new.seal(secrets, &keys)?;
         if let Some(applied) = self.revise(&new, now).await? {
@@ -294,6 +296,8 @@ struct Revision {
     digest: String,
     body: String,
     sealed: Option<SealedSecrets>,
+    /// Secrets that go.
+    removed: Vec<Name>,
 }
 
 /// Secrets, and the keys of which the current one has sealed them.
@@ -306,11 +310,12 @@ struct SealedSecrets {
 impl Revision {
     fn seal(
         &mut self,
-        secrets: &BTreeMap<Name, String>,
+        secrets: &BTreeMap<Name, Option<String>>,
         keys: &Arc<Keyring>,
     ) -> Result<(), StoreError> {
         let mut sealed = Vec::with_capacity(secrets.len());
-        for (name, value) in secrets {
+        let given = secrets.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        for (name, value) in given {
             let place = SecretPlace { namespace: &self.namespace, graph: &self.name, name };
             let value = place.seal(keys, value);
             sealed.push((name.clone(), value.map_err(|e| StoreError::Data(e.to_string()))?));
@@ -337,6 +342,9 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>
             let row = values![namespace, name, secret.as_str(), value.as_slice(), key];
             tx.execute(sql::SET_SECRET, &row).await?;
         }
+    }
+    for secret in &new.removed {
+        tx.execute(sql::REMOVE_SECRET, &values![namespace, name, secret.as_str()]).await?;
     }
     let pair = |row: &dyn Cells| Ok((row.int(0)?, row.int(1)?));
     let graph = tx.query(sql::GRAPH_ROW, &values![namespace, name], pair).await?;

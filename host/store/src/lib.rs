@@ -45,7 +45,7 @@ pub use check::{
 pub use error::{OpenError, StoreError};
 pub use inputs::MemberRow;
 pub use keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
-pub use namespaces::NamespaceRow;
+pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_version};
 pub use news::{Listener, News, Notice, Turned};
 pub use numbers::Numbers;
 pub use open::Database;

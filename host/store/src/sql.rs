@@ -271,11 +271,15 @@ statements! {
     NEW_NAMESPACE = "INSERT INTO namespace (name) SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM namespace n WHERE n.name = $1) \
                      ON CONFLICT (name) DO NOTHING";
     NAMESPACE = "SELECT id, name, limits, slots FROM namespace WHERE name = $1";
+    /// The same, which nobody else sets up meanwhile.
+    LOCK_NAMESPACE = "SELECT id, name, limits, slots FROM namespace WHERE name = $1",
+    postgres "SELECT id, name, limits, slots FROM namespace WHERE name = $1 FOR NO KEY UPDATE";
     NAMESPACES = "SELECT id, name, limits, slots FROM namespace ORDER BY name";
     SET_NAMESPACE = "UPDATE namespace SET limits = $2, slots = $3 WHERE name = $1";
     SET_GRANTS = "INSERT INTO capability (namespace, plugin, grants, updated_at) VALUES ($1, $2, $3, $4) \
                   ON CONFLICT (namespace, plugin) DO UPDATE SET grants = excluded.grants, updated_at = excluded.updated_at";
     REMOVE_GRANTS = "DELETE FROM capability WHERE namespace = $1 AND plugin = $2";
+    GRANTS_OF = "SELECT plugin, grants FROM capability WHERE namespace = $1 AND plugin = $2";
     GRANTS = "SELECT plugin, grants FROM capability WHERE namespace = $1 ORDER BY plugin";
 
     /// A graph that is there, or is made here: the row is locked either way, so
@@ -293,6 +297,7 @@ statements! {
              WHERE g.namespace = $1 AND g.name = $2";
     SET_SECRET = "INSERT INTO secret (namespace, graph, name, sealed, key_id) VALUES ($1, $2, $3, $4, $5) \
                   ON CONFLICT (namespace, graph, name) DO UPDATE SET sealed = excluded.sealed, key_id = excluded.key_id";
+    REMOVE_SECRET = "DELETE FROM secret WHERE namespace = $1 AND graph = $2 AND name = $3";
     SECRET_NAMES = "SELECT name FROM secret WHERE namespace = $1 AND graph = $2 ORDER BY name";
     SECRET = "SELECT sealed, key_id FROM secret WHERE namespace = $1 AND graph = $2 AND name = $3";
 

@@ -47,6 +47,7 @@ impl Bed {
         for plugin in ["lab", "hostile", "web"] {
             host.push(plugin)?;
         }
+        host.grant("lab", &json!({"secrets": ["token"]}))?;
         host.apply("healthy", &json!({
             "nodes": [
                 {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 5}, "next_nodes": ["worker"]},

@@ -147,7 +147,8 @@ impl Case {
         named.unwrap_or((&self.name, "attack"))
     }
 
-    /// A graph of the one node, which has one attempt.
+    /// A graph of the one node, which has one attempt, and of one that reads secrets
+    /// if there are some.
     pub fn graph(&self) -> Value {
         let said = &self.said;
         let (plugin, node) = self.node();
@@ -167,7 +168,13 @@ impl Case {
             "store_config": {"keep": true},
         });
         if !said.secrets.is_empty() {
+            // A graph has only secrets that a node declares: one after the attack.
             graph["secrets"] = json!(said.secrets);
+            graph["nodes"][0]["next_nodes"] = json!(["reader"]);
+            let inputs = json!({"name": "token"});
+            let reader = json!({"node_name": "secret", "identifier": "reader", "plugin": "lab",
+                                "inputs": inputs, "next_nodes": []});
+            graph["nodes"].as_array_mut().into_iter().for_each(|nodes| nodes.push(reader.clone()));
         }
         graph
     }

@@ -98,7 +98,14 @@ fn secrets_are_apart() -> Result<()> {
     let seen = output_in_other(&host, "secret", &with("their-own-token"))?;
     ensure!(seen["value"] == "their-own-token", "another namespace sees {seen}");
     // One that was not declared is not there, though the graph has it.
-    let mut asks_more = one("secret", json!({"name": "other"}));
+    let declares = r#"{"nodes":[{"name":"attack","inputs":{"type":"object"},"outputs":{"type":"object"},"secrets":["other"]}]}"#;
+    let changes = Changes { description: Some(declares.as_bytes()), ..Changes::default() };
+    good(host.upload("declares", guest::component(&changes)?)?)?;
+    host.grant("declares", &json!({"secrets": ["other"]}))?;
+    let mut asks_more = json!({"nodes": [
+        {"node_name": "secret", "identifier": "only", "inputs": {"name": "other"}, "next_nodes": ["declares"]},
+        {"node_name": "attack", "identifier": "declares", "inputs": {}, "next_nodes": []},
+    ]});
     asks_more["secrets"] = json!({"token": "hush-hush-hush", "other": "hush-hush"});
     let found = host.result_of("more", &asks_more, &json!({}))?;
     let seen = host.output(found["run"].as_str().context("no run")?, "only")?;

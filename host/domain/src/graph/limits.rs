@@ -3,9 +3,11 @@
 //!
 //! Not here: what a limit is; see [`crate::limits`].
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
-use super::problems::{Object, Problems, whole};
+use super::problems::{Object, Problems, member, whole};
 use super::raw::RawGraph;
 use crate::limits::{Level, Limit, LimitValues, Limits};
 
@@ -14,7 +16,16 @@ use crate::limits::{Level, Limit, LimitValues, Limits};
 pub fn read(value: &Value, path: &str, own: &[Limit], problems: &mut Problems) -> LimitValues {
     let here = || Limit::ALL.iter().copied().filter(|limit| !own.contains(limit));
     let names: Vec<&str> = here().map(Limit::name).collect();
-    let Some(object) = Object::read(value, path, &names, problems) else {
+    let mut value = Cow::Borrowed(value);
+    for name in own.iter().map(|limit| limit.name()) {
+        if value.get(name).is_none() {
+            continue;
+        }
+        problems.add(member(path, name), format!("`{name}` stands beside `limits`; move it there"));
+        // It is told once.
+        value.to_mut().as_object_mut().and_then(|map| map.remove(name));
+    }
+    let Some(object) = Object::read(&value, path, &names, problems) else {
         return LimitValues::default();
     };
     let read = |limit: Limit| Some((limit, number(&object, limit, problems)?));

@@ -51,7 +51,8 @@ pub enum Form<'a> {
 pub struct RawGraph {
     pub nodes: Vec<RawNode>,
     pub store: StoreConfig,
-    pub secrets: BTreeMap<Name, String>,
+    /// Nothing in the place of one that is to be removed.
+    pub secrets: BTreeMap<Name, Option<String>>,
     pub limits: LimitValues,
 }
 
@@ -401,7 +402,11 @@ pub fn read_store_values(
     values
 }
 
-fn read_secrets(value: &Value, path: &str, problems: &mut Problems) -> BTreeMap<Name, String> {
+fn read_secrets(
+    value: &Value,
+    path: &str,
+    problems: &mut Problems,
+) -> BTreeMap<Name, Option<String>> {
     let Value::Object(map) = value else {
         problems.add(path, format!("this is {}, and must be an object of strings", kind(value)));
         return BTreeMap::new();
@@ -414,16 +419,27 @@ fn read_secrets(value: &Value, path: &str, problems: &mut Problems) -> BTreeMap<
     for (key, value) in map {
         // No message here may repeat a value.
         let path = member(path, key);
-        match (key.parse::<Name>(), value) {
-            (Err(error), _) => problems.add(path, error.to_string()),
-            (Ok(_), Value::String(text)) if text.len() > MAX_SECRET_BYTES => {
+        let name: Name = match key.parse() {
+            Ok(name) => name,
+            Err(error) => {
+                problems.add(path, error.to_string());
+                continue;
+            }
+        };
+        // One that could not be read is there, so that it is told once.
+        let secret = match value {
+            Value::Null => None,
+            Value::String(text) if text.len() <= MAX_SECRET_BYTES => Some(text.clone()),
+            Value::String(_) => {
                 problems.add(path, format!("a secret has at most {MAX_SECRET_BYTES} bytes"));
+                Some(String::new())
             }
-            (Ok(name), Value::String(text)) => _ = secrets.insert(name, text.clone()),
-            (Ok(_), other) => {
+            other => {
                 problems.add(path, format!("this is {}, and secrets are strings", kind(other)));
+                Some(String::new())
             }
-        }
+        };
+        secrets.insert(name, secret);
     }
     secrets
 }

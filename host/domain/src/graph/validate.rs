@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::build::build;
-use super::problems::Problems;
+use super::problems::{Problems, member};
 use super::raw::{self, Form, RawGraph, RawNode};
 use super::{Graph, Problem, inputs, limits};
 use crate::grant::Grants;
@@ -56,8 +56,9 @@ pub struct Context<'a> {
 pub struct Applied {
     /// The graph. It knows no secret.
     pub graph: Graph,
-    /// The secrets that the template sets.
-    pub secrets: BTreeMap<Name, String>,
+    /// The secrets that the template sets, and, with nothing, those that it
+    /// removes.
+    pub secrets: BTreeMap<Name, Option<String>>,
 }
 
 /// Turns a template into a graph.
@@ -171,25 +172,52 @@ fn check_grants(
     }
 }
 
+/// Every secret that a node declares is set, and every one that is set here is
+/// declared by a node: what nobody can read is not kept.
 fn check_secrets(
     raw: &RawGraph,
     descriptions: &[Option<&NodeDescription>],
     set: &BTreeSet<Name>,
     problems: &mut Problems,
 ) {
+    let mut declared = BTreeSet::new();
     for (node, description) in raw.nodes.iter().zip(descriptions) {
         for secret in description.iter().flat_map(|description| &description.secrets) {
-            if raw.secrets.contains_key(secret) || set.contains(secret) {
+            declared.insert(secret);
+            let given = raw.secrets.get(secret);
+            if given.map_or_else(|| set.contains(secret), Option::is_some) {
                 continue;
             }
             let name = node.node_name.as_ref().map_or("?", Name::as_str);
+            let path = node.path.clone();
+            if given.is_some() {
+                let message = format!(
+                    "\"{name}\" reads the secret \"{secret}\", which this removes; leave it, or remove the node"
+                );
+                problems.add(path, message);
+                continue;
+            }
             problems.add_unknown(
-                node.path.clone(),
+                path,
                 format_args!("\"{name}\" reads the secret \"{secret}\", which is not set"),
                 secret.as_str(),
                 raw.secrets.keys().map(Name::as_str),
                 format_args!("add \"{secret}\" to \"secrets\""),
             );
         }
+    }
+    if descriptions.iter().any(Option::is_none) {
+        // What is not known may declare anything.
+        return;
+    }
+    let given = raw.secrets.iter().filter(|(_, value)| value.is_some());
+    for (name, _) in given.filter(|(name, _)| !declared.contains(name)) {
+        problems.add_unknown(
+            member("$.secrets", name.as_str()),
+            format_args!("no node of this graph declares the secret \"{name}\""),
+            name.as_str(),
+            declared.iter().map(|secret| secret.as_str()),
+            "leave it out",
+        );
     }
 }

@@ -17,6 +17,9 @@ pub(super) const MAX_HEADERS: usize = 100;
 /// memory. A guest may hold as many of them as it has handles.
 pub(super) const FIELD_BYTES: usize = 16 * 1024;
 
+/// What a guest is told whose headers are larger.
+pub(crate) const TOO_LARGE: &str = "the node's headers of one request are larger than 16 KiB together, which is the same for every node and cannot be changed; send less in headers, or send it in the body";
+
 /// Those that are between us and the next machine on the way, or ours to say.
 /// `Content-Length` is the guest's own: the engine holds it to what it then
 /// writes.
@@ -74,6 +77,11 @@ mod tests {
     fn headers(names: &[&'static str]) -> HeaderMap {
         let value = HeaderValue::from_static("x");
         names.iter().map(|name| (name.parse().unwrap(), value.clone())).collect()
+    }
+
+    #[test]
+    fn who_has_too_large_headers_is_told_how_large_they_may_be() {
+        assert!(TOO_LARGE.contains(&format!(" {} KiB ", FIELD_BYTES / 1024)), "{TOO_LARGE}");
     }
 
     #[test]

@@ -344,6 +344,7 @@ async fn requests_that_are_kept_and_not_sent_take_no_room() {
     let large = json!({"authority": "a.example", "headers": [["x", "y".repeat(20_000)]]});
     let done = web.run("fetch", large, |_| {}).await;
     assert_eq!(failure(&done).kind, FailureKind::Trap, "{:?}", done.outcome);
+    assert!(failure(&done).message.contains("larger than 16 KiB"), "{}", failure(&done));
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use crate::place::{Kind, Place};
 
 on_both! {
     a_database_keeps_to_the_keys_that_it_knows,
+    a_secret_is_removed_from_its_graph_alone,
     every_secret_comes_under_the_new_key,
     a_rotation_may_end_anywhere,
     secrets_of_before_keys_had_ids_are_opened_and_come_under_one,
@@ -47,8 +48,22 @@ async fn opened(place: &Place, keys: Keyring) -> Result<Store, OpenError> {
 /// Sets a secret of a graph.
 async fn set(store: &Store, graph: &str, secret: &str, value: &str) {
     let template = Sketch::of("A").build().unwrap();
-    let secrets = BTreeMap::from([(name(secret), value.to_owned())]);
+    let secrets = BTreeMap::from([(name(secret), Some(value.to_owned()))]);
     store.apply_graph(&name("n"), &name(graph), &template, &secrets, 1).await.unwrap();
+}
+
+async fn a_secret_is_removed_from_its_graph_alone(kind: Kind) {
+    let place = Place::new(kind);
+    let store = opened(&place, old()).await.unwrap();
+    for (graph, secret) in [("g", "s"), ("g", "t"), ("h", "s")] {
+        set(&store, graph, secret, "hush").await;
+    }
+    let template = Sketch::of("A").build().unwrap();
+    let secrets = BTreeMap::from([(name("s"), None), (name("never"), None)]);
+    let applied = store.apply_graph(&name("n"), &name("g"), &template, &secrets, 1).await.unwrap();
+    assert!(!applied.changed, "a secret is no part of a revision");
+    let names = async |graph| store.secret_names(&name("n"), &name(graph)).await.unwrap();
+    assert_eq!((names("g").await, names("h").await), (vec![name("t")], vec![name("s")]));
 }
 
 async fn value(store: &Store, graph: &str, secret: &str) -> Result<String, String> {
@@ -196,7 +211,7 @@ async fn hosts_learn_of_a_rotation_when_they_need_to(kind: Kind) {
     let under = format!("{} 3; in use: {0}", last.current());
     assert_eq!(state(&place).await, under);
     let template = Sketch::of("A").build().unwrap();
-    let secrets = BTreeMap::from([(name("v"), "never".to_owned())]);
+    let secrets = BTreeMap::from([(name("v"), Some("never".to_owned()))]);
     let refused = deaf.apply_graph(&name("n"), &name("h"), &template, &secrets, 1).await;
     let words = refused.unwrap_err().to_string();
     assert!(words.contains("no longer in use") && !words.contains("never"), "{words}");

@@ -7,7 +7,9 @@ use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::ids::NamespaceKey;
 use exosphere_domain::limits::{Limit, LimitValues};
-use exosphere_store::{Batch, Committed, Shares, Want};
+use exosphere_store::{
+    Batch, Committed, Expected, Setting, Shares, Want, grants_version, settings_version,
+};
 
 use crate::bed::{Bed, Run, name};
 use crate::place::Kind;
@@ -16,6 +18,7 @@ on_both! {
     claims_go_round_the_namespaces,
     nobody_is_given_more_than_their_share,
     settings_and_grants_are_kept,
+    what_was_read_before_is_set_only_once,
 }
 
 /// A run with so many branches that nobody has claimed.
@@ -86,10 +89,13 @@ async fn settings_and_grants_are_kept(kind: Kind) {
     let (a, b, plugin) = (name("a"), name("b"), name("web"));
     assert_eq!(bed.store.namespace(&a).await.unwrap(), None);
     let limits: LimitValues = [(Limit::CpuMs, 20), (Limit::Outputs, 0)].into_iter().collect();
-    bed.store.set_namespace(&a, &limits, Some(3), 0).await.unwrap();
+    bed.store.set_namespace(&a, &limits, Some(3), &Expected::Anything, 0).await.unwrap();
     let row = bed.store.namespace(&a).await.unwrap().unwrap();
     assert_eq!((row.limits, row.slots), (limits, Some(3)));
-    bed.store.set_namespace(&a, &LimitValues::default(), None, 0).await.unwrap();
+    bed.store
+        .set_namespace(&a, &LimitValues::default(), None, &Expected::Anything, 0)
+        .await
+        .unwrap();
     let row = bed.store.namespace(&a).await.unwrap().unwrap();
     assert_eq!((row.limits.is_empty(), row.slots), (true, None));
 
@@ -97,15 +103,49 @@ async fn settings_and_grants_are_kept(kind: Kind) {
         "http": ["GET https://api.example.com/v1/"], "config": {"k": "v\u{0}ä"}, "secrets": ["token"],
     }))
     .unwrap();
-    bed.store.set_grants(&a, &plugin, &grants, 0).await.unwrap();
+    bed.store.set_grants(&a, &plugin, &grants, &Expected::Anything, 0).await.unwrap();
     assert_eq!(bed.store.grants(&a).await.unwrap(), BTreeMap::from([(plugin.clone(), grants)]));
     assert!(bed.store.grants(&b).await.unwrap().is_empty(), "nothing crosses");
-    bed.store.set_grants(&a, &plugin, &Grants::default(), 0).await.unwrap();
+    bed.store.set_grants(&a, &plugin, &Grants::default(), &Expected::Anything, 0).await.unwrap();
     assert!(bed.store.grants(&a).await.unwrap().is_empty());
     // It opens nothing by itself, and is not lost for that.
     let header = Grants { idempotency_header: true, ..Grants::default() };
-    bed.store.set_grants(&a, &plugin, &header, 0).await.unwrap();
+    bed.store.set_grants(&a, &plugin, &header, &Expected::Anything, 0).await.unwrap();
     assert_eq!(bed.store.grants(&a).await.unwrap(), BTreeMap::from([(plugin, header)]));
     let names: Vec<_> = bed.store.namespaces().await.unwrap();
     assert_eq!(names.len(), 1, "{names:?}");
+}
+
+/// Ten who have read the same change it at once: one gets through, and the others
+/// learn that it did.
+async fn what_was_read_before_is_set_only_once(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let (a, plugin) = (name("a"), name("web"));
+    let (now, none) = (Grants::default(), LimitValues::default());
+    let seen = Expected::OneOf(vec![grants_version(&now).unwrap()]);
+    let granting = |at: u32| {
+        let (store, a, plugin, seen) = (bed.store.clone(), a.clone(), plugin.clone(), seen.clone());
+        let config = BTreeMap::from([(format!("k{at}"), "v".to_owned())]);
+        let grants = Grants { config, ..Grants::default() };
+        tokio::spawn(async move { store.set_grants(&a, &plugin, &grants, &seen, 0).await })
+    };
+    let seen = Expected::OneOf(vec![settings_version(&none, None).unwrap()]);
+    let setting = |at: u32| {
+        let (store, a, seen) = (bed.store.clone(), a.clone(), seen.clone());
+        let none = none.clone();
+        tokio::spawn(async move { store.set_namespace(&a, &none, Some(at + 1), &seen, 0).await })
+    };
+    for all in [(0..10).map(granting).collect::<Vec<_>>(), (0..10).map(setting).collect()] {
+        let mut done = 0;
+        for one in all {
+            done += u32::from(one.await.unwrap().unwrap() == Setting::Done);
+        }
+        assert_eq!(done, 1);
+    }
+    let grants = bed.store.grants(&a).await.unwrap().remove(&plugin).unwrap();
+    assert_eq!(grants.config.len(), 1);
+    let row = bed.store.namespace(&a).await.unwrap().unwrap();
+    let seen = Expected::OneOf(vec![settings_version(&row.limits, row.slots).unwrap()]);
+    let set = bed.store.set_namespace(&a, &none, None, &seen, 0).await.unwrap();
+    assert_eq!(set, Setting::Done, "who has read it again sets it");
 }

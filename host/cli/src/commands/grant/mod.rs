@@ -8,7 +8,6 @@ mod show;
 use clap::Subcommand;
 use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::Name;
-use reqwest::Method;
 
 use crate::commands::Session;
 use crate::error::Error;
@@ -35,16 +34,15 @@ impl Command {
     }
 }
 
-/// Reads what a plugin is granted, changes it and sets it.
+/// Changes what a plugin is granted.
 fn change(
     session: &Session,
     plugin: &Name,
-    change: impl FnOnce(&mut Grants) -> Result<(), Error>,
+    change: impl Fn(&mut Grants) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let path = ["grants", plugin.as_str()];
-    let now = session.client.operator(Method::GET, &path).send()?;
-    let PluginGrants { mut grants, .. } = now.read()?;
-    change(&mut grants)?;
-    let answer = session.client.operator(Method::PUT, &path).json(&grants).send()?;
+    let answer = session.client.change(&["grants", plugin.as_str()], |now| {
+        let PluginGrants { mut grants, .. } = now.read()?;
+        change(&mut grants).map(|()| grants)
+    })?;
     session.output.answer(&answer, show::one)
 }

@@ -1,8 +1,7 @@
 //! `exosphere namespace set`: limits and a share of its own for the namespace.
 
 use exosphere_domain::limits::{Limit, LimitValues};
-use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::commands::Session;
 use crate::commands::namespace::show;
@@ -36,13 +35,16 @@ pub struct Set {
 
 impl Set {
     pub fn run(&self, session: &Session) -> Result<(), Error> {
-        let now: Namespace = session.client.operator(Method::GET, &[]).send()?.read()?;
+        let answer = session.client.change(&[], |now| Ok(self.changed(&now.read()?)))?;
+        session.output.answer(&answer, show::show)
+    }
+
+    /// What is to be set where this was.
+    fn changed(&self, now: &Namespace) -> Value {
         let kept = now.limits.iter().filter(|(limit, _)| !self.unset.contains(limit));
         let limits: LimitValues =
             kept.chain(self.limits.iter().flat_map(LimitValues::iter)).collect();
         let slots = if self.host_slots { None } else { self.slots.or(now.slots) };
-        let body = json!({"limits": limits, "slots": slots});
-        let answer = session.client.operator(Method::PUT, &[]).json(&body).send()?;
-        session.output.answer(&answer, show::show)
+        json!({"limits": limits, "slots": slots})
     }
 }

@@ -35,7 +35,7 @@ fn description(name: &str) -> NodeDescription {
         "merge" => (
             json!({"counts": {"type": "array"}}),
             json!({"top": {"type": "array", "items": {"$ref": "#/$defs/Meta"}}}),
-            vec![],
+            vec!["api_key"],
         ),
         "notify" => (json!({"to": {"type": "string"}}), json!({}), vec!["api_key"]),
         _ => (Value::Null, Value::Null, vec![]),

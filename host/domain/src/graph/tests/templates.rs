@@ -39,6 +39,18 @@ fn the_worked_example_is_valid() {
     assert!(graph.above(splitter, worker) && !graph.above(worker, merger));
 }
 
+#[test]
+fn a_secret_that_is_null_is_removed_if_nothing_reads_it() {
+    let mut template = example();
+    template["secrets"]["old"] = Value::Null;
+    let applied = apply(&template).unwrap();
+    let set = |name: &str| applied.secrets.get(&name.parse::<Name>().unwrap()).unwrap().is_some();
+    assert_eq!((set("api_key"), set("old")), (true, false));
+    template["secrets"]["api_key"] = Value::Null;
+    let expected = "$.nodes[2]: \"merge\" reads the secret \"api_key\", which this removes; leave it, or remove the node";
+    assert_eq!(told(&template), [expected]);
+}
+
 /// Changes the example at a JSON pointer; `null` takes the key away.
 fn changed(changes: &[(&str, Value)]) -> Value {
     let mut template = example();
@@ -98,6 +110,11 @@ fn one_mistake_is_one_problem() {
             "$.nodes[1].limits.memory_byte: unknown key \"memory_byte\"; did you mean \"memory_bytes\"?",
         ),
         (
+            "/nodes/1/limits",
+            json!({"timeout_ms": 5}),
+            "$.nodes[1].limits.timeout_ms: `timeout_ms` stands beside `limits`; move it there",
+        ),
+        (
             "/limits",
             json!({"cpu_ms": 0}),
             "$.limits.cpu_ms: this must be a whole number from 1 to 86400000",
@@ -126,6 +143,21 @@ fn one_mistake_is_one_problem() {
             "/secrets/api_key",
             json!(17),
             "$.secrets.api_key: this is a number, and secrets are strings",
+        ),
+        (
+            "/secrets/api_key",
+            json!(null),
+            "$.nodes[2]: \"merge\" reads the secret \"api_key\", which is not set; add \"api_key\" to \"secrets\"",
+        ),
+        (
+            "/secrets/api_kye",
+            json!("hush"),
+            "$.secrets.api_kye: no node of this graph declares the secret \"api_kye\"; did you mean \"api_key\"?",
+        ),
+        (
+            "/secrets/other",
+            json!("hush"),
+            "$.secrets.other: no node of this graph declares the secret \"other\"; leave it out",
         ),
         (
             "/store_config/default_values/batch_size",

@@ -1,0 +1,78 @@
+//! Entity tags (RFC 9110): an answer's `ETag` is the version of what is set, and
+//! a request with `If-Match` sets something else only if that is still so. Who
+//! reads, changes and sets loses nothing that others set meanwhile.
+
+use axum::Json;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use exosphere_orchestrator::Expected;
+use exosphere_orchestrator::domain::ids::Digest;
+use serde_json::Value;
+
+use crate::problem::Problem;
+
+/// An answer with the version of what it shows.
+pub(crate) fn tagged(version: Digest, body: Value) -> Response {
+    ([(header::ETAG, format!("\"{version}\""))], Json(body)).into_response()
+}
+
+/// What a request expects to be set.
+pub(crate) fn expected(headers: &HeaderMap) -> Result<Expected, BadTag> {
+    let mut versions = Vec::new();
+    let mut given = headers.get_all(header::IF_MATCH).iter().peekable();
+    if given.peek().is_none() {
+        return Ok(Expected::Anything);
+    }
+    for value in given {
+        for tag in value.to_str().unwrap_or_default().split(',').map(str::trim) {
+            // Something is always set here, if only nothing.
+            if tag == "*" {
+                return Ok(Expected::Anything);
+            }
+            let bare = tag.strip_prefix("W/").unwrap_or(tag);
+            let inside = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+            let inside = inside.ok_or(BadTag)?;
+            // A weak tag promises too little, and one that is no digest is none of ours.
+            versions.extend(inside.parse::<Digest>().ok().filter(|_| bare == tag));
+        }
+    }
+    Ok(Expected::OneOf(versions))
+}
+
+/// A condition that cannot be read.
+#[derive(Debug)]
+pub(crate) struct BadTag;
+
+impl From<BadTag> for Problem {
+    fn from(_: BadTag) -> Self {
+        let words = "If-Match takes what ETag said, in its quotation marks, or *";
+        Problem::new(StatusCode::BAD_REQUEST, "bad-header", words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_expected_is_one_of_the_tags() {
+        let read = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::IF_MATCH, value.parse().unwrap());
+            }
+            expected(&headers).ok()
+        };
+        let [a, b] = [b"a", b"b"].map(|bytes| Digest::of(bytes));
+        let one_of = |versions: &[Digest]| Some(Expected::OneOf(versions.to_vec()));
+        assert_eq!(read(&[]), Some(Expected::Anything));
+        assert_eq!(read(&["*"]), Some(Expected::Anything));
+        assert_eq!(read(&[&format!("\"{a}\"")]), one_of(&[a]));
+        assert_eq!(read(&[&format!("\"{a}\", \"x\""), &format!("\"{b}\"")]), one_of(&[a, b]));
+        assert_eq!(read(&[&format!("W/\"{a}\"")]), one_of(&[]), "weak ones match nothing");
+        for bad in ["", "x", "\"", &a.to_string(), "\"x\", y"] {
+            assert_eq!(read(&[bad]), None, "{bad}");
+        }
+    }
+}
