@@ -1,6 +1,5 @@
 //! `cargo xtask bench`: compiles everything as it is shipped and runs the
-//! benchmarks, which print tables. The programs themselves are
-//! `tests/src/bin/` and `host/store/benches/writer.rs`.
+//! benchmark, which is `tests/bench`.
 
 use anyhow::Result;
 
@@ -10,24 +9,16 @@ use crate::command;
 use crate::postgres;
 use crate::project::Project;
 
-/// Measures.
-pub fn run(project: &Project) -> Result<()> {
+/// Measures; what is measured is up to the arguments.
+pub fn run(project: &Project, arguments: &[String]) -> Result<()> {
     let mut clock = Clock::default();
     postgres::ensure()?;
     clock.step("plugins compiled", || build::plugins(project))?;
     clock.step("host compiled for release", || {
-        let build = ["build", "--release", "-p", "exosphere", "-p", "exosphere-tests"];
-        command::run(project.cargo().args(build))
+        // Everything at once, so that the engine is compiled with the same
+        // features by whatever comes next.
+        command::run(project.cargo().args(["build", "--release", "--workspace", "--bins"]))
     })?;
-    println!();
-    let writer = ["bench", "-p", "exosphere-store", "--bench", "writer"];
-    command::run(project.cargo().args(writer))?;
-    println!();
-    for program in ["bench", "bench-hosts"] {
-        let run = ["run", "--release", "-p", "exosphere-tests", "--bin", program];
-        command::run(project.cargo().args(run))?;
-        println!();
-    }
-    println!("\n{}", clock.summary());
-    Ok(())
+    let bench = ["run", "--release", "--workspace", "--bin", "exosphere-bench", "--"];
+    command::run(project.cargo().args(bench).args(arguments))
 }

@@ -55,8 +55,15 @@ enum Task {
         /// A part of the names of the tests to run
         filter: Option<String>,
     },
-    /// Measure a release build of the host, and print a table
-    Bench,
+    /// Measure a release build of the host beside what the machine could do
+    ///
+    /// What follows goes to the benchmark: `cargo xtask bench --help` tells all.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Arguments of the benchmark
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Check the licences, the sources and the known faults of what we depend on
     Audit,
 }
@@ -78,7 +85,7 @@ fn run(task: Task) -> Result<()> {
         Task::Plugins => build::plugins(&project).map(drop),
         Task::Demo { file } => demo::run(&project, file),
         Task::Test { filter } => test::run(&project, filter.as_deref()),
-        Task::Bench => bench::run(&project),
+        Task::Bench { arguments } => bench::run(&project, &arguments),
         Task::Audit => audit::run(&project),
     }
 }

@@ -1,0 +1,52 @@
+//! The load generator's client: HTTP/1.1 on connections that are kept, as cheap
+//! as can be, since it shares the processors with what it measures.
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// A connection.
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    authority: String,
+}
+
+impl Connection {
+    /// Connects to `http://HOST:PORT`.
+    pub async fn open(url: &str) -> Result<Connection> {
+        let authority = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let stream = TcpStream::connect(&authority).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        // Ends with the connection.
+        tokio::spawn(connection);
+        Ok(Connection { sender, authority })
+    }
+
+    /// The bytes of the answer to a request with a JSON body, which must be good.
+    pub async fn call(&mut self, method: &str, path: &str, body: Bytes) -> Result<Bytes> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", &self.authority)
+            .header("content-type", "application/json")
+            .body(Full::new(body))?;
+        self.sender.ready().await?;
+        let answer = self.sender.send_request(request).await?;
+        let status = answer.status();
+        let bytes = answer.into_body().collect().await?.to_bytes();
+        ensure!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&bytes));
+        Ok(bytes)
+    }
+
+    /// The same, as JSON.
+    pub async fn json(&mut self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        let bytes = self.call(method, path, body.to_string().into()).await?;
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+}

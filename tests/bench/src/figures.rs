@@ -1,0 +1,125 @@
+//! What was measured: figures by load and subject, one value a round.
+//!
+//! Not here: how a report looks; see `report`.
+
+use serde::Serialize;
+
+/// What a figure counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Unit {
+    #[serde(rename = "states/s")]
+    StatesPerSecond,
+    #[serde(rename = "runs/s")]
+    RunsPerSecond,
+    #[serde(rename = "ms")]
+    Millis,
+    #[serde(rename = "s")]
+    Seconds,
+    #[serde(rename = "MB")]
+    Megabytes,
+    #[serde(rename = "% of a core")]
+    Core,
+    /// One figure by another of the same round.
+    #[serde(rename = "ratio")]
+    Ratio,
+}
+
+impl Unit {
+    /// As it stands in a table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::StatesPerSecond => "states/s",
+            Unit::RunsPerSecond => "runs/s",
+            Unit::Millis => "ms",
+            Unit::Seconds => "s",
+            Unit::Megabytes => "MB",
+            Unit::Core => "% of a core",
+            Unit::Ratio => "ratio",
+        }
+    }
+}
+
+/// One thing that is measured again and again.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figure {
+    /// What was done.
+    pub load: String,
+    /// Who did it: `SQLite` and `Postgres` are Exosphere on these.
+    pub subject: String,
+    /// What the values count.
+    pub unit: Unit,
+    /// One value for each round, in the order of the rounds.
+    pub values: Vec<f64>,
+}
+
+impl Figure {
+    /// The middle value; of an even number the lower of the two in the middle.
+    pub fn median(&self) -> f64 {
+        percentile(&mut self.values.clone(), 50.0)
+    }
+
+    /// The least and the greatest value.
+    pub fn spread(&self) -> (f64, f64) {
+        let least = self.values.iter().copied().fold(f64::INFINITY, f64::min);
+        (least, self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+    }
+}
+
+/// All figures, in the order in which they came first.
+#[derive(Debug, Default)]
+pub struct Figures(pub Vec<Figure>);
+
+impl Figures {
+    /// Notes one value.
+    pub fn add(&mut self, load: &str, subject: &str, unit: Unit, value: f64) {
+        let same = |figure: &&mut Figure| {
+            figure.load == load && figure.subject == subject && figure.unit == unit
+        };
+        match self.0.iter_mut().find(same) {
+            Some(figure) => figure.values.push(value),
+            None => self.0.push(Figure {
+                load: load.into(),
+                subject: subject.into(),
+                unit,
+                values: vec![value],
+            }),
+        }
+    }
+
+    /// Notes percentiles of latencies, given in milliseconds.
+    pub fn add_latencies(&mut self, load: &str, subject: &str, latencies: &mut [f64]) {
+        for (name, percent) in [("p50", 50.0), ("p99", 99.0), ("p99.9", 99.9)] {
+            let value = percentile(latencies, percent);
+            self.add(&format!("{load}, {name}"), subject, Unit::Millis, value);
+        }
+    }
+
+    /// The latest value of a figure, if there is one.
+    pub fn latest(&self, load: &str, subject: &str) -> Option<f64> {
+        let mut all = self.0.iter();
+        let found = all.find(|figure| figure.load == load && figure.subject == subject)?;
+        found.values.last().copied()
+    }
+}
+
+/// The value that so many percent of all do not exceed (nearest rank).
+pub fn percentile(values: &mut [f64], percent: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let rank = (percent / 100.0 * values.len() as f64).ceil() as usize;
+    values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let mut values: Vec<f64> = (1..=1000).rev().map(f64::from).collect();
+        assert_eq!(percentile(&mut values, 50.0), 500.0);
+        assert_eq!(percentile(&mut values, 99.9), 999.0);
+        assert_eq!(percentile(&mut values, 100.0), 1000.0);
+        assert_eq!(percentile(&mut [7.0], 99.9), 7.0);
+        assert!(percentile(&mut [], 50.0).is_nan());
+    }
+}

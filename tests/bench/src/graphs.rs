@@ -1,0 +1,81 @@
+//! The graphs of the loads. All nodes are trivial: what is measured is the host.
+
+use serde_json::{Value, json};
+
+/// Nodes of the chain.
+pub const CHAIN: u64 = 50;
+/// Nodes of the short chain that carries payloads.
+pub const CARRIERS: u64 = 10;
+/// Nodes of the wide graph: a root, what follows it, and a unite.
+pub const WIDE: u64 = 100;
+/// Operations of the node that uses the store.
+const OPERATIONS: usize = 100;
+
+/// All of them, by name.
+pub fn all() -> Vec<(&'static str, Value)> {
+    vec![
+        ("fanout", fanout("echo", json!({"value": "${{ splitter.outputs.i }}"}))),
+        ("minimal", fanout("attack", json!({}))),
+        ("chain", chain(CHAIN)),
+        ("carriers", chain(CARRIERS)),
+        ("single", chain(1)),
+        ("wide", wide()),
+        ("store", store()),
+    ]
+}
+
+fn nodes(nodes: Vec<Value>) -> Value {
+    json!({ "nodes": nodes })
+}
+
+fn node(name: &str, identifier: &str, inputs: Value, next: &[String]) -> Value {
+    json!({"node_name": name, "identifier": identifier, "inputs": inputs, "next_nodes": next})
+}
+
+fn uniting(mut node: Value, source: &str) -> Value {
+    node["unites"] = json!({"identifier": source});
+    node
+}
+
+/// `n` branches of one node each, united.
+fn fanout(worker: &str, inputs: Value) -> Value {
+    nodes(vec![
+        node("fan", "splitter", json!({"n": 1}), &["worker".into()]),
+        node(worker, "worker", inputs, &["merger".into()]),
+        uniting(node("echo", "merger", json!({"value": 0}), &[]), "splitter"),
+    ])
+}
+
+/// Nodes one after the other, each of which gives what it was given.
+fn chain(length: u64) -> Value {
+    let link = |at: u64| {
+        let value = match at {
+            0 => json!(0),
+            _ => json!(format!("${{{{ n{}.outputs.value }}}}", at - 1)),
+        };
+        let next: Vec<String> = (at + 1 < length).then(|| format!("n{}", at + 1)).into_iter().collect();
+        node("echo", &format!("n{at}"), json!({"value": value}), &next)
+    };
+    nodes((0..length).map(link).collect())
+}
+
+/// A root that many nodes follow, and a unite of them.
+fn wide() -> Value {
+    let names: Vec<String> = (0..WIDE - 2).map(|at| format!("n{at}")).collect();
+    let mut all = vec![node("fan", "root", json!({"n": 1}), &names)];
+    all.extend(names.iter().map(|name| {
+        node("echo", name, json!({"value": "${{ root.outputs.i }}"}), &["merger".into()])
+    }));
+    all.push(uniting(node("echo", "merger", json!({"value": 0}), &[]), "root"));
+    nodes(all)
+}
+
+/// A node that sets and reads its store.
+fn store() -> Value {
+    let operation = |at: usize| match at % 2 {
+        0 => json!(["set", format!("key{}", at % 10), "value"]),
+        _ => json!(["get", format!("key{}", (at - 1) % 10)]),
+    };
+    let operations: Vec<Value> = (0..OPERATIONS).map(operation).collect();
+    nodes(vec![node("kv", "only", json!({"ops": operations}), &[])])
+}

@@ -1,0 +1,168 @@
+//! What is there already: the same load beside more and more finished states,
+//! and on hosts with more and more plugins. Cost must not grow with either.
+
+use std::ops::Range;
+
+use anyhow::{Context, Result};
+use exosphere_tests::postgres::Postgres;
+use exosphere_tests::{good, guest};
+use rusqlite::Connection;
+
+use crate::figures::{Figures, Unit};
+use crate::loads::fanout;
+use crate::resources::numbered;
+use crate::subject::Subject;
+
+/// Branches of the fanout.
+const BRANCHES: u64 = 20_000;
+/// Plugins of the hosts.
+const PLUGINS: [usize; 3] = [1, 10, 1000];
+
+/// Measures both.
+pub fn run(
+    postgres: &Postgres,
+    history: u64,
+    rounds: u32,
+    figures: &mut Figures,
+) -> Result<()> {
+    let sizes = [0, history / 10, history];
+    for on_postgres in [false, true] {
+        let mut beside = Vec::new();
+        for states in sizes {
+            eprintln!("growth: prefills {states} finished states");
+            let subject = match on_postgres {
+                false => Subject::sqlite()?,
+                true => Subject::postgres(postgres, &format!("history{states}"))?,
+            };
+            prefill(&subject, postgres, states)?;
+            beside.push((format!("beside {} finished states", grouped(states)), subject));
+        }
+        interleave(&beside, rounds, figures)?;
+    }
+    let mut with = Vec::new();
+    for plugins in PLUGINS {
+        eprintln!("growth: uploads {plugins} plugins");
+        let subject = Subject::sqlite()?;
+        upload(&subject, 1..plugins)?;
+        with.push((format!("with {} plugins", grouped(plugins as u64)), subject));
+    }
+    interleave(&with, rounds, figures)
+}
+
+/// The fanout on all of them in turn, also in parts of the first one's rate.
+fn interleave(
+    subjects: &[(String, Subject)],
+    rounds: u32,
+    figures: &mut Figures,
+) -> Result<()> {
+    for number in 0..=rounds {
+        eprintln!("growth: round {number} of {rounds}");
+        let mut first = None;
+        for (words, subject) in subjects {
+            let mut found = Figures::default();
+            let load = format!("fanout of 20,000, {words}");
+            fanout(subject, "fanout", BRANCHES, &load, &mut found)?;
+            let rate = found.latest(&load, subject.name).context("no rate")?;
+            if number > 0 {
+                figures.add(&load, subject.name, Unit::StatesPerSecond, rate);
+                let part = rate / *first.get_or_insert(rate);
+                figures.add(&load, subject.name, Unit::Ratio, part);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Small plugins, each with other bytes.
+fn upload(subject: &Subject, numbers: Range<usize>) -> Result<()> {
+    let minimal = guest::component(&guest::Changes::default())?;
+    for number in numbers {
+        let bytes = numbered(&minimal, number)?;
+        // One name: a thousand versions of a plugin, all of them kept.
+        good(subject.host.upload(&format!("minimal{number}"), bytes)?)?;
+    }
+    Ok(())
+}
+
+/// Between the numbers of a row and of its copy. Copies get numbers below those
+/// of the host's own rows, so that new ones still go to the end.
+const APART: u64 = 1_000_000;
+
+/// What is copied: the tables of a run, and their columns that hold numbers.
+const TABLES: [(&str, &[&str]); 4] = [
+    ("run", &["id"]),
+    ("state", &["id", "run"]),
+    ("unite", &["state", "source"]),
+    ("output", &["state"]),
+];
+
+/// Runs one fanout and copies it, rows and all, until there are so many states.
+fn prefill(subject: &Subject, postgres: &Postgres, states: u64) -> Result<()> {
+    fanout(subject, "fanout", BRANCHES, "prefill", &mut Figures::default())?;
+    let copies = states / (BRANCHES + 2);
+    if copies == 0 {
+        return Ok(());
+    }
+    match subject.database() {
+        Some(database) => {
+            let columns = |table: &str| -> Result<Vec<String>> {
+                let sql = format!(
+                    "SELECT column_name FROM information_schema.columns WHERE table_name = '{table}'"
+                );
+                Ok(postgres.psql(database, &sql)?.lines().map(str::to_owned).collect())
+            };
+            let numbers = format!("generate_series(1::BIGINT, {copies}) n");
+            for (table, numbered) in TABLES {
+                let columns = columns(table)?;
+                let sql = copy(table, numbered, &columns, &numbers, "gen_random_uuid()::TEXT");
+                postgres.psql(database, &sql)?;
+            }
+            postgres.psql(database, "VACUUM ANALYZE")?;
+            postgres.psql(database, "CHECKPOINT")?;
+        }
+        None => {
+            let sqlite = Connection::open(subject.host.data().join("exosphere.db"))?;
+            let numbers = format!(
+                "(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT {copies}) \
+                 SELECT n FROM c)"
+            );
+            for (table, numbered) in TABLES {
+                let mut named = sqlite.prepare("SELECT name FROM pragma_table_info(?1)")?;
+                let columns = named.query_map([table], |row| row.get(0))?;
+                let columns = columns.collect::<Result<Vec<String>, _>>()?;
+                let uuid = "lower(hex(randomblob(16)))";
+                sqlite.execute_batch(&copy(table, numbered, &columns, &numbers, uuid))?;
+            }
+            sqlite.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies the host's own rows of a table, once for each of the numbers `n`.
+fn copy(table: &str, numbered: &[&str], columns: &[String], numbers: &str, uuid: &str) -> String {
+    let value = |column: &String| match column.as_str() {
+        "uuid" => uuid.to_owned(),
+        name if numbered.contains(&name) => format!("{name} - n * {APART}"),
+        name => name.to_owned(),
+    };
+    let values: Vec<String> = columns.iter().map(value).collect();
+    format!(
+        "INSERT INTO {table} ({}) SELECT {} FROM {numbers}, {table} WHERE {} > 0",
+        columns.join(", "),
+        values.join(", "),
+        numbered[0]
+    )
+}
+
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

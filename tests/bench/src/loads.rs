@@ -1,0 +1,133 @@
+//! The loads, in rounds: yardsticks, the host on both databases, and peers if
+//! they are wanted, one after the other in each.
+
+use anyhow::{Context, Result};
+use exosphere_tests::postgres::Postgres;
+use serde_json::json;
+
+use crate::closed::{Went, closed};
+use crate::figures::{Figures, Unit};
+use crate::graphs::{CARRIERS, CHAIN, WIDE};
+use crate::open_loop;
+use crate::peers::{self, Peers};
+use crate::subject::Subject;
+use crate::yardsticks::Yardsticks;
+
+/// Branches of the fanouts.
+pub const FANOUTS: [u64; 3] = [10_000, 20_000, 100_000];
+/// Chains at the same time.
+const CHAINS: u64 = 200;
+/// One-state runs, and the clients that start them.
+const SINGLES: (u64, u64) = (10_000, 64);
+/// One-state runs one after the other.
+const ALONE: u64 = 300;
+/// Runs of the wide graph, and its clients.
+const WIDES: (u64, u64) = (100, 16);
+/// Runs that use their store, and their clients.
+const STORES: (u64, u64) = (2_000, 64);
+/// Payloads: bytes, runs of the chain that carries them, clients.
+const PAYLOADS: [(&str, usize, u64, u64); 3] =
+    [("1 KB", 1_000, 400, 64), ("64 KB", 64_000, 100, 16), ("1 MB", 1_000_000, 16, 4)];
+
+/// The name of a load whose latencies are noted.
+pub const ONE_STATE: &str = "one-state run on an idle host";
+/// The name of the load that says how many runs there can be.
+pub const CLIENTS: &str = "one-state runs, 64 clients";
+
+/// Measures all of them, after a round that is not counted.
+pub fn run(
+    postgres: &Postgres,
+    mut peers: Option<Peers>,
+    rounds: u32,
+    figures: &mut Figures,
+) -> Result<()> {
+    let yardsticks = Yardsticks::new(postgres)?;
+    let subjects = Subject::both(postgres, "loads")?;
+    for number in 0..=rounds {
+        eprintln!("loads: round {number} of {rounds}{}", if number == 0 { " (warms up)" } else { "" });
+        let mut found = Figures::default();
+        yardsticks.round(&mut found)?;
+        for subject in &subjects {
+            round(subject, &mut found).with_context(|| format!("on {}", subject.name))?;
+        }
+        if let Some(peers) = &mut peers {
+            for subject in &subjects {
+                beside(subject, &mut found)?;
+            }
+            peers.round(&mut found)?;
+        }
+        if number > 0 {
+            found.0.iter().for_each(|it| figures.add(&it.load, &it.subject, it.unit, it.values[0]));
+        }
+    }
+    Ok(())
+}
+
+fn round(subject: &Subject, figures: &mut Figures) -> Result<()> {
+    let name = subject.name;
+    for branches in FANOUTS {
+        fanout(subject, "fanout", branches, &fanout_of(branches), figures)?;
+    }
+    fanout(subject, "minimal", FANOUTS[1], "fanout of 20,000, the smallest node", figures)?;
+    let went = closed(&subject.work("chain", &json!({})), CHAINS, CHAINS)?;
+    note(&went, "200 chains of 50", name, (CHAINS * CHAIN) as f64, figures);
+    let (runs, clients) = SINGLES;
+    let mut went = closed(&subject.work("single", &json!({})), clients, runs)?;
+    let most = went.rate(runs as f64);
+    figures.add(CLIENTS, name, Unit::RunsPerSecond, most);
+    figures.add_latencies(CLIENTS, name, &mut went.latencies);
+    let (runs, clients) = WIDES;
+    let went = closed(&subject.work("wide", &json!({})), clients, runs)?;
+    note(&went, "a wide graph of 100, 16 clients", name, (runs * WIDE) as f64, figures);
+    for (words, bytes, runs, clients) in PAYLOADS {
+        let inputs = json!({"value": "x".repeat(bytes)});
+        let went = closed(&subject.work("carriers", &inputs), clients, runs)?;
+        let load = format!("chains of 10 that carry {words}");
+        note(&went, &load, name, (runs * CARRIERS) as f64, figures);
+    }
+    let (runs, clients) = STORES;
+    let went = closed(&subject.work("store", &json!({})), clients, runs)?;
+    note(&went, "a node that calls the store 100 times", name, runs as f64, figures);
+    let mut went = closed(&subject.work("single", &json!({})), 1, ALONE)?;
+    figures.add_latencies(ONE_STATE, name, &mut went.latencies);
+    open_loop::run(subject, most, figures)
+}
+
+/// A fanout of so many branches, by the clock of who started it.
+pub fn fanout(
+    subject: &Subject,
+    graph: &str,
+    branches: u64,
+    load: &str,
+    figures: &mut Figures,
+) -> Result<()> {
+    let went = closed(&subject.work(graph, &json!({"n": branches})), 1, 1)?;
+    note(&went, load, subject.name, branches as f64 + 2.0, figures);
+    Ok(())
+}
+
+/// What a fanout is called.
+pub fn fanout_of(branches: u64) -> String {
+    format!("fanout of {},000", branches / 1000)
+}
+
+fn note(went: &Went, load: &str, subject: &str, states: f64, figures: &mut Figures) {
+    figures.add(load, subject, Unit::StatesPerSecond, went.rate(states));
+}
+
+/// The shapes that peers do, in the sizes that they can do.
+fn beside(subject: &Subject, figures: &mut Figures) -> Result<()> {
+    fanout(subject, "fanout", peers::BRANCHES, peers::FANOUT, figures)?;
+    let went = closed(&subject.work("chain", &json!({})), peers::CHAIN_RUNS, peers::CHAIN_RUNS)?;
+    note(&went, peers::CHAINS, subject.name, (peers::CHAIN_RUNS * CHAIN) as f64, figures);
+    let went = closed(&subject.work("single", &json!({})), 64, peers::SINGLE_RUNS)?;
+    figures.add(
+        peers::SINGLES,
+        subject.name,
+        Unit::RunsPerSecond,
+        went.rate(peers::SINGLE_RUNS as f64),
+    );
+    let mut went = closed(&subject.work("single", &json!({})), 1, peers::LATENCY_RUNS)?;
+    figures.add_latencies(peers::LATENCY, subject.name, &mut went.latencies);
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! The machine and the versions that a report is about.
+
+use std::fmt;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use exosphere_tests::postgres::Postgres;
+use serde::Serialize;
+
+/// What the figures depend on.
+#[derive(Debug, Serialize)]
+pub struct Machine {
+    processor: String,
+    processors: usize,
+    memory_gib: u64,
+    kernel: String,
+    rust: String,
+    postgres: String,
+    exosphere: String,
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { processor, processors, memory_gib, kernel, rust, postgres, exosphere } = self;
+        write!(
+            f,
+            "{exosphere} on {processors} processors ({processor}), {memory_gib} GiB, {kernel}, \
+             {rust}, {postgres}; `fsync` and `synchronous_commit` on, `synchronous=FULL`."
+        )
+    }
+}
+
+/// Describes this machine.
+pub fn describe(postgres: &Postgres) -> Result<Machine> {
+    let field = |file: &str, name: &str| -> Result<String> {
+        let text = fs::read_to_string(file)?;
+        let line = text.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| line.split_once(':')).context("no such line")?.1;
+        Ok(value.trim().to_owned())
+    };
+    let memory = field("/proc/meminfo", "MemTotal")?;
+    let kilobytes: u64 = memory.trim_end_matches(" kB").parse()?;
+    let version = postgres.psql("postgres", "SHOW server_version")?;
+    Ok(Machine {
+        processor: field("/proc/cpuinfo", "model name").unwrap_or_else(|_| "unknown".into()),
+        processors: std::thread::available_parallelism()?.get(),
+        memory_gib: (kilobytes + 512 * 1024) / (1024 * 1024),
+        kernel: said_by("uname", &["-sr"])?,
+        rust: said_by("rustc", &["--version"])?,
+        postgres: format!("Postgres {}", version.trim()),
+        exosphere: format!(
+            "Exosphere {}{}",
+            env!("CARGO_PKG_VERSION"),
+            if cfg!(debug_assertions) { " (debug build)" } else { "" }
+        ),
+    })
+}
+
+fn said_by(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(arguments).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

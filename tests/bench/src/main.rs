@@ -1,0 +1,105 @@
+//! What `cargo xtask bench` runs: what the machine can do (yardsticks), what the host does
+//! on it (loads), what history and plugins cost (growth), what a host takes, and
+//! what others do beside it (peers). Everything in interleaved rounds, so that
+//! each figure is also a ratio of one run; written as one JSON and one Markdown
+//! file.
+//!
+//! Not here: a verdict, but for `--guard`. docs/performance.md says what the
+//! figures mean.
+
+mod figures;
+mod report;
+mod machine;
+mod client;
+mod closed;
+mod subject;
+mod graphs;
+mod yardsticks;
+mod loads;
+mod open_loop;
+mod growth;
+mod resources;
+mod guard;
+mod peers;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use exosphere_tests::postgres::Postgres;
+
+use figures::Figures;
+use report::Report;
+
+/// Measure Exosphere beside what the machine could do.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+#[command(after_help = "\
+Examples:
+  cargo xtask bench                          everything but the peers (an hour)
+  cargo xtask bench --only loads --rounds 1  a first look (four minutes)
+  cargo xtask bench --only loads --peers     beside Restate and DBOS
+
+Nothing else should run on the machine meanwhile. Figures go to the terminal and,
+with all values of all rounds, to target/bench/.")]
+struct Arguments {
+    /// Measure these parts alone
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Vec<Part>,
+    /// How many rounds are counted; one more goes before them
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Measure Restate and DBOS, too: they are installed from their registries
+    #[arg(long)]
+    peers: bool,
+    /// Finished states that are put beside at most, for growth
+    #[arg(long, default_value_t = 10_000_000, value_name = "N")]
+    history: u64,
+    /// The folder for the report
+    #[arg(long, default_value = "target/bench", value_name = "DIR")]
+    out: PathBuf,
+    /// Only compare a short load to the yardsticks, and fail if the host has
+    /// become much slower beside them
+    #[arg(long, conflicts_with_all = ["only", "peers"])]
+    guard: bool,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// What the machine could do, and what the host does
+    Loads,
+    /// What finished states and plugins cost
+    Growth,
+    /// Memory, idle hosts, starts
+    Resources,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let postgres = Postgres::start()?;
+    if arguments.guard {
+        return guard::run(&postgres);
+    }
+    let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
+    let (mut figures, mut notes) = (Figures::default(), Vec::new());
+    if wanted(Part::Loads) {
+        let peers = match arguments.peers {
+            true => {
+                let (peers, told) = peers::Peers::prepare(&arguments.out.join("peers"), &postgres);
+                notes.extend(told);
+                Some(peers)
+            }
+            false => None,
+        };
+        loads::run(&postgres, peers, arguments.rounds, &mut figures)?;
+    }
+    if wanted(Part::Growth) {
+        growth::run(&postgres, arguments.history, arguments.rounds, &mut figures)?;
+    }
+    if wanted(Part::Resources) {
+        resources::run(&postgres, arguments.rounds, &mut figures)?;
+    }
+    Report::new(machine::describe(&postgres)?, arguments.rounds, notes, figures)
+        .write(&arguments.out)
+}

@@ -1,0 +1,74 @@
+//! An open loop: runs start when they are due, whether those before them are
+//! over or not, as they do in life. Latencies count from the moment at which a
+//! run was due, so that a host which stalls is charged for all that had to wait
+//! (no coordinated omission).
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::client::Connection;
+use crate::closed::{Work, succeed};
+use crate::figures::Figures;
+use crate::subject::Subject;
+
+/// Parts of the highest rate.
+const PERCENTS: [u32; 3] = [25, 50, 75];
+/// How long each lasts.
+const LASTS: Duration = Duration::from_secs(6);
+/// Connections. A run that finds none free waits for one, and that counts.
+const CONNECTIONS: usize = 256;
+
+/// Measures latencies at parts of the rate that 64 clients reached.
+pub fn run(subject: &Subject, most: f64, figures: &mut Figures) -> Result<()> {
+    for percent in PERCENTS {
+        let rate = most * f64::from(percent) / 100.0;
+        let mut latencies = at_rate(&subject.work("single", &json!({})), rate)?;
+        let load = format!("open loop at {percent} % of the highest rate");
+        figures.add_latencies(&load, subject.name, &mut latencies);
+    }
+    Ok(())
+}
+
+fn at_rate(work: &Work, rate: f64) -> Result<Vec<f64>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (give_back, mut free) = mpsc::channel(CONNECTIONS);
+        for _ in 0..CONNECTIONS {
+            give_back.send(Connection::open(&work.url).await?).await?;
+        }
+        let (begun, mut tasks) = (Instant::now(), Vec::new());
+        for due in arrivals(rate) {
+            tokio::time::sleep_until((begun + due).into()).await;
+            let Some(mut connection) = free.recv().await else { break };
+            let (work, give_back) = (work.clone(), give_back.clone());
+            tasks.push(tokio::spawn(async move {
+                succeed(&mut connection, &work.path, work.body).await?;
+                let latency = (begun.elapsed() - due).as_secs_f64() * 1000.0;
+                let _ = give_back.send(connection).await;
+                anyhow::Ok(latency)
+            }));
+        }
+        let mut latencies = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            latencies.push(task.await??);
+        }
+        Ok(latencies)
+    })
+}
+
+/// When runs are due: as independent clients come (a Poisson process), the same
+/// at every time.
+fn arrivals(rate: f64) -> impl Iterator<Item = Duration> {
+    let mut random = SmallRng::seed_from_u64(7);
+    let mut at = 0.0;
+    std::iter::from_fn(move || {
+        let uniform: f64 = random.random();
+        at -= (1.0 - uniform).ln() / rate;
+        (at < LASTS.as_secs_f64()).then(|| Duration::from_secs_f64(at))
+    })
+}

@@ -1,0 +1,42 @@
+//! Installs a peer with its registry's own client, once: what is installed stays
+//! until the list of what is wanted changes.
+//!
+//! Not here: which versions; the checked-in lists say.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+/// The list that the installed things are from: it is written last.
+const INSTALLED: &str = "installed.txt";
+
+/// Has `install` fill the folder, unless that was done with the same list before.
+pub fn once(folder: &Path, list: &str, install: impl FnOnce() -> Result<()>) -> Result<()> {
+    let installed = folder.join(INSTALLED);
+    if fs::read_to_string(&installed).is_ok_and(|found| found == list) {
+        return Ok(());
+    }
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)?;
+    install()?;
+    Ok(fs::write(installed, list)?)
+}
+
+/// What a program prints, which must end well.
+pub fn output_of(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("there is no `{name}` to run"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // The first error says it best: warnings go before, and where a log is comes after.
+    let error = |line: &&str| line.trim_start_matches("npm ").to_lowercase().starts_with("error");
+    let why = said.lines().find(error).or(said.lines().last()).unwrap_or_default().trim();
+    ensure!(output.status.success(), "{name}: {}: {why}", output.status);
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}

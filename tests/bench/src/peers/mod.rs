@@ -1,0 +1,109 @@
+//! What others do beside us: Restate and DBOS, installed from their registries,
+//! with the same shapes of work, written the way their docs advise and as durable
+//! as ours. A peer that cannot be installed is left out with a word.
+//!
+//! Not here: what a peer runs, which lies in `tests/bench/peers`; the same loads
+//! on the host, which are in `loads`.
+
+mod install;
+mod process;
+mod restate;
+mod dbos;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use exosphere_tests::postgres::Postgres;
+
+use crate::figures::{Figures, Unit};
+use dbos::Dbos;
+use restate::Restate;
+
+/// A run of [`BRANCHES`] steps in parallel and the sum of their results.
+pub const FANOUT: &str = "fanout, beside peers";
+/// [`CHAIN_RUNS`] runs at once, each of [`CHAIN_LENGTH`] steps.
+pub const CHAINS: &str = "chains, beside peers";
+/// [`SINGLE_RUNS`] runs of one step, by [`CLIENTS`] clients.
+pub const SINGLES: &str = "one-state runs, 64 clients, beside peers";
+/// [`LATENCY_RUNS`] runs of one step, one after the other.
+pub const LATENCY: &str = "one-state run, idle, beside peers";
+
+/// Small enough that the slowest peer is done with each load in some fifteen seconds.
+pub const BRANCHES: u64 = 1_000;
+pub const CHAIN_RUNS: u64 = 100;
+pub const CHAIN_LENGTH: u64 = 50;
+pub const SINGLE_RUNS: u64 = 1_000;
+pub const CLIENTS: u64 = 64;
+pub const LATENCY_RUNS: u64 = 200;
+
+/// The peers that could be installed.
+pub struct Peers {
+    restate: Option<Restate>,
+    dbos: Option<Dbos>,
+}
+
+impl Peers {
+    /// Installs what is not yet installed in the folder, which is to be kept. Says
+    /// what they are and how they are set, and which ones are left out and why.
+    pub fn prepare(folder: &Path, postgres: &Postgres) -> (Peers, Vec<String>) {
+        let mut notes = Vec::new();
+        let restate = Restate::install(&folder.join("restate"));
+        let restate = note("Restate", restate, Restate::describe, &mut notes);
+        // DBOS makes the databases that it is given by name.
+        let dbos = Dbos::install(&folder.join("dbos"), postgres.url("peers_dbos"));
+        let dbos = note("DBOS", dbos, Dbos::describe, &mut notes);
+        (Peers { restate, dbos }, notes)
+    }
+
+    /// Runs every shape once on every peer. Each starts anew and has warmed up
+    /// before it is measured, so that it takes nothing while others are.
+    pub fn round(&mut self, figures: &mut Figures) -> Result<()> {
+        if let Some(restate) = &self.restate {
+            let times = restate.round().context("Restate")?;
+            times.note("Restate", figures);
+        }
+        if let Some(dbos) = &mut self.dbos {
+            dbos.sqlite().context("DBOS on SQLite")?.note("DBOS on SQLite", figures);
+            dbos.postgres().context("DBOS on Postgres")?.note("DBOS on Postgres", figures);
+        }
+        Ok(())
+    }
+}
+
+/// A peer if it is there, and a sentence either way.
+fn note<P>(
+    name: &str,
+    peer: Result<P>,
+    describe: impl Fn(&P) -> String,
+    notes: &mut Vec<String>,
+) -> Option<P> {
+    notes.push(match &peer {
+        Ok(peer) => describe(peer),
+        Err(why) => format!("{name} is left out, for it could not be installed: {why:#}."),
+    });
+    peer.ok()
+}
+
+/// How long the loads took, in the sizes above.
+struct Times {
+    fanout: Duration,
+    chains: Duration,
+    singles: Duration,
+    /// In milliseconds.
+    latencies: Vec<f64>,
+}
+
+impl Times {
+    /// A step counts as a state.
+    fn note(mut self, subject: &str, figures: &mut Figures) {
+        let rate = |count: u64, took: Duration| count as f64 / took.as_secs_f64();
+        let (fanout, chains) =
+            (rate(BRANCHES, self.fanout), rate(CHAIN_RUNS * CHAIN_LENGTH, self.chains));
+        figures.add(FANOUT, subject, Unit::StatesPerSecond, fanout);
+        figures.add(CHAINS, subject, Unit::StatesPerSecond, chains);
+        let singles = rate(SINGLE_RUNS, self.singles);
+        figures.add(SINGLES, subject, Unit::RunsPerSecond, singles);
+        figures.add_latencies(LATENCY, subject, &mut self.latencies);
+    }
+}

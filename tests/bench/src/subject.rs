@@ -1,0 +1,87 @@
+//! Whom we measure: the host on one of its databases, with its graphs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use bytes::Bytes;
+use exosphere_tests::guest;
+use exosphere_tests::postgres::Postgres;
+use exosphere_tests::{Host, good};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::closed::Work;
+use crate::graphs;
+
+/// A host with everything that the loads need.
+pub struct Subject {
+    /// Its database: `SQLite` or `Postgres`.
+    pub name: &'static str,
+    pub host: Host,
+    folder: TempDir,
+    database: Option<String>,
+}
+
+impl Subject {
+    /// A host on a file of its own.
+    pub fn sqlite() -> Result<Subject> {
+        Subject::new("SQLite", None)
+    }
+
+    /// A host on a database of its own.
+    pub fn postgres(postgres: &Postgres, database: &str) -> Result<Subject> {
+        Subject::new("Postgres", Some(postgres.create_database(database)?))
+    }
+
+    /// One on each database.
+    pub fn both(postgres: &Postgres, database: &str) -> Result<[Subject; 2]> {
+        Ok([Subject::sqlite()?, Subject::postgres(postgres, database)?])
+    }
+
+    fn new(name: &'static str, database: Option<String>) -> Result<Subject> {
+        let folder = tempfile::tempdir()?;
+        let host = start(&folder, database.as_deref())?;
+        host.push("lab")?;
+        good(host.upload("minimal", guest::component(&guest::Changes::default())?)?)?;
+        for (name, graph) in graphs::all() {
+            host.apply(name, &graph)?;
+        }
+        Ok(Subject { name, host, folder, database })
+    }
+
+    /// Stops the host in good order and starts it again. Gives how long it took
+    /// from its start until it said that it is well.
+    pub fn restart(&mut self) -> Result<Duration> {
+        self.host.terminate()?;
+        self.host.wait()?;
+        let begun = Instant::now();
+        self.host = start(&self.folder, self.database.as_deref())?;
+        self.host.get("//health")?;
+        Ok(begun.elapsed())
+    }
+
+    /// The database's name in Postgres's cluster.
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref().and_then(|url| url.rsplit('/').next())
+    }
+
+    /// To start a run of a graph and wait for its end.
+    pub fn work(&self, graph: &str, inputs: &Value) -> Work {
+        Work {
+            url: self.host.url().to_owned(),
+            path: format!("/v1/namespaces/default/graphs/{graph}/runs?wait_ms=30000"),
+            body: Bytes::from(json!({"inputs": inputs}).to_string()),
+        }
+    }
+}
+
+/// One namespace has the whole host.
+const ARGUMENTS: [&str; 2] = ["--namespace-slots", "128"];
+
+fn start(folder: &TempDir, database: Option<&str>) -> Result<Host> {
+    let mut arguments = ARGUMENTS.to_vec();
+    if let Some(url) = database {
+        arguments.extend(["--database", url]);
+    }
+    Host::start_with(folder.path(), &arguments, |_| ())
+}

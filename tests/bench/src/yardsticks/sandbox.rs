@@ -1,0 +1,121 @@
+//! The sandbox alone: a fresh one for each call, with all limits, no database.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use exosphere_domain::journal::Entry;
+use exosphere_domain::limits::Limits;
+use exosphere_domain::outcome::Outcome;
+use exosphere_sandbox::{
+    AdmissionLimits, Compiler, Context, DEFAULT_CACHE_BYTES, HttpConfig, Invocation, Plugin,
+    RunStore, Sandbox, SandboxConfig, Secrets, Unavailable,
+};
+use exosphere_tests::{binary, component, guest};
+use futures::future::BoxFuture;
+use tokio::runtime::Runtime;
+
+/// How long each node is called again and again.
+const LASTS: Duration = Duration::from_secs(1);
+
+/// Two threads that call a node again and again.
+pub struct Loop {
+    runtime: Runtime,
+    sandbox: Arc<Sandbox>,
+    nodes: Vec<(&'static str, Arc<Plugin>, &'static str, &'static str)>,
+}
+
+impl Loop {
+    /// Sets up a sandbox as the host has it.
+    pub fn new(folder: &Path) -> Result<Loop> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let compiler = Compiler {
+            program: binary()?,
+            arguments: vec!["compile".into()],
+            limits: AdmissionLimits::default(),
+        };
+        let sandbox = runtime.block_on(async {
+            Sandbox::new(SandboxConfig {
+                slots: 128,
+                limits: Limits::default(),
+                cache_dir: folder.join("code"),
+                cache_key: [7; 32],
+                http: HttpConfig::default(),
+                cache_bytes: DEFAULT_CACHE_BYTES,
+                compiler,
+            })
+        })?;
+        let minimal = guest::component(&guest::Changes::default())?;
+        let mut nodes = Vec::new();
+        for (words, bytes, name, inputs) in [
+            ("the smallest node", minimal, "attack", "{}"),
+            ("a Rust node", component("lab")?, "echo", r#"{"value":7}"#),
+        ] {
+            let plugin = runtime.block_on(async {
+                let admitted = sandbox.admit(&bytes).await?;
+                let bytes = || async { Ok::<_, std::io::Error>(bytes.clone()) };
+                anyhow::Ok(sandbox.load(admitted.digest, bytes).await?)
+            })?;
+            nodes.push((words, plugin, name, inputs));
+        }
+        Ok(Loop { runtime, sandbox: Arc::new(sandbox), nodes })
+    }
+
+    /// Calls a second, of each node.
+    pub fn rates(&self) -> Result<Vec<(&'static str, f64)>> {
+        let mut rates = Vec::new();
+        for (words, plugin, name, inputs) in &self.nodes {
+            let workers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (sandbox, plugin) = (Arc::clone(&self.sandbox), Arc::clone(plugin));
+                    self.runtime.spawn(call(sandbox, plugin, name, inputs))
+                })
+                .collect();
+            let mut rate = 0.0;
+            for worker in workers {
+                rate += self.runtime.block_on(worker)??;
+            }
+            rates.push((*words, rate));
+        }
+        Ok(rates)
+    }
+}
+
+/// A store with nothing in it.
+struct Nothing;
+
+impl RunStore for Nothing {
+    fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Unavailable>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn all(&self) -> BoxFuture<'_, Result<Vec<(String, Entry)>, Unavailable>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+async fn call(
+    sandbox: Arc<Sandbox>,
+    plugin: Arc<Plugin>,
+    node: &'static str,
+    inputs: &'static str,
+) -> Result<f64> {
+    let store = Arc::new(Nothing);
+    let (begun, mut calls) = (Instant::now(), 0u32);
+    while begun.elapsed() < LASTS {
+        let invocation = Invocation {
+            node: node.parse().ok().context("no name")?,
+            inputs: inputs.into(),
+            context: Context::default(),
+            store: store.clone(),
+            secrets: Secrets::default(),
+            grants: Arc::default(),
+            limits: Limits::default(),
+        };
+        let completion = sandbox.invoke(&plugin, invocation).await;
+        ensure!(matches!(completion.outcome, Outcome::Outputs(_)), "{:?}", completion.outcome);
+        calls += 1;
+    }
+    Ok(f64::from(calls) / begun.elapsed().as_secs_f64())
+}
