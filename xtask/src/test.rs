@@ -31,6 +31,10 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
     let mut plugins = project.plugins_cargo("test");
     plugins.args(["--workspace"]).args(filter);
     results.extend(clock.step("plugins tested", || tests(&mut plugins))?);
+    if filter.is_none() {
+        let guard = ["run", "--quiet", "--workspace", "--bin", "exosphere-bench", "--", "--guard"];
+        clock.step("speed compared", || command::run(project.cargo().args(guard)))?;
+    }
 
     // Most runners have nothing to run if there is a filter.
     results.retain(|line| passed(line) > 0);

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use exosphere_domain::clock::Clock;
 use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::{Applied, Catalog, Context, Exporter, Graph, validate};
-use exosphere_domain::ids::{Digest, Name};
-use exosphere_domain::node::NodeDescription;
+use exosphere_domain::ids::Name;
 use exosphere_store::{GraphRow, NewPlugin, PluginRow, Pushed};
 use serde_json::Value;
 
@@ -119,7 +118,9 @@ impl Host {
     ) -> Result<GraphApplied, Error> {
         let Applied { graph, secrets } = self.valid(namespace, name, template).await?;
         let now = self.parts.clock.now();
-        let applied = self.parts.store.apply_graph(namespace, name, &graph, &secrets, now).await?;
+        let applied = self.parts.store.apply_graph(namespace, name, &graph, &secrets, now).await;
+        self.parts.graphs.applied();
+        let applied = applied?;
         Ok(GraphApplied {
             name: name.clone(),
             revision: applied.revision.number,
@@ -154,17 +155,6 @@ impl Host {
     pub async fn graph(&self, namespace: &Name, name: &Name) -> Result<GraphRow, Error> {
         let found = self.parts.store.graph(namespace, name).await?;
         found.ok_or_else(|| Error::not_found("graph", name))
-    }
-
-    /// The description of a graph's node.
-    pub(crate) async fn description(
-        &self,
-        digest: Digest,
-        node: &Name,
-    ) -> Result<NodeDescription, Error> {
-        let nodes = self.parts.store.nodes(digest).await?.unwrap_or_default();
-        let found = nodes.into_iter().find(|described| described.name == *node);
-        found.ok_or_else(|| Error::not_found("node", node))
     }
 }
 

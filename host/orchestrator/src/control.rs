@@ -72,15 +72,18 @@ impl Host {
     ) -> Result<Started, Error> {
         let parts = &self.parts;
         let StartRequest { inputs, store, idempotency_key: key, delay_ms, wait, turn } = request;
-        let row = self.graph(namespace, graph_name).await?;
-        let graph = parts.graphs.get(&row)?;
+        let current = parts.graphs.current(&parts.store, namespace, graph_name).await?;
+        let current = current.ok_or_else(|| Error::not_found("graph", graph_name))?;
+        let graph = current.graph.clone();
         let root = graph.node(graph.root());
-        let described = self.description(root.digest, &root.node_name).await?;
+        let described = parts.descriptions.get(&parts.store, root.digest).await?;
+        let described = described.iter().find(|described| described.name == root.node_name);
+        let described = described.ok_or_else(|| Error::not_found("node", &root.node_name))?;
         let mut problems = door(key.as_deref(), delay_ms);
         let tenant = parts.tenants.get(&parts.store, namespace).await?;
         let mut limits = parts.allowed(namespace, &tenant.limits);
         graph.lower(root, &mut limits);
-        let start = check_start(&graph, &described, inputs.as_ref(), store.as_ref(), &limits);
+        let start = check_start(&graph, described, inputs.as_ref(), store.as_ref(), &limits);
         let start = match start {
             Ok(start) if problems.is_empty() => start,
             other => {
@@ -94,9 +97,9 @@ impl Host {
             key: parts.store.run_key(now).await?,
             id: RunId(fresh_id(now)),
             namespace: namespace.clone(),
-            namespace_key: row.namespace,
+            namespace_key: current.namespace,
             graph_name: graph_name.clone(),
-            revision: row.revision.number,
+            revision: current.revision.number,
             graph,
             inputs: Value::Object(start.inputs).to_string().into(),
         });
@@ -106,7 +109,7 @@ impl Host {
         // Watched before it is there, so that its end is not missed.
         let news = (!wait.is_zero()).then(|| parts.watchers.watch(info.key));
         let delay = Millis::try_from(delay_ms.unwrap_or(0)).unwrap_or(Millis::MAX);
-        let revision = row.revision.id;
+        let revision = current.revision.id;
         let (store, limits) = (start.store, Arc::new(limits));
         let new = NewRun { info, revision, store, root, counts, key, delay, limits };
         match parts.committer.submit(Member::Start(new.into())).await? {

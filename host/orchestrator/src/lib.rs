@@ -65,7 +65,7 @@ use executor::Executor;
 use heart::Session;
 use plugins::Plugins;
 use reading::Large;
-use runs::{Graphs, Runs};
+use runs::{Descriptions, Graphs, Runs};
 use teller::Teller;
 use tenants::Tenants;
 use watch::Watchers;
@@ -147,6 +147,7 @@ pub(crate) struct Parts {
     pub plugins: Plugins,
     pub runs: Runs,
     pub graphs: Graphs,
+    pub descriptions: Descriptions,
     pub watchers: Watchers,
     pub committer: Committer,
     pub executor: Executor,
@@ -197,6 +198,7 @@ impl Host {
             plugins: Plugins::default(),
             runs: Runs::default(),
             graphs: Graphs::default(),
+            descriptions: Descriptions::default(),
             watchers: Watchers::default(),
             executor: Executor::new(config.slots),
             teller: Teller::new(store.is_shared()),

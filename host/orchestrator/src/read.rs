@@ -92,7 +92,10 @@ impl Host {
                 parts.store.states(run.key, &filter).await?.items
             }
         };
-        let entries = parts.store.entries(run.key).await?;
+        let entries = match run.store_keys {
+            0 => Vec::new(),
+            _ => parts.store.entries(run.key).await?,
+        };
         let store = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
         Ok(RunDetails { run, graph: info.graph.clone(), failures, store })
     }

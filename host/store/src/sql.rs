@@ -365,12 +365,12 @@ statements! {
     /// Runs, the newest first, behind one of them. Hosts take their numbers in
     /// blocks, so that a larger one is not always a later run's.
     RUNS = "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, u.created_at, u.ended_at, u.states, u.succeeded, u.pruned, \
-            u.errored, u.cancelled, u.retries, u.requeues FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
+            u.errored, u.cancelled, u.retries, u.requeues, u.store_keys FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
             WHERE u.namespace = $1 AND (CAST($2 AS TEXT) IS NULL OR g.name = $2) AND (CAST($3 AS TEXT) IS NULL OR u.status = $3) \
             AND (CAST($4 AS BIGINT) IS NULL OR (u.created_at, u.id) < (SELECT b.created_at, b.id FROM run b WHERE b.id = $4)) \
             ORDER BY u.created_at DESC, u.id DESC LIMIT $5";
     RUN = "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, u.created_at, u.ended_at, u.states, u.succeeded, u.pruned, \
-           u.errored, u.cancelled, u.retries, u.requeues FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
+           u.errored, u.cancelled, u.retries, u.requeues, u.store_keys FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
            WHERE u.namespace = $1 AND u.uuid = $2";
     /// States of a run in path order; the path may equal the first one given,
     /// and lies behind the second.

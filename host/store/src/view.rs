@@ -48,6 +48,8 @@ pub struct RunView {
     pub retries: i64,
     /// Attempts that asked to run again.
     pub requeues: i64,
+    /// Keys that its store holds.
+    pub store_keys: i64,
 }
 
 /// A state, for people.
@@ -222,6 +224,7 @@ fn run(row: &dyn Cells) -> Result<RunView, StoreError> {
         cancelled: row.int(13)?,
         retries: row.int(14)?,
         requeues: row.int(15)?,
+        store_keys: row.int(16)?,
     })
 }
 

@@ -53,7 +53,8 @@ fn chain(length: u64) -> Value {
             0 => json!(0),
             _ => json!(format!("${{{{ n{}.outputs.value }}}}", at - 1)),
         };
-        let next: Vec<String> = (at + 1 < length).then(|| format!("n{}", at + 1)).into_iter().collect();
+        let next: Vec<String> =
+            (at + 1 < length).then(|| format!("n{}", at + 1)).into_iter().collect();
         node("echo", &format!("n{at}"), json!({"value": value}), &next)
     };
     nodes((0..length).map(link).collect())

@@ -19,12 +19,7 @@ const BRANCHES: u64 = 20_000;
 const PLUGINS: [usize; 3] = [1, 10, 1000];
 
 /// Measures both.
-pub fn run(
-    postgres: &Postgres,
-    history: u64,
-    rounds: u32,
-    figures: &mut Figures,
-) -> Result<()> {
+pub fn run(postgres: &Postgres, history: u64, rounds: u32, figures: &mut Figures) -> Result<()> {
     let sizes = [0, history / 10, history];
     for on_postgres in [false, true] {
         let mut beside = Vec::new();
@@ -50,11 +45,7 @@ pub fn run(
 }
 
 /// The fanout on all of them in turn, also in parts of the first one's rate.
-fn interleave(
-    subjects: &[(String, Subject)],
-    rounds: u32,
-    figures: &mut Figures,
-) -> Result<()> {
+fn interleave(subjects: &[(String, Subject)], rounds: u32, figures: &mut Figures) -> Result<()> {
     for number in 0..=rounds {
         eprintln!("growth: round {number} of {rounds}");
         let mut first = None;

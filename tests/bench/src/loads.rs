@@ -44,7 +44,10 @@ pub fn run(
     let yardsticks = Yardsticks::new(postgres)?;
     let subjects = Subject::both(postgres, "loads")?;
     for number in 0..=rounds {
-        eprintln!("loads: round {number} of {rounds}{}", if number == 0 { " (warms up)" } else { "" });
+        eprintln!(
+            "loads: round {number} of {rounds}{}",
+            if number == 0 { " (warms up)" } else { "" }
+        );
         let mut found = Figures::default();
         yardsticks.round(&mut found)?;
         for subject in &subjects {

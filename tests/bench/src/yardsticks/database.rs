@@ -120,7 +120,8 @@ impl Street {
     /// A state that gave so many outputs.
     async fn ended(&self, run: &Arc<RunInfo>, leased: Leased, outputs: usize) -> Result<Member> {
         let state = leased.state;
-        let outcome = Outcome::Outputs((0..outputs).map(|i| format!("{{\"value\":{i}}}")).collect());
+        let outcome =
+            Outcome::Outputs((0..outputs).map(|i| format!("{{\"value\":{i}}}")).collect());
         let count = numbers_needed(&run.graph, &state, &outcome);
         let numbers = self.store.state_numbers(count, 1).await?;
         let changes = plan(&run.graph, &state, outcome, 0.0, &numbers);
