@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 /// A connection.
@@ -41,5 +42,10 @@ impl Connection {
         let bytes = answer.into_body().collect().await?.to_bytes();
         ensure!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&bytes));
         Ok(bytes)
+    }
+    /// The same, as JSON.
+    pub async fn json(&mut self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        let bytes = self.call(method, path, body.to_string().into()).await?;
+        Ok(serde_json::from_slice(&bytes)?)
     }
 }
