@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: compiles everything as it is shipped and runs the
 //! benchmark, which is `tests/bench`.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::build;
@@ -14,11 +16,8 @@ pub fn run(project: &Project, arguments: &[String]) -> Result<()> {
     let mut clock = Clock::default();
     postgres::ensure()?;
     clock.step("plugins compiled", || build::plugins(project))?;
-    clock.step("host compiled for release", || {
-        // Everything at once, so that the engine is compiled with the same
-        // features by whatever comes next.
-        command::run(project.cargo().args(["build", "--release", "--workspace", "--bins"]))
+    let bench = clock.step("host compiled for release", || {
+        build::program(project, "exosphere-bench", &["--release"])
     })?;
-    let bench = ["run", "--release", "--workspace", "--bin", "exosphere-bench", "--"];
-    command::run(project.cargo().args(bench).args(arguments))
+    command::run(Command::new(bench).args(arguments).current_dir(project.at(".")))
 }

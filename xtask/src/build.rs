@@ -29,18 +29,24 @@ pub fn plugins(project: &Project) -> Result<Vec<PathBuf>> {
     Ok(components)
 }
 
-/// Compiles the host, as the tests need it too: all of the workspace, so that
-/// what it depends on is compiled once for both. Gives the `exosphere` command.
+/// Compiles the host, as the tests need it too. Gives the `exosphere` command.
 pub fn host(project: &Project) -> Result<PathBuf> {
+    program(project, "exosphere", &[])
+}
+
+/// Compiles all of the workspace, so that what it depends on is compiled once
+/// for all of its programs; gives one of them.
+pub fn program(project: &Project, name: &str, further: &[&str]) -> Result<PathBuf> {
     let mut cargo = project.cargo();
     cargo.args(["build", "--workspace", "--message-format", "json-render-diagnostics"]);
+    cargo.args(further);
     for line in command::output(&mut cargo)?.lines() {
         let message: Value = serde_json::from_str(line).unwrap_or_default();
-        if message["target"]["name"] == "exosphere"
+        if message["target"]["name"] == name
             && let Some(path) = message["executable"].as_str()
         {
             return Ok(path.into());
         }
     }
-    bail!("cargo built no command named exosphere")
+    bail!("cargo built no command named {name}")
 }

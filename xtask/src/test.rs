@@ -32,8 +32,10 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
     plugins.args(["--workspace"]).args(filter);
     results.extend(clock.step("plugins tested", || tests(&mut plugins))?);
     if filter.is_none() {
-        let guard = ["run", "--quiet", "--workspace", "--bin", "exosphere-bench", "--", "--guard"];
-        clock.step("speed compared", || command::run(project.cargo().args(guard)))?;
+        clock.step("speed compared", || {
+            let bench = build::program(project, "exosphere-bench", &[])?;
+            command::run(Command::new(bench).arg("--guard"))
+        })?;
     }
 
     // Most runners have nothing to run if there is a filter.
