@@ -60,6 +60,17 @@ impl Watch {
         Ok(number.with_context(|| format!("no {what}"))?.parse()?)
     }
 
+    /// Seconds of CPU time that it has used, with all threads that it ever had, to
+    /// a hundredth.
+    pub fn cpu_seconds(self) -> Result<f64> {
+        let stat = fs::read_to_string(self.path("stat"))?;
+        let rest = stat.rsplit_once(')').context("no name in stat")?.1;
+        let mut fields = rest.split_whitespace().skip(11);
+        // Fields 14 and 15 of proc(5), in clock ticks of 10 ms.
+        let mut ticks = || anyhow::Ok(fields.next().context("a short stat")?.parse::<f64>()?);
+        Ok((ticks()? + ticks()?) / 100.0)
+    }
+
     /// Nanoseconds of CPU time that its threads have used, those that ended left
     /// out.
     pub fn cpu_nanos(self) -> Result<u64> {

@@ -67,9 +67,9 @@ fn idle(subject: &mut Subject, figures: &mut Figures) -> Result<()> {
     }
     let watch = Watch(subject.host.pid());
     sleep(SETTLES);
-    let before = watch.cpu_nanos()?;
+    let before = watch.cpu_seconds()?;
     sleep(IDLE);
-    let used = watch.cpu_nanos()?.saturating_sub(before) as f64 / IDLE.as_nanos() as f64;
+    let used = (watch.cpu_seconds()? - before) / IDLE.as_secs_f64();
     figures.add("idle host with ten plugins", subject.name, Unit::Core, used * 100.0);
     let resident = megabytes(subject, "VmRSS")?;
     figures.add("idle host with ten plugins", subject.name, Unit::Megabytes, resident);
