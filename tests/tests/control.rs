@@ -110,6 +110,33 @@ fn a_start_with_the_same_key_is_the_same_run() -> Result<()> {
 }
 
 #[test]
+fn a_start_may_wait_for_the_end_of_its_run() -> Result<()> {
+    on_both("ends", |bed| {
+        let host = bed.host()?;
+        host.apply("ends", &waiters(2, 20))?;
+        let ended = "ends/runs?wait_ms=30000";
+        let post = |path: &str, body: &Value| -> Result<(u16, Value)> {
+            let answer = host.request("POST", &format!("/graphs/{path}"))?.json(body).send()?;
+            Ok((answer.status().as_u16(), answer.json()?))
+        };
+        let body = json!({"idempotency_key": "one"});
+        let (status, run) = post(ended, &body)?;
+        ensure!(status == 201 && run["status"] == "SUCCESS" && run["revision"] == 1, "{run}");
+        let begun = Instant::now();
+        let (status, again) = post(ended, &body)?;
+        ensure!(status == 200 && again["run"] == run["run"], "{again}");
+        ensure!(begun.elapsed() < Duration::from_secs(20), "one that is over is not waited for");
+        let (_, soon) = post("ends/runs?wait_ms=1", &json!({"delay_ms": 60_000}))?;
+        ensure!(soon["status"] == "RUNNING", "the wait was over first: {soon}");
+        // What was kept at hand of the graph is of the revision before.
+        host.apply("ends", &waiters(3, 0))?;
+        let (_, next) = post(ended, &json!({}))?;
+        ensure!(next["revision"] == 2 && next["counts"]["states"] == 5, "{next}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_paused_run_finishes_what_runs_and_begins_nothing() -> Result<()> {
     on_both("pause", |bed| {
         let host = bed.host()?;

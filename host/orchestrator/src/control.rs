@@ -116,9 +116,10 @@ impl Host {
             Answer::Known { graph, .. } if graph != *graph_name => Err(Error::Conflict(format!(
                 "this idempotency key has started a run of the graph {graph} before; use another key"
             ))),
-            Answer::Known { run, .. } => {
-                Ok(Started { run: self.ended_run(namespace, run, wait).await?, new: false })
-            }
+            Answer::Known { run, .. } => Ok(Started {
+                run: self.run_when(namespace, run, Until::Over, wait).await?,
+                new: false,
+            }),
             answer => {
                 done("graph", graph_name, answer)?;
                 let run = match news {

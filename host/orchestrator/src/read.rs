@@ -71,6 +71,10 @@ impl Until {
     }
 }
 
+fn latest(run: &RunDetails) -> Latest {
+    Latest { version: run.run.version, over: run.run.status != RunStatus::Running }
+}
+
 impl Host {
     /// Runs, the newest first.
     pub async fn runs(&self, namespace: &Name, filter: &RunFilter) -> Result<Page<RunView>, Error> {
@@ -109,30 +113,25 @@ impl Host {
         after: i64,
         wait: Duration,
     ) -> Result<RunDetails, Error> {
+        self.run_when(namespace, id, Until::News(after), wait).await
+    }
+
+    /// A run, as soon as it has come so far, or the wait is over.
+    pub(crate) async fn run_when(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        until: Until,
+        wait: Duration,
+    ) -> Result<RunDetails, Error> {
         let key = self.info(namespace, id).await?.key;
         // Watched first and read then, so that no news falls between.
         let news = self.parts.watchers.watch(key);
         let run = self.run(namespace, id).await?;
-        if run.run.version > after {
+        if wait.is_zero() || until.is_reached(latest(&run)) {
             return Ok(run);
         }
-        self.await_run(namespace, id, news, Until::News(after), wait).await
-    }
-
-    /// A run, as soon as it is over, or the wait is.
-    pub(crate) async fn ended_run(
-        &self,
-        namespace: &Name,
-        id: RunId,
-        wait: Duration,
-    ) -> Result<RunDetails, Error> {
-        let key = self.info(namespace, id).await?.key;
-        let news = self.parts.watchers.watch(key);
-        let run = self.run(namespace, id).await?;
-        if wait.is_zero() || run.run.status != RunStatus::Running {
-            return Ok(run);
-        }
-        self.await_run(namespace, id, news, Until::Over, wait).await
+        self.await_run(namespace, id, news, until, wait).await
     }
 
     /// A run that is watched, when it has come so far or the wait is over.
@@ -153,9 +152,7 @@ impl Host {
             let later = async { news.wait_for(|latest| until.is_reached(*latest)).await.is_ok() };
             let _ = tokio::time::timeout(turn, later).await;
             let run = self.run(namespace, id).await?;
-            let over = run.run.status != RunStatus::Running;
-            if until.is_reached(Latest { version: run.run.version, over }) || Instant::now() >= end
-            {
+            if until.is_reached(latest(&run)) || Instant::now() >= end {
                 return Ok(run);
             }
         }

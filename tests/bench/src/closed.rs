@@ -81,7 +81,7 @@ async fn client(
 /// Starts a run and waits for its end, which must be a success.
 pub async fn succeed(connection: &mut Connection, path: &str, body: Bytes) -> Result<()> {
     let mut answer = connection.call("POST", path, body).await?;
-    // The first field that tells is the run's own; who waited too long asks again.
+    // Who has waited too long asks again.
     loop {
         let run: Value = serde_json::from_slice(&answer)?;
         match run["status"].as_str() {

@@ -69,7 +69,6 @@ fn upload(subject: &Subject, numbers: Range<usize>) -> Result<()> {
     let minimal = guest::component(&guest::Changes::default())?;
     for number in numbers {
         let bytes = numbered(&minimal, number)?;
-        // One name: a thousand versions of a plugin, all of them kept.
         good(subject.host.upload(&format!("minimal{number}"), bytes)?)?;
     }
     Ok(())

@@ -123,7 +123,7 @@ fn beside(subject: &Subject, figures: &mut Figures) -> Result<()> {
     fanout(subject, "fanout", peers::BRANCHES, peers::FANOUT, figures)?;
     let went = closed(&subject.work("chain", &json!({})), peers::CHAIN_RUNS, peers::CHAIN_RUNS)?;
     note(&went, peers::CHAINS, subject.name, (peers::CHAIN_RUNS * CHAIN) as f64, figures);
-    let went = closed(&subject.work("single", &json!({})), 64, peers::SINGLE_RUNS)?;
+    let went = closed(&subject.work("single", &json!({})), peers::CLIENTS, peers::SINGLE_RUNS)?;
     figures.add(
         peers::SINGLES,
         subject.name,

@@ -81,7 +81,7 @@ fn megabytes(subject: &Subject, what: &str) -> Result<f64> {
 }
 
 /// Uploads plugins that differ in nothing but a number that nobody reads.
-pub fn upload(subject: &Subject, numbers: Range<usize>) -> Result<()> {
+fn upload(subject: &Subject, numbers: Range<usize>) -> Result<()> {
     let plugin = component("tally")?;
     for number in numbers {
         let bytes = numbered(&plugin, number)?;
