@@ -1,6 +1,10 @@
 //! JSON that is short as text and heavy as values: what the host itself needs
 //! for it is limited for each, and does not add up for many at a time.
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::watch::Watch;
 use exosphere_tests::{Host, problem};
@@ -77,5 +81,34 @@ fn inputs_that_are_too_heavy_are_a_limit() -> Result<()> {
     let ended = host.wait_for(started["run"].as_str().context("no id")?)?;
     let failure = &ended["failures"][0]["failure"];
     ensure!(failure["kind"] == "limit" && failure["details"]["limit"] == "json_bytes", "{ended:#}");
+    Ok(())
+}
+
+#[test]
+fn bodies_that_do_not_come_hold_up_nobody_else() -> Result<()> {
+    let host = host()?;
+    let mut silent = Vec::new();
+    for namespace in ["a", "b", "c"] {
+        for _ in 0..5 {
+            let mut stream = TcpStream::connect(host.url().trim_start_matches("http://"))?;
+            write!(
+                stream,
+                "POST /v1/namespaces/{namespace}/graphs/echo/runs HTTP/1.1\r\nhost: localhost\r\n\
+                 content-type: application/json\r\ncontent-length: 30000000\r\n\r\n{{"
+            )?;
+            silent.push(stream);
+        }
+    }
+    // They end after ten seconds without a byte; nobody has waited for that.
+    let begun = Instant::now();
+    let started: Value = exosphere_tests::good(start(&host, &ones(1 << 20))?)?;
+    ensure!(host.wait_for(started["run"].as_str().context("no id")?)?["status"] == "SUCCESS");
+    let took = begun.elapsed();
+    ensure!(took < Duration::from_secs(8), "it took {took:?}");
+    for mut stream in silent {
+        stream.set_nonblocking(true)?;
+        let answer = stream.read(&mut [0; 1]).map_err(|error| error.kind());
+        ensure!(answer == Err(ErrorKind::WouldBlock), "a body was not waited for: {answer:?}");
+    }
     Ok(())
 }

@@ -273,6 +273,25 @@ fn what_a_node_tells_of_a_secret_nobody_reads() -> Result<()> {
     Ok(())
 }
 
+/// A node that declares no secret is handed one by a node that does.
+#[test]
+fn what_a_later_node_tells_of_a_secret_nobody_reads() -> Result<()> {
+    let host = Host::start()?;
+    host.push("lab")?;
+    host.grant("lab", &json!({"secrets": ["token"]}))?;
+    let mut graph = with_secret(SECRET);
+    graph["nodes"][0]["next_nodes"] = json!(["later"]);
+    let lines = json!({"lines": ["it is ${{ only.outputs.value }}"]});
+    let later =
+        json!({"node_name": "log", "identifier": "later", "inputs": lines, "next_nodes": []});
+    graph["nodes"].as_array_mut().context("nodes")?.push(later);
+    let found = host.result_of("g", &graph, &json!({}))?;
+    let run = found["run"].as_str().context("an id")?;
+    let told = host.states(run, "later")?.remove(0)["attempts"].to_string();
+    ensure!(told.contains("it is [secret token]") && !told.contains("hush"), "{told}");
+    Ok(())
+}
+
 #[test]
 fn answers_are_for_programs_alone() -> Result<()> {
     let host = Host::start()?;

@@ -39,7 +39,8 @@ const NO_PROGRESS: Duration = Duration::from_secs(10);
 /// drip would hold a place for next to nothing.
 const LEAST_RATE: u64 = 16 * 1024;
 
-/// Bytes from which on a body is large: it is read in a turn of its namespace.
+/// Bytes from which on a body is large: it comes in, and is read, in turns of its
+/// namespace.
 pub(crate) const LARGE: u64 = 256 * 1024;
 
 /// The bytes of a body, if they come in time and are not too many.
@@ -120,7 +121,8 @@ pub(crate) struct Read<T> {
 
 /// A body as a JSON object. An array is none, though it would be read by the
 /// order of what a type is made of. A large one waits for a turn of its
-/// namespace.
+/// namespace to come in, and for another one to be read: a slow sender keeps
+/// nobody from reading what is there.
 pub(crate) async fn json<T: DeserializeOwned>(
     host: &Host,
     namespace: &Name,
@@ -132,8 +134,11 @@ pub(crate) async fn json<T: DeserializeOwned>(
     if length > most {
         return Err(too_large(most, ""));
     }
-    let turn = if length > LARGE { host.large(namespace).await } else { None };
+    let is_large = length > LARGE;
+    let place = if is_large { host.large_body(namespace).await } else { None };
     let bytes = read(&mut body, most, || too_large(most, "")).await?;
+    let turn = if is_large { host.large(namespace).await } else { None };
+    drop(place);
     let refused = |words| Problem::new(StatusCode::BAD_REQUEST, "bad-json", words);
     let bad = |error: &dyn Display| {
         refused(format!("the body is not the JSON that this path takes: {error}"))

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::failure::{Failure, FailureKind};
-use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::Node;
 use exosphere_domain::ids::{NamespaceKey, RunKey, StateId};
 use exosphere_domain::journal::{Entry, Journal};
@@ -33,6 +32,7 @@ use crate::inputs::{NoInputs, inputs, read_ahead, text};
 use crate::plugins::{NodeInfo, NotReady};
 use crate::reading::Reading;
 use crate::room::Lease;
+use crate::secrets::secrets;
 use crate::tenants::Tenant;
 
 /// What is being executed.
@@ -277,7 +277,7 @@ impl Attempt<'_> {
             run: run.key,
             unavailable: AtomicBool::new(false),
         });
-        let secrets = self.secrets(info, &grants).await?;
+        let secrets = secrets(parts, run, info, &grants).await?;
         let invocation = Invocation {
             node: node.node_name.clone(),
             inputs,
@@ -363,19 +363,6 @@ impl Attempt<'_> {
             attempt: state.tries.attempt,
             idempotency_key: format!("{}/{}/{}", run.id, state.id, state.tries.requeues),
         }
-    }
-
-    /// The secrets that the node declared and its plugin is granted, as they are
-    /// now.
-    async fn secrets(&self, info: &NodeInfo, grants: &Grants) -> Result<Secrets, NoInputs> {
-        let mut secrets = Vec::new();
-        for name in info.secrets.iter().filter(|name| grants.secrets.contains(name)) {
-            let (namespace, graph) = (&self.run.namespace, &self.run.graph_name);
-            if let Some(value) = self.parts.patient.secret(namespace, graph, name).await? {
-                secrets.push((name.to_string(), value));
-            }
-        }
-        Ok(secrets.into_iter().collect())
     }
 }
 

@@ -24,6 +24,7 @@ mod recovery;
 mod room;
 mod rotation;
 mod runs;
+mod secrets;
 mod teller;
 mod tenants;
 mod watch;
@@ -66,6 +67,7 @@ use heart::Session;
 use plugins::Plugins;
 use reading::Large;
 use runs::{Descriptions, Graphs, Runs};
+use secrets::Declared;
 use teller::Teller;
 use tenants::Tenants;
 use watch::Watchers;
@@ -148,6 +150,7 @@ pub(crate) struct Parts {
     pub runs: Runs,
     pub graphs: Graphs,
     pub descriptions: Descriptions,
+    pub declared: Declared,
     pub watchers: Watchers,
     pub committer: Committer,
     pub executor: Executor,
@@ -199,6 +202,7 @@ impl Host {
             runs: Runs::default(),
             graphs: Graphs::default(),
             descriptions: Descriptions::default(),
+            declared: Declared::default(),
             watchers: Watchers::default(),
             executor: Executor::new(config.slots),
             teller: Teller::new(store.is_shared()),
@@ -255,6 +259,11 @@ impl Host {
     /// that is read into values takes many times its text.
     pub async fn large(&self, namespace: &Name) -> Option<Turn<Name>> {
         self.parts.large.turn(namespace).await
+    }
+
+    /// Waits for the turn of a namespace to send a large body.
+    pub async fn large_body(&self, namespace: &Name) -> Option<Turn<Name>> {
+        self.parts.large.body(namespace).await
     }
 
     /// Bytes of memory that JSON may take which is read into values.

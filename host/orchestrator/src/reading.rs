@@ -17,23 +17,36 @@ use crate::error::internal;
 /// Bytes of memory up to which nobody waits for a turn.
 const SMALL: u64 = 1024 * 1024;
 
-/// Turns at reading what is large. It keeps a processor busy, so there is one
-/// for each, and one namespace has all but one of them.
+/// Large bodies that come in at a time, and how many of them of one namespace.
+/// Apart from the turns at reading: a body takes as long as its sender likes.
+const BODIES: (u32, u32) = (8, 2);
+
+/// Turns at what is large.
 pub(crate) struct Large {
-    turns: Turns<Name>,
+    /// At reading it. That keeps a processor busy, so there is one for each, and
+    /// one namespace has all but one of them.
+    values: Turns<Name>,
     most: u32,
+    /// At sending it.
+    bodies: Turns<Name>,
 }
 
 impl Large {
     pub(crate) fn new() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
         let processors = u32::try_from(processors).unwrap_or(u32::MAX);
-        Large { turns: Turns::new(processors), most: processors.saturating_sub(1).max(1) }
+        let most = processors.saturating_sub(1).max(1);
+        Large { values: Turns::new(processors), most, bodies: Turns::new(BODIES.0) }
     }
 
-    /// Waits for the turn of a namespace.
+    /// Waits for the turn of a namespace to read values.
     pub(crate) async fn turn(&self, namespace: &Name) -> Option<Turn<Name>> {
-        self.turns.take(namespace.clone(), self.most).await
+        self.values.take(namespace.clone(), self.most).await
+    }
+
+    /// Waits for the turn of a namespace to send a body.
+    pub(crate) async fn body(&self, namespace: &Name) -> Option<Turn<Name>> {
+        self.bodies.take(namespace.clone(), BODIES.1).await
     }
 }
 

@@ -348,7 +348,8 @@ mod tests {
     }
 
     fn hush() -> Secrets {
-        [("k".to_owned(), Zeroizing::new("hush-hush".to_owned()))].into_iter().collect()
+        let value = Zeroizing::new("hush-hush".to_owned());
+        [("k".to_owned(), Secret { value, is_shown: false })].into_iter().collect()
     }
 
     #[test]

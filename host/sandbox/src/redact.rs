@@ -19,7 +19,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::secrets::Secrets;
+use crate::secrets::{Secret, Secrets};
 use crate::text::{clean_line, clean_lines};
 
 /// Characters of a secret, and of what is left of one at a cut, that are worth
@@ -58,10 +58,10 @@ pub(crate) struct Patterns {
 }
 
 impl Patterns {
-    pub(crate) fn of(secrets: &BTreeMap<String, Zeroizing<String>>) -> Patterns {
+    pub(crate) fn of(secrets: &BTreeMap<String, Secret>) -> Patterns {
         let mut texts = Vec::new();
-        for (at, value) in secrets.values().enumerate() {
-            texts.extend(spellings(value).into_iter().map(|text| (text, at)));
+        for (at, secret) in secrets.values().enumerate() {
+            texts.extend(spellings(&secret.value).into_iter().map(|text| (text, at)));
         }
         texts.sort_by(|(a, _), (b, _)| a.as_str().cmp(b));
         texts.dedup_by(|(text, _), (before, _)| text == before);
@@ -269,7 +269,8 @@ mod tests {
 
     fn secrets(all: &[(&str, &str)]) -> Secrets {
         let owned = |(name, value): &(&str, &str)| {
-            ((*name).to_owned(), Zeroizing::new((*value).to_owned()))
+            let value = Zeroizing::new((*value).to_owned());
+            ((*name).to_owned(), Secret { value, is_shown: true })
         };
         all.iter().map(owned).collect()
     }

@@ -1,7 +1,7 @@
-//! The secrets that one execution may see, and `exosphere:node/secrets`, which
-//! shows them to the guest. Which node may see which is decided before an
-//! invocation is made, not here; how they are kept out of what people read is
-//! in `redact`.
+//! The secrets of one execution, and `exosphere:node/secrets`, which shows the
+//! guest those that it may read. Which these are is decided before an invocation
+//! is made, not here; how all of them are kept out of what people read is in
+//! `redact`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,8 +18,17 @@ use crate::redact::Patterns;
 #[derive(Clone, Default)]
 pub struct Secrets(Option<Arc<Known>>);
 
+/// A secret, as an execution has to do with it.
+pub struct Secret {
+    /// Its value.
+    pub value: Zeroizing<String>,
+    /// Whether the guest may read it. One that it may not read is kept out of
+    /// its words all the same: another node may have handed it on.
+    pub is_shown: bool,
+}
+
 struct Known {
-    values: BTreeMap<String, Zeroizing<String>>,
+    secrets: BTreeMap<String, Secret>,
     /// Made when there is something to look through: most executions say
     /// nothing.
     patterns: OnceLock<Patterns>,
@@ -28,36 +37,37 @@ struct Known {
 /// Shows the names alone.
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.iter().flat_map(|known| known.values.keys())).finish()
+        f.debug_set().entries(self.0.iter().flat_map(|known| known.secrets.keys())).finish()
     }
 }
 
-impl FromIterator<(String, Zeroizing<String>)> for Secrets {
-    fn from_iter<T: IntoIterator<Item = (String, Zeroizing<String>)>>(secrets: T) -> Self {
-        let values: BTreeMap<_, _> = secrets.into_iter().collect();
-        match values.is_empty() {
+impl FromIterator<(String, Secret)> for Secrets {
+    fn from_iter<T: IntoIterator<Item = (String, Secret)>>(secrets: T) -> Self {
+        let secrets: BTreeMap<_, _> = secrets.into_iter().collect();
+        match secrets.is_empty() {
             true => Secrets(None),
-            false => Secrets(Some(Arc::new(Known { values, patterns: OnceLock::new() }))),
+            false => Secrets(Some(Arc::new(Known { secrets, patterns: OnceLock::new() }))),
         }
     }
 }
 
 impl Secrets {
-    /// A secret's value.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.as_ref()?.values.get(name).map(|value| value.as_str())
+    /// The value of a secret that the guest may read.
+    fn shown(&self, name: &str) -> Option<&str> {
+        let secret = self.0.as_ref()?.secrets.get(name)?;
+        secret.is_shown.then_some(secret.value.as_str())
     }
 
     /// What finds them in a text; nothing where there are none.
     pub(crate) fn patterns(&self) -> Option<&Patterns> {
         let known = self.0.as_deref()?;
-        Some(known.patterns.get_or_init(|| Patterns::of(&known.values)))
+        Some(known.patterns.get_or_init(|| Patterns::of(&known.secrets)))
     }
 }
 
 impl wit::Host for Host {
     fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
         self.count_call()?;
-        Ok(self.secrets.get(&name).map(str::to_owned))
+        Ok(self.secrets.shown(&name).map(str::to_owned))
     }
 }

@@ -217,20 +217,26 @@ impl Store {
         self.reader.rows(sql::SECRET_NAMES, &place, read).await
     }
 
-    /// The current value of a secret.
-    pub async fn secret(
+    /// The secrets of a graph with their current values, or why one cannot be
+    /// opened.
+    pub async fn secrets(
         &self,
         namespace: &Name,
         graph: &Name,
-        name: &Name,
-    ) -> Result<Option<Zeroizing<String>>, StoreError> {
-        let read = |row: &dyn Cells| Ok((row.bytes(0)?, key_id(row.text(1)?)?));
-        let place = values![namespace.as_str(), graph.as_str(), name.as_str()];
-        let sealed = self.reader.row(sql::SECRET, &place, read).await?;
-        let Some((sealed, key)) = sealed else { return Ok(None) };
-        let place = SecretPlace { namespace, graph, name };
-        let value = self.vault.open(&place, &key, &sealed).await;
-        value.map(Some).map_err(|error| StoreError::Data(error.to_string()))
+    ) -> Result<Vec<(Name, Result<Zeroizing<String>, StoreError>)>, StoreError> {
+        let read = |row: &dyn Cells| {
+            Ok((name(row.text(0)?, "secret", "name")?, row.bytes(1)?, key_id(row.text(2)?)?))
+        };
+        let place = values![namespace.as_str(), graph.as_str()];
+        let rows = self.reader.rows(sql::SECRETS_OF_GRAPH, &place, read).await?;
+        let mut secrets = Vec::with_capacity(rows.len());
+        for (name, sealed, key) in rows {
+            let place = SecretPlace { namespace, graph, name: &name };
+            let value = self.vault.open(&place, &key, &sealed).await;
+            let value = value.map_err(|error| StoreError::Data(error.to_string()));
+            secrets.push((name, value));
+        }
+        Ok(secrets)
     }
 
     /// What never changes of a run.

@@ -299,7 +299,7 @@ statements! {
                   ON CONFLICT (namespace, graph, name) DO UPDATE SET sealed = excluded.sealed, key_id = excluded.key_id";
     REMOVE_SECRET = "DELETE FROM secret WHERE namespace = $1 AND graph = $2 AND name = $3";
     SECRET_NAMES = "SELECT name FROM secret WHERE namespace = $1 AND graph = $2 ORDER BY name";
-    SECRET = "SELECT sealed, key_id FROM secret WHERE namespace = $1 AND graph = $2 AND name = $3";
+    SECRETS_OF_GRAPH = "SELECT name, sealed, key_id FROM secret WHERE namespace = $1 AND graph = $2 ORDER BY name";
 
     // Keys: which are in use, and what comes under another one.
     /// Who writes to `seal` has waited here for those before.

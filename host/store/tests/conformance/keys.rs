@@ -67,8 +67,9 @@ async fn a_secret_is_removed_from_its_graph_alone(kind: Kind) {
 }
 
 async fn value(store: &Store, graph: &str, secret: &str) -> Result<String, String> {
-    let found = store.secret(&name("n"), &name(graph), &name(secret)).await;
-    found.map(|value| value.unwrap().to_string()).map_err(|error| error.to_string())
+    let all = store.secrets(&name("n"), &name(graph)).await.unwrap();
+    let (_, value) = all.into_iter().find(|(found, _)| *found == name(secret)).unwrap();
+    value.map(|value| value.to_string()).map_err(|error| error.to_string())
 }
 
 /// Keys by the number of secrets under them, and those that are in use.
