@@ -145,6 +145,13 @@ fn a_cancelled_run_stops_what_runs() -> Result<()> {
     ensure!(found["counts"]["cancelled"] == 201, "{found:#}");
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
     ensure!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    // What they used until then is not forgotten.
+    let states = until("the spinners' CPU time", || {
+        let states = host.states(&run, "spinner")?;
+        let used = |state: &Value| state["usage"]["cpu_us"].as_u64() > Some(10_000);
+        Ok(states.iter().any(used).then_some(states))
+    })?;
+    ensure!(states.iter().all(|state| state["status"] == "CANCELLED"), "{states:#?}");
     let (status, _) = host.refused("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     ensure!(status == 409, "it is over");
     Ok(())

@@ -15,7 +15,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{give_up, numbers_needed, plan};
 use exosphere_domain::state::RunStatus;
 use exosphere_sandbox::{
-    Completion, Context, Invocation, LogLine, RunStore, Secrets, Turn, Turns, Unavailable,
+    Cancel, Completion, Context, Invocation, LogLine, RunStore, Secrets, Turn, Turns, Unavailable,
 };
 use exosphere_store::{
     Answer, Finished, Leased, Member, Numbers, RunInfo, Store, StoreError, Touched,
@@ -43,13 +43,21 @@ pub(crate) struct Executor {
 
 #[derive(Default)]
 struct Tasks {
-    running: HashMap<StateId, (RunKey, AbortHandle)>,
+    running: HashMap<StateId, Running>,
     /// Runs that were aborted, the latest last: what was claimed of them just
     /// before is not to begin.
     aborted: VecDeque<RunKey>,
     /// Runs that were paused: what was claimed of them before and has not begun
     /// is given back. One of which something is claimed later goes on.
     paused: BTreeSet<RunKey>,
+}
+
+/// A task that executes a state.
+struct Running {
+    run: RunKey,
+    /// Ends the execution, which then tells what it used.
+    cancel: Cancel,
+    task: AbortHandle,
 }
 
 /// Aborted runs that are remembered. What was claimed of older ones is swept.
@@ -80,12 +88,8 @@ impl Executor {
     /// Stops whatever runs of a run. Its results are not wanted any more.
     fn abort(&self, run: RunKey) {
         let mut tasks = self.lock();
-        tasks.running.retain(|_, (of, task)| {
-            if *of == run {
-                task.abort();
-            }
-            *of != run
-        });
+        let of_run = tasks.running.values().filter(|running| running.run == run);
+        of_run.for_each(|running| running.cancel.cancel());
         if tasks.aborted.len() == REMEMBERED {
             tasks.aborted.pop_front();
         }
@@ -94,12 +98,12 @@ impl Executor {
 
     /// Stops whatever runs. None of its results is wanted any more.
     pub(crate) fn abort_all(&self) {
-        self.lock().running.drain().for_each(|(_, (_, task))| task.abort());
+        self.lock().running.drain().for_each(|(_, running)| running.task.abort());
     }
 
     /// The runs of what is being executed.
     pub(crate) fn runs(&self) -> Vec<RunKey> {
-        let runs: BTreeSet<_> = self.lock().running.values().map(|(run, _)| *run).collect();
+        let runs: BTreeSet<_> = self.lock().running.values().map(|running| running.run).collect();
         runs.into_iter().collect()
     }
 
@@ -113,8 +117,9 @@ impl Executor {
         // What was claimed was not of a paused run.
         tasks.paused.remove(&run);
         // Noted before it can end: it takes this lock to be forgotten.
-        let task = tokio::spawn(execute(parts.clone(), leased, lease));
-        tasks.running.insert(id, (run, task.abort_handle()));
+        let cancel = Cancel::default();
+        let task = tokio::spawn(execute(parts.clone(), leased, lease, cancel.clone()));
+        tasks.running.insert(id, Running { run, cancel, task: task.abort_handle() });
     }
 
     fn is_paused(&self, run: RunKey) -> bool {
@@ -156,7 +161,7 @@ pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, Lease)>) {
     });
 }
 
-async fn execute(parts: Arc<Parts>, leased: Leased, lease: Lease) {
+async fn execute(parts: Arc<Parts>, leased: Leased, lease: Lease, cancel: Cancel) {
     let id = leased.state.id;
     let run = match parts.runs.get(&parts.patient, leased.state.run).await {
         Ok(run) => run,
@@ -169,7 +174,7 @@ async fn execute(parts: Arc<Parts>, leased: Leased, lease: Lease) {
             return parts.committer.lose();
         }
     };
-    let attempt = Attempt { parts: &parts, run: &run, leased: &leased };
+    let attempt = Attempt { parts: &parts, run: &run, leased: &leased, cancel };
     // A mistake of ours must not lose a state.
     let ended = std::panic::AssertUnwindSafe(attempt.run()).catch_unwind().await;
     let ended = ended.unwrap_or_else(|_| Ended::failed(internal(&"the host panicked")));
@@ -205,6 +210,7 @@ struct Attempt<'a> {
     parts: &'a Parts,
     run: &'a Arc<RunInfo>,
     leased: &'a Leased,
+    cancel: Cancel,
 }
 
 impl Attempt<'_> {
@@ -212,7 +218,11 @@ impl Attempt<'_> {
         let parts = self.parts;
         let namespace = self.run.namespace_key;
         let most = parts.slots_of(parts.tenants.slots(namespace));
-        let Some(_slot) = parts.executor.slot(namespace, most).await else {
+        let slot = tokio::select! {
+            slot = parts.executor.slot(namespace, most) => slot,
+            () = self.cancel.cancelled() => None,
+        };
+        let Some(_slot) = slot else {
             return Ended::without_a_run(Outcome::Released);
         };
         if parts.executor.is_paused(self.run.key) {
@@ -244,7 +254,7 @@ impl Attempt<'_> {
 
     /// The node, and what the attempt may use.
     fn allowed(&self, tenant: &Tenant) -> Result<(&Node, Limits), Failure> {
-        let Attempt { parts, run, leased } = self;
+        let Attempt { parts, run, leased, .. } = self;
         let place = leased.state.place.node;
         let node = run.graph.get(place).ok_or_else(|| {
             internal(&format!(
@@ -258,7 +268,7 @@ impl Attempt<'_> {
     }
 
     async fn invoke(&self) -> Result<Ended, NoInputs> {
-        let Attempt { parts, run, leased } = self;
+        let Attempt { parts, run, leased, .. } = self;
         let tenant = parts.tenants.get(&parts.patient, &run.namespace).await?;
         let (node, limits) = self.allowed(&tenant)?;
         let limits = Arc::new(limits);
@@ -286,6 +296,7 @@ impl Attempt<'_> {
             secrets: secrets.clone(),
             grants,
             limits: Limits::clone(&limits),
+            cancel: self.cancel.clone(),
         };
         tracing::debug!(state = %leased.state.id, attempt = leased.state.tries.attempt, "executing");
         let completion = parts.sandbox.invoke(&plugin, invocation).await;
@@ -297,7 +308,7 @@ impl Attempt<'_> {
 
     /// Its inputs as text. The values that they are made of are gone with this.
     async fn inputs(&self, info: &NodeInfo, limits: &Limits) -> Result<String, NoInputs> {
-        let Attempt { parts, run, leased } = self;
+        let Attempt { parts, run, leased, .. } = self;
         let mut reading = Reading::new(parts, &run.namespace, limits);
         let inputs = inputs(&parts.patient, run, leased, limits, &mut reading).await?;
         let inputs = Value::Object(inputs);

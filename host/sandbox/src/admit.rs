@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::ids::Digest;
 use exosphere_domain::limits::{Limit, Limits};
 use wasmtime::component::{Component, Linker};
@@ -19,7 +20,7 @@ use crate::context::Context;
 use crate::engine::{MAX_MEMORIES, MAX_TABLES};
 use crate::host::{Host, Session};
 use crate::inspect::{Facts, too_many};
-use crate::invoke::{Describe, Unanswered};
+use crate::invoke::{Cancel, Describe, Unanswered};
 use crate::plugins::Plugin;
 use crate::refused::{Refused, words};
 use crate::sandbox::{Purpose, Sandbox};
@@ -122,9 +123,14 @@ impl Sandbox {
             network: self.network(),
             limits,
         };
-        self.ask(plugin, session, Describe).await.0.map_err(|unanswered| match unanswered {
+        let (answer, _) = self.ask(plugin, session, Describe, &Cancel::default()).await;
+        answer.map_err(|unanswered| match unanswered {
             Unanswered::Misfit(error) => Refused::Exports { why: words(&error) },
             Unanswered::Failed(failure) => Refused::Describe(failure),
+            Unanswered::Cancelled => {
+                let words = "the host has stopped asking";
+                Refused::Describe(Failure::new(FailureKind::Internal, words))
+            }
         })
     }
 

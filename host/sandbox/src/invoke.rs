@@ -2,6 +2,7 @@
 //! guest does.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use exosphere_domain::failure::{Failure, FailureKind};
@@ -11,6 +12,7 @@ use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits, Usage};
 use exosphere_domain::outcome::Outcome;
 use futures::FutureExt;
+use tokio::sync::Notify;
 use wasmtime::Store;
 
 use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
@@ -43,15 +45,33 @@ pub struct Invocation {
     /// tables and instances are bounded by the sandbox's own limits too, for
     /// which its slots were made.
     pub limits: Limits,
+    /// Ends it from outside.
+    pub cancel: Cancel,
+}
+
+/// Ends what waits for it. All clones are one.
+#[derive(Clone, Default)]
+pub struct Cancel(Arc<Notify>);
+
+impl Cancel {
+    /// Ends it: now, or as soon as it waits.
+    pub fn cancel(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits for that. It is told once.
+    pub async fn cancelled(&self) {
+        self.0.notified().await;
+    }
 }
 
 /// What came of an execution.
 #[derive(Debug)]
 pub struct Completion {
     /// [`Outcome::Outputs`], [`Outcome::Prune`], [`Outcome::RequeueAfter`] or
-    /// [`Outcome::Failed`], nothing else.
+    /// [`Outcome::Failed`]; [`Outcome::Released`] if it was cancelled.
     pub outcome: Outcome,
-    /// What it read and wrote; empty if it failed.
+    /// What it read and wrote; empty if it failed or was cancelled.
     pub journal: Journal,
     /// What it logged and printed.
     pub logs: Vec<LogLine>,
@@ -70,7 +90,8 @@ impl Sandbox {
     pub async fn invoke(&self, plugin: &Plugin, invocation: Invocation) -> Completion {
         let limits = self.bounded(invocation.limits);
         if invocation.inputs.len() > limits.size(Limit::InputBytes) {
-            return Trace::default().failed(limits.reached(Limit::InputBytes));
+            let failure = limits.reached(Limit::InputBytes);
+            return Trace::default().without_effect(Outcome::Failed(failure));
         }
         let input_bytes = invocation.inputs.len() as u64;
         let secrets = invocation.secrets;
@@ -83,15 +104,17 @@ impl Sandbox {
             limits: limits.clone(),
         };
         let question = Execute { node: invocation.node, inputs: invocation.inputs };
-        let (answer, mut trace) = self.ask(plugin, session, question).await;
+        let (answer, mut trace) = self.ask(plugin, session, question, &invocation.cancel).await;
         trace.usage.input_bytes += input_bytes;
         let (outcome, bytes) = match answer {
             Ok(answer) => check(answer, limits, secrets).await,
-            Err(unanswered) => return trace.failed(secrets.hide_in(unanswered.into())),
+            Err(Unanswered::Cancelled) => return trace.without_effect(Outcome::Released),
+            Err(Unanswered::Misfit(error)) => (Outcome::Failed(failure::misfit(&error)), 0),
+            Err(Unanswered::Failed(failure)) => (Outcome::Failed(secrets.hide_in(failure)), 0),
         };
         trace.usage.output_bytes += bytes;
         match outcome {
-            Outcome::Failed(failure) => trace.failed(failure),
+            failed @ Outcome::Failed(_) => trace.without_effect(failed),
             outcome => {
                 Completion { outcome, journal: trace.journal, logs: trace.logs, usage: trace.usage }
             }
@@ -104,6 +127,7 @@ impl Sandbox {
         plugin: &Plugin,
         session: Session,
         question: Q,
+        cancel: &Cancel,
     ) -> (Result<Q::Answer, Unanswered>, Trace) {
         // Locals go in the order opposite to this one: the guest's memory is
         // back in the pool before its slot is free, even if this future is
@@ -114,23 +138,29 @@ impl Sandbox {
         let queue = Queue { turns: self.turns(), namespace: session.context.namespace.clone() };
         let mut store = host::store(self.engine(), session);
         let (meter, breach) = (Arc::clone(&store.data().meter), Arc::clone(&store.data().breach));
-        let work = meter.measure(queue, run(plugin, &mut store, question));
-        let work = async {
-            tokio::select! {
-                biased;
-                answer = work => answer,
-                limit = breach.reached() => Err((Phase::Call, Stop::Limit(limit).into())),
-            }
+        let ended = {
+            // Pinned, since what is wrapped by value is copied by each wrapper.
+            let work = pin!(run(plugin, &mut store, question));
+            let work = pin!(meter.measure(queue, work));
+            let work = async {
+                tokio::select! {
+                    biased;
+                    answer = work => Some(answer),
+                    limit = breach.reached() => Some(Err((Phase::Call, Stop::Limit(limit).into()))),
+                    () = cancel.cancelled() => None,
+                }
+            };
+            tokio::time::timeout(timeout, AssertUnwindSafe(work).catch_unwind()).await
         };
-        let ended = tokio::time::timeout(timeout, AssertUnwindSafe(work).catch_unwind()).await;
         let host = store.data();
         let answer = match ended {
-            Ok(Ok(Ok(answer))) => match host.overrun() {
+            Ok(Ok(Some(Ok(answer)))) => match host.overrun() {
                 Some(limit) => Err(host.limits.reached(limit).into()),
                 None => Ok(answer),
             },
-            Ok(Ok(Err((Phase::Fit, error)))) => Err(Unanswered::Misfit(error)),
-            Ok(Ok(Err((phase, error)))) => Err(failure::judge(&error, phase, host).into()),
+            Ok(Ok(Some(Err((Phase::Fit, error))))) => Err(Unanswered::Misfit(error)),
+            Ok(Ok(Some(Err((phase, error))))) => Err(failure::judge(&error, phase, host).into()),
+            Ok(Ok(None)) => Err(Unanswered::Cancelled),
             Ok(Err(_)) => Err(failure::internal("a host function panicked", host).into()),
             Err(_) => Err(host.limits.timed_out().into()),
         };
@@ -144,20 +174,13 @@ pub(crate) enum Unanswered {
     Misfit(wasmtime::Error),
     /// It was asked, and failed.
     Failed(Failure),
+    /// Nobody wants to know any more.
+    Cancelled,
 }
 
 impl From<Failure> for Unanswered {
     fn from(failure: Failure) -> Unanswered {
         Unanswered::Failed(failure)
-    }
-}
-
-impl From<Unanswered> for Failure {
-    fn from(unanswered: Unanswered) -> Failure {
-        match unanswered {
-            Unanswered::Failed(failure) => failure,
-            Unanswered::Misfit(error) => failure::misfit(&error),
-        }
     }
 }
 
@@ -237,14 +260,10 @@ impl Trace {
         }
     }
 
-    /// A failed attempt leaves no mark on the store.
-    fn failed(self, failure: Failure) -> Completion {
-        Completion {
-            outcome: Outcome::Failed(failure),
-            journal: Journal::default(),
-            logs: self.logs,
-            usage: self.usage,
-        }
+    /// An attempt that came to nothing leaves no mark on the store.
+    fn without_effect(self, outcome: Outcome) -> Completion {
+        let Trace { logs, usage, .. } = self;
+        Completion { outcome, journal: Journal::default(), logs, usage }
     }
 }
 

@@ -58,7 +58,7 @@ pub use compiler::{AdmissionLimits, Compiler};
 pub use context::Context;
 pub use http::HttpConfig;
 pub use inspect::{CustomSection, Facts};
-pub use invoke::{Completion, Invocation};
+pub use invoke::{Cancel, Completion, Invocation};
 pub use ipnet::IpNet;
 pub use log::{LogLevel, LogLine};
 pub use plugins::{LoadError, Plugin};

@@ -303,6 +303,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
+    use crate::secrets::Secret;
 
     fn messages(logs: &SharedLogs) -> Vec<String> {
         logs.finish().into_iter().map(|line| line.message).collect()

@@ -156,6 +156,35 @@ async fn a_dropped_call_frees_its_slot() {
 }
 
 #[tokio::test]
+async fn a_cancelled_call_tells_what_it_used() {
+    let bench = Bench::with_slots(1);
+    for (text, spins) in [
+        (executing("(call $block (call $sleep (i64.const 3600000000000)))"), false),
+        (executing("(loop $l (br $l))"), true),
+    ] {
+        let plugin = bench.plugin(&guest("sleep", &text)).await;
+        let call = invocation();
+        let cancel = call.cancel.clone();
+        let call = bench.sandbox.invoke(&plugin, call);
+        let begun = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            cancel.cancel();
+            Instant::now()
+        };
+        let (done, cancelled) = tokio::join!(call, begun);
+        assert!(cancelled.elapsed() < Duration::from_millis(100), "{:?}", cancelled.elapsed());
+        assert_eq!(done.outcome, Outcome::Released);
+        assert_eq!(done.usage.cpu_us > 20_000, spins, "{:?}", done.usage);
+        bench.is_healthy(1).await;
+    }
+    // One that is cancelled before it begins ends as it begins.
+    let plugin = bench.plugin(&executes("(loop $l (br $l))")).await;
+    let call = invocation();
+    call.cancel.cancel();
+    assert_eq!(bench.sandbox.invoke(&plugin, call).await.outcome, Outcome::Released);
+}
+
+#[tokio::test]
 async fn a_spinning_guest_lets_others_run() {
     let bench = Bench::with_slots(2);
     let (spin, quick) = (executes("(loop $l (br $l))"), returns("{}"));

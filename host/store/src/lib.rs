@@ -72,7 +72,7 @@ pub struct Store {
 /// The connection that writes.
 #[derive(Clone)]
 enum Writer {
-    Sqlite(sqlite::Writer),
+    Sqlite(sqlite::Threads),
     Postgres(postgres::Line),
 }
 

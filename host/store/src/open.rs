@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::error::OpenError;
 use crate::postgres::Line;
-use crate::reader::{Lines, Pool, READERS, Reader};
-use crate::{Store, Vault, Writer, postgres, sql, sqlite};
+use crate::reader::{Lines, Pool, Reader};
+use crate::sqlite::Threads;
+use crate::{Store, Vault, Writer, postgres, sql};
 
 /// Where a database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +53,9 @@ impl Store {
 }
 
 async fn sqlite_store(file: PathBuf, vault: Vault) -> Result<Store, OpenError> {
-    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
-    // A large gather takes its time, and says so nowhere.
-    let options = options.disable_statement_logging();
-    let mut connection = options
-        .clone()
+    let mut connection = SqliteConnectOptions::new()
+        .filename(&file)
+        .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // Only heeded while the file is empty: larger pages write less often.
         .page_size(16384)
@@ -66,15 +65,10 @@ async fn sqlite_store(file: PathBuf, vault: Vault) -> Result<Store, OpenError> {
     let migrator = sqlx::migrate!("../../migrations/sqlite");
     migrator.run(&mut connection).await.map_err(refused)?;
     connection.close().await.map_err(OpenError::Open)?;
-    let writer = sqlite::Writer::open(&file)?;
-    let readers = SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .connect_with(options.read_only(true).pragma("cache_size", "-16384"))
-        .await
-        .map_err(OpenError::Open)?;
+    let readers = Pool::Sqlite(Threads::readers(&file)?);
     Ok(Store {
-        writer: Writer::Sqlite(writer),
-        reader: Reader { pool: Pool::Sqlite(readers), patience: Duration::ZERO },
+        writer: Writer::Sqlite(Threads::writer(&file)?),
+        reader: Reader { pool: readers, patience: Duration::ZERO },
         side: None,
         numbers: Arc::default(),
         vault: Arc::new(vault),

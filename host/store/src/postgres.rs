@@ -43,6 +43,9 @@ pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
         ("lock_timeout", LOCK_WAIT_MS),
         // To compile a statement takes longer than any of ours.
         ("jit", "off"),
+        // All that is asked for often has an index. A new table has no
+        // statistics yet, and passes for a small one that is best read whole.
+        ("enable_seqscan", "off"),
     ]);
     // Slow statements are for the database's own log.
     Ok(options.disable_statement_logging())

@@ -1,22 +1,21 @@
-//! Reads beside the writer, through a pool of connections. They see what is
+//! Reads beside the writer, through connections of their own. They see what is
 //! committed.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{PgPool, Row, Sqlite, SqlitePool};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::postgres::bound;
-use crate::text::{Cells, Read, Text, Value};
+use crate::sqlite::Threads;
+use crate::text::{Read, Text, Value};
 
-/// Connections of the pool.
-pub(crate) const READERS: u32 = 4;
+/// Connections of a pool.
+const READERS: u32 = 4;
 
 /// How long a patient read waits before it tries again: from, and up to.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
@@ -35,7 +34,7 @@ pub(crate) struct Reader {
 
 #[derive(Clone)]
 pub(crate) enum Pool {
-    Sqlite(SqlitePool),
+    Sqlite(Threads),
     Postgres(Arc<Lines>),
 }
 
@@ -81,7 +80,7 @@ fn lazy(options: &PgConnectOptions) -> PgPool {
 
 impl Reader {
     /// The rows of a query.
-    pub(crate) async fn rows<T>(
+    pub(crate) async fn rows<T: Send + 'static>(
         &self,
         text: &'static Text,
         values: &[Value<'_>],
@@ -125,27 +124,24 @@ impl Reader {
         format!("no answer within {} s", MOST.as_secs())
     }
 
-    async fn try_rows<T>(
+    async fn try_rows<T: Send + 'static>(
         &self,
         text: &'static Text,
         values: &[Value<'_>],
         read: Read<T>,
     ) -> Result<Vec<T>, StoreError> {
         match &self.pool {
-            Pool::Sqlite(pool) => {
-                let rows = bound_here(sqlx::query(text.sqlite), values).fetch(pool);
-                gather(rows, |row| read(row)).await
-            }
+            Pool::Sqlite(threads) => threads.rows(text, values, read).await,
             Pool::Postgres(lines) => {
                 let pool = lines.pool();
                 let rows = bound(sqlx::query(text.postgres), values).fetch(&pool);
-                gather(rows, |row| read(row)).await
+                gather(rows, read).await
             }
         }
     }
 
     /// The row of a query that finds one or none.
-    pub(crate) async fn row<T>(
+    pub(crate) async fn row<T: Send + 'static>(
         &self,
         text: &'static Text,
         values: &[Value<'_>],
@@ -155,56 +151,21 @@ impl Reader {
     }
 
     pub(crate) async fn close(&self) {
-        match &self.pool {
-            Pool::Sqlite(pool) => pool.close().await,
-            Pool::Postgres(lines) => lines.pool().close().await,
+        if let Pool::Postgres(lines) = &self.pool {
+            lines.pool().close().await;
         }
     }
 }
 
 /// Makes values of rows as they come: a row is larger than what is made of it,
 /// and there may be 100,000.
-async fn gather<R, T>(
-    mut rows: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
-    read: impl Fn(&R) -> Result<T, StoreError>,
+async fn gather<T>(
+    mut rows: impl Stream<Item = Result<PgRow, sqlx::Error>> + Unpin,
+    read: Read<T>,
 ) -> Result<Vec<T>, StoreError> {
     let mut all = Vec::new();
     while let Some(row) = rows.try_next().await? {
         all.push(read(&row)?);
     }
     Ok(all)
-}
-
-type SqliteQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
-
-fn bound_here<'q>(query: SqliteQuery<'q>, values: &[Value<'_>]) -> SqliteQuery<'q> {
-    values.iter().fold(query, |query, value| match value {
-        Value::Int(value) => query.bind(*value),
-        Value::MaybeInt(value) => query.bind(*value),
-        Value::Text(value) => query.bind((*value).to_owned()),
-        Value::MaybeText(value) => query.bind(value.map(str::to_owned)),
-        Value::Bytes(value) => query.bind(value.to_vec()),
-    })
-}
-
-impl Cells for SqliteRow {
-    fn int(&self, at: usize) -> Result<i64, StoreError> {
-        Ok(self.try_get(at)?)
-    }
-
-    fn maybe_int(&self, at: usize) -> Result<Option<i64>, StoreError> {
-        Ok(self.try_get(at)?)
-    }
-
-    fn text(&self, at: usize) -> Result<String, StoreError> {
-        Ok(self.try_get(at)?)
-    }
-
-    fn maybe_text(&self, at: usize) -> Result<Option<String>, StoreError> {
-        Ok(self.try_get(at)?)
-    }
-
-    fn bytes(&self, at: usize) -> Result<Vec<u8>, StoreError> {
-        Ok(self.try_get(at)?)
-    }
 }

@@ -144,6 +144,15 @@ statements! {
               $8::BIGINT[], $9::BIGINT[], $10::BIGINT[]) \
               AS n (id, session, fence, due_at, attempt, retries, requeues, losses, conflicts, parked) \
               WHERE state.id = n.id AND state.status = 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
+    /// What an execution used whose run was cancelled, whether or not its state
+    /// was ended meanwhile.
+    USED = "UPDATE state SET cpu_us = $3, memory_bytes = $4, host_calls = $5, input_bytes = $6, output_bytes = $7 \
+            WHERE id = $1 AND fence = $2 AND status IN ('QUEUED', 'CANCELLED')",
+    postgres "UPDATE state SET cpu_us = n.cpu_us, memory_bytes = n.memory_bytes, host_calls = n.host_calls, \
+              input_bytes = n.input_bytes, output_bytes = n.output_bytes \
+              FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], $7::BIGINT[]) \
+              AS n (id, fence, cpu_us, memory_bytes, host_calls, input_bytes, output_bytes) \
+              WHERE state.id = n.id AND state.fence = n.fence AND state.status IN ('QUEUED', 'CANCELLED')";
     /// Notes that an execution begins.
     BEGUN = "UPDATE state SET begun = fence WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
     postgres "UPDATE state SET begun = state.fence FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[]) AS n (id, session, fence) \
@@ -369,9 +378,11 @@ statements! {
             WHERE u.namespace = $1 AND (CAST($2 AS TEXT) IS NULL OR g.name = $2) AND (CAST($3 AS TEXT) IS NULL OR u.status = $3) \
             AND (CAST($4 AS BIGINT) IS NULL OR (u.created_at, u.id) < (SELECT b.created_at, b.id FROM run b WHERE b.id = $4)) \
             ORDER BY u.created_at DESC, u.id DESC LIMIT $5";
+    /// A run. (`IS NOT DISTINCT FROM` keeps Postgres from going by the index of a
+    /// namespace's runs while it has no statistics.)
     RUN = "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, u.created_at, u.ended_at, u.states, u.succeeded, u.pruned, \
            u.errored, u.cancelled, u.retries, u.requeues, u.store_keys FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
-           WHERE u.namespace = $1 AND u.uuid = $2";
+           WHERE u.uuid = $2 AND u.namespace IS NOT DISTINCT FROM $1";
     /// States of a run in path order; the path may equal the first one given,
     /// and lies behind the second.
     STATES = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \

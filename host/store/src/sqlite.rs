@@ -1,16 +1,17 @@
-//! SQLite: the one connection that writes, on a thread of its own. Work is
-//! handed to it and answered one after the other.
+//! SQLite: the one connection that writes and those that read beside it, on
+//! threads of their own. Work is handed to them and answered; a connection does
+//! one thing after the other.
 //!
-//! rusqlite rather than sqlx writes here: its prepared statements need no
-//! hand-over between threads for each statement (docs/performance.md has the
-//! figures).
+//! rusqlite rather than sqlx is the client: its prepared statements need no
+//! hand-over between threads for each statement, nor for each row
+//! (docs/performance.md has the figures).
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use exosphere_domain::ids::Millis;
-use rusqlite::types::ToSqlOutput;
-use rusqlite::{CachedStatement, Connection, Row, ToSql};
+use rusqlite::types::{ToSqlOutput, Value as Owned};
+use rusqlite::{CachedStatement, Connection, OpenFlags, Row, ToSql};
 use tokio::sync::oneshot;
 
 use crate::error::{OpenError, StoreError};
@@ -21,15 +22,19 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 /// Statements that stay prepared.
 const PREPARED: usize = 96;
 
-/// Hands work to the writing thread, which ends when the last clone is gone.
+/// Connections that read.
+const READERS: usize = 4;
+
+/// Hands work to connections, which end when the last clone is gone.
 #[derive(Clone)]
-pub(crate) struct Writer {
+pub(crate) struct Threads {
     jobs: mpsc::Sender<Job>,
 }
 
-impl Writer {
-    pub(crate) fn open(file: &Path) -> Result<Self, OpenError> {
-        let mut connection = Connection::open(file)?;
+impl Threads {
+    /// The connection that writes.
+    pub(crate) fn writer(file: &Path) -> Result<Self, OpenError> {
+        let connection = Connection::open(file)?;
         // FULL: a commit is on the disk when it returns. Checkpoints of 16 MiB
         // at a time, since each costs two more syncs.
         connection.execute_batch(
@@ -39,32 +44,82 @@ impl Writer {
              PRAGMA wal_autocheckpoint = 1000;
              PRAGMA cache_size = -65536;",
         )?;
-        connection.set_prepared_statement_cache_capacity(PREPARED);
-        let (jobs, queue) = mpsc::channel::<Job>();
-        std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || {
-                while let Ok(job) = queue.recv() {
-                    job(&mut connection);
-                }
-            })
-            .map_err(OpenError::Thread)?;
-        Ok(Writer { jobs })
+        Threads::start("store-writer", vec![connection])
     }
 
-    /// Runs `work` on the writing thread. Once handed over it is done, whether
-    /// or not anyone waits for the answer.
+    /// Those that read.
+    pub(crate) fn readers(file: &Path) -> Result<Self, OpenError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connect = || {
+            let connection = Connection::open_with_flags(file, flags)?;
+            connection.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA cache_size = -16384;")?;
+            Ok(connection)
+        };
+        let all = std::iter::repeat_with(connect).take(READERS);
+        Threads::start("store-reader", all.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn start(name: &str, connections: Vec<Connection>) -> Result<Self, OpenError> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        for mut connection in connections {
+            connection.set_prepared_statement_cache_capacity(PREPARED);
+            let queue = queue.clone();
+            // One waits for work, the others for their turn to wait.
+            let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            std::thread::Builder::new()
+                .name(name.into())
+                .spawn(move || {
+                    while let Ok(job) = next() {
+                        job(&mut connection);
+                    }
+                })
+                .map_err(OpenError::Thread)?;
+        }
+        Ok(Threads { jobs })
+    }
+
+    /// Runs `work` on a connection. Once handed over it is done, whether or not
+    /// anyone waits for the answer.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let gone = || StoreError::Unavailable("the writer has ended".into());
+        let gone = || StoreError::Unavailable("the thread of the database has ended".into());
         let job = Box::new(move |connection: &mut Connection| {
             let _ = reply.send(work(connection));
         });
         self.jobs.send(job).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    /// The rows of a query.
+    pub(crate) async fn rows<T: Send + 'static>(
+        &self,
+        text: &'static Text,
+        values: &[Value<'_>],
+        read: Read<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let values: Vec<Owned> = values.iter().map(owned).collect();
+        let query = move |connection: &mut Connection| {
+            let mut statement = connection.prepare_cached(text.sqlite)?;
+            let mut found = Vec::new();
+            bind(&mut statement, values.iter())?;
+            fetch(&mut statement, read, &mut found)?;
+            Ok(found)
+        };
+        self.call(query).await
+    }
+}
+
+fn owned(value: &Value<'_>) -> Owned {
+    match value {
+        Value::Int(value) => Owned::Integer(*value),
+        Value::MaybeInt(value) => value.map_or(Owned::Null, Owned::Integer),
+        Value::Text(value) => Owned::Text((*value).to_owned()),
+        Value::MaybeText(value) => value.map_or(Owned::Null, |text| Owned::Text(text.to_owned())),
+        Value::Bytes(value) => Owned::Blob(value.to_vec()),
     }
 }
 
@@ -161,9 +216,9 @@ impl Tx for SqliteTx<'_> {
     }
 }
 
-fn bind<'a>(
+fn bind(
     statement: &mut CachedStatement<'_>,
-    values: impl Iterator<Item = Value<'a>>,
+    values: impl Iterator<Item = impl ToSql>,
 ) -> Result<(), StoreError> {
     for (at, value) in values.enumerate() {
         statement.raw_bind_parameter(at + 1, value)?;

@@ -12,7 +12,9 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::journal::Entry;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome;
-use exosphere_sandbox::{Context, Invocation, Plugin, RunStore, Sandbox, Secrets, Unavailable};
+use exosphere_sandbox::{
+    Cancel, Context, Invocation, Plugin, RunStore, Sandbox, Secrets, Unavailable,
+};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -63,6 +65,7 @@ impl Completions {
             secrets: Secrets::default(),
             grants: Arc::default(),
             limits: Limits::default(),
+            cancel: Cancel::default(),
         };
         Ok(self.runtime.block_on(self.sandbox.invoke(&self.mirror, invocation)).outcome)
     }

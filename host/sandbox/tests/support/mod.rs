@@ -15,8 +15,8 @@ use exosphere_domain::journal::Entry;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_sandbox::{
-    AdmissionLimits, Compiler, Completion, Context, DEFAULT_CACHE_BYTES, HttpConfig, Invocation,
-    Plugin, RunStore, Sandbox, SandboxConfig, Secrets, Unavailable,
+    AdmissionLimits, Cancel, Compiler, Completion, Context, DEFAULT_CACHE_BYTES, HttpConfig,
+    Invocation, Plugin, RunStore, Sandbox, SandboxConfig, Secrets, Unavailable,
 };
 use futures::future::BoxFuture;
 
@@ -111,6 +111,7 @@ pub fn invocation() -> Invocation {
         secrets: Secrets::default(),
         grants: Arc::default(),
         limits: Limits::default().with(Limit::CpuMs, 300).with(Limit::TimeoutMs, 10_000),
+        cancel: Cancel::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use exosphere_domain::ids::{Fence, Millis, NamespaceKey, RunKey, StateId};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{Again, Changes, End, NoNumbers, plan};
-use exosphere_domain::state::{Claim, Claimed, NewState, Ref, Status, Tries};
+use exosphere_domain::state::{Claim, Claimed, NewState, Ref, RunStatus, Status, Tries};
 
 use super::write::{Ended, NewRow};
 use super::{Answer, Drained, Finished, Street, Touching};
@@ -18,6 +18,9 @@ use crate::error::StoreError;
 impl<'b> Street<'b> {
     pub(super) fn finish(&mut self, finished: &'b Finished) -> Result<Answer, StoreError> {
         let (run, state) = (finished.run.key, &finished.state);
+        if self.run(run).is_ok_and(|touching| touching.tally.status == RunStatus::Cancelled) {
+            self.writes.cancelled.push(finished);
+        }
         // A state that ends twice in one batch ends by the first.
         if !self.is_live(run) || !self.held.remove(&(state.id, state.claim)) {
             return Ok(Answer::Stale);

@@ -7,7 +7,7 @@ use exosphere_domain::failure::Failure;
 use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, SessionId};
 use exosphere_domain::limits::Usage;
 use exosphere_domain::plan::{Again, Changes, End, NewUnite};
-use exosphere_domain::state::{NewState, Scope, Status, Tries};
+use exosphere_domain::state::{Claimed, NewState, Scope, Status, Tries};
 
 use crate::batch::Finished;
 use crate::error::StoreError;
@@ -22,6 +22,8 @@ const KEPT_ATTEMPTS: u32 = 100;
 #[derive(Default)]
 pub(super) struct Writes<'b> {
     pub ended: Vec<Ended<'b>>,
+    /// Executions of cancelled runs: what they used is kept, and nothing else.
+    pub cancelled: Vec<&'b Finished>,
     pub states: Vec<NewRow<'b>>,
     pub unites: Vec<&'b NewUnite>,
 }
@@ -59,6 +61,7 @@ impl Writes<'_> {
         let (repeats, ends): (Vec<_>, Vec<_>) = self.ended.iter().partition(again);
         finish(tx, &ends, now).await?;
         repeat(tx, &repeats, now).await?;
+        cancelled(tx, &self.cancelled).await?;
         outputs(tx, &ends).await?;
         attempts(tx, &self.ended, now).await?;
         states(tx, &self.states, now).await?;
@@ -108,6 +111,26 @@ async fn finish(tx: &mut impl Tx, ends: &[&Ended<'_>], now: Millis) -> Result<()
         .maybe_ints(usage(input_bytes))
         .maybe_ints(usage(output_bytes));
     all_of(tx.execute_each(sql::FINISH, &rows).await?, ends)
+}
+
+async fn cancelled(tx: &mut impl Tx, cancelled: &[&Finished]) -> Result<(), StoreError> {
+    let used: Vec<(&Claimed, &Usage)> = cancelled
+        .iter()
+        .filter_map(|finished| Some((&finished.state, finished.usage.as_ref()?)))
+        .collect();
+    if used.is_empty() {
+        return Ok(());
+    }
+    let usage = |get: fn(&Usage) -> i64| used.iter().map(move |(_, usage)| get(usage));
+    let rows = Rows::default()
+        .ints(used.iter().map(|(state, _)| state.id.0))
+        .ints(used.iter().map(|(state, _)| state.claim.fence.0))
+        .ints(usage(cpu))
+        .ints(usage(memory))
+        .ints(usage(calls))
+        .ints(usage(input_bytes))
+        .ints(usage(output_bytes));
+    tx.execute_each(sql::USED, &rows).await.map(drop)
 }
 
 async fn repeat(tx: &mut impl Tx, repeats: &[&Ended<'_>], now: Millis) -> Result<(), StoreError> {

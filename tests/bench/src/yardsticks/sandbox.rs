@@ -9,8 +9,8 @@ use exosphere_domain::journal::Entry;
 use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
 use exosphere_sandbox::{
-    AdmissionLimits, Compiler, Context, DEFAULT_CACHE_BYTES, HttpConfig, Invocation, Plugin,
-    RunStore, Sandbox, SandboxConfig, Secrets, Unavailable,
+    AdmissionLimits, Cancel, Compiler, Context, DEFAULT_CACHE_BYTES, HttpConfig, Invocation,
+    Plugin, RunStore, Sandbox, SandboxConfig, Secrets, Unavailable,
 };
 use exosphere_tests::{binary, component, guest};
 use futures::future::BoxFuture;
@@ -112,6 +112,7 @@ async fn call(
             secrets: Secrets::default(),
             grants: Arc::default(),
             limits: Limits::default(),
+            cancel: Cancel::default(),
         };
         let completion = sandbox.invoke(&plugin, invocation).await;
         ensure!(matches!(completion.outcome, Outcome::Outputs(_)), "{:?}", completion.outcome);
