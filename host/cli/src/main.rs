@@ -17,7 +17,6 @@ mod database;
 mod log;
 mod admission;
 mod serve;
-mod memory;
 mod check;
 mod secrets;
 

@@ -12,7 +12,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admission::Admission;
 use crate::error::Error;
 use crate::log;
-use crate::memory;
 use crate::process::{self, KeyArgs, MasterKey};
 
 /// Run a host: accept plugins and graphs, and execute runs durably.
@@ -107,7 +106,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 /// Runs a host until it is told to stop.
 pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
     log::begin(args.log_json);
-    memory::give_back();
+    exosphere_allocator::give_back();
     if !args.allow_core_dumps {
         process::keep_memory_private();
     }

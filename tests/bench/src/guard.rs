@@ -31,7 +31,7 @@ pub fn run(postgres: &Postgres) -> Result<()> {
         for turn in 0..TRIES {
             let calls = sandbox.rates()?.last().context("no node")?.1;
             let street = match on_postgres {
-                0 => Street::sqlite(tempfile::tempdir_in(folder.path())?.path())?,
+                0 => Street::sqlite(folder.path())?,
                 _ => Street::postgres(postgres.create_database(&format!("guard{turn}"))?)?,
             };
             let commits = street.rate(BATCH)?;

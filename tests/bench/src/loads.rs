@@ -11,12 +11,13 @@ use crate::graphs::{CARRIERS, CHAIN, WIDE};
 use crate::open_loop;
 use crate::peers::{self, Peers};
 use crate::subject::Subject;
-use crate::yardsticks::Yardsticks;
+use crate::yardsticks::{self, Yardsticks};
 
 /// Branches of the fanouts.
 pub const FANOUTS: [u64; 3] = [10_000, 20_000, 100_000];
 /// Chains at the same time.
 const CHAINS: u64 = 200;
+const CHAINS_OF: &str = "200 chains of 50";
 /// One-state runs, and the clients that start them.
 const SINGLES: (u64, u64) = (10_000, 64);
 /// One-state runs one after the other.
@@ -52,6 +53,7 @@ pub fn run(
         yardsticks.round(&mut found)?;
         for subject in &subjects {
             round(subject, &mut found).with_context(|| format!("on {}", subject.name))?;
+            compare(subject.name, &mut found)?;
         }
         if let Some(peers) = &mut peers {
             for subject in &subjects {
@@ -73,7 +75,7 @@ fn round(subject: &Subject, figures: &mut Figures) -> Result<()> {
     }
     fanout(subject, "minimal", FANOUTS[1], "fanout of 20,000, the smallest node", figures)?;
     let went = closed(&subject.work("chain", &json!({})), CHAINS, CHAINS)?;
-    note(&went, "200 chains of 50", name, (CHAINS * CHAIN) as f64, figures);
+    note(&went, CHAINS_OF, name, (CHAINS * CHAIN) as f64, figures);
     let (runs, clients) = SINGLES;
     let mut went = closed(&subject.work("single", &json!({})), clients, runs)?;
     let most = went.rate(runs as f64);
@@ -94,6 +96,23 @@ fn round(subject: &Subject, figures: &mut Figures) -> Result<()> {
     let mut went = closed(&subject.work("single", &json!({})), 1, ALONE)?;
     figures.add_latencies(ONE_STATE, name, &mut went.latencies);
     open_loop::run(subject, most, figures)
+}
+
+/// Rates as parts of what is possible on this machine, in this minute.
+fn compare(name: &str, figures: &mut Figures) -> Result<()> {
+    let fanout = fanout_of(FANOUTS[1]);
+    let (batch, small) = (yardsticks::batch_of(256), yardsticks::batch_of(64));
+    let pairs = [
+        (fanout.as_str(), yardsticks::WHOLE),
+        (fanout.as_str(), batch.as_str()),
+        (CHAINS_OF, small.as_str()),
+    ];
+    for (load, yardstick) in pairs {
+        let rate = figures.latest(load, name).with_context(|| format!("no {load}"))?;
+        let possible = yardsticks::possible(figures, name, yardstick).context("no yardstick")?;
+        figures.add(&format!("{load} : {yardstick}"), name, Unit::Ratio, rate / possible);
+    }
+    Ok(())
 }
 
 /// A fanout of so many branches, by the clock of who started it.

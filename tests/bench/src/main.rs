@@ -26,6 +26,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
+// The yardsticks' memory comes from where the host's does.
+use exosphere_allocator as _;
 use exosphere_tests::postgres::Postgres;
 
 use figures::Figures;

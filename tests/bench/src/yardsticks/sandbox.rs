@@ -50,7 +50,7 @@ impl Loop {
         let mut nodes = Vec::new();
         for (words, bytes, name, inputs) in [
             ("the smallest node", minimal, "attack", "{}"),
-            ("a Rust node", component("lab")?, "echo", r#"{"value":7}"#),
+            (super::RUST_NODE, component("lab")?, "echo", r#"{"value":7}"#),
         ] {
             let plugin = runtime.block_on(async {
                 let admitted = sandbox.admit(&bytes).await?;
