@@ -52,15 +52,19 @@ macro_rules! claimed {
     };
 }
 
-/// Namespaces with something to claim, now or later: one step along the index
-/// of what can be claimed for each, however many states there are.
+/// On Postgres: of each namespace with something to claim, now or later, what
+/// comes first. That is one step along the index of what can be claimed for each,
+/// however many states there are; but the entries of what was claimed before are
+/// still in the index, in front of all others, so that no step is taken twice.
 macro_rules! claimable {
     () => {
-        "claimable (id) AS (\
-         SELECT MIN(namespace) FROM state WHERE status = 'CREATED' AND parked = 0 \
-         UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s \
-                           WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace > claimable.id) \
-         FROM claimable WHERE claimable.id IS NOT NULL)"
+        "claimable (namespace, due_at, id) AS (\
+         (SELECT namespace, due_at, id FROM state WHERE status = 'CREATED' AND parked = 0 \
+          ORDER BY namespace, due_at, id LIMIT 1) \
+         UNION ALL SELECT next.namespace, next.due_at, next.id FROM claimable CROSS JOIN LATERAL \
+         (SELECT s.namespace, s.due_at, s.id FROM state s \
+          WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace > claimable.namespace \
+          ORDER BY s.namespace, s.due_at, s.id LIMIT 1) next)"
     };
 }
 
@@ -196,24 +200,35 @@ statements! {
     postgres "SELECT id, node, path, refs, scopes, kind, message FROM state \
               WHERE run = $1 AND path > $2 AND path < $3 AND status = 'ERRORED' \
               AND node IN (SELECT value::BIGINT FROM json_array_elements_text($4::JSON)) ORDER BY path LIMIT $5";
-    /// Claims what is due. The status is asked for where it changes, too: what
-    /// another claimed since it was found due stays theirs.
+    /// Of each namespace with something to claim, now or later: what comes first,
+    /// and when something is due next.
+    CLAIMABLE = "WITH RECURSIVE claimable (id) AS (\
+                 SELECT MIN(namespace) FROM state WHERE status = 'CREATED' AND parked = 0 \
+                 UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s \
+                                   WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace > claimable.id) \
+                 FROM claimable WHERE claimable.id IS NOT NULL) \
+                 SELECT first.namespace, first.due_at, first.id, (SELECT MIN(s.due_at) FROM state s \
+                 WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = first.namespace AND s.due_at > $1) \
+                 FROM claimable JOIN state first ON first.id = (SELECT s.id FROM state s \
+                 WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.id ORDER BY s.due_at, s.id LIMIT 1) \
+                 ORDER BY first.namespace",
+    postgres concat!("WITH RECURSIVE ", claimable!(), " SELECT namespace, due_at, id, (SELECT MIN(s.due_at) FROM state s \
+                      WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.namespace AND s.due_at > $1) \
+                      FROM claimable ORDER BY namespace");
+    /// Claims what is due, from the first on. The status is asked for where it
+    /// changes, too: what another claimed since it was found due stays theirs.
     CLAIM = concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1 \
-            WHERE id IN (SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = $4 AND s.due_at <= $2 \
+            WHERE id IN (SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = $4 \
+                         AND s.due_at <= $2 AND (s.due_at, s.id) >= ($5, $6) \
                          AND (SELECT u.paused FROM run u WHERE u.id = s.run AND u.status = 'RUNNING') = 0 \
                          ORDER BY s.due_at, s.id LIMIT $3) \
             AND status = 'CREATED' RETURNING ", claimed!()),
     postgres concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1 \
-              WHERE id = ANY(ARRAY(SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = $4 AND s.due_at <= $2 \
+              WHERE id = ANY(ARRAY(SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = $4 \
+                         AND s.due_at <= $2 AND (s.due_at, s.id) >= ($5, $6) \
                          AND (SELECT u.paused FROM run u WHERE u.id = s.run AND u.status = 'RUNNING') = 0 \
                          ORDER BY s.due_at, s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED)) \
               AND status = 'CREATED' RETURNING ", claimed!());
-    /// When something is due next, of all namespaces.
-    NEXT_DUE = concat!("WITH RECURSIVE ", claimable!(), " SELECT MIN((SELECT MIN(s.due_at) FROM state s \
-                        WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.id AND s.due_at > $1)) FROM claimable");
-    /// The namespaces of which something is due.
-    NAMESPACES_DUE = concat!("WITH RECURSIVE ", claimable!(), " SELECT id FROM claimable WHERE (SELECT MIN(s.due_at) FROM state s \
-                              WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.id) <= $1 ORDER BY id");
     /// Some states of a run, from a path on.
     SOME_STATES = "SELECT id, path, status FROM state WHERE run = $1 AND path >= $2 ORDER BY path LIMIT $3";
     CANCEL_STATE = "UPDATE state SET status = 'CANCELLED', session = NULL, ended_at = $2 WHERE id = $1",
@@ -474,8 +489,7 @@ pub(crate) const BEAT: &str = concat!(
                WHERE session.ended_at IS NULL AND session.id <> $1 \
                AND session.expires_at < clock.now AND me.expires_at >= clock.now RETURNING session.id) \
      SELECT clock.now, (SELECT COUNT(*) FROM renewed), \
-     (SELECT MIN((SELECT MIN(s.due_at) FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 \
-                  AND s.namespace = claimable.id)) FROM claimable), \
+     (SELECT MIN(due_at) FROM claimable), \
      ARRAY(SELECT DISTINCT s.session FROM state s WHERE s.status = 'QUEUED' \
            AND (s.session IN (SELECT id FROM ended) OR NOT EXISTS \
                 (SELECT 1 FROM session WHERE session.id = s.session AND session.ended_at IS NULL))), \

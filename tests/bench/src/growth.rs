@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::{good, guest};
 use rusqlite::Connection;
@@ -17,6 +17,8 @@ use crate::subject::Subject;
 const BRANCHES: u64 = 20_000;
 /// Plugins of the hosts.
 const PLUGINS: [usize; 3] = [1, 10, 1000];
+
+const COUNT: &str = "SELECT COUNT(*) FROM state";
 
 /// Measures both.
 pub fn run(postgres: &Postgres, history: u64, rounds: u32, figures: &mut Figures) -> Result<()> {
@@ -93,6 +95,11 @@ fn prefill(subject: &Subject, postgres: &Postgres, states: u64) -> Result<()> {
     if copies == 0 {
         return Ok(());
     }
+    let full = |count: i64| {
+        let all = (copies + 1) * (BRANCHES + 2);
+        ensure!(u64::try_from(count)? == all, "{count} states instead of {all}");
+        Ok(())
+    };
     match subject.database() {
         Some(database) => {
             let columns = |table: &str| -> Result<Vec<String>> {
@@ -109,6 +116,7 @@ fn prefill(subject: &Subject, postgres: &Postgres, states: u64) -> Result<()> {
             }
             postgres.psql(database, "VACUUM ANALYZE")?;
             postgres.psql(database, "CHECKPOINT")?;
+            full(postgres.psql(database, COUNT)?.trim().parse()?)
         }
         None => {
             let sqlite = Connection::open(subject.host.data().join("exosphere.db"))?;
@@ -124,9 +132,9 @@ fn prefill(subject: &Subject, postgres: &Postgres, states: u64) -> Result<()> {
                 sqlite.execute_batch(&copy(table, numbered, &columns, &numbers, uuid))?;
             }
             sqlite.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
+            full(sqlite.query_row(COUNT, [], |row| row.get(0))?)
         }
     }
-    Ok(())
 }
 
 /// Copies the host's own rows of a table, once for each of the numbers `n`.

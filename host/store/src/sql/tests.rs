@@ -87,8 +87,9 @@ async fn claims(url: String, claim: Arc<str>, session: i64, start: Arc<Barrier>)
     let mut all = Vec::new();
     start.wait().await;
     loop {
-        let claim =
-            sqlx::query(AssertSqlSafe(&*claim)).bind(session).bind(0i64).bind(STATES).bind(0i64);
+        // By a session, of what is due at 0, so many, of namespace 0, from state 0 on.
+        let claim = sqlx::query(AssertSqlSafe(&*claim)).bind(session);
+        let claim = claim.bind(0i64).bind(STATES).bind(0i64).bind(0i64).bind(0i64);
         match claim.fetch_all(&mut connection).await {
             Ok(rows) if rows.is_empty() => return all,
             Ok(rows) => all.extend(rows.iter().map(|row| row.get::<i64, _>(0))),
