@@ -159,6 +159,32 @@ fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is text")
 }
 
+/// What of one run the database refuses is that run's affair. Its commit is tried
+/// in parts that claim nothing: what else is due must not be forgotten over that.
+#[test]
+fn what_is_refused_of_one_run_holds_up_no_other() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = Host::start_with(folder.path(), &["--slots", "4"], |_| ())?;
+    host.push("lab")?;
+    let refuse = "CREATE TRIGGER refused BEFORE INSERT ON output WHEN NEW.body LIKE '%poison%' \
+                  BEGIN SELECT RAISE(ABORT, 'no poison here'); END";
+    rusqlite::Connection::open(host.data().join("exosphere.db"))?.execute_batch(refuse)?;
+    host.apply("refused", &json!({"nodes": [
+        {"node_name": "wait", "identifier": "only", "inputs": {"ms": 300, "value": "poison"}, "next_nodes": []},
+    ]}))?;
+    host.apply("wide", &json!({"nodes": [
+        {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 300}, "next_nodes": ["worker"]},
+        {"node_name": "wait", "identifier": "worker", "inputs": {"ms": 10}, "next_nodes": []},
+    ]}))?;
+    let refused = host.run("refused", &json!({}), &json!({}))?;
+    let wide = host.run("wide", &json!({}), &json!({}))?;
+    let found = host.wait_for(&refused)?;
+    ensure!(found["status"] == "FAILED", "{found:#}");
+    let found = host.wait_for(&wide)?;
+    ensure!(found["status"] == "SUCCESS", "{found:#}");
+    Ok(())
+}
+
 #[test]
 fn a_full_disk_is_waited_out() -> Result<()> {
     let Some(mount) = Mount::of_bytes(64 << 20)? else { return Ok(()) };

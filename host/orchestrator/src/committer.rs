@@ -380,27 +380,32 @@ impl Street {
         let mut outcome = Outcome::default();
         let mut ranges = VecDeque::from([(range, want)]);
         while let Some((range, want)) = ranges.pop_front() {
-            match self.try_commit(members, range.clone(), want, shares).await {
+            let why = match self.try_commit(members, range.clone(), want, shares).await {
                 Ok(mut done) => {
                     outcome.answers.extend(done.answers.drain(..).map(Ok));
                     outcome.add(done);
+                    continue;
                 }
-                Err(why) if range.len() <= 1 => match &members[range] {
-                    [Member::Finish(finished)] => {
-                        let done = self.fail_alone(finished, &why).await;
-                        outcome.answers.push(Ok(Answer::Done));
-                        outcome.add(done);
-                    }
-                    [_] => outcome.answers.push(Err(StoreError::Data(why))),
-                    _ => {
-                        tracing::error!(why, "a claim failed");
-                        tokio::time::sleep(BACKOFF.1).await;
-                    }
-                },
-                Err(_) => {
-                    let middle = range.start + range.len() / 2;
-                    ranges.push_front((middle..range.end, Want::Births(0)));
-                    ranges.push_front((range.start..middle, Want::Births(0)));
+                Err(why) => why,
+            };
+            // The parts claim nothing, so that nothing is known of what is due.
+            outcome.done.more |= matches!(want, Want::Claims(1..));
+            if range.len() > 1 {
+                let middle = range.start + range.len() / 2;
+                ranges.push_front((middle..range.end, Want::Births(0)));
+                ranges.push_front((range.start..middle, Want::Births(0)));
+                continue;
+            }
+            match &members[range] {
+                [Member::Finish(finished)] => {
+                    let done = self.fail_alone(finished, &why).await;
+                    outcome.answers.push(Ok(Answer::Done));
+                    outcome.add(done);
+                }
+                [_] => outcome.answers.push(Err(StoreError::Data(why))),
+                _ => {
+                    tracing::error!(why, "a claim failed");
+                    tokio::time::sleep(BACKOFF.1).await;
                 }
             }
         }
