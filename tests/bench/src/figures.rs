@@ -15,8 +15,8 @@ pub enum Unit {
     Millis,
     #[serde(rename = "s")]
     Seconds,
-    #[serde(rename = "MB")]
-    Megabytes,
+    #[serde(rename = "MiB")]
+    Mebibytes,
     #[serde(rename = "% of a core")]
     Core,
     /// One figure by another of the same round.
@@ -32,7 +32,7 @@ impl Unit {
             Unit::RunsPerSecond => "runs/s",
             Unit::Millis => "ms",
             Unit::Seconds => "s",
-            Unit::Megabytes => "MB",
+            Unit::Mebibytes => "MiB",
             Unit::Core => "% of a core",
             Unit::Ratio => "ratio",
         }

@@ -100,12 +100,15 @@ fn round(subject: &Subject, figures: &mut Figures) -> Result<()> {
 
 /// Rates as parts of what is possible on this machine, in this minute.
 fn compare(name: &str, figures: &mut Figures) -> Result<()> {
-    let fanout = fanout_of(FANOUTS[1]);
+    let [ten, fanout, hundred] = FANOUTS.map(fanout_of);
     let (batch, small) = (yardsticks::batch_of(256), yardsticks::batch_of(64));
     let pairs = [
-        (fanout.as_str(), yardsticks::WHOLE),
-        (fanout.as_str(), batch.as_str()),
-        (CHAINS_OF, small.as_str()),
+        (&*ten, yardsticks::WHOLE),
+        (&*fanout, yardsticks::WHOLE),
+        (&*hundred, yardsticks::WHOLE),
+        (&*fanout, &*batch),
+        (CHAINS_OF, yardsticks::CHAINS_ALONE),
+        (CHAINS_OF, &*small),
     ];
     for (load, yardstick) in pairs {
         let rate = figures.latest(load, name).with_context(|| format!("no {load}"))?;

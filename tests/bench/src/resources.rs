@@ -54,8 +54,8 @@ pub fn run(postgres: &Postgres, rounds: u32, figures: &mut Figures) -> Result<()
 fn memory(subject: &mut Subject, figures: &mut Figures) -> Result<()> {
     subject.restart()?;
     closed(&subject.work("fanout", &json!({"n": BRANCHES})), 1, 1)?;
-    let most = megabytes(subject, "VmHWM")?;
-    figures.add("fanout of 100,000, most memory of the host", subject.name, Unit::Megabytes, most);
+    let most = mebibytes(subject, "VmHWM")?;
+    figures.add("fanout of 100,000, most memory of the host", subject.name, Unit::Mebibytes, most);
     Ok(())
 }
 
@@ -71,12 +71,12 @@ fn idle(subject: &mut Subject, figures: &mut Figures) -> Result<()> {
     sleep(IDLE);
     let used = (watch.cpu_seconds()? - before) / IDLE.as_secs_f64();
     figures.add("idle host with ten plugins", subject.name, Unit::Core, used * 100.0);
-    let resident = megabytes(subject, "VmRSS")?;
-    figures.add("idle host with ten plugins", subject.name, Unit::Megabytes, resident);
+    let resident = mebibytes(subject, "VmRSS")?;
+    figures.add("idle host with ten plugins", subject.name, Unit::Mebibytes, resident);
     Ok(())
 }
 
-fn megabytes(subject: &Subject, what: &str) -> Result<f64> {
+fn mebibytes(subject: &Subject, what: &str) -> Result<f64> {
     Ok(Watch(subject.host.pid()).kilobytes(what)? as f64 / 1024.0)
 }
 

@@ -30,10 +30,10 @@ pub const SINGLES: &str = "one-state runs, 64 clients, beside peers";
 pub const LATENCY: &str = "one-state run, idle, beside peers";
 
 /// Small enough that the slowest peer is done with each load in some fifteen seconds.
-pub const BRANCHES: u64 = 1_000;
+pub const BRANCHES: u64 = 2_000;
 pub const CHAIN_RUNS: u64 = 100;
 pub const CHAIN_LENGTH: u64 = 50;
-pub const SINGLE_RUNS: u64 = 1_000;
+pub const SINGLE_RUNS: u64 = 2_000;
 pub const CLIENTS: u64 = 64;
 pub const LATENCY_RUNS: u64 = 200;
 

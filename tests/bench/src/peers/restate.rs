@@ -86,9 +86,9 @@ impl Restate {
     /// All loads on a server that has just started.
     pub fn round(&self) -> Result<Times> {
         let running = Running::start(self)?;
-        // A tenth of everything warms it up.
-        running.measure(10)?;
-        running.measure(1)
+        // All of it once warms it up, and what Node compiles of its services.
+        running.measure()?;
+        running.measure()
     }
 }
 
@@ -155,18 +155,16 @@ impl Running {
         })
     }
 
-    /// All loads, at a fraction of their sizes.
-    fn measure(&self, fraction: u64) -> Result<Times> {
-        let branches = BRANCHES / fraction;
-        let fanout = Call::new("fanout", branches, branches * (branches - 1) / 2);
+    /// All loads.
+    fn measure(&self) -> Result<Times> {
+        let fanout = Call::new("fanout", BRANCHES, BRANCHES * (BRANCHES - 1) / 2);
         let chain = Call::new("chain", CHAIN_LENGTH, CHAIN_LENGTH);
         let single = Call::new("step", 1, 1);
-        let runs = CHAIN_RUNS / fraction;
         Ok(Times {
             fanout: self.closed(&fanout, 1, 1)?.0,
-            chains: self.closed(&chain, runs, runs)?.0,
-            singles: self.closed(&single, SINGLE_RUNS / fraction, CLIENTS)?.0,
-            latencies: self.closed(&single, LATENCY_RUNS / fraction, 1)?.1,
+            chains: self.closed(&chain, CHAIN_RUNS, CHAIN_RUNS)?.0,
+            singles: self.closed(&single, SINGLE_RUNS, CLIENTS)?.0,
+            latencies: self.closed(&single, LATENCY_RUNS, 1)?.1,
         })
     }
 

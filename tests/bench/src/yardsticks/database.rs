@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use exosphere_domain::graph::Graph;
 use exosphere_domain::graph::sketch::Sketch;
-use exosphere_domain::ids::{Name, RunId, SessionId};
+use exosphere_domain::ids::{Name, NamespaceKey, RunId, RunKey, SessionId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
@@ -25,6 +26,19 @@ const HELD: u32 = 512;
 const LASTS: Duration = Duration::from_millis(1500);
 /// Branches of a run whose middle is measured.
 const BRANCHES: usize = 150_000;
+
+const FANOUT: &str = "U > W; W > M; M(U)";
+
+type Runs = BTreeMap<RunKey, Arc<RunInfo>>;
+
+/// A graph that was applied.
+struct Ready {
+    graph: Arc<Graph>,
+    /// Of its namespace, and its own.
+    name: Name,
+    namespace: NamespaceKey,
+    revision: i64,
+}
 
 /// A database with a session on it.
 pub struct Street {
@@ -62,10 +76,10 @@ impl Street {
     /// transaction that claims what follows.
     pub fn rate(self, batch: usize) -> Result<f64> {
         self.measure(async |street| {
-            let new = street.new_run().await?;
-            let (run, held) = street.fan_out(new, BRANCHES).await?;
+            let fanout = street.apply(FANOUT).await?;
+            let (runs, held) = street.fan_out(&fanout, BRANCHES).await?;
             let begun = Instant::now();
-            let states = street.end_all(&run, held, batch, LASTS).await?;
+            let states = street.end_all(&runs, held, batch, Want::Claims, LASTS).await?;
             Ok(states as f64 / begun.elapsed().as_secs_f64())
         })
     }
@@ -73,11 +87,25 @@ impl Street {
     /// States a second of a whole run, from its start to the end of its unite.
     pub fn fanout(self, branches: usize, batch: usize) -> Result<f64> {
         self.measure(async |street| {
-            let new = street.new_run().await?;
+            let fanout = street.apply(FANOUT).await?;
             let begun = Instant::now();
-            let (run, held) = street.fan_out(new, branches).await?;
-            let states = 1 + street.end_all(&run, held, batch, Duration::MAX).await?;
-            ensure!(states == branches + 2, "{states} states ended");
+            let (runs, held) = street.fan_out(&fanout, branches).await?;
+            let states = street.end_all(&runs, held, batch, Want::Claims, Duration::MAX).await?;
+            ensure!(states == branches + 1, "{states} states ended");
+            Ok((states + 1) as f64 / begun.elapsed().as_secs_f64())
+        })
+    }
+
+    /// States a second of so many chains at a time, each of them a run. What
+    /// follows is born claimed.
+    pub fn chains(self, chains: usize, length: usize, batch: usize) -> Result<f64> {
+        self.measure(async |street| {
+            let links: Vec<_> = (1..length).map(|at| format!("n{} > n{at}", at - 1)).collect();
+            let chain = street.apply(&links.join("; ")).await?;
+            let begun = Instant::now();
+            let (runs, held) = street.start(&chain, chains).await?;
+            let states = street.end_all(&runs, held, batch, Want::Births, Duration::MAX).await?;
+            ensure!(states == chains * length, "{states} states ended");
             Ok(states as f64 / begun.elapsed().as_secs_f64())
         })
     }
@@ -88,58 +116,91 @@ impl Street {
         Ok(rate)
     }
 
-    /// A run whose first state has ended, and what is held of its branches.
-    async fn fan_out(&self, new: NewRun, branches: usize) -> Result<(Arc<RunInfo>, Vec<Leased>)> {
-        let run = Arc::clone(&new.info);
-        let root = self.commit(vec![Member::Start(new.into())], Want::Births(1)).await?;
-        let root = root.into_iter().next().context("no first state")?;
-        let fan = self.ended(&run, root, branches).await?;
-        let held = self.commit(vec![fan], Want::Births(HELD)).await?;
-        Ok((run, held))
+    /// A graph, ready to start runs of.
+    async fn apply(&self, sketch: &str) -> Result<Ready> {
+        let graph = Sketch::of(sketch).build().map_err(|problems| anyhow!("{problems:?}"))?;
+        let graph = Arc::new(graph);
+        let name: Name = "bench".parse().map_err(|why| anyhow!("{why}"))?;
+        let none = BTreeMap::new();
+        let applied = self.store.apply_graph(&name, &name, &graph, &none, 1).await?;
+        Ok(Ready { graph, name, namespace: applied.namespace, revision: applied.revision.id })
     }
 
-    /// Ends what is held and what is claimed then, until nothing is left or the
+    /// New runs, and their first states.
+    async fn start(&self, ready: &Ready, runs: usize) -> Result<(Runs, Vec<Leased>)> {
+        let mut starts = Vec::with_capacity(runs);
+        let mut infos = Runs::new();
+        for _ in 0..runs {
+            let new = self.new_run(ready).await?;
+            infos.insert(new.info.key, Arc::clone(&new.info));
+            starts.push(Member::Start(new.into()));
+        }
+        let held = self.commit(starts, Want::Births(HELD)).await?;
+        Ok((infos, held))
+    }
+
+    /// A run whose first state has ended, and what is held of its branches.
+    async fn fan_out(&self, ready: &Ready, branches: usize) -> Result<(Runs, Vec<Leased>)> {
+        let (runs, root) = self.start(ready, 1).await?;
+        let root = root.into_iter().next().context("no first state")?;
+        let fan = self.ended(&runs, root, branches).await?;
+        let held = self.commit(vec![fan], Want::Births(HELD)).await?;
+        Ok((runs, held))
+    }
+
+    /// Ends what is held and what is wanted then, until nothing is left or the
     /// time is up. Gives how many that were.
     async fn end_all(
         &self,
-        run: &Arc<RunInfo>,
+        runs: &Runs,
         mut held: Vec<Leased>,
         batch: usize,
+        want: fn(u32) -> Want,
         lasts: Duration,
     ) -> Result<usize> {
         let (begun, mut states) = (Instant::now(), 0);
-        while !held.is_empty() && begun.elapsed() < lasts {
-            let mut members = Vec::with_capacity(batch);
-            for leased in held.drain(..batch.min(held.len())) {
-                members.push(self.ended(run, leased, 1).await?);
-            }
+        let mut members = self.ends(runs, &mut held, batch).await?;
+        while !members.is_empty() && begun.elapsed() < lasts {
             states += members.len();
             let free = HELD - u32::try_from(held.len())?;
-            held.extend(self.commit(members, Want::Claims(free)).await?);
+            // The next are drawn up while these are committed, as a host does it.
+            let commit = self.commit(members, want(free));
+            let (leased, next) = tokio::join!(commit, self.ends(runs, &mut held, batch));
+            held.extend(leased?);
+            members = next?;
+            if members.is_empty() {
+                members = self.ends(runs, &mut held, batch).await?;
+            }
         }
         Ok(states)
     }
 
-    async fn new_run(&self) -> Result<NewRun> {
-        let graph = Sketch::of("U > W; W > M; M(U)").build();
-        let graph = Arc::new(graph.map_err(|problems| anyhow!("{problems:?}"))?);
-        let name: Name = "bench".parse().map_err(|why| anyhow!("{why}"))?;
-        let (namespace, graph_name, none) = (name.clone(), name, BTreeMap::new());
-        let applied = self.store.apply_graph(&namespace, &graph_name, &graph, &none, 1).await?;
-        let (root, counts) = begin(&graph, &self.store.state_numbers(1, 1).await?);
+    /// The ends of some of what is held.
+    async fn ends(&self, runs: &Runs, held: &mut Vec<Leased>, most: usize) -> Result<Vec<Member>> {
+        let mut members = Vec::with_capacity(most);
+        for leased in held.drain(..most.min(held.len())) {
+            members.push(self.ended(runs, leased, 1).await?);
+        }
+        Ok(members)
+    }
+
+    async fn new_run(&self, ready: &Ready) -> Result<NewRun> {
+        let Ready { graph, name, namespace, revision } = ready;
+        let (root, counts) = begin(graph, &self.store.state_numbers(1, 1).await?);
+        let key = self.store.run_key(1).await?;
         let info = Arc::new(RunInfo {
-            key: self.store.run_key(1).await?,
-            id: RunId(uuid::Uuid::from_u128(1)),
-            namespace,
-            namespace_key: applied.namespace,
-            graph_name,
+            key,
+            id: RunId(uuid::Uuid::from_u128(key.0.unsigned_abs().into())),
+            namespace: name.clone(),
+            namespace_key: *namespace,
+            graph_name: name.clone(),
             revision: 1,
-            graph,
+            graph: Arc::clone(graph),
             inputs: "{}".into(),
         });
         Ok(NewRun {
             info,
-            revision: applied.revision.id,
+            revision: *revision,
             store: BTreeMap::new(),
             root,
             counts,
@@ -150,8 +211,9 @@ impl Street {
     }
 
     /// A state that gave so many outputs.
-    async fn ended(&self, run: &Arc<RunInfo>, leased: Leased, outputs: usize) -> Result<Member> {
+    async fn ended(&self, runs: &Runs, leased: Leased, outputs: usize) -> Result<Member> {
         let state = leased.state;
+        let run = runs.get(&state.run).context("a state of no run of ours")?;
         let outcome =
             Outcome::Outputs((0..outputs).map(|i| format!("{{\"value\":{i}}}")).collect());
         let count = numbers_needed(&run.graph, &state, &outcome);

@@ -20,6 +20,11 @@ const BATCHES: [usize; 3] = [16, 64, 256];
 
 /// The name of the yardstick that has the births of a fanout in it, and its unite.
 pub const WHOLE: &str = "database alone, a whole fanout of 20,000";
+/// The name of the yardstick that does what the chains do, so many at a time as the
+/// host does of them (its syncs counted).
+pub const CHAINS_ALONE: &str = "database alone, 200 chains of 50, 75 states a transaction";
+/// How many, how long, and how many states a transaction ends.
+const CHAINS: (usize, usize, usize) = (200, 50, 75);
 const RUST_NODE: &str = "a Rust node";
 
 /// The name of the database's yardstick with so many states in a transaction.
@@ -65,7 +70,9 @@ impl<'a> Yardsticks<'a> {
             let load = batch_of(batch);
             self.database(&load, figures, |street| street.rate(batch))?;
         }
-        self.database(WHOLE, figures, |street| street.fanout(20_000, BATCHES[2]))
+        self.database(WHOLE, figures, |street| street.fanout(20_000, BATCHES[2]))?;
+        let (chains, length, batch) = CHAINS;
+        self.database(CHAINS_ALONE, figures, |street| street.chains(chains, length, batch))
     }
 
     /// A new database of each kind.
