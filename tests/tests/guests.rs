@@ -140,10 +140,11 @@ fn a_cancelled_run_stops_what_runs() -> Result<()> {
     ]}))?;
     let run = host.run("long", &json!({}), &json!({}))?;
     host.wait_until(&run, |run| run["counts"]["states"] == 202)?;
-    // Spinning begins a little after that, and takes most of what is used.
+    // Spinning begins a little after that, and takes most of what is used: more
+    // than a hundred times what is asked for below.
     let watch = Watch(host.pid());
     let before = watch.cpu_seconds()?;
-    until("some spinning", || Ok((watch.cpu_seconds()? > before + 0.5).then_some(())))?;
+    until("some spinning", || Ok((watch.cpu_seconds()? > before + 1.5).then_some(())))?;
     let begun = Instant::now();
     let found = host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     ensure!(found["status"] == "CANCELLED" && found["counts"]["open"] == 0, "{found:#}");
@@ -153,8 +154,8 @@ fn a_cancelled_run_stops_what_runs() -> Result<()> {
     // What they used until then is not forgotten.
     let states = until("the spinners' CPU time", || {
         let states = host.states(&run, "spinner")?;
-        let used = states.iter().filter_map(|state| state["usage"]["cpu_us"].as_u64());
-        Ok((used.sum::<u64>() > 100_000).then_some(states))
+        let used = |state: &Value| state["usage"]["cpu_us"].as_u64() > Some(10_000);
+        Ok(states.iter().any(used).then_some(states))
     })?;
     ensure!(states.iter().all(|state| state["status"] == "CANCELLED"), "{states:#?}");
     let (status, _) = host.refused("POST", &format!("/runs/{run}/cancel"), &json!({}))?;

@@ -2,6 +2,11 @@
 
 use serde_json::{Value, json};
 
+/// Branches of the fanouts.
+pub const FANOUTS: [u64; 3] = [10_000, 20_000, 100_000];
+/// Chains at the same time, and what that load is called.
+pub const CHAINS: u64 = 200;
+pub const CHAINS_OF: &str = "200 chains of 50";
 /// Nodes of the chain.
 pub const CHAIN: u64 = 50;
 /// Nodes of the short chain that carries payloads.
@@ -10,6 +15,11 @@ pub const CARRIERS: u64 = 10;
 pub const WIDE: u64 = 100;
 /// Operations of the node that uses the store.
 const OPERATIONS: usize = 100;
+
+/// What a fanout is called.
+pub fn fanout_of(branches: u64) -> String {
+    format!("fanout of {},000", branches / 1000)
+}
 
 /// All of them, by name.
 pub fn all() -> Vec<(&'static str, Value)> {

@@ -7,17 +7,12 @@ use serde_json::json;
 
 use crate::closed::{Went, closed};
 use crate::figures::{Figures, Unit};
-use crate::graphs::{CARRIERS, CHAIN, WIDE};
+use crate::graphs::{CARRIERS, CHAIN, CHAINS, CHAINS_OF, FANOUTS, WIDE, fanout_of};
 use crate::open_loop;
 use crate::peers::{self, Peers};
 use crate::subject::Subject;
 use crate::yardsticks::{self, Yardsticks};
 
-/// Branches of the fanouts.
-pub const FANOUTS: [u64; 3] = [10_000, 20_000, 100_000];
-/// Chains at the same time.
-const CHAINS: u64 = 200;
-const CHAINS_OF: &str = "200 chains of 50";
 /// One-state runs, and the clients that start them.
 const SINGLES: (u64, u64) = (10_000, 64);
 /// One-state runs one after the other.
@@ -101,13 +96,14 @@ fn round(subject: &Subject, figures: &mut Figures) -> Result<()> {
 /// Rates as parts of what is possible on this machine, in this minute.
 fn compare(name: &str, figures: &mut Figures) -> Result<()> {
     let [ten, fanout, hundred] = FANOUTS.map(fanout_of);
+    let (whole, chains) = (yardsticks::whole(), yardsticks::chains());
     let (batch, small) = (yardsticks::batch_of(256), yardsticks::batch_of(64));
     let pairs = [
-        (&*ten, yardsticks::WHOLE),
-        (&*fanout, yardsticks::WHOLE),
-        (&*hundred, yardsticks::WHOLE),
+        (&*ten, &*whole),
+        (&*fanout, &*whole),
+        (&*hundred, &*whole),
         (&*fanout, &*batch),
-        (CHAINS_OF, yardsticks::CHAINS_ALONE),
+        (CHAINS_OF, &*chains),
         (CHAINS_OF, &*small),
     ];
     for (load, yardstick) in pairs {
@@ -129,11 +125,6 @@ pub fn fanout(
     let went = closed(&subject.work(graph, &json!({"n": branches})), 1, 1)?;
     note(&went, load, subject.name, branches as f64 + 2.0, figures);
     Ok(())
-}
-
-/// What a fanout is called.
-pub fn fanout_of(branches: u64) -> String {
-    format!("fanout of {},000", branches / 1000)
 }
 
 fn note(went: &Went, load: &str, subject: &str, states: f64, figures: &mut Figures) {

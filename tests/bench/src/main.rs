@@ -38,7 +38,7 @@ use report::Report;
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 #[command(after_help = "\
 Examples:
-  cargo xtask bench                          everything but the peers (an hour)
+  cargo xtask bench                          everything but the peers (20 minutes)
   cargo xtask bench --only loads --rounds 1  a first look (four minutes)
   cargo xtask bench --only loads --peers     beside Restate and DBOS
 

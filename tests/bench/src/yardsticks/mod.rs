@@ -12,20 +12,27 @@ use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
 
 use crate::figures::{Figures, Unit};
+use crate::graphs::{CHAIN, CHAINS, CHAINS_OF, FANOUTS, fanout_of};
 use database::Street;
 use sandbox::Loop;
 
 /// How many states one transaction ends, where the database is alone.
 const BATCHES: [usize; 3] = [16, 64, 256];
 
-/// The name of the yardstick that has the births of a fanout in it, and its unite.
-pub const WHOLE: &str = "database alone, a whole fanout of 20,000";
-/// The name of the yardstick that does what the chains do, so many at a time as the
-/// host does of them (its syncs counted).
-pub const CHAINS_ALONE: &str = "database alone, 200 chains of 50, 75 states a transaction";
-/// How many, how long, and how many states a transaction ends.
-const CHAINS: (usize, usize, usize) = (200, 50, 75);
+/// As many of the chains' states as a transaction of the host ends (its syncs
+/// counted).
+const CHAINS_BATCH: usize = 75;
 const RUST_NODE: &str = "a Rust node";
+
+/// The name of the yardstick that has the births of a fanout in it, and its unite.
+pub fn whole() -> String {
+    format!("database alone, a whole {}", fanout_of(FANOUTS[1]))
+}
+
+/// The name of the yardstick that does what the chains do.
+pub fn chains() -> String {
+    format!("database alone, {CHAINS_OF}, {CHAINS_BATCH} states a transaction")
+}
 
 /// The name of the database's yardstick with so many states in a transaction.
 pub fn batch_of(states: usize) -> String {
@@ -70,9 +77,9 @@ impl<'a> Yardsticks<'a> {
             let load = batch_of(batch);
             self.database(&load, figures, |street| street.rate(batch))?;
         }
-        self.database(WHOLE, figures, |street| street.fanout(20_000, BATCHES[2]))?;
-        let (chains, length, batch) = CHAINS;
-        self.database(CHAINS_ALONE, figures, |street| street.chains(chains, length, batch))
+        self.database(&whole(), figures, |street| street.fanout(FANOUTS[1] as usize, BATCHES[2]))?;
+        let (runs, length) = (CHAINS as usize, CHAIN as usize);
+        self.database(&chains(), figures, |street| street.chains(runs, length, CHAINS_BATCH))
     }
 
     /// A new database of each kind.
