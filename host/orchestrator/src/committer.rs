@@ -1,9 +1,13 @@
-//! The one who commits: gathers what is waiting into one transaction, and
-//! hands on what that claims. The next batch gathers while the last one is
+//! The one who commits: gathers what is waiting into one transaction, and passes
+//! on what that came to (`hand_on`). The next batch gathers while the last one is
 //! synced. It also knows when the next state is due; nothing here polls.
+//!
+//! It has a thread of its own: it neither waits for a turn among executions and
+//! requests, nor on SQLite for another thread to write.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,11 +15,16 @@ use std::time::Duration;
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{Millis, NamespaceKey};
 use exosphere_domain::plan::give_up;
-use exosphere_store::{Answer, Batch, Committed, Finished, Member, Shares, StoreError, Want};
+use exosphere_store::{
+    Answer, Batch, Committed, Finished, Leased, Member, Shares, StoreError, Want,
+};
+use futures::FutureExt;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::error::internal;
+use crate::hand_on::{self, CommitResult, Step};
 use crate::room::{Lease, Room};
 use crate::{HELD_PER_SLOT, Parts};
 
@@ -33,7 +42,8 @@ pub(crate) const BACKOFF: (Duration, Duration) =
 /// called trouble.
 const CONTENTIONS: u32 = 20;
 
-type Reply = oneshot::Sender<Result<Answer, StoreError>>;
+/// Where an answer goes.
+pub(crate) type Reply = oneshot::Sender<Result<Answer, StoreError>>;
 
 /// Hands members to the one who commits.
 pub(crate) struct Committer {
@@ -132,10 +142,16 @@ impl Committer {
 }
 
 impl Work {
-    /// Begins, in a task of its own that ends with the drain.
-    pub(crate) fn start(self, parts: Arc<Parts>) {
+    /// Begins, on a thread of its own that ends with the drain.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no thread for it.
+    pub(crate) fn start(self, parts: Arc<Parts>) -> std::io::Result<()> {
         let times = (Instant::now(), parts.clock.now());
         let street = Street {
+            results: hand_on::start(parts.clone()),
+            host: Handle::current(),
             parts,
             work: self,
             more: true,
@@ -145,7 +161,11 @@ impl Work {
             turn: 0,
             gone_through: true,
         };
-        tokio::spawn(street.run());
+        // A runtime, too: an answer of Postgres is seen at once, not when a worker
+        // that executes gets round to it.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("committer".into());
+        thread.spawn(move || runtime.block_on(street.run())).map(drop)
     }
 }
 
@@ -153,6 +173,11 @@ impl Work {
 struct Street {
     parts: Arc<Parts>,
     work: Work,
+    /// To all who want to know of them.
+    results: mpsc::UnboundedSender<Step>,
+    /// For what is not a commit. A connection belongs to the runtime that it was
+    /// made on, and the committer's ends before the host does.
+    host: Handle,
     /// Whether there may be more to claim that is due.
     more: bool,
     /// By the clock that counts.
@@ -202,7 +227,8 @@ impl Street {
                 && self.work.queue.is_empty()
                 && let Some(done) = draining.take()
             {
-                let _ = done.send(());
+                self.parts.store.end_commits().await;
+                let _ = self.results.send(Step::Drained(done));
                 return;
             }
         }
@@ -280,7 +306,7 @@ impl Street {
         self.full.iter().any(|namespace| shares.room(*namespace) > 0)
     }
 
-    /// Commits what was gathered, tells who waits, hands on what was claimed.
+    /// Commits what was gathered and passes on what it came to.
     async fn commit(&mut self, gathered: Gathered) {
         let Gathered { members, replies, leases } = gathered;
         let members: Arc<[Member]> = members.into();
@@ -290,26 +316,28 @@ impl Street {
         if members.is_empty() && !matches!(want, Want::Claims(1..)) {
             return;
         }
-        let committed = self.commit_range(&members, 0..members.len(), want, &shares).await;
+        let Outcome { answers, mut done } =
+            self.commit_range(&members, 0..members.len(), want, &shares).await;
         // Room is made before it is taken again: only this task takes it.
         drop(leases);
-        self.note(&committed.done, want);
-        self.parts.executor.heed(&committed.done.touched);
-        self.parts.watchers.tell(&committed.done.touched);
-        self.parts.teller.tell(&committed.done);
-        for (reply, answer) in replies.into_iter().zip(committed.answers) {
-            if let Some(reply) = reply {
-                let _ = reply.send(answer);
-            }
+        self.note(&done, want);
+        let leased = std::mem::take(&mut done.leased);
+        let leased = leased.into_iter().filter_map(|state| self.take(state)).collect();
+        let answers = replies.into_iter().zip(answers);
+        let answers = answers.filter_map(|(reply, answer)| Some((reply?, answer))).collect();
+        let result = Box::new(CommitResult { done, answers, leased });
+        if self.results.send(Step::Committed(result)).is_err() {
+            self.work.room.set_astray();
         }
-        let mut leased = Vec::with_capacity(committed.done.leased.len());
-        for state in committed.done.leased {
-            match self.work.room.take(&state) {
-                Some(lease) => leased.push((state, lease)),
-                None => self.work.room.set_astray(),
-            }
+    }
+
+    /// Takes the place of a state that was claimed, as there is one.
+    fn take(&self, state: Leased) -> Option<(Leased, Lease)> {
+        let lease = self.work.room.take(&state);
+        if lease.is_none() {
+            self.work.room.set_astray();
         }
-        crate::executor::dispatch(&self.parts, leased);
+        Some((state, lease?))
     }
 
     /// What this commit may claim: everything that is due while there may be
@@ -350,7 +378,12 @@ impl Street {
     /// commit that seemed to fail went through, and what it claimed was never
     /// handed on.
     async fn give_back_unknown(&mut self) {
-        match crate::recovery::unknown(&self.parts, &self.work.room).await {
+        let (parts, room) = (self.parts.clone(), self.work.room.clone());
+        let unknown = async move { crate::recovery::unknown(&parts, &room).await };
+        let unknown = self.host.spawn(unknown).await.unwrap_or_else(|ended| {
+            Err(StoreError::Unavailable(format!("the look for them ended early: {ended}")))
+        });
+        match unknown {
             Ok(members) if members.is_empty() => {}
             Ok(members) => {
                 tracing::info!(states = members.len(), "gave back states that were held unknown");
@@ -464,7 +497,11 @@ impl Street {
                 shares: shares.clone(),
                 turn: self.turn,
             };
-            let why = match self.parts.store.commit(batch).await {
+            // A mistake of ours is one of the data that it was made with.
+            let commit = AssertUnwindSafe(self.parts.store.commit(batch)).catch_unwind().await;
+            let commit =
+                commit.unwrap_or_else(|_| Err(StoreError::Data("made the host panic".into())));
+            let why = match commit {
                 Ok(done) => {
                     self.trouble(None);
                     if !std::mem::replace(&mut self.gone_through, true) {

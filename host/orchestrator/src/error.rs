@@ -149,6 +149,9 @@ pub enum StartError {
     /// The database cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The thread that commits cannot be started.
+    #[error("the thread that commits cannot be started: {0}")]
+    Thread(std::io::Error),
     /// The engine cannot be set up.
     #[error(transparent)]
     Sandbox(#[from] SetupError),

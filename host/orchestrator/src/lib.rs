@@ -8,6 +8,7 @@ mod ambient;
 mod catalog;
 mod check;
 mod committer;
+mod hand_on;
 mod control;
 mod data_folder;
 mod error;
@@ -220,7 +221,7 @@ impl Host {
             admission: config.admission,
             folder,
         });
-        work.start(parts.clone());
+        work.start(parts.clone()).map_err(StartError::Thread)?;
         let lost = parts.store.lost_sessions(clock.now()).await?;
         recovery::take_back(&parts, &lost).await?;
         recovery::go_on_sweeping(&parts).await?;

@@ -187,7 +187,7 @@ impl Store {
         new: &Revision,
         now: Millis,
     ) -> Result<Option<AppliedGraph>, StoreError> {
-        // The writer of SQLite takes it along to its own thread.
+        // On SQLite it is taken along to another thread.
         let new = new.clone();
         write!(self, now, |tx| revise(tx, &new))
     }

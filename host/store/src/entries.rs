@@ -138,13 +138,13 @@ pub(crate) async fn save(tx: &mut impl Tx, runs: &[(RunKey, &Entries)]) -> Resul
             .texts(set.iter().map(|(_, key, _)| *key))
             .texts(entries().map(|entry| entry.value.as_str()))
             .ints(entries().map(|entry| entry.version));
-        tx.execute_each(sql::SET_ENTRY, &rows).await?;
+        tx.put_off(sql::SET_ENTRY, &rows, None).await?;
     }
     if !removed.is_empty() {
         let rows = Rows::default()
             .ints(removed.iter().map(|(run, ..)| *run))
             .texts(removed.iter().map(|(_, key, _)| *key));
-        tx.execute_each(sql::REMOVE_ENTRY, &rows).await?;
+        tx.put_off(sql::REMOVE_ENTRY, &rows, None).await?;
     }
     Ok(())
 }

@@ -32,8 +32,8 @@ pub enum OpenError {
     /// It was opened and cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The writer's thread cannot be started.
-    #[error("the writer's thread cannot be started: {0}")]
+    /// A thread that reads cannot be started.
+    #[error("a thread that reads the database cannot be started: {0}")]
     Thread(std::io::Error),
     /// Its secrets are sealed under keys that are not here.
     #[error(

@@ -69,43 +69,56 @@ pub struct Store {
     vault: Arc<Vault>,
 }
 
-/// The connection that writes.
+/// Who writes.
 #[derive(Clone)]
 enum Writer {
-    Sqlite(sqlite::Threads),
-    Postgres(postgres::Line),
+    Sqlite(sqlite::Writer),
+    /// Commits have a connection of their own: whatever else is written, and be
+    /// it a large plugin, holds up none.
+    Postgres {
+        commits: postgres::Line,
+        rest: postgres::Line,
+    },
 }
 
+/// A transaction on a connection to SQLite, where work never waits.
+macro_rules! on_sqlite {
+    ($connection:expr, $now:expr, |$tx:ident| $work:expr) => {{
+        let mut tx = $crate::sqlite::SqliteTx::begin($connection, $now)?;
+        let $tx = &mut tx;
+        let done = futures::FutureExt::now_or_never($work);
+        let waited = || $crate::StoreError::Data("a transaction on SQLite waited".into());
+        let done = done.ok_or_else(waited)??;
+        tx.commit()?;
+        Ok(done)
+    }};
+}
+pub(crate) use on_sqlite;
+
+/// A transaction on a line to Postgres.
+macro_rules! on_postgres {
+    ($line:expr, |$tx:ident| $work:expr) => {{
+        let transaction = async {
+            let mut tx = $line.begin().await?;
+            let $tx = &mut tx;
+            let done = $work.await;
+            tx.end(done).await
+        };
+        $crate::postgres::within($crate::postgres::MOST, transaction).await
+    }};
+}
+pub(crate) use on_postgres;
+
 /// Does something in a transaction: `write!(store, now, |tx| work(tx, ..))`.
-/// The work is one text for both databases; on SQLite it runs on the writing
-/// thread, and never waits there.
+/// The work is one text for both databases.
 macro_rules! write {
     ($store:expr, $now:expr, |$tx:ident| $work:expr) => {
         match &$store.writer {
             $crate::Writer::Sqlite(writer) => {
                 let now = $now;
-                writer
-                    .call(move |connection| {
-                        let mut tx = $crate::sqlite::SqliteTx::begin(connection, now)?;
-                        let $tx = &mut tx;
-                        let done = futures::FutureExt::now_or_never($work);
-                        let waited =
-                            || $crate::StoreError::Data("a transaction on SQLite waited".into());
-                        let done = done.ok_or_else(waited)??;
-                        tx.commit()?;
-                        Ok(done)
-                    })
-                    .await
+                writer.call(move |it| $crate::on_sqlite!(it, now, |$tx| $work)).await
             }
-            $crate::Writer::Postgres(writer) => {
-                let transaction = async {
-                    let mut tx = writer.begin().await?;
-                    let $tx = &mut tx;
-                    let done = $work.await;
-                    tx.end(done).await
-                };
-                $crate::postgres::within($crate::postgres::MOST, transaction).await
-            }
+            $crate::Writer::Postgres { rest, .. } => $crate::on_postgres!(rest, |$tx| $work),
         }
     };
 }
@@ -122,10 +135,12 @@ impl Store {
 
     /// Whether other hosts may work on it, too.
     pub fn is_shared(&self) -> bool {
-        matches!(self.writer, Writer::Postgres(_))
+        matches!(self.writer, Writer::Postgres { .. })
     }
 
     /// Applies a batch in one transaction, and claims what there is room for.
+    /// On SQLite it does so on the thread that asks for it and holds that up: a
+    /// committer has one of its own, and saves the hand-over.
     ///
     /// # Errors
     ///
@@ -135,10 +150,26 @@ impl Store {
     /// have; a member that is repeated then has no second effect, but what the
     /// commit claimed is to be looked for ([`Store::held_by`]).
     pub async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
-        write!(self, batch.now, |tx| commit::commit(tx, &batch))
+        match &self.writer {
+            Writer::Sqlite(writer) => {
+                let mut connection = writer.hold().await;
+                on_sqlite!(&mut connection, batch.now, |tx| commit::commit(tx, &batch))
+            }
+            Writer::Postgres { commits, .. } => {
+                on_postgres!(commits, |tx| commit::commit(tx, &batch))
+            }
+        }
     }
 
-    /// Closes it: on SQLite, what is still in the log is written into the file
+    /// Gives up the connection by which it was committed, if it has one of its
+    /// own: to be called on the runtime that committed, at its end.
+    pub async fn end_commits(&self) {
+        if let Writer::Postgres { commits, .. } = &self.writer {
+            commits.close().await;
+        }
+    }
+
+    /// Closes it, after the last commit: on SQLite, what is still in the log is written into the file
     /// itself.
     pub async fn close(&self) {
         self.reader.close().await;
@@ -150,7 +181,7 @@ impl Store {
                 let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
                 let _ = writer.call(|connection| Ok(connection.execute_batch(checkpoint)?)).await;
             }
-            Writer::Postgres(writer) => writer.close().await,
+            Writer::Postgres { rest, .. } => rest.close().await,
         }
     }
 }

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 use crate::error::OpenError;
 use crate::postgres::Line;
 use crate::reader::{Lines, Pool, Reader};
-use crate::sqlite::Threads;
+use crate::sqlite::{self, Threads};
 use crate::{Store, Vault, Writer, postgres, sql};
 
 /// Where a database is.
@@ -67,7 +67,7 @@ async fn sqlite_store(file: PathBuf, vault: Vault) -> Result<Store, OpenError> {
     connection.close().await.map_err(OpenError::Open)?;
     let readers = Pool::Sqlite(Threads::readers(&file)?);
     Ok(Store {
-        writer: Writer::Sqlite(Threads::writer(&file)?),
+        writer: Writer::Sqlite(sqlite::Writer::open(&file)?),
         reader: Reader { pool: readers, patience: Duration::ZERO },
         side: None,
         numbers: Arc::default(),
@@ -83,7 +83,10 @@ async fn postgres_store(options: PgConnectOptions, vault: Vault) -> Result<Store
     warn_of_loss(&mut connection).await.map_err(OpenError::Open)?;
     connection.close().await.map_err(OpenError::Open)?;
     Ok(Store {
-        writer: Writer::Postgres(Line::new(options.clone())),
+        writer: Writer::Postgres {
+            commits: Line::new(options.clone()),
+            rest: Line::new(options.clone()),
+        },
         reader: Reader {
             pool: Pool::Postgres(Arc::new(Lines::new(options.clone()))),
             patience: Duration::ZERO,

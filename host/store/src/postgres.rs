@@ -2,19 +2,23 @@
 //! which hosts wake each other. Many hosts write at the same time; what keeps
 //! them out of each other's way is said in `commit`.
 
+mod together;
+
 use std::borrow::Cow;
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow};
 use sqlx::query::Query;
-use sqlx::{ConnectOptions, Connection, PgConnection, Postgres, Row};
+use sqlx::{Arguments, ConnectOptions, Connection, PgConnection, Postgres, Row};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::error::{OpenError, StoreError};
 use crate::sql::now;
-use crate::text::{Cells, Column, Read, Rows, Text, Tx, Value};
+use crate::text::{Cells, Column, Read, Rows, Text, Tx, Value, all_of};
+use together::{Statement, Together};
 
 /// A transaction whose host does not go on with it is undone by the server after
 /// so long, in milliseconds: a frozen host must not hold its locks, and others
@@ -106,7 +110,7 @@ impl Line {
         // Two statements in one go; what time it is comes with the answer.
         let begin = concat!("BEGIN; ", now!());
         let row = sqlx::raw_sql(begin).fetch_one(&mut line.connection).await?;
-        Ok(PgTx { now: row.try_get(0)?, line })
+        Ok(PgTx { now: row.try_get(0)?, line, put_off: Together::default() })
     }
 
     /// The row that a statement gives, if it comes in time.
@@ -136,11 +140,28 @@ impl Line {
 pub(crate) struct PgTx {
     line: Held,
     now: i64,
+    put_off: Together,
 }
 
 impl PgTx {
+    /// Runs what was put off.
+    async fn catch_up(&mut self) -> Result<(), StoreError> {
+        let Some(Statement { text, arguments, changes }) = self.put_off.take() else {
+            return Ok(());
+        };
+        let query = sqlx::query_with(text, arguments);
+        let row = query.fetch_one(&mut self.line.connection).await?;
+        let changed: Vec<i64> = row.try_get(0)?;
+        let each = changed.into_iter().zip(changes);
+        each.into_iter().try_for_each(|(changed, expected)| all_of(changed as u64, expected))
+    }
+
     /// Commits what went well, and undoes what did not.
     pub(crate) async fn end<T>(mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        let done = match done {
+            Ok(done) => self.catch_up().await.map(|()| done),
+            failed => failed,
+        };
         let last = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = sqlx::raw_sql(last).execute(&mut self.line.connection).await;
         match (done, ended) {
@@ -172,6 +193,7 @@ impl Tx for PgTx {
         text: &'static Text,
         values: &[Value<'_>],
     ) -> Result<u64, StoreError> {
+        self.catch_up().await?;
         let query = bound(sqlx::query(text.postgres), values);
         Ok(query.execute(&mut self.line.connection).await?.rows_affected())
     }
@@ -182,6 +204,7 @@ impl Tx for PgTx {
         values: &[Value<'_>],
         read: Read<T>,
     ) -> Result<Vec<T>, StoreError> {
+        self.catch_up().await?;
         let query = bound(sqlx::query(text.postgres), values);
         let rows = query.fetch_all(&mut self.line.connection).await?;
         rows.iter().map(|row| read(row)).collect()
@@ -192,9 +215,10 @@ impl Tx for PgTx {
         text: &'static Text,
         rows: &Rows<'_>,
     ) -> Result<u64, StoreError> {
+        self.catch_up().await?;
         let mut changed = 0;
-        for from in (0..rows.count()).step_by(ROWS_AT_A_TIME) {
-            let query = arrays(sqlx::query(text.postgres), rows, from);
+        for some in rows_at_a_time(rows) {
+            let query = sqlx::query_with(text.postgres, arrays(rows, some)?);
             changed += query.execute(&mut self.line.connection).await?.rows_affected();
         }
         Ok(changed)
@@ -206,14 +230,28 @@ impl Tx for PgTx {
         rows: &Rows<'_>,
         read: Read<T>,
     ) -> Result<Vec<T>, StoreError> {
+        self.catch_up().await?;
         let mut found = Vec::with_capacity(rows.count());
-        for from in (0..rows.count()).step_by(ROWS_AT_A_TIME) {
-            let query = arrays(sqlx::query(text.postgres), rows, from);
+        for some in rows_at_a_time(rows) {
+            let query = sqlx::query_with(text.postgres, arrays(rows, some)?);
             for row in query.fetch_all(&mut self.line.connection).await? {
                 found.push(read(&row)?);
             }
         }
         Ok(found)
+    }
+
+    async fn put_off(
+        &mut self,
+        text: &'static Text,
+        rows: &Rows<'_>,
+        changes: Option<u64>,
+    ) -> Result<(), StoreError> {
+        if rows.count() <= ROWS_AT_A_TIME {
+            return self.put_off.add(text, rows, changes);
+        }
+        let changed = self.execute_each(text, rows).await?;
+        changes.map_or(Ok(()), |expected| all_of(changed, expected))
     }
 }
 
@@ -230,21 +268,42 @@ pub(crate) fn bound<'q>(query: PgQuery<'q>, values: &[Value<'_>]) -> PgQuery<'q>
     })
 }
 
-/// A query with an array for each column: some rows, from one on.
-fn arrays<'q>(query: PgQuery<'q>, rows: &Rows<'_>, from: usize) -> PgQuery<'q> {
-    let some = from..rows.count().min(from + ROWS_AT_A_TIME);
-    rows.columns().iter().fold(query, |query, column| match column {
-        Column::Ints(all) => query.bind(&all[some.clone()]),
-        Column::MaybeInts(all) => query.bind(&all[some.clone()]),
-        Column::Texts(all) => {
-            let texts: Vec<_> = all[some.clone()].iter().map(|text| escaped(text)).collect();
-            query.bind(texts.iter().map(|text| &**text).collect::<Vec<&str>>())
-        }
-        Column::MaybeTexts(all) => {
-            let texts: Vec<_> = all[some.clone()].iter().map(|text| text.map(escaped)).collect();
-            query.bind(texts.iter().map(|text| text.as_deref()).collect::<Vec<Option<&str>>>())
-        }
-    })
+/// The rows of each statement.
+fn rows_at_a_time(rows: &Rows<'_>) -> impl Iterator<Item = Range<usize>> {
+    let count = rows.count();
+    let starts = (0..count).step_by(ROWS_AT_A_TIME);
+    starts.map(move |from| from..count.min(from + ROWS_AT_A_TIME))
+}
+
+/// An array for each column: some rows of it.
+fn arrays(rows: &Rows<'_>, some: Range<usize>) -> Result<PgArguments, StoreError> {
+    let mut arguments = PgArguments::default();
+    add_arrays(&mut arguments, rows, some)?;
+    Ok(arguments)
+}
+
+fn add_arrays(
+    arguments: &mut PgArguments,
+    rows: &Rows<'_>,
+    some: Range<usize>,
+) -> Result<(), StoreError> {
+    for column in rows.columns() {
+        let added = match column {
+            Column::Ints(all) => arguments.add(&all[some.clone()]),
+            Column::MaybeInts(all) => arguments.add(&all[some.clone()]),
+            Column::Texts(all) => {
+                let texts: Vec<_> = all[some.clone()].iter().map(|text| escaped(text)).collect();
+                arguments.add(texts.iter().map(|text| &**text).collect::<Vec<&str>>())
+            }
+            Column::MaybeTexts(all) => {
+                let texts: Vec<_> =
+                    all[some.clone()].iter().map(|text| text.map(escaped)).collect();
+                arguments.add(texts.iter().map(|text| text.as_deref()).collect::<Vec<_>>())
+            }
+        };
+        added.map_err(|error| StoreError::Data(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// A text of Postgres has no NUL, one of ours may. It is written as this

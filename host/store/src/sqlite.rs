@@ -1,10 +1,10 @@
-//! SQLite: the one connection that writes and those that read beside it, on
-//! threads of their own. Work is handed to them and answered; a connection does
-//! one thing after the other.
+//! SQLite: the one connection that writes, and those that read beside it on
+//! threads of their own.
 //!
 //! rusqlite rather than sqlx is the client: its prepared statements need no
 //! hand-over between threads for each statement, nor for each row
-//! (docs/performance.md has the figures).
+//! (docs/performance.md has the figures). A commit needs none at all: it is done
+//! on the thread of who commits.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use exosphere_domain::ids::Millis;
 use rusqlite::types::{ToSqlOutput, Value as Owned};
 use rusqlite::{CachedStatement, Connection, OpenFlags, Row, ToSql};
-use tokio::sync::oneshot;
+use tokio::sync::{MutexGuard, oneshot};
 
 use crate::error::{OpenError, StoreError};
-use crate::text::{Cells, Read, Rows, Text, Tx, Value};
+use crate::text::{Cells, Read, Rows, Text, Tx, Value, all_of};
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -25,15 +25,15 @@ const PREPARED: usize = 96;
 /// Connections that read.
 const READERS: usize = 4;
 
-/// Hands work to connections, which end when the last clone is gone.
+/// The connection that writes, for one after the other in the order in which
+/// they ask.
 #[derive(Clone)]
-pub(crate) struct Threads {
-    jobs: mpsc::Sender<Job>,
+pub(crate) struct Writer {
+    connection: Arc<tokio::sync::Mutex<Connection>>,
 }
 
-impl Threads {
-    /// The connection that writes.
-    pub(crate) fn writer(file: &Path) -> Result<Self, OpenError> {
+impl Writer {
+    pub(crate) fn open(file: &Path) -> Result<Self, OpenError> {
         let connection = Connection::open(file)?;
         // FULL: a commit is on the disk when it returns. Checkpoints of 16 MiB
         // at a time, since each costs two more syncs.
@@ -44,31 +44,53 @@ impl Threads {
              PRAGMA wal_autocheckpoint = 1000;
              PRAGMA cache_size = -65536;",
         )?;
-        Threads::start("store-writer", vec![connection])
+        connection.set_prepared_statement_cache_capacity(PREPARED);
+        Ok(Writer { connection: Arc::new(tokio::sync::Mutex::new(connection)) })
     }
 
+    /// The connection itself, for who may hold up the thread that it is on.
+    pub(crate) async fn hold(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().await
+    }
+
+    /// Runs `work` on it, on a thread for what takes its time. Once begun it is
+    /// done, whether or not anyone waits for the answer.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.connection.clone().lock_owned().await;
+        let worked = tokio::task::spawn_blocking(move || work(&mut connection)).await;
+        worked.map_err(|error| StoreError::Unavailable(format!("a write ended early: {error}")))?
+    }
+}
+
+/// Hands work to the connections that read, which end when the last clone is
+/// gone.
+#[derive(Clone)]
+pub(crate) struct Threads {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Threads {
     /// Those that read.
     pub(crate) fn readers(file: &Path) -> Result<Self, OpenError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connect = || {
+        let connect = || -> rusqlite::Result<Connection> {
             let connection = Connection::open_with_flags(file, flags)?;
             connection.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA cache_size = -16384;")?;
             Ok(connection)
         };
-        let all = std::iter::repeat_with(connect).take(READERS);
-        Threads::start("store-reader", all.collect::<rusqlite::Result<_>>()?)
-    }
-
-    fn start(name: &str, connections: Vec<Connection>) -> Result<Self, OpenError> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
-        for mut connection in connections {
+        for _ in 0..READERS {
+            let mut connection = connect()?;
             connection.set_prepared_statement_cache_capacity(PREPARED);
             let queue = queue.clone();
             // One waits for work, the others for their turn to wait.
             let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             std::thread::Builder::new()
-                .name(name.into())
+                .name("store-reader".into())
                 .spawn(move || {
                     while let Ok(job) = next() {
                         job(&mut connection);
@@ -79,9 +101,8 @@ impl Threads {
         Ok(Threads { jobs })
     }
 
-    /// Runs `work` on a connection. Once handed over it is done, whether or not
-    /// anyone waits for the answer.
-    pub(crate) async fn call<T: Send + 'static>(
+    /// Runs `work` on one of them.
+    async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -198,6 +219,16 @@ impl Tx for SqliteTx<'_> {
             changed += statement.raw_execute()? as u64;
         }
         Ok(changed)
+    }
+
+    async fn put_off(
+        &mut self,
+        text: &'static Text,
+        rows: &Rows<'_>,
+        changes: Option<u64>,
+    ) -> Result<(), StoreError> {
+        let changed = self.execute_each(text, rows).await?;
+        changes.map_or(Ok(()), |expected| all_of(changed, expected))
     }
 
     async fn query_each<T: Send>(

@@ -117,7 +117,6 @@ impl Tally {
             .ints(each(|tally| tally.store_bytes))
             .ints(each(|tally| tally.store_version))
             .maybe_ints(tallies.iter().map(|(_, tally)| tally.ended_at));
-        tx.execute_each(sql::SAVE_RUN, &rows).await?;
-        Ok(())
+        tx.put_off(sql::SAVE_RUN, &rows, None).await
     }
 }

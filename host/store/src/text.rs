@@ -200,6 +200,17 @@ pub(crate) trait Tx: Send {
         rows: &Rows<'_>,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
+    /// Runs a statement for each row, at the latest before the next one that
+    /// gives something; if so many `changes` do not come of it, what comes next
+    /// fails. What is put off together may run in any order, or at once: no row
+    /// is to be touched by two of them.
+    fn put_off(
+        &mut self,
+        text: &'static Text,
+        rows: &Rows<'_>,
+        changes: Option<u64>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Runs a query for each row, in no order.
     fn query_each<T: Send>(
         &mut self,
@@ -207,6 +218,17 @@ pub(crate) trait Tx: Send {
         rows: &Rows<'_>,
         read: Read<T>,
     ) -> impl Future<Output = Result<Vec<T>, StoreError>> + Send;
+}
+
+/// Holds what a statement changed to what it was to change: whatever guards it
+/// has been asked before.
+pub(crate) fn all_of(changed: u64, expected: u64) -> Result<(), StoreError> {
+    match changed == expected {
+        true => Ok(()),
+        false => Err(StoreError::Data(format!(
+            "{changed} of {expected} rows were as they had been read"
+        ))),
+    }
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ impl Street<'_> {
                 .maybe_ints(opened.iter().map(|(_, holder, _)| *holder))
                 .ints(opened.iter().map(|(_, holder, _)| i64::from(holder.is_some())))
                 .ints(opened.iter().map(|(.., parked)| i64::from(*parked)));
-            tx.execute_each(sql::OPEN_UNITE, &rows).await?;
+            tx.put_off(sql::OPEN_UNITE, &rows, None).await?;
         }
         if !ended.is_empty() {
             let failures = || ended.iter().map(|(_, failure)| failure.as_ref());
@@ -158,7 +158,7 @@ impl Street<'_> {
                 .maybe_texts(failures().map(|failure| failure.map(|f| f.kind.as_str())))
                 .maybe_texts(failures().map(|failure| failure.map(|f| f.message.as_str())))
                 .maybe_texts(details.iter().map(Option::as_deref));
-            tx.execute_each(sql::END_UNITE, &rows).await?;
+            tx.put_off(sql::END_UNITE, &rows, None).await?;
         }
         Ok(())
     }

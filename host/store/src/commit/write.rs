@@ -74,17 +74,6 @@ fn claims(ended: &[&Ended<'_>]) -> Rows<'static> {
     super::claims(ended.iter().map(|ended| &ended.finished.state))
 }
 
-/// The guard has been asked before, under the lock of the run.
-fn all_of(changed: u64, ended: &[&Ended<'_>]) -> Result<(), StoreError> {
-    match changed == ended.len() as u64 {
-        true => Ok(()),
-        false => Err(StoreError::Data(format!(
-            "{changed} of {} states were as they had been read",
-            ended.len()
-        ))),
-    }
-}
-
 async fn finish(tx: &mut impl Tx, ends: &[&Ended<'_>], now: Millis) -> Result<(), StoreError> {
     if ends.is_empty() {
         return Ok(());
@@ -110,7 +99,7 @@ async fn finish(tx: &mut impl Tx, ends: &[&Ended<'_>], now: Millis) -> Result<()
         .maybe_ints(usage(calls))
         .maybe_ints(usage(input_bytes))
         .maybe_ints(usage(output_bytes));
-    all_of(tx.execute_each(sql::FINISH, &rows).await?, ends)
+    tx.put_off(sql::FINISH, &rows, Some(ends.len() as u64)).await
 }
 
 async fn cancelled(tx: &mut impl Tx, cancelled: &[&Finished]) -> Result<(), StoreError> {
@@ -130,7 +119,7 @@ async fn cancelled(tx: &mut impl Tx, cancelled: &[&Finished]) -> Result<(), Stor
         .ints(usage(calls))
         .ints(usage(input_bytes))
         .ints(usage(output_bytes));
-    tx.execute_each(sql::USED, &rows).await.map(drop)
+    tx.put_off(sql::USED, &rows, None).await
 }
 
 async fn repeat(tx: &mut impl Tx, repeats: &[&Ended<'_>], now: Millis) -> Result<(), StoreError> {
@@ -153,7 +142,7 @@ async fn repeat(tx: &mut impl Tx, repeats: &[&Ended<'_>], now: Millis) -> Result
         .ints(tries(|tries| tries.losses))
         .ints(tries(|tries| tries.conflicts))
         .ints(repeats.iter().map(|ended| i64::from(ended.parked)));
-    all_of(tx.execute_each(sql::REPEAT, &rows).await?, repeats)
+    tx.put_off(sql::REPEAT, &rows, Some(repeats.len() as u64)).await
 }
 
 async fn outputs(tx: &mut impl Tx, ends: &[&Ended<'_>]) -> Result<(), StoreError> {
@@ -172,7 +161,7 @@ async fn outputs(tx: &mut impl Tx, ends: &[&Ended<'_>]) -> Result<(), StoreError
         .texts(all().map(|(.., body)| body.as_str()));
     match rows.is_empty() {
         true => Ok(()),
-        false => tx.execute_each(sql::NEW_OUTPUT, &rows).await.map(drop),
+        false => tx.put_off(sql::NEW_OUTPUT, &rows, None).await,
     }
 }
 
@@ -215,7 +204,7 @@ async fn attempts(tx: &mut impl Tx, ended: &[Ended<'_>], now: Millis) -> Result<
         .maybe_ints(usage(calls))
         .maybe_ints(usage(input_bytes))
         .maybe_ints(usage(output_bytes));
-    tx.execute_each(sql::NEW_ATTEMPT, &rows).await?;
+    tx.put_off(sql::NEW_ATTEMPT, &rows, None).await?;
     let many: Vec<_> = each().filter(|f| f.state.tries.attempt > KEPT_ATTEMPTS).collect();
     if many.is_empty() {
         return Ok(());
@@ -223,7 +212,7 @@ async fn attempts(tx: &mut impl Tx, ended: &[Ended<'_>], now: Millis) -> Result<
     let rows = Rows::default()
         .ints(many.iter().map(|finished| finished.state.id.0))
         .ints(many.iter().map(|finished| number(finished) - i64::from(KEPT_ATTEMPTS)));
-    tx.execute_each(sql::OLD_ATTEMPTS, &rows).await.map(drop)
+    tx.put_off(sql::OLD_ATTEMPTS, &rows, None).await
 }
 
 async fn states(tx: &mut impl Tx, new: &[NewRow<'_>], now: Millis) -> Result<(), StoreError> {
@@ -247,7 +236,7 @@ async fn states(tx: &mut impl Tx, new: &[NewRow<'_>], now: Millis) -> Result<(),
         .all(now)
         .ints(new.iter().map(|row| i64::from(row.parked)))
         .ints(new.iter().map(|row| row.namespace.0));
-    tx.execute_each(sql::NEW_STATE, &rows).await.map(drop)
+    tx.put_off(sql::NEW_STATE, &rows, None).await
 }
 
 /// The scopes of each as text. All children of one fanout share them, and share
@@ -278,7 +267,7 @@ async fn unites(tx: &mut impl Tx, new: &[&NewUnite]) -> Result<(), StoreError> {
         .ints(new.iter().map(|unite| unite.counts.open))
         .ints(new.iter().map(|unite| unite.counts.failed))
         .ints(new.iter().map(|unite| unite.counts.arrived));
-    tx.execute_each(sql::NEW_UNITE, &rows).await.map(drop)
+    tx.put_off(sql::NEW_UNITE, &rows, None).await
 }
 
 fn status_of(end: &End) -> Status {

@@ -1,0 +1,58 @@
+//! What commits came to, on its way to all who want to know: who waits for an
+//! answer, who watches a run, the other hosts, and the executor. In a task of its
+//! own, so that no commit waits for that; in the order of the commits.
+
+use std::sync::Arc;
+
+use exosphere_store::{Answer, Committed, Leased, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Parts;
+use crate::committer::Reply;
+use crate::executor::dispatch;
+use crate::room::Lease;
+
+/// One thing to pass on.
+pub(crate) enum Step {
+    /// A commit.
+    Committed(Box<CommitResult>),
+    /// There will be no other.
+    Drained(oneshot::Sender<()>),
+}
+
+/// What a commit came to.
+pub(crate) struct CommitResult {
+    /// What it did, but for what it claimed.
+    pub done: Committed,
+    /// Its answers to those who wait for one.
+    pub answers: Vec<(Reply, Result<Answer, StoreError>)>,
+    /// What it claimed, with the places that it takes.
+    pub leased: Vec<(Leased, Lease)>,
+}
+
+/// Begins. What waits is no more than the room of the host and the members of
+/// one commit after the other: the channel needs no bound of its own.
+pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<Step> {
+    let (results, mut queue) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(step) = queue.recv().await {
+            match step {
+                Step::Committed(result) => hand_on(&parts, *result),
+                Step::Drained(done) => drop(done.send(())),
+            }
+        }
+    });
+    results
+}
+
+fn hand_on(parts: &Arc<Parts>, result: CommitResult) {
+    let CommitResult { done, answers, leased } = result;
+    parts.executor.heed(&done.touched);
+    parts.watchers.tell(&done.touched);
+    parts.teller.tell(&done);
+    for (reply, answer) in answers {
+        // Who asked may have gone.
+        let _ = reply.send(answer);
+    }
+    dispatch(parts, leased);
+}

@@ -1,0 +1,113 @@
+//! Statements that go to the server in one: each is a part of a `WITH`, so that
+//! there is one round trip for all of them. They see what was there before them
+//! all, and none of them what another does.
+
+use std::fmt::Write;
+
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments, AssertSqlSafe};
+
+use super::add_arrays;
+use crate::error::StoreError;
+use crate::text::{Rows, Text};
+
+/// Statements that wait for each other.
+#[derive(Default)]
+pub(super) struct Together {
+    parts: Vec<Part>,
+    arguments: PgArguments,
+}
+
+/// One of them.
+struct Part {
+    text: &'static Text,
+    /// So many parameters come before its own.
+    before: usize,
+    /// So many rows are to change, if that is known.
+    changes: Option<u64>,
+}
+
+/// What is to be run, and what is to come of it.
+pub(super) struct Statement {
+    /// Gives one row: an array with the number of changed rows for each of
+    /// `changes`.
+    pub text: AssertSqlSafe<String>,
+    pub arguments: PgArguments,
+    pub changes: Vec<u64>,
+}
+
+impl Together {
+    /// One more, for each of some rows.
+    pub(super) fn add(
+        &mut self,
+        text: &'static Text,
+        rows: &Rows<'_>,
+        changes: Option<u64>,
+    ) -> Result<(), StoreError> {
+        self.parts.push(Part { text, before: self.arguments.len(), changes });
+        add_arrays(&mut self.arguments, rows, 0..rows.count())
+    }
+
+    /// All of them as one, if there are any.
+    pub(super) fn take(&mut self) -> Option<Statement> {
+        let Together { parts, arguments } = std::mem::take(self);
+        if parts.is_empty() {
+            return None;
+        }
+        let (mut text, mut counts, mut changes) = (String::from("WITH "), String::new(), vec![]);
+        for (at, part) in parts.iter().enumerate() {
+            let comma = if at > 0 { ", " } else { "" };
+            let _ = write!(text, "{comma}part{at} AS (");
+            renumber(part.text.postgres, part.before, &mut text);
+            if let Some(expected) = part.changes {
+                text.push_str(" RETURNING 1");
+                let comma = if changes.is_empty() { "" } else { ", " };
+                let _ = write!(counts, "{comma}(SELECT COUNT(*) FROM part{at})");
+                changes.push(expected);
+            }
+            text.push(')');
+        }
+        let _ = write!(text, " SELECT ARRAY[{counts}]::BIGINT[]");
+        // Nothing in it but our own statements.
+        Some(Statement { text: AssertSqlSafe(text), arguments, changes })
+    }
+}
+
+/// Writes a statement whose first parameter comes after so many others.
+fn renumber(text: &str, before: usize, to: &mut String) {
+    let mut pieces = text.split('$');
+    to.push_str(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = piece.split_at(digits);
+        let number = number.parse::<usize>().unwrap_or_default() + before;
+        let _ = write!(to, "${number}{rest}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SET: &Text = &Text { sqlite: "", postgres: "UPDATE a SET b = $2 WHERE c = $1" };
+    const NEW: &Text = &Text { sqlite: "", postgres: "INSERT INTO d VALUES ($1, $10)" };
+
+    #[test]
+    fn each_keeps_its_own_parameters() {
+        let mut together = Together::default();
+        assert!(together.take().is_none());
+        together.add(SET, &Rows::default().ints([1]).ints([2]), Some(1)).unwrap();
+        together.add(NEW, &Rows::default().ints([3]), None).unwrap();
+        together.add(SET, &Rows::default().ints([4, 5]).ints([6, 7]), Some(2)).unwrap();
+        let statement = together.take().unwrap();
+        assert_eq!(
+            statement.text.0,
+            "WITH part0 AS (UPDATE a SET b = $2 WHERE c = $1 RETURNING 1), \
+             part1 AS (INSERT INTO d VALUES ($3, $12)), \
+             part2 AS (UPDATE a SET b = $5 WHERE c = $4 RETURNING 1) \
+             SELECT ARRAY[(SELECT COUNT(*) FROM part0), (SELECT COUNT(*) FROM part2)]::BIGINT[]"
+        );
+        assert_eq!((statement.arguments.len(), statement.changes), (5, vec![1, 2]));
+        assert!(together.take().is_none(), "what was taken is gone");
+    }
+}
