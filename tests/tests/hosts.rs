@@ -343,6 +343,24 @@ fn what_one_host_was_given_runs_on_all() -> Result<()> {
     })
 }
 
+/// Each host keeps graphs at hand; none starts an old one.
+#[test]
+fn what_one_host_applies_is_what_all_start() -> Result<()> {
+    with_fleet(Postgres::shared()?, "applies", &vec![Setup::default(); 2], |fleet| {
+        fleet.host(0)?.push("lab")?;
+        for revision in 1..=6 {
+            fleet.host(revision % 2)?.apply("waits", &waits(revision, 0))?;
+            for member in 0..2 {
+                let host = fleet.host(member)?;
+                let run = host.run("waits", &json!({}), &json!({}))?;
+                let found = host.wait_for(&run)?;
+                ensure!(found["revision"] == json!(revision), "host {member}: {found:#}");
+            }
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn a_postgres_restart_costs_seconds_and_nothing_else() -> Result<()> {
     const BRANCHES: usize = 400;

@@ -540,6 +540,7 @@ impl Outcome {
         self.done.now = self.done.now.max(done.now);
         self.done.leased.extend(done.leased);
         self.done.touched.extend(done.touched);
+        self.done.ended.extend(done.ended);
         self.done.more |= done.more;
         self.done.full.extend(done.full);
         self.done.next_due = [self.done.next_due, done.next_due].into_iter().flatten().min();

@@ -10,10 +10,12 @@ use exosphere_domain::plan::begin;
 use exosphere_sandbox::Turn;
 use exosphere_store::{Answer, Member, NewRun, RunInfo};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::ambient::fresh_id;
 use crate::error::{Error, log_internal};
 use crate::read::{RunDetails, Until};
+use crate::watch::Latest;
 use crate::{Host, recovery};
 
 /// What a run is started with.
@@ -30,7 +32,7 @@ pub struct StartRequest {
     /// How long to wait for its end before it is shown.
     pub wait: Duration,
     /// The turn that its inputs were read in, if they are large; given up as
-    /// soon as they are text again.
+    /// soon as they are committed.
     pub turn: Option<Turn<Name>>,
 }
 
@@ -61,6 +63,9 @@ const MAX_KEY: usize = 256;
 /// The longest delay of a start, in milliseconds: a year.
 const MAX_DELAY: u64 = 366 * 24 * 60 * 60 * 1000;
 
+/// How often a start is tried anew because its graph was applied meanwhile.
+const STARTS: u32 = 20;
+
 impl Host {
     /// Starts a run of a graph's current revision, and waits for its end if it
     /// is told to.
@@ -70,8 +75,63 @@ impl Host {
         graph_name: &Name,
         request: StartRequest,
     ) -> Result<Started, Error> {
+        let wait = request.wait;
+        let (id, news, answer) = self.begin_run(namespace, graph_name, &request).await?;
+        // Nothing large is kept while it runs.
+        drop(request);
+        match answer {
+            Answer::Known { graph, .. } if graph != *graph_name => Err(Error::Conflict(format!(
+                "this idempotency key has started a run of the graph {graph} before; use another key"
+            ))),
+            Answer::Known { run, .. } => Ok(Started {
+                run: self.run_when(namespace, run, Until::Over, wait).await?,
+                new: false,
+            }),
+            answer => {
+                done("graph", graph_name, answer)?;
+                let run = match news {
+                    None => self.run(namespace, id).await?,
+                    Some(news) => self.await_run(namespace, id, news, Until::Over, wait).await?,
+                };
+                Ok(Started { run, new: true })
+            }
+        }
+    }
+
+    /// Commits a start, and once more each time that the graph turns out to have
+    /// been applied anew. The run is watched before it is there, so that its end
+    /// is not missed.
+    async fn begin_run(
+        &self,
+        namespace: &Name,
+        graph_name: &Name,
+        request: &StartRequest,
+    ) -> Result<(RunId, Option<watch::Receiver<Latest>>, Answer), Error> {
         let parts = &self.parts;
-        let StartRequest { inputs, store, idempotency_key: key, delay_ms, wait, turn } = request;
+        for _ in 0..STARTS {
+            let new = self.prepare(namespace, graph_name, request).await?;
+            let (id, key) = (new.info.id, new.info.key);
+            let news = (!request.wait.is_zero()).then(|| parts.watchers.watch(key));
+            match parts.committer.submit(Member::Start(new.into())).await? {
+                Answer::Outdated => parts.graphs.applied(),
+                answer => return Ok((id, news, answer)),
+            }
+        }
+        Err(Error::Conflict(format!(
+            "the graph {graph_name} is applied anew again and again; start the run later"
+        )))
+    }
+
+    /// A run of a graph's revision that is the current one as far as is known
+    /// here, with all that is wrong with the request if something is.
+    async fn prepare(
+        &self,
+        namespace: &Name,
+        graph_name: &Name,
+        request: &StartRequest,
+    ) -> Result<NewRun, Error> {
+        let parts = &self.parts;
+        let StartRequest { inputs, store, idempotency_key, delay_ms, .. } = request;
         let current = parts.graphs.current(&parts.store, namespace, graph_name).await?;
         let current = current.ok_or_else(|| Error::not_found("graph", graph_name))?;
         let graph = current.graph.clone();
@@ -79,7 +139,7 @@ impl Host {
         let described = parts.descriptions.get(&parts.store, root.digest).await?;
         let described = described.iter().find(|described| described.name == root.node_name);
         let described = described.ok_or_else(|| Error::not_found("node", &root.node_name))?;
-        let mut problems = door(key.as_deref(), delay_ms);
+        let mut problems = door(idempotency_key.as_deref(), *delay_ms);
         let tenant = parts.tenants.get(&parts.store, namespace).await?;
         let mut limits = parts.allowed(namespace, &tenant.limits);
         graph.lower(root, &mut limits);
@@ -103,32 +163,17 @@ impl Host {
             graph,
             inputs: Value::Object(start.inputs).to_string().into(),
         });
-        drop(turn);
         parts.runs.keep(info.clone());
-        let id = info.id;
-        // Watched before it is there, so that its end is not missed.
-        let news = (!wait.is_zero()).then(|| parts.watchers.watch(info.key));
-        let delay = Millis::try_from(delay_ms.unwrap_or(0)).unwrap_or(Millis::MAX);
-        let revision = current.revision.id;
-        let (store, limits) = (start.store, Arc::new(limits));
-        let new = NewRun { info, revision, store, root, counts, key, delay, limits };
-        match parts.committer.submit(Member::Start(new.into())).await? {
-            Answer::Known { graph, .. } if graph != *graph_name => Err(Error::Conflict(format!(
-                "this idempotency key has started a run of the graph {graph} before; use another key"
-            ))),
-            Answer::Known { run, .. } => Ok(Started {
-                run: self.run_when(namespace, run, Until::Over, wait).await?,
-                new: false,
-            }),
-            answer => {
-                done("graph", graph_name, answer)?;
-                let run = match news {
-                    None => self.run(namespace, id).await?,
-                    Some(news) => self.await_run(namespace, id, news, Until::Over, wait).await?,
-                };
-                Ok(Started { run, new: true })
-            }
-        }
+        Ok(NewRun {
+            info,
+            revision: current.revision.id,
+            store: start.store,
+            root,
+            counts,
+            key: idempotency_key.clone(),
+            delay: Millis::try_from(delay_ms.unwrap_or(0)).unwrap_or(Millis::MAX),
+            limits: Arc::new(limits),
+        })
     }
 
     /// Cancels a run: nothing of it has effects any more, and what runs of it
@@ -231,7 +276,7 @@ fn done(what: &'static str, name: impl ToString, answer: Answer) -> Result<(), E
         Answer::Done | Answer::ToSweep(_) | Answer::More(_) => Ok(()),
         Answer::Refused(why) => Err(Error::Conflict(why)),
         Answer::Missing => Err(Error::not_found(what, name)),
-        Answer::Stale | Answer::Known { .. } | Answer::Redriven { .. } => {
+        Answer::Outdated | Answer::Stale | Answer::Known { .. } | Answer::Redriven { .. } => {
             Err(Error::Internal(log_internal(&"a request was answered as another")))
         }
     }

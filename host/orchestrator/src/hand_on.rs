@@ -46,8 +46,9 @@ pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<Step> {
 }
 
 fn hand_on(parts: &Arc<Parts>, result: CommitResult) {
-    let CommitResult { done, answers, leased } = result;
+    let CommitResult { mut done, answers, leased } = result;
     parts.executor.heed(&done.touched);
+    parts.watchers.tell_ends(std::mem::take(&mut done.ended));
     parts.watchers.tell(&done.touched);
     parts.teller.tell(&done);
     for (reply, answer) in answers {

@@ -63,7 +63,7 @@ pub(crate) enum Until {
 }
 
 impl Until {
-    fn is_reached(self, latest: Latest) -> bool {
+    fn is_reached(self, latest: &Latest) -> bool {
         match self {
             Until::News(after) => latest.version > after,
             Until::Over => latest.over,
@@ -72,7 +72,8 @@ impl Until {
 }
 
 fn latest(run: &RunDetails) -> Latest {
-    Latest { version: run.run.version, over: run.run.status != RunStatus::Running }
+    let over = run.run.status != RunStatus::Running;
+    Latest { version: run.run.version, over, run: None }
 }
 
 impl Host {
@@ -83,9 +84,13 @@ impl Host {
 
     /// A run.
     pub async fn run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
+        let run = self.parts.store.run(namespace, id).await?;
+        self.run_details(run.ok_or_else(|| Error::not_found("run", id))?).await
+    }
+
+    /// What else people want to know of a run.
+    async fn run_details(&self, run: RunView) -> Result<RunDetails, Error> {
         let parts = &self.parts;
-        let run = parts.store.run(namespace, id).await?;
-        let run = run.ok_or_else(|| Error::not_found("run", id))?;
         let info = parts.runs.get(&parts.store, run.key).await?;
         let failures = match run.errored {
             0 => Vec::new(),
@@ -128,7 +133,7 @@ impl Host {
         // Watched first and read then, so that no news falls between.
         let news = self.parts.watchers.watch(key);
         let run = self.run(namespace, id).await?;
-        if wait.is_zero() || until.is_reached(latest(&run)) {
+        if wait.is_zero() || until.is_reached(&latest(&run)) {
             return Ok(run);
         }
         self.await_run(namespace, id, news, until, wait).await
@@ -149,10 +154,15 @@ impl Host {
             // is looked at now and then, as long as someone waits.
             let left = end.saturating_duration_since(Instant::now());
             let turn = if self.parts.store.is_shared() { left.min(LOOK) } else { left };
-            let later = async { news.wait_for(|latest| until.is_reached(*latest)).await.is_ok() };
-            let _ = tokio::time::timeout(turn, later).await;
+            let later = async {
+                let latest = news.wait_for(|latest| until.is_reached(latest)).await.ok()?;
+                latest.run.clone()
+            };
+            if let Ok(Some(run)) = tokio::time::timeout(turn, later).await {
+                return self.run_details(RunView::clone(&run)).await;
+            }
             let run = self.run(namespace, id).await?;
-            if until.is_reached(latest(&run)) || Instant::now() >= end {
+            if until.is_reached(&latest(&run)) || Instant::now() >= end {
                 return Ok(run);
             }
         }

@@ -55,8 +55,8 @@ pub(crate) struct Current {
     pub graph: Arc<Graph>,
 }
 
-/// The graphs of current revisions, kept at hand. Of a database that other hosts
-/// share only what never changes is: what a revision says.
+/// The graphs of current revisions, kept at hand. Another host may have applied
+/// one anew since: a start asks for that when it is committed.
 #[derive(Default)]
 pub(crate) struct Graphs {
     known: Mutex<Known>,
@@ -95,7 +95,7 @@ impl Graphs {
         let (namespace, revision) = (row.namespace, row.revision);
         let current = Arc::new(Current { namespace, revision, graph });
         let mut known = self.lock();
-        if !store.is_shared() && known.applied == applied {
+        if known.applied == applied {
             if known.current.len() >= MOST {
                 known.current.clear();
             }
@@ -104,7 +104,7 @@ impl Graphs {
         Ok(Some(current))
     }
 
-    /// A graph has another current revision now.
+    /// Some graph has another current revision now.
     pub(crate) fn applied(&self) {
         let mut known = self.lock();
         known.applied += 1;

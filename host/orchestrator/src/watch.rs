@@ -1,20 +1,22 @@
 //! Who waits for news of which run.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use exosphere_domain::ids::RunKey;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::Touched;
+use exosphere_store::{RunView, Touched};
 use tokio::sync::watch;
 
 /// What is known of a run by its news alone.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Latest {
     /// The number of its latest event.
     pub version: i64,
     /// Whether it is over.
     pub over: bool,
+    /// The run itself, if it ended by that event, and here.
+    pub run: Option<Arc<RunView>>,
 }
 
 /// Those who wait. A run that nobody watches has no entry.
@@ -37,18 +39,34 @@ impl Watchers {
 
     /// Tells those who wait.
     pub(crate) fn tell(&self, touched: &[Touched]) {
+        let latest = |news: &Touched| {
+            let over = news.status != RunStatus::Running;
+            (news.run, Latest { version: news.version, over, run: None })
+        };
+        self.tell_all(touched.iter().map(latest));
+    }
+
+    /// Tells those who wait of runs that ended, so that they need not read them.
+    pub(crate) fn tell_ends(&self, ended: Vec<RunView>) {
+        let latest = |run: RunView| {
+            (run.key, Latest { version: run.version, over: true, run: Some(Arc::new(run)) })
+        };
+        self.tell_all(ended.into_iter().map(latest));
+    }
+
+    fn tell_all(&self, news: impl Iterator<Item = (RunKey, Latest)>) {
+        let mut news = news.peekable();
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if runs.is_empty() {
+        if runs.is_empty() || news.peek().is_none() {
             return;
         }
-        for news in touched {
-            if let Some(sender) = runs.get(&news.run) {
+        for (run, news) in news {
+            if let Some(sender) = runs.get(&run) {
                 // What comes late from another host is no news.
                 sender.send_if_modified(|latest| {
                     let newer = news.version > latest.version;
                     if newer {
-                        let over = news.status != RunStatus::Running;
-                        *latest = Latest { version: news.version, over };
+                        *latest = news;
                     }
                     newer
                 });

@@ -11,6 +11,8 @@ use exosphere_domain::limits::{Limits, Usage};
 use exosphere_domain::plan::Changes;
 use exosphere_domain::state::{Claimed, Counts, NewState, Ref, RunStatus};
 
+use crate::view::RunView;
+
 /// What never changes of a run.
 #[derive(Debug)]
 pub struct RunInfo {
@@ -143,6 +145,8 @@ pub enum Answer {
         /// Its graph.
         graph: Name,
     },
+    /// The revision of the graph is not the current one, or not any more.
+    Outdated,
     /// It came too late and changed nothing: another holds the state, or the
     /// run is over.
     Stale,
@@ -255,4 +259,6 @@ pub struct Committed {
     pub next_due: Option<Millis>,
     /// The runs it touched.
     pub touched: Vec<Touched>,
+    /// Those of them that ended by it, as they stand.
+    pub ended: Vec<RunView>,
 }

@@ -233,6 +233,9 @@ impl<'b> Street<'b> {
             }
             let Tally { version, status, paused, .. } = tally;
             let turned = before != (status, paused);
+            if turned && status != RunStatus::Running {
+                self.done.ended.push(tally.view(&info));
+            }
             self.done.touched.push(Touched { run, version, status, paused, turned });
             tallies.push((run, tally));
         }

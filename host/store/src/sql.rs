@@ -77,17 +77,19 @@ statements! {
     END_OLDER = "UPDATE session SET ended_at = $2 WHERE id <> $1 AND host = $3 AND ended_at IS NULL";
 
     // The street, in the order in which a commit uses them.
-    /// Begins runs one after the other as they are given: that decides who is
-    /// first with a key, and who waits for whom. (A join alone keeps no order.)
+    /// Begins runs of current revisions one after the other as they are given:
+    /// that decides who is first with a key, and who waits for whom. (A join alone
+    /// keeps no order.)
     NEW_RUN = "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, created_at, open, failed, \
                states, succeeded, pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version, start_key) \
-               SELECT $1, $2, $3, graph, id, 'RUNNING', 0, $5, $6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $7 \
-               FROM revision WHERE id = $4 ON CONFLICT DO NOTHING RETURNING id",
+               SELECT $1, $2, $3, r.graph, r.id, 'RUNNING', 0, $5, $6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $7 \
+               FROM revision r JOIN graph g ON g.id = r.graph AND g.current = r.id WHERE r.id = $4 ON CONFLICT DO NOTHING RETURNING id",
     postgres "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, created_at, open, failed, \
               states, succeeded, pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version, start_key) \
               SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n.start_key \
               FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::BIGINT[], $5::TEXT[], $6::BIGINT[], $7::TEXT[]) WITH ORDINALITY \
-              AS n (id, uuid, namespace, revision, inputs, now, start_key, at) JOIN revision r ON r.id = n.revision ORDER BY n.at \
+              AS n (id, uuid, namespace, revision, inputs, now, start_key, at) JOIN revision r ON r.id = n.revision \
+              JOIN graph g ON g.id = r.graph AND g.current = r.id ORDER BY n.at \
               ON CONFLICT DO NOTHING RETURNING id";
     /// The run that is in the way of a new one: it was begun before with the
     /// same id, or with the same key.
@@ -96,9 +98,9 @@ statements! {
     /// What may change of a run. On Postgres, all that is written below a run
     /// is written by who has locked its row here.
     RUN_ROW = "SELECT id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, \
-               retries, requeues, store_keys, store_bytes, store_version, ended_at FROM run WHERE id = $1",
+               retries, requeues, store_keys, store_bytes, store_version, ended_at, created_at FROM run WHERE id = $1",
     postgres "SELECT id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, \
-              retries, requeues, store_keys, store_bytes, store_version, ended_at FROM run WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+              retries, requeues, store_keys, store_bytes, store_version, ended_at, created_at FROM run WHERE id = ANY($1) ORDER BY id FOR UPDATE";
     SAVE_RUN = "UPDATE run SET status = $2, paused = $3, unswept = $4, version = $5, open = $6, failed = $7, states = $8, \
                 succeeded = $9, pruned = $10, errored = $11, cancelled = $12, retries = $13, requeues = $14, store_keys = $15, \
                 store_bytes = $16, store_version = $17, ended_at = $18 WHERE id = $1",

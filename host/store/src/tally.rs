@@ -1,10 +1,12 @@
 //! The row of a run within one commit: read once, changed in memory, written
 //! once with the next version. A run's end is decided when it is written.
 
+use crate::batch::RunInfo;
 use crate::error::StoreError;
 use crate::rows::corrupt;
 use crate::sql;
 use crate::text::{Cells, Rows, Tx};
+use crate::view::RunView;
 use exosphere_domain::ids::{Millis, RunKey};
 use exosphere_domain::state::{Counts, RunStatus};
 
@@ -32,6 +34,8 @@ pub(crate) struct Tally {
     pub store_bytes: i64,
     pub store_version: i64,
     pub ended_at: Option<Millis>,
+    /// Never changes.
+    pub created_at: Millis,
 }
 
 impl Tally {
@@ -66,6 +70,7 @@ impl Tally {
             store_bytes: row.int(15)?,
             store_version: row.int(16)?,
             ended_at: row.maybe_int(17)?,
+            created_at: row.int(18)?,
         };
         Ok((run, tally))
     }
@@ -90,6 +95,29 @@ impl Tally {
             RunStatus::Running => None,
             _ => self.ended_at.or(Some(now)),
         };
+    }
+
+    /// The run as people read it.
+    pub(crate) fn view(&self, run: &RunInfo) -> RunView {
+        RunView {
+            key: run.key,
+            id: run.id,
+            graph: run.graph_name.clone(),
+            revision: run.revision,
+            status: self.status,
+            paused: self.paused,
+            version: self.version,
+            created_at: self.created_at,
+            ended_at: self.ended_at,
+            states: self.states,
+            succeeded: self.succeeded,
+            pruned: self.pruned,
+            errored: self.errored,
+            cancelled: self.cancelled,
+            retries: self.retries,
+            requeues: self.requeues,
+            store_keys: self.store_keys,
+        }
     }
 
     /// Writes some runs.

@@ -14,7 +14,7 @@ use crate::text::{Cells, values};
 use crate::{Store, sql};
 
 /// A run, for people.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunView {
     /// Its number.
     pub key: RunKey,

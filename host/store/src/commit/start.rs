@@ -73,7 +73,8 @@ impl<'b> Street<'b> {
 }
 
 /// What is in the way of a new run: the run itself, if a commit that seemed to
-/// fail went through; or one with the same key; or a revision that is gone.
+/// fail went through; or one with the same key; or that its revision is not the
+/// current one.
 async fn first(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Answer, StoreError> {
     let read = |row: &dyn Cells| Ok((row.text(0)?, row.text(1)?));
     let place = values![id, new.info.namespace.as_str(), new.key.as_deref()];
@@ -84,6 +85,6 @@ async fn first(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Answer, Store
             run: RunId(first.parse().map_err(|_| corrupt("run", "uuid", &first))?),
             graph: graph.parse().map_err(|_| corrupt("graph", "name", &graph))?,
         }),
-        None => Ok(Answer::Refused("the revision of this graph is gone".into())),
+        None => Ok(Answer::Outdated),
     }
 }

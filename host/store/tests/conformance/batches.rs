@@ -24,6 +24,7 @@ on_both! {
     a_run_cannot_be_written_that_is_over_and_open,
     a_hundred_thousand_children_in_one_commit,
     a_run_that_is_not_there_is_missing,
+    a_run_that_ends_is_told_as_it_is_read,
 }
 
 const FANOUT: &str = "U > X; X > W; W(U)";
@@ -247,4 +248,35 @@ async fn a_run_that_is_not_there_is_missing(kind: Kind) {
     ];
     let done = bed.done(members, Want::Claims(9)).await;
     assert!(done.answers.iter().all(|answer| *answer == Answer::Missing), "{done:?}");
+}
+
+async fn a_run_that_ends_is_told_as_it_is_read(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let template = bed.template(Sketch::of("A > B").store(json!({"keep": true}))).await;
+    let (fine, failing) = (bed.start(&template).await, bed.start(&template).await);
+    let cancelled = bed.start(&template).await;
+    let end = bed.ends(&fine.info, &fine.root, outputs(1), sets("k", "v")).await;
+    let mut done = bed.done(vec![end], Want::Births(9)).await;
+    assert!(done.ended.is_empty(), "it goes on");
+    let next = done.leased.remove(0).state;
+    let told = async |members| {
+        let mut told = bed.done(members, Want::Births(0)).await.ended;
+        told.sort_by_key(|run| run.key);
+        for run in &told {
+            let read = bed.store.run(&template.namespace, run.id).await.unwrap();
+            assert_eq!(read.as_ref(), Some(run));
+        }
+        told.iter().map(|run| (run.key, run.status)).collect::<Vec<_>>()
+    };
+    let members = vec![
+        bed.plainly(&fine.info, &next, Outcome::Prune(None)).await,
+        bed.plainly(&failing.info, &failing.root, fails(FailureKind::Permanent)).await,
+        Member::Cancel(cancelled.info.clone()),
+    ];
+    let expected = [
+        (fine.info.key, RunStatus::Success),
+        (failing.info.key, RunStatus::Failed),
+        (cancelled.info.key, RunStatus::Cancelled),
+    ];
+    assert_eq!(told(members).await, expected);
 }

@@ -1,5 +1,7 @@
 //! Runs that begin: once for each key, and when they are due.
 
+use std::collections::BTreeMap;
+
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_store::{Answer, Member, NewRun, Want};
 
@@ -13,7 +15,7 @@ on_both! {
     a_key_is_one_of_its_namespace,
     a_run_begins_after_its_delay,
     what_is_due_first_is_claimed_first,
-    a_run_of_a_revision_that_is_gone_is_refused,
+    a_run_begins_of_the_current_revision_alone,
 }
 
 async fn with_key(host: &Host, template: &Template, key: &str) -> NewRun {
@@ -142,15 +144,28 @@ async fn what_is_due_first_is_claimed_first(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_run_of_a_revision_that_is_gone_is_refused(kind: Kind) {
+async fn a_run_begins_of_the_current_revision_alone(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A")).await;
     let gone = NewRun { revision: 99, ..bed.new_run(&template).await };
     let fine = bed.new_run(&template).await;
-    let done = bed
-        .done(vec![Member::Start(gone.into()), Member::Start(fine.into())], Want::Births(9))
-        .await;
-    assert!(matches!(&done.answers[0], Answer::Refused(why) if why.contains("gone")));
-    assert_eq!((&done.answers[1], done.leased.len()), (&Answer::Done, 1));
+    let mut known = with_key(&bed, &template, "k").await;
+    let members = [gone, fine, with_key(&bed, &template, "k").await];
+    let members = members.map(|new| Member::Start(new.into())).into();
+    let done = bed.done(members, Want::Births(9)).await;
+    assert_eq!(done.answers, [Answer::Outdated, Answer::Done, Answer::Done]);
+    assert_eq!(done.leased.len(), 2);
+
+    let (graph, none) = (Sketch::of("A > B").build().unwrap(), BTreeMap::new());
+    let anew = bed.store.apply_graph(&template.namespace, &template.name, &graph, &none, bed.now());
+    anew.await.unwrap();
+    let old = bed.new_run(&template).await;
+    known.info = old.info.clone();
+    assert_eq!(bed.one(Member::Start(old.into())).await, Answer::Outdated);
+    let answer = bed.one(Member::Start(known.into())).await;
+    assert!(
+        matches!(answer, Answer::Known { .. }),
+        "what its key began before is the run: {answer:?}"
+    );
     bed.check().await;
 }

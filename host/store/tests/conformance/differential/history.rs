@@ -348,6 +348,7 @@ fn word(answer: &Answer) -> &'static str {
         Answer::More(_) => "more",
         Answer::Redriven { .. } => "redriven",
         Answer::Known { .. } => "known",
+        Answer::Outdated => "outdated",
         Answer::Stale => "stale",
         Answer::Refused(_) => "refused",
         Answer::Missing => "missing",
