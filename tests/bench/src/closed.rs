@@ -78,6 +78,23 @@ async fn client(
     Ok(latencies)
 }
 
+/// Does it `total` times with a `pause` before each, in which all is quiet. Gives
+/// the latencies in milliseconds.
+pub fn alone(work: &Work, total: u64, pause: Duration) -> Result<Vec<f64>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut connection = Connection::open(&work.url).await?;
+        let mut latencies = Vec::new();
+        for _ in 0..total {
+            tokio::time::sleep(pause).await;
+            let begun = Instant::now();
+            succeed(&mut connection, &work.path, work.body.clone()).await?;
+            latencies.push(begun.elapsed().as_secs_f64() * 1000.0);
+        }
+        Ok(latencies)
+    })
+}
+
 /// Starts a run and waits for its end, which must be a success.
 pub async fn succeed(connection: &mut Connection, path: &str, body: Bytes) -> Result<()> {
     let mut answer = connection.call("POST", path, body).await?;

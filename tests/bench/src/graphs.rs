@@ -90,3 +90,10 @@ fn store() -> Value {
     let operations: Vec<Value> = (0..OPERATIONS).map(operation).collect();
     nodes(vec![node("kv", "only", json!({"ops": operations}), &[])])
 }
+
+/// The one node of such a plugin.
+pub fn tally(plugin: &str) -> Value {
+    let mut only = node("tally", "only", json!({"key": "k"}), &[]);
+    only["plugin"] = json!(plugin);
+    nodes(vec![only])
+}

@@ -36,14 +36,20 @@ pub fn run(postgres: &Postgres, history: u64, rounds: u32, figures: &mut Figures
         }
         interleave(&beside, rounds, figures)?;
     }
-    let mut with = Vec::new();
-    for plugins in PLUGINS {
-        eprintln!("growth: uploads {plugins} plugins");
-        let subject = Subject::sqlite()?;
-        upload(&subject, 1..plugins)?;
-        with.push((format!("with {} plugins", grouped(plugins as u64)), subject));
+    for on_postgres in [false, true] {
+        let mut with = Vec::new();
+        for plugins in PLUGINS {
+            eprintln!("growth: uploads {plugins} plugins");
+            let subject = match on_postgres {
+                false => Subject::sqlite()?,
+                true => Subject::postgres(postgres, &format!("plugins{plugins}"))?,
+            };
+            upload(&subject, 1..plugins)?;
+            with.push((format!("with {} plugins", grouped(plugins as u64)), subject));
+        }
+        interleave(&with, rounds, figures)?;
     }
-    interleave(&with, rounds, figures)
+    Ok(())
 }
 
 /// The fanout on all of them in turn, also in parts of the first one's rate.

@@ -1,11 +1,13 @@
 //! The loads, in rounds: yardsticks, the host on both databases, and peers if
 //! they are wanted, one after the other in each.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use exosphere_tests::postgres::Postgres;
 use serde_json::json;
 
-use crate::closed::{Went, closed};
+use crate::closed::{Went, alone, closed};
 use crate::figures::{Figures, Unit};
 use crate::graphs::{CARRIERS, CHAIN, CHAINS, CHAINS_OF, FANOUTS, WIDE, fanout_of};
 use crate::open_loop;
@@ -15,8 +17,8 @@ use crate::yardsticks::{self, Yardsticks};
 
 /// One-state runs, and the clients that start them.
 const SINGLES: (u64, u64) = (10_000, 64);
-/// One-state runs one after the other.
-const ALONE: u64 = 300;
+/// One-state runs on an idle host, and how long it is idle before each.
+const ALONE: (u64, Duration) = (300, Duration::from_millis(10));
 /// Runs of the wide graph, and its clients.
 const WIDES: (u64, u64) = (100, 16);
 /// Runs that use their store, and their clients.
@@ -30,11 +32,13 @@ pub const ONE_STATE: &str = "one-state run on an idle host";
 /// The name of the load that says how many runs there can be.
 pub const CLIENTS: &str = "one-state runs, 64 clients";
 
-/// Measures all of them, after a round that is not counted.
+/// Measures all of them, after a round that is not counted. A peer that fails is
+/// noted, and left out from there on.
 pub fn run(
     postgres: &Postgres,
     mut peers: Option<Peers>,
     rounds: u32,
+    notes: &mut Vec<String>,
     figures: &mut Figures,
 ) -> Result<()> {
     let yardsticks = Yardsticks::new(postgres)?;
@@ -54,7 +58,7 @@ pub fn run(
             for subject in &subjects {
                 beside(subject, &mut found)?;
             }
-            peers.round(&mut found)?;
+            notes.extend(peers.round(number, &mut found));
         }
         if number > 0 {
             found.0.iter().for_each(|it| figures.add(&it.load, &it.subject, it.unit, it.values[0]));
@@ -88,8 +92,9 @@ fn round(subject: &Subject, figures: &mut Figures) -> Result<()> {
     let (runs, clients) = STORES;
     let went = closed(&subject.work("store", &json!({})), clients, runs)?;
     note(&went, "a node that calls the store 100 times", name, runs as f64, figures);
-    let mut went = closed(&subject.work("single", &json!({})), 1, ALONE)?;
-    figures.add_latencies(ONE_STATE, name, &mut went.latencies);
+    let (runs, pause) = ALONE;
+    let mut latencies = alone(&subject.work("single", &json!({})), runs, pause)?;
+    figures.add_latencies(ONE_STATE, name, &mut latencies);
     open_loop::run(subject, most, figures)
 }
 

@@ -18,15 +18,22 @@ pub struct Machine {
     rust: String,
     postgres: String,
     exosphere: String,
+    /// Of the checkout that it was built from, if that is one.
+    commit: Option<String>,
+    /// On which the databases lie.
+    filesystem: String,
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { processor, processors, memory_gib, kernel, rust, postgres, exosphere } = self;
+        let Machine { processor, processors, memory_gib, kernel, rust, postgres, .. } = self;
+        let commit = self.commit.as_deref().unwrap_or("unknown");
         write!(
             f,
-            "{exosphere} on {processors} processors ({processor}), {memory_gib} GiB, {kernel}, \
-             {rust}, {postgres}; `fsync` and `synchronous_commit` on, `synchronous=FULL`."
+            "{} (commit {commit}) on {processors} processors ({processor}), {memory_gib} GiB, \
+             {kernel}, {}, {rust}, {postgres}; `fsync` and `synchronous_commit` on, \
+             `synchronous=FULL`.",
+            self.exosphere, self.filesystem
         )
     }
 }
@@ -54,6 +61,10 @@ pub fn describe(postgres: &Postgres) -> Result<Machine> {
             env!("CARGO_PKG_VERSION"),
             if cfg!(debug_assertions) { " (debug build)" } else { "" }
         ),
+        commit: said_by("git", &["describe", "--always", "--dirty"])
+            .ok()
+            .filter(|it| !it.is_empty()),
+        filesystem: said_by("stat", &["-f", "-c", "%T", &std::env::temp_dir().to_string_lossy()])?,
     })
 }
 

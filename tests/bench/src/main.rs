@@ -94,7 +94,7 @@ fn main() -> Result<()> {
             }
             false => None,
         };
-        loads::run(&postgres, peers, arguments.rounds, &mut figures)?;
+        loads::run(&postgres, peers, arguments.rounds, &mut notes, &mut figures)?;
     }
     if wanted(Part::Growth) {
         growth::run(&postgres, arguments.history, arguments.rounds, &mut figures)?;

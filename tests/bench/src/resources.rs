@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::closed::closed;
 use crate::figures::{Figures, Unit};
+use crate::graphs;
 use crate::subject::Subject;
 
 /// Branches of the fanout whose memory is watched.
@@ -29,6 +30,9 @@ pub fn run(postgres: &Postgres, rounds: u32, figures: &mut Figures) -> Result<()
     let mut subjects = Subject::both(postgres, "resources")?;
     for subject in &subjects {
         upload(subject, 0..PLUGINS.0)?;
+        for number in 0..PLUGINS.0 {
+            subject.host.apply(&named(number), &graphs::tally(&named(number)))?;
+        }
     }
     for number in 1..=rounds {
         eprintln!("resources: round {number} of {rounds}");
@@ -65,6 +69,9 @@ fn idle(subject: &mut Subject, figures: &mut Figures) -> Result<()> {
     for graph in ["single", "chain", "store", "wide"] {
         closed(&subject.work(graph, &json!({})), 4, 20)?;
     }
+    for number in 0..PLUGINS.0 {
+        closed(&subject.work(&named(number), &json!({})), 1, 1)?;
+    }
     let watch = Watch(subject.host.pid());
     sleep(SETTLES);
     let before = watch.cpu_seconds()?;
@@ -80,12 +87,16 @@ fn mebibytes(subject: &Subject, what: &str) -> Result<f64> {
     Ok(Watch(subject.host.pid()).kilobytes(what)? as f64 / 1024.0)
 }
 
+/// What such a plugin is called, and the graph that runs it.
+fn named(number: usize) -> String {
+    format!("tally{number}")
+}
+
 /// Uploads plugins that differ in nothing but a number that nobody reads.
 fn upload(subject: &Subject, numbers: Range<usize>) -> Result<()> {
     let plugin = component("tally")?;
     for number in numbers {
-        let bytes = numbered(&plugin, number)?;
-        good(subject.host.upload(&format!("tally{number}"), bytes)?)?;
+        good(subject.host.upload(&named(number), numbered(&plugin, number)?)?)?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::install::{once, output_of};
 use super::process::Process;
 use super::{BRANCHES, CHAIN_LENGTH, CHAIN_RUNS, CLIENTS, LATENCY_RUNS, SINGLE_RUNS, Times};
+use crate::figures::Figures;
 
 const REQUIREMENTS: &str = include_str!("../../peers/dbos/requirements.txt");
 const LOADS: &str = include_str!("../../peers/dbos/loads.py");
@@ -75,8 +76,15 @@ impl Dbos {
         )
     }
 
+    /// All loads on both databases.
+    pub fn round(&mut self, figures: &mut Figures) -> Result<()> {
+        self.sqlite().context("on SQLite")?.note("DBOS on SQLite", figures);
+        self.postgres().context("on Postgres")?.note("DBOS on Postgres", figures);
+        Ok(())
+    }
+
     /// All loads on a file of its own.
-    pub fn sqlite(&self) -> Result<Times> {
+    fn sqlite(&self) -> Result<Times> {
         let data = tempfile::tempdir_in(&self.folder)?;
         let file = fs::canonicalize(data.path())?.join("dbos.sqlite");
         // WAL and FULL, by SQLite's numbers.
@@ -84,7 +92,7 @@ impl Dbos {
     }
 
     /// All loads on a database of its own.
-    pub fn postgres(&mut self) -> Result<Times> {
+    fn postgres(&mut self) -> Result<Times> {
         let data = tempfile::tempdir_in(&self.folder)?;
         self.databases += 1;
         let url = format!("{}_{}", self.postgres, self.databases);

@@ -13,7 +13,7 @@ mod dbos;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Error, Result};
 use exosphere_tests::postgres::Postgres;
 
 use crate::figures::{Figures, Unit};
@@ -57,17 +57,28 @@ impl Peers {
     }
 
     /// Runs every shape once on every peer. Each starts anew and has warmed up
-    /// before it is measured, so that it takes nothing while others are.
-    pub fn round(&mut self, figures: &mut Figures) -> Result<()> {
-        if let Some(restate) = &self.restate {
-            let times = restate.round().context("Restate")?;
-            times.note("Restate", figures);
+    /// before it is measured, so that it takes nothing while others are. Says which
+    /// ones failed, if any did: those run no more.
+    pub fn round(&mut self, number: u32, figures: &mut Figures) -> Vec<String> {
+        let mut failed = Vec::new();
+        let mut note = |name: &str, why: Error| {
+            failed.push(format!(
+                "{name} is left out from round {number} on, for it failed: {why:#}."
+            ));
+        };
+        if let Some(restate) = &self.restate
+            && let Err(why) = restate.round().map(|times| times.note("Restate", figures))
+        {
+            note("Restate", why);
+            self.restate = None;
         }
-        if let Some(dbos) = &mut self.dbos {
-            dbos.sqlite().context("DBOS on SQLite")?.note("DBOS on SQLite", figures);
-            dbos.postgres().context("DBOS on Postgres")?.note("DBOS on Postgres", figures);
+        if let Some(dbos) = &mut self.dbos
+            && let Err(why) = dbos.round(figures)
+        {
+            note("DBOS", why);
+            self.dbos = None;
         }
-        Ok(())
+        failed
     }
 }
 

@@ -114,6 +114,10 @@ impl Running {
         command.env("RESTATE_ADMIN__BIND_PORT", admin.to_string());
         command.env("RESTATE_INGRESS__BIND_PORT", ingress.to_string());
         command.env("RESTATE_DISABLE_TELEMETRY", "true");
+        // Its defaults, in case those change: as durable as ours.
+        for log in ["LOG_SERVER", "BIFROST__LOCAL"] {
+            command.env(format!("RESTATE_{log}__ROCKSDB_DISABLE_WAL_FSYNC"), "false");
+        }
         let server = Process::start(&mut command, &data.path().join("server.log"))?;
         let mut command = Command::new(&restate.node);
         command.arg(restate.folder.join("services.mjs"));

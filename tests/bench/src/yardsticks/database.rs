@@ -241,7 +241,10 @@ impl Street {
             shares: Shares::unbounded(),
             turn: 0,
         };
-        let done = self.store.commit(batch).await?;
+        // In a task of its own, as a host does it: on SQLite a commit holds up its
+        // thread.
+        let store = self.store.clone();
+        let done = tokio::spawn(async move { store.commit(batch).await }).await??;
         match done.answers.iter().find(|answer| **answer != Answer::Done) {
             Some(answer) => bail!("{answer:?}"),
             None => Ok(done.leased),
