@@ -57,8 +57,9 @@ async fn sqlite_store(file: PathBuf, vault: Vault) -> Result<Store, OpenError> {
         .filename(&file)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // Only heeded while the file is empty: larger pages write less often.
-        .page_size(16384)
+        // Only heeded while the file is empty. Larger ones cost small commits more,
+        // smaller ones fanouts (docs/performance.md).
+        .page_size(8192)
         .connect()
         .await
         .map_err(OpenError::Open)?;

@@ -41,7 +41,7 @@ impl Writer {
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA busy_timeout = 5000;
-             PRAGMA wal_autocheckpoint = 1000;
+             PRAGMA wal_autocheckpoint = 2000;
              PRAGMA cache_size = -65536;",
         )?;
         connection.set_prepared_statement_cache_capacity(PREPARED);
