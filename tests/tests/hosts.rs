@@ -348,11 +348,19 @@ fn what_one_host_was_given_runs_on_all() -> Result<()> {
 fn what_one_host_applies_is_what_all_start() -> Result<()> {
     with_fleet(Postgres::shared()?, "applies", &vec![Setup::default(); 2], |fleet| {
         fleet.host(0)?.push("lab")?;
-        for revision in 1..=6 {
-            fleet.host(revision % 2)?.apply("waits", &waits(revision, 0))?;
+        // Some take other inputs than the one before, which only it does not refuse.
+        let roots =
+            [("fan", json!({"n": 1})), ("fan", json!({"n": 2})), ("wait", json!({"ms": 0}))];
+        for revision in 1..=9 {
+            let (node, inputs) = &roots[revision % roots.len()];
+            let named = format!("revision_{revision}");
+            let only =
+                json!({"node_name": node, "identifier": named, "inputs": inputs, "next_nodes": []});
+            let graph = json!({"nodes": [only]});
+            fleet.host(revision % 2)?.apply("changes", &graph)?;
             for member in 0..2 {
                 let host = fleet.host(member)?;
-                let run = host.run("waits", &json!({}), &json!({}))?;
+                let run = host.run("changes", inputs, &json!({}))?;
                 let found = host.wait_for(&run)?;
                 ensure!(found["revision"] == json!(revision), "host {member}: {found:#}");
             }

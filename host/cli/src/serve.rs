@@ -113,7 +113,10 @@ pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
     let keys = args.key.keys(master_key)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Start(error.to_string()))?;
-    runtime.block_on(serve(args, keys))
+    let served = runtime.block_on(serve(args, keys));
+    // What is still under way, a disk that does not answer, ends with the process.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(args: Serve, keys: Keys) -> Result<(), Error> {

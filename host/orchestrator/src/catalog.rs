@@ -119,7 +119,7 @@ impl Host {
         let Applied { graph, secrets } = self.valid(namespace, name, template).await?;
         let now = self.parts.clock.now();
         let applied = self.parts.store.apply_graph(namespace, name, &graph, &secrets, now).await;
-        self.parts.graphs.applied();
+        self.parts.graphs.forget(namespace, name);
         let applied = applied?;
         Ok(GraphApplied {
             name: name.clone(),

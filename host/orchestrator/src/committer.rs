@@ -219,7 +219,13 @@ impl Street {
                 let full = gathered.members.len() >= MAX_BATCH;
                 message = if full { None } else { self.work.queue.try_recv().ok() };
             }
-            self.commit(gathered).await;
+            if !self.commit(gathered).await {
+                // A host that hands on nothing is at its end, and must claim no more.
+                tracing::error!(
+                    "what commits come to is not handed on; the host has to be restarted"
+                );
+                return self.trouble(Some("what commits come to is not handed on".into()));
+            }
             if self.work.room.take_astray() {
                 self.give_back_unknown().await;
             }
@@ -306,19 +312,20 @@ impl Street {
         self.full.iter().any(|namespace| shares.room(*namespace) > 0)
     }
 
-    /// Commits what was gathered and passes on what it came to.
-    async fn commit(&mut self, gathered: Gathered) {
+    /// Commits what was gathered and passes on what it came to. False if there is
+    /// nobody who takes that.
+    async fn commit(&mut self, gathered: Gathered) -> bool {
         let Gathered { members, replies, leases } = gathered;
         let members: Arc<[Member]> = members.into();
         let shares = self.shares(&leases);
         self.turn = self.turn.wrapping_add(1);
         let want = self.want(leases.len(), &shares);
         if members.is_empty() && !matches!(want, Want::Claims(1..)) {
-            return;
+            return true;
         }
         let Outcome { answers, mut done } =
             self.commit_range(&members, 0..members.len(), want, &shares).await;
-        // Room is made before it is taken again: only this task takes it.
+        // Room is made before it is taken again: nobody else takes it.
         drop(leases);
         self.note(&done, want);
         let leased = std::mem::take(&mut done.leased);
@@ -326,12 +333,11 @@ impl Street {
         let answers = replies.into_iter().zip(answers);
         let answers = answers.filter_map(|(reply, answer)| Some((reply?, answer))).collect();
         let result = Box::new(CommitResult { done, answers, leased });
-        if self.results.send(Step::Committed(result)).is_err() {
-            self.work.room.set_astray();
-        }
+        self.results.send(Step::Committed(result)).is_ok()
     }
 
-    /// Takes the place of a state that was claimed, as there is one.
+    /// Takes a place for a state that was claimed. That there is none would be a
+    /// mistake of ours, and the state is given back.
     fn take(&self, state: Leased) -> Option<(Leased, Lease)> {
         let lease = self.work.room.take(&state);
         if lease.is_none() {

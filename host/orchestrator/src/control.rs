@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::ambient::fresh_id;
 use crate::error::{Error, log_internal};
 use crate::read::{RunDetails, Until};
+use crate::runs::Current;
 use crate::watch::Latest;
 use crate::{Host, recovery};
 
@@ -91,7 +92,7 @@ impl Host {
                 done("graph", graph_name, answer)?;
                 let run = match news {
                     None => self.run(namespace, id).await?,
-                    Some(news) => self.await_run(namespace, id, news, Until::Over, wait).await?,
+                    Some(news) => self.await_run(namespace, id, news, 0, Until::Over, wait).await?,
                 };
                 Ok(Started { run, new: true })
             }
@@ -108,12 +109,29 @@ impl Host {
         request: &StartRequest,
     ) -> Result<(RunId, Option<watch::Receiver<Latest>>, Answer), Error> {
         let parts = &self.parts;
+        // One for all attempts: should a commit that seemed to fail go through
+        // late, the next finds its own run.
+        let id = RunId(fresh_id(parts.clock.now()));
         for _ in 0..STARTS {
-            let new = self.prepare(namespace, graph_name, request).await?;
-            let (id, key) = (new.info.id, new.info.key);
+            let at_hand = parts.graphs.at_hand(namespace, graph_name);
+            let may_be_old = at_hand.is_some() && parts.store.is_shared();
+            let current = match at_hand {
+                None => parts.graphs.current(&parts.store, namespace, graph_name).await?,
+                current => current,
+            };
+            let current = current.ok_or_else(|| Error::not_found("graph", graph_name))?;
+            let new = match self.prepare(id, namespace, graph_name, &current, request).await {
+                Ok(new) => new,
+                Err(_) if may_be_old => {
+                    parts.graphs.forget(namespace, graph_name);
+                    continue;
+                }
+                Err(refused) => return Err(refused),
+            };
+            let key = new.info.key;
             let news = (!request.wait.is_zero()).then(|| parts.watchers.watch(key));
             match parts.committer.submit(Member::Start(new.into())).await? {
-                Answer::Outdated => parts.graphs.applied(),
+                Answer::Outdated => parts.graphs.forget(namespace, graph_name),
                 answer => return Ok((id, news, answer)),
             }
         }
@@ -122,18 +140,17 @@ impl Host {
         )))
     }
 
-    /// A run of a graph's revision that is the current one as far as is known
-    /// here, with all that is wrong with the request if something is.
+    /// A run of a graph's revision, or all that is wrong with the request.
     async fn prepare(
         &self,
+        id: RunId,
         namespace: &Name,
         graph_name: &Name,
+        current: &Current,
         request: &StartRequest,
     ) -> Result<NewRun, Error> {
         let parts = &self.parts;
         let StartRequest { inputs, store, idempotency_key, delay_ms, .. } = request;
-        let current = parts.graphs.current(&parts.store, namespace, graph_name).await?;
-        let current = current.ok_or_else(|| Error::not_found("graph", graph_name))?;
         let graph = current.graph.clone();
         let root = graph.node(graph.root());
         let described = parts.descriptions.get(&parts.store, root.digest).await?;
@@ -155,7 +172,7 @@ impl Host {
         let (root, counts) = begin(&graph, &parts.store.state_numbers(1, now).await?);
         let info = Arc::new(RunInfo {
             key: parts.store.run_key(now).await?,
-            id: RunId(fresh_id(now)),
+            id,
             namespace: namespace.clone(),
             namespace_key: current.namespace,
             graph_name: graph_name.clone(),

@@ -30,8 +30,8 @@ pub(crate) struct CommitResult {
     pub leased: Vec<(Leased, Lease)>,
 }
 
-/// Begins. What waits is no more than the room of the host and the members of
-/// one commit after the other: the channel needs no bound of its own.
+/// Begins. The channel needs no bound of its own: what waits in it has a place in
+/// the room of the host, or somebody who waits for it.
 pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<Step> {
     let (results, mut queue) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -48,8 +48,7 @@ pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<Step> {
 fn hand_on(parts: &Arc<Parts>, result: CommitResult) {
     let CommitResult { mut done, answers, leased } = result;
     parts.executor.heed(&done.touched);
-    parts.watchers.tell_ends(std::mem::take(&mut done.ended));
-    parts.watchers.tell(&done.touched);
+    parts.watchers.tell(&done.touched, std::mem::take(&mut done.ended));
     parts.teller.tell(&done);
     for (reply, answer) in answers {
         // Who asked may have gone.

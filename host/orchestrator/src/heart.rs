@@ -160,7 +160,7 @@ async fn listen(parts: Arc<Parts>) {
 /// Runs have turned by what other hosts did.
 fn turned(parts: &Parts, runs: &[Touched]) {
     parts.executor.heed(runs);
-    parts.watchers.tell(runs);
+    parts.watchers.tell(runs, Vec::new());
 }
 
 /// Looks how the runs stand that matter here, since it may not have been heard.

@@ -136,15 +136,17 @@ impl Host {
         if wait.is_zero() || until.is_reached(&latest(&run)) {
             return Ok(run);
         }
-        self.await_run(namespace, id, news, until, wait).await
+        self.await_run(namespace, id, news, run.run.version, until, wait).await
     }
 
-    /// A run that is watched, when it has come so far or the wait is over.
+    /// A run that is watched and was seen as of a version, when it has come so
+    /// far or the wait is over.
     pub(crate) async fn await_run(
         &self,
         namespace: &Name,
         id: RunId,
         mut news: watch::Receiver<Latest>,
+        mut seen: i64,
         until: Until,
         wait: Duration,
     ) -> Result<RunDetails, Error> {
@@ -155,8 +157,10 @@ impl Host {
             let left = end.saturating_duration_since(Instant::now());
             let turn = if self.parts.store.is_shared() { left.min(LOOK) } else { left };
             let later = async {
-                let latest = news.wait_for(|latest| until.is_reached(latest)).await.ok()?;
-                latest.run.clone()
+                // What is older than what was seen is no news: the run may have
+                // been opened again since.
+                let reached = |latest: &Latest| latest.version > seen && until.is_reached(latest);
+                news.wait_for(reached).await.ok()?.run.clone()
             };
             if let Ok(Some(run)) = tokio::time::timeout(turn, later).await {
                 return self.run_details(RunView::clone(&run)).await;
@@ -165,6 +169,7 @@ impl Host {
             if until.is_reached(&latest(&run)) || Instant::now() >= end {
                 return Ok(run);
             }
+            seen = run.run.version;
         }
     }
 

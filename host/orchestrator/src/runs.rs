@@ -66,7 +66,7 @@ pub(crate) struct Graphs {
 struct Known {
     revisions: HashMap<i64, Arc<Graph>>,
     current: HashMap<(Name, Name), Arc<Current>>,
-    /// How often a graph was applied: what was read before that may be old.
+    /// How often a graph was forgotten: what was read before that may be old.
     applied: u64,
 }
 
@@ -75,7 +75,12 @@ impl Graphs {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The current revision of a graph, if there is one.
+    /// The current revision of a graph, if it is at hand.
+    pub(crate) fn at_hand(&self, namespace: &Name, name: &Name) -> Option<Arc<Current>> {
+        self.lock().current.get(&(namespace.clone(), name.clone())).cloned()
+    }
+
+    /// The current revision of a graph as it is now, if there is one.
     pub(crate) async fn current(
         &self,
         store: &Store,
@@ -83,13 +88,7 @@ impl Graphs {
         name: &Name,
     ) -> Result<Option<Arc<Current>>, StoreError> {
         let key = (namespace.clone(), name.clone());
-        let applied = {
-            let known = self.lock();
-            if let Some(current) = known.current.get(&key) {
-                return Ok(Some(current.clone()));
-            }
-            known.applied
-        };
+        let applied = self.lock().applied;
         let Some(row) = store.graph(namespace, name).await? else { return Ok(None) };
         let graph = self.graph(&row)?;
         let (namespace, revision) = (row.namespace, row.revision);
@@ -104,11 +103,11 @@ impl Graphs {
         Ok(Some(current))
     }
 
-    /// Some graph has another current revision now.
-    pub(crate) fn applied(&self) {
+    /// A graph has another current revision now, or may have.
+    pub(crate) fn forget(&self, namespace: &Name, name: &Name) {
         let mut known = self.lock();
         known.applied += 1;
-        known.current.clear();
+        known.current.remove(&(namespace.clone(), name.clone()));
     }
 
     /// The graph in a revision, parsed if it is not at hand.

@@ -37,41 +37,81 @@ impl Watchers {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
-    /// Tells those who wait.
-    pub(crate) fn tell(&self, touched: &[Touched]) {
-        let latest = |news: &Touched| {
-            let over = news.status != RunStatus::Running;
-            (news.run, Latest { version: news.version, over, run: None })
-        };
-        self.tell_all(touched.iter().map(latest));
-    }
-
-    /// Tells those who wait of runs that ended, so that they need not read them.
-    pub(crate) fn tell_ends(&self, ended: Vec<RunView>) {
-        let latest = |run: RunView| {
-            (run.key, Latest { version: run.version, over: true, run: Some(Arc::new(run)) })
-        };
-        self.tell_all(ended.into_iter().map(latest));
-    }
-
-    fn tell_all(&self, news: impl Iterator<Item = (RunKey, Latest)>) {
-        let mut news = news.peekable();
+    /// Tells those who wait. Of runs that ended here they learn all there is to
+    /// know, so that they need not read it.
+    pub(crate) fn tell(&self, touched: &[Touched], ended: Vec<RunView>) {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if runs.is_empty() || news.peek().is_none() {
+        if runs.is_empty() {
             return;
         }
-        for (run, news) in news {
-            if let Some(sender) = runs.get(&run) {
+        let mut ended: HashMap<_, _> = ended.into_iter().map(|run| (run.key, run)).collect();
+        for news in touched {
+            if let Some(sender) = runs.get(&news.run) {
+                let (version, over) = (news.version, news.status != RunStatus::Running);
+                let run = ended.remove(&news.run).map(Arc::new);
                 // What comes late from another host is no news.
                 sender.send_if_modified(|latest| {
-                    let newer = news.version > latest.version;
+                    let newer = version > latest.version;
                     if newer {
-                        *latest = news;
+                        *latest = Latest { version, over, run };
                     }
                     newer
                 });
             }
         }
         runs.retain(|_, sender| sender.receiver_count() > 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exosphere_domain::ids::RunId;
+
+    use super::*;
+
+    fn touched(version: i64, status: RunStatus) -> Touched {
+        Touched { run: RunKey(1), version, status, paused: false, turned: true }
+    }
+
+    fn view(version: i64) -> RunView {
+        RunView {
+            key: RunKey(1),
+            id: RunId(uuid::Uuid::nil()),
+            graph: "g".parse().unwrap(),
+            revision: 1,
+            status: RunStatus::Failed,
+            paused: false,
+            version,
+            created_at: 0,
+            ended_at: Some(1),
+            states: 1,
+            succeeded: 0,
+            pruned: 0,
+            errored: 1,
+            cancelled: 0,
+            retries: 0,
+            requeues: 0,
+            store_keys: 0,
+        }
+    }
+
+    #[test]
+    fn an_end_is_told_whole_and_forgotten_when_the_run_goes_on() {
+        let watchers = Watchers::default();
+        let news = watchers.watch(RunKey(1));
+        watchers.tell(&[touched(5, RunStatus::Failed)], vec![view(5)]);
+        let told = |version, over| {
+            let latest = news.borrow();
+            assert_eq!((latest.version, latest.over), (version, over));
+            latest.run.as_ref().map(|run| run.version)
+        };
+        assert_eq!(told(5, true), Some(5));
+        watchers.tell(&[touched(6, RunStatus::Running)], Vec::new());
+        assert_eq!(told(6, false), None);
+        watchers.tell(&[touched(5, RunStatus::Failed)], vec![view(5)]);
+        assert_eq!(told(6, false), None, "what comes late");
+        // Another host ended it, which tells that alone.
+        watchers.tell(&[touched(7, RunStatus::Failed)], Vec::new());
+        assert_eq!(told(7, true), None);
     }
 }

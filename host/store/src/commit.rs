@@ -233,7 +233,7 @@ impl<'b> Street<'b> {
             }
             let Tally { version, status, paused, .. } = tally;
             let turned = before != (status, paused);
-            if turned && status != RunStatus::Running {
+            if before.0 == RunStatus::Running && status != RunStatus::Running {
                 self.done.ended.push(tally.view(&info));
             }
             self.done.touched.push(Touched { run, version, status, paused, turned });

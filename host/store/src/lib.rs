@@ -2,9 +2,9 @@
 //! what was committed survives. SQLite in a file, for one host, or Postgres, for
 //! many on the same work.
 //!
-//! This crate alone knows SQL. Writes go through one connection, one transaction
-//! after the other ([`Store::commit`] for everything on the street of a state),
-//! reads through a pool beside it. Not here: what an outcome means; that is
+//! This crate alone knows SQL. Commits ([`Store::commit`], for everything on the
+//! street of a state) come one after the other, and on SQLite all other writes with
+//! them; reads go through a pool beside. Not here: what an outcome means; that is
 //! planned by `exosphere_domain` and only applied here.
 
 mod batch;
@@ -72,9 +72,9 @@ pub struct Store {
 /// Who writes.
 #[derive(Clone)]
 enum Writer {
-    Sqlite(sqlite::Writer),
-    /// Commits have a connection of their own: whatever else is written, and be
-    /// it a large plugin, holds up none.
+    Sqlite(sqlite::Line),
+    /// Commits have a connection of their own: a large plugin that is written
+    /// meanwhile does not hold them up.
     Postgres {
         commits: postgres::Line,
         rest: postgres::Line,

@@ -57,8 +57,8 @@ async fn sqlite_store(file: PathBuf, vault: Vault) -> Result<Store, OpenError> {
         .filename(&file)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // Only heeded while the file is empty. Larger ones cost small commits more,
-        // smaller ones fanouts (docs/performance.md).
+        // Only heeded while the file is empty. What it gives is in
+        // docs/performance.md.
         .page_size(8192)
         .connect()
         .await
@@ -68,7 +68,7 @@ async fn sqlite_store(file: PathBuf, vault: Vault) -> Result<Store, OpenError> {
     connection.close().await.map_err(OpenError::Open)?;
     let readers = Pool::Sqlite(Threads::readers(&file)?);
     Ok(Store {
-        writer: Writer::Sqlite(sqlite::Writer::open(&file)?),
+        writer: Writer::Sqlite(sqlite::Line::open(&file)?),
         reader: Reader { pool: readers, patience: Duration::ZERO },
         side: None,
         numbers: Arc::default(),

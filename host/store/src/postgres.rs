@@ -1,4 +1,4 @@
-//! Postgres: one connection that writes, transactions on it, and the words by
+//! Postgres: connections that write, transactions on them, and the words by
 //! which hosts wake each other. Many hosts write at the same time; what keeps
 //! them out of each other's way is said in `commit`.
 
@@ -35,6 +35,10 @@ pub(crate) const MOST: Duration = Duration::from_secs(30);
 
 /// Rows of one statement. More only make its arrays larger.
 const ROWS_AT_A_TIME: usize = 10_000;
+
+/// So many bytes of text wait for other statements: a message of 1 GiB ends the
+/// connection.
+const TOGETHER: usize = 16 << 20;
 
 /// Where a Postgres is, with the settings of every connection.
 pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
@@ -247,11 +251,14 @@ impl Tx for PgTx {
         rows: &Rows<'_>,
         changes: Option<u64>,
     ) -> Result<(), StoreError> {
-        if rows.count() <= ROWS_AT_A_TIME {
-            return self.put_off.add(text, rows, changes);
+        if rows.count() > ROWS_AT_A_TIME {
+            return self.execute_all(text, rows, changes).await;
         }
-        let changed = self.execute_each(text, rows).await?;
-        changes.map_or(Ok(()), |expected| all_of(changed, expected))
+        self.put_off.add(text, rows, changes)?;
+        if self.put_off.bytes() > TOGETHER {
+            self.catch_up().await?;
+        }
+        Ok(())
     }
 }
 

@@ -114,11 +114,12 @@ statements! {
               AS n (id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, retries, \
               requeues, store_keys, store_bytes, store_version, ended_at) WHERE run.id = n.id";
     /// Which executions may still have effects: invariant 3. (`IS NOT DISTINCT
-    /// FROM` keeps Postgres from going by the index of what a session holds,
-    /// and looking at all of it for each.)
+    /// FROM`, here and in the guards below, keeps Postgres from going by the index
+    /// of what a session holds: all of that is there for each row, and all that
+    /// was, too, until a vacuum.)
     STILL_HELD = "SELECT id, session, fence FROM state WHERE id = $1 AND session = $2 AND fence = $3 AND status = 'QUEUED'",
     postgres "SELECT s.id, s.session, s.fence FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[]) AS n (id, session, fence) \
-              JOIN state s ON s.id = n.id WHERE s.session IS NOT DISTINCT FROM n.session AND s.fence = n.fence AND s.status = 'QUEUED'";
+              JOIN state s ON s.id = n.id WHERE s.session IS NOT DISTINCT FROM n.session AND s.fence = n.fence AND s.status IS NOT DISTINCT FROM 'QUEUED'";
     /// Creates a state, held by a session or not.
     NEW_STATE = "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, retries, requeues, losses, \
                  conflicts, refs, scopes, fixed, created_at, parked, namespace) \
@@ -139,7 +140,7 @@ statements! {
               FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::BIGINT[], $6::BIGINT[], $7::TEXT[], $8::TEXT[], \
               $9::TEXT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[], $14::BIGINT[]) \
               AS n (id, session, fence, status, now, outputs, kind, message, details, cpu_us, memory_bytes, host_calls, input_bytes, output_bytes) \
-              WHERE state.id = n.id AND state.status = 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
+              WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
     /// The end of an execution that is to be repeated, under the same guard.
     REPEAT = "UPDATE state SET status = 'CREATED', session = NULL, due_at = $4, attempt = $5, retries = $6, requeues = $7, \
               losses = $8, conflicts = $9, parked = $10 \
@@ -149,7 +150,7 @@ statements! {
               FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], $7::BIGINT[], \
               $8::BIGINT[], $9::BIGINT[], $10::BIGINT[]) \
               AS n (id, session, fence, due_at, attempt, retries, requeues, losses, conflicts, parked) \
-              WHERE state.id = n.id AND state.status = 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
+              WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
     /// What an execution used whose run was cancelled, whether or not its state
     /// was ended meanwhile.
     USED = "UPDATE state SET cpu_us = $3, memory_bytes = $4, host_calls = $5, input_bytes = $6, output_bytes = $7 \
@@ -162,7 +163,7 @@ statements! {
     /// Notes that an execution begins.
     BEGUN = "UPDATE state SET begun = fence WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
     postgres "UPDATE state SET begun = state.fence FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[]) AS n (id, session, fence) \
-              WHERE state.id = n.id AND state.status = 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
+              WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
     NEW_OUTPUT = "INSERT INTO output (state, number, body) VALUES ($1, $2, $3)",
     postgres "INSERT INTO output (state, number, body) SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[])";
     NEW_ATTEMPT = "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, input_bytes, output_bytes) \

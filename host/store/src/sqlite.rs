@@ -15,7 +15,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, Row, ToSql};
 use tokio::sync::{MutexGuard, oneshot};
 
 use crate::error::{OpenError, StoreError};
-use crate::text::{Cells, Read, Rows, Text, Tx, Value, all_of};
+use crate::text::{Cells, Read, Rows, Text, Tx, Value};
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -28,11 +28,11 @@ const READERS: usize = 4;
 /// The connection that writes, for one after the other in the order in which
 /// they ask.
 #[derive(Clone)]
-pub(crate) struct Writer {
+pub(crate) struct Line {
     connection: Arc<tokio::sync::Mutex<Connection>>,
 }
 
-impl Writer {
+impl Line {
     pub(crate) fn open(file: &Path) -> Result<Self, OpenError> {
         let connection = Connection::open(file)?;
         // FULL: a commit is on the disk when it returns. Checkpoints of 16 MiB
@@ -45,7 +45,7 @@ impl Writer {
              PRAGMA cache_size = -65536;",
         )?;
         connection.set_prepared_statement_cache_capacity(PREPARED);
-        Ok(Writer { connection: Arc::new(tokio::sync::Mutex::new(connection)) })
+        Ok(Line { connection: Arc::new(tokio::sync::Mutex::new(connection)) })
     }
 
     /// The connection itself, for who may hold up the thread that it is on.
@@ -53,15 +53,18 @@ impl Writer {
         self.connection.lock().await
     }
 
-    /// Runs `work` on it, on a thread for what takes its time. Once begun it is
-    /// done, whether or not anyone waits for the answer.
+    /// Runs `work` on it, on a thread for what takes its time. It is done whether
+    /// or not anyone waits for the answer.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let mut connection = self.connection.clone().lock_owned().await;
-        let worked = tokio::task::spawn_blocking(move || work(&mut connection)).await;
-        worked.map_err(|error| StoreError::Unavailable(format!("a write ended early: {error}")))?
+        let connection = self.connection.clone();
+        let worked = tokio::task::spawn_blocking(move || work(&mut connection.blocking_lock()));
+        worked.await.map_err(|error| match error.is_panic() {
+            true => StoreError::Data("made the host panic".into()),
+            false => StoreError::Unavailable("the host is stopping".into()),
+        })?
     }
 }
 
@@ -219,16 +222,6 @@ impl Tx for SqliteTx<'_> {
             changed += statement.raw_execute()? as u64;
         }
         Ok(changed)
-    }
-
-    async fn put_off(
-        &mut self,
-        text: &'static Text,
-        rows: &Rows<'_>,
-        changes: Option<u64>,
-    ) -> Result<(), StoreError> {
-        let changed = self.execute_each(text, rows).await?;
-        changes.map_or(Ok(()), |expected| all_of(changed, expected))
     }
 
     async fn query_each<T: Send>(

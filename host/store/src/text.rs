@@ -152,6 +152,16 @@ impl<'a> Rows<'a> {
         self.count
     }
 
+    /// How long its texts are together.
+    pub(crate) fn bytes(&self) -> usize {
+        let lengths = |column: &Column<'_>| match column {
+            Column::Ints(_) | Column::MaybeInts(_) => 0,
+            Column::Texts(all) => all.iter().map(|text| text.len()).sum(),
+            Column::MaybeTexts(all) => all.iter().flatten().map(|text| text.len()).sum(),
+        };
+        self.columns.iter().map(lengths).sum()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -171,8 +181,7 @@ pub(crate) type Read<T> = fn(&dyn Cells) -> Result<T, StoreError>;
 
 /// A transaction under way: what is run in it is there together or not at all.
 ///
-/// Its futures are boxed nowhere: on SQLite they are ready at once, on the
-/// thread that writes.
+/// Its futures are boxed nowhere: on SQLite they are ready at once.
 pub(crate) trait Tx: Send {
     /// What time it is, for all that this transaction writes: on Postgres by
     /// the clock of the database, which all hosts share.
@@ -209,7 +218,22 @@ pub(crate) trait Tx: Send {
         text: &'static Text,
         rows: &Rows<'_>,
         changes: Option<u64>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        self.execute_all(text, rows, changes)
+    }
+
+    /// The same, at once.
+    fn execute_all(
+        &mut self,
+        text: &'static Text,
+        rows: &Rows<'_>,
+        changes: Option<u64>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async move {
+            let changed = self.execute_each(text, rows).await?;
+            changes.map_or(Ok(()), |expected| all_of(changed, expected))
+        }
+    }
 
     /// Runs a query for each row, in no order.
     fn query_each<T: Send>(

@@ -16,6 +16,8 @@ use crate::text::{Rows, Text};
 pub(super) struct Together {
     parts: Vec<Part>,
     arguments: PgArguments,
+    /// Of their texts.
+    bytes: usize,
 }
 
 /// One of them.
@@ -44,13 +46,19 @@ impl Together {
         rows: &Rows<'_>,
         changes: Option<u64>,
     ) -> Result<(), StoreError> {
+        self.bytes += rows.bytes();
         self.parts.push(Part { text, before: self.arguments.len(), changes });
         add_arrays(&mut self.arguments, rows, 0..rows.count())
     }
 
+    /// How long their texts are together.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// All of them as one, if there are any.
     pub(super) fn take(&mut self) -> Option<Statement> {
-        let Together { parts, arguments } = std::mem::take(self);
+        let Together { parts, arguments, .. } = std::mem::take(self);
         if parts.is_empty() {
             return None;
         }
@@ -97,8 +105,9 @@ mod tests {
         let mut together = Together::default();
         assert!(together.take().is_none());
         together.add(SET, &Rows::default().ints([1]).ints([2]), Some(1)).unwrap();
-        together.add(NEW, &Rows::default().ints([3]), None).unwrap();
+        together.add(NEW, &Rows::default().texts(["three"]), None).unwrap();
         together.add(SET, &Rows::default().ints([4, 5]).ints([6, 7]), Some(2)).unwrap();
+        assert_eq!(together.bytes(), 5);
         let statement = together.take().unwrap();
         assert_eq!(
             statement.text.0,
@@ -109,5 +118,6 @@ mod tests {
         );
         assert_eq!((statement.arguments.len(), statement.changes), (5, vec![1, 2]));
         assert!(together.take().is_none(), "what was taken is gone");
+        assert_eq!(together.bytes(), 0);
     }
 }

@@ -21,7 +21,7 @@ const BATCHES: [usize; 3] = [16, 64, 256];
 
 /// As many of the chains' states as a transaction of the host ends (its syncs
 /// counted).
-pub const CHAINS_BATCH: usize = 60;
+const CHAINS_BATCH: usize = 60;
 const RUST_NODE: &str = "a Rust node";
 
 /// The name of the yardstick that has the births of a fanout in it, and its unite.
