@@ -1,5 +1,5 @@
-//! What `cargo xtask bench` runs second: many hosts on one Postgres, beside one
-//! host on SQLite. Loads are interleaved in rounds; medians are printed as a
+//! Many hosts on one Postgres, beside one host on SQLite: a program of its own, which
+//! `cargo xtask bench` does not run. Loads are interleaved in rounds; medians are printed as a
 //! table. All on this machine: hosts, Postgres and load share its cores. Named as
 //! arguments, only some parts are measured: throughput, history, recovery, idle.
 //!
@@ -60,7 +60,9 @@ impl Hosts {
     fn start(name: &str, postgres: Option<&Postgres>, count: usize, slots: u32) -> Result<Hosts> {
         let folders = tempfile::tempdir()?;
         let slots = slots.to_string();
-        let mut arguments = vec!["--slots", &slots];
+        // Hosts of one database have one key.
+        let key = folders.path().join("key").to_string_lossy().into_owned();
+        let mut arguments = vec!["--slots", &slots, "--namespace-slots", &slots, "--key", &key];
         let database: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
         let url = postgres.map(|postgres| postgres.create_database(&database)).transpose()?;
         if let Some(url) = &url {
