@@ -33,7 +33,8 @@ impl Teller {
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let before = (pending.work, pending.runs.len());
-        pending.work |= done.more;
+        // What a namespace has beyond its share here, others may take.
+        pending.work |= done.more || !done.full.is_empty();
         let turned = done.touched.iter().filter(|touched| touched.turned);
         pending.runs.extend(turned.copied().map(Turned::from));
         if before != (pending.work, pending.runs.len()) {
@@ -64,5 +65,25 @@ impl Teller {
         let rest = pending.runs.split_off(some);
         let said = std::mem::replace(&mut *pending, Notice { runs: rest, ..Notice::default() });
         Some(Notice { from, ..said })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exosphere_domain::ids::NamespaceKey;
+
+    use super::*;
+
+    #[test]
+    fn others_are_told_of_all_that_is_not_taken_here() {
+        let left = |more, full: &[i64]| {
+            let full = full.iter().copied().map(NamespaceKey).collect();
+            let teller = Teller::new(true);
+            teller.tell(&Committed { more, full, ..Committed::default() });
+            teller.next(1).is_some_and(|notice| notice.work)
+        };
+        assert!(!left(false, &[]), "nothing is left");
+        assert!(left(true, &[]), "there is no room");
+        assert!(left(false, &[1]), "a namespace has its share");
     }
 }
