@@ -83,8 +83,8 @@ pub fn give_back() {
     {
         // glibc begins with that, and then raises what is large up to 32 MiB.
         set(libc::M_MMAP_THRESHOLD, LARGE as libc::c_int);
-        // What C takes in small pieces lies in arenas, each of which keeps what it once had. By
-        // default there may be eight for each processor.
+        // What C takes in small pieces lies in arenas, each of which keeps what it
+        // once had. By default there may be eight for each processor.
         let processors = std::thread::available_parallelism().map_or(2, |number| number.get());
         set(libc::M_ARENA_MAX, i32::try_from(processors.clamp(2, 16)).unwrap_or(2));
     }

@@ -169,8 +169,8 @@ impl Store {
         }
     }
 
-    /// Closes it, after the last commit: on SQLite, what is still in the log is written into the file
-    /// itself.
+    /// Closes it, after the last commit: on SQLite, what is still in the log is
+    /// written into the file itself.
     pub async fn close(&self) {
         self.reader.close().await;
         if let Some(side) = &self.side {

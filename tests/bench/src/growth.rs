@@ -23,29 +23,24 @@ const COUNT: &str = "SELECT COUNT(*) FROM state";
 /// Measures both.
 pub fn run(postgres: &Postgres, history: u64, rounds: u32, figures: &mut Figures) -> Result<()> {
     let sizes = [0, history / 10, history];
-    for on_postgres in [false, true] {
+    for on in [None, Some(postgres)] {
         let mut beside = Vec::new();
         for states in sizes {
             eprintln!("growth: prefills {states} finished states");
-            let subject = match on_postgres {
-                false => Subject::sqlite()?,
-                true => Subject::postgres(postgres, &format!("history{states}"))?,
-            };
+            let subject = Subject::on(on, &format!("history{states}"))?;
             prefill(&subject, postgres, states)?;
             beside.push((format!("beside {} finished states", grouped(states)), subject));
         }
         interleave(&beside, rounds, figures)?;
     }
-    for on_postgres in [false, true] {
+    for on in [None, Some(postgres)] {
         let mut with = Vec::new();
         for plugins in PLUGINS {
             eprintln!("growth: uploads {plugins} plugins");
-            let subject = match on_postgres {
-                false => Subject::sqlite()?,
-                true => Subject::postgres(postgres, &format!("plugins{plugins}"))?,
-            };
+            let subject = Subject::on(on, &format!("plugins{plugins}"))?;
             upload(&subject, 1..plugins)?;
-            with.push((format!("with {} plugins", grouped(plugins as u64)), subject));
+            let s = if plugins == 1 { "" } else { "s" };
+            with.push((format!("with {} plugin{s}", grouped(plugins as u64)), subject));
         }
         interleave(&with, rounds, figures)?;
     }

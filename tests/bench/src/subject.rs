@@ -23,19 +23,17 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A host on a file of its own.
-    pub fn sqlite() -> Result<Subject> {
-        Subject::new("SQLite", None)
-    }
-
-    /// A host on a database of its own.
-    pub fn postgres(postgres: &Postgres, database: &str) -> Result<Subject> {
-        Subject::new("Postgres", Some(postgres.create_database(database)?))
+    /// A host on a database of its own: on Postgres, or else on a file.
+    pub fn on(postgres: Option<&Postgres>, database: &str) -> Result<Subject> {
+        match postgres {
+            None => Subject::new("SQLite", None),
+            Some(postgres) => Subject::new("Postgres", Some(postgres.create_database(database)?)),
+        }
     }
 
     /// One on each database.
     pub fn both(postgres: &Postgres, database: &str) -> Result<[Subject; 2]> {
-        Ok([Subject::sqlite()?, Subject::postgres(postgres, database)?])
+        Ok([Subject::on(None, database)?, Subject::on(Some(postgres), database)?])
     }
 
     fn new(name: &'static str, database: Option<String>) -> Result<Subject> {

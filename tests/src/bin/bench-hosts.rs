@@ -1,7 +1,8 @@
 //! Many hosts on one Postgres, beside one host on SQLite: a program of its own, which
-//! `cargo xtask bench` does not run. Loads are interleaved in rounds; medians are printed as a
-//! table. All on this machine: hosts, Postgres and load share its cores. Named as
-//! arguments, only some parts are measured: throughput, history, recovery, idle.
+//! `cargo xtask bench` does not run. Loads are interleaved in rounds; medians are
+//! printed as a table. All on this machine: hosts, Postgres and load share its cores.
+//! Named as arguments, only some parts are measured: throughput, history, recovery,
+//! idle.
 //!
 //! Not here: a verdict. docs/performance.md says what the figures mean.
 
