@@ -81,7 +81,17 @@ impl Host {
         arguments: &[&str],
         set_up: impl FnOnce(&mut Command),
     ) -> Result<Host> {
-        let mut command = Command::new(binary()?);
+        Host::start_of(&binary()?, data, arguments, set_up)
+    }
+
+    /// Starts a host of another binary, say of an earlier build.
+    pub fn start_of(
+        binary: &Path,
+        data: &Path,
+        arguments: &[&str],
+        set_up: impl FnOnce(&mut Command),
+    ) -> Result<Host> {
+        let mut command = Command::new(binary);
         command.arg("serve").arg("--data").arg(data).args(["--listen", "127.0.0.1:0"]);
         command.args(arguments).env("EXOSPHERE_LOG", "warn").stdout(Stdio::piped());
         set_up(&mut command);

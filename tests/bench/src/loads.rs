@@ -16,7 +16,7 @@ use crate::subject::Subject;
 use crate::yardsticks::{self, Yardsticks};
 
 /// One-state runs, and the clients that start them.
-const SINGLES: (u64, u64) = (10_000, 64);
+pub const SINGLES: (u64, u64) = (10_000, 64);
 /// One-state runs on an idle host, and how long it is idle before each.
 const ALONE: (u64, Duration) = (300, Duration::from_millis(10));
 /// Runs of the wide graph, and its clients.

@@ -20,6 +20,7 @@ mod open_loop;
 mod growth;
 mod resources;
 mod guard;
+mod baseline;
 mod peers;
 
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ Examples:
   cargo xtask bench                          everything but the peers (20 minutes)
   cargo xtask bench --only loads --rounds 1  a first look (four minutes)
   cargo xtask bench --only loads --peers     beside Restate and DBOS
+  cargo xtask bench --baseline old/exosphere beside an earlier build (a minute a round)
 
 Nothing else should run on the machine meanwhile. Figures go to the terminal and,
 with all values of all rounds, to target/bench/.")]
@@ -64,6 +66,10 @@ struct Arguments {
     /// become much slower beside them
     #[arg(long, conflicts_with_all = ["only", "peers"])]
     guard: bool,
+    /// Compare the three main loads with those of another build of the host, in
+    /// turn, and print the ratios
+    #[arg(long, value_name = "BINARY", conflicts_with_all = ["only", "peers", "guard"])]
+    baseline: Option<PathBuf>,
 }
 
 /// What is measured.
@@ -82,6 +88,9 @@ fn main() -> Result<()> {
     let postgres = Postgres::start()?;
     if arguments.guard {
         return guard::run(&postgres);
+    }
+    if let Some(binary) = &arguments.baseline {
+        return baseline::run(&postgres, binary, arguments.rounds);
     }
     let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
     let (mut figures, mut notes) = (Figures::default(), Vec::new());

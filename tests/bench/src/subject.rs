@@ -1,12 +1,13 @@
 //! Whom we measure: the host on one of its databases, with its graphs.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bytes::Bytes;
 use exosphere_tests::guest;
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::{Host, good};
+use exosphere_tests::{Host, binary, good};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -18,6 +19,7 @@ pub struct Subject {
     /// Its database: `SQLite` or `Postgres`.
     pub name: &'static str,
     pub host: Host,
+    binary: PathBuf,
     folder: TempDir,
     database: Option<String>,
 }
@@ -25,9 +27,16 @@ pub struct Subject {
 impl Subject {
     /// A host on a database of its own: on Postgres, or else on a file.
     pub fn on(postgres: Option<&Postgres>, database: &str) -> Result<Subject> {
+        Subject::of(&binary()?, postgres, database)
+    }
+
+    /// A host of a chosen binary, on a database of its own.
+    pub fn of(binary: &Path, postgres: Option<&Postgres>, database: &str) -> Result<Subject> {
         match postgres {
-            None => Subject::new("SQLite", None),
-            Some(postgres) => Subject::new("Postgres", Some(postgres.create_database(database)?)),
+            None => Subject::new(binary, "SQLite", None),
+            Some(postgres) => {
+                Subject::new(binary, "Postgres", Some(postgres.create_database(database)?))
+            }
         }
     }
 
@@ -36,15 +45,15 @@ impl Subject {
         Ok([Subject::on(None, database)?, Subject::on(Some(postgres), database)?])
     }
 
-    fn new(name: &'static str, database: Option<String>) -> Result<Subject> {
+    fn new(binary: &Path, name: &'static str, database: Option<String>) -> Result<Subject> {
         let folder = tempfile::tempdir()?;
-        let host = start(&folder, database.as_deref())?;
+        let host = start(binary, &folder, database.as_deref())?;
         host.push("lab")?;
         good(host.upload("minimal", guest::component(&guest::Changes::default())?)?)?;
         for (name, graph) in graphs::all() {
             host.apply(name, &graph)?;
         }
-        Ok(Subject { name, host, folder, database })
+        Ok(Subject { name, host, binary: binary.to_owned(), folder, database })
     }
 
     /// Stops the host in good order and starts it again. Gives how long it took
@@ -53,7 +62,7 @@ impl Subject {
         self.host.terminate()?;
         self.host.wait()?;
         let begun = Instant::now();
-        self.host = start(&self.folder, self.database.as_deref())?;
+        self.host = start(&self.binary, &self.folder, self.database.as_deref())?;
         self.host.get("//health")?;
         Ok(begun.elapsed())
     }
@@ -76,10 +85,10 @@ impl Subject {
 /// One namespace has the whole host.
 const ARGUMENTS: [&str; 2] = ["--namespace-slots", "128"];
 
-fn start(folder: &TempDir, database: Option<&str>) -> Result<Host> {
+fn start(binary: &Path, folder: &TempDir, database: Option<&str>) -> Result<Host> {
     let mut arguments = ARGUMENTS.to_vec();
     if let Some(url) = database {
         arguments.extend(["--database", url]);
     }
-    Host::start_with(folder.path(), &arguments, |_| ())
+    Host::start_of(binary, folder.path(), &arguments, |_| ())
 }
