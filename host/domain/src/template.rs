@@ -108,9 +108,17 @@ impl RenderError {
 pub fn dig<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, field| match value {
         Value::Object(map) => map.get(field),
-        Value::Array(list) => list.get(field.parse::<usize>().ok()?),
+        Value::Array(list) => list.get(element_index(field)?),
         _ => None,
     })
+}
+
+/// Reads a field as the index of an array's element. Each has one spelling:
+/// `7`, and not `07`.
+pub fn element_index(field: &str) -> Option<usize> {
+    let index: usize = field.parse().ok()?;
+    let is_plain = field == "0" || field.starts_with(|c: char| matches!(c, '1'..='9'));
+    is_plain.then_some(index)
 }
 
 impl Template {
