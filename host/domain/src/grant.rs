@@ -97,6 +97,8 @@ pub struct Grants {
     pub secrets: BTreeSet<Name>,
 }
 
+impl crate::json::Typed for Grants {}
+
 impl Grants {
     /// Whether nothing is granted.
     pub fn is_empty(&self) -> bool {

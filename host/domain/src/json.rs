@@ -111,6 +111,15 @@ fn build(text: &str, rules: Rules, room: &mut u64) -> Result<Value, JsonError> {
     Ok(value)
 }
 
+/// Checks that a stored text is JSON, by the rules of [`read_stored`], and builds
+/// nothing.
+///
+/// # Errors
+/// Malformed text.
+pub fn check_stored(text: &str) -> Result<(), JsonError> {
+    Reader::new(text, Rules::LENIENT, u64::MAX).whole(Mode::Nothing).map(drop)
+}
+
 /// Facts about a text that passed [`check`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextFacts {

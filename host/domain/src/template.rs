@@ -24,11 +24,12 @@ const ESCAPED: &str = "$${{";
 /// What a placeholder stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Placeholder {
-    /// `identifier.outputs.field`, and deeper.
+    /// `identifier.outputs`, `identifier.outputs.field`, and deeper.
     Output {
         /// The node whose output it is.
         identifier: Name,
-        /// The fields down to the value, at least one; numbers count in arrays.
+        /// The fields down to the value, none for the whole output; numbers count
+        /// in arrays.
         path: Vec<String>,
     },
     /// `store.key`
@@ -321,11 +322,10 @@ fn parse_output(first: &str, mut path: Vec<String>) -> Result<Placeholder, Strin
         ));
     };
     match path.first().map(String::as_str) {
-        Some("outputs") if path.len() > 1 => {
+        Some("outputs") => {
             path.remove(0);
             Ok(Placeholder::Output { identifier, path })
         }
-        Some("outputs") => Err(format!("name a field: ${{{{ {identifier}.outputs.field }}}}")),
         other => {
             let root = nearest(first, ["store", "unite"]).filter(|_| path.len() == 1);
             let root = root.map_or_else(String::new, |root| format!("; or did you mean {root:?}?"));

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde::de::{DeserializeSeed, IgnoredAny};
+use serde::de::{
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess,
+    Visitor,
+};
 use serde_json::{Map, Number, Value};
 
 use super::read_stored;
@@ -16,7 +18,7 @@ pub trait Typed: DeserializeOwned {}
 macro_rules! typed {
     ($($type:ty),*) => { $(impl Typed for $type {})* };
 }
-typed!(u32, u64, i64, String, IgnoredAny, (u32, i64), (u32, i64, u32));
+typed!(u32, u64, i64, String, (u32, i64), (u32, i64, u32));
 
 impl<T: Typed> Typed for Vec<T> {}
 impl<T: Typed> Typed for Option<T> {}

@@ -49,6 +49,8 @@ impl LimitValues {
     }
 }
 
+impl crate::json::Typed for LimitValues {}
+
 impl FromIterator<(Limit, u64)> for LimitValues {
     fn from_iter<I: IntoIterator<Item = (Limit, u64)>>(values: I) -> Self {
         LimitValues(values.into_iter().collect())
