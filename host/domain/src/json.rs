@@ -95,12 +95,21 @@ pub fn read(text: &str, room: &mut u64) -> Result<Value, JsonError> {
     build(text, Rules::STRICT, room)
 }
 
-/// Reads a text that the host has stored: of several members of one key the last
-/// one counts, and numbers may be rounded.
+/// Reads a text that the host has stored, and bounded when it came in: of several
+/// members of one key the last one counts, and numbers may be rounded.
+///
+/// # Errors
+/// Malformed text.
+pub fn read_stored(text: &str) -> Result<Value, JsonError> {
+    read_stored_within(text, &mut { u64::MAX })
+}
+
+/// Reads such a text where memory is bounded. Takes the weight of the value off the
+/// `room`, in bytes.
 ///
 /// # Errors
 /// Malformed text; a value that outweighs the `room`.
-pub fn read_stored(text: &str, room: &mut u64) -> Result<Value, JsonError> {
+pub fn read_stored_within(text: &str, room: &mut u64) -> Result<Value, JsonError> {
     build(text, Rules::LENIENT, room)
 }
 

@@ -58,7 +58,7 @@ fn read(text: &str, problems: &mut Problems) -> Option<Vec<NodeDescription>> {
         problems.add("$", message);
         return None;
     }
-    let value = match json::read(text, &mut u64::MAX.clone()) {
+    let value = match json::read(text, &mut { u64::MAX }) {
         Ok(value) => value,
         Err(JsonError::Malformed(why)) => {
             problems.add("$", format!("the description is not JSON: {why}"));
@@ -204,7 +204,11 @@ mod tests {
         let many = json!({"nodes": vec![json!({}); MAX_NODES + 1]}).to_string();
         let deep = "[".repeat(100_000);
         let long = " ".repeat(MAX_DESCRIBE_BYTES + 1);
-        for (text, words) in [(many, "from 1 to 100"), (deep, "nested deeper than 127 levels"), (long, "the limit is")] {
+        for (text, words) in [
+            (many, "from 1 to 100"),
+            (deep, "nested deeper than 127 levels"),
+            (long, "the limit is"),
+        ] {
             assert!(told(&text)[0].contains(words));
         }
         assert!(told("")[0].contains("not JSON"));

@@ -131,7 +131,7 @@ impl<'a> Reading<'a> {
     pub(crate) async fn value(&mut self, text: &str) -> Result<Value, Failure> {
         self.begin(std::iter::once(text)).await;
         let mut room = self.room();
-        let value = json::read_stored(text, &mut room);
+        let value = json::read_stored_within(text, &mut room);
         self.take_off(room);
         value.map_err(|error| self.refused(&error))
     }

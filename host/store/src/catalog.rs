@@ -291,7 +291,7 @@ async fn push(
 
 /// The graph in a revision's body.
 fn revision_graph(body: &str, revision: i64) -> Result<Graph, StoreError> {
-    let value = read_stored(body, &mut u64::MAX.clone());
+    let value = read_stored(body);
     let value = value.map_err(|_| corrupt("revision", "body", revision))?;
     Graph::from_json(&value).map_err(|_| corrupt("revision", "body", revision))
 }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use exosphere_domain::ids::RunKey;
-use exosphere_domain::state::RunStatus;
 use exosphere_domain::json;
+use exosphere_domain::state::RunStatus;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;

@@ -276,7 +276,7 @@ fn failure(
     let Some(kind) = row.maybe_text(at)? else { return Ok(None) };
     let kind = FailureKind::parse(&kind).ok_or_else(|| corrupt(table, "kind", id))?;
     let details = row.maybe_text(at + 2)?;
-    let details = details.map(|text| read_stored(&text, &mut u64::MAX.clone())).transpose();
+    let details = details.map(|text| read_stored(&text)).transpose();
     let details = details.map_err(|_| corrupt(table, "details", id))?;
     Ok(Some(Failure { kind, message: row.maybe_text(at + 1)?.unwrap_or_default(), details }))
 }

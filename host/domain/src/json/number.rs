@@ -71,9 +71,8 @@ impl Decimal<'_> {
         if !self.is_integer {
             return None;
         }
-        let digit = |number: u64, digit: &u8| {
-            number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-        };
+        let digit =
+            |number: u64, digit: &u8| number.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
         let number = self.whole.iter().try_fold(0, digit)?;
         match (self.is_negative(), number) {
             (false, number) => Some(number.into()),

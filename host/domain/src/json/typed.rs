@@ -2,6 +2,7 @@
 //! a stranger to serde_json's own `Value` may be read: they say so by [`Typed`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::de::{
     Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess,
@@ -22,6 +23,7 @@ typed!(u32, u64, i64, String, (u32, i64), (u32, i64, u32));
 
 impl<T: Typed> Typed for Vec<T> {}
 impl<T: Typed> Typed for Option<T> {}
+impl<T: Typed> Typed for Arc<T> where Arc<T>: DeserializeOwned {}
 impl<T: Typed> Typed for BTreeMap<String, T> {}
 
 /// Reads a text of the host's own.
@@ -57,7 +59,7 @@ pub fn from_value<T: Typed>(value: Value) -> serde_json::Result<T> {
 /// # Errors
 /// The reason why it is no such text.
 pub fn from_stored<T: Typed>(text: &str) -> Result<T, String> {
-    let value = read_stored(text, &mut u64::MAX.clone()).map_err(|error| error.to_string())?;
+    let value = read_stored(text).map_err(|error| error.to_string())?;
     from_value(value).map_err(|error| error.to_string())
 }
 

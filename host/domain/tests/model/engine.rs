@@ -13,7 +13,7 @@ use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::{Graph, Node};
 use exosphere_domain::ids::{Fence, Ids, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
-use exosphere_domain::json::{FieldSet, PickedFields};
+use exosphere_domain::json::{FieldSet, PickedFields, read_stored};
 use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::path::Path;
@@ -290,7 +290,7 @@ impl Engine {
             End::Again { tries, .. } => (row.status, row.tries) = (Status::Created, tries),
             End::Success { outputs, children, unites } => {
                 row.status = Status::Success;
-                let value = |text: &String| serde_json::from_str(text).map(Arc::new);
+                let value = |text: &String| read_stored(text).map(Arc::new);
                 row.outputs = outputs.iter().map(value).collect::<Result<_, _>>().unwrap();
                 for NewUnite { state, source, branches, counts } in unites {
                     if counts.open == 0 {
@@ -462,8 +462,7 @@ impl Engine {
             let source = &self.rows[self.places[&unite.source]];
             let above = &source.place.path;
             let members = self.members(node, &source.place, &unites.region);
-            let own =
-                |output: &Arc<Value>| Gathered::Output(picked(node, unites.source, output));
+            let own = |output: &Arc<Value>| Gathered::Output(picked(node, unites.source, output));
             for &wanted in node.gathers() {
                 let entries = match wanted == unites.source {
                     true => source.outputs.iter().map(own).collect(),

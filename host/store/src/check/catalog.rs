@@ -137,7 +137,7 @@ fn number(row: &mut Reading<'_>) {
 
 /// The graph in the body of a revision.
 pub(super) fn read_graph(body: &str) -> Option<Graph> {
-    Graph::from_json(&read_stored(body, &mut u64::MAX.clone()).ok()?).ok()
+    Graph::from_json(&read_stored(body).ok()?).ok()
 }
 
 fn name(text: &str) -> Option<Name> {
