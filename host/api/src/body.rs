@@ -11,10 +11,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use exosphere_orchestrator::domain::ids::Name;
-use exosphere_orchestrator::domain::weight;
+use exosphere_orchestrator::domain::json::{self, JsonError, Typed, from_value};
 use exosphere_orchestrator::{Host, Turn};
 use http_body_util::BodyExt;
-use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use crate::problem::Problem;
@@ -112,24 +112,23 @@ pub(crate) fn broken() -> Problem {
 }
 
 /// A body that was read as JSON.
-pub(crate) struct Read<T> {
-    /// What it says.
-    pub value: T,
+pub(crate) struct Read {
+    /// The object that it is.
+    pub value: Map<String, Value>,
     /// Its turn, if it is large. As long as this is there, so may the value be.
     pub turn: Option<Turn<Name>>,
 }
 
-/// A body as a JSON object. An array is none, though it would be read by the
-/// order of what a type is made of. A large one waits for a turn of its
-/// namespace to come in, and for another one to be read: a slow sender keeps
-/// nobody from reading what is there.
-pub(crate) async fn json<T: DeserializeOwned>(
+/// A body as a JSON object. A large one waits for a turn of its namespace to come
+/// in, and for another one to be read: a slow sender keeps nobody from reading what
+/// is there. Reading a large one happens beside the threads that serve requests.
+pub(crate) async fn json(
     host: &Host,
     namespace: &Name,
     headers: &HeaderMap,
     mut body: Body,
     most: u64,
-) -> Result<Read<T>, Problem> {
+) -> Result<Read, Problem> {
     let length = announced(headers).unwrap_or(most);
     if length > most {
         return Err(too_large(most, ""));
@@ -139,19 +138,59 @@ pub(crate) async fn json<T: DeserializeOwned>(
     let bytes = read(&mut body, most, || too_large(most, "")).await?;
     let turn = if is_large { host.large(namespace).await } else { None };
     drop(place);
-    let refused = |words| Problem::new(StatusCode::BAD_REQUEST, "bad-json", words);
-    let bad = |error: &dyn Display| {
-        refused(format!("the body is not the JSON that this path takes: {error}"))
+    let json_bytes = host.json_bytes();
+    let value = match is_large {
+        false => object(&bytes, json_bytes)?,
+        true => {
+            let read = tokio::task::spawn_blocking(move || object(&bytes, json_bytes));
+            read.await.map_err(|_| broken())??
+        }
     };
+    Ok(Read { value, turn })
+}
+
+/// A body as an object of a type. Unknown members are refused by the type.
+pub(crate) async fn typed<T: Typed>(
+    host: &Host,
+    namespace: &Name,
+    headers: &HeaderMap,
+    body: Body,
+    most: u64,
+) -> Result<T, Problem> {
+    let read = json(host, namespace, headers, body, most).await?;
+    from_value(Value::Object(read.value)).map_err(|error| bad(&error))
+}
+
+/// Reads the object that a body is, which may take `json_bytes` of memory.
+fn object(bytes: &[u8], mut json_bytes: u64) -> Result<Map<String, Value>, Problem> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(refused("the body must be a JSON object, and begins with no '{'".to_owned()));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|error| bad(&error))?;
-    if weight::of_text(text) > host.json_bytes() {
-        return Err(too_heavy(host.json_bytes()));
+    let text = std::str::from_utf8(bytes).map_err(|error| bad(&error))?;
+    let most = json_bytes;
+    match json::read(text, &mut json_bytes) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(refused("the body must be a JSON object".to_owned())),
+        Err(JsonError::TooHeavy) => Err(too_heavy(most)),
+        Err(error @ JsonError::Malformed(_)) => Err(bad(&error)),
+        Err(JsonError::Unfit { problems, .. }) => {
+            let what = "the body".to_owned();
+            Err(exosphere_orchestrator::Error::Invalid { what, problems }.into())
+        }
     }
-    let value = serde_json::from_str(text).map_err(|error| bad(&error))?;
-    Ok(Read { value, turn })
+}
+
+fn refused(words: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad-json", words)
+}
+
+fn bad(error: &dyn Display) -> Problem {
+    refused(format!("the body is not the JSON that this path takes: {error}"))
+}
+
+/// A JSON text that the host has stored.
+pub(crate) fn stored(text: &str) -> Value {
+    json::read_stored(text).unwrap_or_default()
 }
 
 /// The refusal of a body that is short, but holds too many values.

@@ -8,8 +8,9 @@ use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::ids::Name;
 use serde_json::{Value, json};
 
+use crate::Path;
+use crate::body::{self, stored};
 use crate::problem::Problem;
-use crate::{Path, body};
 
 pub(crate) async fn apply(
     State(host): State<Host>,
@@ -18,7 +19,7 @@ pub(crate) async fn apply(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
-    let applied = host.apply_graph(&namespace, &name, &read.value).await?;
+    let applied = host.apply_graph(&namespace, &name, &Value::Object(read.value)).await?;
     let nodes: Vec<Value> = applied
         .graph
         .nodes()
@@ -47,7 +48,7 @@ pub(crate) async fn validate(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
-    host.validate_graph(&namespace, &name, &read.value).await?;
+    host.validate_graph(&namespace, &name, &Value::Object(read.value)).await?;
     Ok(Json(json!({"valid": true})))
 }
 
@@ -59,7 +60,7 @@ pub(crate) async fn list(
     let graphs: Vec<Value> = graphs
         .iter()
         .map(|row| {
-            let body: Value = serde_json::from_str(&row.body).unwrap_or_default();
+            let body = stored(&row.body);
             json!({
                 "name": row.name,
                 "revision": row.revision.number,
@@ -76,7 +77,7 @@ pub(crate) async fn show(
     Path((namespace, name)): Path<(Name, Name)>,
 ) -> Result<Json<Value>, Problem> {
     let row = host.graph(&namespace, &name).await?;
-    let template: Value = serde_json::from_str(&row.body).unwrap_or_default();
+    let template = stored(&row.body);
     Ok(Json(json!({
         "name": row.name,
         "revision": row.revision.number,

@@ -11,6 +11,7 @@ use axum::response::Response;
 use axum::routing::get;
 use exosphere_orchestrator::domain::grant::Grants;
 use exosphere_orchestrator::domain::ids::Name;
+use exosphere_orchestrator::domain::json::Typed;
 use exosphere_orchestrator::domain::limits::{Limit, LimitValues};
 use exosphere_orchestrator::{Host, NamespaceDetails, NamespaceSettings, PluginGrants};
 use serde::Deserialize;
@@ -38,6 +39,8 @@ struct Settings {
     slots: Option<u32>,
 }
 
+impl Typed for Settings {}
+
 async fn list(State(host): State<Host>) -> Result<Json<Value>, Problem> {
     let namespaces: Vec<_> = host.namespaces().await?.iter().map(whole).collect();
     Ok(Json(json!({ "namespaces": namespaces })))
@@ -55,8 +58,8 @@ async fn set(
     body: Body,
 ) -> Result<Response, Problem> {
     let expected = expected(&headers)?;
-    let read = body::json(&host, &namespace, &headers, body, body::SETTINGS_BYTES).await?;
-    let Settings { limits, slots } = read.value;
+    let read = body::typed(&host, &namespace, &headers, body, body::SETTINGS_BYTES);
+    let Settings { limits, slots } = read.await?;
     let settings = NamespaceSettings { limits, slots };
     let set = host.set_namespace(&namespace, settings, &expected).await?;
     Ok(tagged(set.version, whole(&set)))
@@ -86,8 +89,8 @@ async fn grant(
     body: Body,
 ) -> Result<Response, Problem> {
     let expected = expected(&headers)?;
-    let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
-    let set = host.set_grants(&namespace, &plugin, read.value, &expected).await?;
+    let grants: Grants = body::typed(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
+    let set = host.set_grants(&namespace, &plugin, grants, &expected).await?;
     Ok(tagged(set.version, of(&set)))
 }
 

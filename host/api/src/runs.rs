@@ -6,11 +6,14 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use exosphere_orchestrator::domain::graph::problems::{
+    Object, Problems, string, whole as whole_number,
+};
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::state::RunStatus;
-use exosphere_orchestrator::{Host, RunDetails, RunFilter, RunView, StartRequest};
+use exosphere_orchestrator::{Error, Host, RunDetails, RunFilter, RunView, StartRequest};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::problem::Problem;
 use crate::{Path, Query, body, states};
@@ -27,13 +30,35 @@ pub(crate) fn page(limit: Option<u32>) -> u32 {
 }
 
 /// What a run is started with.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Start {
+struct Start {
     inputs: Option<Value>,
     store: Option<Value>,
     idempotency_key: Option<String>,
     delay_ms: Option<u64>,
+}
+
+impl Start {
+    /// Takes a body apart, whose values stay as they are.
+    fn read(mut body: Map<String, Value>) -> Result<Self, Problem> {
+        const KEYS: [&str; 4] = ["inputs", "store", "idempotency_key", "delay_ms"];
+        let mut problems = Problems::default();
+        let mut given = |key: &str| body.remove(key).filter(|value| !value.is_null());
+        let (inputs, store) = (given("inputs"), given("store"));
+        let body = Value::Object(body);
+        let object = Object::read(&body, "$", &KEYS, &mut problems);
+        let key = object.as_ref().and_then(|object| {
+            let key = object.read_as("idempotency_key", &mut problems, string);
+            key.map(str::to_owned)
+        });
+        let delay_ms = object.as_ref().and_then(|object| {
+            object.read_as("delay_ms", &mut problems, |value| whole_number(value, 0, u64::MAX))
+        });
+        let start = Start { inputs, store, idempotency_key: key, delay_ms };
+        problems.or(Some(start)).map_err(|problems| {
+            let what = "the start request".to_owned();
+            Error::Invalid { what, problems }.into()
+        })
+    }
 }
 
 /// Whether to wait for the end.
@@ -56,7 +81,7 @@ pub(crate) async fn start(
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let read = body::json(&host, &namespace, &headers, body, body::START_BYTES).await?;
-    let Start { inputs, store, idempotency_key, delay_ms } = read.value;
+    let Start { inputs, store, idempotency_key, delay_ms } = Start::read(read.value)?;
     let wait = wait(wait_ms.unwrap_or(0));
     let turn = read.turn;
     let request = StartRequest { inputs, store, idempotency_key, delay_ms, wait, turn };

@@ -10,8 +10,9 @@ use exosphere_orchestrator::{AttemptRow, Host, StateFilter, StateView};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::body::{self, stored};
 use crate::problem::Problem;
-use crate::{Path, Query, body, runs};
+use crate::{Path, Query, runs};
 
 /// Which states are listed.
 #[derive(Deserialize)]
@@ -44,9 +45,9 @@ pub(crate) async fn show(
     let mut value = brief(run, &details.graph, &details.state);
     let bytes: usize = details.outputs.iter().map(String::len).sum();
     let _turn = if bytes as u64 > body::LARGE { host.large(&namespace).await } else { None };
-    let outputs: Vec<Value> = details.outputs.iter().map(|body| parsed(body)).collect();
+    let outputs: Vec<Value> = details.outputs.iter().map(|body| stored(body)).collect();
     value["outputs"] = json!(outputs);
-    value["data"] = details.state.data.as_deref().map_or(Value::Null, parsed);
+    value["data"] = details.state.data.as_deref().map_or(Value::Null, stored);
     value["usage"] = json!(details.state.usage);
     value["attempts"] = details.attempts.iter().map(attempt).collect();
     Ok(Json(value))
@@ -84,12 +85,7 @@ fn attempt(attempt: &AttemptRow) -> Value {
         "ended_at": attempt.ended_at,
         "outcome": attempt.outcome,
         "failure": attempt.failure,
-        "logs": attempt.logs.as_deref().map_or_else(|| json!([]), parsed),
+        "logs": attempt.logs.as_deref().map_or_else(|| json!([]), stored),
         "usage": attempt.usage,
     })
-}
-
-/// A JSON text of ours.
-fn parsed(body: &str) -> Value {
-    serde_json::from_str(body).unwrap_or_default()
 }

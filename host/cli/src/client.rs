@@ -9,11 +9,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use exosphere_domain::ids::Name;
+use exosphere_domain::json::{Typed, check_stored, from_stored};
 use reqwest::blocking::{Client as Http, RequestBuilder, Response};
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
 use reqwest::{Method, StatusCode, Url, redirect};
 use serde::Serialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::clean;
 use crate::error::Error;
@@ -161,7 +161,7 @@ impl Call<'_> {
         if status.is_success() {
             return Answer::new(text, version, host);
         }
-        let problem: Problem = serde_json::from_str(&text).unwrap_or_default();
+        let problem: Problem = from_stored(&text).unwrap_or_default();
         let problem = match problem.title.is_empty() && problem.detail.is_empty() {
             false => problem,
             true => Problem { title: format!("{host} answered {status}"), ..problem },
@@ -184,7 +184,7 @@ pub struct Answer {
 
 impl Answer {
     fn new(text: String, version: Option<HeaderValue>, host: &Url) -> Result<Self, Error> {
-        match serde_json::from_str::<IgnoredAny>(&text) {
+        match check_stored(&text) {
             Ok(_) => Ok(Answer { text, version }),
             Err(error) => Err(Error::Internal(format!(
                 "what answers at {host} does not speak JSON ({error}); is it an Exosphere host?"
@@ -198,8 +198,8 @@ impl Answer {
     }
 
     /// What it means.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_str(&self.text).map_err(|error| {
+    pub fn read<T: Typed>(&self) -> Result<T, Error> {
+        from_stored(&self.text).map_err(|error| {
             Error::Internal(format!(
                 "the host's answer is not what this client expects ({error}); \
                  are they of the same version?"

@@ -7,9 +7,32 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use exosphere_domain::grant::Grants;
+use exosphere_domain::json::{Typed, maybe_verbatim, verbatim, verbatim_list};
 use exosphere_domain::limits::LimitValues;
 use serde::Deserialize;
 use serde_json::Value;
+
+/// Answers as a whole. Where one holds values of strangers, they are read verbatim.
+macro_rules! answers {
+    ($($type:ty),* $(,)?) => { $(impl Typed for $type {})* };
+}
+answers!(
+    Problem,
+    Plugin,
+    Checked,
+    Plugins,
+    Applied,
+    Graphs,
+    Run,
+    Redriven,
+    Runs,
+    States,
+    State,
+    Namespaces,
+    Namespace,
+    AllGrants,
+    PluginGrants,
+);
 
 /// Why a host refused, as RFC 9457 has it.
 #[derive(Debug, Default, Deserialize)]
@@ -94,9 +117,9 @@ pub struct NodeKind {
     pub name: String,
     #[serde(default)]
     pub description: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "verbatim")]
     pub inputs: Value,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "verbatim")]
     pub outputs: Value,
     #[serde(default)]
     pub secrets: Vec<String>,
@@ -287,10 +310,10 @@ pub struct State {
     pub ended_at: Option<i64>,
     #[serde(default)]
     pub failure: Option<Failure>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "verbatim_list")]
     pub outputs: Vec<Value>,
     /// What a pruned state left for people to read.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "maybe_verbatim")]
     pub data: Option<Value>,
     #[serde(default)]
     pub usage: Option<Usage>,
@@ -303,7 +326,7 @@ pub struct State {
 pub struct Failure {
     pub kind: String,
     pub message: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "maybe_verbatim")]
     pub details: Option<Value>,
 }
 

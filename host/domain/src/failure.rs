@@ -6,6 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::limits::Limit;
+
 /// The kinds of failure that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -107,7 +109,11 @@ pub struct Failure {
     pub message: String,
     /// Anything that helps: the limit and its value, a backtrace, what the
     /// guest added.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::json::maybe_verbatim"
+    )]
     pub details: Option<Value>,
 }
 
@@ -121,6 +127,15 @@ impl Failure {
             message.push_str("… (cut)");
         }
         Failure { kind, message, details: None }
+    }
+
+    /// Whether the retry policy has a say. Inputs that are too large are made of
+    /// what can no longer change, and are as large at every attempt.
+    pub fn is_retried(&self) -> bool {
+        const SAME_AGAIN: [Limit; 2] = [Limit::InputBytes, Limit::JsonBytes];
+        let limit = self.details.as_ref().and_then(|details| details["limit"].as_str());
+        let limit = limit.filter(|_| self.kind == FailureKind::Limit).and_then(Limit::parse);
+        self.kind.is_retried() && limit.is_none_or(|limit| !SAME_AGAIN.contains(&limit))
     }
 
     /// The same with details.

@@ -97,6 +97,8 @@ pub struct Grants {
     pub secrets: BTreeSet<Name>,
 }
 
+impl crate::json::Typed for Grants {}
+
 impl Grants {
     /// Whether nothing is granted.
     pub fn is_empty(&self) -> bool {
@@ -221,7 +223,7 @@ mod tests {
     use super::*;
 
     fn grants(json: &str) -> Grants {
-        serde_json::from_str(json).unwrap()
+        crate::json::from_text(json).unwrap()
     }
 
     #[test]
@@ -249,7 +251,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&Grants::default()).unwrap(), "{}");
         assert!(grants("{}").is_empty() && grants(r#"{"idempotency_header":true}"#).is_empty());
         for wrong in [r#"{"htp":[]}"#, r#"{"http":["example.com"]}"#, r#"{"secrets":["a b"]}"#] {
-            assert!(serde_json::from_str::<Grants>(wrong).is_err(), "{wrong}");
+            assert!(crate::json::from_text::<Grants>(wrong).is_err(), "{wrong}");
         }
     }
 

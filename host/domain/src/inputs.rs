@@ -11,8 +11,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Failure, FailureKind};
-use crate::graph::Graph;
+use crate::graph::{Graph, Node};
 use crate::ids::NodeIx;
+use crate::json::PickedFields;
 use crate::limits::{Limit, Limits};
 use crate::path::Path;
 use crate::template::{Placeholder, RenderError, dig};
@@ -21,8 +22,9 @@ use crate::weight;
 /// What a state's inputs are made of.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// The output on this state's branch, for each node referred to singly.
-    pub singles: HashMap<NodeIx, Arc<Value>>,
+    /// The named fields of the output on this state's branch, for each node
+    /// referred to singly.
+    pub singles: HashMap<NodeIx, Arc<PickedFields>>,
     /// Arrays of outputs, for each node that a unite gathers.
     pub gathers: HashMap<NodeIx, Vec<Gathered>>,
     /// `unite.branches`.
@@ -38,6 +40,7 @@ pub struct Sources {
 struct Bounded<'a> {
     sources: &'a Sources,
     graph: &'a Graph,
+    node: &'a Node,
     text: Cell<u64>,
     memory: Cell<u64>,
     over: Cell<Option<Limit>>,
@@ -46,8 +49,8 @@ struct Bounded<'a> {
 /// One entry of a gather.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Gathered {
-    /// An output.
-    Output(Arc<Value>),
+    /// An output, as far as it is named.
+    Output(Arc<PickedFields>),
     /// The gap that a failed member left.
     Gap,
 }
@@ -68,9 +71,10 @@ pub fn render(
 ) -> Result<Map<String, Value>, Failure> {
     let text = Cell::new(limits.get(Limit::InputBytes));
     let memory = Cell::new(limits.get(Limit::JsonBytes).saturating_sub(read));
-    let bounded = Bounded { sources, graph, text, memory, over: Cell::new(None) };
+    let node = graph.node(node);
+    let bounded = Bounded { sources, graph, node, text, memory, over: Cell::new(None) };
     let mut inputs = Map::new();
-    for (name, template) in &graph.node(node).inputs {
+    for (name, template) in &node.inputs {
         if sources.given.as_ref().is_some_and(|given| given.contains_key(name)) {
             continue;
         }
@@ -104,12 +108,13 @@ impl Bounded<'_> {
                 self.copy(placeholder, found)
             }
             Placeholder::Output { identifier, path } => {
-                let field = |output: &Value| {
-                    let lacks = || missing(format!("an output of {identifier} lacks the field"));
-                    self.copy(placeholder, dig(output, path).ok_or_else(lacks)?)
-                };
                 let unknown = || missing(format!("{identifier} is not known here"));
                 let node = self.graph.find(identifier.as_str()).ok_or_else(unknown)?;
+                let fields = self.node.fields(node).ok_or_else(unknown)?;
+                let field = |output: &PickedFields| {
+                    let lacks = || missing(format!("an output of {identifier} lacks the field"));
+                    self.copy(placeholder, fields.find(output, path).ok_or_else(lacks)?)
+                };
                 if let Some(output) = sources.singles.get(&node) {
                     return field(output);
                 }
@@ -156,8 +161,9 @@ fn least_text(value: &Value) -> u64 {
 /// How a member of a unite's scope ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended {
-    /// With these outputs; none are there if nobody asks for them.
-    Success(Vec<Arc<Value>>),
+    /// With these outputs, as far as they are named; none are there if nobody asks
+    /// for them.
+    Success(Vec<Arc<PickedFields>>),
     /// It failed.
     Failed(Failure),
 }

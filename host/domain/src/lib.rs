@@ -5,6 +5,7 @@
 //! numbers and new ids are parameters. This crate knows no other of ours.
 
 pub mod text;
+pub mod json;
 pub mod ids;
 pub mod clock;
 pub mod path;

@@ -2,11 +2,12 @@
 //! hostile until it has been through here.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::graph::Problem;
 use crate::graph::problems::{Object, Problems, array, element, parsed, string};
 use crate::ids::Name;
+use crate::json::{self, JsonError};
 use crate::schema::Schema;
 
 /// The longest description of a plugin, in bytes.
@@ -29,12 +30,16 @@ pub struct NodeDescription {
     /// For people to read. No control characters but line ends and tabs.
     pub description: String,
     /// The JSON Schema of its inputs.
+    #[serde(deserialize_with = "json::verbatim")]
     pub inputs: Value,
     /// The JSON Schema of each of its outputs.
+    #[serde(deserialize_with = "json::verbatim")]
     pub outputs: Value,
     /// The secrets that it reads.
     pub secrets: Vec<Name>,
 }
+
+impl json::Typed for NodeDescription {}
 
 /// Reads what a plugin returned from `describe`.
 ///
@@ -53,10 +58,15 @@ fn read(text: &str, problems: &mut Problems) -> Option<Vec<NodeDescription>> {
         problems.add("$", message);
         return None;
     }
-    let value: Value = match serde_json::from_str(text) {
+    let value = match json::read(text, &mut { u64::MAX }) {
         Ok(value) => value,
-        Err(error) => {
-            problems.add("$", format!("the description is not JSON: {error}"));
+        Err(JsonError::Malformed(why)) => {
+            problems.add("$", format!("the description is not JSON: {why}"));
+            return None;
+        }
+        Err(unfit) => {
+            let unfit = unfit.into_problems();
+            unfit.into_iter().for_each(|problem| problems.add(problem.path, problem.message));
             return None;
         }
     };
@@ -125,7 +135,7 @@ fn schema(value: &Value) -> Result<Value, String> {
     }
     Schema::compile(value)?;
     let says_object = match value.get("type") {
-        Some(Value::Array(kinds)) => kinds.contains(&json!("object")),
+        Some(Value::Array(kinds)) => kinds.contains(&"object".into()),
         Some(kind) => kind == "object",
         None => true,
     };
@@ -139,6 +149,8 @@ fn schema(value: &Value) -> Result<Value, String> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use proptest::prelude::*;
+
+    use serde_json::json;
 
     use super::*;
 
@@ -192,7 +204,11 @@ mod tests {
         let many = json!({"nodes": vec![json!({}); MAX_NODES + 1]}).to_string();
         let deep = "[".repeat(100_000);
         let long = " ".repeat(MAX_DESCRIBE_BYTES + 1);
-        for (text, words) in [(many, "from 1 to 100"), (deep, "not JSON"), (long, "the limit is")] {
+        for (text, words) in [
+            (many, "from 1 to 100"),
+            (deep, "nested deeper than 127 levels"),
+            (long, "the limit is"),
+        ] {
             assert!(told(&text)[0].contains(words));
         }
         assert!(told("")[0].contains("not JSON"));

@@ -185,7 +185,7 @@ impl Ids for NoNumbers {
 fn fail(graph: &Graph, state: &Claimed, failure: Failure, random: f64) -> Result<Changes, Misfit> {
     let policy = &graph.node(state.place.node).retry;
     let tries = Tries { losses: 0, conflicts: 0, ..state.tries };
-    if !failure.kind.is_retried() || tries.retries >= policy.max_retries {
+    if !failure.is_retried() || tries.retries >= policy.max_retries {
         return end(graph, &state.place, End::Errored { failure }, Counts::FAILED);
     }
     let retries = tries.retries + 1;

@@ -24,11 +24,12 @@ const ESCAPED: &str = "$${{";
 /// What a placeholder stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Placeholder {
-    /// `identifier.outputs.field`, and deeper.
+    /// `identifier.outputs`, `identifier.outputs.field`, and deeper.
     Output {
         /// The node whose output it is.
         identifier: Name,
-        /// The fields down to the value, at least one; numbers count in arrays.
+        /// The fields down to the value, none for the whole output; numbers count
+        /// in arrays.
         path: Vec<String>,
     },
     /// `store.key`
@@ -108,9 +109,17 @@ impl RenderError {
 pub fn dig<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, field| match value {
         Value::Object(map) => map.get(field),
-        Value::Array(list) => list.get(field.parse::<usize>().ok()?),
+        Value::Array(list) => list.get(element_index(field)?),
         _ => None,
     })
+}
+
+/// Reads a field as the index of an array's element. Each has one spelling:
+/// `7`, and not `07`.
+pub fn element_index(field: &str) -> Option<usize> {
+    let index: usize = field.parse().ok()?;
+    let is_plain = field == "0" || field.starts_with(|c: char| matches!(c, '1'..='9'));
+    is_plain.then_some(index)
 }
 
 impl Template {
@@ -313,11 +322,10 @@ fn parse_output(first: &str, mut path: Vec<String>) -> Result<Placeholder, Strin
         ));
     };
     match path.first().map(String::as_str) {
-        Some("outputs") if path.len() > 1 => {
+        Some("outputs") => {
             path.remove(0);
             Ok(Placeholder::Output { identifier, path })
         }
-        Some("outputs") => Err(format!("name a field: ${{{{ {identifier}.outputs.field }}}}")),
         other => {
             let root = nearest(first, ["store", "unite"]).filter(|_| path.len() == 1);
             let root = root.map_or_else(String::new, |root| format!("; or did you mean {root:?}?"));

@@ -7,14 +7,14 @@
 use serde_json::Value;
 
 /// Bytes of a value in a list, with the room to grow that a list keeps.
-const ITEM: u64 = 48;
+pub(crate) const ITEM: u64 = 48;
 
 /// Bytes of a member of an object: its key, its value, its part of a node of
 /// the tree.
-const MEMBER: u64 = 128;
+pub(crate) const MEMBER: u64 = 128;
 
 /// Bytes of the first node of an object's tree, which has room for more.
-const OBJECT: u64 = 640;
+pub(crate) const OBJECT: u64 = 640;
 
 /// Bytes that a text will take as values. Marks within strings count as if they
 /// were outside.

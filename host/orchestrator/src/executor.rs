@@ -281,7 +281,12 @@ impl Attempt<'_> {
         let info = nodes.get(&node.node_name).ok_or_else(|| {
             internal(&format!("plugin {} has no node {}", node.digest, node.node_name))
         })?;
-        let inputs = self.inputs(info, &limits).await?;
+        let inputs = tokio::select! {
+            inputs = self.inputs(info, &limits) => inputs?,
+            () = self.cancel.cancelled() => {
+                return Ok(Ended::without_a_run(Outcome::Released));
+            }
+        };
         let store = Arc::new(StoreOfRun {
             store: parts.patient.clone(),
             run: run.key,
@@ -349,11 +354,11 @@ impl Attempt<'_> {
     ) -> Option<Failure> {
         let mut reading = Reading::new(self.parts, &self.run.namespace, limits);
         for (number, output) in outputs.iter().enumerate() {
-            if let Err(failure) = reading.room(std::iter::once(output.as_str())).await {
-                return Some(failure);
-            }
-            let value = serde_json::from_str(output).map_err(|error| error.to_string());
-            if let Err(why) = value.and_then(|value: Value| info.outputs.check(&value)) {
+            let value = match reading.value(output).await {
+                Ok(value) => value,
+                Err(failure) => return Some(failure),
+            };
+            if let Err(why) = info.outputs.check(&value) {
                 let why = format!("output {number} breaks its schema: {why}");
                 return Some(Failure::new(FailureKind::InvalidOutput, secrets.hide(why)));
             }

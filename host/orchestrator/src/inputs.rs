@@ -5,24 +5,29 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use exosphere_domain::failure::Failure;
-use exosphere_domain::graph::{Node, Unites};
-use exosphere_domain::ids::{NodeIx, StateId};
+use exosphere_domain::graph::{Graph, Node, Unites};
+use exosphere_domain::ids::{NodeIx, RunKey, StateId};
 use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
+use exosphere_domain::json::{FieldSet, PickedFields};
 use exosphere_domain::limits::{Limit, Limits};
-use exosphere_store::{Leased, MemberRow, RunInfo, Store, StoreError};
+use exosphere_store::{Leased, MemberRow, OutputSize, RunInfo, Store, StoreError};
 use serde_json::{Map, Value};
 
 use crate::Parts;
 use crate::error::internal;
-use crate::reading::{Reading, stored};
+use crate::reading::Reading;
 use crate::room::Lease;
 
 /// Bytes of outputs that are read ahead for one batch, at most. Each output may
 /// have its share; larger ones are read by each state itself.
 const AHEAD_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes of a gather's texts from which on it takes a turn to read them.
-const LARGE_BYTES: u64 = 256 * 1024;
+/// Bytes of a gather's texts that are in memory at a time, or one output if that
+/// is larger: what is picked out of them stays, and is bounded by `json_bytes`.
+const PAGE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Outputs that are asked for at a time.
+const PAGE_OUTPUTS: usize = 10_000;
 
 /// Why a state has no inputs.
 pub(crate) enum NoInputs {
@@ -82,8 +87,15 @@ pub(crate) async fn inputs(
     limits: &Limits,
     reading: &mut Reading<'_>,
 ) -> Result<Map<String, Value>, NoInputs> {
-    let sources = sources(store, run, leased, limits, reading).await?;
-    Ok(render(&run.graph, leased.state.place.node, &sources, reading.weight(), limits)?)
+    let sources = sources(store, run, leased, reading).await?;
+    let (node, weight) = (leased.state.place.node, reading.weight());
+    if !reading.has_turn() {
+        return Ok(render(&run.graph, node, &sources, weight, limits)?);
+    }
+    let (graph, limits) = (run.graph.clone(), limits.clone());
+    let rendered =
+        tokio::task::spawn_blocking(move || render(&graph, node, &sources, weight, &limits));
+    Ok(rendered.await.map_err(|error| internal(&error))??)
 }
 
 /// The text of rendered inputs, if it is within the limit.
@@ -99,58 +111,129 @@ async fn sources(
     store: &Store,
     run: &RunInfo,
     leased: &Leased,
-    limits: &Limits,
     reading: &mut Reading<'_>,
 ) -> Result<Sources, NoInputs> {
     let place = &leased.state.place;
     let node = run.graph.node(place.node);
     let mut sources = Sources { store: leased.fixed.clone(), ..Sources::default() };
     if place.node == run.graph.root() {
-        sources.given = Some(reading.value(&run.inputs).await?);
+        let given = reading.value(&run.inputs).await?;
+        let Value::Object(given) = given else {
+            return Err(internal(&format!("the inputs of run {} are no object", run.id)).into());
+        };
+        sources.given = Some(given);
     }
-    sources.singles = singles(store, node, leased, reading).await?;
+    let mut picking = Picking { store, graph: &run.graph, node: place.node, reading };
+    sources.singles = singles(node, leased, &mut picking).await?;
     if let Some(unites) = &node.unites
         && (!node.gathers().is_empty() || node.wants_branches())
     {
-        let below = Below::read(store, run, leased, node, unites, limits, reading).await?;
+        let below = Below::read(run, leased, node, unites, &mut picking).await?;
         below.fill(run, leased, &mut sources);
     }
     Ok(sources)
 }
 
+/// Picks the fields that one node names out of outputs of others. Whatever else
+/// is in an output is read and never built.
+struct Picking<'a, 'r> {
+    store: &'a Store,
+    graph: &'a Arc<Graph>,
+    /// The node that names them.
+    node: NodeIx,
+    reading: &'a mut Reading<'r>,
+}
+
+/// Which output a text is of: its node, its state.
+type Origin = (NodeIx, StateId);
+
+impl Picking<'_, '_> {
+    /// Picks the named fields out of some outputs, in their order.
+    async fn pick(
+        &mut self,
+        outputs: Vec<(Origin, impl AsRef<str> + Send + 'static)>,
+    ) -> Result<Vec<(Origin, Arc<PickedFields>)>, Failure> {
+        let (graph, node) = (self.graph.clone(), self.node);
+        let pick = move |(of, _): &Origin, text: &str, room: &mut u64| {
+            let none = FieldSet::default();
+            let fields = graph.node(node).fields(*of).unwrap_or(&none);
+            fields.pick(text, room).map(Arc::new)
+        };
+        self.reading.texts(outputs, pick).await
+    }
+
+    /// Picks the named fields out of outputs of which only the sizes are known: a
+    /// page at a time, so that no more of them than that is in memory.
+    async fn pick_pages(
+        &mut self,
+        sizes: Vec<OutputSize>,
+        node_of: impl Fn(StateId) -> Option<NodeIx>,
+    ) -> Result<Vec<(Origin, Arc<PickedFields>)>, NoInputs> {
+        let mut picked = Vec::new();
+        for page in pages(&sizes) {
+            self.reading.is_large().await;
+            self.reading.check_deadline()?;
+            let wanted: Vec<_> = page.iter().map(|size| (size.state, size.number)).collect();
+            let mut bodies = self.store.outputs_at(&wanted, i64::MAX).await?;
+            let mut outputs = Vec::with_capacity(wanted.len());
+            for (state, number) in wanted {
+                let body = bodies.remove(&(state, number));
+                let body = body.ok_or_else(|| not_stored(state, number))?;
+                outputs.extend(node_of(state).map(|node| ((node, state), body)));
+            }
+            picked.extend(self.pick(outputs).await?);
+        }
+        Ok(picked)
+    }
+}
+
+/// Splits outputs into pages of [`PAGE_BYTES`], or of one output.
+fn pages(sizes: &[OutputSize]) -> Vec<&[OutputSize]> {
+    let (mut pages, mut rest) = (Vec::new(), sizes);
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |size: &&OutputSize| {
+            bytes += size.bytes;
+            bytes <= PAGE_BYTES
+        };
+        let count = rest.iter().take(PAGE_OUTPUTS).take_while(fits).count().max(1);
+        let (page, after) = rest.split_at(count);
+        pages.push(page);
+        rest = after;
+    }
+    pages
+}
+
+fn not_stored(state: StateId, number: u32) -> Failure {
+    internal(&format!("output {number} of state {state} is not stored"))
+}
+
 /// The outputs on the state's branch that its inputs name.
 async fn singles(
-    store: &Store,
     node: &Node,
     leased: &Leased,
-    reading: &mut Reading<'_>,
-) -> Result<HashMap<NodeIx, Arc<Value>>, NoInputs> {
+    picking: &mut Picking<'_, '_>,
+) -> Result<HashMap<NodeIx, Arc<PickedFields>>, NoInputs> {
     let mut found = HashMap::new();
-    let mut missing = Vec::new();
     for wanted in node.singles() {
         let from = leased.state.place.refs.iter().find(|from| from.node == *wanted);
         let from = from.ok_or_else(|| {
             internal(&format!("state {} carries no output of node {}", leased.state.id, wanted.0))
         })?;
-        match leased.known.iter().find(|(known, _)| known == from) {
-            Some((_, body)) => {
-                found.insert(*wanted, Arc::new(reading.value(body).await?));
+        let origin = (*wanted, from.state);
+        let known = leased.known.iter().find(|(known, _)| known == from);
+        let body: Arc<str> = match known {
+            Some((_, body)) => body.clone(),
+            // What was not read ahead is large: one at a time.
+            None => {
+                picking.reading.is_large().await;
+                let at = (from.state, from.output);
+                let body = picking.store.outputs_at(&[at], i64::MAX).await?.remove(&at);
+                body.ok_or_else(|| not_stored(from.state, from.output))?.into()
             }
-            None => missing.push(*from),
-        }
-    }
-    if missing.is_empty() {
-        return Ok(found);
-    }
-    // What was not read ahead is large.
-    reading.is_large().await;
-    let pairs: Vec<_> = missing.iter().map(|from| (from.state, from.output)).collect();
-    let outputs = store.outputs_at(&pairs, i64::MAX).await?;
-    for from in missing {
-        let body = outputs.get(&(from.state, from.output)).ok_or_else(|| {
-            internal(&format!("output {} of state {} is not stored", from.output, from.state))
-        })?;
-        found.insert(from.node, Arc::new(reading.value(body).await?));
+        };
+        let picked = picking.pick(vec![(origin, body)]).await?;
+        found.extend(picked.into_iter().map(|((node, _), picked)| (node, picked)));
     }
     Ok(found)
 }
@@ -160,7 +243,7 @@ struct Below {
     source: NodeIx,
     above: exosphere_domain::path::Path,
     branches: u32,
-    outputs: Vec<Arc<Value>>,
+    outputs: Vec<Arc<PickedFields>>,
     members: Vec<Member>,
     wanted: Vec<NodeIx>,
     wants_branches: bool,
@@ -168,42 +251,74 @@ struct Below {
 
 impl Below {
     async fn read(
-        store: &Store,
         run: &RunInfo,
         leased: &Leased,
         node: &Node,
         unites: &Unites,
-        limits: &Limits,
-        reading: &mut Reading<'_>,
+        picking: &mut Picking<'_, '_>,
     ) -> Result<Self, NoInputs> {
-        let (key, unite) = (run.key, leased.state.id);
-        let (source, above, branches) = store.source_of(unite).await?;
-        let wanted = node.gathers().to_vec();
-        let own = wanted.contains(&unites.source);
-        let mut bytes = store.member_bytes(key, &above, &wanted).await?;
-        if own {
-            bytes += store.output_bytes(source).await?;
-        }
-        // This bounds what is read; rendering has a bound of its own.
-        if bytes > limits.get(Limit::InputBytes).saturating_mul(2) {
-            return Err(limits.reached(Limit::InputBytes).into());
-        }
-        if bytes > LARGE_BYTES {
-            reading.is_large().await;
-        }
-        let outputs = match own {
-            true => reading.values(&store.outputs_of(source).await?).await?,
+        let (store, key, unite) = (picking.store, run.key, leased.state.id);
+        let (state, above, branches) = store.source_of(unite).await?;
+        let (source, wanted) = (unites.source, node.gathers().to_vec());
+        let outputs = match wanted.contains(&source) {
+            true => Below::outputs(state, source, picking).await?,
             false => Vec::new(),
         };
         let rows = store.members(key, &above, &unites.region).await?;
-        let mut bodies = store.member_outputs(key, &above, &wanted).await?;
-        reading.room(bodies.values().flatten().map(String::as_str)).await?;
-        let members =
-            rows.into_iter().map(|row| member(row, &mut bodies)).collect::<Result<_, _>>()?;
+        let mut picked = Below::members(key, &above, &wanted, &rows, picking).await?;
+        let members = rows.into_iter().map(|row| member(row, &mut picked)).collect();
         let wants_branches = node.wants_branches();
-        let source = unites.source;
-        let outputs = outputs.into_iter().map(Arc::new).collect();
         Ok(Below { source, above, branches, outputs, members, wanted, wants_branches })
+    }
+
+    /// The named fields of the outputs of the execution that is united.
+    async fn outputs(
+        state: StateId,
+        source: NodeIx,
+        picking: &mut Picking<'_, '_>,
+    ) -> Result<Vec<Arc<PickedFields>>, NoInputs> {
+        let store = picking.store;
+        let picked = match store.output_bytes(state).await? > PAGE_BYTES {
+            true => {
+                let sizes = store.output_sizes(state).await?;
+                picking.pick_pages(sizes, |_| Some(source)).await?
+            }
+            false => {
+                let bodies = store.outputs_of(state).await?.into_iter();
+                picking.pick(bodies.map(|body| ((source, state), body)).collect()).await?
+            }
+        };
+        Ok(picked.into_iter().map(|(_, output)| output).collect())
+    }
+
+    /// The named fields of the members' outputs, by state.
+    async fn members(
+        run: RunKey,
+        above: &exosphere_domain::path::Path,
+        wanted: &[NodeIx],
+        rows: &[MemberRow],
+        picking: &mut Picking<'_, '_>,
+    ) -> Result<HashMap<StateId, Vec<Arc<PickedFields>>>, NoInputs> {
+        let store = picking.store;
+        let nodes: HashMap<StateId, NodeIx> = rows.iter().map(|row| (row.id, row.node)).collect();
+        let node_of = |state: StateId| nodes.get(&state).copied();
+        let all = match store.member_bytes(run, above, wanted).await? {
+            0 => Vec::new(),
+            bytes if bytes > PAGE_BYTES => {
+                let sizes = store.member_sizes(run, above, wanted).await?;
+                picking.pick_pages(sizes, node_of).await?
+            }
+            _ => {
+                let bodies = store.member_outputs(run, above, wanted).await?.into_iter();
+                let origin = |(state, body)| Some(((node_of(state)?, state), body));
+                picking.pick(bodies.filter_map(origin).collect()).await?
+            }
+        };
+        let mut picked: HashMap<StateId, Vec<_>> = HashMap::new();
+        for ((_, state), output) in all {
+            picked.entry(state).or_default().push(output);
+        }
+        Ok(picked)
     }
 
     fn fill(self, run: &RunInfo, leased: &Leased, sources: &mut Sources) {
@@ -223,14 +338,28 @@ impl Below {
     }
 }
 
-fn member(row: MemberRow, bodies: &mut HashMap<StateId, Vec<String>>) -> Result<Member, Failure> {
+fn member(row: MemberRow, picked: &mut HashMap<StateId, Vec<Arc<PickedFields>>>) -> Member {
     let end = match row.failure {
         Some((kind, message)) => Ended::Failed(Failure::new(kind, message)),
-        None => Ended::Success(values(&bodies.remove(&row.id).unwrap_or_default())?),
+        None => Ended::Success(picked.remove(&row.id).unwrap_or_default()),
     };
-    Ok(Member { node: row.node, path: row.path, end, outputs: row.outputs })
+    Member { node: row.node, path: row.path, end, outputs: row.outputs }
 }
 
-fn values(bodies: &[String]) -> Result<Vec<Arc<Value>>, Failure> {
-    bodies.iter().map(|body| stored(body).map(Arc::new)).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_bounded_in_bytes() {
+        let size = |bytes| OutputSize { state: StateId(1), number: 0, bytes };
+        let lengths = |sizes: &[u64]| -> Vec<usize> {
+            let sizes: Vec<_> = sizes.iter().copied().map(size).collect();
+            pages(&sizes).into_iter().map(<[OutputSize]>::len).collect()
+        };
+        let half = PAGE_BYTES / 2;
+        assert_eq!(lengths(&[]), [0; 0]);
+        assert_eq!(lengths(&[half, half, 1, 2 * PAGE_BYTES, half]), [2, 1, 1, 1]);
+        assert_eq!(lengths(&[0; PAGE_OUTPUTS + 1]), [PAGE_OUTPUTS, 1]);
+    }
 }

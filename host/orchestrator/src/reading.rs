@@ -1,21 +1,34 @@
 //! Reading JSON texts into values, which take many times the memory of their
 //! text: an attempt has a limit for that, and what is large takes turns, so that
-//! many at a time do not add up.
+//! many at a time do not add up, and is read beside the threads that serve
+//! requests.
 //!
-//! Not here: how much a text weighs; that is `exosphere_domain::weight`.
+//! Not here: how a text is read and how much its values weigh; that is
+//! `exosphere_domain::json`.
+
+use std::time::{Duration, Instant};
 
 use exosphere_domain::failure::Failure;
 use exosphere_domain::ids::Name;
+use exosphere_domain::json::{self, JsonError};
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::weight;
 use exosphere_sandbox::{Turn, Turns};
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::Parts;
 use crate::error::internal;
 
 /// Bytes of memory up to which nobody waits for a turn.
 const SMALL: u64 = 1024 * 1024;
+
+/// Bytes of text up to which they cannot weigh more than [`SMALL`]: the worst
+/// text weighs some 230 times as much.
+const SMALL_TEXT: u64 = 4 * 1024;
+
+/// Bytes of text from which on they are read in a turn, beside the threads that
+/// serve requests.
+const LARGE_TEXT: u64 = 256 * 1024;
 
 /// Large bodies that come in at a time, and how many of them of one namespace.
 /// Apart from the turns at reading: a body takes as long as its sender likes.
@@ -58,11 +71,15 @@ pub(crate) struct Reading<'a> {
     limits: &'a Limits,
     weight: u64,
     turn: Option<Turn<Name>>,
+    /// The time that has gone into it since the turn began.
+    begun: Instant,
+    patience: Duration,
 }
 
 impl<'a> Reading<'a> {
     pub(crate) fn new(parts: &'a Parts, namespace: &'a Name, limits: &'a Limits) -> Self {
-        Reading { parts, namespace, limits, weight: 0, turn: None }
+        let patience = limits.time(Limit::TimeoutMs);
+        Reading { parts, namespace, limits, weight: 0, turn: None, begun: Instant::now(), patience }
     }
 
     /// Bytes of memory that all takes which was read.
@@ -75,46 +92,91 @@ impl<'a> Reading<'a> {
         self.weight = 0;
     }
 
+    /// Whether it has a turn: then there is much to do.
+    pub(crate) fn has_turn(&self) -> bool {
+        self.turn.is_some()
+    }
+
     /// Waits for the turn to read something large, of which is not yet known how
-    /// large.
+    /// large. The deadline begins with the turn: waiting for it is not the
+    /// attempt's fault.
     pub(crate) async fn is_large(&mut self) {
         if self.turn.is_none() {
             self.turn = self.parts.large.turn(self.namespace).await;
+            self.begun = Instant::now();
         }
     }
 
-    /// Makes room for texts that are to be read.
-    pub(crate) async fn room(&mut self, texts: impl Iterator<Item = &str>) -> Result<(), Failure> {
-        let most = self.limits.get(Limit::JsonBytes);
-        for text in texts {
-            self.weight = self.weight.saturating_add(weight::of_text(text));
-            if self.weight > most {
-                return Err(self.limits.reached(Limit::JsonBytes));
-            }
+    /// Fails once an attempt has been reading for as long as it may run.
+    pub(crate) fn check_deadline(&self) -> Result<(), Failure> {
+        match self.turn.is_some() && self.begun.elapsed() > self.patience {
+            true => Err(self.limits.timed_out()),
+            false => Ok(()),
         }
-        if self.weight > SMALL {
+    }
+
+    /// Waits for a turn if texts are large, or could be once they are read.
+    async fn begin(&mut self, texts: impl Iterator<Item = &str> + Clone) -> u64 {
+        let bytes: u64 = texts.clone().map(|text| text.len() as u64).sum();
+        let is_large = bytes > LARGE_TEXT
+            || (bytes > SMALL_TEXT
+                && self.weight.saturating_add(texts.map(weight::of_text).sum()) > SMALL);
+        if is_large {
             self.is_large().await;
         }
-        Ok(())
+        bytes
     }
 
     /// Reads a text that the host itself has stored.
-    pub(crate) async fn value<T: DeserializeOwned>(&mut self, text: &str) -> Result<T, Failure> {
-        self.room(std::iter::once(text)).await?;
-        stored(text)
+    pub(crate) async fn value(&mut self, text: &str) -> Result<Value, Failure> {
+        self.begin(std::iter::once(text)).await;
+        let mut room = self.room();
+        let value = json::read_stored_within(text, &mut room);
+        self.take_off(room);
+        value.map_err(|error| self.refused(&error))
     }
 
-    /// Reads several of them.
-    pub(crate) async fn values<T: DeserializeOwned>(
+    /// Reads texts by a function, which takes what it keeps off the bytes of
+    /// memory that it is given. If there is much to read, that happens on a thread
+    /// of its own.
+    pub(crate) async fn texts<K: Send + 'static, T: Send + 'static>(
         &mut self,
-        texts: &[String],
-    ) -> Result<Vec<T>, Failure> {
-        self.room(texts.iter().map(String::as_str)).await?;
-        texts.iter().map(|text| stored(text)).collect()
+        texts: Vec<(K, impl AsRef<str> + Send + 'static)>,
+        read: impl Fn(&K, &str, &mut u64) -> Result<T, JsonError> + Send + 'static,
+    ) -> Result<Vec<(K, T)>, Failure> {
+        let bytes = self.begin(texts.iter().map(|(_, text)| text.as_ref())).await;
+        let mut room = self.room();
+        let work = move || {
+            let mut all = Vec::with_capacity(texts.len());
+            for (key, text) in texts {
+                match read(&key, text.as_ref(), &mut room) {
+                    Ok(value) => all.push((key, value)),
+                    Err(error) => return (Err(error), room),
+                }
+            }
+            (Ok(all), room)
+        };
+        let (read, room) = match bytes > LARGE_TEXT {
+            true => tokio::task::spawn_blocking(work).await.map_err(|error| internal(&error))?,
+            false => work(),
+        };
+        self.take_off(room);
+        read.map_err(|error| self.refused(&error))
     }
-}
 
-/// Reads a stored text for which there is room.
-pub(crate) fn stored<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
-    serde_json::from_str(text).map_err(|error| internal(&format!("a stored JSON text: {error}")))
+    /// Bytes of memory that are left.
+    fn room(&self) -> u64 {
+        self.limits.get(Limit::JsonBytes).saturating_sub(self.weight)
+    }
+
+    fn take_off(&mut self, room: u64) {
+        self.weight = self.limits.get(Limit::JsonBytes).saturating_sub(room);
+    }
+
+    fn refused(&self, error: &JsonError) -> Failure {
+        match error {
+            JsonError::TooHeavy => self.limits.reached(Limit::JsonBytes),
+            error => internal(&format!("a stored JSON text: {error}")),
+        }
+    }
 }

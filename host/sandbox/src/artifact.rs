@@ -4,6 +4,7 @@
 //! Loading it is running it: nothing in the code is checked. So there is no
 //! way to one but those below, and each says why its bytes are ours.
 
+use exosphere_domain::json::from_bytes;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -56,7 +57,7 @@ impl Artifact {
         let (length, rest) = self.bytes().split_at_checked(LENGTH)?;
         let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
         let (facts, code) = rest.split_at_checked(length)?;
-        Some((serde_json::from_slice(facts).ok()?, code))
+        Some((from_bytes(facts).ok()?, code))
     }
 
     /// Makes it ready to run.

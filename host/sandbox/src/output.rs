@@ -2,15 +2,11 @@
 //!
 //! The node's own schema is not looked at here; the caller knows it.
 
-use std::cell::Cell;
-use std::collections::HashSet;
-use std::fmt;
-
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::ids::Millis;
+use exosphere_domain::json::{self, JsonError, TextFacts};
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
@@ -22,6 +18,10 @@ const LONGEST_DELAY: u64 = 100 * 366 * 24 * 3_600 * 1_000;
 
 /// Bytes of the details that a node may add to its failure.
 const DETAIL_BYTES: usize = 64 * 1024;
+
+/// Bytes of memory that those details may take once they are read. They are copied
+/// and searched for secrets, and a text may weigh 230 times its bytes.
+const DETAIL_WEIGHT: u64 = 4 * 1024 * 1024;
 
 /// The outcome that a node's answer stands for, and the bytes of its outputs.
 pub(crate) fn judge(
@@ -87,13 +87,15 @@ fn own_failure(failure: wit::Failure, secrets: &Secrets) -> Failure {
     }
 }
 
-/// Details are a courtesy: what is no JSON, or too long, is kept as text.
+/// Details are a courtesy: what is no JSON, or too long, is kept as text. So is
+/// what readers would read differently, and what would weigh too much.
 fn details(text: &str, secrets: &Secrets) -> Value {
     if text.len() > DETAIL_BYTES {
         let kept = clean_lines(cut(text, DETAIL_BYTES));
         return Value::String(secrets.hide_cut(kept).into_owned());
     }
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(clean_lines(text)))
+    let value = json::read(text, &mut DETAIL_WEIGHT.clone());
+    value.unwrap_or_else(|_| Value::String(clean_lines(text)))
 }
 
 /// A text under test, by the name that its failure gives it.
@@ -108,10 +110,12 @@ impl Checked {
         if text.len() > limits.size(Limit::OutputBytesEach) {
             return Err(limits.reached(Limit::OutputBytesEach));
         }
-        match check_json(&text, limits) {
-            Ok(()) => Ok(compact(text)),
-            Err(Unfit { error, is_too_deep }) => {
+        match json::check(&text, limits.size(Limit::OutputDepth)) {
+            Ok(TextFacts { has_blanks: true, .. }) => Ok(compact(&text)),
+            Ok(_) => Ok(text),
+            Err(error) => {
                 let failure = self.fails(&format!("is not valid JSON for an output: {error}"));
+                let is_too_deep = matches!(error, JsonError::Unfit { is_too_deep: true, .. });
                 Err(if is_too_deep { with_limit(failure, limits) } else { failure })
             }
         }
@@ -131,109 +135,9 @@ fn with_limit(failure: Failure, limits: &Limits) -> Failure {
     Failure { details, ..Failure::new(failure.kind, message) }
 }
 
-/// Why a text is no output.
-struct Unfit {
-    error: serde_json::Error,
-    is_too_deep: bool,
-}
-
-fn check_json(text: &str, limits: &Limits) -> Result<(), Unfit> {
-    let mut json = serde_json::Deserializer::from_str(text);
-    let (limit, is_too_deep) = (limits.get(Limit::OutputDepth), Cell::new(false));
-    let nested = Nested { left: limit, limit, is_too_deep: &is_too_deep };
-    let read = nested.deserialize(&mut json).and_then(|()| json.end());
-    read.map_err(|error| Unfit { error, is_too_deep: is_too_deep.get() })
-}
-
-/// Reads a value and keeps nothing of it. Numbers that no `f64` can hold, keys
-/// that come twice and deep nesting are refused, since readers differ on them.
-#[derive(Clone, Copy)]
-struct Nested<'a> {
-    left: u64,
-    limit: u64,
-    /// Set when it is deeper than that.
-    is_too_deep: &'a Cell<bool>,
-}
-
-impl<'a> Nested<'a> {
-    fn deeper<E: Error>(self) -> Result<Nested<'a>, E> {
-        let left = self.left.checked_sub(1);
-        let too_deep = || {
-            self.is_too_deep.set(true);
-            E::custom(format!("nested deeper than {} (`output_depth`)", self.limit))
-        };
-        Ok(Nested { left: left.ok_or_else(too_deep)?, ..self })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Nested<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Nested<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let inner = self.deeper()?;
-        while list.next_element_seed(inner)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let inner = self.deeper()?;
-        let mut keys = HashSet::new();
-        while let Some(key) = map.next_key::<String>()? {
-            map.next_value_seed(inner)?;
-            if let Some(key) = keys.replace(key) {
-                // Whole or not at all: the beginning of a secret would not be
-                // known for one.
-                let shown = if key.len() <= 64 { &key } else { "of more than 64 bytes" };
-                return Err(A::Error::custom(format!("key {shown:?} comes twice")));
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Valid JSON without blanks between its tokens. Nothing else changes: neither
 /// the order of keys nor how numbers are written.
-fn compact(text: String) -> String {
-    let mut scan = Scan::default();
-    if text.bytes().all(|byte| scan.keeps(byte)) {
-        return text;
-    }
+fn compact(text: &str) -> String {
     let mut scan = Scan::default();
     text.chars().filter(|c| !c.is_ascii() || scan.keeps(*c as u8)).collect()
 }
@@ -278,8 +182,8 @@ mod tests {
 
     #[test]
     fn blanks_go_and_nothing_else_changes() {
-        let text = "\n{ \"b\": [1.50, 12345678901234567890123],\t\"a \\\" \": \"ü \\\\\" }";
-        let tight = "{\"b\":[1.50,12345678901234567890123],\"a \\\" \":\"ü \\\\\"}";
+        let text = "\n{ \"b\": [1.50, 18446744073709551615],\t\"a \\\" \": \"ü \\\\\" }";
+        let tight = "{\"b\":[1.50,18446744073709551615],\"a \\\" \":\"ü \\\\\"}";
         assert_eq!(outputs(&[text, "{}"]).unwrap(), [tight, "{}"]);
     }
 
@@ -291,10 +195,12 @@ mod tests {
             ("{} {}", "invalid-output: output 0 is not valid JSON for an output: trailing"),
             ("[]", "invalid-output: output 0 is JSON, but no object"),
             (r#"{"a":1,"a":2}"#, "key \"a\" comes twice"),
+            (r#"{"a":{"b":[1,1],"b":2}}"#, "output: $.a.b: the key \"b\" comes twice"),
             (r#"{"a":1e999}"#, "number out of range"),
+            (r#"{"a":[18446744073709551616]}"#, "$.a[0]: the number 18446744073709551616 would be"),
             (r#"{"a":"\ud800"}"#, "hex escape"),
             ("{\"a\":\"\0\"}", "control character"),
-            (r#"{"a":[[[]]]}"#, "nested deeper than 3 (`output_depth`)"),
+            (r#"{"a":[[[]]]}"#, "$.a[0][0]: this is nested deeper than 3 levels"),
         ] {
             let error = outputs(&[text]).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");

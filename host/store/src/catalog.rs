@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Digest, Millis, Name, NamespaceKey, RunId, RunKey};
+use exosphere_domain::json::{Typed, from_stored, read_stored};
 use exosphere_domain::node::NodeDescription;
 use zeroize::Zeroizing;
 
@@ -290,7 +291,8 @@ async fn push(
 
 /// The graph in a revision's body.
 fn revision_graph(body: &str, revision: i64) -> Result<Graph, StoreError> {
-    let value = serde_json::from_str(body).map_err(|_| corrupt("revision", "body", revision))?;
+    let value = read_stored(body);
+    let value = value.map_err(|_| corrupt("revision", "body", revision))?;
     Graph::from_json(&value).map_err(|_| corrupt("revision", "body", revision))
 }
 
@@ -407,13 +409,13 @@ pub(crate) fn key_id(text: String) -> Result<KeyId, StoreError> {
     KeyId::parse(&text).ok_or_else(|| corrupt("secret", "key_id", text))
 }
 
-pub(crate) fn parse<T: serde::de::DeserializeOwned>(
+pub(crate) fn parse<T: Typed>(
     text: &str,
     table: &str,
     column: &str,
     row: impl std::fmt::Display,
 ) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|_| corrupt(table, column, row))
+    from_stored(text).map_err(|_| corrupt(table, column, row))
 }
 
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {

@@ -31,6 +31,23 @@ pub struct MemberRow {
     pub failure: Option<(FailureKind, String)>,
 }
 
+/// An output's place and size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputSize {
+    /// Its state.
+    pub state: StateId,
+    /// Its number.
+    pub number: u32,
+    /// The bytes of its text.
+    pub bytes: u64,
+}
+
+fn output_size(row: &dyn Cells) -> Result<OutputSize, StoreError> {
+    let state = StateId(row.int(0)?);
+    let number = small(row.int(1)?, "number", state)?;
+    Ok(OutputSize { state, number, bytes: row.int(2)?.unsigned_abs() })
+}
+
 impl Store {
     /// Some outputs, by state and number. What is not there, or has more bytes
     /// than `most`, is left out.
@@ -69,6 +86,11 @@ impl Store {
         self.reader.rows(sql::OUTPUTS, &values![state.0], text).await
     }
 
+    /// Sizes of all outputs of one state, in order.
+    pub async fn output_sizes(&self, state: StateId) -> Result<Vec<OutputSize>, StoreError> {
+        self.reader.rows(sql::OUTPUT_SIZES, &values![state.0], output_size).await
+    }
+
     /// Bytes of the outputs at some nodes below a path.
     pub async fn member_bytes(
         &self,
@@ -95,21 +117,29 @@ impl Store {
         self.reader.rows(sql::MEMBERS, &place, member).await
     }
 
-    /// The outputs at some nodes below a path, by state, in order.
+    /// The outputs at some nodes below a path, in path order.
     pub async fn member_outputs(
         &self,
         run: RunKey,
         above: &Path,
         nodes: &[NodeIx],
-    ) -> Result<HashMap<StateId, Vec<String>>, StoreError> {
+    ) -> Result<Vec<(StateId, String)>, StoreError> {
         let (end, nodes) = (above.end(), list(nodes));
         let place = values![run.0, above.as_str(), &end, &nodes];
         let read = |row: &dyn Cells| Ok((StateId(row.int(0)?), row.text(1)?));
-        let mut outputs: HashMap<StateId, Vec<String>> = HashMap::new();
-        for (state, body) in self.reader.rows(sql::MEMBER_OUTPUTS, &place, read).await? {
-            outputs.entry(state).or_default().push(body);
-        }
-        Ok(outputs)
+        self.reader.rows(sql::MEMBER_OUTPUTS, &place, read).await
+    }
+
+    /// Sizes of the outputs at some nodes below a path, in path order.
+    pub async fn member_sizes(
+        &self,
+        run: RunKey,
+        above: &Path,
+        nodes: &[NodeIx],
+    ) -> Result<Vec<OutputSize>, StoreError> {
+        let (end, nodes) = (above.end(), list(nodes));
+        let place = values![run.0, above.as_str(), &end, &nodes];
+        self.reader.rows(sql::MEMBER_SIZES, &place, output_size).await
     }
 
     /// A key of a run's store.

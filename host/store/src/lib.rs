@@ -43,7 +43,7 @@ pub use check::{
     CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check, is_up_to_date,
 };
 pub use error::{OpenError, StoreError};
-pub use inputs::MemberRow;
+pub use inputs::{MemberRow, OutputSize};
 pub use keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
 pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_version};
 pub use news::{Listener, News, Notice, Turned};

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use exosphere_domain::ids::RunKey;
+use exosphere_domain::json;
 use exosphere_domain::state::RunStatus;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -30,6 +31,8 @@ pub struct Notice {
     /// Runs that have turned.
     pub runs: Vec<Turned>,
 }
+
+impl json::Typed for Notice {}
 
 /// A run that ended, was paused or goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +106,7 @@ impl Listener {
             };
             match open.try_recv().await {
                 // What cannot be read was written by another version.
-                Ok(Some(said)) => match serde_json::from_str(said.payload()) {
+                Ok(Some(said)) => match json::from_text(said.payload()) {
                     Ok(notice) => return News::Said(notice),
                     Err(_) => return News::Missed,
                 },

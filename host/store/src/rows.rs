@@ -8,6 +8,7 @@ use crate::batch::Leased;
 use crate::error::StoreError;
 use crate::text::Cells;
 use exosphere_domain::ids::{Fence, NamespaceKey, NodeIx, RunKey, SessionId, StateId};
+use exosphere_domain::json;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{Claim, Claimed, Place, Ref, Scope, Status, Tries};
 
@@ -38,7 +39,7 @@ fn encode(items: impl Iterator<Item = String>) -> String {
 
 pub(crate) fn decode_refs(text: &str, id: StateId) -> Result<Vec<Ref>, StoreError> {
     let triples: Vec<(u32, i64, u32)> =
-        serde_json::from_str(text).map_err(|_| corrupt("state", "refs", id))?;
+        json::from_text(text).map_err(|_| corrupt("state", "refs", id))?;
     let refs = triples.into_iter();
     Ok(refs
         .map(|(node, state, output)| Ref { node: NodeIx(node), state: StateId(state), output })
@@ -50,7 +51,7 @@ pub(crate) fn decode_scopes(text: &str, id: StateId) -> Result<Arc<[Scope]>, Sto
         return Ok(Arc::from([]));
     }
     let pairs: Vec<(u32, i64)> =
-        serde_json::from_str(text).map_err(|_| corrupt("state", "scopes", id))?;
+        json::from_text(text).map_err(|_| corrupt("state", "scopes", id))?;
     let scopes = pairs.into_iter();
     Ok(scopes.map(|(unite, state)| Scope { unite: NodeIx(unite), state: StateId(state) }).collect())
 }
@@ -114,7 +115,7 @@ pub(crate) fn fixed(
 ) -> Result<BTreeMap<String, String>, StoreError> {
     text.map_or_else(
         || Ok(BTreeMap::new()),
-        |text| serde_json::from_str(&text).map_err(|_| corrupt("state", "fixed", id)),
+        |text| json::from_text(&text).map_err(|_| corrupt("state", "fixed", id)),
     )
 }
 

@@ -381,9 +381,17 @@ statements! {
     postgres "SELECT o.state, o.body FROM state s JOIN output o ON o.state = s.id \
               WHERE s.run = $1 AND s.path > $2 AND s.path < $3 AND s.status = 'SUCCESS' \
               AND s.node IN (SELECT value::BIGINT FROM json_array_elements_text($4::JSON)) ORDER BY s.path, o.number";
+    MEMBER_SIZES = "SELECT o.state, o.number, octet_length(o.body) FROM state s JOIN output o ON o.state = s.id \
+                    WHERE s.run = $1 AND s.path > $2 AND s.path < $3 AND s.status = 'SUCCESS' \
+                    AND s.node IN (SELECT value FROM json_each($4)) ORDER BY s.path, o.number",
+    postgres "SELECT o.state, o.number, octet_length(o.body)::BIGINT FROM state s JOIN output o ON o.state = s.id \
+              WHERE s.run = $1 AND s.path > $2 AND s.path < $3 AND s.status = 'SUCCESS' \
+              AND s.node IN (SELECT value::BIGINT FROM json_array_elements_text($4::JSON)) ORDER BY s.path, o.number";
     OUTPUTS = "SELECT body FROM output WHERE state = $1 ORDER BY number";
     OUTPUT_BYTES = "SELECT COALESCE(SUM(octet_length(body)), 0) FROM output WHERE state = $1",
     postgres "SELECT COALESCE(SUM(octet_length(body)), 0)::BIGINT FROM output WHERE state = $1";
+    OUTPUT_SIZES = "SELECT state, number, octet_length(body) FROM output WHERE state = $1 ORDER BY number",
+    postgres "SELECT state, number, octet_length(body)::BIGINT FROM output WHERE state = $1 ORDER BY number";
     /// How some runs stand.
     RUN_STATUSES = "SELECT id, version, status, paused FROM run WHERE id IN (SELECT value FROM json_each($1))",
     postgres "SELECT id, version, status, paused FROM run WHERE id IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON))";

@@ -2,6 +2,7 @@
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::ids::{Millis, Name, NodeIx, RunId, RunKey, StateId};
+use exosphere_domain::json::read_stored;
 use exosphere_domain::limits::Usage;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{RunStatus, Status};
@@ -274,7 +275,8 @@ fn failure(
 ) -> Result<Option<Failure>, StoreError> {
     let Some(kind) = row.maybe_text(at)? else { return Ok(None) };
     let kind = FailureKind::parse(&kind).ok_or_else(|| corrupt(table, "kind", id))?;
-    let details = row.maybe_text(at + 2)?.map(|details| serde_json::from_str(&details)).transpose();
+    let details = row.maybe_text(at + 2)?;
+    let details = details.map(|text| read_stored(&text)).transpose();
     let details = details.map_err(|_| corrupt(table, "details", id))?;
     Ok(Some(Failure { kind, message: row.maybe_text(at + 1)?.unwrap_or_default(), details }))
 }

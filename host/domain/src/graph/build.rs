@@ -11,6 +11,8 @@ use super::visibility::{self, Seen};
 use super::wiring::{self, Places, Wires};
 use super::{Graph, Node, Unites};
 use crate::ids::NodeIx;
+use crate::json::FieldSet;
+use crate::template::{Placeholder, Template};
 
 /// Makes the graph of what was read, every node with plugin and digest.
 /// Nothing if anything is wrong with it, which is noted.
@@ -62,14 +64,32 @@ fn assemble(
             carries: of_bits(&seen.carries[place]),
             singles: of_bits(&seen.singles[place]),
             gathers: of_bits(&seen.gathers[place]),
+            fields: BTreeMap::new(),
             store_keys: references.store_keys,
             wants_branches: references.branches,
         });
     }
     let places: BTreeMap<_, _> =
         (0..).map(NodeIx).zip(&nodes).map(|(ix, node)| (node.identifier.to_string(), ix)).collect();
+    for node in &mut nodes {
+        node.fields = fields(node, &places);
+    }
     let root = NodeIx(wires.root as u32);
     Some(Graph { nodes, root, store: raw.store, limits: raw.limits, places, reach: topology.reach })
+}
+
+/// The fields that the inputs of a node name, by the node whose outputs they are
+/// fields of.
+fn fields(node: &Node, places: &BTreeMap<String, NodeIx>) -> BTreeMap<NodeIx, FieldSet> {
+    let mut paths: BTreeMap<NodeIx, Vec<&[String]>> = BTreeMap::new();
+    for placeholder in node.inputs.values().flat_map(Template::placeholders) {
+        if let Placeholder::Output { identifier, path } = placeholder
+            && let Some(place) = places.get(identifier.as_str())
+        {
+            paths.entry(*place).or_default().push(path);
+        }
+    }
+    paths.into_iter().map(|(place, paths)| (place, FieldSet::new(paths))).collect()
 }
 
 fn unites(raw: &RawNode, place: usize, wires: &Wires, topology: &Topology) -> Option<Unites> {

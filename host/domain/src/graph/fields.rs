@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::template::element_index;
+
 /// The longest chain of local references that is followed.
 const MAX_REFERENCES: usize = 32;
 
@@ -80,7 +82,7 @@ impl<'a> Place<'a> {
             return Err(missing(Vec::new()));
         }
         if self.is("array") {
-            let Ok(at) = field.parse::<usize>() else { return Err(missing(Vec::new())) };
+            let Some(at) = element_index(field) else { return Err(missing(Vec::new())) };
             return Ok(self.element(at));
         }
         match self.keyword("properties").and_then(|named| named.get(field)) {

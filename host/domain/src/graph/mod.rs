@@ -3,7 +3,7 @@
 //!
 //! Not here: runs. A graph is a plan and never changes.
 
-pub(crate) mod problems;
+pub mod problems;
 mod raw;
 
 mod bits;
@@ -39,6 +39,7 @@ pub use validate::{Applied, Catalog, Context, Exporter, validate};
 
 use self::bits::Bits;
 use crate::ids::{Digest, Name, NodeIx};
+use crate::json::FieldSet;
 use crate::limits::{Level, LimitValues, Limits};
 use crate::retry::RetryPolicy;
 use crate::template::Template;
@@ -87,6 +88,7 @@ pub struct Node {
     pub carries: Vec<NodeIx>,
     singles: Vec<NodeIx>,
     gathers: Vec<NodeIx>,
+    fields: BTreeMap<NodeIx, FieldSet>,
     store_keys: Vec<String>,
     wants_branches: bool,
 }
@@ -102,6 +104,12 @@ impl Node {
     /// an ordinary node. In ascending order.
     pub fn gathers(&self) -> &[NodeIx] {
         &self.gathers
+    }
+
+    /// The fields that its inputs name of the outputs of a node, if it refers to
+    /// that node.
+    pub fn fields(&self, of: NodeIx) -> Option<&FieldSet> {
+        self.fields.get(&of)
     }
 
     /// The keys of the store that its inputs refer to. In ascending order.

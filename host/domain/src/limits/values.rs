@@ -49,6 +49,8 @@ impl LimitValues {
     }
 }
 
+impl crate::json::Typed for LimitValues {}
+
 impl FromIterator<(Limit, u64)> for LimitValues {
     fn from_iter<I: IntoIterator<Item = (Limit, u64)>>(values: I) -> Self {
         LimitValues(values.into_iter().collect())
@@ -137,6 +139,7 @@ fn number(text: &str, limit: Limit) -> Result<u64, NotALimit> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::json::from_text;
 
     #[test]
     fn values_are_read_with_units_and_refused_with_the_reason() {
@@ -155,9 +158,9 @@ mod tests {
     #[test]
     fn json_is_read_as_it_is_written() {
         let json = r#"{"memory_bytes":1024,"cpu_ms":20}"#;
-        let values: LimitValues = serde_json::from_str(json).unwrap();
+        let values: LimitValues = from_text(json).unwrap();
         assert_eq!(serde_json::to_string(&values).unwrap(), json);
-        assert!(serde_json::from_str::<LimitValues>(r#"{"cpu":20}"#).is_err());
-        assert!(serde_json::from_str::<LimitValues>(r#"{"cpu_ms":0}"#).is_err());
+        assert!(from_text::<LimitValues>(r#"{"cpu":20}"#).is_err());
+        assert!(from_text::<LimitValues>(r#"{"cpu_ms":0}"#).is_err());
     }
 }

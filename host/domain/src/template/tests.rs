@@ -70,8 +70,8 @@ fn tells_mistakes() {
             "the placeholder at character 1: \"a b\" cannot be the identifier of a node; write ${{ identifier.outputs.field }}, ${{ store.key }} or ${{ unite.branches }}",
         ),
         (
-            "${{ a.outputs }}",
-            "the placeholder at character 1: name a field: ${{ a.outputs.field }}",
+            "${{ a.outputs. }}",
+            "the placeholder at character 1: \"a.outputs.\" has an empty field between its dots",
         ),
         (
             "${{ a.output.x }}",

@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use exosphere_domain::failure::{Failure, FailureKind};
-use exosphere_domain::graph::Graph;
+use exosphere_domain::graph::{Graph, Node};
 use exosphere_domain::ids::{Fence, Ids, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
+use exosphere_domain::json::{FieldSet, PickedFields, read_stored};
 use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::path::Path;
@@ -289,7 +290,7 @@ impl Engine {
             End::Again { tries, .. } => (row.status, row.tries) = (Status::Created, tries),
             End::Success { outputs, children, unites } => {
                 row.status = Status::Success;
-                let value = |text: &String| serde_json::from_str(text).map(Arc::new);
+                let value = |text: &String| read_stored(text).map(Arc::new);
                 row.outputs = outputs.iter().map(value).collect::<Result<_, _>>().unwrap();
                 for NewUnite { state, source, branches, counts } in unites {
                     if counts.open == 0 {
@@ -454,13 +455,14 @@ impl Engine {
             let from =
                 from.unwrap_or_else(|| panic!("{} carries no output of {wanted:?}", row.key));
             let above = &self.rows[self.places[&from.state]];
-            sources.singles.insert(wanted, above.outputs[from.output as usize].clone());
+            let picked = picked(node, wanted, &above.outputs[from.output as usize]);
+            sources.singles.insert(wanted, picked);
         }
         if let (Some(unites), Some(unite)) = (&node.unites, &row.unite) {
             let source = &self.rows[self.places[&unite.source]];
             let above = &source.place.path;
-            let members = self.members(&source.place, &unites.region);
-            let own = |output: &Arc<Value>| Gathered::Output(output.clone());
+            let members = self.members(node, &source.place, &unites.region);
+            let own = |output: &Arc<Value>| Gathered::Output(picked(node, unites.source, output));
             for &wanted in node.gathers() {
                 let entries = match wanted == unites.source {
                     true => source.outputs.iter().map(own).collect(),
@@ -477,7 +479,7 @@ impl Engine {
 
     /// What ended below an execution at some nodes, as the store finds it: by
     /// a range of paths.
-    fn members(&self, above: &Place, nodes: &[NodeIx]) -> Vec<Member> {
+    fn members(&self, unite: &Node, above: &Place, nodes: &[NodeIx]) -> Vec<Member> {
         let end = above.path.end();
         let lies = |row: &&Row| {
             row.place.path > above.path
@@ -486,7 +488,10 @@ impl Engine {
         };
         let ended = |row: &Row| {
             let end = match row.status {
-                Status::Success => Ended::Success(row.outputs.clone()),
+                Status::Success => {
+                    let outputs = row.outputs.iter();
+                    Ended::Success(outputs.map(|it| picked(unite, row.place.node, it)).collect())
+                }
                 Status::Errored => Ended::Failed(row.failure.clone()?),
                 _ => return None,
             };
@@ -497,6 +502,12 @@ impl Engine {
         members.sort_by(|a, b| a.path.cmp(&b.path));
         members
     }
+}
+
+/// The fields of an output that a node names.
+fn picked(node: &Node, of: NodeIx, output: &Value) -> Arc<PickedFields> {
+    let none = FieldSet::default();
+    Arc::new(node.fields(of).unwrap_or(&none).pick_from(output))
 }
 
 /// What an execution says that comes to such an end. Each output says where it

@@ -2,6 +2,7 @@
 //! way, an answer the other. Each part is led by its length, so that neither
 //! side has to close anything to be understood.
 
+use exosphere_domain::json::{Typed, from_bytes};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 
@@ -47,6 +48,8 @@ struct Head {
     unfiltered: Option<String>,
 }
 
+impl Typed for Head {}
+
 /// An answer.
 pub(super) struct Answer {
     /// What came of it.
@@ -73,7 +76,7 @@ impl Answer {
         let (length, rest) = said.split_at_checked(8)?;
         let length = u64::from_le_bytes(length.try_into().ok()?);
         let (head, _) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-        let Head { verdict, unfiltered } = serde_json::from_slice(head).ok()?;
+        let Head { verdict, unfiltered } = from_bytes(head).ok()?;
         let artifact = Artifact::said(said, 8 + usize::try_from(length).ok()?)?;
         Some(Answer { verdict, unfiltered, artifact })
     }

@@ -20,6 +20,8 @@ pub struct Facts {
     pub custom: Vec<CustomSection>,
 }
 
+impl exosphere_domain::json::Typed for Facts {}
+
 /// Custom sections of one name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomSection {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::Digest;
+use exosphere_domain::json::read_stored;
 use exosphere_domain::limits::Limit;
 use exosphere_sandbox::{Completion, HttpConfig, Invocation, Plugin, Sandbox, SandboxConfig};
 use serde_json::{Value, json};
@@ -92,7 +93,7 @@ impl Web {
 }
 
 fn answer(done: Completion) -> Value {
-    serde_json::from_str(&outputs(done)[0]).unwrap()
+    read_stored(&outputs(done)[0]).unwrap()
 }
 
 fn log(done: &Completion) -> String {

@@ -4,6 +4,7 @@
 
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Digest, Name};
+use exosphere_domain::json::read_stored;
 use exosphere_domain::node::NodeDescription;
 
 use super::cells::{Reading, is_object, json};
@@ -136,7 +137,7 @@ fn number(row: &mut Reading<'_>) {
 
 /// The graph in the body of a revision.
 pub(super) fn read_graph(body: &str) -> Option<Graph> {
-    Graph::from_json(&serde_json::from_str(body).ok()?).ok()
+    Graph::from_json(&read_stored(body).ok()?).ok()
 }
 
 fn name(text: &str) -> Option<Name> {

@@ -1,7 +1,7 @@
 //! A row that may hold anything: what is not a value of ours is noted, and the
 //! check goes on without it.
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use exosphere_domain::json::{Typed, check_stored, from_stored};
 
 use super::report::{Findings, Kind, Rule};
 use crate::error::StoreError;
@@ -111,13 +111,13 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// What JSON text holds.
-pub(super) fn json<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_str(text).ok()
+pub(super) fn json<T: Typed>(text: &str) -> Option<T> {
+    from_stored(text).ok()
 }
 
 /// Whether a text is JSON at all.
 pub(super) fn is_json(text: &str) -> Option<()> {
-    json::<IgnoredAny>(text).map(drop)
+    check_stored(text).ok()
 }
 
 /// Whether a text is a JSON object.

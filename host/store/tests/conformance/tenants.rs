@@ -99,7 +99,7 @@ async fn settings_and_grants_are_kept(kind: Kind) {
     let row = bed.store.namespace(&a).await.unwrap().unwrap();
     assert_eq!((row.limits.is_empty(), row.slots), (true, None));
 
-    let grants: Grants = serde_json::from_value(serde_json::json!({
+    let grants: Grants = exosphere_domain::json::from_value(serde_json::json!({
         "http": ["GET https://api.example.com/v1/"], "config": {"k": "v\u{0}ä"}, "secrets": ["token"],
     }))
     .unwrap();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use exosphere_domain::json::{self, JsonError};
 use serde_json::Value;
 
 use crate::commands::read_file;
@@ -45,8 +46,12 @@ impl FromStr for Input {
         let source = match value.strip_prefix('@') {
             Some("") => return Err("a file's path is missing behind '@'".to_owned()),
             Some(path) => Source::File(PathBuf::from(path)),
-            // Most strings are no JSON, and need no quotes.
-            None => Source::Value(serde_json::from_str(value).unwrap_or_else(|_| value.into())),
+            None => match json::read(value, &mut { u64::MAX }) {
+                Ok(value) => Source::Value(value),
+                // Most strings are no JSON, and need no quotes.
+                Err(JsonError::Malformed(_)) => Source::Value(value.into()),
+                Err(unfit) => return Err(unfit.to_string()),
+            },
         };
         Ok(Input { name, source })
     }
@@ -99,6 +104,18 @@ mod tests {
         ] {
             let input: Input = typed.parse().unwrap();
             assert_eq!((input.name.as_str(), input.value().unwrap()), ("a", value), "{typed}");
+        }
+    }
+
+    #[test]
+    fn json_that_readers_read_differently_is_refused() {
+        for (typed, words) in [
+            ("a={\"b\":1,\"b\":2}", "$.b: the key \"b\" comes twice"),
+            ("a=18446744073709551616", "$: the number 18446744073709551616 would be rounded"),
+            ("a=[1e400]", "$[0]: the number 1e400: number out of range"),
+        ] {
+            let error = typed.parse::<Input>().unwrap_err();
+            assert!(error.contains(words), "{typed}: {error}");
         }
     }
 

@@ -159,13 +159,14 @@ fn section(text: &mut String, heading: &str, body: &str) {
 
 #[cfg(test)]
 mod tests {
+    use exosphere_domain::json::from_value;
     use serde_json::json;
 
     use super::*;
 
     #[test]
     fn a_run_shows_its_failures_and_its_store() {
-        let run = serde_json::from_value(json!({
+        let run = from_value(json!({
             "run": "r", "graph": "g", "revision": 2, "status": "FAILED", "version": 9,
             "created_at": 1000, "ended_at": 3500,
             "counts": { "states": 4, "success": 2, "errored": 1, "pruned": 1, "waiting": 0 },
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_state_shows_all_that_is_known_of_it() {
-        let it = serde_json::from_value(json!({
+        let it = from_value(json!({
             "state": "r/3", "identifier": "w", "node_name": "count", "status": "ERRORED",
             "path": "0.0", "attempt": 2, "retries": 1, "requeues": 0, "created_at": 0,
             "ended_at": 12, "failure": { "kind": "permanent", "message": "no", "details": { "a": 1 } },

@@ -238,12 +238,12 @@ impl Pair {
             let members = store.members(run.key, &root, &nodes).await.unwrap();
             let bytes = store.member_bytes(run.key, &root, &nodes[..1]).await.unwrap();
             let outputs = store.member_outputs(run.key, &root, &nodes).await.unwrap();
-            let outputs: BTreeMap<_, _> = outputs.into_iter().collect();
-            let wanted: Vec<_> = outputs.keys().flat_map(|id| [(*id, 0), (*id, 1)]).collect();
+            let sizes = store.member_sizes(run.key, &root, &nodes).await.unwrap();
+            let wanted: Vec<_> = outputs.iter().flat_map(|(id, _)| [(*id, 0), (*id, 1)]).collect();
             let some: BTreeMap<_, _> =
                 store.outputs_at(&wanted, 40).await.unwrap().into_iter().collect();
             let status = store.run_statuses(&[run.key]).await.unwrap();
-            format!("{members:?} {bytes} {outputs:?} {some:?} {status:?}")
+            format!("{members:?} {bytes} {outputs:?} {sizes:?} {some:?} {status:?}")
         };
         same("reads", read(&self.sqlite.store).await, read(&self.postgres.store).await);
         self.entries(run.key).await;

@@ -1,0 +1,154 @@
+//! The one reader of JSON. Text stays text whatever its keys are: serde_json's
+//! own reader takes an object whose only key is
+//! `$serde_json::private::RawValue` for JSON text and parses it again, past
+//! every bound, so nothing here goes through it.
+//!
+//! What comes from outside is read strictly ([`read`], [`check`]): duplicate
+//! keys and numbers that would be rounded are refused, each with its path. What
+//! the host has stored is read leniently ([`read_stored`], [`FieldSet::pick`]),
+//! since earlier versions took more. The memory of the values is bounded while
+//! they are made, and nesting in every mode.
+//!
+//! Not here: writing JSON, and what a limit is; see [`crate::limits`].
+
+mod fields;
+mod number;
+mod reader;
+mod seen_keys;
+mod string;
+mod typed;
+mod value_path;
+
+use std::fmt;
+
+use serde_json::Value;
+
+pub use fields::{FieldSet, PickedFields};
+pub use typed::{
+    Typed, from_bytes, from_stored, from_text, from_value, maybe_verbatim, verbatim, verbatim_list,
+};
+
+use crate::graph::Problem;
+use reader::{Mode, Reader, Rules};
+
+/// The deepest nesting, in levels, that is read in any mode. Bounds the stack
+/// of the reader, and of whatever walks a value later. (serde_json, which guests
+/// and clients use, has a bound of 127.)
+pub const MAX_DEPTH: usize = 127;
+
+/// The most problems of one text that are told one by one.
+pub const MAX_PROBLEMS: usize = 20;
+
+/// Why a JSON text was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JsonError {
+    /// Malformed JSON: the mistake, with its line and column.
+    Malformed(String),
+    /// JSON that programs would read differently, or that is nested too deep.
+    Unfit {
+        /// The problems, each with its path, at least one.
+        problems: Vec<Problem>,
+        /// Whether the last one ended the reading: too deep a nesting.
+        is_too_deep: bool,
+    },
+    /// Values that would take more memory than there is room for.
+    TooHeavy,
+}
+
+impl JsonError {
+    /// Turns the refusal into problems with paths; one at `$` if it has none.
+    pub fn into_problems(self) -> Vec<Problem> {
+        match self {
+            JsonError::Unfit { problems, .. } => problems,
+            other => vec![Problem { path: "$".to_owned(), message: other.to_string() }],
+        }
+    }
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JsonError::Malformed(why) => f.write_str(why),
+            JsonError::TooHeavy => f.write_str("too many values: they would take too much memory"),
+            JsonError::Unfit { problems, .. } => {
+                let mut problems = problems.iter();
+                if let Some(Problem { path, message }) = problems.next() {
+                    write!(f, "{path}: {message}")?;
+                }
+                match problems.len() {
+                    0 => Ok(()),
+                    more => write!(f, " (and {more} more)"),
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+/// Reads a text from outside. Takes the weight of the value off the `room`, in
+/// bytes.
+///
+/// # Errors
+/// Every problem that was found; a value that outweighs the `room`.
+pub fn read(text: &str, room: &mut u64) -> Result<Value, JsonError> {
+    build(text, Rules::STRICT, room)
+}
+
+/// Reads a text that the host has stored, and bounded when it came in: of several
+/// members of one key the last one counts, and numbers may be rounded.
+///
+/// # Errors
+/// Malformed text.
+pub fn read_stored(text: &str) -> Result<Value, JsonError> {
+    read_stored_within(text, &mut { u64::MAX })
+}
+
+/// Reads such a text where memory is bounded. Takes the weight of the value off the
+/// `room`, in bytes.
+///
+/// # Errors
+/// Malformed text; a value that outweighs the `room`.
+pub fn read_stored_within(text: &str, room: &mut u64) -> Result<Value, JsonError> {
+    build(text, Rules::LENIENT, room)
+}
+
+fn build(text: &str, rules: Rules, room: &mut u64) -> Result<Value, JsonError> {
+    let mut reader = Reader::new(text, rules, *room);
+    let value = reader.whole(Mode::All)?;
+    *room = reader.room();
+    Ok(value)
+}
+
+/// Checks that a stored text is JSON, by the rules of [`read_stored`], and builds
+/// nothing.
+///
+/// # Errors
+/// Malformed text.
+pub fn check_stored(text: &str) -> Result<(), JsonError> {
+    Reader::new(text, Rules::LENIENT, u64::MAX).whole(Mode::Nothing).map(drop)
+}
+
+/// Facts about a text that passed [`check`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextFacts {
+    /// Whether there are blanks between its tokens.
+    pub has_blanks: bool,
+    /// Whether it is an object.
+    pub is_object: bool,
+}
+
+/// Checks a text from outside by the rules of [`read`], and builds nothing.
+///
+/// # Errors
+/// Every problem that was found. Nesting deeper than `depth` levels is one.
+pub fn check(text: &str, depth: usize) -> Result<TextFacts, JsonError> {
+    let rules = Rules { depth: depth.min(MAX_DEPTH), ..Rules::STRICT };
+    let mut reader = Reader::new(text, rules, u64::MAX);
+    reader.whole(Mode::Nothing)?;
+    let is_object = text.trim_ascii_start().starts_with('{');
+    Ok(TextFacts { has_blanks: reader.has_blanks(), is_object })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! The fields of an output that someone names, and picking just those out of its
+//! text: what stands beside them is read and never built.
+//!
+//! Not here: which fields a node names; see [`crate::graph`].
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::JsonError;
+use super::reader::{Mode, Reader, Rules};
+use crate::template::{dig, element_index};
+use crate::weight;
+
+/// A set of field paths, of which none lies below another: a field that is
+/// wanted brings all that lies below it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FieldSet {
+    root: FieldStep,
+    slots: usize,
+}
+
+/// One step on the way to wanted fields.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct FieldStep {
+    /// Where the value here goes, if it is wanted. Then nothing lies below.
+    slot: Option<usize>,
+    members: BTreeMap<String, FieldStep>,
+    /// The members that name elements of an array, if there is one here: their
+    /// index and their name, in the order of the indices.
+    elements: Vec<(usize, String)>,
+}
+
+/// The values of a [`FieldSet`] in one output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PickedFields(Box<[Option<Value>]>);
+
+impl FieldSet {
+    /// The set of all that some paths name. The empty path is the whole output.
+    pub fn new<'a>(paths: impl IntoIterator<Item = &'a [String]>) -> Self {
+        let mut set = FieldSet::default();
+        for path in paths {
+            set.root.insert(path);
+        }
+        set.slots = set.root.number(0);
+        set
+    }
+
+    /// Picks the fields out of a stored output, which has no duplicate keys.
+    /// Takes their weight off the `room`, in bytes.
+    ///
+    /// # Errors
+    /// Malformed text; fields that outweigh the `room`.
+    pub fn pick(&self, text: &str, room: &mut u64) -> Result<PickedFields, JsonError> {
+        let mut reader = Reader::new(text, Rules::LENIENT, *room).with_slots(self.slots)?;
+        reader.whole(Mode::Some(&self.root))?;
+        *room = reader.room();
+        Ok(PickedFields(reader.into_slots().into()))
+    }
+
+    /// Picks the fields out of a value that was read whole.
+    pub fn pick_from(&self, value: &Value) -> PickedFields {
+        let mut slots = vec![None; self.slots];
+        self.root.copy(value, &mut slots);
+        PickedFields(slots.into())
+    }
+
+    /// Finds the value at a path, which this set was made of, in what was picked
+    /// by it.
+    pub fn find<'a>(&self, picked: &'a PickedFields, path: &[String]) -> Option<&'a Value> {
+        let mut step = &self.root;
+        for (depth, field) in path.iter().enumerate() {
+            if step.slot.is_some() {
+                return dig(picked.at(step)?, &path[depth..]);
+            }
+            step = step.members.get(field)?;
+        }
+        picked.at(step)
+    }
+}
+
+impl PickedFields {
+    fn at(&self, step: &FieldStep) -> Option<&Value> {
+        self.0.get(step.slot?)?.as_ref()
+    }
+
+    /// Bytes of memory that the values take.
+    pub fn weight(&self) -> u64 {
+        let values = self.0.iter().flatten().map(weight::of_value);
+        weight::ITEM * self.0.len() as u64 + values.sum::<u64>()
+    }
+}
+
+impl FieldStep {
+    fn insert(&mut self, path: &[String]) {
+        if self.slot.is_some() {
+            return;
+        }
+        match path {
+            [] => *self = FieldStep { slot: Some(0), ..FieldStep::default() },
+            [field, rest @ ..] => match self.members.get_mut(field) {
+                Some(member) => member.insert(rest),
+                None => self.members.entry(field.clone()).or_default().insert(rest),
+            },
+        }
+    }
+
+    /// Numbers the slots from `next` on, and notes which members are elements.
+    /// Returns the next free number.
+    fn number(&mut self, mut next: usize) -> usize {
+        if let Some(slot) = &mut self.slot {
+            *slot = next;
+            return next + 1;
+        }
+        for member in self.members.values_mut() {
+            next = member.number(next);
+        }
+        let element = |field: &String| Some((element_index(field)?, field.clone()));
+        self.elements = self.members.keys().filter_map(element).collect();
+        self.elements.sort();
+        next
+    }
+
+    pub(super) fn slot(&self) -> Option<usize> {
+        self.slot
+    }
+
+    pub(super) fn member(&self, key: &str) -> Option<&FieldStep> {
+        self.members.get(key)
+    }
+
+    /// The steps into the elements of an array, to be asked for one after the
+    /// other.
+    pub(super) fn elements<'f>(&'f self) -> impl FnMut(usize) -> Option<&'f FieldStep> + use<'f> {
+        let mut rest = self.elements.iter().peekable();
+        move |index| {
+            let (_, field) = rest.next_if(|(wanted, _)| *wanted == index)?;
+            self.members.get(field)
+        }
+    }
+
+    fn copy(&self, value: &Value, slots: &mut [Option<Value>]) {
+        if let Some(slot) = self.slot {
+            slots[slot] = Some(value.clone());
+            return;
+        }
+        for (field, step) in &self.members {
+            if let Some(member) = dig(value, std::slice::from_ref(field)) {
+                step.copy(member, slots);
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Numbers as they are written, and whether a 64-bit integer or a double holds
+//! exactly that.
+
+use serde_json::{Number, Value};
+
+/// The significant digits up to which every decimal survives the way to a double
+/// and back (`DBL_DIG`), if it lies within [`SAFE_POINTS`].
+const SAFE_DIGITS: usize = 15;
+
+/// The positions of the point, counted from the first significant digit, within
+/// which a double is neither infinite nor subnormal.
+const SAFE_POINTS: std::ops::RangeInclusive<i64> = -300..=300;
+
+/// The most significant digits of the shortest text of a double.
+const MAX_DIGITS: usize = 17;
+
+/// The longest number that a message shows, in bytes. A longer one is not shown
+/// at all: its beginning could be that of a secret.
+const MAX_SHOWN_BYTES: usize = 40;
+
+/// A number's text, split where JSON splits it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Decimal<'t> {
+    /// All of it.
+    pub text: &'t str,
+    /// The digits before the point.
+    pub whole: &'t [u8],
+    /// The digits after it, if there is a point.
+    pub fraction: &'t [u8],
+    /// The digits of the exponent with their sign, if there is one.
+    pub exponent: &'t [u8],
+    /// Whether there is neither point nor exponent.
+    pub is_integer: bool,
+}
+
+/// Why a number is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inexact {
+    /// No double reaches that far.
+    OutOfRange,
+    /// It would become another number.
+    Rounded,
+}
+
+impl Inexact {
+    /// The problem in words. The rounded number is not shown, since it begins
+    /// with digits of the one that was written.
+    pub(super) fn message(self, text: &str) -> String {
+        let shown = match text.len() <= MAX_SHOWN_BYTES {
+            true => format!("the number {text}"),
+            false => format!("a number of {} characters", text.len()),
+        };
+        match self {
+            Inexact::OutOfRange => format!("{shown}: number out of range; send it as a string"),
+            Inexact::Rounded => format!(
+                "{shown} would be rounded: it is neither a 64-bit integer nor a double; \
+                 send it as a string"
+            ),
+        }
+    }
+}
+
+impl Decimal<'_> {
+    fn is_negative(&self) -> bool {
+        self.text.starts_with('-')
+    }
+
+    /// The value as a 64-bit integer, if it is written as one. Minus zero is
+    /// none: only a double has it.
+    pub(super) fn integer(&self) -> Option<Number> {
+        if !self.is_integer {
+            return None;
+        }
+        let digit =
+            |number: u64, digit: &u8| number.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+        let number = self.whole.iter().try_fold(0, digit)?;
+        match (self.is_negative(), number) {
+            (false, number) => Some(number.into()),
+            (true, 0) => None,
+            (true, number) => 0_i64.checked_sub_unsigned(number).map(Number::from),
+        }
+    }
+
+    /// Whether a double holds it as written. For a number that is no 64-bit
+    /// integer.
+    pub(super) fn check(&self) -> Result<(), Inexact> {
+        let written = Significant::of(self);
+        if written.count == 0 {
+            return Ok(());
+        }
+        if self.is_integer {
+            return Err(match self.double().is_finite() {
+                true => Inexact::Rounded,
+                false => Inexact::OutOfRange,
+            });
+        }
+        if written.count <= SAFE_DIGITS && SAFE_POINTS.contains(&written.point) {
+            return Ok(());
+        }
+        let double = self.double();
+        if !double.is_finite() {
+            return Err(Inexact::OutOfRange);
+        }
+        if written.count > MAX_DIGITS || double == 0.0 {
+            return Err(Inexact::Rounded);
+        }
+        match is_shortest(&written, double) {
+            true => Ok(()),
+            false => Err(Inexact::Rounded),
+        }
+    }
+
+    fn double(&self) -> f64 {
+        self.text.parse().unwrap_or(f64::INFINITY)
+    }
+
+    /// The nearest double. Nothing if it is out of range.
+    pub(super) fn rounded(&self) -> Option<Value> {
+        Number::from_f64(self.double()).map(Value::Number)
+    }
+}
+
+/// Whether the shortest text of a double has the digits that were written.
+fn is_shortest(written: &Significant<'_>, double: f64) -> bool {
+    let shortest = format!("{:e}", double.abs());
+    let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, ""));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let shortest = Significant::of(&Decimal {
+        text: &shortest,
+        whole: whole.as_bytes(),
+        fraction: fraction.as_bytes(),
+        exponent: exponent.as_bytes(),
+        is_integer: false,
+    });
+    written.point == shortest.point && written.digits().eq(shortest.digits())
+}
+
+/// The digits of a number without the zeros around them, and how far its point
+/// lies behind the first of them.
+struct Significant<'t> {
+    whole: &'t [u8],
+    fraction: &'t [u8],
+    leading: usize,
+    count: usize,
+    point: i64,
+}
+
+impl<'t> Significant<'t> {
+    fn of(decimal: &Decimal<'t>) -> Self {
+        let Decimal { whole, fraction, exponent, .. } = *decimal;
+        let zero = |digit: &&u8| **digit == b'0';
+        let leading = whole.iter().chain(fraction).take_while(zero).count();
+        let trailing = whole.iter().chain(fraction).rev().take_while(zero).count();
+        let count = (whole.len() + fraction.len()).saturating_sub(leading + trailing);
+        let point = whole.len() as i64 - leading as i64;
+        let point = point.saturating_add(saturated(exponent));
+        Significant { whole, fraction, leading, count, point }
+    }
+
+    fn digits(&self) -> impl Iterator<Item = &u8> {
+        self.whole.iter().chain(self.fraction).skip(self.leading).take(self.count)
+    }
+}
+
+/// An exponent, as near as 64 bits come to it.
+fn saturated(exponent: &[u8]) -> i64 {
+    let (is_negative, digits) = match exponent {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let number = digits.iter().fold(0_i64, |number, digit| {
+        number.saturating_mul(10).saturating_add(i64::from(digit.wrapping_sub(b'0')))
+    });
+    if is_negative { -number } else { number }
+}

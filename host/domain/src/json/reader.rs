@@ -1,0 +1,503 @@
+//! One recursive descent for all modes, so that they agree: it builds all, some
+//! or nothing of what it reads. Recursion is bounded by the depth of nesting.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use super::fields::FieldStep;
+use super::number::{Decimal, Inexact};
+use super::seen_keys::SeenKeys;
+use super::string::{escape, next_special};
+use super::value_path::{ValuePath, shown};
+use super::{JsonError, MAX_DEPTH, MAX_PROBLEMS};
+use crate::graph::Problem;
+use crate::weight;
+
+/// The blanks between tokens.
+const BLANKS: [u8; 4] = [b' ', b'\n', b'\r', b'\t'];
+
+/// The rules by which a text is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    /// Whether duplicate keys and rounded numbers are refused.
+    pub is_strict: bool,
+    /// The levels of nesting, [`MAX_DEPTH`] at most.
+    pub depth: usize,
+}
+
+impl Rules {
+    pub(super) const STRICT: Rules = Rules { is_strict: true, depth: MAX_DEPTH };
+    pub(super) const LENIENT: Rules = Rules { is_strict: false, depth: MAX_DEPTH };
+}
+
+/// How much of a value is built.
+#[derive(Clone, Copy)]
+pub(super) enum Mode<'f> {
+    /// Nothing: it is checked.
+    Nothing,
+    /// All of it.
+    All,
+    /// What these fields name, each put into its slot.
+    Some(&'f FieldStep),
+}
+
+/// Why reading ended before the text did.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stop {
+    /// A mistake at a byte.
+    Syntax(usize, &'static str),
+    /// Nesting deeper than the rules allow; noted as a problem.
+    TooDeep,
+    /// No room for another value.
+    TooHeavy,
+}
+
+impl Stop {
+    pub(super) fn syntax(at: usize, why: &'static str) -> Stop {
+        Stop::Syntax(at, why)
+    }
+
+    pub(super) fn ended(at: usize) -> Stop {
+        Stop::Syntax(at, "EOF: the text ends too early")
+    }
+}
+
+/// A text being read.
+pub(super) struct Reader<'t> {
+    text: &'t str,
+    at: usize,
+    rules: Rules,
+    depth: usize,
+    room: u64,
+    has_blanks: bool,
+    slots: Vec<Option<Value>>,
+    problems: Vec<Problem>,
+    more: usize,
+}
+
+impl<'t> Reader<'t> {
+    /// A reader whose values may take `room` bytes of memory.
+    pub(super) fn new(text: &'t str, rules: Rules, room: u64) -> Self {
+        Reader {
+            text,
+            at: 0,
+            rules,
+            depth: 0,
+            room,
+            has_blanks: false,
+            slots: Vec::new(),
+            problems: Vec::new(),
+            more: 0,
+        }
+    }
+
+    /// The bytes of memory that are left.
+    pub(super) fn room(&self) -> u64 {
+        self.room
+    }
+
+    pub(super) fn has_blanks(&self) -> bool {
+        self.has_blanks
+    }
+
+    /// Makes room for that many picked values.
+    pub(super) fn with_slots(mut self, count: usize) -> Result<Self, JsonError> {
+        let weight = weight::ITEM.saturating_mul(count as u64);
+        self.charge(weight).map_err(|_| JsonError::TooHeavy)?;
+        self.slots.resize(count, None);
+        Ok(self)
+    }
+
+    /// The picked values.
+    pub(super) fn into_slots(self) -> Vec<Option<Value>> {
+        self.slots
+    }
+
+    /// Reads the whole text.
+    pub(super) fn whole(&mut self, mode: Mode<'_>) -> Result<Value, JsonError> {
+        let read = self.only_value(mode);
+        let is_too_deep = matches!(read, Err(Stop::TooDeep));
+        match read {
+            Err(Stop::Syntax(at, why)) => Err(JsonError::Malformed(self.located(at, why))),
+            Err(Stop::TooHeavy) => Err(JsonError::TooHeavy),
+            Ok(value) if self.problems.is_empty() => Ok(value),
+            Ok(_) | Err(Stop::TooDeep) => {
+                let mut problems = std::mem::take(&mut self.problems);
+                if self.more > 0 {
+                    let message = format!("and {} more problems", self.more);
+                    problems.push(Problem { path: "$".to_owned(), message });
+                }
+                Err(JsonError::Unfit { problems, is_too_deep })
+            }
+        }
+    }
+
+    fn only_value(&mut self, mode: Mode<'_>) -> Result<Value, Stop> {
+        self.skip_blanks();
+        let value = self.value(mode, &ValuePath::Root)?;
+        self.skip_blanks();
+        match self.at < self.text.len() {
+            true => Err(Stop::syntax(self.at, "trailing characters after the value")),
+            false => Ok(value),
+        }
+    }
+
+    /// A mistake with its line and column, both from 1.
+    fn located(&self, at: usize, why: &str) -> String {
+        let before = &self.text[..self.text.floor_char_boundary(at)];
+        let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
+        let column = 1 + before[start..].chars().count();
+        format!("{why}, at line {line} column {column}")
+    }
+
+    fn note(&mut self, path: &ValuePath<'_>, message: impl FnOnce() -> String) {
+        match self.problems.len() < MAX_PROBLEMS {
+            true => self.problems.push(Problem { path: path.path(), message: message() }),
+            false => self.more += 1,
+        }
+    }
+
+    fn charge(&mut self, weight: u64) -> Result<(), Stop> {
+        self.room = self.room.checked_sub(weight).ok_or(Stop::TooHeavy)?;
+        Ok(())
+    }
+
+    fn bytes(&self) -> &'t [u8] {
+        self.text.as_bytes()
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes().get(self.at).copied()
+    }
+
+    fn skip_blanks(&mut self) {
+        while self.peek().is_some_and(|byte| byte <= b' ' && BLANKS.contains(&byte)) {
+            self.at += 1;
+            self.has_blanks = true;
+        }
+    }
+
+    fn eat(&mut self, byte: u8) -> bool {
+        let is_there = self.peek() == Some(byte);
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    /// The mistake of finding something else here.
+    fn unexpected(&self, why: &'static str) -> Stop {
+        match self.at < self.text.len() {
+            true => Stop::syntax(self.at, why),
+            false => Stop::ended(self.at),
+        }
+    }
+
+    fn value(&mut self, mode: Mode<'_>, path: &ValuePath<'_>) -> Result<Value, Stop> {
+        if let Mode::Some(step) = mode
+            && let Some(slot) = step.slot()
+        {
+            let value = self.value(Mode::All, path)?;
+            self.slots[slot] = Some(value);
+            return Ok(Value::Null);
+        }
+        if let Mode::All = mode {
+            self.charge(weight::ITEM)?;
+        }
+        match self.peek() {
+            Some(b'"') => self.string(mode),
+            Some(b'{') => self.object(mode, path),
+            Some(b'[') => self.array(mode, path),
+            Some(b'-' | b'0'..=b'9') => self.number(mode, path),
+            Some(b't') => self.word("true", Value::Bool(true)),
+            Some(b'f') => self.word("false", Value::Bool(false)),
+            Some(b'n') => self.word("null", Value::Null),
+            _ => Err(self.unexpected("expected a value")),
+        }
+    }
+
+    fn word(&mut self, word: &'static str, value: Value) -> Result<Value, Stop> {
+        let rest = &self.bytes()[self.at..];
+        if rest.starts_with(word.as_bytes()) {
+            self.at += word.len();
+            return Ok(value);
+        }
+        match word.as_bytes().starts_with(rest) {
+            true => Err(Stop::ended(self.text.len())),
+            false => Err(Stop::syntax(self.at, "expected a value")),
+        }
+    }
+
+    fn string(&mut self, mode: Mode<'_>) -> Result<Value, Stop> {
+        let Mode::All = mode else {
+            self.skip_string()?;
+            return Ok(Value::Null);
+        };
+        let text = self.text_of_string()?;
+        self.charge(text.len() as u64)?;
+        Ok(Value::String(text.into_owned()))
+    }
+
+    /// Reads a string whose quote is here, and checks its escapes.
+    fn skip_string(&mut self) -> Result<(), Stop> {
+        let mut at = self.at + 1;
+        loop {
+            at = next_special(self.bytes(), at);
+            match self.bytes().get(at) {
+                Some(b'"') => break,
+                Some(b'\\') => at = escape(self.bytes(), at)?.1,
+                other => return Err(bad_string(at, other)),
+            }
+        }
+        self.at = at + 1;
+        Ok(())
+    }
+
+    /// Reads a string whose quote is here; a copy only if it has escapes.
+    fn text_of_string(&mut self) -> Result<Cow<'t, str>, Stop> {
+        let mut start = self.at + 1;
+        let mut at = next_special(self.bytes(), start);
+        if self.bytes().get(at) == Some(&b'"') {
+            self.at = at + 1;
+            return Ok(Cow::Borrowed(&self.text[start..at]));
+        }
+        let mut copy = String::new();
+        loop {
+            copy.push_str(&self.text[start..at]);
+            match self.bytes().get(at) {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    let (character, after) = escape(self.bytes(), at)?;
+                    copy.push(character);
+                    start = after;
+                }
+                other => return Err(bad_string(at, other)),
+            }
+            at = next_special(self.bytes(), start);
+        }
+        self.at = at + 1;
+        Ok(Cow::Owned(copy))
+    }
+
+    fn number(&mut self, mode: Mode<'_>, path: &ValuePath<'_>) -> Result<Value, Stop> {
+        let decimal = self.decimal()?;
+        if let Some(number) = decimal.integer() {
+            return Ok(Value::Number(number));
+        }
+        let checked = match self.rules.is_strict {
+            true => decimal.check(),
+            false => Ok(()),
+        };
+        let built = match mode {
+            Mode::All => decimal.rounded().ok_or(Inexact::OutOfRange),
+            Mode::Nothing | Mode::Some(_) => Ok(Value::Null),
+        };
+        match checked.and(built) {
+            Ok(value) => Ok(value),
+            Err(inexact) => {
+                self.note(path, || inexact.message(decimal.text));
+                Ok(Value::Null)
+            }
+        }
+    }
+
+    fn decimal(&mut self) -> Result<Decimal<'t>, Stop> {
+        let start = self.at;
+        self.eat(b'-');
+        let whole = self.digits()?;
+        if whole.len() > 1 && whole.starts_with(b"0") {
+            return Err(Stop::syntax(start, "a number begins with a needless 0"));
+        }
+        let has_point = self.eat(b'.');
+        let fraction = if has_point { self.digits()? } else { &[] };
+        let has_exponent = self.eat(b'e') || self.eat(b'E');
+        let exponent = match has_exponent {
+            false => &[][..],
+            true => {
+                let from = self.at;
+                let _ = self.eat(b'-') || self.eat(b'+');
+                self.digits()?;
+                &self.bytes()[from..self.at]
+            }
+        };
+        let is_integer = !has_point && !has_exponent;
+        Ok(Decimal { text: &self.text[start..self.at], whole, fraction, exponent, is_integer })
+    }
+
+    /// Reads at least one digit.
+    fn digits(&mut self) -> Result<&'t [u8], Stop> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        match start == self.at {
+            true => Err(self.unexpected("expected a digit")),
+            false => Ok(&self.bytes()[start..self.at]),
+        }
+    }
+
+    /// Goes into an array or an object.
+    fn enter(&mut self, path: &ValuePath<'_>) -> Result<(), Stop> {
+        if self.depth == self.rules.depth {
+            let depth = self.rules.depth;
+            // The one problem that ends the reading is always told.
+            self.problems.truncate(MAX_PROBLEMS - 1);
+            self.note(path, || format!("this is nested deeper than {depth} levels"));
+            return Err(Stop::TooDeep);
+        }
+        self.depth += 1;
+        self.at += 1;
+        self.skip_blanks();
+        Ok(())
+    }
+
+    /// Goes on to the next item of an array or an object. False at its end.
+    fn has_next(&mut self, end: u8, why: &'static str) -> Result<bool, Stop> {
+        self.skip_blanks();
+        if self.eat(b',') {
+            self.skip_blanks();
+            return Ok(true);
+        }
+        match self.eat(end) {
+            true => Ok(false),
+            false => Err(self.unexpected(why)),
+        }
+    }
+
+    fn array(&mut self, mode: Mode<'_>, path: &ValuePath<'_>) -> Result<Value, Stop> {
+        self.enter(path)?;
+        let mut list = Vec::new();
+        let mut wanted = match mode {
+            Mode::Some(step) => Some(step.elements()),
+            Mode::Nothing | Mode::All => None,
+        };
+        let mut is_open = !self.eat(b']');
+        let mut index = 0;
+        while is_open {
+            let step = wanted.as_mut().and_then(|wanted| wanted(index));
+            let mode = match (mode, step) {
+                (Mode::Some(_), Some(step)) => Mode::Some(step),
+                (Mode::Some(_), None) => Mode::Nothing,
+                (mode, _) => mode,
+            };
+            let value = self.value(mode, &ValuePath::Element(path, index))?;
+            if let Mode::All = mode {
+                list.push(value);
+            }
+            index += 1;
+            is_open = self.has_next(b']', "expected ',' or ']'")?;
+        }
+        self.depth -= 1;
+        Ok(Value::Array(list))
+    }
+
+    fn object(&mut self, mode: Mode<'_>, path: &ValuePath<'_>) -> Result<Value, Stop> {
+        self.enter(path)?;
+        let value = match mode {
+            Mode::Nothing if self.rules.is_strict => self.checked_members(path)?,
+            Mode::Nothing => self.skipped_members(path)?,
+            Mode::All => self.built_members(path)?,
+            Mode::Some(step) => self.picked_members(step, path)?,
+        };
+        self.depth -= 1;
+        Ok(value)
+    }
+
+    fn checked_members(&mut self, path: &ValuePath<'_>) -> Result<Value, Stop> {
+        let mut keys = SeenKeys::new();
+        let mut is_open = !self.eat(b'}');
+        while is_open {
+            let key = self.key()?;
+            let here = ValuePath::Member(path, &key);
+            if !keys.insert(&key) {
+                self.note_duplicate(&here, &key);
+            }
+            self.value(Mode::Nothing, &here)?;
+            is_open = self.has_next_member()?;
+        }
+        Ok(Value::Null)
+    }
+
+    fn skipped_members(&mut self, path: &ValuePath<'_>) -> Result<Value, Stop> {
+        let mut is_open = !self.eat(b'}');
+        while is_open {
+            self.expect_key()?;
+            self.skip_string()?;
+            self.colon()?;
+            self.value(Mode::Nothing, path)?;
+            is_open = self.has_next_member()?;
+        }
+        Ok(Value::Null)
+    }
+
+    fn built_members(&mut self, path: &ValuePath<'_>) -> Result<Value, Stop> {
+        self.charge(weight::OBJECT)?;
+        let mut map = Map::new();
+        let mut is_open = !self.eat(b'}');
+        while is_open {
+            let key = self.key()?;
+            self.charge(weight::MEMBER + key.len() as u64)?;
+            let here = ValuePath::Member(path, &key);
+            let value = self.value(Mode::All, &here)?;
+            if self.rules.is_strict && map.contains_key(&*key) {
+                self.note_duplicate(&here, &key);
+            }
+            map.insert(key.into_owned(), value);
+            is_open = self.has_next_member()?;
+        }
+        Ok(Value::Object(map))
+    }
+
+    fn picked_members(&mut self, step: &FieldStep, path: &ValuePath<'_>) -> Result<Value, Stop> {
+        let mut is_open = !self.eat(b'}');
+        while is_open {
+            let key = self.key()?;
+            let here = ValuePath::Member(path, &key);
+            match step.member(&key) {
+                None => drop(self.value(Mode::Nothing, &here)?),
+                Some(step) => drop(self.value(Mode::Some(step), &here)?),
+            }
+            is_open = self.has_next_member()?;
+        }
+        Ok(Value::Null)
+    }
+
+    fn note_duplicate(&mut self, here: &ValuePath<'_>, key: &str) {
+        self.note(here, || format!("the key {} comes twice; keep one of them", shown(key)));
+    }
+
+    fn expect_key(&self) -> Result<(), Stop> {
+        match self.peek() {
+            Some(b'"') => Ok(()),
+            _ => Err(self.unexpected("expected a key in double quotes")),
+        }
+    }
+
+    /// Reads a key and the colon after it.
+    fn key(&mut self) -> Result<Cow<'t, str>, Stop> {
+        self.expect_key()?;
+        let key = self.text_of_string()?;
+        self.colon()?;
+        Ok(key)
+    }
+
+    fn colon(&mut self) -> Result<(), Stop> {
+        self.skip_blanks();
+        if !self.eat(b':') {
+            return Err(self.unexpected("expected ':' after a key"));
+        }
+        self.skip_blanks();
+        Ok(())
+    }
+
+    fn has_next_member(&mut self) -> Result<bool, Stop> {
+        self.has_next(b'}', "expected ',' or '}'")
+    }
+}
+
+fn bad_string(at: usize, byte: Option<&u8>) -> Stop {
+    match byte {
+        None => Stop::ended(at),
+        Some(_) => Stop::syntax(at, "control character in a string; write it as an escape"),
+    }
+}

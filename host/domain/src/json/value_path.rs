@@ -1,0 +1,60 @@
+//! The path of a value in its text. It lies on the stack beside the call
+//! that reads the value, so that reading pays nothing for the paths of problems.
+
+use crate::graph::problems::{element, member};
+
+/// The longest path of a problem, in bytes. A path is part of messages that are
+/// cut, and a cut may not fall into a secret, so it ends after a whole step.
+const MAX_PATH_BYTES: usize = 200;
+
+/// The longest key that is shown, in bytes. A longer one is not shown at all:
+/// the beginning of a secret would not be recognised as one.
+const MAX_KEY_BYTES: usize = 64;
+
+/// A path to a value: its steps, the last one first.
+#[derive(Clone, Copy)]
+pub(super) enum ValuePath<'a> {
+    /// The whole text.
+    Root,
+    /// A member of an object.
+    Member(&'a ValuePath<'a>, &'a str),
+    /// An element of an array.
+    Element(&'a ValuePath<'a>, usize),
+}
+
+impl ValuePath<'_> {
+    /// Writes it as a JSON path: `$.rows[2].id`.
+    pub(super) fn path(&self) -> String {
+        let mut steps = Vec::new();
+        let mut here = self;
+        while let ValuePath::Member(above, _) | ValuePath::Element(above, _) = here {
+            steps.push(here);
+            here = above;
+        }
+        let mut path = "$".to_owned();
+        for step in steps.into_iter().rev() {
+            let longer = match step {
+                ValuePath::Root => continue,
+                ValuePath::Element(_, index) => element(&path, *index),
+                ValuePath::Member(_, key) if key.len() > MAX_KEY_BYTES => {
+                    format!("{path}[a key of {} bytes]", key.len())
+                }
+                ValuePath::Member(_, key) => member(&path, key),
+            };
+            if longer.len() > MAX_PATH_BYTES {
+                path.push('…');
+                break;
+            }
+            path = longer;
+        }
+        path
+    }
+}
+
+/// Quotes a key for a message, or tells its length if it is long.
+pub(super) fn shown(key: &str) -> String {
+    match key.len() <= MAX_KEY_BYTES {
+        true => format!("{key:?}"),
+        false => format!("of {} bytes", key.len()),
+    }
+}

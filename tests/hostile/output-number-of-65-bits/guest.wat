@@ -1,0 +1,3 @@
+(data (i32.const 4096) "{\22x\22:18446744073709551616}")
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (call $return (i32.const 4096) (i32.const 26)))

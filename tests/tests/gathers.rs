@@ -1,0 +1,142 @@
+//! Gathers take what they name, on both databases: what stands beside a named
+//! field is read, and neither weighed nor kept.
+
+use anyhow::{Context, Result, ensure};
+use exosphere_tests::postgres::Postgres;
+use exosphere_tests::watch::Watch;
+use exosphere_tests::{Host, check};
+use serde_json::{Value, json};
+
+/// Runs a test on a host on SQLite and on one on Postgres; afterwards every
+/// invariant is recounted.
+fn on_both(name: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
+    let url = Postgres::shared()?.create_database(name)?;
+    for database in [None, Some(url.as_str())] {
+        let folder = tempfile::tempdir()?;
+        let arguments = database.map(|url| vec!["--database", url]).unwrap_or_default();
+        let host = Host::start_with(folder.path(), &arguments, |_| ())?;
+        host.push("lab")?;
+        test(&host).with_context(|| format!("on {}", database.unwrap_or("SQLite")))?;
+        drop(host);
+        match database {
+            Some(url) => check(&["--database", url])?,
+            None => check(&["--data", &folder.path().to_string_lossy()])?,
+        }
+    }
+    Ok(())
+}
+
+/// A list of numbers of about so many bytes, which weighs 24 times as much.
+fn rows(bytes: usize) -> Value {
+    Value::Array(vec![json!(1); bytes / 2])
+}
+
+/// Branches whose outputs each have a small field `i` and a large one `value`; what
+/// the unite takes of them is `values`.
+fn graph(branches: u32, neighbour: &Value, values: &Value, limits: &Value) -> Value {
+    json!({"nodes": [
+        {"node_name": "fan", "identifier": "split", "inputs": {"n": branches}, "next_nodes": ["work"]},
+        {"node_name": "fan", "identifier": "work", "inputs": {"n": 1, "value": neighbour},
+         "next_nodes": ["merge"], "timeout_ms": 600_000, "limits": {"cpu_ms": 600_000}},
+        {"node_name": "collect", "identifier": "merge", "inputs": {"values": values},
+         "unites": {"identifier": "split"}, "next_nodes": [], "limits": limits},
+    ]})
+}
+
+fn host_limits(folder: &std::path::Path, arguments: &[&str]) -> Result<Host> {
+    let more = ["--limit", "timeout_ms=600s", "--limit", "cpu_ms=600s", "--slots", "2"];
+    let host = Host::start_with(folder, &[arguments, &more].concat(), |_| ())?;
+    host.push("lab")?;
+    Ok(host)
+}
+
+/// Forty branches of 1 MB each, 960 MB of values: a gather of a small field beside
+/// them takes next to nothing.
+#[test]
+fn large_neighbours_of_a_gather_weigh_nothing() -> Result<()> {
+    let url = Postgres::shared()?.create_database("gathers_large")?;
+    for arguments in [vec![], vec!["--database", url.as_str()]] {
+        let folder = tempfile::tempdir()?;
+        let host = host_limits(folder.path(), &arguments)?;
+        let fields =
+            json!({"small": "${{ work.outputs.i }}", "none": "${{ work.outputs.value.3 }}"});
+        let graph = graph(40, &rows(1_000_000), &json!(["x", fields]), &json!({}));
+        host.apply("g", &graph)?;
+        let run = host.run("g", &json!({}), &json!({}))?;
+        let ended = host.wait_for(&run)?;
+        ensure!(ended["status"] == "SUCCESS", "{arguments:?}: {ended:#}");
+        let states = host.states(&run, "merge")?;
+        ensure!(states[0]["attempt"] == 1, "{states:#?}");
+        let taken = &states[0]["outputs"][0]["values"][1];
+        let expected = json!({"small": vec![0; 40], "none": vec![1; 40]});
+        ensure!(*taken == expected, "{taken}");
+        let most = Watch(host.pid()).kilobytes("VmHWM")? / 1024;
+        println!("{arguments:?}: {most} MB");
+        ensure!(most < 600, "{arguments:?}: the host took {most} MB");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_single_reference_takes_only_its_field() -> Result<()> {
+    on_both("gathers_single", |host| {
+        let nodes = json!([
+            {"node_name": "fan", "identifier": "a", "inputs": {"n": 1, "value": rows(400_000)},
+             "next_nodes": ["b"]},
+            {"node_name": "echo", "identifier": "b", "inputs": {"value": "${{ a.outputs.i }}"},
+             "next_nodes": [], "limits": {"json_bytes": 1 << 20}},
+        ]);
+        let ended = host.result_of("g", &json!({ "nodes": nodes }), &json!({}))?;
+        ensure!(ended["status"] == "SUCCESS", "{ended:#}");
+        let run = ended["run"].as_str().context("no id")?;
+        ensure!(host.output(run, "b")? == json!({"value": 0}));
+        Ok(())
+    })
+}
+
+/// What is named and too large is tried once: its inputs cannot change.
+#[test]
+fn too_large_a_gather_is_tried_once() -> Result<()> {
+    on_both("gathers_once", |host| {
+        let limits = [
+            ("json_bytes", 1 << 20, "${{ work.outputs }}"),
+            ("input_bytes", 1000, "${{ work.outputs.value }}"),
+        ];
+        for (limit, most, named) in limits {
+            let graph = graph(4, &rows(40_000), &json!([named]), &json!({limit: most}));
+            let ended = host.result_of("g", &graph, &json!({}))?;
+            ensure!(ended["status"] == "FAILED" && ended["counts"]["retries"] == 0, "{ended:#}");
+            let failure = &ended["failures"][0];
+            ensure!(failure["attempt"] == 1, "{ended:#}");
+            ensure!(failure["failure"]["details"]["limit"] == limit, "{ended:#}");
+        }
+        Ok(())
+    })
+}
+
+/// Outputs of more than one page, whole and in order, with a failed branch between.
+#[test]
+fn pages_of_a_gather_keep_their_order() -> Result<()> {
+    on_both("gathers_pages", |host| {
+        let text = "x".repeat(700_000);
+        let graph = json!({"nodes": [
+            {"node_name": "fan", "identifier": "split", "inputs": {"n": 30, "value": text}, "next_nodes": ["work"]},
+            {"node_name": "fail_when", "identifier": "work",
+             "inputs": {"value": "${{ split.outputs.i }}", "equals": 17}, "next_nodes": ["big"]},
+            {"node_name": "fan", "identifier": "big",
+             "inputs": {"n": 2, "value": {"n": "${{ work.outputs.value }}", "text": "${{ split.outputs.value }}"}},
+             "next_nodes": ["merge"]},
+            {"node_name": "collect", "identifier": "merge",
+             "inputs": {"values": ["${{ big.outputs.value.n }}", "${{ split.outputs.i }}"]},
+             "unites": {"identifier": "split", "strategy": "ALL_DONE"}, "next_nodes": []},
+        ]});
+        let ended = host.result_of("g", &graph, &json!({}))?;
+        let run = ended["run"].as_str().context("no id")?;
+        let taken = host.output(run, "merge")?;
+        let entries = |n: u32| if n == 17 { vec![Value::Null] } else { vec![json!(n), json!(n)] };
+        let big: Vec<Value> = (0..30).flat_map(entries).collect();
+        let split: Vec<u32> = (0..30).collect();
+        ensure!(taken == json!({"values": [big, split]}), "{taken}");
+        Ok(())
+    })
+}
