@@ -20,6 +20,7 @@ pub mod grant;
 pub mod journal;
 pub mod outcome;
 pub mod state;
+pub mod repeat;
 pub mod plan;
 pub mod unite;
 pub mod reopen;

@@ -371,6 +371,7 @@ impl Attempt<'_> {
             run: run.id.to_string(),
             state: format!("{}/{}", run.id, state.id),
             identifier: node.identifier.to_string(),
+            plugin: node.plugin.to_string(),
             attempt: state.tries.attempt,
             idempotency_key: format!("{}/{}/{}", run.id, state.id, state.tries.requeues),
         }

@@ -60,6 +60,8 @@ impl Web {
         call.node = node.parse().unwrap();
         call.inputs = inputs.to_string();
         call.context.idempotency_key = "run/1/0".into();
+        call.context.namespace = "team".into();
+        call.context.plugin = "web".into();
         call.grants = Arc::new(self.grants.clone());
         limit(&mut call, Limit::CpuMs, 5_000);
         call
@@ -190,7 +192,8 @@ async fn what_is_not_granted_is_denied_and_the_log_says_how_to_grant_it() {
     ] {
         let (error, log) = web.refused(request.clone()).await;
         assert_eq!(error, "ErrorCode::HttpRequestDenied", "{request}");
-        assert!(log.contains("exosphere grant add PLUGIN --http \""), "{log}");
+        assert!(log.contains("exosphere grant add web --http \""), "{log}");
+        assert!(log.contains("\" --namespace team`"), "{log}");
     }
     let (_, log) = web.refused(but(at(&server, "/v1?secret"), json!({"method": "POST"}))).await;
     let (shown, rule) =
