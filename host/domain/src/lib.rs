@@ -19,6 +19,7 @@ pub mod weight;
 pub mod grant;
 pub mod journal;
 pub mod outcome;
+pub mod start_digest;
 pub mod state;
 pub mod repeat;
 pub mod plan;

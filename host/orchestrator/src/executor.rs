@@ -408,7 +408,9 @@ async fn numbers(parts: &Parts, count: u64) -> Result<Numbers, StoreError> {
     let mut pause = BACKOFF.0;
     loop {
         match parts.store.state_numbers(count, parts.clock.now()).await {
-            Err(StoreError::Contention(_) | StoreError::Unavailable(_)) => {
+            Err(
+                StoreError::Contention(_) | StoreError::Unavailable(_) | StoreError::Unknown(_),
+            ) => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(BACKOFF.1);
             }
