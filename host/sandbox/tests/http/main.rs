@@ -203,6 +203,20 @@ async fn what_is_not_granted_is_denied_and_the_log_says_how_to_grant_it() {
 }
 
 #[tokio::test]
+async fn a_failure_after_a_denial_is_final() {
+    let server = Server::start().await;
+    let web = Web::granted(&[format!("http://127.0.0.1:{}/v1", server.port)]).await;
+    let denied = web.run("hold", at(&server, "/v2"), |_| {}).await;
+    let denied = failure(&denied);
+    assert_eq!((denied.kind, denied.is_retried()), (FailureKind::Retryable, false), "{denied}");
+    assert!(denied.message.contains("exosphere grant add web --http"), "{denied}");
+    // Nobody listens there: the next time somebody may.
+    let web = Web::granted(&["http://127.0.0.1:1/".to_owned()]).await;
+    let failed = web.run("hold", json!({"authority": "127.0.0.1:1"}), |_| {}).await;
+    assert!(failure(&failed).is_retried(), "{}", failure(&failed));
+}
+
+#[tokio::test]
 async fn without_a_grant_there_is_nothing() {
     let server = Server::start().await;
     let web = Web::granted(&[]).await;
