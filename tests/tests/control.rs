@@ -98,7 +98,7 @@ fn a_start_with_the_same_key_is_the_same_run() -> Result<()> {
         let (second, again) = start(&host, "once", &body)?;
         ensure!((first, second) == (201, 200) && run["run"] == again["run"], "{run} {again}");
         let (status, problem) = host.refused("POST", "/graphs/other/runs", &body)?;
-        ensure!(status == 409, "{problem}");
+        ensure!(status == 422, "{problem}");
         host.kill()?;
         let host = bed.host()?;
         let (_, later) = start(&host, "once", &body)?;

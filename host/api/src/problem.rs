@@ -54,15 +54,22 @@ impl From<Error> for Problem {
             }
             Error::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Error::Changed { .. } => (StatusCode::PRECONDITION_FAILED, "changed"),
-            Error::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Error::KeyReused { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "key-reused"),
+            Error::Unavailable | Error::Unanswered { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+            }
             Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         let (detail, reason) = (error.to_string(), error.reason());
         let errors = match error {
-            Error::Invalid { problems, .. } | Error::Description { problems } => problems,
+            Error::Invalid { problems, .. }
+            | Error::Description { problems }
+            | Error::KeyReused { problems, .. } => problems,
             _ => Vec::new(),
         };
-        Problem { errors, reason, ..Problem::new(status, kind, detail) }
+        // A database that was restarted is back within seconds.
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+        Problem { errors, reason, retry_after, ..Problem::new(status, kind, detail) }
     }
 }
 

@@ -87,7 +87,9 @@ pub(crate) async fn start(
     let request = StartRequest { inputs, store, idempotency_key, delay_ms, wait, turn };
     let started = host.start_run(&namespace, &graph, request).await?;
     let status = if started.new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(whole(&started.run))))
+    let mut value = whole(&started.run);
+    value["started_before"] = json!(!started.new);
+    Ok((status, Json(value)))
 }
 
 /// Which runs are listed.

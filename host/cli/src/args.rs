@@ -23,7 +23,7 @@ Exit codes:
   0  done                        4  the run ended FAILED (watch)
   1  it failed or was refused    5  the run ended CANCELLED (watch)
   2  the command line is wrong   6  the host made a mistake
-  3  no host answers
+  3  no host answers             7  the host cannot do it now: try again
 
 With --json, standard output carries the JSON of the host's API and nothing
 else; a refusal is its problem document. Messages for people go to standard

@@ -137,6 +137,11 @@ impl Call<'_> {
         }
     }
 
+    /// Waits at most so long for the answer.
+    pub fn within(self, time: Duration) -> Self {
+        Call { request: self.request.timeout(time), ..self }
+    }
+
     /// With a file as its body, sent as it is read.
     pub fn wasm(self, body: File) -> Self {
         let request = self.request.header(CONTENT_TYPE, "application/wasm");
@@ -153,11 +158,12 @@ impl Call<'_> {
                 let asked = self.client.http.get(host.clone()).send();
                 unreachable(host, asked.err().as_ref().unwrap_or(&error))
             }
-            false => unreachable(host, &error),
+            false if error.is_connect() => unreachable(host, &error),
+            false => unanswered(host, &error),
         })?;
         let status = response.status();
         let version = response.headers().get(ETAG).cloned();
-        let text = read(response).map_err(|error| unreachable(host, &error))??;
+        let text = read(response).map_err(|error| unanswered(host, &error))??;
         if status.is_success() {
             return Answer::new(text, version, host);
         }
@@ -167,9 +173,14 @@ impl Call<'_> {
             true => Problem { title: format!("{host} answered {status}"), ..problem },
         };
         let problem = Problem { status: status.as_u16(), ..problem };
-        match status.is_client_error() {
-            true => Err(Error::Refused { problem, json: clean::json(&text) }),
-            false => Err(Error::Internal(problem.to_string())),
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                Err(Error::Unavailable { problem, json: clean::json(&text) })
+            }
+            _ if status.is_client_error() => {
+                Err(Error::Refused { problem, json: clean::json(&text) })
+            }
+            _ => Err(Error::Internal(problem.to_string())),
         }
     }
 }
@@ -248,6 +259,14 @@ fn unreachable(host: &Url, error: &(dyn std::error::Error + 'static)) -> Error {
     Error::Unreachable(format!(
         "no answer from {host}: {}\n\
          start a host with `exosphere serve`, or name another with --host or EXOSPHERE_HOST",
+        causes(error)
+    ))
+}
+
+fn unanswered(host: &Url, error: &(dyn std::error::Error + 'static)) -> Error {
+    let host = host.as_str().trim_end_matches('/');
+    Error::Unanswered(format!(
+        "no answer from {host}: {}; it may have done what it was asked",
         causes(error)
     ))
 }

@@ -23,6 +23,14 @@ pub enum Error {
     /// There is no host, or it went away.
     #[error("{0}")]
     Unreachable(String),
+    /// The connection broke, or no answer came in time: the host may have done what
+    /// it was asked.
+    #[error("{0}")]
+    Unanswered(String),
+    /// The host is there and cannot do it now: it stops, or its database is away.
+    /// `json` is its whole answer.
+    #[error("{problem}")]
+    Unavailable { problem: Problem, json: String },
     /// The run that was watched ended FAILED.
     #[error("the run ended FAILED")]
     RunFailed,
@@ -40,10 +48,11 @@ impl Error {
         match self {
             Error::Failed(_) | Error::Start(_) | Error::Refused { .. } => 1,
             Error::Usage(_) => 2,
-            Error::Unreachable(_) => 3,
+            Error::Unreachable(_) | Error::Unanswered(_) => 3,
             Error::RunFailed => 4,
             Error::RunCancelled => 5,
             Error::Internal(_) => 6,
+            Error::Unavailable { .. } => 7,
         }
     }
 

@@ -48,7 +48,9 @@ impl Output {
     /// Prints the host's refusal, if a program reads it. People read the same
     /// on standard error.
     pub fn refusal(self, error: &Error) {
-        if let (true, Error::Refused { json, .. }) = (self.json, error) {
+        if let (true, Error::Refused { json, .. } | Error::Unavailable { json, .. }) =
+            (self.json, error)
+        {
             // The refusal is what matters now, and it is reported anyway.
             let _ = print(json);
         }

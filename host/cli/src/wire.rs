@@ -41,6 +41,8 @@ pub struct Problem {
     pub status: u16,
     pub title: String,
     pub detail: String,
+    /// What kind of refusal it is, where there are several.
+    pub reason: String,
     pub errors: Vec<Mistake>,
 }
 
@@ -232,6 +234,14 @@ impl Run {
             false => self.status.to_string(),
         }
     }
+}
+
+/// `POST /graphs/{name}/runs`, beside the run.
+#[derive(Debug, Deserialize)]
+pub struct Begun {
+    /// Whether an earlier start with the same key has begun it.
+    #[serde(default)]
+    pub started_before: bool,
 }
 
 /// `POST /runs/{uuid}/redrive`: the run, and how many states run again.

@@ -126,7 +126,7 @@ fn each_way_to_fail_has_its_code() {
         (404, r#"{"detail":"no such plugin"}"#, 1),
         (413, "", 1),
         (500, r#"{"detail":"an error in the host's log: 42"}"#, 6),
-        (503, "<html>", 6),
+        (503, "<html>", 7),
         (302, "", 6),
         (200, "<html>", 6),
         (200, "[]", 6),
@@ -167,8 +167,14 @@ fn watching_ends_as_the_run_does() {
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         assert_eq!(text(&output.stdout), format!("{ended}\n"), "only the end, once");
         assert!(text(&output.stderr).contains("2/3 states"), "{output:?}");
+        let mut requests = host.requests();
+        // Each start has a key of its own.
+        let (start, key) = requests[0].split_once(r#""idempotency_key":"cli-"#).unwrap();
+        let (key, rest) = key.split_once(r#"","#).unwrap();
+        assert_eq!(key.len(), 36);
+        requests[0] = format!("{start}{rest}");
         assert_eq!(
-            host.requests(),
+            requests,
             [
                 r#"POST /v1/namespaces/default/graphs/g/runs {"inputs":{"n":3,"who":"Ada"},"store":{"k":"1"}}"#.to_owned(),
                 format!("GET /v1/namespaces/default/runs/{RUN}"),
@@ -176,6 +182,26 @@ fn watching_ends_as_the_run_does() {
             ]
         );
     }
+}
+
+#[test]
+fn a_start_is_repeated_with_its_key() {
+    let unavailable = r#"{"detail":"not started: the database is away","reason":"not-done"}"#;
+    // By our own key the run is this command's, whichever try began it.
+    let known = run_json("RUNNING", 3).replacen('{', r#"{"started_before":true,"#, 1);
+    let host = Canned::new(&[(503, unavailable), (200, &known)]);
+    let output = host.run("run start g");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(!text(&output.stdout).contains("started before"), "{output:?}");
+    assert!(text(&output.stderr).contains("the database is away\nrepeating"), "{output:?}");
+    let requests = host.requests();
+    assert_eq!(requests[0], requests[1]);
+    assert!(requests[0].contains("cli-"), "{requests:?}");
+
+    let host = Canned::new(&[(200, &known)]);
+    let output = host.run("run start g --idempotency-key mine");
+    assert!(text(&output.stdout).contains("started before"), "{output:?}");
+    assert!(host.requests()[0].contains(r#""idempotency_key":"mine""#));
 }
 
 #[test]

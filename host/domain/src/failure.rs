@@ -78,8 +78,8 @@ impl FailureKind {
         FailureKind::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
-    /// Whether the retry policy has a say. The host's loss has a rule of its
-    /// own, see [`crate::plan`].
+    /// Whether the retry policy decides on failures of this kind, unless one of
+    /// them is final. The host's loss has a rule of its own, see [`crate::plan`].
     pub fn is_retried(self) -> bool {
         !matches!(
             self,
@@ -115,6 +115,11 @@ pub struct Failure {
         deserialize_with = "crate::json::maybe_verbatim"
     )]
     pub details: Option<Value>,
+    /// Whether no other attempt can end otherwise, though others of the kind
+    /// may: a limit on what the node is given or returns, a denied request. Known
+    /// while the attempt is planned, and not kept.
+    #[serde(skip)]
+    pub is_final: bool,
 }
 
 impl Failure {
@@ -126,7 +131,17 @@ impl Failure {
             message.truncate(cut);
             message.push_str("… (cut)");
         }
-        Failure { kind, message, details: None }
+        Failure { kind, message, details: None, is_final: false }
+    }
+
+    /// Returns the same failure, which another attempt cannot mend.
+    pub fn for_good(self) -> Self {
+        Failure { is_final: true, ..self }
+    }
+
+    /// Whether the retry policy decides if the state runs again.
+    pub fn is_retried(&self) -> bool {
+        self.kind.is_retried() && !self.is_final
     }
 
     /// Whether the retry policy has a say. Inputs that are too large are made of

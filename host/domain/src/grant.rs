@@ -7,6 +7,7 @@
 //! grant either; they are guarded where the connection is made.
 
 mod host;
+mod lookalike;
 mod path;
 mod rule;
 

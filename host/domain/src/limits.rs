@@ -150,6 +150,31 @@ impl Limit {
         Limit::ALL.iter().copied().find(|limit| limit.name() == name)
     }
 
+    /// Whether another attempt of the same work may stay below the limit: it
+    /// depends on the moment, or on what the outside world answers. What does not
+    /// follows from the inputs and the program, and a retry would only repeat it.
+    pub fn may_hold_next_time(self) -> bool {
+        match self {
+            // Time, and what is there while the node runs, differ by the moment.
+            Limit::CpuMs | Limit::TimeoutMs | Limit::MemoryBytes | Limit::TableElements => true,
+            Limit::StackBytes | Limit::Handles | Limit::HostCalls => true,
+            // The outside world may answer more quickly, or less.
+            Limit::HttpCalls | Limit::HttpCallMs | Limit::HttpResponseBytes => true,
+            // Other states of the run change what the store holds.
+            Limit::StoreKeys | Limit::StoreBytes => true,
+            // Never end an attempt: the rest of the log is dropped.
+            Limit::LogBytes | Limit::LogLines => true,
+            // The inputs are rendered from rows that cannot change.
+            Limit::InputBytes | Limit::JsonBytes => false,
+            // What the node returns, or hands over.
+            Limit::Outputs | Limit::OutputBytes | Limit::OutputBytesEach => false,
+            Limit::OutputDepth | Limit::LiftedBytes | Limit::HttpRequestBytes => false,
+            Limit::StoreValueBytes => false,
+            // Follow from the program alone.
+            Limit::Instances | Limit::RandomBytes => false,
+        }
+    }
+
     fn at(self) -> usize {
         self as usize
     }
@@ -294,8 +319,9 @@ impl Limits {
             limit.unit().show(value),
             self.remedy(limit)
         );
-        Failure::new(FailureKind::Limit, message)
-            .with(json!({"limit": limit.name(), "value": value}))
+        let failure = Failure::new(FailureKind::Limit, message)
+            .with(json!({"limit": limit.name(), "value": value}));
+        if limit.may_hold_next_time() { failure } else { failure.for_good() }
     }
 
     /// The failure of an attempt that ran past its deadline.
@@ -332,6 +358,25 @@ mod tests {
             let row = format!("| `{limit}` | {} | ", limit.unit().show(limit.default()));
             assert!(page.contains(&row), "docs/limits.md should say {row}");
         }
+    }
+
+    #[test]
+    fn a_breach_that_cannot_change_is_final() {
+        let is_retried = |limit| Limits::default().reached(limit).is_retried();
+        for limit in [
+            Limit::Outputs,
+            Limit::OutputBytes,
+            Limit::OutputBytesEach,
+            Limit::OutputDepth,
+            Limit::InputBytes,
+            Limit::JsonBytes,
+        ] {
+            assert!(!is_retried(limit), "{limit}");
+        }
+        for limit in [Limit::CpuMs, Limit::MemoryBytes, Limit::HttpCallMs] {
+            assert!(is_retried(limit), "{limit}");
+        }
+        assert!(Limits::default().timed_out().is_retried());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::graph::{Graph, Node};
 use crate::ids::{Ids, Millis, NodeIx, StateId};
 use crate::outcome::Outcome;
 use crate::path::Path;
+use crate::repeat::floor;
 use crate::state::{Claimed, Counter, Counts, NewState, Place, Ref, Scope, Tries};
 
 /// So many hosts lost in succession end a state: it may be what kills them.
@@ -135,7 +136,7 @@ pub fn plan(
         Outcome::Prune(data) => end(graph, &state.place, End::Pruned { data }, Counts::ENDED),
         Outcome::RequeueAfter(delay) => {
             let tries = Tries { requeues: tries.requeues.saturating_add(1), ..settled };
-            again(delay.max(1), tries, Again::Requeued)
+            again(delay.max(1).max(floor(&tries)), tries, Again::Requeued)
         }
         Outcome::Released => {
             let tries = Tries { attempt: tries.attempt.saturating_sub(1), ..tries };
@@ -154,7 +155,7 @@ pub fn plan(
             let words = "a store key that it had read was changed by another state";
             let failure = Failure::new(FailureKind::Store, words);
             let tries = Tries { conflicts: tries.conflicts + 1, losses: 0, ..tries };
-            again(0, tries, Again::Failed(failure))
+            again(floor(&tries), tries, Again::Failed(failure))
         }
         Outcome::Conflict => {
             let words = format!("{MAX_CONFLICTS} store conflicts in a row");
@@ -188,10 +189,9 @@ fn fail(graph: &Graph, state: &Claimed, failure: Failure, random: f64) -> Result
     if !failure.is_retried() || tries.retries >= policy.max_retries {
         return end(graph, &state.place, End::Errored { failure }, Counts::FAILED);
     }
-    let retries = tries.retries + 1;
-    let after = policy.delay(retries, random);
-    let again =
-        End::Again { after, tries: Tries { retries, ..tries }, why: Again::Failed(failure) };
+    let tries = Tries { retries: tries.retries + 1, ..tries };
+    let after = policy.delay(tries.retries, random).max(floor(&tries));
+    let again = End::Again { after, tries, why: Again::Failed(failure) };
     Ok(Changes { end: again, counts: Deltas::new() })
 }
 

@@ -2,7 +2,8 @@
 //! long.
 //!
 //! Not here: which failures are retried at all; see
-//! [`crate::failure::FailureKind::is_retried`].
+//! [`crate::failure::Failure::is_retried`]. Nor the floor under the delays of a
+//! state that repeats at once again and again; see [`crate::repeat`].
 
 use serde_json::{Value, json};
 
@@ -91,7 +92,8 @@ pub struct RetryPolicy {
     pub backoff_factor: u64,
     /// The base of exponential growth, from 1 to [`MAX_EXPONENT`].
     pub exponent: f64,
-    /// No delay is longer than this, in milliseconds.
+    /// Cap of the delay before its jitter, in milliseconds; so no delay is
+    /// longer.
     pub max_delay: Option<u64>,
 }
 
@@ -108,27 +110,38 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Milliseconds to wait before retry `n`, from 1. `random` is uniform in
-    /// [0, 1). Never more than `max_delay`, nor than [`LONGEST_DELAY`].
+    /// Returns the milliseconds to wait before retry `n`, from 1. `random` is
+    /// uniform in [0, 1). The base is capped at `max_delay` before the jitter is
+    /// taken of it: states that have all reached the cap stay apart.
     pub fn delay(&self, n: u32, random: f64) -> Millis {
+        let base = self.base(n).min(self.cap() as f64);
+        let delay = match self.strategy.jitter {
+            Jitter::None => base,
+            Jitter::Full => base * random,
+            Jitter::Equal => base / 2.0 + base / 2.0 * random,
+        };
+        // The cast saturates.
+        delay.round() as Millis
+    }
+
+    /// Returns the delay that the growth alone gives, without cap and jitter.
+    fn base(&self, n: u32) -> f64 {
         let factor = self.backoff_factor as f64;
         let base = match self.strategy.growth {
             Growth::Exponential => factor * self.exponent.powf(f64::from(n.saturating_sub(1))),
             Growth::Linear => factor * f64::from(n),
             Growth::Fixed => factor,
         };
-        // Zero times infinity is the one way to get no number here.
-        let base = if base.is_nan() { 0.0 } else { base.min(f64::MAX) };
-        let delay = match self.strategy.jitter {
-            Jitter::None => base,
-            Jitter::Full => base * random,
-            Jitter::Equal => base / 2.0 + base / 2.0 * random,
-        };
-        let most = self.max_delay.map_or(LONGEST_DELAY, |cap| {
-            Millis::try_from(cap).unwrap_or(LONGEST_DELAY).min(LONGEST_DELAY)
-        });
-        // The cast saturates.
-        (delay.round() as Millis).clamp(0, most)
+        // Zero times infinity is the only way to get NaN here.
+        if base.is_nan() { 0.0 } else { base }
+    }
+
+    /// Returns the longest delay: `max_delay`, at most [`LONGEST_DELAY`].
+    fn cap(&self) -> Millis {
+        let cap = self
+            .max_delay
+            .map_or(LONGEST_DELAY, |cap| Millis::try_from(cap).unwrap_or(Millis::MAX));
+        cap.clamp(0, LONGEST_DELAY)
     }
 
     /// A policy as a template has it. What it does not say is as in `base`.
@@ -244,10 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn caps_after_the_jitter() {
-        assert_eq!(policy("EXPONENTIAL", Some(1000)).delay(4, 0.0), 1000);
-        assert_eq!(policy("EXPONENTIAL_FULL_JITTER", Some(1000)).delay(4, 0.5), 1000);
-        assert_eq!(policy("EXPONENTIAL_FULL_JITTER", Some(1000)).delay(4, 0.1), 270);
+    fn a_capped_delay_keeps_its_jitter() {
+        // The base of retry 4 is 2700, its cap 1000.
+        let delays = |name: &str| [0.0, 0.1, 0.5].map(|at| policy(name, Some(1000)).delay(4, at));
+        assert_eq!(delays("EXPONENTIAL"), [1000, 1000, 1000]);
+        assert_eq!(delays("EXPONENTIAL_FULL_JITTER"), [0, 100, 500]);
+        assert_eq!(delays("EXPONENTIAL_EQUAL_JITTER"), [500, 550, 750]);
     }
 
     #[test]
@@ -308,6 +323,13 @@ mod tests {
             let plain = RetryStrategy { jitter: Jitter::None, ..strategy };
             let base = RetryPolicy { strategy: plain, ..policy.clone() }.delay(n, 0.0);
             prop_assert!(delay <= base);
+            // The chance is taken of the capped base, whatever the cap is.
+            let share = match strategy.jitter {
+                Jitter::None => 1.0,
+                Jitter::Full => random,
+                Jitter::Equal => 0.5 + random / 2.0,
+            };
+            prop_assert!((delay as f64 - base as f64 * share).abs() <= 1.5);
 
             let mut problems = Problems::default();
             let read = RetryPolicy::read(&policy.to_json(), "$", &RetryPolicy::default(), &mut problems);

@@ -3,30 +3,70 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the place")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::Millis;
 use uuid::Uuid;
 
-/// The clock on the wall, so many milliseconds off.
-#[derive(Debug, Clone, Copy, Default)]
+/// The clock on the wall, some milliseconds off, which never goes back: if the
+/// wall's does, this one goes on by the time that really passes. It follows the
+/// wall's clock forward, as after a suspension, which the monotonic clock does
+/// not count.
+#[derive(Debug, Clone)]
 pub(crate) struct SystemClock {
     offset: Millis,
+    begun: Instant,
+    /// How far this clock is ahead of the time since it began: the most that the
+    /// wall's clock has ever been.
+    lead: Arc<AtomicI64>,
 }
 
 impl SystemClock {
     /// A clock that is off: what a host must be able to live with.
     pub(crate) fn off_by(offset: Millis) -> Self {
-        SystemClock { offset }
+        let (begun, lead) = (Instant::now(), Arc::new(AtomicI64::new(Millis::MIN)));
+        SystemClock { offset, begun, lead }
+    }
+
+    /// Shows `time` or later from now on. Returns by how much the wall's clock is
+    /// behind that.
+    pub(crate) fn go_on_from(&self, time: Millis) -> Millis {
+        let (wall, passed) = (self.wall(), self.passed());
+        self.show(time, passed);
+        time.saturating_sub(wall).max(0)
+    }
+
+    /// Returns the time to show when the wall's clock shows `wall`, so many
+    /// milliseconds after this one began.
+    fn show(&self, wall: Millis, passed: Millis) -> Millis {
+        let lead = wall.saturating_sub(passed);
+        self.lead.fetch_max(lead, Ordering::Relaxed).max(lead).saturating_add(passed)
+    }
+
+    fn wall(&self) -> Millis {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, millis).saturating_add(self.offset)
+    }
+
+    fn passed(&self) -> Millis {
+        millis(self.begun.elapsed())
     }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Millis {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now =
-            since.map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX));
-        now.saturating_add(self.offset)
+        // The wall's first: a thread that is held up between the two then shows a
+        // little less of a lead, which the others know better, and never more.
+        let wall = self.wall();
+        self.show(wall, self.passed())
     }
+}
+
+fn millis(time: Duration) -> Millis {
+    Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX)
 }
 
 /// A uniform number in [0, 1), for the delay of a retry.
@@ -48,4 +88,58 @@ pub(crate) fn fresh_id(now: Millis) -> Uuid {
 /// An id for a mistake of ours, or for a host.
 pub(crate) fn random_id() -> Uuid {
     Uuid::now_v7()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Millis = 3_600_000;
+
+    #[test]
+    fn a_clock_set_back_goes_on() {
+        let clock = SystemClock::off_by(0);
+        assert_eq!(clock.show(10 * HOUR, 0), 10 * HOUR);
+        assert_eq!(clock.show(10 * HOUR + 5, 5), 10 * HOUR + 5);
+        // Set back by an hour: real time passes all the same.
+        assert_eq!(clock.show(9 * HOUR + 10, 10), 10 * HOUR + 10);
+        assert_eq!(clock.show(9 * HOUR + 1_010, 1_010), 10 * HOUR + 1_010);
+    }
+
+    #[test]
+    fn a_clock_set_forward_is_followed() {
+        let clock = SystemClock::off_by(0);
+        clock.show(10 * HOUR, 0);
+        // A suspended machine: hours on the wall, none on the monotonic clock.
+        assert_eq!(clock.show(18 * HOUR, 7), 18 * HOUR);
+        assert_eq!(clock.show(18 * HOUR + 1, 8), 18 * HOUR + 1);
+    }
+
+    #[test]
+    fn a_clock_goes_on_from_the_latest_commit() {
+        let clock = SystemClock::off_by(-HOUR);
+        let latest = clock.now() + HOUR;
+        let ahead = clock.go_on_from(latest);
+        assert!((HOUR - 1_000..=HOUR).contains(&ahead), "{ahead}");
+        assert!(clock.now() >= latest);
+        assert_eq!(clock.go_on_from(latest - 2 * HOUR), 0);
+        assert!(clock.now() >= latest);
+    }
+
+    #[test]
+    fn many_threads_never_see_it_go_back() {
+        let clock = SystemClock::off_by(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut before = clock.now();
+                    for _ in 0..10_000 {
+                        let now = clock.now();
+                        assert!(now >= before);
+                        before = now;
+                    }
+                });
+            }
+        });
+    }
 }

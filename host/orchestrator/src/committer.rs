@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use crate::error::internal;
 use crate::hand_on::{self, CommitResult, Step};
+use crate::request::Reply;
 use crate::room::{Lease, Room};
 use crate::{HELD_PER_SLOT, Parts};
 
@@ -41,9 +42,6 @@ pub(crate) const BACKOFF: (Duration, Duration) =
 /// Transactions may stand in each other's way so often in a row before it is
 /// called trouble.
 const CONTENTIONS: u32 = 20;
-
-/// Where an answer goes.
-pub(crate) type Reply = oneshot::Sender<Result<Answer, StoreError>>;
 
 /// Hands members to the one who commits.
 pub(crate) struct Committer {
@@ -98,9 +96,16 @@ impl Committer {
     pub(crate) async fn submit(&self, member: Member) -> Result<Answer, StoreError> {
         let stopped = || StoreError::Unavailable("the host is stopping".into());
         let (reply, answer) = oneshot::channel();
-        let message = Message::Submit { member, lease: None, reply: Some(reply) };
-        self.queue.send(message).await.map_err(|_| stopped())?;
+        if !self.hand_over(member, Reply::internal(reply)).await {
+            return Err(stopped());
+        }
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// Queues a member whose answer is waited for. False if the host is stopping.
+    pub(crate) async fn hand_over(&self, member: Member, reply: Reply) -> bool {
+        let message = Message::Submit { member, lease: None, reply: Some(reply) };
+        self.queue.send(message).await.is_ok()
     }
 
     /// Commits the end of an execution. The lease ends with it.
@@ -210,6 +215,7 @@ impl Street {
                 match next {
                     Message::Drain(done) => draining = Some(done),
                     Message::Look(look) => self.look(look),
+                    Message::Submit { reply: Some(reply), .. } if reply.is_withdrawn() => {}
                     Message::Submit { member, lease, reply } => {
                         gathered.members.push(member);
                         gathered.replies.push(reply);
@@ -324,7 +330,7 @@ impl Street {
             return true;
         }
         let Outcome { answers, mut done } =
-            self.commit_range(&members, 0..members.len(), want, &shares).await;
+            self.commit_range((&members, &replies), 0..members.len(), want, &shares).await;
         // Room is made before it is taken again: nobody else takes it.
         drop(leases);
         self.note(&done, want);
@@ -396,7 +402,7 @@ impl Street {
                 let members: Arc<[Member]> = members.into();
                 let range = 0..members.len();
                 let shares = self.shares(&[]);
-                self.commit_range(&members, range, Want::Births(0), &shares).await;
+                self.commit_range((&members, &[]), range, Want::Births(0), &shares).await;
                 self.more = true;
             }
             Err(error) => {
@@ -411,7 +417,7 @@ impl Street {
     /// halves, so that its neighbours never notice.
     async fn commit_range(
         &mut self,
-        members: &Arc<[Member]>,
+        (members, replies): (&Arc<[Member]>, &[Option<Reply>]),
         range: Range<usize>,
         want: Want,
         shares: &Shares,
@@ -419,13 +425,26 @@ impl Street {
         let mut outcome = Outcome::default();
         let mut ranges = VecDeque::from([(range, want)]);
         while let Some((range, want)) = ranges.pop_front() {
-            let why = match self.try_commit(members, range.clone(), want, shares).await {
+            let tried = self.try_commit((members, replies), range.clone(), want, shares).await;
+            let why = match tried {
                 Ok(mut done) => {
                     outcome.answers.extend(done.answers.drain(..).map(Ok));
                     outcome.add(done);
                     continue;
                 }
-                Err(why) => why,
+                Err(Halt::Withdrawn(at)) => {
+                    // Looked at again, so that the database is known to be there.
+                    outcome.done.more = true;
+                    if range.len() == 1 {
+                        outcome.answers.push(Err(StoreError::Unavailable("withdrawn".into())));
+                        continue;
+                    }
+                    let rest = [range.start..at, at..at + 1, at + 1..range.end];
+                    let rest = rest.into_iter().rev().filter(|range| !range.is_empty());
+                    rest.for_each(|range| ranges.push_front((range, Want::Births(0))));
+                    continue;
+                }
+                Err(Halt::Data(why)) => why,
             };
             // The parts claim nothing, so that nothing is known of what is due.
             outcome.done.more |= matches!(want, Want::Claims(1..));
@@ -473,8 +492,9 @@ impl Street {
         }));
         let members: Arc<[Member]> = [member].into();
         let shares = self.shares(&[]);
-        self.try_commit(&members, 0..1, Want::Births(0), &shares).await.unwrap_or_else(|why| {
-            tracing::error!(why, state = %finished.state.id, "a state cannot be ended");
+        let tried = self.try_commit((&members, &[]), 0..1, Want::Births(0), &shares).await;
+        tried.unwrap_or_else(|why| {
+            tracing::error!(?why, state = %finished.state.id, "a state cannot be ended");
             Committed::default()
         })
     }
@@ -483,17 +503,32 @@ impl Street {
         *self.work.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
+    /// Commits a batch. One without members proves nothing of a full disk, since it
+    /// may have nothing to write: after a failure something is written first.
+    async fn commit_or_prove(&self, batch: Batch) -> Result<Committed, StoreError> {
+        let (store, session) = (&self.parts.store, batch.session);
+        if batch.range.is_empty() && !self.gone_through && !store.is_shared() {
+            store.prove_writable(session, batch.now).await?;
+        }
+        store.commit(batch).await
+    }
+
     /// One transaction, repeated for as long as the database is unavailable.
-    /// Fails on bad data only.
+    /// Halts on bad data, and for a member that was withdrawn meanwhile.
     async fn try_commit(
         &mut self,
-        members: &Arc<[Member]>,
+        (members, replies): (&Arc<[Member]>, &[Option<Reply>]),
         range: Range<usize>,
         want: Want,
         shares: &Shares,
-    ) -> Result<Committed, String> {
+    ) -> Result<Committed, Halt> {
         let (mut pause, mut contentions) = (BACKOFF.0, 0);
+        let of_range = || replies.get(range.clone()).unwrap_or_default().iter();
         loop {
+            let withdrawn = |reply: &Option<Reply>| reply.as_ref().is_some_and(|it| !it.enter());
+            if let Some(at) = of_range().position(withdrawn) {
+                return Err(Halt::Withdrawn(range.start + at));
+            }
             let batch = Batch {
                 members: members.clone(),
                 range: range.clone(),
@@ -504,12 +539,18 @@ impl Street {
                 turn: self.turn,
             };
             // A mistake of ours is one of the data that it was made with.
-            let commit = AssertUnwindSafe(self.parts.store.commit(batch)).catch_unwind().await;
+            let commit = AssertUnwindSafe(self.commit_or_prove(batch)).catch_unwind().await;
             let commit =
                 commit.unwrap_or_else(|_| Err(StoreError::Data("made the host panic".into())));
+            match &commit {
+                Ok(_) => {}
+                Err(StoreError::Unknown(_)) => of_range().flatten().for_each(Reply::doubt),
+                Err(_) => of_range().flatten().for_each(Reply::leave),
+            }
             let why = match commit {
                 Ok(done) => {
                     self.trouble(None);
+                    self.parts.probe.committed();
                     if !std::mem::replace(&mut self.gone_through, true) {
                         tracing::info!("the database is available again");
                         self.work.room.set_astray();
@@ -518,12 +559,16 @@ impl Street {
                     }
                     return Ok(done);
                 }
-                Err(StoreError::Data(why)) => return Err(why),
+                Err(StoreError::Data(why)) => return Err(Halt::Data(why)),
                 Err(StoreError::Contention(_)) if contentions < CONTENTIONS => {
                     contentions += 1;
                     continue;
                 }
-                Err(StoreError::Contention(why) | StoreError::Unavailable(why)) => why,
+                Err(
+                    StoreError::Contention(why)
+                    | StoreError::Unavailable(why)
+                    | StoreError::Unknown(why),
+                ) => why,
             };
             tracing::error!(why, "the database is unavailable; trying again");
             self.gone_through = false;
@@ -532,6 +577,15 @@ impl Street {
             pause = (pause * 2).min(BACKOFF.1);
         }
     }
+}
+
+/// Why a transaction is not repeated.
+#[derive(Debug)]
+enum Halt {
+    /// The data of one of its members spoil it.
+    Data(String),
+    /// The member at this place was withdrawn.
+    Withdrawn(usize),
 }
 
 /// What one or several transactions came to.

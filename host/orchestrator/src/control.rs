@@ -7,14 +7,17 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::graph::{Problem, check_start};
 use exosphere_domain::ids::{Millis, Name, RunId, StateId};
 use exosphere_domain::plan::begin;
+use exosphere_domain::start_digest::StartDigest;
 use exosphere_sandbox::Turn;
-use exosphere_store::{Answer, Member, NewRun, RunInfo};
+use exosphere_store::{Answer, KnownRun, Member, NewRun, RunInfo};
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::timeout_at;
 
 use crate::ambient::fresh_id;
 use crate::error::{Error, log_internal};
 use crate::read::{RunDetails, Until};
+use crate::request::{Asked, Request};
 use crate::runs::Current;
 use crate::watch::Latest;
 use crate::{Host, recovery};
@@ -26,7 +29,8 @@ pub struct StartRequest {
     pub inputs: Option<Value>,
     /// First values of the store: a JSON object of texts.
     pub store: Option<Value>,
-    /// A second start with the same key gives the first one's run.
+    /// A second start with the same key gives the first one's run, and is refused
+    /// if it asks for something else.
     pub idempotency_key: Option<String>,
     /// How long to wait before the first state is due, in milliseconds.
     pub delay_ms: Option<u64>,
@@ -67,9 +71,18 @@ const MAX_DELAY: u64 = 366 * 24 * 60 * 60 * 1000;
 /// How often a start is tried anew because its graph was applied meanwhile.
 const STARTS: u32 = 20;
 
+/// What came of a start before its run is read.
+enum Began {
+    /// It is there already.
+    Known(KnownRun),
+    /// It begins, and is watched if somebody waits for its end.
+    New(RunId, Option<watch::Receiver<Latest>>, Answer),
+}
+
 impl Host {
     /// Starts a run of a graph's current revision, and waits for its end if it
-    /// is told to.
+    /// is told to. A repeat under the same idempotency key gives the run that the
+    /// key has started, before anything else of the request is judged.
     pub async fn start_run(
         &self,
         namespace: &Name,
@@ -77,26 +90,29 @@ impl Host {
         request: StartRequest,
     ) -> Result<Started, Error> {
         let wait = request.wait;
-        let (id, news, answer) = self.begin_run(namespace, graph_name, &request).await?;
+        let under_way = Request::new(Asked::Start { has_key: request.idempotency_key.is_some() });
+        let (began, digest) = self.begin_run(namespace, graph_name, &request, &under_way).await?;
         // Nothing large is kept while it runs.
         drop(request);
-        match answer {
-            Answer::Known { graph, .. } if graph != *graph_name => Err(Error::Conflict(format!(
-                "this idempotency key has started a run of the graph {graph} before; use another key"
-            ))),
-            Answer::Known { run, .. } => Ok(Started {
-                run: self.run_when(namespace, run, Until::Over, wait).await?,
-                new: false,
-            }),
-            answer => {
+        let known = match began {
+            Began::New(_, _, Answer::Known(known)) | Began::Known(known) => known,
+            Began::New(id, news, answer) => {
                 done("graph", graph_name, answer)?;
-                let run = match news {
-                    None => self.run(namespace, id).await?,
-                    Some(news) => self.await_run(namespace, id, news, 0, Until::Over, wait).await?,
+                let run = async {
+                    match news {
+                        None => self.run(namespace, id).await,
+                        Some(news) => {
+                            self.await_run(namespace, id, news, 0, Until::Over, wait).await
+                        }
+                    }
                 };
-                Ok(Started { run, new: true })
+                let run = under_way.after(wait, id, run).await?;
+                return Ok(Started { run, new: true });
             }
-        }
+        };
+        held_to(&known, graph_name, digest.as_ref())?;
+        let run = self.run_when(namespace, known.run, Until::Over, wait);
+        Ok(Started { run: under_way.after(wait, known.run, run).await?, new: false })
     }
 
     /// Commits a start, and once more each time that the graph turns out to have
@@ -107,8 +123,17 @@ impl Host {
         namespace: &Name,
         graph_name: &Name,
         request: &StartRequest,
-    ) -> Result<(RunId, Option<watch::Receiver<Latest>>, Answer), Error> {
+        under_way: &Request,
+    ) -> Result<(Began, Option<StartDigest>), Error> {
         let parts = &self.parts;
+        let key = request.idempotency_key.as_deref().filter(|key| is_key(key));
+        let (inputs, store) = (request.inputs.as_ref(), request.store.as_ref());
+        let digest = key.map(|_| StartDigest::of(inputs, store, request.delay_ms));
+        if let Some(key) = key
+            && let Some(known) = under_way.before(parts.store.started_with(namespace, key)).await?
+        {
+            return Ok((Began::Known(known), digest));
+        }
         // One for all attempts: should a commit that seemed to fail go through
         // late, the next finds its own run.
         let id = RunId(fresh_id(parts.clock.now()));
@@ -116,12 +141,17 @@ impl Host {
             let at_hand = parts.graphs.at_hand(namespace, graph_name);
             let may_be_old = at_hand.is_some() && parts.store.is_shared();
             let current = match at_hand {
-                None => parts.graphs.current(&parts.store, namespace, graph_name).await?,
+                None => {
+                    let current = parts.graphs.current(&parts.store, namespace, graph_name);
+                    under_way.before(current).await?
+                }
                 current => current,
             };
             let current = current.ok_or_else(|| Error::not_found("graph", graph_name))?;
-            let new = match self.prepare(id, namespace, graph_name, &current, request).await {
-                Ok(new) => new,
+            let new = self.prepare(id, namespace, graph_name, &current, request);
+            let new = match under_way.before(new).await {
+                Ok(new) => NewRun { digest: digest.clone(), ..new },
+                Err(unanswered @ Error::Unanswered { .. }) => return Err(unanswered),
                 Err(_) if may_be_old => {
                     parts.graphs.forget(namespace, graph_name);
                     continue;
@@ -130,9 +160,9 @@ impl Host {
             };
             let key = new.info.key;
             let news = (!request.wait.is_zero()).then(|| parts.watchers.watch(key));
-            match parts.committer.submit(Member::Start(new.into())).await? {
+            match under_way.commit(&parts.committer, Member::Start(new.into())).await? {
                 Answer::Outdated => parts.graphs.forget(namespace, graph_name),
-                answer => return Ok((id, news, answer)),
+                answer => return Ok((Began::New(id, news, answer), digest)),
             }
         }
         Err(Error::Conflict(format!(
@@ -188,6 +218,7 @@ impl Host {
             root,
             counts,
             key: idempotency_key.clone(),
+            digest: None,
             delay: Millis::try_from(delay_ms.unwrap_or(0)).unwrap_or(Millis::MAX),
             limits: Arc::new(limits),
         })
@@ -196,44 +227,40 @@ impl Host {
     /// Cancels a run: nothing of it has effects any more, and what runs of it
     /// is stopped, on whichever host.
     pub async fn cancel_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        let run = self.info(namespace, id).await?;
-        let answer = self.parts.committer.submit(Member::Cancel(run.clone())).await?;
-        self.sweep(run, id, answer).await?;
-        self.run(namespace, id).await
+        self.turn(namespace, id, Asked::Cancel, Member::Cancel).await
     }
 
     /// Pauses a run: what runs of it ends, and nothing is claimed.
     pub async fn pause_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        self.set_paused(namespace, id, true).await
+        self.turn(namespace, id, Asked::Pause, |run| Member::Pause { run, paused: true }).await
     }
 
     /// Lets a paused run go on.
     pub async fn resume_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        self.set_paused(namespace, id, false).await
+        self.turn(namespace, id, Asked::Resume, |run| Member::Pause { run, paused: false }).await
     }
 
-    async fn set_paused(
+    /// Turns a run, and brings its states in line with it if that is what is to be
+    /// done. That goes on if it takes longer than the caller waits, or the caller
+    /// has gone.
+    async fn turn(
         &self,
         namespace: &Name,
         id: RunId,
-        paused: bool,
+        asked: Asked,
+        member: impl FnOnce(Arc<RunInfo>) -> Member,
     ) -> Result<RunDetails, Error> {
-        let run = self.info(namespace, id).await?;
-        let member = Member::Pause { run: run.clone(), paused };
-        let answer = self.parts.committer.submit(member).await?;
-        self.sweep(run, id, answer).await?;
-        self.run(namespace, id).await
-    }
-
-    /// Brings a run's states in line with it, if that is what is to be done.
-    async fn sweep(&self, run: Arc<RunInfo>, id: RunId, answer: Answer) -> Result<(), Error> {
-        match answer {
+        let request = Request::new(asked);
+        let run = request.before(self.info(namespace, id)).await?;
+        match request.commit(&self.parts.committer, member(run.clone())).await? {
             Answer::ToSweep(event) => {
-                recovery::sweep(self.parts.clone(), run, event).await;
-                Ok(())
+                let swept = tokio::spawn(recovery::sweep(self.parts.clone(), run, event));
+                // Too late only means that it goes on without the caller.
+                let _ = timeout_at(request.until(), swept).await;
             }
-            other => done("run", id, other),
+            other => done("run", id, other)?,
         }
+        request.after(Duration::ZERO, id, self.run(namespace, id)).await
     }
 
     /// Lets a failed state run again.
@@ -243,19 +270,22 @@ impl Host {
         id: RunId,
         state: StateId,
     ) -> Result<RunDetails, Error> {
-        let run = self.info(namespace, id).await?;
+        let request = Request::new(Asked::Retry);
+        let run = request.before(self.info(namespace, id)).await?;
         let member = Member::Retry { run, state };
-        done("state", state, self.parts.committer.submit(member).await?)?;
-        self.run(namespace, id).await
+        done("state", state, request.commit(&self.parts.committer, member).await?)?;
+        request.after(Duration::ZERO, id, self.run(namespace, id)).await
     }
 
     /// Lets every failed state of a run run again, but for those without which
     /// a unite has gone on.
     pub async fn redrive_run(&self, namespace: &Name, id: RunId) -> Result<Redriven, Error> {
-        let run = self.info(namespace, id).await?;
-        match self.parts.committer.submit(Member::Redrive(run)).await? {
+        let request = Request::new(Asked::Redrive);
+        let run = request.before(self.info(namespace, id)).await?;
+        match request.commit(&self.parts.committer, Member::Redrive(run)).await? {
             Answer::Redriven { states, late } => {
-                Ok(Redriven { run: self.run(namespace, id).await?, retried: states, late })
+                let run = request.after(Duration::ZERO, id, self.run(namespace, id)).await?;
+                Ok(Redriven { run, retried: states, late })
             }
             other => {
                 done("run", id, other)?;
@@ -278,7 +308,7 @@ fn door(key: Option<&str>, delay_ms: Option<u64>) -> Vec<Problem> {
     let mut problem = |path: &str, message: String| {
         problems.push(Problem { path: path.to_owned(), message });
     };
-    if key.is_some_and(|key| key.is_empty() || key.len() > MAX_KEY || key.contains('\0')) {
+    if key.is_some_and(|key| !is_key(key)) {
         problem("$.idempotency_key", format!("use 1 to {MAX_KEY} bytes, none of them NUL"));
     }
     if delay_ms.is_some_and(|delay| delay > MAX_DELAY) {
@@ -287,13 +317,38 @@ fn door(key: Option<&str>, delay_ms: Option<u64>) -> Vec<Problem> {
     problems
 }
 
+/// Whether a text can be an idempotency key.
+fn is_key(text: &str) -> bool {
+    (1..=MAX_KEY).contains(&text.len()) && !text.contains('\0')
+}
+
+/// Refuses a request that differs from the one by which its key has started a
+/// run. What an old run was started with is not known, and not held against it.
+fn held_to(known: &KnownRun, graph: &Name, digest: Option<&StartDigest>) -> Result<(), Error> {
+    let mut problems = Vec::new();
+    if known.graph != *graph {
+        let message = format!("the run is one of the graph {}", known.graph);
+        problems.push(Problem { path: "$".to_owned(), message });
+    }
+    if let (Some(first), Some(digest)) = (&known.digest, digest) {
+        problems.extend(first.differences(digest).into_iter().map(|part| Problem {
+            path: format!("$.{part}"),
+            message: "this is not what the run was started with".to_owned(),
+        }));
+    }
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Error::KeyReused { run: known.run, problems }),
+    }
+}
+
 /// What a commit's answer means to who asked.
 fn done(what: &'static str, name: impl ToString, answer: Answer) -> Result<(), Error> {
     match answer {
         Answer::Done | Answer::ToSweep(_) | Answer::More(_) => Ok(()),
         Answer::Refused(why) => Err(Error::Conflict(why)),
         Answer::Missing => Err(Error::not_found(what, name)),
-        Answer::Outdated | Answer::Stale | Answer::Known { .. } | Answer::Redriven { .. } => {
+        Answer::Outdated | Answer::Stale | Answer::Known(_) | Answer::Redriven { .. } => {
             Err(Error::Internal(log_internal(&"a request was answered as another")))
         }
     }

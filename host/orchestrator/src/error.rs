@@ -2,6 +2,7 @@
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Problem;
+use exosphere_domain::ids::RunId;
 use exosphere_sandbox::{Refused, SetupError};
 use exosphere_store::{OpenError, StoreError};
 use uuid::Uuid;
@@ -54,9 +55,38 @@ pub enum Error {
     /// The host cannot do it now.
     #[error("the host is stopping or its database is unavailable; try again")]
     Unavailable,
+    /// The database did not answer a request in time.
+    #[error("{words}")]
+    Unanswered {
+        /// Whether the request has an effect all the same.
+        effect: Effect,
+        /// That in words, and what to do.
+        words: String,
+    },
+    /// An idempotency key that has started another run than the one asked for now.
+    #[error(
+        "the idempotency key has started the run {run} before, by another request; repeat that one as it was, or use another key"
+    )]
+    KeyReused {
+        /// The run that it has started.
+        run: RunId,
+        /// What differs.
+        problems: Vec<Problem>,
+    },
     /// A mistake of the host. It has been logged under this id.
     #[error("something went wrong inside the host; its log has the reason under {0}")]
     Internal(Uuid),
+}
+
+/// The effect of a request that was not answered in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It has none, and never will.
+    None,
+    /// It may have one.
+    Unknown,
+    /// It was done, and cannot be shown.
+    Done,
 }
 
 impl Error {
@@ -64,11 +94,17 @@ impl Error {
         Error::NotFound { what, name: name.to_string(), hint: String::new() }
     }
 
-    /// Why a plugin is refused, as a word for programs.
+    /// Returns why a plugin is refused, or which effect a request has that was not
+    /// answered, as a word for programs.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Error::Plugin(refused) => Some(refused.reason()),
             Error::Description { .. } => Some("bad-description"),
+            Error::Unanswered { effect, .. } => Some(match effect {
+                Effect::None => "not-done",
+                Effect::Unknown => "unknown",
+                Effect::Done => "done",
+            }),
             _ => None,
         }
     }
@@ -92,7 +128,9 @@ impl From<Refused> for Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Contention(why) | StoreError::Unavailable(why) => {
+            StoreError::Contention(why)
+            | StoreError::Unavailable(why)
+            | StoreError::Unknown(why) => {
                 tracing::error!(%why, "the database is unavailable");
                 Error::Unavailable
             }

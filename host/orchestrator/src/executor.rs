@@ -376,6 +376,7 @@ impl Attempt<'_> {
             run: run.id.to_string(),
             state: format!("{}/{}", run.id, state.id),
             identifier: node.identifier.to_string(),
+            plugin: node.plugin.to_string(),
             attempt: state.tries.attempt,
             idempotency_key: format!("{}/{}/{}", run.id, state.id, state.tries.requeues),
         }
@@ -412,7 +413,9 @@ async fn numbers(parts: &Parts, count: u64) -> Result<Numbers, StoreError> {
     let mut pause = BACKOFF.0;
     loop {
         match parts.store.state_numbers(count, parts.clock.now()).await {
-            Err(StoreError::Contention(_) | StoreError::Unavailable(_)) => {
+            Err(
+                StoreError::Contention(_) | StoreError::Unavailable(_) | StoreError::Unknown(_),
+            ) => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(BACKOFF.1);
             }

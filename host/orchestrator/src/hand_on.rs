@@ -8,8 +8,8 @@ use exosphere_store::{Answer, Committed, Leased, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Parts;
-use crate::committer::Reply;
 use crate::executor::dispatch;
+use crate::request::Reply;
 use crate::room::Lease;
 
 /// One thing to pass on.
@@ -51,8 +51,7 @@ fn hand_on(parts: &Arc<Parts>, result: CommitResult) {
     parts.watchers.tell(&done.touched, std::mem::take(&mut done.ended));
     parts.teller.tell(&done);
     for (reply, answer) in answers {
-        // Who asked may have gone.
-        let _ = reply.send(answer);
+        reply.send(answer);
     }
     dispatch(parts, leased);
 }

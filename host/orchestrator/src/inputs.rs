@@ -47,9 +47,9 @@ impl From<StoreError> for NoInputs {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Data(_) => NoInputs::Failed(internal(&error)),
-            StoreError::Contention(why) | StoreError::Unavailable(why) => {
-                NoInputs::Unavailable(why)
-            }
+            StoreError::Contention(why)
+            | StoreError::Unavailable(why)
+            | StoreError::Unknown(why) => NoInputs::Unavailable(why),
         }
     }
 }

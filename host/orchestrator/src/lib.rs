@@ -19,9 +19,11 @@ mod key_file;
 mod keys;
 mod namespaces;
 mod plugins;
+mod probe;
 mod read;
 mod reading;
 mod recovery;
+mod request;
 mod room;
 mod rotation;
 mod runs;
@@ -38,13 +40,13 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{Millis, Name};
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_sandbox::{Compiler, Sandbox, SandboxConfig};
-use exosphere_store::{Database, Notice, Store};
+use exosphere_store::{Database, Notice, Store, StoreError};
 
 pub use admission::{Capability, Checked, Remarks};
 pub use catalog::{GraphApplied, PluginUpload, Uploaded};
 pub use check::check;
 pub use control::{Redriven, StartRequest, Started};
-pub use error::{Error, StartError};
+pub use error::{Effect, Error, StartError};
 pub use exosphere_domain as domain;
 pub use exosphere_sandbox::{
     AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, HttpConfig, IpNet, Turn,
@@ -66,6 +68,7 @@ use data_folder::DataFolder;
 use executor::Executor;
 use heart::Session;
 use plugins::Plugins;
+use probe::Probe;
 use reading::Large;
 use runs::{Descriptions, Graphs, Runs};
 use secrets::Declared;
@@ -158,6 +161,7 @@ pub(crate) struct Parts {
     pub teller: Teller,
     pub clock: SystemClock,
     pub session: Session,
+    pub probe: Probe,
     pub tenants: Tenants,
     pub large: Large,
     pub limits: Arc<Limits>,
@@ -195,6 +199,7 @@ impl Host {
             compiler: Compiler::own(config.admission.clone()),
         })?;
         let clock = SystemClock::off_by(config.clock_offset);
+        go_on_from(&clock, &store).await?;
         let session = store.begin_session(folder.host(), clock.now()).await?;
         let capacity = config.slots.saturating_mul(HELD_PER_SLOT);
         let (committer, work) = Committer::new(capacity);
@@ -213,6 +218,7 @@ impl Host {
             committer,
             clock,
             session: Session::new(session),
+            probe: Probe::default(),
             tenants: Tenants::default(),
             large: Large::new(),
             limits: Arc::new(config.limits),
@@ -222,10 +228,11 @@ impl Host {
             folder,
         });
         work.start(parts.clone()).map_err(StartError::Thread)?;
-        let lost = parts.store.lost_sessions(clock.now()).await?;
+        let lost = parts.store.lost_sessions(parts.clock.now()).await?;
         recovery::take_back(&parts, &lost).await?;
         recovery::go_on_sweeping(&parts).await?;
         heart::start(&parts);
+        probe::start(&parts);
         Ok(Host { parts })
     }
 
@@ -246,9 +253,10 @@ impl Host {
         Ok(())
     }
 
-    /// Whether the last commit went through, and if not, why.
+    /// Returns why this host cannot work, if so: its last commit failed, or its
+    /// database does not answer.
     pub fn health(&self) -> Result<(), String> {
-        self.parts.committer.health()
+        self.parts.committer.health().and_then(|()| self.parts.probe.health())
     }
 
     /// Bytes that an uploaded plugin may have.
@@ -277,3 +285,25 @@ impl Host {
         self.parts.committer.holding()
     }
 }
+
+/// Lets the clock of a host that is alone on its database go on from the latest
+/// commit there: what waits in it waits no longer because the clock of the machine
+/// has gone back.
+async fn go_on_from(clock: &SystemClock, store: &Store) -> Result<(), StoreError> {
+    if store.is_shared() {
+        return Ok(());
+    }
+    let ahead = clock.go_on_from(store.latest_time().await?);
+    if ahead > CLOCK_SLACK {
+        tracing::warn!(
+            ahead_s = ahead / 1000,
+            "the clock of this machine is behind the latest commit in the database; this host goes on \
+             from there, and is ahead of the clock until that has caught up: set it right"
+        );
+    }
+    Ok(())
+}
+
+/// How far a database may be ahead of the clock without a word, in milliseconds:
+/// a clock that is set right now and then is no trouble.
+const CLOCK_SLACK: Millis = 2_000;

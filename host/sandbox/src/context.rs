@@ -17,6 +17,9 @@ pub struct Context {
     pub state: String,
     /// The identifier of the node in its graph.
     pub identifier: String,
+    /// The name of the plugin, under which it is granted things. For people who
+    /// read the log; the guest is not told.
+    pub plugin: String,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// The same for every attempt of the same work.

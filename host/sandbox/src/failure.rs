@@ -115,6 +115,19 @@ pub(crate) fn internal(words: &str, host: &Host) -> Failure {
     )
 }
 
+/// Adds to what a guest says of its failure that its latest request was denied:
+/// that is most likely why, and another attempt would be denied it, too.
+pub(crate) fn denied(failure: Failure, why: &str) -> Failure {
+    match failure.kind {
+        FailureKind::Retryable | FailureKind::Trap | FailureKind::Exit => {
+            let message = format!("{}\n(its latest request was denied: {why})", failure.message);
+            Failure { details: failure.details, ..Failure::new(failure.kind, message) }.for_good()
+        }
+        // It ended for a reason of its own.
+        _ => failure,
+    }
+}
+
 fn stopped(stop: &Stop, host: &Host) -> Failure {
     match stop {
         Stop::Limit(limit) => host.limits.reached(*limit),

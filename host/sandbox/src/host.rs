@@ -68,10 +68,9 @@ impl Host {
         let logs = SharedLogs::new(&session.limits, session.secrets.clone());
         let breach = Arc::default();
         let bounds = (&session.limits, &logs, &breach);
-        let key = &session.context.idempotency_key;
         Host {
             config: Config::new(&session.grants),
-            http: Http::new(session.network, session.grants, key, bounds),
+            http: Http::new(session.network, session.grants, &session.context, bounds),
             deadline: now().saturating_add(timeout),
             context: session.context,
             store: session.store,

@@ -28,6 +28,7 @@ use wasmtime_wasi_http::{
 };
 
 use crate::breach::Breach;
+use crate::context::Context;
 use crate::host::Host;
 use crate::log::{LogLevel, SharedLogs};
 use body::Traffic;
@@ -64,7 +65,11 @@ struct Hooks {
     traffic: Arc<Traffic>,
     limits: Limits,
     idempotency_key: String,
+    /// The namespace and the name of the plugin, for what an operator types.
+    place: (String, String),
     requests: u64,
+    /// Why the latest request was denied, if it was.
+    denied: Option<String>,
 }
 
 impl Http {
@@ -72,7 +77,7 @@ impl Http {
     pub(crate) fn new(
         network: Arc<Network>,
         grants: Arc<Grants>,
-        idempotency_key: &str,
+        context: &Context,
         (limits, logs, breach): (&Limits, &SharedLogs, &Arc<Breach>),
     ) -> Http {
         let mut ctx = WasiHttpCtx::new();
@@ -80,17 +85,25 @@ impl Http {
         let hooks = Hooks {
             network,
             idempotency_key: match grants.idempotency_header {
-                true => idempotency_key.to_owned(),
+                true => context.idempotency_key.clone(),
                 false => String::new(),
             },
+            place: (context.namespace.clone(), context.plugin.clone()),
             grants,
             logs: logs.clone(),
             breach: Arc::clone(breach),
             traffic: Arc::default(),
             limits: limits.clone(),
             requests: 0,
+            denied: None,
         };
         Http { ctx, hooks }
+    }
+
+    /// Returns why the guest's latest request was denied, if it was. The next
+    /// attempt would be denied it, too.
+    pub(crate) fn denied(&mut self) -> Option<String> {
+        self.hooks.denied.take()
     }
 
     /// Bytes of all bodies that the guest sent.
@@ -153,6 +166,7 @@ impl Hooks {
         timeouts: RequestOptions,
     ) -> Result<Call, Error> {
         self.requests = self.requests.saturating_add(1);
+        self.denied = None;
         if self.requests > self.limits.get(Limit::HttpCalls) {
             self.breach.report(Limit::HttpCalls);
             return Err(Error::HttpRequestDenied);
@@ -164,7 +178,10 @@ impl Hooks {
             return Err(self.denied(&target));
         }
         let host = target.host_header().ok_or(Error::HttpRequestUriInvalid)?;
-        let headers = headers::outgoing(parts.headers, host, self.key()?)?;
+        let headers = headers::outgoing(parts.headers, host, self.key()?);
+        let headers = headers.inspect_err(|_| {
+            self.denied = Some("its headers are too many, or not for a node to set".into());
+        })?;
         Ok(Call {
             network: Arc::clone(&self.network),
             target,
@@ -189,17 +206,22 @@ impl Hooks {
         HeaderValue::try_from(key).map(Some).map_err(|_| Error::InternalError(None))
     }
 
-    fn denied(&self, target: &Target) -> Error {
+    fn denied(&mut self, target: &Target) -> Error {
         let (shown, rule) = (target.shown(), target.rule());
+        let (namespace, plugin) = &self.place;
         let words = format!(
-            "{shown} is not granted to this plugin; an operator can grant it: `exosphere grant add PLUGIN --http \"{rule}\"`"
+            "{shown} is not granted to the plugin {plugin}; an operator can grant it: \
+             `exosphere grant add {plugin} --http \"{rule}\" --namespace {namespace}`"
         );
         self.logs.note(LogLevel::Warn, &words);
+        self.denied = Some(words);
         Error::HttpRequestDenied
     }
 
-    fn unreadable(&self, why: &BadTarget) -> Error {
-        self.logs.note(LogLevel::Warn, &format!("a request was refused: {why}"));
+    fn unreadable(&mut self, why: &BadTarget) -> Error {
+        let words = format!("a request was refused: {why}");
+        self.logs.note(LogLevel::Warn, &words);
+        self.denied = Some(words);
         match why {
             BadTarget::Scheme | BadTarget::Connect => Error::HttpRequestDenied,
             BadTarget::Path(BadPath::TooLong) => Error::HttpRequestUriTooLong,

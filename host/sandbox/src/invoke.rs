@@ -107,14 +107,20 @@ impl Sandbox {
         let (answer, mut trace) = self.ask(plugin, session, question, &invocation.cancel).await;
         trace.usage.input_bytes += input_bytes;
         let (outcome, bytes) = match answer {
-            Ok(answer) => check(answer, limits, secrets).await,
+            Ok(answer) => check(answer, limits, secrets.clone()).await,
             Err(Unanswered::Cancelled) => return trace.without_effect(Outcome::Released),
             Err(Unanswered::Misfit(error)) => (Outcome::Failed(failure::misfit(&error)), 0),
             Err(Unanswered::Failed(failure)) => (Outcome::Failed(secrets.hide_in(failure)), 0),
         };
         trace.usage.output_bytes += bytes;
         match outcome {
-            failed @ Outcome::Failed(_) => trace.without_effect(failed),
+            Outcome::Failed(failure) => {
+                let failure = match trace.denied.take() {
+                    Some(why) => secrets.hide_in(failure::denied(failure, &why)),
+                    None => failure,
+                };
+                trace.without_effect(Outcome::Failed(failure))
+            }
             outcome => {
                 Completion { outcome, journal: trace.journal, logs: trace.logs, usage: trace.usage }
             }
@@ -243,11 +249,14 @@ pub(crate) struct Trace {
     journal: Journal,
     logs: Vec<LogLine>,
     usage: Usage,
+    /// Why its latest request over HTTP was denied, if it was.
+    denied: Option<String>,
 }
 
 impl Trace {
-    fn of(host: Host) -> Trace {
+    fn of(mut host: Host) -> Trace {
         Trace {
+            denied: host.http.denied(),
             usage: Usage {
                 cpu_us: u64::try_from(host.meter.total().as_micros()).unwrap_or(u64::MAX),
                 peak_memory_bytes: host.limiter.peak_memory(),

@@ -9,6 +9,7 @@ use exosphere_domain::ids::{Millis, Name, NamespaceKey, RunId, RunKey, SessionId
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limits, Usage};
 use exosphere_domain::plan::Changes;
+use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::{Claimed, Counts, NewState, Ref, RunStatus};
 
 use crate::view::RunView;
@@ -95,6 +96,8 @@ pub struct NewRun {
     pub counts: Counts,
     /// A second start with this key finds the first one's run.
     pub key: Option<String>,
+    /// What a second start is compared with, if there is a key.
+    pub digest: Option<StartDigest>,
     /// How long after the commit its first state is due, in milliseconds.
     pub delay: Millis,
     /// What it may use: here, what its store may hold.
@@ -122,6 +125,17 @@ pub struct Finished {
     pub limits: Arc<Limits>,
 }
 
+/// A run that an idempotency key has started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownRun {
+    /// Its id.
+    pub run: RunId,
+    /// Its graph.
+    pub graph: Name,
+    /// What it was started with; nothing is known of that for an old run.
+    pub digest: Option<StartDigest>,
+}
+
 /// What became of a member.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
@@ -139,12 +153,7 @@ pub enum Answer {
         late: usize,
     },
     /// There is a run with this key already.
-    Known {
-        /// Its id.
-        run: RunId,
-        /// Its graph.
-        graph: Name,
-    },
+    Known(KnownRun),
     /// The revision of the graph is not the current one, or not any more.
     Outdated,
     /// It came too late and changed nothing: another holds the state, or the

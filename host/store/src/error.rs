@@ -62,9 +62,23 @@ pub enum StoreError {
     #[error("another transaction was in the way: {0}")]
     Contention(String),
     /// The database: full, read-only, gone. Trying again later may help. If it
-    /// was a commit, it may have gone through all the same.
+    /// was a commit, it has not gone through.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+    /// The database was asked to commit and did not answer: the commit may have
+    /// gone through.
+    #[error("it is not known whether the database has committed: {0}")]
+    Unknown(String),
+}
+
+impl StoreError {
+    /// Returns the error of a transaction whose end was asked for.
+    pub(crate) fn of_commit(self) -> Self {
+        match self {
+            StoreError::Unavailable(why) => StoreError::Unknown(why),
+            other => other,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {

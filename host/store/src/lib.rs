@@ -36,7 +36,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use batch::{
-    Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Shares, Touched, Want,
+    Answer, Batch, Committed, Finished, KnownRun, Leased, Member, NewRun, RunInfo, Shares, Touched,
+    Want,
 };
 pub use catalog::{AppliedGraph, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow};
 pub use check::{
@@ -98,13 +99,18 @@ pub(crate) use on_sqlite;
 /// A transaction on a line to Postgres.
 macro_rules! on_postgres {
     ($line:expr, |$tx:ident| $work:expr) => {{
+        let is_asked = std::sync::atomic::AtomicBool::new(false);
         let transaction = async {
             let mut tx = $line.begin().await?;
             let $tx = &mut tx;
             let done = $work.await;
-            tx.end(done).await
+            tx.end(done, &is_asked).await
         };
-        $crate::postgres::within($crate::postgres::MOST, transaction).await
+        let ended = $crate::postgres::within($crate::postgres::MOST, transaction).await;
+        match is_asked.into_inner() {
+            true => ended.map_err($crate::StoreError::of_commit),
+            false => ended,
+        }
     }};
 }
 pub(crate) use on_postgres;
@@ -146,9 +152,10 @@ impl Store {
     ///
     /// [`StoreError::Data`] if one of its members cannot be written; nothing
     /// of the batch is then, and the caller may try its parts.
-    /// [`StoreError::Unavailable`] if it may not have been written, and may
-    /// have; a member that is repeated then has no second effect, but what the
-    /// commit claimed is to be looked for ([`Store::held_by`]).
+    /// [`StoreError::Unavailable`] if it has not been written.
+    /// [`StoreError::Unknown`] if it may have been; a member that is repeated then
+    /// has no second effect, but what the commit claimed is to be looked for
+    /// ([`Store::held_by`]).
     pub async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         match &self.writer {
             Writer::Sqlite(writer) => {

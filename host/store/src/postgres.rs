@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow};
@@ -160,13 +161,19 @@ impl PgTx {
         each.into_iter().try_for_each(|(changed, expected)| all_of(changed as u64, expected))
     }
 
-    /// Commits what went well, and undoes what did not.
-    pub(crate) async fn end<T>(mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Commits what went well, and undoes what did not. Notes in `is_asked` that
+    /// the server was asked to commit: without its answer nobody knows.
+    pub(crate) async fn end<T>(
+        mut self,
+        done: Result<T, StoreError>,
+        is_asked: &AtomicBool,
+    ) -> Result<T, StoreError> {
         let done = match done {
             Ok(done) => self.catch_up().await.map(|()| done),
             failed => failed,
         };
         let last = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        is_asked.store(done.is_ok(), Ordering::Relaxed);
         let ended = sqlx::raw_sql(last).execute(&mut self.line.connection).await;
         match (done, ended) {
             (Ok(done), Ok(_)) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::{Stream, TryStreamExt};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::StoreError;
 use crate::postgres::bound;
@@ -20,9 +20,13 @@ const READERS: u32 = 4;
 /// How long a patient read waits before it tries again: from, and up to.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// The longest that a read may take: behind a connection that swallows
-/// everything nobody learns anything.
+/// The longest that a patient read may take at a time: behind a connection that
+/// swallows everything nobody learns anything.
 const MOST: Duration = Duration::from_secs(10);
+
+/// The longest that any other read takes, with all its tries: somebody waits for
+/// the answer, and is to have one within five seconds.
+const ANSWER: Duration = Duration::from_secs(4);
 
 /// Who reads. Cheap to clone.
 #[derive(Clone)]
@@ -39,7 +43,7 @@ pub(crate) enum Pool {
 }
 
 /// How long to wait for a connection of the pool.
-const ACQUIRE: Duration = Duration::from_secs(5);
+const ACQUIRE: Duration = ANSWER;
 
 /// A connection that nobody needs is closed after so long, so that an idle host
 /// holds few.
@@ -86,14 +90,15 @@ impl Reader {
         values: &[Value<'_>],
         read: Read<T>,
     ) -> Result<Vec<T>, StoreError> {
-        let end = Instant::now() + self.patience;
+        let (start, end) = (Instant::now(), Instant::now() + self.patience);
         let mut pause = PAUSE.0;
         // After a restart of the database each connection of the pool may be a
         // dead one, and shows it when it is used.
         let mut at_once = READERS;
         loop {
             let begun = Instant::now();
-            let why = match tokio::time::timeout(MOST, self.try_rows(text, values, read)).await {
+            let last = if self.patience.is_zero() { start + ANSWER } else { begun + MOST };
+            let why = match timeout_at(last, self.try_rows(text, values, read)).await {
                 Ok(Ok(rows)) => return Ok(rows),
                 Ok(Err(StoreError::Unavailable(_))) if at_once > 0 && self.may_be_dead(begun) => {
                     at_once -= 1;
@@ -101,7 +106,7 @@ impl Reader {
                 }
                 Ok(Err(StoreError::Unavailable(why))) => why,
                 Ok(Err(other)) => return Err(other),
-                Err(_) => self.swallowed(),
+                Err(_) => self.swallowed(last - begun),
             };
             if Instant::now() + pause > end {
                 return Err(StoreError::Unavailable(why));
@@ -117,11 +122,11 @@ impl Reader {
     }
 
     /// There was no answer at all.
-    fn swallowed(&self) -> String {
+    fn swallowed(&self, limit: Duration) -> String {
         if let Pool::Postgres(lines) = &self.pool {
             lines.renew();
         }
-        format!("no answer within {} s", MOST.as_secs())
+        format!("no answer within {} s", limit.as_secs())
     }
 
     async fn try_rows<T: Send + 'static>(

@@ -81,6 +81,36 @@ impl Store {
         })
     }
 
+    /// Asks the database for an answer, within a time. On SQLite there is nobody
+    /// to ask: a commit that fails tells.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] without an answer.
+    pub async fn ping(&self, within: Duration) -> Result<(), StoreError> {
+        match &self.side {
+            Some(side) => side.row(sqlx::query(sql::PING), within).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a row of this session as it is, to learn whether the database can
+    /// be written to: on a full disk a commit that writes nothing goes through.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if it cannot.
+    pub async fn prove_writable(&self, session: SessionId, now: Millis) -> Result<(), StoreError> {
+        write!(self, now, |tx| tx.execute(sql::TOUCH_SESSION, &values![session.0])).map(drop)
+    }
+
+    /// Returns the latest time that the database has from commits, as far as the
+    /// newest rows tell: sessions, states, failed attempts and outputs.
+    pub async fn latest_time(&self) -> Result<Millis, StoreError> {
+        let latest = self.reader.row(sql::LATEST_TIME, &[], number).await?;
+        Ok(latest.unwrap_or_default())
+    }
+
     /// Sessions that have ended and hold states of live runs.
     pub async fn lost_sessions(&self, now: Millis) -> Result<Vec<SessionId>, StoreError> {
         let lost = write!(self, now, |tx| tx.query(sql::LOST_SESSIONS, &[], number))?;

@@ -72,6 +72,17 @@ statements! {
     // Numbers and sessions.
     NUMBERS = "UPDATE number SET next = next + $2 WHERE name = $1 RETURNING next";
     BEGIN_SESSION = "INSERT INTO session (id, started_at, expires_at, host) VALUES ($1, $2, $3, $4)";
+    /// Changes nothing, but writes.
+    TOUCH_SESSION = "UPDATE session SET started_at = started_at WHERE id = $1";
+    /// What time it was at the latest commits, for a host whose clock has gone back.
+    /// Each part reads the last rows of a table by its key. On Postgres the
+    /// database's own clock counts.
+    LATEST_TIME = "SELECT COALESCE(MAX(t), 0) FROM (\
+                   SELECT MAX(MAX(started_at), COALESCE(MAX(ended_at), 0)) AS t FROM session \
+                   UNION ALL SELECT MAX(created_at) FROM (SELECT created_at FROM state ORDER BY id DESC LIMIT 100) \
+                   UNION ALL SELECT MAX(ended_at) FROM (SELECT ended_at FROM attempt ORDER BY rowid DESC LIMIT 100) \
+                   UNION ALL SELECT MAX(ended_at) FROM state WHERE id IN (SELECT state FROM output ORDER BY rowid DESC LIMIT 100))",
+    postgres now!();
     END_SESSION = "UPDATE session SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL";
     END_OTHERS = "UPDATE session SET ended_at = $2 WHERE id <> $1 AND ended_at IS NULL";
     END_OLDER = "UPDATE session SET ended_at = $2 WHERE id <> $1 AND host = $3 AND ended_at IS NULL";
@@ -81,20 +92,23 @@ statements! {
     /// that decides who is first with a key, and who waits for whom. (A join alone
     /// keeps no order.)
     NEW_RUN = "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, created_at, open, failed, \
-               states, succeeded, pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version, start_key) \
-               SELECT $1, $2, $3, r.graph, r.id, 'RUNNING', 0, $5, $6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $7 \
+               states, succeeded, pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version, start_key, start_digest) \
+               SELECT $1, $2, $3, r.graph, r.id, 'RUNNING', 0, $5, $6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $7, $8 \
                FROM revision r JOIN graph g ON g.id = r.graph AND g.current = r.id WHERE r.id = $4 ON CONFLICT DO NOTHING RETURNING id",
     postgres "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, created_at, open, failed, \
-              states, succeeded, pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version, start_key) \
-              SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n.start_key \
-              FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::BIGINT[], $5::TEXT[], $6::BIGINT[], $7::TEXT[]) WITH ORDINALITY \
-              AS n (id, uuid, namespace, revision, inputs, now, start_key, at) JOIN revision r ON r.id = n.revision \
+              states, succeeded, pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version, start_key, start_digest) \
+              SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, n.start_key, n.start_digest \
+              FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::TEXT[], $4::BIGINT[], $5::TEXT[], $6::BIGINT[], $7::TEXT[], $8::TEXT[]) WITH ORDINALITY \
+              AS n (id, uuid, namespace, revision, inputs, now, start_key, start_digest, at) JOIN revision r ON r.id = n.revision \
               JOIN graph g ON g.id = r.graph AND g.current = r.id ORDER BY n.at \
               ON CONFLICT DO NOTHING RETURNING id";
     /// The run that is in the way of a new one: it was begun before with the
     /// same id, or with the same key.
-    FIRST_RUN = "SELECT u.uuid, g.name FROM run u JOIN graph g ON g.id = u.graph \
+    FIRST_RUN = "SELECT u.uuid, g.name, u.start_digest FROM run u JOIN graph g ON g.id = u.graph \
                  WHERE u.uuid = $1 OR (u.namespace = $2 AND u.start_key = $3) ORDER BY u.id LIMIT 1";
+    /// The run that a key has started.
+    STARTED_WITH = "SELECT u.uuid, g.name, u.start_digest FROM run u JOIN graph g ON g.id = u.graph \
+                    WHERE u.namespace = $1 AND u.start_key = $2";
     /// What may change of a run. On Postgres, all that is written below a run
     /// is written by who has locked its row here.
     RUN_ROW = "SELECT id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, \
@@ -444,7 +458,7 @@ statements! {
     /// Some runs, by number, each with what it names.
     CHECK_RUNS = "SELECT u.id, u.uuid, u.namespace, u.graph, u.revision, u.status, u.version, u.inputs, u.ended_at, u.open, u.failed, \
                   u.states, u.succeeded, u.pruned, u.errored, u.cancelled, u.retries, u.requeues, u.store_keys, u.store_bytes, \
-                  u.store_version, u.paused, u.unswept, u.start_key, g.namespace, r.graph FROM run u \
+                  u.store_version, u.paused, u.unswept, u.start_key, g.namespace, r.graph, u.start_digest FROM run u \
                   LEFT JOIN graph g ON g.id = u.graph LEFT JOIN revision r ON r.id = u.revision \
                   WHERE u.id > $1 ORDER BY u.id LIMIT $2";
     /// The graphs of some runs.
@@ -481,6 +495,9 @@ statements! {
     CHECK_OUTPUTS = "SELECT state, number, body FROM output";
     CHECK_ATTEMPTS = "SELECT a.state, a.number, a.outcome, a.kind, a.details, a.logs, s.attempt FROM attempt a LEFT JOIN state s ON s.id = a.state";
 }
+
+/// Asks for an answer, whatever it is.
+pub(crate) const PING: &str = "SELECT 1";
 
 /// One beat of a host on Postgres: renews its session, ends those that are
 /// overdue, and tells whether the session still lives, when the next state is

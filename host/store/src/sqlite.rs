@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use exosphere_domain::ids::Millis;
 use rusqlite::types::{ToSqlOutput, Value as Owned};
-use rusqlite::{CachedStatement, Connection, OpenFlags, Row, ToSql};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Row, ToSql};
 use tokio::sync::{MutexGuard, oneshot};
 
 use crate::error::{OpenError, StoreError};
@@ -162,8 +162,13 @@ impl<'a> SqliteTx<'a> {
     }
 
     pub(crate) fn commit(mut self) -> Result<(), StoreError> {
-        // A commit that fails may leave the transaction open.
-        self.connection.execute_batch("COMMIT")?;
+        // A commit that fails may leave the transaction open. What could not even
+        // be written is not committed; of a sync that failed nobody knows what the
+        // next start finds.
+        self.connection.execute_batch("COMMIT").map_err(|error| match is_unwritten(&error) {
+            true => StoreError::from(error),
+            false => StoreError::from(error).of_commit(),
+        })?;
         self.open = false;
         Ok(())
     }
@@ -171,6 +176,13 @@ impl<'a> SqliteTx<'a> {
     fn prepared(&self, text: &'static Text) -> Result<CachedStatement<'_>, StoreError> {
         Ok(self.connection.prepare_cached(text.sqlite)?)
     }
+}
+
+/// Whether a commit failed before all of it was in the log.
+fn is_unwritten(error: &rusqlite::Error) -> bool {
+    let rusqlite::Error::SqliteFailure(failure, _) = error else { return false };
+    matches!(failure.code, ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::ReadOnly)
+        || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE
 }
 
 impl Drop for SqliteTx<'_> {

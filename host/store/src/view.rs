@@ -278,7 +278,8 @@ fn failure(
     let details = row.maybe_text(at + 2)?;
     let details = details.map(|text| read_stored(&text)).transpose();
     let details = details.map_err(|_| corrupt(table, "details", id))?;
-    Ok(Some(Failure { kind, message: row.maybe_text(at + 1)?.unwrap_or_default(), details }))
+    let message = row.maybe_text(at + 1)?.unwrap_or_default();
+    Ok(Some(Failure { kind, message, details, is_final: false }))
 }
 
 /// What an attempt used, in columns `cpu_us, memory_bytes, host_calls,

@@ -4,6 +4,7 @@
 //! So that a rule for `/v1/` is one for `/v1/`, and not for `/v1/%2e%2e/`.
 
 use super::host::cut;
+use super::lookalike::{is_unseen, plain};
 
 /// The longest path with its query, in bytes.
 pub const MAX_PATH_BYTES: usize = 8 * 1024;
@@ -32,6 +33,17 @@ pub enum BadPath {
         "the path {0:?} has empty or dot segments, or backslashes, perhaps encoded; write it plainly"
     )]
     Segments(String),
+    /// It has bytes that are not UTF-8 once decoded: some readers take an overlong
+    /// form for the letter that it hides.
+    #[error(
+        "the path {0:?} has bytes that are not UTF-8 once they are decoded; encode it as UTF-8"
+    )]
+    NotUtf8(String),
+    /// It has a letter that some servers turn into one with a meaning of its own.
+    #[error(
+        "the path {0:?} has {1:?}, which some servers take for {2:?}; write it plainly, or use another letter"
+    )]
+    Lookalike(String, char, char),
 }
 
 /// Whether a path, without its query, has one meaning only.
@@ -51,7 +63,9 @@ pub fn check_path(path: &str) -> Result<(), BadPath> {
     }
     let mut now = path.as_bytes().to_vec();
     for round in 0..=MAX_DECODINGS {
-        check_segments(&now).map_err(|()| BadPath::Segments(cut(path)))?;
+        let text = std::str::from_utf8(&now).map_err(|_| BadPath::NotUtf8(cut(path)))?;
+        check_letters(text, path)?;
+        check_segments(text).map_err(|()| BadPath::Segments(cut(path)))?;
         let (decoded, is_clean) = decode(&now);
         if round == 0 && !is_clean {
             return Err(BadPath::Percent(cut(path)));
@@ -67,21 +81,50 @@ pub fn check_path(path: &str) -> Result<(), BadPath> {
     Err(BadPath::Segments(cut(path)))
 }
 
+/// Refuses letters that a server may turn into one of `/ \ ? # % ;`.
+fn check_letters(text: &str, path: &str) -> Result<(), BadPath> {
+    let lookalike = |letter: char| Some((letter, plain(letter)?));
+    let mut found = text.chars().filter(|letter| !letter.is_ascii()).filter_map(lookalike);
+    match found.find(|(_, plain)| plain.chars().all(|plain| plain != '.')) {
+        None => Ok(()),
+        Some((letter, plain)) => {
+            let means = |plain: &char| r"/\?#%;".contains(*plain);
+            let plain = plain.chars().find(means).unwrap_or(letter);
+            Err(BadPath::Lookalike(cut(path), letter, plain))
+        }
+    }
+}
+
 /// Refuses what servers tidy up: `//`, `.`, `..` (also as `..;x`, from which
-/// some cut off what is behind the semicolon), and backslashes.
-fn check_segments(path: &[u8]) -> Result<(), ()> {
-    if path.contains(&b'\\') {
+/// some cut off what is behind the semicolon, as `.. `, which some trim, or with
+/// dots of other scripts), and backslashes.
+fn check_segments(path: &str) -> Result<(), ()> {
+    if path.contains('\\') {
         return Err(());
     }
-    let mut segments = path.split(|byte| *byte == b'/').skip(1).peekable();
+    let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let is_last = segments.peek().is_none();
-        let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
-        if matches!(name, b"." | b"..") || (segment.is_empty() && !is_last) {
+        let name = segment.split(';').next().unwrap_or_default();
+        if is_tidied_up(name) || (segment.is_empty() && !is_last) {
             return Err(());
         }
     }
     Ok(())
+}
+
+/// Whether a server may take a segment for a dot segment or none: blanks around
+/// or between dots are trimmed, invisible letters are dropped.
+fn is_tidied_up(name: &str) -> bool {
+    let is_blank = |letter: char| letter.is_whitespace() || is_unseen(letter);
+    let is_dots =
+        |letter: char| letter == '.' || plain(letter).is_some_and(|dots| dots.starts_with('.'));
+    if name.is_empty() || !name.chars().all(|letter| is_blank(letter) || is_dots(letter)) {
+        return false;
+    }
+    // Three dots and more are a name, if they are plain.
+    let is_plain = name.bytes().all(|byte| byte == b'.');
+    !is_plain || name.len() <= 2
 }
 
 /// The bytes that a percent-encoding stands for, and whether each `%` began
@@ -128,6 +171,11 @@ mod tests {
             "/@a:b,c!$&'()*+=",
             "/a/..b",
             "/%41",
+            "/a/%20b/b%20/..%20b",
+            "/%e6%96%87%e4%bb%b6/%f0%9f%98%80",
+            // A letter that is a dot elsewhere, within a name.
+            "/a%ef%bc%8eb",
+            "/wait%e2%80%a6",
         ] {
             assert_eq!(check_path(path), Ok(()), "{path}");
         }
@@ -163,8 +211,64 @@ mod tests {
             "/a/.;/b",
             "/a/..%3b/b",
             "/%2525252525252e",
+            // Trimmed by some: blanks of ASCII, of others, and what nobody sees.
+            "/a/%20..",
+            "/a/..%20",
+            "/a/%20../b",
+            "/a/..%20/b",
+            "/a/.%20./b",
+            "/a/..%20;x/b",
+            "/a/%2520..",
+            "/a/%20/b",
+            "/a/%20%20",
+            "/a/...%20/b",
+            "/a/..%c2%a0/b",
+            "/a/%e3%80%80../b",
+            "/a/.%e2%80%8b./b",
+            "/a/%ef%bb%bf../b",
+            "/a/.%c2%ad./b",
+            // Dots of other scripts.
+            "/a/%ef%bc%8e%ef%bc%8e/b",
+            "/a/.%ef%bc%8e/b",
+            "/a/%ef%bc%8e",
+            "/a/%ef%b9%92%ef%b9%92",
+            "/a/%e2%80%a4%e2%80%a4/b",
+            "/a/%e2%80%a5/b",
+            "/a/%e3%80%82%ef%bd%a1/b",
+            "/a/%25ef%25bc%258e./b",
         ] {
             assert!(matches!(check_path(path), Err(BadPath::Segments(_))), "{path}");
+        }
+        // Overlong forms of '.' and '/', and what is no UTF-8 at all.
+        for path in [
+            "/a/%c0%ae%c0%ae/b",
+            "/a/%c0%ae./b",
+            "/a/%e0%80%ae%e0%80%ae/b",
+            "/a/%f0%80%80%ae/b",
+            "/a/..%c0%afb",
+            "/a%c1%9cb",
+            "/a/%25c0%25ae/b",
+            "/a/%e4",
+            "/a/%ed%a0%80",
+        ] {
+            assert!(matches!(check_path(path), Err(BadPath::NotUtf8(_))), "{path}");
+        }
+        // '/', '\\', '%', ';', '?' and '#' of other scripts.
+        for path in [
+            "/a/..%ef%bc%8fb",
+            "/a%e2%81%84b",
+            "/a%e2%88%95b",
+            "/a%ef%bc%bcb",
+            "/a%ef%b9%a8b",
+            "/a%c2%a5b",
+            "/a/..%ef%bc%9bx/b",
+            "/%ef%bc%852e",
+            "/a%ef%bc%9fb",
+            "/a%ef%bc%83b",
+            "/%e2%84%80",
+            "/a%25ef%25bc%258fb",
+        ] {
+            assert!(matches!(check_path(path), Err(BadPath::Lookalike(..))), "{path}");
         }
         for path in ["", "*", "a", "http://host/", "host:443", "?a"] {
             assert!(matches!(check_path(path), Err(BadPath::NotAbsolute(_))), "{path}");

@@ -126,30 +126,42 @@ impl Explain<'_> {
                 in_words(self.raw, &way)
             );
         }
-        let unite = name_of(self.raw, self.closing(target, node));
-        let way = way(self.wires, target, node, usize::MAX).unwrap_or_default();
+        let (unite, from_there) = self.closing(target, node);
+        // Up to the unite any way will do: whichever it is, the branches end there.
+        let mut path = way(self.wires, target, unite, usize::MAX).unwrap_or_default();
+        path.extend(from_there);
+        let unite = name_of(self.raw, unite);
         format!(
             "\"{target_name}\" is missing on the path {}: its branches end in the unite \"{unite}\"; return \
              it from \"{unite}\" and refer to that",
-            in_words(self.raw, &way)
+            in_words(self.raw, &path)
         )
     }
 
-    /// The unite that closes the scope of a node that is on every path to
-    /// another and yet not seen from there.
-    fn closing(&self, target: usize, node: usize) -> usize {
+    /// Finds the unite that closes the scope of a node which is on every path to
+    /// another and yet not seen from there, and the nodes behind that unite on a
+    /// way to the other node on which none sees it.
+    fn closing(&self, target: usize, node: usize) -> (usize, Vec<usize>) {
         let mut at = node;
+        // From the end: the way is walked against its direction.
+        let mut walked = Vec::new();
         // Every step leads to an earlier node that does not see the target.
         for _ in 0..self.wires.next.len() {
             if self.is_closed_by(target, at) {
                 break;
             }
             let blind = |parent: &&usize| **parent != target && !self.sees[**parent].has(target);
-            at = match self.wires.source[at] {
+            let before = match self.wires.source[at] {
+                // A unite sees what its source sees. The source is on every way to
+                // the region between, so that no node of it sees more.
                 Some(source) => source,
                 None => self.wires.parents[at].iter().find(blind).copied().unwrap_or(at),
             };
+            let step = way(self.wires, before, at, usize::MAX).unwrap_or_default();
+            walked.extend(step.iter().skip(1).rev());
+            at = before;
         }
-        at
+        walked.reverse();
+        (at, walked)
     }
 }

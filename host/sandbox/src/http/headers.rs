@@ -1,9 +1,10 @@
 //! The headers of a request: the guest's, without any by which it could say
-//! where one message ends and the next begins, or to whom it is.
+//! where one message ends and the next begins, to whom it is, or that it is
+//! another request than the one that was compared with the grant.
 
 use http::header::{
-    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use wasmtime_wasi_http::Error;
 
@@ -35,11 +36,73 @@ const OURS: [HeaderName; 9] = [
     UPGRADE,
 ];
 
+/// Headers by which a proxy, a server or a framework takes a request for another
+/// one: of another path, method, host or sender. A grant of a path or a method
+/// would be one of any.
+const OVERRIDES: [&str; 38] = [
+    // The path.
+    "x-original-url",
+    "x-original-uri",
+    "x-original-path",
+    "x-original-request-uri",
+    "x-rewrite-url",
+    "x-rewrite-uri",
+    "x-override-url",
+    "x-http-destinationurl",
+    "x-http-path-override",
+    "x-request-uri",
+    "x-proxy-url",
+    "request-uri",
+    "base-url",
+    "destination",
+    // The method.
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-method",
+    "x-original-method",
+    // The host.
+    "x-host",
+    "x-original-host",
+    "x-http-host-override",
+    "x-backend-host",
+    // Who sends it, and by which way.
+    "forwarded",
+    "forwarded-for",
+    "via",
+    "client-ip",
+    "true-client-ip",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "x-originating-ip",
+    "x-proxyuser-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-azure-clientip",
+];
+
+/// Beginnings of such headers, of which there are many.
+const OVERRIDING: [&str; 4] = ["proxy-", "x-forwarded", "x-envoy-", "x-middleware-"];
+
 /// Whether a guest may neither set a header nor see it. Where we send the key
 /// of its work, that is not its own to say.
 pub(super) fn is_forbidden(name: &HeaderName, has_key: bool) -> bool {
-    let is_key = has_key && *name == IDEMPOTENCY_KEY;
-    is_key || OURS.contains(name) || name.as_str().starts_with("proxy-")
+    // CGI and its heirs tell no underscore (or dot) from a hyphen.
+    let plain: String = name.as_str().chars().map(hyphen).collect();
+    let is_key = has_key && plain == IDEMPOTENCY_KEY.as_str();
+    let is_length = plain == CONTENT_LENGTH.as_str() && *name != CONTENT_LENGTH;
+    is_key
+        || is_length
+        || OURS.iter().any(|ours| plain == ours.as_str())
+        || OVERRIDES.contains(&plain.as_str())
+        || OVERRIDING.iter().any(|beginning| plain.starts_with(beginning))
+}
+
+fn hyphen(letter: char) -> char {
+    if letter.is_ascii_alphanumeric() { letter } else { '-' }
 }
 
 /// The headers that are sent: the guest's and ours.
@@ -105,8 +168,44 @@ mod tests {
             "proxy-anything",
             "expect",
             "http2-settings",
+            "transfer_encoding",
+            "content_length",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded",
+            "x_forwarded_prefix",
+            "x.original.url",
+            "forwarded",
+            "x-real-ip",
+            "x-host",
         ] {
             assert!(outgoing(headers(&[name]), host.clone(), None).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn ordinary_headers_pass() {
+        let host = HeaderValue::from_static("a.example");
+        for name in [
+            "accept",
+            "authorization",
+            "content-length",
+            "cookie",
+            "if-match",
+            "referer",
+            "user-agent",
+            "x-api-key",
+            "x-request-id",
+            "x-correlation-id",
+            "origin",
+            "range",
+        ] {
+            assert!(outgoing(headers(&[name]), host.clone(), None).is_ok(), "{name}");
         }
     }
 

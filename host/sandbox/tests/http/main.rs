@@ -61,6 +61,8 @@ impl Web {
         call.node = node.parse().unwrap();
         call.inputs = inputs.to_string();
         call.context.idempotency_key = "run/1/0".into();
+        call.context.namespace = "team".into();
+        call.context.plugin = "web".into();
         call.grants = Arc::new(self.grants.clone());
         limit(&mut call, Limit::CpuMs, 5_000);
         call
@@ -191,13 +193,28 @@ async fn what_is_not_granted_is_denied_and_the_log_says_how_to_grant_it() {
     ] {
         let (error, log) = web.refused(request.clone()).await;
         assert_eq!(error, "ErrorCode::HttpRequestDenied", "{request}");
-        assert!(log.contains("exosphere grant add PLUGIN --http \""), "{log}");
+        assert!(log.contains("exosphere grant add web --http \""), "{log}");
+        assert!(log.contains("\" --namespace team`"), "{log}");
     }
     let (_, log) = web.refused(but(at(&server, "/v1?secret"), json!({"method": "POST"}))).await;
     let (shown, rule) =
         (format!("POST http://{authority}/v1 is"), format!("\"POST http://{authority}/\""));
     assert!(log.contains(&shown) && log.contains(&rule), "{log}");
     assert_eq!(server.connections(), served, "a request that was denied went out");
+}
+
+#[tokio::test]
+async fn a_failure_after_a_denial_is_final() {
+    let server = Server::start().await;
+    let web = Web::granted(&[format!("http://127.0.0.1:{}/v1", server.port)]).await;
+    let denied = web.run("hold", at(&server, "/v2"), |_| {}).await;
+    let denied = failure(&denied);
+    assert_eq!((denied.kind, denied.is_retried()), (FailureKind::Retryable, false), "{denied}");
+    assert!(denied.message.contains("exosphere grant add web --http"), "{denied}");
+    // Nobody listens there: the next time somebody may.
+    let web = Web::granted(&["http://127.0.0.1:1/".to_owned()]).await;
+    let failed = web.run("hold", json!({"authority": "127.0.0.1:1"}), |_| {}).await;
+    assert!(failure(&failed).is_retried(), "{}", failure(&failed));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Name, RunId};
+use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::RunStatus;
 
 use super::catalog::read_graph;
@@ -77,6 +78,7 @@ impl RunRow {
         row.parsed(2, "namespace", |text| text.parse::<Name>().ok());
         row.parsed(7, "inputs", is_object);
         row.maybe_parsed(23, "start_key", |text| (!text.is_empty()).then_some(()));
+        row.maybe_parsed(26, "start_digest", |text| text.parse::<StartDigest>().ok());
         let paused = row.int(21, "paused").unwrap_or_default();
         if !matches!(paused, 0 | 1) {
             row.wrong("paused", format_args!("is {paused}, and only 0 or 1"));

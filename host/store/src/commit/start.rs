@@ -1,10 +1,12 @@
 //! Runs that begin. Their rows come first of all: who waits here for another
 //! host's start with the same key holds no other lock yet.
 
-use exosphere_domain::ids::RunId;
+use exosphere_domain::ids::{Name, RunId};
 use exosphere_domain::journal::Journal;
 
 use super::{Answer, Member, NewRun, Street};
+use crate::Store;
+use crate::batch::KnownRun;
 use crate::entries::Clash;
 use crate::error::StoreError;
 use crate::rows::{corrupt, number};
@@ -30,6 +32,8 @@ impl<'b> Street<'b> {
         // In one order for all hosts, so that no two wait for each other.
         new.sort_by_key(|new| (&new.info.namespace, &new.key));
         let ids: Vec<String> = new.iter().map(|new| new.info.id.to_string()).collect();
+        let digest = |new: &&NewRun| new.digest.as_ref().map(ToString::to_string);
+        let digests: Vec<_> = new.iter().map(digest).collect();
         let rows = Rows::default()
             .ints(new.iter().map(|new| new.info.key.0))
             .texts(ids.iter().map(String::as_str))
@@ -37,7 +41,8 @@ impl<'b> Street<'b> {
             .ints(new.iter().map(|new| new.revision))
             .texts(new.iter().map(|new| &*new.info.inputs))
             .all(self.now)
-            .maybe_texts(new.iter().map(|new| new.key.as_deref()));
+            .maybe_texts(new.iter().map(|new| new.key.as_deref()))
+            .maybe_texts(digests.iter().map(Option::as_deref));
         let begun = tx.query_each(sql::NEW_RUN, &rows, number).await?;
         for (new, id) in new.iter().zip(&ids) {
             if !begun.contains(&new.info.key.0) {
@@ -76,15 +81,33 @@ impl<'b> Street<'b> {
 /// fail went through; or one with the same key; or that its revision is not the
 /// current one.
 async fn first(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Answer, StoreError> {
-    let read = |row: &dyn Cells| Ok((row.text(0)?, row.text(1)?));
     let place = values![id, new.info.namespace.as_str(), new.key.as_deref()];
-    let found = tx.query(sql::FIRST_RUN, &place, read).await?;
-    match found.into_iter().next() {
-        Some((first, _)) if first == id => Ok(Answer::Done),
-        Some((first, graph)) => Ok(Answer::Known {
-            run: RunId(first.parse().map_err(|_| corrupt("run", "uuid", &first))?),
-            graph: graph.parse().map_err(|_| corrupt("graph", "name", &graph))?,
-        }),
-        None => Ok(Answer::Outdated),
+    let found = tx.query(sql::FIRST_RUN, &place, known).await?;
+    Ok(match found.into_iter().next() {
+        Some(first) if first.run == new.info.id => Answer::Done,
+        Some(first) => Answer::Known(first),
+        None => Answer::Outdated,
+    })
+}
+
+/// A run in columns `uuid, graph, start_digest`.
+fn known(row: &dyn Cells) -> Result<KnownRun, StoreError> {
+    let (run, graph) = (row.text(0)?, row.text(1)?);
+    let digest = row.maybe_text(2)?.map(|digest| digest.parse()).transpose();
+    Ok(KnownRun {
+        digest: digest.map_err(|_| corrupt("run", "start_digest", &run))?,
+        graph: graph.parse().map_err(|_| corrupt("graph", "name", &graph))?,
+        run: RunId(run.parse().map_err(|_| corrupt("run", "uuid", &run))?),
+    })
+}
+
+impl Store {
+    /// Finds the run that an idempotency key of a namespace has started.
+    pub async fn started_with(
+        &self,
+        namespace: &Name,
+        key: &str,
+    ) -> Result<Option<KnownRun>, StoreError> {
+        self.reader.row(sql::STARTED_WITH, &values![namespace.as_str(), key], known).await
     }
 }

@@ -37,7 +37,17 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
     let revision = applied.revision.id;
     let limits = Limits::default().with(Limit::StoreKeys, 10);
     let limits = Arc::new(limits.with(Limit::StoreBytes, 100_000_000));
-    let new = NewRun { info, revision, store: values, root, counts, key: None, delay: 0, limits };
+    let new = NewRun {
+        info,
+        revision,
+        store: values,
+        root,
+        counts,
+        key: None,
+        digest: None,
+        delay: 0,
+        limits,
+    };
     Batch {
         members: Arc::new([Member::Start(new.into())]),
         range: 0..1,

@@ -35,7 +35,7 @@ async fn every_statement_is_prepared_on_both_databases() {
         assert_eq!(ours.parameter_count(), parameters, "parameters of {name}");
         assert_eq!(ours.column_count(), theirs.columns().len(), "columns of {name}");
     }
-    for text in [BEAT, NOTIFY, DURABILITY, now!()] {
+    for text in [BEAT, PING, NOTIFY, DURABILITY, now!()] {
         let prepared = (&mut postgres).prepare(text.into_sql_str()).await;
         prepared.unwrap_or_else(|error| panic!("{text}: {error}"));
     }

@@ -201,8 +201,17 @@ impl Bed {
         let (root, counts) = begin(&built, &ids);
         let store = store.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         let (info_of, revision, limits) = (info.clone(), applied.revision.id, limits());
-        let new =
-            NewRun { info: info_of, revision, store, root, counts, key: None, delay: 0, limits };
+        let new = NewRun {
+            info: info_of,
+            revision,
+            store,
+            root,
+            counts,
+            key: None,
+            digest: None,
+            delay: 0,
+            limits,
+        };
         assert_eq!(self.one(Member::Start(new.into())).await, Answer::Done);
         Run { info }
     }

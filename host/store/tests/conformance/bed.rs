@@ -179,7 +179,7 @@ impl Host {
         let (root, counts) = begin(&template.graph, &ids);
         let (revision, store) = (template.revision, BTreeMap::new());
         let limits = self.limits.clone();
-        NewRun { info, revision, store, root, counts, key: None, delay: 0, limits }
+        NewRun { info, revision, store, root, counts, key: None, digest: None, delay: 0, limits }
     }
 
     /// Starts a run and holds its first state.

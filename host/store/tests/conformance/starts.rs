@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use exosphere_domain::graph::sketch::Sketch;
-use exosphere_store::{Answer, Member, NewRun, Want};
+use exosphere_domain::start_digest::StartDigest;
+use exosphere_store::{Answer, KnownRun, Member, NewRun, Want};
+use serde_json::json;
 
 use crate::bed::{Bed, Host, Template};
 use crate::place::Kind;
@@ -13,6 +15,8 @@ on_both! {
     a_key_starts_one_run_in_two_batches,
     a_key_starts_one_run_by_two_hosts_at_once,
     a_key_is_one_of_its_namespace,
+    a_key_keeps_the_digest_of_its_request,
+    a_key_raced_for_keeps_one_request,
     a_run_begins_after_its_delay,
     what_is_due_first_is_claimed_first,
     a_run_begins_of_the_current_revision_alone,
@@ -23,7 +27,11 @@ async fn with_key(host: &Host, template: &Template, key: &str) -> NewRun {
 }
 
 fn known(run: &NewRun) -> Answer {
-    Answer::Known { run: run.info.id, graph: run.info.graph_name.clone() }
+    Answer::Known(KnownRun {
+        run: run.info.id,
+        graph: run.info.graph_name.clone(),
+        digest: run.digest.clone(),
+    })
 }
 
 async fn a_key_starts_one_run_in_one_batch(kind: Kind) {
@@ -83,7 +91,7 @@ async fn a_key_starts_one_run_by_two_hosts_at_once(kind: Kind) {
                     members.push(Member::Start(with_key(&host, &template, key).await.into()));
                 }
                 let done = host.done(members, Want::Births(9)).await;
-                let known = |answer: &&Answer| matches!(answer, Answer::Known { .. });
+                let known = |answer: &&Answer| matches!(answer, Answer::Known(_));
                 let theirs = done.answers.iter().filter(known).count();
                 assert_eq!(done.answers.len() - theirs, done.leased.len());
                 begun += done.leased.len();
@@ -94,6 +102,57 @@ async fn a_key_starts_one_run_by_two_hosts_at_once(kind: Kind) {
     assert_eq!(all.join_all().await.into_iter().sum::<usize>(), 30);
     assert_eq!(bed.number("SELECT COUNT(*) FROM run").await, 30);
     assert_eq!(bed.states().await, "QUEUED 30");
+    bed.check().await;
+}
+
+fn digest(value: i64) -> StartDigest {
+    StartDigest::of(Some(&json!({ "value": value })), None, None)
+}
+
+async fn a_key_keeps_the_digest_of_its_request(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let template = bed.template(Sketch::of("A")).await;
+    let none = bed.store.started_with(&template.namespace, "k").await.unwrap();
+    assert_eq!(none, None);
+    let first = NewRun { digest: Some(digest(1)), ..with_key(&bed, &template, "k").await };
+    let expected = known(&first);
+    bed.one(Member::Start(first.into())).await;
+    let second = NewRun { digest: Some(digest(2)), ..with_key(&bed, &template, "k").await };
+    assert_eq!(bed.one(Member::Start(second.into())).await, expected);
+    let found = bed.store.started_with(&template.namespace, "k").await.unwrap();
+    assert_eq!(found.map(Answer::Known), Some(expected));
+    // A run of a time without digests.
+    bed.place.execute("UPDATE run SET start_digest = NULL").await.unwrap();
+    let found = bed.store.started_with(&template.namespace, "k").await.unwrap().unwrap();
+    assert_eq!(found.digest, None);
+    bed.check().await;
+}
+
+/// Each host asks for something else under the same key: all are told of the one
+/// request that was first.
+async fn a_key_raced_for_keeps_one_request(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let template = bed.template(Sketch::of("A")).await;
+    let mut all = tokio::task::JoinSet::new();
+    for at in 0..4 {
+        let (host, template) = (bed.another(&format!("host {at}")).await, template.clone());
+        all.spawn(async move {
+            let mut kept = Vec::new();
+            for round in 0..5 {
+                let new = with_key(&host, &template, &round.to_string()).await;
+                let new = NewRun { digest: Some(digest(at)), ..new };
+                kept.push(match host.one(Member::Start(new.into())).await {
+                    Answer::Done => Some(digest(at)),
+                    Answer::Known(known) => known.digest,
+                    other => panic!("{other:?}"),
+                });
+            }
+            kept
+        });
+    }
+    let kept = all.join_all().await;
+    assert!(kept.iter().all(|one| *one == kept[0] && one.iter().all(Option::is_some)), "{kept:?}");
+    assert_eq!(bed.number("SELECT COUNT(*) FROM run").await, 5);
     bed.check().await;
 }
 
@@ -163,9 +222,6 @@ async fn a_run_begins_of_the_current_revision_alone(kind: Kind) {
     known.info = old.info.clone();
     assert_eq!(bed.one(Member::Start(old.into())).await, Answer::Outdated);
     let answer = bed.one(Member::Start(known.into())).await;
-    assert!(
-        matches!(answer, Answer::Known { .. }),
-        "what its key began before is the run: {answer:?}"
-    );
+    assert!(matches!(answer, Answer::Known(_)), "what its key began before is the run: {answer:?}");
     bed.check().await;
 }

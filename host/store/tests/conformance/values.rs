@@ -146,7 +146,7 @@ async fn any_text_is_read_as_it_was_written(kind: Kind) {
     assert_eq!(read, values);
     let twice = NewRun { key: Some("a\0key\u{1}".into()), ..bed.new_run(&template).await };
     assert!(
-        matches!(bed.one(Member::Start(twice.into())).await, Answer::Known { run, .. } if run == id)
+        matches!(bed.one(Member::Start(twice.into())).await, Answer::Known(known) if known.run == id)
     );
 
     // A key of control characters, read anew within a commit.

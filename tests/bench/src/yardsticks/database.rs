@@ -205,6 +205,7 @@ impl Street {
             root,
             counts,
             key: None,
+            digest: None,
             delay: 0,
             limits: Arc::clone(&self.limits),
         })

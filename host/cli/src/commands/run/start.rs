@@ -1,10 +1,13 @@
 //! `exosphere run start`: starts a run of a graph.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use exosphere_domain::ids::{Name, RunId};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use crate::clean;
 use crate::client::Answer;
@@ -12,7 +15,7 @@ use crate::commands::Session;
 use crate::commands::run::given::{Input, StoreValue};
 use crate::commands::run::watch;
 use crate::error::Error;
-use crate::wire::Run;
+use crate::wire::{Begun, Run};
 
 /// Start a run of a graph, at its newest revision
 ///
@@ -39,7 +42,8 @@ pub struct Start {
     #[arg(long = "store", value_name = "KEY=VALUE")]
     store: Vec<StoreValue>,
     /// A word that makes the start safe to repeat: a second one with the same
-    /// key gives the first one's run
+    /// key gives the first one's run, or is refused if it asks for something else.
+    /// Without one, the command makes one up and repeats itself for a while
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// Wait so long before the first state, for example 90s, 15m, 2h
@@ -50,15 +54,45 @@ pub struct Start {
     watch: bool,
 }
 
+/// For how long a start is repeated that the host could not take, or whose answer
+/// did not come.
+const REPEAT_WITHIN: Duration = Duration::from_secs(15);
+
+/// The first pause before a repeat; each is twice the one before.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a host may take to answer a small start: it does so within five
+/// seconds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
+/// Bytes up to which a start is small. A larger one waits for a turn at the host.
+const SMALL: usize = 128 * 1024;
+
 impl Start {
     pub fn run(&self, session: &Session) -> Result<(), Error> {
-        let body = self.body()?;
-        let call = session.client.call(Method::POST, &["graphs", self.graph.as_str(), "runs"]);
-        let answer = call.json(&body).send()?;
-        match self.watch {
-            true => watch::follow(session, started(&answer)?),
-            false => session.output.answer(&answer, show),
+        let mut body = self.body()?;
+        // Every start has a key, so that it can be repeated safely.
+        let key = self.idempotency_key.clone().unwrap_or_else(own_key);
+        body["idempotency_key"] = json!(key);
+        let begun = begin(|| self.send(session, &body), &key)?;
+        // What began by a try whose answer was lost began by this command.
+        let is_known = begun.is_first && self.idempotency_key.is_some();
+        let is_known = is_known && begun.answer.read::<Begun>()?.started_before;
+        if self.watch {
+            if is_known {
+                eprintln!("{STARTED_BEFORE}");
+            }
+            return watch::follow(session, started(&begun.answer)?);
         }
+        session.output.answer(&begun.answer, |answer| show(answer, is_known))
+    }
+
+    fn send(&self, session: &Session, body: &Value) -> Result<Answer, Error> {
+        let call = session.client.call(Method::POST, &["graphs", self.graph.as_str(), "runs"]);
+        let text = serde_json::to_vec(body).map_err(|error| Error::Failed(error.to_string()))?;
+        let is_small = text.len() <= SMALL;
+        let call = call.json_text(text);
+        if is_small { call.within(ANSWER_WITHIN).send() } else { call.send() }
     }
 
     fn body(&self) -> Result<Value, Error> {
@@ -85,6 +119,12 @@ impl Start {
     }
 }
 
+/// An idempotency key that nobody else has.
+#[expect(clippy::disallowed_methods, reason = "the client has no injected clock")]
+fn own_key() -> String {
+    format!("cli-{}", Uuid::now_v7())
+}
+
 /// A stretch of time as people type it, in milliseconds.
 fn duration(text: &str) -> Result<u64, String> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
@@ -102,14 +142,98 @@ fn started(answer: &Answer) -> Result<RunId, Error> {
     Ok(RunId(id))
 }
 
-fn show(answer: &Answer) -> Result<String, Error> {
+const STARTED_BEFORE: &str =
+    "started before: the run is the one that this idempotency key has begun";
+
+fn show(answer: &Answer, is_known: bool) -> Result<String, Error> {
     let run = clean::line(&answer.read::<Run>()?.run);
-    Ok(format!("{run}\nfollow it with: exosphere run watch {run}"))
+    let known = if is_known { format!("\n{STARTED_BEFORE}") } else { String::new() };
+    Ok(format!("{run}{known}\nfollow it with: exosphere run watch {run}"))
+}
+
+/// A start that the host has answered.
+struct Sent {
+    answer: Answer,
+    /// Whether it was the first try.
+    is_first: bool,
+}
+
+/// Sends a start, and again with the same key for a while if the host cannot take
+/// it now or its answer did not come.
+fn begin(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Result<Sent, Error> {
+    let (begun, mut pause) = (Instant::now(), PAUSE);
+    let mut is_first = true;
+    loop {
+        let error = match send() {
+            Ok(answer) => return Ok(Sent { answer, is_first }),
+            Err(error) => error,
+        };
+        let is_passing = match &error {
+            Error::Unavailable { .. } | Error::Unanswered(_) => true,
+            // A host that is restarted meanwhile; one that never was there is not.
+            Error::Unreachable(_) => !is_first,
+            _ => false,
+        };
+        if !is_passing {
+            return Err(error);
+        }
+        if begun.elapsed() + pause >= REPEAT_WITHIN {
+            eprintln!("to repeat this start safely, add: --idempotency-key {key}");
+            return Err(error);
+        }
+        eprintln!(
+            "{}\nrepeating it with the same idempotency key",
+            clean::lines(&error.to_string())
+        );
+        is_first = false;
+        thread::sleep(pause);
+        pause *= 2;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn unavailable() -> Error {
+        Error::Unavailable { problem: Default::default(), json: String::new() }
+    }
+
+    #[test]
+    fn a_refused_start_is_not_repeated() {
+        let sent = std::cell::Cell::new(0);
+        let send = |error: fn() -> Error| {
+            sent.set(0);
+            begin(
+                || {
+                    sent.set(sent.get() + 1);
+                    Err(error())
+                },
+                "k",
+            )
+            .err()
+            .unwrap()
+            .exit_code()
+        };
+        assert_eq!((send(|| Error::Failed("no".into())), sent.get()), (1, 1));
+        // No host was ever there.
+        assert_eq!((send(|| Error::Unreachable("no".into())), sent.get()), (3, 1));
+    }
+
+    #[test]
+    fn an_unavailable_host_is_asked_again() {
+        let sent = std::cell::Cell::new(0);
+        let send = || {
+            sent.set(sent.get() + 1);
+            match sent.get() {
+                1 => Err(unavailable()),
+                2 => Err(Error::Unreachable("restarted".into())),
+                _ => Err(Error::Failed("the end".into())),
+            }
+        };
+        assert_eq!(begin(send, "k").err().unwrap().exit_code(), 1);
+        assert_eq!(sent.get(), 3);
+    }
 
     fn start(inputs: &[&str], store: &[&str]) -> Start {
         Start {

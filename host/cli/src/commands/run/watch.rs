@@ -77,7 +77,9 @@ fn poll(session: &Session, id: RunId, progress: &Progress) -> Result<(Answer, St
                 thread::sleep(BETWEEN);
             }
             // It was there once, and is perhaps being restarted.
-            Err(error @ Error::Unreachable(_)) if seen.is_some() => {
+            Err(
+                error @ (Error::Unreachable(_) | Error::Unanswered(_) | Error::Unavailable { .. }),
+            ) if seen.is_some() => {
                 if absent_since.get_or_insert_with(Instant::now).elapsed() > ABSENCE {
                     return Err(error);
                 }

@@ -83,17 +83,18 @@ fn sound(template: &Value) {
     }
 }
 
-/// A graph of up to 9 nodes: edges lead forwards, some nodes unite earlier ones.
-fn drawn() -> impl Strategy<Value = Sketch> {
-    let size = 9usize;
-    let edges = prop::collection::vec(any::<u16>(), size);
-    let unites = prop::collection::vec(prop::option::weighted(0.4, 0..size), size);
-    let inputs = prop::collection::vec((0..size, 0..size), 0..4);
-    (edges, unites, inputs).prop_map(move |(edges, unites, inputs)| {
-        let mut text = String::new();
-        for from in 0..size {
-            let unite = unites[from].filter(|&source| source < from);
-            let unite = unite.map_or_else(String::new, |source| format!("(n{source})"));
+/// The edges and unites of a drawn graph, by the numbers of its nodes.
+#[derive(Debug, Clone)]
+struct Lines {
+    next: Vec<Vec<usize>>,
+    unites: Vec<Option<usize>>,
+}
+
+impl Lines {
+    /// Edges lead forwards, some nodes unite earlier ones.
+    fn of(edges: &[u16], unites: &[Option<usize>]) -> Self {
+        let size = edges.len();
+        let next = |from: usize| {
             let mut next: Vec<_> = (from + 1..size)
                 .filter(|to| edges[from] & (1 << to) != 0 && edges[*to] & 3 == 0)
                 .collect();
@@ -103,13 +104,68 @@ fn drawn() -> impl Strategy<Value = Sketch> {
             {
                 next.push(from + 1);
             }
+            next
+        };
+        let unites = unites.iter().enumerate();
+        Lines {
+            next: (0..size).map(next).collect(),
+            unites: unites.map(|(at, unite)| unite.filter(|&source| source < at)).collect(),
+        }
+    }
+
+    fn sketch(&self) -> Sketch {
+        let mut text = String::new();
+        for (from, next) in self.next.iter().enumerate() {
+            let unite = self.unites[from];
+            let unite = unite.map_or_else(String::new, |source| format!("(n{source})"));
             let next: Vec<_> = next.iter().map(|to| format!("n{to}")).collect();
             text.push_str(&format!("n{from}{unite} > {};", next.join(" ")));
         }
-        inputs.iter().fold(Sketch::of(&text), |sketch, (node, target)| {
+        Sketch::of(&text)
+    }
+
+    /// Whether the last node of a path sees an output of the first, by this path
+    /// alone: a unite sees what its source saw, any other node what the one before
+    /// it brings.
+    fn sees_along(&self, path: &[usize]) -> bool {
+        let mut sees = vec![false; path.len()];
+        for at in 1..path.len() {
+            assert!(self.next[path[at - 1]].contains(&path[at]), "{path:?} has no such edge");
+            sees[at] = match self.unites[path[at]] {
+                Some(source) => {
+                    path.iter().position(|node| *node == source).is_some_and(|at| sees[at])
+                }
+                None => at == 1 || sees[at - 1],
+            };
+        }
+        sees.last().copied().unwrap_or_default()
+    }
+}
+
+/// A graph of up to 9 nodes, some of which refer to others.
+fn drawn() -> impl Strategy<Value = Sketch> {
+    drawn_with_lines().prop_map(|(_, sketch)| sketch)
+}
+
+fn drawn_with_lines() -> impl Strategy<Value = (Lines, Sketch)> {
+    let size = 9usize;
+    let edges = prop::collection::vec(any::<u16>(), size);
+    let unites = prop::collection::vec(prop::option::weighted(0.4, 0..size), size);
+    let inputs = prop::collection::vec((0..size, 0..size), 0..4);
+    (edges, unites, inputs).prop_map(move |(edges, unites, inputs)| {
+        let lines = Lines::of(&edges, &unites);
+        let sketch = inputs.iter().fold(lines.sketch(), |sketch, (node, target)| {
             sketch.input(&format!("n{node}"), "x", format!("${{{{ n{target}.outputs.f }}}}"))
-        })
+        });
+        (lines, sketch)
     })
+}
+
+/// The nodes on the path that a problem names.
+fn path_named(problem: &str) -> Option<Vec<usize>> {
+    let (_, words) = problem.split_once("is missing on the path ")?;
+    let (path, _) = words.split_once(':')?;
+    path.split(" → ").map(|node| node.strip_prefix('n')?.parse().ok()).collect()
 }
 
 /// What the model says of regions and counts, by brute force over all paths.
@@ -189,11 +245,33 @@ proptest! {
     }
 }
 
+fn runner(cases: u32) -> TestRunner {
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let rng = TestRng::deterministic_rng(config.rng_algorithm);
+    TestRunner::new_with_rng(config, rng)
+}
+
+#[test]
+fn a_named_path_lacks_the_value() {
+    let named = std::cell::Cell::new((0, 0));
+    let walk = |(lines, sketch): (Lines, Sketch)| {
+        let problems = sketch.build().err().unwrap_or_default();
+        for path in problems.iter().filter_map(|problem| path_named(&problem.message)) {
+            prop_assert!(path.len() > 1 && !lines.sees_along(&path), "{path:?} in {lines:?}");
+            let (paths, behind) = named.get();
+            let ends_at_its_unite = path.len() > 1 && lines.unites[path[path.len() - 1]].is_some();
+            named.set((paths + 1, behind + usize::from(!ends_at_its_unite)));
+        }
+        Ok(())
+    };
+    runner(8_000).run(&drawn_with_lines(), walk).unwrap();
+    let (paths, behind) = named.get();
+    assert!(paths > 100 && behind > 50, "{paths} paths, {behind} of them lead past a unite");
+}
+
 #[test]
 fn many_drawn_graphs_are_valid() {
-    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    let rng = TestRng::deterministic_rng(config.rng_algorithm);
-    let mut runner = TestRunner::new_with_rng(config, rng);
+    let mut runner = runner(ProptestConfig::default().cases);
     let valid = std::cell::Cell::new((0, 0));
     let count = |sketch: Sketch| {
         let (graphs, unites) = valid.get();

@@ -254,7 +254,7 @@ impl History {
         let key = dice.percent(50).then(|| format!("key {}", dice.below(40)));
         let delay = [0, 0, 0, QUARTER, 5 * QUARTER][dice.below(5)];
         let (revision, limits) = (template.revision, limits());
-        NewRun { info, revision, store, root, counts, key, delay, limits }
+        NewRun { info, revision, store, root, counts, key, digest: None, delay, limits }
     }
 
     async fn end(&mut self, state: &Claimed) -> Member {
@@ -347,7 +347,7 @@ fn word(answer: &Answer) -> &'static str {
         Answer::ToSweep(_) => "to sweep",
         Answer::More(_) => "more",
         Answer::Redriven { .. } => "redriven",
-        Answer::Known { .. } => "known",
+        Answer::Known(_) => "known",
         Answer::Outdated => "outdated",
         Answer::Stale => "stale",
         Answer::Refused(_) => "refused",

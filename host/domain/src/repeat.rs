@@ -1,0 +1,84 @@
+//! Slow-down of immediate repeats: a floor under the delay of a state that
+//! repeats again and again without waiting.
+//!
+//! Each repeat costs a claim, an execution and a part of a commit. A retry policy
+//! without delay, a requeue after 1 ms and a store conflict are honoured as asked
+//! at first; a state that goes on so would fill the host's commits with its own.
+//!
+//! Not here: the delay that was asked for; see [`crate::retry`].
+
+use crate::ids::Millis;
+use crate::state::Tries;
+
+/// Repeats of a state whose delay is as asked for.
+pub const FREE_REPEATS: u32 = 10;
+
+/// The first floor, in milliseconds.
+pub const FIRST_FLOOR: Millis = 10;
+
+/// The highest floor, in milliseconds: one repeat a second.
+pub const HIGHEST_FLOOR: Millis = 1_000;
+
+/// Repeats after which the floor doubles. With 8 of them the floor stays near a
+/// tenth of the time that the state has spent repeating.
+pub const REPEATS_PER_STEP: u32 = 8;
+
+/// Returns the least delay, in milliseconds, before a state with these `tries`
+/// runs again. It counts retries, requeues and store conflicts; a lost host and
+/// a state that was given back are no doing of the node.
+pub fn floor(tries: &Tries) -> Millis {
+    let repeats = tries.retries.saturating_add(tries.requeues).saturating_add(tries.conflicts);
+    let Some(slowed) = repeats.checked_sub(FREE_REPEATS + 1) else { return 0 };
+    let doublings = slowed / REPEATS_PER_STEP;
+    let floor = 1_i64.checked_shl(doublings).and_then(|times| FIRST_FLOOR.checked_mul(times));
+    floor.filter(|floor| *floor > 0).unwrap_or(HIGHEST_FLOOR).min(HIGHEST_FLOOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn after(repeats: u32) -> Millis {
+        floor(&Tries { requeues: repeats, ..Tries::default() })
+    }
+
+    #[test]
+    fn the_first_repeats_have_no_floor() {
+        assert!((0..=FREE_REPEATS).all(|repeats| after(repeats) == 0));
+    }
+
+    #[test]
+    fn the_floor_doubles_up_to_a_second() {
+        let steps = [11, 18, 19, 26, 27, 59, 66, 67, 1_000, u32::MAX].map(after);
+        assert_eq!(steps, [10, 10, 20, 20, 40, 640, 640, 1_000, 1_000, 1_000]);
+    }
+
+    #[test]
+    fn losses_are_not_repeats() {
+        assert_eq!(floor(&Tries { attempt: 900, losses: 9, ..Tries::default() }), 0);
+    }
+
+    #[test]
+    fn an_hour_of_immediate_repeats_stays_few() {
+        let (mut now, mut repeats) = (0, 0);
+        while now < 3_600_000 {
+            repeats += 1;
+            now += after(repeats).max(1);
+        }
+        assert!(repeats < 3_700, "{repeats}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_floor_never_falls(
+            retries in any::<u32>(), requeues in any::<u32>(), conflicts in 0..3u32,
+        ) {
+            let tries = Tries { retries, requeues, conflicts, ..Tries::default() };
+            let more = Tries { retries: retries.saturating_add(1), ..tries };
+            prop_assert!(floor(&tries) <= floor(&more));
+            prop_assert!((0..=HIGHEST_FLOOR).contains(&floor(&more)));
+        }
+    }
+}

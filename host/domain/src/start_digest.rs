@@ -1,0 +1,210 @@
+//! Digest of a start request: what a repeat under the same idempotency key is
+//! compared with, part by part, so that a refusal can say what differs.
+//!
+//! Not here: the name of the graph, which the run itself tells.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::str::FromStr;
+
+use serde_json::{Number, Value};
+use sha2::{Digest as _, Sha256};
+
+/// Bytes that are kept of the hash of each part. Whoever finds two requests with
+/// the same 16 bytes is only told of the run that they themselves began.
+const KEPT_BYTES: usize = 16;
+
+/// Digest of what a run is started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartDigest {
+    inputs: String,
+    store: String,
+    delay_ms: u64,
+}
+
+/// A text that is not the digest of a start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the digest of a start is two hexadecimal numbers and a decimal one")]
+pub struct BadStartDigest;
+
+impl StartDigest {
+    /// Digests a request. What is not given counts as empty. JSON is compared by
+    /// its values: the order of keys and the form of a number do not matter.
+    pub fn of(inputs: Option<&Value>, store: Option<&Value>, delay_ms: Option<u64>) -> Self {
+        StartDigest { inputs: hash(inputs), store: hash(store), delay_ms: delay_ms.unwrap_or(0) }
+    }
+
+    /// Returns the parts in which two requests differ, by their names in a
+    /// request.
+    pub fn differences(&self, other: &StartDigest) -> Vec<&'static str> {
+        [
+            ("inputs", self.inputs != other.inputs),
+            ("store", self.store != other.store),
+            ("delay_ms", self.delay_ms != other.delay_ms),
+        ]
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect()
+    }
+}
+
+impl fmt::Display for StartDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.inputs, self.store, self.delay_ms)
+    }
+}
+
+impl FromStr for StartDigest {
+    type Err = BadStartDigest;
+
+    fn from_str(text: &str) -> Result<Self, BadStartDigest> {
+        let parts: Vec<&str> = text.split(' ').collect();
+        let [inputs, store, delay] = parts.as_slice() else { return Err(BadStartDigest) };
+        let is_hash = |text: &str| {
+            text.len() == 2 * KEPT_BYTES && text.bytes().all(|digit| digit.is_ascii_hexdigit())
+        };
+        match delay.parse() {
+            Ok(delay_ms) if is_hash(inputs) && is_hash(store) => {
+                let (inputs, store) = ((*inputs).to_owned(), (*store).to_owned());
+                Ok(StartDigest { inputs, store, delay_ms })
+            }
+            _ => Err(BadStartDigest),
+        }
+    }
+}
+
+/// Hashes a part: nothing, null and an empty object are the same request.
+fn hash(part: Option<&Value>) -> String {
+    let mut hash = Hash(Sha256::new());
+    let given =
+        part.filter(|part| !part.is_null() && part.as_object().is_none_or(|it| !it.is_empty()));
+    if let Some(part) = given {
+        // A hash takes all that is written to it.
+        let _ = write(part, &mut hash);
+    }
+    hex::encode(&hash.0.finalize()[..KEPT_BYTES])
+}
+
+/// A hash as something that is written to: no text of the whole is made.
+struct Hash(Sha256);
+
+impl Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes JSON in the one form of its value.
+fn write(value: &Value, to: &mut Hash) -> io::Result<()> {
+    match value {
+        Value::Number(number) => to.write_all(plain(number).as_bytes()),
+        Value::Array(items) => {
+            to.write_all(b"[")?;
+            for item in items {
+                write(item, to)?;
+                to.write_all(b",")?;
+            }
+            to.write_all(b"]")
+        }
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_unstable_by_key(|(key, _)| *key);
+            to.write_all(b"{")?;
+            for (key, value) in fields {
+                serde_json::to_writer(&mut *to, key)?;
+                to.write_all(b":")?;
+                write(value, to)?;
+                to.write_all(b",")?;
+            }
+            to.write_all(b"}")
+        }
+        scalar => Ok(serde_json::to_writer(to, scalar)?),
+    }
+}
+
+/// The one form of a number: `1`, `1.0` and `1e0` are the same.
+fn plain(number: &Number) -> String {
+    match number.as_f64() {
+        // Up to here a double holds every whole number exactly.
+        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15 => {
+            format!("{}", float as i64)
+        }
+        _ => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn inputs(text: &str) -> StartDigest {
+        StartDigest::of(Some(&serde_json::from_str(text).unwrap()), None, None)
+    }
+
+    #[test]
+    fn equal_values_have_equal_digests() {
+        for (one, other) in [
+            (r#"{"a": 1, "b": [true, null]}"#, r#"{"b":[true,null],"a":1.0}"#),
+            (r#"{"a": {"x": "\u00e4", "y": 2e0}}"#, r#"{"a": {"y": 2, "x": "ä"}}"#),
+            (r#"{"a": -0.0}"#, r#"{"a": 0}"#),
+            (r#"{"a": 1.50}"#, r#"{"a": 15e-1}"#),
+            ("{}", "null"),
+        ] {
+            assert_eq!(inputs(one), inputs(other), "{one} {other}");
+        }
+        assert_eq!(
+            StartDigest::of(None, None, None),
+            StartDigest::of(Some(&json!({})), None, Some(0))
+        );
+    }
+
+    #[test]
+    fn different_values_have_different_digests() {
+        for (one, other) in [
+            (r#"{"a": 1}"#, r#"{"a": "1"}"#),
+            (r#"{"a": 1}"#, r#"{"b": 1}"#),
+            (r#"{"a": [1, 2]}"#, r#"{"a": [2, 1]}"#),
+            (r#"{"a": [[1], 2]}"#, r#"{"a": [[1, 2]]}"#),
+            (r#"{"a": ["x,y"]}"#, r#"{"a": ["x", "y"]}"#),
+            (r#"{"a": null}"#, "{}"),
+            (r#"{"a": 9007199254740993}"#, r#"{"a": 9007199254740992}"#),
+            (r#"{"a": 1e300}"#, r#"{"a": 1e301}"#),
+        ] {
+            assert_ne!(inputs(one), inputs(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn differences_are_named_by_part() {
+        let one = StartDigest::of(Some(&json!({"a": 1})), Some(&json!({"k": "v"})), Some(5));
+        assert_eq!(one.differences(&one), Vec::<&str>::new());
+        let other = StartDigest::of(Some(&json!({"a": 2})), Some(&json!({"k": "v"})), None);
+        assert_eq!(one.differences(&other), ["inputs", "delay_ms"]);
+        assert_eq!(one.differences(&StartDigest::of(None, None, Some(5))), ["inputs", "store"]);
+    }
+
+    #[test]
+    fn what_is_not_a_digest_is_refused() {
+        for text in ["", "a b 1", "00 00 1", &format!("{0} {0}", "0".repeat(32))] {
+            assert_eq!(text.parse::<StartDigest>(), Err(BadStartDigest), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn digests_are_read_as_written(key in ".{0,5}", value in ".{0,9}", delay in any::<u64>()) {
+            let part = json!({key: value});
+            let digest = StartDigest::of(Some(&part), Some(&part), Some(delay));
+            prop_assert_eq!(digest.to_string().parse(), Ok(digest));
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! Starts that are answered in time and never begin unseen, idempotency keys, and
+//! what repeats itself: in outages, on full disks and with clocks that go back.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use exosphere_tests::fleet::{Setup, with_fleet};
+use exosphere_tests::postgres::{Mode, Postgres};
+use exosphere_tests::{Host, binary, check, problem, tail, until};
+use reqwest::blocking::Client;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::{Value, json};
+
+/// The longest that a request may take, whatever the database does.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// A graph of one node that gives back what it is given.
+fn echo() -> Value {
+    json!({"nodes": [
+        {"node_name": "echo", "identifier": "only", "inputs": {"value": 0}, "next_nodes": []},
+    ]})
+}
+
+fn host(data: &Path, arguments: &[&str]) -> Result<Host> {
+    let host = Host::start_with(data, arguments, |command| {
+        command.stderr(Stdio::null());
+    })?;
+    host.push("lab")?;
+    Ok(host)
+}
+
+/// Sends a request that must fail as one to a database that is away, and in time.
+fn unavailable(host: &Host, method: &str, path: &str, body: &Value) -> Result<Value> {
+    let begun = Instant::now();
+    let (status, problem) = host.refused(method, path, body)?;
+    let took = begun.elapsed();
+    ensure!(status == 503, "{method} {path}: {problem}");
+    ensure!(took < ANSWER_WITHIN, "{method} {path} took {took:?}: {problem}");
+    Ok(problem)
+}
+
+fn becomes_unwell(host: &Host, within: Duration) -> Result<()> {
+    let begun = Instant::now();
+    until("the host to be unwell", || {
+        let status = host.request("GET", "//health")?.send()?.status();
+        Ok((status == 503).then_some(()))
+    })?;
+    ensure!(begun.elapsed() < within, "it took {:?}", begun.elapsed());
+    Ok(())
+}
+
+fn becomes_well(host: &Host) -> Result<()> {
+    until("the host to be well", || Ok(host.get("//health").ok())).map(drop)
+}
+
+fn runs(host: &Host) -> Result<Vec<Value>> {
+    Ok(host.get("/runs")?["runs"].as_array().cloned().unwrap_or_default())
+}
+
+fn command(host: &Host, line: &[&str]) -> Result<Output> {
+    let mut command = Command::new(binary()?);
+    command.args(["--host", host.url()]).args(line);
+    command.env_remove("EXOSPHERE_HOST").env_remove("EXOSPHERE_NAMESPACE");
+    Ok(command.output()?)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What callers are told while the database is away, and that nothing of it
+/// begins when it is back.
+fn is_never_a_ghost(
+    host: &Host,
+    path: &str,
+    go: impl FnOnce() -> Result<()>,
+    come: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    host.apply("echo", &echo())?;
+    let run = host.run("echo", &json!({}), &json!({}))?;
+    host.wait_for(&run)?;
+    go()?;
+    let start = json!({"inputs": {"value": 1}});
+    let problem = unavailable(host, "POST", path, &start)?;
+    ensure!(problem["reason"] == "not-done", "{problem}");
+    ensure!(
+        problem["detail"].as_str().is_some_and(|it| it.starts_with("not started")),
+        "{problem}"
+    );
+    // One that hangs up is withdrawn, too.
+    let hasty = Client::builder().timeout(Duration::from_millis(700)).build()?;
+    let url = format!("{}/v1/namespaces/default{path}", host.url());
+    ensure!(hasty.post(url).json(&start).send().is_err());
+    let keyed = json!({"inputs": {"value": 2}, "idempotency_key": "in the outage"});
+    unavailable(host, "POST", path, &keyed)?;
+    becomes_unwell(host, Duration::from_secs(1))?;
+    come()?;
+    becomes_well(host)?;
+    let begun = host.send("POST", path, &keyed)?;
+    ensure!(begun["started_before"] == false, "{begun}");
+    host.wait_for(begun["run"].as_str().context("an id")?)?;
+    // What was withdrawn would have been committed by now.
+    std::thread::sleep(Duration::from_secs(1));
+    let runs = runs(host)?;
+    ensure!(runs.len() == 2, "a ghost: {runs:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_start_in_an_outage_is_no_ghost() -> Result<()> {
+    let postgres = Postgres::start()?;
+    let url = postgres.create_database("ghosts")?;
+    let folder = tempfile::tempdir()?;
+    let host = host(folder.path(), &["--database", &url])?;
+    let go = || postgres.stop(Mode::Fast);
+    is_never_a_ghost(&host, "/graphs/echo/runs", go, || postgres.start_again())?;
+    drop(host);
+    check(&["--database", &url])
+}
+
+#[test]
+fn a_start_on_a_full_disk_is_no_ghost() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = host(folder.path(), &[])?;
+    let pid = Pid::from_raw(i32::try_from(host.pid())?);
+    // No file may grow beyond this: to the database the disk is full.
+    let limit = |current| prlimit(pid, Resource::Fsize, Rlimit { current, maximum: None });
+    let go = || Ok(limit(Some(4096)).map(drop)?);
+    is_never_a_ghost(&host, "/graphs/echo/runs", go, || Ok(limit(None).map(drop)?))?;
+    drop(host);
+    check(&["--data", &folder.path().to_string_lossy()])
+}
+
+#[test]
+fn every_request_in_an_outage_is_answered() -> Result<()> {
+    let postgres = Postgres::start()?;
+    let url = postgres.create_database("answers")?;
+    let folder = tempfile::tempdir()?;
+    let host = host(folder.path(), &["--database", &url])?;
+    host.apply("wait", &json!({"nodes": [
+        {"node_name": "wait", "identifier": "only", "inputs": {"ms": 60_000, "value": 0}, "next_nodes": []},
+    ]}))?;
+    let run = host.run("wait", &json!({}), &json!({}))?;
+    let state = host.list(&run, "")?[0]["number"].clone();
+    postgres.stop(Mode::Fast)?;
+    // An idle host notices by itself.
+    becomes_unwell(&host, Duration::from_secs(2))?;
+    let none = json!({});
+    for (what, words) in [
+        ("cancel", "not cancelled"),
+        ("pause", "not paused"),
+        ("resume", "not resumed"),
+        ("redrive", "not redriven"),
+    ] {
+        let problem = unavailable(&host, "POST", &format!("/runs/{run}/{what}"), &none)?;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        ensure!(detail.starts_with(words), "{problem}");
+    }
+    unavailable(&host, "POST", &format!("/runs/{run}/states/{state}/retry"), &none)?;
+    for path in ["/runs", "/graphs", "/graphs/wait", "/plugins", &format!("/runs/{run}")] {
+        unavailable(&host, "GET", path, &none)?;
+    }
+    postgres.start_again()?;
+    becomes_well(&host)?;
+    let found = host.get(&format!("/runs/{run}"))?;
+    ensure!(found["status"] == "RUNNING" && found["paused"] == false, "{found:#}");
+    Ok(())
+}
+
+/// A server that is there and says nothing: the commit may be under way.
+#[test]
+fn a_start_in_doubt_is_told_as_such() -> Result<()> {
+    let postgres = Postgres::start()?;
+    with_fleet(&postgres, "doubt", &[Setup { proxied: true, ..Setup::default() }], |fleet| {
+        let host = fleet.host(0)?;
+        host.push("lab")?;
+        host.apply("echo", &echo())?;
+        host.wait_for(&host.run("echo", &json!({}), &json!({}))?)?;
+        let proxy = fleet.members()[0].proxy()?;
+        proxy.hold();
+        let body = json!({"inputs": {"value": 3}, "idempotency_key": "in doubt"});
+        let problem = unavailable(host, "POST", "/graphs/echo/runs", &body)?;
+        ensure!(problem["reason"] == "not-done", "the key is looked up first: {problem}");
+        let problem = unavailable(host, "POST", "/graphs/echo/runs", &json!({}))?;
+        ensure!(
+            ["unknown", "not-done"].contains(&problem["reason"].as_str().unwrap_or_default()),
+            "{problem}"
+        );
+        becomes_unwell(host, Duration::from_secs(2))?;
+        proxy.cut();
+        proxy.clear();
+        becomes_well(host)?;
+        let begun = host.send("POST", "/graphs/echo/runs", &body)?;
+        host.wait_for(begun["run"].as_str().context("an id")?)?;
+        // The one without a key had no caller any more.
+        std::thread::sleep(Duration::from_secs(1));
+        let runs = runs(host)?;
+        ensure!(runs.len() == 2, "{runs:#?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_command_repeats_a_start_safely() -> Result<()> {
+    let postgres = Postgres::start()?;
+    let url = postgres.create_database("commands")?;
+    let folder = tempfile::tempdir()?;
+    let host = host(folder.path(), &["--database", &url])?;
+    host.apply("echo", &echo())?;
+    host.wait_for(&host.run("echo", &json!({}), &json!({}))?)?;
+    postgres.stop(Mode::Immediate)?;
+    std::thread::scope(|scope| -> Result<()> {
+        let start = scope.spawn(|| command(&host, &["run", "start", "echo", "--input", "value=1"]));
+        std::thread::sleep(Duration::from_secs(6));
+        postgres.start_again()?;
+        let output = start.join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")))?;
+        let words = text(&output.stderr);
+        ensure!(output.status.success(), "{output:?}");
+        ensure!(words.contains("repeating it with the same idempotency key"), "{words}");
+        ensure!(!text(&output.stdout).contains("started before"), "{output:?}");
+        Ok(())
+    })?;
+    ensure!(runs(&host)?.len() == 2, "{:#?}", runs(&host)?);
+    postgres.stop(Mode::Fast)?;
+    let begun = Instant::now();
+    let output = command(&host, &["run", "start", "echo"])?;
+    ensure!(output.status.code() == Some(7), "{output:?}");
+    ensure!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    ensure!(text(&output.stderr).contains("--idempotency-key cli-"), "{output:?}");
+    ensure!(command(&host, &["run", "list"])?.status.code() == Some(7));
+    Ok(())
+}
+
+#[test]
+fn a_key_belongs_to_one_request() -> Result<()> {
+    let url = Postgres::shared()?.create_database("keys")?;
+    for database in [vec![], vec!["--database", &url]] {
+        let folder = tempfile::tempdir()?;
+        let host = host(folder.path(), &database)?;
+        a_key_is_held_to_its_request(&host).with_context(|| format!("on {database:?}"))?;
+    }
+    Ok(())
+}
+
+fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
+    host.apply("echo", &echo())?;
+    host.apply("other", &echo())?;
+    let start = |graph: &str, body: &Value| -> Result<(u16, Value)> {
+        let sent = host.request("POST", &format!("/graphs/{graph}/runs"))?.json(body).send()?;
+        match sent.status().is_success() {
+            true => Ok((sent.status().as_u16(), sent.json()?)),
+            false => problem(sent),
+        }
+    };
+    let first = json!({"inputs": {"value": {"a": 1, "b": [2]}}, "idempotency_key": "k1"});
+    let (status, run) = start("echo", &first)?;
+    ensure!(status == 201 && run["started_before"] == false, "{run}");
+    let (status, again) = start("echo", &first)?;
+    ensure!(
+        status == 200 && again["started_before"] == true && again["run"] == run["run"],
+        "{again}"
+    );
+    // Another text of the same values.
+    let text = r#"{"idempotency_key": "k1", "delay_ms": 0, "store": {}, "inputs": {"value": {"b": [2.0], "a": 1e0}}}"#;
+    let request =
+        host.request("POST", "/graphs/echo/runs")?.header("content-type", "application/json");
+    let sent = request.body(text).send()?;
+    ensure!(sent.status() == 200, "{}", sent.text()?);
+    for (graph, change, path) in [
+        ("echo", json!({"inputs": {"value": 99}}), "$.inputs"),
+        ("echo", json!({"store": {"k": "v"}}), "$.store"),
+        ("echo", json!({"delay_ms": 5}), "$.delay_ms"),
+        ("other", json!({}), "$"),
+    ] {
+        let mut body = first.clone();
+        body.as_object_mut()
+            .context("an object")?
+            .extend(change.as_object().cloned().unwrap_or_default());
+        let (status, problem) = start(graph, &body)?;
+        ensure!(
+            status == 422 && problem["type"] == "urn:exosphere:problem:key-reused",
+            "{problem}"
+        );
+        let id = run["run"].as_str().context("an id")?;
+        ensure!(problem["detail"].as_str().is_some_and(|words| words.contains(id)), "{problem}");
+        let paths: Vec<_> =
+            problem["errors"].as_array().into_iter().flatten().map(|e| &e["path"]).collect();
+        ensure!(json!(paths) == json!([path]), "{problem}");
+    }
+    // The key is looked up before the request is judged by the graph of today.
+    let mut strict = echo();
+    strict["store_config"] = json!({"required_keys": ["cursor"]});
+    host.apply("echo", &strict)?;
+    ensure!(start("echo", &first)?.0 == 200);
+    ensure!(start("echo", &json!({"idempotency_key": "k2"}))?.0 == 422);
+    let line = ["run", "start", "other", "--idempotency-key", "k3"];
+    ensure!(!self::text(&command(host, &line)?.stdout).contains("started before"));
+    ensure!(self::text(&command(host, &line)?.stdout).contains("started before"));
+    let other = command(host, &[&line[..], &["--input", "value=5"]].concat())?;
+    ensure!(other.status.code() == Some(1), "{other:?}");
+    ensure!(self::text(&other.stderr).contains("$.inputs"), "{other:?}");
+    ensure!(runs(host)?.len() == 2, "{:#?}", runs(host)?);
+    Ok(())
+}
+
+#[test]
+fn a_key_raced_for_starts_one_request() -> Result<()> {
+    let postgres = Postgres::shared()?;
+    with_fleet(postgres, "races", &[Setup::slots(2), Setup::slots(2)], |fleet| {
+        let hosts = [fleet.host(0)?, fleet.host(1)?];
+        hosts[0].push("lab")?;
+        hosts[0].apply("echo", &echo())?;
+        for round in 0..10 {
+            let start = |at: usize| -> Result<u16> {
+                let body =
+                    json!({"inputs": {"value": at}, "idempotency_key": format!("race {round}")});
+                let sent = hosts[at].request("POST", "/graphs/echo/runs")?.json(&body).send()?;
+                Ok(sent.status().as_u16())
+            };
+            let (one, other) = std::thread::scope(|scope| {
+                let other = scope.spawn(|| start(1));
+                (start(0), other.join())
+            });
+            let mut both = [one?, other.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")))?];
+            both.sort_unstable();
+            ensure!(both == [201, 422], "{both:?} in round {round}");
+        }
+        ensure!(runs(hosts[0])?.len() == 10);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_clock_set_back_delays_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = host(folder.path(), &[])?;
+    host.apply("echo", &echo())?;
+    let body = json!({"delay_ms": 3_000});
+    let run = host.send("POST", "/graphs/echo/runs", &body)?;
+    let run = run["run"].as_str().context("an id")?.to_owned();
+    host.kill()?;
+    let log = tempfile::NamedTempFile::new()?;
+    let file = File::create(log.path())?;
+    let arguments = ["--clock-offset-ms=-3600000"];
+    let host = Host::start_with(folder.path(), &arguments, |command| {
+        command.stderr(file);
+    })?;
+    let begun = Instant::now();
+    ensure!(host.wait_for(&run)?["status"] == "SUCCESS");
+    ensure!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    let words = tail(log.path(), 1, |line| line.contains("behind the latest commit"));
+    ensure!(words.contains("ahead_s") && words.contains("WARN"), "no warning: {words:?}");
+    Ok(())
+}
+
+#[test]
+fn a_breach_that_cannot_change_is_not_retried() -> Result<()> {
+    let host = Host::start()?;
+    host.push("lab")?;
+    host.push("web")?;
+    host.grant("web", &json!({"http": ["GET http://127.0.0.1:1/"]}))?;
+    let eager = json!({"max_retries": 3, "strategy": "FIXED", "backoff_factor": 0});
+    let node = |name: &str, inputs: Value, limits: Value| {
+        json!({"retry_policy": eager, "nodes": [
+            {"node_name": name, "identifier": "only", "inputs": inputs, "limits": limits, "next_nodes": []},
+        ]})
+    };
+    let long = "x".repeat(500);
+    let request = json!({"authority": "127.0.0.1:2"});
+    for (name, graph, kind, words) in [
+        ("outputs", node("fan", json!({"n": 5}), json!({"outputs": 2})), "limit", "`outputs`"),
+        (
+            "each",
+            node("echo", json!({"value": long}), json!({"output_bytes_each": 100})),
+            "limit",
+            "`output_bytes_each`",
+        ),
+        (
+            "bytes",
+            node("echo", json!({"value": long}), json!({"output_bytes": 100})),
+            "limit",
+            "`output_bytes`",
+        ),
+        (
+            "inputs",
+            node("echo", json!({"value": long}), json!({"input_bytes": 100})),
+            "limit",
+            "`input_bytes`",
+        ),
+        ("denied", node("hold", request, json!({})), "retryable", "exosphere grant add web --http"),
+    ] {
+        let run = host.result_of(name, &graph, &json!({}))?;
+        ensure!(run["status"] == "FAILED" && run["counts"]["retries"] == 0, "{name}: {run:#}");
+        let failure = &run["failures"][0];
+        let failure = if failure["failure"].is_null() { failure } else { &failure["failure"] };
+        ensure!(
+            failure.to_string().contains(kind) && failure.to_string().contains(words),
+            "{name}: {run:#}"
+        );
+    }
+    // One that may go otherwise the next time is.
+    let slow = node("wait", json!({"ms": 60_000, "value": 0}), json!({"timeout_ms": 50}));
+    let run = host.result_of("slow", &slow, &json!({}))?;
+    ensure!(run["counts"]["retries"] == 3, "{run:#}");
+    Ok(())
+}
+
+#[test]
+fn immediate_repeats_are_slowed_down() -> Result<()> {
+    let host = Host::start()?;
+    host.push("poller")?;
+    host.push("lab")?;
+    let endless = json!({"nodes": [
+        {"node_name": "poller", "identifier": "only",
+         "inputs": {"key": "k", "until": 1, "every_ms": 1}, "next_nodes": []},
+    ]});
+    let failing = json!({
+        "retry_policy": {"max_retries": 1_000_000, "strategy": "FIXED", "backoff_factor": 0},
+        "nodes": [{"node_name": "fail_when", "identifier": "only",
+                   "inputs": {"value": 1, "equals": 1, "permanent": false}, "next_nodes": []}],
+    });
+    host.apply("endless", &endless)?;
+    host.apply("failing", &failing)?;
+    let runs = [("endless", "requeues"), ("failing", "retries")].map(|(graph, counted)| {
+        Ok::<_, anyhow::Error>((host.run(graph, &json!({}), &json!({}))?, counted))
+    });
+    std::thread::sleep(Duration::from_secs(4));
+    for started in runs {
+        let (run, counted) = started?;
+        let found = host.get(&format!("/runs/{run}"))?;
+        let count = found["counts"][counted].as_u64().unwrap_or_default();
+        // Ten as asked for, then eight of each floor: 10, 20, 40, 80, 160 ms..
+        ensure!((11..=70).contains(&count), "{count} {counted} in four seconds: {found:#}");
+        ensure!(found["status"] == "RUNNING", "{found:#}");
+    }
+    Ok(())
+}
