@@ -4,6 +4,7 @@
 //! Not here: what is asked for. Handlers turn a request into a call of
 //! [`Host`] and its answer into a body.
 
+mod answer;
 mod apart;
 mod body;
 mod connections;
@@ -25,7 +26,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use exosphere_orchestrator::Host;
+use exosphere_orchestrator::domain::ids::Name;
+use exosphere_orchestrator::{Host, Part};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -51,6 +54,23 @@ impl From<PathRejection> for Problem {
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
         Problem::new(StatusCode::BAD_REQUEST, "bad-query", rejection.body_text())
+    }
+}
+
+/// Which part of a list, in the order of names, is asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListPart {
+    after: Option<Name>,
+    limit: Option<u32>,
+}
+
+/// Items of a page, unless the caller asks for fewer.
+const LIST_PAGE: u32 = 1000;
+
+impl From<ListPart> for Part {
+    fn from(ListPart { after, limit }: ListPart) -> Self {
+        Part { after, most: limit.unwrap_or(LIST_PAGE).clamp(1, LIST_PAGE) }
     }
 }
 

@@ -4,6 +4,8 @@
 //!
 //! Not here: how much a text weighs; that is `exosphere_domain::weight`.
 
+use std::fmt;
+
 use exosphere_domain::failure::Failure;
 use exosphere_domain::ids::Name;
 use exosphere_domain::limits::{Limit, Limits};
@@ -35,6 +37,12 @@ pub(crate) const LARGE_ANSWER: i64 = 256 * 1024;
 /// The place of a large answer: whoever has sent it drops this.
 #[expect(dead_code, reason = "it is held, and dropped")]
 pub struct AnswerPlace(Turn<Name>);
+
+impl fmt::Debug for AnswerPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerPlace")
+    }
+}
 
 /// Turns at what is large.
 pub(crate) struct Large {

@@ -8,7 +8,7 @@ mod service;
 
 use std::future::Future;
 use std::io::{Error, ErrorKind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
@@ -134,7 +134,7 @@ async fn attend(
             // The connection first: what it does moves the deadline.
             biased;
             _ = served.as_mut() => return,
-            () = Pin::new(&mut overdue) => return,
+            () = &mut overdue => return,
             () = place.close.notified() => return,
             // An error, since nothing is sent but that nobody will.
             _ = stopped.changed(), if !is_stopping => {

@@ -34,7 +34,7 @@ impl Drop for Log {
 /// If the system has no thread for it.
 pub fn begin(json: bool) -> io::Result<Log> {
     let lines = Lines::start(io::stderr(), if json { missing_as_json } else { missing })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter()).with_ansi(is_coloured());
+    let log = fmt().with_env_filter(filter()).with_ansi(is_coloured());
     // The log would print its own failures, and panic if that fails too.
     let log = log.log_internal_errors(false);
     let to = lines.clone();
