@@ -14,7 +14,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::beside::{Beside, Bounds, alone, slack};
+use exosphere_tests::beside::{Beside, Bounds, HEALTH_MAX, alone, slack};
+use exosphere_tests::guest;
 use exosphere_tests::postgres::{Mode, Postgres};
 use exosphere_tests::watch::Watch;
 use exosphere_tests::{Host, good, problem, start_in_vain, until};
@@ -168,6 +169,60 @@ fn a_stop_closes_idle_connections_at_once() -> Result<()> {
     for stream in &mut idle {
         until_closed(stream)?;
     }
+    Ok(())
+}
+
+/// A plugin whose inputs are costly to check: each level four times the one below.
+fn costly_plugin(levels: usize) -> Result<Vec<u8>> {
+    let mut schemas = serde_json::Map::new();
+    for level in 0..levels {
+        let below = json!({"$ref": format!("#/$defs/d{}", level + 1)});
+        schemas.insert(format!("d{level}"), json!({"allOf": vec![below; 4]}));
+    }
+    schemas.insert(format!("d{levels}"), json!({"type": "object"}));
+    let inputs = json!({"type": "object", "$defs": schemas, "allOf": [{"$ref": "#/$defs/d0"}]});
+    let outputs = json!({"type": "object"});
+    let nodes = json!({"nodes": [{"name": "attack", "inputs": inputs, "outputs": outputs}]});
+    let description = nodes.to_string();
+    guest::component(&guest::Changes {
+        description: Some(description.as_bytes()),
+        ..guest::Changes::default()
+    })
+}
+
+/// What strangers make the host do may take as long as it likes: it is not done on
+/// the threads that answer `/health`.
+#[test]
+fn costly_validations_leave_health_alone() -> Result<()> {
+    let _alone = alone();
+    let host = Host::start()?;
+    good(host.upload("costly", costly_plugin(9)?)?)?;
+    let nodes: Vec<_> = (0..200)
+        .map(|number| {
+            let next = if number == 0 { (1..200).map(|n| format!("n{n}")).collect() } else { vec![] };
+            json!({"node_name": "attack", "identifier": format!("n{number}"), "inputs": {},
+                   "next_nodes": next})
+        })
+        .collect();
+    let graph = json!({"nodes": nodes}).to_string();
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        let mut stream = connect(&host)?;
+        let path = "/v1/namespaces/default/graphs/costly/validate";
+        let (address, length) = (address(&host), graph.len());
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(graph.as_bytes())?;
+        asked.push(stream);
+    }
+    let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
+    while begun.elapsed() < Duration::from_secs(5) {
+        let asked = Instant::now();
+        host.get("//health")?;
+        slowest = slowest.max(asked.elapsed());
+    }
+    println!("the slowest answer of /health took {slowest:?}");
+    ensure!(slowest < HEALTH_MAX.mul_f64(slack()), "{slowest:?}");
     Ok(())
 }
 
@@ -327,20 +382,20 @@ fn goes_on_unheard(database: &str, set_up: impl FnOnce(&mut Command)) -> Result<
 fn a_closed_standard_error_harms_nothing() -> Result<()> {
     let (reader, writer) = std::io::pipe()?;
     drop(reader);
-    goes_on_unheard("closed", |command| drop(command.stderr(writer)))
+    goes_on_unheard("closed", |command| _ = command.stderr(writer))
 }
 
 #[test]
 fn a_full_standard_error_harms_nothing() -> Result<()> {
     let full = OpenOptions::new().write(true).open("/dev/full")?;
-    goes_on_unheard("full", |command| drop(command.stderr(full)))
+    goes_on_unheard("full", |command| _ = command.stderr(full))
 }
 
 #[test]
 fn an_unread_standard_error_harms_nothing() -> Result<()> {
     // Its buffer is full after 64 kB.
     let (reader, writer) = std::io::pipe()?;
-    goes_on_unheard("unread", |command| drop(command.stderr(writer)))?;
+    goes_on_unheard("unread", |command| _ = command.stderr(writer))?;
     drop(reader);
     Ok(())
 }
@@ -375,7 +430,7 @@ fn an_open_data_folder_is_closed() -> Result<()> {
     fs::create_dir(&data)?;
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
     let log = File::create(folder.path().join("log"))?;
-    let host = Host::start_with(&data, &[], |command: &mut Command| drop(command.stderr(log)))?;
+    let host = Host::start_with(&data, &[], |command: &mut Command| _ = command.stderr(log))?;
     host.push("lab")?;
     ensure!(mode(&data)? == 0o700);
     for entry in fs::read_dir(&data)? {
