@@ -40,7 +40,7 @@ fn uploads_that_are_no_plugins_are_refused() -> Result<()> {
     ensure!(refused.headers()["connection"] == "close", "the rest of it may be unread");
     let (status, _) = problem(refused)?;
     ensure!(status == 400);
-    ensure!(host.get("/plugins")? == json!({"plugins": []}), "nothing was stored");
+    ensure!(host.get("/plugins")?["plugins"] == json!([]), "nothing was stored");
     let first = host.upload("lab", lab.clone())?;
     ensure!(first.status() == 201);
     let again = host.upload("lab", lab)?;
@@ -96,7 +96,7 @@ fn a_graph_with_six_mistakes_is_told_all_six() -> Result<()> {
     }
     let (status, same) = host.refused("POST", "/graphs/bad/validate", &graph)?;
     ensure!(status == 422 && same["errors"] == found["errors"]);
-    ensure!(host.get("/graphs")? == json!({"graphs": []}), "nothing was stored");
+    ensure!(host.get("/graphs")?["graphs"] == json!([]), "nothing was stored");
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 //! `deny.toml`.
 //!
 //! What cargo-deny knows by itself decides: licences, bans and sources. Known
-//! faults are in a database elsewhere; where it cannot be had, that is said, and
-//! is no fault of ours.
+//! faults are in a database elsewhere; where it cannot be had, the exit status says
+//! so, unless the caller accepts that.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -22,8 +22,17 @@ const HERE: [&str; 3] = ["licenses", "bans", "sources"];
 /// What cargo-deny says if it cannot get the database.
 const NO_DATABASE: &str = "failed to fetch advisory database";
 
+/// Whether known faults were looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Faults {
+    /// There are none.
+    None,
+    /// The database of them could not be reached.
+    Unknown,
+}
+
 /// Checks both workspaces.
-pub fn run(project: &Project) -> Result<()> {
+pub fn run(project: &Project) -> Result<Faults> {
     let deny = found_or_installed(project)?;
     let mut unknown = false;
     for manifest in MANIFESTS {
@@ -38,10 +47,12 @@ pub fn run(project: &Project) -> Result<()> {
     if unknown {
         println!(
             "warning: the database of known faults (github.com/RustSec/advisory-db) cannot be had from here.\n\
-             Known faults were NOT looked for: run this again where it can be reached"
+             Known faults were NOT looked for: run this again where it can be reached, or accept \
+             that with --allow-unreachable"
         );
+        return Ok(Faults::Unknown);
     }
-    Ok(())
+    Ok(Faults::None)
 }
 
 /// A call of cargo-deny for a workspace.
@@ -78,4 +89,25 @@ fn found_or_installed(project: &Project) -> Result<PathBuf> {
     let mut install = project.cargo();
     command::run(install.args(["install", "--locked", "cargo-deny", "--root"]).arg(&tools))?;
     Ok(ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    #[test]
+    fn an_unreachable_database_is_no_clean_audit() -> Result<()> {
+        let output = |code: i32, said: &str| Output {
+            status: ExitStatus::from_raw(code << 8),
+            stdout: Vec::new(),
+            stderr: said.as_bytes().to_vec(),
+        };
+        assert!(are_known(&output(0, ""))?);
+        assert!(!are_known(&output(1, "[ERROR] failed to fetch advisory database x"))?);
+        assert!(are_known(&output(1, "error[vulnerability]: a fault")).is_err());
+        Ok(())
+    }
 }

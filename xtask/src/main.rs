@@ -65,12 +65,22 @@ enum Task {
         arguments: Vec<String>,
     },
     /// Check the licences, the sources and the known faults of what we depend on
-    Audit,
+    ///
+    /// The exit status is 3 if all is well but the database of known faults could
+    /// not be reached.
+    Audit {
+        /// Accept that the database of known faults cannot be reached
+        #[arg(long)]
+        allow_unreachable: bool,
+    },
 }
+
+/// The exit status of an audit that did not look for known faults.
+const FAULTS_UNKNOWN: u8 = 3;
 
 fn main() -> ExitCode {
     match run(Args::parse().task) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -78,14 +88,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: Task) -> Result<()> {
+fn run(task: Task) -> Result<ExitCode> {
     let project = Project::find()?;
-    match task {
+    let done = match task {
         Task::Setup { no_rustup } => toolchain::setup(&project, !no_rustup).map(drop),
         Task::Plugins => build::plugins(&project).map(drop),
         Task::Demo { file } => demo::run(&project, file),
         Task::Test { filter } => test::run(&project, filter.as_deref()),
         Task::Bench { arguments } => bench::run(&project, &arguments),
-        Task::Audit => audit::run(&project),
-    }
+        Task::Audit { allow_unreachable } => {
+            let faults = audit::run(&project)?;
+            let is_unknown = faults == audit::Faults::Unknown && !allow_unreachable;
+            return Ok(if is_unknown { ExitCode::from(FAULTS_UNKNOWN) } else { ExitCode::SUCCESS });
+        }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

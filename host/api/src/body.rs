@@ -62,9 +62,9 @@ pub(crate) async fn read(
     }
 }
 
-/// Until when the next piece of a body has to come, of which so many bytes have
-/// come.
-fn longest_wait(begun: Instant, now: Instant, bytes: usize) -> Instant {
+/// Returns until when the next piece of a body has to come, or to go, after so
+/// many bytes of it.
+pub(crate) fn longest_wait(begun: Instant, now: Instant, bytes: usize) -> Instant {
     let paid_for = Duration::from_secs(bytes as u64 / LEAST_RATE);
     let at_this_rate = begun + NO_PROGRESS.saturating_add(paid_for).min(IN_TIME);
     at_this_rate.min(now + NO_PROGRESS)
@@ -186,11 +186,6 @@ fn refused(words: String) -> Problem {
 
 fn bad(error: &dyn Display) -> Problem {
     refused(format!("the body is not the JSON that this path takes: {error}"))
-}
-
-/// A JSON text that the host has stored.
-pub(crate) fn stored(text: &str) -> Value {
-    json::read_stored(text).unwrap_or_default()
 }
 
 /// The refusal of a body that is short, but holds too many values.

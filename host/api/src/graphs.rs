@@ -4,13 +4,13 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use exosphere_orchestrator::Host;
+use axum::response::Response;
 use exosphere_orchestrator::domain::ids::Name;
+use exosphere_orchestrator::{GraphEntry, Host};
 use serde_json::{Value, json};
 
-use crate::Path;
-use crate::body::{self, stored};
 use crate::problem::Problem;
+use crate::{ListPart, Path, Query, answer, body};
 
 pub(crate) async fn apply(
     State(host): State<Host>,
@@ -55,34 +55,32 @@ pub(crate) async fn validate(
 pub(crate) async fn list(
     State(host): State<Host>,
     Path(namespace): Path<Name>,
+    Query(part): Query<ListPart>,
 ) -> Result<Json<Value>, Problem> {
-    let graphs = host.graphs(&namespace).await?;
-    let graphs: Vec<Value> = graphs
-        .iter()
-        .map(|row| {
-            let body = stored(&row.body);
-            json!({
-                "name": row.name,
-                "revision": row.revision.number,
-                "created_at": row.created_at,
-                "nodes": body["nodes"].as_array().map_or(0, Vec::len),
-            })
-        })
-        .collect();
-    Ok(Json(json!({ "graphs": graphs })))
+    let page = host.graphs(&namespace, &part.into()).await?;
+    let graphs: Vec<Value> = page.items.iter().map(brief).collect();
+    Ok(Json(json!({"graphs": graphs, "next": page.next})))
+}
+
+fn brief(graph: &GraphEntry) -> Value {
+    json!({
+        "name": graph.name,
+        "revision": graph.revision,
+        "created_at": graph.created_at,
+        "nodes": graph.nodes,
+    })
 }
 
 pub(crate) async fn show(
     State(host): State<Host>,
     Path((namespace, name)): Path<(Name, Name)>,
-) -> Result<Json<Value>, Problem> {
-    let row = host.graph(&namespace, &name).await?;
-    let template = stored(&row.body);
-    Ok(Json(json!({
+) -> Result<Response, Problem> {
+    let (row, place) = host.graph(&namespace, &name).await?;
+    let head = json!({
         "name": row.name,
         "revision": row.revision.number,
         "digest": row.revision.digest,
         "created_at": row.created_at,
-        "template": template,
-    })))
+    });
+    Ok(answer::json(answer::with_texts(&head, &[("template", &row.body)]), place))
 }

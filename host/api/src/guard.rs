@@ -4,7 +4,8 @@
 //! paths to one way of writing them, by which others decide who may do what.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -29,12 +30,13 @@ pub(crate) async fn for_programs_alone(mut answer: Response) -> Response {
     answer
 }
 
-/// Refuses what a page of another site sends, and, if the host listens on the
-/// loopback only (`local`), names that were made to point there.
+/// Refuses a request that does not say once and clearly to whom it goes, what a
+/// page of another site sends, and, if the host listens on the loopback only
+/// (`local`), names that were made to point there.
 pub(crate) async fn same_site(State(local): State<bool>, request: Request, next: Next) -> Response {
-    match refusal(request.headers(), local) {
+    match refusal(request.uri(), request.headers(), local) {
         None => next.run(request).await,
-        Some(words) => Problem::new(StatusCode::FORBIDDEN, "other-site", words).into_response(),
+        Some(refusal) => refusal.into_response(),
     }
 }
 
@@ -56,22 +58,67 @@ fn hides_its_place(path: &str) -> bool {
     path.split('/').skip(1).take(place).any(|segment| segment.contains('%'))
 }
 
-fn refusal(headers: &HeaderMap, local: bool) -> Option<&'static str> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let authority = text(header::HOST).unwrap_or_default();
-    if local && !authority.is_empty() && !is_loopback(authority) {
-        return Some("this host listens on the loopback only and answers to no other name");
+fn refusal(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
+    let Some(authority) = authority(uri, headers) else {
+        let words = "a request names its host once, in the header `Host` as HTTP/1.1 has it, and \
+                     nowhere another one";
+        return Some(Problem::new(StatusCode::BAD_REQUEST, "bad-host", words));
+    };
+    let of_others = |words| Some(Problem::new(StatusCode::FORBIDDEN, "other-site", words));
+    if local && !is_loopback(authority.host()) {
+        return of_others("this host listens on the loopback only and answers to no other name");
     }
-    let origin = headers.get(header::ORIGIN)?.to_str().unwrap_or_default();
-    let own = origin.split_once("://").is_some_and(|(_, from)| from == authority);
-    (!own).then_some("requests from pages of other sites are refused")
+    let own = match only(headers, &header::ORIGIN) {
+        Given::Nothing => None,
+        Given::Text(origin) => Some(is_origin(origin, &authority)),
+        Given::Unclear => Some(false),
+    };
+    let is_ours = match only(headers, &SEC_FETCH_SITE) {
+        // No browser, or an old one, which sends `Origin` where it matters.
+        Given::Nothing => own.unwrap_or(true),
+        Given::Text("same-origin" | "none") => own.unwrap_or(true),
+        // Another page of the same site is trusted by its origin alone.
+        Given::Text("same-site") => own.unwrap_or(false),
+        Given::Text(_) | Given::Unclear => false,
+    };
+    if is_ours { None } else { of_others("requests from pages of other sites are refused") }
 }
 
-fn is_loopback(authority: &str) -> bool {
-    let name = match authority.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => authority,
-    };
+/// The header by which browsers tell where a request comes from.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// A header that may be given once.
+enum Given<'a> {
+    Nothing,
+    Text(&'a str),
+    /// It is given twice, or is no text.
+    Unclear,
+}
+
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Given<'a> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (None, _) => Given::Nothing,
+        (Some(Ok(text)), None) => Given::Text(text),
+        _ => Given::Unclear,
+    }
+}
+
+/// Returns to whom a request goes, if it says so once and clearly. A request line
+/// with a whole URL must name the same host.
+fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    let Given::Text(host) = only(headers, &header::HOST) else { return None };
+    let authority: Authority = host.parse().ok()?;
+    let is_plain = !authority.host().is_empty() && !authority.as_str().contains('@');
+    let is_same = uri.authority().is_none_or(|line| *line == authority);
+    (is_plain && is_same).then_some(authority)
+}
+
+fn is_origin(origin: &str, authority: &Authority) -> bool {
+    origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(authority.as_str()))
+}
+
+fn is_loopback(name: &str) -> bool {
     let name = name.trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -84,12 +131,53 @@ mod tests {
     use super::*;
 
     fn refused(host: &str, origin: Option<&str>, local: bool) -> bool {
+        let origin = origin.map(|origin| ("origin", origin));
+        let headers: Vec<_> = [("host", host)].into_iter().chain(origin).collect();
+        status("/health", &headers, local) == Some(403)
+    }
+
+    fn status(uri: &str, given: &[(&'static str, &str)], local: bool) -> Option<u16> {
         let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, host.parse().unwrap());
-        if let Some(origin) = origin {
-            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        for (name, value) in given {
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        refusal(&headers, local).is_some()
+        let problem = refusal(&uri.parse().unwrap(), &headers, local)?;
+        Some(problem.into_response().status().as_u16())
+    }
+
+    #[test]
+    fn an_unclear_host_is_refused() {
+        let own = ("host", "localhost:7070");
+        assert_eq!(status("/health", &[own], true), None);
+        assert_eq!(status("http://LOCALHOST:7070/health", &[own], true), None);
+        for bad in ["", " ", "a b", "user@localhost:7070", "\u{fc}", ":7070", "localhost:7070, x"] {
+            assert_eq!(status("/health", &[("host", bad)], true), Some(400), "{bad:?}");
+            assert_eq!(status("/health", &[("host", bad)], false), Some(400), "{bad:?}");
+        }
+        assert_eq!(status("/health", &[], true), Some(400), "none");
+        assert_eq!(status("/health", &[own, own], true), Some(400), "two");
+        assert_eq!(status("http://evil.example/health", &[own], true), Some(400));
+        let evil = [("host", "evil.example")];
+        assert_eq!(status("http://evil.example/health", &evil, true), Some(403));
+    }
+
+    #[test]
+    fn fetches_of_other_sites_are_refused() {
+        let from = |site, origin: Option<&'static str>| {
+            let mut given = vec![("host", "localhost:7070"), ("sec-fetch-site", site)];
+            given.extend(origin.map(|origin| ("origin", origin)));
+            status("/v1/namespaces/default/runs", &given, true)
+        };
+        let own = Some("http://localhost:7070");
+        assert_eq!(from("none", None), None);
+        assert_eq!(from("same-origin", None), None);
+        assert_eq!(from("same-origin", own), None);
+        assert_eq!(from("same-site", own), None);
+        for site in ["same-site", "cross-site", "", "other", "\u{fc}"] {
+            assert_eq!(from(site, None), Some(403), "{site}");
+        }
+        assert_eq!(from("cross-site", own), Some(403));
+        assert_eq!(from("same-origin", Some("http://localhost:8080")), Some(403));
     }
 
     #[test]

@@ -4,7 +4,10 @@
 //! Not here: what is asked for. Handlers turn a request into a call of
 //! [`Host`] and its answer into a body.
 
+mod answer;
+mod apart;
 mod body;
+mod connections;
 mod graphs;
 mod guard;
 mod operator;
@@ -23,10 +26,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use exosphere_orchestrator::Host;
+use exosphere_orchestrator::domain::ids::Name;
+use exosphere_orchestrator::{Host, Part};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+pub use connections::ConnectionLimits;
 use problem::Problem;
 
 /// A path, with a problem instead of plain text if it does not fit.
@@ -51,15 +57,38 @@ impl From<QueryRejection> for Problem {
     }
 }
 
-/// Every route there is.
+/// Which part of a list, in the order of names, is asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListPart {
+    after: Option<Name>,
+    limit: Option<u32>,
+}
+
+/// Items of a page, unless the caller asks for fewer.
+const LIST_PAGE: u32 = 1000;
+
+impl From<ListPart> for Part {
+    fn from(ListPart { after, limit }: ListPart) -> Self {
+        Part { after, most: limit.unwrap_or(LIST_PAGE).clamp(1, LIST_PAGE) }
+    }
+}
+
+/// Every route there is. Handlers that take bodies, or make large answers, run
+/// apart from the threads that serve the others.
 pub fn router(host: Host, local: bool) -> Router {
-    let namespace = Router::new()
-        .route("/plugins", get(plugins::list).post(plugins::push))
+    let apart = middleware::from_fn_with_state(host.clone(), apart::at_work);
+    let heavy = Router::new()
+        .route("/plugins", post(plugins::push))
         .route("/plugins/{name}", get(plugins::show).post(plugins::check))
-        .route("/graphs", get(graphs::list))
         .route("/graphs/{name}", get(graphs::show).put(graphs::apply))
         .route("/graphs/{name}/validate", post(graphs::validate))
         .route("/graphs/{name}/runs", post(runs::start))
+        .route("/runs/{run}/states/{state}", get(states::show))
+        .route_layer(apart.clone());
+    let namespace = Router::new()
+        .route("/plugins", get(plugins::list))
+        .route("/graphs", get(graphs::list))
         .route("/runs", get(runs::list))
         .route("/runs/{run}", get(runs::show))
         .route("/runs/{run}/cancel", post(runs::cancel))
@@ -67,11 +96,11 @@ pub fn router(host: Host, local: bool) -> Router {
         .route("/runs/{run}/resume", post(runs::resume))
         .route("/runs/{run}/redrive", post(runs::redrive))
         .route("/runs/{run}/states", get(states::list))
-        .route("/runs/{run}/states/{state}", get(states::show))
-        .route("/runs/{run}/states/{state}/retry", post(states::retry));
+        .route("/runs/{run}/states/{state}/retry", post(states::retry))
+        .merge(heavy);
     Router::new()
         .route("/health", get(health))
-        .nest("/v1/operator", operator::router())
+        .nest("/v1/operator", operator::router().route_layer(apart))
         .nest("/v1/namespaces/{namespace}", namespace)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
@@ -88,10 +117,12 @@ pub fn router(host: Host, local: bool) -> Router {
 pub async fn serve(
     listener: TcpListener,
     host: Host,
+    limits: ConnectionLimits,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let local = listener.local_addr()?.ip().is_loopback();
-    axum::serve(listener, router(host, local)).with_graceful_shutdown(stop).await
+    connections::serve(listener, router(host, local), limits, stop).await;
+    Ok(())
 }
 
 async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Response {

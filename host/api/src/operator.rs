@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::problem::Problem;
 use crate::tag::{expected, tagged};
-use crate::{Path, body};
+use crate::{ListPart, Path, Query, body};
 
 pub(crate) fn router() -> Router<Host> {
     Router::new()
@@ -41,9 +41,13 @@ struct Settings {
 
 impl Typed for Settings {}
 
-async fn list(State(host): State<Host>) -> Result<Json<Value>, Problem> {
-    let namespaces: Vec<_> = host.namespaces().await?.iter().map(whole).collect();
-    Ok(Json(json!({ "namespaces": namespaces })))
+async fn list(
+    State(host): State<Host>,
+    Query(part): Query<ListPart>,
+) -> Result<Json<Value>, Problem> {
+    let page = host.namespaces(&part.into()).await?;
+    let namespaces: Vec<_> = page.items.iter().map(whole).collect();
+    Ok(Json(json!({"namespaces": namespaces, "next": page.next})))
 }
 
 async fn show(State(host): State<Host>, Path(namespace): Path<Name>) -> Result<Response, Problem> {
@@ -68,10 +72,11 @@ async fn set(
 async fn all_grants(
     State(host): State<Host>,
     Path(namespace): Path<Name>,
+    Query(part): Query<ListPart>,
 ) -> Result<Json<Value>, Problem> {
-    let grants = host.grants(&namespace).await?;
-    let grants: Vec<_> = grants.iter().map(of).collect();
-    Ok(Json(json!({ "grants": grants })))
+    let page = host.grants(&namespace, &part.into()).await?;
+    let grants: Vec<_> = page.items.iter().map(of).collect();
+    Ok(Json(json!({"grants": grants, "next": page.next})))
 }
 
 async fn grants(

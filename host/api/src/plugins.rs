@@ -3,16 +3,19 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use axum::{Extension, Json};
 use exosphere_orchestrator::domain::grant::Missing;
 use exosphere_orchestrator::domain::ids::Name;
-use exosphere_orchestrator::{Capability, Host, PluginRow, PluginUpload, Remarks};
+use exosphere_orchestrator::{
+    Capability, Host, PluginEntry, PluginRow, PluginUpload, Remarks,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::problem::Problem;
 use crate::uploads::Uploads;
-use crate::{Path, Query};
+use crate::{ListPart, Path, Query, answer};
 
 /// What goes with an upload.
 #[derive(Deserialize)]
@@ -98,10 +101,24 @@ fn add_remarks(value: &mut Value, remarks: &Remarks) {
 pub(crate) async fn list(
     State(host): State<Host>,
     Path(namespace): Path<Name>,
-) -> Result<Json<Value>, Problem> {
-    let plugins = host.plugins(&namespace).await?;
-    let plugins: Vec<Value> = plugins.iter().map(brief).collect();
-    Ok(Json(json!({ "plugins": plugins })))
+    Query(part): Query<ListPart>,
+) -> Result<Response, Problem> {
+    let page = host.plugins(&namespace, &part.into()).await?;
+    let plugins: Vec<String> = page.items.iter().map(entry).collect();
+    let next = json!({"next": page.next});
+    let list = answer::with_texts(&next, &[("plugins", &answer::list(&plugins))]);
+    Ok(answer::json(list, None))
+}
+
+fn entry(plugin: &PluginEntry) -> String {
+    let head = json!({
+        "name": plugin.name,
+        "version": plugin.version,
+        "digest": plugin.digest,
+        "size": plugin.size,
+        "uploaded_at": plugin.uploaded_at,
+    });
+    answer::with_texts(&head, &[("nodes", &plugin.nodes)])
 }
 
 pub(crate) async fn show(

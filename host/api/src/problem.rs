@@ -2,9 +2,12 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use exosphere_orchestrator::Error;
+use exosphere_orchestrator::{Error, Refused};
 use exosphere_orchestrator::domain::graph;
 use serde::Serialize;
+
+/// Seconds after which a compilation may be tried again that the machine killed.
+const AFTER_KILLED_S: u64 = 30;
 
 /// An error as a caller sees it.
 #[derive(Debug, Serialize)]
@@ -49,6 +52,9 @@ impl From<Error> for Problem {
         let (status, kind) = match &error {
             Error::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found"),
             Error::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+            Error::Plugin(Refused::Killed { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "compiler-killed")
+            }
             Error::Plugin(_) | Error::Description { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "plugin-refused")
             }
@@ -60,6 +66,11 @@ impl From<Error> for Problem {
             }
             Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
+        let retry_after = match &error {
+            Error::Plugin(Refused::Killed { .. }) => Some(AFTER_KILLED_S),
+            // A database that was restarted is back within seconds.
+            _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+        };
         let (detail, reason) = (error.to_string(), error.reason());
         let errors = match error {
             Error::Invalid { problems, .. }
@@ -67,8 +78,6 @@ impl From<Error> for Problem {
             | Error::KeyReused { problems, .. } => problems,
             _ => Vec::new(),
         };
-        // A database that was restarted is back within seconds.
-        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
         Problem { errors, reason, retry_after, ..Problem::new(status, kind, detail) }
     }
 }

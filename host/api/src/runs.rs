@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use exosphere_orchestrator::domain::graph::problems::{
     Object, Problems, string, whole as whole_number,
 };
+use axum::response::Response;
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::state::RunStatus;
 use exosphere_orchestrator::{Error, Host, RunDetails, RunFilter, RunView, StartRequest};
@@ -16,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::problem::Problem;
-use crate::{Path, Query, body, states};
+use crate::{Path, Query, answer, body, states};
 
 /// The longest wait for news, in milliseconds.
 const MAX_WAIT_MS: u64 = 30_000;
@@ -79,7 +80,7 @@ pub(crate) async fn start(
     Query(Wait { wait_ms }): Query<Wait>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Response), Problem> {
     let read = body::json(&host, &namespace, &headers, body, body::START_BYTES).await?;
     let Start { inputs, store, idempotency_key, delay_ms } = Start::read(read.value)?;
     let wait = wait(wait_ms.unwrap_or(0));
@@ -89,7 +90,7 @@ pub(crate) async fn start(
     let status = if started.new { StatusCode::CREATED } else { StatusCode::OK };
     let mut value = whole(&started.run);
     value["started_before"] = json!(!started.new);
-    Ok((status, Json(value)))
+    Ok((status, answer::json(value.to_string(), started.run.place)))
 }
 
 /// Which runs are listed.
@@ -126,7 +127,7 @@ pub(crate) async fn show(
     State(host): State<Host>,
     Path((namespace, run)): Path<(Name, RunId)>,
     Query(show): Query<Show>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let found = match show.after {
         None => host.run(&namespace, run).await?,
         Some(after) => {
@@ -134,39 +135,39 @@ pub(crate) async fn show(
             host.watch_run(&namespace, run, after, wait).await?
         }
     };
-    Ok(Json(whole(&found)))
+    Ok(sent(found))
 }
 
 pub(crate) async fn cancel(
     State(host): State<Host>,
     Path((namespace, run)): Path<(Name, RunId)>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(whole(&host.cancel_run(&namespace, run).await?)))
+) -> Result<Response, Problem> {
+    Ok(sent(host.cancel_run(&namespace, run).await?))
 }
 
 pub(crate) async fn pause(
     State(host): State<Host>,
     Path((namespace, run)): Path<(Name, RunId)>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(whole(&host.pause_run(&namespace, run).await?)))
+) -> Result<Response, Problem> {
+    Ok(sent(host.pause_run(&namespace, run).await?))
 }
 
 pub(crate) async fn resume(
     State(host): State<Host>,
     Path((namespace, run)): Path<(Name, RunId)>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(whole(&host.resume_run(&namespace, run).await?)))
+) -> Result<Response, Problem> {
+    Ok(sent(host.resume_run(&namespace, run).await?))
 }
 
 pub(crate) async fn redrive(
     State(host): State<Host>,
     Path((namespace, run)): Path<(Name, RunId)>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let redriven = host.redrive_run(&namespace, run).await?;
     let mut value = whole(&redriven.run);
     value["retried"] = json!(redriven.retried);
     value["late"] = json!(redriven.late);
-    Ok(Json(value))
+    Ok(answer::json(value.to_string(), redriven.run.place))
 }
 
 fn brief(run: &RunView) -> Value {
@@ -193,7 +194,12 @@ fn brief(run: &RunView) -> Value {
     })
 }
 
-pub(crate) fn whole(details: &RunDetails) -> Value {
+/// A run as an answer, which holds its place until it has been sent.
+pub(crate) fn sent(details: RunDetails) -> Response {
+    answer::json(whole(&details).to_string(), details.place)
+}
+
+fn whole(details: &RunDetails) -> Value {
     let mut value = brief(&details.run);
     let failures: Vec<Value> = details
         .failures

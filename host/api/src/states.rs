@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use exosphere_orchestrator::domain::graph::Graph;
 use exosphere_orchestrator::domain::ids::{Name, RunId, StateId};
 use exosphere_orchestrator::domain::path::Path as StatePath;
@@ -10,9 +11,8 @@ use exosphere_orchestrator::{AttemptRow, Host, StateFilter, StateView};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::body::{self, stored};
 use crate::problem::Problem;
-use crate::{Path, Query, runs};
+use crate::{Path, Query, answer, runs};
 
 /// Which states are listed.
 #[derive(Deserialize)]
@@ -40,24 +40,27 @@ pub(crate) async fn list(
 pub(crate) async fn show(
     State(host): State<Host>,
     Path((namespace, run, state)): Path<(Name, RunId, i64)>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let details = host.state(&namespace, run, StateId(state)).await?;
-    let mut value = brief(run, &details.graph, &details.state);
-    let bytes: usize = details.outputs.iter().map(String::len).sum();
-    let _turn = if bytes as u64 > body::LARGE { host.large(&namespace).await } else { None };
-    let outputs: Vec<Value> = details.outputs.iter().map(|body| stored(body)).collect();
-    value["outputs"] = json!(outputs);
-    value["data"] = details.state.data.as_deref().map_or(Value::Null, stored);
-    value["usage"] = json!(details.state.usage);
-    value["attempts"] = details.attempts.iter().map(attempt).collect();
-    Ok(Json(value))
+    let mut head = brief(run, &details.graph, &details.state);
+    head["usage"] = json!(details.state.usage);
+    let attempts: Vec<String> = details.attempts.iter().map(attempt).collect();
+    let text = answer::with_texts(
+        &head,
+        &[
+            ("outputs", &answer::list(&details.outputs)),
+            ("data", details.state.data.as_deref().unwrap_or("null")),
+            ("attempts", &answer::list(&attempts)),
+        ],
+    );
+    Ok(answer::json(text, details.place))
 }
 
 pub(crate) async fn retry(
     State(host): State<Host>,
     Path((namespace, run, state)): Path<(Name, RunId, i64)>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(runs::whole(&host.retry_state(&namespace, run, StateId(state)).await?)))
+) -> Result<Response, Problem> {
+    Ok(runs::sent(host.retry_state(&namespace, run, StateId(state)).await?))
 }
 
 pub(crate) fn brief(run: RunId, graph: &Graph, state: &StateView) -> Value {
@@ -79,13 +82,13 @@ pub(crate) fn brief(run: RunId, graph: &Graph, state: &StateView) -> Value {
     })
 }
 
-fn attempt(attempt: &AttemptRow) -> Value {
-    json!({
+fn attempt(attempt: &AttemptRow) -> String {
+    let head = json!({
         "number": attempt.number,
         "ended_at": attempt.ended_at,
         "outcome": attempt.outcome,
         "failure": attempt.failure,
-        "logs": attempt.logs.as_deref().map_or_else(|| json!([]), stored),
         "usage": attempt.usage,
-    })
+    });
+    answer::with_texts(&head, &[("logs", attempt.logs.as_deref().unwrap_or("[]"))])
 }

@@ -203,6 +203,11 @@ impl Answer {
         }
     }
 
+    /// Makes an answer of several.
+    pub fn of(value: &serde_json::Value) -> Self {
+        Answer { text: value.to_string(), version: None }
+    }
+
     /// The JSON as the host sent it, safe for a terminal.
     pub fn json(&self) -> String {
         clean::json(&self.text)

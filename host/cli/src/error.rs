@@ -1,9 +1,14 @@
 //! How a command may fail, and the exit code of each way.
 
-use std::io;
+use std::io::{self, Write};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use crate::clean;
 use crate::wire::Problem;
+
+/// The longest wait for standard error to take an error's words.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -56,10 +61,18 @@ impl Error {
         }
     }
 
-    /// Tells the person at the terminal.
+    /// Tells the person at the terminal, if there is one: a pipe that nobody
+    /// reads must not keep a host from ending.
     pub fn report(&self) {
         // The words may be a host's.
-        eprintln!("error: {}", clean::lines(&self.to_string()));
+        let words = format!("error: {}\n", clean::lines(&self.to_string()));
+        let (told, done) = mpsc::channel();
+        let write = std::thread::Builder::new().spawn(move || {
+            let _ = told.send(io::stderr().write_all(words.as_bytes()));
+        });
+        if write.is_ok() {
+            let _ = done.recv_timeout(REPORT_TIMEOUT);
+        }
     }
 }
 

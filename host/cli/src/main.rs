@@ -16,6 +16,7 @@ mod process;
 mod database;
 mod log;
 mod admission;
+mod connections;
 mod serve;
 mod check;
 mod secrets;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use exosphere_orchestrator::{Keyring, Keys};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, setrlimit, umask};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
@@ -77,6 +78,12 @@ pub fn keep_memory_private() {
     {
         tracing::warn!(%error, "other processes of this user may read this host's memory");
     }
+}
+
+/// Keeps the files that this process makes from everybody else, the database's
+/// among them.
+pub fn keep_files_private() {
+    umask(Mode::RWXG | Mode::RWXO);
 }
 
 #[cfg(test)]

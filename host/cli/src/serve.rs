@@ -1,15 +1,19 @@
 //! `exosphere serve`: a host, with its HTTP API in front.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use exosphere_domain::limits::{LimitValues, Limits};
 use exosphere_orchestrator::{Config, DEFAULT_SLOTS, Host, HttpConfig, IpNet, Keys, share_of};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admission::Admission;
+use crate::connections::{Connections, raise_descriptors};
 use crate::error::Error;
 use crate::log;
 use crate::process::{self, KeyArgs, MasterKey};
@@ -76,6 +80,8 @@ pub struct Serve {
     http_allow_nets: Vec<IpNet>,
     #[command(flatten)]
     admission: Admission,
+    #[command(flatten)]
+    connections: Connections,
     /// Write the log as JSON lines.
     #[arg(long, env = "EXOSPHERE_LOG_JSON")]
     log_json: bool,
@@ -105,22 +111,35 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 /// Runs a host until it is told to stop.
 pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
-    log::begin(args.log_json);
+    let start = |error: std::io::Error| Error::Start(error.to_string());
+    process::keep_files_private();
+    let _log = log::begin(args.log_json).map_err(start)?;
     exosphere_allocator::give_back();
     if !args.allow_core_dumps {
         process::keep_memory_private();
     }
     let keys = args.key.keys(master_key)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Error::Start(error.to_string()))?;
-    let served = runtime.block_on(serve(args, keys));
+    // Nodes, and whatever else strangers make a host do, have threads of their own:
+    // heartbeats, requests and what commits bring about wait for none of it.
+    let (front, work) = (runtime("front").map_err(start)?, runtime("work").map_err(start)?);
+    let served = front.block_on(serve(args, keys, work.handle().clone()));
     // What is still under way, a disk that does not answer, ends with the process.
-    runtime.shutdown_background();
+    front.shutdown_background();
+    work.shutdown_background();
     served
 }
 
-async fn serve(args: Serve, keys: Keys) -> Result<(), Error> {
+fn runtime(name: &str) -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().thread_name(name).enable_all().build()
+}
+
+/// The longest wait at the end for requests that are under way. Those that wait
+/// for news of a run may take longer, and ask again elsewhere.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+
+async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
     let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
+    let connections = args.connections.limits(raise_descriptors(), args.slots);
     let _too_large = files_that_are_too_large().map_err(|error| start(&error))?;
     // Taken before the folder, so that a port in use changes nothing.
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
@@ -143,13 +162,15 @@ async fn serve(args: Serve, keys: Keys) -> Result<(), Error> {
         clock_offset: args.clock_offset_ms,
         code_cache_bytes: args.admission.code_cache_bytes,
         admission: args.admission.limits(),
+        work: Some(work),
         ..Config::new(args.data)
     });
     let host = host.await.map_err(|error| start(&error))?;
     let mut interrupts = Interrupts::new().map_err(|error| start(&error))?;
-    println!("exosphere is listening on http://{address}");
+    // Whoever started the host may not read that.
+    let _ = writeln!(std::io::stdout(), "exosphere is listening on http://{address}");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let api = exosphere_api::serve(listener, host.clone(), async {
+    let api = exosphere_api::serve(listener, host.clone(), connections, async {
         let _ = stopped.await;
     });
     let mut api = tokio::spawn(api);
@@ -164,7 +185,14 @@ async fn serve(args: Serve, keys: Keys) -> Result<(), Error> {
     let _ = stop.send(());
     tokio::select! {
         stopped = host.stop() => stopped.map_err(|error| start(&error))?,
-        () = interrupts.next() => tracing::warn!("stopped at once; the next start takes back what was held"),
+        () = interrupts.next() => {
+            tracing::warn!("stopped at once; the next start takes back what was held");
+            return Ok(());
+        }
+    }
+    tokio::select! {
+        _ = tokio::time::timeout(LAST_REQUESTS, api) => {}
+        () = interrupts.next() => {}
     }
     Ok(())
 }

@@ -8,12 +8,15 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::{Applied, Catalog, Context, Exporter, Graph, validate};
 use exosphere_domain::ids::Name;
-use exosphere_store::{GraphRow, NewPlugin, PluginRow, Pushed};
+use exosphere_store::{
+    GraphEntry, GraphRow, NewPlugin, Page, Part, PluginEntry, PluginRow, Pushed,
+};
 use serde_json::Value;
 
 use crate::Host;
 use crate::admission::Remarks;
 use crate::error::Error;
+use crate::reading::AnswerPlace;
 
 /// A plugin as it comes in.
 #[derive(Debug)]
@@ -88,9 +91,9 @@ impl Host {
         Ok(Uploaded { plugin, new: pushed == Pushed::New, remarks: checked.remarks })
     }
 
-    /// The newest upload of each plugin.
-    pub async fn plugins(&self, namespace: &Name) -> Result<Vec<PluginRow>, Error> {
-        Ok(self.parts.store.plugins(namespace).await?)
+    /// Lists the plugins of a namespace, each with its newest upload.
+    pub async fn plugins(&self, namespace: &Name, part: &Part) -> Result<Page<PluginEntry>, Error> {
+        Ok(self.parts.store.list_plugins(namespace, part).await?)
     }
 
     /// A plugin by its name or digest.
@@ -146,15 +149,22 @@ impl Host {
             .map_err(|problems| Error::Invalid { what: format!("the graph {name}"), problems })
     }
 
-    /// The graphs of a namespace.
-    pub async fn graphs(&self, namespace: &Name) -> Result<Vec<GraphRow>, Error> {
-        Ok(self.parts.store.graphs(namespace).await?)
+    /// Lists the graphs of a namespace.
+    pub async fn graphs(&self, namespace: &Name, part: &Part) -> Result<Page<GraphEntry>, Error> {
+        Ok(self.parts.store.list_graphs(namespace, part).await?)
     }
 
-    /// A graph.
-    pub async fn graph(&self, namespace: &Name, name: &Name) -> Result<GraphRow, Error> {
-        let found = self.parts.store.graph(namespace, name).await?;
-        found.ok_or_else(|| Error::not_found("graph", name))
+    /// Reads a graph, with the place of the answer if that is large.
+    pub async fn graph(
+        &self,
+        namespace: &Name,
+        name: &Name,
+    ) -> Result<(GraphRow, Option<AnswerPlace>), Error> {
+        let store = &self.parts.store;
+        let bytes = store.graph_size(namespace, name).await?;
+        let read = store.graph(namespace, name);
+        let (found, place) = self.parts.large.read(namespace, bytes, read).await?;
+        Ok((found.ok_or_else(|| Error::not_found("graph", name))?, place))
     }
 }
 

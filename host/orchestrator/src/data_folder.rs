@@ -1,9 +1,9 @@
-//! The folder that is a host's alone: its lock, its keys, where things lie in
-//! it.
+//! The folder that is a host's alone: its locks, its modes, its keys, where things
+//! lie in it.
 
-use std::fs::{DirBuilder, File, TryLockError};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use exosphere_store::{KEY_BYTES, Vault};
@@ -14,34 +14,49 @@ use crate::error::StartError;
 use crate::key_file;
 use crate::keys::Keys;
 
+/// What others than its owner may do to a file.
+const OTHERS: u32 = 0o077;
+
+/// How often a file is opened again that another process replaces meanwhile.
+const LOCK_TRIES: u32 = 10;
+
 /// A data folder, locked for as long as this lives.
 pub(crate) struct DataFolder {
     folder: PathBuf,
     code_key: Zeroizing<[u8; KEY_BYTES]>,
     host: String,
-    _lock: File,
+    /// As long as the database is open: to close one of them ends its own locks.
+    locks: Vec<File>,
 }
 
 impl DataFolder {
     /// Makes the folder if it is not there, and takes it. Gives what seals
     /// secrets, too, whose keys lie in the folder unless they are elsewhere.
+    ///
+    /// More than one file is locked: someone may tidy up `lock` while its host
+    /// runs, and the next host must still be told.
     pub(crate) fn take(folder: &Path, keys: &Keys) -> Result<(Self, Vault), StartError> {
         let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
         // Inputs and outputs are nobody else's business.
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
-        let lock = File::create(folder.join("lock")).map_err(cannot)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StartError::InUse(folder.display().to_string()));
-            }
-            Err(TryLockError::Error(error)) => return Err(cannot(error)),
-        }
+        close_to_others(folder)?;
+        let lock = |name: &str| locked(folder, &folder.join(name));
+        let (first, mut host_file) = (lock("lock")?, lock("host.id")?);
+        let host = host_id(&mut host_file).map_err(cannot)?;
         let vault = keys.vault(folder, key_file::read_or_make)?;
         let code_key = code_key(folder)?;
-        let host = host_id(&folder.join("host.id")).map_err(cannot)?;
         let folder = folder.to_owned();
-        Ok((DataFolder { folder, code_key, host, _lock: lock }, vault))
+        Ok((DataFolder { folder, code_key, host, locks: vec![first, host_file] }, vault))
+    }
+
+    /// Locks the database in the folder, too: whatever becomes of the other files,
+    /// no two hosts have that. Elsewhere than on Linux this kind of lock would keep
+    /// out SQLite's own.
+    pub(crate) fn lock_database(&mut self) -> Result<(), StartError> {
+        if cfg!(target_os = "linux") {
+            self.locks.push(locked(&self.folder, &self.database())?);
+        }
+        Ok(())
     }
 
     /// What the hosts of this folder are known by, one after the other: at most
@@ -78,13 +93,135 @@ pub(crate) fn database_in(folder: &Path) -> PathBuf {
     folder.join("exosphere.db")
 }
 
-/// The id in a file; a fresh one if the file is not there or holds none.
-fn host_id(file: &Path) -> io::Result<String> {
-    let known = std::fs::read_to_string(file).ok().and_then(|id| id.trim().parse::<Uuid>().ok());
-    if let Some(id) = known {
+/// Locks a file, made if it is not there, as long as the answer lives. A lock
+/// counts only on the file that has the name: one that was renamed or removed
+/// meanwhile keeps nobody out.
+fn locked(folder: &Path, path: &Path) -> Result<File, StartError> {
+    let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
+    for _ in 0..LOCK_TRIES {
+        let mut open = OpenOptions::new();
+        let open = open.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = open.open(path).map_err(cannot)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StartError::InUse(folder.display().to_string()));
+            }
+            Err(TryLockError::Error(error)) => return Err(cannot(error)),
+        }
+        let ours = file.metadata().map_err(cannot)?;
+        match std::fs::metadata(path) {
+            Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(cannot(error)),
+        }
+    }
+    Err(StartError::InUse(folder.display().to_string()))
+}
+
+/// Closes a folder, and the files that hosts make in it, to everybody but its
+/// owner. A folder of another user that is open to others is refused.
+fn close_to_others(folder: &Path) -> Result<(), StartError> {
+    let name = || folder.display().to_string();
+    let cannot = |error| StartError::Folder { folder: name(), error };
+    let opened = File::open(folder).map_err(cannot)?;
+    let found = opened.metadata().map_err(cannot)?;
+    if found.mode() & OTHERS != 0 {
+        let ours = rustix::process::geteuid().as_raw();
+        if found.uid() != ours {
+            return Err(StartError::OpenFolder { folder: name(), owner: found.uid(), ours });
+        }
+        opened.set_permissions(Permissions::from_mode(0o700)).map_err(cannot)?;
+        tracing::warn!(folder = name(), "the data folder was open to others; it is 0700 now");
+    }
+    for file in FILES {
+        let path = folder.join(file);
+        // A link names a file that is elsewhere, and somebody else's to close.
+        let Ok(found) = std::fs::symlink_metadata(&path) else { continue };
+        if found.mode() & OTHERS != 0 && !found.is_symlink() {
+            let mode = if found.is_dir() { 0o700 } else { 0o600 };
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(cannot)?;
+            tracing::warn!(file, "a file of the data folder was open to others; it is not now");
+        }
+    }
+    Ok(())
+}
+
+/// The files that hosts make in a data folder, but for keys, which close
+/// themselves.
+const FILES: [&str; 6] =
+    ["lock", "host.id", "exosphere.db", "exosphere.db-wal", "exosphere.db-shm", "code"];
+
+/// Returns the id in a file, or a fresh one if it holds none.
+fn host_id(file: &mut File) -> io::Result<String> {
+    let mut known = String::new();
+    let read = file.take(64).read_to_string(&mut known);
+    if read.is_ok()
+        && let Ok(id) = known.trim().parse::<Uuid>()
+    {
         return Ok(id.to_string());
     }
     let id = crate::ambient::random_id().to_string();
-    std::fs::write(file, &id)?;
+    file.set_len(0)?;
+    io::Seek::rewind(file)?;
+    file.write_all(id.as_bytes())?;
     Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    fn take(folder: &Path) -> Result<DataFolder, StartError> {
+        DataFolder::take(folder, &Keys::InFolder).map(|(taken, _)| taken)
+    }
+
+    #[test]
+    fn an_open_folder_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+        for file in ["exosphere.db", "host.id"] {
+            std::fs::write(data.join(file), "").unwrap();
+            std::fs::set_permissions(data.join(file), Permissions::from_mode(0o644)).unwrap();
+        }
+        take(&data).unwrap();
+        assert_eq!(mode(&data), 0o700);
+        for file in ["exosphere.db", "host.id", "lock"] {
+            assert_eq!(mode(&data.join(file)), 0o600, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_removed_lock_file_lets_nobody_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = take(folder.path()).unwrap();
+        for (file, moved) in [("lock", "lock.old"), ("lock", "lock.older")] {
+            std::fs::rename(folder.path().join(file), folder.path().join(moved)).unwrap();
+            assert!(matches!(take(folder.path()), Err(StartError::InUse(_))));
+        }
+        let host = first.host().to_owned();
+        drop(first);
+        assert_eq!(take(folder.path()).unwrap().host(), host, "the id stays");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_database_has_one_host_whatever_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = take(folder.path()).unwrap();
+        first.lock_database().unwrap();
+        for file in ["lock", "host.id"] {
+            std::fs::remove_file(folder.path().join(file)).unwrap();
+        }
+        let mut second = take(folder.path()).unwrap();
+        assert!(matches!(second.lock_database(), Err(StartError::InUse(_))));
+        assert_eq!(mode(&first.database()), 0o600);
+    }
 }

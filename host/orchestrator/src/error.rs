@@ -178,6 +178,19 @@ pub enum StartError {
         /// Why.
         error: std::io::Error,
     },
+    /// Others may look into the folder, and it is not this user's to close.
+    #[error(
+        "the data folder {folder} belongs to user {owner} and is open to others, and this host runs as user {ours}: \
+         `chown -R {ours} {folder} && chmod 700 {folder}`, or give it a folder of its own with --data"
+    )]
+    OpenFolder {
+        /// The folder.
+        folder: String,
+        /// The user whose it is.
+        owner: u32,
+        /// The user who runs this host.
+        ours: u32,
+    },
     /// A key file cannot be used.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),

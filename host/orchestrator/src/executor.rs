@@ -23,6 +23,7 @@ use exosphere_store::{
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::Parts;
@@ -39,6 +40,8 @@ use crate::tenants::Tenant;
 pub(crate) struct Executor {
     slots: Turns<NamespaceKey>,
     tasks: Mutex<Tasks>,
+    /// Where the tasks run: apart from heartbeats, answers and what commits do.
+    work: Handle,
 }
 
 #[derive(Default)]
@@ -64,8 +67,13 @@ struct Running {
 const REMEMBERED: usize = 1024;
 
 impl Executor {
-    pub(crate) fn new(slots: u32) -> Self {
-        Executor { slots: Turns::new(slots), tasks: Mutex::default() }
+    pub(crate) fn new(slots: u32, work: Handle) -> Self {
+        Executor { slots: Turns::new(slots), tasks: Mutex::default(), work }
+    }
+
+    /// Returns where the tasks run.
+    pub(crate) fn work(&self) -> &Handle {
+        &self.work
     }
 
     /// Begins nothing more. What runs goes on.
@@ -118,7 +126,7 @@ impl Executor {
         tasks.paused.remove(&run);
         // Noted before it can end: it takes this lock to be forgotten.
         let cancel = Cancel::default();
-        let task = tokio::spawn(execute(parts.clone(), leased, lease, cancel.clone()));
+        let task = self.work.spawn(execute(parts.clone(), leased, lease, cancel.clone()));
         tasks.running.insert(id, Running { run, cancel, task: task.abort_handle() });
     }
 
@@ -153,7 +161,8 @@ pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, Lease)>) {
         return;
     }
     let parts = parts.clone();
-    tokio::spawn(async move {
+    let work = parts.executor.work().clone();
+    work.spawn(async move {
         read_ahead(&parts, &mut rest).await;
         for (leased, lease) in rest {
             parts.executor.spawn(&parts, leased, lease);

@@ -41,6 +41,7 @@ use exosphere_domain::ids::{Millis, Name};
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_sandbox::{Compiler, Sandbox, SandboxConfig};
 use exosphere_store::{Database, Notice, Store, StoreError};
+use tokio::runtime::Handle;
 
 pub use admission::{Capability, Checked, Remarks};
 pub use catalog::{GraphApplied, PluginUpload, Uploaded};
@@ -49,17 +50,18 @@ pub use control::{Redriven, StartRequest, Started};
 pub use error::{Effect, Error, StartError};
 pub use exosphere_domain as domain;
 pub use exosphere_sandbox::{
-    AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, HttpConfig, IpNet, Turn,
-    compiler::main as compile,
+    AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, HttpConfig, IpNet, Refused,
+    Turn, compiler::main as compile,
 };
 pub use exosphere_store::{
-    AttemptRow, BadKeys, CheckError, Expected, GraphRow, KeyId, Keyring, Page, PluginRow, Report,
-    RunFilter, RunView, StateFilter, StateView, Unopened, Violation,
+    AttemptRow, BadKeys, CheckError, Expected, GraphEntry, GraphRow, KeyId, Keyring, Page, Part,
+    PluginEntry, PluginRow, Report, RunFilter, RunView, StateFilter, StateView, Unopened, Violation,
 };
 pub use key_file::KeyFileError;
 pub use keys::Keys;
 pub use namespaces::{NamespaceDetails, NamespaceSettings, PluginGrants};
 pub use read::{RunDetails, StateDetails};
+pub use reading::AnswerPlace;
 pub use rotation::{Rotated, RotationError, Sealing};
 
 use ambient::SystemClock;
@@ -101,6 +103,10 @@ pub struct Config {
     pub code_cache_bytes: u64,
     /// So many milliseconds this host's clock is off, for tests.
     pub clock_offset: Millis,
+    /// The runtime for executions and whatever else strangers make the host do
+    /// [default: the one that starts the host]. What commits, heartbeats and
+    /// answers depend on does not run there.
+    pub work: Option<Handle>,
 }
 
 impl Config {
@@ -117,6 +123,7 @@ impl Config {
             admission: AdmissionLimits::default(),
             code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
             clock_offset: 0,
+            work: None,
         }
     }
 }
@@ -183,10 +190,13 @@ impl Host {
     /// Starts a host: takes the folder, opens the database, takes back what an
     /// earlier host left behind, and begins to execute.
     pub async fn start(config: Config) -> Result<Host, StartError> {
-        let (folder, vault) = DataFolder::take(&config.data, &config.keys)?;
+        let (mut folder, vault) = DataFolder::take(&config.data, &config.keys)?;
         let database = match config.database {
             Some(url) => Database::Postgres(url),
-            None => Database::Sqlite(folder.database()),
+            None => {
+                folder.lock_database()?;
+                Database::Sqlite(folder.database())
+            }
         };
         let store = Store::open(&database, vault).await?;
         let sandbox = Sandbox::new(SandboxConfig {
@@ -210,7 +220,7 @@ impl Host {
             descriptions: Descriptions::default(),
             declared: Declared::default(),
             watchers: Watchers::default(),
-            executor: Executor::new(config.slots),
+            executor: Executor::new(config.slots, config.work.unwrap_or_else(Handle::current)),
             teller: Teller::new(store.is_shared()),
             patient: store.patient(PATIENCE),
             store,
@@ -278,6 +288,11 @@ impl Host {
     /// Bytes of memory that JSON may take which is read into values.
     pub fn json_bytes(&self) -> u64 {
         self.parts.limits.get(Limit::JsonBytes)
+    }
+
+    /// Returns the runtime for whatever takes time on behalf of strangers.
+    pub fn work(&self) -> &Handle {
+        self.parts.executor.work()
     }
 
     /// States that this host holds: running, or about to.

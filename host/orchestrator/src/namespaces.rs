@@ -6,7 +6,7 @@ use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::Problem;
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::{LimitValues, Limits};
-use exosphere_store::{Expected, NamespaceRow, Setting, settings_version};
+use exosphere_store::{Expected, NamespaceRow, Page, Part, Setting, settings_version};
 
 use crate::error::Error;
 use crate::{Host, Parts};
@@ -57,11 +57,11 @@ pub struct NamespaceSettings {
 }
 
 impl Host {
-    /// The namespaces that there are.
-    pub async fn namespaces(&self) -> Result<Vec<NamespaceDetails>, Error> {
-        let rows = self.parts.store.namespaces().await?;
+    /// Lists the namespaces that there are.
+    pub async fn namespaces(&self, part: &Part) -> Result<Page<NamespaceDetails>, Error> {
+        let Page { items, next } = self.parts.store.list_namespaces(part).await?;
         let details = |row: NamespaceRow| self.details(row.name, row.limits, row.slots);
-        rows.into_iter().map(details).collect()
+        Ok(Page { items: items.into_iter().map(details).collect::<Result<_, _>>()?, next })
     }
 
     /// A namespace. One that nobody has used is as any.
@@ -116,16 +116,16 @@ impl Host {
         self.namespace(name).await
     }
 
-    /// What the plugins of a namespace are granted, by name.
-    pub async fn grants(&self, namespace: &Name) -> Result<Vec<PluginGrants>, Error> {
-        let all = self.parts.store.grants(namespace).await?;
-        all.into_iter().map(|(plugin, grants)| PluginGrants::new(plugin, grants)).collect()
+    /// Lists what the plugins of a namespace are granted, by name.
+    pub async fn grants(&self, namespace: &Name, part: &Part) -> Result<Page<PluginGrants>, Error> {
+        let Page { items, next } = self.parts.store.list_grants(namespace, part).await?;
+        let granted = |(plugin, grants)| PluginGrants::new(plugin, grants);
+        Ok(Page { items: items.into_iter().map(granted).collect::<Result<_, _>>()?, next })
     }
 
     /// What the plugins of a name are granted.
     pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<PluginGrants, Error> {
-        let grants = self.parts.store.grants(namespace).await?.remove(plugin);
-        PluginGrants::new(plugin.clone(), grants.unwrap_or_default())
+        PluginGrants::new(plugin.clone(), self.parts.store.grants_of(namespace, plugin).await?)
     }
 
     /// Sets what the plugins of a name are granted, if it is now as expected:

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::Host;
 use crate::error::Error;
+use crate::reading::AnswerPlace;
 use crate::watch::Latest;
 
 /// Failed states that a run's details name.
@@ -36,6 +37,8 @@ pub struct RunDetails {
     pub failures: Vec<StateView>,
     /// Its store, as far as it is there.
     pub store: BTreeMap<String, String>,
+    /// Held until it has been sent, if that is large.
+    pub place: Option<AnswerPlace>,
 }
 
 /// A state with what people want to know of it.
@@ -51,6 +54,8 @@ pub struct StateDetails {
     pub outputs: Vec<String>,
     /// Its attempts, the latest last.
     pub attempts: Vec<AttemptRow>,
+    /// Held until all that has been sent, if it is large.
+    pub place: Option<AnswerPlace>,
 }
 
 /// What someone waits for.
@@ -101,12 +106,16 @@ impl Host {
                 parts.store.states(run.key, &filter).await?.items
             }
         };
-        let entries = match run.store_keys {
-            0 => Vec::new(),
-            _ => parts.store.entries(run.key).await?,
+        let (entries, place) = match run.store_keys {
+            0 => (Vec::new(), None),
+            _ => {
+                let bytes = parts.store.store_size(run.key).await?;
+                let entries = parts.store.entries(run.key);
+                parts.large.read(&info.namespace, bytes, entries).await?
+            }
         };
         let store = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
-        Ok(RunDetails { run, graph: info.graph.clone(), failures, store })
+        Ok(RunDetails { run, graph: info.graph.clone(), failures, store, place })
     }
 
     /// A run, as soon as it has news behind event number `after`, or the wait
@@ -204,10 +213,16 @@ impl Host {
     ) -> Result<StateDetails, Error> {
         let store = &self.parts.store;
         let info = self.info(namespace, id).await?;
-        let found = store.state(info.key, state).await?;
-        let found = found.ok_or_else(|| Error::not_found("state", state))?;
-        let outputs = store.outputs_page(state, 0, SHOWN_OUTPUTS).await?;
-        let attempts = store.attempts(state).await?;
-        Ok(StateDetails { run: id, graph: info.graph.clone(), state: found, outputs, attempts })
+        let bytes = store.state_size(state, SHOWN_OUTPUTS).await?;
+        let whole = async {
+            let found = store.state(info.key, state).await?;
+            let found = found.ok_or_else(|| Error::not_found("state", state))?;
+            let outputs = store.outputs_page(state, 0, SHOWN_OUTPUTS).await?;
+            Ok::<_, Error>((found, outputs, store.attempts(state).await?))
+        };
+        let (whole, place) = self.parts.large.read(namespace, bytes, whole).await?;
+        let (found, outputs, attempts) = whole;
+        let graph = info.graph.clone();
+        Ok(StateDetails { run: id, graph, state: found, outputs, attempts, place })
     }
 }

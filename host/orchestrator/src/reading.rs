@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use std::fmt;
+
 use exosphere_domain::failure::Failure;
 use exosphere_domain::ids::Name;
 use exosphere_domain::json::{self, JsonError};
@@ -34,6 +36,27 @@ const LARGE_TEXT: u64 = 256 * 1024;
 /// Apart from the turns at reading: a body takes as long as its sender likes.
 const BODIES: (u32, u32) = (8, 2);
 
+/// Large answers that are held at a time, from their reading until the caller has
+/// them, and how many of them of one namespace.
+const ANSWERS: (u32, u32) = (8, 2);
+
+/// Connections, of those that people read by, that read something large at a time,
+/// and how many of them for one namespace.
+const LARGE_READS: (u32, u32) = (2, 1);
+
+/// Bytes from which on an answer is large.
+pub(crate) const LARGE_ANSWER: i64 = 256 * 1024;
+
+/// The place of a large answer: whoever has sent it drops this.
+#[expect(dead_code, reason = "it is held, and dropped")]
+pub struct AnswerPlace(Turn<Name>);
+
+impl fmt::Debug for AnswerPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerPlace")
+    }
+}
+
 /// Turns at what is large.
 pub(crate) struct Large {
     /// At reading it. That keeps a processor busy, so there is one for each, and
@@ -42,6 +65,10 @@ pub(crate) struct Large {
     most: u32,
     /// At sending it.
     bodies: Turns<Name>,
+    /// At being answered with it.
+    answers: Turns<Name>,
+    /// At reading it from the database.
+    reads: Turns<Name>,
 }
 
 impl Large {
@@ -49,7 +76,30 @@ impl Large {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
         let processors = u32::try_from(processors).unwrap_or(u32::MAX);
         let most = processors.saturating_sub(1).max(1);
-        Large { values: Turns::new(processors), most, bodies: Turns::new(BODIES.0) }
+        Large {
+            values: Turns::new(processors),
+            most,
+            bodies: Turns::new(BODIES.0),
+            answers: Turns::new(ANSWERS.0),
+            reads: Turns::new(LARGE_READS.0),
+        }
+    }
+
+    /// Reads something of so many bytes for a caller. If it is large, that waits
+    /// for the turn of the namespace, and there is a place to give up when the
+    /// caller has it.
+    pub(crate) async fn read<T, E>(
+        &self,
+        namespace: &Name,
+        bytes: i64,
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<(T, Option<AnswerPlace>), E> {
+        if bytes <= LARGE_ANSWER {
+            return Ok((read.await?, None));
+        }
+        let place = self.answers.take(namespace.clone(), ANSWERS.1).await.map(AnswerPlace);
+        let _turn = self.reads.take(namespace.clone(), LARGE_READS.1).await;
+        Ok((read.await?, place))
     }
 
     /// Waits for the turn of a namespace to read values.

@@ -86,8 +86,19 @@ impl Compiler {
         Compiler { program, arguments: vec!["compile".into()], limits }
     }
 
-    /// Compiles a component. Dropping the future ends the process.
+    /// Compiles a component. Dropping the future ends the process. One that was
+    /// killed from outside is tried again: that tells nothing of the upload.
     pub(crate) async fn compile(&self, bytes: &[u8]) -> Result<Artifact, Refused> {
+        for _ in 1..TRIES {
+            match self.try_compile(bytes).await {
+                Err(Refused::Killed { .. }) => {}
+                judged => return judged,
+            }
+        }
+        self.try_compile(bytes).await
+    }
+
+    async fn try_compile(&self, bytes: &[u8]) -> Result<Artifact, Refused> {
         let (leash, mut pipes) = self.start().map_err(|error| {
             tracing::error!(program = %self.program.display(), %error, "the compiler does not start");
             internal("the compiler does not start")
@@ -168,8 +179,10 @@ impl Compiler {
                 return Err(self.too_costly(CompileLimit::Memory));
             }
             Ended::Killed => {
-                tracing::warn!("the system killed a compilation: it may be short of memory");
-                return Err(internal("the system ended the compiler; it may be short of memory"));
+                // The end of its CPU time is a signal of its own, which comes first,
+                // and its memory ends in an error: so this was none of its limits.
+                tracing::warn!("a compilation was killed: the system may be short of memory");
+                return Err(Refused::Killed { times: TRIES });
             }
             Ended::Abort | Ended::Badly(_) => {
                 tracing::warn!(?ended, said = words, "the compiler broke on an upload");
@@ -195,6 +208,9 @@ impl Compiler {
         }
     }
 }
+
+/// How often a compilation is tried that is killed from outside.
+const TRIES: u32 = 2;
 
 /// What tells the engine's pool how many threads to have.
 const THREADS: &str = "RAYON_NUM_THREADS";

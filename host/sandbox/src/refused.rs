@@ -94,6 +94,15 @@ pub enum Refused {
          always say the same"
     )]
     DescribeDiffers,
+    /// The process that compiled it was killed from outside, again and again.
+    #[error(
+        "the process that compiles was killed {times} times by something other than its limits: the \
+         machine may be short of memory; try again later, and give the host more memory if it lasts"
+    )]
+    Killed {
+        /// How often it was tried.
+        times: u32,
+    },
     /// A mistake or a need of the host.
     #[error("the component could not be compiled because of a mistake of the host: {why}")]
     Internal {
@@ -118,6 +127,7 @@ impl Refused {
             Refused::Exports { .. } => "not-a-plugin",
             Refused::Describe(_) => "describe-failed",
             Refused::DescribeDiffers => "describe-differs",
+            Refused::Killed { .. } => "compiler-killed",
             Refused::Internal { .. } => "internal",
         }
     }

@@ -105,6 +105,17 @@ async fn whatever_it_says_or_does_not_say_is_a_refusal() {
 }
 
 #[tokio::test]
+async fn a_killed_compiler_is_tried_again() {
+    let refused = end("killed", AdmissionLimits::default()).await;
+    assert_eq!(refused, Refused::Killed { times: 2 });
+    let folder = tempfile::tempdir().unwrap();
+    let once = format!("killed-once={}", folder.path().join("once").display());
+    let sandbox = sandbox_with(&folder.path().join("code"), 1, [7; 32], compiler(&once));
+    sandbox.check("n", &returns("{}")).await.unwrap();
+    assert!(folder.path().join("once").exists(), "it was killed once");
+}
+
+#[tokio::test]
 async fn from_inside_nothing_can_be_reached() {
     const EPERM: &str = "1";
     let refused = end("probe", AdmissionLimits::default()).await;

@@ -116,9 +116,11 @@ pub struct AppliedGraph {
 impl Store {
     /// Stores a plugin.
     pub async fn push_plugin(&self, new: NewPlugin, now: Millis) -> Result<Pushed, StoreError> {
+        let names: Vec<_> = new.nodes.iter().map(|node| &node.name).collect();
+        let names = json(&names)?;
         let nodes = json(&new.nodes)?;
         let imports = json(&new.imports)?;
-        write!(self, now, |tx| push(tx, &new, &nodes, &imports))
+        write!(self, now, |tx| push(tx, &new, &nodes, &names, &imports))
     }
 
     /// The newest upload of each plugin of a namespace.
@@ -165,7 +167,8 @@ impl Store {
         let (namespace, name) = (namespace.clone(), name.clone());
         let removed = secrets.iter().filter(|(_, value)| value.is_none());
         let removed = removed.map(|(name, _)| name.clone()).collect();
-        let mut new = Revision { namespace, name, digest, body, sealed: None, removed };
+        let nodes = graph.nodes().count() as i64;
+        let mut new = Revision { namespace, name, digest, body, nodes, sealed: None, removed };
         let keys = self.vault.keys();
         new.seal(secrets, &keys)?;
         if let Some(applied) = self.revise(&new, now).await? {
@@ -193,9 +196,10 @@ impl Store {
         write!(self, now, |tx| revise(tx, &new))
     }
 
-    /// The graphs of a namespace.
-    pub async fn graphs(&self, namespace: &Name) -> Result<Vec<GraphRow>, StoreError> {
-        self.reader.rows(sql::GRAPHS, &values![namespace.as_str()], graph).await
+    /// Returns the bytes of a graph, if there is one.
+    pub async fn graph_size(&self, namespace: &Name, name: &Name) -> Result<i64, StoreError> {
+        let place = values![namespace.as_str(), name.as_str()];
+        Ok(self.reader.row(sql::GRAPH_SIZE, &place, number).await?.unwrap_or_default())
     }
 
     /// A graph.
@@ -275,6 +279,7 @@ async fn push(
     tx: &mut impl Tx,
     new: &NewPlugin,
     nodes: &str,
+    names: &str,
     imports: &str,
 ) -> Result<Pushed, StoreError> {
     let digest = new.digest.to_string();
@@ -284,7 +289,7 @@ async fn push(
     tx.execute(sql::COMPONENT, &component).await?;
     let known = tx.query(sql::KNOWN_PLUGIN, &values![namespace, name, &digest], number).await?;
     let now = tx.now();
-    let upload = values![namespace, name, &new.version, &digest, now];
+    let upload = values![namespace, name, &new.version, &digest, now, size, names];
     tx.execute(sql::PUSH, &upload).await?;
     Ok(if known.is_empty() { Pushed::New } else { Pushed::Again })
 }
@@ -303,6 +308,7 @@ struct Revision {
     name: Name,
     digest: String,
     body: String,
+    nodes: i64,
     sealed: Option<SealedSecrets>,
     /// Secrets that go.
     removed: Vec<Name>,
@@ -372,7 +378,7 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>
     let row = values![graph, number, &new.digest, &new.body, now];
     let id = tx.query(sql::NEW_REVISION, &row, self::number).await?;
     let id = *id.first().ok_or_else(|| corrupt("revision", "graph", graph))?;
-    tx.execute(sql::SET_CURRENT, &values![graph, id]).await?;
+    tx.execute(sql::SET_CURRENT, &values![graph, id, number, new.nodes, now]).await?;
     let revision = RevisionRow { id, number, digest: new.digest.clone() };
     Ok(Some(AppliedGraph { revision, namespace: owner, changed: true }))
 }

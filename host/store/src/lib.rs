@@ -15,6 +15,7 @@ mod entries;
 mod error;
 mod inputs;
 mod keyring;
+mod lists;
 mod namespaces;
 mod news;
 mod numbers;
@@ -46,6 +47,7 @@ pub use check::{
 pub use error::{OpenError, StoreError};
 pub use inputs::{MemberRow, OutputSize};
 pub use keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
+pub use lists::{GraphEntry, Part, PluginEntry};
 pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_version};
 pub use news::{Listener, News, Notice, Turned};
 pub use numbers::Numbers;
@@ -56,13 +58,16 @@ pub use vault::Vault;
 pub use view::{AttemptRow, Page, RunFilter, RunView, StateFilter, StateView};
 
 use numbers::Blocks;
-use reader::Reader;
+use reader::{Pool, Reader};
 
 /// A host's database. Cheap to clone: all clones are one.
 #[derive(Clone)]
 pub struct Store {
     writer: Writer,
     reader: Reader,
+    /// What executions read by: large gathers of one tenant are not to hold up
+    /// what people, and cancels, read.
+    executions: Pool,
     /// On Postgres: what a host's own beat and word go by, whatever else is
     /// busy.
     side: Option<postgres::Line>,
@@ -131,12 +136,11 @@ macro_rules! write {
 pub(crate) use write;
 
 impl Store {
-    /// The same database, whose reads try again for so long if it is
-    /// unavailable.
+    /// The same database for executions: with connections of their own to read
+    /// by, and reads that try again for so long if it is unavailable.
     pub fn patient(&self, patience: Duration) -> Store {
-        let mut store = self.clone();
-        store.reader.patience = patience;
-        store
+        let reader = Reader { pool: self.executions.clone(), patience };
+        Store { reader, ..self.clone() }
     }
 
     /// Whether other hosts may work on it, too.
@@ -180,6 +184,7 @@ impl Store {
     /// written into the file itself.
     pub async fn close(&self) {
         self.reader.close().await;
+        self.executions.close().await;
         if let Some(side) = &self.side {
             side.close().await;
         }

@@ -67,12 +67,7 @@ pub fn settings_version(limits: &LimitValues, slots: Option<u32>) -> Result<Dige
 impl Store {
     /// A namespace, if anything is known of it.
     pub async fn namespace(&self, namespace: &Name) -> Result<Option<NamespaceRow>, StoreError> {
-        self.reader.row(sql::NAMESPACE, &values![namespace.as_str()], read).await
-    }
-
-    /// All namespaces, by name.
-    pub async fn namespaces(&self) -> Result<Vec<NamespaceRow>, StoreError> {
-        self.reader.rows(sql::NAMESPACES, &[], read).await
+        self.reader.row(sql::NAMESPACE, &values![namespace.as_str()], self::namespace).await
     }
 
     /// Sets what an operator says of a namespace, if it is now as expected.
@@ -157,17 +152,17 @@ async fn grant(
 async fn lock(tx: &mut impl Tx, namespace: &Name) -> Result<NamespaceRow, StoreError> {
     let place = values![namespace.as_str()];
     tx.execute(sql::NEW_NAMESPACE, &place).await?;
-    let row = tx.query(sql::LOCK_NAMESPACE, &place, read).await?.pop();
+    let row = tx.query(sql::LOCK_NAMESPACE, &place, self::namespace).await?.pop();
     row.ok_or_else(|| corrupt("namespace", "name", namespace))
 }
 
-fn granted(row: &dyn Cells) -> Result<(Name, Grants), StoreError> {
+pub(crate) fn granted(row: &dyn Cells) -> Result<(Name, Grants), StoreError> {
     let plugin = name(row.text(0)?, "capability", "plugin")?;
     let grants = parse(&row.text(1)?, "capability", "grants", &plugin)?;
     Ok((plugin, grants))
 }
 
-fn read(row: &dyn Cells) -> Result<NamespaceRow, StoreError> {
+pub(crate) fn namespace(row: &dyn Cells) -> Result<NamespaceRow, StoreError> {
     let text = row.text(1)?;
     let name = name(text, "namespace", "name")?;
     let small = |slots| u32::try_from(slots).map_err(|_| corrupt("namespace", "slots", &name));

@@ -67,9 +67,11 @@ async fn sqlite_store(file: PathBuf, vault: Vault) -> Result<Store, OpenError> {
     migrator.run(&mut connection).await.map_err(refused)?;
     connection.close().await.map_err(OpenError::Open)?;
     let readers = Pool::Sqlite(Threads::readers(&file)?);
+    let executions = Pool::Sqlite(Threads::readers(&file)?);
     Ok(Store {
         writer: Writer::Sqlite(sqlite::Line::open(&file)?),
         reader: Reader { pool: readers, patience: Duration::ZERO },
+        executions,
         side: None,
         numbers: Arc::default(),
         vault: Arc::new(vault),
@@ -92,6 +94,7 @@ async fn postgres_store(options: PgConnectOptions, vault: Vault) -> Result<Store
             pool: Pool::Postgres(Arc::new(Lines::new(options.clone()))),
             patience: Duration::ZERO,
         },
+        executions: Pool::Postgres(Arc::new(Lines::new(options.clone()))),
         side: Some(Line::new(options)),
         numbers: Arc::default(),
         vault: Arc::new(vault),

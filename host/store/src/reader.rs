@@ -156,7 +156,13 @@ impl Reader {
     }
 
     pub(crate) async fn close(&self) {
-        if let Pool::Postgres(lines) = &self.pool {
+        self.pool.close().await;
+    }
+}
+
+impl Pool {
+    pub(crate) async fn close(&self) {
+        if let Pool::Postgres(lines) = self {
             lines.pool().close().await;
         }
     }

@@ -294,11 +294,20 @@ statements! {
     // Plugins, graphs, secrets.
     COMPONENT = "INSERT INTO component (digest, bytes, size, nodes, imports, compile_ms) VALUES ($1, $2, $3, $4, $5, $6) \
                  ON CONFLICT (digest) DO NOTHING";
-    PUSH = "INSERT INTO plugin (namespace, name, version, digest, uploaded_at) VALUES ($1, $2, $3, $4, $5) \
+    PUSH = "INSERT INTO plugin (namespace, name, version, digest, uploaded_at, size, node_names) VALUES ($1, $2, $3, $4, $5, $6, $7) \
             ON CONFLICT (namespace, name, digest) DO UPDATE SET version = excluded.version, uploaded_at = excluded.uploaded_at";
     KNOWN_PLUGIN = "SELECT id FROM plugin WHERE namespace = $1 AND name = $2 AND digest = $3";
     COMPONENT_BYTES = "SELECT bytes FROM component WHERE digest = $1";
     COMPONENT_NODES = "SELECT nodes FROM component WHERE digest = $1";
+    /// The newest upload of each plugin, as it is listed, behind a name: up to
+    /// so many, and until their node names have so many bytes.
+    PLUGIN_LIST = "SELECT name, version, digest, uploaded_at, size, node_names FROM (SELECT page.*, \
+                   SUM(octet_length(node_names)) OVER (ORDER BY name) - octet_length(node_names) AS bytes_ahead FROM (\
+                   SELECT p.name, p.version, p.digest, p.uploaded_at, p.size, p.node_names FROM plugin p \
+                   WHERE p.namespace = $1 AND p.name > $2 \
+                   AND p.id = (SELECT q.id FROM plugin q WHERE q.namespace = p.namespace AND q.name = p.name \
+                               ORDER BY q.uploaded_at DESC, q.id DESC LIMIT 1) ORDER BY p.name LIMIT $3) page) counted \
+                   WHERE bytes_ahead < $4 ORDER BY name";
     /// The newest upload of each plugin.
     PLUGINS = "SELECT p.name, p.version, p.digest, p.uploaded_at, c.size, c.nodes, c.imports, c.compile_ms \
                FROM plugin p JOIN component c ON c.digest = p.digest WHERE p.namespace = $1 \
@@ -315,12 +324,17 @@ statements! {
     /// The same, which nobody else sets up meanwhile.
     LOCK_NAMESPACE = "SELECT id, name, limits, slots FROM namespace WHERE name = $1",
     postgres "SELECT id, name, limits, slots FROM namespace WHERE name = $1 FOR NO KEY UPDATE";
-    NAMESPACES = "SELECT id, name, limits, slots FROM namespace ORDER BY name";
+    NAMESPACE_LIST = "SELECT id, name, limits, slots FROM namespace WHERE name > $1 ORDER BY name LIMIT $2";
     SET_NAMESPACE = "UPDATE namespace SET limits = $2, slots = $3 WHERE name = $1";
     SET_GRANTS = "INSERT INTO capability (namespace, plugin, grants, updated_at) VALUES ($1, $2, $3, $4) \
                   ON CONFLICT (namespace, plugin) DO UPDATE SET grants = excluded.grants, updated_at = excluded.updated_at";
     REMOVE_GRANTS = "DELETE FROM capability WHERE namespace = $1 AND plugin = $2";
     GRANTS_OF = "SELECT plugin, grants FROM capability WHERE namespace = $1 AND plugin = $2";
+    /// Behind a name, up to so many, and until they have so many bytes.
+    GRANT_LIST = "SELECT plugin, grants, bytes FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY plugin) - bytes AS bytes_ahead FROM (\
+                  SELECT plugin, grants, CAST(octet_length(grants) AS BIGINT) AS bytes FROM capability \
+                  WHERE namespace = $1 AND plugin > $2 ORDER BY plugin LIMIT $3) page) counted \
+                  WHERE bytes_ahead < $4 ORDER BY plugin";
     GRANTS = "SELECT plugin, grants FROM capability WHERE namespace = $1 ORDER BY plugin";
 
     /// A graph that is there, or is made here: the row is locked either way, so
@@ -329,10 +343,11 @@ statements! {
                  ON CONFLICT (namespace, name) DO UPDATE SET current = graph.current RETURNING id, current";
     REVISION = "SELECT id, number, digest FROM revision WHERE id = $1";
     NEW_REVISION = "INSERT INTO revision (graph, number, digest, body, created_at) VALUES ($1, $2, $3, $4, $5) RETURNING id";
-    SET_CURRENT = "UPDATE graph SET current = $2 WHERE id = $1";
-    GRAPHS = "SELECT g.name, r.id, r.number, r.digest, r.body, r.created_at, n.id FROM graph g JOIN revision r ON r.id = g.current \
-              JOIN namespace n ON n.name = g.namespace \
-              WHERE g.namespace = $1 ORDER BY g.name";
+    SET_CURRENT = "UPDATE graph SET current = $2, number = $3, nodes = $4, applied_at = $5 WHERE id = $1";
+    /// Graphs as they are listed, behind a name.
+    GRAPH_LIST = "SELECT name, number, applied_at, nodes FROM graph WHERE namespace = $1 AND name > $2 ORDER BY name LIMIT $3";
+    GRAPH_SIZE = "SELECT CAST(octet_length(r.body) AS BIGINT) FROM graph g JOIN revision r ON r.id = g.current \
+                  WHERE g.namespace = $1 AND g.name = $2";
     GRAPH = "SELECT g.name, r.id, r.number, r.digest, r.body, r.created_at, n.id FROM graph g JOIN revision r ON r.id = g.current \
              JOIN namespace n ON n.name = g.namespace \
              WHERE g.namespace = $1 AND g.name = $2";
@@ -424,18 +439,31 @@ statements! {
            u.errored, u.cancelled, u.retries, u.requeues, u.store_keys FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
            WHERE u.uuid = $2 AND u.namespace IS NOT DISTINCT FROM $1";
     /// States of a run in path order; the path may equal the first one given,
-    /// and lies behind the second.
-    STATES = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
+    /// and lies behind the second. Of their details only why they failed: what a
+    /// pruned one left may have megabytes.
+    STATES = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
+              CASE WHEN kind IS NULL THEN NULL ELSE details END, \
               cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state \
               WHERE run = $1 AND ($2 IS NULL OR node IN (SELECT value FROM json_each($2))) AND ($3 IS NULL OR status = $3) \
               AND path >= $4 AND ($5 IS NULL OR path > $5) ORDER BY path LIMIT $6",
-    postgres "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
+    postgres "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
+              CASE WHEN kind IS NULL THEN NULL ELSE details END, \
               cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state \
               WHERE run = $1 AND ($2::TEXT IS NULL OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
               AND ($3::TEXT IS NULL OR status = $3) AND path >= $4 AND ($5::TEXT IS NULL OR path > $5) ORDER BY path LIMIT $6";
     STATE = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
              cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state WHERE run = $1 AND id = $2";
     OUTPUTS_PAGE = "SELECT body FROM output WHERE state = $1 AND number >= $2 ORDER BY number LIMIT $3";
+    /// Bytes of the first outputs of a state, of its details and of its attempts.
+    STATE_SIZE = "SELECT (SELECT COALESCE(SUM(octet_length(body)), 0) FROM output WHERE state = $1 AND number < $2) \
+                  + (SELECT COALESCE(octet_length(details), 0) FROM state WHERE id = $1) \
+                  + (SELECT COALESCE(SUM(COALESCE(octet_length(logs), 0) + COALESCE(octet_length(details), 0)), 0) FROM attempt WHERE state = $1)",
+    postgres "SELECT ((SELECT COALESCE(SUM(octet_length(body)), 0) FROM output WHERE state = $1 AND number < $2) \
+              + (SELECT COALESCE(octet_length(details), 0) FROM state WHERE id = $1) \
+              + (SELECT COALESCE(SUM(COALESCE(octet_length(logs), 0) + COALESCE(octet_length(details), 0)), 0) FROM attempt WHERE state = $1))::BIGINT";
+    /// Bytes of the store of a run.
+    STORE_SIZE = "SELECT COALESCE(SUM(octet_length(key) + octet_length(value)), 0) FROM entry WHERE run = $1",
+    postgres "SELECT COALESCE(SUM(octet_length(key) + octet_length(value)), 0)::BIGINT FROM entry WHERE run = $1";
     ATTEMPTS = "SELECT number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, input_bytes, output_bytes \
                 FROM attempt WHERE state = $1 ORDER BY number";
 

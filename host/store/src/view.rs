@@ -10,7 +10,7 @@ use exosphere_domain::state::{RunStatus, Status};
 use crate::catalog::name;
 use crate::error::StoreError;
 use crate::inputs::list;
-use crate::rows::{corrupt, small, text};
+use crate::rows::{corrupt, number, small, text};
 use crate::text::{Cells, values};
 use crate::{Store, sql};
 
@@ -197,6 +197,19 @@ impl Store {
         most: u32,
     ) -> Result<Vec<String>, StoreError> {
         self.reader.rows(sql::OUTPUTS_PAGE, &values![state.0, from, most], text).await
+    }
+
+    /// Returns the bytes of the first outputs of a state, of its details and of
+    /// its attempts.
+    pub async fn state_size(&self, state: StateId, outputs: u32) -> Result<i64, StoreError> {
+        let size = self.reader.row(sql::STATE_SIZE, &values![state.0, outputs], number).await?;
+        Ok(size.unwrap_or_default())
+    }
+
+    /// Returns the bytes of the store of a run.
+    pub async fn store_size(&self, run: RunKey) -> Result<i64, StoreError> {
+        let size = self.reader.row(sql::STORE_SIZE, &values![run.0], number).await?;
+        Ok(size.unwrap_or_default())
     }
 
     /// The attempts of a state that have rows, in order.

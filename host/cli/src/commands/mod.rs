@@ -3,6 +3,7 @@
 pub mod grant;
 pub mod graph;
 pub mod namespace;
+pub mod pages;
 pub mod plugin;
 pub mod run;
 

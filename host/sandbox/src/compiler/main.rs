@@ -4,7 +4,7 @@
 //! Nothing of what happens in here reaches the host but the answer.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
@@ -19,24 +19,29 @@ use crate::refused::{Refused, invalid};
 /// [`Confinement::arguments`].
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(confinement) = Confinement::parse(arguments) else {
-        eprintln!("this command is for the host's own use");
+        tell("this command is for the host's own use");
         return ExitCode::from(2);
     };
     let unfiltered = match confine(&confinement) {
         Ok(()) => None,
         Err(Gap::NoFilter(why)) => Some(why),
         Err(Gap::NoLimits(why)) => {
-            eprintln!("the process cannot limit itself: {why}");
+            tell(&format!("the process cannot limit itself: {why}"));
             return ExitCode::FAILURE;
         }
     };
     match serve(unfiltered) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            tell(&error.to_string());
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says something on standard error, if the host is still there to read it.
+fn tell(words: &str) {
+    let _ = writeln!(io::stderr(), "{words}");
 }
 
 fn serve(unfiltered: Option<String>) -> io::Result<()> {

@@ -8,7 +8,7 @@ use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::ids::NamespaceKey;
 use exosphere_domain::limits::{Limit, LimitValues};
 use exosphere_store::{
-    Batch, Committed, Expected, Setting, Shares, Want, grants_version, settings_version,
+    Batch, Committed, Expected, Part, Setting, Shares, Want, grants_version, settings_version,
 };
 
 use crate::bed::{Bed, Run, name};
@@ -112,8 +112,12 @@ async fn settings_and_grants_are_kept(kind: Kind) {
     let header = Grants { idempotency_header: true, ..Grants::default() };
     bed.store.set_grants(&a, &plugin, &header, &Expected::Anything, 0).await.unwrap();
     assert_eq!(bed.store.grants(&a).await.unwrap(), BTreeMap::from([(plugin, header)]));
-    let names: Vec<_> = bed.store.namespaces().await.unwrap();
-    assert_eq!(names.len(), 1, "{names:?}");
+    let all = Part { after: None, most: 9 };
+    let names = bed.store.list_namespaces(&all).await.unwrap();
+    assert_eq!(names.items.len(), 1, "{names:?}");
+    assert_eq!(names.next, None);
+    let listed = bed.store.list_grants(&a, &all).await.unwrap();
+    assert_eq!(listed.items.len(), 1, "{listed:?}");
 }
 
 /// Ten who have read the same change it at once: one gets through, and the others

@@ -3,7 +3,7 @@
 use reqwest::Method;
 
 use crate::client::Answer;
-use crate::commands::Session;
+use crate::commands::{Session, pages};
 use crate::commands::grant::show;
 use crate::error::Error;
 use crate::wire::AllGrants;
@@ -14,7 +14,8 @@ pub struct List {}
 
 impl List {
     pub fn run(&self, session: &Session) -> Result<(), Error> {
-        let answer = session.client.operator(Method::GET, &["grants"]).send()?;
+        let call = || session.client.operator(Method::GET, &["grants"]);
+        let answer = pages::all(call, "grants")?;
         session.output.answer(&answer, all)
     }
 }

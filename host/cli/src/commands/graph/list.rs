@@ -3,7 +3,7 @@
 use reqwest::Method;
 
 use crate::client::Answer;
-use crate::commands::Session;
+use crate::commands::{Session, pages};
 use crate::error::Error;
 use crate::show::{cell, table, utc};
 use crate::wire::Graphs;
@@ -14,7 +14,8 @@ pub struct List {}
 
 impl List {
     pub fn run(&self, session: &Session) -> Result<(), Error> {
-        let answer = session.client.call(Method::GET, &["graphs"]).send()?;
+        let call = || session.client.call(Method::GET, &["graphs"]);
+        let answer = pages::all(call, "graphs")?;
         session.output.answer(&answer, show)
     }
 }

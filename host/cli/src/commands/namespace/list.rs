@@ -1,7 +1,7 @@
 //! `exosphere namespace list`: every namespace that has something.
 
 use crate::client::Answer;
-use crate::commands::Session;
+use crate::commands::{Session, pages};
 use crate::error::Error;
 use crate::show::{cell, maybe, table};
 use crate::wire::Namespaces;
@@ -12,7 +12,7 @@ pub struct List {}
 
 impl List {
     pub fn run(&self, session: &Session) -> Result<(), Error> {
-        let answer = session.client.all_namespaces().send()?;
+        let answer = pages::all(|| session.client.all_namespaces(), "namespaces")?;
         session.output.answer(&answer, show)
     }
 }

@@ -2,7 +2,7 @@
 //! elsewhere, and only when something changed.
 
 use std::cell::Cell;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -67,7 +67,7 @@ impl Progress {
             Progress::Bar(bar) => bar.set_message(format!(", {WORDS}")),
             Progress::Lines(lines) => {
                 if !lines.absent.replace(true) {
-                    eprintln!("{WORDS}");
+                    tell(WORDS);
                 }
             }
         }
@@ -91,8 +91,18 @@ impl Lines {
         }
         self.last.set(Some((Instant::now(), counts)));
         let seconds = self.since.elapsed().as_secs_f64();
-        eprintln!("{}/{} states{}, {seconds:.1} s", done(&counts), counts.states, remarks(&counts));
+        tell(&format!(
+            "{}/{} states{}, {seconds:.1} s",
+            done(&counts),
+            counts.states,
+            remarks(&counts)
+        ));
     }
+}
+
+/// Writes a line to standard error, if it can be written.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// States that will not run again by themselves.

@@ -1,23 +1,86 @@
 //! The host's own log, on standard error. Much of what it repeats are words of
 //! others: of databases, of the engine about a guest's code, of callers. Each
 //! event is one line, and none of it is obeyed by a terminal.
+//!
+//! Not here: how a line is written (`lines`).
 
+mod lines;
+
+use std::backtrace::Backtrace;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::panic::PanicHookInfo;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::format::{FormatFields, debug_fn};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::clean;
+use lines::Lines;
+
+/// The log of a host. What is left of it is written when this goes.
+pub struct Log(Lines);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
+}
 
 /// Begins to log: as lines for people, or as JSON for programs.
-pub fn begin(json: bool) {
-    let log = tracing_subscriber::fmt().with_env_filter(filter()).with_ansi(is_coloured());
+///
+/// # Errors
+/// If the system has no thread for it.
+pub fn begin(json: bool) -> io::Result<Log> {
+    let lines = Lines::start(io::stderr(), if json { missing_as_json } else { missing })?;
+    let log = fmt().with_env_filter(filter()).with_ansi(is_coloured());
+    // The log would print its own failures, and panic if that fails too.
+    let log = log.log_internal_errors(false);
+    let to = lines.clone();
     match json {
-        true => log.json().with_writer(|| Json(io::stderr())).init(),
-        false => log.fmt_fields(fields()).with_writer(io::stderr).init(),
+        true => log.json().with_writer(move || Json(to.clone())).init(),
+        false => log.fmt_fields(fields()).with_writer(move || to.clone()).init(),
     }
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(Log(lines))
+}
+
+/// Logs a panic: to print it might wait for a pipe.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = match std::env::var_os("RUST_BACKTRACE").is_some_and(|set| set != "0") {
+        true => Backtrace::force_capture().to_string(),
+        false => String::new(),
+    };
+    tracing::error!(%panic, backtrace, "a thread panicked");
+}
+
+/// Tells how many lines are missing, as a line for people.
+fn missing(lines: u64) -> String {
+    format!("{} WARN exosphere: {}\n", now(), missing_words(lines))
+}
+
+/// Tells how many lines are missing, as an event for programs.
+fn missing_as_json(lines: u64) -> String {
+    let event = serde_json::json!({
+        "timestamp": now(),
+        "level": "WARN",
+        "fields": {"message": missing_words(lines), "lines": lines},
+        "target": "exosphere",
+    });
+    format!("{event}\n")
+}
+
+fn missing_words(lines: u64) -> String {
+    format!("{lines} lines of this log were dropped, since standard error could not be written")
+}
+
+/// Returns what time it is, as the log writes it.
+fn now() -> String {
+    let mut text = String::new();
+    // A write to a string cannot fail.
+    let _ = SystemTime.format_time(&mut fmt::format::Writer::new(&mut text));
+    text
 }
 
 /// Only a terminal makes colours of what else are characters in a file; and not if
@@ -70,6 +133,14 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+
+    #[test]
+    fn missing_lines_are_told_as_an_event() {
+        let event: serde_json::Value = serde_json::from_str(&missing_as_json(7)).unwrap();
+        assert_eq!(event["fields"]["lines"], 7);
+        assert!(missing(7).contains("7 lines") && missing(7).ends_with('\n'));
+        assert_eq!(now().len(), "2026-01-01T00:00:00.000000Z".len());
+    }
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);

@@ -1,0 +1,97 @@
+//! Answers that may be large: made of JSON texts that are not read again, and held
+//! at their place until they have been sent. Not here: what they say.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use exosphere_orchestrator::AnswerPlace;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use serde_json::Value;
+
+/// An object as JSON text: its members, and more of them that are JSON text
+/// already. To read and write those again would take many times their length.
+pub(crate) fn with_texts(object: &Value, texts: &[(&str, &str)]) -> String {
+    let mut json = object.to_string();
+    json.reserve(texts.iter().map(|(name, text)| name.len() + text.len() + 8).sum());
+    json.pop();
+    for (name, text) in texts {
+        if !json.ends_with('{') {
+            json.push(',');
+        }
+        json.push('"');
+        json.push_str(name);
+        json.push_str("\":");
+        json.push_str(text);
+    }
+    json.push('}');
+    json
+}
+
+/// A list of JSON texts as JSON text.
+pub(crate) fn list<T: AsRef<str>>(texts: &[T]) -> String {
+    let bytes: usize = texts.iter().map(|text| text.as_ref().len() + 1).sum();
+    let mut json = String::with_capacity(bytes + 2);
+    json.push('[');
+    for (at, text) in texts.iter().enumerate() {
+        if at > 0 {
+            json.push(',');
+        }
+        json.push_str(text.as_ref());
+    }
+    json.push(']');
+    json
+}
+
+/// Sends JSON text. Its place, if it has one, is given up when it has been sent.
+pub(crate) fn json(text: String, place: Option<AnswerPlace>) -> Response {
+    let body = match place {
+        None => Body::from(text),
+        Some(place) => Body::new(Held { body: Body::from(text), _place: place }),
+    };
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// A body that has a place.
+struct Held {
+    body: Body,
+    _place: AnswerPlace,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn texts_are_members_as_they_are() {
+        let texts = [("big", "18446744073709551615"), ("list", &*list(&["{\"a\":1}", "2"]))];
+        let made = with_texts(&json!({"a": "x"}), &texts);
+        assert_eq!(made, r#"{"a":"x","big":18446744073709551615,"list":[{"a":1},2]}"#);
+        assert_eq!(with_texts(&json!({}), &[("a", "null")]), r#"{"a":null}"#);
+        assert_eq!(list::<&str>(&[]), "[]");
+    }
+}

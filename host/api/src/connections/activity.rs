@@ -1,0 +1,288 @@
+//! Activity of one connection: the phase that it is in, and until when it may
+//! stay there. Not here: who closes it (`mod`), and which one (`registry`).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::body;
+
+/// The timeouts of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    /// From the first byte of a request, or from the accepted connection, to the
+    /// end of the headers.
+    pub header: Duration,
+    /// From the end of an answer to the first byte of the next request.
+    pub idle: Duration,
+}
+
+/// A phase of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The last answer is out, and nothing has come since.
+    Idle,
+    /// Headers are coming in.
+    Header,
+    /// A request is being answered.
+    Request,
+}
+
+/// The activity of one connection. Its reader, its writer and its service note
+/// what happens; all of them run in the task of the connection.
+pub(crate) struct Activity {
+    timeouts: Timeouts,
+    times: Mutex<Times>,
+}
+
+struct Times {
+    phase: Phase,
+    since: Instant,
+    /// An answer for which the peer has made the host wait.
+    slow: Option<SlowAnswer>,
+}
+
+/// An answer that the peer reads slower than the host writes it.
+struct SlowAnswer {
+    begun: Instant,
+    progress: Instant,
+    bytes: usize,
+    /// The socket takes nothing at the moment.
+    is_blocked: bool,
+}
+
+impl Activity {
+    pub(crate) fn new(timeouts: Timeouts) -> Self {
+        let times = Times { phase: Phase::Header, since: Instant::now(), slow: None };
+        Activity { timeouts, times: Mutex::new(times) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, phase: Phase) {
+        let mut times = self.lock();
+        times.phase = phase;
+        times.since = Instant::now();
+    }
+
+    /// Notes that the headers are complete.
+    pub(crate) fn begin_request(&self) {
+        self.enter(Phase::Request);
+        self.lock().slow = None;
+    }
+
+    /// Notes that the answer is complete, if not yet written.
+    pub(crate) fn end_request(&self) {
+        self.enter(Phase::Idle);
+    }
+
+    fn received(&self) {
+        if self.lock().phase == Phase::Idle {
+            self.enter(Phase::Header);
+        }
+    }
+
+    fn blocked(&self) {
+        let now = Instant::now();
+        let fresh = SlowAnswer { begun: now, progress: now, bytes: 0, is_blocked: true };
+        self.lock().slow.get_or_insert(fresh).is_blocked = true;
+    }
+
+    fn sent(&self, bytes: usize) {
+        if let Some(slow) = &mut self.lock().slow {
+            slow.is_blocked = false;
+            slow.progress = Instant::now();
+            slow.bytes += bytes;
+        }
+    }
+
+    /// Returns since when the connection has waited for its peer with nothing
+    /// under way; none if a request or an answer is.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let times = self.lock();
+        let is_blocked = times.slow.as_ref().is_some_and(|slow| slow.is_blocked);
+        (times.phase != Phase::Request && !is_blocked).then_some(times.since)
+    }
+
+    /// Returns when the connection is to be closed if nothing happens until then.
+    fn deadline(&self) -> Option<Instant> {
+        let times = self.lock();
+        match &times.slow {
+            Some(slow) if slow.is_blocked => {
+                return Some(body::longest_wait(slow.begun, slow.progress, slow.bytes));
+            }
+            _ => {}
+        }
+        match times.phase {
+            Phase::Idle => Some(times.since + self.timeouts.idle),
+            Phase::Header => Some(times.since + self.timeouts.header),
+            Phase::Request => None,
+        }
+    }
+}
+
+/// Waits until a connection is past its deadline. To be polled after the
+/// connection in the same task: then each change of the deadline is seen, and
+/// the timer is moved only if it is to ring earlier.
+pub(crate) struct Overdue<'a> {
+    activity: &'a Activity,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl<'a> Overdue<'a> {
+    pub(crate) fn new(activity: &'a Activity) -> Self {
+        let first = Instant::now() + activity.timeouts.header;
+        Overdue { activity, alarm: Box::pin(sleep_until(first)) }
+    }
+}
+
+impl Future for Overdue<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(deadline) = self.activity.deadline() else { return Poll::Pending };
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            if deadline < self.alarm.deadline() || self.alarm.is_elapsed() {
+                self.alarm.as_mut().reset(deadline);
+            }
+            if self.alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// A socket that notes what comes and goes.
+pub(crate) struct Watched<'a> {
+    pub stream: TcpStream,
+    pub activity: &'a Activity,
+}
+
+impl AsyncRead for Watched<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.activity.received();
+        }
+        read
+    }
+}
+
+impl Watched<'_> {
+    fn note(&self, written: &Poll<std::io::Result<usize>>) {
+        match written {
+            Poll::Pending => self.activity.blocked(),
+            Poll::Ready(Ok(bytes)) => self.activity.sent(*bytes),
+            Poll::Ready(Err(_)) => {}
+        }
+    }
+}
+
+impl AsyncWrite for Watched<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.note(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn left(activity: &Activity) -> Option<Duration> {
+        // Rounded to seconds: the tests take less.
+        let left = activity.deadline()?.saturating_duration_since(Instant::now());
+        Some(Duration::from_secs(left.as_secs_f64().round() as u64))
+    }
+
+    #[test]
+    fn each_phase_has_a_deadline_of_its_own() {
+        let activity = Activity::new(Timeouts { header: 10 * SECOND, idle: 60 * SECOND });
+        assert_eq!(left(&activity), Some(10 * SECOND), "a header is awaited");
+        activity.begin_request();
+        assert_eq!(left(&activity), None, "it is answered");
+        assert_eq!(activity.idle_since(), None);
+        activity.end_request();
+        assert_eq!(left(&activity), Some(60 * SECOND));
+        assert!(activity.idle_since().is_some());
+        activity.received();
+        assert_eq!(left(&activity), Some(10 * SECOND), "half a header has come");
+    }
+
+    #[test]
+    fn an_unread_answer_is_given_up() {
+        let activity = Activity::new(Timeouts { header: SECOND, idle: 60 * SECOND });
+        activity.begin_request();
+        activity.blocked();
+        assert_eq!(left(&activity), Some(10 * SECOND));
+        activity.end_request();
+        assert_eq!(activity.idle_since(), None, "a part of the answer is still here");
+        activity.sent(1);
+        activity.blocked();
+        assert_eq!(left(&activity), Some(10 * SECOND), "a drip earns no time");
+        activity.lock().slow.as_mut().unwrap().begun -= 20 * SECOND;
+        assert_eq!(left(&activity), Some(Duration::ZERO));
+        activity.sent(1024 * 1024);
+        assert_eq!(left(&activity), Some(60 * SECOND), "the socket takes more: it is idle");
+    }
+
+    #[tokio::test]
+    async fn an_alarm_follows_an_earlier_deadline() {
+        let ms = Duration::from_millis;
+        let activity = Activity::new(Timeouts { header: ms(100), idle: 600 * SECOND });
+        let begun = Instant::now();
+        activity.end_request();
+        let mut overdue = Overdue::new(&activity);
+        assert!(tokio::time::timeout(ms(200), &mut overdue).await.is_err(), "it is idle");
+        activity.received();
+        tokio::time::timeout(60 * SECOND, &mut overdue).await.unwrap();
+        assert!(begun.elapsed() >= ms(300), "{:?}", begun.elapsed());
+    }
+}

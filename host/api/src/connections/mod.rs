@@ -1,0 +1,149 @@
+//! Connections of the API: how many there are, how long one may be idle or send
+//! half a header, and what is closed for whom. Not here: the routes; and bodies,
+//! which have times of their own (`body`).
+
+mod activity;
+mod registry;
+mod service;
+
+use std::future::Future;
+use std::io::{Error, ErrorKind};
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use activity::{Activity, Overdue, Timeouts, Watched};
+use registry::{Admission, Peer, Place, Registry};
+use service::Front;
+
+/// Bounds on the connections of the API, which the operator sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Connections in all, beside those that are reserved for `/health` and
+    /// cancels.
+    pub in_all: usize,
+    /// Connections of one peer: an IPv4 address, or a /64 network of IPv6.
+    pub of_one_peer: usize,
+    /// The time for the headers of a request.
+    pub header: Duration,
+    /// The time between two requests on one connection.
+    pub idle: Duration,
+}
+
+/// The time for the headers on a reserved connection, which many may want.
+const RESERVED_HEADER: Duration = Duration::from_secs(2);
+
+/// Bytes that a connection buffers: the longest headers, and what is read of a
+/// body at a time.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The pause after an `accept` that failed: from, and up to.
+const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// The longest wait for a connection that was told to close.
+const CLOSING: Duration = Duration::from_millis(100);
+
+/// Serves until `stop` is done. Then idle connections are closed at once, and
+/// requests under way may end.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ConnectionLimits,
+    stop: impl Future<Output = ()>,
+) {
+    let registry = Registry::new(limits.in_all, limits.of_one_peer);
+    let (stopping, stopped) = watch::channel(());
+    let mut stop = pin!(stop);
+    let mut backoff = ACCEPT_BACKOFF.0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                backoff = ACCEPT_BACKOFF.0;
+                let Some(place) = admit(&registry, Peer::of(address.ip()), &limits).await else {
+                    continue;
+                };
+                let router = router.clone();
+                tokio::spawn(attend(stream, place, router, stopped.clone()));
+            }
+            Err(error) if is_of_the_peer(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections; an idle one is closed");
+                registry.close_any();
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(ACCEPT_BACKOFF.1);
+            }
+        }
+    }
+    drop((listener, stopping));
+    while !registry.is_empty() {
+        registry.closed().await;
+    }
+}
+
+/// Tells whether an accepted connection broke before it was looked at.
+fn is_of_the_peer(error: &Error) -> bool {
+    let kinds = [ErrorKind::ConnectionRefused, ErrorKind::ConnectionAborted];
+    kinds.contains(&error.kind()) || error.kind() == ErrorKind::ConnectionReset
+}
+
+/// Waits for the place of a newcomer, for which another one may have to go.
+async fn admit(registry: &Registry, peer: Peer, limits: &ConnectionLimits) -> Option<Place> {
+    let activity = |is_reserved| {
+        let ordinary = Timeouts { header: limits.header, idle: limits.idle };
+        let reserved = RESERVED_HEADER.min(limits.header);
+        let reserved = Timeouts { header: reserved, idle: reserved };
+        Activity::new(if is_reserved { reserved } else { ordinary })
+    };
+    loop {
+        match registry.admit(peer, activity) {
+            Admission::Open(place) => return Some(place),
+            Admission::Refused => return None,
+            Admission::Wait => drop(tokio::time::timeout(CLOSING, registry.closed()).await),
+        }
+    }
+}
+
+/// Serves one connection to its end.
+async fn attend(
+    stream: TcpStream,
+    place: Place,
+    router: Router,
+    mut stopped: watch::Receiver<()>,
+) {
+    let activity = &*place.activity;
+    let socket = TokioIo::new(Watched { stream, activity });
+    let front = Front::new(router, place.activity.clone(), place.is_reserved);
+    let served = http1::Builder::new()
+        // Ours goes on between requests, too.
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(socket, front);
+    let (mut served, mut overdue) = (pin!(served), Overdue::new(activity));
+    let mut is_stopping = false;
+    loop {
+        tokio::select! {
+            // The connection first: what it does moves the deadline.
+            biased;
+            _ = served.as_mut() => return,
+            () = &mut overdue => return,
+            () = place.close.notified() => return,
+            // An error, since nothing is sent but that nobody will.
+            _ = stopped.changed(), if !is_stopping => {
+                if activity.idle_since().is_some() {
+                    return;
+                }
+                is_stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

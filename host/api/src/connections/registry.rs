@@ -1,0 +1,269 @@
+//! The connections that a host has: how many in all and of each peer, and which
+//! one is closed for a newcomer. Not here: what goes over them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::activity::Activity;
+
+/// The connections beyond the limit that are still accepted while all others are
+/// busy, for `/health` and cancels alone.
+pub(crate) const RESERVED: usize = 16;
+
+/// A peer: an address, or for IPv6 the /64 network that one customer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Peer(IpAddr);
+
+impl Peer {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = u128::from(address) >> 64 << 64;
+                Peer(IpAddr::V6(Ipv6Addr::from(network)))
+            }
+            address => Peer(address),
+        }
+    }
+}
+
+/// The connections of a host. Cheap to clone: all clones are one.
+#[derive(Clone)]
+pub(crate) struct Registry(Arc<Shared>);
+
+struct Shared {
+    in_all: usize,
+    of_one_peer: usize,
+    open: Mutex<Open>,
+    /// A connection has gone.
+    closed: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    connections: HashMap<u64, Connection>,
+    by_peer: HashMap<Peer, usize>,
+    reserved: usize,
+    next: u64,
+}
+
+struct Connection {
+    peer: Peer,
+    activity: Arc<Activity>,
+    close: Arc<Notify>,
+    is_reserved: bool,
+    is_closing: bool,
+}
+
+/// What becomes of a newcomer.
+pub(crate) enum Admission {
+    /// It is in.
+    Open(Place),
+    /// There is room for it once the connection has gone that was told to close.
+    Wait,
+    /// There is no room.
+    Refused,
+}
+
+/// The place of one connection, free again when this goes.
+pub(crate) struct Place {
+    registry: Registry,
+    number: u64,
+    pub activity: Arc<Activity>,
+    pub close: Arc<Notify>,
+    pub is_reserved: bool,
+}
+
+impl Registry {
+    pub(crate) fn new(in_all: usize, of_one_peer: usize) -> Self {
+        let open = Mutex::default();
+        Registry(Arc::new(Shared { in_all, of_one_peer, open, closed: Notify::new() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a newcomer in. If its peer or all together have too many, an idle
+    /// one is told to close; if none is idle, a reserved place is taken.
+    pub(crate) fn admit(&self, peer: Peer, activity: impl Fn(bool) -> Activity) -> Admission {
+        let mut open = self.lock();
+        let ordinary = open.connections.len() - open.reserved;
+        let of_peer = open.by_peer.get(&peer).copied().unwrap_or_default();
+        let crowd = if of_peer >= self.0.of_one_peer { Some(peer) } else { None };
+        if ordinary < self.0.in_all && crowd.is_none() {
+            return Admission::Open(self.place(&mut open, peer, activity(false), false));
+        }
+        if open.close_idle(|connection| {
+            !connection.is_reserved && crowd.is_none_or(|peer| connection.peer == peer)
+        }) {
+            return Admission::Wait;
+        }
+        if open.reserved < RESERVED {
+            return Admission::Open(self.place(&mut open, peer, activity(true), true));
+        }
+        match open.close_idle(|connection| connection.is_reserved) {
+            true => Admission::Wait,
+            false => Admission::Refused,
+        }
+    }
+
+    fn place(&self, open: &mut Open, peer: Peer, activity: Activity, is_reserved: bool) -> Place {
+        let (activity, close) = (Arc::new(activity), Arc::new(Notify::new()));
+        let number = open.next;
+        open.next += 1;
+        match is_reserved {
+            true => open.reserved += 1,
+            false => *open.by_peer.entry(peer).or_default() += 1,
+        }
+        let connection = Connection {
+            peer,
+            activity: activity.clone(),
+            close: close.clone(),
+            is_reserved,
+            is_closing: false,
+        };
+        open.connections.insert(number, connection);
+        Place { registry: self.clone(), number, activity, close, is_reserved }
+    }
+
+    /// Closes an idle connection, since the system has no descriptor left.
+    pub(crate) fn close_any(&self) {
+        self.lock().close_idle(|_| true);
+    }
+
+    /// Waits until a connection has gone.
+    pub(crate) async fn closed(&self) {
+        self.0.closed.notified().await;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().connections.is_empty()
+    }
+}
+
+impl Open {
+    /// Tells one of the idle connections to close: of the peer with the most, the
+    /// one that has been idle for the longest time. Tells whether there is one.
+    fn close_idle(&mut self, may_go: impl Fn(&Connection) -> bool) -> bool {
+        let idle = self.connections.iter().filter(|(_, it)| !it.is_closing && may_go(it));
+        let idle = idle.filter_map(|(number, it)| {
+            let crowd = self.by_peer.get(&it.peer).copied().unwrap_or_default();
+            let since: Instant = it.activity.idle_since()?;
+            Some((std::cmp::Reverse(crowd), since, *number))
+        });
+        let Some((_, _, number)) = idle.min() else { return false };
+        if let Some(connection) = self.connections.get_mut(&number) {
+            connection.is_closing = true;
+            connection.close.notify_one();
+        }
+        true
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.registry.lock();
+        if let Some(gone) = open.connections.remove(&self.number) {
+            match gone.is_reserved {
+                true => open.reserved -= 1,
+                false => {
+                    if let Some(count) = open.by_peer.get_mut(&gone.peer) {
+                        *count -= 1;
+                        if *count == 0 {
+                            open.by_peer.remove(&gone.peer);
+                        }
+                    }
+                }
+            }
+        }
+        drop(open);
+        self.registry.0.closed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use futures::FutureExt;
+
+    use super::super::activity::Timeouts;
+    use super::*;
+
+    fn peer(text: &str) -> Peer {
+        Peer::of(text.parse().unwrap())
+    }
+
+    fn admit(registry: &Registry, from: &str) -> Option<Place> {
+        let minute = Duration::from_secs(60);
+        let activity = |_| Activity::new(Timeouts { header: minute, idle: minute });
+        match registry.admit(peer(from), activity) {
+            Admission::Open(place) => Some(place),
+            Admission::Wait | Admission::Refused => None,
+        }
+    }
+
+    fn is_told_to_close(place: &Place) -> bool {
+        place.close.notified().now_or_never().is_some()
+    }
+
+    #[test]
+    fn an_ipv6_peer_is_a_network() {
+        assert_eq!(peer("2001:db8::1"), peer("2001:db8::ffff:1"));
+        assert_ne!(peer("2001:db8::1"), peer("2001:db8:0:1::1"));
+        assert_eq!(peer("::ffff:10.0.0.1"), peer("10.0.0.1"));
+        assert_ne!(peer("10.0.0.1"), peer("10.0.0.2"));
+    }
+
+    #[test]
+    fn a_full_house_closes_the_oldest_idle() {
+        let registry = Registry::new(3, 2);
+        let mut places = Vec::new();
+        for from in ["10.0.0.1", "10.0.0.2", "10.0.0.2"] {
+            places.push(admit(&registry, from).unwrap());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(admit(&registry, "10.0.0.3").is_none(), "it waits for one to go");
+        assert!(!is_told_to_close(&places[0]), "another peer has more");
+        assert!(is_told_to_close(&places[1]), "the older one of that peer");
+        places.remove(1);
+        let newcomer = admit(&registry, "10.0.0.3").unwrap();
+        assert!(!newcomer.is_reserved);
+        drop((places, newcomer));
+        assert!(registry.is_empty() && registry.lock().by_peer.is_empty());
+    }
+
+    #[test]
+    fn a_crowded_peer_closes_its_own() {
+        let registry = Registry::new(9, 1);
+        let other = admit(&registry, "10.0.0.2").unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        let first = admit(&registry, "10.0.0.1").unwrap();
+        assert!(admit(&registry, "10.0.0.1").is_none());
+        assert!(is_told_to_close(&first) && !is_told_to_close(&other));
+    }
+
+    #[test]
+    fn busy_connections_leave_reserved_places() {
+        let registry = Registry::new(2, 2);
+        let busy: Vec<_> = (0..2).map(|_| admit(&registry, "10.0.0.1").unwrap()).collect();
+        busy.iter().for_each(|place| place.activity.begin_request());
+        let mut reserved: Vec<_> =
+            (0..RESERVED).map(|_| admit(&registry, "10.0.0.1").unwrap()).collect();
+        assert!(reserved.iter().all(|place| place.is_reserved));
+        assert!(admit(&registry, "10.0.0.1").is_none(), "one of these has to go");
+        assert!(is_told_to_close(&reserved[0]) && busy.iter().all(|it| !is_told_to_close(it)));
+        reserved.iter().for_each(|place| place.activity.begin_request());
+        assert!(admit(&registry, "10.0.0.1").is_none());
+        reserved.remove(0);
+        assert!(admit(&registry, "10.0.0.1").is_some_and(|place| place.is_reserved));
+        busy[0].activity.end_request();
+        assert!(admit(&registry, "10.0.0.2").is_none() && is_told_to_close(&busy[0]));
+    }
+}

@@ -1,0 +1,123 @@
+//! The service of one connection: notes when a request begins and when its answer
+//! is complete, and holds reserved connections to what they are for.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use futures::future::BoxFuture;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+
+use super::activity::Activity;
+use crate::problem::Problem;
+
+/// When a caller may come again who was told that the host is full.
+const AGAIN_AFTER_S: u64 = 1;
+
+/// The service of one connection.
+pub(crate) struct Front {
+    routes: TowerToHyperService<Router>,
+    activity: Arc<Activity>,
+    is_reserved: bool,
+}
+
+impl Front {
+    pub(crate) fn new(router: Router, activity: Arc<Activity>, is_reserved: bool) -> Self {
+        Front { routes: TowerToHyperService::new(router), activity, is_reserved }
+    }
+}
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response<Answer>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Answer>, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.activity.begin_request();
+        let under_way = UnderWay(self.activity.clone());
+        let is_reserved = self.is_reserved;
+        let answer = (!is_reserved || is_urgent(request.method(), request.uri().path()))
+            .then(|| self.routes.call(request.map(Body::new)));
+        Box::pin(async move {
+            let mut response = match answer {
+                Some(answer) => answer.await?,
+                None => full().into_response(),
+            };
+            if is_reserved {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| Answer { body, _under_way: under_way }))
+        })
+    }
+}
+
+/// Tells whether a request is answered on a reserved connection.
+fn is_urgent(method: &Method, path: &str) -> bool {
+    match *method {
+        Method::GET | Method::HEAD => path == "/health",
+        Method::POST => path.starts_with("/v1/namespaces/") && path.ends_with("/cancel"),
+        _ => false,
+    }
+}
+
+fn full() -> Problem {
+    let words = "this host, or this address, has as many requests under way as it may have \
+                 connections (`exosphere serve --connections`); try again";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "full", words).retry_after(AGAIN_AFTER_S)
+}
+
+/// A request under way, until this goes.
+struct UnderWay(Arc<Activity>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.end_request();
+    }
+}
+
+/// The body of an answer: its request is over when this goes.
+pub(crate) struct Answer {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_places_serve_health_and_cancel() {
+        let run = "/v1/namespaces/default/runs/0195b7f0-0000-7000-8000-000000000001";
+        assert!(is_urgent(&Method::GET, "/health"));
+        assert!(is_urgent(&Method::POST, &format!("{run}/cancel")));
+        assert!(!is_urgent(&Method::GET, run));
+        assert!(!is_urgent(&Method::POST, "/v1/namespaces/default/graphs/a/runs"));
+    }
+}

@@ -1,0 +1,201 @@
+//! Lines on their way to standard error: a bounded queue and the one thread that
+//! writes. Nobody who logs waits for a pipe that is full, and no line that cannot
+//! be written does any harm: it is dropped and counted.
+//!
+//! Not here: what a line says (`mod`).
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
+use std::time::Duration;
+
+/// Lines that may wait: seconds of the busiest log.
+const MAX_LINES: usize = 8192;
+
+/// Bytes that may wait in them.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// The longest wait for what is left when the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// From a line that could not be written to the next try.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes a log line of the number of lines that were dropped.
+pub type Notice = fn(u64) -> String;
+
+/// Takes lines, and never waits. Cheap to clone: all clones are one.
+#[derive(Clone)]
+pub struct Lines {
+    queue: SyncSender<Item>,
+    waiting: Arc<AtomicUsize>,
+    dropped: Arc<AtomicU64>,
+}
+
+enum Item {
+    Line(Vec<u8>),
+    /// Everything before it has been tried.
+    Flush(SyncSender<()>),
+}
+
+impl Lines {
+    /// Begins to write lines to `to`, on a thread of its own.
+    ///
+    /// # Errors
+    /// If the system has no thread for it.
+    pub fn start(to: impl Write + Send + 'static, notice: Notice) -> io::Result<Lines> {
+        let (queue, items) = mpsc::sync_channel(MAX_LINES);
+        let (waiting, dropped) = (Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
+        let mut writer = Writer { to, notice, dropped: dropped.clone(), waiting: waiting.clone() };
+        let thread = std::thread::Builder::new().name("log".into());
+        thread.spawn(move || writer.run(&items))?;
+        Ok(Lines { queue, waiting, dropped })
+    }
+
+    fn take(&self, line: &[u8]) {
+        let bytes = line.len();
+        let waiting = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let taken = waiting.saturating_add(bytes) <= MAX_BYTES
+            && self.queue.try_send(Item::Line(line.to_vec())).is_ok();
+        if !taken {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until the lines so far have been written, for a second at most.
+    pub fn flush(&self) {
+        let (done, flushed) = mpsc::sync_channel(1);
+        let end = std::time::Instant::now() + FLUSH_TIMEOUT;
+        let mut item = Item::Flush(done);
+        // A queue that is full empties, unless nobody reads the other end.
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(item) {
+            if std::time::Instant::now() >= end {
+                return;
+            }
+            item = back;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        let _: Result<(), RecvTimeoutError> = flushed.recv_timeout(left);
+    }
+}
+
+impl Write for Lines {
+    /// Takes one event, whole.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.take(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The thread that writes.
+struct Writer<W> {
+    to: W,
+    notice: Notice,
+    dropped: Arc<AtomicU64>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl<W: Write> Writer<W> {
+    fn run(&mut self, items: &mpsc::Receiver<Item>) {
+        while let Ok(item) = items.recv() {
+            match item {
+                Item::Line(line) => {
+                    if self.write(&line).is_err() {
+                        self.dropped.fetch_add(1, Ordering::Relaxed);
+                        // A disk that is full is not asked for each line.
+                        std::thread::sleep(RETRY_PAUSE);
+                    }
+                    self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+                }
+                Item::Flush(done) => drop(done.try_send(())),
+            }
+        }
+    }
+
+    /// Writes a line, after a word on those that are missing before it.
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        if dropped > 0 {
+            self.to.write_all((self.notice)(dropped).as_bytes())?;
+            self.dropped.fetch_sub(dropped, Ordering::Relaxed);
+        }
+        self.to.write_all(line)?;
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A disk that may be full, or a pipe that nobody reads.
+    #[derive(Clone, Default)]
+    struct Sink {
+        text: Arc<Mutex<Vec<u8>>>,
+        full: Arc<AtomicUsize>,
+        stuck: Arc<Mutex<()>>,
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            drop(self.stuck.lock().unwrap());
+            match self.full.load(Ordering::Relaxed) {
+                0 => self.text.lock().unwrap().write(bytes),
+                _ => Err(io::ErrorKind::StorageFull.into()),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn notice(dropped: u64) -> String {
+        format!("{dropped} lines are missing\n")
+    }
+
+    #[test]
+    fn unwritable_lines_are_dropped_and_counted() {
+        let sink = Sink::default();
+        let lines = Lines::start(sink.clone(), notice).unwrap();
+        lines.take(b"one\n");
+        lines.flush();
+        sink.full.store(1, Ordering::Relaxed);
+        lines.take(b"two\n");
+        lines.take(b"three\n");
+        lines.flush();
+        sink.full.store(0, Ordering::Relaxed);
+        lines.take(b"four\n");
+        lines.flush();
+        let text = String::from_utf8(sink.text.lock().unwrap().clone()).unwrap();
+        assert_eq!(text, "one\n2 lines are missing\nfour\n");
+        assert_eq!(lines.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_stuck_pipe_holds_nobody_up() {
+        let sink = Sink::default();
+        let lines = Lines::start(sink.clone(), notice).unwrap();
+        let stuck = sink.stuck.lock().unwrap();
+        let (begun, line) = (Instant::now(), [b'x'; 1024]);
+        for _ in 0..20_000 {
+            lines.take(&line);
+        }
+        lines.flush();
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert!(lines.waiting.load(Ordering::Relaxed) <= MAX_BYTES);
+        let dropped = lines.dropped.load(Ordering::Relaxed);
+        assert!(dropped > 10_000, "{dropped}");
+        drop(stuck);
+    }
+}
