@@ -6,10 +6,10 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use exosphere_orchestrator::domain::graph::problems::{
     Object, Problems, string, whole as whole_number,
 };
-use axum::response::Response;
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::state::RunStatus;
 use exosphere_orchestrator::{Error, Host, RunDetails, RunFilter, RunView, StartRequest};

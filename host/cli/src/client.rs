@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use exosphere_domain::ids::Name;
-use exosphere_domain::json::{Typed, check_stored, from_stored};
+use exosphere_domain::json::{Typed, check_stored, from_stored, read_stored};
 use reqwest::blocking::{Client as Http, RequestBuilder, Response};
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
 use reqwest::{Method, StatusCode, Url, redirect};
@@ -215,13 +215,20 @@ impl Answer {
 
     /// What it means.
     pub fn read<T: Typed>(&self) -> Result<T, Error> {
-        from_stored(&self.text).map_err(|error| {
-            Error::Internal(format!(
-                "the host's answer is not what this client expects ({error}); \
-                 are they of the same version?"
-            ))
-        })
+        from_stored(&self.text).map_err(|error| unexpected(&error))
     }
+
+    /// Reads the answer as JSON, whatever it says.
+    pub fn value(&self) -> Result<serde_json::Value, Error> {
+        read_stored(&self.text).map_err(|error| unexpected(&error))
+    }
+}
+
+fn unexpected(error: &dyn std::fmt::Display) -> Error {
+    Error::Internal(format!(
+        "the host's answer is not what this client expects ({error}); \
+         are they of the same version?"
+    ))
 }
 
 /// Reads an answer up to its limit. The outer error is the connection's.

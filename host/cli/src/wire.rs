@@ -24,6 +24,7 @@ answers!(
     Applied,
     Graphs,
     Run,
+    Begun,
     Redriven,
     Runs,
     States,

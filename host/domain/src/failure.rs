@@ -6,8 +6,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::limits::Limit;
-
 /// The kinds of failure that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -142,15 +140,6 @@ impl Failure {
     /// Whether the retry policy decides if the state runs again.
     pub fn is_retried(&self) -> bool {
         self.kind.is_retried() && !self.is_final
-    }
-
-    /// Whether the retry policy has a say. Inputs that are too large are made of
-    /// what can no longer change, and are as large at every attempt.
-    pub fn is_retried(&self) -> bool {
-        const SAME_AGAIN: [Limit; 2] = [Limit::InputBytes, Limit::JsonBytes];
-        let limit = self.details.as_ref().and_then(|details| details["limit"].as_str());
-        let limit = limit.filter(|_| self.kind == FailureKind::Limit).and_then(Limit::parse);
-        self.kind.is_retried() && limit.is_none_or(|limit| !SAME_AGAIN.contains(&limit))
     }
 
     /// The same with details.

@@ -4,8 +4,9 @@
 
 use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::{Digest, Millis, Name};
+use exosphere_domain::json::check_stored;
 
-use crate::catalog::{name, parse};
+use crate::catalog::name;
 use crate::error::StoreError;
 use crate::namespaces::{NamespaceRow, granted, namespace};
 use crate::rows::corrupt;
@@ -134,7 +135,7 @@ fn graph(row: &dyn Cells) -> Result<GraphEntry, StoreError> {
 fn plugin(row: &dyn Cells) -> Result<PluginEntry, StoreError> {
     let digest = row.text(2)?;
     let nodes = row.text(5)?;
-    parse::<serde::de::IgnoredAny>(&nodes, "plugin", "node_names", &digest)?;
+    check_stored(&nodes).map_err(|_| corrupt("plugin", "node_names", &digest))?;
     Ok(PluginEntry {
         name: name(row.text(0)?, "plugin", "name")?,
         version: row.text(1)?,

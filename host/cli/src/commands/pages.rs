@@ -12,14 +12,14 @@ const MAX_PAGES: u32 = 10_000;
 /// Asks for every page of a list, whose items are in the member `key`.
 pub fn all<'a>(call: impl Fn() -> Call<'a>, key: &str) -> Result<Answer, Error> {
     let first = call().send()?;
-    let mut page: Value = first.read()?;
+    let mut page: Value = first.value()?;
     if page["next"].is_null() {
         return Ok(first);
     }
     let mut items = taken(&mut page, key);
     for _ in 1..MAX_PAGES {
         let Some(next) = page["next"].as_str() else { break };
-        page = call().query(&[("after", Some(next.to_owned()))]).send()?.read()?;
+        page = call().query(&[("after", Some(next.to_owned()))]).send()?.value()?;
         items.append(&mut taken(&mut page, key));
     }
     page[key] = Value::Array(items);
