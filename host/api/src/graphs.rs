@@ -4,6 +4,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::response::Response;
 use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::ids::Name;
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::Path;
 use crate::body::{self, stored};
 use crate::problem::Problem;
+use crate::raw::{self, RawMember};
 
 pub(crate) async fn apply(
     State(host): State<Host>,
@@ -75,14 +77,13 @@ pub(crate) async fn list(
 pub(crate) async fn show(
     State(host): State<Host>,
     Path((namespace, name)): Path<(Name, Name)>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let row = host.graph(&namespace, &name).await?;
-    let template = stored(&row.body);
-    Ok(Json(json!({
+    let value = json!({
         "name": row.name,
         "revision": row.revision.number,
         "digest": row.revision.digest,
         "created_at": row.created_at,
-        "template": template,
-    })))
+    });
+    Ok(raw::answer(&value, &[RawMember::one("template", Some(&row.body))]))
 }

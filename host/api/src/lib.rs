@@ -10,6 +10,7 @@ mod guard;
 mod operator;
 mod plugins;
 mod problem;
+mod raw;
 mod runs;
 mod states;
 mod tag;

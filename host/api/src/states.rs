@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use exosphere_orchestrator::domain::graph::Graph;
 use exosphere_orchestrator::domain::ids::{Name, RunId, StateId};
 use exosphere_orchestrator::domain::path::Path as StatePath;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::body::{self, stored};
 use crate::problem::Problem;
+use crate::raw::{self, RawMember};
 use crate::{Path, Query, runs};
 
 /// Which states are listed.
@@ -40,17 +42,16 @@ pub(crate) async fn list(
 pub(crate) async fn show(
     State(host): State<Host>,
     Path((namespace, run, state)): Path<(Name, RunId, i64)>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let details = host.state(&namespace, run, StateId(state)).await?;
     let mut value = brief(run, &details.graph, &details.state);
-    let bytes: usize = details.outputs.iter().map(String::len).sum();
-    let _turn = if bytes as u64 > body::LARGE { host.large(&namespace).await } else { None };
-    let outputs: Vec<Value> = details.outputs.iter().map(|body| stored(body)).collect();
-    value["outputs"] = json!(outputs);
-    value["data"] = details.state.data.as_deref().map_or(Value::Null, stored);
     value["usage"] = json!(details.state.usage);
     value["attempts"] = details.attempts.iter().map(attempt).collect();
-    Ok(Json(value))
+    let bytes: usize = details.outputs.iter().map(String::len).sum();
+    let _turn = if bytes as u64 > body::LARGE { host.large(&namespace).await } else { None };
+    let outputs = RawMember::list("outputs", &details.outputs);
+    let data = RawMember::one("data", details.state.data.as_deref());
+    Ok(raw::answer(&value, &[outputs, data]))
 }
 
 pub(crate) async fn retry(
