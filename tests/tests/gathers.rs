@@ -37,7 +37,7 @@ fn graph(branches: u32, neighbour: &Value, values: &Value, limits: &Value) -> Va
     json!({"nodes": [
         {"node_name": "fan", "identifier": "split", "inputs": {"n": branches}, "next_nodes": ["work"]},
         {"node_name": "fan", "identifier": "work", "inputs": {"n": 1, "value": neighbour},
-         "next_nodes": ["merge"], "timeout_ms": 600_000, "limits": {"cpu_ms": 600_000}},
+         "next_nodes": ["merge"]},
         {"node_name": "collect", "identifier": "merge", "inputs": {"values": values},
          "unites": {"identifier": "split"}, "next_nodes": [], "limits": limits},
     ]})

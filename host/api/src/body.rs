@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use exosphere_orchestrator::domain::ids::Name;
 use exosphere_orchestrator::domain::json::{self, JsonError, Typed, from_value};
-use exosphere_orchestrator::{Host, Turn};
+use exosphere_orchestrator::{Error, Host, Turn};
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
@@ -140,13 +140,13 @@ pub(crate) async fn json(
     drop(place);
     let json_bytes = host.json_bytes();
     let value = match is_large {
-        false => object(&bytes, json_bytes)?,
+        false => object(&bytes, json_bytes),
         true => {
             let read = tokio::task::spawn_blocking(move || object(&bytes, json_bytes));
-            read.await.map_err(|_| broken())??
+            read.await.map_err(|_| broken())?
         }
     };
-    Ok(Read { value, turn })
+    Ok(Read { value: value.map_err(|problem| *problem)?, turn })
 }
 
 /// A body as an object of a type. Unknown members are refused by the type.
@@ -162,20 +162,21 @@ pub(crate) async fn typed<T: Typed>(
 }
 
 /// Reads the object that a body is, which may take `json_bytes` of memory.
-fn object(bytes: &[u8], mut json_bytes: u64) -> Result<Map<String, Value>, Problem> {
+fn object(bytes: &[u8], mut json_bytes: u64) -> Result<Map<String, Value>, Box<Problem>> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(refused("the body must be a JSON object, and begins with no '{'".to_owned()));
+        let words = "the body must be a JSON object, and begins with no '{'";
+        return Err(refused(words.to_owned()).into());
     }
-    let text = std::str::from_utf8(bytes).map_err(|error| bad(&error))?;
+    let text = std::str::from_utf8(bytes).map_err(|error| Box::new(bad(&error)))?;
     let most = json_bytes;
     match json::read(text, &mut json_bytes) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(refused("the body must be a JSON object".to_owned())),
-        Err(JsonError::TooHeavy) => Err(too_heavy(most)),
-        Err(error @ JsonError::Malformed(_)) => Err(bad(&error)),
+        Ok(_) => Err(refused("the body must be a JSON object".to_owned()).into()),
+        Err(JsonError::TooHeavy) => Err(too_heavy(most).into()),
+        Err(error @ JsonError::Malformed(_)) => Err(bad(&error).into()),
         Err(JsonError::Unfit { problems, .. }) => {
-            let what = "the body".to_owned();
-            Err(exosphere_orchestrator::Error::Invalid { what, problems }.into())
+            let error = Error::Invalid { what: "the body".to_owned(), problems };
+            Err(Problem::from(error).into())
         }
     }
 }

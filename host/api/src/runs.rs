@@ -40,7 +40,7 @@ struct Start {
 
 impl Start {
     /// Takes a body apart, whose values stay as they are.
-    fn read(mut body: Map<String, Value>) -> Result<Self, Problem> {
+    fn read(mut body: Map<String, Value>) -> Result<Self, Error> {
         const KEYS: [&str; 4] = ["inputs", "store", "idempotency_key", "delay_ms"];
         let mut problems = Problems::default();
         let mut given = |key: &str| body.remove(key).filter(|value| !value.is_null());
@@ -57,7 +57,7 @@ impl Start {
         let start = Start { inputs, store, idempotency_key: key, delay_ms };
         problems.or(Some(start)).map_err(|problems| {
             let what = "the start request".to_owned();
-            Error::Invalid { what, problems }.into()
+            Error::Invalid { what, problems }
         })
     }
 }

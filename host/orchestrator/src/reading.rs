@@ -179,6 +179,11 @@ impl<'a> Reading<'a> {
 
     /// Reads a text that the host itself has stored.
     pub(crate) async fn value(&mut self, text: &str) -> Result<Value, Failure> {
+        if text.len() as u64 > LARGE_TEXT {
+            let read = |_: &(), text: &str, room: &mut u64| json::read_stored_within(text, room);
+            let mut values = self.texts(vec![((), text.to_owned())], read).await?;
+            return values.pop().map(|((), value)| value).ok_or_else(|| internal(&"no value"));
+        }
         self.begin(std::iter::once(text)).await;
         let mut room = self.room();
         let value = json::read_stored_within(text, &mut room);

@@ -21,7 +21,7 @@ const DETAIL_BYTES: usize = 64 * 1024;
 
 /// Bytes of memory that those details may take once they are read. They are copied
 /// and searched for secrets, and a text may weigh 230 times its bytes.
-const DETAIL_WEIGHT: u64 = 4 * 1024 * 1024;
+const DETAIL_WEIGHT: u64 = 2 * 1024 * 1024;
 
 /// The outcome that a node's answer stands for, and the bytes of its outputs.
 pub(crate) fn judge(

@@ -23,7 +23,7 @@ pub fn build(raw: RawGraph, problems: &mut Problems) -> Option<Graph> {
     let topology = topology::of(&raw, &wires, problems)?;
     let seen = visibility::check(&raw, &wires, &topology, &references, problems);
     drop(places);
-    if problems.len() > 0 {
+    if !problems.is_empty() {
         return None;
     }
     assemble(raw, references, wires, topology, seen)

@@ -69,6 +69,11 @@ impl Problems {
         self.list.len() + self.more
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The value, if nothing was found to be wrong.
     pub fn or<T>(self, value: Option<T>) -> Result<T, Vec<Problem>> {
         match value {

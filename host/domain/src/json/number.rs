@@ -1,6 +1,8 @@
 //! Numbers as they are written, and whether a 64-bit integer or a double holds
 //! exactly that.
 
+use std::fmt::{self, Write};
+
 use serde_json::{Number, Value};
 
 /// The significant digits up to which every decimal survives the way to a double
@@ -122,17 +124,37 @@ impl Decimal<'_> {
 
 /// Whether the shortest text of a double has the digits that were written.
 fn is_shortest(written: &Significant<'_>, double: f64) -> bool {
-    let shortest = format!("{:e}", double.abs());
-    let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, ""));
+    let mut text = Shortest { bytes: [0; 32], length: 0 };
+    let number = Number::from_f64(double.abs());
+    if number.is_none_or(|number| write!(text, "{number}").is_err()) {
+        return false;
+    }
+    let shortest = str::from_utf8(&text.bytes[..text.length]).unwrap_or_default();
+    let (digits, exponent) = shortest.split_once('e').unwrap_or((shortest, ""));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let shortest = Significant::of(&Decimal {
-        text: &shortest,
+        text: shortest,
         whole: whole.as_bytes(),
         fraction: fraction.as_bytes(),
         exponent: exponent.as_bytes(),
         is_integer: false,
     });
     written.point == shortest.point && written.digits().eq(shortest.digits())
+}
+
+/// The shortest text of a double, on the stack.
+struct Shortest {
+    bytes: [u8; 32],
+    length: usize,
+}
+
+impl fmt::Write for Shortest {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let rest = self.bytes.get_mut(self.length..self.length + text.len()).ok_or(fmt::Error)?;
+        rest.copy_from_slice(text.as_bytes());
+        self.length += text.len();
+        Ok(())
+    }
 }
 
 /// The digits of a number without the zeros around them, and how far its point

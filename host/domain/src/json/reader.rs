@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use serde_json::map::Entry;
 use serde_json::{Map, Value};
 
 use super::fields::FieldStep;
@@ -409,7 +410,7 @@ impl<'t> Reader<'t> {
         while is_open {
             let key = self.key()?;
             let here = ValuePath::Member(path, &key);
-            if !keys.insert(&key) {
+            if !keys.insert(key.clone()) {
                 self.note_duplicate(&here, &key);
             }
             self.value(Mode::Nothing, &here)?;
@@ -439,10 +440,17 @@ impl<'t> Reader<'t> {
             self.charge(weight::MEMBER + key.len() as u64)?;
             let here = ValuePath::Member(path, &key);
             let value = self.value(Mode::All, &here)?;
-            if self.rules.is_strict && map.contains_key(&*key) {
-                self.note_duplicate(&here, &key);
+            match map.entry(key.as_ref()) {
+                Entry::Vacant(member) => {
+                    member.insert(value);
+                }
+                Entry::Occupied(mut member) => {
+                    member.insert(value);
+                    if self.rules.is_strict {
+                        self.note_duplicate(&here, &key);
+                    }
+                }
             }
-            map.insert(key.into_owned(), value);
             is_open = self.has_next_member()?;
         }
         Ok(Value::Object(map))

@@ -21,14 +21,14 @@ impl<'t> SeenKeys<'t> {
     }
 
     /// Adds a key. Returns false if it was there.
-    pub(super) fn insert(&mut self, key: &Cow<'t, str>) -> bool {
+    pub(super) fn insert(&mut self, key: Cow<'t, str>) -> bool {
         if let Some(many) = &mut self.many {
-            return many.insert(key.clone());
+            return many.insert(key);
         }
         let few = &self.few[..self.count];
         match key {
             Cow::Borrowed(key) if self.count < FEW => {
-                if few.contains(key) {
+                if few.contains(&key) {
                     return false;
                 }
                 self.few[self.count] = key;
@@ -37,7 +37,7 @@ impl<'t> SeenKeys<'t> {
             }
             key => {
                 let mut many: HashSet<_> = few.iter().map(|key| Cow::Borrowed(*key)).collect();
-                let is_new = many.insert(key.clone());
+                let is_new = many.insert(key);
                 self.many = Some(many);
                 is_new
             }

@@ -360,3 +360,48 @@ fn normal(text: &str) -> (bool, String, i64) {
     }
     if digits.is_empty() { (sign, digits, 0) } else { (sign, digits, exponent) }
 }
+
+/// Prints how long reading takes beside serde_json. By hand:
+/// `CARGO_PROFILE_TEST_OPT_LEVEL=3 cargo test -p exosphere-domain --lib speed -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn reading_speed_beside_serde_json() {
+    let row = r#"{"id":12345,"name":"Ada Lovelace","score":0.75,"tags":["a","b"],"ok":true}"#;
+    let rows = format!(r#"{{"rows":[{}{row}]}}"#, format!("{row},").repeat(10_000));
+    let text = format!(r#"{{"text":"{}"}}"#, "lorem ipsum dolor \\n ".repeat(50_000));
+    let numbers = format!(r#"{{"n":[{}1]}}"#, "0.1234567890123456,17,-3.5e-7,".repeat(30_000));
+    let (fields, _) = set(&["small"]);
+    for (name, text) in [
+        ("{}", "{}"),
+        ("small", r#"{"i":7,"value":"x"}"#),
+        ("row", row),
+        ("rows", &rows),
+        ("text", &text),
+        ("numbers", &numbers),
+    ] {
+        let rounds = (20_000_000 / (text.len() + 100)).max(5);
+        let time = |work: &dyn Fn()| {
+            let once = || {
+                let begun = std::time::Instant::now();
+                (0..rounds).for_each(|_| work());
+                begun.elapsed().as_nanos() as f64 / rounds as f64
+            };
+            (0..5).map(|_| once()).fold(f64::INFINITY, f64::min)
+        };
+        let theirs = time(&|| drop(std::hint::black_box(serde_json::from_str::<Value>(text))));
+        let ignored = time(&|| {
+            let ignored = serde_json::from_str::<serde::de::IgnoredAny>(text);
+            drop(std::hint::black_box(ignored));
+        });
+        let built = time(&|| drop(std::hint::black_box(read(text, &mut { u64::MAX }))));
+        let stored = time(&|| drop(std::hint::black_box(read_stored(text))));
+        let checked = time(&|| drop(std::hint::black_box(check(text, 64))));
+        let picked = time(&|| drop(std::hint::black_box(fields.pick(text, &mut { u64::MAX }))));
+        println!(
+            "{name:>8}: serde_json {theirs:.0} ns (nothing built {ignored:.0}), read {built:.0} \
+             ({:.2}), stored {stored:.0} ({:.2}), check {checked:.0}, pick {picked:.0}",
+            built / theirs,
+            stored / theirs,
+        );
+    }
+}
