@@ -83,12 +83,13 @@ pub fn router(host: Host, local: bool) -> Router {
         .route("/plugins/{name}", get(plugins::show).post(plugins::check))
         .route("/graphs/{name}", get(graphs::show).put(graphs::apply))
         .route("/graphs/{name}/validate", post(graphs::validate))
-        .route("/graphs/{name}/runs", post(runs::start))
         .route("/runs/{run}/states/{state}", get(states::show))
         .route_layer(apart.clone());
+    let start = middleware::from_fn_with_state(host.clone(), apart::start_at_work);
     let namespace = Router::new()
         .route("/plugins", get(plugins::list))
         .route("/graphs", get(graphs::list))
+        .route("/graphs/{name}/runs", post(runs::start).route_layer(start))
         .route("/runs", get(runs::list))
         .route("/runs/{run}", get(runs::show))
         .route("/runs/{run}/cancel", post(runs::cancel))

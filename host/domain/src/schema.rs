@@ -37,6 +37,15 @@ const MAX_PATTERN_BYTES: usize = 256 * 1024;
 /// the explanation alone could fill the memory.
 const MAX_EXPLAINED_STEPS: u64 = 2_000_000;
 
+/// Parts of a cheap schema: it is compiled within a millisecond.
+const CHEAP_PARTS: usize = 100;
+
+/// Steps of a cheap schema for each unit of a value. A pattern alone has more.
+const CHEAP_STEPS_EACH: u64 = 99;
+
+/// Steps of a cheap check: less than a millisecond.
+const CHEAP_STEPS: u64 = 20_000;
+
 /// A compiled schema. Cheap to clone.
 #[derive(Clone)]
 pub struct Schema(Arc<Compiled>);
@@ -77,6 +86,13 @@ impl Schema {
             .build(&schema)
             .map_err(|error| cut(format!("the schema does not compile: {error}")))?;
         Ok(Schema(Arc::new(Compiled { validator, cost })))
+    }
+
+    /// Tells whether a value of so many bytes of JSON is checked in no time, and the
+    /// schema compiled, too: it is small and has no patterns.
+    pub fn is_cheap(&self, bytes: u64) -> bool {
+        let each = self.0.cost.steps_each(CHEAP_PARTS).filter(|each| *each <= CHEAP_STEPS_EACH);
+        each.is_some_and(|each| each.saturating_mul(bytes) <= CHEAP_STEPS)
     }
 
     /// Holds a value against the schema.

@@ -80,6 +80,16 @@ enum Began {
 }
 
 impl Host {
+    /// Tells whether a start with so many bytes is known to be judged in no time:
+    /// its graph and the schema of its root are here, and the schema is simple.
+    pub fn starts_cheaply(&self, namespace: &Name, graph: &Name, bytes: u64) -> bool {
+        let Some(current) = self.parts.graphs.at_hand(namespace, graph) else { return false };
+        let root = current.graph.node(current.graph.root());
+        let nodes = self.parts.plugins.at_hand(root.digest);
+        let node = nodes.as_ref().and_then(|nodes| nodes.get(&root.node_name));
+        node.is_some_and(|node| node.inputs.is_cheap(bytes))
+    }
+
     /// Starts a run of a graph's current revision, and waits for its end if it
     /// is told to. A repeat under the same idempotency key gives the run that the
     /// key has started, before anything else of the request is judged.

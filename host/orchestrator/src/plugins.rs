@@ -64,11 +64,14 @@ impl Plugins {
         Ok((plugin, nodes))
     }
 
+    /// Returns the nodes of a plugin that has been executed here.
+    pub(crate) fn at_hand(&self, digest: Digest) -> Option<Arc<Nodes>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
+    }
+
     async fn nodes(&self, store: &Store, digest: Digest) -> Result<Arc<Nodes>, NotReady> {
         let broken = |why: String| NotReady::Broken(digest, why);
-        let at_hand =
-            || self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
-        if let Some(nodes) = at_hand() {
+        if let Some(nodes) = self.at_hand(digest) {
             return Ok(nodes);
         }
         let described = store.nodes(digest).await?;

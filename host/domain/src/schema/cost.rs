@@ -108,6 +108,12 @@ impl Cost {
         Ok(Cost { parts, rank, order, most })
     }
 
+    /// Returns an upper bound of the steps for each unit of the size of a value;
+    /// none if the schema is recursive, or has more than so many parts.
+    pub fn steps_each(&self, parts: usize) -> Option<u64> {
+        self.most.filter(|_| self.parts.len() <= parts)
+    }
+
     /// An upper bound of the steps that a check of this value takes; an error
     /// if that is too many.
     pub fn check(&self, value: &Value) -> Result<u64, String> {
