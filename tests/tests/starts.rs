@@ -361,7 +361,7 @@ fn a_breach_that_cannot_change_is_not_retried() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     host.push("web")?;
-    host.grant("web", &json!({"http": ["GET http://127.0.0.1:1/"]}))?;
+    host.grant("web", &json!({"http": ["GET http://127.0.0.1:1/"], "config": {"region": "eu"}}))?;
     let eager = json!({"max_retries": 3, "strategy": "FIXED", "backoff_factor": 0});
     let node = |name: &str, inputs: Value, limits: Value| {
         json!({"retry_policy": eager, "nodes": [
@@ -402,7 +402,8 @@ fn a_breach_that_cannot_change_is_not_retried() -> Result<()> {
         );
     }
     // One that may go otherwise the next time is.
-    let slow = node("wait", json!({"ms": 60_000, "value": 0}), json!({"timeout_ms": 50}));
+    let mut slow = node("wait", json!({"ms": 60_000, "value": 0}), json!({}));
+    slow["nodes"][0]["timeout_ms"] = json!(50);
     let run = host.result_of("slow", &slow, &json!({}))?;
     ensure!(run["counts"]["retries"] == 3, "{run:#}");
     Ok(())
