@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod fleet;
 pub mod tenant;
 pub mod watch;
+pub mod beside;
 pub mod guest;
 pub mod fuzz;
 pub mod million;
