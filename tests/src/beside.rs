@@ -60,7 +60,7 @@ const MAX_EXCUSE: Duration = Duration::from_millis(100);
 /// build (of the tests, and so of the binary beside them) and 2 for a debug build.
 /// It never lowers a bound.
 pub fn slack() -> f64 {
-    let set = std::env::var("EXOSPHERE_TEST_SLACK").ok().and_then(|text| text.parse().ok());
+    let set = std::env::var("EXOSPHERE_TEST_SLACK").ok().and_then(|text| text.parse::<f64>().ok());
     let default = if cfg!(debug_assertions) { 2.0 } else { 1.0 };
     set.unwrap_or(default).max(1.0)
 }
