@@ -14,6 +14,8 @@ pub mod tenant;
 pub mod watch;
 pub mod beside;
 pub mod guest;
+pub mod acts;
+pub mod expand;
 pub mod fuzz;
 pub mod million;
 
