@@ -21,7 +21,7 @@ use super::{Chance, Outcome, Target};
 use crate::acts;
 use crate::beside::{self, Beside, Bounds};
 use crate::expand::expand;
-use crate::{Host, component, until};
+use crate::{Host, until};
 
 /// The longest honest run and answer of `/health`, and the longest cancel.
 const LONGEST: Duration = Duration::from_secs(1);

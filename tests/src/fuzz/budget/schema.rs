@@ -49,7 +49,7 @@ fn part(chance: &mut Chance, depth: usize, from: usize, to: usize) -> Value {
     if depth == 0 {
         return leaf(chance, from, to);
     }
-    let mut below = |chance: &mut Chance| part(chance, depth - 1, from, to);
+    let below = |chance: &mut Chance| part(chance, depth - 1, from, to);
     match chance.below(14) {
         0 | 1 => {
             let name = *chance.one(&["allOf", "anyOf", "oneOf"]);
