@@ -275,10 +275,9 @@ impl Attacker<'_> {
         for some in numbers.chunks(send.at_once.max(1)) {
             std::thread::scope(|scope| {
                 let sent: Vec<_> = some.iter().map(|number| scope.spawn(|| one(*number))).collect();
-                let joined = sent.into_iter().map(|sent| sent.join());
-                joined.map(|sent| sent.map_err(|_| anyhow!("a request panicked"))?).collect()
-            })
-            .map(|_: Vec<()>| ())?;
+                sent.into_iter()
+                    .try_for_each(|sent| sent.join().map_err(|_| anyhow!("a request panicked"))?)
+            })?;
         }
         Ok(())
     }
