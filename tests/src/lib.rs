@@ -12,12 +12,12 @@ pub mod proxy;
 pub mod fleet;
 pub mod tenant;
 pub mod watch;
-pub mod beside;
 pub mod guest;
 pub mod acts;
 pub mod expand;
 pub mod fuzz;
 pub mod million;
+pub mod beside;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
