@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -100,6 +100,8 @@ impl Bounds {
 pub struct Beside {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Samples that each thread has ended.
+    ended: Vec<Arc<AtomicU64>>,
 }
 
 impl Beside {
@@ -116,15 +118,38 @@ impl Beside {
         let first_memory = memory(watch)?;
         let shared = Arc::new(Shared::default());
         shared.found().memory = Memory { first: first_memory, most: first_memory };
-        let mut threads = Vec::new();
+        let mut beside = Beside { shared, threads: Vec::new(), ended: Vec::new() };
         for _ in 0..CLIENTS {
             let caller = Caller::new(host.url(), namespace)?;
-            threads.push(shared.spawn(move |shared| shared.run_honestly(&caller)));
+            beside.spawn(move |shared, ended| shared.run_honestly(&caller, ended));
         }
         let caller = Caller::new(host.url(), namespace)?;
-        threads.push(shared.spawn(move |shared| shared.probe(&caller)));
-        threads.push(shared.spawn(move |shared| shared.weigh(watch)));
-        Ok(Beside { shared, threads })
+        beside.spawn(move |shared, ended| shared.probe(&caller, ended));
+        beside.spawn(move |shared, ended| shared.weigh(watch, ended));
+        Ok(beside)
+    }
+
+    fn spawn(&mut self, work: impl FnOnce(&Shared, &AtomicU64) + Send + 'static) {
+        let (shared, ended) = (Arc::clone(&self.shared), Arc::new(AtomicU64::new(0)));
+        self.ended.push(Arc::clone(&ended));
+        self.threads.push(std::thread::spawn(move || work(&shared, &ended)));
+    }
+
+    /// Takes what was measured since the last time, and goes on. What is under way
+    /// ends first and counts.
+    pub fn take(&self) -> Result<Report> {
+        let begun: Vec<u64> =
+            self.ended.iter().map(|ended| ended.load(Ordering::Relaxed)).collect();
+        until("the honest runs under way to end", || {
+            let mut both = self.ended.iter().zip(&begun);
+            let all = both.all(|(ended, begun)| ended.load(Ordering::Relaxed) > *begun);
+            // A thread that met errors has given up.
+            Ok((all || !self.shared.found().errors.is_empty()).then_some(()))
+        })?;
+        let mut found = self.shared.found();
+        let next = Memory { first: found.memory.first, most: 0 };
+        let taken = std::mem::replace(&mut *found, Found { memory: next, ..Found::default() });
+        Ok(taken.report())
     }
 
     /// Ends the traffic; what is under way ends first and counts.
@@ -183,22 +208,18 @@ impl Shared {
         self.over.load(Ordering::Relaxed)
     }
 
-    fn spawn(self: &Arc<Self>, work: impl FnOnce(&Shared) + Send + 'static) -> JoinHandle<()> {
-        let shared = Arc::clone(self);
-        std::thread::spawn(move || work(&shared))
+    fn run_honestly(&self, caller: &Caller, ended: &AtomicU64) {
+        self.repeat(ended, RUN_PAUSE, || caller.run(), |found| &mut found.runs);
     }
 
-    fn run_honestly(&self, caller: &Caller) {
-        self.repeat(RUN_PAUSE, || caller.run(), |found| &mut found.runs);
-    }
-
-    fn probe(&self, caller: &Caller) {
-        self.repeat(PROBE_PAUSE, || caller.health(), |found| &mut found.health);
+    fn probe(&self, caller: &Caller, ended: &AtomicU64) {
+        self.repeat(ended, PROBE_PAUSE, || caller.health(), |found| &mut found.health);
     }
 
     /// Does something again and again, and keeps the time of each.
     fn repeat(
         &self,
+        ended: &AtomicU64,
         pause: Duration,
         act: impl Fn() -> Result<()>,
         place: impl Fn(&mut Found) -> &mut Vec<Sample>,
@@ -215,12 +236,13 @@ impl Shared {
                 errors += 1;
             }
             drop(found);
+            ended.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(pause);
         }
     }
 
     /// Keeps the most memory, and how late a thread that only sleeps wakes up.
-    fn weigh(&self, watch: Watch) {
+    fn weigh(&self, watch: Watch, ended: &AtomicU64) {
         while !self.is_over() {
             let at = Instant::now();
             std::thread::sleep(PROBE_PAUSE);
@@ -230,6 +252,8 @@ impl Shared {
             let mut found = self.found();
             found.late.push(Sample { at, took });
             found.memory.most = found.memory.most.max(bytes);
+            drop(found);
+            ended.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -13,6 +13,8 @@ pub mod fleet;
 pub mod tenant;
 pub mod watch;
 pub mod guest;
+pub mod acts;
+pub mod expand;
 pub mod fuzz;
 pub mod million;
 pub mod beside;

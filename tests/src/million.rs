@@ -17,8 +17,8 @@ use crate::watch::{Held, Watch};
 
 /// What the attempts do, each so many times in a hundred, and the kind of
 /// failure that must come of it.
-const MIX: [(&str, usize, &str); 11] = [
-    ("trap", 40, "trap"),
+const MIX: [(&str, usize, &str); 14] = [
+    ("trap", 34, "trap"),
     ("panic", 15, "trap"),
     ("exit", 10, "exit"),
     ("bad-output", 10, "invalid-output"),
@@ -29,7 +29,14 @@ const MIX: [(&str, usize, &str); 11] = [
     ("spin", 2, "limit"),
     ("sleep", 2, "timeout"),
     ("overflow-stack", 1, "limit"),
+    ("heavy-outputs", 2, "limit"),
+    ("large-output", 2, "limit"),
+    ("log-secret", 2, "trap"),
 ];
+
+/// Letters of the secret that some log: equal ones, which a search has to start at
+/// each of them.
+const SECRET_LETTERS: usize = 60_000;
 
 /// Attempts of one run, which are one fanout.
 const FANOUT: u64 = 10_000;
@@ -87,6 +94,8 @@ pub fn run(attempts: u64) -> Result<Report> {
     for (tenant, plugins) in [(evil, &["lab", "hostile"][..]), (honest, &["lab"])] {
         plugins.iter().try_for_each(|plugin| tenant.push(plugin).map(drop))?;
     }
+    let grants = "//v1/operator/namespaces/evil/grants/hostile";
+    host.send("PUT", grants, &json!({"secrets": ["token"]}))?;
     evil.apply("attack", &attack(attempts.min(FANOUT)))?;
     honest.apply("work", &work())?;
     let over = AtomicBool::new(false);
@@ -110,11 +119,13 @@ fn attack(branches: u64) -> Value {
             {"node_name": "fan", "identifier": "splitter", "inputs": {"n": branches}, "next_nodes": ["attack"]},
             {"node_name": "mix", "identifier": "attack", "next_nodes": ["merger"],
              "inputs": {"i": "${{ splitter.outputs.i }}", "plan": plan},
-             "limits": {"cpu_ms": 20, "memory_bytes": 4 << 20}, "timeout_ms": 100},
+             "limits": {"cpu_ms": 20, "memory_bytes": 4 << 20, "output_bytes_each": 1 << 20},
+             "timeout_ms": 100},
             {"node_name": "whoami", "identifier": "merger", "inputs": {}, "next_nodes": [],
              "unites": {"identifier": "splitter", "strategy": "ALL_DONE"}},
         ],
         "retry_policy": {"max_retries": 0},
+        "secrets": {"token": "a".repeat(SECRET_LETTERS)},
     })
 }
 

@@ -1,6 +1,6 @@
-//! Fuzzing, in this process: inputs by chance, made from seeds, for the four
-//! places that read what a stranger wrote. A panic, an abort or a broken promise
-//! leaves its input in `tests/fuzz/crashes/`.
+//! Fuzzing: inputs by chance, made from seeds, for the four places that read what a
+//! stranger wrote, in this process, and for a whole host (`budget`). A panic, an
+//! abort or a broken promise leaves its input in `tests/fuzz/crashes/`.
 //!
 //! Chance has a seed: the same one tries the same inputs.
 
@@ -9,6 +9,7 @@ mod graph;
 mod template;
 mod upload;
 mod completion;
+mod budget;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -43,7 +44,7 @@ pub enum Outcome {
 }
 
 /// The targets by their names.
-pub const TARGETS: [&str; 4] = ["graph", "template", "upload", "completion"];
+pub const TARGETS: [&str; 5] = ["graph", "template", "upload", "completion", "budget"];
 
 /// The target of a name.
 ///
@@ -55,6 +56,7 @@ pub fn target(name: &str) -> Result<Box<dyn Target>> {
         "template" => Box::new(template::Templates::new()?),
         "upload" => Box::new(upload::Uploads::new()?),
         "completion" => Box::new(completion::Completions::new()?),
+        "budget" => Box::new(budget::Budgets::new()?),
         _ => bail!("there is no target {name:?}; there are {}", TARGETS.join(", ")),
     })
 }
@@ -97,6 +99,32 @@ pub fn run(name: &str, seed: u64, time: Duration) -> Result<Tried> {
     }
     watch.end()?;
     Ok(tried)
+}
+
+/// Does what a command line says: `[--seconds N] [--seed N] [--input FILE]`.
+///
+/// # Errors
+/// The promise that an input broke, and how to try it again.
+pub fn command(target: &str, mut words: impl Iterator<Item = String>) -> Result<()> {
+    let (mut seconds, mut seed) = (60, None);
+    while let Some(option) = words.next() {
+        let value = words.next().with_context(|| format!("{option} needs a value"))?;
+        match option.as_str() {
+            "--seconds" => seconds = value.parse()?,
+            "--seed" => seed = Some(value.parse()?),
+            "--input" => {
+                println!("{:?}", again(target, Path::new(&value))?);
+                return Ok(());
+            }
+            _ => bail!("there is no {option}; there are --seconds, --seed and --input"),
+        }
+    }
+    #[expect(clippy::disallowed_methods, reason = "the seed is printed, and can be given")]
+    let seed = seed.unwrap_or_else(rand::random);
+    println!("{target} --seed {seed}");
+    let tried = run(target, seed, Duration::from_secs(seconds))?;
+    println!("{} inputs in {seconds} s, {} of them taken", tried.all, tried.taken);
+    Ok(())
 }
 
 /// Tries one input, kept in a file.

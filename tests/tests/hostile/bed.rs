@@ -4,6 +4,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use exosphere_tests::acts;
+use exosphere_tests::expand::expand;
 use exosphere_tests::guest::{self, Changes};
 use exosphere_tests::watch::{Held, Watch};
 use exosphere_tests::{Host, problem, until};
@@ -161,7 +163,9 @@ impl Bed {
         match &case.said.expect {
             Expect::Failure(failure) => judge_failure(failure, &found),
             Expect::Success(success) => judge_success(success, &found, state),
-            Expect::Upload(_) | Expect::Apply(_) => bail!("this case does not run"),
+            Expect::Upload(_) | Expect::Apply(_) | Expect::Trial(_) => {
+                bail!("this case does not run")
+            }
         }
     }
 
@@ -187,7 +191,7 @@ impl Bed {
 
 /// The bytes of a case, each upload of it; none if it is a node of a plugin
 /// that is there.
-fn uploads(case: &Case, host: &Host) -> Result<Vec<Vec<u8>>> {
+pub fn uploads(case: &Case, host: &Host) -> Result<Vec<Vec<u8>>> {
     let said = &case.said;
     if said.node.is_some() {
         return Ok(Vec::new());
@@ -196,15 +200,22 @@ fn uploads(case: &Case, host: &Host) -> Result<Vec<Vec<u8>>> {
         return recipe.make(host.data());
     }
     let file = case.folder.join("guest.wat");
-    let functions = if file.exists() { std::fs::read_to_string(file)? } else { String::new() };
+    let functions = match &said.acts {
+        Some(acts) => acts::functions(acts)?,
+        None if file.exists() => std::fs::read_to_string(file)?,
+        None => String::new(),
+    };
     // One that brings everything needs no frame.
     if functions.lines().any(|line| line.starts_with("(component") || line.starts_with("(module")) {
         return Ok(vec![wat::parse_str(&functions)?]);
     }
-    let description = said.description.as_ref().map(|description| match description {
-        Value::String(text) => text.clone().into_bytes(),
-        value => value.to_string().into_bytes(),
+    let description = said.description.as_ref().map(|description| -> Result<Vec<u8>> {
+        match description {
+            Value::String(text) => Ok(text.clone().into_bytes()),
+            value => Ok(expand(value)?.to_string().into_bytes()),
+        }
     });
+    let description: Option<Vec<u8>> = description.transpose()?;
     let changes = Changes {
         functions: &functions,
         component: "",
@@ -242,7 +253,12 @@ fn steers_nothing(shown: &Value) -> bool {
     }
 }
 
-fn judge_answer(answer: &Answer, status: u16, found: &Value) -> Result<String> {
+/// The beginning of a text.
+pub fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(2_000)]
+}
+
+pub fn judge_answer(answer: &Answer, status: u16, found: &Value) -> Result<String> {
     let words = format!("{} {}", found["detail"].as_str().unwrap_or_default(), found["errors"]);
     ensure!(answer.status.contains(&status), "status {status}: {words}");
     ensure!(status < 300 || words.contains(&answer.words), "not in these words: {words}");

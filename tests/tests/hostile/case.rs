@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use exosphere_tests::acts::Act;
 use exosphere_tests::checkout;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::recipes::Recipe;
+use crate::trial::Trial;
 
 /// A case, read.
 pub struct Case {
@@ -33,6 +35,8 @@ pub struct Said {
     pub node: Option<String>,
     /// How the bytes are made, instead of a `guest.wat`.
     pub recipe: Option<Recipe>,
+    /// What the guest does, one after the other, instead of a `guest.wat`.
+    pub acts: Option<Vec<Act>>,
     /// What the guest says of itself, instead of what the frame says.
     pub description: Option<Value>,
     /// Texts of the frame that occur there once, and what stands in their place.
@@ -67,6 +71,8 @@ pub enum Expect {
     Failure(Failure),
     /// It runs and succeeds, and has got nothing by it.
     Success(Success),
+    /// It is done in steps on a host of its own, beside honest runs.
+    Trial(Trial),
 }
 
 #[derive(Deserialize)]
@@ -131,7 +137,8 @@ pub fn all(origin: &str) -> Result<Vec<Case>> {
         let text = text.replace("@origin@", origin);
         let said: Said =
             serde_json::from_str(&text).with_context(|| format!("{name}: case.json"))?;
-        let explained = said.repeat >= 20 || said.why_so_seldom.is_some();
+        let in_steps = matches!(said.expect, Expect::Trial(_));
+        let explained = said.repeat >= 20 || said.why_so_seldom.is_some() || in_steps;
         ensure!(explained && said.repeat >= 1, "{name}: say why it is done so seldom");
         cases.push(Case { name, folder, said });
     }

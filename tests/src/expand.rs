@@ -1,0 +1,119 @@
+//! Large JSON by short recipes: an object whose one key begins with `@` stands for
+//! what it describes, so that a case file of a few lines makes megabytes.
+//!
+//! | recipe | JSON that it stands for |
+//! |---|---|
+//! | `{"@list": [n, value]}` | `n` copies of a value; `@n` in its texts is the number of the copy |
+//! | `{"@join": [list, ..]}` | the lists, one after the other |
+//! | `{"@text": [n, pattern]}` | a text of `n` times the pattern |
+//! | `{"@random": [n, seed]}` | a text of `n` random letters |
+//! | `{"@raw": text}` | an object whose one key is the private one of serde_json's raw values |
+//! | `{"@doubling": [levels, refs]}` | a schema of `levels`, each of which refers `refs` times to the next |
+
+use anyhow::{Context, Result, ensure};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Map, Value, json};
+
+/// The key by which serde_json once handed over text as JSON. A reader of test
+/// cases that falls for it would change the case: so it has a recipe.
+const RAW_KEY: &str = "$serde_json::private::RawValue";
+
+/// The most copies or letters of one recipe: a slip of a case is no test.
+const MAX_TIMES: usize = 50_000_000;
+
+/// Puts in place of each recipe what it stands for.
+///
+/// # Errors
+/// A recipe that does not exist or is not filled in well.
+pub fn expand(value: &Value) -> Result<Value> {
+    match value {
+        Value::Array(list) => list.iter().map(expand).collect(),
+        Value::Object(map) => match recipe(map) {
+            Some((name, filling)) => {
+                made(name, filling).with_context(|| format!("{name}: {filling}"))
+            }
+            None => map.iter().map(|(key, value)| Ok((key.clone(), expand(value)?))).collect(),
+        },
+        _ => Ok(value.clone()),
+    }
+}
+
+fn recipe(map: &Map<String, Value>) -> Option<(&str, &Value)> {
+    let (name, filling) = map.iter().next().filter(|_| map.len() == 1)?;
+    name.starts_with('@').then_some((name.as_str(), filling))
+}
+
+fn made(name: &str, filling: &Value) -> Result<Value> {
+    if name == "@raw" {
+        let text = expand(filling)?;
+        return Ok(Value::Object(Map::from_iter([(RAW_KEY.to_owned(), text)])));
+    }
+    if name == "@join" {
+        let lists = expand(filling)?;
+        let lists = lists.as_array().context("no lists")?;
+        return Ok(lists.iter().filter_map(Value::as_array).flatten().cloned().collect());
+    }
+    let times = filling[0].as_u64().context("no number")?;
+    let times = usize::try_from(times)?;
+    ensure!(times <= MAX_TIMES, "more than {MAX_TIMES}");
+    Ok(match name {
+        "@list" => {
+            let value = expand(&filling[1])?;
+            (0..times).map(|n| numbered(&value, n)).collect()
+        }
+        "@text" => json!(filling[1].as_str().context("no pattern")?.repeat(times)),
+        "@random" => json!(random_letters(times, filling[1].as_u64().context("no seed")?)),
+        "@doubling" => doubling(times, usize::try_from(filling[1].as_u64().context("no number")?)?),
+        _ => anyhow::bail!("there is no such recipe"),
+    })
+}
+
+fn numbered(value: &Value, n: usize) -> Value {
+    match value {
+        Value::String(text) if text.contains("@n") => json!(text.replace("@n", &n.to_string())),
+        Value::Array(list) => list.iter().map(|value| numbered(value, n)).collect(),
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| (key.clone(), numbered(value, n))).collect()
+        }
+        _ => value.clone(),
+    }
+}
+
+/// A text of random letters and digits.
+pub fn random_letters(count: usize, seed: u64) -> String {
+    const LETTERS: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    let mut chance = StdRng::seed_from_u64(seed);
+    (0..count).map(|_| char::from(LETTERS[chance.random_range(0..LETTERS.len())])).collect()
+}
+
+/// A schema for objects whose check costs `refs` to the power of `levels`.
+pub fn doubling(levels: usize, refs: usize) -> Value {
+    let mut definitions = Map::new();
+    definitions.insert("l0".to_owned(), json!({"type": "object"}));
+    for level in 1..=levels {
+        let below = json!({"$ref": format!("#/$defs/l{}", level - 1)});
+        definitions.insert(format!("l{level}"), json!({"allOf": vec![below; refs]}));
+    }
+    json!({"type": "object", "$ref": format!("#/$defs/l{levels}"), "$defs": definitions})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_make_what_they_say() -> Result<()> {
+        let found = expand(&json!({
+            "a": {"@list": [2, {"id": "n@n", "x": {"@text": [2, "ab"]}}]},
+            "b": {"@random": [4, 1]}, "@c": 1, "d": {"x": 1},
+        }))?;
+        assert_eq!(found["a"], json!([{"id": "n0", "x": "abab"}, {"id": "n1", "x": "abab"}]));
+        assert_eq!(found["b"].as_str().map(str::len), Some(4));
+        assert_eq!((&found["@c"], &found["d"]), (&json!(1), &json!({"x": 1})));
+        let schema = expand(&json!({"@doubling": [2, 3]}))?;
+        assert_eq!(schema["$defs"]["l2"]["allOf"].as_array().map(Vec::len), Some(3));
+        assert!(expand(&json!({"@lits": [1, 2]})).is_err());
+        Ok(())
+    }
+}

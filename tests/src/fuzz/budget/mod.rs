@@ -1,0 +1,171 @@
+//! Target `budget`: work that a host does for strangers, which has to stay within
+//! their limits. Cases by chance (schemas, secrets, graphs, outputs, logs) are done
+//! on one host by its HTTP API, with honest runs of another namespace beside them.
+//!
+//! Promises: no honest run and no answer of `/health` takes longer than a second,
+//! memory stays under its bound, a cancel ends what runs within a second, and
+//! nothing ends as the host's own mistake.
+
+mod case;
+mod schema;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use reqwest::blocking::{Client, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use self::case::Case;
+use super::{Chance, Outcome, Target};
+use crate::acts;
+use crate::beside::{self, Beside, Bounds};
+use crate::expand::expand;
+use crate::{Host, until};
+
+/// The longest honest run and answer of `/health`, and the longest cancel.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Bytes of memory that the host may have: what it has at rest, what the guests of
+/// a few runs may have, and JSON that is read in turns.
+const MEMORY: u64 = 1536 << 20;
+
+/// How long runs go on before they are cancelled.
+const RUNNING: Duration = Duration::from_millis(1_500);
+
+/// The timeout of the attacker's own requests.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Honest states that a host may hold when nothing else runs.
+const HONEST_STATES: u64 = 2;
+
+/// The plugin and the graph of every case.
+const NAME: &str = "attack";
+
+/// One host, and the honest runs on it.
+pub struct Budgets {
+    beside: Beside,
+    host: Host,
+    client: Client,
+    _folder: TempDir,
+}
+
+impl Budgets {
+    pub(super) fn new() -> Result<Budgets> {
+        let folder = tempfile::tempdir()?;
+        let host = Host::start_with(folder.path(), &[], |command| {
+            command.env("EXOSPHERE_LOG", "error");
+        })?;
+        host.push("lab")?;
+        let beside = Beside::start(&host)?;
+        let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
+        Ok(Budgets { beside, host, client, _folder: folder })
+    }
+
+    fn send(&self, method: &str, path: &str, body: &str) -> Result<Response> {
+        let url = format!("{}/v1/namespaces/default{path}", self.host.url());
+        let request = self.client.request(method.parse()?, url);
+        let sent = request.header("content-type", "application/json").body(body.to_owned()).send();
+        let response = sent.with_context(|| format!("{method} {path}"))?;
+        let status = response.status();
+        // 503 tells to come again, and is no mistake.
+        ensure!(status != 500, "{method} {path}: {status}: {}", response.text()?);
+        Ok(response)
+    }
+
+    /// Does a case up to the start of its runs; none if it was refused before.
+    fn begin(&self, case: &Case) -> Result<Vec<String>> {
+        let description = expand(&case.description())?;
+        let guest = acts::component(&description, &case.acts)?;
+        if !self.host.upload(NAME, guest)?.status().is_success() {
+            return Ok(Vec::new());
+        }
+        self.host.grant(NAME, &json!({"secrets": case.secrets.keys().collect::<Vec<_>>()}))?;
+        let graph = expand(&case.whole_graph())?.to_string();
+        std::thread::scope(|scope| {
+            let validate = || self.send("POST", "/graphs/attack/validate", &graph).map(drop);
+            let sent: Vec<_> = (0..case.validations).map(|_| scope.spawn(validate)).collect();
+            sent.into_iter()
+                .try_for_each(|sent| sent.join().map_err(|_| anyhow!("a request panicked"))?)
+        })?;
+        if !self.send("PUT", "/graphs/attack", &graph)?.status().is_success() {
+            return Ok(Vec::new());
+        }
+        let start = json!({"inputs": expand(&case.start)?}).to_string();
+        let mut runs = Vec::new();
+        for _ in 0..case.runs {
+            let response = self.send("POST", "/graphs/attack/runs", &start)?;
+            if response.status().is_success() {
+                let run: Value = serde_json::from_str(&response.text()?)?;
+                runs.push(run["run"].as_str().context("no id")?.to_owned());
+            }
+        }
+        Ok(runs)
+    }
+
+    fn is_over(&self, run: &str) -> Result<bool> {
+        let response = self.send("GET", &format!("/runs/{run}"), "")?;
+        let found: Value = serde_json::from_str(&response.text()?)?;
+        let failures = found["failures"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let internal = failures.iter().find(|one| one["failure"]["kind"] == "internal");
+        ensure!(internal.is_none(), "the host has made a mistake: {internal:?}");
+        Ok(found["status"] != "RUNNING")
+    }
+
+    fn run(&self, runs: &[String]) -> Result<()> {
+        let end = Instant::now() + RUNNING;
+        while Instant::now() < end {
+            let open = runs.iter().map(|run| self.is_over(run)).collect::<Result<Vec<_>>>()?;
+            if open.iter().all(|over| *over) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for run in runs {
+            for path in ["states?limit=1000", "states/1"] {
+                self.send("GET", &format!("/runs/{run}/{path}"), "")?.bytes()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cancels what runs still, and waits until nothing of it is executed.
+    fn cancel(&self, runs: &[String]) -> Result<()> {
+        let begun = Instant::now();
+        for run in runs {
+            self.send("POST", &format!("/runs/{run}/cancel"), "{}")?;
+        }
+        until("the end of cancelled runs", || {
+            let holding = self.host.get("//health")?["holding"].as_u64().context("no number")?;
+            Ok((holding <= HONEST_STATES).then_some(()))
+        })?;
+        let (took, most) = (begun.elapsed(), LONGEST.mul_f64(beside::slack()));
+        ensure!(took <= most, "to cancel {} runs took {took:.1?}", runs.len());
+        Ok(())
+    }
+}
+
+impl Target for Budgets {
+    fn input(&mut self, chance: &mut Chance) -> Vec<u8> {
+        // A case is a tree of texts and numbers, which always becomes JSON.
+        serde_json::to_vec_pretty(&Case::by_chance(chance)).unwrap_or_default()
+    }
+
+    fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
+        let case: Case = serde_json::from_slice(input)?;
+        let runs = self.begin(&case);
+        let done = runs.and_then(|runs| {
+            self.run(&runs)?;
+            self.cancel(&runs)?;
+            Ok(runs.len())
+        });
+        let report = self.beside.take()?;
+        let started = done.with_context(|| format!("beside it: {report}"))?;
+        let quickest = Bounds { honest_p99: LONGEST, health: LONGEST, memory: Some(MEMORY) };
+        // A single honest run counts here, and not only the slowest hundredth.
+        let mut strict = report;
+        strict.honest.p99 = strict.honest.max;
+        strict.hold(quickest)?;
+        Ok(if started > 0 { Outcome::Taken } else { Outcome::Refused })
+    }
+}

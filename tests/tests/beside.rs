@@ -1,0 +1,60 @@
+//! The harness of honest traffic itself: that it is content with a host that does
+//! nothing else, and sees one that stands still.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use exosphere_tests::Host;
+use exosphere_tests::beside::{self, Beside, Bounds, Cancelled};
+use exosphere_tests::tenant::Tenant;
+use exosphere_tests::until;
+use rustix::process::Signal;
+use serde_json::json;
+
+fn spin() -> serde_json::Value {
+    json!({
+        "nodes": [{"node_name": "spin", "identifier": "only", "inputs": {}, "next_nodes": []}],
+        "retry_policy": {"max_retries": 0},
+    })
+}
+
+#[test]
+fn a_spinning_guest_disturbs_no_honest_run() -> Result<()> {
+    let _alone = beside::alone();
+    let mut host = Host::start()?;
+    host.push("hostile")?;
+    host.apply("spin", &spin())?;
+    let beside = Beside::start(&host)?;
+    let tenant = Tenant { host: &host, name: "default" };
+    let run = tenant.begin("spin")?;
+    until("a state to be held", || Ok((host.get("//health")?["holding"] != 0).then_some(())))?;
+    std::thread::sleep(Duration::from_secs(1));
+    let cancelled: Cancelled = beside::cancel_time(&tenant, &run)?;
+    let report = beside.finish()?;
+    println!("{report}; {cancelled:?}");
+    report.hold(Bounds::memory(1 << 30))?;
+    cancelled.hold()?;
+    ensure!(report.honest.count > 10 && report.health.count > 10, "{report}");
+    let (took, status) = beside::sigterm_time(&mut host)?;
+    ensure!(status.success() && took < Duration::from_secs(5), "{status} after {took:?}");
+    Ok(())
+}
+
+#[test]
+fn a_stopped_host_breaks_the_bounds() -> Result<()> {
+    let _alone = beside::alone();
+    let host = Host::start()?;
+    let beside = Beside::start(&host)?;
+    std::thread::sleep(Duration::from_millis(300));
+    host.signal(Signal::STOP)?;
+    std::thread::sleep(Duration::from_secs(2));
+    host.signal(Signal::CONT)?;
+    let report = beside.finish()?;
+    let words = report.hold(Bounds::default()).err().map(|error| error.to_string());
+    let words = words.unwrap_or_default();
+    ensure!(
+        words.contains("honest p99:") && words.contains("slowest /health:"),
+        "{words:?} {report}"
+    );
+    Ok(())
+}

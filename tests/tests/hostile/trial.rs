@@ -1,0 +1,380 @@
+//! Trials: hostile attempts at the host's own work, in steps on a host of their
+//! own, with honest runs of another namespace beside them. The steps are data in
+//! a `case.json`; the honest runs, `/health`, memory, cancel and SIGTERM are held
+//! to their bounds throughout.
+//!
+//! Not here: what the recipes in the steps stand for (`exosphere_tests::expand`).
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use exosphere_tests::beside::{self, Beside, Bounds};
+use exosphere_tests::expand::expand;
+use exosphere_tests::tenant::Tenant;
+use exosphere_tests::{Host, problem, until};
+use reqwest::blocking::Client;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::bed;
+use crate::case::{Answer, Case};
+use crate::report::Row;
+
+/// The namespace of the attack, which `Host::request` speaks of.
+const NAMESPACE: &str = "default";
+
+/// From SIGTERM to the end of a host that executes nothing.
+const SIGTERM_MAX: Duration = Duration::from_secs(5);
+
+/// The timeout of an attacker's request: a host that needs longer is silenced.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of an answer that the attack may have: more is the host's memory.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// What a trial does.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trial {
+    /// Megabytes of memory (RSS) that the host may have at any time.
+    memory_mb: u64,
+    /// Plugins of this project that the attack needs.
+    #[serde(default)]
+    plugins: Vec<String>,
+    /// Further arguments of `serve`.
+    #[serde(default)]
+    arguments: Vec<String>,
+    /// How many files the host may open.
+    open_files: Option<u32>,
+    /// Whether nobody reads its standard error, to which it is told to log much.
+    #[serde(default)]
+    closed_stderr: bool,
+    steps: Vec<Step>,
+}
+
+/// One step of a trial.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+enum Step {
+    /// Uploads the guest of the case under so many names.
+    Upload(Upload),
+    /// Sends requests.
+    Send(Send),
+    /// Starts runs and waits for their ends.
+    Run(Run),
+    /// Starts a run and cancels it, which has to be quick.
+    Cancel(Cancel),
+    /// Redrives the run that the last step ran.
+    Redrive(Run),
+    /// Opens connections that say something and then nothing, and holds them while
+    /// others have to be served.
+    Connect(Connect),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Upload {
+    #[serde(default = "one")]
+    names: usize,
+    answer: Answer,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Send {
+    method: String,
+    /// Below the namespace; `@n` is the number of the request, `@run` the last run.
+    path: String,
+    #[serde(default)]
+    body: Value,
+    /// The body as it is sent, in which no recipe is looked for.
+    text: Option<String>,
+    #[serde(default = "one")]
+    times: usize,
+    /// How many of them are under way at a time.
+    #[serde(default = "one")]
+    at_once: usize,
+    /// Milliseconds after which the caller hangs up.
+    give_up_ms: Option<u64>,
+    answer: Answer,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Run {
+    /// A graph that a step has applied; else that of the case's one node.
+    graph: Option<String>,
+    #[serde(default)]
+    inputs: Value,
+    #[serde(default = "one")]
+    times: usize,
+    end: End,
+}
+
+/// The end that every run has to have.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct End {
+    status: String,
+    /// The kinds of the first failure that may be.
+    #[serde(default)]
+    kinds: Vec<String>,
+    /// A part of its message.
+    #[serde(default)]
+    words: String,
+    /// Some of the run's counts.
+    #[serde(default)]
+    counts: serde_json::Map<String, Value>,
+    /// The one output of the one state at `attack`.
+    output: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cancel {
+    graph: Option<String>,
+    #[serde(default)]
+    inputs: Value,
+    /// How long it runs before.
+    after_ms: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Connect {
+    connections: usize,
+    /// What each says.
+    says: String,
+    hold_ms: u64,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// Does the trial of a case.
+pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
+    let mut row = Row::of(&case.name);
+    let begun = Instant::now();
+    let folder = tempfile::tempdir()?;
+    let mut host = start(trial, folder.path())?;
+    let uploads = bed::uploads(case, &host)?;
+    trial.plugins.iter().try_for_each(|plugin| host.push(plugin).map(drop))?;
+    let beside = Beside::start(&host)?;
+    let attacker = Attacker { host: &host, case, uploads, last: None };
+    let attacked = attacker.attack(&trial.steps);
+    let report = beside.finish()?;
+    println!("{}: {report}", case.name);
+    attacked.with_context(|| format!("the attack beside: {report}"))?;
+    report.hold(Bounds::memory(trial.memory_mb << 20))?;
+    until("no slot to be held", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
+    let (took, status) = beside::sigterm_time(&mut host)?;
+    let most = SIGTERM_MAX.mul_f64(beside::slack());
+    ensure!(status.success() && took < most, "SIGTERM: {status} after {took:.1?}");
+    row.answer = "as promised".to_owned();
+    row.times.push(begun.elapsed());
+    Ok(row)
+}
+
+fn start(trial: &Trial, data: &std::path::Path) -> Result<Host> {
+    let arguments: Vec<&str> = trial.arguments.iter().map(String::as_str).collect();
+    let reader = trial.closed_stderr.then(std::io::pipe).transpose()?;
+    let host = Host::start_with(data, &arguments, |command| {
+        if let Some(most) = trial.open_files {
+            limit_open_files(command, most);
+        }
+        if let Some((_, writer)) = &reader {
+            let writer = writer.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
+            command.env("EXOSPHERE_LOG", "debug").stderr(writer);
+        }
+    });
+    // From here on nobody reads.
+    drop(reader);
+    host
+}
+
+/// Puts a shell before the program, which lowers the hard limit too.
+fn limit_open_files(command: &mut Command, most: u32) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -n {most} && exec \"$@\""), "sh"]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.env("EXOSPHERE_LOG", "warn").stdout(Stdio::piped());
+    *command = shell;
+}
+
+/// Who does the steps.
+struct Attacker<'a> {
+    host: &'a Host,
+    case: &'a Case,
+    uploads: Vec<Vec<u8>>,
+    last: Option<String>,
+}
+
+impl Attacker<'_> {
+    fn attack(mut self, steps: &[Step]) -> Result<()> {
+        for (number, step) in steps.iter().enumerate() {
+            self.step(step).with_context(|| format!("step {}", number + 1))?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Upload(upload) => self.upload(upload),
+            Step::Send(send) => self.send(send),
+            Step::Run(run) => self.run(run),
+            Step::Cancel(cancel) => self.cancel(cancel),
+            Step::Redrive(run) => {
+                let last = self.last.clone().context("nothing has run")?;
+                self.host.send("POST", &format!("/runs/{last}/redrive"), &json!({}))?;
+                self.ends(&last, &run.end)
+            }
+            Step::Connect(connect) => self.connect(connect),
+        }
+    }
+
+    fn upload(&self, upload: &Upload) -> Result<()> {
+        let bytes = self.uploads.first().context("the case has no guest")?;
+        for number in 0..upload.names {
+            let name = match number {
+                0 => self.case.name.clone(),
+                _ => format!("{}-{number}", self.case.name),
+            };
+            let response = self.host.upload(&name, bytes.clone())?;
+            judged(&upload.answer, response)?;
+        }
+        if let Some(grants) = &self.case.said.grants {
+            self.host.grant(self.case.node().0, grants)?;
+        }
+        Ok(())
+    }
+
+    fn send(&self, send: &Send) -> Result<()> {
+        let body = match &send.text {
+            Some(text) => text.clone(),
+            None => expand(&send.body)?.to_string(),
+        };
+        let timeout = send.give_up_ms.map_or(REQUEST_TIMEOUT, Duration::from_millis);
+        let client = Client::builder().timeout(timeout).build()?;
+        let last = self.last.as_deref().unwrap_or_default();
+        let one = |number: usize| {
+            let path = send.path.replace("@n", &number.to_string()).replace("@run", last);
+            let url = format!("{}/v1/namespaces/{NAMESPACE}{path}", self.host.url());
+            let request = client.request(send.method.parse()?, url);
+            let request = request.header("content-type", "application/json");
+            match request.body(body.clone()).send() {
+                // That was to be.
+                Err(error) if send.give_up_ms.is_some() && error.is_timeout() => Ok(()),
+                response => judged(&send.answer, response?),
+            }
+        };
+        let numbers: Vec<usize> = (0..send.times).collect();
+        for some in numbers.chunks(send.at_once.max(1)) {
+            std::thread::scope(|scope| {
+                let sent: Vec<_> = some.iter().map(|number| scope.spawn(|| one(*number))).collect();
+                sent.into_iter()
+                    .try_for_each(|sent| sent.join().map_err(|_| anyhow!("a request panicked"))?)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The name of the graph of a step; that of the case is applied now.
+    fn graph(&self, named: Option<&String>) -> Result<String> {
+        match named {
+            Some(name) => Ok(name.clone()),
+            None => {
+                self.host.apply(&self.case.name, &expand(&self.case.graph())?)?;
+                Ok(self.case.name.clone())
+            }
+        }
+    }
+
+    fn begin(&self, graph: &str, inputs: &Value) -> Result<String> {
+        let inputs = if inputs.is_null() { json!({}) } else { expand(inputs)? };
+        self.host.run(graph, &inputs, &json!({}))
+    }
+
+    fn run(&mut self, run: &Run) -> Result<()> {
+        let graph = self.graph(run.graph.as_ref())?;
+        let begin = |_| self.begin(&graph, &run.inputs);
+        let runs: Vec<String> = (0..run.times).map(begin).collect::<Result<_>>()?;
+        runs.iter().try_for_each(|id| self.ends(id, &run.end))?;
+        self.last = runs.last().cloned();
+        Ok(())
+    }
+
+    fn ends(&self, run: &str, end: &End) -> Result<()> {
+        let found = self.host.wait_for(run)?;
+        ensure!(found["status"] == end.status, "the run is {}: {found:#}", found["status"]);
+        let failure = &found["failures"][0]["failure"];
+        let kind = failure["kind"].as_str().unwrap_or_default();
+        let kinds = &end.kinds;
+        ensure!(kinds.is_empty() || kinds.iter().any(|one| one == kind), "{kind}: {failure:#}");
+        let message = failure["message"].as_str().unwrap_or_default();
+        ensure!(message.contains(&end.words), "not in these words: {failure:#}");
+        for (name, count) in &end.counts {
+            ensure!(&found["counts"][name] == count, "{name} is not {count}: {found:#}");
+        }
+        if let Some(output) = &end.output {
+            let found = self.host.output(run, "attack")?;
+            ensure!(&found == output, "the output is {found}");
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, cancel: &Cancel) -> Result<()> {
+        let graph = self.graph(cancel.graph.as_ref())?;
+        let run = self.begin(&graph, &cancel.inputs)?;
+        std::thread::sleep(Duration::from_millis(cancel.after_ms));
+        let tenant = Tenant { host: self.host, name: NAMESPACE };
+        let cancelled = beside::cancel_time(&tenant, &run)?;
+        cancelled.hold()?;
+        self.last = Some(run);
+        Ok(())
+    }
+
+    fn connect(&self, connect: &Connect) -> Result<()> {
+        let address = self.host.url().trim_start_matches("http://");
+        let mut held = Vec::new();
+        for _ in 0..connect.connections {
+            // A host that has enough may refuse one or close it at once.
+            let Ok(mut stream) = TcpStream::connect(address) else { continue };
+            let _ = stream.write_all(connect.says.as_bytes());
+            held.push(stream);
+        }
+        let end = Instant::now() + Duration::from_millis(connect.hold_ms);
+        while Instant::now() < end {
+            self.is_served_to_strangers()?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// A client that was not there before, and needs a connection of its own.
+    fn is_served_to_strangers(&self) -> Result<()> {
+        let begun = Instant::now();
+        let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
+        let status = client.get(format!("{}/health", self.host.url())).send()?.status();
+        let took = begun.elapsed();
+        let most = Duration::from_secs(1).mul_f64(beside::slack());
+        ensure!(status.is_success() && took < most, "a new client: {status} after {took:.1?}");
+        Ok(())
+    }
+}
+
+fn judged(answer: &Answer, response: reqwest::blocking::Response) -> Result<()> {
+    let status = response.status();
+    if status.is_success() {
+        // As text: a reader of JSON would hide how it was written.
+        let text = response.text()?;
+        ensure!(text.len() <= MAX_ANSWER_BYTES, "an answer of {} bytes", text.len());
+        ensure!(text.contains(&answer.words), "not in these words: {}", bed::cut(&text));
+        return bed::judge_answer(answer, status.as_u16(), &json!({})).map(drop);
+    }
+    let (status, found) = problem(response)?;
+    bed::judge_answer(answer, status, &found).map(drop)
+}
