@@ -16,7 +16,7 @@ mod references;
 
 mod build;
 
-mod fields;
+pub(crate) mod fields;
 mod inputs;
 mod limits;
 mod validate;
