@@ -8,6 +8,7 @@
 //! each time.
 
 pub mod postgres;
+pub mod beside;
 pub mod proxy;
 pub mod fleet;
 pub mod tenant;

@@ -18,7 +18,7 @@ pub(crate) async fn apply(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
-    let applied = host.apply_graph(&namespace, &name, &read.value).await?;
+    let applied = host.apply_graph(&namespace, &name, read.value, read.turn).await?;
     let nodes: Vec<Value> = applied
         .graph
         .nodes()
@@ -47,7 +47,7 @@ pub(crate) async fn validate(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
-    host.validate_graph(&namespace, &name, &read.value).await?;
+    host.validate_graph(&namespace, &name, read.value, read.turn).await?;
     Ok(Json(json!({"valid": true})))
 }
 

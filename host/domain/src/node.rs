@@ -105,6 +105,11 @@ impl DescribedNode {
         compiled(&self.each_input, || Schema::compile(&alone(), budget))
     }
 
+    /// Returns `true` if the schemas of its inputs and outputs are compiled.
+    pub fn is_compiled(&self) -> bool {
+        self.inputs.get().is_some() && self.outputs.get().is_some()
+    }
+
     /// Estimates the bytes of memory that it takes.
     pub fn weight(&self) -> u64 {
         self.weight

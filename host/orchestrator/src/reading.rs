@@ -21,27 +21,15 @@ const SMALL: u64 = 1024 * 1024;
 /// Apart from the turns at reading: a body takes as long as its sender likes.
 const BODIES: (u32, u32) = (8, 2);
 
-/// Turns at what is large.
+/// Turns at sending what is large. Those at reading it are the turns of the host's own
+/// work (see [`crate::host_work`]).
 pub(crate) struct Large {
-    /// At reading it. That keeps a processor busy, so there is one for each, and
-    /// one namespace has all but one of them.
-    values: Turns<Name>,
-    most: u32,
-    /// At sending it.
     bodies: Turns<Name>,
 }
 
 impl Large {
     pub(crate) fn new() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let processors = u32::try_from(processors).unwrap_or(u32::MAX);
-        let most = processors.saturating_sub(1).max(1);
-        Large { values: Turns::new(processors), most, bodies: Turns::new(BODIES.0) }
-    }
-
-    /// Waits for the turn of a namespace to read values.
-    pub(crate) async fn turn(&self, namespace: &Name) -> Option<Turn<Name>> {
-        self.values.take(namespace.clone(), self.most).await
+        Large { bodies: Turns::new(BODIES.0) }
     }
 
     /// Waits for the turn of a namespace to send a body.
@@ -70,17 +58,28 @@ impl<'a> Reading<'a> {
         self.weight
     }
 
-    /// Forgets what was read, since it is gone again.
-    pub(crate) fn is_over(&mut self) {
-        self.weight = 0;
-    }
-
     /// Waits for the turn to read something large, of which is not yet known how
     /// large.
     pub(crate) async fn is_large(&mut self) {
         if self.turn.is_none() {
-            self.turn = self.parts.large.turn(self.namespace).await;
+            self.turn = self.parts.work.turn(self.namespace).await;
         }
+    }
+
+    /// Lends its turn to the host's own work, or waits for one if it has none.
+    pub(crate) fn take_turn(&mut self) -> impl Future<Output = Option<Turn<Name>>> + use<'a> {
+        let (held, parts, namespace) = (self.turn.take(), self.parts, self.namespace);
+        async move {
+            match held {
+                Some(turn) => Some(turn),
+                None => parts.work.turn(namespace).await,
+            }
+        }
+    }
+
+    /// Takes a turn back.
+    pub(crate) fn give_turn(&mut self, turn: Option<Turn<Name>>) {
+        self.turn = turn;
     }
 
     /// Makes room for texts that are to be read.

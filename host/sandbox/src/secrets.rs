@@ -52,6 +52,11 @@ impl SecretSet {
         self.values == *values
     }
 
+    /// Returns `true` if another set has the same names and values.
+    pub fn is_same(&self, other: &SecretSet) -> bool {
+        self.values == other.values
+    }
+
     /// Bytes of all values.
     pub fn bytes(&self) -> u64 {
         self.values.values().map(|value| value.len() as u64).sum()

@@ -38,7 +38,9 @@ use std::time::Duration;
 pub use batch::{
     Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Shares, Touched, Want,
 };
-pub use catalog::{AppliedGraph, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow};
+pub use catalog::{
+    AppliedGraph, ExporterRow, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow, description,
+};
 pub use check::{
     CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check, is_up_to_date,
 };

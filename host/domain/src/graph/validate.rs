@@ -64,6 +64,14 @@ pub struct Applied {
     pub secrets: BTreeMap<Name, Option<String>>,
 }
 
+/// Names of nodes that a template seems to run: what a catalog must know to validate
+/// it.
+pub fn named_nodes(template: &Value) -> BTreeSet<Name> {
+    let nodes = template.get("nodes").and_then(Value::as_array).into_iter().flatten();
+    let named = nodes.take(raw::MAX_NODES).filter_map(|node| node.get("node_name")?.as_str());
+    named.filter_map(|name| name.parse().ok()).collect()
+}
+
 /// Turns a template into a graph.
 ///
 /// # Errors
