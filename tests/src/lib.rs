@@ -8,6 +8,7 @@
 //! each time.
 
 pub mod postgres;
+pub mod beside;
 pub mod proxy;
 pub mod fleet;
 pub mod tenant;
@@ -17,7 +18,6 @@ pub mod acts;
 pub mod expand;
 pub mod fuzz;
 pub mod million;
-pub mod beside;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -7,10 +7,8 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use exosphere_orchestrator::Host;
-use exosphere_orchestrator::domain::ids::Name;
 use tokio::task::JoinHandle;
 
-use crate::Path;
 use crate::body::announced;
 use crate::problem::Problem;
 
@@ -27,22 +25,21 @@ pub(crate) async fn at_work(State(host): State<Host>, request: Request, next: Ne
     }
 }
 
-/// Runs a start on the threads for work, unless it is short and known to be judged
-/// in no time: to change threads twice would cost it more.
+/// Runs a start on the threads for work, unless its body is short: to change threads
+/// twice would cost it more. (Checks that take long have threads of their own.)
 pub(crate) async fn start_at_work(
     State(host): State<Host>,
-    Path((namespace, graph)): Path<(Name, Name)>,
     request: Request,
     next: Next,
 ) -> Response {
-    let bytes = announced(request.headers()).filter(|bytes| *bytes <= SHORT_BYTES);
-    match bytes.is_some_and(|bytes| host.starts_cheaply(&namespace, &graph, bytes)) {
-        true => next.run(request).await,
-        false => at_work(State(host), request, next).await,
+    if announced(request.headers()).is_some_and(|bytes| bytes <= SHORT_BYTES) {
+        next.run(request).await
+    } else {
+        at_work(State(host), request, next).await
     }
 }
 
-/// Bytes of a body that is read, and judged, in no time.
+/// Bytes of a body up to which it is read within a fraction of a millisecond.
 const SHORT_BYTES: u64 = 16 * 1024;
 
 /// A task that ends when this goes.

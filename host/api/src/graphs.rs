@@ -19,7 +19,8 @@ pub(crate) async fn apply(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
-    let applied = host.apply_graph(&namespace, &name, &Value::Object(read.value)).await?;
+    let template = Value::Object(read.value);
+    let applied = host.apply_graph(&namespace, &name, template, read.turn).await?;
     let nodes: Vec<Value> = applied
         .graph
         .nodes()
@@ -48,7 +49,8 @@ pub(crate) async fn validate(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
-    host.validate_graph(&namespace, &name, &Value::Object(read.value)).await?;
+    let template = Value::Object(read.value);
+    host.validate_graph(&namespace, &name, template, read.turn).await?;
     Ok(Json(json!({"valid": true})))
 }
 

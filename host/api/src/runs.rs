@@ -1,5 +1,6 @@
 //! `/runs`: start, list, show, pause, cancel, redrive.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -84,7 +85,7 @@ pub(crate) async fn start(
     let read = body::json(&host, &namespace, &headers, body, body::START_BYTES).await?;
     let Start { inputs, store, idempotency_key, delay_ms } = Start::read(read.value)?;
     let wait = wait(wait_ms.unwrap_or(0));
-    let turn = read.turn;
+    let (turn, inputs) = (read.turn, inputs.map(Arc::new));
     let request = StartRequest { inputs, store, idempotency_key, delay_ms, wait, turn };
     let started = host.start_run(&namespace, &graph, request).await?;
     let status = if started.new { StatusCode::CREATED } else { StatusCode::OK };

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod clock;
 pub mod path;
 pub mod failure;
+pub mod budget;
 pub mod schema;
 pub mod node;
 pub mod template;

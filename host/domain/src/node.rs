@@ -1,17 +1,29 @@
 //! What a plugin says of its nodes, read from the JSON text that it returns:
 //! hostile until it has been through here.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::budget::Budget;
 use crate::graph::Problem;
+use crate::graph::fields::Place;
 use crate::graph::problems::{Object, Problems, array, element, parsed, string};
 use crate::ids::Name;
 use crate::json::{self, JsonError};
-use crate::schema::Schema;
+use crate::schema::{COMPILED_PATTERN_BYTES, Refusal, Schema};
+use crate::weight;
 
 /// The longest description of a plugin, in bytes.
 pub const MAX_DESCRIBE_BYTES: usize = 1024 * 1024;
+
+/// The most bytes of memory that the description of a plugin may take once it is
+/// read (see [`weight`]).
+pub const MAX_DESCRIPTION_WEIGHT: u64 = 16 * 1024 * 1024;
+
+/// The most bytes of memory that the compiled schemas of one node may take.
+pub const MAX_SCHEMAS_WEIGHT: u64 = 16 * 1024 * 1024;
 
 /// The most nodes of one plugin.
 pub const MAX_NODES: usize = 100;
@@ -41,20 +53,146 @@ pub struct NodeDescription {
 
 impl json::Typed for NodeDescription {}
 
-/// Reads what a plugin returned from `describe`.
+/// A described node with its schemas, each of them compiled at its first use.
+#[derive(Debug)]
+pub struct DescribedNode {
+    /// The description.
+    pub description: NodeDescription,
+    inputs: OnceLock<Schema>,
+    outputs: OnceLock<Schema>,
+    each_input: OnceLock<Schema>,
+    weight: u64,
+}
+
+impl From<NodeDescription> for DescribedNode {
+    fn from(description: NodeDescription) -> Self {
+        // A compiled schema takes about as much as its text does as values, but for
+        // its patterns.
+        let schemas = [&description.inputs, &description.outputs].map(|schema| {
+            weight::of_value(schema).saturating_mul(2)
+                + patterns(schema).saturating_mul(COMPILED_PATTERN_BYTES)
+        });
+        DescribedNode {
+            weight: schemas.iter().sum::<u64>() + description.description.len() as u64,
+            description,
+            inputs: OnceLock::new(),
+            outputs: OnceLock::new(),
+            each_input: OnceLock::new(),
+        }
+    }
+}
+
+impl DescribedNode {
+    /// Gives the schema of the inputs.
+    ///
+    /// # Errors
+    /// If it is not a valid schema, which admission has refused, or the budget is
+    /// exhausted.
+    pub fn inputs(&self, budget: &dyn Budget) -> Result<&Schema, Refusal> {
+        compiled(&self.inputs, || Schema::compile(&self.description.inputs, budget))
+    }
+
+    /// Gives the schema of each output.
+    ///
+    /// # Errors
+    /// As for the inputs.
+    pub fn outputs(&self, budget: &dyn Budget) -> Result<&Schema, Refusal> {
+        compiled(&self.outputs, || Schema::compile(&self.description.outputs, budget))
+    }
+
+    /// Gives the schema of single inputs, without anything on which of them there
+    /// have to be.
+    ///
+    /// # Errors
+    /// As for the inputs.
+    pub fn each_input(&self, budget: &dyn Budget) -> Result<&Schema, Refusal> {
+        let alone = || each_alone(&self.description.inputs);
+        compiled(&self.each_input, || Schema::compile(&alone(), budget))
+    }
+
+    /// Returns `true` if the schemas of its inputs and outputs are compiled.
+    pub fn is_compiled(&self) -> bool {
+        self.inputs.get().is_some() && self.outputs.get().is_some()
+    }
+
+    /// Estimates the bytes of memory that it takes.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+}
+
+/// Counts what may be a pattern in a schema.
+fn patterns(schema: &Value) -> u64 {
+    match schema {
+        Value::Array(list) => list.iter().map(patterns).sum(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| match (key.as_str(), value) {
+                ("pattern", Value::String(_)) => 1,
+                ("patternProperties", Value::Object(named)) => named.len() as u64 + patterns(value),
+                _ => patterns(value),
+            })
+            .sum(),
+        _ => 0,
+    }
+}
+
+fn compiled(
+    place: &OnceLock<Schema>,
+    compile: impl FnOnce() -> Result<Schema, Refusal>,
+) -> Result<&Schema, Refusal> {
+    if let Some(schema) = place.get() {
+        return Ok(schema);
+    }
+    let schema = compile()?;
+    Ok(place.get_or_init(|| schema))
+}
+
+/// Keeps of a schema what the members are, without anything on which of them there
+/// have to be or how they depend on each other.
+fn each_alone(schema: &Value) -> Value {
+    let mut alone = serde_json::Map::new();
+    let members = ["properties", "patternProperties", "additionalProperties"];
+    for key in members {
+        if let Some(found) = Place::root(schema).keyword(key) {
+            alone.insert(key.to_owned(), found.clone());
+        }
+    }
+    for key in ["$schema", "$defs", "definitions"] {
+        if let Some(found) = schema.get(key) {
+            alone.insert(key.to_owned(), found.clone());
+        }
+    }
+    Value::Object(alone)
+}
+
+/// Reads what a plugin returned from `describe`; its schemas are compiled within a
+/// budget.
 ///
 /// # Errors
 /// Every problem that was found, at least one.
-pub fn parse_description(text: &str) -> Result<Vec<NodeDescription>, Vec<Problem>> {
+pub fn parse_description(
+    text: &str,
+    budget: &dyn Budget,
+) -> Result<Vec<NodeDescription>, Vec<Problem>> {
     let mut problems = Problems::default();
-    let nodes = read(text, &mut problems);
+    let nodes = read(text, budget, &mut problems);
     problems.or(nodes)
 }
 
-fn read(text: &str, problems: &mut Problems) -> Option<Vec<NodeDescription>> {
+fn read(text: &str, budget: &dyn Budget, problems: &mut Problems) -> Option<Vec<NodeDescription>> {
     if text.len() > MAX_DESCRIBE_BYTES {
         let message =
             format!("the description has {} bytes; the limit is {MAX_DESCRIBE_BYTES}", text.len());
+        problems.add("$", message);
+        return None;
+    }
+    let weight = weight::of_text(text);
+    if weight > MAX_DESCRIPTION_WEIGHT {
+        let message = format!(
+            "the description would take {weight} bytes of memory once it is read; the limit is \
+             {MAX_DESCRIPTION_WEIGHT}; describe fewer nodes, or give them smaller schemas"
+        );
         problems.add("$", message);
         return None;
     }
@@ -80,7 +218,7 @@ fn read(text: &str, problems: &mut Problems) -> Option<Vec<NodeDescription>> {
     let mut nodes: Vec<NodeDescription> = Vec::new();
     for (at, value) in list.iter().enumerate() {
         let path = element("$.nodes", at);
-        let Some(node) = read_node(value, &path, problems) else { continue };
+        let Some(node) = read_node(value, &path, budget, problems) else { continue };
         if nodes.iter().any(|other| other.name == node.name) {
             problems.add(path, format!("there are two nodes of the name \"{}\"", node.name));
         }
@@ -89,13 +227,20 @@ fn read(text: &str, problems: &mut Problems) -> Option<Vec<NodeDescription>> {
     Some(nodes)
 }
 
-fn read_node(value: &Value, path: &str, problems: &mut Problems) -> Option<NodeDescription> {
+fn read_node(
+    value: &Value,
+    path: &str,
+    budget: &dyn Budget,
+    problems: &mut Problems,
+) -> Option<NodeDescription> {
     let keys = ["name", "description", "inputs", "outputs", "secrets"];
     let object = Object::read(value, path, &keys, problems)?;
     let name = object.require("name", problems, parsed);
     let description = object.read_as("description", problems, description);
-    let inputs = object.require("inputs", problems, schema);
-    let outputs = object.require("outputs", problems, schema);
+    let mut schemas = 0;
+    let mut schema = |value| schema(value, budget, &mut schemas);
+    let inputs = object.require("inputs", problems, &mut schema);
+    let outputs = object.require("outputs", problems, &mut schema);
     let list = object.read_as("secrets", problems, array).map_or(&[][..], Vec::as_slice);
     if list.len() > MAX_SECRETS {
         problems.add(object.at("secrets"), format!("at most {MAX_SECRETS} secrets"));
@@ -128,12 +273,28 @@ fn description(value: &Value) -> Result<&str, String> {
     }
 }
 
-/// Reads the schema of an object. Inputs and outputs are objects always.
-fn schema(value: &Value) -> Result<Value, String> {
+/// Reads the schema of an object, and adds its weight to that of the node's schemas
+/// so far. Inputs and outputs are objects always.
+fn schema(value: &Value, budget: &dyn Budget, weight: &mut u64) -> Result<Value, String> {
     if !value.is_object() {
         return Err("this must be a JSON Schema, an object".to_owned());
     }
-    Schema::compile(value)?;
+    let schema = Schema::compile(value, budget).map_err(|refusal| match refusal {
+        Refusal::Misfit(why) => why,
+        Refusal::Exhausted => "the schemas of this description take too long to compile up to \
+             here; describe fewer nodes, or give them smaller schemas and fewer patterns"
+            .to_owned(),
+    })?;
+    if let Some(why) = schema.is_too_expensive() {
+        return Err(why);
+    }
+    *weight += schema.weight();
+    if *weight > MAX_SCHEMAS_WEIGHT {
+        return Err(format!(
+            "the schemas of one node would take {weight} bytes of memory; the limit is \
+             {MAX_SCHEMAS_WEIGHT}; use fewer patterns and parts"
+        ));
+    }
     let says_object = match value.get("type") {
         Some(Value::Array(kinds)) => kinds.contains(&"object".into()),
         Some(kind) => kind == "object",
@@ -153,9 +314,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::budget::StepBudget;
 
     fn told(text: &str) -> Vec<String> {
-        let problems = parse_description(text).unwrap_err();
+        let problems = parse_description(text, &StepBudget::new(u64::MAX)).unwrap_err();
         problems
             .into_iter()
             .map(|problem| format!("{}: {}", problem.path, problem.message))
@@ -165,7 +327,7 @@ mod tests {
     #[test]
     fn reads_what_may_be_missing() {
         let text = r#"{"nodes": [{"name": "a", "inputs": {}, "outputs": {"type": "object"}}]}"#;
-        let node = &parse_description(text).unwrap()[0];
+        let node = &parse_description(text, &StepBudget::new(u64::MAX)).unwrap()[0];
         assert_eq!(
             (node.name.as_str(), node.description.as_str(), node.secrets.len()),
             ("a", "", 0)
@@ -218,7 +380,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(text in "[{}\\[\\]\":,a-e0-9 ]*|\\{\"nodes\": \\[.*\\]\\}") {
-            let _ = parse_description(&text);
+            let _ = parse_description(&text, &StepBudget::new(u64::MAX));
         }
     }
 }

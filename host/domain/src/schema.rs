@@ -3,7 +3,8 @@
 //! A schema may be hostile, and so may the value that it is held against.
 //! Compiling and checking are bounded: no reference leads out of the schema,
 //! patterns take linear time, and a check that would take too many steps is
-//! refused before it begins (see [`cost`]). `format` only informs.
+//! refused before it begins (see [`cost`]). Both take their steps from a
+//! [`Budget`] beforehand. `format` only informs.
 
 mod cost;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::budget::{Budget, Exhausted, StepBudget};
 use crate::graph::problems::within_depth;
 use cost::Cost;
 
@@ -30,21 +32,30 @@ const MAX_SHOWN_PATH: usize = 200;
 /// The longest text that a message repeats, in bytes.
 const MAX_SHOWN_VALUE: usize = 64;
 
-/// Bytes that one compiled pattern may take.
-const MAX_PATTERN_BYTES: usize = 256 * 1024;
+/// Bytes that one compiled pattern may take. The time of a pattern that defeats
+/// the lazy automaton grows with them.
+const MAX_PATTERN_BYTES: usize = 64 * 1024;
 
 /// The most steps of a check whose failure is explained in detail; beyond it
 /// the explanation alone could fill the memory.
-const MAX_EXPLAINED_STEPS: u64 = 2_000_000;
+const MAX_EXPLAINED_STEPS: u64 = 100_000;
 
-/// Parts of a cheap schema: it is compiled within a millisecond.
-const CHEAP_PARTS: usize = 100;
+/// Steps of an explanation for each step of the check: errors are made, and
+/// dropped again where another alternative fits.
+const EXPLANATION_FACTOR: u64 = 20;
 
-/// Steps of a cheap schema for each unit of a value. A pattern alone has more.
-const CHEAP_STEPS_EACH: u64 = 99;
+/// The most steps of a check of the smallest value, `{}`. Whatever a node gives or
+/// takes costs at least that: 1 ms.
+pub const MAX_LEAST_STEPS: u64 = 100_000;
 
-/// Steps of a cheap check: less than a millisecond.
-const CHEAP_STEPS: u64 = 20_000;
+/// Steps to compile one part of a schema, and one pattern.
+const COMPILE_STEPS: (u64, u64) = (2_000, 100_000);
+
+/// Bytes of memory of a compiled pattern: itself, and its lazy automaton.
+pub const COMPILED_PATTERN_BYTES: u64 = 2 * MAX_PATTERN_BYTES as u64;
+
+/// Bytes of memory of a compiled part of a schema, and of a compiled pattern.
+const COMPILED_BYTES: (u64, u64) = (1024, COMPILED_PATTERN_BYTES);
 
 /// A compiled schema. Cheap to clone.
 #[derive(Clone)]
@@ -62,15 +73,19 @@ impl fmt::Debug for Schema {
 }
 
 impl Schema {
-    /// Compiles a schema.
+    /// Compiles a schema, and takes the steps for it from a budget.
     ///
     /// # Errors
-    /// What is wrong with it, for people to read, bounded in length.
-    pub fn compile(schema: &Value) -> Result<Schema, String> {
+    /// If the budget is exhausted, or what is wrong with the schema, for people to
+    /// read, bounded in length.
+    pub fn compile(schema: &Value, budget: &dyn Budget) -> Result<Schema, Refusal> {
         if !within_depth(schema, MAX_SCHEMA_DEPTH) {
-            return Err(format!("the schema is nested more than {MAX_SCHEMA_DEPTH} levels deep"));
+            return Err(Refusal::misfit(format!(
+                "the schema is nested more than {MAX_SCHEMA_DEPTH} levels deep"
+            )));
         }
-        let cost = Cost::of(schema).map_err(cut)?;
+        let cost = Cost::of(schema).map_err(Refusal::misfit)?;
+        budget.take(per_part(&cost, COMPILE_STEPS))?;
         let mut schema = schema.clone();
         if let Value::Object(map) = &mut schema {
             // A base address could only make local references lead elsewhere.
@@ -84,31 +99,49 @@ impl Schema {
             .with_pattern_options(patterns)
             .should_validate_formats(false)
             .build(&schema)
-            .map_err(|error| cut(format!("the schema does not compile: {error}")))?;
+            .map_err(|error| Refusal::misfit(format!("the schema does not compile: {error}")))?;
         Ok(Schema(Arc::new(Compiled { validator, cost })))
     }
 
-    /// Tells whether a value of so many bytes of JSON is checked in no time, and the
-    /// schema compiled, too: it is small and has no patterns.
-    pub fn is_cheap(&self, bytes: u64) -> bool {
-        let each = self.0.cost.steps_each(CHEAP_PARTS).filter(|each| *each <= CHEAP_STEPS_EACH);
-        each.is_some_and(|each| each.saturating_mul(bytes) <= CHEAP_STEPS)
+    /// Estimates the bytes of memory that the compiled schema takes.
+    pub fn weight(&self) -> u64 {
+        per_part(&self.0.cost, COMPILED_BYTES)
     }
 
-    /// Holds a value against the schema.
+    /// Returns the reason why a schema is too expensive for any value at all, if it
+    /// is.
+    pub fn is_too_expensive(&self) -> Option<String> {
+        let empty = Value::Object(serde_json::Map::new());
+        let steps = self.0.cost.check(&empty, &StepBudget::new(MAX_LEAST_STEPS));
+        let steps = steps.unwrap_or(u64::MAX);
+        (steps > MAX_LEAST_STEPS).then(|| {
+            format!(
+                "a check of the smallest value, {{}}, would take more than {MAX_LEAST_STEPS} steps; \
+                 let fewer of its parts apply to the same value by \"$ref\", \"allOf\", \"anyOf\" and \
+                 \"oneOf\""
+            )
+        })
+    }
+
+    /// Checks a value against the schema, and takes the steps for it from a budget.
     ///
     /// # Errors
-    /// The first thing that is wrong, naming its JSON path, bounded in length.
-    pub fn check(&self, value: &Value) -> Result<(), String> {
+    /// If the budget is exhausted, or the first thing that is wrong, naming its JSON
+    /// path, bounded in length.
+    pub fn check(&self, value: &Value, budget: &dyn Budget) -> Result<(), Refusal> {
         if !within_depth(value, MAX_VALUE_DEPTH) {
-            return Err(format!("$ is nested more than {MAX_VALUE_DEPTH} levels deep"));
+            return Err(Refusal::misfit(format!(
+                "$ is nested more than {MAX_VALUE_DEPTH} levels deep"
+            )));
         }
-        let steps = self.0.cost.check(value)?;
+        let steps = self.0.cost.check(value, budget)?;
+        budget.take(steps)?;
         if self.0.validator.is_valid(value) {
             return Ok(());
         }
-        if steps > MAX_EXPLAINED_STEPS {
-            return Err("$ does not fit the schema (too large a value to say where)".to_owned());
+        let too_large = "$ does not fit the schema (too large a value to say where)";
+        if steps > MAX_EXPLAINED_STEPS || budget.take(steps * EXPLANATION_FACTOR).is_err() {
+            return Err(Refusal::misfit(too_large.to_owned()));
         }
         let explained = self.0.validator.validate(value);
         let error = explained.err().map_or_else(String::new, |error| {
@@ -118,7 +151,42 @@ impl Schema {
                 false => format!("{path}: {}", error.masked_with("this")),
             }
         });
-        Err(cut(error))
+        Err(Refusal::misfit(error))
+    }
+}
+
+/// Multiplies the parts and the patterns of a schema by their prices.
+fn per_part(cost: &Cost, (part, pattern): (u64, u64)) -> u64 {
+    (cost.parts() as u64).saturating_mul(part) + (cost.patterns() as u64).saturating_mul(pattern)
+}
+
+/// The refusal of a schema or of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is wrong; in words for people, bounded in length.
+    Misfit(String),
+    /// Its budget was exhausted before that was known.
+    Exhausted,
+}
+
+impl Refusal {
+    fn misfit(words: String) -> Self {
+        Refusal::Misfit(cut(words))
+    }
+}
+
+impl From<Exhausted> for Refusal {
+    fn from(_: Exhausted) -> Self {
+        Refusal::Exhausted
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Misfit(words) => f.write_str(words),
+            Refusal::Exhausted => f.write_str("the budget of its check is exhausted"),
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use exosphere_domain::node::{NodeDescription, parse_description};
 use exosphere_sandbox::{Admitted, Facts};
 
 use crate::Host;
-use crate::error::Error;
+use crate::error::{Error, log_internal};
+use crate::host_work::{Bounds, DESCRIPTION_STEPS, Meter};
 
 /// Something that a plugin asks for and that is not for everyone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,20 +72,24 @@ impl Host {
     ) -> Result<Checked, Error> {
         let candidate = self.parts.sandbox.check(namespace.as_str(), bytes).await?;
         let grants = self.grants_of(namespace, name).await?.grants;
-        self.checked((namespace, name), &grants, candidate.admitted, bytes.len())
+        self.checked((namespace, name), &grants, candidate.admitted, bytes.len()).await
     }
 
     /// What is to be said of a plugin that the sandbox admits; `place` is its
     /// namespace and its name.
-    pub(crate) fn checked(
+    pub(crate) async fn checked(
         &self,
         place: (&Name, &Name),
         grants: &Grants,
         admitted: Admitted,
         size: usize,
     ) -> Result<Checked, Error> {
-        let nodes = parse_description(&admitted.description)
-            .map_err(|problems| Error::Description { problems })?;
+        let turn = self.parts.work.turn(place.0).await;
+        let description = admitted.description.clone();
+        let parse = move |meter: &Meter| parse_description(&description, meter);
+        let done = self.parts.work.run(turn, Bounds::steps(DESCRIPTION_STEPS), parse).await;
+        let nodes = done.map_err(|lost| Error::Internal(log_internal(&lost)))?.value;
+        let nodes = nodes.map_err(|problems| Error::Description { problems })?;
         let Admitted { digest, imports, facts, compile, .. } = admitted;
         let mut warnings = warnings(&facts, &self.parts.limits);
         warnings.extend(of_nodes(&nodes));

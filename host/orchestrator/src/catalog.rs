@@ -1,21 +1,25 @@
 //! What people put in: plugins and graphs. Everything is checked at the door,
 //! and a refusal names all that is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use exosphere_domain::clock::Clock;
-use exosphere_domain::grant::Grants;
-use exosphere_domain::graph::{Applied, Catalog, Context, Exporter, Graph, validate};
-use exosphere_domain::ids::Name;
+use exosphere_domain::graph::{Applied, Catalog, Context, Exporter, Graph, named_nodes, validate};
+use exosphere_domain::ids::{Digest, Name};
+use exosphere_domain::limits::Limit;
+use exosphere_sandbox::Turn;
 use exosphere_store::{
-    GraphEntry, GraphRow, NewPlugin, Page, Part, PluginEntry, PluginRow, Pushed,
+    ExporterRow, GraphEntry, GraphRow, NewPlugin, Page, Part, PluginEntry, PluginRow, Pushed,
+    StoreError,
 };
 use serde_json::Value;
 
 use crate::Host;
 use crate::admission::Remarks;
-use crate::error::Error;
+use crate::descriptions::Described;
+use crate::error::{Error, log_internal};
+use crate::host_work::{Bounds, Meter, REQUEST_STEPS};
 use crate::reading::AnswerPlace;
 
 /// A plugin as it comes in.
@@ -57,6 +61,9 @@ pub struct GraphApplied {
     pub graph: Graph,
 }
 
+/// Names of nodes among which a misspelt one is looked for: each is compared with.
+const MAX_SUGGESTED_NAMES: u32 = 1_000;
+
 /// The longest label of a plugin's version, in characters.
 const MAX_VERSION: usize = 64;
 
@@ -72,8 +79,8 @@ impl Host {
         }
         let candidate = parts.sandbox.check(namespace.as_str(), &bytes).await?;
         let grants = self.grants_of(&namespace, &name).await?.grants;
-        let checked =
-            self.checked((&namespace, &name), &grants, candidate.admitted.clone(), bytes.len())?;
+        let admitted = candidate.admitted.clone();
+        let checked = self.checked((&namespace, &name), &grants, admitted, bytes.len()).await?;
         let new = NewPlugin {
             namespace: namespace.clone(),
             name: name.clone(),
@@ -102,24 +109,28 @@ impl Host {
         found.ok_or_else(|| Error::not_found("plugin", name))
     }
 
-    /// Whether a template is a valid graph here, as it would be applied.
+    /// Whether a template is a valid graph here, as it would be applied. `turn` is the
+    /// one that it was read in, if it is large.
     pub async fn validate_graph(
         &self,
         namespace: &Name,
         name: &Name,
-        template: &Value,
+        template: Value,
+        turn: Option<Turn<Name>>,
     ) -> Result<Graph, Error> {
-        Ok(self.valid(namespace, name, template).await?.graph)
+        Ok(self.valid(namespace, name, template, turn).await?.graph)
     }
 
-    /// Makes a template the current revision of a graph.
+    /// Makes a template the current revision of a graph. `turn` is the one that it was
+    /// read in, if it is large.
     pub async fn apply_graph(
         &self,
         namespace: &Name,
         name: &Name,
-        template: &Value,
+        template: Value,
+        turn: Option<Turn<Name>>,
     ) -> Result<GraphApplied, Error> {
-        let Applied { graph, secrets } = self.valid(namespace, name, template).await?;
+        let Applied { graph, secrets } = self.valid(namespace, name, template, turn).await?;
         let now = self.parts.clock.now();
         let applied = self.parts.store.apply_graph(namespace, name, &graph, &secrets, now).await;
         self.parts.graphs.forget(namespace, name);
@@ -133,20 +144,78 @@ impl Host {
         })
     }
 
+    /// Validates a template in a turn of its namespace, which bounds what many
+    /// requests take together.
     async fn valid(
         &self,
         namespace: &Name,
         name: &Name,
-        template: &Value,
+        template: Value,
+        turn: Option<Turn<Name>>,
     ) -> Result<Applied, Error> {
-        let store = &self.parts.store;
-        let grants = store.grants(namespace).await?;
-        let catalog = Uploads::of(store.plugins(namespace).await?, grants);
+        let (store, work) = (&self.parts.store, &self.parts.work);
+        let turn = match turn {
+            Some(turn) => Some(turn),
+            None => work.turn(namespace).await,
+        };
+        let catalog = self.uploads(namespace, named_nodes(&template)).await?;
         let secrets = store.secret_names(namespace, name).await?.into_iter().collect();
         let limits = self.namespace(namespace).await?.effective;
-        let context = Context { namespace, catalog: &catalog, secrets: &secrets, limits: &limits };
-        validate(template, &context)
-            .map_err(|problems| Error::Invalid { what: format!("the graph {name}"), problems })
+        let owner = namespace.clone();
+        let validate = move |meter: &Meter| {
+            let context = Context {
+                namespace: &owner,
+                catalog: &catalog,
+                secrets: &secrets,
+                limits: &limits,
+                budget: meter,
+            };
+            let valid = validate(&template, &context);
+            // Dropped here and not by the thread that serves the request.
+            drop((template, catalog));
+            valid
+        };
+        let done = work.run(turn, Bounds::steps(REQUEST_STEPS), validate).await;
+        let valid = done.map_err(|lost| Error::Internal(log_internal(&lost)))?.value;
+        valid.map_err(|problems| Error::Invalid { what: format!("the graph {name}"), problems })
+    }
+
+    /// The newest uploads that export nodes of some names. Their descriptions together
+    /// may take as much memory as JSON may.
+    async fn uploads(&self, namespace: &Name, nodes: BTreeSet<Name>) -> Result<Uploads, Error> {
+        let parts = &self.parts;
+        let grants = parts.store.grants(namespace).await?;
+        let grants: BTreeMap<_, _> =
+            grants.into_iter().map(|(plugin, grants)| (plugin, Arc::new(grants))).collect();
+        let mut described: BTreeMap<Digest, Arc<Described>> = BTreeMap::new();
+        let mut uploads = Uploads::default();
+        let mut weight = 0;
+        for row in parts.store.exporters(namespace, &nodes).await? {
+            let ExporterRow { node, plugin, digest, imports } = row;
+            if !described.contains_key(&digest) {
+                let from = (&parts.store, &parts.work);
+                let read = parts.descriptions.get(from, namespace, digest).await?;
+                weight += read.weight();
+                if weight > parts.limits.get(Limit::JsonBytes) {
+                    return Err(too_heavy());
+                }
+                described.insert(digest, read);
+            }
+            let found = described.get(&digest).and_then(|described| described.get(&node));
+            let missing = || StoreError::Data(format!("plugin {digest} has no node {node}"));
+            let exporter = Exporter {
+                grants: grants.get(&plugin).cloned().unwrap_or_default(),
+                plugin,
+                digest,
+                node: found.ok_or_else(missing)?.clone(),
+                imports: imports.into(),
+            };
+            uploads.exporters.entry(node).or_default().push(exporter);
+        }
+        if uploads.exporters.len() < nodes.len() {
+            uploads.names = parts.store.node_names(namespace, MAX_SUGGESTED_NAMES).await?;
+        }
+        Ok(uploads)
     }
 
     /// Lists the graphs of a namespace.
@@ -168,35 +237,28 @@ impl Host {
     }
 }
 
-/// The newest uploads of a namespace, by the nodes that they export.
-struct Uploads(BTreeMap<Name, Vec<Exporter>>);
+/// The refusal of a graph whose nodes have heavy descriptions.
+fn too_heavy() -> Error {
+    let words = "the descriptions of the plugins whose nodes this graph names would take more memory \
+                 than `json_bytes` allows; name nodes of fewer plugins, or give them smaller schemas";
+    Error::invalid("the graph", "$.nodes", words)
+}
 
-impl Uploads {
-    fn of(plugins: Vec<PluginRow>, mut grants: BTreeMap<Name, Grants>) -> Self {
-        let mut uploads: BTreeMap<Name, Vec<Exporter>> = BTreeMap::new();
-        for plugin in plugins {
-            let grants = Arc::new(grants.remove(&plugin.name).unwrap_or_default());
-            let imports: Arc<[String]> = plugin.imports.into();
-            for node in &plugin.nodes {
-                uploads.entry(node.name.clone()).or_default().push(Exporter {
-                    plugin: plugin.name.clone(),
-                    digest: plugin.digest,
-                    node: Arc::clone(node),
-                    imports: imports.clone(),
-                    grants: grants.clone(),
-                });
-            }
-        }
-        Uploads(uploads)
-    }
+/// The newest uploads of a namespace, by the nodes that they export: of those nodes
+/// that a template names.
+#[derive(Default)]
+struct Uploads {
+    exporters: BTreeMap<Name, Vec<Exporter>>,
+    /// Names of nodes to suggest.
+    names: Vec<Name>,
 }
 
 impl Catalog for Uploads {
     fn exporters(&self, node: &Name) -> Vec<Exporter> {
-        self.0.get(node).cloned().unwrap_or_default()
+        self.exporters.get(node).cloned().unwrap_or_default()
     }
 
     fn node_names(&self) -> Vec<Name> {
-        self.0.keys().cloned().collect()
+        self.names.clone()
     }
 }

@@ -1,13 +1,18 @@
 //! What people do with runs: start, pause, cancel, retry by hand.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use exosphere_domain::budget::{Budget, StepBudget};
 use exosphere_domain::clock::Clock;
-use exosphere_domain::graph::{Problem, check_start};
+use exosphere_domain::graph::{Graph, Problem, check_start};
 use exosphere_domain::ids::{Millis, Name, RunId, StateId};
+use exosphere_domain::limits::Limits;
+use exosphere_domain::node::DescribedNode;
 use exosphere_domain::plan::begin;
 use exosphere_domain::start_digest::StartDigest;
+use exosphere_domain::weight;
 use exosphere_sandbox::Turn;
 use exosphere_store::{Answer, KnownRun, Member, NewRun, RunInfo};
 use serde_json::Value;
@@ -16,6 +21,7 @@ use tokio::time::timeout_at;
 
 use crate::ambient::fresh_id;
 use crate::error::{Error, log_internal};
+use crate::host_work::{Bounds, INLINE_STEPS, Meter, REQUEST_STEPS};
 use crate::read::{RunDetails, Until};
 use crate::request::{Asked, Request};
 use crate::runs::Current;
@@ -26,7 +32,7 @@ use crate::{Host, recovery};
 #[derive(Default)]
 pub struct StartRequest {
     /// Inputs of the root node: a JSON object.
-    pub inputs: Option<Value>,
+    pub inputs: Option<Arc<Value>>,
     /// First values of the store: a JSON object of texts.
     pub store: Option<Value>,
     /// A second start with the same key gives the first one's run, and is refused
@@ -62,6 +68,9 @@ pub struct Redriven {
     pub late: usize,
 }
 
+/// Bytes of memory of a value that are gone through in a step.
+const VALUE_BYTES_A_STEP: u64 = 16;
+
 /// The longest idempotency key, in bytes.
 const MAX_KEY: usize = 256;
 
@@ -80,16 +89,6 @@ enum Began {
 }
 
 impl Host {
-    /// Tells whether a start with so many bytes is known to be judged in no time:
-    /// its graph and the schema of its root are here, and the schema is simple.
-    pub fn starts_cheaply(&self, namespace: &Name, graph: &Name, bytes: u64) -> bool {
-        let Some(current) = self.parts.graphs.at_hand(namespace, graph) else { return false };
-        let root = current.graph.node(current.graph.root());
-        let nodes = self.parts.plugins.at_hand(root.digest);
-        let node = nodes.as_ref().and_then(|nodes| nodes.get(&root.node_name));
-        node.is_some_and(|node| node.inputs.is_cheap(bytes))
-    }
-
     /// Starts a run of a graph's current revision, and waits for its end if it
     /// is told to. A repeat under the same idempotency key gives the run that the
     /// key has started, before anything else of the request is judged.
@@ -137,7 +136,7 @@ impl Host {
     ) -> Result<(Began, Option<StartDigest>), Error> {
         let parts = &self.parts;
         let key = request.idempotency_key.as_deref().filter(|key| is_key(key));
-        let (inputs, store) = (request.inputs.as_ref(), request.store.as_ref());
+        let (inputs, store) = (request.inputs.as_deref(), request.store.as_ref());
         let digest = key.map(|_| StartDigest::of(inputs, store, request.delay_ms));
         if let Some(key) = key
             && let Some(known) = under_way.before(parts.store.started_with(namespace, key)).await?
@@ -190,18 +189,25 @@ impl Host {
         request: &StartRequest,
     ) -> Result<NewRun, Error> {
         let parts = &self.parts;
-        let StartRequest { inputs, store, idempotency_key, delay_ms, .. } = request;
+        let StartRequest { inputs, store, idempotency_key, delay_ms, turn, .. } = request;
         let graph = current.graph.clone();
         let root = graph.node(graph.root());
-        let described = parts.descriptions.get(&parts.store, root.digest).await?;
-        let described = described.iter().find(|described| described.name == root.node_name);
+        let from = (&parts.store, &parts.work);
+        let described = parts.descriptions.get(from, namespace, root.digest).await?;
+        let described = described.get(&root.node_name);
         let described = described.ok_or_else(|| Error::not_found("node", &root.node_name))?;
         let mut problems = door(idempotency_key.as_deref(), *delay_ms);
         let tenant = parts.tenants.get(&parts.store, namespace).await?;
         let mut limits = parts.allowed(namespace, &tenant.limits);
         graph.lower(root, &mut limits);
-        let start = check_start(&graph, described, inputs.as_ref(), store.as_ref(), &limits);
-        let start = match start {
+        let check = StartCheck {
+            graph: graph.clone(),
+            root: described.clone(),
+            inputs: inputs.clone(),
+            store: store.clone(),
+            limits: limits.clone(),
+        };
+        let (inputs, store) = match self.check_start(namespace, check, turn.is_some()).await? {
             Ok(start) if problems.is_empty() => start,
             other => {
                 problems.extend(other.err().unwrap_or_default());
@@ -218,13 +224,13 @@ impl Host {
             graph_name: graph_name.clone(),
             revision: current.revision.number,
             graph,
-            inputs: Value::Object(start.inputs).to_string().into(),
+            inputs,
         });
         parts.runs.keep(info.clone());
         Ok(NewRun {
             info,
             revision: current.revision.id,
-            store: start.store,
+            store,
             root,
             counts,
             key: idempotency_key.clone(),
@@ -232,6 +238,26 @@ impl Host {
             delay: Millis::try_from(delay_ms.unwrap_or(0)).unwrap_or(Millis::MAX),
             limits: Arc::new(limits),
         })
+    }
+
+    /// Checks a start: a small one at once, others on the threads for the host's own
+    /// work, in a turn of their namespace.
+    async fn check_start(
+        &self,
+        namespace: &Name,
+        check: StartCheck,
+        has_turn: bool,
+    ) -> Result<CheckedStart, Error> {
+        let budget = StepBudget::new(INLINE_STEPS);
+        let started = check.check(&budget);
+        if !budget.is_exhausted() {
+            return Ok(started);
+        }
+        let work = &self.parts.work;
+        let turn = if has_turn { None } else { work.turn(namespace).await };
+        let check = move |meter: &Meter| check.check(meter);
+        let done = work.run(turn, Bounds::steps(REQUEST_STEPS), check).await;
+        Ok(done.map_err(|lost| Error::Internal(log_internal(&lost)))?.value)
     }
 
     /// Cancels a run: nothing of it has effects any more, and what runs of it
@@ -309,6 +335,30 @@ impl Host {
         let found = self.parts.store.run(namespace, id).await?;
         let key = found.ok_or_else(|| Error::not_found("run", id))?.key;
         Ok(self.parts.runs.get(&self.parts.store, key).await?)
+    }
+}
+
+/// Everything that the check of a start needs.
+struct StartCheck {
+    graph: Arc<Graph>,
+    root: Arc<DescribedNode>,
+    inputs: Option<Arc<Value>>,
+    store: Option<Value>,
+    limits: Limits,
+}
+
+/// Inputs as text and the store of a start, or all that is wrong with it.
+type CheckedStart = Result<(Arc<str>, BTreeMap<String, String>), Vec<Problem>>;
+
+impl StartCheck {
+    fn check(&self, budget: &dyn Budget) -> CheckedStart {
+        let StartCheck { graph, root, inputs, store, limits } = self;
+        let inputs = inputs.as_deref();
+        let values = inputs.map_or(0, weight::of_value);
+        // Names, sizes and the text for the database.
+        let _ = budget.take(values / VALUE_BYTES_A_STEP);
+        let start = check_start(graph, root, (inputs, store.as_ref()), limits, budget)?;
+        Ok((Value::Object(start.inputs).to_string().into(), start.store))
     }
 }
 

@@ -4,15 +4,19 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use exosphere_domain::budget::{Budget, StepBudget};
 use exosphere_domain::clock::Clock;
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Node;
-use exosphere_domain::ids::{NamespaceKey, RunKey, StateId};
+use exosphere_domain::ids::{Name, NamespaceKey, RunKey, StateId};
 use exosphere_domain::journal::{Entry, Journal};
-use exosphere_domain::limits::{Limits, Usage};
+use exosphere_domain::limits::{Limit, Limits, Usage};
+use exosphere_domain::node::DescribedNode;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{give_up, numbers_needed, plan};
+use exosphere_domain::schema::Refusal;
 use exosphere_domain::state::RunStatus;
 use exosphere_sandbox::{
     Cancel, Completion, Context, Invocation, LogLine, RunStore, Secrets, Turn, Turns, Unavailable,
@@ -25,12 +29,15 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::Parts;
 use crate::committer::BACKOFF;
 use crate::error::internal;
+use crate::host_work::{Bounds, Done, INLINE_STEPS, JobLost, Meter};
 use crate::inputs::{NoInputs, inputs, read_ahead, text};
-use crate::plugins::{NodeInfo, NotReady};
+use crate::output_check::{OutputCheck, Progress};
+use crate::plugins::{self, NotReady};
 use crate::reading::Reading;
 use crate::room::Lease;
 use crate::secrets::secrets;
@@ -214,6 +221,32 @@ impl Ended {
     }
 }
 
+/// Why the host's own work for an attempt was not done.
+enum NotDone {
+    /// The attempt was cancelled.
+    Cancelled,
+    /// It ran past its deadline.
+    TooLate,
+    /// The host failed.
+    Lost(JobLost),
+}
+
+/// The failure of an attempt whose CPU time was used up by checks of its inputs or
+/// outputs.
+fn reached_by_checks(limits: &Limits, what: &str, cpu: Duration) -> Failure {
+    let Failure { kind, message, details, .. } = limits.reached(Limit::CpuMs);
+    let took = cpu.as_millis();
+    let message = format!(
+        "{message}. The host's checks of the {what} against their schema are a part of it and took {took} ms; \
+         use a simpler schema or fewer {what}"
+    );
+    Failure { details, ..Failure::new(kind, message) }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// One attempt under way.
 struct Attempt<'a> {
     parts: &'a Parts,
@@ -243,6 +276,7 @@ impl Attempt<'_> {
         match self.invoke().await {
             Ok(ended) => ended,
             Err(NoInputs::Failed(failure)) => Ended::failed(failure),
+            Err(NoInputs::Cancelled) => Ended::without_a_run(Outcome::Released),
             Err(NoInputs::Unavailable(why)) => self.given_back(&why),
         }
     }
@@ -282,26 +316,25 @@ impl Attempt<'_> {
         let (node, limits) = self.allowed(&tenant)?;
         let limits = Arc::new(limits);
         let grants = tenant.grants(&node.plugin);
-        let ready = parts.plugins.ready(&parts.patient, &parts.sandbox, node.digest).await;
-        let (plugin, nodes) = ready.map_err(|error| match error {
+        let ready = plugins::ready(parts, &run.namespace, node).await;
+        let (plugin, described) = ready.map_err(|error| match error {
             NotReady::Store(error) => error.into(),
             broken => NoInputs::Failed(internal(&broken)),
         })?;
-        let info = nodes.get(&node.node_name).ok_or_else(|| {
-            internal(&format!("plugin {} has no node {}", node.digest, node.node_name))
-        })?;
+        let deadline = Instant::now() + limits.time(Limit::TimeoutMs);
         let inputs = tokio::select! {
-            inputs = self.inputs(info, &limits) => inputs?,
+            inputs = self.inputs(&described, &limits, deadline) => inputs?,
             () = self.cancel.cancelled() => {
                 return Ok(Ended::without_a_run(Outcome::Released));
             }
         };
+        let (inputs, checked_for) = inputs;
         let store = Arc::new(StoreOfRun {
             store: parts.patient.clone(),
             run: run.key,
             unavailable: AtomicBool::new(false),
         });
-        let secrets = secrets(parts, run, info, &grants).await?;
+        let secrets = secrets(parts, run, &described.description, &grants).await?;
         let invocation = Invocation {
             node: node.node_name.clone(),
             inputs,
@@ -313,23 +346,59 @@ impl Attempt<'_> {
             cancel: self.cancel.clone(),
         };
         tracing::debug!(state = %leased.state.id, attempt = leased.state.tries.attempt, "executing");
-        let completion = parts.sandbox.invoke(&plugin, invocation).await;
+        let mut completion = parts.sandbox.invoke(&plugin, invocation).await;
+        completion.usage.cpu_us += micros(checked_for);
         match store.unavailable.load(Ordering::Relaxed) {
             true => Ok(self.given_back("its store could not be read")),
-            false => Ok(self.checked(completion, info, &secrets, limits).await),
+            false => Ok(self.checked(completion, &described, &secrets, limits, deadline).await),
         }
     }
 
-    /// Its inputs as text. The values that they are made of are gone with this.
-    async fn inputs(&self, info: &NodeInfo, limits: &Limits) -> Result<String, NoInputs> {
+    /// Its inputs as text, and the CPU time that their check took elsewhere. The
+    /// values that they are made of are gone with this.
+    async fn inputs(
+        &self,
+        node: &Arc<DescribedNode>,
+        limits: &Limits,
+        deadline: Instant,
+    ) -> Result<(String, Duration), NoInputs> {
         let Attempt { parts, run, leased, .. } = self;
         let mut reading = Reading::new(parts, &run.namespace, limits);
         let inputs = inputs(&parts.patient, run, leased, limits, &mut reading).await?;
         let inputs = Value::Object(inputs);
-        info.inputs.check(&inputs).map_err(|why| {
-            Failure::new(FailureKind::InvalidInput, format!("the inputs break their schema: {why}"))
+        let check = |node: &DescribedNode, inputs: &Value, budget: &dyn Budget| {
+            node.inputs(budget)?.check(inputs, budget)
+        };
+        let mut cpu = Duration::ZERO;
+        let (inputs, checked) = match check(node, &inputs, &StepBudget::new(INLINE_STEPS)) {
+            Err(Refusal::Exhausted) => {
+                let turn = reading.take_turn();
+                let node = node.clone();
+                let work = move |meter: &Meter| {
+                    let checked = check(&node, &inputs, meter);
+                    (inputs, checked)
+                };
+                let bounds = Bounds::cpu(limits.time(Limit::CpuMs));
+                let done = match self.work(turn, bounds, deadline, work).await {
+                    Ok(done) => done,
+                    Err(NotDone::Cancelled) => return Err(NoInputs::Cancelled),
+                    Err(NotDone::TooLate) => return Err(limits.timed_out().into()),
+                    Err(NotDone::Lost(lost)) => return Err(internal(&lost).into()),
+                };
+                cpu = done.cpu;
+                reading.give_turn(done.turn);
+                done.value
+            }
+            checked => (inputs, checked),
+        };
+        checked.map_err(|refusal| match refusal {
+            Refusal::Misfit(why) => Failure::new(
+                FailureKind::InvalidInput,
+                format!("the inputs break their schema: {why}"),
+            ),
+            Refusal::Exhausted => reached_by_checks(limits, "inputs", cpu),
         })?;
-        Ok(text(&inputs, limits)?)
+        Ok((text(&inputs, limits)?, cpu))
     }
 
     /// A completion whose outputs are held to their schema. What is wrong with
@@ -337,43 +406,82 @@ impl Attempt<'_> {
     async fn checked(
         &self,
         completion: Completion,
-        info: &NodeInfo,
+        node: &Arc<DescribedNode>,
         secrets: &Secrets,
         limits: Arc<Limits>,
+        deadline: Instant,
     ) -> Ended {
-        let Completion { mut outcome, mut journal, logs, usage } = completion;
-        let failure = match &outcome {
-            Outcome::Outputs(outputs) => self.fault(outputs, info, secrets, &limits).await,
-            _ => None,
-        };
-        if let Some(failure) = failure {
-            outcome = Outcome::Failed(failure);
+        let Completion { mut outcome, mut journal, logs, mut usage } = completion;
+        if let Outcome::Outputs(outputs) = outcome {
+            let check = OutputCheck::new(outputs, node.clone(), limits.get(Limit::JsonBytes));
+            outcome = self.check_outputs(check, secrets, (&limits, deadline), &mut usage).await;
+        }
+        if matches!(outcome, Outcome::Failed(_) | Outcome::Released) {
             journal = Journal::default();
         }
         Ended { outcome, journal, logs, usage: Some(usage), limits: Some(limits) }
     }
 
-    /// What is wrong with the first bad output.
-    async fn fault(
+    /// Checks outputs: a few at once, and the rest in slices on the threads for the
+    /// host's own work, where it is billed to the attempt.
+    async fn check_outputs(
         &self,
-        outputs: &[String],
-        info: &NodeInfo,
+        mut check: OutputCheck,
         secrets: &Secrets,
-        limits: &Limits,
-    ) -> Option<Failure> {
-        let mut reading = Reading::new(self.parts, &self.run.namespace, limits);
-        for (number, output) in outputs.iter().enumerate() {
-            let value = match reading.value(output).await {
-                Ok(value) => value,
-                Err(failure) => return Some(failure),
-            };
-            if let Err(why) = info.outputs.check(&value) {
-                let why = format!("output {number} breaks its schema: {why}");
-                return Some(Failure::new(FailureKind::InvalidOutput, secrets.hide(why)));
+        (limits, deadline): (&Limits, Instant),
+        usage: &mut Usage,
+    ) -> Outcome {
+        let mut progress = check.go_on(&StepBudget::new(INLINE_STEPS), || false);
+        let mut cpu = Duration::ZERO;
+        loop {
+            match progress {
+                Progress::Passed => return Outcome::Outputs(check.into_outputs()),
+                Progress::TooHeavy => return Outcome::Failed(limits.reached(Limit::JsonBytes)),
+                Progress::Misfit { output, why } => {
+                    let why = format!("output {output} breaks its schema: {why}");
+                    let why = secrets.hide(why);
+                    return Outcome::Failed(Failure::new(FailureKind::InvalidOutput, why));
+                }
+                Progress::Paused => {}
             }
-            reading.is_over();
+            let used = Duration::from_micros(usage.cpu_us);
+            let Some(left) = limits.time(Limit::CpuMs).checked_sub(used) else {
+                return Outcome::Failed(reached_by_checks(limits, "outputs", cpu));
+            };
+            let work = move |meter: &Meter| {
+                let progress = check.go_on(meter, || meter.is_slice_over());
+                (check, progress)
+            };
+            let turn = self.parts.work.turn(&self.run.namespace);
+            let done = match self.work(turn, Bounds::cpu(left), deadline, work).await {
+                Ok(done) => done,
+                Err(NotDone::Cancelled) => return Outcome::Released,
+                Err(NotDone::TooLate) => return Outcome::Failed(limits.timed_out()),
+                Err(NotDone::Lost(lost)) => return Outcome::Failed(internal(&lost)),
+            };
+            (check, progress) = done.value;
+            usage.cpu_us = usage.cpu_us.saturating_add(micros(done.cpu).max(1));
+            cpu += done.cpu;
         }
-        None
+    }
+
+    /// Does work for this attempt elsewhere, until it is cancelled or too late. The
+    /// turn that it waits for counts as its time.
+    async fn work<T: Send + 'static>(
+        &self,
+        turn: impl Future<Output = Option<Turn<Name>>>,
+        bounds: Bounds,
+        deadline: Instant,
+        work: impl FnOnce(&Meter) -> T + Send + 'static,
+    ) -> Result<Done<T>, NotDone> {
+        let run = async { self.parts.work.run(turn.await, bounds, work).await };
+        tokio::select! {
+            done = tokio::time::timeout_at(deadline, run) => match done {
+                Ok(done) => done.map_err(NotDone::Lost),
+                Err(_) => Err(NotDone::TooLate),
+            },
+            () = self.cancel.cancelled() => Err(NotDone::Cancelled),
+        }
     }
 
     fn context(&self, node: &Node) -> Context {

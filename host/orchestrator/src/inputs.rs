@@ -35,6 +35,8 @@ pub(crate) enum NoInputs {
     Failed(Failure),
     /// They cannot be read now.
     Unavailable(String),
+    /// They are not wanted any more.
+    Cancelled,
 }
 
 impl From<Failure> for NoInputs {

@@ -5,19 +5,23 @@
 
 mod admission;
 mod ambient;
+mod cache;
 mod catalog;
 mod check;
 mod committer;
 mod hand_on;
 mod control;
 mod data_folder;
+mod descriptions;
 mod error;
 mod executor;
 mod heart;
+mod host_work;
 mod inputs;
 mod key_file;
 mod keys;
 mod namespaces;
+mod output_check;
 mod plugins;
 mod probe;
 mod read;
@@ -68,13 +72,14 @@ pub use rotation::{Rotated, RotationError, Sealing};
 use ambient::SystemClock;
 use committer::Committer;
 use data_folder::DataFolder;
+use descriptions::Descriptions;
 use executor::Executor;
 use heart::Session;
-use plugins::Plugins;
+use host_work::HostWork;
 use probe::Probe;
 use reading::Large;
-use runs::{Descriptions, Graphs, Runs};
-use secrets::Declared;
+use runs::{Graphs, Runs};
+use secrets::{Declared, SecretSets};
 use teller::Teller;
 use tenants::Tenants;
 use watch::Watchers;
@@ -158,11 +163,13 @@ pub(crate) struct Parts {
     /// The same, for executions: its reads wait for a database that is away.
     pub patient: Store,
     pub sandbox: Sandbox,
-    pub plugins: Plugins,
     pub runs: Runs,
     pub graphs: Graphs,
     pub descriptions: Descriptions,
     pub declared: Declared,
+    pub secret_sets: SecretSets,
+    /// Threads for the host's own work for callers and guests.
+    pub work: HostWork,
     pub watchers: Watchers,
     pub committer: Committer,
     pub executor: Executor,
@@ -215,11 +222,12 @@ impl Host {
         let capacity = config.slots.saturating_mul(HELD_PER_SLOT);
         let (committer, work) = Committer::new(capacity);
         let parts = Arc::new(Parts {
-            plugins: Plugins::default(),
             runs: Runs::default(),
             graphs: Graphs::default(),
             descriptions: Descriptions::default(),
             declared: Declared::default(),
+            secret_sets: SecretSets::default(),
+            work: HostWork::start().map_err(StartError::Thread)?,
             watchers: Watchers::default(),
             executor: Executor::new(config.slots, config.work.unwrap_or_else(Handle::current)),
             teller: Teller::new(store.is_shared()),
@@ -278,7 +286,7 @@ impl Host {
     /// Waits for the turn of a namespace to have something large in memory: JSON
     /// that is read into values takes many times its text.
     pub async fn large(&self, namespace: &Name) -> Option<Turn<Name>> {
-        self.parts.large.turn(namespace).await
+        self.parts.work.turn(namespace).await
     }
 
     /// Waits for the turn of a namespace to send a large body.

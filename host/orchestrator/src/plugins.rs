@@ -1,37 +1,17 @@
-//! Plugins that can be executed: compiled by the sandbox, with the schemas
-//! that their inputs and outputs are held to.
+//! Plugins that can be executed: compiled by the sandbox, with the description that
+//! holds the schemas of their inputs and outputs.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use exosphere_domain::graph::Node;
 use exosphere_domain::ids::{Digest, Name};
-use exosphere_domain::node::NodeDescription;
-use exosphere_domain::schema::Schema;
-use exosphere_sandbox::{LoadError, Plugin, Sandbox};
-use exosphere_store::{Store, StoreError};
+use exosphere_domain::node::DescribedNode;
+use exosphere_domain::schema::Refusal;
+use exosphere_sandbox::{LoadError, Plugin};
+use exosphere_store::StoreError;
 
-/// Descriptions that are kept; all are forgotten when one more comes, since
-/// each can be read again.
-const MOST: usize = 1024;
-
-/// Descriptions at hand, by digest. The code itself is kept by the sandbox.
-#[derive(Default)]
-pub(crate) struct Plugins {
-    known: Mutex<HashMap<Digest, Arc<Nodes>>>,
-}
-
-/// A plugin's nodes, by name.
-pub(crate) struct Nodes(HashMap<Name, NodeInfo>);
-
-/// What an execution must know of its node.
-pub(crate) struct NodeInfo {
-    /// What its inputs are held to.
-    pub inputs: Schema,
-    /// What its outputs are held to.
-    pub outputs: Schema,
-    /// The secrets that it may read.
-    pub secrets: Vec<Name>,
-}
+use crate::Parts;
+use crate::host_work::{Bounds, Meter};
 
 /// Why a plugin cannot be executed: in words for the host's log.
 #[derive(Debug, thiserror::Error)]
@@ -44,62 +24,42 @@ pub(crate) enum NotReady {
     Store(#[from] StoreError),
 }
 
-impl Plugins {
-    /// A plugin, ready to be invoked.
-    pub(crate) async fn ready(
-        &self,
-        store: &Store,
-        sandbox: &Sandbox,
-        digest: Digest,
-    ) -> Result<(Arc<Plugin>, Arc<Nodes>), NotReady> {
-        let nodes = self.nodes(store, digest).await?;
-        let fetch = async || {
-            let missing = || StoreError::Data("its bytes are not stored".into());
-            store.component(digest).await.and_then(|bytes| bytes.ok_or_else(missing))
-        };
-        let plugin = sandbox.load(digest, fetch).await.map_err(|error| match error {
-            LoadError::Fetch(error) => NotReady::Store(error),
-            other => NotReady::Broken(digest, other.to_string()),
-        })?;
-        Ok((plugin, nodes))
-    }
-
-    /// Returns the nodes of a plugin that has been executed here.
-    pub(crate) fn at_hand(&self, digest: Digest) -> Option<Arc<Nodes>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
-    }
-
-    async fn nodes(&self, store: &Store, digest: Digest) -> Result<Arc<Nodes>, NotReady> {
-        let broken = |why: String| NotReady::Broken(digest, why);
-        if let Some(nodes) = self.at_hand(digest) {
-            return Ok(nodes);
-        }
-        let described = store.nodes(digest).await?;
-        let described = described.ok_or_else(|| broken("it is not stored".into()))?;
-        let nodes = Arc::new(Nodes::of(described).map_err(broken)?);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST {
-            known.clear();
-        }
-        known.insert(digest, nodes.clone());
-        Ok(nodes)
-    }
+/// Gives a plugin, ready to be invoked, and a node of it whose schemas are compiled.
+pub(crate) async fn ready(
+    parts: &Parts,
+    namespace: &Name,
+    node: &Node,
+) -> Result<(Arc<Plugin>, Arc<DescribedNode>), NotReady> {
+    let digest = node.digest;
+    let broken = |why: String| NotReady::Broken(digest, why);
+    let from = (&parts.patient, &parts.work);
+    let described = parts.descriptions.get(from, namespace, digest).await?;
+    let found = described.get(&node.node_name);
+    let found = found.ok_or_else(|| broken(format!("it has no node {}", node.node_name)))?;
+    compile(parts, namespace, found).await.map_err(broken)?;
+    let fetch = async || {
+        let missing = || StoreError::Data("its bytes are not stored".into());
+        parts.patient.component(digest).await.and_then(|bytes| bytes.ok_or_else(missing))
+    };
+    let plugin = parts.sandbox.load(digest, fetch).await.map_err(|error| match error {
+        LoadError::Fetch(error) => NotReady::Store(error),
+        other => NotReady::Broken(digest, other.to_string()),
+    })?;
+    Ok((plugin, found.clone()))
 }
 
-impl Nodes {
-    fn of(described: Vec<NodeDescription>) -> Result<Self, String> {
-        let node = |node: NodeDescription| {
-            let info = NodeInfo {
-                inputs: Schema::compile(&node.inputs)?,
-                outputs: Schema::compile(&node.outputs)?,
-                secrets: node.secrets,
-            };
-            Ok((node.name, info))
-        };
-        described.into_iter().map(node).collect::<Result<_, _>>().map(Nodes)
+/// Compiles the schemas of a node, once on each host.
+async fn compile(parts: &Parts, namespace: &Name, node: &Arc<DescribedNode>) -> Result<(), String> {
+    if node.is_compiled() {
+        return Ok(());
     }
-
-    pub(crate) fn get(&self, node: &Name) -> Option<&NodeInfo> {
-        self.0.get(node)
-    }
+    let turn = parts.work.turn(namespace).await;
+    let compiled = node.clone();
+    let compile = move |meter: &Meter| -> Result<(), Refusal> {
+        compiled.inputs(meter)?;
+        compiled.outputs(meter)?;
+        Ok(())
+    };
+    let done = parts.work.run(turn, Bounds::steps(u64::MAX), compile).await;
+    done.map_err(|lost| lost.to_string())?.value.map_err(|refusal| refusal.to_string())
 }

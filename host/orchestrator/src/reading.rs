@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::Parts;
 use crate::error::internal;
+use crate::host_work::{Bounds, Meter};
 
 /// Bytes of memory up to which nobody waits for a turn.
 const SMALL: u64 = 1024 * 1024;
@@ -57,13 +58,9 @@ impl fmt::Debug for AnswerPlace {
     }
 }
 
-/// Turns at what is large.
+/// Turns at sending what is large. Those at reading it are the turns of the host's own
+/// work (see [`crate::host_work`]).
 pub(crate) struct Large {
-    /// At reading it. That keeps a processor busy, so there is one for each, and
-    /// one namespace has all but one of them.
-    values: Turns<Name>,
-    most: u32,
-    /// At sending it.
     bodies: Turns<Name>,
     /// At being answered with it.
     answers: Turns<Name>,
@@ -73,12 +70,7 @@ pub(crate) struct Large {
 
 impl Large {
     pub(crate) fn new() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let processors = u32::try_from(processors).unwrap_or(u32::MAX);
-        let most = processors.saturating_sub(1).max(1);
         Large {
-            values: Turns::new(processors),
-            most,
             bodies: Turns::new(BODIES.0),
             answers: Turns::new(ANSWERS.0),
             reads: Turns::new(LARGE_READS.0),
@@ -100,11 +92,6 @@ impl Large {
         let place = self.answers.take(namespace.clone(), ANSWERS.1).await.map(AnswerPlace);
         let _turn = self.reads.take(namespace.clone(), LARGE_READS.1).await;
         Ok((read.await?, place))
-    }
-
-    /// Waits for the turn of a namespace to read values.
-    pub(crate) async fn turn(&self, namespace: &Name) -> Option<Turn<Name>> {
-        self.values.take(namespace.clone(), self.most).await
     }
 
     /// Waits for the turn of a namespace to send a body.
@@ -137,11 +124,6 @@ impl<'a> Reading<'a> {
         self.weight
     }
 
-    /// Forgets what was read, since it is gone again.
-    pub(crate) fn is_over(&mut self) {
-        self.weight = 0;
-    }
-
     /// Whether it has a turn: then there is much to do.
     pub(crate) fn has_turn(&self) -> bool {
         self.turn.is_some()
@@ -152,9 +134,25 @@ impl<'a> Reading<'a> {
     /// attempt's fault.
     pub(crate) async fn is_large(&mut self) {
         if self.turn.is_none() {
-            self.turn = self.parts.large.turn(self.namespace).await;
+            self.turn = self.parts.work.turn(self.namespace).await;
             self.begun = Instant::now();
         }
+    }
+
+    /// Lends its turn to the host's own work, or waits for one if it has none.
+    pub(crate) fn take_turn(&mut self) -> impl Future<Output = Option<Turn<Name>>> + use<'a> {
+        let (held, parts, namespace) = (self.turn.take(), self.parts, self.namespace);
+        async move {
+            match held {
+                Some(turn) => Some(turn),
+                None => parts.work.turn(namespace).await,
+            }
+        }
+    }
+
+    /// Takes a turn back.
+    pub(crate) fn give_turn(&mut self, turn: Option<Turn<Name>>) {
+        self.turn = turn;
     }
 
     /// Fails once an attempt has been reading for as long as it may run.
@@ -211,9 +209,15 @@ impl<'a> Reading<'a> {
             }
             (Ok(all), room)
         };
-        let (read, room) = match bytes > LARGE_TEXT {
-            true => tokio::task::spawn_blocking(work).await.map_err(|error| internal(&error))?,
-            false => work(),
+        let (read, room) = if bytes > LARGE_TEXT {
+            let turn = self.turn.take();
+            let bounds = Bounds::cpu(Duration::MAX);
+            let done = self.parts.work.run(turn, bounds, move |_: &Meter| work()).await;
+            let done = done.map_err(|lost| internal(&lost))?;
+            self.turn = done.turn;
+            done.value
+        } else {
+            work()
         };
         self.take_off(room);
         read.map_err(|error| self.refused(&error))

@@ -1,41 +1,46 @@
 //! What never changes of the runs that are being executed, and what is needed to
-//! start runs: graphs and descriptions of their nodes, kept at hand.
+//! start runs: graphs, kept at hand.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exosphere_domain::graph::Graph;
-use exosphere_domain::ids::{Digest, Name, NamespaceKey, RunKey};
-use exosphere_domain::node::NodeDescription;
+use exosphere_domain::ids::{Name, NamespaceKey, RunKey};
 use exosphere_store::{GraphRow, RevisionRow, RunInfo, Store, StoreError};
 
-/// Of each kind; the whole lot is forgotten when one more comes, since
-/// each can be read again.
+use crate::cache::Cache;
+
+/// Graphs, and current revisions; the whole lot is forgotten when one more comes,
+/// since each can be read again.
 const MOST: usize = 4096;
 
-/// Of plugins' descriptions, each of which may be a megabyte.
-const MOST_DESCRIBED: usize = 64;
+/// Bytes of the runs that are kept: mostly their inputs.
+const RUNS_WEIGHT: u64 = 256 * 1024 * 1024;
+
+/// Bytes of a run but for its inputs.
+const RUN_WEIGHT: u64 = 1024;
 
 /// Runs at hand.
-#[derive(Default)]
 pub(crate) struct Runs {
-    known: Mutex<HashMap<RunKey, Arc<RunInfo>>>,
+    known: Cache<RunKey, Arc<RunInfo>>,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Runs { known: Cache::new(RUNS_WEIGHT) }
+    }
 }
 
 impl Runs {
     /// Keeps a run that is known already.
     pub(crate) fn keep(&self, run: Arc<RunInfo>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST {
-            known.clear();
-        }
-        known.insert(run.key, run);
+        let weight = RUN_WEIGHT + run.inputs.len() as u64;
+        self.known.put(run.key, run, weight);
     }
 
     /// A run, read if it is not at hand.
     pub(crate) async fn get(&self, store: &Store, key: RunKey) -> Result<Arc<RunInfo>, StoreError> {
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(run) = known() {
+        if let Some(run) = self.known.get(&key) {
             return Ok(run);
         }
         let missing = || StoreError::Data(format!("table run has no row {}", key.0));
@@ -112,44 +117,16 @@ impl Graphs {
 
     /// The graph in a revision, parsed if it is not at hand.
     fn graph(&self, row: &GraphRow) -> Result<Arc<Graph>, StoreError> {
-        let mut known = self.lock();
-        if let Some(graph) = known.revisions.get(&row.revision.id) {
+        if let Some(graph) = self.lock().revisions.get(&row.revision.id) {
             return Ok(graph.clone());
         }
+        // Without the lock: a large one takes long.
+        let graph = Arc::new(row.graph()?);
+        let mut known = self.lock();
         if known.revisions.len() >= MOST {
             known.revisions.clear();
         }
-        let graph = Arc::new(row.graph()?);
         known.revisions.insert(row.revision.id, graph.clone());
         Ok(graph)
-    }
-}
-
-/// What plugins say of their nodes, kept at hand: a digest always says the same.
-#[derive(Default)]
-pub(crate) struct Descriptions {
-    known: Mutex<HashMap<Digest, Arc<Vec<NodeDescription>>>>,
-}
-
-impl Descriptions {
-    /// The nodes of a plugin, read if they are not at hand; none if there is no
-    /// such plugin.
-    pub(crate) async fn get(
-        &self,
-        store: &Store,
-        digest: Digest,
-    ) -> Result<Arc<Vec<NodeDescription>>, StoreError> {
-        let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(nodes) = lock().get(&digest) {
-            return Ok(nodes.clone());
-        }
-        let Some(nodes) = store.nodes(digest).await? else { return Ok(Arc::default()) };
-        let nodes = Arc::new(nodes);
-        let mut known = lock();
-        if known.len() >= MOST_DESCRIBED {
-            known.clear();
-        }
-        known.insert(digest, nodes.clone());
-        Ok(nodes)
     }
 }

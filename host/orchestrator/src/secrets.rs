@@ -2,17 +2,21 @@
 //! its node declared, and its plugin is granted, it may read; the others are kept
 //! out of what it says all the same, since a node may hand on what it was given.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::{Name, NamespaceKey};
-use exosphere_sandbox::{Secret, Secrets};
+use exosphere_domain::node::NodeDescription;
+use exosphere_sandbox::{SecretSet, Secrets};
 use exosphere_store::{RunInfo, StoreError};
+use zeroize::Zeroizing;
 
 use crate::Parts;
+use crate::cache::Cache;
+use crate::error::internal;
+use crate::host_work::Bounds;
 use crate::inputs::NoInputs;
-use crate::plugins::NodeInfo;
 
 /// Revisions that are remembered; all are forgotten when one more comes.
 const MOST: usize = 4096;
@@ -36,9 +40,10 @@ impl Declared {
         }
         let mut any = false;
         for (_, node) in run.graph.nodes() {
-            let described = parts.descriptions.get(&parts.patient, node.digest).await?;
-            let mut of_name = described.iter().filter(|found| found.name == node.node_name);
-            any |= of_name.any(|found| !found.secrets.is_empty());
+            let from = (&parts.patient, &parts.work);
+            let described = parts.descriptions.get(from, &run.namespace, node.digest).await?;
+            let found = described.get(&node.node_name);
+            any |= found.is_some_and(|found| !found.description.secrets.is_empty());
         }
         let mut known = lock();
         if known.len() >= MOST {
@@ -49,25 +54,89 @@ impl Declared {
     }
 }
 
-/// The secrets of an execution, as they are now.
+/// Bytes of all secrets that are kept with what finds them in a text.
+const CACHE_WEIGHT: u64 = 64 * 1024 * 1024;
+
+/// Bytes of a graph's secrets from which on what finds them is made apart.
+const LARGE_BYTES: u64 = 16 * 1024;
+
+/// Bytes that what finds secrets may take for each byte of them.
+const WEIGHT_FACTOR: u64 = 400;
+
+/// Secrets by graph: executions of one graph share them.
+pub(crate) struct SecretSets(Cache<(NamespaceKey, Name), Arc<SecretSet>>);
+
+impl Default for SecretSets {
+    fn default() -> Self {
+        SecretSets(Cache::new(CACHE_WEIGHT))
+    }
+}
+
+impl SecretSets {
+    /// Gives the set of these values, the one of the last execution if nothing has
+    /// changed since. What finds large ones is made in a turn of the namespace.
+    async fn get(
+        &self,
+        (parts, run): (&Parts, &RunInfo),
+        values: BTreeMap<String, Zeroizing<String>>,
+    ) -> Result<Arc<SecretSet>, NoInputs> {
+        let key = (run.namespace_key, run.graph_name.clone());
+        if let Some(set) = self.same(&key, &values) {
+            return Ok(set);
+        }
+        let set = Arc::new(SecretSet::new(values));
+        let bytes = set.bytes();
+        if bytes <= LARGE_BYTES {
+            self.0.put(key, set.clone(), bytes * WEIGHT_FACTOR);
+            return Ok(set);
+        }
+        let turn = parts.work.turn(&run.namespace).await;
+        // Another may have made it meanwhile.
+        if let Some(same) = self.0.get(&key).filter(|known| known.is_same(&set)) {
+            return Ok(same);
+        }
+        let made = set.clone();
+        let prepare = move |_: &_| made.prepare();
+        let done = parts.work.run(turn, Bounds::steps(u64::MAX), prepare).await;
+        let weight = done.map_err(|lost| internal(&lost))?.value;
+        self.0.put(key, set.clone(), bytes + weight);
+        Ok(set)
+    }
+
+    fn same(
+        &self,
+        key: &(NamespaceKey, Name),
+        values: &BTreeMap<String, Zeroizing<String>>,
+    ) -> Option<Arc<SecretSet>> {
+        self.0.get(key).filter(|known| known.has_values(values))
+    }
+}
+
+/// Gives the secrets of an execution, as they are now.
 pub(crate) async fn secrets(
     parts: &Parts,
     run: &RunInfo,
-    info: &NodeInfo,
+    node: &NodeDescription,
     grants: &Grants,
 ) -> Result<Secrets, NoInputs> {
     if !parts.declared.any(parts, run).await? {
         return Ok(Secrets::default());
     }
-    let mut secrets = Vec::new();
+    let (mut values, mut shown) = (BTreeMap::new(), BTreeSet::new());
     for (name, value) in parts.patient.secrets(&run.namespace, &run.graph_name).await? {
-        let is_shown = info.secrets.contains(&name) && grants.secrets.contains(&name);
+        let is_shown = node.secrets.contains(&name) && grants.secrets.contains(&name);
         match value {
-            Ok(value) => secrets.push((name.to_string(), Secret { value, is_shown })),
+            Ok(value) => {
+                if is_shown {
+                    shown.insert(name.to_string());
+                }
+                values.insert(name.to_string(), value);
+            }
             Err(error) if is_shown => return Err(error.into()),
             // What cannot be opened cannot be looked for.
             Err(_) => {}
         }
     }
-    Ok(secrets.into_iter().collect())
+    let set = parts.secret_sets.get((parts, run), values).await?;
+    Ok(Secrets::new(set, shown))
 }

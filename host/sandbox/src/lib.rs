@@ -64,6 +64,6 @@ pub use log::{LogLevel, LogLine};
 pub use plugins::{LoadError, Plugin};
 pub use refused::{CompileLimit, Refused};
 pub use sandbox::{DEFAULT_SLOTS, Sandbox, SandboxConfig, SetupError};
-pub use secrets::{Secret, Secrets};
+pub use secrets::{Secret, SecretSet, Secrets};
 pub use store::{RunStore, Unavailable};
 pub use turns::{Turn, Turns};

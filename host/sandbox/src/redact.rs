@@ -6,12 +6,14 @@
 //! each of its lines, and its usual spellings: JSON, Rust, percent, hexadecimal
 //! and base64, this one inside of a longer text, too. Words are cleaned first
 //! (`text`), since what shows nothing could stand in the middle of a secret.
+//! What is looked for is bounded, whatever secrets there are, and so is the time for
+//! a text (`finder`).
+
+mod finder;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Range;
 
-use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use exosphere_domain::failure::Failure;
@@ -19,8 +21,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::secrets::{Secret, Secrets};
-use crate::text::{clean_line, clean_lines};
+use crate::secrets::Secrets;
+use crate::text::{clean_line, clean_lines, cut};
+use finder::{Find, Finder, Needle, STATE_BYTES};
 
 /// Characters of a secret, and of what is left of one at a cut, that are worth
 /// to be hidden. Fewer are found in any text.
@@ -47,82 +50,92 @@ const PERCENT: [&AsciiSet; 3] = [
         .remove(b'*'),
 ];
 
-/// What finds the secrets of an execution.
+/// The most bytes of one needle. Of what is longer the beginning is looked for, and
+/// hidden together with everything behind it in the same text.
+const MAX_NEEDLE_BYTES: usize = 1024;
+
+/// The most bytes of a secret that are spelled out: some of them show nothing.
+const MAX_SPELLED_BYTES: usize = 4 * MAX_NEEDLE_BYTES;
+
+/// The most lines of a secret that are looked for one by one.
+const MAX_LINES: usize = 256;
+
+/// The most bytes of all needles of a graph, each of which takes a state of
+/// [`STATE_BYTES`]: 18 MiB. Where there are more, the needles become shorter.
+const MAX_NEEDLES_BYTES: usize = 1024 * 1024;
+
+/// The finder of the secrets of a graph.
 pub(crate) struct Patterns {
-    /// Texts and whose they are, in order.
-    texts: Vec<(Zeroizing<String>, usize)>,
     names: Vec<String>,
-    /// Finds the texts, by their number. There is none if there is no text.
-    finder: Option<AhoCorasick>,
-    longest: usize,
+    finder: Option<Finder>,
 }
 
 impl Patterns {
-    pub(crate) fn of(secrets: &BTreeMap<String, Secret>) -> Patterns {
-        let mut texts = Vec::new();
-        for (at, secret) in secrets.values().enumerate() {
-            texts.extend(spellings(&secret.value).into_iter().map(|text| (text, at)));
+    pub(crate) fn of(secrets: &BTreeMap<String, Zeroizing<String>>) -> Patterns {
+        let mut needles = Vec::new();
+        for (owner, value) in secrets.values().enumerate() {
+            let spelled = spellings(value).into_iter();
+            needles.extend(spelled.map(|Spelling { text, is_whole }| Needle {
+                text,
+                owner,
+                is_beginning: !is_whole,
+            }));
         }
-        texts.sort_by(|(a, _), (b, _)| a.as_str().cmp(b));
-        texts.dedup_by(|(text, _), (before, _)| text == before);
-        let finder = AhoCorasick::new(texts.iter().map(|(text, _)| text.as_bytes()));
-        // It fails only beyond four thousand million states.
-        let finder = finder.ok().filter(|_| !texts.is_empty());
-        let longest = texts.iter().map(|(text, _)| text.len()).max().unwrap_or_default();
-        Patterns { texts, names: secrets.keys().cloned().collect(), finder, longest }
+        needles.sort_by(|a, b| a.text.as_str().cmp(b.text.as_str()));
+        needles.dedup_by(|again, first| {
+            let is_same = again.text == first.text;
+            first.is_beginning |= is_same && again.is_beginning;
+            is_same
+        });
+        shorten(&mut needles);
+        let finder = (!needles.is_empty()).then(|| Finder::new(needles));
+        Patterns { names: secrets.keys().cloned().collect(), finder }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn weight(&self) -> u64 {
+        self.finder.as_ref().map_or(0, |finder| (finder.states() * STATE_BYTES) as u64)
     }
 
     /// A text without secrets. If it was cut, what begins one at its end goes,
     /// too.
     fn hide<'a>(&self, text: &'a str, is_cut: bool) -> Cow<'a, str> {
         let Some(finder) = &self.finder else { return Cow::Borrowed(text) };
-        let found = finder.find_overlapping_iter(text);
-        let mut found: Vec<(Range<usize>, usize)> = found
-            .filter_map(|found| {
-                let (_, whose) = self.texts.get(found.pattern().as_usize())?;
-                Some((found.range(), *whose))
-            })
-            .collect();
-        if is_cut {
-            found.extend(self.begun(text));
+        let found = finder.find(text, is_cut.then_some(FEWEST));
+        match found.is_empty() {
+            true => Cow::Borrowed(text),
+            false => Cow::Owned(self.without(text, &found)),
         }
-        if found.is_empty() {
-            return Cow::Borrowed(text);
-        }
-        found.sort_by_key(|(range, _)| range.start);
-        Cow::Owned(self.without(text, &found))
     }
 
-    /// The text without some ranges, which may overlap.
-    fn without(&self, text: &str, found: &[(Range<usize>, usize)]) -> String {
+    /// The text without some ranges, which are in order.
+    fn without(&self, text: &str, found: &[Find]) -> String {
         let mut hidden = String::with_capacity(text.len());
         let mut end = 0;
-        for (range, whose) in found {
-            if range.start >= end {
-                hidden.push_str(text.get(end..range.start).unwrap_or_default());
-                let name = self.names.get(*whose).map_or("", String::as_str);
-                hidden.push_str(&format!("[secret {name}]"));
-            }
-            end = end.max(range.end);
+        for (range, owner) in found {
+            hidden.push_str(text.get(end..range.start).unwrap_or_default());
+            let name = self.names.get(*owner).map_or("", String::as_str);
+            hidden.push_str(&format!("[secret {name}]"));
+            end = range.end;
         }
         hidden.push_str(text.get(end..).unwrap_or_default());
         hidden
     }
+}
 
-    /// The longest end of a text with which a secret begins.
-    fn begun(&self, text: &str) -> Option<(Range<usize>, usize)> {
-        // Half a character, which would be the end of none.
-        let text = text.trim_end_matches('\u{fffd}');
-        let from = text.ceil_char_boundary(text.len().saturating_sub(self.longest));
-        let starts = text.get(from..)?.char_indices().map(|(at, _)| from + at);
-        starts.take_while(|start| text[*start..].chars().nth(FEWEST - 1).is_some()).find_map(
-            |start| {
-                let end = &text[start..];
-                let at = self.texts.partition_point(|(known, _)| known.as_str() < end);
-                let (known, whose) = self.texts.get(at)?;
-                known.starts_with(end).then_some((start..text.len(), *whose))
-            },
-        )
+/// Shortens the longest needles until all together are few enough bytes.
+fn shorten(needles: &mut [Needle]) {
+    let mut most = MAX_NEEDLE_BYTES;
+    let bytes =
+        |most: usize| needles.iter().map(|needle| needle.text.len().min(most)).sum::<usize>();
+    while bytes(most) > MAX_NEEDLES_BYTES && most > 2 * FEWEST_OF_PART {
+        most /= 2;
+    }
+    for needle in needles {
+        if needle.text.len() > most {
+            let cut = Zeroizing::new(cut(&needle.text, most).to_owned());
+            (needle.text, needle.is_beginning) = (cut, true);
+        }
     }
 }
 
@@ -183,42 +196,68 @@ impl Secrets {
     }
 }
 
-/// The texts that tell a secret.
-fn spellings(value: &str) -> Vec<Zeroizing<String>> {
-    // White space around it, such as the line end of a file, tells nothing.
-    let value = value.trim();
-    let lines = value.lines().count();
-    let mut texts = Vec::new();
-    let mut add = |text: &str, fewest: usize| {
+/// A text that tells a secret, or the beginning of one that does.
+struct Spelling {
+    text: Zeroizing<String>,
+    is_whole: bool,
+}
+
+/// Gathers spellings that are long enough to be told from ordinary words.
+struct Spellings {
+    all: Vec<Spelling>,
+    is_whole: bool,
+}
+
+impl Spellings {
+    fn add(&mut self, text: &str, fewest: usize) {
         let text = Zeroizing::new(clean_line(text));
         if text.trim().chars().nth(fewest - 1).is_some() {
-            texts.push(text);
+            self.all.push(Spelling { text, is_whole: self.is_whole });
         }
-    };
-    if lines <= 1 {
-        add(value, FEWEST);
+    }
+}
+
+/// The texts that tell a secret. Of a long one, texts that begin them.
+fn spellings(value: &str) -> Vec<Spelling> {
+    // White space around it, such as the line end of a file, tells nothing.
+    let value = value.trim();
+    let begun = cut(value, MAX_SPELLED_BYTES);
+    let mut texts = Spellings { all: Vec::new(), is_whole: begun.len() == value.len() };
+    if value.lines().nth(1).is_none() {
+        texts.add(begun, FEWEST);
     } else {
-        value.lines().for_each(|line| add(line.trim(), FEWEST_OF_PART));
+        let mut lines = Spellings { all: Vec::new(), is_whole: true };
+        for line in value.lines().map(str::trim).take(MAX_LINES) {
+            let begun = cut(line, MAX_SPELLED_BYTES);
+            lines.is_whole = begun.len() == line.len();
+            lines.add(begun, FEWEST_OF_PART);
+        }
+        texts.all = lines.all;
     }
     if value.chars().nth(FEWEST - 1).is_none() {
-        return texts;
+        return texts.all;
     }
-    add(&in_json(value, false), FEWEST);
-    add(&in_json(value, true), FEWEST);
-    add(&value.escape_debug().to_string(), FEWEST);
-    add(&hex::encode(value), FEWEST);
-    add(&hex::encode_upper(value), FEWEST);
+    let value = begun;
+    texts.add(&in_json(value, false), FEWEST);
+    texts.add(&in_json(value, true), FEWEST);
+    texts.add(&value.escape_debug().to_string(), FEWEST);
+    texts.add(&hex::encode(value), FEWEST);
+    texts.add(&hex::encode_upper(value), FEWEST);
     for set in PERCENT {
         let text = Zeroizing::new(utf8_percent_encode(value, set).to_string());
-        add(&text, FEWEST);
-        add(&text.replace("%20", "+"), FEWEST);
-        add(&in_lower_case(&text), FEWEST);
+        texts.add(&text, FEWEST);
+        texts.add(&text.replace("%20", "+"), FEWEST);
+        texts.add(&in_lower_case(&text), FEWEST);
     }
     for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-        add(&engine.encode(value), FEWEST);
-        (0..3).for_each(|before| add(&inside_base64(&engine, value, before), FEWEST_OF_PART));
+        // The last digits of a beginning have a part of what follows.
+        match texts.is_whole {
+            true => texts.add(&engine.encode(value), FEWEST),
+            false => texts.add(&inside_base64(&engine, value, 0), FEWEST),
+        }
+        (0..3).for_each(|before| texts.add(&inside_base64(&engine, value, before), FEWEST_OF_PART));
     }
-    texts
+    texts.all
 }
 
 /// As it stands inside of the quotes of JSON; in ASCII alone, as some write it.
@@ -261,11 +300,13 @@ fn inside_base64(engine: &GeneralPurpose, value: &str, before: usize) -> Zeroizi
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::secrets::Secret;
 
     fn secrets(all: &[(&str, &str)]) -> Secrets {
         let owned = |(name, value): &(&str, &str)| {
@@ -374,6 +415,64 @@ mod tests {
         let some = secrets(&[("k", "hush-hush")]);
         assert_eq!(format!("{some:?}"), r#"{"k"}"#);
         let _shared = Arc::new(some);
+    }
+
+    /// The time of some work, the shortest of three.
+    fn time(mut work: impl FnMut()) -> Duration {
+        let once = |_| {
+            let begun = Instant::now();
+            work();
+            begun.elapsed()
+        };
+        (0..3).map(once).min().unwrap_or_default()
+    }
+
+    #[test]
+    fn periodic_secrets_take_linear_time() {
+        let random: String = (0u32..65_000)
+            .map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 27) as u8 % 26))
+            .collect();
+        let equal = "a".repeat(60_000);
+        let periodic = "ab".repeat(30_000);
+        let texts = ["a".repeat(256 << 10), "ab".repeat(128 << 10), "aab".repeat(85 << 10)];
+        for value in [&equal, &periodic, &random, &format!("{}b", &equal[..900])] {
+            let secret = secrets(&[("k", value)]);
+            let built = time(|| drop(secrets(&[("k", value)]).hide("text")));
+            assert!(built < Duration::from_millis(500), "{built:?} to build");
+            assert!(secret.patterns().unwrap().weight() < 1 << 20);
+            for text in &texts {
+                let short = time(|| drop(secret.hide_cut(&text[..16 << 10])));
+                let long = time(|| drop(secret.hide_cut(text.as_str())));
+                assert!(long < 64 * short + Duration::from_millis(50), "{short:?}, {long:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn long_secrets_are_found_by_their_beginning() {
+        let value: String = (0..20_000).map(|n| format!("{n:x}-")).collect();
+        for spelled in [value.clone(), hex::encode(&value), STANDARD_NO_PAD.encode(&value)] {
+            let text = format!("it is {spelled} and more");
+            assert_eq!(hidden(&value, &text), "it is [secret k]");
+            let begun = &text[..3000];
+            assert_eq!(hidden(&value, begun), "it is [secret k]");
+        }
+    }
+
+    #[test]
+    fn many_secrets_take_bounded_memory() {
+        let lines = |secret: usize| (0..4_000).map(|n| format!("{secret}-{n}-line\n")).collect();
+        let values: Vec<String> = (0..100).map(lines).collect();
+        let names: Vec<String> = (0..100).map(|n| format!("k{n:02}")).collect();
+        let all: Vec<(&str, &str)> = names
+            .iter()
+            .zip(&values)
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let all = secrets(&all);
+        assert_eq!(all.hide("x 42-17-line y"), "x [secret k42] y");
+        let weight = all.patterns().unwrap().weight();
+        assert!(weight <= ((MAX_NEEDLES_BYTES + 1) * STATE_BYTES) as u64, "{weight}");
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Plugins, graphs and secrets: what people put in, and what is read of it.
 //! Each write is a transaction of its own, beside the street.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
@@ -67,6 +67,19 @@ pub struct PluginRow {
     pub imports: Vec<String>,
     /// How long its compilation took.
     pub compile_ms: i64,
+}
+
+/// The newest upload of a plugin that exports a node.
+#[derive(Debug, Clone)]
+pub struct ExporterRow {
+    /// The node.
+    pub node: Name,
+    /// The plugin.
+    pub plugin: Name,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// Interfaces that it imports.
+    pub imports: Vec<String>,
 }
 
 /// A graph's current revision.
@@ -138,18 +151,34 @@ impl Store {
         self.reader.row(sql::PLUGIN, &place, plugin).await
     }
 
+    /// Reads which plugins of a namespace export nodes of some names by their newest
+    /// uploads. No description is read.
+    pub async fn exporters(
+        &self,
+        namespace: &Name,
+        nodes: &BTreeSet<Name>,
+    ) -> Result<Vec<ExporterRow>, StoreError> {
+        let nodes = json(nodes)?;
+        self.reader.rows(sql::EXPORTERS, &values![namespace.as_str(), &nodes], exporter).await
+    }
+
+    /// Reads up to `limit` names of nodes that the plugins of a namespace export, in
+    /// their order.
+    pub async fn node_names(&self, namespace: &Name, limit: u32) -> Result<Vec<Name>, StoreError> {
+        let read = |row: &dyn Cells| name(row.text(0)?, "exported", "node");
+        self.reader.rows(sql::NODE_NAMES, &values![namespace.as_str(), limit], read).await
+    }
+
     /// The bytes of a plugin.
     pub async fn component(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let bytes = |row: &dyn Cells| row.bytes(0);
         self.reader.row(sql::COMPONENT_BYTES, &values![&digest.to_string()], bytes).await
     }
 
-    /// The nodes of a plugin.
-    pub async fn nodes(&self, digest: Digest) -> Result<Option<Vec<NodeDescription>>, StoreError> {
-        let key = digest.to_string();
-        let found = self.reader.row(sql::COMPONENT_NODES, &values![&key], text).await?;
-        let Some(nodes) = found else { return Ok(None) };
-        parse(&nodes, "component", "nodes", digest).map(Some)
+    /// Reads the description of a plugin: its nodes as JSON text, which
+    /// [`description`] reads.
+    pub async fn description(&self, digest: Digest) -> Result<Option<String>, StoreError> {
+        self.reader.row(sql::COMPONENT_NODES, &values![&digest.to_string()], text).await
     }
 
     /// Makes a graph's current revision this one, unless it is already, and
@@ -275,6 +304,14 @@ impl Store {
     }
 }
 
+/// Reads the text of a stored description.
+///
+/// # Errors
+/// If no version of this host has written it.
+pub fn description(text: &str, digest: Digest) -> Result<Vec<NodeDescription>, StoreError> {
+    parse(text, "component", "nodes", digest)
+}
+
 async fn push(
     tx: &mut impl Tx,
     new: &NewPlugin,
@@ -287,6 +324,7 @@ async fn push(
     let size = new.bytes.len() as i64;
     let component = values![&digest, new.bytes.as_slice(), size, nodes, imports, new.compile_ms];
     tx.execute(sql::COMPONENT, &component).await?;
+    tx.execute(sql::EXPORTED, &values![&digest, names]).await?;
     let known = tx.query(sql::KNOWN_PLUGIN, &values![namespace, name, &digest], number).await?;
     let now = tx.now();
     let upload = values![namespace, name, &new.version, &digest, now, size, names];
@@ -394,6 +432,16 @@ fn plugin(row: &dyn Cells) -> Result<PluginRow, StoreError> {
         nodes: parse(&row.text(5)?, "component", "nodes", &digest)?,
         imports: parse(&row.text(6)?, "component", "imports", &digest)?,
         compile_ms: row.int(7)?,
+    })
+}
+
+fn exporter(row: &dyn Cells) -> Result<ExporterRow, StoreError> {
+    let digest = row.text(2)?;
+    Ok(ExporterRow {
+        node: name(row.text(0)?, "exported", "node")?,
+        plugin: name(row.text(1)?, "plugin", "name")?,
+        imports: parse(&row.text(3)?, "component", "imports", &digest)?,
+        digest: digest.parse().map_err(|_| corrupt("plugin", "digest", &digest))?,
     })
 }
 

@@ -40,7 +40,9 @@ pub use batch::{
     Answer, Batch, Committed, Finished, KnownRun, Leased, Member, NewRun, RunInfo, Shares, Touched,
     Want,
 };
-pub use catalog::{AppliedGraph, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow};
+pub use catalog::{
+    AppliedGraph, ExporterRow, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow, description,
+};
 pub use check::{
     CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check, is_up_to_date,
 };

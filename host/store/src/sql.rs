@@ -308,6 +308,24 @@ statements! {
                    AND p.id = (SELECT q.id FROM plugin q WHERE q.namespace = p.namespace AND q.name = p.name \
                                ORDER BY q.uploaded_at DESC, q.id DESC LIMIT 1) ORDER BY p.name LIMIT $3) page) counted \
                    WHERE bytes_ahead < $4 ORDER BY name";
+    EXPORTED = "INSERT INTO exported (digest, node) SELECT $1, w.value FROM json_each($2) w WHERE TRUE \
+                ON CONFLICT (digest, node) DO NOTHING",
+    postgres "INSERT INTO exported (digest, node) SELECT $1, w FROM json_array_elements_text($2::JSON) w \
+              ON CONFLICT (digest, node) DO NOTHING";
+    /// The newest uploads that export nodes of these names.
+    EXPORTERS = "SELECT e.node, p.name, p.digest, c.imports FROM plugin p JOIN exported e ON e.digest = p.digest \
+                 JOIN component c ON c.digest = p.digest WHERE p.namespace = $1 AND e.node IN (SELECT w.value FROM json_each($2) w) \
+                 AND p.id = (SELECT q.id FROM plugin q WHERE q.namespace = p.namespace AND q.name = p.name \
+                             ORDER BY q.uploaded_at DESC, q.id DESC LIMIT 1) ORDER BY e.node, p.name",
+    postgres "SELECT e.node, p.name, p.digest, c.imports FROM plugin p JOIN exported e ON e.digest = p.digest \
+              JOIN component c ON c.digest = p.digest \
+              WHERE p.namespace = $1 AND e.node IN (SELECT w FROM json_array_elements_text($2::JSON) w) \
+              AND p.id = (SELECT q.id FROM plugin q WHERE q.namespace = p.namespace AND q.name = p.name \
+                          ORDER BY q.uploaded_at DESC, q.id DESC LIMIT 1) ORDER BY e.node, p.name";
+    /// Names of nodes that the newest uploads export, for suggestions.
+    NODE_NAMES = "SELECT DISTINCT e.node FROM plugin p JOIN exported e ON e.digest = p.digest WHERE p.namespace = $1 \
+                  AND p.id = (SELECT q.id FROM plugin q WHERE q.namespace = p.namespace AND q.name = p.name \
+                              ORDER BY q.uploaded_at DESC, q.id DESC LIMIT 1) ORDER BY e.node LIMIT $2";
     /// The newest upload of each plugin.
     PLUGINS = "SELECT p.name, p.version, p.digest, p.uploaded_at, c.size, c.nodes, c.imports, c.compile_ms \
                FROM plugin p JOIN component c ON c.digest = p.digest WHERE p.namespace = $1 \
@@ -471,7 +489,12 @@ statements! {
     MIGRATED = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
     postgres "SELECT COUNT(*) FROM pg_class WHERE oid = to_regclass('_sqlx_migrations')";
     MIGRATIONS = "SELECT version, checksum, CAST(CASE WHEN success THEN 1 ELSE 0 END AS BIGINT) FROM _sqlx_migrations ORDER BY version";
-    CHECK_COMPONENTS = "SELECT digest, nodes, imports, size, CAST(octet_length(bytes) AS BIGINT) FROM component";
+    CHECK_COMPONENTS = "SELECT c.digest, c.nodes, c.imports, c.size, CAST(octet_length(c.bytes) AS BIGINT), \
+                        (SELECT group_concat(e.node, ',') FROM (SELECT node FROM exported WHERE digest = c.digest ORDER BY node) e) \
+                        FROM component c",
+    postgres "SELECT c.digest, c.nodes, c.imports, c.size, CAST(octet_length(c.bytes) AS BIGINT), \
+              (SELECT string_agg(e.node, ',' ORDER BY e.node) FROM exported e WHERE e.digest = c.digest) FROM component c";
+    CHECK_EXPORTED = "SELECT e.digest || '/' || e.node, c.digest FROM exported e LEFT JOIN component c ON c.digest = e.digest";
     CHECK_PLUGINS = "SELECT p.id, p.namespace, p.name, p.digest, c.digest FROM plugin p LEFT JOIN component c ON c.digest = p.digest";
     CHECK_GRAPHS = "SELECT g.id, g.namespace, g.name, g.current, r.graph FROM graph g LEFT JOIN revision r ON r.id = g.current";
     CHECK_REVISIONS = "SELECT r.id, r.graph, r.number, r.digest, r.body, g.id FROM revision r LEFT JOIN graph g ON g.id = r.graph";

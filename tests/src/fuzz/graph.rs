@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use exosphere_domain::budget::StepBudget;
 use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::{Catalog, Context, Exporter, Graph, Problem, validate};
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::Limits;
-use exosphere_domain::node::{NodeDescription, parse_description};
+use exosphere_domain::node::{DescribedNode, parse_description};
 use serde_json::Value;
 
 use super::{Chance, Outcome, Target};
@@ -30,15 +31,15 @@ pub struct Graphs {
 }
 
 struct Shelf {
-    nodes: Vec<(Name, Arc<NodeDescription>)>,
+    nodes: Vec<(Name, Arc<DescribedNode>)>,
     imports: Arc<[String]>,
     grants: Arc<Grants>,
 }
 
 impl Catalog for Shelf {
     fn exporters(&self, node: &Name) -> Vec<Exporter> {
-        let exported = self.nodes.iter().filter(|(_, found)| found.name == *node);
-        let exporter = |(plugin, node): &(Name, Arc<NodeDescription>)| Exporter {
+        let exported = self.nodes.iter().filter(|(_, found)| found.description.name == *node);
+        let exporter = |(plugin, node): &(Name, Arc<DescribedNode>)| Exporter {
             plugin: plugin.clone(),
             digest: Digest::of(plugin.as_str().as_bytes()),
             node: node.clone(),
@@ -49,7 +50,7 @@ impl Catalog for Shelf {
     }
 
     fn node_names(&self) -> Vec<Name> {
-        self.nodes.iter().map(|(_, node)| node.name.clone()).collect()
+        self.nodes.iter().map(|(_, node)| node.description.name.clone()).collect()
     }
 }
 
@@ -70,10 +71,10 @@ impl Graphs {
         let catalog: serde_json::Map<String, Value> = serde_json::from_str(CATALOG)?;
         let mut nodes = Vec::new();
         for (plugin, description) in catalog {
-            let described =
-                parse_description(&description.to_string()).ok().context(plugin.clone())?;
+            let (text, budget) = (description.to_string(), StepBudget::new(u64::MAX));
+            let described = parse_description(&text, &budget).ok().context(plugin.clone())?;
             for node in described {
-                nodes.push((plugin.parse()?, Arc::new(node)));
+                nodes.push((plugin.parse()?, Arc::new(node.into())));
             }
         }
         let grants = serde_json::from_str(r#"{"secrets": ["token"]}"#)?;
@@ -104,6 +105,7 @@ impl Target for Graphs {
             catalog: &self.shelf,
             secrets: &secrets,
             limits: &self.limits,
+            budget: &StepBudget::new(u64::MAX),
         };
         let applied = match (validate(&template, &context), validate(&template, &context)) {
             (Err(problems), again) => {

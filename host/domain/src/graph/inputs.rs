@@ -4,6 +4,7 @@
 //! Not here: whether the node may see what it maps; see
 //! [`super::visibility`].
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
@@ -11,31 +12,44 @@ use serde_json::{Map, Value};
 use super::fields::Place;
 use super::problems::{Problems, member, quoted};
 use super::raw::{RawGraph, RawNode};
+use crate::budget::Budget;
 use crate::ids::Name;
-use crate::node::NodeDescription;
-use crate::schema::Schema;
+use crate::node::{DescribedNode, NodeDescription};
+use crate::schema::Refusal;
 use crate::template::Placeholder;
 
 /// The most required inputs that are looked for. A schema with more is left to
 /// the check that comes before every execution.
 const MAX_REQUIRED: usize = 1_000;
 
+/// Steps to look at one input of a node.
+const INPUT_STEPS: u64 = 100;
+
 /// Checks the inputs of all nodes of which the description is known.
-pub fn check(raw: &RawGraph, descriptions: &[Option<&NodeDescription>], problems: &mut Problems) {
+pub fn check(
+    raw: &RawGraph,
+    described: &[Option<&DescribedNode>],
+    budget: &dyn Budget,
+    problems: &mut Problems,
+) {
+    let values = Values::within(budget);
     // Many places may run the same node.
-    let mut checks: BTreeMap<*const NodeDescription, (Names<'_>, Values<'_>)> = BTreeMap::new();
+    let mut checks: BTreeMap<*const DescribedNode, Names<'_>> = BTreeMap::new();
     // Of two nodes of one identifier, which is a problem, the first is meant.
-    let by_identifier = raw.nodes.iter().zip(descriptions).rev();
+    let by_identifier = raw.nodes.iter().zip(described).rev();
     let by_identifier: BTreeMap<_, _> = by_identifier
-        .filter_map(|(node, description)| Some((node.identifier.as_ref()?, (*description)?)))
+        .filter_map(|(node, known)| Some((node.identifier.as_ref()?, &(*known)?.description)))
         .collect();
-    for (node, description) in raw.nodes.iter().zip(descriptions) {
-        if let Some(description) = description {
-            let (names, values) = checks
-                .entry(std::ptr::from_ref(*description))
-                .or_insert_with(|| (Names::of(description), Values::of(description)));
-            check_given(node, names, values, problems);
-            check_required(node, description, problems);
+    for (node, described) in raw.nodes.iter().zip(described) {
+        if !values.may_take(INPUT_STEPS * (1 + node.inputs.len() as u64), &node.path, problems) {
+            return;
+        }
+        if let Some(described) = described {
+            let names = checks
+                .entry(std::ptr::from_ref(*described))
+                .or_insert_with(|| Names::of(&described.description));
+            check_given(node, described, names, &values, problems);
+            check_required(node, &described.description, problems);
         }
         check_mapped(node, &by_identifier, problems);
     }
@@ -43,8 +57,9 @@ pub fn check(raw: &RawGraph, descriptions: &[Option<&NodeDescription>], problems
 
 fn check_given(
     node: &RawNode,
+    described: &DescribedNode,
     names: &Names<'_>,
-    values: &mut Values<'_>,
+    values: &Values<'_>,
     problems: &mut Problems,
 ) {
     let path = format!("{}.inputs", node.path);
@@ -53,7 +68,7 @@ fn check_given(
             continue;
         }
         if let Some(value) = template.as_ref().and_then(|template| template.as_literal()) {
-            values.check(name, value, &path, problems);
+            values.check(described, (name, value), &path, problems);
         }
     }
 }
@@ -137,47 +152,59 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Checks values of single inputs, whatever the others are.
+/// Checks values of single inputs, whatever the others are, within one budget.
 pub struct Values<'a> {
-    node: &'a NodeDescription,
-    schema: Option<Option<Schema>>,
+    budget: &'a dyn Budget,
+    is_exhausted: Cell<bool>,
 }
 
 impl<'a> Values<'a> {
-    /// For a node. The schema is compiled when it is first needed.
-    pub fn of(node: &'a NodeDescription) -> Self {
-        Values { node, schema: None }
+    /// Checks within a budget.
+    pub fn within(budget: &'a dyn Budget) -> Self {
+        Values { budget, is_exhausted: Cell::new(false) }
     }
 
-    /// Checks the value of one input.
-    pub fn check(&mut self, name: &str, value: &Value, path: &str, problems: &mut Problems) {
-        // What does not compile was refused at the upload.
-        let compile = || Schema::compile(&each_alone(&self.node.inputs)).ok();
-        let Some(schema) = self.schema.get_or_insert_with(compile) else { return };
-        let alone = Value::Object(Map::from_iter([(name.to_owned(), value.clone())]));
-        if let Err(message) = schema.check(&alone) {
+    /// Takes steps out of the budget; if there are not enough, the problem is noted
+    /// once.
+    fn may_take(&self, steps: u64, path: &str, problems: &mut Problems) -> bool {
+        let may = !self.is_exhausted.get() && self.budget.take(steps).is_ok();
+        if !may {
+            self.exhaust(path, problems);
+        }
+        may
+    }
+
+    fn exhaust(&self, path: &str, problems: &mut Problems) {
+        if !self.is_exhausted.replace(true) {
             problems.add(
-                member(path, name),
-                format!("this does not fit the input's schema: {message}"),
+                path,
+                "the checks of this request have used up their budget here; give fewer literal \
+                 values to nodes with expensive schemas, or simplify those schemas",
             );
         }
     }
-}
 
-/// A schema of what the members are, without anything on which of them there
-/// have to be or how they depend on each other.
-fn each_alone(schema: &Value) -> Value {
-    let mut alone = Map::new();
-    let members = ["properties", "patternProperties", "additionalProperties"];
-    for key in members {
-        if let Some(found) = Place::root(schema).keyword(key) {
-            alone.insert(key.to_owned(), found.clone());
+    /// Checks the value of one input of a node.
+    pub fn check(
+        &self,
+        node: &DescribedNode,
+        (name, value): (&str, &Value),
+        path: &str,
+        problems: &mut Problems,
+    ) {
+        if self.is_exhausted.get() {
+            return;
+        }
+        let alone = || Value::Object(Map::from_iter([(name.to_owned(), value.clone())]));
+        let checked =
+            node.each_input(self.budget).and_then(|schema| schema.check(&alone(), self.budget));
+        match checked {
+            Ok(()) => {}
+            Err(Refusal::Misfit(message)) => problems.add(
+                member(path, name),
+                format!("this does not fit the input's schema: {message}"),
+            ),
+            Err(Refusal::Exhausted) => self.exhaust(&member(path, name), problems),
         }
     }
-    for key in ["$schema", "$defs", "definitions"] {
-        if let Some(found) = schema.get(key) {
-            alone.insert(key.to_owned(), found.clone());
-        }
-    }
-    Value::Object(alone)
 }

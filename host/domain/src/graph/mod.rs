@@ -16,7 +16,7 @@ mod references;
 
 mod build;
 
-mod fields;
+pub(crate) mod fields;
 mod inputs;
 mod limits;
 mod validate;
@@ -35,7 +35,7 @@ pub use raw::{
     MAX_EDGES, MAX_NEXT_NODES, MAX_NODES, MAX_SECRET_BYTES, MAX_SECRETS, MAX_STORE_KEYS,
 };
 pub use start::{Start, check_start};
-pub use validate::{Applied, Catalog, Context, Exporter, validate};
+pub use validate::{Applied, Catalog, Context, Exporter, named_nodes, validate};
 
 use self::bits::Bits;
 use crate::ids::{Digest, Name, NodeIx};

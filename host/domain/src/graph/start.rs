@@ -9,8 +9,9 @@ use super::inputs::{Names, Values};
 use super::problems::{Problems, kind, member};
 use super::raw::read_store_values;
 use super::{Graph, Problem};
+use crate::budget::Budget;
 use crate::limits::{Limit, Limits};
-use crate::node::NodeDescription;
+use crate::node::DescribedNode;
 
 /// What a run begins with.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -22,21 +23,21 @@ pub struct Start {
     pub store: BTreeMap<String, String>,
 }
 
-/// Checks what someone wants to start a run with. `root` describes the node
-/// that the run begins at.
+/// Checks what someone wants to start a run with, within a budget. `root` describes
+/// the node that the run begins at.
 ///
 /// # Errors
 /// Every problem that was found, at least one. Paths begin at the request:
 /// `$.inputs`, `$.store`.
 pub fn check_start(
     graph: &Graph,
-    root: &NodeDescription,
-    inputs: Option<&Value>,
-    store: Option<&Value>,
+    root: &DescribedNode,
+    (inputs, store): (Option<&Value>, Option<&Value>),
     limits: &Limits,
+    budget: &dyn Budget,
 ) -> Result<Start, Vec<Problem>> {
     let mut problems = Problems::default();
-    let inputs = check_inputs(root, inputs, limits, &mut problems);
+    let inputs = check_inputs(root, inputs, limits, budget, &mut problems);
     let store = check_store(graph, store, limits, &mut problems);
     problems.or(Some(Start { inputs, store }))
 }
@@ -46,9 +47,10 @@ fn given(value: Option<&Value>) -> Option<&Value> {
 }
 
 fn check_inputs(
-    root: &NodeDescription,
+    root: &DescribedNode,
     inputs: Option<&Value>,
     limits: &Limits,
+    budget: &dyn Budget,
     problems: &mut Problems,
 ) -> Map<String, Value> {
     const PATH: &str = "$.inputs";
@@ -62,11 +64,11 @@ fn check_inputs(
         problems.add(PATH, why);
         return Map::new();
     }
-    let names = Names::of(root);
-    let mut values = Values::of(root);
+    let names = Names::of(&root.description);
+    let values = Values::within(budget);
     for (name, value) in inputs {
         if names.check(name, PATH, problems) {
-            values.check(name, value, PATH, problems);
+            values.check(root, (name, value), PATH, problems);
         }
     }
     inputs.clone()

@@ -11,10 +11,11 @@ use super::build::build;
 use super::problems::{Problems, member};
 use super::raw::{self, Form, RawGraph, RawNode};
 use super::{Graph, Problem, inputs, limits};
+use crate::budget::Budget;
 use crate::grant::Grants;
 use crate::ids::{Digest, Name};
 use crate::limits::Limits;
-use crate::node::NodeDescription;
+use crate::node::{DescribedNode, NodeDescription};
 
 /// The nodes that the plugins of a namespace export.
 pub trait Catalog {
@@ -31,8 +32,8 @@ pub struct Exporter {
     pub plugin: Name,
     /// Its bytes.
     pub digest: Digest,
-    /// What it says of the node.
-    pub node: Arc<NodeDescription>,
+    /// The node as the plugin describes it.
+    pub node: Arc<DescribedNode>,
     /// What it imports.
     pub imports: Arc<[String]>,
     /// What it is granted.
@@ -49,6 +50,8 @@ pub struct Context<'a> {
     pub secrets: &'a BTreeSet<Name>,
     /// What the host and the namespace allow an attempt to use.
     pub limits: &'a Limits,
+    /// What the checks of literal values may take.
+    pub budget: &'a dyn Budget,
 }
 
 /// A template that was found valid.
@@ -59,6 +62,14 @@ pub struct Applied {
     /// The secrets that the template sets, and, with nothing, those that it
     /// removes.
     pub secrets: BTreeMap<Name, Option<String>>,
+}
+
+/// Names of nodes that a template seems to run: what a catalog must know to validate
+/// it.
+pub fn named_nodes(template: &Value) -> BTreeSet<Name> {
+    let nodes = template.get("nodes").and_then(Value::as_array).into_iter().flatten();
+    let named = nodes.take(raw::MAX_NODES).filter_map(|node| node.get("node_name")?.as_str());
+    named.filter_map(|name| name.parse().ok()).collect()
 }
 
 /// Turns a template into a graph.
@@ -72,9 +83,11 @@ pub fn validate(template: &Value, context: &Context<'_>) -> Result<Applied, Vec<
         return Err(problems.into_list());
     };
     let exporters = resolve(&mut raw, context.catalog, &mut problems);
-    let descriptions: Vec<_> =
+    let described: Vec<_> =
         exporters.iter().map(|found| found.as_ref().map(|found| &*found.node)).collect();
-    inputs::check(&raw, &descriptions, &mut problems);
+    inputs::check(&raw, &described, context.budget, &mut problems);
+    let descriptions: Vec<_> =
+        described.iter().map(|node| node.map(|node| &node.description)).collect();
     check_secrets(&raw, &descriptions, context.secrets, &mut problems);
     check_grants(&raw, &exporters, context.namespace, &mut problems);
     limits::check(&raw, context.limits, &mut problems);
@@ -162,6 +175,7 @@ fn check_grants(
         let Some(Exporter { plugin, node: described, imports, grants, .. }) = exporter else {
             continue;
         };
+        let described = &described.description;
         for missing in grants.missing(imports, &described.secrets) {
             let (name, remedy) = (&described.name, missing.remedy(namespace, plugin));
             problems.add(

@@ -12,10 +12,19 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
+use super::Refusal;
+use crate::budget::Budget;
 use crate::graph::problems::quoted;
 
-/// The most steps that one check may take.
-pub const MAX_STEPS: u64 = 200_000_000;
+/// The most steps that one check may take: nothing can end it before, so it has to
+/// be short, 100 ms.
+pub const MAX_STEPS: u64 = 10_000_000;
+
+/// Steps that it takes to reckon one visit of a part to a value.
+const RECKONING_STEPS: u64 = 10;
+
+/// Visits that are reckoned before the budget is asked again.
+const VISITS_AT_ONCE: u64 = 100;
 
 /// The most parts that a schema may have, counted where they are reached.
 pub const MAX_PARTS: usize = 2_000;
@@ -27,7 +36,13 @@ pub const MAX_CHAIN: usize = 24;
 pub const MAX_PATTERNS: usize = 100;
 
 /// Steps that a pattern takes for each [`CHUNK`] of a text.
-const PATTERN_STEPS: u64 = 100;
+const PATTERN_STEPS: u64 = 400;
+
+/// Steps that `uniqueItems` takes for each element, which it hashes whole.
+const UNIQUE_STEPS: u64 = 20;
+
+/// Steps that `multipleOf` takes for a number: fractions of any precision.
+const MULTIPLE_STEPS: u64 = 1_000;
 
 /// Bytes of a text that count as one step.
 const CHUNK: u64 = 64;
@@ -52,6 +67,7 @@ pub struct Cost {
     /// What a value can cost at most for each unit of its size; nothing if the
     /// schema is recursive.
     most: Option<u64>,
+    patterns: usize,
 }
 
 /// One schema within the schema.
@@ -83,6 +99,31 @@ impl Part {
     }
 }
 
+/// A count of the steps of a check, and of the visits that it took to count them.
+struct Count<'a> {
+    steps: u64,
+    visits: u64,
+    budget: &'a dyn Budget,
+}
+
+impl Count<'_> {
+    /// Adds the steps of one visit.
+    fn add(&mut self, steps: u64) -> Result<(), Refusal> {
+        self.steps = self.steps.saturating_add(steps);
+        self.visits += 1;
+        if self.visits.is_multiple_of(VISITS_AT_ONCE) {
+            self.budget.take(VISITS_AT_ONCE * RECKONING_STEPS)?;
+        }
+        if self.steps > MAX_STEPS {
+            return Err(Refusal::Misfit(format!(
+                "$ takes more than {MAX_STEPS} steps to check against the schema; use a smaller \
+                 value or a simpler schema"
+            )));
+        }
+        Ok(())
+    }
+}
+
 /// Parts that visit a value, and how often each does.
 type Visits = BTreeMap<usize, u64>;
 
@@ -90,7 +131,7 @@ impl Cost {
     /// Reckons a schema, or says why it cannot be used.
     pub fn of(schema: &Value) -> Result<Cost, String> {
         dialect(schema)?;
-        let parts = Reader::read(schema)?;
+        let (parts, patterns) = Reader::read(schema)?;
         let here = |part: &Part| part.here.clone();
         let Some(order) = sorted(&parts, here) else {
             return Err(
@@ -105,59 +146,58 @@ impl Cost {
         let most = sorted(&parts, |part| part.all().collect()).map(|order| total(&parts, &order));
         let mut rank = vec![0; parts.len()];
         order.iter().enumerate().for_each(|(place, &part)| rank[part] = place);
-        Ok(Cost { parts, rank, order, most })
+        Ok(Cost { parts, rank, order, most, patterns })
     }
 
-    /// Returns an upper bound of the steps for each unit of the size of a value;
-    /// none if the schema is recursive, or has more than so many parts.
-    pub fn steps_each(&self, parts: usize) -> Option<u64> {
-        self.most.filter(|_| self.parts.len() <= parts)
+    /// The number of its parts.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
     }
 
-    /// An upper bound of the steps that a check of this value takes; an error
-    /// if that is too many.
-    pub fn check(&self, value: &Value) -> Result<u64, String> {
+    /// The number of its patterns.
+    pub fn patterns(&self) -> usize {
+        self.patterns
+    }
+
+    /// Reckons an upper bound of the steps that a check of this value takes. The
+    /// reckoning itself takes steps from the budget, those of the check do not.
+    ///
+    /// # Errors
+    /// If the bound is too high to begin, or the budget is exhausted.
+    pub fn check(&self, value: &Value, budget: &dyn Budget) -> Result<u64, Refusal> {
         let bound = self.most.map(|most| most.saturating_mul(size_of_all(value)));
         if let Some(bound) = bound.filter(|bound| *bound <= MAX_STEPS) {
             return Ok(bound);
         }
-        let mut steps = 0;
-        match self.visit(value, Visits::from([(self.rank[0], 1)]), &mut steps) {
-            true => Ok(steps),
-            false => {
-                Err(format!("$ takes more than {MAX_STEPS} steps to check against the schema"))
-            }
-        }
+        let mut count = Count { steps: 0, visits: 0, budget };
+        self.visit(value, Visits::from([(self.rank[0], 1)]), &mut count)?;
+        Ok(count.steps)
     }
 
-    /// Counts the visits to a value and all below; false when it is too many.
-    fn visit(&self, value: &Value, visits: Visits, steps: &mut u64) -> bool {
+    /// Counts the visits to a value and all below.
+    fn visit(&self, value: &Value, visits: Visits, count: &mut Count<'_>) -> Result<(), Refusal> {
         let mut open = visits;
         let mut closed = Vec::new();
         while let Some((place, times)) = open.pop_first() {
             let part = &self.parts[self.order[place]];
-            let cost = part.weight.saturating_mul(times).saturating_mul(size(value));
-            *steps = steps.saturating_add(cost);
-            if *steps > MAX_STEPS {
-                return false;
-            }
+            count.add(part.weight.saturating_mul(times).saturating_mul(size(value)))?;
             self.add(&mut open, &part.here, times.saturating_mul(part.times));
             closed.push((part, times));
         }
-        let down = |value: &Value, next: &dyn Fn(&Part, u64, &mut Visits), steps: &mut u64| {
+        let mut down = |value: &Value, next: &dyn Fn(&Part, u64, &mut Visits)| {
             let mut visits = Visits::new();
             closed.iter().for_each(|(part, times)| next(part, *times, &mut visits));
-            visits.is_empty() || self.visit(value, visits, steps)
+            if visits.is_empty() { Ok(()) } else { self.visit(value, visits, count) }
         };
         match value {
-            Value::Array(list) => list.iter().enumerate().all(|(at, value)| {
+            Value::Array(list) => list.iter().enumerate().try_for_each(|(at, value)| {
                 let next = |part: &Part, times, visits: &mut Visits| {
                     self.add(visits, part.first.get(at).as_slice_of(), times);
                     self.add(visits, &part.elements, times);
                 };
-                down(value, &next, steps)
+                down(value, &next)
             }),
-            Value::Object(map) => map.iter().all(|(name, value)| {
+            Value::Object(map) => map.iter().try_for_each(|(name, value)| {
                 let next = |part: &Part, times, visits: &mut Visits| {
                     match part.properties.get(name) {
                         Some(named) => self.add(visits, std::slice::from_ref(named), times),
@@ -165,9 +205,9 @@ impl Cost {
                     }
                     self.add(visits, &part.any_member, times);
                 };
-                down(value, &next, steps)
+                down(value, &next)
             }),
-            _ => true,
+            _ => Ok(()),
         }
     }
 
@@ -195,7 +235,8 @@ fn size(value: &Value) -> u64 {
     let extra = match value {
         Value::String(text) => text.len() as u64 / CHUNK,
         Value::Array(list) => list.len() as u64,
-        Value::Object(map) => map.len() as u64,
+        // Patterns look at names, too.
+        Value::Object(map) => map.keys().map(|key| 1 + key.len() as u64 / CHUNK).sum(),
         _ => 0,
     };
     1 + extra
@@ -283,7 +324,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn read(root: &'a Value) -> Result<Vec<Part>, String> {
+    fn read(root: &'a Value) -> Result<(Vec<Part>, usize), String> {
         let mut reader = Reader { root, numbers: HashMap::new(), found: Vec::new(), patterns: 0 };
         reader.number(root);
         let mut parts = Vec::new();
@@ -296,7 +337,7 @@ impl<'a> Reader<'a> {
                 return Err(format!("the schema has more than {MAX_PATTERNS} patterns"));
             }
         }
-        Ok(parts)
+        Ok((parts, reader.patterns))
     }
 
     fn number(&mut self, schema: &'a Value) -> usize {
@@ -416,6 +457,8 @@ impl<'a> Reader<'a> {
         self.patterns += patterns as usize;
         let listed = ["enum", "const", "required", "dependentRequired"];
         let listed: u64 = listed.iter().filter_map(|key| map.get(*key)).map(size_of_all).sum();
-        1 + listed + patterns * PATTERN_STEPS
+        let unique = u64::from(map.get("uniqueItems") == Some(&Value::Bool(true)));
+        let multiple = u64::from(map.contains_key("multipleOf"));
+        1 + listed + patterns * PATTERN_STEPS + unique * UNIQUE_STEPS + multiple * MULTIPLE_STEPS
     }
 }

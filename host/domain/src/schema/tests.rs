@@ -3,9 +3,15 @@
 use serde_json::json;
 
 use super::*;
+use crate::budget::StepBudget;
+
+fn compiled(schema: &Value) -> Result<Schema, String> {
+    Schema::compile(schema, &StepBudget::new(u64::MAX)).map_err(|refusal| refusal.to_string())
+}
 
 fn checked(schema: Value, value: Value) -> Result<(), String> {
-    Schema::compile(&schema).expect("it compiles").check(&value)
+    let schema = compiled(&schema).expect("it compiles");
+    schema.check(&value, &StepBudget::new(u64::MAX)).map_err(|refusal| refusal.to_string())
 }
 
 #[test]
@@ -61,7 +67,7 @@ fn refuses() {
         (chain, "more than 24 parts"),
     ];
     for (schema, words) in table {
-        let Err(error) = Schema::compile(&schema) else { panic!("{schema} compiles") };
+        let Err(error) = compiled(&schema) else { panic!("{schema} compiles") };
         assert!(error.contains(words), "{error}");
         assert!(error.chars().count() <= MAX_MESSAGE + 1);
     }
@@ -157,4 +163,54 @@ fn does_not_run_out_of_stack() {
         let checked = checked(chain, nested(MAX_VALUE_DEPTH - 1));
         assert!(checked.is_ok() || around == "unevaluatedProperties", "{checked:?}");
     }
+}
+
+/// A schema of so many levels, each of which applies the next one `ways` times.
+fn levels(levels: usize, ways: usize) -> Value {
+    let mut defs = serde_json::Map::new();
+    for level in 0..levels {
+        let next = json!({"$ref": format!("#/$defs/{}", level + 1)});
+        defs.insert(level.to_string(), json!({"allOf": vec![next; ways]}));
+    }
+    defs.insert(levels.to_string(), json!({"type": "object"}));
+    json!({"$ref": "#/$defs/0", "$defs": defs})
+}
+
+#[test]
+fn a_check_takes_its_steps_beforehand() {
+    let schema = compiled(&levels(6, 4)).unwrap();
+    let budget = StepBudget::new(3 * 6_000 + 20_000);
+    let checks = (0..10).filter(|_| schema.check(&json!({}), &budget).is_ok()).count();
+    assert!((1..=6).contains(&checks), "{checks}");
+    assert_eq!(schema.check(&json!({}), &budget), Err(Refusal::Exhausted));
+}
+
+#[test]
+fn an_explanation_takes_steps_too() {
+    let schema = compiled(&json!({"type": "object", "required": ["a"]})).unwrap();
+    let refusal = schema.check(&json!({}), &StepBudget::new(5)).unwrap_err();
+    assert!(refusal.to_string().contains("to say where"), "{refusal}");
+}
+
+#[test]
+fn compiling_takes_steps_for_parts_and_patterns() {
+    let wide = |key: &str| json!({"allOf": vec![json!({key: "^a"}); 10]});
+    let compile = |schema: &Value, steps| Schema::compile(schema, &StepBudget::new(steps)).is_ok();
+    assert!(compile(&wide("title"), 50_000));
+    assert!(!compile(&wide("title"), 10_000));
+    assert!(!compile(&wide("pattern"), 50_000));
+}
+
+#[test]
+fn a_schema_expensive_for_any_value_is_known() {
+    assert_eq!(compiled(&levels(7, 4)).unwrap().is_too_expensive(), None);
+    let why = compiled(&levels(11, 4)).unwrap().is_too_expensive().unwrap();
+    assert!(why.contains("more than 100000 steps"), "{why}");
+}
+
+#[test]
+fn long_names_cost_what_patterns_take() {
+    let schema = json!({"patternProperties": (0..90).map(|n| (format!("^{n}"), json!(true))).collect::<serde_json::Map<_, _>>()});
+    let error = checked(schema, json!({"x".repeat(1 << 20): 1})).unwrap_err();
+    assert!(error.contains("steps to check"), "{error}");
 }

@@ -20,6 +20,7 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
     each(snapshot, findings, sql::CHECK_COMPONENTS, "component", component).await?;
+    each(snapshot, findings, sql::CHECK_EXPORTED, "exported", exported).await?;
     each(snapshot, findings, sql::CHECK_PLUGINS, "plugin", plugin).await?;
     each(snapshot, findings, sql::CHECK_GRAPHS, "graph", graph).await?;
     each(snapshot, findings, sql::CHECK_REVISIONS, "revision", revision).await?;
@@ -55,6 +56,14 @@ fn component(row: &mut Reading<'_>) {
         && size != bytes
     {
         row.wrong("size", format_args!("is {size}, and it has {bytes} bytes"));
+    }
+}
+
+/// `key, digest of its component`.
+fn exported(row: &mut Reading<'_>) {
+    if row.maybe_text(1, "digest").is_none() {
+        let message = "names a component that is not there";
+        row.findings.note(kind!(Stray, exported.digest), &row.row, None, message);
     }
 }
 

@@ -328,7 +328,8 @@ pub const NAMESPACES: &[Case] = &[
         "INSERT INTO attempt (state, number, ended_at, outcome) VALUES (999999, 1, 1, 'SUCCESS')",
         &["stray attempt.state -"],
     ),
-    Case("DELETE FROM component", &["stray plugin.digest -"]),
+    Case("DELETE FROM component", &["stray exported.digest -", "stray plugin.digest -"]),
+    Case("DELETE FROM exported", &["value component.nodes -"]),
     Case(
         "UPDATE state SET namespace = 77 WHERE id = <fan:00>",
         &["namespace state.namespace <fan:00>"],

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use exosphere_domain::ids::Digest;
+use exosphere_domain::node::NodeDescription;
 use exosphere_store::{NewPlugin, Report};
+use serde_json::json;
 
 use crate::bed::{Bed, Kind, Place, Run};
 use crate::cases::{ALL, CHILDREN, COUNTS, Case, NAMESPACES, TYPES, UNITES, VALUES};
@@ -86,7 +88,13 @@ async fn base(kind: Kind, name: &str) -> (Place, BTreeMap<&'static str, Run>) {
         version: "1".into(),
         digest: Digest::of(b"wasm"),
         bytes: b"wasm".to_vec(),
-        nodes: Vec::new(),
+        nodes: vec![NodeDescription {
+            name: "echo".parse().unwrap(),
+            description: String::new(),
+            inputs: json!({}),
+            outputs: json!({}),
+            secrets: Vec::new(),
+        }],
         imports: Vec::new(),
         compile_ms: 1,
     };

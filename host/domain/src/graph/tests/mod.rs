@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::budget::StepBudget;
 use crate::grant::Grants;
 use crate::node::NodeDescription;
 
@@ -77,7 +78,7 @@ impl Catalog for Shelf {
         let exporter = |plugin: &&str| Exporter {
             plugin: plugin.parse().unwrap(),
             digest: Digest::of(plugin.as_bytes()),
-            node: Arc::new(description(node.as_str())),
+            node: Arc::new(description(node.as_str()).into()),
             imports: imports.iter().map(|import| (*import).to_owned()).collect(),
             grants: Arc::new(Grants {
                 secrets: BTreeSet::from(["api_key".parse().unwrap()]),
@@ -112,8 +113,13 @@ fn apply(template: &Value) -> Result<Applied, Vec<Problem>> {
     let namespace = "default".parse().unwrap();
     let secrets = BTreeSet::new();
     let limits = Limits::default();
-    let context =
-        Context { namespace: &namespace, catalog: &Shelf, secrets: &secrets, limits: &limits };
+    let context = Context {
+        namespace: &namespace,
+        catalog: &Shelf,
+        secrets: &secrets,
+        limits: &limits,
+        budget: &StepBudget::new(u64::MAX),
+    };
     validate(template, &context)
 }
 

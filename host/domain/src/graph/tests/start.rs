@@ -10,7 +10,9 @@ fn started(inputs: Value, store: Value) -> Result<Start, String> {
         .with(Limit::StoreValueBytes, 10)
         .with(Limit::StoreBytes, 60)
         .with(Limit::StoreKeys, 3);
-    check_start(&graph, &description("split"), Some(&inputs), Some(&store), &limits)
+    let budget = StepBudget::new(u64::MAX);
+    let given = (Some(&inputs), Some(&store));
+    check_start(&graph, &description("split").into(), given, &limits, &budget)
         .map_err(|problems| lines(problems).join("\n"))
 }
 

@@ -1,0 +1,114 @@
+//! A cache that is bounded by weight: what was not used for longest goes first.
+//!
+//! Not here: what is kept, and what it weighs.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Values by key, up to so many bytes.
+pub(crate) struct Cache<K, V> {
+    entries: Mutex<Entries<K, V>>,
+    max_weight: u64,
+}
+
+struct Entries<K, V> {
+    by_key: HashMap<K, Entry<V>>,
+    weight: u64,
+    /// Grows with every use.
+    clock: u64,
+}
+
+struct Entry<V> {
+    value: V,
+    weight: u64,
+    used: u64,
+}
+
+impl<K: Eq + Hash + Clone, V> Entries<K, V> {
+    /// Forgets what was not used for longest, down to a weight: several at once, so
+    /// that not every new value looks at all of them.
+    fn forget_oldest(&mut self, weight: u64) -> Vec<Entry<V>> {
+        let mut keys: Vec<_> =
+            self.by_key.iter().map(|(key, entry)| (entry.used, key.clone())).collect();
+        keys.sort_unstable_by_key(|(used, _)| *used);
+        // The newest stays: it was just put there.
+        keys.pop();
+        let mut gone = Vec::new();
+        for (_, key) in keys {
+            if self.weight <= weight {
+                break;
+            }
+            if let Some(entry) = self.by_key.remove(&key) {
+                self.weight -= entry.weight;
+                gone.push(entry);
+            }
+        }
+        gone
+    }
+}
+
+/// Bytes that an entry weighs by itself.
+const ENTRY_WEIGHT: u64 = 256;
+
+impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
+    pub(crate) fn new(max_weight: u64) -> Self {
+        let entries = Entries { by_key: HashMap::new(), weight: 0, clock: 0 };
+        Cache { entries: Mutex::new(entries), max_weight }
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Option<V> {
+        let mut entries = self.lock();
+        entries.clock += 1;
+        let now = entries.clock;
+        let entry = entries.by_key.get_mut(key)?;
+        entry.used = now;
+        Some(entry.value.clone())
+    }
+
+    /// Keeps a value, unless it is heavier than all that may be kept.
+    pub(crate) fn put(&self, key: K, value: V, weight: u64) {
+        let weight = weight.saturating_add(ENTRY_WEIGHT);
+        if weight > self.max_weight {
+            return;
+        }
+        let mut gone = Vec::new();
+        {
+            let mut entries = self.lock();
+            entries.clock += 1;
+            let used = entries.clock;
+            gone.extend(entries.by_key.insert(key, Entry { value, weight, used }));
+            entries.weight += weight;
+            entries.weight -= gone.iter().map(|entry| entry.weight).sum::<u64>();
+            if entries.weight > self.max_weight {
+                gone.extend(entries.forget_oldest(self.max_weight - self.max_weight / 8));
+            }
+        }
+        // Large values are dropped without the lock.
+        drop(gone);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries<K, V>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let cache = Cache::new(3 * (ENTRY_WEIGHT + 100));
+        for key in 0..3 {
+            cache.put(key, key, 100);
+        }
+        assert_eq!(cache.get(&0), Some(0));
+        cache.put(3, 3, 100);
+        assert_eq!([0, 1, 2, 3].map(|key| cache.get(&key).is_some()), [true, false, true, true]);
+        cache.put(4, 4, 2_000);
+        assert_eq!(cache.get(&4), None, "heavier than everything");
+        cache.put(5, 5, 900);
+        assert_eq!([0, 2, 3, 5].map(|key| cache.get(&key).is_some()), [false, false, false, true]);
+    }
+}

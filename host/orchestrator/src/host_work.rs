@@ -1,0 +1,313 @@
+//! The host's own work for callers and guests, such as checks of schemas: done on
+//! threads of its own, in the turns of namespaces, measured, and ended when nobody
+//! wants it any more.
+//!
+//! Not here: the work itself, and who pays for it. What is known to take
+//! microseconds need not come here.
+
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use exosphere_domain::budget::{Budget, Exhausted, STEP_NANOS};
+use exosphere_domain::ids::Name;
+use exosphere_sandbox::{Turn, Turns};
+use tokio::sync::oneshot;
+
+/// Steps of work that is done at once, wherever it comes up: a quarter of a
+/// millisecond.
+pub(crate) const INLINE_STEPS: u64 = 25_000;
+
+/// Steps of all checks of one request: half a second.
+pub(crate) const REQUEST_STEPS: u64 = 50_000_000;
+
+/// Steps to compile the schemas of one description at its upload: two seconds.
+pub(crate) const DESCRIPTION_STEPS: u64 = 200_000_000;
+
+/// CPU time of a job, after which it hands its turn on if it can go on later.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// Steps between two looks at the clock, which take longer than a short check.
+const LOOK_STEPS: u64 = 10_000;
+
+/// Niceness of the threads: those that serve requests, heartbeats and commits come
+/// first where there are more of them than processors.
+const NICENESS: i32 = 5;
+
+/// Threads beyond one for each processor: for loading descriptions, which has turns
+/// of its own.
+const LOADING_THREADS: u32 = 1;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A fair pool for the host's own work.
+pub(crate) struct HostWork {
+    turns: Turns<Name>,
+    /// Turns of one namespace: one processor is for the others.
+    max_turns: u32,
+    loads: Turns<Name>,
+    jobs: Sender<Job>,
+}
+
+/// Bounds of one job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Steps that it may ask for.
+    pub steps: u64,
+    /// CPU time that it may use.
+    pub cpu: Duration,
+}
+
+impl Bounds {
+    /// Bounds of so many steps.
+    pub(crate) fn steps(steps: u64) -> Self {
+        Bounds { steps, cpu: Duration::MAX }
+    }
+
+    /// Bounds of so much CPU time.
+    pub(crate) fn cpu(cpu: Duration) -> Self {
+        Bounds { steps: u64::MAX, cpu }
+    }
+}
+
+/// A job that has ended.
+pub(crate) struct Done<T> {
+    pub value: T,
+    /// CPU time that it used.
+    pub cpu: Duration,
+    /// The turn that it was done in.
+    pub turn: Option<Turn<Name>>,
+}
+
+/// The error of a job that panicked.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("a job of the host's own work ended early")]
+pub(crate) struct JobLost;
+
+impl HostWork {
+    /// Starts the threads.
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let processors = u32::try_from(processors).unwrap_or(u32::MAX);
+        let (jobs, receiver) = channel();
+        let receiver = Arc::new(Mutex::new(receiver));
+        for _ in 0..processors.saturating_add(LOADING_THREADS) {
+            let receiver = receiver.clone();
+            let thread = std::thread::Builder::new().name("host-work".to_owned());
+            thread.spawn(move || work_off(&receiver))?;
+        }
+        Ok(HostWork {
+            turns: Turns::new(processors),
+            max_turns: processors.saturating_sub(1).max(1),
+            loads: Turns::new(LOADING_THREADS),
+            jobs,
+        })
+    }
+
+    /// Waits for a turn of a namespace. There are as many turns as processors, and a
+    /// namespace has all but one of them. A task that has one must not wait for
+    /// another.
+    pub(crate) async fn turn(&self, namespace: &Name) -> Option<Turn<Name>> {
+        self.turns.take(namespace.clone(), self.max_turns).await
+    }
+
+    /// Waits for a turn of a namespace to load a description. A task may wait for it
+    /// that has a turn already, and not the other way round.
+    pub(crate) async fn loading(&self, namespace: &Name) -> Option<Turn<Name>> {
+        self.loads.take(namespace.clone(), LOADING_THREADS).await
+    }
+
+    /// Does work in a turn on another thread. If this future is dropped, the work
+    /// finds its budget exhausted, and the turn ends with it.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        turn: Option<Turn<Name>>,
+        bounds: Bounds,
+        work: impl FnOnce(&Meter) -> T + Send + 'static,
+    ) -> Result<Done<T>, JobLost> {
+        let (done, waiting) = oneshot::channel();
+        let wanted = Wanted(Arc::new(AtomicBool::new(true)));
+        let is_wanted = wanted.0.clone();
+        let job = move || {
+            if !is_wanted.load(Ordering::Relaxed) {
+                return;
+            }
+            let meter = Meter::new(bounds, is_wanted);
+            let value = work(&meter);
+            // Nobody may want it any more.
+            drop(done.send(Done { value, cpu: meter.used(), turn }));
+        };
+        self.jobs.send(Box::new(job)).map_err(|_| JobLost)?;
+        let ended = waiting.await;
+        drop(wanted);
+        ended.map_err(|_| JobLost)
+    }
+}
+
+/// Tells a job by its end that its result is not wanted.
+struct Wanted(Arc<AtomicBool>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Does one job after the other, until there can be none.
+fn work_off(jobs: &Mutex<Receiver<Job>>) {
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "the host's own work has no lower priority than the rest");
+    }
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        // Whoever waits for it learns that it was lost.
+        if std::panic::catch_unwind(AssertUnwindSafe(job)).is_err() {
+            tracing::error!("a job of the host's own work panicked");
+        }
+    }
+}
+
+/// A budget of a job: its steps and its CPU time, as long as its result is wanted.
+pub(crate) struct Meter {
+    bounds: Bounds,
+    is_wanted: Arc<AtomicBool>,
+    begun: Duration,
+    steps: Cell<u64>,
+    since_look: Cell<u64>,
+    looked: Cell<Duration>,
+    is_exhausted: Cell<bool>,
+}
+
+impl Meter {
+    fn new(bounds: Bounds, is_wanted: Arc<AtomicBool>) -> Self {
+        Meter {
+            bounds,
+            is_wanted,
+            begun: thread_time(),
+            steps: Cell::new(0),
+            since_look: Cell::new(LOOK_STEPS),
+            looked: Cell::new(Duration::ZERO),
+            is_exhausted: Cell::new(false),
+        }
+    }
+
+    /// CPU time that was used so far.
+    pub(crate) fn used(&self) -> Duration {
+        thread_time().saturating_sub(self.begun)
+    }
+
+    /// Returns `true` if the job should hand its turn on.
+    pub(crate) fn is_slice_over(&self) -> bool {
+        let since = Duration::from_nanos(self.since_look.get().saturating_mul(STEP_NANOS));
+        self.looked.get().saturating_add(since) >= SLICE
+    }
+
+    fn look(&self) -> bool {
+        self.looked.set(self.used());
+        self.since_look.set(0);
+        self.is_wanted.load(Ordering::Relaxed) && self.looked.get() < self.bounds.cpu
+    }
+}
+
+impl Budget for Meter {
+    fn take(&self, steps: u64) -> Result<(), Exhausted> {
+        self.steps.set(self.steps.get().saturating_add(steps));
+        let may = !self.is_exhausted.get()
+            && self.steps.get() <= self.bounds.steps
+            && (self.since_look.get().saturating_add(steps) < LOOK_STEPS || self.look());
+        self.since_look.set(self.since_look.get().saturating_add(steps));
+        match may {
+            true => Ok(()),
+            false => {
+                self.is_exhausted.set(true);
+                Err(Exhausted)
+            }
+        }
+    }
+}
+
+/// CPU time that this thread has used.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Instant;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    /// Works until its budget is exhausted; gives the steps.
+    fn spin(meter: &Meter) -> u64 {
+        let end = Instant::now() + Duration::from_secs(60);
+        (0..).take_while(|_| meter.take(1_000).is_ok() && Instant::now() < end).count() as u64
+    }
+
+    #[tokio::test]
+    async fn a_job_ends_with_its_steps() {
+        let work = HostWork::start().unwrap();
+        let done = work.run(None, Bounds::steps(5_500), spin).await.unwrap();
+        assert_eq!(done.value, 5);
+    }
+
+    #[tokio::test]
+    async fn a_job_ends_with_its_cpu_time() {
+        let work = HostWork::start().unwrap();
+        let done = work.run(None, Bounds::cpu(Duration::from_millis(30)), spin).await.unwrap();
+        assert!(done.cpu >= Duration::from_millis(30), "{:?}", done.cpu);
+        assert!(done.cpu < Duration::from_millis(500), "{:?}", done.cpu);
+    }
+
+    #[tokio::test]
+    async fn a_job_ends_with_its_caller() {
+        let work = HostWork::start().unwrap();
+        let turn = work.turn(&name("a")).await;
+        let free = work.turns.free();
+        let (ended, waiting) = oneshot::channel();
+        let job = work.run(turn, Bounds::cpu(Duration::MAX), move |meter| {
+            let steps = spin(meter);
+            let _ = ended.send(steps);
+        });
+        let gone = tokio::time::timeout(Duration::from_millis(50), job).await;
+        assert!(gone.is_err());
+        tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+        while work.turns.free() == free {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_namespace_leaves_a_turn_to_others() {
+        let work = HostWork::start().unwrap();
+        let mut held = Vec::new();
+        while let Some(turn) = work.turn(&name("a")).now_or_never() {
+            held.push(turn);
+        }
+        let is_alone = held.len() as u32 == work.turns.free() + held.len() as u32;
+        assert!(is_alone || work.turn(&name("b")).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_panic_loses_only_its_job() {
+        let work = HostWork::start().unwrap();
+        for _ in 0..20 {
+            let lost = work.run(None, Bounds::steps(1), |_| panic!("as the test wants")).await;
+            assert!(lost.is_err());
+        }
+        assert_eq!(work.run(None, Bounds::steps(1), |_| 7).await.unwrap().value, 7);
+    }
+}

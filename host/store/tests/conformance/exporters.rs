@@ -1,0 +1,79 @@
+//! Exporters of nodes, which are found without a look at any description.
+
+use std::collections::BTreeSet;
+
+use exosphere_domain::ids::{Digest, Name};
+use exosphere_domain::node::NodeDescription;
+use exosphere_store::NewPlugin;
+use serde_json::json;
+
+use crate::bed::{Bed, name};
+use crate::place::Kind;
+
+on_both! {
+    only_newest_uploads_export_nodes,
+    the_migration_finds_exported_nodes,
+}
+
+async fn push(bed: &Bed, (namespace, plugin): (&str, &str), bytes: &str, nodes: &[&str], now: i64) {
+    let node = |node: &&str| NodeDescription {
+        name: name(node),
+        description: "with \"quotes\", commas and \u{e4}".to_owned(),
+        inputs: json!({"type": "object"}),
+        outputs: json!({"type": "object"}),
+        secrets: Vec::new(),
+    };
+    let new = NewPlugin {
+        namespace: name(namespace),
+        name: name(plugin),
+        version: String::new(),
+        digest: Digest::of(bytes.as_bytes()),
+        bytes: bytes.as_bytes().to_vec(),
+        nodes: nodes.iter().map(node).collect(),
+        imports: vec!["wasi:cli/stdout@0.2.6".to_owned()],
+        compile_ms: 1,
+    };
+    bed.store.push_plugin(new, now).await.unwrap();
+}
+
+/// Pairs of node and plugin.
+async fn exporters(bed: &Bed, namespace: &str, nodes: &[&str]) -> Vec<(String, String)> {
+    let nodes: BTreeSet<Name> = nodes.iter().map(|node| name(node)).collect();
+    let rows = bed.store.exporters(&name(namespace), &nodes).await.unwrap();
+    rows.into_iter().map(|row| (row.node.to_string(), row.plugin.to_string())).collect()
+}
+
+async fn only_newest_uploads_export_nodes(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    push(&bed, ("n", "one"), "a", &["echo", "old"], 1).await;
+    push(&bed, ("n", "one"), "b", &["echo", "new"], 2).await;
+    push(&bed, ("n", "two"), "b", &["echo", "new"], 3).await;
+    push(&bed, ("other", "one"), "c", &["echo", "theirs"], 4).await;
+    let pair = |node: &str, plugin: &str| (node.to_owned(), plugin.to_owned());
+    let found = exporters(&bed, "n", &["echo", "old", "theirs", "none"]).await;
+    assert_eq!(found, [pair("echo", "one"), pair("echo", "two")]);
+    assert_eq!(exporters(&bed, "n", &[]).await, []);
+    let names = bed.store.node_names(&name("n"), 10).await.unwrap();
+    assert_eq!(names, [name("echo"), name("new")]);
+    assert_eq!(bed.store.node_names(&name("n"), 1).await.unwrap(), [name("echo")]);
+    // The older bytes are the newest upload after they were pushed again.
+    push(&bed, ("n", "one"), "a", &["echo", "old"], 5).await;
+    assert_eq!(exporters(&bed, "n", &["old"]).await, [pair("old", "one")]);
+}
+
+/// A database of a version before has components alone.
+async fn the_migration_finds_exported_nodes(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    push(&bed, ("n", "one"), "a", &["echo", "old"], 1).await;
+    push(&bed, ("n", "two"), "b", &["new"], 2).await;
+    let before = bed.place.table("exported").await;
+    bed.place.execute("DELETE FROM exported").await.unwrap();
+    let migration = match kind {
+        Kind::Sqlite => include_str!("../../../../migrations/sqlite/0010_descriptions.sql"),
+        Kind::Postgres => include_str!("../../../../migrations/postgres/0010_descriptions.sql"),
+    };
+    let insert = &migration[migration.find("INSERT").unwrap()..];
+    bed.place.execute(insert).await.unwrap();
+    assert_eq!(bed.place.table("exported").await, before);
+    assert_eq!(before.len(), 3);
+}

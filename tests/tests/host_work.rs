@@ -1,0 +1,357 @@
+//! The host's own work for callers and guests: checks of schemas, redaction and
+//! descriptions. Each is bounded, billed and ended, and honest runs of another
+//! namespace go on beside it.
+//!
+//! Not here: JSON, batches, large runs and connections.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use exosphere_tests::beside::{Beside, Bounds, alone, cancel_time, sigterm_time};
+use exosphere_tests::guest::{self, Changes};
+use exosphere_tests::postgres::Postgres;
+use exosphere_tests::tenant::Tenant;
+use exosphere_tests::{Host, good, problem};
+use reqwest::blocking::Client;
+use serde_json::{Value, json};
+
+/// Returns 20,000 times `{}`.
+const MANY_OUTPUTS: &str = r#"
+(func (export "execute") (param i32 i32 i32 i32) (result i32)
+  (local $at i32) (local $base i32)
+  (local.set $base (i32.mul (memory.grow (i32.const 3)) (i32.const 65536)))
+  (loop $next
+    (i32.store (i32.add (local.get $base) (i32.mul (local.get $at) (i32.const 8))) (i32.const 16))
+    (i32.store offset=4 (i32.add (local.get $base) (i32.mul (local.get $at) (i32.const 8))) (i32.const 2))
+    (local.set $at (i32.add (local.get $at) (i32.const 1)))
+    (br_if $next (i32.lt_u (local.get $at) (i32.const 20000))))
+  (i32.store (i32.const 144) (local.get $base))
+  (i32.store (i32.const 148) (i32.const 20000))
+  (i32.const 128))"#;
+
+/// As `many`, 200 outputs; as `line`, one line of log and one output.
+const LINES: &str = r#"
+(data (i32.const 4096) "an honest line of a log, in which there is no secret at all")
+(data (i32.const 8192) "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+(func (export "execute") (param $node i32) (param i32 i32 i32) (result i32)
+  (local $at i32) (local $base i32)
+  (if (i32.eq (i32.load8_u (local.get $node)) (i32.const 109))
+    (then
+      (local.set $base (i32.mul (memory.grow (i32.const 1)) (i32.const 65536)))
+      (loop $next
+        (i32.store (i32.add (local.get $base) (i32.mul (local.get $at) (i32.const 8))) (i32.const 16))
+        (i32.store offset=4 (i32.add (local.get $base) (i32.mul (local.get $at) (i32.const 8))) (i32.const 2))
+        (local.set $at (i32.add (local.get $at) (i32.const 1)))
+        (br_if $next (i32.lt_u (local.get $at) (i32.const 200))))
+      (i32.store (i32.const 144) (local.get $base))
+      (i32.store (i32.const 148) (i32.const 200))
+      (return (i32.const 128))))
+  (call $write (i32.const 1) (i32.const 4096) (i32.const 59))
+  (call $write (i32.const 1) (i32.const 8192) (i32.const 64))
+  (call $return (i32.const 16) (i32.const 2)))"#;
+
+/// Definitions of so many levels, each of which applies the next one `ways` times.
+fn levels(levels: usize, ways: usize) -> Value {
+    let mut defs = serde_json::Map::new();
+    for level in 0..levels {
+        let next = json!({"$ref": format!("#/$defs/{}", level + 1)});
+        defs.insert(level.to_string(), json!({"allOf": vec![next; ways]}));
+    }
+    defs.insert(levels.to_string(), json!(true));
+    Value::Object(defs)
+}
+
+/// A schema of objects that is nearly as expensive for `{}` as admission allows.
+fn heaviest() -> Value {
+    let first = json!({"$ref": "#/$defs/0"});
+    json!({"type": "object", "allOf": [first, first], "$defs": levels(7, 4)})
+}
+
+/// A schema of inputs `a`, `b` and `c`, each of them as expensive.
+fn heaviest_inputs() -> Value {
+    let one = json!({"allOf": [{"$ref": "#/$defs/0"}, {"$ref": "#/$defs/0"}]});
+    json!({"type": "object", "properties": {"a": one, "b": one, "c": one}, "$defs": levels(7, 4)})
+}
+
+fn node(name: &str, inputs: &Value, outputs: &Value) -> Value {
+    json!({"name": name, "description": "A trial.", "inputs": inputs, "outputs": outputs})
+}
+
+fn described(functions: &str, nodes: &Value) -> Result<Vec<u8>> {
+    let description = json!({"nodes": nodes}).to_string();
+    let description = Some(description.as_bytes());
+    guest::component(&Changes { functions, description, ..Changes::default() })
+}
+
+/// One node, whose attempts have a second of CPU time.
+fn one(node: &str) -> Value {
+    json!({
+        "nodes": [{"node_name": node, "identifier": "only", "inputs": {}, "next_nodes": []}],
+        "retry_policy": {"max_retries": 0},
+        "limits": {"cpu_ms": 1000},
+    })
+}
+
+fn upload(tenant: &Tenant<'_>, name: &str, bytes: Vec<u8>) -> Result<Value> {
+    let path = tenant.path(&format!("/plugins?name={name}&version=test"));
+    good(tenant.host.request("POST", &path)?.body(bytes).send()?)
+}
+
+/// A host on each kind of database.
+fn on_both(name: &str, test: impl Fn(Host) -> Result<()>) -> Result<()> {
+    let _alone = alone();
+    test(Host::start()?).context("on SQLite")?;
+    let url = Postgres::shared()?.create_database(name)?;
+    let folder = tempfile::tempdir()?;
+    test(Host::start_with(folder.path(), &["--database", &url], |_| ())?).context("on Postgres")
+}
+
+fn evil(host: &Host) -> Tenant<'_> {
+    Tenant { host, name: "evil" }
+}
+
+fn push_heavy_outputs(evil: &Tenant<'_>) -> Result<()> {
+    let any = json!({"type": "object"});
+    upload(evil, "heavy", described(MANY_OUTPUTS, &json!([node("attack", &any, &heaviest())]))?)?;
+    Ok(())
+}
+
+#[test]
+fn heavy_output_checks_are_billed_to_their_attempt() -> Result<()> {
+    on_both("heavy_outputs", |host| {
+        let evil = evil(&host);
+        push_heavy_outputs(&evil)?;
+        evil.apply("heavy", &one("attack"))?;
+        let beside = Beside::start(&host)?;
+        let begun = Instant::now();
+        let runs: Vec<_> = (0..4).map(|_| evil.begin("heavy")).collect::<Result<_>>()?;
+        for run in runs {
+            let found = evil.result(&run)?;
+            let failure = &found["failures"][0]["failure"];
+            ensure!(failure["kind"] == "limit", "{found:#}");
+            let words = failure["message"].as_str().unwrap_or_default();
+            ensure!(words.contains("`cpu_ms`"), "{words}");
+            ensure!(words.contains("checks of the outputs"), "{words}");
+            let state = evil.list(&run, "identifier=only")?.remove(0);
+            let path = evil.path(&format!("/runs/{run}/states/{}", state["number"]));
+            let state = host.get(&path)?;
+            let used = state["attempts"][0]["usage"]["cpu_ms"].as_f64();
+            let used = used.with_context(|| format!("no usage in {state:#}"))?;
+            ensure!((1000.0..1500.0).contains(&used), "{used} ms");
+        }
+        let took = begun.elapsed();
+        ensure!(took < Duration::from_secs(60), "{took:.1?}");
+        beside.finish()?.hold(Bounds::default())
+    })
+}
+
+#[test]
+fn a_cancel_ends_output_checks() -> Result<()> {
+    let _alone = alone();
+    let host = Host::start()?;
+    let evil = evil(&host);
+    push_heavy_outputs(&evil)?;
+    let mut graph = one("attack");
+    graph["limits"]["cpu_ms"] = json!(5000);
+    let run = evil.start("heavy", &graph)?;
+    std::thread::sleep(Duration::from_millis(700));
+    ensure!(evil.run(&run)?["status"] == "RUNNING", "the checks have ended");
+    cancel_time(&evil, &run)?.hold()
+}
+
+#[test]
+fn sigterm_ends_a_host_during_output_checks() -> Result<()> {
+    let _alone = alone();
+    let mut host = Host::start()?;
+    {
+        let evil = evil(&host);
+        push_heavy_outputs(&evil)?;
+        evil.apply("heavy", &one("attack"))?;
+        for _ in 0..4 {
+            evil.begin("heavy")?;
+        }
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let (took, status) = sigterm_time(&mut host)?;
+    ensure!(status.success(), "{status}");
+    ensure!(took < Duration::from_secs(20), "{took:.1?}");
+    Ok(())
+}
+
+#[test]
+fn a_schema_expensive_for_any_value_is_refused() -> Result<()> {
+    let host = Host::start()?;
+    let schema = json!({"type": "object", "$ref": "#/$defs/0", "$defs": levels(11, 4)});
+    let any = json!({"type": "object"});
+    let component = described("", &json!([node("attack", &any, &schema)]))?;
+    let (status, problem) = problem(host.upload("heavy", component)?)?;
+    ensure!(status == 422, "{problem}");
+    ensure!(problem.to_string().contains("the smallest value"), "{problem}");
+    ensure!(problem.to_string().contains("$.nodes[0].outputs"), "{problem}");
+    Ok(())
+}
+
+/// 400 nodes with three literal inputs each.
+fn literals() -> Value {
+    let node = |at: usize| {
+        json!({
+            "node_name": "attack",
+            "identifier": format!("n{at}"),
+            "inputs": {"a": at, "b": {}, "c": []},
+            "next_nodes": if at < 399 { vec![format!("n{}", at + 1)] } else { Vec::new() },
+        })
+    };
+    json!({"nodes": (0..400).map(node).collect::<Vec<_>>()})
+}
+
+#[test]
+fn heavy_literal_checks_end_with_their_budget() -> Result<()> {
+    on_both("heavy_inputs", |host| {
+        let evil = evil(&host);
+        let any = json!({"type": "object"});
+        let component = described("", &json!([node("attack", &heaviest_inputs(), &any)]))?;
+        upload(&evil, "heavy", component)?;
+        let beside = Beside::start(&host)?;
+        let path = evil.path("/graphs/heavy/validate");
+        let begun = Instant::now();
+        let hurried = Client::builder().timeout(Duration::from_millis(100)).build()?;
+        std::thread::scope(|scope| {
+            let requests: Vec<_> =
+                (0..3).map(|_| scope.spawn(|| host.refused("POST", &path, &literals()))).collect();
+            for request in requests {
+                let (status, problem) = request.join().unwrap()?;
+                ensure!(status == 422, "{problem}");
+                let told = problem["problems"].to_string();
+                ensure!(told.contains("have used up their budget"), "{problem:#}");
+                ensure!(told.contains("$.nodes["), "{problem:#}");
+            }
+            anyhow::Ok(())
+        })?;
+        // Each would take half a second if it went on.
+        for _ in 0..20 {
+            let url = format!("{}/v1/namespaces/evil/graphs/heavy/validate", host.url());
+            let gone = hurried.post(url).json(&literals()).send();
+            ensure!(gone.is_err(), "it was answered in time");
+        }
+        let (status, _) = host.refused("POST", &path, &literals())?;
+        ensure!(status == 422);
+        let took = begun.elapsed();
+        ensure!(took < Duration::from_secs(15), "{took:.1?}");
+        beside.finish()?.hold(Bounds::default())
+    })
+}
+
+#[test]
+fn a_start_has_a_budget_for_its_inputs() -> Result<()> {
+    let host = Host::start()?;
+    let any = json!({"type": "object"});
+    let list = json!({"type": "object", "properties": {"list": {"items": {"$ref": "#/$defs/0"}}}, "$defs": levels(7, 4)});
+    host.upload("heavy", described("", &json!([node("attack", &list, &any)]))?)?;
+    host.apply("heavy", &one("attack"))?;
+    let start = json!({"inputs": {"list": vec![0; 500]}});
+    let (status, problem) = host.refused("POST", "/graphs/heavy/runs", &start)?;
+    ensure!(status == 422, "{problem}");
+    ensure!(problem.to_string().contains("steps to check"), "{problem}");
+    Ok(())
+}
+
+#[test]
+fn large_secrets_leave_memory_and_others_alone() -> Result<()> {
+    let _alone = alone();
+    let random: String = (0u32..65_000)
+        .map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 26))
+        .collect();
+    for secret in [random, "a".repeat(60_000), "ab".repeat(30_000)] {
+        let host = Host::start()?;
+        let evil = evil(&host);
+        let any = json!({"type": "object"});
+        let mut line = node("line", &any, &any);
+        line["secrets"] = json!(["k"]);
+        upload(&evil, "lines", described(LINES, &json!([node("many", &any, &any), line]))?)?;
+        host.send("PUT", "//v1/operator/namespaces/evil/grants/lines", &json!({"secrets": ["k"]}))?;
+        let graph = json!({
+            "nodes": [
+                {"node_name": "many", "identifier": "fan", "inputs": {}, "next_nodes": ["line"]},
+                {"node_name": "line", "identifier": "line", "inputs": {}, "next_nodes": []},
+            ],
+            "retry_policy": {"max_retries": 0},
+            "secrets": {"k": secret},
+        });
+        let beside = Beside::start(&host)?;
+        let begun = Instant::now();
+        let run = evil.start("lines", &graph)?;
+        let found = evil.result(&run)?;
+        ensure!(found["status"] == "SUCCESS", "{found:#}");
+        let took = begun.elapsed();
+        ensure!(took < Duration::from_secs(20), "{took:.1?}");
+        let report = beside.finish()?;
+        let more = report.memory_most.saturating_sub(report.memory_first) >> 20;
+        ensure!(more < 200, "{more} MiB more: {report}");
+        report.hold(Bounds::default())?;
+    }
+    Ok(())
+}
+
+/// Schemas that take nearly as much memory as a description may.
+fn heavy_schema() -> Value {
+    let list: Vec<_> = (0..280_000).map(|n| n % 10).collect();
+    json!({"type": "object", "properties": {"a": {"default": list}}})
+}
+
+#[test]
+fn validation_reads_named_nodes_once() -> Result<()> {
+    on_both("heavy_descriptions", |host| {
+        let evil = evil(&host);
+        let any = json!({"type": "object"});
+        let nodes = json!([node("attack", &heavy_schema(), &any), node("light", &any, &any)]);
+        let component = described("", &nodes)?;
+        for at in 0..30 {
+            upload(&evil, &format!("heavy{at}"), component.clone())?;
+        }
+        let beside = Beside::start(&host)?;
+        let graph = |node: &str| {
+            json!({"nodes": [{"node_name": node, "plugin": "heavy7", "identifier": "only",
+                              "inputs": {}, "next_nodes": []}]})
+        };
+        let path = evil.path("/graphs/heavy/validate");
+        std::thread::scope(|scope| {
+            let requests: Vec<_> = (0..16)
+                .map(|at| {
+                    let graph = graph(if at % 2 == 0 { "light" } else { "attack" });
+                    let (host, path) = (&host, &path);
+                    scope.spawn(move || host.send("POST", path, &graph))
+                })
+                .collect();
+            requests.into_iter().try_for_each(|request| request.join().unwrap().map(drop))
+        })?;
+        let report = beside.finish()?;
+        let more = report.memory_most.saturating_sub(report.memory_first) >> 20;
+        ensure!(more < 300, "{more} MiB more: {report}");
+        report.hold(Bounds::default())
+    })
+}
+
+#[test]
+fn a_heavy_description_is_refused() -> Result<()> {
+    let host = Host::start()?;
+    let any = json!({"type": "object"});
+    let list: Vec<_> = (0..400_000).map(|n| n % 10).collect();
+    let heavy = json!({"type": "object", "default": list});
+    let component = described("", &json!([node("attack", &heavy, &any)]))?;
+    let (status, problem) = problem(host.upload("heavy", component)?)?;
+    ensure!(status == 422, "{problem}");
+    ensure!(problem.to_string().contains("bytes of memory once it is read"), "{problem}");
+    Ok(())
+}
+
+#[test]
+fn a_misspelt_node_is_still_suggested() -> Result<()> {
+    let host = Host::start()?;
+    host.push("lab")?;
+    let (status, problem) = host.refused("PUT", "/graphs/typo", &one("ehco"))?;
+    ensure!(status == 422, "{problem}");
+    ensure!(problem.to_string().contains("echo"), "{problem}");
+    Ok(())
+}
