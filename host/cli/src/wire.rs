@@ -42,8 +42,6 @@ pub struct Problem {
     pub status: u16,
     pub title: String,
     pub detail: String,
-    /// What kind of refusal it is, where there are several.
-    pub reason: String,
     pub errors: Vec<Mistake>,
 }
 

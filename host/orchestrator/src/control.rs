@@ -23,7 +23,7 @@ use crate::ambient::fresh_id;
 use crate::error::{Error, log_internal};
 use crate::host_work::{Bounds, INLINE_STEPS, Meter, REQUEST_STEPS};
 use crate::read::{RunDetails, Until};
-use crate::request::{Asked, Request};
+use crate::request::{Asked, Late, Request};
 use crate::runs::Current;
 use crate::watch::Latest;
 use crate::{Host, recovery};
@@ -277,8 +277,8 @@ impl Host {
     }
 
     /// Turns a run, and brings its states in line with it if that is what is to be
-    /// done. That goes on if it takes longer than the caller waits, or the caller
-    /// has gone.
+    /// done: in a task of its own, which neither a caller that has gone nor a late
+    /// commit keeps from that.
     async fn turn(
         &self,
         namespace: &Name,
@@ -288,14 +288,30 @@ impl Host {
     ) -> Result<RunDetails, Error> {
         let request = Request::new(asked);
         let run = request.before(self.info(namespace, id)).await?;
-        match request.commit(&self.parts.committer, member(run.clone())).await? {
-            Answer::ToSweep(event) => {
-                let swept = tokio::spawn(recovery::sweep(self.parts.clone(), run, event));
-                // Too late only means that it goes on without the caller.
-                let _ = timeout_at(request.until(), swept).await;
+        let (parts, member) = (self.parts.clone(), member(run.clone()));
+        let turned = tokio::spawn(async move {
+            let sweep = {
+                let parts = parts.clone();
+                move |event| tokio::spawn(recovery::sweep(parts.clone(), run.clone(), event))
+            };
+            let late: Late = {
+                let sweep = sweep.clone();
+                Box::new(move |answer| {
+                    if let Answer::ToSweep(event) = answer {
+                        drop(sweep(event));
+                    }
+                })
+            };
+            match request.commit_with(&parts.committer, member, Some(late)).await? {
+                Answer::ToSweep(event) => {
+                    // Too late only means that it goes on without the caller.
+                    let _ = timeout_at(request.until(), sweep(event)).await;
+                    Ok(())
+                }
+                other => done("run", id, other),
             }
-            other => done("run", id, other)?,
-        }
+        });
+        turned.await.unwrap_or_else(|ended| Err(Error::Internal(log_internal(&ended))))?;
         request.after(Duration::ZERO, id, self.run(namespace, id)).await
     }
 

@@ -97,6 +97,9 @@ pub(crate) struct Request {
     begun: Instant,
 }
 
+/// What is done about an answer that comes too late for its caller.
+pub(crate) type Late = Box<dyn FnOnce(Answer) + Send>;
+
 /// What a caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
@@ -139,21 +142,42 @@ impl Request {
         committer: &Committer,
         member: Member,
     ) -> Result<Answer, Error> {
+        self.commit_with(committer, member, None).await
+    }
+
+    /// The same for what has to be followed up however late it is committed: `late`
+    /// is given the answer that comes after the caller was told that it is not
+    /// known. Until then the member is repeated.
+    pub(crate) async fn commit_with(
+        &self,
+        committer: &Committer,
+        member: Member,
+        late: Option<Late>,
+    ) -> Result<Answer, Error> {
         let ticket = Arc::new(Ticket(AtomicU8::new(WAITING)));
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         let reply = Reply { answer: reply, ticket: Some(ticket.clone()) };
         let answered = timeout_at(self.until(), async {
             if !committer.hand_over(member, reply).await {
                 return None;
             }
-            answer.await.ok()
+            (&mut answer).await.ok()
         });
         match answered.await {
             Ok(Some(Ok(answer))) => Ok(answer),
             Ok(Some(Err(StoreError::Data(why)))) => Err(StoreError::Data(why).into()),
             // Late, or the committer has ended.
             _ if ticket.turn(WAITING, WITHDRAWN) => Err(self.not_done()),
-            _ => Err(self.unknown()),
+            _ => {
+                if let Some(late) = late {
+                    tokio::spawn(async move {
+                        if let Ok(Ok(answer)) = answer.await {
+                            late(answer);
+                        }
+                    });
+                }
+                Err(self.unknown())
+            }
         }
     }
 
