@@ -15,6 +15,7 @@ pub mod watch;
 pub mod guest;
 pub mod fuzz;
 pub mod million;
+pub mod beside;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -16,8 +16,9 @@ use crate::ambient::fresh_id;
 use crate::error::{Error, log_internal};
 use crate::read::{RunDetails, Until};
 use crate::runs::Current;
+use crate::sweeps::Reopened;
 use crate::watch::Latest;
-use crate::{Host, recovery};
+use crate::{Host, sweeps};
 
 /// What a run is started with.
 #[derive(Default)]
@@ -225,11 +226,11 @@ impl Host {
         self.run(namespace, id).await
     }
 
-    /// Brings a run's states in line with it, if that is what is to be done.
+    /// Begins to bring a run's states in line with it, if that is what is to be done.
     async fn sweep(&self, run: Arc<RunInfo>, id: RunId, answer: Answer) -> Result<(), Error> {
         match answer {
             Answer::ToSweep(event) => {
-                recovery::sweep(self.parts.clone(), run, event).await;
+                sweeps::begin_sweep(&self.parts, run, event).await;
                 Ok(())
             }
             other => done("run", id, other),
@@ -253,11 +254,14 @@ impl Host {
     /// a unite has gone on.
     pub async fn redrive_run(&self, namespace: &Name, id: RunId) -> Result<Redriven, Error> {
         let run = self.info(namespace, id).await?;
-        match self.parts.committer.submit(Member::Redrive(run)).await? {
-            Answer::Redriven { states, late } => {
+        match sweeps::redrive(&self.parts, &run).await? {
+            Ok(Reopened { states: 0, late }) => Err(Error::Conflict(format!(
+                "none of its {late} failed states can be retried: unites above have gone on without them"
+            ))),
+            Ok(Reopened { states, late }) => {
                 Ok(Redriven { run: self.run(namespace, id).await?, retried: states, late })
             }
-            other => {
+            Err(other) => {
                 done("run", id, other)?;
                 Err(Error::Internal(log_internal(&"a redrive was not answered as one")))
             }
@@ -293,7 +297,11 @@ fn done(what: &'static str, name: impl ToString, answer: Answer) -> Result<(), E
         Answer::Done | Answer::ToSweep(_) | Answer::More(_) => Ok(()),
         Answer::Refused(why) => Err(Error::Conflict(why)),
         Answer::Missing => Err(Error::not_found(what, name)),
-        Answer::Outdated | Answer::Stale | Answer::Known { .. } | Answer::Redriven { .. } => {
+        Answer::Outdated
+        | Answer::Stale
+        | Answer::Leftover(_)
+        | Answer::Known { .. }
+        | Answer::Redriven { .. } => {
             Err(Error::Internal(log_internal(&"a request was answered as another")))
         }
     }

@@ -33,6 +33,7 @@ use crate::plugins::{NodeInfo, NotReady};
 use crate::reading::Reading;
 use crate::room::Lease;
 use crate::secrets::secrets;
+use crate::staging;
 use crate::tenants::Tenant;
 
 /// What is being executed.
@@ -177,12 +178,16 @@ async fn execute(parts: Arc<Parts>, leased: Leased, lease: Lease, cancel: Cancel
     let attempt = Attempt { parts: &parts, run: &run, leased: &leased, cancel };
     // A mistake of ours must not lose a state.
     let ended = std::panic::AssertUnwindSafe(attempt.run()).catch_unwind().await;
-    let ended = ended.unwrap_or_else(|_| Ended::failed(internal(&"the host panicked")));
+    let mut ended = ended.unwrap_or_else(|_| Ended::failed(internal(&"the host panicked")));
+    let slot = ended.slot.take();
     let finished = finished(&parts, run, leased, ended).await;
     parts.executor.forget(id);
     if let Some(finished) = finished {
-        parts.committer.finish(finished, lease).await;
+        staging::finish(&parts, finished, lease).await;
     }
+    // Until its result waits for the committer alone, it keeps its slot: so what is in
+    // memory is bounded by the slots.
+    drop(slot);
 }
 
 /// What an attempt came to, before it is planned.
@@ -193,6 +198,8 @@ struct Ended {
     usage: Option<Usage>,
     /// What it might use, if it ran.
     limits: Option<Arc<Limits>>,
+    /// The slot that it ran in, until its result waits for the committer.
+    slot: Option<Turn<NamespaceKey>>,
 }
 
 impl Ended {
@@ -201,7 +208,14 @@ impl Ended {
     }
 
     fn without_a_run(outcome: Outcome) -> Self {
-        Ended { outcome, journal: Journal::default(), logs: Vec::new(), usage: None, limits: None }
+        Ended {
+            outcome,
+            journal: Journal::default(),
+            logs: Vec::new(),
+            usage: None,
+            limits: None,
+            slot: None,
+        }
     }
 }
 
@@ -222,9 +236,14 @@ impl Attempt<'_> {
             slot = parts.executor.slot(namespace, most) => slot,
             () = self.cancel.cancelled() => None,
         };
-        let Some(_slot) = slot else {
+        let Some(slot) = slot else {
             return Ended::without_a_run(Outcome::Released);
         };
+        Ended { slot: Some(slot), ..self.run_in_a_slot().await }
+    }
+
+    async fn run_in_a_slot(&self) -> Ended {
+        let parts = self.parts;
         if parts.executor.is_paused(self.run.key) {
             return Ended::without_a_run(Outcome::Released);
         }
@@ -336,7 +355,7 @@ impl Attempt<'_> {
             outcome = Outcome::Failed(failure);
             journal = Journal::default();
         }
-        Ended { outcome, journal, logs, usage: Some(usage), limits: Some(limits) }
+        Ended { outcome, journal, logs, usage: Some(usage), limits: Some(limits), slot: None }
     }
 
     /// What is wrong with the first bad output.
@@ -384,7 +403,7 @@ async fn finished(
     leased: Leased,
     ended: Ended,
 ) -> Option<Finished> {
-    let Ended { outcome, journal, logs, usage, limits } = ended;
+    let Ended { outcome, journal, logs, usage, limits, slot: _ } = ended;
     let limits = limits.unwrap_or_else(|| parts.limits.clone());
     let (state, jitter) = (leased.state, crate::ambient::jitter());
     let planned = match numbers(parts, numbers_needed(&run.graph, &state, &outcome)).await {
@@ -398,7 +417,8 @@ async fn finished(
         )
         .ok()?;
     let logs = (!logs.is_empty()).then(|| serde_json::to_string(&logs).unwrap_or_default());
-    Some(Finished { run, state, changes, journal, logs, usage, jitter, limits })
+    let staged = None;
+    Some(Finished { run, state, changes, journal, logs, usage, jitter, limits, staged })
 }
 
 /// Numbers for new states, however long it takes: an outcome waits for its

@@ -17,6 +17,7 @@ mod heart;
 mod inputs;
 mod key_file;
 mod keys;
+mod lifeline;
 mod namespaces;
 mod plugins;
 mod read;
@@ -26,6 +27,8 @@ mod room;
 mod rotation;
 mod runs;
 mod secrets;
+mod staging;
+mod sweeps;
 mod teller;
 mod tenants;
 mod watch;
@@ -65,10 +68,12 @@ use committer::Committer;
 use data_folder::DataFolder;
 use executor::Executor;
 use heart::Session;
+use lifeline::Lifeline;
 use plugins::Plugins;
 use reading::Large;
 use runs::{Descriptions, Graphs, Runs};
 use secrets::Declared;
+use sweeps::Sweeps;
 use teller::Teller;
 use tenants::Tenants;
 use watch::Watchers;
@@ -158,6 +163,8 @@ pub(crate) struct Parts {
     pub teller: Teller,
     pub clock: SystemClock,
     pub session: Session,
+    pub lifeline: Arc<Lifeline>,
+    pub sweeps: Sweeps,
     pub tenants: Tenants,
     pub large: Large,
     pub limits: Arc<Limits>,
@@ -213,6 +220,8 @@ impl Host {
             committer,
             clock,
             session: Session::new(session),
+            lifeline: Arc::default(),
+            sweeps: Sweeps::default(),
             tenants: Tenants::default(),
             large: Large::new(),
             limits: Arc::new(config.limits),
@@ -224,8 +233,8 @@ impl Host {
         work.start(parts.clone()).map_err(StartError::Thread)?;
         let lost = parts.store.lost_sessions(clock.now()).await?;
         recovery::take_back(&parts, &lost).await?;
-        recovery::go_on_sweeping(&parts).await?;
-        heart::start(&parts);
+        sweeps::go_on(&parts).await?;
+        heart::start(&parts).map_err(StartError::Thread)?;
         Ok(Host { parts })
     }
 
@@ -243,12 +252,20 @@ impl Host {
             tracing::debug!(%error, "cannot tell the other hosts");
         }
         parts.store.close().await;
+        parts.session.end();
         Ok(())
     }
 
     /// Whether the last commit went through, and if not, why.
     pub fn health(&self) -> Result<(), String> {
+        self.parts.lifeline.health()?;
         self.parts.committer.health()
+    }
+
+    /// Waits until the host cannot go on, since the committer or the heartbeat has ended;
+    /// returns the reason. A host that stops in good order never gets there.
+    pub async fn failed(&self) -> String {
+        self.parts.lifeline.failed().await
     }
 
     /// Bytes that an uploaded plugin may have.

@@ -36,7 +36,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use batch::{
-    Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Shares, Touched, Want,
+    Answer, Batch, Committed, Finished, Leased, Leftover, Member, NewRun, RedrivePart, RunInfo,
+    Shares, Stage, Staged, Touched, Want,
 };
 pub use catalog::{AppliedGraph, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow};
 pub use check::{
@@ -50,7 +51,7 @@ pub use news::{Listener, News, Notice, Turned};
 pub use numbers::Numbers;
 pub use open::Database;
 pub use reseal::{Resealed, Unopened};
-pub use session::{Beat, LEASE, Lost};
+pub use session::{Beat, LEASE, Lost, Unswept};
 pub use vault::Vault;
 pub use view::{AttemptRow, Page, RunFilter, RunView, StateFilter, StateView};
 
