@@ -98,10 +98,20 @@ impl Committer {
 
     /// Commits a member and tells what became of it.
     pub(crate) async fn submit(&self, member: Member) -> Result<Answer, StoreError> {
+        self.enqueue(member).await
+    }
+
+    /// Hands a member over at once; the answer may be waited for later. Members of one run
+    /// in one lane are committed in this order.
+    pub(crate) fn enqueue(
+        &self,
+        member: Member,
+    ) -> impl Future<Output = Result<Answer, StoreError>> + use<> {
         let stopped = || StoreError::Unavailable("the host is stopping".into());
         let (reply, answer) = oneshot::channel();
-        self.queue.push(member, Some(reply)).map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        // A queue that is closed drops the reply.
+        let _ = self.queue.push(member, Some(reply));
+        async move { answer.await.map_err(|_| stopped())? }
     }
 
     /// Commits the end of an execution, once there is room for its bytes in the budget of
@@ -370,8 +380,10 @@ impl Street {
         if members.is_empty() && !matches!(want, Want::Claims(1..)) {
             return true;
         }
+        let begun = Instant::now();
         let Outcome { answers, mut done } =
             self.commit_range(&members, 0..members.len(), want, &shares).await;
+        tracing::trace!(members = members.len(), took = ?begun.elapsed(), "committed");
         // Room is made before it is taken again: nobody else takes it.
         drop((leases, members, charges));
         self.note(&done, want);

@@ -12,8 +12,8 @@ use exosphere_domain::ids::{NamespaceKey, RunKey, StateId};
 use exosphere_domain::journal::{Entry, Journal};
 use exosphere_domain::limits::{Limits, Usage};
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{give_up, numbers_needed, plan};
-use exosphere_domain::state::RunStatus;
+use exosphere_domain::plan::{Changes, Misfit, give_up, numbers_needed, plan};
+use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_sandbox::{
     Cancel, Completion, Context, Invocation, LogLine, RunStore, Secrets, Turn, Turns, Unavailable,
 };
@@ -60,6 +60,9 @@ struct Running {
     cancel: Cancel,
     task: AbortHandle,
 }
+
+/// New states up to which an outcome is planned at once: less than a millisecond.
+const PLANNED_AT_ONCE: u64 = 1_000;
 
 /// Aborted runs that are remembered. What was claimed of older ones is swept.
 const REMEMBERED: usize = 1024;
@@ -406,7 +409,11 @@ async fn finished(
     let Ended { outcome, journal, logs, usage, limits, slot: _ } = ended;
     let limits = limits.unwrap_or_else(|| parts.limits.clone());
     let (state, jitter) = (leased.state, crate::ambient::jitter());
-    let planned = match numbers(parts, numbers_needed(&run.graph, &state, &outcome)).await {
+    let needed = numbers_needed(&run.graph, &state, &outcome);
+    let planned = match numbers(parts, needed).await {
+        Ok(numbers) if needed > PLANNED_AT_ONCE => {
+            plan_aside(run.clone(), state.clone(), outcome, jitter, numbers).await
+        }
         Ok(numbers) => plan(&run.graph, &state, outcome, jitter, &numbers),
         Err(why) => give_up(&run.graph, &state, internal(&why)),
     };
@@ -419,6 +426,20 @@ async fn finished(
     let logs = (!logs.is_empty()).then(|| serde_json::to_string(&logs).unwrap_or_default());
     let staged = None;
     Some(Finished { run, state, changes, journal, logs, usage, jitter, limits, staged })
+}
+
+/// Plans what an outcome with many outputs changes, on a thread that nobody else needs.
+async fn plan_aside(
+    run: Arc<RunInfo>,
+    state: Claimed,
+    outcome: Outcome,
+    jitter: f64,
+    numbers: Numbers,
+) -> Result<Changes, Misfit> {
+    let (graph, place) = (run.clone(), state.clone());
+    let planned =
+        tokio::task::spawn_blocking(move || plan(&run.graph, &state, outcome, jitter, &numbers));
+    planned.await.unwrap_or_else(|_| give_up(&graph.graph, &place, internal(&"the host panicked")))
 }
 
 /// Numbers for new states, however long it takes: an outcome waits for its

@@ -5,6 +5,7 @@
 //! Not here: what a piece does (`exosphere_store`), and in which order pieces of different
 //! runs are committed (`committer`).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use exosphere_domain::failure::Failure;
@@ -82,6 +83,8 @@ async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), Stopped> {
     // What is taken is taken from the end.
     staging.outputs.reverse();
     staging.children.reverse();
+    // While one piece is committed, the next one waits already.
+    let mut under_way = VecDeque::new();
     while let Some((first, outputs, children)) = staging.next() {
         let piece = Stage {
             run: finished.run.clone(),
@@ -93,21 +96,33 @@ async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), Stopped> {
             new_states,
             limits: finished.limits.clone(),
         };
-        match parts.committer.submit(Member::Stage(Box::new(piece))).await {
-            Ok(Answer::Done) => staging.staged.pieces += 1,
-            Ok(Answer::Refused(_)) => {
-                return Err(Stopped::Failed(finished.limits.reached(Limit::RunStates)));
-            }
-            Ok(_) => return Err(Stopped::Stale),
-            Err(StoreError::Data(why)) => {
-                let why = format!("the outcome of state {} {why}", finished.state.id);
-                return Err(Stopped::Failed(internal(&why)));
-            }
-            Err(_) => return Err(Stopped::Stopping),
+        staging.staged.pieces += 1;
+        under_way.push_back(parts.committer.enqueue(Member::Stage(Box::new(piece))));
+        if under_way.len() > 1
+            && let Some(first) = under_way.pop_front()
+        {
+            is_staged(finished, first.await)?;
         }
+    }
+    for rest in under_way {
+        is_staged(finished, rest.await)?;
     }
     finished.staged = Some(staging.staged);
     Ok(())
+}
+
+/// Checks that a piece was committed.
+fn is_staged(finished: &Finished, answer: Result<Answer, StoreError>) -> Result<(), Stopped> {
+    match answer {
+        Ok(Answer::Done) => Ok(()),
+        Ok(Answer::Refused(_)) => Err(Stopped::Failed(finished.limits.reached(Limit::RunStates))),
+        Ok(_) => Err(Stopped::Stale),
+        Err(StoreError::Data(why)) => {
+            let why = format!("the outcome of state {} {why}", finished.state.id);
+            Err(Stopped::Failed(internal(&why)))
+        }
+        Err(_) => Err(Stopped::Stopping),
+    }
 }
 
 impl Staging {

@@ -13,8 +13,8 @@ use exosphere_store::{Answer, Member, RedrivePart, RunInfo, StoreError, Unswept}
 
 use crate::{Parts, staging};
 
-/// States of one piece of a sweep or a redrive: about 10 ms of a commit.
-const STATES_PER_PIECE: u32 = 500;
+/// States of one piece of a sweep or a redrive: about 5 ms of a commit.
+const STATES_PER_PIECE: u32 = 250;
 
 /// States that are looked at in one read for those that have failed.
 const STATES_PER_READ: u32 = 5_000;

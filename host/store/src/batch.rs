@@ -288,6 +288,19 @@ pub struct Batch {
     pub turn: usize,
 }
 
+impl Batch {
+    /// Returns whether its commit has to survive a loss of power by itself. Pieces of an end
+    /// and of a sweep need not: nobody is told of them, the commit that ends them is synced
+    /// with all that came before, and what is lost is done again.
+    pub(crate) fn is_durable(&self) -> bool {
+        let is_piece = |member: &Member| {
+            matches!(member, Member::Stage(_) | Member::Unstage(_) | Member::Sweep { .. })
+        };
+        let members = &self.members[self.range.clone()];
+        !matches!(self.want, Want::Births(_)) || !members.iter().all(is_piece)
+    }
+}
+
 /// How many states of each namespace a session may hold. A commit neither
 /// claims nor gives birth to more.
 #[derive(Debug, Clone)]

@@ -57,6 +57,7 @@ pub use view::{AttemptRow, Page, RunFilter, RunView, StateFilter, StateView};
 
 use numbers::Blocks;
 use reader::Reader;
+use text::Tx;
 
 /// A host's database. Cheap to clone: all clones are one.
 #[derive(Clone)]
@@ -125,6 +126,14 @@ macro_rules! write {
 }
 pub(crate) use write;
 
+/// Commits pieces on SQLite, where the next commit that is synced syncs them, too.
+fn commit_unsynced(
+    connection: &mut rusqlite::Connection,
+    batch: &Batch,
+) -> Result<Committed, StoreError> {
+    on_sqlite!(connection, batch.now, |tx| commit::commit(tx, batch))
+}
+
 impl Store {
     /// The same database, whose reads try again for so long if it is
     /// unavailable.
@@ -154,10 +163,22 @@ impl Store {
         match &self.writer {
             Writer::Sqlite(writer) => {
                 let mut connection = writer.hold().await;
-                on_sqlite!(&mut connection, batch.now, |tx| commit::commit(tx, &batch))
+                if batch.is_durable() {
+                    return on_sqlite!(&mut connection, batch.now, |tx| commit::commit(tx, &batch));
+                }
+                sqlite::sync_commits(&connection, false)?;
+                let done = commit_unsynced(&mut connection, &batch);
+                sqlite::sync_commits(&connection, true)?;
+                done
+            }
+            Writer::Postgres { commits, .. } if batch.is_durable() => {
+                on_postgres!(commits, |tx| commit::commit(tx, &batch))
             }
             Writer::Postgres { commits, .. } => {
-                on_postgres!(commits, |tx| commit::commit(tx, &batch))
+                on_postgres!(commits, |tx| async {
+                    tx.execute(sql::UNSYNCED, &[]).await?;
+                    commit::commit(tx, &batch).await
+                })
             }
         }
     }

@@ -91,6 +91,10 @@ statements! {
     END_OLDER = "UPDATE session SET ended_at = $2 WHERE id <> $1 AND host = $3 AND ended_at IS NULL";
 
     // The street, in the order in which a commit uses them.
+    /// This transaction is on the disk with the next one that is, and not before. (On SQLite
+    /// that is a setting of the connection.)
+    UNSYNCED = "SELECT 1",
+    postgres "SELECT set_config('synchronous_commit', 'off', true)";
     /// Begins runs of current revisions one after the other as they are given:
     /// that decides who is first with a key, and who waits for whom. (A join alone
     /// keeps no order.)
@@ -219,8 +223,9 @@ statements! {
               AND node IN (SELECT value::BIGINT FROM json_array_elements_text($4::JSON)) ORDER BY path LIMIT $5";
     /// Of each namespace with something to claim, now or later: what comes first,
     /// and when something is due next. Children that were staged stand in a queue of their
-    /// own, whose number is negative; the last column is their namespace, and empty until
-    /// they may be claimed.
+    /// own, whose number is negative; the last column is their namespace, and empty while
+    /// they may not be claimed: until their parent is SUCCESS, and while their run is
+    /// paused or over.
     CLAIMABLE = "WITH RECURSIVE claimable (id) AS (\
                  SELECT MIN(namespace) FROM state WHERE status = 'CREATED' AND parked = 0 \
                  UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s \
@@ -229,14 +234,16 @@ statements! {
                  SELECT first.namespace, first.due_at, first.id, (SELECT MIN(s.due_at) FROM state s \
                  WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = first.namespace AND s.due_at > $1), \
                  CASE WHEN first.namespace >= 0 THEN first.namespace ELSE \
-                 (SELECT p.namespace FROM state p WHERE p.id = -first.namespace AND p.status = 'SUCCESS') END \
+                 (SELECT p.namespace FROM state p JOIN run u ON u.id = p.run WHERE p.id = -first.namespace AND p.status = 'SUCCESS' \
+                 AND u.status = 'RUNNING' AND u.paused = 0) END \
                  FROM claimable JOIN state first ON first.id = (SELECT s.id FROM state s \
                  WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.id ORDER BY s.due_at, s.id LIMIT 1) \
                  ORDER BY first.namespace",
     postgres concat!("WITH RECURSIVE ", claimable!(), " SELECT namespace, due_at, id, (SELECT MIN(s.due_at) FROM state s \
                       WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.namespace AND s.due_at > $1), \
                       CASE WHEN namespace >= 0 THEN namespace ELSE \
-                      (SELECT p.namespace FROM state p WHERE p.id = -claimable.namespace AND p.status = 'SUCCESS') END \
+                      (SELECT p.namespace FROM state p JOIN run u ON u.id = p.run WHERE p.id = -claimable.namespace AND p.status = 'SUCCESS' \
+                      AND u.status = 'RUNNING' AND u.paused = 0) END \
                       FROM claimable ORDER BY claimable.namespace");
     /// Claims what is due, from the first on. The status is asked for where it
     /// changes, too: what another claimed since it was found due stays theirs. What was

@@ -76,8 +76,9 @@ impl<'b> Street<'b> {
             Some(row) => row.pieces,
             None => 0,
         };
+        // One before it was not taken.
         if pieces != *piece {
-            return Err(StoreError::Data(format!("piece {piece} of an end comes after {pieces}")));
+            return Ok(Answer::Stale);
         }
         if !self.allows(run.key, stage.new_states, &stage.limits)? {
             let failure = stage.limits.reached(Limit::RunStates);
