@@ -179,12 +179,14 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
             let ended = ended.map_err(|error| start(&error))?;
             return ended.map_err(|error| start(&error));
         }
+        why = host.failed() => return Err(Error::Start(why)),
         () = interrupts.next() => {}
     }
     tracing::info!(holding = host.holding(), "stopping: running nodes may end");
     let _ = stop.send(());
     tokio::select! {
         stopped = host.stop() => stopped.map_err(|error| start(&error))?,
+        why = host.failed() => return Err(Error::Start(why)),
         () = interrupts.next() => {
             tracing::warn!("stopped at once; the next start takes back what was held");
             return Ok(());

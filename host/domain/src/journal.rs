@@ -174,6 +174,15 @@ impl Journal {
         self.writes.iter().map(|(key, write)| (key.as_str(), write))
     }
 
+    /// Returns the bytes of all keys and values that it writes.
+    pub fn bytes(&self) -> usize {
+        let value = |write: &Write| match write {
+            Write::Set(value) => value.len(),
+            Write::Remove | Write::Increment(_) => 0,
+        };
+        self.writes.iter().map(|(key, write)| key.len() + value(write)).sum()
+    }
+
     /// Whether it writes nothing.
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()

@@ -142,6 +142,8 @@ limits! {
     HttpRequestBytes "http_request_bytes" Bytes 4 * MIB, 0..=1024 * MIB, "bytes of the body of one HTTP request";
     /// Bytes of the body of one response.
     HttpResponseBytes "http_response_bytes" Bytes 4 * MIB, 0..=1024 * MIB, "bytes of the body of one HTTP response";
+    /// States of one run, ended ones among them.
+    RunStates "run_states" Count 1_000_000, 1..=100_000_000, "states of the run";
 }
 
 impl Limit {
@@ -172,6 +174,8 @@ impl Limit {
             Limit::StoreValueBytes => false,
             // Follow from the program alone.
             Limit::Instances | Limit::RandomBytes => false,
+            // States of a run are never fewer again.
+            Limit::RunStates => false,
         }
     }
 

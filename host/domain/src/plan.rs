@@ -87,6 +87,14 @@ pub enum Again {
 }
 
 impl End {
+    /// Returns how many states it creates.
+    pub fn new_states(&self) -> usize {
+        match self {
+            End::Success { children, unites, .. } => children.len() + unites.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether the attempt's store writes are kept.
     pub fn keeps_writes(&self) -> bool {
         matches!(

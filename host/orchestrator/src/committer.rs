@@ -4,6 +4,14 @@
 //!
 //! It has a thread of its own: it neither waits for a turn among executions and
 //! requests, nor on SQLite for another thread to write.
+//!
+//! What waits for it is in `committer/queue.rs`, and the order in which it is taken in
+//! `committer/lanes.rs`.
+
+mod budget;
+mod lanes;
+mod queue;
+mod weight;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
@@ -15,25 +23,25 @@ use std::time::Duration;
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{Millis, NamespaceKey};
 use exosphere_domain::plan::give_up;
+use exosphere_domain::state::RunStatus;
 use exosphere_store::{
-    Answer, Batch, Committed, Finished, Leased, Member, Shares, StoreError, Want,
+    Answer, Batch, Committed, Finished, Leased, Member, Shares, StoreError, Touched, Want,
 };
 use futures::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use budget::Charge;
+pub(crate) use queue::BATCH_BYTES;
+use queue::{Queue, Taken, Waiting};
+pub(crate) use weight::{ROW_BYTES, end as weight_of_end};
+
 use crate::error::internal;
 use crate::hand_on::{self, CommitResult, Step};
 use crate::request::Reply;
 use crate::room::{Lease, Room};
 use crate::{HELD_PER_SLOT, Parts};
-
-/// The most members of one batch: more would only make the others wait.
-const MAX_BATCH: usize = 512;
-
-/// Submissions that may wait; who submits more waits too.
-const QUEUE: usize = 4096;
 
 /// How long to wait for a database that is unavailable: from, and up to.
 pub(crate) const BACKOFF: (Duration, Duration) =
@@ -45,16 +53,10 @@ const CONTENTIONS: u32 = 20;
 
 /// Hands members to the one who commits.
 pub(crate) struct Committer {
-    queue: mpsc::Sender<Message>,
+    queue: Arc<Queue>,
     room: Arc<Room>,
     stopping: Arc<AtomicBool>,
     trouble: Arc<Mutex<Option<String>>>,
-}
-
-enum Message {
-    Submit { member: Member, lease: Option<Lease>, reply: Option<Reply> },
-    Look(Look),
-    Drain(oneshot::Sender<()>),
 }
 
 /// What others say of the work that there is.
@@ -70,7 +72,7 @@ pub(crate) struct Look {
 
 /// The work of committing, before it is begun.
 pub(crate) struct Work {
-    queue: mpsc::Receiver<Message>,
+    queue: Arc<Queue>,
     room: Arc<Room>,
     stopping: Arc<AtomicBool>,
     trouble: Arc<Mutex<Option<String>>>,
@@ -79,47 +81,76 @@ pub(crate) struct Work {
 impl Committer {
     /// A committer for a host that holds up to `capacity` states.
     pub(crate) fn new(capacity: u32) -> (Self, Work) {
-        let (sender, queue) = mpsc::channel(QUEUE);
+        let queue = Arc::new(Queue::new());
         let room = Arc::new(Room::new(capacity));
         let stopping = Arc::new(AtomicBool::new(false));
         let trouble = Arc::new(Mutex::new(None));
         let work = Work {
-            queue,
+            queue: queue.clone(),
             room: room.clone(),
             stopping: stopping.clone(),
             trouble: trouble.clone(),
         };
-        (Committer { queue: sender, room, stopping, trouble }, work)
+        (Committer { queue, room, stopping, trouble }, work)
     }
 
     /// Commits a member and tells what became of it.
     pub(crate) async fn submit(&self, member: Member) -> Result<Answer, StoreError> {
+        self.enqueue(member).await
+    }
+
+    /// Hands a member over at once; the answer may be waited for later. Members of one run
+    /// in one lane are committed in this order.
+    pub(crate) fn enqueue(
+        &self,
+        member: Member,
+    ) -> impl Future<Output = Result<Answer, StoreError>> + use<> {
         let stopped = || StoreError::Unavailable("the host is stopping".into());
         let (reply, answer) = oneshot::channel();
-        if !self.hand_over(member, Reply::internal(reply)).await {
-            return Err(stopped());
-        }
-        answer.await.map_err(|_| stopped())?
+        // A queue that is closed drops the reply.
+        let _ = self.queue.push(member, Some(Reply::internal(reply)));
+        async move { answer.await.map_err(|_| stopped())? }
     }
 
     /// Queues a member whose answer is waited for. False if the host is stopping.
-    pub(crate) async fn hand_over(&self, member: Member, reply: Reply) -> bool {
-        let message = Message::Submit { member, lease: None, reply: Some(reply) };
-        self.queue.send(message).await.is_ok()
+    pub(crate) fn hand_over(&self, member: Member, reply: Reply) -> bool {
+        self.queue.push(member, Some(reply)).is_ok()
     }
 
-    /// Commits the end of an execution. The lease ends with it.
+    /// Commits the end of an execution, once there is room for its bytes in the budget of
+    /// its namespace: until then it keeps its slot. The lease ends with the commit.
     pub(crate) async fn finish(&self, finished: Finished, lease: Lease) {
         let member = Member::Finish(Box::new(finished));
-        let message = Message::Submit { member, lease: Some(lease), reply: None };
         // A committer that is gone means a host that is gone: the next one
         // takes the state back.
-        let _ = self.queue.send(message).await;
+        let _ = self.queue.push_end(member, lease, None).await;
+    }
+
+    /// Commits the end of an execution like [`Committer::finish`], and tells what became of
+    /// it.
+    pub(crate) async fn finish_and_tell(
+        &self,
+        finished: Finished,
+        lease: Lease,
+    ) -> Result<Answer, StoreError> {
+        let stopped = || StoreError::Unavailable("the host is stopping".into());
+        let member = Member::Finish(Box::new(finished));
+        let (reply, answer) = oneshot::channel();
+        self.queue
+            .push_end(member, lease, Some(Reply::internal(reply)))
+            .await
+            .map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Drops what waits of runs that were cancelled, here or on another host.
+    pub(crate) fn heed(&self, runs: &[Touched]) {
+        drop_cancelled(&self.queue, runs);
     }
 
     /// Looks for work, as another said that there is some.
-    pub(crate) async fn look(&self, look: Look) {
-        let _ = self.queue.send(Message::Look(look)).await;
+    pub(crate) fn look(&self, look: Look) {
+        self.queue.look(look);
     }
 
     /// A state was lost sight of that the database holds for this host.
@@ -131,9 +162,8 @@ impl Committer {
     pub(crate) async fn drain(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         let (done, drained) = oneshot::channel();
-        if self.queue.send(Message::Drain(done)).await.is_ok() {
-            let _ = drained.await;
-        }
+        self.queue.drain(done);
+        let _ = drained.await;
     }
 
     pub(crate) fn health(&self) -> Result<(), String> {
@@ -166,11 +196,30 @@ impl Work {
             turn: 0,
             gone_through: true,
         };
+        let guard = street.parts.lifeline.guard("the committer");
         // A runtime, too: an answer of Postgres is seen at once, not when a worker
         // that executes gets round to it.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("committer".into());
-        thread.spawn(move || runtime.block_on(street.run())).map(drop)
+        let work = move || {
+            if runtime.block_on(street.run()) {
+                guard.end();
+            }
+        };
+        thread.spawn(work).map(drop)
+    }
+}
+
+/// Drops what waits of runs that are cancelled now.
+fn drop_cancelled(queue: &Queue, runs: &[Touched]) {
+    let cancelled = |run: &&Touched| run.turned && run.status == RunStatus::Cancelled;
+    runs.iter().filter(cancelled).for_each(|touched| queue.cancel(touched.run));
+}
+
+/// Nobody commits any more: those who wait for that learn it.
+impl Drop for Street {
+    fn drop(&mut self) {
+        self.work.queue.close();
     }
 }
 
@@ -203,34 +252,40 @@ struct Gathered {
     members: Vec<Member>,
     replies: Vec<Option<Reply>>,
     leases: Vec<Lease>,
+    /// The bytes of these members, which count until they are committed.
+    charges: Vec<Charge>,
+}
+
+impl From<Vec<Waiting>> for Gathered {
+    fn from(taken: Vec<Waiting>) -> Self {
+        let mut gathered = Gathered::default();
+        for Waiting { member, lease, reply, charge } in taken {
+            gathered.members.push(member);
+            gathered.replies.push(reply);
+            gathered.leases.extend(lease);
+            gathered.charges.extend(charge);
+        }
+        gathered
+    }
 }
 
 impl Street {
-    async fn run(mut self) {
+    /// Commits until the host is drained. False if it cannot go on before that.
+    async fn run(mut self) -> bool {
         let mut draining: Option<oneshot::Sender<()>> = None;
         loop {
-            let mut gathered = Gathered::default();
-            let mut message = self.wait().await;
-            while let Some(next) = message {
-                match next {
-                    Message::Drain(done) => draining = Some(done),
-                    Message::Look(look) => self.look(look),
-                    Message::Submit { reply: Some(reply), .. } if reply.is_withdrawn() => {}
-                    Message::Submit { member, lease, reply } => {
-                        gathered.members.push(member);
-                        gathered.replies.push(reply);
-                        gathered.leases.extend(lease);
-                    }
-                }
-                let full = gathered.members.len() >= MAX_BATCH;
-                message = if full { None } else { self.work.queue.try_recv().ok() };
-            }
+            self.wait().await;
+            let Taken { mut members, looks, drain } = self.work.queue.take();
+            members.retain(|waiting| !waiting.is_withdrawn());
+            draining = drain.or(draining);
+            looks.into_iter().for_each(|look| self.look(look));
+            let gathered = Gathered::from(members);
             if !self.commit(gathered).await {
                 // A host that hands on nothing is at its end, and must claim no more.
                 tracing::error!(
                     "what commits come to is not handed on; the host has to be restarted"
                 );
-                return self.trouble(Some("what commits come to is not handed on".into()));
+                return false;
             }
             if self.work.room.take_astray() {
                 self.give_back_unknown().await;
@@ -241,7 +296,7 @@ impl Street {
             {
                 self.parts.store.end_commits().await;
                 let _ = self.results.send(Step::Drained(done));
-                return;
+                return true;
             }
         }
     }
@@ -264,12 +319,15 @@ impl Street {
         self.next_due = [self.next_due, look.due].into_iter().flatten().min();
     }
 
-    /// Waits for something to do: a message, or that something is due.
-    async fn wait(&mut self) -> Option<Message> {
+    /// Waits for something to do: a member, or that something is due.
+    async fn wait(&mut self) {
         let room = self.work.room.free() > 0;
         let may_claim = room && !self.stopping();
-        if ((self.more || self.has_room_again()) && may_claim) || self.work.room.is_astray() {
-            return self.work.queue.try_recv().ok();
+        let at_once = ((self.more || self.has_room_again()) && may_claim)
+            || self.work.room.is_astray()
+            || !self.work.queue.is_empty();
+        if at_once {
+            return;
         }
         let left = self.next_due.filter(|_| may_claim).map(|due| due.saturating_sub(self.now()));
         let due = async {
@@ -283,10 +341,10 @@ impl Street {
         };
         tokio::select! {
             biased;
-            message = self.work.queue.recv() => message,
+            () = self.work.queue.arrived() => {}
             // Room matters to who wants to claim, and to who waits for the end.
-            () = self.work.room.changed(), if !room || self.stopping() || !self.more => None,
-            () = due => None,
+            () = self.work.room.changed(), if !room || self.stopping() || !self.more => {}
+            () = due => {}
         }
     }
 
@@ -321,7 +379,7 @@ impl Street {
     /// Commits what was gathered and passes on what it came to. False if there is
     /// nobody who takes that.
     async fn commit(&mut self, gathered: Gathered) -> bool {
-        let Gathered { members, replies, leases } = gathered;
+        let Gathered { members, replies, leases, charges } = gathered;
         let members: Arc<[Member]> = members.into();
         let shares = self.shares(&leases);
         self.turn = self.turn.wrapping_add(1);
@@ -329,11 +387,14 @@ impl Street {
         if members.is_empty() && !matches!(want, Want::Claims(1..)) {
             return true;
         }
+        let begun = Instant::now();
         let Outcome { answers, mut done } =
             self.commit_range((&members, &replies), 0..members.len(), want, &shares).await;
+        tracing::trace!(members = members.len(), took = ?begun.elapsed(), "committed");
         // Room is made before it is taken again: nobody else takes it.
-        drop(leases);
+        drop((leases, members, charges));
         self.note(&done, want);
+        drop_cancelled(&self.work.queue, &done.touched);
         let leased = std::mem::take(&mut done.leased);
         let leased = leased.into_iter().filter_map(|state| self.take(state)).collect();
         let answers = replies.into_iter().zip(answers);
@@ -489,6 +550,7 @@ impl Street {
             usage: finished.usage,
             jitter: finished.jitter,
             limits: finished.limits.clone(),
+            staged: None,
         }));
         let members: Arc<[Member]> = [member].into();
         let shares = self.shares(&[]);

@@ -17,7 +17,6 @@ use exosphere_sandbox::Turn;
 use exosphere_store::{Answer, KnownRun, Member, NewRun, RunInfo};
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::timeout_at;
 
 use crate::ambient::fresh_id;
 use crate::error::{Error, log_internal};
@@ -25,8 +24,9 @@ use crate::host_work::{Bounds, INLINE_STEPS, Meter, REQUEST_STEPS};
 use crate::read::{RunDetails, Until};
 use crate::request::{Asked, Late, Request};
 use crate::runs::Current;
+use crate::sweeps::Reopened;
 use crate::watch::Latest;
-use crate::{Host, recovery};
+use crate::{Host, sweeps};
 
 /// What a run is started with.
 #[derive(Default)]
@@ -290,22 +290,17 @@ impl Host {
         let run = request.before(self.info(namespace, id)).await?;
         let (parts, member) = (self.parts.clone(), member(run.clone()));
         let turned = tokio::spawn(async move {
-            let sweep = {
-                let parts = parts.clone();
-                move |event| tokio::spawn(recovery::sweep(parts.clone(), run.clone(), event))
-            };
             let late: Late = {
-                let sweep = sweep.clone();
+                let (parts, run) = (parts.clone(), run.clone());
                 Box::new(move |answer| {
                     if let Answer::ToSweep(event) = answer {
-                        drop(sweep(event));
+                        tokio::spawn(async move { sweeps::begin_sweep(&parts, run, event).await });
                     }
                 })
             };
             match request.commit_with(&parts.committer, member, Some(late)).await? {
                 Answer::ToSweep(event) => {
-                    // Too late only means that it goes on without the caller.
-                    let _ = timeout_at(request.until(), sweep(event)).await;
+                    sweeps::begin_sweep(&parts, run, event).await;
                     Ok(())
                 }
                 other => done("run", id, other),
@@ -334,12 +329,16 @@ impl Host {
     pub async fn redrive_run(&self, namespace: &Name, id: RunId) -> Result<Redriven, Error> {
         let request = Request::new(Asked::Redrive);
         let run = request.before(self.info(namespace, id)).await?;
-        match request.commit(&self.parts.committer, Member::Redrive(run)).await? {
-            Answer::Redriven { states, late } => {
-                let run = request.after(Duration::ZERO, id, self.run(namespace, id)).await?;
+        match sweeps::redrive(&self.parts, &run, &request).await? {
+            Ok(Reopened { states: 0, late }) => Err(Error::Conflict(format!(
+                "none of its {late} failed states can be retried: unites above have gone on without them"
+            ))),
+            Ok(Reopened { states, late }) => {
+                let shown = self.run(namespace, id);
+                let run = request.after(sweeps::REDRIVE_PATIENCE, id, shown).await?;
                 Ok(Redriven { run, retried: states, late })
             }
-            other => {
+            Err(other) => {
                 done("run", id, other)?;
                 Err(Error::Internal(log_internal(&"a redrive was not answered as one")))
             }
@@ -424,7 +423,11 @@ fn done(what: &'static str, name: impl ToString, answer: Answer) -> Result<(), E
         Answer::Done | Answer::ToSweep(_) | Answer::More(_) => Ok(()),
         Answer::Refused(why) => Err(Error::Conflict(why)),
         Answer::Missing => Err(Error::not_found(what, name)),
-        Answer::Outdated | Answer::Stale | Answer::Known(_) | Answer::Redriven { .. } => {
+        Answer::Outdated
+        | Answer::Stale
+        | Answer::Leftover(_)
+        | Answer::Known(_)
+        | Answer::Redriven { .. } => {
             Err(Error::Internal(log_internal(&"a request was answered as another")))
         }
     }

@@ -15,9 +15,9 @@ use exosphere_domain::journal::{Entry, Journal};
 use exosphere_domain::limits::{Limit, Limits, Usage};
 use exosphere_domain::node::DescribedNode;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{give_up, numbers_needed, plan};
+use exosphere_domain::plan::{Changes, Misfit, give_up, numbers_needed, plan};
 use exosphere_domain::schema::Refusal;
-use exosphere_domain::state::RunStatus;
+use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_sandbox::{
     Cancel, Completion, Context, Invocation, LogLine, RunStore, Secrets, Turn, Turns, Unavailable,
 };
@@ -41,6 +41,7 @@ use crate::plugins::{self, NotReady};
 use crate::reading::Reading;
 use crate::room::Lease;
 use crate::secrets::secrets;
+use crate::staging;
 use crate::tenants::Tenant;
 
 /// What is being executed.
@@ -69,6 +70,9 @@ struct Running {
     cancel: Cancel,
     task: AbortHandle,
 }
+
+/// New states up to which an outcome is planned at once: less than a millisecond.
+const PLANNED_AT_ONCE: u64 = 1_000;
 
 /// Aborted runs that are remembered. What was claimed of older ones is swept.
 const REMEMBERED: usize = 1024;
@@ -193,12 +197,16 @@ async fn execute(parts: Arc<Parts>, leased: Leased, lease: Lease, cancel: Cancel
     let attempt = Attempt { parts: &parts, run: &run, leased: &leased, cancel };
     // A mistake of ours must not lose a state.
     let ended = std::panic::AssertUnwindSafe(attempt.run()).catch_unwind().await;
-    let ended = ended.unwrap_or_else(|_| Ended::failed(internal(&"the host panicked")));
+    let mut ended = ended.unwrap_or_else(|_| Ended::failed(internal(&"the host panicked")));
+    let slot = ended.slot.take();
     let finished = finished(&parts, run, leased, ended).await;
     parts.executor.forget(id);
     if let Some(finished) = finished {
-        parts.committer.finish(finished, lease).await;
+        staging::finish(&parts, finished, lease).await;
     }
+    // Until its result waits for the committer alone, it keeps its slot: so what is in
+    // memory is bounded by the slots.
+    drop(slot);
 }
 
 /// What an attempt came to, before it is planned.
@@ -209,6 +217,8 @@ struct Ended {
     usage: Option<Usage>,
     /// What it might use, if it ran.
     limits: Option<Arc<Limits>>,
+    /// The slot that it ran in, until its result waits for the committer.
+    slot: Option<Turn<NamespaceKey>>,
 }
 
 impl Ended {
@@ -217,7 +227,14 @@ impl Ended {
     }
 
     fn without_a_run(outcome: Outcome) -> Self {
-        Ended { outcome, journal: Journal::default(), logs: Vec::new(), usage: None, limits: None }
+        Ended {
+            outcome,
+            journal: Journal::default(),
+            logs: Vec::new(),
+            usage: None,
+            limits: None,
+            slot: None,
+        }
     }
 }
 
@@ -264,9 +281,14 @@ impl Attempt<'_> {
             slot = parts.executor.slot(namespace, most) => slot,
             () = self.cancel.cancelled() => None,
         };
-        let Some(_slot) = slot else {
+        let Some(slot) = slot else {
             return Ended::without_a_run(Outcome::Released);
         };
+        Ended { slot: Some(slot), ..self.run_in_a_slot().await }
+    }
+
+    async fn run_in_a_slot(&self) -> Ended {
+        let parts = self.parts;
         if parts.executor.is_paused(self.run.key) {
             return Ended::without_a_run(Outcome::Released);
         }
@@ -419,7 +441,7 @@ impl Attempt<'_> {
         if matches!(outcome, Outcome::Failed(_) | Outcome::Released) {
             journal = Journal::default();
         }
-        Ended { outcome, journal, logs, usage: Some(usage), limits: Some(limits) }
+        Ended { outcome, journal, logs, usage: Some(usage), limits: Some(limits), slot: None }
     }
 
     /// Checks outputs: a few at once, and the rest in slices on the threads for the
@@ -507,10 +529,14 @@ async fn finished(
     leased: Leased,
     ended: Ended,
 ) -> Option<Finished> {
-    let Ended { outcome, journal, logs, usage, limits } = ended;
+    let Ended { outcome, journal, logs, usage, limits, slot: _ } = ended;
     let limits = limits.unwrap_or_else(|| parts.limits.clone());
     let (state, jitter) = (leased.state, crate::ambient::jitter());
-    let planned = match numbers(parts, numbers_needed(&run.graph, &state, &outcome)).await {
+    let needed = numbers_needed(&run.graph, &state, &outcome);
+    let planned = match numbers(parts, needed).await {
+        Ok(numbers) if needed > PLANNED_AT_ONCE => {
+            plan_aside(run.clone(), state.clone(), outcome, jitter, numbers).await
+        }
         Ok(numbers) => plan(&run.graph, &state, outcome, jitter, &numbers),
         Err(why) => give_up(&run.graph, &state, internal(&why)),
     };
@@ -521,7 +547,22 @@ async fn finished(
         )
         .ok()?;
     let logs = (!logs.is_empty()).then(|| serde_json::to_string(&logs).unwrap_or_default());
-    Some(Finished { run, state, changes, journal, logs, usage, jitter, limits })
+    let staged = None;
+    Some(Finished { run, state, changes, journal, logs, usage, jitter, limits, staged })
+}
+
+/// Plans what an outcome with many outputs changes, on a thread that nobody else needs.
+async fn plan_aside(
+    run: Arc<RunInfo>,
+    state: Claimed,
+    outcome: Outcome,
+    jitter: f64,
+    numbers: Numbers,
+) -> Result<Changes, Misfit> {
+    let (graph, place) = (run.clone(), state.clone());
+    let planned =
+        tokio::task::spawn_blocking(move || plan(&run.graph, &state, outcome, jitter, &numbers));
+    planned.await.unwrap_or_else(|_| give_up(&graph.graph, &place, internal(&"the host panicked")))
 }
 
 /// Numbers for new states, however long it takes: an outcome waits for its

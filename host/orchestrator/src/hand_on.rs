@@ -34,6 +34,7 @@ pub(crate) struct CommitResult {
 /// the room of the host, or somebody who waits for it.
 pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<Step> {
     let (results, mut queue) = mpsc::unbounded_channel();
+    let guard = parts.lifeline.guard("the task that hands on what commits come to");
     tokio::spawn(async move {
         while let Some(step) = queue.recv().await {
             match step {
@@ -41,6 +42,7 @@ pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<Step> {
                 Step::Drained(done) => drop(done.send(())),
             }
         }
+        guard.end();
     });
     results
 }

@@ -1,6 +1,9 @@
 //! What keeps a host in the company of others on one database: its beat, by
 //! which its session lives and lost ones are found, and its ear for what the
 //! others say. A host on SQLite is alone and has neither.
+//!
+//! All of it runs on a thread of its own, so that no execution and no request delays a
+//! heartbeat. What a heartbeat asks for, but for a new session, is done elsewhere.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -9,12 +12,13 @@ use std::time::Duration;
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::SessionId;
 use exosphere_store::{Beat, News, StoreError, Touched};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::committer::Look;
 use crate::teller::Teller;
-use crate::{Parts, recovery};
+use crate::{Parts, recovery, sweeps};
 
 /// From one beat to the next: a lease (10 s) outlives two that are missed, and
 /// from a death to the beat that finds it are at most 14 s.
@@ -22,6 +26,9 @@ const BEAT: Duration = Duration::from_secs(4);
 
 /// From a beat that failed to the next.
 const FAILED_BEAT: Duration = Duration::from_secs(1);
+
+/// Heartbeats between two looks for sweeps that no host goes on with.
+const BEATS_PER_SWEEP_CHECK: u32 = 5;
 
 /// The session of this host. Others may end it, if its host was frozen for too
 /// long; it goes on with another then.
@@ -33,6 +40,8 @@ pub(crate) struct Session {
     deaf: Notify,
     /// The host ends it itself, and beats no more.
     closing: AtomicBool,
+    /// The host has ended it.
+    ended: Notify,
 }
 
 impl Session {
@@ -42,12 +51,18 @@ impl Session {
             busy: AtomicBool::new(false),
             deaf: Notify::new(),
             closing: AtomicBool::new(false),
+            ended: Notify::new(),
         }
     }
 
     /// The host is about to end it.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the thread of the heartbeat: the host has said its last word.
+    pub(crate) fn end(&self) {
+        self.ended.notify_one();
     }
 
     fn is_closing(&self) -> bool {
@@ -60,18 +75,37 @@ impl Session {
 }
 
 /// Begins to beat, to listen and to tell, if there may be others.
-pub(crate) fn start(parts: &Arc<Parts>) {
-    if parts.store.is_shared() {
-        tokio::spawn(beat(parts.clone()));
-        tokio::spawn(listen(parts.clone()));
-        tokio::spawn(Teller::run(parts.clone()));
+///
+/// # Errors
+///
+/// If the system has no thread for it.
+pub(crate) fn start(parts: &Arc<Parts>) -> std::io::Result<()> {
+    if !parts.store.is_shared() {
+        return Ok(());
     }
+    let guard = parts.lifeline.guard("the heartbeat");
+    let (parts, host) = (parts.clone(), Handle::current());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let company = async move {
+        let all = futures::future::join3(
+            beat(parts.clone(), host),
+            listen(parts.clone()),
+            Teller::run(parts.clone()),
+        );
+        tokio::select! {
+            _ = all => {}
+            () = parts.session.ended.notified() => guard.end(),
+        }
+    };
+    let thread = std::thread::Builder::new().name("heartbeat".into());
+    thread.spawn(move || runtime.block_on(company)).map(drop)
 }
 
-async fn beat(parts: Arc<Parts>) {
+/// Renews the session. What takes longer is done by tasks of `host`.
+async fn beat(parts: Arc<Parts>, host: Handle) {
     let mut next = Instant::now();
     let mut failing = false;
-    loop {
+    for beats in 0u32.. {
         sleep_until(next).await;
         if parts.session.is_closing() {
             return;
@@ -79,7 +113,7 @@ async fn beat(parts: Arc<Parts>) {
         let begun = Instant::now();
         let beaten = parts.store.beat(parts.session.current()).await;
         let beaten = match beaten {
-            Ok(beat) => heed(&parts, beat).await,
+            Ok(beat) => heed(&parts, &host, beat).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &beaten
@@ -89,12 +123,15 @@ async fn beat(parts: Arc<Parts>) {
             parts.session.deaf.notify_one();
         }
         failing = beaten.is_err();
+        if beats % BEATS_PER_SWEEP_CHECK == 0 && !failing {
+            host.spawn(adopt_sweeps(parts.clone()));
+        }
         next = begun + if failing { FAILED_BEAT } else { BEAT };
     }
 }
 
 /// Does what a beat asks for.
-async fn heed(parts: &Arc<Parts>, beat: Beat) -> Result<(), StoreError> {
+async fn heed(parts: &Arc<Parts>, host: &Handle, beat: Beat) -> Result<(), StoreError> {
     let Beat { now, alive, next_due, lost, ended } = beat;
     if parts.session.is_closing() {
         return Ok(());
@@ -111,10 +148,10 @@ async fn heed(parts: &Arc<Parts>, beat: Beat) -> Result<(), StoreError> {
         tracing::warn!(session = session.0, "a host is gone; its states are taken back");
     }
     if !lost.is_empty() && !parts.session.busy.swap(true, Ordering::Relaxed) {
-        tokio::spawn(take_back(parts.clone(), lost));
+        host.spawn(take_back(parts.clone(), lost));
     }
     let work = next_due.is_some_and(|due| due <= now);
-    parts.committer.look(Look { now: Some(now), due: next_due, work }).await;
+    parts.committer.look(Look { now: Some(now), due: next_due, work });
     Ok(())
 }
 
@@ -124,10 +161,18 @@ async fn take_back(parts: Arc<Parts>, lost: Vec<SessionId>) {
     if let Err(error) = recovery::take_back(&parts, &lost).await {
         tracing::warn!(%error, "cannot take back the states of a lost host yet");
     }
-    if let Err(error) = recovery::go_on_sweeping(&parts).await {
+    if let Err(error) = sweeps::go_on(&parts).await {
         tracing::warn!(%error, "cannot go on with the sweeps of a lost host yet");
     }
     parts.session.busy.store(false, Ordering::Relaxed);
+}
+
+/// Goes on with sweeps that no host seems to go on with, as after a host that was stopped
+/// in the middle of one.
+async fn adopt_sweeps(parts: Arc<Parts>) {
+    if let Err(error) = sweeps::adopt_abandoned(&parts).await {
+        tracing::debug!(%error, "cannot look for sweeps that nobody goes on with yet");
+    }
 }
 
 async fn listen(parts: Arc<Parts>) {
@@ -144,13 +189,13 @@ async fn listen(parts: Arc<Parts>) {
             News::Said(notice) if notice.from == parts.session.current().0 => {}
             News::Said(notice) => {
                 if notice.work {
-                    parts.committer.look(Look { work: true, ..Look::default() }).await;
+                    parts.committer.look(Look { work: true, ..Look::default() });
                 }
                 let runs: Vec<Touched> = notice.runs.into_iter().map(Touched::from).collect();
                 turned(&parts, &runs);
             }
             News::Missed => {
-                parts.committer.look(Look { work: true, ..Look::default() }).await;
+                parts.committer.look(Look { work: true, ..Look::default() });
                 catch_up(&parts).await;
             }
         }
@@ -159,6 +204,7 @@ async fn listen(parts: Arc<Parts>) {
 
 /// Runs have turned by what other hosts did.
 fn turned(parts: &Parts, runs: &[Touched]) {
+    parts.committer.heed(runs);
     parts.executor.heed(runs);
     parts.watchers.tell(runs, Vec::new());
 }

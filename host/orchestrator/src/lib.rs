@@ -20,6 +20,7 @@ mod host_work;
 mod inputs;
 mod key_file;
 mod keys;
+mod lifeline;
 mod namespaces;
 mod output_check;
 mod plugins;
@@ -32,6 +33,8 @@ mod room;
 mod rotation;
 mod runs;
 mod secrets;
+mod staging;
+mod sweeps;
 mod teller;
 mod tenants;
 mod watch;
@@ -76,10 +79,12 @@ use descriptions::Descriptions;
 use executor::Executor;
 use heart::Session;
 use host_work::HostWork;
+use lifeline::Lifeline;
 use probe::Probe;
 use reading::Large;
 use runs::{Graphs, Runs};
 use secrets::{Declared, SecretSets};
+use sweeps::Sweeps;
 use teller::Teller;
 use tenants::Tenants;
 use watch::Watchers;
@@ -177,6 +182,8 @@ pub(crate) struct Parts {
     pub clock: SystemClock,
     pub session: Session,
     pub probe: Probe,
+    pub lifeline: Arc<Lifeline>,
+    pub sweeps: Sweeps,
     pub tenants: Tenants,
     pub large: Large,
     pub limits: Arc<Limits>,
@@ -238,6 +245,8 @@ impl Host {
             clock,
             session: Session::new(session),
             probe: Probe::default(),
+            lifeline: Arc::default(),
+            sweeps: Sweeps::default(),
             tenants: Tenants::default(),
             large: Large::new(),
             limits: Arc::new(config.limits),
@@ -249,8 +258,8 @@ impl Host {
         work.start(parts.clone()).map_err(StartError::Thread)?;
         let lost = parts.store.lost_sessions(parts.clock.now()).await?;
         recovery::take_back(&parts, &lost).await?;
-        recovery::go_on_sweeping(&parts).await?;
-        heart::start(&parts);
+        sweeps::go_on(&parts).await?;
+        heart::start(&parts).map_err(StartError::Thread)?;
         probe::start(&parts);
         Ok(Host { parts })
     }
@@ -269,13 +278,21 @@ impl Host {
             tracing::debug!(%error, "cannot tell the other hosts");
         }
         parts.store.close().await;
+        parts.session.end();
         Ok(())
     }
 
     /// Returns why this host cannot work, if so: its last commit failed, or its
     /// database does not answer.
     pub fn health(&self) -> Result<(), String> {
+        self.parts.lifeline.health()?;
         self.parts.committer.health().and_then(|()| self.parts.probe.health())
+    }
+
+    /// Waits until the host cannot go on, since the committer or the heartbeat has ended;
+    /// returns the reason. A host that stops in good order never gets there.
+    pub async fn failed(&self) -> String {
+        self.parts.lifeline.failed().await
     }
 
     /// Bytes that an uploaded plugin may have.

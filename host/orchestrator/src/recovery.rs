@@ -1,7 +1,5 @@
 //! What lost hosts leave behind: the states that they held are free again, and
-//! the sweeps that they began go on.
-
-use std::sync::Arc;
+//! the sweeps that they began go on (`sweeps`).
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{SessionId, StateId};
@@ -9,13 +7,13 @@ use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoNumbers, lost, plan};
 use exosphere_domain::state::Claimed;
-use exosphere_store::{Answer, Finished, Member, RunInfo, StoreError};
+use exosphere_store::{Answer, Finished, Member, StoreError};
 use futures::future::join_all;
 
 use crate::Parts;
 use crate::room::Room;
 
-/// States that are taken back, or swept, in one transaction.
+/// States that are taken back in one transaction.
 const AT_A_TIME: u32 = 500;
 
 /// Takes back what ended sessions hold.
@@ -86,29 +84,7 @@ async fn ended(
     };
     let journal = Journal::default();
     let (logs, usage, limits) = (None, None, parts.limits.clone());
-    let finished = Finished { run, state, changes, journal, logs, usage, jitter, limits };
+    let staged = None;
+    let finished = Finished { run, state, changes, journal, logs, usage, jitter, limits, staged };
     Ok(Some(Member::Finish(Box::new(finished))))
-}
-
-/// Goes on with sweeps that were begun by a host that is gone.
-pub(crate) async fn go_on_sweeping(parts: &Arc<Parts>) -> Result<(), StoreError> {
-    for (run, event) in parts.store.unswept().await? {
-        let run = parts.runs.get(&parts.store, run).await?;
-        tokio::spawn(sweep(parts.clone(), run, event));
-    }
-    Ok(())
-}
-
-/// Brings the states of a run in line with it, some at a time.
-pub(crate) async fn sweep(parts: Arc<Parts>, run: Arc<RunInfo>, event: i64) {
-    let mut from = String::new();
-    loop {
-        let member = Member::Sweep { run: run.clone(), event, from, most: AT_A_TIME };
-        match parts.committer.submit(member).await {
-            Ok(Answer::More(place)) => from = place,
-            Ok(_) => return,
-            // The next start of a host goes on with it.
-            Err(error) => return tracing::error!(%error, run = %run.id, "a sweep stopped"),
-        }
-    }
 }

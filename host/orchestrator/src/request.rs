@@ -158,7 +158,7 @@ impl Request {
         let (reply, mut answer) = oneshot::channel();
         let reply = Reply { answer: reply, ticket: Some(ticket.clone()) };
         let answered = timeout_at(self.until(), async {
-            if !committer.hand_over(member, reply).await {
+            if !committer.hand_over(member, reply) {
                 return None;
             }
             (&mut answer).await.ok()

@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
-use exosphere_domain::ids::{Millis, Name, NamespaceKey, RunId, RunKey, SessionId, StateId};
+use exosphere_domain::ids::{Fence, Millis, Name, NamespaceKey, RunId, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limits, Usage};
-use exosphere_domain::plan::Changes;
+use exosphere_domain::plan::{Changes, Deltas, End};
 use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::{Claimed, Counts, NewState, Ref, RunStatus};
 
@@ -42,6 +42,10 @@ pub enum Member {
     Start(Box<NewRun>),
     /// An execution has ended.
     Finish(Box<Finished>),
+    /// A piece of the end of an execution with many outputs, before that end.
+    Stage(Box<Stage>),
+    /// Some of the pieces of an end that never came are removed.
+    Unstage(Leftover),
     /// An execution is about to begin that may end its host.
     Begin {
         /// Its run.
@@ -77,8 +81,35 @@ pub enum Member {
         /// The state.
         state: StateId,
     },
-    /// All failed states of a run are to run again.
-    Redrive(Arc<RunInfo>),
+    /// Failed states of a run are to run again.
+    Redrive {
+        /// The run.
+        run: Arc<RunInfo>,
+        /// How much of it.
+        part: RedrivePart,
+    },
+}
+
+/// One transaction of a redrive. A redrive of many states goes in parts, so that others'
+/// commits come between them.
+#[derive(Debug, Clone)]
+pub enum RedrivePart {
+    /// These states, at once.
+    Whole(Vec<StateId>),
+    /// A redrive in parts begins: what it opens is parked until its end.
+    Begin,
+    /// Some states are opened.
+    Some {
+        /// The event of the beginning.
+        event: i64,
+        /// The states.
+        states: Vec<StateId>,
+    },
+    /// All are open, and are to be swept: they may be claimed.
+    End {
+        /// The event of the beginning.
+        event: i64,
+    },
 }
 
 /// A run that begins.
@@ -121,8 +152,77 @@ pub struct Finished {
     pub usage: Option<Usage>,
     /// The random number of its retry, should the commit have to plan anew.
     pub jitter: f64,
-    /// What it may use: here, what the store of its run may hold.
+    /// What it may use: here, what its run and the store of its run may hold.
     pub limits: Arc<Limits>,
+    /// Outputs and children that are there already, if they were written in pieces: those
+    /// in `changes` are empty then.
+    pub staged: Option<Staged>,
+}
+
+/// A piece of the end of an execution: some of its outputs and children. They count, and
+/// can be seen, with the end itself.
+#[derive(Debug)]
+pub struct Stage {
+    /// The run.
+    pub run: Arc<RunInfo>,
+    /// The execution, as it was claimed.
+    pub state: Claimed,
+    /// Which piece it is, from 0.
+    pub piece: u32,
+    /// The number of the first output.
+    pub first: u32,
+    /// Outputs, JSON text each.
+    pub outputs: Vec<String>,
+    /// Children.
+    pub children: Vec<NewState>,
+    /// How many states the end is to create, in all its pieces.
+    pub new_states: usize,
+    /// What the run may hold.
+    pub limits: Arc<Limits>,
+}
+
+impl Stage {
+    /// Drops all that it would write if its run were not cancelled: it is stale.
+    pub fn strip(&mut self) {
+        self.outputs = Vec::new();
+        self.children = Vec::new();
+    }
+}
+
+/// What was staged for an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Staged {
+    /// Pieces.
+    pub pieces: u32,
+    /// Outputs in them.
+    pub outputs: usize,
+    /// Children in them.
+    pub children: usize,
+}
+
+/// What was staged for an end that never came.
+#[derive(Debug, Clone)]
+pub struct Leftover {
+    /// The run.
+    pub run: Arc<RunInfo>,
+    /// The execution.
+    pub state: StateId,
+    /// The fence under which it was staged.
+    pub fence: Fence,
+    /// The most outputs, and the most children, that are removed at a time.
+    pub most: u32,
+}
+
+impl Finished {
+    /// Drops all that it would write if its run were not cancelled: it ends as stale, and
+    /// only what the attempt used is kept.
+    pub fn strip(&mut self) {
+        self.staged = None;
+        let end = End::Pruned { data: None };
+        self.changes = Changes { end, counts: Deltas::new() };
+        self.journal = Journal::default();
+        self.logs = None;
+    }
 }
 
 /// A run that an idempotency key has started.
@@ -156,6 +256,9 @@ pub enum Answer {
     Known(KnownRun),
     /// The revision of the graph is not the current one, or not any more.
     Outdated,
+    /// What was staged under this fence is in the way, or is of no use any more: it is to be
+    /// removed.
+    Leftover(Fence),
     /// It came too late and changed nothing: another holds the state, or the
     /// run is over.
     Stale,
@@ -192,6 +295,19 @@ pub struct Batch {
     /// Which claim of the session this is: another namespace is the first each
     /// time.
     pub turn: usize,
+}
+
+impl Batch {
+    /// Returns whether its commit has to survive a loss of power by itself. Pieces of an end
+    /// and of a sweep need not: nobody is told of them, the commit that ends them is synced
+    /// with all that came before, and what is lost is done again.
+    pub(crate) fn is_durable(&self) -> bool {
+        let is_piece = |member: &Member| {
+            matches!(member, Member::Stage(_) | Member::Unstage(_) | Member::Sweep { .. })
+        };
+        let members = &self.members[self.range.clone()];
+        !matches!(self.want, Want::Births(_)) || !members.iter().all(is_piece)
+    }
 }
 
 /// How many states of each namespace a session may hold. A commit neither

@@ -15,12 +15,13 @@ mod control;
 mod finish;
 mod reopen;
 mod settle;
+mod stage;
 mod start;
 mod write;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
@@ -36,6 +37,7 @@ use crate::error::StoreError;
 use crate::sql;
 use crate::tally::Tally;
 use crate::text::{Cells, Rows, Tx, values};
+use stage::StagedRow;
 use write::Writes;
 
 /// Applies a batch.
@@ -77,6 +79,8 @@ struct Street<'b> {
     known: BTreeMap<RunKey, Answer>,
     /// Executions that may still have effects, each once.
     held: HashSet<(StateId, Claim)>,
+    /// What is staged of executions that members are about.
+    staged: HashMap<StateId, StagedRow>,
     /// What members come to.
     writes: Writes<'b>,
     /// What is to be counted in unites that were there before.
@@ -111,12 +115,14 @@ impl Member {
         match self {
             Member::Start(new) => &new.info,
             Member::Finish(finished) => &finished.run,
+            Member::Stage(stage) => &stage.run,
+            Member::Unstage(leftover) => &leftover.run,
             Member::Cancel(run)
-            | Member::Redrive(run)
             | Member::Begin { run, .. }
             | Member::Pause { run, .. }
             | Member::Sweep { run, .. }
-            | Member::Retry { run, .. } => run,
+            | Member::Retry { run, .. }
+            | Member::Redrive { run, .. } => run,
         }
     }
 }
@@ -133,6 +139,7 @@ impl<'b> Street<'b> {
             runs: BTreeMap::new(),
             known: BTreeMap::new(),
             held: HashSet::new(),
+            staged: HashMap::new(),
             writes: Writes::default(),
             counts: BTreeMap::new(),
             drained: Vec::new(),
@@ -160,7 +167,13 @@ impl<'b> Street<'b> {
             })
             .filter(|finished| self.is_live(finished.run.key))
             .collect();
-        self.held = still_held(tx, finished.iter().map(|finished| &finished.state)).await?;
+        let stages = members.iter().filter_map(|member| match member {
+            Member::Stage(stage) => Some(&stage.state),
+            _ => None,
+        });
+        let claimed = finished.iter().map(|finished| &finished.state).chain(stages);
+        self.held = still_held(tx, claimed).await?;
+        self.load_staged(tx, members).await?;
         let mut keys = BTreeSet::new();
         finished.iter().for_each(|finished| needed_keys(finished, &mut keys));
         for (run, key, entry) in entries::read(tx, &keys).await? {
@@ -178,6 +191,7 @@ impl<'b> Street<'b> {
         match member {
             Member::Start(new) => self.start(new).map(Some),
             Member::Finish(finished) => self.finish(finished).map(Some),
+            Member::Stage(stage) => self.stage(stage).map(Some),
             _ => Ok(None),
         }
     }

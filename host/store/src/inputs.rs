@@ -5,6 +5,7 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::{NodeIx, RunKey, StateId};
 use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
+use exosphere_domain::reopen::failed_by_itself;
 use exosphere_domain::state::{RunStatus, Status};
 use std::collections::HashMap;
 
@@ -156,6 +157,31 @@ impl Store {
         self.reader.rows(sql::ENTRIES, &values![run.0], read).await
     }
 
+    /// Looks at up to `most` states of a run, from a path on, for those that have failed by
+    /// themselves; stops at `room` of them. Returns them, and the path to go on from if
+    /// there are more.
+    pub async fn failed_states(
+        &self,
+        run: RunKey,
+        from: &str,
+        most: u32,
+        room: u32,
+    ) -> Result<(Vec<StateId>, Option<String>), StoreError> {
+        let rows = self.reader.rows(sql::FAILED_AMONG, &values![run.0, from, most], failed).await?;
+        let is_last = rows.len() < most as usize;
+        let mut states = Vec::new();
+        for (id, path, failed) in &rows {
+            if *failed {
+                states.push(*id);
+            }
+            if states.len() == room as usize {
+                return Ok((states, Some(after(path))));
+            }
+        }
+        let next = rows.last().filter(|_| !is_last).map(|(_, path, _)| after(path));
+        Ok((states, next))
+    }
+
     /// How some runs stand.
     pub async fn run_statuses(&self, runs: &[RunKey]) -> Result<Vec<Touched>, StoreError> {
         let runs: Vec<String> = runs.iter().map(|run| run.0.to_string()).collect();
@@ -176,12 +202,27 @@ pub(crate) fn list(nodes: &[NodeIx]) -> String {
     format!("[{}]", nodes.join(","))
 }
 
+/// Sorts right after a path, before all that lies below it.
+pub(crate) fn after(path: &str) -> String {
+    format!("{path}!")
+}
+
+/// A state, with its path, and whether it failed by itself.
+fn failed(row: &dyn Cells) -> Result<(StateId, String, bool), StoreError> {
+    let id = StateId(row.int(0)?);
+    let status = status(&row.text(2)?, id)?;
+    let kind = row.maybe_text(3)?.map(|kind| kind_of(&kind, id)).transpose()?;
+    Ok((id, row.text(1)?, failed_by_itself(status, kind)))
+}
+
+fn kind_of(kind: &str, id: StateId) -> Result<FailureKind, StoreError> {
+    FailureKind::parse(kind).ok_or_else(|| corrupt("state", "kind", id))
+}
+
 fn member(row: &dyn Cells) -> Result<MemberRow, StoreError> {
     let id = StateId(row.int(0)?);
     let kind = row.maybe_text(5)?;
-    let kind = kind
-        .map(|kind| FailureKind::parse(&kind).ok_or_else(|| corrupt("state", "kind", id)))
-        .transpose()?;
+    let kind = kind.map(|kind| kind_of(&kind, id)).transpose()?;
     let outputs = row.maybe_int(4)?.unwrap_or(0);
     let message = row.maybe_text(6)?;
     Ok(MemberRow {

@@ -37,8 +37,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use batch::{
-    Answer, Batch, Committed, Finished, KnownRun, Leased, Member, NewRun, RunInfo, Shares, Touched,
-    Want,
+    Answer, Batch, Committed, Finished, KnownRun, Leased, Leftover, Member, NewRun, RedrivePart,
+    RunInfo, Shares, Stage, Staged, Touched, Want,
 };
 pub use catalog::{
     AppliedGraph, ExporterRow, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow, description,
@@ -55,12 +55,13 @@ pub use news::{Listener, News, Notice, Turned};
 pub use numbers::Numbers;
 pub use open::Database;
 pub use reseal::{Resealed, Unopened};
-pub use session::{Beat, LEASE, Lost};
+pub use session::{Beat, LEASE, Lost, Unswept};
 pub use vault::Vault;
 pub use view::{AttemptRow, Page, RunFilter, RunView, StateFilter, StateView};
 
 use numbers::Blocks;
 use reader::{Pool, Reader};
+use text::Tx;
 
 /// A host's database. Cheap to clone: all clones are one.
 #[derive(Clone)]
@@ -137,6 +138,14 @@ macro_rules! write {
 }
 pub(crate) use write;
 
+/// Commits pieces on SQLite, where the next commit that is synced syncs them, too.
+fn commit_unsynced(
+    connection: &mut rusqlite::Connection,
+    batch: &Batch,
+) -> Result<Committed, StoreError> {
+    on_sqlite!(connection, batch.now, |tx| commit::commit(tx, batch))
+}
+
 impl Store {
     /// The same database for executions: with connections of their own to read
     /// by, and reads that try again for so long if it is unavailable.
@@ -166,10 +175,22 @@ impl Store {
         match &self.writer {
             Writer::Sqlite(writer) => {
                 let mut connection = writer.hold().await;
-                on_sqlite!(&mut connection, batch.now, |tx| commit::commit(tx, &batch))
+                if batch.is_durable() {
+                    return on_sqlite!(&mut connection, batch.now, |tx| commit::commit(tx, &batch));
+                }
+                sqlite::sync_commits(&connection, false)?;
+                let done = commit_unsynced(&mut connection, &batch);
+                sqlite::sync_commits(&connection, true)?;
+                done
+            }
+            Writer::Postgres { commits, .. } if batch.is_durable() => {
+                on_postgres!(commits, |tx| commit::commit(tx, &batch))
             }
             Writer::Postgres { commits, .. } => {
-                on_postgres!(commits, |tx| commit::commit(tx, &batch))
+                on_postgres!(commits, |tx| async {
+                    tx.execute(sql::UNSYNCED, &[]).await?;
+                    commit::commit(tx, &batch).await
+                })
             }
         }
     }

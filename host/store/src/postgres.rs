@@ -55,6 +55,8 @@ pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
         // All that is asked for often has an index. A new table has no
         // statistics yet, and passes for a small one that is best read whole.
         ("enable_seqscan", "off"),
+        // For the same reason: the next 250 states of a run would be found by sorting all.
+        ("enable_bitmapscan", "off"),
     ]);
     // Slow statements are for the database's own log.
     Ok(options.disable_statement_logging())

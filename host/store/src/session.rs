@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use exosphere_domain::ids::{Millis, RunKey, SessionId, StateId};
+use exosphere_domain::ids::{Fence, Millis, RunKey, SessionId, StateId};
 use exosphere_domain::state::Claimed;
 use sqlx::Row;
 
@@ -44,6 +44,17 @@ pub struct Lost {
     pub state: Claimed,
     /// Whether its host noted that it began.
     pub noted: bool,
+}
+
+/// A run whose states are still to be brought in line with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Unswept {
+    /// The run.
+    pub run: RunKey,
+    /// The event that asked for a sweep; 0 if none did.
+    pub event: i64,
+    /// The event by which a redrive in parts began; 0 if none is under way.
+    pub redrive: i64,
 }
 
 impl Store {
@@ -129,12 +140,30 @@ impl Store {
         write!(self, now, |tx| held_by(tx, session, after, most))
     }
 
-    /// Runs whose states are still to be brought in line with them, and the
-    /// events that asked for it.
-    pub async fn unswept(&self) -> Result<Vec<(RunKey, i64)>, StoreError> {
-        let unswept = |row: &dyn Cells| Ok((RunKey(row.int(0)?), row.int(1)?));
+    /// Returns what was staged for ends that never came.
+    pub async fn leftovers(&self) -> Result<Vec<(StateId, RunKey, Fence)>, StoreError> {
+        self.reader.rows(sql::LEFTOVERS, &[], leftover).await
+    }
+
+    /// Returns what is staged of an execution, for whichever end.
+    pub async fn staged(
+        &self,
+        state: StateId,
+    ) -> Result<Option<(StateId, RunKey, Fence)>, StoreError> {
+        self.reader.row(sql::LEFTOVER_OF, &values![state.0], leftover).await
+    }
+
+    /// Returns the runs whose states are still to be brought in line with them.
+    pub async fn unswept(&self) -> Result<Vec<Unswept>, StoreError> {
+        let unswept = |row: &dyn Cells| {
+            Ok(Unswept { run: RunKey(row.int(0)?), event: row.int(1)?, redrive: row.int(2)? })
+        };
         self.reader.rows(sql::UNSWEPT, &[], unswept).await
     }
+}
+
+fn leftover(row: &dyn Cells) -> Result<(StateId, RunKey, Fence), StoreError> {
+    Ok((StateId(row.int(0)?), RunKey(row.int(1)?), Fence(row.int(2)?)))
 }
 
 async fn begin(tx: &mut impl Tx, host: &str, alone: bool) -> Result<SessionId, StoreError> {

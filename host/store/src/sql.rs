@@ -45,6 +45,20 @@ macro_rules! statement {
     };
 }
 
+/// Whether a state is one of its run already: it was not staged, or the execution that it
+/// was staged for is SUCCESS.
+macro_rules! seen {
+    ($state:literal) => {
+        concat!(
+            "(",
+            $state,
+            ".namespace >= 0 OR EXISTS (SELECT 1 FROM state p WHERE p.id = -",
+            $state,
+            ".namespace AND p.status = 'SUCCESS'))"
+        )
+    };
+}
+
 /// What a claimed state is read from: see `rows::claimed`.
 macro_rules! claimed {
     () => {
@@ -88,6 +102,10 @@ statements! {
     END_OLDER = "UPDATE session SET ended_at = $2 WHERE id <> $1 AND host = $3 AND ended_at IS NULL";
 
     // The street, in the order in which a commit uses them.
+    /// This transaction is on the disk with the next one that is, and not before. (On SQLite
+    /// that is a setting of the connection.)
+    UNSYNCED = "SELECT 1",
+    postgres "SELECT set_config('synchronous_commit', 'off', true)";
     /// Begins runs of current revisions one after the other as they are given:
     /// that decides who is first with a key, and who waits for whom. (A join alone
     /// keeps no order.)
@@ -112,21 +130,21 @@ statements! {
     /// What may change of a run. On Postgres, all that is written below a run
     /// is written by who has locked its row here.
     RUN_ROW = "SELECT id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, \
-               retries, requeues, store_keys, store_bytes, store_version, ended_at, created_at FROM run WHERE id = $1",
+               retries, requeues, store_keys, store_bytes, store_version, ended_at, created_at, redrive FROM run WHERE id = $1",
     postgres "SELECT id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, \
-              retries, requeues, store_keys, store_bytes, store_version, ended_at, created_at FROM run WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+              retries, requeues, store_keys, store_bytes, store_version, ended_at, created_at, redrive FROM run WHERE id = ANY($1) ORDER BY id FOR UPDATE";
     SAVE_RUN = "UPDATE run SET status = $2, paused = $3, unswept = $4, version = $5, open = $6, failed = $7, states = $8, \
                 succeeded = $9, pruned = $10, errored = $11, cancelled = $12, retries = $13, requeues = $14, store_keys = $15, \
-                store_bytes = $16, store_version = $17, ended_at = $18 WHERE id = $1",
+                store_bytes = $16, store_version = $17, ended_at = $18, redrive = $19 WHERE id = $1",
     postgres "UPDATE run SET status = n.status, paused = n.paused, unswept = n.unswept, version = n.version, open = n.open, \
               failed = n.failed, states = n.states, succeeded = n.succeeded, pruned = n.pruned, errored = n.errored, \
               cancelled = n.cancelled, retries = n.retries, requeues = n.requeues, store_keys = n.store_keys, \
-              store_bytes = n.store_bytes, store_version = n.store_version, ended_at = n.ended_at \
+              store_bytes = n.store_bytes, store_version = n.store_version, ended_at = n.ended_at, redrive = n.redrive \
               FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], $7::BIGINT[], \
               $8::BIGINT[], $9::BIGINT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[], $14::BIGINT[], \
-              $15::BIGINT[], $16::BIGINT[], $17::BIGINT[], $18::BIGINT[]) \
+              $15::BIGINT[], $16::BIGINT[], $17::BIGINT[], $18::BIGINT[], $19::BIGINT[]) \
               AS n (id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, retries, \
-              requeues, store_keys, store_bytes, store_version, ended_at) WHERE run.id = n.id";
+              requeues, store_keys, store_bytes, store_version, ended_at, redrive) WHERE run.id = n.id";
     /// Which executions may still have effects: invariant 3. (`IS NOT DISTINCT
     /// FROM`, here and in the guards below, keeps Postgres from going by the index
     /// of what a session holds: all of that is there for each row, and all that
@@ -218,47 +236,87 @@ statements! {
               WHERE run = $1 AND path > $2 AND path < $3 AND status = 'ERRORED' \
               AND node IN (SELECT value::BIGINT FROM json_array_elements_text($4::JSON)) ORDER BY path LIMIT $5";
     /// Of each namespace with something to claim, now or later: what comes first,
-    /// and when something is due next.
+    /// and when something is due next. Children that were staged stand in a queue of their
+    /// own, whose number is negative; the last column is their namespace, and empty while
+    /// they may not be claimed: until their parent is SUCCESS, and while their run is
+    /// paused or over.
     CLAIMABLE = "WITH RECURSIVE claimable (id) AS (\
                  SELECT MIN(namespace) FROM state WHERE status = 'CREATED' AND parked = 0 \
                  UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s \
                                    WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace > claimable.id) \
                  FROM claimable WHERE claimable.id IS NOT NULL) \
                  SELECT first.namespace, first.due_at, first.id, (SELECT MIN(s.due_at) FROM state s \
-                 WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = first.namespace AND s.due_at > $1) \
+                 WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = first.namespace AND s.due_at > $1), \
+                 CASE WHEN first.namespace >= 0 THEN first.namespace ELSE \
+                 (SELECT p.namespace FROM state p JOIN run u ON u.id = p.run WHERE p.id = -first.namespace AND p.status = 'SUCCESS' \
+                 AND u.status = 'RUNNING' AND u.paused = 0) END \
                  FROM claimable JOIN state first ON first.id = (SELECT s.id FROM state s \
                  WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.id ORDER BY s.due_at, s.id LIMIT 1) \
                  ORDER BY first.namespace",
     postgres concat!("WITH RECURSIVE ", claimable!(), " SELECT namespace, due_at, id, (SELECT MIN(s.due_at) FROM state s \
-                      WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.namespace AND s.due_at > $1) \
-                      FROM claimable ORDER BY namespace");
+                      WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.namespace AND s.due_at > $1), \
+                      CASE WHEN namespace >= 0 THEN namespace ELSE \
+                      (SELECT p.namespace FROM state p JOIN run u ON u.id = p.run WHERE p.id = -claimable.namespace AND p.status = 'SUCCESS' \
+                      AND u.status = 'RUNNING' AND u.paused = 0) END \
+                      FROM claimable ORDER BY claimable.namespace");
     /// Claims what is due, from the first on. The status is asked for where it
-    /// changes, too: what another claimed since it was found due stays theirs.
-    CLAIM = concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1 \
+    /// changes, too: what another claimed since it was found due stays theirs. What was
+    /// staged gets its namespace by that, and the values of the store that were fixed.
+    CLAIM = concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1, namespace = $7, \
+            fixed = CASE WHEN $4 >= 0 THEN fixed ELSE \
+            (SELECT f.fixed FROM staged_fixed f WHERE f.state = -$4 AND f.node = state.node) END \
             WHERE id IN (SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = $4 \
                          AND s.due_at <= $2 AND (s.due_at, s.id) >= ($5, $6) \
                          AND (SELECT u.paused FROM run u WHERE u.id = s.run AND u.status = 'RUNNING') = 0 \
                          ORDER BY s.due_at, s.id LIMIT $3) \
             AND status = 'CREATED' RETURNING ", claimed!()),
-    postgres concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1 \
+    postgres concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1, namespace = $7, \
+              fixed = CASE WHEN $4 >= 0 THEN fixed ELSE \
+              (SELECT f.fixed FROM staged_fixed f WHERE f.state = -$4 AND f.node = state.node) END \
               WHERE id = ANY(ARRAY(SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = $4 \
                          AND s.due_at <= $2 AND (s.due_at, s.id) >= ($5, $6) \
                          AND (SELECT u.paused FROM run u WHERE u.id = s.run AND u.status = 'RUNNING') = 0 \
                          ORDER BY s.due_at, s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED)) \
               AND status = 'CREATED' RETURNING ", claimed!());
-    /// Some states of a run, from a path on.
-    SOME_STATES = "SELECT id, path, status FROM state WHERE run = $1 AND path >= $2 ORDER BY path LIMIT $3";
+    /// Some states of a run, from a path on, each with whether it is one already.
+    SOME_STATES = concat!("SELECT s.id, s.path, s.status, CASE WHEN ", seen!("s"), " THEN 1 ELSE 0 END FROM state s \
+                   WHERE s.run = $1 AND s.path >= $2 ORDER BY s.path LIMIT $3"),
+    postgres concat!("SELECT s.id, s.path, s.status, CASE WHEN ", seen!("s"), " THEN 1::BIGINT ELSE 0 END FROM state s \
+              WHERE s.run = $1 AND s.path >= $2 ORDER BY s.path LIMIT $3");
     CANCEL_STATE = "UPDATE state SET status = 'CANCELLED', session = NULL, ended_at = $2 WHERE id = $1",
     postgres "UPDATE state SET status = 'CANCELLED', session = NULL, ended_at = n.now \
               FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS n (id, now) WHERE state.id = n.id";
     PARK_STATE = "UPDATE state SET parked = $2 WHERE id = $1 AND status = 'CREATED' AND parked <> $2",
     postgres "UPDATE state SET parked = n.parked FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS n (id, parked) \
               WHERE state.id = n.id AND state.status = 'CREATED' AND state.parked <> n.parked";
+
+    // Ends in pieces.
+    /// What is staged of executions.
+    STAGED = "SELECT state, fence, pieces FROM staged WHERE state = $1",
+    postgres "SELECT state, fence, pieces FROM staged WHERE state = ANY($1)";
+    SET_STAGED = "INSERT INTO staged (state, run, fence, pieces) VALUES ($1, $2, $3, $4) \
+                  ON CONFLICT (state) DO UPDATE SET fence = excluded.fence, pieces = excluded.pieces";
+    END_STAGED = "DELETE FROM staged WHERE state = $1";
+    NEW_FIXED = "INSERT INTO staged_fixed (state, node, fixed) VALUES ($1, $2, $3)",
+    postgres "INSERT INTO staged_fixed (state, node, fixed) SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[])";
+    /// How a state stands, and under which fence.
+    STANDS = "SELECT id, status, fence FROM state WHERE id = $1";
+    UNSTAGE_OUTPUTS = "DELETE FROM output WHERE state = $1 AND number IN \
+                       (SELECT o.number FROM output o WHERE o.state = $1 ORDER BY o.number LIMIT $2)";
+    UNSTAGE_STATES = "DELETE FROM state WHERE id IN (SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 \
+                      AND s.namespace = $1 ORDER BY s.due_at, s.id LIMIT $2)";
+    /// What was staged for ends that never came: the execution is held no more under the
+    /// fence that staged, or its run is over.
+    LEFTOVERS = "SELECT g.state, g.run, g.fence FROM staged g JOIN state s ON s.id = g.state JOIN run u ON u.id = g.run \
+                 WHERE s.status <> 'QUEUED' OR s.fence <> g.fence OR u.status <> 'RUNNING' ORDER BY g.state";
+    LEFTOVER_OF = "SELECT state, run, fence FROM staged WHERE state = $1";
+
     /// States of a run as a retry by hand finds them.
     STATE_AT = "SELECT id, status, kind, node, path, refs, scopes FROM state WHERE run = $1 AND id = $2",
     postgres "SELECT s.id, s.status, s.kind, s.node, s.path, s.refs, s.scopes \
               FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS n (run, id) JOIN state s ON s.id = n.id AND s.run = n.run";
-    FAILED_STATES = "SELECT id, status, kind, node, path, refs, scopes FROM state WHERE run = $1 AND status = 'ERRORED' ORDER BY path";
+    /// Some states of a run, from a path on, for those among them that have failed.
+    FAILED_AMONG = "SELECT id, path, status, kind FROM state WHERE run = $1 AND path >= $2 ORDER BY path LIMIT $3";
     REOPEN_STATE = "UPDATE state SET status = $2, due_at = $3, ended_at = NULL, kind = NULL, message = NULL, details = NULL, \
                     retries = 0, losses = 0, conflicts = 0, parked = $4 WHERE id = $1 AND status = 'ERRORED'",
     postgres "UPDATE state SET status = n.status, due_at = n.due_at, ended_at = NULL, kind = NULL, message = NULL, details = NULL, \
@@ -289,7 +347,8 @@ statements! {
     LOST_SESSIONS = "SELECT DISTINCT s.session FROM state s WHERE s.status = 'QUEUED' \
                      AND NOT EXISTS (SELECT 1 FROM session WHERE session.id = s.session AND session.ended_at IS NULL) \
                      AND EXISTS (SELECT 1 FROM run WHERE run.id = s.run AND run.status = 'RUNNING')";
-    UNSWEPT = "SELECT id, unswept FROM run WHERE unswept > 0";
+    UNSWEPT = "SELECT id, unswept, redrive FROM run WHERE unswept > 0 \
+               UNION SELECT id, unswept, redrive FROM run WHERE redrive > 0";
 
     // Plugins, graphs, secrets.
     COMPONENT = "INSERT INTO component (digest, bytes, size, nodes, imports, compile_ms) VALUES ($1, $2, $3, $4, $5, $6) \
@@ -459,19 +518,21 @@ statements! {
     /// States of a run in path order; the path may equal the first one given,
     /// and lies behind the second. Of their details only why they failed: what a
     /// pruned one left may have megabytes.
-    STATES = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
+    STATES = concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
               CASE WHEN kind IS NULL THEN NULL ELSE details END, \
               cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state \
               WHERE run = $1 AND ($2 IS NULL OR node IN (SELECT value FROM json_each($2))) AND ($3 IS NULL OR status = $3) \
-              AND path >= $4 AND ($5 IS NULL OR path > $5) ORDER BY path LIMIT $6",
-    postgres "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
+              AND path >= $4 AND ($5 IS NULL OR path > $5) AND ", seen!("state"), " ORDER BY path LIMIT $6"),
+    postgres concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
               CASE WHEN kind IS NULL THEN NULL ELSE details END, \
               cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state \
               WHERE run = $1 AND ($2::TEXT IS NULL OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
-              AND ($3::TEXT IS NULL OR status = $3) AND path >= $4 AND ($5::TEXT IS NULL OR path > $5) ORDER BY path LIMIT $6";
-    STATE = "SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
-             cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state WHERE run = $1 AND id = $2";
-    OUTPUTS_PAGE = "SELECT body FROM output WHERE state = $1 AND number >= $2 ORDER BY number LIMIT $3";
+              AND ($3::TEXT IS NULL OR status = $3) AND path >= $4 AND ($5::TEXT IS NULL OR path > $5) AND ", seen!("state"), " ORDER BY path LIMIT $6");
+    STATE = concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
+             cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state WHERE run = $1 AND id = $2 AND ", seen!("state"));
+    /// Some outputs of a state that has succeeded: those of others are staged.
+    OUTPUTS_PAGE = "SELECT body FROM output WHERE state = $1 AND number >= $2 \
+                    AND EXISTS (SELECT 1 FROM state s WHERE s.id = $1 AND s.status = 'SUCCESS') ORDER BY number LIMIT $3";
     /// Bytes of the first outputs of a state, of its details and of its attempts.
     STATE_SIZE = "SELECT (SELECT COALESCE(SUM(octet_length(body)), 0) FROM output WHERE state = $1 AND number < $2) \
                   + (SELECT COALESCE(octet_length(details), 0) FROM state WHERE id = $1) \
@@ -509,7 +570,7 @@ statements! {
     /// Some runs, by number, each with what it names.
     CHECK_RUNS = "SELECT u.id, u.uuid, u.namespace, u.graph, u.revision, u.status, u.version, u.inputs, u.ended_at, u.open, u.failed, \
                   u.states, u.succeeded, u.pruned, u.errored, u.cancelled, u.retries, u.requeues, u.store_keys, u.store_bytes, \
-                  u.store_version, u.paused, u.unswept, u.start_key, g.namespace, r.graph, u.start_digest FROM run u \
+                  u.store_version, u.paused, u.unswept, u.start_key, g.namespace, r.graph, u.start_digest, u.redrive FROM run u \
                   LEFT JOIN graph g ON g.id = u.graph LEFT JOIN revision r ON r.id = u.revision \
                   WHERE u.id > $1 ORDER BY u.id LIMIT $2";
     /// The graphs of some runs.
@@ -523,24 +584,36 @@ statements! {
               FROM entry WHERE run >= $1 AND run <= $2 GROUP BY run";
     /// The states of some runs in the order in which a run is walked, each with
     /// its counts if it is a unite.
-    CHECK_STATES = "SELECT s.id, s.run, s.node, s.path, s.status, s.session, s.fence, s.attempt, s.retries, s.requeues, s.losses, \
+    CHECK_STATES = concat!("SELECT s.id, s.run, s.node, s.path, s.status, s.session, s.fence, s.attempt, s.retries, s.requeues, s.losses, \
                     s.conflicts, s.refs, s.scopes, s.fixed, s.ended_at, s.outputs, s.kind, s.details, s.parked, s.begun, \
                     n.state, n.source, n.branches, n.open, n.failed, n.arrived, s.due_at \
-                    FROM state s LEFT JOIN unite n ON n.state = s.id WHERE s.run >= $1 AND s.run <= $2 ORDER BY s.run, s.path, s.id";
+                    FROM state s LEFT JOIN unite n ON n.state = s.id WHERE s.run >= $1 AND s.run <= $2 AND ", seen!("s"), " \
+                    ORDER BY s.run, s.path, s.id");
     CHECK_STRAY_STATES = "SELECT s.id, s.run FROM state s WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = s.run) ORDER BY s.id";
     CHECK_STRAY_UNITES = "SELECT n.state, n.state FROM unite n WHERE NOT EXISTS (SELECT 1 FROM state s WHERE s.id = n.state) ORDER BY n.state";
     CHECK_STRAY_ENTRIES = "SELECT e.key, e.run FROM entry e WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = e.run) ORDER BY e.run, e.key";
     /// States that are held by a session which never was.
     CHECK_STRAY_SESSIONS = "SELECT s.id, s.session, u.uuid FROM state s LEFT JOIN run u ON u.id = s.run WHERE s.status = 'QUEUED' \
                             AND s.session IS NOT NULL AND NOT EXISTS (SELECT 1 FROM session o WHERE o.id = s.session) ORDER BY s.id";
-    /// States that are not where their run's namespace takes its turn.
+    /// States that are not where their run's namespace takes its turn, nor in the queue of
+    /// what was staged for an execution of their run.
     CHECK_TURNS = "SELECT s.id, s.namespace, u.uuid FROM state s JOIN run u ON u.id = s.run JOIN namespace n ON n.name = u.namespace \
-                   WHERE s.namespace <> n.id ORDER BY s.id";
+                   WHERE s.namespace <> n.id AND (s.namespace >= 0 OR s.status NOT IN ('CREATED', 'CANCELLED') \
+                   OR NOT EXISTS (SELECT 1 FROM state p WHERE p.id = -s.namespace AND p.run = s.run)) ORDER BY s.id";
+    /// States that were staged for an execution which has not ended, and stages none.
+    CHECK_STRAY_STAGED = "SELECT s.id, s.namespace FROM state s WHERE s.namespace < 0 \
+                          AND NOT EXISTS (SELECT 1 FROM state p WHERE p.id = -s.namespace AND p.status = 'SUCCESS') \
+                          AND NOT EXISTS (SELECT 1 FROM staged g WHERE g.state = -s.namespace) ORDER BY s.id";
+    CHECK_STRAY_STAGES = "SELECT g.state, g.state FROM staged g WHERE NOT EXISTS \
+                          (SELECT 1 FROM state s WHERE s.id = g.state AND s.status <> 'SUCCESS' AND s.fence >= g.fence AND s.run = g.run) ORDER BY g.state";
+    CHECK_STRAY_FIXED = "SELECT f.state, f.state FROM staged_fixed f WHERE NOT EXISTS \
+                         (SELECT 1 FROM state s WHERE s.id = f.state AND s.status = 'SUCCESS') ORDER BY f.state";
     /// States with outputs, where the two disagree.
     CHECK_OUTPUT_COUNTS = "SELECT o.state, o.count, o.first, o.last, s.outputs, CASE WHEN s.id IS NULL THEN NULL ELSE COALESCE(u.uuid, '?') END \
                            FROM (SELECT state, COUNT(*) AS count, MIN(number) AS first, MAX(number) AS last FROM output GROUP BY state) o \
                            LEFT JOIN state s ON s.id = o.state LEFT JOIN run u ON u.id = s.run \
-                           WHERE s.outputs IS NULL OR s.outputs <> o.count OR o.first <> 0 OR o.last <> o.count - 1 ORDER BY o.state";
+                           WHERE (s.outputs IS NULL AND NOT EXISTS (SELECT 1 FROM staged g WHERE g.state = o.state)) \
+                           OR s.outputs <> o.count OR (s.outputs IS NOT NULL AND (o.first <> 0 OR o.last <> o.count - 1)) ORDER BY o.state";
     CHECK_MISSING_OUTPUTS = "SELECT s.id, s.outputs, u.uuid FROM state s LEFT JOIN run u ON u.id = s.run WHERE s.outputs > 0 \
                              AND NOT EXISTS (SELECT 1 FROM output o WHERE o.state = s.id) ORDER BY s.id";
     CHECK_OUTPUTS = "SELECT state, number, body FROM output";

@@ -68,6 +68,13 @@ impl Line {
     }
 }
 
+/// Sets whether a commit is on the disk when it returns. If not, it is with the next one
+/// that is: both are in the same log.
+pub(crate) fn sync_commits(connection: &Connection, sync: bool) -> Result<(), StoreError> {
+    let mode = if sync { "FULL" } else { "NORMAL" };
+    Ok(connection.pragma_update(None, "synchronous", mode)?)
+}
+
 /// Hands work to the connections that read, which end when the last clone is
 /// gone.
 #[derive(Clone)]

@@ -19,6 +19,8 @@ pub(crate) struct Tally {
     /// The number of the event that its states are still to be brought in line
     /// with; 0 if they are.
     pub unswept: i64,
+    /// The number of the event by which a redrive in parts began; 0 if none is under way.
+    pub redrive: i64,
     pub version: i64,
     /// The counts of the outermost scope.
     pub open: i64,
@@ -71,8 +73,15 @@ impl Tally {
             store_version: row.int(16)?,
             ended_at: row.maybe_int(17)?,
             created_at: row.int(18)?,
+            redrive: row.int(19)?,
         };
         Ok((run, tally))
+    }
+
+    /// Whether failed states that are opened are parked: they wait for the end of a pause,
+    /// or for that of a redrive.
+    pub(crate) fn parks_reopened(&self) -> bool {
+        self.paused || self.redrive > 0
     }
 
     /// Whether outcomes still count.
@@ -144,7 +153,8 @@ impl Tally {
             .ints(each(|tally| tally.store_keys))
             .ints(each(|tally| tally.store_bytes))
             .ints(each(|tally| tally.store_version))
-            .maybe_ints(tallies.iter().map(|(_, tally)| tally.ended_at));
+            .maybe_ints(tallies.iter().map(|(_, tally)| tally.ended_at))
+            .ints(each(|tally| tally.redrive));
         tx.put_off(sql::SAVE_RUN, &rows, None).await
     }
 }

@@ -18,6 +18,9 @@ pub(super) async fn check(
         (sql::CHECK_STRAY_STATES, kind!(Stray, state.run)),
         (sql::CHECK_STRAY_UNITES, kind!(Stray, unite.state)),
         (sql::CHECK_STRAY_ENTRIES, kind!(Stray, entry.run)),
+        (sql::CHECK_STRAY_STAGED, kind!(Stray, state.namespace)),
+        (sql::CHECK_STRAY_STAGES, kind!(Stray, staged.state)),
+        (sql::CHECK_STRAY_FIXED, kind!(Stray, staged_fixed.state)),
     ];
     for (text, kind) in strays {
         stray(snapshot, findings, text, kind).await?;

@@ -47,6 +47,7 @@ pub(super) struct RunRow {
     pub store_version: i64,
     pub paused: bool,
     pub unswept: i64,
+    pub redrive: i64,
 }
 
 pub(super) async fn check(
@@ -103,6 +104,7 @@ impl RunRow {
             store_bytes: count(19, "store_bytes"),
             store_version: count(20, "store_version"),
             unswept: count(22, "unswept"),
+            redrive: count(27, "redrive"),
             paused: paused == 1,
             ..RunRow::default()
         };
@@ -113,12 +115,14 @@ impl RunRow {
 
     /// How it stands, by its own counts: invariant 4.
     fn stands(&self, row: &mut Reading<'_>) {
-        if self.unswept > self.version {
-            let (unswept, version) = (self.unswept, self.version);
-            row.wrong(
-                "unswept",
-                format_args!("is {unswept}, an event that never was: the last is {version}"),
-            );
+        let version = self.version;
+        for (column, event) in [("unswept", self.unswept), ("redrive", self.redrive)] {
+            if event > version {
+                row.wrong(
+                    column,
+                    format_args!("is {event}, an event that never was: the last is {version}"),
+                );
+            }
         }
         let Some(status) = self.status else { return };
         row.maybe_int(8, "ended_at");

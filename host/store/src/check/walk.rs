@@ -134,7 +134,7 @@ impl<'r> Walk<'r> {
             let message = format!("is CANCELLED, and its run is {status}");
             self.note(findings, kind!(End, state.status), state.id, message);
         }
-        let free = state.status == Some(Status::Created) && run.unswept == 0;
+        let free = state.status == Some(Status::Created) && run.unswept == 0 && run.redrive == 0;
         if free && !run.is_cancelled() && state.parked != run.paused {
             let is = if run.paused { "paused" } else { "not paused" };
             let message = format!("is {}, and its run is {is}", i64::from(state.parked));

@@ -9,6 +9,7 @@ use exosphere_domain::state::{Claimed, RunStatus, Status};
 
 use super::{Answer, Member, RunInfo, Street, claims};
 use crate::error::StoreError;
+use crate::inputs::after;
 use crate::rows::status;
 use crate::sql;
 use crate::text::{Cells, Rows, Tx, values};
@@ -20,12 +21,13 @@ impl Street<'_> {
         tx: &mut impl Tx,
         member: &Member,
     ) -> Result<Option<Answer>, StoreError> {
-        let is_control = !matches!(member, Member::Start(_) | Member::Finish(_));
+        let is_control = !matches!(member, Member::Start(_) | Member::Finish(_) | Member::Stage(_));
         if is_control && !self.runs.contains_key(&member.run().key) {
             return Ok(Some(Answer::Missing));
         }
         match member {
-            Member::Start(_) | Member::Finish(_) => Ok(None),
+            Member::Start(_) | Member::Finish(_) | Member::Stage(_) => Ok(None),
+            Member::Unstage(leftover) => self.unstage(tx, leftover).await.map(Some),
             Member::Begin { run, state } => self.begin(tx, run, state).await.map(Some),
             Member::Cancel(run) => self.cancel(run).map(Some),
             Member::Pause { run, paused } => self.pause(run, *paused).map(Some),
@@ -33,7 +35,7 @@ impl Street<'_> {
                 self.sweep(tx, run, *event, from, *most).await.map(Some)
             }
             Member::Retry { run, state } => self.retry(tx, run, *state).await.map(Some),
-            Member::Redrive(run) => self.redrive(tx, run).await.map(Some),
+            Member::Redrive { run, part } => self.redrive(tx, run, part).await.map(Some),
         }
     }
 
@@ -59,6 +61,7 @@ impl Street<'_> {
             return Ok(Answer::Refused(words));
         }
         tally.status = RunStatus::Cancelled;
+        tally.redrive = 0;
         tally.ended_at = Some(now);
         self.ask_for_sweep(run)
     }
@@ -79,7 +82,7 @@ impl Street<'_> {
 
     /// Its states are to be brought in line with the run, for the event that
     /// this transaction is.
-    fn ask_for_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
+    pub(super) fn ask_for_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
         let tally = &mut self.change(run.key)?.tally;
         tally.unswept = tally.version + 1;
         Ok(Answer::ToSweep(tally.unswept))
@@ -99,14 +102,14 @@ impl Street<'_> {
         if tally.unswept != event {
             return Ok(Answer::Stale);
         }
-        let (cancelled, paused) = (tally.status == RunStatus::Cancelled, tally.paused);
+        let (cancelled, paused) = (tally.status == RunStatus::Cancelled, tally.parks_reopened());
         let states = tx.query(sql::SOME_STATES, &values![run.key.0, from, most], swept).await?;
         let is_swept = |status: Status| match cancelled {
             true => !status.is_terminal(),
             false => status == Status::Created,
         };
-        let some: Vec<i64> =
-            states.iter().filter(|(_, _, status)| is_swept(*status)).map(|(id, ..)| id.0).collect();
+        let some = states.iter().filter(|state| state.seen && is_swept(state.status));
+        let some: Vec<i64> = some.map(|state| state.id.0).collect();
         if !some.is_empty() {
             let rows = Rows::default().ints(some.iter().copied());
             match cancelled {
@@ -118,7 +121,7 @@ impl Street<'_> {
         let tally = &mut self.change(run.key)?.tally;
         tally.cancelled += if cancelled { some.len() as i64 } else { 0 };
         match states.last() {
-            Some((_, path, _)) if states.len() as u32 == most => Ok(Answer::More(behind(path))),
+            Some(last) if states.len() as u32 == most => Ok(Answer::More(after(&last.path))),
             _ => {
                 tally.unswept = 0;
                 tally.open = if cancelled { 0 } else { tally.open };
@@ -128,12 +131,17 @@ impl Street<'_> {
     }
 }
 
-/// Sorts right behind a path, before all that lies below it.
-fn behind(path: &str) -> String {
-    format!("{path}!")
+/// A state that a sweep looks at.
+struct Swept {
+    id: StateId,
+    path: String,
+    status: Status,
+    /// False if it is staged: it is no state of the run yet.
+    seen: bool,
 }
 
-fn swept(row: &dyn Cells) -> Result<(StateId, String, Status), StoreError> {
+fn swept(row: &dyn Cells) -> Result<Swept, StoreError> {
     let id = StateId(row.int(0)?);
-    Ok((id, row.text(1)?, status(&row.text(2)?, id)?))
+    let status = status(&row.text(2)?, id)?;
+    Ok(Swept { id, path: row.text(1)?, status, seen: row.int(3)? == 1 })
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exosphere_domain::ids::{Fence, Millis, NamespaceKey, RunKey, StateId};
+use exosphere_domain::limits::Limit;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{Again, Changes, End, NoNumbers, plan};
+use exosphere_domain::plan::{Again, Changes, End, NoNumbers, give_up, plan};
 use exosphere_domain::state::{Claim, Claimed, NewState, Ref, RunStatus, Status, Tries};
 
 use super::write::{Ended, NewRow};
@@ -25,7 +26,7 @@ impl<'b> Street<'b> {
         if !self.is_live(run) || !self.held.remove(&(state.id, state.claim)) {
             return Ok(Answer::Stale);
         }
-        let (replanned, writes) = match self.check_writes(finished)? {
+        let (replanned, writes) = match self.check(finished)? {
             Checked::Fine(writes) => (None, writes),
             Checked::Otherwise(changes) => (Some(changes), None),
         };
@@ -38,18 +39,40 @@ impl<'b> Street<'b> {
             None => {
                 self.follow(finished)?;
                 self.count(run, &finished.changes.counts)?;
+                if let Some(staged) = finished.staged {
+                    self.publish(finished, staged)?;
+                }
             }
             Some(changes) => {
                 self.note(finished, &changes.end)?;
                 self.count(run, &changes.counts)?;
             }
         }
+        let is_replanned = replanned.is_some();
         self.writes.ended.push(Ended { finished, replanned, parked });
-        Ok(Answer::Done)
+        match finished.staged {
+            None => Ok(Answer::Done),
+            Some(_) if is_replanned => Ok(Answer::Leftover(state.claim.fence)),
+            // Its children are to be parked as those are that a commit creates.
+            Some(_) if parked => self.ask_for_sweep(&finished.run),
+            Some(_) => Ok(Answer::Done),
+        }
     }
 
-    /// Whether the store writes can be committed; if not, what the outcome
-    /// changes then.
+    /// Checks whether the run may have the new states and its store the writes; if not,
+    /// returns what the outcome changes then.
+    fn check(&mut self, finished: &Finished) -> Result<Checked, StoreError> {
+        let Finished { run, state, changes, limits, .. } = finished;
+        let staged = finished.staged.map_or(0, |staged| staged.children);
+        let new_states = changes.end.new_states() + staged;
+        if new_states > 0 && !self.allows(run.key, new_states, limits)? {
+            // Another attempt cannot change that.
+            let failure = limits.reached(Limit::RunStates);
+            return Ok(Checked::Otherwise(give_up(&run.graph, state, failure)?));
+        }
+        self.check_writes(finished)
+    }
+
     fn check_writes(&mut self, finished: &Finished) -> Result<Checked, StoreError> {
         if finished.journal.is_empty() || !finished.changes.end.keeps_writes() {
             return Ok(Checked::Fine(None));

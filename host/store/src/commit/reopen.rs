@@ -1,6 +1,7 @@
 //! Retry by hand, of one state or of all that failed: they are free to be claimed
-//! again, and the unites that were blocked by them wait again. All in this one
-//! transaction, so that no unite goes on between the first and the last.
+//! again, and the unites that were blocked by them wait again. No unite goes on between
+//! the first and the last: either one transaction opens all, or what is opened is parked
+//! until the last is open.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,10 +12,11 @@ use exosphere_domain::reopen::{Above, Refused, failed_by_itself, reopen};
 use exosphere_domain::state::{RunStatus, Status};
 
 use super::{Answer, RunInfo, Street};
+use crate::batch::RedrivePart;
 use crate::error::StoreError;
 use crate::rows::{corrupt, place, status};
 use crate::sql;
-use crate::text::{Cells, Rows, Tx, values};
+use crate::text::{Cells, Rows, Tx};
 
 /// What retries open, and why some were refused.
 #[derive(Default)]
@@ -52,12 +54,49 @@ impl Street<'_> {
         &mut self,
         tx: &mut impl Tx,
         run: &Arc<RunInfo>,
+        part: &RedrivePart,
     ) -> Result<Answer, StoreError> {
-        if let Some(refused) = self.refuses_retries(run)? {
+        match part {
+            RedrivePart::Whole(states) => self.redrive_whole(tx, run, states).await,
+            RedrivePart::Begin => self.begin_redrive(run),
+            RedrivePart::Some { event, states } => {
+                if self.run(run.key)?.tally.redrive != *event {
+                    return Ok(Answer::Stale);
+                }
+                let failed = failed_of(tx, run, states).await?;
+                let opened = self.reopen(tx, run, failed).await?;
+                Ok(Answer::Redriven { states: opened.states.len(), late: opened.late.len() })
+            }
+            RedrivePart::End { event } => {
+                let tally = &mut self.run(run.key)?.tally;
+                if tally.redrive != *event {
+                    return Ok(Answer::Stale);
+                }
+                tally.redrive = 0;
+                self.ask_for_sweep(run)
+            }
+        }
+    }
+
+    fn begin_redrive(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
+        if let Some(refused) = self.refuses_redrives(run)? {
             return Ok(refused);
         }
-        let mut failed = tx.query(sql::FAILED_STATES, &values![run.key.0], above).await?;
-        failed.retain(|(_, state)| failed_by_itself(state.status, state.failed));
+        let tally = &mut self.change(run.key)?.tally;
+        tally.redrive = tally.version + 1;
+        Ok(Answer::ToSweep(tally.redrive))
+    }
+
+    async fn redrive_whole(
+        &mut self,
+        tx: &mut impl Tx,
+        run: &Arc<RunInfo>,
+        states: &[StateId],
+    ) -> Result<Answer, StoreError> {
+        if let Some(refused) = self.refuses_redrives(run)? {
+            return Ok(refused);
+        }
+        let failed = failed_of(tx, run, states).await?;
         if failed.is_empty() {
             return Ok(Answer::Refused("no state of this run has failed".into()));
         }
@@ -77,6 +116,14 @@ impl Street<'_> {
     fn refuses_retries(&mut self, run: &Arc<RunInfo>) -> Result<Option<Answer>, StoreError> {
         let cancelled = self.run(run.key)?.tally.status == RunStatus::Cancelled;
         Ok(cancelled.then(|| Answer::Refused("the run was cancelled".into())))
+    }
+
+    fn refuses_redrives(&mut self, run: &Arc<RunInfo>) -> Result<Option<Answer>, StoreError> {
+        if self.run(run.key)?.tally.redrive > 0 {
+            let words = "a redrive of this run is under way; wait for its end";
+            return Ok(Some(Answer::Refused(words.into())));
+        }
+        self.refuses_retries(run)
     }
 
     /// Lets failed states run again, and with them what is blocked above, but
@@ -124,7 +171,7 @@ impl Street<'_> {
         }
         let tally = &mut self.change(run.key)?.tally;
         tally.errored -= (opened.states.len() + opened.unites.len()) as i64;
-        let parked = tally.paused;
+        let parked = tally.parks_reopened();
         self.done.more |= !parked;
         let states = opened.states.iter().map(|id| (id, Status::Created, parked));
         let unites = opened.unites.iter().map(|id| (id, Status::Waiting, false));
@@ -142,6 +189,18 @@ impl Street<'_> {
 #[derive(Debug, thiserror::Error)]
 #[error("there is no unite {0}")]
 struct NotThere(StateId);
+
+/// Those of some states that have failed by themselves.
+async fn failed_of(
+    tx: &mut impl Tx,
+    run: &RunInfo,
+    states: &[StateId],
+) -> Result<Vec<(StateId, Above)>, StoreError> {
+    let mut failed = states_at(tx, run, states.iter().copied().collect()).await?;
+    failed.retain(|(_, state)| failed_by_itself(state.status, state.failed));
+    failed.sort_by(|(_, a), (_, b)| a.place.path.cmp(&b.place.path));
+    Ok(failed)
+}
 
 /// All unites around some states, and around those.
 async fn unites_above(

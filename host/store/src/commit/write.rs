@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use exosphere_domain::failure::Failure;
-use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, SessionId};
+use exosphere_domain::ids::{Millis, NamespaceKey, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::limits::Usage;
 use exosphere_domain::plan::{Again, Changes, End, NewUnite};
 use exosphere_domain::state::{Claimed, NewState, Scope, Status, Tries};
 
-use crate::batch::Finished;
+use super::stage::{self, StagedChange};
+use crate::batch::{Finished, Stage};
 use crate::error::StoreError;
 use crate::rows::{encode_refs, encode_scopes};
 use crate::sql;
@@ -26,6 +27,12 @@ pub(super) struct Writes<'b> {
     pub cancelled: Vec<&'b Finished>,
     pub states: Vec<NewRow<'b>>,
     pub unites: Vec<&'b NewUnite>,
+    /// What is staged now.
+    pub staged: Vec<StagedChange>,
+    /// Pieces of ends, whose children are among `states`.
+    pub pieces: Vec<&'b Stage>,
+    /// Values of the store for children that were staged: the parent, and their node.
+    pub fixed: Vec<(StateId, NodeIx, String)>,
 }
 
 /// An execution that ended, and had the right to.
@@ -63,6 +70,7 @@ impl Writes<'_> {
         repeat(tx, &repeats, now).await?;
         cancelled(tx, &self.cancelled).await?;
         outputs(tx, &ends).await?;
+        stage::write(tx, &self.staged, &self.pieces, &self.fixed).await?;
         attempts(tx, &self.ended, now).await?;
         states(tx, &self.states, now).await?;
         unites(tx, &self.unites).await
@@ -88,7 +96,10 @@ async fn finish(tx: &mut impl Tx, ends: &[&Ended<'_>], now: Millis) -> Result<()
         .texts(ends.iter().map(|ended| status_of(ended.end()).as_str()))
         .all(now)
         .maybe_ints(ends.iter().map(|ended| match ended.end() {
-            End::Success { outputs, .. } => Some(outputs.len() as i64),
+            End::Success { outputs, .. } => {
+                let staged = ended.finished.staged.map_or(0, |staged| staged.outputs);
+                Some((outputs.len() + staged) as i64)
+            }
             _ => None,
         }))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.kind.as_str())))

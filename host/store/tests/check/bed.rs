@@ -14,8 +14,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoNumbers, begin, numbers_needed, plan};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Answer, AppliedGraph, Batch, Committed, Database, Finished, Member, NewRun, Report, RunInfo,
-    Shares, Store, Vault, Want, check,
+    Answer, AppliedGraph, Batch, Committed, Database, Finished, Member, NewRun, RedrivePart,
+    Report, RunInfo, Shares, Store, Vault, Want, check,
 };
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
@@ -270,6 +270,7 @@ impl Bed {
             usage: None,
             jitter: 0.0,
             limits: limits(),
+            staged: None,
         }))
     }
 
@@ -335,6 +336,12 @@ impl Bed {
             run.info.key.0
         );
         StateId(place.number(&sql))
+    }
+
+    /// A redrive of all states of a run that have failed, at once.
+    pub async fn redrive(&self, run: &Run) -> Member {
+        let (failed, _) = self.store.failed_states(run.info.key, "", 9999, 9999).await.unwrap();
+        Member::Redrive { run: run.info.clone(), part: RedrivePart::Whole(failed) }
     }
 
     pub async fn close(self) {

@@ -108,7 +108,7 @@ async fn control(bed: &mut Bed, run: &crate::bed::Run, dice: &mut Dice) {
     let member = match dice.below(6) {
         0 => Member::Cancel(info),
         1 => Member::Pause { run: info, paused: true },
-        2 | 3 => Member::Redrive(info),
+        2 | 3 => bed.redrive(run).await,
         _ => return,
     };
     if let Answer::ToSweep(event) = bed.one(member).await {

@@ -148,7 +148,8 @@ async fn failed(bed: &mut Bed, place: &Place, runs: &mut Runs) {
         |node, _| if node == "X" { fails(FailureKind::InvalidOutput) } else { well(node) },
     )
     .await;
-    let answer = bed.one(Member::Redrive(run.info.clone())).await;
+    let redrive = bed.redrive(&run).await;
+    let answer = bed.one(redrive).await;
     assert_eq!(answer, Answer::Redriven { states: 3, late: 0 });
     bed.drive(&run, 1, |node, state| {
         (state.place.path.as_str() != "0010").then(|| well(node)).flatten()

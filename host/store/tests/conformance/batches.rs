@@ -6,9 +6,10 @@ use std::time::Instant;
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::ids::StateId;
+use exosphere_domain::limits::Limit;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{Answer, Member, NewRun, StoreError, Want};
+use exosphere_store::{Answer, Member, NewRun, RedrivePart, StoreError, Want};
 use serde_json::json;
 
 use crate::bed::{Bed, fails, outputs, sets};
@@ -25,6 +26,7 @@ on_both! {
     a_hundred_thousand_children_in_one_commit,
     a_run_that_is_not_there_is_missing,
     a_run_that_ends_is_told_as_it_is_read,
+    a_run_has_no_more_states_than_its_limit,
 }
 
 const FANOUT: &str = "U > X; X > W; W(U)";
@@ -243,7 +245,7 @@ async fn a_run_that_is_not_there_is_missing(kind: Kind) {
         Member::Cancel(run()),
         Member::Pause { run: run(), paused: true },
         Member::Retry { run: run(), state: StateId(1) },
-        Member::Redrive(run()),
+        Member::Redrive { run: run(), part: RedrivePart::Whole(Vec::new()) },
         Member::Sweep { run: run(), event: 1, from: String::new(), most: 9 },
     ];
     let done = bed.done(members, Want::Claims(9)).await;
@@ -279,4 +281,25 @@ async fn a_run_that_ends_is_told_as_it_is_read(kind: Kind) {
         (cancelled.info.key, RunStatus::Cancelled),
     ];
     assert_eq!(told(members).await, expected);
+}
+
+async fn a_run_has_no_more_states_than_its_limit(kind: Kind) {
+    let mut bed = Bed::new(kind).await;
+    bed.limit(Limit::RunStates, 6);
+    let sketch = Sketch::of(FANOUT)
+        .with("U", |node| node["retry_policy"] = json!({"max_retries": 9, "backoff_factor": 0}));
+    let template = bed.template(sketch).await;
+    // The root, a unite and four children.
+    let (fits, large) = (bed.start(&template).await, bed.start(&template).await);
+    let fan = bed.outputs(&fits.info, &fits.root, 4).await;
+    assert_eq!(bed.births(fan).await.len(), 4);
+    let fan = bed.outputs(&large.info, &large.root, 5).await;
+    let done = bed.done(vec![fan], Want::Births(9)).await;
+    assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 0));
+    assert_eq!(bed.states().await, "ERRORED 1, QUEUED 4, SUCCESS 1, WAITING 1");
+    let failed = "SELECT kind || ' ' || message FROM state WHERE status = 'ERRORED'";
+    let words = bed.text(failed).await;
+    assert!(words.starts_with("limit ") && words.contains("`run_states`"), "{words}");
+    assert_eq!(bed.number("SELECT retries FROM run WHERE status = 'FAILED'").await, 0);
+    bed.check().await;
 }

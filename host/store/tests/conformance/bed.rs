@@ -16,8 +16,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoNumbers, begin, numbers_needed, plan};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Answer, Batch, Committed, Finished, Member, NewRun, RunInfo, Shares, Store, StoreError, Vault,
-    Want, check,
+    Answer, Batch, Committed, Finished, Member, NewRun, RedrivePart, RunInfo, Shares, Store,
+    StoreError, Vault, Want, check,
 };
 
 use crate::place::{Kind, Place};
@@ -98,6 +98,11 @@ impl Bed {
             Kind::Postgres => open(&self.place).await,
         };
         Host::new(store, folder, self.clock.clone()).await
+    }
+
+    /// Sets a limit for what ends from now on.
+    pub fn limit(&mut self, limit: Limit, value: u64) {
+        self.host.limits = Arc::new(Limits::clone(&self.host.limits).with(limit, value));
     }
 
     /// Lets time pass.
@@ -252,6 +257,7 @@ impl Host {
             usage: None,
             jitter: 0.0,
             limits: self.limits.clone(),
+            staged: None,
         }))
     }
 
@@ -276,6 +282,12 @@ impl Host {
             }
         }
         unreachable!()
+    }
+
+    /// A redrive of all states of a run that have failed, at once.
+    pub async fn redrive(&self, run: &Arc<RunInfo>) -> Member {
+        let (failed, _) = self.store.failed_states(run.key, "", 9999, 9999).await.unwrap();
+        Member::Redrive { run: run.clone(), part: RedrivePart::Whole(failed) }
     }
 
     /// Commits a member that asks for sweeps; gives its event.

@@ -5,7 +5,7 @@ use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{Answer, Member, Want};
+use exosphere_store::{Answer, Member, Unswept, Want};
 use serde_json::json;
 
 use crate::bed::{Bed, Run, fails, outputs, pause, sets, sweep};
@@ -33,6 +33,10 @@ async fn fanned(bed: &Bed, count: usize) -> Run {
     run
 }
 
+fn unswept(run: &Run, event: i64) -> Unswept {
+    Unswept { run: run.info.key, event, redrive: 0 }
+}
+
 async fn parked(bed: &Bed) -> i64 {
     bed.number("SELECT COUNT(*) FROM state WHERE parked = 1").await
 }
@@ -50,7 +54,7 @@ async fn nothing_of_a_paused_run_is_claimed(kind: Kind) {
     // Neither before its sweep nor after.
     assert!(bed.claim(9).await.is_empty());
     let Answer::ToSweep(event) = paused.answers[0] else { panic!("{:?}", paused.answers) };
-    assert_eq!(bed.store.unswept().await.unwrap(), [(run.info.key, event)]);
+    assert_eq!(bed.store.unswept().await.unwrap(), [unswept(&run, event)]);
     bed.sweep(&run.info, event, 100).await;
     assert_eq!(bed.store.unswept().await.unwrap(), []);
     assert_eq!(parked(&bed).await, 3);
@@ -175,7 +179,7 @@ async fn a_sweep_for_an_older_event_is_stale(kind: Kind) {
     for stale in [first, second] {
         assert_eq!(bed.one(sweep(&run.info, stale, "", 100)).await, Answer::Stale);
     }
-    assert_eq!(bed.store.unswept().await.unwrap(), [(run.info.key, third)]);
+    assert_eq!(bed.store.unswept().await.unwrap(), [unswept(&run, third)]);
     assert_eq!(parked(&bed).await, 2, "by the one that was not stale");
     bed.sweep(&run.info, third, 3).await;
     assert_eq!(parked(&bed).await, 4);
@@ -235,7 +239,7 @@ async fn a_cancelled_run_takes_nothing_any_more(kind: Kind) {
     assert_eq!(row, ["CANCELLED", "0", "6", "2", "4", "0"]);
     for member in [
         Member::Cancel(run.info.clone()),
-        Member::Redrive(run.info.clone()),
+        bed.redrive(&run.info).await,
         Member::Retry { run: run.info.clone(), state: held[1].id },
         pause(&run.info, true),
     ] {

@@ -47,5 +47,6 @@ mod hosts;
 mod race;
 mod tenants;
 mod exporters;
+mod staging;
 
 mod differential;

@@ -4,7 +4,7 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::state::{Claimed, RunStatus};
-use exosphere_store::{Answer, Member, Want};
+use exosphere_store::{Answer, Member, RedrivePart, Unswept, Want};
 use serde_json::json;
 
 use crate::bed::{Bed, Run, fails, pause};
@@ -18,6 +18,8 @@ on_both! {
     a_redrive_opens_all_at_once,
     a_redrive_tells_what_came_too_late,
     a_retry_of_a_paused_run_is_parked,
+    a_redrive_in_parts_parks_what_it_opens,
+    a_cancel_ends_a_redrive_in_parts,
 }
 
 /// A run of a graph whose first state had so many outputs, and the children.
@@ -49,10 +51,6 @@ async fn end(bed: &Bed, run: &Run, states: &[Claimed], failed: &[usize]) -> Vec<
 
 fn retry(run: &Run, state: StateId) -> Member {
     Member::Retry { run: run.info.clone(), state }
-}
-
-fn redrive(run: &Run) -> Member {
-    Member::Redrive(run.info.clone())
 }
 
 fn is_refused(answer: &Answer, why: &str) -> bool {
@@ -127,7 +125,7 @@ async fn a_retry_after_the_unite_went_on_is_refused(kind: Kind) {
     let before = bed.place.table("run").await;
     let answer = bed.one(retry(&run, children[1].id)).await;
     assert!(is_refused(&answer, "has gone on without"), "{answer:?}");
-    let answer = bed.one(redrive(&run)).await;
+    let answer = bed.one(bed.redrive(&run.info).await).await;
     assert!(is_refused(&answer, "none of its 1 failed states"), "{answer:?}");
     assert_eq!(bed.states().await, "ERRORED 1, QUEUED 1, SUCCESS 3");
     assert_eq!(bed.place.table("run").await, before);
@@ -139,7 +137,10 @@ async fn only_what_failed_by_itself_is_retried(kind: Kind) {
     let (run, children) = fanned(&bed, fanout(), 2).await;
     let well = retry(&run, children[0].id);
     assert!(is_refused(&bed.one(well).await, "only an ERRORED state"));
-    assert!(is_refused(&bed.one(redrive(&run)).await, "no state of this run has failed"));
+    assert!(is_refused(
+        &bed.one(bed.redrive(&run.info).await).await,
+        "no state of this run has failed"
+    ));
     end(&bed, &run, &children, &[0]).await;
     let blocked = bed.number("SELECT id FROM state WHERE kind = 'blocked'").await;
     let answer = bed.one(retry(&run, StateId(blocked))).await;
@@ -162,7 +163,7 @@ async fn a_redrive_opens_all_at_once(kind: Kind) {
     let (run, children) = fanned(&bed, fanout(), 5).await;
     end(&bed, &run, &children, &[0, 2, 3]).await;
     assert_eq!(bed.text("SELECT status FROM run").await, "FAILED");
-    let done = bed.done(vec![redrive(&run)], Want::Claims(9)).await;
+    let done = bed.done(vec![bed.redrive(&run.info).await], Want::Claims(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 3, late: 0 }]);
     assert_eq!(done.leased.len(), 3);
     let counts = bed.place.rows("SELECT open, failed, arrived FROM unite").await.concat();
@@ -172,7 +173,7 @@ async fn a_redrive_opens_all_at_once(kind: Kind) {
     let held: Vec<_> = done.leased.into_iter().map(|leased| leased.state).collect();
     // Not all of them do better; those go once more.
     end(&bed, &run, &held, &[1]).await;
-    let done = bed.done(vec![redrive(&run)], Want::Claims(9)).await;
+    let done = bed.done(vec![bed.redrive(&run.info).await], Want::Claims(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 1, late: 0 }]);
     let last = vec![done.leased[0].state.clone()];
     let mut held = end(&bed, &run, &last, &[]).await;
@@ -198,7 +199,7 @@ async fn a_redrive_tells_what_came_too_late(kind: Kind) {
     let two = bed.births(fan).await;
     end(&bed, &run, &two, &[0]).await;
     end(&bed, &run, std::slice::from_ref(&both[s]), &[0]).await;
-    let done = bed.done(vec![redrive(&run)], Want::Births(0)).await;
+    let done = bed.done(vec![bed.redrive(&run.info).await], Want::Births(0)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 1, late: 1 }]);
     bed.check().await;
 }
@@ -209,12 +210,78 @@ async fn a_retry_of_a_paused_run_is_parked(kind: Kind) {
     let event = bed.to_sweep(pause(&run.info, true)).await;
     bed.sweep(&run.info, event, 9).await;
     end(&bed, &run, &children, &[0, 1]).await;
-    let done = bed.done(vec![redrive(&run)], Want::Claims(9)).await;
+    let done = bed.done(vec![bed.redrive(&run.info).await], Want::Claims(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 2, late: 0 }]);
     assert!(done.leased.is_empty());
     assert_eq!(bed.number("SELECT COUNT(*) FROM state WHERE parked = 1").await, 2);
     let event = bed.to_sweep(pause(&run.info, false)).await;
     bed.sweep(&run.info, event, 9).await;
     assert_eq!(bed.claim(9).await.len(), 2);
+    bed.check().await;
+}
+
+/// A run with ten children, of which all but one failed, and those.
+async fn failed(bed: &Bed) -> (Run, Vec<StateId>) {
+    let (run, children) = fanned(bed, fanout(), 10).await;
+    end(bed, &run, &children, &[1, 2, 3, 4, 5, 6, 7, 8, 9]).await;
+    (run, children[1..].iter().map(|state| state.id).collect())
+}
+
+fn part(run: &Run, part: RedrivePart) -> Member {
+    Member::Redrive { run: run.info.clone(), part }
+}
+
+/// No unite goes on between the first state that is opened and the last.
+async fn a_redrive_in_parts_parks_what_it_opens(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let (run, failed) = failed(&bed).await;
+    let event = bed.to_sweep(part(&run, RedrivePart::Begin)).await;
+    assert!(is_refused(&bed.one(part(&run, RedrivePart::Begin)).await, "under way"));
+    assert!(is_refused(&bed.one(bed.redrive(&run.info).await).await, "under way"));
+    bed.check().await;
+    for states in failed.chunks(4) {
+        let some = RedrivePart::Some { event, states: states.to_vec() };
+        let done = bed.done(vec![part(&run, some)], Want::Claims(9)).await;
+        assert_eq!(done.answers, [Answer::Redriven { states: states.len(), late: 0 }]);
+        assert!(done.leased.is_empty() && !done.more, "all is parked");
+        bed.check().await;
+    }
+    let unswept = Unswept { run: run.info.key, event: 0, redrive: event };
+    assert_eq!(bed.store.unswept().await.unwrap(), [unswept]);
+    // A resume in between lets nothing go.
+    let paused = bed.to_sweep(pause(&run.info, true)).await;
+    let resumed = bed.to_sweep(pause(&run.info, false)).await;
+    assert!(paused < resumed);
+    bed.sweep(&run.info, resumed, 3).await;
+    assert!(bed.claim(9).await.is_empty());
+    bed.check().await;
+
+    let last = bed.to_sweep(part(&run, RedrivePart::End { event })).await;
+    let late = RedrivePart::Some { event, states: failed.clone() };
+    assert_eq!(bed.one(part(&run, late)).await, Answer::Stale);
+    assert!(bed.claim(9).await.is_empty());
+    bed.sweep(&run.info, last, 3).await;
+    let held = bed.claim(99).await;
+    assert_eq!(held.len(), 9);
+    let mut next = end(&bed, &run, &held, &[]).await;
+    while !next.is_empty() {
+        next = end(&bed, &run, &next, &[]).await;
+    }
+    assert_eq!(bed.text("SELECT status FROM run").await, "SUCCESS");
+    bed.check().await;
+}
+
+async fn a_cancel_ends_a_redrive_in_parts(kind: Kind) {
+    let bed = Bed::new(kind).await;
+    let (run, failed) = failed(&bed).await;
+    let event = bed.to_sweep(part(&run, RedrivePart::Begin)).await;
+    let some = RedrivePart::Some { event, states: failed[..4].to_vec() };
+    bed.one(part(&run, some)).await;
+    let cancelled = bed.to_sweep(Member::Cancel(run.info.clone())).await;
+    let rest = RedrivePart::Some { event, states: failed[4..].to_vec() };
+    assert_eq!(bed.one(part(&run, rest)).await, Answer::Stale);
+    assert_eq!(bed.one(part(&run, RedrivePart::End { event })).await, Answer::Stale);
+    bed.sweep(&run.info, cancelled, 3).await;
+    assert_eq!(bed.states().await, "CANCELLED 5, ERRORED 5, SUCCESS 2");
     bed.check().await;
 }

@@ -229,6 +229,7 @@ impl Street {
             usage: None,
             jitter: 0.0,
             limits: Arc::clone(&self.limits),
+            staged: None,
         })))
     }
 

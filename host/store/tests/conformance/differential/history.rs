@@ -11,7 +11,7 @@ use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{begin, lost, numbers_needed, plan};
 use exosphere_domain::state::{Claimed, RunStatus};
-use exosphere_store::{Answer, Committed, Finished, Member, NewRun, RunInfo, Want};
+use exosphere_store::{Answer, Committed, Finished, Member, NewRun, RedrivePart, RunInfo, Want};
 
 use super::fates::{self, Dice, QUARTER};
 use super::pair::Pair;
@@ -42,6 +42,8 @@ pub struct History {
     held: Vec<Claimed>,
     past: Vec<Claimed>,
     sweeps: Vec<(RunKey, i64, String)>,
+    /// Redrives in parts that were under way at the last look.
+    redrives: Vec<(RunKey, i64)>,
     told: BTreeMap<&'static str, usize>,
 }
 
@@ -82,6 +84,7 @@ impl History {
             held: Vec::new(),
             past: Vec::new(),
             sweeps: Vec::new(),
+            redrives: Vec::new(),
             told: BTreeMap::new(),
         }
     }
@@ -132,7 +135,9 @@ impl History {
         self.operations += making.members.len().max(1);
         let Making { members, taken, started, swept } = making;
         let of_people = |(at, member): (usize, &Member)| match member {
-            Member::Cancel(run) | Member::Pause { run, .. } => Some((at, run.key)),
+            Member::Cancel(run)
+            | Member::Pause { run, .. }
+            | Member::Redrive { run, part: RedrivePart::End { .. } } => Some((at, run.key)),
             _ => None,
         };
         let asked: Vec<_> = members.iter().enumerate().filter_map(of_people).collect();
@@ -216,7 +221,10 @@ impl History {
             }
             88..95 => self.sweep(making),
             95..98 => making.members.extend(self.retry().await),
-            _ => making.members.extend(run.map(Member::Redrive)),
+            _ => {
+                let Some(run) = run else { return };
+                making.members.push(self.redrive(run).await);
+            }
         }
     }
 
@@ -285,6 +293,7 @@ impl History {
             usage,
             jitter,
             limits: limits(),
+            staged: None,
         }))
     }
 
@@ -306,6 +315,22 @@ impl History {
         Some(Member::Retry { run: self.runs[&run].clone(), state })
     }
 
+    /// A redrive of a run, whole or in parts, of states that have failed and others.
+    async fn redrive(&mut self, run: Arc<RunInfo>) -> Member {
+        let errored = self.pair.errored().await.into_iter();
+        let mut states: Vec<_> =
+            errored.filter(|(of, _)| *of == run.key).map(|(_, state)| state).collect();
+        states.truncate(1 + self.dice.below(5));
+        let begun = self.redrives.iter().find(|(of, _)| *of == run.key).map(|(_, event)| *event);
+        let part = match (self.dice.below(4), begun) {
+            (0, Some(event)) => RedrivePart::End { event },
+            (_, Some(event)) => RedrivePart::Some { event, states },
+            (0 | 1, None) => RedrivePart::Begin,
+            (_, None) => RedrivePart::Whole(states),
+        };
+        Member::Redrive { run, part }
+    }
+
     /// A host finds what lost sessions hold. Their hosts may come back all the
     /// same.
     async fn take_back(&mut self) {
@@ -323,8 +348,11 @@ impl History {
     /// Who starts anew looks for sweeps that were left.
     async fn find_unswept(&mut self) {
         let known: BTreeSet<_> = self.sweeps.iter().map(|(run, ..)| *run).collect();
-        let left = self.pair.unswept().await.into_iter().filter(|(run, _)| !known.contains(run));
-        self.sweeps.extend(left.map(|(run, event)| (run, event, String::new())));
+        let unswept = self.pair.unswept().await;
+        let redrives = unswept.iter().filter(|it| it.redrive > 0);
+        self.redrives = redrives.map(|it| (it.run, it.redrive)).collect();
+        let left = unswept.into_iter().filter(|it| it.event > 0 && !known.contains(&it.run));
+        self.sweeps.extend(left.map(|it| (it.run, it.event, String::new())));
     }
 
     /// A batch with something wrong in it.
@@ -350,6 +378,7 @@ fn word(answer: &Answer) -> &'static str {
         Answer::Known(_) => "known",
         Answer::Outdated => "outdated",
         Answer::Stale => "stale",
+        Answer::Leftover(_) => "leftover",
         Answer::Refused(_) => "refused",
         Answer::Missing => "missing",
     }

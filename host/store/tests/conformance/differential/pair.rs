@@ -16,7 +16,8 @@ use exosphere_domain::ids::{Ids, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
 use exosphere_store::{
-    Batch, Committed, Lost, Member, RunInfo, Shares, Store, StoreError, Touched, Want, check,
+    Batch, Committed, Lost, Member, RunInfo, Shares, Store, StoreError, Touched, Unswept, Want,
+    check,
 };
 
 use crate::bed::{Template, name, open};
@@ -166,7 +167,7 @@ impl Pair {
         same("entries", ours, self.postgres.store.entries(run).await.unwrap())
     }
 
-    pub async fn unswept(&self) -> Vec<(RunKey, i64)> {
+    pub async fn unswept(&self) -> Vec<Unswept> {
         let mut ours = self.sqlite.store.unswept().await.unwrap();
         let mut theirs = self.postgres.store.unswept().await.unwrap();
         ours.sort();

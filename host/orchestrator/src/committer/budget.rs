@@ -1,0 +1,184 @@
+//! How many bytes of results each namespace may have in the commit queue. An execution
+//! whose result does not fit keeps its slot and waits here, so that memory is bounded by
+//! slots and budgets. Namespaces do not wait for each other.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use exosphere_domain::ids::NamespaceKey;
+use tokio::sync::oneshot;
+
+/// The budgets of all namespaces.
+pub(crate) struct Budgets {
+    /// Bytes for each of them.
+    limit: u64,
+    namespaces: Mutex<HashMap<NamespaceKey, Spent>>,
+}
+
+/// What a namespace has in the queue, and who waits for room there, in order.
+#[derive(Default)]
+struct Spent {
+    bytes: u64,
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    bytes: u64,
+    granted: oneshot::Sender<Charge>,
+}
+
+/// Bytes that are charged to a namespace until this is dropped.
+pub(crate) struct Charge {
+    budgets: Arc<Budgets>,
+    namespace: NamespaceKey,
+    bytes: u64,
+}
+
+impl Budgets {
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Budgets { limit, namespaces: Mutex::default() })
+    }
+
+    /// Charges bytes to a namespace, after those who asked before. A result larger than
+    /// the budget waits until it is the only one.
+    pub(crate) async fn charge(self: &Arc<Self>, namespace: NamespaceKey, bytes: u64) -> Charge {
+        let granted = {
+            let mut namespaces = self.lock();
+            let spent = namespaces.entry(namespace).or_default();
+            if spent.waiting.is_empty() && spent.fits(bytes, self.limit) {
+                spent.bytes += bytes;
+                return self.charged(namespace, bytes);
+            }
+            let (granted, wait) = oneshot::channel();
+            spent.waiting.push_back(Waiting { bytes, granted });
+            wait
+        };
+        match granted.await {
+            Ok(charge) => charge,
+            // The budgets are gone only with the host.
+            Err(_) => self.charged(namespace, 0),
+        }
+    }
+
+    fn charged(self: &Arc<Self>, namespace: NamespaceKey, bytes: u64) -> Charge {
+        Charge { budgets: self.clone(), namespace, bytes }
+    }
+
+    /// Gives bytes back, and grants those who wait what fits now.
+    fn release(self: &Arc<Self>, namespace: NamespaceKey, bytes: u64) {
+        let mut namespaces = self.lock();
+        let Some(spent) = namespaces.get_mut(&namespace) else { return };
+        spent.bytes = spent.bytes.saturating_sub(bytes);
+        while let Some(first) = spent.waiting.front()
+            && spent.fits(first.bytes, self.limit)
+            && let Some(Waiting { bytes, granted }) = spent.waiting.pop_front()
+        {
+            match granted.send(self.charged(namespace, bytes)) {
+                Ok(()) => spent.bytes += bytes,
+                // The one who asked is gone. A charge of nothing does not come back here
+                // for the lock.
+                Err(mut charge) => charge.bytes = 0,
+            }
+        }
+        if spent.bytes == 0 && spent.waiting.is_empty() {
+            namespaces.remove(&namespace);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NamespaceKey, Spent>> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Spent {
+    fn fits(&self, bytes: u64, limit: u64) -> bool {
+        self.bytes == 0 || self.bytes.saturating_add(bytes) <= limit
+    }
+}
+
+impl Charge {
+    /// Charges less from now on.
+    pub(crate) fn lower(&mut self, bytes: u64) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.bytes -= less;
+        if less > 0 {
+            self.budgets.release(self.namespace, less);
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.budgets.release(self.namespace, self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use futures::poll;
+
+    use super::*;
+
+    const LIMIT: u64 = 100;
+
+    #[tokio::test]
+    async fn results_wait_for_their_namespace_alone() {
+        let budgets = Budgets::new(LIMIT);
+        let [a, b] = [1, 2].map(NamespaceKey);
+        let first = budgets.charge(a, 60).await;
+        let mut second = std::pin::pin!(budgets.charge(a, 60));
+        assert!(poll!(&mut second).is_pending());
+        // Another namespace does not wait, and neither does what asked later overtake.
+        let other = budgets.charge(b, 60).await;
+        let mut third = std::pin::pin!(budgets.charge(a, 1));
+        assert!(poll!(&mut third).is_pending());
+        drop(first);
+        assert!(poll!(&mut second).is_ready());
+        assert!(poll!(&mut third).is_ready());
+        drop(other);
+    }
+
+    #[tokio::test]
+    async fn a_result_above_the_budget_waits_to_be_alone() {
+        let budgets = Budgets::new(LIMIT);
+        let namespace = NamespaceKey(1);
+        let small = budgets.charge(namespace, 1).await;
+        let mut large = std::pin::pin!(budgets.charge(namespace, 5_000));
+        assert!(poll!(&mut large).is_pending());
+        drop(small);
+        let Poll::Ready(large) = poll!(&mut large) else { panic!("it is alone") };
+        assert!(poll!(std::pin::pin!(budgets.charge(namespace, 1))).is_pending());
+        drop(large);
+    }
+
+    #[tokio::test]
+    async fn an_abandoned_wait_costs_nothing() {
+        let budgets = Budgets::new(LIMIT);
+        let namespace = NamespaceKey(1);
+        let first = budgets.charge(namespace, 100).await;
+        {
+            let mut gone = std::pin::pin!(budgets.charge(namespace, 100));
+            assert!(poll!(&mut gone).is_pending());
+        }
+        let mut next = std::pin::pin!(budgets.charge(namespace, 100));
+        assert!(poll!(&mut next).is_pending());
+        drop(first);
+        assert!(poll!(&mut next).is_ready());
+        assert!(budgets.lock().is_empty(), "all was given back");
+    }
+
+    #[tokio::test]
+    async fn a_lowered_charge_makes_room() {
+        let budgets = Budgets::new(LIMIT);
+        let namespace = NamespaceKey(1);
+        let mut first = budgets.charge(namespace, 100).await;
+        let mut second = std::pin::pin!(budgets.charge(namespace, 90));
+        assert!(poll!(&mut second).is_pending());
+        first.lower(10);
+        assert!(poll!(&mut second).is_ready());
+    }
+}

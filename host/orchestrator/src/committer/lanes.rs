@@ -1,0 +1,253 @@
+//! The order in which members are committed: lanes by urgency, namespaces round-robin
+//! within a lane, runs round-robin within a namespace. It also cuts the batches, which
+//! are bounded by number and by weight.
+//!
+//! Not here: locks, waiting and the database. All of it is plain data.
+
+use std::collections::{HashMap, VecDeque};
+
+use exosphere_domain::ids::{NamespaceKey, RunKey};
+
+/// How urgent a member is. Each lane has one queue per namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    /// Cancels and pauses: tiny, and a person waits for them.
+    Urgent,
+    /// Starts, retries and notes that an execution begins.
+    Control,
+    /// Ends of executions.
+    End,
+    /// Sweeps: one piece of work in each batch.
+    Background,
+}
+
+/// The bounds of one batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// The most members.
+    pub members: usize,
+    /// The most weight, in bytes. A heavier member goes alone.
+    pub weight: u64,
+}
+
+/// Where a member belongs in the queue, and what it costs there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Label {
+    pub lane: Lane,
+    pub namespace: NamespaceKey,
+    pub run: RunKey,
+    /// Bytes that it writes, its rows included.
+    pub weight: u64,
+}
+
+/// All members that wait.
+pub(crate) struct Lanes<T> {
+    urgent: Turns<T>,
+    control: Turns<T>,
+    ends: Turns<T>,
+    background: Turns<T>,
+    /// Lanes whose first member did not fit into a batch: one of them is the first of the
+    /// next, so that no stream of small members starves a large one.
+    owed: VecDeque<Lane>,
+    /// The last batch was of urgent members alone: the next one is not.
+    was_urgent: bool,
+}
+
+/// One lane: namespaces take turns.
+struct Turns<T> {
+    order: VecDeque<NamespaceKey>,
+    namespaces: HashMap<NamespaceKey, Runs<T>>,
+}
+
+/// One namespace in a lane: its runs take turns.
+struct Runs<T> {
+    order: VecDeque<RunKey>,
+    runs: HashMap<RunKey, VecDeque<Entry<T>>>,
+}
+
+struct Entry<T> {
+    weight: u64,
+    item: T,
+}
+
+/// A batch that is being filled.
+struct Filling<T> {
+    items: Vec<T>,
+    weight: u64,
+}
+
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
+        Lanes {
+            urgent: Turns::default(),
+            control: Turns::default(),
+            ends: Turns::default(),
+            background: Turns::default(),
+            owed: VecDeque::new(),
+            was_urgent: false,
+        }
+    }
+}
+
+impl<T> Lanes<T> {
+    pub(crate) fn is_empty(&self) -> bool {
+        [&self.urgent, &self.control, &self.ends, &self.background]
+            .iter()
+            .all(|lane| lane.is_empty())
+    }
+
+    pub(crate) fn push(&mut self, label: Label, item: T) {
+        let Label { lane, namespace, run, weight } = label;
+        self.lane(lane).push(namespace, run, Entry { weight, item });
+    }
+
+    /// Takes the next batch out of the queue.
+    pub(crate) fn take(&mut self, bounds: Bounds) -> Vec<T> {
+        let mut batch = Filling { items: Vec::new(), weight: 0 };
+        // Urgent members do not wait for the bytes of others, and others do not wait
+        // for a stream of urgent ones.
+        if !self.urgent.is_empty() && !std::mem::replace(&mut self.was_urgent, true) {
+            self.urgent.fill(&mut batch, bounds);
+            return batch.items;
+        }
+        self.was_urgent = false;
+        if let Some(first) = self.owed.pop_front().and_then(|lane| self.lane(lane).next()) {
+            batch.add(first);
+        }
+        if batch.weight < bounds.weight {
+            self.fill(&mut batch, bounds);
+        }
+        batch.items
+    }
+
+    fn fill(&mut self, batch: &mut Filling<T>, bounds: Bounds) {
+        self.urgent.fill(batch, bounds);
+        let control = match self.ends.is_empty() {
+            true => bounds,
+            // Starts are ahead of ends, but a stream of starts leaves them some room.
+            false => Bounds { members: bounds.members / 4 * 3, weight: bounds.weight / 4 * 3 },
+        };
+        let owed = [
+            (Lane::Control, self.control.fill(batch, control)),
+            (Lane::End, self.ends.fill(batch, bounds)),
+        ];
+        for (lane, is_owed) in owed {
+            if is_owed && !self.owed.contains(&lane) {
+                self.owed.push_back(lane);
+            }
+        }
+        // A sweep costs time and hardly any bytes: one piece of it in each batch.
+        if let Some(piece) = self.background.next() {
+            batch.add(piece);
+        }
+    }
+
+    /// Makes the members of a run that wait in a lane lighter; `lighten` returns the
+    /// new weight.
+    pub(crate) fn lighten(
+        &mut self,
+        lane: Lane,
+        run: RunKey,
+        mut lighten: impl FnMut(&mut T) -> u64,
+    ) {
+        let namespaces = self.lane(lane).namespaces.values_mut();
+        let members = namespaces.filter_map(|runs| runs.runs.get_mut(&run)).flatten();
+        members.for_each(|entry| entry.weight = lighten(&mut entry.item));
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut Turns<T> {
+        match lane {
+            Lane::Urgent => &mut self.urgent,
+            Lane::Control => &mut self.control,
+            Lane::End => &mut self.ends,
+            Lane::Background => &mut self.background,
+        }
+    }
+}
+
+impl<T> Filling<T> {
+    fn add(&mut self, entry: Entry<T>) {
+        self.weight = self.weight.saturating_add(entry.weight);
+        self.items.push(entry.item);
+    }
+
+    /// An empty batch takes a member of any weight.
+    fn has_room_for(&self, weight: u64, bounds: Bounds) -> bool {
+        self.items.is_empty() || self.weight.saturating_add(weight) <= bounds.weight
+    }
+}
+
+impl<T> Default for Turns<T> {
+    fn default() -> Self {
+        Turns { order: VecDeque::new(), namespaces: HashMap::new() }
+    }
+}
+
+impl<T> Turns<T> {
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    fn push(&mut self, namespace: NamespaceKey, run: RunKey, entry: Entry<T>) {
+        let order = &mut self.order;
+        let runs = self.namespaces.entry(namespace).or_insert_with(|| {
+            order.push_back(namespace);
+            Runs { order: VecDeque::new(), runs: HashMap::new() }
+        });
+        let order = &mut runs.order;
+        let line = runs.runs.entry(run).or_insert_with(|| {
+            order.push_back(run);
+            VecDeque::new()
+        });
+        line.push_back(entry);
+    }
+
+    /// Adds members to a batch, one of each namespace in turn. Returns true if the next
+    /// one of some namespace is too heavy for what is left: that namespace keeps its
+    /// turn.
+    fn fill(&mut self, batch: &mut Filling<T>, bounds: Bounds) -> bool {
+        let mut passed = Vec::new();
+        while batch.items.len() < bounds.members
+            && let Some(&namespace) = self.order.front()
+        {
+            if !self.weight(namespace).is_some_and(|weight| batch.has_room_for(weight, bounds)) {
+                passed.extend(self.order.pop_front());
+                continue;
+            }
+            if let Some(entry) = self.next() {
+                batch.add(entry);
+            }
+        }
+        let has_passed = !passed.is_empty();
+        passed.into_iter().rev().for_each(|namespace| self.order.push_front(namespace));
+        has_passed
+    }
+
+    /// The weight of a namespace's next member.
+    fn weight(&self, namespace: NamespaceKey) -> Option<u64> {
+        let runs = self.namespaces.get(&namespace)?;
+        Some(runs.runs.get(runs.order.front()?)?.front()?.weight)
+    }
+
+    /// Takes the first member of the namespace whose turn it is. Namespace and run go to
+    /// the back if they have more.
+    fn next(&mut self) -> Option<Entry<T>> {
+        let namespace = self.order.pop_front()?;
+        let runs = self.namespaces.get_mut(&namespace)?;
+        let run = runs.order.pop_front()?;
+        let line = runs.runs.get_mut(&run)?;
+        let entry = line.pop_front();
+        match line.is_empty() {
+            true => drop(runs.runs.remove(&run)),
+            false => runs.order.push_back(run),
+        }
+        match runs.order.is_empty() {
+            true => drop(self.namespaces.remove(&namespace)),
+            false => self.order.push_back(namespace),
+        }
+        entry
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! The commit queue: what waits for the committer, and who waits for room in it.
+//!
+//! Not here: the order (`lanes`), and any commit.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use exosphere_domain::ids::RunKey;
+use exosphere_store::Member;
+use tokio::sync::{Notify, oneshot};
+
+use super::Look;
+use super::budget::{Budgets, Charge};
+use super::lanes::{Bounds, Lane, Lanes};
+use super::weight::label;
+use crate::request::Reply;
+use crate::room::Lease;
+
+/// The bounds of one batch. On a machine with two cores SQLite writes as much in about
+/// 30 ms and Postgres in about 50 ms, and nobody waits for longer than that.
+const BATCH: Bounds = Bounds { members: 512, weight: BATCH_BYTES };
+
+/// Bytes of a batch, with what its rows weigh.
+pub(crate) const BATCH_BYTES: u64 = 4 << 20;
+
+/// Bytes of results that each namespace may have in the queue: what the largest attempt
+/// may return (`output_bytes`).
+const NAMESPACE_BYTES: u64 = 32 << 20;
+
+/// Cancelled runs that the queue remembers.
+const MAX_CANCELLED_RUNS: usize = 1024;
+
+/// The queue. It is closed when the committer ends.
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    arrived: Notify,
+    budgets: Arc<Budgets>,
+}
+
+#[derive(Default)]
+struct State {
+    lanes: Lanes<Waiting>,
+    looks: Vec<Look>,
+    drain: Option<oneshot::Sender<()>>,
+    cancelled: Cancelled,
+    closed: bool,
+}
+
+/// Runs that were cancelled, the latest last: what ends of them writes nothing.
+#[derive(Default)]
+struct Cancelled {
+    order: VecDeque<RunKey>,
+    runs: HashSet<RunKey>,
+}
+
+/// A member that waits, and what goes with it.
+pub(crate) struct Waiting {
+    pub member: Member,
+    /// The place of its state, of the end of an execution.
+    pub lease: Option<Lease>,
+    pub reply: Option<Reply>,
+    /// The bytes that it has in the queue, if anybody counts them.
+    pub charge: Option<Charge>,
+}
+
+impl Waiting {
+    /// Returns `true` if its caller has gone, so that it must not be committed.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.reply.as_ref().is_some_and(Reply::is_withdrawn)
+    }
+}
+
+/// What the committer takes at a time.
+#[derive(Default)]
+pub(crate) struct Taken {
+    pub members: Vec<Waiting>,
+    pub looks: Vec<Look>,
+    pub drain: Option<oneshot::Sender<()>>,
+}
+
+/// The committer has ended.
+pub(crate) struct Closed;
+
+impl Queue {
+    pub(crate) fn new() -> Self {
+        Queue {
+            state: Mutex::default(),
+            arrived: Notify::new(),
+            budgets: Budgets::new(NAMESPACE_BYTES),
+        }
+    }
+
+    /// Adds a member, whatever waits already.
+    pub(crate) fn push(&self, member: Member, reply: Option<Reply>) -> Result<(), Closed> {
+        self.add(Waiting { member, lease: None, reply, charge: None })
+    }
+
+    /// Adds the end of an execution, as soon as there is room for its bytes in the budget
+    /// of its namespace. Those of cancelled runs need next to none.
+    pub(crate) async fn push_end(
+        &self,
+        mut member: Member,
+        lease: Lease,
+        reply: Option<Reply>,
+    ) -> Result<(), Closed> {
+        self.strip_if_cancelled(&mut member);
+        let label = label(&member);
+        let mut charge = self.budgets.charge(label.namespace, label.weight).await;
+        if self.strip_if_cancelled(&mut member) {
+            charge.lower(self::label(&member).weight);
+        }
+        self.add(Waiting { member, lease: Some(lease), reply, charge: Some(charge) })
+    }
+
+    fn add(&self, waiting: Waiting) -> Result<(), Closed> {
+        let label = label(&waiting.member);
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        state.lanes.push(label, waiting);
+        drop(state);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn look(&self, look: Look) {
+        self.lock().looks.push(look);
+        self.arrived.notify_one();
+    }
+
+    /// Asks the committer to end when nothing is left; `done` is told.
+    pub(crate) fn drain(&self, done: oneshot::Sender<()>) {
+        self.lock().drain = Some(done);
+        self.arrived.notify_one();
+    }
+
+    /// Drops what the ends of a cancelled run would write, since they count no more.
+    pub(crate) fn cancel(&self, run: RunKey) {
+        let mut state = self.lock();
+        state.cancelled.add(run);
+        state.lanes.lighten(Lane::End, run, |waiting| {
+            strip(&mut waiting.member);
+            let weight = label(&waiting.member).weight;
+            if let Some(charge) = &mut waiting.charge {
+                charge.lower(weight);
+            }
+            weight
+        });
+    }
+
+    fn strip_if_cancelled(&self, member: &mut Member) -> bool {
+        let Member::Finish(finished) = &*member else { return false };
+        let cancelled = self.lock().cancelled.runs.contains(&finished.run.key);
+        if cancelled {
+            strip(member);
+        }
+        cancelled
+    }
+
+    /// Waits until something is added.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.lanes.is_empty() && state.looks.is_empty() && state.drain.is_none()
+    }
+
+    /// Takes the next batch.
+    pub(crate) fn take(&self) -> Taken {
+        let mut state = self.lock();
+        Taken {
+            members: state.lanes.take(BATCH),
+            looks: std::mem::take(&mut state.looks),
+            drain: state.drain.take(),
+        }
+    }
+
+    /// Takes nothing more. Those who wait for an answer learn that there is none.
+    pub(crate) fn close(&self) {
+        let waiting = {
+            let mut state = self.lock();
+            state.closed = true;
+            state.drain = None;
+            std::mem::take(&mut state.lanes)
+        };
+        drop(waiting);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cancelled {
+    fn add(&mut self, run: RunKey) {
+        if !self.runs.insert(run) {
+            return;
+        }
+        self.order.push_back(run);
+        if self.order.len() > MAX_CANCELLED_RUNS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.runs.remove(&oldest);
+        }
+    }
+}
+
+/// Drops what a member would write if its run were not cancelled. What the attempt used
+/// is kept.
+fn strip(member: &mut Member) {
+    match member {
+        Member::Finish(finished) => finished.strip(),
+        Member::Stage(stage) => stage.strip(),
+        _ => {}
+    }
+}

@@ -1,0 +1,210 @@
+//! Commits the end of an execution that is too large for one batch: its outputs and
+//! children are staged in pieces, which others' commits go between, and the end itself makes
+//! them count. What was staged in vain is removed in pieces, too.
+//!
+//! Not here: what a piece does (`exosphere_store`), and in which order pieces of different
+//! runs are committed (`committer`).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use exosphere_domain::failure::Failure;
+use exosphere_domain::ids::StateId;
+use exosphere_domain::limits::Limit;
+use exosphere_domain::plan::{End, give_up};
+use exosphere_domain::state::NewState;
+use exosphere_store::{Answer, Finished, Leftover, Member, Stage, Staged, StoreError};
+
+use crate::committer::{BATCH_BYTES, ROW_BYTES, weight_of_end};
+use crate::error::internal;
+use crate::room::Lease;
+use crate::{Parts, sweeps};
+
+/// The weight from which an end is staged, in bytes: two batches. A fanout of 2,000 is
+/// written at once, a wider one in pieces.
+const STAGED_FROM: u64 = 2 * BATCH_BYTES;
+
+/// Outputs, and children, that are removed in one piece: about 20 ms of a commit.
+const REMOVED_PER_PIECE: u32 = 1_000;
+
+/// An end that is being staged.
+struct Staging {
+    outputs: Vec<String>,
+    children: Vec<NewState>,
+    /// What of it is committed.
+    staged: Staged,
+}
+
+/// Why an end cannot be staged.
+enum Stopped {
+    /// The state is no longer held, or its run is over.
+    Stale,
+    /// It fails instead.
+    Failed(Failure),
+    /// The host is stopping.
+    Stopping,
+}
+
+/// Commits the end of an execution.
+pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, lease: Lease) {
+    let leads_on = matches!(finished.changes.end, End::Success { .. });
+    if leads_on && finished.state.claim.fence.0 > 1 && !clear_the_way(parts, &finished).await {
+        return;
+    }
+    if weight_of_end(&finished) < STAGED_FROM || !leads_on {
+        return parts.committer.finish(finished, lease).await;
+    }
+    let (run, state, fence) = (finished.run.clone(), finished.state.id, finished.state.claim.fence);
+    let leftover = Leftover { run: run.clone(), state, fence, most: REMOVED_PER_PIECE };
+    match stage(parts, &mut finished).await {
+        Ok(()) => {}
+        Err(Stopped::Stopping) => return,
+        Err(Stopped::Stale) => return begin_removal(parts, leftover),
+        Err(Stopped::Failed(failure)) => fail(&mut finished, failure),
+    }
+    let in_vain = finished.staged.is_none();
+    match parts.committer.finish_and_tell(finished, lease).await {
+        Ok(Answer::ToSweep(event)) => sweeps::begin_sweep(parts, run, event).await,
+        Ok(Answer::Leftover(_) | Answer::Stale) => begin_removal(parts, leftover),
+        Ok(_) if in_vain => begin_removal(parts, leftover),
+        Ok(_) | Err(_) => {}
+    }
+}
+
+/// Stages the outputs and children of an end, which then has none itself.
+async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), Stopped> {
+    let new_states = finished.changes.end.new_states();
+    let End::Success { outputs, children, .. } = &mut finished.changes.end else { return Ok(()) };
+    let mut staging = Staging {
+        outputs: std::mem::take(outputs),
+        children: std::mem::take(children),
+        staged: Staged { pieces: 0, outputs: 0, children: 0 },
+    };
+    // What is taken is taken from the end.
+    staging.outputs.reverse();
+    staging.children.reverse();
+    // While one piece is committed, the next one waits already.
+    let mut under_way = VecDeque::new();
+    while let Some((first, outputs, children)) = staging.next() {
+        let piece = Stage {
+            run: finished.run.clone(),
+            state: finished.state.clone(),
+            piece: staging.staged.pieces,
+            first,
+            outputs,
+            children,
+            new_states,
+            limits: finished.limits.clone(),
+        };
+        staging.staged.pieces += 1;
+        under_way.push_back(parts.committer.enqueue(Member::Stage(Box::new(piece))));
+        if under_way.len() > 1
+            && let Some(first) = under_way.pop_front()
+        {
+            is_staged(finished, first.await)?;
+        }
+    }
+    for rest in under_way {
+        is_staged(finished, rest.await)?;
+    }
+    finished.staged = Some(staging.staged);
+    Ok(())
+}
+
+/// Checks that a piece was committed.
+fn is_staged(finished: &Finished, answer: Result<Answer, StoreError>) -> Result<(), Stopped> {
+    match answer {
+        Ok(Answer::Done) => Ok(()),
+        Ok(Answer::Refused(_)) => Err(Stopped::Failed(finished.limits.reached(Limit::RunStates))),
+        Ok(_) => Err(Stopped::Stale),
+        Err(StoreError::Data(why)) => {
+            let why = format!("the outcome of state {} {why}", finished.state.id);
+            Err(Stopped::Failed(internal(&why)))
+        }
+        Err(_) => Err(Stopped::Stopping),
+    }
+}
+
+impl Staging {
+    /// Takes the next piece: the number of its first output, outputs and children. It has
+    /// the weight of a batch, or one output that is larger.
+    fn next(&mut self) -> Option<(u32, Vec<String>, Vec<NewState>)> {
+        let first = self.staged.outputs as u32;
+        let (mut outputs, mut children, mut weight) = (Vec::new(), Vec::new(), 0);
+        while let Some(output) = self.outputs.last() {
+            let more = ROW_BYTES + output.len() as u64;
+            if weight > 0 && weight + more > BATCH_BYTES {
+                break;
+            }
+            weight += more;
+            outputs.extend(self.outputs.pop());
+        }
+        while weight + ROW_BYTES <= BATCH_BYTES
+            && let Some(child) = self.children.pop()
+        {
+            weight += ROW_BYTES;
+            children.push(child);
+        }
+        self.staged.outputs += outputs.len();
+        self.staged.children += children.len();
+        (weight > 0).then_some((first, outputs, children))
+    }
+}
+
+/// Makes an end a failure that is not tried again.
+fn fail(finished: &mut Finished, failure: Failure) {
+    match give_up(&finished.run.graph, &finished.state, failure) {
+        Ok(changes) => {
+            finished.changes = changes;
+            finished.journal = Default::default();
+        }
+        Err(misfit) => {
+            tracing::error!(%misfit, state = %finished.state.id, "a state cannot be ended");
+        }
+    }
+}
+
+/// Removes what an earlier attempt has staged, which would be in the way. False if the host
+/// is stopping.
+async fn clear_the_way(parts: &Arc<Parts>, finished: &Finished) -> bool {
+    match parts.patient.staged(finished.state.id).await {
+        Ok(None) => true,
+        Ok(Some((state, _, fence))) => {
+            let run = finished.run.clone();
+            remove_leftover(parts, Leftover { run, state, fence, most: REMOVED_PER_PIECE }).await
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot look for what an earlier attempt has staged");
+            false
+        }
+    }
+}
+
+fn begin_removal(parts: &Arc<Parts>, leftover: Leftover) {
+    let parts = parts.clone();
+    tokio::spawn(async move { remove_leftover(&parts, leftover).await });
+}
+
+/// Removes what was staged for ends that never came, by hosts that are gone.
+pub(crate) async fn remove_leftovers(parts: &Arc<Parts>) -> Result<(), StoreError> {
+    for (state, run, fence) in parts.store.leftovers().await? {
+        let run = parts.runs.get(&parts.store, run).await?;
+        begin_removal(parts, Leftover { run, state, fence, most: REMOVED_PER_PIECE });
+    }
+    Ok(())
+}
+
+/// Removes what was staged of an execution, piece by piece. False if the host is stopping.
+async fn remove_leftover(parts: &Arc<Parts>, leftover: Leftover) -> bool {
+    let state: StateId = leftover.state;
+    loop {
+        match parts.committer.submit(Member::Unstage(leftover.clone())).await {
+            Ok(Answer::More(_)) => {}
+            Ok(_) => return true,
+            Err(error) => {
+                tracing::error!(%error, %state, "what was staged in vain is not removed yet");
+                return false;
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Work on all states of a run, in pieces that others' commits go between: the sweeps
+//! after a cancel, a pause and a resume, and redrives. Whatever a host leaves undone is in
+//! the database, and another host (or its next start) goes on with it.
+//!
+//! Not here: what a piece does (`exosphere_store`).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use exosphere_domain::ids::{RunKey, StateId};
+use exosphere_store::{Answer, Member, RedrivePart, RunInfo, StoreError, Unswept};
+
+use crate::error::Error;
+use crate::request::Request;
+use crate::{Parts, staging};
+
+/// States of one piece of a sweep or a redrive: about 5 ms of a commit.
+const STATES_PER_PIECE: u32 = 250;
+
+/// States that are looked at in one read for those that have failed.
+const STATES_PER_READ: u32 = 5_000;
+
+/// How long a request waits for the sweep that it has begun, so that a small run is swept
+/// when it is answered.
+const SWEEP_PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long a request waits for the pieces of a redrive.
+pub(crate) const REDRIVE_PATIENCE: Duration = Duration::from_secs(50);
+
+/// The sweeps of this host, and what the database said of others.
+#[derive(Default)]
+pub(crate) struct Sweeps {
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Runs that this host sweeps, each with how many of its tasks do so.
+    active: HashMap<RunKey, usize>,
+    /// What was unswept when the database was last asked.
+    unswept: HashSet<Unswept>,
+}
+
+/// A run that this host sweeps until this is dropped.
+struct Active<'a> {
+    sweeps: &'a Sweeps,
+    run: RunKey,
+}
+
+/// What a redrive has done.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Reopened {
+    /// States that run again.
+    pub states: usize,
+    /// Failed states that do not: a unite above has gone on without them.
+    pub late: usize,
+}
+
+impl Sweeps {
+    fn begin(&self, run: RunKey) -> Active<'_> {
+        *self.lock().active.entry(run).or_default() += 1;
+        Active { sweeps: self, run }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what is unswept now; returns what was so at the last look, too, and is swept
+    /// by no task of this host.
+    fn abandoned(&self, unswept: Vec<Unswept>) -> Vec<Unswept> {
+        let mut known = self.lock();
+        let now: HashSet<Unswept> = unswept.into_iter().collect();
+        let before = std::mem::replace(&mut known.unswept, now.clone());
+        let is_idle = |unswept: &Unswept| !known.active.contains_key(&unswept.run);
+        now.into_iter().filter(|it| before.contains(it) && is_idle(it)).collect()
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        let mut known = self.sweeps.lock();
+        if let Some(tasks) = known.active.get_mut(&self.run) {
+            *tasks -= 1;
+            if *tasks == 0 {
+                known.active.remove(&self.run);
+            }
+        }
+    }
+}
+
+/// Goes on with all that was begun by a host that is gone.
+pub(crate) async fn go_on(parts: &Arc<Parts>) -> Result<(), StoreError> {
+    staging::remove_leftovers(parts).await?;
+    adopt(parts, parts.store.unswept().await?).await
+}
+
+/// Goes on with what no host seems to go on with: it has not changed since the last call.
+/// That another host is at it all the same does no harm.
+pub(crate) async fn adopt_abandoned(parts: &Arc<Parts>) -> Result<(), StoreError> {
+    staging::remove_leftovers(parts).await?;
+    let abandoned = parts.sweeps.abandoned(parts.store.unswept().await?);
+    adopt(parts, abandoned).await
+}
+
+async fn adopt(parts: &Arc<Parts>, unswept: Vec<Unswept>) -> Result<(), StoreError> {
+    for Unswept { run, event, redrive } in unswept {
+        let run = parts.runs.get(&parts.store, run).await?;
+        let parts = parts.clone();
+        tokio::spawn(async move {
+            match redrive {
+                0 => sweep(&parts, run, event).await,
+                redrive => drop(go_on_redriving(&parts, run, redrive).await),
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Brings the states of a run in line with it. Waits for the end for a moment, and leaves
+/// the rest to a task.
+pub(crate) async fn begin_sweep(parts: &Arc<Parts>, run: Arc<RunInfo>, event: i64) {
+    let parts = parts.clone();
+    let swept = tokio::spawn(async move { sweep(&parts, run, event).await });
+    let _ = tokio::time::timeout(SWEEP_PATIENCE, swept).await;
+}
+
+/// Brings the states of a run in line with it, some at a time.
+async fn sweep(parts: &Arc<Parts>, run: Arc<RunInfo>, event: i64) {
+    let _active = parts.sweeps.begin(run.key);
+    let mut from = String::new();
+    loop {
+        let most = STATES_PER_PIECE;
+        let member = Member::Sweep { run: run.clone(), event, from, most };
+        match parts.committer.submit(member).await {
+            Ok(Answer::More(place)) => from = place,
+            Ok(_) => return,
+            // Another host, or the next start of this one, goes on with it.
+            Err(error) => return tracing::error!(%error, run = %run.id, "a sweep stopped"),
+        }
+    }
+}
+
+/// Opens all failed states of a run, but for those without which a unite has gone on. Many
+/// are opened in pieces, and parked until the last is open: no unite goes on before that.
+/// The request is withdrawn if its time is over before anything was opened.
+pub(crate) async fn redrive(
+    parts: &Arc<Parts>,
+    run: &Arc<RunInfo>,
+    request: &Request,
+) -> Result<Result<Reopened, Answer>, Error> {
+    let member = |part| Member::Redrive { run: run.clone(), part };
+    let mut failed = Failed::of(run);
+    let first = request.before(failed.next(parts)).await?;
+    if failed.is_read {
+        let whole = member(RedrivePart::Whole(first));
+        return Ok(match request.commit(&parts.committer, whole).await? {
+            Answer::Redriven { states, late } => Ok(Reopened { states, late }),
+            other => Err(other),
+        });
+    }
+    match request.commit(&parts.committer, member(RedrivePart::Begin)).await? {
+        Answer::ToSweep(event) => {
+            let (parts, id, run) = (parts.clone(), run.id, run.clone());
+            // It goes on if the one who asked has gone.
+            let redriven = tokio::spawn(async move { go_on_redriving(&parts, run, event).await });
+            let stopped = |error: tokio::task::JoinError| StoreError::Data(error.to_string());
+            let redriven = async { Ok(redriven.await.map_err(stopped)??) };
+            request.after(REDRIVE_PATIENCE, id, redriven).await.map(Ok)
+        }
+        other => Ok(Err(other)),
+    }
+}
+
+/// Goes on with a redrive that has begun, until its states may be claimed.
+async fn go_on_redriving(
+    parts: &Arc<Parts>,
+    run: Arc<RunInfo>,
+    event: i64,
+) -> Result<Reopened, StoreError> {
+    let _active = parts.sweeps.begin(run.key);
+    let submit = |part| parts.committer.submit(Member::Redrive { run: run.clone(), part });
+    let (mut failed, mut all) = (Failed::of(&run), Reopened::default());
+    while !failed.is_read {
+        let states = failed.next(parts).await?;
+        if states.is_empty() {
+            continue;
+        }
+        match submit(RedrivePart::Some { event, states }).await? {
+            Answer::Redriven { states, late } => {
+                all.states += states;
+                all.late += late;
+            }
+            // The run was cancelled, or another host has come to the end.
+            _ => return Ok(all),
+        }
+    }
+    if let Answer::ToSweep(event) = submit(RedrivePart::End { event }).await? {
+        let parts = parts.clone();
+        tokio::spawn(async move { sweep(&parts, run, event).await });
+    }
+    Ok(all)
+}
+
+/// The failed states of a run, read piece by piece in path order.
+struct Failed {
+    run: RunKey,
+    from: String,
+    /// There are no more.
+    is_read: bool,
+}
+
+impl Failed {
+    fn of(run: &RunInfo) -> Self {
+        Failed { run: run.key, from: String::new(), is_read: false }
+    }
+
+    /// Reads the next states, up to a piece of them.
+    async fn next(&mut self, parts: &Parts) -> Result<Vec<StateId>, StoreError> {
+        let mut states = Vec::new();
+        while !self.is_read && states.len() < STATES_PER_PIECE as usize {
+            let room = STATES_PER_PIECE - states.len() as u32;
+            let (some, next) =
+                parts.store.failed_states(self.run, &self.from, STATES_PER_READ, room).await?;
+            states.extend(some);
+            match next {
+                Some(next) => self.from = next,
+                None => self.is_read = true,
+            }
+        }
+        Ok(states)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_is_abandoned_when_it_stands_still() {
+        let sweeps = Sweeps::default();
+        let unswept = |run, event| Unswept { run: RunKey(run), event, redrive: 0 };
+        assert_eq!(sweeps.abandoned(vec![unswept(1, 5), unswept(2, 5)]), []);
+        let active = sweeps.begin(RunKey(2));
+        assert_eq!(sweeps.abandoned(vec![unswept(1, 6), unswept(2, 5)]), [], "a newer event");
+        assert_eq!(sweeps.abandoned(vec![unswept(1, 6), unswept(2, 5)]), [unswept(1, 6)]);
+        drop(active);
+        assert_eq!(sweeps.abandoned(vec![unswept(2, 5)]), [unswept(2, 5)]);
+    }
+}

@@ -1,0 +1,238 @@
+//! Ends with many outputs, in pieces. Outputs and children are written before the end
+//! itself, under the guard of the fence, where nobody sees them; the end makes them count,
+//! all at once. So there is still no moment at which a state is finished and its successors
+//! are missing, and no transaction is longer than a piece. What was staged for an end that
+//! never came is removed in pieces, too.
+//!
+//! Not here: how an end is cut into pieces, and who sends them.
+
+use exosphere_domain::graph::Graph;
+use exosphere_domain::ids::{Fence, NamespaceKey, NodeIx, RunKey, StateId};
+use exosphere_domain::limits::{Limit, Limits};
+use exosphere_domain::state::Status;
+
+use super::write::{NewRow, fixed_json};
+use super::{Answer, Member, Street};
+use crate::batch::{Finished, Leftover, Stage, Staged};
+use crate::error::StoreError;
+use crate::rows::{corrupt, status};
+use crate::sql;
+use crate::text::{Cells, Rows, Tx, values};
+
+/// What is staged of an execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StagedRow {
+    /// The fence under which it was.
+    pub fence: Fence,
+    /// The number of pieces.
+    pub pieces: u32,
+}
+
+/// A change of what is staged of an execution: nothing of it any more, if it has ended.
+pub(super) struct StagedChange {
+    pub run: RunKey,
+    pub state: StateId,
+    pub row: Option<StagedRow>,
+}
+
+/// Children of an execution carry this as their namespace until they are claimed.
+pub(super) fn queue_of(parent: StateId) -> NamespaceKey {
+    NamespaceKey(-parent.0)
+}
+
+impl<'b> Street<'b> {
+    /// Reads what is staged of the executions that members are about. There are few of
+    /// them, and mostly none.
+    pub(super) async fn load_staged(
+        &mut self,
+        tx: &mut impl Tx,
+        members: &[Member],
+    ) -> Result<(), StoreError> {
+        let staged = members.iter().filter_map(|member| match member {
+            Member::Stage(stage) => Some(stage.state.id),
+            Member::Unstage(leftover) => Some(leftover.state),
+            Member::Finish(finished) => finished.staged.map(|_| finished.state.id),
+            _ => None,
+        });
+        let rows = Rows::default().ints(staged.map(|state| state.0));
+        if !rows.is_empty() {
+            self.staged =
+                tx.query_each(sql::STAGED, &rows, staged_row).await?.into_iter().collect();
+        }
+        Ok(())
+    }
+
+    /// Takes a piece of an end. A piece that is there already is not written twice: the
+    /// commit that wrote it seemed to fail.
+    pub(super) fn stage(&mut self, stage: &'b Stage) -> Result<Answer, StoreError> {
+        let Stage { run, state, piece, .. } = stage;
+        if !self.is_live(run.key) || !self.held.contains(&(state.id, state.claim)) {
+            return Ok(Answer::Stale);
+        }
+        let before = self.staged.get(&state.id).copied();
+        let pieces = match before {
+            Some(row) if row.fence != state.claim.fence => return Ok(Answer::Leftover(row.fence)),
+            Some(row) if row.pieces == piece + 1 => return Ok(Answer::Done),
+            Some(row) => row.pieces,
+            None => 0,
+        };
+        // One before it was not taken.
+        if pieces != *piece {
+            return Ok(Answer::Stale);
+        }
+        if !self.allows(run.key, stage.new_states, &stage.limits)? {
+            let failure = stage.limits.reached(Limit::RunStates);
+            return Ok(Answer::Refused(failure.message));
+        }
+        let row = StagedRow { fence: state.claim.fence, pieces: piece + 1 };
+        self.staged.insert(state.id, row);
+        let change = StagedChange { run: run.key, state: state.id, row: Some(row) };
+        self.writes.staged.push(change);
+        self.writes.pieces.push(stage);
+        for new in &stage.children {
+            self.writes.states.push(NewRow {
+                run: run.key,
+                namespace: queue_of(state.id),
+                new,
+                status: Status::Created,
+                due_at: self.now,
+                session: None,
+                fixed: None,
+                parked: false,
+            });
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Makes all that was staged for an end count.
+    pub(super) fn publish(
+        &mut self,
+        finished: &Finished,
+        staged: Staged,
+    ) -> Result<(), StoreError> {
+        let (run, state) = (finished.run.key, &finished.state);
+        let is = self.staged.get(&state.id).copied();
+        let wanted = StagedRow { fence: state.claim.fence, pieces: staged.pieces };
+        if is != Some(wanted) {
+            return Err(StoreError::Data(format!(
+                "{is:?} is staged for an end, and not {wanted:?}"
+            )));
+        }
+        self.writes.staged.push(StagedChange { run, state: state.id, row: None });
+        let graph = self.graph(run)?;
+        let touching = self.change(run)?;
+        touching.tally.states += staged.children as i64;
+        let paused = touching.tally.paused;
+        let mut all_fixed = Vec::new();
+        for node in followers_with_keys(&graph, state.place.node) {
+            let keys = graph.node(node).store_keys().iter();
+            let fixed = keys.filter_map(|key| {
+                touching.entries.get(key).map(|entry| (key.clone(), entry.value.clone()))
+            });
+            if let Some(fixed) = fixed_json(&fixed.collect())? {
+                all_fixed.push((state.id, node, fixed));
+            }
+        }
+        self.writes.fixed.extend(all_fixed);
+        self.done.more |= staged.children > 0 && !paused;
+        Ok(())
+    }
+
+    /// Removes some of what was staged for an end that never came.
+    pub(super) async fn unstage(
+        &mut self,
+        tx: &mut impl Tx,
+        leftover: &Leftover,
+    ) -> Result<Answer, StoreError> {
+        let Leftover { run, state, fence, most } = leftover;
+        if self.staged.get(state).is_none_or(|row| row.fence != *fence) {
+            return Ok(Answer::Done);
+        }
+        let stands = tx.query(sql::STANDS, &values![state.0], stands).await?;
+        let is_held = stands.first().is_some_and(|stands| *stands == (Status::Queued, *fence));
+        if is_held && self.is_live(run.key) {
+            return Ok(Answer::Stale);
+        }
+        let (queue, most) = (queue_of(*state).0, i64::from(*most));
+        let outputs = tx.execute(sql::UNSTAGE_OUTPUTS, &values![state.0, most]).await?;
+        let children = tx.execute(sql::UNSTAGE_STATES, &values![queue, most]).await?;
+        if outputs.max(children) < most.unsigned_abs() {
+            tx.execute(sql::END_STAGED, &values![state.0]).await?;
+            return Ok(Answer::Done);
+        }
+        Ok(Answer::More(String::new()))
+    }
+
+    /// Returns whether a run may have so many states more.
+    pub(super) fn allows(
+        &mut self,
+        run: RunKey,
+        new_states: usize,
+        limits: &Limits,
+    ) -> Result<bool, StoreError> {
+        let states = self.run(run)?.tally.states.unsigned_abs();
+        Ok(states.saturating_add(new_states as u64) <= limits.get(Limit::RunStates))
+    }
+}
+
+/// The nodes that follow one by an edge that makes children, and name keys of the store.
+fn followers_with_keys(graph: &Graph, node: NodeIx) -> Vec<NodeIx> {
+    let mut nodes: Vec<NodeIx> = graph.node(node).next.to_vec();
+    nodes.retain(|to| {
+        let to = graph.node(*to);
+        to.unites.is_none() && !to.store_keys().is_empty()
+    });
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}
+
+/// Writes what is staged now.
+pub(super) async fn write(
+    tx: &mut impl Tx,
+    changes: &[StagedChange],
+    pieces: &[&Stage],
+    fixed: &[(StateId, NodeIx, String)],
+) -> Result<(), StoreError> {
+    for StagedChange { run, state, row } in changes {
+        match row {
+            Some(StagedRow { fence, pieces }) => {
+                let row = values![state.0, run.0, fence.0, *pieces];
+                tx.execute(sql::SET_STAGED, &row).await?
+            }
+            None => tx.execute(sql::END_STAGED, &values![state.0]).await?,
+        };
+    }
+    if !fixed.is_empty() {
+        let rows = Rows::default()
+            .ints(fixed.iter().map(|(state, ..)| state.0))
+            .ints(fixed.iter().map(|(_, node, _)| i64::from(node.0)))
+            .texts(fixed.iter().map(|(.., fixed)| fixed.as_str()));
+        tx.execute_each(sql::NEW_FIXED, &rows).await?;
+    }
+    let outputs = || {
+        pieces.iter().flat_map(|stage| {
+            let numbers = i64::from(stage.first)..;
+            numbers.zip(&stage.outputs).map(|(number, body)| (stage.state.id.0, number, body))
+        })
+    };
+    let rows = Rows::default()
+        .ints(outputs().map(|(state, ..)| state))
+        .ints(outputs().map(|(_, number, _)| number))
+        .texts(outputs().map(|(.., body)| body.as_str()));
+    match rows.is_empty() {
+        true => Ok(()),
+        false => tx.put_off(sql::NEW_OUTPUT, &rows, None).await,
+    }
+}
+
+fn staged_row(row: &dyn Cells) -> Result<(StateId, StagedRow), StoreError> {
+    let state = StateId(row.int(0)?);
+    let pieces = u32::try_from(row.int(2)?).map_err(|_| corrupt("staged", "pieces", state))?;
+    Ok((state, StagedRow { fence: Fence(row.int(1)?), pieces }))
+}
+
+fn stands(row: &dyn Cells) -> Result<(Status, Fence), StoreError> {
+    let id = StateId(row.int(0)?);
+    Ok((status(&row.text(1)?, id)?, Fence(row.int(2)?)))
+}

@@ -1,0 +1,242 @@
+//! Large runs go in pieces: a fan of 200,000, its cancel and a redrive of many states do not
+//! hold up others, whatever befalls the host in the middle, on both databases.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use exosphere_tests::beside::{Beside, Bounds, alone, cancel_time};
+use exosphere_tests::postgres::Postgres;
+use exosphere_tests::tenant::Tenant;
+use exosphere_tests::{Host, check, until};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::{Value, json};
+
+/// The most outputs that a state may return.
+const WIDE: u32 = 200_000;
+
+/// Where a host is started, and started again.
+struct Bed<'a> {
+    name: &'a str,
+    folder: &'a std::path::Path,
+    database: Option<&'a str>,
+}
+
+impl Bed<'_> {
+    fn host(&self) -> Result<Host> {
+        let database = self.database.map(|url| vec!["--database", url]).unwrap_or_default();
+        let timeout = ["--limit", "timeout_ms=600s"];
+        let arguments: Vec<_> = database.into_iter().chain(timeout).collect();
+        Host::start_with(self.folder, &arguments, |_| ())
+    }
+
+    /// Recounts every invariant, beside a host or without one.
+    fn check(&self) -> Result<()> {
+        match self.database {
+            Some(url) => check(&["--database", url]),
+            None => check(&["--data", &self.folder.to_string_lossy()]),
+        }
+    }
+
+    /// Rows of a table.
+    fn count(&self, table: &str) -> Result<i64> {
+        let sql = format!("SELECT COUNT(*) FROM {table}");
+        match self.database {
+            Some(_) => Ok(Postgres::shared()?.psql(self.name, &sql)?.trim().parse()?),
+            None => {
+                let file = self.folder.join("exosphere.db");
+                let database =
+                    Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+                database.busy_timeout(Duration::from_secs(10))?;
+                Ok(database.query_row(&sql, [], |row| row.get(0))?)
+            }
+        }
+    }
+}
+
+/// Runs a test on both databases; afterwards every invariant is recounted.
+fn on_both(name: &str, test: impl Fn(&Bed) -> Result<()>) -> Result<()> {
+    let _alone = alone();
+    let url = Postgres::shared()?.create_database(name)?;
+    for database in [None, Some(url.as_str())] {
+        let folder = tempfile::tempdir()?;
+        let bed = Bed { name, folder: folder.path(), database };
+        test(&bed).and_then(|()| bed.check()).with_context(|| format!("on {database:?}"))?;
+    }
+    Ok(())
+}
+
+fn owner(host: &Host) -> Result<Tenant<'_>> {
+    let tenant = Tenant { host, name: "large" };
+    tenant.push("lab")?;
+    Ok(tenant)
+}
+
+/// A fan whose branches wait for a minute.
+fn wide(branches: u32) -> Value {
+    json!({"nodes": [
+        {"node_name": "fan", "identifier": "splitter", "inputs": {"n": branches}, "next_nodes": ["waiter"]},
+        {"node_name": "wait", "identifier": "waiter",
+         "inputs": {"ms": 60_000, "value": "${{ splitter.outputs.i }}"}, "next_nodes": ["merger"]},
+        {"node_name": "collect", "identifier": "merger", "inputs": {"values": "${{ waiter.outputs.value }}"},
+         "unites": {"identifier": "splitter"}, "next_nodes": []},
+    ]})
+}
+
+#[test]
+fn a_wide_fan_and_its_cancel_hold_up_nobody() -> Result<()> {
+    on_both("wide", |bed| {
+        let host = bed.host()?;
+        let tenant = owner(&host)?;
+        tenant.apply("wide", &wide(WIDE))?;
+        let honest = Beside::start(&host)?;
+        let run = tenant.begin("wide")?;
+        let states = until("the fan", || {
+            let found = tenant.run(&run)?;
+            let states = found["counts"]["states"].as_u64().unwrap_or_default();
+            Ok((states > 1).then_some(states))
+        })?;
+        // All at once: a state is finished with all that follows.
+        ensure!(states == u64::from(WIDE) + 2, "{states} states");
+        let cancelled = cancel_time(&tenant, &run)?;
+        until("the sweep", || {
+            let open = tenant.run(&run)?["counts"]["open"].as_u64();
+            Ok((open == Some(0)).then_some(()))
+        })?;
+        let report = honest.finish()?;
+        println!("{report}; {cancelled:?}");
+        report.hold(Bounds::default())?;
+        cancelled.hold()
+    })
+}
+
+#[test]
+fn a_cancel_ends_a_fan_that_is_being_written() -> Result<()> {
+    on_both("halfway", |bed| {
+        let host = bed.host()?;
+        let tenant = owner(&host)?;
+        tenant.apply("wide", &wide(WIDE))?;
+        let run = tenant.begin("wide")?;
+        until("a piece of the fan", || Ok((bed.count("staged")? > 0).then_some(())))?;
+        ensure!(tenant.list(&run, "")?.len() == 1, "nobody sees it yet");
+        bed.check()?;
+        let cancelled = cancel_time(&tenant, &run)?;
+        println!("{cancelled:?}");
+        until("the pieces to be gone", || Ok((bed.count("staged")? == 0).then_some(())))?;
+        let found = tenant.run(&run)?;
+        ensure!(found["counts"]["states"] == 1 && bed.count("state")? == 1, "{found}");
+        ensure!(bed.count("output")? == 0);
+        cancelled.hold()
+    })
+}
+
+#[test]
+fn a_killed_host_leaves_no_half_fan() -> Result<()> {
+    on_both("fan_killed", |bed| {
+        let host = bed.host()?;
+        let tenant = owner(&host)?;
+        let mut graph = wide(20_000);
+        graph["nodes"][1]["inputs"]["ms"] = json!(0);
+        tenant.apply("wide", &graph)?;
+        let run = tenant.begin("wide")?;
+        until("a piece of the fan", || Ok((bed.count("staged")? > 0).then_some(())))?;
+        host.kill()?;
+        ensure!(bed.count("staged")? == 1, "it was killed in the middle");
+        bed.check()?;
+        let host = bed.host()?;
+        let tenant = Tenant { host: &host, name: "large" };
+        let ended = tenant.result(&run)?;
+        ensure!(ended["status"] == "SUCCESS" && ended["counts"]["success"] == 20_002, "{ended}");
+        let merged = tenant.output(&run, "merger")?;
+        ensure!(merged["values"] == json!((0..20_000).collect::<Vec<_>>()), "in order");
+        ensure!(bed.count("staged")? == 0);
+        Ok(())
+    })
+}
+
+/// A run of which so many states fail, once each.
+fn failing(branches: u32) -> Value {
+    json!({"nodes": [
+        {"node_name": "fan", "identifier": "splitter", "inputs": {"n": branches}, "next_nodes": ["worker"]},
+        {"node_name": "fail_when", "identifier": "worker", "next_nodes": ["merger"],
+         "inputs": {"value": "x", "equals": "x", "until_attempt": 1}},
+        {"node_name": "collect", "identifier": "merger", "inputs": {"values": "${{ worker.outputs.value }}"},
+         "unites": {"identifier": "splitter"}, "next_nodes": []},
+    ]})
+}
+
+fn redrive(tenant: &Tenant<'_>, run: &str) -> Result<Value> {
+    tenant.host.send("POST", &tenant.path(&format!("/runs/{run}/redrive")), &json!({}))
+}
+
+#[test]
+fn a_large_redrive_holds_up_nobody() -> Result<()> {
+    const FAILED: u32 = 20_000;
+    on_both("redriven", |bed| {
+        let host = bed.host()?;
+        let tenant = owner(&host)?;
+        let run = tenant.start("failing", &failing(FAILED))?;
+        let failed = tenant.result(&run)?;
+        ensure!(failed["counts"]["errored"] == FAILED + 1, "{failed}");
+        let honest = Beside::start(&host)?;
+        let redriven = redrive(&tenant, &run)?;
+        ensure!(redriven["retried"] == FAILED && redriven["late"] == 0, "{redriven}");
+        let healed = tenant.result(&run)?;
+        let report = honest.finish()?;
+        println!("{report}");
+        ensure!(healed["status"] == "SUCCESS" && healed["counts"]["success"] == FAILED + 2);
+        report.hold(Bounds::default())
+    })
+}
+
+#[test]
+fn a_killed_host_leaves_no_half_redrive() -> Result<()> {
+    const FAILED: u32 = 5_000;
+    on_both("redrive_killed", |bed| {
+        let host = bed.host()?;
+        let tenant = owner(&host)?;
+        let run = tenant.start("failing", &failing(FAILED))?;
+        tenant.result(&run)?;
+        let parked = "state WHERE status = 'CREATED' AND parked = 1";
+        std::thread::scope(|scope| -> Result<()> {
+            let asked = scope.spawn(|| redrive(&tenant, &run));
+            until("the first states to be open", || Ok((bed.count(parked)? > 0).then_some(())))?;
+            host.signal(rustix::process::Signal::KILL)?;
+            ensure!(
+                asked.join().is_ok_and(|answer| answer.is_err()),
+                "it was killed in the middle"
+            );
+            Ok(())
+        })?;
+        host.kill()?;
+        let open = bed.count(parked)?;
+        ensure!((1..i64::from(FAILED)).contains(&open), "{open} are open");
+        bed.check()?;
+        let host = bed.host()?;
+        let tenant = Tenant { host: &host, name: "large" };
+        let healed = until("the end of the redrive", || {
+            let found = tenant.run(&run)?;
+            Ok((found["status"] == "SUCCESS").then_some(found))
+        })?;
+        ensure!(healed["counts"]["success"] == FAILED + 2, "{healed}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_run_has_no_more_states_than_its_limit() -> Result<()> {
+    on_both("run_states", |bed| {
+        let host = bed.host()?;
+        let tenant = owner(&host)?;
+        let mut graph = wide(30_000);
+        graph["limits"] = json!({"run_states": 20_000});
+        let run = tenant.start("limited", &graph)?;
+        let ended = tenant.result(&run)?;
+        let failure = &ended["failures"][0]["failure"];
+        ensure!(
+            ended["status"] == "FAILED" && failure["details"]["limit"] == "run_states",
+            "{ended}"
+        );
+        ensure!(ended["counts"]["states"] == 1 && ended["counts"]["retries"] == 0, "{ended}");
+        Ok(())
+    })
+}
