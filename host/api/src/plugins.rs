@@ -7,9 +7,7 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use exosphere_orchestrator::domain::grant::Missing;
 use exosphere_orchestrator::domain::ids::Name;
-use exosphere_orchestrator::{
-    Capability, Host, PluginEntry, PluginRow, PluginUpload, Remarks,
-};
+use exosphere_orchestrator::{Capability, Host, PluginEntry, PluginRow, PluginUpload, Remarks};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

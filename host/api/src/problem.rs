@@ -2,8 +2,8 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use exosphere_orchestrator::{Error, Refused};
 use exosphere_orchestrator::domain::graph;
+use exosphere_orchestrator::{Error, Refused};
 use serde::Serialize;
 
 /// Seconds after which a compilation may be tried again that the machine killed.

@@ -53,7 +53,8 @@ pub use exosphere_sandbox::{
 };
 pub use exosphere_store::{
     AttemptRow, BadKeys, CheckError, Expected, GraphEntry, GraphRow, KeyId, Keyring, Page, Part,
-    PluginEntry, PluginRow, Report, RunFilter, RunView, StateFilter, StateView, Unopened, Violation,
+    PluginEntry, PluginRow, Report, RunFilter, RunView, StateFilter, StateView, Unopened,
+    Violation,
 };
 pub use key_file::KeyFileError;
 pub use keys::Keys;

@@ -113,12 +113,7 @@ async fn admit(registry: &Registry, peer: Peer, limits: &ConnectionLimits) -> Op
 }
 
 /// Serves one connection to its end.
-async fn attend(
-    stream: TcpStream,
-    place: Place,
-    router: Router,
-    mut stopped: watch::Receiver<()>,
-) {
+async fn attend(stream: TcpStream, place: Place, router: Router, mut stopped: watch::Receiver<()>) {
     let activity = &*place.activity;
     let socket = TokioIo::new(Watched { stream, activity });
     let front = Front::new(router, place.activity.clone(), place.is_reserved);

@@ -51,7 +51,9 @@ impl Service<Request<Incoming>> for Front {
                 None => full().into_response(),
             };
             if is_reserved {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response.map(|body| Answer { body, _under_way: under_way }))
         })

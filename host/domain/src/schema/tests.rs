@@ -158,3 +158,19 @@ fn does_not_run_out_of_stack() {
         assert!(checked.is_ok() || around == "unevaluatedProperties", "{checked:?}");
     }
 }
+
+#[test]
+fn a_cheap_schema_is_small_and_plain() {
+    let is_cheap =
+        |schema: serde_json::Value, bytes| Schema::compile(&schema).unwrap().is_cheap(bytes);
+    let plain = json!({"type": "object", "required": ["a"], "properties": {
+        "a": {"type": "string", "maxLength": 9}, "b": {"type": ["integer", "null"]}}});
+    assert!(is_cheap(plain.clone(), 200));
+    assert!(!is_cheap(plain, 1_000_000), "a long value");
+    assert!(!is_cheap(json!({"properties": {"a": {"pattern": "^x"}}}), 10), "a pattern");
+    let doubled =
+        (0..8).fold(json!({"type": "object"}), |below, _| json!({"allOf": [below.clone(), below]}));
+    assert!(!is_cheap(doubled, 2), "many parts");
+    let recursive = json!({"properties": {"a": {"$ref": "#"}}});
+    assert!(!is_cheap(recursive, 2), "it has no bound");
+}

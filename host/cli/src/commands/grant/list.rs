@@ -3,8 +3,8 @@
 use reqwest::Method;
 
 use crate::client::Answer;
-use crate::commands::{Session, pages};
 use crate::commands::grant::show;
+use crate::commands::{Session, pages};
 use crate::error::Error;
 use crate::wire::AllGrants;
 
