@@ -19,8 +19,10 @@ mod key_file;
 mod keys;
 mod namespaces;
 mod plugins;
+mod prefetch;
 mod read;
 mod reading;
+mod recall;
 mod recovery;
 mod room;
 mod rotation;
@@ -66,6 +68,7 @@ use data_folder::DataFolder;
 use executor::Executor;
 use heart::Session;
 use plugins::Plugins;
+use prefetch::{MAX_AHEAD_PER_SLOT, Prefetch, Targets};
 use reading::Large;
 use runs::{Descriptions, Graphs, Runs};
 use secrets::Declared;
@@ -127,9 +130,9 @@ pub fn share_of(slots: u32) -> u32 {
     slots.saturating_sub(slots / 4).max(1)
 }
 
-/// So many states are held for each slot: enough that a slot which is free has
-/// something to do while the last batch is being synced.
-const HELD_PER_SLOT: u32 = 8;
+/// States that may be held for each slot: one that runs, and those that are claimed
+/// ahead while executions are fast.
+const HELD_PER_SLOT: u32 = 1 + MAX_AHEAD_PER_SLOT;
 
 /// For so long an execution waits for a database that is unavailable before its
 /// attempt is given back.
@@ -155,6 +158,7 @@ pub(crate) struct Parts {
     pub watchers: Watchers,
     pub committer: Committer,
     pub executor: Executor,
+    pub prefetch: Arc<Prefetch>,
     pub teller: Teller,
     pub clock: SystemClock,
     pub session: Session,
@@ -172,6 +176,11 @@ impl Parts {
     /// What this host is known by to the others.
     pub(crate) fn host(&self) -> &str {
         self.folder.host()
+    }
+
+    /// How many states may be held now.
+    pub(crate) fn targets(&self) -> Targets {
+        self.prefetch.targets(|namespace| self.slots_of(self.tenants.slots(namespace)))
     }
 }
 
@@ -206,6 +215,7 @@ impl Host {
             declared: Declared::default(),
             watchers: Watchers::default(),
             executor: Executor::new(config.slots),
+            prefetch: Prefetch::new(config.slots),
             teller: Teller::new(store.is_shared()),
             patient: store.patient(PATIENCE),
             store,
@@ -226,6 +236,7 @@ impl Host {
         recovery::take_back(&parts, &lost).await?;
         recovery::go_on_sweeping(&parts).await?;
         heart::start(&parts);
+        recall::start(&parts);
         Ok(Host { parts })
     }
 
@@ -234,6 +245,7 @@ impl Host {
     pub async fn stop(&self) -> Result<(), Error> {
         let parts = &self.parts;
         parts.executor.close();
+        parts.prefetch.notify();
         parts.committer.drain().await;
         parts.session.close();
         parts.store.end_session(parts.session.current(), parts.clock.now()).await?;

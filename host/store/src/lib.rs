@@ -36,7 +36,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use batch::{
-    Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Shares, Touched, Want,
+    Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, RunShare, Shares, Touched,
+    Want,
 };
 pub use catalog::{AppliedGraph, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow};
 pub use check::{

@@ -75,7 +75,9 @@ impl Street<'_> {
             _ => tx.query(sql::CLAIM, &place, claimed).await?,
         };
         let claimed = held.len() as u32;
-        self.shares.take(namespace, claimed);
+        for held in &held {
+            self.shares.take(namespace, held.leased.state.run, 1);
+        }
         if claimed == most && self.shares.room(namespace) == 0 {
             // There may be more.
             self.done.full.insert(namespace);
