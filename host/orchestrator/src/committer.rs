@@ -5,7 +5,7 @@
 //! It has a thread of its own: it neither waits for a turn among executions and
 //! requests, nor on SQLite for another thread to write.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -170,6 +170,7 @@ impl Work {
             full: BTreeSet::new(),
             full_runs: BTreeSet::new(),
             turn: 0,
+            cursors: BTreeMap::new(),
             gone_through: true,
         };
         // A runtime, too: an answer of Postgres is seen at once, not when a worker
@@ -201,6 +202,8 @@ struct Street {
     full_runs: BTreeSet<(NamespaceKey, RunKey)>,
     /// Counts the commits: whose turn it is to be the first that is claimed of.
     turn: usize,
+    /// Where the next claim goes on in the rounds of the namespaces' runs.
+    cursors: BTreeMap<NamespaceKey, RunKey>,
     /// Whether the last transaction is known to have gone through.
     gone_through: bool,
 }
@@ -408,6 +411,7 @@ impl Street {
             Want::Claims(1..) => {
                 self.full.clone_from(&done.full);
                 self.full_runs.clone_from(&done.full_runs);
+                self.cursors.clone_from(&done.cursors);
                 self.more = done.more;
                 if !done.more {
                     self.next_due = done.next_due;
@@ -545,6 +549,7 @@ impl Street {
                 want,
                 shares: shares.clone(),
                 turn: self.turn,
+                cursors: self.cursors.clone(),
             };
             // A mistake of ours is one of the data that it was made with.
             let commit = AssertUnwindSafe(self.parts.store.commit(batch)).catch_unwind().await;
@@ -594,6 +599,7 @@ impl Outcome {
         self.done.full.extend(done.full);
         self.done.full_runs.extend(done.full_runs);
         self.done.added |= done.added;
+        self.done.cursors.extend(done.cursors);
         self.done.next_due = [self.done.next_due, done.next_due].into_iter().flatten().min();
     }
 }

@@ -183,6 +183,8 @@ pub struct Batch {
     /// Which claim of the session this is: another namespace is the first each
     /// time.
     pub turn: usize,
+    /// Where the rounds of the namespaces' runs go on, as the last claim gave them.
+    pub cursors: BTreeMap<NamespaceKey, RunKey>,
 }
 
 /// How many states of each namespace a session may hold. A commit neither
@@ -277,6 +279,8 @@ pub struct Committed {
     pub full: BTreeSet<NamespaceKey>,
     /// Runs of which more is due, but their own share is used up.
     pub full_runs: BTreeSet<(NamespaceKey, RunKey)>,
+    /// Where the next claim goes on in the rounds of runs, if this was one.
+    pub cursors: BTreeMap<NamespaceKey, RunKey>,
     /// Whether states came to be claimable in this commit, and were not claimed.
     pub added: bool,
     /// When the next state is due: of all if the claim came back short, of

@@ -1,22 +1,41 @@
-//! Claims: states that are due become this session's, by guarded updates.
-//! Namespaces take turns: each may have an equal part of what there is room
-//! for, and what one leaves the next may have.
+//! Claims: ready states become this session's, by guarded updates. Namespaces take
+//! turns, and within a namespace its runs: each may have an equal part of what
+//! there is room for, and what one leaves the others may have. States whose delay
+//! has passed are made ready first, a bounded number at a time.
+//!
+//! Not here: how parts are computed; that is `parts`.
 
-use exosphere_domain::ids::{Millis, NamespaceKey, StateId};
+use std::collections::BTreeMap;
+
+use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, StateId};
 
 use super::Street;
+use super::parts::{Line, Lines, in_order};
 use crate::error::StoreError;
 use crate::rows::claimed;
 use crate::sql;
-use crate::text::{Cells, Tx, values};
+use crate::text::{Cells, Rows, Tx, values};
 
-/// A namespace with something to claim, now or later.
-struct Claimable {
-    namespace: NamespaceKey,
-    /// What comes first: when it is due, and which state it is.
-    first: (Millis, StateId),
-    /// When something is due after now.
-    next_due: Option<Millis>,
+/// Delayed states of a namespace that one claim makes ready: more than are claimed,
+/// few enough to hold up no commit.
+const MAX_PROMOTED: u32 = 512;
+
+/// A row of [`sql::CLAIMABLE`].
+enum Claimable {
+    /// A namespace with ready states.
+    Ready {
+        /// The first of them.
+        first: Line,
+        /// The next run with ready states.
+        next_run: Option<RunKey>,
+    },
+    /// A namespace with delayed states.
+    Delayed {
+        namespace: NamespaceKey,
+        first_due: Millis,
+        /// When a state is due after now.
+        next_due: Option<Millis>,
+    },
 }
 
 impl Street<'_> {
@@ -26,71 +45,160 @@ impl Street<'_> {
             self.done.more = true;
             return Ok(());
         }
+        let mut claimable = tx.query(sql::CLAIMABLE, &values![self.now], claimable).await?;
+        if self.promote(tx, &claimable).await? {
+            claimable = tx.query(sql::CLAIMABLE, &values![self.now], self::claimable).await?;
+        }
+        let mut lines = self.lines(tx, &claimable, most).await?;
         let mut left = most;
-        let all = tx.query(sql::CLAIMABLE, &values![self.now], claimable).await?;
-        let mut waiting = self.in_turn(&all);
-        while left > 0 && !waiting.is_empty() {
-            let mut more = Vec::new();
-            for (at, claimable) in waiting.iter().enumerate() {
-                let part = left.div_ceil((waiting.len() - at) as u32);
-                let claimed = self.claim_of(tx, claimable, part).await?;
-                left -= claimed;
-                if claimed == part && self.shares.room(claimable.namespace) > 0 {
-                    more.push(*claimable);
+        while left > 0 {
+            let parts = lines.parts(left, &self.shares, self.turn);
+            if parts.is_empty() {
+                break;
+            }
+            let counts = self.claim_parts(tx, &parts).await?;
+            left = left.saturating_sub(counts.values().sum());
+            for (line, part) in parts {
+                let count = counts.get(&line.run).copied().unwrap_or(0);
+                self.shares.take(line.namespace, line.run, count);
+                if count < part {
+                    lines.close(&line);
                 }
             }
-            waiting = more;
         }
-        self.done.more |= !waiting.is_empty();
+        self.done.more |= lines.note_full(&self.shares, &mut self.done);
+        self.done.cursors = lines.cursors();
         if !self.done.more {
-            self.done.next_due = all.iter().filter_map(|claimable| claimable.next_due).min();
+            let next = claimable.iter().filter_map(Claimable::next_due);
+            self.done.next_due = next.min();
         }
         Ok(())
     }
 
-    /// Those of which something is due. Another one is the first each time, so
-    /// that where there is less room than there are namespaces each gets some.
-    fn in_turn<'a>(&self, all: &'a [Claimable]) -> Vec<&'a Claimable> {
-        let mut due: Vec<_> =
-            all.iter().filter(|claimable| claimable.first.0 <= self.now).collect();
-        if !due.is_empty() {
-            let first = self.turn % due.len();
-            due.rotate_left(first);
-        }
-        due
-    }
-
-    /// Claims up to so many states of a namespace, as its share allows.
-    async fn claim_of(
+    /// Makes delayed states ready that are due. Returns whether there were any.
+    async fn promote(
         &mut self,
         tx: &mut impl Tx,
-        claimable: &Claimable,
-        part: u32,
-    ) -> Result<u32, StoreError> {
-        let Claimable { namespace, first: (due_at, state), .. } = *claimable;
-        let most = part.min(self.shares.room(namespace));
-        let place = values![self.session.0, self.now, most, namespace.0, due_at, state.0];
-        let held = match most {
-            0 => Vec::new(),
-            _ => tx.query(sql::CLAIM, &place, claimed).await?,
+        claimable: &[Claimable],
+    ) -> Result<bool, StoreError> {
+        let due = claimable.iter().filter_map(|row| match row {
+            Claimable::Delayed { namespace, first_due, .. } if *first_due <= self.now => {
+                Some(namespace.0)
+            }
+            _ => None,
+        });
+        let rows = Rows::default().ints(due).all(self.now).all(i64::from(MAX_PROMOTED));
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        let namespace = |row: &dyn Cells| row.int(0);
+        let mut promoted = BTreeMap::<i64, u32>::new();
+        for namespace in tx.query_each(sql::PROMOTE, &rows, namespace).await? {
+            *promoted.entry(namespace).or_default() += 1;
+        }
+        // Others may take what is not claimed here.
+        self.done.added = true;
+        self.done.more |= promoted.values().any(|count| *count >= MAX_PROMOTED);
+        Ok(!promoted.is_empty())
+    }
+
+    /// Finds the runs to claim of, of each namespace the one after the last
+    /// claimed of first.
+    async fn lines(
+        &self,
+        tx: &mut impl Tx,
+        claimable: &[Claimable],
+        most: u32,
+    ) -> Result<Lines, StoreError> {
+        // Those of which something is held may have their share already.
+        let limit = (most as usize).saturating_add(self.shares.runs.len());
+        let mut ranges = Vec::new();
+        for row in claimable {
+            let Claimable::Ready { first, next_run: Some(_) } = row else { continue };
+            let cursor = self.cursors.get(&first.namespace).copied().unwrap_or(RunKey(0));
+            ranges.push((first.namespace, first.run.max(cursor), RunKey(i64::MAX)));
+            if cursor > first.run {
+                ranges.push((first.namespace, first.run, cursor));
+            }
+        }
+        let rows = Rows::default()
+            .ints(ranges.iter().map(|(namespace, ..)| namespace.0))
+            .ints(ranges.iter().map(|(_, after, _)| after.0))
+            .ints(ranges.iter().map(|(.., up_to)| up_to.0))
+            .all(i64::try_from(limit).unwrap_or(i64::MAX));
+        let found = match rows.is_empty() {
+            true => Vec::new(),
+            false => tx.query_each(sql::READY_RUNS, &rows, line).await?,
         };
-        let claimed = held.len() as u32;
-        for held in &held {
-            self.shares.take(namespace, held.leased.state.run, 1);
+        let mut namespaces = BTreeMap::<NamespaceKey, Vec<Line>>::new();
+        for first in claimable.iter().filter_map(Claimable::first).chain(found) {
+            namespaces.entry(first.namespace).or_default().push(first);
         }
-        if claimed == most && self.shares.room(namespace) == 0 {
-            // There may be more.
-            self.done.full.insert(namespace);
+        let mut lines = Lines::new(&self.cursors);
+        for (namespace, runs) in namespaces {
+            lines.add(namespace, in_order(runs, self.cursors.get(&namespace)), limit);
         }
-        self.done.leased.extend(held.into_iter().map(|held| held.leased));
-        Ok(claimed)
+        Ok(lines)
+    }
+
+    /// Claims up to so many states of each run, from its first on. Returns how many
+    /// those were.
+    async fn claim_parts(
+        &mut self,
+        tx: &mut impl Tx,
+        parts: &[(Line, u32)],
+    ) -> Result<BTreeMap<RunKey, u32>, StoreError> {
+        let each = |get: fn(&Line) -> i64| parts.iter().map(move |(line, _)| get(line));
+        let rows = Rows::default()
+            .ints(each(|line| line.namespace.0))
+            .ints(each(|line| line.run.0))
+            .ints(each(|line| line.first.0))
+            .ints(each(|line| line.first.1.0))
+            .ints(parts.iter().map(|(_, part)| i64::from(*part)))
+            .all(self.session.0);
+        let held = tx.query_each(sql::CLAIM, &rows, claimed).await?;
+        let mut counts = BTreeMap::new();
+        for held in held {
+            *counts.entry(held.leased.state.run).or_default() += 1;
+            self.done.leased.push(held.leased);
+        }
+        Ok(counts)
+    }
+}
+
+impl Claimable {
+    fn first(&self) -> Option<Line> {
+        match self {
+            Claimable::Ready { first, .. } => Some(*first),
+            Claimable::Delayed { .. } => None,
+        }
+    }
+
+    fn next_due(&self) -> Option<Millis> {
+        match self {
+            Claimable::Ready { .. } => None,
+            Claimable::Delayed { next_due, .. } => *next_due,
+        }
     }
 }
 
 fn claimable(row: &dyn Cells) -> Result<Claimable, StoreError> {
-    Ok(Claimable {
+    match row.maybe_int(1)? {
+        Some(_) => {
+            Ok(Claimable::Ready { first: line(row)?, next_run: row.maybe_int(4)?.map(RunKey) })
+        }
+        None => Ok(Claimable::Delayed {
+            namespace: NamespaceKey(row.int(0)?),
+            first_due: row.int(2)?,
+            next_due: row.maybe_int(4)?,
+        }),
+    }
+}
+
+fn line(row: &dyn Cells) -> Result<Line, StoreError> {
+    Ok(Line {
         namespace: NamespaceKey(row.int(0)?),
-        first: (row.int(1)?, StateId(row.int(2)?)),
-        next_due: row.maybe_int(3)?,
+        run: RunKey(row.int(1)?),
+        first: (row.int(2)?, StateId(row.int(3)?)),
     })
 }

@@ -46,5 +46,6 @@ mod sessions;
 mod hosts;
 mod race;
 mod tenants;
+mod rounds;
 
 mod differential;
