@@ -25,6 +25,8 @@ const LOG: &str = "warn,exosphere_orchestrator=debug";
 pub struct Setup {
     /// How many nodes it may run at a time.
     pub slots: u32,
+    /// How many of them one namespace may have, if not the default share.
+    pub namespace_slots: Option<u32>,
     /// Whether a proxy stands between it and Postgres.
     pub proxied: bool,
     /// How far its clock is off, in milliseconds.
@@ -33,7 +35,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Setup { slots: 8, proxied: false, clock_offset_ms: 0 }
+        Setup { slots: 8, namespace_slots: None, proxied: false, clock_offset_ms: 0 }
     }
 }
 
@@ -41,6 +43,11 @@ impl Setup {
     /// One with so many slots.
     pub fn slots(slots: u32) -> Self {
         Setup { slots, ..Setup::default() }
+    }
+
+    /// A host with `slots` slots, all of which one namespace may have.
+    pub fn one_namespace(slots: u32) -> Self {
+        Setup { slots, namespace_slots: Some(slots), ..Setup::default() }
     }
 }
 
@@ -90,6 +97,10 @@ impl Member {
             vec!["--database", &self.database, "--key", key, "--slots", &slots, "--log-json"];
         // Some nodes of these tests wait for minutes for what befalls their host.
         arguments.extend(["--limit", "timeout_ms=600s"]);
+        let namespace_slots = self.setup.namespace_slots.map(|slots| slots.to_string());
+        if let Some(slots) = &namespace_slots {
+            arguments.extend(["--namespace-slots", slots]);
+        }
         let offset = self.setup.clock_offset_ms;
         let started = Host::start_with(&self.data, &arguments, move |command: &mut Command| {
             command.env("EXOSPHERE_LOG", LOG).stderr(log);

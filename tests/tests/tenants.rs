@@ -62,7 +62,7 @@ fn endless_loops_of_one_namespace_do_not_starve_another() -> Result<()> {
     let alone = timed("alone")?;
     let flood = evil.start("flood", &spinners(5_000))?;
     until("the loops to fill their share", || {
-        Ok((host.get("//health")?["holding"].as_u64() > Some(300)).then_some(()))
+        Ok((host.get("//health")?["holding"].as_u64() >= Some(48)).then_some(()))
     })?;
     let mut beside: Vec<Duration> =
         (0..5).map(|n| timed(&format!("beside{n}"))).collect::<Result<_>>()?;

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn inputs(text: &str) -> StartDigest {
-        StartDigest::of(Some(&serde_json::from_str(text).unwrap()), None, None)
+        StartDigest::of(Some(&crate::json::read_stored(text).unwrap()), None, None)
     }
 
     #[test]

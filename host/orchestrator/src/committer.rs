@@ -13,7 +13,7 @@ mod lanes;
 mod queue;
 mod weight;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,11 +21,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
-use exosphere_domain::ids::{Millis, NamespaceKey};
+use exosphere_domain::ids::{Millis, NamespaceKey, RunKey};
 use exosphere_domain::plan::give_up;
 use exosphere_domain::state::RunStatus;
 use exosphere_store::{
-    Answer, Batch, Committed, Finished, Leased, Member, Shares, StoreError, Touched, Want,
+    Answer, Batch, Committed, Finished, Leased, Member, RunShare, Shares, StoreError, Touched, Want,
 };
 use futures::FutureExt;
 use tokio::runtime::Handle;
@@ -40,7 +40,7 @@ pub(crate) use weight::{ROW_BYTES, end as weight_of_end};
 use crate::error::internal;
 use crate::hand_on::{self, CommitResult, Step};
 use crate::request::Reply;
-use crate::room::{Lease, Room};
+use crate::room::{HeldStates, Lease, Room};
 use crate::{HELD_PER_SLOT, Parts};
 
 /// How long to wait for a database that is unavailable: from, and up to.
@@ -174,6 +174,16 @@ impl Committer {
     pub(crate) fn holding(&self) -> u32 {
         self.room.taken()
     }
+
+    /// How many states of each namespace and run are held.
+    pub(crate) fn held(&self) -> HeldStates {
+        self.room.numbers()
+    }
+
+    /// Whether the host has begun to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
 }
 
 impl Work {
@@ -193,7 +203,9 @@ impl Work {
             next_due: None,
             times,
             full: BTreeSet::new(),
+            full_runs: BTreeSet::new(),
             turn: 0,
+            cursors: BTreeMap::new(),
             gone_through: true,
         };
         let guard = street.parts.lifeline.guard("the committer");
@@ -240,8 +252,12 @@ struct Street {
     times: (Instant, Millis),
     /// Namespaces of which more is due than they may have here now.
     full: BTreeSet<NamespaceKey>,
+    /// Runs of which more is due than they may have here now.
+    full_runs: BTreeSet<(NamespaceKey, RunKey)>,
     /// Counts the commits: whose turn it is to be the first that is claimed of.
     turn: usize,
+    /// Where the next claim goes on in the rounds of the namespaces' runs.
+    cursors: BTreeMap<NamespaceKey, RunKey>,
     /// Whether the last transaction is known to have gone through.
     gone_through: bool,
 }
@@ -321,7 +337,7 @@ impl Street {
 
     /// Waits for something to do: a member, or that something is due.
     async fn wait(&mut self) {
-        let room = self.work.room.free() > 0;
+        let room = self.free() > 0;
         let may_claim = room && !self.stopping();
         let at_once = ((self.more || self.has_room_again()) && may_claim)
             || self.work.room.is_astray()
@@ -348,32 +364,58 @@ impl Street {
         }
     }
 
-    /// What each namespace may still have, when some places are given up.
+    /// How many states may still be held, by the prefetch target of the host.
+    fn free(&self) -> u32 {
+        let room = &self.work.room;
+        self.parts.prefetch.total_now().saturating_sub(room.taken()).min(room.free())
+    }
+
+    /// Computes what each namespace and run may still have, when some places are
+    /// given up.
     fn shares(&self, freed: &[Lease]) -> Shares {
         let parts = &self.parts;
         let held = |slots: u32| slots.saturating_mul(HELD_PER_SLOT);
         let own = parts.tenants.all_slots();
         let most = held(parts.slots_of(None));
-        let mut left: HashMap<NamespaceKey, u32> =
-            own.into_iter().map(|(key, own)| (key, held(parts.slots_of(Some(own))))).collect();
-        let mut taken = self.work.room.by_namespace();
-        for lease in freed {
-            taken.entry(lease.namespace()).and_modify(|taken| *taken = taken.saturating_sub(1));
+        let mut shares = Shares {
+            most,
+            left: own
+                .into_iter()
+                .map(|(key, own)| (key, held(parts.slots_of(Some(own)))))
+                .collect(),
+            runs: HashMap::new(),
+        };
+        let targets = parts.targets().namespaces;
+        shares.left.extend(targets.iter().map(|(namespace, target)| (*namespace, target.held)));
+        let mut numbers = self.work.room.numbers();
+        freed.iter().for_each(|lease| numbers.remove(lease));
+        for (namespace, of_it) in numbers.namespaces {
+            let left = shares.left.entry(namespace).or_insert(most);
+            *left = left.saturating_sub(of_it.total);
+            let target = targets.get(&namespace);
+            for (run, held) in of_it.runs {
+                let most = target.map_or(u32::MAX, |target| target.of(run));
+                shares.runs.insert(run, RunShare { held, left: most.saturating_sub(held) });
+            }
         }
-        for (namespace, taken) in taken {
-            let of_it = left.entry(namespace).or_insert(most);
-            *of_it = of_it.saturating_sub(taken);
-        }
-        Shares { most, left }
+        shares
     }
 
-    /// Whether a namespace that had used up its share may have more now.
+    /// Whether a namespace or run that had used up its share may have more now.
     fn has_room_again(&self) -> bool {
-        if self.full.is_empty() {
+        if self.full.is_empty() && self.full_runs.is_empty() {
             return false;
         }
-        let shares = self.shares(&[]);
-        self.full.iter().any(|namespace| shares.room(*namespace) > 0)
+        self.has_room_by(&self.shares(&[]))
+    }
+
+    fn has_room_by(&self, shares: &Shares) -> bool {
+        let has_room = |namespace: &NamespaceKey| shares.room(*namespace) > 0;
+        self.full.iter().any(has_room)
+            || self
+                .full_runs
+                .iter()
+                .any(|(namespace, run)| has_room(namespace) && shares.run_room(*run) > 0)
     }
 
     /// Commits what was gathered and passes on what it came to. False if there is
@@ -416,9 +458,11 @@ impl Street {
     /// What this commit may claim: everything that is due while there may be
     /// more of that, so that others get their turn, else what it creates.
     fn want(&self, freed: usize, shares: &Shares) -> Want {
-        let free = self.work.room.free() + freed as u32;
-        let due = self.next_due.is_some_and(|due| due <= self.now())
-            || self.full.iter().any(|namespace| shares.room(*namespace) > 0);
+        let room = &self.work.room;
+        let held = room.taken().saturating_sub(freed as u32);
+        let target = self.parts.prefetch.total_now().saturating_sub(held);
+        let free = target.min(room.free() + freed as u32);
+        let due = self.next_due.is_some_and(|due| due <= self.now()) || self.has_room_by(shares);
         match self.stopping() {
             true => Want::Births(0),
             false if self.more || due => Want::Claims(free),
@@ -433,6 +477,8 @@ impl Street {
         match want {
             Want::Claims(1..) => {
                 self.full.clone_from(&done.full);
+                self.full_runs.clone_from(&done.full_runs);
+                self.cursors.clone_from(&done.cursors);
                 self.more = done.more;
                 if !done.more {
                     self.next_due = done.next_due;
@@ -441,6 +487,7 @@ impl Street {
             }
             _ => {
                 self.full.extend(&done.full);
+                self.full_runs.extend(&done.full_runs);
                 self.more |= done.more;
             }
         }
@@ -599,6 +646,7 @@ impl Street {
                 want,
                 shares: shares.clone(),
                 turn: self.turn,
+                cursors: self.cursors.clone(),
             };
             // A mistake of ours is one of the data that it was made with.
             let commit = AssertUnwindSafe(self.commit_or_prove(batch)).catch_unwind().await;
@@ -665,6 +713,9 @@ impl Outcome {
         self.done.ended.extend(done.ended);
         self.done.more |= done.more;
         self.done.full.extend(done.full);
+        self.done.full_runs.extend(done.full_runs);
+        self.done.added |= done.added;
+        self.done.cursors.extend(done.cursors);
         self.done.next_due = [self.done.next_due, done.next_due].into_iter().flatten().min();
     }
 }

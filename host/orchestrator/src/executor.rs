@@ -46,7 +46,7 @@ use crate::tenants::Tenant;
 
 /// What is being executed.
 pub(crate) struct Executor {
-    slots: Turns<NamespaceKey>,
+    slots: Turns<NamespaceKey, RunKey>,
     tasks: Mutex<Tasks>,
     /// Where the tasks run: apart from heartbeats, answers and what commits do.
     work: Handle,
@@ -153,9 +153,28 @@ impl Executor {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a slot, of which a namespace has at most so many.
-    async fn slot(&self, namespace: NamespaceKey, most: u32) -> Option<Turn<NamespaceKey>> {
-        self.slots.take(namespace, most).await
+    /// Waits for a slot, of which a namespace has at most `most`. Slots go round
+    /// namespaces, and in a namespace to the run with the fewest.
+    async fn slot(
+        &self,
+        namespace: NamespaceKey,
+        run: RunKey,
+        most: u32,
+    ) -> Option<Turn<NamespaceKey, RunKey>> {
+        self.slots.take_for(namespace, run, most).await
+    }
+
+    /// Gives back up to `most` states of a namespace, or of one of its runs, that
+    /// have waited for a slot since before `since`. Returns their number.
+    pub(crate) fn withdraw(
+        &self,
+        namespace: NamespaceKey,
+        run: Option<RunKey>,
+        most: u32,
+        since: std::time::Instant,
+    ) -> u32 {
+        let withdrawn = self.slots.withdraw(&namespace, run.as_ref(), most as usize, since);
+        u32::try_from(withdrawn).unwrap_or(u32::MAX)
     }
 }
 
@@ -168,6 +187,7 @@ pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, Lease)>) {
     for (leased, lease) in ready {
         parts.executor.spawn(parts, leased, lease);
     }
+    parts.prefetch.notify();
     if rest.is_empty() {
         return;
     }
@@ -218,7 +238,7 @@ struct Ended {
     /// What it might use, if it ran.
     limits: Option<Arc<Limits>>,
     /// The slot that it ran in, until its result waits for the committer.
-    slot: Option<Turn<NamespaceKey>>,
+    slot: Option<Turn<NamespaceKey, RunKey>>,
 }
 
 impl Ended {
@@ -278,7 +298,7 @@ impl Attempt<'_> {
         let namespace = self.run.namespace_key;
         let most = parts.slots_of(parts.tenants.slots(namespace));
         let slot = tokio::select! {
-            slot = parts.executor.slot(namespace, most) => slot,
+            slot = parts.executor.slot(namespace, self.run.key, most) => slot,
             () = self.cancel.cancelled() => None,
         };
         let Some(slot) = slot else {
@@ -289,6 +309,7 @@ impl Attempt<'_> {
 
     async fn run_in_a_slot(&self) -> Ended {
         let parts = self.parts;
+        let _running = parts.prefetch.begin(self.run.namespace_key, self.run.key);
         if parts.executor.is_paused(self.run.key) {
             return Ended::without_a_run(Outcome::Released);
         }

@@ -24,9 +24,11 @@ mod lifeline;
 mod namespaces;
 mod output_check;
 mod plugins;
+mod prefetch;
 mod probe;
 mod read;
 mod reading;
+mod recall;
 mod recovery;
 mod request;
 mod room;
@@ -80,6 +82,7 @@ use executor::Executor;
 use heart::Session;
 use host_work::HostWork;
 use lifeline::Lifeline;
+use prefetch::{MAX_AHEAD_PER_SLOT, Prefetch, Targets};
 use probe::Probe;
 use reading::Large;
 use runs::{Graphs, Runs};
@@ -148,9 +151,9 @@ pub fn share_of(slots: u32) -> u32 {
     slots.saturating_sub(slots / 4).max(1)
 }
 
-/// So many states are held for each slot: enough that a slot which is free has
-/// something to do while the last batch is being synced.
-const HELD_PER_SLOT: u32 = 8;
+/// States that may be held for each slot: one that runs, and those that are claimed
+/// ahead while executions are fast.
+const HELD_PER_SLOT: u32 = 1 + MAX_AHEAD_PER_SLOT;
 
 /// For so long an execution waits for a database that is unavailable before its
 /// attempt is given back.
@@ -178,6 +181,7 @@ pub(crate) struct Parts {
     pub watchers: Watchers,
     pub committer: Committer,
     pub executor: Executor,
+    pub prefetch: Arc<Prefetch>,
     pub teller: Teller,
     pub clock: SystemClock,
     pub session: Session,
@@ -198,6 +202,11 @@ impl Parts {
     /// What this host is known by to the others.
     pub(crate) fn host(&self) -> &str {
         self.folder.host()
+    }
+
+    /// How many states may be held now.
+    pub(crate) fn targets(&self) -> Targets {
+        self.prefetch.targets(|namespace| self.slots_of(self.tenants.slots(namespace)))
     }
 }
 
@@ -237,6 +246,7 @@ impl Host {
             work: HostWork::start().map_err(StartError::Thread)?,
             watchers: Watchers::default(),
             executor: Executor::new(config.slots, config.work.unwrap_or_else(Handle::current)),
+            prefetch: Prefetch::new(config.slots),
             teller: Teller::new(store.is_shared()),
             patient: store.patient(PATIENCE),
             store,
@@ -261,6 +271,7 @@ impl Host {
         sweeps::go_on(&parts).await?;
         heart::start(&parts).map_err(StartError::Thread)?;
         probe::start(&parts);
+        recall::start(&parts);
         Ok(Host { parts })
     }
 
@@ -269,6 +280,7 @@ impl Host {
     pub async fn stop(&self) -> Result<(), Error> {
         let parts = &self.parts;
         parts.executor.close();
+        parts.prefetch.notify();
         parts.committer.drain().await;
         parts.session.close();
         parts.store.end_session(parts.session.current(), parts.clock.now()).await?;

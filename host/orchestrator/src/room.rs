@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use exosphere_domain::ids::{Fence, NamespaceKey, StateId};
+use exosphere_domain::ids::{Fence, NamespaceKey, RunKey, StateId};
 use exosphere_domain::state::Claimed;
 use exosphere_store::Leased;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -23,7 +23,20 @@ pub(crate) struct Room {
 #[derive(Default)]
 struct Held {
     states: HashSet<(StateId, Fence)>,
-    by_namespace: HashMap<NamespaceKey, u32>,
+    numbers: HeldStates,
+}
+
+/// How many states are held, by namespace.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct HeldStates {
+    pub namespaces: HashMap<NamespaceKey, HeldOf>,
+}
+
+/// How many states of a namespace are held, in all and by run.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct HeldOf {
+    pub total: u32,
+    pub runs: HashMap<RunKey, u32>,
 }
 
 /// A place for one state. Whoever drops it frees it, and who waits for room
@@ -32,37 +45,45 @@ pub(crate) struct Lease {
     room: Arc<Room>,
     state: (StateId, Fence),
     namespace: NamespaceKey,
+    run: RunKey,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.room.held().remove(self.state, self.namespace);
+        let mut held = self.room.held();
+        held.states.remove(&self.state);
+        held.numbers.remove(self);
+        drop(held);
         drop(self.permit.take());
         self.room.changed.notify_one();
     }
 }
 
-impl Lease {
-    /// The namespace of the state.
-    pub(crate) fn namespace(&self) -> NamespaceKey {
-        self.namespace
-    }
-}
-
-impl Held {
-    fn add(&mut self, state: (StateId, Fence), namespace: NamespaceKey) {
-        self.states.insert(state);
-        *self.by_namespace.entry(namespace).or_default() += 1;
+impl HeldStates {
+    /// States in all.
+    pub(crate) fn total(&self) -> u32 {
+        self.namespaces.values().map(|held| held.total).sum()
     }
 
-    fn remove(&mut self, state: (StateId, Fence), namespace: NamespaceKey) {
-        self.states.remove(&state);
-        if let Some(held) = self.by_namespace.get_mut(&namespace) {
-            *held -= 1;
+    fn add(&mut self, lease: &Lease) {
+        let of_namespace = self.namespaces.entry(lease.namespace).or_default();
+        of_namespace.total += 1;
+        *of_namespace.runs.entry(lease.run).or_default() += 1;
+    }
+
+    /// Counts the state of a lease no more.
+    pub(crate) fn remove(&mut self, lease: &Lease) {
+        let Some(of_namespace) = self.namespaces.get_mut(&lease.namespace) else { return };
+        of_namespace.total = of_namespace.total.saturating_sub(1);
+        if let Some(held) = of_namespace.runs.get_mut(&lease.run) {
+            *held = held.saturating_sub(1);
             if *held == 0 {
-                self.by_namespace.remove(&namespace);
+                of_namespace.runs.remove(&lease.run);
             }
+        }
+        if of_namespace.total == 0 {
+            self.namespaces.remove(&lease.namespace);
         }
     }
 }
@@ -82,14 +103,18 @@ impl Room {
     pub(crate) fn take(self: &Arc<Self>, leased: &Leased) -> Option<Lease> {
         let permit = self.places.clone().try_acquire_owned().ok()?;
         let Leased { state, namespace, .. } = leased;
-        let (state, namespace) = ((state.id, state.claim.fence), *namespace);
-        self.held().add(state, namespace);
-        Some(Lease { room: self.clone(), state, namespace, permit: Some(permit) })
+        let (id, namespace, run) = ((state.id, state.claim.fence), *namespace, state.run);
+        let lease = Lease { room: self.clone(), state: id, namespace, run, permit: Some(permit) };
+        let mut held = self.held();
+        held.states.insert(id);
+        held.numbers.add(&lease);
+        drop(held);
+        Some(lease)
     }
 
-    /// How many places each namespace has taken.
-    pub(crate) fn by_namespace(&self) -> HashMap<NamespaceKey, u32> {
-        self.held().by_namespace.clone()
+    /// How many states of each namespace and run are held.
+    pub(crate) fn numbers(&self) -> HeldStates {
+        self.held().numbers.clone()
     }
 
     /// Whether this host knows that it holds a state.

@@ -33,8 +33,11 @@ impl Teller {
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let before = (pending.work, pending.runs.len());
-        // What a namespace has beyond its share here, others may take.
-        pending.work |= done.more || !done.full.is_empty();
+        // Others may take what a namespace or run has beyond its share here. They are
+        // told when it comes to be claimable, not at each look that finds it so: two
+        // hosts with shares used up would wake each other without end.
+        let full = !done.full.is_empty() || !done.full_runs.is_empty();
+        pending.work |= done.more || (done.added && full);
         let turned = done.touched.iter().filter(|touched| touched.turned);
         pending.runs.extend(turned.copied().map(Turned::from));
         if before != (pending.work, pending.runs.len()) {
@@ -70,20 +73,23 @@ impl Teller {
 
 #[cfg(test)]
 mod tests {
-    use exosphere_domain::ids::NamespaceKey;
+    use exosphere_domain::ids::{NamespaceKey, RunKey};
 
     use super::*;
 
     #[test]
     fn others_are_told_of_all_that_is_not_taken_here() {
-        let left = |more, full: &[i64]| {
+        let left = |more, added, full: &[i64], full_runs: &[i64]| {
             let full = full.iter().copied().map(NamespaceKey).collect();
+            let full_runs = full_runs.iter().map(|run| (NamespaceKey(1), RunKey(*run))).collect();
             let teller = Teller::new(true);
-            teller.tell(&Committed { more, full, ..Committed::default() });
+            teller.tell(&Committed { more, added, full, full_runs, ..Committed::default() });
             teller.next(1).is_some_and(|notice| notice.work)
         };
-        assert!(!left(false, &[]), "nothing is left");
-        assert!(left(true, &[]), "there is no room");
-        assert!(left(false, &[1]), "a namespace has its share");
+        assert!(!left(false, true, &[], &[]), "nothing is left");
+        assert!(left(true, false, &[], &[]), "there is no room");
+        assert!(left(false, true, &[1], &[]), "a namespace has its share");
+        assert!(left(false, true, &[], &[1]), "a run has its share");
+        assert!(!left(false, false, &[1], &[1]), "told before");
     }
 }

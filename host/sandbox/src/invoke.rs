@@ -141,7 +141,9 @@ impl Sandbox {
         let _slot = self.slot().await;
         let _running = self.ticker().running();
         let timeout = session.limits.time(Limit::TimeoutMs);
-        let queue = Queue { turns: self.turns(), namespace: session.context.namespace.clone() };
+        let Context { namespace, run: of_run, .. } = &session.context;
+        let (namespace, of_run) = (namespace.clone(), of_run.clone());
+        let queue = Queue { turns: self.turns(), namespace, run: of_run };
         let mut store = host::store(self.engine(), session);
         let (meter, breach) = (Arc::clone(&store.data().meter), Arc::clone(&store.data().breach));
         let ended = {

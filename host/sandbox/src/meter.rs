@@ -8,7 +8,8 @@
 //!
 //! Most nodes are done before the first tick. One that is not goes on in turns:
 //! as many at a time as there are processors, and namespaces one after the
-//! other, so that neither short nodes nor those of others wait behind it.
+//! other, as within a namespace its runs, so that neither short nodes nor those
+//! of others wait behind it.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -38,14 +39,16 @@ pub(crate) struct Meter {
 
 /// Whose guest it is, and the turns that guests take which run for long.
 pub(crate) struct Queue {
-    pub(crate) turns: Turns<String>,
+    pub(crate) turns: Turns<String, String>,
     pub(crate) namespace: String,
+    pub(crate) run: String,
 }
 
 impl Queue {
-    fn wait(&self) -> BoxFuture<'static, Option<Turn<String>>> {
+    fn wait(&self) -> BoxFuture<'static, Option<Turn<String, String>>> {
         let (turns, namespace) = (self.turns.clone(), self.namespace.clone());
-        async move { turns.take(namespace, u32::MAX).await }.boxed()
+        let run = self.run.clone();
+        async move { turns.take_for(namespace, run, u32::MAX).await }.boxed()
     }
 }
 
@@ -53,7 +56,7 @@ impl Meter {
     /// Runs a future to its end, counting the CPU time of each poll.
     pub(crate) async fn measure<F: Future>(self: Arc<Self>, queue: Queue, work: F) -> F::Output {
         let mut work = pin!(work);
-        let mut turn: Option<BoxFuture<'_, Option<Turn<String>>>> = None;
+        let mut turn: Option<BoxFuture<'_, Option<Turn<String, String>>>> = None;
         poll_fn(|cx| {
             let polled = match &mut turn {
                 None => self.poll(work.as_mut(), cx),
@@ -122,7 +125,7 @@ mod tests {
     use super::*;
 
     fn queue() -> Queue {
-        Queue { turns: Turns::new(1), namespace: String::new() }
+        Queue { turns: Turns::new(1), namespace: String::new(), run: String::new() }
     }
 
     #[tokio::test]
@@ -151,7 +154,7 @@ mod tests {
     async fn who_yields_goes_on_when_it_is_their_turn() {
         let (meter, queue) = (Arc::new(Meter::default()), queue());
         let turns = queue.turns.clone();
-        let other = turns.take("other".into(), 1).await;
+        let other = turns.take_for("other".into(), String::new(), 1).await;
         let inside = Arc::clone(&meter);
         let mut guest = Box::pin(Arc::clone(&meter).measure(queue, async move {
             inside.yields();

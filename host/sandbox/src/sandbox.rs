@@ -98,7 +98,7 @@ pub struct Sandbox {
     network: Arc<Network>,
     plugins: Plugins,
     slots: Semaphore,
-    turns: Turns<String>,
+    turns: Turns<String, String>,
     compiler: Compiler,
     uploads: Turns<String>,
     loads: Turns<()>,
@@ -175,7 +175,7 @@ impl Sandbox {
     }
 
     /// The turns that guests take which run for long.
-    pub(crate) fn turns(&self) -> Turns<String> {
+    pub(crate) fn turns(&self) -> Turns<String, String> {
         self.turns.clone()
     }
 

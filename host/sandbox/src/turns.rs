@@ -1,140 +1,264 @@
-//! Takes turns: so many may be at something at a time, and those who wait go in
-//! a line of their own for each key, one line after the other. So whoever stands
-//! in a short line waits no longer because another is long.
+//! A fair semaphore in two levels. The free permits go round the keys, one after
+//! the other; within a key each goes to the waiting group with the fewest permits,
+//! and among equals to the one that has waited longest for a permit. So a waiter
+//! of a short queue waits no longer because another queue is long, and long
+//! holders of permits do not keep short ones from their part.
 //!
-//! Used twice: for the slots of executions, and for the processors where guests
-//! want them for long. Not here: what is done in a turn.
+//! Used for the slots of executions (namespaces, their runs) and for the
+//! processors where guests want them for long. Not here: what is done in a turn.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-/// Gives out turns. Cheap to clone: all clones are one.
-pub struct Turns<K: Ord + Clone>(Arc<Mutex<Lines<K>>>);
+/// A fair semaphore with a queue for each key `K` and group `G` of the key. Cheap
+/// to clone: all clones share the permits.
+pub struct Turns<K: Ord + Clone, G: Ord + Clone = ()>(Arc<Mutex<Lines<K, G>>>);
 
-impl<K: Ord + Clone> Clone for Turns<K> {
+impl<K: Ord + Clone, G: Ord + Clone> Clone for Turns<K, G> {
     fn clone(&self) -> Self {
         Turns(self.0.clone())
     }
 }
 
-struct Lines<K: Ord + Clone> {
+struct Lines<K: Ord + Clone, G: Ord + Clone> {
     free: u32,
     closed: bool,
-    /// Where the last turn went to.
+    /// The key that got the last permit.
     last: Option<K>,
-    lines: BTreeMap<K, Line<K>>,
+    /// Grants and arrivals so far: the order of groups with equally many permits.
+    clock: u64,
+    lines: BTreeMap<K, Line<K, G>>,
 }
 
-struct Line<K: Ord + Clone> {
+/// The queues of one key.
+struct Line<K: Ord + Clone, G: Ord + Clone> {
     taken: u32,
     most: u32,
-    waiting: VecDeque<oneshot::Sender<Turn<K>>>,
+    groups: BTreeMap<G, Group<K, G>>,
+    /// The groups that wait, the next one first.
+    order: BTreeSet<(Rank, G)>,
 }
 
-impl<K: Ord + Clone> Line<K> {
-    fn may_go_on(&self) -> bool {
-        self.taken < self.most && !self.waiting.is_empty()
-    }
+/// The queue of one group.
+struct Group<K: Ord + Clone, G: Ord + Clone> {
+    rank: Rank,
+    waiters: VecDeque<Waiter<K, G>>,
 }
 
-/// A turn. Whoever drops it ends it, and the next one's begins.
-pub struct Turn<K: Ord + Clone> {
-    turns: Turns<K>,
+/// A group's place among those of its key: the permits that it has, then when it
+/// got the last one, or came.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    taken: u32,
+    since: u64,
+}
+
+struct Waiter<K: Ord + Clone, G: Ord + Clone> {
+    since: Instant,
+    permit: oneshot::Sender<Turn<K, G>>,
+}
+
+/// A permit. Dropping it passes it on to the next waiter.
+pub struct Turn<K: Ord + Clone, G: Ord + Clone = ()> {
+    turns: Turns<K, G>,
     key: K,
+    group: G,
 }
 
 impl<K: Ord + Clone> Turns<K> {
-    /// So many at a time.
+    /// Waits for a permit for a key without groups: see [`Turns::take_for`].
+    pub async fn take(&self, key: K, most: u32) -> Option<Turn<K>> {
+        self.take_for(key, (), most).await
+    }
+}
+
+impl<K: Ord + Clone, G: Ord + Clone> Turns<K, G> {
+    /// Creates a semaphore with `free` permits.
     pub fn new(free: u32) -> Self {
-        let lines = Lines { free, closed: false, last: None, lines: BTreeMap::new() };
+        let lines = Lines { free, closed: false, last: None, clock: 0, lines: BTreeMap::new() };
         Turns(Arc::new(Mutex::new(lines)))
     }
 
-    /// Waits for a turn, of which `key` has at most `most` at a time. Nothing
-    /// if there are no turns any more.
-    pub async fn take(&self, key: K, most: u32) -> Option<Turn<K>> {
+    /// Waits for a permit for a group of `key`, which has at most `most` permits at
+    /// a time. Returns `None` once the semaphore is closed, or if the waiter was
+    /// withdrawn.
+    pub async fn take_for(&self, key: K, group: G, most: u32) -> Option<Turn<K, G>> {
         let waiting = {
             let mut lines = self.lock();
             if lines.closed {
                 return None;
             }
-            let free = lines.free;
-            let line = lines.lines.entry(key.clone()).or_insert_with(|| Line {
+            let Lines { free, last, clock, lines, .. } = &mut *lines;
+            let line = lines.entry(key.clone()).or_insert_with(|| Line {
                 taken: 0,
                 most,
-                waiting: VecDeque::new(),
+                groups: BTreeMap::new(),
+                order: BTreeSet::new(),
             });
             line.most = most.max(1);
-            if free > 0 && line.taken < line.most && line.waiting.is_empty() {
+            *clock += 1;
+            if *free > 0 && line.taken < line.most && line.order.is_empty() {
+                line.group(&group, *clock).rank.taken += 1;
                 line.taken += 1;
-                lines.free -= 1;
-                lines.last = Some(key.clone());
-                return Some(Turn { turns: self.clone(), key });
+                *free -= 1;
+                *last = Some(key.clone());
+                return Some(Turn { turns: self.clone(), key, group });
             }
-            let (turn, waiting) = oneshot::channel();
-            line.waiting.push_back(turn);
+            let (permit, waiting) = oneshot::channel();
+            let of_group = line.group(&group, *clock);
+            of_group.waiters.push_back(Waiter { since: Instant::now(), permit });
+            let rank = of_group.rank;
+            line.order.insert((rank, group));
             waiting
         };
         waiting.await.ok()
     }
 
-    /// Gives out no more turns. Who waits gets none.
-    pub fn close(&self) {
-        let mut lines = self.lock();
-        lines.closed = true;
-        lines.lines.values_mut().for_each(|line| line.waiting.clear());
+    /// Withdraws up to `most` waiters of a key that wait since before `since`, the
+    /// youngest first: those of a group, or of whichever group has the most. They
+    /// get no permit. Returns their number.
+    pub fn withdraw(&self, key: &K, group: Option<&G>, most: usize, since: Instant) -> usize {
+        let mut withdrawn = Vec::new();
+        {
+            let mut lines = self.lock();
+            let Some(line) = lines.lines.get_mut(key) else { return 0 };
+            while withdrawn.len() < most {
+                let Some(group) = group.cloned().or_else(|| line.longest(since)) else { break };
+                match line.withdraw(&group, since) {
+                    Some(waiter) => withdrawn.push(waiter),
+                    None => break,
+                }
+            }
+            lines.tidy(key);
+        }
+        // They learn of it here, without the lock.
+        withdrawn.len()
     }
 
-    /// Turns that nobody has at the moment.
+    /// Closes the semaphore: nobody gets a permit any more.
+    pub fn close(&self) {
+        let mut withdrawn = Vec::new();
+        let mut lines = self.lock();
+        lines.closed = true;
+        for line in lines.lines.values_mut() {
+            line.order.clear();
+            withdrawn
+                .extend(line.groups.values_mut().map(|group| std::mem::take(&mut group.waiters)));
+        }
+        drop(lines);
+    }
+
+    /// Permits that nobody has at the moment.
     pub fn free(&self) -> u32 {
         self.lock().free
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lines<K>> {
+    fn lock(&self) -> MutexGuard<'_, Lines<K, G>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands on what is free. A turn whose taker is gone comes back, and is
+    /// Hands on what is free. A permit whose waiter is gone comes back, and is
     /// dropped by the caller: not here, under the lock.
-    fn hand_on(&self) -> Vec<Turn<K>> {
+    fn hand_on(&self) -> Vec<Turn<K, G>> {
         let mut gone = Vec::new();
         let mut lines = self.lock();
         while lines.free > 0 {
             let Some(key) = lines.next() else { break };
+            lines.clock += 1;
+            let clock = lines.clock;
             let Some(line) = lines.lines.get_mut(&key) else { break };
-            let Some(taker) = line.waiting.pop_front() else { break };
-            line.taken += 1;
+            let Some((group, permit)) = line.grant(clock) else { break };
             lines.free -= 1;
             lines.last = Some(key.clone());
-            gone.extend(taker.send(Turn { turns: self.clone(), key }).err());
+            gone.extend(permit.send(Turn { turns: self.clone(), key, group }).err());
         }
         gone
     }
 }
 
-impl<K: Ord + Clone> Lines<K> {
-    /// The line whose turn it is: the next one after the last.
+impl<K: Ord + Clone, G: Ord + Clone> Lines<K, G> {
+    /// The key whose turn it is: the next one after the last.
     fn next(&self) -> Option<K> {
+        let may_go_on = |line: &Line<K, G>| line.taken < line.most && !line.order.is_empty();
         let after = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let (later, earlier) = (self.lines.range((after, Bound::Unbounded)), self.lines.iter());
-        later.chain(earlier).find(|(_, line)| line.may_go_on()).map(|(key, _)| key.clone())
+        later.chain(earlier).find(|(_, line)| may_go_on(line)).map(|(key, _)| key.clone())
+    }
+
+    /// Forgets a key that has and wants nothing.
+    fn tidy(&mut self, key: &K) {
+        if self.lines.get(key).is_some_and(|line| line.groups.is_empty()) {
+            self.lines.remove(key);
+        }
     }
 }
 
-impl<K: Ord + Clone> Drop for Turn<K> {
+impl<K: Ord + Clone, G: Ord + Clone> Line<K, G> {
+    /// A group, which comes now if it is not there yet.
+    fn group(&mut self, group: &G, now: u64) -> &mut Group<K, G> {
+        self.groups.entry(group.clone()).or_insert_with(|| Group {
+            rank: Rank { taken: 0, since: now },
+            waiters: VecDeque::new(),
+        })
+    }
+
+    /// Changes the rank of a group, and forgets a group that has and wants nothing.
+    fn rerank(&mut self, group: &G, change: impl FnOnce(&mut Rank)) {
+        let Some(of_group) = self.groups.get_mut(group) else { return };
+        // The order holds it if it waited until now.
+        self.order.remove(&(of_group.rank, group.clone()));
+        change(&mut of_group.rank);
+        if !of_group.waiters.is_empty() {
+            self.order.insert((of_group.rank, group.clone()));
+        } else if of_group.rank.taken == 0 {
+            self.groups.remove(group);
+        }
+    }
+
+    /// Takes the next waiter from its queue and counts its permit.
+    fn grant(&mut self, now: u64) -> Option<(G, oneshot::Sender<Turn<K, G>>)> {
+        let (_, group) = self.order.first()?.clone();
+        let waiter = self.groups.get_mut(&group)?.waiters.pop_front()?;
+        self.taken += 1;
+        self.rerank(&group, |rank| *rank = Rank { taken: rank.taken + 1, since: now });
+        Some((group, waiter.permit))
+    }
+
+    /// The group with the most waiters, of those whose youngest waits long enough.
+    fn longest(&self, since: Instant) -> Option<G> {
+        let old = self.groups.iter().filter(|(_, group)| group.is_old(since));
+        old.max_by_key(|(_, group)| group.waiters.len()).map(|(group, _)| group.clone())
+    }
+
+    fn withdraw(&mut self, group: &G, since: Instant) -> Option<Waiter<K, G>> {
+        let of_group = self.groups.get_mut(group)?;
+        let waiter = of_group.is_old(since).then(|| of_group.waiters.pop_back())?;
+        self.rerank(group, |_| ());
+        waiter
+    }
+}
+
+impl<K: Ord + Clone, G: Ord + Clone> Group<K, G> {
+    /// Whether its youngest waiter came before `since`.
+    fn is_old(&self, since: Instant) -> bool {
+        self.waiters.back().is_some_and(|waiter| waiter.since <= since)
+    }
+}
+
+impl<K: Ord + Clone, G: Ord + Clone> Drop for Turn<K, G> {
     fn drop(&mut self) {
         {
             let mut lines = self.turns.lock();
             lines.free += 1;
             if let Some(line) = lines.lines.get_mut(&self.key) {
                 line.taken -= 1;
-                if line.taken == 0 && line.waiting.is_empty() {
-                    lines.lines.remove(&self.key);
-                }
+                line.rerank(&self.group, |rank| rank.taken -= 1);
             }
+            lines.tidy(&self.key);
         }
         drop(self.turns.hand_on());
     }
@@ -143,8 +267,17 @@ impl<K: Ord + Clone> Drop for Turn<K> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use futures::FutureExt;
+    use futures::future::BoxFuture;
+
+    use super::*;
+
+    type Wait<'a, G> = BoxFuture<'a, Option<Turn<&'static str, G>>>;
+
+    /// Whether a permit is there.
+    fn got<G: Ord + Clone>(wait: &mut Wait<'_, G>) -> Option<Turn<&'static str, G>> {
+        wait.now_or_never().flatten()
+    }
 
     #[tokio::test]
     async fn lines_take_turns_however_long_one_is() {
@@ -171,5 +304,77 @@ mod tests {
         assert_eq!(turns.free(), 4);
         turns.close();
         assert!(turns.take(1, 2).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_group_with_fewest_permits_is_next() {
+        let turns: Turns<&str, &str> = Turns::new(3);
+        let take = |group| turns.take_for("n", group, 9).boxed();
+        let mut large: Vec<_> = (0..6).map(|_| take("large")).collect();
+        let held: Vec<_> = large[..3].iter_mut().map(|wait| got(wait).unwrap()).collect();
+        assert!(large[3..].iter_mut().all(|wait| got(wait).is_none()));
+        let mut small: Vec<_> = (0..3).map(|_| take("small")).collect();
+        assert!(small.iter_mut().all(|wait| got(wait).is_none()));
+        let mut held = held.into_iter();
+        drop(held.next());
+        // Two permits against none.
+        let short = got(&mut small[0]).unwrap();
+        // Two against none again: who holds a permit briefly gets the next.
+        drop(short);
+        let _second = got(&mut small[1]).unwrap();
+        // One against one: the last permit of the large group is older.
+        drop(held.next());
+        let _fourth = got(&mut large[3]).unwrap();
+        // One against one again, and now that of the small group is older.
+        drop(held.next());
+        let _third = got(&mut small[2]).unwrap();
+        assert!(got(&mut large[4]).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_of_new_groups_starves_no_group() {
+        let turns: Turns<&str, u32> = Turns::new(1);
+        let mut held = turns.take_for("n", 0, 9).await;
+        let mut large: Vec<_> = (0..3).map(|_| turns.take_for("n", 0, 9).boxed()).collect();
+        let mut served = 0;
+        for new in 1..20 {
+            assert!(large.iter_mut().all(|wait| got(wait).is_none()));
+            let mut one = turns.take_for("n", new, 9).boxed();
+            assert!(got(&mut one).is_none());
+            drop(held.take());
+            if let Some(turn) = got(&mut large[0]) {
+                drop(large.remove(0));
+                served += 1;
+                drop(turn);
+            }
+            held = got(&mut one);
+            assert!(held.is_some(), "it waits for one other at most");
+            if large.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(served, 3);
+    }
+
+    #[tokio::test]
+    async fn the_youngest_old_waiters_are_withdrawn() {
+        let turns: Turns<&str, &str> = Turns::new(1);
+        let held = turns.take_for("n", "a", 9).await;
+        let mut waits: Vec<_> =
+            ["a", "a", "a", "b"].map(|group| turns.take_for("n", group, 9).boxed()).into();
+        assert!(waits.iter_mut().all(|wait| got(wait).is_none()));
+        let then = Instant::now();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert_eq!(turns.withdraw(&"other", None, 9, then), 0);
+        assert_eq!(turns.withdraw(&"n", None, 2, then), 2, "of the longest queue");
+        assert!((&mut waits[2]).now_or_never().unwrap().is_none());
+        assert!((&mut waits[1]).now_or_never().unwrap().is_none());
+        let mut young = turns.take_for("n", "b", 9).boxed();
+        assert!(got(&mut young).is_none());
+        assert_eq!(turns.withdraw(&"n", Some(&"b"), 9, then), 0, "its youngest came later");
+        assert_eq!(turns.withdraw(&"n", Some(&"b"), 9, Instant::now()), 2);
+        drop(held);
+        assert!(got(&mut waits[0]).is_some());
+        assert_eq!(turns.free(), 1);
     }
 }

@@ -295,6 +295,8 @@ pub struct Batch {
     /// Which claim of the session this is: another namespace is the first each
     /// time.
     pub turn: usize,
+    /// Where the rounds of the namespaces' runs go on, as the last claim gave them.
+    pub cursors: BTreeMap<NamespaceKey, RunKey>,
 }
 
 impl Batch {
@@ -318,12 +320,24 @@ pub struct Shares {
     pub most: u32,
     /// So many more of these.
     pub left: HashMap<NamespaceKey, u32>,
+    /// Runs of which the session holds something. Others are bounded by their
+    /// namespace alone.
+    pub runs: HashMap<RunKey, RunShare>,
+}
+
+/// A run's share of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunShare {
+    /// States of it that the session holds.
+    pub held: u32,
+    /// States of it that the session may hold beyond them.
+    pub left: u32,
 }
 
 impl Shares {
     /// Every namespace may have all there is.
     pub fn unbounded() -> Self {
-        Shares { most: u32::MAX, left: HashMap::new() }
+        Shares { most: u32::MAX, left: HashMap::new(), runs: HashMap::new() }
     }
 
     /// So many more of a namespace.
@@ -331,10 +345,19 @@ impl Shares {
         self.left.get(&namespace).copied().unwrap_or(self.most)
     }
 
-    /// So many of a namespace are held.
-    pub(crate) fn take(&mut self, namespace: NamespaceKey, states: u32) {
+    /// How many more states of a run may be held, as far as its own share goes.
+    pub fn run_room(&self, run: RunKey) -> u32 {
+        self.runs.get(&run).map_or(u32::MAX, |share| share.left)
+    }
+
+    /// Counts states of a run that are held from now on.
+    pub(crate) fn take(&mut self, namespace: NamespaceKey, run: RunKey, states: u32) {
         let left = self.room(namespace).saturating_sub(states);
         self.left.insert(namespace, left);
+        if let Some(share) = self.runs.get_mut(&run) {
+            share.held = share.held.saturating_add(states);
+            share.left = share.left.saturating_sub(states);
+        }
     }
 }
 
@@ -379,6 +402,12 @@ pub struct Committed {
     pub more: bool,
     /// Namespaces of which more is due, but their share is used up.
     pub full: BTreeSet<NamespaceKey>,
+    /// Runs of which more is due, but their own share is used up.
+    pub full_runs: BTreeSet<(NamespaceKey, RunKey)>,
+    /// Where the next claim goes on in the rounds of runs, if this was one.
+    pub cursors: BTreeMap<NamespaceKey, RunKey>,
+    /// Whether states came to be claimable in this commit, and were not claimed.
+    pub added: bool,
     /// When the next state is due: of all if the claim came back short, of
     /// those in this batch otherwise.
     pub next_due: Option<Millis>,

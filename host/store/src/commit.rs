@@ -13,6 +13,7 @@
 mod claim;
 mod control;
 mod finish;
+mod parts;
 mod reopen;
 mod settle;
 mod stage;
@@ -25,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
-use exosphere_domain::ids::{Fence, Millis, RunKey, SessionId, StateId};
+use exosphere_domain::ids::{Fence, Millis, NamespaceKey, RunKey, SessionId, StateId};
 use exosphere_domain::plan::{Deltas, End};
 use exosphere_domain::state::{Claim, Claimed, Counter, Counts, RunStatus};
 
@@ -74,6 +75,7 @@ struct Street<'b> {
     /// What namespaces may still have of them.
     shares: Shares,
     turn: usize,
+    cursors: BTreeMap<NamespaceKey, RunKey>,
     runs: BTreeMap<RunKey, Touching>,
     /// New runs that there are already: what to answer.
     known: BTreeMap<RunKey, Answer>,
@@ -136,6 +138,7 @@ impl<'b> Street<'b> {
             births: if let Want::Births(most) = batch.want { most } else { 0 },
             shares: batch.shares.clone(),
             turn: batch.turn,
+            cursors: batch.cursors.clone(),
             runs: BTreeMap::new(),
             known: BTreeMap::new(),
             held: HashSet::new(),

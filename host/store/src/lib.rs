@@ -38,7 +38,7 @@ use std::time::Duration;
 
 pub use batch::{
     Answer, Batch, Committed, Finished, KnownRun, Leased, Leftover, Member, NewRun, RedrivePart,
-    RunInfo, Shares, Stage, Staged, Touched, Want,
+    RunInfo, RunShare, Shares, Stage, Staged, Touched, Want,
 };
 pub use catalog::{
     AppliedGraph, ExporterRow, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow, description,

@@ -66,19 +66,44 @@ macro_rules! claimed {
     };
 }
 
-/// On Postgres: of each namespace with something to claim, now or later, what
-/// comes first. That is one step along the index of what can be claimed for each,
-/// however many states there are; but the entries of what was claimed before are
-/// still in the index, in front of all others, so that no step is taken twice.
+/// The condition of the index `state_ready`: states that can be claimed now.
+macro_rules! ready {
+    () => {
+        "s.status = 'CREATED' AND s.parked = 0 AND s.delayed = 0"
+    };
+}
+
+/// The condition of the index `state_delayed`: states that can be claimed later.
+macro_rules! delayed {
+    () => {
+        "s.status = 'CREATED' AND s.parked = 0 AND s.delayed = 1"
+    };
+}
+
+/// On Postgres: the first ready state of each namespace, and the first delayed one.
+/// That is one step along an index for each, however many states there are; but the
+/// entries of what was claimed before are still in the index, in front of all others,
+/// so that no step is taken twice.
 macro_rules! claimable {
     () => {
-        "claimable (namespace, due_at, id) AS (\
-         (SELECT namespace, due_at, id FROM state WHERE status = 'CREATED' AND parked = 0 \
-          ORDER BY namespace, due_at, id LIMIT 1) \
-         UNION ALL SELECT next.namespace, next.due_at, next.id FROM claimable CROSS JOIN LATERAL \
-         (SELECT s.namespace, s.due_at, s.id FROM state s \
-          WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace > claimable.namespace \
-          ORDER BY s.namespace, s.due_at, s.id LIMIT 1) next)"
+        concat!(
+            "ready (namespace, run, due_at, id) AS (\
+             (SELECT s.namespace, s.run, s.due_at, s.id FROM state s WHERE ",
+            ready!(),
+            " ORDER BY s.namespace, s.run, s.due_at, s.id LIMIT 1) \
+             UNION ALL SELECT next.* FROM ready CROSS JOIN LATERAL \
+             (SELECT s.namespace, s.run, s.due_at, s.id FROM state s WHERE ",
+            ready!(),
+            " AND s.namespace > ready.namespace ORDER BY s.namespace, s.run, s.due_at, s.id LIMIT 1) next), \
+             delayed (namespace, due_at) AS (\
+             (SELECT s.namespace, s.due_at FROM state s WHERE ",
+            delayed!(),
+            " ORDER BY s.namespace, s.due_at, s.id LIMIT 1) \
+             UNION ALL SELECT next.* FROM delayed CROSS JOIN LATERAL \
+             (SELECT s.namespace, s.due_at FROM state s WHERE ",
+            delayed!(),
+            " AND s.namespace > delayed.namespace ORDER BY s.namespace, s.due_at, s.id LIMIT 1) next)"
+        )
     };
 }
 
@@ -154,11 +179,12 @@ statements! {
               JOIN state s ON s.id = n.id WHERE s.session IS NOT DISTINCT FROM n.session AND s.fence = n.fence AND s.status IS NOT DISTINCT FROM 'QUEUED'";
     /// Creates a state, held by a session or not.
     NEW_STATE = "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, retries, requeues, losses, \
-                 conflicts, refs, scopes, fixed, created_at, parked, namespace) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, 0, 0, 0, $9, $10, $11, $12, $13, $14)",
+                 conflicts, refs, scopes, fixed, created_at, parked, namespace, delayed) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, 0, 0, 0, $9, $10, $11, $12, $13, $14, $6 > $12)",
     postgres "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, retries, requeues, losses, \
-              conflicts, refs, scopes, fixed, created_at, parked, namespace) \
-              SELECT id, run, node, path, status, due_at, session, fence, fence, 0, 0, 0, 0, refs, scopes, fixed, now, parked, namespace \
+              conflicts, refs, scopes, fixed, created_at, parked, namespace, delayed) \
+              SELECT id, run, node, path, status, due_at, session, fence, fence, 0, 0, 0, 0, refs, scopes, fixed, now, parked, namespace, \
+              (due_at > now)::INT \
               FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::BIGINT[], $7::BIGINT[], $8::BIGINT[], \
               $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::BIGINT[], $13::BIGINT[], $14::BIGINT[]) \
               AS n (id, run, node, path, status, due_at, session, fence, refs, scopes, fixed, now, parked, namespace)";
@@ -175,13 +201,13 @@ statements! {
               WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
     /// The end of an execution that is to be repeated, under the same guard.
     REPEAT = "UPDATE state SET status = 'CREATED', session = NULL, due_at = $4, attempt = $5, retries = $6, requeues = $7, \
-              losses = $8, conflicts = $9, parked = $10 \
+              losses = $8, conflicts = $9, parked = $10, delayed = $11 \
               WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
     postgres "UPDATE state SET status = 'CREATED', session = NULL, due_at = n.due_at, attempt = n.attempt, retries = n.retries, \
-              requeues = n.requeues, losses = n.losses, conflicts = n.conflicts, parked = n.parked \
+              requeues = n.requeues, losses = n.losses, conflicts = n.conflicts, parked = n.parked, delayed = n.delayed \
               FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], $7::BIGINT[], \
-              $8::BIGINT[], $9::BIGINT[], $10::BIGINT[]) \
-              AS n (id, session, fence, due_at, attempt, retries, requeues, losses, conflicts, parked) \
+              $8::BIGINT[], $9::BIGINT[], $10::BIGINT[], $11::BIGINT[]) \
+              AS n (id, session, fence, due_at, attempt, retries, requeues, losses, conflicts, parked, delayed) \
               WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
     /// What an execution used whose run was cancelled, whether or not its state
     /// was ended meanwhile.
@@ -235,48 +261,86 @@ statements! {
     postgres "SELECT id, node, path, refs, scopes, kind, message FROM state \
               WHERE run = $1 AND path > $2 AND path < $3 AND status = 'ERRORED' \
               AND node IN (SELECT value::BIGINT FROM json_array_elements_text($4::JSON)) ORDER BY path LIMIT $5";
-    /// Of each namespace with something to claim, now or later: what comes first,
-    /// and when something is due next. Children that were staged stand in a queue of their
-    /// own, whose number is negative; the last column is their namespace, and empty while
-    /// they may not be claimed: until their parent is SUCCESS, and while their run is
-    /// paused or over.
-    CLAIMABLE = "WITH RECURSIVE claimable (id) AS (\
-                 SELECT MIN(namespace) FROM state WHERE status = 'CREATED' AND parked = 0 \
-                 UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s \
-                                   WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace > claimable.id) \
-                 FROM claimable WHERE claimable.id IS NOT NULL) \
-                 SELECT first.namespace, first.due_at, first.id, (SELECT MIN(s.due_at) FROM state s \
-                 WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = first.namespace AND s.due_at > $1), \
+    /// Of each namespace with ready states, the first: its run, when it was due, its
+    /// number, and the next run with ready states. Of each with delayed states: no
+    /// run, when the first is due, and when one is due after now. Children that were
+    /// staged stand in a queue of their own, whose number is negative; the last column is
+    /// their namespace, and empty while they may not be claimed: until their parent is
+    /// SUCCESS, and while their run is paused or over.
+    CLAIMABLE = concat!("WITH RECURSIVE ready (namespace) AS (SELECT MIN(s.namespace) FROM state s WHERE ", ready!(), " \
+                 UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s WHERE ", ready!(), " AND s.namespace > ready.namespace) \
+                 FROM ready WHERE ready.namespace IS NOT NULL), \
+                 delayed (namespace) AS (SELECT MIN(s.namespace) FROM state s WHERE ", delayed!(), " \
+                 UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s WHERE ", delayed!(), " AND s.namespace > delayed.namespace) \
+                 FROM delayed WHERE delayed.namespace IS NOT NULL) \
+                 SELECT first.namespace, first.run, first.due_at, first.id, (SELECT MIN(s.run) FROM state s WHERE ", ready!(), " \
+                 AND s.namespace = first.namespace AND s.run > first.run), \
                  CASE WHEN first.namespace >= 0 THEN first.namespace ELSE \
                  (SELECT p.namespace FROM state p JOIN run u ON u.id = p.run WHERE p.id = -first.namespace AND p.status = 'SUCCESS' \
                  AND u.status = 'RUNNING' AND u.paused = 0) END \
-                 FROM claimable JOIN state first ON first.id = (SELECT s.id FROM state s \
-                 WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.id ORDER BY s.due_at, s.id LIMIT 1) \
-                 ORDER BY first.namespace",
-    postgres concat!("WITH RECURSIVE ", claimable!(), " SELECT namespace, due_at, id, (SELECT MIN(s.due_at) FROM state s \
-                      WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = claimable.namespace AND s.due_at > $1), \
-                      CASE WHEN namespace >= 0 THEN namespace ELSE \
-                      (SELECT p.namespace FROM state p JOIN run u ON u.id = p.run WHERE p.id = -claimable.namespace AND p.status = 'SUCCESS' \
-                      AND u.status = 'RUNNING' AND u.paused = 0) END \
-                      FROM claimable ORDER BY claimable.namespace");
-    /// Claims what is due, from the first on. The status is asked for where it
-    /// changes, too: what another claimed since it was found due stays theirs. What was
+                 FROM ready JOIN state first ON first.id = (SELECT s.id FROM state s WHERE ", ready!(), " \
+                 AND s.namespace = ready.namespace ORDER BY s.run, s.due_at, s.id LIMIT 1) \
+                 UNION ALL SELECT delayed.namespace, NULL, \
+                 (SELECT MIN(s.due_at) FROM state s WHERE ", delayed!(), " AND s.namespace = delayed.namespace), NULL, \
+                 (SELECT MIN(s.due_at) FROM state s WHERE ", delayed!(), " AND s.namespace = delayed.namespace AND s.due_at > $1), delayed.namespace \
+                 FROM delayed WHERE delayed.namespace IS NOT NULL"),
+    postgres concat!("WITH RECURSIVE ", claimable!(), " SELECT namespace, run, due_at, id, \
+                      (SELECT s.run FROM state s WHERE ", ready!(), " AND s.namespace = ready.namespace AND s.run > ready.run \
+                       ORDER BY s.run, s.due_at, s.id LIMIT 1), \
+                      CASE WHEN ready.namespace >= 0 THEN ready.namespace ELSE \
+                 (SELECT p.namespace FROM state p JOIN run u ON u.id = p.run WHERE p.id = -ready.namespace AND p.status = 'SUCCESS' \
+                 AND u.status = 'RUNNING' AND u.paused = 0) END FROM ready \
+                      UNION ALL SELECT namespace, NULL, due_at, NULL, \
+                      (SELECT MIN(s.due_at) FROM state s WHERE ", delayed!(), " AND s.namespace = delayed.namespace AND s.due_at > $1), namespace \
+                      FROM delayed");
+    /// Makes delayed states of a namespace ready that are due, some at a time.
+    PROMOTE = concat!("UPDATE state SET delayed = 0 WHERE id IN (SELECT s.id FROM state s WHERE ", delayed!(), " \
+                       AND s.namespace = $1 AND s.due_at <= $2 ORDER BY s.due_at, s.id LIMIT $3) \
+                       AND status = 'CREATED' RETURNING namespace"),
+    postgres concat!("UPDATE state SET delayed = 0 WHERE id = ANY(ARRAY(SELECT due.id \
+                      FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[]) AS n (namespace, now, most) \
+                      CROSS JOIN LATERAL (SELECT s.id FROM state s WHERE ", delayed!(), " AND s.namespace = n.namespace \
+                      AND s.due_at <= n.now ORDER BY s.due_at, s.id LIMIT n.most FOR UPDATE OF s SKIP LOCKED) due)) \
+                      AND status = 'CREATED' RETURNING namespace");
+    /// The first ready state of each run of a namespace, of some runs behind one and
+    /// up to another.
+    READY_RUNS = concat!("WITH RECURSIVE runs (run) AS (SELECT MIN(s.run) FROM state s WHERE ", ready!(), " \
+                  AND s.namespace = $1 AND s.run > $2 AND s.run <= $3 \
+                  UNION ALL SELECT (SELECT MIN(s.run) FROM state s WHERE ", ready!(), " \
+                  AND s.namespace = $1 AND s.run > runs.run AND s.run <= $3) FROM runs WHERE runs.run IS NOT NULL LIMIT $4) \
+                  SELECT first.namespace, first.run, first.due_at, first.id FROM runs \
+                  JOIN state first ON first.id = (SELECT s.id FROM state s WHERE ", ready!(), " \
+                  AND s.namespace = $1 AND s.run = runs.run ORDER BY s.due_at, s.id LIMIT 1)"),
+    postgres concat!("SELECT found.namespace, found.run, found.due_at, found.id \
+                      FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[]) AS n (namespace, after, up_to, most) \
+                      CROSS JOIN LATERAL (WITH RECURSIVE runs (namespace, run, due_at, id) AS (\
+                      (SELECT s.namespace, s.run, s.due_at, s.id FROM state s WHERE ", ready!(), " AND s.namespace = n.namespace \
+                       AND s.run > n.after AND s.run <= n.up_to ORDER BY s.run, s.due_at, s.id LIMIT 1) \
+                      UNION ALL SELECT next.* FROM runs CROSS JOIN LATERAL \
+                      (SELECT s.namespace, s.run, s.due_at, s.id FROM state s WHERE ", ready!(), " AND s.namespace = n.namespace \
+                       AND s.run > runs.run AND s.run <= n.up_to ORDER BY s.run, s.due_at, s.id LIMIT 1) next) \
+                      SELECT * FROM runs LIMIT n.most) found");
+    /// Claims ready states of a run, from the first on. The status is asked for where
+    /// it changes, too: what another claimed since it was found stays theirs. What was
     /// staged gets its namespace by that, and the values of the store that were fixed.
-    CLAIM = concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1, namespace = $7, \
-            fixed = CASE WHEN $4 >= 0 THEN fixed ELSE \
-            (SELECT f.fixed FROM staged_fixed f WHERE f.state = -$4 AND f.node = state.node) END \
-            WHERE id IN (SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = $4 \
-                         AND s.due_at <= $2 AND (s.due_at, s.id) >= ($5, $6) \
-                         AND (SELECT u.paused FROM run u WHERE u.id = s.run AND u.status = 'RUNNING') = 0 \
-                         ORDER BY s.due_at, s.id LIMIT $3) \
+    CLAIM = concat!("UPDATE state SET status = 'QUEUED', session = $6, fence = fence + 1, attempt = attempt + 1, \
+            namespace = CASE WHEN namespace >= 0 THEN namespace ELSE (SELECT p.namespace FROM state p WHERE p.id = -state.namespace) END, \
+            fixed = CASE WHEN namespace >= 0 THEN fixed ELSE \
+            (SELECT f.fixed FROM staged_fixed f WHERE f.state = -state.namespace AND f.node = state.node) END \
+            WHERE id IN (SELECT s.id FROM state s WHERE ", ready!(), " AND s.namespace = $1 AND s.run = $2 \
+                         AND (s.due_at, s.id) >= ($3, $4) \
+                         AND (SELECT u.paused FROM run u WHERE u.id = $2 AND u.status = 'RUNNING') = 0 \
+                         ORDER BY s.due_at, s.id LIMIT $5) \
             AND status = 'CREATED' RETURNING ", claimed!()),
-    postgres concat!("UPDATE state SET status = 'QUEUED', session = $1, fence = fence + 1, attempt = attempt + 1, namespace = $7, \
-              fixed = CASE WHEN $4 >= 0 THEN fixed ELSE \
-              (SELECT f.fixed FROM staged_fixed f WHERE f.state = -$4 AND f.node = state.node) END \
-              WHERE id = ANY(ARRAY(SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 AND s.namespace = $4 \
-                         AND s.due_at <= $2 AND (s.due_at, s.id) >= ($5, $6) \
-                         AND (SELECT u.paused FROM run u WHERE u.id = s.run AND u.status = 'RUNNING') = 0 \
-                         ORDER BY s.due_at, s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED)) \
+    postgres concat!("UPDATE state SET status = 'QUEUED', session = ($6::BIGINT[])[1], fence = fence + 1, attempt = attempt + 1, \
+              namespace = CASE WHEN namespace >= 0 THEN namespace ELSE (SELECT p.namespace FROM state p WHERE p.id = -state.namespace) END, \
+            fixed = CASE WHEN namespace >= 0 THEN fixed ELSE \
+            (SELECT f.fixed FROM staged_fixed f WHERE f.state = -state.namespace AND f.node = state.node) END \
+              WHERE id = ANY(ARRAY(SELECT free.id FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[]) \
+                         AS n (namespace, run, due_at, id, most) JOIN run u ON u.id = n.run AND u.status = 'RUNNING' AND u.paused = 0 \
+                         CROSS JOIN LATERAL (SELECT s.id FROM state s WHERE ", ready!(), " AND s.namespace = n.namespace \
+                         AND s.run = n.run AND (s.due_at, s.id) >= (n.due_at, n.id) \
+                         ORDER BY s.due_at, s.id LIMIT n.most FOR UPDATE OF s SKIP LOCKED) free)) \
               AND status = 'CREATED' RETURNING ", claimed!());
     /// Some states of a run, from a path on, each with whether it is one already.
     SOME_STATES = concat!("SELECT s.id, s.path, s.status, CASE WHEN ", seen!("s"), " THEN 1 ELSE 0 END FROM state s \
@@ -303,8 +367,8 @@ statements! {
     STANDS = "SELECT id, status, fence FROM state WHERE id = $1";
     UNSTAGE_OUTPUTS = "DELETE FROM output WHERE state = $1 AND number IN \
                        (SELECT o.number FROM output o WHERE o.state = $1 ORDER BY o.number LIMIT $2)";
-    UNSTAGE_STATES = "DELETE FROM state WHERE id IN (SELECT s.id FROM state s WHERE s.status = 'CREATED' AND s.parked = 0 \
-                      AND s.namespace = $1 ORDER BY s.due_at, s.id LIMIT $2)";
+    UNSTAGE_STATES = concat!("DELETE FROM state WHERE id IN (SELECT s.id FROM state s WHERE ", ready!(), " \
+                      AND s.namespace = $1 ORDER BY s.run, s.due_at, s.id LIMIT $2)");
     /// What was staged for ends that never came: the execution is held no more under the
     /// fence that staged, or its run is over.
     LEFTOVERS = "SELECT g.state, g.run, g.fence FROM staged g JOIN state s ON s.id = g.state JOIN run u ON u.id = g.run \
@@ -586,7 +650,7 @@ statements! {
     /// its counts if it is a unite.
     CHECK_STATES = concat!("SELECT s.id, s.run, s.node, s.path, s.status, s.session, s.fence, s.attempt, s.retries, s.requeues, s.losses, \
                     s.conflicts, s.refs, s.scopes, s.fixed, s.ended_at, s.outputs, s.kind, s.details, s.parked, s.begun, \
-                    n.state, n.source, n.branches, n.open, n.failed, n.arrived, s.due_at \
+                    n.state, n.source, n.branches, n.open, n.failed, n.arrived, s.due_at, s.delayed \
                     FROM state s LEFT JOIN unite n ON n.state = s.id WHERE s.run >= $1 AND s.run <= $2 AND ", seen!("s"), " \
                     ORDER BY s.run, s.path, s.id");
     CHECK_STRAY_STATES = "SELECT s.id, s.run FROM state s WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = s.run) ORDER BY s.id";
@@ -641,7 +705,7 @@ pub(crate) const BEAT: &str = concat!(
                WHERE session.ended_at IS NULL AND session.id <> $1 \
                AND session.expires_at < clock.now AND me.expires_at >= clock.now RETURNING session.id) \
      SELECT clock.now, (SELECT COUNT(*) FROM renewed), \
-     (SELECT MIN(due_at) FROM claimable), \
+     (SELECT MIN(due_at) FROM (SELECT due_at FROM ready UNION ALL SELECT due_at FROM delayed) all_due), \
      ARRAY(SELECT DISTINCT s.session FROM state s WHERE s.status = 'QUEUED' \
            AND (s.session IN (SELECT id FROM ended) OR NOT EXISTS \
                 (SELECT 1 FROM session WHERE session.id = s.session AND session.ended_at IS NULL))), \

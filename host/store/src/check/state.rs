@@ -28,6 +28,7 @@ pub(super) struct StateRow {
     pub outputs: Option<u32>,
     pub kind: Option<FailureKind>,
     pub parked: bool,
+    pub delayed: bool,
     /// Its row in `unite`.
     pub unite: Option<UniteRow>,
 }
@@ -60,6 +61,10 @@ impl StateRow {
         if !matches!(parked, 0 | 1) {
             row.wrong("parked", format_args!("is {parked}, and only 0 or 1"));
         }
+        let delayed = row.int(28, "delayed").unwrap_or_default();
+        if !matches!(delayed, 0 | 1) {
+            row.wrong("delayed", format_args!("is {delayed}, and only 0 or 1"));
+        }
         let state = StateRow {
             id,
             node: node.map(NodeIx),
@@ -74,6 +79,7 @@ impl StateRow {
             outputs: outputs(row),
             kind: row.maybe_parsed(17, "kind", FailureKind::parse),
             parked: parked == 1,
+            delayed: delayed == 1,
             unite: unite(row),
         };
         state.is_whole(row);
@@ -98,6 +104,9 @@ impl StateRow {
         }
         if self.parked && !matches!(status, Status::Created | Status::Cancelled) {
             row.wrong("parked", format_args!("is 1 though it is {status}"));
+        }
+        if self.delayed && !matches!(status, Status::Created | Status::Cancelled) {
+            row.wrong("delayed", format_args!("is 1 though it is {status}"));
         }
     }
 

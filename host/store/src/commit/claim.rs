@@ -1,29 +1,43 @@
-//! Claims: states that are due become this session's, by guarded updates.
-//! Namespaces take turns: each may have an equal part of what there is room
-//! for, and what one leaves the next may have. Within a namespace its queues take turns:
-//! the ordinary one, and one for the children of each execution with many outputs.
+//! Claims: ready states become this session's, by guarded updates. Namespaces take
+//! turns, and within a namespace its runs: each may have an equal part of what
+//! there is room for, and what one leaves the others may have. States whose delay
+//! has passed are made ready first, a bounded number at a time. Staged children of an
+//! execution with many outputs stand in a queue of their own; a run is claimed of in one
+//! queue at a time.
+//!
+//! Not here: how parts are computed; that is `parts`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use exosphere_domain::ids::{Millis, NamespaceKey, StateId};
+use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, StateId};
 
 use super::Street;
+use super::parts::{Line, Lines, in_order};
 use crate::error::StoreError;
 use crate::rows::claimed;
 use crate::sql;
-use crate::text::{Cells, Tx, values};
+use crate::text::{Cells, Rows, Tx, values};
 
-/// A queue with something to claim, now or later.
-struct Claimable {
-    /// The number of the queue: the namespace, or a negative one for children of one
-    /// execution.
-    queue: i64,
-    /// The namespace; none if the states are staged, and cannot be claimed yet.
-    namespace: Option<NamespaceKey>,
-    /// What comes first: when it is due, and which state it is.
-    first: (Millis, StateId),
-    /// When something is due after now.
-    next_due: Option<Millis>,
+/// Delayed states of a namespace that one claim makes ready: more than are claimed,
+/// few enough to hold up no commit.
+const MAX_PROMOTED: u32 = 512;
+
+/// A row of [`sql::CLAIMABLE`].
+enum Claimable {
+    /// A queue with ready states.
+    Ready {
+        /// The first of them; none if it may not be claimed of yet.
+        first: Option<Line>,
+        /// The next run with ready states.
+        next_run: Option<RunKey>,
+    },
+    /// A namespace with delayed states.
+    Delayed {
+        namespace: NamespaceKey,
+        first_due: Millis,
+        /// When a state is due after now.
+        next_due: Option<Millis>,
+    },
 }
 
 impl Street<'_> {
@@ -33,103 +47,178 @@ impl Street<'_> {
             self.done.more = true;
             return Ok(());
         }
+        let mut claimable = tx.query(sql::CLAIMABLE, &values![self.now], claimable).await?;
+        if self.promote(tx, &claimable).await? {
+            claimable = tx.query(sql::CLAIMABLE, &values![self.now], self::claimable).await?;
+        }
+        let (mut lines, other_queues) = self.lines(tx, &claimable, most).await?;
         let mut left = most;
-        let all = tx.query(sql::CLAIMABLE, &values![self.now], claimable).await?;
-        let mut waiting = self.in_turn(&all);
-        while left > 0 && !waiting.is_empty() {
-            let mut more = Vec::new();
-            for (at, (namespace, queues)) in waiting.iter().enumerate() {
-                let part = left.div_ceil((waiting.len() - at) as u32);
-                let (claimed, rest) = self.claim_of(tx, *namespace, queues, part).await?;
-                left -= claimed;
-                if !rest.is_empty() && self.shares.room(*namespace) > 0 {
-                    more.push((*namespace, rest));
+        while left > 0 {
+            let parts = lines.parts(left, &self.shares, self.turn);
+            if parts.is_empty() {
+                break;
+            }
+            let counts = self.claim_parts(tx, &parts).await?;
+            left = left.saturating_sub(counts.values().sum());
+            for (line, part) in parts {
+                let count = counts.get(&line.run).copied().unwrap_or(0);
+                self.shares.take(line.namespace, line.run, count);
+                if count < part {
+                    lines.close(&line);
+                    self.done.more |= other_queues.contains(&line.run);
                 }
             }
-            waiting = more;
         }
-        self.done.more |= !waiting.is_empty();
+        self.done.more |= lines.note_full(&self.shares, &mut self.done);
+        self.done.cursors = lines.cursors();
         if !self.done.more {
-            let claimable = all.iter().filter(|claimable| claimable.namespace.is_some());
-            self.done.next_due = claimable.filter_map(|claimable| claimable.next_due).min();
+            let next = claimable.iter().filter_map(Claimable::next_due);
+            self.done.next_due = next.min();
         }
         Ok(())
     }
 
-    /// The queues of which something is due, by namespace. Another namespace is the first
-    /// each time, and another of its queues, so that where there is less room than there
-    /// are of them each gets some.
-    fn in_turn<'a>(&self, all: &'a [Claimable]) -> Vec<(NamespaceKey, Vec<&'a Claimable>)> {
-        let mut due: BTreeMap<NamespaceKey, Vec<&Claimable>> = BTreeMap::new();
-        for claimable in all.iter().filter(|claimable| claimable.first.0 <= self.now) {
-            if let Some(namespace) = claimable.namespace {
-                due.entry(namespace).or_default().push(claimable);
-            }
-        }
-        let mut due: Vec<_> = due.into_iter().collect();
-        if !due.is_empty() {
-            let first = self.turn % due.len();
-            due.rotate_left(first);
-        }
-        for (_, queues) in &mut due {
-            let first = self.turn % queues.len();
-            queues.rotate_left(first);
-        }
-        due
-    }
-
-    /// Claims up to so many states of a namespace, as its share allows: an equal part of
-    /// each queue. Returns the number, and the queues of which there may be more.
-    async fn claim_of<'a>(
+    /// Makes delayed states ready that are due. Returns whether there were any.
+    async fn promote(
         &mut self,
         tx: &mut impl Tx,
-        namespace: NamespaceKey,
-        queues: &[&'a Claimable],
-        part: u32,
-    ) -> Result<(u32, Vec<&'a Claimable>), StoreError> {
-        let most = part.min(self.shares.room(namespace));
-        let (mut claimed, mut rest) = (0, Vec::new());
-        for (at, claimable) in queues.iter().enumerate() {
-            let part = (most - claimed).div_ceil((queues.len() - at) as u32);
-            let some = self.claim_from(tx, namespace, claimable, part).await?;
-            claimed += some;
-            if some == part {
-                // There may be more.
-                rest.push(*claimable);
+        claimable: &[Claimable],
+    ) -> Result<bool, StoreError> {
+        let due = claimable.iter().filter_map(|row| match row {
+            Claimable::Delayed { namespace, first_due, .. } if *first_due <= self.now => {
+                Some(namespace.0)
             }
+            _ => None,
+        });
+        let rows = Rows::default().ints(due).all(self.now).all(i64::from(MAX_PROMOTED));
+        if rows.is_empty() {
+            return Ok(false);
         }
-        self.shares.take(namespace, claimed);
-        if !rest.is_empty() && self.shares.room(namespace) == 0 {
-            self.done.full.insert(namespace);
+        let namespace = |row: &dyn Cells| row.int(0);
+        let mut promoted = BTreeMap::<i64, u32>::new();
+        for namespace in tx.query_each(sql::PROMOTE, &rows, namespace).await? {
+            *promoted.entry(namespace).or_default() += 1;
         }
-        Ok((claimed, rest))
+        // Others may take what is not claimed here.
+        self.done.added = true;
+        self.done.more |= promoted.values().any(|count| *count >= MAX_PROMOTED);
+        Ok(!promoted.is_empty())
     }
 
-    /// Claims up to so many states of a queue.
-    async fn claim_from(
-        &mut self,
+    /// Finds the runs to claim of, of each namespace the one after the last
+    /// claimed of first; and those that have ready states in another queue, too.
+    async fn lines(
+        &self,
         tx: &mut impl Tx,
-        namespace: NamespaceKey,
-        claimable: &Claimable,
+        claimable: &[Claimable],
         most: u32,
-    ) -> Result<u32, StoreError> {
-        if most == 0 {
-            return Ok(0);
+    ) -> Result<(Lines, BTreeSet<RunKey>), StoreError> {
+        // Those of which something is held may have their share already.
+        let limit = (most as usize).saturating_add(self.shares.runs.len());
+        let mut ranges = Vec::new();
+        for row in claimable {
+            let Claimable::Ready { first: Some(first), next_run: Some(_) } = row else {
+                continue;
+            };
+            let cursor = self.cursors.get(&first.namespace).copied().unwrap_or(RunKey(0));
+            ranges.push((first.namespace, first.run.max(cursor), RunKey(i64::MAX)));
+            if cursor > first.run {
+                ranges.push((first.namespace, first.run, cursor));
+            }
         }
-        let Claimable { queue, first: (due_at, state), .. } = *claimable;
-        let place = values![self.session.0, self.now, most, queue, due_at, state.0, namespace.0];
-        let held = tx.query(sql::CLAIM, &place, claimed).await?;
-        let claimed = held.len() as u32;
-        self.done.leased.extend(held.into_iter().map(|held| held.leased));
-        Ok(claimed)
+        let rows = Rows::default()
+            .ints(ranges.iter().map(|(namespace, ..)| namespace.0))
+            .ints(ranges.iter().map(|(_, after, _)| after.0))
+            .ints(ranges.iter().map(|(.., up_to)| up_to.0))
+            .all(i64::try_from(limit).unwrap_or(i64::MAX));
+        let found = match rows.is_empty() {
+            true => Vec::new(),
+            false => tx.query_each(sql::READY_RUNS, &rows, line).await?,
+        };
+        let mut namespaces = BTreeMap::<NamespaceKey, BTreeMap<RunKey, Line>>::new();
+        let mut other_queues = BTreeSet::new();
+        for line in claimable.iter().filter_map(Claimable::first).chain(found) {
+            let runs = namespaces.entry(line.namespace).or_default();
+            let of_run = runs.entry(line.run).or_insert(line);
+            if of_run.queue != line.queue {
+                other_queues.insert(line.run);
+                if line.first < of_run.first {
+                    *of_run = line;
+                }
+            }
+        }
+        let mut lines = Lines::new(&self.cursors);
+        for (namespace, runs) in namespaces {
+            let runs = in_order(runs.into_values().collect(), self.cursors.get(&namespace));
+            lines.add(namespace, runs, limit);
+        }
+        Ok((lines, other_queues))
+    }
+
+    /// Claims up to so many states of each run, from its first on. Returns how many
+    /// those were.
+    async fn claim_parts(
+        &mut self,
+        tx: &mut impl Tx,
+        parts: &[(Line, u32)],
+    ) -> Result<BTreeMap<RunKey, u32>, StoreError> {
+        let each = |get: fn(&Line) -> i64| parts.iter().map(move |(line, _)| get(line));
+        let rows = Rows::default()
+            .ints(each(|line| line.queue))
+            .ints(each(|line| line.run.0))
+            .ints(each(|line| line.first.0))
+            .ints(each(|line| line.first.1.0))
+            .ints(parts.iter().map(|(_, part)| i64::from(*part)))
+            .all(self.session.0);
+        let held = tx.query_each(sql::CLAIM, &rows, claimed).await?;
+        let mut counts = BTreeMap::new();
+        for held in held {
+            *counts.entry(held.leased.state.run).or_default() += 1;
+            self.done.leased.push(held.leased);
+        }
+        Ok(counts)
+    }
+}
+
+impl Claimable {
+    fn first(&self) -> Option<Line> {
+        match self {
+            Claimable::Ready { first, .. } => *first,
+            Claimable::Delayed { .. } => None,
+        }
+    }
+
+    fn next_due(&self) -> Option<Millis> {
+        match self {
+            Claimable::Ready { .. } => None,
+            Claimable::Delayed { next_due, .. } => *next_due,
+        }
     }
 }
 
 fn claimable(row: &dyn Cells) -> Result<Claimable, StoreError> {
-    Ok(Claimable {
-        queue: row.int(0)?,
-        namespace: row.maybe_int(4)?.map(NamespaceKey),
-        first: (row.int(1)?, StateId(row.int(2)?)),
-        next_due: row.maybe_int(3)?,
+    match row.maybe_int(1)? {
+        Some(_) => {
+            let owner = row.maybe_int(5)?.map(NamespaceKey);
+            let in_queue = line(row)?;
+            let first = owner.map(|namespace| Line { namespace, ..in_queue });
+            Ok(Claimable::Ready { first, next_run: row.maybe_int(4)?.map(RunKey) })
+        }
+        None => Ok(Claimable::Delayed {
+            namespace: NamespaceKey(row.int(0)?),
+            first_due: row.int(2)?,
+            next_due: row.maybe_int(4)?,
+        }),
+    }
+}
+
+/// A run in the queue of its namespace.
+fn line(row: &dyn Cells) -> Result<Line, StoreError> {
+    let queue = row.int(0)?;
+    Ok(Line {
+        queue,
+        namespace: NamespaceKey(queue),
+        run: RunKey(row.int(1)?),
+        first: (row.int(2)?, StateId(row.int(3)?)),
     })
 }

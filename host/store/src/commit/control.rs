@@ -117,6 +117,7 @@ impl Street<'_> {
                 false => tx.execute_each(sql::PARK_STATE, &rows.all(i64::from(paused))).await?,
             };
             self.done.more |= !cancelled && !paused;
+            self.done.added |= !cancelled && !paused;
         }
         let tally = &mut self.change(run.key)?.tally;
         tally.cancelled += if cancelled { some.len() as i64 } else { 0 };

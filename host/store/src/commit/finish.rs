@@ -117,7 +117,9 @@ impl<'b> Street<'b> {
     fn note(&mut self, finished: &Finished, end: &End) -> Result<(), StoreError> {
         if let End::Again { after, .. } = end {
             self.due(*after);
-            self.done.more |= *after == 0 && !self.run(finished.run.key)?.tally.paused;
+            let free = *after == 0 && !self.run(finished.run.key)?.tally.paused;
+            self.done.more |= free;
+            self.done.added |= free;
         }
         let tally = &mut self.change(finished.run.key)?.tally;
         match end {
@@ -177,16 +179,19 @@ impl<'b> Street<'b> {
         if paused {
             return Ok(None);
         }
-        if self.shares.room(namespace) == 0 {
-            self.done.full.insert(namespace);
-            return Ok(None);
-        }
-        if self.births == 0 {
-            self.done.more = true;
+        let full = self.shares.room(namespace) == 0;
+        let full_run = self.shares.run_room(run) == 0;
+        if full || full_run || self.births == 0 {
+            self.done.added = true;
+            match (full, full_run) {
+                (true, _) => drop(self.done.full.insert(namespace)),
+                (false, true) => drop(self.done.full_runs.insert((namespace, run))),
+                (false, false) => self.done.more = true,
+            }
             return Ok(None);
         }
         self.births -= 1;
-        self.shares.take(namespace, 1);
+        self.shares.take(namespace, run, 1);
         Ok(Some(namespace))
     }
 

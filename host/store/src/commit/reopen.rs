@@ -173,6 +173,7 @@ impl Street<'_> {
         tally.errored -= (opened.states.len() + opened.unites.len()) as i64;
         let parked = tally.parks_reopened();
         self.done.more |= !parked;
+        self.done.added |= !parked;
         let states = opened.states.iter().map(|id| (id, Status::Created, parked));
         let unites = opened.unites.iter().map(|id| (id, Status::Waiting, false));
         let all: Vec<_> = states.chain(unites).collect();

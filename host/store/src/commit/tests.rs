@@ -56,6 +56,7 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
         want: Want::Births(1),
         shares: Shares::unbounded(),
         turn: 0,
+        cursors: BTreeMap::new(),
     }
 }
 
@@ -80,7 +81,7 @@ async fn an_old_fence_changes_nothing_where_it_is_written() {
         let rows = rows.maybe_texts([None]).maybe_texts([None]).maybe_ints([None]);
         rows.maybe_ints([None]).maybe_ints([None]).maybe_ints([None]).maybe_ints([None])
     };
-    let repeat = |rows: Rows<'static>| (0..7).fold(rows, |rows, _| rows.all(0));
+    let repeat = |rows: Rows<'static>| (0..8).fold(rows, |rows, _| rows.all(0));
     let begun = |rows: Rows<'static>| rows;
     for database in databases {
         let store = Store::open(&database, Vault::new(&[7; 32])).await.unwrap();

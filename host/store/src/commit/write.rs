@@ -152,7 +152,8 @@ async fn repeat(tx: &mut impl Tx, repeats: &[&Ended<'_>], now: Millis) -> Result
         .ints(tries(|tries| tries.requeues))
         .ints(tries(|tries| tries.losses))
         .ints(tries(|tries| tries.conflicts))
-        .ints(repeats.iter().map(|ended| i64::from(ended.parked)));
+        .ints(repeats.iter().map(|ended| i64::from(ended.parked)))
+        .ints(agains.iter().map(|(after, _)| i64::from(*after > 0)));
     tx.put_off(sql::REPEAT, &rows, Some(repeats.len() as u64)).await
 }
 

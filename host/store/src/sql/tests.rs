@@ -90,6 +90,68 @@ async fn the_guards_of_a_claim_go_by_the_number_of_a_state() {
     }
 }
 
+/// Ends, and far fewer states that can be claimed now or later, of several runs.
+const MIXED: &str = "SELECT n, 1, 0, n::TEXT, CASE WHEN n % 40 = 0 THEN 'CREATED' ELSE 'SUCCESS' END, n, NULL::BIGINT, 1, \
+                     CASE WHEN n % 40 > 0 THEN 0 END, CASE WHEN n % 40 > 0 THEN 1 END FROM generate_series(1, 20000) AS n";
+
+/// A claim costs what it claims, whatever else there is: it steps along the indices
+/// of what is claimable, sorts nothing and reads no state besides.
+#[tokio::test]
+async fn claims_go_by_the_indices_of_claimable_states() {
+    let (mut connection, _) = postgres("claim_plans").await;
+    states(&mut connection, MIXED).await;
+    let mixed = "UPDATE state SET run = 1 + id % 7, namespace = id % 3, delayed = (id % 80 = 0)::INT WHERE status = 'CREATED'; \
+                 ANALYZE state; SET enable_seqscan = off";
+    connection.execute(sqlx::raw_sql(mixed)).await.unwrap();
+    for (name, text, indices) in claim_statements() {
+        let mut explain = format!("EXPLAIN {}", text.postgres);
+        for parameter in (1..=6).rev() {
+            explain = explain
+                .replace(&format!("${parameter}::BIGINT[]"), "'{1,2}'::BIGINT[]")
+                .replace(&format!("${parameter}"), "1");
+        }
+        let rows = connection.fetch_all(AssertSqlSafe(explain)).await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let plan = plan.join("\n");
+        for index in indices {
+            assert!(plan.contains(index), "{name} goes not by {index}: {plan}");
+        }
+        let bad = ["Seq Scan on state", "Sort", "Bitmap", "state_path"];
+        assert!(!bad.iter().any(|bad| plan.contains(bad)), "{name}: {plan}");
+    }
+}
+
+#[tokio::test]
+async fn claims_go_by_the_indices_on_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("db");
+    let store = Store::open(&Database::Sqlite(file.clone()), Vault::new(&[7; 32])).await.unwrap();
+    let sqlite = rusqlite::Connection::open(file).unwrap();
+    for (name, text, indices) in claim_statements() {
+        let mut statement = sqlite.prepare(&format!("EXPLAIN QUERY PLAN {}", text.sqlite)).unwrap();
+        let rows = statement.raw_query().mapped(|row| row.get::<_, String>(3));
+        let plan: Vec<String> = rows.collect::<Result<_, _>>().unwrap();
+        let plan = plan.join("\n");
+        for index in indices {
+            assert!(plan.contains(index), "{name} goes not by {index}: {plan}");
+        }
+        // Steps along an index, and rows by their number.
+        let bad = ["SCAN state", "SCAN s\n", "TEMP B-TREE", "state_path"];
+        assert!(!bad.iter().any(|bad| plan.contains(bad)), "{name}: {plan}");
+    }
+    store.close().await;
+}
+
+/// The statements of a claim, with the indices that each goes by.
+fn claim_statements() -> [(&'static str, &'static Text, &'static [&'static str]); 4] {
+    [
+        ("CLAIMABLE", CLAIMABLE, &["state_ready", "state_delayed"]),
+        ("READY_RUNS", READY_RUNS, &["state_ready"]),
+        ("PROMOTE", PROMOTE, &["state_delayed"]),
+        ("CLAIM", CLAIM, &["state_ready"]),
+    ]
+}
+
 const CLAIMERS: usize = 12;
 const STATES: i64 = 300;
 
@@ -127,9 +189,9 @@ async fn claims(url: String, claim: Arc<str>, session: i64, start: Arc<Barrier>)
     let mut all = Vec::new();
     start.wait().await;
     loop {
-        // By a session, of what is due at 0, so many, of namespace 0, from state 0 on.
-        let claim = sqlx::query(AssertSqlSafe(&*claim)).bind(session);
-        let claim = claim.bind(0i64).bind(STATES).bind(0i64).bind(0i64).bind(0i64);
+        // Of namespace 0 and run 1, from the first on, so many, by a session.
+        let claim = sqlx::query(AssertSqlSafe(&*claim)).bind(vec![0i64]).bind(vec![1i64]);
+        let claim = claim.bind(vec![0i64]).bind(vec![0i64]).bind(vec![STATES]).bind(vec![session]);
         match claim.fetch_all(&mut connection).await {
             Ok(rows) if rows.is_empty() => return all,
             Ok(rows) => all.extend(rows.iter().map(|row| row.get::<i64, _>(0))),

@@ -228,6 +228,7 @@ impl Bed {
             want,
             shares: Shares::unbounded(),
             turn: 0,
+            cursors: BTreeMap::new(),
         };
         let mut done = self.store.commit(batch).await.unwrap();
         self.held.extend(done.leased.drain(..).map(|leased| leased.state));

@@ -270,6 +270,10 @@ pub const COUNTS: &[Case] = &[
         &["parked state.parked <paused:0000>"],
     ),
     Case("UPDATE state SET parked = 1 WHERE id = <open:0010>", &["value state.parked <open:0010>"]),
+    Case(
+        "UPDATE state SET delayed = 1 WHERE id = <open:0010>",
+        &["value state.delayed <open:0010>"],
+    ),
     Case("UPDATE number SET next = 1 WHERE name = 'run'", &["number number.next -"]),
 ];
 
@@ -372,6 +376,10 @@ pub const VALUES: &[Case] = &[
     Case(
         "UPDATE state SET parked = 2 WHERE id = <cancelled:0000>",
         &["value state.parked <cancelled:0000>"],
+    ),
+    Case(
+        "UPDATE state SET delayed = 2 WHERE id = <cancelled:0000>",
+        &["value state.delayed <cancelled:0000>"],
     ),
     Case("UPDATE run SET uuid = 'x' WHERE id = <fan>", &["value run.uuid <fan>"]),
     Case(

@@ -197,6 +197,7 @@ async fn a_run_cannot_be_written_that_is_over_and_open(kind: Kind) {
         "UPDATE state SET status = 'PRUNED', session = NULL WHERE status = 'QUEUED'",
         "UPDATE state SET status = 'DONE'",
         "UPDATE state SET parked = 2",
+        "UPDATE state SET delayed = 2",
         "UPDATE state SET begun = -1",
         "UPDATE unite SET open = -1",
         "UPDATE unite SET failed = -1",

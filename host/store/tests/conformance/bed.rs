@@ -205,7 +205,8 @@ impl Host {
     pub fn batch(&self, members: Vec<Member>, want: Want) -> Batch {
         let (range, session) = (0..members.len(), self.session);
         let (now, shares, turn) = (self.now(), Shares::unbounded(), number() as usize);
-        Batch { members: members.into(), range, session, now, want, shares, turn }
+        let cursors = BTreeMap::new();
+        Batch { members: members.into(), range, session, now, want, shares, turn, cursors }
     }
 
     pub async fn commit(&self, members: Vec<Member>, want: Want) -> Result<Committed, StoreError> {

@@ -48,5 +48,6 @@ mod race;
 mod tenants;
 mod exporters;
 mod staging;
+mod rounds;
 
 mod differential;

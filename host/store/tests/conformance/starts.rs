@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::outcome::Outcome;
 use exosphere_domain::start_digest::StartDigest;
 use exosphere_store::{Answer, KnownRun, Member, NewRun, Want};
 use serde_json::json;
@@ -188,16 +189,16 @@ async fn a_run_begins_after_its_delay(kind: Kind) {
 
 async fn what_is_due_first_is_claimed_first(kind: Kind) {
     let bed = Bed::new(kind).await;
-    let template = bed.template(Sketch::of("A")).await;
-    let mut runs = Vec::new();
-    for delay in [3000, 1000, 2000, 9000] {
-        let new = NewRun { delay, ..bed.new_run(&template).await };
-        runs.push(new.info.key);
-        bed.one(Member::Start(new.into())).await;
+    let run = bed.start_of("U > X; X > W; W(U)").await;
+    let fan = bed.outputs(&run.info, &run.root, 4).await;
+    let states = bed.births(fan).await;
+    for (state, delay) in states.iter().zip([3000, 1000, 2000, 9000]) {
+        let again = bed.plainly(&run.info, state, Outcome::RequeueAfter(delay)).await;
+        bed.one(again).await;
     }
     bed.pass(4000).await;
-    for expected in [runs[1], runs[2], runs[0]] {
-        assert_eq!(bed.claim(1).await[0].run, expected);
+    for expected in [1, 2, 0] {
+        assert_eq!(bed.claim(1).await[0].id, states[expected].id);
     }
     assert!(bed.claim(1).await.is_empty());
     bed.check().await;

@@ -66,7 +66,8 @@ async fn nobody_is_given_more_than_their_share(kind: Kind) {
     let bed = Bed::new(kind).await;
     let (a, b) = (waiting(&bed, "a", 9).await, waiting(&bed, "b", 9).await);
     let (a, b) = (a.info.namespace_key, b.info.namespace_key);
-    let shares = Shares { most: 5, left: HashMap::from([(a, 2)]) };
+    let left = HashMap::from([(a, 2)]);
+    let shares = Shares { most: 5, left, runs: HashMap::new() };
     let claim = |shares: Shares| Batch { shares, ..bed.batch(Vec::new(), Want::Claims(100)) };
     let done = bed.store.commit(claim(shares.clone())).await.unwrap();
     assert_eq!(counted(&done), BTreeMap::from([(a, 2), (b, 5)]));

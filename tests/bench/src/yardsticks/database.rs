@@ -242,6 +242,7 @@ impl Street {
             want,
             shares: Shares::unbounded(),
             turn: 0,
+            cursors: BTreeMap::new(),
         };
         // In a task of its own, as a host does it: on SQLite a commit holds up its
         // thread.

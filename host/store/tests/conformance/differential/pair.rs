@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use exosphere_domain::graph::sketch::Sketch;
-use exosphere_domain::ids::{Ids, RunKey, SessionId, StateId};
+use exosphere_domain::ids::{Ids, NamespaceKey, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
 use exosphere_store::{
@@ -30,6 +30,8 @@ pub struct Pair {
     travelled: i64,
     /// Commits so far.
     turns: usize,
+    /// Where the next claim goes on in the rounds of runs.
+    cursors: BTreeMap<NamespaceKey, RunKey>,
     /// When Postgres last answered.
     last: Instant,
 }
@@ -48,14 +50,16 @@ impl Side {
 }
 
 /// What a commit says, but for the time.
-type Said = (String, BTreeMap<StateId, String>, bool, Option<i64>, Vec<Touched>);
+type Said = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<Touched>);
 
 fn said(done: &Committed, travelled: i64) -> Said {
     let leased = done.leased.iter().map(|leased| (leased.state.id, format!("{leased:?}")));
     let next_due = done.next_due.map(|due| due + travelled);
     let leased: BTreeMap<_, _> = leased.collect();
     assert_eq!(leased.len(), done.leased.len(), "handed out twice");
-    (format!("{:?}", done.answers), leased, done.more, next_due, done.touched.clone())
+    let Committed { more, full, full_runs, added, cursors, .. } = done;
+    let rest = format!("{more} {full:?} {full_runs:?} {added} {cursors:?}");
+    (format!("{:?}", done.answers), leased, rest, next_due, done.touched.clone())
 }
 
 fn same<T: Debug + PartialEq>(what: &str, sqlite: T, postgres: T) -> T {
@@ -66,7 +70,8 @@ fn same<T: Debug + PartialEq>(what: &str, sqlite: T, postgres: T) -> T {
 impl Pair {
     pub async fn new() -> Pair {
         let (sqlite, postgres) = (Side::new(Kind::Sqlite).await, Side::new(Kind::Postgres).await);
-        Pair { sqlite, postgres, travelled: 0, turns: 0, last: Instant::now() }
+        let cursors = BTreeMap::new();
+        Pair { sqlite, postgres, travelled: 0, turns: 0, cursors, last: Instant::now() }
     }
 
     /// Commits on both. Nothing if both refuse the data.
@@ -80,7 +85,8 @@ impl Pair {
         let (shares, turn) = (Shares::unbounded(), self.turns);
         self.turns += 1;
         let members: Arc<[Member]> = members.into();
-        let mut batch = Batch { members, range, session, now: 0, want, shares, turn };
+        let cursors = self.cursors.clone();
+        let mut batch = Batch { members, range, session, now: 0, want, shares, turn, cursors };
         // No two transactions within a millisecond: what is due first is no
         // matter of luck.
         while self.last.elapsed() < Duration::from_millis(1) {
@@ -98,6 +104,9 @@ impl Pair {
                     // The row in which they differ tells more.
                     self.compare().await;
                     same("what the commit said", we, they);
+                }
+                if matches!(want, Want::Claims(1..)) {
+                    self.cursors.clone_from(&ours.cursors);
                 }
                 ours.leased.sort_by_key(|leased| leased.state.id);
                 Some(ours)

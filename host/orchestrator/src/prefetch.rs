@@ -1,0 +1,375 @@
+//! Prefetch targets: how many states this host may hold, in all, of a namespace and
+//! of a run. Enough that a free slot has work while a commit is synced, and little
+//! more than can begin soon: what waits here is kept from other hosts and from
+//! other runs. How soon a state can begin follows from how long executions take.
+//!
+//! Not here: which states are held (`room`), slots (`executor`), claims
+//! (`committer`) and giving back what is held in vain (`recall`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use exosphere_domain::ids::{NamespaceKey, RunKey};
+use tokio::sync::Notify;
+
+/// States may be claimed ahead that are expected to begin within this time: a
+/// commit with its sync, several times over.
+const HORIZON: Duration = Duration::from_millis(50);
+
+/// Executions that take this long or longer are claimed for free slots alone: to
+/// wait for the next commit costs them a few per cent at most.
+const SLOW: Duration = Duration::from_millis(400);
+
+/// States that may be claimed ahead for each slot, however fast executions are.
+pub(crate) const MAX_AHEAD_PER_SLOT: u32 = 7;
+
+/// The part of its newest execution in a run's mean time.
+const RUN_WEIGHT: f64 = 1.0 / 8.0;
+
+/// The part of its newest execution in a namespace's mean time.
+const NAMESPACE_WEIGHT: f64 = 1.0 / 16.0;
+
+/// Namespaces with slow executions that are remembered while nothing of them runs.
+const MAX_IDLE_NAMESPACES: usize = 256;
+
+/// Measures executions and derives the targets from that.
+pub(crate) struct Prefetch {
+    slots: u32,
+    epoch: Instant,
+    paces: Mutex<HashMap<NamespaceKey, Pace>>,
+    /// States were claimed.
+    claimed: Notify,
+}
+
+/// The executions of a namespace.
+#[derive(Default)]
+struct Pace {
+    running: u32,
+    /// Mean time of an execution in seconds, once one has ended.
+    mean: Option<f64>,
+    runs: HashMap<RunKey, RunPace>,
+}
+
+/// The executions of a run, while some are under way.
+#[derive(Default)]
+struct RunPace {
+    running: u32,
+    /// Sum of the times at which those under way began, in microseconds.
+    began: u64,
+    mean: Option<f64>,
+}
+
+/// An execution under way. Dropping it ends the measurement.
+pub(crate) struct Running {
+    prefetch: Arc<Prefetch>,
+    namespace: NamespaceKey,
+    run: RunKey,
+    began: Instant,
+}
+
+/// How many states may be held.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Targets {
+    /// In all.
+    pub total: u32,
+    /// Of namespaces that execute or have executed something.
+    pub namespaces: HashMap<NamespaceKey, Target>,
+}
+
+/// How many states of a namespace may be held.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// In all.
+    pub held: u32,
+    /// Of a run of which nothing is executed.
+    pub idle_run: u32,
+    /// Of the others.
+    pub runs: HashMap<RunKey, u32>,
+}
+
+impl Target {
+    /// How many states of a run may be held.
+    pub(crate) fn of(&self, run: RunKey) -> u32 {
+        self.runs.get(&run).copied().unwrap_or(self.idle_run)
+    }
+}
+
+impl Prefetch {
+    /// Creates targets for a host with `slots` slots.
+    pub(crate) fn new(slots: u32) -> Arc<Self> {
+        Arc::new(Prefetch {
+            slots,
+            epoch: Instant::now(),
+            paces: Mutex::default(),
+            claimed: Notify::new(),
+        })
+    }
+
+    /// Notes that an execution begins, which has a slot.
+    pub(crate) fn begin(self: &Arc<Self>, namespace: NamespaceKey, run: RunKey) -> Running {
+        let began = Instant::now();
+        let mut paces = self.lock();
+        if paces.len() >= MAX_IDLE_NAMESPACES && !paces.contains_key(&namespace) {
+            paces.retain(|_, pace| pace.running > 0);
+        }
+        let pace = paces.entry(namespace).or_default();
+        pace.running += 1;
+        let of_run = pace.runs.entry(run).or_default();
+        of_run.running += 1;
+        of_run.began += self.micros(began);
+        Running { prefetch: self.clone(), namespace, run, began }
+    }
+
+    fn end(&self, running: &Running, now: Instant) {
+        let took = now.saturating_duration_since(running.began).as_secs_f64();
+        let mut paces = self.lock();
+        let Some(pace) = paces.get_mut(&running.namespace) else { return };
+        pace.running -= 1;
+        pace.mean = Some(blend(pace.mean, took, NAMESPACE_WEIGHT));
+        let Some(of_run) = pace.runs.get_mut(&running.run) else { return };
+        of_run.running -= 1;
+        of_run.began -= self.micros(running.began);
+        of_run.mean = Some(blend(of_run.mean, took, RUN_WEIGHT));
+        if of_run.running == 0 {
+            pace.runs.remove(&running.run);
+        }
+        if pace.running == 0 && pace.is_fast() {
+            // As it is taken to be without a word.
+            paces.remove(&running.namespace);
+        }
+    }
+
+    /// How many states may be held now, where `slots_of` gives the slots of a
+    /// namespace.
+    pub(crate) fn targets(&self, slots_of: impl Fn(NamespaceKey) -> u32) -> Targets {
+        self.targets_at(Instant::now(), slots_of)
+    }
+
+    fn targets_at(&self, now: Instant, slots_of: impl Fn(NamespaceKey) -> u32) -> Targets {
+        let now = self.micros(now);
+        let paces = self.lock();
+        let target = |(key, pace): (&NamespaceKey, &Pace)| (*key, pace.target(now, slots_of(*key)));
+        let namespaces = paces.iter().map(target).collect();
+        Targets { total: self.total(&paces, now), namespaces }
+    }
+
+    /// How many states may be held in all.
+    pub(crate) fn total_now(&self) -> u32 {
+        self.total(&self.lock(), self.micros(Instant::now()))
+    }
+
+    fn total(&self, paces: &HashMap<NamespaceKey, Pace>, now: u64) -> u32 {
+        let running: u32 = paces.values().map(|pace| pace.running).sum();
+        let spare = self.slots.saturating_sub(running);
+        let ahead: f64 = paces.values().map(|pace| pace.ahead_of_running(now)).sum();
+        let spare_ahead = f64::from(spare.saturating_mul(MAX_AHEAD_PER_SLOT));
+        self.slots.saturating_add(capped(ahead + spare_ahead, self.slots))
+    }
+
+    /// Executions under way.
+    pub(crate) fn running(&self) -> u32 {
+        self.lock().values().map(|pace| pace.running).sum()
+    }
+
+    /// Notes that states were claimed, or that the host stops.
+    pub(crate) fn notify(&self) {
+        self.claimed.notify_one();
+    }
+
+    /// Waits until states were claimed.
+    pub(crate) async fn claimed(&self) {
+        self.claimed.notified().await;
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.epoch).as_micros();
+        u64::try_from(since).unwrap_or(u64::MAX)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NamespaceKey, Pace>> {
+        self.paces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.prefetch.end(self, Instant::now());
+    }
+}
+
+impl Pace {
+    fn target(&self, now: u64, slots: u32) -> Target {
+        let spare = slots.saturating_sub(self.running);
+        let of_run = |running: u32, time: f64| {
+            // One more than it can begin: a run is never without a state that waits.
+            let begun = running.saturating_add(spare).saturating_add(1);
+            begun.saturating_add(capped(ahead(running + spare, time), slots))
+        };
+        let runs = self
+            .runs
+            .iter()
+            .map(|(run, pace)| (*run, of_run(pace.running, pace.expected(now, self.mean))));
+        let ahead = self.ahead_of_running(now) + ahead(spare, self.mean.unwrap_or(0.0));
+        Target {
+            held: slots.saturating_add(capped(ahead, slots)),
+            idle_run: of_run(0, self.mean.unwrap_or(0.0)),
+            runs: runs.collect(),
+        }
+    }
+
+    /// Whether its executions are too fast to matter.
+    fn is_fast(&self) -> bool {
+        ahead(1, self.mean.unwrap_or(0.0)) >= f64::from(MAX_AHEAD_PER_SLOT)
+    }
+
+    /// States that can begin soon in the slots of executions under way.
+    fn ahead_of_running(&self, now: u64) -> f64 {
+        let each = |pace: &RunPace| ahead(pace.running, pace.expected(now, self.mean));
+        self.runs.values().map(each).sum()
+    }
+}
+
+impl RunPace {
+    /// How long an execution of the run takes, in seconds: the mean of the last, or
+    /// twice the mean age of those under way, so that slow ones are known before
+    /// one has ended.
+    fn expected(&self, now: u64, otherwise: Option<f64>) -> f64 {
+        let ages = (u64::from(self.running).saturating_mul(now)).saturating_sub(self.began);
+        let age = ages as f64 / 1e6 / f64::from(self.running.max(1));
+        self.mean.or(otherwise).unwrap_or(0.0).max(2.0 * age)
+    }
+}
+
+/// States that can begin within the horizon in some slots, at this time for each.
+fn ahead(slots: u32, time: f64) -> f64 {
+    match time >= SLOW.as_secs_f64() || slots == 0 {
+        true => 0.0,
+        false => f64::from(slots) * HORIZON.as_secs_f64() / time.max(1e-6),
+    }
+}
+
+/// A whole number of states ahead, within the most for some slots.
+fn capped(ahead: f64, slots: u32) -> u32 {
+    // A cast of a float saturates.
+    (ahead as u32).min(slots.saturating_mul(MAX_AHEAD_PER_SLOT))
+}
+
+fn blend(mean: Option<f64>, newest: f64, weight: f64) -> f64 {
+    mean.map_or(newest, |mean| mean + (newest - mean) * weight)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const N: NamespaceKey = NamespaceKey(1);
+    const OTHER: NamespaceKey = NamespaceKey(2);
+
+    /// A host whose executions began and ended at given milliseconds.
+    struct Bench(Arc<Prefetch>);
+
+    impl Bench {
+        fn at(&self, millis: u64) -> Instant {
+            self.0.epoch + Duration::from_millis(millis)
+        }
+
+        fn begin(&self, namespace: NamespaceKey, run: i64, millis: u64) -> Running {
+            let mut running = self.0.begin(namespace, RunKey(run));
+            let mut paces = self.0.lock();
+            let pace = paces.get_mut(&namespace).unwrap();
+            let of_run = pace.runs.get_mut(&RunKey(run)).unwrap();
+            of_run.began -= self.0.micros(running.began);
+            running.began = self.at(millis);
+            of_run.began += self.0.micros(running.began);
+            running
+        }
+
+        fn end(&self, running: Running, millis: u64) {
+            self.0.end(&running, self.at(millis));
+            std::mem::forget(running);
+        }
+
+        fn held(&self, millis: u64, slots: u32) -> (u32, u32) {
+            let targets = self.0.targets_at(self.at(millis), |_| slots);
+            (targets.total, targets.namespaces[&N].held)
+        }
+    }
+
+    #[test]
+    fn fast_executions_keep_the_full_prefetch() {
+        let bench = Bench(Prefetch::new(64));
+        for round in 0..50 {
+            let all: Vec<_> = (0..48).map(|_| bench.begin(N, 1, round * 3)).collect();
+            assert_eq!(bench.held(round * 3 + 2, 48), (512, 384));
+            all.into_iter().for_each(|running| bench.end(running, round * 3 + 3));
+        }
+    }
+
+    #[test]
+    fn slow_executions_are_known_before_one_ends() {
+        let bench = Bench(Prefetch::new(16));
+        let all: Vec<_> = (0..16).map(|_| bench.begin(N, 1, 0)).collect();
+        assert_eq!(bench.held(1, 16), (128, 128), "nothing is known yet");
+        assert_eq!(bench.held(100, 16), (20, 20), "8 ms apart, if they take 200");
+        assert_eq!(bench.held(200, 16), (16, 16));
+        all.into_iter().for_each(|running| bench.end(running, 2_000));
+        assert_eq!(bench.held(2_000, 16).1, 16, "and remembered");
+    }
+
+    #[test]
+    fn fast_executions_after_slow_ones_are_known_at_once() {
+        let bench = Bench(Prefetch::new(16));
+        let slow: Vec<_> = (0..16).map(|_| bench.begin(N, 1, 0)).collect();
+        slow.into_iter().for_each(|running| bench.end(running, 2_000));
+        let mut fast: Vec<_> = (0..16).map(|_| bench.begin(N, 2, 2_000)).collect();
+        assert_eq!(bench.held(2_001, 16).1, 16);
+        bench.end(fast.pop().unwrap(), 2_001);
+        let held = bench.held(2_001, 16).1;
+        assert!(held > 100, "{held}");
+    }
+
+    #[test]
+    fn a_slow_run_leaves_room_for_a_fast_one() {
+        let bench = Bench(Prefetch::new(16));
+        let slow: Vec<_> = (0..15).map(|_| bench.begin(N, 1, 0)).collect();
+        let fast = bench.begin(N, 2, 1_000);
+        bench.end(fast, 1_001);
+        let _fast = bench.begin(N, 2, 1_001);
+        let targets = bench.0.targets_at(bench.at(1_002), |_| 16);
+        let target = &targets.namespaces[&N];
+        assert_eq!(target.runs[&RunKey(1)], 16, "one more than its slots");
+        // One slot, at 2 ms for each.
+        assert!(target.runs[&RunKey(2)] >= 20 && target.held >= 40, "{target:?}");
+        slow.into_iter().for_each(|running| bench.end(running, 2_000));
+    }
+
+    #[test]
+    fn slow_namespaces_leave_room_for_fast_ones() {
+        let bench = Bench(Prefetch::new(64));
+        let slow: Vec<_> = (0..48).map(|_| bench.begin(OTHER, 1, 0)).collect();
+        let fast: Vec<_> = (0..16).map(|_| bench.begin(N, 2, 1_000)).collect();
+        let (total, held) = bench.held(1_001, 48);
+        assert!(total >= 64 + 112 && held >= 48 + 112, "{total}, {held}");
+        slow.into_iter().chain(fast).for_each(|running| bench.end(running, 1_002));
+    }
+
+    #[test]
+    fn idle_namespaces_are_forgotten_in_the_end() {
+        let prefetch = Prefetch::new(1);
+        let busy = prefetch.begin(N, RunKey(1));
+        let bench = Bench(prefetch.clone());
+        for number in 0..3 * MAX_IDLE_NAMESPACES as i64 {
+            let slow = bench.begin(NamespaceKey(100 + number), 2, 0);
+            bench.end(slow, 1_000);
+            drop(prefetch.begin(OTHER, RunKey(2)));
+        }
+        let paces = prefetch.lock();
+        assert!(paces.contains_key(&N) && !paces.contains_key(&OTHER), "one is busy, one fast");
+        assert!(paces.len() > 1 && paces.len() <= MAX_IDLE_NAMESPACES + 1, "{}", paces.len());
+        drop(paces);
+        drop(busy);
+        assert_eq!(prefetch.running(), 0);
+    }
+}

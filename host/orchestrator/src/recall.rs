@@ -1,0 +1,133 @@
+//! Gives back claimed states that wait for a slot in vain: more are held than the
+//! targets allow, since executions proved slow. They are free to be claimed again,
+//! by a host with room or after those of other runs.
+//!
+//! Not here: how many may be held; that is `prefetch`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use exosphere_domain::ids::{NamespaceKey, RunKey};
+
+use crate::Parts;
+use crate::prefetch::Targets;
+use crate::room::HeldStates;
+
+/// From one look to the next, while more is held than is executed.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// States are given back that have waited this long for a slot: longer than any
+/// that the prefetch targets take in.
+const GIVE_BACK_AFTER: Duration = Duration::from_millis(100);
+
+/// Begins to look after what is held.
+pub(crate) fn start(parts: &Arc<Parts>) {
+    tokio::spawn(run(parts.clone()));
+}
+
+async fn run(parts: Arc<Parts>) {
+    loop {
+        parts.prefetch.claimed().await;
+        while parts.committer.holding() > parts.prefetch.running() {
+            if parts.committer.is_stopping() {
+                return;
+            }
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            recall(&parts);
+        }
+        if parts.committer.is_stopping() {
+            return;
+        }
+    }
+}
+
+/// Withdraws from the queues for slots what is held beyond the targets.
+fn recall(parts: &Parts) {
+    let Some(since) = Instant::now().checked_sub(GIVE_BACK_AFTER) else { return };
+    let surplus = surplus(&parts.committer.held(), &parts.targets());
+    let mut given_back = 0;
+    for (namespace, Surplus { runs, rest }) in surplus.namespaces {
+        let mut of_it = 0;
+        for (run, states) in runs {
+            of_it += parts.executor.withdraw(namespace, Some(run), states, since);
+        }
+        of_it += parts.executor.withdraw(namespace, None, rest.saturating_sub(of_it), since);
+        given_back += of_it;
+    }
+    for namespace in surplus.by_size {
+        let rest = surplus.total.saturating_sub(given_back);
+        given_back += parts.executor.withdraw(namespace, None, rest, since);
+    }
+    if given_back > 0 {
+        tracing::debug!(states = given_back, "gives back states that cannot begin soon");
+    }
+}
+
+/// What is held beyond the targets.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Surpluses {
+    total: u32,
+    namespaces: HashMap<NamespaceKey, Surplus>,
+    /// Namespaces, the one that holds most first.
+    by_size: Vec<NamespaceKey>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Surplus {
+    runs: HashMap<RunKey, u32>,
+    /// Of the namespace, that of its runs included.
+    rest: u32,
+}
+
+fn surplus(held: &HeldStates, targets: &Targets) -> Surpluses {
+    let mut all = Surpluses {
+        total: held.total().saturating_sub(targets.total),
+        by_size: held.namespaces.keys().copied().collect(),
+        ..Surpluses::default()
+    };
+    let size = |namespace: &NamespaceKey| held.namespaces[namespace].total;
+    all.by_size.sort_by_key(|namespace| std::cmp::Reverse((size(namespace), *namespace)));
+    for (namespace, of_it) in &held.namespaces {
+        // One that executes nothing has just come, or has no slot to wait for.
+        let Some(target) = targets.namespaces.get(namespace) else { continue };
+        let over = |(run, held): (&RunKey, &u32)| {
+            Some((*run, held.checked_sub(target.of(*run)).filter(|over| *over > 0)?))
+        };
+        let runs = of_it.runs.iter().filter_map(over).collect();
+        let rest = of_it.total.saturating_sub(target.held);
+        all.namespaces.insert(*namespace, Surplus { runs, rest });
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prefetch::Target;
+    use crate::room::HeldOf;
+
+    #[test]
+    fn surplus_is_counted_on_every_level() {
+        let (a, b, idle) = (NamespaceKey(1), NamespaceKey(2), NamespaceKey(3));
+        let of = |runs: &[(i64, u32)]| HeldOf {
+            total: runs.iter().map(|(_, held)| held).sum(),
+            runs: runs.iter().map(|(run, held)| (RunKey(*run), *held)).collect(),
+        };
+        let namespaces =
+            [(a, of(&[(1, 10), (2, 3), (9, 2)])), (b, of(&[(3, 4)])), (idle, of(&[(4, 9)]))];
+        let held = HeldStates { namespaces: namespaces.into() };
+        let target = |held, idle_run, runs: &[(i64, u32)]| Target {
+            held,
+            idle_run,
+            runs: runs.iter().map(|(run, most)| (RunKey(*run), *most)).collect(),
+        };
+        let namespaces =
+            [(a, target(12, 1, &[(1, 8), (2, 3)])), (b, target(4, 1, &[(3, 4)]))].into();
+        let found = surplus(&held, &Targets { total: 20, namespaces });
+        assert_eq!((found.total, found.by_size), (8, vec![a, idle, b]));
+        let of_a = Surplus { runs: [(RunKey(1), 2), (RunKey(9), 1)].into(), rest: 3 };
+        let of_b = Surplus { runs: HashMap::new(), rest: 0 };
+        assert_eq!(found.namespaces, [(a, of_a), (b, of_b)].into());
+    }
+}

@@ -1,0 +1,249 @@
+//! The parts of one claim: how what there is room for is divided among namespaces
+//! and, within a namespace, among its runs. Pure: no database.
+//!
+//! Namespaces get equal parts. Within one, each state goes to the run of which the
+//! session holds least, and among equals to the next in a round that goes on where
+//! the last claim ended. So a run waits for one state of each other run at most.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, StateId};
+
+use crate::batch::{Committed, Shares};
+
+/// A run with ready states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Line {
+    /// The number of its queue: that of the namespace, or a negative one for the staged
+    /// children of one execution.
+    pub queue: i64,
+    pub namespace: NamespaceKey,
+    pub run: RunKey,
+    /// The first of them: when it was due, and its number.
+    pub first: (Millis, StateId),
+}
+
+/// All runs with ready states that a claim looks at.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    namespaces: BTreeMap<NamespaceKey, OfNamespace>,
+    /// Of each namespace: the run that the last state went to.
+    cursors: BTreeMap<NamespaceKey, RunKey>,
+}
+
+#[derive(Debug, Default)]
+struct OfNamespace {
+    /// In the order of the round.
+    runs: Vec<Line>,
+    /// Whether there may be more runs.
+    more: bool,
+}
+
+/// Brings the runs of a namespace into the order of the round: the one after the
+/// cursor is first.
+pub(super) fn in_order(mut runs: Vec<Line>, cursor: Option<&RunKey>) -> Vec<Line> {
+    let cursor = cursor.copied().unwrap_or(RunKey(0));
+    runs.sort_by_key(|line| (line.run <= cursor, line.run));
+    runs
+}
+
+impl Lines {
+    pub(super) fn new(cursors: &BTreeMap<NamespaceKey, RunKey>) -> Self {
+        Lines { namespaces: BTreeMap::new(), cursors: cursors.clone() }
+    }
+
+    /// Adds the runs of a namespace in the order of the round, `limit` at most.
+    pub(super) fn add(&mut self, namespace: NamespaceKey, mut runs: Vec<Line>, limit: usize) {
+        let more = runs.len() >= limit;
+        runs.truncate(limit);
+        self.namespaces.insert(namespace, OfNamespace { runs, more });
+    }
+
+    /// Divides `left` states among the runs. Returns those that get some, with how
+    /// many; none if nobody may have any.
+    pub(super) fn parts(&mut self, left: u32, shares: &Shares, turn: usize) -> Vec<(Line, u32)> {
+        let may_have = |(namespace, of_it): &(NamespaceKey, &OfNamespace)| {
+            let may = |line: &Line| shares.run_room(line.run) > 0;
+            shares.room(*namespace) > 0 && of_it.runs.iter().any(may)
+        };
+        let all = self.namespaces.iter().map(|(namespace, of_it)| (*namespace, of_it));
+        let mut open: Vec<_> = all.filter(may_have).collect();
+        if !open.is_empty() {
+            // Another is the first each time: where there is less room than there are
+            // namespaces, each gets its turn.
+            let first = turn % open.len();
+            open.rotate_left(first);
+        }
+        let (mut left, mut parts) = (left, Vec::new());
+        for (at, (namespace, of_it)) in open.iter().enumerate() {
+            let part = left.div_ceil((open.len() - at) as u32).min(shares.room(*namespace));
+            let (of_runs, last) = of_it.parts(part, shares);
+            left -= of_runs.iter().map(|(_, part)| part).sum::<u32>();
+            self.cursors.extend(last.map(|run| (*namespace, run)));
+            parts.extend(of_runs);
+        }
+        parts
+    }
+
+    /// Takes out a run that has nothing more.
+    pub(super) fn close(&mut self, line: &Line) {
+        if let Some(of_it) = self.namespaces.get_mut(&line.namespace) {
+            of_it.runs.retain(|other| other.run != line.run);
+        }
+    }
+
+    /// Notes of which more is due than their shares allow. Returns whether there may
+    /// be more that they allow.
+    pub(super) fn note_full(&self, shares: &Shares, done: &mut Committed) -> bool {
+        let mut more = false;
+        for (namespace, of_it) in &self.namespaces {
+            if of_it.runs.is_empty() && !of_it.more {
+                continue;
+            }
+            if shares.room(*namespace) == 0 {
+                done.full.insert(*namespace);
+                continue;
+            }
+            more |= of_it.more;
+            for line in &of_it.runs {
+                match shares.run_room(line.run) {
+                    0 => drop(done.full_runs.insert((*namespace, line.run))),
+                    _ => more = true,
+                }
+            }
+        }
+        more
+    }
+
+    /// Where the rounds go on, of namespaces that have ready states.
+    pub(super) fn cursors(mut self) -> BTreeMap<NamespaceKey, RunKey> {
+        self.cursors.retain(|namespace, _| self.namespaces.contains_key(namespace));
+        self.cursors
+    }
+}
+
+impl OfNamespace {
+    /// Divides `part` among its runs; tells which run the last state goes to.
+    fn parts(&self, part: u32, shares: &Shares) -> (Vec<(Line, u32)>, Option<RunKey>) {
+        let held = |line: &Line| shares.runs.get(&line.run).map_or(0, |share| share.held);
+        let mut given = vec![0; self.runs.len()];
+        let mut next: BinaryHeap<_> =
+            self.runs.iter().enumerate().map(|(at, line)| Reverse((held(line), at))).collect();
+        let (mut left, mut last) = (part, None);
+        while left > 0 {
+            let Some(Reverse((held, at))) = next.pop() else { break };
+            if given[at] >= shares.run_room(self.runs[at].run) {
+                continue;
+            }
+            given[at] += 1;
+            left -= 1;
+            last = Some(self.runs[at].run);
+            next.push(Reverse((held + 1, at)));
+        }
+        let parts = self.runs.iter().copied().zip(given).filter(|(_, part)| *part > 0);
+        (parts.collect(), last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::batch::RunShare;
+
+    const N: NamespaceKey = NamespaceKey(1);
+
+    fn line(namespace: NamespaceKey, run: i64) -> Line {
+        Line { queue: namespace.0, namespace, run: RunKey(run), first: (0, StateId(run)) }
+    }
+
+    fn lines(runs: &[i64], cursors: &BTreeMap<NamespaceKey, RunKey>, limit: usize) -> Lines {
+        let mut lines = Lines::new(cursors);
+        let runs = runs.iter().map(|run| line(N, *run)).collect();
+        lines.add(N, in_order(runs, cursors.get(&N)), limit);
+        lines
+    }
+
+    /// Runs by number, each with its part.
+    fn numbers(parts: &[(Line, u32)]) -> Vec<(i64, u32)> {
+        parts.iter().map(|(line, part)| (line.run.0, *part)).collect()
+    }
+
+    fn held(runs: &[(i64, u32, u32)]) -> Shares {
+        let share = |&(run, held, left): &(i64, u32, u32)| (RunKey(run), RunShare { held, left });
+        Shares { runs: runs.iter().map(share).collect(), ..Shares::unbounded() }
+    }
+
+    #[test]
+    fn states_go_to_the_runs_that_hold_least() {
+        let none = BTreeMap::new();
+        let parts = lines(&[1, 2, 3], &none, 99).parts(7, &Shares::unbounded(), 0);
+        assert_eq!(numbers(&parts), [(1, 3), (2, 2), (3, 2)]);
+        let shares = held(&[(1, 4, 9), (3, 1, 1)]);
+        let parts = lines(&[1, 2, 3], &none, 99).parts(7, &shares, 0);
+        assert_eq!(numbers(&parts), [(1, 1), (2, 5), (3, 1)]);
+    }
+
+    #[test]
+    fn shares_used_up_are_noted() {
+        let shares = Shares { most: 2, left: HashMap::new(), runs: held(&[(1, 4, 0)]).runs };
+        let mut lines = lines(&[1, 2], &BTreeMap::new(), 99);
+        let parts = lines.parts(7, &shares, 0);
+        assert_eq!(numbers(&parts), [(2, 2)]);
+        let mut done = Committed::default();
+        assert!(lines.note_full(&shares, &mut done), "run 2 has more");
+        assert_eq!(done.full_runs, [(N, RunKey(1))].into());
+        let full = Shares { left: [(N, 0)].into(), ..shares };
+        let mut done = Committed::default();
+        assert!(!lines.note_full(&full, &mut done));
+        assert_eq!(done.full, [N].into());
+        assert!(lines.parts(7, &full, 0).is_empty());
+    }
+
+    /// However many runs come and wherever they stand, each is served within one
+    /// round of those that there are.
+    #[test]
+    fn no_run_starves() {
+        let mut random = 1u64;
+        let mut below = |bound: u64| {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (random >> 33) % bound
+        };
+        for _ in 0..200 {
+            let mut cursors = BTreeMap::new();
+            // Since when each run waits, counted in states that others got.
+            let mut waits: BTreeMap<i64, u64> = BTreeMap::new();
+            let mut next = 1000;
+            for _ in 0..100 {
+                for _ in 0..below(4) {
+                    next = if below(2) == 0 { next + 1 } else { 1 + below(999) as i64 };
+                    waits.entry(next).or_insert(0);
+                }
+                let runs: Vec<_> = waits.keys().copied().collect();
+                if runs.is_empty() {
+                    continue;
+                }
+                let room = 1 + below(5) as u32;
+                // The database gives the runs after the cursor, no more than this.
+                let limit = room as usize;
+                let mut lines = lines(&runs, &cursors, limit);
+                let parts = numbers(&lines.parts(room, &Shares::unbounded(), 0));
+                assert_eq!(parts.iter().map(|(_, part)| part).sum::<u32>(), room);
+                cursors = lines.cursors();
+                for (run, waited) in &mut waits {
+                    *waited += u64::from(room);
+                    if parts.iter().any(|(of, _)| of == run) {
+                        *waited = 0;
+                    }
+                    assert!(*waited <= 2 * 400, "run {run} waits for {waited} states");
+                }
+                if below(3) == 0 {
+                    let gone = runs[below(runs.len() as u64) as usize];
+                    waits.remove(&gone);
+                }
+            }
+        }
+    }
+}

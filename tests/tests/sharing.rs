@@ -1,0 +1,171 @@
+//! How hosts share work: no host keeps states that it cannot begin soon while
+//! another has room, and no run of a namespace waits for all of a larger one.
+//!
+//! Not here: namespaces beside each other (`tenants`), and lost hosts (`hosts`).
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use exosphere_tests::fleet::{Setup, with_fleet};
+use exosphere_tests::postgres::Postgres;
+use exosphere_tests::{Host, check, until};
+use serde_json::{Value, json};
+
+/// `n` branches that wait, and a unite that has the number of each.
+fn branches(n: usize, ms: u64) -> Value {
+    json!({"nodes": [
+        {"node_name": "fan", "identifier": "splitter", "inputs": {"n": n}, "next_nodes": ["waiter"]},
+        {"node_name": "wait", "identifier": "waiter", "next_nodes": ["merger"],
+         "inputs": {"ms": ms, "value": "${{ splitter.outputs.i }}"}},
+        {"node_name": "collect", "identifier": "merger", "unites": {"identifier": "splitter"},
+         "inputs": {"values": "${{ splitter.outputs.i }}"}, "next_nodes": []},
+    ]})
+}
+
+/// Has a host execute each node once: to load a plugin takes longer than what is
+/// measured.
+fn warm_up(host: &Host) -> Result<()> {
+    let found = host.result_of("warm", &branches(2, 1), &json!({}))?;
+    ensure!(found["status"] == "SUCCESS", "{found:#}");
+    Ok(())
+}
+
+/// Runs `n` branches of 2 s that are started at the first host; tells how long that
+/// took and how many the second host executed.
+fn spread(database: &str, slots: [u32; 2], n: usize) -> Result<(Duration, usize)> {
+    let mut measured = None;
+    let setups = slots.map(Setup::one_namespace);
+    with_fleet(Postgres::shared()?, database, &setups, |fleet| {
+        fleet.host(0)?.push("lab")?;
+        // The second host alone, so that it is the one that loads the plugin.
+        warm_up(fleet.host(1)?)?;
+        warm_up(fleet.host(0)?)?;
+        let before = fleet.members()[1].executions()?.len();
+        fleet.host(0)?.apply("slow", &branches(n, 2_000))?;
+        let begun = Instant::now();
+        let run = fleet.host(0)?.run("slow", &json!({}), &json!({}))?;
+        let found = fleet.host(0)?.wait_for(&run)?;
+        let took = begun.elapsed();
+        ensure!(found["status"] == "SUCCESS", "{found:#}");
+        let merged = fleet.host(1)?.output(&run, "merger")?;
+        ensure!(merged["values"] == json!((0..n).collect::<Vec<_>>()), "{merged}");
+        let there = fleet.members()[1].executions()?.len() - before;
+        println!("{n} branches of 2 s on {slots:?} slots took {took:?}, {there} on the second");
+        let attempts = "SELECT COUNT(*) FROM attempt";
+        let attempts = Postgres::shared()?.psql(fleet.database(), attempts)?;
+        ensure!(attempts == "0", "what was given back has used up an attempt: {attempts}");
+        measured = Some((took, there));
+        Ok(())
+    })?;
+    measured.ok_or_else(|| anyhow::anyhow!("nothing was measured"))
+}
+
+#[test]
+fn slow_branches_spread_over_equal_hosts() -> Result<()> {
+    let (took, there) = spread("equal_hosts", [16, 16], 64)?;
+    ensure!((24..=40).contains(&there), "{there} of 64 on the second host");
+    ensure!(took < Duration::from_secs(5), "it took {took:?}");
+    Ok(())
+}
+
+#[test]
+fn slow_branches_leave_a_small_host() -> Result<()> {
+    let (took, there) = spread("small_host", [4, 64], 20)?;
+    ensure!(there >= 16, "{there} of 20 on the host with room");
+    ensure!(took < Duration::from_secs(3), "it took {took:?}");
+    Ok(())
+}
+
+/// One step that echoes.
+fn step() -> Value {
+    json!({"nodes": [{"node_name": "echo", "identifier": "only", "inputs": {"value": 1}, "next_nodes": []}]})
+}
+
+/// `n` branches that echo.
+fn fan(n: usize) -> Value {
+    json!({"nodes": [
+        {"node_name": "fan", "identifier": "splitter", "inputs": {"n": n}, "next_nodes": ["worker"]},
+        {"node_name": "echo", "identifier": "worker", "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": []},
+    ]})
+}
+
+/// Tries something on a host on each database, with 64 slots, of which a namespace
+/// has 48.
+fn on_both(database: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = Host::start_with(folder.path(), &["--slots", "64"], |_| ())?;
+    host.push("lab")?;
+    test(&host)?;
+    host.kill()?;
+    check(&["--data", folder.path().to_str().unwrap_or_default()])?;
+    with_fleet(Postgres::shared()?, database, &[Setup::slots(64)], |fleet| {
+        fleet.host(0)?.push("lab")?;
+        test(fleet.host(0)?)
+    })
+}
+
+/// Runs a graph that was applied; tells how long it took.
+fn timed(host: &Host, name: &str) -> Result<Duration> {
+    let begun = Instant::now();
+    let run = host.run(name, &json!({}), &json!({}))?;
+    let found = host.wait_for(&run)?;
+    ensure!(found["status"] == "SUCCESS", "{found:#}");
+    Ok(begun.elapsed())
+}
+
+fn cancel(host: &Host, run: &str) -> Result<()> {
+    host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
+    until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
+}
+
+/// All slots of the namespace are taken by nodes of 2 s, which began together: the
+/// first of them to end makes room for the small run, not the last of 500.
+#[test]
+fn one_step_runs_beside_a_slow_run() -> Result<()> {
+    on_both("beside_slow", |host| {
+        host.apply("step", &step())?;
+        host.apply("few", &fan(100))?;
+        warm_up(host)?;
+        let alone = (timed(host, "step")?, timed(host, "few")?);
+        host.apply("slow", &branches(500, 2_000))?;
+        let large = host.run("slow", &json!({}), &json!({}))?;
+        std::thread::sleep(Duration::from_secs(1));
+        let steps = [timed(host, "step")?, timed(host, "step")?, timed(host, "step")?];
+        let few = timed(host, "few")?;
+        println!("alone {alone:?}; beside 500 of 2 s: one step {steps:?}, 101 states {few:?}");
+        for took in steps {
+            ensure!(took < Duration::from_millis(2_500), "a step took {took:?}");
+        }
+        ensure!(few < Duration::from_millis(2_500), "101 states took {few:?}");
+        ensure!(host.get(&format!("/runs/{large}"))?["status"] == "RUNNING");
+        cancel(host, &large)
+    })
+}
+
+#[test]
+fn one_step_runs_beside_a_wide_run() -> Result<()> {
+    const STATES: usize = 20_000;
+    on_both("beside_wide", |host| {
+        host.apply("step", &step())?;
+        host.apply("wide", &fan(STATES))?;
+        warm_up(host)?;
+        timed(host, "step")?;
+        let median = |mut all: Vec<Duration>| {
+            all.sort();
+            all[all.len() / 2]
+        };
+        let alone = median((0..9).map(|_| timed(host, "step")).collect::<Result<_>>()?);
+        let large = host.run("wide", &json!({}), &json!({}))?;
+        // Its states are born in one transaction, which is not what is measured.
+        host.wait_until(&large, |run| run["counts"]["states"].as_u64() > Some(1))?;
+        let mut beside = Vec::new();
+        while beside.len() < 9 && host.get(&format!("/runs/{large}"))?["status"] == "RUNNING" {
+            beside.push(timed(host, "step")?);
+        }
+        ensure!(beside.len() >= 3, "the wide run is over after {beside:?}");
+        println!("a step: alone {alone:?}, beside {STATES} states {beside:?}");
+        let took = median(beside);
+        ensure!(took < alone * 10 + Duration::from_millis(100), "{took:?}, alone {alone:?}");
+        cancel(host, &large).or_else(|_| host.wait_for(&large).map(drop))
+    })
+}
