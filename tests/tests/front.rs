@@ -50,7 +50,7 @@ fn descriptors(command: &mut Command, most: u64) {
     // SAFETY: one system call, which allocates nothing.
     #[expect(unsafe_code, reason = "the only way to do so between fork and exec")]
     unsafe {
-        command.pre_exec(move || setrlimit(Resource::Nofile, limit.clone()).map_err(Into::into));
+        command.pre_exec(move || setrlimit(Resource::Nofile, limit).map_err(Into::into));
     }
 }
 

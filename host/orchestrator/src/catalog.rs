@@ -1,6 +1,7 @@
 //! What people put in: plugins and graphs. Everything is checked at the door,
 //! and a refusal names all that is wrong.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -192,16 +193,19 @@ impl Host {
         let mut weight = 0;
         for row in parts.store.exporters(namespace, &nodes).await? {
             let ExporterRow { node, plugin, digest, imports } = row;
-            if !described.contains_key(&digest) {
-                let from = (&parts.store, &parts.work);
-                let read = parts.descriptions.get(from, namespace, digest).await?;
-                weight += read.weight();
-                if weight > parts.limits.get(Limit::JsonBytes) {
-                    return Err(too_heavy());
+            let described = match described.entry(digest) {
+                Entry::Occupied(read) => read.into_mut(),
+                Entry::Vacant(place) => {
+                    let from = (&parts.store, &parts.work);
+                    let read = parts.descriptions.get(from, namespace, digest).await?;
+                    weight += read.weight();
+                    if weight > parts.limits.get(Limit::JsonBytes) {
+                        return Err(too_heavy());
+                    }
+                    place.insert(read)
                 }
-                described.insert(digest, read);
-            }
-            let found = described.get(&digest).and_then(|described| described.get(&node));
+            };
+            let found = described.get(&node);
             let missing = || StoreError::Data(format!("plugin {digest} has no node {node}"));
             let exporter = Exporter {
                 grants: grants.get(&plugin).cloned().unwrap_or_default(),

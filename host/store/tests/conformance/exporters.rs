@@ -69,8 +69,8 @@ async fn the_migration_finds_exported_nodes(kind: Kind) {
     let before = bed.place.table("exported").await;
     bed.place.execute("DELETE FROM exported").await.unwrap();
     let migration = match kind {
-        Kind::Sqlite => include_str!("../../../../migrations/sqlite/0010_descriptions.sql"),
-        Kind::Postgres => include_str!("../../../../migrations/postgres/0010_descriptions.sql"),
+        Kind::Sqlite => include_str!("../../../../migrations/sqlite/0006_descriptions.sql"),
+        Kind::Postgres => include_str!("../../../../migrations/postgres/0006_descriptions.sql"),
     };
     let insert = &migration[migration.find("INSERT").unwrap()..];
     bed.place.execute(insert).await.unwrap();

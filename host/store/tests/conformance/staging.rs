@@ -118,7 +118,7 @@ async fn a_staged_end_is_unseen_until_it_counts(kind: Kind) {
     let (child, mut members) = (pieces[0].children[0].id, Vec::new());
     for piece in pieces {
         members.push(stage(piece));
-        let done = bed.done(members.drain(..).collect(), Want::Claims(9)).await;
+        let done = bed.done(std::mem::take(&mut members), Want::Claims(9)).await;
         assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 0));
         assert!(!done.more && done.next_due.is_none(), "nothing is to be claimed");
         assert_eq!(seen(&bed, &run).await, 1, "the root");

@@ -134,7 +134,10 @@ fn output(chance: &mut Chance) -> Text {
         0..=2 => Text::plain("{}"),
         3 => whole("[", "1,", times, "1]"),
         4 => whole("[", "{},", times, "{}]"),
-        5 => whole("\"", chance.one(&["a", "needle ", "\\u0000", "x y "]), times / 4, "\""),
+        5 => {
+            let piece = *chance.one(&["a", "needle ", "\\u0000", "x y "]);
+            whole("\"", piece, times / 4, "\"")
+        }
         6 => {
             let deep = chance.below(70);
             let (open, shut) = *chance.one(&[("[", "]"), ("{\"x\":", "}")]);
