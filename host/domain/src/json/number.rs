@@ -148,7 +148,7 @@ struct Shortest {
     length: usize,
 }
 
-impl fmt::Write for Shortest {
+impl Write for Shortest {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let rest = self.bytes.get_mut(self.length..self.length + text.len()).ok_or(fmt::Error)?;
         rest.copy_from_slice(text.as_bytes());
