@@ -140,3 +140,22 @@ fn pages_of_a_gather_keep_their_order() -> Result<()> {
         Ok(())
     })
 }
+
+/// Reading is billed: a gather of several pages ends at the node's deadline, before
+/// the node has begun.
+#[test]
+fn reading_a_gather_ends_at_the_deadline() -> Result<()> {
+    on_both("gathers_deadline", |host| {
+        let text = json!("x".repeat(1 << 20));
+        let mut graph = graph(24, &text, &json!(["${{ work.outputs.i }}"]), &json!({}));
+        let merge = &mut graph["nodes"][2];
+        merge["timeout_ms"] = json!(1);
+        merge["retry_policy"] = json!({"max_retries": 0});
+        let ended = host.result_of("g", &graph, &json!({}))?;
+        ensure!(ended["failures"][0]["failure"]["kind"] == "timeout", "{ended:#}");
+        let run = ended["run"].as_str().context("no id")?;
+        let states = host.states(run, "merge")?;
+        ensure!(states[0]["usage"] == Value::Null, "the node began: {states:#?}");
+        Ok(())
+    })
+}

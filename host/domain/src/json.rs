@@ -36,6 +36,9 @@ use reader::{Mode, Reader, Rules};
 /// and clients use, has a bound of 127.)
 pub const MAX_DEPTH: usize = 127;
 
+/// The most bytes of memory that one byte of text becomes: those of `{},{},`.
+const MAX_WEIGHT_OF_BYTE: u64 = 240;
+
 /// The most problems of one text that are told one by one.
 pub const MAX_PROBLEMS: usize = 20;
 
@@ -113,7 +116,12 @@ pub fn read_stored_within(text: &str, room: &mut u64) -> Result<Value, JsonError
     build(text, Rules::LENIENT, room)
 }
 
+/// Builds the value of a text. One that may outweigh the room is weighed before:
+/// to be refused it takes no memory.
 fn build(text: &str, rules: Rules, room: &mut u64) -> Result<Value, JsonError> {
+    if (text.len() as u64).saturating_mul(MAX_WEIGHT_OF_BYTE) > *room {
+        Reader::new(text, rules, *room).whole(Mode::Weigh)?;
+    }
     let mut reader = Reader::new(text, rules, *room);
     let value = reader.whole(Mode::All)?;
     *room = reader.room();

@@ -241,5 +241,10 @@ mod tests {
         assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Permanent, "no luck"));
         assert_eq!(failure.details, Some(serde_json::json!({"code": 7})));
         assert_eq!(own("{").details, Some(serde_json::json!("{")));
+        let magic = r#"{"$serde_json::private::RawValue":"[1]"}"#;
+        assert_eq!(own(magic).details.unwrap().to_string(), magic);
+        for kept_as_text in [r#"{"a":1,"a":2}"#, &format!("[{}0]", "{},".repeat(10_000))] {
+            assert_eq!(own(kept_as_text).details, Some(Value::String(kept_as_text.into())));
+        }
     }
 }

@@ -37,6 +37,8 @@ impl Rules {
 pub(super) enum Mode<'f> {
     /// Nothing: it is checked.
     Nothing,
+    /// Nothing: it is weighed as if all of it were built.
+    Weigh,
     /// All of it.
     All,
     /// What these fields name, each put into its slot.
@@ -202,7 +204,7 @@ impl<'t> Reader<'t> {
             self.slots[slot] = Some(value);
             return Ok(Value::Null);
         }
-        if let Mode::All = mode {
+        if let Mode::All | Mode::Weigh = mode {
             self.charge(weight::ITEM)?;
         }
         match self.peek() {
@@ -230,13 +232,16 @@ impl<'t> Reader<'t> {
     }
 
     fn string(&mut self, mode: Mode<'_>) -> Result<Value, Stop> {
-        let Mode::All = mode else {
+        if let Mode::Nothing | Mode::Some(_) = mode {
             self.skip_string()?;
             return Ok(Value::Null);
-        };
+        }
         let text = self.text_of_string()?;
         self.charge(text.len() as u64)?;
-        Ok(Value::String(text.into_owned()))
+        match mode {
+            Mode::All => Ok(Value::String(text.into_owned())),
+            _ => Ok(Value::Null),
+        }
     }
 
     /// Reads a string whose quote is here, and checks its escapes.
@@ -291,7 +296,7 @@ impl<'t> Reader<'t> {
         };
         let built = match mode {
             Mode::All => decimal.rounded().ok_or(Inexact::OutOfRange),
-            Mode::Nothing | Mode::Some(_) => Ok(Value::Null),
+            Mode::Nothing | Mode::Weigh | Mode::Some(_) => Ok(Value::Null),
         };
         match checked.and(built) {
             Ok(value) => Ok(value),
@@ -370,7 +375,7 @@ impl<'t> Reader<'t> {
         let mut list = Vec::new();
         let mut wanted = match mode {
             Mode::Some(step) => Some(step.elements()),
-            Mode::Nothing | Mode::All => None,
+            Mode::Nothing | Mode::Weigh | Mode::All => None,
         };
         let mut is_open = !self.eat(b']');
         let mut index = 0;
@@ -398,6 +403,7 @@ impl<'t> Reader<'t> {
             Mode::Nothing if self.rules.is_strict => self.checked_members(path)?,
             Mode::Nothing => self.skipped_members(path)?,
             Mode::All => self.built_members(path)?,
+            Mode::Weigh => self.weighed_members(path)?,
             Mode::Some(step) => self.picked_members(step, path)?,
         };
         self.depth -= 1;
@@ -426,6 +432,18 @@ impl<'t> Reader<'t> {
             self.skip_string()?;
             self.colon()?;
             self.value(Mode::Nothing, path)?;
+            is_open = self.has_next_member()?;
+        }
+        Ok(Value::Null)
+    }
+
+    fn weighed_members(&mut self, path: &ValuePath<'_>) -> Result<Value, Stop> {
+        self.charge(weight::OBJECT)?;
+        let mut is_open = !self.eat(b'}');
+        while is_open {
+            let key = self.key()?;
+            self.charge(weight::MEMBER + key.len() as u64)?;
+            self.value(Mode::Weigh, &ValuePath::Member(path, &key))?;
             is_open = self.has_next_member()?;
         }
         Ok(Value::Null)

@@ -172,6 +172,12 @@ fn values_are_weighed_while_they_are_built() {
     assert_eq!(read(text, &mut (room - 1)), Err(JsonError::TooHeavy));
     read(text, &mut room).unwrap();
     assert_eq!(room, 0);
+    let most = MAX_WEIGHT_OF_BYTE;
+    for heavy in ["[]", "{}", "[{}]", "[[[],[]]]", r#"{"":{"":{}}}"#, "0"] {
+        let list = format!("[{}0]", format!("{heavy},").repeat(1_000));
+        let weight = weight::of_value(&read_all(&list).unwrap());
+        assert!(weight <= most * list.len() as u64, "{heavy}: {weight} of {}", list.len());
+    }
     let many = format!("[{}{{}}]", "{},".repeat(1_000_000));
     assert_eq!(read(&many, &mut (1 << 20)), Err(JsonError::TooHeavy));
 }
@@ -306,7 +312,18 @@ proptest! {
     fn weighs_what_it_builds(value in values()) {
         let mut room = 1 << 40;
         read(&value.to_string(), &mut room).unwrap();
-        prop_assert_eq!((1 << 40) - room, weight::of_value(&value));
+        let weight = weight::of_value(&value);
+        prop_assert_eq!((1 << 40) - room, weight);
+        // With little room it is weighed before it is built.
+        let text = spread(&value, " ");
+        if let Ok(value) = read_stored(&text) {
+            let weight = weight::of_value(&value);
+            prop_assert_eq!(read_stored_within(&text, &mut { weight }), Ok(value));
+            prop_assert_eq!(
+                Reader::new(&text, Rules::LENIENT, weight - 1).whole(Mode::Weigh),
+                Err(JsonError::TooHeavy)
+            );
+        }
     }
 
     #[test]
