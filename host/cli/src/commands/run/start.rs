@@ -58,8 +58,8 @@ pub struct Start {
 /// did not come.
 const REPEAT_WITHIN: Duration = Duration::from_secs(15);
 
-/// The first pause before a repeat; each is twice the one before.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The pause before the first repeat, and before each later one.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));
 
 /// How long a host may take to answer a small start: it does so within five
 /// seconds.
@@ -161,7 +161,7 @@ struct Sent {
 /// Sends a start, and again with the same key for a while if the host cannot take
 /// it now or its answer did not come.
 fn begin(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Result<Sent, Error> {
-    let (begun, mut pause) = (Instant::now(), PAUSE);
+    let (begun, mut pause) = (Instant::now(), PAUSES.0);
     let mut is_first = true;
     loop {
         let error = match send() {
@@ -187,7 +187,7 @@ fn begin(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Result<Sent, Er
         );
         is_first = false;
         thread::sleep(pause);
-        pause *= 2;
+        pause = PAUSES.1;
     }
 }
 
