@@ -18,9 +18,10 @@ mod trial;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
+use exosphere_tests::beside;
 
 use bed::Bed;
-use case::Expect;
+use case::{Case, Expect};
 use report::Table;
 
 /// Text that is nested deep takes a stack to make.
@@ -28,8 +29,29 @@ const STACK: usize = 256 << 20;
 
 #[test]
 fn every_hostile_case_has_the_answer_that_it_says() -> Result<()> {
-    let cases = std::thread::Builder::new().stack_size(STACK).spawn(every_case)?;
+    with_a_large_stack(every_case)
+}
+
+#[test]
+fn every_trial_leaves_honest_runs_alone() -> Result<()> {
+    with_a_large_stack(every_trial)
+}
+
+fn with_a_large_stack(test: fn() -> Result<()>) -> Result<()> {
+    // Both measure times.
+    let _alone = beside::alone();
+    let cases = std::thread::Builder::new().stack_size(STACK).spawn(test)?;
     cases.join().map_err(|_| anyhow!("a case made the test panic"))?
+}
+
+/// The cases that are wanted and are trials, or are none.
+fn cases(origin: &str, trials: bool) -> Result<Vec<Case>> {
+    let only = std::env::var("CASE").unwrap_or_default();
+    let mut cases = case::all(origin)?;
+    cases.retain(|case| {
+        case.name.contains(&only) && matches!(case.said.expect, Expect::Trial(_)) == trials
+    });
+    Ok(cases)
 }
 
 fn every_case() -> Result<()> {
@@ -37,15 +59,8 @@ fn every_case() -> Result<()> {
     let begun = Instant::now();
     let bed = Bed::start()?;
     let mut table = Table::default();
-    let mut cases = case::all(&bed.origin.address().to_string())?;
-    cases.retain(|case| case.name.contains(&only));
-    let mut trials = Vec::new();
-    for case in &cases {
-        if let Expect::Trial(trial) = &case.said.expect {
-            trials.push((case, trial));
-            continue;
-        }
-        let done = bed.try_case(case).and_then(|row| bed.is_as_before().map(|()| row));
+    for case in cases(&bed.origin.address().to_string(), false)? {
+        let done = bed.try_case(&case).and_then(|row| bed.is_as_before().map(|()| row));
         table.add(&case.name, done);
     }
     let peak = bed.watch.kilobytes("VmHWM")? / 1024;
@@ -57,11 +72,19 @@ fn every_case() -> Result<()> {
             table.add(name, row);
         }
     }
-    // After all that is on the first host, whose rest would disturb them.
-    drop(bed);
-    for (case, trial) in trials {
-        table.add(&case.name, trial::row(case, trial));
-    }
     println!("in {:.0?}; the host of most of them had {peak} MB at most", begun.elapsed());
+    table.verdict()
+}
+
+fn every_trial() -> Result<()> {
+    let begun = Instant::now();
+    let mut table = Table::default();
+    // None of them asks an origin.
+    for case in cases("127.0.0.1:9", true)? {
+        if let Expect::Trial(trial) = &case.said.expect {
+            table.add(&case.name, trial::row(&case, trial));
+        }
+    }
+    println!("trials in {:.0?}", begun.elapsed());
     table.verdict()
 }
