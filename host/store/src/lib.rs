@@ -39,7 +39,8 @@ pub use batch::{
     Answer, Batch, Committed, Finished, Leased, Member, NewRun, RunInfo, Shares, Touched, Want,
 };
 pub use catalog::{
-    AppliedGraph, ExporterRow, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow, description,
+    AppliedGraph, ExporterRow, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow, SecretRows,
+    description,
 };
 pub use check::{
     CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check, is_up_to_date,
