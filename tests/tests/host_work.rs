@@ -99,13 +99,18 @@ fn upload(tenant: &Tenant<'_>, name: &str, bytes: Vec<u8>) -> Result<Value> {
     good(tenant.host.request("POST", &path)?.body(bytes).send()?)
 }
 
+/// Deadlines are of no interest here, and a busy machine might miss them.
+const NO_HURRY: [&str; 2] = ["--limit", "timeout_ms=300s"];
+
 /// A host on each kind of database.
 fn on_both(name: &str, test: impl Fn(Host) -> Result<()>) -> Result<()> {
     let _alone = alone();
-    test(Host::start()?).context("on SQLite")?;
+    let folder = tempfile::tempdir()?;
+    test(Host::start_with(folder.path(), &NO_HURRY, |_| ())?).context("on SQLite")?;
     let url = Postgres::shared()?.create_database(name)?;
     let folder = tempfile::tempdir()?;
-    test(Host::start_with(folder.path(), &["--database", &url], |_| ())?).context("on Postgres")
+    let arguments = [&NO_HURRY[..], &["--database", &url]].concat();
+    test(Host::start_with(folder.path(), &arguments, |_| ())?).context("on Postgres")
 }
 
 fn evil(host: &Host) -> Tenant<'_> {
@@ -137,12 +142,12 @@ fn heavy_output_checks_are_billed_to_their_attempt() -> Result<()> {
             let state = evil.list(&run, "identifier=only")?.remove(0);
             let path = evil.path(&format!("/runs/{run}/states/{}", state["number"]));
             let state = host.get(&path)?;
-            let used = state["attempts"][0]["usage"]["cpu_ms"].as_f64();
+            let used = state["usage"]["cpu_us"].as_u64();
             let used = used.with_context(|| format!("no usage in {state:#}"))?;
-            ensure!((1000.0..1500.0).contains(&used), "{used} ms");
+            ensure!((1_000_000..1_500_000).contains(&used), "{used} us");
         }
         let took = begun.elapsed();
-        ensure!(took < Duration::from_secs(60), "{took:.1?}");
+        ensure!(took < Duration::from_secs(240), "{took:.1?}");
         beside.finish()?.hold(Bounds::default())
     })
 }
@@ -223,7 +228,7 @@ fn heavy_literal_checks_end_with_their_budget() -> Result<()> {
             for request in requests {
                 let (status, problem) = request.join().unwrap()?;
                 ensure!(status == 422, "{problem}");
-                let told = problem["problems"].to_string();
+                let told = problem["errors"].to_string();
                 ensure!(told.contains("have used up their budget"), "{problem:#}");
                 ensure!(told.contains("$.nodes["), "{problem:#}");
             }
@@ -307,7 +312,7 @@ fn validation_reads_named_nodes_once() -> Result<()> {
         let any = json!({"type": "object"});
         let nodes = json!([node("attack", &heavy_schema(), &any), node("light", &any, &any)]);
         let component = described("", &nodes)?;
-        for at in 0..30 {
+        for at in 0..12 {
             upload(&evil, &format!("heavy{at}"), component.clone())?;
         }
         let beside = Beside::start(&host)?;

@@ -9,8 +9,7 @@ use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::{Name, NamespaceKey};
 use exosphere_domain::node::NodeDescription;
 use exosphere_sandbox::{SecretSet, Secrets};
-use exosphere_store::{RunInfo, StoreError};
-use zeroize::Zeroizing;
+use exosphere_store::{RunInfo, SecretRows, StoreError};
 
 use crate::Parts;
 use crate::cache::Cache;
@@ -63,8 +62,14 @@ const LARGE_BYTES: u64 = 16 * 1024;
 /// Bytes that what finds secrets may take for each byte of them.
 const WEIGHT_FACTOR: u64 = 400;
 
-/// Secrets by graph: executions of one graph share them.
-pub(crate) struct SecretSets(Cache<(NamespaceKey, Name), Arc<SecretSet>>);
+/// Secrets of graphs, opened once: executions of one graph share them.
+pub(crate) struct SecretSets(Cache<(NamespaceKey, Name), Arc<Opened>>);
+
+/// Secrets as they were sealed, and what they are.
+struct Opened {
+    rows: SecretRows,
+    set: Arc<SecretSet>,
+}
 
 impl Default for SecretSets {
     fn default() -> Self {
@@ -73,42 +78,56 @@ impl Default for SecretSets {
 }
 
 impl SecretSets {
-    /// Gives the set of these values, the one of the last execution if nothing has
-    /// changed since. What finds large ones is made in a turn of the namespace.
+    /// Gives what is sealed in some rows, if it was opened before.
+    fn same(&self, run: &RunInfo, rows: &SecretRows) -> Option<Arc<SecretSet>> {
+        let known = self.0.get(&(run.namespace_key, run.graph_name.clone()))?;
+        (known.rows == *rows).then(|| known.set.clone())
+    }
+
+    /// Opens secrets, or gives the set of the last execution if nothing has changed
+    /// since. Large ones are opened, and what finds them is made, in a turn of the
+    /// namespace.
     async fn get(
         &self,
         (parts, run): (&Parts, &RunInfo),
-        values: BTreeMap<String, Zeroizing<String>>,
+        rows: SecretRows,
+        must_open: impl Fn(&Name) -> bool,
     ) -> Result<Arc<SecretSet>, NoInputs> {
-        let key = (run.namespace_key, run.graph_name.clone());
-        if let Some(set) = self.same(&key, &values) {
+        if let Some(set) = self.same(run, &rows) {
             return Ok(set);
+        }
+        let is_large = rows.bytes() > LARGE_BYTES;
+        let turn = if is_large { parts.work.turn(&run.namespace).await } else { None };
+        // Another may have opened them meanwhile.
+        if let Some(set) = self.same(run, &rows).filter(|_| is_large) {
+            return Ok(set);
+        }
+        let mut values = BTreeMap::new();
+        let mut is_complete = true;
+        for (name, value) in
+            parts.patient.open_secrets(&run.namespace, &run.graph_name, &rows).await
+        {
+            match value {
+                Ok(value) => drop(values.insert(name.to_string(), value)),
+                Err(error) if must_open(&name) => return Err(error.into()),
+                // What cannot be opened cannot be looked for.
+                Err(_) => is_complete = false,
+            }
         }
         let set = Arc::new(SecretSet::new(values));
-        let bytes = set.bytes();
-        if bytes <= LARGE_BYTES {
-            self.0.put(key, set.clone(), bytes * WEIGHT_FACTOR);
-            return Ok(set);
+        let mut weight = set.bytes() * WEIGHT_FACTOR;
+        if is_large {
+            let made = set.clone();
+            let prepare = move |_: &_| made.prepare();
+            let done = parts.work.run(turn, Bounds::steps(u64::MAX), prepare).await;
+            weight = set.bytes() + done.map_err(|lost| internal(&lost))?.value;
         }
-        let turn = parts.work.turn(&run.namespace).await;
-        // Another may have made it meanwhile.
-        if let Some(same) = self.0.get(&key).filter(|known| known.is_same(&set)) {
-            return Ok(same);
+        if is_complete {
+            let key = (run.namespace_key, run.graph_name.clone());
+            let weight = weight + rows.bytes();
+            self.0.put(key, Arc::new(Opened { rows, set: set.clone() }), weight);
         }
-        let made = set.clone();
-        let prepare = move |_: &_| made.prepare();
-        let done = parts.work.run(turn, Bounds::steps(u64::MAX), prepare).await;
-        let weight = done.map_err(|lost| internal(&lost))?.value;
-        self.0.put(key, set.clone(), bytes + weight);
         Ok(set)
-    }
-
-    fn same(
-        &self,
-        key: &(NamespaceKey, Name),
-        values: &BTreeMap<String, Zeroizing<String>>,
-    ) -> Option<Arc<SecretSet>> {
-        self.0.get(key).filter(|known| known.has_values(values))
     }
 }
 
@@ -122,21 +141,12 @@ pub(crate) async fn secrets(
     if !parts.declared.any(parts, run).await? {
         return Ok(Secrets::default());
     }
-    let (mut values, mut shown) = (BTreeMap::new(), BTreeSet::new());
-    for (name, value) in parts.patient.secrets(&run.namespace, &run.graph_name).await? {
-        let is_shown = node.secrets.contains(&name) && grants.secrets.contains(&name);
-        match value {
-            Ok(value) => {
-                if is_shown {
-                    shown.insert(name.to_string());
-                }
-                values.insert(name.to_string(), value);
-            }
-            Err(error) if is_shown => return Err(error.into()),
-            // What cannot be opened cannot be looked for.
-            Err(_) => {}
-        }
+    let rows = parts.patient.sealed_secrets(&run.namespace, &run.graph_name).await?;
+    if rows.is_empty() {
+        return Ok(Secrets::default());
     }
-    let set = parts.secret_sets.get((parts, run), values).await?;
-    Ok(Secrets::new(set, shown))
+    let shown: BTreeSet<&Name> =
+        node.secrets.iter().filter(|name| grants.secrets.contains(*name)).collect();
+    let set = parts.secret_sets.get((parts, run), rows, |name| shown.contains(name)).await?;
+    Ok(Secrets::new(set, shown.into_iter().map(Name::to_string).collect()))
 }

@@ -47,16 +47,6 @@ impl SecretSet {
         SecretSet { values, patterns: OnceLock::new() }
     }
 
-    /// Returns `true` if these are its names and values.
-    pub fn has_values(&self, values: &BTreeMap<String, Zeroizing<String>>) -> bool {
-        self.values == *values
-    }
-
-    /// Returns `true` if another set has the same names and values.
-    pub fn is_same(&self, other: &SecretSet) -> bool {
-        self.values == other.values
-    }
-
     /// Bytes of all values.
     pub fn bytes(&self) -> u64 {
         self.values.values().map(|value| value.len() as u64).sum()

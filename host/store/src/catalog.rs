@@ -82,6 +82,22 @@ pub struct ExporterRow {
     pub imports: Vec<String>,
 }
 
+/// Sealed secrets of a graph. Equal rows have equal values: each seal is another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRows(Vec<(Name, Vec<u8>, KeyId)>);
+
+impl SecretRows {
+    /// Returns `true` if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Bytes of all seals.
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(|(_, sealed, _)| sealed.len() as u64).sum()
+    }
+}
+
 /// A graph's current revision.
 #[derive(Debug, Clone)]
 pub struct GraphRow {
@@ -251,26 +267,34 @@ impl Store {
         self.reader.rows(sql::SECRET_NAMES, &place, read).await
     }
 
-    /// The secrets of a graph with their current values, or why one cannot be
-    /// opened.
-    pub async fn secrets(
+    /// Reads the secrets of a graph as they are sealed now.
+    pub async fn sealed_secrets(
         &self,
         namespace: &Name,
         graph: &Name,
-    ) -> Result<Vec<(Name, Result<Zeroizing<String>, StoreError>)>, StoreError> {
+    ) -> Result<SecretRows, StoreError> {
         let read = |row: &dyn Cells| {
             Ok((name(row.text(0)?, "secret", "name")?, row.bytes(1)?, key_id(row.text(2)?)?))
         };
         let place = values![namespace.as_str(), graph.as_str()];
-        let rows = self.reader.rows(sql::SECRETS_OF_GRAPH, &place, read).await?;
-        let mut secrets = Vec::with_capacity(rows.len());
-        for (name, sealed, key) in rows {
-            let place = SecretPlace { namespace, graph, name: &name };
-            let value = self.vault.open(&place, &key, &sealed).await;
+        self.reader.rows(sql::SECRETS_OF_GRAPH, &place, read).await.map(SecretRows)
+    }
+
+    /// Opens sealed secrets of a graph: their values, or why one cannot be opened.
+    pub async fn open_secrets(
+        &self,
+        namespace: &Name,
+        graph: &Name,
+        rows: &SecretRows,
+    ) -> Vec<(Name, Result<Zeroizing<String>, StoreError>)> {
+        let mut secrets = Vec::with_capacity(rows.0.len());
+        for (name, sealed, key) in &rows.0 {
+            let place = SecretPlace { namespace, graph, name };
+            let value = self.vault.open(&place, key, sealed).await;
             let value = value.map_err(|error| StoreError::Data(error.to_string()));
-            secrets.push((name, value));
+            secrets.push((name.clone(), value));
         }
-        Ok(secrets)
+        secrets
     }
 
     /// What never changes of a run.

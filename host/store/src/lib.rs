@@ -41,7 +41,8 @@ pub use batch::{
     RunInfo, RunShare, Shares, Stage, Staged, Touched, Want,
 };
 pub use catalog::{
-    AppliedGraph, ExporterRow, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow, description,
+    AppliedGraph, ExporterRow, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow, SecretRows,
+    description,
 };
 pub use check::{
     CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check, is_up_to_date,

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Map, Value};
 
 use super::Refusal;
-use crate::budget::Budget;
+use crate::budget::{Budget, StepBudget};
 use crate::graph::problems::quoted;
 
 /// The most steps that one check may take: nothing can end it before, so it has to
@@ -172,6 +172,15 @@ impl Cost {
         let mut count = Count { steps: 0, visits: 0, budget };
         self.visit(value, Visits::from([(self.rank[0], 1)]), &mut count)?;
         Ok(count.steps)
+    }
+
+    /// Reckons the steps of a check of the smallest value, `{}`.
+    pub fn least(&self) -> u64 {
+        let unlimited = StepBudget::new(u64::MAX);
+        let mut count = Count { steps: 0, visits: 0, budget: &unlimited };
+        let empty = Value::Object(Map::new());
+        let counted = self.visit(&empty, Visits::from([(self.rank[0], 1)]), &mut count);
+        counted.map_or(u64::MAX, |()| count.steps)
     }
 
     /// Counts the visits to a value and all below.

@@ -67,7 +67,9 @@ async fn a_secret_is_removed_from_its_graph_alone(kind: Kind) {
 }
 
 async fn value(store: &Store, graph: &str, secret: &str) -> Result<String, String> {
-    let all = store.secrets(&name("n"), &name(graph)).await.unwrap();
+    let (namespace, graph) = (name("n"), name(graph));
+    let rows = store.sealed_secrets(&namespace, &graph).await.unwrap();
+    let all = store.open_secrets(&namespace, &graph, &rows).await;
     let (_, value) = all.into_iter().find(|(found, _)| *found == name(secret)).unwrap();
     value.map(|value| value.to_string()).map_err(|error| error.to_string())
 }
