@@ -39,7 +39,7 @@ fn connect(host: &Host) -> Result<TcpStream> {
 fn until_closed(stream: &mut TcpStream) -> Result<(String, Duration)> {
     let (begun, mut bytes) = (Instant::now(), Vec::new());
     match stream.read_to_end(&mut bytes) {
-        Err(error) if error.kind() != ErrorKind::ConnectionReset => return Err(error.into()),
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => Err(error.into()),
         _ => Ok((String::from_utf8_lossy(&bytes).into_owned(), begun.elapsed())),
     }
 }

@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn missing_lines_are_told_as_an_event() {
-        let event: serde_json::Value = exosphere_domain::json::read_stored(&missing_as_json(7)).unwrap();
+        let event: serde_json::Value =
+            exosphere_domain::json::read_stored(&missing_as_json(7)).unwrap();
         assert_eq!(event["fields"]["lines"], 7);
         assert!(missing(7).contains("7 lines") && missing(7).ends_with('\n'));
         assert_eq!(now().len(), "2026-01-01T00:00:00.000000Z".len());
