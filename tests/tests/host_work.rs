@@ -275,11 +275,7 @@ fn large_secrets_leave_memory_and_others_alone() -> Result<()> {
         let mut line = node("line", &any, &any);
         line["secrets"] = json!(["k"]);
         upload(&evil, "lines", described(LINES, &json!([node("many", &any, &any), line]))?)?;
-        host.send(
-            "PUT",
-            "//v1/operator/namespaces/evil/grants/lines",
-            &json!({"secrets": ["k"]}),
-        )?;
+        host.send("PUT", "//v1/operator/namespaces/evil/grants/lines", &json!({"secrets": ["k"]}))?;
         let graph = json!({
             "nodes": [
                 {"node_name": "many", "identifier": "fan", "inputs": {}, "next_nodes": ["line"]},

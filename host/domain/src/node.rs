@@ -124,9 +124,7 @@ fn patterns(schema: &Value) -> u64 {
             .iter()
             .map(|(key, value)| match (key.as_str(), value) {
                 ("pattern", Value::String(_)) => 1,
-                ("patternProperties", Value::Object(named)) => {
-                    named.len() as u64 + patterns(value)
-                }
+                ("patternProperties", Value::Object(named)) => named.len() as u64 + patterns(value),
                 _ => patterns(value),
             })
             .sum(),

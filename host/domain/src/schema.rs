@@ -154,8 +154,7 @@ impl Schema {
 
 /// Multiplies the parts and the patterns of a schema by their prices.
 fn per_part(cost: &Cost, (part, pattern): (u64, u64)) -> u64 {
-    (cost.parts() as u64).saturating_mul(part)
-        + (cost.patterns() as u64).saturating_mul(pattern)
+    (cost.parts() as u64).saturating_mul(part) + (cost.patterns() as u64).saturating_mul(pattern)
 }
 
 /// The refusal of a schema or of a value.

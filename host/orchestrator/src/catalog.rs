@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use exosphere_domain::clock::Clock;
-use exosphere_domain::graph::{
-    Applied, Catalog, Context, Exporter, Graph, named_nodes, validate,
-};
+use exosphere_domain::graph::{Applied, Catalog, Context, Exporter, Graph, named_nodes, validate};
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::Limit;
 use exosphere_sandbox::Turn;

@@ -72,8 +72,8 @@ impl OutputCheck {
     }
 
     fn check(&self, output: &str, budget: &dyn Budget) -> Result<(), Refusal> {
-        let value: Value = serde_json::from_str(output)
-            .map_err(|error| Refusal::Misfit(error.to_string()))?;
+        let value: Value =
+            serde_json::from_str(output).map_err(|error| Refusal::Misfit(error.to_string()))?;
         self.node.outputs(budget)?.check(&value, budget)
     }
 }

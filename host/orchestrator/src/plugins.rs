@@ -49,11 +49,7 @@ pub(crate) async fn ready(
 }
 
 /// Compiles the schemas of a node, once on each host.
-async fn compile(
-    parts: &Parts,
-    namespace: &Name,
-    node: &Arc<DescribedNode>,
-) -> Result<(), String> {
+async fn compile(parts: &Parts, namespace: &Name, node: &Arc<DescribedNode>) -> Result<(), String> {
     if node.is_compiled() {
         return Ok(());
     }

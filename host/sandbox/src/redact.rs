@@ -126,7 +126,8 @@ impl Patterns {
 /// Shortens the longest needles until all together are few enough bytes.
 fn shorten(needles: &mut [Needle]) {
     let mut most = MAX_NEEDLE_BYTES;
-    let bytes = |most: usize| needles.iter().map(|needle| needle.text.len().min(most)).sum::<usize>();
+    let bytes =
+        |most: usize| needles.iter().map(|needle| needle.text.len().min(most)).sum::<usize>();
     while bytes(most) > MAX_NEEDLES_BYTES && most > 2 * FEWEST_OF_PART {
         most /= 2;
     }
@@ -463,8 +464,11 @@ mod tests {
         let lines = |secret: usize| (0..4_000).map(|n| format!("{secret}-{n}-line\n")).collect();
         let values: Vec<String> = (0..100).map(lines).collect();
         let names: Vec<String> = (0..100).map(|n| format!("k{n:02}")).collect();
-        let all: Vec<(&str, &str)> =
-            names.iter().zip(&values).map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let all: Vec<(&str, &str)> = names
+            .iter()
+            .zip(&values)
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         let all = secrets(&all);
         assert_eq!(all.hide("x 42-17-line y"), "x [secret k42] y");
         let weight = all.patterns().unwrap().weight();

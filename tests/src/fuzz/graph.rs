@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use exosphere_domain::budget::StepBudget;
 use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::{Catalog, Context, Exporter, Graph, Problem, validate};
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::Limits;
-use exosphere_domain::budget::StepBudget;
 use exosphere_domain::node::{DescribedNode, parse_description};
 use serde_json::Value;
 

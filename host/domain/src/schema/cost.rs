@@ -245,9 +245,7 @@ fn size(value: &Value) -> u64 {
         Value::String(text) => text.len() as u64 / CHUNK,
         Value::Array(list) => list.len() as u64,
         // Patterns look at names, too.
-        Value::Object(map) => {
-            map.keys().map(|key| 1 + key.len() as u64 / CHUNK).sum()
-        }
+        Value::Object(map) => map.keys().map(|key| 1 + key.len() as u64 / CHUNK).sum(),
         _ => 0,
     };
     1 + extra
