@@ -99,16 +99,20 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first() {
-        let cache = Cache::new(3 * (ENTRY_WEIGHT + 100));
-        for key in 0..3 {
+        let cache = Cache::new(100 * (ENTRY_WEIGHT + 100));
+        for key in 0..100 {
             cache.put(key, key, 100);
         }
         assert_eq!(cache.get(&0), Some(0));
-        cache.put(3, 3, 100);
-        assert_eq!([0, 1, 2, 3].map(|key| cache.get(&key).is_some()), [true, false, true, true]);
-        cache.put(4, 4, 2_000);
-        assert_eq!(cache.get(&4), None, "heavier than everything");
-        cache.put(5, 5, 900);
-        assert_eq!([0, 2, 3, 5].map(|key| cache.get(&key).is_some()), [false, false, false, true]);
+        cache.put(100, 100, 100);
+        assert_eq!([0, 1, 50, 100].map(|key| cache.get(&key).is_some()), [true, false, true, true]);
+        cache.put(101, 101, 100 * (ENTRY_WEIGHT + 100));
+        assert_eq!(cache.get(&101), None, "heavier than everything");
+        assert_eq!(cache.get(&100), Some(100));
+        cache.put(102, 102, 99 * (ENTRY_WEIGHT + 100));
+        assert_eq!(
+            [0, 50, 100, 102].map(|key| cache.get(&key).is_some()),
+            [false, false, false, true]
+        );
     }
 }

@@ -47,10 +47,17 @@ async fn each(
     snapshot.each(text, &values![], see).await
 }
 
-/// `digest, nodes, imports, size, bytes that there are`.
+/// `digest, nodes, imports, size, bytes that there are, names in table exported`.
 fn component(row: &mut Reading<'_>) {
     row.parsed(0, "digest", |text| text.parse::<Digest>().ok());
-    row.parsed(1, "nodes", json::<Vec<NodeDescription>>);
+    if let Some(nodes) = row.parsed(1, "nodes", json::<Vec<NodeDescription>>) {
+        let mut names: Vec<_> = nodes.into_iter().map(|node| node.name).collect();
+        names.sort();
+        let names: Vec<_> = names.iter().map(Name::as_str).collect();
+        if row.maybe_text(5, "nodes").unwrap_or_default() != names.join(",") {
+            row.wrong("nodes", "are not those that table exported has");
+        }
+    }
     row.parsed(2, "imports", json::<Vec<String>>);
     if let (Some(size), Some(bytes)) = (row.count(3, "size"), row.int(4, "bytes"))
         && size != bytes
