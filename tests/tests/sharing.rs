@@ -164,8 +164,10 @@ fn one_step_runs_beside_a_wide_run() -> Result<()> {
         }
         ensure!(beside.len() >= 3, "the wide run is over after {beside:?}");
         println!("a step: alone {alone:?}, beside {STATES} states {beside:?}");
+        // A step waits for four commits, of some hundred states each: a debug build
+        // takes 100 ms for one. It does not wait for the states of the other run.
         let took = median(beside);
-        ensure!(took < alone * 10 + Duration::from_millis(100), "{took:?}, alone {alone:?}");
+        ensure!(took < Duration::from_secs(1), "{took:?}, alone {alone:?}");
         cancel(host, &large).or_else(|_| host.wait_for(&large).map(drop))
     })
 }

@@ -28,7 +28,6 @@ pub(super) struct StateRow {
     pub outputs: Option<u32>,
     pub kind: Option<FailureKind>,
     pub parked: bool,
-    pub delayed: bool,
     /// Its row in `unite`.
     pub unite: Option<UniteRow>,
 }
@@ -79,7 +78,6 @@ impl StateRow {
             outputs: outputs(row),
             kind: row.maybe_parsed(17, "kind", FailureKind::parse),
             parked: parked == 1,
-            delayed: delayed == 1,
             unite: unite(row),
         };
         state.is_whole(row);
@@ -104,9 +102,6 @@ impl StateRow {
         }
         if self.parked && !matches!(status, Status::Created | Status::Cancelled) {
             row.wrong("parked", format_args!("is 1 though it is {status}"));
-        }
-        if self.delayed && !matches!(status, Status::Created | Status::Cancelled) {
-            row.wrong("delayed", format_args!("is 1 though it is {status}"));
         }
     }
 

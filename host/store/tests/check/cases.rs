@@ -270,10 +270,6 @@ pub const COUNTS: &[Case] = &[
         &["parked state.parked <paused:0000>"],
     ),
     Case("UPDATE state SET parked = 1 WHERE id = <open:0010>", &["value state.parked <open:0010>"]),
-    Case(
-        "UPDATE state SET delayed = 1 WHERE id = <open:0010>",
-        &["value state.delayed <open:0010>"],
-    ),
     Case("UPDATE number SET next = 1 WHERE name = 'run'", &["number number.next -"]),
 ];
 
