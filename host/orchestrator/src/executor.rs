@@ -303,7 +303,12 @@ impl Attempt<'_> {
         let info = nodes.get(&node.node_name).ok_or_else(|| {
             internal(&format!("plugin {} has no node {}", node.digest, node.node_name))
         })?;
-        let inputs = self.inputs(info, &limits).await?;
+        let inputs = tokio::select! {
+            inputs = self.inputs(info, &limits) => inputs?,
+            () = self.cancel.cancelled() => {
+                return Ok(Ended::without_a_run(Outcome::Released));
+            }
+        };
         let store = Arc::new(StoreOfRun {
             store: parts.patient.clone(),
             run: run.key,
