@@ -166,6 +166,12 @@ impl Committer {
         let _ = drained.await;
     }
 
+    /// Makes the committer panic.
+    #[cfg(test)]
+    pub(crate) fn break_down(&self) {
+        self.queue.break_down();
+    }
+
     pub(crate) fn health(&self) -> Result<(), String> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         trouble.clone().map_or(Ok(()), Err)

@@ -66,7 +66,14 @@ impl Drop for Guard {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use exosphere_domain::graph::sketch::Sketch;
+    use exosphere_domain::ids::{NamespaceKey, RunId, RunKey};
+    use exosphere_store::{Member, RunInfo};
+
     use super::*;
+    use crate::{Config, Host};
 
     #[tokio::test]
     async fn a_panicking_committer_fails_the_lifeline() {
@@ -81,6 +88,44 @@ mod tests {
         let why = lifeline.failed().await;
         assert!(why.contains("the committer has ended"), "{why}");
         assert_eq!(lifeline.health(), Err(why));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_broken_committer_fails_the_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { slots: 1, namespace_slots: 1, ..Config::new(folder.path()) };
+        let host = Host::start(config).await.unwrap();
+        assert_eq!(host.health(), Ok(()));
+        host.parts.committer.break_down();
+        let why = tokio::time::timeout(Duration::from_secs(5), host.failed()).await.unwrap();
+        assert!(why.contains("the committer has ended"), "{why}");
+        assert_eq!(host.health(), Err(why));
+        // Nobody waits for ever.
+        let member = Member::Cancel(Arc::new(run()));
+        assert!(host.parts.committer.submit(member).await.is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stopped_host_fails_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { slots: 1, namespace_slots: 1, ..Config::new(folder.path()) };
+        let host = Host::start(config).await.unwrap();
+        host.stop().await.unwrap();
+        assert_eq!(host.parts.lifeline.health(), Ok(()));
+    }
+
+    fn run() -> RunInfo {
+        let name = || "n".parse().unwrap();
+        RunInfo {
+            key: RunKey(1),
+            id: RunId(uuid::Uuid::nil()),
+            namespace: name(),
+            namespace_key: NamespaceKey(1),
+            graph_name: name(),
+            revision: 1,
+            graph: Arc::new(Sketch::of("A").build().unwrap()),
+            inputs: "{}".into(),
+        }
     }
 
     #[tokio::test]

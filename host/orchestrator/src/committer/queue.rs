@@ -16,8 +16,7 @@ use super::weight::label;
 use crate::request::Reply;
 use crate::room::Lease;
 
-/// The bounds of one batch. On a machine with two cores SQLite writes as much in about
-/// 30 ms and Postgres in about 50 ms, and nobody waits for longer than that.
+/// The bounds of one batch, chosen for commits of at most 50 ms on a machine with two cores.
 const BATCH: Bounds = Bounds { members: 512, weight: BATCH_BYTES };
 
 /// Bytes of a batch, with what its rows weigh.
@@ -44,6 +43,8 @@ struct State {
     drain: Option<oneshot::Sender<()>>,
     cancelled: Cancelled,
     closed: bool,
+    #[cfg(test)]
+    breaks_down: bool,
 }
 
 /// Runs that were cancelled, the latest last: what ends of them writes nothing.
@@ -171,11 +172,22 @@ impl Queue {
     /// Takes the next batch.
     pub(crate) fn take(&self) -> Taken {
         let mut state = self.lock();
+        #[cfg(test)]
+        if state.breaks_down {
+            drop(state);
+            std::panic::resume_unwind(Box::new("a bug"));
+        }
         Taken {
             members: state.lanes.take(BATCH),
             looks: std::mem::take(&mut state.looks),
             drain: state.drain.take(),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn break_down(&self) {
+        self.lock().breaks_down = true;
+        self.arrived.notify_one();
     }
 
     /// Takes nothing more. Those who wait for an answer learn that there is none.

@@ -328,6 +328,13 @@ pub const NAMESPACES: &[Case] = &[
         "INSERT INTO attempt (state, number, ended_at, outcome) VALUES (999999, 1, 1, 'SUCCESS')",
         &["stray attempt.state -"],
     ),
+    Case("INSERT INTO staged VALUES (999999, 1, 1, 1)", &["stray staged.state -"]),
+    Case("INSERT INTO staged VALUES (<fan:00>, <fan>, 1, 1)", &["stray staged.state -"]),
+    Case("INSERT INTO staged_fixed VALUES (999999, 0, '{}')", &["stray staged_fixed.state -"]),
+    Case(
+        "UPDATE state SET namespace = -<fan:00> WHERE id = <fan:0000>",
+        &["namespace state.namespace <fan:0000>"],
+    ),
     Case("DELETE FROM component", &["stray exported.digest -", "stray plugin.digest -"]),
     Case("DELETE FROM exported", &["value component.nodes -"]),
     Case(
@@ -383,6 +390,7 @@ pub const VALUES: &[Case] = &[
         &["value run.namespace <fan>", "namespace run.namespace <fan>"],
     ),
     Case("UPDATE run SET inputs = '[]' WHERE id = <fan>", &["value run.inputs <fan>"]),
+    Case("UPDATE run SET redrive = 999 WHERE id = <fan>", &["value run.redrive <fan>"]),
     Case("UPDATE run SET unswept = 999 WHERE id = <fan>", &["value run.unswept <fan>"]),
     Case("UPDATE run SET start_key = '' WHERE id = <fan>", &["value run.start_key <fan>"]),
     Case("UPDATE run SET start_digest = 'x' WHERE id = <fan>", &["value run.start_digest <fan>"]),
