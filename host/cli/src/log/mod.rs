@@ -161,7 +161,7 @@ mod tests {
         for json in [false, true] {
             let written = Shared::default();
             let to = written.clone();
-            let log = tracing_subscriber::fmt().with_ansi(false);
+            let log = fmt().with_ansi(false);
             let log: Box<dyn tracing::Subscriber + Send + Sync> = match json {
                 true => Box::new(log.json().with_writer(move || Json(to.clone())).finish()),
                 false => {
