@@ -5,7 +5,7 @@
 //!
 //! Not here: anything of the host's own code. What is tested is what is shipped.
 //! Only `fuzz` looks inside, since it tries too much for a process to be started
-//! each time.
+//! each time; and answers are read by the host's reader of JSON.
 
 pub mod postgres;
 pub mod beside;
@@ -25,7 +25,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use reqwest::blocking::{Client, Response};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -300,7 +300,8 @@ pub fn good(response: Response) -> Result<Value> {
     let (status, url) = (response.status(), response.url().clone());
     let text = response.text()?;
     ensure!(status.is_success(), "{url}: {status}: {text}");
-    Ok(serde_json::from_str(&text)?)
+    // Not serde_json's reader: it takes one key of a stranger for JSON text.
+    exosphere_domain::json::read_stored(&text).map_err(|error| anyhow!("{url}: no JSON: {error}"))
 }
 
 /// The status and the problem of an answer that must be bad.

@@ -99,8 +99,10 @@ impl Host {
         request: StartRequest,
     ) -> Result<Started, Error> {
         let wait = request.wait;
-        let under_way = Request::new(Asked::Start { has_key: request.idempotency_key.is_some() });
-        let (began, digest) = self.begin_run(namespace, graph_name, &request, &under_way).await?;
+        let has_key = request.idempotency_key.is_some();
+        let mut under_way = Request::new(Asked::Start { has_key });
+        let begun = self.begin_run(namespace, graph_name, &request, &mut under_way).await;
+        let (began, digest) = begun?;
         // Nothing large is kept while it runs.
         drop(request);
         let known = match began {
@@ -132,7 +134,7 @@ impl Host {
         namespace: &Name,
         graph_name: &Name,
         request: &StartRequest,
-        under_way: &Request,
+        under_way: &mut Request,
     ) -> Result<(Began, Option<StartDigest>), Error> {
         let parts = &self.parts;
         let key = request.idempotency_key.as_deref().filter(|key| is_key(key));
@@ -158,7 +160,12 @@ impl Host {
             };
             let current = current.ok_or_else(|| Error::not_found("graph", graph_name))?;
             let new = self.prepare(id, namespace, graph_name, &current, request);
-            let new = match under_way.before(new).await {
+            let new = match request.turn {
+                // To read and check large inputs takes time that is not the database's.
+                Some(_) => under_way.beside(new).await,
+                None => under_way.before(new).await,
+            };
+            let new = match new {
                 Ok(new) => NewRun { digest: digest.clone(), ..new },
                 Err(unanswered @ Error::Unanswered { .. }) => return Err(unanswered),
                 Err(_) if may_be_old => {

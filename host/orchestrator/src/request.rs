@@ -135,6 +135,18 @@ impl Request {
         }
     }
 
+    /// Waits for work of the host's own that has bounds of its own: the request has so
+    /// much more time.
+    pub(crate) async fn beside<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let begun = Instant::now();
+        let done = work.await;
+        self.begun += begun.elapsed();
+        done
+    }
+
     /// Commits a member. It is withdrawn if its time is over, or if this is
     /// dropped, as long as it is in no transaction that may go through.
     pub(crate) async fn commit(

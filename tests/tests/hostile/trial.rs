@@ -86,7 +86,8 @@ struct Upload {
 #[serde(deny_unknown_fields)]
 struct Send {
     method: String,
-    /// Below the namespace; `@n` is the number of the request, `@run` the last run.
+    /// Below the namespace; `@n` is the number of the request, `@run` the last run and
+    /// `@state` the first state of that.
     path: String,
     #[serde(default)]
     body: Value,
@@ -252,6 +253,12 @@ impl Attacker<'_> {
         Ok(())
     }
 
+    /// The number of the first state of a run, in the order of paths.
+    fn first_state(&self, run: &str) -> Result<String> {
+        let path = format!("//v1/namespaces/{NAMESPACE}/runs/{run}/states?limit=1");
+        Ok(self.host.get(&path)?["states"][0]["number"].to_string())
+    }
+
     fn send(&self, send: &Send) -> Result<()> {
         let body = match &send.text {
             Some(text) => text.clone(),
@@ -260,8 +267,13 @@ impl Attacker<'_> {
         let timeout = send.give_up_ms.map_or(REQUEST_TIMEOUT, Duration::from_millis);
         let client = Client::builder().timeout(timeout).build()?;
         let last = self.last.as_deref().unwrap_or_default();
+        let first_state = match send.path.contains("@state") {
+            true => self.first_state(last)?,
+            false => String::new(),
+        };
         let one = |number: usize| {
             let path = send.path.replace("@n", &number.to_string()).replace("@run", last);
+            let path = path.replace("@state", &first_state);
             let url = format!("{}/v1/namespaces/{NAMESPACE}{path}", self.host.url());
             let request = client.request(send.method.parse()?, url);
             let request = request.header("content-type", "application/json");
