@@ -57,11 +57,12 @@ const MAX_ERRORS: usize = 3;
 const MAX_EXCUSE: Duration = Duration::from_millis(100);
 
 /// The factor for time bounds: `EXOSPHERE_TEST_SLACK`, by default 1 for a release
-/// build (of the tests, and so of the binary beside them) and 2 for a debug build.
-/// It never lowers a bound.
+/// build (of the tests, and so of the binary beside them) and 3 for a debug build,
+/// which takes up to five times as long (honest runs beside the trial `beside-retries`
+/// on two processors: 253 ms against 50 ms). It never lowers a bound.
 pub fn slack() -> f64 {
     let set = std::env::var("EXOSPHERE_TEST_SLACK").ok().and_then(|text| text.parse::<f64>().ok());
-    let default = if cfg!(debug_assertions) { 2.0 } else { 1.0 };
+    let default = if cfg!(debug_assertions) { 3.0 } else { 1.0 };
     set.unwrap_or(default).max(1.0)
 }
 

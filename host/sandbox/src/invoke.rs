@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::grant::Grants;
@@ -26,6 +27,7 @@ use crate::plugins::Plugin;
 use crate::sandbox::Sandbox;
 use crate::secrets::Secrets;
 use crate::store::RunStore;
+use crate::turns::Turn;
 
 /// One execution of a node, ready to run.
 pub struct Invocation {
@@ -104,10 +106,25 @@ impl Sandbox {
             limits: limits.clone(),
         };
         let question = Execute { node: invocation.node, inputs: invocation.inputs };
+        let Context { namespace, run, .. } = &session.context;
+        let (namespace, run) = (namespace.clone(), run.clone());
         let (answer, mut trace) = self.ask(plugin, session, question, &invocation.cancel).await;
         trace.usage.input_bytes += input_bytes;
         let (outcome, bytes) = match answer {
-            Ok(answer) => check(answer, limits, secrets.clone()).await,
+            Ok(answer) if bytes_of(&answer) > CHECK_AT_ONCE => {
+                let turns = self.turns();
+                let turn = turns.take_for(namespace, run, u32::MAX);
+                let checked = check_in_turn(answer, limits, secrets.clone(), turn);
+                let checked = tokio::select! {
+                    checked = checked => checked,
+                    () = invocation.cancel.cancelled() => {
+                        return trace.without_effect(Outcome::Released);
+                    }
+                };
+                trace.usage.cpu_us = trace.usage.cpu_us.saturating_add(checked.cpu_us);
+                (checked.outcome, checked.bytes)
+            }
+            Ok(answer) => output::judge(answer, &limits, &secrets),
             Err(Unanswered::Cancelled) => return trace.without_effect(Outcome::Released),
             Err(Unanswered::Misfit(error)) => (Outcome::Failed(failure::misfit(&error)), 0),
             Err(Unanswered::Failed(failure)) => (Outcome::Failed(secrets.hide_in(failure)), 0),
@@ -278,24 +295,44 @@ impl Trace {
     }
 }
 
-async fn check(
-    answer: Result<wit::Completion, wit::Failure>,
-    limits: Limits,
-    secrets: Secrets,
-) -> (Outcome, u64) {
-    let bytes = match &answer {
+/// Bytes of what a node returned.
+fn bytes_of(answer: &Result<wit::Completion, wit::Failure>) -> usize {
+    match answer {
         Ok(wit::Completion::Outputs(outputs)) => outputs.iter().map(String::len).sum(),
         Ok(wit::Completion::Prune(data)) => data.as_ref().map_or(0, String::len),
         Ok(wit::Completion::RequeueAfter(_)) | Err(_) => 0,
-    };
-    if bytes <= CHECK_AT_ONCE {
-        return output::judge(answer, &limits, &secrets);
     }
-    let judge = move || output::judge(answer, &limits, &secrets);
-    let checked = tokio::task::spawn_blocking(judge).await;
-    checked.unwrap_or_else(|error| {
+}
+
+/// Large outputs that were checked.
+struct CheckedOutputs {
+    outcome: Outcome,
+    bytes: u64,
+    /// Time that the check took, which is billed to the attempt.
+    cpu_us: u64,
+}
+
+/// Checks large outputs on a thread of their own, in the turn of the run at the
+/// processors.
+async fn check_in_turn(
+    answer: Result<wit::Completion, wit::Failure>,
+    limits: Limits,
+    secrets: Secrets,
+    turn: impl Future<Output = Option<Turn<String, String>>>,
+) -> CheckedOutputs {
+    let turn = turn.await;
+    let judge = move || {
+        let begun = Instant::now();
+        let (outcome, bytes) = output::judge(answer, &limits, &secrets);
+        // The turn ends with the work, also if nobody waits for it any more.
+        drop(turn);
+        let cpu_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        CheckedOutputs { outcome, bytes, cpu_us }
+    };
+    tokio::task::spawn_blocking(judge).await.unwrap_or_else(|error| {
         tracing::error!(%error, "the check of an output ended early");
         let words = "the host could not check the outputs; its log says why";
-        (Outcome::Failed(Failure::new(FailureKind::Internal, words)), 0)
+        let outcome = Outcome::Failed(Failure::new(FailureKind::Internal, words));
+        CheckedOutputs { outcome, bytes: 0, cpu_us: 0 }
     })
 }
