@@ -285,7 +285,7 @@ fn schema(value: &Value, budget: &dyn Budget, weight: &mut u64) -> Result<Value,
              here; describe fewer nodes, or give them smaller schemas and fewer patterns"
             .to_owned(),
     })?;
-    if let Some(why) = schema.is_too_expensive() {
+    if let Some(why) = schema.excess_cost() {
         return Err(why);
     }
     *weight += schema.weight();

@@ -110,7 +110,7 @@ impl Schema {
 
     /// Returns the reason why a schema is too expensive for any value at all, if it
     /// is.
-    pub fn is_too_expensive(&self) -> Option<String> {
+    pub fn excess_cost(&self) -> Option<String> {
         (self.0.cost.least() > MAX_LEAST_STEPS).then(|| {
             format!(
                 "a check of the smallest value, {{}}, would take more than {MAX_LEAST_STEPS} steps; \

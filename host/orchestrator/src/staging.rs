@@ -101,18 +101,18 @@ async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), Stopped> {
         if under_way.len() > 1
             && let Some(first) = under_way.pop_front()
         {
-            is_staged(finished, first.await)?;
+            expect_staged(finished, first.await)?;
         }
     }
     for rest in under_way {
-        is_staged(finished, rest.await)?;
+        expect_staged(finished, rest.await)?;
     }
     finished.staged = Some(staging.staged);
     Ok(())
 }
 
 /// Checks that a piece was committed.
-fn is_staged(finished: &Finished, answer: Result<Answer, StoreError>) -> Result<(), Stopped> {
+fn expect_staged(finished: &Finished, answer: Result<Answer, StoreError>) -> Result<(), Stopped> {
     match answer {
         Ok(Answer::Done) => Ok(()),
         Ok(Answer::Refused(_)) => Err(Stopped::Failed(finished.limits.reached(Limit::RunStates))),

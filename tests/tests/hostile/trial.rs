@@ -166,6 +166,7 @@ fn one() -> usize {
 /// Does the trial of a case.
 pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
     let mut row = Row::of(&case.name);
+    row.answer = "as promised".to_owned();
     let begun = Instant::now();
     let folder = tempfile::tempdir()?;
     let mut host = start(trial, folder.path())?;
@@ -185,13 +186,13 @@ pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
         (Some(why), Err(error)) => {
             println!("{}: NOT MET, {why}: {error:#}", case.name);
             report.hold(unmet)?;
+            row.answer = "not met".to_owned();
         }
     }
     until("no slot to be held", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
     let (took, status) = beside::sigterm_time(&mut host)?;
     let most = SIGTERM_MAX.mul_f64(beside::slack());
     ensure!(status.success() && took < most, "SIGTERM: {status} after {took:.1?}");
-    row.answer = "as promised".to_owned();
     row.times.push(begun.elapsed());
     Ok(row)
 }

@@ -358,7 +358,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Goes on to the next item of an array or an object. False at its end.
-    fn has_next(&mut self, end: u8, why: &'static str) -> Result<bool, Stop> {
+    fn another_comes(&mut self, end: u8, why: &'static str) -> Result<bool, Stop> {
         self.skip_blanks();
         if self.eat(b',') {
             self.skip_blanks();
@@ -391,7 +391,7 @@ impl<'t> Reader<'t> {
                 list.push(value);
             }
             index += 1;
-            is_open = self.has_next(b']', "expected ',' or ']'")?;
+            is_open = self.another_comes(b']', "expected ',' or ']'")?;
         }
         self.depth -= 1;
         Ok(Value::Array(list))
@@ -420,7 +420,7 @@ impl<'t> Reader<'t> {
                 self.note_duplicate(&here, &key);
             }
             self.value(Mode::Nothing, &here)?;
-            is_open = self.has_next_member()?;
+            is_open = self.another_member_comes()?;
         }
         Ok(Value::Null)
     }
@@ -432,7 +432,7 @@ impl<'t> Reader<'t> {
             self.skip_string()?;
             self.colon()?;
             self.value(Mode::Nothing, path)?;
-            is_open = self.has_next_member()?;
+            is_open = self.another_member_comes()?;
         }
         Ok(Value::Null)
     }
@@ -444,7 +444,7 @@ impl<'t> Reader<'t> {
             let key = self.key()?;
             self.charge(weight::MEMBER + key.len() as u64)?;
             self.value(Mode::Weigh, &ValuePath::Member(path, &key))?;
-            is_open = self.has_next_member()?;
+            is_open = self.another_member_comes()?;
         }
         Ok(Value::Null)
     }
@@ -469,7 +469,7 @@ impl<'t> Reader<'t> {
                     }
                 }
             }
-            is_open = self.has_next_member()?;
+            is_open = self.another_member_comes()?;
         }
         Ok(Value::Object(map))
     }
@@ -483,7 +483,7 @@ impl<'t> Reader<'t> {
                 None => drop(self.value(Mode::Nothing, &here)?),
                 Some(step) => drop(self.value(Mode::Some(step), &here)?),
             }
-            is_open = self.has_next_member()?;
+            is_open = self.another_member_comes()?;
         }
         Ok(Value::Null)
     }
@@ -516,8 +516,8 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    fn has_next_member(&mut self) -> Result<bool, Stop> {
-        self.has_next(b'}', "expected ',' or '}'")
+    fn another_member_comes(&mut self) -> Result<bool, Stop> {
+        self.another_comes(b'}', "expected ',' or '}'")
     }
 }
 

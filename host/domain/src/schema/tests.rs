@@ -203,8 +203,8 @@ fn compiling_takes_steps_for_parts_and_patterns() {
 
 #[test]
 fn a_schema_expensive_for_any_value_is_known() {
-    assert_eq!(compiled(&levels(7, 4)).unwrap().is_too_expensive(), None);
-    let why = compiled(&levels(11, 4)).unwrap().is_too_expensive().unwrap();
+    assert_eq!(compiled(&levels(7, 4)).unwrap().excess_cost(), None);
+    let why = compiled(&levels(11, 4)).unwrap().excess_cost().unwrap();
     assert!(why.contains("more than 100000 steps"), "{why}");
 }
 
