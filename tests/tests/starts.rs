@@ -74,7 +74,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// What callers are told while the database is away, and that nothing of it
 /// begins when it is back.
-fn is_never_a_ghost(
+fn leaves_no_ghost(
     host: &Host,
     path: &str,
     go: impl FnOnce() -> Result<()>,
@@ -117,7 +117,7 @@ fn a_start_in_an_outage_is_no_ghost() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = host(folder.path(), &["--database", &url])?;
     let go = || postgres.stop(Mode::Fast);
-    is_never_a_ghost(&host, "/graphs/echo/runs", go, || postgres.start_again())?;
+    leaves_no_ghost(&host, "/graphs/echo/runs", go, || postgres.start_again())?;
     drop(host);
     check(&["--database", &url])
 }
@@ -130,7 +130,7 @@ fn a_start_on_a_full_disk_is_no_ghost() -> Result<()> {
     // No file may grow beyond this: to the database the disk is full.
     let limit = |current| prlimit(pid, Resource::Fsize, Rlimit { current, maximum: None });
     let go = || Ok(limit(Some(4096)).map(drop)?);
-    is_never_a_ghost(&host, "/graphs/echo/runs", go, || Ok(limit(None).map(drop)?))?;
+    leaves_no_ghost(&host, "/graphs/echo/runs", go, || Ok(limit(None).map(drop)?))?;
     drop(host);
     check(&["--data", &folder.path().to_string_lossy()])
 }

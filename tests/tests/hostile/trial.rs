@@ -377,14 +377,14 @@ impl Attacker<'_> {
         }
         let end = Instant::now() + Duration::from_millis(connect.hold_ms);
         while Instant::now() < end {
-            self.is_served_to_strangers()?;
+            self.serves_strangers()?;
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())
     }
 
     /// A client that was not there before, and needs a connection of its own.
-    fn is_served_to_strangers(&self) -> Result<()> {
+    fn serves_strangers(&self) -> Result<()> {
         let begun = Instant::now();
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
         let status = client.get(format!("{}/health", self.host.url())).send()?.status();
