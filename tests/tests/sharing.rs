@@ -118,8 +118,8 @@ fn cancel(host: &Host, run: &str) -> Result<()> {
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
 }
 
-/// All slots of the namespace are taken by nodes of 2 s, which began together: the
-/// first of them to end makes room for the small run, not the last of 500.
+/// A run of nodes that take 2 s has all slots of the namespace that one run can have.
+/// Small runs have the last one, and wait for none of the 500.
 #[test]
 fn one_step_runs_beside_a_slow_run() -> Result<()> {
     on_both("beside_slow", |host| {
@@ -134,9 +134,9 @@ fn one_step_runs_beside_a_slow_run() -> Result<()> {
         let few = timed(host, "few")?;
         println!("alone {alone:?}; beside 500 of 2 s: one step {steps:?}, 101 states {few:?}");
         for took in steps {
-            ensure!(took < Duration::from_millis(2_500), "a step took {took:?}");
+            ensure!(took < Duration::from_millis(500), "a step took {took:?}");
         }
-        ensure!(few < Duration::from_millis(2_500), "101 states took {few:?}");
+        ensure!(few < Duration::from_secs(1), "101 states took {few:?}");
         ensure!(host.get(&format!("/runs/{large}"))?["status"] == "RUNNING");
         cancel(host, &large)
     })

@@ -6,10 +6,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode, header};
 use exosphere_orchestrator::domain::ids::Name;
 use exosphere_orchestrator::domain::json::{self, JsonError, Typed, from_value};
 use exosphere_orchestrator::{Error, Host, Turn};
@@ -80,18 +77,12 @@ fn too_slow() -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", words)
 }
 
-/// Says with the refusal of a long body that the connection ends: it may be that
-/// the body was not read, and then nothing else can follow it.
-pub(crate) async fn last_of_its_connection(request: Request, next: Next) -> Response {
-    let long = announced(request.headers()).map_or_else(
-        || request.headers().contains_key(header::TRANSFER_ENCODING),
+/// Tells whether a body is long, or may be.
+pub(crate) fn is_long(headers: &HeaderMap) -> bool {
+    announced(headers).map_or_else(
+        || headers.contains_key(header::TRANSFER_ENCODING),
         |length| length > SETTINGS_BYTES,
-    );
-    let mut answer = next.run(request).await;
-    if long && answer.status().is_client_error() {
-        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    answer
+    )
 }
 
 /// How long a body says it is.

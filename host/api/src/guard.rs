@@ -3,11 +3,8 @@
 //! answers, in which strangers' words stand, from being shown as a page. And holds
 //! paths to one way of writing them, by which others decide who may do what.
 
-use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 
 use crate::problem::Problem;
 
@@ -23,32 +20,24 @@ const HEADERS: [(HeaderName, HeaderValue); 3] = [
 ];
 
 /// Marks an answer as one that is for programs alone.
-pub(crate) async fn for_programs_alone(mut answer: Response) -> Response {
+pub(crate) fn mark(headers: &mut HeaderMap) {
     for (name, value) in HEADERS {
-        answer.headers_mut().entry(name).or_insert(value);
-    }
-    answer
-}
-
-/// Refuses a request that does not say once and clearly to whom it goes, what a
-/// page of another site sends, and, if the host listens on the loopback only
-/// (`local`), names that were made to point there.
-pub(crate) async fn same_site(State(local): State<bool>, request: Request, next: Next) -> Response {
-    match refusal(request.uri(), request.headers(), local) {
-        None => next.run(request).await,
-        Some(refusal) => refusal.into_response(),
+        headers.entry(name).or_insert(value);
     }
 }
 
-/// Refuses a path that writes in escapes whose it is. No name needs them, and what
-/// stands in front of a host decides by the path as it is written.
-pub(crate) async fn as_it_is_written(request: Request, next: Next) -> Response {
-    if !hides_its_place(request.uri().path()) {
-        return next.run(request).await;
+/// Refuses a path that writes in escapes whose it is: no name needs them, and what
+/// stands in front of a host decides by the path as it is written. And a request that
+/// does not say once and clearly to whom it goes, what a page of another site sends,
+/// and, if the host listens on the loopback only (`local`), names that were made to
+/// point there.
+pub(crate) fn refusal(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
+    if hides_its_place(uri.path()) {
+        let words = "a namespace, and what stands before it in the path, is written without \
+                     percent-encoding";
+        return Some(Problem::new(StatusCode::BAD_REQUEST, "bad-path", words));
     }
-    let words =
-        "a namespace, and what stands before it in the path, is written without percent-encoding";
-    Problem::new(StatusCode::BAD_REQUEST, "bad-path", words).into_response()
+    foreign(uri, headers, local)
 }
 
 /// Whether anything is escaped in `/v1/namespaces/NAME` or
@@ -58,7 +47,7 @@ fn hides_its_place(path: &str) -> bool {
     path.split('/').skip(1).take(place).any(|segment| segment.contains('%'))
 }
 
-fn refusal(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
+fn foreign(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
     let Some(authority) = authority(uri, headers) else {
         let words = "a request names its host once, in the header `Host` as HTTP/1.1 has it, and \
                      nowhere another one";
@@ -127,6 +116,8 @@ fn is_loopback(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use axum::response::IntoResponse;
 
     use super::*;
 

@@ -75,8 +75,9 @@ impl From<ListPart> for Part {
 }
 
 /// Every route there is. Handlers that take bodies, or make large answers, run
-/// apart from the threads that serve the others.
-pub fn router(host: Host, local: bool) -> Router {
+/// apart from the threads that serve the others. What every request is held to is
+/// not here: `connections` does that before a route is looked for.
+fn router(host: Host) -> Router {
     let apart = middleware::from_fn_with_state(host.clone(), apart::at_work);
     let heavy = Router::new()
         .route("/plugins", post(plugins::push))
@@ -84,6 +85,7 @@ pub fn router(host: Host, local: bool) -> Router {
         .route("/graphs/{name}", get(graphs::show).put(graphs::apply))
         .route("/graphs/{name}/validate", post(graphs::validate))
         .route("/runs/{run}/states/{state}", get(states::show))
+        .route_layer(axum::Extension(uploads::Uploads::default()))
         .route_layer(apart.clone());
     let start = middleware::from_fn_with_state(host.clone(), apart::start_at_work);
     let namespace = Router::new()
@@ -105,12 +107,6 @@ pub fn router(host: Host, local: bool) -> Router {
         .nest("/v1/namespaces/{namespace}", namespace)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(axum::Extension(uploads::Uploads::default()))
-        .layer(axum::extract::DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(local, guard::same_site))
-        .layer(middleware::from_fn(guard::as_it_is_written))
-        .layer(middleware::from_fn(body::last_of_its_connection))
-        .layer(middleware::map_response(guard::for_programs_alone))
         .with_state(host)
 }
 
@@ -122,7 +118,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let local = listener.local_addr()?.ip().is_loopback();
-    connections::serve(listener, router(host, local), limits, stop).await;
+    connections::serve(listener, (router(host), local), limits, stop).await;
     Ok(())
 }
 

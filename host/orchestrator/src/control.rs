@@ -175,7 +175,7 @@ impl Host {
                 Err(refused) => return Err(refused),
             };
             let key = new.info.key;
-            let news = (!request.wait.is_zero()).then(|| parts.watchers.watch(key));
+            let news = (!request.wait.is_zero()).then(|| parts.watchers.watch(key, Until::Over));
             match under_way.commit(&parts.committer, Member::Start(new.into())).await? {
                 Answer::Outdated => parts.graphs.forget(namespace, graph_name),
                 answer => return Ok((Began::New(id, news, answer), digest)),

@@ -38,6 +38,7 @@ use crate::host_work::{Bounds, Done, INLINE_STEPS, JobLost, Meter};
 use crate::inputs::{NoInputs, inputs, read_ahead, text};
 use crate::output_check::{OutputCheck, Progress};
 use crate::plugins::{self, NotReady};
+use crate::prefetch::LARGE_RUN;
 use crate::reading::Reading;
 use crate::room::Lease;
 use crate::secrets::secrets;
@@ -79,7 +80,7 @@ const REMEMBERED: usize = 1024;
 
 impl Executor {
     pub(crate) fn new(slots: u32, work: Handle) -> Self {
-        Executor { slots: Turns::new(slots), tasks: Mutex::default(), work }
+        Executor { slots: Turns::with_last_kept(slots, LARGE_RUN), tasks: Mutex::default(), work }
     }
 
     /// Returns where the tasks run.
@@ -126,6 +127,16 @@ impl Executor {
         runs.into_iter().collect()
     }
 
+    /// Notes that runs go on: nothing is claimed of a paused one.
+    fn go_on(&self, leased: &[(Leased, Lease)]) {
+        let mut tasks = self.lock();
+        if !tasks.paused.is_empty() {
+            for (leased, _) in leased {
+                tasks.paused.remove(&leased.state.run);
+            }
+        }
+    }
+
     /// Executes a state in a task of its own, unless its run was aborted.
     fn spawn(&self, parts: &Arc<Parts>, leased: Leased, lease: Lease) {
         let (id, run) = (leased.state.id, leased.state.run);
@@ -133,8 +144,6 @@ impl Executor {
         if tasks.aborted.contains(&run) {
             return;
         }
-        // What was claimed was not of a paused run.
-        tasks.paused.remove(&run);
         // Noted before it can end: it takes this lock to be forgotten.
         let cancel = Cancel::default();
         let task = self.work.spawn(execute(parts.clone(), leased, lease, cancel.clone()));
@@ -181,19 +190,26 @@ impl Executor {
 /// Executes what was claimed, each in a task of its own. Outputs that are not
 /// at hand are read for all of them at once.
 pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, Lease)>) {
+    // Here, in the order of the commits: a pause that comes later counts.
+    parts.executor.go_on(&leased);
     let at_hand =
         |(leased, _): &(Leased, Lease)| leased.state.place.refs.len() == leased.known.len();
     let (ready, mut rest): (Vec<_>, Vec<_>) = leased.into_iter().partition(at_hand);
-    for (leased, lease) in ready {
-        parts.executor.spawn(parts, leased, lease);
-    }
     parts.prefetch.notify();
-    if rest.is_empty() {
+    if ready.is_empty() && rest.is_empty() {
         return;
     }
     let parts = parts.clone();
     let work = parts.executor.work().clone();
+    // In one task: what is spawned from a thread for work costs a fraction of what is
+    // handed over to one.
     work.spawn(async move {
+        for (leased, lease) in ready {
+            parts.executor.spawn(&parts, leased, lease);
+        }
+        if rest.is_empty() {
+            return;
+        }
         read_ahead(&parts, &mut rest).await;
         for (leased, lease) in rest {
             parts.executor.spawn(&parts, leased, lease);

@@ -24,6 +24,11 @@ const SLOW: Duration = Duration::from_millis(400);
 /// States that may be claimed ahead for each slot, however fast executions are.
 pub(crate) const MAX_AHEAD_PER_SLOT: u32 = 7;
 
+/// A run with so many slots of a namespace does not get its last one: a small run
+/// that comes then does not wait until a slow node has ended. It costs a large run
+/// one slot of seventeen at most, and nothing where a namespace has fewer.
+pub(crate) const LARGE_RUN: u32 = 16;
+
 /// The part of its newest execution in a run's mean time.
 const RUN_WEIGHT: f64 = 1.0 / 8.0;
 
@@ -204,7 +209,10 @@ impl Pace {
         let of_run = |running: u32, time: f64| {
             // One more than it can begin: a run is never without a state that waits.
             let begun = running.saturating_add(spare).saturating_add(1);
-            begun.saturating_add(capped(ahead(running + spare, time), slots))
+            match capped(ahead(running + spare, time), slots) {
+                0 => begun.min(most_of_one(slots)),
+                ahead => begun.saturating_add(ahead),
+            }
         };
         let runs = self
             .runs
@@ -239,6 +247,11 @@ impl RunPace {
         let age = ages as f64 / 1e6 / f64::from(self.running.max(1));
         self.mean.or(otherwise).unwrap_or(0.0).max(2.0 * age)
     }
+}
+
+/// Slots that one run can have of a namespace's.
+fn most_of_one(slots: u32) -> u32 {
+    slots - u32::from(slots > LARGE_RUN)
 }
 
 /// States that can begin within the horizon in some slots, at this time for each.

@@ -140,7 +140,7 @@ impl Host {
     ) -> Result<RunDetails, Error> {
         let key = self.info(namespace, id).await?.key;
         // Watched first and read then, so that no news falls between.
-        let news = self.parts.watchers.watch(key);
+        let news = self.parts.watchers.watch(key, until);
         let run = self.run(namespace, id).await?;
         if wait.is_zero() || until.is_reached(&latest(&run)) {
             return Ok(run);

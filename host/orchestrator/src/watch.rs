@@ -8,6 +8,8 @@ use exosphere_domain::state::RunStatus;
 use exosphere_store::{RunView, Touched};
 use tokio::sync::watch;
 
+use crate::read::Until;
+
 /// What is known of a run by its news alone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Latest {
@@ -22,14 +24,50 @@ pub(crate) struct Latest {
 /// Those who wait. A run that nobody watches has no entry.
 #[derive(Default)]
 pub(crate) struct Watchers {
-    runs: Mutex<HashMap<RunKey, watch::Sender<Latest>>>,
+    runs: Mutex<HashMap<RunKey, Watched>>,
+}
+
+/// Those who wait for a run.
+struct Watched {
+    events: watch::Sender<Latest>,
+    /// Whoever waits for the end alone is not woken by each event: a run may have
+    /// thousands.
+    ends: watch::Sender<Latest>,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let nothing = || watch::Sender::new(Latest::default());
+        Watched { events: nothing(), ends: nothing() }
+    }
+
+    fn tell(&self, news: &Latest) {
+        let told = |latest: &mut Latest| {
+            // What comes late from another host is no news.
+            let newer = news.version > latest.version;
+            if newer {
+                latest.clone_from(news);
+            }
+            newer
+        };
+        self.events.send_if_modified(told);
+        self.ends.send_if_modified(|latest| told(latest) && latest.over);
+    }
+
+    fn is_watched(&self) -> bool {
+        self.events.receiver_count() + self.ends.receiver_count() > 0
+    }
 }
 
 impl Watchers {
-    /// News of a run from now on.
-    pub(crate) fn watch(&self, run: RunKey) -> watch::Receiver<Latest> {
+    /// News of a run from now on: all, or its end alone.
+    pub(crate) fn watch(&self, run: RunKey, until: Until) -> watch::Receiver<Latest> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.entry(run).or_insert_with(|| watch::Sender::new(Latest::default())).subscribe()
+        let watched = runs.entry(run).or_insert_with(Watched::new);
+        match until {
+            Until::News(_) => watched.events.subscribe(),
+            Until::Over => watched.ends.subscribe(),
+        }
     }
 
     /// The runs that someone waits for.
@@ -46,20 +84,13 @@ impl Watchers {
         }
         let mut ended: HashMap<_, _> = ended.into_iter().map(|run| (run.key, run)).collect();
         for news in touched {
-            if let Some(sender) = runs.get(&news.run) {
+            if let Some(watched) = runs.get(&news.run) {
                 let (version, over) = (news.version, news.status != RunStatus::Running);
                 let run = ended.remove(&news.run).map(Arc::new);
-                // What comes late from another host is no news.
-                sender.send_if_modified(|latest| {
-                    let newer = version > latest.version;
-                    if newer {
-                        *latest = Latest { version, over, run };
-                    }
-                    newer
-                });
+                watched.tell(&Latest { version, over, run });
             }
         }
-        runs.retain(|_, sender| sender.receiver_count() > 0);
+        runs.retain(|_, watched| watched.is_watched());
     }
 }
 
@@ -98,7 +129,7 @@ mod tests {
     #[test]
     fn an_end_is_told_whole_and_forgotten_when_the_run_goes_on() {
         let watchers = Watchers::default();
-        let news = watchers.watch(RunKey(1));
+        let news = watchers.watch(RunKey(1), Until::News(0));
         watchers.tell(&[touched(5, RunStatus::Failed)], vec![view(5)]);
         let told = |version, over| {
             let latest = news.borrow();
@@ -113,5 +144,20 @@ mod tests {
         // Another host ended it, which tells that alone.
         watchers.tell(&[touched(7, RunStatus::Failed)], Vec::new());
         assert_eq!(told(7, true), None);
+    }
+
+    #[test]
+    fn the_end_alone_wakes_those_who_wait_for_it() {
+        let watchers = Watchers::default();
+        let mut end = watchers.watch(RunKey(1), Until::Over);
+        let mut any = watchers.watch(RunKey(1), Until::News(0));
+        watchers.tell(&[touched(5, RunStatus::Running)], Vec::new());
+        assert_eq!((any.has_changed().ok(), end.has_changed().ok()), (Some(true), Some(false)));
+        drop(any.borrow_and_update());
+        watchers.tell(&[touched(6, RunStatus::Failed)], Vec::new());
+        assert_eq!((any.has_changed().ok(), end.has_changed().ok()), (Some(true), Some(true)));
+        assert_eq!(end.borrow_and_update().version, 6);
+        watchers.tell(&[touched(7, RunStatus::Running)], Vec::new());
+        assert!(!end.borrow().over, "it goes on");
     }
 }

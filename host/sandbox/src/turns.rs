@@ -2,7 +2,9 @@
 //! the other; within a key each goes to the waiting group with the fewest permits,
 //! and among equals to the one that has waited longest for a permit. So a waiter
 //! of a short queue waits no longer because another queue is long, and long
-//! holders of permits do not keep short ones from their part.
+//! holders of permits do not keep short ones from their part. Where that is asked
+//! for, a group with many permits does not get the last one of its key: a group
+//! that comes then waits for nobody.
 //!
 //! Used for the slots of executions (namespaces, their runs) and for the
 //! processors where guests want them for long. Not here: what is done in a turn.
@@ -27,6 +29,8 @@ impl<K: Ord + Clone, G: Ord + Clone> Clone for Turns<K, G> {
 struct Lines<K: Ord + Clone, G: Ord + Clone> {
     free: u32,
     closed: bool,
+    /// A group with so many permits does not get the last one of its key.
+    large: u32,
     /// The key that got the last permit.
     last: Option<K>,
     /// Grants and arrivals so far: the order of groups with equally many permits.
@@ -79,8 +83,14 @@ impl<K: Ord + Clone> Turns<K> {
 impl<K: Ord + Clone, G: Ord + Clone> Turns<K, G> {
     /// Creates a semaphore with `free` permits.
     pub fn new(free: u32) -> Self {
-        let lines = Lines { free, closed: false, last: None, clock: 0, lines: BTreeMap::new() };
-        Turns(Arc::new(Mutex::new(lines)))
+        Turns::with_last_kept(free, u32::MAX)
+    }
+
+    /// Creates a semaphore with `free` permits, which keeps the last permit of a key
+    /// from groups that have `large` permits or more.
+    pub fn with_last_kept(free: u32, large: u32) -> Self {
+        let (last, clock, lines) = (None, 0, BTreeMap::new());
+        Turns(Arc::new(Mutex::new(Lines { free, closed: false, large, last, clock, lines })))
     }
 
     /// Waits for a permit for a group of `key`, which has at most `most` permits at
@@ -92,7 +102,7 @@ impl<K: Ord + Clone, G: Ord + Clone> Turns<K, G> {
             if lines.closed {
                 return None;
             }
-            let Lines { free, last, clock, lines, .. } = &mut *lines;
+            let Lines { free, large, last, clock, lines, .. } = &mut *lines;
             let line = lines.entry(key.clone()).or_insert_with(|| Line {
                 taken: 0,
                 most,
@@ -101,7 +111,8 @@ impl<K: Ord + Clone, G: Ord + Clone> Turns<K, G> {
             });
             line.most = most.max(1);
             *clock += 1;
-            if *free > 0 && line.taken < line.most && line.order.is_empty() {
+            let of_group = line.group(&group, *clock).rank.taken;
+            if *free > 0 && line.allows(of_group, *large) && !line.has_next(*large) {
                 line.group(&group, *clock).rank.taken += 1;
                 line.taken += 1;
                 *free -= 1;
@@ -183,10 +194,9 @@ impl<K: Ord + Clone, G: Ord + Clone> Turns<K, G> {
 impl<K: Ord + Clone, G: Ord + Clone> Lines<K, G> {
     /// The key whose turn it is: the next one after the last.
     fn next(&self) -> Option<K> {
-        let may_go_on = |line: &Line<K, G>| line.taken < line.most && !line.order.is_empty();
         let after = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let (later, earlier) = (self.lines.range((after, Bound::Unbounded)), self.lines.iter());
-        later.chain(earlier).find(|(_, line)| may_go_on(line)).map(|(key, _)| key.clone())
+        later.chain(earlier).find(|(_, line)| line.has_next(self.large)).map(|(key, _)| key.clone())
     }
 
     /// Forgets a key that has and wants nothing.
@@ -204,6 +214,17 @@ impl<K: Ord + Clone, G: Ord + Clone> Line<K, G> {
             rank: Rank { taken: 0, since: now },
             waiters: VecDeque::new(),
         })
+    }
+
+    /// Whether a group that has `taken` permits may have another.
+    fn allows(&self, taken: u32, large: u32) -> bool {
+        self.taken < self.most.saturating_sub(u32::from(taken >= large))
+    }
+
+    /// Whether a group waits that may have a permit.
+    fn has_next(&self, large: u32) -> bool {
+        // If the one with the fewest may not, nobody may.
+        self.order.first().is_some_and(|(rank, _)| self.allows(rank.taken, large))
     }
 
     /// Changes the rank of a group, and forgets a group that has and wants nothing.
@@ -329,6 +350,27 @@ mod tests {
         drop(held.next());
         let _third = got(&mut small[2]).unwrap();
         assert!(got(&mut large[4]).is_none());
+    }
+
+    #[tokio::test]
+    async fn the_last_permit_is_kept_from_large_groups() {
+        let turns: Turns<&str, &str> = Turns::with_last_kept(9, 2);
+        let take = |group| turns.take_for("n", group, 4).boxed();
+        let mut large: Vec<_> = (0..5).map(|_| take("large")).collect();
+        let mut held: Vec<_> = large.iter_mut().filter_map(got).collect();
+        assert_eq!(held.len(), 3);
+        for _ in 0..3 {
+            assert!(got(&mut take("small")).is_some(), "one after the other, without a wait");
+        }
+        let small = got(&mut take("small")).unwrap();
+        let mut other = take("other");
+        assert!(got(&mut other).is_none(), "all of the key are taken");
+        drop(small);
+        assert!(got(&mut other).is_some());
+        assert!(large[3..].iter_mut().all(|wait| got(wait).is_none()));
+        held.pop();
+        assert!(got(&mut large[3]).is_some(), "all but the last are for anybody");
+        assert!(turns.take_for("m", "large", 1).now_or_never().is_some(), "and of another key");
     }
 
     #[tokio::test]

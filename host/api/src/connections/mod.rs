@@ -48,11 +48,11 @@ const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duratio
 /// The longest wait for a connection that was told to close.
 const CLOSING: Duration = Duration::from_millis(100);
 
-/// Serves until `stop` is done. Then idle connections are closed at once, and
+/// Serves routes, to requests of this machine alone if `local`, until `stop` is done. Then idle connections are closed at once, and
 /// requests under way may end.
 pub(crate) async fn serve(
     listener: TcpListener,
-    router: Router,
+    (router, local): (Router, bool),
     limits: ConnectionLimits,
     stop: impl Future<Output = ()>,
 ) {
@@ -71,8 +71,8 @@ pub(crate) async fn serve(
                 let Some(place) = admit(&registry, Peer::of(address.ip()), &limits).await else {
                     continue;
                 };
-                let router = router.clone();
-                tokio::spawn(attend(stream, place, router, stopped.clone()));
+                let front = Front::new(router.clone(), local, &place);
+                tokio::spawn(attend(stream, place, front, stopped.clone()));
             }
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
@@ -113,10 +113,9 @@ async fn admit(registry: &Registry, peer: Peer, limits: &ConnectionLimits) -> Op
 }
 
 /// Serves one connection to its end.
-async fn attend(stream: TcpStream, place: Place, router: Router, mut stopped: watch::Receiver<()>) {
+async fn attend(stream: TcpStream, place: Place, front: Front, mut stopped: watch::Receiver<()>) {
     let activity = &*place.activity;
     let socket = TokioIo::new(Watched { stream, activity });
-    let front = Front::new(router, place.activity.clone(), place.is_reserved);
     let served = http1::Builder::new()
         // Ours goes on between requests, too.
         .header_read_timeout(None)

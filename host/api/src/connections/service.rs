@@ -1,5 +1,7 @@
 //! The service of one connection: notes when a request begins and when its answer
-//! is complete, and holds reserved connections to what they are for.
+//! is complete, holds every request to what all are held to, and reserved
+//! connections to what they are for. In one place and not in layers of the router,
+//! each of which would cost every request some allocations.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,7 +18,9 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::activity::Activity;
+use super::registry::Place;
 use crate::problem::Problem;
+use crate::{body, guard};
 
 /// When a caller may come again who was told that the host is full.
 const AGAIN_AFTER_S: u64 = 1;
@@ -25,12 +29,22 @@ const AGAIN_AFTER_S: u64 = 1;
 pub(crate) struct Front {
     routes: TowerToHyperService<Router>,
     activity: Arc<Activity>,
+    /// The host listens on the loopback only.
+    local: bool,
     is_reserved: bool,
 }
 
 impl Front {
-    pub(crate) fn new(router: Router, activity: Arc<Activity>, is_reserved: bool) -> Self {
-        Front { routes: TowerToHyperService::new(router), activity, is_reserved }
+    pub(crate) fn new(router: Router, local: bool, place: &Place) -> Self {
+        let (activity, is_reserved) = (place.activity.clone(), place.is_reserved);
+        Front { routes: TowerToHyperService::new(router), activity, local, is_reserved }
+    }
+
+    /// Why a request gets no further than here.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<Problem> {
+        let refusal = guard::refusal(request.uri(), request.headers(), self.local);
+        let is_open = !self.is_reserved || is_urgent(request.method(), request.uri().path());
+        refusal.or_else(|| (!is_open).then(full))
     }
 }
 
@@ -42,15 +56,21 @@ impl Service<Request<Incoming>> for Front {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.activity.begin_request();
         let under_way = UnderWay(self.activity.clone());
+        let is_long = body::is_long(request.headers());
         let is_reserved = self.is_reserved;
-        let answer = (!is_reserved || is_urgent(request.method(), request.uri().path()))
-            .then(|| self.routes.call(request.map(Body::new)));
+        let answer = match self.refusal(&request) {
+            Some(refusal) => Err(refusal),
+            None => Ok(self.routes.call(request.map(Body::new))),
+        };
         Box::pin(async move {
             let mut response = match answer {
-                Some(answer) => answer.await?,
-                None => full().into_response(),
+                Ok(answer) => answer.await?,
+                Err(refusal) => refusal.into_response(),
             };
-            if is_reserved {
+            guard::mark(response.headers_mut());
+            // After the refusal of a long body nothing else can follow: it may be that
+            // it was not read.
+            if is_reserved || (is_long && response.status().is_client_error()) {
                 response
                     .headers_mut()
                     .insert(header::CONNECTION, HeaderValue::from_static("close"));

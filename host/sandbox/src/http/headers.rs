@@ -39,32 +39,20 @@ const OURS: [HeaderName; 9] = [
 /// Headers by which a proxy, a server or a framework takes a request for another
 /// one: of another path, method, host or sender. A grant of a path or a method
 /// would be one of any.
-const OVERRIDES: [&str; 38] = [
+const OVERRIDES: [&str; 26] = [
     // The path.
-    "x-original-url",
-    "x-original-uri",
-    "x-original-path",
-    "x-original-request-uri",
-    "x-rewrite-url",
-    "x-rewrite-uri",
-    "x-override-url",
     "x-http-destinationurl",
-    "x-http-path-override",
-    "x-request-uri",
     "x-proxy-url",
-    "request-uri",
+    "x-url",
+    "x-path",
     "base-url",
     "destination",
     // The method.
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
     "x-method",
+    "x-verb",
     "x-original-method",
     // The host.
     "x-host",
-    "x-original-host",
-    "x-http-host-override",
     "x-backend-host",
     // Who sends it, and by which way.
     "forwarded",
@@ -87,6 +75,19 @@ const OVERRIDES: [&str; 38] = [
 /// Beginnings of such headers, of which there are many.
 const OVERRIDING: [&str; 4] = ["proxy-", "x-forwarded", "x-envoy-", "x-middleware-"];
 
+/// Parts of such headers.
+const REWRITING: [&str; 9] = [
+    "override",
+    "rewrite",
+    "original-ur",
+    "original-path",
+    "original-host",
+    "http-method",
+    "http-verb",
+    "http-url",
+    "request-ur",
+];
+
 /// Whether a guest may neither set a header nor see it. Where we send the key
 /// of its work, that is not its own to say.
 pub(super) fn is_forbidden(name: &HeaderName, has_key: bool) -> bool {
@@ -99,6 +100,7 @@ pub(super) fn is_forbidden(name: &HeaderName, has_key: bool) -> bool {
         || OURS.iter().any(|ours| plain == ours.as_str())
         || OVERRIDES.contains(&plain.as_str())
         || OVERRIDING.iter().any(|beginning| plain.starts_with(beginning))
+        || REWRITING.iter().any(|part| plain.contains(part))
 }
 
 fn hyphen(letter: char) -> char {
@@ -175,6 +177,12 @@ mod tests {
             "x-http-method-override",
             "x-http-method",
             "x-method-override",
+            "method-override",
+            "x-override-method",
+            "x-http-verb",
+            "x-url",
+            "x-ms-original-url",
+            "x-request-url",
             "x-forwarded-for",
             "x-forwarded-host",
             "x-forwarded",
