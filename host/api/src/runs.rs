@@ -89,9 +89,8 @@ pub(crate) async fn start(
     let request = StartRequest { inputs, store, idempotency_key, delay_ms, wait, turn };
     let started = host.start_run(&namespace, &graph, request).await?;
     let status = if started.new { StatusCode::CREATED } else { StatusCode::OK };
-    let mut value = whole(&started.run);
-    value["started_before"] = json!(!started.new);
-    Ok((status, answer::json(value.to_string(), started.run.place)))
+    let text = whole(&started.run, &[("started_before", &json!(!started.new).to_string())]);
+    Ok((status, answer::json(text, started.run.place)))
 }
 
 /// Which runs are listed.
@@ -165,10 +164,9 @@ pub(crate) async fn redrive(
     Path((namespace, run)): Path<(Name, RunId)>,
 ) -> Result<Response, Problem> {
     let redriven = host.redrive_run(&namespace, run).await?;
-    let mut value = whole(&redriven.run);
-    value["retried"] = json!(redriven.retried);
-    value["late"] = json!(redriven.late);
-    Ok(answer::json(value.to_string(), redriven.run.place))
+    let (retried, late) = (redriven.retried.to_string(), redriven.late.to_string());
+    let text = whole(&redriven.run, &[("retried", &retried), ("late", &late)]);
+    Ok(answer::json(text, redriven.run.place))
 }
 
 fn brief(run: &RunView) -> Value {
@@ -197,17 +195,14 @@ fn brief(run: &RunView) -> Value {
 
 /// A run as an answer, which holds its place until it has been sent.
 pub(crate) fn sent(details: RunDetails) -> Response {
-    answer::json(whole(&details).to_string(), details.place)
+    answer::json(whole(&details, &[]), details.place)
 }
 
-fn whole(details: &RunDetails) -> Value {
-    let mut value = brief(&details.run);
-    let failures: Vec<Value> = details
-        .failures
-        .iter()
-        .map(|state| states::brief(details.run.id, &details.graph, state))
-        .collect();
-    value["failures"] = json!(failures);
-    value["store"] = json!(details.store);
-    value
+/// A run and some more members, which are JSON text as well.
+fn whole(details: &RunDetails, more: &[(&str, &str)]) -> String {
+    let mut head = brief(&details.run);
+    head["store"] = json!(details.store);
+    let brief = |state| states::brief(details.run.id, &details.graph, state);
+    let failures: Vec<String> = details.failures.iter().map(brief).collect();
+    answer::with_texts(&head, &[&[("failures", &*answer::list(&failures))], more].concat())
 }

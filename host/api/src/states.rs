@@ -1,13 +1,12 @@
 //! `/runs/{run}/states`: list, show, retry.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use exosphere_orchestrator::domain::graph::Graph;
 use exosphere_orchestrator::domain::ids::{Name, RunId, StateId};
 use exosphere_orchestrator::domain::path::Path as StatePath;
 use exosphere_orchestrator::domain::state::Status;
-use exosphere_orchestrator::{AttemptRow, Host, StateFilter, StateView};
+use exosphere_orchestrator::{AttemptRow, FailureView, Host, StateFilter, StateView};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -28,13 +27,15 @@ pub(crate) async fn list(
     State(host): State<Host>,
     Path((namespace, run)): Path<(Name, RunId)>,
     Query(list): Query<List>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let after = list.after.map(|path| path.as_str().to_owned());
     let filter =
         StateFilter { nodes: None, status: list.status, after, most: runs::page(list.limit) };
     let (graph, page) = host.states(&namespace, run, list.identifier.as_deref(), filter).await?;
-    let states: Vec<Value> = page.items.iter().map(|state| brief(run, &graph, state)).collect();
-    Ok(Json(json!({"states": states, "next": page.next})))
+    let states: Vec<String> = page.items.iter().map(|state| brief(run, &graph, state)).collect();
+    let next = json!({"next": page.next});
+    let list = answer::with_texts(&next, &[("states", &answer::list(&states))]);
+    Ok(answer::json(list, None))
 }
 
 pub(crate) async fn show(
@@ -42,12 +43,13 @@ pub(crate) async fn show(
     Path((namespace, run, state)): Path<(Name, RunId, i64)>,
 ) -> Result<Response, Problem> {
     let details = host.state(&namespace, run, StateId(state)).await?;
-    let mut head = brief(run, &details.graph, &details.state);
+    let mut head = head(run, &details.graph, &details.state);
     head["usage"] = json!(details.state.usage);
     let attempts: Vec<String> = details.attempts.iter().map(attempt).collect();
     let text = answer::with_texts(
         &head,
         &[
+            ("failure", &failure(details.state.failure.as_ref())),
             ("outputs", &answer::list(&details.outputs)),
             ("data", details.state.data.as_deref().unwrap_or("null")),
             ("attempts", &answer::list(&attempts)),
@@ -63,7 +65,14 @@ pub(crate) async fn retry(
     Ok(runs::sent(host.retry_state(&namespace, run, StateId(state)).await?))
 }
 
-pub(crate) fn brief(run: RunId, graph: &Graph, state: &StateView) -> Value {
+/// A state, as it stands in lists: JSON text.
+pub(crate) fn brief(run: RunId, graph: &Graph, state: &StateView) -> String {
+    let failure = failure(state.failure.as_ref());
+    answer::with_texts(&head(run, graph, state), &[("failure", &failure)])
+}
+
+/// What is short of a state.
+fn head(run: RunId, graph: &Graph, state: &StateView) -> Value {
     let node = graph.get(state.node);
     json!({
         "state": format!("{run}/{}", state.id),
@@ -78,8 +87,13 @@ pub(crate) fn brief(run: RunId, graph: &Graph, state: &StateView) -> Value {
         "created_at": state.created_at,
         "ended_at": state.ended_at,
         "output_count": state.outputs,
-        "failure": state.failure,
     })
+}
+
+fn failure(failure: Option<&FailureView>) -> String {
+    let Some(FailureView { kind, message, details }) = failure else { return "null".to_owned() };
+    let details = details.as_deref().map(|details| ("details", details));
+    answer::with_texts(&json!({"kind": kind, "message": message}), details.as_slice())
 }
 
 fn attempt(attempt: &AttemptRow) -> String {
@@ -87,8 +101,9 @@ fn attempt(attempt: &AttemptRow) -> String {
         "number": attempt.number,
         "ended_at": attempt.ended_at,
         "outcome": attempt.outcome,
-        "failure": attempt.failure,
         "usage": attempt.usage,
     });
-    answer::with_texts(&head, &[("logs", attempt.logs.as_deref().unwrap_or("[]"))])
+    let failure = failure(attempt.failure.as_ref());
+    let logs = attempt.logs.as_deref().unwrap_or("[]");
+    answer::with_texts(&head, &[("failure", &failure), ("logs", logs)])
 }

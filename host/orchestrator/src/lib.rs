@@ -63,9 +63,9 @@ pub use exosphere_sandbox::{
     Turn, compiler::main as compile,
 };
 pub use exosphere_store::{
-    AttemptRow, BadKeys, CheckError, Expected, GraphEntry, GraphRow, KeyId, Keyring, Page, Part,
-    PluginEntry, PluginRow, Report, RunFilter, RunView, StateFilter, StateView, Unopened,
-    Violation,
+    AttemptRow, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow, KeyId, Keyring,
+    Page, Part, PluginEntry, PluginRow, Report, RunFilter, RunView, StateFilter, StateView,
+    Unopened, Violation,
 };
 pub use key_file::KeyFileError;
 pub use keys::Keys;

@@ -58,7 +58,7 @@ pub use open::Database;
 pub use reseal::{Resealed, Unopened};
 pub use session::{Beat, LEASE, Lost, Unswept};
 pub use vault::Vault;
-pub use view::{AttemptRow, Page, RunFilter, RunView, StateFilter, StateView};
+pub use view::{AttemptRow, FailureView, Page, RunFilter, RunView, StateFilter, StateView};
 
 use numbers::Blocks;
 use reader::{Pool, Reader};

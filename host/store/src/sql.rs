@@ -581,17 +581,26 @@ statements! {
            WHERE u.uuid = $2 AND u.namespace IS NOT DISTINCT FROM $1";
     /// States of a run in path order; the path may equal the first one given,
     /// and lies behind the second. Of their details only why they failed: what a
-    /// pruned one left may have megabytes.
-    STATES = concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
-              CASE WHEN kind IS NULL THEN NULL ELSE details END, \
+    /// pruned one left may have megabytes. The page ends where its failures have so
+    /// many bytes.
+    STATES = concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
+              cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY path) - bytes AS bytes_ahead \
+              FROM (SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
+              CASE WHEN kind IS NULL THEN NULL ELSE details END AS details, \
+              CASE WHEN kind IS NULL THEN 0 ELSE octet_length(message) + COALESCE(octet_length(details), 0) END AS bytes, \
               cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state \
               WHERE run = $1 AND ($2 IS NULL OR node IN (SELECT value FROM json_each($2))) AND ($3 IS NULL OR status = $3) \
-              AND path >= $4 AND ($5 IS NULL OR path > $5) AND ", seen!("state"), " ORDER BY path LIMIT $6"),
-    postgres concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
-              CASE WHEN kind IS NULL THEN NULL ELSE details END, \
+              AND path >= $4 AND ($5 IS NULL OR path > $5) AND ", seen!("state"), " ORDER BY path LIMIT $6) page) counted \
+              WHERE bytes_ahead < $7 ORDER BY path"),
+    postgres concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
+              cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY path) - bytes AS bytes_ahead \
+              FROM (SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
+              CASE WHEN kind IS NULL THEN NULL ELSE details END AS details, \
+              CASE WHEN kind IS NULL THEN 0 ELSE octet_length(message) + COALESCE(octet_length(details), 0) END AS bytes, \
               cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state \
               WHERE run = $1 AND ($2::TEXT IS NULL OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
-              AND ($3::TEXT IS NULL OR status = $3) AND path >= $4 AND ($5::TEXT IS NULL OR path > $5) AND ", seen!("state"), " ORDER BY path LIMIT $6");
+              AND ($3::TEXT IS NULL OR status = $3) AND path >= $4 AND ($5::TEXT IS NULL OR path > $5) AND ", seen!("state"), " ORDER BY path LIMIT $6) page) counted \
+              WHERE bytes_ahead < $7 ORDER BY path");
     STATE = concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
              cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state WHERE run = $1 AND id = $2 AND ", seen!("state"));
     /// Some outputs of a state that has succeeded: those of others are staged.

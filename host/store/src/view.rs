@@ -1,8 +1,8 @@
 //! What people read of runs and states, a page at a time.
 
-use exosphere_domain::failure::{Failure, FailureKind};
+use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::{Millis, Name, NodeIx, RunId, RunKey, StateId};
-use exosphere_domain::json::read_stored;
+use exosphere_domain::json::check_stored;
 use exosphere_domain::limits::Usage;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{RunStatus, Status};
@@ -77,7 +77,7 @@ pub struct StateView {
     /// How many outputs it has, once it has succeeded.
     pub outputs: Option<u32>,
     /// Why it failed for good.
-    pub failure: Option<Failure>,
+    pub failure: Option<FailureView>,
     /// What a pruned branch left for people: JSON text.
     pub data: Option<String>,
     /// What its last attempt used.
@@ -94,12 +94,28 @@ pub struct AttemptRow {
     /// SUCCESS, PRUNED, REQUEUED or FAILED.
     pub outcome: String,
     /// Why it failed.
-    pub failure: Option<Failure>,
+    pub failure: Option<FailureView>,
     /// Its log: JSON text.
     pub logs: Option<String>,
     /// What it used.
     pub usage: Option<Usage>,
 }
+
+/// A failure, for people. Its details are not read: a value takes a hundred times
+/// the memory of its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailureView {
+    /// Its kind.
+    pub kind: FailureKind,
+    /// The message.
+    pub message: String,
+    /// The details: JSON text.
+    pub details: Option<String>,
+}
+
+/// Bytes of a page's messages and details of failures: where they are reached, the
+/// page ends.
+const PAGE_BYTES: i64 = 1024 * 1024;
 
 /// Which runs.
 #[derive(Debug, Clone, Default)]
@@ -177,9 +193,12 @@ impl Store {
             after.unwrap_or_default(),
             after,
             filter.most,
+            PAGE_BYTES,
         ];
         let items = self.reader.rows(sql::STATES, &wanted, state).await?;
-        let full = items.len() as u32 == filter.most;
+        let bytes: usize =
+            items.iter().filter_map(|state| Some(state.failure.as_ref()?.bytes())).sum();
+        let full = items.len() as u32 == filter.most || bytes as i64 >= PAGE_BYTES;
         let next = items.last().filter(|_| full).map(|state| state.path.as_str().to_owned());
         Ok(Page { items, next })
     }
@@ -285,14 +304,21 @@ fn failure(
     at: usize,
     table: &str,
     id: StateId,
-) -> Result<Option<Failure>, StoreError> {
+) -> Result<Option<FailureView>, StoreError> {
     let Some(kind) = row.maybe_text(at)? else { return Ok(None) };
     let kind = FailureKind::parse(&kind).ok_or_else(|| corrupt(table, "kind", id))?;
     let details = row.maybe_text(at + 2)?;
-    let details = details.map(|text| read_stored(&text)).transpose();
-    let details = details.map_err(|_| corrupt(table, "details", id))?;
+    let checked = details.as_deref().map(check_stored).transpose();
+    checked.map_err(|_| corrupt(table, "details", id))?;
     let message = row.maybe_text(at + 1)?.unwrap_or_default();
-    Ok(Some(Failure { kind, message, details, is_final: false }))
+    Ok(Some(FailureView { kind, message, details }))
+}
+
+impl FailureView {
+    /// Bytes of its texts.
+    fn bytes(&self) -> usize {
+        self.message.len() + self.details.as_ref().map_or(0, String::len)
+    }
 }
 
 /// What an attempt used, in columns `cpu_us, memory_bytes, host_calls,

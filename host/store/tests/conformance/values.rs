@@ -6,7 +6,7 @@ use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::journal::{Entry, Journal};
 use exosphere_domain::outcome::Outcome;
-use exosphere_store::{Answer, Member, NewRun, Want};
+use exosphere_store::{Answer, FailureView, Member, NewRun, StateFilter, Want};
 use serde_json::json;
 
 use crate::bed::{Bed, outputs, sets};
@@ -18,6 +18,7 @@ on_both! {
     values_are_fixed_as_they_are_when_a_state_begins,
     a_store_is_cleared_with_its_run,
     any_text_is_read_as_it_was_written,
+    failures_bound_a_page_of_states,
 }
 
 fn kept(sketch: &str) -> Sketch {
@@ -170,21 +171,49 @@ async fn any_text_is_read_as_it_was_written(kind: Kind) {
 
     let words = texts.concat();
     let details = json!({"guest said": words, "\0": [words]});
+    let written = details.to_string();
     let failure = Failure::new(FailureKind::Permanent, words.clone()).with(details);
+    let (kind, message) = (failure.kind, failure.message.clone());
+    let read = FailureView { kind, message, details: Some(written) };
     let bodies = texts.map(|text| json!({"text": text}).to_string());
     let member = bed.plainly(&run, &state, Outcome::Outputs(bodies.to_vec())).await;
     let children = bed.births(member).await;
     assert_eq!(bed.store.outputs_of(state.id).await.unwrap(), bodies);
-    let member = bed.plainly(&run, &children[0], Outcome::Failed(failure.clone())).await;
+    let member = bed.plainly(&run, &children[0], Outcome::Failed(failure)).await;
     bed.one(member).await;
     let failed = bed.store.state(run.key, children[0].id).await.unwrap().unwrap();
-    assert_eq!(failed.failure.as_ref(), Some(&failure));
+    assert_eq!(failed.failure.as_ref(), Some(&read));
     let attempts = bed.store.attempts(children[0].id).await.unwrap();
-    assert_eq!(attempts[0].failure.as_ref(), Some(&failure));
+    assert_eq!(attempts[0].failure.as_ref(), Some(&read));
     let data = json!({"left": words}).to_string();
     let member = bed.plainly(&run, &children[1], Outcome::Prune(Some(data.clone()))).await;
     bed.one(member).await;
     let pruned = bed.store.state(run.key, children[1].id).await.unwrap().unwrap();
     assert_eq!(pruned.data, Some(data));
     bed.check().await;
+}
+
+async fn failures_bound_a_page_of_states(kind: Kind) {
+    const FAILED: usize = 40;
+    let bed = Bed::new(kind).await;
+    let run = bed.start_of("U > X").await;
+    let fan = bed.outputs(&run.info, &run.root, FAILED).await;
+    let failure = Failure::new(FailureKind::Permanent, "no").with(json!("x".repeat(60_000)));
+    for state in bed.births(fan).await {
+        let member = bed.plainly(&run.info, &state, Outcome::Failed(failure.clone())).await;
+        bed.one(member).await;
+    }
+    let (mut pages, mut seen, mut after) = (0, 0, None);
+    loop {
+        let filter = StateFilter { after, most: 1000, ..StateFilter::default() };
+        let page = bed.store.states(run.info.key, &filter).await.unwrap();
+        let failures = page.items.iter().filter(|state| state.failure.is_some()).count();
+        assert!(failures <= 18, "{failures} failures of 60 kB on a page of 1 MiB");
+        (pages, seen) = (pages + 1, seen + page.items.len());
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((pages, seen), (3, 1 + FAILED));
 }
