@@ -114,8 +114,8 @@ pub struct FailureView {
 }
 
 /// Bytes of a page's messages and details of failures: where they are reached, the
-/// page ends.
-const PAGE_BYTES: i64 = 1024 * 1024;
+/// page ends. Any number of callers may read one slowly.
+const PAGE_BYTES: i64 = 256 * 1024;
 
 /// Which runs.
 #[derive(Debug, Clone, Default)]

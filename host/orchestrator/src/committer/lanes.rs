@@ -28,6 +28,9 @@ pub(crate) struct Bounds {
     pub members: usize,
     /// The most weight, in bytes. A heavier member goes alone.
     pub weight: u64,
+    /// The weight from which on a member holds up the others of its batch: after a
+    /// batch with such a one comes one without, if there is anything for it.
+    pub heavy: u64,
 }
 
 /// Where a member belongs in the queue, and what it costs there.
@@ -51,6 +54,8 @@ pub(crate) struct Lanes<T> {
     owed: VecDeque<Lane>,
     /// The last batch was of urgent members alone: the next one is not.
     was_urgent: bool,
+    /// The last batch had a heavy member: the next one has none.
+    was_heavy: bool,
 }
 
 /// One lane: namespaces take turns.
@@ -74,6 +79,9 @@ struct Entry<T> {
 struct Filling<T> {
     items: Vec<T>,
     weight: u64,
+    heaviest: u64,
+    /// It takes no heavy member.
+    is_light: bool,
 }
 
 impl<T> Default for Lanes<T> {
@@ -85,6 +93,7 @@ impl<T> Default for Lanes<T> {
             background: Turns::default(),
             owed: VecDeque::new(),
             was_urgent: false,
+            was_heavy: false,
         }
     }
 }
@@ -103,7 +112,7 @@ impl<T> Lanes<T> {
 
     /// Takes the next batch out of the queue.
     pub(crate) fn take(&mut self, bounds: Bounds) -> Vec<T> {
-        let mut batch = Filling { items: Vec::new(), weight: 0 };
+        let mut batch = Filling::new(false);
         // Urgent members do not wait for the bytes of others, and others do not wait
         // for a stream of urgent ones.
         if !self.urgent.is_empty() && !std::mem::replace(&mut self.was_urgent, true) {
@@ -111,12 +120,21 @@ impl<T> Lanes<T> {
             return batch.items;
         }
         self.was_urgent = false;
+        if std::mem::take(&mut self.was_heavy) {
+            let mut light = Filling::new(true);
+            self.control.fill(&mut light, bounds);
+            self.ends.fill(&mut light, bounds);
+            if !light.items.is_empty() {
+                return light.items;
+            }
+        }
         if let Some(first) = self.owed.pop_front().and_then(|lane| self.lane(lane).next()) {
             batch.add(first);
         }
         if batch.weight < bounds.weight {
             self.fill(&mut batch, bounds);
         }
+        self.was_heavy = batch.heaviest >= bounds.heavy;
         batch.items
     }
 
@@ -125,7 +143,9 @@ impl<T> Lanes<T> {
         let control = match self.ends.is_empty() {
             true => bounds,
             // Starts are ahead of ends, but a stream of starts leaves them some room.
-            false => Bounds { members: bounds.members / 4 * 3, weight: bounds.weight / 4 * 3 },
+            false => {
+                Bounds { members: bounds.members / 4 * 3, weight: bounds.weight / 4 * 3, ..bounds }
+            }
         };
         let owed = [
             (Lane::Control, self.control.fill(batch, control)),
@@ -166,13 +186,21 @@ impl<T> Lanes<T> {
 }
 
 impl<T> Filling<T> {
+    fn new(is_light: bool) -> Self {
+        Filling { items: Vec::new(), weight: 0, heaviest: 0, is_light }
+    }
+
     fn add(&mut self, entry: Entry<T>) {
         self.weight = self.weight.saturating_add(entry.weight);
+        self.heaviest = self.heaviest.max(entry.weight);
         self.items.push(entry.item);
     }
 
-    /// An empty batch takes a member of any weight.
+    /// An empty batch takes a member of any weight, unless it is to be light.
     fn has_room_for(&self, weight: u64, bounds: Bounds) -> bool {
+        if self.is_light && weight >= bounds.heavy {
+            return false;
+        }
         self.items.is_empty() || self.weight.saturating_add(weight) <= bounds.weight
     }
 }

@@ -17,10 +17,13 @@ use crate::request::Reply;
 use crate::room::Lease;
 
 /// The bounds of one batch, chosen for commits of at most 50 ms on a machine with two cores.
-const BATCH: Bounds = Bounds { members: 512, weight: BATCH_BYTES };
+const BATCH: Bounds = Bounds { members: 512, weight: BATCH_BYTES, heavy: HEAVY_BYTES };
 
 /// Bytes of a batch, with what its rows weigh.
 pub(crate) const BATCH_BYTES: u64 = 4 << 20;
+
+/// Bytes of a member that take milliseconds to write.
+const HEAVY_BYTES: u64 = 256 << 10;
 
 /// Bytes of results that each namespace may have in the queue: what the largest attempt
 /// may return (`output_bytes`).

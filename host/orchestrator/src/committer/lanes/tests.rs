@@ -1,6 +1,6 @@
 use super::*;
 
-const BOUNDS: Bounds = Bounds { members: 8, weight: 100 };
+const BOUNDS: Bounds = Bounds { members: 8, weight: 100, heavy: 1000 };
 
 /// A member: its lane, namespace, run, weight and name.
 fn push(
@@ -85,7 +85,7 @@ fn heavy_members_hold_up_no_other_namespace() {
     assert_eq!(lanes.take(BOUNDS), ["heavy"]);
     push(&mut lanes, (Lane::Control, 2, 2, 5), "start");
     push(&mut lanes, (Lane::Urgent, 2, 3, 5), "cancel");
-    assert_eq!(batches(&mut lanes), ["cancel", "heavy", "start", "heavy", "heavy"]);
+    assert_eq!(batches(&mut lanes), ["cancel", "start", "heavy", "heavy", "heavy"]);
 }
 
 #[test]
@@ -149,4 +149,20 @@ fn lightened_members_make_room() {
         1
     });
     assert_eq!(batches(&mut lanes), ["light other light light light"]);
+}
+
+#[test]
+fn light_members_go_between_heavy_ones() {
+    let bounds = Bounds { heavy: 50, ..BOUNDS };
+    let mut lanes = Lanes::default();
+    for name in ["h1", "h2", "h3"] {
+        push(&mut lanes, (Lane::End, 1, 1, 90), name);
+    }
+    assert_eq!(lanes.take(bounds), ["h1"]);
+    push(&mut lanes, (Lane::End, 2, 2, 1), "end");
+    push(&mut lanes, (Lane::Control, 2, 3, 1), "start");
+    assert_eq!(lanes.take(bounds), ["start", "end"], "not beside the next heavy one");
+    push(&mut lanes, (Lane::End, 2, 2, 1), "late");
+    assert_eq!(lanes.take(bounds), ["h2", "late"], "a stream of light ones starves nobody");
+    assert_eq!(lanes.take(bounds), ["h3"], "nothing light is there");
 }
