@@ -139,6 +139,14 @@ const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
     let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
+    let namespace_slots = args.namespace_slots.unwrap_or(share_of(args.slots));
+    if namespace_slots > args.slots {
+        return Err(Error::Start(format!(
+            "--namespace-slots {namespace_slots} is more than the {} slots that there are; \
+             raise --slots",
+            args.slots
+        )));
+    }
     let connections = args.connections.limits(raise_descriptors(), args.slots);
     let _too_large = files_that_are_too_large().map_err(|error| start(&error))?;
     // Taken before the folder, so that a port in use changes nothing.
@@ -156,7 +164,7 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
         database: args.database,
         keys,
         slots: args.slots,
-        namespace_slots: args.namespace_slots.unwrap_or(share_of(args.slots)),
+        namespace_slots,
         limits: args.limits.iter().fold(Limits::default(), Limits::set),
         http: HttpConfig { allow_nets: args.http_allow_nets, ..HttpConfig::default() },
         clock_offset: args.clock_offset_ms,

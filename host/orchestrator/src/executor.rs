@@ -2,6 +2,7 @@
 //! One task for each state; none holds a transaction.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -146,7 +147,8 @@ impl Executor {
         }
         // Noted before it can end: it takes this lock to be forgotten.
         let cancel = Cancel::default();
-        let task = self.work.spawn(execute(parts.clone(), leased, lease, cancel.clone()));
+        let work = execute(parts.clone(), leased, lease, cancel.clone(), Instant::now());
+        let task = self.work.spawn(work);
         tasks.running.insert(id, Running { run, cancel, task: task.abort_handle() });
     }
 
@@ -217,7 +219,14 @@ pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, Lease)>) {
     });
 }
 
-async fn execute(parts: Arc<Parts>, leased: Leased, lease: Lease, cancel: Cancel) {
+async fn execute(
+    parts: Arc<Parts>,
+    leased: Leased,
+    lease: Lease,
+    cancel: Cancel,
+    spawned: Instant,
+) {
+    let waited = spawned.elapsed();
     let id = leased.state.id;
     let run = match parts.runs.get(&parts.patient, leased.state.run).await {
         Ok(run) => run,
@@ -230,7 +239,7 @@ async fn execute(parts: Arc<Parts>, leased: Leased, lease: Lease, cancel: Cancel
             return parts.committer.lose();
         }
     };
-    let attempt = Attempt { parts: &parts, run: &run, leased: &leased, cancel };
+    let attempt = Attempt { parts: &parts, run: &run, leased: &leased, cancel, waited };
     // A mistake of ours must not lose a state.
     let ended = std::panic::AssertUnwindSafe(attempt.run()).catch_unwind().await;
     let mut ended = ended.unwrap_or_else(|_| Ended::failed(internal(&"the host panicked")));
@@ -306,16 +315,26 @@ struct Attempt<'a> {
     run: &'a Arc<RunInfo>,
     leased: &'a Leased,
     cancel: Cancel,
+    /// How long it has waited for its thread.
+    waited: Duration,
 }
 
 impl Attempt<'_> {
-    async fn run(&self) -> Ended {
+    async fn run(mut self) -> Ended {
         let parts = self.parts;
         let namespace = self.run.namespace_key;
         let most = parts.slots_of(parts.tenants.slots(namespace));
-        let slot = tokio::select! {
-            slot = parts.executor.slot(namespace, self.run.key, most) => slot,
-            () = self.cancel.cancelled() => None,
+        let mut slot = pin!(parts.executor.slot(namespace, self.run.key, most));
+        let slot = match slot.as_mut().now_or_never() {
+            Some(slot) => slot,
+            None => {
+                // What it waits for from now on is no thread.
+                self.waited = Duration::ZERO;
+                tokio::select! {
+                    slot = slot => slot,
+                    () = self.cancel.cancelled() => None,
+                }
+            }
         };
         let Some(slot) = slot else {
             return Ended::without_a_run(Outcome::Released);
@@ -402,6 +421,7 @@ impl Attempt<'_> {
             secrets: secrets.clone(),
             grants,
             limits: Limits::clone(&limits),
+            waited: self.waited,
             cancel: self.cancel.clone(),
         };
         tracing::debug!(state = %leased.state.id, attempt = leased.state.tries.attempt, "executing");

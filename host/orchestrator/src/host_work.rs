@@ -33,9 +33,12 @@ const SLICE: Duration = Duration::from_millis(20);
 /// Steps between two looks at the clock, which take longer than a short check.
 const LOOK_STEPS: u64 = 10_000;
 
-/// Niceness of the threads: those that serve requests, heartbeats and commits come
-/// first where there are more of them than processors.
+/// Niceness of the threads above that of the process: those that serve requests,
+/// heartbeats and commits come first where there are more of them than processors.
 const NICENESS: i32 = 5;
+
+/// The most niceness that there is.
+const MAX_NICENESS: i32 = 19;
 
 /// Threads beyond one for each processor: for loading descriptions, which has turns
 /// of its own.
@@ -158,7 +161,10 @@ impl Drop for Wanted {
 
 /// Does one job after the other, until there can be none.
 fn work_off(jobs: &Mutex<Receiver<Job>>) {
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+    let lower = |own: i32| {
+        rustix::process::setpriority_process(None, own.saturating_add(NICENESS).min(MAX_NICENESS))
+    };
+    if let Err(error) = rustix::process::getpriority_process(None).and_then(lower) {
         tracing::warn!(%error, "the host's own work has no lower priority than the rest");
     }
     loop {

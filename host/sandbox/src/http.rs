@@ -128,7 +128,12 @@ impl WasiHttpView for Host {
 
 impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
-        headers::is_forbidden(name, self.grants.idempotency_header)
+        let is_forbidden = headers::is_forbidden(name, self.grants.idempotency_header);
+        if is_forbidden {
+            // A guest that does without the header makes a request next.
+            self.denied = Some(format!("the header {name} is not for a node to set"));
+        }
+        is_forbidden
     }
 
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {

@@ -4,7 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::grant::Grants;
@@ -21,12 +21,13 @@ use crate::context::Context;
 use crate::failure::{self, Phase, Stop};
 use crate::host::{self, Host, Session};
 use crate::log::LogLine;
-use crate::meter::Queue;
+use crate::meter::{Begin, Queue};
 use crate::output;
 use crate::plugins::Plugin;
 use crate::sandbox::Sandbox;
 use crate::secrets::Secrets;
 use crate::store::RunStore;
+use crate::ticker::TICK;
 use crate::turns::Turn;
 
 /// One execution of a node, ready to run.
@@ -47,6 +48,10 @@ pub struct Invocation {
     /// tables and instances are bounded by the sandbox's own limits too, for
     /// which its slots were made.
     pub limits: Limits,
+    /// How long it has waited for its thread. After a tick's time the thread has too
+    /// many guests, and this one begins in a turn: so those of one run hold up no
+    /// others that come after them.
+    pub waited: Duration,
     /// Ends it from outside.
     pub cancel: Cancel,
 }
@@ -108,7 +113,12 @@ impl Sandbox {
         let question = Execute { node: invocation.node, inputs: invocation.inputs };
         let Context { namespace, run, .. } = &session.context;
         let (namespace, run) = (namespace.clone(), run.clone());
-        let (answer, mut trace) = self.ask(plugin, session, question, &invocation.cancel).await;
+        let begin = match invocation.waited >= TICK {
+            true => Begin::InTurn,
+            false => Begin::AtOnce,
+        };
+        let asked = self.ask(plugin, session, question, (begin, &invocation.cancel));
+        let (answer, mut trace) = asked.await;
         trace.usage.input_bytes += input_bytes;
         let (outcome, bytes) = match answer {
             Ok(answer) if bytes_of(&answer) > CHECK_AT_ONCE => {
@@ -150,7 +160,7 @@ impl Sandbox {
         plugin: &Plugin,
         session: Session,
         question: Q,
-        cancel: &Cancel,
+        (begin, cancel): (Begin, &Cancel),
     ) -> (Result<Q::Answer, Unanswered>, Trace) {
         // Locals go in the order opposite to this one: the guest's memory is
         // back in the pool before its slot is free, even if this future is
@@ -160,7 +170,7 @@ impl Sandbox {
         let timeout = session.limits.time(Limit::TimeoutMs);
         let Context { namespace, run: of_run, .. } = &session.context;
         let (namespace, of_run) = (namespace.clone(), of_run.clone());
-        let queue = Queue { turns: self.turns(), namespace, run: of_run };
+        let queue = Queue { turns: self.turns(), namespace, run: of_run, begin };
         let mut store = host::store(self.engine(), session);
         let (meter, breach) = (Arc::clone(&store.data().meter), Arc::clone(&store.data().breach));
         let ended = {

@@ -42,6 +42,16 @@ pub(crate) struct Queue {
     pub(crate) turns: Turns<String, String>,
     pub(crate) namespace: String,
     pub(crate) run: String,
+    pub(crate) begin: Begin,
+}
+
+/// When a guest begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// When its thread comes to it.
+    AtOnce,
+    /// When it is its turn, as it goes on after a tick.
+    InTurn,
 }
 
 impl Queue {
@@ -56,7 +66,7 @@ impl Meter {
     /// Runs a future to its end, counting the CPU time of each poll.
     pub(crate) async fn measure<F: Future>(self: Arc<Self>, queue: Queue, work: F) -> F::Output {
         let mut work = pin!(work);
-        let mut turn: Option<BoxFuture<'_, Option<Turn<String, String>>>> = None;
+        let mut turn = (queue.begin == Begin::InTurn).then(|| queue.wait());
         poll_fn(|cx| {
             let polled = match &mut turn {
                 None => self.poll(work.as_mut(), cx),
@@ -125,7 +135,8 @@ mod tests {
     use super::*;
 
     fn queue() -> Queue {
-        Queue { turns: Turns::new(1), namespace: String::new(), run: String::new() }
+        let (namespace, run) = (String::new(), String::new());
+        Queue { turns: Turns::new(1), namespace, run, begin: Begin::AtOnce }
     }
 
     #[tokio::test]
@@ -162,6 +173,18 @@ mod tests {
         }));
         let soon = Duration::from_millis(20);
         assert!(tokio::time::timeout(soon, &mut guest).await.is_err(), "another has the turn");
+        drop(other);
+        guest.await;
+        assert_eq!(turns.free(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_guest_begins_in_its_turn_if_it_is_told_to() {
+        let queue = Queue { begin: Begin::InTurn, ..queue() };
+        let turns = queue.turns.clone();
+        let other = turns.take_for("other".into(), String::new(), 1).await;
+        let mut guest = Box::pin(Arc::new(Meter::default()).measure(queue, async {}));
+        assert!((&mut guest).now_or_never().is_none(), "another has the turn");
         drop(other);
         guest.await;
         assert_eq!(turns.free(), 1);

@@ -6,6 +6,7 @@
 //! typed failure in words that steer no terminal, and never the host's mistake.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use exosphere_domain::failure::FailureKind;
@@ -65,6 +66,7 @@ impl Completions {
             secrets: Secrets::default(),
             grants: Arc::default(),
             limits: Limits::default(),
+            waited: Duration::ZERO,
             cancel: Cancel::default(),
         };
         Ok(self.runtime.block_on(self.sandbox.invoke(&self.mirror, invocation)).outcome)

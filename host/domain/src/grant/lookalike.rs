@@ -6,7 +6,7 @@
 /// Letters beside ASCII, with what a server may make of them as far as a path
 /// gives that a meaning. NFKC first, then best fits of Windows and of code pages
 /// in which a currency stands where the backslash does.
-const LOOKALIKES: [(char, &str); 37] = [
+const LOOKALIKES: [(char, &str); 38] = [
     ('\u{ff0e}', "."),
     ('\u{fe52}', "."),
     ('\u{2024}', "."),
@@ -38,6 +38,7 @@ const LOOKALIKES: [(char, &str); 37] = [
     ('\u{2106}', "c/u"),
     // Best fits.
     ('\u{3002}', "."),
+    ('\u{fe12}', "."),
     ('\u{ff61}', "."),
     ('\u{2044}', "/"),
     ('\u{2215}', "/"),

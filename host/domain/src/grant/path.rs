@@ -96,8 +96,8 @@ fn check_letters(text: &str, path: &str) -> Result<(), BadPath> {
 }
 
 /// Refuses what servers tidy up: `//`, `.`, `..` (also as `..;x`, from which
-/// some cut off what is behind the semicolon, as `.. `, which some trim, or with
-/// dots of other scripts), and backslashes.
+/// some cut off what is behind the semicolon, as `.. ` or `..+`, which some trim, or
+/// with dots of other scripts), and backslashes.
 fn check_segments(path: &str) -> Result<(), ()> {
     if path.contains('\\') {
         return Err(());
@@ -105,7 +105,7 @@ fn check_segments(path: &str) -> Result<(), ()> {
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let is_last = segments.peek().is_none();
-        let name = segment.split(';').next().unwrap_or_default();
+        let name = segment.split([';', '?', '#']).next().unwrap_or_default();
         if is_tidied_up(name) || (segment.is_empty() && !is_last) {
             return Err(());
         }
@@ -116,7 +116,8 @@ fn check_segments(path: &str) -> Result<(), ()> {
 /// Whether a server may take a segment for a dot segment or none: blanks around
 /// or between dots are trimmed, invisible letters are dropped.
 fn is_tidied_up(name: &str) -> bool {
-    let is_blank = |letter: char| letter.is_whitespace() || is_unseen(letter);
+    // A form writes a blank as a plus.
+    let is_blank = |letter: char| letter.is_whitespace() || letter == '+' || is_unseen(letter);
     let is_dots =
         |letter: char| letter == '.' || plain(letter).is_some_and(|dots| dots.starts_with('.'));
     if name.is_empty() || !name.chars().all(|letter| is_blank(letter) || is_dots(letter)) {
@@ -232,6 +233,11 @@ mod tests {
             "/a/.%ef%bc%8e/b",
             "/a/%ef%bc%8e",
             "/a/%ef%b9%92%ef%b9%92",
+            "/a/%ef%b8%92%ef%b8%92",
+            "/a/..%3fa",
+            "/a/..%23/b",
+            "/a/..+",
+            "/a/+../b",
             "/a/%e2%80%a4%e2%80%a4/b",
             "/a/%e2%80%a5/b",
             "/a/%e3%80%82%ef%bd%a1/b",

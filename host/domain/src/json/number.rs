@@ -55,7 +55,7 @@ impl Inexact {
         match self {
             Inexact::OutOfRange => format!("{shown}: number out of range; send it as a string"),
             Inexact::Rounded => format!(
-                "{shown} would be rounded: it is neither a 64-bit integer nor a double; \
+                "{shown} would be rounded: no 64-bit integer and no double is written so; \
                  send it as a string"
             ),
         }

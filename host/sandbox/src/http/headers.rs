@@ -39,18 +39,25 @@ const OURS: [HeaderName; 9] = [
 /// Headers by which a proxy, a server or a framework takes a request for another
 /// one: of another path, method, host or sender. A grant of a path or a method
 /// would be one of any.
-const OVERRIDES: [&str; 26] = [
+const OVERRIDES: &[&str] = &[
     // The path.
     "x-http-destinationurl",
     "x-proxy-url",
+    "x-mashape-proxy-url",
     "x-url",
+    "x-target-url",
     "x-path",
+    "x-route",
+    "x-script-name",
+    "x-amzn-request-path",
     "base-url",
     "destination",
     // The method.
     "x-method",
     "x-verb",
     "x-original-method",
+    "x-requested-method",
+    "-method",
     // The host.
     "x-host",
     "x-backend-host",
@@ -70,13 +77,20 @@ const OVERRIDES: [&str; 26] = [
     "cf-connecting-ip",
     "fastly-client-ip",
     "x-azure-clientip",
+    "x-azure-socketip",
+    "x-appengine-user-ip",
+    // And over which scheme.
+    "x-scheme",
+    "x-url-scheme",
+    "x-forward-proto",
+    "front-end-https",
 ];
 
 /// Beginnings of such headers, of which there are many.
-const OVERRIDING: [&str; 4] = ["proxy-", "x-forwarded", "x-envoy-", "x-middleware-"];
+const OVERRIDING: &[&str] = &["proxy-", "x-forwarded", "x-envoy-", "x-middleware-"];
 
 /// Parts of such headers.
-const REWRITING: [&str; 9] = [
+const REWRITING: &[&str] = &[
     "override",
     "rewrite",
     "original-ur",
@@ -183,6 +197,8 @@ mod tests {
             "x-url",
             "x-ms-original-url",
             "x-request-url",
+            "_method",
+            "x-url-scheme",
             "x-forwarded-for",
             "x-forwarded-host",
             "x-forwarded",

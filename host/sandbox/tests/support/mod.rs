@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::ids::Digest;
@@ -111,6 +112,7 @@ pub fn invocation() -> Invocation {
         secrets: Secrets::default(),
         grants: Arc::default(),
         limits: Limits::default().with(Limit::CpuMs, 300).with(Limit::TimeoutMs, 10_000),
+        waited: Duration::ZERO,
         cancel: Cancel::default(),
     }
 }

@@ -112,6 +112,7 @@ async fn call(
             secrets: Secrets::default(),
             grants: Arc::default(),
             limits: Limits::default(),
+            waited: Duration::ZERO,
             cancel: Cancel::default(),
         };
         let completion = sandbox.invoke(&plugin, invocation).await;

@@ -18,6 +18,7 @@ Examples:
   exosphere namespace set --namespace guests --limit memory_bytes=32MiB --limit cpu_ms=1s
   exosphere namespace set --namespace guests --slots 8
   exosphere namespace set --namespace guests --unset cpu_ms --host-slots")]
+#[group(required = true, multiple = true)]
 pub struct Set {
     /// A limit, as often as wanted: memory_bytes=64MiB
     #[arg(long = "limit", value_name = "NAME=VALUE")]
