@@ -358,6 +358,25 @@ fn lists_are_read_in_pages() -> Result<()> {
     Ok(())
 }
 
+/// A page ends where it has a mebibyte, however many more items were asked for.
+#[test]
+fn pages_of_long_grants_end_early() -> Result<()> {
+    const PLUGINS: usize = 24;
+    let host = Host::start()?;
+    let value = "x".repeat(60_000);
+    for number in 0..PLUGINS {
+        host.grant(&format!("p{number:02}"), &json!({"config": {"k": value}}))?;
+    }
+    let path = "//v1/operator/namespaces/default/grants";
+    let first = host.get(path)?;
+    let count = |page: &Value| page["grants"].as_array().map_or(0, Vec::len);
+    let next = first["next"].as_str().context("a page of all of them")?;
+    ensure!((17..=19).contains(&count(&first)), "{} on the first page", count(&first));
+    let rest = host.get(&format!("{path}?after={next}"))?;
+    ensure!(count(&first) + count(&rest) == PLUGINS && rest["next"].is_null());
+    Ok(())
+}
+
 /// A host whose standard error cannot be written, and whose database goes away for
 /// a moment: it has much to say, and nobody listens.
 fn goes_on_unheard(database: &str, set_up: impl FnOnce(&mut Command)) -> Result<()> {

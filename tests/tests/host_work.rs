@@ -167,6 +167,86 @@ fn a_cancel_ends_output_checks() -> Result<()> {
 }
 
 #[test]
+fn output_checks_end_at_the_deadline() -> Result<()> {
+    let _alone = alone();
+    let host = Host::start()?;
+    let evil = evil(&host);
+    push_heavy_outputs(&evil)?;
+    let mut graph = one("attack");
+    graph["limits"]["cpu_ms"] = json!(5000);
+    graph["nodes"][0]["timeout_ms"] = json!(500);
+    let run = evil.start("heavy", &graph)?;
+    let found = evil.result(&run)?;
+    ensure!(found["failures"][0]["failure"]["kind"] == "timeout", "{found:#}");
+    Ok(())
+}
+
+/// A list that is quick to check and slow to reckon, as what a node before has returned.
+fn heavy_input(limits: &Value) -> Value {
+    json!({
+        "nodes": [
+            {"node_name": "echo", "identifier": "first", "inputs": {"value": vec![0; 200_000]},
+             "next_nodes": ["second"]},
+            {"node_name": "attack", "identifier": "second", "limits": limits,
+             "inputs": {"list": "${{ first.outputs.value }}"}, "next_nodes": []},
+        ],
+        "retry_policy": {"max_retries": 0},
+    })
+}
+
+#[test]
+fn heavy_input_checks_are_billed_to_their_attempt() -> Result<()> {
+    let _alone = alone();
+    let host = Host::start()?;
+    host.push("lab")?;
+    let any = json!({"type": "object"});
+    let integers = json!({"items": {"type": "integer"}});
+    let inputs = json!({
+        "type": "object",
+        "properties": {"other": {"$ref": "#/$defs/0"}, "list": integers},
+        "$defs": levels(7, 4),
+    });
+    host.upload("heavy", described("", &json!([node("attack", &inputs, &any)]))?)?;
+    let found = host.result_of("few", &heavy_input(&json!({"cpu_ms": 1})), &json!({}))?;
+    let failure = &found["failures"][0]["failure"];
+    ensure!(failure["kind"] == "limit", "{found:#}");
+    let words = failure["message"].as_str().unwrap_or_default();
+    ensure!(words.contains("checks of the inputs"), "{words}");
+    let found = host.result_of("enough", &heavy_input(&json!({})), &json!({}))?;
+    ensure!(found["status"] == "SUCCESS", "{found:#}");
+    let states = host.states(found["run"].as_str().context("no id")?, "second")?;
+    let used = states[0]["usage"]["cpu_us"].as_u64().context("no usage")?;
+    // The guest itself takes far less.
+    ensure!(used > 3_000, "{used} us");
+    Ok(())
+}
+
+/// Checks hand their turn on: those of a small run wait for no large ones to end.
+#[test]
+fn output_checks_of_a_namespace_take_turns() -> Result<()> {
+    let _alone = alone();
+    let host = Host::start()?;
+    let evil = evil(&host);
+    push_heavy_outputs(&evil)?;
+    let any = json!({"type": "object"});
+    upload(&evil, "few", described(LINES, &json!([node("many", &any, &heaviest())]))?)?;
+    let mut heavy = one("attack");
+    heavy["limits"]["cpu_ms"] = json!(5000);
+    evil.apply("heavy", &heavy)?;
+    let mut few = one("many");
+    few["limits"]["cpu_ms"] = json!(5000);
+    evil.apply("few", &few)?;
+    let turns = std::thread::available_parallelism()?.get();
+    let large = (0..turns).map(|_| evil.begin("heavy")).collect::<Result<Vec<_>>>()?;
+    let found = evil.result(&evil.begin("few")?)?;
+    ensure!(found["status"] == "SUCCESS", "{found:#}");
+    for run in large {
+        ensure!(evil.run(&run)?["status"] == "RUNNING", "the checks of {run} have ended");
+    }
+    Ok(())
+}
+
+#[test]
 fn sigterm_ends_a_host_during_output_checks() -> Result<()> {
     let _alone = alone();
     let mut host = Host::start()?;
@@ -262,6 +342,27 @@ fn a_start_has_a_budget_for_its_inputs() -> Result<()> {
     Ok(())
 }
 
+/// Each of them may take so long, and all together may not.
+#[test]
+fn all_inputs_of_a_start_have_one_budget() -> Result<()> {
+    let host = Host::start()?;
+    let any = json!({"type": "object"});
+    let list = json!({"items": {"$ref": "#/$defs/0"}});
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let properties: serde_json::Map<_, _> =
+        names.iter().map(|name| ((*name).to_owned(), list.clone())).collect();
+    let schema = json!({"type": "object", "properties": properties, "$defs": levels(7, 4)});
+    host.upload("heavy", described("", &json!([node("attack", &schema, &any)]))?)?;
+    host.apply("heavy", &one("attack"))?;
+    let given: serde_json::Map<_, _> =
+        names.iter().map(|name| ((*name).to_owned(), json!(vec![0; 200]))).collect();
+    let (status, problem) =
+        host.refused("POST", "/graphs/heavy/runs", &json!({ "inputs": given }))?;
+    ensure!(status == 422, "{problem}");
+    ensure!(problem.to_string().contains("have used up their budget"), "{problem}");
+    Ok(())
+}
+
 #[test]
 fn large_secrets_leave_memory_and_others_alone() -> Result<()> {
     let _alone = alone();
@@ -338,6 +439,29 @@ fn validation_reads_named_nodes_once() -> Result<()> {
     })
 }
 
+/// The descriptions of all plugins together would be too much, and those of a few are not.
+#[test]
+fn descriptions_of_other_nodes_cost_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = Host::start_with(folder.path(), &["--limit", "json_bytes=33554432"], |_| ())?;
+    let any = json!({"type": "object"});
+    good(host.upload("plain", described("", &json!([node("plain", &any, &any)]))?)?)?;
+    for name in ["a", "b", "c"] {
+        let component = described("", &json!([node(name, &heavy_schema(), &any)]))?;
+        good(host.upload(name, component)?)?;
+    }
+    let path = "/graphs/heavy/validate";
+    for name in ["plain", "a"] {
+        host.send("POST", path, &one(name))?;
+    }
+    let node = |name: &str, next: &[&str]| json!({"node_name": name, "identifier": name, "inputs": {}, "next_nodes": next});
+    let all = json!({"nodes": [node("a", &["b"]), node("b", &["c"]), node("c", &[])]});
+    let (status, problem) = host.refused("POST", path, &all)?;
+    ensure!(status == 422, "{problem}");
+    ensure!(problem.to_string().contains("the descriptions of the plugins"), "{problem}");
+    Ok(())
+}
+
 #[test]
 fn a_heavy_description_is_refused() -> Result<()> {
     let host = Host::start()?;
@@ -348,6 +472,19 @@ fn a_heavy_description_is_refused() -> Result<()> {
     let (status, problem) = problem(host.upload("heavy", component)?)?;
     ensure!(status == 422, "{problem}");
     ensure!(problem.to_string().contains("bytes of memory once it is read"), "{problem}");
+    Ok(())
+}
+
+/// Compiled, a short schema with many patterns takes much.
+#[test]
+fn heavy_schemas_of_a_node_are_refused() -> Result<()> {
+    let host = Host::start()?;
+    let patterns: Vec<_> = (0..90).map(|n| json!({"pattern": format!("^{n}$")})).collect();
+    let schema = json!({"type": "object", "properties": {"a": {"anyOf": patterns}}});
+    let component = described("", &json!([node("attack", &schema, &schema)]))?;
+    let (status, problem) = problem(host.upload("heavy", component)?)?;
+    ensure!(status == 422, "{problem}");
+    ensure!(problem.to_string().contains("the schemas of one node would take"), "{problem}");
     Ok(())
 }
 

@@ -141,11 +141,7 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
     let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
     let namespace_slots = args.namespace_slots.unwrap_or(share_of(args.slots));
     if namespace_slots > args.slots {
-        return Err(Error::Start(format!(
-            "--namespace-slots {namespace_slots} is more than the {} slots that there are; \
-             raise --slots",
-            args.slots
-        )));
+        tracing::warn!(namespace_slots, slots = args.slots, "one namespace may have all slots");
     }
     let connections = args.connections.limits(raise_descriptors(), args.slots);
     let _too_large = files_that_are_too_large().map_err(|error| start(&error))?;

@@ -48,9 +48,7 @@ pub struct Invocation {
     /// tables and instances are bounded by the sandbox's own limits too, for
     /// which its slots were made.
     pub limits: Limits,
-    /// How long it has waited for its thread. After a tick's time the thread has too
-    /// many guests, and this one begins in a turn: so those of one run hold up no
-    /// others that come after them.
+    /// How long it has waited for its thread.
     pub waited: Duration,
     /// Ends it from outside.
     pub cancel: Cancel,
@@ -86,6 +84,11 @@ pub struct Completion {
     pub usage: Usage,
 }
 
+/// A guest that has waited so long for its thread begins in a turn, as it goes on
+/// after a tick: too many are there that use their whole tick, and those of one run
+/// would hold up others that come later. Hundreds of short ones take less.
+const LONG_WAIT: Duration = TICK.saturating_mul(5);
+
 /// Bytes of outputs up to which they are checked at once. More of them would
 /// hold up the other executions on this thread.
 const CHECK_AT_ONCE: usize = 256 * 1024;
@@ -113,10 +116,7 @@ impl Sandbox {
         let question = Execute { node: invocation.node, inputs: invocation.inputs };
         let Context { namespace, run, .. } = &session.context;
         let (namespace, run) = (namespace.clone(), run.clone());
-        let begin = match invocation.waited >= TICK {
-            true => Begin::InTurn,
-            false => Begin::AtOnce,
-        };
+        let begin = if invocation.waited < LONG_WAIT { Begin::AtOnce } else { Begin::InTurn };
         let asked = self.ask(plugin, session, question, (begin, &invocation.cancel));
         let (answer, mut trace) = asked.await;
         trace.usage.input_bytes += input_bytes;

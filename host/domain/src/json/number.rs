@@ -106,10 +106,11 @@ impl Decimal<'_> {
         if written.count > MAX_DIGITS || double == 0.0 {
             return Err(Inexact::Rounded);
         }
-        match is_shortest(&written, double) {
-            true => Ok(()),
-            false => Err(Inexact::Rounded),
-        }
+        let number = Number::from_f64(double.abs()).ok_or(Inexact::OutOfRange)?;
+        // Where two shortest texts are equally near, writers differ.
+        let is_shortest =
+            written.is(format_args!("{number}")) || written.is(format_args!("{:e}", double.abs()));
+        if is_shortest { Ok(()) } else { Err(Inexact::Rounded) }
     }
 
     fn double(&self) -> f64 {
@@ -120,26 +121,6 @@ impl Decimal<'_> {
     pub(super) fn rounded(&self) -> Option<Value> {
         Number::from_f64(self.double()).map(Value::Number)
     }
-}
-
-/// Whether the shortest text of a double has the digits that were written.
-fn is_shortest(written: &Significant<'_>, double: f64) -> bool {
-    let mut text = Shortest { bytes: [0; 32], length: 0 };
-    let number = Number::from_f64(double.abs());
-    if number.is_none_or(|number| write!(text, "{number}").is_err()) {
-        return false;
-    }
-    let shortest = str::from_utf8(&text.bytes[..text.length]).unwrap_or_default();
-    let (digits, exponent) = shortest.split_once('e').unwrap_or((shortest, ""));
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let shortest = Significant::of(&Decimal {
-        text: shortest,
-        whole: whole.as_bytes(),
-        fraction: fraction.as_bytes(),
-        exponent: exponent.as_bytes(),
-        is_integer: false,
-    });
-    written.point == shortest.point && written.digits().eq(shortest.digits())
 }
 
 /// The shortest text of a double, on the stack.
@@ -165,6 +146,28 @@ struct Significant<'t> {
     leading: usize,
     count: usize,
     point: i64,
+}
+
+impl Significant<'_> {
+    /// Whether a positive number, as it is written, has these digits, and the point
+    /// at their place.
+    fn is(&self, number: fmt::Arguments<'_>) -> bool {
+        let mut text = Shortest { bytes: [0; 32], length: 0 };
+        if text.write_fmt(number).is_err() {
+            return false;
+        }
+        let text = str::from_utf8(&text.bytes[..text.length]).unwrap_or_default();
+        let (digits, exponent) = text.split_once('e').unwrap_or((text, ""));
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let other = Significant::of(&Decimal {
+            text,
+            whole: whole.as_bytes(),
+            fraction: fraction.as_bytes(),
+            exponent: exponent.as_bytes(),
+            is_integer: false,
+        });
+        self.point == other.point && self.digits().eq(other.digits())
+    }
 }
 
 impl<'t> Significant<'t> {

@@ -186,6 +186,15 @@ fn a_check_takes_its_steps_beforehand() {
 }
 
 #[test]
+fn to_reckon_a_check_takes_steps_too() {
+    let schema = compiled(&json!({"items": {"$ref": "#"}})).unwrap();
+    let list = json!(vec![0; 1_000]);
+    // Two visits of each element, at ten steps each; the check itself is a tenth of that.
+    assert_eq!(schema.check(&list, &StepBudget::new(10_000)), Err(Refusal::Exhausted));
+    assert_eq!(schema.check(&list, &StepBudget::new(40_000)), Ok(()));
+}
+
+#[test]
 fn an_explanation_takes_steps_too() {
     let schema = compiled(&json!({"type": "object", "required": ["a"]})).unwrap();
     let refusal = schema.check(&json!({}), &StepBudget::new(5)).unwrap_err();

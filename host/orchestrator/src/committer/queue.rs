@@ -232,3 +232,44 @@ fn strip(member: &mut Member) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use exosphere_domain::ids::{NamespaceKey, StateId};
+    use exosphere_domain::plan::End;
+    use futures::poll;
+
+    use super::super::weight::tests::ended;
+    use super::*;
+
+    fn sizes(queue: &Queue) -> Vec<usize> {
+        std::iter::from_fn(|| Some(queue.take().members.len()).filter(|size| *size > 0)).collect()
+    }
+
+    #[test]
+    fn batches_are_bounded_in_number_and_in_bytes() {
+        let queue = Queue::new();
+        let run = ended(End::Pruned { data: None }).run;
+        for state in 0..600 {
+            let member = Member::Retry { run: run.clone(), state: StateId(state) };
+            assert!(queue.push(member, None).is_ok());
+        }
+        assert_eq!(sizes(&queue), [512, 88]);
+        for _ in 0..5 {
+            let outputs = vec!["x".repeat(3 << 19)];
+            let end = End::Success { outputs, children: Vec::new(), unites: Vec::new() };
+            assert!(queue.push(Member::Finish(Box::new(ended(end))), None).is_ok());
+        }
+        assert_eq!(sizes(&queue), [2, 2, 1]);
+    }
+
+    #[tokio::test]
+    async fn results_of_a_namespace_are_bounded_in_bytes() {
+        let queue = Queue::new();
+        let first = queue.budgets.charge(NamespaceKey(7), NAMESPACE_BYTES).await;
+        let mut next = std::pin::pin!(queue.budgets.charge(NamespaceKey(7), 1));
+        assert!(poll!(&mut next).is_pending());
+        drop(first);
+        assert!(poll!(&mut next).is_ready());
+    }
+}

@@ -78,15 +78,18 @@ fn bytes(bytes: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use exosphere_domain::graph::sketch::Sketch;
-    use exosphere_domain::ids::{Fence, NamespaceKey, NodeIx, RunId, RunKey, SessionId, StateId};
+    use exosphere_domain::ids::{
+        Fence, Ids, NamespaceKey, NodeIx, RunId, RunKey, SessionId, StateId,
+    };
     use exosphere_domain::journal::Journal;
     use exosphere_domain::limits::Limits;
     use exosphere_domain::path::Path;
-    use exosphere_domain::plan::{Changes, Deltas};
+    use exosphere_domain::plan::{Changes, Deltas, begin};
     use exosphere_domain::state::{Claim, Claimed, Place, Tries};
     use exosphere_store::RunInfo;
 
@@ -94,8 +97,17 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
+    /// The number of the only state.
+    struct One;
+
+    impl Ids for One {
+        fn next(&self) -> StateId {
+            StateId(1)
+        }
+    }
+
     /// The end of an execution.
-    fn ended(end: End) -> Finished {
+    pub(in crate::committer) fn ended(end: End) -> Finished {
         let name = || "n".parse().unwrap();
         let run = Arc::new(RunInfo {
             key: RunKey(1),
@@ -128,6 +140,30 @@ mod tests {
         let label = label(&Member::Finish(Box::new(finished)));
         assert_eq!((label.lane, label.namespace), (Lane::End, NamespaceKey(7)));
         label.weight as usize
+    }
+
+    #[test]
+    fn what_people_wait_for_is_ahead_of_ends() {
+        let run = ended(End::Pruned { data: None }).run;
+        let lane = |member: Member| label(&member).lane;
+        assert_eq!(lane(Member::Cancel(run.clone())), Lane::Urgent);
+        for paused in [false, true] {
+            assert_eq!(lane(Member::Pause { run: run.clone(), paused }), Lane::Urgent);
+        }
+        assert_eq!(lane(Member::Retry { run: run.clone(), state: StateId(1) }), Lane::Control);
+        let (root, counts) = begin(&run.graph, &One);
+        let new = NewRun {
+            info: run,
+            revision: 1,
+            store: BTreeMap::new(),
+            root,
+            counts,
+            key: None,
+            digest: None,
+            delay: 0,
+            limits: Arc::new(Limits::default()),
+        };
+        assert_eq!(lane(Member::Start(new.into())), Lane::Control);
     }
 
     #[test]
