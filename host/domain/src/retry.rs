@@ -19,6 +19,10 @@ pub const MAX_RETRIES: u32 = 1_000_000;
 /// The largest exponent.
 pub const MAX_EXPONENT: f64 = 1000.0;
 
+/// Keys of a policy in a template.
+pub(crate) const RETRY_KEYS: [&str; 5] =
+    ["max_retries", "strategy", "backoff_factor", "exponent", "max_delay"];
+
 /// How a delay grows from one retry to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Growth {
@@ -152,8 +156,7 @@ impl RetryPolicy {
         problems: &mut Problems,
     ) -> Self {
         let mut policy = base.clone();
-        let keys = ["max_retries", "strategy", "backoff_factor", "exponent", "max_delay"];
-        let Some(object) = Object::read(value, path, &keys, problems) else {
+        let Some(object) = Object::read(value, path, &RETRY_KEYS, problems) else {
             return policy;
         };
         let retries = |value| whole(value, 0, u64::from(MAX_RETRIES));

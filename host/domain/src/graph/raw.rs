@@ -38,6 +38,30 @@ pub const MAX_SECRET_BYTES: usize = 64 * 1024;
 /// Identifiers that placeholders use for themselves.
 pub const RESERVED: [&str; 2] = ["store", "unite"];
 
+/// Keys of a template.
+pub const GRAPH_KEYS: [&str; 6] =
+    ["nodes", "retry_policy", "store_config", "secrets", "triggers", "limits"];
+
+/// Keys of a node in a template.
+pub const NODE_KEYS: [&str; 10] = [
+    "node_name",
+    "identifier",
+    "plugin",
+    "inputs",
+    "next_nodes",
+    "unites",
+    "retry_policy",
+    "timeout_ms",
+    "limits",
+    "namespace",
+];
+
+/// Keys of a unite.
+pub const UNITE_KEYS: [&str; 4] = ["identifier", "strategy", "max_failed", "on_empty"];
+
+/// Keys of a store's configuration.
+pub const STORE_KEYS: [&str; 3] = ["required_keys", "default_values", "keep"];
+
 /// Which of the two forms is read.
 pub enum Form<'a> {
     /// What people write for a graph of this namespace.
@@ -84,9 +108,7 @@ pub struct RawUnites {
 /// Reads a graph. Nothing if there are no nodes to speak of.
 pub fn read(value: &Value, form: &Form<'_>, problems: &mut Problems) -> Option<RawGraph> {
     let keys: &[&str] = match form {
-        Form::Template(_) => {
-            &["nodes", "retry_policy", "store_config", "secrets", "triggers", "limits"]
-        }
+        Form::Template(_) => &GRAPH_KEYS,
         Form::Revision => &["nodes", "store_config", "limits"],
     };
     let object = Object::read(value, "$", keys, problems)?;
@@ -148,19 +170,10 @@ fn read_node(
         retry: graph_retry.clone(),
         limits: LimitValues::default(),
     };
-    let last = if matches!(form, Form::Revision) { "digest" } else { "namespace" };
-    let keys = [
-        "node_name",
-        "identifier",
-        "plugin",
-        "inputs",
-        "next_nodes",
-        "unites",
-        "retry_policy",
-        "timeout_ms",
-        "limits",
-        last,
-    ];
+    let keys = NODE_KEYS.map(|key| match (key, form) {
+        ("namespace", Form::Revision) => "digest",
+        (key, _) => key,
+    });
     let Some(object) = Object::read(value, node.path.clone(), &keys, problems) else {
         return node;
     };
@@ -273,8 +286,7 @@ fn read_next(list: &[Value], path: &str, problems: &mut Problems) -> Vec<Option<
 fn read_unites(value: &Value, path: &str, problems: &mut Problems) -> RawUnites {
     let mut unites =
         RawUnites { source: None, strategy: Strategy::AllSuccess, on_empty: OnEmpty::default() };
-    let keys = ["identifier", "strategy", "max_failed", "on_empty"];
-    let Some(object) = Object::read(value, path, &keys, problems) else {
+    let Some(object) = Object::read(value, path, &UNITE_KEYS, problems) else {
         return unites;
     };
     unites.source = object.require("identifier", problems, parsed);
@@ -336,8 +348,7 @@ fn max_failed(value: &Value) -> Result<MaxFailed, String> {
 
 fn read_store(value: &Value, path: &str, problems: &mut Problems) -> StoreConfig {
     let mut store = StoreConfig::default();
-    let keys = ["required_keys", "default_values", "keep"];
-    let Some(object) = Object::read(value, path, &keys, problems) else {
+    let Some(object) = Object::read(value, path, &STORE_KEYS, problems) else {
         return store;
     };
     let required = object.read_as("required_keys", problems, array).map_or(&[][..], Vec::as_slice);

@@ -1,6 +1,7 @@
 //! Graphs, by tables and by properties.
 
 mod properties;
+mod reference;
 mod shape;
 mod start;
 mod templates;
