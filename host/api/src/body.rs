@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use exosphere_orchestrator::domain::ids::Name;
 use exosphere_orchestrator::domain::json::{self, JsonError, Typed, from_value};
-use exosphere_orchestrator::{Error, Host, Turn};
+use exosphere_orchestrator::{Error, FairPermit, Host};
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
@@ -107,7 +107,7 @@ pub(crate) struct Read {
     /// The object that it is.
     pub value: Map<String, Value>,
     /// Its turn, if it is large. As long as this is there, so may the value be.
-    pub turn: Option<Turn<Name>>,
+    pub turn: Option<FairPermit<Name>>,
 }
 
 /// A body as a JSON object. A large one waits for a turn of its namespace to come

@@ -14,10 +14,10 @@ use crate::failure::{Failure, FailureKind};
 use crate::graph::{Graph, Node};
 use crate::ids::NodeIx;
 use crate::json::PickedFields;
+use crate::json_size;
 use crate::limits::{Limit, Limits};
 use crate::path::Path;
 use crate::template::{Placeholder, RenderError, dig};
-use crate::weight;
 
 /// What a state's inputs are made of.
 #[derive(Debug, Default)]
@@ -137,7 +137,7 @@ impl Bounded<'_> {
             };
         };
         charge(&self.text, least_text(value), Limit::InputBytes);
-        charge(&self.memory, weight::of_value(value), Limit::JsonBytes);
+        charge(&self.memory, json_size::of_value(value), Limit::JsonBytes);
         match self.over.get() {
             None => Ok(value.clone()),
             Some(_) => Err(RenderError::new(placeholder, "the inputs are too large")),

@@ -12,14 +12,14 @@ use crate::graph::fields::Place;
 use crate::graph::problems::{Object, Problems, array, element, parsed, string};
 use crate::ids::Name;
 use crate::json::{self, JsonError};
+use crate::json_size;
 use crate::schema::{COMPILED_PATTERN_BYTES, Refusal, Schema};
-use crate::weight;
 
 /// The longest description of a plugin, in bytes.
 pub const MAX_DESCRIBE_BYTES: usize = 1024 * 1024;
 
 /// The most bytes of memory that the description of a plugin may take once it is
-/// read (see [`weight`]).
+/// read (see [`json_size`]).
 pub const MAX_DESCRIPTION_WEIGHT: u64 = 16 * 1024 * 1024;
 
 /// The most bytes of memory that the compiled schemas of one node may take.
@@ -69,7 +69,7 @@ impl From<NodeDescription> for DescribedNode {
         // A compiled schema takes about as much as its text does as values, but for
         // its patterns.
         let schemas = [&description.inputs, &description.outputs].map(|schema| {
-            weight::of_value(schema).saturating_mul(2)
+            json_size::of_value(schema).saturating_mul(2)
                 + patterns(schema).saturating_mul(COMPILED_PATTERN_BYTES)
         });
         DescribedNode {
@@ -187,7 +187,7 @@ fn read(text: &str, budget: &dyn Budget, problems: &mut Problems) -> Option<Vec<
         problems.add("$", message);
         return None;
     }
-    let weight = weight::of_text(text);
+    let weight = json_size::of_text(text);
     if weight > MAX_DESCRIPTION_WEIGHT {
         let message = format!(
             "the description would take {weight} bytes of memory once it is read; the limit is \

@@ -9,7 +9,7 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::graph::{Applied, Catalog, Context, Exporter, Graph, named_nodes, validate};
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::Limit;
-use exosphere_sandbox::Turn;
+use exosphere_sandbox::FairPermit;
 use exosphere_store::{
     ExporterRow, GraphEntry, GraphRow, NewPlugin, Page, Part, PluginEntry, PluginRow, Pushed,
     StoreError,
@@ -117,7 +117,7 @@ impl Host {
         namespace: &Name,
         name: &Name,
         template: Value,
-        turn: Option<Turn<Name>>,
+        turn: Option<FairPermit<Name>>,
     ) -> Result<Graph, Error> {
         Ok(self.valid(namespace, name, template, turn).await?.graph)
     }
@@ -129,7 +129,7 @@ impl Host {
         namespace: &Name,
         name: &Name,
         template: Value,
-        turn: Option<Turn<Name>>,
+        turn: Option<FairPermit<Name>>,
     ) -> Result<GraphApplied, Error> {
         let Applied { graph, secrets } = self.valid(namespace, name, template, turn).await?;
         let now = self.parts.clock.now();
@@ -152,7 +152,7 @@ impl Host {
         namespace: &Name,
         name: &Name,
         template: Value,
-        turn: Option<Turn<Name>>,
+        turn: Option<FairPermit<Name>>,
     ) -> Result<Applied, Error> {
         let (store, work) = (&self.parts.store, &self.parts.work);
         let turn = match turn {

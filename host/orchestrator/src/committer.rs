@@ -1,12 +1,12 @@
-//! The one who commits: gathers what is waiting into one transaction, and passes
-//! on what that came to (`hand_on`). The next batch gathers while the last one is
-//! synced. It also knows when the next state is due; nothing here polls.
+//! The committer: collects waiting operations into one transaction and passes its
+//! effects on (`dispatcher`). The next batch is collected while the last one is
+//! synced. The committer also knows when the next state is due; nothing here polls.
 //!
-//! It has a thread of its own: it neither waits for a turn among executions and
-//! requests, nor on SQLite for another thread to write.
+//! It has its own thread, so that it waits neither behind executions and requests nor,
+//! on SQLite, for another thread to write.
 //!
-//! What waits for it is in `committer/queue.rs`, and the order in which it is taken in
-//! `committer/lanes.rs`.
+//! Not here: what waits for it (`committer/queue.rs`), and in which order it is taken
+//! (`committer/lanes.rs`).
 
 mod budget;
 mod lanes;
@@ -37,10 +37,10 @@ pub(crate) use queue::BATCH_BYTES;
 use queue::{Queue, Taken, Waiting};
 pub(crate) use weight::{ROW_BYTES, end as weight_of_end};
 
+use crate::claims::{ClaimPermit, ClaimTable, HeldStates};
+use crate::dispatcher::{self, CommitEffects, DispatchMessage};
 use crate::error::internal;
-use crate::hand_on::{self, CommitResult, Step};
 use crate::request::Reply;
-use crate::room::{HeldStates, Lease, Room};
 use crate::{HELD_PER_SLOT, Parts};
 
 /// How long to wait for a database that is unavailable: from, and up to.
@@ -54,14 +54,14 @@ const CONTENTIONS: u32 = 20;
 /// Hands members to the one who commits.
 pub(crate) struct Committer {
     queue: Arc<Queue>,
-    room: Arc<Room>,
+    room: Arc<ClaimTable>,
     stopping: Arc<AtomicBool>,
     trouble: Arc<Mutex<Option<String>>>,
 }
 
 /// What others say of the work that there is.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Look {
+pub(crate) struct WorkHint {
     /// What time it is, by the clock that counts.
     pub now: Option<Millis>,
     /// When something is due, on that clock.
@@ -71,21 +71,21 @@ pub(crate) struct Look {
 }
 
 /// The work of committing, before it is begun.
-pub(crate) struct Work {
+pub(crate) struct CommitLoopSeed {
     queue: Arc<Queue>,
-    room: Arc<Room>,
+    room: Arc<ClaimTable>,
     stopping: Arc<AtomicBool>,
     trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl Committer {
     /// A committer for a host that holds up to `capacity` states.
-    pub(crate) fn new(capacity: u32) -> (Self, Work) {
+    pub(crate) fn new(capacity: u32) -> (Self, CommitLoopSeed) {
         let queue = Arc::new(Queue::new());
-        let room = Arc::new(Room::new(capacity));
+        let room = Arc::new(ClaimTable::new(capacity));
         let stopping = Arc::new(AtomicBool::new(false));
         let trouble = Arc::new(Mutex::new(None));
-        let work = Work {
+        let work = CommitLoopSeed {
             queue: queue.clone(),
             room: room.clone(),
             stopping: stopping.clone(),
@@ -119,7 +119,7 @@ impl Committer {
 
     /// Commits the end of an execution, once there is room for its bytes in the budget of
     /// its namespace: until then it keeps its slot. The lease ends with the commit.
-    pub(crate) async fn finish(&self, finished: Finished, lease: Lease) {
+    pub(crate) async fn finish(&self, finished: Finished, lease: ClaimPermit) {
         let member = Member::Finish(Box::new(finished));
         // A committer that is gone means a host that is gone: the next one
         // takes the state back.
@@ -131,7 +131,7 @@ impl Committer {
     pub(crate) async fn finish_and_tell(
         &self,
         finished: Finished,
-        lease: Lease,
+        lease: ClaimPermit,
     ) -> Result<Answer, StoreError> {
         let stopped = || StoreError::Unavailable("the host is stopping".into());
         let member = Member::Finish(Box::new(finished));
@@ -149,7 +149,7 @@ impl Committer {
     }
 
     /// Looks for work, as another said that there is some.
-    pub(crate) fn look(&self, look: Look) {
+    pub(crate) fn look(&self, look: WorkHint) {
         self.queue.look(look);
     }
 
@@ -192,7 +192,7 @@ impl Committer {
     }
 }
 
-impl Work {
+impl CommitLoopSeed {
     /// Begins, on a thread of its own that ends with the drain.
     ///
     /// # Errors
@@ -200,8 +200,8 @@ impl Work {
     /// If the system has no thread for it.
     pub(crate) fn start(self, parts: Arc<Parts>) -> std::io::Result<()> {
         let times = (Instant::now(), parts.clock.now());
-        let street = Street {
-            results: hand_on::start(parts.clone()),
+        let commit_loop = CommitLoop {
+            results: dispatcher::start(parts.clone()),
             host: Handle::current(),
             parts,
             work: self,
@@ -214,13 +214,13 @@ impl Work {
             cursors: BTreeMap::new(),
             gone_through: true,
         };
-        let guard = street.parts.lifeline.guard("the committer");
+        let guard = commit_loop.parts.lifeline.guard("the committer");
         // A runtime, too: an answer of Postgres is seen at once, not when a worker
         // that executes gets round to it.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("committer".into());
         let work = move || {
-            if runtime.block_on(street.run()) {
+            if runtime.block_on(commit_loop.run()) {
                 guard.end();
             }
         };
@@ -235,18 +235,18 @@ fn drop_cancelled(queue: &Queue, runs: &[Touched]) {
 }
 
 /// Nobody commits any more: those who wait for that learn it.
-impl Drop for Street {
+impl Drop for CommitLoop {
     fn drop(&mut self) {
         self.work.queue.close();
     }
 }
 
 /// The committer at work.
-struct Street {
+struct CommitLoop {
     parts: Arc<Parts>,
-    work: Work,
+    work: CommitLoopSeed,
     /// To all who want to know of them.
-    results: mpsc::UnboundedSender<Step>,
+    results: mpsc::UnboundedSender<DispatchMessage>,
     /// For what is not a commit. A connection belongs to the runtime that it was
     /// made on, and the committer's ends before the host does.
     host: Handle,
@@ -273,7 +273,7 @@ struct Street {
 struct Gathered {
     members: Vec<Member>,
     replies: Vec<Option<Reply>>,
-    leases: Vec<Lease>,
+    leases: Vec<ClaimPermit>,
     /// The bytes of these members, which count until they are committed.
     charges: Vec<Charge>,
 }
@@ -291,7 +291,7 @@ impl From<Vec<Waiting>> for Gathered {
     }
 }
 
-impl Street {
+impl CommitLoop {
     /// Commits until the host is drained. False if it cannot go on before that.
     async fn run(mut self) -> bool {
         let mut draining: Option<oneshot::Sender<()>> = None;
@@ -317,7 +317,7 @@ impl Street {
                 && let Some(done) = draining.take()
             {
                 self.parts.store.end_commits().await;
-                let _ = self.results.send(Step::Drained(done));
+                let _ = self.results.send(DispatchMessage::Drained(done));
                 return true;
             }
         }
@@ -333,7 +333,7 @@ impl Street {
         self.times.1.saturating_add(since)
     }
 
-    fn look(&mut self, look: Look) {
+    fn look(&mut self, look: WorkHint) {
         if let Some(now) = look.now {
             self.times = (Instant::now(), now);
         }
@@ -378,7 +378,7 @@ impl Street {
 
     /// Computes what each namespace and run may still have, when some places are
     /// given up.
-    fn shares(&self, freed: &[Lease]) -> Shares {
+    fn shares(&self, freed: &[ClaimPermit]) -> Shares {
         let parts = &self.parts;
         let held = |slots: u32| slots.saturating_mul(HELD_PER_SLOT);
         let own = parts.tenants.all_slots();
@@ -447,13 +447,13 @@ impl Street {
         let leased = leased.into_iter().filter_map(|state| self.take(state)).collect();
         let answers = replies.into_iter().zip(answers);
         let answers = answers.filter_map(|(reply, answer)| Some((reply?, answer))).collect();
-        let result = Box::new(CommitResult { done, answers, leased });
-        self.results.send(Step::Committed(result)).is_ok()
+        let result = Box::new(CommitEffects { done, answers, leased });
+        self.results.send(DispatchMessage::Committed(result)).is_ok()
     }
 
     /// Takes a place for a state that was claimed. That there is none would be a
     /// mistake of ours, and the state is given back.
-    fn take(&self, state: Leased) -> Option<(Leased, Lease)> {
+    fn take(&self, state: Leased) -> Option<(Leased, ClaimPermit)> {
         let lease = self.work.room.take(&state);
         if lease.is_none() {
             self.work.room.set_astray();

@@ -8,12 +8,12 @@ use exosphere_domain::budget::{Budget, StepBudget};
 use exosphere_domain::clock::Clock;
 use exosphere_domain::graph::{Graph, Problem, check_start};
 use exosphere_domain::ids::{Millis, Name, RunId, StateId};
+use exosphere_domain::json_size;
 use exosphere_domain::limits::Limits;
 use exosphere_domain::node::DescribedNode;
 use exosphere_domain::plan::begin;
 use exosphere_domain::start_digest::StartDigest;
-use exosphere_domain::weight;
-use exosphere_sandbox::Turn;
+use exosphere_sandbox::FairPermit;
 use exosphere_store::{Answer, KnownRun, Member, NewRun, RunInfo};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::ambient::fresh_id;
 use crate::error::{Error, log_internal};
 use crate::host_work::{Bounds, INLINE_STEPS, Meter, REQUEST_STEPS};
-use crate::read::{RunDetails, Until};
+use crate::read::{RunDetails, WaitFor};
 use crate::request::{Asked, Late, Request};
 use crate::runs::Current;
 use crate::sweeps::Reopened;
@@ -44,7 +44,7 @@ pub struct StartRequest {
     pub wait: Duration,
     /// The turn that its inputs were read in, if they are large; given up as
     /// soon as they are committed.
-    pub turn: Option<Turn<Name>>,
+    pub turn: Option<FairPermit<Name>>,
 }
 
 /// What became of a start.
@@ -113,7 +113,7 @@ impl Host {
                     match news {
                         None => self.run(namespace, id).await,
                         Some(news) => {
-                            self.await_run(namespace, id, news, 0, Until::Over, wait).await
+                            self.await_run(namespace, id, news, 0, WaitFor::End, wait).await
                         }
                     }
                 };
@@ -122,7 +122,7 @@ impl Host {
             }
         };
         held_to(&known, graph_name, digest.as_ref())?;
-        let run = self.run_when(namespace, known.run, Until::Over, wait);
+        let run = self.run_when(namespace, known.run, WaitFor::End, wait);
         Ok(Started { run: under_way.after(wait, known.run, run).await?, new: false })
     }
 
@@ -175,7 +175,7 @@ impl Host {
                 Err(refused) => return Err(refused),
             };
             let key = new.info.key;
-            let news = (!request.wait.is_zero()).then(|| parts.watchers.watch(key, Until::Over));
+            let news = (!request.wait.is_zero()).then(|| parts.watchers.watch(key, WaitFor::End));
             match under_way.commit(&parts.committer, Member::Start(new.into())).await? {
                 Answer::Outdated => parts.graphs.forget(namespace, graph_name),
                 answer => return Ok((Began::New(id, news, answer), digest)),
@@ -376,7 +376,7 @@ impl StartCheck {
     fn check(&self, budget: &dyn Budget) -> CheckedStart {
         let StartCheck { graph, root, inputs, store, limits } = self;
         let inputs = inputs.as_deref();
-        let values = inputs.map_or(0, weight::of_value);
+        let values = inputs.map_or(0, json_size::of_value);
         // Names, sizes and the text for the database.
         let _ = budget.take(values / VALUE_BYTES_A_STEP);
         let start = check_start(graph, root, (inputs, store.as_ref()), limits, budget)?;

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use exosphere_store::{KEY_BYTES, Vault};
+use exosphere_store::{KEY_BYTES, SecretCipher};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -35,7 +35,7 @@ impl DataFolder {
     ///
     /// More than one file is locked: someone may tidy up `lock` while its host
     /// runs, and the next host must still be told.
-    pub(crate) fn take(folder: &Path, keys: &Keys) -> Result<(Self, Vault), StartError> {
+    pub(crate) fn take(folder: &Path, keys: &Keys) -> Result<(Self, SecretCipher), StartError> {
         let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
         // Inputs and outputs are nobody else's business.
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;

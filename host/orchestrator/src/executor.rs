@@ -1,5 +1,5 @@
-//! Executes what was claimed: inputs, sandbox, plan, and off to the commit.
-//! One task for each state; none holds a transaction.
+//! Executes claimed states: renders the inputs, runs the guest, plans the outcome and
+//! submits it for commit. One task per state; none holds a transaction.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::pin;
@@ -20,7 +20,8 @@ use exosphere_domain::plan::{Changes, Misfit, give_up, numbers_needed, plan};
 use exosphere_domain::schema::Refusal;
 use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_sandbox::{
-    Cancel, Completion, Context, Invocation, LogLine, RunStore, Secrets, Turn, Turns, Unavailable,
+    Cancel, Completion, Context, FairPermit, FairSemaphore, Invocation, LogLine, RunStore, Secrets,
+    Unavailable,
 };
 use exosphere_store::{
     Answer, Finished, Leased, Member, Numbers, RunInfo, Store, StoreError, Touched,
@@ -33,6 +34,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::Parts;
+use crate::claims::ClaimPermit;
 use crate::committer::BACKOFF;
 use crate::error::internal;
 use crate::host_work::{Bounds, Done, INLINE_STEPS, JobLost, Meter};
@@ -41,14 +43,13 @@ use crate::output_check::{OutputCheck, Progress};
 use crate::plugins::{self, NotReady};
 use crate::prefetch::LARGE_RUN;
 use crate::reading::Reading;
-use crate::room::Lease;
 use crate::secrets::secrets;
 use crate::staging;
 use crate::tenants::Tenant;
 
 /// What is being executed.
 pub(crate) struct Executor {
-    slots: Turns<NamespaceKey, RunKey>,
+    slots: FairSemaphore<NamespaceKey, RunKey>,
     tasks: Mutex<Tasks>,
     /// Where the tasks run: apart from heartbeats, answers and what commits do.
     work: Handle,
@@ -81,7 +82,11 @@ const REMEMBERED: usize = 1024;
 
 impl Executor {
     pub(crate) fn new(slots: u32, work: Handle) -> Self {
-        Executor { slots: Turns::with_last_kept(slots, LARGE_RUN), tasks: Mutex::default(), work }
+        Executor {
+            slots: FairSemaphore::with_last_kept(slots, LARGE_RUN),
+            tasks: Mutex::default(),
+            work,
+        }
     }
 
     /// Returns where the tasks run.
@@ -129,7 +134,7 @@ impl Executor {
     }
 
     /// Notes that runs go on: nothing is claimed of a paused one.
-    fn go_on(&self, leased: &[(Leased, Lease)]) {
+    fn go_on(&self, leased: &[(Leased, ClaimPermit)]) {
         let mut tasks = self.lock();
         if !tasks.paused.is_empty() {
             for (leased, _) in leased {
@@ -139,7 +144,7 @@ impl Executor {
     }
 
     /// Executes a state in a task of its own, unless its run was aborted.
-    fn spawn(&self, parts: &Arc<Parts>, leased: Leased, lease: Lease) {
+    fn spawn(&self, parts: &Arc<Parts>, leased: Leased, lease: ClaimPermit) {
         let (id, run) = (leased.state.id, leased.state.run);
         let mut tasks = self.lock();
         if tasks.aborted.contains(&run) {
@@ -171,7 +176,7 @@ impl Executor {
         namespace: NamespaceKey,
         run: RunKey,
         most: u32,
-    ) -> Option<Turn<NamespaceKey, RunKey>> {
+    ) -> Option<FairPermit<NamespaceKey, RunKey>> {
         self.slots.take_for(namespace, run, most).await
     }
 
@@ -191,11 +196,11 @@ impl Executor {
 
 /// Executes what was claimed, each in a task of its own. Outputs that are not
 /// at hand are read for all of them at once.
-pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, Lease)>) {
+pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, ClaimPermit)>) {
     // Here, in the order of the commits: a pause that comes later counts.
     parts.executor.go_on(&leased);
     let at_hand =
-        |(leased, _): &(Leased, Lease)| leased.state.place.refs.len() == leased.known.len();
+        |(leased, _): &(Leased, ClaimPermit)| leased.state.place.refs.len() == leased.known.len();
     let (ready, mut rest): (Vec<_>, Vec<_>) = leased.into_iter().partition(at_hand);
     parts.prefetch.notify();
     if ready.is_empty() && rest.is_empty() {
@@ -222,7 +227,7 @@ pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, Lease)>) {
 async fn execute(
     parts: Arc<Parts>,
     leased: Leased,
-    lease: Lease,
+    lease: ClaimPermit,
     cancel: Cancel,
     spawned: Instant,
 ) {
@@ -263,7 +268,7 @@ struct Ended {
     /// What it might use, if it ran.
     limits: Option<Arc<Limits>>,
     /// The slot that it ran in, until its result waits for the committer.
-    slot: Option<Turn<NamespaceKey, RunKey>>,
+    slot: Option<FairPermit<NamespaceKey, RunKey>>,
 }
 
 impl Ended {
@@ -548,7 +553,7 @@ impl Attempt<'_> {
     /// turn that it waits for counts as its time.
     async fn work<T: Send + 'static>(
         &self,
-        turn: impl Future<Output = Option<Turn<Name>>>,
+        turn: impl Future<Output = Option<FairPermit<Name>>>,
         bounds: Bounds,
         deadline: Instant,
         work: impl FnOnce(&Meter) -> T + Send + 'static,

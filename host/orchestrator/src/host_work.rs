@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use exosphere_domain::budget::{Budget, Exhausted, STEP_NANOS};
 use exosphere_domain::ids::Name;
-use exosphere_sandbox::{Turn, Turns};
+use exosphere_sandbox::{FairPermit, FairSemaphore};
 use tokio::sync::oneshot;
 
 /// Steps of work that is done at once, wherever it comes up: a quarter of a
@@ -48,10 +48,10 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A fair pool for the host's own work.
 pub(crate) struct HostWork {
-    turns: Turns<Name>,
+    turns: FairSemaphore<Name>,
     /// Turns of one namespace: one processor is for the others.
     max_turns: u32,
-    loads: Turns<Name>,
+    loads: FairSemaphore<Name>,
     jobs: Sender<Job>,
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Done<T> {
     /// CPU time that it used.
     pub cpu: Duration,
     /// The turn that it was done in.
-    pub turn: Option<Turn<Name>>,
+    pub turn: Option<FairPermit<Name>>,
 }
 
 /// The error of a job that panicked.
@@ -103,9 +103,9 @@ impl HostWork {
             thread.spawn(move || work_off(&receiver))?;
         }
         Ok(HostWork {
-            turns: Turns::new(processors),
+            turns: FairSemaphore::new(processors),
             max_turns: processors.saturating_sub(1).max(1),
-            loads: Turns::new(LOADING_THREADS),
+            loads: FairSemaphore::new(LOADING_THREADS),
             jobs,
         })
     }
@@ -113,13 +113,13 @@ impl HostWork {
     /// Waits for a turn of a namespace. There are as many turns as processors, and a
     /// namespace has all but one of them. A task that has one must not wait for
     /// another.
-    pub(crate) async fn turn(&self, namespace: &Name) -> Option<Turn<Name>> {
+    pub(crate) async fn turn(&self, namespace: &Name) -> Option<FairPermit<Name>> {
         self.turns.take(namespace.clone(), self.max_turns).await
     }
 
     /// Waits for a turn of a namespace to load a description. A task may wait for it
     /// that has a turn already, and not the other way round.
-    pub(crate) async fn loading(&self, namespace: &Name) -> Option<Turn<Name>> {
+    pub(crate) async fn loading(&self, namespace: &Name) -> Option<FairPermit<Name>> {
         self.loads.take(namespace.clone(), LOADING_THREADS).await
     }
 
@@ -127,7 +127,7 @@ impl HostWork {
     /// finds its budget exhausted, and the turn ends with it.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        turn: Option<Turn<Name>>,
+        turn: Option<FairPermit<Name>>,
         bounds: Bounds,
         work: impl FnOnce(&Meter) -> T + Send + 'static,
     ) -> Result<Done<T>, JobLost> {

@@ -14,9 +14,9 @@ use exosphere_store::{Leased, MemberRow, OutputSize, RunInfo, Store, StoreError}
 use serde_json::{Map, Value};
 
 use crate::Parts;
+use crate::claims::ClaimPermit;
 use crate::error::internal;
 use crate::reading::Reading;
-use crate::room::Lease;
 
 /// Bytes of outputs that are read ahead for one batch, at most. Each output may
 /// have its share; larger ones are read by each state itself.
@@ -58,7 +58,7 @@ impl From<StoreError> for NoInputs {
 
 /// Reads the outputs that some claimed states need, all at once. What cannot be
 /// read here is read, or failed for, by each state itself.
-pub(crate) async fn read_ahead(parts: &Parts, leased: &mut [(Leased, Lease)]) {
+pub(crate) async fn read_ahead(parts: &Parts, leased: &mut [(Leased, ClaimPermit)]) {
     let mut wanted = Vec::new();
     for (leased, _) in leased.iter() {
         let Ok(run) = parts.runs.get(&parts.store, leased.state.run).await else { continue };

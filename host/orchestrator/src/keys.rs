@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use exosphere_store::{Keyring, Vault};
+use exosphere_store::{Keyring, SecretCipher};
 
 use crate::key_file::{self, KeyFileError};
 
@@ -34,11 +34,11 @@ impl Keys {
         &self,
         folder: &Path,
         read: impl Fn(&Path) -> Result<Keyring, KeyFileError>,
-    ) -> Result<Vault, KeyFileError> {
+    ) -> Result<SecretCipher, KeyFileError> {
         match self.place(folder) {
-            Err(keys) => Ok(Vault::new(keys.clone())),
+            Err(keys) => Ok(SecretCipher::new(keys.clone())),
             Ok(file) => {
-                let vault = Vault::new(read(&file)?);
+                let vault = SecretCipher::new(read(&file)?);
                 Ok(vault.asking(move || key_file::read(&file).map_err(|error| error.to_string())))
             }
         }

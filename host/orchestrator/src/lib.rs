@@ -1,5 +1,5 @@
 //! Where store and sandbox meet: states are claimed, executed and committed,
-//! and nothing goes back up that street. Every front end calls [`Host`].
+//! and data goes one way. Every front end calls [`Host`].
 //!
 //! Not here: SQL, WebAssembly, HTTP, and what an outcome means.
 
@@ -9,13 +9,13 @@ mod cache;
 mod catalog;
 mod check;
 mod committer;
-mod hand_on;
+mod dispatcher;
 mod control;
 mod data_folder;
 mod descriptions;
 mod error;
 mod executor;
-mod heart;
+mod heartbeat;
 mod host_work;
 mod inputs;
 mod key_file;
@@ -31,13 +31,13 @@ mod reading;
 mod recall;
 mod recovery;
 mod request;
-mod room;
+mod claims;
 mod rotation;
 mod runs;
 mod secrets;
 mod staging;
 mod sweeps;
-mod teller;
+mod notifier;
 mod tenants;
 mod watch;
 
@@ -49,7 +49,7 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{Millis, Name};
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_sandbox::{Compiler, Sandbox, SandboxConfig};
-use exosphere_store::{Database, Notice, Store, StoreError};
+use exosphere_store::{Database, Notification, Store, StoreError};
 use tokio::runtime::Handle;
 
 pub use admission::{Capability, Checked, Remarks};
@@ -59,8 +59,8 @@ pub use control::{Redriven, StartRequest, Started};
 pub use error::{Effect, Error, StartError};
 pub use exosphere_domain as domain;
 pub use exosphere_sandbox::{
-    AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, HttpConfig, IpNet, Refused,
-    Turn, compiler::main as compile,
+    AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, FairPermit, HttpConfig,
+    IpNet, Refused, compiler::main as compile,
 };
 pub use exosphere_store::{
     AttemptRow, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow, KeyId, Keyring,
@@ -79,16 +79,16 @@ use committer::Committer;
 use data_folder::DataFolder;
 use descriptions::Descriptions;
 use executor::Executor;
-use heart::Session;
+use heartbeat::Session;
 use host_work::HostWork;
 use lifeline::Lifeline;
+use notifier::Notifier;
 use prefetch::{MAX_AHEAD_PER_SLOT, Prefetch, Targets};
 use probe::Probe;
 use reading::Large;
 use runs::{Graphs, Runs};
 use secrets::{Declared, SecretSets};
 use sweeps::Sweeps;
-use teller::Teller;
 use tenants::Tenants;
 use watch::Watchers;
 
@@ -182,7 +182,7 @@ pub(crate) struct Parts {
     pub committer: Committer,
     pub executor: Executor,
     pub prefetch: Arc<Prefetch>,
-    pub teller: Teller,
+    pub notifier: Notifier,
     pub clock: SystemClock,
     pub session: Session,
     pub probe: Probe,
@@ -247,7 +247,7 @@ impl Host {
             watchers: Watchers::default(),
             executor: Executor::new(config.slots, config.work.unwrap_or_else(Handle::current)),
             prefetch: Prefetch::new(config.slots),
-            teller: Teller::new(store.is_shared()),
+            notifier: Notifier::new(store.is_shared()),
             patient: store.patient(PATIENCE),
             store,
             sandbox,
@@ -269,7 +269,7 @@ impl Host {
         let lost = parts.store.lost_sessions(parts.clock.now()).await?;
         recovery::take_back(&parts, &lost).await?;
         sweeps::go_on(&parts).await?;
-        heart::start(&parts).map_err(StartError::Thread)?;
+        heartbeat::start(&parts).map_err(StartError::Thread)?;
         probe::start(&parts);
         recall::start(&parts);
         Ok(Host { parts })
@@ -285,7 +285,8 @@ impl Host {
         parts.session.close();
         parts.store.end_session(parts.session.current(), parts.clock.now()).await?;
         // Whatever is due later is known to this host alone.
-        let notice = Notice { from: parts.session.current().0, work: true, ..Notice::default() };
+        let notice =
+            Notification { from: parts.session.current().0, work: true, ..Notification::default() };
         if let Err(error) = parts.store.notify(&notice).await {
             tracing::debug!(%error, "cannot tell the other hosts");
         }
@@ -314,12 +315,12 @@ impl Host {
 
     /// Waits for the turn of a namespace to have something large in memory: JSON
     /// that is read into values takes many times its text.
-    pub async fn large(&self, namespace: &Name) -> Option<Turn<Name>> {
+    pub async fn large(&self, namespace: &Name) -> Option<FairPermit<Name>> {
         self.parts.work.turn(namespace).await
     }
 
     /// Waits for the turn of a namespace to send a large body.
-    pub async fn large_body(&self, namespace: &Name) -> Option<Turn<Name>> {
+    pub async fn large_body(&self, namespace: &Name) -> Option<FairPermit<Name>> {
         self.parts.large.body(namespace).await
     }
 

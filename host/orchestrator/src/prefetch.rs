@@ -3,7 +3,7 @@
 //! more than can begin soon: what waits here is kept from other hosts and from
 //! other runs. How soon a state can begin follows from how long executions take.
 //!
-//! Not here: which states are held (`room`), slots (`executor`), claims
+//! Not here: which states are held (`claims`), slots (`executor`), claims
 //! (`committer`) and giving back what is held in vain (`recall`).
 
 use std::collections::HashMap;

@@ -21,7 +21,7 @@ use crate::watch::Latest;
 const NAMED_FAILURES: u32 = 10;
 
 /// How often a run is looked at that another host may be executing.
-const LOOK: Duration = Duration::from_millis(500);
+const WATCH_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Outputs of one state that its details hold.
 const SHOWN_OUTPUTS: u32 = 1000;
@@ -60,18 +60,18 @@ pub struct StateDetails {
 
 /// What someone waits for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Until {
+pub(crate) enum WaitFor {
     /// Any news behind the event of this number.
-    News(i64),
+    Version(i64),
     /// The end of the run.
-    Over,
+    End,
 }
 
-impl Until {
+impl WaitFor {
     fn is_reached(self, latest: &Latest) -> bool {
         match self {
-            Until::News(after) => latest.version > after,
-            Until::Over => latest.over,
+            WaitFor::Version(after) => latest.version > after,
+            WaitFor::End => latest.over,
         }
     }
 }
@@ -127,7 +127,7 @@ impl Host {
         after: i64,
         wait: Duration,
     ) -> Result<RunDetails, Error> {
-        self.run_when(namespace, id, Until::News(after), wait).await
+        self.run_when(namespace, id, WaitFor::Version(after), wait).await
     }
 
     /// A run, as soon as it has come so far, or the wait is over.
@@ -135,7 +135,7 @@ impl Host {
         &self,
         namespace: &Name,
         id: RunId,
-        until: Until,
+        until: WaitFor,
         wait: Duration,
     ) -> Result<RunDetails, Error> {
         let key = self.info(namespace, id).await?.key;
@@ -156,7 +156,7 @@ impl Host {
         id: RunId,
         mut news: watch::Receiver<Latest>,
         mut seen: i64,
-        until: Until,
+        until: WaitFor,
         wait: Duration,
     ) -> Result<RunDetails, Error> {
         let end = Instant::now() + wait;
@@ -164,7 +164,8 @@ impl Host {
             // What other hosts do to a run is told when it turns. In between it
             // is looked at now and then, as long as someone waits.
             let left = end.saturating_duration_since(Instant::now());
-            let turn = if self.parts.store.is_shared() { left.min(LOOK) } else { left };
+            let turn =
+                if self.parts.store.is_shared() { left.min(WATCH_POLL_INTERVAL) } else { left };
             let later = async {
                 // What is older than what was seen is no news: the run may have
                 // been opened again since.

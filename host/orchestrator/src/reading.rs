@@ -13,9 +13,9 @@ use std::fmt;
 use exosphere_domain::failure::Failure;
 use exosphere_domain::ids::Name;
 use exosphere_domain::json::{self, JsonError};
+use exosphere_domain::json_size;
 use exosphere_domain::limits::{Limit, Limits};
-use exosphere_domain::weight;
-use exosphere_sandbox::{Turn, Turns};
+use exosphere_sandbox::{FairPermit, FairSemaphore};
 use serde_json::Value;
 
 use crate::Parts;
@@ -50,7 +50,7 @@ pub(crate) const LARGE_ANSWER: i64 = 256 * 1024;
 
 /// The place of a large answer: whoever has sent it drops this.
 #[expect(dead_code, reason = "it is held, and dropped")]
-pub struct AnswerPlace(Turn<Name>);
+pub struct AnswerPlace(FairPermit<Name>);
 
 impl fmt::Debug for AnswerPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,19 +61,19 @@ impl fmt::Debug for AnswerPlace {
 /// Turns at sending what is large. Those at reading it are the turns of the host's own
 /// work (see [`crate::host_work`]).
 pub(crate) struct Large {
-    bodies: Turns<Name>,
+    bodies: FairSemaphore<Name>,
     /// At being answered with it.
-    answers: Turns<Name>,
+    answers: FairSemaphore<Name>,
     /// At reading it from the database.
-    reads: Turns<Name>,
+    reads: FairSemaphore<Name>,
 }
 
 impl Large {
     pub(crate) fn new() -> Self {
         Large {
-            bodies: Turns::new(BODIES.0),
-            answers: Turns::new(ANSWERS.0),
-            reads: Turns::new(LARGE_READS.0),
+            bodies: FairSemaphore::new(BODIES.0),
+            answers: FairSemaphore::new(ANSWERS.0),
+            reads: FairSemaphore::new(LARGE_READS.0),
         }
     }
 
@@ -95,7 +95,7 @@ impl Large {
     }
 
     /// Waits for the turn of a namespace to send a body.
-    pub(crate) async fn body(&self, namespace: &Name) -> Option<Turn<Name>> {
+    pub(crate) async fn body(&self, namespace: &Name) -> Option<FairPermit<Name>> {
         self.bodies.take(namespace.clone(), BODIES.1).await
     }
 }
@@ -107,7 +107,7 @@ pub(crate) struct Reading<'a> {
     namespace: &'a Name,
     limits: &'a Limits,
     weight: u64,
-    turn: Option<Turn<Name>>,
+    turn: Option<FairPermit<Name>>,
     /// The time that has gone into it since the turn began.
     begun: Instant,
     patience: Duration,
@@ -140,7 +140,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Lends its turn to the host's own work, or waits for one if it has none.
-    pub(crate) fn take_turn(&mut self) -> impl Future<Output = Option<Turn<Name>>> + use<'a> {
+    pub(crate) fn take_turn(&mut self) -> impl Future<Output = Option<FairPermit<Name>>> + use<'a> {
         let (held, parts, namespace) = (self.turn.take(), self.parts, self.namespace);
         async move {
             match held {
@@ -151,7 +151,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Takes a turn back.
-    pub(crate) fn give_turn(&mut self, turn: Option<Turn<Name>>) {
+    pub(crate) fn give_turn(&mut self, turn: Option<FairPermit<Name>>) {
         self.turn = turn;
     }
 
@@ -168,7 +168,7 @@ impl<'a> Reading<'a> {
         let bytes: u64 = texts.clone().map(|text| text.len() as u64).sum();
         let is_large = bytes > LARGE_TEXT
             || (bytes > SMALL_TEXT
-                && self.weight.saturating_add(texts.map(weight::of_text).sum()) > SMALL);
+                && self.weight.saturating_add(texts.map(json_size::of_text).sum()) > SMALL);
         if is_large {
             self.is_large().await;
         }

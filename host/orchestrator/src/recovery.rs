@@ -11,7 +11,7 @@ use exosphere_store::{Answer, Finished, Member, StoreError};
 use futures::future::join_all;
 
 use crate::Parts;
-use crate::room::Room;
+use crate::claims::ClaimTable;
 
 /// States that are taken back in one transaction.
 const AT_A_TIME: u32 = 500;
@@ -46,7 +46,7 @@ pub(crate) async fn take_back(parts: &Parts, sessions: &[SessionId]) -> Result<(
 
 /// What gives back the states that this host's session holds in the database and
 /// the host does not know of.
-pub(crate) async fn unknown(parts: &Parts, room: &Room) -> Result<Vec<Member>, StoreError> {
+pub(crate) async fn unknown(parts: &Parts, room: &ClaimTable) -> Result<Vec<Member>, StoreError> {
     let session = parts.session.current();
     let (mut after, mut members) = (StateId(0), Vec::new());
     loop {

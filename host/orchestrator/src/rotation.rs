@@ -11,8 +11,8 @@
 use std::path::{Path, PathBuf};
 
 use exosphere_store::{
-    BadKeys, CheckError, Database, KeyId, Keyring, OpenError, Resealed, Store, StoreError,
-    Unopened, Vault, is_up_to_date,
+    BadKeys, CheckError, Database, KeyId, Keyring, OpenError, Resealed, SecretCipher, Store,
+    StoreError, Unopened, is_up_to_date,
 };
 
 use crate::data_folder::database_in;
@@ -104,7 +104,7 @@ impl Sealing {
         let _lock = key_file::lock(&file)?;
         is_up_to_date(&self.database()).await?;
         let keys = key_file::read(&file)?;
-        let store = Store::open(&self.database(), Vault::new(keys.clone())).await?;
+        let store = Store::open(&self.database(), SecretCipher::new(keys.clone())).await?;
         let done = rotate(&store, &file, keys, keep_old).await;
         store.close().await;
         done

@@ -15,9 +15,9 @@ use exosphere_domain::plan::{End, give_up};
 use exosphere_domain::state::NewState;
 use exosphere_store::{Answer, Finished, Leftover, Member, Stage, Staged, StoreError};
 
+use crate::claims::ClaimPermit;
 use crate::committer::{BATCH_BYTES, ROW_BYTES, weight_of_end};
 use crate::error::internal;
-use crate::room::Lease;
 use crate::{Parts, sweeps};
 
 /// The weight from which an end is staged, in bytes: two batches. A fanout of 2,000 is
@@ -46,7 +46,7 @@ enum Stopped {
 }
 
 /// Commits the end of an execution.
-pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, lease: Lease) {
+pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, lease: ClaimPermit) {
     let leads_on = matches!(finished.changes.end, End::Success { .. });
     if leads_on && finished.state.claim.fence.0 > 1 && !clear_the_way(parts, &finished).await {
         return;

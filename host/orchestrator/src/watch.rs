@@ -8,7 +8,7 @@ use exosphere_domain::state::RunStatus;
 use exosphere_store::{RunView, Touched};
 use tokio::sync::watch;
 
-use crate::read::Until;
+use crate::read::WaitFor;
 
 /// What is known of a run by its news alone.
 #[derive(Debug, Clone, Default)]
@@ -61,12 +61,12 @@ impl Watched {
 
 impl Watchers {
     /// News of a run from now on: all, or its end alone.
-    pub(crate) fn watch(&self, run: RunKey, until: Until) -> watch::Receiver<Latest> {
+    pub(crate) fn watch(&self, run: RunKey, until: WaitFor) -> watch::Receiver<Latest> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         let watched = runs.entry(run).or_insert_with(Watched::new);
         match until {
-            Until::News(_) => watched.events.subscribe(),
-            Until::Over => watched.ends.subscribe(),
+            WaitFor::Version(_) => watched.events.subscribe(),
+            WaitFor::End => watched.ends.subscribe(),
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn an_end_is_told_whole_and_forgotten_when_the_run_goes_on() {
         let watchers = Watchers::default();
-        let news = watchers.watch(RunKey(1), Until::News(0));
+        let news = watchers.watch(RunKey(1), WaitFor::Version(0));
         watchers.tell(&[touched(5, RunStatus::Failed)], vec![view(5)]);
         let told = |version, over| {
             let latest = news.borrow();
@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn the_end_alone_wakes_those_who_wait_for_it() {
         let watchers = Watchers::default();
-        let mut end = watchers.watch(RunKey(1), Until::Over);
-        let mut any = watchers.watch(RunKey(1), Until::News(0));
+        let mut end = watchers.watch(RunKey(1), WaitFor::End);
+        let mut any = watchers.watch(RunKey(1), WaitFor::Version(0));
         watchers.tell(&[touched(5, RunStatus::Running)], Vec::new());
         assert_eq!((any.has_changed().ok(), end.has_changed().ok()), (Some(true), Some(false)));
         drop(any.borrow_and_update());

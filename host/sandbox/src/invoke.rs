@@ -19,6 +19,7 @@ use wasmtime::Store;
 use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
 use crate::context::Context;
 use crate::failure::{self, Phase, Stop};
+use crate::fair_semaphore::FairPermit;
 use crate::host::{self, Host, Session};
 use crate::log::LogLine;
 use crate::meter::{Begin, Queue};
@@ -28,7 +29,6 @@ use crate::sandbox::Sandbox;
 use crate::secrets::Secrets;
 use crate::store::RunStore;
 use crate::ticker::TICK;
-use crate::turns::Turn;
 
 /// One execution of a node, ready to run.
 pub struct Invocation {
@@ -328,7 +328,7 @@ async fn check_in_turn(
     answer: Result<wit::Completion, wit::Failure>,
     limits: Limits,
     secrets: Secrets,
-    turn: impl Future<Output = Option<Turn<String, String>>>,
+    turn: impl Future<Output = Option<FairPermit<String, String>>>,
 ) -> CheckedOutputs {
     let turn = turn.await;
     let judge = move || {

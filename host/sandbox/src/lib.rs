@@ -7,7 +7,7 @@
 //!
 //! How the parts lie, in the order in which a plugin meets them: [`Sandbox`]
 //! owns an engine (`engine`), a clock for it (`ticker`) and an order in which
-//! guests that run for long go on (`turns`); an upload passes `admit`, which has
+//! guests that run for long go on (`fair_semaphore`); an upload passes `admit`, which has
 //! it counted (`inspect`) and compiled by a process of its own ([`compiler`]);
 //! `plugins` keeps what was compiled, in memory and in the `cache` on disk;
 //! `invoke` runs a node in a `host` of its own, whose capabilities are one file
@@ -20,7 +20,7 @@ mod sandbox;
 
 mod engine;
 mod ticker;
-mod turns;
+mod fair_semaphore;
 
 mod admit;
 mod refused;
@@ -56,6 +56,7 @@ pub use admit::{Admitted, Candidate};
 pub use cache::DEFAULT_CACHE_BYTES;
 pub use compiler::{AdmissionLimits, Compiler};
 pub use context::Context;
+pub use fair_semaphore::{FairPermit, FairSemaphore};
 pub use http::HttpConfig;
 pub use inspect::{CustomSection, Facts};
 pub use invoke::{Cancel, Completion, Invocation};
@@ -66,4 +67,3 @@ pub use refused::{CompileLimit, Refused};
 pub use sandbox::{DEFAULT_SLOTS, Sandbox, SandboxConfig, SetupError};
 pub use secrets::{Secret, SecretSet, Secrets};
 pub use store::{RunStore, Unavailable};
-pub use turns::{Turn, Turns};

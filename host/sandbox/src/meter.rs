@@ -22,7 +22,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::turns::{Turn, Turns};
+use crate::fair_semaphore::{FairPermit, FairSemaphore};
 
 /// The CPU time of one guest. Shared by the future that polls it and by the
 /// store, whose epoch callback looks at it in the middle of a poll.
@@ -39,7 +39,7 @@ pub(crate) struct Meter {
 
 /// Whose guest it is, and the turns that guests take which run for long.
 pub(crate) struct Queue {
-    pub(crate) turns: Turns<String, String>,
+    pub(crate) turns: FairSemaphore<String, String>,
     pub(crate) namespace: String,
     pub(crate) run: String,
     pub(crate) begin: Begin,
@@ -55,7 +55,7 @@ pub(crate) enum Begin {
 }
 
 impl Queue {
-    fn wait(&self) -> BoxFuture<'static, Option<Turn<String, String>>> {
+    fn wait(&self) -> BoxFuture<'static, Option<FairPermit<String, String>>> {
         let (turns, namespace) = (self.turns.clone(), self.namespace.clone());
         let run = self.run.clone();
         async move { turns.take_for(namespace, run, u32::MAX).await }.boxed()
@@ -136,7 +136,7 @@ mod tests {
 
     fn queue() -> Queue {
         let (namespace, run) = (String::new(), String::new());
-        Queue { turns: Turns::new(1), namespace, run, begin: Begin::AtOnce }
+        Queue { turns: FairSemaphore::new(1), namespace, run, begin: Begin::AtOnce }
     }
 
     #[tokio::test]

@@ -15,12 +15,12 @@ use crate::artifact::Artifact;
 use crate::cache::Cache;
 use crate::compiler::Compiler;
 use crate::engine;
+use crate::fair_semaphore::FairSemaphore;
 use crate::host::{self, Host};
 use crate::http::{HttpConfig, Network};
 use crate::plugins::Plugins;
 use crate::refused::Refused;
 use crate::ticker::Ticker;
-use crate::turns::Turns;
 
 /// Slots of a small machine.
 pub const DEFAULT_SLOTS: u32 = 128;
@@ -98,10 +98,10 @@ pub struct Sandbox {
     network: Arc<Network>,
     plugins: Plugins,
     slots: Semaphore,
-    turns: Turns<String, String>,
+    turns: FairSemaphore<String, String>,
     compiler: Compiler,
-    uploads: Turns<String>,
-    loads: Turns<()>,
+    uploads: FairSemaphore<String>,
+    loads: FairSemaphore<()>,
     limits: Limits,
 }
 
@@ -126,10 +126,10 @@ impl Sandbox {
             network: Arc::new(Network::new(config.http)),
             plugins: Plugins::default(),
             slots: Semaphore::new(slots as usize),
-            turns: Turns::new(processors()),
+            turns: FairSemaphore::new(processors()),
             compiler: config.compiler,
-            uploads: Turns::new(1),
-            loads: Turns::new(1),
+            uploads: FairSemaphore::new(1),
+            loads: FairSemaphore::new(1),
             limits: config.limits,
         })
     }
@@ -175,7 +175,7 @@ impl Sandbox {
     }
 
     /// The turns that guests take which run for long.
-    pub(crate) fn turns(&self) -> Turns<String, String> {
+    pub(crate) fn turns(&self) -> FairSemaphore<String, String> {
         self.turns.clone()
     }
 

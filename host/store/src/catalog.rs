@@ -1,5 +1,5 @@
 //! Plugins, graphs and secrets: what people put in, and what is read of it.
-//! Each write is a transaction of its own, beside the street.
+//! Each write is a transaction of its own, beside those of the committer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use exosphere_domain::node::NodeDescription;
 use zeroize::Zeroizing;
 
 use crate::batch::RunInfo;
+use crate::cipher::SecretPlace;
 use crate::error::StoreError;
 use crate::keyring::{KeyId, Keyring};
 use crate::rows::{corrupt, number, text};
 use crate::text::{Cells, Tx, values};
-use crate::vault::SecretPlace;
-use crate::{Store, seal, sql, write};
+use crate::{Store, key_check, sql, write};
 
 /// A plugin to be stored.
 #[derive(Debug, Clone)]
@@ -410,7 +410,7 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>
     let owner = *owner.first().ok_or_else(|| corrupt("namespace", "name", namespace))?;
     let owner = NamespaceKey(owner);
     if let Some(SealedSecrets { keys, secrets }) = &new.sealed {
-        if !seal::is_in_use(tx, keys).await? {
+        if !key_check::is_in_use(tx, keys).await? {
             return Ok(None);
         }
         let key = keys.current().as_str();

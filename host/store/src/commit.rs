@@ -1,21 +1,19 @@
-//! One transaction of the street. It goes one way: what the members touch is
-//! read, each member is decided on that, what they come to is written in bulk,
-//! counts bring about what they bring about, and last something is claimed.
-//! Nothing is decided here that the domain decides; this applies it, guarded by
-//! the fence.
+//! One commit, in five phases: load the affected rows, decide each operation in memory,
+//! write the results with one statement per table, close the unites that have no open
+//! members left, and claim due states. The domain makes the decisions; this module
+//! applies them, guarded by the fence.
 //!
-//! Many hosts commit at once on Postgres. Who writes anything below a run has
-//! locked the run's row before (runs in the order of their numbers, new ones
-//! first), so that transactions of one run come one after the other and no two
-//! wait for each other in a ring. Claims alone need no such lock: they pass over
-//! what another has locked, and come last.
+//! Many hosts commit at once on Postgres. A transaction that writes below a run locks
+//! the run's row first (runs in the order of their numbers, new ones first), so that
+//! transactions of one run follow each other and no two wait for each other in a cycle.
+//! Claims need no such lock: they skip locked rows, and come last.
 
 mod claim;
 mod control;
 mod finish;
 mod parts;
-mod reopen;
-mod settle;
+mod manual_retry;
+mod unites;
 mod stage;
 mod start;
 mod write;
@@ -35,8 +33,8 @@ use crate::batch::{
 };
 use crate::entries::{self, Entries};
 use crate::error::StoreError;
+use crate::run_row::RunRow;
 use crate::sql;
-use crate::tally::Tally;
 use crate::text::{Cells, Rows, Tx, values};
 use stage::StagedRow;
 use write::Writes;
@@ -44,30 +42,30 @@ use write::Writes;
 /// Applies a batch.
 pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed, StoreError> {
     let members = &batch.members[batch.range.clone()];
-    let mut street = Street::new(tx.now(), batch);
-    street.begin_runs(tx, members).await?;
-    street.load(tx, members).await?;
+    let mut commit = CommitTx::new(tx.now(), batch);
+    commit.begin_runs(tx, members).await?;
+    commit.load(tx, members).await?;
     for (at, member) in members.iter().enumerate() {
-        if let Some(answer) = street.decide(member)? {
-            street.done.answers[at] = answer;
+        if let Some(answer) = commit.decide(member)? {
+            commit.done.answers[at] = answer;
         }
     }
-    std::mem::take(&mut street.writes).write(tx, street.now).await?;
+    std::mem::take(&mut commit.writes).write(tx, commit.now).await?;
     for (at, member) in members.iter().enumerate() {
-        if let Some(answer) = street.control(tx, member).await? {
-            street.done.answers[at] = answer;
+        if let Some(answer) = commit.control(tx, member).await? {
+            commit.done.answers[at] = answer;
         }
     }
-    street.settle(tx).await?;
-    street.save(tx).await?;
+    commit.close_unites(tx).await?;
+    commit.save(tx).await?;
     if let Want::Claims(most) = batch.want {
-        street.claim(tx, most).await?;
+        commit.claim(tx, most).await?;
     }
-    Ok(street.done)
+    Ok(commit.done)
 }
 
 /// A transaction under way.
-struct Street<'b> {
+struct CommitTx<'b> {
     now: Millis,
     session: SessionId,
     /// So many states may still be born claimed.
@@ -94,7 +92,7 @@ struct Street<'b> {
 
 /// A run in this transaction.
 struct Touching {
-    tally: Tally,
+    tally: RunRow,
     entries: Entries,
     info: Arc<RunInfo>,
     /// How it stood at first.
@@ -129,10 +127,10 @@ impl Member {
     }
 }
 
-impl<'b> Street<'b> {
+impl<'b> CommitTx<'b> {
     fn new(now: Millis, batch: &Batch) -> Self {
         let answers = vec![Answer::Missing; batch.range.len()];
-        Street {
+        CommitTx {
             now,
             session: batch.session,
             births: if let Want::Births(most) = batch.want { most } else { 0 },
@@ -157,7 +155,7 @@ impl<'b> Street<'b> {
         if infos.is_empty() {
             return Ok(());
         }
-        for (run, tally) in Tally::load(tx, infos.keys().copied()).await? {
+        for (run, tally) in RunRow::load(tx, infos.keys().copied()).await? {
             let before = (tally.status, tally.paused);
             let (entries, info) = (Entries::default(), infos[&run].clone());
             self.runs.insert(run, Touching { tally, entries, info, before, changed: false });
@@ -189,7 +187,7 @@ impl<'b> Street<'b> {
         self.runs.get(&run).is_some_and(|touching| touching.tally.is_live())
     }
 
-    /// What a member of the street comes to; nothing for one of control.
+    /// What a member of the commit comes to; nothing for one of control.
     fn decide(&mut self, member: &'b Member) -> Result<Option<Answer>, StoreError> {
         match member {
             Member::Start(new) => self.start(new).map(Some),
@@ -248,7 +246,7 @@ impl<'b> Street<'b> {
                 tally.store_keys = 0;
                 tally.store_bytes = 0;
             }
-            let Tally { version, status, paused, .. } = tally;
+            let RunRow { version, status, paused, .. } = tally;
             let turned = before != (status, paused);
             if before.0 == RunStatus::Running && status != RunStatus::Running {
                 self.done.ended.push(tally.view(&info));
@@ -256,7 +254,7 @@ impl<'b> Street<'b> {
             self.done.touched.push(Touched { run, version, status, paused, turned });
             tallies.push((run, tally));
         }
-        Tally::save(tx, &tallies).await
+        RunRow::save(tx, &tallies).await
     }
 }
 

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::StoreError;
+use crate::run_row::RunRow;
 use crate::sql;
-use crate::tally::Tally;
 use crate::text::{Cells, Rows, Tx};
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::ids::RunKey;
@@ -71,7 +71,7 @@ impl Entries {
     /// What the writes of `journal` come to, or why they cannot be.
     pub(crate) fn plan(
         &self,
-        tally: &Tally,
+        tally: &RunRow,
         journal: &Journal,
         limits: &Limits,
     ) -> Result<Plan, Clash> {
@@ -109,7 +109,7 @@ impl Entries {
     }
 
     /// Does what was planned.
-    pub(crate) fn apply(&mut self, tally: &mut Tally, plan: Plan) {
+    pub(crate) fn apply(&mut self, tally: &mut RunRow, plan: Plan) {
         tally.store_keys = plan.keys;
         tally.store_bytes = plan.bytes;
         tally.store_version = plan.version;
@@ -150,7 +150,7 @@ pub(crate) async fn save(tx: &mut impl Tx, runs: &[(RunKey, &Entries)]) -> Resul
 }
 
 /// A store may stay over a limit that was lowered, but not grow over one.
-fn check(plan: &Plan, tally: &Tally, limits: &Limits) -> Result<(), Failure> {
+fn check(plan: &Plan, tally: &RunRow, limits: &Limits) -> Result<(), Failure> {
     let grows = [
         (plan.keys, tally.store_keys, Limit::StoreKeys),
         (plan.bytes, tally.store_bytes, Limit::StoreBytes),

@@ -4,8 +4,8 @@
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::{NodeIx, RunKey, StateId};
 use exosphere_domain::journal::Entry;
+use exosphere_domain::manual_retry::failed_by_itself;
 use exosphere_domain::path::Path;
-use exosphere_domain::reopen::failed_by_itself;
 use exosphere_domain::state::{RunStatus, Status};
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! The keys that secrets are sealed under (XChaCha20-Poly1305): one that is
 //! current, which seals, and any number of older ones, which only open.
 //!
-//! Not here: where keys are kept, and what is sealed (`vault`).
+//! Not here: where keys are kept, and what is sealed (`cipher`).
 
 use std::fmt;
 

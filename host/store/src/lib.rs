@@ -17,20 +17,20 @@ mod inputs;
 mod keyring;
 mod lists;
 mod namespaces;
-mod news;
+mod notifications;
 mod numbers;
 mod open;
 mod sql;
 mod postgres;
 mod reader;
-mod reseal;
+mod reencrypt;
 mod rows;
-mod seal;
+mod key_check;
 mod session;
 mod sqlite;
-mod tally;
+mod run_row;
 mod text;
-mod vault;
+mod cipher;
 mod view;
 
 use std::sync::Arc;
@@ -47,17 +47,17 @@ pub use catalog::{
 pub use check::{
     CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check, is_up_to_date,
 };
+pub use cipher::SecretCipher;
 pub use error::{OpenError, StoreError};
 pub use inputs::{MemberRow, OutputSize};
 pub use keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
 pub use lists::{GraphEntry, Part, PluginEntry};
 pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_version};
-pub use news::{Listener, News, Notice, Turned};
+pub use notifications::{Listener, ListenerEvent, Notification, RunChange};
 pub use numbers::Numbers;
 pub use open::Database;
-pub use reseal::{Resealed, Unopened};
+pub use reencrypt::{Resealed, Unopened};
 pub use session::{Beat, LEASE, Lost, Unswept};
-pub use vault::Vault;
 pub use view::{AttemptRow, FailureView, Page, RunFilter, RunView, StateFilter, StateView};
 
 use numbers::Blocks;
@@ -76,7 +76,7 @@ pub struct Store {
     /// busy.
     side: Option<postgres::Line>,
     numbers: Arc<Blocks>,
-    vault: Arc<Vault>,
+    vault: Arc<SecretCipher>,
 }
 
 /// Who writes.

@@ -13,7 +13,7 @@ use crate::error::OpenError;
 use crate::postgres::Line;
 use crate::reader::{Lines, Pool, Reader};
 use crate::sqlite::{self, Threads};
-use crate::{Store, Vault, Writer, postgres, sql};
+use crate::{SecretCipher, Store, Writer, postgres, sql};
 
 /// Where a database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Store {
     ///
     /// If it cannot be reached or written, a newer version has written it, or
     /// its secrets are sealed under keys that are not in the vault.
-    pub async fn open(database: &Database, vault: Vault) -> Result<Store, OpenError> {
+    pub async fn open(database: &Database, vault: SecretCipher) -> Result<Store, OpenError> {
         let store = Store::open_unproven(database, vault).await?;
         store.prove_keys().await?;
         Ok(store)
@@ -44,7 +44,10 @@ impl Store {
     /// # Errors
     ///
     /// If it cannot be reached or written, or a newer version has written it.
-    pub async fn open_unproven(database: &Database, vault: Vault) -> Result<Store, OpenError> {
+    pub async fn open_unproven(
+        database: &Database,
+        vault: SecretCipher,
+    ) -> Result<Store, OpenError> {
         match database {
             Database::Sqlite(file) => sqlite_store(file.clone(), vault).await,
             Database::Postgres(url) => postgres_store(postgres::options(url)?, vault).await,
@@ -52,7 +55,7 @@ impl Store {
     }
 }
 
-async fn sqlite_store(file: PathBuf, vault: Vault) -> Result<Store, OpenError> {
+async fn sqlite_store(file: PathBuf, vault: SecretCipher) -> Result<Store, OpenError> {
     let mut connection = SqliteConnectOptions::new()
         .filename(&file)
         .create_if_missing(true)
@@ -78,7 +81,10 @@ async fn sqlite_store(file: PathBuf, vault: Vault) -> Result<Store, OpenError> {
     })
 }
 
-async fn postgres_store(options: PgConnectOptions, vault: Vault) -> Result<Store, OpenError> {
+async fn postgres_store(
+    options: PgConnectOptions,
+    vault: SecretCipher,
+) -> Result<Store, OpenError> {
     let mut connection = options.connect().await.map_err(OpenError::Open)?;
     // The migrator holds a lock of the database meanwhile.
     let migrator = sqlx::migrate!("../../migrations/postgres");

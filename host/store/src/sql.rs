@@ -126,7 +126,7 @@ statements! {
     END_OTHERS = "UPDATE session SET ended_at = $2 WHERE id <> $1 AND ended_at IS NULL";
     END_OLDER = "UPDATE session SET ended_at = $2 WHERE id <> $1 AND host = $3 AND ended_at IS NULL";
 
-    // The street, in the order in which a commit uses them.
+    // The statements of a commit, in the order in which it uses them.
     /// This transaction is on the disk with the next one that is, and not before. (On SQLite
     /// that is a setting of the connection.)
     UNSYNCED = "SELECT 1",
@@ -499,7 +499,7 @@ statements! {
     SECRETS_OF_GRAPH = "SELECT name, sealed, key_id FROM secret WHERE namespace = $1 AND graph = $2 ORDER BY name";
 
     // Keys: which are in use, and what comes under another one.
-    /// Who writes to `seal` has waited here for those before.
+    /// Who writes to `key_check` has waited here for those before.
     LOCK_SEALS = "SELECT 1",
     postgres "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('exosphere seal', 0))";
     SEALS = "SELECT key_id, sealed FROM seal ORDER BY key_id";

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::bits::Bits;
+use super::node_set::NodeSet;
 use super::problems::Problems;
 use super::raw::{RawGraph, RawNode};
 use super::references::{self, References};
+use super::resolve::{self, Places, Wires};
 use super::topology::{self, Topology};
 use super::visibility::{self, Seen};
-use super::wiring::{self, Places, Wires};
 use super::{Graph, Node, Unites};
 use crate::ids::NodeIx;
 use crate::json::FieldSet;
@@ -19,7 +19,7 @@ use crate::template::{Placeholder, Template};
 pub fn build(raw: RawGraph, problems: &mut Problems) -> Option<Graph> {
     let places = Places::of(&raw, problems);
     let references = references::collect(&raw, &places, problems);
-    let wires = wiring::wire(&raw, &places, problems)?;
+    let wires = resolve::wire(&raw, &places, problems)?;
     let topology = topology::of(&raw, &wires, problems)?;
     let seen = visibility::check(&raw, &wires, &topology, &references, problems);
     drop(places);
@@ -102,7 +102,7 @@ fn unites(raw: &RawNode, place: usize, wires: &Wires, topology: &Topology) -> Op
     })
 }
 
-fn of_bits(bits: &Bits) -> Vec<NodeIx> {
+fn of_bits(bits: &NodeSet) -> Vec<NodeIx> {
     numbers(bits.iter())
 }
 

@@ -6,8 +6,8 @@
 pub mod problems;
 mod raw;
 
-mod bits;
-mod wiring;
+mod node_set;
+mod resolve;
 
 mod topology;
 mod visibility;
@@ -37,7 +37,7 @@ pub use raw::{
 pub use start::{Start, check_start};
 pub use validate::{Applied, Catalog, Context, Exporter, named_nodes, validate};
 
-use self::bits::Bits;
+use self::node_set::NodeSet;
 use crate::ids::{Digest, Name, NodeIx};
 use crate::json::FieldSet;
 use crate::limits::{Level, LimitValues, Limits};
@@ -52,7 +52,7 @@ pub struct Graph {
     store: StoreConfig,
     limits: LimitValues,
     places: BTreeMap<String, NodeIx>,
-    reach: Vec<Bits>,
+    reach: Vec<NodeSet>,
 }
 
 /// One node of a graph: a place, with all that can be known of it beforehand.
@@ -238,7 +238,7 @@ impl Graph {
     /// region and so stands for it.
     pub fn above(&self, above: NodeIx, below: NodeIx) -> bool {
         let absorbs = |place: &NodeIx| self.node(above).scopes.contains(place);
-        let mut met = Bits::none(self.nodes.len());
+        let mut met = NodeSet::none(self.nodes.len());
         let mut open = vec![above];
         while let Some(place) = open.pop() {
             for next in self.node(place).next.iter().filter(|next| !absorbs(next)) {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::problems::{Problems, member};
 use super::raw::RawGraph;
-use super::wiring::Places;
+use super::resolve::Places;
 use crate::template::Placeholder;
 
 /// What the inputs of one node refer to.

@@ -5,19 +5,19 @@
 
 use std::collections::VecDeque;
 
-use super::bits::Bits;
+use super::node_set::NodeSet;
 use super::problems::Problems;
 use super::raw::RawGraph;
-use super::wiring::{Wires, in_words, name_of};
+use super::resolve::{Wires, in_words, name_of};
 
 /// The shape of a graph in which every unite is valid.
 pub struct Topology {
     /// What each node leads to, itself not among them.
-    pub reach: Vec<Bits>,
+    pub reach: Vec<NodeSet>,
     /// The region of each unite.
-    pub region: Vec<Option<Bits>>,
+    pub region: Vec<Option<NodeSet>>,
     /// The unites in whose region each node lies.
-    pub scopes: Vec<Bits>,
+    pub scopes: Vec<NodeSet>,
     /// Those of them in which it is counted.
     pub counts_in: Vec<Vec<usize>>,
 }
@@ -88,10 +88,10 @@ pub fn way(wires: &Wires, from: usize, to: usize, avoiding: usize) -> Option<Vec
     None
 }
 
-fn reach(wires: &Wires) -> Vec<Bits> {
-    let mut reach = vec![Bits::none(wires.next.len()); wires.next.len()];
+fn reach(wires: &Wires) -> Vec<NodeSet> {
+    let mut reach = vec![NodeSet::none(wires.next.len()); wires.next.len()];
     for &place in wires.order.iter().rev() {
-        let mut mine = Bits::none(wires.next.len());
+        let mut mine = NodeSet::none(wires.next.len());
         for &next in &wires.next[place] {
             mine.insert(next);
             mine.unite(&reach[next]);
@@ -102,12 +102,12 @@ fn reach(wires: &Wires) -> Vec<Bits> {
 }
 
 /// What lies on every path from the root to each node, itself included.
-fn dominators(wires: &Wires) -> Vec<Bits> {
-    let mut dominators = vec![Bits::none(wires.next.len()); wires.next.len()];
+fn dominators(wires: &Wires) -> Vec<NodeSet> {
+    let mut dominators = vec![NodeSet::none(wires.next.len()); wires.next.len()];
     for &place in &wires.order {
         let mut parents = wires.parents[place].iter();
         let mut mine =
-            parents.next().map_or(Bits::none(wires.next.len()), |&p| dominators[p].clone());
+            parents.next().map_or(NodeSet::none(wires.next.len()), |&p| dominators[p].clone());
         parents.for_each(|&parent| mine.intersect(&dominators[parent]));
         mine.insert(place);
         dominators[place] = mine;
@@ -116,8 +116,8 @@ fn dominators(wires: &Wires) -> Vec<Bits> {
 }
 
 /// What lies between two nodes, both excluded.
-fn between(reach: &[Bits], source: usize, unite: usize) -> Bits {
-    let mut region = Bits::none(reach.len());
+fn between(reach: &[NodeSet], source: usize, unite: usize) -> NodeSet {
+    let mut region = NodeSet::none(reach.len());
     reach[source]
         .iter()
         .filter(|&place| reach[place].has(unite))
@@ -125,16 +125,16 @@ fn between(reach: &[Bits], source: usize, unite: usize) -> Bits {
     region
 }
 
-fn scopes(region: &[Option<Bits>]) -> Vec<Bits> {
-    let mut scopes = vec![Bits::none(region.len()); region.len()];
+fn scopes(region: &[Option<NodeSet>]) -> Vec<NodeSet> {
+    let mut scopes = vec![NodeSet::none(region.len()); region.len()];
     for (unite, region) in region.iter().enumerate() {
-        region.iter().flat_map(Bits::iter).for_each(|place| scopes[place].insert(unite));
+        region.iter().flat_map(NodeSet::iter).for_each(|place| scopes[place].insert(unite));
     }
     scopes
 }
 
 /// Those scopes in whose region no other of them lies.
-fn innermost(scopes: &Bits, region: &[Option<Bits>]) -> Vec<usize> {
+fn innermost(scopes: &NodeSet, region: &[Option<NodeSet>]) -> Vec<usize> {
     let holds_none =
         |unite: &usize| region[*unite].as_ref().is_some_and(|region| !region.meets(scopes));
     scopes.iter().filter(holds_none).collect()

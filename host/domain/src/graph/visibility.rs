@@ -4,22 +4,22 @@
 //!
 //! Not here: which fields there are; see [`super::inputs`].
 
-use super::bits::Bits;
+use super::node_set::NodeSet;
 use super::problems::Problems;
 use super::raw::RawGraph;
 use super::references::References;
+use super::resolve::{Wires, in_words, name_of};
 use super::topology::{Topology, unites, way};
-use super::wiring::{Wires, in_words, name_of};
 
 /// What the nodes refer to, by the way in which they do.
 pub struct Seen {
     /// The nodes of which each refers to the one output it comes from.
-    pub singles: Vec<Bits>,
+    pub singles: Vec<NodeSet>,
     /// The nodes of which each refers to all outputs in its scope.
-    pub gathers: Vec<Bits>,
+    pub gathers: Vec<NodeSet>,
     /// The nodes of which a state at each must know the one output: its own
     /// singles, and those of what continues its branch.
-    pub carries: Vec<Bits>,
+    pub carries: Vec<NodeSet>,
 }
 
 /// Sorts out all references; one that cannot be seen is noted.
@@ -32,8 +32,8 @@ pub fn check(
 ) -> Seen {
     let size = wires.next.len();
     let sees = sees(wires);
-    let mut singles = vec![Bits::none(size); size];
-    let mut gathers = vec![Bits::none(size); size];
+    let mut singles = vec![NodeSet::none(size); size];
+    let mut gathers = vec![NodeSet::none(size); size];
     let explain = Explain { raw, wires, topology, sees: &sees };
     for (node, references) in references.iter().enumerate() {
         for (target, path) in &references.outputs {
@@ -50,9 +50,9 @@ pub fn check(
     Seen { singles, gathers, carries }
 }
 
-fn sees(wires: &Wires) -> Vec<Bits> {
+fn sees(wires: &Wires) -> Vec<NodeSet> {
     let size = wires.next.len();
-    let mut sees = vec![Bits::none(size); size];
+    let mut sees = vec![NodeSet::none(size); size];
     for &node in &wires.order {
         if let Some(source) = wires.source[node] {
             sees[node] = sees[source].clone();
@@ -72,7 +72,7 @@ fn sees(wires: &Wires) -> Vec<Bits> {
     sees
 }
 
-fn carries(wires: &Wires, singles: &[Bits]) -> Vec<Bits> {
+fn carries(wires: &Wires, singles: &[NodeSet]) -> Vec<NodeSet> {
     let mut united_by = vec![Vec::new(); wires.next.len()];
     unites(wires).for_each(|(unite, source)| united_by[source].push(unite));
     let mut carries = singles.to_vec();
@@ -93,7 +93,7 @@ struct Explain<'a> {
     raw: &'a RawGraph,
     wires: &'a Wires,
     topology: &'a Topology,
-    sees: &'a [Bits],
+    sees: &'a [NodeSet],
 }
 
 impl Explain<'_> {

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::JsonError;
 use super::reader::{Mode, Reader, Rules};
+use crate::json_size;
 use crate::template::{dig, element_index};
-use crate::weight;
 
 /// A set of field paths, of which none lies below another: a field that is
 /// wanted brings all that lies below it.
@@ -86,8 +86,8 @@ impl PickedFields {
 
     /// Bytes of memory that the values take.
     pub fn weight(&self) -> u64 {
-        let values = self.0.iter().flatten().map(weight::of_value);
-        weight::ITEM * self.0.len() as u64 + values.sum::<u64>()
+        let values = self.0.iter().flatten().map(json_size::of_value);
+        json_size::ITEM * self.0.len() as u64 + values.sum::<u64>()
     }
 }
 

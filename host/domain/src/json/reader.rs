@@ -13,7 +13,7 @@ use super::string::{escape, next_special};
 use super::value_path::{ValuePath, shown};
 use super::{JsonError, MAX_DEPTH, MAX_PROBLEMS};
 use crate::graph::Problem;
-use crate::weight;
+use crate::json_size;
 
 /// The blanks between tokens.
 const BLANKS: [u8; 4] = [b' ', b'\n', b'\r', b'\t'];
@@ -106,7 +106,7 @@ impl<'t> Reader<'t> {
 
     /// Makes room for that many picked values.
     pub(super) fn with_slots(mut self, count: usize) -> Result<Self, JsonError> {
-        let weight = weight::ITEM.saturating_mul(count as u64);
+        let weight = json_size::ITEM.saturating_mul(count as u64);
         self.charge(weight).map_err(|_| JsonError::TooHeavy)?;
         self.slots.resize(count, None);
         Ok(self)
@@ -205,7 +205,7 @@ impl<'t> Reader<'t> {
             return Ok(Value::Null);
         }
         if let Mode::All | Mode::Weigh = mode {
-            self.charge(weight::ITEM)?;
+            self.charge(json_size::ITEM)?;
         }
         match self.peek() {
             Some(b'"') => self.string(mode),
@@ -438,11 +438,11 @@ impl<'t> Reader<'t> {
     }
 
     fn weighed_members(&mut self, path: &ValuePath<'_>) -> Result<Value, Stop> {
-        self.charge(weight::OBJECT)?;
+        self.charge(json_size::OBJECT)?;
         let mut is_open = !self.eat(b'}');
         while is_open {
             let key = self.key()?;
-            self.charge(weight::MEMBER + key.len() as u64)?;
+            self.charge(json_size::MEMBER + key.len() as u64)?;
             self.value(Mode::Weigh, &ValuePath::Member(path, &key))?;
             is_open = self.another_member_comes()?;
         }
@@ -450,12 +450,12 @@ impl<'t> Reader<'t> {
     }
 
     fn built_members(&mut self, path: &ValuePath<'_>) -> Result<Value, Stop> {
-        self.charge(weight::OBJECT)?;
+        self.charge(json_size::OBJECT)?;
         let mut map = Map::new();
         let mut is_open = !self.eat(b'}');
         while is_open {
             let key = self.key()?;
-            self.charge(weight::MEMBER + key.len() as u64)?;
+            self.charge(json_size::MEMBER + key.len() as u64)?;
             let here = ValuePath::Member(path, &key);
             let value = self.value(Mode::All, &here)?;
             match map.entry(key.as_ref()) {

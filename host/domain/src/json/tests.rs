@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use serde_json::{Map, json};
 
 use super::*;
-use crate::weight;
+use crate::json_size;
 
 fn read_all(text: &str) -> Result<Value, JsonError> {
     read(text, &mut { u64::MAX })
@@ -170,7 +170,7 @@ fn nesting_is_bounded() {
 fn values_are_weighed_while_they_are_built() {
     let text = r#"{"a":[1,{"b":"text"},null],"c":{}}"#;
     let value = read_all(text).unwrap();
-    let mut room = weight::of_value(&value);
+    let mut room = json_size::of_value(&value);
     read(text, &mut room.clone()).unwrap();
     assert_eq!(read(text, &mut (room - 1)), Err(JsonError::TooHeavy));
     read(text, &mut room).unwrap();
@@ -178,7 +178,7 @@ fn values_are_weighed_while_they_are_built() {
     let most = MAX_WEIGHT_OF_BYTE;
     for heavy in ["[]", "{}", "[{}]", "[[[],[]]]", r#"{"":{"":{}}}"#, "0"] {
         let list = format!("[{}0]", format!("{heavy},").repeat(1_000));
-        let weight = weight::of_value(&read_all(&list).unwrap());
+        let weight = json_size::of_value(&read_all(&list).unwrap());
         assert!(weight <= most * list.len() as u64, "{heavy}: {weight} of {}", list.len());
     }
     let many = format!("[{}{{}}]", "{},".repeat(1_000_000));
@@ -315,12 +315,12 @@ proptest! {
     fn weighs_what_it_builds(value in values()) {
         let mut room = 1 << 40;
         read(&value.to_string(), &mut room).unwrap();
-        let weight = weight::of_value(&value);
+        let weight = json_size::of_value(&value);
         prop_assert_eq!((1 << 40) - room, weight);
         // With little room it is weighed before it is built.
         let text = spread(&value, " ");
         if let Ok(value) = read_stored(&text) {
-            let weight = weight::of_value(&value);
+            let weight = json_size::of_value(&value);
             prop_assert_eq!(read_stored_within(&text, &mut { weight }), Ok(value));
             prop_assert_eq!(
                 Reader::new(&text, Rules::LENIENT, weight - 1).whole(Mode::Weigh),

@@ -15,10 +15,10 @@ use exosphere_domain::ids::{Fence, Ids, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
 use exosphere_domain::json::{FieldSet, PickedFields, read_stored};
 use exosphere_domain::limits::Limits;
+use exosphere_domain::manual_retry::{Above, Refused, failed_by_itself, reopen};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::path::Path;
 use exosphere_domain::plan::{Changes, Deltas, End, NewUnite, begin, counters, lost, plan};
-use exosphere_domain::reopen::{Above, Refused, failed_by_itself, reopen};
 use exosphere_domain::state::{
     Claim, Claimed, Counter, Counts, NewState, Place, RunStatus, Status, Tries,
 };

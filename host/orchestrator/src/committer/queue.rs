@@ -9,12 +9,12 @@ use exosphere_domain::ids::RunKey;
 use exosphere_store::Member;
 use tokio::sync::{Notify, oneshot};
 
-use super::Look;
+use super::WorkHint;
 use super::budget::{Budgets, Charge};
 use super::lanes::{Bounds, Lane, Lanes};
 use super::weight::label;
+use crate::claims::ClaimPermit;
 use crate::request::Reply;
-use crate::room::Lease;
 
 /// The bounds of one batch, chosen for commits of at most 50 ms on a machine with two cores.
 const BATCH: Bounds = Bounds { members: 512, weight: BATCH_BYTES, heavy: HEAVY_BYTES };
@@ -42,7 +42,7 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct State {
     lanes: Lanes<Waiting>,
-    looks: Vec<Look>,
+    looks: Vec<WorkHint>,
     drain: Option<oneshot::Sender<()>>,
     cancelled: Cancelled,
     closed: bool,
@@ -61,7 +61,7 @@ struct Cancelled {
 pub(crate) struct Waiting {
     pub member: Member,
     /// The place of its state, of the end of an execution.
-    pub lease: Option<Lease>,
+    pub lease: Option<ClaimPermit>,
     pub reply: Option<Reply>,
     /// The bytes that it has in the queue, if anybody counts them.
     pub charge: Option<Charge>,
@@ -78,7 +78,7 @@ impl Waiting {
 #[derive(Default)]
 pub(crate) struct Taken {
     pub members: Vec<Waiting>,
-    pub looks: Vec<Look>,
+    pub looks: Vec<WorkHint>,
     pub drain: Option<oneshot::Sender<()>>,
 }
 
@@ -104,7 +104,7 @@ impl Queue {
     pub(crate) async fn push_end(
         &self,
         mut member: Member,
-        lease: Lease,
+        lease: ClaimPermit,
         reply: Option<Reply>,
     ) -> Result<(), Closed> {
         self.strip_if_cancelled(&mut member);
@@ -128,7 +128,7 @@ impl Queue {
         Ok(())
     }
 
-    pub(crate) fn look(&self, look: Look) {
+    pub(crate) fn look(&self, look: WorkHint) {
         self.lock().looks.push(look);
         self.arrived.notify_one();
     }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, StateId};
 
-use super::Street;
+use super::CommitTx;
 use super::parts::{Line, Lines, in_order};
 use crate::error::StoreError;
 use crate::rows::claimed;
@@ -40,7 +40,7 @@ enum Claimable {
     },
 }
 
-impl Street<'_> {
+impl CommitTx<'_> {
     /// Claims what is due, and tells when the next is if that was all.
     pub(super) async fn claim(&mut self, tx: &mut impl Tx, most: u32) -> Result<(), StoreError> {
         if most == 0 {

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::state::{Claimed, RunStatus, Status};
 
-use super::{Answer, Member, RunInfo, Street, claims};
+use super::{Answer, CommitTx, Member, RunInfo, claims};
 use crate::error::StoreError;
 use crate::inputs::after;
 use crate::rows::status;
 use crate::sql;
 use crate::text::{Cells, Rows, Tx, values};
 
-impl Street<'_> {
-    /// What a member of control comes to; nothing for one of the street.
+impl CommitTx<'_> {
+    /// What a member of control comes to; nothing for a start or an end.
     pub(super) async fn control(
         &mut self,
         tx: &mut impl Tx,

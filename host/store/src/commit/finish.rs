@@ -11,12 +11,12 @@ use exosphere_domain::plan::{Again, Changes, End, NoNumbers, give_up, plan};
 use exosphere_domain::state::{Claim, Claimed, NewState, Ref, RunStatus, Status, Tries};
 
 use super::write::{Ended, NewRow};
-use super::{Answer, Drained, Finished, Street, Touching};
+use super::{Answer, CommitTx, Drained, Finished, Touching};
 use crate::batch::Leased;
 use crate::entries::{Clash, Plan};
 use crate::error::StoreError;
 
-impl<'b> Street<'b> {
+impl<'b> CommitTx<'b> {
     pub(super) fn finish(&mut self, finished: &'b Finished) -> Result<Answer, StoreError> {
         let (run, state) = (finished.run.key, &finished.state);
         if self.run(run).is_ok_and(|touching| touching.tally.status == RunStatus::Cancelled) {

@@ -12,7 +12,7 @@ use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::state::Status;
 
 use super::write::{NewRow, fixed_json};
-use super::{Answer, Member, Street};
+use super::{Answer, CommitTx, Member};
 use crate::batch::{Finished, Leftover, Stage, Staged};
 use crate::error::StoreError;
 use crate::rows::{corrupt, status};
@@ -40,7 +40,7 @@ pub(super) fn queue_of(parent: StateId) -> NamespaceKey {
     NamespaceKey(-parent.0)
 }
 
-impl<'b> Street<'b> {
+impl<'b> CommitTx<'b> {
     /// Reads what is staged of the executions that members are about. There are few of
     /// them, and mostly none.
     pub(super) async fn load_staged(

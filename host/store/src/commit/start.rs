@@ -4,7 +4,7 @@
 use exosphere_domain::ids::{Name, RunId};
 use exosphere_domain::journal::Journal;
 
-use super::{Answer, Member, NewRun, Street};
+use super::{Answer, CommitTx, Member, NewRun};
 use crate::Store;
 use crate::batch::KnownRun;
 use crate::entries::Clash;
@@ -13,7 +13,7 @@ use crate::rows::{corrupt, number};
 use crate::sql;
 use crate::text::{Cells, Rows, Tx, values};
 
-impl<'b> Street<'b> {
+impl<'b> CommitTx<'b> {
     pub(super) async fn begin_runs(
         &mut self,
         tx: &mut impl Tx,

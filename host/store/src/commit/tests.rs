@@ -11,7 +11,7 @@ use exosphere_domain::plan::begin;
 use exosphere_tests::postgres::Postgres;
 
 use super::*;
-use crate::{Database, Store, Vault, write};
+use crate::{Database, SecretCipher, Store, write};
 
 pub(crate) fn name() -> Name {
     "n".parse().unwrap()
@@ -84,7 +84,7 @@ async fn an_old_fence_changes_nothing_where_it_is_written() {
     let repeat = |rows: Rows<'static>| (0..8).fold(rows, |rows, _| rows.all(0));
     let begun = |rows: Rows<'static>| rows;
     for database in databases {
-        let store = Store::open(&database, Vault::new(&[7; 32])).await.unwrap();
+        let store = Store::open(&database, SecretCipher::new(&[7; 32])).await.unwrap();
         let session = store.begin_session("host", 0).await.unwrap();
         for (text, rest) in
             [(sql::FINISH, finish as fn(_) -> _), (sql::REPEAT, repeat), (sql::BEGUN, begun)]

@@ -37,7 +37,7 @@ async fn both_sets_of_migrations_make_the_same_tables() {
 async fn many_open_a_new_postgres_at_once() {
     let url = Postgres::shared().unwrap().create_database("opened").unwrap();
     let database = Database::Postgres(url);
-    let all = (0..6).map(|_| Store::open(&database, Vault::new(&VAULT)));
+    let all = (0..6).map(|_| Store::open(&database, SecretCipher::new(&VAULT)));
     for opened in futures::future::join_all(all).await {
         opened.unwrap().close().await;
     }
@@ -46,7 +46,11 @@ async fn many_open_a_new_postgres_at_once() {
 async fn of_sqlite() -> (Columns, BTreeSet<String>) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("db");
-    Store::open(&Database::Sqlite(file.clone()), Vault::new(&VAULT)).await.unwrap().close().await;
+    Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&VAULT))
+        .await
+        .unwrap()
+        .close()
+        .await;
     let connection = rusqlite::Connection::open(file).unwrap();
     let columns = "SELECT t.name, c.name, c.\"notnull\" = 0 FROM sqlite_master t, pragma_table_info(t.name) c \
                    WHERE t.type = 'table' AND t.name NOT LIKE '%sqlx%'";
@@ -61,7 +65,7 @@ async fn of_sqlite() -> (Columns, BTreeSet<String>) {
 
 async fn of_postgres() -> (Columns, BTreeSet<String>) {
     let url = Postgres::shared().unwrap().create_database("migrated").unwrap();
-    let store = Store::open(&Database::Postgres(url.clone()), Vault::new(&VAULT)).await;
+    let store = Store::open(&Database::Postgres(url.clone()), SecretCipher::new(&VAULT)).await;
     store.unwrap().close().await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let columns = "SELECT table_name::TEXT, column_name::TEXT, is_nullable = 'YES' FROM information_schema.columns \

@@ -10,12 +10,12 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqlSafeStr, S
 use tokio::sync::Barrier;
 
 use super::*;
-use crate::{Database, Store, Vault};
+use crate::{Database, SecretCipher, Store};
 
 /// A connection to a new database that is up to date.
 async fn postgres(name: &str) -> (PgConnection, String) {
     let url = Postgres::shared().unwrap().create_database(name).unwrap();
-    let store = Store::open(&Database::Postgres(url.clone()), Vault::new(&[7; 32])).await;
+    let store = Store::open(&Database::Postgres(url.clone()), SecretCipher::new(&[7; 32])).await;
     store.unwrap().close().await;
     (PgConnection::connect(&url).await.unwrap(), url)
 }
@@ -24,7 +24,8 @@ async fn postgres(name: &str) -> (PgConnection, String) {
 async fn every_statement_is_prepared_on_both_databases() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("db");
-    let store = Store::open(&Database::Sqlite(file.clone()), Vault::new(&[7; 32])).await.unwrap();
+    let store =
+        Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&[7; 32])).await.unwrap();
     let sqlite = rusqlite::Connection::open(file).unwrap();
     let (mut postgres, _) = postgres("statements").await;
     for (name, text) in ALL {
@@ -125,7 +126,8 @@ async fn claims_go_by_the_indices_of_claimable_states() {
 async fn claims_go_by_the_indices_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("db");
-    let store = Store::open(&Database::Sqlite(file.clone()), Vault::new(&[7; 32])).await.unwrap();
+    let store =
+        Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&[7; 32])).await.unwrap();
     let sqlite = rusqlite::Connection::open(file).unwrap();
     for (name, text, indices) in claim_statements() {
         let mut statement = sqlite.prepare(&format!("EXPLAIN QUERY PLAN {}", text.sqlite)).unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::commit::tests::{name, start};
-use crate::{Answer, Database, RunFilter, Store, StoreError, Vault};
+use crate::{Answer, Database, RunFilter, SecretCipher, Store, StoreError};
 
 /// Limits the file to so many pages more than it has, or not at all.
 async fn room(store: &Store, pages: Option<i64>) {
@@ -20,7 +20,7 @@ async fn room(store: &Store, pages: Option<i64>) {
 async fn what_a_full_disk_has_no_room_for_is_written_when_it_has() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::Sqlite(folder.path().join("db"));
-    let store = Store::open(&database, Vault::new(&[7; 32])).await.unwrap();
+    let store = Store::open(&database, SecretCipher::new(&[7; 32])).await.unwrap();
     let session = store.begin_session("host", 0).await.unwrap();
     let small = start(&store, session, 10).await;
     let large = start(&store, session, 5_000_000).await;

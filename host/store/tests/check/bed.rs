@@ -15,7 +15,7 @@ use exosphere_domain::plan::{NoNumbers, begin, numbers_needed, plan};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
     Answer, AppliedGraph, Batch, Committed, Database, Finished, Member, NewRun, RedrivePart,
-    Report, RunInfo, Shares, Store, Vault, Want, check,
+    Report, RunInfo, SecretCipher, Shares, Store, Want, check,
 };
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
@@ -170,7 +170,7 @@ fn name(text: &str) -> Name {
 
 impl Bed {
     pub async fn new(place: &Place) -> Bed {
-        let store = Store::open(&place.database, Vault::new(&[7; 32])).await.unwrap();
+        let store = Store::open(&place.database, SecretCipher::new(&[7; 32])).await.unwrap();
         let now = 1_000_000;
         let session = store.begin_session("bed", now).await.unwrap();
         Bed { store, session, now, held: Vec::new(), runs: 0, graphs: HashMap::new() }

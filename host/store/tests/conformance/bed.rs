@@ -16,8 +16,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoNumbers, begin, numbers_needed, plan};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Answer, Batch, Committed, Finished, Member, NewRun, RedrivePart, RunInfo, Shares, Store,
-    StoreError, Vault, Want, check,
+    Answer, Batch, Committed, Finished, Member, NewRun, RedrivePart, RunInfo, SecretCipher, Shares,
+    Store, StoreError, Want, check,
 };
 
 use crate::place::{Kind, Place};
@@ -81,7 +81,7 @@ pub fn name(text: &str) -> Name {
 }
 
 pub async fn open(place: &Place) -> Store {
-    Store::open(&place.database, Vault::new(&[7; 32])).await.unwrap()
+    Store::open(&place.database, SecretCipher::new(&[7; 32])).await.unwrap()
 }
 
 impl Bed {

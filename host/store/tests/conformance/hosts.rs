@@ -7,7 +7,7 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::ids::Ids;
 use exosphere_domain::journal::Journal;
-use exosphere_store::{Answer, Listener, News, Notice, Touched, Turned, Want};
+use exosphere_store::{Answer, Listener, ListenerEvent, Notification, RunChange, Touched, Want};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -297,7 +297,7 @@ async fn what_time_it_is_says_the_database() {
     assert_eq!(bed.number("SELECT MAX(ended_at) FROM state").await, done.now);
 }
 
-async fn next(listener: &mut Listener) -> News {
+async fn next(listener: &mut Listener) -> ListenerEvent {
     tokio::time::timeout(SOON, listener.next()).await.expect("it heard nothing")
 }
 
@@ -306,49 +306,49 @@ async fn what_one_says_another_hears() {
     let other = bed.another("other").await;
     let mut ears = [bed.store.listener().unwrap(), other.store.listener().unwrap()];
     for ear in &mut ears {
-        assert_eq!(next(ear).await, News::Missed, "what was said before it listened");
+        assert_eq!(next(ear).await, ListenerEvent::Lagged, "what was said before it listened");
     }
     let run = bed.start_of("A").await;
     let end = bed.outputs(&run.info, &run.root, 1).await;
     let done = bed.done(vec![end], Want::Births(0)).await;
-    let turned: Vec<Turned> = done.touched.iter().map(|run| Turned::from(*run)).collect();
-    let notice = Notice { from: bed.session.0, work: true, runs: turned };
+    let turned: Vec<RunChange> = done.touched.iter().map(|run| RunChange::from(*run)).collect();
+    let notice = Notification { from: bed.session.0, work: true, runs: turned };
     bed.store.notify(&notice).await.unwrap();
-    let back = Notice { from: other.session.0, work: false, runs: Vec::new() };
+    let back = Notification { from: other.session.0, work: false, runs: Vec::new() };
     other.store.notify(&back).await.unwrap();
     for ear in &mut ears {
-        assert_eq!(next(ear).await, News::Said(notice.clone()));
-        assert_eq!(next(ear).await, News::Said(back.clone()));
+        assert_eq!(next(ear).await, ListenerEvent::Received(notice.clone()));
+        assert_eq!(next(ear).await, ListenerEvent::Received(back.clone()));
     }
     let heard = Touched::from(notice.runs[0]);
     assert_eq!(heard, Touched { turned: true, ..done.touched[0] });
     // Hosts of other databases of one cluster hear nothing of it.
     let apart = Bed::new(Kind::Postgres).await;
     let mut ear = apart.store.listener().unwrap();
-    assert_eq!(next(&mut ear).await, News::Missed);
+    assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
     bed.store.notify(&notice).await.unwrap();
     apart.store.notify(&back).await.unwrap();
-    assert_eq!(next(&mut ear).await, News::Said(back));
+    assert_eq!(next(&mut ear).await, ListenerEvent::Received(back));
 }
 
 async fn who_may_have_missed_something_is_told() {
     let bed = Bed::new(Kind::Postgres).await;
     let mut ear = bed.store.listener().unwrap();
-    assert_eq!(next(&mut ear).await, News::Missed);
+    assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
     // Its connection breaks.
     let breaks = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
                   WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     assert_eq!(bed.number(breaks).await, 1);
-    assert_eq!(next(&mut ear).await, News::Missed);
-    bed.store.notify(&Notice::default()).await.unwrap();
-    assert_eq!(next(&mut ear).await, News::Said(Notice::default()));
+    assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
+    bed.store.notify(&Notification::default()).await.unwrap();
+    assert_eq!(next(&mut ear).await, ListenerEvent::Received(Notification::default()));
     // It is told to listen anew.
     ear.reset();
-    bed.store.notify(&Notice::default()).await.unwrap();
-    assert_eq!(next(&mut ear).await, News::Missed);
+    bed.store.notify(&Notification::default()).await.unwrap();
+    assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
     // What another version says.
     bed.place.rows("SELECT pg_notify('exosphere', 'what?')::TEXT").await;
-    assert_eq!(next(&mut ear).await, News::Missed);
+    assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
 }
 
 /// Where there is one host, nobody hears and nobody is told.
@@ -356,5 +356,5 @@ async fn who_may_have_missed_something_is_told() {
 async fn on_sqlite_nothing_is_said() {
     let bed = Bed::new(Kind::Sqlite).await;
     assert!(bed.store.listener().is_none());
-    bed.store.notify(&Notice::default()).await.unwrap();
+    bed.store.notify(&Notification::default()).await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use exosphere_domain::graph::sketch::Sketch;
-use exosphere_store::{Keyring, OpenError, Resealed, Store, Unopened, Vault};
+use exosphere_store::{Keyring, OpenError, Resealed, SecretCipher, Store, Unopened};
 use tokio::task::JoinSet;
 
 use crate::bed::{name, open};
@@ -42,7 +42,7 @@ fn both() -> Keyring {
 }
 
 async fn opened(place: &Place, keys: Keyring) -> Result<Store, OpenError> {
-    Store::open(&place.database, Vault::new(keys)).await
+    Store::open(&place.database, SecretCipher::new(keys)).await
 }
 
 /// Sets a secret of a graph.
@@ -186,7 +186,7 @@ async fn hosts_learn_of_a_rotation_when_they_need_to(kind: Kind) {
     let place = Place::new(kind);
     let file = Arc::new(Mutex::new(old()));
     let read = file.clone();
-    let asking = Vault::new(old()).asking(move || Ok(read.lock().unwrap().clone()));
+    let asking = SecretCipher::new(old()).asking(move || Ok(read.lock().unwrap().clone()));
     let host = Store::open(&place.database, asking).await.unwrap();
     let deaf = opened(&place, old()).await.unwrap();
     set(&host, "g", "s", "hush").await;
@@ -204,7 +204,7 @@ async fn hosts_learn_of_a_rotation_when_they_need_to(kind: Kind) {
     assert!(words.contains(new().current().as_str()) && !words.contains("hush"), "{words}");
     // By writing under a key that is out of use.
     let read = file.clone();
-    let asking = Vault::new(both()).asking(move || Ok(read.lock().unwrap().clone()));
+    let asking = SecretCipher::new(both()).asking(move || Ok(read.lock().unwrap().clone()));
     let late = Store::open(&place.database, asking).await.unwrap();
     let last = Keyring::from(&[9; 32]);
     *file.lock().unwrap() = last.before(&new());
@@ -239,7 +239,8 @@ async fn what_no_key_opens_is_kept_or_given_up(kind: Kind) {
     store.close().await;
     // All keys are lost.
     let last = Keyring::from(&[9; 32]);
-    let store = Store::open_unproven(&place.database, Vault::new(last.clone())).await.unwrap();
+    let store =
+        Store::open_unproven(&place.database, SecretCipher::new(last.clone())).await.unwrap();
     store.use_keys(last.clone()).await.unwrap();
     let done = store.reseal(Unopened::Forget).await.unwrap();
     assert_eq!((done.secrets, done.lost.len()), (0, 2));
@@ -273,7 +274,7 @@ async fn secrets_that_are_set_meanwhile_come_under_the_new_key() {
     for at in 0..3 {
         let (read, ended) = (file.clone(), ended.clone());
         let keys = file.lock().unwrap().clone();
-        let vault = Vault::new(keys).asking(move || Ok(read.lock().unwrap().clone()));
+        let vault = SecretCipher::new(keys).asking(move || Ok(read.lock().unwrap().clone()));
         let host = Store::open(&place.database, vault).await.unwrap();
         hosts.spawn(async move {
             let mut count = 0;

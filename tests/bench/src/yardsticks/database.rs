@@ -15,7 +15,8 @@ use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{begin, numbers_needed, plan};
 use exosphere_store::{
-    Answer, Batch, Database, Finished, Leased, Member, NewRun, RunInfo, Shares, Store, Vault, Want,
+    Answer, Batch, Database, Finished, Leased, Member, NewRun, RunInfo, SecretCipher, Shares,
+    Store, Want,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -65,7 +66,7 @@ impl Street {
     fn new(database: Database, folder: Option<TempDir>) -> Result<Street> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let (store, session) = runtime.block_on(async {
-            let store = Store::open(&database, Vault::new(&[7; 32])).await?;
+            let store = Store::open(&database, SecretCipher::new(&[7; 32])).await?;
             let session = store.begin_session("bench", 1).await?;
             anyhow::Ok((store, session))
         })?;

@@ -1,5 +1,5 @@
-//! Manual retry: a state that failed for good is to run again, and what ended
-//! only because of it opens with it. A redrive does so for a whole run.
+//! Manual retry: a state that failed for good runs again, and what ended only because
+//! of it opens with it. A redrive does so for a whole run.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ pub enum Refused<E> {
 }
 
 /// Whether a state that stands so failed by itself. Such a state can be retried
-/// by hand, unless [`reopen`] refuses it; a redrive retries all of a run that
+/// by hand, unless [`manual_retry`] refuses it; a redrive retries all of a run that
 /// can be, and no order of theirs matters. A unite that is blocked failed by
 /// what failed below it, and opens with that.
 pub fn failed_by_itself(status: Status, failed: Option<FailureKind>) -> bool {

@@ -1,5 +1,5 @@
-//! The row of a run within one commit: read once, changed in memory, written
-//! once with the next version. A run's end is decided when it is written.
+//! The row of a run within one commit: read once, changed in memory, and written once
+//! with the next version. The write decides whether the run has ended.
 
 use crate::batch::RunInfo;
 use crate::error::StoreError;
@@ -12,7 +12,7 @@ use exosphere_domain::state::{Counts, RunStatus};
 
 /// What may change of a run.
 #[derive(Debug, Clone)]
-pub(crate) struct Tally {
+pub(crate) struct RunRow {
     pub status: RunStatus,
     /// Nothing of it is claimed.
     pub paused: bool,
@@ -40,7 +40,7 @@ pub(crate) struct Tally {
     pub created_at: Millis,
 }
 
-impl Tally {
+impl RunRow {
     /// Reads some runs that there are, by number. On Postgres they are locked from now on, in
     /// that order.
     pub(crate) async fn load(
@@ -48,13 +48,13 @@ impl Tally {
         runs: impl IntoIterator<Item = RunKey>,
     ) -> Result<Vec<(RunKey, Self)>, StoreError> {
         let rows = Rows::default().ints(runs.into_iter().map(|run| run.0));
-        tx.query_each(sql::RUN_ROW, &rows, Tally::read).await
+        tx.query_each(sql::RUN_ROW, &rows, RunRow::read).await
     }
 
     fn read(row: &dyn Cells) -> Result<(RunKey, Self), StoreError> {
         let run = RunKey(row.int(0)?);
         let status = RunStatus::parse(&row.text(1)?);
-        let tally = Tally {
+        let tally = RunRow {
             status: status.ok_or_else(|| corrupt("run", "status", run.0))?,
             paused: row.int(2)? != 0,
             unswept: row.int(3)?,
@@ -132,9 +132,9 @@ impl Tally {
     /// Writes some runs.
     pub(crate) async fn save(
         tx: &mut impl Tx,
-        tallies: &[(RunKey, Tally)],
+        tallies: &[(RunKey, RunRow)],
     ) -> Result<(), StoreError> {
-        let each = |get: fn(&Tally) -> i64| tallies.iter().map(move |(_, tally)| get(tally));
+        let each = |get: fn(&RunRow) -> i64| tallies.iter().map(move |(_, tally)| get(tally));
         let rows = Rows::default()
             .ints(tallies.iter().map(|(run, _)| run.0))
             .texts(tallies.iter().map(|(_, tally)| tally.status.as_str()))

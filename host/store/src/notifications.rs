@@ -1,6 +1,6 @@
-//! The word between hosts that share a database: one says that there is work, or
-//! that a run has turned, and the others hear it at once. Nothing rests on it:
-//! what is not heard is found by the next beat.
+//! LISTEN and NOTIFY between hosts that share a database: there is work, or a run has
+//! changed. Correctness does not depend on it: the next heartbeat finds what a host
+//! has not heard.
 
 use std::time::Duration;
 
@@ -23,40 +23,40 @@ const WITHIN: Duration = Duration::from_secs(3);
 
 /// What one host says. Postgres carries it if it is shorter than 8,000 bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
+pub struct Notification {
     /// Who says it, so that it need not listen to itself.
     pub from: i64,
     /// There is something to claim.
     pub work: bool,
     /// Runs that have turned.
-    pub runs: Vec<Turned>,
+    pub runs: Vec<RunChange>,
 }
 
-impl json::Typed for Notice {}
+impl json::Typed for Notification {}
 
 /// A run that ended, was paused or goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turned(i64, i64, RunStatus, bool);
+pub struct RunChange(i64, i64, RunStatus, bool);
 
-impl From<Touched> for Turned {
+impl From<Touched> for RunChange {
     fn from(run: Touched) -> Self {
-        Turned(run.run.0, run.version, run.status, run.paused)
+        RunChange(run.run.0, run.version, run.status, run.paused)
     }
 }
 
-impl From<Turned> for Touched {
-    fn from(Turned(run, version, status, paused): Turned) -> Self {
+impl From<RunChange> for Touched {
+    fn from(RunChange(run, version, status, paused): RunChange) -> Self {
         Touched { run: RunKey(run), version, status, paused, turned: true }
     }
 }
 
 /// What a host hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum ListenerEvent {
     /// What another said.
-    Said(Notice),
+    Received(Notification),
     /// Something may have been said that was not heard.
-    Missed,
+    Lagged,
 }
 
 /// Who listens.
@@ -77,7 +77,7 @@ impl Store {
     }
 
     /// Tells the other hosts.
-    pub async fn notify(&self, notice: &Notice) -> Result<(), StoreError> {
+    pub async fn notify(&self, notice: &Notification) -> Result<(), StoreError> {
         let Some(side) = &self.side else { return Ok(()) };
         let text = serde_json::to_string(notice).map_err(|e| StoreError::Data(e.to_string()))?;
         let notify = sqlx::query(sql::NOTIFY).bind(sql::CHANNEL).bind(text);
@@ -87,14 +87,14 @@ impl Store {
 
 impl Listener {
     /// The next news. Connects anew, patiently, when the connection is lost.
-    pub async fn next(&mut self) -> News {
+    pub async fn next(&mut self) -> ListenerEvent {
         loop {
             let Some(open) = &mut self.open else {
                 match self.connect().await {
                     Ok(open) => {
                         self.open = Some(open);
                         self.pause = PAUSE.0;
-                        return News::Missed;
+                        return ListenerEvent::Lagged;
                     }
                     Err(error) => {
                         tracing::debug!(%error, "cannot listen to the other hosts yet");
@@ -107,8 +107,8 @@ impl Listener {
             match open.try_recv().await {
                 // What cannot be read was written by another version.
                 Ok(Some(said)) => match json::from_text(said.payload()) {
-                    Ok(notice) => return News::Said(notice),
-                    Err(_) => return News::Missed,
+                    Ok(notice) => return ListenerEvent::Received(notice),
+                    Err(_) => return ListenerEvent::Lagged,
                 },
                 Ok(None) | Err(_) => self.open = None,
             }

@@ -1,18 +1,18 @@
-//! Which keys there are on a database: for each, a known text is sealed under it
-//! (the table `seal`). A host that lacks one of them is told at its start, not
-//! when a node asks for a secret.
+//! Key check values: for each key in use the database stores a known plaintext
+//! encrypted under it (table `seal`), so that a host with a missing key is refused at
+//! start-up and not when a node asks for a secret.
 //!
-//! The text says whether the key may seal. One that is to be replaced goes out
-//! of use first, so that nothing new is sealed under it; when nothing is left,
-//! its text is removed, and nobody needs the key.
+//! The plaintext says whether the key may encrypt. A key that is to be replaced is
+//! taken out of use first, so that nothing new is encrypted under it; when nothing is
+//! left, its check value is removed, and no host needs the key.
 //!
-//! Not here: how secrets come under another key (`reseal`).
+//! Not here: re-encryption under another key (`reencrypt`).
 
 use crate::catalog::{key_id, name};
+use crate::cipher::SecretPlace;
 use crate::error::{OpenError, StoreError};
 use crate::keyring::{KeyId, Keyring};
 use crate::text::{Cells, Tx, values};
-use crate::vault::SecretPlace;
 use crate::{Store, sql, write};
 
 /// The known text of a key that seals and opens.

@@ -1,8 +1,8 @@
-//! Secrets at rest: each sealed under a key of the host's, and bound to its
-//! place, so that one cannot be passed off as another.
+//! Encrypts secrets, each under one of the host's keys and bound to its place, so that
+//! one secret cannot be passed off as another.
 //!
-//! Not here: how sealing is done (`keyring`), and how what is stored comes
-//! under another key (`reseal`).
+//! Not here: the algorithm (`keyring`), and re-encryption under another key
+//! (`reencrypt`).
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Seals and opens secrets. Keys that it lacks are looked for where it has its
 /// own from: a rotation puts new ones there while hosts run.
-pub struct Vault {
+pub struct SecretCipher {
     keys: RwLock<Arc<Keyring>>,
     source: Option<Arc<Source>>,
     /// When the source was asked last.
@@ -31,9 +31,9 @@ pub struct Vault {
 }
 
 /// Shows the ids of the keys alone.
-impl fmt::Debug for Vault {
+impl fmt::Debug for SecretCipher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Vault").field(&self.keys()).finish()
+        f.debug_tuple("SecretCipher").field(&self.keys()).finish()
     }
 }
 
@@ -57,11 +57,11 @@ pub enum Sealed {
     Broken(String),
 }
 
-impl Vault {
+impl SecretCipher {
     /// A vault with these keys.
     pub fn new(keys: impl Into<Keyring>) -> Self {
         let keys = RwLock::new(Arc::new(keys.into()));
-        Vault { keys, source: None, asked: Mutex::default() }
+        SecretCipher { keys, source: None, asked: Mutex::default() }
     }
 
     /// The same, which asks here for a key that it lacks.
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(*place.open(&keys, keys.current(), &sealed).unwrap(), "hush");
         let why = other.open(&keys, keys.current(), &sealed).unwrap_err();
         assert_eq!(why, Sealed::Broken("a of the graph b in a".into()));
-        assert!(!format!("{:?}", Vault::new(keys)).contains('\u{1}'));
+        assert!(!format!("{:?}", SecretCipher::new(keys)).contains('\u{1}'));
     }
 
     /// Rows of keys that there are not must not make it ask without end.
@@ -188,7 +188,7 @@ mod tests {
         let (old, new) = (Keyring::from(&[1; 32]), Keyring::from(&[2; 32]));
         let asked = Arc::new(AtomicUsize::new(0));
         let (counted, file) = (asked.clone(), new.before(&old));
-        let vault = Vault::new(old.clone()).asking(move || {
+        let vault = SecretCipher::new(old.clone()).asking(move || {
             counted.fetch_add(1, Ordering::Relaxed);
             Ok(file.clone())
         });

@@ -1,6 +1,5 @@
-//! Names become places: identifiers, edges and the sources of unites. Finds
-//! the root, and an order in which every node comes after those that lead to
-//! it.
+//! Resolves names to places: identifiers, edges and the sources of unites. Finds the
+//! root, and an order in which every node comes after those that lead to it.
 //!
 //! Not here: what the shape means; see [`super::topology`].
 

@@ -1,20 +1,19 @@
-//! Brings every secret under the current key, beside whatever hosts are at
-//! work, so that nothing needs the older ones. Some secrets at a time, a
-//! transaction each: it may end anywhere, and begins again where it was.
+//! Re-encrypts every secret under the current key while hosts are running, so that no
+//! older key is needed. Works in small transactions: it may stop after any of them and
+//! resumes there.
 //!
-//! Not here: where keys are kept; whoever has this done drops the old ones
-//! afterwards, and not before.
+//! Not here: where keys are kept. The caller drops the old keys afterwards.
 
 use std::sync::Arc;
 
 use exosphere_domain::ids::Name;
 
 use crate::catalog::{key_id, name};
+use crate::cipher::SecretPlace;
 use crate::error::StoreError;
 use crate::keyring::{KeyId, Keyring};
 use crate::text::{Cells, Tx, values};
-use crate::vault::SecretPlace;
-use crate::{Store, seal, sql, write};
+use crate::{Store, key_check, sql, write};
 
 /// Secrets of one transaction; each has 64 KiB at most.
 const PAGE: i64 = 64;
@@ -98,7 +97,7 @@ impl Store {
     /// Takes these keys, and notes that the first of them is in use.
     pub async fn use_keys(&self, keys: Keyring) -> Result<(), StoreError> {
         let new = keys.clone();
-        write!(self, 0, |tx| seal::put_in_use(tx, &new))?;
+        write!(self, 0, |tx| key_check::put_in_use(tx, &new))?;
         self.vault.take(keys);
         Ok(())
     }
@@ -142,7 +141,7 @@ impl Store {
 
     async fn retire_others(&self, keys: &Keyring) -> Result<(), StoreError> {
         let keys = keys.clone();
-        write!(self, 0, |tx| seal::retire_others(tx, &keys))
+        write!(self, 0, |tx| key_check::retire_others(tx, &keys))
     }
 
     async fn remove_others(&self, keys: &Keyring) -> Result<bool, StoreError> {

@@ -1,13 +1,12 @@
-//! A fair semaphore in two levels. The free permits go round the keys, one after
-//! the other; within a key each goes to the waiting group with the fewest permits,
-//! and among equals to the one that has waited longest for a permit. So a waiter
-//! of a short queue waits no longer because another queue is long, and long
-//! holders of permits do not keep short ones from their part. Where that is asked
-//! for, a group with many permits does not get the last one of its key: a group
-//! that comes then waits for nobody.
+//! A fair semaphore in two levels: the free permits are granted round-robin to keys, and
+//! within a key to the waiting group with the fewest permits, among equals to the group
+//! that has waited longest for a permit. A short queue waits no longer because another
+//! is long, and long holders of permits do not keep short ones from their part. On
+//! request, a group with many permits does not get the last one of its key: a group that
+//! comes then waits for nobody.
 //!
-//! Used for the slots of executions (namespaces, their runs) and for the
-//! processors where guests want them for long. Not here: what is done in a turn.
+//! Used for the slots of executions (namespaces, their runs) and for the processors,
+//! where guests want them for long. Not here: what is done with a permit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -18,15 +17,15 @@ use tokio::sync::oneshot;
 
 /// A fair semaphore with a queue for each key `K` and group `G` of the key. Cheap
 /// to clone: all clones share the permits.
-pub struct Turns<K: Ord + Clone, G: Ord + Clone = ()>(Arc<Mutex<Lines<K, G>>>);
+pub struct FairSemaphore<K: Ord + Clone, G: Ord + Clone = ()>(Arc<Mutex<Queues<K, G>>>);
 
-impl<K: Ord + Clone, G: Ord + Clone> Clone for Turns<K, G> {
+impl<K: Ord + Clone, G: Ord + Clone> Clone for FairSemaphore<K, G> {
     fn clone(&self) -> Self {
-        Turns(self.0.clone())
+        FairSemaphore(self.0.clone())
     }
 }
 
-struct Lines<K: Ord + Clone, G: Ord + Clone> {
+struct Queues<K: Ord + Clone, G: Ord + Clone> {
     free: u32,
     closed: bool,
     /// A group with so many permits does not get the last one of its key.
@@ -35,11 +34,11 @@ struct Lines<K: Ord + Clone, G: Ord + Clone> {
     last: Option<K>,
     /// Grants and arrivals so far: the order of groups with equally many permits.
     clock: u64,
-    lines: BTreeMap<K, Line<K, G>>,
+    lines: BTreeMap<K, KeyQueue<K, G>>,
 }
 
 /// The queues of one key.
-struct Line<K: Ord + Clone, G: Ord + Clone> {
+struct KeyQueue<K: Ord + Clone, G: Ord + Clone> {
     taken: u32,
     most: u32,
     groups: BTreeMap<G, Group<K, G>>,
@@ -63,47 +62,54 @@ struct Rank {
 
 struct Waiter<K: Ord + Clone, G: Ord + Clone> {
     since: Instant,
-    permit: oneshot::Sender<Turn<K, G>>,
+    permit: oneshot::Sender<FairPermit<K, G>>,
 }
 
 /// A permit. Dropping it passes it on to the next waiter.
-pub struct Turn<K: Ord + Clone, G: Ord + Clone = ()> {
-    turns: Turns<K, G>,
+pub struct FairPermit<K: Ord + Clone, G: Ord + Clone = ()> {
+    turns: FairSemaphore<K, G>,
     key: K,
     group: G,
 }
 
-impl<K: Ord + Clone> Turns<K> {
-    /// Waits for a permit for a key without groups: see [`Turns::take_for`].
-    pub async fn take(&self, key: K, most: u32) -> Option<Turn<K>> {
+impl<K: Ord + Clone> FairSemaphore<K> {
+    /// Waits for a permit for a key without groups: see [`FairSemaphore::take_for`].
+    pub async fn take(&self, key: K, most: u32) -> Option<FairPermit<K>> {
         self.take_for(key, (), most).await
     }
 }
 
-impl<K: Ord + Clone, G: Ord + Clone> Turns<K, G> {
+impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
     /// Creates a semaphore with `free` permits.
     pub fn new(free: u32) -> Self {
-        Turns::with_last_kept(free, u32::MAX)
+        FairSemaphore::with_last_kept(free, u32::MAX)
     }
 
     /// Creates a semaphore with `free` permits, which keeps the last permit of a key
     /// from groups that have `large` permits or more.
     pub fn with_last_kept(free: u32, large: u32) -> Self {
         let (last, clock, lines) = (None, 0, BTreeMap::new());
-        Turns(Arc::new(Mutex::new(Lines { free, closed: false, large, last, clock, lines })))
+        FairSemaphore(Arc::new(Mutex::new(Queues {
+            free,
+            closed: false,
+            large,
+            last,
+            clock,
+            lines,
+        })))
     }
 
     /// Waits for a permit for a group of `key`, which has at most `most` permits at
     /// a time. Returns `None` once the semaphore is closed, or if the waiter was
     /// withdrawn.
-    pub async fn take_for(&self, key: K, group: G, most: u32) -> Option<Turn<K, G>> {
+    pub async fn take_for(&self, key: K, group: G, most: u32) -> Option<FairPermit<K, G>> {
         let waiting = {
             let mut lines = self.lock();
             if lines.closed {
                 return None;
             }
-            let Lines { free, large, last, clock, lines, .. } = &mut *lines;
-            let line = lines.entry(key.clone()).or_insert_with(|| Line {
+            let Queues { free, large, last, clock, lines, .. } = &mut *lines;
+            let line = lines.entry(key.clone()).or_insert_with(|| KeyQueue {
                 taken: 0,
                 most,
                 groups: BTreeMap::new(),
@@ -117,7 +123,7 @@ impl<K: Ord + Clone, G: Ord + Clone> Turns<K, G> {
                 line.taken += 1;
                 *free -= 1;
                 *last = Some(key.clone());
-                return Some(Turn { turns: self.clone(), key, group });
+                return Some(FairPermit { turns: self.clone(), key, group });
             }
             let (permit, waiting) = oneshot::channel();
             let of_group = line.group(&group, *clock);
@@ -168,13 +174,13 @@ impl<K: Ord + Clone, G: Ord + Clone> Turns<K, G> {
         self.lock().free
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lines<K, G>> {
+    fn lock(&self) -> MutexGuard<'_, Queues<K, G>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands on what is free. A permit whose waiter is gone comes back, and is
     /// dropped by the caller: not here, under the lock.
-    fn hand_on(&self) -> Vec<Turn<K, G>> {
+    fn grant_next(&self) -> Vec<FairPermit<K, G>> {
         let mut gone = Vec::new();
         let mut lines = self.lock();
         while lines.free > 0 {
@@ -185,13 +191,13 @@ impl<K: Ord + Clone, G: Ord + Clone> Turns<K, G> {
             let Some((group, permit)) = line.grant(clock) else { break };
             lines.free -= 1;
             lines.last = Some(key.clone());
-            gone.extend(permit.send(Turn { turns: self.clone(), key, group }).err());
+            gone.extend(permit.send(FairPermit { turns: self.clone(), key, group }).err());
         }
         gone
     }
 }
 
-impl<K: Ord + Clone, G: Ord + Clone> Lines<K, G> {
+impl<K: Ord + Clone, G: Ord + Clone> Queues<K, G> {
     /// The key whose turn it is: the next one after the last.
     fn next(&self) -> Option<K> {
         let after = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -207,7 +213,7 @@ impl<K: Ord + Clone, G: Ord + Clone> Lines<K, G> {
     }
 }
 
-impl<K: Ord + Clone, G: Ord + Clone> Line<K, G> {
+impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
     /// A group, which comes now if it is not there yet.
     fn group(&mut self, group: &G, now: u64) -> &mut Group<K, G> {
         self.groups.entry(group.clone()).or_insert_with(|| Group {
@@ -241,7 +247,7 @@ impl<K: Ord + Clone, G: Ord + Clone> Line<K, G> {
     }
 
     /// Takes the next waiter from its queue and counts its permit.
-    fn grant(&mut self, now: u64) -> Option<(G, oneshot::Sender<Turn<K, G>>)> {
+    fn grant(&mut self, now: u64) -> Option<(G, oneshot::Sender<FairPermit<K, G>>)> {
         let (_, group) = self.order.first()?.clone();
         let waiter = self.groups.get_mut(&group)?.waiters.pop_front()?;
         self.taken += 1;
@@ -270,7 +276,7 @@ impl<K: Ord + Clone, G: Ord + Clone> Group<K, G> {
     }
 }
 
-impl<K: Ord + Clone, G: Ord + Clone> Drop for Turn<K, G> {
+impl<K: Ord + Clone, G: Ord + Clone> Drop for FairPermit<K, G> {
     fn drop(&mut self) {
         {
             let mut lines = self.turns.lock();
@@ -281,7 +287,7 @@ impl<K: Ord + Clone, G: Ord + Clone> Drop for Turn<K, G> {
             }
             lines.tidy(&self.key);
         }
-        drop(self.turns.hand_on());
+        drop(self.turns.grant_next());
     }
 }
 
@@ -293,16 +299,16 @@ mod tests {
 
     use super::*;
 
-    type Wait<'a, G> = BoxFuture<'a, Option<Turn<&'static str, G>>>;
+    type Wait<'a, G> = BoxFuture<'a, Option<FairPermit<&'static str, G>>>;
 
     /// Whether a permit is there.
-    fn got<G: Ord + Clone>(wait: &mut Wait<'_, G>) -> Option<Turn<&'static str, G>> {
+    fn got<G: Ord + Clone>(wait: &mut Wait<'_, G>) -> Option<FairPermit<&'static str, G>> {
         wait.now_or_never().flatten()
     }
 
     #[tokio::test]
     async fn lines_take_turns_however_long_one_is() {
-        let turns = Turns::new(1);
+        let turns = FairSemaphore::new(1);
         let first = turns.take("long", 9).await.unwrap();
         let mut long: Vec<_> = (0..3).map(|_| turns.take("long", 9).boxed()).collect();
         let mut short = turns.take("short", 9).boxed();
@@ -315,7 +321,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_has_more_than_their_share_and_those_who_left_lose_nothing() {
-        let turns = Turns::new(4);
+        let turns = FairSemaphore::new(4);
         let held = [turns.take(1, 2).await.unwrap(), turns.take(1, 2).await.unwrap()];
         let mut third = turns.take(1, 2).boxed();
         assert!((&mut third).now_or_never().is_none());
@@ -329,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_group_with_fewest_permits_is_next() {
-        let turns: Turns<&str, &str> = Turns::new(3);
+        let turns: FairSemaphore<&str, &str> = FairSemaphore::new(3);
         let take = |group| turns.take_for("n", group, 9).boxed();
         let mut large: Vec<_> = (0..6).map(|_| take("large")).collect();
         let held: Vec<_> = large[..3].iter_mut().map(|wait| got(wait).unwrap()).collect();
@@ -354,7 +360,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_permit_is_kept_from_large_groups() {
-        let turns: Turns<&str, &str> = Turns::with_last_kept(9, 2);
+        let turns: FairSemaphore<&str, &str> = FairSemaphore::with_last_kept(9, 2);
         let take = |group| turns.take_for("n", group, 4).boxed();
         let mut large: Vec<_> = (0..5).map(|_| take("large")).collect();
         let mut held: Vec<_> = large.iter_mut().filter_map(got).collect();
@@ -375,7 +381,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_of_new_groups_starves_no_group() {
-        let turns: Turns<&str, u32> = Turns::new(1);
+        let turns: FairSemaphore<&str, u32> = FairSemaphore::new(1);
         let mut held = turns.take_for("n", 0, 9).await;
         let mut large: Vec<_> = (0..3).map(|_| turns.take_for("n", 0, 9).boxed()).collect();
         let mut served = 0;
@@ -400,7 +406,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_youngest_old_waiters_are_withdrawn() {
-        let turns: Turns<&str, &str> = Turns::new(1);
+        let turns: FairSemaphore<&str, &str> = FairSemaphore::new(1);
         let held = turns.take_for("n", "a", 9).await;
         let mut waits: Vec<_> =
             ["a", "a", "a", "b"].map(|group| turns.take_for("n", group, 9).boxed()).into();

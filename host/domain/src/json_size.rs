@@ -1,6 +1,5 @@
-//! What JSON weighs in memory once it is read into values: many times what its
-//! text does, if whoever wrote it means to. About right, and rather too much
-//! than too little.
+//! Estimates the memory that JSON takes once it is read into values: many times its
+//! text, if the author means to. The estimate is rather too high than too low.
 //!
 //! Not here: how much anybody may have; that is [`crate::limits`].
 

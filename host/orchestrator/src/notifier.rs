@@ -1,10 +1,10 @@
-//! Tells the other hosts of a shared database: that there is work which this one
-//! does not take, and which runs have turned. At most one word a batch, and while
-//! one is being sent the next gathers.
+//! Sends notifications to the other hosts of a shared database: there is work that
+//! this host does not take, or runs have changed. At most one notification per batch;
+//! while one is being sent, the next one is collected.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use exosphere_store::{Committed, Notice, Turned};
+use exosphere_store::{Committed, Notification, RunChange};
 use tokio::sync::Notify;
 
 use crate::Parts;
@@ -14,20 +14,20 @@ const MOST_RUNS: usize = 100;
 
 /// What is still to be said.
 #[derive(Default)]
-pub(crate) struct Teller {
+pub(crate) struct Notifier {
     /// Nobody listens if not.
     shared: bool,
-    pending: Mutex<Notice>,
+    pending: Mutex<Notification>,
     something: Notify,
 }
 
-impl Teller {
+impl Notifier {
     pub(crate) fn new(shared: bool) -> Self {
-        Teller { shared, ..Teller::default() }
+        Notifier { shared, ..Notifier::default() }
     }
 
     /// Tells of what a commit did, as far as it matters to others.
-    pub(crate) fn tell(&self, done: &Committed) {
+    pub(crate) fn enqueue(&self, done: &Committed) {
         if !self.shared {
             return;
         }
@@ -39,7 +39,7 @@ impl Teller {
         let full = !done.full.is_empty() || !done.full_runs.is_empty();
         pending.work |= done.more || (done.added && full);
         let turned = done.touched.iter().filter(|touched| touched.turned);
-        pending.runs.extend(turned.copied().map(Turned::from));
+        pending.runs.extend(turned.copied().map(RunChange::from));
         if before != (pending.work, pending.runs.len()) {
             self.something.notify_one();
         }
@@ -48,10 +48,10 @@ impl Teller {
     /// Says what is to be said, for as long as the host lives. What cannot be
     /// said is found by the others' next beat.
     pub(crate) async fn run(parts: Arc<Parts>) {
-        let teller = &parts.teller;
+        let notifier = &parts.notifier;
         loop {
-            teller.something.notified().await;
-            while let Some(notice) = teller.next(parts.session.current().0) {
+            notifier.something.notified().await;
+            while let Some(notice) = notifier.next(parts.session.current().0) {
                 if let Err(error) = parts.store.notify(&notice).await {
                     tracing::debug!(%error, "cannot tell the other hosts");
                 }
@@ -59,15 +59,18 @@ impl Teller {
         }
     }
 
-    fn next(&self, from: i64) -> Option<Notice> {
+    fn next(&self, from: i64) -> Option<Notification> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if !pending.work && pending.runs.is_empty() {
             return None;
         }
         let some = pending.runs.len().min(MOST_RUNS);
         let rest = pending.runs.split_off(some);
-        let said = std::mem::replace(&mut *pending, Notice { runs: rest, ..Notice::default() });
-        Some(Notice { from, ..said })
+        let said = std::mem::replace(
+            &mut *pending,
+            Notification { runs: rest, ..Notification::default() },
+        );
+        Some(Notification { from, ..said })
     }
 }
 
@@ -82,9 +85,9 @@ mod tests {
         let left = |more, added, full: &[i64], full_runs: &[i64]| {
             let full = full.iter().copied().map(NamespaceKey).collect();
             let full_runs = full_runs.iter().map(|run| (NamespaceKey(1), RunKey(*run))).collect();
-            let teller = Teller::new(true);
-            teller.tell(&Committed { more, added, full, full_runs, ..Committed::default() });
-            teller.next(1).is_some_and(|notice| notice.work)
+            let notifier = Notifier::new(true);
+            notifier.enqueue(&Committed { more, added, full, full_runs, ..Committed::default() });
+            notifier.next(1).is_some_and(|notice| notice.work)
         };
         assert!(!left(false, true, &[], &[]), "nothing is left");
         assert!(left(true, false, &[], &[]), "there is no room");

@@ -1,9 +1,9 @@
-//! What keeps a host in the company of others on one database: its beat, by
-//! which its session lives and lost ones are found, and its ear for what the
-//! others say. A host on SQLite is alone and has neither.
+//! Cluster membership on a shared database: a heartbeat that renews this host's
+//! session and expires dead ones, and a listener for other hosts' notifications. A
+//! host on SQLite is alone and has neither.
 //!
-//! All of it runs on a thread of its own, so that no execution and no request delays a
-//! heartbeat. What a heartbeat asks for, but for a new session, is done elsewhere.
+//! All of it runs on its own thread, so that no execution and no request delays a
+//! heartbeat. What a heartbeat asks for, except a new session, is done elsewhere.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::SessionId;
-use exosphere_store::{Beat, News, StoreError, Touched};
+use exosphere_store::{Beat, ListenerEvent, StoreError, Touched};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::committer::Look;
-use crate::teller::Teller;
+use crate::committer::WorkHint;
+use crate::notifier::Notifier;
 use crate::{Parts, recovery, sweeps};
 
 /// From one beat to the next: a lease (10 s) outlives two that are missed, and
@@ -90,7 +90,7 @@ pub(crate) fn start(parts: &Arc<Parts>) -> std::io::Result<()> {
         let all = futures::future::join3(
             beat(parts.clone(), host),
             listen(parts.clone()),
-            Teller::run(parts.clone()),
+            Notifier::run(parts.clone()),
         );
         tokio::select! {
             _ = all => {}
@@ -151,7 +151,7 @@ async fn heed(parts: &Arc<Parts>, host: &Handle, beat: Beat) -> Result<(), Store
         host.spawn(take_back(parts.clone(), lost));
     }
     let work = next_due.is_some_and(|due| due <= now);
-    parts.committer.look(Look { now: Some(now), due: next_due, work });
+    parts.committer.look(WorkHint { now: Some(now), due: next_due, work });
     Ok(())
 }
 
@@ -186,16 +186,16 @@ async fn listen(parts: Arc<Parts>) {
             }
         };
         match news {
-            News::Said(notice) if notice.from == parts.session.current().0 => {}
-            News::Said(notice) => {
+            ListenerEvent::Received(notice) if notice.from == parts.session.current().0 => {}
+            ListenerEvent::Received(notice) => {
                 if notice.work {
-                    parts.committer.look(Look { work: true, ..Look::default() });
+                    parts.committer.look(WorkHint { work: true, ..WorkHint::default() });
                 }
                 let runs: Vec<Touched> = notice.runs.into_iter().map(Touched::from).collect();
                 turned(&parts, &runs);
             }
-            News::Missed => {
-                parts.committer.look(Look { work: true, ..Look::default() });
+            ListenerEvent::Lagged => {
+                parts.committer.look(WorkHint { work: true, ..WorkHint::default() });
                 catch_up(&parts).await;
             }
         }

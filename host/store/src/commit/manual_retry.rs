@@ -1,17 +1,16 @@
-//! Retry by hand, of one state or of all that failed: they are free to be claimed
-//! again, and the unites that were blocked by them wait again. No unite goes on between
-//! the first and the last: either one transaction opens all, or what is opened is parked
-//! until the last is open.
+//! Manual retry of one failed state or of all of a run: the states can be claimed again,
+//! and the unites that they blocked wait again. No unite closes in between: either one
+//! transaction opens all, or the opened states are held back until the last is open.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::StateId;
-use exosphere_domain::reopen::{Above, Refused, failed_by_itself, reopen};
+use exosphere_domain::manual_retry::{Above, Refused, failed_by_itself, reopen};
 use exosphere_domain::state::{RunStatus, Status};
 
-use super::{Answer, RunInfo, Street};
+use super::{Answer, CommitTx, RunInfo};
 use crate::batch::RedrivePart;
 use crate::error::StoreError;
 use crate::rows::{corrupt, place, status};
@@ -26,7 +25,7 @@ struct Opened {
     late: Vec<String>,
 }
 
-impl Street<'_> {
+impl CommitTx<'_> {
     pub(super) async fn retry(
         &mut self,
         tx: &mut impl Tx,

@@ -1,4 +1,6 @@
-//! Room for the states that this host holds, and which those are.
+//! Tracks the states that this host has claimed, and caps how many it may hold.
+//!
+//! Not here: how many of a namespace or a run it may hold; that is `prefetch`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +12,7 @@ use exosphere_store::Leased;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The room of a host.
-pub(crate) struct Room {
+pub(crate) struct ClaimTable {
     places: Arc<Semaphore>,
     capacity: u32,
     held: Mutex<Held>,
@@ -41,15 +43,15 @@ pub(crate) struct HeldOf {
 
 /// A place for one state. Whoever drops it frees it, and who waits for room
 /// learns of it.
-pub(crate) struct Lease {
-    room: Arc<Room>,
+pub(crate) struct ClaimPermit {
+    room: Arc<ClaimTable>,
     state: (StateId, Fence),
     namespace: NamespaceKey,
     run: RunKey,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for Lease {
+impl Drop for ClaimPermit {
     fn drop(&mut self) {
         let mut held = self.room.held();
         held.states.remove(&self.state);
@@ -66,14 +68,14 @@ impl HeldStates {
         self.namespaces.values().map(|held| held.total).sum()
     }
 
-    fn add(&mut self, lease: &Lease) {
+    fn add(&mut self, lease: &ClaimPermit) {
         let of_namespace = self.namespaces.entry(lease.namespace).or_default();
         of_namespace.total += 1;
         *of_namespace.runs.entry(lease.run).or_default() += 1;
     }
 
     /// Counts the state of a lease no more.
-    pub(crate) fn remove(&mut self, lease: &Lease) {
+    pub(crate) fn remove(&mut self, lease: &ClaimPermit) {
         let Some(of_namespace) = self.namespaces.get_mut(&lease.namespace) else { return };
         of_namespace.total = of_namespace.total.saturating_sub(1);
         if let Some(held) = of_namespace.runs.get_mut(&lease.run) {
@@ -88,9 +90,9 @@ impl HeldStates {
     }
 }
 
-impl Room {
+impl ClaimTable {
     pub(crate) fn new(capacity: u32) -> Self {
-        Room {
+        ClaimTable {
             places: Arc::new(Semaphore::new(capacity as usize)),
             capacity,
             held: Mutex::default(),
@@ -100,11 +102,12 @@ impl Room {
     }
 
     /// A place for a state; nothing if there is none.
-    pub(crate) fn take(self: &Arc<Self>, leased: &Leased) -> Option<Lease> {
+    pub(crate) fn take(self: &Arc<Self>, leased: &Leased) -> Option<ClaimPermit> {
         let permit = self.places.clone().try_acquire_owned().ok()?;
         let Leased { state, namespace, .. } = leased;
         let (id, namespace, run) = ((state.id, state.claim.fence), *namespace, state.run);
-        let lease = Lease { room: self.clone(), state: id, namespace, run, permit: Some(permit) };
+        let lease =
+            ClaimPermit { room: self.clone(), state: id, namespace, run, permit: Some(permit) };
         let mut held = self.held();
         held.states.insert(id);
         held.numbers.add(&lease);

@@ -4,12 +4,12 @@
 
 /// A set of places.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Bits(Vec<u64>);
+pub struct NodeSet(Vec<u64>);
 
-impl Bits {
+impl NodeSet {
     /// The empty set of places below `size`.
     pub fn none(size: usize) -> Self {
-        Bits(vec![0; size.div_ceil(64)])
+        NodeSet(vec![0; size.div_ceil(64)])
     }
 
     /// Whether a place is in the set.
@@ -32,17 +32,17 @@ impl Bits {
     }
 
     /// Puts in all that another set has.
-    pub fn unite(&mut self, other: &Bits) {
+    pub fn unite(&mut self, other: &NodeSet) {
         self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine |= theirs);
     }
 
     /// Keeps what another set has too.
-    pub fn intersect(&mut self, other: &Bits) {
+    pub fn intersect(&mut self, other: &NodeSet) {
         self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine &= theirs);
     }
 
     /// Whether two sets have something in common.
-    pub fn meets(&self, other: &Bits) -> bool {
+    pub fn meets(&self, other: &NodeSet) -> bool {
         self.0.iter().zip(&other.0).any(|(mine, theirs)| mine & theirs != 0)
     }
 

@@ -1,5 +1,5 @@
-//! What counts bring about: a unite with nothing open below it closes, which
-//! may close the next. Zero is looked for only after all counts of a wave.
+//! Closes unites whose count of open members has reached zero, repeating until none is
+//! left, because closing one may close its parent.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +11,7 @@ use exosphere_domain::state::{Claim, Claimed, Counts, Place, Status, Tries};
 use exosphere_domain::unite::{Closing, FailedMember, MAX_NAMED, blocked, close};
 
 use super::write::details;
-use super::{Drained, Street};
+use super::{CommitTx, Drained};
 use crate::batch::Leased;
 use crate::error::StoreError;
 use crate::inputs::list;
@@ -36,8 +36,8 @@ struct Closed {
     ended: Vec<(StateId, Option<Failure>)>,
 }
 
-impl Street<'_> {
-    pub(super) async fn settle(&mut self, tx: &mut impl Tx) -> Result<(), StoreError> {
+impl CommitTx<'_> {
+    pub(super) async fn close_unites(&mut self, tx: &mut impl Tx) -> Result<(), StoreError> {
         loop {
             let drained = self.count_unites(tx).await?;
             if drained.is_empty() {
