@@ -165,7 +165,7 @@ impl Member {
     }
 
     /// Whether it has begun to execute a state.
-    pub fn has_begun(&self, state: i64) -> Result<bool> {
+    pub fn read_begun(&self, state: i64) -> Result<bool> {
         Ok(self.executions()?.iter().any(|execution| execution.state == state))
     }
 }
@@ -249,7 +249,7 @@ impl Fleet {
     /// The member that has begun to execute a state, `except` for one.
     pub fn executor(&self, state: i64, except: Option<usize>) -> Result<Option<usize>> {
         for (at, member) in self.members.iter().enumerate() {
-            if Some(at) != except && member.has_begun(state)? {
+            if Some(at) != except && member.read_begun(state)? {
                 return Ok(Some(at));
             }
         }

@@ -218,7 +218,7 @@ mod tests {
     }
 
     /// That it says nothing back for a while.
-    fn is_silent(stream: &mut TcpStream) -> Result<()> {
+    fn ensure_silence(stream: &mut TcpStream) -> Result<()> {
         stream.set_read_timeout(Some(Duration::from_millis(100)))?;
         assert_eq!(say(stream).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
         Ok(stream.set_read_timeout(Some(PATIENCE))?)
@@ -246,7 +246,7 @@ mod tests {
         assert!(from.elapsed() >= Duration::from_millis(80), "there and back");
 
         proxy.hold();
-        is_silent(&mut stream)?;
+        ensure_silence(&mut stream)?;
         assert!(connect(&proxy).is_ok());
         proxy.clear();
         assert_eq!(hear(&mut stream)?, b'x', "what was held goes on");
@@ -269,7 +269,7 @@ mod tests {
         let mut stream = connect(&proxy)?;
         assert_eq!(say(&mut stream)?, b'x');
         proxy.hold();
-        is_silent(&mut stream)?;
+        ensure_silence(&mut stream)?;
         proxy.cut();
         let ended = hear(&mut stream).map_err(|error| error.kind());
         assert_eq!(ended, Err(ErrorKind::ConnectionReset));

@@ -12,6 +12,7 @@ mod build;
 mod postgres;
 mod demo;
 mod test;
+mod tidy;
 mod bench;
 mod audit;
 
@@ -55,6 +56,8 @@ enum Task {
         /// A part of the names of the tests to run
         filter: Option<String>,
     },
+    /// Hold sources and documents to the rules that no lint knows
+    Tidy,
     /// Measure a release build of the host beside what the machine could do
     ///
     /// What follows goes to the benchmark: `cargo xtask bench --help` tells all.
@@ -95,6 +98,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Plugins => build::plugins(&project).map(drop),
         Task::Demo { file } => demo::run(&project, file),
         Task::Test { filter } => test::run(&project, filter.as_deref()),
+        Task::Tidy => tidy::run(&project),
         Task::Bench { arguments } => bench::run(&project, &arguments),
         Task::Audit { allow_unreachable } => {
             let faults = audit::run(&project)?;

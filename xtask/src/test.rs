@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::command;
 use crate::postgres;
 use crate::project::Project;
+use crate::tidy;
 
 /// Checks everything; with a filter, runs the tests that match and no more.
 pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
@@ -48,6 +49,7 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
 }
 
 fn lints(project: &Project, clock: &mut Clock) -> Result<()> {
+    clock.step("rules checked", || tidy::run(project))?;
     clock.step("format checked", || {
         command::run(project.cargo().args(["fmt", "--all", "--check"]))?;
         command::run(

@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn is_bounded() {
+    fn a_description_is_bounded() {
         let many = json!({"nodes": vec![json!({}); MAX_NODES + 1]}).to_string();
         let deep = "[".repeat(100_000);
         let long = " ".repeat(MAX_DESCRIBE_BYTES + 1);

@@ -173,7 +173,7 @@ impl Picking<'_, '_> {
     ) -> Result<Vec<(Origin, Arc<PickedFields>)>, NoInputs> {
         let mut picked = Vec::new();
         for page in pages(&sizes) {
-            self.reading.is_large().await;
+            self.reading.acquire_turn().await;
             self.reading.check_deadline()?;
             let wanted: Vec<_> = page.iter().map(|size| (size.state, size.number)).collect();
             let mut bodies = self.store.outputs_at(&wanted, i64::MAX).await?;
@@ -228,7 +228,7 @@ async fn singles(
             Some((_, body)) => body.clone(),
             // What was not read ahead is large: one at a time.
             None => {
-                picking.reading.is_large().await;
+                picking.reading.acquire_turn().await;
                 let at = (from.state, from.output);
                 let body = picking.store.outputs_at(&[at], i64::MAX).await?.remove(&at);
                 body.ok_or_else(|| not_stored(from.state, from.output))?.into()

@@ -132,7 +132,7 @@ impl<'a> Reading<'a> {
     /// Waits for the turn to read something large, of which is not yet known how
     /// large. The deadline begins with the turn: waiting for it is not the
     /// attempt's fault.
-    pub(crate) async fn is_large(&mut self) {
+    pub(crate) async fn acquire_turn(&mut self) {
         if self.turn.is_none() {
             self.turn = self.parts.work.turn(self.namespace).await;
             self.begun = Instant::now();
@@ -170,7 +170,7 @@ impl<'a> Reading<'a> {
             || (bytes > SMALL_TEXT
                 && self.weight.saturating_add(texts.map(json_size::of_text).sum()) > SMALL);
         if is_large {
-            self.is_large().await;
+            self.acquire_turn().await;
         }
         bytes
     }

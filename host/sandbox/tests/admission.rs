@@ -136,7 +136,7 @@ async fn too_many_parts_are_refused() {
     );
     let words = refusal(&bench, &wat::parse_str(nested).unwrap()).await.to_string();
     assert!(words.contains("instance"), "{words}");
-    bench.is_healthy(4).await;
+    bench.assert_healthy(4).await;
 }
 
 #[tokio::test]
@@ -213,5 +213,5 @@ async fn damage_is_never_a_panic() {
             assert!(!matches!(refused, Refused::Internal { .. }), "bit {at}: {refused}");
         }
     }
-    bench.is_healthy(4).await;
+    bench.assert_healthy(4).await;
 }

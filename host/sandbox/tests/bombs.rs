@@ -141,7 +141,7 @@ async fn each_is_refused_at_once_by_its_name() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    bench.is_healthy(4).await;
+    bench.assert_healthy(4).await;
 }
 
 /// Something like an interpreter's loop: one function of many instructions,

@@ -20,7 +20,7 @@ async fn a_loop_ends_at_the_cpu_limit() {
     assert_limit(&done, "cpu_ms");
     let used = Duration::from_micros(done.usage.cpu_us);
     assert!(used >= Duration::from_millis(300) && used < Duration::from_secs(1), "{used:?}");
-    bench.is_healthy(4).await;
+    bench.assert_healthy(4).await;
 }
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn a_looping_start_function_is_refused_at_upload() {
     let text = format!("{} (func $s (loop $l (br $l))) (start $s)", one_output("{}"));
     let refused = bench.sandbox.admit(&guest("", &text)).await.unwrap_err();
     assert!(refused.to_string().contains("`cpu_ms`"), "{refused}");
-    bench.is_healthy(4).await;
+    bench.assert_healthy(4).await;
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn recursion_ends_at_the_limit_of_the_stack() {
     assert_limit(&done, "stack_bytes");
     let details = failure(&done).details.as_ref().unwrap();
     assert!(details["backtrace"][1].as_str().unwrap().contains(" times)"), "{details}");
-    bench.is_healthy(4).await;
+    bench.assert_healthy(4).await;
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn memory_is_limited_and_the_trap_that_follows_is_blamed_on_it() {
     assert!(gives_up.usage.peak_memory_bytes > most - (2 << 20), "{:?}", gives_up.usage);
     // One that copes with the denial is left alone.
     assert_eq!(outputs(bench.run(&executes(grow)).await), ["{}"]);
-    bench.is_healthy(4).await;
+    bench.assert_healthy(4).await;
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn memories_are_limited_together() {
     );
     let bytes = guest("", &text);
     assert_limit(&bench.run(&bytes).await, "memory_bytes");
-    bench.is_healthy(4).await;
+    bench.assert_healthy(4).await;
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn core_instances_are_limited() {
     assert_limit(&done, "instances");
     assert!(failure(&done).message.contains("--limit instances=.."), "{}", failure(&done));
     assert_eq!(outputs(of(2).await), ["{}"]);
-    bench.is_healthy(4).await;
+    bench.assert_healthy(4).await;
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_blocked_call_ends_at_the_timeout() {
     assert!(failure.message.contains("200 ms"), "{failure}");
     assert!(started.elapsed() < Duration::from_secs(5));
     assert!(done.usage.cpu_us < 100_000, "waiting is no work: {:?}", done.usage);
-    bench.is_healthy(4).await;
+    bench.assert_healthy(4).await;
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn host_calls_are_limited_those_of_wasi_too() {
 
     let flood = executing("(loop $l (call $drop (call $sleep (i64.const 1))) (br $l))");
     assert_limit(&bench.run_with(&guest("sleep", &flood), few).await, "host_calls");
-    bench.is_healthy(4).await;
+    bench.assert_healthy(4).await;
 }
 
 #[tokio::test]
@@ -272,5 +272,5 @@ async fn a_lying_allocator_breaks_the_contract() {
     let plugin = bench.plugin(&bytes).await;
     let done = bench.sandbox.invoke(&plugin, invocation()).await;
     assert_eq!(failure(&done).kind, FailureKind::InvalidOutput, "{:?}", done.outcome);
-    bench.is_healthy(4).await;
+    bench.assert_healthy(4).await;
 }

@@ -148,11 +148,11 @@ async fn a_dropped_call_frees_its_slot() {
     let plugin = bench.plugin(&sleeping(3_600_000)).await;
     let call = bench.sandbox.invoke(&plugin, invocation());
     assert!(tokio::time::timeout(Duration::from_millis(100), call).await.is_err());
-    bench.is_healthy(1).await;
+    bench.assert_healthy(1).await;
     let plugin = bench.plugin(&executes("(loop $l (br $l))")).await;
     let call = bench.sandbox.invoke(&plugin, invocation());
     assert!(tokio::time::timeout(Duration::from_millis(100), call).await.is_err());
-    bench.is_healthy(1).await;
+    bench.assert_healthy(1).await;
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn a_cancelled_call_tells_what_it_used() {
         assert!(cancelled.elapsed() < Duration::from_millis(100), "{:?}", cancelled.elapsed());
         assert_eq!(done.outcome, Outcome::Released);
         assert_eq!(done.usage.cpu_us > 20_000, spins, "{:?}", done.usage);
-        bench.is_healthy(1).await;
+        bench.assert_healthy(1).await;
     }
     // One that is cancelled before it begins ends as it begins.
     let plugin = bench.plugin(&executes("(loop $l (br $l))")).await;

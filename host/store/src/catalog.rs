@@ -410,7 +410,7 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>
     let owner = *owner.first().ok_or_else(|| corrupt("namespace", "name", namespace))?;
     let owner = NamespaceKey(owner);
     if let Some(SealedSecrets { keys, secrets }) = &new.sealed {
-        if !key_check::is_in_use(tx, keys).await? {
+        if !key_check::load_in_use(tx, keys).await? {
             return Ok(None);
         }
         let key = keys.current().as_str();

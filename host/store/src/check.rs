@@ -96,15 +96,15 @@ pub async fn check(database: &Database) -> Result<Report, CheckError> {
 /// # Errors
 ///
 /// If it is so, or cannot be read.
-pub async fn is_up_to_date(database: &Database) -> Result<(), CheckError> {
+pub async fn ensure_current_schema(database: &Database) -> Result<(), CheckError> {
     match database {
         Database::Sqlite(file) => {
             let mut snapshot = SqliteSnapshot::open(file)?;
-            snapshot::is_up_to_date(&mut snapshot).await
+            snapshot::ensure_current_schema(&mut snapshot).await
         }
         Database::Postgres(url) => {
             let mut snapshot = PgSnapshot::open(url).await?;
-            let done = snapshot::is_up_to_date(&mut snapshot).await;
+            let done = snapshot::ensure_current_schema(&mut snapshot).await;
             snapshot.close().await;
             done
         }
@@ -112,7 +112,7 @@ pub async fn is_up_to_date(database: &Database) -> Result<(), CheckError> {
 }
 
 async fn recount(snapshot: &mut impl Snapshot) -> Result<Report, CheckError> {
-    snapshot::is_up_to_date(snapshot).await?;
+    snapshot::ensure_current_schema(snapshot).await?;
     let mut findings = Findings::default();
     catalog::check(snapshot, &mut findings).await?;
     runs::check(snapshot, &mut findings).await?;

@@ -55,7 +55,7 @@ async fn prove(tx: &mut impl Tx, keys: &Keyring) -> Result<Vec<String>, StoreErr
             lacking.push(id.to_string());
         }
     }
-    if lacking.is_empty() && !is_in_use(tx, keys).await? {
+    if lacking.is_empty() && !load_in_use(tx, keys).await? {
         put_in_use(tx, keys).await?;
     }
     Ok(lacking)
@@ -97,7 +97,7 @@ async fn set(tx: &mut impl Tx, keys: &Keyring, id: &KeyId, text: &str) -> Result
 
 /// Whether the current key is in use, and goes on to be until this transaction
 /// ends.
-pub(crate) async fn is_in_use(tx: &mut impl Tx, keys: &Keyring) -> Result<bool, StoreError> {
+pub(crate) async fn load_in_use(tx: &mut impl Tx, keys: &Keyring) -> Result<bool, StoreError> {
     let found = tx.query(sql::SEAL, &values![keys.current().as_str()], read).await?;
     let opened = found.first().map(|(id, sealed)| keys.open(id, &place(id), sealed));
     Ok(opened.is_some_and(|text| text.is_ok_and(|text| *text == IN_USE)))

@@ -81,7 +81,7 @@ impl Store {
 
     /// Whether everything is sealed under the vault's current key, and no other
     /// is in use.
-    pub async fn is_sealed_by_current(&self) -> Result<bool, StoreError> {
+    pub async fn needs_no_reencryption(&self) -> Result<bool, StoreError> {
         let keys = self.vault.keys();
         let seals = self.reader.rows(sql::SEALS, &[], |row| row.text(0)).await?;
         let others = self.count_of_others(&keys).await?;

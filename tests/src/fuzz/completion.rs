@@ -99,7 +99,7 @@ impl Target for Completions {
             outcome::Outcome::Outputs(outputs) => {
                 ensure!(matches!(way, 'o' | 'l'), "{way} became outputs");
                 for output in &outputs {
-                    is_an_output(output)?;
+                    ensure_output(output)?;
                 }
             }
             outcome::Outcome::Prune(data) => {
@@ -127,7 +127,7 @@ impl Target for Completions {
     }
 }
 
-fn is_an_output(output: &str) -> Result<()> {
+fn ensure_output(output: &str) -> Result<()> {
     let value: Value = serde_json::from_str(output)?;
     ensure!(value.is_object(), "an output is no object: {output}");
     let most = Limits::default().get(Limit::OutputDepth);

@@ -110,7 +110,7 @@ impl Target for Graphs {
         let applied = match (validate(&template, &context), validate(&template, &context)) {
             (Err(problems), again) => {
                 ensure!(again.err().as_ref() == Some(&problems), "the problems differ");
-                has_places(&problems)?;
+                ensure_paths(&problems)?;
                 return Ok(Outcome::Refused);
             }
             (Ok(applied), Ok(again)) => {
@@ -130,7 +130,7 @@ impl Target for Graphs {
     }
 }
 
-fn has_places(problems: &[Problem]) -> Result<()> {
+fn ensure_paths(problems: &[Problem]) -> Result<()> {
     ensure!(!problems.is_empty(), "it is refused without a problem");
     for problem in problems {
         ensure!(problem.path.starts_with('$'), "a problem has no place: {problem:?}");

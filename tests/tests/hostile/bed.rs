@@ -60,7 +60,7 @@ impl Bed {
         }))?;
         // Until it has all the threads and buffers that it will have.
         for _ in 0..20 {
-            is_healthy(&host)?;
+            ensure_healthy(&host)?;
         }
         Ok(Bed { at_first: watch.held()?, host, origin, watch, _folder: folder })
     }
@@ -159,7 +159,7 @@ impl Bed {
         let found = self.host.wait_for(&run)?;
         let states = self.host.states(&run, "attack")?;
         let [state] = states.as_slice() else { bail!("{} states: {found:#}", states.len()) };
-        is_clean(state)?;
+        ensure_clean(state)?;
         match &case.said.expect {
             Expect::Failure(failure) => judge_failure(failure, &found),
             Expect::Success(success) => judge_success(success, &found, state),
@@ -170,8 +170,8 @@ impl Bed {
     }
 
     /// What must hold after every case, whatever it was.
-    pub fn is_as_before(&self) -> Result<()> {
-        is_healthy(&self.host)?;
+    pub fn ensure_unchanged(&self) -> Result<()> {
+        ensure_healthy(&self.host)?;
         let host = &self.host;
         until("no slot to be held", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
         let end = Instant::now() + Duration::from_secs(20);
@@ -226,7 +226,7 @@ pub fn uploads(case: &Case, host: &Host) -> Result<Vec<Vec<u8>>> {
 }
 
 /// That an honest workflow ends as ever.
-fn is_healthy(host: &Host) -> Result<()> {
+fn ensure_healthy(host: &Host) -> Result<()> {
     let run = host.run("healthy", &json!({}), &json!({}))?;
     let found = host.wait_for(&run)?;
     ensure!(found["status"] == "SUCCESS", "a healthy run: {found:#}");
@@ -235,7 +235,7 @@ fn is_healthy(host: &Host) -> Result<()> {
 }
 
 /// Nothing that a guest said may steer a terminal, and no failure is the host's.
-fn is_clean(state: &Value) -> Result<()> {
+fn ensure_clean(state: &Value) -> Result<()> {
     ensure!(state["failure"]["kind"] != "internal", "{state:#}");
     let shown = [&state["failure"], &state["attempts"]];
     ensure!(shown.into_iter().all(steers_nothing), "a terminal would act on it: {state:#}");
@@ -272,7 +272,7 @@ fn judge_failure(failure: &Failure, found: &Value) -> Result<String> {
     ensure!(first["kind"] == failure.kind, "not {}: {first:#}", failure.kind);
     ensure!(message.contains(&failure.words), "not in these words: {first:#}");
     ensure!(first.to_string().len() < 128 * 1024, "the failure is too long");
-    has_store(failure.store.as_ref(), found)?;
+    ensure_store(failure.store.as_ref(), found)?;
     let limit = first["details"]["limit"].as_str();
     Ok(limit.map_or(failure.kind.clone(), |limit| format!("{} {limit}", failure.kind)))
 }
@@ -286,7 +286,7 @@ fn judge_success(success: &Success, found: &Value, state: &Value) -> Result<Stri
     if let Some(log) = &success.log {
         judge_log(log, &state["attempts"][0]["logs"])?;
     }
-    has_store(success.store.as_ref(), found)?;
+    ensure_store(success.store.as_ref(), found)?;
     Ok("success".to_owned())
 }
 
@@ -305,7 +305,7 @@ fn judge_log(log: &Log, found: &Value) -> Result<()> {
     Ok(())
 }
 
-fn has_store(store: Option<&Value>, found: &Value) -> Result<()> {
+fn ensure_store(store: Option<&Value>, found: &Value) -> Result<()> {
     match store {
         Some(store) => {
             ensure!(&found["store"] == store, "the store is {}", found["store"]);

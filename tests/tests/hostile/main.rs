@@ -60,7 +60,7 @@ fn every_case() -> Result<()> {
     let bed = Bed::start()?;
     let mut table = Table::default();
     for case in cases(&bed.origin.address().to_string(), false)? {
-        let done = bed.try_case(&case).and_then(|row| bed.is_as_before().map(|()| row));
+        let done = bed.try_case(&case).and_then(|row| bed.ensure_unchanged().map(|()| row));
         table.add(&case.name, done);
     }
     let peak = bed.watch.kilobytes("VmHWM")? / 1024;

@@ -1,3 +1,5 @@
+//! Tests of the reader: what it takes, what it refuses, and with which paths.
+
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 use proptest::prelude::*;
 use serde_json::{Map, json};

@@ -1,5 +1,5 @@
 //! What a lost host means to what it held. All else that a plan does is tried
-//! beside the reference, in `tests/model`.
+//! beside the reference, in `host/domain/tests/model`.
 
 use super::*;
 use crate::graph::sketch::Sketch;

@@ -135,7 +135,7 @@ async fn a_granted_request_is_made_and_counted() {
     assert!(seen[0].contains("x-a: b\r\n") && !seen[0].contains("idempotency"), "{}", seen[0]);
     assert!(usage.output_bytes > 18 && usage.input_bytes > 38, "{usage:?}");
     assert!(usage.host_calls > 20, "{usage:?}");
-    server.is_left_alone().await;
+    server.wait_until_closed().await;
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn a_length_that_is_right_is_sent_and_one_that_is_wrong_is_not_believed() 
     }
     let twice = json!({"headers": [["content-length", "5"], ["content-length", "6"]]});
     assert!(web.refused(but(at(&server, "/"), twice)).await.0.contains("InvalidSyntax"));
-    server.is_left_alone().await;
+    server.wait_until_closed().await;
 }
 
 #[tokio::test]
@@ -412,7 +412,7 @@ async fn bodies_are_limited_both_ways() {
         .await;
     assert_limit(&done, "http_request_bytes");
     assert!(done.usage.output_bytes < 100_000 + (1 << 16), "{:?}", done.usage);
-    server.is_left_alone().await;
+    server.wait_until_closed().await;
 }
 
 #[tokio::test]
@@ -426,7 +426,7 @@ async fn a_request_has_its_time_and_no_more() {
         assert_limit(&done, "http_call_ms");
         let took = started.elapsed();
         assert!(took >= Duration::from_millis(400) && took < Duration::from_secs(4), "{took:?}");
-        server.is_left_alone().await;
+        server.wait_until_closed().await;
     }
 }
 
@@ -440,7 +440,7 @@ async fn a_guest_may_be_less_patient_which_is_no_failure() {
     let stalls = but(at(&server, "/drip"), json!({"between_bytes_timeout_ms": 10}));
     let (error, _) = web.refused(stalls).await;
     assert!(error.contains("ConnectionReadTimeout"), "{error}");
-    server.is_left_alone().await;
+    server.wait_until_closed().await;
     // Nor may it be more patient.
     let longer = but(at(&server, "/silent"), json!({"first_byte_timeout_ms": 3_600_000}));
     let done = web.run("fetch", longer, |call| limit(call, Limit::HttpCallMs, 300)).await;
@@ -460,7 +460,7 @@ async fn answers_that_are_none_are_errors_of_the_guest_and_not_of_the_host() {
         let (error, log) = web.refused(at(&server, path)).await;
         assert!(error.contains(expected), "{path}: {error}\n{log}");
     }
-    server.is_left_alone().await;
+    server.wait_until_closed().await;
     let closed = Web::granted(&["http://127.0.0.1:1/".into()]).await;
     let (error, log) = closed.refused(json!({"authority": "127.0.0.1:1"})).await;
     assert_eq!(error, "ErrorCode::ConnectionRefused");
@@ -474,7 +474,7 @@ async fn the_deadline_ends_a_request() {
     let done =
         web.run("fetch", at(&server, "/drip"), |call| limit(call, Limit::TimeoutMs, 400)).await;
     assert_eq!(failure(&done).kind, FailureKind::Timeout, "{:?}", done.outcome);
-    server.is_left_alone().await;
+    server.wait_until_closed().await;
 }
 
 #[tokio::test]
@@ -489,12 +489,12 @@ async fn a_guest_that_is_dropped_leaves_no_connection() {
         tokio::select! {
             done = web.sandbox.invoke(&web.plugin, call) => panic!("{:?}", done.outcome),
             () = async {
-                server.is_connected().await;
+                server.wait_until_connected().await;
                 tokio::time::sleep(Duration::from_millis(200)).await;
             } => {}
         }
         assert_eq!(server.connections(), before + 1);
-        server.is_left_alone().await;
+        server.wait_until_closed().await;
         assert_eq!(tasks(), idle, "a task is left");
     }
     assert_eq!(web.sandbox.free_slots(), 2);
@@ -512,7 +512,7 @@ async fn connections_are_few_and_others_wait_without_blame() {
     let web = Web::with(http, &[format!("http://127.0.0.1:{}/", server.port)]).await;
     let slow = web.run("fetch", at(&server, "/drip"), |call| limit(call, Limit::TimeoutMs, 700));
     let waits = async {
-        server.is_connected().await;
+        server.wait_until_connected().await;
         let short = |call: &mut Invocation| limit(call, Limit::HttpCallMs, 200);
         answer(web.run("fetch", at(&server, "/"), short).await)
     };
@@ -545,5 +545,5 @@ async fn https_asks_for_a_certificate_that_someone_vouches_for() {
     let (error, log) = strict.refused(request("localhost")).await;
     let expected = ["ErrorCode::TlsCertificateError", "ErrorCode::ConfigurationError"];
     assert!(expected.contains(&error.as_str()), "{error}\n{log}");
-    server.is_left_alone().await;
+    server.wait_until_closed().await;
 }

@@ -83,7 +83,7 @@ impl Server {
     }
 
     /// Waits until a connection is open.
-    pub async fn is_connected(&self) {
+    pub async fn wait_until_connected(&self) {
         for _ in 0..500 {
             if !self.requests().is_empty() {
                 return;
@@ -94,7 +94,7 @@ impl Server {
     }
 
     /// Waits until every connection is closed by the other side.
-    pub async fn is_left_alone(&self) {
+    pub async fn wait_until_closed(&self) {
         for _ in 0..300 {
             if self.seen.open.load(SeqCst) == 0 {
                 return;

@@ -57,7 +57,7 @@ impl Bench {
     }
 
     /// That a well-behaved guest runs as ever, and every slot is free.
-    pub async fn is_healthy(&self, slots: usize) {
+    pub async fn assert_healthy(&self, slots: usize) {
         assert_eq!(outputs(self.run(&returns("{}")).await), ["{}"]);
         assert_eq!(self.sandbox.free_slots(), slots);
     }

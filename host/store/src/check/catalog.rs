@@ -7,7 +7,7 @@ use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::json::read_stored;
 use exosphere_domain::node::NodeDescription;
 
-use super::cells::{Reading, is_object, json};
+use super::cells::{Reading, check_json_object, json};
 use super::report::{Findings, kind};
 use super::snapshot::Snapshot;
 use crate::error::StoreError;
@@ -139,7 +139,7 @@ fn namespace(row: &mut Reading<'_>) {
 fn capability(row: &mut Reading<'_>) {
     row.parsed(1, "namespace", name);
     row.parsed(2, "plugin", name);
-    row.parsed(3, "grants", is_object);
+    row.parsed(3, "grants", check_json_object);
 }
 
 /// `name, next, the highest that there is`.

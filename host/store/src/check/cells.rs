@@ -116,13 +116,13 @@ pub(super) fn json<T: Typed>(text: &str) -> Option<T> {
 }
 
 /// Whether a text is JSON at all.
-pub(super) fn is_json(text: &str) -> Option<()> {
+pub(super) fn check_json(text: &str) -> Option<()> {
     check_stored(text).ok()
 }
 
 /// Whether a text is a JSON object.
-pub(super) fn is_object(text: &str) -> Option<()> {
+pub(super) fn check_json_object(text: &str) -> Option<()> {
     // A derived struct would take an array, too.
     let begins = text.trim_ascii_start().starts_with('{');
-    begins.then(|| is_json(text)).flatten()
+    begins.then(|| check_json(text)).flatten()
 }

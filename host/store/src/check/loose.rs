@@ -3,7 +3,7 @@
 
 use exosphere_domain::failure::FailureKind;
 
-use super::cells::{Reading, is_json, is_object};
+use super::cells::{Reading, check_json, check_json_object};
 use super::report::{Findings, Kind, kind};
 use super::snapshot::Snapshot;
 use crate::error::StoreError;
@@ -119,7 +119,7 @@ async fn outputs(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resul
     let see = &mut |cells: &dyn Cells| {
         findings.checked.outputs += 1;
         let mut row = part(cells, "output", findings);
-        row.parsed(2, "body", is_object);
+        row.parsed(2, "body", check_json_object);
     };
     snapshot.each(sql::CHECK_OUTPUTS, &values![], see).await
 }
@@ -145,8 +145,8 @@ fn attempt(row: &mut Reading<'_>) {
         row.wrong("kind", "is there where it did not fail, or missing where it did");
     }
     row.maybe_parsed(3, "kind", FailureKind::parse);
-    row.maybe_parsed(4, "details", is_json);
-    row.maybe_parsed(5, "logs", is_json);
+    row.maybe_parsed(4, "details", check_json);
+    row.maybe_parsed(5, "logs", check_json);
     let number = row.int(1, "number");
     match (row.maybe_int(6, "number"), number) {
         (None, _) => {

@@ -136,13 +136,13 @@ impl Walk<'_> {
             return self.note(findings, kind!(Reference, state.refs), state.id, message);
         }
         for known in refs {
-            if let Some(message) = self.is_no_ref(graph, *known, found) {
+            if let Some(message) = self.reference_problem(graph, *known, found) {
                 self.note(findings, kind!(Reference, state.refs), state.id, message);
             }
         }
     }
 
-    fn is_no_ref(&self, graph: &Graph, known: Ref, found: &Found) -> Option<String> {
+    fn reference_problem(&self, graph: &Graph, known: Ref, found: &Found) -> Option<String> {
         let Ref { node, state, output } = known;
         let name = &graph.node(node).identifier;
         let Some(at) = self.at[node.at()] else {

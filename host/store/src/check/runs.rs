@@ -10,7 +10,7 @@ use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::RunStatus;
 
 use super::catalog::read_graph;
-use super::cells::{Reading, is_object};
+use super::cells::{Reading, check_json_object};
 use super::report::{Findings, kind};
 use super::snapshot::Snapshot;
 use super::state::{StateRow, run_of};
@@ -77,7 +77,7 @@ impl RunRow {
             &mut Reading { cells, table: "run", row: id.to_string(), run: Some(&uuid), findings };
         row.parsed(1, "uuid", |text| Some(RunId(text.parse().ok()?)));
         row.parsed(2, "namespace", |text| text.parse::<Name>().ok());
-        row.parsed(7, "inputs", is_object);
+        row.parsed(7, "inputs", check_json_object);
         row.maybe_parsed(23, "start_key", |text| (!text.is_empty()).then_some(()));
         row.maybe_parsed(26, "start_digest", |text| text.parse::<StartDigest>().ok());
         let paused = row.int(21, "paused").unwrap_or_default();

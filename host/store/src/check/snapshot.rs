@@ -131,7 +131,7 @@ impl Snapshot for PgSnapshot {
 }
 
 /// Refuses a database that is not this version's.
-pub(super) async fn is_up_to_date(snapshot: &mut impl Snapshot) -> Result<(), CheckError> {
+pub(super) async fn ensure_current_schema(snapshot: &mut impl Snapshot) -> Result<(), CheckError> {
     let mut tables = 0;
     let count = &mut |row: &dyn Cells| tables = row.int(0).unwrap_or_default();
     snapshot.each(sql::MIGRATED, &values![], count).await?;

@@ -8,7 +8,7 @@ use exosphere_domain::ids::{NodeIx, StateId};
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{Counts, Ref, Scope, Status};
 
-use super::cells::{Reading, is_json, json};
+use super::cells::{Reading, check_json, json};
 use super::report::kind;
 use crate::rows::{decode_refs, decode_scopes};
 use crate::text::Cells;
@@ -55,7 +55,7 @@ impl StateRow {
         row.count(11, "conflicts");
         row.int(27, "due_at");
         row.maybe_parsed(14, "fixed", json::<BTreeMap<String, String>>);
-        row.maybe_parsed(18, "details", is_json);
+        row.maybe_parsed(18, "details", check_json);
         let parked = row.int(19, "parked").unwrap_or_default();
         if !matches!(parked, 0 | 1) {
             row.wrong("parked", format_args!("is {parked}, and only 0 or 1"));
@@ -80,13 +80,13 @@ impl StateRow {
             parked: parked == 1,
             unite: unite(row),
         };
-        state.is_whole(row);
-        state.is_held_or_free(row);
+        state.check_required_columns(row);
+        state.check_claim(row);
         state
     }
 
     /// What a status has, others have not.
-    fn is_whole(&self, row: &mut Reading<'_>) {
+    fn check_required_columns(&self, row: &mut Reading<'_>) {
         let Some(status) = self.status else { return };
         row.maybe_int(15, "ended_at");
         let of_a_status = [
@@ -106,7 +106,7 @@ impl StateRow {
     }
 
     /// Who holds it, under which fence: invariant 3.
-    fn is_held_or_free(&self, row: &mut Reading<'_>) {
+    fn check_claim(&self, row: &mut Reading<'_>) {
         let attempt = row.count(7, "attempt").unwrap_or_default();
         let begun = row.count(20, "begun").unwrap_or_default();
         row.maybe_int(5, "session");

@@ -94,9 +94,9 @@ impl<'r> Walk<'r> {
     /// The next state.
     pub(super) fn see(&mut self, state: StateRow, findings: &mut Findings) {
         self.tally.add(&state);
-        self.is_in_line(&state, findings);
+        self.check_status(&state, findings);
         let (Some(graph), Some(path)) = (self.graph.clone(), state.path.clone()) else {
-            return self.is_unsure();
+            return self.mark_uncertain();
         };
         while self.stack.last().is_some_and(|top| !path.as_str().starts_with(top.path.as_str())) {
             self.leave(&graph, findings);
@@ -109,7 +109,7 @@ impl<'r> Walk<'r> {
         let place = self.place(&graph, &state, &path, findings);
         let Some(node) = place.node else {
             self.enter(Frame::new(&state, path, place.step, place.loose));
-            return self.is_unsure();
+            return self.mark_uncertain();
         };
         self.refs(&graph, node, &state, &place, findings);
         self.scopes(&graph, node, &state, findings);
@@ -126,7 +126,7 @@ impl<'r> Walk<'r> {
     }
 
     /// Whether it is as a run that stands so wants it.
-    fn is_in_line(&self, state: &StateRow, findings: &mut Findings) {
+    fn check_status(&self, state: &StateRow, findings: &mut Findings) {
         let run = self.run;
         if state.status == Some(Status::Cancelled)
             && let Some(status) = run.status.filter(|_| !run.is_cancelled())
@@ -161,9 +161,9 @@ impl<'r> Walk<'r> {
         for joined in &frame.unites {
             match joined.row {
                 Some((id, row)) => {
-                    self.is_claimed_rightly(joined, id, findings);
+                    self.check_scopes(joined, id, findings);
                     if let Some(row) = row.filter(|_| !frame.unsure && !self.run.is_cancelled()) {
-                        self.is_counted(joined.counts, row.counts, id, findings);
+                        self.check_counts(joined.counts, row.counts, id, findings);
                     }
                 }
                 None => {
@@ -203,7 +203,7 @@ impl<'r> Walk<'r> {
     }
 
     /// The members of a unite, against what it says: invariant 5.
-    fn is_counted(&self, members: Counts, says: Counts, id: i64, findings: &mut Findings) {
+    fn check_counts(&self, members: Counts, says: Counts, id: i64, findings: &mut Findings) {
         let all = [
             (kind!(Count, unite.open), says.open, members.open),
             (kind!(Count, unite.failed), says.failed, members.failed),
@@ -215,7 +215,7 @@ impl<'r> Walk<'r> {
     }
 
     /// States below an execution name its unites.
-    fn is_claimed_rightly(&self, joined: &Joined, id: i64, findings: &mut Findings) {
+    fn check_scopes(&self, joined: &Joined, id: i64, findings: &mut Findings) {
         for claims in joined.claims.iter().filter(|claims| claims.unite != id) {
             let message = format!("names the unite {}, and it lies in that of {id}", claims.unite);
             for at in 0..claims.count as usize {
@@ -228,14 +228,14 @@ impl<'r> Walk<'r> {
 
     /// Something of the run makes no sense, so that what it lies in cannot be
     /// counted.
-    fn is_unsure(&mut self) {
+    fn mark_uncertain(&mut self) {
         self.tally.unsure = true;
         self.stack.iter_mut().for_each(|frame| frame.unsure = true);
     }
 
     /// Counts a state where it counts.
     fn count(&mut self, graph: &Graph, node: NodeIx, state: &StateRow) {
-        let Some(status) = state.status else { return self.is_unsure() };
+        let Some(status) = state.status else { return self.mark_uncertain() };
         let delta = Counts {
             open: i64::from(!status.is_terminal()),
             failed: i64::from(status == Status::Errored),
@@ -257,7 +257,7 @@ impl<'r> Walk<'r> {
         if state.status != Some(Status::Success) {
             return;
         }
-        let Some(outputs) = state.outputs else { return self.is_unsure() };
+        let Some(outputs) = state.outputs else { return self.mark_uncertain() };
         for unite in graph.node(node).next.iter().filter(|to| graph.node(**to).unites.is_some()) {
             if let Some(joined) = self.joined(graph, *unite) {
                 joined.counts.arrived += i64::from(outputs);
@@ -294,7 +294,7 @@ impl<'r> Walk<'r> {
             self.note(findings, kind!(Children, run.states), self.run.id, "there is no root");
         }
         self.numbers(findings);
-        self.is_over(findings);
+        self.check_run_ended(findings);
     }
 
     /// The outermost scope. One that was cancelled counts no more.
@@ -340,7 +340,7 @@ impl<'r> Walk<'r> {
     }
 
     /// Invariant 4.
-    fn is_over(&self, findings: &mut Findings) {
+    fn check_run_ended(&self, findings: &mut Findings) {
         let (run, tally) = (self.run, &self.tally);
         let Some(status) = run.status.filter(|_| tally.unknown == 0) else { return };
         let open: i64 = [Status::Waiting, Status::Created, Status::Queued]

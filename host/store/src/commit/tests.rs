@@ -2,7 +2,7 @@
 //! before, so that no commit gets as far as here with an old claim: the
 //! statements are asked one by one.
 //!
-//! Commits themselves are tested in `tests/conformance`, on both databases.
+//! Commits themselves are tested in `host/store/tests/conformance`, on both databases.
 
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::ids::{Name, RunId};

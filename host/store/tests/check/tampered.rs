@@ -18,7 +18,7 @@ async fn sqlite_is_reported_row_by_row() {
     let labels = Labels::new(&base, &runs);
     let mut wrong = Vec::new();
     for case in ALL.into_iter().flatten().chain(TYPES) {
-        wrong.extend(is_found(&base.copy("copy"), &labels, case).await);
+        wrong.extend(difference(&base.copy("copy"), &labels, case).await);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -32,7 +32,7 @@ async fn postgres_is_reported_row_by_row() {
     let labels = Labels::new(&base, &runs);
     let mut wrong = Vec::new();
     for case in ALL.into_iter().flatten() {
-        wrong.extend(is_found(&base, &labels, case).await);
+        wrong.extend(difference(&base, &labels, case).await);
         base.restore();
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -105,7 +105,11 @@ async fn base(kind: Kind, name: &str) -> (Place, BTreeMap<&'static str, Run>) {
 }
 
 /// What is not found, or found too.
-async fn is_found(place: &Place, labels: &Labels<'_>, Case(sql, wanted): &Case) -> Option<String> {
+async fn difference(
+    place: &Place,
+    labels: &Labels<'_>,
+    Case(sql, wanted): &Case,
+) -> Option<String> {
     let wanted: Vec<_> = wanted.iter().map(|wanted| labels.fill(wanted)).collect();
     place.tamper(&labels.fill(sql));
     let report = place.check().await;

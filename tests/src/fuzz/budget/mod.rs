@@ -110,7 +110,7 @@ impl Budgets {
         Ok(runs)
     }
 
-    fn is_over(&self, run: &str) -> Result<bool> {
+    fn read_is_over(&self, run: &str) -> Result<bool> {
         let response = self.send("GET", &format!("/runs/{run}"), "")?;
         let found: Value = serde_json::from_str(&response.text()?)?;
         let failures = found["failures"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -122,7 +122,7 @@ impl Budgets {
     fn run(&self, runs: &[String]) -> Result<()> {
         let end = Instant::now() + RUNNING;
         while Instant::now() < end {
-            let open = runs.iter().map(|run| self.is_over(run)).collect::<Result<Vec<_>>>()?;
+            let open = runs.iter().map(|run| self.read_is_over(run)).collect::<Result<Vec<_>>>()?;
             if open.iter().all(|over| *over) {
                 break;
             }

@@ -1,3 +1,5 @@
+//! Tests of the order in which members are committed.
+
 use super::*;
 
 const BOUNDS: Bounds = Bounds { members: 8, weight: 100, heavy: 1000 };
