@@ -1,6 +1,6 @@
-//! Compiled by `cargo xtask setup`, to see whether a Rust can make components.
-//! Not run. It needs much of the standard library, so that one which is only
-//! half there does not pass.
+//! A program that `cargo xtask setup` compiles to test whether a Rust toolchain can
+//! make components. It is never run. It uses much of the standard library, so that an
+//! incomplete installation does not pass.
 
 use std::collections::HashMap;
 use std::net::{TcpListener, TcpStream, UdpSocket};

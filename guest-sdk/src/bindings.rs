@@ -1,5 +1,6 @@
-//! The WebAssembly side: what `wit-bindgen` makes of `wit/`, and the glue from
-//! it to [`Plugin`]. Only in WebAssembly, and only for [`export!`](crate::export!).
+//! The WebAssembly side: the code that `wit-bindgen` generates from `wit/`, and the
+//! glue from it to [`Plugin`]. Compiled for WebAssembly only, and only for
+//! [`export!`](crate::export!).
 
 // The generated code passes pointers to the host.
 #![allow(unsafe_code, missing_docs, unused_qualifications, clippy::all)]
@@ -18,8 +19,8 @@ wit_bindgen::generate!({
 pub use exports::exosphere::node::guest;
 pub use wit_bindgen;
 
-/// The configuration, which is WASI's and not of the contract. A plugin that
-/// does not use it does not import it.
+/// The configuration, from WASI and not from the contract. A plugin that does not use
+/// it does not import it.
 pub(crate) mod config {
     wit_bindgen::generate!({
         inline: "
@@ -41,7 +42,7 @@ pub(crate) mod config {
 
     use wasi::config::store as host;
 
-    // Neither error can come up: the host has the values at hand.
+    // Neither error can occur: the host has the values in memory.
     pub(crate) fn get(key: &str) -> Option<String> {
         host::get(key).ok().flatten()
     }
@@ -51,7 +52,7 @@ pub(crate) mod config {
     }
 }
 
-/// The log, in the SDK's levels.
+/// The log, with the levels of the SDK.
 pub(crate) mod log {
     use super::exosphere::node::log as host;
     use crate::log::Level;
@@ -67,7 +68,7 @@ pub(crate) mod log {
     }
 }
 
-/// Executes a node of a plugin, in the types of the contract.
+/// Executes a node of a plugin, with the types of the contract.
 pub fn execute(
     plugin: &Plugin,
     node: &str,
@@ -83,7 +84,7 @@ pub fn execute(
     }
 }
 
-/// Exports `PLUGIN` of the calling crate as the component that it is.
+/// Exports `PLUGIN` of the calling crate as a component.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __component {

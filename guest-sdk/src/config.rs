@@ -1,20 +1,20 @@
-//! Configuration: values that the operator of the host granted to the plugin.
-//! For what differs from place to place and is no secret, such as a region or
+//! Configuration: values that the operator of the host granted to the plugin. Use it
+//! for values that differ between environments and are not secret, such as a region or
 //! the address of a service.
 //!
-//! A plugin that reads any is refused by the host until some are granted:
-//! `exosphere grant add PLUGIN --config KEY=VALUE`.
+//! The host refuses a plugin that reads configuration until some is granted: `exosphere
+//! grant add PLUGIN --config KEY=VALUE`.
 
 use std::collections::BTreeMap;
 
 use crate::imports::config as host;
 
-/// The value of a key; nothing if it was not granted.
+/// Returns the value of a key, or `None` if it was not granted.
 pub fn get(key: &str) -> Option<String> {
     host::get(key)
 }
 
-/// Every key that was granted, with its value.
+/// Returns every granted key with its value.
 pub fn all() -> BTreeMap<String, String> {
     host::all().into_iter().collect()
 }

@@ -1,50 +1,50 @@
-//! What is being executed: which run, which state, which attempt.
+//! The context of an execution: its run, state and attempt.
 //!
-//! Nothing here changes while a node runs.
+//! None of it changes while a node runs.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::imports::context as host;
 
-/// The namespace that the run belongs to.
+/// Returns the namespace of the run.
 pub fn namespace() -> String {
     host::namespace()
 }
 
-/// The name of the graph.
+/// Returns the name of the graph.
 pub fn graph() -> String {
     host::graph()
 }
 
-/// The id of the run, a UUID.
+/// Returns the id of the run, a UUID.
 pub fn run() -> String {
     host::run()
 }
 
-/// The id of the state, as people see it: `{run}/{number}`.
+/// Returns the id of the state, as users see it: `{run}/{number}`.
 pub fn state() -> String {
     host::state()
 }
 
-/// The identifier of this node in the graph.
+/// Returns the identifier of this node in the graph.
 pub fn identifier() -> String {
     host::identifier()
 }
 
-/// Which attempt this is, from 1. Every execution of the state counts, those
-/// after a requeue too.
+/// Returns the number of this attempt, from 1. Every execution of the state counts,
+/// including those after a requeue.
 pub fn attempt() -> u32 {
     host::attempt()
 }
 
-/// The same for every attempt of the same work. A node may be executed more
-/// than once; hand this to outside systems, so that work which is done again
-/// has its effect there once.
+/// Returns the idempotency key, which is the same for every attempt of the same work. A
+/// node may be executed more than once; pass the key to outside systems, so that
+/// repeated work takes effect there only once.
 pub fn idempotency_key() -> String {
     host::idempotency_key()
 }
 
-/// When this attempt will be stopped.
+/// Returns the deadline, at which the host stops this attempt.
 pub fn deadline() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(host::deadline())
 }

@@ -1,20 +1,20 @@
-//! How a node fails.
+//! Errors of a node.
 //!
-//! Not here: what a failure means for the run. That is the graph's retry
-//! policy, and the host's.
+//! Not here: the effect of a failure on the run. The graph's retry policy and the host
+//! decide that.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// What a node returns. `?` works on any error of the standard kind.
+/// The result of a node. `?` converts any standard error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a node failed.
+/// The error of a node.
 ///
-/// Any [`std::error::Error`] becomes one by `?`. It is **retryable** then: the
-/// host tries again as the graph's retry policy says. Where another attempt
-/// cannot help, say so, and the state ends at once:
+/// Any [`std::error::Error`] becomes one by `?`. It is **retryable** then: the host
+/// tries again as the graph's retry policy says. If another attempt cannot help, make
+/// the error permanent, and the state ends at once:
 ///
 /// ```
 /// use exosphere_sdk::prelude::*;
@@ -30,7 +30,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// # assert_eq!(parse("7").unwrap(), 7);
 /// ```
 ///
-/// Like `anyhow::Error`, and for the same reason, this type is no
+/// Like `anyhow::Error`, and for the same reason, this type is not a
 /// [`std::error::Error`] itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Error {
@@ -40,32 +40,32 @@ pub struct Error {
 }
 
 impl Error {
-    /// A failure that another attempt may mend.
+    /// Makes a retryable error: another attempt may succeed.
     pub fn new(message: impl Into<String>) -> Self {
         Error { message: message.into(), retryable: true, details: None }
     }
 
-    /// A failure that no other attempt can mend.
+    /// Makes a permanent error: no other attempt can succeed.
     pub fn permanent(message: impl Into<String>) -> Self {
         Error { retryable: false, ..Error::new(message) }
     }
 
-    /// The same with something for the reader, kept as JSON.
+    /// Adds details for the reader, kept as JSON.
     pub fn with_details(self, details: impl Into<Value>) -> Self {
         Error { details: Some(details.into()), ..self }
     }
 
-    /// What went wrong, for people to read.
+    /// Returns the error message, for people.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Whether another attempt may help.
+    /// Returns whether another attempt may help.
     pub fn is_retryable(&self) -> bool {
         self.retryable
     }
 
-    /// What was added for the reader.
+    /// Returns the details that were added for the reader.
     pub fn details(&self) -> Option<&Value> {
         self.details.as_ref()
     }
@@ -78,13 +78,13 @@ impl fmt::Display for Error {
 }
 
 impl<E: std::error::Error> From<E> for Error {
-    /// The error and its causes, as `what: why: why`.
+    /// Makes an error from another one and its causes, as `what: why: why`.
     fn from(error: E) -> Self {
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
             let text = error.to_string();
-            // Many errors repeat their cause in their own words.
+            // Many errors repeat their cause in their own message.
             if !message.ends_with(&text) {
                 message = format!("{message}: {text}");
             }
@@ -94,9 +94,9 @@ impl<E: std::error::Error> From<E> for Error {
     }
 }
 
-/// Marks the error in a result as one that no other attempt can mend.
+/// Marks the error in a result as permanent: no other attempt can succeed.
 pub trait OrPermanent<T> {
-    /// The same result with a permanent error.
+    /// Returns the result with a permanent error.
     fn permanent(self) -> Result<T>;
 }
 
@@ -106,14 +106,14 @@ impl<T, E: Into<Error>> OrPermanent<T> for Result<T, E> {
     }
 }
 
-/// A failure as the host is told of it: the contract's record of that name.
+/// A failure, as the host receives it: the contract's record of that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What went wrong, for people to read.
+    /// The error message, for people.
     pub message: String,
     /// Whether another attempt may help.
     pub retryable: bool,
-    /// Anything worth keeping for the reader, as JSON text.
+    /// Details for the reader, as JSON text.
     pub details: Option<String>,
 }
 

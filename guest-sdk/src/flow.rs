@@ -1,7 +1,6 @@
-//! What a node may return beside one plain output, and how it is handed to the
-//! host.
+//! Outcomes of a node other than one plain output, and their form for the host.
 //!
-//! Not here: failures, see [`Error`]; what the host makes of an outcome.
+//! Not here: failures, see [`Error`]; and the host's reaction to an outcome.
 
 use std::any::TypeId;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use serde_json::Value;
 use crate::schema;
 use crate::{Error, Result};
 
-/// How a node lets the run go on, where one plain output is not enough.
+/// The outcome of a node, where one plain output is not enough.
 ///
 /// ```
 /// use exosphere_sdk::prelude::*;
@@ -30,45 +29,46 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Flow<T> {
-    /// Zero or more outputs. More than one is a fanout: each starts a branch of
-    /// its own. None is an empty fanout: nothing goes on from here.
+    /// Zero or more outputs. With more than one it is a fanout: each output starts a
+    /// branch of its own. With none it is an empty fanout: nothing runs after this
+    /// state.
     Outputs(Vec<T>),
     /// The branch ends here. The data, if any, is kept for people to read.
     Prune(Option<Value>),
-    /// The same state runs again after this time. That is no retry: it uses
-    /// none up, and writes to the store are kept.
+    /// The same state runs again after this time. This is not a retry: it uses up none,
+    /// and writes to the store are kept.
     RequeueAfter(Duration),
 }
 
 impl<T> Flow<T> {
-    /// One output, as if it had been returned by itself.
+    /// Makes one output, as if it were returned by itself.
     pub fn one(output: T) -> Self {
         Flow::Outputs(vec![output])
     }
 
-    /// A fanout. The order is kept: a unite gathers its branches by it.
+    /// Makes a fanout. A unite gathers the branches in the order of the outputs.
     pub fn many(outputs: impl IntoIterator<Item = T>) -> Self {
         Flow::Outputs(outputs.into_iter().collect())
     }
 
-    /// An empty fanout: a success from which nothing goes on.
+    /// Makes an empty fanout: a success after which nothing runs.
     pub fn none() -> Self {
         Flow::Outputs(Vec::new())
     }
 
-    /// The branch ends here.
+    /// Makes a prune: the branch ends here.
     pub fn prune() -> Self {
         Flow::Prune(None)
     }
 
-    /// The branch ends here, and this tells the reader why.
+    /// Makes a prune with data that tells the reader why the branch ends here.
     pub fn prune_with(data: impl Into<Value>) -> Self {
         Flow::Prune(Some(data.into()))
     }
 
-    /// The same state runs again after `delay`, rounded up to whole
-    /// milliseconds and to at least one, so that a delay which was computed and
-    /// came out as zero does not need a case of its own.
+    /// Makes a requeue: the same state runs again after `delay`. The delay is rounded
+    /// up to whole milliseconds and to at least one, so that a computed delay of zero
+    /// needs no special case.
     pub fn requeue_after(delay: Duration) -> Self {
         Flow::RequeueAfter(delay)
     }
@@ -80,7 +80,7 @@ impl<T> From<T> for Flow<T> {
     }
 }
 
-/// How an execution ended well, as the host is told of it: the contract's
+/// The outcome of a successful execution, as the host receives it: the contract's
 /// variant of that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
@@ -88,23 +88,23 @@ pub enum Completion {
     Outputs(Vec<String>),
     /// The branch ends here; JSON text for people to read.
     Prune(Option<String>),
-    /// The same state runs again after so many milliseconds, more than zero.
+    /// The same state runs again after this number of milliseconds, more than zero.
     RequeueAfter(u64),
 }
 
-/// What a node function may return in its `Ok`.
+/// A type that a node function may return in its `Ok`.
 ///
-/// Every type that can be serialized and has a schema is one output, `()` is an
-/// output without fields, and [`Flow`] is everything else. Implement it by hand
-/// only to go below the typed layer, say to pass JSON text on unseen.
+/// Every type that can be serialized and has a schema is one output, `()` is an output
+/// without fields, and [`Flow`] is everything else. Implement it by hand only to bypass
+/// the typed layer, for example to pass JSON text on unparsed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not something a node can return",
     note = "derive `Serialize` and `JsonSchema` for the output type, and return `Result<Output>` or `Result<Flow<Output>>`"
 )]
 pub trait Reply {
-    /// The JSON Schema of one output.
+    /// Returns the JSON Schema of one output.
     fn schema() -> Value;
-    /// The outcome with its outputs as text.
+    /// Returns the outcome with its outputs as text.
     fn complete(self) -> Result<Completion>;
 }
 
@@ -139,8 +139,8 @@ fn is_unit<T: 'static>() -> bool {
     TypeId::of::<T>() == TypeId::of::<()>()
 }
 
-/// An output as JSON text. What is no object would be refused by the host, with
-/// words that know nothing of Rust types.
+/// Returns an output as JSON text. A value that is not an object is refused here,
+/// because the host's error could not name its Rust type.
 fn object<T: Serialize + 'static>(output: &T) -> Result<String> {
     if is_unit::<T>() {
         return Ok("{}".to_owned());

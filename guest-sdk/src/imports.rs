@@ -1,7 +1,7 @@
-//! What the host offers, by the functions of the contract: in WebAssembly the
-//! host's own, else those of the mock host in `testing`.
+//! The host functions of the contract: in WebAssembly the host's own, elsewhere those
+//! of the mock host in `testing`.
 //!
-//! Not here: anything that makes them pleasant to call.
+//! Not here: the convenient functions over them, each in a module of its own.
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use crate::bindings::{

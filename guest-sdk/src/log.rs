@@ -1,4 +1,4 @@
-//! Lines for the people who will read what an attempt did, a failed one too.
+//! Log lines of an attempt, for people. The log of a failed attempt is kept too.
 //!
 //! ```
 //! use exosphere_sdk::prelude::*;
@@ -11,32 +11,31 @@
 //! # }).unwrap();
 //! ```
 //!
-//! What a node prints to standard output and standard error is kept too, as
-//! `info` and `warn`. The host keeps so many lines and bytes of each attempt,
-//! and drops the rest.
+//! A node's standard output and standard error are kept too, as `info` and `warn`. The
+//! host keeps a limited number of lines and bytes per attempt, and drops the rest.
 
 use crate::imports::log as host;
 
-/// How much a line matters.
+/// The level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Of use only to someone who looks for a mistake.
+    /// Useful only to find a mistake.
     Debug,
-    /// What happened.
+    /// A normal event.
     Info,
-    /// Something unexpected that was dealt with.
+    /// An unexpected event that was handled.
     Warn,
-    /// Something that went wrong.
+    /// A failure.
     Error,
 }
 
-/// Writes a line. The macros [`debug!`](debug), [`info!`](info),
-/// [`warn!`](warn) and [`error!`](error) do so with a format.
+/// Writes a log line. The macros [`debug!`](debug), [`info!`](info), [`warn!`](warn)
+/// and [`error!`](error) do the same with a format.
 pub fn write(level: Level, message: &str) {
     host::write(level, message);
 }
 
-/// Defines a macro for one level. `$d` is a dollar, for the inner macro.
+/// Defines the macro of one level. `$d` is a dollar sign, for the inner macro.
 macro_rules! level {
     ($d:tt $level:ident, $name:ident, $hidden:ident, $doc:literal) => {
         #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! From functions to a plugin: [`export!`], and what it is made of.
+//! Nodes and plugins made from functions: [`export!`] and its parts.
 //!
 //! Not here: the WebAssembly side, which is in `bindings`.
 
@@ -8,20 +8,20 @@ use serde_json::{Map, Value, json};
 
 use crate::{Completion, Error, Failure, Reply, Result, schema};
 
-/// A function that can be a node: `fn(Inputs) -> Result<Reply>`, or without
-/// inputs `fn() -> Result<Reply>`.
+/// A function that can be a node: `fn(Inputs) -> Result<Reply>`, or without inputs
+/// `fn() -> Result<Reply>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a node",
     note = "a node is a function `fn(Inputs) -> exosphere_sdk::Result<Outputs>`, or one without inputs",
     note = "`Inputs` derives `Deserialize` and `JsonSchema`, `Outputs` derives `Serialize` and `JsonSchema`"
 )]
 pub trait Handler<Inputs> {
-    /// The JSON Schema of the inputs.
+    /// Returns the JSON Schema of the inputs.
     fn inputs(&self) -> Value;
-    /// The JSON Schema of one output.
+    /// Returns the JSON Schema of one output.
     fn outputs(&self) -> Value;
-    /// Reads the inputs, runs the function, writes the outputs. Takes the text
-    /// as its own, to free it as soon as it is read: memory is limited.
+    /// Reads the inputs, runs the function, writes the outputs. Takes ownership of the
+    /// text, to free it as soon as it is read: memory is limited.
     fn handle(&self, inputs: String) -> Result<Completion>;
 }
 
@@ -62,7 +62,7 @@ where
     }
 }
 
-/// Inputs from JSON text. The error names the field.
+/// Parses inputs from JSON text. The error names the field.
 fn read<I: DeserializeOwned>(text: String) -> Result<I> {
     let mut reader = serde_json::Deserializer::from_str(&text);
     serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -72,7 +72,7 @@ fn read<I: DeserializeOwned>(text: String) -> Result<I> {
     })
 }
 
-/// One node of a plugin. [`export!`] makes it.
+/// One node of a plugin, made by [`export!`].
 #[derive(Debug)]
 pub struct Node {
     name: &'static str,
@@ -83,7 +83,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node from its parts, for [`export!`].
+    /// Makes a node from its parts, for [`export!`].
     #[doc(hidden)]
     pub const fn new(
         name: &'static str,
@@ -95,12 +95,12 @@ impl Node {
         Node { name, doc, secrets, schemas, handle }
     }
 
-    /// Its name.
+    /// Returns the name of the node.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The secrets that it declared.
+    /// Returns the secrets that the node declared.
     pub fn secrets(&self) -> &'static [&'static str] {
         self.secrets
     }
@@ -122,14 +122,14 @@ impl Node {
     }
 }
 
-/// The nodes that a crate exports. [`export!`] makes it, as `PLUGIN`.
+/// The nodes that a crate exports, made by [`export!`] as `PLUGIN`.
 #[derive(Debug)]
 pub struct Plugin {
     nodes: &'static [Node],
 }
 
 impl Plugin {
-    /// A plugin of these nodes. A bad or a repeated name is a compile error.
+    /// Makes a plugin of these nodes. An invalid or a repeated name is a compile error.
     #[doc(hidden)]
     pub const fn new(nodes: &'static [Node]) -> Self {
         let mut at = 0;
@@ -152,18 +152,18 @@ impl Plugin {
         Plugin { nodes }
     }
 
-    /// The nodes, in the order in which they are exported.
+    /// Returns the nodes, in the order in which they are exported.
     pub fn nodes(&self) -> &'static [Node] {
         self.nodes
     }
 
-    /// The node of this name.
+    /// Returns the node with this name.
     pub fn node(&self, name: &str) -> Option<&'static Node> {
         self.nodes.iter().find(|node| node.name == name)
     }
 
-    /// What the host is told when the plugin is uploaded, as JSON text. The
-    /// schemas are made here and not before, so that executing is not slowed.
+    /// Returns the description of the plugin for the host, as JSON text. The schemas
+    /// are generated only here, so that executions are not slowed down.
     pub fn describe(&self) -> String {
         let nodes: Vec<_> = self.nodes.iter().map(Node::describe).collect();
         json!({ "nodes": nodes }).to_string()
@@ -211,9 +211,9 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
 
 /// Makes the crate a plugin of one or several nodes.
 ///
-/// Each is a function (see [`Handler`]); its name is the node's name. A doc
-/// comment describes it to those who use it, `as` gives another name, and
-/// `reads` declares the secrets that it may see:
+/// Each node is a function (see [`Handler`]), whose name is the node's name. A doc
+/// comment is the node's description for users, `as` gives the node another name, and
+/// `reads` declares the secrets that it may read:
 ///
 /// ```
 /// use exosphere_sdk::prelude::*;
@@ -239,9 +239,9 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
 /// # fn main() {}
 /// ```
 ///
-/// It is written once in a crate, in its root, and defines `PLUGIN` there,
-/// which is what [`testing`](crate::testing) runs. On other targets than
-/// WebAssembly it does no more than that.
+/// Use the macro once in a crate, in its root. It defines `PLUGIN` there, which
+/// [`testing`](crate::testing) runs. On targets other than WebAssembly it does nothing
+/// else.
 #[macro_export]
 macro_rules! export {
     (@name $node:ident) => { stringify!($node) };

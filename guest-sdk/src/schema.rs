@@ -1,23 +1,23 @@
-//! JSON Schemas of the types of a node, small and in one piece.
+//! JSON Schemas of the types of a node, small and without references where possible.
 //!
-//! Not here: checking anything against them. The host does that.
+//! Not here: validation against them, which the host does.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
-/// What a node takes: the schema of what `T` can be read from.
+/// Returns the input schema of a node: the JSON from which a `T` can be read.
 pub(crate) fn of_input<T: JsonSchema>() -> Value {
     generate::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }
 
-/// What a node returns: the schema of what `T` is written as.
+/// Returns the output schema of a node: the JSON that a `T` is written as.
 pub(crate) fn of_output<T: JsonSchema>() -> Value {
     generate::<T>(SchemaSettings::draft2020_12().for_serialize())
 }
 
-/// The schema of a node without inputs, or without outputs.
+/// Returns the schema of a node without inputs, or without outputs.
 pub(crate) fn empty_object() -> Value {
     json!({"type": "object"})
 }
@@ -25,18 +25,18 @@ pub(crate) fn empty_object() -> Value {
 fn generate<T: JsonSchema>(settings: SchemaSettings) -> Value {
     let settings = settings.with(|settings| {
         settings.meta_schema = None;
-        // Recursive types still get a `$defs`, and nothing else does.
+        // Only recursive types still get `$defs`.
         settings.inline_subschemas = true;
     });
     let mut schema = settings.into_generator().into_root_schema_for::<T>();
-    // The names of Rust types mean nothing to those who read the schema.
+    // The names of Rust types mean nothing to readers of the schema.
     schema.remove("title");
     RecursiveTransform(drop_rust_formats).transform(&mut schema);
     schema.to_value()
 }
 
-/// Takes out `"format": "uint32"` and the like, which no standard knows and no
-/// validator checks. A number that does not fit is refused when it is read.
+/// Removes `"format": "uint32"` and the like, which no standard defines and no
+/// validator checks. A number that does not fit is refused when the inputs are read.
 fn drop_rust_formats(schema: &mut Schema) {
     let rust = ["int", "uint", "float", "double"];
     let format = schema.get("format").and_then(Value::as_str);

@@ -1,12 +1,12 @@
-//! The secrets of the graph. A node sees those that it declared by `reads` in
-//! [`export!`](crate::export!), and always the current values.
+//! The secrets of the graph. A node can read those that it declared by `reads` in
+//! [`export!`](crate::export!), always with their current values.
 //!
-//! Nothing hides a secret that a node puts into its outputs, its log or the
-//! store: that is up to the node.
+//! Nothing redacts a secret that a node writes to its outputs, its log or the store:
+//! that is the node's responsibility.
 
 use crate::imports::secrets as host;
 
-/// The current value of a secret; nothing for one that was not declared.
+/// Returns the current value of a secret, or `None` if the node did not declare it.
 pub fn get(name: &str) -> Option<String> {
     host::get(name)
 }

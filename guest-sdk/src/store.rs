@@ -1,13 +1,13 @@
 //! The run's key-value data: strings, shared by all states of the run.
 //!
-//! Writes are kept back and commit together with the outcome, be it outputs, a
-//! prune or a requeue; a failed attempt leaves no trace. The first read of a
-//! key fixes what this attempt sees of it, and own writes are seen. If another
-//! state changes a key that this attempt has read and then [`set`]s or
-//! [`remove`]s, the attempt runs again; [`increment`] never has that trouble.
+//! Writes are buffered and commit together with the outcome, be it outputs, a prune or
+//! a requeue; the writes of a failed attempt are dropped. The first read of a key fixes
+//! the value that this attempt sees, and the attempt sees its own writes. If another
+//! state changes a key that this attempt has read and then [`set`]s or [`remove`]s, the
+//! attempt runs again; an [`increment`] never conflicts.
 //!
-//! A key is not empty and has neither `.` nor NUL in it. A bad key, or more
-//! data than the limits allow, ends the attempt at once as a failure.
+//! A key is not empty and contains neither `.` nor NUL. An invalid key, or more data
+//! than the limits allow, ends the attempt at once as a failure.
 //!
 //! ```
 //! use exosphere_sdk::prelude::*;
@@ -33,7 +33,7 @@ use serde::de::DeserializeOwned;
 use crate::imports::store as host;
 use crate::{Error, Result};
 
-/// The value of a key.
+/// Returns the value of a key.
 pub fn get(key: &str) -> Option<String> {
     host::get(key)
 }
@@ -43,25 +43,25 @@ pub fn set(key: &str, value: impl AsRef<str>) {
     host::set(key, value.as_ref());
 }
 
-/// Removes a key, if it is there.
+/// Removes a key, if it exists.
 pub fn remove(key: &str) {
     host::remove(key);
 }
 
-/// All keys, in order. Counts as reading every one.
+/// Returns all keys, in order. Counts as a read of every key.
 pub fn keys() -> Vec<String> {
     host::keys()
 }
 
-/// Adds to a key that holds a whole number, 0 if it is missing. Increments of
-/// parallel states merge at commit and never conflict, which is why the sum is
-/// not returned. Where the key holds something else, or the sum does not fit
-/// in 64 bits, the attempt fails.
+/// Adds to a key that holds a whole number; a missing key counts as 0. Increments of
+/// parallel states merge at commit and never conflict, which is why the sum is not
+/// returned. If the key holds anything else, or the sum does not fit in 64 bits, the
+/// attempt fails.
 pub fn increment(key: &str, by: i64) {
     host::increment(key, by);
 }
 
-/// The value of a key as a number, or anything else that can be parsed.
+/// Returns the value of a key, parsed as a number or any other type.
 ///
 /// # Errors
 /// If there is a value and it cannot be parsed.
@@ -73,7 +73,7 @@ where
     text.parse().map(Some).map_err(|error| unfit(key, error))
 }
 
-/// The value of a key, read as JSON.
+/// Returns the value of a key, parsed as JSON.
 ///
 /// # Errors
 /// If there is a value and it is not the JSON of a `T`.
@@ -85,13 +85,14 @@ pub fn get_json<T: DeserializeOwned>(key: &str) -> Result<Option<T>> {
 /// Sets a key to a value as JSON.
 ///
 /// # Errors
-/// If the value cannot be written as JSON, say a map whose keys are no strings.
+/// If the value cannot be written as JSON, for example a map whose keys are not
+/// strings.
 pub fn set_json<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<()> {
     set(key, serde_json::to_string(value)?);
     Ok(())
 }
 
-/// Retryable, since another state may put it right.
+/// Returns a retryable error, since another state may correct the value.
 fn unfit(key: &str, error: impl Display) -> Error {
     Error::new(format!("store key `{key}` holds something unexpected: {error}"))
 }

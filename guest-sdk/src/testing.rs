@@ -1,7 +1,7 @@
-//! Running nodes in plain `cargo test`, without a host and without WebAssembly.
+//! Runs nodes in plain `cargo test`, without a host and without WebAssembly.
 //!
-//! A [`Host`] is a mock of the one that will run the plugin. It gives a node
-//! its inputs, context, secrets and store, and keeps what comes back:
+//! A [`Host`] is a mock of a real host. It gives a node its inputs, context, secrets
+//! and store, and records the results:
 //!
 //! ```
 //! use exosphere_sdk::prelude::*;
@@ -26,16 +26,16 @@
 //! # }
 //! ```
 //!
-//! What runs is what will run in WebAssembly: inputs and outputs go through
-//! JSON text, and the node is found by its name in what
-//! [`export!`](crate::export!) made.
+//! The mock runs the same code as WebAssembly does: inputs and outputs go through JSON
+//! text, and the node is found by its name in the plugin of
+//! [`export!`](crate::export!).
 //!
-//! What a mock cannot show: the limits of the sandbox, conflicts with other
-//! states, and schemas, which the real host checks before and after. Where the
-//! real host would end the attempt in the middle of a call (a bad store key, an
-//! increment of something that is no number), this one panics and says why.
+//! The mock has no sandbox limits and no conflicts with other states, and it does not
+//! check schemas, which the real host checks before and after. The real host ends an
+//! attempt in the middle of a call for an invalid store key, or an increment of a value
+//! that is not a number. The mock panics with the reason instead.
 
-// A mock that is used wrongly says so by failing the test.
+// A mock that is used wrongly fails the test with a message.
 #![allow(clippy::panic)]
 
 use std::cell::RefCell;
@@ -55,10 +55,10 @@ thread_local! {
     static CURRENT: RefCell<Option<Running>> = const { RefCell::new(None) };
 }
 
-/// What a node may ask for while it runs.
+/// The data of a running attempt, which the node's calls read and change.
 struct Running {
     context: Context,
-    /// A copy that replaces the host's if the attempt succeeds.
+    /// A copy that replaces the host's store if the attempt succeeds.
     store: Store,
     secrets: BTreeMap<String, String>,
     config: BTreeMap<String, String>,
@@ -77,7 +77,7 @@ struct Context {
     deadline: u64,
 }
 
-/// A mock host with one state, which each [`run`](Host::run) attempts once more.
+/// A mock host with one state. Each [`run`](Host::run) is one more attempt of it.
 #[derive(Debug)]
 pub struct Host {
     context: Context,
@@ -95,8 +95,8 @@ impl Default for Host {
 }
 
 impl Host {
-    /// A host with an empty store, no secrets, and a state that was never
-    /// attempted. Its deadline is far away.
+    /// Returns a host with an empty store, no secrets, and a state without attempts.
+    /// The deadline is far away.
     pub fn new() -> Self {
         let run = "00000000-0000-7000-8000-000000000000";
         Host {
@@ -118,65 +118,65 @@ impl Host {
         }
     }
 
-    /// With another namespace than `default`.
+    /// Sets the namespace, which is `default` otherwise.
     pub fn namespace(mut self, name: &str) -> Self {
         self.context.namespace = name.into();
         self
     }
 
-    /// With another graph than `test`.
+    /// Sets the graph, which is `test` otherwise.
     pub fn graph(mut self, name: &str) -> Self {
         self.context.graph = name.into();
         self
     }
 
-    /// With another run, whose first state this is.
+    /// Sets the id of the run; the state becomes the run's first state.
     pub fn run_id(mut self, id: &str) -> Self {
         self.context.run = id.into();
         self.context.state = format!("{id}/1");
         self
     }
 
-    /// With another identifier in the graph than `node`.
+    /// Sets the identifier of the node in the graph, which is `node` otherwise.
     pub fn identifier(mut self, identifier: &str) -> Self {
         self.context.identifier = identifier.into();
         self
     }
 
-    /// The number of the next attempt, from 1.
+    /// Sets the number of the next attempt, from 1.
     pub fn attempt(mut self, attempt: u32) -> Self {
         self.context.attempt = attempt;
         self
     }
 
-    /// When attempts will be stopped. The mock stops none.
+    /// Sets the deadline of attempts. The mock does not enforce it.
     pub fn deadline(mut self, deadline: SystemTime) -> Self {
         let since = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.context.deadline = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         self
     }
 
-    /// With a key in the run's store.
+    /// Sets a key of the run's store.
     pub fn store(mut self, key: &str, value: &str) -> Self {
         check_key(key);
         self.store.insert(key.into(), value.into());
         self
     }
 
-    /// With a secret of the graph. A node sees it if it declared it.
+    /// Sets a secret of the graph. A node can read it only if it declared it.
     pub fn secret(mut self, name: &str, value: &str) -> Self {
         self.secrets.insert(name.into(), value.into());
         self
     }
 
-    /// With a configuration value that was granted.
+    /// Sets a granted configuration value.
     pub fn config(mut self, key: &str, value: &str) -> Self {
         self.config.insert(key.into(), value.into());
         self
     }
 
-    /// Attempts a node of a plugin, the `PLUGIN` that `export!` made. The next
-    /// one will be the next attempt of the same state.
+    /// Attempts a node of a plugin: the `PLUGIN` that `export!` made. The next call
+    /// will be the next attempt of the same state.
     pub fn run(&mut self, plugin: &Plugin, node: &str, inputs: impl Serialize) -> Attempt {
         let inputs = serde_json::to_string(&inputs)
             .unwrap_or_else(|error| panic!("the inputs of the test are not JSON: {error}"));
@@ -190,23 +190,24 @@ impl Host {
         Attempt { result }
     }
 
-    /// Runs any code as an attempt that sees every secret: for the parts that a
-    /// node is made of.
+    /// Runs any code as an attempt that can read every secret, to test the parts of a
+    /// node.
     pub fn within<T>(&mut self, code: impl FnOnce() -> Result<T>) -> Result<T> {
         self.enter(self.secrets.clone(), code)
     }
 
-    /// What the store holds under a key, failed attempts left out.
+    /// Returns the store's value of a key. Writes of failed attempts are not included.
     pub fn stored(&self, key: &str) -> Option<&str> {
         self.store.get(key).map(String::as_str)
     }
 
-    /// The keys of the store, in order.
+    /// Returns the keys of the store, in order.
     pub fn stored_keys(&self) -> Vec<&str> {
         self.store.keys().map(String::as_str).collect()
     }
 
-    /// What the last attempt logged, without what it printed.
+    /// Returns the log of the last attempt, without its standard output and standard
+    /// error.
     pub fn log(&self) -> &[(Level, String)] {
         &self.log
     }
@@ -234,16 +235,16 @@ impl Host {
     }
 }
 
-/// How an attempt ended. The methods that ask for one kind of end panic if it
-/// was another, and say which, so that a test fails with the reason.
+/// The outcome of an attempt. The methods for one kind of outcome panic with the actual
+/// outcome if it is another, so that the test fails with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// The outcome as the host would be told of it.
+    /// The outcome, as the host would receive it.
     pub result: Result<Completion, Failure>,
 }
 
 impl Attempt {
-    /// The outputs, in order.
+    /// Returns the outputs, in order.
     #[track_caller]
     pub fn outputs(&self) -> Vec<Value> {
         match &self.result {
@@ -252,7 +253,7 @@ impl Attempt {
         }
     }
 
-    /// The output, if it is exactly one.
+    /// Returns the output, if there is exactly one.
     #[track_caller]
     pub fn output(&self) -> Value {
         let mut outputs = self.outputs();
@@ -262,7 +263,7 @@ impl Attempt {
         }
     }
 
-    /// What the branch was pruned with: nothing, or data for people to read.
+    /// Returns the data of a pruned branch, or `None` if it was pruned without data.
     #[track_caller]
     pub fn pruned(&self) -> Option<Value> {
         match &self.result {
@@ -271,7 +272,7 @@ impl Attempt {
         }
     }
 
-    /// After how many milliseconds the state will run again.
+    /// Returns the delay of a requeue, in milliseconds.
     #[track_caller]
     pub fn requeued_ms(&self) -> u64 {
         match self.result {
@@ -280,7 +281,7 @@ impl Attempt {
         }
     }
 
-    /// Why it failed.
+    /// Returns the failure of the attempt.
     #[track_caller]
     pub fn failure(&self) -> &Failure {
         match &self.result {
@@ -295,13 +296,14 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("not JSON: {error}: {text}"))
 }
 
-/// The rule of the contract, and the host's limit on the length.
+/// Checks a store key against the rule of the contract and the host's limit on its
+/// length.
 fn check_key(key: &str) {
     let fits = !key.is_empty() && key.len() <= 512 && !key.contains(['.', '\0']);
     assert!(fits, "{key:?} is no store key: 1 to 512 bytes without '.' and NUL");
 }
 
-/// The functions of the contract, for the attempt that runs on this thread.
+/// The host functions of the contract, for the attempt that runs on this thread.
 pub(crate) mod imports {
     use super::{CURRENT, Context, Running};
 

@@ -1,6 +1,6 @@
-//! Guests that do as they are told: a list of acts (log a text, log a secret,
-//! return outputs, fail) becomes the functions of a guest by hand. Texts are
-//! written as a pattern that is repeated, so that megabytes take a line.
+//! Guests made of acts: a list of acts (log a text, log a secret, return outputs, fail) becomes the
+//! functions of a guest by hand. Texts are written as a repeated pattern, so that megabytes take a
+//! line.
 //!
 //! Not here: the component around them, which is `guest`'s.
 
@@ -12,31 +12,31 @@ use serde_json::{Value, json};
 
 use crate::guest::{self, Changes};
 
-/// Where names of secrets are put; the frame leaves this piece of memory free.
+/// Address of the names of secrets; the frame leaves this piece of memory free.
 const NAMES_AT: usize = 4096;
 
-/// The end of that piece, less the place for the answers of `secrets.get`.
+/// End of that piece, less the place for the answers of `secrets.get`.
 const NAMES_END: usize = 28 * 1024;
 
-/// Where the host puts a secret that was asked for: a flag, a pointer, a length.
+/// Address of the host's answer to `secrets.get`: a flag, a pointer, a length.
 const SECRET_AT: usize = 30 * 1024;
 
-/// Bytes of one line of a secret's log: what the host takes of a line.
+/// Bytes of one line of a logged secret: the host's maximum for a line.
 const LINE: usize = 8 * 1024;
 
 const PAGE: usize = 64 * 1024;
 
-/// A text: some words, a pattern that is repeated, and words after it.
+/// A text: a beginning, a repeated pattern, and an end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Text {
     /// The beginning.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub before: String,
-    /// The pattern.
+    /// The repeated pattern.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub again: String,
-    /// How often the pattern stands there.
+    /// The number of repetitions of the pattern.
     pub times: usize,
     /// The end.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -44,47 +44,47 @@ pub struct Text {
 }
 
 impl Text {
-    /// A text without repetitions.
+    /// Creates a text without repetitions.
     pub fn plain(text: impl Into<String>) -> Text {
         Text { before: text.into(), ..Text::default() }
     }
 
-    /// Its length in bytes.
+    /// Returns the text's length in bytes.
     pub fn len(&self) -> usize {
         self.before.len() + self.again.len() * self.times + self.after.len()
     }
 
-    /// Whether it has no byte.
+    /// Returns whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The whole of it.
+    /// Returns the whole text.
     pub fn write_out(&self) -> String {
         [&self.before, &self.again.repeat(self.times), &self.after].map(String::as_str).concat()
     }
 }
 
-/// One thing that a guest does in each execution.
+/// An act of a guest in each execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum Act {
-    /// Logs a text so often.
+    /// Logs a text this many times.
     Log(Text, u32),
-    /// Logs a secret so often, in lines of [`LINE`] bytes.
+    /// Logs a secret this many times, in lines of [`LINE`] bytes.
     LogSecret(String, u32),
-    /// Returns a text as an output so often.
+    /// Returns a text as an output this many times.
     Output(Text, u32),
-    /// Fails with these words, to be tried again.
+    /// Fails with these words, to be retried.
     Fail(Text),
 }
 
-/// A node of a guest, as it describes it.
+/// Describes a node of a guest.
 pub fn node(name: &str, inputs: &Value, outputs: &Value, secrets: &[&str]) -> Value {
     json!({"name": name, "inputs": inputs, "outputs": outputs, "secrets": secrets})
 }
 
-/// The component of a guest whose every node does these acts.
+/// Builds the component of a guest whose nodes all perform these acts.
 ///
 /// # Errors
 /// If the acts need more than a guest can have.
@@ -98,7 +98,7 @@ pub fn component(description: &Value, acts: &[Act]) -> Result<Vec<u8>> {
     })
 }
 
-/// The functions of a guest that does these acts.
+/// Returns the functions of a guest that performs these acts.
 ///
 /// # Errors
 /// If the acts need more than a guest can have.
@@ -130,8 +130,8 @@ struct Code {
 }
 
 impl Code {
-    /// Asks for the secrets before any memory is used, since the frame's allocator
-    /// puts them at the end of what is there.
+    /// Asks for the secrets before any memory is used, since the frame's allocator puts them at the
+    /// end of the used memory.
     fn fetch_secrets(&mut self, acts: &[Act]) -> Result<()> {
         let mut at = NAMES_AT;
         for act in acts {
@@ -155,7 +155,7 @@ impl Code {
         Ok(())
     }
 
-    /// Grows the memory by what all texts need, and by the list of the outputs.
+    /// Grows the memory by the size of all texts and of the list of outputs.
     fn reserve(&mut self, acts: &[Act]) -> Result<()> {
         let mut bytes = 0;
         let mut outputs = 0;
@@ -183,7 +183,7 @@ impl Code {
         Ok(())
     }
 
-    /// Writes a text to `$start`, and leaves `$at` behind it.
+    /// Writes a text to `$start`, and leaves `$at` at its end.
     fn write(&mut self, text: &Text) {
         self.body += "(local.set $start (local.get $at))\n";
         self.piece(&text.before, 1);

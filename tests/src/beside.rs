@@ -1,8 +1,8 @@
-//! Honest traffic of another namespace beside hostile work, with a probe of
-//! `/health` and of the host's memory: how well a host serves its other tenants.
-//! Also the times that a cancel and a SIGTERM take.
+//! Honest traffic of another namespace beside hostile work, with a probe of `/health` and of the
+//! host's memory: how well a host serves its other tenants. Also the times that a cancel and a
+//! SIGTERM take.
 //!
-//! Not here: the hostile work, and which host it is done on. A test decides that.
+//! Not here: the hostile work and its host, which a test chooses.
 
 use std::fmt;
 use std::fs::File;
@@ -42,31 +42,31 @@ const RUN_PAUSE: Duration = Duration::from_millis(20);
 /// Pause of the probe between two requests of `/health`.
 const PROBE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Wait for the end of an honest run, after which it counts as lost. A test that
-/// fails then says so soon, and not after minutes.
+/// Wait for the end of an honest run, after which it counts as lost. A failing test then ends soon,
+/// and not after minutes.
 const RUN_WAIT: Duration = Duration::from_secs(30);
 
 /// Timeout of each request: the longest wait and some seconds for the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Errors after which a thread gives up: those after them say the same.
+/// Errors after which a thread gives up: later ones say the same.
 const MAX_ERRORS: usize = 3;
 
-/// Lateness of the machine that one sample may be excused for, at most: with more,
-/// a host whose threads occupy all processors would excuse itself.
+/// Maximum lateness of the machine that is subtracted from one sample. With more, a host whose
+/// threads occupy all processors would excuse itself.
 const MAX_EXCUSE: Duration = Duration::from_millis(100);
 
-/// The factor for time bounds: `EXOSPHERE_TEST_SLACK`, by default 1 for a release
-/// build (of the tests, and so of the binary beside them) and 3 for a debug build,
-/// which takes up to five times as long (honest runs beside the trial `beside-retries`
-/// on two processors: 253 ms against 50 ms). It never lowers a bound.
+/// Returns the factor for time bounds: `EXOSPHERE_TEST_SLACK`, by default 1 for a release build (of
+/// the tests, and so of the binary beside them) and 3 for a debug build. A debug build takes up to
+/// five times as long (honest runs beside the trial `beside-retries` on two processors: 253 ms
+/// against 50 ms). The factor never lowers a bound.
 pub fn slack() -> f64 {
     let set = std::env::var("EXOSPHERE_TEST_SLACK").ok().and_then(|text| text.parse::<f64>().ok());
     let default = if cfg!(debug_assertions) { 3.0 } else { 1.0 };
     set.unwrap_or(default).max(1.0)
 }
 
-/// Makes the timed tests of one program run one after the other.
+/// Serializes the timed tests of one program.
 pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -90,7 +90,7 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// The default bounds, with one for memory in bytes.
+    /// Returns the default bounds, with one for memory in bytes.
     pub fn memory(bytes: u64) -> Self {
         Bounds { memory: Some(bytes), ..Bounds::default() }
     }
@@ -101,17 +101,17 @@ impl Bounds {
 pub struct Beside {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// Samples that each thread has ended.
+    /// Number of samples that each thread has ended.
     ended: Vec<Arc<AtomicU64>>,
 }
 
 impl Beside {
-    /// Sets the namespace [`NAMESPACE`] up and begins. The host may be one of several.
+    /// Sets up the namespace [`NAMESPACE`] and begins the traffic. The host may be one of several.
     pub fn start(host: &Host) -> Result<Beside> {
         Beside::start_in(host, NAMESPACE)
     }
 
-    /// Begins in a namespace of another name.
+    /// Begins the traffic in a namespace of another name.
     pub fn start_in(host: &Host, namespace: &str) -> Result<Beside> {
         let caller = Caller::new(host.url(), namespace)?;
         caller.prepare().context("the honest namespace was not set up")?;
@@ -136,8 +136,7 @@ impl Beside {
         self.threads.push(std::thread::spawn(move || work(&shared, &ended)));
     }
 
-    /// Takes what was measured since the last time, and goes on. What is under way
-    /// ends first and counts.
+    /// Takes the measurements since the last call, and goes on. Open samples end first and count.
     pub fn take(&self) -> Result<Report> {
         let begun: Vec<u64> =
             self.ended.iter().map(|ended| ended.load(Ordering::Relaxed)).collect();
@@ -153,7 +152,7 @@ impl Beside {
         Ok(taken.report())
     }
 
-    /// Ends the traffic; what is under way ends first and counts.
+    /// Ends the traffic. Open samples end first and count.
     pub fn finish(mut self) -> Result<Report> {
         self.shared.over.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
@@ -177,7 +176,7 @@ struct Shared {
     found: Mutex<Found>,
 }
 
-/// Everything that the threads have measured.
+/// Measurements of all threads.
 #[derive(Debug, Default)]
 struct Found {
     runs: Vec<Sample>,
@@ -187,7 +186,7 @@ struct Found {
     errors: Vec<String>,
 }
 
-/// One duration, and when it began.
+/// One duration, and its start time.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: Instant,
@@ -217,7 +216,7 @@ impl Shared {
         self.repeat(ended, PROBE_PAUSE, || caller.health(), |found| &mut found.health);
     }
 
-    /// Does something again and again, and keeps the time of each.
+    /// Repeats a request, and keeps the time of each.
     fn repeat(
         &self,
         ended: &AtomicU64,
@@ -242,13 +241,13 @@ impl Shared {
         }
     }
 
-    /// Keeps the most memory, and how late a thread that only sleeps wakes up.
+    /// Keeps the maximum of memory, and the lateness of a thread that only sleeps.
     fn weigh(&self, watch: Watch, ended: &AtomicU64) {
         while !self.is_over() {
             let at = Instant::now();
             std::thread::sleep(PROBE_PAUSE);
             let took = at.elapsed().saturating_sub(PROBE_PAUSE);
-            // A host that the test has ended has none.
+            // A host that the test has ended uses no memory.
             let bytes = memory(watch).unwrap_or(0);
             let mut found = self.found();
             found.late.push(Sample { at, took });
@@ -276,7 +275,7 @@ impl Found {
         }
     }
 
-    /// How late the machine woke a sleeper while a sample was taken.
+    /// Returns the lateness of the machine while a sample was taken.
     fn lateness_during(&self, sample: &Sample) -> Duration {
         let (begin, end) = (sample.at, sample.at + sample.took);
         let overlapping = self
@@ -291,12 +290,11 @@ fn most(samples: &[Sample]) -> Duration {
     samples.iter().map(|sample| sample.took).max().unwrap_or_default()
 }
 
-/// Quantiles of durations. What a stall kept from being asked counts as well: a
-/// sample that took longer than the pause stands for those that would have been
-/// taken in that time.
+/// Quantiles of durations. Requests that a stall prevented count as well: a sample that took longer
+/// than the pause stands for those that would have been taken in that time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Times {
-    /// Samples that were taken.
+    /// The number of samples.
     pub count: usize,
     /// The median.
     pub p50: Duration,
@@ -334,30 +332,30 @@ impl fmt::Display for Times {
     }
 }
 
-/// Measurements of the honest traffic beside something.
+/// Measurements of the honest traffic beside some hostile work.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// Honest runs, from the request to the answer with their end.
     pub honest: Times,
     /// Answers of `/health`, less the lateness of the machine at that time.
     pub health: Times,
-    /// The slowest answer of `/health`, with nothing taken off.
+    /// The slowest answer of `/health`, with nothing subtracted.
     pub health_raw_max: Duration,
-    /// Lateness of a thread that only sleeps, at most.
+    /// Maximum lateness of a thread that only sleeps.
     pub machine_late: Duration,
     /// Bytes of memory of the host (RSS) at the beginning.
     pub memory_first: u64,
-    /// Bytes of memory of the host (RSS) at most.
+    /// Maximum of the host's memory (RSS) in bytes.
     pub memory_most: u64,
-    /// Honest runs and answers of `/health` that failed.
+    /// Failed honest runs and answers of `/health`.
     pub errors: Vec<String>,
 }
 
 impl Report {
-    /// Holds the measurements to bounds.
+    /// Checks the measurements against bounds.
     ///
     /// # Errors
-    /// Every bound that was passed and every error, with all figures.
+    /// Every bound that was exceeded and every error, with all figures.
     pub fn hold(&self, bounds: Bounds) -> Result<()> {
         let mut wrong = self.errors.clone();
         if self.honest.count == 0 || self.health.count == 0 {
@@ -424,7 +422,7 @@ impl Caller {
             "node_name": "echo", "identifier": "only", "inputs": {"value": 1}, "next_nodes": [],
         }]});
         good(self.client.put(self.path("/graphs/work")).json(&graph).send()?)?;
-        // The first run compiles nothing, but warms what the others find warm.
+        // The first run compiles nothing, but warms the caches of the later runs.
         self.run()
     }
 
@@ -447,14 +445,14 @@ impl Caller {
 /// The times of one cancel.
 #[derive(Debug, Clone, Copy)]
 pub struct Cancelled {
-    /// From the request to its answer.
+    /// Time from the request to its answer.
     pub answered: Duration,
-    /// From the request until the host executes nothing of the run any more.
+    /// Time from the request until the host executes no state of the run.
     pub stopped: Duration,
 }
 
 impl Cancelled {
-    /// Holds both times to [`CANCEL_MAX`] and one sync of the disk, with [`slack`].
+    /// Checks both times against [`CANCEL_MAX`] and one sync of the disk, with [`slack`].
     ///
     /// # Errors
     /// Both times, if one is longer.
@@ -466,13 +464,13 @@ impl Cancelled {
     }
 }
 
-/// Cancels a run and waits until its work has stopped: until the host holds no
-/// state. Honest runs beside it leave enough moments without one.
+/// Cancels a run, and waits until the host has claimed no state. Honest runs beside it leave enough
+/// moments without a claim.
 pub fn cancel_time(tenant: &Tenant<'_>, run: &str) -> Result<Cancelled> {
     cancel_time_leaving(tenant, run, 0)
 }
 
-/// Cancels a run and waits until the host holds at most `left` states of others.
+/// Cancels a run, and waits until the host has claimed at most `left` states of other runs.
 pub fn cancel_time_leaving(tenant: &Tenant<'_>, run: &str, left: u64) -> Result<Cancelled> {
     let begun = Instant::now();
     let path = tenant.path(&format!("/runs/{run}/cancel"));
@@ -486,7 +484,7 @@ pub fn cancel_time_leaving(tenant: &Tenant<'_>, run: &str, left: u64) -> Result<
     Ok(Cancelled { answered, stopped: begun.elapsed() })
 }
 
-/// Sends SIGTERM; gives how long the host took to end, and how it ended.
+/// Sends SIGTERM. Returns the time until the host ended, and its exit status.
 pub fn sigterm_time(host: &mut Host) -> Result<(Duration, ExitStatus)> {
     let begun = Instant::now();
     host.terminate()?;
@@ -494,7 +492,7 @@ pub fn sigterm_time(host: &mut Host) -> Result<(Duration, ExitStatus)> {
     Ok((begun.elapsed(), status))
 }
 
-/// The slowest of some syncs of a small file: one sync of this machine's disk.
+/// Returns the slowest of some syncs of a small file: one sync of this machine's disk.
 pub fn sync_time() -> Result<Duration> {
     const TRIES: usize = 5;
     let folder = tempfile::tempdir()?;
@@ -523,7 +521,7 @@ mod tests {
     fn a_stall_counts_for_all_it_delayed() {
         let quick = [5; 99];
         assert_eq!(times(&quick).p99, Duration::from_millis(5));
-        // One in a thousand, but a second long: fifty requests would have waited.
+        // One sample in a thousand, but a second long: fifty requests would have waited.
         let mut stalled = vec![5; 999];
         stalled.push(1_000);
         let found = times(&stalled);

@@ -1,5 +1,5 @@
-//! Large JSON by short recipes: an object whose one key begins with `@` stands for
-//! what it describes, so that a case file of a few lines makes megabytes.
+//! Recipes for large JSON: an object whose one key begins with `@` stands for the value that it
+//! describes, so that a case file of a few lines makes megabytes.
 //!
 //! | recipe | JSON that it stands for |
 //! |---|---|
@@ -15,17 +15,17 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
 
-/// The key by which serde_json once handed over text as JSON. A reader of test
-/// cases that falls for it would change the case: so it has a recipe.
+/// The key by which serde_json once passed text as JSON. A reader that mistakes it for raw JSON
+/// would change the test case, so there is a recipe for it.
 const RAW_KEY: &str = "$serde_json::private::RawValue";
 
-/// The most copies or letters of one recipe: a slip of a case is no test.
+/// Maximum of copies or letters of one recipe, against slips in a case.
 const MAX_TIMES: usize = 50_000_000;
 
-/// Puts in place of each recipe what it stands for.
+/// Replaces each recipe by the value that it stands for.
 ///
 /// # Errors
-/// A recipe that does not exist or is not filled in well.
+/// A recipe that does not exist or has invalid arguments.
 pub fn expand(value: &Value) -> Result<Value> {
     match value {
         Value::Array(list) => list.iter().map(expand).collect(),
@@ -80,14 +80,14 @@ fn numbered(value: &Value, n: usize) -> Value {
     }
 }
 
-/// A text of random letters and digits.
+/// Returns a text of random letters and digits.
 pub fn random_letters(count: usize, seed: u64) -> String {
     const LETTERS: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
     let mut chance = StdRng::seed_from_u64(seed);
     (0..count).map(|_| char::from(LETTERS[chance.random_range(0..LETTERS.len())])).collect()
 }
 
-/// A schema for objects whose check costs `refs` to the power of `levels`.
+/// Returns a schema for objects whose check costs `refs` to the power of `levels`.
 pub fn doubling(levels: usize, refs: usize) -> Value {
     let mut definitions = Map::new();
     definitions.insert("l0".to_owned(), json!({"type": "object"}));

@@ -1,8 +1,7 @@
-//! Several hosts on one Postgres, each with a folder and a log of its own, that
-//! a test kills, freezes and starts again. Which host executes what is read in
-//! their logs, from outside.
+//! A fleet: several hosts on one Postgres, each with a folder and a log of its own, that a test
+//! kills, freezes and starts again. Their logs show, from outside, which host executes a state.
 //!
-//! Not here: chance. What happens to whom, a test decides.
+//! Not here: chance. A test decides what happens to which host.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -17,19 +16,19 @@ use crate::postgres::Postgres;
 use crate::proxy::Proxy;
 use crate::{Host, check, tail, until};
 
-/// Tells executions, and nothing else that is ordinary.
+/// Log filter: executions, and nothing else that is ordinary.
 const LOG: &str = "warn,exosphere_orchestrator=debug";
 
-/// How a host is set up.
+/// The settings of a host.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// How many nodes it may run at a time.
+    /// Number of nodes that the host may run at a time.
     pub slots: u32,
-    /// How many of them one namespace may have, if not the default share.
+    /// Slots that one namespace may have, if not the default share.
     pub namespace_slots: Option<u32>,
-    /// Whether a proxy stands between it and Postgres.
+    /// True if a proxy stands between the host and Postgres.
     pub proxied: bool,
-    /// How far its clock is off, in milliseconds.
+    /// Offset of the host's clock in milliseconds.
     pub clock_offset_ms: i64,
 }
 
@@ -40,32 +39,32 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// One with so many slots.
+    /// Creates settings with this many slots.
     pub fn slots(slots: u32) -> Self {
         Setup { slots, ..Setup::default() }
     }
 
-    /// A host with `slots` slots, all of which one namespace may have.
+    /// Creates settings with `slots` slots, all of which one namespace may have.
     pub fn one_namespace(slots: u32) -> Self {
         Setup { slots, namespace_slots: Some(slots), ..Setup::default() }
     }
 }
 
-/// An execution, as a host has logged its beginning.
+/// An execution, from the host's log line of its begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Execution {
-    /// The number of the state.
+    /// The id of the state.
     pub state: i64,
-    /// Which attempt it is.
+    /// The number of the attempt.
     pub attempt: i64,
 }
 
-/// A host that may be down: what it is started with, and its process.
+/// A host that may be down: its settings, and its process.
 #[derive(Debug)]
 pub struct Member {
     data: PathBuf,
     log: PathBuf,
-    /// The key that all hosts of the database share.
+    /// The key file that all hosts of the database share.
     key: PathBuf,
     database: String,
     setup: Setup,
@@ -87,7 +86,7 @@ impl Member {
         Ok(Member { data, log, key, database, setup, proxy, host: None })
     }
 
-    /// Starts it, on the folder that it had before if it had one.
+    /// Starts the host, on its earlier folder if it had one.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.host.is_none(), "it runs");
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
@@ -95,7 +94,7 @@ impl Member {
         let key = self.key.to_str().context("a path that is no text")?;
         let mut arguments =
             vec!["--database", &self.database, "--key", key, "--slots", &slots, "--log-json"];
-        // Some nodes of these tests wait for minutes for what befalls their host.
+        // Some nodes of these tests wait for minutes while their host is disturbed.
         arguments.extend(["--limit", "timeout_ms=600s"]);
         let namespace_slots = self.setup.namespace_slots.map(|slots| slots.to_string());
         if let Some(slots) = &namespace_slots {
@@ -112,70 +111,70 @@ impl Member {
         Ok(())
     }
 
-    /// The host, which must be up.
+    /// Returns the host, which must be up.
     pub fn host(&self) -> Result<&Host> {
         self.host.as_ref().context("this host is down")
     }
 
-    /// Whether it has a process.
+    /// Returns whether the host has a process.
     pub fn is_up(&self) -> bool {
         self.host.is_some()
     }
 
-    /// The line between it and Postgres, which must be there.
+    /// Returns the proxy between the host and Postgres, which must exist.
     pub fn proxy(&self) -> Result<&Proxy> {
         self.proxy.as_ref().context("this host has no proxy")
     }
 
-    /// SIGKILL.
+    /// Kills the host (SIGKILL).
     pub fn kill(&mut self) -> Result<()> {
         self.host.take().context("this host is down")?.kill()
     }
 
-    /// Waits for its end, after a SIGTERM.
+    /// Waits for the host to end, after a SIGTERM.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         self.host.take().context("this host is down")?.wait()
     }
 
-    /// SIGSTOP: nothing of it runs any more, and its connections stay open.
+    /// Freezes the host (SIGSTOP): its threads stop, and its connections stay open.
     pub fn freeze(&self) -> Result<()> {
         self.host()?.signal(Signal::STOP)
     }
 
-    /// SIGCONT: it goes on as if nothing had been.
+    /// Thaws the host (SIGCONT): its threads go on.
     pub fn thaw(&self) -> Result<()> {
         self.host()?.signal(Signal::CONT)
     }
 
-    /// How it ended, if it did so by itself.
+    /// Returns the exit status, if the host ended by itself.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.host.as_mut().map_or(Ok(None), Host::ended)
     }
 
-    /// How many states it holds, if it is well.
+    /// Returns the number of states that the host has claimed, if it is healthy.
     pub fn holding(&self) -> Result<i64> {
         self.host()?.get("//health")?["holding"].as_i64().context("health tells what is held")
     }
 
-    /// All executions that it has begun, in order.
+    /// Returns all executions that the host has begun, in order.
     pub fn executions(&self) -> Result<Vec<Execution>> {
         let bytes = fs::read(&self.log)?;
         let text = String::from_utf8_lossy(&bytes);
         text.lines().filter_map(|line| execution(line).transpose()).collect()
     }
 
-    /// Whether it has begun to execute a state.
+    /// Returns whether the host has begun to execute a state.
     pub fn read_begun(&self, state: i64) -> Result<bool> {
         Ok(self.executions()?.iter().any(|execution| execution.state == state))
     }
 }
 
-/// The execution that a line of the log tells of.
+/// Parses the execution from a line of the log.
 fn execution(line: &str) -> Result<Option<Execution>> {
     if !line.contains("\"executing\"") {
         return Ok(None);
     }
-    // A host that was killed may have left half a line.
+    // A killed host may have left half a line.
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Ok(None) };
     let fields = &line["fields"];
     let number = |name: &str| {
@@ -219,34 +218,34 @@ impl Fleet {
         }
     }
 
-    /// One more, which is not started yet.
+    /// Adds a member, which is not started yet.
     pub fn add(&mut self, postgres: &Postgres, setup: Setup) -> Result<&mut Member> {
         let folder = self.folder.path().join(format!("host{}", self.members.len()));
         self.members.push(Member::new(&folder, postgres, &self.database, setup)?);
         self.members.last_mut().context("it was just added")
     }
 
-    /// The members, in order.
+    /// Returns the members, in order.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// One of them.
+    /// Returns a member.
     pub fn member(&mut self, at: usize) -> &mut Member {
         &mut self.members[at]
     }
 
-    /// The host of one of them, which must be up.
+    /// Returns the host of a member, which must be up.
     pub fn host(&self, at: usize) -> Result<&Host> {
         self.members[at].host()
     }
 
-    /// The name of the database.
+    /// Returns the name of the database.
     pub fn database(&self) -> &str {
         &self.database
     }
 
-    /// The member that has begun to execute a state, `except` for one.
+    /// Returns a member that has begun to execute a state, `except` for one.
     pub fn executor(&self, state: i64, except: Option<usize>) -> Result<Option<usize>> {
         for (at, member) in self.members.iter().enumerate() {
             if Some(at) != except && member.read_begun(state)? {
@@ -261,12 +260,12 @@ impl Fleet {
         until("an execution", || self.executor(state, except))
     }
 
-    /// Recounts every invariant.
+    /// Checks all invariants.
     pub fn check(&self) -> Result<()> {
         check(&["--database", &self.postgres_address])
     }
 
-    /// How all the logs end, but for executions.
+    /// Returns the ends of all logs, but for executions.
     pub fn tails(&self) -> String {
         let tail = |(at, member): (usize, &Member)| {
             let lines = tail(&member.log, 15, |line| !line.contains("\"executing\""));
@@ -277,7 +276,7 @@ impl Fleet {
 }
 
 impl Fleet {
-    /// Tells what one wants to know after a failure, and keeps the logs.
+    /// Prints the ends of the logs after a failure, and keeps the logs.
     pub fn tell(&mut self, postgres: &Postgres) {
         println!("{}--- Postgres\n{}", self.tails(), postgres.tail());
         self.folder.disable_cleanup(true);
@@ -293,8 +292,7 @@ impl Drop for Fleet {
     }
 }
 
-/// Runs a test on a fleet; afterwards every invariant is recounted. A failure
-/// tells how the logs end.
+/// Runs a test on a fleet, and then checks all invariants. A failure prints the ends of the logs.
 pub fn with_fleet(
     postgres: &Postgres,
     database: &str,

@@ -1,24 +1,24 @@
-//! Guests by hand: puts the functions of one into `tests/hostile/frame.wat`,
-//! which has everything else that a plugin needs.
+//! Guests by hand: puts the functions of a guest into `tests/hostile/frame.wat`, which has
+//! everything else that a plugin needs.
 
 use anyhow::{Context, Result, ensure};
 
 const FRAME: &str = include_str!("../hostile/frame.wat");
 
-/// What is changed of the frame.
+/// Changes to the frame.
 #[derive(Debug, Default)]
 pub struct Changes<'a> {
-    /// Functions of its module.
+    /// Functions of the frame's module.
     pub functions: &'a str,
-    /// What stands in the component before its module.
+    /// Text of the component before its module.
     pub component: &'a str,
-    /// What it says of itself, instead of that it has a node `attack`.
+    /// The guest's description, in place of one with a node `attack`.
     pub description: Option<&'a [u8]>,
-    /// Texts of the frame that occur there once, and what stands in their place.
+    /// Texts of the frame that occur there once, and their replacements.
     pub edits: &'a [(String, String)],
 }
 
-/// Where the description is; memory before it is the guest's.
+/// Address of the description; memory before it is the guest's.
 const DESCRIPTION_AT: usize = 32 * 1024;
 
 const PAGE: usize = 64 * 1024;
@@ -26,7 +26,7 @@ const PAGE: usize = 64 * 1024;
 const DESCRIPTION: &str =
     r#"{"nodes":[{"name":"attack","inputs":{"type":"object"},"outputs":{"type":"object"}}]}"#;
 
-/// The component of a guest.
+/// Builds the component of a guest.
 pub fn component(changes: &Changes<'_>) -> Result<Vec<u8>> {
     let text = text(changes)?;
     wat::parse_str(&text).context("the guest is no WebAssembly text")
@@ -54,7 +54,7 @@ fn text(changes: &Changes<'_>) -> Result<String> {
     Ok(text)
 }
 
-/// The guest's functions, and those that it leaves to us.
+/// Returns the guest's functions, and default ones for those that it lacks.
 fn functions(brought: &str) -> String {
     let mut all = brought.to_owned();
     if !brought.contains(r#"(export "describe")"#) {

@@ -1,11 +1,10 @@
-//! The ground of the end-to-end tests and of the benchmark: the real binary on
-//! a folder of its own, spoken to over HTTP as anyone would. The tests
-//! themselves are in `tests/`, cases as folders in `cases/`, the benchmark in
-//! `src/bin/`.
+//! The harness of the end-to-end tests and of the benchmark: the real binary on a folder of its
+//! own, called over HTTP as by any client. The tests themselves are in `tests/`, cases as folders
+//! in `cases/`, the benchmark in `bench/`, further programs in `src/bin/`.
 //!
-//! Not here: anything of the host's own code. What is tested is what is shipped.
-//! Only `fuzz` looks inside, since it tries too much for a process to be started
-//! each time; and answers are read by the host's reader of JSON.
+//! Not here: anything of the host's own code. The tests run the shipped binary. Only `fuzz` looks
+//! inside, since it makes too many tries to start a process for each. Answers are read by the
+//! host's reader of JSON.
 
 pub mod postgres;
 pub mod beside;
@@ -31,15 +30,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// How long anything may take that a test waits for.
+/// Timeout of everything that a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The checkout.
+/// Returns the checkout's folder.
 pub fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The binary, as it was built beside this test.
+/// Returns the path of the binary, as built beside this test.
 pub fn binary() -> Result<PathBuf> {
     let test = std::env::current_exe()?;
     // A test lies in `deps/`, a program beside the binary.
@@ -47,7 +46,7 @@ pub fn binary() -> Result<PathBuf> {
     folders.find(|binary| binary.is_file()).context("no binary: run `cargo xtask test`")
 }
 
-/// The component of a plugin of this project, as `cargo xtask plugins` built it.
+/// Reads the component of a plugin of this project, as `cargo xtask plugins` built it.
 pub fn component(name: &str) -> Result<Vec<u8>> {
     let file = checkout().join(format!("plugins/target/wasm32-wasip2/release/{name}.wasm"));
     std::fs::read(&file)
@@ -65,7 +64,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host on a new folder.
+    /// Starts a host on a new folder.
     pub fn start() -> Result<Host> {
         let folder = tempfile::tempdir()?;
         let mut host = Host::start_in(folder.path())?;
@@ -73,12 +72,12 @@ impl Host {
         Ok(host)
     }
 
-    /// A host on a folder that is there already.
+    /// Starts a host on an existing folder.
     pub fn start_in(data: &Path) -> Result<Host> {
         Host::start_with(data, &[], |_| ())
     }
 
-    /// The same with further arguments, its command set up as the test likes.
+    /// Starts a host with further arguments and a command that `set_up` may change.
     pub fn start_with(
         data: &Path,
         arguments: &[&str],
@@ -87,7 +86,7 @@ impl Host {
         Host::start_of(&binary()?, data, arguments, set_up)
     }
 
-    /// Starts a host of another binary, say of an earlier build.
+    /// Starts a host of another binary, for example of an earlier build.
     pub fn start_of(
         binary: &Path,
         data: &Path,
@@ -102,7 +101,7 @@ impl Host {
         let line = first_line(process.stdout.take().context("no pipe")?);
         let url = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
         if !url.starts_with("http://") {
-            // One that hangs says nothing either, and would never end.
+            // A hanging host prints nothing either, and would never end.
             let ended = process.try_wait()?;
             process.kill()?;
             bail!("the host did not start: {line:?}, {:?}, {}", ended, process.wait()?);
@@ -111,50 +110,50 @@ impl Host {
         Ok(Host { process, url, client, data: data.to_owned(), _folder: None })
     }
 
-    /// Where it listens.
+    /// Returns the URL at which the host listens.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Its data folder.
+    /// Returns the host's data folder.
     pub fn data(&self) -> &Path {
         &self.data
     }
 
-    /// Its process.
+    /// Returns the host's process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    /// Ends it as a crash would: SIGKILL.
+    /// Kills the host with SIGKILL, as a crash would.
     pub fn kill(mut self) -> Result<()> {
         self.process.kill()?;
         self.process.wait()?;
         Ok(())
     }
 
-    /// Sends it SIGTERM.
+    /// Sends the host a SIGTERM.
     pub fn terminate(&self) -> Result<()> {
         self.signal(Signal::TERM)
     }
 
-    /// Sends it a signal.
+    /// Sends the host a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.pid())?).context("no process")?;
         Ok(kill_process(pid, signal)?)
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, if the host has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.process.try_wait()?)
     }
 
-    /// Waits for its end.
+    /// Waits for the host to end.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         until("the end of the host", || self.ended())
     }
 
-    /// A request to a path below the namespace `default`.
+    /// Builds a request to a path below the namespace `default`.
     pub fn request(&self, method: &str, path: &str) -> Result<reqwest::blocking::RequestBuilder> {
         let url = match path.starts_with("//") {
             true => format!("{}{}", self.url, &path[1..]),
@@ -163,17 +162,17 @@ impl Host {
         Ok(self.client.request(method.parse()?, url))
     }
 
-    /// The answer to a GET, which must be good.
+    /// Returns the answer to a GET, which must be a success.
     pub fn get(&self, path: &str) -> Result<Value> {
         good(self.request("GET", path)?.send()?)
     }
 
-    /// The answer to a request with a body, which must be good.
+    /// Returns the answer to a request with a body, which must be a success.
     pub fn send(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
         good(self.request(method, path)?.json(body).send()?)
     }
 
-    /// The status and the problem of a request that must fail.
+    /// Returns the status and the problem of a request that must fail.
     pub fn refused(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
         problem(self.request(method, path)?.json(body).send()?)
     }
@@ -183,18 +182,18 @@ impl Host {
         good(self.upload(name, component(name)?)?)
     }
 
-    /// Uploads bytes.
+    /// Uploads bytes as a plugin.
     pub fn upload(&self, name: &str, bytes: Vec<u8>) -> Result<Response> {
         let request = self.request("POST", &format!("/plugins?name={name}&version=test"))?;
         Ok(request.header("content-type", "application/wasm").body(bytes).send()?)
     }
 
-    /// Grants a plugin of the namespace `default` something: nothing else then.
+    /// Replaces the grants of a plugin in the namespace `default`.
     pub fn grant(&self, plugin: &str, grants: &Value) -> Result<Value> {
         self.send("PUT", &format!("//v1/operator/namespaces/default/grants/{plugin}"), grants)
     }
 
-    /// Sets a namespace up.
+    /// Applies the settings of a namespace.
     pub fn namespace(&self, namespace: &str, settings: &Value) -> Result<Value> {
         self.send("PUT", &format!("//v1/operator/namespaces/{namespace}"), settings)
     }
@@ -204,19 +203,19 @@ impl Host {
         self.send("PUT", &format!("/graphs/{name}"), graph)
     }
 
-    /// Starts a run; gives its id.
+    /// Starts a run, and returns its id.
     pub fn run(&self, graph: &str, inputs: &Value, store: &Value) -> Result<String> {
         let body = json!({"inputs": inputs, "store": store});
         let run = self.send("POST", &format!("/graphs/{graph}/runs"), &body)?;
         Ok(run["run"].as_str().context("a run has an id")?.to_owned())
     }
 
-    /// Waits until a run is over; gives it.
+    /// Waits until a run is over, and returns it.
     pub fn wait_for(&self, run: &str) -> Result<Value> {
         self.wait_until(run, |run| run["status"] != "RUNNING")
     }
 
-    /// Waits for the news of a run until they are as wanted.
+    /// Waits until a run is as wanted, and returns it.
     pub fn wait_until(&self, run: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let end = Instant::now() + PATIENCE;
         let mut found = self.get(&format!("/runs/{run}"))?;
@@ -228,14 +227,14 @@ impl Host {
         Ok(found)
     }
 
-    /// Applies, starts and waits.
+    /// Applies a graph, starts a run of it and waits for its end.
     pub fn result_of(&self, name: &str, graph: &Value, inputs: &Value) -> Result<Value> {
         self.apply(name, graph)?;
         let run = self.run(name, inputs, &json!({}))?;
         self.wait_for(&run)
     }
 
-    /// All states of a run at an identifier, with outputs and attempts.
+    /// Returns all states of a run at an identifier, with outputs and attempts.
     pub fn states(&self, run: &str, identifier: &str) -> Result<Vec<Value>> {
         let mut states = Vec::new();
         for state in self.list(run, &format!("identifier={identifier}"))? {
@@ -245,7 +244,7 @@ impl Host {
         Ok(states)
     }
 
-    /// All states of a run that a filter lets through, page by page.
+    /// Returns all states of a run that match a filter, page by page.
     pub fn list(&self, run: &str, filter: &str) -> Result<Vec<Value>> {
         self.pages(&format!("/runs/{run}/states"), filter)
     }
@@ -263,7 +262,7 @@ impl Host {
         }
     }
 
-    /// The one output of the one state at an identifier.
+    /// Returns the one output of the one state at an identifier.
     pub fn output(&self, run: &str, identifier: &str) -> Result<Value> {
         let states = self.states(run, identifier)?;
         match states.as_slice() {
@@ -283,7 +282,7 @@ impl Drop for Host {
     }
 }
 
-/// What a new host says first; nothing if it never does.
+/// Returns the first line that a new host prints, or an empty text if it prints none.
 fn first_line(from: ChildStdout) -> String {
     let (told, line) = mpsc::channel();
     // The thread ends with the host at the latest: then the pipe does.
@@ -295,16 +294,16 @@ fn first_line(from: ChildStdout) -> String {
     line.recv_timeout(PATIENCE).unwrap_or_default()
 }
 
-/// The body of an answer that must be good.
+/// Returns the body of an answer that must be a success.
 pub fn good(response: Response) -> Result<Value> {
     let (status, url) = (response.status(), response.url().clone());
     let text = response.text()?;
     ensure!(status.is_success(), "{url}: {status}: {text}");
-    // Not serde_json's reader: it takes one key of a stranger for JSON text.
+    // Not serde_json's reader: it takes one key of untrusted JSON for JSON text.
     exosphere_domain::json::read_stored(&text).map_err(|error| anyhow!("{url}: no JSON: {error}"))
 }
 
-/// The status and the problem of an answer that must be bad.
+/// Returns the status and the problem of an answer that must be an error.
 pub fn problem(response: Response) -> Result<(u16, Value)> {
     let status = response.status();
     let kind = response.headers().get("content-type").cloned();
@@ -329,7 +328,7 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Resu
     }
 }
 
-/// What `serve` says when it cannot start.
+/// Returns the error text of a `serve` that cannot start.
 pub fn start_in_vain(arguments: &[&str]) -> Result<String> {
     let mut serve = Command::new(binary()?);
     let mut serve = serve
@@ -351,7 +350,7 @@ pub fn start_in_vain(arguments: &[&str]) -> Result<String> {
     }
 }
 
-/// The last lines of a file that are wanted.
+/// Returns the last wanted lines of a file, up to `most`.
 pub fn tail(file: &Path, most: usize, wanted: impl Fn(&str) -> bool) -> String {
     let bytes = std::fs::read(file).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
@@ -359,7 +358,7 @@ pub fn tail(file: &Path, most: usize, wanted: impl Fn(&str) -> bool) -> String {
     lines[lines.len().saturating_sub(most)..].join("\n")
 }
 
-/// Recounts every invariant with `exosphere check`, which must find nothing.
+/// Checks all invariants with `exosphere check`, which must find no violation.
 pub fn check(arguments: &[&str]) -> Result<()> {
     let output = Command::new(binary()?).arg("check").args(arguments).output()?;
     let said = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());

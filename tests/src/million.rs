@@ -1,7 +1,7 @@
-//! A great many hostile attempts in one namespace, and honest runs in another
-//! beside them all the time: what came of each, and what the host held.
+//! Hostile attempts in large numbers in one namespace, with honest runs in another beside them all
+//! the time: the outcome of each, and the host's resources.
 //!
-//! How many is said by who asks: a program for a million, a test for a few.
+//! The caller chooses the number: a program takes a million, a test a few.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,8 +15,8 @@ use crate::Host;
 use crate::tenant::Tenant;
 use crate::watch::{Held, Watch};
 
-/// What the attempts do, each so many times in a hundred, and the kind of
-/// failure that must come of it.
+/// The mix of attempts: each with its share in percent and the kind of failure that it must end
+/// with.
 const MIX: [(&str, usize, &str); 14] = [
     ("trap", 34, "trap"),
     ("panic", 15, "trap"),
@@ -34,8 +34,7 @@ const MIX: [(&str, usize, &str); 14] = [
     ("log-secret", 2, "trap"),
 ];
 
-/// Letters of the secret that some log: equal ones, which a search has to start at
-/// each of them.
+/// Letters of the logged secret: equal ones, so that a search has to start at each of them.
 const SECRET_LETTERS: usize = 60_000;
 
 /// Attempts of one run, which are one fanout.
@@ -47,13 +46,13 @@ const SETTLED: u64 = 100_000;
 /// Kilobytes by which it may grow all the same, beside a twentieth.
 const GROWTH: i64 = 20 * 1024;
 
-/// How long a run of so many may take.
+/// Timeout of one run.
 const PATIENCE: Duration = Duration::from_secs(1_200);
 
 /// Descriptors and threads that come and go.
 const SLACK: usize = 10;
 
-/// What the host held after so many attempts.
+/// A sample of the host's memory, descriptors and threads.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     attempts: u64,
@@ -62,14 +61,14 @@ struct Sample {
     held: Held,
 }
 
-/// The honest runs.
+/// The results of the honest runs.
 #[derive(Debug, Default)]
 struct Honest {
     runs: u64,
     slowest: Duration,
 }
 
-/// What came of it all.
+/// The results of all attempts and of the honest runs.
 #[derive(Debug, Default)]
 pub struct Report {
     attempts: u64,
@@ -79,11 +78,10 @@ pub struct Report {
     peak: i64,
 }
 
-/// Does so many attempts on a new host.
+/// Performs `attempts` attempts on a new host.
 ///
 /// # Errors
-/// If an honest run was lost or has another result, or an attempt came to
-/// something else than a typed failure.
+/// If an honest run was lost or has another result, or an attempt did not end in a typed failure.
 pub fn run(attempts: u64) -> Result<Report> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_with(folder.path(), &[], |command| {
@@ -111,7 +109,7 @@ pub fn run(attempts: u64) -> Result<Report> {
     Ok(report)
 }
 
-/// A fanout whose branches misbehave by turns, and a unite that takes them all.
+/// Returns a fanout whose branches misbehave by turns, and a unite that accepts all failures.
 fn attack(branches: u64) -> Value {
     let plan: Vec<&str> = MIX.iter().flat_map(|(way, times, _)| vec![*way; *times]).collect();
     json!({
@@ -138,7 +136,7 @@ fn work() -> Value {
     ]})
 }
 
-/// Honest runs, one after the other, each with its right result.
+/// Performs honest runs, one after the other, and checks the result of each.
 fn work_on(tenant: Tenant<'_>, over: &AtomicBool) -> Result<Honest> {
     let mut honest = Honest::default();
     while !over.load(Ordering::Relaxed) {
@@ -154,7 +152,7 @@ fn work_on(tenant: Tenant<'_>, over: &AtomicBool) -> Result<Honest> {
     Ok(honest)
 }
 
-/// A large run takes its time on a machine that others use too.
+/// Waits for the end of a run. A large run takes its time on a shared machine.
 fn over(evil: Tenant<'_>, run: &str) -> Result<Value> {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -195,14 +193,15 @@ impl Report {
         Ok(())
     }
 
-    /// Whether the host is as it was.
+    /// Checks that the host is as it was.
     ///
     /// # Errors
-    /// What grew, or what the attempts came to instead.
+    ///
+    /// If the host has grown, or the attempts ended otherwise than planned.
     pub fn verdict(&self) -> Result<()> {
         ensure!(self.honest.runs > 0, "there was no honest run beside them");
         for (kind, number) in &self.kinds {
-            // Anything may run out of time on a busy machine.
+            // Any attempt may run out of time on a busy machine.
             let planned: usize =
                 MIX.iter().filter(|(.., wanted)| wanted == kind).map(|(_, times, _)| times).sum();
             let most = planned as u64 * self.attempts / 100;

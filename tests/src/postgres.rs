@@ -1,6 +1,6 @@
-//! A Postgres of the tests' own: a cluster in a folder that goes with it, on a
-//! port that nobody had. It is as careful as one in earnest (`fsync` and
-//! `synchronous_commit` are on), so that what survives here survives there.
+//! A Postgres of the tests' own: a temporary cluster on a free port. It is as durable as in
+//! production (`fsync` and `synchronous_commit` are on), so that data that survives here survives
+//! there.
 //!
 //! Not here: a client. SQL goes through the program `psql`.
 
@@ -18,13 +18,13 @@ use rustix::process::{Pid, Signal, getuid, kill_process};
 
 use crate::{tail, until};
 
-/// Where Debian puts it, one folder for each version.
+/// Debian's folder of Postgres, with a subfolder for each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// Who it runs as where the tests run as root, whom it refuses to serve.
+/// The user of the server where the tests run as root, as which Postgres refuses to run.
 const USER: &str = "postgres";
 
-/// Appended to `postgresql.conf`, where the last word counts.
+/// Appended to `postgresql.conf`, where the last value counts.
 const SETTINGS: &str = "
 listen_addresses = '127.0.0.1'
 fsync = on
@@ -36,8 +36,8 @@ authentication_timeout = 3s
 log_line_prefix = '%m [%p] %d '
 ";
 
-/// Waits for the end of its standard input, which is the end of the test
-/// however that came about, and clears away what the test has left.
+/// The keeper: waits for the end of its standard input, which is the end of the test in any way,
+/// and removes what the test has left.
 const KEEPER: &str = r#"
 read -r _
 pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null)
@@ -50,12 +50,12 @@ fi
 rm -rf "$0"
 "#;
 
-/// How it is stopped.
+/// How the server is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Clients are thrown out, and everything is written down.
+    /// Disconnects clients, and writes everything to disk.
     Fast,
-    /// As a crash would: the next start recovers from the log.
+    /// Stops as a crash would: the next start recovers from the log.
     Immediate,
 }
 
@@ -70,16 +70,16 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// A new cluster.
+    /// Starts a new cluster.
     pub fn start() -> Result<Postgres> {
         let tools = Tools::find()?;
-        // The keeper removes it, when all else has ended.
+        // The keeper removes the folder, when all else has ended.
         let folder = tempfile::Builder::new().prefix("exosphere-pg-").tempdir()?.keep();
         let keeper = keep(&folder)?;
         let server = Mutex::new(None);
         let mut postgres = Postgres { folder, tools, port: 0, server, keeper };
         postgres.initialise()?;
-        // A free port may be taken by another before it is ours.
+        // Another process may take a free port before the cluster does.
         let mut tried = postgres.start_on_a_free_port();
         for _ in 0..2 {
             if tried.is_ok() {
@@ -90,36 +90,36 @@ impl Postgres {
         tried.map(|()| postgres)
     }
 
-    /// The one cluster of this test program, for tests that leave it running
-    /// and take a database of their own each.
+    /// Returns the one cluster of this test program, for tests that leave it running and take a
+    /// database of their own each.
     pub fn shared() -> Result<&'static Postgres> {
         static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
         let shared = SHARED.get_or_init(|| Postgres::start().map_err(|why| format!("{why:#}")));
         shared.as_ref().map_err(|why| anyhow!("{why}"))
     }
 
-    /// Where it listens.
+    /// Returns the address at which the server listens.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// The address of a database.
+    /// Returns the URL of a database.
     pub fn url(&self, database: &str) -> String {
         Postgres::url_at(self.address(), database)
     }
 
-    /// The address of a database behind a proxy.
+    /// Returns the URL of a database behind a proxy.
     pub fn url_at(address: SocketAddr, database: &str) -> String {
         format!("postgres://postgres@{address}/{database}")
     }
 
-    /// Makes an empty database; gives its address.
+    /// Creates an empty database, and returns its URL.
     pub fn create_database(&self, name: &str) -> Result<String> {
         self.psql("postgres", &format!("CREATE DATABASE \"{name}\" TEMPLATE template0"))?;
         Ok(self.url(name))
     }
 
-    /// Stops it.
+    /// Stops the server.
     pub fn stop(&self, mode: Mode) -> Result<()> {
         let Some(mut server) = self.lock().take() else { return Ok(()) };
         let signal = match mode {
@@ -132,7 +132,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Starts it again, where it was before.
+    /// Starts the server again, on the same port.
     pub fn start_again(&self) -> Result<()> {
         let mut server = self.lock();
         ensure!(server.is_none(), "it runs");
@@ -140,13 +140,13 @@ impl Postgres {
         Ok(())
     }
 
-    /// Stops it and starts it again.
+    /// Stops the server and starts it again.
     pub fn restart(&self, mode: Mode) -> Result<()> {
         self.stop(mode)?;
         self.start_again()
     }
 
-    /// What `psql` prints for a statement, without any frills.
+    /// Returns the plain output of `psql` for a statement.
     pub fn psql(&self, database: &str, sql: &str) -> Result<String> {
         let output = Command::new(self.tools.path("psql"))
             .args(["--no-psqlrc", "--no-align", "--tuples-only", "--quiet"])
@@ -160,7 +160,7 @@ impl Postgres {
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    /// The end of its log.
+    /// Returns the end of the server's log.
     pub fn tail(&self) -> String {
         tail(&self.folder.join("log"), 40, |_| true)
     }
@@ -181,7 +181,7 @@ impl Postgres {
         let mut initdb = self.tools.command("initdb");
         initdb.arg("--pgdata").arg(self.data());
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
-        // What is lost with the power is the test as well.
+        // A power loss would end the test as well, so nothing need be synced.
         initdb.args(["--no-sync", "--no-instructions"]);
         run(&mut initdb)?;
         let folder = self.folder.display();
@@ -196,9 +196,9 @@ impl Postgres {
         self.start_again()
     }
 
-    /// Starts the server and waits until it takes connections.
+    /// Starts the server and waits until it accepts connections.
     fn spawn(&self) -> Result<Child> {
-        // Nothing of ours runs, so one that is left over says nothing.
+        // No server of this cluster runs, so a leftover file means nothing.
         let _ = fs::remove_file(self.data().join("postmaster.pid"));
         let path = self.folder.join("log");
         let log = OpenOptions::new().create(true).append(true).open(&path)?;
@@ -215,13 +215,13 @@ impl Postgres {
         Ok(server)
     }
 
-    /// The eighth line of `postmaster.pid` says how far it is.
+    /// Returns whether the server is ready, by the eighth line of `postmaster.pid`.
     fn is_ready(&self) -> bool {
         let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
         text.lines().nth(7).is_some_and(|line| line.trim() == "ready")
     }
 
-    /// The server itself, whatever started it.
+    /// Returns the server's own process id, whatever started it.
     fn postmaster(&self) -> Option<Pid> {
         let text = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
         Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
@@ -236,7 +236,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Starts what clears the folder away, out of reach of a Ctrl-C.
+/// Starts the keeper that removes the folder, out of reach of a Ctrl-C.
 fn keep(folder: &Path) -> Result<Child> {
     let mut keeper = Command::new("sh");
     keeper.args(["-c", KEEPER]).arg(folder).stdin(Stdio::piped());
@@ -248,7 +248,7 @@ fn keep(folder: &Path) -> Result<Child> {
 #[derive(Debug)]
 struct Tools {
     folder: PathBuf,
-    /// The words before a program that make another user of root.
+    /// The words before a program by which root becomes another user.
     as_user: Option<Vec<String>>,
 }
 
@@ -266,13 +266,13 @@ impl Tools {
         Ok(Tools { folder, as_user })
     }
 
-    /// A program, or its name if it lies elsewhere on the PATH.
+    /// Returns the path of a program, or its name if it lies elsewhere on the PATH.
     fn path(&self, program: &str) -> PathBuf {
         let path = self.folder.join(program);
         if path.is_file() { path } else { program.into() }
     }
 
-    /// A call of a program that root may not run, out of reach of a Ctrl-C.
+    /// Returns a call of a program that root may not run, out of reach of a Ctrl-C.
     fn command(&self, program: &str) -> Command {
         let program = self.path(program);
         let mut command = match self.as_user.as_deref() {
@@ -283,13 +283,13 @@ impl Tools {
             }
             _ => Command::new(program),
         };
-        // The folder that a test runs in may be closed to the other user.
+        // The other user may have no access to the test's folder.
         command.current_dir("/").process_group(0);
         command
     }
 }
 
-/// The newest version that Debian has installed.
+/// Returns the newest version that Debian has installed.
 fn newest() -> Option<PathBuf> {
     let versions = fs::read_dir(DEBIAN).ok()?.flatten().filter_map(|entry| {
         let version: u32 = entry.file_name().to_str()?.parse().ok()?;
@@ -299,25 +299,25 @@ fn newest() -> Option<PathBuf> {
     versions.max().map(|(_, folder)| folder)
 }
 
-/// Where `pg_config` says.
+/// Returns the folder that `pg_config` names.
 fn configured() -> Option<PathBuf> {
     let output = Command::new("pg_config").arg("--bindir").output().ok()?;
     let folder = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
     folder.join("postgres").is_file().then_some(folder)
 }
 
-/// The folder of the PATH that has a program.
+/// Returns the folder of the PATH that has a program.
 fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).find(|folder| folder.join(program).is_file())
 }
 
-/// How root becomes another user, with the program that is there for it.
+/// Returns the words by which root becomes another user, with whichever program exists.
 fn as_user() -> Result<Vec<String>> {
     let user = format!("--reuid={USER}");
     let group = format!("--regid={USER}");
     let words: &[&str] = match (on_path("setpriv"), on_path("runuser")) {
-        // It becomes the program, while the other one stays before it.
+        // It becomes the program, while the other one stays as its parent.
         (Some(_), _) => &["setpriv", &user, &group, "--init-groups", "--"],
         (None, Some(_)) => &["runuser", "-u", USER, "--"],
         (None, None) => bail!("Postgres refuses root, and there is no `setpriv` or `runuser`"),
@@ -325,7 +325,7 @@ fn as_user() -> Result<Vec<String>> {
     Ok(words.iter().map(|word| (*word).to_owned()).collect())
 }
 
-/// Runs a program to its end, which must be a good one.
+/// Runs a program to its end, which must be a success.
 fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_owned();
     let words = || OsStr::to_string_lossy(&name).into_owned();
@@ -368,7 +368,7 @@ mod tests {
         Ok(())
     }
 
-    /// Dropping is not enough: a test that is killed drops nothing.
+    /// Dropping is not enough: a killed test drops nothing.
     #[test]
     fn its_keeper_clears_up_after_a_killed_test() -> Result<()> {
         let mut postgres = Postgres::start()?;

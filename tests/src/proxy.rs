@@ -1,5 +1,5 @@
-//! A bad line: a TCP proxy between a host and its Postgres that cuts, delays,
-//! holds back and refuses as a test likes, while it runs.
+//! A bad line: a TCP proxy between a host and its Postgres. A test can cut, delay, hold back and
+//! refuse connections while it runs.
 //!
 //! Not here: anything of the protocol. Bytes are bytes.
 
@@ -13,16 +13,16 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What the line does to what goes through.
+/// The state of the line, which every chunk is subject to.
 #[derive(Debug, Clone, Default)]
 struct Weather {
-    /// Before each chunk, in either direction.
+    /// Delay of each chunk, in either direction.
     delay: Duration,
-    /// Nothing goes through, and nobody is told.
+    /// True if nothing goes through, without an error to either side.
     held: bool,
-    /// New connections are reset.
+    /// True if new connections are reset.
     refusing: bool,
-    /// How often everything was cut.
+    /// Number of cuts of all connections.
     cuts: u64,
 }
 
@@ -36,7 +36,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A line in good order to `upstream`.
+    /// Starts a proxy to `upstream`, without faults.
     pub fn start(upstream: SocketAddr) -> Result<Proxy> {
         let listener = StdListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
@@ -52,34 +52,34 @@ impl Proxy {
         Ok(Proxy { address, weather: Some(weather), thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// Returns the address at which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Resets every connection there is, on both sides.
+    /// Resets all existing connections, on both sides.
     pub fn cut(&self) {
         self.change(|weather| weather.cuts += 1);
     }
 
-    /// Lets nothing through any more, as a line that is dead without a word:
-    /// connections stay open, and new ones are taken.
+    /// Holds back all bytes, as a silently dead line does: connections stay open, and new ones are
+    /// accepted.
     pub fn hold(&self) {
         self.change(|weather| weather.held = true);
     }
 
-    /// Makes each chunk wait so long.
+    /// Delays each chunk.
     pub fn delay(&self, delay: Duration) {
         self.change(|weather| weather.delay = delay);
     }
 
-    /// Resets new connections. (The port stays taken: given up, it might be
-    /// another's when it is wanted back.)
+    /// Resets new connections. (The port stays bound: another process might take it if it were
+    /// given up.)
     pub fn refuse(&self) {
         self.change(|weather| weather.refusing = true);
     }
 
-    /// Sets everything right again. What was held goes on.
+    /// Clears all faults. Held bytes go on.
     pub fn clear(&self) {
         self.change(|weather| *weather = Weather { cuts: weather.cuts, ..Weather::default() });
     }
@@ -100,7 +100,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Takes connections until nobody can change the weather any more.
+/// Accepts connections until the proxy is dropped.
 async fn serve(
     listener: StdListener,
     upstream: SocketAddr,
@@ -157,12 +157,12 @@ async fn connection(
     }
 }
 
-/// Closes a connection with a reset, not in good order.
+/// Closes a connection with a reset, not gracefully.
 fn reset(stream: TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// Carries what comes, through the weather, until one end is closed.
+/// Copies bytes, subject to the line's state, until one end is closed.
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::PATIENCE;
 
-    /// Somebody who says everything back.
+    /// Starts an echo server.
     fn echo() -> Result<SocketAddr> {
         let listener = StdListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
@@ -217,7 +217,7 @@ mod tests {
         Ok(stream)
     }
 
-    /// That it says nothing back for a while.
+    /// Checks that the stream returns nothing for a while.
     fn ensure_silence(stream: &mut TcpStream) -> Result<()> {
         stream.set_read_timeout(Some(Duration::from_millis(100)))?;
         assert_eq!(say(stream).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));

@@ -1,21 +1,21 @@
-//! One namespace of a host, as those see it who work in it.
+//! A tenant: one namespace of a host, as its users see it.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::{Host, component, good, until};
 
-/// What a namespace is asked.
+/// A client of one namespace.
 #[derive(Debug, Clone, Copy)]
 pub struct Tenant<'a> {
-    /// Its host.
+    /// The namespace's host.
     pub host: &'a Host,
-    /// Its name.
+    /// The namespace's name.
     pub name: &'static str,
 }
 
 impl Tenant<'_> {
-    /// A path below the namespace.
+    /// Returns a path below the namespace.
     pub fn path(&self, path: &str) -> String {
         format!("//v1/namespaces/{}{path}", self.name)
     }
@@ -31,7 +31,7 @@ impl Tenant<'_> {
         self.host.send("PUT", &self.path(&format!("/graphs/{name}")), graph)
     }
 
-    /// Starts a run of a graph that was applied; gives its id.
+    /// Starts a run of a graph that was applied, and returns its id.
     pub fn begin(&self, name: &str) -> Result<String> {
         let path = self.path(&format!("/graphs/{name}/runs"));
         let run = self.host.send("POST", &path, &json!({}))?;
@@ -44,28 +44,28 @@ impl Tenant<'_> {
         self.begin(name)
     }
 
-    /// A run.
+    /// Returns a run.
     pub fn run(&self, run: &str) -> Result<Value> {
         self.host.get(&self.path(&format!("/runs/{run}?wait_ms=100")))
     }
 
-    /// A run that is over.
+    /// Waits for the end of a run, and returns it.
     pub fn result(&self, run: &str) -> Result<Value> {
         until("the end of a run", || self.over(run))
     }
 
-    /// A run, if it is over.
+    /// Returns a run, if it is over.
     pub fn over(&self, run: &str) -> Result<Option<Value>> {
         let found = self.run(run)?;
         Ok((found["status"] != "RUNNING").then_some(found))
     }
 
-    /// All states of a run that a filter lets through.
+    /// Returns all states of a run that match a filter.
     pub fn list(&self, run: &str, filter: &str) -> Result<Vec<Value>> {
         self.host.pages(&self.path(&format!("/runs/{run}/states")), filter)
     }
 
-    /// The one output of the one state at an identifier.
+    /// Returns the one output of the one state at an identifier.
     pub fn output(&self, run: &str, identifier: &str) -> Result<Value> {
         let states = self.list(run, &format!("identifier={identifier}"))?;
         let number = &states.first().with_context(|| format!("nothing at {identifier}"))?["number"];

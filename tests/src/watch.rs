@@ -1,5 +1,5 @@
-//! What the host's process holds, as the system sees it: memory, descriptors,
-//! threads, children.
+//! Resources of the host's process, as the system sees them: memory, descriptors, threads,
+//! children.
 
 use std::fmt;
 use std::fs;
@@ -7,14 +7,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-/// What a process holds at one moment.
+/// The resources of a process at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Held {
-    /// Its descriptors.
+    /// The number of open descriptors.
     pub descriptors: usize,
-    /// Its threads.
+    /// The number of threads.
     pub threads: usize,
-    /// Its children.
+    /// The number of child processes.
     pub children: usize,
 }
 
@@ -39,10 +39,10 @@ impl Watch {
         Ok(tasks.collect::<Result<Vec<_>, _>>()?.iter().map(fs::DirEntry::path).collect())
     }
 
-    /// What it holds now.
+    /// Returns the process's resources now.
     pub fn held(self) -> Result<Held> {
         let tasks = self.tasks()?;
-        // A thread may end while we look.
+        // A thread may end meanwhile.
         let children =
             |task: &PathBuf| fs::read_to_string(task.join("children")).unwrap_or_default();
         Ok(Held {
@@ -52,7 +52,7 @@ impl Watch {
         })
     }
 
-    /// Kilobytes of memory that it has now (`VmRSS`), or ever had (`VmHWM`).
+    /// Returns kilobytes of memory: the present ones (`VmRSS`), or the maximum (`VmHWM`).
     pub fn kilobytes(self, what: &str) -> Result<i64> {
         let status = fs::read_to_string(self.path("status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
@@ -60,8 +60,8 @@ impl Watch {
         Ok(number.with_context(|| format!("no {what}"))?.parse()?)
     }
 
-    /// Seconds of CPU time that it has used, with all threads that it ever had, to
-    /// a hundredth.
+    /// Returns the seconds of CPU time of the process, with all threads that it ever had, to a
+    /// hundredth.
     pub fn cpu_seconds(self) -> Result<f64> {
         let stat = fs::read_to_string(self.path("stat"))?;
         let rest = stat.rsplit_once(')').context("no name in stat")?.1;
@@ -71,8 +71,7 @@ impl Watch {
         Ok((ticks()? + ticks()?) / 100.0)
     }
 
-    /// Nanoseconds of CPU time that its threads have used, those that ended left
-    /// out.
+    /// Returns the nanoseconds of CPU time of the process's threads, without those that ended.
     pub fn cpu_nanos(self) -> Result<u64> {
         let nanos = |task: &PathBuf| -> Option<u64> {
             let text = fs::read_to_string(task.join("schedstat")).ok()?;

@@ -1,5 +1,5 @@
-//! The door for plugins: how many uploads it lets in, how long it waits for
-//! them, and what it says of each.
+//! Admission: how many uploads a host accepts at a time, how long it waits for them, and how it
+//! answers each.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use exosphere_tests::{Host, checkout, component, good, problem, until};
 use serde_json::{Value, json};
 
-/// An upload that has begun, and of which no more comes.
+/// Begins an upload, and never goes on with it.
 fn stuck(host: &Host, namespace: &str) -> Result<TcpStream> {
     let address = host.url().trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(&address)?;
@@ -24,8 +24,8 @@ fn stuck(host: &Host, namespace: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// An upload that is refused at once, if it is read: those that are stuck hold
-/// their places for seconds only.
+/// Sends an upload that is refused at once, if it is read. (Stuck uploads hold their places for
+/// seconds only.)
 fn upload(host: &Host, namespace: &str) -> Result<reqwest::blocking::Response> {
     let path = format!("//v1/namespaces/{namespace}/plugins?name=text");
     Ok(host.request("POST", &path)?.body("rubbish").send()?)
@@ -44,7 +44,7 @@ fn uploads_that_are_too_many_or_too_slow_are_turned_away() -> Result<()> {
     let host = Host::start()?;
     let started = Instant::now();
     let mut first: Vec<TcpStream> = (0..4).map(|_| stuck(&host, "one")).collect::<Result<_>>()?;
-    // Whether they are in the house already shows in what becomes of the fifth.
+    // The fifth upload's answer shows whether they have been admitted.
     let refused = until("the namespace has all its places", || {
         let response = upload(&host, "one")?;
         Ok((response.status() == 429).then_some(response))
@@ -56,10 +56,10 @@ fn uploads_that_are_too_many_or_too_slow_are_turned_away() -> Result<()> {
     let second: Vec<TcpStream> = (0..4).map(|_| stuck(&host, "two")).collect::<Result<_>>()?;
     until("the house is full", || Ok((upload(&host, "three")?.status() == 429).then_some(())))?;
     ensure!(host.get("//health")?["status"] == "ok", "everything else goes on");
-    // Who hangs up gives back the place.
+    // A client that hangs up gives back the place.
     drop(second);
     until("places are free again", || Ok(is_read(&upload(&host, "three")?).then_some(())))?;
-    // Who says nothing is given up.
+    // A client that sends nothing is given up.
     let mut answer = [0; 512];
     let stream = first.first_mut().unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
@@ -82,7 +82,7 @@ fn a_check_says_what_a_push_would_and_stores_nothing() -> Result<()> {
         ensure!(checked[same] == pushed[same], "{same}: {checked:#} {pushed:#}");
     }
     ensure!(checked["uploaded_at"].is_null() && pushed["compile_ms"].as_i64() > Some(0));
-    // The word for it is no name that is taken.
+    // The word `check` stays free as the name of a plugin.
     good(host.request("POST", "/plugins?name=check")?.body(component("text")?).send()?)?;
     ensure!(host.get("/plugins/check")?["name"] == "check");
     let (status, _) = host.refused("POST", "/plugins/other", &json!({}))?;

@@ -1,5 +1,5 @@
-//! Batches are bounded by bytes: results and inputs of one tenant, however large, do not
-//! hold up another's runs, nor the cancel of their own, on both databases.
+//! Batches are bounded by bytes: large results and inputs of one tenant hold up neither another's
+//! runs nor its own cancels, on both databases.
 //!
 //! Not here: logs, which are weighed with the rest (`committer/weight.rs`).
 
@@ -12,27 +12,26 @@ use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, check, good, until};
 use serde_json::{Value, json};
 
-/// Bytes of one of the large outputs: under the limit of 4 MiB, and eight of them under that
-/// of 32 MiB for all.
+/// Bytes of one of the large outputs: under the limit of 4 MiB, and eight of them under that of 32
+/// MiB for all.
 const LARGE: usize = 3_900_000;
 
-/// Memory of a host with 48 slots of one namespace, each with a result of 32 MB, its inputs
-/// and a guest, and what waits for the committer.
+/// Memory of a host with 48 slots of one namespace. Each slot has a result of 32 MB, its inputs and
+/// a guest; further operations wait for the committer.
 const MEMORY: u64 = 4 << 30;
 
-/// The p99 of honest runs beside outputs of 30 MB each: a debug build takes many times as
-/// long to render, read and send them.
+/// The p99 of honest runs beside outputs of 30 MB each: a debug build takes many times as long to
+/// render, read and send them.
 const BESIDE_OUTPUTS: Duration = Duration::from_millis(500);
 
-/// The slowest answer of `/health` here: to read 4 MB of JSON in a debug build occupies a
-/// thread for longer than a request may take.
+/// The slowest answer of `/health` here: to read 4 MB of JSON in a debug build occupies a thread
+/// for longer than a request may take.
 const HEALTH: Duration = Duration::from_millis(500);
 
-/// Nodes with large outputs: enough that some are always at it.
+/// Nodes with large outputs: enough that some are always executed.
 const BRANCHES: u32 = 24;
 
-/// Runs a test on a host on SQLite and on one on Postgres; afterwards every invariant is
-/// recounted.
+/// Runs a test on a host on SQLite and on one on Postgres, and then checks all invariants.
 fn on_both(name: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     let _alone = alone();
     let url = Postgres::shared()?.create_database(name)?;
@@ -63,7 +62,7 @@ fn begin(tenant: &Tenant<'_>, graph: &str, inputs: &Value) -> Result<String> {
     Ok(run["run"].as_str().context("a run has an id")?.to_owned())
 }
 
-/// Nodes that return eight outputs of 4 MB each, so many at a time.
+/// Returns a graph of nodes that return eight outputs of 4 MB each, `branches` at a time.
 fn large_outputs(branches: u32) -> Value {
     json!({"nodes": [
         {"node_name": "echo", "identifier": "large", "inputs": {"value": 0}, "next_nodes": ["many"]},
@@ -88,7 +87,7 @@ fn large_outputs_hold_up_nobody() -> Result<()> {
         let report = honest.finish()?;
         println!("{report}; {cancelled:?}");
         report.hold(Bounds { honest_p99: BESIDE_OUTPUTS, health: HEALTH, memory: Some(MEMORY) })?;
-        // What is checked of results when it comes ends later, in turns.
+        // Results are checked in turns when they arrive, so that work ends later.
         Cancelled { stopped: cancelled.answered, ..cancelled }.hold()
     })
 }

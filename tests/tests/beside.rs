@@ -1,5 +1,4 @@
-//! The harness of honest traffic itself: that it is content with a host that does
-//! nothing else, and sees one that stands still.
+//! The harness of honest traffic itself: it accepts an idle host, and detects a frozen one.
 
 use std::time::Duration;
 

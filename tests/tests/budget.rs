@@ -1,5 +1,5 @@
-//! A short and always equal piece of the budgeted fuzz (`src/fuzz/budget/`). The long
-//! one is `cargo run -p exosphere-tests --bin budget-fuzz`.
+//! A short and constant piece of the budgeted fuzz (`src/fuzz/budget/`). The long one is
+//! `cargo run -p exosphere-tests --bin budget-fuzz`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use exosphere_tests::fuzz;
 fn random_work_for_strangers_disturbs_nobody() -> Result<()> {
     let tried = fuzz::run("budget", 1, Duration::from_secs(25))?;
     println!("{tried:?}");
-    // One whose every case is refused tests nothing.
+    // A target whose every case is refused tests nothing.
     ensure!(tried.taken > 0, "{tried:?}");
     Ok(())
 }

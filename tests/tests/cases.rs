@@ -1,6 +1,5 @@
-//! Runs every case: a folder with a graph, what to start it with, and what
-//! must come of it. One host serves them all, as it would for people, and then
-//! another on the other database.
+//! The cases: each a folder with a graph, the inputs of its start, and the expected results. One
+//! host runs them all, as it would for its users, and then another on the other database.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -16,7 +15,7 @@ use serde_json::{Map, Value, json};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    /// What it shows.
+    /// The case's subject, for its readers.
     #[serde(rename = "what")]
     _what: String,
     plugins: Vec<String>,
@@ -27,15 +26,15 @@ struct Case {
     steps: Vec<Step>,
 }
 
-/// Something to do to the run, if anything, and what must be then.
+/// An optional action on the run, and the expected results after it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Step {
-    /// Retry the failed states at this identifier,
+    /// The identifier of the failed states to retry.
     retry: Option<String>,
-    /// but only so many of them.
+    /// Maximum of states to retry.
     only: Option<usize>,
-    /// The retry must be refused in these words.
+    /// The words of the refusal, if the retry must be refused.
     refused: Option<String>,
     expect: Expect,
 }
@@ -47,10 +46,10 @@ struct Expect {
     /// Some of the run's counts.
     #[serde(default)]
     counts: Map<String, Value>,
-    /// How the states at an identifier ended: all of them.
+    /// The number of states at an identifier by status: all of them.
     #[serde(default)]
     statuses: BTreeMap<String, BTreeMap<String, usize>>,
-    /// The outputs of the states at an identifier that succeeded, in path order.
+    /// The outputs of the successful states at an identifier, in path order.
     #[serde(default)]
     outputs: BTreeMap<String, Vec<Vec<Value>>>,
     /// The failure of the first failed state at an identifier.
@@ -62,7 +61,7 @@ struct Expect {
 #[derive(Deserialize)]
 struct Failure {
     kind: String,
-    /// A part of it.
+    /// A part of the message.
     message: String,
 }
 
@@ -73,7 +72,7 @@ fn every_case_ends_as_it_says() -> Result<()> {
     check_database(&["--data", &host.data().to_string_lossy()])
 }
 
-/// The same on a Postgres, which must show no difference.
+/// Runs the cases on a Postgres, which must show no difference.
 #[test]
 fn every_case_ends_as_it_says_on_postgres() -> Result<()> {
     let url = Postgres::shared()?.create_database("cases")?;

@@ -1,5 +1,5 @@
-//! What people do to runs, on both databases: start later, start once, pause,
-//! redrive. What hosts do to each other's runs is in `hosts.rs`.
+//! Control of runs by users, on both databases: start later, start once, pause, redrive. Not here:
+//! what hosts do to each other's runs (`hosts.rs`).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,8 +9,7 @@ use exosphere_tests::postgres::Postgres;
 use exosphere_tests::{Host, check, until};
 use serde_json::{Value, json};
 
-/// Runs a test on a host on SQLite and on one on Postgres; afterwards every
-/// invariant is recounted.
+/// Runs a test on a host on SQLite and on one on Postgres, and then checks all invariants.
 fn on_both(name: &str, test: impl Fn(&Bed) -> Result<()>) -> Result<()> {
     let url = Postgres::shared()?.create_database(name)?;
     for database in [None, Some(url.as_str())] {
@@ -25,7 +24,7 @@ fn on_both(name: &str, test: impl Fn(&Bed) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Where a host is started, and started again.
+/// A database on which a host is started, and started again.
 struct Bed<'a> {
     folder: &'a Path,
     database: Option<&'a str>,
@@ -128,7 +127,7 @@ fn a_start_may_wait_for_the_end_of_its_run() -> Result<()> {
         ensure!(begun.elapsed() < Duration::from_secs(20), "one that is over is not waited for");
         let (_, soon) = post("ends/runs?wait_ms=1", &json!({"delay_ms": 60_000}))?;
         ensure!(soon["status"] == "RUNNING", "the wait was over first: {soon}");
-        // What was kept at hand of the graph is of the revision before.
+        // The cached graph is of the revision before.
         host.apply("ends", &waiters(3, 0))?;
         let (_, next) = post(ended, &json!({}))?;
         ensure!(next["revision"] == 2 && next["counts"]["states"] == 5, "{next}");
@@ -145,7 +144,7 @@ fn a_paused_run_finishes_what_runs_and_begins_nothing() -> Result<()> {
         host.wait_until(&run, |run| run["counts"]["success"].as_u64() > Some(2))?;
         let paused = host.send("POST", &format!("/runs/{run}/pause"), &json!({}))?;
         ensure!(paused["paused"] == true && paused["status"] == "RUNNING", "{paused}");
-        // What is held and has not begun is given back.
+        // Claimed states that have not begun are given back.
         until(
             "the end of what runs",
             || Ok((host.get("//health")?["holding"] == 0).then_some(())),
@@ -157,7 +156,7 @@ fn a_paused_run_finishes_what_runs_and_begins_nothing() -> Result<()> {
         let host = bed.host()?;
         let found = host.get(&format!("/runs/{run}"))?;
         ensure!(found["paused"] == true && found["counts"] == before, "{found}");
-        // Others are not held up by it, however many of its states are due.
+        // Other runs are not held up by it, however many of its states are due.
         ensure!(host.result_of("free", &waiters(3, 0), &json!({}))?["status"] == "SUCCESS");
         let found = host.get(&format!("/runs/{run}"))?;
         ensure!(found["counts"] == before, "{found}");

@@ -34,7 +34,7 @@ fn graph() -> Value {
     })
 }
 
-/// A host whose log goes to a file, which counts executions from outside.
+/// Starts a host whose log goes to a file, which counts executions from outside.
 fn start(data: &Path, log: &File) -> Result<Host> {
     let log = log.try_clone()?;
     Host::start_with(data, &["--slots", "4", "--log-json"], move |command: &mut Command| {

@@ -1,8 +1,8 @@
-//! A database that cannot be written to, for a while or at all: the host says
-//! so, waits, and goes on where it was. Nothing is lost and nothing fails.
+//! Disk full, for a while or for good: a host whose database cannot be written says so, waits, and
+//! goes on where it was. Nothing is lost and nothing fails.
 //!
-//! What needs a file system of its own is skipped, with a word, where mounting
-//! one is not allowed.
+//! A test that needs a file system of its own is skipped with a message where mounting is not
+//! allowed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -18,8 +18,8 @@ use tempfile::TempDir;
 
 const BRANCHES: usize = 1_500;
 
-/// A load of some seconds, which writes all the time: each branch counts, and
-/// leaves an output.
+/// Returns a load of some seconds that writes all the time: each branch counts, and returns an
+/// output.
 fn graph() -> Value {
     json!({
         "nodes": [
@@ -37,7 +37,7 @@ fn graph() -> Value {
     })
 }
 
-/// A host under load, and where its log goes.
+/// A host under load, and the path of its log.
 struct Loaded {
     host: Host,
     run: String,
@@ -62,7 +62,7 @@ impl Loaded {
         Ok(Loaded { host, run, log, _folder: folder })
     }
 
-    /// Waits until it is unwell, and has said why in one of these words.
+    /// Waits until the host is unhealthy, and has given a cause with one of these words.
     fn becomes_unwell(&self, words: &[&str]) -> Result<()> {
         self.told(until("the host to be unwell", || {
             let status = self.host.request("GET", "//health")?.send()?.status();
@@ -75,7 +75,7 @@ impl Loaded {
         Ok(())
     }
 
-    /// Waits until it is well, and its run has ended as if nothing had been.
+    /// Waits until the host is healthy, and its run has ended as if nothing had happened.
     fn recovers(&self) -> Result<()> {
         self.told(until("the host to be well", || Ok(self.host.get("//health").ok())))?;
         let found = self.told(self.host.wait_for(&self.run))?;
@@ -87,7 +87,7 @@ impl Loaded {
         Ok(())
     }
 
-    /// Stops it, and recounts every invariant.
+    /// Stops the host, and checks all invariants.
     fn ends_well(mut self, database: &[&str]) -> Result<()> {
         self.host.terminate()?;
         let status = self.host.wait()?;
@@ -104,7 +104,7 @@ impl Loaded {
 struct Mount(TempDir);
 
 impl Mount {
-    /// None if mounting is not allowed here.
+    /// Mounts a file system, or returns `None` if mounting is not allowed here.
     fn of_bytes(bytes: u64) -> Result<Option<Mount>> {
         let folder = tempfile::tempdir()?;
         let size = format!("size={bytes}");
@@ -130,7 +130,7 @@ impl Mount {
         Ok(())
     }
 
-    /// Writes a file until no byte fits any more.
+    /// Writes a file until the file system is full.
     fn fill(&self) -> Result<PathBuf> {
         let path = self.0.path().join("filler");
         let mut file = File::create(&path)?;
@@ -150,7 +150,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily: a host that is still there must not keep it from going.
+        // Lazily: a host that still runs must not prevent the unmount.
         let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }
@@ -159,8 +159,8 @@ fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is text")
 }
 
-/// What of one run the database refuses is that run's affair. Its commit is tried
-/// in parts that claim nothing: what else is due must not be forgotten over that.
+/// A refused write of one run holds up no other run. The commit is tried in parts that claim
+/// nothing, and due states must still be claimed after that.
 #[test]
 fn what_is_refused_of_one_run_holds_up_no_other() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -191,7 +191,7 @@ fn a_full_disk_is_waited_out() -> Result<()> {
     let data = mount.data();
     let loaded = Loaded::start(&data, &[])?;
     let filler = mount.fill()?;
-    // What is at hand within the file of the log may last a while.
+    // Free space within the log file may last a while.
     loaded.becomes_unwell(&["full", "no space"])?;
     fs::remove_file(filler)?;
     loaded.recovers()?;
@@ -208,14 +208,14 @@ fn a_limit_of_file_sizes_is_waited_out() -> Result<()> {
     };
     let largest = largest_file(folder.path())?;
     let before = limit(Some(largest))?;
-    // Exceeding it would kill whoever has not said what else is to happen.
+    // Without a handler for the signal, exceeding the limit would kill the process.
     loaded.becomes_unwell(&["full", "too large", "disk i/o"])?;
     limit(before)?;
     loaded.recovers()?;
     loaded.ends_well(&["--data", text(folder.path())?])
 }
 
-/// The size of the largest of the database's files.
+/// Returns the size of the largest of the database's files.
 fn largest_file(data: &Path) -> Result<u64> {
     let mut largest = 0;
     for entry in fs::read_dir(data)? {

@@ -1,5 +1,4 @@
-//! Bad input at every door: a clear 4xx, all problems at once, and nothing
-//! changed.
+//! Invalid input at every endpoint: a clear 4xx, all problems at once, and no change.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use exosphere_tests::{Host, checkout, component, good, problem};
 use serde_json::{Value, json};
 
-/// A component of another world than ours.
+/// A component of another world than a plugin's.
 const OTHER_WORLD: &str = r#"(component
     (import "elsewhere:things/door" (instance (export "open" (func)))))"#;
 
@@ -198,13 +197,13 @@ fn a_gigabyte_is_refused_without_being_read() -> Result<()> {
              Content-Type: application/json\r\nContent-Length: 1073741824\r\n\r\n"
         );
         stream.write_all(head.as_bytes())?;
-        // Not a byte of the body is sent, and the answer comes all the same.
+        // No byte of the body is sent, and the answer comes all the same.
         let mut answer = [0; 64];
         let read = stream.read(&mut answer)?;
         let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
         ensure!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     }
-    // One that does not say how long it is, is cut off at the limit.
+    // A body without a stated length is cut off at the limit.
     let endless = reqwest::blocking::Body::new(std::io::repeat(b'x').take(1 << 30));
     let request = host.request("PUT", "/graphs/big")?.body(endless);
     if let Ok(response) = request.send() {

@@ -1,6 +1,6 @@
-//! The front of a host: connections that say nothing, half or too much, a standard
-//! error that nobody reads, a data folder that others may look into, a compiler
-//! that the machine kills. Not here: what is said on connections (`doors`).
+//! The front of a host. Connections send nothing, half a request or too much; standard error has no
+//! reader; a data folder is open to other users; the system kills a compiler. Not here: the
+//! requests on connections (`doors`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,7 +22,7 @@ use exosphere_tests::{Host, good, problem, start_in_vain, until};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 use serde_json::{Value, json};
 
-/// Connections that were opened for nothing.
+/// Connections that stay idle.
 const IDLE: usize = 1_000;
 
 fn address(host: &Host) -> &str {
@@ -35,7 +35,7 @@ fn connect(host: &Host) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads what comes until the host closes; tells how long that took.
+/// Reads until the host closes the connection. Returns the text and the time that it took.
 fn until_closed(stream: &mut TcpStream) -> Result<(String, Duration)> {
     let (begun, mut bytes) = (Instant::now(), Vec::new());
     match stream.read_to_end(&mut bytes) {
@@ -117,8 +117,8 @@ fn an_idle_connection_is_closed() -> Result<()> {
     Ok(())
 }
 
-/// As many requests under way as there may be connections: a supervisor still
-/// learns how the host is, and everybody else that it is full.
+/// There are as many open requests as there may be connections. A supervisor still learns the
+/// host's health, and every other client that the host is full.
 #[test]
 fn a_full_host_still_answers_health() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -167,7 +167,7 @@ fn a_stop_closes_idle_connections_at_once() -> Result<()> {
     let begun = Instant::now();
     host.terminate()?;
     ensure!(host.wait()?.success());
-    // Requests under way would be given two seconds.
+    // Open requests would get two seconds.
     ensure!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
     for stream in &mut idle {
         until_closed(stream)?;
@@ -175,7 +175,7 @@ fn a_stop_closes_idle_connections_at_once() -> Result<()> {
     Ok(())
 }
 
-/// A plugin whose input `x` is costly to check: each level four times the one below.
+/// Builds a plugin whose input `x` is costly to check: each level four times the one below.
 fn costly_plugin(levels: usize) -> Result<Vec<u8>> {
     let mut schemas = serde_json::Map::new();
     for level in 0..levels {
@@ -194,8 +194,8 @@ fn costly_plugin(levels: usize) -> Result<Vec<u8>> {
     })
 }
 
-/// A valid graph of many nodes with a literal input each: a tree, since a node has
-/// at most 100 edges.
+/// Returns a valid graph of many nodes with a literal input each: a tree, since a node has at most
+/// 100 edges.
 fn costly_graph(nodes: usize) -> Value {
     let node = |number: usize| {
         let (first, last) = (number * 50 + 1, (number * 50 + 51).min(nodes));
@@ -206,8 +206,8 @@ fn costly_graph(nodes: usize) -> Value {
     json!({"nodes": (0..nodes).map(node).collect::<Vec<_>>()})
 }
 
-/// What strangers make the host do may take as long as it likes: it is not done on
-/// the threads that answer `/health`.
+/// Costly checks for tenants may take as long as they like: they do not run on the threads that
+/// answer `/health`.
 #[test]
 fn costly_validations_leave_health_alone() -> Result<()> {
     let _alone = alone();
@@ -236,7 +236,7 @@ fn costly_validations_leave_health_alone() -> Result<()> {
     Ok(())
 }
 
-/// Large enough that a list of them in full would be seen in the memory.
+/// Returns a graph so large that a full list of its nodes would show in the memory.
 fn large_graph(bytes: usize) -> Value {
     json!({"nodes": [
         {"node_name": "echo", "identifier": "only", "next_nodes": [],
@@ -278,7 +278,7 @@ fn lists_of_large_graphs_take_little_memory() -> Result<()> {
     Ok(())
 }
 
-/// Forty callers at once take a graph of two megabytes each, and others read on.
+/// Forty simultaneous callers read a graph of two megabytes each, and other reads go on.
 #[test]
 fn large_reads_take_turns() -> Result<()> {
     let _alone = alone();
@@ -289,7 +289,7 @@ fn large_reads_take_turns() -> Result<()> {
     host.apply("large", &graph)?;
     let beside = Beside::start(&host)?;
     let before = Watch(host.pid()).kilobytes("VmHWM")?;
-    // They ask, and do not read the answer.
+    // The callers send requests, and do not read the answers.
     let mut asked = Vec::new();
     for _ in 0..40 {
         let mut stream = connect(&host)?;
@@ -358,7 +358,7 @@ fn lists_are_read_in_pages() -> Result<()> {
     Ok(())
 }
 
-/// A page ends where it has a mebibyte, however many more items were asked for.
+/// A page ends after a mebibyte, however many more items were requested.
 #[test]
 fn pages_of_long_grants_end_early() -> Result<()> {
     const PLUGINS: usize = 24;
@@ -377,8 +377,8 @@ fn pages_of_long_grants_end_early() -> Result<()> {
     Ok(())
 }
 
-/// A host whose standard error cannot be written, and whose database goes away for
-/// a moment: it has much to say, and nobody listens.
+/// Runs a host whose standard error cannot be written, and whose database goes away for a moment,
+/// so that it has much to log.
 fn goes_on_unheard(database: &str, set_up: impl FnOnce(&mut Command)) -> Result<()> {
     let postgres = Postgres::start()?;
     let url = postgres.create_database(database)?;
@@ -422,7 +422,7 @@ fn a_full_standard_error_harms_nothing() -> Result<()> {
 
 #[test]
 fn an_unread_standard_error_harms_nothing() -> Result<()> {
-    // Its buffer is full after 64 kB.
+    // The pipe's buffer is full after 64 kB.
     let (reader, writer) = std::io::pipe()?;
     goes_on_unheard("unread", |command| _ = command.stderr(writer))?;
     drop(reader);
@@ -536,13 +536,13 @@ fn an_unclear_host_header_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// A component that takes the compiler a second and more.
+/// Builds a component that takes the compiler a second or more.
 fn slow_component() -> Result<Vec<u8>> {
     let slow = format!("(func {})", "(drop (memory.grow (i32.const 0)))".repeat(24_000));
     Ok(wat::parse_str(format!("(component (core module (memory 1) {}))", slow.repeat(6)))?)
 }
 
-/// Kills the compilers of a host, as the system does that is short of memory.
+/// Kills the compilers of a host, as a system does that is short of memory.
 fn kill_compilers(host: &Host, most: usize) -> Result<usize> {
     let (mut killed, begun) = (0, Instant::now());
     while killed < most && begun.elapsed() < Duration::from_secs(20) {

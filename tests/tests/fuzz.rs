@@ -1,5 +1,5 @@
-//! A short and always equal piece of each fuzzing target (`src/fuzz/`). The
-//! long ones are `cargo run -p exosphere-tests --bin fuzz`.
+//! A short and constant piece of each fuzzing target (`src/fuzz/`). The long ones are
+//! `cargo run -p exosphere-tests --bin fuzz`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use exosphere_tests::fuzz;
 fn piece(target: &str) -> Result<()> {
     let tried = fuzz::run(target, 1, Duration::from_secs(2))?;
     println!("{target}: {tried:?}");
-    // One that takes nothing, or everything, tests nothing.
+    // A target that accepts nothing, or everything, tests nothing.
     ensure!(tried.taken > 0 && tried.taken < tried.all, "{tried:?}");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Gathers take what they name, on both databases: what stands beside a named
-//! field is read, and neither weighed nor kept.
+//! Gathers read only the fields that they name, on both databases: a neighbouring field is read,
+//! and neither weighed nor kept.
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
@@ -7,8 +7,7 @@ use exosphere_tests::watch::Watch;
 use exosphere_tests::{Host, check};
 use serde_json::{Value, json};
 
-/// Runs a test on a host on SQLite and on one on Postgres; afterwards every
-/// invariant is recounted.
+/// Runs a test on a host on SQLite and on one on Postgres, and then checks all invariants.
 fn on_both(name: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     let url = Postgres::shared()?.create_database(name)?;
     for database in [None, Some(url.as_str())] {
@@ -26,13 +25,13 @@ fn on_both(name: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// A list of numbers of about so many bytes, which weighs 24 times as much.
+/// Returns a list of numbers of about `bytes` bytes, which weighs 24 times as much.
 fn rows(bytes: usize) -> Value {
     Value::Array(vec![json!(1); bytes / 2])
 }
 
-/// Branches whose outputs each have a small field `i` and a large one `value`; what
-/// the unite takes of them is `values`.
+/// Returns a graph of branches whose outputs each have a small field `i` and a large one `value`.
+/// The unite's input from them is `values`.
 fn graph(branches: u32, neighbour: &Value, values: &Value, limits: &Value) -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "split", "inputs": {"n": branches}, "next_nodes": ["work"]},
@@ -50,8 +49,8 @@ fn host_limits(folder: &std::path::Path, arguments: &[&str]) -> Result<Host> {
     Ok(host)
 }
 
-/// Forty branches of 1 MB each, 960 MB of values: a gather of a small field beside
-/// them takes next to nothing.
+/// Forty branches of 1 MB each, 960 MB of values: a gather of a small field beside them takes next
+/// to nothing.
 #[test]
 fn large_neighbours_of_a_gather_weigh_nothing() -> Result<()> {
     let url = Postgres::shared()?.create_database("gathers_large")?;
@@ -94,7 +93,7 @@ fn a_single_reference_takes_only_its_field() -> Result<()> {
     })
 }
 
-/// What is named and too large is tried once: its inputs cannot change.
+/// A gather that is too large is tried once: its inputs cannot change.
 #[test]
 fn too_large_a_gather_is_tried_once() -> Result<()> {
     on_both("gathers_once", |host| {
@@ -141,8 +140,8 @@ fn pages_of_a_gather_keep_their_order() -> Result<()> {
     })
 }
 
-/// Reading is billed: a gather of several pages ends at the node's deadline, before
-/// the node has begun.
+/// Reading is billed: a gather of several pages ends at the node's deadline, before the node has
+/// begun.
 #[test]
 fn reading_a_gather_ends_at_the_deadline() -> Result<()> {
     on_both("gathers_deadline", |host| {

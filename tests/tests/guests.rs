@@ -1,5 +1,5 @@
-//! Guests that misbehave: each fails alone and with a typed error, while a
-//! healthy run goes on beside it.
+//! Guests that misbehave: each fails alone and with a typed error, while a healthy run goes on
+//! beside it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,8 +29,8 @@ fn hostile_guests_fail_alone_with_a_typed_error() -> Result<()> {
          "unites": {"identifier": "splitter"}, "next_nodes": []},
     ]}))?;
     let megabytes = |n: u64| n << 20;
-    // Node, inputs, kind, and a part of the message: the limit that it met, or
-    // the guest's own words.
+    // Node, inputs, kind, and a part of the message: the limit that it met, or the guest's own
+    // words.
     let cases = [
         ("spin", json!({}), "limit", "cpu"),
         ("eat_memory", json!({}), "limit", "memory"),
@@ -140,8 +140,8 @@ fn a_cancelled_run_stops_what_runs() -> Result<()> {
     ]}))?;
     let run = host.run("long", &json!({}), &json!({}))?;
     host.wait_until(&run, |run| run["counts"]["states"] == 202)?;
-    // Spinning begins a little after that, and takes most of what is used: more
-    // than a hundred times what is asked for below.
+    // Spinning begins a little later, and takes most of the CPU time: more than a hundred times the
+    // bound below.
     let watch = Watch(host.pid());
     let before = watch.cpu_seconds()?;
     until("some spinning", || Ok((watch.cpu_seconds()? > before + 1.5).then_some(())))?;
@@ -151,7 +151,7 @@ fn a_cancelled_run_stops_what_runs() -> Result<()> {
     ensure!(found["counts"]["cancelled"] == 201, "{found:#}");
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
     ensure!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
-    // What they used until then is not forgotten.
+    // The CPU time that they used until then is not forgotten.
     let states = until("the spinners' CPU time", || {
         let states = host.states(&run, "spinner")?;
         let used = |state: &Value| state["usage"]["cpu_us"].as_u64() > Some(10_000);

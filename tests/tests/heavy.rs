@@ -1,5 +1,5 @@
-//! JSON that is short as text and heavy as values: what the host itself needs
-//! for it is limited for each, and does not add up for many at a time.
+//! Heavy JSON: short as text and heavy as values. The host's own memory for it is limited for each
+//! value, and does not add up for many at a time.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use exosphere_tests::watch::Watch;
 use exosphere_tests::{Host, problem};
 use serde_json::{Value, json};
 
-/// The list `[1,1,..]` as text of about so many bytes.
+/// Returns the list `[1,1,..]` as text of about `bytes` bytes.
 fn ones(bytes: usize) -> String {
     format!("[{}1]", "1,".repeat(bytes / 2))
 }
@@ -49,7 +49,7 @@ fn a_start_with_too_many_values_is_refused_for_what_they_would_take() -> Result<
 fn many_heavy_runs_at_a_time_take_turns() -> Result<()> {
     let host = host()?;
     let list = ones(1 << 20);
-    // One after the other first: so much one of them takes.
+    // One after the other first, to measure the memory of one.
     let run = |host: &Host| -> Result<String> {
         let started: Value = exosphere_tests::good(start(host, &list)?)?;
         Ok(started["run"].as_str().context("no id")?.to_owned())
@@ -99,7 +99,7 @@ fn bodies_that_do_not_come_hold_up_nobody_else() -> Result<()> {
             silent.push(stream);
         }
     }
-    // They end after ten seconds without a byte; nobody has waited for that.
+    // They end after ten seconds without a byte; no other request has waited for that.
     let begun = Instant::now();
     let started: Value = exosphere_tests::good(start(&host, &ones(1 << 20))?)?;
     ensure!(host.wait_for(started["run"].as_str().context("no id")?)?["status"] == "SUCCESS");

@@ -1,6 +1,5 @@
-//! The host's own work for callers and guests: checks of schemas, redaction and
-//! descriptions. Each is bounded, billed and ended, and honest runs of another
-//! namespace go on beside it.
+//! The host's own work for callers and guests: checks of schemas, redaction and descriptions. Each
+//! is bounded, billed and ended, and honest runs of another namespace go on beside it.
 //!
 //! Not here: JSON, batches, large runs and connections.
 
@@ -52,7 +51,7 @@ const LINES: &str = r#"
   (call $write (i32.const 1) (i32.const 8192) (i32.const 64))
   (call $return (i32.const 16) (i32.const 2)))"#;
 
-/// Definitions of so many levels, each of which applies the next one `ways` times.
+/// Returns definitions of `levels` levels, each of which applies the next one `ways` times.
 fn levels(levels: usize, ways: usize) -> Value {
     let mut defs = serde_json::Map::new();
     for level in 0..levels {
@@ -63,13 +62,13 @@ fn levels(levels: usize, ways: usize) -> Value {
     Value::Object(defs)
 }
 
-/// A schema of objects that is nearly as expensive for `{}` as admission allows.
+/// Returns a schema of objects that is nearly as expensive for `{}` as admission allows.
 fn heaviest() -> Value {
     let first = json!({"$ref": "#/$defs/0"});
     json!({"type": "object", "allOf": [first, first], "$defs": levels(7, 4)})
 }
 
-/// A schema of inputs `a`, `b` and `c`, each of them as expensive.
+/// Returns a schema of inputs `a`, `b` and `c`, each of them as expensive.
 fn heaviest_inputs() -> Value {
     let one = json!({"allOf": [{"$ref": "#/$defs/0"}, {"$ref": "#/$defs/0"}]});
     json!({"type": "object", "properties": {"a": one, "b": one, "c": one}, "$defs": levels(7, 4)})
@@ -85,7 +84,7 @@ fn described(functions: &str, nodes: &Value) -> Result<Vec<u8>> {
     guest::component(&Changes { functions, description, ..Changes::default() })
 }
 
-/// One node, whose attempts have a second of CPU time.
+/// Returns a graph of one node, whose attempts have a second of CPU time.
 fn one(node: &str) -> Value {
     json!({
         "nodes": [{"node_name": node, "identifier": "only", "inputs": {}, "next_nodes": []}],
@@ -99,10 +98,10 @@ fn upload(tenant: &Tenant<'_>, name: &str, bytes: Vec<u8>) -> Result<Value> {
     good(tenant.host.request("POST", &path)?.body(bytes).send()?)
 }
 
-/// Deadlines are of no interest here, and a busy machine might miss them.
+/// Deadlines are not tested here, and a busy machine might miss them.
 const NO_HURRY: [&str; 2] = ["--limit", "timeout_ms=300s"];
 
-/// A host on each kind of database.
+/// Runs a test on a host on each kind of database.
 fn on_both(name: &str, test: impl Fn(Host) -> Result<()>) -> Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
@@ -181,7 +180,7 @@ fn output_checks_end_at_the_deadline() -> Result<()> {
     Ok(())
 }
 
-/// A list that is quick to check and slow to reckon, as what a node before has returned.
+/// Returns a list that is quick to check and slow to weigh, as an output of an earlier node.
 fn heavy_input(limits: &Value) -> Value {
     json!({
         "nodes": [
@@ -221,7 +220,7 @@ fn heavy_input_checks_are_billed_to_their_attempt() -> Result<()> {
     Ok(())
 }
 
-/// Checks hand their turn on: those of a small run wait for no large ones to end.
+/// Checks take turns: those of a small run need not wait for the end of large ones.
 #[test]
 fn output_checks_of_a_namespace_take_turns() -> Result<()> {
     let _alone = alone();
@@ -278,7 +277,7 @@ fn a_schema_expensive_for_any_value_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// 400 nodes with three literal inputs each.
+/// Returns a graph of 400 nodes with three literal inputs each.
 fn literals() -> Value {
     let node = |at: usize| {
         json!({
@@ -342,7 +341,7 @@ fn a_start_has_a_budget_for_its_inputs() -> Result<()> {
     Ok(())
 }
 
-/// Each of them may take so long, and all together may not.
+/// Each input may take this long, and all together may not.
 #[test]
 fn all_inputs_of_a_start_have_one_budget() -> Result<()> {
     let host = Host::start()?;
@@ -400,7 +399,7 @@ fn large_secrets_leave_memory_and_others_alone() -> Result<()> {
     Ok(())
 }
 
-/// Schemas that take nearly as much memory as a description may.
+/// Returns schemas that take nearly as much memory as a description may.
 fn heavy_schema() -> Value {
     let list: Vec<_> = (0..280_000).map(|n| n % 10).collect();
     json!({"type": "object", "properties": {"a": {"default": list}}})
@@ -475,7 +474,7 @@ fn a_heavy_description_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// Compiled, a short schema with many patterns takes much.
+/// A short schema with many patterns takes much memory when compiled.
 #[test]
 fn heavy_schemas_of_a_node_are_refused() -> Result<()> {
     let host = Host::start()?;

@@ -1,5 +1,5 @@
-//! Many hosts on one Postgres: who is gone is replaced in time, who only seemed
-//! to be does no harm, and it matters to nobody which host one speaks to.
+//! Many hosts on one Postgres: a lost host is replaced in time, a frozen one that wakes does no
+//! harm, and a client may use any of the hosts.
 //!
 //! Not here: all of that at once and at random, which is `chaos`.
 
@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 
 /// After its host was killed, a state runs elsewhere within this.
 const RECLAIM: Duration = Duration::from_secs(15);
-/// What a clean stop gives back, too.
+/// After a clean stop, the state runs elsewhere within this.
 const HANDOVER: Duration = Duration::from_secs(1);
 /// Guests of a cancelled run are stopped within this, on whichever host.
 const CANCEL: Duration = Duration::from_secs(2);
-/// How much later than it is due something may happen on a busy machine.
+/// Maximum delay of a due event on a busy machine.
 const LATE: Duration = Duration::from_millis(1_500);
 
-/// `n` branches that wait.
+/// Returns a graph of `n` branches that wait.
 fn waits(n: usize, ms: u64) -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": n}, "next_nodes": ["waiter"]},
@@ -30,7 +30,7 @@ fn waits(n: usize, ms: u64) -> Value {
     ]})
 }
 
-/// One state that does a chore.
+/// Returns a graph of one state that does a chore.
 fn chore(inputs: Value, retry_delay_ms: u64) -> Value {
     json!({
         "nodes": [{"node_name": "chore", "identifier": "worker", "inputs": inputs, "next_nodes": []}],
@@ -45,7 +45,7 @@ fn begin(host: &Host, name: &str, graph: &Value) -> Result<String> {
     host.run(name, &json!({}), &json!({}))
 }
 
-/// The numbers of a run's states at an identifier, once there are `n`.
+/// Returns the ids of a run's states at an identifier, once there are `n`.
 fn numbers(host: &Host, run: &str, identifier: &str, n: usize) -> Result<Vec<i64>> {
     let states = until("the states", || {
         let states = host.list(run, &format!("identifier={identifier}"))?;
@@ -54,7 +54,7 @@ fn numbers(host: &Host, run: &str, identifier: &str, n: usize) -> Result<Vec<i64
     states.iter().map(|state| state["number"].as_i64().context("a number")).collect()
 }
 
-/// Ends a run whose answer does not matter, and waits until nothing is left.
+/// Cancels a run whose answer does not matter, and waits until no state of it is claimed.
 fn cancel(host: &Host, run: &str) -> Result<()> {
     host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     host.wait_until(run, |run| run["counts"]["open"] == 0)?;
@@ -65,8 +65,8 @@ fn holding(host: &Host) -> Result<i64> {
     host.get("//health")?["holding"].as_i64().context("health tells what is held")
 }
 
-/// Has each of some hosts execute something: the first time it compiles the
-/// plugin, and that is not what is measured. Gives how often they executed it.
+/// Lets each of some hosts execute a state: the first time it compiles the plugin, which is not to
+/// be measured. Returns the number of executions.
 fn warm_up(fleet: &Fleet, which: std::ops::Range<usize>) -> Result<usize> {
     fleet.host(which.start)?.apply("warm", &chore(json!({"i": 0, "key": "n"}), 1))?;
     let mut executions = 0;
@@ -81,7 +81,7 @@ fn warm_up(fleet: &Fleet, which: std::ops::Range<usize>) -> Result<usize> {
     Ok(executions)
 }
 
-/// Waits for news of a run while the database may be away.
+/// Waits until a run is as wanted, while the database may be away.
 fn in_spite_of_trouble(host: &Host, run: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
     until("the run", || Ok(host.get(&format!("/runs/{run}")).ok().filter(&wanted)))
 }
@@ -120,7 +120,7 @@ fn a_stopped_host_hands_over_within_a_second() -> Result<()> {
     with_fleet(postgres, "stopped", &[Setup::slots(2), Setup::slots(64)], |fleet| {
         fleet.host(0)?.push("lab")?;
         warm_up(fleet, 0..2)?;
-        // Fast executions so far: it claims ahead, and is stopped before it knows that
+        // Only fast executions so far: the host prefetches, and is stopped before it knows that
         // these are slow.
         let run = begin(fleet.host(0)?, "waits", &waits(20, 4_000))?;
         until("claims ahead", || Ok((holding(fleet.host(0)?)? > 2).then_some(())))?;
@@ -129,7 +129,7 @@ fn a_stopped_host_hands_over_within_a_second() -> Result<()> {
         let states = numbers(fleet.host(1)?, &run, "waiter", 20)?;
         let mut released = Vec::new();
         for state in states {
-            if !fleet.members()[0].has_begun(state)? {
+            if !fleet.members()[0].read_begun(state)? {
                 released.push(state);
             }
         }
@@ -152,7 +152,7 @@ fn a_stopped_host_hands_over_within_a_second() -> Result<()> {
 fn a_frozen_host_wakes_and_its_results_are_discarded() -> Result<()> {
     with_fleet(Postgres::shared()?, "frozen", &vec![Setup::default(); 2], |fleet| {
         fleet.host(0)?.push("lab")?;
-        // It wakes while the other one is still at it, then after its end.
+        // It wakes while the other host still executes, then after its end.
         for early in [true, false] {
             let graph = chore(json!({"i": 7, "ms": 4_000, "key": "effects"}), 100);
             let run = begin(fleet.host(0)?, "chore", &graph)?;
@@ -166,7 +166,7 @@ fn a_frozen_host_wakes_and_its_results_are_discarded() -> Result<()> {
             let found = fleet.host(other)?.wait_for(&run)?;
             fleet.member(frozen).thaw()?;
             once(fleet, &run, &found, state, other)?;
-            // Who woke throws its result away, and is of use again.
+            // The woken host discards its result, and is of use again.
             let awake = fleet.host(frozen)?;
             until("the host that woke", || Ok(holding(awake).ok().filter(|&held| held == 0)))?;
             let now = awake.get(&format!("/runs/{run}"))?;
@@ -178,7 +178,7 @@ fn a_frozen_host_wakes_and_its_results_are_discarded() -> Result<()> {
     })
 }
 
-/// The run's one state had its effect once: that of the execution by `winner`.
+/// Checks that the run's one state had its effect once: that of the execution by `winner`.
 fn once(fleet: &Fleet, run: &str, found: &Value, state: i64, winner: usize) -> Result<()> {
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     ensure!(found["store"] == json!({"effects": "1"}), "{found:#}");
@@ -243,7 +243,7 @@ fn clocks_that_are_wrong_change_nothing() -> Result<()> {
                 chore(json!({"i": 0, "key": "n", "turns": ["requeue"], "requeue_ms": 2_000}), 1),
             ),
             ("retries", chore(json!({"i": 0, "key": "n", "turns": ["fail"]}), 2_000)),
-            // Longer than a lease: whoever takes its host for dead, runs it again.
+            // Longer than a lease: a host that takes this one for dead runs it again.
             ("long", chore(json!({"i": 0, "key": "n", "ms": 13_000}), 1)),
         ] {
             fleet.host(0)?.apply(name, &graph)?;
@@ -275,7 +275,7 @@ fn takes_two_seconds(name: &str, from: &Host, other: &Host) -> Result<()> {
     takes(2, name, from, other, if name == "delayed" { 2_000 } else { 0 })
 }
 
-/// A run that is started on one host ends on time, as the other one sees it.
+/// Checks that a run started on one host ends on time, as the other host sees it.
 fn takes(seconds: u64, name: &str, from: &Host, other: &Host, delay_ms: u64) -> Result<()> {
     let body = json!({"inputs": {}, "delay_ms": delay_ms});
     let asked = Instant::now();
@@ -296,7 +296,7 @@ fn takes(seconds: u64, name: &str, from: &Host, other: &Host, delay_ms: u64) -> 
 fn a_cancel_stops_guests_on_any_host() -> Result<()> {
     with_fleet(Postgres::shared()?, "cancelled", &vec![Setup::slots(4); 2], |fleet| {
         fleet.host(0)?.push("lab")?;
-        // More than one host can run: both of them have some.
+        // More than one host can run: both of them have claimed some.
         let run = begin(fleet.host(0)?, "waits", &waits(100, 60_000))?;
         for at in 0..2 {
             until("guests on both hosts", || {
@@ -332,12 +332,12 @@ fn what_one_host_was_given_runs_on_all() -> Result<()> {
     })
 }
 
-/// Each host keeps graphs at hand; none starts an old one.
+/// Each host caches graphs; none starts an old revision.
 #[test]
 fn what_one_host_applies_is_what_all_start() -> Result<()> {
     with_fleet(Postgres::shared()?, "applies", &vec![Setup::default(); 2], |fleet| {
         fleet.host(0)?.push("lab")?;
-        // Some take other inputs than the one before, which only it does not refuse.
+        // Some revisions take inputs that the one before would refuse.
         let roots =
             [("fan", json!({"n": 1})), ("fan", json!({"n": 2})), ("wait", json!({"ms": 0}))];
         for revision in 1..=9 {
@@ -361,7 +361,7 @@ fn what_one_host_applies_is_what_all_start() -> Result<()> {
 #[test]
 fn a_postgres_restart_costs_seconds_and_nothing_else() -> Result<()> {
     const BRANCHES: usize = 400;
-    // Not the shared one, which others are using.
+    // Not the shared one, which other tests are using.
     let postgres = Postgres::start()?;
     with_fleet(&postgres, "restarted", &vec![Setup::default(); 2], |fleet| {
         let graph = json!({
@@ -421,8 +421,8 @@ fn news_come_from_other_hosts_by_themselves() -> Result<()> {
     })
 }
 
-/// How much later than who asks its executing host all the time one learns of a
-/// run's end who waits for it on another host.
+/// Returns the delay with which a waiter on another host learns of a run's end, against a client
+/// that polls the executing host.
 fn delay_of_news(busy: &Host, other: &Host, run: &str) -> Result<Duration> {
     let (known, told) = std::thread::scope(|scope| {
         let known = scope.spawn(|| {
@@ -433,7 +433,7 @@ fn delay_of_news(busy: &Host, other: &Host, run: &str) -> Result<Duration> {
         let told = scope.spawn(|| {
             let mut found = other.get(&format!("/runs/{run}"))?;
             while found["status"] == "RUNNING" {
-                // Much longer than the run: only news end it.
+                // Much longer than the run: only a notification ends it.
                 let after = format!("/runs/{run}?after={}&wait_ms=20000", found["version"]);
                 found = other.get(&after)?;
             }

@@ -1,5 +1,5 @@
-//! JSON at every door of the real binary: text stays text, whatever its keys are;
-//! duplicate keys and numbers that would be rounded are refused with their paths.
+//! JSON at every endpoint of the real binary: text stays text, whatever its keys are; duplicate
+//! keys and numbers that would be rounded are refused with their paths.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// An object that serde_json's own reader takes for the list `[1,2]`.
 const MAGIC: &str = r#"{"$serde_json::private::RawValue":"[1,2]"}"#;
 
-/// One that would be a number.
+/// An object that it takes for a number.
 const NUMBER: &str = r#"{"$serde_json::private::Number":"7"}"#;
 
 /// Runs a test on a host on SQLite and on one on Postgres.
@@ -28,13 +28,13 @@ fn on_both(name: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Sends a text as it is: a value of this test's could not hold it.
+/// Sends a text as it is: a JSON value of the test could not represent it.
 fn send(host: &Host, method: &str, path: &str, body: &str) -> Result<reqwest::blocking::Response> {
     let request = host.request(method, path)?.header("content-type", "application/json");
     Ok(request.body(body.to_owned()).send()?)
 }
 
-/// The text of a good answer.
+/// Returns the text of an answer that must be a success.
 fn text(host: &Host, path: &str) -> Result<String> {
     let answer = host.request("GET", path)?.send()?;
     ensure!(answer.status().is_success(), "{path}: {}", answer.status());
@@ -51,7 +51,7 @@ fn echoes(value: &str) -> String {
     )
 }
 
-/// Starts a run with a body and waits for its success. Gives its id.
+/// Starts a run with a body and waits for its success. Returns its id.
 fn run(host: &Host, graph: &str, body: &str) -> Result<String> {
     let started = good(send(host, "POST", &format!("/graphs/{graph}/runs"), body)?)?;
     let run = started["run"].as_str().context("a run has an id")?.to_owned();
@@ -60,7 +60,7 @@ fn run(host: &Host, graph: &str, body: &str) -> Result<String> {
     Ok(run)
 }
 
-/// The text of the answer for the one state at an identifier.
+/// Returns the text of the answer for the one state at an identifier.
 fn state(host: &Host, run: &str, identifier: &str) -> Result<String> {
     let states = host.list(run, &format!("identifier={identifier}"))?;
     let number = states.first().context("no state")?["number"].clone();
@@ -116,7 +116,7 @@ fn store_keys_and_settings_stay_text() -> Result<()> {
     })
 }
 
-/// A guest that fails with details.
+/// Builds a guest that fails with details.
 fn failing(details: &str) -> Result<Vec<u8>> {
     let escaped: String = details.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     let functions = format!(
@@ -178,8 +178,8 @@ fn the_client_shows_text_as_text() -> Result<()> {
     Ok(())
 }
 
-/// A list of objects that weighs some 100 times its text, as JSON text of about so
-/// many bytes.
+/// Returns a list of objects that weighs some 100 times its text, as JSON text of about `bytes`
+/// bytes.
 fn heavy(bytes: usize) -> String {
     format!("[{}0]", r#"{\"\":0},"#.repeat(bytes / 9))
 }
@@ -191,12 +191,12 @@ fn hidden_json_takes_no_memory() -> Result<()> {
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;
     let most = || Ok::<_, anyhow::Error>(Watch(host.pid()).kilobytes("VmHWM")? / 1024);
     let before = most()?;
-    // What a node returns, stored and read again.
+    // A node's output, stored and read again.
     let hidden = format!(r#"{{"$serde_json::private::RawValue":"{}"}}"#, heavy(2 << 20));
     run(&host, "g", &format!(r#"{{"inputs":{{"value":{hidden}}}}}"#))?;
     let run_took = most()? - before;
     ensure!(run_took < 200, "a run with 2 MiB of it took {run_took} MB");
-    // A start, as large as it may be, that does not begin.
+    // A start of the maximal size that does not begin yet.
     let hidden = format!(r#"{{"$serde_json::private::RawValue":"{}"}}"#, heavy(28 << 20));
     let body = format!(r#"{{"delay_ms":3600000,"inputs":{{"value":{hidden}}}}}"#);
     good(send(&host, "POST", "/graphs/g/runs", &body)?)?;

@@ -1,5 +1,5 @@
-//! Large runs go in pieces: a fan of 200,000, its cancel and a redrive of many states do not
-//! hold up others, whatever befalls the host in the middle, on both databases.
+//! Large runs in pieces, on both databases: a fanout of 200,000, its cancel and a redrive of many
+//! states. They hold up no other run, even if the host dies in the middle.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use exosphere_tests::{Host, check, until};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
-/// The most outputs that a state may return.
+/// Maximum of outputs that a state may return.
 const WIDE: u32 = 200_000;
 
-/// Where a host is started, and started again.
+/// A database on which a host is started, and started again.
 struct Bed<'a> {
     name: &'a str,
     folder: &'a std::path::Path,
@@ -29,7 +29,7 @@ impl Bed<'_> {
         Host::start_with(self.folder, &arguments, |_| ())
     }
 
-    /// Recounts every invariant, beside a host or without one.
+    /// Checks all invariants, beside a host or without one.
     fn check(&self) -> Result<()> {
         match self.database {
             Some(url) => check(&["--database", url]),
@@ -37,7 +37,7 @@ impl Bed<'_> {
         }
     }
 
-    /// Rows of a table.
+    /// Counts the rows of a table.
     fn count(&self, table: &str) -> Result<i64> {
         let sql = format!("SELECT COUNT(*) FROM {table}");
         match self.database {
@@ -53,7 +53,7 @@ impl Bed<'_> {
     }
 }
 
-/// Runs a test on both databases; afterwards every invariant is recounted.
+/// Runs a test on both databases, and then checks all invariants.
 fn on_both(name: &str, test: impl Fn(&Bed) -> Result<()>) -> Result<()> {
     let _alone = alone();
     let url = Postgres::shared()?.create_database(name)?;
@@ -71,7 +71,7 @@ fn owner(host: &Host) -> Result<Tenant<'_>> {
     Ok(tenant)
 }
 
-/// A fan whose branches wait for a minute.
+/// Returns a fanout whose branches wait for a minute.
 fn wide(branches: u32) -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": branches}, "next_nodes": ["waiter"]},
@@ -95,7 +95,7 @@ fn a_wide_fan_and_its_cancel_hold_up_nobody() -> Result<()> {
             let states = found["counts"]["states"].as_u64().unwrap_or_default();
             Ok((states > 1).then_some(states))
         })?;
-        // All at once: a state is finished with all that follows.
+        // All at once: a state is finished together with its children and unites.
         ensure!(states == u64::from(WIDE) + 2, "{states} states");
         let cancelled = cancel_time(&tenant, &run)?;
         until("the sweep", || {
@@ -153,7 +153,7 @@ fn a_killed_host_leaves_no_half_fan() -> Result<()> {
     })
 }
 
-/// A run of which so many states fail, once each.
+/// Returns a graph of which `branches` states fail, once each.
 fn failing(branches: u32) -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": branches}, "next_nodes": ["worker"]},

@@ -1,5 +1,5 @@
-//! A few of the million hostile attempts (`src/bin/million.rs`): enough to show
-//! that each is a typed failure and that honest runs go on beside them.
+//! A few of the million hostile attempts (`src/bin/million.rs`): enough to show that each is a
+//! typed failure and that honest runs go on beside them.
 
 use anyhow::Result;
 use exosphere_tests::million;

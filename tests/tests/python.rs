@@ -1,5 +1,5 @@
-//! A node in Python, built by componentize-py from the project's own source.
-//! Skipped with a word where pip cannot reach its registry.
+//! A node in Python, built by componentize-py from the project's own source. Skipped with a message
+//! where pip cannot reach its registry.
 
 #![allow(clippy::unwrap_used)]
 
@@ -32,7 +32,7 @@ fn a_node_in_python_runs() -> Result<()> {
     Ok(())
 }
 
-/// The component, if its tools can be had; kept beside the test for the next time.
+/// Builds the component, if its tools can be installed; it is cached beside the test.
 fn build() -> Result<Option<PathBuf>> {
     let root = checkout();
     let sources = root.join("tests/fixtures/python");

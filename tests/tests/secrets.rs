@@ -1,5 +1,5 @@
-//! Secrets from outside: they come under another key while hosts run, whatever
-//! is killed meanwhile; and what a node tells of one, nobody reads.
+//! Secrets and the operator: a rotation reencrypts them while hosts run, even if a process is
+//! killed meanwhile; and a secret that a node reveals is redacted everywhere.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const SECRET: &str = "hush-hush-hush";
 
-/// One node that returns the secret `token`, and tells it in a way.
+/// Returns a graph of one node that returns the secret `token`, and reveals it in a given way.
 fn reads(tell: Option<&str>) -> Value {
     let inputs = json!({"name": "token", "tell": tell});
     json!({
@@ -28,7 +28,7 @@ fn with_secret(value: &str) -> Value {
     graph
 }
 
-/// What a node of a graph sees of its secret.
+/// Returns the secret that a node of a graph sees.
 fn seen(host: &Host, graph: &str) -> Result<String> {
     let run = host.run(graph, &json!({}), &json!({}))?;
     let found = host.wait_for(&run)?;
@@ -47,7 +47,7 @@ fn said(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|words| String::from_utf8_lossy(words)).concat()
 }
 
-/// Runs `exosphere secrets`, which must go well; gives its JSON.
+/// Runs `exosphere secrets`, which must succeed, and returns its JSON.
 fn does(arguments: &[&str], master_key: Option<&str>) -> Result<Value> {
     let output = secrets(arguments, master_key)?.arg("--json").output()?;
     ensure!(output.status.success(), "{arguments:?}: {}", said(&output));
@@ -81,13 +81,13 @@ fn a_rotation_beside_a_running_host_is_not_noticed() -> Result<()> {
     ensure!(done["has_older"] == true, "{done}");
     let third = fs::read(&key)?;
     ensure!(third.len() == 64 && third[32..] == second, "the old one stands behind");
-    // By setting a secret, too, it learns of the new key.
+    // The host also learns of the new key by setting a secret.
     host.apply("h", &with_secret("a third secret"))?;
     ensure!(seen(&host, "h")? == "a third secret" && seen(&host, "g")? == "another-secret");
     host.kill()?;
     check(&["--data", data])?;
 
-    // With the key of before it is refused, and told why.
+    // With the former key it is refused, and told why.
     fs::write(&key, &first)?;
     let words = start_in_vain(&["--data", data])?;
     ensure!(words.contains("sealed under the key") && words.contains("--key"), "{words}");
@@ -97,8 +97,8 @@ fn a_rotation_beside_a_running_host_is_not_noticed() -> Result<()> {
     Ok(())
 }
 
-/// Wherever a rotation is killed, the host beside it and the next one open
-/// everything, and the next call finishes.
+/// A rotation may be killed anywhere: the host beside it and the next one decrypt everything, and
+/// the next call finishes it.
 #[test]
 fn a_rotation_that_is_killed_is_finished_by_the_next() -> Result<()> {
     const GRAPHS: usize = 300;
@@ -111,7 +111,7 @@ fn a_rotation_that_is_killed_is_finished_by_the_next() -> Result<()> {
     for at in 0..GRAPHS {
         host.apply(&format!("g{at}"), &with_secret(&format!("{SECRET} {at}")))?;
     }
-    // How long it takes is measured by one that is not killed.
+    // An uninterrupted rotation measures the duration.
     let begun = Instant::now();
     does(&["rotate", "--data", data], None)?;
     let took = begun.elapsed();
@@ -184,7 +184,7 @@ fn keys_come_in_a_variable_that_nobody_sees() -> Result<()> {
     Ok(())
 }
 
-/// Null takes a secret away, from a graph that no longer has a node for it.
+/// Null removes a secret from a graph that no longer has a node for it.
 #[test]
 fn a_secret_can_be_removed() -> Result<()> {
     let host = Host::start()?;
@@ -196,7 +196,7 @@ fn a_secret_can_be_removed() -> Result<()> {
     let (status, problem) = host.refused("PUT", "/graphs/g", &gone)?;
     ensure!(status == 422 && problem.to_string().contains("which this removes"), "{problem:#}");
     ensure!(seen(&host, "g")? == SECRET, "what is refused changes nothing");
-    // Without it in the template it stays, as ever.
+    // A secret that the template does not mention stays.
     host.apply("g", &reads(None))?;
     ensure!(seen(&host, "g")? == SECRET);
 
@@ -205,7 +205,7 @@ fn a_secret_can_be_removed() -> Result<()> {
     host.apply("g", &gone)?;
     let (status, problem) = host.refused("PUT", "/graphs/g", &reads(None))?;
     ensure!(status == 422 && problem.to_string().contains("which is not set"), "{problem:#}");
-    // Nobody could read it, so it is not kept.
+    // No node could read it, so it is not kept.
     gone["secrets"] = json!({"token": SECRET});
     let (status, problem) = host.refused("PUT", "/graphs/g", &gone)?;
     ensure!(status == 422 && problem["errors"][0]["path"] == "$.secrets.token", "{problem:#}");
@@ -219,7 +219,7 @@ fn the_memory_of_a_host_is_its_own() -> Result<()> {
     let core = limits.lines().find(|line| line.starts_with("Max core file size"));
     let core = core.context("a limit of core files")?.split_whitespace().nth(4);
     ensure!(core == Some("0"), "{limits}");
-    // What cannot be dumped belongs to root, whoever runs it.
+    // A process that cannot be dumped has its files in `/proc` owned by root.
     use std::os::unix::fs::MetadataExt;
     let memory = fs::metadata(format!("/proc/{}/mem", host.pid()))?;
     ensure!(memory.uid() == 0);
@@ -254,7 +254,7 @@ fn what_a_node_tells_of_a_secret_nobody_reads() -> Result<()> {
     let log = fs::read_to_string(folder.path().join("log"))?;
     ensure!(!log.contains("hush"), "the host's own log tells it");
     ensure!(log.lines().count() > 3 && !log.contains('\u{1b}'), "a file is no terminal: {log}");
-    // It is in the output of the one that returned it, and nowhere else.
+    // It is in the output of the node that returned it, and nowhere else.
     let database = rusqlite::Connection::open(folder.path().join("data/exosphere.db"))?;
     for (table, columns) in [
         ("attempt", ["message", "details", "logs"]),

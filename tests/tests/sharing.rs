@@ -1,5 +1,5 @@
-//! How hosts share work: no host keeps states that it cannot begin soon while
-//! another has room, and no run of a namespace waits for all of a larger one.
+//! Sharing of work between hosts. No host keeps states that it cannot begin soon while another has
+//! room. No run of a namespace waits for all of a larger one.
 //!
 //! Not here: namespaces beside each other (`tenants`), and lost hosts (`hosts`).
 
@@ -11,7 +11,7 @@ use exosphere_tests::postgres::Postgres;
 use exosphere_tests::{Host, check, until};
 use serde_json::{Value, json};
 
-/// `n` branches that wait, and a unite that has the number of each.
+/// Returns a graph of `n` branches that wait, and a unite with the number of each.
 fn branches(n: usize, ms: u64) -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": n}, "next_nodes": ["waiter"]},
@@ -22,16 +22,15 @@ fn branches(n: usize, ms: u64) -> Value {
     ]})
 }
 
-/// Has a host execute each node once: to load a plugin takes longer than what is
-/// measured.
+/// Lets a host execute each node once: loading a plugin takes longer than the measured times.
 fn warm_up(host: &Host) -> Result<()> {
     let found = host.result_of("warm", &branches(2, 1), &json!({}))?;
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     Ok(())
 }
 
-/// Runs `n` branches of 2 s that are started at the first host; tells how long that
-/// took and how many the second host executed.
+/// Runs `n` branches of 2 s that are started at the first host. Returns the duration and how many
+/// of them the second host executed.
 fn spread(database: &str, slots: [u32; 2], n: usize) -> Result<(Duration, usize)> {
     let mut measured = None;
     let setups = slots.map(Setup::one_namespace);
@@ -76,12 +75,12 @@ fn slow_branches_leave_a_small_host() -> Result<()> {
     Ok(())
 }
 
-/// One step that echoes.
+/// Returns a graph of one step that echoes.
 fn step() -> Value {
     json!({"nodes": [{"node_name": "echo", "identifier": "only", "inputs": {"value": 1}, "next_nodes": []}]})
 }
 
-/// `n` branches that echo.
+/// Returns a graph of `n` branches that echo.
 fn fan(n: usize) -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": n}, "next_nodes": ["worker"]},
@@ -89,8 +88,7 @@ fn fan(n: usize) -> Value {
     ]})
 }
 
-/// Tries something on a host on each database, with 64 slots, of which a namespace
-/// has 48.
+/// Runs a test on a host on each database, with 64 slots, of which a namespace has 48.
 fn on_both(database: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_with(folder.path(), &["--slots", "64"], |_| ())?;
@@ -104,7 +102,7 @@ fn on_both(database: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     })
 }
 
-/// Runs a graph that was applied; tells how long it took.
+/// Runs a graph that was applied, and returns the duration.
 fn timed(host: &Host, name: &str) -> Result<Duration> {
     let begun = Instant::now();
     let run = host.run(name, &json!({}), &json!({}))?;
@@ -118,8 +116,8 @@ fn cancel(host: &Host, run: &str) -> Result<()> {
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
 }
 
-/// A run of nodes that take 2 s has all slots of the namespace that one run can have.
-/// Small runs have the last one, and wait for none of the 500.
+/// A run of nodes that take 2 s has all slots of the namespace that one run can have. Small runs
+/// have the last one, and wait for none of the 500.
 #[test]
 fn one_step_runs_beside_a_slow_run() -> Result<()> {
     on_both("beside_slow", |host| {
@@ -156,7 +154,7 @@ fn one_step_runs_beside_a_wide_run() -> Result<()> {
         };
         let alone = median((0..9).map(|_| timed(host, "step")).collect::<Result<_>>()?);
         let large = host.run("wide", &json!({}), &json!({}))?;
-        // Its states are born in one transaction, which is not what is measured.
+        // The run's states are created in one transaction, which is not what is measured.
         host.wait_until(&large, |run| run["counts"]["states"].as_u64() > Some(1))?;
         let mut beside = Vec::new();
         while beside.len() < 9 && host.get(&format!("/runs/{large}"))?["status"] == "RUNNING" {
@@ -164,8 +162,8 @@ fn one_step_runs_beside_a_wide_run() -> Result<()> {
         }
         ensure!(beside.len() >= 3, "the wide run is over after {beside:?}");
         println!("a step: alone {alone:?}, beside {STATES} states {beside:?}");
-        // A step waits for four commits, of some hundred states each: a debug build
-        // takes 100 ms for one. It does not wait for the states of the other run.
+        // A step waits for four commits, of some hundred states each: a debug build takes 100 ms
+        // for one. It does not wait for the states of the other run.
         let took = median(beside);
         ensure!(took < Duration::from_secs(1), "{took:?}, alone {alone:?}");
         cancel(host, &large).or_else(|_| host.wait_for(&large).map(drop))

@@ -1,5 +1,5 @@
-//! Starts that are answered in time and never begin unseen, idempotency keys, and
-//! what repeats itself: in outages, on full disks and with clocks that go back.
+//! Starts that are answered in time and never begin unseen, idempotency keys, and repeated actions:
+//! in outages, on full disks and with clocks that go back.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -15,10 +15,10 @@ use reqwest::blocking::Client;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
-/// The longest that a request may take, whatever the database does.
+/// Maximum duration of a request, in any state of the database.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// A graph of one node that gives back what it is given.
+/// Returns a graph of one node that echoes its input.
 fn echo() -> Value {
     json!({"nodes": [
         {"node_name": "echo", "identifier": "only", "inputs": {"value": 0}, "next_nodes": []},
@@ -33,7 +33,7 @@ fn host(data: &Path, arguments: &[&str]) -> Result<Host> {
     Ok(host)
 }
 
-/// Sends a request that must fail as one to a database that is away, and in time.
+/// Sends a request that must fail in time, with the error of an unreachable database.
 fn unavailable(host: &Host, method: &str, path: &str, body: &Value) -> Result<Value> {
     let begun = Instant::now();
     let (status, problem) = host.refused(method, path, body)?;
@@ -72,8 +72,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What callers are told while the database is away, and that nothing of it
-/// begins when it is back.
+/// Checks the answers to callers while the database is away, and that none of the starts begins
+/// when it is back.
 fn leaves_no_ghost(
     host: &Host,
     path: &str,
@@ -91,7 +91,7 @@ fn leaves_no_ghost(
         problem["detail"].as_str().is_some_and(|it| it.starts_with("not started")),
         "{problem}"
     );
-    // One that hangs up is withdrawn, too.
+    // A request whose client hangs up is withdrawn, too.
     let hasty = Client::builder().timeout(Duration::from_millis(700)).build()?;
     let url = format!("{}/v1/namespaces/default{path}", host.url());
     ensure!(hasty.post(url).json(&start).send().is_err());
@@ -103,7 +103,7 @@ fn leaves_no_ghost(
     let begun = host.send("POST", path, &keyed)?;
     ensure!(begun["started_before"] == false, "{begun}");
     host.wait_for(begun["run"].as_str().context("an id")?)?;
-    // What was withdrawn would have been committed by now.
+    // A withdrawn start would have been committed by now.
     std::thread::sleep(Duration::from_secs(1));
     let runs = runs(host)?;
     ensure!(runs.len() == 2, "a ghost: {runs:#?}");
@@ -171,7 +171,7 @@ fn every_request_in_an_outage_is_answered() -> Result<()> {
     Ok(())
 }
 
-/// A server that is there and says nothing: the commit may be under way.
+/// A server that is up and says nothing: the commit may be under way.
 #[test]
 fn a_start_in_doubt_is_told_as_such() -> Result<()> {
     let postgres = Postgres::start()?;
@@ -196,7 +196,7 @@ fn a_start_in_doubt_is_told_as_such() -> Result<()> {
         becomes_well(host)?;
         let begun = host.send("POST", "/graphs/echo/runs", &body)?;
         host.wait_for(begun["run"].as_str().context("an id")?)?;
-        // The one without a key had no caller any more.
+        // The start without a key had no caller any more.
         std::thread::sleep(Duration::from_secs(1));
         let runs = runs(host)?;
         ensure!(runs.len() == 2, "{runs:#?}");
@@ -294,7 +294,7 @@ fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
             problem["errors"].as_array().into_iter().flatten().map(|e| &e["path"]).collect();
         ensure!(json!(paths) == json!([path]), "{problem}");
     }
-    // The key is looked up before the request is judged by the graph of today.
+    // The key is looked up before the request is checked against the current graph.
     let mut strict = echo();
     strict["store_config"] = json!({"required_keys": ["cursor"]});
     host.apply("echo", &strict)?;
@@ -405,7 +405,7 @@ fn a_breach_that_cannot_change_is_not_retried() -> Result<()> {
             "{name}: {run:#}"
         );
     }
-    // One that may go otherwise the next time is.
+    // An attempt that may go otherwise the next time is retried.
     let mut slow = node("wait", json!({"ms": 60_000, "value": 0}), json!({}));
     slow["nodes"][0]["timeout_ms"] = json!(50);
     let run = host.result_of("slow", &slow, &json!({}))?;
@@ -437,7 +437,7 @@ fn immediate_repeats_are_slowed_down() -> Result<()> {
         let (run, counted) = started?;
         let found = host.get(&format!("/runs/{run}"))?;
         let count = found["counts"][counted].as_u64().unwrap_or_default();
-        // Ten as asked for, then eight of each floor: 10, 20, 40, 80, 160, 320 ms..
+        // Ten as requested, then eight of each minimum delay: 10, 20, 40, 80, 160, 320 ms..
         ensure!((11..=75).contains(&count), "{count} {counted} in eight seconds: {found:#}");
         ensure!(found["status"] == "RUNNING", "{found:#}");
     }

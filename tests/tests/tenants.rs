@@ -1,5 +1,5 @@
-//! Namespaces on one host: whatever one does, another goes on, and each is held
-//! to the limits and the share that its operators set.
+//! Namespaces on one host: no namespace can stop another, and each is held to the limits and the
+//! share that its operators set.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, binary, problem, until};
 use serde_json::{Value, json};
 
-/// One node, without retries.
+/// Returns a graph of one node, without retries.
 fn one(node: &str, inputs: Value) -> Value {
     json!({
         "nodes": [{"node_name": node, "identifier": "only", "inputs": inputs, "next_nodes": []}],
@@ -20,7 +20,7 @@ fn one(node: &str, inputs: Value) -> Value {
     })
 }
 
-/// A fanout of so many spinning nodes.
+/// Returns a fanout of `n` spinning nodes.
 fn spinners(n: u32) -> Value {
     json!({
         "nodes": [
@@ -31,7 +31,7 @@ fn spinners(n: u32) -> Value {
     })
 }
 
-/// An ordinary graph: a fanout of 200 and a unite.
+/// Returns an ordinary graph: a fanout of 200 and a unite.
 fn honest() -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 200}, "next_nodes": ["worker"]},
@@ -41,8 +41,8 @@ fn honest() -> Value {
     ]})
 }
 
-/// The endless loops of one namespace fill every slot that it may have, with
-/// thousands more behind them; another's runs take a little longer than alone.
+/// The endless loops of one namespace fill every slot that it may have, with thousands more in the
+/// queue; another's runs take a little longer than alone.
 #[test]
 fn endless_loops_of_one_namespace_do_not_starve_another() -> Result<()> {
     let host = Host::start()?;
@@ -70,14 +70,14 @@ fn endless_loops_of_one_namespace_do_not_starve_another() -> Result<()> {
     let median = beside[2];
     println!("a run of 202 states: alone {alone:?}, beside endless loops {median:?}");
     ensure!(evil.run(&flood)?["status"] == "RUNNING", "the loops go on");
-    // Without turns and shares it waits for all that was before it: minutes.
+    // Without turns and shares it would wait for all earlier states: minutes.
     ensure!(median < alone * 4 + Duration::from_secs(2), "alone {alone:?}, beside {beside:?}");
     host.send("POST", &evil.path(&format!("/runs/{flood}/cancel")), &json!({}))?;
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
 }
 
-/// Limits are lowered on every level, a breach names the limit, its value and
-/// who set it, and nobody can raise one.
+/// Limits are lowered on every level. A breach names the limit, its value and its setter, and no
+/// level can raise one.
 #[test]
 fn limits_are_lowered_on_every_level_and_never_raised() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -132,8 +132,7 @@ fn limits_are_lowered_on_every_level_and_never_raised() -> Result<()> {
     Ok(())
 }
 
-/// A namespace with one slot runs one node at a time, and all of them in the
-/// end.
+/// A namespace with one slot runs one node at a time, and all of them in the end.
 #[test]
 fn a_namespace_has_no_more_slots_than_its_share() -> Result<()> {
     let host = Host::start()?;
@@ -151,8 +150,8 @@ fn a_namespace_has_no_more_slots_than_its_share() -> Result<()> {
     Ok(())
 }
 
-/// Commands that change the same grants and the same settings at once: what each
-/// sets is there in the end, and what is taken back does not come again.
+/// Commands that change the same grants and the same settings at once: every set value is there in
+/// the end, and a withdrawn one does not come back.
 #[test]
 fn changes_at_once_are_all_kept() -> Result<()> {
     let host = Host::start()?;
@@ -183,7 +182,7 @@ fn changes_at_once_are_all_kept() -> Result<()> {
     Ok(())
 }
 
-/// A condition is held to, and who gives none sets what he likes.
+/// A condition is checked, and a request without one sets the value in any case.
 #[test]
 fn what_is_set_has_a_version() -> Result<()> {
     let host = Host::start()?;

@@ -1,9 +1,8 @@
-//! `cargo xtask audit`: what we depend on, checked by cargo-deny against
-//! `deny.toml`.
+//! `cargo xtask audit`: checks the dependencies with cargo-deny against `deny.toml`.
 //!
-//! What cargo-deny knows by itself decides: licences, bans and sources. Known
-//! faults are in a database elsewhere; where it cannot be had, the exit status says
-//! so, unless the caller accepts that.
+//! The checks that need no network decide: licences, bans and sources. The database of
+//! known faults is remote; if it is unreachable, the exit status says so, unless the
+//! caller accepts that.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -16,18 +15,18 @@ use crate::project::Project;
 /// The workspaces: the host's and the plugins'.
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "plugins/Cargo.toml"];
 
-/// What needs nothing but the packages themselves.
+/// The checks that need only the packages themselves.
 const HERE: [&str; 3] = ["licenses", "bans", "sources"];
 
-/// What cargo-deny says if it cannot get the database.
+/// The error of cargo-deny if it cannot fetch the database.
 const NO_DATABASE: &str = "failed to fetch advisory database";
 
-/// Whether known faults were looked for.
+/// The result of the search for known faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Faults {
-    /// There are none.
+    /// No dependency has a known fault.
     None,
-    /// The database of them could not be reached.
+    /// The database of known faults could not be reached.
     Unknown,
 }
 
@@ -55,13 +54,13 @@ pub fn run(project: &Project) -> Result<Faults> {
     Ok(Faults::None)
 }
 
-/// A call of cargo-deny for a workspace.
+/// Returns a call of cargo-deny for a workspace.
 fn check<'a>(deny: &'a mut Command, project: &Project, manifest: &str) -> &'a mut Command {
     deny.current_dir(project.at("")).arg("--manifest-path").arg(project.at(manifest));
     deny.arg("--config").arg(project.at("deny.toml")).arg("check")
 }
 
-/// Whether known faults could be looked for. That there are some is an error.
+/// Tells whether known faults could be looked up. A fault that was found is an error.
 fn are_known(output: &Output) -> Result<bool> {
     let said = [&output.stdout, &output.stderr].map(|words| String::from_utf8_lossy(words));
     let said = said.concat();
@@ -75,8 +74,8 @@ fn are_known(output: &Output) -> Result<bool> {
     }
 }
 
-/// The cargo-deny that is there; else one that is compiled for this checkout
-/// alone, which takes some minutes once.
+/// Returns the installed cargo-deny, or else compiles one for this checkout only, which
+/// takes some minutes once.
 fn found_or_installed(project: &Project) -> Result<PathBuf> {
     let tools = project.at("target/tools");
     let ours = tools.join("bin/cargo-deny");

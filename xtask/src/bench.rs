@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: compiles everything as it is shipped and runs the
-//! benchmark, which is `tests/bench`.
+//! `cargo xtask bench`: compiles everything in release mode and runs the benchmark,
+//! which is `tests/bench`.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use crate::command;
 use crate::postgres;
 use crate::project::Project;
 
-/// Measures; what is measured is up to the arguments.
+/// Runs the benchmark with the given arguments.
 pub fn run(project: &Project, arguments: &[String]) -> Result<()> {
     let mut clock = Clock::default();
     postgres::ensure()?;

@@ -1,4 +1,4 @@
-//! Compiling what the other tasks run: the host and the example plugins.
+//! Compiles the programs that other tasks run: the host and the example plugins.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::command;
 use crate::project::Project;
 use crate::toolchain::{self, TARGET};
 
-/// Compiles the example plugins; gives their components, in order of name.
+/// Compiles the example plugins and returns their components, in order of name.
 pub fn plugins(project: &Project) -> Result<Vec<PathBuf>> {
     let toolchain = toolchain::setup(project, true)?;
     let mut cargo = project.plugins_cargo("build");
@@ -29,13 +29,13 @@ pub fn plugins(project: &Project) -> Result<Vec<PathBuf>> {
     Ok(components)
 }
 
-/// Compiles the host, as the tests need it too. Gives the `exosphere` command.
+/// Compiles the host as the tests need it, and returns the `exosphere` command.
 pub fn host(project: &Project) -> Result<PathBuf> {
     program(project, "exosphere", &[])
 }
 
-/// Compiles all of the workspace, so that what it depends on is compiled once
-/// for all of its programs; gives one of them.
+/// Compiles the whole workspace and returns one of its programs. Compiling all at once
+/// compiles shared dependencies once.
 pub fn program(project: &Project, name: &str, further: &[&str]) -> Result<PathBuf> {
     let mut cargo = project.cargo();
     cargo.args(["build", "--workspace", "--message-format", "json-render-diagnostics"]);

@@ -1,17 +1,17 @@
-//! The time that each step took, one short line each.
+//! Durations of the steps of a task, one short line each.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// Steps done so far.
+/// The steps done so far.
 #[derive(Default)]
 pub struct Clock {
     steps: Vec<(String, Duration)>,
 }
 
 impl Clock {
-    /// Does a step and says how long it took. An error names the step.
+    /// Runs a step and prints its duration. An error names the step.
     pub fn step<T>(&mut self, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let start = Instant::now();
         let result = work().with_context(|| format!("{what}: failed"))?;
@@ -21,7 +21,7 @@ impl Clock {
         Ok(result)
     }
 
-    /// All steps again, and their sum.
+    /// Returns all steps again, with their sum.
     pub fn summary(&self) -> String {
         let mut lines: Vec<_> = self.steps.iter().map(|(what, took)| line(what, *took)).collect();
         lines.push(line("in all", self.steps.iter().map(|(_, took)| *took).sum()));

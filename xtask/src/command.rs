@@ -1,10 +1,10 @@
-//! Running other programs, with errors that say which and what to do.
+//! Runs other programs, with errors that tell the program and the remedy.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Runs a program to its end; what it prints is seen.
+/// Runs a program to its end; its output is shown.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| missing(command))?;
     match status.success() {
@@ -13,7 +13,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     }
 }
 
-/// Runs a program to its end, and gives what it wrote to its standard output.
+/// Runs a program to its end, and returns its standard output.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.stderr(Stdio::inherit()).output().with_context(|| missing(command))?;
     if !output.status.success() {
@@ -23,13 +23,13 @@ pub fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("`{}` wrote what is no UTF-8 text", line(command)))
 }
 
-/// Whether a program can be run and ends well. What it prints is dropped.
+/// Tells whether a program can be run and succeeds. Its output is dropped.
 pub fn succeeds(command: &mut Command) -> bool {
     let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
-/// A call as one would type it, cut to a readable length.
+/// Returns a call as one would type it, cut to a readable length.
 pub fn line(command: &Command) -> String {
     const LONGEST: usize = 200;
     let words = [command.get_program()].into_iter().chain(command.get_args());

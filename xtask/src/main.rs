@@ -1,8 +1,7 @@
-//! What a developer types: `cargo xtask demo`, `cargo xtask test`, and so on.
+//! Tasks for developers: `cargo xtask demo`, `cargo xtask test`, and so on.
 //!
-//! Not here: anything that a host needs. This program builds and starts the
-//! others, and speaks to a host only through the `exosphere` command, as a
-//! person would.
+//! Not here: anything that a host needs. This program builds and starts the other
+//! programs, and uses a host only through the `exosphere` command, as a person would.
 
 mod project;
 mod command;
@@ -60,7 +59,7 @@ enum Task {
     Tidy,
     /// Measure a release build of the host beside what the machine could do
     ///
-    /// What follows goes to the benchmark: `cargo xtask bench --help` tells all.
+    /// All arguments go to the benchmark: `cargo xtask bench --help` lists them.
     #[command(disable_help_flag = true)]
     Bench {
         /// Arguments of the benchmark
@@ -78,7 +77,7 @@ enum Task {
     },
 }
 
-/// The exit status of an audit that did not look for known faults.
+/// The exit status of an audit that could not look up known faults.
 const FAULTS_UNKNOWN: u8 = 3;
 
 fn main() -> ExitCode {

@@ -1,5 +1,5 @@
-//! A Postgres for the tests and the benchmarks, which start clusters of their
-//! own: its programs must be there, nothing need be running.
+//! Makes Postgres available for the tests and the benchmarks. They start clusters of
+//! their own, so its programs must be installed, but no server need be running.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,10 +8,10 @@ use anyhow::{Result, bail};
 
 use crate::command;
 
-/// Where Debian puts each version.
+/// The folder in which Debian installs each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// Sees to it that there is one, by Debian's packages if need be and allowed.
+/// Ensures that Postgres is installed, from Debian's packages if necessary and allowed.
 pub fn ensure() -> Result<()> {
     if is_there() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: the format, the lints and every test, in one go. The
-//! first failure ends it.
+//! `cargo xtask test`: the format, the lints and every test. It stops at the first
+//! failure.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use crate::postgres;
 use crate::project::Project;
 use crate::tidy;
 
-/// Checks everything; with a filter, runs the tests that match and no more.
+/// Checks everything; with a filter, runs only the tests that match.
 pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
     let mut clock = Clock::default();
     let mut results = Vec::new();
@@ -22,7 +22,7 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
     if filter.is_none() {
         lints(project, &mut clock)?;
     }
-    // Builds the binary too, which the end-to-end tests run.
+    // Also builds the binary, which the end-to-end tests run.
     clock.step("host compiled", || {
         command::run(project.cargo().args(["test", "--workspace", "--no-run"]))
     })?;
@@ -39,7 +39,7 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
         })?;
     }
 
-    // Most runners have nothing to run if there is a filter.
+    // With a filter, most runners have nothing to run.
     results.retain(|line| passed(line) > 0);
     ensure!(!results.is_empty(), "no test has {:?} in its name", filter.unwrap_or_default());
     println!("\n{}", results.join("\n"));
@@ -63,8 +63,8 @@ fn lints(project: &Project, clock: &mut Clock) -> Result<()> {
     clock.step("plugins linted", || command::run(project.plugins_cargo("clippy").args(STRICT)))
 }
 
-/// Runs tests, showing what they print; gives the closing lines of the runners.
-/// A failure names the tests that failed.
+/// Runs tests, shows their output, and returns the closing lines of the runners. The
+/// error names the failed tests.
 fn tests(cargo: &mut Command) -> Result<Vec<String>> {
     let mut child = cargo
         .stdout(Stdio::piped())
@@ -89,12 +89,12 @@ fn tests(cargo: &mut Command) -> Result<Vec<String>> {
     }
 }
 
-/// The name of the test, if this line says that it failed.
+/// Returns the name of the test, if this line reports a failure.
 fn failure(line: &str) -> Option<&str> {
     line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
 }
 
-/// How many tests passed, by a runner's closing line.
+/// Returns the number of passed tests, from a runner's closing line.
 fn passed(line: &str) -> u64 {
     let count = line.strip_prefix("test result: ok. ").and_then(|line| line.split(' ').next());
     count.and_then(|count| count.parse().ok()).unwrap_or(0)

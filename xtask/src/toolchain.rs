@@ -1,9 +1,9 @@
-//! A Rust that compiles for `wasm32-wasip2`.
+//! The Rust toolchain that compiles for `wasm32-wasip2`.
 //!
-//! Whoever has one already, or a rustup that can fetch the target, notices
-//! nothing. Elsewhere one is made of Debian's packages, by
-//! `debian-toolchain.sh`, in the folder `.toolchain/`. What was found is
-//! written down there, and holds as long as the Rust in use is the same.
+//! It is the installed Rust if that has the target, or if rustup can fetch it.
+//! Otherwise `debian-toolchain.sh` builds one from Debian's packages, in the folder
+//! `.toolchain/`. The result is cached there, and holds as long as the Rust in use is
+//! the same.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,22 +15,22 @@ use serde::{Deserialize, Serialize};
 use crate::command;
 use crate::project::Project;
 
-/// What plugins are compiled for.
+/// The compilation target of plugins.
 pub const TARGET: &str = "wasm32-wasip2";
 
-/// A Rust that compiles for [`TARGET`].
+/// A Rust toolchain that compiles for [`TARGET`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toolchain {
-    /// The compiler, if it is not the one that everything else is built with.
+    /// The compiler, if it is not the one that compiles everything else.
     rustc: Option<PathBuf>,
-    /// Where its libraries for the target are.
+    /// The folder of its libraries for the target.
     libraries: PathBuf,
-    /// What it is, for people.
+    /// A description of the toolchain, for people.
     pub what: String,
 }
 
 impl Toolchain {
-    /// Makes a call of cargo use it.
+    /// Makes a cargo call use this toolchain.
     pub fn use_in(&self, cargo: &mut Command) {
         if let Some(rustc) = &self.rustc {
             cargo.env("RUSTC", rustc);
@@ -38,16 +38,16 @@ impl Toolchain {
     }
 }
 
-/// What was found earlier, and under which circumstances.
+/// The cached toolchain, and the condition under which it holds.
 #[derive(Serialize, Deserialize)]
 struct Stamp {
-    /// The Rust in use then, by `rustc -vV`.
+    /// The Rust in use at that time, from `rustc -vV`.
     rust: String,
     toolchain: Toolchain,
 }
 
-/// Finds or makes a toolchain. `official` is whether the Rust in use will do,
-/// with rustup's help if need be.
+/// Finds or makes a toolchain. `official` tells whether the Rust in use may serve, if
+/// need be with rustup's help.
 pub fn setup(project: &Project, official: bool) -> Result<Toolchain> {
     let search = Search::begin(project)?;
     let toolchain = match search.earlier(official) {
@@ -75,7 +75,7 @@ impl<'a> Search<'a> {
         Ok(Search { project, folder, rust })
     }
 
-    /// What was found earlier, if it still holds.
+    /// Returns the cached toolchain, if it is still valid.
     fn earlier(&self, official: bool) -> Option<Toolchain> {
         let text = fs::read_to_string(self.stamp()).ok()?;
         let Stamp { rust, toolchain } = serde_json::from_str(&text).ok()?;
@@ -106,8 +106,8 @@ impl<'a> Search<'a> {
         ))
     }
 
-    /// The one of Debian's packages, built if it is not there or does not work
-    /// (its linkers are those of the Rust in use, which may have gone).
+    /// Returns the toolchain of Debian's packages. It is built if it is missing or does
+    /// not work (its linkers belong to the Rust in use, which may have been removed).
     fn debian(&self) -> Result<Toolchain> {
         let prefix = self.folder.join("debian");
         let rustc_path = prefix.join("bin/rustc");
@@ -125,8 +125,8 @@ impl<'a> Search<'a> {
         self.try_rustc(Some(&rustc_path))
     }
 
-    /// Compiles a small program to a component, with the compiler at a path or
-    /// with the one in use.
+    /// Compiles a small program to a component, with the compiler at `path` or with the
+    /// one in use.
     fn try_rustc(&self, path: Option<&Path>) -> Result<Toolchain> {
         let compiler = || path.map_or_else(|| rustc(self.project), Command::new);
         let component = self.folder.join("smoke.wasm");
@@ -158,14 +158,14 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The compiler in use, asked from within the checkout, which pins its version.
+/// Returns a call of the compiler in use, run in the checkout, which pins its version.
 fn rustc(project: &Project) -> Command {
     let mut rustc = Command::new("rustc");
     rustc.current_dir(project.at(""));
     rustc
 }
 
-/// Whether a file begins like a component, which a core module does not.
+/// Tells whether a file begins like a component, which a core module does not.
 fn is_component(path: &Path) -> bool {
     fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\0asm\x0d\0\x01\0"))
 }

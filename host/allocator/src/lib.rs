@@ -1,11 +1,11 @@
-//! Where memory comes from. Small pieces are mimalloc's: executions on several
-//! threads take and free them all the time, and glibc lets one thread wait for
-//! another with each (docs/performance.md has the figures). Large ones are the
-//! system's, which has them back as soon as they are freed: mimalloc would keep
-//! some tens of megabytes of uploads and outputs.
+//! The memory allocator of the binaries. Small allocations come from mimalloc:
+//! executions on several threads allocate and free all the time, and glibc makes
+//! threads wait for each other (docs/performance.md has the figures). Large allocations
+//! come from the system, which has them back as soon as they are freed: mimalloc would
+//! keep some tens of megabytes of uploads and outputs.
 //!
-//! What C has, SQLite's pages above all, is glibc's all the same. A program that
-//! depends on this crate has this allocator; nothing else is decided here.
+//! Allocations by C code, above all SQLite's pages, still come from glibc. Every
+//! program that depends on this crate uses this allocator. Not here: anything else.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
@@ -14,15 +14,15 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: BySize = BySize;
 
-/// Bytes from which on a piece is large. It is where glibc begins to map each
-/// piece by itself.
+/// The size from which an allocation is large, in bytes. It is the default threshold at
+/// which glibc maps each allocation separately.
 const LARGE: usize = 128 * 1024;
 
-/// Two allocators, of which each piece's size says whose it is.
+/// An allocator that delegates to one of two others by the size of the allocation.
 struct BySize;
 
-// SAFETY: a layout decides between the same two each time, so that whoever gave a
-// piece gets it back; both keep the promises of the trait.
+// SAFETY: a layout always selects the same allocator, so memory returns to the one that
+// allocated it; both keep the promises of the trait.
 #[expect(unsafe_code, reason = "an allocator is unsafe by its nature")]
 unsafe impl GlobalAlloc for BySize {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -56,15 +56,15 @@ unsafe impl GlobalAlloc for BySize {
 }
 
 impl BySize {
-    /// A piece that goes from one allocator to the other.
+    /// Moves an allocation from one allocator to the other.
     ///
     /// # Safety
     ///
     /// As for [`GlobalAlloc::realloc`].
     #[expect(unsafe_code, reason = "an allocator is unsafe by its nature")]
     unsafe fn moved(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller promises that the piece is of this layout, and that
-        // the new size makes one of this alignment.
+        // SAFETY: the caller promises that `piece` has this layout, and that the new
+        // size is valid with this alignment.
         unsafe {
             let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !new.is_null() {
@@ -76,14 +76,14 @@ impl BySize {
     }
 }
 
-/// Makes what glibc gave go back to the system, most of it at once. To be called
-/// before there is another thread.
+/// Makes glibc return freed memory to the system, most of it at once. Must be called
+/// before a second thread starts.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // glibc begins with that, and then raises what is large up to 32 MiB.
+        // This is glibc's initial threshold, which it otherwise raises up to 32 MiB.
         set(libc::M_MMAP_THRESHOLD, LARGE as libc::c_int);
-        // What C takes in small pieces lies in arenas, each of which keeps what it
+        // Small allocations of C code lie in arenas, each of which keeps the memory it
         // once had. By default there may be eight for each processor.
         let processors = std::thread::available_parallelism().map_or(2, |number| number.get());
         set(libc::M_ARENA_MAX, i32::try_from(processors.clamp(2, 16)).unwrap_or(2));
@@ -92,8 +92,8 @@ pub fn give_back() {
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn set(what: libc::c_int, number: libc::c_int) {
-    // SAFETY: it sets a number, before there is another thread. That it cannot be
-    // set (0) changes nothing but how much is kept.
+    // SAFETY: it sets a number before a second thread starts. If it fails (0), only the
+    // amount of memory kept changes.
     #[expect(unsafe_code, reason = "the only way, and before any thread begins")]
     let _ = unsafe { libc::mallopt(what, number) };
 }

@@ -1,5 +1,5 @@
-//! Answers that may be large: made of JSON texts that are not read again, and held
-//! at their place until they have been sent. Not here: what they say.
+//! Responses that may be large: assembled from JSON texts without parsing them again,
+//! and holding their memory permit until they have been sent. Not here: their content.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,8 +11,9 @@ use exosphere_orchestrator::AnswerPlace;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use serde_json::Value;
 
-/// An object as JSON text: its members, and more of them that are JSON text
-/// already. To read and write those again would take many times their length.
+/// Returns the JSON text of an object, with `texts` as further members that are JSON
+/// text already. Parsing and writing those again would take many times their length in
+/// memory.
 pub(crate) fn with_texts(object: &Value, texts: &[(&str, &str)]) -> String {
     let mut json = object.to_string();
     json.reserve(texts.iter().map(|(name, text)| name.len() + text.len() + 8).sum());
@@ -30,7 +31,7 @@ pub(crate) fn with_texts(object: &Value, texts: &[(&str, &str)]) -> String {
     json
 }
 
-/// A list of JSON texts as JSON text.
+/// Returns the JSON text of a list of JSON texts.
 pub(crate) fn list<T: AsRef<str>>(texts: &[T]) -> String {
     let bytes: usize = texts.iter().map(|text| text.as_ref().len() + 1).sum();
     let mut json = String::with_capacity(bytes + 2);
@@ -45,7 +46,8 @@ pub(crate) fn list<T: AsRef<str>>(texts: &[T]) -> String {
     json
 }
 
-/// Sends JSON text. Its place, if it has one, is given up when it has been sent.
+/// Returns a JSON response. It releases its memory permit, if it has one, after it has
+/// been sent.
 pub(crate) fn json(text: String, place: Option<AnswerPlace>) -> Response {
     let body = match place {
         None => Body::from(text),
@@ -54,7 +56,7 @@ pub(crate) fn json(text: String, place: Option<AnswerPlace>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// A body that has a place.
+/// A body with its memory permit.
 struct Held {
     body: Body,
     _place: AnswerPlace,

@@ -1,6 +1,6 @@
-//! Keeps what takes time off the threads that serve requests: such a handler runs
-//! where nodes run, and its request waits for it here. Not here: which handlers
-//! these are (`lib`), and whose turn it is.
+//! Runs slow handlers on the work runtime, where nodes run, instead of on the threads
+//! that serve requests. Not here: the list of these handlers (`lib`), and the fair
+//! semaphore that orders them.
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use crate::body::announced;
 use crate::problem::Problem;
 
-/// Runs a handler on the threads for work. If the caller hangs up, it ends there.
+/// Runs a handler on the work runtime. If the caller disconnects, the handler is
+/// aborted.
 pub(crate) async fn at_work(State(host): State<Host>, request: Request, next: Next) -> Response {
     let mut task = Task(host.work().spawn(next.run(request)));
     match (&mut task.0).await {
@@ -25,8 +26,8 @@ pub(crate) async fn at_work(State(host): State<Host>, request: Request, next: Ne
     }
 }
 
-/// Runs a start on the threads for work, unless its body is short: to change threads
-/// twice would cost it more. (Checks that take long have threads of their own.)
+/// Runs a start on the work runtime, unless its body is short: two changes of thread
+/// would cost more than that. (Slow checks have threads of their own.)
 pub(crate) async fn start_at_work(
     State(host): State<Host>,
     request: Request,
@@ -39,10 +40,10 @@ pub(crate) async fn start_at_work(
     }
 }
 
-/// Bytes of a body up to which it is read within a fraction of a millisecond.
+/// The largest body, in bytes, that is parsed within a fraction of a millisecond.
 const SHORT_BYTES: u64 = 16 * 1024;
 
-/// A task that ends when this goes.
+/// A task that is aborted when its handle is dropped.
 struct Task(JoinHandle<Response>);
 
 impl Drop for Task {

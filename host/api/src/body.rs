@@ -1,6 +1,6 @@
-//! Bodies of requests: refused by their announced length before a byte is
-//! read, and by what really comes after that, how fast it comes, and what it
-//! would take as values. How many uploads there may be is in `uploads`.
+//! Request bodies and their limits: announced length, bytes received, rate of arrival,
+//! and memory as parsed JSON. An announced length over the limit is refused before a
+//! byte is read. Not here: the number of concurrent uploads (`uploads`).
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -18,29 +18,29 @@ use crate::problem::Problem;
 
 const MIB: u64 = 1024 * 1024;
 
-/// The most bytes of the settings of a namespace.
+/// The largest body with the settings of a namespace, in bytes.
 pub(crate) const SETTINGS_BYTES: u64 = 64 * 1024;
 
-/// The most bytes of a graph, or of grants.
+/// The largest body with a graph or with grants, in bytes.
 pub(crate) const GRAPH_BYTES: u64 = 4 * MIB;
 
-/// The most bytes of a start request: inputs up to their own limit, and what
-/// JSON adds in escapes.
+/// The largest body of a start request, in bytes: inputs up to their own limit, and the
+/// escapes that JSON adds.
 pub(crate) const START_BYTES: u64 = 40 * MIB;
 
-/// How long a body may take to come in, and how long nothing of it may come.
+/// The longest time for a whole body, and the longest pause between two of its pieces.
 const IN_TIME: Duration = Duration::from_secs(60);
 const NO_PROGRESS: Duration = Duration::from_secs(10);
 
-/// Bytes that have to come in for each second, once a body had time to begin: a
-/// drip would hold a place for next to nothing.
+/// The slowest accepted rate of a body, in bytes a second: a slow sender would hold an
+/// upload permit almost for free.
 const LEAST_RATE: u64 = 16 * 1024;
 
-/// Bytes from which on a body is large: it comes in, and is read, in turns of its
-/// namespace.
+/// The size above which a body is large, in bytes. Large bodies are received and parsed
+/// under a fair semaphore, with one turn per namespace.
 pub(crate) const LARGE: u64 = 256 * 1024;
 
-/// The bytes of a body, if they come in time and are not too many.
+/// Reads a body, up to a size limit and within its deadlines.
 pub(crate) async fn read(
     body: &mut Body,
     most: u64,
@@ -59,8 +59,8 @@ pub(crate) async fn read(
     }
 }
 
-/// Returns until when the next piece of a body has to come, or to go, after so
-/// many bytes of it.
+/// Returns the deadline for the next piece of a body that has sent or received `bytes`
+/// so far.
 pub(crate) fn longest_wait(begun: Instant, now: Instant, bytes: usize) -> Instant {
     let paid_for = Duration::from_secs(bytes as u64 / LEAST_RATE);
     let at_this_rate = begun + NO_PROGRESS.saturating_add(paid_for).min(IN_TIME);
@@ -77,7 +77,7 @@ fn too_slow() -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", words)
 }
 
-/// Tells whether a body is long, or may be.
+/// Tells whether a body is long, or may be because it announces no length.
 pub(crate) fn is_long(headers: &HeaderMap) -> bool {
     announced(headers).map_or_else(
         || headers.contains_key(header::TRANSFER_ENCODING),
@@ -85,34 +85,33 @@ pub(crate) fn is_long(headers: &HeaderMap) -> bool {
     )
 }
 
-/// How long a body says it is.
+/// Returns the announced length of a body, in bytes.
 pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The refusal of a body that is too long, with what can be done about it.
+/// Returns the problem for a body over the limit, with a remedy.
 pub(crate) fn too_large(most: u64, remedy: &str) -> Problem {
     let words = format!("the body is larger than {most} bytes, the limit of this path{remedy}");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", words)
 }
 
-/// The refusal of a body that has no end.
+/// Returns the problem for a body that broke off.
 pub(crate) fn broken() -> Problem {
     let words = "the body broke off before its end";
     Problem::new(StatusCode::BAD_REQUEST, "broken-body", words)
 }
 
-/// A body that was read as JSON.
+/// A body that was parsed as a JSON object.
 pub(crate) struct Read {
-    /// The object that it is.
     pub value: Map<String, Value>,
-    /// Its turn, if it is large. As long as this is there, so may the value be.
+    /// The fair semaphore permit of a large body; to be held for as long as the value.
     pub turn: Option<FairPermit<Name>>,
 }
 
-/// A body as a JSON object. A large one waits for a turn of its namespace to come
-/// in, and for another one to be read: a slow sender keeps nobody from reading what
-/// is there. Reading a large one happens beside the threads that serve requests.
+/// Reads a body as a JSON object. A large body takes one turn of its namespace to
+/// arrive and another to be parsed, so that a slow sender does not block parsing. Large
+/// bodies are parsed on a blocking thread, away from the threads that serve requests.
 pub(crate) async fn json(
     host: &Host,
     namespace: &Name,
@@ -140,7 +139,7 @@ pub(crate) async fn json(
     Ok(Read { value: value.map_err(|problem| *problem)?, turn })
 }
 
-/// A body as an object of a type. Unknown members are refused by the type.
+/// Reads a body as an object of a type, which refuses unknown members.
 pub(crate) async fn typed<T: Typed>(
     host: &Host,
     namespace: &Name,
@@ -152,7 +151,7 @@ pub(crate) async fn typed<T: Typed>(
     from_value(Value::Object(read.value)).map_err(|error| bad(&error))
 }
 
-/// Reads the object that a body is, which may take `json_bytes` of memory.
+/// Parses a body as an object, within `json_bytes` of memory.
 fn object(bytes: &[u8], mut json_bytes: u64) -> Result<Map<String, Value>, Box<Problem>> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         let words = "the body must be a JSON object, and begins with no '{'";
@@ -180,7 +179,7 @@ fn bad(error: &dyn Display) -> Problem {
     refused(format!("the body is not the JSON that this path takes: {error}"))
 }
 
-/// The refusal of a body that is short, but holds too many values.
+/// Returns the problem for a short body with too many values.
 fn too_heavy(most: u64) -> Problem {
     let words = format!(
         "the body would take more than {most} bytes of memory once it is read: it has too many \

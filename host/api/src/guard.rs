@@ -1,15 +1,15 @@
-//! Keeps browsers out of what is meant for programs: web pages of others away
-//! from a host on someone's own machine, to which they would carry requests; and
-//! answers, in which strangers' words stand, from being shown as a page. And holds
-//! paths to one way of writing them, by which others decide who may do what.
+//! Keeps browsers out of an API for programs. Pages of other sites cannot reach a host
+//! on the user's own machine, and responses, which contain untrusted text, are not
+//! rendered as pages. It also enforces one spelling of paths, because a proxy
+//! authorizes requests by the path.
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 
 use crate::problem::Problem;
 
-/// What every answer says of itself, unless it says otherwise: it is what it says
-/// it is, nobody keeps it, and nothing in it is to be executed or loaded.
+/// Default headers of every response: no sniffing of its type, no caching, no scripts
+/// and no resources.
 const HEADERS: [(HeaderName, HeaderValue); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -19,18 +19,17 @@ const HEADERS: [(HeaderName, HeaderValue); 3] = [
     ),
 ];
 
-/// Marks an answer as one that is for programs alone.
+/// Adds the default headers to a response.
 pub(crate) fn mark(headers: &mut HeaderMap) {
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(value);
     }
 }
 
-/// Refuses a path that writes in escapes whose it is: no name needs them, and what
-/// stands in front of a host decides by the path as it is written. And a request that
-/// does not say once and clearly to whom it goes, what a page of another site sends,
-/// and, if the host listens on the loopback only (`local`), names that were made to
-/// point there.
+/// Refuses a namespace path with percent-encoding: no name needs it, and a proxy
+/// authorizes by the path as written. Also refuses a request that does not name its
+/// host exactly once, and a request from a page of another site. If the host listens on
+/// the loopback only (`local`), it refuses other DNS names that point there.
 pub(crate) fn refusal(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
     if hides_its_place(uri.path()) {
         let words = "a namespace, and what stands before it in the path, is written without \
@@ -40,8 +39,8 @@ pub(crate) fn refusal(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Pro
     foreign(uri, headers, local)
 }
 
-/// Whether anything is escaped in `/v1/namespaces/NAME` or
-/// `/v1/operator/namespaces/NAME`, with which a path begins.
+/// Tells whether a leading `/v1/namespaces/NAME` or `/v1/operator/namespaces/NAME` is
+/// percent-encoded.
 fn hides_its_place(path: &str) -> bool {
     let place = if path.starts_with("/v1/operator/") { 4 } else { 3 };
     path.split('/').skip(1).take(place).any(|segment| segment.contains('%'))
@@ -63,24 +62,24 @@ fn foreign(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
         Given::Unclear => Some(false),
     };
     let is_ours = match only(headers, &SEC_FETCH_SITE) {
-        // No browser, or an old one, which sends `Origin` where it matters.
+        // Not a browser, or an old one, which sends `Origin` where it matters.
         Given::Nothing => own.unwrap_or(true),
         Given::Text("same-origin" | "none") => own.unwrap_or(true),
-        // Another page of the same site is trusted by its origin alone.
+        // Another page of the same site is trusted only if its origin matches.
         Given::Text("same-site") => own.unwrap_or(false),
         Given::Text(_) | Given::Unclear => false,
     };
     if is_ours { None } else { of_others("requests from pages of other sites are refused") }
 }
 
-/// The header by which browsers tell where a request comes from.
+/// The header by which browsers tell the origin of a request.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// A header that may be given once.
+/// A header that may occur once.
 enum Given<'a> {
     Nothing,
     Text(&'a str),
-    /// It is given twice, or is no text.
+    /// It occurs twice, or is not text.
     Unclear,
 }
 
@@ -93,7 +92,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Given<'a> {
     }
 }
 
-/// Returns to whom a request goes, if it says so once and clearly. A request line
+/// Returns the authority that a request names, if it names exactly one. A request line
 /// with a whole URL must name the same host.
 fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     let Given::Text(host) = only(headers, &header::HOST) else { return None };

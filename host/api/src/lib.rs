@@ -1,8 +1,7 @@
-//! The HTTP API of a host: JSON in, JSON out, errors as problem details
-//! (RFC 9457).
+//! The HTTP API of a host: JSON in, JSON out, errors as problem details (RFC 9457).
 //!
-//! Not here: what is asked for. Handlers turn a request into a call of
-//! [`Host`] and its answer into a body.
+//! Not here: the operations themselves. A handler turns a request into a call of
+//! [`Host`] and the result into a body.
 
 mod answer;
 mod apart;
@@ -35,12 +34,12 @@ use tokio::net::TcpListener;
 pub use connections::ConnectionLimits;
 use problem::Problem;
 
-/// A path, with a problem instead of plain text if it does not fit.
+/// Path parameters. A mismatch is answered with a problem instead of plain text.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(Problem))]
 struct Path<T>(T);
 
-/// A query, with a problem instead of plain text if it does not fit.
+/// Query parameters. A mismatch is answered with a problem instead of plain text.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Query), rejection(Problem))]
 struct Query<T>(T);
@@ -57,7 +56,7 @@ impl From<QueryRejection> for Problem {
     }
 }
 
-/// Which part of a list, in the order of names, is asked for.
+/// The query parameters of a list in the order of names.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListPart {
@@ -65,7 +64,7 @@ struct ListPart {
     limit: Option<u32>,
 }
 
-/// Items of a page, unless the caller asks for fewer.
+/// The number of items per page, unless the caller asks for fewer.
 const LIST_PAGE: u32 = 1000;
 
 impl From<ListPart> for Part {
@@ -74,9 +73,9 @@ impl From<ListPart> for Part {
     }
 }
 
-/// Every route there is. Handlers that take bodies, or make large answers, run
-/// apart from the threads that serve the others. What every request is held to is
-/// not here: `connections` does that before a route is looked for.
+/// Returns the router with every route. Handlers that read bodies or make large
+/// responses run apart from the threads that serve the other requests. Checks that
+/// apply to every request are not here: `connections` does them before routing.
 fn router(host: Host) -> Router {
     let apart = middleware::from_fn_with_state(host.clone(), apart::at_work);
     let heavy = Router::new()
@@ -110,7 +109,7 @@ fn router(host: Host) -> Router {
         .with_state(host)
 }
 
-/// Serves until `stop` is done, and lets requests under way end.
+/// Serves the API until `stop` resolves, and lets requests under way finish.
 pub async fn serve(
     listener: TcpListener,
     host: Host,

@@ -1,6 +1,6 @@
-//! `/v1/operator`: what only an operator may do. Namespaces get limits and a
-//! share of each host, plugins get grants. A path of its own, so that whatever
-//! stands in front of a host can tell operators from the rest by it.
+//! `/v1/operator`: endpoints for operators only. They set the limits and the share of
+//! hosts of namespaces, and the grants of plugins. Their path prefix lets a proxy in
+//! front of the host tell operators from other callers.
 
 use axum::Json;
 use axum::Router;
@@ -29,7 +29,7 @@ pub(crate) fn router() -> Router<Host> {
         .route("/namespaces/{namespace}/grants/{plugin}", get(grants).put(grant).delete(revoke))
 }
 
-/// What a namespace is to be.
+/// The settings of a namespace, as an operator sends them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {

@@ -15,7 +15,7 @@ use crate::problem::Problem;
 use crate::uploads::Uploads;
 use crate::{ListPart, Path, Query, answer};
 
-/// What goes with an upload.
+/// The query parameters of an upload.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Push {
@@ -41,16 +41,16 @@ pub(crate) async fn push(
     Ok((status, Json(value)))
 }
 
-/// What goes with a check.
+/// The query parameters of a check.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Check {
-    /// The name that it would have: grants go by it.
+    /// The name that the plugin would have; its grants apply.
     name: Option<Name>,
 }
 
-/// The report on an upload, which is then forgotten. A plugin may have the name
-/// that is the word for it here, so both are one path.
+/// Checks an upload and reports on it without storing it. A plugin may itself be named
+/// `check`, so the check and that plugin share one path.
 pub(crate) async fn check(
     State(host): State<Host>,
     Extension(uploads): Extension<Uploads>,

@@ -6,10 +6,10 @@ use exosphere_orchestrator::domain::graph;
 use exosphere_orchestrator::{Error, Refused};
 use serde::Serialize;
 
-/// Seconds after which a compilation may be tried again that the machine killed.
+/// Seconds after which to retry an upload whose compilation the system killed.
 const AFTER_KILLED_S: u64 = 30;
 
-/// An error as a caller sees it.
+/// An error response, as the caller sees it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Problem {
     #[serde(rename = "type")]
@@ -17,18 +17,18 @@ pub(crate) struct Problem {
     title: String,
     status: u16,
     detail: String,
-    /// What kind of refusal it is, where there are several.
+    /// The kind of refusal, where a status has several.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<graph::Problem>,
-    /// Seconds after which it may be tried again.
+    /// Seconds until a retry, for the header `Retry-After`.
     #[serde(skip)]
     retry_after: Option<u64>,
 }
 
 impl Problem {
-    /// A problem of a kind, which is a word that programs can hang on.
+    /// Makes a problem of a kind, which is a stable word for programs.
     pub(crate) fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
         Problem {
             kind: format!("urn:exosphere:problem:{kind}"),
@@ -41,7 +41,7 @@ impl Problem {
         }
     }
 
-    /// The same, with the seconds after which it may be tried again.
+    /// Sets the number of seconds after which to retry.
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
         Problem { retry_after: Some(seconds), ..self }
     }
@@ -68,7 +68,7 @@ impl From<Error> for Problem {
         };
         let retry_after = match &error {
             Error::Plugin(Refused::Killed { .. }) => Some(AFTER_KILLED_S),
-            // A database that was restarted is back within seconds.
+            // A restarted database is back within seconds.
             _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         };
         let (detail, reason) = (error.to_string(), error.reason());

@@ -20,18 +20,18 @@ use serde_json::{Map, Value, json};
 use crate::problem::Problem;
 use crate::{Path, Query, answer, body, states};
 
-/// The longest wait for news, in milliseconds.
+/// The longest wait of a long poll, in milliseconds.
 const MAX_WAIT_MS: u64 = 30_000;
 
-/// Items of a page, unless the caller says otherwise, and at most.
+/// The default and the largest number of items per page.
 pub(crate) const PAGE: (u32, u32) = (50, 1000);
 
-/// How many items a page has.
+/// Returns the number of items of a page.
 pub(crate) fn page(limit: Option<u32>) -> u32 {
     limit.unwrap_or(PAGE.0).clamp(1, PAGE.1)
 }
 
-/// What a run is started with.
+/// The parameters of a start.
 struct Start {
     inputs: Option<Value>,
     store: Option<Value>,
@@ -40,7 +40,7 @@ struct Start {
 }
 
 impl Start {
-    /// Takes a body apart, whose values stay as they are.
+    /// Splits a body into its members, without changing their values.
     fn read(mut body: Map<String, Value>) -> Result<Self, Error> {
         const KEYS: [&str; 4] = ["inputs", "store", "idempotency_key", "delay_ms"];
         let mut problems = Problems::default();
@@ -63,14 +63,14 @@ impl Start {
     }
 }
 
-/// Whether to wait for the end.
+/// The query parameters of a start: the wait for the end of the run.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wait {
     wait_ms: Option<u64>,
 }
 
-/// How long a request waits that says so many milliseconds.
+/// Returns the wait of a request that asks for `ms` milliseconds.
 fn wait(ms: u64) -> Duration {
     Duration::from_millis(ms.min(MAX_WAIT_MS))
 }
@@ -93,7 +93,7 @@ pub(crate) async fn start(
     Ok((status, answer::json(text, started.run.place)))
 }
 
-/// Which runs are listed.
+/// The query parameters of a list of runs: filters and page.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct List {
@@ -115,7 +115,7 @@ pub(crate) async fn list(
     Ok(Json(json!({"runs": runs, "next": found.next})))
 }
 
-/// What to wait for.
+/// The query parameters of a long poll on a run.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Show {
@@ -193,12 +193,12 @@ fn brief(run: &RunView) -> Value {
     })
 }
 
-/// A run as an answer, which holds its place until it has been sent.
+/// Returns a run as a response, which holds its memory permit until it has been sent.
 pub(crate) fn sent(details: RunDetails) -> Response {
     answer::json(whole(&details, &[]), details.place)
 }
 
-/// A run and some more members, which are JSON text as well.
+/// Returns the JSON text of a run, with `more` members that are JSON text already.
 fn whole(details: &RunDetails, more: &[(&str, &str)]) -> String {
     let mut head = brief(&details.run);
     head["store"] = json!(details.store);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::problem::Problem;
 use crate::{Path, Query, answer, runs};
 
-/// Which states are listed.
+/// The query parameters of a list of states: filters and page.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct List {
@@ -65,13 +65,13 @@ pub(crate) async fn retry(
     Ok(runs::sent(host.retry_state(&namespace, run, StateId(state)).await?))
 }
 
-/// A state, as it stands in lists: JSON text.
+/// Returns the JSON text of a state as lists show it.
 pub(crate) fn brief(run: RunId, graph: &Graph, state: &StateView) -> String {
     let failure = failure(state.failure.as_ref());
     answer::with_texts(&head(run, graph, state), &[("failure", &failure)])
 }
 
-/// What is short of a state.
+/// Returns the short members of a state.
 fn head(run: RunId, graph: &Graph, state: &StateView) -> Value {
     let node = graph.get(state.node);
     json!({

@@ -1,6 +1,6 @@
-//! Entity tags (RFC 9110): an answer's `ETag` is the version of what is set, and
-//! a request with `If-Match` sets something else only if that is still so. Who
-//! reads, changes and sets loses nothing that others set meanwhile.
+//! Entity tags (RFC 9110): the `ETag` of a response is the version of the setting that
+//! it shows. A request with `If-Match` changes the setting only if that is still its
+//! version, so a read-modify-write loses no concurrent change.
 
 use axum::Json;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use crate::problem::Problem;
 
-/// An answer with the version of what it shows.
+/// Returns a response with the version of the setting that it shows.
 pub(crate) fn tagged(version: Digest, body: Value) -> Response {
     ([(header::ETAG, format!("\"{version}\""))], Json(body)).into_response()
 }
 
-/// What a request expects to be set.
+/// Reads the expected version from `If-Match`.
 pub(crate) fn expected(headers: &HeaderMap) -> Result<Expected, BadTag> {
     let mut versions = Vec::new();
     let mut given = headers.get_all(header::IF_MATCH).iter().peekable();
@@ -25,21 +25,22 @@ pub(crate) fn expected(headers: &HeaderMap) -> Result<Expected, BadTag> {
     }
     for value in given {
         for tag in value.to_str().unwrap_or_default().split(',').map(str::trim) {
-            // Something is always set here, if only nothing.
+            // Settings always exist, even if they are empty.
             if tag == "*" {
                 return Ok(Expected::Anything);
             }
             let bare = tag.strip_prefix("W/").unwrap_or(tag);
             let inside = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
             let inside = inside.ok_or(BadTag)?;
-            // A weak tag promises too little, and one that is no digest is none of ours.
+            // A weak tag does not promise equal bytes; a tag that is not a digest is
+            // not from this host.
             versions.extend(inside.parse::<Digest>().ok().filter(|_| bare == tag));
         }
     }
     Ok(Expected::OneOf(versions))
 }
 
-/// A condition that cannot be read.
+/// An `If-Match` header that cannot be read.
 #[derive(Debug)]
 pub(crate) struct BadTag;
 

@@ -1,5 +1,5 @@
-//! Uploads in the house: how many there may be. Each holds its bytes until it
-//! is compiled, so their number bounds the memory.
+//! Concurrent uploads and their limits. Each upload holds its bytes until it is
+//! compiled, so the number of uploads bounds the memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,30 +14,30 @@ use tokio::time::timeout;
 use crate::body::{announced, read, too_large};
 use crate::problem::Problem;
 
-/// Uploads at a time, in the whole house and of one namespace: being read,
-/// waiting for their turn, and being compiled.
+/// Limits on concurrent uploads, on the whole host and per namespace. An upload counts
+/// while it is read, while it waits for its turn, and while it is compiled.
 const IN_ALL: usize = 8;
 const OF_ONE: usize = 4;
 
-/// When one that was turned away may come again.
+/// Seconds after which a refused upload may be retried (`Retry-After`).
 const AGAIN_AFTER_S: u64 = 5;
 
-/// For so long an upload that is refused is read on and dropped: who is still
-/// sending reads no answer.
+/// The time for which a refused upload is read and dropped: a client that is still
+/// sending reads no response.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// The uploads that are in the house.
+/// The number of uploads under way, by namespace.
 #[derive(Clone, Default)]
 pub(crate) struct Uploads(Arc<Mutex<HashMap<Name, usize>>>);
 
-/// The place of one upload, free again when this goes.
+/// The permit of one upload, released on drop.
 pub(crate) struct Place {
     uploads: Uploads,
     namespace: Name,
 }
 
 impl Uploads {
-    /// A place for an upload, if there is one.
+    /// Takes an upload permit, if one is free.
     fn place(&self, namespace: &Name) -> Option<Place> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, own) = (places.values().sum::<usize>(), places.get(namespace).copied());
@@ -49,8 +49,8 @@ impl Uploads {
         Some(Place { uploads: self.clone(), namespace: namespace.clone() })
     }
 
-    /// Takes an upload in: its bytes, and the place that it has until they are
-    /// dealt with.
+    /// Receives an upload: its bytes, and its permit, to be held until they are
+    /// processed.
     pub(crate) async fn take(
         &self,
         namespace: &Name,

@@ -1,5 +1,5 @@
-//! What the operator says of admission: how large plugins may be, and what it
-//! may take to compile one.
+//! Arguments for admission: the size limit of plugins, and the limits of their
+//! compilation.
 
 use clap::{Args, value_parser};
 use exosphere_orchestrator::{AdmissionLimits, DEFAULT_CODE_CACHE_BYTES};
@@ -36,14 +36,14 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// The same as the host takes it.
+    /// Returns the admission limits.
     pub fn limits(&self) -> AdmissionLimits {
         let defaults = AdmissionLimits::default();
         AdmissionLimits {
             upload_bytes: self.upload_bytes,
             compile_cpu_s: self.compile_cpu_seconds,
             compile_memory_bytes: self.compile_memory_bytes,
-            // The process has a low priority: a busy host needs patience.
+            // The compiler has a low priority and takes longer on a busy host.
             compile_wall_s: defaults.compile_wall_s.max(self.compile_cpu_seconds.saturating_mul(2)),
             ..defaults
         }

@@ -1,6 +1,6 @@
-//! The command line: what may be typed, and what its help teaches.
+//! The command line: its arguments and their help.
 //!
-//! Not here: what the commands do. Each has a file of its own.
+//! Not here: the commands themselves. Each has a file of its own.
 
 use std::ffi::OsString;
 

@@ -1,5 +1,5 @@
-//! `exosphere check`: counts again what a database promises, and tells of every
-//! row that breaks it. Not here: the counting.
+//! `exosphere check`: verifies the invariants of a database and reports every row that
+//! violates one. Not here: the verification.
 
 use std::fmt::Write as _;
 
@@ -25,7 +25,7 @@ pub struct Check {
     of: DatabaseArgs,
 }
 
-/// Checks, and fails if anything is wrong.
+/// Runs the check, and fails if there is a violation.
 pub fn run(args: Check, output: Output) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let checked = runtime.block_on(exosphere_orchestrator::check(&args.of.data, args.of.database));
@@ -37,8 +37,8 @@ pub fn run(args: Check, output: Output) -> Result<(), Error> {
     }
 }
 
-/// A line for each violation, how many more there are of those that are alike,
-/// and what was checked.
+/// Formats a report: a line for each violation, the number of further violations of
+/// each kind, and the number of runs, states and other rows checked.
 fn in_words(report: &Report) -> String {
     let mut text = String::new();
     let mut shown = report.violations.iter().peekable();
@@ -68,7 +68,7 @@ fn in_words(report: &Report) -> String {
     text
 }
 
-/// What is in a database may be a stranger's words.
+/// Formats one violation. A database may contain untrusted text.
 fn line(violation: &Violation) -> String {
     let Violation { kind, row, message, run, .. } = violation;
     let run = run.as_ref().map_or_else(String::new, |run| format!(" (run {run})"));

@@ -1,18 +1,18 @@
-//! Text from a host, made safe for a terminal. Logs, messages and names were
-//! written by strangers, and a terminal obeys control characters.
+//! Sanitizes text from a host for a terminal. Logs, messages and names are untrusted,
+//! and a terminal obeys control characters.
 
 use std::fmt::Write as _;
 
 use exosphere_domain::text::{is_invisible, is_separator};
 
-/// Whether a terminal might act on this character, or an eye be misled by it:
-/// controls of both sets, the line separators of Unicode, and what shows nothing
-/// itself, such as marks that turn the direction of text around.
+/// Tells whether a terminal might act on this character, or a reader be misled by it:
+/// C0 and C1 controls, the line separators of Unicode, and invisible characters, such
+/// as marks that change the direction of text.
 fn is_unsafe(c: char) -> bool {
     c.is_control() || is_separator(c) || is_invisible(c)
 }
 
-/// On one line, with what is unsafe spelled out: `\n`, `\u{1b}`.
+/// Returns the text on one line, with unsafe characters escaped: `\n`, `\u{1b}`.
 pub fn line(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
@@ -24,13 +24,13 @@ pub fn line(text: &str) -> String {
     clean
 }
 
-/// The same, but lines stay lines.
+/// Returns the text with unsafe characters escaped and its line breaks kept.
 pub fn lines(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The same JSON with nothing unsafe in it. JSON text has such characters only
-/// inside of strings, where they may be written as escapes, and white space.
+/// Returns equivalent JSON without unsafe characters. In JSON text they occur only
+/// inside strings, where they may be written as escapes, and as white space.
 pub fn json(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {

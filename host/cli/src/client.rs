@@ -1,7 +1,6 @@
-//! The HTTP client: one call, one answer, or an [`Error`] that says whose fault
-//! it is.
+//! The HTTP client: one call, one answer, or an [`Error`] that tells whose fault it is.
 //!
-//! Not here: what the answers mean; see [`crate::wire`].
+//! Not here: the meaning of the answers; see [`crate::wire`].
 
 use std::fs::File;
 use std::io::Read;
@@ -19,20 +18,20 @@ use crate::clean;
 use crate::error::Error;
 use crate::wire::Problem;
 
-/// How long a host may take to accept a connection.
+/// Timeout for the connection to a host.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a host may take to answer. A long poll lasts up to 30 s.
+/// Timeout for an answer. A long poll lasts up to 30 s.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long an upload may take: the host compiles it before it answers.
+/// Timeout for an upload: the host compiles it before it answers.
 pub const UPLOAD_PATIENCE: Duration = Duration::from_secs(300);
-/// The longest answer that is read, in bytes. The outputs of a state, at most
-/// 32 MiB, are the longest that a host has to say.
+/// The longest answer that is read, in bytes. The longest answers of a host are the
+/// outputs of a state, at most 32 MiB.
 const MAX_ANSWER_BYTES: u64 = 128 * 1024 * 1024;
-/// How often a change is tried whose basis others change meanwhile. Each time
-/// one of them gets through.
+/// The number of tries of a read-modify-write. A try fails only because a concurrent
+/// change succeeded.
 const CHANGES: u32 = 20;
 
-/// Speaks to one host, about one namespace.
+/// A client of one host and one namespace.
 pub struct Client {
     http: Http,
     host: Url,
@@ -40,14 +39,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the host at `host`. Nothing is sent yet.
+    /// Returns a client of the host at `host`. Nothing is sent yet.
     pub fn new(host: &str, namespace: &Name) -> Result<Self, Error> {
         let host = parse_host(host)?;
         let mut http = Http::builder()
             .user_agent(concat!("exosphere/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_PATIENCE)
             .timeout(PATIENCE)
-            // The API has no redirects: one would lead somewhere else.
+            // The API has no redirects: a redirect would lead to another server.
             .redirect(redirect::Policy::none());
         if is_loopback(&host) {
             http = http.no_proxy();
@@ -56,24 +55,24 @@ impl Client {
         Ok(Client { http, host, namespace: namespace.clone() })
     }
 
-    /// Begins a call of `/v1/namespaces/{namespace}/{path}`. The segments are
-    /// names, numbers and ids: none is `.` or `..`.
+    /// Starts a call of `/v1/namespaces/{namespace}/{path}`. The segments are names,
+    /// numbers and ids: none is `.` or `..`.
     pub fn call(&self, method: Method, path: &[&str]) -> Call<'_> {
         self.to(method, &["v1", "namespaces", self.namespace.as_str()], path)
     }
 
-    /// Begins a call of `/v1/operator/namespaces/{namespace}/{path}`.
+    /// Starts a call of `/v1/operator/namespaces/{namespace}/{path}`.
     pub fn operator(&self, method: Method, path: &[&str]) -> Call<'_> {
         self.to(method, &["v1", "operator", "namespaces", self.namespace.as_str()], path)
     }
 
-    /// Begins a call of `/v1/operator/namespaces`.
+    /// Starts a call of `/v1/operator/namespaces`.
     pub fn all_namespaces(&self) -> Call<'_> {
         self.to(Method::GET, &["v1", "operator", "namespaces"], &[])
     }
 
-    /// Reads what operators set there, changes it and sets that: on what others
-    /// set meanwhile once more, so that nobody's change is lost.
+    /// Reads a setting, changes it and writes it back with `If-Match`. On a concurrent
+    /// change it starts again, so that no change is lost.
     pub fn change<T: Serialize>(
         &self,
         path: &[&str],
@@ -107,29 +106,29 @@ impl Client {
 pub struct Call<'a> {
     client: &'a Client,
     request: RequestBuilder,
-    /// Whether its body is sent as it is read.
+    /// The body is streamed, not held in memory.
     streams: bool,
 }
 
 impl Call<'_> {
-    /// With these parameters in its query; those without a value are left out.
+    /// Adds query parameters; those without a value are left out.
     pub fn query(self, parameters: &[(&str, Option<String>)]) -> Self {
         let given: Vec<_> = parameters.iter().filter(|(_, value)| value.is_some()).collect();
         Call { request: self.request.query(&given), ..self }
     }
 
-    /// With this value as its JSON body.
+    /// Sets a value as the JSON body.
     pub fn json(self, body: &impl Serialize) -> Self {
         Call { request: self.request.json(body), ..self }
     }
 
-    /// With these bytes as its JSON body, whatever they are: the host judges.
+    /// Sets bytes as the JSON body without checking them: the host validates.
     pub fn json_text(self, body: Vec<u8>) -> Self {
         Call { request: self.request.header(CONTENT_TYPE, "application/json").body(body), ..self }
     }
 
-    /// Only if that is still the version of what it changes; a host that told
-    /// none is not asked.
+    /// Sends the call only if `version` is still current; without a version, the call
+    /// is unconditional.
     fn if_match(self, version: Option<HeaderValue>) -> Self {
         match version {
             Some(version) => Call { request: self.request.header(IF_MATCH, version), ..self },
@@ -137,23 +136,23 @@ impl Call<'_> {
         }
     }
 
-    /// Waits at most so long for the answer.
+    /// Sets the timeout of the call.
     pub fn within(self, time: Duration) -> Self {
         Call { request: self.request.timeout(time), ..self }
     }
 
-    /// With a file as its body, sent as it is read.
+    /// Sets a file as the body, to be streamed.
     pub fn wasm(self, body: File) -> Self {
         let request = self.request.header(CONTENT_TYPE, "application/wasm");
         Call { request: request.body(body).timeout(UPLOAD_PATIENCE), streams: true, ..self }
     }
 
-    /// Sends it.
+    /// Sends the call and waits for the answer.
     pub fn send(self) -> Result<Answer, Error> {
         let host = &self.client.host;
         let response = self.request.send().map_err(|error| match self.streams {
-            // A body that is sent as it is read learns that nobody takes it any
-            // more, and not why. What has none learns it.
+            // A streamed body fails with a write error that does not tell why the host
+            // stopped reading. A call without a body learns the reason.
             true => {
                 let asked = self.client.http.get(host.clone()).send();
                 unreachable(host, asked.err().as_ref().unwrap_or(&error))
@@ -185,11 +184,11 @@ impl Call<'_> {
     }
 }
 
-/// What a host answered to a call that went well: valid JSON.
+/// A host's answer to a successful call: valid JSON.
 #[derive(Debug)]
 pub struct Answer {
     text: String,
-    /// Of what it shows, if that can be changed.
+    /// The `ETag` of the answer, if it shows a setting.
     version: Option<HeaderValue>,
 }
 
@@ -203,22 +202,22 @@ impl Answer {
         }
     }
 
-    /// Makes an answer of several.
+    /// Makes one answer from a value that was put together from several answers.
     pub fn of(value: &serde_json::Value) -> Self {
         Answer { text: value.to_string(), version: None }
     }
 
-    /// The JSON as the host sent it, safe for a terminal.
+    /// Returns the JSON as the host sent it, safe for a terminal.
     pub fn json(&self) -> String {
         clean::json(&self.text)
     }
 
-    /// What it means.
+    /// Parses the answer as a type of [`crate::wire`].
     pub fn read<T: Typed>(&self) -> Result<T, Error> {
         from_stored(&self.text).map_err(|error| unexpected(&error))
     }
 
-    /// Reads the answer as JSON, whatever it says.
+    /// Parses the answer as JSON of any shape.
     pub fn value(&self) -> Result<serde_json::Value, Error> {
         read_stored(&self.text).map_err(|error| unexpected(&error))
     }
@@ -231,7 +230,7 @@ fn unexpected(error: &dyn std::fmt::Display) -> Error {
     ))
 }
 
-/// Reads an answer up to its limit. The outer error is the connection's.
+/// Reads an answer up to its size limit. The outer error is the connection's.
 fn read(response: Response) -> Result<Result<String, Error>, std::io::Error> {
     let mut bytes = Vec::new();
     response.take(MAX_ANSWER_BYTES + 1).read_to_end(&mut bytes)?;
@@ -260,7 +259,7 @@ fn parse_host(host: &str) -> Result<Url, Error> {
     }
 }
 
-/// Whether the host is this machine, which no proxy can reach for us.
+/// Tells whether the host is this machine, which a proxy cannot reach on our behalf.
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -283,7 +282,7 @@ fn unanswered(host: &Url, error: &(dyn std::error::Error + 'static)) -> Error {
     ))
 }
 
-/// The innermost cause: the outer ones only say that a request failed.
+/// Returns the innermost cause: the outer ones only say that a request failed.
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

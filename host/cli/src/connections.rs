@@ -1,6 +1,5 @@
-//! What the operator says of the connections of the API, and how the descriptors
-//! of the process are divided. Not here: what is done with connections; that is
-//! in `exosphere-api`.
+//! Arguments for the connections of the API, and the division of the process's file
+//! descriptors. Not here: the connections themselves, which are in `exosphere-api`.
 
 use std::time::Duration;
 
@@ -8,18 +7,17 @@ use clap::{Args, value_parser};
 use exosphere_api::ConnectionLimits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Connections of the API that a host has at a time, unless the operator says
-/// otherwise.
+/// Default number of connections of the API.
 const DEFAULT_CONNECTIONS: u32 = 1024;
 
-/// Descriptors for the host's own needs: databases, files, the compiler's pipes.
+/// File descriptors for the host's own needs: databases, files, the compiler's pipes.
 const OWN_DESCRIPTORS: u64 = 64;
 
-/// Descriptors for each slot: a node may have a request under way, and a name
-/// looked up for the next.
+/// File descriptors per slot: a node may have a request under way, and a name lookup
+/// for the next one.
 const DESCRIPTORS_PER_SLOT: u64 = 2;
 
-/// Connections that a host has in any case, whatever the system allows.
+/// The least number of connections, whatever the system allows.
 const MIN_CONNECTIONS: u64 = 16;
 
 /// How many connections the API has, and how long each may wait for its peer.
@@ -50,7 +48,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Returns the limits, held to what the descriptors of the process allow.
+    /// Returns the connection limits, reduced to the descriptors of the process.
     pub fn limits(&self, descriptors: u64, slots: u32) -> ConnectionLimits {
         let kept_back = OWN_DESCRIPTORS + DESCRIPTORS_PER_SLOT * u64::from(slots);
         let left = descriptors.saturating_sub(kept_back).max(MIN_CONNECTIONS);
@@ -73,8 +71,7 @@ impl Connections {
     }
 }
 
-/// Raises the limit of descriptors as far as the system lets this process, and
-/// returns it.
+/// Raises the limit of file descriptors as far as the system allows, and returns it.
 pub fn raise_descriptors() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {

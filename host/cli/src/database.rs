@@ -1,5 +1,5 @@
-//! Which database a command works on that needs no host: that of a data folder,
-//! or a Postgres. What `serve` says of both is its own.
+//! The database arguments of commands that need no host: a data folder or a Postgres.
+//! Not here: the same arguments of `serve`, which have a help text of their own.
 
 use std::path::PathBuf;
 

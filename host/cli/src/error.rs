@@ -1,4 +1,4 @@
-//! How a command may fail, and the exit code of each way.
+//! Errors of a command, and their exit codes.
 
 use std::io::{self, Write};
 use std::sync::mpsc;
@@ -7,48 +7,48 @@ use std::time::Duration;
 use crate::clean;
 use crate::wire::Problem;
 
-/// The longest wait for standard error to take an error's words.
+/// The longest wait for standard error to accept an error message.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why a command did not do what it was asked to.
+/// The error of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line asks for what cannot be.
+    /// The command line is not valid.
     #[error("{0}")]
     Usage(String),
-    /// Something on this side went wrong: a file, the terminal.
+    /// A local failure, for example of a file or the terminal.
     #[error("{0}")]
     Failed(String),
-    /// The host that was to be run here could not start, or broke down.
+    /// The host that this process runs could not start, or failed.
     #[error("{0}")]
     Start(String),
-    /// The host understood, and said no. `json` is its whole answer.
+    /// The host refused the request. `json` is its whole answer.
     #[error("{problem}")]
     Refused { problem: Problem, json: String },
-    /// There is no host, or it went away.
+    /// No host answers at that address, or it went away.
     #[error("{0}")]
     Unreachable(String),
-    /// The connection broke, or no answer came in time: the host may have done what
-    /// it was asked.
+    /// The connection broke, or no answer came in time: the host may have carried out
+    /// the request.
     #[error("{0}")]
     Unanswered(String),
-    /// The host is there and cannot do it now: it stops, or its database is away.
-    /// `json` is its whole answer.
+    /// The host cannot serve the request now: it is stopping, or its database is
+    /// unreachable. `json` is its whole answer.
     #[error("{problem}")]
     Unavailable { problem: Problem, json: String },
-    /// The run that was watched ended FAILED.
+    /// The watched run ended FAILED.
     #[error("the run ended FAILED")]
     RunFailed,
-    /// The run that was watched ended CANCELLED.
+    /// The watched run ended CANCELLED.
     #[error("the run ended CANCELLED")]
     RunCancelled,
-    /// The host says that it made a mistake, or its answer makes no sense.
+    /// The host reports an internal error, or its answer is not valid.
     #[error("{0}")]
     Internal(String),
 }
 
 impl Error {
-    /// The process's exit code, as `--help` and the README state it.
+    /// Returns the process's exit code, as documented in `--help` and the README.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Failed(_) | Error::Start(_) | Error::Refused { .. } => 1,
@@ -61,10 +61,10 @@ impl Error {
         }
     }
 
-    /// Tells the person at the terminal, if there is one: a pipe that nobody
-    /// reads must not keep a host from ending.
+    /// Prints the error to standard error, with a timeout: a pipe that nobody reads
+    /// must not keep a host from ending.
     pub fn report(&self) {
-        // The words may be a host's.
+        // The message may come from a host.
         let words = format!("error: {}\n", clean::lines(&self.to_string()));
         let (told, done) = mpsc::channel();
         let write = std::thread::Builder::new().spawn(move || {

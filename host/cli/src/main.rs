@@ -1,8 +1,8 @@
-//! The `exosphere` binary: a host (`serve`), what is done to its database beside
-//! it (`check`, `secrets`), and the client of one (the rest).
+//! The `exosphere` binary: a host (`serve`), commands on its database (`check`,
+//! `secrets`), and the client of a host (the rest).
 //!
-//! Not here: what a host does. That is `exosphere-orchestrator` behind
-//! `exosphere-api`; the client knows a host by its HTTP API alone.
+//! Not here: the implementation of a host. That is `exosphere-orchestrator`, called by
+//! `exosphere-api`; the client uses only the HTTP API of a host.
 
 mod args;
 mod error;
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
     match args.command {
         Command::Serve(serve) => serve::run(serve, master_key)?,
-        // Has an end of its own: it is no command of people.
+        // Handled in `main`: it is not a command for people.
         Command::Compile { .. } => {}
         Command::Check(check) => check::run(check, Output::new(args.global.json))?,
         Command::Secrets(command) => {
@@ -65,9 +65,9 @@ fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The engine takes a backtrace for each of its errors where the environment
-/// asks for backtraces: 8 microseconds and a lock for each guest that fails.
-/// Panics keep theirs.
+/// Turns off backtraces of the engine's errors, which it captures where the environment
+/// asks for backtraces: 8 microseconds and a lock for each guest that fails. Panics
+/// keep theirs.
 fn without_backtraces() {
     // SAFETY: nothing else runs yet that could read the environment.
     #[expect(unsafe_code, reason = "the only way, and before any thread begins")]

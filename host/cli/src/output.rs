@@ -8,19 +8,19 @@ use crate::clean;
 use crate::client::Answer;
 use crate::error::Error;
 
-/// What standard output is for.
+/// The format of standard output: tables or JSON.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     json: bool,
 }
 
 impl Output {
-    /// For programs, or for people.
+    /// Returns an output of JSON for programs, or of tables for people.
     pub fn new(json: bool) -> Self {
         Output { json }
     }
 
-    /// Prints an answer: as it is, or as `show` puts it for people.
+    /// Prints an answer: its JSON as it is, or the text that `show` makes of it.
     pub fn answer(
         self,
         answer: &Answer,
@@ -32,32 +32,33 @@ impl Output {
         }
     }
 
-    /// Prints what this side found out: as JSON, or in these words.
+    /// Prints a report that the client made itself: as JSON, or as `words`.
     pub fn report(self, report: &impl Serialize, words: &str) -> Result<(), Error> {
         match self.json {
             true => {
                 let json = serde_json::to_string_pretty(report);
                 let json = json.map_err(|error| Error::Failed(error.to_string()))?;
-                // What is in a database may be a stranger's words.
+                // A database may contain untrusted text.
                 print(&clean::json(&json))
             }
             false => print(words),
         }
     }
 
-    /// Prints the host's refusal, if a program reads it. People read the same
-    /// on standard error.
+    /// Prints the host's refusal as JSON for programs. People read it on standard
+    /// error.
     pub fn refusal(self, error: &Error) {
         if let (true, Error::Refused { json, .. } | Error::Unavailable { json, .. }) =
             (self.json, error)
         {
-            // The refusal is what matters now, and it is reported anyway.
+            // The refusal matters more than this failure, and it is reported anyway.
             let _ = print(json);
         }
     }
 }
 
-/// Prints a text and ends its line. That nobody reads on (`| head`) is no error.
+/// Prints a text and ends its line. A closed pipe (`
+/// head`) is not an error.
 fn print(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     let end = if text.ends_with('\n') { "" } else { "\n" };

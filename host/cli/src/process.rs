@@ -1,4 +1,4 @@
-//! What a host's process keeps to itself: its keys and its memory.
+//! Protection of a host's process: its keys, its memory and its files.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// The variable that keys may come in.
+/// The environment variable that may hold the keys.
 const MASTER_KEY: &str = "EXOSPHERE_MASTER_KEY";
 
-/// What was in the variable.
+/// The value of the variable, as it was found.
 pub struct MasterKey(OsString);
 
-/// Takes the keys out of the environment: no child of ours is given them, and
-/// nothing that prints its environment prints them.
+/// Takes the keys out of the environment, so that no child process inherits them and no
+/// dump of the environment shows them.
 pub fn take_master_key() -> Option<MasterKey> {
     let text = std::env::var_os(MASTER_KEY)?;
     // SAFETY: nothing else runs yet that could read the environment.
@@ -47,7 +47,7 @@ pub struct KeyArgs {
 }
 
 impl KeyArgs {
-    /// The keys, or where to find them.
+    /// Returns the keys themselves, or the key file to read.
     pub fn keys(&self, master_key: Option<MasterKey>) -> Result<Keys, Error> {
         let Some(MasterKey(text)) = master_key else {
             return Ok(self.key.clone().map_or(Keys::InFolder, Keys::File));
@@ -64,9 +64,9 @@ impl KeyArgs {
     }
 }
 
-/// Keeps the memory of this process from the disk and from other processes of
-/// its user: there are keys and secrets in it. A system that does not let us is
-/// no reason not to start.
+/// Keeps the memory of this process, which holds keys and secrets, out of core dumps
+/// and away from other processes of the user. A system that does not support this does
+/// not stop the start.
 pub fn keep_memory_private() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {
@@ -80,8 +80,8 @@ pub fn keep_memory_private() {
     }
 }
 
-/// Keeps the files that this process makes from everybody else, the database's
-/// among them.
+/// Makes every file that this process creates private to its user, the database
+/// included.
 pub fn keep_files_private() {
     umask(Mode::RWXG | Mode::RWXO);
 }

@@ -1,5 +1,5 @@
-//! `exosphere secrets`: brings the secrets of a database under another key,
-//! beside whatever hosts are at work on it. Not here: how it is done.
+//! `exosphere secrets`: reencrypts the secrets of a database under another key, while
+//! hosts may be running on it. Not here: the reencryption.
 
 use std::fmt::Write as _;
 
@@ -72,7 +72,7 @@ pub struct Place {
     key: KeyArgs,
 }
 
-/// Does it, and tells what came of it.
+/// Runs the command and prints a report.
 pub fn run(command: Command, master_key: Option<MasterKey>, output: Output) -> Result<(), Error> {
     let sealing = |place: Place| {
         let keys = place.key.keys(master_key)?;

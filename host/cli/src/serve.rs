@@ -1,4 +1,4 @@
-//! `exosphere serve`: a host, with its HTTP API in front.
+//! `exosphere serve`: a host with its HTTP API.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -101,7 +101,7 @@ pub struct Serve {
     clock_offset_ms: i64,
 }
 
-/// A network, as `--http-allow-net` takes it.
+/// Parses a network of `--http-allow-net`.
 fn network(text: &str) -> Result<IpNet, String> {
     text.parse().map_err(|error| match text.parse().map(|address: IpAddr| IpNet::from(address)) {
         Ok(alone) => format!("this is an address; the network of it alone is {alone}"),
@@ -119,11 +119,11 @@ pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
         process::keep_memory_private();
     }
     let keys = args.key.keys(master_key)?;
-    // Nodes, and whatever else strangers make a host do, have threads of their own:
-    // heartbeats, requests and what commits bring about wait for none of it.
+    // Nodes, and other work on untrusted input, have threads of their own, so that
+    // heartbeats, requests and the effects of commits never wait for them.
     let (front, work) = (runtime("front").map_err(start)?, runtime("work").map_err(start)?);
     let served = front.block_on(serve(args, keys, work.handle().clone()));
-    // What is still under way, a disk that does not answer, ends with the process.
+    // Remaining work, such as a read from a hung disk, ends with the process.
     front.shutdown_background();
     work.shutdown_background();
     served
@@ -133,8 +133,8 @@ fn runtime(name: &str) -> std::io::Result<Runtime> {
     Builder::new_multi_thread().thread_name(name).enable_all().build()
 }
 
-/// The longest wait at the end for requests that are under way. Those that wait
-/// for news of a run may take longer, and ask again elsewhere.
+/// The longest wait at shutdown for requests under way. Long polls may take longer;
+/// their callers ask another host.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
@@ -145,7 +145,7 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
     }
     let connections = args.connections.limits(raise_descriptors(), args.slots);
     let _too_large = files_that_are_too_large().map_err(|error| start(&error))?;
-    // Taken before the folder, so that a port in use changes nothing.
+    // Bound before the data folder is opened, so that a port in use changes nothing.
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Error::Start(format!(
             "cannot listen on {}: {error}; choose another with --listen",
@@ -171,7 +171,7 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
     });
     let host = host.await.map_err(|error| start(&error))?;
     let mut interrupts = Interrupts::new().map_err(|error| start(&error))?;
-    // Whoever started the host may not read that.
+    // The reader of standard output may be gone, which is not an error.
     let _ = writeln!(std::io::stdout(), "exosphere is listening on http://{address}");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let api = exosphere_api::serve(listener, host.clone(), connections, async {
@@ -203,14 +203,13 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
     Ok(())
 }
 
-/// A file that reaches the limit of the process (`ulimit -f`) is to be an error
-/// of the one who writes it, like a full disk, and not the end of the host: what
-/// the system does unless someone listens.
+/// Listens for SIGXFSZ, whose default action ends the process. A file at the limit of
+/// the process (`ulimit -f`) then fails only its own write, like a full disk.
 fn files_that_are_too_large() -> std::io::Result<Signal> {
     signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))
 }
 
-/// Ctrl-C and SIGTERM.
+/// Listeners for Ctrl-C and SIGTERM.
 struct Interrupts {
     interrupt: Signal,
     terminate: Signal,

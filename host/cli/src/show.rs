@@ -1,11 +1,11 @@
-//! Small things put into words and tables for people. Every text that comes
-//! from a host goes through [`cell`] or [`crate::clean`].
+//! Formats values as words and tables for people. Every text from a host goes through
+//! [`cell`] or [`crate::clean`].
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 
 use crate::clean;
 
-/// A table without lines, as wide as the terminal at most.
+/// Returns a table without lines, at most as wide as the terminal.
 pub fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [Cell; N]>,
@@ -22,12 +22,12 @@ pub fn table<const N: usize>(
     table.trim_fmt()
 }
 
-/// A cell of a table, with nothing in it that a terminal would obey.
+/// Returns a table cell with sanitized text.
 pub fn cell(text: impl ToString) -> Cell {
     Cell::new(clean::line(&text.to_string()))
 }
 
-/// A cell that shows nothing, and an empty text, as a dash.
+/// Returns a table cell that shows a missing or an empty text as a dash.
 pub fn maybe(text: Option<impl ToString>) -> Cell {
     match text.map(|text| text.to_string()) {
         Some(text) if !text.is_empty() => cell(text),
@@ -35,17 +35,17 @@ pub fn maybe(text: Option<impl ToString>) -> Cell {
     }
 }
 
-/// As much of a digest as people compare.
+/// Returns the first 12 digits of a digest, enough for people to compare.
 pub fn digest(digest: &str) -> String {
     digest.chars().take(12).collect()
 }
 
-/// A number of bytes.
+/// Formats a number of bytes.
 pub fn bytes(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }
 
-/// A stretch of time in milliseconds.
+/// Formats a duration in milliseconds.
 pub fn took(ms: i64) -> String {
     match ms.max(0) {
         ms @ 0..1_000 => format!("{ms} ms"),
@@ -55,7 +55,7 @@ pub fn took(ms: i64) -> String {
     }
 }
 
-/// A point in time (milliseconds since 1970), in UTC, to the second.
+/// Formats a time (milliseconds since 1970) in UTC, to the second.
 pub fn utc(ms: i64) -> String {
     let seconds = ms.div_euclid(1_000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
@@ -64,9 +64,9 @@ pub fn utc(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// The date of a day counted from 1970-01-01. Years are counted from March, so
-/// that the day which comes and goes is the last of a year, and in spans of 400
-/// years, which are all equally long.
+/// Returns the date of a day counted from 1970-01-01. Years are counted from March, so
+/// that the leap day is the last of a year. They are counted in spans of 400 years,
+/// which all have the same length.
 fn date(days: i64) -> (i64, i64, i64) {
     const DAYS_PER_400_YEARS: i64 = 146_097;
     const MARCH_OF_YEAR_0: i64 = -719_468;
@@ -75,7 +75,7 @@ fn date(days: i64) -> (i64, i64, i64) {
     // Leap days before this day: one in 4 years, none in 100.
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
-    // March to July and August to December are 153 days each.
+    // March to July and August to December have 153 days each.
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
     let year = year + 400 * days.div_euclid(DAYS_PER_400_YEARS);
@@ -102,7 +102,7 @@ mod tests {
         ] {
             assert_eq!(utc(ms), text);
         }
-        // A hostile host's number must not bring the client down.
+        // A hostile host's number must not crash the client.
         utc(i64::MIN);
         utc(i64::MAX);
     }

@@ -1,7 +1,7 @@
-//! What a host answers, as far as the tables for people need it.
+//! Answers of a host, as far as the tables for people need them.
 //!
-//! Read leniently: a newer host may say more, an older one less. What programs
-//! get with `--json` never passes through here.
+//! Parsing is lenient: a newer host may send more members, an older one fewer. The
+//! output of `--json` never passes through these types.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,8 @@ use exosphere_domain::limits::LimitValues;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Answers as a whole. Where one holds values of strangers, they are read verbatim.
+/// Marks types as whole answers. Their members that hold untrusted values are read
+/// verbatim.
 macro_rules! answers {
     ($($type:ty),* $(,)?) => { $(impl Typed for $type {})* };
 }
@@ -35,7 +36,7 @@ answers!(
     PluginGrants,
 );
 
-/// Why a host refused, as RFC 9457 has it.
+/// A problem document (RFC 9457): the host's reason for a refusal.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Problem {
@@ -45,7 +46,7 @@ pub struct Problem {
     pub errors: Vec<Mistake>,
 }
 
-/// One of several mistakes in what was sent.
+/// One of several mistakes in a request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Mistake {
@@ -76,19 +77,19 @@ pub struct Plugin {
     pub parts: Parts,
 }
 
-/// What a plugin is made of.
+/// Details of a plugin: nodes, imports, warnings and capabilities.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Parts {
     pub nodes: Vec<NodeKind>,
     pub imports: Vec<String>,
-    /// What its author should look at; only in answer to an upload.
+    /// Advice for the author; only in the answer to an upload.
     pub warnings: Vec<String>,
-    /// What it needs to be granted; only in answer to an upload.
+    /// Capabilities that need a grant; only in the answer to an upload.
     pub capabilities: Vec<Capability>,
 }
 
-/// What a plugin needs to be granted.
+/// A capability for which a plugin needs a grant.
 #[derive(Debug, Deserialize)]
 pub struct Capability {
     #[serde(default)]
@@ -156,7 +157,7 @@ pub struct Applied {
     pub nodes: Vec<Resolved>,
 }
 
-/// A node of a revision, and the plugin that it became.
+/// A node of a revision, with the plugin to which it was resolved.
 #[derive(Debug, Deserialize)]
 pub struct Resolved {
     pub identifier: String,
@@ -180,7 +181,7 @@ pub struct GraphRow {
     pub nodes: u64,
 }
 
-/// Where a run is.
+/// The status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Status {
@@ -208,7 +209,7 @@ pub struct Run {
     pub graph: String,
     pub revision: u64,
     pub status: Status,
-    /// Nothing of it begins.
+    /// No state of it starts while this is set.
     #[serde(default)]
     pub paused: bool,
     /// Grows with every change of the run.
@@ -226,7 +227,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// How it stands, in a word or two.
+    /// Returns the status in a word or two, for people.
     pub fn standing(&self) -> String {
         match self.paused {
             true => format!("{} (paused)", self.status),
@@ -235,15 +236,15 @@ impl Run {
     }
 }
 
-/// `POST /graphs/{name}/runs`, beside the run.
+/// The member of `POST /graphs/{name}/runs` beside the run.
 #[derive(Debug, Deserialize)]
 pub struct Begun {
-    /// Whether an earlier start with the same key has begun it.
+    /// Set if an earlier start with the same idempotency key created the run.
     #[serde(default)]
     pub started_before: bool,
 }
 
-/// `POST /runs/{uuid}/redrive`: the run, and how many states run again.
+/// `POST /runs/{uuid}/redrive`: the run, and the number of states that run again.
 #[derive(Debug, Deserialize)]
 pub struct Redriven {
     #[serde(flatten)]
@@ -254,7 +255,7 @@ pub struct Redriven {
     pub late: u64,
 }
 
-/// How many states a run has, and how they stand.
+/// The number of states of a run, by status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Counts {
@@ -284,7 +285,7 @@ pub struct States {
     pub next: Option<Token>,
 }
 
-/// Where the next page begins: text or a number, to be handed back as it is.
+/// The token of the next page: text or a number, to be sent back unchanged.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Token {
@@ -301,7 +302,8 @@ impl fmt::Display for Token {
     }
 }
 
-/// A state; what follows `failure` only when it was asked for by its number.
+/// A state. The members after `failure` are present only if it was asked for by its
+/// number.
 #[derive(Debug, Deserialize)]
 pub struct State {
     pub state: String,
@@ -321,7 +323,7 @@ pub struct State {
     pub failure: Option<Failure>,
     #[serde(default, deserialize_with = "verbatim_list")]
     pub outputs: Vec<Value>,
-    /// What a pruned state left for people to read.
+    /// The data that a pruned state left for people.
     #[serde(default, deserialize_with = "maybe_verbatim")]
     pub data: Option<Value>,
     #[serde(default)]
@@ -330,7 +332,7 @@ pub struct State {
     pub attempts: Vec<Attempt>,
 }
 
-/// Why an attempt failed.
+/// The failure of an attempt.
 #[derive(Debug, Deserialize)]
 pub struct Failure {
     pub kind: String,
@@ -353,7 +355,7 @@ pub struct Attempt {
     pub logs: Vec<LogLine>,
 }
 
-/// What an attempt used.
+/// The resources that an attempt used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Usage {
@@ -377,7 +379,7 @@ pub struct Namespaces {
     pub namespaces: Vec<Namespace>,
 }
 
-/// A namespace as its operators set it up.
+/// A namespace with its settings.
 #[derive(Debug, Deserialize)]
 pub struct Namespace {
     pub name: String,
@@ -386,21 +388,21 @@ pub struct Namespace {
     pub effective: Effective,
 }
 
-/// What counts for a namespace on the host that answered.
+/// The effective limits and slots of a namespace, on the host that answered.
 #[derive(Debug, Deserialize)]
 pub struct Effective {
-    /// By name. A newer host may have limits that are not known here.
+    /// Limits by name. A newer host may have limits that are unknown here.
     pub limits: BTreeMap<String, u64>,
     pub slots: u32,
 }
 
-/// What all plugins of a namespace are granted.
+/// The grants of all plugins of a namespace.
 #[derive(Debug, Deserialize)]
 pub struct AllGrants {
     pub grants: Vec<PluginGrants>,
 }
 
-/// What the plugins of a name are granted.
+/// The grants of one plugin name.
 #[derive(Debug, Deserialize)]
 pub struct PluginGrants {
     pub plugin: String,

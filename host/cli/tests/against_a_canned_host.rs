@@ -1,6 +1,6 @@
-//! The command as a program sees it: exit codes, standard output, standard
-//! error, and what goes over the wire. The host is a thread that answers from a
-//! list; the real one is tested with in `tests/`.
+//! Tests of the command as a program sees it: exit codes, standard output, standard
+//! error and HTTP requests. The host is a thread that answers from a list; tests
+//! against the real one are in `tests/`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 
 const RUN: &str = "0195b7f0-0000-7000-8000-000000000001";
 
-/// A host that gives these answers, one a connection, and then is gone.
+/// A fake host that gives these answers, one per connection, and then stops.
 struct Canned {
     url: String,
     requests: JoinHandle<Vec<String>>,
@@ -34,7 +34,7 @@ impl Canned {
         exosphere(&format!("--host {} {line}", self.url))
     }
 
-    /// The requests that came: method, path and query, and body.
+    /// Returns the requests that arrived: method, path and query, and body.
     fn requests(self) -> Vec<String> {
         self.requests.join().unwrap()
     }
@@ -136,7 +136,7 @@ fn each_way_to_fail_has_its_code() {
         assert_eq!(text(&output.stdout), "");
         assert!(text(&output.stderr).starts_with("error: "), "{output:?}");
     }
-    // Bound and let go of, so that nobody listens there.
+    // Bound and released, so that nothing listens on that port.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let file = tempfile::Builder::new().suffix(".wasm").tempfile().unwrap();
     fs::write(file.path(), vec![0; 1 << 20]).unwrap();
@@ -168,7 +168,7 @@ fn watching_ends_as_the_run_does() {
         assert_eq!(text(&output.stdout), format!("{ended}\n"), "only the end, once");
         assert!(text(&output.stderr).contains("2/3 states"), "{output:?}");
         let mut requests = host.requests();
-        // Each start has a key of its own.
+        // Each start has an idempotency key of its own.
         let (start, key) = requests[0].split_once(r#""idempotency_key":"cli-"#).unwrap();
         let (key, rest) = key.split_once(r#"","#).unwrap();
         assert_eq!(key.len(), 36);
@@ -187,7 +187,8 @@ fn watching_ends_as_the_run_does() {
 #[test]
 fn a_start_is_repeated_with_its_key() {
     let unavailable = r#"{"detail":"not started: the database is away","reason":"not-done"}"#;
-    // By our own key the run is this command's, whichever try began it.
+    // A generated key belongs to this command, so any of its tries may have started the
+    // run.
     let known = run_json("RUNNING", 3).replacen('{', r#"{"started_before":true,"#, 1);
     let host = Canned::new(&[(503, unavailable), (200, &known)]);
     let output = host.run("run start g");
@@ -212,7 +213,7 @@ fn a_host_that_is_restarted_is_waited_for() {
     let address = url.trim_start_matches("http://").to_owned();
     let watch = thread::spawn(move || exosphere(&format!("--host {url} run watch {RUN}")));
     first.requests();
-    // Nobody listens for a moment; then the host is back at its old address.
+    // For a moment nothing listens; then the host is back at its old address.
     thread::sleep(std::time::Duration::from_millis(700));
     let listener = TcpListener::bind(address).unwrap();
     serve(&listener, 200, &ended);

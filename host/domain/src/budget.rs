@@ -1,24 +1,25 @@
-//! Budgets for the host's own work on behalf of callers and guests, in steps. A
-//! step is roughly [`STEP_NANOS`] of one processor.
+//! Budgets, in steps, for the host's own work on behalf of callers and guests.
+//! A step takes roughly [`STEP_NANOS`] of one processor.
 //!
-//! Not here: the bill and the thread of that work; that is the orchestrator's.
+//! Not here: the meter and the thread of that work; those are in the
+//! orchestrator.
 
 use std::cell::Cell;
 
-/// Nanoseconds of a step on an ordinary processor. Measured: 4.2 million visits of
-/// a schema in 40 ms.
+/// Nanoseconds of a step on an ordinary processor. Measured: 4.2 million visits
+/// of a schema in 40 ms.
 pub const STEP_NANOS: u64 = 10;
 
-/// A budget that work asks before each of its pieces.
+/// A budget that host work asks before each of its pieces.
 pub trait Budget {
-    /// Takes `steps` out of the budget before they are worked off.
+    /// Takes `steps` out of the budget, before the work is done.
     ///
     /// # Errors
-    /// If the budget is exhausted, or the work is not wanted any more.
+    /// If the budget is exhausted, or the work was cancelled.
     fn take(&self, steps: u64) -> Result<(), Exhausted>;
 }
 
-/// The end of a budget: the work must stop.
+/// An exhausted budget: the work must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exhausted;
 
@@ -30,12 +31,12 @@ pub struct StepBudget {
 }
 
 impl StepBudget {
-    /// A budget of `steps`.
+    /// Creates a budget of `steps`.
     pub fn new(steps: u64) -> Self {
         StepBudget { left: Cell::new(steps), is_exhausted: Cell::new(false) }
     }
 
-    /// Returns `true` once more was asked for than there was.
+    /// Returns `true` if more steps were requested than the budget had.
     pub fn is_exhausted(&self) -> bool {
         self.is_exhausted.get()
     }

@@ -1,9 +1,9 @@
-//! What time it is: a parameter, so that tests may say so.
+//! The clock: a parameter, so that tests can set the time.
 
 use crate::ids::Millis;
 
-/// Tells the time.
+/// A source of the current time.
 pub trait Clock: Send + Sync {
-    /// Milliseconds since 1970 (UTC).
+    /// Returns the milliseconds since 1970 (UTC).
     fn now(&self) -> Millis;
 }

@@ -1,38 +1,39 @@
-//! Why an attempt failed. Typed, so that policy hangs on the kind and never on
-//! the words.
+//! Failures of attempts, typed: policy depends on the kind and never on the
+//! message.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The kinds of failure that there are.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
-    /// The node said so, and that another attempt may help.
+    /// The node reported a failure that another attempt may fix.
     Retryable,
-    /// The node said so, and that no other attempt will help.
+    /// The node reported a failure that no other attempt can fix.
     Permanent,
-    /// The guest trapped: a panic, an overflowing stack, a bad instruction.
+    /// The guest trapped: a panic, a stack overflow, a bad instruction.
     Trap,
-    /// The guest ended its own process.
+    /// The guest exited its process.
     Exit,
-    /// It ran past its deadline.
+    /// The attempt ran past its deadline.
     Timeout,
-    /// It went over a limit.
+    /// The attempt exceeded a limit.
     Limit,
-    /// What it returned is not what its schema promises.
+    /// An output does not match its schema.
     InvalidOutput,
-    /// Its inputs could not be rendered, or break its schema.
+    /// The inputs could not be rendered, or do not match their schema.
     InvalidInput,
-    /// Its store writes could not be committed.
+    /// The store writes could not be committed.
     Store,
     /// A unite whose strategy was not met.
     Blocked,
-    /// A mistake of the host. The words are in the host's log, under an id.
+    /// An internal error. Its message is in the host's log, under an incident
+    /// id.
     Internal,
-    /// The host that held it is gone.
+    /// The host that had claimed the state died.
     HostLost,
 }
 
@@ -53,7 +54,7 @@ impl FailureKind {
         FailureKind::HostLost,
     ];
 
-    /// The kind as it is written everywhere.
+    /// Returns the kind's name in the API, the database and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             FailureKind::Retryable => "retryable",
@@ -71,13 +72,14 @@ impl FailureKind {
         }
     }
 
-    /// The kind that is written so.
+    /// Parses the name of a kind.
     pub fn parse(text: &str) -> Option<Self> {
         FailureKind::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
-    /// Whether the retry policy decides on failures of this kind, unless one of
-    /// them is final. The host's loss has a rule of its own, see [`crate::plan`].
+    /// Returns whether the retry policy decides on failures of this kind,
+    /// unless one of them is final. A lost host has a rule of its own, see
+    /// [`crate::plan`].
     pub fn is_retried(self) -> bool {
         !matches!(
             self,
@@ -95,33 +97,33 @@ impl fmt::Display for FailureKind {
     }
 }
 
-/// The longest message that is kept, in bytes. What a guest says is cut here.
+/// The longest message that is kept, in bytes. A guest's message is cut here.
 pub const MAX_MESSAGE_BYTES: usize = 8 * 1024;
 
-/// Why an attempt failed.
+/// The failure of an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What policy hangs on.
+    /// The kind, on which policy depends.
     pub kind: FailureKind,
-    /// For people to read; the guest's own words where it had any.
+    /// A message for people; the guest's own, if it gave one.
     pub message: String,
-    /// Anything that helps: the limit and its value, a backtrace, what the
-    /// guest added.
+    /// Details that help: the limit and its value, a backtrace, the guest's
+    /// additions.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
         deserialize_with = "crate::json::maybe_verbatim"
     )]
     pub details: Option<Value>,
-    /// Whether no other attempt can end otherwise, though others of the kind
-    /// may: a limit on what the node is given or returns, a denied request. Known
-    /// while the attempt is planned, and not kept.
+    /// True if no other attempt can end otherwise, for example after a denied
+    /// request or a limit on inputs or outputs. Other failures of the kind may
+    /// be retried. Known while the attempt is planned, and not stored.
     #[serde(skip)]
     pub is_final: bool,
 }
 
 impl Failure {
-    /// A failure with a message, cut to [`MAX_MESSAGE_BYTES`].
+    /// Creates a failure with a message, cut to [`MAX_MESSAGE_BYTES`].
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > MAX_MESSAGE_BYTES {
@@ -132,17 +134,17 @@ impl Failure {
         Failure { kind, message, details: None, is_final: false }
     }
 
-    /// Returns the same failure, which another attempt cannot mend.
+    /// Returns the same failure, marked as final.
     pub fn for_good(self) -> Self {
         Failure { is_final: true, ..self }
     }
 
-    /// Whether the retry policy decides if the state runs again.
+    /// Returns whether the retry policy decides on another attempt.
     pub fn is_retried(&self) -> bool {
         self.kind.is_retried() && !self.is_final
     }
 
-    /// The same with details.
+    /// Returns the same failure with details.
     pub fn with(mut self, details: Value) -> Self {
         self.details = Some(details);
         self

@@ -1,10 +1,11 @@
-//! What a plugin may reach beyond its inputs and its run's store: nothing,
-//! unless an operator granted it. Here is what a grant is, what it says yes to,
-//! and what of the things that a plugin asks for is not in it.
+//! Grants: the capabilities of a plugin beyond its inputs and its run's store.
+//! A plugin has none unless an operator granted them. Here are the contents of
+//! a grant, the requests that it allows, and the capabilities that a plugin
+//! asks for and lacks.
 //!
 //! Not here: who may grant, where grants are kept, and the connections
-//! themselves. The addresses that a host's name leads to are no business of a
-//! grant either; they are guarded where the connection is made.
+//! themselves. Nor the addresses to which a host name resolves; they are
+//! checked where the connection is made.
 
 mod host;
 mod lookalike;
@@ -22,7 +23,7 @@ pub use rule::{BadRule, HostPattern, HttpRequest, HttpRule, Scheme};
 
 use crate::ids::Name;
 
-/// The most rules for HTTP in one grant.
+/// The most HTTP rules in one grant.
 pub const MAX_HTTP_RULES: usize = 100;
 
 /// The most configuration values in one grant.
@@ -31,17 +32,17 @@ pub const MAX_CONFIG_KEYS: usize = 100;
 /// The most secrets in one grant.
 pub const MAX_SECRETS: usize = 100;
 
-/// Bytes of a configuration value's key.
+/// The longest key of a configuration value, in bytes.
 pub const MAX_CONFIG_KEY_BYTES: usize = 256;
 
-/// Bytes of a configuration value.
+/// The longest configuration value, in bytes.
 pub const MAX_CONFIG_VALUE_BYTES: usize = 64 * 1024;
 
-/// Something that a plugin gets only by grant.
+/// A capability that a plugin has only by grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Capability {
-    /// Requests over HTTP, to what the rules name.
+    /// HTTP requests that the rules allow.
     Http,
     /// Configuration values that the operator set.
     Config,
@@ -50,8 +51,8 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// What an import needs, if it needs anything. `wasi:http/types` alone is
-    /// data without a way out, so it needs nothing.
+    /// Returns the capability that an import needs, if any. `wasi:http/types`
+    /// alone is data without a way out, so it needs none.
     pub fn of_import(import: &str) -> Option<Capability> {
         let interface = import.split_once('@').map_or(import, |(interface, _)| interface);
         match interface {
@@ -63,7 +64,7 @@ impl Capability {
         }
     }
 
-    /// Its name, as everybody writes it.
+    /// Returns the capability's name in the API, the CLI and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Capability::Http => "http",
@@ -79,21 +80,23 @@ impl fmt::Display for Capability {
     }
 }
 
-/// What one plugin may reach in one namespace. [`Grants::default`] is nothing.
+/// The grants of one plugin in one namespace. [`Grants::default`] grants
+/// nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
-    /// The requests that it may make: those that any of these allows.
+    /// The HTTP rules; a request is allowed if any of them allows it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub http: Vec<HttpRule>,
-    /// Whether the host adds `Idempotency-Key` to its requests: the key of the
-    /// work and the number of the request in the attempt. Opens nothing.
+    /// True if the host adds `Idempotency-Key` to the plugin's requests: the
+    /// idempotency key of the work and the number of the request in the
+    /// attempt. Grants no access.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub idempotency_header: bool,
-    /// The configuration values that it reads.
+    /// The configuration values that the plugin can read.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
-    /// The secrets that its nodes may declare.
+    /// The secrets that the plugin's nodes may declare.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub secrets: BTreeSet<Name>,
 }
@@ -101,12 +104,12 @@ pub struct Grants {
 impl crate::json::Typed for Grants {}
 
 impl Grants {
-    /// Whether nothing is granted.
+    /// Returns whether nothing is granted.
     pub fn is_empty(&self) -> bool {
         self.http.is_empty() && self.config.is_empty() && self.secrets.is_empty()
     }
 
-    /// Whether anything of a capability is granted.
+    /// Returns whether any part of a capability is granted.
     pub fn has(&self, capability: Capability) -> bool {
         match capability {
             Capability::Http => !self.http.is_empty(),
@@ -115,10 +118,10 @@ impl Grants {
         }
     }
 
-    /// Whether it is of a size that the host takes.
+    /// Checks the grant against the host's size limits.
     ///
     /// # Errors
-    /// Everything that is too much, each in a sentence.
+    /// Every excess, each in a sentence.
     pub fn check(&self) -> Result<(), Vec<String>> {
         let mut wrong = Vec::new();
         let mut count = |what: &str, has: usize, most: usize| {
@@ -133,14 +136,14 @@ impl Grants {
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 
-    /// Whether any rule allows a request.
+    /// Returns whether any rule allows a request.
     pub fn allows_http(&self, request: &HttpRequest<'_>) -> bool {
         self.http.iter().any(|rule| rule.allows(request))
     }
 
-    /// What a plugin asks for that is not granted: by what it imports, and by
-    /// the secrets that the nodes in question declare. To import the secrets
-    /// without declaring one asks for nothing.
+    /// Returns the capabilities that a plugin asks for and lacks: by its
+    /// imports, and by the secrets that the given nodes declare. Importing the
+    /// secrets interface without declaring a secret asks for nothing.
     pub fn missing(&self, imports: &[String], secrets: &[Name]) -> Vec<Missing> {
         let of_import = |import: &String| {
             let capability = Capability::of_import(import)?;
@@ -153,7 +156,7 @@ impl Grants {
     }
 }
 
-/// What is wrong with a configuration value.
+/// Returns the reason why a configuration value is not valid, if it is not.
 fn check_config(key: &str, value: &str) -> Option<String> {
     if key.is_empty() || key.len() > MAX_CONFIG_KEY_BYTES || key.chars().any(char::is_control) {
         let shown: String = key.chars().take(64).collect();
@@ -169,22 +172,22 @@ fn check_config(key: &str, value: &str) -> Option<String> {
     })
 }
 
-/// Something that a plugin asks for and that is not granted.
+/// A capability that a plugin asks for and that is not granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
-    /// It imports an interface that is nothing without a grant.
+    /// The plugin imports an interface that needs a grant.
     Import {
         /// The interface, with its version.
         import: String,
-        /// What would have to be granted.
+        /// The capability to grant.
         capability: Capability,
     },
-    /// A node declares a secret that the plugin may not see.
+    /// A node declares a secret that is not granted to the plugin.
     Secret(Name),
 }
 
 impl Missing {
-    /// What would have to be granted.
+    /// Returns the capability to grant.
     pub fn capability(&self) -> Capability {
         match self {
             Missing::Import { capability, .. } => *capability,
@@ -192,7 +195,8 @@ impl Missing {
         }
     }
 
-    /// The command by which an operator grants it to a plugin of a namespace.
+    /// Returns the command with which an operator grants it to a plugin of a
+    /// namespace.
     pub fn remedy(&self, namespace: &Name, plugin: &Name) -> String {
         let what = match self {
             Missing::Import { capability: Capability::Http, .. } => {

@@ -1,5 +1,5 @@
-//! Names and numbers by which things are known. A value of one of these types
-//! is well formed; nothing here looks anything up.
+//! Names, ids and digests. A value of one of these types is well formed;
+//! nothing here looks anything up.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ pub type Millis = i64;
 /// The longest name of anything, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 
-/// Why a text is no [`Name`].
+/// The reason why a text is not a valid [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{given:?} is not a valid name: use 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' or '.', beginning with a letter, digit or '_'"
@@ -29,7 +29,7 @@ pub struct BadName {
 pub struct Name(String);
 
 impl Name {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -45,7 +45,7 @@ impl FromStr for Name {
             && text.chars().all(|c| word(c) || c == '-' || c == '.');
         match fits {
             true => Ok(Name(text.to_owned())),
-            // Cut, since the text may be anything that came from outside.
+            // Cut, because the text may be anything from outside.
             false => Err(BadName { given: text.chars().take(MAX_NAME_BYTES).collect() }),
         }
     }
@@ -71,19 +71,19 @@ impl fmt::Display for Name {
     }
 }
 
-/// The SHA-256 of a plugin's bytes: what identifies it.
+/// The SHA-256 of a plugin's bytes, which identifies the plugin.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of some bytes.
+    /// Computes the digest of some bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Digest(Sha256::digest(bytes).into())
     }
 }
 
-/// A text that is no digest.
+/// A text that is not a valid digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a digest is 64 hexadecimal digits")]
 pub struct BadDigest;
@@ -124,7 +124,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The id of a run, as people see it.
+/// The public id of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(pub Uuid);
@@ -135,16 +135,16 @@ impl fmt::Display for RunId {
     }
 }
 
-/// The number of a namespace in its database.
+/// The database key of a namespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NamespaceKey(pub i64);
 
-/// The number of a run, inside: short, and used by every state of it.
+/// The internal key of a run: short, because every state of the run stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunKey(pub i64);
 
-/// The number of a state. People see it behind its run's id.
+/// The id of a state. Users see it after its run's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StateId(pub i64);
@@ -155,11 +155,12 @@ impl fmt::Display for StateId {
     }
 }
 
-/// The number of a host's session: one start of one host.
+/// The id of a session: one start of one host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub i64);
 
-/// Grows with every claim of a state. What carries an old one changes nothing.
+/// A fence: a number that grows with each claim of a state. A write with an
+/// older fence changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fence(pub i64);
 
@@ -169,14 +170,14 @@ pub struct Fence(pub i64);
 pub struct NodeIx(pub u32);
 
 impl NodeIx {
-    /// The place as an index.
+    /// Returns the place as an index.
     pub fn at(self) -> usize {
         self.0 as usize
     }
 }
 
-/// Where new state numbers come from: a parameter, like the clock.
+/// A source of new state ids: a parameter, like the clock.
 pub trait Ids {
-    /// A number that no state has or had.
+    /// Returns an id that no state has or had.
     fn next(&self) -> StateId;
 }

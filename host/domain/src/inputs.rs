@@ -1,8 +1,7 @@
-//! Rendering a state's inputs from what is known of its run: the outputs on
-//! its branch, and in a unite the gathers of all that lies below.
+//! Rendering of a state's inputs from the outputs on its branch, and in a unite
+//! from the gathers of all states below.
 //!
-//! Not here: fetching. All that is needed has been read; it can no longer
-//! change.
+//! Not here: fetching. All sources have been read and can no longer change.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -19,24 +18,24 @@ use crate::limits::{Limit, Limits};
 use crate::path::Path;
 use crate::template::{Placeholder, RenderError, dig};
 
-/// What a state's inputs are made of.
+/// The sources of a state's inputs.
 #[derive(Debug, Default)]
 pub struct Sources {
     /// The named fields of the output on this state's branch, for each node
-    /// referred to singly.
+    /// whose single output is referred to.
     pub singles: HashMap<NodeIx, Arc<PickedFields>>,
-    /// Arrays of outputs, for each node that a unite gathers.
+    /// The gathered outputs of each node that a unite gathers.
     pub gathers: HashMap<NodeIx, Vec<Gathered>>,
-    /// `unite.branches`.
+    /// The value of `unite.branches`.
     pub branches: Option<Value>,
-    /// Values of the store, fixed when the state was created.
+    /// Store values, fixed when the state was created.
     pub store: BTreeMap<String, String>,
-    /// What a run was started with, by name: only for its root.
+    /// Inputs of the start request, by name; only for the run's root.
     pub given: Option<Map<String, Value>>,
 }
 
-/// Values that are handed out to placeholders, up to a number of bytes as text,
-/// and of memory: a template may name a large value many times.
+/// Sources with a cap on the values handed out to placeholders, in bytes of
+/// text and of memory. A template may name a large value many times.
 struct Bounded<'a> {
     sources: &'a Sources,
     graph: &'a Graph,
@@ -49,19 +48,19 @@ struct Bounded<'a> {
 /// One entry of a gather.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Gathered {
-    /// An output, as far as it is named.
+    /// An output, reduced to its named fields.
     Output(Arc<PickedFields>),
-    /// The gap that a failed member left.
+    /// The gap left by a failed member.
     Gap,
 }
 
-/// The inputs of a state at `node`, as large as its limits allow. Its sources
-/// take `read` bytes of memory.
+/// Renders the inputs of a state at `node`, within its limits. The sources
+/// already take `read` bytes of memory.
 ///
 /// # Errors
 ///
-/// `invalid-input`, naming the input, if a placeholder has no value; `limit`
-/// if all values together are too large.
+/// `invalid-input`, naming the input, if a placeholder has no value; `limit` if
+/// all values together are too large.
 pub fn render(
     graph: &Graph,
     node: NodeIx,
@@ -128,7 +127,7 @@ impl Bounded<'_> {
         }
     }
 
-    /// A copy of a value, as long as there is room for it.
+    /// Copies a value and charges it to the limits; fails if one is exceeded.
     fn copy(&self, placeholder: &Placeholder, value: &Value) -> Result<Value, RenderError> {
         let charge = |left: &Cell<u64>, bytes: u64, limit: Limit| {
             match left.get().checked_sub(bytes) {
@@ -145,7 +144,7 @@ impl Bounded<'_> {
     }
 }
 
-/// The least bytes that a value can have as JSON text.
+/// Returns a lower bound on the bytes of a value as JSON text.
 fn least_text(value: &Value) -> u64 {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 1,
@@ -158,30 +157,30 @@ fn least_text(value: &Value) -> u64 {
     }
 }
 
-/// How a member of a unite's scope ended.
+/// The end of a member of a unite's scope.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended {
-    /// With these outputs, as far as they are named; none are there if nobody asks
-    /// for them.
+    /// The member's outputs, reduced to their named fields; empty if no
+    /// template refers to them.
     Success(Vec<Arc<PickedFields>>),
-    /// It failed.
+    /// The member's failure.
     Failed(Failure),
 }
 
 /// A member of a unite's scope, at a node of its region.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
-    /// Its node.
+    /// The member's node.
     pub node: NodeIx,
-    /// Where it lies.
+    /// The member's path in the run.
     pub path: Path,
-    /// How it ended.
+    /// The member's end.
     pub end: Ended,
-    /// How many outputs it has.
+    /// Number of outputs that the member returned.
     pub outputs: u32,
 }
 
-/// The gather of node `wanted`: its outputs in path order, with a gap for each
+/// Gathers the outputs of node `wanted` in path order, with a gap for each
 /// member that failed there or above it. `members` are in path order.
 pub fn gather(graph: &Graph, wanted: NodeIx, members: &[Member]) -> Vec<Gathered> {
     let mut above: HashMap<NodeIx, bool> = HashMap::new();
@@ -205,10 +204,10 @@ pub fn gather(graph: &Graph, wanted: NodeIx, members: &[Member]) -> Vec<Gathered
     entries
 }
 
-/// `unite.branches`: how each output of the united execution at `above` ended.
-/// A branch failed if a member of one of that execution's own unites failed in
-/// it; it succeeded if an output of it reached the unite, or one of the same
-/// execution that lies before it.
+/// Builds `unite.branches`: the end of each output's branch of the united
+/// execution at `above`. A branch failed if a member in it failed that counts
+/// in one of that execution's own unites. It succeeded if an output of it
+/// reached the unite, or an earlier unite of the same execution.
 pub fn branches(
     graph: &Graph,
     unite: NodeIx,

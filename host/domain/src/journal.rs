@@ -1,8 +1,9 @@
-//! What one attempt does to the run's store, kept back until it ends: which
-//! keys it read and at which version, and one net operation a key.
+//! The journal: an attempt's reads and writes of the run's store, kept back
+//! until the attempt ends. It has each key that was read with its version, and
+//! one net operation per key.
 //!
-//! Not here: the store itself. A key's first read is fetched by the caller and
-//! handed in by [`Journal::fix`].
+//! Not here: the store itself. The caller fetches a key's first read and passes
+//! it to [`Journal::fix`].
 
 use std::collections::BTreeMap;
 
@@ -13,38 +14,38 @@ use serde::{Deserialize, Serialize};
 pub struct Entry {
     /// The value.
     pub value: String,
-    /// Changes with every committed write of the key.
+    /// The version; changes with every committed write of the key.
     pub version: i64,
 }
 
-/// What becomes of a key at commit.
+/// A net operation on a key, applied at commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Write {
-    /// It gets this value.
+    /// The key is set to this value.
     Set(String),
-    /// It goes.
+    /// The key is removed.
     Remove,
-    /// This much is added to whatever it is then.
+    /// This number is added to the key's value at commit.
     Increment(i64),
 }
 
-/// Why an operation on the store cannot be.
+/// The reason why a store operation is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The key is not one.
+    /// The text is not a valid store key.
     #[error(
         "{0:?} is no store key: use 1 to {MAX_KEY_BYTES} bytes with neither '.' nor NUL among them"
     )]
     BadKey(String),
-    /// Arithmetic on something that is no whole number.
+    /// An increment of a value that is not a whole number.
     #[error("store key {key:?} cannot be incremented: {value:?} is not a whole number of 64 bits")]
     NotANumber {
         /// The key.
         key: String,
-        /// What it holds, cut.
+        /// The key's value, cut.
         value: String,
     },
-    /// Arithmetic past the largest or smallest number.
+    /// An increment beyond 64 bits.
     #[error("store key {0:?} cannot be incremented: the sum does not fit in 64 bits")]
     Overflow(String),
 }
@@ -52,13 +53,13 @@ pub enum StoreError {
 /// The longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 512;
 
-/// Whether a text can be a key.
+/// Checks that a text is a valid store key.
 pub fn check_key(key: &str) -> Result<(), StoreError> {
     let fits = !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains(['.', '\0']);
     if fits { Ok(()) } else { Err(StoreError::BadKey(key.chars().take(64).collect())) }
 }
 
-/// `value + by`, as the store adds: decimal text, a missing key counts 0.
+/// Adds `by` to a store value: decimal text, where a missing key counts as 0.
 pub fn add(key: &str, value: Option<&str>, by: i64) -> Result<String, StoreError> {
     let number: i64 = value.map_or(Ok(0), str::parse).map_err(|_| StoreError::NotANumber {
         key: key.to_owned(),
@@ -77,23 +78,26 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Whether a read of this key must be fetched and fixed first.
+    /// Returns whether a read of this key must be fetched and fixed first.
     pub fn needs(&self, key: &str) -> bool {
         let decided = matches!(self.writes.get(key), Some(Write::Set(_) | Write::Remove));
         !decided && !self.reads.contains_key(key) && !self.read_all
     }
 
-    /// Whether all keys must be fetched and fixed before they are listed.
+    /// Returns whether all keys must be fetched and fixed before they are
+    /// listed.
     pub fn needs_all(&self) -> bool {
         !self.read_all
     }
 
-    /// The first read of a key. A later one of the same key changes nothing.
+    /// Fixes the first read of a key. A later call for the same key changes
+    /// nothing.
     pub fn fix(&mut self, key: &str, found: Option<Entry>) {
         self.reads.entry(key.to_owned()).or_insert(found);
     }
 
-    /// The first read of all keys. Those that were fixed before stay so.
+    /// Fixes the first read of all keys. Keys that were fixed before keep their
+    /// value.
     pub fn fix_all(&mut self, found: impl IntoIterator<Item = (String, Entry)>) {
         for (key, entry) in found {
             self.reads.entry(key).or_insert(Some(entry));
@@ -101,7 +105,8 @@ impl Journal {
         self.read_all = true;
     }
 
-    /// What this attempt sees under a key, which has been fixed if it had to.
+    /// Returns the value that this attempt sees under a key. The key has been
+    /// fixed if [`Journal::needs`] it.
     pub fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
         let read =
             || self.reads.get(key).and_then(Option::as_ref).map(|entry| entry.value.as_str());
@@ -113,7 +118,8 @@ impl Journal {
         }
     }
 
-    /// All keys that this attempt sees, in order. They have been fixed.
+    /// Returns all keys that this attempt sees, in order. All keys have been
+    /// fixed.
     pub fn keys(&self) -> Vec<String> {
         let read = self.reads.iter().filter(|(_, entry)| entry.is_some()).map(|(key, _)| key);
         let written = self.writes.iter().filter(|(_, write)| **write != Write::Remove);
@@ -127,21 +133,21 @@ impl Journal {
         keys
     }
 
-    /// Sets a key.
+    /// Records that a key is set.
     pub fn set(&mut self, key: &str, value: String) -> Result<(), StoreError> {
         check_key(key)?;
         self.writes.insert(key.to_owned(), Write::Set(value));
         Ok(())
     }
 
-    /// Removes a key.
+    /// Records that a key is removed.
     pub fn remove(&mut self, key: &str) -> Result<(), StoreError> {
         check_key(key)?;
         self.writes.insert(key.to_owned(), Write::Remove);
         Ok(())
     }
 
-    /// Adds to a key.
+    /// Records an increment of a key.
     pub fn increment(&mut self, key: &str, by: i64) -> Result<(), StoreError> {
         check_key(key)?;
         let write = match self.writes.get(key) {
@@ -156,7 +162,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Bytes that the writes hold, keys and values.
+    /// Returns the bytes that the writes set, keys and values.
     pub fn written_bytes(&self) -> u64 {
         let bytes = |(key, write): (&String, &Write)| {
             key.len() + if let Write::Set(value) = write { value.len() } else { 0 }
@@ -164,17 +170,17 @@ impl Journal {
         self.writes.iter().map(bytes).sum::<usize>() as u64
     }
 
-    /// Number of keys that it writes.
+    /// Returns the number of keys that are written.
     pub fn written_keys(&self) -> usize {
         self.writes.len()
     }
 
-    /// One operation a key, in the order of the keys.
+    /// Iterates over the net operations, one per key, in the order of the keys.
     pub fn writes(&self) -> impl Iterator<Item = (&str, &Write)> {
         self.writes.iter().map(|(key, write)| (key.as_str(), write))
     }
 
-    /// Returns the bytes of all keys and values that it writes.
+    /// Returns the bytes of all keys and values that are written.
     pub fn bytes(&self) -> usize {
         let value = |write: &Write| match write {
             Write::Set(value) => value.len(),
@@ -183,13 +189,13 @@ impl Journal {
         self.writes.iter().map(|(key, write)| key.len() + value(write)).sum()
     }
 
-    /// Whether it writes nothing.
+    /// Returns whether nothing is written.
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
 
-    /// Whether a write of `key` rests on a read that no longer holds, the key
-    /// now being `current`. Increments rest on nothing.
+    /// Returns whether a write of `key` rests on a read that no longer holds,
+    /// given the `current` value of the key. Increments rest on no read.
     pub fn conflicts(&self, key: &str, current: Option<&Entry>) -> bool {
         if matches!(self.writes.get(key), None | Some(Write::Increment(_))) {
             return false;

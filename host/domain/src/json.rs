@@ -1,13 +1,13 @@
-//! The one reader of JSON. Text stays text whatever its keys are: serde_json's
-//! own reader takes an object whose only key is
-//! `$serde_json::private::RawValue` for JSON text and parses it again, past
-//! every bound, so nothing here goes through it.
+//! The JSON reader of the host; all JSON goes through it. Text stays text
+//! whatever its keys are. serde_json's own reader takes an object whose only
+//! key is `$serde_json::private::RawValue` for JSON text. It parses that text
+//! again, past every bound, so nothing here goes through it.
 //!
-//! What comes from outside is read strictly ([`read`], [`check`]): duplicate
-//! keys and numbers that would be rounded are refused, each with its path. What
+//! Input from outside is read strictly ([`read`], [`check`]): duplicate keys
+//! and numbers that would be rounded are refused, each with its path. Text that
 //! the host has stored is read leniently ([`read_stored`], [`FieldSet::pick`]),
-//! since earlier versions took more. The memory of the values is bounded while
-//! they are made, and nesting in every mode.
+//! because earlier versions accepted more. The memory of the values is bounded
+//! while they are built, and nesting is bounded in every mode.
 //!
 //! Not here: writing JSON, and what a limit is; see [`crate::limits`].
 
@@ -31,35 +31,36 @@ pub use typed::{
 use crate::graph::Problem;
 use reader::{Mode, Reader, Rules};
 
-/// The deepest nesting, in levels, that is read in any mode. Bounds the stack
-/// of the reader, and of whatever walks a value later. (serde_json, which guests
-/// and clients use, has a bound of 127.)
+/// The deepest nesting that is read in any mode, in levels. Bounds the stack of
+/// the reader, and of any code that walks a value later. (serde_json, which
+/// guests and clients use, has a bound of 127.)
 pub const MAX_DEPTH: usize = 127;
 
 /// The most bytes of memory that one byte of text becomes: those of `{},{},`.
 const MAX_WEIGHT_OF_BYTE: u64 = 240;
 
-/// The most problems of one text that are told one by one.
+/// The most problems of one text that are reported one by one.
 pub const MAX_PROBLEMS: usize = 20;
 
-/// Why a JSON text was not taken.
+/// The reason why a JSON text was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JsonError {
-    /// Malformed JSON: the mistake, with its line and column.
+    /// Malformed JSON: the syntax error, with its line and column.
     Malformed(String),
     /// JSON that programs would read differently, or that is nested too deep.
     Unfit {
         /// The problems, each with its path, at least one.
         problems: Vec<Problem>,
-        /// Whether the last one ended the reading: too deep a nesting.
+        /// True if the last problem ended the reading: too deep a nesting.
         is_too_deep: bool,
     },
-    /// Values that would take more memory than there is room for.
+    /// Values that would take more memory than the room allows.
     TooHeavy,
 }
 
 impl JsonError {
-    /// Turns the refusal into problems with paths; one at `$` if it has none.
+    /// Turns the refusal into problems with paths; a problem without a path
+    /// gets `$`.
     pub fn into_problems(self) -> Vec<Problem> {
         match self {
             JsonError::Unfit { problems, .. } => problems,
@@ -89,17 +90,17 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// Reads a text from outside. Takes the weight of the value off the `room`, in
-/// bytes.
+/// Reads a text from outside. Subtracts the value's estimated memory from the
+/// `room`, in bytes.
 ///
 /// # Errors
-/// Every problem that was found; a value that outweighs the `room`.
+/// Every problem found; a value that needs more memory than the `room`.
 pub fn read(text: &str, room: &mut u64) -> Result<Value, JsonError> {
     build(text, Rules::STRICT, room)
 }
 
-/// Reads a text that the host has stored, and bounded when it came in: of several
-/// members of one key the last one counts, and numbers may be rounded.
+/// Reads a text that the host stored, and bounded when it came in. Of several
+/// members with one key the last counts, and numbers may be rounded.
 ///
 /// # Errors
 /// Malformed text.
@@ -107,17 +108,17 @@ pub fn read_stored(text: &str) -> Result<Value, JsonError> {
     read_stored_within(text, &mut { u64::MAX })
 }
 
-/// Reads such a text where memory is bounded. Takes the weight of the value off the
-/// `room`, in bytes.
+/// Reads a stored text where memory is bounded. Subtracts the value's estimated
+/// memory from the `room`, in bytes.
 ///
 /// # Errors
-/// Malformed text; a value that outweighs the `room`.
+/// Malformed text; a value that needs more memory than the `room`.
 pub fn read_stored_within(text: &str, room: &mut u64) -> Result<Value, JsonError> {
     build(text, Rules::LENIENT, room)
 }
 
-/// Builds the value of a text. One that may outweigh the room is weighed before:
-/// to be refused it takes no memory.
+/// Builds the value of a text. If it may exceed the room, its memory is
+/// estimated before, so that a refusal takes no memory.
 fn build(text: &str, rules: Rules, room: &mut u64) -> Result<Value, JsonError> {
     if (text.len() as u64).saturating_mul(MAX_WEIGHT_OF_BYTE) > *room {
         Reader::new(text, rules, *room).whole(Mode::Weigh)?;
@@ -128,8 +129,8 @@ fn build(text: &str, rules: Rules, room: &mut u64) -> Result<Value, JsonError> {
     Ok(value)
 }
 
-/// Checks that a stored text is JSON, by the rules of [`read_stored`], and builds
-/// nothing.
+/// Checks that a stored text is JSON, by the rules of [`read_stored`], and
+/// builds nothing.
 ///
 /// # Errors
 /// Malformed text.
@@ -140,16 +141,16 @@ pub fn check_stored(text: &str) -> Result<(), JsonError> {
 /// Facts about a text that passed [`check`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextFacts {
-    /// Whether there are blanks between its tokens.
+    /// True if there are blanks between the tokens.
     pub has_blanks: bool,
-    /// Whether it is an object.
+    /// True if the value is an object.
     pub is_object: bool,
 }
 
 /// Checks a text from outside by the rules of [`read`], and builds nothing.
 ///
 /// # Errors
-/// Every problem that was found. Nesting deeper than `depth` levels is one.
+/// Every problem found. Nesting deeper than `depth` levels is one.
 pub fn check(text: &str, depth: usize) -> Result<TextFacts, JsonError> {
     let rules = Rules { depth: depth.min(MAX_DEPTH), ..Rules::STRICT };
     let mut reader = Reader::new(text, rules, u64::MAX);

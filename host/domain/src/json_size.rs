@@ -1,22 +1,24 @@
-//! Estimates the memory that JSON takes once it is read into values: many times its
-//! text, if the author means to. The estimate is rather too high than too low.
+//! Memory estimates for JSON once it is parsed into values: many times its
+//! text, if the author is hostile. The estimate is too high rather than too
+//! low.
 //!
-//! Not here: how much anybody may have; that is [`crate::limits`].
+//! Not here: the memory that a state or caller may use; that is
+//! [`crate::limits`].
 
 use serde_json::Value;
 
-/// Bytes of a value in a list, with the room to grow that a list keeps.
+/// Bytes of a value in a list, including the list's spare capacity.
 pub(crate) const ITEM: u64 = 48;
 
-/// Bytes of a member of an object: its key, its value, its part of a node of
-/// the tree.
+/// Bytes of an object's member: its key, its value, and its share of a tree
+/// node.
 pub(crate) const MEMBER: u64 = 128;
 
-/// Bytes of the first node of an object's tree, which has room for more.
+/// Bytes of the first node of an object's tree, which has spare capacity.
 pub(crate) const OBJECT: u64 = 640;
 
-/// Bytes that a text will take as values. Marks within strings count as if they
-/// were outside.
+/// Estimates the memory of a text as values, in bytes. Marks within strings
+/// count as if they were outside.
 pub fn of_text(text: &str) -> u64 {
     let weight = |mark: u8| match mark {
         b',' | b'[' => 1 + ITEM,
@@ -27,7 +29,7 @@ pub fn of_text(text: &str) -> u64 {
     ITEM + text.bytes().map(weight).sum::<u64>()
 }
 
-/// Bytes that a value takes.
+/// Estimates the memory of a value, in bytes.
 pub fn of_value(value: &Value) -> u64 {
     ITEM + match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,

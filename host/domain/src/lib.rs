@@ -1,8 +1,9 @@
-//! The pure core of Exosphere: what graphs, runs and states are, and what may
-//! become of them. Data in, data out.
+//! The pure core of Exosphere: the rules of graphs, runs and states, and how
+//! their status changes. Data in, data out.
 //!
 //! Not here: databases, HTTP, WebAssembly, clocks, threads. Time, random
-//! numbers and new ids are parameters. This crate knows no other of ours.
+//! numbers and new ids are parameters. This crate depends on no other crate of
+//! the workspace.
 
 pub mod text;
 pub mod json;

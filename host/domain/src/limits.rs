@@ -1,8 +1,9 @@
-//! What one attempt may use, as one table: every limit with its name, its unit,
-//! its default and what it bounds. Who may set it to what is decided here too:
-//! the operator sets, and a namespace, a graph and a node may only lower.
+//! The limits of one attempt, as one table: every limit with its name, its
+//! unit, its default and the resource that it bounds. The order of authority is
+//! decided here too: the operator sets, and a namespace, a graph and a node may
+//! only lower.
 //!
-//! Not here: holding anybody to them. That is the sandbox's work.
+//! Not here: enforcing the limits. That is the sandbox's work.
 
 mod usage;
 mod values;
@@ -21,19 +22,19 @@ use crate::ids::Name;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// What a limit's number counts.
+/// The unit of a limit's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes.
     Bytes,
-    /// Things.
+    /// A plain number.
     Count,
     /// Milliseconds.
     Millis,
 }
 
 impl Unit {
-    /// A number of this unit, for people.
+    /// Formats a number of this unit for people.
     pub fn show(self, number: u64) -> String {
         match self {
             Unit::Bytes if number >= MIB && number.is_multiple_of(MIB) => {
@@ -55,7 +56,7 @@ impl Unit {
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $variant:ident $name:literal $unit:ident $default:expr, $least:literal..=$most:expr, $what:literal;)*) => {
-        /// The limits of an attempt.
+        /// A limit of an attempt.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Limit { $($(#[$doc])* $variant,)* }
 
@@ -63,27 +64,28 @@ macro_rules! limits {
             /// Every limit, in the order of the table.
             pub const ALL: &[Limit] = &[$(Limit::$variant,)*];
 
-            /// Its name, as everybody writes it.
+            /// Returns the limit's name in the API, the CLI and messages.
             pub fn name(self) -> &'static str {
                 match self { $(Limit::$variant => $name,)* }
             }
 
-            /// What it bounds, in words that follow "too much".
+            /// Returns the bounded resource, in words that follow "too much".
             pub fn what(self) -> &'static str {
                 match self { $(Limit::$variant => $what,)* }
             }
 
-            /// What its number counts.
+            /// Returns the unit of the limit's value.
             pub fn unit(self) -> Unit {
                 match self { $(Limit::$variant => Unit::$unit,)* }
             }
 
-            /// What it is unless someone says otherwise.
+            /// Returns the host's default value.
             pub fn default(self) -> u64 {
                 match self { $(Limit::$variant => $default,)* }
             }
 
-            /// The least and the most that it can be set to.
+            /// Returns the least and the greatest value that the limit can be
+            /// set to.
             pub fn range(self) -> std::ops::RangeInclusive<u64> {
                 match self { $(Limit::$variant => $least..=$most,)* }
             }
@@ -100,19 +102,20 @@ limits! {
     Instances "instances" Count 100, 1..=1_000, "instances";
     /// Bytes of the stack, the same for every node of a host.
     StackBytes "stack_bytes" Bytes 512 * KIB, 65_536..=8 * MIB, "depth of calls, or size of their frames";
-    /// Handles of resources that are open at once.
+    /// Resource handles that are open at once.
     Handles "handles" Count 4_096, 0..=1_000_000, "open handles";
-    /// Time on the CPU.
+    /// CPU time.
     CpuMs "cpu_ms" Millis 5_000, 1..=86_400_000, "CPU time";
-    /// Time by the clock on the wall: the deadline.
+    /// Wall-clock time: the deadline.
     TimeoutMs "timeout_ms" Millis 30_000, 1..=86_400_000, "time";
     /// Calls of host functions.
     HostCalls "host_calls" Count 100_000, 0..=1_000_000_000, "calls of host functions";
-    /// Bytes that the guest hands over in one call of a host function.
+    /// Bytes that the guest passes in one call of a host function.
     LiftedBytes "lifted_bytes" Bytes 4 * MIB, 1_024..=1024 * MIB, "bytes in one call of a host function";
     /// Bytes of the rendered inputs.
     InputBytes "input_bytes" Bytes 32 * MIB, 0..=1024 * MIB, "bytes of inputs";
-    /// Bytes of the host's memory for its inputs, read and rendered, or for one of its outputs.
+    /// Bytes of host memory for the attempt's inputs, read and rendered, or for
+    /// one of its outputs.
     JsonBytes "json_bytes" Bytes 256 * MIB, 1_048_576..=16_384 * MIB, "memory of the host for JSON, which takes many times its text";
     /// Bytes of all outputs together.
     OutputBytes "output_bytes" Bytes 32 * MIB, 0..=1024 * MIB, "bytes of all outputs";
@@ -134,47 +137,48 @@ limits! {
     StoreBytes "store_bytes" Bytes 4 * MIB, 0..=1024 * MIB, "bytes in the store";
     /// Random bytes that one call may ask for.
     RandomBytes "random_bytes" Bytes 64 * KIB, 64..=16 * MIB, "random bytes in one call";
-    /// Requests over HTTP.
+    /// HTTP requests.
     HttpCalls "http_calls" Count 16, 0..=100_000, "HTTP requests";
-    /// Time of one request, from its start to the end of the response.
+    /// Time of one HTTP request, from its start to the end of the response.
     HttpCallMs "http_call_ms" Millis 10_000, 1..=86_400_000, "time of one HTTP request";
-    /// Bytes of the body of one request.
+    /// Bytes of the body of one HTTP request.
     HttpRequestBytes "http_request_bytes" Bytes 4 * MIB, 0..=1024 * MIB, "bytes of the body of one HTTP request";
-    /// Bytes of the body of one response.
+    /// Bytes of the body of one HTTP response.
     HttpResponseBytes "http_response_bytes" Bytes 4 * MIB, 0..=1024 * MIB, "bytes of the body of one HTTP response";
-    /// States of one run, ended ones among them.
+    /// States of one run, including terminal ones.
     RunStates "run_states" Count 1_000_000, 1..=100_000_000, "states of the run";
 }
 
 impl Limit {
-    /// The limit of this name.
+    /// Returns the limit of this name.
     pub fn parse(name: &str) -> Option<Limit> {
         Limit::ALL.iter().copied().find(|limit| limit.name() == name)
     }
 
-    /// Whether another attempt of the same work may stay below the limit: it
-    /// depends on the moment, or on what the outside world answers. What does not
-    /// follows from the inputs and the program, and a retry would only repeat it.
+    /// Returns whether another attempt of the same work may stay below the
+    /// limit, because usage depends on timing or on answers from outside. Usage
+    /// that follows from the inputs and the program alone would only repeat.
     pub fn may_hold_next_time(self) -> bool {
         match self {
-            // Time, and what is there while the node runs, differ by the moment.
+            // Time, and the resources held while the node runs, vary between
+            // attempts.
             Limit::CpuMs | Limit::TimeoutMs | Limit::MemoryBytes | Limit::TableElements => true,
             Limit::StackBytes | Limit::Handles | Limit::HostCalls => true,
-            // The outside world may answer more quickly, or less.
+            // The remote server may answer faster, or with less.
             Limit::HttpCalls | Limit::HttpCallMs | Limit::HttpResponseBytes => true,
-            // Other states of the run change what the store holds.
+            // Other states of the run change the contents of the store.
             Limit::StoreKeys | Limit::StoreBytes => true,
-            // Never end an attempt: the rest of the log is dropped.
+            // These never end an attempt: the rest of the log is dropped.
             Limit::LogBytes | Limit::LogLines => true,
             // The inputs are rendered from rows that cannot change.
             Limit::InputBytes | Limit::JsonBytes => false,
-            // What the node returns, or hands over.
+            // The node's outputs, and the bytes that it passes to the host.
             Limit::Outputs | Limit::OutputBytes | Limit::OutputBytesEach => false,
             Limit::OutputDepth | Limit::LiftedBytes | Limit::HttpRequestBytes => false,
             Limit::StoreValueBytes => false,
-            // Follow from the program alone.
+            // These follow from the program alone.
             Limit::Instances | Limit::RandomBytes => false,
-            // States of a run are never fewer again.
+            // The number of states of a run never shrinks.
             Limit::RunStates => false,
         }
     }
@@ -190,12 +194,13 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Who set a limit. Each may only lower what the one before it allows.
+/// The level that set a limit. Each level may only lower the value of the level
+/// before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// The host: its defaults, or its operator.
+    /// The host: its defaults, or its operator's settings.
     Host,
-    /// The namespace's own limits, which an operator sets.
+    /// The namespace's own limits, set by an operator.
     Namespace,
     /// The graph.
     Graph,
@@ -205,13 +210,13 @@ pub enum Level {
 
 const COUNT: usize = Limit::ALL.len();
 
-/// What one attempt may use, and who said so. [`Limits::default`] is the
-/// host's default.
+/// The limits of one attempt, each with the level that set it.
+/// [`Limits::default`] is the host's default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     values: [u64; COUNT],
     set_by: [Level; COUNT],
-    /// Whose limits these are, if a namespace set any.
+    /// The namespace whose limits are applied, if it set any.
     namespace: Option<Name>,
 }
 
@@ -226,38 +231,39 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How much of something an attempt may use.
+    /// Returns the value of a limit.
     pub fn get(&self, limit: Limit) -> u64 {
         self.values[limit.at()]
     }
 
-    /// The same as a number of things in memory.
+    /// Returns a limit as a size in memory; saturates at `usize::MAX`.
     pub fn size(&self, limit: Limit) -> usize {
         usize::try_from(self.get(limit)).unwrap_or(usize::MAX)
     }
 
-    /// The same as a time.
+    /// Returns a limit as a duration.
     pub fn time(&self, limit: Limit) -> Duration {
         Duration::from_millis(self.get(limit))
     }
 
-    /// Who set a limit.
+    /// Returns the level that set a limit.
     pub fn set_by(&self, limit: Limit) -> Level {
         self.set_by[limit.at()]
     }
 
-    /// The same with one limit set by the operator of the host.
+    /// Returns these limits with one limit set by the operator of the host.
     pub fn with(mut self, limit: Limit, value: u64) -> Self {
         self.values[limit.at()] = value;
         self
     }
 
-    /// The same with limits set by the operator of the host.
+    /// Returns these limits with several limits set by the operator of the
+    /// host.
     pub fn set(self, values: &LimitValues) -> Self {
         values.iter().fold(self, |limits, (limit, value)| limits.with(limit, value))
     }
 
-    /// Lowers a limit. What is not lower changes nothing.
+    /// Lowers a limit. A value that is not lower changes nothing.
     pub fn lower(&mut self, level: Level, limit: Limit, value: u64) {
         if value < self.get(limit) {
             self.values[limit.at()] = value;
@@ -265,12 +271,13 @@ impl Limits {
         }
     }
 
-    /// Lowers some limits. What is not lower changes nothing.
+    /// Lowers several limits. A value that is not lower changes nothing.
     pub fn lower_all(&mut self, level: Level, values: &LimitValues) {
         values.iter().for_each(|(limit, value)| self.lower(level, limit, value));
     }
 
-    /// Lowers limits to those of a namespace. What is not lower changes nothing.
+    /// Lowers limits to those of a namespace. A value that is not lower changes
+    /// nothing.
     pub fn lower_for(&mut self, namespace: &Name, values: &LimitValues) {
         if !values.is_empty() {
             self.namespace = Some(namespace.clone());
@@ -278,7 +285,7 @@ impl Limits {
         self.lower_all(Level::Namespace, values);
     }
 
-    /// Where a limit can be changed.
+    /// Returns, in words, the place where a limit can be changed.
     fn remedy(&self, limit: Limit) -> String {
         let namespace = self.namespace.as_ref().map_or("NAME", Name::as_str);
         match self.set_by(limit) {
@@ -296,7 +303,8 @@ impl Limits {
         }
     }
 
-    /// Why a limit cannot be set to a value below these; nothing if it can.
+    /// Returns the reason why a level below these may not set a limit to
+    /// `value`; `None` if it may.
     pub fn forbids(&self, limit: Limit, value: u64) -> Option<String> {
         if limit == Limit::StackBytes {
             let remedy = self.remedy(limit);
@@ -314,7 +322,7 @@ impl Limits {
         })
     }
 
-    /// The failure of an attempt that reached a limit.
+    /// Returns the failure of an attempt that reached a limit.
     pub fn reached(&self, limit: Limit) -> Failure {
         let value = self.get(limit);
         let message = format!(
@@ -328,7 +336,7 @@ impl Limits {
         if limit.may_hold_next_time() { failure } else { failure.for_good() }
     }
 
-    /// The failure of an attempt that ran past its deadline.
+    /// Returns the failure of an attempt that ran past its deadline.
     pub fn timed_out(&self) -> Failure {
         let limit = Limit::TimeoutMs;
         let value = self.get(limit);

@@ -1,5 +1,6 @@
-//! Manual retry: a state that failed for good runs again, and what ended only because
-//! of it opens with it. A redrive does so for a whole run.
+//! Manual retry: a state that failed for good runs again. The unites that ended
+//! only because of its failure reopen with it. A redrive does so for a whole
+//! run.
 
 use std::collections::BTreeSet;
 
@@ -9,57 +10,58 @@ use crate::ids::StateId;
 use crate::plan::{Deltas, Misfit, count, counters};
 use crate::state::{Counter, Counts, Place, Status};
 
-/// A unite as a retry below it finds it.
+/// A unite above a retried state, as the retry finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Above {
-    /// How it stands.
+    /// The unite's status.
     pub status: Status,
-    /// Why it failed, if it did.
+    /// The kind of its failure, if it failed.
     pub failed: Option<FailureKind>,
-    /// Where it lies.
+    /// The unite's place in its run.
     pub place: Place,
 }
 
-/// What a manual retry opens, besides the state itself and the run.
+/// The effects of a manual retry, besides those on the state itself and the
+/// run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reopened {
-    /// Unites that were blocked and wait again.
+    /// Blocked unites that wait again.
     pub unites: Vec<StateId>,
-    /// What is counted otherwise.
+    /// Changes of the counters.
     pub counts: Deltas,
 }
 
-/// Why a state cannot be retried by hand.
+/// The reason why a state cannot be retried by hand.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused<E> {
-    /// A unite above has gone on without it.
+    /// A unite above has gone on without the state.
     #[error(
         "the unite {identifier} has gone on without this state (it is {status}), so a retry would come too late"
     )]
     WentOn {
         /// The unite's identifier.
         identifier: String,
-        /// How it stands.
+        /// The unite's status.
         status: Status,
     },
-    /// It does not fit its graph.
+    /// The state does not fit its graph.
     #[error(transparent)]
     Misfit(#[from] Misfit),
-    /// A unite could not be looked up.
+    /// A unite could not be read.
     #[error(transparent)]
     LookUp(E),
 }
 
-/// Whether a state that stands so failed by itself. Such a state can be retried
-/// by hand, unless [`manual_retry`] refuses it; a redrive retries all of a run that
-/// can be, and no order of theirs matters. A unite that is blocked failed by
-/// what failed below it, and opens with that.
+/// Returns whether a state failed by itself. Such a state can be retried by
+/// hand, unless [`reopen`] refuses it. A redrive retries every such state of a
+/// run, in any order. A blocked unite failed because of the failures below it,
+/// and reopens with them.
 pub fn failed_by_itself(status: Status, failed: Option<FailureKind>) -> bool {
     status == Status::Errored && failed != Some(FailureKind::Blocked)
 }
 
-/// What a manual retry of the failed state at `place` opens. `look_up` finds a
-/// unite.
+/// Computes the effects of a manual retry of the failed state at `place`.
+/// `look_up` reads a unite.
 pub fn reopen<E>(
     graph: &Graph,
     place: &Place,

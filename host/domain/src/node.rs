@@ -1,5 +1,5 @@
-//! What a plugin says of its nodes, read from the JSON text that it returns:
-//! hostile until it has been through here.
+//! Node descriptions of a plugin, parsed from the JSON text that it returns.
+//! The text is hostile until this module has checked it.
 
 use std::sync::OnceLock;
 
@@ -18,11 +18,11 @@ use crate::schema::{COMPILED_PATTERN_BYTES, Refusal, Schema};
 /// The longest description of a plugin, in bytes.
 pub const MAX_DESCRIBE_BYTES: usize = 1024 * 1024;
 
-/// The most bytes of memory that the description of a plugin may take once it is
-/// read (see [`json_size`]).
+/// The most memory of a plugin's description once it is parsed, in bytes (see
+/// [`json_size`]).
 pub const MAX_DESCRIPTION_WEIGHT: u64 = 16 * 1024 * 1024;
 
-/// The most bytes of memory that the compiled schemas of one node may take.
+/// The most memory of the compiled schemas of one node, in bytes.
 pub const MAX_SCHEMAS_WEIGHT: u64 = 16 * 1024 * 1024;
 
 /// The most nodes of one plugin.
@@ -34,29 +34,29 @@ pub const MAX_DESCRIPTION_BYTES: usize = 4 * 1024;
 /// The most secrets that one node may declare.
 pub const MAX_SECRETS: usize = 100;
 
-/// What a plugin says of one of its nodes.
+/// A plugin's description of one of its nodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeDescription {
-    /// The name by which graphs call it.
+    /// The name by which graphs refer to the node.
     pub name: Name,
-    /// For people to read. No control characters but line ends and tabs.
+    /// A description for people. No control characters but line ends and tabs.
     pub description: String,
-    /// The JSON Schema of its inputs.
+    /// The JSON Schema of the inputs.
     #[serde(deserialize_with = "json::verbatim")]
     pub inputs: Value,
-    /// The JSON Schema of each of its outputs.
+    /// The JSON Schema of each output.
     #[serde(deserialize_with = "json::verbatim")]
     pub outputs: Value,
-    /// The secrets that it reads.
+    /// The secrets that the node reads.
     pub secrets: Vec<Name>,
 }
 
 impl json::Typed for NodeDescription {}
 
-/// A described node with its schemas, each of them compiled at its first use.
+/// A described node with its schemas, each compiled at its first use.
 #[derive(Debug)]
 pub struct DescribedNode {
-    /// The description.
+    /// The plugin's description.
     pub description: NodeDescription,
     inputs: OnceLock<Schema>,
     outputs: OnceLock<Schema>,
@@ -66,8 +66,8 @@ pub struct DescribedNode {
 
 impl From<NodeDescription> for DescribedNode {
     fn from(description: NodeDescription) -> Self {
-        // A compiled schema takes about as much as its text does as values, but for
-        // its patterns.
+        // A compiled schema takes about as much memory as its text does as
+        // values, except for its patterns.
         let schemas = [&description.inputs, &description.outputs].map(|schema| {
             json_size::of_value(schema).saturating_mul(2)
                 + patterns(schema).saturating_mul(COMPILED_PATTERN_BYTES)
@@ -83,16 +83,16 @@ impl From<NodeDescription> for DescribedNode {
 }
 
 impl DescribedNode {
-    /// Gives the schema of the inputs.
+    /// Returns the compiled schema of the inputs.
     ///
     /// # Errors
-    /// If it is not a valid schema, which admission has refused, or the budget is
+    /// If the schema is not valid, which admission refuses, or the budget is
     /// exhausted.
     pub fn inputs(&self, budget: &dyn Budget) -> Result<&Schema, Refusal> {
         compiled(&self.inputs, || Schema::compile(&self.description.inputs, budget))
     }
 
-    /// Gives the schema of each output.
+    /// Returns the compiled schema of each output.
     ///
     /// # Errors
     /// As for the inputs.
@@ -100,8 +100,8 @@ impl DescribedNode {
         compiled(&self.outputs, || Schema::compile(&self.description.outputs, budget))
     }
 
-    /// Gives the schema of single inputs, without anything on which of them there
-    /// have to be.
+    /// Returns the compiled schema of single inputs, without the rules on which
+    /// inputs are required.
     ///
     /// # Errors
     /// As for the inputs.
@@ -110,18 +110,18 @@ impl DescribedNode {
         compiled(&self.each_input, || Schema::compile(&alone(), budget))
     }
 
-    /// Returns `true` if the schemas of its inputs and outputs are compiled.
+    /// Returns `true` if the schemas of inputs and outputs are compiled.
     pub fn is_compiled(&self) -> bool {
         self.inputs.get().is_some() && self.outputs.get().is_some()
     }
 
-    /// Estimates the bytes of memory that it takes.
+    /// Estimates the node's memory, in bytes.
     pub fn weight(&self) -> u64 {
         self.weight
     }
 }
 
-/// Counts what may be a pattern in a schema.
+/// Counts the possible patterns in a schema.
 fn patterns(schema: &Value) -> u64 {
     match schema {
         Value::Array(list) => list.iter().map(patterns).sum(),
@@ -148,8 +148,8 @@ fn compiled(
     Ok(place.get_or_init(|| schema))
 }
 
-/// Keeps of a schema what the members are, without anything on which of them there
-/// have to be or how they depend on each other.
+/// Reduces a schema to the rules for each member, without those on which
+/// members are required or how they depend on each other.
 fn each_alone(schema: &Value) -> Value {
     let mut alone = serde_json::Map::new();
     let members = ["properties", "patternProperties", "additionalProperties"];
@@ -166,11 +166,11 @@ fn each_alone(schema: &Value) -> Value {
     Value::Object(alone)
 }
 
-/// Reads what a plugin returned from `describe`; its schemas are compiled within a
+/// Parses a plugin's answer to `describe`; compiles its schemas within a
 /// budget.
 ///
 /// # Errors
-/// Every problem that was found, at least one.
+/// All problems found, at least one.
 pub fn parse_description(
     text: &str,
     budget: &dyn Budget,
@@ -273,8 +273,8 @@ fn description(value: &Value) -> Result<&str, String> {
     }
 }
 
-/// Reads the schema of an object, and adds its weight to that of the node's schemas
-/// so far. Inputs and outputs are objects always.
+/// Parses the schema of an object, and adds its memory to that of the node's
+/// schemas so far. Inputs and outputs are always objects.
 fn schema(value: &Value, budget: &dyn Budget, weight: &mut u64) -> Result<Value, String> {
     if !value.is_object() {
         return Err("this must be a JSON Schema, an object".to_owned());

@@ -1,24 +1,25 @@
-//! What came of executing a state once.
+//! The outcome of one execution of a state.
 
 use crate::failure::Failure;
 use crate::ids::Millis;
 
-/// What came of one execution, before anyone asks what it means for the run.
+/// The outcome of one execution, before the plan decides its effect on the run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// Zero or more JSON objects, each as compact text.
     Outputs(Vec<String>),
-    /// The branch ends here; JSON text for people to read.
+    /// The branch ends here; the data is JSON text for people.
     Prune(Option<String>),
-    /// Again, after so many milliseconds.
+    /// A requeue, after this delay in milliseconds.
     RequeueAfter(Millis),
-    /// It failed.
+    /// A failure.
     Failed(Failure),
-    /// A key that it had read and then wrote was changed by another state.
+    /// A store conflict: another state changed a key that the attempt had read
+    /// and then wrote.
     Conflict,
-    /// Its host is gone, and it may have been what ended it. Decided by
+    /// The host died, and the state may have ended it. Decided by
     /// [`crate::plan::lost`].
     HostLost,
-    /// It was claimed and never begun: its host is stopping, or is gone.
+    /// The state was claimed and never begun: its host is stopping, or died.
     Released,
 }

@@ -1,6 +1,6 @@
-//! A state's place in its run: the steps from the root. The encoding sorts as
-//! the steps do, so that a database orders branches by comparing text, and all
-//! that lies below a place shares its prefix.
+//! Path of a state in its run: the steps from the root. The encoding sorts as
+//! the steps do. So a database orders branches by comparing text, and all paths
+//! below a place share its prefix.
 
 use std::fmt;
 
@@ -8,19 +8,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::NodeIx;
 
-/// One digit, in the order of the bytes: 62 of them.
+/// The 62 digits of the encoding, in the order of their bytes.
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Sorts behind every digit and before [`UNITE`]: begins a number of that many
-/// digits. A number below 62 is its digit alone.
+/// The marks of long numbers, each with its count of digits. They sort after
+/// every digit and before [`UNITE`]. A number below 62 is a single digit.
 const LONG: [(u8, usize); 3] = [(b'{', 2), (b'|', 3), (b'}', 6)];
 
-/// Begins a unite's step, behind all outputs. No path has a byte above it.
+/// The first byte of a unite's step; sorts after all outputs. No path has a
+/// greater byte.
 const UNITE: u8 = b'~';
 
-/// The sequence of (output index, edge index) from the root, encoded. A unite
-/// continues the path of the execution whose branches it joins, by a step of
-/// its own, so that every path is given once in a run.
+/// The encoded sequence of (output index, edge index) from the root. A unite
+/// continues the path of the execution whose branches it joins. It adds a step
+/// of its own, so every path is unique in a run.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Path(String);
@@ -28,29 +29,29 @@ pub struct Path(String);
 /// One step of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// To the child that an output makes along an edge.
+    /// The step to the child that an output creates along an edge.
     Child {
-        /// The output, from 0.
+        /// The index of the output, from 0.
         output: u32,
-        /// The edge, from 0.
+        /// The index of the edge, from 0.
         edge: u32,
     },
-    /// To a unite.
+    /// The step to a unite.
     Unite(NodeIx),
 }
 
-/// A text that is no path.
+/// A text that is not a valid path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a path")]
 pub struct BadPath(String);
 
 impl Path {
-    /// The root's path.
+    /// Returns the path of the root.
     pub fn root() -> Self {
         Path(String::new())
     }
 
-    /// A path as it stands in a database.
+    /// Decodes a path that a database stores.
     pub fn decode(text: &str) -> Result<Self, BadPath> {
         let path = Path(text.to_owned());
         match path.steps() {
@@ -59,19 +60,20 @@ impl Path {
         }
     }
 
-    /// The encoded text. Sorts by bytes.
+    /// Returns the encoded text. Sorts by bytes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The path of the child that `output` makes along `edge`.
+    /// Returns the path of the child that `output` creates along `edge`.
     pub fn child(&self, output: u32, edge: u32) -> Self {
         let mut text = self.branch(output).0;
         push_number(&mut text, edge);
         Path(text)
     }
 
-    /// What begins the paths of all states of the branch of `output`.
+    /// Returns the common prefix of the paths of all states in the branch of
+    /// `output`.
     pub fn branch(&self, output: u32) -> Self {
         let mut text = String::with_capacity(self.0.len() + 2);
         text.push_str(&self.0);
@@ -79,7 +81,7 @@ impl Path {
         Path(text)
     }
 
-    /// The path of a unite of the execution at this path.
+    /// Returns the path of a unite of the execution at this path.
     pub fn unite(&self, unite: NodeIx) -> Self {
         let mut text = String::with_capacity(self.0.len() + 2);
         text.push_str(&self.0);
@@ -88,21 +90,22 @@ impl Path {
         Path(text)
     }
 
-    /// Sorts behind all that begins with this path, before anything else that
-    /// sorts behind it.
+    /// Returns the upper bound of the paths that begin with this one. The text
+    /// sorts after all of them, and before any other path that sorts after this
+    /// one.
     pub fn end(&self) -> String {
         format!("{}\u{7f}", self.0)
     }
 
-    /// The output of the execution at `above` whose branch this path lies in;
-    /// nothing if it lies in none.
+    /// Returns the output of the execution at `above` in whose branch this path
+    /// lies; `None` if it lies in none.
     pub fn branch_below(&self, above: &Path) -> Option<u32> {
         let rest = self.0.strip_prefix(above.as_str())?;
         read_number(rest.as_bytes()).map(|(output, _)| output)
     }
 
-    /// The text of the path that this one continues, and the step from there;
-    /// nothing for the root.
+    /// Returns the text of the path that this one continues, and the step from
+    /// there; `None` for the root.
     pub fn last(&self) -> Option<(&str, Step)> {
         let mut rest = self.0.as_bytes();
         let mut last = None;
@@ -114,7 +117,7 @@ impl Path {
         last.map(|(above, step)| (&self.0[..above], step))
     }
 
-    /// The steps; nothing if the text is no path.
+    /// Returns the steps; `None` if the text is not a valid path.
     fn steps(&self) -> Option<Vec<Step>> {
         let mut rest = self.0.as_bytes();
         let mut steps = Vec::new();

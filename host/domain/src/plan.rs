@@ -1,5 +1,5 @@
-//! From one outcome to what it changes: a pure function. Who applies the
-//! changes does so in one transaction, or not at all.
+//! Transitions: a pure function from one outcome to the changes that it makes.
+//! The caller applies all changes in one transaction, or none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,15 +12,18 @@ use crate::path::Path;
 use crate::repeat::floor;
 use crate::state::{Claimed, Counter, Counts, NewState, Place, Ref, Scope, Tries};
 
-/// So many hosts lost in succession end a state: it may be what kills them.
+/// The number of hosts lost in succession after which a state fails, because it
+/// may be a poison state.
 pub const MAX_LOSSES: u32 = 10;
 
-/// So many store conflicts in succession become a failure.
+/// The number of store conflicts in succession after which a state fails.
 pub const MAX_CONFLICTS: u32 = 3;
 
-/// What has come of a state whose host is gone. It may be what ended the host,
-/// so it is charged with the loss; but once it was, its next host notes when it
-/// begins (see [`Tries::is_suspect`]), and then what was merely held is let off.
+/// Returns the outcome of a state whose host died. The state may be a poison
+/// state that ended the host, so it is charged with the loss. After its first
+/// loss, the next host notes when it begins the state (see
+/// [`Tries::is_suspect`]). From then on, a state that was claimed and not begun
+/// is not charged.
 pub fn lost(tries: Tries, noted: bool) -> Outcome {
     match tries.is_suspect() && !noted {
         true => Outcome::Released,
@@ -28,66 +31,66 @@ pub fn lost(tries: Tries, noted: bool) -> Outcome {
     }
 }
 
-/// What an outcome changes.
+/// The changes that an outcome makes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Changes {
-    /// What becomes of the state itself.
+    /// The end of the state's execution.
     pub end: End,
-    /// What is counted otherwise, for all that is there already.
+    /// Changes of existing counters.
     pub counts: Deltas,
 }
 
-/// Changes of counts, each counter once.
+/// Changes of counters, one entry per counter.
 pub type Deltas = BTreeMap<Counter, Counts>;
 
-/// What becomes of a state after one execution.
+/// The end of one execution of a state.
 #[derive(Debug, Clone, PartialEq)]
 pub enum End {
-    /// It is done, and these follow from it.
+    /// The execution succeeded, with these outputs and followers.
     Success {
-        /// Its outputs, JSON text each.
+        /// The outputs, each as JSON text.
         outputs: Vec<String>,
-        /// What its outputs begin.
+        /// The states that the outputs create.
         children: Vec<NewState>,
-        /// The unites of its node, which wait for all that.
+        /// The unites of its node, which wait for all these states.
         unites: Vec<NewUnite>,
     },
-    /// Its branch ends.
+    /// The state is pruned: its branch ends.
     Pruned {
-        /// JSON text, for people.
+        /// JSON text for people.
         data: Option<String>,
     },
-    /// It is to run again.
+    /// The state is to run again.
     Again {
-        /// How long after the commit, in milliseconds: who commits knows what
-        /// time it is, on the clock that all hosts share.
+        /// The delay after the commit, in milliseconds: the committer knows the
+        /// time on the clock that all hosts share.
         after: Millis,
-        /// How often it has been tried.
+        /// The counters of the state's attempts.
         tries: Tries,
-        /// Why.
+        /// The reason.
         why: Again,
     },
-    /// It has failed for good.
+    /// The state has failed for good.
     Errored {
-        /// Why.
+        /// The reason.
         failure: Failure,
     },
 }
 
-/// Why a state runs again.
+/// The reason why a state runs again.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Again {
-    /// It asked to.
+    /// The state requeued itself.
     Requeued,
-    /// It failed and has retries left, its host was lost, or a key it had read
-    /// was changed.
+    /// The state failed and has retries left, its host died, or another state
+    /// changed a key that it had read.
     Failed(Failure),
-    /// It was claimed and never begun.
+    /// The state was claimed and never begun.
     Released,
 }
 
 impl End {
-    /// Returns how many states it creates.
+    /// Returns the number of states that this end creates.
     pub fn new_states(&self) -> usize {
         match self {
             End::Success { children, unites, .. } => children.len() + unites.len(),
@@ -95,7 +98,7 @@ impl End {
         }
     }
 
-    /// Whether the attempt's store writes are kept.
+    /// Returns whether the attempt's store writes are kept.
     pub fn keeps_writes(&self) -> bool {
         matches!(
             self,
@@ -104,16 +107,16 @@ impl End {
     }
 }
 
-/// A unite that a commit creates, waiting.
+/// A waiting unite that a commit creates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewUnite {
-    /// The state.
+    /// The unite's state.
     pub state: NewState,
     /// The execution whose branches it joins.
     pub source: StateId,
-    /// How many outputs that had.
+    /// Number of outputs of that execution.
     pub branches: u32,
-    /// What is counted in it from the first.
+    /// The initial counters.
     pub counts: Counts,
 }
 
@@ -125,8 +128,8 @@ pub struct Misfit {
     what: String,
 }
 
-/// What `outcome` changes. `random` is a uniform number in [0, 1) for the jitter
-/// of a retry.
+/// Plans the changes that `outcome` makes. `random` is uniform in [0, 1), for
+/// the jitter of a retry.
 pub fn plan(
     graph: &Graph,
     state: &Claimed,
@@ -173,14 +176,14 @@ pub fn plan(
     }
 }
 
-/// How many numbers [`plan`] takes at most.
+/// Returns the most ids that [`plan`] takes.
 pub fn numbers_needed(graph: &Graph, state: &Claimed, outcome: &Outcome) -> u64 {
     let Outcome::Outputs(outputs) = outcome else { return 0 };
     let node = graph.node(state.place.node);
     (outputs.len() as u64).saturating_mul(node.next.len() as u64) + node.united_by.len() as u64
 }
 
-/// Numbers for the plan of what nothing follows: a failure, a loss, a release.
+/// An id source for plans that create no states: a failure, a loss, a release.
 pub struct NoNumbers;
 
 impl Ids for NoNumbers {
@@ -190,7 +193,7 @@ impl Ids for NoNumbers {
     }
 }
 
-/// A failure: again if the policy allows it, the end if not.
+/// Plans a failure: a retry if the policy allows it, else a final failure.
 fn fail(graph: &Graph, state: &Claimed, failure: Failure, random: f64) -> Result<Changes, Misfit> {
     let policy = &graph.node(state.place.node).retry;
     let tries = Tries { losses: 0, conflicts: 0, ..state.tries };
@@ -203,20 +206,20 @@ fn fail(graph: &Graph, state: &Claimed, failure: Failure, random: f64) -> Result
     Ok(Changes { end: again, counts: Deltas::new() })
 }
 
-/// The end of a state whose outcome cannot be committed: it fails for good,
-/// whatever its policy.
+/// Plans the end of a state whose outcome cannot be committed: it fails for
+/// good, regardless of its retry policy.
 pub fn give_up(graph: &Graph, state: &Claimed, failure: Failure) -> Result<Changes, Misfit> {
     end(graph, &state.place, End::Errored { failure }, Counts::FAILED)
 }
 
-/// A terminal end without followers.
+/// Plans a terminal end that creates no states.
 fn end(graph: &Graph, place: &Place, end: End, delta: Counts) -> Result<Changes, Misfit> {
     let mut counts = Deltas::new();
     count(graph, place, delta, &mut counts)?;
     Ok(Changes { end, counts })
 }
 
-/// Counts `delta` wherever the state at `place` counts.
+/// Adds `delta` to every counter that counts the state at `place`.
 pub(crate) fn count(
     graph: &Graph,
     place: &Place,
@@ -229,8 +232,8 @@ pub(crate) fn count(
     Ok(())
 }
 
-/// Where the state at `place` counts: in the innermost unites around it, or in
-/// the run if there are none.
+/// Returns the counters of the state at `place`: those of the innermost unites
+/// around it, or the run's if there are none.
 pub fn counters(graph: &Graph, place: &Place) -> Result<Vec<Counter>, Misfit> {
     let counts_in = &graph.node(place.node).counts_in;
     if counts_in.is_empty() {
@@ -240,7 +243,7 @@ pub fn counters(graph: &Graph, place: &Place) -> Result<Vec<Counter>, Misfit> {
     counts_in.iter().map(counter).collect()
 }
 
-/// The state of the unite among `scopes` whose node is `unite`.
+/// Returns the state of the unite among `scopes` whose node is `unite`.
 fn find(graph: &Graph, at: &Path, scopes: &[Scope], unite: NodeIx) -> Result<StateId, Misfit> {
     let found = scopes.iter().find(|scope| scope.unite == unite);
     found.map(|scope| scope.state).ok_or_else(|| Misfit {
@@ -249,7 +252,8 @@ fn find(graph: &Graph, at: &Path, scopes: &[Scope], unite: NodeIx) -> Result<Sta
     })
 }
 
-/// Outputs: children, the unites that wait for them, and what both count.
+/// Plans a success: children, the unites that wait for them, and the changes of
+/// the counters.
 fn succeed(
     graph: &Graph,
     state: &Claimed,
@@ -284,7 +288,7 @@ fn succeed(
         count(graph, &unite.state.place, Counts::BEGUN, &mut counts)?;
     }
     count(graph, &state.place, Counts::ENDED, &mut counts)?;
-    // What counts in a unite that begins here begins with it.
+    // A new unite's counters start with the members that begin with it.
     let mut unites = follow.unites;
     for unite in &mut unites {
         unite.counts = counts.remove(&Counter::Unite(unite.state.id)).unwrap_or_default();
@@ -292,16 +296,16 @@ fn succeed(
     Ok(Changes { end: End::Success { outputs, children, unites }, counts })
 }
 
-/// Where an edge leads.
+/// The target of an edge.
 enum Edge {
-    /// Into a unite that waits.
+    /// A unite that waits.
     Into(StateId),
-    /// To an ordinary node: a child for each output, all alike but for the
-    /// path and the output they come from.
+    /// An ordinary node, with a child for each output. The children differ only
+    /// in their path and the output from which they come.
     To { place: Place, counters: Vec<Counter>, from: Option<usize> },
 }
 
-/// What follows an execution, before its outputs are looked at.
+/// The followers of an execution, before its outputs are read.
 struct Followers<'a> {
     graph: &'a Graph,
     state: &'a Claimed,
@@ -349,8 +353,8 @@ impl<'a> Followers<'a> {
         self.node.next.iter().map(edge).collect()
     }
 
-    /// The place of a follower at `node`, and where in its refs the output
-    /// stands that it comes from, if it carries that at all.
+    /// Returns the place of a follower at `node`, and the index in its refs of
+    /// its own output, if its node carries that.
     fn place(&self, node: NodeIx, path: Path) -> Result<(Place, Option<usize>), Misfit> {
         let target = self.graph.node(node);
         let here = self.state.place.node;
@@ -381,7 +385,7 @@ impl<'a> Followers<'a> {
     }
 }
 
-/// The first state of a run, and what the run counts from the first.
+/// Returns the first state of a run, and the run's initial counters.
 pub fn begin(graph: &Graph, ids: &impl Ids) -> (NewState, Counts) {
     let place =
         Place { node: graph.root(), path: Path::root(), refs: Vec::new(), scopes: Arc::from([]) };

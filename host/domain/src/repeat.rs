@@ -1,31 +1,32 @@
-//! Slow-down of immediate repeats: a floor under the delay of a state that
-//! repeats again and again without waiting.
+//! Slow-down of immediate repeats: a minimum delay for a state that repeats
+//! many times without waiting.
 //!
-//! Each repeat costs a claim, an execution and a part of a commit. A retry policy
-//! without delay, a requeue after 1 ms and a store conflict are honoured as asked
-//! at first; a state that goes on so would fill the host's commits with its own.
+//! Each repeat costs a claim, an execution and a part of a commit. At first, a
+//! retry policy without delay, a requeue after 1 ms and a store conflict are
+//! honoured as requested. A state that continues like this would fill the
+//! host's commits with its own.
 //!
-//! Not here: the delay that was asked for; see [`crate::retry`].
+//! Not here: the requested delay; see [`crate::retry`].
 
 use crate::ids::Millis;
 use crate::state::Tries;
 
-/// Repeats of a state whose delay is as asked for.
+/// Repeats of a state whose delay is as requested.
 pub const FREE_REPEATS: u32 = 10;
 
-/// The first floor, in milliseconds.
+/// The first minimum delay, in milliseconds.
 pub const FIRST_FLOOR: Millis = 10;
 
-/// The highest floor, in milliseconds: one repeat a second.
+/// The highest minimum delay, in milliseconds: one repeat a second.
 pub const HIGHEST_FLOOR: Millis = 1_000;
 
-/// Repeats after which the floor doubles. With 8 of them the floor stays near a
-/// tenth of the time that the state has spent repeating.
+/// Repeats after which the minimum delay doubles. With 8 of them it stays near
+/// a tenth of the time that the state has spent repeating.
 pub const REPEATS_PER_STEP: u32 = 8;
 
 /// Returns the least delay, in milliseconds, before a state with these `tries`
-/// runs again. It counts retries, requeues and store conflicts; a lost host and
-/// a state that was given back are no doing of the node.
+/// runs again. It counts retries, requeues and store conflicts. It does not
+/// count lost hosts and releases, which the node does not cause.
 pub fn floor(tries: &Tries) -> Millis {
     let repeats = tries.retries.saturating_add(tries.requeues).saturating_add(tries.conflicts);
     let Some(slowed) = repeats.checked_sub(FREE_REPEATS + 1) else { return 0 };

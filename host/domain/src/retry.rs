@@ -1,29 +1,30 @@
-//! Retry policies: how often a failed state is tried again, and after how
-//! long.
+//! Retry policies: the number of retries of a failed state, and the backoff
+//! between them.
 //!
 //! Not here: which failures are retried at all; see
-//! [`crate::failure::Failure::is_retried`]. Nor the floor under the delays of a
-//! state that repeats at once again and again; see [`crate::repeat`].
+//! [`crate::failure::Failure::is_retried`]. Nor the minimum delay of a state
+//! that repeats immediately many times; see [`crate::repeat`].
 
 use serde_json::{Value, json};
 
 use crate::graph::problems::{Object, Problems, kind, quoted, string, whole};
 use crate::ids::Millis;
 
-/// No delay is longer, about a century: added to any clock it is still a time.
+/// The longest delay, in milliseconds. It is about a century: added to any
+/// clock it is still a valid time.
 pub const LONGEST_DELAY: Millis = 36_525 * 24 * 60 * 60 * 1000;
 
-/// The most retries that a policy may ask for.
+/// The most retries that a policy may allow.
 pub const MAX_RETRIES: u32 = 1_000_000;
 
-/// The largest exponent.
+/// The largest exponent of a policy.
 pub const MAX_EXPONENT: f64 = 1000.0;
 
-/// Keys of a policy in a template.
+/// Keys of a retry policy in a template.
 pub(crate) const RETRY_KEYS: [&str; 5] =
     ["max_retries", "strategy", "backoff_factor", "exponent", "max_delay"];
 
-/// How a delay grows from one retry to the next.
+/// The growth of the backoff delay from one retry to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Growth {
     /// `backoff_factor * exponent^(n-1)`
@@ -34,29 +35,29 @@ pub enum Growth {
     Fixed,
 }
 
-/// How much of a delay is left to chance, so that what failed together does
-/// not come again together.
+/// The random share of a delay, so that states that failed together are not
+/// retried together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Jitter {
-    /// Nothing.
+    /// No randomness.
     None,
-    /// All of it.
+    /// The whole delay is random.
     Full,
-    /// Half of it.
+    /// Half of the delay is random.
     Equal,
 }
 
-/// One of the nine strategies: a growth and a jitter.
+/// A backoff strategy, one of nine: a growth and a jitter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RetryStrategy {
-    /// How the delay grows.
+    /// The growth of the delay.
     pub growth: Growth,
-    /// How much of it is chance.
+    /// The random share of the delay.
     pub jitter: Jitter,
 }
 
 impl RetryStrategy {
-    /// All nine, with the names by which they are known.
+    /// All nine strategies with their names.
     pub const ALL: [(&'static str, RetryStrategy); 9] = [
         ("EXPONENTIAL", RetryStrategy::of(Growth::Exponential, Jitter::None)),
         ("EXPONENTIAL_FULL_JITTER", RetryStrategy::of(Growth::Exponential, Jitter::Full)),
@@ -73,30 +74,30 @@ impl RetryStrategy {
         RetryStrategy { growth, jitter }
     }
 
-    /// The name of the strategy.
+    /// Returns the name of the strategy.
     pub fn as_str(self) -> &'static str {
         let found = RetryStrategy::ALL.iter().find(|(_, strategy)| *strategy == self);
         found.map_or("EXPONENTIAL", |(name, _)| name)
     }
 
-    /// The strategy of that name.
+    /// Parses the name of a strategy.
     pub fn parse(name: &str) -> Option<Self> {
         RetryStrategy::ALL.iter().find(|(known, _)| *known == name).map(|(_, strategy)| *strategy)
     }
 }
 
-/// How often a failed state is tried again, and after how long.
+/// A retry policy: the number of retries of a failed state, and their delays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
-    /// How many retries there are after the first attempt.
+    /// The most retries after the first attempt.
     pub max_retries: u32,
-    /// How the delay is reckoned.
+    /// The strategy that computes the delays.
     pub strategy: RetryStrategy,
-    /// The delay from which all others follow, in milliseconds.
+    /// The base of all delays, in milliseconds.
     pub backoff_factor: u64,
     /// The base of exponential growth, from 1 to [`MAX_EXPONENT`].
     pub exponent: f64,
-    /// Cap of the delay before its jitter, in milliseconds; so no delay is
+    /// The cap of a delay before its jitter, in milliseconds; so no delay is
     /// longer.
     pub max_delay: Option<u64>,
 }
@@ -115,8 +116,8 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// Returns the milliseconds to wait before retry `n`, from 1. `random` is
-    /// uniform in [0, 1). The base is capped at `max_delay` before the jitter is
-    /// taken of it: states that have all reached the cap stay apart.
+    /// uniform in [0, 1). The base is capped at `max_delay` before the jitter
+    /// is applied, so that states that have all reached the cap stay apart.
     pub fn delay(&self, n: u32, random: f64) -> Millis {
         let base = self.base(n).min(self.cap() as f64);
         let delay = match self.strategy.jitter {
@@ -128,7 +129,7 @@ impl RetryPolicy {
         delay.round() as Millis
     }
 
-    /// Returns the delay that the growth alone gives, without cap and jitter.
+    /// Returns the delay from growth alone, without cap and jitter.
     fn base(&self, n: u32) -> f64 {
         let factor = self.backoff_factor as f64;
         let base = match self.strategy.growth {
@@ -140,7 +141,7 @@ impl RetryPolicy {
         if base.is_nan() { 0.0 } else { base }
     }
 
-    /// Returns the longest delay: `max_delay`, at most [`LONGEST_DELAY`].
+    /// Returns the cap of the delay: `max_delay`, at most [`LONGEST_DELAY`].
     fn cap(&self) -> Millis {
         let cap = self
             .max_delay
@@ -148,7 +149,8 @@ impl RetryPolicy {
         cap.clamp(0, LONGEST_DELAY)
     }
 
-    /// A policy as a template has it. What it does not say is as in `base`.
+    /// Reads a policy from a template. A missing field takes its value from
+    /// `base`.
     pub(crate) fn read(
         value: &Value,
         path: &str,
@@ -185,7 +187,7 @@ impl RetryPolicy {
         policy
     }
 
-    /// The policy as a template has it, every field said.
+    /// Writes the policy as in a template, with every field.
     pub fn to_json(&self) -> Value {
         let exponent = match self.exponent.fract() == 0.0 {
             true => json!(self.exponent as u64),
@@ -326,7 +328,7 @@ mod tests {
             let plain = RetryStrategy { jitter: Jitter::None, ..strategy };
             let base = RetryPolicy { strategy: plain, ..policy.clone() }.delay(n, 0.0);
             prop_assert!(delay <= base);
-            // The chance is taken of the capped base, whatever the cap is.
+            // The jitter is applied to the capped base, whatever the cap is.
             let share = match strategy.jitter {
                 Jitter::None => 1.0,
                 Jitter::Full => random,

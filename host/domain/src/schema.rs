@@ -1,10 +1,11 @@
-//! JSON Schemas of untrusted origin: what a node accepts and returns.
+//! JSON Schemas from untrusted plugins: which values a node accepts and
+//! returns.
 //!
-//! A schema may be hostile, and so may the value that it is held against.
+//! A schema may be hostile, and so may the value that is checked against it.
 //! Compiling and checking are bounded: no reference leads out of the schema,
-//! patterns take linear time, and a check that would take too many steps is
+//! and patterns take linear time. A check that would take too many steps is
 //! refused before it begins (see [`cost`]). Both take their steps from a
-//! [`Budget`] beforehand. `format` only informs.
+//! [`Budget`] beforehand. `format` is an annotation and is not checked.
 
 mod cost;
 
@@ -17,10 +18,10 @@ use crate::budget::{Budget, Exhausted};
 use crate::graph::problems::within_depth;
 use cost::Cost;
 
-/// The deepest nesting of a schema.
+/// The deepest nesting of a schema, in levels.
 pub const MAX_SCHEMA_DEPTH: usize = 64;
 
-/// The deepest nesting of a value that can be checked.
+/// The deepest nesting of a value that can be checked, in levels.
 pub const MAX_VALUE_DEPTH: usize = 200;
 
 /// The longest message of a check or a compilation, in characters.
@@ -32,32 +33,32 @@ const MAX_SHOWN_PATH: usize = 200;
 /// The longest text that a message repeats, in bytes.
 const MAX_SHOWN_VALUE: usize = 64;
 
-/// Bytes that one compiled pattern may take. The time of a pattern that defeats
-/// the lazy automaton grows with them.
+/// The most memory of one compiled pattern, in bytes. The time of a pattern
+/// that defeats the lazy automaton grows with it.
 const MAX_PATTERN_BYTES: usize = 64 * 1024;
 
-/// The most steps of a check whose failure is explained in detail; beyond it
-/// the explanation alone could fill the memory.
+/// The most steps of a check whose failure is explained in detail. Beyond it,
+/// the explanation alone could exhaust the memory.
 const MAX_EXPLAINED_STEPS: u64 = 100_000;
 
-/// Steps of an explanation for each step of the check: errors are made, and
+/// Steps of an explanation for each step of the check: errors are built, and
 /// dropped again where another alternative fits.
 const EXPLANATION_FACTOR: u64 = 20;
 
-/// The most steps of a check of the smallest value, `{}`. Whatever a node gives or
-/// takes costs at least that: 1 ms.
+/// The most steps of a check of the smallest value, `{}`: 1 ms. Every input and
+/// output of a node costs at least that.
 pub const MAX_LEAST_STEPS: u64 = 100_000;
 
 /// Steps to compile one part of a schema, and one pattern.
 const COMPILE_STEPS: (u64, u64) = (2_000, 100_000);
 
-/// Bytes of memory of a compiled pattern: itself, and its lazy automaton.
+/// Bytes of memory of a compiled pattern: the pattern, and its lazy automaton.
 pub const COMPILED_PATTERN_BYTES: u64 = 2 * MAX_PATTERN_BYTES as u64;
 
 /// Bytes of memory of a compiled part of a schema, and of a compiled pattern.
 const COMPILED_BYTES: (u64, u64) = (1024, COMPILED_PATTERN_BYTES);
 
-/// A compiled schema. Cheap to clone.
+/// A compiled schema; cheap to clone.
 #[derive(Clone)]
 pub struct Schema(Arc<Compiled>);
 
@@ -76,8 +77,8 @@ impl Schema {
     /// Compiles a schema, and takes the steps for it from a budget.
     ///
     /// # Errors
-    /// If the budget is exhausted, or what is wrong with the schema, for people to
-    /// read, bounded in length.
+    /// If the budget is exhausted, or the schema is not valid. The message is
+    /// for people and bounded in length.
     pub fn compile(schema: &Value, budget: &dyn Budget) -> Result<Schema, Refusal> {
         if !within_depth(schema, MAX_SCHEMA_DEPTH) {
             return Err(Refusal::misfit(format!(
@@ -103,13 +104,13 @@ impl Schema {
         Ok(Schema(Arc::new(Compiled { validator, cost })))
     }
 
-    /// Estimates the bytes of memory that the compiled schema takes.
+    /// Estimates the memory of the compiled schema, in bytes.
     pub fn weight(&self) -> u64 {
         per_part(&self.0.cost, COMPILED_BYTES)
     }
 
-    /// Returns the reason why a schema is too expensive for any value at all, if it
-    /// is.
+    /// Returns the reason why a schema is too expensive even for the smallest
+    /// value, if it is.
     pub fn excess_cost(&self) -> Option<String> {
         (self.0.cost.least() > MAX_LEAST_STEPS).then(|| {
             format!(
@@ -123,8 +124,8 @@ impl Schema {
     /// Checks a value against the schema, and takes the steps for it from a budget.
     ///
     /// # Errors
-    /// If the budget is exhausted, or the first thing that is wrong, naming its JSON
-    /// path, bounded in length.
+    /// If the budget is exhausted, or the value does not fit. The message names
+    /// the JSON path of the first misfit and is bounded in length.
     pub fn check(&self, value: &Value, budget: &dyn Budget) -> Result<(), Refusal> {
         if !within_depth(value, MAX_VALUE_DEPTH) {
             return Err(Refusal::misfit(format!(
@@ -160,9 +161,10 @@ fn per_part(cost: &Cost, (part, pattern): (u64, u64)) -> u64 {
 /// The refusal of a schema or of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is wrong; in words for people, bounded in length.
+    /// The schema or value is wrong; the message is for people and bounded in
+    /// length.
     Misfit(String),
-    /// Its budget was exhausted before that was known.
+    /// The budget was exhausted before the check was complete.
     Exhausted,
 }
 
@@ -187,7 +189,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Whether a value can stand in a message.
+/// Returns whether a value is short enough for a message.
 fn is_short(value: &Value) -> bool {
     match value {
         Value::String(text) => text.len() <= MAX_SHOWN_VALUE,
@@ -197,7 +199,7 @@ fn is_short(value: &Value) -> bool {
     }
 }
 
-/// A JSON path for people, from the pointer to a place in a value.
+/// Converts a pointer to a place in a value into a JSON path for people.
 fn json_path(value: &Value, pointer: &str) -> String {
     let mut path = "$".to_owned();
     let mut here = Some(value);

@@ -1,7 +1,8 @@
-//! Digest of a start request: what a repeat under the same idempotency key is
-//! compared with, part by part, so that a refusal can say what differs.
+//! Digest of a start request, for its idempotency key. A repeat under the same
+//! key is compared with it part by part, so that a refusal can name the parts
+//! that differ.
 //!
-//! Not here: the name of the graph, which the run itself tells.
+//! Not here: the name of the graph, which the run itself has.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -10,11 +11,11 @@ use std::str::FromStr;
 use serde_json::{Number, Value};
 use sha2::{Digest as _, Sha256};
 
-/// Bytes that are kept of the hash of each part. Whoever finds two requests with
-/// the same 16 bytes is only told of the run that they themselves began.
+/// Bytes of each part's hash that are stored. A client that finds two requests
+/// with the same 16 bytes only learns of its own run.
 const KEPT_BYTES: usize = 16;
 
-/// Digest of what a run is started with.
+/// The digest of a start request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartDigest {
     inputs: String,
@@ -22,14 +23,15 @@ pub struct StartDigest {
     delay_ms: u64,
 }
 
-/// A text that is not the digest of a start.
+/// A text that is not a valid start digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the digest of a start is two hexadecimal numbers and a decimal one")]
 pub struct BadStartDigest;
 
 impl StartDigest {
-    /// Digests a request. What is not given counts as empty. JSON is compared by
-    /// its values: the order of keys and the form of a number do not matter.
+    /// Computes the digest of a request. A missing part counts as empty. JSON
+    /// is compared by its values: the order of keys and the form of a number do
+    /// not matter.
     pub fn of(inputs: Option<&Value>, store: Option<&Value>, delay_ms: Option<u64>) -> Self {
         StartDigest { inputs: hash(inputs), store: hash(store), delay_ms: delay_ms.unwrap_or(0) }
     }
@@ -73,19 +75,19 @@ impl FromStr for StartDigest {
     }
 }
 
-/// Hashes a part: nothing, null and an empty object are the same request.
+/// Hashes a part. A missing part, null and an empty object hash alike.
 fn hash(part: Option<&Value>) -> String {
     let mut hash = Hash(Sha256::new());
     let given =
         part.filter(|part| !part.is_null() && part.as_object().is_none_or(|it| !it.is_empty()));
     if let Some(part) = given {
-        // A hash takes all that is written to it.
+        // Writing to a hash cannot fail.
         let _ = write(part, &mut hash);
     }
     hex::encode(&hash.0.finalize()[..KEPT_BYTES])
 }
 
-/// A hash as something that is written to: no text of the whole is made.
+/// A hash as a writer, so that the whole text is never built.
 struct Hash(Sha256);
 
 impl Write for Hash {
@@ -99,7 +101,7 @@ impl Write for Hash {
     }
 }
 
-/// Writes JSON in the one form of its value.
+/// Writes JSON in its canonical form.
 fn write(value: &Value, to: &mut Hash) -> io::Result<()> {
     match value {
         Value::Number(number) => to.write_all(plain(number).as_bytes()),
@@ -127,7 +129,7 @@ fn write(value: &Value, to: &mut Hash) -> io::Result<()> {
     }
 }
 
-/// The one form of a number: `1`, `1.0` and `1e0` are the same.
+/// Returns the canonical form of a number: `1`, `1.0` and `1e0` are the same.
 fn plain(number: &Number) -> String {
     match number.as_f64() {
         // Up to here a double holds every whole number exactly.

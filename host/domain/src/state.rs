@@ -1,5 +1,5 @@
-//! States and runs: what they are at a moment, and where they lie. How they
-//! move is [`crate::plan`]'s business.
+//! States and runs: their status, counters and place. The transitions are in
+//! [`crate::plan`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,28 +9,28 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Fence, NodeIx, RunKey, SessionId, StateId};
 use crate::path::Path;
 
-/// What a state is doing.
+/// The status of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Status {
     /// A unite whose branches are still open.
     Waiting,
-    /// To be claimed when it is due.
+    /// Ready to be claimed when due.
     Created,
     /// Claimed by a host.
     Queued,
-    /// It returned outputs, and its children exist.
+    /// The state returned outputs, and its children exist.
     Success,
-    /// Its branch ended here.
+    /// The state was pruned: its branch ended here.
     Pruned,
-    /// It failed for good.
+    /// The state failed for good.
     Errored,
-    /// Its run was cancelled.
+    /// The run was cancelled.
     Cancelled,
 }
 
 impl Status {
-    /// Every status, in the order of a life.
+    /// Every status, in the order of a state's life.
     pub const ALL: [Status; 7] = [
         Status::Waiting,
         Status::Created,
@@ -41,7 +41,7 @@ impl Status {
         Status::Cancelled,
     ];
 
-    /// The status as it is written everywhere.
+    /// Returns the status's name in the API, the database and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Waiting => "WAITING",
@@ -54,12 +54,13 @@ impl Status {
         }
     }
 
-    /// The status that is written so.
+    /// Parses the name of a status.
     pub fn parse(text: &str) -> Option<Self> {
         Status::ALL.into_iter().find(|status| status.as_str() == text)
     }
 
-    /// Whether nothing more happens to it by itself.
+    /// Returns whether the status is terminal: only a manual retry can change
+    /// it.
     pub fn is_terminal(self) -> bool {
         !matches!(self, Status::Waiting | Status::Created | Status::Queued)
     }
@@ -71,17 +72,17 @@ impl fmt::Display for Status {
     }
 }
 
-/// How a run stands.
+/// The status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum RunStatus {
-    /// Something is open.
+    /// A state is still open.
     Running,
-    /// Nothing is open, and no failure reached the run.
+    /// No state is open, and no failure reached the run.
     Success,
-    /// Nothing is open, and a failure reached the run.
+    /// No state is open, and a failure reached the run.
     Failed,
-    /// Someone cancelled it.
+    /// A user cancelled the run.
     Cancelled,
 }
 
@@ -90,7 +91,7 @@ impl RunStatus {
     pub const ALL: [RunStatus; 4] =
         [RunStatus::Running, RunStatus::Success, RunStatus::Failed, RunStatus::Cancelled];
 
-    /// The status as it is written everywhere.
+    /// Returns the status's name in the API, the database and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             RunStatus::Running => "RUNNING",
@@ -100,13 +101,13 @@ impl RunStatus {
         }
     }
 
-    /// The status that is written so.
+    /// Parses the name of a status.
     pub fn parse(text: &str) -> Option<Self> {
         RunStatus::ALL.into_iter().find(|status| status.as_str() == text)
     }
 
-    /// Where a run stands by its own two counts: the one place where a run's
-    /// end is decided, but for a cancel.
+    /// Decides a run's status from its own two counters. This is the one place
+    /// where a run's end is decided, except for a cancel.
     pub fn of(open: i64, failed: i64) -> Self {
         match (open, failed) {
             (0, 0) => RunStatus::Success,
@@ -122,14 +123,14 @@ impl fmt::Display for RunStatus {
     }
 }
 
-/// One output of one execution, by which a branch goes.
+/// A reference to one output of one execution, along which a branch goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ref {
     /// The node that was executed.
     pub node: NodeIx,
-    /// The state.
+    /// The state of the execution.
     pub state: StateId,
-    /// Which of its outputs, from 0.
+    /// The index of the output, from 0.
     pub output: u32,
 }
 
@@ -142,81 +143,83 @@ pub struct Scope {
     pub state: StateId,
 }
 
-/// Where a state lies in its run.
+/// The place of a state in its run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Its node.
+    /// The state's node.
     pub node: NodeIx,
     /// The steps from the root.
     pub path: Path,
-    /// The outputs it comes from: one for each node that its node carries.
+    /// The outputs from which the state comes: one for each node that its node
+    /// carries.
     pub refs: Vec<Ref>,
-    /// The unites around it: one for each scope of its node. All children of
-    /// one fanout share it.
+    /// The unites around the state: one for each scope of its node. All
+    /// children of one fanout share the list.
     pub scopes: Arc<[Scope]>,
 }
 
-/// How often a state was tried, and how that went.
+/// The counters of a state's attempts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tries {
-    /// Claims so far: the number of the latest attempt.
+    /// Number of claims so far, which is the number of the latest attempt.
     pub attempt: u32,
-    /// Retries used up, since the last manual retry.
+    /// Number of retries used up since the last manual retry.
     pub retries: u32,
-    /// How often it asked to run again.
+    /// Number of requeues.
     pub requeues: u32,
-    /// Hosts lost in succession.
+    /// Number of hosts lost in succession.
     pub losses: u32,
-    /// Store conflicts in succession.
+    /// Number of store conflicts in succession.
     pub conflicts: u32,
 }
 
 impl Tries {
-    /// Whether it may be what ended the host before: a host notes when it
-    /// begins such a state, and not just that it holds it.
+    /// Returns whether the state is a suspected poison state. For such a state
+    /// a host records when it begins, and not only that it has claimed the
+    /// state.
     pub fn is_suspect(&self) -> bool {
         self.losses > 0
     }
 }
 
-/// Who holds a state.
+/// A host's claim of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The host's session.
     pub session: SessionId,
-    /// The number of this claim.
+    /// The fence of this claim.
     pub fence: Fence,
 }
 
-/// A state that a host holds and is to execute.
+/// A claimed state, which its host is to execute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
-    /// Its number.
+    /// The state's id.
     pub id: StateId,
-    /// Its run.
+    /// The state's run.
     pub run: RunKey,
-    /// Where it lies.
+    /// The state's place in its run.
     pub place: Place,
-    /// How often it was tried.
+    /// The counters of its attempts.
     pub tries: Tries,
-    /// Who holds it.
+    /// The host's claim.
     pub claim: Claim,
 }
 
 /// A state that a commit creates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewState {
-    /// Its number.
+    /// The state's id.
     pub id: StateId,
-    /// Where it lies.
+    /// The state's place in its run.
     pub place: Place,
 }
 
-/// What is counted for a unite, and for a run: members that have not ended,
-/// members that failed, outputs that reached an edge into the unite.
+/// The counters of a unite or a run: open members, failed members, and outputs
+/// that reached an edge into the unite.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Members not yet ended.
+    /// Members that have not ended.
     pub open: i64,
     /// Members that failed.
     pub failed: i64,
@@ -233,21 +236,21 @@ impl std::ops::AddAssign for Counts {
 }
 
 impl Counts {
-    /// One member more.
+    /// The change for a new member.
     pub const BEGUN: Counts = Counts { open: 1, failed: 0, arrived: 0 };
-    /// One member has ended well.
+    /// The change for a member that ended without failure.
     pub const ENDED: Counts = Counts { open: -1, failed: 0, arrived: 0 };
-    /// One member has failed.
+    /// The change for a member that failed.
     pub const FAILED: Counts = Counts { open: -1, failed: 1, arrived: 0 };
-    /// A failed member is tried again.
+    /// The change for a failed member that is retried.
     pub const REOPENED: Counts = Counts { open: 1, failed: -1, arrived: 0 };
 }
 
-/// Where something is counted.
+/// The scope whose counters change: the run or a unite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Counter {
-    /// In the run, the outermost scope.
+    /// The run, the outermost scope.
     Run,
-    /// In a unite.
+    /// A unite.
     Unite(StateId),
 }

@@ -1,8 +1,8 @@
-//! Templates: JSON whose strings may hold placeholders, as
-//! `${{ splitter.outputs.chunk }}`.
+//! Templates: JSON whose strings may contain placeholders, such as `${{
+//! splitter.outputs.chunk }}`.
 //!
-//! Not here: where the values come from, and whether a placeholder may stand
-//! where it does; see [`crate::graph`].
+//! Not here: the source of the values, and whether a node may refer to them;
+//! see [`crate::graph`].
 
 use std::fmt;
 
@@ -11,35 +11,35 @@ use serde_json::{Map, Value};
 use crate::graph::problems::{element, member, nearest, quoted, within_depth};
 use crate::ids::Name;
 
-/// The deepest nesting of a template.
+/// The deepest nesting of a template, in levels.
 pub const MAX_DEPTH: usize = 64;
 
-/// The most fields that one placeholder goes down.
+/// The most fields in the path of one placeholder.
 pub const MAX_PATH: usize = 64;
 
 const OPEN: &str = "${{";
 const CLOSE: &str = "}}";
 const ESCAPED: &str = "$${{";
 
-/// What a placeholder stands for.
+/// The reference that a placeholder makes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Placeholder {
     /// `identifier.outputs`, `identifier.outputs.field`, and deeper.
     Output {
-        /// The node whose output it is.
+        /// The node that returns the output.
         identifier: Name,
-        /// The fields down to the value, none for the whole output; numbers count
-        /// in arrays.
+        /// The fields down to the value; empty for the whole output. Numbers
+        /// are array indices.
         path: Vec<String>,
     },
     /// `store.key`
     Store {
-        /// The key.
+        /// The key of the run's store.
         key: String,
     },
     /// `unite.branches`, and deeper.
     Branches {
-        /// The fields below.
+        /// The fields below the branches.
         path: Vec<String>,
     },
 }
@@ -65,9 +65,9 @@ pub struct Template(Piece);
 enum Piece {
     /// JSON without any placeholder, escapes resolved.
     Literal(Value),
-    /// A string that is one placeholder: takes the value as it is.
+    /// A string that is one placeholder: replaced by the value as it is.
     Whole(Placeholder),
-    /// A string with placeholders in it.
+    /// A string that contains placeholders.
     Text(Vec<Part>),
     Array(Vec<Piece>),
     Object(Vec<(String, Piece)>),
@@ -83,29 +83,29 @@ enum Part {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
 pub struct TemplateError {
-    /// Where, as a JSON path that continues the one given to
+    /// The JSON path of the mistake, which continues the path given to
     /// [`Template::parse`].
     pub path: String,
-    /// What is wrong, with the position in the string.
+    /// The mistake, with its position in the string.
     pub message: String,
 }
 
-/// Why a template cannot be rendered.
+/// The reason why a template cannot be rendered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RenderError {
-    /// What is wrong, naming the placeholder.
+    /// The message, which names the placeholder.
     pub message: String,
 }
 
 impl RenderError {
-    /// A placeholder has no value, for a reason.
+    /// Creates the error of a placeholder without a value.
     pub fn new(placeholder: &Placeholder, reason: impl fmt::Display) -> Self {
         RenderError { message: format!("{placeholder} has no value: {reason}") }
     }
 }
 
-/// The value at the end of a path of fields; numbers count in arrays.
+/// Returns the value at the end of a path of fields; numbers are array indices.
 pub fn dig<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, field| match value {
         Value::Object(map) => map.get(field),
@@ -114,8 +114,8 @@ pub fn dig<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
     })
 }
 
-/// Reads a field as the index of an array's element. Each has one spelling:
-/// `7`, and not `07`.
+/// Parses a field as an array index. Each index has one spelling: `7`, and not
+/// `07`.
 pub fn element_index(field: &str) -> Option<usize> {
     let index: usize = field.parse().ok()?;
     let is_plain = field == "0" || field.starts_with(|c: char| matches!(c, '1'..='9'));
@@ -123,7 +123,8 @@ pub fn element_index(field: &str) -> Option<usize> {
 }
 
 impl Template {
-    /// The template that a JSON value at `path` is, or every mistake in it.
+    /// Parses a JSON value at `path` as a template; returns every mistake in
+    /// it.
     pub fn parse(value: &Value, path: &str) -> Result<Template, Vec<TemplateError>> {
         if !within_depth(value, MAX_DEPTH) {
             let message = format!("this is nested more than {MAX_DEPTH} levels deep");
@@ -134,12 +135,13 @@ impl Template {
         if errors.is_empty() { Ok(Template(piece)) } else { Err(errors) }
     }
 
-    /// A template that is rendered as this very value, placeholders or not.
+    /// Creates a template that renders as exactly this value, placeholders or
+    /// not.
     pub fn literal(value: Value) -> Template {
         Template(Piece::Literal(value))
     }
 
-    /// The value, if there is no placeholder in it.
+    /// Returns the value, if the template has no placeholder.
     pub fn as_literal(&self) -> Option<&Value> {
         match &self.0 {
             Piece::Literal(value) => Some(value),
@@ -147,17 +149,19 @@ impl Template {
         }
     }
 
-    /// Every placeholder, in the order of the text, as often as it stands there.
+    /// Iterates over every placeholder, in the order of the text, with
+    /// repetitions.
     pub fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
         let mut found = Vec::new();
         collect(&self.0, &mut found);
         found.into_iter()
     }
 
-    /// The JSON with every placeholder replaced by what `lookup` finds.
+    /// Renders the JSON, with every placeholder replaced by the value that
+    /// `lookup` returns.
     ///
-    /// How much the result holds is the lookup's affair: each value that it
-    /// hands out is put in once.
+    /// The lookup bounds the size of the result: each value that it returns is
+    /// inserted once.
     ///
     /// # Errors
     /// The first error of `lookup`.
@@ -168,7 +172,7 @@ impl Template {
         render_piece(&self.0, &mut lookup)
     }
 
-    /// The template as JSON, from which it can be parsed again.
+    /// Writes the template as JSON, from which it can be parsed again.
     pub fn to_json(&self) -> Value {
         piece_to_json(&self.0)
     }
@@ -202,7 +206,7 @@ fn parse_piece(value: &Value, path: &str, errors: &mut Vec<TemplateError>) -> Pi
     simplify(piece)
 }
 
-/// A container of literals is a literal.
+/// Turns a container of literals into a literal.
 fn simplify(piece: Piece) -> Piece {
     let literal = |piece: &Piece| matches!(piece, Piece::Literal(_));
     let value = |piece| if let Piece::Literal(value) = piece { value } else { Value::Null };

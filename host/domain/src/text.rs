@@ -1,16 +1,17 @@
-//! Which characters of a stranger's words may mislead who reads them.
+//! Misleading characters: those of an untrusted text that may deceive its
+//! reader.
 //!
-//! Not here: what is done about them. Some are taken out, others spelled out.
+//! Not here: how they are treated. Some are removed, others spelled out.
 
-/// What ends a line for some programs. The line end itself is a control
-/// character.
+/// Returns whether a character ends a line for some programs. The line end
+/// itself is a control character.
 pub fn is_separator(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// What shows nothing: marks that turn the direction of the text around them,
-/// spaces of no width, variation selectors, tags. A word with such a character
-/// in it looks like the word and is another text. (The property
+/// Returns whether a character shows nothing: marks that turn the direction of
+/// the text around them, spaces of no width, variation selectors, tags. A word
+/// with such a character looks like the word and is another text. (The property
 /// `Default_Ignorable_Code_Point` of Unicode 16, and interlinear annotations.)
 pub fn is_invisible(c: char) -> bool {
     matches!(c,

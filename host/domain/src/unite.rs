@@ -1,5 +1,5 @@
-//! Unites at the moment when nothing below them is open any more: what becomes
-//! of one, decided by its counts alone.
+//! Closing of unites: when no member below a unite is open any more, its
+//! counters alone decide how it ends.
 
 use serde_json::json;
 
@@ -8,22 +8,22 @@ use crate::graph::{Graph, MaxFailed, OnEmpty, Strategy};
 use crate::plan::{Deltas, Misfit, count};
 use crate::state::{Counts, Place};
 
-/// What becomes of a unite whose count of open members reached zero.
+/// The end of a unite whose count of open members reached zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// Its strategy is met: it is to run.
+    /// The strategy is met: the unite is to run.
     Run,
-    /// Nothing arrived and nothing failed: its branch ends.
+    /// Nothing arrived and nothing failed: the unite is pruned.
     Prune,
-    /// Its strategy is not met: it fails as `blocked`.
+    /// The strategy is not met: the unite fails as `blocked`.
     Block,
 }
 
-/// So many failed members are named in the failure of a blocked unite.
+/// The most failed members that the failure of a blocked unite names.
 pub const MAX_NAMED: usize = 10;
 
-/// What becomes of the unite at `place`, and what that changes around it.
-/// `branches` is the number of outputs of the execution that it unites.
+/// Decides the end of the unite at `place`, and the changes that it makes
+/// around it. `branches` is the number of outputs of the united execution.
 pub fn close(
     graph: &Graph,
     place: &Place,
@@ -59,20 +59,20 @@ fn decide(graph: &Graph, place: &Place, counts: Counts, branches: u32) -> Closin
     if met { Closing::Run } else { Closing::Block }
 }
 
-/// A member of a scope that failed.
+/// A failed member of a scope.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FailedMember {
-    /// Where it lies.
+    /// The member's place in its run.
     pub place: Place,
-    /// Its state, as people see it.
+    /// The member's state id, as users see it.
     pub state: String,
-    /// Why it failed.
+    /// The member's failure.
     pub failure: Failure,
 }
 
-/// The failure of a blocked unite at `place`: names the first branches that
-/// failed. `members` are some of the `counts.failed` failed ones, in path
-/// order; `above` is the place of the execution that is united.
+/// Returns the failure of a blocked unite at `place`, which names the first
+/// failed branches. `members` are some of the `counts.failed` failed ones, in
+/// path order. `above` is the place of the united execution.
 pub fn blocked(
     graph: &Graph,
     above: &crate::path::Path,

@@ -1,8 +1,8 @@
-//! The report on an upload: what it is, what it needs that somebody has to
-//! grant, and what its author should look at although it is admitted.
+//! The admission report of an upload: its contents, the grants that it needs, and
+//! warnings for its author.
 //!
-//! Not here: what is refused. That is said by the sandbox, and by the domain
-//! for what a plugin says of its nodes.
+//! Not here: refusals. The sandbox refuses components, and the domain refuses
+//! descriptions of nodes.
 
 use std::time::Duration;
 
@@ -16,54 +16,54 @@ use crate::Host;
 use crate::error::{Error, log_internal};
 use crate::host_work::{Bounds, DESCRIPTION_STEPS, Meter};
 
-/// Something that a plugin asks for and that is not for everyone.
+/// A capability that a plugin asks for and that needs a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capability {
-    /// What it asks for: an import, or a secret.
+    /// The import or secret that the plugin asks for.
     pub asked: Missing,
-    /// Whether that is granted.
+    /// Set if the capability is granted.
     pub granted: bool,
     /// The command by which an operator grants it.
     pub remedy: String,
 }
 
-/// What to know of a plugin that is admitted.
+/// Remarks on a plugin that is admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remarks {
-    /// What its author should look at.
+    /// Warnings for the author.
     pub warnings: Vec<String>,
-    /// What it needs to be granted.
+    /// Capabilities that need a grant.
     pub capabilities: Vec<Capability>,
 }
 
-/// An upload that would be admitted.
+/// The admission report of an upload that would be admitted.
 #[derive(Debug)]
 pub struct Checked {
-    /// What identifies it.
+    /// The digest of the component.
     pub digest: Digest,
-    /// Bytes.
+    /// The size of the component, in bytes.
     pub size: usize,
-    /// Its nodes.
+    /// The nodes of the plugin.
     pub nodes: Vec<NodeDescription>,
-    /// What it imports.
+    /// The imports of the component.
     pub imports: Vec<String>,
-    /// How long its compilation took.
+    /// The time that the compilation took.
     pub compile: Duration,
-    /// The rest.
+    /// Warnings and capabilities.
     pub remarks: Remarks,
 }
 
-/// A compilation of which its author should know.
+/// Compilation time from which the author is warned.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// Bytes of what could be stripped that are worth a word.
+/// Bytes of strippable sections from which the author is warned.
 const STRIPPABLE: u64 = 64 * 1024;
 
 /// The interface of a plugin.
 const GUEST: &str = "exosphere:node/guest@";
 
 impl Host {
-    /// Says what would become of a plugin if it were pushed. Nothing is stored.
+    /// Checks a plugin as if it were pushed. Nothing is stored.
     pub async fn check_plugin(
         &self,
         namespace: &Name,
@@ -75,8 +75,8 @@ impl Host {
         self.checked((namespace, name), &grants, candidate.admitted, bytes.len()).await
     }
 
-    /// What is to be said of a plugin that the sandbox admits; `place` is its
-    /// namespace and its name.
+    /// Builds the report on a plugin that the sandbox admits; `place` is its namespace
+    /// and its name.
     pub(crate) async fn checked(
         &self,
         place: (&Name, &Name),
@@ -100,7 +100,7 @@ impl Host {
     }
 }
 
-/// All that a plugin asks for, against what it is granted.
+/// Lists the capabilities that a plugin asks for, and marks those that are granted.
 fn capabilities(
     (namespace, name): (&Name, &Name),
     grants: &Grants,

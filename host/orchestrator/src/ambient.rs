@@ -1,5 +1,5 @@
-//! Time, chance and fresh ids as the machine gives them: the one place that
-//! asks for them. Everything further in takes them as parameters.
+//! The system's time, random numbers and new ids. This module alone asks the machine for
+//! them; all other code takes them as parameters.
 
 #![expect(clippy::disallowed_methods, reason = "this is the place")]
 
@@ -11,36 +11,36 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::Millis;
 use uuid::Uuid;
 
-/// The clock on the wall, some milliseconds off, which never goes back: if the
-/// wall's does, this one goes on by the time that really passes. It follows the
-/// wall's clock forward, as after a suspension, which the monotonic clock does
-/// not count.
+/// The system clock with an offset, which never goes back. If the wall clock is set back,
+/// this one continues by the time that really passes. It follows the wall clock forward,
+/// as after a suspension, which the monotonic clock does not count.
 #[derive(Debug, Clone)]
 pub(crate) struct SystemClock {
     offset: Millis,
     begun: Instant,
-    /// How far this clock is ahead of the time since it began: the most that the
-    /// wall's clock has ever been.
+    /// The lead over the time since this clock began, in milliseconds: the largest that
+    /// the wall clock has ever had.
     lead: Arc<AtomicI64>,
 }
 
 impl SystemClock {
-    /// A clock that is off: what a host must be able to live with.
+    /// Creates a clock that is off by `offset` milliseconds, which a host must be able to
+    /// live with.
     pub(crate) fn off_by(offset: Millis) -> Self {
         let (begun, lead) = (Instant::now(), Arc::new(AtomicI64::new(Millis::MIN)));
         SystemClock { offset, begun, lead }
     }
 
-    /// Shows `time` or later from now on. Returns by how much the wall's clock is
-    /// behind that.
+    /// Makes the clock show `time` or later from now on. Returns how far the wall clock
+    /// lags, in milliseconds.
     pub(crate) fn go_on_from(&self, time: Millis) -> Millis {
         let (wall, passed) = (self.wall(), self.passed());
         self.show(time, passed);
         time.saturating_sub(wall).max(0)
     }
 
-    /// Returns the time to show when the wall's clock shows `wall`, so many
-    /// milliseconds after this one began.
+    /// Returns the time to show when the wall clock shows `wall`, `passed` milliseconds
+    /// after this clock began.
     fn show(&self, wall: Millis, passed: Millis) -> Millis {
         let lead = wall.saturating_sub(passed);
         self.lead.fetch_max(lead, Ordering::Relaxed).max(lead).saturating_add(passed)
@@ -58,8 +58,8 @@ impl SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Millis {
-        // The wall's first: a thread that is held up between the two then shows a
-        // little less of a lead, which the others know better, and never more.
+        // The wall clock is read first. If the thread is delayed between the two reads,
+        // its lead is too small and never too large; other threads know the larger one.
         let wall = self.wall();
         self.show(wall, self.passed())
     }
@@ -69,12 +69,12 @@ fn millis(time: Duration) -> Millis {
     Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX)
 }
 
-/// A uniform number in [0, 1), for the delay of a retry.
+/// Returns a uniform random number in [0, 1), for the delay of a retry.
 pub(crate) fn jitter() -> f64 {
     rand::random()
 }
 
-/// An id that nothing has. Ids of a later time sort behind.
+/// Returns a new id. Ids of a later time sort after it.
 pub(crate) fn fresh_id(now: Millis) -> Uuid {
     let now = now.max(0).unsigned_abs();
     let since = uuid::Timestamp::from_unix(
@@ -85,7 +85,7 @@ pub(crate) fn fresh_id(now: Millis) -> Uuid {
     Uuid::new_v7(since)
 }
 
-/// An id for a mistake of ours, or for a host.
+/// Returns a random id, for an internal error or for a host.
 pub(crate) fn random_id() -> Uuid {
     Uuid::now_v7()
 }

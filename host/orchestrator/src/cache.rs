@@ -1,12 +1,12 @@
-//! A cache that is bounded by weight: what was not used for longest goes first.
+//! A cache bounded by weight, which evicts the least recently used values first.
 //!
-//! Not here: what is kept, and what it weighs.
+//! Not here: the values, and how their weight is computed.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Values by key, up to so many bytes.
+/// A cache of values by key, up to `max_weight` bytes.
 pub(crate) struct Cache<K, V> {
     entries: Mutex<Entries<K, V>>,
     max_weight: u64,
@@ -15,7 +15,7 @@ pub(crate) struct Cache<K, V> {
 struct Entries<K, V> {
     by_key: HashMap<K, Entry<V>>,
     weight: u64,
-    /// Grows with every use.
+    /// The number of uses, which serves as a clock for eviction.
     clock: u64,
 }
 
@@ -26,13 +26,13 @@ struct Entry<V> {
 }
 
 impl<K: Eq + Hash + Clone, V> Entries<K, V> {
-    /// Forgets what was not used for longest, down to a weight: several at once, so
-    /// that not every new value looks at all of them.
+    /// Evicts the least recently used values, down to a weight. It evicts several at
+    /// once, so that not every new value scans all of them.
     fn forget_oldest(&mut self, weight: u64) -> Vec<Entry<V>> {
         let mut keys: Vec<_> =
             self.by_key.iter().map(|(key, entry)| (entry.used, key.clone())).collect();
         keys.sort_unstable_by_key(|(used, _)| *used);
-        // The newest stays: it was just put there.
+        // The newest stays, since it was just put there.
         keys.pop();
         let mut gone = Vec::new();
         for (_, key) in keys {
@@ -48,7 +48,7 @@ impl<K: Eq + Hash + Clone, V> Entries<K, V> {
     }
 }
 
-/// Bytes that an entry weighs by itself.
+/// Bytes that an entry weighs without its value.
 const ENTRY_WEIGHT: u64 = 256;
 
 impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
@@ -66,7 +66,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         Some(entry.value.clone())
     }
 
-    /// Keeps a value, unless it is heavier than all that may be kept.
+    /// Caches a value, unless it is heavier than the whole cache may be.
     pub(crate) fn put(&self, key: K, value: V, weight: u64) {
         let weight = weight.saturating_add(ENTRY_WEIGHT);
         if weight > self.max_weight {

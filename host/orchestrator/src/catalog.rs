@@ -1,5 +1,5 @@
-//! What people put in: plugins and graphs. Everything is checked at the door,
-//! and a refusal names all that is wrong.
+//! Uploads of plugins and graphs. All of an upload is checked before it is stored, and a
+//! refusal names every problem.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,49 +23,50 @@ use crate::error::{Error, log_internal};
 use crate::host_work::{Bounds, Meter, REQUEST_STEPS};
 use crate::reading::AnswerPlace;
 
-/// A plugin as it comes in.
+/// An upload of a plugin.
 #[derive(Debug)]
 pub struct PluginUpload {
-    /// Whose it is to be.
+    /// The namespace of the plugin.
     pub namespace: Name,
-    /// Its name.
+    /// The name of the plugin.
     pub name: Name,
-    /// A label, for people.
+    /// The version label, for people.
     pub version: String,
-    /// Its bytes.
+    /// The bytes of the component.
     pub bytes: Vec<u8>,
 }
 
-/// What became of an upload.
+/// The result of an upload.
 #[derive(Debug)]
 pub struct Uploaded {
     /// The plugin as it is stored.
     pub plugin: PluginRow,
-    /// Whether it was new.
+    /// Set if the plugin was new.
     pub new: bool,
-    /// What to know of it.
+    /// Warnings and capabilities of the plugin.
     pub remarks: Remarks,
 }
 
-/// What became of a graph.
+/// The result of an applied graph.
 #[derive(Debug)]
 pub struct GraphApplied {
-    /// Its name.
+    /// The name of the graph.
     pub name: Name,
     /// The number of its current revision.
     pub revision: i64,
     /// The digest of that revision.
     pub digest: String,
-    /// Whether it is a new one.
+    /// Set if that revision is new.
     pub changed: bool,
-    /// The graph, every node resolved.
+    /// The graph, with every node resolved.
     pub graph: Graph,
 }
 
-/// Names of nodes among which a misspelt one is looked for: each is compared with.
+/// Node names among which a suggestion for a misspelt one is looked for; each costs a
+/// comparison.
 const MAX_SUGGESTED_NAMES: u32 = 1_000;
 
-/// The longest label of a plugin's version, in characters.
+/// The longest version label of a plugin, in characters.
 const MAX_VERSION: usize = 64;
 
 impl Host {
@@ -93,7 +94,7 @@ impl Host {
             compile_ms: i64::try_from(checked.compile.as_millis()).unwrap_or(i64::MAX),
         };
         let pushed = parts.store.push_plugin(new, parts.clock.now()).await?;
-        // Only now: what is refused or could not be stored leaves no code.
+        // Only now, so that a plugin that was refused or not stored leaves no code.
         parts.sandbox.adopt(candidate).await;
         let plugin = self.plugin(&namespace, name.as_str()).await?;
         Ok(Uploaded { plugin, new: pushed == Pushed::New, remarks: checked.remarks })
@@ -104,14 +105,14 @@ impl Host {
         Ok(self.parts.store.list_plugins(namespace, part).await?)
     }
 
-    /// A plugin by its name or digest.
+    /// Returns a plugin by its name or digest.
     pub async fn plugin(&self, namespace: &Name, name: &str) -> Result<PluginRow, Error> {
         let found = self.parts.store.plugin(namespace, name).await?;
         found.ok_or_else(|| Error::not_found("plugin", name))
     }
 
-    /// Whether a template is a valid graph here, as it would be applied. `turn` is the
-    /// one that it was read in, if it is large.
+    /// Validates a template as it would be applied. `turn` is the turn that a large
+    /// template was read in.
     pub async fn validate_graph(
         &self,
         namespace: &Name,
@@ -122,8 +123,8 @@ impl Host {
         Ok(self.valid(namespace, name, template, turn).await?.graph)
     }
 
-    /// Makes a template the current revision of a graph. `turn` is the one that it was
-    /// read in, if it is large.
+    /// Makes a template the current revision of a graph. `turn` is the turn that a large
+    /// template was read in.
     pub async fn apply_graph(
         &self,
         namespace: &Name,
@@ -145,8 +146,8 @@ impl Host {
         })
     }
 
-    /// Validates a template in a turn of its namespace, which bounds what many
-    /// requests take together.
+    /// Validates a template in a turn of its namespace, which bounds the resources of
+    /// many requests together.
     async fn valid(
         &self,
         namespace: &Name,
@@ -172,7 +173,7 @@ impl Host {
                 budget: meter,
             };
             let valid = validate(&template, &context);
-            // Dropped here and not by the thread that serves the request.
+            // Dropped here, and not by the thread that serves the request.
             drop((template, catalog));
             valid
         };
@@ -181,7 +182,7 @@ impl Host {
         valid.map_err(|problems| Error::Invalid { what: format!("the graph {name}"), problems })
     }
 
-    /// The newest uploads that export nodes of some names. Their descriptions together
+    /// Reads the newest uploads that export the named nodes. Their descriptions together
     /// may take as much memory as JSON may.
     async fn uploads(&self, namespace: &Name, nodes: BTreeSet<Name>) -> Result<Uploads, Error> {
         let parts = &self.parts;
@@ -227,7 +228,7 @@ impl Host {
         Ok(self.parts.store.list_graphs(namespace, part).await?)
     }
 
-    /// Reads a graph, with the place of the answer if that is large.
+    /// Reads a graph, with the permit of the answer if that is large.
     pub async fn graph(
         &self,
         namespace: &Name,
@@ -241,19 +242,19 @@ impl Host {
     }
 }
 
-/// The refusal of a graph whose nodes have heavy descriptions.
+/// Builds the refusal of a graph whose nodes have heavy descriptions.
 fn too_heavy() -> Error {
     let words = "the descriptions of the plugins whose nodes this graph names would take more memory \
                  than `json_bytes` allows; name nodes of fewer plugins, or give them smaller schemas";
     Error::invalid("the graph", "$.nodes", words)
 }
 
-/// The newest uploads of a namespace, by the nodes that they export: of those nodes
-/// that a template names.
+/// The newest uploads of a namespace by exported node, for the nodes that a template
+/// names.
 #[derive(Default)]
 struct Uploads {
     exporters: BTreeMap<Name, Vec<Exporter>>,
-    /// Names of nodes to suggest.
+    /// Node names to suggest.
     names: Vec<Name>,
 }
 

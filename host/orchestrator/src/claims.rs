@@ -1,6 +1,6 @@
 //! Tracks the states that this host has claimed, and caps how many it may hold.
 //!
-//! Not here: how many of a namespace or a run it may hold; that is `prefetch`.
+//! Not here: the quota of a namespace or a run; that is `prefetch`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,38 +11,37 @@ use exosphere_domain::state::Claimed;
 use exosphere_store::Leased;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// The room of a host.
+/// The claim table of a host.
 pub(crate) struct ClaimTable {
     places: Arc<Semaphore>,
     capacity: u32,
     held: Mutex<Held>,
-    /// A place has become free, or a state was lost sight of.
+    /// Notified when a claim permit was released, or a claim was lost track of.
     changed: Notify,
     astray: AtomicBool,
 }
 
-/// What is held.
+/// The claimed states, and their numbers.
 #[derive(Default)]
 struct Held {
     states: HashSet<(StateId, Fence)>,
     numbers: HeldStates,
 }
 
-/// How many states are held, by namespace.
+/// The number of claimed states, by namespace.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct HeldStates {
     pub namespaces: HashMap<NamespaceKey, HeldOf>,
 }
 
-/// How many states of a namespace are held, in all and by run.
+/// The number of claimed states of a namespace, in all and by run.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct HeldOf {
     pub total: u32,
     pub runs: HashMap<RunKey, u32>,
 }
 
-/// A place for one state. Whoever drops it frees it, and who waits for room
-/// learns of it.
+/// A claim permit for one state. On drop it is released, and the committer is notified.
 pub(crate) struct ClaimPermit {
     room: Arc<ClaimTable>,
     state: (StateId, Fence),
@@ -63,7 +62,7 @@ impl Drop for ClaimPermit {
 }
 
 impl HeldStates {
-    /// States in all.
+    /// Returns the number of claimed states.
     pub(crate) fn total(&self) -> u32 {
         self.namespaces.values().map(|held| held.total).sum()
     }
@@ -74,7 +73,7 @@ impl HeldStates {
         *of_namespace.runs.entry(lease.run).or_default() += 1;
     }
 
-    /// Counts the state of a lease no more.
+    /// Subtracts the state of a claim permit.
     pub(crate) fn remove(&mut self, lease: &ClaimPermit) {
         let Some(of_namespace) = self.namespaces.get_mut(&lease.namespace) else { return };
         of_namespace.total = of_namespace.total.saturating_sub(1);
@@ -101,7 +100,7 @@ impl ClaimTable {
         }
     }
 
-    /// A place for a state; nothing if there is none.
+    /// Acquires a claim permit for a state; nothing if none is free.
     pub(crate) fn take(self: &Arc<Self>, leased: &Leased) -> Option<ClaimPermit> {
         let permit = self.places.clone().try_acquire_owned().ok()?;
         let Leased { state, namespace, .. } = leased;
@@ -115,12 +114,12 @@ impl ClaimTable {
         Some(lease)
     }
 
-    /// How many states of each namespace and run are held.
+    /// Returns the number of claimed states by namespace and run.
     pub(crate) fn numbers(&self) -> HeldStates {
         self.held().numbers.clone()
     }
 
-    /// Whether this host knows that it holds a state.
+    /// Returns `true` if this host knows that it has claimed a state.
     pub(crate) fn holds(&self, state: &Claimed) -> bool {
         self.held().states.contains(&(state.id, state.claim.fence))
     }
@@ -133,18 +132,18 @@ impl ClaimTable {
         self.capacity - self.free()
     }
 
-    /// Until a place has become free, or a state was lost sight of.
+    /// Waits until a claim permit was released, or a claim was lost track of.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// The database may hold states for this host that it does not know of.
+    /// Notes that the database may hold claims of this host that it does not know of.
     pub(crate) fn set_astray(&self) {
         self.astray.store(true, Ordering::Relaxed);
         self.changed.notify_one();
     }
 
-    /// Whether that may be so; asked once.
+    /// Returns `true` if the database may hold unknown claims, and resets that.
     pub(crate) fn take_astray(&self) -> bool {
         self.astray.swap(false, Ordering::Relaxed)
     }

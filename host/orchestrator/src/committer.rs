@@ -1,11 +1,11 @@
-//! The committer: collects waiting operations into one transaction and passes its
-//! effects on (`dispatcher`). The next batch is collected while the last one is
-//! synced. The committer also knows when the next state is due; nothing here polls.
+//! The committer: collects waiting operations into one transaction and passes its effects
+//! on (`dispatcher`). It collects the next batch while the last one is synced, and knows
+//! when the next state is due; nothing here polls.
 //!
-//! It has its own thread, so that it waits neither behind executions and requests nor,
-//! on SQLite, for another thread to write.
+//! It has its own thread, so that it waits neither for executions and requests nor, on
+//! SQLite, for another thread to write.
 //!
-//! Not here: what waits for it (`committer/queue.rs`), and in which order it is taken
+//! Not here: the commit queue (`committer/queue.rs`), and its order
 //! (`committer/lanes.rs`).
 
 mod budget;
@@ -43,15 +43,15 @@ use crate::error::internal;
 use crate::request::Reply;
 use crate::{HELD_PER_SLOT, Parts};
 
-/// How long to wait for a database that is unavailable: from, and up to.
+/// The shortest and the longest backoff while the database is unavailable.
 pub(crate) const BACKOFF: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Transactions may stand in each other's way so often in a row before it is
-/// called trouble.
+/// Conflicts in a row up to which a transaction is retried at once. After more, the
+/// database counts as unavailable.
 const CONTENTIONS: u32 = 20;
 
-/// Hands members to the one who commits.
+/// A handle that submits operations to the commit loop.
 pub(crate) struct Committer {
     queue: Arc<Queue>,
     room: Arc<ClaimTable>,
@@ -59,18 +59,18 @@ pub(crate) struct Committer {
     trouble: Arc<Mutex<Option<String>>>,
 }
 
-/// What others say of the work that there is.
+/// A hint from outside the commit loop that states may be due.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct WorkHint {
-    /// What time it is, by the clock that counts.
+    /// The current time, by the clock of the database if that is shared.
     pub now: Option<Millis>,
-    /// When something is due, on that clock.
+    /// The time at which a state is due, by that clock.
     pub due: Option<Millis>,
-    /// Whether something may be due already.
+    /// Set if a state may be due already.
     pub work: bool,
 }
 
-/// The work of committing, before it is begun.
+/// The parts of the commit loop, before it starts.
 pub(crate) struct CommitLoopSeed {
     queue: Arc<Queue>,
     room: Arc<ClaimTable>,
@@ -79,7 +79,7 @@ pub(crate) struct CommitLoopSeed {
 }
 
 impl Committer {
-    /// A committer for a host that holds up to `capacity` states.
+    /// Creates a committer for a host that claims up to `capacity` states.
     pub(crate) fn new(capacity: u32) -> (Self, CommitLoopSeed) {
         let queue = Arc::new(Queue::new());
         let room = Arc::new(ClaimTable::new(capacity));
@@ -94,40 +94,41 @@ impl Committer {
         (Committer { queue, room, stopping, trouble }, work)
     }
 
-    /// Commits a member and tells what became of it.
+    /// Commits an operation and returns the answer.
     pub(crate) async fn submit(&self, member: Member) -> Result<Answer, StoreError> {
         self.enqueue(member).await
     }
 
-    /// Hands a member over at once; the answer may be waited for later. Members of one run
-    /// in one lane are committed in this order.
+    /// Queues an operation at once; the returned future waits for the answer. Operations
+    /// of one run in one lane are committed in the order of these calls.
     pub(crate) fn enqueue(
         &self,
         member: Member,
     ) -> impl Future<Output = Result<Answer, StoreError>> + use<> {
         let stopped = || StoreError::Unavailable("the host is stopping".into());
         let (reply, answer) = oneshot::channel();
-        // A queue that is closed drops the reply.
+        // A closed queue drops the reply.
         let _ = self.queue.push(member, Some(Reply::internal(reply)));
         async move { answer.await.map_err(|_| stopped())? }
     }
 
-    /// Queues a member whose answer is waited for. False if the host is stopping.
+    /// Queues an operation with a reply. Returns `false` if the host is stopping.
     pub(crate) fn hand_over(&self, member: Member, reply: Reply) -> bool {
         self.queue.push(member, Some(reply)).is_ok()
     }
 
-    /// Commits the end of an execution, once there is room for its bytes in the budget of
-    /// its namespace: until then it keeps its slot. The lease ends with the commit.
+    /// Commits the end of an execution, once its bytes fit into the budget of its
+    /// namespace. Until then the execution keeps its slot. The claim permit ends with the
+    /// commit.
     pub(crate) async fn finish(&self, finished: Finished, lease: ClaimPermit) {
         let member = Member::Finish(Box::new(finished));
-        // A committer that is gone means a host that is gone: the next one
-        // takes the state back.
+        // If the committer has ended, so has the host, and the next host reclaims the
+        // state.
         let _ = self.queue.push_end(member, lease, None).await;
     }
 
-    /// Commits the end of an execution like [`Committer::finish`], and tells what became of
-    /// it.
+    /// Commits the end of an execution like [`Committer::finish`], and returns the
+    /// answer.
     pub(crate) async fn finish_and_tell(
         &self,
         finished: Finished,
@@ -143,22 +144,22 @@ impl Committer {
         answer.await.map_err(|_| stopped())?
     }
 
-    /// Drops what waits of runs that were cancelled, here or on another host.
+    /// Drops waiting results of runs that were cancelled, here or on another host.
     pub(crate) fn heed(&self, runs: &[Touched]) {
         drop_cancelled(&self.queue, runs);
     }
 
-    /// Looks for work, as another said that there is some.
+    /// Passes a work hint to the commit loop.
     pub(crate) fn look(&self, look: WorkHint) {
         self.queue.look(look);
     }
 
-    /// A state was lost sight of that the database holds for this host.
+    /// Notes that the database may hold a claim that this host has lost track of.
     pub(crate) fn lose(&self) {
         self.room.set_astray();
     }
 
-    /// Claims nothing more, and waits until nothing is held.
+    /// Stops claiming, and waits until no claimed state is left.
     pub(crate) async fn drain(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         let (done, drained) = oneshot::channel();
@@ -181,23 +182,23 @@ impl Committer {
         self.room.taken()
     }
 
-    /// How many states of each namespace and run are held.
+    /// Returns the number of claimed states by namespace and run.
     pub(crate) fn held(&self) -> HeldStates {
         self.room.numbers()
     }
 
-    /// Whether the host has begun to stop.
+    /// Returns `true` once the host has begun to stop.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 }
 
 impl CommitLoopSeed {
-    /// Begins, on a thread of its own that ends with the drain.
+    /// Starts the commit loop on its own thread, which ends with the drain.
     ///
     /// # Errors
     ///
-    /// If the system has no thread for it.
+    /// If the system cannot start a thread.
     pub(crate) fn start(self, parts: Arc<Parts>) -> std::io::Result<()> {
         let times = (Instant::now(), parts.clock.now());
         let commit_loop = CommitLoop {
@@ -215,8 +216,8 @@ impl CommitLoopSeed {
             gone_through: true,
         };
         let guard = commit_loop.parts.lifeline.guard("the committer");
-        // A runtime, too: an answer of Postgres is seen at once, not when a worker
-        // that executes gets round to it.
+        // The thread has its own runtime, so that an answer of Postgres need not wait for
+        // a worker that executes.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("committer".into());
         let work = move || {
@@ -228,53 +229,55 @@ impl CommitLoopSeed {
     }
 }
 
-/// Drops what waits of runs that are cancelled now.
+/// Drops waiting results of runs that are cancelled now.
 fn drop_cancelled(queue: &Queue, runs: &[Touched]) {
     let cancelled = |run: &&Touched| run.turned && run.status == RunStatus::Cancelled;
     runs.iter().filter(cancelled).for_each(|touched| queue.cancel(touched.run));
 }
 
-/// Nobody commits any more: those who wait for that learn it.
+/// Closes the queue, so that waiting callers learn that no commit follows.
 impl Drop for CommitLoop {
     fn drop(&mut self) {
         self.work.queue.close();
     }
 }
 
-/// The committer at work.
+/// The commit loop, with the state of its pacing.
 struct CommitLoop {
     parts: Arc<Parts>,
     work: CommitLoopSeed,
-    /// To all who want to know of them.
+    /// The channel to the dispatcher.
     results: mpsc::UnboundedSender<DispatchMessage>,
-    /// For what is not a commit. A connection belongs to the runtime that it was
-    /// made on, and the committer's ends before the host does.
+    /// The runtime for work other than commits. A connection belongs to the runtime that
+    /// made it, and the committer's runtime ends before the host.
     host: Handle,
-    /// Whether there may be more to claim that is due.
+    /// Set if more due states may be left to claim.
     more: bool,
-    /// By the clock that counts.
+    /// The time at which the next state is due, by the clock of [`WorkHint::now`].
     next_due: Option<Millis>,
-    /// What time it last was by that clock, and when.
+    /// The last known time by that clock, with the instant at which it was read.
     times: (Instant, Millis),
-    /// Namespaces of which more is due than they may have here now.
+    /// Namespaces that have more due states than their quota here allows now.
     full: BTreeSet<NamespaceKey>,
-    /// Runs of which more is due than they may have here now.
+    /// Runs that have more due states than their quota here allows now.
     full_runs: BTreeSet<(NamespaceKey, RunKey)>,
-    /// Counts the commits: whose turn it is to be the first that is claimed of.
+    /// The number of commits, from which each claim takes the namespace that it serves
+    /// first.
     turn: usize,
-    /// Where the next claim goes on in the rounds of the namespaces' runs.
+    /// Round-robin cursors: where the next claim continues among the runs of each
+    /// namespace.
     cursors: BTreeMap<NamespaceKey, RunKey>,
-    /// Whether the last transaction is known to have gone through.
+    /// Set if the last transaction is known to have succeeded.
     gone_through: bool,
 }
 
-/// What goes into one commit.
+/// The operations of one commit, with their replies, claim permits and charges.
 #[derive(Default)]
 struct Gathered {
     members: Vec<Member>,
     replies: Vec<Option<Reply>>,
     leases: Vec<ClaimPermit>,
-    /// The bytes of these members, which count until they are committed.
+    /// The charges of these operations, held until they are committed.
     charges: Vec<Charge>,
 }
 
@@ -292,7 +295,8 @@ impl From<Vec<Waiting>> for Gathered {
 }
 
 impl CommitLoop {
-    /// Commits until the host is drained. False if it cannot go on before that.
+    /// Commits until the host is drained. Returns `false` if the loop cannot continue
+    /// before that.
     async fn run(mut self) -> bool {
         let mut draining: Option<oneshot::Sender<()>> = None;
         loop {
@@ -303,7 +307,7 @@ impl CommitLoop {
             looks.into_iter().for_each(|look| self.look(look));
             let gathered = Gathered::from(members);
             if !self.commit(gathered).await {
-                // A host that hands on nothing is at its end, and must claim no more.
+                // A host that delivers no effects cannot work, and must stop claiming.
                 tracing::error!(
                     "what commits come to is not handed on; the host has to be restarted"
                 );
@@ -327,7 +331,7 @@ impl CommitLoop {
         self.work.stopping.load(Ordering::Relaxed)
     }
 
-    /// What time it is by the clock that counts.
+    /// Returns the current time, by the clock of [`WorkHint::now`].
     fn now(&self) -> Millis {
         let since = Millis::try_from(self.times.0.elapsed().as_millis()).unwrap_or(Millis::MAX);
         self.times.1.saturating_add(since)
@@ -341,7 +345,7 @@ impl CommitLoop {
         self.next_due = [self.next_due, look.due].into_iter().flatten().min();
     }
 
-    /// Waits for something to do: a member, or that something is due.
+    /// Waits for work: an operation, a due state, or a claim permit to claim it with.
     async fn wait(&mut self) {
         let room = self.free() > 0;
         let may_claim = room && !self.stopping();
@@ -364,20 +368,21 @@ impl CommitLoop {
         tokio::select! {
             biased;
             () = self.work.queue.arrived() => {}
-            // Room matters to who wants to claim, and to who waits for the end.
+            // Free claim permits matter to a loop that wants to claim or that drains.
             () = self.work.room.changed(), if !room || self.stopping() || !self.more => {}
             () = due => {}
         }
     }
 
-    /// How many states may still be held, by the prefetch target of the host.
+    /// Returns how many more states may be claimed, by the prefetch target and the claim
+    /// table.
     fn free(&self) -> u32 {
         let room = &self.work.room;
         self.parts.prefetch.total_now().saturating_sub(room.taken()).min(room.free())
     }
 
-    /// Computes what each namespace and run may still have, when some places are
-    /// given up.
+    /// Computes the remaining quota of each namespace and run, as if `freed` were
+    /// released.
     fn shares(&self, freed: &[ClaimPermit]) -> Shares {
         let parts = &self.parts;
         let held = |slots: u32| slots.saturating_mul(HELD_PER_SLOT);
@@ -407,7 +412,7 @@ impl CommitLoop {
         shares
     }
 
-    /// Whether a namespace or run that had used up its share may have more now.
+    /// Returns `true` if a namespace or run that had used up its quota has room again.
     fn has_room_again(&self) -> bool {
         if self.full.is_empty() && self.full_runs.is_empty() {
             return false;
@@ -424,8 +429,8 @@ impl CommitLoop {
                 .any(|(namespace, run)| has_room(namespace) && shares.run_room(*run) > 0)
     }
 
-    /// Commits what was gathered and passes on what it came to. False if there is
-    /// nobody who takes that.
+    /// Commits a batch and passes its effects to the dispatcher. Returns `false` if the
+    /// dispatcher has ended.
     async fn commit(&mut self, gathered: Gathered) -> bool {
         let Gathered { members, replies, leases, charges } = gathered;
         let members: Arc<[Member]> = members.into();
@@ -439,7 +444,8 @@ impl CommitLoop {
         let Outcome { answers, mut done } =
             self.commit_range((&members, &replies), 0..members.len(), want, &shares).await;
         tracing::trace!(members = members.len(), took = ?begun.elapsed(), "committed");
-        // Room is made before it is taken again: nobody else takes it.
+        // Claim permits are released before new ones are acquired; only this loop
+        // acquires them.
         drop((leases, members, charges));
         self.note(&done, want);
         drop_cancelled(&self.work.queue, &done.touched);
@@ -451,8 +457,8 @@ impl CommitLoop {
         self.results.send(DispatchMessage::Committed(result)).is_ok()
     }
 
-    /// Takes a place for a state that was claimed. That there is none would be a
-    /// mistake of ours, and the state is given back.
+    /// Acquires a claim permit for a state. If none is free, which would be an internal
+    /// error, the state is given back.
     fn take(&self, state: Leased) -> Option<(Leased, ClaimPermit)> {
         let lease = self.work.room.take(&state);
         if lease.is_none() {
@@ -461,8 +467,9 @@ impl CommitLoop {
         Some((state, lease?))
     }
 
-    /// What this commit may claim: everything that is due while there may be
-    /// more of that, so that others get their turn, else what it creates.
+    /// Decides which states this commit may claim. While more may be due, it claims due
+    /// states, so that other runs get their turn; otherwise it claims those that it
+    /// creates.
     fn want(&self, freed: usize, shares: &Shares) -> Want {
         let room = &self.work.room;
         let held = room.taken().saturating_sub(freed as u32);
@@ -500,9 +507,8 @@ impl CommitLoop {
         self.next_due = [self.next_due, done.next_due].into_iter().flatten().min();
     }
 
-    /// Gives back what the database holds for this host without its knowing: a
-    /// commit that seemed to fail went through, and what it claimed was never
-    /// handed on.
+    /// Gives back states that the database holds for this host without its knowledge. A
+    /// commit that seemed to fail went through, and its claims were never delivered.
     async fn give_back_unknown(&mut self) {
         let (parts, room) = (self.parts.clone(), self.work.room.clone());
         let unknown = async move { crate::recovery::unknown(&parts, &room).await };
@@ -527,8 +533,8 @@ impl CommitLoop {
         }
     }
 
-    /// Commits some members. What the data of one of them spoil is tried in
-    /// halves, so that its neighbours never notice.
+    /// Commits a range of operations. If the data of one makes the transaction fail,
+    /// halves of the range are tried, so that the other operations succeed.
     async fn commit_range(
         &mut self,
         (members, replies): (&Arc<[Member]>, &[Option<Reply>]),
@@ -547,7 +553,8 @@ impl CommitLoop {
                     continue;
                 }
                 Err(Halt::Withdrawn(at)) => {
-                    // Looked at again, so that the database is known to be there.
+                    // Makes the loop commit again, which shows whether the database is
+                    // available.
                     outcome.done.more = true;
                     if range.len() == 1 {
                         outcome.answers.push(Err(StoreError::Unavailable("withdrawn".into())));
@@ -560,7 +567,7 @@ impl CommitLoop {
                 }
                 Err(Halt::Data(why)) => why,
             };
-            // The parts claim nothing, so that nothing is known of what is due.
+            // The halves claim nothing, so they do not report which states are due.
             outcome.done.more |= matches!(want, Want::Claims(1..));
             if range.len() > 1 {
                 let middle = range.start + range.len() / 2;
@@ -584,7 +591,7 @@ impl CommitLoop {
         outcome
     }
 
-    /// Ends a state as `internal` whose outcome cannot be committed.
+    /// Ends a state whose outcome cannot be committed, with an `internal` failure.
     async fn fail_alone(&mut self, finished: &Finished, why: &str) -> Committed {
         let failure = internal(&format!("the outcome of state {} {why}", finished.state.id));
         let changes = match give_up(&finished.run.graph, &finished.state, failure) {
@@ -618,8 +625,8 @@ impl CommitLoop {
         *self.work.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
-    /// Commits a batch. One without members proves nothing of a full disk, since it
-    /// may have nothing to write: after a failure something is written first.
+    /// Commits a batch. An empty batch may have nothing to write and so proves nothing of
+    /// a full disk; after a failure, a test write goes first.
     async fn commit_or_prove(&self, batch: Batch) -> Result<Committed, StoreError> {
         let (store, session) = (&self.parts.store, batch.session);
         if batch.range.is_empty() && !self.gone_through && !store.is_shared() {
@@ -628,8 +635,8 @@ impl CommitLoop {
         store.commit(batch).await
     }
 
-    /// One transaction, repeated for as long as the database is unavailable.
-    /// Halts on bad data, and for a member that was withdrawn meanwhile.
+    /// Runs one transaction, and repeats it for as long as the database is unavailable.
+    /// Halts at bad data, and at an operation that was withdrawn meanwhile.
     async fn try_commit(
         &mut self,
         (members, replies): (&Arc<[Member]>, &[Option<Reply>]),
@@ -654,7 +661,8 @@ impl CommitLoop {
                 turn: self.turn,
                 cursors: self.cursors.clone(),
             };
-            // A mistake of ours is one of the data that it was made with.
+            // A panic is an internal error, and counts as an error of the data that
+            // caused it.
             let commit = AssertUnwindSafe(self.commit_or_prove(batch)).catch_unwind().await;
             let commit =
                 commit.unwrap_or_else(|_| Err(StoreError::Data("made the host panic".into())));
@@ -670,7 +678,7 @@ impl CommitLoop {
                     if !std::mem::replace(&mut self.gone_through, true) {
                         tracing::info!("the database is available again");
                         self.work.room.set_astray();
-                        // Whoever said something meanwhile was not heard.
+                        // Notifications of other hosts were missed meanwhile.
                         self.more = true;
                     }
                     return Ok(done);
@@ -695,16 +703,16 @@ impl CommitLoop {
     }
 }
 
-/// Why a transaction is not repeated.
+/// The reason for which a transaction is not repeated.
 #[derive(Debug)]
 enum Halt {
-    /// The data of one of its members spoil it.
+    /// The data of one of the operations makes the transaction fail.
     Data(String),
-    /// The member at this place was withdrawn.
+    /// The operation at this index was withdrawn.
     Withdrawn(usize),
 }
 
-/// What one or several transactions came to.
+/// The combined result of one or several transactions.
 #[derive(Default)]
 struct Outcome {
     answers: Vec<Result<Answer, StoreError>>,

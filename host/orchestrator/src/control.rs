@@ -1,4 +1,4 @@
-//! What people do with runs: start, pause, cancel, retry by hand.
+//! Commands for runs: start, pause, cancel, manual retry and redrive.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,47 +28,45 @@ use crate::sweeps::Reopened;
 use crate::watch::Latest;
 use crate::{Host, sweeps};
 
-/// What a run is started with.
+/// A request to start a run.
 #[derive(Default)]
 pub struct StartRequest {
-    /// Inputs of the root node: a JSON object.
+    /// Inputs of the root node, a JSON object.
     pub inputs: Option<Arc<Value>>,
-    /// First values of the store: a JSON object of texts.
+    /// Initial values of the store, a JSON object of texts.
     pub store: Option<Value>,
-    /// A second start with the same key gives the first one's run, and is refused
-    /// if it asks for something else.
+    /// Idempotency key. A second start with the same key returns the run of the first,
+    /// and is refused if its request differs.
     pub idempotency_key: Option<String>,
-    /// How long to wait before the first state is due, in milliseconds.
+    /// Delay before the first state is due, in milliseconds.
     pub delay_ms: Option<u64>,
-    /// How long to wait for its end before it is shown.
+    /// Time to wait for the end of the run before it is shown.
     pub wait: Duration,
-    /// The turn that its inputs were read in, if they are large; given up as
-    /// soon as they are committed.
+    /// The turn in which large inputs were read, released as soon as they are committed.
     pub turn: Option<FairPermit<Name>>,
 }
 
-/// What became of a start.
+/// The result of a start.
 #[derive(Debug)]
 pub struct Started {
-    /// The run: as it ended, if it did while it was waited for.
+    /// The run, with its end if that came within the wait.
     pub run: RunDetails,
-    /// Whether it began by this request, and not by an earlier one with the
-    /// same key.
+    /// Set if this request began the run, and not an earlier one with the same key.
     pub new: bool,
 }
 
-/// What became of a redrive.
+/// The result of a redrive.
 #[derive(Debug)]
 pub struct Redriven {
     /// The run.
     pub run: RunDetails,
     /// States that run again.
     pub retried: usize,
-    /// Failed states that do not: a unite above has gone on without them.
+    /// Failed states that do not run again: a unite above has continued without them.
     pub late: usize,
 }
 
-/// Bytes of memory of a value that are gone through in a step.
+/// Bytes of a value that one step of the budget covers.
 const VALUE_BYTES_A_STEP: u64 = 16;
 
 /// The longest idempotency key, in bytes.
@@ -77,21 +75,21 @@ const MAX_KEY: usize = 256;
 /// The longest delay of a start, in milliseconds: a year.
 const MAX_DELAY: u64 = 366 * 24 * 60 * 60 * 1000;
 
-/// How often a start is tried anew because its graph was applied meanwhile.
+/// Attempts of a start, each after the graph was applied again meanwhile.
 const STARTS: u32 = 20;
 
-/// What came of a start before its run is read.
+/// The outcome of a start, before its run is read.
 enum Began {
-    /// It is there already.
+    /// An earlier request with the same key has started the run.
     Known(KnownRun),
-    /// It begins, and is watched if somebody waits for its end.
+    /// A new run, watched if the caller waits for its end.
     New(RunId, Option<watch::Receiver<Latest>>, Answer),
 }
 
 impl Host {
-    /// Starts a run of a graph's current revision, and waits for its end if it
-    /// is told to. A repeat under the same idempotency key gives the run that the
-    /// key has started, before anything else of the request is judged.
+    /// Starts a run of a graph's current revision, and waits for its end if the request
+    /// says so. A repeat under the same idempotency key returns the run of that key,
+    /// before the rest of the request is checked.
     pub async fn start_run(
         &self,
         namespace: &Name,
@@ -103,7 +101,7 @@ impl Host {
         let mut under_way = Request::new(Asked::Start { has_key });
         let begun = self.begin_run(namespace, graph_name, &request, &mut under_way).await;
         let (began, digest) = begun?;
-        // Nothing large is kept while it runs.
+        // No large inputs are kept while the run executes.
         drop(request);
         let known = match began {
             Began::New(_, _, Answer::Known(known)) | Began::Known(known) => known,
@@ -126,9 +124,8 @@ impl Host {
         Ok(Started { run: under_way.after(wait, known.run, run).await?, new: false })
     }
 
-    /// Commits a start, and once more each time that the graph turns out to have
-    /// been applied anew. The run is watched before it is there, so that its end
-    /// is not missed.
+    /// Commits a start request, and retries if the graph was applied again meanwhile.
+    /// Watches the run before it exists, so that its end cannot be missed.
     async fn begin_run(
         &self,
         namespace: &Name,
@@ -145,8 +142,8 @@ impl Host {
         {
             return Ok((Began::Known(known), digest));
         }
-        // One for all attempts: should a commit that seemed to fail go through
-        // late, the next finds its own run.
+        // All attempts share one id: if a commit that seemed to fail goes through late,
+        // the next attempt finds its own run.
         let id = RunId(fresh_id(parts.clock.now()));
         for _ in 0..STARTS {
             let at_hand = parts.graphs.at_hand(namespace, graph_name);
@@ -161,7 +158,7 @@ impl Host {
             let current = current.ok_or_else(|| Error::not_found("graph", graph_name))?;
             let new = self.prepare(id, namespace, graph_name, &current, request);
             let new = match request.turn {
-                // To read and check large inputs takes time that is not the database's.
+                // The time to read and check large inputs is not the database's.
                 Some(_) => under_way.beside(new).await,
                 None => under_way.before(new).await,
             };
@@ -186,7 +183,7 @@ impl Host {
         )))
     }
 
-    /// A run of a graph's revision, or all that is wrong with the request.
+    /// Prepares a run of a graph's revision, or returns every problem of the request.
     async fn prepare(
         &self,
         id: RunId,
@@ -247,8 +244,8 @@ impl Host {
         })
     }
 
-    /// Checks a start: a small one at once, others on the threads for the host's own
-    /// work, in a turn of their namespace.
+    /// Checks a start: a small one inline, a larger one as host work, in a turn of its
+    /// namespace.
     async fn check_start(
         &self,
         namespace: &Name,
@@ -267,25 +264,24 @@ impl Host {
         Ok(done.map_err(|lost| Error::Internal(log_internal(&lost)))?.value)
     }
 
-    /// Cancels a run: nothing of it has effects any more, and what runs of it
-    /// is stopped, on whichever host.
+    /// Cancels a run: it has no further effects, and its executions are stopped on every
+    /// host.
     pub async fn cancel_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
         self.turn(namespace, id, Asked::Cancel, Member::Cancel).await
     }
 
-    /// Pauses a run: what runs of it ends, and nothing is claimed.
+    /// Pauses a run: running executions end, and none of its states is claimed.
     pub async fn pause_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
         self.turn(namespace, id, Asked::Pause, |run| Member::Pause { run, paused: true }).await
     }
 
-    /// Lets a paused run go on.
+    /// Resumes a paused run.
     pub async fn resume_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
         self.turn(namespace, id, Asked::Resume, |run| Member::Pause { run, paused: false }).await
     }
 
-    /// Turns a run, and brings its states in line with it if that is what is to be
-    /// done: in a task of its own, which neither a caller that has gone nor a late
-    /// commit keeps from that.
+    /// Changes the status of a run, and sweeps its states if needed. It runs in its own
+    /// task, so that neither a caller that has gone nor a late commit prevents the sweep.
     async fn turn(
         &self,
         namespace: &Name,
@@ -317,7 +313,7 @@ impl Host {
         request.after(Duration::ZERO, id, self.run(namespace, id)).await
     }
 
-    /// Lets a failed state run again.
+    /// Retries a failed state.
     pub async fn retry_state(
         &self,
         namespace: &Name,
@@ -331,8 +327,8 @@ impl Host {
         request.after(Duration::ZERO, id, self.run(namespace, id)).await
     }
 
-    /// Lets every failed state of a run run again, but for those without which
-    /// a unite has gone on.
+    /// Redrives a run: retries every failed state, except those that a unite has
+    /// continued without.
     pub async fn redrive_run(&self, namespace: &Name, id: RunId) -> Result<Redriven, Error> {
         let request = Request::new(Asked::Redrive);
         let run = request.before(self.info(namespace, id)).await?;
@@ -352,7 +348,7 @@ impl Host {
         }
     }
 
-    /// What never changes of a run, if it is of this namespace.
+    /// Reads the immutable part of a run, if the run is of this namespace.
     pub(crate) async fn info(&self, namespace: &Name, id: RunId) -> Result<Arc<RunInfo>, Error> {
         let found = self.parts.store.run(namespace, id).await?;
         let key = found.ok_or_else(|| Error::not_found("run", id))?.key;
@@ -360,7 +356,7 @@ impl Host {
     }
 }
 
-/// Everything that the check of a start needs.
+/// Parameters for the check of a start.
 struct StartCheck {
     graph: Arc<Graph>,
     root: Arc<DescribedNode>,
@@ -369,7 +365,7 @@ struct StartCheck {
     limits: Limits,
 }
 
-/// Inputs as text and the store of a start, or all that is wrong with it.
+/// The checked inputs as text and the initial store of a start, or every problem.
 type CheckedStart = Result<(Arc<str>, BTreeMap<String, String>), Vec<Problem>>;
 
 impl StartCheck {
@@ -377,14 +373,14 @@ impl StartCheck {
         let StartCheck { graph, root, inputs, store, limits } = self;
         let inputs = inputs.as_deref();
         let values = inputs.map_or(0, json_size::of_value);
-        // Names, sizes and the text for the database.
+        // These steps are for names, sizes and the text for the database.
         let _ = budget.take(values / VALUE_BYTES_A_STEP);
         let start = check_start(graph, root, (inputs, store.as_ref()), limits, budget)?;
         Ok((Value::Object(start.inputs).to_string().into(), start.store))
     }
 }
 
-/// What is wrong with how a run is to be started.
+/// Lists the problems of the idempotency key and the delay of a start.
 fn door(key: Option<&str>, delay_ms: Option<u64>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut problem = |path: &str, message: String| {
@@ -399,13 +395,13 @@ fn door(key: Option<&str>, delay_ms: Option<u64>) -> Vec<Problem> {
     problems
 }
 
-/// Whether a text can be an idempotency key.
+/// Returns `true` if a text is a valid idempotency key.
 fn is_key(text: &str) -> bool {
     (1..=MAX_KEY).contains(&text.len()) && !text.contains('\0')
 }
 
-/// Refuses a request that differs from the one by which its key has started a
-/// run. What an old run was started with is not known, and not held against it.
+/// Refuses a request that differs from the one by which its key has started a run. For a
+/// run without a stored digest, the graph alone is compared.
 fn held_to(known: &KnownRun, graph: &Name, digest: Option<&StartDigest>) -> Result<(), Error> {
     let mut problems = Vec::new();
     if known.graph != *graph {
@@ -424,7 +420,7 @@ fn held_to(known: &KnownRun, graph: &Name, digest: Option<&StartDigest>) -> Resu
     }
 }
 
-/// What a commit's answer means to who asked.
+/// Converts the answer of a commit into the result of the request.
 fn done(what: &'static str, name: impl ToString, answer: Answer) -> Result<(), Error> {
     match answer {
         Answer::Done | Answer::ToSweep(_) | Answer::More(_) => Ok(()),

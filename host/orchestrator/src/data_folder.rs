@@ -1,5 +1,4 @@
-//! The folder that is a host's alone: its locks, its modes, its keys, where things
-//! lie in it.
+//! The data folder of a host: its locks, file modes, keys and paths.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
@@ -14,10 +13,10 @@ use crate::error::StartError;
 use crate::key_file;
 use crate::keys::Keys;
 
-/// What others than its owner may do to a file.
+/// Permission bits of other users than the owner.
 const OTHERS: u32 = 0o077;
 
-/// How often a file is opened again that another process replaces meanwhile.
+/// Attempts to open a file that another process replaces meanwhile.
 const LOCK_TRIES: u32 = 10;
 
 /// A data folder, locked for as long as this lives.
@@ -25,19 +24,20 @@ pub(crate) struct DataFolder {
     folder: PathBuf,
     code_key: Zeroizing<[u8; KEY_BYTES]>,
     host: String,
-    /// As long as the database is open: to close one of them ends its own locks.
+    /// Lock files, open for as long as the database is: closing a descriptor of the
+    /// database file would end SQLite's own locks on it.
     locks: Vec<File>,
 }
 
 impl DataFolder {
-    /// Makes the folder if it is not there, and takes it. Gives what seals
-    /// secrets, too, whose keys lie in the folder unless they are elsewhere.
+    /// Creates the folder if it does not exist, and locks it. Also returns the cipher of
+    /// secrets, whose keys lie in the folder unless they are elsewhere.
     ///
-    /// More than one file is locked: someone may tidy up `lock` while its host
-    /// runs, and the next host must still be told.
+    /// More than one file is locked: if an operator removes `lock` while its host runs,
+    /// the next host must still be refused.
     pub(crate) fn take(folder: &Path, keys: &Keys) -> Result<(Self, SecretCipher), StartError> {
         let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
-        // Inputs and outputs are nobody else's business.
+        // Inputs and outputs are private to the user of the host.
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
         close_to_others(folder)?;
         let lock = |name: &str| locked(folder, &folder.join(name));
@@ -49,9 +49,9 @@ impl DataFolder {
         Ok((DataFolder { folder, code_key, host, locks: vec![first, host_file] }, vault))
     }
 
-    /// Locks the database in the folder, too: whatever becomes of the other files,
-    /// no two hosts have that. Elsewhere than on Linux this kind of lock would keep
-    /// out SQLite's own.
+    /// Locks the database in the folder, too, so that no two hosts have it even if the
+    /// other files are removed. On systems other than Linux this kind of lock would
+    /// exclude SQLite's own.
     pub(crate) fn lock_database(&mut self) -> Result<(), StartError> {
         if cfg!(target_os = "linux") {
             self.locks.push(locked(&self.folder, &self.database())?);
@@ -59,8 +59,8 @@ impl DataFolder {
         Ok(())
     }
 
-    /// What the hosts of this folder are known by, one after the other: at most
-    /// one of them lives, since it has the lock.
+    /// Returns the id of the hosts of this folder. At most one of them lives, since it
+    /// has the lock.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
@@ -73,9 +73,9 @@ impl DataFolder {
         self.folder.join("code")
     }
 
-    /// What authenticates compiled code. It is this folder's own: hosts that
-    /// share the keys of secrets do not vouch for each other's code, and a
-    /// rotation of those keys throws none away.
+    /// Returns the key that authenticates compiled code. Each folder has its own. Hosts
+    /// that share the keys of secrets do not vouch for each other's code, and a rotation
+    /// of those keys invalidates none.
     pub(crate) fn cache_key(&self) -> [u8; KEY_BYTES] {
         *self.code_key
     }
@@ -88,14 +88,15 @@ fn code_key(folder: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, StartError> {
     Ok(key)
 }
 
-/// The database of a data folder, whoever has the folder.
+/// Returns the path of the database in a data folder, whether or not a host has the
+/// folder.
 pub(crate) fn database_in(folder: &Path) -> PathBuf {
     folder.join("exosphere.db")
 }
 
-/// Locks a file, made if it is not there, as long as the answer lives. A lock
-/// counts only on the file that has the name: one that was renamed or removed
-/// meanwhile keeps nobody out.
+/// Locks a file, created if it does not exist, for as long as the result lives. A lock
+/// counts only on the file that has the name, since a renamed or removed file excludes no
+/// other host.
 fn locked(folder: &Path, path: &Path) -> Result<File, StartError> {
     let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
     for _ in 0..LOCK_TRIES {
@@ -120,8 +121,8 @@ fn locked(folder: &Path, path: &Path) -> Result<File, StartError> {
     Err(StartError::InUse(folder.display().to_string()))
 }
 
-/// Closes a folder, and the files that hosts make in it, to everybody but its
-/// owner. A folder of another user that is open to others is refused.
+/// Removes the access of other users to a folder, and to the files that hosts create in
+/// it. An open folder that belongs to another user is refused.
 fn close_to_others(folder: &Path) -> Result<(), StartError> {
     let name = || folder.display().to_string();
     let cannot = |error| StartError::Folder { folder: name(), error };
@@ -137,7 +138,7 @@ fn close_to_others(folder: &Path) -> Result<(), StartError> {
     }
     for file in FILES {
         let path = folder.join(file);
-        // A link names a file that is elsewhere, and somebody else's to close.
+        // A link names a file elsewhere, whose mode is its owner's business.
         let Ok(found) = std::fs::symlink_metadata(&path) else { continue };
         if found.mode() & OTHERS != 0 && !found.is_symlink() {
             let mode = if found.is_dir() { 0o700 } else { 0o600 };
@@ -148,12 +149,11 @@ fn close_to_others(folder: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The files that hosts make in a data folder, but for keys, which close
-/// themselves.
+/// Files that hosts create in a data folder, except key files, which `key_file` closes.
 const FILES: [&str; 6] =
     ["lock", "host.id", "exosphere.db", "exosphere.db-wal", "exosphere.db-shm", "code"];
 
-/// Returns the id in a file, or a fresh one if it holds none.
+/// Returns the id in a file, or a new one if the file holds none.
 fn host_id(file: &mut File) -> io::Result<String> {
     let mut known = String::new();
     let read = file.take(64).read_to_string(&mut known);

@@ -1,7 +1,7 @@
-//! Descriptions of plugins' nodes: read and compiled once for each digest, and kept
-//! up to a weight.
+//! A cache of the descriptions of plugins' nodes, read and compiled once for each digest
+//! and bounded by weight.
 //!
-//! Not here: whether a description is valid; it was when it was admitted.
+//! Not here: the validity of a description, which is checked at admission.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use exosphere_store::{Store, StoreError, description};
 use crate::cache::Cache;
 use crate::host_work::{Bounds, HostWork};
 
-/// Bytes of a description up to which it is read at once.
+/// Bytes of a description up to which it is read inline.
 const SMALL_BYTES: usize = 64 * 1024;
 
-/// Bytes of memory from which on a description is heavy.
+/// Bytes of memory from which a description is heavy.
 const HEAVY_WEIGHT: u64 = 2 * 1024 * 1024;
 
-/// Bytes of all descriptions that are kept: of light ones, and of heavy ones, which
-/// push out none of the light ones.
+/// Bytes of all cached descriptions: light ones, and heavy ones, which evict no light
+/// ones.
 const CACHE_WEIGHTS: (u64, u64) = (64 * 1024 * 1024, 128 * 1024 * 1024);
 
 /// The nodes of a plugin by name.
@@ -36,13 +36,13 @@ impl Described {
         self.0.get(node)
     }
 
-    /// Estimates the bytes of memory that it takes.
+    /// Estimates the bytes of memory that the nodes take.
     pub(crate) fn weight(&self) -> u64 {
         self.0.values().map(|node| node.weight()).sum()
     }
 }
 
-/// Descriptions by digest.
+/// The cache of descriptions by digest.
 pub(crate) struct Descriptions {
     light: Cache<Digest, Arc<Described>>,
     heavy: Cache<Digest, Arc<Described>>,
@@ -66,8 +66,8 @@ impl Descriptions {
         cache.put(digest, described.clone(), weight);
     }
 
-    /// Gives the nodes of a plugin, which are read if they are not cached: large
-    /// ones in the turn of the namespace.
+    /// Returns the nodes of a plugin. If they are not cached they are read, large ones in
+    /// a turn of the namespace.
     pub(crate) async fn get(
         &self,
         (store, work): (&Store, &HostWork),

@@ -14,26 +14,25 @@ use crate::claims::ClaimPermit;
 use crate::executor::dispatch;
 use crate::request::Reply;
 
-/// One thing to pass on.
+/// A message to the dispatcher.
 pub(crate) enum DispatchMessage {
-    /// A commit.
     Committed(Box<CommitEffects>),
-    /// There will be no other.
+    /// The last message; the dispatcher answers it after all others.
     Drained(oneshot::Sender<()>),
 }
 
-/// What a commit came to.
+/// The effects of a commit.
 pub(crate) struct CommitEffects {
-    /// What it did, but for what it claimed.
+    /// Changes of the commit, without its claims.
     pub done: Committed,
-    /// Its answers to those who wait for one.
+    /// Answers to the callers that wait for one.
     pub answers: Vec<(Reply, Result<Answer, StoreError>)>,
-    /// What it claimed, with the places that it takes.
+    /// Claimed states, each with its claim permit.
     pub leased: Vec<(Leased, ClaimPermit)>,
 }
 
-/// Begins. The channel needs no bound of its own: what waits in it has a place in
-/// the room of the host, or somebody who waits for it.
+/// Starts the dispatcher. The channel needs no bound of its own: each entry holds a claim
+/// permit or has a caller that waits for it.
 pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<DispatchMessage> {
     let (results, mut queue) = mpsc::unbounded_channel();
     let guard = parts.lifeline.guard("the task that hands on what commits come to");

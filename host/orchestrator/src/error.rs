@@ -1,4 +1,4 @@
-//! What can go wrong for those who call a host, split by what they can do.
+//! Errors for the callers of a host, split by how a caller can react.
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Problem;
@@ -9,71 +9,71 @@ use uuid::Uuid;
 
 use crate::key_file::KeyFileError;
 
-/// Why a host did not do what it was asked.
+/// The error of a request to a host.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such thing here.
+    /// The requested thing does not exist here.
     #[error("there is no {what} {name:?} here{hint}")]
     NotFound {
-        /// What was looked for: `run`, `graph`..
+        /// The kind of thing: `run`, `graph`..
         what: &'static str,
-        /// Its name.
+        /// The name of the thing.
         name: String,
-        /// What to do, or nothing.
+        /// A remedy, or an empty text.
         hint: String,
     },
-    /// What was sent is not valid: every reason.
+    /// The request is not valid; it names every problem.
     #[error("{what} cannot be taken: {}", count(problems))]
     Invalid {
-        /// What was sent.
+        /// The part of the request that is not valid.
         what: String,
-        /// What is wrong with it.
+        /// The problems.
         problems: Vec<Problem>,
     },
-    /// An upload that is no plugin.
+    /// An upload is not a valid plugin.
     #[error("the plugin is refused: {0}")]
     Plugin(Refused),
-    /// A plugin that says nonsense of its nodes: every reason.
+    /// The descriptions of a plugin's nodes are not valid.
     #[error("the plugin's description of itself cannot be taken: {}", count(problems))]
     Description {
-        /// What is wrong with it.
+        /// The problems.
         problems: Vec<Problem>,
     },
-    /// It cannot be done as things stand.
+    /// The current state of the run or graph does not allow the request.
     #[error("{0}")]
     Conflict(String),
-    /// It is not what the caller goes by any more: someone else changed it.
+    /// The setting has changed since the caller read it.
     #[error(
         "{what} changed since you read {it}, and nothing was set; read {it} again, and repeat the change on that"
     )]
     Changed {
-        /// What.
+        /// The setting.
         what: String,
         /// `it` or `them`.
         it: &'static str,
     },
-    /// The host cannot do it now.
+    /// The host is stopping, or its database is unavailable.
     #[error("the host is stopping or its database is unavailable; try again")]
     Unavailable,
     /// The database did not answer a request in time.
     #[error("{words}")]
     Unanswered {
-        /// Whether the request has an effect all the same.
+        /// The effect of the request.
         effect: Effect,
-        /// That in words, and what to do.
+        /// The effect in words, and a remedy.
         words: String,
     },
-    /// An idempotency key that has started another run than the one asked for now.
+    /// An idempotency key has started a run by a different request.
     #[error(
         "the idempotency key has started the run {run} before, by another request; repeat that one as it was, or use another key"
     )]
     KeyReused {
-        /// The run that it has started.
+        /// The run that the key has started.
         run: RunId,
-        /// What differs.
+        /// The differences between the requests.
         problems: Vec<Problem>,
     },
-    /// A mistake of the host. It has been logged under this id.
+    /// An internal error, logged under this id.
     #[error("something went wrong inside the host; its log has the reason under {0}")]
     Internal(Uuid),
 }
@@ -81,11 +81,11 @@ pub enum Error {
 /// The effect of a request that was not answered in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It has none, and never will.
+    /// The request has no effect, and never will.
     None,
-    /// It may have one.
+    /// The request may have an effect.
     Unknown,
-    /// It was done, and cannot be shown.
+    /// The request was done, and its result cannot be shown.
     Done,
 }
 
@@ -94,8 +94,8 @@ impl Error {
         Error::NotFound { what, name: name.to_string(), hint: String::new() }
     }
 
-    /// Returns why a plugin is refused, or which effect a request has that was not
-    /// answered, as a word for programs.
+    /// Returns a word for programs: the reason for which a plugin is refused, or the
+    /// effect of a request that was not answered.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Error::Plugin(refused) => Some(refused.reason()),
@@ -109,7 +109,7 @@ impl Error {
         }
     }
 
-    /// One problem with what was sent.
+    /// Creates the error of a request with one problem.
     pub(crate) fn invalid(what: &str, path: &str, message: impl ToString) -> Self {
         let problem = Problem { path: path.to_owned(), message: message.to_string() };
         Error::Invalid { what: what.to_owned(), problems: vec![problem] }
@@ -146,14 +146,14 @@ fn count(problems: &[Problem]) -> String {
     }
 }
 
-/// Logs a mistake of ours whole, and gives it the id that others see.
+/// Logs an internal error, and returns the id that the caller sees.
 pub(crate) fn log_internal(why: &dyn std::fmt::Display) -> Uuid {
     let id = crate::ambient::random_id();
     tracing::error!(%id, %why, "internal error");
     id
 }
 
-/// The failure of an attempt by a mistake of ours.
+/// Builds the failure of an attempt by an internal error.
 pub(crate) fn internal(why: &dyn std::fmt::Display) -> Failure {
     let id = log_internal(why);
     Failure::new(
@@ -162,23 +162,24 @@ pub(crate) fn internal(why: &dyn std::fmt::Display) -> Failure {
     )
 }
 
-/// Why a host does not start.
+/// The error of a host that does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Another host has the folder.
+    /// Another host uses the data folder.
     #[error(
         "the data folder {0} is in use by another exosphere host; stop that one, or give this one a folder of its own with --data"
     )]
     InUse(String),
-    /// The folder cannot be made or read.
+    /// The data folder cannot be created or read.
     #[error("the data folder {folder} cannot be used: {error}")]
     Folder {
         /// The folder.
         folder: String,
-        /// Why.
+        /// The cause.
         error: std::io::Error,
     },
-    /// Others may look into the folder, and it is not this user's to close.
+    /// The data folder is open to other users, and belongs to another user than the
+    /// host's.
     #[error(
         "the data folder {folder} belongs to user {owner} and is open to others, and this host runs as user {ours}: \
          `chown -R {ours} {folder} && chmod 700 {folder}`, or give it a folder of its own with --data"
@@ -186,9 +187,9 @@ pub enum StartError {
     OpenFolder {
         /// The folder.
         folder: String,
-        /// The user whose it is.
+        /// The owner of the folder.
         owner: u32,
-        /// The user who runs this host.
+        /// The user that runs this host.
         ours: u32,
     },
     /// A key file cannot be used.
@@ -200,10 +201,10 @@ pub enum StartError {
     /// The database cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The thread that commits cannot be started.
+    /// A thread cannot be started.
     #[error("the thread that commits cannot be started: {0}")]
     Thread(std::io::Error),
-    /// The engine cannot be set up.
+    /// The sandbox cannot be set up.
     #[error(transparent)]
     Sandbox(#[from] SetupError),
 }

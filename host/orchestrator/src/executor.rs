@@ -47,37 +47,38 @@ use crate::secrets::secrets;
 use crate::staging;
 use crate::tenants::Tenant;
 
-/// What is being executed.
+/// The executor: its slots, and the tasks of the states under execution.
 pub(crate) struct Executor {
     slots: FairSemaphore<NamespaceKey, RunKey>,
     tasks: Mutex<Tasks>,
-    /// Where the tasks run: apart from heartbeats, answers and what commits do.
+    /// The runtime of the tasks, apart from heartbeats, answers and the effects of
+    /// commits.
     work: Handle,
 }
 
 #[derive(Default)]
 struct Tasks {
     running: HashMap<StateId, Running>,
-    /// Runs that were aborted, the latest last: what was claimed of them just
-    /// before is not to begin.
+    /// Recently cancelled runs, newest last. Their states must not start, even if they
+    /// were claimed before the cancellation.
     aborted: VecDeque<RunKey>,
-    /// Runs that were paused: what was claimed of them before and has not begun
-    /// is given back. One of which something is claimed later goes on.
+    /// Paused runs. A state that was claimed before the pause and has not begun is given
+    /// back. A later claim of the run means that it was resumed.
     paused: BTreeSet<RunKey>,
 }
 
 /// A task that executes a state.
 struct Running {
     run: RunKey,
-    /// Ends the execution, which then tells what it used.
+    /// Ends the execution, which then reports its usage.
     cancel: Cancel,
     task: AbortHandle,
 }
 
-/// New states up to which an outcome is planned at once: less than a millisecond.
+/// New states up to which an outcome is planned inline: less than a millisecond.
 const PLANNED_AT_ONCE: u64 = 1_000;
 
-/// Aborted runs that are remembered. What was claimed of older ones is swept.
+/// Cancelled runs that are remembered. The sweep covers claimed states of older ones.
 const REMEMBERED: usize = 1024;
 
 impl Executor {
@@ -89,18 +90,18 @@ impl Executor {
         }
     }
 
-    /// Returns where the tasks run.
+    /// Returns the runtime of the tasks.
     pub(crate) fn work(&self) -> &Handle {
         &self.work
     }
 
-    /// Begins nothing more. What runs goes on.
+    /// Closes the slots, so that nothing more begins. Running executions continue.
     pub(crate) fn close(&self) {
         self.slots.close();
     }
 
-    /// Stops what runs of runs that were cancelled, and begins nothing more of
-    /// those that are paused.
+    /// Stops executions of runs that were cancelled, and begins none of runs that are
+    /// paused.
     pub(crate) fn heed(&self, runs: &[Touched]) {
         for touched in runs.iter().filter(|touched| touched.turned) {
             match touched.status {
@@ -111,7 +112,7 @@ impl Executor {
         }
     }
 
-    /// Stops whatever runs of a run. Its results are not wanted any more.
+    /// Stops the executions of a run, since their results no longer count.
     fn abort(&self, run: RunKey) {
         let mut tasks = self.lock();
         let of_run = tasks.running.values().filter(|running| running.run == run);
@@ -122,18 +123,18 @@ impl Executor {
         tasks.aborted.push_back(run);
     }
 
-    /// Stops whatever runs. None of its results is wanted any more.
+    /// Stops all executions, since none of their results counts.
     pub(crate) fn abort_all(&self) {
         self.lock().running.drain().for_each(|(_, running)| running.task.abort());
     }
 
-    /// The runs of what is being executed.
+    /// Returns the runs that have states under execution.
     pub(crate) fn runs(&self) -> Vec<RunKey> {
         let runs: BTreeSet<_> = self.lock().running.values().map(|running| running.run).collect();
         runs.into_iter().collect()
     }
 
-    /// Notes that runs go on: nothing is claimed of a paused one.
+    /// Notes that paused runs were resumed: nothing is claimed of a paused one.
     fn go_on(&self, leased: &[(Leased, ClaimPermit)]) {
         let mut tasks = self.lock();
         if !tasks.paused.is_empty() {
@@ -143,14 +144,15 @@ impl Executor {
         }
     }
 
-    /// Executes a state in a task of its own, unless its run was aborted.
+    /// Executes a state in its own task, unless its run was cancelled.
     fn spawn(&self, parts: &Arc<Parts>, leased: Leased, lease: ClaimPermit) {
         let (id, run) = (leased.state.id, leased.state.run);
         let mut tasks = self.lock();
         if tasks.aborted.contains(&run) {
             return;
         }
-        // Noted before it can end: it takes this lock to be forgotten.
+        // The lock is held until the task is noted: a task that ends takes it to be
+        // forgotten.
         let cancel = Cancel::default();
         let work = execute(parts.clone(), leased, lease, cancel.clone(), Instant::now());
         let task = self.work.spawn(work);
@@ -169,8 +171,8 @@ impl Executor {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a slot, of which a namespace has at most `most`. Slots go round
-    /// namespaces, and in a namespace to the run with the fewest.
+    /// Waits for a slot, of which a namespace has at most `most`. Slots go round-robin to
+    /// namespaces, and within a namespace to the run with the fewest.
     async fn slot(
         &self,
         namespace: NamespaceKey,
@@ -194,10 +196,10 @@ impl Executor {
     }
 }
 
-/// Executes what was claimed, each in a task of its own. Outputs that are not
-/// at hand are read for all of them at once.
+/// Executes claimed states, each in its own task. Outputs that the claim did not bring
+/// are read for all of them at once.
 pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, ClaimPermit)>) {
-    // Here, in the order of the commits: a pause that comes later counts.
+    // Called in the order of the commits, so that a later pause counts.
     parts.executor.go_on(&leased);
     let at_hand =
         |(leased, _): &(Leased, ClaimPermit)| leased.state.place.refs.len() == leased.known.len();
@@ -208,8 +210,8 @@ pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, ClaimPermit)>) {
     }
     let parts = parts.clone();
     let work = parts.executor.work().clone();
-    // In one task: what is spawned from a thread for work costs a fraction of what is
-    // handed over to one.
+    // In one task, since a spawn from a thread of this runtime costs a fraction of a
+    // spawn from elsewhere.
     work.spawn(async move {
         for (leased, lease) in ready {
             parts.executor.spawn(&parts, leased, lease);
@@ -236,8 +238,7 @@ async fn execute(
     let run = match parts.runs.get(&parts.patient, leased.state.run).await {
         Ok(run) => run,
         Err(error) => {
-            // Without its run nothing can be said of a state, not even that it
-            // failed. It is given back.
+            // Without its run, a state cannot even be failed, so it is given back.
             tracing::error!(%error, state = %id, "a claimed state has no readable run");
             parts.executor.forget(id);
             drop(lease);
@@ -245,7 +246,7 @@ async fn execute(
         }
     };
     let attempt = Attempt { parts: &parts, run: &run, leased: &leased, cancel, waited };
-    // A mistake of ours must not lose a state.
+    // A panic is an internal error, and must not lose the state.
     let ended = std::panic::AssertUnwindSafe(attempt.run()).catch_unwind().await;
     let mut ended = ended.unwrap_or_else(|_| Ended::failed(internal(&"the host panicked")));
     let slot = ended.slot.take();
@@ -254,20 +255,20 @@ async fn execute(
     if let Some(finished) = finished {
         staging::finish(&parts, finished, lease).await;
     }
-    // Until its result waits for the committer alone, it keeps its slot: so what is in
-    // memory is bounded by the slots.
+    // The execution keeps its slot until its result is in the commit queue, so that the
+    // slots bound the memory.
     drop(slot);
 }
 
-/// What an attempt came to, before it is planned.
+/// The result of an attempt, before it is planned.
 struct Ended {
     outcome: Outcome,
     journal: Journal,
     logs: Vec<LogLine>,
     usage: Option<Usage>,
-    /// What it might use, if it ran.
+    /// The limits of the attempt, if it ran.
     limits: Option<Arc<Limits>>,
-    /// The slot that it ran in, until its result waits for the committer.
+    /// The slot of the attempt, held until its result is in the commit queue.
     slot: Option<FairPermit<NamespaceKey, RunKey>>,
 }
 
@@ -288,17 +289,16 @@ impl Ended {
     }
 }
 
-/// Why the host's own work for an attempt was not done.
+/// The reason for which host work for an attempt was not done.
 enum NotDone {
-    /// The attempt was cancelled.
     Cancelled,
-    /// It ran past its deadline.
+    /// The attempt ran past its deadline.
     TooLate,
-    /// The host failed.
+    /// The job was lost.
     Lost(JobLost),
 }
 
-/// The failure of an attempt whose CPU time was used up by checks of its inputs or
+/// Builds the failure of an attempt whose CPU time was used up by checks of its inputs or
 /// outputs.
 fn reached_by_checks(limits: &Limits, what: &str, cpu: Duration) -> Failure {
     let Failure { kind, message, details, .. } = limits.reached(Limit::CpuMs);
@@ -320,7 +320,7 @@ struct Attempt<'a> {
     run: &'a Arc<RunInfo>,
     leased: &'a Leased,
     cancel: Cancel,
-    /// How long it has waited for its thread.
+    /// The time for which the attempt has waited for its thread.
     waited: Duration,
 }
 
@@ -333,7 +333,7 @@ impl Attempt<'_> {
         let slot = match slot.as_mut().now_or_never() {
             Some(slot) => slot,
             None => {
-                // What it waits for from now on is no thread.
+                // From now on the attempt waits for a slot, not for a thread.
                 self.waited = Duration::ZERO;
                 tokio::select! {
                     slot = slot => slot,
@@ -364,21 +364,21 @@ impl Attempt<'_> {
         }
     }
 
-    /// Notes that a state begins which may have ended the last host that held
-    /// it. False if it is no longer held.
+    /// Records that a suspected poison state is about to run, so that a further host loss
+    /// can be attributed to it. Returns `false` if the state is no longer claimed.
     async fn noted(&self) -> bool {
         let (run, state) = (self.run.clone(), Box::new(self.leased.state.clone()));
         let member = Member::Begin { run, state };
         matches!(self.parts.committer.submit(member).await, Ok(Answer::Done))
     }
 
-    /// It is no fault of the state that the database does not answer.
+    /// Gives the state back, since an unavailable database is not its fault.
     fn given_back(&self, why: &str) -> Ended {
         tracing::warn!(why, state = %self.leased.state.id, "an attempt is given up: the database is unavailable");
         Ended::without_a_run(Outcome::Released)
     }
 
-    /// The node, and what the attempt may use.
+    /// Returns the node and the limits of the attempt.
     fn allowed(&self, tenant: &Tenant) -> Result<(&Node, Limits), Failure> {
         let Attempt { parts, run, leased, .. } = self;
         let place = leased.state.place.node;
@@ -438,8 +438,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Its inputs as text, and the CPU time that their check took elsewhere. The
-    /// values that they are made of are gone with this.
+    /// Reads and checks the inputs; returns their text, and the CPU time of a check as
+    /// host work. The values that they are made of are dropped here.
     async fn inputs(
         &self,
         node: &Arc<DescribedNode>,
@@ -485,8 +485,8 @@ impl Attempt<'_> {
         Ok((text(&inputs, limits)?, cpu))
     }
 
-    /// A completion whose outputs are held to their schema. What is wrong with
-    /// one repeats a part of it.
+    /// Checks the outputs of a completion against their schema. The message of a misfit
+    /// repeats a part of the output, so secrets are hidden in it.
     async fn checked(
         &self,
         completion: Completion,
@@ -506,8 +506,8 @@ impl Attempt<'_> {
         Ended { outcome, journal, logs, usage: Some(usage), limits: Some(limits), slot: None }
     }
 
-    /// Checks outputs: a few at once, and the rest in slices on the threads for the
-    /// host's own work, where it is billed to the attempt.
+    /// Checks outputs: a few inline, and the rest as host work in slices, which is billed
+    /// to the attempt.
     async fn check_outputs(
         &self,
         mut check: OutputCheck,
@@ -549,8 +549,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Does work for this attempt elsewhere, until it is cancelled or too late. The
-    /// turn that it waits for counts as its time.
+    /// Does host work for this attempt, until it is cancelled or past its deadline. The
+    /// wait for the turn counts as its time.
     async fn work<T: Send + 'static>(
         &self,
         turn: impl Future<Output = Option<FairPermit<Name>>>,
@@ -584,7 +584,8 @@ impl Attempt<'_> {
     }
 }
 
-/// What is committed of an attempt; nothing if its state cannot even be ended.
+/// Plans the end of an attempt for its commit. Returns nothing if the state cannot even
+/// be ended.
 async fn finished(
     parts: &Parts,
     run: Arc<RunInfo>,
@@ -613,7 +614,7 @@ async fn finished(
     Some(Finished { run, state, changes, journal, logs, usage, jitter, limits, staged })
 }
 
-/// Plans what an outcome with many outputs changes, on a thread that nobody else needs.
+/// Plans the changes of an outcome with many outputs, on a blocking thread.
 async fn plan_aside(
     run: Arc<RunInfo>,
     state: Claimed,
@@ -627,7 +628,7 @@ async fn plan_aside(
     planned.await.unwrap_or_else(|_| give_up(&graph.graph, &place, internal(&"the host panicked")))
 }
 
-/// Numbers for new states, however long it takes: an outcome waits for its
+/// Reserves ids for new states, however long that takes: an outcome waits for its
 /// database.
 async fn numbers(parts: &Parts, count: u64) -> Result<Numbers, StoreError> {
     let mut pause = BACKOFF.0;
@@ -644,11 +645,11 @@ async fn numbers(parts: &Parts, count: u64) -> Result<Numbers, StoreError> {
     }
 }
 
-/// A run's store, as a guest reads it.
+/// The store of a run, as a guest reads it.
 struct StoreOfRun {
     store: Store,
     run: RunKey,
-    /// Whether a read failed: then it is no fault of the guest's.
+    /// Set if a read failed, which is not the guest's fault.
     unavailable: AtomicBool,
 }
 

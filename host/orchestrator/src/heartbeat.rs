@@ -1,9 +1,10 @@
-//! Cluster membership on a shared database: a heartbeat that renews this host's
-//! session and expires dead ones, and a listener for other hosts' notifications. A
-//! host on SQLite is alone and has neither.
+//! Cluster membership on a shared database: a heartbeat that renews this host's session
+//! and expires dead ones, and a listener for other hosts' notifications. A host on SQLite
+//! is alone and has neither.
 //!
-//! All of it runs on its own thread, so that no execution and no request delays a
-//! heartbeat. What a heartbeat asks for, except a new session, is done elsewhere.
+//! All of it, and the notifier, runs on one thread of its own, so that no execution or
+//! request delays a heartbeat. Work that a heartbeat asks for runs elsewhere, except the
+//! start of a new session.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -20,27 +21,27 @@ use crate::committer::WorkHint;
 use crate::notifier::Notifier;
 use crate::{Parts, recovery, sweeps};
 
-/// From one beat to the next: a lease (10 s) outlives two that are missed, and
-/// from a death to the beat that finds it are at most 14 s.
+/// Interval between heartbeats. A lease (10 s) survives two missed heartbeats, and
+/// another host's heartbeat finds a dead host after at most 14 s.
 const BEAT: Duration = Duration::from_secs(4);
 
-/// From a beat that failed to the next.
+/// Interval after a heartbeat that failed.
 const FAILED_BEAT: Duration = Duration::from_secs(1);
 
-/// Heartbeats between two looks for sweeps that no host goes on with.
+/// Heartbeats between two checks for sweeps that no host continues.
 const BEATS_PER_SWEEP_CHECK: u32 = 5;
 
-/// The session of this host. Others may end it, if its host was frozen for too
-/// long; it goes on with another then.
+/// The current session of this host. Another host may expire it if this host was frozen
+/// for longer than the lease; this host then begins a new one.
 pub(crate) struct Session {
     current: AtomicI64,
-    /// States of lost sessions are being taken back.
+    /// Set while states of expired sessions are being reclaimed.
     busy: AtomicBool,
-    /// The ear is to listen anew.
+    /// Signals that the LISTEN connection must be reopened.
     deaf: Notify,
-    /// The host ends it itself, and beats no more.
+    /// Set when the host ends the session itself; no heartbeat follows.
     closing: AtomicBool,
-    /// The host has ended it.
+    /// Signals that the host has ended the session.
     ended: Notify,
 }
 
@@ -55,12 +56,12 @@ impl Session {
         }
     }
 
-    /// The host is about to end it.
+    /// Stops the heartbeat, since the host is about to end the session.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the thread of the heartbeat: the host has said its last word.
+    /// Ends the thread of the heartbeat; the host has sent its last notification.
     pub(crate) fn end(&self) {
         self.ended.notify_one();
     }
@@ -74,11 +75,11 @@ impl Session {
     }
 }
 
-/// Begins to beat, to listen and to tell, if there may be others.
+/// Starts the heartbeat, the listener and the notifier, if the database is shared.
 ///
 /// # Errors
 ///
-/// If the system has no thread for it.
+/// If the system cannot start a thread.
 pub(crate) fn start(parts: &Arc<Parts>) -> std::io::Result<()> {
     if !parts.store.is_shared() {
         return Ok(());
@@ -101,7 +102,8 @@ pub(crate) fn start(parts: &Arc<Parts>) -> std::io::Result<()> {
     thread.spawn(move || runtime.block_on(company)).map(drop)
 }
 
-/// Renews the session. What takes longer is done by tasks of `host`.
+/// Sends heartbeats until the session closes. Work that takes longer is spawned on the
+/// runtime `host`.
 async fn beat(parts: Arc<Parts>, host: Handle) {
     let mut next = Instant::now();
     let mut failing = false;
@@ -130,7 +132,8 @@ async fn beat(parts: Arc<Parts>, host: Handle) {
     }
 }
 
-/// Does what a beat asks for.
+/// Applies the answer of a heartbeat: begins a new session if this one was expired, and
+/// starts to reclaim the states of lost ones.
 async fn heed(parts: &Arc<Parts>, host: &Handle, beat: Beat) -> Result<(), StoreError> {
     let Beat { now, alive, next_due, lost, ended } = beat;
     if parts.session.is_closing() {
@@ -156,8 +159,8 @@ async fn heed(parts: &Arc<Parts>, host: &Handle, beat: Beat) -> Result<(), Store
 }
 
 async fn take_back(parts: Arc<Parts>, lost: Vec<SessionId>) {
-    // Another host may be at it, too: each state is taken back once. What is
-    // left by a failure, the next beat finds.
+    // Another host may reclaim the same states; each is taken back once. After a failure,
+    // the next heartbeat finds the rest.
     if let Err(error) = recovery::take_back(&parts, &lost).await {
         tracing::warn!(%error, "cannot take back the states of a lost host yet");
     }
@@ -167,7 +170,7 @@ async fn take_back(parts: Arc<Parts>, lost: Vec<SessionId>) {
     parts.session.busy.store(false, Ordering::Relaxed);
 }
 
-/// Goes on with sweeps that no host seems to go on with, as after a host that was stopped
+/// Continues sweeps that no host seems to continue, for example after a host was stopped
 /// in the middle of one.
 async fn adopt_sweeps(parts: Arc<Parts>) {
     if let Err(error) = sweeps::adopt_abandoned(&parts).await {
@@ -202,14 +205,15 @@ async fn listen(parts: Arc<Parts>) {
     }
 }
 
-/// Runs have turned by what other hosts did.
+/// Applies status changes of runs that other hosts made.
 fn turned(parts: &Parts, runs: &[Touched]) {
     parts.committer.heed(runs);
     parts.executor.heed(runs);
     parts.watchers.tell(runs, Vec::new());
 }
 
-/// Looks how the runs stand that matter here, since it may not have been heard.
+/// Reads the status of every run that is executed or watched here, since notifications
+/// may have been lost.
 async fn catch_up(parts: &Parts) {
     let mut runs = parts.executor.runs();
     runs.extend(parts.watchers.runs());

@@ -1,8 +1,8 @@
-//! The host's own work for callers and guests, such as checks of schemas: done on
-//! threads of its own, in the turns of namespaces, measured, and ended when nobody
-//! wants it any more.
+//! Host work for callers and guests, such as checks of schemas. It runs on threads of its
+//! own, in turns of namespaces, is measured, and ends when its result is no longer
+//! wanted.
 //!
-//! Not here: the work itself, and who pays for it. What is known to take
+//! Not here: the work itself, and the attempt that is billed. Work that is known to take
 //! microseconds need not come here.
 
 use std::cell::Cell;
@@ -17,8 +17,7 @@ use exosphere_domain::ids::Name;
 use exosphere_sandbox::{FairPermit, FairSemaphore};
 use tokio::sync::oneshot;
 
-/// Steps of work that is done at once, wherever it comes up: a quarter of a
-/// millisecond.
+/// Steps of work that is done inline: a quarter of a millisecond.
 pub(crate) const INLINE_STEPS: u64 = 25_000;
 
 /// Steps of all checks of one request: half a second.
@@ -27,61 +26,61 @@ pub(crate) const REQUEST_STEPS: u64 = 50_000_000;
 /// Steps to compile the schemas of one description at its upload: two seconds.
 pub(crate) const DESCRIPTION_STEPS: u64 = 200_000_000;
 
-/// CPU time of a job, after which it hands its turn on if it can go on later.
+/// CPU time after which a job that can continue later passes its turn on.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// Steps between two looks at the clock, which take longer than a short check.
+/// Steps between two reads of the clock, which take longer than a short check.
 const LOOK_STEPS: u64 = 10_000;
 
-/// Niceness of the threads above that of the process: those that serve requests,
-/// heartbeats and commits come first where there are more of them than processors.
+/// Niceness of these threads above that of the process. Threads for requests, heartbeats
+/// and commits have priority where there are more threads than processors.
 const NICENESS: i32 = 5;
 
-/// The most niceness that there is.
+/// The highest niceness of the system.
 const MAX_NICENESS: i32 = 19;
 
-/// Threads beyond one for each processor: for loading descriptions, which has turns
-/// of its own.
+/// Threads beyond one for each processor: they load descriptions, which has turns of its
+/// own.
 const LOADING_THREADS: u32 = 1;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fair pool for the host's own work.
+/// A fair thread pool for host work.
 pub(crate) struct HostWork {
     turns: FairSemaphore<Name>,
-    /// Turns of one namespace: one processor is for the others.
+    /// Turns of one namespace: one processor is left to other namespaces.
     max_turns: u32,
     loads: FairSemaphore<Name>,
     jobs: Sender<Job>,
 }
 
-/// Bounds of one job.
+/// The bounds of one job.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Steps that it may ask for.
+    /// Steps that the job may take.
     pub steps: u64,
-    /// CPU time that it may use.
+    /// CPU time that the job may use.
     pub cpu: Duration,
 }
 
 impl Bounds {
-    /// Bounds of so many steps.
+    /// Creates bounds of a number of steps.
     pub(crate) fn steps(steps: u64) -> Self {
         Bounds { steps, cpu: Duration::MAX }
     }
 
-    /// Bounds of so much CPU time.
+    /// Creates bounds of a CPU time.
     pub(crate) fn cpu(cpu: Duration) -> Self {
         Bounds { steps: u64::MAX, cpu }
     }
 }
 
-/// A job that has ended.
+/// The result of a job.
 pub(crate) struct Done<T> {
     pub value: T,
-    /// CPU time that it used.
+    /// CPU time that the job used.
     pub cpu: Duration,
-    /// The turn that it was done in.
+    /// The turn that the job ran in.
     pub turn: Option<FairPermit<Name>>,
 }
 
@@ -110,21 +109,21 @@ impl HostWork {
         })
     }
 
-    /// Waits for a turn of a namespace. There are as many turns as processors, and a
-    /// namespace has all but one of them. A task that has one must not wait for
+    /// Waits for a turn of a namespace. There are as many turns as processors, and one
+    /// namespace may have all but one of them. A task with a turn must not wait for
     /// another.
     pub(crate) async fn turn(&self, namespace: &Name) -> Option<FairPermit<Name>> {
         self.turns.take(namespace.clone(), self.max_turns).await
     }
 
-    /// Waits for a turn of a namespace to load a description. A task may wait for it
-    /// that has a turn already, and not the other way round.
+    /// Waits for a loading turn of a namespace, to load a description. A task that has an
+    /// ordinary turn may wait for it, and not the other way round.
     pub(crate) async fn loading(&self, namespace: &Name) -> Option<FairPermit<Name>> {
         self.loads.take(namespace.clone(), LOADING_THREADS).await
     }
 
-    /// Does work in a turn on another thread. If this future is dropped, the work
-    /// finds its budget exhausted, and the turn ends with it.
+    /// Runs work in a turn on another thread. If this future is dropped, the work finds
+    /// its budget exhausted, and the turn ends with it.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         turn: Option<FairPermit<Name>>,
@@ -140,7 +139,7 @@ impl HostWork {
             }
             let meter = Meter::new(bounds, is_wanted);
             let value = work(&meter);
-            // Nobody may want it any more.
+            // The caller may have gone.
             drop(done.send(Done { value, cpu: meter.used(), turn }));
         };
         self.jobs.send(Box::new(job)).map_err(|_| JobLost)?;
@@ -150,7 +149,7 @@ impl HostWork {
     }
 }
 
-/// Tells a job by its end that its result is not wanted.
+/// A guard that tells a job on drop that its result is no longer wanted.
 struct Wanted(Arc<AtomicBool>);
 
 impl Drop for Wanted {
@@ -159,7 +158,7 @@ impl Drop for Wanted {
     }
 }
 
-/// Does one job after the other, until there can be none.
+/// Runs one job after the other, until the pool is dropped.
 fn work_off(jobs: &Mutex<Receiver<Job>>) {
     let lower = |own: i32| {
         rustix::process::setpriority_process(None, own.saturating_add(NICENESS).min(MAX_NICENESS))
@@ -170,14 +169,14 @@ fn work_off(jobs: &Mutex<Receiver<Job>>) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        // Whoever waits for it learns that it was lost.
+        // The caller learns that its job was lost.
         if std::panic::catch_unwind(AssertUnwindSafe(job)).is_err() {
             tracing::error!("a job of the host's own work panicked");
         }
     }
 }
 
-/// A budget of a job: its steps and its CPU time, as long as its result is wanted.
+/// The budget of a job: its steps and its CPU time, as long as its result is wanted.
 pub(crate) struct Meter {
     bounds: Bounds,
     is_wanted: Arc<AtomicBool>,
@@ -201,12 +200,12 @@ impl Meter {
         }
     }
 
-    /// CPU time that was used so far.
+    /// Returns the CPU time used so far.
     pub(crate) fn used(&self) -> Duration {
         thread_time().saturating_sub(self.begun)
     }
 
-    /// Returns `true` if the job should hand its turn on.
+    /// Returns `true` if the job should pass its turn on.
     pub(crate) fn is_slice_over(&self) -> bool {
         let since = Duration::from_nanos(self.since_look.get().saturating_mul(STEP_NANOS));
         self.looked.get().saturating_add(since) >= SLICE
@@ -236,7 +235,7 @@ impl Budget for Meter {
     }
 }
 
-/// CPU time that this thread has used.
+/// Returns the CPU time that this thread has used.
 fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
@@ -257,7 +256,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Works until its budget is exhausted; gives the steps.
+    /// Works until its budget is exhausted; returns the number of takes that succeeded.
     fn spin(meter: &Meter) -> u64 {
         let end = Instant::now() + Duration::from_secs(60);
         (0..).take_while(|_| meter.take(1_000).is_ok() && Instant::now() < end).count() as u64

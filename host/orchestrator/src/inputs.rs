@@ -1,5 +1,5 @@
-//! From a claimed state to its rendered inputs: reads what the graph says it
-//! needs, and no more. What it reads can no longer change.
+//! Renders the inputs of a claimed state. It reads only the data that the graph says it
+//! needs, and these can no longer change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,24 +18,23 @@ use crate::claims::ClaimPermit;
 use crate::error::internal;
 use crate::reading::Reading;
 
-/// Bytes of outputs that are read ahead for one batch, at most. Each output may
-/// have its share; larger ones are read by each state itself.
+/// Bytes of outputs that are read ahead for one batch. Each output may have an equal
+/// share; larger ones are read by each state itself.
 const AHEAD_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes of a gather's texts that are in memory at a time, or one output if that
-/// is larger: what is picked out of them stays, and is bounded by `json_bytes`.
+/// Bytes of a gather's texts in memory at a time, or one output if that is larger. The
+/// fields picked out of them stay, and are bounded by `json_bytes`.
 const PAGE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Outputs that are asked for at a time.
+/// Outputs that one read asks for.
 const PAGE_OUTPUTS: usize = 10_000;
 
-/// Why a state has no inputs.
+/// The reason for which a state has no inputs.
 pub(crate) enum NoInputs {
-    /// It fails.
+    /// The state fails.
     Failed(Failure),
-    /// They cannot be read now.
+    /// The inputs cannot be read now.
     Unavailable(String),
-    /// They are not wanted any more.
     Cancelled,
 }
 
@@ -56,8 +55,8 @@ impl From<StoreError> for NoInputs {
     }
 }
 
-/// Reads the outputs that some claimed states need, all at once. What cannot be
-/// read here is read, or failed for, by each state itself.
+/// Reads the outputs that some claimed states need, all at once. Each state reads the
+/// rest itself, and fails if it cannot.
 pub(crate) async fn read_ahead(parts: &Parts, leased: &mut [(Leased, ClaimPermit)]) {
     let mut wanted = Vec::new();
     for (leased, _) in leased.iter() {
@@ -80,8 +79,8 @@ pub(crate) async fn read_ahead(parts: &Parts, leased: &mut [(Leased, ClaimPermit
     }
 }
 
-/// The inputs of a state, or why there are none. What they are made of, and
-/// they themselves, are in the `reading`.
+/// Renders the inputs of a state. The memory of the sources and of the inputs counts in
+/// `reading`.
 pub(crate) async fn inputs(
     store: &Store,
     run: &RunInfo,
@@ -100,7 +99,7 @@ pub(crate) async fn inputs(
     Ok(rendered.await.map_err(|error| internal(&error))??)
 }
 
-/// The text of rendered inputs, if it is within the limit.
+/// Returns the text of rendered inputs, if it is within the limit.
 pub(crate) fn text(inputs: &Value, limits: &Limits) -> Result<String, Failure> {
     let text = inputs.to_string();
     match text.len() > limits.size(Limit::InputBytes) {
@@ -136,17 +135,17 @@ async fn sources(
     Ok(sources)
 }
 
-/// Picks the fields that one node names out of outputs of others. Whatever else
-/// is in an output is read and never built.
+/// Picks the fields that one node names out of the outputs of other nodes. The other
+/// fields of an output are read and never built.
 struct Picking<'a, 'r> {
     store: &'a Store,
     graph: &'a Arc<Graph>,
-    /// The node that names them.
+    /// The node that names the fields.
     node: NodeIx,
     reading: &'a mut Reading<'r>,
 }
 
-/// Which output a text is of: its node, its state.
+/// The node and the state of an output.
 type Origin = (NodeIx, StateId);
 
 impl Picking<'_, '_> {
@@ -164,8 +163,8 @@ impl Picking<'_, '_> {
         self.reading.texts(outputs, pick).await
     }
 
-    /// Picks the named fields out of outputs of which only the sizes are known: a
-    /// page at a time, so that no more of them than that is in memory.
+    /// Picks the named fields out of outputs whose sizes alone are known. It reads a page
+    /// at a time, which bounds the texts in memory.
     async fn pick_pages(
         &mut self,
         sizes: Vec<OutputSize>,
@@ -210,7 +209,7 @@ fn not_stored(state: StateId, number: u32) -> Failure {
     internal(&format!("output {number} of state {state} is not stored"))
 }
 
-/// The outputs on the state's branch that its inputs name.
+/// Picks the fields of the outputs on the state's branch that its inputs name.
 async fn singles(
     node: &Node,
     leased: &Leased,
@@ -226,7 +225,7 @@ async fn singles(
         let known = leased.known.iter().find(|(known, _)| known == from);
         let body: Arc<str> = match known {
             Some((_, body)) => body.clone(),
-            // What was not read ahead is large: one at a time.
+            // An output that was not read ahead is large: one at a time.
             None => {
                 picking.reading.acquire_turn().await;
                 let at = (from.state, from.output);
@@ -240,7 +239,7 @@ async fn singles(
     Ok(found)
 }
 
-/// What lies below a unite.
+/// The outputs and members below a unite.
 struct Below {
     source: NodeIx,
     above: exosphere_domain::path::Path,
@@ -273,7 +272,7 @@ impl Below {
         Ok(Below { source, above, branches, outputs, members, wanted, wants_branches })
     }
 
-    /// The named fields of the outputs of the execution that is united.
+    /// Picks the named fields of the outputs of the execution that is united.
     async fn outputs(
         state: StateId,
         source: NodeIx,
@@ -293,7 +292,7 @@ impl Below {
         Ok(picked.into_iter().map(|(_, output)| output).collect())
     }
 
-    /// The named fields of the members' outputs, by state.
+    /// Picks the named fields of the members' outputs, by state.
     async fn members(
         run: RunKey,
         above: &exosphere_domain::path::Path,

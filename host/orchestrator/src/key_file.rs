@@ -1,7 +1,7 @@
-//! Files that hold keys: each is whole whenever it has its name, and nobody
-//! else's to read.
+//! Key files. A file is complete as soon as it has its name, and no other user can read
+//! it.
 //!
-//! Not here: what the keys are for.
+//! Not here: the use of the keys.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
@@ -12,28 +12,28 @@ use std::path::{Path, PathBuf};
 use exosphere_store::{BadKeys, KEY_BYTES, Keyring, MAX_KEYS};
 use zeroize::Zeroizing;
 
-/// Why a key file cannot be used.
+/// The reason for which a key file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// It cannot be read, made or replaced.
+    /// The file cannot be read, created or replaced.
     #[error("the key file {file} cannot be used: {error}")]
     Io {
         /// The file.
         file: String,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
-    /// It is none.
+    /// The file is not a valid key file.
     #[error(
         "{file} is no key file: {why}. Restore it; without it what it has sealed cannot be opened"
     )]
     Bad {
         /// The file.
         file: String,
-        /// Why.
+        /// The cause.
         why: BadKeys,
     },
-    /// Someone else is at it.
+    /// Another process is rotating the keys.
     #[error("the keys in {0} are being rotated by another process; wait for its end")]
     Locked(String),
 }
@@ -42,12 +42,12 @@ fn unusable(file: &Path) -> impl Fn(io::Error) -> KeyFileError {
     move |error| KeyFileError::Io { file: file.display().to_string(), error }
 }
 
-/// The keys in a file that must be there.
+/// Reads the keys of an existing file.
 pub(crate) fn read(file: &Path) -> Result<Keyring, KeyFileError> {
     keys(file, read_bytes(file).map_err(unusable(file))?)
 }
 
-/// The keys in a file, which is made with a fresh one if it is not there.
+/// Reads the keys of a file, which is created with a new key if it does not exist.
 pub(crate) fn read_or_make(file: &Path) -> Result<Keyring, KeyFileError> {
     let bytes = read_bytes(file).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => make(file),
@@ -61,10 +61,10 @@ fn keys(file: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Keyring, KeyFileError>
     Keyring::from_bytes(&bytes).map_err(bad)
 }
 
-/// What is in a file. Whoever else can read it is shut out.
+/// Reads the bytes of a file. If other users can read it, its mode is set to 0600.
 fn read_bytes(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let most = KEY_BYTES * MAX_KEYS + 1;
-    // As much at once as there may be: a buffer that grew would leave copies.
+    // The full capacity at once, since a buffer that grew would leave copies.
     let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
     let mut open = File::open(file)?;
     Read::by_ref(&mut open).take(most as u64).read_to_end(&mut bytes)?;
@@ -75,7 +75,7 @@ fn read_bytes(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// Makes a key file. Hosts that share it may start at once, and the first one's
+/// Creates a key file. Hosts that share it may start at the same time; the first file
 /// counts.
 fn make(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let bytes = Keyring::fresh().to_bytes();
@@ -89,11 +89,11 @@ fn make(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     }
 }
 
-/// Puts other keys into a file that is there. Whoever reads it meanwhile finds
-/// all of the old ones or all of the new ones.
+/// Replaces the keys in an existing file. A concurrent reader finds all of the old keys
+/// or all of the new ones.
 pub(crate) fn replace(file: &Path, keys: &Keyring) -> Result<(), KeyFileError> {
     let replaced = || {
-        // A link goes on to name the file.
+        // A link must continue to name the file.
         let file = fs::canonicalize(file)?;
         let draft = beside(&file, "new");
         match fs::remove_file(&draft) {
@@ -108,11 +108,11 @@ pub(crate) fn replace(file: &Path, keys: &Keyring) -> Result<(), KeyFileError> {
     replaced().map_err(unusable(file))
 }
 
-/// Keeps others from replacing the keys in a file for as long as it lives.
+/// A lock that keeps other processes from replacing the keys in a file.
 pub(crate) struct Lock(#[expect(dead_code, reason = "it is unlocked when it is closed")] File);
 
 pub(crate) fn lock(file: &Path) -> Result<Lock, KeyFileError> {
-    // The file itself is replaced; its folder stays.
+    // The folder is locked, since the file itself is replaced.
     let folder = fs::canonicalize(file).and_then(|file| File::open(folder_of(&file)));
     let folder = folder.map_err(unusable(file))?;
     match folder.try_lock() {
@@ -122,8 +122,8 @@ pub(crate) fn lock(file: &Path) -> Result<Lock, KeyFileError> {
     }
 }
 
-/// Writes a new file to the disk, for its owner alone: us, or whoever else has
-/// to read it.
+/// Writes a new file to disk, readable by its owner alone: the user of this process, or
+/// `owner`.
 fn write(file: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
     let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
     let ours = new.metadata()?;
@@ -134,7 +134,7 @@ fn write(file: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()>
     new.sync_all()
 }
 
-/// That a file has its name outlives the machine, too.
+/// Syncs the folder of a file, so that its name survives a crash of the machine.
 fn sync_folder(file: &Path) -> io::Result<()> {
     File::open(folder_of(file))?.sync_all()
 }
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(read_or_make(&file).unwrap().current(), made.current());
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        // What one that was killed has left behind.
+        // A draft that a killed process has left.
         fs::write(beside(&file, "new"), "half").unwrap();
         let both = Keyring::fresh().before(&made);
         replace(&link, &both).unwrap();

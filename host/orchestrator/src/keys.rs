@@ -1,4 +1,4 @@
-//! Where a host has the keys from that seal secrets.
+//! The source of the keys that encrypt secrets.
 
 use std::path::{Path, PathBuf};
 
@@ -6,20 +6,20 @@ use exosphere_store::{Keyring, SecretCipher};
 
 use crate::key_file::{self, KeyFileError};
 
-/// Where the keys are. Hosts that share a database share them.
+/// The source of the keys. Hosts that share a database share them.
 #[derive(Debug, Clone, Default)]
 pub enum Keys {
-    /// In the file `host.key` of the data folder.
+    /// The file `host.key` of the data folder.
     #[default]
     InFolder,
-    /// In a file elsewhere.
+    /// A file elsewhere.
     File(PathBuf),
-    /// They were given, by a variable of the environment.
+    /// Keys that were given by an environment variable.
     Given(Keyring),
 }
 
 impl Keys {
-    /// The file that they are in, or else the keys themselves.
+    /// Returns the key file, or else the keys themselves.
     pub(crate) fn place(&self, folder: &Path) -> Result<PathBuf, &Keyring> {
         match self {
             Keys::InFolder => Ok(folder.join("host.key")),
@@ -28,8 +28,8 @@ impl Keys {
         }
     }
 
-    /// A vault with these keys. A file is read again when one is missing; who
-    /// was given them learns of no other until the next start.
+    /// Creates a cipher with these keys. A key file is read again when a key is missing;
+    /// given keys stay the same until the next start.
     pub(crate) fn vault(
         &self,
         folder: &Path,

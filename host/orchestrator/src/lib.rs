@@ -1,7 +1,7 @@
-//! Where store and sandbox meet: states are claimed, executed and committed,
-//! and data goes one way. Every front end calls [`Host`].
+//! The host: claims states, executes them in the sandbox and commits their results in the
+//! store. Data goes one way. Every front end calls [`Host`].
 //!
-//! Not here: SQL, WebAssembly, HTTP, and what an outcome means.
+//! Not here: SQL, WebAssembly, HTTP, and the meaning of an outcome.
 
 mod admission;
 mod ambient;
@@ -92,39 +92,39 @@ use sweeps::Sweeps;
 use tenants::Tenants;
 use watch::Watchers;
 
-/// How a host is set up.
+/// The configuration of a host.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The folder that is this host's alone: key, code cache, and its database
-    /// unless that is elsewhere.
+    /// The data folder of this host alone: key, code cache, and the database unless that
+    /// is elsewhere.
     pub data: PathBuf,
     /// The URL of a Postgres database, which many hosts may share.
     pub database: Option<String>,
-    /// Where the keys are that seal secrets. Hosts that share a database share
+    /// The source of the keys that encrypt secrets. Hosts that share a database share
     /// them.
     pub keys: Keys,
-    /// So many nodes run at a time.
+    /// Slots: nodes that run at a time.
     pub slots: u32,
-    /// So many of them of one namespace, unless it has a number of its own.
+    /// Slots of one namespace, unless it has a number of its own.
     pub namespace_slots: u32,
-    /// What an attempt may use.
+    /// Limits of an attempt.
     pub limits: Limits,
-    /// Where requests of nodes may go, beyond the public internet.
+    /// Destinations of nodes' HTTP requests, beyond the public internet.
     pub http: HttpConfig,
-    /// What the admission of a plugin may take.
+    /// Limits of the admission of a plugin.
     pub admission: AdmissionLimits,
     /// Bytes of compiled code that the folder may hold.
     pub code_cache_bytes: u64,
-    /// So many milliseconds this host's clock is off, for tests.
+    /// Offset of this host's clock in milliseconds, for tests.
     pub clock_offset: Millis,
-    /// The runtime for executions and whatever else strangers make the host do
-    /// [default: the one that starts the host]. What commits, heartbeats and
-    /// answers depend on does not run there.
+    /// The runtime for executions and other work on behalf of guests and callers
+    /// [default: the runtime that starts the host]. Commits, heartbeats and answers do
+    /// not depend on it.
     pub work: Option<Handle>,
 }
 
 impl Config {
-    /// A host in a folder, with defaults for the rest.
+    /// Creates the configuration of a host in a folder, with defaults for the rest.
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Config {
             data: data.into(),
@@ -142,20 +142,20 @@ impl Config {
     }
 }
 
-/// Nodes that run at a time, unless the operator says otherwise.
+/// Slots of a host, unless the operator sets them.
 pub const DEFAULT_SLOTS: u32 = 64;
 
-/// How many of a host's slots one namespace may have, unless the operator says
-/// otherwise: three of four, so that whatever it does others go on.
+/// Returns how many of a host's slots one namespace may have, unless the operator sets
+/// that. It is three of four, so that other namespaces always have some.
 pub fn share_of(slots: u32) -> u32 {
     slots.saturating_sub(slots / 4).max(1)
 }
 
-/// States that may be held for each slot: one that runs, and those that are claimed
-/// ahead while executions are fast.
+/// States that may be claimed for each slot: a running one, and those claimed ahead while
+/// executions are fast.
 const HELD_PER_SLOT: u32 = 1 + MAX_AHEAD_PER_SLOT;
 
-/// For so long an execution waits for a database that is unavailable before its
+/// Time for which an execution waits for a database that is unavailable, before its
 /// attempt is given back.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -165,10 +165,10 @@ pub struct Host {
     parts: Arc<Parts>,
 }
 
-/// What a host is made of.
+/// The parts of a host.
 pub(crate) struct Parts {
     pub store: Store,
-    /// The same, for executions: its reads wait for a database that is away.
+    /// The store for executions, whose reads wait for an unavailable database.
     pub patient: Store,
     pub sandbox: Sandbox,
     pub runs: Runs,
@@ -176,7 +176,7 @@ pub(crate) struct Parts {
     pub descriptions: Descriptions,
     pub declared: Declared,
     pub secret_sets: SecretSets,
-    /// Threads for the host's own work for callers and guests.
+    /// Threads for host work.
     pub work: HostWork,
     pub watchers: Watchers,
     pub committer: Committer,
@@ -194,25 +194,25 @@ pub(crate) struct Parts {
     pub slots: u32,
     pub namespace_slots: u32,
     pub admission: AdmissionLimits,
-    /// Keeps the folder's lock.
+    /// Holds the lock of the data folder.
     folder: DataFolder,
 }
 
 impl Parts {
-    /// What this host is known by to the others.
+    /// Returns the id by which other hosts know this one.
     pub(crate) fn host(&self) -> &str {
         self.folder.host()
     }
 
-    /// How many states may be held now.
+    /// Returns the prefetch targets of now.
     pub(crate) fn targets(&self) -> Targets {
         self.prefetch.targets(|namespace| self.slots_of(self.tenants.slots(namespace)))
     }
 }
 
 impl Host {
-    /// Starts a host: takes the folder, opens the database, takes back what an
-    /// earlier host left behind, and begins to execute.
+    /// Starts a host: locks the data folder, opens the database, reclaims the states of
+    /// earlier hosts, and begins to execute.
     pub async fn start(config: Config) -> Result<Host, StartError> {
         let (mut folder, vault) = DataFolder::take(&config.data, &config.keys)?;
         let database = match config.database {
@@ -275,8 +275,8 @@ impl Host {
         Ok(Host { parts })
     }
 
-    /// Stops in good order: claims nothing more, lets running nodes end, gives
-    /// back what was not begun. Ends when nothing is held.
+    /// Stops the host gracefully: claims nothing more, lets running nodes end, and gives
+    /// back states that have not begun. Returns when no claim is left.
     pub async fn stop(&self) -> Result<(), Error> {
         let parts = &self.parts;
         parts.executor.close();
@@ -284,7 +284,7 @@ impl Host {
         parts.committer.drain().await;
         parts.session.close();
         parts.store.end_session(parts.session.current(), parts.clock.now()).await?;
-        // Whatever is due later is known to this host alone.
+        // This host alone knows of states that are due later.
         let notice =
             Notification { from: parts.session.current().0, work: true, ..Notification::default() };
         if let Err(error) = parts.store.notify(&notice).await {
@@ -295,54 +295,53 @@ impl Host {
         Ok(())
     }
 
-    /// Returns why this host cannot work, if so: its last commit failed, or its
-    /// database does not answer.
+    /// Returns the reason for which this host cannot work, if any: its last commit
+    /// failed, or its database does not answer.
     pub fn health(&self) -> Result<(), String> {
         self.parts.lifeline.health()?;
         self.parts.committer.health().and_then(|()| self.parts.probe.health())
     }
 
-    /// Waits until the host cannot go on, since the committer or the heartbeat has ended;
-    /// returns the reason. A host that stops in good order never gets there.
+    /// Waits until the host cannot continue, since the committer or the heartbeat has
+    /// ended; returns the reason. After a graceful stop, it never returns.
     pub async fn failed(&self) -> String {
         self.parts.lifeline.failed().await
     }
 
-    /// Bytes that an uploaded plugin may have.
+    /// Returns the bytes that an uploaded plugin may have.
     pub fn upload_bytes(&self) -> u64 {
         self.parts.admission.upload_bytes
     }
 
-    /// Waits for the turn of a namespace to have something large in memory: JSON
-    /// that is read into values takes many times its text.
+    /// Waits for a turn of a namespace to hold something large in memory. JSON that is
+    /// read into values takes many times the memory of its text.
     pub async fn large(&self, namespace: &Name) -> Option<FairPermit<Name>> {
         self.parts.work.turn(namespace).await
     }
 
-    /// Waits for the turn of a namespace to send a large body.
+    /// Waits for a permit of a namespace to receive a large body.
     pub async fn large_body(&self, namespace: &Name) -> Option<FairPermit<Name>> {
         self.parts.large.body(namespace).await
     }
 
-    /// Bytes of memory that JSON may take which is read into values.
+    /// Returns the bytes of memory that JSON may take as values.
     pub fn json_bytes(&self) -> u64 {
         self.parts.limits.get(Limit::JsonBytes)
     }
 
-    /// Returns the runtime for whatever takes time on behalf of strangers.
+    /// Returns the runtime for long work on behalf of guests and callers.
     pub fn work(&self) -> &Handle {
         self.parts.executor.work()
     }
 
-    /// States that this host holds: running, or about to.
+    /// Returns the number of states that this host has claimed: running, or about to run.
     pub fn holding(&self) -> u32 {
         self.parts.committer.holding()
     }
 }
 
-/// Lets the clock of a host that is alone on its database go on from the latest
-/// commit there: what waits in it waits no longer because the clock of the machine
-/// has gone back.
+/// Makes the clock of a host that is alone on its database continue from the latest
+/// commit. So no state waits longer because the machine's clock was set back.
 async fn go_on_from(clock: &SystemClock, store: &Store) -> Result<(), StoreError> {
     if store.is_shared() {
         return Ok(());
@@ -358,6 +357,6 @@ async fn go_on_from(clock: &SystemClock, store: &Store) -> Result<(), StoreError
     Ok(())
 }
 
-/// How far a database may be ahead of the clock without a word, in milliseconds:
-/// a clock that is set right now and then is no trouble.
+/// Lead of a database over the clock that is not reported, in milliseconds: small
+/// corrections of a clock are normal.
 const CLOCK_SLACK: Millis = 2_000;

@@ -1,21 +1,21 @@
-//! The lifeline of a host: it fails as soon as a task or thread ends that the host cannot
-//! live without. Health tells of that at once, and the process ends, so that a supervisor
-//! starts another.
+//! The lifeline of a host, which fails as soon as a task or thread ends that the host
+//! cannot live without. Health reports that at once, and the process ends, so that a
+//! supervisor starts another.
 //!
-//! Not here: what ends the process (the command `serve` does).
+//! Not here: the end of the process (the command `serve`).
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Why the host cannot go on, if that is so.
+/// The reason for which the host cannot continue, if there is one.
 #[derive(Default)]
 pub(crate) struct Lifeline {
     failed: watch::Sender<Option<String>>,
 }
 
-/// Held by a task or thread for as long as it works. Dropped in any other way than by
-/// [`Guard::end`], a panic among them, it fails the lifeline.
+/// A guard that a task or thread holds for as long as it works. If it is dropped other
+/// than by [`Guard::end`], as in a panic, the lifeline fails.
 pub(crate) struct Guard {
     lifeline: Arc<Lifeline>,
     of: &'static str,
@@ -23,12 +23,12 @@ pub(crate) struct Guard {
 }
 
 impl Lifeline {
-    /// Guards a task or thread, named for people.
+    /// Creates the guard of a task or thread, which `of` names for people.
     pub(crate) fn guard(self: &Arc<Self>, of: &'static str) -> Guard {
         Guard { lifeline: self.clone(), of, ended: false }
     }
 
-    /// Waits until the host cannot go on; returns the reason.
+    /// Waits until the host cannot continue; returns the reason.
     pub(crate) async fn failed(&self) -> String {
         let mut failed = self.failed.subscribe();
         match failed.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()) {
@@ -37,14 +37,14 @@ impl Lifeline {
         }
     }
 
-    /// Returns the reason why the host cannot go on.
+    /// Returns the reason for which the host cannot continue.
     pub(crate) fn health(&self) -> Result<(), String> {
         self.failed.borrow().clone().map_or(Ok(()), Err)
     }
 }
 
 impl Guard {
-    /// Ends the work in good order.
+    /// Ends the work in good order, without a failure.
     pub(crate) fn end(mut self) {
         self.ended = true;
     }
@@ -100,7 +100,7 @@ mod tests {
         let why = tokio::time::timeout(Duration::from_secs(5), host.failed()).await.unwrap();
         assert!(why.contains("the committer has ended"), "{why}");
         assert_eq!(host.health(), Err(why));
-        // Nobody waits for ever.
+        // No caller waits for ever.
         let member = Member::Cancel(Arc::new(run()));
         assert!(host.parts.committer.submit(member).await.is_err());
     }

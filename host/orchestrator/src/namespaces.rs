@@ -1,5 +1,4 @@
-//! What operators set: limits and shares of namespaces, and what plugins are
-//! granted in them.
+//! Settings by operators: limits and slots of namespaces, and grants of plugins.
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::grant::Grants;
@@ -11,31 +10,31 @@ use exosphere_store::{Expected, NamespaceRow, Page, Part, Setting, settings_vers
 use crate::error::Error;
 use crate::{Host, Parts};
 
-/// A namespace as its operators set it up.
+/// A namespace with its settings.
 #[derive(Debug, Clone)]
 pub struct NamespaceDetails {
-    /// Its name.
+    /// The name of the namespace.
     pub name: Name,
-    /// The limits that were set for it.
+    /// The limits that an operator has set.
     pub limits: LimitValues,
-    /// What its attempts may use at most, on this host.
+    /// The limits of its attempts on this host.
     pub effective: Limits,
-    /// How many of its nodes run at a time on one host, if that was set.
+    /// The slots on one host, if an operator has set them.
     pub own_slots: Option<u32>,
-    /// How many of its nodes run at a time on this host.
+    /// The slots on this host.
     pub slots: u32,
-    /// Which limits and number of its own were set.
+    /// The version of the limits and slots, for conditional updates.
     pub version: Digest,
 }
 
-/// What the plugins of a name are granted.
+/// The grants of the plugins of one name.
 #[derive(Debug, Clone)]
 pub struct PluginGrants {
-    /// The plugins' name.
+    /// The name of the plugins.
     pub plugin: Name,
-    /// What they are granted.
+    /// The grants.
     pub grants: Grants,
-    /// Which grants these are.
+    /// The version of the grants, for conditional updates.
     pub version: Digest,
 }
 
@@ -46,25 +45,24 @@ impl PluginGrants {
     }
 }
 
-/// What an operator wants a namespace to be.
+/// New settings of a namespace.
 #[derive(Debug, Clone, Default)]
 pub struct NamespaceSettings {
-    /// Its limits.
+    /// The limits of the namespace.
     pub limits: LimitValues,
-    /// How many of its nodes run at a time on one host; nothing: as many as the
-    /// host gives everyone.
+    /// The slots on one host; if absent, the host's default for a namespace.
     pub slots: Option<u32>,
 }
 
 impl Host {
-    /// Lists the namespaces that there are.
+    /// Lists the namespaces.
     pub async fn namespaces(&self, part: &Part) -> Result<Page<NamespaceDetails>, Error> {
         let Page { items, next } = self.parts.store.list_namespaces(part).await?;
         let details = |row: NamespaceRow| self.details(row.name, row.limits, row.slots);
         Ok(Page { items: items.into_iter().map(details).collect::<Result<_, _>>()?, next })
     }
 
-    /// A namespace. One that nobody has used is as any.
+    /// Returns a namespace. An unused one has the default settings.
     pub async fn namespace(&self, name: &Name) -> Result<NamespaceDetails, Error> {
         let row = self.parts.store.namespace(name).await?;
         let (limits, slots) = row.map(|row| (row.limits, row.slots)).unwrap_or_default();
@@ -83,8 +81,8 @@ impl Host {
         Ok(NamespaceDetails { name, limits, effective, own_slots, slots, version })
     }
 
-    /// Sets a namespace up, if it is now as expected: what is not said is as the
-    /// host has it.
+    /// Sets limits and slots of a namespace, if its version is as expected. Absent
+    /// settings are reset to the host's defaults.
     pub async fn set_namespace(
         &self,
         name: &Name,
@@ -116,20 +114,20 @@ impl Host {
         self.namespace(name).await
     }
 
-    /// Lists what the plugins of a namespace are granted, by name.
+    /// Lists the grants of a namespace, by name of plugin.
     pub async fn grants(&self, namespace: &Name, part: &Part) -> Result<Page<PluginGrants>, Error> {
         let Page { items, next } = self.parts.store.list_grants(namespace, part).await?;
         let granted = |(plugin, grants)| PluginGrants::new(plugin, grants);
         Ok(Page { items: items.into_iter().map(granted).collect::<Result<_, _>>()?, next })
     }
 
-    /// What the plugins of a name are granted.
+    /// Returns the grants of the plugins of one name.
     pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<PluginGrants, Error> {
         PluginGrants::new(plugin.clone(), self.parts.store.grants_of(namespace, plugin).await?)
     }
 
-    /// Sets what the plugins of a name are granted, if it is now as expected:
-    /// this, and nothing else. It need not be uploaded yet.
+    /// Replaces the grants of the plugins of one name, if their version is as expected.
+    /// No such plugin need be uploaded yet.
     pub async fn set_grants(
         &self,
         namespace: &Name,
@@ -156,14 +154,14 @@ impl Host {
 }
 
 impl Parts {
-    /// What an attempt may use in a namespace with these limits of its own.
+    /// Returns the limits of an attempt in a namespace with limits of its own.
     pub(crate) fn allowed(&self, namespace: &Name, own: &LimitValues) -> Limits {
         let mut limits = Limits::clone(&self.limits);
         limits.lower_for(namespace, own);
         limits
     }
 
-    /// So many nodes of a namespace run here at a time.
+    /// Returns the slots of a namespace on this host.
     pub(crate) fn slots_of(&self, own: Option<u32>) -> u32 {
         own.unwrap_or(self.namespace_slots).clamp(1, self.slots)
     }

@@ -1,6 +1,6 @@
-//! Sends notifications to the other hosts of a shared database: there is work that
-//! this host does not take, or runs have changed. At most one notification per batch;
-//! while one is being sent, the next one is collected.
+//! Sends notifications to the other hosts of a shared database: there is work that this
+//! host does not take, or runs have changed. At most one notification per batch; while
+//! one is being sent, the next one is collected.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,13 +9,13 @@ use tokio::sync::Notify;
 
 use crate::Parts;
 
-/// Runs that one word names: it must stay below 8,000 bytes.
+/// Runs in one notification, which must stay below 8,000 bytes.
 const MOST_RUNS: usize = 100;
 
-/// What is still to be said.
+/// The notifier, with the notification to send next.
 #[derive(Default)]
 pub(crate) struct Notifier {
-    /// Nobody listens if not.
+    /// Set if the database is shared; otherwise no other host listens.
     shared: bool,
     pending: Mutex<Notification>,
     something: Notify,
@@ -26,16 +26,16 @@ impl Notifier {
         Notifier { shared, ..Notifier::default() }
     }
 
-    /// Tells of what a commit did, as far as it matters to others.
+    /// Collects the effects of a commit that matter to other hosts.
     pub(crate) fn enqueue(&self, done: &Committed) {
         if !self.shared {
             return;
         }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let before = (pending.work, pending.runs.len());
-        // Others may take what a namespace or run has beyond its share here. They are
-        // told when it comes to be claimable, not at each look that finds it so: two
-        // hosts with shares used up would wake each other without end.
+        // Another host may claim states beyond this host's quota of a namespace or run.
+        // It is notified when they become claimable, not at each claim that finds them
+        // so. Otherwise two hosts with used-up quotas would wake each other without end.
         let full = !done.full.is_empty() || !done.full_runs.is_empty();
         pending.work |= done.more || (done.added && full);
         let turned = done.touched.iter().filter(|touched| touched.turned);
@@ -45,8 +45,8 @@ impl Notifier {
         }
     }
 
-    /// Says what is to be said, for as long as the host lives. What cannot be
-    /// said is found by the others' next beat.
+    /// Sends notifications for as long as the host lives. If one cannot be sent, the next
+    /// heartbeats of the other hosts find the work.
     pub(crate) async fn run(parts: Arc<Parts>) {
         let notifier = &parts.notifier;
         loop {

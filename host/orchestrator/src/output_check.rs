@@ -1,7 +1,7 @@
 //! The check of a node's outputs against their schema, in pieces: it can stop at any
-//! output and go on there.
+//! output and continue there.
 //!
-//! Not here: on which thread, and who is billed.
+//! Not here: the thread that it runs on, and the attempt that is billed.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use exosphere_domain::json::{self, JsonError};
 use exosphere_domain::node::DescribedNode;
 use exosphere_domain::schema::Refusal;
 
-/// Steps to read an output that are not for its bytes.
+/// Steps to read an output, beyond those for its bytes.
 const OUTPUT_STEPS: u64 = 20;
 
 /// Outputs under check.
@@ -21,30 +21,31 @@ pub(crate) struct OutputCheck {
     json_bytes: u64,
 }
 
-/// How far a check came.
+/// The progress of a check.
 pub(crate) enum Progress {
-    /// All outputs are as they should be.
+    /// All outputs match their schema.
     Passed,
     /// The budget is exhausted, or the slice is over.
     Paused,
     /// An output takes more memory than the limit `json_bytes`.
     TooHeavy,
-    /// An output is not as it should be.
+    /// An output does not match its schema.
     Misfit { output: usize, why: String },
 }
 
 impl OutputCheck {
-    /// Begins at the first output. An output may take up to `json_bytes` of memory.
+    /// Creates a check that begins at the first output. An output may take up to
+    /// `json_bytes` of memory.
     pub(crate) fn new(outputs: Vec<String>, node: Arc<DescribedNode>, json_bytes: u64) -> Self {
         OutputCheck { outputs, next: 0, node, json_bytes }
     }
 
-    /// Gives the outputs back.
+    /// Returns the outputs.
     pub(crate) fn into_outputs(self) -> Vec<String> {
         self.outputs
     }
 
-    /// Goes on within a budget, as long as a slice is not over.
+    /// Continues within a budget, until the slice is over.
     pub(crate) fn go_on(
         &mut self,
         budget: &dyn Budget,
@@ -94,7 +95,7 @@ mod tests {
             secrets: Vec::new(),
         };
         let node = Arc::new(DescribedNode::from(node));
-        // Compiled beforehand, as an attempt does.
+        // The schema is compiled beforehand, as an attempt does.
         node.outputs(&StepBudget::new(u64::MAX)).unwrap();
         OutputCheck::new(outputs.iter().map(|text| (*text).to_owned()).collect(), node, 1 << 20)
     }

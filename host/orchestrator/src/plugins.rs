@@ -1,5 +1,5 @@
-//! Plugins that can be executed: compiled by the sandbox, with the description that
-//! holds the schemas of their inputs and outputs.
+//! Plugins ready to execute: compiled by the sandbox, with the description that holds the
+//! schemas of their inputs and outputs.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use exosphere_store::StoreError;
 use crate::Parts;
 use crate::host_work::{Bounds, Meter};
 
-/// Why a plugin cannot be executed: in words for the host's log.
+/// The reason for which a plugin cannot be executed, in words for the host's log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotReady {
-    /// It is not as it should be.
+    /// The plugin is not valid.
     #[error("plugin {0}: {1}")]
     Broken(Digest, String),
-    /// It cannot be read now.
+    /// The plugin cannot be read now.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Gives a plugin, ready to be invoked, and a node of it whose schemas are compiled.
+/// Returns a plugin, ready to be invoked, and the node with its schemas compiled.
 pub(crate) async fn ready(
     parts: &Parts,
     namespace: &Name,

@@ -1,10 +1,10 @@
-//! Prefetch targets: how many states this host may hold, in all, of a namespace and
-//! of a run. Enough that a free slot has work while a commit is synced, and little
-//! more than can begin soon: what waits here is kept from other hosts and from
-//! other runs. How soon a state can begin follows from how long executions take.
+//! Prefetch targets: how many states this host may claim, in all, of a namespace and of a
+//! run. A free slot should have work while a commit is synced. Few more states are
+//! claimed than can begin soon, since a waiting state is kept from other hosts and other
+//! runs. How soon a state can begin follows from the time that executions take.
 //!
-//! Not here: which states are held (`claims`), slots (`executor`), claims
-//! (`committer`) and giving back what is held in vain (`recall`).
+//! Not here: the claimed states (`claims`), slots (`executor`), claims (`committer`) and
+//! giving back states that wait in vain (`recall`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,37 +13,37 @@ use std::time::{Duration, Instant};
 use exosphere_domain::ids::{NamespaceKey, RunKey};
 use tokio::sync::Notify;
 
-/// States may be claimed ahead that are expected to begin within this time: a
-/// commit with its sync, several times over.
+/// Time within which a state that is claimed ahead should begin: a commit with its sync,
+/// several times over.
 const HORIZON: Duration = Duration::from_millis(50);
 
-/// Executions that take this long or longer are claimed for free slots alone: to
-/// wait for the next commit costs them a few per cent at most.
+/// Execution time from which states are claimed for free slots alone. The wait for the
+/// next commit costs such executions a few per cent at most.
 const SLOW: Duration = Duration::from_millis(400);
 
 /// States that may be claimed ahead for each slot, however fast executions are.
 pub(crate) const MAX_AHEAD_PER_SLOT: u32 = 7;
 
-/// A run with so many slots of a namespace does not get its last one: a small run
-/// that comes then does not wait until a slow node has ended. It costs a large run
-/// one slot of seventeen at most, and nothing where a namespace has fewer.
+/// Slots of a run from which it does not get the last slot of its namespace. A small run
+/// that comes then need not wait until a slow node has ended. It costs a large run one
+/// slot of seventeen at most, and nothing where a namespace has fewer.
 pub(crate) const LARGE_RUN: u32 = 16;
 
-/// The part of its newest execution in a run's mean time.
+/// Weight of the newest execution in the mean time of a run.
 const RUN_WEIGHT: f64 = 1.0 / 8.0;
 
-/// The part of its newest execution in a namespace's mean time.
+/// Weight of the newest execution in the mean time of a namespace.
 const NAMESPACE_WEIGHT: f64 = 1.0 / 16.0;
 
-/// Namespaces with slow executions that are remembered while nothing of them runs.
+/// Namespaces with slow executions that are remembered while none of their states runs.
 const MAX_IDLE_NAMESPACES: usize = 256;
 
-/// Measures executions and derives the targets from that.
+/// A meter of executions, from which the prefetch targets are derived.
 pub(crate) struct Prefetch {
     slots: u32,
     epoch: Instant,
     paces: Mutex<HashMap<NamespaceKey, Pace>>,
-    /// States were claimed.
+    /// Notified when states were claimed.
     claimed: Notify,
 }
 
@@ -60,12 +60,12 @@ struct Pace {
 #[derive(Default)]
 struct RunPace {
     running: u32,
-    /// Sum of the times at which those under way began, in microseconds.
+    /// Sum of the start times of executions under way, in microseconds after `epoch`.
     began: u64,
     mean: Option<f64>,
 }
 
-/// An execution under way. Dropping it ends the measurement.
+/// An execution under way. On drop, its measurement ends.
 pub(crate) struct Running {
     prefetch: Arc<Prefetch>,
     namespace: NamespaceKey,
@@ -73,28 +73,28 @@ pub(crate) struct Running {
     began: Instant,
 }
 
-/// How many states may be held.
+/// The prefetch targets: how many states may be claimed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Targets {
-    /// In all.
+    /// Target of the host.
     pub total: u32,
-    /// Of namespaces that execute or have executed something.
+    /// Targets of namespaces that execute or have executed something.
     pub namespaces: HashMap<NamespaceKey, Target>,
 }
 
-/// How many states of a namespace may be held.
+/// The prefetch target of a namespace.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// In all.
+    /// Target of the whole namespace.
     pub held: u32,
-    /// Of a run of which nothing is executed.
+    /// Target of a run that executes nothing.
     pub idle_run: u32,
-    /// Of the others.
+    /// Targets of the other runs.
     pub runs: HashMap<RunKey, u32>,
 }
 
 impl Target {
-    /// How many states of a run may be held.
+    /// Returns the prefetch target of a run.
     pub(crate) fn of(&self, run: RunKey) -> u32 {
         self.runs.get(&run).copied().unwrap_or(self.idle_run)
     }
@@ -111,7 +111,7 @@ impl Prefetch {
         })
     }
 
-    /// Notes that an execution begins, which has a slot.
+    /// Records that an execution begins in a slot.
     pub(crate) fn begin(self: &Arc<Self>, namespace: NamespaceKey, run: RunKey) -> Running {
         let began = Instant::now();
         let mut paces = self.lock();
@@ -140,13 +140,12 @@ impl Prefetch {
             pace.runs.remove(&running.run);
         }
         if pace.running == 0 && pace.is_fast() {
-            // As it is taken to be without a word.
+            // Without an entry, a namespace counts as fast.
             paces.remove(&running.namespace);
         }
     }
 
-    /// How many states may be held now, where `slots_of` gives the slots of a
-    /// namespace.
+    /// Returns the prefetch targets of now; `slots_of` returns the slots of a namespace.
     pub(crate) fn targets(&self, slots_of: impl Fn(NamespaceKey) -> u32) -> Targets {
         self.targets_at(Instant::now(), slots_of)
     }
@@ -159,7 +158,7 @@ impl Prefetch {
         Targets { total: self.total(&paces, now), namespaces }
     }
 
-    /// How many states may be held in all.
+    /// Returns the prefetch target of the host.
     pub(crate) fn total_now(&self) -> u32 {
         self.total(&self.lock(), self.micros(Instant::now()))
     }
@@ -172,7 +171,7 @@ impl Prefetch {
         self.slots.saturating_add(capped(ahead + spare_ahead, self.slots))
     }
 
-    /// Executions under way.
+    /// Returns the number of executions under way.
     pub(crate) fn running(&self) -> u32 {
         self.lock().values().map(|pace| pace.running).sum()
     }
@@ -207,7 +206,7 @@ impl Pace {
     fn target(&self, now: u64, slots: u32) -> Target {
         let spare = slots.saturating_sub(self.running);
         let of_run = |running: u32, time: f64| {
-            // One more than it can begin: a run is never without a state that waits.
+            // One more than the run can begin, so that it always has a state that waits.
             let begun = running.saturating_add(spare).saturating_add(1);
             match capped(ahead(running + spare, time), slots) {
                 0 => begun.min(most_of_one(slots)),
@@ -226,12 +225,12 @@ impl Pace {
         }
     }
 
-    /// Whether its executions are too fast to matter.
+    /// Returns `true` if its executions are too fast to matter.
     fn is_fast(&self) -> bool {
         ahead(1, self.mean.unwrap_or(0.0)) >= f64::from(MAX_AHEAD_PER_SLOT)
     }
 
-    /// States that can begin soon in the slots of executions under way.
+    /// Returns how many states can begin soon in the slots of executions under way.
     fn ahead_of_running(&self, now: u64) -> f64 {
         let each = |pace: &RunPace| ahead(pace.running, pace.expected(now, self.mean));
         self.runs.values().map(each).sum()
@@ -239,9 +238,9 @@ impl Pace {
 }
 
 impl RunPace {
-    /// How long an execution of the run takes, in seconds: the mean of the last, or
-    /// twice the mean age of those under way, so that slow ones are known before
-    /// one has ended.
+    /// Returns the expected time of an execution of the run, in seconds. It is the mean
+    /// of the last executions, or twice the mean age of those under way. So a slow run is
+    /// known before an execution has ended.
     fn expected(&self, now: u64, otherwise: Option<f64>) -> f64 {
         let ages = (u64::from(self.running).saturating_mul(now)).saturating_sub(self.began);
         let age = ages as f64 / 1e6 / f64::from(self.running.max(1));
@@ -249,12 +248,13 @@ impl RunPace {
     }
 }
 
-/// Slots that one run can have of a namespace's.
+/// Returns how many slots of a namespace one run can have.
 fn most_of_one(slots: u32) -> u32 {
     slots - u32::from(slots > LARGE_RUN)
 }
 
-/// States that can begin within the horizon in some slots, at this time for each.
+/// Returns how many states can begin within [`HORIZON`], in `slots` slots at `time`
+/// seconds each.
 fn ahead(slots: u32, time: f64) -> f64 {
     match time >= SLOW.as_secs_f64() || slots == 0 {
         true => 0.0,
@@ -262,7 +262,7 @@ fn ahead(slots: u32, time: f64) -> f64 {
     }
 }
 
-/// A whole number of states ahead, within the most for some slots.
+/// Rounds a number of states down, and caps it by the limit for `slots`.
 fn capped(ahead: f64, slots: u32) -> u32 {
     // A cast of a float saturates.
     (ahead as u32).min(slots.saturating_mul(MAX_AHEAD_PER_SLOT))
@@ -280,7 +280,7 @@ mod tests {
     const N: NamespaceKey = NamespaceKey(1);
     const OTHER: NamespaceKey = NamespaceKey(2);
 
-    /// A host whose executions began and ended at given milliseconds.
+    /// A host whose executions begin and end at given milliseconds.
     struct Bench(Arc<Prefetch>);
 
     impl Bench {

@@ -1,8 +1,8 @@
-//! Probe of a shared database: asks it for a word while nothing is committed, so
-//! that `/health` tells of an outage within two seconds.
+//! Probe of a shared database: pings it while nothing is committed, so that `/health`
+//! reports an outage within two seconds.
 //!
-//! Not here: commits that fail, of which the committer tells. SQLite needs no
-//! probe: it is in this process, and what fails is its disk.
+//! Not here: failing commits, which the committer reports. SQLite needs no probe: it is
+//! in this process, and only its disk can fail.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,20 +11,20 @@ use tokio::time::{Instant, sleep};
 
 use crate::Parts;
 
-/// How often the database is asked, and for how long a commit speaks for it.
+/// Interval between pings, and the time for which a commit replaces them.
 const INTERVAL: Duration = Duration::from_millis(400);
 
-/// How long an answer may take. With twice the interval before it, less than two
-/// seconds pass from an outage to the word of it.
+/// Time within which the database must answer. With twice the interval before it, an
+/// outage is reported in less than two seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// What is known of the database beside the commits.
+/// The state of the database as the probe knows it.
 pub(crate) struct Probe {
     seen: Mutex<Seen>,
 }
 
 struct Seen {
-    /// When it last answered, by a commit or to the probe.
+    /// The time of the last answer, to a commit or to a ping.
     at: Instant,
     trouble: Option<String>,
 }
@@ -36,12 +36,12 @@ impl Default for Probe {
 }
 
 impl Probe {
-    /// Notes that a commit went through.
+    /// Records that a commit went through.
     pub(crate) fn committed(&self) {
         *self.lock() = Seen { at: Instant::now(), trouble: None };
     }
 
-    /// Returns why the database does not answer, if it does not.
+    /// Returns the reason for which the database does not answer, if it does not.
     pub(crate) fn health(&self) -> Result<(), String> {
         self.lock().trouble.clone().map_or(Ok(()), Err)
     }
@@ -51,7 +51,7 @@ impl Probe {
     }
 }
 
-/// Begins to probe, if there is something to probe.
+/// Starts the probe, if the database is shared.
 pub(crate) fn start(parts: &Arc<Parts>) {
     if parts.store.is_shared() {
         tokio::spawn(run(parts.clone()));

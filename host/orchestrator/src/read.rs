@@ -1,4 +1,4 @@
-//! What people read of runs and states.
+//! Reads of runs and states.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,51 +17,51 @@ use crate::error::Error;
 use crate::reading::AnswerPlace;
 use crate::watch::Latest;
 
-/// Failed states that a run's details name.
+/// Failed states in the details of a run.
 const NAMED_FAILURES: u32 = 10;
 
-/// How often a run is looked at that another host may be executing.
+/// Poll interval while waiting for a run that another host may be executing.
 const WATCH_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Outputs of one state that its details hold.
+/// Outputs of one state in its details.
 const SHOWN_OUTPUTS: u32 = 1000;
 
-/// A run with what people want to know of it.
+/// The details of a run.
 #[derive(Debug)]
 pub struct RunDetails {
     /// The run.
     pub run: RunView,
-    /// Its graph.
+    /// The graph of the run.
     pub graph: Arc<Graph>,
-    /// The first of its failed states.
+    /// The first failed states of the run.
     pub failures: Vec<StateView>,
-    /// Its store, as far as it is there.
+    /// The store of the run, with the entries that it has so far.
     pub store: BTreeMap<String, String>,
-    /// Held until it has been sent, if that is large.
+    /// Permit to hold until the details have been sent, if the store is large.
     pub place: Option<AnswerPlace>,
 }
 
-/// A state with what people want to know of it.
+/// The details of a state.
 #[derive(Debug)]
 pub struct StateDetails {
     /// The run.
     pub run: RunId,
-    /// Its graph.
+    /// The graph of the run.
     pub graph: Arc<Graph>,
     /// The state.
     pub state: StateView,
-    /// Its first outputs: JSON texts.
+    /// The first outputs of the state, as JSON texts.
     pub outputs: Vec<String>,
-    /// Its attempts, the latest last.
+    /// The attempts of the state, newest last.
     pub attempts: Vec<AttemptRow>,
-    /// Held until all that has been sent, if it is large.
+    /// Permit to hold until the details have been sent, if they are large.
     pub place: Option<AnswerPlace>,
 }
 
-/// What someone waits for.
+/// The condition that a caller waits for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum WaitFor {
-    /// Any news behind the event of this number.
+    /// Any event after the event of this number.
     Version(i64),
     /// The end of the run.
     End,
@@ -82,18 +82,18 @@ fn latest(run: &RunDetails) -> Latest {
 }
 
 impl Host {
-    /// Runs, the newest first.
+    /// Lists the runs of a namespace, newest first.
     pub async fn runs(&self, namespace: &Name, filter: &RunFilter) -> Result<Page<RunView>, Error> {
         Ok(self.parts.store.runs(namespace, filter).await?)
     }
 
-    /// A run.
+    /// Reads the details of a run.
     pub async fn run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
         let run = self.parts.store.run(namespace, id).await?;
         self.run_details(run.ok_or_else(|| Error::not_found("run", id))?).await
     }
 
-    /// What else people want to know of a run.
+    /// Adds the graph, failed states and store to a run.
     async fn run_details(&self, run: RunView) -> Result<RunDetails, Error> {
         let parts = &self.parts;
         let info = parts.runs.get(&parts.store, run.key).await?;
@@ -118,8 +118,8 @@ impl Host {
         Ok(RunDetails { run, graph: info.graph.clone(), failures, store, place })
     }
 
-    /// A run, as soon as it has news behind event number `after`, or the wait
-    /// is over.
+    /// Waits until a run has an event after number `after` or the wait is over, and reads
+    /// the run.
     pub async fn watch_run(
         &self,
         namespace: &Name,
@@ -130,7 +130,7 @@ impl Host {
         self.run_when(namespace, id, WaitFor::Version(after), wait).await
     }
 
-    /// A run, as soon as it has come so far, or the wait is over.
+    /// Waits until a run meets the condition or the wait is over, and reads the run.
     pub(crate) async fn run_when(
         &self,
         namespace: &Name,
@@ -139,7 +139,7 @@ impl Host {
         wait: Duration,
     ) -> Result<RunDetails, Error> {
         let key = self.info(namespace, id).await?.key;
-        // Watched first and read then, so that no news falls between.
+        // The run is watched before it is read, so that no event is missed between.
         let news = self.parts.watchers.watch(key, until);
         let run = self.run(namespace, id).await?;
         if wait.is_zero() || until.is_reached(&latest(&run)) {
@@ -148,8 +148,8 @@ impl Host {
         self.await_run(namespace, id, news, run.run.version, until, wait).await
     }
 
-    /// A run that is watched and was seen as of a version, when it has come so
-    /// far or the wait is over.
+    /// Waits until a watched run, which was read at version `seen`, meets the condition
+    /// or the wait is over, and reads the run.
     pub(crate) async fn await_run(
         &self,
         namespace: &Name,
@@ -161,14 +161,14 @@ impl Host {
     ) -> Result<RunDetails, Error> {
         let end = Instant::now() + wait;
         loop {
-            // What other hosts do to a run is told when it turns. In between it
-            // is looked at now and then, as long as someone waits.
+            // Other hosts notify when the status of a run changes. Other events of theirs
+            // are found by polling, as long as a caller waits.
             let left = end.saturating_duration_since(Instant::now());
             let turn =
                 if self.parts.store.is_shared() { left.min(WATCH_POLL_INTERVAL) } else { left };
             let later = async {
-                // What is older than what was seen is no news: the run may have
-                // been opened again since.
+                // An event older than the version that was seen does not count: the run
+                // may have been reopened since.
                 let reached = |latest: &Latest| latest.version > seen && until.is_reached(latest);
                 news.wait_for(reached).await.ok()?.run.clone()
             };
@@ -183,8 +183,8 @@ impl Host {
         }
     }
 
-    /// The states of a run, in path order. `identifier` may be any of the
-    /// graph's.
+    /// Lists the states of a run, in path order. `identifier` may be any identifier of
+    /// the graph.
     pub async fn states(
         &self,
         namespace: &Name,
@@ -205,7 +205,7 @@ impl Host {
         Ok((info.graph.clone(), page))
     }
 
-    /// A state of a run.
+    /// Reads the details of a state.
     pub async fn state(
         &self,
         namespace: &Name,

@@ -1,7 +1,6 @@
-//! Reading JSON texts into values, which take many times the memory of their
-//! text: an attempt has a limit for that, and what is large takes turns, so that
-//! many at a time do not add up, and is read beside the threads that serve
-//! requests.
+//! Reads JSON texts into values, which take many times the memory of their text. Each
+//! attempt has a limit for that memory. Large texts take turns, so that many attempts do
+//! not add up, and are read on other threads than those that serve requests.
 //!
 //! Not here: how a text is read and how much its values weigh; that is
 //! `exosphere_domain::json`.
@@ -22,33 +21,33 @@ use crate::Parts;
 use crate::error::internal;
 use crate::host_work::{Bounds, Meter};
 
-/// Bytes of memory up to which nobody waits for a turn.
+/// Bytes of memory up to which a reader needs no turn.
 const SMALL: u64 = 1024 * 1024;
 
-/// Bytes of text up to which they cannot weigh more than [`SMALL`]: the worst
-/// text weighs some 230 times as much.
+/// Bytes of text up to which its values cannot weigh more than [`SMALL`]: the worst text
+/// weighs some 230 times as much.
 const SMALL_TEXT: u64 = 4 * 1024;
 
-/// Bytes of text from which on they are read in a turn, beside the threads that
+/// Bytes of text from which a text is read in a turn, on other threads than those that
 /// serve requests.
 const LARGE_TEXT: u64 = 256 * 1024;
 
-/// Large bodies that come in at a time, and how many of them of one namespace.
-/// Apart from the turns at reading: a body takes as long as its sender likes.
+/// Large request bodies that arrive at a time, and those of one namespace among them.
+/// They have their own permits, since a body takes as long as its sender likes.
 const BODIES: (u32, u32) = (8, 2);
 
-/// Large answers that are held at a time, from their reading until the caller has
-/// them, and how many of them of one namespace.
+/// Large answers in memory at a time, from their reading until the caller has them, and
+/// those of one namespace among them.
 const ANSWERS: (u32, u32) = (8, 2);
 
-/// Connections, of those that people read by, that read something large at a time,
-/// and how many of them for one namespace.
+/// Read connections that read something large at a time, and those for one namespace
+/// among them.
 const LARGE_READS: (u32, u32) = (2, 1);
 
-/// Bytes from which on an answer is large.
+/// Bytes from which an answer is large.
 pub(crate) const LARGE_ANSWER: i64 = 256 * 1024;
 
-/// The place of a large answer: whoever has sent it drops this.
+/// The permit of a large answer, dropped once the answer has been sent.
 #[expect(dead_code, reason = "it is held, and dropped")]
 pub struct AnswerPlace(FairPermit<Name>);
 
@@ -58,13 +57,13 @@ impl fmt::Debug for AnswerPlace {
     }
 }
 
-/// Turns at sending what is large. Those at reading it are the turns of the host's own
+/// Permits for large bodies, answers and reads. Turns at reading JSON are those of host
 /// work (see [`crate::host_work`]).
 pub(crate) struct Large {
     bodies: FairSemaphore<Name>,
-    /// At being answered with it.
+    /// Permits for large answers.
     answers: FairSemaphore<Name>,
-    /// At reading it from the database.
+    /// Permits for large reads of the database.
     reads: FairSemaphore<Name>,
 }
 
@@ -77,9 +76,8 @@ impl Large {
         }
     }
 
-    /// Reads something of so many bytes for a caller. If it is large, that waits
-    /// for the turn of the namespace, and there is a place to give up when the
-    /// caller has it.
+    /// Reads `bytes` for a caller. If they are large, waits for permits of the namespace,
+    /// and returns one to hold until the caller has the answer.
     pub(crate) async fn read<T, E>(
         &self,
         namespace: &Name,
@@ -94,21 +92,20 @@ impl Large {
         Ok((read.await?, place))
     }
 
-    /// Waits for the turn of a namespace to send a body.
+    /// Waits for a permit of the namespace to receive a large body.
     pub(crate) async fn body(&self, namespace: &Name) -> Option<FairPermit<Name>> {
         self.bodies.take(namespace.clone(), BODIES.1).await
     }
 }
 
-/// Reads what one attempt needs at a time. Its turn, if it has one, ends with
-/// it.
+/// Reads the JSON texts of one attempt. A turn that it holds ends with it.
 pub(crate) struct Reading<'a> {
     parts: &'a Parts,
     namespace: &'a Name,
     limits: &'a Limits,
     weight: u64,
     turn: Option<FairPermit<Name>>,
-    /// The time that has gone into it since the turn began.
+    /// The start of the turn, from which the deadline counts.
     begun: Instant,
     patience: Duration,
 }
@@ -119,19 +116,18 @@ impl<'a> Reading<'a> {
         Reading { parts, namespace, limits, weight: 0, turn: None, begun: Instant::now(), patience }
     }
 
-    /// Bytes of memory that all takes which was read.
+    /// Returns the bytes of memory that all values so far take.
     pub(crate) fn weight(&self) -> u64 {
         self.weight
     }
 
-    /// Whether it has a turn: then there is much to do.
+    /// Returns `true` if the reading has a turn, and so is large.
     pub(crate) fn has_turn(&self) -> bool {
         self.turn.is_some()
     }
 
-    /// Waits for the turn to read something large, of which is not yet known how
-    /// large. The deadline begins with the turn: waiting for it is not the
-    /// attempt's fault.
+    /// Waits for a turn to read something large of unknown size. The deadline begins with
+    /// the turn, since the wait for it is not the attempt's fault.
     pub(crate) async fn acquire_turn(&mut self) {
         if self.turn.is_none() {
             self.turn = self.parts.work.turn(self.namespace).await;
@@ -139,7 +135,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Lends its turn to the host's own work, or waits for one if it has none.
+    /// Takes the turn for host work, or waits for one if there is none.
     pub(crate) fn take_turn(&mut self) -> impl Future<Output = Option<FairPermit<Name>>> + use<'a> {
         let (held, parts, namespace) = (self.turn.take(), self.parts, self.namespace);
         async move {
@@ -150,7 +146,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Takes a turn back.
+    /// Returns a turn to the reading after host work.
     pub(crate) fn give_turn(&mut self, turn: Option<FairPermit<Name>>) {
         self.turn = turn;
     }
@@ -189,9 +185,8 @@ impl<'a> Reading<'a> {
         value.map_err(|error| self.refused(&error))
     }
 
-    /// Reads texts by a function, which takes what it keeps off the bytes of
-    /// memory that it is given. If there is much to read, that happens on a thread
-    /// of its own.
+    /// Reads texts with `read`, which subtracts the memory of its value from the bytes
+    /// that it is given. Much text is read as host work on another thread.
     pub(crate) async fn texts<K: Send + 'static, T: Send + 'static>(
         &mut self,
         texts: Vec<(K, impl AsRef<str> + Send + 'static)>,
@@ -223,7 +218,7 @@ impl<'a> Reading<'a> {
         read.map_err(|error| self.refused(&error))
     }
 
-    /// Bytes of memory that are left.
+    /// Returns the bytes of memory that are left.
     fn room(&self) -> u64 {
         self.limits.get(Limit::JsonBytes).saturating_sub(self.weight)
     }

@@ -1,8 +1,8 @@
-//! Gives back claimed states that wait for a slot in vain: more are held than the
-//! targets allow, since executions proved slow. They are free to be claimed again,
-//! by a host with room or after those of other runs.
+//! Gives back claimed states that wait for a slot in vain, because the host holds more
+//! than the targets allow after executions proved slow. They can be claimed again, by a
+//! host with free slots or after states of other runs.
 //!
-//! Not here: how many may be held; that is `prefetch`.
+//! Not here: the targets; that is `prefetch`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use crate::Parts;
 use crate::claims::HeldStates;
 use crate::prefetch::Targets;
 
-/// From one look to the next, while more is held than is executed.
+/// Check interval, while more states are claimed than executed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// States are given back that have waited this long for a slot: longer than any
-/// that the prefetch targets take in.
+/// Time that a state has waited for a slot before it is given back: longer than any wait
+/// that the prefetch targets allow.
 const GIVE_BACK_AFTER: Duration = Duration::from_millis(100);
 
-/// Begins to look after what is held.
+/// Starts the task that recalls claimed states.
 pub(crate) fn start(parts: &Arc<Parts>) {
     tokio::spawn(run(parts.clone()));
 }
@@ -42,7 +42,7 @@ async fn run(parts: Arc<Parts>) {
     }
 }
 
-/// Withdraws from the queues for slots what is held beyond the targets.
+/// Withdraws states beyond the targets from the queues for slots.
 fn recall(parts: &Parts) {
     let Some(since) = Instant::now().checked_sub(GIVE_BACK_AFTER) else { return };
     let surplus = surplus(&parts.committer.held(), &parts.targets());
@@ -64,19 +64,19 @@ fn recall(parts: &Parts) {
     }
 }
 
-/// What is held beyond the targets.
+/// The numbers of claimed states beyond the targets.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Surpluses {
     total: u32,
     namespaces: HashMap<NamespaceKey, Surplus>,
-    /// Namespaces, the one that holds most first.
+    /// Namespaces, those with the most claimed states first.
     by_size: Vec<NamespaceKey>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Surplus {
     runs: HashMap<RunKey, u32>,
-    /// Of the namespace, that of its runs included.
+    /// Surplus of the namespace, that of its runs included.
     rest: u32,
 }
 
@@ -89,7 +89,7 @@ fn surplus(held: &HeldStates, targets: &Targets) -> Surpluses {
     let size = |namespace: &NamespaceKey| held.namespaces[namespace].total;
     all.by_size.sort_by_key(|namespace| std::cmp::Reverse((size(namespace), *namespace)));
     for (namespace, of_it) in &held.namespaces {
-        // One that executes nothing has just come, or has no slot to wait for.
+        // A namespace that executes nothing has just come, or has no slot to wait for.
         let Some(target) = targets.namespaces.get(namespace) else { continue };
         let over = |(run, held): (&RunKey, &u32)| {
             Some((*run, held.checked_sub(target.of(*run)).filter(|over| *over > 0)?))

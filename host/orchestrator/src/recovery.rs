@@ -1,5 +1,5 @@
-//! What lost hosts leave behind: the states that they held are free again, and
-//! the sweeps that they began go on (`sweeps`).
+//! Recovery from lost hosts: the states that they had claimed are free again, and the
+//! sweeps that they began are continued (`sweeps`).
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{SessionId, StateId};
@@ -13,10 +13,10 @@ use futures::future::join_all;
 use crate::Parts;
 use crate::claims::ClaimTable;
 
-/// States that are taken back in one transaction.
+/// States that one transaction reclaims.
 const AT_A_TIME: u32 = 500;
 
-/// Takes back what ended sessions hold.
+/// Reclaims the states of ended sessions.
 pub(crate) async fn take_back(parts: &Parts, sessions: &[SessionId]) -> Result<(), StoreError> {
     for session in sessions {
         let (mut after, mut all) = (StateId(0), 0);
@@ -32,7 +32,7 @@ pub(crate) async fn take_back(parts: &Parts, sessions: &[SessionId]) -> Result<(
             }
             let answers = join_all(members.into_iter().map(|m| parts.committer.submit(m))).await;
             all += answers.iter().filter(|answer| matches!(answer, Ok(Answer::Done))).count();
-            // That another host was quicker is no failure.
+            // It is not a failure if another host was quicker.
             if let Some(error) = answers.into_iter().find_map(Result::err) {
                 return Err(error);
             }
@@ -44,8 +44,8 @@ pub(crate) async fn take_back(parts: &Parts, sessions: &[SessionId]) -> Result<(
     Ok(())
 }
 
-/// What gives back the states that this host's session holds in the database and
-/// the host does not know of.
+/// Builds the operations that give back states that the database holds for this session
+/// and that this host does not know of.
 pub(crate) async fn unknown(parts: &Parts, room: &ClaimTable) -> Result<Vec<Member>, StoreError> {
     let session = parts.session.current();
     let (mut after, mut members) = (StateId(0), Vec::new());
@@ -59,8 +59,8 @@ pub(crate) async fn unknown(parts: &Parts, room: &ClaimTable) -> Result<Vec<Memb
     }
 }
 
-/// The end of an execution that nobody saw the end of; nothing if its run cannot
-/// be read, so that nothing can be said of it.
+/// Builds the end of an execution that was lost; nothing if its run cannot be read, so
+/// that its state cannot be planned.
 async fn ended(
     parts: &Parts,
     state: Claimed,

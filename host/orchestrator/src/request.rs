@@ -1,9 +1,8 @@
-//! Requests of callers on their way through the committer: each is answered in
-//! time, and one whose caller has gone is withdrawn before it is committed. So a
-//! start that was given up does not begin when the database is back.
+//! Requests of callers on their way through the committer. Each is answered in time, and
+//! is withdrawn before its commit if its caller has gone. So a start that was given up
+//! does not begin when the database is back.
 //!
-//! Not here: what the host itself has to commit, which waits for its database
-//! however long that takes.
+//! Not here: the host's own commits, which wait for the database however long that takes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -16,30 +15,30 @@ use tokio::time::{Instant, timeout_at};
 use crate::committer::Committer;
 use crate::error::{Effect, Error};
 
-/// How long a request may be on its way to its commit. Callers are answered
-/// within five seconds: the rest is for what they are shown.
+/// Time within which a request must be committed. Callers are answered within five
+/// seconds; the rest is for showing the result.
 const COMMIT_WITHIN: Duration = Duration::from_secs(4);
 
-/// How long a request may take until its caller is shown what came of it.
+/// Time within which a caller must be shown the result of its request.
 const ANSWER_WITHIN: Duration = Duration::from_millis(4_500);
 
-/// Where the answer to a member goes, and whether anybody waits for it.
+/// The channel for the answer to an operation, with the state of its caller.
 pub(crate) struct Reply {
     answer: oneshot::Sender<Result<Answer, StoreError>>,
-    /// None for what the host itself commits: that is never withdrawn.
+    /// Absent for the host's own operations, which are never withdrawn.
     ticket: Option<Arc<Ticket>>,
 }
 
-/// Where a request stands between its caller and the committer.
+/// The state of a request between its caller and the committer.
 struct Ticket(AtomicU8);
 
-/// It is in no transaction.
+/// The request is in no transaction.
 const WAITING: u8 = 0;
-/// It is in a transaction that may go through.
+/// The request is in a transaction that may go through.
 const COMMITTING: u8 = 1;
-/// Its caller has gone: it must not become part of a transaction.
+/// The caller has gone, so the request must not become part of a transaction.
 const WITHDRAWN: u8 = 2;
-/// It was in a transaction of which nobody knows the end.
+/// The request was in a transaction whose result is unknown.
 const IN_DOUBT: u8 = 3;
 
 impl Ticket {
@@ -49,58 +48,59 @@ impl Ticket {
 }
 
 impl Reply {
-    /// A reply to the host itself.
+    /// Creates a reply for an operation of the host itself.
     pub(crate) fn internal(answer: oneshot::Sender<Result<Answer, StoreError>>) -> Self {
         Reply { answer, ticket: None }
     }
 
-    /// Whether its member may not be committed any more: the caller has gone.
+    /// Returns `true` if the caller has gone, so that the operation must not be
+    /// committed.
     pub(crate) fn is_withdrawn(&self) -> bool {
         let Some(ticket) = &self.ticket else { return false };
         self.answer.is_closed() || ticket.0.load(Ordering::Acquire) == WITHDRAWN
     }
 
-    /// Takes its member into a transaction. False if it is withdrawn.
+    /// Takes the operation into a transaction. Returns `false` if it is withdrawn.
     pub(crate) fn enter(&self) -> bool {
         let Some(ticket) = &self.ticket else { return true };
-        // One in doubt need not be repeated if nobody waits: it has gone through, or
-        // it has not.
+        // A request in doubt need not be repeated if its caller has gone: it has gone
+        // through, or it has not.
         !self.answer.is_closed()
             && (ticket.turn(WAITING, COMMITTING) || ticket.0.load(Ordering::Acquire) != WITHDRAWN)
     }
 
-    /// Takes its member out of a transaction that has not gone through.
+    /// Takes the operation out of a transaction that has failed.
     pub(crate) fn leave(&self) {
         if let Some(ticket) = &self.ticket {
             ticket.turn(COMMITTING, WAITING);
         }
     }
 
-    /// Notes that its member was in a transaction of which nobody knows the end.
+    /// Notes that the operation was in a transaction whose result is unknown.
     pub(crate) fn doubt(&self) {
         if let Some(ticket) = &self.ticket {
             ticket.turn(COMMITTING, IN_DOUBT);
         }
     }
 
-    /// Tells what became of it.
+    /// Sends the answer to the caller.
     pub(crate) fn send(self, answer: Result<Answer, StoreError>) {
         // The caller may have gone.
         let _ = self.answer.send(answer);
     }
 }
 
-/// A request of a caller, and the time until which it is to be answered.
+/// A request of a caller, with the time from which its deadlines count.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request {
     asked: Asked,
     begun: Instant,
 }
 
-/// What is done about an answer that comes too late for its caller.
+/// A callback for an answer that comes too late for its caller.
 pub(crate) type Late = Box<dyn FnOnce(Answer) + Send>;
 
-/// What a caller asks for.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     Start { has_key: bool },
@@ -116,12 +116,12 @@ impl Request {
         Request { asked, begun: Instant::now() }
     }
 
-    /// Until when what comes before the answer may take.
+    /// Returns the deadline of all work before the answer.
     pub(crate) fn until(&self) -> Instant {
         self.begun + COMMIT_WITHIN
     }
 
-    /// Waits for something that is needed before the commit, and changes nothing.
+    /// Waits for work that is needed before the commit, and that changes nothing.
     pub(crate) async fn before<T, E: Into<Error>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -135,8 +135,8 @@ impl Request {
         }
     }
 
-    /// Waits for work of the host's own that has bounds of its own: the request has so
-    /// much more time.
+    /// Waits for host work, which has bounds of its own. The deadlines of the request
+    /// move by the time that it takes.
     pub(crate) async fn beside<T>(
         &mut self,
         work: impl Future<Output = Result<T, Error>>,
@@ -147,8 +147,8 @@ impl Request {
         done
     }
 
-    /// Commits a member. It is withdrawn if its time is over, or if this is
-    /// dropped, as long as it is in no transaction that may go through.
+    /// Commits an operation. It is withdrawn when its time is over or this future is
+    /// dropped, as long as no transaction with it may go through.
     pub(crate) async fn commit(
         &self,
         committer: &Committer,
@@ -157,9 +157,9 @@ impl Request {
         self.commit_with(committer, member, None).await
     }
 
-    /// The same for what has to be followed up however late it is committed: `late`
-    /// is given the answer that comes after the caller was told that it is not
-    /// known. Until then the member is repeated.
+    /// Commits an operation that must be followed up however late it is committed. If the
+    /// caller was answered that the result is unknown, `late` receives the later answer;
+    /// until then the operation is repeated.
     pub(crate) async fn commit_with(
         &self,
         committer: &Committer,
@@ -178,7 +178,7 @@ impl Request {
         match answered.await {
             Ok(Some(Ok(answer))) => Ok(answer),
             Ok(Some(Err(StoreError::Data(why)))) => Err(StoreError::Data(why).into()),
-            // Late, or the committer has ended.
+            // Too late, or the committer has ended.
             _ if ticket.turn(WAITING, WITHDRAWN) => Err(self.not_done()),
             _ => {
                 if let Some(late) = late {
@@ -193,7 +193,7 @@ impl Request {
         }
     }
 
-    /// Waits for what a caller is shown of what was done.
+    /// Waits for the result that a caller is shown after the commit.
     pub(crate) async fn after<T>(
         &self,
         wait: Duration,
@@ -212,7 +212,7 @@ impl Request {
         }
     }
 
-    /// The error of a request that has no effect, now or later.
+    /// Creates the error of a request that has no effect, now or later.
     pub(crate) fn not_done(&self) -> Error {
         let words = format!(
             "not {}: the host is stopping or its database is unavailable; try again",
@@ -279,7 +279,7 @@ mod tests {
     fn a_request_being_committed_is_not_withdrawn() {
         let (reply, ticket, _receiver) = reply();
         assert!(reply.enter() && !ticket.turn(WAITING, WITHDRAWN));
-        // It has not gone through.
+        // The transaction has failed.
         reply.leave();
         assert!(ticket.turn(WAITING, WITHDRAWN) && !reply.enter());
     }
@@ -289,7 +289,7 @@ mod tests {
         let (reply, ticket, _receiver) = reply();
         assert!(reply.enter());
         reply.doubt();
-        // It is repeated, and that surely fails: the first time may have gone through.
+        // The repeat surely fails, but the first transaction may have gone through.
         assert!(reply.enter());
         reply.leave();
         assert!(!ticket.turn(WAITING, WITHDRAWN) && reply.enter());

@@ -1,76 +1,76 @@
-//! Brings the secrets of a database under another key, beside whatever hosts
-//! are at work on it. It may be ended at any moment: what the key file holds
-//! opens everything at all times, and the next call finishes.
+//! Key rotation: encrypts the secrets of a database under another key, while hosts use
+//! it. It may be ended at any moment: the key file can decrypt every secret at all times,
+//! and the next call finishes.
 //!
-//! The steps, in this order: the new key stands first in the file, the old ones
-//! behind it; the database knows it as one in use; every secret is sealed under
-//! it; the old ones are out of use; they leave the file.
+//! The steps, in this order: the new key is put first in the file, before the old ones;
+//! the database records it as one in use; every secret is encrypted under it; the old
+//! ones are out of use; they leave the file.
 //!
-//! Not here: the sealing, which is the store's business.
+//! Not here: the encryption, which is the store's business.
 
 use std::path::{Path, PathBuf};
 
 use exosphere_store::{
     BadKeys, CheckError, Database, KeyId, Keyring, OpenError, Resealed, SecretCipher, Store,
-    StoreError, Unopened, is_up_to_date,
+    StoreError, Unopened, ensure_current_schema,
 };
 
 use crate::data_folder::database_in;
 use crate::key_file::{self, KeyFileError};
 use crate::keys::Keys;
 
-/// A database, and where its keys are.
+/// A database, and the source of its keys.
 #[derive(Debug, Clone)]
 pub struct Sealing {
     /// The data folder of a host.
     pub data: PathBuf,
     /// The URL of a Postgres database instead of the one in the folder.
     pub database: Option<String>,
-    /// Where the keys are.
+    /// The source of the keys.
     pub keys: Keys,
 }
 
-/// What became of it.
+/// The result of a rotation.
 #[derive(Debug, Clone)]
 pub struct Rotated {
-    /// The key that everything is sealed under now.
+    /// The key that encrypts every secret now.
     pub key: KeyId,
-    /// So many secrets came under it.
+    /// Secrets that were encrypted under it by this call.
     pub secrets: u64,
-    /// What no key opened, and was given up.
+    /// Secrets that no key decrypts, and that were given up.
     pub forgotten: Vec<String>,
-    /// Whether it finished what an earlier call had begun.
+    /// Set if this call finished an earlier one.
     pub went_on: bool,
-    /// Whether older keys are left.
+    /// Set if older keys are left.
     pub has_older: bool,
 }
 
-/// Why secrets are not under another key.
+/// The reason for which secrets are not under another key.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
-    /// There is no file to put a new key into.
+    /// The keys are not in a file, so a new key cannot be added.
     #[error(
         "the keys come from EXOSPHERE_MASTER_KEY, so there is no file to put a new one into. \
          Put a new key (`openssl rand -hex 32`) and a comma before the ones in it, restart every host with that, \
          run `exosphere secrets reseal` with it, too, and take the old ones out at the next restart"
     )]
     NoFile,
-    /// It cannot be used.
+    /// The key file cannot be used.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
-    /// It would hold too many keys.
+    /// The key file would hold too many keys.
     #[error("no further key fits into the key file: {0}; rotate without --keep-old first")]
     Full(BadKeys),
-    /// The database is not there or another version's.
+    /// The database does not exist or belongs to another version.
     #[error(transparent)]
     Database(#[from] CheckError),
-    /// It cannot be opened, or its keys are others.
+    /// The database cannot be opened, or it has different keys.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// It cannot be read or written.
+    /// The database cannot be read or written.
     #[error("{0}; nothing is lost: run this again to finish")]
     Store(#[from] StoreError),
-    /// Some secrets cannot be opened.
+    /// Some secrets cannot be decrypted.
     #[error(
         "{} of the secrets cannot be opened, so the old keys are kept. \
          Apply their graphs again with the secrets set, or give them up with `exosphere secrets reseal --forget-lost`, \
@@ -79,7 +79,7 @@ pub enum RotationError {
     Lost(Vec<String>),
 }
 
-/// The first few of what is lost.
+/// Formats the first few lost secrets.
 fn some_of(lost: &[String]) -> String {
     const SHOWN: usize = 5;
     let more = lost.len().saturating_sub(SHOWN);
@@ -93,16 +93,16 @@ impl Sealing {
         url.map_or_else(|| Database::Sqlite(database_in(&self.data)), Database::Postgres)
     }
 
-    /// Makes a new key and brings everything under it. The old ones leave the
-    /// key file, unless they are to be kept for backups of the database.
+    /// Creates a new key and encrypts every secret under it. The old keys leave the key
+    /// file, unless they are to be kept for backups of the database.
     ///
     /// # Errors
     ///
-    /// If it cannot be done to the end. It can be called again then.
+    /// If it cannot be completed. It can be called again then.
     pub async fn rotate(&self, keep_old: bool) -> Result<Rotated, RotationError> {
         let file = self.keys.place(&self.data).map_err(|_| RotationError::NoFile)?;
         let _lock = key_file::lock(&file)?;
-        is_up_to_date(&self.database()).await?;
+        ensure_current_schema(&self.database()).await?;
         let keys = key_file::read(&file)?;
         let store = Store::open(&self.database(), SecretCipher::new(keys.clone())).await?;
         let done = rotate(&store, &file, keys, keep_old).await;
@@ -110,15 +110,14 @@ impl Sealing {
         done
     }
 
-    /// Brings everything under the key that is the current one already. Where
-    /// secrets are forgotten that no key opens, a database is taken that would
-    /// be refused for them.
+    /// Encrypts every secret under the current key. With [`Unopened::Forget`], it also
+    /// opens a database that would be refused for secrets that no key decrypts.
     ///
     /// # Errors
     ///
-    /// If it cannot be done to the end. It can be called again then.
+    /// If it cannot be completed. It can be called again then.
     pub async fn reseal(&self, unopened: Unopened) -> Result<Rotated, RotationError> {
-        is_up_to_date(&self.database()).await?;
+        ensure_current_schema(&self.database()).await?;
         let vault = self.keys.vault(&self.data, key_file::read)?;
         let store = match unopened {
             Unopened::Keep => Store::open(&self.database(), vault).await?,
@@ -136,7 +135,7 @@ async fn rotate(
     mut keys: Keyring,
     keep_old: bool,
 ) -> Result<Rotated, RotationError> {
-    let went_on = keys.has_older() && !store.is_sealed_by_current().await?;
+    let went_on = keys.has_older() && !store.needs_no_reencryption().await?;
     if !went_on {
         let longer = Keyring::fresh().before(&keys).to_bytes();
         keys = Keyring::from_bytes(&longer).map_err(RotationError::Full)?;
@@ -154,7 +153,7 @@ async fn rotate(
 
 async fn reseal(store: &Store, unopened: Unopened) -> Result<Rotated, RotationError> {
     let keys = store.keys();
-    // One that was opened unproven has yet to learn of it.
+    // A database that was opened without a key check does not know these keys yet.
     store.use_keys((*keys).clone()).await?;
     let Resealed { secrets, lost: forgotten } = all_under(store, unopened).await?;
     let (key, has_older) = (keys.current().clone(), keys.has_older());

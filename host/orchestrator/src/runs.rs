@@ -1,5 +1,5 @@
-//! What never changes of the runs that are being executed, and what is needed to
-//! start runs: graphs, kept at hand.
+//! Caches of the immutable part of runs under execution, and of the graphs that runs are
+//! started from.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,17 +10,17 @@ use exosphere_store::{GraphRow, RevisionRow, RunInfo, Store, StoreError};
 
 use crate::cache::Cache;
 
-/// Graphs, and current revisions; the whole lot is forgotten when one more comes,
+/// Graphs, and current revisions, that are cached. All are dropped when one more comes,
 /// since each can be read again.
 const MOST: usize = 4096;
 
-/// Bytes of the runs that are kept: mostly their inputs.
+/// Bytes of the cached runs: mostly their inputs.
 const RUNS_WEIGHT: u64 = 256 * 1024 * 1024;
 
-/// Bytes of a run but for its inputs.
+/// Bytes of a run without its inputs.
 const RUN_WEIGHT: u64 = 1024;
 
-/// Runs at hand.
+/// A cache of runs.
 pub(crate) struct Runs {
     known: Cache<RunKey, Arc<RunInfo>>,
 }
@@ -32,13 +32,13 @@ impl Default for Runs {
 }
 
 impl Runs {
-    /// Keeps a run that is known already.
+    /// Caches a run that is known already.
     pub(crate) fn keep(&self, run: Arc<RunInfo>) {
         let weight = RUN_WEIGHT + run.inputs.len() as u64;
         self.known.put(run.key, run, weight);
     }
 
-    /// A run, read if it is not at hand.
+    /// Returns a run, read if it is not cached.
     pub(crate) async fn get(&self, store: &Store, key: RunKey) -> Result<Arc<RunInfo>, StoreError> {
         if let Some(run) = self.known.get(&key) {
             return Ok(run);
@@ -50,18 +50,16 @@ impl Runs {
     }
 }
 
-/// The current revision of a graph: what a run is started of.
+/// The current revision of a graph, from which a run is started.
 pub(crate) struct Current {
-    /// The number of its namespace.
+    /// The key of its namespace.
     pub namespace: NamespaceKey,
-    /// The revision.
     pub revision: RevisionRow,
-    /// The graph itself.
     pub graph: Arc<Graph>,
 }
 
-/// The graphs of current revisions, kept at hand. Another host may have applied
-/// one anew since: a start asks for that when it is committed.
+/// A cache of the graphs of current revisions. Another host may have applied a graph
+/// since; the commit of a start checks that.
 #[derive(Default)]
 pub(crate) struct Graphs {
     known: Mutex<Known>,
@@ -71,7 +69,8 @@ pub(crate) struct Graphs {
 struct Known {
     revisions: HashMap<i64, Arc<Graph>>,
     current: HashMap<(Name, Name), Arc<Current>>,
-    /// How often a graph was forgotten: what was read before that may be old.
+    /// Number of times that a graph was dropped: a row read before the last of them may
+    /// be old.
     applied: u64,
 }
 
@@ -80,12 +79,12 @@ impl Graphs {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The current revision of a graph, if it is at hand.
+    /// Returns the current revision of a graph, if it is cached.
     pub(crate) fn at_hand(&self, namespace: &Name, name: &Name) -> Option<Arc<Current>> {
         self.lock().current.get(&(namespace.clone(), name.clone())).cloned()
     }
 
-    /// The current revision of a graph as it is now, if there is one.
+    /// Reads the current revision of a graph as it is now, if there is one.
     pub(crate) async fn current(
         &self,
         store: &Store,
@@ -108,19 +107,19 @@ impl Graphs {
         Ok(Some(current))
     }
 
-    /// A graph has another current revision now, or may have.
+    /// Drops a graph that has, or may have, another current revision now.
     pub(crate) fn forget(&self, namespace: &Name, name: &Name) {
         let mut known = self.lock();
         known.applied += 1;
         known.current.remove(&(namespace.clone(), name.clone()));
     }
 
-    /// The graph in a revision, parsed if it is not at hand.
+    /// Returns the graph of a revision, parsed if it is not cached.
     fn graph(&self, row: &GraphRow) -> Result<Arc<Graph>, StoreError> {
         if let Some(graph) = self.lock().revisions.get(&row.revision.id) {
             return Ok(graph.clone());
         }
-        // Without the lock: a large one takes long.
+        // Parsed without the lock, since a large graph takes long.
         let graph = Arc::new(row.graph()?);
         let mut known = self.lock();
         if known.revisions.len() >= MOST {

@@ -1,6 +1,6 @@
-//! Which secrets an execution has to do with: all that its graph has. Those that
-//! its node declared, and its plugin is granted, it may read; the others are kept
-//! out of what it says all the same, since a node may hand on what it was given.
+//! The secrets of an execution: all those of its graph. It may read those that its node
+//! declares and its plugin is granted. The rest are hidden from its output all the same,
+//! since another node may have passed them on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,20 +17,21 @@ use crate::error::internal;
 use crate::host_work::Bounds;
 use crate::inputs::NoInputs;
 
-/// Revisions that are remembered; all are forgotten when one more comes.
+/// Revisions that are cached; all are dropped when one more comes.
 const MOST: usize = 4096;
 
 /// A revision of a graph.
 type Revision = (NamespaceKey, Name, i64);
 
-/// Which revisions have nodes that declare secrets: the others cost no read.
+/// A cache of the revisions with nodes that declare secrets; other revisions need no read
+/// of secrets.
 #[derive(Default)]
 pub(crate) struct Declared {
     known: Mutex<HashMap<Revision, bool>>,
 }
 
 impl Declared {
-    /// Whether a node of a run's graph declares a secret.
+    /// Returns `true` if a node of a run's graph declares a secret.
     async fn any(&self, parts: &Parts, run: &RunInfo) -> Result<bool, StoreError> {
         let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = (run.namespace_key, run.graph_name.clone(), run.revision);
@@ -53,19 +54,19 @@ impl Declared {
     }
 }
 
-/// Bytes of all secrets that are kept with what finds them in a text.
+/// Bytes of all cached secrets, with the matchers that find them in a text.
 const CACHE_WEIGHT: u64 = 64 * 1024 * 1024;
 
-/// Bytes of a graph's secrets from which on what finds them is made apart.
+/// Bytes of a graph's secrets from which the matcher is built as host work.
 const LARGE_BYTES: u64 = 16 * 1024;
 
-/// Bytes that what finds secrets may take for each byte of them.
+/// Estimated bytes of a matcher for each byte of secrets.
 const WEIGHT_FACTOR: u64 = 400;
 
-/// Secrets of graphs, opened once: executions of one graph share them.
+/// A cache of decrypted secrets by graph, which executions of one graph share.
 pub(crate) struct SecretSets(Cache<(NamespaceKey, Name), Arc<Opened>>);
 
-/// Secrets as they were sealed, and what they are.
+/// Encrypted rows, and the decrypted set.
 struct Opened {
     rows: SecretRows,
     set: Arc<SecretSet>,
@@ -78,14 +79,14 @@ impl Default for SecretSets {
 }
 
 impl SecretSets {
-    /// Gives what is sealed in some rows, if it was opened before.
+    /// Returns the cached set, if it was decrypted from the same rows.
     fn same(&self, run: &RunInfo, rows: &SecretRows) -> Option<Arc<SecretSet>> {
         let known = self.0.get(&(run.namespace_key, run.graph_name.clone()))?;
         (known.rows == *rows).then(|| known.set.clone())
     }
 
-    /// Opens secrets, or gives the set of the last execution if nothing has changed
-    /// since. Large ones are opened, and what finds them is made, in a turn of the
+    /// Decrypts secrets, or returns the set of the last execution if nothing has changed
+    /// since. Large sets are decrypted, and their matcher is built, in a turn of the
     /// namespace.
     async fn get(
         &self,
@@ -98,7 +99,7 @@ impl SecretSets {
         }
         let is_large = rows.bytes() > LARGE_BYTES;
         let turn = if is_large { parts.work.turn(&run.namespace).await } else { None };
-        // Another may have opened them meanwhile.
+        // Another execution may have decrypted them meanwhile.
         if let Some(set) = self.same(run, &rows).filter(|_| is_large) {
             return Ok(set);
         }
@@ -110,7 +111,7 @@ impl SecretSets {
             match value {
                 Ok(value) => drop(values.insert(name.to_string(), value)),
                 Err(error) if must_open(&name) => return Err(error.into()),
-                // What cannot be opened cannot be looked for.
+                // A secret that cannot be decrypted cannot be hidden either.
                 Err(_) => is_complete = false,
             }
         }
@@ -131,7 +132,7 @@ impl SecretSets {
     }
 }
 
-/// Gives the secrets of an execution, as they are now.
+/// Returns the current secrets of an execution.
 pub(crate) async fn secrets(
     parts: &Parts,
     run: &RunInfo,

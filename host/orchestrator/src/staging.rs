@@ -1,9 +1,9 @@
-//! Commits the end of an execution that is too large for one batch: its outputs and
-//! children are staged in pieces, which others' commits go between, and the end itself makes
-//! them count. What was staged in vain is removed in pieces, too.
+//! Commits the end of an execution that is too large for one batch. Its outputs and
+//! children are staged in pieces, between which other operations are committed, and the
+//! end itself makes them count. Leftovers of staging in vain are removed in pieces, too.
 //!
-//! Not here: what a piece does (`exosphere_store`), and in which order pieces of different
-//! runs are committed (`committer`).
+//! Not here: the effect of a piece (`exosphere_store`), and the commit order of pieces of
+//! different runs (`committer`).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,21 +31,20 @@ const REMOVED_PER_PIECE: u32 = 1_000;
 struct Staging {
     outputs: Vec<String>,
     children: Vec<NewState>,
-    /// What of it is committed.
+    /// Counts of the pieces, outputs and children taken so far.
     staged: Staged,
 }
 
-/// Why an end cannot be staged.
+/// The reason for which an end cannot be staged.
 enum Stopped {
-    /// The state is no longer held, or its run is over.
+    /// The state is no longer claimed, or its run is over.
     Stale,
-    /// It fails instead.
+    /// The state fails instead.
     Failed(Failure),
-    /// The host is stopping.
     Stopping,
 }
 
-/// Commits the end of an execution.
+/// Commits the end of an execution, staged if it is large.
 pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, lease: ClaimPermit) {
     let leads_on = matches!(finished.changes.end, End::Success { .. });
     if leads_on && finished.state.claim.fence.0 > 1 && !clear_the_way(parts, &finished).await {
@@ -71,7 +70,7 @@ pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, lease: Cl
     }
 }
 
-/// Stages the outputs and children of an end, which then has none itself.
+/// Stages the outputs and children of an end, and leaves the end without any.
 async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), Stopped> {
     let new_states = finished.changes.end.new_states();
     let End::Success { outputs, children, .. } = &mut finished.changes.end else { return Ok(()) };
@@ -80,7 +79,7 @@ async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), Stopped> {
         children: std::mem::take(children),
         staged: Staged { pieces: 0, outputs: 0, children: 0 },
     };
-    // What is taken is taken from the end.
+    // Pieces are taken from the back.
     staging.outputs.reverse();
     staging.children.reverse();
     // While one piece is committed, the next one waits already.
@@ -126,8 +125,8 @@ fn expect_staged(finished: &Finished, answer: Result<Answer, StoreError>) -> Res
 }
 
 impl Staging {
-    /// Takes the next piece: the number of its first output, outputs and children. It has
-    /// the weight of a batch, or one output that is larger.
+    /// Takes the next piece: the number of its first output, outputs and children. Its
+    /// weight is up to that of a batch, or it is one larger output.
     fn next(&mut self) -> Option<(u32, Vec<String>, Vec<NewState>)> {
         let first = self.staged.outputs as u32;
         let (mut outputs, mut children, mut weight) = (Vec::new(), Vec::new(), 0);
@@ -151,7 +150,7 @@ impl Staging {
     }
 }
 
-/// Makes an end a failure that is not tried again.
+/// Turns an end into a failure that is not retried.
 fn fail(finished: &mut Finished, failure: Failure) {
     match give_up(&finished.run.graph, &finished.state, failure) {
         Ok(changes) => {
@@ -164,8 +163,8 @@ fn fail(finished: &mut Finished, failure: Failure) {
     }
 }
 
-/// Removes what an earlier attempt has staged, which would be in the way. False if the host
-/// is stopping.
+/// Removes staged rows of an earlier attempt, which would be in the way. Returns `false`
+/// if the host is stopping.
 async fn clear_the_way(parts: &Arc<Parts>, finished: &Finished) -> bool {
     match parts.patient.staged(finished.state.id).await {
         Ok(None) => true,
@@ -185,7 +184,7 @@ fn begin_removal(parts: &Arc<Parts>, leftover: Leftover) {
     tokio::spawn(async move { remove_leftover(&parts, leftover).await });
 }
 
-/// Removes what was staged for ends that never came, by hosts that are gone.
+/// Removes staged rows of ends that were never committed, left by dead hosts.
 pub(crate) async fn remove_leftovers(parts: &Arc<Parts>) -> Result<(), StoreError> {
     for (state, run, fence) in parts.store.leftovers().await? {
         let run = parts.runs.get(&parts.store, run).await?;
@@ -194,7 +193,8 @@ pub(crate) async fn remove_leftovers(parts: &Arc<Parts>) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Removes what was staged of an execution, piece by piece. False if the host is stopping.
+/// Removes the staged rows of an execution, piece by piece. Returns `false` if the host
+/// is stopping.
 async fn remove_leftover(parts: &Arc<Parts>, leftover: Leftover) -> bool {
     let state: StateId = leftover.state;
     loop {

@@ -1,8 +1,8 @@
-//! Work on all states of a run, in pieces that others' commits go between: the sweeps
-//! after a cancel, a pause and a resume, and redrives. Whatever a host leaves undone is in
-//! the database, and another host (or its next start) goes on with it.
+//! Sweeps after a cancel, a pause and a resume, and redrives. Both work on all states of
+//! a run, in pieces between which other operations are committed. Unfinished work is in
+//! the database, and another host (or the next start of this one) continues it.
 //!
-//! Not here: what a piece does (`exosphere_store`).
+//! Not here: the effect of a piece (`exosphere_store`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,17 +18,17 @@ use crate::{Parts, staging};
 /// States of one piece of a sweep or a redrive: about 5 ms of a commit.
 const STATES_PER_PIECE: u32 = 250;
 
-/// States that are looked at in one read for those that have failed.
+/// States that one read scans for failed ones.
 const STATES_PER_READ: u32 = 5_000;
 
-/// How long a request waits for the sweep that it has begun, so that a small run is swept
-/// when it is answered.
+/// The time for which a request waits for its sweep, so that a small run is swept when
+/// the answer comes.
 const SWEEP_PATIENCE: Duration = Duration::from_millis(50);
 
-/// How long a request waits for the pieces of a redrive.
+/// The time for which a request waits for the pieces of a redrive.
 pub(crate) const REDRIVE_PATIENCE: Duration = Duration::from_secs(50);
 
-/// The sweeps of this host, and what the database said of others.
+/// The sweeps of this host, and unswept runs that the database reported.
 #[derive(Default)]
 pub(crate) struct Sweeps {
     known: Mutex<Known>,
@@ -36,9 +36,9 @@ pub(crate) struct Sweeps {
 
 #[derive(Default)]
 struct Known {
-    /// Runs that this host sweeps, each with how many of its tasks do so.
+    /// Runs that this host sweeps, with the number of its tasks for each.
     active: HashMap<RunKey, usize>,
-    /// What was unswept when the database was last asked.
+    /// Unswept runs of the database, as of the last check.
     unswept: HashSet<Unswept>,
 }
 
@@ -48,12 +48,12 @@ struct Active<'a> {
     run: RunKey,
 }
 
-/// What a redrive has done.
+/// The result of a redrive.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Reopened {
     /// States that run again.
     pub states: usize,
-    /// Failed states that do not: a unite above has gone on without them.
+    /// Failed states that do not run again: a unite above has continued without them.
     pub late: usize,
 }
 
@@ -67,8 +67,8 @@ impl Sweeps {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what is unswept now; returns what was so at the last look, too, and is swept
-    /// by no task of this host.
+    /// Records the unswept runs of now. Returns those that were unswept at the last call,
+    /// too, and that no task of this host sweeps.
     fn abandoned(&self, unswept: Vec<Unswept>) -> Vec<Unswept> {
         let mut known = self.lock();
         let now: HashSet<Unswept> = unswept.into_iter().collect();
@@ -90,14 +90,14 @@ impl Drop for Active<'_> {
     }
 }
 
-/// Goes on with all that was begun by a host that is gone.
+/// Continues all sweeps, redrives and removals that dead hosts have begun.
 pub(crate) async fn go_on(parts: &Arc<Parts>) -> Result<(), StoreError> {
     staging::remove_leftovers(parts).await?;
     adopt(parts, parts.store.unswept().await?).await
 }
 
-/// Goes on with what no host seems to go on with: it has not changed since the last call.
-/// That another host is at it all the same does no harm.
+/// Continues sweeps that no host seems to continue: they have not changed since the last
+/// call. It does no harm if another host does continue one.
 pub(crate) async fn adopt_abandoned(parts: &Arc<Parts>) -> Result<(), StoreError> {
     staging::remove_leftovers(parts).await?;
     let abandoned = parts.sweeps.abandoned(parts.store.unswept().await?);
@@ -118,15 +118,15 @@ async fn adopt(parts: &Arc<Parts>, unswept: Vec<Unswept>) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Brings the states of a run in line with it. Waits for the end for a moment, and leaves
-/// the rest to a task.
+/// Sweeps a run: brings its states in line with it. Waits a moment for the end, and
+/// leaves the rest to a task.
 pub(crate) async fn begin_sweep(parts: &Arc<Parts>, run: Arc<RunInfo>, event: i64) {
     let parts = parts.clone();
     let swept = tokio::spawn(async move { sweep(&parts, run, event).await });
     let _ = tokio::time::timeout(SWEEP_PATIENCE, swept).await;
 }
 
-/// Brings the states of a run in line with it, some at a time.
+/// Sweeps a run, one piece at a time.
 async fn sweep(parts: &Arc<Parts>, run: Arc<RunInfo>, event: i64) {
     let _active = parts.sweeps.begin(run.key);
     let mut from = String::new();
@@ -136,15 +136,15 @@ async fn sweep(parts: &Arc<Parts>, run: Arc<RunInfo>, event: i64) {
         match parts.committer.submit(member).await {
             Ok(Answer::More(place)) => from = place,
             Ok(_) => return,
-            // Another host, or the next start of this one, goes on with it.
+            // Another host, or the next start of this one, continues the sweep.
             Err(error) => return tracing::error!(%error, run = %run.id, "a sweep stopped"),
         }
     }
 }
 
-/// Opens all failed states of a run, but for those without which a unite has gone on. Many
-/// are opened in pieces, and parked until the last is open: no unite goes on before that.
-/// The request is withdrawn if its time is over before anything was opened.
+/// Reopens all failed states of a run, except those that a unite has continued without.
+/// Many states are reopened in pieces, and parked until the last one: no unite continues
+/// before that. The request is withdrawn if it times out before any state was reopened.
 pub(crate) async fn redrive(
     parts: &Arc<Parts>,
     run: &Arc<RunInfo>,
@@ -163,7 +163,7 @@ pub(crate) async fn redrive(
     match request.commit(&parts.committer, member(RedrivePart::Begin)).await? {
         Answer::ToSweep(event) => {
             let (parts, id, run) = (parts.clone(), run.id, run.clone());
-            // It goes on if the one who asked has gone.
+            // The task continues even if the caller has gone.
             let redriven = tokio::spawn(async move { go_on_redriving(&parts, run, event).await });
             let stopped = |error: tokio::task::JoinError| StoreError::Data(error.to_string());
             let redriven = async { Ok(redriven.await.map_err(stopped)??) };
@@ -173,7 +173,7 @@ pub(crate) async fn redrive(
     }
 }
 
-/// Goes on with a redrive that has begun, until its states may be claimed.
+/// Continues a redrive that has begun, until its states may be claimed.
 async fn go_on_redriving(
     parts: &Arc<Parts>,
     run: Arc<RunInfo>,
@@ -192,7 +192,7 @@ async fn go_on_redriving(
                 all.states += states;
                 all.late += late;
             }
-            // The run was cancelled, or another host has come to the end.
+            // The run was cancelled, or another host has finished the redrive.
             _ => return Ok(all),
         }
     }
@@ -207,7 +207,7 @@ async fn go_on_redriving(
 struct Failed {
     run: RunKey,
     from: String,
-    /// There are no more.
+    /// Set if all failed states have been read.
     is_read: bool,
 }
 
@@ -216,7 +216,7 @@ impl Failed {
         Failed { run: run.key, from: String::new(), is_read: false }
     }
 
-    /// Reads the next states, up to a piece of them.
+    /// Reads the next states, up to one piece.
     async fn next(&mut self, parts: &Parts) -> Result<Vec<StateId>, StoreError> {
         let mut states = Vec::new();
         while !self.is_read && states.len() < STATES_PER_PIECE as usize {

@@ -1,8 +1,7 @@
-//! Namespaces as their operators set them up, kept at hand: limits, shares of
-//! this host, and what plugins are granted.
+//! A cache of namespaces' settings: limits, slots of this host, and grants of plugins.
 //!
-//! What an operator changes counts within [`FRESH`] on every host, for
-//! executions that begin then.
+//! A change by an operator counts within [`FRESH`] on every host, for executions that
+//! begin then.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,14 +13,14 @@ use exosphere_domain::limits::LimitValues;
 use exosphere_store::{Store, StoreError};
 use tokio::time::Instant;
 
-/// For so long what was read is taken to be so.
+/// Lifetime of a cache entry.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Namespaces that are kept; all are forgotten when one more comes, since each
-/// can be read again.
+/// Namespaces that are cached; all are dropped when one more comes, since each can be
+/// read again.
 const MOST: usize = 4096;
 
-/// What is at hand.
+/// The cache of namespaces.
 #[derive(Default)]
 pub(crate) struct Tenants {
     known: Mutex<Known>,
@@ -30,7 +29,7 @@ pub(crate) struct Tenants {
 #[derive(Default)]
 struct Known {
     by_name: HashMap<Name, Seen>,
-    /// Namespaces with a number of slots of their own.
+    /// Namespaces with slots of their own.
     slots: HashMap<NamespaceKey, u32>,
 }
 
@@ -39,7 +38,7 @@ struct Seen {
     tenant: Arc<Tenant>,
 }
 
-/// A namespace.
+/// The settings of a namespace.
 #[derive(Default)]
 pub(crate) struct Tenant {
     pub limits: LimitValues,
@@ -47,14 +46,14 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    /// What the plugins of a name are granted.
+    /// Returns the grants of the plugins of one name.
     pub(crate) fn grants(&self, plugin: &Name) -> Arc<Grants> {
         self.grants.get(plugin).cloned().unwrap_or_default()
     }
 }
 
 impl Tenants {
-    /// A namespace as it is now, or was a moment ago.
+    /// Returns a namespace as it is now, or was up to [`FRESH`] ago.
     pub(crate) async fn get(&self, store: &Store, name: &Name) -> Result<Arc<Tenant>, StoreError> {
         if let Some(tenant) = self.at_hand(name) {
             return Ok(tenant);
@@ -78,8 +77,8 @@ impl Tenants {
         Ok(tenant)
     }
 
-    /// What was read not long ago. Who comes first after that is sent to read
-    /// it again, while the others go on with what there is.
+    /// Returns the cached entry. After [`FRESH`], the first caller gets nothing and reads
+    /// the namespace again, while the other callers keep the old entry.
     fn at_hand(&self, name: &Name) -> Option<Arc<Tenant>> {
         let mut known = self.lock();
         let seen = known.by_name.get_mut(name)?;
@@ -90,18 +89,17 @@ impl Tenants {
         Some(seen.tenant.clone())
     }
 
-    /// Forgets a namespace that has been changed here.
+    /// Drops a namespace that this host has changed.
     pub(crate) fn forget(&self, name: &Name) {
         self.lock().by_name.remove(name);
     }
 
-    /// So many nodes of a namespace run at a time, if it has a number of its
-    /// own.
+    /// Returns the slots of a namespace, if it has slots of its own.
     pub(crate) fn slots(&self, namespace: NamespaceKey) -> Option<u32> {
         self.lock().slots.get(&namespace).copied()
     }
 
-    /// All those.
+    /// Returns all namespaces with slots of their own.
     pub(crate) fn all_slots(&self) -> HashMap<NamespaceKey, u32> {
         self.lock().slots.clone()
     }

@@ -1,4 +1,4 @@
-//! Who waits for news of which run.
+//! Watchers of runs: callers that wait for events of a run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,27 +10,27 @@ use tokio::sync::watch;
 
 use crate::read::WaitFor;
 
-/// What is known of a run by its news alone.
+/// The latest event of a run, as its watchers know it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Latest {
-    /// The number of its latest event.
+    /// The number of the event.
     pub version: i64,
-    /// Whether it is over.
+    /// Set if the run is over.
     pub over: bool,
-    /// The run itself, if it ended by that event, and here.
+    /// The run itself, if it ended by that event on this host.
     pub run: Option<Arc<RunView>>,
 }
 
-/// Those who wait. A run that nobody watches has no entry.
+/// The watchers of all runs. A run without watchers has no entry.
 #[derive(Default)]
 pub(crate) struct Watchers {
     runs: Mutex<HashMap<RunKey, Watched>>,
 }
 
-/// Those who wait for a run.
+/// The watchers of a run.
 struct Watched {
     events: watch::Sender<Latest>,
-    /// Whoever waits for the end alone is not woken by each event: a run may have
+    /// Watchers of the end alone, which are not woken by each event: a run may have
     /// thousands.
     ends: watch::Sender<Latest>,
 }
@@ -43,7 +43,7 @@ impl Watched {
 
     fn tell(&self, news: &Latest) {
         let told = |latest: &mut Latest| {
-            // What comes late from another host is no news.
+            // An event that comes late from another host is outdated.
             let newer = news.version > latest.version;
             if newer {
                 latest.clone_from(news);
@@ -60,7 +60,7 @@ impl Watched {
 }
 
 impl Watchers {
-    /// News of a run from now on: all, or its end alone.
+    /// Watches a run from now on: every event, or its end alone.
     pub(crate) fn watch(&self, run: RunKey, until: WaitFor) -> watch::Receiver<Latest> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         let watched = runs.entry(run).or_insert_with(Watched::new);
@@ -70,13 +70,13 @@ impl Watchers {
         }
     }
 
-    /// The runs that someone waits for.
+    /// Returns the runs that have watchers.
     pub(crate) fn runs(&self) -> Vec<RunKey> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
-    /// Tells those who wait. Of runs that ended here they learn all there is to
-    /// know, so that they need not read it.
+    /// Notifies the watchers. For a run that ended here they receive the whole run, so
+    /// that they need not read it.
     pub(crate) fn tell(&self, touched: &[Touched], ended: Vec<RunView>) {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if runs.is_empty() {
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(told(6, false), None);
         watchers.tell(&[touched(5, RunStatus::Failed)], vec![view(5)]);
         assert_eq!(told(6, false), None, "what comes late");
-        // Another host ended it, which tells that alone.
+        // Another host ended it, and its notification has no run.
         watchers.tell(&[touched(7, RunStatus::Failed)], Vec::new());
         assert_eq!(told(7, true), None);
     }

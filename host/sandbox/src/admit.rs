@@ -1,9 +1,9 @@
-//! What an upload must pass before it is a plugin: it is a component, it
-//! compiles (in a process of its own, see `compiler`, which counts its parts
-//! first, see `inspect`), it fits the contract, and it can say what its nodes
-//! are, twice the same.
+//! Admission: the checks that an upload must pass before it is a plugin. It is a
+//! component, and it compiles in a separate process (`compiler`) that counts its parts
+//! first (`inspect`). It fits the contract, and it describes its nodes twice in the
+//! same way.
 //!
-//! Whether what it says makes sense is for the caller to judge.
+//! Not here: whether the description makes sense, which the caller checks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,24 +28,23 @@ use crate::sandbox::{Purpose, Sandbox};
 use crate::secrets::Secrets;
 use crate::store::Empty;
 
-/// An upload that passed.
+/// An upload that passed admission.
 #[derive(Debug, Clone)]
 pub struct Admitted {
-    /// What identifies it.
+    /// The digest of the upload.
     pub digest: Digest,
-    /// What the plugin says of its nodes: text that claims to be JSON, as the
-    /// guest gave it.
+    /// The plugin's description of its nodes: unparsed text, as the guest returned it.
     pub description: String,
-    /// How long it took to compile; next to nothing for one that was loaded.
+    /// Compilation time; close to zero if the code was loaded from the cache.
     pub compile: Duration,
-    /// The interfaces that it imports.
+    /// The interfaces that the plugin imports.
     pub imports: Vec<String>,
-    /// What it is made of.
+    /// The counted parts of the component.
     pub facts: Facts,
 }
 
-/// What a plugin may take to describe its nodes: it needs milliseconds. By the
-/// wall it has far more, since the host may be busy.
+/// The CPU time and the wall time of a `describe` call, which needs milliseconds. The
+/// wall time is far longer, since the host may be busy.
 const DESCRIBE_CPU_MS: u64 = 2_000;
 const DESCRIBE_WALL_MS: u64 = 30_000;
 
@@ -53,11 +52,11 @@ const DESCRIBE_WALL_MS: u64 = 30_000;
 const DESCRIPTION_BYTES: u64 = 1024 * 1024;
 
 impl Sandbox {
-    /// Admits an upload, or says why not. The plugin is loaded afterwards, and
-    /// in the code cache.
+    /// Admits an upload, or returns the reason for its refusal. An admitted plugin is
+    /// loaded, and its code is in the code cache.
     ///
     /// # Errors
-    /// See [`Refused`]; nothing stays of a refused upload.
+    /// See [`Refused`]; nothing of a refused upload is kept.
     pub async fn admit(&self, bytes: &[u8]) -> Result<Admitted, Refused> {
         let candidate = self.check("", bytes).await?;
         let admitted = candidate.admitted.clone();
@@ -65,7 +64,7 @@ impl Sandbox {
         Ok(admitted)
     }
 
-    /// Keeps what was checked, in memory and in the code cache.
+    /// Keeps a checked upload in memory and in the code cache.
     pub async fn adopt(&self, candidate: Candidate) {
         let Compiled { plugin, artifact, .. } = candidate.compiled;
         if let Some(artifact) = artifact {
@@ -74,8 +73,8 @@ impl Sandbox {
         self.plugins().put(plugin);
     }
 
-    /// Says whether an upload would be admitted. Nothing stays of it unless the
-    /// answer is adopted. Namespaces take turns.
+    /// Checks whether an upload would be admitted. Nothing of it is kept unless the
+    /// candidate is adopted. Namespaces take turns.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -92,8 +91,8 @@ impl Sandbox {
         };
         let plugin = &compiled.plugin;
         let description = self.describe(plugin).await?;
-        // Once more in a sandbox of its own: what is stored has to be what
-        // every host would hear.
+        // Asked again in a second sandbox: the stored description has to be the one
+        // that every host would get.
         if self.describe(plugin).await? != description {
             return Err(Refused::DescribeDiffers);
         }
@@ -108,8 +107,8 @@ impl Sandbox {
     }
 
     async fn describe(&self, plugin: &Plugin) -> Result<String, Refused> {
-        // Everything that a plugin says is copied out of it; a description
-        // counts as an output.
+        // The description is copied out of the guest as an output is, so it counts as
+        // one.
         let limits = self
             .bounded(Limits::default())
             .with(Limit::Outputs, 0)
@@ -136,7 +135,7 @@ impl Sandbox {
         })
     }
 
-    /// Compiles a component in a process of its own, and links it.
+    /// Compiles a component in a separate process, and links it.
     pub(crate) async fn compile(
         &self,
         digest: Digest,
@@ -148,8 +147,8 @@ impl Sandbox {
         let (engine, linker) = (self.engine().clone(), self.linker());
         let linked = tokio::task::spawn_blocking(move || {
             let loaded = artifact.load(&engine);
-            // It was made by this program for this engine: all that can be wrong
-            // with it is its size, which the engine's pool looks at only now.
+            // This program made the code for this engine. Only its size can be wrong,
+            // which the engine's pool checks no earlier than here.
             let (facts, component) = loaded.map_err(|error| {
                 tracing::info!(%digest, error = format!("{error:#}"), "fresh code does not load");
                 Refused::DoesNotFit { why: words(&error) }
@@ -163,14 +162,14 @@ impl Sandbox {
         })
     }
 
-    /// Puts the code of a plugin on disk, if it is not there.
+    /// Writes the code of a plugin to the cache on disk, unless it is there.
     pub(crate) async fn keep(&self, digest: Digest, artifact: Artifact) {
         let cache = self.cache();
-        // It fails only by a panic, which is logged; the cache is never needed.
+        // The task fails only by a panic, which is logged; the cache is optional.
         let _ = tokio::task::spawn_blocking(move || cache.put(digest, &artifact)).await;
     }
 
-    /// A plugin from the cache on disk, if it is there.
+    /// Loads a plugin from the cache on disk, if it is there.
     pub(crate) async fn restore(&self, digest: Digest) -> Option<Arc<Plugin>> {
         let (engine, linker, cache) = (self.engine().clone(), self.linker(), self.cache());
         let restored = tokio::task::spawn_blocking(move || {
@@ -186,9 +185,9 @@ impl Sandbox {
     }
 }
 
-/// An upload that passed, and that nobody has decided to keep yet.
+/// An upload that passed admission and is not kept yet.
 pub struct Candidate {
-    /// What is known of it.
+    /// The result of the admission.
     pub admitted: Admitted,
     compiled: Compiled,
 }
@@ -199,22 +198,23 @@ impl std::fmt::Debug for Candidate {
     }
 }
 
-/// A plugin that is ready to run, and how it came to be.
+/// A plugin that is ready to run, with its code if it was compiled just now.
 pub(crate) struct Compiled {
     pub(crate) plugin: Arc<Plugin>,
-    /// Its code, if it was compiled just now.
+    /// The compiled code; `None` if the plugin came from the cache.
     pub(crate) artifact: Option<Artifact>,
     took: Duration,
 }
 
-/// Checks a component against the contract.
+/// Checks a component against the contract and links it.
 fn link(
     linker: &Linker<Host>,
     digest: Digest,
     component: &Component,
     facts: Facts,
 ) -> Result<Plugin, Refused> {
-    // As instantiated: a module's parts count as often as the module does.
+    // Counted as instantiated: a module's parts count each time that it is
+    // instantiated.
     if let Some(parts) = component.resources_required() {
         let check = |what, has, limit| match has > limit {
             true => Err(too_many(what, what, u64::from(has), u64::from(limit))),
@@ -230,7 +230,7 @@ fn link(
     Ok(Plugin::new(digest, pre, indices, facts))
 }
 
-/// Tells by its first bytes what an upload is.
+/// Recognizes a component by the first bytes of the upload.
 fn recognize(bytes: &[u8]) -> Result<(), Refused> {
     const WASM: &[u8] = b"\0asm";
     let found = match bytes {

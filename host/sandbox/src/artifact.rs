@@ -1,8 +1,8 @@
-//! What a compilation makes: compiled code, and what was seen of the component
-//! that it was made from. It goes over a pipe and lies in the cache as it is.
+//! The artifact of a compilation: compiled code, and the facts of the component that it
+//! was made from. The same bytes go over the pipe and into the cache.
 //!
-//! Loading it is running it: nothing in the code is checked. So there is no
-//! way to one but those below, and each says why its bytes are ours.
+//! Loading an artifact runs it: nothing in the code is checked. So it is made only by
+//! the constructors below, each of which says why its bytes are trusted.
 
 use exosphere_domain::json::from_bytes;
 use wasmtime::Engine;
@@ -10,24 +10,24 @@ use wasmtime::component::Component;
 
 use crate::inspect::Facts;
 
-/// Bytes of the length at its head.
+/// Bytes of the length at the head of an artifact.
 const LENGTH: usize = 8;
 
-/// Code that this program compiled, here or in a process of its own.
+/// Code that this program compiled, in this process or in a child process.
 pub(crate) struct Artifact {
     /// The length of the facts, the facts as JSON, the code.
     bytes: Vec<u8>,
-    /// Where it begins.
+    /// The offset of the artifact in `bytes`.
     start: usize,
 }
 
 impl Artifact {
-    /// There is no code, since the upload was refused.
+    /// Returns an artifact without code, for a refused upload.
     pub(crate) fn none() -> Artifact {
         Artifact { bytes: Vec::new(), start: 0 }
     }
 
-    /// What this process compiled itself.
+    /// Makes an artifact from code that this process compiled itself.
     pub(crate) fn compiled(facts: &Facts, code: &[u8]) -> serde_json::Result<Artifact> {
         let facts = serde_json::to_vec(facts)?;
         let mut bytes = Vec::with_capacity(LENGTH + facts.len() + code.len());
@@ -37,18 +37,18 @@ impl Artifact {
         Ok(Artifact { bytes, start: 0 })
     }
 
-    /// What came over the pipe from the process that we started, from `start`
-    /// on: nobody else has the other end.
+    /// Makes an artifact from the answer of a compiling process, from `start` on. The
+    /// host started that process, and no other process has the pipe's other end.
     pub(crate) fn said(bytes: Vec<u8>, start: usize) -> Option<Artifact> {
         (start <= bytes.len()).then_some(Artifact { bytes, start })
     }
 
-    /// What the cache has found to be authentic, from `start` on.
+    /// Makes an artifact from a file that the cache has authenticated, from `start` on.
     pub(crate) fn authentic(bytes: Vec<u8>, start: usize) -> Option<Artifact> {
         Artifact::said(bytes, start)
     }
 
-    /// All of it.
+    /// Returns the bytes of the artifact.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or_default()
     }
@@ -60,17 +60,17 @@ impl Artifact {
         Some((from_bytes(facts).ok()?, code))
     }
 
-    /// Makes it ready to run.
+    /// Loads the code, ready to run.
     pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<(Facts, Component)> {
         let parts = self.parts();
         let (facts, code) =
             parts.ok_or_else(|| wasmtime::Error::msg("this is no compiled component"))?;
-        // SAFETY: the code is what `Engine::precompile_component` made in this
-        // program: an artifact comes from this process, from the pipe of one
-        // that it started from the same file, or from a file of the cache over
-        // which there is a code made with this host's key. Nothing has changed
-        // it since, for it lies in our own memory. That it was made for such an
-        // engine as this one, `deserialize` looks up itself.
+        // SAFETY: `Engine::precompile_component` made the code in this program. An
+        // artifact has one of three sources: this process, the pipe of a process that
+        // it started from the same file, or a cache file. A cache file carries an
+        // authentication code made with this host's key. The code has not changed
+        // since, for it lies in this process's own memory. `deserialize` itself checks
+        // that it was made for such an engine as this one.
         #[expect(unsafe_code, reason = "the only way to load compiled code")]
         let component = unsafe { Component::deserialize(engine, code) };
         Ok((facts, component?))

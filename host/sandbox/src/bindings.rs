@@ -1,7 +1,7 @@
-//! The contract with guests, as Rust. One module a released version of the
-//! WIT package; the rest of the crate maps it to the domain's types.
+//! The Rust bindings of the guest contract, one module for each released version of the
+//! WIT package. The rest of the crate maps them to the domain's types.
 //!
-//! Nothing here is written by hand but the options.
+//! Only the options of the generator are written by hand.
 
 /// `exosphere:node@0.1.0`.
 pub(crate) mod v0_1 {
@@ -9,7 +9,7 @@ pub(crate) mod v0_1 {
         path: "../../wit",
         world: "plugin",
         imports: {
-            // Only these two may have to wait for a database.
+            // Only these two functions may have to wait for a database.
             "exosphere:node/store.get": async | trappable,
             "exosphere:node/store.keys": async | trappable,
             default: trappable,

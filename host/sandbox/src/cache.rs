@@ -1,10 +1,10 @@
-//! Compiled code on disk, so that a restart does not compile again.
+//! The cache of compiled code on disk, so that a restart does not compile again.
 //!
-//! Loading compiled code is running it: nothing in it is checked. So a file is
-//! loaded only if it carries a code of authenticity (HMAC-SHA-256) made with
-//! the host's key over the file's contents, the plugin's digest and everything
-//! about the engine that matters. Whoever can write to the folder but has not
-//! the key can make us compile again, nothing else. No file is ever required.
+//! Loading compiled code runs it: nothing in it is checked. So a file is loaded only if
+//! it carries an authentication code (HMAC-SHA-256) made with the host's key. The code
+//! covers the file's contents, the plugin's digest and every relevant setting of the
+//! engine. An attacker with write access to the folder but without the key can make the
+//! host compile again, nothing else. No file is ever required.
 
 use std::fs::{self, OpenOptions};
 use std::hash::{Hash, Hasher};
@@ -26,34 +26,34 @@ use crate::clock::system_time;
 use crate::engine::WASMTIME_VERSION;
 use crate::inspect::Facts;
 
-/// Bytes of all files together, unless the operator says otherwise.
+/// Default bytes of all cache files together.
 pub const DEFAULT_CACHE_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// What the files hold, besides the engine's code: a file of another format is
-/// no file of ours.
+/// The format that the authentication code covers; a file of another format does not
+/// authenticate.
 const FORMAT: &[u8] = b"exosphere artifact 1";
 
-/// Bytes of the code of authenticity, at the head of each file.
+/// Bytes of the authentication code, at the head of each file.
 const TAG_BYTES: usize = 32;
 
-/// How the names of our files end, and of those that are being written.
+/// The extensions of finished cache files, and of files that are being written.
 const ENDING: &str = "code";
 const UNFINISHED: &str = "part";
 
-/// The folder, and what its files are bound to.
+/// The cache folder, with the key and the engine that its files are bound to.
 pub(crate) struct Cache {
     folder: PathBuf,
     key: [u8; 32],
-    /// A hash of the engine's version and of every setting of it that compiled
-    /// code depends on.
+    /// A hash of the engine's version and of every engine setting that compiled code
+    /// depends on.
     engine: [u8; 32],
     unfinished: AtomicU64,
-    /// Bytes of all files together; the oldest go first.
+    /// The maximum bytes of all files together; the least recently used go first.
     total_bytes: u64,
 }
 
 impl Cache {
-    /// Opens the folder, or makes it.
+    /// Opens the cache folder, or creates it.
     pub(crate) fn open(
         folder: PathBuf,
         key: [u8; 32],
@@ -74,7 +74,7 @@ impl Cache {
         })
     }
 
-    /// The compiled code of a plugin, if it is here and ours.
+    /// Loads the compiled code of a plugin, if the cache has an authentic file of it.
     pub(crate) fn get(&self, engine: &Engine, digest: Digest) -> Option<(Facts, Component)> {
         let path = self.path(digest);
         let file = match read(&path, self.total_bytes) {
@@ -82,7 +82,7 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cached code cannot be read");
-                // Else nothing better would take its place.
+                // A bad file has to go, or `put` would never replace it.
                 let _ = fs::remove_file(&path);
                 return None;
             }
@@ -103,7 +103,7 @@ impl Cache {
             .ok()
     }
 
-    /// Keeps the compiled code of a plugin. That this fails is only logged.
+    /// Stores the compiled code of a plugin. A failure is only logged.
     pub(crate) fn put(&self, digest: Digest, artifact: &Artifact) {
         if self.path(digest).exists() {
             return;
@@ -122,25 +122,25 @@ impl Cache {
     }
 
     fn mac(&self, digest: Digest, code: &[u8]) -> Option<Hmac<Sha256>> {
-        // A key of any length will do, so this is always something.
+        // HMAC takes a key of any length, so this never fails.
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).ok()?;
-        // Both have a fixed length: no two inputs read the same.
+        // Both have a fixed length, so no two inputs give the same bytes.
         mac.update(digest.to_string().as_bytes());
         mac.update(&self.engine);
         mac.update(code);
         Some(mac)
     }
 
-    /// What a file holds, if it is ours: the code over it was made with a key
-    /// that only the host has, and binds it to the plugin and to this version
-    /// and configuration of the engine.
+    /// Returns the contents of a file, if its authentication code is valid. The code is
+    /// made with a key that only this host has. It binds the contents to the plugin and
+    /// to this version and configuration of the engine.
     fn authentic(&self, digest: Digest, file: Vec<u8>) -> Option<Artifact> {
         let (tag, rest) = file.split_at_checked(TAG_BYTES)?;
         self.mac(digest, rest)?.verify_slice(tag).ok()?;
         Artifact::authentic(file, TAG_BYTES)
     }
 
-    /// Writes beside, then renames: a reader sees the whole file or none.
+    /// Writes a temporary file, then renames it: a reader sees the whole file or none.
     fn write(&self, digest: Digest, code: &[u8]) -> io::Result<()> {
         let mac = self.mac(digest, code).ok_or_else(|| io::Error::other("no key"))?;
         let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
@@ -157,14 +157,13 @@ impl Cache {
             })
             .and_then(|()| fs::rename(&beside, self.path(digest)));
         if written.is_err() {
-            // It may be that it was never made.
+            // The temporary file may not exist.
             let _ = fs::remove_file(&beside);
         }
         written
     }
 
-    /// Removes the files that were not used for the longest time, until the
-    /// rest is small enough.
+    /// Removes the least recently used files until the rest is small enough.
     fn prune(&self) {
         let mut files = match self.files() {
             Ok(files) => files,
@@ -179,13 +178,13 @@ impl Cache {
             if total <= self.total_bytes {
                 break;
             }
-            // Another host may have been quicker.
+            // Another host may have removed the file first.
             let _ = fs::remove_file(path);
             total -= bytes;
         }
     }
 
-    /// Our files: when they were used, how large they are, where they are.
+    /// Lists the cache files: time of last use, bytes, path.
     fn files(&self) -> io::Result<Vec<(SystemTime, u64, PathBuf)>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -200,10 +199,10 @@ impl Cache {
     }
 }
 
-/// A file's contents, its time set to now: pruning goes by it.
+/// Reads a file and sets its modification time to now, which pruning goes by.
 fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    // Whoever can write to the folder may have put something there that has no
-    // end, or never says a word.
+    // An attacker with write access to the folder may have put an endless or a silent
+    // file there, such as a device or a pipe.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
     let data = file.metadata()?;
@@ -213,15 +212,15 @@ fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if data.len() > most {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than the whole cache"));
     }
-    // It only makes the file go earlier if this fails.
+    // A failure only makes pruning remove the file earlier.
     let _ = file.set_modified(system_time());
     let mut bytes = Vec::new();
     file.take(data.len()).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// A cryptographic hash where one of the standard library is asked for: 64
-/// bits are too few to tell engines apart by.
+/// A cryptographic hash as a standard `Hasher`: 64 bits are too few to tell engines
+/// apart.
 struct ByHash(Sha256);
 
 impl Hasher for ByHash {

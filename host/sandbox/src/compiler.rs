@@ -1,15 +1,14 @@
-//! Compiles uploads in a process of its own, which can be killed: what comes
-//! from strangers can make a compiler use any amount of time and memory, or
-//! break it.
+//! Compiles uploads in a separate process, which can be killed: an untrusted upload can
+//! make a compiler use any amount of time and memory, or break it.
 //!
-//! This is the host's side: it starts the process, speaks to it, holds it to
-//! the wall's clock and sees to it that it ends. `main` is the other side,
-//! which locks itself in (`jail`) before it reads the upload; `wire` is what
-//! goes between the two.
+//! This is the host's side: it starts the process, exchanges the messages, enforces the
+//! wall-clock limit and ensures that the process ends. `main` is the other side, which
+//! confines itself (`jail`) before it reads the upload; `wire` is the protocol between
+//! the two.
 //!
-//! What it answers is run. A bug of the compiler by which an upload takes over
-//! that process could hand us code of its own making; what the locks keep from
-//! it is everything else: files, the network, other processes, time, memory.
+//! The host runs the code that the process returns. If an upload takes over the process
+//! through a compiler bug, it could return code of its own making. The confinement
+//! keeps everything else from it: files, the network, other processes, time, memory.
 
 mod jail;
 mod leash;
@@ -35,16 +34,16 @@ pub use main::main;
 use leash::{Ended, Leash};
 use wire::Verdict;
 
-/// What admission may take: the operator's to set.
+/// The limits of admission, which the operator sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdmissionLimits {
     /// Bytes of one upload.
     pub upload_bytes: u64,
-    /// Seconds of CPU time of one compilation.
+    /// CPU time of one compilation, in seconds.
     pub compile_cpu_s: u64,
     /// Bytes of address space of one compilation.
     pub compile_memory_bytes: u64,
-    /// Seconds of one compilation by the clock on the wall.
+    /// Wall-clock time of one compilation, in seconds.
     pub compile_wall_s: u64,
     /// Bytes of the compiled code of one plugin.
     pub code_bytes: u64,
@@ -64,30 +63,31 @@ impl Default for AdmissionLimits {
     }
 }
 
-/// Which program compiles, and what it may take.
+/// The compiler program and its limits.
 #[derive(Debug, Clone)]
 pub struct Compiler {
-    /// The program.
+    /// The path of the program.
     pub program: PathBuf,
-    /// Its arguments; those of [`Confinement`] follow them.
+    /// The program's arguments; those of [`Confinement`] follow them.
     pub arguments: Vec<OsString>,
-    /// What a compilation may take.
+    /// The limits of admission.
     pub limits: AdmissionLimits,
 }
 
 impl Compiler {
-    /// The program that is running, called by `exosphere compile`.
+    /// Returns the running program as compiler, called by `exosphere compile`.
     pub fn own(limits: AdmissionLimits) -> Compiler {
-        // On Linux this names the very file that runs, even if an upgrade has
-        // put another in its place.
+        // On Linux this names the very file that runs, even if an upgrade has replaced
+        // it.
         let running = || std::env::current_exe().unwrap_or_else(|_| "exosphere".into());
         let program =
             if cfg!(target_os = "linux") { PathBuf::from("/proc/self/exe") } else { running() };
         Compiler { program, arguments: vec!["compile".into()], limits }
     }
 
-    /// Compiles a component. Dropping the future ends the process. One that was
-    /// killed from outside is tried again: that tells nothing of the upload.
+    /// Compiles a component. Dropping the future ends the process. A compilation that
+    /// was killed from outside is tried again, since the kill says nothing about the
+    /// upload.
     pub(crate) async fn compile(&self, bytes: &[u8]) -> Result<Artifact, Refused> {
         for _ in 1..TRIES {
             match self.try_compile(bytes).await {
@@ -113,10 +113,10 @@ impl Compiler {
             leash.kill().await;
             return Err(self.too_costly(CompileLimit::Code));
         }
-        // It has closed its output; whatever it does now, it will not do long.
+        // The process has closed its output; it is given a bounded time to end.
         let ended = tokio::time::timeout(ENDING, leash.ended()).await;
-        // Its input was open until here: the end of it would have told the
-        // process that we are gone.
+        // The process's input stayed open until here: its end would have told the
+        // process that the host is gone.
         drop(pipes);
         match ended {
             Ok(ended) => self.judge(ended, said),
@@ -152,7 +152,7 @@ impl Compiler {
         }
     }
 
-    /// Bytes that the process may say: the code, and what it says of it.
+    /// Returns the maximum bytes of an answer: the code, and the answer's head.
     fn most_said(&self) -> u64 {
         self.limits.code_bytes.saturating_add(wire::HEAD_BYTES)
     }
@@ -167,20 +167,19 @@ impl Compiler {
         Refused::TooCostly { limit, value }
     }
 
-    /// What the process meant.
+    /// Returns the artifact or the refusal for the process's end and its answer.
     fn judge(&self, ended: Ended, said: Said) -> Result<Artifact, Refused> {
         let words = clean_lines(&String::from_utf8_lossy(&said.stderr));
         match ended {
             Ended::Well => {}
             Ended::CpuTime => return Err(self.too_costly(CompileLimit::Cpu)),
-            // The words of Rust's allocator: nothing else tells this end from
-            // others.
+            // Only the message of Rust's allocator tells this abort from other aborts.
             Ended::Abort if words.contains("memory allocation of") => {
                 return Err(self.too_costly(CompileLimit::Memory));
             }
             Ended::Killed => {
-                // The end of its CPU time is a signal of its own, which comes first,
-                // and its memory ends in an error: so this was none of its limits.
+                // The end of the CPU time sends an earlier signal, and the end of the
+                // memory is an error. So none of the limits killed this process.
                 tracing::warn!("a compilation was killed: the system may be short of memory");
                 return Err(Refused::Killed { times: TRIES });
             }
@@ -209,49 +208,49 @@ impl Compiler {
     }
 }
 
-/// How often a compilation is tried that is killed from outside.
+/// The maximum number of tries of a compilation that is killed from outside.
 const TRIES: u32 = 2;
 
-/// What tells the engine's pool how many threads to have.
+/// The environment variable that sets the number of threads of the engine's pool.
 const THREADS: &str = "RAYON_NUM_THREADS";
 
-/// Threads of one compilation. Each reserves address space, which is limited,
-/// and takes a processor from those who run nodes.
+/// Returns the number of threads of one compilation. Each thread reserves address
+/// space, which is limited, and takes a processor from the running nodes.
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(4)
 }
 
-/// How long the process may take to end after its last word.
+/// The time that the process may take to end after it has closed its output.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// Bytes of its words for people that are kept.
+/// Bytes of the process's standard error that are kept.
 const STDERR_BYTES: u64 = 16 * 1024;
 
 fn internal(why: &str) -> Refused {
     Refused::Internal { why: why.to_owned() }
 }
 
-/// Our ends of its pipes.
+/// The host's ends of the process's pipes.
 struct Pipes {
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
 }
 
-/// What a process said.
+/// The output of a process.
 struct Said {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
 
 impl Pipes {
-    /// Hands it the upload, and listens until it has closed its output. At
-    /// most one byte more than `most` is kept.
+    /// Sends the upload, and reads until the process has closed its output. Keeps at
+    /// most one byte more than `most`.
     async fn speak(&mut self, bytes: &[u8], most: u64) -> Said {
         let Pipes { stdin, stdout, stderr } = self;
         let write = async {
             if let Some(pipe) = stdin {
-                // That it does not listen shows in how it ends.
+                // A process that does not read its input shows that in how it ends.
                 let _ = pipe.write_all(&wire::length(bytes)).await;
                 let _ = pipe.write_all(bytes).await;
                 let _ = pipe.flush().await;
@@ -264,8 +263,8 @@ impl Pipes {
     }
 }
 
-/// Up to `most` bytes of a pipe. After them it is closed, at which the process
-/// ends, or what is more is read and dropped.
+/// Reads up to `most` bytes of a pipe. After them, it drops the pipe, which ends the
+/// process; with `drain`, it reads on and drops the bytes.
 async fn read<R: AsyncRead + Unpin>(pipe: Option<R>, most: u64, drain: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(mut pipe) = pipe {

@@ -1,5 +1,5 @@
-//! `wasi:config/store`: the configuration values that the operator granted.
-//! Without a grant there are none.
+//! `wasi:config/store`: the configuration values that the operator granted. Without a
+//! grant there are none.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::host::Host;
 /// The configuration of one guest.
 pub(crate) struct Config {
     grants: Arc<Grants>,
-    // Made when first asked for: most guests never do.
+    // Made when first needed: most guests never read their configuration.
     values: Option<WasiConfigVariables>,
 }
 
@@ -25,7 +25,7 @@ impl Config {
 /// Links the interface.
 pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wasmtime_wasi_config::add_to_linker(linker, |host: &mut Host| {
-        // As for WASI: too many calls are found out by the next tick.
+        // As for WASI: the next tick notices too many calls.
         host.host_calls = host.host_calls.saturating_add(1);
         let Config { grants, values } = &mut host.config;
         let values = values.get_or_insert_with(|| {

@@ -1,28 +1,28 @@
-//! `exosphere:node/context`: what is being executed.
+//! `exosphere:node/context`: the metadata of the execution.
 
 use crate::bindings::v0_1::exosphere::node::context as wit;
 use crate::host::Host;
 
-/// What a guest may learn about its execution. Texts, since they are only
-/// handed on; the caller has made sure that they are what they say.
+/// The metadata of an execution that a guest may read. The fields are texts, since they
+/// are only passed on; the caller has validated them.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// The namespace that the run belongs to.
+    /// The namespace of the run.
     pub namespace: String,
     /// The name of the graph.
     pub graph: String,
     /// The id of the run.
     pub run: String,
-    /// The id of the state, as people see it: `{run}/{number}`.
+    /// The id of the state in its public form: `{run}/{number}`.
     pub state: String,
     /// The identifier of the node in its graph.
     pub identifier: String,
-    /// The name of the plugin, under which it is granted things. For people who
-    /// read the log; the guest is not told.
+    /// The name of the plugin, under which it has its grants. It is for the readers of
+    /// the log; the guest does not see it.
     pub plugin: String,
-    /// Which attempt this is, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// The same for every attempt of the same work.
+    /// The idempotency key: equal for every attempt of the same work.
     pub idempotency_key: String,
 }
 

@@ -1,8 +1,8 @@
-//! The engine that compiles and runs guests: what of WebAssembly it takes, and
-//! where it puts instances.
+//! The engine that compiles and runs guests: its WebAssembly features and its
+//! allocation of instances.
 //!
-//! Limits of one execution are not here; they are set for each store, in
-//! `host`. Here is only what has to be the same for all.
+//! Not here: the limits of one execution, which `host` sets for each store. This module
+//! has the settings that all executions share.
 
 use exosphere_domain::limits::{Limit, Limits};
 use wasmtime::{
@@ -10,33 +10,34 @@ use wasmtime::{
     PoolingAllocationConfig, Store, Strategy, WasmBacktraceDetails, WasmFeatures,
 };
 
-/// The exact version of the engine. wasmtime by itself tells compiled code
-/// apart by its major version only.
+/// The exact version of the engine. wasmtime itself tells compiled code apart by its
+/// major version only.
 pub(crate) const WASMTIME_VERSION: &str = "48.0.8";
 
-/// Linear memories of one component. Each reserves 4 GiB of address space (no
-/// memory) in every slot.
+/// The maximum of linear memories in one component. Each reserves 4 GiB of address
+/// space (no memory) in every slot.
 pub(crate) const MAX_MEMORIES: u32 = 8;
 
-/// Tables of one component. A Python component has one for each of its parts.
+/// The maximum of tables in one component. A Python component has one for each of its
+/// parts.
 pub(crate) const MAX_TABLES: u32 = 32;
 
-/// Bytes of the stack that host functions have beyond what the guest may use.
+/// Bytes of stack for host functions, in addition to the guest's own limit.
 const HOST_STACK: usize = 1536 * 1024;
 
-/// Bytes that a slot keeps between two guests, each of memory, table and
-/// stack. Wiping them costs less than giving them to the system and back: this
-/// makes short nodes about ten times as fast.
+/// Bytes that a slot keeps resident between two guests, each of memory, table and
+/// stack. Wiping them is cheaper than returning them to the system: short nodes start
+/// about ten times as fast.
 const KEEP_RESIDENT: usize = 64 * 1024;
 
-/// Bytes of the engine's own records of one core instance, and of all those of
-/// one component. Python components need more than the default of 1 MiB.
+/// Bytes of the engine's own records of one core instance, and of all records of one
+/// component. Python components need more than the default of 1 MiB.
 const CORE_INSTANCE_BYTES: usize = 4 * 1024 * 1024;
 const COMPONENT_INSTANCE_BYTES: usize = 16 * 1024 * 1024;
 
-/// What of WebAssembly guests may use. All else is off: nothing that we want to
-/// run needs it, and its code has been looked at less. Multi-memory is here
-/// since JavaScript needs it.
+/// The WebAssembly features that guests may use. All others are off: no supported guest
+/// needs them, and their code is less reviewed. Multi-memory is on since JavaScript
+/// needs it.
 pub(crate) const ON: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
     .union(WasmFeatures::SIGN_EXTENSION)
@@ -49,9 +50,9 @@ pub(crate) const ON: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::COMPONENT_MODEL);
 
-/// An engine with room for `slots` guests at once. Falls back, with a warning,
-/// to an engine that takes each guest's memory from the system, where the
-/// system does not let us reserve so much address space.
+/// Builds an engine with slots for `slots` guests at once. If the system does not let
+/// it reserve the address space, it logs a warning and allocates each guest's memory on
+/// demand.
 pub(crate) fn build(slots: u32, limits: &Limits) -> wasmtime::Result<Engine> {
     let stack = limits.size(Limit::StackBytes);
     let pooled = InstanceAllocationStrategy::Pooling(pool(slots, limits));
@@ -69,14 +70,14 @@ pub(crate) fn build(slots: u32, limits: &Limits) -> wasmtime::Result<Engine> {
     }
 }
 
-/// An engine that only compiles, for engines that [`build`] makes: where they
-/// put instances, and how much stack they have, makes no difference to the code.
+/// Builds an engine that only compiles, for engines that [`build`] makes. The
+/// allocation strategy and the stack size make no difference to the code.
 pub(crate) fn for_compiling() -> wasmtime::Result<Engine> {
     let stack = Limits::default().size(Limit::StackBytes);
     Engine::new(&config(InstanceAllocationStrategy::OnDemand, stack)?)
 }
 
-/// An engine that has proved that it can run something.
+/// Creates an engine and proves that it can run a module.
 fn start(strategy: InstanceAllocationStrategy, stack: usize) -> wasmtime::Result<Engine> {
     let engine = Engine::new(&config(strategy, stack)?)?;
     probe(&engine)?;
@@ -103,7 +104,8 @@ fn config(strategy: InstanceAllocationStrategy, stack: usize) -> wasmtime::Resul
 fn pool(slots: u32, limits: &Limits) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     let instances = u32::try_from(limits.get(Limit::Instances)).unwrap_or(u32::MAX);
-    // A slot is a whole guest: whoever holds one never finds a part missing.
+    // A slot is a whole guest: a guest with a slot never lacks another part of the
+    // pool.
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(instances))
         .total_memories(slots.saturating_mul(MAX_MEMORIES))
@@ -125,7 +127,7 @@ fn pool(slots: u32, limits: &Limits) -> PoolingAllocationConfig {
     pool
 }
 
-/// A core module with one page of memory and a byte of data in it.
+/// A core module with one page of memory and a byte of data in it, run as a probe.
 const PROBE: &[u8] = b"\0asm\x01\0\0\0\x05\x03\x01\0\x01\x0b\x07\x01\0\x41\0\x0b\x01\x2a";
 
 fn probe(engine: &Engine) -> wasmtime::Result<()> {

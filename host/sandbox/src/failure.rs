@@ -1,8 +1,8 @@
-//! What became of a guest that did not return: from the many ways in which
-//! wasmtime says so to the typed failures of the domain.
+//! Maps a guest's abnormal end to a failure: from wasmtime's many errors to the typed
+//! failures of the domain.
 //!
-//! Failures that the guest itself reports are not here, nor is the check of
-//! what it returned (`output`).
+//! Not here: failures that the guest itself reports, and the check of its answer
+//! (`output`).
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::journal::StoreError;
@@ -19,8 +19,8 @@ use crate::limiter::Denied;
 use crate::store::Unavailable;
 use crate::text::{clean_line, clean_lines, cut};
 
-/// Why a host function ends the guest. Travels through wasmtime as an error,
-/// and is found again by its type.
+/// The reason for which a host function ends the guest. It travels through wasmtime as
+/// an error and is found again by its type.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Stop {
     #[error("limit reached: {0:?}")]
@@ -31,18 +31,18 @@ pub(crate) enum Stop {
     Unavailable(Unavailable),
 }
 
-/// What the guest was at when it ended.
+/// The phase of the invocation in which the guest ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Its instances were made; its start functions ran.
+    /// Instantiation, in which start functions run.
     Start,
-    /// Its functions were looked up, and their types compared.
+    /// Lookup of the guest's functions and comparison of their types.
     Fit,
-    /// Its function was called.
+    /// The call of the guest's function.
     Call,
 }
 
-/// The failure that an error of wasmtime stands for.
+/// Returns the failure for an error of wasmtime.
 pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failure {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return stopped(stop, host);
@@ -53,8 +53,8 @@ pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failu
     if let Some(Trap::StackOverflow) = error.downcast_ref::<Trap>() {
         return overflowed(error, host);
     }
-    // A guest that is denied memory mostly gives up by a trap or by exit. It is
-    // told apart only by what it was denied.
+    // A guest that is denied memory mostly ends by a trap or by exit. Only the denied
+    // growth tells this from other ends.
     if let Some(denied) = host.limiter.denied() {
         let limit = match denied {
             Denied::Memory => Limit::MemoryBytes,
@@ -98,14 +98,14 @@ pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failu
     }
 }
 
-/// The failure of a plugin that does not fit the contract. Such a one is
-/// refused at upload, so this is seldom seen.
+/// Returns the failure of a plugin that does not fit the contract. Admission refuses
+/// such plugins, so this is rare.
 pub(crate) fn misfit(error: &wasmtime::Error) -> Failure {
     let why = clean_lines(cut(&format!("{error:#}"), 1024));
     Failure::new(FailureKind::Trap, format!("the component is no plugin of this host: {why}"))
 }
 
-/// A mistake of the host: the words go to its log, with the state's name.
+/// Returns an internal error. The host's log gets the details with the state's id.
 pub(crate) fn internal(words: &str, host: &Host) -> Failure {
     let state = &host.context.state;
     tracing::error!(state, words, "an execution failed by the host's fault");
@@ -115,15 +115,15 @@ pub(crate) fn internal(words: &str, host: &Host) -> Failure {
     )
 }
 
-/// Adds to what a guest says of its failure that its latest request was denied:
-/// that is most likely why, and another attempt would be denied it, too.
+/// Adds the latest denied request to a guest's failure. The denial is the most likely
+/// cause, and the next attempt would be denied the request again.
 pub(crate) fn denied(failure: Failure, why: &str) -> Failure {
     match failure.kind {
         FailureKind::Retryable | FailureKind::Trap | FailureKind::Exit => {
             let message = format!("{}\n(its latest request was denied: {why})", failure.message);
             Failure { details: failure.details, ..Failure::new(failure.kind, message) }.for_good()
         }
-        // It ended for a reason of its own.
+        // The guest ended for another reason.
         _ => failure,
     }
 }
@@ -136,8 +136,8 @@ fn stopped(stop: &Stop, host: &Host) -> Failure {
     }
 }
 
-/// The failure of a guest that trapped, or broke a rule of the component model
-/// in a call. Its own last words come first; they say most.
+/// Returns the failure of a guest that trapped, or broke a rule of the component model
+/// in a call. The guest's own last words come first, since they say most.
 fn trapped(error: &wasmtime::Error, host: &Host) -> Failure {
     let name = root(error);
     let words = host.logs.last_words();
@@ -155,7 +155,7 @@ fn trapped(error: &wasmtime::Error, host: &Host) -> Failure {
     Failure::new(FailureKind::Trap, message).with(details)
 }
 
-/// The failure of a guest that ran out of stack: the limit, and where it was.
+/// Returns the failure of a guest that ran out of stack: the limit, and the frames.
 fn overflowed(error: &wasmtime::Error, host: &Host) -> Failure {
     let mut failure = host.limits.reached(Limit::StackBytes);
     if let (Some(details), Some(backtrace)) =
@@ -174,14 +174,15 @@ fn with_words(mut failure: Failure, host: &Host) -> Failure {
     failure
 }
 
-/// Bytes of one frame's text. Names come from the guest, of any length.
+/// Bytes of one frame's text. The names in it come from the guest and may have any
+/// length.
 const FRAME_BYTES: usize = 200;
 
-/// The frames of a backtrace, innermost first (wasmtime keeps 20). A recursion
-/// is one line.
+/// Returns the frames of a backtrace, innermost first (wasmtime keeps 20). A recursion
+/// becomes one line.
 fn frames(backtrace: &WasmBacktrace) -> Value {
     let mut lines: Vec<(String, u32)> = Vec::new();
-    // The first line is a heading; the others begin with the frame's number.
+    // The first line is a heading; each frame's line begins with its number.
     for line in backtrace.to_string().lines().skip(1) {
         let frame = line.split_once(": ").map_or(line, |(_, frame)| frame);
         let frame = clean_line(cut(frame.trim(), FRAME_BYTES)).replace("<unknown>!", "");
@@ -201,9 +202,8 @@ fn root(error: &wasmtime::Error) -> String {
     clean_lines(cut(&error.root_cause().to_string(), 1024))
 }
 
-/// Whether an error came up while no frame of the guest was on the stack: its
-/// function had returned and the result was being read, or (a lying allocator)
-/// its inputs were being written.
+/// Returns whether an error occurred while no frame of the guest was on the stack. Then
+/// the host was reading the result, or (with a lying allocator) writing the inputs.
 fn is_outside(error: &wasmtime::Error) -> bool {
     error.downcast_ref::<Trap>().is_none()
         && error.downcast_ref::<WasmBacktrace>().is_none_or(|trace| trace.frames().is_empty())
@@ -213,16 +213,16 @@ fn is_full(error: &ResourceTableError) -> bool {
     matches!(error, ResourceTableError::Full)
 }
 
-/// Whether the guest handed over more bytes at once than it may. wasmtime has
-/// no public type for this error, so its words have to do; a test holds us to
-/// them.
+/// Returns whether the guest handed over more bytes at once than its limit. wasmtime
+/// has no public type for this error, so its message is compared. A test notices if the
+/// message changes.
 fn is_out_of_lifting(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().contains("fuel allocated for hostcalls")
 }
 
-/// Whether the component has more core instances than it may. wasmtime says this
-/// by words alone, too; those about tables and memories, whose numbers are counted
-/// at upload, are others.
+/// Returns whether the component has more core instances than its limit. wasmtime tells
+/// this by its message alone, too. Its messages about tables and memories differ;
+/// admission counts those.
 fn has_too_many_instances(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().starts_with("resource limit exceeded: instance count")
 }

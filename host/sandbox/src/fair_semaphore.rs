@@ -1,12 +1,14 @@
-//! A fair semaphore in two levels: the free permits are granted round-robin to keys, and
-//! within a key to the waiting group with the fewest permits, among equals to the group
-//! that has waited longest for a permit. A short queue waits no longer because another
-//! is long, and long holders of permits do not keep short ones from their part. On
-//! request, a group with many permits does not get the last one of its key: a group that
-//! comes then waits for nobody.
+//! A fair semaphore in two levels. The free permits are granted round-robin to keys.
+//! Within a key they go to the waiting group with the fewest permits; among equals, to
+//! the group that has waited longest for a permit.
+//!
+//! A short queue does not wait longer because another queue is long. Groups that hold
+//! permits for long do not keep out groups that hold them briefly. On request, a group
+//! with many permits does not get the last one of its key, so that a new group need not
+//! wait.
 //!
 //! Used for the slots of executions (namespaces, their runs) and for the processors,
-//! where guests want them for long. Not here: what is done with a permit.
+//! where guests need them for long. Not here: the work that is done with a permit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -15,8 +17,8 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-/// A fair semaphore with a queue for each key `K` and group `G` of the key. Cheap
-/// to clone: all clones share the permits.
+/// A fair semaphore with a queue for each key `K` and group `G` of the key. Cheap to
+/// clone: all clones share the permits.
 pub struct FairSemaphore<K: Ord + Clone, G: Ord + Clone = ()>(Arc<Mutex<Queues<K, G>>>);
 
 impl<K: Ord + Clone, G: Ord + Clone> Clone for FairSemaphore<K, G> {
@@ -28,11 +30,12 @@ impl<K: Ord + Clone, G: Ord + Clone> Clone for FairSemaphore<K, G> {
 struct Queues<K: Ord + Clone, G: Ord + Clone> {
     free: u32,
     closed: bool,
-    /// A group with so many permits does not get the last one of its key.
+    /// The number of permits from which a group does not get the last permit of its
+    /// key.
     large: u32,
-    /// The key that got the last permit.
+    /// The key that got the latest permit.
     last: Option<K>,
-    /// Grants and arrivals so far: the order of groups with equally many permits.
+    /// The count of grants and arrivals, which orders groups with equally many permits.
     clock: u64,
     lines: BTreeMap<K, KeyQueue<K, G>>,
 }
@@ -42,7 +45,7 @@ struct KeyQueue<K: Ord + Clone, G: Ord + Clone> {
     taken: u32,
     most: u32,
     groups: BTreeMap<G, Group<K, G>>,
-    /// The groups that wait, the next one first.
+    /// The waiting groups, the next one first.
     order: BTreeSet<(Rank, G)>,
 }
 
@@ -52,8 +55,8 @@ struct Group<K: Ord + Clone, G: Ord + Clone> {
     waiters: VecDeque<Waiter<K, G>>,
 }
 
-/// A group's place among those of its key: the permits that it has, then when it
-/// got the last one, or came.
+/// A group's rank within its key: its number of permits, then the time of its latest
+/// permit or of its arrival.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     taken: u32,
@@ -135,9 +138,9 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
         waiting.await.ok()
     }
 
-    /// Withdraws up to `most` waiters of a key that wait since before `since`, the
-    /// youngest first: those of a group, or of whichever group has the most. They
-    /// get no permit. Returns their number.
+    /// Withdraws up to `most` waiters of a key that have waited since before `since`,
+    /// the youngest first: those of `group`, or of the group with the most waiters.
+    /// They get no permit. Returns their number.
     pub fn withdraw(&self, key: &K, group: Option<&G>, most: usize, since: Instant) -> usize {
         let mut withdrawn = Vec::new();
         {
@@ -152,11 +155,11 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
             }
             lines.tidy(key);
         }
-        // They learn of it here, without the lock.
+        // The withdrawn waiters are notified here, without the lock.
         withdrawn.len()
     }
 
-    /// Closes the semaphore: nobody gets a permit any more.
+    /// Closes the semaphore: every waiter and every later caller gets no permit.
     pub fn close(&self) {
         let mut withdrawn = Vec::new();
         let mut lines = self.lock();
@@ -169,7 +172,7 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
         drop(lines);
     }
 
-    /// Permits that nobody has at the moment.
+    /// Returns the number of free permits.
     pub fn free(&self) -> u32 {
         self.lock().free
     }
@@ -178,8 +181,8 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands on what is free. A permit whose waiter is gone comes back, and is
-    /// dropped by the caller: not here, under the lock.
+    /// Grants the free permits. A permit whose waiter is gone is returned, for the
+    /// caller to drop outside the lock.
     fn grant_next(&self) -> Vec<FairPermit<K, G>> {
         let mut gone = Vec::new();
         let mut lines = self.lock();
@@ -198,14 +201,14 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
 }
 
 impl<K: Ord + Clone, G: Ord + Clone> Queues<K, G> {
-    /// The key whose turn it is: the next one after the last.
+    /// Returns the next key in round-robin order that may have a permit.
     fn next(&self) -> Option<K> {
         let after = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let (later, earlier) = (self.lines.range((after, Bound::Unbounded)), self.lines.iter());
         later.chain(earlier).find(|(_, line)| line.has_next(self.large)).map(|(key, _)| key.clone())
     }
 
-    /// Forgets a key that has and wants nothing.
+    /// Removes a key that has no groups left.
     fn tidy(&mut self, key: &K) {
         if self.lines.get(key).is_some_and(|line| line.groups.is_empty()) {
             self.lines.remove(key);
@@ -214,7 +217,7 @@ impl<K: Ord + Clone, G: Ord + Clone> Queues<K, G> {
 }
 
 impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
-    /// A group, which comes now if it is not there yet.
+    /// Returns a group, added with `now` as its arrival if it is not there.
     fn group(&mut self, group: &G, now: u64) -> &mut Group<K, G> {
         self.groups.entry(group.clone()).or_insert_with(|| Group {
             rank: Rank { taken: 0, since: now },
@@ -222,21 +225,21 @@ impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
         })
     }
 
-    /// Whether a group that has `taken` permits may have another.
+    /// Returns whether a group with `taken` permits may have another.
     fn allows(&self, taken: u32, large: u32) -> bool {
         self.taken < self.most.saturating_sub(u32::from(taken >= large))
     }
 
-    /// Whether a group waits that may have a permit.
+    /// Returns whether a waiting group may have a permit.
     fn has_next(&self, large: u32) -> bool {
-        // If the one with the fewest may not, nobody may.
+        // If the group with the fewest permits may not have one, no group may.
         self.order.first().is_some_and(|(rank, _)| self.allows(rank.taken, large))
     }
 
-    /// Changes the rank of a group, and forgets a group that has and wants nothing.
+    /// Changes the rank of a group, and removes a group without permits and waiters.
     fn rerank(&mut self, group: &G, change: impl FnOnce(&mut Rank)) {
         let Some(of_group) = self.groups.get_mut(group) else { return };
-        // The order holds it if it waited until now.
+        // The order contains the group only if it was waiting until now.
         self.order.remove(&(of_group.rank, group.clone()));
         change(&mut of_group.rank);
         if !of_group.waiters.is_empty() {
@@ -255,7 +258,8 @@ impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
         Some((group, waiter.permit))
     }
 
-    /// The group with the most waiters, of those whose youngest waits long enough.
+    /// Returns the group with the most waiters, of those whose youngest waiter is old
+    /// enough.
     fn longest(&self, since: Instant) -> Option<G> {
         let old = self.groups.iter().filter(|(_, group)| group.is_old(since));
         old.max_by_key(|(_, group)| group.waiters.len()).map(|(group, _)| group.clone())
@@ -270,7 +274,7 @@ impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
 }
 
 impl<K: Ord + Clone, G: Ord + Clone> Group<K, G> {
-    /// Whether its youngest waiter came before `since`.
+    /// Returns whether the group's youngest waiter came no later than `since`.
     fn is_old(&self, since: Instant) -> bool {
         self.waiters.back().is_some_and(|waiter| waiter.since <= since)
     }
@@ -301,7 +305,7 @@ mod tests {
 
     type Wait<'a, G> = BoxFuture<'a, Option<FairPermit<&'static str, G>>>;
 
-    /// Whether a permit is there.
+    /// Returns the permit, if it was granted.
     fn got<G: Ord + Clone>(wait: &mut Wait<'_, G>) -> Option<FairPermit<&'static str, G>> {
         wait.now_or_never().flatten()
     }
@@ -346,7 +350,7 @@ mod tests {
         drop(held.next());
         // Two permits against none.
         let short = got(&mut small[0]).unwrap();
-        // Two against none again: who holds a permit briefly gets the next.
+        // Two against none again: a group that holds a permit briefly gets the next.
         drop(short);
         let _second = got(&mut small[1]).unwrap();
         // One against one: the last permit of the large group is older.

@@ -1,7 +1,7 @@
-//! What a guest runs in: the data of its store, made for one execution and
-//! gone with it, and the settings of the store that hold the limits.
+//! The data of a guest's wasmtime store, made for one execution and dropped with it,
+//! and the store settings that enforce the limits.
 //!
-//! The capabilities themselves are in files of their own.
+//! Not here: the capabilities, each of which has its own file.
 
 use std::sync::Arc;
 
@@ -26,10 +26,10 @@ use crate::meter::Meter;
 use crate::secrets::Secrets;
 use crate::store::RunStore;
 
-/// What may be lifted of one output besides its text.
+/// Bytes that lifting one output may take besides its text.
 const BYTES_AN_OUTPUT: u64 = 64;
 
-/// What the caller gives one execution.
+/// The caller's parameters of one execution.
 pub(crate) struct Session {
     pub(crate) context: Context,
     pub(crate) store: Arc<dyn RunStore>,
@@ -89,8 +89,7 @@ impl Host {
         }
     }
 
-    /// Counts a call of one of our functions, and ends a guest that makes too
-    /// many.
+    /// Counts a call of a host function, and ends a guest that makes too many.
     pub(crate) fn count_call(&mut self) -> Result<(), Stop> {
         self.host_calls = self.host_calls.saturating_add(1);
         match self.has_called_too_often() {
@@ -103,14 +102,14 @@ impl Host {
         u64::from(self.host_calls) > self.limits.get(Limit::HostCalls)
     }
 
-    /// The limit that it went over where no host function could end it, if any.
+    /// Returns the limit that the guest exceeded where no host function could end it.
     pub(crate) fn overrun(&self) -> Option<Limit> {
         let called = self.has_called_too_often().then_some(Limit::HostCalls);
         called.or_else(|| self.breach.limit())
     }
 }
 
-/// Every import that a plugin may have.
+/// Links every import that a plugin may have.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     crate::wasi::link(&mut linker)?;
@@ -120,7 +119,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     Ok(linker)
 }
 
-/// A store for one execution, with every limit set: start functions of the
+/// Creates a store for one execution, with every limit set: start functions of the
 /// guest run as soon as it is instantiated.
 pub(crate) fn store(engine: &Engine, session: Session) -> Store<Host> {
     let (handles, lifted) =
@@ -135,8 +134,8 @@ pub(crate) fn store(engine: &Engine, session: Session) -> Store<Host> {
     store
 }
 
-/// What happens to a guest that is running when the engine's clock ticks: it
-/// is ended if it has used too much, or else lets others run.
+/// Handles a tick of the engine's clock in a running guest: ends the guest if it
+/// exceeded a limit, or else makes it yield.
 fn at_tick(store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadline> {
     let host = store.data();
     if host.meter.running() > host.limits.time(Limit::CpuMs) {
@@ -149,8 +148,8 @@ fn at_tick(store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadline>
     Ok(UpdateDeadline::Yield(1))
 }
 
-/// Sets how many bytes may be copied out of the guest next: few in a call of a
-/// host function, many when its own function has returned.
+/// Sets how many bytes may be copied out of the guest next: few in a call of a host
+/// function, many after its own function has returned.
 fn at_border(mut store: StoreContextMut<'_, Host>, hook: CallHook) -> wasmtime::Result<()> {
     match hook {
         CallHook::CallingHost => {

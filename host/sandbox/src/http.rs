@@ -1,13 +1,11 @@
-//! `wasi:http`: requests of a guest to the outside, as far as they are granted.
-//! Every guest may import it; without a grant each request is denied, and the
-//! guest's log says why.
+//! `wasi:http`: outgoing requests of a guest, as far as they are granted. Every guest
+//! may import it; without a grant each request is denied, and the guest's log says why.
 //!
-//! What a request may be is decided here and in `target` and `headers`, before
-//! anything is looked up; where it may lead to, by `address` in `network`. The
-//! exchange itself is a `call`, whose bodies are counted by `body`. Nothing
-//! follows a redirect: the guest sees it, and what it asks next is checked like
-//! any other request. No connection is used twice, so no guest ever meets what
-//! another left on one.
+//! This module, `target` and `headers` decide which request is allowed, before any name
+//! look-up. `network` decides by `address` where it may connect. The exchange itself is
+//! a `call`, whose bodies `body` counts. The host follows no redirect: the guest sees
+//! it, and its next request is checked like any other. No connection is used twice, so
+//! no guest meets data that another guest left on one.
 
 mod address;
 mod body;
@@ -40,23 +38,23 @@ pub(crate) use link::link;
 pub use network::HttpConfig;
 pub(crate) use network::Network;
 
-/// What drives a connection while the guest reads the response.
+/// The future that drives a connection while the guest reads the response.
 type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
-/// What came of a request: the response, its body still on the way.
+/// The response to a request, its body still on the way, or its error.
 type Answer = Result<(Response<WasiBody>, Driver), Error>;
 
-/// Bytes that a guest may write to a request's body at a time. Two such pieces
-/// wait for the network, for each body that the guest has opened.
+/// Bytes that a guest may write to a request's body at a time. For each open body, two
+/// such chunks wait for the network.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// The HTTP of one guest.
+/// The HTTP state of one guest.
 pub(crate) struct Http {
     ctx: WasiHttpCtx,
     hooks: Hooks,
 }
 
-/// What decides on its requests.
+/// The engine's hooks, which decide on a guest's requests.
 struct Hooks {
     network: Arc<Network>,
     grants: Arc<Grants>,
@@ -65,15 +63,15 @@ struct Hooks {
     traffic: Arc<Traffic>,
     limits: Limits,
     idempotency_key: String,
-    /// The namespace and the name of the plugin, for what an operator types.
+    /// The namespace and the name of the plugin, for the grant command in the log.
     place: (String, String),
     requests: u64,
-    /// Why the latest request was denied, if it was.
+    /// The reason for which the latest request was denied, if it was.
     denied: Option<String>,
 }
 
 impl Http {
-    /// What one execution is given.
+    /// Creates the HTTP state of one execution.
     pub(crate) fn new(
         network: Arc<Network>,
         grants: Arc<Grants>,
@@ -100,25 +98,25 @@ impl Http {
         Http { ctx, hooks }
     }
 
-    /// Returns why the guest's latest request was denied, if it was. The next
-    /// attempt would be denied it, too.
+    /// Takes the reason for which the guest's latest request was denied, if it was. The
+    /// next attempt would be denied it again.
     pub(crate) fn denied(&mut self) -> Option<String> {
         self.hooks.denied.take()
     }
 
-    /// Bytes of all bodies that the guest sent.
+    /// Returns the bytes of all request bodies that the guest sent.
     pub(crate) fn sent(&self) -> u64 {
         self.hooks.traffic.sent()
     }
 
-    /// Bytes of all bodies that it was sent.
+    /// Returns the bytes of all response bodies that the guest received.
     pub(crate) fn received(&self) -> u64 {
         self.hooks.traffic.received()
     }
 }
 
 impl WasiHttpView for Host {
-    // Called once for each call of one of its functions, as for WASI.
+    // Called once for each call of a WASI HTTP function, as for WASI.
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         self.host_calls = self.host_calls.saturating_add(1);
         let Http { ctx, hooks } = &mut self.http;
@@ -130,7 +128,7 @@ impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
         let is_forbidden = headers::is_forbidden(name, self.grants.idempotency_header);
         if is_forbidden {
-            // A guest that does without the header makes a request next.
+            // A guest that handles the refusal of the header makes its request next.
             self.denied = Some(format!("the header {name} is not for a node to set"));
         }
         is_forbidden
@@ -141,7 +139,7 @@ impl WasiHttpHooks for Hooks {
         Arc::new(move |name| headers::is_forbidden(name, has_key))
     }
 
-    /// It is made of what was checked, not of what the guest wrote.
+    /// The host header is made of the checked target, not of the guest's own value.
     fn set_host_header(&mut self) -> bool {
         false
     }
@@ -164,7 +162,7 @@ impl WasiHttpHooks for Hooks {
 }
 
 impl Hooks {
-    /// A call, if it is one that the guest may make.
+    /// Builds the call of a request, if the guest may make it.
     fn admit(
         &mut self,
         request: Request<WasiBody>,
@@ -200,9 +198,9 @@ impl Hooks {
         })
     }
 
-    /// The key of this request, if one is to be sent: that of the work and the
-    /// number of the request. A node that does the same again asks the same in
-    /// the same order, and is known by it.
+    /// Returns the idempotency key of this request, if one is to be sent: the key of
+    /// the work and the number of the request. A node that repeats its work makes the
+    /// same requests in the same order, so each keeps its key.
     fn key(&self) -> Result<Option<HeaderValue>, Error> {
         if !self.grants.idempotency_header {
             return Ok(None);

@@ -1,9 +1,8 @@
-//! What an upload is made of, counted and checked before anything is compiled:
-//! that is where time and memory go, and where small uploads can take any
-//! amount of both.
+//! Counts and checks the parts of an upload before anything is compiled: compiling
+//! takes time and memory, and a small upload can make it take any amount of both.
 //!
-//! Runs in the process that compiles. Not here: whether the component fits the
-//! contract, which the engine's linker tells.
+//! Runs in the process that compiles. Not here: the check against the contract, which
+//! the engine's linker does.
 
 mod bounds;
 mod facts;
@@ -22,7 +21,7 @@ use bounds::{Part, Tally};
 /// Counts a component's parts and checks that it is valid.
 ///
 /// # Errors
-/// The first thing that is too much, else what is invalid or off here.
+/// The first part that exceeds a bound, else what is invalid or switched off here.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<Facts, Refused> {
     let facts = Count::default().all(bytes)?;
     let mut validator = Validator::new_with_features(engine::ON);
@@ -74,7 +73,7 @@ impl Count {
         }
     }
 
-    /// Those of which not only the number counts.
+    /// Counts the parts of a payload whose contents count, too.
     fn contents(&mut self, payload: Payload<'_>) -> Result<(), Refused> {
         match payload {
             Payload::MemorySection(of) => {
@@ -93,7 +92,8 @@ impl Count {
                         wasmparser::ElementItems::Functions(of) => of.count(),
                         wasmparser::ElementItems::Expressions(_, of) => of.count(),
                     };
-                    // Counted too, so that empty ones are not free.
+                    // The segment itself is counted too, so that empty segments are not
+                    // free.
                     self.tally.add(Part::Elements, u64::from(count).saturating_add(1))?;
                 }
                 Ok(())

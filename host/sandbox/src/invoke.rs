@@ -1,5 +1,4 @@
-//! Runs one guest once: from an invocation to what came of it, whatever the
-//! guest does.
+//! Runs one guest once: from an invocation to its completion, whatever the guest does.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -32,71 +31,72 @@ use crate::ticker::TICK;
 
 /// One execution of a node, ready to run.
 pub struct Invocation {
-    /// The node, by the name that the plugin's description gives it.
+    /// The node, by its name in the plugin's description.
     pub node: Name,
-    /// Its inputs: a JSON object as text.
+    /// The node's inputs: a JSON object as text.
     pub inputs: String,
-    /// What it may know of itself.
+    /// The metadata of the execution that the guest may read.
     pub context: Context,
-    /// Where it reads the store of its run.
+    /// The store of the run, to read from.
     pub store: Arc<dyn RunStore>,
-    /// The secrets that it may see.
+    /// The secrets of the execution.
     pub secrets: Secrets,
-    /// What its plugin may reach: requests over HTTP, configuration.
+    /// The grants of the plugin: requests over HTTP, configuration.
     pub grants: Arc<Grants>,
-    /// What it may use; its time counts from the moment it has a slot. Memory,
-    /// tables and instances are bounded by the sandbox's own limits too, for
+    /// The limits of the execution; its time counts from the moment it has a slot.
+    /// Memory, tables and instances are also bounded by the sandbox's own limits, for
     /// which its slots were made.
     pub limits: Limits,
-    /// How long it has waited for its thread.
+    /// The time that the execution has waited for its thread.
     pub waited: Duration,
-    /// Ends it from outside.
+    /// Cancels the execution from outside.
     pub cancel: Cancel,
 }
 
-/// Ends what waits for it. All clones are one.
+/// A cancellation signal. All clones are one signal.
 #[derive(Clone, Default)]
 pub struct Cancel(Arc<Notify>);
 
 impl Cancel {
-    /// Ends it: now, or as soon as it waits.
+    /// Cancels the execution now, or as soon as it waits.
     pub fn cancel(&self) {
         self.0.notify_one();
     }
 
-    /// Waits for that. It is told once.
+    /// Waits for the cancellation. Each signal wakes one waiter once.
     pub async fn cancelled(&self) {
         self.0.notified().await;
     }
 }
 
-/// What came of an execution.
+/// The result of an execution.
 #[derive(Debug)]
 pub struct Completion {
     /// [`Outcome::Outputs`], [`Outcome::Prune`], [`Outcome::RequeueAfter`] or
-    /// [`Outcome::Failed`]; [`Outcome::Released`] if it was cancelled.
+    /// [`Outcome::Failed`]; [`Outcome::Released`] if the execution was cancelled.
     pub outcome: Outcome,
-    /// What it read and wrote; empty if it failed or was cancelled.
+    /// The journal of the execution's reads and writes; empty if it failed or was
+    /// cancelled.
     pub journal: Journal,
-    /// What it logged and printed.
+    /// The log lines of the guest, printed ones included.
     pub logs: Vec<LogLine>,
-    /// What it used.
+    /// The resources that the execution used.
     pub usage: Usage,
 }
 
-/// A guest that has waited so long for its thread begins in a turn, as it goes on
-/// after a tick: too many are there that use their whole tick, and those of one run
-/// would hold up others that come later. Hundreds of short ones take less.
+/// The wait for a thread after which a guest begins in a turn, as it does after a tick.
+/// A wait of this length means that too many guests use their whole tick. Without the
+/// turn, those of one run would hold up later runs. Hundreds of short guests cause a
+/// shorter wait.
 const LONG_WAIT: Duration = TICK.saturating_mul(5);
 
-/// Bytes of outputs up to which they are checked at once. More of them would
-/// hold up the other executions on this thread.
+/// Bytes of outputs up to which they are checked on this thread. Checking more would
+/// hold up the other executions on it.
 const CHECK_AT_ONCE: usize = 256 * 1024;
 
 impl Sandbox {
-    /// Runs a node in a sandbox of its own. Waits for a free slot first.
-    /// Whatever goes wrong is in the completion. Dropping the future ends the
-    /// guest and frees its slot.
+    /// Runs a node in a separate sandbox, after waiting for a free slot. Every failure
+    /// is in the completion. Dropping the future ends the guest and frees its slot.
     pub async fn invoke(&self, plugin: &Plugin, invocation: Invocation) -> Completion {
         let limits = self.bounded(invocation.limits);
         if invocation.inputs.len() > limits.size(Limit::InputBytes) {
@@ -154,7 +154,7 @@ impl Sandbox {
         }
     }
 
-    /// Asks a guest of its own one question, and lets it go.
+    /// Asks a new guest one question, and drops the guest.
     pub(crate) async fn ask<Q: Question>(
         &self,
         plugin: &Plugin,
@@ -162,9 +162,9 @@ impl Sandbox {
         question: Q,
         (begin, cancel): (Begin, &Cancel),
     ) -> (Result<Q::Answer, Unanswered>, Trace) {
-        // Locals go in the order opposite to this one: the guest's memory is
-        // back in the pool before its slot is free, even if this future is
-        // dropped in the middle.
+        // Locals are dropped in the order opposite to this one: the guest's memory
+        // returns to the pool before its slot is free, even if this future is dropped
+        // half-way.
         let _slot = self.slot().await;
         let _running = self.ticker().running();
         let timeout = session.limits.time(Limit::TimeoutMs);
@@ -174,7 +174,7 @@ impl Sandbox {
         let mut store = host::store(self.engine(), session);
         let (meter, breach) = (Arc::clone(&store.data().meter), Arc::clone(&store.data().breach));
         let ended = {
-            // Pinned, since what is wrapped by value is copied by each wrapper.
+            // Pinned, since each wrapper copies a future that it wraps by value.
             let work = pin!(run(plugin, &mut store, question));
             let work = pin!(meter.measure(queue, work));
             let work = async {
@@ -203,13 +203,13 @@ impl Sandbox {
     }
 }
 
-/// Why a guest did not answer.
+/// The reason why a guest did not answer.
 pub(crate) enum Unanswered {
-    /// Its functions have other parameters or results than the contract says.
+    /// The guest's functions have other parameters or results than the contract.
     Misfit(wasmtime::Error),
-    /// It was asked, and failed.
+    /// The guest was asked, and failed.
     Failed(Failure),
-    /// Nobody wants to know any more.
+    /// The caller cancelled the question.
     Cancelled,
 }
 
@@ -219,7 +219,7 @@ impl From<Failure> for Unanswered {
     }
 }
 
-/// Something that a guest can be asked.
+/// A call of one of the guest's functions, with its arguments.
 pub(crate) trait Question: Send {
     type Answer: Send;
 
@@ -230,7 +230,7 @@ pub(crate) trait Question: Send {
     ) -> impl Future<Output = wasmtime::Result<Self::Answer>> + Send;
 }
 
-/// "What are your nodes?"
+/// The call of `describe`: which nodes the plugin has.
 pub(crate) struct Describe;
 
 impl Question for Describe {
@@ -241,7 +241,7 @@ impl Question for Describe {
     }
 }
 
-/// "Run this node."
+/// The call of `execute`: runs one node.
 struct Execute {
     node: Name,
     inputs: String,
@@ -272,13 +272,13 @@ async fn run<Q: Question>(
     answer.map_err(|error| (Phase::Call, error))
 }
 
-/// What a guest leaves behind, however it ended.
+/// The logs, usage and journal that a guest leaves, however it ended.
 #[derive(Default)]
 pub(crate) struct Trace {
     journal: Journal,
     logs: Vec<LogLine>,
     usage: Usage,
-    /// Why its latest request over HTTP was denied, if it was.
+    /// The reason for which the latest request over HTTP was denied, if it was.
     denied: Option<String>,
 }
 
@@ -298,14 +298,15 @@ impl Trace {
         }
     }
 
-    /// An attempt that came to nothing leaves no mark on the store.
+    /// Makes a completion with an empty journal: such an attempt changes nothing in the
+    /// store.
     fn without_effect(self, outcome: Outcome) -> Completion {
         let Trace { logs, usage, .. } = self;
         Completion { outcome, journal: Journal::default(), logs, usage }
     }
 }
 
-/// Bytes of what a node returned.
+/// Returns the bytes of a node's answer.
 fn bytes_of(answer: &Result<wit::Completion, wit::Failure>) -> usize {
     match answer {
         Ok(wit::Completion::Outputs(outputs)) => outputs.iter().map(String::len).sum(),
@@ -314,16 +315,16 @@ fn bytes_of(answer: &Result<wit::Completion, wit::Failure>) -> usize {
     }
 }
 
-/// Large outputs that were checked.
+/// Large outputs after their check.
 struct CheckedOutputs {
     outcome: Outcome,
     bytes: u64,
-    /// Time that the check took, which is billed to the attempt.
+    /// The elapsed time of the check in microseconds, billed to the attempt as CPU
+    /// time.
     cpu_us: u64,
 }
 
-/// Checks large outputs on a thread of their own, in the turn of the run at the
-/// processors.
+/// Checks large outputs on a blocking thread, in the run's turn at the processors.
 async fn check_in_turn(
     answer: Result<wit::Completion, wit::Failure>,
     limits: Limits,
@@ -334,7 +335,7 @@ async fn check_in_turn(
     let judge = move || {
         let begun = Instant::now();
         let (outcome, bytes) = output::judge(answer, &limits, &secrets);
-        // The turn ends with the work, also if nobody waits for it any more.
+        // The turn ends with the work, even if its caller is gone.
         drop(turn);
         let cpu_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         CheckedOutputs { outcome, bytes, cpu_us }

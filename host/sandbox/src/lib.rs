@@ -1,20 +1,21 @@
-//! Runs nodes: each execution of a guest in a sandbox of its own, with limits
-//! on everything that it can use, and a typed answer whatever it does.
+//! Runs nodes: each execution of a guest in a separate sandbox, with limits on
+//! everything that it can use, and a typed result whatever the guest does.
 //!
-//! This is the only crate that knows wasmtime. It reads the run's store by a
-//! trait and gives the writes back as a journal; it knows no database, no
-//! graph, no retry, and no HTTP but that of guests.
+//! This is the only crate that knows wasmtime. It reads the run's store through a trait
+//! and returns the writes as a journal. It knows no database, no graph, no retry, and
+//! no HTTP but that of guests.
 //!
-//! How the parts lie, in the order in which a plugin meets them: [`Sandbox`]
-//! owns an engine (`engine`), a clock for it (`ticker`) and an order in which
-//! guests that run for long go on (`fair_semaphore`); an upload passes `admit`, which has
-//! it counted (`inspect`) and compiled by a process of its own ([`compiler`]);
-//! `plugins` keeps what was compiled, in memory and in the `cache` on disk;
-//! `invoke` runs a node in a `host` of its own, whose capabilities are one file
-//! each (`context`, `store`, `secrets`, `log`, `wasi`, `config`, `http`), whose
-//! use is bounded by `limiter`, `meter` and `breach`, and whose end is judged by
-//! `failure` and `output`. What it says is cleaned by `text`, and kept clear of
-//! its secrets by `redact`.
+//! The modules, in the order in which a plugin meets them:
+//!
+//! [`Sandbox`] owns an engine (`engine`), its clock (`ticker`) and the queue in which
+//! guests that run for long take turns (`fair_semaphore`). An upload passes `admit`,
+//! which has it counted (`inspect`) and compiled by a separate process ([`compiler`]).
+//! `plugins` keeps the compiled code in memory, `cache` on disk.
+//!
+//! `invoke` runs a node in a separate `host`, whose capabilities are one file each
+//! (`context`, `store`, `secrets`, `log`, `wasi`, `config`, `http`). `limiter`, `meter`
+//! and `breach` bound its use; `failure` and `output` judge its end. `text` cleans its
+//! messages, and `redact` hides its secrets in them.
 
 mod sandbox;
 

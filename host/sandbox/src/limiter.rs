@@ -1,28 +1,26 @@
 //! Bounds the memory and the tables of one guest, **summed** over all of them:
 //! wasmtime's own limits look at each memory alone, and a guest may have many.
 //!
-//! CPU time, logs and the store have limits of their own, elsewhere.
+//! Not here: the limits of CPU time (`meter`), logs (`log`) and the store (`store`).
 
 use exosphere_domain::limits::{Limit, Limits};
 use wasmtime::ResourceLimiter;
 
 use crate::engine::{MAX_MEMORIES, MAX_TABLES};
 
-/// What a guest asked for and was not given.
+/// A resource that a guest asked for and was denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Denied {
-    /// More memory.
     Memory,
-    /// A larger table.
     Table,
 }
 
-/// One thing that is counted up to a limit.
+/// The sum of one resource, with its limit.
 #[derive(Debug, Default)]
 struct Sum {
     used: u64,
     limit: u64,
-    /// The last growth that was granted, in case it then fails.
+    /// The last growth that was granted, to be undone if the engine then fails to grow.
     last: u64,
 }
 
@@ -42,7 +40,7 @@ impl Sum {
     }
 }
 
-/// Counts what one guest has. Memories and tables never shrink, so what is in
+/// The memory and table counter of one guest. Memories and tables never shrink, so the
 /// use at the end is also the peak.
 #[derive(Debug)]
 pub(crate) struct Limiter {
@@ -63,12 +61,12 @@ impl Limiter {
         }
     }
 
-    /// The last growth that was denied, if any was.
+    /// Returns the resource of the last growth that was denied, if there was one.
     pub(crate) fn denied(&self) -> Option<Denied> {
         self.denied
     }
 
-    /// The most bytes that all memories had together.
+    /// Returns the peak of the bytes of all memories together.
     pub(crate) fn peak_memory(&self) -> u64 {
         self.memory.used
     }
@@ -85,7 +83,8 @@ impl ResourceLimiter for Limiter {
         if !fits {
             self.denied = Some(Denied::Memory);
         } else if maximum.is_some_and(|most| desired > most) {
-            // The guest's own maximum: no limit of ours is reached.
+            // The guest's own maximum stopped the growth; no limit of the host is
+            // reached.
             self.memory.undo();
             return Ok(false);
         }

@@ -1,9 +1,9 @@
-//! `exosphere:node/log`, and what a guest prints: lines for people to read,
-//! bounded in number and size, with nothing in them that a terminal would obey,
-//! and none of the secrets that it was shown.
+//! `exosphere:node/log`, and the output that a guest prints: lines for people to read,
+//! bounded in number and size, without terminal control sequences, and without the
+//! secrets of the execution.
 //!
-//! A guest never learns that its log is full: printing goes on to succeed, and
-//! what is too much is dropped behind one line that says so.
+//! A guest never learns that its log is full: printing still succeeds, the excess is
+//! dropped, and one line says so.
 
 use std::io;
 use std::pin::Pin;
@@ -23,27 +23,27 @@ use crate::host::Host;
 use crate::secrets::Secrets;
 use crate::text::{clean_line, cut};
 
-/// How much a line matters.
+/// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Of use only to someone who looks for a mistake.
+    /// Useful only for debugging.
     Debug,
-    /// What happened, or was printed to standard output.
+    /// Normal progress, or a line of standard output.
     Info,
-    /// Something unexpected, or printed to standard error.
+    /// An unexpected event, or a line of standard error.
     Warn,
-    /// Something that went wrong.
+    /// An error.
     Error,
 }
 
-/// One line of an attempt's log: no line end, escape sequence or control
-/// character but the tab is in it.
+/// One line of an attempt's log. It has no line end, no escape sequence and no control
+/// character but the tab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// How much it matters.
+    /// The severity.
     pub level: LogLevel,
-    /// When it was written.
+    /// The time at which it was written.
     pub at: Millis,
     /// The text.
     pub message: String,
@@ -52,15 +52,15 @@ pub struct LogLine {
 /// Bytes of one line; the rest of it is dropped.
 const LINE_BYTES: usize = 8 * 1024;
 
-/// Bytes of standard error that are kept aside, whatever else was logged: the
-/// words of a panic come last.
+/// Bytes of standard error that are kept in addition, however full the log is: the
+/// message of a panic comes last.
 const TAIL_BYTES: usize = 2 * 1024;
 
 /// Bytes that a guest may print at a time.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// The log of one attempt. What was not looked through yet is in it, so it is
-/// not to be shown.
+/// The log of one attempt. It holds text that is not redacted yet, so it must not be
+/// shown.
 pub(crate) struct Logs {
     secrets: Secrets,
     lines: Vec<LogLine>,
@@ -68,7 +68,8 @@ pub(crate) struct Logs {
     most_bytes: u64,
     most_lines: usize,
     is_full: bool,
-    /// What was printed after the last line end, of each stream.
+    /// The printed text after the last line end: standard output here, standard error
+    /// in `complained`.
     printed: Vec<u8>,
     complained: Vec<u8>,
     tail: String,
@@ -97,12 +98,12 @@ impl SharedLogs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A line of the host's own, for the people who read what the guest did.
+    /// Adds a line of the host itself, for the readers of the guest's log.
     pub(crate) fn note(&self, level: LogLevel, line: &str) {
         self.lock().push(level, line);
     }
 
-    /// Ends the lines that were left open, and gives all of them.
+    /// Ends the unfinished lines, and returns all lines.
     pub(crate) fn finish(&self) -> Vec<LogLine> {
         let mut logs = self.lock();
         for level in [LogLevel::Info, LogLevel::Warn] {
@@ -111,7 +112,7 @@ impl SharedLogs {
         std::mem::take(&mut logs.lines)
     }
 
-    /// What the guest last said on standard error: the words of its panic if
+    /// Returns the guest's last words on standard error: the message of its panic if
     /// there was one, else its last lines.
     pub(crate) fn last_words(&self) -> Option<String> {
         let mut logs = self.lock();
@@ -144,8 +145,8 @@ impl Logs {
         }
     }
 
-    /// What is shown of a line. It is cut before it is cleaned, so that what it
-    /// costs is bounded; what is hidden may be longer than what was there.
+    /// Cleans, cuts and redacts a line. The cut comes before the cleaning, so that its
+    /// cost is bounded; a redacted line may be longer than the original.
     fn shown(&self, line: &str, bytes: usize) -> String {
         let kept = cut(line, bytes);
         let clean = clean_line(kept);
@@ -166,7 +167,7 @@ impl Logs {
         }
     }
 
-    /// Takes what was printed to a stream. Empty lines are left out.
+    /// Takes text printed to a stream. Empty lines are left out.
     fn print(&mut self, level: LogLevel, bytes: &[u8]) {
         let mut pieces = bytes.split(|byte| *byte == b'\n');
         let mut piece = pieces.next();
@@ -382,8 +383,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever pieces a guest prints a secret in, and whatever a terminal
-        /// obeys or does not show stands between them.
+        /// The secret may be printed in any pieces, with any control sequences or
+        /// invisible characters between them.
         #[test]
         fn a_secret_in_pieces_never_shows(
             cuts in proptest::collection::vec(0..9usize, 0..6),

@@ -1,15 +1,14 @@
-//! How much CPU time a guest has used, whether that is too much, and whose turn
-//! it is among those that use much.
+//! Measures the CPU time of a guest, compares it with its limit, and queues the guests
+//! that use much of it.
 //!
-//! A tick of the engine's epoch is far too coarse to bill by, and says nothing
-//! of a guest that was not running. So every poll of the guest's future is
-//! measured by the CPU clock of its thread, which stands still while the
-//! thread is preempted; the tick only decides when to look.
+//! A tick of the engine's epoch is far too coarse to bill by, and says nothing of a
+//! guest that was not running. So every poll of the guest's future is measured by the
+//! CPU clock of its thread, which stands still while the thread is preempted. The tick
+//! only decides when to check.
 //!
-//! Most nodes are done before the first tick. One that is not goes on in turns:
-//! as many at a time as there are processors, and namespaces one after the
-//! other, as within a namespace its runs, so that neither short nodes nor those
-//! of others wait behind it.
+//! Most nodes are done before the first tick. A longer one goes on in turns: one turn
+//! for each processor, granted round-robin to namespaces and within a namespace to its
+//! runs. So neither short nodes nor those of other namespaces wait for it.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -24,20 +23,21 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::fair_semaphore::{FairPermit, FairSemaphore};
 
-/// The CPU time of one guest. Shared by the future that polls it and by the
-/// store, whose epoch callback looks at it in the middle of a poll.
+/// The CPU time of one guest. It is shared by the future that polls the guest and by
+/// the store, whose epoch callback reads it in the middle of a poll.
 ///
-/// The two never run at the same time: the callback runs inside the poll, on
-/// its thread. The numbers are atomic only because the compiler cannot know.
+/// The two never run at the same time: the callback runs inside the poll, on its
+/// thread. The numbers are atomic only because the compiler cannot know.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     used: AtomicU64,
     resumed_at: AtomicU64,
-    /// Whether the guest was made to stop by a tick, and would have run on.
+    /// Set if a tick made the guest yield.
     yielded: AtomicBool,
 }
 
-/// Whose guest it is, and the turns that guests take which run for long.
+/// The key and group of a guest, with the semaphore whose permits are turns of guests
+/// that run for long.
 pub(crate) struct Queue {
     pub(crate) turns: FairSemaphore<String, String>,
     pub(crate) namespace: String,
@@ -45,12 +45,12 @@ pub(crate) struct Queue {
     pub(crate) begin: Begin,
 }
 
-/// When a guest begins.
+/// The start of a guest: at once or in a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// When its thread comes to it.
+    /// As soon as its thread polls it.
     AtOnce,
-    /// When it is its turn, as it goes on after a tick.
+    /// With its turn, as it goes on after a tick.
     InTurn,
 }
 
@@ -77,7 +77,8 @@ impl Meter {
                 }
             };
             if self.yielded.swap(false, Relaxed) && polled.is_pending() {
-                // The guest has asked to be polled again, and will wait then.
+                // The guest has asked to be polled again, and will wait for its turn
+                // then.
                 turn = Some(queue.wait());
             }
             polled
@@ -92,17 +93,18 @@ impl Meter {
         polled
     }
 
-    /// The guest stops here, and would have run on.
+    /// Records that the guest yields at a tick.
     pub(crate) fn yields(&self) {
         self.yielded.store(true, Relaxed);
     }
 
-    /// The time used so far. To be asked from within a poll.
+    /// Returns the CPU time used so far, the current poll included. Call it from within
+    /// a poll.
     pub(crate) fn running(&self) -> Duration {
         Duration::from_nanos(self.now())
     }
 
-    /// The time used by all polls that have ended.
+    /// Returns the CPU time of all polls that have ended.
     pub(crate) fn total(&self) -> Duration {
         Duration::from_nanos(self.used.load(Relaxed))
     }
@@ -113,8 +115,8 @@ impl Meter {
     }
 }
 
-/// Does something that takes a whole tick, while the other tasks of this thread
-/// go on in another.
+/// Runs work that takes a whole tick, while the other tasks of this thread go on in
+/// another.
 fn apart<T>(work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     match flavor {
@@ -123,7 +125,7 @@ fn apart<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Nanoseconds of CPU time that this thread has used.
+/// Returns the CPU time of this thread, in nanoseconds.
 fn thread_nanos() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000

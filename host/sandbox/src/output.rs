@@ -1,6 +1,6 @@
-//! Checks what a node returned, byte by byte, before anyone else reads it.
+//! Checks a node's answer byte by byte, before any other part of the host reads it.
 //!
-//! The node's own schema is not looked at here; the caller knows it.
+//! Not here: the check against the node's own output schema, which the caller has.
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::ids::Millis;
@@ -19,11 +19,11 @@ const LONGEST_DELAY: u64 = 100 * 366 * 24 * 3_600 * 1_000;
 /// Bytes of the details that a node may add to its failure.
 const DETAIL_BYTES: usize = 64 * 1024;
 
-/// Bytes of memory that those details may take once they are read. They are copied
-/// and searched for secrets, and a text may weigh 230 times its bytes.
+/// Bytes of memory that those details may take once they are parsed. They are copied
+/// and searched for secrets, and parsed JSON may take 230 times its bytes.
 const DETAIL_WEIGHT: u64 = 2 * 1024 * 1024;
 
-/// The outcome that a node's answer stands for, and the bytes of its outputs.
+/// Returns the outcome of a node's answer, and the bytes of its outputs.
 pub(crate) fn judge(
     answer: Result<wit::Completion, wit::Failure>,
     limits: &Limits,
@@ -76,8 +76,8 @@ fn check_delay(delay: u64) -> Result<(Outcome, u64), Failure> {
     }
 }
 
-/// The failure that the node reported. Its message is cut where a failure is
-/// made, so secrets are hidden before.
+/// Returns the failure that the node reported. Secrets are hidden first, because making
+/// a failure cuts its message.
 fn own_failure(failure: wit::Failure, secrets: &Secrets) -> Failure {
     let kind = if failure.retryable { FailureKind::Retryable } else { FailureKind::Permanent };
     let ours = Failure::new(kind, secrets.hide(clean_lines(&failure.message)));
@@ -87,8 +87,8 @@ fn own_failure(failure: wit::Failure, secrets: &Secrets) -> Failure {
     }
 }
 
-/// Details are a courtesy: what is no JSON, or too long, is kept as text. So is
-/// what readers would read differently, and what would weigh too much.
+/// Parses the details of a failure. Details are a courtesy: invalid, too long or too
+/// heavy JSON is kept as text. So is JSON that readers would parse differently.
 fn details(text: &str, secrets: &Secrets) -> Value {
     if text.len() > DETAIL_BYTES {
         let kept = clean_lines(cut(text, DETAIL_BYTES));
@@ -98,14 +98,14 @@ fn details(text: &str, secrets: &Secrets) -> Value {
     value.unwrap_or_else(|_| Value::String(clean_lines(text)))
 }
 
-/// A text under test, by the name that its failure gives it.
+/// A JSON text under test, with the name that its failure gives it.
 struct Checked {
     what: &'static str,
     index: Option<usize>,
 }
 
 impl Checked {
-    /// The text without the blanks that say nothing.
+    /// Checks the text and returns it without blanks between its tokens.
     fn check(&self, text: String, limits: &Limits) -> Result<String, Failure> {
         if text.len() > limits.size(Limit::OutputBytesEach) {
             return Err(limits.reached(Limit::OutputBytesEach));
@@ -127,22 +127,22 @@ impl Checked {
     }
 }
 
-/// What is too deep is no JSON that every reader takes, so it stays an invalid
-/// output; but it is a limit that says so.
+/// Names the depth limit in the failure of a text that is nested too deeply. It stays
+/// an invalid output, since not every reader accepts such JSON.
 fn with_limit(failure: Failure, limits: &Limits) -> Failure {
     let Failure { message, details, .. } = limits.reached(Limit::OutputDepth);
     let message = format!("{}; {message}", failure.message);
     Failure { details, ..Failure::new(failure.kind, message) }
 }
 
-/// Valid JSON without blanks between its tokens. Nothing else changes: neither
-/// the order of keys nor how numbers are written.
+/// Removes the blanks between the tokens of valid JSON. The order of keys and the
+/// spelling of numbers stay.
 fn compact(text: &str) -> String {
     let mut scan = Scan::default();
     text.chars().filter(|c| !c.is_ascii() || scan.keeps(*c as u8)).collect()
 }
 
-/// Tells the blanks between tokens from those in strings.
+/// A scanner that tells blanks between tokens from blanks in strings.
 #[derive(Default)]
 struct Scan {
     in_string: bool,
@@ -150,7 +150,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// Whether the next byte of the text means something.
+    /// Returns whether the next byte is part of a token.
     fn keeps(&mut self, byte: u8) -> bool {
         if self.in_string {
             self.in_string = self.escaped || byte != b'"';

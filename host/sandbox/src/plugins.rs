@@ -1,7 +1,7 @@
-//! Plugins that are compiled and linked, in memory. Each is compiled once,
-//! however many ask for it at the same time.
+//! The memory cache of compiled and linked plugins. Each plugin is compiled once,
+//! however many callers ask for it at the same time.
 //!
-//! What an upload has to pass is in `admit`; the copies on disk are in `cache`.
+//! Not here: the checks of an upload (`admit`), and the copies on disk (`cache`).
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -48,65 +48,65 @@ impl Plugin {
         }
     }
 
-    /// The digest of the component that it was compiled from.
+    /// Returns the digest of the component that the plugin was compiled from.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// The interfaces that it imports.
+    /// Returns the interfaces that the plugin imports.
     pub fn imports(&self) -> &[String] {
         &self.imports
     }
 
-    /// What it is made of.
+    /// Returns the counted parts of the component.
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
 
-    /// The component, its imports tied to the host's functions.
+    /// Returns the component, its imports linked to the host's functions.
     pub(crate) fn instance_pre(&self) -> &InstancePre<Host> {
         &self.pre
     }
 
-    /// Where in an instance the guest's functions are.
+    /// Returns the indices of the guest's functions in an instance.
     pub(crate) fn indices(&self) -> &PluginIndices {
         &self.indices
     }
 }
 
-/// Why a plugin could not be loaded; `E` is the caller's own reason why there
-/// are no bytes.
+/// The reason why a plugin could not be loaded; `E` is the caller's own error of
+/// fetching the bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError<E: Error + 'static> {
-    /// The bytes could not be had.
+    /// The caller could not fetch the bytes.
     #[error("the bytes of the plugin could not be read")]
     Fetch(#[source] E),
-    /// Other bytes came than were asked for.
+    /// The fetched bytes have another digest.
     #[error(
         "the bytes that are stored under digest {wanted} have digest {found}; upload the plugin again"
     )]
     Digest {
         /// The digest that was asked for.
         wanted: Digest,
-        /// The digest of what came.
+        /// The digest of the fetched bytes.
         found: Digest,
     },
-    /// The bytes are no plugin that this version runs.
+    /// The bytes are not a plugin that this version runs.
     #[error("the plugin is not accepted by this version of the host")]
     Refused(#[from] Refused),
 }
 
-/// Bytes of compiled code that are kept in memory, besides what is running.
+/// Bytes of compiled code that are kept in memory, besides the running plugins.
 const KEPT_BYTES: u64 = 512 * 1024 * 1024;
 
-/// One plugin, or the place where it will be.
+/// A cache entry: a plugin, or an empty cell until it is loaded.
 #[derive(Default)]
 struct Shelf {
     plugin: Arc<OnceCell<Arc<Plugin>>>,
     last_used: u64,
 }
 
-/// What is loaded, by digest.
+/// The memory cache of loaded plugins, by digest.
 #[derive(Default)]
 pub(crate) struct Plugins(Mutex<Shelves>);
 
@@ -121,7 +121,7 @@ impl Plugins {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A plugin that is loaded.
+    /// Returns a plugin that is loaded.
     pub(crate) fn get(&self, digest: Digest) -> Option<Arc<Plugin>> {
         let mut shelves = self.lock();
         shelves.uses += 1;
@@ -131,15 +131,15 @@ impl Plugins {
         shelf.plugin.get().cloned()
     }
 
-    /// Takes in a plugin, unless it is here already.
+    /// Inserts a plugin, unless it is there.
     pub(crate) fn put(&self, plugin: Arc<Plugin>) {
-        // An error says that someone else was quicker with the same plugin.
+        // An error says that another caller was quicker with the same plugin.
         let _ = self.place(plugin.digest()).set(plugin);
         self.tidy();
     }
 
-    /// The place of a plugin. Whoever finds it empty fills it, and the others
-    /// wait at the cell.
+    /// Returns the cell of a plugin. The first caller to find it empty fills it, and
+    /// the others wait at the cell.
     pub(crate) fn place(&self, digest: Digest) -> Arc<OnceCell<Arc<Plugin>>> {
         let mut shelves = self.lock();
         shelves.uses += 1;
@@ -149,11 +149,11 @@ impl Plugins {
         Arc::clone(&shelf.plugin)
     }
 
-    /// Drops the plugins that were not used for the longest time, and places
-    /// that stayed empty. What runs at the moment runs on.
+    /// Drops the least recently used plugins, and cells that stayed empty. Running
+    /// executions keep their plugin.
     pub(crate) fn tidy(&self) {
         let mut shelves = self.lock();
-        // An empty place that only the map holds is one whose load failed.
+        // A failed load leaves an empty cell that only the map holds.
         shelves
             .by_digest
             .retain(|_, shelf| shelf.plugin.initialized() || Arc::strong_count(&shelf.plugin) > 1);
@@ -173,13 +173,13 @@ impl Plugins {
 }
 
 impl Sandbox {
-    /// A plugin that is ready to run: from memory, else from the code cache on
-    /// disk, else compiled from the bytes that `fetch` brings. `fetch` is not
-    /// called if it is not needed.
+    /// Loads a plugin that is ready to run: from memory, else from the code cache on
+    /// disk, else compiled from the bytes that `fetch` brings. `fetch` is called only
+    /// in the last case.
     ///
     /// # Errors
-    /// If `fetch` fails, if it brings other bytes than those of `digest`, or if
-    /// they are no plugin that this host runs.
+    /// If `fetch` fails, if it brings other bytes than those of `digest`, or if they
+    /// are not a plugin that this host runs.
     pub async fn load<E, F>(
         &self,
         digest: Digest,

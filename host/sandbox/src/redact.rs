@@ -1,13 +1,12 @@
-//! Keeps secrets out of what people read: where one stands in a guest's words,
-//! `[secret NAME]` stands instead.
+//! Keeps secrets out of the text that people read: `[secret NAME]` replaces each secret
+//! in a guest's output.
 //!
-//! This is a guard against mishaps, not against the guest: who wants to tell a
-//! secret need only spell it backwards. What is found are the secret itself,
-//! each of its lines, and its usual spellings: JSON, Rust, percent, hexadecimal
-//! and base64, this one inside of a longer text, too. Words are cleaned first
-//! (`text`), since what shows nothing could stand in the middle of a secret.
-//! What is looked for is bounded, whatever secrets there are, and so is the time for
-//! a text (`finder`).
+//! This is a guard against mishaps, not against the guest: a guest can reveal a secret
+//! by spelling it backwards. The needles are the secret itself, each of its lines, and
+//! its usual spellings: JSON, Rust, percent, hexadecimal and base64, the latter inside
+//! of a longer text, too. Text is cleaned first (`text`), since invisible characters
+//! could stand in the middle of a secret. The needles are bounded, whatever secrets
+//! there are, and so is the time to search a text (`finder`).
 
 mod finder;
 
@@ -25,16 +24,16 @@ use crate::secrets::Secrets;
 use crate::text::{clean_line, clean_lines, cut};
 use finder::{Find, Finder, Needle, STATE_BYTES};
 
-/// Characters of a secret, and of what is left of one at a cut, that are worth
-/// to be hidden. Fewer are found in any text.
+/// Minimum characters of a secret, or of its beginning at a cut, that are hidden.
+/// Shorter sequences occur in any text.
 const FEWEST: usize = 4;
 
-/// The same of one of several lines, or of a part in base64: those may be
+/// Minimum characters of one line of several, or of a part in base64: those may be
 /// ordinary words.
 const FEWEST_OF_PART: usize = 6;
 
-/// What is left alone in a percent-encoded text, apart from letters and digits:
-/// encoders differ.
+/// The percent-encodings of a secret. They differ in the characters that stay unescaped
+/// besides letters and digits, as encoders do.
 const PERCENT: [&AsciiSet; 3] = [
     NON_ALPHANUMERIC,
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~'),
@@ -50,21 +49,21 @@ const PERCENT: [&AsciiSet; 3] = [
         .remove(b'*'),
 ];
 
-/// The most bytes of one needle. Of what is longer the beginning is looked for, and
-/// hidden together with everything behind it in the same text.
+/// The maximum bytes of one needle. Of a longer text only the beginning is a needle,
+/// and a match hides everything after it in the same text.
 const MAX_NEEDLE_BYTES: usize = 1024;
 
-/// The most bytes of a secret that are spelled out: some of them show nothing.
+/// The maximum bytes of a secret that are spelled: some of them may be invisible.
 const MAX_SPELLED_BYTES: usize = 4 * MAX_NEEDLE_BYTES;
 
-/// The most lines of a secret that are looked for one by one.
+/// The maximum number of lines of a secret that are needles of their own.
 const MAX_LINES: usize = 256;
 
-/// The most bytes of all needles of a graph, each of which takes a state of
-/// [`STATE_BYTES`]: 18 MiB. Where there are more, the needles become shorter.
+/// The maximum bytes of all needles of a graph, each of which takes a state of
+/// [`STATE_BYTES`]: 18 MiB. If there are more, the needles are shortened.
 const MAX_NEEDLES_BYTES: usize = 1024 * 1024;
 
-/// The finder of the secrets of a graph.
+/// The patterns of the secrets of a graph, with the automaton that finds them.
 pub(crate) struct Patterns {
     names: Vec<String>,
     finder: Option<Finder>,
@@ -92,13 +91,13 @@ impl Patterns {
         Patterns { names: secrets.keys().cloned().collect(), finder }
     }
 
-    /// Bytes of memory that it takes.
+    /// Returns the bytes of memory that the automaton takes.
     pub(crate) fn weight(&self) -> u64 {
         self.finder.as_ref().map_or(0, |finder| (finder.states() * STATE_BYTES) as u64)
     }
 
-    /// A text without secrets. If it was cut, what begins one at its end goes,
-    /// too.
+    /// Hides the secrets of a text. If it was cut, the beginning of a secret at its end
+    /// is hidden, too.
     fn hide<'a>(&self, text: &'a str, is_cut: bool) -> Cow<'a, str> {
         let Some(finder) = &self.finder else { return Cow::Borrowed(text) };
         let found = finder.find(text, is_cut.then_some(FEWEST));
@@ -108,7 +107,8 @@ impl Patterns {
         }
     }
 
-    /// The text without some ranges, which are in order.
+    /// Replaces some ranges of a text, which are in order, by the names of their
+    /// secrets.
     fn without(&self, text: &str, found: &[Find]) -> String {
         let mut hidden = String::with_capacity(text.len());
         let mut end = 0;
@@ -123,7 +123,7 @@ impl Patterns {
     }
 }
 
-/// Shortens the longest needles until all together are few enough bytes.
+/// Shortens the longest needles until all together are within the limit.
 fn shorten(needles: &mut [Needle]) {
     let mut most = MAX_NEEDLE_BYTES;
     let bytes =
@@ -140,13 +140,12 @@ fn shorten(needles: &mut [Needle]) {
 }
 
 impl Secrets {
-    /// A text that was cleaned, without secrets. Costs nothing where there are
-    /// none.
+    /// Hides the secrets of a cleaned text. Costs nothing if there are no secrets.
     pub fn hide<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
         self.hidden(text.into(), false)
     }
 
-    /// The same of a text that was cut: nor does the beginning of a secret stand
+    /// Hides the secrets of a cleaned text that was cut, and the beginning of a secret
     /// at its end.
     pub(crate) fn hide_cut<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
         self.hidden(text.into(), true)
@@ -160,7 +159,7 @@ impl Secrets {
         }
     }
 
-    /// A failure without secrets, in its message and its details.
+    /// Hides the secrets in the message and the details of a failure.
     pub(crate) fn hide_in(&self, mut failure: Failure) -> Failure {
         if self.patterns().is_none() {
             return failure;
@@ -170,7 +169,8 @@ impl Secrets {
         failure
     }
 
-    /// A text that is kept as it is, unless a secret is in it.
+    /// Hides the secrets of a text that is not cleaned. Without a secret in it, the
+    /// text stays as it is.
     fn hide_uncleaned(&self, text: String) -> String {
         match self.hide(clean_lines(&text)) {
             hidden if hidden == clean_lines(&text) => text,
@@ -196,13 +196,13 @@ impl Secrets {
     }
 }
 
-/// A text that tells a secret, or the beginning of one that does.
+/// A text that reveals a secret, or the beginning of such a text.
 struct Spelling {
     text: Zeroizing<String>,
     is_whole: bool,
 }
 
-/// Gathers spellings that are long enough to be told from ordinary words.
+/// A collection of spellings that are long enough to be told from ordinary words.
 struct Spellings {
     all: Vec<Spelling>,
     is_whole: bool,
@@ -217,9 +217,10 @@ impl Spellings {
     }
 }
 
-/// The texts that tell a secret. Of a long one, texts that begin them.
+/// Returns the texts that reveal a secret. For a long secret, they are the beginnings
+/// of such texts.
 fn spellings(value: &str) -> Vec<Spelling> {
-    // White space around it, such as the line end of a file, tells nothing.
+    // White space around a secret, such as the line end of a file, reveals nothing.
     let value = value.trim();
     let begun = cut(value, MAX_SPELLED_BYTES);
     let mut texts = Spellings { all: Vec::new(), is_whole: begun.len() == value.len() };
@@ -250,7 +251,7 @@ fn spellings(value: &str) -> Vec<Spelling> {
         texts.add(&in_lower_case(&text), FEWEST);
     }
     for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-        // The last digits of a beginning have a part of what follows.
+        // The last base64 digits of a beginning also encode a part of the next bytes.
         match texts.is_whole {
             true => texts.add(&engine.encode(value), FEWEST),
             false => texts.add(&inside_base64(&engine, value, 0), FEWEST),
@@ -260,7 +261,8 @@ fn spellings(value: &str) -> Vec<Spelling> {
     texts.all
 }
 
-/// As it stands inside of the quotes of JSON; in ASCII alone, as some write it.
+/// Escapes a value as inside the quotes of JSON; with `ascii`, also all non-ASCII
+/// characters, as some encoders do.
 fn in_json(value: &str, ascii: bool) -> Zeroizing<String> {
     let quoted = Value::String(value.to_owned()).to_string();
     let inside = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
@@ -276,7 +278,7 @@ fn in_json(value: &str, ascii: bool) -> Zeroizing<String> {
     text
 }
 
-/// The digits of percent-encoding in lower case: `%2f`.
+/// Returns a percent-encoded text with lower-case digits: `%2f`.
 fn in_lower_case(text: &str) -> Zeroizing<String> {
     let mut digits = 0;
     let lower = text.chars().map(|c| {
@@ -286,9 +288,8 @@ fn in_lower_case(text: &str) -> Zeroizing<String> {
     Zeroizing::new(lower.collect())
 }
 
-/// What is the same in base64 of all texts in which a value stands behind so
-/// many bytes, in threes: without the digits at its ends that have a part of
-/// what is beside it.
+/// Returns the base64 digits that a value has wherever it follows `before` bytes,
+/// modulo three. Digits at its ends that also encode neighbouring bytes are left out.
 fn inside_base64(engine: &GeneralPurpose, value: &str, before: usize) -> Zeroizing<String> {
     let mut bytes = Zeroizing::new(vec![0; before]);
     bytes.extend_from_slice(value.as_bytes());
@@ -417,7 +418,7 @@ mod tests {
         let _shared = Arc::new(some);
     }
 
-    /// The time of some work, the shortest of three.
+    /// Returns the time of some work, the shortest of three runs.
     fn time(mut work: impl FnMut()) -> Duration {
         let once = |_| {
             let begun = Instant::now();
@@ -486,7 +487,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands around it, and however often.
+        /// The secret may have any text around it, and occur any number of times.
         #[test]
         fn what_is_said_whole_never_shows(
             secret in "[a-c]{4,8}",

@@ -1,7 +1,7 @@
-//! Why an upload is no plugin: one kind for each thing that its author can do
-//! about it, in words for people and with a word for programs.
+//! Reasons to refuse an upload: one kind for each thing that its author can do about
+//! it, with a message for people and a word for programs.
 //!
-//! Not here: what finds these things out; that is in `admit`, `inspect` and
+//! Not here: the checks that find these reasons; they are in `admit`, `inspect` and
 //! `compiler`.
 
 use exosphere_domain::failure::Failure;
@@ -10,109 +10,111 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{clean_lines, cut};
 
-/// Why an upload is no plugin. The text is for whoever uploaded it.
+/// The reason for which an upload is not a valid plugin. The text is for its author.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refused {
-    /// There was nothing in it.
+    /// The upload is empty.
     #[error("the upload is empty; {FIX}")]
     Empty,
-    /// It begins like something else.
+    /// The upload begins like another kind of file.
     #[error("the upload is {found}, not a WebAssembly component; {FIX}")]
     NotAComponent {
-        /// What it seems to be.
+        /// The kind of file that it seems to be.
         found: String,
     },
-    /// It is no valid component.
+    /// The upload is not a valid component.
     #[error("the component is damaged or cut short: {why}; {FIX}")]
     Invalid {
-        /// The validator's words.
+        /// The validator's message.
         why: String,
     },
-    /// It uses a part of WebAssembly that is off here.
+    /// The component uses a WebAssembly proposal that is switched off here.
     #[error("the component uses {proposal}, a WebAssembly proposal that is off here: {why}; {FIX}")]
     Proposal {
         /// The proposal.
         proposal: String,
-        /// Where, in the validator's words.
+        /// The place, in the validator's words.
         why: String,
     },
-    /// It is made of too many or too large parts.
+    /// The component has too many or too large parts.
     #[error("the component has {has} {what}; at most {limit} are allowed (limit `{bound}`)")]
     TooMany {
         /// The name of the limit.
         bound: String,
-        /// What there is too much of.
+        /// The kind of part that exceeds it.
         what: String,
-        /// How many there are, as far as was counted.
+        /// The number of parts, as far as it was counted.
         has: u64,
-        /// How many there may be.
+        /// The largest number allowed.
         limit: u64,
     },
-    /// To compile it takes more than is given to one compilation.
+    /// The compilation exceeds a resource limit.
     #[error("{}", too_costly(*.limit, *.value))]
     TooCostly {
-        /// What ran out.
+        /// The exhausted resource.
         limit: CompileLimit,
-        /// How much of it there was.
+        /// The value of its limit.
         value: u64,
     },
-    /// The compiler broke on it.
+    /// The compiler broke on the component.
     #[error(
         "the compiler fails on the component: {why}; change or leave out what is unusual in it"
     )]
     Uncompilable {
-        /// What is known of it.
+        /// The known details.
         why: String,
     },
-    /// It begins with more than a sandbox of this host holds.
+    /// The component's initial memory or tables exceed a sandbox of this host.
     #[error(
         "the component does not fit into a sandbox of this host: {why}; let it begin with less \
          memory and smaller tables"
     )]
     DoesNotFit {
-        /// What is too large, in the engine's words.
+        /// The part that is too large, in the engine's words.
         why: String,
     },
-    /// It needs something that the host does not offer, or offers otherwise.
+    /// The component has an import that the host does not offer, or offers with another
+    /// type.
     #[error("the component asks for what this host does not offer: {why}; {FIX}")]
     Imports {
-        /// Which import, and what is wrong with it.
+        /// The import, and its problem.
         why: String,
     },
-    /// It lacks what a plugin must offer, or offers it otherwise.
+    /// The component lacks an export that a plugin must have, or has it with another
+    /// type.
     #[error("the component is no plugin: {why}; {FIX}")]
     Exports {
-        /// Which export, and what is wrong with it.
+        /// The export, and its problem.
         why: String,
     },
-    /// It could not say what its nodes are.
+    /// The plugin failed to describe its nodes.
     #[error("the plugin could not describe its nodes: {0}")]
     Describe(Failure),
-    /// It said two different things of its nodes.
+    /// The plugin described its nodes in two different ways.
     #[error(
         "the plugin described its nodes in two ways when it was asked twice; `describe` must \
          always say the same"
     )]
     DescribeDiffers,
-    /// The process that compiled it was killed from outside, again and again.
+    /// The compiling process was killed from outside, again and again.
     #[error(
         "the process that compiles was killed {times} times by something other than its limits: the \
          machine may be short of memory; try again later, and give the host more memory if it lasts"
     )]
     Killed {
-        /// How often it was tried.
+        /// The number of tries.
         times: u32,
     },
-    /// A mistake or a need of the host.
+    /// An internal error, or a lack of resources on the host.
     #[error("the component could not be compiled because of a mistake of the host: {why}")]
     Internal {
-        /// What is known of it.
+        /// The known details.
         why: String,
     },
 }
 
 impl Refused {
-    /// A word for each kind, for programs.
+    /// Returns the word for each kind, for programs.
     pub fn reason(&self) -> &'static str {
         match self {
             Refused::Empty => "empty",
@@ -133,21 +135,21 @@ impl Refused {
     }
 }
 
-/// What one compilation may use up.
+/// A resource limit of one compilation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CompileLimit {
-    /// Seconds of CPU time.
+    /// CPU time, in seconds.
     Cpu,
     /// Bytes of address space.
     Memory,
-    /// Seconds by the clock on the wall.
+    /// Wall-clock time, in seconds.
     Wall,
     /// Bytes of compiled code.
     Code,
 }
 
 impl CompileLimit {
-    /// Its name, as everybody writes it.
+    /// Returns the name of the limit, as it is written everywhere.
     pub fn name(self) -> &'static str {
         match self {
             CompileLimit::Cpu => "compile_cpu_s",
@@ -182,7 +184,7 @@ fn too_costly(limit: CompileLimit, value: u64) -> String {
              `exosphere serve --compile-memory-bytes ..`",
             Unit::Bytes.show(value)
         ),
-        // It follows the CPU time: there is no flag of its own.
+        // The wall-clock limit follows the CPU time: it has no flag.
         CompileLimit::Wall => format!(
             "to compile the component took longer than {seconds} (limit `{name}`), perhaps since \
              the host is busy: try again, or the operator of the host can raise the limit with \
@@ -196,18 +198,18 @@ fn too_costly(limit: CompileLimit, value: u64) -> String {
     }
 }
 
-/// What to do about an upload that does not fit.
+/// The remedy for an upload that does not fit the contract.
 const FIX: &str = "build it for wasm32-wasip2 with exosphere-sdk 0.1";
 
 /// Bytes of a reason. It may hold names that the upload chose.
 const WHY_BYTES: usize = 2048;
 
-/// The words of an error about an upload, made safe to show.
+/// Cleans the message of an error about an upload, so that it is safe to show.
 pub(crate) fn words(error: &dyn std::fmt::Display) -> String {
     clean_lines(cut(&format!("{error:#}"), WHY_BYTES))
 }
 
-/// The refusal of what the parser or the validator does not take.
+/// Returns the refusal of a component that the parser or the validator rejects.
 pub(crate) fn invalid(error: &dyn std::fmt::Display) -> Refused {
     Refused::Invalid { why: words(error) }
 }

@@ -1,5 +1,7 @@
-//! The sandbox itself: what all executions share, made once at the host's
-//! start. What it can do is in `admit`, `plugins` and `invoke`.
+//! The sandbox: the engine, caches and slots that all executions share, made once at
+//! the host's start.
+//!
+//! Not here: the operations on it, which are in `admit`, `plugins` and `invoke`.
 
 use std::io;
 use std::path::PathBuf;
@@ -22,48 +24,49 @@ use crate::plugins::Plugins;
 use crate::refused::Refused;
 use crate::ticker::Ticker;
 
-/// Slots of a small machine.
+/// Default number of slots, for a small machine.
 pub const DEFAULT_SLOTS: u32 = 128;
 
-/// What a sandbox is made from.
+/// The configuration of a sandbox.
 #[derive(Clone)]
 pub struct SandboxConfig {
-    /// How many guests may run at once; further ones wait. At least 1.
+    /// The number of slots, which is the maximum of concurrent guests; further guests
+    /// wait. At least 1.
     pub slots: u32,
-    /// The most memory, tables and instances that any guest may have. Slots
-    /// are made for these.
+    /// The maximum of memory, tables and instances of any guest. Slots are made for
+    /// these.
     pub limits: Limits,
-    /// The folder of compiled code. It is made if it is missing, and may be
-    /// emptied at any time.
+    /// The folder of the code cache. It is created if it is missing, and may be emptied
+    /// at any time.
     pub cache_dir: PathBuf,
-    /// The secret by which the host knows the code it compiled itself.
+    /// The key by which the host recognizes the code that it compiled itself.
     pub cache_key: [u8; 32],
-    /// How guests with a grant may use the network.
+    /// The configuration of the network for guests with a grant.
     pub http: HttpConfig,
-    /// Bytes of compiled code that the folder may hold.
+    /// Bytes of compiled code that the cache folder may hold.
     pub cache_bytes: u64,
-    /// What compiles plugins.
+    /// The compiler of plugins.
     pub compiler: Compiler,
 }
 
-/// Why there is no sandbox.
+/// The reason why a sandbox cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// This machine or process cannot run WebAssembly.
     #[error("the WebAssembly engine cannot start: {0}")]
     Engine(String),
-    /// The cache's folder cannot be used.
+    /// The folder of the code cache cannot be used.
     #[error(
         "the folder for compiled code {path:?} cannot be used; choose one that the host may write to"
     )]
     Cache {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// There is no thread for the clock.
+    /// The thread of the clock cannot be started.
     #[error("the system gives no further thread")]
     Thread(#[source] io::Error),
 }
@@ -72,25 +75,25 @@ fn no_engine(error: wasmtime::Error) -> SetupError {
     SetupError::Engine(format!("{error:#}"))
 }
 
-/// Guests that run for long at the same time: one on each processor.
+/// Returns the number of turns for guests that run for long: one for each processor.
 fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }
 
-/// What is compiled for whom. One compilation takes all the processors as it
-/// is, so there is one at a time of each; what runs already does not wait for
-/// strangers' uploads, nor one namespace's upload for all of another's.
+/// The purpose of a compilation. Each compilation takes all processors, so at most one
+/// of each purpose runs at a time. Loads for runs do not wait for uploads, and
+/// namespaces take turns with their uploads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Purpose<'a> {
-    /// Somebody of this namespace asks whether it is a plugin.
+    /// A client of this namespace uploads a plugin or checks an upload.
     Upload(&'a str),
-    /// A run needs it.
+    /// A run needs the plugin.
     Load,
 }
 
-/// Runs guests. One for a host, shared by all.
+/// A sandbox, which runs guests. A host has one, shared by all executions.
 pub struct Sandbox {
-    // Stopped before the engine goes.
+    // First, so that it is stopped before the engine is dropped.
     ticker: Ticker,
     engine: Engine,
     linker: Arc<Linker<Host>>,
@@ -106,11 +109,11 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Sets everything up, and proves that something can run.
+    /// Sets up a sandbox, and proves that it can run a guest.
     ///
     /// # Errors
-    /// If the engine cannot start at all, or the folder cannot be used. That
-    /// memory cannot be reserved in advance is no error, only a warning.
+    /// If the engine cannot start at all, or the folder cannot be used. Memory that
+    /// cannot be reserved in advance is only a warning.
     pub fn new(config: SandboxConfig) -> Result<Sandbox, SetupError> {
         let slots = config.slots.max(1);
         let engine = engine::build(slots, &config.limits).map_err(no_engine)?;
@@ -134,18 +137,18 @@ impl Sandbox {
         })
     }
 
-    /// Whether memory is reserved for every slot. If not (a warning was logged
+    /// Returns whether memory is reserved for every slot. If not (a warning was logged
     /// when the sandbox was made), nodes start several times slower.
     pub fn is_pooled(&self) -> bool {
         self.engine.pooling_allocator_metrics().is_some()
     }
 
-    /// Slots that are free at the moment.
+    /// Returns the number of free slots.
     pub fn free_slots(&self) -> usize {
         self.slots.available_permits()
     }
 
-    /// Limits of an execution, held to what the slots were made for.
+    /// Reduces the limits of an execution to those that the slots were made for.
     pub(crate) fn bounded(&self, mut limits: Limits) -> Limits {
         [Limit::MemoryBytes, Limit::TableElements, Limit::Instances]
             .into_iter()
@@ -153,8 +156,8 @@ impl Sandbox {
         limits.with(Limit::StackBytes, self.limits.get(Limit::StackBytes))
     }
 
-    /// Waits for a slot; it is held as long as the answer lives. The semaphore
-    /// is never closed, so there always is one.
+    /// Waits for a slot, which is held as long as the permit lives. The semaphore is
+    /// never closed, so this always returns one.
     pub(crate) async fn slot(&self) -> Option<SemaphorePermit<'_>> {
         self.slots.acquire().await.ok()
     }
@@ -174,7 +177,7 @@ impl Sandbox {
         Ok((self.compiler.compile(bytes).await?, started))
     }
 
-    /// The turns that guests take which run for long.
+    /// Returns the semaphore whose permits are turns of guests that run for long.
     pub(crate) fn turns(&self) -> FairSemaphore<String, String> {
         self.turns.clone()
     }

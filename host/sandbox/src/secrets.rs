@@ -1,7 +1,8 @@
-//! The secrets of one execution, and `exosphere:node/secrets`, which shows the
-//! guest those that it may read. Which these are is decided before an invocation
-//! is made, not here; how all of them are kept out of what people read is in
-//! `redact`.
+//! The secrets of one execution, and `exosphere:node/secrets`, which shows the guest
+//! those that it may read.
+//!
+//! Not here: the choice of the secrets, which the caller makes before an invocation;
+//! and keeping all of them out of what people read, which is in `redact`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,47 +14,47 @@ use crate::bindings::v0_1::exosphere::node::secrets as wit;
 use crate::host::Host;
 use crate::redact::Patterns;
 
-/// Secrets of one execution, by name. Cheap to clone; they are wiped from memory with
-/// the last clone.
+/// The secrets of one execution, by name. Cheap to clone; the last clone wipes them
+/// from memory.
 #[derive(Clone, Default)]
 pub struct Secrets(Option<Arc<Known>>);
 
-/// A secret, as an execution has to do with it.
+/// A secret of an execution.
 pub struct Secret {
-    /// Its value.
+    /// The value of the secret.
     pub value: Zeroizing<String>,
-    /// Whether the guest may read it. One that it may not read is kept out of
-    /// its words all the same: another node may have handed it on.
+    /// Set if the guest may read the secret. A hidden secret is redacted from the
+    /// guest's output as well, since another node may have passed it on.
     pub is_shown: bool,
 }
 
 struct Known {
     all: Arc<SecretSet>,
-    /// Names of those that the guest may read.
+    /// The names of the secrets that the guest may read.
     shown: BTreeSet<String>,
 }
 
-/// All secrets of a graph, with what finds them in a text. Its executions share one.
+/// All secrets of a graph, with the patterns that find them in a text. Its executions
+/// share one set.
 pub struct SecretSet {
     values: BTreeMap<String, Zeroizing<String>>,
-    /// Made when there is something to look through: most executions say
-    /// nothing.
+    /// Made when there is a text to search: most executions print nothing.
     patterns: OnceLock<Patterns>,
 }
 
 impl SecretSet {
-    /// A set of values by name.
+    /// Creates a set from values by name.
     pub fn new(values: BTreeMap<String, Zeroizing<String>>) -> Self {
         SecretSet { values, patterns: OnceLock::new() }
     }
 
-    /// Bytes of all values.
+    /// Returns the bytes of all values.
     pub fn bytes(&self) -> u64 {
         self.values.values().map(|value| value.len() as u64).sum()
     }
 
-    /// Makes what finds them, unless it is there: milliseconds for large ones. Gives
-    /// the bytes of memory that it takes.
+    /// Builds the patterns, unless they exist: milliseconds for large secrets. Returns
+    /// their bytes of memory.
     pub fn prepare(&self) -> u64 {
         self.patterns().weight()
     }
@@ -91,8 +92,7 @@ impl FromIterator<(String, Secret)> for Secrets {
 }
 
 impl Secrets {
-    /// The secrets of a graph for an execution that may read those of the names in
-    /// `shown`.
+    /// Creates the secrets of an execution that may read the names in `shown`.
     pub fn new(all: Arc<SecretSet>, shown: BTreeSet<String>) -> Self {
         match all.values.is_empty() {
             true => Secrets(None),
@@ -100,14 +100,15 @@ impl Secrets {
         }
     }
 
-    /// The value of a secret that the guest may read.
+    /// Returns the value of a secret that the guest may read.
     fn shown(&self, name: &str) -> Option<&str> {
         let known = self.0.as_ref()?;
         let value = known.all.values.get(name).filter(|_| known.shown.contains(name))?;
         Some(value.as_str())
     }
 
-    /// What finds them in a text; nothing where there are none.
+    /// Returns the patterns that find the secrets in a text; `None` if there are no
+    /// secrets.
     pub(crate) fn patterns(&self) -> Option<&Patterns> {
         Some(self.0.as_deref()?.all.patterns())
     }

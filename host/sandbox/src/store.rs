@@ -1,5 +1,5 @@
-//! `exosphere:node/store`: the run's key-value data, read through a trait and
-//! written into a journal that commits with the outcome, or not at all.
+//! `exosphere:node/store`: the run's key-value data, read through a trait and written
+//! into a journal that commits with the outcome, or not at all.
 
 use exosphere_domain::journal::{Entry, check_key};
 use exosphere_domain::limits::Limit;
@@ -9,28 +9,28 @@ use crate::bindings::v0_1::exosphere::node::store as wit;
 use crate::failure::Stop;
 use crate::host::Host;
 
-/// The run's store could not be read. The text is for the host's log only.
+/// A failed read of the run's store. The text is for the host's log only.
 #[derive(Debug, thiserror::Error)]
 #[error("the store of the run cannot be read: {0}")]
 pub struct Unavailable(pub String);
 
-/// Where an execution reads the store of its run. Writes do not come this way:
-/// they are in the completion's journal.
+/// The read access of an execution to the store of its run. Writes do not come this
+/// way: they are in the completion's journal.
 pub trait RunStore: Send + Sync {
-    /// What a key holds now.
+    /// Returns the current entry of a key.
     ///
     /// # Errors
     /// If the database does not answer; the attempt then fails as `internal`.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Unavailable>>;
 
-    /// Every key and what it holds now.
+    /// Returns every key with its current entry.
     ///
     /// # Errors
     /// As for `get`.
     fn all(&self) -> BoxFuture<'_, Result<Vec<(String, Entry)>, Unavailable>>;
 }
 
-/// The store of no run: nothing is in it. `describe` is given this one.
+/// An empty store without a run, for `describe`.
 pub(crate) struct Empty;
 
 impl RunStore for Empty {
@@ -57,9 +57,9 @@ impl Host {
         if !self.journal.needs(key) {
             return Ok(());
         }
-        // Each key that was looked for is remembered, whether it is there or
-        // not. Someone who looks for more keys than a run may have is given
-        // all of them at once, and nothing more need be remembered.
+        // The journal keeps each key that the guest looked for, present or not. After
+        // more look-ups than a run may have keys, the guest is given all entries at
+        // once, and the journal need not grow any more.
         self.keys_read += 1;
         if u64::from(self.keys_read) > self.limits.get(Limit::StoreKeys) {
             return self.fix_all().await;
@@ -69,14 +69,14 @@ impl Host {
         Ok(())
     }
 
-    /// Holds the journal to the limits of a run's store, after a write of
+    /// Checks the journal against the limits of a run's store, after a write of
     /// `bytes`.
     fn check_journal(&mut self, bytes: u64) -> Result<(), Stop> {
         if self.journal.written_keys() > self.limits.size(Limit::StoreKeys) {
             return Err(Stop::Limit(Limit::StoreKeys));
         }
-        // The journal's size is a sum over all its writes. What was ever
-        // written bounds it, so it is summed up only when that bound is over.
+        // The journal's size is a sum over all its writes. The bytes ever written bound
+        // it, so it is computed only once they exceed the limit.
         self.bytes_written = self.bytes_written.saturating_add(bytes);
         if self.bytes_written > self.limits.get(Limit::StoreBytes) {
             self.bytes_written = self.journal.written_bytes();

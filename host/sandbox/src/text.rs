@@ -1,26 +1,26 @@
-//! Makes a guest's words safe to show: in a terminal, a log or a page.
+//! Makes a guest's text safe to show in a terminal, a log or a page.
 //!
-//! Only what a program would act on, and what shows nothing itself, is taken
-//! out. Escaping for HTML or JSON is the business of whoever writes those.
+//! Removes only characters that a program would act on, and invisible ones. Not here:
+//! escaping for HTML or JSON, which the writer of those does.
 
 use std::str::Chars;
 
 use exosphere_domain::text::{is_invisible, is_separator};
 
-/// Whether a character may be shown.
+/// Returns whether a character may be shown.
 fn is_shown(c: char) -> bool {
     c == '\t' || !(c.is_control() || is_separator(c) || is_invisible(c))
 }
 
-/// One line, without escape sequences, control characters and what shows
-/// nothing.
+/// Cleans one line: removes escape sequences, control characters and invisible
+/// characters.
 pub(crate) fn clean_line(line: &str) -> String {
     let mut clean = String::with_capacity(line.len());
     let mut rest = line.chars();
     while let Some(c) = rest.next() {
         match c {
             '\u{1b}' => skip_escape(&mut rest),
-            // The same in one character, of the second set of controls.
+            // A sequence that begins with one character of the second set of controls.
             '\u{80}'..='\u{9f}' => skip_body(char::from(c as u8 - 0x40), &mut rest),
             c if is_shown(c) => clean.push(c),
             _ => {}
@@ -29,7 +29,7 @@ pub(crate) fn clean_line(line: &str) -> String {
     clean
 }
 
-/// Several lines; the line ends stay.
+/// Cleans several lines; the line ends stay.
 pub(crate) fn clean_lines(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for (i, line) in text.lines().enumerate() {
@@ -41,21 +41,21 @@ pub(crate) fn clean_lines(text: &str) -> String {
     clean
 }
 
-/// The longest beginning of a text that has at most so many bytes.
+/// Returns the longest prefix of a text that has at most `bytes` bytes.
 pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or_default()
 }
 
-/// Goes past what follows an ESC: any characters in between, the one that says
-/// what it is, and its body.
+/// Skips the rest of a sequence after an ESC: intermediate characters, the one that
+/// names its kind, and its body.
 fn skip_escape(rest: &mut Chars<'_>) {
     if let Some(kind) = rest.find(|c| !('\u{20}'..='\u{2f}').contains(c)) {
         skip_body(kind, rest);
     }
 }
 
-/// Goes past the body of a sequence: `[` up to the final byte of a control
-/// sequence, `]` and the other strings up to the bell or the string's end.
+/// Skips the body of a sequence. After `[` it extends to the final byte of a control
+/// sequence; after `]` and the other string openers, to the bell or the string's end.
 fn skip_body(kind: char, rest: &mut Chars<'_>) {
     match kind {
         '[' => {

@@ -1,7 +1,7 @@
-//! The clock that interrupts guests: a thread that moves the engine's epoch
-//! on, every [`TICK`], while a guest is running, and sleeps otherwise.
+//! The clock that interrupts guests: a thread that advances the engine's epoch every
+//! [`TICK`] while a guest is running, and sleeps otherwise.
 //!
-//! It does not decide what happens at a tick; the callback in `host` does.
+//! Not here: the decision at a tick, which the callback in `host` makes.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// How long a guest may run before it must let others run.
+/// The longest time that a guest may run before it must yield to other guests.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Ticks without a guest after which the thread sleeps. Waking it costs a
@@ -25,17 +25,17 @@ struct Shared {
     ended: AtomicBool,
 }
 
-/// The thread. It ends when this is dropped.
+/// The ticker thread. It ends when this is dropped.
 pub(crate) struct Ticker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// While one of these lives, the clock ticks.
+/// A guard of a running guest: the clock ticks while at least one guard lives.
 pub(crate) struct Running<'a>(&'a Shared);
 
 impl Ticker {
-    /// Starts the thread. Fails if the system has no thread to give.
+    /// Starts the ticker thread. Fails if the system cannot start a thread.
     pub(crate) fn start(engine: Engine) -> io::Result<Ticker> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
@@ -44,11 +44,11 @@ impl Ticker {
         Ok(Ticker { shared, thread: Some(thread) })
     }
 
-    /// Says that a guest is about to run, until the answer is dropped.
+    /// Announces that a guest is about to run, until the guard is dropped.
     pub(crate) fn running(&self) -> Running<'_> {
         self.shared.running.fetch_add(1, SeqCst);
-        // The thread says that it sleeps before it looks for guests a last
-        // time, and we announce the guest before we look whether it sleeps:
+        // The thread says that it sleeps before it counts the guests a last time. A
+        // guest is counted before this checks whether the thread sleeps. So at least
         // one of the two sees the other.
         if self.shared.asleep.load(SeqCst) {
             self.wake();
@@ -74,7 +74,7 @@ impl Drop for Ticker {
         self.shared.ended.store(true, SeqCst);
         self.wake();
         if let Some(thread) = self.thread.take() {
-            // It cannot panic, and if it did there is nothing to mend.
+            // The thread cannot panic; a panic would leave nothing to clean up.
             let _ = thread.join();
         }
     }

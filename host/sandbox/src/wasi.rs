@@ -1,7 +1,6 @@
-//! WASI with nothing behind it: no environment, arguments, files or sockets.
-//! Programs of the standard libraries of Rust and Python import it whatever
-//! they use, so it is there; clocks, random numbers and the output streams
-//! are all that answers.
+//! WASI without access to the system: no environment, arguments, files or sockets.
+//! Programs of the standard libraries of Rust and Python always import it, so it is
+//! linked. Only clocks, random numbers and the output streams work.
 
 use exosphere_domain::limits::Limit;
 use wasmtime::component::Linker;
@@ -16,12 +15,12 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 }
 
 impl WasiView for Host {
-    // Called once for each call of a WASI function. It cannot fail, so too
-    // many calls are found out by the next tick, or at the end.
+    // Called once for each call of a WASI function. It cannot fail, so the next tick or
+    // the end of the call notices too many calls.
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.host_calls = self.host_calls.saturating_add(1);
-        // Made when first asked for: seeding its random numbers costs more
-        // than everything else in a small node, and many ask for nothing.
+        // Made when first needed: seeding its random numbers costs more than everything
+        // else in a small node, and many nodes never need them.
         let (logs, random) = (&self.logs, self.limits.get(Limit::RandomBytes));
         let ctx = self.wasi.get_or_insert_with(|| {
             WasiCtx::builder()

@@ -1,4 +1,4 @@
-//! What an upload must pass, and what is said of one that does not.
+//! The checks of an upload, and the refusal of an upload that fails one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -20,7 +20,7 @@ async fn a_plugin_is_admitted_and_describes_itself() {
     assert_eq!(admitted.digest, Digest::of(&bytes));
     assert_eq!(admitted.description, r#"{"nodes":[]}"#);
     assert_eq!(admitted.imports, ["exosphere:node/log@0.1.0"]);
-    // Again: nothing to compile.
+    // Admitted again, without compiling.
     let again = bench.sandbox.admit(&bytes).await.unwrap();
     assert_eq!(again.description, admitted.description);
 }
@@ -63,7 +63,8 @@ async fn another_world_is_refused_with_the_reason() {
         assert!(matches!(refused, Refused::Imports { .. }), "{refused}");
         assert!(refused.to_string().contains("acme:bank/vault@1.0.0"), "{refused}");
     }
-    // An import of nothing is no import, but neither is this a plugin.
+    // An import of an empty instance imports nothing, but the component still is not a
+    // plugin.
     assert!(matches!(
         refusal(&bench, &unknown).await,
         Refused::Exports { .. } | Refused::Imports { .. }
@@ -166,7 +167,7 @@ fn files(bench: &Bench) -> usize {
 #[tokio::test]
 async fn a_describe_that_changes_its_answer_is_refused() {
     let bench = Bench::new();
-    // It says the time, as letters.
+    // The description is the current time, as letters.
     let text = text("sleep", &one_output("{}")).replace(
         "(func (export \"describe\") (result i32) (i32.const 1200))",
         "(func (export \"describe\") (result i32)
@@ -196,8 +197,8 @@ async fn a_check_says_the_same_and_leaves_nothing() {
     assert_eq!(admitted.facts.memory_bytes, 2 * 64 * 1024);
 }
 
-/// Cut anywhere, or with a bit turned over anywhere, an upload is refused or
-/// is another plugin. Nothing else happens.
+/// An upload that is cut anywhere, or has a flipped bit anywhere, is refused or is
+/// another plugin. It never causes a panic.
 #[tokio::test]
 async fn damage_is_never_a_panic() {
     let bench = Bench::new();

@@ -1,5 +1,5 @@
-//! Compile bombs: small uploads that would keep a compiler busy for minutes.
-//! Each is refused, by its name and at once, before anything is compiled.
+//! Compile bombs: small uploads that would keep a compiler busy for minutes. Each is
+//! refused by the name of its bound, within milliseconds, before anything is compiled.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use exosphere_sandbox::Refused;
 use support::*;
 
-/// Refusing takes milliseconds; a machine that is busy may need more.
+/// The maximum time of a refusal. It takes milliseconds; a busy machine may need more.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 fn plugin(functions: &str) -> Vec<u8> {
@@ -25,7 +25,7 @@ fn numbered(times: usize, text: impl Fn(usize) -> String) -> String {
     (1..=times).map(text).collect()
 }
 
-/// A number as WebAssembly writes it.
+/// Encodes a number as unsigned LEB128.
 fn leb(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
@@ -42,14 +42,14 @@ fn section(id: u8, body: &[u8]) -> Vec<u8> {
     [&[id], leb(body.len()).as_slice(), body].concat()
 }
 
-/// A component around one core module of these sections: what would be too
-/// much text is made of bytes.
+/// Builds a component around one core module of these sections. It is made of bytes,
+/// since the text format would be too large.
 fn raw(sections: &[Vec<u8>]) -> Vec<u8> {
     let module = [b"\0asm\x01\0\0\0".as_slice(), &sections.concat()].concat();
     [b"\0asm\x0d\0\x01\0".as_slice(), &section(1, &module)].concat()
 }
 
-/// So many functions without parameters, each of this body.
+/// Returns the sections of `count` functions without parameters, each with this body.
 fn functions(count: usize, body: &[u8]) -> Vec<u8> {
     let code = [&leb(body.len() + 2), b"\0".as_slice(), body, b"\x0b"].concat();
     raw(&[
@@ -61,8 +61,8 @@ fn functions(count: usize, body: &[u8]) -> Vec<u8> {
 
 type Bomb = (&'static str, &'static str, Vec<u8>);
 
-/// What each is, the limit that it meets, and its bytes: one function that is
-/// too much.
+/// Returns bombs of one function that is too large, each with its name, the bound that
+/// it exceeds, and its bytes.
 fn large_functions() -> Vec<Bomb> {
     let inside = |open: &str, times: usize| {
         plugin(&format!("(func {} {})", open.repeat(times), ")".repeat(times)))
@@ -77,7 +77,7 @@ fn large_functions() -> Vec<Bomb> {
     let locals = format!("(func (local {}))", "i64 ".repeat(40_000));
     let targets =
         format!("(func (param i32) (block (br_table {} (local.get 0))))", "0 ".repeat(65_000));
-    // i32.const 0, then i32.const 7 and i32.mul many times, then drop.
+    // `i32.const 0`, then `i32.const 7` and `i32.mul` many times, then `drop`.
     let long = [b"\x41\0".to_vec(), b"\x41\x07\x6c".repeat(1_000_000), b"\x1a".to_vec()].concat();
     vec![
         ("10,000 empty loops", "loops", function("", "(loop)", 10_000)),
@@ -96,7 +96,7 @@ fn large_functions() -> Vec<Bomb> {
     ]
 }
 
-/// The same: too many of something.
+/// Returns bombs that have too many of some part.
 fn many_parts() -> Vec<Bomb> {
     let core = |text: &str| wat::parse_str(format!("(component {text})")).unwrap();
     let nested = "(component ".repeat(40) + &")".repeat(40);
@@ -144,8 +144,8 @@ async fn each_is_refused_at_once_by_its_name() {
     bench.assert_healthy(4).await;
 }
 
-/// Something like an interpreter's loop: one function of many instructions,
-/// with a place for each of them. Real ones pass, with room.
+/// An interpreter's loop: one function of many instructions, with a label for each of
+/// them. Real interpreters are well within the bounds.
 #[tokio::test]
 async fn a_large_interpreter_passes() {
     const PLACES: usize = 300;

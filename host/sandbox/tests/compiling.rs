@@ -1,5 +1,5 @@
-//! The process that compiles: what it is held to, what it cannot do, and that
-//! it always ends.
+//! The compiling process: its limits, the operations that its confinement forbids, and
+//! its certain end.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -15,7 +15,7 @@ use exosphere_sandbox::{AdmissionLimits, CompileLimit, Compiler, Refused, Sandbo
 use support::*;
 use tempfile::TempDir;
 
-/// A sandbox whose compiler does `what`, and is held to these limits.
+/// Creates a sandbox with a compiler that does `what` under these limits.
 fn bench(what: &str, limits: AdmissionLimits) -> (Sandbox, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let compiler = Compiler { limits, ..compiler(what) };
@@ -33,8 +33,7 @@ fn limits(change: impl FnOnce(&mut AdmissionLimits)) -> AdmissionLimits {
     limits
 }
 
-/// The processes that this one has started and that were told `what`, by the
-/// state they are in.
+/// Lists the children of this process that were told `what`, with their process states.
 fn children(what: &str) -> Vec<(u32, char)> {
     let own = std::process::id().to_string();
     let processes = fs::read_dir("/proc").unwrap().flatten();
@@ -135,8 +134,8 @@ async fn from_inside_nothing_can_be_reached() {
 
 #[tokio::test]
 async fn it_inherits_nothing_but_its_pipes() {
-    // As a careless parent of ours would have left it to us: not closed when
-    // another program is begun.
+    // Like a descriptor that a careless parent process left to the host: not closed
+    // when another program is started.
     let file = File::open("/dev/null").unwrap();
     rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
     assert!(file.as_raw_fd() > 2);
@@ -167,7 +166,7 @@ async fn it_inherits_nothing_but_its_pipes() {
     assert_eq!(soft("Max open files"), "3");
 }
 
-/// Whoever comes with one upload waits for one of those who came with many.
+/// A namespace with one upload waits for only one upload of a namespace with many.
 #[tokio::test]
 async fn namespaces_take_turns_at_the_compiler() {
     let (sandbox, _folder) = bench("compile", AdmissionLimits::default());
@@ -201,11 +200,11 @@ async fn dropped_it_ends_and_leaves_no_zombie() {
     }
 }
 
-/// The host is killed so that it cannot do anything about it.
+/// The host is killed, so that it cannot clean up.
 #[test]
 fn it_ends_with_the_host() {
     let compiler = compiler("compile");
-    // The one in the middle starts the compilation, as a host would, and dies.
+    // The intermediate process starts the compilation, as a host does, and dies.
     let mut host =
         Command::new(&compiler.program).arg("host").stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -214,7 +213,7 @@ fn it_ends_with_the_host() {
     let child: u32 = line.trim().parse().unwrap();
     let alive = || {
         let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        // Who adopts it may be slow to wait for it.
+        // The process that adopts it may reap it late.
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
     };
     assert!(alive());

@@ -1,5 +1,5 @@
-//! What guests do that they should not, and what then happens: a typed failure
-//! of that attempt, and nothing else.
+//! Guests that exceed their limits: each gets a typed failure of its attempt, and
+//! nothing else is affected.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -71,7 +71,7 @@ async fn memory_is_limited_and_the_trap_that_follows_is_blamed_on_it() {
     let most = Limits::default().get(Limit::MemoryBytes);
     assert!(gives_up.usage.peak_memory_bytes <= most, "{:?}", gives_up.usage);
     assert!(gives_up.usage.peak_memory_bytes > most - (2 << 20), "{:?}", gives_up.usage);
-    // One that copes with the denial is left alone.
+    // A guest that handles the denial continues.
     assert_eq!(outputs(bench.run(&executes(grow)).await), ["{}"]);
     bench.assert_healthy(4).await;
 }
@@ -79,8 +79,8 @@ async fn memory_is_limited_and_the_trap_that_follows_is_blamed_on_it() {
 #[tokio::test]
 async fn memories_are_limited_together() {
     let bench = Bench::new();
-    // 64 MiB fit in each of two memories (but for the pages that they begin
-    // with), not in both.
+    // 64 MiB fit in each of two memories (except for their initial pages), but not in
+    // both together.
     let text = format!(
         "(memory $other 1) {}",
         executing(
@@ -106,11 +106,11 @@ async fn tables_are_limited() {
     assert_limit(&bench.run(&guest("", &text)).await, "table_elements");
 }
 
-/// The words by which the engine says so are what we know it by.
+/// The host recognizes this limit by the engine's message.
 #[tokio::test]
 async fn core_instances_are_limited() {
     let bench = Bench::new();
-    // The allocator is one, the functions are another.
+    // One instance is the allocator, the other has the functions.
     let bytes = returns("{}");
     let of = |most| bench.run_with(&bytes, move |call| limit(call, Limit::Instances, most));
     let done = of(1).await;
@@ -264,8 +264,8 @@ async fn the_store_is_limited_and_bad_keys_end_the_attempt() {
 #[tokio::test]
 async fn a_lying_allocator_breaks_the_contract() {
     let bench = Bench::new();
-    // The allocator is the memory's own; one that answers with an address
-    // outside makes the host refuse to write there.
+    // The allocator belongs to the guest; if it returns an address outside of the
+    // memory, the host refuses to write there.
     let bytes = text("", &one_output("{}"))
         .replace("(local.set $at (i32.and", "(return (i32.const -8)) (local.set $at (i32.and");
     let bytes = wat::parse_str(bytes).unwrap();

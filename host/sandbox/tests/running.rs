@@ -1,5 +1,5 @@
-//! How guests run: what they see, that they see nothing of each other, and
-//! that slots and code come and go as they should.
+//! Executions of guests: what they see, their isolation from each other, and the life
+//! cycle of slots and code.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -25,7 +25,7 @@ async fn a_node_returns_what_it_returns() {
     assert_eq!(done.usage.output_bytes, 15);
     assert_eq!(done.usage.peak_memory_bytes, 2 << 16);
     assert_eq!(outputs(done), [r#"{"a":[1,2]}"#]);
-    // Its inputs, given back.
+    // Returns its inputs.
     let echo = r#"(func (export "execute") (param i32 i32 i32 i32) (result i32)
         (call $return (local.get 2) (local.get 3)))"#;
     let done = bench.run_with(&guest("", echo), |call| call.inputs = r#"{"x":"ü"}"#.into()).await;
@@ -78,7 +78,7 @@ async fn the_store_is_read_through_and_written_to_the_journal() {
     let done = bench.run_with(&guest("store", &text), |call| call.store = stored.clone()).await;
     let writes: Vec<_> = done.journal.writes().collect();
     assert_eq!(writes, [("a", &Write::Increment(2)), ("b", &Write::Set("41".into()))]);
-    // An attempt that fails leaves no trace.
+    // A failed attempt changes nothing in the store.
     let text = text.replace("(i64.const 2))", "(i64.const 2)) unreachable");
     let done = bench.run_with(&guest("store", &text), |call| call.store = stored).await;
     assert_eq!(failure(&done).kind, FailureKind::Trap);
@@ -88,7 +88,7 @@ async fn the_store_is_read_through_and_written_to_the_journal() {
 #[tokio::test]
 async fn nothing_is_left_of_the_guest_before() {
     let bench = Bench::with_slots(1);
-    // Returns what it finds, and leaves something behind.
+    // Returns the data that it finds, and leaves other data.
     let text = r#"(data (i32.const 4096) "{\"n\":0}")
         (func (export "execute") (param i32 i32 i32 i32) (result i32)
           (i32.store8 (i32.const 4101)
@@ -115,7 +115,7 @@ async fn more_guests_than_slots_wait_for_their_turn() {
     let started = Instant::now();
     let calls = (0..6).map(|_| {
         let mut call = invocation();
-        // The clock of each begins when it has a slot.
+        // The clock of each execution begins when it has a slot.
         limit(&mut call, Limit::TimeoutMs, 250);
         bench.sandbox.invoke(&plugin, call)
     });
@@ -177,7 +177,7 @@ async fn a_cancelled_call_tells_what_it_used() {
         assert_eq!(done.usage.cpu_us > 20_000, spins, "{:?}", done.usage);
         bench.assert_healthy(1).await;
     }
-    // One that is cancelled before it begins ends as it begins.
+    // An execution that is cancelled before its start ends as it starts.
     let plugin = bench.plugin(&executes("(loop $l (br $l))")).await;
     let call = invocation();
     call.cancel.cancel();
@@ -236,8 +236,7 @@ async fn compiled_code_survives_a_restart_and_is_not_trusted_blindly() {
     assert!(!restored(&again([8; 32]), digest).await, "another host's file is not run");
 }
 
-/// Something that has no end, something that never says a word, and a way out of
-/// the folder.
+/// Cache files that are an endless device, a silent pipe, and a link out of the folder.
 #[tokio::test]
 async fn what_is_no_file_is_not_read() {
     let bench = Bench::new();

@@ -1,4 +1,4 @@
-//! What goes into one commit, and what comes out of it.
+//! The operations of one batch, and the result of its commit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -14,208 +14,209 @@ use exosphere_domain::state::{Claimed, Counts, NewState, Ref, RunStatus};
 
 use crate::view::RunView;
 
-/// What never changes of a run.
+/// The immutable part of a run's row, with the run's graph and namespace.
 #[derive(Debug)]
 pub struct RunInfo {
-    /// Its number.
+    /// The key of the run's row.
     pub key: RunKey,
-    /// Its id.
+    /// The public id of the run.
     pub id: RunId,
-    /// Whose it is.
+    /// The namespace of the run.
     pub namespace: Name,
-    /// The number of that namespace.
+    /// The key of the namespace's row.
     pub namespace_key: NamespaceKey,
-    /// The name of its graph.
+    /// The name of the run's graph.
     pub graph_name: Name,
-    /// The number of its graph's revision.
+    /// The number of the graph's revision.
     pub revision: i64,
-    /// The graph itself.
+    /// The graph, as this revision defines it.
     pub graph: Arc<Graph>,
-    /// What it was started with: a JSON object.
+    /// The run's inputs: a JSON object.
     pub inputs: Arc<str>,
 }
 
-/// One thing to do in a commit.
+/// An operation of a commit.
 #[derive(Debug)]
 pub enum Member {
-    /// A run begins.
+    /// Starts a run.
     Start(Box<NewRun>),
-    /// An execution has ended.
+    /// Ends an execution.
     Finish(Box<Finished>),
-    /// A piece of the end of an execution with many outputs, before that end.
+    /// Stages a piece of the end of an execution with many outputs, before that end.
     Stage(Box<Stage>),
-    /// Some of the pieces of an end that never came are removed.
+    /// Removes some of the pieces staged for an end that never came.
     Unstage(Leftover),
-    /// An execution is about to begin that may end its host.
+    /// Records that a suspected poison state is about to run, so that a further host loss can be
+    /// attributed to it.
     Begin {
-        /// Its run.
+        /// The run of the state.
         run: Arc<RunInfo>,
-        /// The state as it was claimed.
+        /// The state, with its claim.
         state: Box<Claimed>,
     },
-    /// A run is cancelled.
+    /// Cancels a run.
     Cancel(Arc<RunInfo>),
-    /// A run is paused, or goes on.
+    /// Pauses a run or resumes it.
     Pause {
         /// The run.
         run: Arc<RunInfo>,
-        /// Whether it is to be.
+        /// `true` pauses the run, `false` resumes it.
         paused: bool,
     },
-    /// Some states of a run are brought in line with it: ended, if it was
-    /// cancelled, else out of the way of claims while it is paused.
+    /// Sweeps some states of a run: ends them if the run was cancelled, else parks or unparks them
+    /// for a pause.
     Sweep {
         /// The run.
         run: Arc<RunInfo>,
-        /// The event that asked for it.
+        /// The number of the event that asked for the sweep.
         event: i64,
-        /// Where the sweep before this one came to.
+        /// The path to continue from, as the previous sweep returned it.
         from: String,
-        /// How many states it looks at.
+        /// Upper bound on the states that this sweep examines.
         most: u32,
     },
-    /// A failed state is to run again.
+    /// Retries a failed state.
     Retry {
-        /// Its run.
+        /// The run of the state.
         run: Arc<RunInfo>,
-        /// The state.
+        /// The failed state.
         state: StateId,
     },
-    /// Failed states of a run are to run again.
+    /// Redrives a run: retries its failed states.
     Redrive {
         /// The run.
         run: Arc<RunInfo>,
-        /// How much of it.
+        /// The part of the redrive that this transaction does.
         part: RedrivePart,
     },
 }
 
-/// One transaction of a redrive. A redrive of many states goes in parts, so that others'
-/// commits come between them.
+/// One transaction of a redrive. A redrive of many states is split, so that other operations commit
+/// in between.
 #[derive(Debug, Clone)]
 pub enum RedrivePart {
-    /// These states, at once.
+    /// Reopens these states in a single transaction.
     Whole(Vec<StateId>),
-    /// A redrive in parts begins: what it opens is parked until its end.
+    /// Begins a redrive in parts: reopened states stay parked until its end.
     Begin,
-    /// Some states are opened.
+    /// Reopens some states.
     Some {
-        /// The event of the beginning.
+        /// The event by which the redrive began.
         event: i64,
-        /// The states.
+        /// The states to reopen.
         states: Vec<StateId>,
     },
-    /// All are open, and are to be swept: they may be claimed.
+    /// Ends a redrive in parts: the run is swept, so that its reopened states can be claimed.
     End {
-        /// The event of the beginning.
+        /// The event by which the redrive began.
         event: i64,
     },
 }
 
-/// A run that begins.
+/// A run to start.
 #[derive(Debug)]
 pub struct NewRun {
-    /// What never changes of it.
+    /// The immutable part of the run's row.
     pub info: Arc<RunInfo>,
-    /// The row of its revision.
+    /// The id of the revision's row.
     pub revision: i64,
-    /// What its store begins with.
+    /// The initial entries of the run's store.
     pub store: BTreeMap<String, String>,
-    /// Its first state.
+    /// The root state.
     pub root: NewState,
-    /// What it counts from the first.
+    /// The initial counts of the run's outermost scope.
     pub counts: Counts,
-    /// A second start with this key finds the first one's run.
+    /// The idempotency key: a second start with this key returns the first run.
     pub key: Option<String>,
-    /// What a second start is compared with, if there is a key.
+    /// The digest of the start request; a second start with the same key must match it.
     pub digest: Option<StartDigest>,
-    /// How long after the commit its first state is due, in milliseconds.
+    /// The delay from the commit until the root state is due, in milliseconds.
     pub delay: Millis,
-    /// What it may use: here, what its store may hold.
+    /// The limits of the run; a start checks those of its store.
     pub limits: Arc<Limits>,
 }
 
-/// An execution that has ended.
+/// The end of an execution.
 #[derive(Debug)]
 pub struct Finished {
-    /// The run.
+    /// The run of the state.
     pub run: Arc<RunInfo>,
-    /// The state as it was claimed.
+    /// The state, with its claim.
     pub state: Claimed,
-    /// What its outcome changes.
+    /// The changes that the outcome makes.
     pub changes: Changes,
-    /// What it did to the store.
+    /// The journal: the attempt's reads and writes of the store.
     pub journal: Journal,
-    /// Its log, as JSON text.
+    /// The log of the attempt, as JSON text.
     pub logs: Option<String>,
-    /// What it used; nothing if it never ran.
+    /// The resource usage of the attempt; `None` if the guest never ran.
     pub usage: Option<Usage>,
-    /// The random number of its retry, should the commit have to plan anew.
+    /// The random jitter for a retry's backoff, if the commit has to plan the outcome again.
     pub jitter: f64,
-    /// What it may use: here, what its run and the store of its run may hold.
+    /// The limits of the run and of its store.
     pub limits: Arc<Limits>,
-    /// Outputs and children that are there already, if they were written in pieces: those
-    /// in `changes` are empty then.
+    /// The staged outputs and children, if this end was written in pieces. Those in `changes` are
+    /// empty then.
     pub staged: Option<Staged>,
 }
 
-/// A piece of the end of an execution: some of its outputs and children. They count, and
-/// can be seen, with the end itself.
+/// A staged piece of an execution's end: some of its outputs and children. They become visible, and
+/// are counted, when the end itself commits.
 #[derive(Debug)]
 pub struct Stage {
-    /// The run.
+    /// The run of the execution.
     pub run: Arc<RunInfo>,
-    /// The execution, as it was claimed.
+    /// The executing state, with its claim.
     pub state: Claimed,
-    /// Which piece it is, from 0.
+    /// The index of this piece, from 0.
     pub piece: u32,
-    /// The number of the first output.
+    /// The number of the first output in this piece.
     pub first: u32,
-    /// Outputs, JSON text each.
+    /// The outputs, each as JSON text.
     pub outputs: Vec<String>,
-    /// Children.
+    /// The child states.
     pub children: Vec<NewState>,
-    /// How many states the end is to create, in all its pieces.
+    /// The number of states that the end creates, over all its pieces.
     pub new_states: usize,
-    /// What the run may hold.
+    /// The limits of the run.
     pub limits: Arc<Limits>,
 }
 
 impl Stage {
-    /// Drops all that it would write if its run were not cancelled: it is stale.
+    /// Drops the outputs and children, because the run is cancelled and the piece is stale.
     pub fn strip(&mut self) {
         self.outputs = Vec::new();
         self.children = Vec::new();
     }
 }
 
-/// What was staged for an end.
+/// The totals of what was staged for an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Staged {
-    /// Pieces.
+    /// The number of pieces.
     pub pieces: u32,
-    /// Outputs in them.
+    /// The number of outputs in the pieces.
     pub outputs: usize,
-    /// Children in them.
+    /// The number of children in the pieces.
     pub children: usize,
 }
 
-/// What was staged for an end that never came.
+/// Staged rows of an end that never came.
 #[derive(Debug, Clone)]
 pub struct Leftover {
-    /// The run.
+    /// The run of the execution.
     pub run: Arc<RunInfo>,
-    /// The execution.
+    /// The state of the execution.
     pub state: StateId,
-    /// The fence under which it was staged.
+    /// The fence under which the rows were staged.
     pub fence: Fence,
-    /// The most outputs, and the most children, that are removed at a time.
+    /// Upper bound on the outputs, and on the children, that one operation removes.
     pub most: u32,
 }
 
 impl Finished {
-    /// Drops all that it would write if its run were not cancelled: it ends as stale, and
-    /// only what the attempt used is kept.
+    /// Drops all writes except the attempt's usage, because the run is cancelled and the end is
+    /// stale.
     pub fn strip(&mut self) {
         self.staged = None;
         let end = End::Pruned { data: None };
@@ -225,84 +226,83 @@ impl Finished {
     }
 }
 
-/// A run that an idempotency key has started.
+/// The run that an idempotency key has started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownRun {
-    /// Its id.
+    /// The id of the run.
     pub run: RunId,
-    /// Its graph.
+    /// The graph of the run.
     pub graph: Name,
-    /// What it was started with; nothing is known of that for an old run.
+    /// The digest of its start request; `None` for a run that an older version started.
     pub digest: Option<StartDigest>,
 }
 
-/// What became of a member.
+/// The result of an operation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// It was done.
+    /// Success.
     Done,
-    /// It was done, and its states are to be swept for this event.
+    /// Success; the run's states must be swept for the event with this number.
     ToSweep(i64),
-    /// It was done, and there is more: a sweep came to this place.
+    /// Success, with more to do: a sweep continues from this path.
     More(String),
-    /// Failed states are to run again.
+    /// A redrive reopened failed states.
     Redriven {
-        /// So many.
+        /// The number of reopened states.
         states: usize,
-        /// So many not: a unite above has gone on without them.
+        /// The number of failed states that stay failed, because a unite above has gone on without
+        /// them.
         late: usize,
     },
-    /// There is a run with this key already.
+    /// A run with this idempotency key exists already.
     Known(KnownRun),
-    /// The revision of the graph is not the current one, or not any more.
+    /// The revision of the graph is not the current one.
     Outdated,
-    /// What was staged under this fence is in the way, or is of no use any more: it is to be
-    /// removed.
+    /// Rows staged under this fence must be removed: they are in the way, or no longer of use.
     Leftover(Fence),
-    /// It came too late and changed nothing: another holds the state, or the
-    /// run is over.
+    /// The operation came too late and changed nothing: another session holds the state, or the run
+    /// is over.
     Stale,
-    /// It cannot be done, and this is why.
+    /// The operation is not possible, for the reason given.
     Refused(String),
-    /// There is no such thing.
+    /// The run or state does not exist.
     Missing,
 }
 
-/// What a commit may hand to the session, beside what it holds.
+/// The number of states that a commit may claim for the session, beyond those it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// So many of the states that the commit itself creates.
+    /// A claim of up to this many of the states that the commit itself creates.
     Births(u32),
-    /// So many of all that is due.
+    /// A claim of up to this many of all due states.
     Claims(u32),
 }
 
-/// One transaction's work.
+/// The operations of one transaction.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// What is to be done, in order.
+    /// The operations, in order.
     pub members: Arc<[Member]>,
-    /// Which of them.
+    /// The part of `members` that this transaction applies.
     pub range: Range<usize>,
-    /// For whom it claims.
+    /// The session that claims.
     pub session: SessionId,
-    /// What time it is here. On Postgres its own clock counts.
+    /// The current time of this host. Postgres uses the database's clock instead.
     pub now: Millis,
-    /// What the session wants of it.
+    /// The states that the session wants to claim.
     pub want: Want,
-    /// How much of it each namespace may have.
+    /// The claim quota of each namespace and run.
     pub shares: Shares,
-    /// Which claim of the session this is: another namespace is the first each
-    /// time.
+    /// Round-robin cursor: which namespace this claim serves first.
     pub turn: usize,
-    /// Where the rounds of the namespaces' runs go on, as the last claim gave them.
+    /// Round-robin cursors of the namespaces' runs, as the last claim returned them.
     pub cursors: BTreeMap<NamespaceKey, RunKey>,
 }
 
 impl Batch {
-    /// Returns whether its commit has to survive a loss of power by itself. Pieces of an end
-    /// and of a sweep need not: nobody is told of them, the commit that ends them is synced
-    /// with all that came before, and what is lost is done again.
+    /// Returns whether this commit must survive a loss of power by itself. Pieces of an end and of
+    /// a sweep need not: no caller is told of them. The commit that ends them is synced with all
+    /// earlier ones, and lost pieces are written again.
     pub(crate) fn is_durable(&self) -> bool {
         let is_piece = |member: &Member| {
             matches!(member, Member::Stage(_) | Member::Unstage(_) | Member::Sweep { .. })
@@ -312,45 +312,45 @@ impl Batch {
     }
 }
 
-/// How many states of each namespace a session may hold. A commit neither
-/// claims nor gives birth to more.
+/// Claim quotas: the number of states of each namespace and run that a session may still claim.
+/// Neither claims nor births in a commit exceed them.
 #[derive(Debug, Clone)]
 pub struct Shares {
-    /// So many of a namespace of which nothing else is said.
+    /// Quota for namespaces not listed in `left`.
     pub most: u32,
-    /// So many more of these.
+    /// Remaining quota of these namespaces.
     pub left: HashMap<NamespaceKey, u32>,
-    /// Runs of which the session holds something. Others are bounded by their
+    /// Quotas of the runs of which the session holds states. Other runs are bounded by their
     /// namespace alone.
     pub runs: HashMap<RunKey, RunShare>,
 }
 
-/// A run's share of a session.
+/// A run's quota within a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunShare {
-    /// States of it that the session holds.
+    /// The number of the run's states that the session holds.
     pub held: u32,
-    /// States of it that the session may hold beyond them.
+    /// The number of further states of the run that the session may claim.
     pub left: u32,
 }
 
 impl Shares {
-    /// Every namespace may have all there is.
+    /// Returns quotas without a bound for any namespace.
     pub fn unbounded() -> Self {
         Shares { most: u32::MAX, left: HashMap::new(), runs: HashMap::new() }
     }
 
-    /// So many more of a namespace.
+    /// Returns the remaining quota of a namespace.
     pub fn room(&self, namespace: NamespaceKey) -> u32 {
         self.left.get(&namespace).copied().unwrap_or(self.most)
     }
 
-    /// How many more states of a run may be held, as far as its own share goes.
+    /// Returns the remaining quota of a run, regardless of its namespace's quota.
     pub fn run_room(&self, run: RunKey) -> u32 {
         self.runs.get(&run).map_or(u32::MAX, |share| share.left)
     }
 
-    /// Counts states of a run that are held from now on.
+    /// Charges newly claimed states to the quotas of a run and its namespace.
     pub(crate) fn take(&mut self, namespace: NamespaceKey, run: RunKey, states: u32) {
         let left = self.room(namespace).saturating_sub(states);
         self.left.insert(namespace, left);
@@ -361,58 +361,58 @@ impl Shares {
     }
 }
 
-/// A claimed state with all of its own that its execution needs.
+/// A claimed state, with the data of its own that the execution needs.
 #[derive(Debug)]
 pub struct Leased {
-    /// The state.
+    /// The state, with its claim.
     pub state: Claimed,
-    /// The namespace of its run.
+    /// The namespace of the state's run.
     pub namespace: NamespaceKey,
-    /// Values of the store, fixed when it was created.
+    /// Values of the run's store, fixed when the state was created.
     pub fixed: BTreeMap<String, String>,
-    /// Outputs that are known without asking.
+    /// Outputs that are known without a query.
     pub known: Vec<(Ref, Arc<str>)>,
 }
 
-/// A run that a commit touched.
+/// A run that a commit changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Touched {
-    /// The run.
+    /// The key of the run's row.
     pub run: RunKey,
-    /// The number of its latest event.
+    /// The number of the run's latest event.
     pub version: i64,
-    /// How it stands.
+    /// The status of the run.
     pub status: RunStatus,
-    /// Whether it is paused.
+    /// Set if the run is paused.
     pub paused: bool,
-    /// Whether either is new.
+    /// Set if `status` or `paused` changed in this commit.
     pub turned: bool,
 }
 
-/// What a commit did.
+/// The effects of a commit.
 #[derive(Debug, Default)]
 pub struct Committed {
-    /// What time it is, by the clock that counts.
+    /// The time of the commit: by the database's clock on Postgres, else by the host's.
     pub now: Millis,
-    /// An answer for each member.
+    /// The answer to each operation, in order.
     pub answers: Vec<Answer>,
-    /// What the session holds from now on.
+    /// The states that the session claimed in this commit.
     pub leased: Vec<Leased>,
-    /// Whether there may be more to claim that is due.
+    /// Set if more due states may be claimable.
     pub more: bool,
-    /// Namespaces of which more is due, but their share is used up.
+    /// Namespaces with more due states, whose quota is used up.
     pub full: BTreeSet<NamespaceKey>,
-    /// Runs of which more is due, but their own share is used up.
+    /// Runs with more due states, whose own quota is used up.
     pub full_runs: BTreeSet<(NamespaceKey, RunKey)>,
-    /// Where the next claim goes on in the rounds of runs, if this was one.
+    /// Round-robin cursors of the runs for the next claim, if this commit claimed.
     pub cursors: BTreeMap<NamespaceKey, RunKey>,
-    /// Whether states came to be claimable in this commit, and were not claimed.
+    /// Set if this commit made states claimable without claiming them.
     pub added: bool,
-    /// When the next state is due: of all if the claim came back short, of
-    /// those in this batch otherwise.
+    /// The due time of the next state: of all states if the claim returned fewer than wanted, else
+    /// of those in this batch.
     pub next_due: Option<Millis>,
-    /// The runs it touched.
+    /// The runs that this commit changed.
     pub touched: Vec<Touched>,
-    /// Those of them that ended by it, as they stand.
+    /// The changed runs that ended in this commit, as they are now.
     pub ended: Vec<RunView>,
 }

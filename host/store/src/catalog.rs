@@ -1,5 +1,5 @@
-//! Plugins, graphs and secrets: what people put in, and what is read of it.
-//! Each write is a transaction of its own, beside those of the committer.
+//! The catalog: plugins, graphs and secrets. Each write is a transaction of its own, beside those
+//! of the committer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,132 +18,133 @@ use crate::rows::{corrupt, number, text};
 use crate::text::{Cells, Tx, values};
 use crate::{Store, key_check, sql, write};
 
-/// A plugin to be stored.
+/// A plugin to store.
 #[derive(Debug, Clone)]
 pub struct NewPlugin {
-    /// Whose it is.
+    /// The namespace of the plugin.
     pub namespace: Name,
-    /// Its name.
+    /// The name of the plugin.
     pub name: Name,
-    /// A label, for people.
+    /// The version label, for people only.
     pub version: String,
-    /// The digest of its bytes.
+    /// The digest of the plugin's bytes.
     pub digest: Digest,
-    /// Its bytes.
+    /// The bytes of the component.
     pub bytes: Vec<u8>,
-    /// Its nodes.
+    /// The descriptions of the plugin's nodes.
     pub nodes: Vec<NodeDescription>,
-    /// What it imports.
+    /// The interfaces that the plugin imports.
     pub imports: Vec<String>,
-    /// How long its compilation took.
+    /// The duration of its compilation, in milliseconds.
     pub compile_ms: i64,
 }
 
-/// Whether an upload was new.
+/// The result of an upload: new or a duplicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
-    /// It was.
+    /// The upload was stored.
     New,
-    /// The same bytes were there under this name already.
+    /// A duplicate: this name has these bytes already.
     Again,
 }
 
-/// A plugin as it is stored.
+/// A stored plugin.
 #[derive(Debug, Clone)]
 pub struct PluginRow {
-    /// Its name.
+    /// The name of the plugin.
     pub name: Name,
-    /// Its label.
+    /// The version label.
     pub version: String,
-    /// The digest of its bytes.
+    /// The digest of the plugin's bytes.
     pub digest: Digest,
-    /// When it was uploaded last.
+    /// The time of the latest upload.
     pub uploaded_at: Millis,
-    /// Bytes.
+    /// The size of the component, in bytes.
     pub size: i64,
-    /// Its nodes.
+    /// The descriptions of the plugin's nodes.
     pub nodes: Vec<Arc<NodeDescription>>,
-    /// What it imports.
+    /// The interfaces that the plugin imports.
     pub imports: Vec<String>,
-    /// How long its compilation took.
+    /// The duration of its compilation, in milliseconds.
     pub compile_ms: i64,
 }
 
 /// The newest upload of a plugin that exports a node.
 #[derive(Debug, Clone)]
 pub struct ExporterRow {
-    /// The node.
+    /// The exported node.
     pub node: Name,
-    /// The plugin.
+    /// The name of the plugin.
     pub plugin: Name,
-    /// The digest of its bytes.
+    /// The digest of the plugin's bytes.
     pub digest: Digest,
-    /// Interfaces that it imports.
+    /// The interfaces that the plugin imports.
     pub imports: Vec<String>,
 }
 
-/// Sealed secrets of a graph. Equal rows have equal values: each seal is another.
+/// Encrypted secrets of a graph. Equal rows have equal values, because each encryption uses a new
+/// nonce.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretRows(Vec<(Name, Vec<u8>, KeyId)>);
 
 impl SecretRows {
-    /// Returns `true` if there is none.
+    /// Returns whether the graph has no secrets.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Bytes of all seals.
+    /// Returns the bytes of all ciphertexts.
     pub fn bytes(&self) -> u64 {
         self.0.iter().map(|(_, sealed, _)| sealed.len() as u64).sum()
     }
 }
 
-/// A graph's current revision.
+/// A graph with its current revision.
 #[derive(Debug, Clone)]
 pub struct GraphRow {
-    /// Its name.
+    /// The name of the graph.
     pub name: Name,
-    /// The number of its namespace.
+    /// The key of the namespace's row.
     pub namespace: NamespaceKey,
-    /// The revision.
+    /// The current revision.
     pub revision: RevisionRow,
-    /// When it was made.
+    /// The time at which the revision was created.
     pub created_at: Millis,
-    /// The graph as it was stored: JSON.
+    /// The stored body of the revision: JSON.
     pub body: String,
 }
 
 impl GraphRow {
-    /// The graph itself.
+    /// Parses the graph from its stored body.
     pub fn graph(&self) -> Result<Graph, StoreError> {
         revision_graph(&self.body, self.revision.id)
     }
 }
 
-/// A revision.
+/// A revision of a graph.
 #[derive(Debug, Clone)]
 pub struct RevisionRow {
-    /// Its row.
+    /// The id of the revision's row.
     pub id: i64,
-    /// Its number, from 1.
+    /// The number of the revision, from 1.
     pub number: i64,
-    /// The digest of its body.
+    /// The digest of the revision's body.
     pub digest: String,
 }
 
-/// What applying a graph came to.
+/// The result of applying a graph.
 #[derive(Debug, Clone)]
 pub struct AppliedGraph {
     /// The revision that is current now.
     pub revision: RevisionRow,
-    /// The number of its namespace.
+    /// The key of the namespace's row.
     pub namespace: NamespaceKey,
-    /// Whether it is a new one.
+    /// Set if a new revision was created.
     pub changed: bool,
 }
 
 impl Store {
-    /// Stores a plugin.
+    /// Stores an upload of a plugin.
     pub async fn push_plugin(&self, new: NewPlugin, now: Millis) -> Result<Pushed, StoreError> {
         let names: Vec<_> = new.nodes.iter().map(|node| &node.name).collect();
         let names = json(&names)?;
@@ -152,12 +153,12 @@ impl Store {
         write!(self, now, |tx| push(tx, &new, &nodes, &names, &imports))
     }
 
-    /// The newest upload of each plugin of a namespace.
+    /// Reads the newest upload of each plugin of a namespace.
     pub async fn plugins(&self, namespace: &Name) -> Result<Vec<PluginRow>, StoreError> {
         self.reader.rows(sql::PLUGINS, &values![namespace.as_str()], plugin).await
     }
 
-    /// A plugin by its name (the newest upload) or by its digest.
+    /// Reads a plugin by its name (the newest upload) or by its digest.
     pub async fn plugin(
         &self,
         namespace: &Name,
@@ -167,8 +168,8 @@ impl Store {
         self.reader.row(sql::PLUGIN, &place, plugin).await
     }
 
-    /// Reads which plugins of a namespace export nodes of some names by their newest
-    /// uploads. No description is read.
+    /// Reads which plugins of a namespace export nodes with these names in their newest uploads.
+    /// The descriptions are not read.
     pub async fn exporters(
         &self,
         namespace: &Name,
@@ -178,27 +179,25 @@ impl Store {
         self.reader.rows(sql::EXPORTERS, &values![namespace.as_str(), &nodes], exporter).await
     }
 
-    /// Reads up to `limit` names of nodes that the plugins of a namespace export, in
-    /// their order.
+    /// Reads up to `limit` names of nodes that a namespace's plugins export, in order.
     pub async fn node_names(&self, namespace: &Name, limit: u32) -> Result<Vec<Name>, StoreError> {
         let read = |row: &dyn Cells| name(row.text(0)?, "exported", "node");
         self.reader.rows(sql::NODE_NAMES, &values![namespace.as_str(), limit], read).await
     }
 
-    /// The bytes of a plugin.
+    /// Reads the bytes of a plugin.
     pub async fn component(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let bytes = |row: &dyn Cells| row.bytes(0);
         self.reader.row(sql::COMPONENT_BYTES, &values![&digest.to_string()], bytes).await
     }
 
-    /// Reads the description of a plugin: its nodes as JSON text, which
-    /// [`description`] reads.
+    /// Reads the description of a plugin: its nodes as JSON text, which [`description`] parses.
     pub async fn description(&self, digest: Digest) -> Result<Option<String>, StoreError> {
         self.reader.row(sql::COMPONENT_NODES, &values![&digest.to_string()], text).await
     }
 
-    /// Makes a graph's current revision this one, unless it is already, and
-    /// keeps its secrets; those without a value are removed.
+    /// Makes this the graph's current revision unless it already is, and stores the graph's
+    /// secrets. Secrets without a value are removed.
     pub async fn apply_graph(
         &self,
         namespace: &Name,
@@ -219,8 +218,8 @@ impl Store {
         if let Some(applied) = self.revise(&new, now).await? {
             return Ok(applied);
         }
-        // A rotation has put our key out of use: what came in its place is where
-        // we have our own from.
+        // A rotation has retired this host's current key, so the key source is read again for its
+        // replacement.
         let keys = self.vault.ask().await;
         new.seal(secrets, &keys)?;
         let gone = || {
@@ -236,18 +235,18 @@ impl Store {
         new: &Revision,
         now: Millis,
     ) -> Result<Option<AppliedGraph>, StoreError> {
-        // On SQLite it is taken along to another thread.
+        // Cloned because SQLite moves the closure to another thread.
         let new = new.clone();
         write!(self, now, |tx| revise(tx, &new))
     }
 
-    /// Returns the bytes of a graph, if there is one.
+    /// Returns the bytes of a graph's body; 0 if the graph does not exist.
     pub async fn graph_size(&self, namespace: &Name, name: &Name) -> Result<i64, StoreError> {
         let place = values![namespace.as_str(), name.as_str()];
         Ok(self.reader.row(sql::GRAPH_SIZE, &place, number).await?.unwrap_or_default())
     }
 
-    /// A graph.
+    /// Reads a graph with its current revision.
     pub async fn graph(
         &self,
         namespace: &Name,
@@ -256,7 +255,7 @@ impl Store {
         self.reader.row(sql::GRAPH, &values![namespace.as_str(), name.as_str()], graph).await
     }
 
-    /// The names of the secrets that a graph has.
+    /// Reads the names of a graph's secrets.
     pub async fn secret_names(
         &self,
         namespace: &Name,
@@ -267,7 +266,7 @@ impl Store {
         self.reader.rows(sql::SECRET_NAMES, &place, read).await
     }
 
-    /// Reads the secrets of a graph as they are sealed now.
+    /// Reads the encrypted secrets of a graph.
     pub async fn sealed_secrets(
         &self,
         namespace: &Name,
@@ -280,7 +279,7 @@ impl Store {
         self.reader.rows(sql::SECRETS_OF_GRAPH, &place, read).await.map(SecretRows)
     }
 
-    /// Opens sealed secrets of a graph: their values, or why one cannot be opened.
+    /// Decrypts the secrets of a graph, or returns why one cannot be decrypted.
     pub async fn open_secrets(
         &self,
         namespace: &Name,
@@ -297,7 +296,7 @@ impl Store {
         secrets
     }
 
-    /// What never changes of a run.
+    /// Reads the immutable part of a run's row.
     pub async fn run_info(&self, key: RunKey) -> Result<Option<RunInfo>, StoreError> {
         let read = |row: &dyn Cells| {
             Ok((
@@ -328,10 +327,10 @@ impl Store {
     }
 }
 
-/// Reads the text of a stored description.
+/// Parses the text of a stored description.
 ///
 /// # Errors
-/// If no version of this host has written it.
+/// If no version of this host could have written the text.
 pub fn description(text: &str, digest: Digest) -> Result<Vec<NodeDescription>, StoreError> {
     parse(text, "component", "nodes", digest)
 }
@@ -356,14 +355,14 @@ async fn push(
     Ok(if known.is_empty() { Pushed::New } else { Pushed::Again })
 }
 
-/// The graph in a revision's body.
+/// Parses the graph from a revision's body.
 fn revision_graph(body: &str, revision: i64) -> Result<Graph, StoreError> {
     let value = read_stored(body);
     let value = value.map_err(|_| corrupt("revision", "body", revision))?;
     Graph::from_json(&value).map_err(|_| corrupt("revision", "body", revision))
 }
 
-/// A revision that is to be the current one, with the secrets that came along.
+/// A revision to make current, with the secrets sent along.
 #[derive(Clone)]
 struct Revision {
     namespace: Name,
@@ -372,11 +371,11 @@ struct Revision {
     body: String,
     nodes: i64,
     sealed: Option<SealedSecrets>,
-    /// Secrets that go.
+    /// The names of secrets to delete.
     removed: Vec<Name>,
 }
 
-/// Secrets, and the keys of which the current one has sealed them.
+/// Encrypted secrets, and the keyring whose current key encrypted them.
 #[derive(Clone)]
 struct SealedSecrets {
     keys: Arc<Keyring>,
@@ -402,7 +401,7 @@ impl Revision {
     }
 }
 
-/// Makes it current; nothing if the key of its secrets is out of use.
+/// Makes the revision current; returns `None` if the key of its secrets is retired.
 async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>, StoreError> {
     let (namespace, name) = (new.namespace.as_str(), new.name.as_str());
     tx.execute(sql::NEW_NAMESPACE, &values![namespace]).await?;

@@ -1,18 +1,16 @@
-//! `exosphere check`: counts again what ARCHITECTURE.md promises of a database,
-//! live or stopped, and reports each row that breaks it.
+//! `exosphere check`: verifies ARCHITECTURE.md's invariants against a database, live or stopped,
+//! and reports each row that violates one.
 //!
-//! It writes, makes and migrates nothing. All is read in one snapshot, so what
-//! is in flight is seen before or after it, never in between. States come in
-//! the order of their paths, a run after the other, so that a state is seen
-//! with no more in hand than what stands above it: memory does not grow with a
-//! run. The time it takes grows with the rows and the bytes of what is stored,
-//! each of which is read once (docs/check.md has figures).
+//! The check writes, creates and migrates nothing. It reads everything in one snapshot, so that a
+//! transaction in flight is seen before or after it, never in between. States are read in the order
+//! of their paths, one run after the other. For each state only its ancestors are in memory, so
+//! memory does not grow with a run. The time grows with the stored rows and bytes, each of which is
+//! read once (docs/check.md has figures).
 //!
-//! Not here: invariants 6 (no guest outside of a sandbox), 7 (the domain has no
-//! IO) and 9 (what was committed survives): they are no facts of a database.
-//! Nor whether the database's own files are sound: that is known to `PRAGMA
-//! integrity_check` and `amcheck`. Nor what the host decides: what a unite's
-//! counts come to is asked of `exosphere_domain`.
+//! Not here: invariants 6 (no guest outside of a sandbox), 7 (the domain has no IO) and 9
+//! (committed data survives): a database does not show them. Nor the soundness of the database's
+//! own files, which `PRAGMA integrity_check` and `amcheck` verify. Nor the host's decisions:
+//! `exosphere_domain` judges a unite's counts.
 
 mod report;
 mod snapshot;
@@ -35,40 +33,39 @@ use snapshot::{PgSnapshot, Snapshot, SqliteSnapshot};
 /// Why a database was not checked.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("there is no database {0}: name the data folder of a host, or a Postgres database")]
     NoFile(String),
-    /// It is there, and no host has ever used it.
+    /// The database exists, but no host has ever used it.
     #[error("this is no database of exosphere's: no host has ever been started on it")]
     Foreign,
-    /// It lacks what this version would have brought it up to.
+    /// The database lacks migrations of this version.
     #[error(
         "the database is at migration {has}, and this version of exosphere knows migration {wants}: use the version that wrote it, or start a host of this one on it first"
     )]
     Older {
-        /// The last that it has.
+        /// The database's last migration.
         has: i64,
-        /// The last that there is.
+        /// This version's last migration.
         wants: i64,
     },
-    /// A migration was begun and not ended, or is not the one that is known by
-    /// this number.
+    /// The migration of this number is incomplete, or differs from this version's.
     #[error("migration {0} of the database is not as this version of exosphere would have made it")]
     Otherwise(i64),
-    /// It cannot be opened, or is newer.
+    /// The database cannot be opened, or is newer than this version.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// It cannot be read to the end.
+    /// The database cannot be read to the end.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Checks a database.
+/// Checks a database against the invariants.
 ///
 /// # Errors
 ///
-/// If it is not there, is another version's, or cannot be read to the end.
-/// What it breaks is no error, but in the report.
+/// If the database is missing, belongs to another version, or cannot be read to the end. A
+/// violation is not an error: it stands in the report.
 pub async fn check(database: &Database) -> Result<Report, CheckError> {
     match database {
         Database::Sqlite(file) => {
@@ -90,12 +87,11 @@ pub async fn check(database: &Database) -> Result<Report, CheckError> {
     }
 }
 
-/// Refuses a database that is not there, or not this version's. It is left as it
-/// is.
+/// Refuses a database that is missing or has another schema version. The database stays as it is.
 ///
 /// # Errors
 ///
-/// If it is so, or cannot be read.
+/// If the database is refused, or cannot be read.
 pub async fn ensure_current_schema(database: &Database) -> Result<(), CheckError> {
     match database {
         Database::Sqlite(file) => {

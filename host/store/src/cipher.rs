@@ -1,8 +1,7 @@
-//! Encrypts secrets, each under one of the host's keys and bound to its place, so that
+//! Encrypts secrets under one of the host's keys. Each ciphertext is bound to its place, so that
 //! one secret cannot be passed off as another.
 //!
-//! Not here: the algorithm (`keyring`), and re-encryption under another key
-//! (`reencrypt`).
+//! Not here: the algorithm (`keyring`), and re-encryption under another key (`reencrypt`).
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,42 +14,42 @@ use zeroize::Zeroizing;
 
 use crate::keyring::{KeyId, Keyring, Unopened};
 
-/// Where the keys are read again.
+/// The key source, from which the keyring is read again.
 type Source = Box<dyn Fn() -> Result<Keyring, String> + Send + Sync>;
 
-/// The source is asked again after so long at the earliest.
+/// The shortest interval between two reads of the key source.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Seals and opens secrets. Keys that it lacks are looked for where it has its
-/// own from: a rotation puts new ones there while hosts run.
+/// Encrypts and decrypts secrets. An unknown key is looked for in the key source, because a
+/// rotation puts new keys there while hosts run.
 pub struct SecretCipher {
     keys: RwLock<Arc<Keyring>>,
     source: Option<Arc<Source>>,
-    /// When the source was asked last.
+    /// The time of the last read of the key source.
     asked: Mutex<Option<Instant>>,
 }
 
-/// Shows the ids of the keys alone.
+/// Shows only the key ids.
 impl fmt::Debug for SecretCipher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SecretCipher").field(&self.keys()).finish()
     }
 }
 
-/// A secret that cannot be opened.
+/// A secret that cannot be decrypted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Sealed {
-    /// By lack of a key.
+    /// The key is not in the keyring.
     #[error(
         "the secret {place} is sealed under the key {key}, which this host does not have: give it that key, too, or apply the graph again with the secret set"
     )]
     Unknown {
-        /// Whose secret it is.
+        /// The place of the secret.
         place: String,
-        /// The key.
+        /// The id of the missing key.
         key: KeyId,
     },
-    /// Though the key is there.
+    /// Authentication failed although the key is present: the secret was altered or moved.
     #[error(
         "the secret {0} was changed or moved in the database: apply its graph again with the secret set"
     )]
@@ -58,13 +57,13 @@ pub enum Sealed {
 }
 
 impl SecretCipher {
-    /// A vault with these keys.
+    /// Creates a cipher with these keys.
     pub fn new(keys: impl Into<Keyring>) -> Self {
         let keys = RwLock::new(Arc::new(keys.into()));
         SecretCipher { keys, source: None, asked: Mutex::default() }
     }
 
-    /// The same, which asks here for a key that it lacks.
+    /// Adds a key source, which is read again when a key is missing.
     pub fn asking(
         mut self,
         source: impl Fn() -> Result<Keyring, String> + Send + Sync + 'static,
@@ -73,20 +72,19 @@ impl SecretCipher {
         self
     }
 
-    /// The keys as they are now.
+    /// Returns the current keyring.
     pub(crate) fn keys(&self) -> Arc<Keyring> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes other keys instead.
+    /// Replaces the keyring.
     pub(crate) fn take(&self, keys: Keyring) {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 
-    /// Asks the source for its keys, and gives what the vault has then. Those
-    /// who wait together share an answer, and none is asked for within [`PAUSE`]
-    /// of another: what is in the database must not make us read a file as often
-    /// as it likes.
+    /// Reads the key source again and returns the keyring that results. Concurrent callers share an
+    /// answer, and two reads are at least [`PAUSE`] apart: rows of the database must not cause a
+    /// file read each.
     pub(crate) async fn ask(&self) -> Arc<Keyring> {
         let Some(source) = self.source.clone() else { return self.keys() };
         let came = Instant::now();
@@ -95,7 +93,7 @@ impl SecretCipher {
             if let Some(last) = *asked {
                 tokio::time::sleep_until(last + PAUSE).await;
             }
-            // Who comes from now on may know of keys that this answer lacks.
+            // A caller that arrives from here on may know of keys that this read misses.
             *asked = Some(Instant::now());
             match tokio::task::spawn_blocking(move || source()).await {
                 Ok(Ok(keys)) => self.take(keys),
@@ -106,8 +104,7 @@ impl SecretCipher {
         self.keys()
     }
 
-    /// Opens what the key of this id has sealed; looks for the key first if it
-    /// is unknown.
+    /// Decrypts a secret under the key with this id, after looking for the key if it is unknown.
     pub(crate) async fn open(
         &self,
         place: &SecretPlace<'_>,
@@ -122,7 +119,7 @@ impl SecretCipher {
     }
 }
 
-/// Where a secret belongs.
+/// The place of a secret, to which its ciphertext is bound.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SecretPlace<'a> {
     pub namespace: &'a Name,
@@ -131,17 +128,17 @@ pub(crate) struct SecretPlace<'a> {
 }
 
 impl SecretPlace<'_> {
-    /// The place as bytes. Names have no NUL in them.
+    /// Returns the place as bytes, the associated data of the encryption. Names contain no NUL.
     fn bound(&self) -> Vec<u8> {
         [self.namespace, self.graph, self.name].map(Name::as_str).join("\0").into_bytes()
     }
 
-    /// Seals a secret for this place.
+    /// Encrypts a secret for this place.
     pub(crate) fn seal(&self, keys: &Keyring, value: &str) -> Result<Vec<u8>, Sealed> {
         keys.seal(&self.bound(), value).map_err(|_| Sealed::Broken(self.to_string()))
     }
 
-    /// Opens a secret at this place.
+    /// Decrypts a secret at this place.
     pub(crate) fn open(
         &self,
         keys: &Keyring,
@@ -180,7 +177,7 @@ mod tests {
         assert!(!format!("{:?}", SecretCipher::new(keys)).contains('\u{1}'));
     }
 
-    /// Rows of keys that there are not must not make it ask without end.
+    /// Rows with unknown keys must not make the cipher read the source without end.
     #[tokio::test]
     async fn it_asks_for_unknown_keys_and_not_too_often() {
         let name: Name = "a".parse().unwrap();

@@ -1,12 +1,12 @@
-//! One commit, in five phases: load the affected rows, decide each operation in memory,
-//! write the results with one statement per table, close the unites that have no open
-//! members left, and claim due states. The domain makes the decisions; this module
-//! applies them, guarded by the fence.
+//! One commit, in five phases. It loads the affected rows, decides each operation in memory, and
+//! writes the results with one statement per table. Then it closes the unites that have no open
+//! members left, and claims due states. The domain makes the decisions; this module applies them,
+//! guarded by the fence.
 //!
-//! Many hosts commit at once on Postgres. A transaction that writes below a run locks
-//! the run's row first (runs in the order of their numbers, new ones first), so that
-//! transactions of one run follow each other and no two wait for each other in a cycle.
-//! Claims need no such lock: they skip locked rows, and come last.
+//! Many hosts commit at once on Postgres. A transaction that writes below a run locks the run's row
+//! first: new runs before all others, then in the order of their numbers. So transactions of one
+//! run follow each other, and none wait for each other in a cycle. Claims need no such lock: they
+//! skip locked rows, and come last.
 
 mod claim;
 mod control;
@@ -64,28 +64,27 @@ pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed,
     Ok(commit.done)
 }
 
-/// A transaction under way.
+/// A commit under way.
 struct CommitTx<'b> {
     now: Millis,
     session: SessionId,
-    /// So many states may still be born claimed.
+    /// The number of states that may still be born claimed.
     births: u32,
-    /// What namespaces may still have of them.
+    /// The remaining claim quotas.
     shares: Shares,
     turn: usize,
     cursors: BTreeMap<NamespaceKey, RunKey>,
     runs: BTreeMap<RunKey, Touching>,
-    /// New runs that there are already: what to answer.
+    /// Answers for new runs that were not inserted.
     known: BTreeMap<RunKey, Answer>,
-    /// Executions that may still have effects, each once.
+    /// Executions whose claim is still valid, each once.
     held: HashSet<(StateId, Claim)>,
-    /// What is staged of executions that members are about.
+    /// Staged rows of the executions that this batch ends, stages or unstages.
     staged: HashMap<StateId, StagedRow>,
-    /// What members come to.
     writes: Writes<'b>,
-    /// What is to be counted in unites that were there before.
+    /// Count changes of unites that existed before this commit.
     counts: BTreeMap<StateId, (RunKey, Counts)>,
-    /// Unites that began with nothing open.
+    /// New unites without open members.
     drained: Vec<Drained>,
     done: Committed,
 }
@@ -95,13 +94,13 @@ struct Touching {
     tally: RunRow,
     entries: Entries,
     info: Arc<RunInfo>,
-    /// How it stood at first.
+    /// The status and pause of the run before this commit.
     before: (RunStatus, bool),
-    /// Whether anything of it has changed.
+    /// Set if the run's row must be written.
     changed: bool,
 }
 
-/// A unite with nothing open below it.
+/// A unite with no open members left.
 struct Drained {
     run: RunKey,
     state: StateId,
@@ -110,7 +109,7 @@ struct Drained {
 }
 
 impl Member {
-    /// The run that it is about.
+    /// Returns the run of this operation.
     fn run(&self) -> &Arc<RunInfo> {
         match self {
             Member::Start(new) => &new.info,
@@ -148,7 +147,7 @@ impl<'b> CommitTx<'b> {
         }
     }
 
-    /// Locks the runs and reads all that is decided on.
+    /// Locks the runs' rows and loads all data for the decisions.
     async fn load(&mut self, tx: &mut impl Tx, members: &[Member]) -> Result<(), StoreError> {
         let infos: BTreeMap<RunKey, &Arc<RunInfo>> =
             members.iter().map(|member| (member.run().key, member.run())).collect();
@@ -187,7 +186,7 @@ impl<'b> CommitTx<'b> {
         self.runs.get(&run).is_some_and(|touching| touching.tally.is_live())
     }
 
-    /// What a member of the commit comes to; nothing for one of control.
+    /// Decides an operation in memory; returns `None` for a control operation.
     fn decide(&mut self, member: &'b Member) -> Result<Option<Answer>, StoreError> {
         match member {
             Member::Start(new) => self.start(new).map(Some),
@@ -197,13 +196,13 @@ impl<'b> CommitTx<'b> {
         }
     }
 
-    /// A run that was loaded.
+    /// Returns a loaded run.
     fn run(&mut self, run: RunKey) -> Result<&mut Touching, StoreError> {
         let missing = || StoreError::Data(format!("table run has no row {}", run.0));
         self.runs.get_mut(&run).ok_or_else(missing)
     }
 
-    /// The same, which is about to be changed.
+    /// Returns a loaded run and marks it as changed.
     fn change(&mut self, run: RunKey) -> Result<&mut Touching, StoreError> {
         let touching = self.run(run)?;
         touching.changed = true;
@@ -214,7 +213,7 @@ impl<'b> CommitTx<'b> {
         Ok(self.run(run)?.info.graph.clone())
     }
 
-    /// Notes what is to be counted in a run and the unites of it.
+    /// Adds count changes to a run's row and to its unites.
     fn count(&mut self, run: RunKey, deltas: &Deltas) -> Result<(), StoreError> {
         for (counter, delta) in deltas {
             match counter {
@@ -227,7 +226,7 @@ impl<'b> CommitTx<'b> {
         Ok(())
     }
 
-    /// Writes the rows of the runs, each with its next version.
+    /// Writes the changed run rows, each with its next version.
     async fn save(&mut self, tx: &mut impl Tx) -> Result<(), StoreError> {
         self.runs.retain(|_, touching| touching.changed);
         if self.runs.is_empty() {
@@ -258,7 +257,7 @@ impl<'b> CommitTx<'b> {
     }
 }
 
-/// Which of these states are still held as they were claimed.
+/// Returns which of these claims are still valid.
 async fn still_held<'a>(
     tx: &mut impl Tx,
     states: impl Iterator<Item = &'a Claimed> + Clone,
@@ -274,7 +273,7 @@ async fn still_held<'a>(
     Ok(tx.query_each(sql::STILL_HELD, &rows, held).await?.into_iter().collect())
 }
 
-/// States with their claims, as statements ask for them.
+/// Returns the claims of states, as the first columns of guarded statements.
 fn claims<'a>(states: impl Iterator<Item = &'a Claimed> + Clone) -> Rows<'static> {
     Rows::default()
         .ints(states.clone().map(|state| state.id.0))
@@ -282,8 +281,8 @@ fn claims<'a>(states: impl Iterator<Item = &'a Claimed> + Clone) -> Rows<'static
         .ints(states.map(|state| state.claim.fence.0))
 }
 
-/// The keys of its run's store that the end of an execution has to do with:
-/// those that it writes, and those that the inputs of its followers name.
+/// Collects the store keys that the end of an execution needs: those that it writes, and those that
+/// its followers' inputs name.
 fn needed_keys<'a>(finished: &'a Finished, keys: &mut BTreeSet<(RunKey, &'a str)>) {
     let run = finished.run.key;
     if finished.changes.end.keeps_writes() {

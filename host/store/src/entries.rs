@@ -1,5 +1,5 @@
-//! The store of a run within one commit: what is asked for is read once, what
-//! is written goes out once, however many states wrote it.
+//! A cache of the run's store within one commit: each key is read once and written once, however
+//! many states wrote it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,15 +12,15 @@ use exosphere_domain::ids::RunKey;
 use exosphere_domain::journal::{Entry, Journal, Write, add};
 use exosphere_domain::limits::{Limit, Limits};
 
-/// Why writes cannot be committed.
+/// The reason why writes to the store cannot be committed.
 pub(crate) enum Clash {
-    /// They rest on a read that no longer holds.
+    /// The journal rests on a read that no longer holds.
     Conflict,
-    /// They break a rule of the store.
+    /// The writes break a limit or a rule of the store.
     Broken(Failure),
 }
 
-/// The entries of one run that a commit has looked at.
+/// The cached store entries of one run.
 #[derive(Default)]
 pub(crate) struct Entries {
     known: BTreeMap<String, Slot>,
@@ -31,7 +31,7 @@ struct Slot {
     dirty: bool,
 }
 
-/// What a journal's writes come to: the new entries, and the sizes then.
+/// The planned effect of a journal: the new entries and the resulting sizes.
 pub(crate) struct Plan {
     entries: Vec<(String, Option<Entry>)>,
     keys: i64,
@@ -39,7 +39,7 @@ pub(crate) struct Plan {
     version: i64,
 }
 
-/// Reads keys of runs, those that there are.
+/// Reads the existing entries among these keys.
 pub(crate) async fn read(
     tx: &mut impl Tx,
     keys: &BTreeSet<(RunKey, &str)>,
@@ -58,17 +58,17 @@ pub(crate) async fn read(
 }
 
 impl Entries {
-    /// Takes note of a key as it stands in the database.
+    /// Caches an entry as the database has it.
     pub(crate) fn know(&mut self, key: String, entry: Entry) {
         self.known.insert(key, Slot { entry: Some(entry), dirty: false });
     }
 
-    /// A key as it is now. What a commit asks for was read before.
+    /// Returns the current entry of a key. The commit has read all keys that it uses before.
     pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
         self.known.get(key).and_then(|slot| slot.entry.as_ref())
     }
 
-    /// What the writes of `journal` come to, or why they cannot be.
+    /// Plans the writes of `journal`, or returns why they cannot be committed.
     pub(crate) fn plan(
         &self,
         tally: &RunRow,
@@ -108,7 +108,7 @@ impl Entries {
         Ok(plan)
     }
 
-    /// Does what was planned.
+    /// Applies a plan to the cached entries and the run row.
     pub(crate) fn apply(&mut self, tally: &mut RunRow, plan: Plan) {
         tally.store_keys = plan.keys;
         tally.store_bytes = plan.bytes;
@@ -118,14 +118,14 @@ impl Entries {
         }
     }
 
-    /// What has changed: each key with its new entry, or none.
+    /// Returns the changed entries: each key with its new entry, or `None` if it was removed.
     pub(crate) fn changed(&self) -> impl Iterator<Item = (&str, Option<&Entry>)> {
         let dirty = self.known.iter().filter(|(_, slot)| slot.dirty);
         dirty.map(|(key, slot)| (key.as_str(), slot.entry.as_ref()))
     }
 }
 
-/// Writes what has changed in some runs.
+/// Writes the changed entries of several runs.
 pub(crate) async fn save(tx: &mut impl Tx, runs: &[(RunKey, &Entries)]) -> Result<(), StoreError> {
     let changed = runs
         .iter()
@@ -149,7 +149,8 @@ pub(crate) async fn save(tx: &mut impl Tx, runs: &[(RunKey, &Entries)]) -> Resul
     Ok(())
 }
 
-/// A store may stay over a limit that was lowered, but not grow over one.
+/// Checks the limits of the store. It may stay over a limit that was lowered, but not grow over
+/// one.
 fn check(plan: &Plan, tally: &RunRow, limits: &Limits) -> Result<(), Failure> {
     let grows = [
         (plan.keys, tally.store_keys, Limit::StoreKeys),

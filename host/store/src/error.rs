@@ -1,18 +1,18 @@
-//! What can go wrong with a database, split by what the caller can do.
+//! Database errors, split by what the caller can do.
 
 use exosphere_domain::plan::Misfit;
 use rusqlite::ErrorCode;
 
-/// Why a database cannot be opened.
+/// The reason why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Where it is cannot be read.
+    /// The URL cannot be parsed.
     #[error("{0}; a Postgres database is named postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
     Url(sqlx::Error),
-    /// It is named in another way than Postgres is.
+    /// The URL's scheme is not that of Postgres.
     #[error("a Postgres database is named postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
     Scheme,
-    /// It cannot be opened or made at all.
+    /// The database cannot be opened or created.
     #[error("the database cannot be opened: {0}")]
     Open(sqlx::Error),
     /// The writer's connection cannot be opened.
@@ -21,7 +21,7 @@ pub enum OpenError {
     /// A migration failed.
     #[error("the database cannot be brought up to date: {0}")]
     Migrate(sqlx::migrate::MigrateError),
-    /// It was written by a later version.
+    /// The database was written by a newer version.
     #[error(
         "the database has migration {version}, which this version of exosphere does not know: it was written by a newer one; use that"
     )]
@@ -29,13 +29,13 @@ pub enum OpenError {
         /// The first unknown migration.
         version: i64,
     },
-    /// It was opened and cannot be read.
+    /// The database was opened but cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A thread that reads cannot be started.
+    /// A reader thread cannot be started.
     #[error("a thread that reads the database cannot be started: {0}")]
     Thread(std::io::Error),
-    /// Its secrets are sealed under keys that are not here.
+    /// Secrets are encrypted under keys that this host lacks.
     #[error(
         "the secrets in this database are sealed under the key {lacking}, and this host has {has}: \
          give it the key file of the other hosts with --key, or their keys in EXOSPHERE_MASTER_KEY. \
@@ -43,36 +43,35 @@ pub enum OpenError {
          and the graphs are applied again with their secrets"
     )]
     OtherKey {
-        /// The ids of keys that are needed.
+        /// The ids of the missing keys.
         lacking: String,
-        /// The ids of those that are here.
+        /// The ids of this host's keys.
         has: String,
     },
 }
 
-/// Why something was not read or written.
+/// The reason why a read or write failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The data themselves: a constraint, a row that no transition has
-    /// written, a value that is too big. Trying again will not help.
+    /// Invalid data: a violated constraint, a row that no transition could have written, or a value
+    /// that is too big. A retry does not help.
     #[error("the data are refused: {0}")]
     Data(String),
-    /// Two transactions stood in each other's way, and this one is undone.
-    /// Trying again at once will help.
+    /// A conflict between two transactions, of which this one was rolled back. An immediate retry
+    /// helps.
     #[error("another transaction was in the way: {0}")]
     Contention(String),
-    /// The database: full, read-only, gone. Trying again later may help. If it
-    /// was a commit, it has not gone through.
+    /// The database is full, read-only or unreachable. A later retry may help. If this was a
+    /// commit, it has not gone through.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
-    /// The database was asked to commit and did not answer: the commit may have
-    /// gone through.
+    /// The database was asked to commit and did not answer: the commit may have gone through.
     #[error("it is not known whether the database has committed: {0}")]
     Unknown(String),
 }
 
 impl StoreError {
-    /// Returns the error of a transaction whose end was asked for.
+    /// Turns the error of a COMMIT into one with an unknown result, if there was no answer.
     pub(crate) fn of_commit(self) -> Self {
         match self {
             StoreError::Unavailable(why) => StoreError::Unknown(why),
@@ -111,11 +110,11 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// What an SQLSTATE means to the caller (appendix A of Postgres's manual; its
-/// first two characters are its class). SQLite's codes are shorter.
+/// Classifies an SQLSTATE (appendix A of Postgres's manual; the first two characters are its
+/// class). SQLite's codes are shorter.
 fn by_code(code: &str, words: String) -> StoreError {
     match code.get(..2).filter(|_| code.len() == 5) {
-        // Data, integrity, a statement of ours that is wrong, a value too big.
+        // Data, integrity, an invalid statement of this crate, a value too big.
         Some("22" | "23" | "42" | "54") => StoreError::Data(words),
         // A serialization failure or a deadlock.
         Some("40") => StoreError::Contention(words),

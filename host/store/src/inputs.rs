@@ -1,5 +1,5 @@
-//! What executions read: outputs that their inputs name, what a unite gathers,
-//! and the run's store.
+//! The data that executions read: outputs that their inputs name, a unite's gathered outputs, and
+//! the run's store.
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::{NodeIx, RunKey, StateId};
@@ -15,31 +15,31 @@ use crate::rows::{corrupt, number, small, status, text};
 use crate::text::{Cells, values};
 use crate::{Store, sql};
 
-/// A member of a unite's scope that has ended, as the gather sees it.
+/// A finished member of a unite's scope, as a gather sees it.
 #[derive(Debug, Clone)]
 pub struct MemberRow {
-    /// Its number.
+    /// The number of the state.
     pub id: StateId,
-    /// Its node.
+    /// The node of the state.
     pub node: NodeIx,
-    /// Its path.
+    /// The path of the state.
     pub path: Path,
-    /// How it ended.
+    /// The final status.
     pub status: Status,
-    /// How many outputs it has.
+    /// The number of outputs.
     pub outputs: u32,
-    /// Why it failed, if it did.
+    /// The failure, if the state failed.
     pub failure: Option<(FailureKind, String)>,
 }
 
-/// An output's place and size.
+/// The position and size of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputSize {
-    /// Its state.
+    /// The state that returned the output.
     pub state: StateId,
-    /// Its number.
+    /// The number of the output.
     pub number: u32,
-    /// The bytes of its text.
+    /// The size of the output's text, in bytes.
     pub bytes: u64,
 }
 
@@ -50,8 +50,8 @@ fn output_size(row: &dyn Cells) -> Result<OutputSize, StoreError> {
 }
 
 impl Store {
-    /// Some outputs, by state and number. What is not there, or has more bytes
-    /// than `most`, is left out.
+    /// Reads outputs by state and number. Missing outputs, and those with more bytes than `most`,
+    /// are left out.
     pub async fn outputs_at(
         &self,
         wanted: &[(StateId, u32)],
@@ -67,7 +67,7 @@ impl Store {
         Ok(rows.into_iter().collect())
     }
 
-    /// The execution that a unite joins: its state, its path, its outputs.
+    /// Reads the execution that a unite joins: its state, its path and its number of outputs.
     pub async fn source_of(&self, unite: StateId) -> Result<(StateId, Path, u32), StoreError> {
         let read = |row: &dyn Cells| Ok((StateId(row.int(0)?), row.text(1)?, row.int(2)?));
         let found = self.reader.row(sql::UNITE_SOURCE, &values![unite.0], read).await?;
@@ -76,23 +76,23 @@ impl Store {
         Ok((state, path, small(outputs, "branches", unite)?))
     }
 
-    /// Bytes of all outputs of one state.
+    /// Returns the bytes of all outputs of a state.
     pub async fn output_bytes(&self, state: StateId) -> Result<u64, StoreError> {
         let bytes = self.reader.row(sql::OUTPUT_BYTES, &values![state.0], number).await?;
         Ok(bytes.unwrap_or_default().unsigned_abs())
     }
 
-    /// All outputs of one state, in order.
+    /// Reads all outputs of a state, in order.
     pub async fn outputs_of(&self, state: StateId) -> Result<Vec<String>, StoreError> {
         self.reader.rows(sql::OUTPUTS, &values![state.0], text).await
     }
 
-    /// Sizes of all outputs of one state, in order.
+    /// Reads the sizes of all outputs of a state, in order.
     pub async fn output_sizes(&self, state: StateId) -> Result<Vec<OutputSize>, StoreError> {
         self.reader.rows(sql::OUTPUT_SIZES, &values![state.0], output_size).await
     }
 
-    /// Bytes of the outputs at some nodes below a path.
+    /// Returns the bytes of the outputs at some nodes below a path.
     pub async fn member_bytes(
         &self,
         run: RunKey,
@@ -105,8 +105,7 @@ impl Store {
         Ok(bytes.unwrap_or_default().unsigned_abs())
     }
 
-    /// The ends at some nodes below a path that succeeded or failed, in path
-    /// order.
+    /// Reads the states at some nodes below a path that succeeded or failed, in path order.
     pub async fn members(
         &self,
         run: RunKey,
@@ -118,7 +117,7 @@ impl Store {
         self.reader.rows(sql::MEMBERS, &place, member).await
     }
 
-    /// The outputs at some nodes below a path, in path order.
+    /// Reads the outputs at some nodes below a path, in path order.
     pub async fn member_outputs(
         &self,
         run: RunKey,
@@ -131,7 +130,7 @@ impl Store {
         self.reader.rows(sql::MEMBER_OUTPUTS, &place, read).await
     }
 
-    /// Sizes of the outputs at some nodes below a path, in path order.
+    /// Reads the sizes of the outputs at some nodes below a path, in path order.
     pub async fn member_sizes(
         &self,
         run: RunKey,
@@ -143,13 +142,13 @@ impl Store {
         self.reader.rows(sql::MEMBER_SIZES, &place, output_size).await
     }
 
-    /// A key of a run's store.
+    /// Reads an entry of a run's store.
     pub async fn entry(&self, run: RunKey, key: &str) -> Result<Option<Entry>, StoreError> {
         let read = |row: &dyn Cells| Ok(Entry { value: row.text(0)?, version: row.int(1)? });
         self.reader.row(sql::ENTRY, &values![run.0, key], read).await
     }
 
-    /// All of a run's store, in the order of the keys.
+    /// Reads all entries of a run's store, in key order.
     pub async fn entries(&self, run: RunKey) -> Result<Vec<(String, Entry)>, StoreError> {
         let read = |row: &dyn Cells| {
             Ok((row.text(0)?, Entry { value: row.text(1)?, version: row.int(2)? }))
@@ -157,9 +156,8 @@ impl Store {
         self.reader.rows(sql::ENTRIES, &values![run.0], read).await
     }
 
-    /// Looks at up to `most` states of a run, from a path on, for those that have failed by
-    /// themselves; stops at `room` of them. Returns them, and the path to go on from if
-    /// there are more.
+    /// Scans up to `most` states of a run, from a path on, for those that failed by themselves;
+    /// stops at `room` of them. Returns them, and the path to continue from if there are more.
     pub async fn failed_states(
         &self,
         run: RunKey,
@@ -182,7 +180,7 @@ impl Store {
         Ok((states, next))
     }
 
-    /// How some runs stand.
+    /// Reads the statuses of several runs.
     pub async fn run_statuses(&self, runs: &[RunKey]) -> Result<Vec<Touched>, StoreError> {
         let runs: Vec<String> = runs.iter().map(|run| run.0.to_string()).collect();
         let runs = format!("[{}]", runs.join(","));
@@ -196,18 +194,18 @@ impl Store {
     }
 }
 
-/// Nodes as statements take them: a list in JSON.
+/// Formats nodes as a JSON list, the form that statements take.
 pub(crate) fn list(nodes: &[NodeIx]) -> String {
     let nodes: Vec<String> = nodes.iter().map(|node| node.0.to_string()).collect();
     format!("[{}]", nodes.join(","))
 }
 
-/// Sorts right after a path, before all that lies below it.
+/// Returns a text that sorts right after a path, before all paths below it.
 pub(crate) fn after(path: &str) -> String {
     format!("{path}!")
 }
 
-/// A state, with its path, and whether it failed by itself.
+/// Reads a state's number, its path, and whether it failed by itself.
 fn failed(row: &dyn Cells) -> Result<(StateId, String, bool), StoreError> {
     let id = StateId(row.int(0)?);
     let status = status(&row.text(2)?, id)?;

@@ -1,10 +1,10 @@
-//! Key check values: for each key in use the database stores a known plaintext
-//! encrypted under it (table `seal`), so that a host with a missing key is refused at
-//! start-up and not when a node asks for a secret.
+//! Key check values: for each key in use the database stores a known plaintext encrypted under it
+//! (table `seal`). So a host with a missing key is refused at start-up, and not when a node asks
+//! for a secret.
 //!
-//! The plaintext says whether the key may encrypt. A key that is to be replaced is
-//! taken out of use first, so that nothing new is encrypted under it; when nothing is
-//! left, its check value is removed, and no host needs the key.
+//! The plaintext says whether the key may encrypt. A rotation retires the old key first, so that
+//! nothing new is encrypted under it. When no secret under it is left, its check value is removed,
+//! and no host needs the key.
 //!
 //! Not here: re-encryption under another key (`reencrypt`).
 
@@ -15,22 +15,21 @@ use crate::keyring::{KeyId, Keyring};
 use crate::text::{Cells, Tx, values};
 use crate::{Store, sql, write};
 
-/// The known text of a key that seals and opens.
+/// The known plaintext of a key that encrypts and decrypts.
 const IN_USE: &str = "exosphere";
 
-/// That of a key that only opens what is left.
+/// The known plaintext of a retired key, which only decrypts.
 const RETIRED: &str = "exosphere retired";
 
-/// Where the known text of a key belongs. No secret's place reads like it: those
-/// have two NULs.
+/// Returns the place that a key check value is bound to. No secret's place reads like it, because
+/// those contain two NULs.
 fn place(id: &KeyId) -> Vec<u8> {
     format!("seal\0{id}").into_bytes()
 }
 
 impl Store {
-    /// Refuses a database whose secrets are sealed under keys that are not in
-    /// the vault; notes that its current key is in use. The first host on a
-    /// database decides which key that is.
+    /// Refuses a database with keys in use that the keyring lacks; records that the current key is
+    /// in use. The first host on a database decides which key that is.
     pub(crate) async fn prove_keys(&self) -> Result<(), OpenError> {
         let keys = self.vault.keys();
         let ids = keys.ids().map(KeyId::to_string).collect::<Vec<_>>().join(", ");
@@ -42,7 +41,7 @@ impl Store {
     }
 }
 
-/// The ids of keys that are in use and not here.
+/// Returns the ids of keys that are in use and missing from the keyring.
 async fn prove(tx: &mut impl Tx, keys: &Keyring) -> Result<Vec<String>, StoreError> {
     tx.query(sql::LOCK_SEALS, &[], |_| Ok(())).await?;
     let seals = tx.query(sql::SEALS, &[], read).await?;
@@ -65,19 +64,19 @@ fn is_known(text: &str) -> bool {
     text == IN_USE || text == RETIRED
 }
 
-/// The keys that have a text here.
+/// Reads the id and the encrypted check value of a key.
 fn read(row: &dyn Cells) -> Result<(KeyId, Vec<u8>), StoreError> {
     Ok((key_id(row.text(0)?)?, row.bytes(1)?))
 }
 
-/// Notes that the current key is in use.
+/// Records that the current key is in use.
 pub(crate) async fn put_in_use(tx: &mut impl Tx, keys: &Keyring) -> Result<(), StoreError> {
     tx.query(sql::LOCK_SEALS, &[], |_| Ok(())).await?;
     set(tx, keys, keys.current(), IN_USE).await
 }
 
-/// Puts all keys but the current one out of use, and waits for those who seal
-/// under them. A key that is not here stays as it is.
+/// Retires all keys but the current one, and waits for transactions that encrypt under them. A key
+/// that the keyring lacks stays as it is.
 pub(crate) async fn retire_others(tx: &mut impl Tx, keys: &Keyring) -> Result<(), StoreError> {
     tx.query(sql::LOCK_SEALS, &[], |_| Ok(())).await?;
     for (id, _) in tx.query(sql::SEALS, &[], read).await? {
@@ -95,16 +94,15 @@ async fn set(tx: &mut impl Tx, keys: &Keyring, id: &KeyId, text: &str) -> Result
     Ok(())
 }
 
-/// Whether the current key is in use, and goes on to be until this transaction
-/// ends.
+/// Returns whether the current key is in use; it stays so until this transaction ends.
 pub(crate) async fn load_in_use(tx: &mut impl Tx, keys: &Keyring) -> Result<bool, StoreError> {
     let found = tx.query(sql::SEAL, &values![keys.current().as_str()], read).await?;
     let opened = found.first().map(|(id, sealed)| keys.open(id, &place(id), sealed));
     Ok(opened.is_some_and(|text| text.is_ok_and(|text| *text == IN_USE)))
 }
 
-/// Whether these keys open a secret of before there were known texts, if there
-/// is one.
+/// Returns whether these keys decrypt a secret from before there were key check values, if one
+/// exists.
 async fn opens_a_secret(tx: &mut impl Tx, keys: &Keyring) -> Result<bool, StoreError> {
     let read = |row: &dyn Cells| {
         let part = |at, column| name(row.text(at)?, "secret", column);

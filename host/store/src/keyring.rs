@@ -1,7 +1,7 @@
-//! The keys that secrets are sealed under (XChaCha20-Poly1305): one that is
-//! current, which seals, and any number of older ones, which only open.
+//! The keys that encrypt secrets (XChaCha20-Poly1305): a current key, which encrypts, and any
+//! number of older keys, which only decrypt.
 //!
-//! Not here: where keys are kept, and what is sealed (`cipher`).
+//! Not here: where keys are kept, and which secrets are encrypted (`cipher`).
 
 use std::fmt;
 
@@ -14,28 +14,27 @@ use rand::Rng;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-/// Bytes of a key.
+/// The length of a key, in bytes.
 pub const KEY_BYTES: usize = 32;
 
-/// The most keys of a ring: more than anyone has backups for.
+/// The largest number of keys on a keyring; no operator has backups of more.
 pub const MAX_KEYS: usize = 32;
 
-/// Bytes of a nonce, which stands before what it sealed.
+/// The length of a nonce, which precedes its ciphertext, in bytes.
 const NONCE: usize = 24;
 
-/// What a key is known by: the beginning of a hash of it, in hexadecimal. It
-/// tells nothing of the key.
+/// The id of a key: the beginning of a hash of it, in hexadecimal. It reveals nothing about the
+/// key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(String);
 
 impl KeyId {
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The id that is written so. It is empty for what was sealed before keys
-    /// had ids.
+    /// Parses a key id. It is empty for secrets that were encrypted before keys had ids.
     pub(crate) fn parse(text: &str) -> Option<KeyId> {
         let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let fits = text.is_empty() || text.len() == 16 && text.bytes().all(digit);
@@ -49,7 +48,7 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// One key. What it does is done by keys of its own for each use.
+/// A key. Each use has a key of its own, derived from `master`.
 #[derive(Clone)]
 struct Key {
     master: Zeroizing<[u8; KEY_BYTES]>,
@@ -69,7 +68,7 @@ impl Key {
         XChaCha20Poly1305::new((&*self.sealing).into())
     }
 
-    /// Seals a text, bound to its place.
+    /// Encrypts a text, bound to its place.
     #[expect(
         clippy::disallowed_methods,
         reason = "a nonce must not be foreseen, not even by a test"
@@ -85,34 +84,33 @@ impl Key {
     }
 }
 
-/// A key for one use: HMAC-SHA-256 of the use's name.
+/// Derives the key for one use: the HMAC-SHA-256 of the use's name.
 fn derived(master: &[u8; KEY_BYTES], label: &str) -> [u8; KEY_BYTES] {
-    // A key of any length will do for HMAC, so this never fails.
+    // HMAC takes a key of any length, so this never fails.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(master) else { return *master };
     mac.update(label.as_bytes());
     mac.finalize().into_bytes().into()
 }
 
-/// What is no keyring. It repeats nothing of what it was given.
+/// An invalid keyring. The error repeats nothing of the input, which may be a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadKeys {
-    /// The wrong number of bytes.
+    /// The number of bytes is wrong.
     #[error("it has {0} bytes, and keys are {KEY_BYTES} bytes each, 1 to {MAX_KEYS} of them")]
     Length(usize),
-    /// A text that is no key.
+    /// A text is not a valid key.
     #[error("key {0} of it is neither 64 hexadecimal digits nor 32 bytes in base64")]
     Text(usize),
 }
 
-/// One key or more, the current one first. Cheap enough to clone; it is wiped
-/// from memory when it is dropped.
+/// One key or more, the current one first. Cheap to clone; the keys are wiped from memory on drop.
 #[derive(Clone)]
 pub struct Keyring {
     current: Key,
     older: Vec<Key>,
 }
 
-/// Ids are all that is ever shown of keys.
+/// Shows only the key ids.
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.ids()).finish()
@@ -125,20 +123,20 @@ impl From<&[u8; KEY_BYTES]> for Keyring {
     }
 }
 
-/// What a keyring does not open.
+/// The reason why a keyring cannot decrypt a ciphertext.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unopened {
-    /// The key that sealed it is not on the ring.
+    /// The key is not on the keyring.
     Unknown,
-    /// It was changed, or moved, or is no text.
+    /// The ciphertext was altered or moved, or is not text.
     Broken,
 }
 
 impl Keyring {
-    /// Keys of 32 bytes, one after the other.
+    /// Reads a keyring from keys of 32 bytes, one after the other.
     ///
     /// # Errors
-    /// If that is not what the bytes are.
+    /// [`BadKeys::Length`] if these are not 1 to [`MAX_KEYS`] whole keys.
     pub fn from_bytes(bytes: &[u8]) -> Result<Keyring, BadKeys> {
         let (keys, rest) = bytes.as_chunks::<KEY_BYTES>();
         match keys {
@@ -150,11 +148,11 @@ impl Keyring {
         }
     }
 
-    /// Keys as people write them: 64 hexadecimal digits or base64 each, with
-    /// commas between them.
+    /// Parses a keyring as operators write it: 64 hexadecimal digits or base64 for each key,
+    /// separated by commas.
     ///
     /// # Errors
-    /// Which of them is none.
+    /// [`BadKeys::Text`] with the number of the first invalid key, or [`BadKeys::Length`].
     pub fn from_text(text: &str) -> Result<Keyring, BadKeys> {
         let mut keys = Zeroizing::new(Vec::new());
         for (at, word) in text.split(',').enumerate() {
@@ -164,14 +162,14 @@ impl Keyring {
         Keyring::from_bytes(&keys)
     }
 
-    /// The keys, one after the other.
+    /// Returns the keys as bytes, one after the other.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_BYTES * (1 + self.older.len())));
         self.keys().for_each(|key| bytes.extend_from_slice(&*key.master));
         bytes
     }
 
-    /// A key that nobody could foresee.
+    /// Generates a keyring with one random key.
     #[expect(clippy::disallowed_methods, reason = "a key must not be foreseen, not even by a test")]
     pub fn fresh() -> Keyring {
         let mut key = Zeroizing::new([0; KEY_BYTES]);
@@ -179,32 +177,32 @@ impl Keyring {
         Keyring::from(&*key)
     }
 
-    /// This ring's current key, in front of all keys of another one.
+    /// Returns a keyring with this one's current key, followed by all keys of `older`.
     pub fn before(&self, older: &Keyring) -> Keyring {
         Keyring { current: self.current.clone(), older: older.keys().cloned().collect() }
     }
 
-    /// The current key alone.
+    /// Returns a keyring with only the current key.
     pub fn newest(&self) -> Keyring {
         Keyring { current: self.current.clone(), older: Vec::new() }
     }
 
-    /// Whether there are older keys.
+    /// Returns whether the keyring has older keys.
     pub fn has_older(&self) -> bool {
         !self.older.is_empty()
     }
 
-    /// What seals.
+    /// Returns the id of the current key, which encrypts.
     pub fn current(&self) -> &KeyId {
         &self.current.id
     }
 
-    /// The ids of all keys, the current one first.
+    /// Returns the ids of all keys, the current one first.
     pub fn ids(&self) -> impl Iterator<Item = &KeyId> {
         self.keys().map(|key| &key.id)
     }
 
-    /// Whether a key may be tried on what the key of this id has sealed.
+    /// Returns whether a key of this ring may decrypt what the key with this id encrypted.
     pub(crate) fn may_open(&self, id: &KeyId) -> bool {
         id.0.is_empty() || self.ids().any(|known| known == id)
     }
@@ -213,12 +211,12 @@ impl Keyring {
         std::iter::once(&self.current).chain(&self.older)
     }
 
-    /// Seals a text, bound to its place, under the current key.
+    /// Encrypts a text, bound to its place, under the current key.
     pub(crate) fn seal(&self, place: &[u8], text: &str) -> Result<Vec<u8>, Unopened> {
         self.current.seal(place, text)
     }
 
-    /// The same under the key of this id.
+    /// Encrypts a text, bound to its place, under the key with this id.
     pub(crate) fn seal_under(
         &self,
         id: &KeyId,
@@ -227,7 +225,7 @@ impl Keyring {
     ) -> Result<Vec<u8>, Unopened> {
         self.keys().find(|key| key.id == *id).ok_or(Unopened::Unknown)?.seal(place, text)
     }
-    /// Opens what the key of this id has sealed for a place.
+    /// Decrypts what the key with this id encrypted for a place.
     pub(crate) fn open(
         &self,
         id: &KeyId,

@@ -1,11 +1,10 @@
-//! The database of a host: what is written commits together or not at all, and
-//! what was committed survives. SQLite in a file, for one host, or Postgres, for
-//! many on the same work.
+//! The database of a host: the writes of a transaction commit together or not at all, and committed
+//! data survives. SQLite in a file, for one host, or Postgres, for many hosts on the same work.
 //!
-//! This crate alone knows SQL. Commits ([`Store::commit`], for everything on the
-//! street of a state) come one after the other, and on SQLite all other writes with
-//! them; reads go through a pool beside. Not here: what an outcome means; that is
-//! planned by `exosphere_domain` and only applied here.
+//! This crate alone knows SQL. Commits ([`Store::commit`], for everything on the path of a state)
+//! come one after the other, and on SQLite all other writes with them. Reads use a separate pool.
+//! Not here: what an outcome means; `exosphere_domain` plans that, and this crate only applies the
+//! plan.
 
 mod batch;
 mod catalog;
@@ -33,6 +32,7 @@ mod text;
 mod cipher;
 mod view;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub use catalog::{
     description,
 };
 pub use check::{
-    CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check, is_up_to_date,
+    CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check, ensure_current_schema,
 };
 pub use cipher::SecretCipher;
 pub use error::{OpenError, StoreError};
@@ -64,34 +64,33 @@ use numbers::Blocks;
 use reader::{Pool, Reader};
 use text::Tx;
 
-/// A host's database. Cheap to clone: all clones are one.
+/// A host's database. Cheap to clone: all clones share it.
 #[derive(Clone)]
 pub struct Store {
     writer: Writer,
     reader: Reader,
-    /// What executions read by: large gathers of one tenant are not to hold up
-    /// what people, and cancels, read.
+    /// The read pool of executions: large gathers of one tenant must not delay API reads and
+    /// cancels.
     executions: Pool,
-    /// On Postgres: what a host's own beat and word go by, whatever else is
-    /// busy.
+    /// On Postgres: the connection for heartbeats and notifications, which works while the others
+    /// are busy.
     side: Option<postgres::Line>,
     numbers: Arc<Blocks>,
     vault: Arc<SecretCipher>,
 }
 
-/// Who writes.
+/// The connections that write.
 #[derive(Clone)]
 enum Writer {
     Sqlite(sqlite::Line),
-    /// Commits have a connection of their own: a large plugin that is written
-    /// meanwhile does not hold them up.
+    /// Commits have a connection of their own, so that writing a large plugin does not delay them.
     Postgres {
         commits: postgres::Line,
         rest: postgres::Line,
     },
 }
 
-/// A transaction on a connection to SQLite, where work never waits.
+/// Runs a transaction on a connection to SQLite, where work never waits.
 macro_rules! on_sqlite {
     ($connection:expr, $now:expr, |$tx:ident| $work:expr) => {{
         let mut tx = $crate::sqlite::SqliteTx::begin($connection, $now)?;
@@ -105,7 +104,7 @@ macro_rules! on_sqlite {
 }
 pub(crate) use on_sqlite;
 
-/// A transaction on a line to Postgres.
+/// Runs a transaction on a connection to Postgres.
 macro_rules! on_postgres {
     ($line:expr, |$tx:ident| $work:expr) => {{
         let is_asked = std::sync::atomic::AtomicBool::new(false);
@@ -124,8 +123,8 @@ macro_rules! on_postgres {
 }
 pub(crate) use on_postgres;
 
-/// Does something in a transaction: `write!(store, now, |tx| work(tx, ..))`.
-/// The work is one text for both databases.
+/// Runs work in a transaction: `write!(store, now, |tx| work(tx, ..))`. The same code serves both
+/// databases.
 macro_rules! write {
     ($store:expr, $now:expr, |$tx:ident| $work:expr) => {
         match &$store.writer {
@@ -139,7 +138,7 @@ macro_rules! write {
 }
 pub(crate) use write;
 
-/// Commits pieces on SQLite, where the next commit that is synced syncs them, too.
+/// Commits staged pieces on SQLite unsynced; the next synced commit syncs them, too.
 fn commit_unsynced(
     connection: &mut rusqlite::Connection,
     batch: &Batch,
@@ -148,30 +147,27 @@ fn commit_unsynced(
 }
 
 impl Store {
-    /// The same database for executions: with connections of their own to read
-    /// by, and reads that try again for so long if it is unavailable.
+    /// Returns a handle to the same database for executions. It has read connections of its own,
+    /// and retries reads for `patience` while the database is unavailable.
     pub fn patient(&self, patience: Duration) -> Store {
         let reader = Reader { pool: self.executions.clone(), patience };
         Store { reader, ..self.clone() }
     }
 
-    /// Whether other hosts may work on it, too.
+    /// Returns whether other hosts may use this database, too.
     pub fn is_shared(&self) -> bool {
         matches!(self.writer, Writer::Postgres { .. })
     }
 
-    /// Applies a batch in one transaction, and claims what there is room for.
-    /// On SQLite it does so on the thread that asks for it and holds that up: a
-    /// committer has one of its own, and saves the hand-over.
+    /// Applies a batch in one transaction, and claims states up to its quotas. On SQLite this
+    /// blocks the calling thread: a committer has one of its own, and saves the hand-over.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Data`] if one of its members cannot be written; nothing
-    /// of the batch is then, and the caller may try its parts.
-    /// [`StoreError::Unavailable`] if it has not been written.
-    /// [`StoreError::Unknown`] if it may have been; a member that is repeated then
-    /// has no second effect, but what the commit claimed is to be looked for
-    /// ([`Store::held_by`]).
+    /// [`StoreError::Data`] if an operation cannot be written; then none of the batch is, and the
+    /// caller may try its parts. [`StoreError::Unavailable`] if the batch was not written.
+    /// [`StoreError::Unknown`] if it may have been. Repeating an operation then has no second
+    /// effect, but the caller must look for states that the commit claimed ([`Store::held_by`]).
     pub async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         match &self.writer {
             Writer::Sqlite(writer) => {
@@ -180,9 +176,13 @@ impl Store {
                     return on_sqlite!(&mut connection, batch.now, |tx| commit::commit(tx, &batch));
                 }
                 sqlite::sync_commits(&connection, false)?;
-                let done = commit_unsynced(&mut connection, &batch);
-                sqlite::sync_commits(&connection, true)?;
-                done
+                let done =
+                    catch_unwind(AssertUnwindSafe(|| commit_unsynced(&mut connection, &batch)));
+                // Also after a panic: later commits of this connection are durable.
+                let synced = sqlite::sync_commits(&connection, true);
+                let done = done.unwrap_or_else(|panic| resume_unwind(panic))?;
+                synced.map_err(|error| StoreError::Unknown(error.to_string()))?;
+                Ok(done)
             }
             Writer::Postgres { commits, .. } if batch.is_durable() => {
                 on_postgres!(commits, |tx| commit::commit(tx, &batch))
@@ -196,16 +196,16 @@ impl Store {
         }
     }
 
-    /// Gives up the connection by which it was committed, if it has one of its
-    /// own: to be called on the runtime that committed, at its end.
+    /// Closes the connection of commits, if they have their own. Call it at the end, on the runtime
+    /// that committed.
     pub async fn end_commits(&self) {
         if let Writer::Postgres { commits, .. } = &self.writer {
             commits.close().await;
         }
     }
 
-    /// Closes it, after the last commit: on SQLite, what is still in the log is
-    /// written into the file itself.
+    /// Closes the database, after the last commit. On SQLite this writes the rest of the log into
+    /// the file itself.
     pub async fn close(&self) {
         self.reader.close().await;
         self.executions.close().await;

@@ -1,6 +1,6 @@
-//! Lists of graphs, plugins, namespaces and grants, a page at a time, from columns
-//! of their own. Not here: lists of runs and states (`view`), and whatever is
-//! long: bodies of graphs, descriptions of plugins.
+//! Lists of graphs, plugins, namespaces and grants, in pages, read from dedicated columns. Not
+//! here: lists of runs and states (`view`), and long values: bodies of graphs, descriptions of
+//! plugins.
 
 use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::{Digest, Millis, Name};
@@ -14,25 +14,25 @@ use crate::text::{Cells, values};
 use crate::view::Page;
 use crate::{Store, sql};
 
-/// Bytes of a page's node names, or grants: where they are reached, the page ends.
+/// Bytes of node names, or grants, at which a page ends.
 const PAGE_BYTES: i64 = 1024 * 1024;
 
-/// A part of a list, in the order of names.
+/// A page request for a list in the order of names.
 #[derive(Debug, Clone, Default)]
 pub struct Part {
-    /// The name after which it begins.
+    /// The cursor: the page begins after this name.
     pub after: Option<Name>,
-    /// The most items in it.
+    /// The maximum page size.
     pub most: u32,
 }
 
 impl Part {
-    /// Every name lies after ''.
+    /// Returns the cursor as text; every name sorts after ''.
     fn after(&self) -> &str {
         self.after.as_ref().map_or("", Name::as_str)
     }
 
-    /// A page of items, the last of which is called so. It may have ended early.
+    /// Builds a page, with a cursor if there may be more. `is_cut` says that it ended early.
     fn page<T>(&self, items: Vec<T>, is_cut: bool, last: fn(&T) -> &Name) -> Page<T> {
         let may_go_on = items.len() as u64 >= u64::from(self.most) || is_cut;
         let next = items.last().filter(|_| may_go_on).map(|item| last(item).to_string());
@@ -40,33 +40,33 @@ impl Part {
     }
 }
 
-/// A graph, as it is listed.
+/// A graph, as a list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GraphEntry {
-    /// Its name.
+    /// The name of the graph.
     pub name: Name,
-    /// The number of its current revision.
+    /// The number of the current revision.
     pub revision: i64,
-    /// When that was made.
+    /// The time at which the current revision was created.
     pub created_at: Millis,
-    /// Nodes that it has.
+    /// The number of nodes.
     pub nodes: i64,
 }
 
-/// A plugin, as it is listed: its newest upload.
+/// A plugin, as a list shows it: the newest upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginEntry {
-    /// Its name.
+    /// The name of the plugin.
     pub name: Name,
-    /// Its label.
+    /// The version label.
     pub version: String,
-    /// The digest of its bytes.
+    /// The digest of the plugin's bytes.
     pub digest: Digest,
-    /// When it was uploaded last.
+    /// The time of the latest upload.
     pub uploaded_at: Millis,
-    /// Bytes.
+    /// The size of the component, in bytes.
     pub size: i64,
-    /// The names of its nodes: JSON text.
+    /// The names of the plugin's nodes: JSON text.
     pub nodes: String,
 }
 
@@ -101,7 +101,7 @@ impl Store {
         Ok(part.page(items, false, |namespace| &namespace.name))
     }
 
-    /// Lists what plugins of a namespace are granted.
+    /// Lists the grants of a namespace's plugins.
     pub async fn list_grants(
         &self,
         namespace: &Name,
@@ -115,7 +115,7 @@ impl Store {
         Ok(part.page(items, is_cut, |(plugin, _)| plugin))
     }
 
-    /// Reads what the plugins of one name are granted.
+    /// Reads the grants of the plugins with this name.
     pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<Grants, StoreError> {
         let place = values![namespace.as_str(), plugin.as_str()];
         let found = self.reader.row(sql::GRANTS_OF, &place, granted).await?;

@@ -1,5 +1,4 @@
-//! Namespaces as their operators set them up: limits, a share of a host, and
-//! what their plugins are granted.
+//! Namespaces as operators configure them: limits, slots on a host, and grants of their plugins.
 
 use std::collections::BTreeMap;
 
@@ -16,23 +15,22 @@ use crate::{Store, sql, write};
 /// A namespace.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamespaceRow {
-    /// Its number.
+    /// The key of the namespace's row.
     pub key: NamespaceKey,
-    /// Its name.
+    /// The name of the namespace.
     pub name: Name,
     /// Limits that are lower than the host's.
     pub limits: LimitValues,
-    /// So many of its nodes run at a time on one host, if it has a number of
-    /// its own.
+    /// The cap on concurrent executions on one host, if the operator set one for this namespace.
     pub slots: Option<u32>,
 }
 
-/// What has to be set for something else to be set instead.
+/// The precondition of a write: which current value it may replace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// Whatever it is.
+    /// Any value.
     Anything,
-    /// What has one of these versions.
+    /// A value with one of these versions.
     OneOf(Vec<Digest>),
 }
 
@@ -45,32 +43,32 @@ impl Expected {
     }
 }
 
-/// What became of setting something.
+/// The result of a conditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
-    /// It is set.
+    /// The value was set.
     Done,
-    /// Something else was set than was expected, and still is.
+    /// The precondition failed, and the current value stays.
     Unexpected,
 }
 
-/// The version of what a plugin is granted.
+/// Returns the version of a plugin's grants, for preconditions.
 pub fn grants_version(grants: &Grants) -> Result<Digest, StoreError> {
     Ok(Digest::of(json(grants)?.as_bytes()))
 }
 
-/// The version of what an operator says of a namespace.
+/// Returns the version of a namespace's settings, for preconditions.
 pub fn settings_version(limits: &LimitValues, slots: Option<u32>) -> Result<Digest, StoreError> {
     Ok(Digest::of(json(&(limits, slots))?.as_bytes()))
 }
 
 impl Store {
-    /// A namespace, if anything is known of it.
+    /// Reads a namespace, if it is known.
     pub async fn namespace(&self, namespace: &Name) -> Result<Option<NamespaceRow>, StoreError> {
         self.reader.row(sql::NAMESPACE, &values![namespace.as_str()], self::namespace).await
     }
 
-    /// Sets what an operator says of a namespace, if it is now as expected.
+    /// Sets the limits and slots of a namespace, if its current settings meet the precondition.
     pub async fn set_namespace(
         &self,
         namespace: &Name,
@@ -84,14 +82,14 @@ impl Store {
         write!(self, now, |tx| set(tx, &namespace, &limits, slots, &expected))
     }
 
-    /// What the plugins of a namespace are granted, by name.
+    /// Reads the grants of a namespace's plugins, by plugin name.
     pub async fn grants(&self, namespace: &Name) -> Result<BTreeMap<Name, Grants>, StoreError> {
         let rows = self.reader.rows(sql::GRANTS, &values![namespace.as_str()], granted).await?;
         Ok(rows.into_iter().collect())
     }
 
-    /// Sets what the plugins of a name are granted, if it is now as expected:
-    /// nothing else afterwards.
+    /// Replaces the grants of the plugins with this name, if the current grants meet the
+    /// precondition.
     pub async fn set_grants(
         &self,
         namespace: &Name,
@@ -147,8 +145,8 @@ async fn grant(
     Ok(Setting::Done)
 }
 
-/// A namespace, made here if it was not there, which nobody else sets up or
-/// grants anything in until this transaction is over.
+/// Locks a namespace, and creates it if it is missing. Until this transaction ends, no other
+/// transaction configures it or sets its grants.
 async fn lock(tx: &mut impl Tx, namespace: &Name) -> Result<NamespaceRow, StoreError> {
     let place = values![namespace.as_str()];
     tx.execute(sql::NEW_NAMESPACE, &place).await?;

@@ -1,6 +1,5 @@
-//! LISTEN and NOTIFY between hosts that share a database: there is work, or a run has
-//! changed. Correctness does not depend on it: the next heartbeat finds what a host
-//! has not heard.
+//! LISTEN and NOTIFY between hosts that share a database: there is work, or a run has changed.
+//! Correctness does not depend on notifications: the next heartbeat finds what a host has missed.
 
 use std::time::Duration;
 
@@ -15,26 +14,26 @@ use crate::batch::Touched;
 use crate::error::StoreError;
 use crate::{Store, sql};
 
-/// How long to wait before listening anew: from, and up to.
+/// Backoff before the listener reconnects: the first pause and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// The longest that a word may take.
+/// The timeout of a NOTIFY.
 const WITHIN: Duration = Duration::from_secs(3);
 
-/// What one host says. Postgres carries it if it is shorter than 8,000 bytes.
+/// A notification from one host to the others. Postgres carries less than 8,000 bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notification {
-    /// Who says it, so that it need not listen to itself.
+    /// The session of the sending host, which ignores its own notifications.
     pub from: i64,
-    /// There is something to claim.
+    /// Set if there are states to claim.
     pub work: bool,
-    /// Runs that have turned.
+    /// Runs whose status or pause changed.
     pub runs: Vec<RunChange>,
 }
 
 impl json::Typed for Notification {}
 
-/// A run that ended, was paused or goes on.
+/// The change of a run that ended, was paused or was resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunChange(i64, i64, RunStatus, bool);
 
@@ -50,16 +49,16 @@ impl From<RunChange> for Touched {
     }
 }
 
-/// What a host hears.
+/// An event of the listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerEvent {
-    /// What another said.
+    /// A notification from another host.
     Received(Notification),
-    /// Something may have been said that was not heard.
+    /// Notifications may have been lost.
     Lagged,
 }
 
-/// Who listens.
+/// A listener for the notifications of other hosts.
 pub struct Listener {
     pool: PgPool,
     open: Option<PgListener>,
@@ -67,7 +66,8 @@ pub struct Listener {
 }
 
 impl Store {
-    /// A listener to the other hosts; nothing if there can be none.
+    /// Returns a listener for other hosts' notifications; `None` on SQLite, which has no other
+    /// hosts.
     pub fn listener(&self) -> Option<Listener> {
         let side = self.side.as_ref()?;
         let options = side.options().clone();
@@ -76,7 +76,7 @@ impl Store {
         Some(Listener { pool, open: None, pause: PAUSE.0 })
     }
 
-    /// Tells the other hosts.
+    /// Sends a notification to the other hosts.
     pub async fn notify(&self, notice: &Notification) -> Result<(), StoreError> {
         let Some(side) = &self.side else { return Ok(()) };
         let text = serde_json::to_string(notice).map_err(|e| StoreError::Data(e.to_string()))?;
@@ -86,7 +86,7 @@ impl Store {
 }
 
 impl Listener {
-    /// The next news. Connects anew, patiently, when the connection is lost.
+    /// Waits for the next event. Reconnects with a backoff when the connection is lost.
     pub async fn next(&mut self) -> ListenerEvent {
         loop {
             let Some(open) = &mut self.open else {
@@ -105,7 +105,7 @@ impl Listener {
                 }
             };
             match open.try_recv().await {
-                // What cannot be read was written by another version.
+                // A payload that cannot be parsed comes from another version.
                 Ok(Some(said)) => match json::from_text(said.payload()) {
                     Ok(notice) => return ListenerEvent::Received(notice),
                     Err(_) => return ListenerEvent::Lagged,
@@ -115,8 +115,7 @@ impl Listener {
         }
     }
 
-    /// Begins to listen anew: the connection may be one that swallows
-    /// everything.
+    /// Drops the connection, which may have died silently; the next call of `next` reconnects.
     pub fn reset(&mut self) {
         self.open = None;
     }

@@ -1,6 +1,6 @@
-//! Numbers for new states and runs. They are taken from the database in blocks,
-//! so that hosts that share it never give one twice and a state costs no query.
-//! Numbers that are not used in the end are lost, which is fine.
+//! Numbers for new states and runs, taken from the database in id blocks. So hosts that share a
+//! database never use a number twice, and a state costs no query. Unused numbers are lost, which
+//! does no harm.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -13,21 +13,21 @@ use crate::rows::{corrupt, number};
 use crate::text::{Tx, values};
 use crate::{Store, sql, write};
 
-/// Numbers of states in a block: minutes of work, and a fanout of any size
-/// takes a block of its own.
+/// State numbers in an id block: minutes of work. A fanout larger than this takes a block of its
+/// own.
 const STATES: i64 = 65_536;
 
-/// Numbers of runs in a block.
+/// Run numbers in an id block.
 const RUNS: i64 = 1_024;
 
-/// What is left of the blocks at hand.
+/// The unused rest of the current id blocks.
 #[derive(Default)]
 pub(crate) struct Blocks {
     states: Mutex<Range<i64>>,
     runs: Mutex<Range<i64>>,
 }
 
-/// As many numbers as a plan needs, and no more.
+/// A range of numbers, exactly as long as one plan needs.
 #[derive(Debug)]
 pub struct Numbers(Cell<i64>);
 
@@ -38,7 +38,7 @@ impl Ids for Numbers {
 }
 
 impl Store {
-    /// Numbers for so many new states.
+    /// Takes `count` numbers for new states.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Store {
         Ok(Numbers(Cell::new(first)))
     }
 
-    /// A number for a new run.
+    /// Takes a number for a new run.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Store {
         Ok(RunKey(self.take("run", &self.numbers.runs, 1, RUNS, now).await?))
     }
 
-    /// The first of `count` numbers in a row.
+    /// Returns the first of `count` consecutive numbers.
     async fn take(
         &self,
         name: &'static str,
@@ -79,7 +79,7 @@ impl Store {
     }
 }
 
-/// Takes numbers out of the database; gives the first that is not taken.
+/// Reserves numbers in the database; returns the first of them.
 pub(crate) async fn reserve(
     tx: &mut impl Tx,
     name: &'static str,

@@ -1,4 +1,4 @@
-//! Opening a database: where it is, and bringing it up to date.
+//! Opens a database: parses its location and applies the migrations.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,30 +15,30 @@ use crate::reader::{Lines, Pool, Reader};
 use crate::sqlite::{self, Threads};
 use crate::{SecretCipher, Store, Writer, postgres, sql};
 
-/// Where a database is.
+/// The location of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
-    /// A file of SQLite. One host has it at a time.
+    /// A SQLite file. Only one host uses it at a time.
     Sqlite(PathBuf),
-    /// A URL of a Postgres database, which many hosts may share.
+    /// The URL of a Postgres database, which many hosts may share.
     Postgres(String),
 }
 
 impl Store {
-    /// Opens a database, makes the file if it is SQLite's and not there, and
-    /// brings it up to date. Any number of hosts may do so at once.
+    /// Opens a database and applies the migrations; creates a missing SQLite file. Any number of
+    /// hosts may do so at once.
     ///
     /// # Errors
     ///
-    /// If it cannot be reached or written, a newer version has written it, or
-    /// its secrets are sealed under keys that are not in the vault.
+    /// If it cannot be reached or written, a newer version has written it, or its secrets are
+    /// encrypted under keys that the keyring lacks.
     pub async fn open(database: &Database, vault: SecretCipher) -> Result<Store, OpenError> {
         let store = Store::open_unproven(database, vault).await?;
         store.prove_keys().await?;
         Ok(store)
     }
 
-    /// The same without a look at its secrets, for who gives up those that are
+    /// Opens a database without checking its keys, for callers that remove secrets whose keys are
     /// lost.
     ///
     /// # Errors
@@ -60,8 +60,7 @@ async fn sqlite_store(file: PathBuf, vault: SecretCipher) -> Result<Store, OpenE
         .filename(&file)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // Only heeded while the file is empty. What it gives is in
-        // docs/performance.md.
+        // Takes effect only while the file is empty. Measured in docs/performance.md.
         .page_size(8192)
         .connect()
         .await
@@ -114,8 +113,8 @@ fn refused(error: MigrateError) -> OpenError {
     }
 }
 
-/// A commit is promised to outlive the machine. What an operator has switched
-/// off is theirs to decide, and to be told.
+/// Warns if Postgres may lose commits with the machine. A commit is promised to outlive it; an
+/// operator may switch that off, but must be told.
 async fn warn_of_loss(connection: &mut PgConnection) -> sqlx::Result<()> {
     let (commit, sync): (String, String) =
         sqlx::query_as(sql::DURABILITY).fetch_one(connection).await?;

@@ -1,6 +1,5 @@
-//! Postgres: connections that write, transactions on them, and the words by
-//! which hosts wake each other. Many hosts write at the same time; what keeps
-//! them out of each other's way is said in `commit`.
+//! Postgres: connections that write, and the transactions on them. Many hosts write at the same
+//! time; `commit` says how their locks avoid deadlocks.
 
 mod together;
 
@@ -21,27 +20,25 @@ use crate::sql::now;
 use crate::text::{Cells, Column, Read, Rows, Text, Tx, Value, all_of};
 use together::{Statement, Together};
 
-/// A transaction whose host does not go on with it is undone by the server after
-/// so long, in milliseconds: a frozen host must not hold its locks, and others
-/// behind them, for ever.
+/// The server rolls back a transaction that is idle for this long, in milliseconds. A frozen host
+/// must not hold its locks, and block other hosts, for ever.
 const IDLE_IN_TRANSACTION_MS: &str = "2000";
 
-/// A statement waits so long for a lock, in milliseconds: longer than the
-/// largest transaction of another host, shorter than [`MOST`].
+/// The lock timeout of a statement, in milliseconds: longer than the largest transaction of another
+/// host, shorter than [`MOST`].
 const LOCK_WAIT_MS: &str = "15000";
 
-/// The longest that a transaction may take. Behind a connection that swallows
-/// everything nobody learns anything; then a new one is made.
+/// The timeout of a transaction. A connection that died silently gives no error, so after this time
+/// a new one is made.
 pub(crate) const MOST: Duration = Duration::from_secs(30);
 
-/// Rows of one statement. More only make its arrays larger.
+/// Rows per statement. More rows only make its arrays larger.
 const ROWS_AT_A_TIME: usize = 10_000;
 
-/// So many bytes of text wait for other statements: a message of 1 GiB ends the
-/// connection.
+/// Bytes of text that queued statements may have: a message of 1 GiB ends the connection.
 const TOGETHER: usize = 16 << 20;
 
-/// Where a Postgres is, with the settings of every connection.
+/// Parses the URL of a Postgres, and adds the settings of every connection.
 pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
     if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
         return Err(OpenError::Scheme);
@@ -50,19 +47,19 @@ pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
     let options = options.application_name("exosphere").options([
         ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS),
         ("lock_timeout", LOCK_WAIT_MS),
-        // To compile a statement takes longer than any of ours.
+        // JIT compilation takes longer than any statement here runs.
         ("jit", "off"),
-        // All that is asked for often has an index. A new table has no
-        // statistics yet, and passes for a small one that is best read whole.
+        // Every frequent query has an index. A new table has no statistics yet, so the planner
+        // would take it for a small one and scan it.
         ("enable_seqscan", "off"),
-        // For the same reason: the next 250 states of a run would be found by sorting all.
+        // For the same reason: the planner would find the next 250 states of a run by sorting all.
         ("enable_bitmapscan", "off"),
     ]);
-    // Slow statements are for the database's own log.
+    // Slow statements belong in the database's own log.
     Ok(options.disable_statement_logging())
 }
 
-/// What a database answers, if it does so in time.
+/// Waits for an answer of the database, with a timeout.
 pub(crate) async fn within<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, StoreError>>,
@@ -71,23 +68,22 @@ pub(crate) async fn within<T>(
     tokio::time::timeout(limit, answer).await.map_err(late)?
 }
 
-/// One connection for one purpose. It is made when it is needed, and anew after
-/// it broke or did not answer in time: who is dropped while using it takes it
-/// along.
+/// A connection for one purpose, made on first use. A new one replaces it after an error or a
+/// timeout, because a dropped user takes the connection with it.
 #[derive(Clone)]
 pub(crate) struct Line {
     options: Arc<PgConnectOptions>,
     idle: Arc<Mutex<Option<PgConnection>>>,
 }
 
-/// A line in use; nobody else uses it meanwhile.
+/// A connection in use, under an exclusive lock.
 pub(crate) struct Held {
     connection: PgConnection,
     home: OwnedMutexGuard<Option<PgConnection>>,
 }
 
 impl Held {
-    /// Leaves the connection for the next one.
+    /// Returns the connection for the next user.
     fn leave(mut self) {
         *self.home = Some(self.connection);
     }
@@ -111,16 +107,16 @@ impl Line {
         Ok(Held { connection, home })
     }
 
-    /// Begins a transaction, after the one under way.
+    /// Begins a transaction, after the previous one on this connection has ended.
     pub(crate) async fn begin(&self) -> Result<PgTx, StoreError> {
         let mut line = self.hold().await?;
-        // Two statements in one go; what time it is comes with the answer.
+        // Two statements in one round trip; the answer contains the current time.
         let begin = concat!("BEGIN; ", now!());
         let row = sqlx::raw_sql(begin).fetch_one(&mut line.connection).await?;
         Ok(PgTx { now: row.try_get(0)?, line, put_off: Together::default() })
     }
 
-    /// The row that a statement gives, if it comes in time.
+    /// Runs a statement and returns its row, with a timeout.
     pub(crate) async fn row(
         &self,
         statement: PgQuery<'_>,
@@ -142,8 +138,8 @@ impl Line {
     }
 }
 
-/// A transaction on Postgres. Dropped without [`PgTx::end`], it takes its
-/// connection with it, and the server undoes it.
+/// A transaction on Postgres. Dropped without [`PgTx::end`], it drops its connection, and the
+/// server rolls it back.
 pub(crate) struct PgTx {
     line: Held,
     now: i64,
@@ -151,7 +147,7 @@ pub(crate) struct PgTx {
 }
 
 impl PgTx {
-    /// Runs what was put off.
+    /// Runs the queued statements.
     async fn catch_up(&mut self) -> Result<(), StoreError> {
         let Some(Statement { text, arguments, changes }) = self.put_off.take() else {
             return Ok(());
@@ -163,8 +159,8 @@ impl PgTx {
         each.into_iter().try_for_each(|(changed, expected)| all_of(changed as u64, expected))
     }
 
-    /// Commits what went well, and undoes what did not. Notes in `is_asked` that
-    /// the server was asked to commit: without its answer nobody knows.
+    /// Commits after success, and rolls back after an error. Sets `is_asked` before the COMMIT is
+    /// sent: without an answer its result is unknown.
     pub(crate) async fn end<T>(
         mut self,
         done: Result<T, StoreError>,
@@ -182,10 +178,10 @@ impl PgTx {
                 self.line.leave();
                 Ok(done)
             }
-            // Whether it was committed is not known.
+            // The result of the COMMIT is unknown.
             (Ok(_), Err(error)) => Err(error.into()),
-            // A new connection sees how the database is set up by then: whether
-            // it may write, how long a statement may take.
+            // Drops the connection: a new one sees the current configuration of the database, such
+            // as read-only mode and the statement timeout.
             (Err(why @ StoreError::Unavailable(_)), Ok(_)) => Err(why),
             (Err(why), Ok(_)) => {
                 self.line.leave();
@@ -273,7 +269,7 @@ impl Tx for PgTx {
 
 pub(crate) type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
 
-/// A query with its values.
+/// Binds values to a query.
 pub(crate) fn bound<'q>(query: PgQuery<'q>, values: &[Value<'_>]) -> PgQuery<'q> {
     values.iter().fold(query, |query, value| match value {
         Value::Int(value) => query.bind(*value),
@@ -284,14 +280,14 @@ pub(crate) fn bound<'q>(query: PgQuery<'q>, values: &[Value<'_>]) -> PgQuery<'q>
     })
 }
 
-/// The rows of each statement.
+/// Splits rows into the ranges of separate statements.
 fn rows_at_a_time(rows: &Rows<'_>) -> impl Iterator<Item = Range<usize>> {
     let count = rows.count();
     let starts = (0..count).step_by(ROWS_AT_A_TIME);
     starts.map(move |from| from..count.min(from + ROWS_AT_A_TIME))
 }
 
-/// An array for each column: some rows of it.
+/// Converts a range of rows to one array per column.
 fn arrays(rows: &Rows<'_>, some: Range<usize>) -> Result<PgArguments, StoreError> {
     let mut arguments = PgArguments::default();
     add_arrays(&mut arguments, rows, some)?;
@@ -322,9 +318,8 @@ fn add_arrays(
     Ok(())
 }
 
-/// A text of Postgres has no NUL, one of ours may. It is written as this
-/// character and `0`, the character itself as two of it: what is compared byte
-/// by byte keeps its order.
+/// The escape character for NUL, which a text of Postgres cannot contain. NUL is written as this
+/// character and `0`, the character itself doubled, so that the order byte by byte stays.
 const ESCAPE: char = '\u{1}';
 
 fn escaped(text: &str) -> Cow<'_, str> {

@@ -1,5 +1,4 @@
-//! Reads beside the writer, through connections of their own. They see what is
-//! committed.
+//! Reads of committed data, through connections of their own beside the writer.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,25 +13,25 @@ use crate::postgres::bound;
 use crate::sqlite::Threads;
 use crate::text::{Read, Text, Value};
 
-/// Connections of a pool.
+/// Connections in a pool.
 const READERS: u32 = 4;
 
-/// How long a patient read waits before it tries again: from, and up to.
+/// Backoff of a patient read: the first pause and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// The longest that a patient read may take at a time: behind a connection that
-/// swallows everything nobody learns anything.
+/// The timeout of one try of a patient read, because a connection that died silently gives no
+/// error.
 const MOST: Duration = Duration::from_secs(10);
 
-/// The longest that any other read takes, with all its tries: somebody waits for
-/// the answer, and is to have one within five seconds.
+/// The timeout of any other read over all its tries: a caller waits for the answer, and should have
+/// one within five seconds.
 const ANSWER: Duration = Duration::from_secs(4);
 
-/// Who reads. Cheap to clone.
+/// Runs queries on a pool of connections. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Reader {
     pub pool: Pool,
-    /// For so long a read tries again if the database is unavailable.
+    /// The time for which a read is retried while the database is unavailable.
     pub patience: Duration,
 }
 
@@ -42,16 +41,14 @@ pub(crate) enum Pool {
     Postgres(Arc<Lines>),
 }
 
-/// How long to wait for a connection of the pool.
+/// The timeout for acquiring a connection of the pool.
 const ACQUIRE: Duration = ANSWER;
 
-/// A connection that nobody needs is closed after so long, so that an idle host
-/// holds few.
+/// An idle connection is closed after this time, so that an idle host holds few.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// A pool of connections to Postgres, and the next one after it when one of its
-/// connections swallows everything: the others may, too, and each would stay
-/// taken for as long as the system believes in it.
+/// A pool of connections to Postgres, which is replaced when one of them dies silently. The others
+/// may be dead, too, and each would stay taken until the system notices.
 pub(crate) struct Lines {
     options: PgConnectOptions,
     pool: RwLock<PgPool>,
@@ -74,8 +71,8 @@ impl Lines {
     }
 }
 
-/// Connections are made when they are needed. That one is dead is found by using
-/// it: to ask first would double every read.
+/// Creates a pool that connects on demand. Only a query finds a dead connection: a test before each
+/// one would double every read.
 fn lazy(options: &PgConnectOptions) -> PgPool {
     let pool = PgPoolOptions::new().min_connections(0).max_connections(READERS);
     let pool = pool.acquire_timeout(ACQUIRE).idle_timeout(IDLE).test_before_acquire(false);
@@ -83,7 +80,7 @@ fn lazy(options: &PgConnectOptions) -> PgPool {
 }
 
 impl Reader {
-    /// The rows of a query.
+    /// Runs a query and returns its rows.
     pub(crate) async fn rows<T: Send + 'static>(
         &self,
         text: &'static Text,
@@ -92,8 +89,8 @@ impl Reader {
     ) -> Result<Vec<T>, StoreError> {
         let (start, end) = (Instant::now(), Instant::now() + self.patience);
         let mut pause = PAUSE.0;
-        // After a restart of the database each connection of the pool may be a
-        // dead one, and shows it when it is used.
+        // After a restart of the database every connection of the pool may be dead, and shows it on
+        // its next use.
         let mut at_once = READERS;
         loop {
             let begun = Instant::now();
@@ -116,12 +113,12 @@ impl Reader {
         }
     }
 
-    /// Whether a read may have failed by its connection alone: it did so quickly.
+    /// Returns whether a read may have failed only because its connection was dead: it failed fast.
     fn may_be_dead(&self, begun: Instant) -> bool {
         matches!(self.pool, Pool::Postgres(_)) && begun.elapsed() < PAUSE.1
     }
 
-    /// There was no answer at all.
+    /// Replaces the pool after a timeout; returns the error message.
     fn swallowed(&self, limit: Duration) -> String {
         if let Pool::Postgres(lines) = &self.pool {
             lines.renew();
@@ -145,7 +142,7 @@ impl Reader {
         }
     }
 
-    /// The row of a query that finds one or none.
+    /// Runs a query that finds one row or none.
     pub(crate) async fn row<T: Send + 'static>(
         &self,
         text: &'static Text,
@@ -168,8 +165,7 @@ impl Pool {
     }
 }
 
-/// Makes values of rows as they come: a row is larger than what is made of it,
-/// and there may be 100,000.
+/// Converts rows as they arrive: a row is larger than its value, and there may be 100,000.
 async fn gather<T>(
     mut rows: impl Stream<Item = Result<PgRow, sqlx::Error>> + Unpin,
     read: Read<T>,

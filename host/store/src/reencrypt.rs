@@ -1,6 +1,5 @@
-//! Re-encrypts every secret under the current key while hosts are running, so that no
-//! older key is needed. Works in small transactions: it may stop after any of them and
-//! resumes there.
+//! Re-encrypts every secret under the current key while hosts are running, so that no older key is
+//! needed. Works in small transactions: it may stop after any of them and resumes there.
 //!
 //! Not here: where keys are kept. The caller drops the old keys afterwards.
 
@@ -15,29 +14,28 @@ use crate::keyring::{KeyId, Keyring};
 use crate::text::{Cells, Tx, values};
 use crate::{Store, key_check, sql, write};
 
-/// Secrets of one transaction; each has 64 KiB at most.
+/// Secrets per transaction, of 64 KiB each at most.
 const PAGE: i64 = 64;
 
-/// What a re-sealing came to.
+/// The result of a re-encryption.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resealed {
-    /// So many secrets came under the current key.
+    /// The number of secrets re-encrypted under the current key.
     pub secrets: u64,
-    /// Those that no key here opens. Unless they were given up, the old keys
-    /// are still needed.
+    /// Secrets that no key here decrypts. Unless they were removed, the old keys are still needed.
     pub lost: Vec<String>,
 }
 
-/// What is done about secrets that no key opens.
+/// The treatment of secrets that no key decrypts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unopened {
-    /// The older keys stay.
+    /// Keep them, and the older keys with them.
     Keep,
-    /// They are removed.
+    /// Remove them.
     Forget,
 }
 
-/// A secret as it is stored.
+/// A row of the table `secret`.
 struct Row {
     namespace: Name,
     graph: Name,
@@ -63,7 +61,7 @@ impl Row {
     }
 }
 
-/// Behind which secret to go on; all are behind nothing.
+/// A keyset cursor over secrets: the key of the last row read. The default comes before all rows.
 #[derive(Debug, Clone, Default)]
 struct Behind(String, String, String);
 
@@ -74,13 +72,12 @@ impl Behind {
 }
 
 impl Store {
-    /// The keys that secrets are sealed and opened with.
+    /// Returns the keys that encrypt and decrypt secrets.
     pub fn keys(&self) -> Arc<Keyring> {
         self.vault.keys()
     }
 
-    /// Whether everything is sealed under the vault's current key, and no other
-    /// is in use.
+    /// Returns whether every secret is encrypted under the current key, and no other key is in use.
     pub async fn needs_no_reencryption(&self) -> Result<bool, StoreError> {
         let keys = self.vault.keys();
         let seals = self.reader.rows(sql::SEALS, &[], |row| row.text(0)).await?;
@@ -94,7 +91,7 @@ impl Store {
         Ok(count.unwrap_or_default())
     }
 
-    /// Takes these keys, and notes that the first of them is in use.
+    /// Replaces the keyring, and records that its current key is in use.
     pub async fn use_keys(&self, keys: Keyring) -> Result<(), StoreError> {
         let new = keys.clone();
         write!(self, 0, |tx| key_check::put_in_use(tx, &new))?;
@@ -102,14 +99,13 @@ impl Store {
         Ok(())
     }
 
-    /// Puts the older keys out of use, brings everything under the current one,
-    /// opens all of it again, and lets go of the older ones if there is nothing
-    /// left that needs them.
+    /// Retires the older keys, re-encrypts every secret under the current key and decrypts all of
+    /// them as a test. Then removes the older keys from use if no secret needs them any more.
     ///
     /// # Errors
     ///
-    /// If the database cannot be read or written. What was done stays done, and
-    /// the older keys are needed.
+    /// If the database cannot be read or written. Finished transactions stay, and the older keys
+    /// are still needed.
     pub async fn reseal(&self, unopened: Unopened) -> Result<Resealed, StoreError> {
         let keys = self.vault.keys();
         let mut done = Resealed::default();
@@ -125,8 +121,7 @@ impl Store {
             if !done.lost.is_empty() && unopened == Unopened::Keep {
                 return Ok(done);
             }
-            // A host that was started with the keys in another order may have
-            // put an old one into use again.
+            // A host started with the keys in another order may have put an old key into use again.
             if self.remove_others(&keys).await? {
                 return Ok(done);
             }
@@ -149,7 +144,7 @@ impl Store {
         write!(self, 0, |tx| remove_others(tx, keys.current()))
     }
 
-    /// Opens every secret, as it is stored now, with the keys that there are.
+    /// Decrypts every stored secret, to find those that no key here decrypts.
     async fn look_for_lost(
         &self,
         keys: &Keyring,
@@ -175,7 +170,7 @@ impl Store {
     }
 }
 
-/// What came of a page.
+/// The result of re-encrypting a page of secrets.
 struct Page {
     resealed: u64,
     next: Option<Behind>,
@@ -191,7 +186,7 @@ async fn reseal_page(
     let rows = tx.query(sql::SECRETS_TO_RESEAL, &from, Row::read).await?;
     let mut resealed = 0;
     for row in &rows {
-        // Who cannot be opened is told of by whoever looks at all of them.
+        // `look_for_lost` reports the secrets that cannot be decrypted.
         let Ok(value) = row.place().open(keys, &row.key, &row.sealed) else { continue };
         let sealed = row.place().seal(keys, &value);
         let sealed = sealed.map_err(|error| StoreError::Data(error.to_string()))?;
@@ -202,8 +197,8 @@ async fn reseal_page(
     Ok(Page { resealed, next: rows.last().map(Behind::row) })
 }
 
-/// Removes all keys but one, unless something is still sealed under them; tells
-/// whether it did.
+/// Removes all keys but the current one, unless a secret is still encrypted under one of them.
+/// Returns whether it did.
 async fn remove_others(tx: &mut impl Tx, current: &KeyId) -> Result<bool, StoreError> {
     let current = values![current.as_str()];
     tx.query(sql::LOCK_SEALS, &[], |_| Ok(())).await?;

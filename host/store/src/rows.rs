@@ -1,5 +1,5 @@
-//! Rows become values here, and nowhere else. What no transition could have
-//! written is refused, naming table, column and row.
+//! Converts rows to values; no other module does. Rows that no transition could have written are
+//! refused, with table, column and row.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use exosphere_domain::json;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{Claim, Claimed, Place, Ref, Scope, Status, Tries};
 
-/// A value that no transition could have written.
+/// Returns the error for a value that no transition could have written.
 pub(crate) fn corrupt(table: &str, column: &str, row: impl std::fmt::Display) -> StoreError {
     StoreError::Data(format!("table {table}, column {column}, row {row}: not a value of ours"))
 }
@@ -56,17 +56,17 @@ pub(crate) fn decode_scopes(text: &str, id: StateId) -> Result<Arc<[Scope]>, Sto
     Ok(scopes.map(|(unite, state)| Scope { unite: NodeIx(unite), state: StateId(state) }).collect())
 }
 
-/// A status as it stands in `state.status`.
+/// Parses a status from the column `state.status`.
 pub(crate) fn status(text: &str, id: StateId) -> Result<Status, StoreError> {
     Status::parse(text).ok_or_else(|| corrupt("state", "status", id))
 }
 
-/// A count that is small by construction.
+/// Converts a count that is small by construction.
 pub(crate) fn small(number: i64, column: &str, id: StateId) -> Result<u32, StoreError> {
     u32::try_from(number).map_err(|_| corrupt("state", column, id))
 }
 
-/// The place in columns `node, path, refs, scopes`, the first at `at`.
+/// Reads a place from the columns `node, path, refs, scopes`, the first at `at`.
 pub(crate) fn place(row: &dyn Cells, id: StateId, at: usize) -> Result<Place, StoreError> {
     let path = row.text(at + 1)?;
     Ok(Place {
@@ -77,8 +77,8 @@ pub(crate) fn place(row: &dyn Cells, id: StateId, at: usize) -> Result<Place, St
     })
 }
 
-/// A state as it was claimed, with the fence under which it was last noted to
-/// begin: the columns of `claimed!` in [`crate::sql`].
+/// Reads a claimed state and the fence under which its start was last recorded, from the columns of
+/// `claimed!` in [`crate::sql`].
 pub(crate) fn claimed(row: &dyn Cells) -> Result<Held, StoreError> {
     let id = StateId(row.int(0)?);
     let count = |at: usize, column| small(row.int(at)?, column, id);
@@ -101,14 +101,14 @@ pub(crate) fn claimed(row: &dyn Cells) -> Result<Held, StoreError> {
     Ok(Held { leased: Leased { state, namespace, fixed, known: Vec::new() }, noted })
 }
 
-/// A state that some session holds.
+/// A state that a session holds.
 pub(crate) struct Held {
     pub leased: Leased,
-    /// Whether its host noted that it began.
+    /// Set if the host recorded that the execution began.
     pub noted: bool,
 }
 
-/// The column `fixed`: store values, as a JSON object of texts.
+/// Reads the column `fixed`: store values, as a JSON object of texts.
 pub(crate) fn fixed(
     text: Option<String>,
     id: StateId,
@@ -119,12 +119,12 @@ pub(crate) fn fixed(
     )
 }
 
-/// A number alone.
+/// Reads a row with a single number.
 pub(crate) fn number(row: &dyn Cells) -> Result<i64, StoreError> {
     row.int(0)
 }
 
-/// A text alone.
+/// Reads a row with a single text.
 pub(crate) fn text(row: &dyn Cells) -> Result<String, StoreError> {
     row.text(0)
 }

@@ -1,5 +1,5 @@
-//! The row of a run within one commit: read once, changed in memory, and written once
-//! with the next version. The write decides whether the run has ended.
+//! The row of a run within one commit: read once, changed in memory, and written once with the next
+//! version. The write decides whether the run has ended.
 
 use crate::batch::RunInfo;
 use crate::error::StoreError;
@@ -10,19 +10,18 @@ use crate::view::RunView;
 use exosphere_domain::ids::{Millis, RunKey};
 use exosphere_domain::state::{Counts, RunStatus};
 
-/// What may change of a run.
+/// The mutable columns of a run's row.
 #[derive(Debug, Clone)]
 pub(crate) struct RunRow {
     pub status: RunStatus,
-    /// Nothing of it is claimed.
+    /// Set if the run is paused: none of the run's states is claimed.
     pub paused: bool,
-    /// The number of the event that its states are still to be brought in line
-    /// with; 0 if they are.
+    /// The number of the event for which the run's states are still to be swept; 0 if none.
     pub unswept: i64,
     /// The number of the event by which a redrive in parts began; 0 if none is under way.
     pub redrive: i64,
     pub version: i64,
-    /// The counts of the outermost scope.
+    /// The open and failed counts of the outermost scope.
     pub open: i64,
     pub failed: i64,
     pub states: i64,
@@ -36,13 +35,12 @@ pub(crate) struct RunRow {
     pub store_bytes: i64,
     pub store_version: i64,
     pub ended_at: Option<Millis>,
-    /// Never changes.
+    /// Immutable, unlike the other fields.
     pub created_at: Millis,
 }
 
 impl RunRow {
-    /// Reads some runs that there are, by number. On Postgres they are locked from now on, in
-    /// that order.
+    /// Reads the rows of existing runs, by number. On Postgres this locks them, in that order.
     pub(crate) async fn load(
         tx: &mut impl Tx,
         runs: impl IntoIterator<Item = RunKey>,
@@ -78,13 +76,13 @@ impl RunRow {
         Ok((run, tally))
     }
 
-    /// Whether failed states that are opened are parked: they wait for the end of a pause,
-    /// or for that of a redrive.
+    /// Returns whether reopened states are parked: they wait for the end of a pause or of a
+    /// redrive.
     pub(crate) fn parks_reopened(&self) -> bool {
         self.paused || self.redrive > 0
     }
 
-    /// Whether outcomes still count.
+    /// Returns whether outcomes still count.
     pub(crate) fn is_live(&self) -> bool {
         self.status == RunStatus::Running
     }
@@ -94,7 +92,7 @@ impl RunRow {
         self.failed += delta.failed;
     }
 
-    /// Where the run stands by its counts; a cancelled one stays cancelled.
+    /// Sets the status of the run from its counts; a cancelled run stays cancelled.
     pub(crate) fn settle(&mut self, now: Millis) {
         if self.status == RunStatus::Cancelled {
             return;
@@ -106,7 +104,7 @@ impl RunRow {
         };
     }
 
-    /// The run as people read it.
+    /// Returns the run as the API shows it.
     pub(crate) fn view(&self, run: &RunInfo) -> RunView {
         RunView {
             key: run.key,
@@ -129,7 +127,7 @@ impl RunRow {
         }
     }
 
-    /// Writes some runs.
+    /// Writes the rows of several runs.
     pub(crate) async fn save(
         tx: &mut impl Tx,
         tallies: &[(RunKey, RunRow)],

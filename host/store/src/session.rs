@@ -1,6 +1,5 @@
-//! Sessions: one start of one host each. A session that others may see lives by
-//! a lease, which its host renews by a beat; what an ended one holds is taken
-//! back.
+//! Sessions: one start of one host each. On a shared database a session lives by a lease, which its
+//! host renews with a heartbeat. States that an ended session holds are reclaimed.
 
 use std::time::Duration;
 
@@ -14,65 +13,64 @@ use crate::rows::{claimed, number};
 use crate::text::{Cells, Tx, values};
 use crate::{Store, sql, write};
 
-/// How long a session is taken to be alive after its host last said so. By the
-/// database's clock.
+/// The lease: how long a session counts as alive after its last heartbeat, by the database's clock.
 pub const LEASE: Duration = Duration::from_secs(10);
 
-/// The longest that a beat may take.
+/// The timeout of a heartbeat.
 const BEAT_WITHIN: Duration = Duration::from_secs(3);
 
-/// What a host learns by a beat.
+/// The result of a heartbeat.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Beat {
-    /// What time it is, by the database's clock.
+    /// The current time, by the database's clock.
     pub now: Millis,
-    /// Whether the session still lives. If not, another host has ended it, and
-    /// takes or has taken what it held.
+    /// Set if the session is alive. Otherwise another host has expired it, and reclaims or has
+    /// reclaimed its states.
     pub alive: bool,
-    /// When the next state is due, of all that may be claimed.
+    /// The due time of the next claimable state.
     pub next_due: Option<Millis>,
-    /// Sessions that have ended and hold states.
+    /// Ended sessions that still hold states.
     pub lost: Vec<SessionId>,
-    /// Sessions that this beat ended.
+    /// Sessions that this heartbeat expired.
     pub ended: Vec<SessionId>,
 }
 
 /// A state that a session held when it ended.
 #[derive(Debug)]
 pub struct Lost {
-    /// The state, as it was claimed.
+    /// The state, with its claim.
     pub state: Claimed,
-    /// Whether its host noted that it began.
+    /// Set if the host recorded that the execution began.
     pub noted: bool,
 }
 
-/// A run whose states are still to be brought in line with it.
+/// A run whose states are still to be swept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Unswept {
-    /// The run.
+    /// The key of the run's row.
     pub run: RunKey,
-    /// The event that asked for a sweep; 0 if none did.
+    /// The event that asked for the sweep; 0 if none did.
     pub event: i64,
     /// The event by which a redrive in parts began; 0 if none is under way.
     pub redrive: i64,
 }
 
 impl Store {
-    /// Begins a session for the host of a data folder. By that the older ones
-    /// of the folder have ended, and on SQLite all others.
+    /// Begins a session for the host of a data folder. That ends the older sessions of the folder,
+    /// and on SQLite all others.
     pub async fn begin_session(&self, host: &str, now: Millis) -> Result<SessionId, StoreError> {
         let (host, alone) = (host.to_owned(), !self.is_shared());
         write!(self, now, |tx| begin(tx, &host, alone))
     }
 
-    /// Ends a session in good order, when it holds nothing any more; or that of
-    /// a host which is known to be gone.
+    /// Ends a session after a graceful stop, when it holds no states; or the session of a host that
+    /// is known to be gone.
     pub async fn end_session(&self, session: SessionId, now: Millis) -> Result<(), StoreError> {
         write!(self, now, |tx| end(tx, session))
     }
 
-    /// Says that a session lives, and looks after the others. On SQLite there
-    /// are none, and nothing is asked.
+    /// Sends a heartbeat: renews the session and expires overdue ones. On SQLite there are no other
+    /// sessions, and no query is made.
     pub async fn beat(&self, session: SessionId) -> Result<Beat, StoreError> {
         let Some(side) = &self.side else {
             return Ok(Beat { alive: true, ..Beat::default() });
@@ -92,8 +90,8 @@ impl Store {
         })
     }
 
-    /// Asks the database for an answer, within a time. On SQLite there is nobody
-    /// to ask: a commit that fails tells.
+    /// Checks that the database answers within a time. Does nothing on SQLite, where a failing
+    /// commit tells.
     ///
     /// # Errors
     ///
@@ -105,31 +103,30 @@ impl Store {
         }
     }
 
-    /// Writes a row of this session as it is, to learn whether the database can
-    /// be written to: on a full disk a commit that writes nothing goes through.
+    /// Rewrites this session's row unchanged, to learn whether the database accepts writes. On a
+    /// full disk a commit without writes would succeed.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if it cannot.
+    /// [`StoreError::Unavailable`] if it does not.
     pub async fn prove_writable(&self, session: SessionId, now: Millis) -> Result<(), StoreError> {
         write!(self, now, |tx| tx.execute(sql::TOUCH_SESSION, &values![session.0])).map(drop)
     }
 
-    /// Returns the latest time that the database has from commits, as far as the
-    /// newest rows tell: sessions, states, failed attempts and outputs.
+    /// Returns the latest commit time in the database, by its newest rows: sessions, states, failed
+    /// attempts and outputs.
     pub async fn latest_time(&self) -> Result<Millis, StoreError> {
         let latest = self.reader.row(sql::LATEST_TIME, &[], number).await?;
         Ok(latest.unwrap_or_default())
     }
 
-    /// Sessions that have ended and hold states of live runs.
+    /// Returns ended sessions that hold states of live runs.
     pub async fn lost_sessions(&self, now: Millis) -> Result<Vec<SessionId>, StoreError> {
         let lost = write!(self, now, |tx| tx.query(sql::LOST_SESSIONS, &[], number))?;
         Ok(lost.into_iter().map(SessionId).collect())
     }
 
-    /// States of live runs that a session holds, behind a number, some at a
-    /// time.
+    /// Returns a page of the states of live runs that a session holds, after a state number.
     pub async fn held_by(
         &self,
         session: SessionId,
@@ -140,12 +137,12 @@ impl Store {
         write!(self, now, |tx| held_by(tx, session, after, most))
     }
 
-    /// Returns what was staged for ends that never came.
+    /// Returns the staging rows of ends that never came: state, run and fence.
     pub async fn leftovers(&self) -> Result<Vec<(StateId, RunKey, Fence)>, StoreError> {
         self.reader.rows(sql::LEFTOVERS, &[], leftover).await
     }
 
-    /// Returns what is staged of an execution, for whichever end.
+    /// Returns the staging row of an execution, for whichever end: state, run and fence.
     pub async fn staged(
         &self,
         state: StateId,
@@ -153,7 +150,7 @@ impl Store {
         self.reader.row(sql::LEFTOVER_OF, &values![state.0], leftover).await
     }
 
-    /// Returns the runs whose states are still to be brought in line with them.
+    /// Returns the runs whose states are still to be swept.
     pub async fn unswept(&self) -> Result<Vec<Unswept>, StoreError> {
         let unswept = |row: &dyn Cells| {
             Ok(Unswept { run: RunKey(row.int(0)?), event: row.int(1)?, redrive: row.int(2)? })

@@ -1,15 +1,13 @@
-//! Every statement there is. A test prepares all of them on both databases, so
-//! that none rests on a table or column that is not there.
+//! The SQL statements of this crate. A test prepares each of them on both databases, so that none
+//! uses a table or column that does not exist.
 //!
-//! One text serves both where the common subset reaches. Where it does not,
-//! both stand side by side: a statement for many rows, which SQLite runs for one
-//! after the other and Postgres once over arrays (`UNNEST`); lists of numbers,
-//! which are JSON text; and locks, which only Postgres needs.
+//! A statement has one text for both databases as far as their common subset reaches. Elsewhere two
+//! texts stand side by side. A statement for many rows runs on SQLite once per row, and on Postgres
+//! once over arrays (`UNNEST`). Lists of numbers are JSON text, and only Postgres needs locks.
 
 use crate::text::Text;
 
-/// What time it is on Postgres, in milliseconds since 1970, at this moment of
-/// the transaction.
+/// The current time on Postgres, in milliseconds since 1970, at this moment of the transaction.
 macro_rules! now {
     () => {
         "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT"
@@ -17,7 +15,7 @@ macro_rules! now {
 }
 pub(crate) use now;
 
-/// Makes one constant for each statement, and [`ALL`] of them.
+/// Declares one constant per statement, and [`ALL`] of them.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $text:expr $(, postgres $postgres:expr)?;)*) => {
         $($(#[$doc])* pub(crate) const $name: &Text = statement!($text $(, $postgres)?);)*
@@ -26,7 +24,7 @@ macro_rules! statements {
     };
 }
 
-/// One statement, its parameters numbered in SQLite's way.
+/// Builds a statement; its parameters are renumbered in SQLite's way.
 macro_rules! statement {
     ($text:expr) => {
         statement!($text, $text)
@@ -45,8 +43,8 @@ macro_rules! statement {
     };
 }
 
-/// Whether a state is one of its run already: it was not staged, or the execution that it
-/// was staged for is SUCCESS.
+/// The condition that a state is visible in its run: it was not staged, or the execution that
+/// staged it is SUCCESS.
 macro_rules! seen {
     ($state:literal) => {
         concat!(
@@ -59,7 +57,7 @@ macro_rules! seen {
     };
 }
 
-/// What a claimed state is read from: see `rows::claimed`.
+/// The columns of a claimed state, as `rows::claimed` reads them.
 macro_rules! claimed {
     () => {
         "id, run, node, path, refs, scopes, attempt, retries, requeues, losses, conflicts, session, fence, fixed, begun, namespace"
@@ -80,10 +78,9 @@ macro_rules! delayed {
     };
 }
 
-/// On Postgres: the first ready state of each namespace, and the first delayed one.
-/// That is one step along an index for each, however many states there are; but the
-/// entries of what was claimed before are still in the index, in front of all others,
-/// so that no step is taken twice.
+/// On Postgres: the first ready state of each namespace, and the first delayed one. Each takes one
+/// step along an index, however many states there are. Index entries of states claimed earlier come
+/// before all others until a vacuum, so no step is taken twice.
 macro_rules! claimable {
     () => {
         concat!(
@@ -111,11 +108,10 @@ statements! {
     // Numbers and sessions.
     NUMBERS = "UPDATE number SET next = next + $2 WHERE name = $1 RETURNING next";
     BEGIN_SESSION = "INSERT INTO session (id, started_at, expires_at, host) VALUES ($1, $2, $3, $4)";
-    /// Changes nothing, but writes.
+    /// Changes nothing, but writes: proves that the database is writable.
     TOUCH_SESSION = "UPDATE session SET started_at = started_at WHERE id = $1";
-    /// What time it was at the latest commits, for a host whose clock has gone back.
-    /// Each part reads the last rows of a table by its key. On Postgres the
-    /// database's own clock counts.
+    /// The time of the latest commits, for a host whose clock has gone back. Each part reads the
+    /// last rows of a table by its key. On Postgres the database's own clock counts instead.
     LATEST_TIME = "SELECT COALESCE(MAX(t), 0) FROM (\
                    SELECT MAX(MAX(started_at), COALESCE(MAX(ended_at), 0)) AS t FROM session \
                    UNION ALL SELECT MAX(created_at) FROM (SELECT created_at FROM state ORDER BY id DESC LIMIT 100) \
@@ -127,13 +123,13 @@ statements! {
     END_OLDER = "UPDATE session SET ended_at = $2 WHERE id <> $1 AND host = $3 AND ended_at IS NULL";
 
     // The statements of a commit, in the order in which it uses them.
-    /// This transaction is on the disk with the next one that is, and not before. (On SQLite
-    /// that is a setting of the connection.)
+    /// Makes the commit of this transaction unsynced: it reaches the disk with the next synced
+    /// commit. (On SQLite that is a setting of the connection.)
     UNSYNCED = "SELECT 1",
     postgres "SELECT set_config('synchronous_commit', 'off', true)";
-    /// Begins runs of current revisions one after the other as they are given:
-    /// that decides who is first with a key, and who waits for whom. (A join alone
-    /// keeps no order.)
+    /// Inserts runs of current revisions one after the other, in the given order. That order
+    /// decides which start is first with a key, and which transaction waits for which. (A join
+    /// alone does not keep an order.)
     NEW_RUN = "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, created_at, open, failed, \
                states, succeeded, pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version, start_key, start_digest) \
                SELECT $1, $2, $3, r.graph, r.id, 'RUNNING', 0, $5, $6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, $7, $8 \
@@ -145,15 +141,14 @@ statements! {
               AS n (id, uuid, namespace, revision, inputs, now, start_key, start_digest, at) JOIN revision r ON r.id = n.revision \
               JOIN graph g ON g.id = r.graph AND g.current = r.id ORDER BY n.at \
               ON CONFLICT DO NOTHING RETURNING id";
-    /// The run that is in the way of a new one: it was begun before with the
-    /// same id, or with the same key.
+    /// Reads the run that prevents a new one: it has the same id, or the same idempotency key.
     FIRST_RUN = "SELECT u.uuid, g.name, u.start_digest FROM run u JOIN graph g ON g.id = u.graph \
                  WHERE u.uuid = $1 OR (u.namespace = $2 AND u.start_key = $3) ORDER BY u.id LIMIT 1";
-    /// The run that a key has started.
+    /// Reads the run that an idempotency key has started.
     STARTED_WITH = "SELECT u.uuid, g.name, u.start_digest FROM run u JOIN graph g ON g.id = u.graph \
                     WHERE u.namespace = $1 AND u.start_key = $2";
-    /// What may change of a run. On Postgres, all that is written below a run
-    /// is written by who has locked its row here.
+    /// Reads the mutable columns of a run. On Postgres this locks the row, and every transaction
+    /// that writes below a run has locked it here.
     RUN_ROW = "SELECT id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, \
                retries, requeues, store_keys, store_bytes, store_version, ended_at, created_at, redrive FROM run WHERE id = $1",
     postgres "SELECT id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, \
@@ -170,14 +165,14 @@ statements! {
               $15::BIGINT[], $16::BIGINT[], $17::BIGINT[], $18::BIGINT[], $19::BIGINT[]) \
               AS n (id, status, paused, unswept, version, open, failed, states, succeeded, pruned, errored, cancelled, retries, \
               requeues, store_keys, store_bytes, store_version, ended_at, redrive) WHERE run.id = n.id";
-    /// Which executions may still have effects: invariant 3. (`IS NOT DISTINCT
-    /// FROM`, here and in the guards below, keeps Postgres from going by the index
-    /// of what a session holds: all of that is there for each row, and all that
-    /// was, too, until a vacuum.)
+    /// Reads which claims are still valid: invariant 3. `IS NOT DISTINCT FROM`, here and in the
+    /// guards below, stops the planner from choosing the partial index on `session`. That index
+    /// holds every state the session has claimed and, until a vacuum, those it had; the primary key
+    /// is the right path.
     STILL_HELD = "SELECT id, session, fence FROM state WHERE id = $1 AND session = $2 AND fence = $3 AND status = 'QUEUED'",
     postgres "SELECT s.id, s.session, s.fence FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[]) AS n (id, session, fence) \
               JOIN state s ON s.id = n.id WHERE s.session IS NOT DISTINCT FROM n.session AND s.fence = n.fence AND s.status IS NOT DISTINCT FROM 'QUEUED'";
-    /// Creates a state, held by a session or not.
+    /// Inserts a state, claimed by a session or not.
     NEW_STATE = "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, retries, requeues, losses, \
                  conflicts, refs, scopes, fixed, created_at, parked, namespace, delayed) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, 0, 0, 0, $9, $10, $11, $12, $13, $14, $6 > $12)",
@@ -188,7 +183,7 @@ statements! {
               FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::BIGINT[], $7::BIGINT[], $8::BIGINT[], \
               $9::TEXT[], $10::TEXT[], $11::TEXT[], $12::BIGINT[], $13::BIGINT[], $14::BIGINT[]) \
               AS n (id, run, node, path, status, due_at, session, fence, refs, scopes, fixed, now, parked, namespace)";
-    /// The end of an execution. It asks for the fence where it writes, too.
+    /// Ends an execution, guarded by its fence.
     FINISH = "UPDATE state SET status = $4, session = NULL, ended_at = $5, outputs = $6, kind = $7, message = $8, details = $9, \
               cpu_us = $10, memory_bytes = $11, host_calls = $12, input_bytes = $13, output_bytes = $14 \
               WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
@@ -199,7 +194,7 @@ statements! {
               $9::TEXT[], $10::BIGINT[], $11::BIGINT[], $12::BIGINT[], $13::BIGINT[], $14::BIGINT[]) \
               AS n (id, session, fence, status, now, outputs, kind, message, details, cpu_us, memory_bytes, host_calls, input_bytes, output_bytes) \
               WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
-    /// The end of an execution that is to be repeated, under the same guard.
+    /// Ends an execution that runs again, under the same guard.
     REPEAT = "UPDATE state SET status = 'CREATED', session = NULL, due_at = $4, attempt = $5, retries = $6, requeues = $7, \
               losses = $8, conflicts = $9, parked = $10, delayed = $11 \
               WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
@@ -209,8 +204,8 @@ statements! {
               $8::BIGINT[], $9::BIGINT[], $10::BIGINT[], $11::BIGINT[]) \
               AS n (id, session, fence, due_at, attempt, retries, requeues, losses, conflicts, parked, delayed) \
               WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
-    /// What an execution used whose run was cancelled, whether or not its state
-    /// was ended meanwhile.
+    /// Stores the usage of an execution whose run was cancelled, whether or not a sweep has ended
+    /// its state.
     USED = "UPDATE state SET cpu_us = $3, memory_bytes = $4, host_calls = $5, input_bytes = $6, output_bytes = $7 \
             WHERE id = $1 AND fence = $2 AND status IN ('QUEUED', 'CANCELLED')",
     postgres "UPDATE state SET cpu_us = n.cpu_us, memory_bytes = n.memory_bytes, host_calls = n.host_calls, \
@@ -218,7 +213,7 @@ statements! {
               FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], $7::BIGINT[]) \
               AS n (id, fence, cpu_us, memory_bytes, host_calls, input_bytes, output_bytes) \
               WHERE state.id = n.id AND state.fence = n.fence AND state.status IN ('QUEUED', 'CANCELLED')";
-    /// Notes that an execution begins.
+    /// Records that an execution begins.
     BEGUN = "UPDATE state SET begun = fence WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
     postgres "UPDATE state SET begun = state.fence FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::BIGINT[]) AS n (id, session, fence) \
               WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence";
@@ -242,7 +237,7 @@ statements! {
               WHERE state = n.state_ RETURNING state, open, failed, arrived, branches";
     WAITING = "SELECT id, node, path, refs, scopes, fence, attempt, fixed FROM state WHERE id = $1 AND status = 'WAITING'",
     postgres "SELECT id, node, path, refs, scopes, fence, attempt, fixed FROM state WHERE id = ANY($1) AND status = 'WAITING'";
-    /// A unite that may run: free to be claimed, or claimed at once.
+    /// Opens a unite for execution: claimable, or claimed at once.
     OPEN_UNITE = "UPDATE state SET status = $2, due_at = $3, session = $4, fence = fence + $5, attempt = attempt + $5, parked = $6 \
                   WHERE id = $1 AND status = 'WAITING'",
     postgres "UPDATE state SET status = n.status, due_at = n.due_at, session = n.session, fence = state.fence + n.claims, \
@@ -254,19 +249,19 @@ statements! {
     postgres "UPDATE state SET status = n.status, ended_at = n.now, kind = n.kind, message = n.message, details = n.details \
               FROM UNNEST($1::BIGINT[], $2::TEXT[], $3::BIGINT[], $4::TEXT[], $5::TEXT[], $6::TEXT[]) \
               AS n (id, status, now, kind, message, details) WHERE state.id = n.id AND state.status = 'WAITING'";
-    /// Failed states below an execution at some nodes, the first in path order.
+    /// Reads failed states below an execution at some nodes, the first in path order.
     FAILED_MEMBERS = "SELECT id, node, path, refs, scopes, kind, message FROM state \
                       WHERE run = $1 AND path > $2 AND path < $3 AND status = 'ERRORED' \
                       AND node IN (SELECT value FROM json_each($4)) ORDER BY path LIMIT $5",
     postgres "SELECT id, node, path, refs, scopes, kind, message FROM state \
               WHERE run = $1 AND path > $2 AND path < $3 AND status = 'ERRORED' \
               AND node IN (SELECT value::BIGINT FROM json_array_elements_text($4::JSON)) ORDER BY path LIMIT $5";
-    /// Of each namespace with ready states, the first: its run, when it was due, its
-    /// number, and the next run with ready states. Of each with delayed states: no
-    /// run, when the first is due, and when one is due after now. Children that were
-    /// staged stand in a queue of their own, whose number is negative; the last column is
-    /// their namespace, and empty while they may not be claimed: until their parent is
-    /// SUCCESS, and while their run is paused or over.
+    /// Reads the head of each queue. For a namespace with ready states: the first one's run, due
+    /// time and number, and the next run with ready states. For one with delayed states: no run,
+    /// when the first is due, and when the first after now is due. Staged children have a queue of
+    /// their own, whose number is negative. The last column is their namespace. It is NULL until
+    /// their parent is SUCCESS, and while their run is paused or over: they may not be claimed
+    /// then.
     CLAIMABLE = concat!("WITH RECURSIVE ready (namespace) AS (SELECT MIN(s.namespace) FROM state s WHERE ", ready!(), " \
                  UNION ALL SELECT (SELECT MIN(s.namespace) FROM state s WHERE ", ready!(), " AND s.namespace > ready.namespace) \
                  FROM ready WHERE ready.namespace IS NOT NULL), \
@@ -293,7 +288,7 @@ statements! {
                       UNION ALL SELECT namespace, NULL, due_at, NULL, \
                       (SELECT MIN(s.due_at) FROM state s WHERE ", delayed!(), " AND s.namespace = delayed.namespace AND s.due_at > $1), namespace \
                       FROM delayed");
-    /// Makes delayed states of a namespace ready that are due, some at a time.
+    /// Makes up to `$3` delayed states of a namespace ready that are due.
     PROMOTE = concat!("UPDATE state SET delayed = 0 WHERE id IN (SELECT s.id FROM state s WHERE ", delayed!(), " \
                        AND s.namespace = $1 AND s.due_at <= $2 ORDER BY s.due_at, s.id LIMIT $3) \
                        AND status = 'CREATED' RETURNING namespace"),
@@ -302,8 +297,8 @@ statements! {
                       CROSS JOIN LATERAL (SELECT s.id FROM state s WHERE ", delayed!(), " AND s.namespace = n.namespace \
                       AND s.due_at <= n.now ORDER BY s.due_at, s.id LIMIT n.most FOR UPDATE OF s SKIP LOCKED) due)) \
                       AND status = 'CREATED' RETURNING namespace");
-    /// The first ready state of each run of a namespace, of some runs behind one and
-    /// up to another.
+    /// Reads the first ready state of each run of a namespace, for a limited number of runs in a
+    /// range.
     READY_RUNS = concat!("WITH RECURSIVE runs (run) AS (SELECT MIN(s.run) FROM state s WHERE ", ready!(), " \
                   AND s.namespace = $1 AND s.run > $2 AND s.run <= $3 \
                   UNION ALL SELECT (SELECT MIN(s.run) FROM state s WHERE ", ready!(), " \
@@ -320,9 +315,9 @@ statements! {
                       (SELECT s.namespace, s.run, s.due_at, s.id FROM state s WHERE ", ready!(), " AND s.namespace = n.namespace \
                        AND s.run > runs.run AND s.run <= n.up_to ORDER BY s.run, s.due_at, s.id LIMIT 1) next) \
                       SELECT * FROM runs LIMIT n.most) found");
-    /// Claims ready states of a run, from the first on. The status is asked for where
-    /// it changes, too: what another claimed since it was found stays theirs. What was
-    /// staged gets its namespace by that, and the values of the store that were fixed.
+    /// Claims ready states of a run, from the first on. The update checks the status again: a state
+    /// that another host claimed since the search stays with that host. Staged states get their
+    /// namespace here, and their fixed store values.
     CLAIM = concat!("UPDATE state SET status = 'QUEUED', session = $6, fence = fence + 1, attempt = attempt + 1, \
             namespace = CASE WHEN namespace >= 0 THEN namespace ELSE (SELECT p.namespace FROM state p WHERE p.id = -state.namespace) END, \
             fixed = CASE WHEN namespace >= 0 THEN fixed ELSE \
@@ -342,7 +337,7 @@ statements! {
                          AND s.run = n.run AND (s.due_at, s.id) >= (n.due_at, n.id) \
                          ORDER BY s.due_at, s.id LIMIT n.most FOR UPDATE OF s SKIP LOCKED) free)) \
               AND status = 'CREATED' RETURNING ", claimed!());
-    /// Some states of a run, from a path on, each with whether it is one already.
+    /// Reads a page of a run's states from a path on, each with whether it is visible.
     SOME_STATES = concat!("SELECT s.id, s.path, s.status, CASE WHEN ", seen!("s"), " THEN 1 ELSE 0 END FROM state s \
                    WHERE s.run = $1 AND s.path >= $2 ORDER BY s.path LIMIT $3"),
     postgres concat!("SELECT s.id, s.path, s.status, CASE WHEN ", seen!("s"), " THEN 1::BIGINT ELSE 0 END FROM state s \
@@ -354,8 +349,8 @@ statements! {
     postgres "UPDATE state SET parked = n.parked FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS n (id, parked) \
               WHERE state.id = n.id AND state.status = 'CREATED' AND state.parked <> n.parked";
 
-    // Ends in pieces.
-    /// What is staged of executions.
+    // Staging: ends in pieces.
+    /// Reads the staging rows of executions.
     STAGED = "SELECT state, fence, pieces FROM staged WHERE state = $1",
     postgres "SELECT state, fence, pieces FROM staged WHERE state = ANY($1)";
     SET_STAGED = "INSERT INTO staged (state, run, fence, pieces) VALUES ($1, $2, $3, $4) \
@@ -363,23 +358,23 @@ statements! {
     END_STAGED = "DELETE FROM staged WHERE state = $1";
     NEW_FIXED = "INSERT INTO staged_fixed (state, node, fixed) VALUES ($1, $2, $3)",
     postgres "INSERT INTO staged_fixed (state, node, fixed) SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[])";
-    /// How a state stands, and under which fence.
+    /// Reads the status and the fence of a state.
     STANDS = "SELECT id, status, fence FROM state WHERE id = $1";
     UNSTAGE_OUTPUTS = "DELETE FROM output WHERE state = $1 AND number IN \
                        (SELECT o.number FROM output o WHERE o.state = $1 ORDER BY o.number LIMIT $2)";
     UNSTAGE_STATES = concat!("DELETE FROM state WHERE id IN (SELECT s.id FROM state s WHERE ", ready!(), " \
                       AND s.namespace = $1 ORDER BY s.run, s.due_at, s.id LIMIT $2)");
-    /// What was staged for ends that never came: the execution is held no more under the
-    /// fence that staged, or its run is over.
+    /// Reads the staging rows of ends that never came: the execution is not claimed under the
+    /// staging fence any more, or its run is over.
     LEFTOVERS = "SELECT g.state, g.run, g.fence FROM staged g JOIN state s ON s.id = g.state JOIN run u ON u.id = g.run \
                  WHERE s.status <> 'QUEUED' OR s.fence <> g.fence OR u.status <> 'RUNNING' ORDER BY g.state";
     LEFTOVER_OF = "SELECT state, run, fence FROM staged WHERE state = $1";
 
-    /// States of a run as a retry by hand finds them.
+    /// Reads states of a run for a manual retry.
     STATE_AT = "SELECT id, status, kind, node, path, refs, scopes FROM state WHERE run = $1 AND id = $2",
     postgres "SELECT s.id, s.status, s.kind, s.node, s.path, s.refs, s.scopes \
               FROM UNNEST($1::BIGINT[], $2::BIGINT[]) AS n (run, id) JOIN state s ON s.id = n.id AND s.run = n.run";
-    /// Some states of a run, from a path on, for those among them that have failed.
+    /// Reads a page of a run's states from a path on, to find the failed ones.
     FAILED_AMONG = "SELECT id, path, status, kind FROM state WHERE run = $1 AND path >= $2 ORDER BY path LIMIT $3";
     REOPEN_STATE = "UPDATE state SET status = $2, due_at = $3, ended_at = NULL, kind = NULL, message = NULL, details = NULL, \
                     retries = 0, losses = 0, conflicts = 0, parked = $4 WHERE id = $1 AND status = 'ERRORED'",
@@ -404,10 +399,10 @@ statements! {
     ENTRIES = "SELECT key, value, version FROM entry WHERE run = $1 ORDER BY key";
 
     // Recovery.
-    /// States of live runs that a session holds, some at a time.
+    /// Reads a page of the states of live runs that a session holds.
     HELD_BY = concat!("SELECT ", claimed!(), " FROM state WHERE status = 'QUEUED' AND session = $1 \
               AND EXISTS (SELECT 1 FROM run WHERE run.id = state.run AND run.status = 'RUNNING') AND id > $2 ORDER BY id LIMIT $3");
-    /// Sessions that hold states and have ended, or never were.
+    /// Reads the sessions that hold states and have ended, or never existed.
     LOST_SESSIONS = "SELECT DISTINCT s.session FROM state s WHERE s.status = 'QUEUED' \
                      AND NOT EXISTS (SELECT 1 FROM session WHERE session.id = s.session AND session.ended_at IS NULL) \
                      AND EXISTS (SELECT 1 FROM run WHERE run.id = s.run AND run.status = 'RUNNING')";
@@ -422,8 +417,8 @@ statements! {
     KNOWN_PLUGIN = "SELECT id FROM plugin WHERE namespace = $1 AND name = $2 AND digest = $3";
     COMPONENT_BYTES = "SELECT bytes FROM component WHERE digest = $1";
     COMPONENT_NODES = "SELECT nodes FROM component WHERE digest = $1";
-    /// The newest upload of each plugin, as it is listed, behind a name: up to
-    /// so many, and until their node names have so many bytes.
+    /// Lists the newest upload of each plugin after a name, with limits on the rows and on the
+    /// bytes of node names.
     PLUGIN_LIST = "SELECT name, version, digest, uploaded_at, size, node_names FROM (SELECT page.*, \
                    SUM(octet_length(node_names)) OVER (ORDER BY name) - octet_length(node_names) AS bytes_ahead FROM (\
                    SELECT p.name, p.version, p.digest, p.uploaded_at, p.size, p.node_names FROM plugin p \
@@ -435,7 +430,7 @@ statements! {
                 ON CONFLICT (digest, node) DO NOTHING",
     postgres "INSERT INTO exported (digest, node) SELECT $1, w FROM json_array_elements_text($2::JSON) w \
               ON CONFLICT (digest, node) DO NOTHING";
-    /// The newest uploads that export nodes of these names.
+    /// Reads the newest uploads that export nodes with these names.
     EXPORTERS = "SELECT e.node, p.name, p.digest, c.imports FROM plugin p JOIN exported e ON e.digest = p.digest \
                  JOIN component c ON c.digest = p.digest WHERE p.namespace = $1 AND e.node IN (SELECT w.value FROM json_each($2) w) \
                  AND p.id = (SELECT q.id FROM plugin q WHERE q.namespace = p.namespace AND q.name = p.name \
@@ -445,11 +440,11 @@ statements! {
               WHERE p.namespace = $1 AND e.node IN (SELECT w FROM json_array_elements_text($2::JSON) w) \
               AND p.id = (SELECT q.id FROM plugin q WHERE q.namespace = p.namespace AND q.name = p.name \
                           ORDER BY q.uploaded_at DESC, q.id DESC LIMIT 1) ORDER BY e.node, p.name";
-    /// Names of nodes that the newest uploads export, for suggestions.
+    /// Reads the names of nodes that the newest uploads export, for suggestions.
     NODE_NAMES = "SELECT DISTINCT e.node FROM plugin p JOIN exported e ON e.digest = p.digest WHERE p.namespace = $1 \
                   AND p.id = (SELECT q.id FROM plugin q WHERE q.namespace = p.namespace AND q.name = p.name \
                               ORDER BY q.uploaded_at DESC, q.id DESC LIMIT 1) ORDER BY e.node LIMIT $2";
-    /// The newest upload of each plugin.
+    /// Reads the newest upload of each plugin.
     PLUGINS = "SELECT p.name, p.version, p.digest, p.uploaded_at, c.size, c.nodes, c.imports, c.compile_ms \
                FROM plugin p JOIN component c ON c.digest = p.digest WHERE p.namespace = $1 \
                AND p.id = (SELECT q.id FROM plugin q WHERE q.namespace = p.namespace AND q.name = p.name \
@@ -457,12 +452,12 @@ statements! {
     PLUGIN = "SELECT p.name, p.version, p.digest, p.uploaded_at, c.size, c.nodes, c.imports, c.compile_ms \
               FROM plugin p JOIN component c ON c.digest = p.digest WHERE p.namespace = $1 AND (p.name = $2 OR p.digest = $2) \
               ORDER BY p.uploaded_at DESC, p.id DESC LIMIT 1";
-    // Namespaces, and what their operators say of them.
-    /// (A number that is drawn for nothing is lost on Postgres, hence the look.)
+    // Namespaces and their configuration.
+    /// Creates a missing namespace. (Postgres loses a number for each conflict, hence the check.)
     NEW_NAMESPACE = "INSERT INTO namespace (name) SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM namespace n WHERE n.name = $1) \
                      ON CONFLICT (name) DO NOTHING";
     NAMESPACE = "SELECT id, name, limits, slots FROM namespace WHERE name = $1";
-    /// The same, which nobody else sets up meanwhile.
+    /// Reads and locks a namespace, so that no other transaction configures it.
     LOCK_NAMESPACE = "SELECT id, name, limits, slots FROM namespace WHERE name = $1",
     postgres "SELECT id, name, limits, slots FROM namespace WHERE name = $1 FOR NO KEY UPDATE";
     NAMESPACE_LIST = "SELECT id, name, limits, slots FROM namespace WHERE name > $1 ORDER BY name LIMIT $2";
@@ -471,21 +466,21 @@ statements! {
                   ON CONFLICT (namespace, plugin) DO UPDATE SET grants = excluded.grants, updated_at = excluded.updated_at";
     REMOVE_GRANTS = "DELETE FROM capability WHERE namespace = $1 AND plugin = $2";
     GRANTS_OF = "SELECT plugin, grants FROM capability WHERE namespace = $1 AND plugin = $2";
-    /// Behind a name, up to so many, and until they have so many bytes.
+    /// Lists grants after a plugin name, with limits on the rows and on their bytes.
     GRANT_LIST = "SELECT plugin, grants, bytes FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY plugin) - bytes AS bytes_ahead FROM (\
                   SELECT plugin, grants, CAST(octet_length(grants) AS BIGINT) AS bytes FROM capability \
                   WHERE namespace = $1 AND plugin > $2 ORDER BY plugin LIMIT $3) page) counted \
                   WHERE bytes_ahead < $4 ORDER BY plugin";
     GRANTS = "SELECT plugin, grants FROM capability WHERE namespace = $1 ORDER BY plugin";
 
-    /// A graph that is there, or is made here: the row is locked either way, so
-    /// that revisions of one graph come one after the other.
+    /// Finds or creates a graph. Either way the row is locked, so that revisions of one graph come
+    /// one after the other.
     GRAPH_ROW = "INSERT INTO graph (namespace, name, current) VALUES ($1, $2, 0) \
                  ON CONFLICT (namespace, name) DO UPDATE SET current = graph.current RETURNING id, current";
     REVISION = "SELECT id, number, digest FROM revision WHERE id = $1";
     NEW_REVISION = "INSERT INTO revision (graph, number, digest, body, created_at) VALUES ($1, $2, $3, $4, $5) RETURNING id";
     SET_CURRENT = "UPDATE graph SET current = $2, number = $3, nodes = $4, applied_at = $5 WHERE id = $1";
-    /// Graphs as they are listed, behind a name.
+    /// Lists graphs after a name.
     GRAPH_LIST = "SELECT name, number, applied_at, nodes FROM graph WHERE namespace = $1 AND name > $2 ORDER BY name LIMIT $3";
     GRAPH_SIZE = "SELECT CAST(octet_length(r.body) AS BIGINT) FROM graph g JOIN revision r ON r.id = g.current \
                   WHERE g.namespace = $1 AND g.name = $2";
@@ -498,32 +493,32 @@ statements! {
     SECRET_NAMES = "SELECT name FROM secret WHERE namespace = $1 AND graph = $2 ORDER BY name";
     SECRETS_OF_GRAPH = "SELECT name, sealed, key_id FROM secret WHERE namespace = $1 AND graph = $2 ORDER BY name";
 
-    // Keys: which are in use, and what comes under another one.
-    /// Who writes to `key_check` has waited here for those before.
+    // Keys: key check values, and re-encryption.
+    /// Serializes the transactions that write to `seal`.
     LOCK_SEALS = "SELECT 1",
     postgres "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('exosphere seal', 0))";
     SEALS = "SELECT key_id, sealed FROM seal ORDER BY key_id";
-    /// Waits for those who seal under the key meanwhile.
+    /// Waits for transactions that encrypt under the key.
     SET_SEAL = "INSERT INTO seal (key_id, sealed) VALUES ($1, $2) ON CONFLICT (key_id) DO UPDATE SET sealed = excluded.sealed";
-    /// The known text of a key, which nobody changes until this transaction ends.
+    /// Reads the check value of a key, and locks it against changes until this transaction ends.
     SEAL = "SELECT key_id, sealed FROM seal WHERE key_id = $1",
     postgres "SELECT key_id, sealed FROM seal WHERE key_id = $1 FOR SHARE";
     REMOVE_SEALS = "DELETE FROM seal WHERE key_id <> $1";
     SEALED_OTHERWISE = "SELECT COUNT(*) FROM secret WHERE key_id <> $1";
     ANY_SECRET = "SELECT namespace, graph, name, sealed, key_id FROM secret LIMIT 1";
-    /// Some secrets, behind one of them.
+    /// Reads a page of secrets, after a key.
     SECRETS = "SELECT namespace, graph, name, sealed, key_id FROM secret \
                WHERE (namespace, graph, name) > ($1, $2, $3) ORDER BY namespace, graph, name LIMIT $4";
-    /// The same, of other keys than this, which nobody changes meanwhile.
+    /// Reads and locks a page of the secrets under other keys than this one.
     SECRETS_TO_RESEAL = "SELECT namespace, graph, name, sealed, key_id FROM secret WHERE key_id <> $5 \
                          AND (namespace, graph, name) > ($1, $2, $3) ORDER BY namespace, graph, name LIMIT $4",
     postgres "SELECT namespace, graph, name, sealed, key_id FROM secret WHERE key_id <> $5 \
               AND (namespace, graph, name) > ($1, $2, $3) ORDER BY namespace, graph, name LIMIT $4 FOR UPDATE";
     RESEAL = "UPDATE secret SET sealed = $4, key_id = $5 WHERE namespace = $1 AND graph = $2 AND name = $3";
-    /// Gives up a secret, unless it was set anew.
+    /// Removes a secret, unless it has been set again.
     FORGET_SECRET = "DELETE FROM secret WHERE namespace = $1 AND graph = $2 AND name = $3 AND sealed = $4";
 
-    // What executions read.
+    // Reads of executions.
     RUN_INFO = "SELECT u.uuid, u.namespace, g.name, r.number, r.body, u.inputs, r.id, n.id FROM run u \
                 JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
                 JOIN namespace n ON n.name = u.namespace WHERE u.id = $1";
@@ -532,7 +527,7 @@ statements! {
     postgres "SELECT o.state, o.number, o.body FROM json_array_elements($1::JSON) w \
               JOIN output o ON o.state = (w ->> 0)::BIGINT AND o.number = (w ->> 1)::BIGINT WHERE octet_length(o.body) <= $2";
     UNITE_SOURCE = "SELECT u.source, s.path, u.branches FROM unite u JOIN state s ON s.id = u.source WHERE u.state = $1";
-    /// What a unite gathers from: the ends below an execution at some nodes.
+    /// Reads the states that a unite gathers from: the ended ones below an execution at some nodes.
     MEMBERS = "SELECT id, node, path, status, outputs, kind, message FROM state \
                WHERE run = $1 AND path > $2 AND path < $3 AND status IN ('SUCCESS', 'ERRORED') \
                AND node IN (SELECT value FROM json_each($4)) ORDER BY path",
@@ -562,27 +557,26 @@ statements! {
     postgres "SELECT COALESCE(SUM(octet_length(body)), 0)::BIGINT FROM output WHERE state = $1";
     OUTPUT_SIZES = "SELECT state, number, octet_length(body) FROM output WHERE state = $1 ORDER BY number",
     postgres "SELECT state, number, octet_length(body)::BIGINT FROM output WHERE state = $1 ORDER BY number";
-    /// How some runs stand.
+    /// Reads the statuses of several runs.
     RUN_STATUSES = "SELECT id, version, status, paused FROM run WHERE id IN (SELECT value FROM json_each($1))",
     postgres "SELECT id, version, status, paused FROM run WHERE id IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON))";
 
-    // What people read.
-    /// Runs, the newest first, behind one of them. Hosts take their numbers in
-    /// blocks, so that a larger one is not always a later run's.
+    // Reads of the API.
+    /// Lists runs before a cursor, the newest first. Hosts take run numbers in blocks, so that a
+    /// larger number is not always a later run's.
     RUNS = "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, u.created_at, u.ended_at, u.states, u.succeeded, u.pruned, \
             u.errored, u.cancelled, u.retries, u.requeues, u.store_keys FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
             WHERE u.namespace = $1 AND (CAST($2 AS TEXT) IS NULL OR g.name = $2) AND (CAST($3 AS TEXT) IS NULL OR u.status = $3) \
             AND (CAST($4 AS BIGINT) IS NULL OR (u.created_at, u.id) < (SELECT b.created_at, b.id FROM run b WHERE b.id = $4)) \
             ORDER BY u.created_at DESC, u.id DESC LIMIT $5";
-    /// A run. (`IS NOT DISTINCT FROM` keeps Postgres from going by the index of a
+    /// Reads a run. (`IS NOT DISTINCT FROM` stops the planner from choosing the index of a
     /// namespace's runs while it has no statistics.)
     RUN = "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, u.created_at, u.ended_at, u.states, u.succeeded, u.pruned, \
            u.errored, u.cancelled, u.retries, u.requeues, u.store_keys FROM run u JOIN graph g ON g.id = u.graph JOIN revision r ON r.id = u.revision \
            WHERE u.uuid = $2 AND u.namespace IS NOT DISTINCT FROM $1";
-    /// States of a run in path order; the path may equal the first one given,
-    /// and lies behind the second. Of their details only why they failed: what a
-    /// pruned one left may have megabytes. The page ends where its failures have so
-    /// many bytes.
+    /// Lists states of a run in path order, from the first path on and after the second. Details
+    /// are read only for failures, because those of a pruned state may have megabytes. The page
+    /// ends at a number of bytes of failures.
     STATES = concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
               cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY path) - bytes AS bytes_ahead \
               FROM (SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
@@ -603,23 +597,23 @@ statements! {
               WHERE bytes_ahead < $7 ORDER BY path");
     STATE = concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
              cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state WHERE run = $1 AND id = $2 AND ", seen!("state"));
-    /// Some outputs of a state that has succeeded: those of others are staged.
+    /// Reads a page of a succeeded state's outputs; those of any other state are staged.
     OUTPUTS_PAGE = "SELECT body FROM output WHERE state = $1 AND number >= $2 \
                     AND EXISTS (SELECT 1 FROM state s WHERE s.id = $1 AND s.status = 'SUCCESS') ORDER BY number LIMIT $3";
-    /// Bytes of the first outputs of a state, of its details and of its attempts.
+    /// Returns the bytes of a state's first outputs, of its details and of its attempts.
     STATE_SIZE = "SELECT (SELECT COALESCE(SUM(octet_length(body)), 0) FROM output WHERE state = $1 AND number < $2) \
                   + (SELECT COALESCE(octet_length(details), 0) FROM state WHERE id = $1) \
                   + (SELECT COALESCE(SUM(COALESCE(octet_length(logs), 0) + COALESCE(octet_length(details), 0)), 0) FROM attempt WHERE state = $1)",
     postgres "SELECT ((SELECT COALESCE(SUM(octet_length(body)), 0) FROM output WHERE state = $1 AND number < $2) \
               + (SELECT COALESCE(octet_length(details), 0) FROM state WHERE id = $1) \
               + (SELECT COALESCE(SUM(COALESCE(octet_length(logs), 0) + COALESCE(octet_length(details), 0)), 0) FROM attempt WHERE state = $1))::BIGINT";
-    /// Bytes of the store of a run.
+    /// Returns the bytes of a run's store.
     STORE_SIZE = "SELECT COALESCE(SUM(octet_length(key) + octet_length(value)), 0) FROM entry WHERE run = $1",
     postgres "SELECT COALESCE(SUM(octet_length(key) + octet_length(value)), 0)::BIGINT FROM entry WHERE run = $1";
     ATTEMPTS = "SELECT number, ended_at, outcome, kind, message, details, logs, cpu_us, memory_bytes, host_calls, input_bytes, output_bytes \
                 FROM attempt WHERE state = $1 ORDER BY number";
 
-    // What a check reads, all in one snapshot.
+    // Reads of a check, all in one snapshot.
     MIGRATED = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'",
     postgres "SELECT COUNT(*) FROM pg_class WHERE oid = to_regclass('_sqlx_migrations')";
     MIGRATIONS = "SELECT version, checksum, CAST(CASE WHEN success THEN 1 ELSE 0 END AS BIGINT) FROM _sqlx_migrations ORDER BY version";
@@ -632,7 +626,7 @@ statements! {
     CHECK_PLUGINS = "SELECT p.id, p.namespace, p.name, p.digest, c.digest FROM plugin p LEFT JOIN component c ON c.digest = p.digest";
     CHECK_GRAPHS = "SELECT g.id, g.namespace, g.name, g.current, r.graph FROM graph g LEFT JOIN revision r ON r.id = g.current";
     CHECK_REVISIONS = "SELECT r.id, r.graph, r.number, r.digest, r.body, g.id FROM revision r LEFT JOIN graph g ON g.id = r.graph";
-    /// What is sealed is not looked at: only a host has the keys.
+    /// Encrypted values are not checked, because only a host has the keys.
     CHECK_SECRETS = "SELECT namespace || '/' || graph || '/' || name, namespace, graph, name, key_id FROM secret";
     CHECK_SEALS = "SELECT key_id, key_id FROM seal";
     CHECK_NAMESPACES = "SELECT id, name FROM namespace";
@@ -640,23 +634,23 @@ statements! {
     CHECK_NUMBERS = "SELECT name, next, CASE name WHEN 'state' THEN COALESCE((SELECT MAX(id) FROM state), 0) \
                      WHEN 'run' THEN COALESCE((SELECT MAX(id) FROM run), 0) ELSE COALESCE((SELECT MAX(id) FROM session), 0) END \
                      FROM number WHERE name IN ('state', 'run', 'session')";
-    /// Some runs, by number, each with what it names.
+    /// Reads a page of runs by number, each with the rows that it refers to.
     CHECK_RUNS = "SELECT u.id, u.uuid, u.namespace, u.graph, u.revision, u.status, u.version, u.inputs, u.ended_at, u.open, u.failed, \
                   u.states, u.succeeded, u.pruned, u.errored, u.cancelled, u.retries, u.requeues, u.store_keys, u.store_bytes, \
                   u.store_version, u.paused, u.unswept, u.start_key, g.namespace, r.graph, u.start_digest, u.redrive FROM run u \
                   LEFT JOIN graph g ON g.id = u.graph LEFT JOIN revision r ON r.id = u.revision \
                   WHERE u.id > $1 ORDER BY u.id LIMIT $2";
-    /// The graphs of some runs.
+    /// Reads the graphs of some runs.
     CHECK_BODIES = "SELECT id, body FROM revision WHERE id IN (SELECT revision FROM run WHERE id >= $1 AND id <= $2)";
-    /// What the stores of some runs hold. On Postgres a text may be longer than
-    /// it was: see `postgres::escaped`.
+    /// Returns the sizes of some runs' stores. On Postgres a text may be longer than the original:
+    /// see `postgres::escaped`.
     CHECK_STORES = "SELECT run, COUNT(*), SUM(octet_length(key) + octet_length(value)), MAX(version) \
                     FROM entry WHERE run >= $1 AND run <= $2 GROUP BY run",
     postgres "SELECT run, COUNT(*), SUM(octet_length(key) + octet_length(value) \
               - length(key || value) + length(replace(key || value, chr(1), '')))::BIGINT, MAX(version) \
               FROM entry WHERE run >= $1 AND run <= $2 GROUP BY run";
-    /// The states of some runs in the order in which a run is walked, each with
-    /// its counts if it is a unite.
+    /// Reads the states of some runs in the order in which the check walks a run, each with its
+    /// counts if it is a unite.
     CHECK_STATES = concat!("SELECT s.id, s.run, s.node, s.path, s.status, s.session, s.fence, s.attempt, s.retries, s.requeues, s.losses, \
                     s.conflicts, s.refs, s.scopes, s.fixed, s.ended_at, s.outputs, s.kind, s.details, s.parked, s.begun, \
                     n.state, n.source, n.branches, n.open, n.failed, n.arrived, s.due_at, s.delayed \
@@ -665,15 +659,15 @@ statements! {
     CHECK_STRAY_STATES = "SELECT s.id, s.run FROM state s WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = s.run) ORDER BY s.id";
     CHECK_STRAY_UNITES = "SELECT n.state, n.state FROM unite n WHERE NOT EXISTS (SELECT 1 FROM state s WHERE s.id = n.state) ORDER BY n.state";
     CHECK_STRAY_ENTRIES = "SELECT e.key, e.run FROM entry e WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = e.run) ORDER BY e.run, e.key";
-    /// States that are held by a session which never was.
+    /// Reads states held by a session that never existed.
     CHECK_STRAY_SESSIONS = "SELECT s.id, s.session, u.uuid FROM state s LEFT JOIN run u ON u.id = s.run WHERE s.status = 'QUEUED' \
                             AND s.session IS NOT NULL AND NOT EXISTS (SELECT 1 FROM session o WHERE o.id = s.session) ORDER BY s.id";
-    /// States that are not where their run's namespace takes its turn, nor in the queue of
-    /// what was staged for an execution of their run.
+    /// Reads states in the wrong queue: neither that of their run's namespace nor that of a staging
+    /// execution of their run.
     CHECK_TURNS = "SELECT s.id, s.namespace, u.uuid FROM state s JOIN run u ON u.id = s.run JOIN namespace n ON n.name = u.namespace \
                    WHERE s.namespace <> n.id AND (s.namespace >= 0 OR s.status NOT IN ('CREATED', 'CANCELLED') \
                    OR NOT EXISTS (SELECT 1 FROM state p WHERE p.id = -s.namespace AND p.run = s.run)) ORDER BY s.id";
-    /// States that were staged for an execution which has not ended, and stages none.
+    /// Reads states staged for an execution that has not ended and has no staging row.
     CHECK_STRAY_STAGED = "SELECT s.id, s.namespace FROM state s WHERE s.namespace < 0 \
                           AND NOT EXISTS (SELECT 1 FROM state p WHERE p.id = -s.namespace AND p.status = 'SUCCESS') \
                           AND NOT EXISTS (SELECT 1 FROM staged g WHERE g.state = -s.namespace) ORDER BY s.id";
@@ -681,7 +675,7 @@ statements! {
                           (SELECT 1 FROM state s WHERE s.id = g.state AND s.status <> 'SUCCESS' AND s.fence >= g.fence AND s.run = g.run) ORDER BY g.state";
     CHECK_STRAY_FIXED = "SELECT f.state, f.state FROM staged_fixed f WHERE NOT EXISTS \
                          (SELECT 1 FROM state s WHERE s.id = f.state AND s.status = 'SUCCESS') ORDER BY f.state";
-    /// States with outputs, where the two disagree.
+    /// Reads states whose stored outputs differ from their output count.
     CHECK_OUTPUT_COUNTS = "SELECT o.state, o.count, o.first, o.last, s.outputs, CASE WHEN s.id IS NULL THEN NULL ELSE COALESCE(u.uuid, '?') END \
                            FROM (SELECT state, COUNT(*) AS count, MIN(number) AS first, MAX(number) AS last FROM output GROUP BY state) o \
                            LEFT JOIN state s ON s.id = o.state LEFT JOIN run u ON u.id = s.run \
@@ -693,14 +687,13 @@ statements! {
     CHECK_ATTEMPTS = "SELECT a.state, a.number, a.outcome, a.kind, a.details, a.logs, s.attempt FROM attempt a LEFT JOIN state s ON s.id = a.state";
 }
 
-/// Asks for an answer, whatever it is.
+/// Asks for any answer.
 pub(crate) const PING: &str = "SELECT 1";
 
-/// One beat of a host on Postgres: renews its session, ends those that are
-/// overdue, and tells whether the session still lives, when the next state is
-/// due, and which sessions hold states that have ended, or never were. One that
-/// was overdue itself ends nobody: the database may have been away for others as
-/// for it.
+/// The heartbeat of a host on Postgres. Renews its session and expires overdue ones. Returns
+/// whether the session is alive, when the next state is due, and which sessions hold states that
+/// have ended, or never existed. A session that was overdue itself expires none: the database may
+/// have been unreachable for the other hosts, too.
 pub(crate) const BEAT: &str = concat!(
     "WITH RECURSIVE ",
     claimable!(),
@@ -721,13 +714,13 @@ pub(crate) const BEAT: &str = concat!(
      ARRAY(SELECT id FROM ended) FROM clock"
 );
 
-/// The channel by which hosts wake each other.
+/// The channel of the hosts' notifications.
 pub(crate) const CHANNEL: &str = "exosphere";
 
-/// Tells the hosts on [`CHANNEL`].
+/// Sends a notification on [`CHANNEL`].
 pub(crate) const NOTIFY: &str = "SELECT pg_notify($1, $2)";
 
-/// Whether what was committed may be lost with the machine.
+/// Reads the settings by which commits may be lost with the machine.
 pub(crate) const DURABILITY: &str =
     "SELECT current_setting('synchronous_commit'), current_setting('fsync')";
 

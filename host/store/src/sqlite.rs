@@ -1,10 +1,8 @@
-//! SQLite: the one connection that writes, and those that read beside it on
-//! threads of their own.
+//! SQLite: the one connection that writes, and the readers beside it on threads of their own.
 //!
-//! rusqlite rather than sqlx is the client: its prepared statements need no
-//! hand-over between threads for each statement, nor for each row
-//! (docs/performance.md has the figures). A commit needs none at all: it is done
-//! on the thread of who commits.
+//! rusqlite rather than sqlx is the client: its prepared statements need no hand-over between
+//! threads per statement or per row (docs/performance.md has the figures). A commit needs none at
+//! all: it runs on the committer's own thread.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -19,14 +17,13 @@ use crate::text::{Cells, Read, Rows, Text, Tx, Value};
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// Statements that stay prepared.
+/// The capacity of the cache of prepared statements.
 const PREPARED: usize = 96;
 
-/// Connections that read.
+/// The number of connections that read.
 const READERS: usize = 4;
 
-/// The connection that writes, for one after the other in the order in which
-/// they ask.
+/// The connection that writes, under a lock that callers get in the order of their requests.
 #[derive(Clone)]
 pub(crate) struct Line {
     connection: Arc<tokio::sync::Mutex<Connection>>,
@@ -35,8 +32,8 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn open(file: &Path) -> Result<Self, OpenError> {
         let connection = Connection::open(file)?;
-        // FULL: a commit is on the disk when it returns. Checkpoints of 16 MiB
-        // at a time, since each costs two more syncs.
+        // FULL: a commit is on the disk when it returns. Checkpoints of 16 MiB at a time, since
+        // each costs two more syncs.
         connection.execute_batch(
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
@@ -48,13 +45,13 @@ impl Line {
         Ok(Line { connection: Arc::new(tokio::sync::Mutex::new(connection)) })
     }
 
-    /// The connection itself, for who may hold up the thread that it is on.
+    /// Locks the connection, for a caller that may block its thread.
     pub(crate) async fn hold(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().await
     }
 
-    /// Runs `work` on it, on a thread for what takes its time. It is done whether
-    /// or not anyone waits for the answer.
+    /// Runs `work` on the connection, on a blocking thread. It runs to its end even if the caller
+    /// is dropped.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
@@ -68,22 +65,21 @@ impl Line {
     }
 }
 
-/// Sets whether a commit is on the disk when it returns. If not, it is with the next one
-/// that is: both are in the same log.
+/// Sets whether a commit is on the disk when it returns. If not, the next synced commit syncs it,
+/// too: both are in the same log.
 pub(crate) fn sync_commits(connection: &Connection, sync: bool) -> Result<(), StoreError> {
     let mode = if sync { "FULL" } else { "NORMAL" };
     Ok(connection.pragma_update(None, "synchronous", mode)?)
 }
 
-/// Hands work to the connections that read, which end when the last clone is
-/// gone.
+/// Hands work to the reader threads, which end when the last clone is dropped.
 #[derive(Clone)]
 pub(crate) struct Threads {
     jobs: mpsc::Sender<Job>,
 }
 
 impl Threads {
-    /// Those that read.
+    /// Starts the reader threads.
     pub(crate) fn readers(file: &Path) -> Result<Self, OpenError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connect = || -> rusqlite::Result<Connection> {
@@ -97,7 +93,7 @@ impl Threads {
             let mut connection = connect()?;
             connection.set_prepared_statement_cache_capacity(PREPARED);
             let queue = queue.clone();
-            // One waits for work, the others for their turn to wait.
+            // One thread waits for work while it holds the lock; the others wait for the lock.
             let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             std::thread::Builder::new()
                 .name("store-reader".into())
@@ -111,7 +107,7 @@ impl Threads {
         Ok(Threads { jobs })
     }
 
-    /// Runs `work` on one of them.
+    /// Runs `work` on a reader thread.
     async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
@@ -125,7 +121,7 @@ impl Threads {
         answer.await.map_err(|_| gone())?
     }
 
-    /// The rows of a query.
+    /// Runs a query and returns its rows.
     pub(crate) async fn rows<T: Send + 'static>(
         &self,
         text: &'static Text,
@@ -154,7 +150,7 @@ fn owned(value: &Value<'_>) -> Owned {
     }
 }
 
-/// A transaction on SQLite. Its futures never wait.
+/// A transaction on SQLite, whose futures never wait.
 pub(crate) struct SqliteTx<'a> {
     connection: &'a mut Connection,
     now: Millis,
@@ -162,16 +158,15 @@ pub(crate) struct SqliteTx<'a> {
 }
 
 impl<'a> SqliteTx<'a> {
-    /// Begins; `now` is the host's clock, the only one there is.
+    /// Begins a transaction; `now` is the host's clock, the only one there is.
     pub(crate) fn begin(connection: &'a mut Connection, now: Millis) -> Result<Self, StoreError> {
         connection.execute_batch("BEGIN IMMEDIATE")?;
         Ok(SqliteTx { connection, now, open: true })
     }
 
     pub(crate) fn commit(mut self) -> Result<(), StoreError> {
-        // A commit that fails may leave the transaction open. What could not even
-        // be written is not committed; of a sync that failed nobody knows what the
-        // next start finds.
+        // A commit that fails may leave the transaction open. A commit that could not be written is
+        // not committed. If a sync failed, it is unknown what the next start finds.
         self.connection.execute_batch("COMMIT").map_err(|error| match is_unwritten(&error) {
             true => StoreError::from(error),
             false => StoreError::from(error).of_commit(),
@@ -185,7 +180,7 @@ impl<'a> SqliteTx<'a> {
     }
 }
 
-/// Whether a commit failed before all of it was in the log.
+/// Returns whether a commit failed before all of it was in the log.
 fn is_unwritten(error: &rusqlite::Error) -> bool {
     let rusqlite::Error::SqliteFailure(failure, _) = error else { return false };
     matches!(failure.code, ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::ReadOnly)

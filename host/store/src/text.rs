@@ -1,16 +1,16 @@
-//! Statements in the dialects of both databases, and the values that go into
-//! them and come out of them. Not here: any statement, and any database.
+//! Statements in the dialects of both databases, their parameters and the rows they return. Not
+//! here: any statement, and any database.
 
 use crate::error::StoreError;
 
-/// One statement in both dialects. Parameters are numbered from 1.
+/// A statement in both dialects. Parameters are numbered from 1.
 pub(crate) struct Text {
     pub sqlite: &'static str,
     pub postgres: &'static str,
 }
 
-/// Writes `$1` as `?1`: a name is numbered by SQLite where it stands first, and
-/// only `?1` is the first parameter wherever it stands.
+/// Rewrites `$1` as `?1`: SQLite numbers a name by its first position in the text, and only `?1` is
+/// the first parameter everywhere.
 pub(crate) const fn question_marks<const N: usize>(text: &str) -> [u8; N] {
     let (from, mut to, mut at) = (text.as_bytes(), [0; N], 0);
     while at < N {
@@ -20,7 +20,7 @@ pub(crate) const fn question_marks<const N: usize>(text: &str) -> [u8; N] {
     to
 }
 
-/// A value of one parameter.
+/// The value of a parameter.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value<'a> {
     Int(i64),
@@ -72,7 +72,7 @@ impl<'a> From<&'a [u8]> for Value<'a> {
     }
 }
 
-/// The values of one statement, each turned into a [`Value`].
+/// Converts the values of a statement to [`Value`]s.
 macro_rules! values {
     ($($value:expr),* $(,)?) => {
         [$($crate::text::Value::from($value)),*]
@@ -80,7 +80,7 @@ macro_rules! values {
 }
 pub(crate) use values;
 
-/// One parameter of a statement that is run for many rows.
+/// A parameter of a statement that runs for many rows.
 #[derive(Debug)]
 pub(crate) enum Column<'a> {
     Ints(Vec<i64>),
@@ -90,7 +90,7 @@ pub(crate) enum Column<'a> {
 }
 
 impl<'a> Column<'a> {
-    /// The value in a row; all columns of a [`Rows`] have that many.
+    /// Returns the value in a row; all columns of a [`Rows`] have the same length.
     pub(crate) fn at(&self, row: usize) -> Value<'a> {
         match self {
             Column::Ints(all) => Value::Int(all[row]),
@@ -101,9 +101,8 @@ impl<'a> Column<'a> {
     }
 }
 
-/// What a statement is run for: rows, kept by columns, one for each parameter.
-/// SQLite runs the statement for one row after the other, Postgres once with
-/// arrays.
+/// The rows that a statement runs for, stored by column, one for each parameter. SQLite runs the
+/// statement once per row, Postgres once with arrays.
 #[derive(Debug, Default)]
 pub(crate) struct Rows<'a> {
     columns: Vec<Column<'a>>,
@@ -131,7 +130,7 @@ impl<'a> Rows<'a> {
         self.with(values.len(), Column::MaybeTexts(values))
     }
 
-    /// The same number in every row.
+    /// Adds a column with the same number in every row.
     pub(crate) fn all(self, value: i64) -> Self {
         let count = self.count;
         self.ints(std::iter::repeat_n(value, count))
@@ -152,7 +151,7 @@ impl<'a> Rows<'a> {
         self.count
     }
 
-    /// How long its texts are together.
+    /// Returns the bytes of all texts.
     pub(crate) fn bytes(&self) -> usize {
         let lengths = |column: &Column<'_>| match column {
             Column::Ints(_) | Column::MaybeInts(_) => 0,
@@ -167,7 +166,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// A row that a query found, of whatever database.
+/// A row that a query found, on either database.
 pub(crate) trait Cells {
     fn int(&self, at: usize) -> Result<i64, StoreError>;
     fn maybe_int(&self, at: usize) -> Result<Option<i64>, StoreError>;
@@ -176,18 +175,18 @@ pub(crate) trait Cells {
     fn bytes(&self, at: usize) -> Result<Vec<u8>, StoreError>;
 }
 
-/// Makes a value of a row.
+/// Converts a row to a value.
 pub(crate) type Read<T> = fn(&dyn Cells) -> Result<T, StoreError>;
 
-/// A transaction under way: what is run in it is there together or not at all.
+/// A transaction under way: its statements take effect together or not at all.
 ///
-/// Its futures are boxed nowhere: on SQLite they are ready at once.
+/// Futures are not boxed: on SQLite they are ready at once.
 pub(crate) trait Tx: Send {
-    /// What time it is, for all that this transaction writes: on Postgres by
-    /// the clock of the database, which all hosts share.
+    /// Returns the current time, for all writes of this transaction. On Postgres this is the clock
+    /// of the database, which all hosts share.
     fn now(&self) -> i64;
 
-    /// Runs a statement; tells how many rows it changed.
+    /// Runs a statement; returns the number of changed rows.
     fn execute(
         &mut self,
         text: &'static Text,
@@ -202,17 +201,17 @@ pub(crate) trait Tx: Send {
         read: Read<T>,
     ) -> impl Future<Output = Result<Vec<T>, StoreError>> + Send;
 
-    /// Runs a statement for each row; tells how many it changed.
+    /// Runs a statement for each row; returns the number of changed rows.
     fn execute_each(
         &mut self,
         text: &'static Text,
         rows: &Rows<'_>,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Runs a statement for each row, at the latest before the next one that
-    /// gives something; if so many `changes` do not come of it, what comes next
-    /// fails. What is put off together may run in any order, or at once: no row
-    /// is to be touched by two of them.
+    /// Queues a statement to run once per row, before the next query or the commit at the latest.
+    /// Queued statements may be reordered or merged into one round trip, so no two may touch the
+    /// same row. If `changes` is set and a different number of rows is affected, the next query or
+    /// the commit fails.
     fn put_off(
         &mut self,
         text: &'static Text,
@@ -222,7 +221,7 @@ pub(crate) trait Tx: Send {
         self.execute_all(text, rows, changes)
     }
 
-    /// The same, at once.
+    /// Runs a statement for each row at once, and checks the number of changed rows.
     fn execute_all(
         &mut self,
         text: &'static Text,
@@ -235,7 +234,7 @@ pub(crate) trait Tx: Send {
         }
     }
 
-    /// Runs a query for each row, in no order.
+    /// Runs a query for each row, in no particular order.
     fn query_each<T: Send>(
         &mut self,
         text: &'static Text,
@@ -244,8 +243,8 @@ pub(crate) trait Tx: Send {
     ) -> impl Future<Output = Result<Vec<T>, StoreError>> + Send;
 }
 
-/// Holds what a statement changed to what it was to change: whatever guards it
-/// has been asked before.
+/// Checks that a statement changed the expected number of rows. A mismatch is an internal error,
+/// because the guards were checked before.
 pub(crate) fn all_of(changed: u64, expected: u64) -> Result<(), StoreError> {
     match changed == expected {
         true => Ok(()),

@@ -1,4 +1,4 @@
-//! What people read of runs and states, a page at a time.
+//! Views of runs, states and attempts for the API, in pages.
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::{Millis, Name, NodeIx, RunId, RunKey, StateId};
@@ -14,98 +14,98 @@ use crate::rows::{corrupt, number, small, text};
 use crate::text::{Cells, values};
 use crate::{Store, sql};
 
-/// A run, for people.
+/// A run, as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunView {
-    /// Its number.
+    /// The key of the run's row.
     pub key: RunKey,
-    /// Its id.
+    /// The public id of the run.
     pub id: RunId,
-    /// Its graph.
+    /// The graph of the run.
     pub graph: Name,
-    /// The number of the revision.
+    /// The number of the graph's revision.
     pub revision: i64,
-    /// How it stands.
+    /// The status of the run.
     pub status: RunStatus,
-    /// Whether it is paused: nothing of it is claimed.
+    /// Set if the run is paused: none of its states is claimed.
     pub paused: bool,
-    /// The number of its latest event.
+    /// The number of the run's latest event.
     pub version: i64,
-    /// When it began.
+    /// The time at which the run began.
     pub created_at: Millis,
-    /// When it ended.
+    /// The time at which the run ended.
     pub ended_at: Option<Millis>,
-    /// All its states so far.
+    /// The number of states so far.
     pub states: i64,
-    /// Those that succeeded.
+    /// The number of states that succeeded.
     pub succeeded: i64,
-    /// Those that were pruned.
+    /// The number of states that were pruned.
     pub pruned: i64,
-    /// Those that failed.
+    /// The number of states that failed.
     pub errored: i64,
-    /// Those that were cancelled.
+    /// The number of states that were cancelled.
     pub cancelled: i64,
-    /// Failed attempts that were followed by another.
+    /// The number of failed attempts that another attempt followed.
     pub retries: i64,
-    /// Attempts that asked to run again.
+    /// The number of attempts that requeued their state.
     pub requeues: i64,
-    /// Keys that its store holds.
+    /// The number of keys in the run's store.
     pub store_keys: i64,
 }
 
-/// A state, for people.
+/// A state, as the API shows it.
 #[derive(Debug, Clone)]
 pub struct StateView {
-    /// Its number.
+    /// The number of the state.
     pub id: StateId,
-    /// Its node.
+    /// The node that the state executes.
     pub node: NodeIx,
-    /// Its path.
+    /// The path of the state.
     pub path: Path,
-    /// How it stands.
+    /// The status of the state.
     pub status: Status,
-    /// The number of its latest attempt.
+    /// The number of the latest attempt.
     pub attempt: u32,
-    /// Retries used up.
+    /// The number of retries used up.
     pub retries: u32,
-    /// How often it asked to run again.
+    /// The number of requeues.
     pub requeues: u32,
-    /// When it was created.
+    /// The time at which the state was created.
     pub created_at: Millis,
-    /// When it ended.
+    /// The time at which the state ended.
     pub ended_at: Option<Millis>,
-    /// How many outputs it has, once it has succeeded.
+    /// The number of outputs, once the state has succeeded.
     pub outputs: Option<u32>,
-    /// Why it failed for good.
+    /// The failure that ended the state for good.
     pub failure: Option<FailureView>,
-    /// What a pruned branch left for people: JSON text.
+    /// The data that a pruned branch left for people: JSON text.
     pub data: Option<String>,
-    /// What its last attempt used.
+    /// The resource usage of the last attempt.
     pub usage: Option<Usage>,
 }
 
-/// An attempt, for people.
+/// An attempt, as the API shows it.
 #[derive(Debug, Clone)]
 pub struct AttemptRow {
-    /// Its number.
+    /// The number of the attempt.
     pub number: u32,
-    /// When it ended.
+    /// The time at which the attempt ended.
     pub ended_at: Millis,
-    /// SUCCESS, PRUNED, REQUEUED or FAILED.
+    /// The outcome: SUCCESS, PRUNED, REQUEUED or FAILED.
     pub outcome: String,
-    /// Why it failed.
+    /// The failure, if the attempt failed.
     pub failure: Option<FailureView>,
-    /// Its log: JSON text.
+    /// The log of the attempt: JSON text.
     pub logs: Option<String>,
-    /// What it used.
+    /// The resource usage of the attempt.
     pub usage: Option<Usage>,
 }
 
-/// A failure, for people. Its details are not read: a value takes a hundred times
+/// A failure, as the API shows it. The details stay unparsed: a JSON value takes a hundred times
 /// the memory of its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureView {
-    /// Its kind.
+    /// The kind of the failure.
     pub kind: FailureKind,
     /// The message.
     pub message: String,
@@ -113,47 +113,47 @@ pub struct FailureView {
     pub details: Option<String>,
 }
 
-/// Bytes of a page's messages and details of failures: where they are reached, the
-/// page ends. Any number of callers may read one slowly.
+/// Bytes of failure messages and details at which a page ends, because any number of callers may
+/// read a page slowly.
 const PAGE_BYTES: i64 = 256 * 1024;
 
-/// Which runs.
+/// A filter for a list of runs.
 #[derive(Debug, Clone, Default)]
 pub struct RunFilter {
-    /// Of this graph.
+    /// The graph of the runs.
     pub graph: Option<Name>,
-    /// That stand so.
+    /// The status of the runs.
     pub status: Option<RunStatus>,
-    /// Older than this one.
+    /// The cursor: the page begins after the run with this key.
     pub before: Option<i64>,
-    /// At most so many.
+    /// The maximum page size.
     pub most: u32,
 }
 
-/// Which states of a run.
+/// A filter for a list of a run's states.
 #[derive(Debug, Clone, Default)]
 pub struct StateFilter {
-    /// At these nodes.
+    /// The nodes of the states.
     pub nodes: Option<Vec<NodeIx>>,
-    /// That stand so.
+    /// The status of the states.
     pub status: Option<Status>,
-    /// Behind this path.
+    /// The cursor: the page begins after this path.
     pub after: Option<String>,
-    /// At most so many.
+    /// The maximum page size.
     pub most: u32,
 }
 
-/// Some of many, and where the rest begins.
+/// A page of a list, with the cursor of the next page.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
-    /// These.
+    /// The items of this page.
     pub items: Vec<T>,
-    /// What to ask for next, if there may be more.
+    /// The cursor of the next page, if there may be one.
     pub next: Option<String>,
 }
 
 impl Store {
-    /// Runs of a namespace, the newest first.
+    /// Reads a page of a namespace's runs, the newest first.
     pub async fn runs(
         &self,
         namespace: &Name,
@@ -172,19 +172,19 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// A run.
+    /// Reads a run by its public id.
     pub async fn run(&self, namespace: &Name, id: RunId) -> Result<Option<RunView>, StoreError> {
         self.reader.row(sql::RUN, &values![namespace.as_str(), &id.to_string()], run).await
     }
 
-    /// States of a run, in path order.
+    /// Reads a page of a run's states, in path order.
     pub async fn states(
         &self,
         run: RunKey,
         filter: &StateFilter,
     ) -> Result<Page<StateView>, StoreError> {
         let nodes = filter.nodes.as_deref().map(list);
-        // Every path lies behind '', but for the root's, which is ''.
+        // Every path sorts after '', except the root's, which is ''.
         let after = filter.after.as_deref();
         let wanted = values![
             run.0,
@@ -203,12 +203,12 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// A state of a run.
+    /// Reads a state of a run.
     pub async fn state(&self, run: RunKey, id: StateId) -> Result<Option<StateView>, StoreError> {
         self.reader.row(sql::STATE, &values![run.0, id.0], state).await
     }
 
-    /// Some outputs of a state, in order.
+    /// Reads a page of a state's outputs, in order.
     pub async fn outputs_page(
         &self,
         state: StateId,
@@ -218,20 +218,20 @@ impl Store {
         self.reader.rows(sql::OUTPUTS_PAGE, &values![state.0, from, most], text).await
     }
 
-    /// Returns the bytes of the first outputs of a state, of its details and of
-    /// its attempts.
+    /// Returns the bytes of the first `outputs` outputs of a state, of its details and of its
+    /// attempts.
     pub async fn state_size(&self, state: StateId, outputs: u32) -> Result<i64, StoreError> {
         let size = self.reader.row(sql::STATE_SIZE, &values![state.0, outputs], number).await?;
         Ok(size.unwrap_or_default())
     }
 
-    /// Returns the bytes of the store of a run.
+    /// Returns the bytes of a run's store.
     pub async fn store_size(&self, run: RunKey) -> Result<i64, StoreError> {
         let size = self.reader.row(sql::STORE_SIZE, &values![run.0], number).await?;
         Ok(size.unwrap_or_default())
     }
 
-    /// The attempts of a state that have rows, in order.
+    /// Reads the stored attempts of a state, in order.
     pub async fn attempts(&self, state: StateId) -> Result<Vec<AttemptRow>, StoreError> {
         self.reader.rows(sql::ATTEMPTS, &values![state.0], attempt).await
     }
@@ -284,8 +284,8 @@ fn state(row: &dyn Cells) -> Result<StateView, StoreError> {
     })
 }
 
-/// An attempt. Its row does not say of which state; its number stands for it
-/// where something is wrong with it.
+/// Reads an attempt from its row. The row does not name its state, so an error names the attempt's
+/// number instead.
 fn attempt(row: &dyn Cells) -> Result<AttemptRow, StoreError> {
     let id = StateId(row.int(0)?);
     Ok(AttemptRow {
@@ -298,7 +298,7 @@ fn attempt(row: &dyn Cells) -> Result<AttemptRow, StoreError> {
     })
 }
 
-/// A failure in columns `kind, message, details`, the first at `at`.
+/// Reads a failure from the columns `kind, message, details`, the first at `at`.
 fn failure(
     row: &dyn Cells,
     at: usize,
@@ -315,21 +315,21 @@ fn failure(
 }
 
 impl FailureView {
-    /// Bytes of its texts.
+    /// Returns the bytes of the message and details.
     fn bytes(&self) -> usize {
         self.message.len() + self.details.as_ref().map_or(0, String::len)
     }
 }
 
-/// What an attempt used, in columns `cpu_us, memory_bytes, host_calls,
-/// input_bytes, output_bytes`.
+/// Reads an attempt's usage from the columns `cpu_us, memory_bytes, host_calls, input_bytes,
+/// output_bytes`.
 fn usage(row: &dyn Cells, at: usize, id: StateId) -> Result<Option<Usage>, StoreError> {
     let Some(cpu_us) = row.maybe_int(at)? else { return Ok(None) };
     Ok(Some(Usage {
         cpu_us: cpu_us.unsigned_abs(),
         peak_memory_bytes: row.int(at + 1)?.unsigned_abs(),
         host_calls: small(row.int(at + 2)?, "host_calls", id)?,
-        // Not noted before version 3 of the tables.
+        // Recorded since version 3 of the tables.
         input_bytes: row.maybe_int(at + 3)?.unwrap_or_default().unsigned_abs(),
         output_bytes: row.int(at + 4)?.unsigned_abs(),
     }))

@@ -1,4 +1,4 @@
-//! The node `flaky` fails as often as it is told to: to see retries at work.
+//! The node `flaky` fails a given number of times, to demonstrate retries.
 
 use exosphere_sdk::prelude::*;
 
@@ -9,7 +9,7 @@ struct Input {
     /// Fail in a way that is not retried.
     #[serde(default)]
     permanent: bool,
-    /// What to say in the failure.
+    /// The message of the failure.
     message: Option<String>,
     /// Set this key of the store before anything else. A failed attempt leaves
     /// no trace, so it can only be seen after a success.

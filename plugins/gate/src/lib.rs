@@ -1,13 +1,13 @@
-//! The node `gate` lets some branches through and ends the others, which is no
-//! failure: a pruned branch.
+//! The node `gate` lets some branches through and prunes the others, which is not a
+//! failure.
 
 use exosphere_sdk::prelude::*;
 
 #[derive(Deserialize, JsonSchema)]
 struct Input {
-    /// What goes through.
+    /// The value to pass on.
     value: Value,
-    /// Whether anything goes through.
+    /// Lets values through; if false, every branch is pruned.
     #[serde(default = "yes")]
     open: bool,
     /// Only numbers of at least this much go through.
@@ -32,7 +32,7 @@ fn gate(input: Input) -> Result<Flow<Output>> {
     }
 }
 
-/// Why the value may not go through, if it may not.
+/// Returns the reason why the value may not pass, if there is one.
 fn objection(input: &Input) -> Result<Option<String>> {
     if !input.open {
         return Ok(Some("the gate is closed".into()));

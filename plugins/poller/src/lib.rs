@@ -1,6 +1,5 @@
-//! The node `poller` waits until a counter of the run's store is high enough.
-//! It does not sleep, which would keep a place in the host busy: it asks to run
-//! again later.
+//! The node `poller` waits until a counter in the run's store is high enough. It
+//! requeues instead of sleeping, because a sleep would occupy a slot of the host.
 
 use exosphere_sdk::prelude::*;
 
@@ -8,9 +7,9 @@ use exosphere_sdk::prelude::*;
 struct Input {
     /// The store key to look at. A missing one counts as 0.
     key: String,
-    /// What it must have reached.
+    /// The value that the key must reach.
     until: i64,
-    /// How long to wait before the next look, in milliseconds.
+    /// The delay between two looks, in milliseconds.
     #[serde(default = "hundred")]
     every_ms: u64,
 }
@@ -18,9 +17,9 @@ struct Input {
 #[derive(Serialize, JsonSchema)]
 struct Output {
     key: String,
-    /// What the key held at last.
+    /// The last value of the key.
     value: i64,
-    /// How many attempts it took.
+    /// The number of attempts that it took.
     attempts: u32,
 }
 

@@ -1,6 +1,5 @@
-//! The node `tally` adds to a counter of the run's store. Any number of
-//! branches may do so at the same time and the sum is exact, since increments
-//! merge when they commit.
+//! The node `tally` adds to a counter in the run's store. Any number of branches may do
+//! so at the same time. The sum is exact, because increments merge at commit.
 
 use exosphere_sdk::prelude::*;
 
@@ -8,7 +7,7 @@ use exosphere_sdk::prelude::*;
 struct Input {
     /// The store key to add to.
     key: String,
-    /// How much to add.
+    /// The number to add.
     #[serde(default = "one")]
     by: i64,
     /// Returned as it is.

@@ -1,4 +1,4 @@
-//! The node `count`: what each branch of the fanout does.
+//! The node `count`: counts words, in each branch of the fanout.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ pub struct Input {
 
 #[derive(Serialize, JsonSchema)]
 pub struct Output {
-    /// How often each word occurs.
+    /// The number of occurrences of each word.
     counts: BTreeMap<String, u64>,
-    /// How many words there are.
+    /// The number of words.
     words: u64,
 }
 
@@ -25,7 +25,7 @@ pub fn count(input: Input) -> Result<Output> {
         *counts.entry(word.to_ascii_lowercase()).or_default() += 1;
         words += 1;
     }
-    // Other branches add at the same time: increments merge, a set would not.
+    // Other branches add at the same time: increments merge, a set would conflict.
     store::increment("words", i64::try_from(words)?);
     store::increment("chunks", 1);
     Ok(Output { counts, words })

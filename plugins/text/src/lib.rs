@@ -1,12 +1,11 @@
-//! Counts the words of a text, in three nodes that a graph can run side by
-//! side: `split` cuts the text into chunks, `count` counts the words of one,
-//! `merge` unites the counts.
+//! Counts the words of a text, in three nodes for one graph: `split` cuts the text into
+//! chunks, `count` counts the words of one chunk, `merge` unites the counts.
 //!
-//! # What a word is
+//! # The definition of a word
 //!
-//! A longest run of the ASCII letters, in lower case: `Don't` is `don` and `t`,
-//! and `naïve` is `na` and `ve`. That is crude, and it can be checked by the
-//! tools of any Unix, which give the same ten most frequent words:
+//! A word is a maximal run of ASCII letters, in lower case: `Don't` is `don` and `t`,
+//! and `naïve` is `na` and `ve`. That is crude, but standard Unix tools can check it;
+//! these give the same ten most frequent words:
 //!
 //! ```sh
 //! LC_ALL=C tr 'A-Z' 'a-z' < FILE | LC_ALL=C tr -cs 'a-z' '\n' | sed '/^$/d' \

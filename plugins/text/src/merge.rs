@@ -1,4 +1,4 @@
-//! The node `merge`: what unites the branches.
+//! The node `merge`: unites the branches.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use exosphere_sdk::prelude::*;
 pub struct Input {
     /// The counts of each chunk; null where its branch failed.
     counts: Vec<Option<BTreeMap<String, u64>>>,
-    /// How many of the most frequent words to give.
+    /// The number of most frequent words to return.
     #[serde(default = "ten")]
     top: u32,
 }
@@ -17,11 +17,11 @@ pub struct Input {
 pub struct Output {
     /// The most frequent words, those of the same count in alphabetical order.
     top: Vec<Word>,
-    /// How many words there are.
+    /// The number of words.
     words: u64,
-    /// How many different words there are.
+    /// The number of different words.
     distinct: usize,
-    /// How many chunks are missing.
+    /// The number of missing chunks.
     missing: usize,
 }
 
@@ -45,7 +45,7 @@ pub fn merge(input: Input) -> Result<Output> {
     let words = sums.values().sum();
     let distinct = sums.len();
     let mut top: Vec<_> = sums.into_iter().map(|(word, count)| Word { word, count }).collect();
-    // The sort is stable, and the words are in alphabetical order already.
+    // The sort is stable, and the words are already in alphabetical order.
     top.sort_by_key(|word| std::cmp::Reverse(word.count));
     top.truncate(input.top as usize);
     Ok(Output { top, words, distinct, missing })

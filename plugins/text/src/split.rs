@@ -1,17 +1,17 @@
-//! The node `split`: a fanout.
+//! The node `split`: a fanout of chunks.
 
 use std::num::NonZeroU32;
 
 use exosphere_sdk::prelude::*;
 
-/// The longest chunk in bytes. As JSON a byte may become six (`\u0001`), and an
+/// The longest chunk, in bytes. In JSON one byte may become six (`\u0001`), and an
 /// output must stay below 4 MiB.
 const MAX_CHUNK: usize = 512 * 1024;
 
 #[derive(Deserialize, JsonSchema)]
 pub struct Input {
     text: String,
-    /// At most so many chunks, unless the text is so long that it needs more.
+    /// The most chunks, unless the text is so long that it needs more.
     #[serde(default = "eight")]
     chunks: NonZeroU32,
 }
@@ -25,8 +25,8 @@ fn eight() -> NonZeroU32 {
     const { NonZeroU32::new(8).unwrap() }
 }
 
-/// Cuts a text into chunks of about the same length. Put together in order they
-/// are the text again.
+/// Cuts a text into chunks of about the same length. Joined in order, they are the text
+/// again.
 pub fn split(input: Input) -> Result<Flow<Chunk>> {
     let mut rest = input.text.as_str();
     let wanted = (input.chunks.get() as usize).max(rest.len().div_ceil(MAX_CHUNK));
@@ -42,8 +42,8 @@ pub fn split(input: Input) -> Result<Flow<Chunk>> {
     Ok(Flow::many(chunks))
 }
 
-/// Where to cut a text after about so many bytes, more than zero: at the last
-/// edge before, else at the first one after.
+/// Returns the position at which to cut a text after about `about` bytes, more than
+/// zero: the last edge of a word before that, or else the first one after it.
 fn cut(text: &str, about: usize) -> Result<usize> {
     let before = (1..=about).rev().find(|&at| is_edge(text, at));
     let at = before.or_else(|| (about..=text.len()).find(|&at| is_edge(text, at)));
@@ -52,7 +52,7 @@ fn cut(text: &str, about: usize) -> Result<usize> {
     })
 }
 
-/// Whether no word goes on across this place.
+/// Tells whether a position is not inside a word.
 fn is_edge(text: &str, at: usize) -> bool {
     let letter = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_alphabetic);
     text.is_char_boundary(at) && !(letter(at - 1) && letter(at))

@@ -1,4 +1,4 @@
-//! A comparison of two builds of the host: the main loads on both databases, the two
+//! A baseline comparison of two builds of the host: the main loads on both databases, the two
 //! builds in turn, each round in the other order. Quotes the ratio of each pair.
 //!
 //! Not here: a verdict, and figures to quote alone; see `loads`.
@@ -16,8 +16,8 @@ use crate::graphs::{CHAIN, CHAINS, CHAINS_OF, FANOUTS, fanout_of};
 use crate::loads::{CLIENTS, SINGLES, fanout};
 use crate::subject::Subject;
 
-/// Measures `rounds` pairs, after one that is not counted, and prints the ratios of
-/// this build to the one at `baseline`.
+/// Measures `rounds` pairs after an uncounted one, and prints the ratios of this build to the one
+/// at `baseline`.
 pub fn run(postgres: &Postgres, baseline: &Path, rounds: u32) -> Result<()> {
     let (ours, mut ratios) = (binary()?, Figures::default());
     for database in [None, Some(postgres)] {
@@ -42,7 +42,7 @@ pub fn run(postgres: &Postgres, baseline: &Path, rounds: u32) -> Result<()> {
     Ok(())
 }
 
-/// Runs the loads whose speed every change is held to.
+/// Runs the loads whose speed every change must keep.
 fn main_loads(subject: &Subject, figures: &mut Figures) -> Result<()> {
     fanout(subject, "fanout", FANOUTS[1], &fanout_of(FANOUTS[1]), figures)?;
     let chains = closed(&subject.work("chain", &json!({})), CHAINS, CHAINS)?;

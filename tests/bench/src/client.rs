@@ -1,5 +1,5 @@
-//! The load generator's client: HTTP/1.1 on connections that are kept, as cheap
-//! as can be, since it shares the processors with what it measures.
+//! The load generator's client: HTTP/1.1 on persistent connections, as cheap as possible, since it
+//! shares the processors with the subject that it measures.
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-/// A connection.
+/// An HTTP connection.
 pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
     authority: String,
@@ -23,12 +23,13 @@ impl Connection {
         let stream = TcpStream::connect(&authority).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-        // Ends with the connection.
+        // The task ends with the connection.
         tokio::spawn(connection);
         Ok(Connection { sender, authority })
     }
 
-    /// The bytes of the answer to a request with a JSON body, which must be good.
+    /// Sends a request with a JSON body, and returns the bytes of the answer, which must be a
+    /// success.
     pub async fn call(&mut self, method: &str, path: &str, body: Bytes) -> Result<Bytes> {
         let request = Request::builder()
             .method(method)
@@ -43,7 +44,7 @@ impl Connection {
         ensure!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&bytes));
         Ok(bytes)
     }
-    /// The same, as JSON.
+    /// Sends a request with a JSON body, and returns the answer as JSON, which must be a success.
     pub async fn json(&mut self, method: &str, path: &str, body: &Value) -> Result<Value> {
         let bytes = self.call(method, path, body.to_string().into()).await?;
         Ok(serde_json::from_slice(&bytes)?)

@@ -1,6 +1,5 @@
-//! A closed loop: some clients, each of which starts a run and waits for its
-//! end before it starts another. How fast that goes is what the whole can do at
-//! that concurrency.
+//! A closed loop: each client starts a run and waits for its end before it starts another. The rate
+//! is the most that the whole can do at that concurrency.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,33 +11,33 @@ use serde_json::Value;
 
 use crate::client::Connection;
 
-/// What every client does again and again.
+/// The request that every client repeats.
 #[derive(Clone)]
 pub struct Work {
-    /// Where.
+    /// The host's URL.
     pub url: String,
     /// The path of a request that answers when its run is over.
     pub path: String,
-    /// Its body.
+    /// The request's body.
     pub body: Bytes,
 }
 
-/// How it went.
+/// The times of a closed loop.
 pub struct Went {
-    /// From the first request to the last answer.
+    /// Time from the first request to the last answer.
     pub took: Duration,
-    /// Of each request, in milliseconds.
+    /// The latency of each request, in milliseconds.
     pub latencies: Vec<f64>,
 }
 
 impl Went {
-    /// So many things of it in a second.
+    /// Returns the rate per second of `things`.
     pub fn rate(&self, things: f64) -> f64 {
         things / self.took.as_secs_f64()
     }
 }
 
-/// Has `clients` do it `total` times in all.
+/// Sends the request `total` times in all, from `clients` clients.
 pub fn closed(work: &Work, clients: u64, total: u64) -> Result<Went> {
     // One thread: the load generator shares the processors with the host.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -78,8 +77,8 @@ async fn client(
     Ok(latencies)
 }
 
-/// Does it `total` times with a `pause` before each, in which all is quiet. Gives
-/// the latencies in milliseconds.
+/// Sends the request `total` times, with a quiet `pause` before each. Returns the latencies in
+/// milliseconds.
 pub fn alone(work: &Work, total: u64, pause: Duration) -> Result<Vec<f64>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -98,7 +97,7 @@ pub fn alone(work: &Work, total: u64, pause: Duration) -> Result<Vec<f64>> {
 /// Starts a run and waits for its end, which must be a success.
 pub async fn succeed(connection: &mut Connection, path: &str, body: Bytes) -> Result<()> {
     let mut answer = connection.call("POST", path, body).await?;
-    // Who has waited too long asks again.
+    // A client whose wait timed out asks again.
     loop {
         let run: Value = serde_json::from_slice(&answer)?;
         match run["status"].as_str() {

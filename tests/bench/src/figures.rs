@@ -1,10 +1,10 @@
-//! What was measured: figures by load and subject, one value a round.
+//! Measured figures by load and subject, one value a round.
 //!
 //! Not here: how a report looks; see `report`.
 
 use serde::Serialize;
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Unit {
     #[serde(rename = "states/s")]
@@ -19,13 +19,13 @@ pub enum Unit {
     Mebibytes,
     #[serde(rename = "% of a core")]
     Core,
-    /// One figure by another of the same round.
+    /// One figure divided by another of the same round.
     #[serde(rename = "ratio")]
     Ratio,
 }
 
 impl Unit {
-    /// As it stands in a table.
+    /// Returns the unit's name in a table.
     pub fn name(self) -> &'static str {
         match self {
             Unit::StatesPerSecond => "states/s",
@@ -39,38 +39,38 @@ impl Unit {
     }
 }
 
-/// One thing that is measured again and again.
+/// One repeatedly measured figure.
 #[derive(Debug, Clone, Serialize)]
 pub struct Figure {
-    /// What was done.
+    /// The load.
     pub load: String,
-    /// Who did it: `SQLite` and `Postgres` are Exosphere on these.
+    /// The subject that was measured: `SQLite` and `Postgres` are Exosphere on these.
     pub subject: String,
-    /// What the values count.
+    /// The unit of the values.
     pub unit: Unit,
-    /// One value for each round, in the order of the rounds.
+    /// One value per round, in the order of the rounds.
     pub values: Vec<f64>,
 }
 
 impl Figure {
-    /// The middle value; of an even number the lower of the two in the middle.
+    /// Returns the median; of an even number of values the lower middle one.
     pub fn median(&self) -> f64 {
         percentile(&mut self.values.clone(), 50.0)
     }
 
-    /// The least and the greatest value.
+    /// Returns the least and the greatest value.
     pub fn spread(&self) -> (f64, f64) {
         let least = self.values.iter().copied().fold(f64::INFINITY, f64::min);
         (least, self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
     }
 }
 
-/// All figures, in the order in which they came first.
+/// All figures, in the order of their first values.
 #[derive(Debug, Default)]
 pub struct Figures(pub Vec<Figure>);
 
 impl Figures {
-    /// Notes one value.
+    /// Adds one value.
     pub fn add(&mut self, load: &str, subject: &str, unit: Unit, value: f64) {
         let same = |figure: &&mut Figure| {
             figure.load == load && figure.subject == subject && figure.unit == unit
@@ -86,7 +86,7 @@ impl Figures {
         }
     }
 
-    /// Notes percentiles of latencies, given in milliseconds.
+    /// Adds percentiles of latencies, given in milliseconds.
     pub fn add_latencies(&mut self, load: &str, subject: &str, latencies: &mut [f64]) {
         for (name, percent) in [("p50", 50.0), ("p99", 99.0), ("p99.9", 99.9)] {
             let value = percentile(latencies, percent);
@@ -94,7 +94,7 @@ impl Figures {
         }
     }
 
-    /// The latest value of a figure, if there is one.
+    /// Returns the latest value of a figure, if there is one.
     pub fn latest(&self, load: &str, subject: &str) -> Option<f64> {
         let mut all = self.0.iter();
         let found = all.find(|figure| figure.load == load && figure.subject == subject)?;
@@ -102,7 +102,7 @@ impl Figures {
     }
 }
 
-/// The value that so many percent of all do not exceed (nearest rank).
+/// Returns the given percentile (nearest rank).
 pub fn percentile(values: &mut [f64], percent: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     // Less a little, since 99.9 % of 1,000 is a little more than 999 in floats.

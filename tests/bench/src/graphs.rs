@@ -1,27 +1,27 @@
-//! The graphs of the loads. All nodes are trivial: what is measured is the host.
+//! Graphs of the loads. All nodes are trivial: the loads measure the host.
 
 use serde_json::{Value, json};
 
 /// Branches of the fanouts.
 pub const FANOUTS: [u64; 3] = [10_000, 20_000, 100_000];
-/// Chains at the same time, and what that load is called.
+/// Chains at the same time, and the name of that load.
 pub const CHAINS: u64 = 200;
 pub const CHAINS_OF: &str = "200 chains of 50";
 /// Nodes of the chain.
 pub const CHAIN: u64 = 50;
 /// Nodes of the short chain that carries payloads.
 pub const CARRIERS: u64 = 10;
-/// Nodes of the wide graph: a root, what follows it, and a unite.
+/// Nodes of the wide graph: a root, its successors, and a unite.
 pub const WIDE: u64 = 100;
 /// Operations of the node that uses the store.
 const OPERATIONS: usize = 100;
 
-/// What a fanout is called.
+/// Returns the name of the load of a fanout.
 pub fn fanout_of(branches: u64) -> String {
     format!("fanout of {},000", branches / 1000)
 }
 
-/// All of them, by name.
+/// Returns all graphs, by name.
 pub fn all() -> Vec<(&'static str, Value)> {
     vec![
         ("fanout", fanout("echo", json!({"value": "${{ splitter.outputs.i }}"}))),
@@ -47,7 +47,7 @@ fn uniting(mut node: Value, source: &str) -> Value {
     node
 }
 
-/// `n` branches of one node each, united.
+/// Returns a graph of `n` branches of one node each, united.
 fn fanout(worker: &str, inputs: Value) -> Value {
     nodes(vec![
         node("fan", "splitter", json!({"n": 1}), &["worker".into()]),
@@ -56,7 +56,7 @@ fn fanout(worker: &str, inputs: Value) -> Value {
     ])
 }
 
-/// Nodes one after the other, each of which gives what it was given.
+/// Returns a chain of nodes, each of which returns its input.
 fn chain(length: u64) -> Value {
     let link = |at: u64| {
         let value = match at {
@@ -70,7 +70,7 @@ fn chain(length: u64) -> Value {
     nodes((0..length).map(link).collect())
 }
 
-/// A root that many nodes follow, and a unite of them.
+/// Returns a graph of a root, many successors, and a unite of them.
 fn wide() -> Value {
     let names: Vec<String> = (0..WIDE - 2).map(|at| format!("n{at}")).collect();
     let mut all = vec![node("fan", "root", json!({"n": 1}), &names)];
@@ -81,7 +81,7 @@ fn wide() -> Value {
     nodes(all)
 }
 
-/// A node that sets and reads its store.
+/// Returns a graph of one node that sets and reads its store.
 fn store() -> Value {
     let operation = |at: usize| match at % 2 {
         0 => json!(["set", format!("key{}", at % 10), "value"]),
@@ -91,7 +91,7 @@ fn store() -> Value {
     nodes(vec![node("kv", "only", json!({"ops": operations}), &[])])
 }
 
-/// The one node of such a plugin.
+/// Returns a graph of the one node of such a plugin.
 pub fn tally(plugin: &str) -> Value {
     let mut only = node("tally", "only", json!({"key": "k"}), &[]);
     only["plugin"] = json!(plugin);

@@ -1,5 +1,5 @@
-//! What is there already: the same load beside more and more finished states,
-//! and on hosts with more and more plugins. Cost must not grow with either.
+//! Growth: the same load beside more and more finished states, and on hosts with more and more
+//! plugins. Cost must not grow with either.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ const PLUGINS: [usize; 3] = [1, 10, 1000];
 
 const COUNT: &str = "SELECT COUNT(*) FROM state";
 
-/// Measures both.
+/// Measures both kinds of growth.
 pub fn run(postgres: &Postgres, history: u64, rounds: u32, figures: &mut Figures) -> Result<()> {
     let sizes = [0, history / 10, history];
     for on in [None, Some(postgres)] {
@@ -47,7 +47,7 @@ pub fn run(postgres: &Postgres, history: u64, rounds: u32, figures: &mut Figures
     Ok(())
 }
 
-/// The fanout on all of them in turn, also in parts of the first one's rate.
+/// Runs the fanout on all subjects in turn. The figures include the ratio to the first one's rate.
 fn interleave(subjects: &[(String, Subject)], rounds: u32, figures: &mut Figures) -> Result<()> {
     for number in 0..=rounds {
         eprintln!("growth: round {number} of {rounds}");
@@ -67,7 +67,7 @@ fn interleave(subjects: &[(String, Subject)], rounds: u32, figures: &mut Figures
     Ok(())
 }
 
-/// Small plugins, each with other bytes.
+/// Uploads small plugins, each with other bytes.
 fn upload(subject: &Subject, numbers: Range<usize>) -> Result<()> {
     let minimal = guest::component(&guest::Changes::default())?;
     for number in numbers {
@@ -77,11 +77,11 @@ fn upload(subject: &Subject, numbers: Range<usize>) -> Result<()> {
     Ok(())
 }
 
-/// Between the numbers of a row and of its copy. Copies get numbers below those
-/// of the host's own rows, so that new ones still go to the end.
+/// Difference between the id of a row and of its copy. Copies get ids below those of the host's own
+/// rows, so that new rows still go to the end.
 const APART: u64 = 1_000_000;
 
-/// What is copied: the tables of a run, and their columns that hold numbers.
+/// The copied tables: those of a run, with their columns that hold numbers.
 const TABLES: [(&str, &[&str]); 4] = [
     ("run", &["id"]),
     ("state", &["id", "run"]),
@@ -89,7 +89,7 @@ const TABLES: [(&str, &[&str]); 4] = [
     ("output", &["state"]),
 ];
 
-/// Runs one fanout and copies it, rows and all, until there are so many states.
+/// Runs one fanout and copies its rows until the database has `states` states.
 fn prefill(subject: &Subject, postgres: &Postgres, states: u64) -> Result<()> {
     fanout(subject, "fanout", BRANCHES, "prefill", &mut Figures::default())?;
     let copies = states / (BRANCHES + 2);

@@ -1,7 +1,6 @@
-//! A guard against becoming slow: the host's rates beside the yardsticks of the
-//! same minute, with much room for noise, in whatever build this is. The database's
-//! is by the store's own transactions: what makes those slower shows in a benchmark
-//! alone. Not a benchmark.
+//! A guard against large slowdowns: the host's rates beside the yardsticks of the same minute, with
+//! much room for noise, in any build. The database's yardstick uses the store's own transactions,
+//! so a slowdown of those shows in a benchmark alone. Not a benchmark.
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
@@ -18,14 +17,14 @@ use crate::yardsticks::sandbox::Loop;
 /// Branches of the fanout, and chains.
 const BRANCHES: u64 = 5_000;
 const RUNS: u64 = 100;
-/// States that one transaction ends, where the database is alone.
+/// States that one transaction ends in the database's yardstick.
 const BATCH: usize = 64;
-/// The least part of the slower yardstick that the host must reach.
+/// Minimum ratio of the host's rate to the slower yardstick.
 const LEAST: f64 = 0.1;
-/// How often it is tried: another program may come in between.
+/// Maximum of tries, since another program may interfere.
 const TRIES: u32 = 3;
 
-/// Measures, and fails if the host is far below what it could do.
+/// Measures the ratios, and fails if one is below the minimum.
 pub fn run(postgres: &Postgres) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let sandbox = Loop::new(folder.path())?;

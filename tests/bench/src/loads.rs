@@ -1,5 +1,5 @@
-//! The loads, in rounds: yardsticks, the host on both databases, and peers if
-//! they are wanted, one after the other in each.
+//! The loads, in rounds: yardsticks, the host on both databases, and optionally peers, one after
+//! the other in each round.
 
 use std::time::Duration;
 
@@ -17,23 +17,23 @@ use crate::yardsticks::{self, Yardsticks};
 
 /// One-state runs, and the clients that start them.
 pub const SINGLES: (u64, u64) = (10_000, 64);
-/// One-state runs on an idle host, and how long it is idle before each.
+/// One-state runs on an idle host, and its idle time before each.
 const ALONE: (u64, Duration) = (300, Duration::from_millis(10));
 /// Runs of the wide graph, and its clients.
 const WIDES: (u64, u64) = (100, 16);
 /// Runs that use their store, and their clients.
 const STORES: (u64, u64) = (2_000, 64);
-/// Payloads: bytes, runs of the chain that carries them, clients.
+/// Payloads: name, bytes, runs of the chain that carries them, clients.
 const PAYLOADS: [(&str, usize, u64, u64); 3] =
     [("1 KB", 1_000, 400, 64), ("64 KB", 64_000, 100, 16), ("1 MB", 1_000_000, 16, 4)];
 
-/// The name of a load whose latencies are noted.
+/// The name of the load whose latencies are measured.
 pub const ONE_STATE: &str = "one-state run on an idle host";
-/// The name of the load that says how many runs there can be.
+/// The name of the load that measures the maximum rate of runs.
 pub const CLIENTS: &str = "one-state runs, 64 clients";
 
-/// Measures all of them, after a round that is not counted. A peer that fails is
-/// noted, and left out from there on.
+/// Measures all loads, after an uncounted round. A peer that fails is reported, and left out from
+/// then on.
 pub fn run(
     postgres: &Postgres,
     mut peers: Option<Peers>,
@@ -98,7 +98,7 @@ fn round(subject: &Subject, figures: &mut Figures) -> Result<()> {
     open_loop::run(subject, most, figures)
 }
 
-/// Rates as parts of what is possible on this machine, in this minute.
+/// Adds the ratios of the host's rates to the possible rates of this machine, in this minute.
 fn compare(name: &str, figures: &mut Figures) -> Result<()> {
     let [ten, fanout, hundred] = FANOUTS.map(fanout_of);
     let (whole, chains) = (yardsticks::whole(), yardsticks::chains());
@@ -119,7 +119,7 @@ fn compare(name: &str, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// A fanout of so many branches, by the clock of who started it.
+/// Measures a fanout of `branches` branches, by the clock of the client that starts it.
 pub fn fanout(
     subject: &Subject,
     graph: &str,
@@ -136,7 +136,7 @@ fn note(went: &Went, load: &str, subject: &str, states: f64, figures: &mut Figur
     figures.add(load, subject, Unit::StatesPerSecond, went.rate(states));
 }
 
-/// The shapes that peers do, in the sizes that they can do.
+/// Runs the shapes of the peers, in sizes that the peers can do.
 fn beside(subject: &Subject, figures: &mut Figures) -> Result<()> {
     fanout(subject, "fanout", peers::BRANCHES, peers::FANOUT, figures)?;
     let went = closed(&subject.work("chain", &json!({})), peers::CHAIN_RUNS, peers::CHAIN_RUNS)?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use exosphere_tests::postgres::Postgres;
 use serde::Serialize;
 
-/// What the figures depend on.
+/// The machine and versions that the figures depend on.
 #[derive(Debug, Serialize)]
 pub struct Machine {
     processor: String,
@@ -18,9 +18,9 @@ pub struct Machine {
     rust: String,
     postgres: String,
     exosphere: String,
-    /// Of the checkout that it was built from, if that is one.
+    /// The commit of the checkout that the benchmark was built from, if there is one.
     commit: Option<String>,
-    /// On which the databases lie.
+    /// The filesystem of the databases.
     filesystem: String,
 }
 

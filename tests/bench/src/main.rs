@@ -1,11 +1,10 @@
-//! What `cargo xtask bench` runs: what the machine can do (yardsticks), what the host does
-//! on it (loads), what history and plugins cost (growth), what a host takes, and
-//! what others do beside it (peers). Everything in interleaved rounds, so that
-//! each figure is also a ratio of one run; written as one JSON and one Markdown
-//! file.
+//! The benchmark that `cargo xtask bench` runs. Its parts are the limits of the machine
+//! (yardsticks), the host's rates (loads), the cost of history and plugins (growth), the host's
+//! memory, idle cost and start time (resources), and other systems (peers). Everything runs in
+//! interleaved rounds, so that each figure is also a ratio of one run. The report is one JSON and
+//! one Markdown file.
 //!
-//! Not here: a verdict, but for `--guard`. docs/performance.md says what the
-//! figures mean.
+//! Not here: a verdict, but for `--guard`. docs/performance.md says what the figures mean.
 
 mod figures;
 mod report;
@@ -27,14 +26,14 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-// The yardsticks' memory comes from where the host's does.
+// The yardsticks use the same allocator as the host.
 use exosphere_allocator as _;
 use exosphere_tests::postgres::Postgres;
 
 use figures::Figures;
 use report::Report;
 
-/// Measure Exosphere beside what the machine could do.
+/// Measure Exosphere beside the limits of the machine.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 #[command(after_help = "\
@@ -50,34 +49,34 @@ struct Arguments {
     /// Measure these parts alone
     #[arg(long, value_enum, value_name = "PART")]
     only: Vec<Part>,
-    /// How many rounds are counted; one more goes before them
+    /// Number of counted rounds; one more goes before them
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Measure Restate and DBOS, too: they are installed from their registries
     #[arg(long)]
     peers: bool,
-    /// Finished states that are put beside at most, for growth
+    /// Maximum of finished states in the database, for growth
     #[arg(long, default_value_t = 10_000_000, value_name = "N")]
     history: u64,
     /// The folder for the report
     #[arg(long, default_value = "target/bench", value_name = "DIR")]
     out: PathBuf,
-    /// Only compare a short load to the yardsticks, and fail if the host has
-    /// become much slower beside them
+    /// Only compare a short load to the yardsticks, and fail if the host has become much slower
+    /// beside them
     #[arg(long, conflicts_with_all = ["only", "peers"])]
     guard: bool,
-    /// Compare the three main loads with those of another build of the host, in
-    /// turn, and print the ratios
+    /// Compare the three main loads with those of another build of the host, in turn, and print the
+    /// ratios
     #[arg(long, value_name = "BINARY", conflicts_with_all = ["only", "peers", "guard"])]
     baseline: Option<PathBuf>,
 }
 
-/// What is measured.
+/// A part of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// What the machine could do, and what the host does
+    /// The yardsticks of the machine, and the loads on the host
     Loads,
-    /// What finished states and plugins cost
+    /// The cost of finished states and plugins
     Growth,
     /// Memory, idle hosts, starts
     Resources,

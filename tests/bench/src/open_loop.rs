@@ -1,7 +1,6 @@
-//! An open loop: runs start when they are due, whether those before them are
-//! over or not, as they do in life. Latencies count from the moment at which a
-//! run was due, so that a host which stalls is charged for all that had to wait
-//! (no coordinated omission).
+//! An open loop: runs start when they are due, whether earlier ones are over or not, as in real
+//! traffic. A latency counts from the moment at which the run was due. So a stalled host is charged
+//! for every run that had to wait (no coordinated omission).
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +15,14 @@ use crate::closed::{Work, succeed};
 use crate::figures::Figures;
 use crate::subject::Subject;
 
-/// Parts of the highest rate.
+/// Percentages of the highest rate.
 const PERCENTS: [u32; 3] = [25, 50, 75];
-/// How long each lasts.
+/// Duration of each.
 const LASTS: Duration = Duration::from_secs(6);
-/// Connections. A run that finds none free waits for one, and that counts.
+/// Maximum of connections. A run that finds none free waits for one, and that counts.
 const CONNECTIONS: usize = 256;
 
-/// Measures latencies at parts of the rate that 64 clients reached.
+/// Measures latencies at percentages of the rate that 64 clients reached.
 pub fn run(subject: &Subject, most: f64, figures: &mut Figures) -> Result<()> {
     for percent in PERCENTS {
         let rate = most * f64::from(percent) / 100.0;
@@ -61,8 +60,8 @@ fn at_rate(work: &Work, rate: f64) -> Result<Vec<f64>> {
     })
 }
 
-/// When runs are due: as independent clients come (a Poisson process), the same
-/// at every time.
+/// Returns the times at which runs are due: arrivals of independent clients (a Poisson process),
+/// the same in each measurement.
 fn arrivals(rate: f64) -> impl Iterator<Item = Duration> {
     let mut random = SmallRng::seed_from_u64(7);
     let mut at = 0.0;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::figures::{Figure, Figures};
 use crate::machine::Machine;
 
-/// Everything that was measured, and on what.
+/// All figures, and the machine.
 #[derive(Debug, Serialize)]
 pub struct Report {
     machine: Machine,
@@ -19,7 +19,7 @@ pub struct Report {
     figures: Vec<Summary>,
 }
 
-/// A figure with what its values come to.
+/// A figure with its median and spread.
 #[derive(Debug, Serialize)]
 struct Summary {
     #[serde(flatten)]
@@ -69,7 +69,7 @@ impl Report {
     }
 }
 
-/// A value with three significant digits at least.
+/// Formats a value with at least three significant digits.
 fn number(value: f64) -> String {
     let digits = match value.abs() {
         100.0.. => 0,

@@ -1,5 +1,4 @@
-//! What a host takes: memory in a wide fanout, processor and memory when idle,
-//! time to start.
+//! The resources of a host: memory in a wide fanout, processor and memory when idle, time to start.
 
 use std::ops::Range;
 use std::thread::sleep;
@@ -20,12 +19,11 @@ use crate::subject::Subject;
 const BRANCHES: u64 = 100_000;
 /// Plugins of the idle host, and of the host whose start is timed.
 const PLUGINS: (usize, usize) = (10, 100);
-/// How long after its last work a host counts as idle, and how long it is
-/// watched then.
+/// Time after its last work until a host counts as idle, and the time for which it is watched then.
 const SETTLES: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(20);
 
-/// Measures all of it.
+/// Measures all resources.
 pub fn run(postgres: &Postgres, rounds: u32, figures: &mut Figures) -> Result<()> {
     let mut subjects = Subject::both(postgres, "resources")?;
     for subject in &subjects {
@@ -54,7 +52,7 @@ pub fn run(postgres: &Postgres, rounds: u32, figures: &mut Figures) -> Result<()
     Ok(())
 }
 
-/// The most memory that a fresh host had in one wide fanout.
+/// Measures the maximum memory of a fresh host in one wide fanout.
 fn memory(subject: &mut Subject, figures: &mut Figures) -> Result<()> {
     subject.restart()?;
     closed(&subject.work("fanout", &json!({"n": BRANCHES})), 1, 1)?;
@@ -63,7 +61,7 @@ fn memory(subject: &mut Subject, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// What a host takes that has done a little of everything and now does nothing.
+/// Measures the memory and processor of an idle host that has done a little of everything before.
 fn idle(subject: &mut Subject, figures: &mut Figures) -> Result<()> {
     subject.restart()?;
     for graph in ["single", "chain", "store", "wide"] {
@@ -87,12 +85,12 @@ fn mebibytes(subject: &Subject, what: &str) -> Result<f64> {
     Ok(Watch(subject.host.pid()).kilobytes(what)? as f64 / 1024.0)
 }
 
-/// What such a plugin is called, and the graph that runs it.
+/// Returns the name of such a plugin, and the graph that runs it.
 fn named(number: usize) -> String {
     format!("tally{number}")
 }
 
-/// Uploads plugins that differ in nothing but a number that nobody reads.
+/// Uploads plugins that differ only in an unused number.
 fn upload(subject: &Subject, numbers: Range<usize>) -> Result<()> {
     let plugin = component("tally")?;
     for number in numbers {
@@ -101,7 +99,7 @@ fn upload(subject: &Subject, numbers: Range<usize>) -> Result<()> {
     Ok(())
 }
 
-/// The same component with a number in a custom section, so that it is another.
+/// Returns the component with a number in a custom section, which changes its digest.
 pub fn numbered(component: &[u8], number: usize) -> Result<Vec<u8>> {
     let number = u32::try_from(number)?.to_le_bytes();
     let mut bytes = component.to_vec();

@@ -1,4 +1,4 @@
-//! Whom we measure: the host on one of its databases, with its graphs.
+//! The subject of the loads: the host on one of its databases, with its graphs.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::graphs;
 
 /// A host with everything that the loads need.
 pub struct Subject {
-    /// Its database: `SQLite` or `Postgres`.
+    /// The subject's database: `SQLite` or `Postgres`.
     pub name: &'static str,
     pub host: Host,
     binary: PathBuf,
@@ -25,12 +25,12 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A host on a database of its own: on Postgres, or else on a file.
+    /// Starts a host on a database of its own: on Postgres, or else on a file.
     pub fn on(postgres: Option<&Postgres>, database: &str) -> Result<Subject> {
         Subject::of(&binary()?, postgres, database)
     }
 
-    /// A host of a chosen binary, on a database of its own.
+    /// Starts a host of a chosen binary, on a database of its own.
     pub fn of(binary: &Path, postgres: Option<&Postgres>, database: &str) -> Result<Subject> {
         match postgres {
             None => Subject::new(binary, "SQLite", None),
@@ -40,7 +40,7 @@ impl Subject {
         }
     }
 
-    /// One on each database.
+    /// Starts one host on each database.
     pub fn both(postgres: &Postgres, database: &str) -> Result<[Subject; 2]> {
         Ok([Subject::on(None, database)?, Subject::on(Some(postgres), database)?])
     }
@@ -56,8 +56,8 @@ impl Subject {
         Ok(Subject { name, host, binary: binary.to_owned(), folder, database })
     }
 
-    /// Stops the host in good order and starts it again. Gives how long it took
-    /// from its start until it said that it is well.
+    /// Stops the host gracefully and starts it again. Returns the time from the start until the
+    /// host is healthy.
     pub fn restart(&mut self) -> Result<Duration> {
         self.host.terminate()?;
         self.host.wait()?;
@@ -67,12 +67,12 @@ impl Subject {
         Ok(begun.elapsed())
     }
 
-    /// The database's name in Postgres's cluster.
+    /// Returns the database's name in the Postgres cluster.
     pub fn database(&self) -> Option<&str> {
         self.database.as_deref().and_then(|url| url.rsplit('/').next())
     }
 
-    /// To start a run of a graph and wait for its end.
+    /// Returns the work of starting a run of a graph and waiting for its end.
     pub fn work(&self, graph: &str, inputs: &Value) -> Work {
         Work {
             url: self.host.url().to_owned(),

@@ -1,8 +1,7 @@
-//! Many hosts on one Postgres, beside one host on SQLite: a program of its own, which
-//! `cargo xtask bench` does not run. Loads are interleaved in rounds; medians are
-//! printed as a table. All on this machine: hosts, Postgres and load share its cores.
-//! Named as arguments, only some parts are measured: throughput, history, recovery,
-//! idle.
+//! A benchmark of many hosts on one Postgres, beside one host on SQLite. It is a program of its
+//! own, which `cargo xtask bench` does not run. Loads are interleaved in rounds; medians are
+//! printed as a table. All on this machine: hosts, Postgres and load share its cores. The arguments
+//! select parts: throughput, history, recovery, idle.
 //!
 //! Not here: a verdict. docs/performance.md says what the figures mean.
 
@@ -18,14 +17,14 @@ use tempfile::TempDir;
 const ROUNDS: usize = 5;
 /// Branches of the fanout of trivial nodes.
 const TRIVIAL: i64 = 10_000;
-/// Branches of the fanout of waiting nodes, how long each waits in
-/// milliseconds, and how many of them a host runs at a time.
+/// Branches of the fanout of waiting nodes, the milliseconds that each waits, and how many of them
+/// a host runs at a time.
 const WAITING: (i64, i64, u32) = (800, 50, 8);
-/// Finished states that are put beside.
+/// Finished states in the database.
 const FINISHED: i64 = 1_000_000;
-/// How long idle hosts are watched.
+/// Time for which idle hosts are watched.
 const IDLE: Duration = Duration::from_secs(60);
-/// Deaths that are timed.
+/// Number of timed host deaths.
 const DEATHS: usize = 3;
 
 fn main() -> Result<()> {
@@ -47,10 +46,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// One part of what is measured.
+/// A part of the benchmark.
 type Part = fn(&Postgres) -> Result<()>;
 
-/// Some hosts on one database; none is Postgres's where they are one on SQLite.
+/// Some hosts on one database: on Postgres, or one host on SQLite if there is none.
 struct Hosts {
     name: String,
     hosts: Vec<Host>,
@@ -91,7 +90,7 @@ impl Hosts {
         Ok(Hosts { name: name.to_owned(), hosts, _folders: folders })
     }
 
-    /// States a second of one run, by the clock of its database.
+    /// Returns the states per second of one run, by the clock of its database.
     fn rate(&self, graph: &str) -> Result<f64> {
         let run = self.hosts[0].run(graph, &json!({}), &json!({}))?;
         let ended = self.hosts[0].wait_for(&run)?;
@@ -102,7 +101,7 @@ impl Hosts {
     }
 }
 
-/// One load on several hosts, in turn, after a round that is not counted.
+/// Runs one load on several hosts, in turn, after an uncounted round.
 fn rounds(all: &[Hosts], graph: &str) -> Result<Vec<Vec<f64>>> {
     let mut rates = vec![Vec::new(); all.len()];
     for round in 0..=ROUNDS {
@@ -143,7 +142,7 @@ fn throughput(postgres: &Postgres) -> Result<()> {
     Ok(())
 }
 
-/// The same load on an empty database and beside a million finished states.
+/// Runs the same load on an empty database and beside a million finished states.
 fn beside_history(postgres: &Postgres) -> Result<()> {
     let all = [
         Hosts::start("trivial nodes, empty database", Some(postgres), 1, 64)?,
@@ -162,12 +161,12 @@ fn beside_history(postgres: &Postgres) -> Result<()> {
     Ok(())
 }
 
-/// Copies the rows of the run that is there until there are so many finished
-/// states: runs of their own, with outputs.
+/// Returns the SQL that copies the rows of the existing run until there are enough finished states:
+/// runs of their own, with outputs.
 fn prefill() -> String {
     let copies = FINISHED / (TRIVIAL + 2);
     let mut sql = String::from("SET client_min_messages = warning;");
-    // The columns that name a run or a state; the copies get numbers of their own.
+    // The columns that name a run or a state; the copies get ids of their own.
     let tables = [
         ("run", "id = id + n * 100000000, uuid = gen_random_uuid()::TEXT"),
         ("state", "id = id + n * 100000000, run = run + n * 100000000"),
@@ -185,7 +184,7 @@ fn prefill() -> String {
     sql
 }
 
-/// From the death of a host to the moment at which another executes what it had.
+/// Measures the time from the death of a host until another host executes its states.
 fn recovery(postgres: &Postgres) -> Result<()> {
     let mut took = Vec::new();
     for turn in 0..DEATHS {
@@ -206,14 +205,14 @@ fn recovery(postgres: &Postgres) -> Result<()> {
     Ok(())
 }
 
-/// What hosts ask that have nothing to do.
+/// Measures the transactions of idle hosts.
 fn idle(postgres: &Postgres) -> Result<()> {
     let hosts = Hosts::start("idle", Some(postgres), 4, 64)?;
     let asked = || -> Result<f64> {
         let sql = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = 'idle'";
         Ok(postgres.psql("postgres", sql)?.trim().parse()?)
     };
-    // What the start brought with it is told to the statistics a little later.
+    // The statements of the start reach the statistics a little later.
     std::thread::sleep(Duration::from_secs(12));
     let before = asked()?;
     std::thread::sleep(IDLE);

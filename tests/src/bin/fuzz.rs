@@ -1,5 +1,5 @@
-//! `fuzz TARGET [--seconds N] [--seed N]` tries inputs by chance; `fuzz TARGET
-//! --input FILE` tries one again. The targets are in `src/fuzz/`.
+//! `fuzz TARGET [--seconds N] [--seed N]` tries random inputs; `fuzz TARGET --input FILE` repeats
+//! one. The targets are in `src/fuzz/`.
 
 use anyhow::{Context, Result};
 use exosphere_tests::fuzz;

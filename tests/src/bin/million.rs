@@ -1,5 +1,5 @@
-//! `million [N]`: a million hostile attempts, or N, beside honest runs; fails if
-//! an honest run is lost or the host grows (`src/million.rs`).
+//! `million [N]`: a million hostile attempts, or N, beside honest runs. It fails if an honest run
+//! is lost or the host grows (`src/million.rs`).
 
 use anyhow::Result;
 use exosphere_tests::million;

@@ -1,18 +1,18 @@
-//! Chance, and what it does to bytes and to JSON.
+//! Random generation, and random changes to bytes and to JSON.
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-/// A source of chance that begins at a seed.
+/// A random generator that begins at a seed.
 #[derive(Debug)]
 pub struct Chance(StdRng);
 
-/// Numbers at which something changes.
+/// Numbers near thresholds.
 const NUMBERS: [i64; 12] =
     [0, 1, -1, 2, 63, 64, 65, 500, 501, i64::MAX, i64::MIN, 9_007_199_254_740_993];
 
-/// Texts at which something changes.
+/// Texts near thresholds.
 const TEXTS: [&str; 24] = [
     "",
     "$",
@@ -40,7 +40,7 @@ const TEXTS: [&str; 24] = [
     "0123456789012345678901234567890123456789012345678901234567890123456789",
 ];
 
-/// Keys that mean something somewhere.
+/// Keys that have a meaning in some JSON.
 const KEYS: [&str; 16] = [
     "nodes",
     "identifier",
@@ -61,36 +61,36 @@ const KEYS: [&str; 16] = [
 ];
 
 impl Chance {
-    /// Chance from a seed.
+    /// Creates a generator from a seed.
     pub fn new(seed: u64) -> Chance {
         Chance(StdRng::seed_from_u64(seed))
     }
 
-    /// A number below another; 0 if that is 0.
+    /// Returns a number below `end`; 0 if that is 0.
     pub fn below(&mut self, end: usize) -> usize {
         if end == 0 { 0 } else { self.0.random_range(0..end) }
     }
 
-    /// True once in so many times.
+    /// Returns true once in `times` times.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    /// One of these.
+    /// Returns an element of a list.
     pub fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         let at = self.below(of.len());
         &of[at]
     }
 
-    /// So many bytes.
+    /// Returns `count` random bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.0.fill_bytes(&mut bytes);
         bytes
     }
 
-    /// Damages bytes a few times: bits turned over, pieces cut out, doubled,
-    /// taken from elsewhere.
+    /// Damages bytes a few times: flips bits, cuts pieces out, doubles them, or takes them from
+    /// elsewhere.
     pub fn damage(&mut self, bytes: &mut Vec<u8>, elsewhere: &[u8]) {
         for _ in 0..=self.below(4) {
             let at = self.below(bytes.len());
@@ -118,7 +118,7 @@ impl Chance {
         }
     }
 
-    /// A JSON value by chance, of so many levels at most.
+    /// Draws a JSON value of up to `depth` levels.
     pub fn value(&mut self, depth: usize) -> Value {
         match self.below(if depth == 0 { 6 } else { 8 }) {
             0 => Value::Null,
@@ -198,7 +198,7 @@ fn key_of(value: &Value) -> String {
     value.as_str().map_or_else(|| "key".to_owned(), str::to_owned)
 }
 
-/// All texts of a value that are not keys.
+/// Returns all texts of a value that are not keys.
 fn strings(value: &Value) -> Vec<String> {
     let mut all = Vec::new();
     let mut rest = vec![value];
@@ -213,7 +213,7 @@ fn strings(value: &Value) -> Vec<String> {
     all
 }
 
-/// The values that a value is made of, itself among them.
+/// Returns the number of values in a value, itself included.
 fn size(value: &Value) -> usize {
     1 + match value {
         Value::Array(list) => list.iter().map(size).sum(),

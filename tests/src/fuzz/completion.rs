@@ -1,9 +1,9 @@
-//! Target `completion`: what a node returns. A guest by hand returns the bytes
-//! that it is given, as outputs, as data of a prune, as a delay or as a failure.
+//! Target `completion`: a node's completion. A guest by hand returns the bytes that it is given, as
+//! outputs, as data of a prune, as a delay or as a failure.
 //!
-//! Promises: an output that is taken is a JSON object of at most 64 levels, data
-//! of a prune is JSON, a delay is one that can be waited for; anything else is a
-//! typed failure in words that steer no terminal, and never the host's mistake.
+//! Promises: an accepted output is a JSON object of at most 64 levels, data of a prune is JSON, and
+//! a delay has a valid length. Anything else is a typed failure whose words steer no terminal, and
+//! never an internal error.
 
 use std::sync::Arc;
 use std::time::Duration;

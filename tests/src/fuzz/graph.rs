@@ -1,7 +1,7 @@
 //! Target `graph`: a template of a graph, as JSON text.
 //!
-//! Promises: the same template has the same answer; a refusal has a problem, and
-//! each problem a place and words; a graph is the same after being kept as JSON.
+//! Promises: the same template has the same answer; a refusal has a problem, and each problem a
+//! place and words; a graph is the same after being kept as JSON.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use serde_json::Value;
 use super::{Chance, Outcome, Target};
 use crate::checkout;
 
-/// The nodes that graphs may name: those of some plugins of this project, as
-/// the plugins describe them.
+/// The nodes that graphs may name: those of some plugins of this project, as the plugins describe
+/// them.
 const CATALOG: &str = include_str!("../../fuzz/catalog.json");
 
 /// Seeds and a namespace that has a few plugins.
@@ -60,7 +60,7 @@ impl Graphs {
         for text in super::seeds("graph")? {
             seeds.push(serde_json::from_slice(&text)?);
         }
-        // Those that the cases run, too.
+        // The graphs that the cases run, too.
         let mut folders: Vec<_> = std::fs::read_dir(checkout().join("tests/cases"))?
             .map(|entry| Ok(entry?.path().join("graph.json")))
             .collect::<Result<_>>()?;

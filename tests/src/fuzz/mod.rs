@@ -1,8 +1,8 @@
-//! Fuzzing: inputs by chance, made from seeds, for the four places that read what a
-//! stranger wrote, in this process, and for a whole host (`budget`). A panic, an
-//! abort or a broken promise leaves its input in `tests/fuzz/crashes/`.
+//! Fuzzing: random inputs, made from seeds, for the four readers of untrusted input, in this
+//! process, and for a whole host (`budget`). A panic, an abort or a broken promise leaves its input
+//! in `tests/fuzz/crashes/`.
 //!
-//! Chance has a seed: the same one tries the same inputs.
+//! The generator has a seed: equal seeds try equal inputs.
 
 mod chance;
 mod graph;
@@ -22,9 +22,9 @@ pub use chance::Chance;
 
 use crate::checkout;
 
-/// One place that reads what a stranger wrote.
+/// A reader of untrusted input.
 pub trait Target {
-    /// An input by chance.
+    /// Draws an input.
     fn input(&mut self, chance: &mut Chance) -> Vec<u8>;
 
     /// Tries an input.
@@ -34,19 +34,19 @@ pub trait Target {
     fn attempt(&mut self, input: &[u8]) -> Result<Outcome>;
 }
 
-/// What came of an input that broke no promise.
+/// The outcome of an input that broke no promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was taken.
+    /// The input was accepted.
     Taken,
-    /// It was refused.
+    /// The input was refused.
     Refused,
 }
 
 /// The targets by their names.
 pub const TARGETS: [&str; 5] = ["graph", "template", "upload", "completion", "budget"];
 
-/// The target of a name.
+/// Returns the target of a name.
 ///
 /// # Errors
 /// If there is none, or its seeds cannot be read.
@@ -61,19 +61,19 @@ pub fn target(name: &str) -> Result<Box<dyn Target>> {
     })
 }
 
-/// What was tried.
+/// Counts of the tried inputs.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tried {
-    /// Inputs.
+    /// All inputs.
     pub all: u64,
-    /// Those that were taken.
+    /// Accepted inputs.
     pub taken: u64,
 }
 
-/// Tries inputs for so long.
+/// Tries random inputs for the given time.
 ///
 /// # Errors
-/// The promise that an input broke, and how to try it again.
+/// The promise that an input broke, and how to repeat it.
 pub fn run(name: &str, seed: u64, time: Duration) -> Result<Tried> {
     let mut target = target(name)?;
     let mut chance = Chance::new(seed);
@@ -101,10 +101,10 @@ pub fn run(name: &str, seed: u64, time: Duration) -> Result<Tried> {
     Ok(tried)
 }
 
-/// Does what a command line says: `[--seconds N] [--seed N] [--input FILE]`.
+/// Runs the command line `[--seconds N] [--seed N] [--input FILE]`.
 ///
 /// # Errors
-/// The promise that an input broke, and how to try it again.
+/// The promise that an input broke, and how to repeat it.
 pub fn command(target: &str, mut words: impl Iterator<Item = String>) -> Result<()> {
     let (mut seconds, mut seed) = (60, None);
     while let Some(option) = words.next() {
@@ -127,7 +127,7 @@ pub fn command(target: &str, mut words: impl Iterator<Item = String>) -> Result<
     Ok(())
 }
 
-/// Tries one input, kept in a file.
+/// Tries one input from a file.
 ///
 /// # Errors
 /// The promise that it breaks.
@@ -136,7 +136,7 @@ pub fn again(name: &str, file: &Path) -> Result<Outcome> {
     judge(&mut *target(name)?, &input)
 }
 
-/// A panic is a broken promise, too.
+/// Tries an input, where a panic is a broken promise, too.
 fn judge(target: &mut dyn Target, input: &[u8]) -> Result<Outcome> {
     let tried = catch_unwind(AssertUnwindSafe(|| target.attempt(input)));
     tried.unwrap_or_else(|panic| {
@@ -146,8 +146,7 @@ fn judge(target: &mut dyn Target, input: &[u8]) -> Result<Outcome> {
     })
 }
 
-/// Keeps the input that is being tried in a file: it is all that is left of a
-/// process that aborts.
+/// A file with the present input: only this file is left after an abort of the process.
 struct Watch {
     name: String,
     folder: PathBuf,
@@ -183,7 +182,7 @@ impl Watch {
     }
 }
 
-/// The seeds of a target: the files of a folder, in order of their names.
+/// Reads the seeds of a target: the files of a folder, in order of their names.
 fn seeds(name: &str) -> Result<Vec<Vec<u8>>> {
     let folder = checkout().join("tests/fuzz/seeds").join(name);
     let mut files = Vec::new();

@@ -1,8 +1,7 @@
 //! Target `template`: JSON with placeholders, as text.
 //!
-//! Promises: mistakes have a place; a template is the same after being kept as
-//! JSON; it renders whatever its placeholders come to, and without any it is a
-//! literal.
+//! Promises: errors have a place; a template is the same after being kept as JSON; it renders with
+//! any values of its placeholders, and is a literal without any.
 
 use anyhow::{Result, ensure};
 use exosphere_domain::template::{RenderError, Template, dig};
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Chance, Outcome, Target};
 
-/// Seeds.
+/// The seeds.
 pub struct Templates(Vec<Value>);
 
 impl Templates {

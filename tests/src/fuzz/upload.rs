@@ -1,8 +1,7 @@
-//! Target `upload`: bytes that claim to be a plugin. Good ones are cut, damaged
-//! and joined with others; modules by chance are put into a good one, where they
-//! are compiled and started.
+//! Target `upload`: bytes that claim to be a plugin. Valid plugins are cut, damaged and joined with
+//! others; random modules are put into a valid one, where they are compiled and started.
 //!
-//! Promises: an answer, never the host's own mistake; no slot stays taken.
+//! Promises: an answer, never an internal error; no slot stays taken.
 
 use anyhow::{Result, ensure};
 use arbitrary::Unstructured;
@@ -16,10 +15,10 @@ use super::{Chance, Outcome, Target};
 use crate::guest::{self, Changes};
 use crate::{binary, component};
 
-/// Guests at once.
+/// Slots of the sandbox.
 const SLOTS: u32 = 2;
 
-/// A sandbox, and what is damaged.
+/// A sandbox, and the plugins that are damaged.
 pub struct Uploads {
     runtime: Runtime,
     sandbox: Sandbox,
@@ -28,7 +27,7 @@ pub struct Uploads {
     _folder: TempDir,
 }
 
-/// A sandbox of a few slots, and the folder that goes with it.
+/// Creates a sandbox of a few slots, and its temporary folder.
 pub(super) fn sandbox() -> Result<(Sandbox, TempDir)> {
     let folder = tempfile::tempdir()?;
     let sandbox = Sandbox::new(SandboxConfig {
@@ -67,8 +66,7 @@ impl Uploads {
         })
     }
 
-    /// The small plugin with a module by chance in it, of which it makes an
-    /// instance.
+    /// Returns the small plugin with a random module in it, of which it makes an instance.
     fn with_a_module(&self, chance: &mut Chance) -> Option<Vec<u8>> {
         /// The small plugin has two modules of its own.
         const MODULE: u8 = 2;
@@ -90,7 +88,7 @@ impl Uploads {
             wasm_smith::Module::new(config, &mut Unstructured::new(&bytes)).ok()?.to_bytes();
         let mut plugin = self.small.clone();
         section(&mut plugin, 1, &module);
-        // One instance, of that module, with nothing.
+        // One instance of that module, without imports.
         section(&mut plugin, 2, &[1, 0, MODULE, 0]);
         Some(plugin)
     }
@@ -112,7 +110,7 @@ impl Target for Uploads {
     fn input(&mut self, chance: &mut Chance) -> Vec<u8> {
         let elsewhere = chance.one(&self.large).clone();
         let mut bytes = match chance.below(20) {
-            // Seldom, since one that is nearly good takes long to compile.
+            // Seldom, since a nearly valid one takes long to compile.
             0 => elsewhere.clone(),
             1..=8 => self.with_a_module(chance).unwrap_or_else(|| self.small.clone()),
             _ => self.small.clone(),

@@ -1,6 +1,6 @@
-//! Does the harm, at random but by a seed, and makes it good again.
+//! The driver: does random harm, from a seed, and repairs it again.
 //!
-//! Not here: what the runs make of it. The driver looks at no answer.
+//! Not here: the effects on the runs. The driver looks at no answer.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -13,21 +13,21 @@ use rand::{RngExt, SeedableRng};
 
 use crate::load::Roster;
 
-/// So many hosts may be down or frozen at a time.
+/// Maximum of hosts down or frozen at a time.
 const OUT_AT_ONCE: usize = 2;
-/// Postgres is left alone for so long after a restart.
+/// Pause after a restart of Postgres, before the next one.
 const POSTGRES_REST: Duration = Duration::from_secs(8);
 /// Milliseconds for which a host is frozen: longer than its lease of 10 s.
 const FREEZE_MS: std::ops::Range<u64> = 10_500..13_000;
-/// Milliseconds for which a dead host stays dead: mostly it is back before
-/// anyone misses it, sometimes others have taken over.
+/// Milliseconds for which a dead host stays dead: mostly it is back before it is missed, sometimes
+/// other hosts have taken over.
 const DEAD_MS: [std::ops::Range<u64>; 4] = [0..300, 0..1_000, 500..3_000, 11_000..17_000];
-/// Milliseconds after which one that was told to stop is waited for.
+/// Milliseconds until the driver waits for the end of a host that was told to stop.
 const STOP_MS: std::ops::Range<u64> = 1_000..6_000;
 /// Milliseconds for which a line is bad; seldom longer than a lease.
 const BAD_MS: [std::ops::Range<u64>; 4] = [200..1_000, 200..1_000, 1_000..3_000, 10_500..12_000];
 
-/// What was done.
+/// Counts of the harm done.
 #[derive(Debug, Default)]
 pub struct Harm {
     kills: usize,
@@ -42,7 +42,7 @@ pub struct Harm {
 }
 
 impl Harm {
-    /// The kinds of harm that a minute has without fail.
+    /// Checks for the kinds of harm that every minute has.
     pub fn must_be_some(&self) -> Result<()> {
         let postgres = self.fast + self.immediate;
         let some = [self.kills, self.freezes, postgres, self.cuts, self.delays];
@@ -60,17 +60,17 @@ impl fmt::Display for Harm {
     }
 }
 
-/// What is wrong with a host, and until when.
+/// The fault of a host, with its end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
     Up,
-    /// Told to stop, then down.
+    /// The host was told to stop, and is then down.
     Stopping(Instant),
     Down(Instant),
     Frozen(Instant),
 }
 
-/// What can be done.
+/// A kind of harm.
 #[derive(Debug, Clone, Copy)]
 enum Deed {
     Kill,
@@ -84,7 +84,7 @@ enum Deed {
     Refuse,
 }
 
-/// Each with its weight.
+/// Each kind of harm with its weight.
 const DEEDS: [(Deed, u32); 9] = [
     (Deed::Kill, 27),
     (Deed::Freeze, 8),
@@ -93,7 +93,7 @@ const DEEDS: [(Deed, u32); 9] = [
     (Deed::Cut, 20),
     (Deed::CutAll, 6),
     (Deed::Delay, 14),
-    // Others wait up to 5 s for the locks of a host that cannot be heard.
+    // Other hosts wait up to 5 s for the locks of a host whose line is dead.
     (Deed::Hold, 4),
     (Deed::Refuse, 7),
 ];
@@ -105,11 +105,11 @@ pub struct Driver<'a> {
     roster: &'a Roster,
     random: StdRng,
     fates: Vec<Fate>,
-    /// Until when each host's line is bad.
+    /// The end of each host's bad line, if its line is bad.
     lines: Vec<Option<Instant>>,
     rested: Instant,
     from: Instant,
-    /// What was done so far.
+    /// Counts of the harm done so far.
     pub harm: Harm,
 }
 
@@ -134,7 +134,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Does harm until it is enough.
+    /// Does harm until `enough` returns true.
     pub fn drive(&mut self, enough: impl Fn() -> bool) -> Result<()> {
         while !enough() {
             self.mend(|until| until <= Instant::now())?;
@@ -147,12 +147,12 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Makes everything good again.
+    /// Repairs everything.
     pub fn mend_all(&mut self) -> Result<()> {
         self.mend(|_| true)
     }
 
-    /// Makes good what lasts until `due`.
+    /// Repairs faults whose end matches `due`.
     fn mend(&mut self, due: impl Fn(Instant) -> bool) -> Result<()> {
         for at in 0..self.fates.len() {
             if self.lines[at].is_some_and(&due) {
@@ -160,7 +160,7 @@ impl<'a> Driver<'a> {
             }
             match self.fates[at] {
                 Fate::Stopping(until) if due(until) => {
-                    // Its states may have to go over a bad line first.
+                    // The host's states may have to cross a bad line first.
                     self.clear_line(at)?;
                     let status = self.fleet.member(at).wait()?;
                     ensure!(status.success(), "host {at} was stopped and ended badly: {status}");
@@ -176,7 +176,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Starts a host, which must not wait for a line that only we can mend.
+    /// Starts a host, which must not wait for a line that only the driver can repair.
     fn start(&mut self, at: usize) -> Result<()> {
         self.clear_line(at)?;
         self.fleet.member(at).start()
@@ -188,7 +188,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// A host outlives whatever befalls its database.
+    /// Checks that no host ended by itself: a host outlives every fault of its database.
     fn nobody_ended_by_itself(&mut self) -> Result<()> {
         for at in 0..self.fates.len() {
             if matches!(self.fates[at], Fate::Stopping(_)) {
@@ -227,13 +227,13 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Tells what is done to whom, so that a failure can be understood.
+    /// Prints a harm and its host, so that a failure can be understood.
     fn tell(&self, deed: impl fmt::Debug, at: usize, until: Instant) {
         let (now, until) = (self.from.elapsed(), until.saturating_duration_since(self.from));
         println!("{:7.2} {deed:?} {at} until {:.2}", now.as_secs_f64(), until.as_secs_f64());
     }
 
-    /// Something befalls a host that is well, if enough others are.
+    /// Harms a healthy host, if enough others are healthy.
     fn strike(&mut self, deed: Deed) -> Result<()> {
         let at = self.random.random_range(0..self.fates.len());
         let out = self.fates.iter().filter(|fate| **fate != Fate::Up).count();
@@ -285,7 +285,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Something befalls the line between a host and Postgres.
+    /// Harms the line between a host and Postgres.
     fn disturb(&mut self, deed: Deed) -> Result<()> {
         let at = self.random.random_range(0..self.fates.len());
         let until = self.later(&BAD_MS);

@@ -1,8 +1,8 @@
-//! The runs of the chaos, started and watched through whichever host answers,
-//! and what must come of each: to the last value, and to the last increment.
+//! The load of the chaos: runs that are started and watched through any host that answers, and
+//! their expected results, to the last value and the last increment.
 //!
-//! Not here: how hosts fare. Whoever does not answer is asked again, or another
-//! is.
+//! Not here: the health of hosts. A request without an answer is repeated, there or at another
+//! host.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,26 +17,25 @@ use serde_json::{Value, json};
 /// Branches of the outer fanout, and of each of the inner ones.
 const GROUPS: i64 = 10;
 const WIDTH: i64 = 50;
-/// What becomes of the branches of an inner fanout, in turn.
+/// The ends of the branches of an inner fanout, in turn.
 const TURNS: [&str; 10] =
     ["go", "go", "requeue", "go", "prune", "go", "fail", "go", "requeue", "go"];
-/// How often one that requeues does so, and how often one that fails is retried.
+/// Number of requeues of a branch that requeues, and of retries of one that fails.
 const REQUEUES: i64 = 2;
 const RETRIES: i64 = 2;
-/// How many of the branches of an inner fanout go on.
+/// Number of branches of an inner fanout that go on.
 const GO_ON: i64 = WIDTH * 8 / 10;
-/// The states of a run. Of each group: inner, guard, guarded, joined, the
-/// workers, the tellers.
+/// States of a run. Of each group: inner, guard, guarded, joined, the workers, the tellers.
 const STATES: i64 = 5 + GROUPS * (4 + WIDTH + GO_ON);
 
-/// Pairs of a number and its turn.
+/// Returns pairs of a number and its turn.
 fn turns() -> impl Iterator<Item = (i64, &'static str)> {
     (0..WIDTH).zip(TURNS.into_iter().cycle())
 }
 
-/// A fanout in a fanout. Each worker counts in a key of its own how often it
-/// ran with effect, and ends as it is its turn to; `joined` absorbs those that
-/// fail. Each guard fails until the opener, on a branch of its own, opens.
+/// Returns a fanout in a fanout. Each worker counts in a key of its own how often it ran with
+/// effect, and ends as its turn says; `joined` absorbs those that fail. Each guard fails until the
+/// opener, on a branch of its own, opens.
 fn graph() -> Value {
     json!({
         "nodes": [
@@ -75,7 +74,7 @@ fn graph() -> Value {
     })
 }
 
-/// The store at the end: the ledger of every effect.
+/// Returns the store at the end: the ledger of every effect.
 fn ledger() -> BTreeMap<String, String> {
     let mut ledger = BTreeMap::new();
     let mut note = |key: String, n: i64| ledger.insert(key, n.to_string());
@@ -96,7 +95,7 @@ fn ledger() -> BTreeMap<String, String> {
     ledger
 }
 
-/// What `final` gathers.
+/// Returns the inputs that `final` gathers.
 fn answer() -> Value {
     let told = |(i, turn)| match turn {
         "prune" => None,
@@ -107,7 +106,7 @@ fn answer() -> Value {
     json!(vec![joined; GROUPS as usize])
 }
 
-/// How many of an inner fanout's branches have one of these turns.
+/// Counts the branches of an inner fanout with one of these turns.
 fn of(wanted: &[&str]) -> i64 {
     turns().filter(|(_, turn)| wanted.contains(turn)).count() as i64
 }
@@ -120,7 +119,7 @@ pub fn prepare(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Where the hosts listen that are up and not frozen, as far as one can know.
+/// URLs of the hosts that are up and not frozen, as far as is known.
 #[derive(Debug)]
 pub struct Roster(Mutex<Vec<Option<String>>>);
 
@@ -130,7 +129,7 @@ impl Roster {
         Ok(Roster(Mutex::new(fleet.members().iter().map(url).collect::<Result<_>>()?)))
     }
 
-    /// Of one host alone.
+    /// Creates a roster of one host.
     pub fn of_one(host: &Host) -> Roster {
         Roster(Mutex::new(vec![Some(host.url().to_owned())]))
     }
@@ -143,7 +142,7 @@ impl Roster {
         lock(&self.0)[at] = None;
     }
 
-    /// The one that a turn falls to, if it is there.
+    /// Returns the URL of the host at `turn`, if it is up.
     fn url(&self, turn: usize) -> Option<String> {
         let urls = lock(&self.0);
         urls[turn % urls.len()].clone()
@@ -154,20 +153,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What has been run.
+/// Counts of the finished runs.
 #[derive(Debug, Default)]
 pub struct Books {
     pub runs: u64,
     pub states: u64,
-    /// How many executions all that takes if nothing goes wrong.
+    /// Number of executions that all the runs take without any fault.
     pub executions: u64,
 }
 
-/// Runs under way.
+/// The open runs.
 pub struct Load<'a> {
     roster: &'a Roster,
     seed: u64,
-    /// Until when runs are started, and until when all have ended.
+    /// The ends of the times for starting runs, and for ending all of them.
     time: (Instant, Instant),
     begun: AtomicU64,
     books: Mutex<Books>,
@@ -188,7 +187,7 @@ impl<'a> Load<'a> {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// No more runs.
+    /// Starts no more runs.
     pub fn give_up(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
@@ -197,7 +196,7 @@ impl<'a> Load<'a> {
         self.books.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One run after the other, until it is time and they are enough.
+    /// Starts one run after the other, until the time is up and there are enough.
     pub fn runs(&self, runner: usize, enough: u64) -> Result<()> {
         while !self.has_failed() {
             let number = self.begun.fetch_add(1, Ordering::Relaxed);
@@ -210,7 +209,7 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// A run from its start to its end, which must be the right one.
+    /// Performs a run from its start to its end, and checks its result.
     pub fn run(&self, turn: usize, number: u64) -> Result<()> {
         let client = Client::builder().timeout(Duration::from_secs(4)).build()?;
         let mut anyone = Anyone { roster: self.roster, client, turn, end: self.time.1 };
@@ -226,9 +225,9 @@ impl<'a> Load<'a> {
     }
 }
 
-/// A run from its start to its end, and what came of it.
+/// Performs a run from its start to its end, and returns its result.
 fn run(anyone: &mut Anyone<'_>, key: &str) -> Result<Books> {
-    // Whoever got no answer starts again, and by the key it is the same run.
+    // A caller without an answer starts again; by the key it is the same run.
     let start = json!({"inputs": {}, "idempotency_key": key});
     let run = anyone.ask("POST", "/graphs/chaos/runs", Some(&start))?;
     let run = run["run"].as_str().context("a run has an id")?.to_owned();
@@ -271,7 +270,7 @@ fn verify(anyone: &mut Anyone<'_>, run: &str, found: &Value) -> Result<Books> {
     Ok(Books { runs: 1, states: states.len() as u64, executions: executions as u64 })
 }
 
-/// How many executions a state takes if nothing goes wrong.
+/// Returns the number of executions that a state takes without any fault.
 fn executions_of(state: &Value) -> Result<i64> {
     let number = |name: &str| state[name].as_i64().with_context(|| name.to_owned());
     Ok(1 + number("retries")? + number("requeues")?)
@@ -302,12 +301,12 @@ fn answer_is_right(anyone: &mut Anyone<'_>, run: &str, states: &[Value]) -> Resu
     Ok(())
 }
 
-/// Asks one host after the other.
+/// A client that asks one host after the other.
 struct Anyone<'a> {
     roster: &'a Roster,
     client: Client,
     turn: usize,
-    /// When patience ends.
+    /// The timeout of all requests.
     end: Instant,
 }
 
@@ -316,7 +315,7 @@ impl Anyone<'_> {
         self.ask("GET", path, None)
     }
 
-    /// The first good answer. A host that is there and says no is believed.
+    /// Returns the first successful answer. A refusal by a host is final.
     fn ask(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let mut last = String::from("nobody is there");
         while Instant::now() < self.end {
@@ -347,7 +346,7 @@ impl Anyone<'_> {
         bail!("nobody answers: {last}")
     }
 
-    /// All states of a run.
+    /// Returns all states of a run.
     fn states(&mut self, run: &str) -> Result<Vec<Value>> {
         let page = self.get(&format!("/runs/{run}/states?limit=1000"))?;
         let states = page["states"].as_array().context("states")?.clone();

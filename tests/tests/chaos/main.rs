@@ -1,6 +1,6 @@
-//! Everything goes wrong, for a minute and at random, and nothing comes of it:
-//! hosts die and freeze, Postgres crashes, lines are cut. `driver` does the
-//! harm, `load` starts the runs and knows what must come of them.
+//! Chaos: random faults for a minute, with no effect on results. Hosts die and freeze, Postgres
+//! crashes, lines are cut. `driver` does the harm; `load` starts the runs and knows their expected
+//! results.
 //!
 //! `SEED=..` repeats the choices of a run, `CHAOS_SECONDS=..` makes it longer.
 
@@ -19,19 +19,18 @@ use load::{Books, Load, Roster};
 
 const HOSTS: usize = 4;
 const SLOTS: u32 = 8;
-/// So many states must have been run.
+/// Minimum of states that must have been run.
 const STATES: u64 = 20_000;
-/// So many runs are under way at a time.
+/// Runs under way at a time.
 const RUNS_AT_ONCE: usize = 8;
-/// What a slow machine may take beyond the time that it was given to come to
-/// [`STATES`], and to the end of the last run.
+/// Extra time for a slow machine, to come to [`STATES`] and to the end of the last run.
 const SLACK: Duration = Duration::from_secs(120);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// So that a load that is wrong is not taken for a host that is.
+/// Tests the load itself, so that its errors are not taken for a host's.
 #[test]
 fn the_load_is_right_where_nothing_goes_wrong() -> Result<()> {
     let host = Host::start()?;
@@ -73,7 +72,7 @@ fn chaos(postgres: &Postgres, fleet: &mut Fleet, seed: u64, time: Duration) -> R
             let done = from.elapsed() >= time && load.states() >= STATES;
             done || load.has_failed()
         });
-        // Whatever happened, nobody is left waiting for hosts that are down.
+        // After any outcome, no thread may wait for hosts that are down.
         let mended = driver.mend_all();
         if driven.is_err() || mended.is_err() {
             load.give_up();

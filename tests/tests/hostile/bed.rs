@@ -1,5 +1,5 @@
-//! The one host on which the cases are done, one after the other: how a case is
-//! sent, how its answer is judged, and what must hold after it.
+//! The host on which the cases are done, one after the other: how a case is sent, how its answer is
+//! judged, and the conditions that must hold after it.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ use crate::case::{Answer, Case, Expect, Failure, Log, Success};
 use crate::origin::Origin;
 use crate::report::Row;
 
-/// Descriptors and threads by which the host may have more than at first:
-/// connections of ours, and threads that wait a while for further work.
+/// Descriptors and threads by which the host may exceed its first sample: connections of the test,
+/// and threads that wait a while for further work.
 const SLACK: usize = 10;
 
-/// Kilobytes that all repetitions after the second may add,
+/// Maximum growth in kilobytes by a round of repetitions, after the first two.
 const GROWTH: i64 = 5 * 1024;
 
-/// or those after these, up to so often.
+/// Maximum of such rounds, of which one must stay below [`GROWTH`].
 const ROUNDS: usize = 4;
 
 pub struct Bed {
@@ -38,7 +38,7 @@ impl Bed {
     pub fn start() -> Result<Bed> {
         let folder = tempfile::tempdir()?;
         let origin = Origin::start()?;
-        // The origin may be asked, and nothing else of this machine.
+        // The origin may be called, and nothing else of this machine.
         let allowed = format!("{}/32", origin.address().ip());
         let host = Host::start_with(
             folder.path(),
@@ -87,7 +87,7 @@ impl Bed {
         Ok(row)
     }
 
-    /// Uploads the guest of a case that is to run, and gives it its grants.
+    /// Uploads the guest of a case that is to run, and sets its grants.
     fn push(&self, case: &Case, bytes: Option<&Vec<u8>>) -> Result<()> {
         if let Some(bytes) = bytes {
             let response = self.host.upload(&case.name, bytes.clone())?;
@@ -99,9 +99,8 @@ impl Bed {
         Ok(())
     }
 
-    /// So many times more take no more memory. The allocator and the database
-    /// keep some of what they had, each thread for itself, up to a bound; what is
-    /// lost instead grows every time.
+    /// Repetitions take no more memory. The allocator and the database keep some of what they had,
+    /// each thread for itself, up to a bound; a leak instead grows every time.
     fn adds_nothing(
         &self,
         case: &Case,
@@ -140,7 +139,7 @@ impl Bed {
 
     fn upload(&self, name: &str, bytes: &[u8], answer: &Answer) -> Result<String> {
         let response = match self.host.upload(name, bytes.to_vec()) {
-            // An answer that comes before all was sent can get lost.
+            // An answer that comes before the whole request was sent can get lost.
             Err(_) if answer.status == [413] => return Ok("413".to_owned()),
             response => response?,
         };
@@ -149,7 +148,7 @@ impl Bed {
             return judge_answer(answer, status.as_u16(), &json!({}));
         }
         let (status, found) = problem(response)?;
-        // What is said of it goes to terminals and pages.
+        // The failure's text goes to terminals and pages.
         ensure!(steers_nothing(&found) && found.to_string().len() < 64 * 1024, "{found}");
         judge_answer(answer, status, &found)
     }
@@ -169,7 +168,7 @@ impl Bed {
         }
     }
 
-    /// What must hold after every case, whatever it was.
+    /// Checks the conditions that must hold after every case.
     pub fn ensure_unchanged(&self) -> Result<()> {
         ensure_healthy(&self.host)?;
         let host = &self.host;
@@ -189,8 +188,7 @@ impl Bed {
     }
 }
 
-/// The bytes of a case, each upload of it; none if it is a node of a plugin
-/// that is there.
+/// Returns the bytes of each upload of a case; empty if its node is of an existing plugin.
 pub fn uploads(case: &Case, host: &Host) -> Result<Vec<Vec<u8>>> {
     let said = &case.said;
     if said.node.is_some() {
@@ -205,7 +203,7 @@ pub fn uploads(case: &Case, host: &Host) -> Result<Vec<Vec<u8>>> {
         None if file.exists() => std::fs::read_to_string(file)?,
         None => String::new(),
     };
-    // One that brings everything needs no frame.
+    // A guest that brings the whole component needs no frame.
     if functions.lines().any(|line| line.starts_with("(component") || line.starts_with("(module")) {
         return Ok(vec![wat::parse_str(&functions)?]);
     }
@@ -225,7 +223,7 @@ pub fn uploads(case: &Case, host: &Host) -> Result<Vec<Vec<u8>>> {
     Ok(vec![guest::component(&changes)?])
 }
 
-/// That an honest workflow ends as ever.
+/// Checks that an honest workflow still succeeds.
 fn ensure_healthy(host: &Host) -> Result<()> {
     let run = host.run("healthy", &json!({}), &json!({}))?;
     let found = host.wait_for(&run)?;
@@ -234,7 +232,7 @@ fn ensure_healthy(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Nothing that a guest said may steer a terminal, and no failure is the host's.
+/// Checks that no word of a guest steers a terminal, and that no failure is an internal error.
 fn ensure_clean(state: &Value) -> Result<()> {
     ensure!(state["failure"]["kind"] != "internal", "{state:#}");
     let shown = [&state["failure"], &state["attempts"]];
@@ -253,7 +251,7 @@ fn steers_nothing(shown: &Value) -> bool {
     }
 }
 
-/// The beginning of a text.
+/// Returns the beginning of a text.
 pub fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(2_000)]
 }

@@ -1,7 +1,7 @@
-//! A case as it is written: a folder of `tests/hostile` with a `case.json` and,
-//! where the guest is written for it, a `guest.wat`.
+//! The format of a case: a folder of `tests/hostile` with a `case.json` and, where the guest is
+//! written for it, a `guest.wat`.
 //!
-//! Not here: what is done with it (`bed`), and how the bytes are made (`exosphere_tests::guest`,
+//! Not here: how a case is done (`bed`), and how the bytes are made (`exosphere_tests::guest`,
 //! `recipes`).
 
 use std::collections::BTreeMap;
@@ -16,30 +16,29 @@ use serde_json::{Map, Value, json};
 use crate::recipes::Recipe;
 use crate::trial::Trial;
 
-/// A case, read.
+/// A case, read from its folder.
 pub struct Case {
     pub name: String,
     pub folder: PathBuf,
     pub said: Said,
 }
 
-/// What a `case.json` says.
+/// The contents of a `case.json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Said {
-    /// What the guest does, in one sentence.
+    /// The guest's behaviour, in one sentence.
     #[serde(rename = "what")]
     _what: String,
-    /// A node of a plugin of this project, `plugin/node`, instead of a
-    /// `guest.wat`.
+    /// A node of a plugin of this project, `plugin/node`, instead of a `guest.wat`.
     pub node: Option<String>,
-    /// How the bytes are made, instead of a `guest.wat`.
+    /// The recipe of the bytes, instead of a `guest.wat`.
     pub recipe: Option<Recipe>,
-    /// What the guest does, one after the other, instead of a `guest.wat`.
+    /// The acts of the guest in their order, instead of a `guest.wat`.
     pub acts: Option<Vec<Act>>,
-    /// What the guest says of itself, instead of what the frame says.
+    /// The guest's description, instead of the frame's.
     pub description: Option<Value>,
-    /// Texts of the frame that occur there once, and what stands in their place.
+    /// Texts of the frame that occur there once, and their replacements.
     #[serde(default)]
     pub edits: Vec<(String, String)>,
     #[serde(default)]
@@ -49,36 +48,36 @@ pub struct Said {
     timeout_ms: Option<u64>,
     #[serde(default)]
     secrets: Map<String, Value>,
-    /// What its plugin is granted before.
+    /// The plugin's grants, set before the case is done.
     pub grants: Option<Value>,
-    /// How often it is done. RSS is measured after the second and the last time.
+    /// The number of repetitions. RSS is measured after the second and the last one.
     #[serde(default = "twenty")]
     pub repeat: u32,
-    /// Why it is done less often than twenty times.
+    /// The reason for fewer than twenty repetitions.
     why_so_seldom: Option<String>,
     pub expect: Expect,
 }
 
-/// What must come of it.
+/// The expected result of a case.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 pub enum Expect {
-    /// The upload is answered so, and never run.
+    /// The upload is refused with this answer, and never run.
     Upload(Answer),
-    /// The upload is taken; the graph is refused with these words.
+    /// The upload is accepted; the graph is refused with these words.
     Apply(Answer),
-    /// It runs and fails.
+    /// The guest runs and fails.
     Failure(Failure),
-    /// It runs and succeeds, and has got nothing by it.
+    /// The guest runs and succeeds, and has gained nothing by it.
     Success(Success),
-    /// It is done in steps on a host of its own, beside honest runs.
+    /// The case is done in steps on a host of its own, beside honest runs.
     Trial(Trial),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
-    /// One of these.
+    /// The possible statuses.
     pub status: Vec<u16>,
     /// A part of the problem.
     #[serde(default)]
@@ -92,7 +91,7 @@ pub struct Failure {
     /// A part of the message, such as the name of the limit.
     #[serde(default)]
     pub words: String,
-    /// What the run's store is afterwards.
+    /// The run's store afterwards.
     pub store: Option<Value>,
 }
 
@@ -109,9 +108,9 @@ pub struct Success {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// How many lines there may be.
+    /// Maximum of lines.
     pub most_lines: usize,
-    /// How many bytes they may have together.
+    /// Maximum bytes of all lines.
     pub most_bytes: usize,
     /// A part of the last line.
     #[serde(default)]
@@ -122,8 +121,8 @@ fn twenty() -> u32 {
     20
 }
 
-/// Every case, in the order of their names. `origin` is the authority of a server
-/// that answers badly, which cases call `@origin@`.
+/// Reads all cases, in the order of their names. `origin` is the authority of a misbehaving server,
+/// which cases call `@origin@`.
 pub fn all(origin: &str) -> Result<Vec<Case>> {
     let root = checkout().join("tests/hostile");
     let mut cases = Vec::new();
@@ -148,14 +147,14 @@ pub fn all(origin: &str) -> Result<Vec<Case>> {
 }
 
 impl Case {
-    /// The plugin and the node.
+    /// Returns the plugin and the node.
     pub fn node(&self) -> (&str, &str) {
         let named = self.said.node.as_deref().and_then(|node| node.split_once('/'));
         named.unwrap_or((&self.name, "attack"))
     }
 
-    /// A graph of the one node, which has one attempt, and of one that reads secrets
-    /// if there are some.
+    /// Returns a graph of the one node, which has one attempt, and of a node that reads secrets if
+    /// there are some.
     pub fn graph(&self) -> Value {
         let said = &self.said;
         let (plugin, node) = self.node();

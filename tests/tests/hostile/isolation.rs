@@ -1,5 +1,5 @@
-//! That nothing comes through from one guest, run, namespace or upload to
-//! another: cases that take more than one guest, or a host of their own.
+//! Isolation of guests, runs, namespaces and uploads from each other: cases that take more than one
+//! guest, or a host of their own.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::report::Row;
 
 type Test = fn() -> Result<()>;
 
-/// Each by its name.
+/// Each case by its name.
 pub const CASES: &[(&str, Test)] = &[
     ("isolation-stores", stores_are_apart),
     ("isolation-secrets", secrets_are_apart),
@@ -25,7 +25,7 @@ pub const CASES: &[(&str, Test)] = &[
     ("isolation-code-cache-tampered", a_tampered_code_cache_is_compiled_again),
 ];
 
-/// Does one of them.
+/// Does a case.
 pub fn row(name: &str, test: Test) -> Result<Row> {
     let begun = Instant::now();
     test()?;
@@ -42,7 +42,7 @@ fn one(node: &str, inputs: Value) -> Value {
     })
 }
 
-/// A host whose namespaces `default` and `other` have the same plugin.
+/// Starts a host whose namespaces `default` and `other` have the same plugin.
 fn two_namespaces() -> Result<Host> {
     let host = Host::start()?;
     host.push("lab")?;
@@ -57,7 +57,7 @@ fn other(host: &Host) -> Tenant<'_> {
     Tenant { host, name: "other" }
 }
 
-/// Applies a graph in `other`, runs it, and gives its one output.
+/// Applies a graph in `other`, runs it, and returns its one output.
 fn output_in_other(host: &Host, name: &str, graph: &Value) -> Result<Value> {
     let run = other(host).start(name, graph)?;
     other(host).result(&run)?;
@@ -97,7 +97,7 @@ fn secrets_are_apart() -> Result<()> {
     }
     let seen = output_in_other(&host, "secret", &with("their-own-token"))?;
     ensure!(seen["value"] == "their-own-token", "another namespace sees {seen}");
-    // One that was not declared is not there, though the graph has it.
+    // A secret that the node does not declare is missing, though the graph has it.
     let declares = r#"{"nodes":[{"name":"attack","inputs":{"type":"object"},"outputs":{"type":"object"},"secrets":["other"]}]}"#;
     let changes = Changes { description: Some(declares.as_bytes()), ..Changes::default() };
     good(host.upload("declares", guest::component(&changes)?)?)?;
@@ -136,7 +136,7 @@ fn namespaces_are_apart() -> Result<()> {
     Ok(())
 }
 
-/// The run that is under way keeps the bytes that it began with.
+/// An open run keeps the bytes that it began with.
 fn a_plugin_is_replaced_in_mid_run() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
@@ -159,7 +159,7 @@ fn a_plugin_is_replaced_in_mid_run() -> Result<()> {
     ensure!(host.get(&format!("/runs/{before}"))?["status"] == "RUNNING", "it was too quick");
     host.apply("changing", &graph)?;
     let after = host.run("changing", &json!({}), &json!({}))?;
-    // A plugin that is in use cannot be taken away at all.
+    // A plugin in use cannot be deleted.
     let (status, _) = problem(host.request("DELETE", "/plugins/changing")?.send()?)?;
     ensure!((400..500).contains(&status), "{status}");
     for (run, number) in [(before, 1), (after, 2)] {
@@ -219,7 +219,7 @@ fn a_tampered_code_cache_is_compiled_again() -> Result<()> {
     Ok(())
 }
 
-/// The one file of the code cache below a folder.
+/// Returns the one file of the code cache below a folder.
 fn compiled_code(folder: &Path) -> Result<(std::path::PathBuf, Vec<u8>)> {
     let file = crate::recipes::compiled(folder)?;
     let bytes = fs::read(&file)?;

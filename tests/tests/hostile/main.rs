@@ -1,8 +1,7 @@
-//! The hostile corpus: every case of `tests/hostile`, one after the other on one
-//! host. Each gets the answer that it says and nothing else; after each the
-//! host is as it was.
+//! The hostile corpus: every case of `tests/hostile`, one after the other on one host. Each gets
+//! exactly the answer that it states; after each the host is as it was.
 //!
-//! `CASE=part-of-a-name` does only those.
+//! `CASE=part-of-a-name` selects cases.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -24,7 +23,7 @@ use bed::Bed;
 use case::{Case, Expect};
 use report::Table;
 
-/// Text that is nested deep takes a stack to make.
+/// Deeply nested text takes a large stack to make.
 const STACK: usize = 256 << 20;
 
 #[test]
@@ -44,7 +43,7 @@ fn with_a_large_stack(test: fn() -> Result<()>) -> Result<()> {
     cases.join().map_err(|_| anyhow!("a case made the test panic"))?
 }
 
-/// The cases that are wanted and are trials, or are none.
+/// Returns the selected cases that are trials, or that are not.
 fn cases(origin: &str, trials: bool) -> Result<Vec<Case>> {
     let only = std::env::var("CASE").unwrap_or_default();
     let mut cases = case::all(origin)?;
@@ -79,7 +78,7 @@ fn every_case() -> Result<()> {
 fn every_trial() -> Result<()> {
     let begun = Instant::now();
     let mut table = Table::default();
-    // None of them asks an origin.
+    // None of them calls an origin.
     for case in cases("127.0.0.1:9", true)? {
         if let Expect::Trial(trial) = &case.said.expect {
             table.add(&case.name, trial::row(&case, trial));

@@ -1,6 +1,6 @@
-//! A server that answers badly: slowly, without end, with a way inside. It
-//! listens on an address of the loopback that is not the usual one, so that a
-//! host can allow it and nothing else of this machine.
+//! An origin that misbehaves: it answers slowly, without end, or with a redirect inside. It listens
+//! on another address of the loopback than the usual one, so that a host can allow it and nothing
+//! else of this machine.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,13 +12,13 @@ use anyhow::Result;
 pub struct Origin(SocketAddr);
 
 impl Origin {
-    /// Starts it. It goes with the process.
+    /// Starts the origin, which ends with the process.
     pub fn start() -> Result<Origin> {
         let listener = TcpListener::bind("127.0.0.2:0")?;
         let address = listener.local_addr()?;
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // One that hangs up ends its own answer.
+                // A client that hangs up ends its own answer.
                 thread::spawn(move || drop(answer(stream)));
             }
         });

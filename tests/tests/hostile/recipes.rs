@@ -1,5 +1,4 @@
-//! Uploads that are made when they are needed, since they are large, many or
-//! damaged: bytes by a named recipe.
+//! Recipes of uploads that are made when they are needed, since they are large, many or damaged.
 
 use std::path::{Path, PathBuf};
 
@@ -12,55 +11,55 @@ use serde_json::{Value, json};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum Recipe {
-    /// Not a byte.
+    /// An empty file.
     Nothing,
-    /// This text.
+    /// A file with this text.
     Text(String),
-    /// So many bytes that begin like a component.
+    /// A file of this many bytes that begins like a component.
     Zeros(usize),
     /// The test's own program.
     Elf,
-    /// Code that the host itself has compiled, without its mark.
+    /// Code that the host itself has compiled, without its authentication code.
     Precompiled,
     /// A plugin of this project, cut at twenty places.
     Truncated(String),
-    /// The same with one bit turned over, at twenty places.
+    /// A plugin of this project with one flipped bit, at twenty places.
     Flipped(String),
-    /// A function of so many empty loops.
+    /// A function of this many empty loops.
     Loops(usize),
-    /// A function of so many variables, all of which are needed to its end.
+    /// A function of this many variables, all of which are needed to its end.
     Locals(usize),
-    /// A function that is one expression of so many terms.
+    /// A function that is one expression of this many terms.
     Expression(usize),
-    /// So many functions, each as large as it may be and slow to compile.
+    /// A module of this many functions, each of maximal size and slow to compile.
     SlowFunctions(usize),
-    /// So many functions.
+    /// A module of this many functions.
     Functions(usize),
-    /// So many memories of one page.
+    /// A module of this many memories of one page.
     Memories(usize),
-    /// So many tables.
+    /// A module of this many tables.
     Tables(usize),
-    /// So many instances of an empty module.
+    /// A component with this many instances of an empty module.
     Instances(usize),
-    /// Components, each in the one before, so deep.
+    /// This many components, each nested in the one before.
     Nested(usize),
-    /// So many bytes of data at the beginning of a memory that has them.
+    /// A data segment of this many bytes at the beginning of a memory that has them.
     Data(usize),
-    /// A description of one node that has so many characters.
+    /// A description of one node that has this many characters.
     LongDescription(usize),
-    /// A schema of so many levels.
+    /// A schema of this many levels.
     DeepSchema(usize),
-    /// A schema of so many properties.
+    /// A schema of this many properties.
     WideSchema(usize),
-    /// So many nodes.
+    /// A description of this many nodes.
     Nodes(usize),
 }
 
-/// How many of the damaged uploads there are.
+/// Number of damaged uploads.
 const TIMES: usize = 20;
 
 impl Recipe {
-    /// The uploads, at least one.
+    /// Makes the uploads, at least one.
     pub fn make(&self, host_data: &Path) -> Result<Vec<Vec<u8>>> {
         Ok(match self {
             Recipe::Truncated(plugin) => {
@@ -132,7 +131,7 @@ fn flipped(whole: &[u8], n: usize) -> Vec<u8> {
     bytes
 }
 
-/// By hand, since the text of it is too deep for those who read texts.
+/// Encodes bytes by hand, since the text would be nested too deep for its parser.
 fn nested(depth: usize) -> Vec<u8> {
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
     const SECTION_OF_A_COMPONENT: u8 = 4;
@@ -149,15 +148,14 @@ fn nested(depth: usize) -> Vec<u8> {
     })
 }
 
-/// A file of the host's code cache, without the code of authenticity that heads
-/// it.
+/// Returns a file of the host's code cache, without the leading authentication code.
 fn precompiled(host_data: &Path) -> Result<Vec<u8>> {
     let bytes = std::fs::read(compiled(host_data)?)?;
     let elf = bytes.windows(4).position(|four| four == b"\x7fELF");
     Ok(bytes[elf.context("compiled code is no ELF")?..].to_vec())
 }
 
-/// Any file of the code cache of a host.
+/// Returns the path of any file of a host's code cache.
 pub fn compiled(host_data: &Path) -> Result<PathBuf> {
     let mut folders = vec![host_data.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -195,7 +193,7 @@ fn locals(count: usize) -> String {
     for local in 1..=count {
         text += &format!("(local.set {local} (i32.mul (local.get {}) (i32.const 3)))", local - 1);
     }
-    // All at once, so that no two of them can share a place.
+    // All at once, so that no two of them can share a register.
     text += &(1..=count).map(|local| format!("(local.get {local})")).collect::<String>();
     text += &"i32.xor ".repeat(count - 1);
     text + "(local.set 0)"

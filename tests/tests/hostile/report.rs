@@ -1,4 +1,4 @@
-//! The table at the end: each case with its answer, its time and what it left.
+//! The report: a table of all cases, each with its answer, times and growth.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Takes a case, done or gone wrong.
+    /// Adds a case, successful or failed.
     pub fn add(&mut self, name: &str, done: Result<Row>) {
         match done {
             Ok(row) => {
@@ -27,7 +27,7 @@ impl Table {
         }
     }
 
-    /// An error that names every case that went wrong, and what differed.
+    /// Returns an error that names every failed case and its difference.
     pub fn verdict(self) -> Result<()> {
         println!("{} cases as they say", self.right);
         let Table { wrong, .. } = self;
@@ -36,14 +36,14 @@ impl Table {
     }
 }
 
-/// One case, done.
+/// The result of one case.
 pub struct Row {
     name: String,
-    /// What came of it.
+    /// The answer to the case.
     pub answer: String,
-    /// How long each time took.
+    /// The duration of each repetition.
     pub times: Vec<Duration>,
-    /// Kilobytes of RSS that the times after the second added.
+    /// Kilobytes of RSS that the repetitions after the second added.
     pub growth: Option<i64>,
 }
 

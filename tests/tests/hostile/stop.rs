@@ -1,5 +1,5 @@
-//! How soon guests stop that are told to: by a cancelled run, by a deadline, in
-//! the middle of a loop or of a call of the host that blocks.
+//! Stop times of guests: after the cancel of a run or at a deadline, in the middle of a loop or of
+//! a host call that blocks.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use serde_json::{Value, json};
 
 use crate::report::Row;
 
-/// From the answer to a cancel, or from the deadline, until nothing runs.
+/// Bound from the answer to a cancel, or from the deadline, until no guest runs.
 const PROMPT: Duration = Duration::from_millis(100);
 
-/// How long the processor is watched afterwards.
+/// Time for which the processor is watched afterwards.
 const WATCHED: Duration = Duration::from_millis(100);
 
-/// What a host that does nothing uses in that time.
+/// CPU time that an idle host uses in that time.
 const IDLE: Duration = Duration::from_millis(25);
 
-/// How often one is tried: a busy machine may spoil a time.
+/// Maximum of tries of a case: a busy machine may spoil a measurement.
 const TRIES: usize = 5;
 
 /// How guests are stopped.
@@ -40,12 +40,12 @@ const CASES: &[(&str, &str, usize, By)] = &[
     ("deadline-of-60-that-sleep", "sleep", 60, By::Deadline),
 ];
 
-/// Whether a case has this in its name.
+/// Returns whether a case has this in its name.
 pub fn is_one_of(part: &str) -> bool {
     CASES.iter().any(|case| case.0.contains(part))
 }
 
-/// Tries each on a host of its own; a row or what went wrong for each.
+/// Tries each case on a host of its own, and returns a row or an error for each.
 pub fn rows() -> Result<Vec<(&'static str, Result<Row>)>> {
     let host = Host::start()?;
     for plugin in ["lab", "hostile"] {
@@ -82,12 +82,12 @@ fn graph(node: &str, count: usize, timeout: Duration) -> Value {
     })
 }
 
-/// From the answer to the cancel until nothing is held and nothing computes.
+/// Returns the time from the answer to the cancel until no state is claimed and no guest computes.
 fn cancelled(host: &Host, name: &str, node: &str, count: usize) -> Result<Duration> {
     host.apply(name, &graph(node, count, Duration::from_secs(25)))?;
     let run = host.run(name, &json!({}), &json!({}))?;
     until("the guests to run", || Ok((holding(host)? == count as u64).then_some(())))?;
-    // Until each of them is where it will stay.
+    // Until each of them has come to its endless part.
     std::thread::sleep(Duration::from_millis(200));
     let found = host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     let begun = Instant::now();
@@ -99,7 +99,7 @@ fn cancelled(host: &Host, name: &str, node: &str, count: usize) -> Result<Durati
     Ok(stopped)
 }
 
-/// How long after its deadline the last guest has ended.
+/// Returns the time from the deadline until the last guest has ended.
 fn overdue(host: &Host, name: &str, node: &str, count: usize) -> Result<Duration> {
     const DEADLINE: Duration = Duration::from_millis(300);
     host.apply(name, &graph(node, count, DEADLINE))?;
@@ -109,7 +109,7 @@ fn overdue(host: &Host, name: &str, node: &str, count: usize) -> Result<Duration
     ensure!(failure["kind"] == "timeout", "{found:#}");
     ensure!(found["counts"]["errored"] == count, "{found:#}");
     let at = |value: &Value, key: &str| value[key].as_i64().context("no time");
-    // What comes before it is this host's to answer for as well.
+    // The deadline counts from the splitter's end: a delay of this host counts as well.
     let splitter = &host.list(&run, "identifier=splitter")?[0];
     let took = u64::try_from(at(&found, "ended_at")? - at(splitter, "ended_at")?)?;
     let used = used_from_now(host)?;

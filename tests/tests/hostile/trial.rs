@@ -1,9 +1,8 @@
-//! Trials: hostile attempts at the host's own work, in steps on a host of their
-//! own, with honest runs of another namespace beside them. The steps are data in
-//! a `case.json`; the honest runs, `/health`, memory, cancel and SIGTERM are held
-//! to their bounds throughout.
+//! Trials: hostile attempts at the host's own work, in steps on a host of their own, with honest
+//! runs of another namespace beside them. The steps are data in a `case.json`. The honest runs,
+//! `/health`, memory, cancel and SIGTERM must stay within their bounds throughout.
 //!
-//! Not here: what the recipes in the steps stand for (`exosphere_tests::expand`).
+//! Not here: the meaning of the recipes in the steps (`exosphere_tests::expand`).
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -23,23 +22,23 @@ use crate::bed;
 use crate::case::{Answer, Case};
 use crate::report::Row;
 
-/// The namespace of the attack, which `Host::request` speaks of.
+/// The namespace of the attack, which `Host::request` uses.
 const NAMESPACE: &str = "default";
 
-/// From SIGTERM to the end of a host that executes nothing.
+/// Bound from SIGTERM to the end of a host that executes nothing.
 const SIGTERM_MAX: Duration = Duration::from_secs(5);
 
-/// The timeout of an attacker's request: a host that needs longer is silenced.
+/// The timeout of an attacker's request: a slower host counts as blocked.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes of an answer that the attack may have: more is the host's memory.
+/// Maximum bytes of an answer to the attack: more would be a large part of the host's memory.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// What a trial does.
+/// The contents of a trial: bounds, host settings and steps.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trial {
-    /// Megabytes of memory (RSS) that the host may have at any time.
+    /// Maximum of the host's memory (RSS) in megabytes, at any time.
     memory_mb: u64,
     /// Plugins of this project that the attack needs.
     #[serde(default)]
@@ -47,26 +46,26 @@ pub struct Trial {
     /// Further arguments of `serve`.
     #[serde(default)]
     arguments: Vec<String>,
-    /// How many files the host may open.
+    /// Maximum of files that the host may open.
     open_files: Option<u32>,
-    /// Whether nobody reads its standard error, to which it is told to log much.
+    /// True if the host's standard error has no reader, and much is logged.
     #[serde(default)]
     closed_stderr: bool,
-    /// Why its times are not held yet, if they are not: a goal that is not met. It is
-    /// told each time, and nobody may be silenced all the same.
+    /// The reason why the goal for its times is not met yet, if so. It is printed each time, and
+    /// honest runs must succeed all the same.
     unmet: Option<String>,
     steps: Vec<Step>,
 }
 
-/// What holds of a trial whose goal is not met: others are slower, and not silenced.
+/// The p99 of honest runs in a trial whose goal is not met: slower, and still served.
 const UNMET_HONEST: Duration = Duration::from_secs(5);
 const UNMET_HEALTH: Duration = Duration::from_secs(1);
 
-/// One step of a trial.
+/// A step of a trial.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 enum Step {
-    /// Uploads the guest of the case under so many names.
+    /// Uploads the guest of the case under each of several names.
     Upload(Upload),
     /// Sends requests.
     Send(Send),
@@ -74,10 +73,10 @@ enum Step {
     Run(Run),
     /// Starts a run and cancels it, which has to be quick.
     Cancel(Cancel),
-    /// Redrives the run that the last step ran.
+    /// Redrives the run of the last step.
     Redrive(Run),
-    /// Opens connections that say something and then nothing, and holds them while
-    /// others have to be served.
+    /// Opens connections that send a text and then nothing, and holds them while other clients must
+    /// be served.
     Connect(Connect),
 }
 
@@ -93,16 +92,16 @@ struct Upload {
 #[serde(deny_unknown_fields)]
 struct Send {
     method: String,
-    /// Below the namespace; `@n` is the number of the request, `@run` the last run and
-    /// `@state` the first state of that.
+    /// The path below the namespace; `@n` is the number of the request, `@run` the last run and
+    /// `@state` the first state of that run.
     path: String,
     #[serde(default)]
     body: Value,
-    /// The body as it is sent, in which no recipe is looked for.
+    /// The body as it is sent, without recipes.
     text: Option<String>,
     #[serde(default = "one")]
     times: usize,
-    /// How many of them are under way at a time.
+    /// Number of simultaneous requests.
     #[serde(default = "one")]
     at_once: usize,
     /// Milliseconds after which the caller hangs up.
@@ -122,15 +121,15 @@ struct Run {
     end: End,
 }
 
-/// The end that every run has to have.
+/// The required end of every run.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct End {
     status: String,
-    /// The kinds of the first failure that may be.
+    /// The possible kinds of the first failure.
     #[serde(default)]
     kinds: Vec<String>,
-    /// A part of its message.
+    /// A part of the failure's message.
     #[serde(default)]
     words: String,
     /// Some of the run's counts.
@@ -146,7 +145,7 @@ struct Cancel {
     graph: Option<String>,
     #[serde(default)]
     inputs: Value,
-    /// How long it runs before.
+    /// Milliseconds for which it runs before the cancel.
     after_ms: u64,
 }
 
@@ -154,7 +153,7 @@ struct Cancel {
 #[serde(deny_unknown_fields)]
 struct Connect {
     connections: usize,
-    /// What each says.
+    /// The text that each connection sends.
     says: String,
     hold_ms: u64,
 }
@@ -209,7 +208,7 @@ fn start(trial: &Trial, data: &std::path::Path) -> Result<Host> {
             command.env("EXOSPHERE_LOG", "debug").stderr(writer);
         }
     });
-    // From here on nobody reads.
+    // From here on the pipe has no reader.
     drop(reader);
     host
 }
@@ -223,7 +222,7 @@ fn limit_open_files(command: &mut Command, most: u32) {
     *command = shell;
 }
 
-/// Who does the steps.
+/// The attacker, which performs the steps.
 struct Attacker<'a> {
     host: &'a Host,
     case: &'a Case,
@@ -270,7 +269,7 @@ impl Attacker<'_> {
         Ok(())
     }
 
-    /// The number of the first state of a run, in the order of paths.
+    /// Returns the id of the first state of a run, in the order of paths.
     fn first_state(&self, run: &str) -> Result<String> {
         let path = format!("//v1/namespaces/{NAMESPACE}/runs/{run}/states?limit=1");
         Ok(self.host.get(&path)?["states"][0]["number"].to_string())
@@ -295,7 +294,7 @@ impl Attacker<'_> {
             let request = client.request(send.method.parse()?, url);
             let request = request.header("content-type", "application/json");
             match request.body(body.clone()).send() {
-                // That was to be.
+                // The timeout was intended.
                 Err(error) if send.give_up_ms.is_some() && error.is_timeout() => Ok(()),
                 response => judged(&send.answer, response?),
             }
@@ -311,7 +310,8 @@ impl Attacker<'_> {
         Ok(())
     }
 
-    /// The name of the graph of a step; that of the case is applied now.
+    /// Returns the name of a step's graph: the named one, or the case's own, which is applied
+    /// first.
     fn graph(&self, named: Option<&String>) -> Result<String> {
         match named {
             Some(name) => Ok(name.clone()),
@@ -370,7 +370,7 @@ impl Attacker<'_> {
         let address = self.host.url().trim_start_matches("http://");
         let mut held = Vec::new();
         for _ in 0..connect.connections {
-            // A host that has enough may refuse one or close it at once.
+            // A host that is full may refuse a connection or close it at once.
             let Ok(mut stream) = TcpStream::connect(address) else { continue };
             let _ = stream.write_all(connect.says.as_bytes());
             held.push(stream);
@@ -383,7 +383,7 @@ impl Attacker<'_> {
         Ok(())
     }
 
-    /// A client that was not there before, and needs a connection of its own.
+    /// Checks that a new client, which needs a connection of its own, is served.
     fn serves_strangers(&self) -> Result<()> {
         let begun = Instant::now();
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;

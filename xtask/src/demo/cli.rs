@@ -16,13 +16,13 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// A client of the host at this address.
+    /// Returns a client of the host at this address.
     pub fn new(exosphere: &Path, url: &str) -> Self {
         Cli { exosphere: exosphere.to_owned(), url: url.to_owned() }
     }
 
-    /// Makes a call and reads its answer. Progress and errors are seen, since
-    /// they go to standard error.
+    /// Makes a call and parses its answer. Progress and errors are shown, because they
+    /// go to standard error.
     pub fn json(&self, words: &[&str], more: &[&OsStr]) -> Result<Value> {
         let mut call = Command::new(&self.exosphere);
         call.args(["--json", "--namespace", "default", "--host", &self.url]);
@@ -30,7 +30,7 @@ impl Cli {
         let output = call.output().with_context(|| format!("`{}`", command::line(&call)))?;
         let answer = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
-            // What the host said: of a run, its failures.
+            // The host's answer: for a run, its failures.
             bail!("`{}` failed ({})\n{}", command::line(&call), output.status, answer.trim());
         }
         serde_json::from_str(&answer)

@@ -1,4 +1,4 @@
-//! A host of the demo's own: started, asked where it listens, always stopped.
+//! The demo's own host: starts it, waits for its address, and always stops it.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -12,20 +12,19 @@ use anyhow::{Context, Result, bail};
 
 use crate::command;
 
-/// What the host prints when it is ready, before its address.
+/// The line of the host's output that tells it is ready, up to its address.
 const READY: &str = "exosphere is listening on ";
-/// How long it may take until it is ready.
+/// Timeout for the start.
 const START: Duration = Duration::from_secs(60);
-/// How long it may take to stop.
+/// Timeout for the shutdown.
 const STOP: Duration = Duration::from_secs(15);
-/// How much of its log an error shows.
+/// The number of log lines that an error shows.
 const LOG_LINES: usize = 20;
 
 /// A running host.
 pub struct Host {
     child: Child,
     log: PathBuf,
-    /// Where it listens.
     pub url: String,
 }
 
@@ -38,7 +37,7 @@ impl Host {
         serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
         let mut child = serve.spawn().with_context(|| format!("`{}`", command::line(&serve)))?;
         let stdout = child.stdout.take().context("no pipe")?;
-        // From here on an error drops the host, and so stops it.
+        // From here on, an error drops the host, which stops it.
         let mut host = Host { child, log, url: String::new() };
         host.url = host.wait_until_ready(stdout)?;
         Ok(host)
@@ -46,11 +45,11 @@ impl Host {
 
     fn wait_until_ready(&self, stdout: impl Read + Send + 'static) -> Result<String> {
         let (ready, address) = mpsc::channel();
-        // Reads on to the end, so that the host never waits for a reader.
+        // Reads to the end, so that the host never blocks on a full pipe.
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if let Some(address) = line.strip_prefix(READY) {
-                    // Nobody waits any more if it took too long.
+                    // The receiver is gone if the start timed out.
                     let _ = ready.send(address.trim().to_owned());
                 }
             }
@@ -61,7 +60,7 @@ impl Host {
         })
     }
 
-    /// An error with the last lines of the host's log.
+    /// Returns an error with the last lines of the host's log.
     pub fn trouble(&self, what: &str) -> anyhow::Error {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
@@ -73,7 +72,7 @@ impl Host {
         }
     }
 
-    /// Stops it as an operator would, and waits until it has stopped.
+    /// Stops the host as an operator would, and waits for its end.
     pub fn stop(mut self) -> Result<()> {
         let id = self.child.id().to_string();
         command::run(Command::new("kill").args(["-s", "TERM", &id]))?;
@@ -91,7 +90,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // It has stopped already, or something went wrong before.
+        // The host has stopped already, or an earlier error skipped the stop.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

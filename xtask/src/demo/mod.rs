@@ -1,9 +1,9 @@
 //! `cargo xtask demo`: counts the words of a text, from source to result.
 //!
-//! The graph is `xtask/demo/words.json`. Each chunk of the text is counted in a
-//! branch of its own, and on its way to the unite it meets a node that fails at
-//! first, one that prunes, and one that waits for the others. The result is
-//! compared with a plain count of the same text.
+//! The graph is `xtask/demo/words.json`. Each chunk of the text is counted in a branch
+//! of its own. On its way to the unite, each branch passes three nodes: one fails at
+//! first, one prunes, and one waits for the other branches. The result is compared with
+//! a plain count of the same text.
 
 mod cli;
 mod host;
@@ -23,12 +23,12 @@ use cli::Cli;
 use host::Host;
 use text::{Text, Word};
 
-/// The plugins that the graph is made of.
+/// The plugins of the graph.
 const PLUGINS: [&str; 5] = ["text", "flaky", "gate", "poller", "tally"];
-/// How many words are shown; the graph says so too.
+/// The number of words shown; the graph has the same number.
 const TOP: usize = 10;
 
-/// Runs the demo over a file.
+/// Runs the demo on a file.
 pub fn run(project: &Project, file: Option<PathBuf>) -> Result<()> {
     let text = Text::read(file.unwrap_or_else(|| project.at("ARCHITECTURE.md")))?;
     let mut clock = Clock::default();
@@ -39,7 +39,7 @@ pub fn run(project: &Project, file: Option<PathBuf>) -> Result<()> {
     let cli = Cli::new(&exosphere, &host.url);
     let end = count_words(project, &cli, &components, &text, &mut clock);
     let end = end.map_err(|error| error.context(host.trouble("the demo failed")));
-    // Always, whatever became of the run.
+    // Stopped in any case, even if the run failed.
     let stopped = clock.step("host stopped", || host.stop());
     let (result, run) = end?;
     stopped?;
@@ -47,7 +47,7 @@ pub fn run(project: &Project, file: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// What the unite node returned, and the run as it ended.
+/// Runs the graph; returns the output of the unite node, and the run after its end.
 fn count_words(
     project: &Project,
     cli: &Cli,
@@ -85,14 +85,14 @@ fn is_plugin(path: &Path, name: &str) -> bool {
     path.file_stem().is_some_and(|stem| stem == name)
 }
 
-/// The words of a merged result.
+/// Returns the words of a merged result.
 fn words(result: &Value) -> Result<Vec<Word>> {
     let words = result["top"].as_array().context("the result has no words")?;
     let word = |word: &Value| Some((word["word"].as_str()?.to_owned(), word["count"].as_u64()?));
     words.iter().map(word).collect::<Option<_>>().context("the result has other words")
 }
 
-/// The words, the store and the figures of the run, for people.
+/// Formats the words, the store and the counts of the run.
 fn report(text: &Text, result: &Value, run: &Value) -> Result<String> {
     let mut lines = vec![format!("The most frequent words of {text}:")];
     lines.extend(words(result)?.iter().map(|(word, count)| format!("{count:>10}  {word}")));

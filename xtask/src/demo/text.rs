@@ -1,6 +1,6 @@
-//! The text of the demo, and a plain count of its words to compare with.
+//! The text of the demo, and a reference count of its words.
 //!
-//! A word is a longest run of the ASCII letters, in lower case.
+//! A word is a maximal run of ASCII letters, in lower case.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::TOP;
 
-/// A word, and how often it occurs.
+/// A word, and its number of occurrences.
 pub type Word = (String, u64);
 
 /// The longest text, in bytes. It goes to the host as one input of a run.
@@ -26,7 +26,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// Reads a file, if it is a text that the demo can take.
+    /// Reads a file, if its text is valid for the demo.
     pub fn read(path: PathBuf) -> Result<Self> {
         let name = path.display();
         let size = fs::metadata(&path).with_context(|| format!("cannot read {name}"))?.len();
@@ -42,14 +42,14 @@ impl Text {
         Ok(Text { path, text })
     }
 
-    /// The file as the input `text` on a command line.
+    /// Returns the file as the input `text` on a command line.
     pub fn as_input(&self) -> OsString {
         let mut input = OsString::from("text=@");
         input.push(&self.path);
         input
     }
 
-    /// Fails unless these are the most frequent words.
+    /// Fails unless `words` are the most frequent words.
     pub fn compare(&self, words: &[Word]) -> Result<()> {
         let expected = top(&self.text);
         ensure!(
@@ -67,7 +67,7 @@ impl fmt::Display for Text {
     }
 }
 
-/// The most frequent words, those of the same count in alphabetical order.
+/// Returns the most frequent words; words of equal count are in alphabetical order.
 fn top(text: &str) -> Vec<Word> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let text = text.to_ascii_lowercase();
@@ -75,7 +75,7 @@ fn top(text: &str) -> Vec<Word> {
         *counts.entry(word.to_owned()).or_default() += 1;
     }
     let mut words: Vec<Word> = counts.into_iter().collect();
-    // Stable, so that the alphabet decides between equals.
+    // The sort is stable, so words of equal count stay in alphabetical order.
     words.sort_by_key(|(_, count)| Reverse(*count));
     words.truncate(TOP);
     words

@@ -1,5 +1,5 @@
-//! Activity of one connection: the phase that it is in, and until when it may
-//! stay there. Not here: who closes it (`mod`), and which one (`registry`).
+//! Activity of one connection: its current phase and the deadline of that phase. Not
+//! here: the code that closes connections (`mod`) and chooses them (`registry`).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,29 +13,29 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::body;
 
-/// The timeouts of a connection.
+/// Timeouts of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
-    /// From the first byte of a request, or from the accepted connection, to the
-    /// end of the headers.
+    /// From the first byte of a request, or from the accepted connection, to the end of
+    /// the headers.
     pub header: Duration,
-    /// From the end of an answer to the first byte of the next request.
+    /// From the end of a response to the first byte of the next request.
     pub idle: Duration,
 }
 
-/// A phase of a connection.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The last answer is out, and nothing has come since.
+    /// The last response is complete, and nothing has arrived since.
     Idle,
-    /// Headers are coming in.
+    /// Headers are arriving.
     Header,
-    /// A request is being answered.
+    /// A request is being handled.
     Request,
 }
 
-/// The activity of one connection. Its reader, its writer and its service note
-/// what happens; all of them run in the task of the connection.
+/// The activity of one connection. Its reader, its writer and its service record their
+/// progress; all three run in the task of the connection.
 pub(crate) struct Activity {
     timeouts: Timeouts,
     times: Mutex<Times>,
@@ -44,16 +44,16 @@ pub(crate) struct Activity {
 struct Times {
     phase: Phase,
     since: Instant,
-    /// An answer for which the peer has made the host wait.
+    /// The response that the peer is slow to read.
     slow: Option<SlowAnswer>,
 }
 
-/// An answer that the peer reads slower than the host writes it.
+/// A response that the peer reads more slowly than the host writes it.
 struct SlowAnswer {
     begun: Instant,
     progress: Instant,
     bytes: usize,
-    /// The socket takes nothing at the moment.
+    /// The socket accepts no bytes at the moment.
     is_blocked: bool,
 }
 
@@ -73,13 +73,13 @@ impl Activity {
         times.since = Instant::now();
     }
 
-    /// Notes that the headers are complete.
+    /// Records that the headers are complete.
     pub(crate) fn begin_request(&self) {
         self.enter(Phase::Request);
         self.lock().slow = None;
     }
 
-    /// Notes that the answer is complete, if not yet written.
+    /// Records that the response is complete, even if not yet written.
     pub(crate) fn end_request(&self) {
         self.enter(Phase::Idle);
     }
@@ -104,15 +104,15 @@ impl Activity {
         }
     }
 
-    /// Returns since when the connection has waited for its peer with nothing
-    /// under way; none if a request or an answer is.
+    /// Returns since when the connection has been idle, or `None` while a request or a
+    /// response is under way.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let times = self.lock();
         let is_blocked = times.slow.as_ref().is_some_and(|slow| slow.is_blocked);
         (times.phase != Phase::Request && !is_blocked).then_some(times.since)
     }
 
-    /// Returns when the connection is to be closed if nothing happens until then.
+    /// Returns the time at which the connection is closed unless it makes progress.
     fn deadline(&self) -> Option<Instant> {
         let times = self.lock();
         match &times.slow {
@@ -129,9 +129,9 @@ impl Activity {
     }
 }
 
-/// Waits until a connection is past its deadline. To be polled after the
-/// connection in the same task: then each change of the deadline is seen, and
-/// the timer is moved only if it is to ring earlier.
+/// A future that resolves once a connection is past its deadline. It must be polled
+/// after the connection in the same task, to see each change of the deadline. The timer
+/// is moved only if the deadline comes earlier.
 pub(crate) struct Overdue<'a> {
     activity: &'a Activity,
     alarm: Pin<Box<Sleep>>,
@@ -163,7 +163,7 @@ impl Future for Overdue<'_> {
     }
 }
 
-/// A socket that notes what comes and goes.
+/// A socket that records reads and writes as activity.
 pub(crate) struct Watched<'a> {
     pub stream: TcpStream,
     pub activity: &'a Activity,
@@ -237,7 +237,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn left(activity: &Activity) -> Option<Duration> {
-        // Rounded to seconds: the tests take less.
+        // Rounded to seconds, to hide the time that the test itself takes.
         let left = activity.deadline()?.saturating_duration_since(Instant::now());
         Some(Duration::from_secs(left.as_secs_f64().round() as u64))
     }

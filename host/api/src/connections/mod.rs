@@ -1,6 +1,6 @@
-//! Connections of the API: how many there are, how long one may be idle or send
-//! half a header, and what is closed for whom. Not here: the routes; and bodies,
-//! which have times of their own (`body`).
+//! Connections of the API: their limits, their idle and header timeouts, and the choice
+//! of a connection to close for a new one. Not here: routes, and bodies, which have
+//! timeouts of their own (`body`).
 
 mod activity;
 mod registry;
@@ -21,35 +21,35 @@ use activity::{Activity, Overdue, Timeouts, Watched};
 use registry::{Admission, Peer, Place, Registry};
 use service::Front;
 
-/// Bounds on the connections of the API, which the operator sets.
+/// Limits on the connections of the API, as set by the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Connections in all, beside those that are reserved for `/health` and
-    /// cancels.
+    /// Connections in all, besides those reserved for `/health` and cancels.
     pub in_all: usize,
-    /// Connections of one peer: an IPv4 address, or a /64 network of IPv6.
+    /// Connections per peer: an IPv4 address, or a /64 network of IPv6.
     pub of_one_peer: usize,
-    /// The time for the headers of a request.
+    /// Timeout for the headers of a request.
     pub header: Duration,
-    /// The time between two requests on one connection.
+    /// Timeout between two requests on one connection.
     pub idle: Duration,
 }
 
-/// The time for the headers on a reserved connection, which many may want.
+/// Header timeout on a reserved connection, which many peers may need.
 const RESERVED_HEADER: Duration = Duration::from_secs(2);
 
-/// Bytes that a connection buffers: the longest headers, and what is read of a
-/// body at a time.
+/// The read buffer of a connection, in bytes: the longest headers, or one piece of a
+/// body.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// The pause after an `accept` that failed: from, and up to.
+/// The shortest and the longest backoff after a failed `accept`.
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// The longest wait for a connection that was told to close.
 const CLOSING: Duration = Duration::from_millis(100);
 
-/// Serves routes, to requests of this machine alone if `local`, until `stop` is done. Then idle connections are closed at once, and
-/// requests under way may end.
+/// Serves the routes until `stop` resolves; if `local`, refuses requests that name
+/// another host than this machine. Then idle connections are closed at once, and
+/// requests under way may finish.
 pub(crate) async fn serve(
     listener: TcpListener,
     (router, local): (Router, bool),
@@ -89,13 +89,13 @@ pub(crate) async fn serve(
     }
 }
 
-/// Tells whether an accepted connection broke before it was looked at.
+/// Tells whether an accepted connection was broken by its peer before it was served.
 fn is_of_the_peer(error: &Error) -> bool {
     let kinds = [ErrorKind::ConnectionRefused, ErrorKind::ConnectionAborted];
     kinds.contains(&error.kind()) || error.kind() == ErrorKind::ConnectionReset
 }
 
-/// Waits for the place of a newcomer, for which another one may have to go.
+/// Registers a new connection, waiting for another one to close if necessary.
 async fn admit(registry: &Registry, peer: Peer, limits: &ConnectionLimits) -> Option<Place> {
     let activity = |is_reserved| {
         let ordinary = Timeouts { header: limits.header, idle: limits.idle };
@@ -117,7 +117,8 @@ async fn attend(stream: TcpStream, place: Place, front: Front, mut stopped: watc
     let activity = &*place.activity;
     let socket = TokioIo::new(Watched { stream, activity });
     let served = http1::Builder::new()
-        // Ours goes on between requests, too.
+        // `Activity` has a header timeout of its own, which also covers the time
+        // between requests.
         .header_read_timeout(None)
         .max_buf_size(BUFFER_BYTES)
         .serve_connection(socket, front);
@@ -125,12 +126,12 @@ async fn attend(stream: TcpStream, place: Place, front: Front, mut stopped: watc
     let mut is_stopping = false;
     loop {
         tokio::select! {
-            // The connection first: what it does moves the deadline.
+            // The connection is polled first, because its progress moves the deadline.
             biased;
             _ = served.as_mut() => return,
             () = &mut overdue => return,
             () = place.close.notified() => return,
-            // An error, since nothing is sent but that nobody will.
+            // Always an error, because nothing is ever sent: the sender was dropped.
             _ = stopped.changed(), if !is_stopping => {
                 if activity.idle_since().is_some() {
                     return;

@@ -1,5 +1,5 @@
-//! The connections that a host has: how many in all and of each peer, and which
-//! one is closed for a newcomer. Not here: what goes over them.
+//! The registry of open connections: it enforces the limits in all and per peer, and
+//! picks the idle connection to close for a new one. Not here: the traffic on them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use super::activity::Activity;
 
-/// The connections beyond the limit that are still accepted while all others are
-/// busy, for `/health` and cancels alone.
+/// Connections beyond the limit that are accepted while all others are busy, for
+/// `/health` and cancels only.
 pub(crate) const RESERVED: usize = 16;
 
-/// A peer: an address, or for IPv6 the /64 network that one customer has.
+/// A peer: an IPv4 address, or for IPv6 the /64 network that one customer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Peer(IpAddr);
 
@@ -30,7 +30,7 @@ impl Peer {
     }
 }
 
-/// The connections of a host. Cheap to clone: all clones are one.
+/// The open connections of a host. Clones share their state.
 #[derive(Clone)]
 pub(crate) struct Registry(Arc<Shared>);
 
@@ -38,7 +38,7 @@ struct Shared {
     in_all: usize,
     of_one_peer: usize,
     open: Mutex<Open>,
-    /// A connection has gone.
+    /// Notified after each closed connection.
     closed: Notify,
 }
 
@@ -58,17 +58,17 @@ struct Connection {
     is_closing: bool,
 }
 
-/// What becomes of a newcomer.
+/// The decision on a new connection.
 pub(crate) enum Admission {
-    /// It is in.
+    /// It was registered.
     Open(Place),
-    /// There is room for it once the connection has gone that was told to close.
+    /// It can be registered after an idle connection, already told to close, has gone.
     Wait,
-    /// There is no room.
+    /// Every connection that it could replace is busy.
     Refused,
 }
 
-/// The place of one connection, free again when this goes.
+/// The registration of one connection, released on drop.
 pub(crate) struct Place {
     registry: Registry,
     number: u64,
@@ -87,8 +87,9 @@ impl Registry {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a newcomer in. If its peer or all together have too many, an idle
-    /// one is told to close; if none is idle, a reserved place is taken.
+    /// Registers a new connection. If its peer, or the host as a whole, is at the
+    /// limit, an idle connection is told to close; if none is idle, a reserved slot is
+    /// used.
     pub(crate) fn admit(&self, peer: Peer, activity: impl Fn(bool) -> Activity) -> Admission {
         let mut open = self.lock();
         let ordinary = open.connections.len() - open.reserved;
@@ -130,12 +131,12 @@ impl Registry {
         Place { registry: self.clone(), number, activity, close, is_reserved }
     }
 
-    /// Closes an idle connection, since the system has no descriptor left.
+    /// Closes an idle connection, because the process has no file descriptor left.
     pub(crate) fn close_any(&self) {
         self.lock().close_idle(|_| true);
     }
 
-    /// Waits until a connection has gone.
+    /// Waits until a connection has closed.
     pub(crate) async fn closed(&self) {
         self.0.closed.notified().await;
     }
@@ -146,8 +147,8 @@ impl Registry {
 }
 
 impl Open {
-    /// Tells one of the idle connections to close: of the peer with the most, the
-    /// one that has been idle for the longest time. Tells whether there is one.
+    /// Closes an idle connection: of the peer with the most connections, the one with
+    /// the longest idle time. Returns false if none is idle.
     fn close_idle(&mut self, may_go: impl Fn(&Connection) -> bool) -> bool {
         let idle = self.connections.iter().filter(|(_, it)| !it.is_closing && may_go(it));
         let idle = idle.filter_map(|(number, it)| {

@@ -1,7 +1,7 @@
-//! The service of one connection: notes when a request begins and when its answer
-//! is complete, holds every request to what all are held to, and reserved
-//! connections to what they are for. In one place and not in layers of the router,
-//! each of which would cost every request some allocations.
+//! The service of one connection: it records the start of each request and the end of
+//! its response, applies the guard to every request, and limits reserved connections to
+//! their purpose. All of that is in one service, because each router layer would cost
+//! every request some allocations.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -22,14 +22,12 @@ use super::registry::Place;
 use crate::problem::Problem;
 use crate::{body, guard};
 
-/// When a caller may come again who was told that the host is full.
+/// Seconds after which a caller may retry when the host is full (`Retry-After`).
 const AGAIN_AFTER_S: u64 = 1;
 
-/// The service of one connection.
 pub(crate) struct Front {
     routes: TowerToHyperService<Router>,
     activity: Arc<Activity>,
-    /// The host listens on the loopback only.
     local: bool,
     is_reserved: bool,
 }
@@ -40,7 +38,7 @@ impl Front {
         Front { routes: TowerToHyperService::new(router), activity, local, is_reserved }
     }
 
-    /// Why a request gets no further than here.
+    /// Returns the problem for a request that is refused before routing.
     fn refusal(&self, request: &Request<Incoming>) -> Option<Problem> {
         let refusal = guard::refusal(request.uri(), request.headers(), self.local);
         let is_open = !self.is_reserved || is_urgent(request.method(), request.uri().path());
@@ -68,8 +66,8 @@ impl Service<Request<Incoming>> for Front {
                 Err(refusal) => refusal.into_response(),
             };
             guard::mark(response.headers_mut());
-            // After the refusal of a long body nothing else can follow: it may be that
-            // it was not read.
+            // After the refusal of a long body the connection cannot be reused: the
+            // body may not have been read.
             if is_reserved || (is_long && response.status().is_client_error()) {
                 response
                     .headers_mut()
@@ -80,7 +78,7 @@ impl Service<Request<Incoming>> for Front {
     }
 }
 
-/// Tells whether a request is answered on a reserved connection.
+/// Tells whether a request is allowed on a reserved connection.
 fn is_urgent(method: &Method, path: &str) -> bool {
     match *method {
         Method::GET | Method::HEAD => path == "/health",
@@ -95,7 +93,7 @@ fn full() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "full", words).retry_after(AGAIN_AFTER_S)
 }
 
-/// A request under way, until this goes.
+/// A request under way; its end is recorded on drop.
 struct UnderWay(Arc<Activity>);
 
 impl Drop for UnderWay {
@@ -104,7 +102,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// The body of an answer: its request is over when this goes.
+/// The body of a response; its drop ends the request.
 pub(crate) struct Answer {
     body: Body,
     _under_way: UnderWay,

@@ -17,26 +17,26 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::output::Output;
 
-/// What every command works with.
+/// The context of a client command: client and output.
 pub struct Session {
     pub client: Client,
     pub output: Output,
 }
 
 impl Session {
-    /// As the command line says.
+    /// Makes the context from the global arguments.
     pub fn new(global: &Global) -> Result<Self, Error> {
         let client = Client::new(&global.host, &global.namespace)?;
         Ok(Session { client, output: Output::new(global.json) })
     }
 
-    /// Passes the end of a command on, having printed a refusal for programs.
+    /// Returns the result of a command, after printing a refusal for programs.
     fn done(&self, end: Result<(), Error>) -> Result<(), Error> {
         end.inspect_err(|error| self.output.refusal(error))
     }
 }
 
-/// The bytes of a file that the command line names.
+/// Reads a file that the command line names.
 fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|error| cannot_read(path, &error))
 }
@@ -45,7 +45,7 @@ fn cannot_read(path: &Path, error: &std::io::Error) -> Error {
     Error::Failed(format!("cannot read {}: {error}", path.display()))
 }
 
-/// The name that was given, or else the file's own, without its ending.
+/// Returns the given name, or else the file's name without its extension.
 fn name_of(given: &Option<Name>, file: &Path) -> Result<Name, Error> {
     if let Some(name) = given {
         return Ok(name.clone());

@@ -1,15 +1,15 @@
-//! Lists that a host gives a page at a time, put together again. Not here: lists
-//! of which people ask for a part (`run list`).
+//! Reads all pages of a list and joins them. Not here: lists of which people ask for a
+//! part (`run list`).
 
 use serde_json::Value;
 
 use crate::client::{Answer, Call};
 use crate::error::Error;
 
-/// The most pages that are asked for: a host that never ends is none.
+/// The most pages to read, so that a hostile host cannot send pages forever.
 const MAX_PAGES: u32 = 10_000;
 
-/// Asks for every page of a list, whose items are in the member `key`.
+/// Reads every page of a list, whose items are in the member `key`.
 pub fn all<'a>(call: impl Fn() -> Call<'a>, key: &str) -> Result<Answer, Error> {
     let first = call().send()?;
     let mut page: Value = first.value()?;

@@ -1,8 +1,8 @@
-//! Lines on their way to standard error: a bounded queue and the one thread that
-//! writes. Nobody who logs waits for a pipe that is full, and no line that cannot
-//! be written does any harm: it is dropped and counted.
+//! The queue of log lines and the one thread that writes them to standard error. The
+//! queue is bounded and never blocks: a line that does not fit, or cannot be written,
+//! is dropped and counted.
 //!
-//! Not here: what a line says (`mod`).
+//! Not here: the format of the lines (`mod`).
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::Duration;
 
-/// Lines that may wait: seconds of the busiest log.
+/// The longest queue, in lines: seconds of the busiest log.
 const MAX_LINES: usize = 8192;
 
-/// Bytes that may wait in them.
+/// The largest queue, in bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// The longest wait for what is left when the process ends.
+/// The longest wait for the queue to empty when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// From a line that could not be written to the next try.
+/// The backoff after a line that could not be written.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Makes a log line of the number of lines that were dropped.
+/// Formats the log line that tells the number of dropped lines.
 pub type Notice = fn(u64) -> String;
 
-/// Takes lines, and never waits. Cheap to clone: all clones are one.
+/// A queue of log lines that never blocks. Clones share the queue.
 #[derive(Clone)]
 pub struct Lines {
     queue: SyncSender<Item>,
@@ -35,15 +35,15 @@ pub struct Lines {
 
 enum Item {
     Line(Vec<u8>),
-    /// Everything before it has been tried.
+    /// Answered once every line before it has been tried.
     Flush(SyncSender<()>),
 }
 
 impl Lines {
-    /// Begins to write lines to `to`, on a thread of its own.
+    /// Starts a thread that writes lines to `to`.
     ///
     /// # Errors
-    /// If the system has no thread for it.
+    /// If the system cannot start the thread.
     pub fn start(to: impl Write + Send + 'static, notice: Notice) -> io::Result<Lines> {
         let (queue, items) = mpsc::sync_channel(MAX_LINES);
         let (waiting, dropped) = (Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
@@ -64,12 +64,12 @@ impl Lines {
         }
     }
 
-    /// Waits until the lines so far have been written, for a second at most.
+    /// Waits until the lines so far have been written, for one second at most.
     pub fn flush(&self) {
         let (done, flushed) = mpsc::sync_channel(1);
         let end = std::time::Instant::now() + FLUSH_TIMEOUT;
         let mut item = Item::Flush(done);
-        // A queue that is full empties, unless nobody reads the other end.
+        // A full queue empties, unless nobody reads the other end.
         while let Err(TrySendError::Full(back)) = self.queue.try_send(item) {
             if std::time::Instant::now() >= end {
                 return;
@@ -83,7 +83,7 @@ impl Lines {
 }
 
 impl Write for Lines {
-    /// Takes one event, whole.
+    /// Queues one event as a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.take(line);
         Ok(line.len())
@@ -94,7 +94,7 @@ impl Write for Lines {
     }
 }
 
-/// The thread that writes.
+/// The state of the writer thread.
 struct Writer<W> {
     to: W,
     notice: Notice,
@@ -109,7 +109,7 @@ impl<W: Write> Writer<W> {
                 Item::Line(line) => {
                     if self.write(&line).is_err() {
                         self.dropped.fetch_add(1, Ordering::Relaxed);
-                        // A disk that is full is not asked for each line.
+                        // Backoff: a full disk is not tried again for each line.
                         std::thread::sleep(RETRY_PAUSE);
                     }
                     self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
@@ -119,7 +119,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Writes a line, after a word on those that are missing before it.
+    /// Writes a line, preceded by the number of lines dropped before it.
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let dropped = self.dropped.load(Ordering::Relaxed);
         if dropped > 0 {
@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// A disk that may be full, or a pipe that nobody reads.
+    /// A fake output: a disk that may be full, or a pipe that nobody reads.
     #[derive(Clone, Default)]
     struct Sink {
         text: Arc<Mutex<Vec<u8>>>,

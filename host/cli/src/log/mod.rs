@@ -1,8 +1,8 @@
-//! The host's own log, on standard error. Much of what it repeats are words of
-//! others: of databases, of the engine about a guest's code, of callers. Each
-//! event is one line, and none of it is obeyed by a terminal.
+//! The host's log, on standard error. It repeats much untrusted text: from databases,
+//! from the engine about a guest's code, from callers. Each event is therefore one
+//! line, without a character that a terminal would obey.
 //!
-//! Not here: how a line is written (`lines`).
+//! Not here: the queue and the thread that write the lines (`lines`).
 
 mod lines;
 
@@ -19,7 +19,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 use crate::clean;
 use lines::Lines;
 
-/// The log of a host. What is left of it is written when this goes.
+/// The log of a host. It is flushed on drop.
 pub struct Log(Lines);
 
 impl Drop for Log {
@@ -28,14 +28,15 @@ impl Drop for Log {
     }
 }
 
-/// Begins to log: as lines for people, or as JSON for programs.
+/// Starts the log: as lines for people, or as JSON for programs.
 ///
 /// # Errors
-/// If the system has no thread for it.
+/// If the system cannot start its thread.
 pub fn begin(json: bool) -> io::Result<Log> {
     let lines = Lines::start(io::stderr(), if json { missing_as_json } else { missing })?;
     let log = fmt().with_env_filter(filter()).with_ansi(is_coloured());
-    // The log would print its own failures, and panic if that fails too.
+    // The subscriber would print its own failures to standard error, and panic if that
+    // fails too.
     let log = log.log_internal_errors(false);
     let to = lines.clone();
     match json {
@@ -46,7 +47,7 @@ pub fn begin(json: bool) -> io::Result<Log> {
     Ok(Log(lines))
 }
 
-/// Logs a panic: to print it might wait for a pipe.
+/// Logs a panic. The default hook prints it, which may block on a full pipe.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let backtrace = match std::env::var_os("RUST_BACKTRACE").is_some_and(|set| set != "0") {
         true => Backtrace::force_capture().to_string(),
@@ -55,12 +56,12 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(%panic, backtrace, "a thread panicked");
 }
 
-/// Tells how many lines are missing, as a line for people.
+/// Returns the number of dropped lines as a log line for people.
 fn missing(lines: u64) -> String {
     format!("{} WARN exosphere: {}\n", now(), missing_words(lines))
 }
 
-/// Tells how many lines are missing, as an event for programs.
+/// Returns the number of dropped lines as a JSON event for programs.
 fn missing_as_json(lines: u64) -> String {
     let event = serde_json::json!({
         "timestamp": now(),
@@ -75,7 +76,7 @@ fn missing_words(lines: u64) -> String {
     format!("{lines} lines of this log were dropped, since standard error could not be written")
 }
 
-/// Returns what time it is, as the log writes it.
+/// Returns the current time in the format of the log.
 fn now() -> String {
     let mut text = String::new();
     // A write to a string cannot fail.
@@ -83,8 +84,8 @@ fn now() -> String {
     text
 }
 
-/// Only a terminal makes colours of what else are characters in a file; and not if
-/// its user asked for none (<https://no-color.org>).
+/// Tells whether the log is coloured: only on a terminal, since a file would keep the
+/// escape sequences, and not if the user disabled colours (<https://no-color.org>).
 fn is_coloured() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
@@ -92,14 +93,13 @@ fn is_coloured() -> bool {
 fn filter() -> EnvFilter {
     let filter = EnvFilter::try_from_env("EXOSPHERE_LOG");
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
-    // It would repeat a parameter that it does not know, which may be a password
-    // under a mistyped name.
+    // It would log an unknown parameter, which may be a password under a mistyped name.
     let silent = "sqlx_postgres::options=off".parse();
     silent.into_iter().fold(filter, EnvFilter::add_directive)
 }
 
-/// Writes the message and the fields of an event: `words name=value ..`. (By
-/// itself the formatter spells out escape sequences, and no line ends.)
+/// Formats the message and the fields of an event as `words name=value ..`. (The
+/// default formatter escapes control sequences, but keeps line breaks.)
 fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     let one = debug_fn(|writer, field, value| {
         let mut words = String::new();
@@ -113,8 +113,8 @@ fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     one.delimited(" ")
 }
 
-/// Takes events as JSON, each in one piece, and spells out what JSON itself lets
-/// stand: the second set of control characters, marks of direction.
+/// A writer that takes each JSON event in one piece. It escapes characters that JSON
+/// allows: the C1 control characters and the marks of direction.
 struct Json<W>(W);
 
 impl<W: Write> Write for Json<W> {

@@ -1,52 +1,52 @@
-//! The host of a request, read strictly: what two readers could take for two
-//! different hosts is none.
+//! The host of an HTTP request, parsed strictly: a text that two parsers could
+//! take for two different hosts is not a valid host.
 //!
-//! Nothing here is looked up.
+//! Not here: resolving names.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// The longest name of a host, and of one of its labels, in bytes (RFC 1035).
+/// The longest host name, and the longest of its labels, in bytes (RFC 1035).
 const MAX_NAME_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
 /// A host by its name or its address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HttpHost {
-    /// A name: labels of lower-case ASCII, without a dot at the end.
+    /// A host name: labels of lower-case ASCII, without a trailing dot.
     Name(String),
-    /// An address, written as one.
+    /// An IP address, written as one.
     Ip(IpAddr),
 }
 
-/// Why a text is no host.
+/// The reason why a text is not a valid host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadHost {
-    /// There is none.
+    /// The host is empty.
     #[error("the host is empty")]
     Empty,
-    /// A user or a password stands before it.
+    /// A user or a password precedes the host.
     #[error("a user or password before the host is not allowed; send it in a header")]
     UserInfo,
-    /// It is longer than any name can be.
+    /// The host or one of its labels is too long.
     #[error("a host has at most {MAX_NAME_BYTES} bytes, and {MAX_LABEL_BYTES} between two dots")]
     TooLong,
-    /// It has letters that need to be encoded.
+    /// The host has non-ASCII letters, which must be encoded.
     #[error("the host has letters other than ASCII; write it as punycode (`xn--..`)")]
     NotAscii,
-    /// It has characters that no host has.
+    /// The host has characters that no host name has.
     #[error("the host {0:?} is made of other characters than letters, digits, '-', '_' and '.'")]
     Characters(String),
-    /// It is a number, or ends in one, and no plain IPv4 address.
+    /// The host is a number, or ends in one, and is not a plain IPv4 address.
     #[error(
         "the host {0:?} is an address in an odd form; write four decimal numbers (`192.0.2.1`)"
     )]
     OddAddress(String),
-    /// What stands behind the colon is no port.
+    /// The text after the colon is not a valid port.
     #[error("{0:?} is no port from 1 to 65535")]
     Port(String),
-    /// It is in brackets, and no plain IPv6 address.
+    /// The host is in brackets, and is not a plain IPv6 address.
     #[error(
         "the host {0:?} is no IPv6 address; write it in brackets and without a zone (`[2001:db8::1]`)"
     )]
@@ -54,7 +54,7 @@ pub enum BadHost {
 }
 
 impl HttpHost {
-    /// The address, if it is given as one.
+    /// Returns the IP address, if the host is written as one.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             HttpHost::Ip(ip) => Some(*ip),
@@ -78,24 +78,25 @@ impl FromStr for HttpHost {
         if !text.is_ascii() {
             return Err(BadHost::NotAscii);
         }
-        // A dot at the end only says that the name is complete.
+        // A trailing dot only says that the name is complete.
         let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let last = check_labels(&name)?;
         if !is_numeric(last) {
             return Ok(HttpHost::Name(name));
         }
-        // Whoever resolves a name that ends in a number takes it for an IPv4
-        // address, in one of several forms. Only the plain one has one meaning.
+        // Resolvers take a name that ends in a number for an IPv4 address, in
+        // one of several forms. Only the plain form is unambiguous.
         let ip: Result<Ipv4Addr, _> = name.parse();
         ip.map(|ip| HttpHost::Ip(ip.into())).map_err(|_| BadHost::OddAddress(cut(text)))
     }
 }
 
-/// The host of an authority (`host` or `host:port`) as text, and its port if
-/// one is named.
+/// Splits an authority (`host` or `host:port`) into the host's text and the
+/// port, if there is one.
 ///
 /// # Errors
-/// If there is a user before the host, or what is behind the colon is no port.
+/// If a user precedes the host, or the text after the colon is not a valid
+/// port.
 pub fn split_port(authority: &str) -> Result<(&str, Option<u16>), BadHost> {
     if authority.contains('@') {
         return Err(BadHost::UserInfo);
@@ -112,7 +113,7 @@ pub fn split_port(authority: &str) -> Result<(&str, Option<u16>), BadHost> {
     port.map(|port| (host, Some(port))).ok_or_else(|| BadHost::Port(cut(digits)))
 }
 
-/// Checks the labels of a name, and gives the last.
+/// Checks the labels of a name, and returns the last.
 pub(super) fn check_labels(name: &str) -> Result<&str, BadHost> {
     if name.is_empty() {
         return Err(BadHost::Empty);
@@ -138,7 +139,7 @@ pub(super) fn check_labels(name: &str) -> Result<&str, BadHost> {
     Ok(last)
 }
 
-/// Whether a label is a number in any of the forms of `inet_aton`.
+/// Returns whether a label is a number in any of the forms of `inet_aton`.
 pub(super) fn is_numeric(label: &str) -> bool {
     let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
     match hex {
@@ -147,7 +148,7 @@ pub(super) fn is_numeric(label: &str) -> bool {
     }
 }
 
-/// A text that came from outside, short enough to be shown.
+/// Cuts an untrusted text to a length that can be shown.
 pub(super) fn cut(text: &str) -> String {
     text.chars().take(64).collect()
 }

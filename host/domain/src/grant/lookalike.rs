@@ -1,11 +1,13 @@
-//! Letters that some servers turn into ones with a meaning in a path: by a
-//! compatibility normalisation (NFKC), or by the best fit of an old code page.
+//! Lookalikes: letters that some servers turn into ones with a meaning in a
+//! path. They do so by a compatibility normalisation (NFKC), or by the best fit
+//! of an old code page.
 //!
-//! Not here: what is done about them; see [`super::path`].
+//! Not here: how a path with such letters is treated; see [`super::path`].
 
-/// Letters beside ASCII, with what a server may make of them as far as a path
-/// gives that a meaning. NFKC first, then best fits of Windows and of code pages
-/// in which a currency stands where the backslash does.
+/// Non-ASCII letters, each with the letters that a server may turn it into, as
+/// far as a path gives those a meaning. NFKC first, then best fits of Windows
+/// and of code pages in which a currency sign stands in the place of the
+/// backslash.
 const LOOKALIKES: [(char, &str); 38] = [
     ('\u{ff0e}', "."),
     ('\u{fe52}', "."),
@@ -49,8 +51,8 @@ const LOOKALIKES: [(char, &str); 38] = [
     ('\u{20a9}', "\\"),
 ];
 
-/// Returns the plain letters that a server may take a letter for, if they mean
-/// something in a path.
+/// Returns the plain letters that a server may take a letter for, if they have
+/// a meaning in a path.
 pub fn plain(letter: char) -> Option<&'static str> {
     if letter.is_ascii() {
         return None;
@@ -58,8 +60,8 @@ pub fn plain(letter: char) -> Option<&'static str> {
     LOOKALIKES.iter().find(|(known, _)| *known == letter).map(|(_, plain)| *plain)
 }
 
-/// Whether a letter takes no room, so that some servers drop it: joiners, marks
-/// of direction, variation selectors, tags.
+/// Returns whether a letter has no width, so that some servers drop it:
+/// joiners, marks of direction, variation selectors, tags.
 pub fn is_unseen(letter: char) -> bool {
     matches!(letter,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'

@@ -1,7 +1,7 @@
-//! The path of a request, read strictly: a path is what it looks like to the
-//! server too, however often that decodes it and whatever it tidies up.
+//! The path of an HTTP request, parsed strictly. The server must see the same
+//! path, no matter how often it decodes the path or how it normalises it.
 //!
-//! So that a rule for `/v1/` is one for `/v1/`, and not for `/v1/%2e%2e/`.
+//! So a rule for `/v1/` allows `/v1/`, and not `/v1/%2e%2e/`.
 
 use super::host::cut;
 use super::lookalike::{is_unseen, plain};
@@ -9,47 +9,49 @@ use super::lookalike::{is_unseen, plain};
 /// The longest path with its query, in bytes.
 pub const MAX_PATH_BYTES: usize = 8 * 1024;
 
-/// How often a path is decoded before it is given up. Nobody encodes an honest
-/// path so often.
+/// The most times that a path is decoded before it is refused. No honest path
+/// is encoded so often.
 const MAX_DECODINGS: usize = 3;
 
-/// Why a text is no path.
+/// The reason why a text is not a valid path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadPath {
-    /// It is too long.
+    /// The path is too long.
     #[error("a path with its query has at most {MAX_PATH_BYTES} bytes")]
     TooLong,
-    /// It does not begin with a slash: an absolute address, or `*`.
+    /// The path does not begin with a slash: an absolute address, or `*`.
     #[error("the path {0:?} does not begin with a '/'")]
     NotAbsolute(String),
-    /// It has characters that are not allowed in one.
+    /// The path has characters that are not allowed in one.
     #[error("the path {0:?} has characters that must be percent-encoded, or must not be there")]
     Characters(String),
-    /// A `%` is followed by something else than two digits.
+    /// A `%` is not followed by two hexadecimal digits.
     #[error("the path {0:?} has a '%' without two hexadecimal digits behind it")]
     Percent(String),
-    /// It has segments that a server may take for none or for a step up.
+    /// The path has segments that a server may take for an empty segment or for
+    /// a step up.
     #[error(
         "the path {0:?} has empty or dot segments, or backslashes, perhaps encoded; write it plainly"
     )]
     Segments(String),
-    /// It has bytes that are not UTF-8 once decoded: some readers take an overlong
-    /// form for the letter that it hides.
+    /// The path has bytes that are not UTF-8 once decoded. Some parsers take an
+    /// overlong form for the letter that it hides.
     #[error(
         "the path {0:?} has bytes that are not UTF-8 once they are decoded; encode it as UTF-8"
     )]
     NotUtf8(String),
-    /// It has a letter that some servers turn into one with a meaning of its own.
+    /// The path has a letter that some servers turn into one with a special
+    /// meaning.
     #[error(
         "the path {0:?} has {1:?}, which some servers take for {2:?}; write it plainly, or use another letter"
     )]
     Lookalike(String, char, char),
 }
 
-/// Whether a path, without its query, has one meaning only.
+/// Checks that a path, without its query, has only one meaning.
 ///
 /// # Errors
-/// If it is no plain absolute path; see [`BadPath`].
+/// If it is not a plain absolute path; see [`BadPath`].
 pub fn check_path(path: &str) -> Result<(), BadPath> {
     if path.len() > MAX_PATH_BYTES {
         return Err(BadPath::TooLong);
@@ -95,9 +97,10 @@ fn check_letters(text: &str, path: &str) -> Result<(), BadPath> {
     }
 }
 
-/// Refuses what servers tidy up: `//`, `.`, `..` (also as `..;x`, from which
-/// some cut off what is behind the semicolon, as `.. ` or `..+`, which some trim, or
-/// with dots of other scripts), and backslashes.
+/// Refuses segments that servers normalise: `//`, `.`, `..`, and backslashes.
+/// `..` is refused in other spellings, too: `..;x`, because some servers drop
+/// the text after the semicolon; `.. ` and `..+`, because some trim blanks; and
+/// dots of other scripts.
 fn check_segments(path: &str) -> Result<(), ()> {
     if path.contains('\\') {
         return Err(());
@@ -113,23 +116,23 @@ fn check_segments(path: &str) -> Result<(), ()> {
     Ok(())
 }
 
-/// Whether a server may take a segment for a dot segment or none: blanks around
-/// or between dots are trimmed, invisible letters are dropped.
+/// Returns whether a server may take a segment for a dot segment or an empty
+/// one. Servers trim blanks around or between dots, and drop invisible letters.
 fn is_tidied_up(name: &str) -> bool {
-    // A form writes a blank as a plus.
+    // A form encodes a blank as a plus.
     let is_blank = |letter: char| letter.is_whitespace() || letter == '+' || is_unseen(letter);
     let is_dots =
         |letter: char| letter == '.' || plain(letter).is_some_and(|dots| dots.starts_with('.'));
     if name.is_empty() || !name.chars().all(|letter| is_blank(letter) || is_dots(letter)) {
         return false;
     }
-    // Three dots and more are a name, if they are plain.
+    // Three or more dots are a name, if they are plain.
     let is_plain = name.bytes().all(|byte| byte == b'.');
     !is_plain || name.len() <= 2
 }
 
-/// The bytes that a percent-encoding stands for, and whether each `%` began
-/// one. Those that did not stay.
+/// Decodes percent-encodings once. Also returns whether each `%` began a valid
+/// one; the invalid ones stay as they are.
 fn decode(path: &[u8]) -> (Vec<u8>, bool) {
     let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
     let mut decoded = Vec::with_capacity(path.len());
@@ -174,7 +177,7 @@ mod tests {
             "/%41",
             "/a/%20b/b%20/..%20b",
             "/%e6%96%87%e4%bb%b6/%f0%9f%98%80",
-            // A letter that is a dot elsewhere, within a name.
+            // A letter that some servers take for a dot, within a name.
             "/a%ef%bc%8eb",
             "/wait%e2%80%a6",
         ] {
@@ -212,7 +215,8 @@ mod tests {
             "/a/.;/b",
             "/a/..%3b/b",
             "/%2525252525252e",
-            // Trimmed by some: blanks of ASCII, of others, and what nobody sees.
+            // Trimmed by some servers: blanks of ASCII, of other scripts, and
+            // invisible letters.
             "/a/%20..",
             "/a/..%20",
             "/a/%20../b",
@@ -245,7 +249,7 @@ mod tests {
         ] {
             assert!(matches!(check_path(path), Err(BadPath::Segments(_))), "{path}");
         }
-        // Overlong forms of '.' and '/', and what is no UTF-8 at all.
+        // Overlong forms of '.' and '/', and bytes that are not UTF-8 at all.
         for path in [
             "/a/%c0%ae%c0%ae/b",
             "/a/%c0%ae./b",

@@ -1,6 +1,6 @@
-//! One line of a grant for HTTP: which requests it allows. Written as
-//! `GET,POST https://api.example.com:8443/v1/`; the methods, the port and the
-//! path may be left out.
+//! One HTTP rule of a grant: the requests that it allows. Written as `GET,POST
+//! https://api.example.com:8443/v1/`; the methods, the port and the path may be
+//! omitted.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,17 +13,17 @@ use super::path::{BadPath, check_path};
 /// The longest text of a rule, in bytes.
 const MAX_RULE_BYTES: usize = 2048;
 
-/// How a request travels.
+/// The scheme of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scheme {
-    /// In the clear.
+    /// Plain text.
     Http,
     /// Over TLS.
     Https,
 }
 
 impl Scheme {
-    /// Its name, as everybody writes it.
+    /// Returns the scheme's name as it is written in a URL.
     pub fn as_str(self) -> &'static str {
         match self {
             Scheme::Http => "http",
@@ -31,7 +31,7 @@ impl Scheme {
         }
     }
 
-    /// The port that is meant when none is named.
+    /// Returns the port that applies if a URL names none.
     pub fn default_port(self) -> u16 {
         match self {
             Scheme::Http => 80,
@@ -39,7 +39,7 @@ impl Scheme {
         }
     }
 
-    /// The scheme of this name, in lower case.
+    /// Parses a scheme's name, in lower case.
     pub fn parse(text: &str) -> Option<Scheme> {
         [Scheme::Http, Scheme::Https].into_iter().find(|scheme| scheme.as_str() == text)
     }
@@ -51,13 +51,13 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// Which hosts a rule names.
+/// The hosts that a rule names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HostPattern {
-    /// This one.
+    /// Exactly this host.
     Exact(HttpHost),
-    /// Every name that ends in a dot and this, however many labels come
-    /// before: `*.example.com` is not `example.com`. Never an address.
+    /// Every name that ends in a dot and this name, with any number of labels
+    /// before: `*.example.com` does not match `example.com`. Never an address.
     Under(String),
 }
 
@@ -82,23 +82,23 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// A request, as far as rules look at it.
+/// An HTTP request, as far as rules check it.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpRequest<'a> {
-    /// Its method, in capitals.
+    /// The method, in capitals.
     pub method: &'a str,
-    /// Its scheme.
+    /// The scheme.
     pub scheme: Scheme,
-    /// Its host.
+    /// The host.
     pub host: &'a HttpHost,
-    /// Its port, also where the scheme says it.
+    /// The port, even if it is the scheme's default.
     pub port: u16,
-    /// Its path, which has passed [`check_path`](super::check_path), without its
-    /// query.
+    /// The path without its query; it has passed
+    /// [`check_path`](super::check_path).
     pub path: &'a str,
 }
 
-/// Which requests are allowed.
+/// An HTTP rule: a pattern of allowed requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HttpRule {
@@ -109,7 +109,7 @@ pub struct HttpRule {
     path: String,
 }
 
-/// Why a text is no rule.
+/// The reason why a text is not a valid rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is no rule for HTTP, such as \"GET,POST https://api.example.com/v1/\": {why}")]
 pub struct BadRule {
@@ -140,32 +140,32 @@ enum Wrong {
 }
 
 impl HttpRule {
-    /// The methods; none means any.
+    /// Returns the methods; an empty list means any.
     pub fn methods(&self) -> &[String] {
         &self.methods
     }
 
-    /// The scheme.
+    /// Returns the scheme.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// The hosts.
+    /// Returns the pattern of hosts.
     pub fn host(&self) -> &HostPattern {
         &self.host
     }
 
-    /// The port: the one that was named, else that of the scheme.
+    /// Returns the port: the named one, else the scheme's default.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(self.scheme.default_port())
     }
 
-    /// What the path begins with.
+    /// Returns the path prefix.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Whether it allows a request.
+    /// Returns whether the rule allows a request.
     pub fn allows(&self, request: &HttpRequest<'_>) -> bool {
         let HttpRequest { method, scheme, host, port, path } = *request;
         let has_method = self.methods.is_empty() || self.methods.iter().any(|m| m == method);
@@ -177,8 +177,8 @@ impl HttpRule {
             && self.covers(path)
     }
 
-    /// Whether a path is this one or lies below it. With a `/` at its end, it
-    /// has to lie below it.
+    /// Returns whether a path equals the rule's path or lies below it. A rule's
+    /// path with a `/` at its end does not cover the path without it.
     fn covers(&self, path: &str) -> bool {
         path.strip_prefix(self.path.as_str()).is_some_and(|rest| {
             rest.is_empty() || self.path.ends_with('/') || rest.starts_with('/')
@@ -341,7 +341,7 @@ mod tests {
     fn a_rule_allows_what_it_names_and_nothing_else() {
         let allows = |rule: &str, request: &str| {
             let rule: HttpRule = rule.parse().unwrap();
-            // A request in the words of a rule, with a method and a host.
+            // A request written as a rule, with a method and a host.
             let asked: HttpRule = request.parse().unwrap();
             let HostPattern::Exact(host) = asked.host() else { unreachable!() };
             rule.allows(&HttpRequest {

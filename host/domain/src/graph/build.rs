@@ -1,4 +1,4 @@
-//! From raw to valid: the one place where a [`Graph`] is made.
+//! Building of a [`Graph`] from raw data: the one place where a graph is made.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,9 @@ use crate::ids::NodeIx;
 use crate::json::FieldSet;
 use crate::template::{Placeholder, Template};
 
-/// Makes the graph of what was read, every node with plugin and digest.
-/// Nothing if anything is wrong with it, which is noted.
+/// Builds the graph of a raw template in which every node has a plugin and a
+/// digest. Returns `None` if anything is wrong with it, and records the
+/// problems.
 pub fn build(raw: RawGraph, problems: &mut Problems) -> Option<Graph> {
     let places = Places::of(&raw, problems);
     let references = references::collect(&raw, &places, problems);
@@ -29,8 +30,8 @@ pub fn build(raw: RawGraph, problems: &mut Problems) -> Option<Graph> {
     assemble(raw, references, wires, topology, seen)
 }
 
-/// Puts a valid graph together. Nothing only if a part is missing, for which
-/// there is a problem.
+/// Assembles a valid graph. Returns `None` only if a part is missing, for which
+/// a problem is recorded.
 fn assemble(
     raw: RawGraph,
     references: Vec<References>,
@@ -78,8 +79,8 @@ fn assemble(
     Some(Graph { nodes, root, store: raw.store, limits: raw.limits, places, reach: topology.reach })
 }
 
-/// The fields that the inputs of a node name, by the node whose outputs they are
-/// fields of.
+/// Returns the output fields that the inputs of a node name, grouped by the
+/// node that returns them.
 fn fields(node: &Node, places: &BTreeMap<String, NodeIx>) -> BTreeMap<NodeIx, FieldSet> {
     let mut paths: BTreeMap<NodeIx, Vec<&[String]>> = BTreeMap::new();
     for placeholder in node.inputs.values().flat_map(Template::placeholders) {

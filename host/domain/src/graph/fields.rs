@@ -1,5 +1,6 @@
-//! Which fields a JSON Schema names, so that a misspelt one is found before
-//! anything runs. Where a schema leaves it open, every field is taken.
+//! The field names in a JSON Schema, so that a misspelt field is found before
+//! anything runs. Where a schema leaves the names open, every field is
+//! accepted.
 //!
 //! Not here: checking values; see [`crate::schema`].
 
@@ -7,10 +8,10 @@ use serde_json::{Map, Value};
 
 use crate::template::element_index;
 
-/// The longest chain of local references that is followed.
+/// The most local references that are followed in a row.
 const MAX_REFERENCES: usize = 32;
 
-/// Keywords that may bring fields of their own, or take some away.
+/// Keywords that may add fields or remove some.
 const OPENING: [&str; 10] = [
     "allOf",
     "anyOf",
@@ -24,34 +25,36 @@ const OPENING: [&str; 10] = [
     "$dynamicRef",
 ];
 
-/// A schema within a schema.
+/// A place in a schema: one of its subschemas, and the whole for local
+/// references.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     root: &'a Value,
     here: Option<&'a Map<String, Value>>,
 }
 
-/// Why a path of fields leads nowhere.
+/// The reason why a path of fields does not exist.
 pub struct NoField<'a> {
-    /// The field that is not there.
+    /// The missing field.
     pub field: String,
-    /// Those that are; none if nothing can be below.
+    /// The fields that exist; empty if the value can have none.
     pub known: Vec<&'a str>,
 }
 
 impl<'a> Place<'a> {
-    /// The whole of a schema.
+    /// Returns the place of the whole schema.
     pub fn root(schema: &'a Value) -> Self {
         Place { root: schema, here: schema.as_object() }.followed()
     }
 
-    /// What is required here.
+    /// Returns the names of the required members.
     pub fn required(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let list = self.keyword("required").and_then(Value::as_array);
         list.into_iter().flatten().filter_map(Value::as_str)
     }
 
-    /// The names of all members that there can be; nothing if that is open.
+    /// Returns the names of all possible members; `None` if the schema leaves
+    /// them open.
     pub fn members(&self) -> Option<Vec<&'a str>> {
         let here = self.here?;
         let allows_more = |key| !matches!(here.get(key), None | Some(Value::Bool(false)));
@@ -67,7 +70,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Goes down a path of fields.
+    /// Follows a path of fields.
     pub fn find(self, path: &[String]) -> Result<(), NoField<'a>> {
         let mut place = self;
         for field in path {
@@ -101,8 +104,8 @@ impl<'a> Place<'a> {
         Place { root: self.root, here: schema.and_then(Value::as_object) }.followed()
     }
 
-    /// Behind local references, and behind an `allOf` of one schema, as some
-    /// generators wrap a reference.
+    /// Follows local references, and an `allOf` of one schema, because some
+    /// generators wrap a reference in one.
     fn followed(mut self) -> Self {
         for _ in 0..MAX_REFERENCES {
             let Some(here) = self.here.filter(|here| !here.contains_key("properties")) else {
@@ -122,7 +125,7 @@ impl<'a> Place<'a> {
         self
     }
 
-    /// What a keyword says here.
+    /// Returns the value of a keyword.
     pub fn keyword(&self, key: &str) -> Option<&'a Value> {
         self.here?.get(key)
     }
@@ -131,7 +134,7 @@ impl<'a> Place<'a> {
         self.keyword("type").is_some_and(|given| given == kind)
     }
 
-    /// Whether nothing but a scalar fits, and so nothing can be below.
+    /// Returns whether only a scalar fits, so that no field can lie below.
     fn is_scalar(&self) -> bool {
         let scalar = |kind: &Value| !matches!(kind.as_str(), Some("object" | "array") | None);
         match self.keyword("type") {

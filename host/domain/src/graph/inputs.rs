@@ -1,7 +1,7 @@
-//! Inputs against the schemas of nodes: names that are known, required ones
-//! given, literal values that fit, mapped fields that exist.
+//! Checks of inputs against the schemas of nodes: names are known, required
+//! inputs are set, literal values fit, mapped fields exist.
 //!
-//! Not here: whether the node may see what it maps; see
+//! Not here: whether the node may see the outputs that it maps; see
 //! [`super::visibility`].
 
 use std::cell::Cell;
@@ -18,14 +18,14 @@ use crate::node::{DescribedNode, NodeDescription};
 use crate::schema::Refusal;
 use crate::template::Placeholder;
 
-/// The most required inputs that are looked for. A schema with more is left to
-/// the check that comes before every execution.
+/// The most required inputs that are checked here. A schema with more is left
+/// to the check before every execution.
 const MAX_REQUIRED: usize = 1_000;
 
-/// Steps to look at one input of a node.
+/// Steps to check one input of a node.
 const INPUT_STEPS: u64 = 100;
 
-/// Checks the inputs of all nodes of which the description is known.
+/// Checks the inputs of all nodes whose description is known.
 pub fn check(
     raw: &RawGraph,
     described: &[Option<&DescribedNode>],
@@ -33,9 +33,10 @@ pub fn check(
     problems: &mut Problems,
 ) {
     let values = Values::within(budget);
-    // Many places may run the same node.
+    // Many nodes of a graph may run the same node of a plugin.
     let mut checks: BTreeMap<*const DescribedNode, Names<'_>> = BTreeMap::new();
-    // Of two nodes of one identifier, which is a problem, the first is meant.
+    // If two nodes have the same identifier, which is a problem, the first is
+    // meant.
     let by_identifier = raw.nodes.iter().zip(described).rev();
     let by_identifier: BTreeMap<_, _> = by_identifier
         .filter_map(|(node, known)| Some((node.identifier.as_ref()?, &(*known)?.description)))
@@ -90,7 +91,7 @@ fn check_mapped(
 ) {
     for (name, template) in &node.inputs {
         let path = member(&format!("{}.inputs", node.path), name);
-        // One that is repeated is one mistake.
+        // A repeated placeholder is one mistake.
         let placeholders: BTreeSet<_> =
             template.iter().flat_map(|template| template.placeholders()).collect();
         for placeholder in placeholders {
@@ -118,19 +119,20 @@ fn check_mapped(
     }
 }
 
-/// The names of inputs that a node takes.
+/// The input names that a node accepts.
 pub struct Names<'a> {
     node: &'a NodeDescription,
     known: Option<BTreeSet<&'a str>>,
 }
 
 impl<'a> Names<'a> {
-    /// Those of a node.
+    /// Returns the input names of a node.
     pub fn of(node: &'a NodeDescription) -> Self {
         Names { node, known: Place::root(&node.inputs).members().map(BTreeSet::from_iter) }
     }
 
-    /// Whether the node takes an input of that name; if not, that is noted.
+    /// Returns whether the node accepts an input of that name; if not, records
+    /// a problem.
     pub fn check(&self, name: &str, path: &str, problems: &mut Problems) -> bool {
         let Some(known) = &self.known else { return true };
         if known.contains(name) {
@@ -152,19 +154,20 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Checks values of single inputs, whatever the others are, within one budget.
+/// A checker of single input values, each independent of the others, within one
+/// budget.
 pub struct Values<'a> {
     budget: &'a dyn Budget,
     is_exhausted: Cell<bool>,
 }
 
 impl<'a> Values<'a> {
-    /// Checks within a budget.
+    /// Creates a checker with a budget.
     pub fn within(budget: &'a dyn Budget) -> Self {
         Values { budget, is_exhausted: Cell::new(false) }
     }
 
-    /// Takes steps out of the budget; if there are not enough, the problem is noted
+    /// Takes steps out of the budget; if too few are left, records that problem
     /// once.
     fn may_take(&self, steps: u64, path: &str, problems: &mut Problems) -> bool {
         let may = !self.is_exhausted.get() && self.budget.take(steps).is_ok();

@@ -1,5 +1,5 @@
-//! A graph as JSON, for keeping: the template's own shape, every default said,
-//! with the plugin and the digest of every node.
+//! Stored JSON of a graph: the template's own form, with every default written
+//! out, and the plugin and digest of every node.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use super::{Graph, MaxFailed, Node, OnEmpty, Problem, Strategy, Unites};
 use crate::limits::{Limit, LimitValues};
 
 impl Graph {
-    /// The graph as JSON. It knows no secret.
+    /// Writes the graph as JSON. The graph holds no secret.
     pub fn to_json(&self) -> Value {
         let nodes: Vec<_> = self.nodes.iter().map(|node| self.node_to_json(node)).collect();
         let mut json = json!({
@@ -21,18 +21,18 @@ impl Graph {
                 "keep": self.store.keep,
             },
         });
-        // Not said where there are none, as it was before there were any: a
-        // graph that is applied again is the same revision.
+        // Omitted if there are none, as in graphs stored before limits existed:
+        // the same graph, applied again, stays the same revision.
         if !self.limits.is_empty() {
             json["limits"] = json!(self.limits);
         }
         json
     }
 
-    /// The graph that [`Graph::to_json`] wrote.
+    /// Reads a graph that [`Graph::to_json`] wrote.
     ///
     /// # Errors
-    /// Every problem that was found, at least one.
+    /// All problems found, at least one.
     pub fn from_json(value: &Value) -> Result<Graph, Vec<Problem>> {
         let mut problems = Problems::default();
         let raw = raw::read(value, &Form::Revision, &mut problems);

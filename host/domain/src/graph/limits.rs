@@ -1,5 +1,5 @@
-//! The limits that a graph sets for all its nodes, and a node for itself: how
-//! they are read, and that they lower what the host and the namespace allow.
+//! The limits that a graph sets for all its nodes, and a node for itself. Reads
+//! them, and checks that they only lower those of the host and the namespace.
 //!
 //! Not here: what a limit is; see [`crate::limits`].
 
@@ -11,8 +11,8 @@ use super::problems::{Object, Problems, member, whole};
 use super::raw::RawGraph;
 use crate::limits::{Level, Limit, LimitValues, Limits};
 
-/// Reads `limits` of a graph or a node. `own` are those that have a field of
-/// their own, and are no members here.
+/// Reads the `limits` of a graph or a node. The limits in `own` have a field of
+/// their own and are not valid keys here.
 pub fn read(value: &Value, path: &str, own: &[Limit], problems: &mut Problems) -> LimitValues {
     let here = || Limit::ALL.iter().copied().filter(|limit| !own.contains(limit));
     let names: Vec<&str> = here().map(Limit::name).collect();
@@ -22,7 +22,7 @@ pub fn read(value: &Value, path: &str, own: &[Limit], problems: &mut Problems) -
             continue;
         }
         problems.add(member(path, name), format!("`{name}` stands beside `limits`; move it there"));
-        // It is told once.
+        // The problem is reported once.
         value.to_mut().as_object_mut().and_then(|map| map.remove(name));
     }
     let Some(object) = Object::read(&value, path, &names, problems) else {
@@ -32,13 +32,13 @@ pub fn read(value: &Value, path: &str, own: &[Limit], problems: &mut Problems) -
     here().filter_map(read).collect()
 }
 
-/// Reads the number of a limit, if it is there.
+/// Reads the number of a limit, if it is set.
 pub fn number(object: &Object<'_>, limit: Limit, problems: &mut Problems) -> Option<u64> {
     let range = limit.range();
     object.read_as(limit.name(), problems, |value| whole(value, *range.start(), *range.end()))
 }
 
-/// Notes whatever is higher than the limits of whoever stands above.
+/// Records a problem for each limit that is higher than the level above allows.
 pub fn check(raw: &RawGraph, allowed: &Limits, problems: &mut Problems) {
     let mut note = |allowed: &Limits, limit: Limit, value: u64, path: String| {
         if let Some(why) = allowed.forbids(limit, value) {

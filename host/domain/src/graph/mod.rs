@@ -1,4 +1,4 @@
-//! Graphs: a template as people write it becomes a [`Graph`], valid by
+//! Graphs: a template, as users write it, becomes a [`Graph`] that is valid by
 //! construction, or a list of every [`Problem`] in it.
 //!
 //! Not here: runs. A graph is a plan and never changes.
@@ -55,36 +55,37 @@ pub struct Graph {
     reach: Vec<NodeSet>,
 }
 
-/// One node of a graph: a place, with all that can be known of it beforehand.
+/// One node of a graph, with everything about it that is known before a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// Its name in the graph.
+    /// The node's identifier in the graph.
     pub identifier: Name,
-    /// What it runs.
+    /// The name of the plugin's node that it runs.
     pub node_name: Name,
-    /// The plugin that exports it.
+    /// The plugin that exports the node.
     pub plugin: Name,
-    /// The very bytes of that plugin.
+    /// The digest of the plugin's bytes.
     pub digest: Digest,
-    /// How its inputs are made.
+    /// A template for each input.
     pub inputs: BTreeMap<String, Template>,
-    /// Where its outputs go, in the order of the edges.
+    /// The targets of the node's edges, in the order of the edges.
     pub next: Vec<NodeIx>,
-    /// What it joins, if it is a unite.
+    /// The join, if the node is a unite.
     pub unites: Option<Unites>,
-    /// What happens when it fails.
+    /// The retry policy for failures.
     pub retry: RetryPolicy,
-    /// The limits that it lowers for itself; its deadline is one of them.
+    /// The limits that the node lowers for itself; its deadline is one of them.
     pub limits: LimitValues,
     /// The unites of this node, in ascending order.
     pub united_by: Vec<NodeIx>,
-    /// The unites in whose region it lies, in ascending order.
+    /// The unites in whose region the node lies, in ascending order.
     pub scopes: Vec<NodeIx>,
-    /// Those of `scopes` in which its states are counted; none: in the run.
+    /// The scopes in which the node's states are counted; if empty, the run
+    /// counts them.
     pub counts_in: Vec<NodeIx>,
-    /// The earlier nodes of which a state here must know the one execution and
-    /// output that it comes from: what it, or anything that continues its
-    /// branch, refers to. In ascending order.
+    /// The earlier nodes whose one execution and output a state here must know.
+    /// The inputs of this node, or of nodes that continue its branch, refer to
+    /// them. In ascending order.
     pub carries: Vec<NodeIx>,
     singles: Vec<NodeIx>,
     gathers: Vec<NodeIx>,
@@ -94,148 +95,149 @@ pub struct Node {
 }
 
 impl Node {
-    /// The nodes whose one output, the one that a state here comes from, its
-    /// inputs refer to. In ascending order.
+    /// Returns the nodes to whose single output, on a state's own branch, the
+    /// inputs refer. In ascending order.
     pub fn singles(&self) -> &[NodeIx] {
         &self.singles
     }
 
-    /// The nodes of which its inputs gather all outputs in the scope; none for
-    /// an ordinary node. In ascending order.
+    /// Returns the nodes whose outputs in the scope the inputs gather; empty
+    /// for an ordinary node. In ascending order.
     pub fn gathers(&self) -> &[NodeIx] {
         &self.gathers
     }
 
-    /// The fields that its inputs name of the outputs of a node, if it refers to
-    /// that node.
+    /// Returns the output fields of a node that the inputs name, if they refer
+    /// to that node.
     pub fn fields(&self, of: NodeIx) -> Option<&FieldSet> {
         self.fields.get(&of)
     }
 
-    /// The keys of the store that its inputs refer to. In ascending order.
+    /// Returns the store keys that the inputs refer to, in ascending order.
     pub fn store_keys(&self) -> &[String] {
         &self.store_keys
     }
 
-    /// Whether its inputs refer to `unite.branches`.
+    /// Returns whether the inputs refer to `unite.branches`.
     pub fn wants_branches(&self) -> bool {
         self.wants_branches
     }
 }
 
-/// What makes a node a unite.
+/// The join of a unite node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unites {
-    /// The node whose branches it joins.
+    /// The node whose branches the unite joins.
     pub source: NodeIx,
-    /// Which ends of the branches it accepts.
+    /// The strategy that decides on failed members.
     pub strategy: Strategy,
-    /// What becomes of it when nothing arrived and nothing failed.
+    /// The behaviour if nothing arrived and nothing failed.
     pub on_empty: OnEmpty,
-    /// The nodes between, both ends excluded, in ascending order.
+    /// The nodes between source and unite, both excluded, in ascending order.
     pub region: Vec<NodeIx>,
 }
 
-/// Which ends of the branches a unite accepts.
+/// The strategy of a unite: which ends of the branches it accepts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Strategy {
     /// No member may have failed.
     AllSuccess,
-    /// Any ends, up to so many failed members.
+    /// Any ends, up to a number of failed members.
     AllDone(MaxFailed),
 }
 
-/// How many failed members a unite absorbs.
+/// The number of failed members that a unite absorbs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MaxFailed {
     /// Any number.
     Any,
-    /// So many.
+    /// An absolute number.
     Count(u32),
-    /// So many in a hundred of the outputs of the execution it unites.
+    /// A percentage of the outputs of the united execution.
     Percent(f64),
 }
 
-/// What becomes of a unite when nothing arrived and nothing failed.
+/// The behaviour of a unite if nothing arrived and nothing failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnEmpty {
-    /// It is pruned.
+    /// The unite is pruned.
     #[default]
     Prune,
-    /// It runs, with empty arrays.
+    /// The unite runs, with empty arrays.
     Run,
 }
 
-/// What a graph says of the store of its runs.
+/// The store configuration of a graph.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StoreConfig {
-    /// Keys that must be there when a run starts, ascending.
+    /// Keys that must be set when a run starts, ascending.
     pub required_keys: Vec<String>,
-    /// What a run starts with, unless the start says otherwise.
+    /// Default values of keys; a start request may override them.
     pub default_values: BTreeMap<String, String>,
-    /// Whether the final values stay with the run.
+    /// True if the final values are kept with the run.
     pub keep: bool,
 }
 
 /// One mistake in a graph or a start request.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
-    /// Where, as a JSON path: `$.nodes[2].inputs.text`.
+    /// The JSON path of the mistake: `$.nodes[2].inputs.text`.
     pub path: String,
-    /// What is wrong, and what to do.
+    /// The mistake and its remedy.
     pub message: String,
 }
 
 impl Graph {
-    /// The node at a place. Places come from this graph, so they are there.
+    /// Returns the node at a place. The place must come from this graph.
     pub fn node(&self, ix: NodeIx) -> &Node {
         &self.nodes[ix.at()]
     }
 
-    /// The node at a place that may come from elsewhere.
+    /// Returns the node at a place, if the graph has that place.
     pub fn get(&self, ix: NodeIx) -> Option<&Node> {
         self.nodes.get(ix.at())
     }
 
-    /// All nodes, in the order of the template.
+    /// Iterates over all nodes, in the order of the template.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = (NodeIx, &Node)> {
         self.nodes.iter().enumerate().map(|(ix, node)| (NodeIx(ix as u32), node))
     }
 
-    /// Where a run begins.
+    /// Returns the node at which a run begins.
     pub fn root(&self) -> NodeIx {
         self.root
     }
 
-    /// What it says of the store.
+    /// Returns the store configuration.
     pub fn store(&self) -> &StoreConfig {
         &self.store
     }
 
-    /// The limits that it lowers for all its nodes.
+    /// Returns the limits that the graph lowers for all its nodes.
     pub fn limits(&self) -> &LimitValues {
         &self.limits
     }
 
-    /// Lowers limits to what the graph and one of its nodes say.
+    /// Lowers limits to those of the graph and of one of its nodes.
     pub fn lower(&self, node: &Node, limits: &mut Limits) {
         limits.lower_all(Level::Graph, &self.limits);
         limits.lower_all(Level::Node, &node.limits);
     }
 
-    /// The place of an identifier.
+    /// Returns the place of an identifier.
     pub fn find(&self, identifier: &str) -> Option<NodeIx> {
         self.places.get(identifier).copied()
     }
 
-    /// Whether a path of at least one edge leads from a node to another.
+    /// Returns whether a path of at least one edge leads from a node to
+    /// another.
     pub fn reaches(&self, from: NodeIx, to: NodeIx) -> bool {
         self.reach[from.at()].has(to.at())
     }
 
-    /// Whether a failure at `above` leaves a gap at `below`: whether a path
-    /// leads there on which no unite, `below` included, has `above` in its
-    /// region and so stands for it.
+    /// Returns whether a failure at `above` leaves a gap at `below`. It does if
+    /// a path between them has no unite, `below` included, whose region
+    /// contains `above`: such a unite would absorb the failure.
     pub fn above(&self, above: NodeIx, below: NodeIx) -> bool {
         let absorbs = |place: &NodeIx| self.node(above).scopes.contains(place);
         let mut met = NodeSet::none(self.nodes.len());

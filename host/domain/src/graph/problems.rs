@@ -1,6 +1,6 @@
-//! Gathering problems: every mistake is noted with its place, and the walk
-//! goes on. Here too are the small tools of reading hostile JSON: places,
-//! quoting, suggestions, objects with known keys.
+//! Collection of problems: every mistake is recorded with its path, and the
+//! walk goes on. Also the helpers for reading hostile JSON: paths, quoting,
+//! suggestions, objects with known keys.
 
 use std::cmp::Reverse;
 use std::fmt::Display;
@@ -9,16 +9,16 @@ use serde_json::{Map, Value};
 
 use super::Problem;
 
-/// The most problems that are told one by one.
+/// The most problems that are reported one by one.
 pub const MAX_PROBLEMS: usize = 500;
 
-/// The most suggestions that are looked for: each compares a word with many.
+/// The most suggestions that are computed: each compares a word with many.
 const MAX_SUGGESTIONS: usize = 100;
 
 /// The longest word that is compared or shown whole, in characters.
 const MAX_SHOWN: usize = 64;
 
-/// What has been found so far.
+/// The problems found so far.
 #[derive(Default)]
 pub struct Problems {
     list: Vec<Problem>,
@@ -27,7 +27,7 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Notes a problem.
+    /// Records a problem.
     pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         match self.list.len() < MAX_PROBLEMS {
             true => self.list.push(Problem { path: path.into(), message: message.into() }),
@@ -35,8 +35,8 @@ impl Problems {
         }
     }
 
-    /// Notes a problem whose words take long to find: they are looked for only
-    /// while there is room.
+    /// Records a problem with an expensive message, which is computed only if
+    /// the list has room.
     pub fn add_found(&mut self, path: impl Into<String>, message: impl FnOnce() -> String) {
         match self.list.len() < MAX_PROBLEMS {
             true => self.add(path, message()),
@@ -44,8 +44,8 @@ impl Problems {
         }
     }
 
-    /// Notes a problem with a word, naming the nearest of those that would do;
-    /// without one near, the message ends with `else_hint`.
+    /// Records an unknown word and suggests the nearest known one. Without a
+    /// near one, the message ends with `else_hint`.
     pub fn add_unknown<'a>(
         &mut self,
         path: impl Into<String>,
@@ -64,17 +64,17 @@ impl Problems {
         self.add(path, format!("{message}; {hint}"));
     }
 
-    /// How many there are.
+    /// Returns the number of problems.
     pub fn len(&self) -> usize {
         self.list.len() + self.more
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no problems.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The value, if nothing was found to be wrong.
+    /// Returns the value if there are no problems.
     pub fn or<T>(self, value: Option<T>) -> Result<T, Vec<Problem>> {
         match value {
             Some(value) if self.list.is_empty() => Ok(value),
@@ -82,8 +82,8 @@ impl Problems {
         }
     }
 
-    /// All that was found. Never empty: it is asked for when something is
-    /// wrong.
+    /// Returns all problems. The list is never empty: this is called only if
+    /// something is wrong.
     pub fn into_list(mut self) -> Vec<Problem> {
         if self.more > 0 || self.list.is_empty() {
             let message = match self.more {
@@ -96,7 +96,7 @@ impl Problems {
     }
 }
 
-/// The path of a member: `$.inputs.text`, or `$.inputs["odd key"]`.
+/// Returns the path of a member: `$.inputs.text`, or `$.inputs["odd key"]`.
 pub fn member(path: &str, key: &str) -> String {
     let plain = !key.is_empty()
         && key.len() <= MAX_SHOWN
@@ -108,12 +108,12 @@ pub fn member(path: &str, key: &str) -> String {
     }
 }
 
-/// The path of an element: `$.nodes[2]`.
+/// Returns the path of an element: `$.nodes[2]`.
 pub fn element(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }
 
-/// A text from outside, in quotes, escaped, cut.
+/// Quotes, escapes and cuts an untrusted text.
 pub fn quoted(text: &str) -> String {
     match text.char_indices().nth(MAX_SHOWN) {
         None => format!("{text:?}"),
@@ -121,7 +121,7 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// What a JSON value is, in words.
+/// Returns the type of a JSON value, in words.
 pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -133,7 +133,7 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The nearest known word, if one is near enough to be meant.
+/// Returns the nearest known word, if one is near enough to be meant.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().take(MAX_SHOWN + 1).count();
     if length > MAX_SHOWN {
@@ -154,7 +154,7 @@ fn common_start(a: &str, b: &str) -> usize {
     a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
 }
 
-/// Whether JSON is nested at most so deep; a scalar has depth 0.
+/// Returns whether JSON is nested at most `depth` levels; a scalar has depth 0.
 pub fn within_depth(value: &Value, depth: usize) -> bool {
     let within = |inner: &Value| match depth.checked_sub(1) {
         Some(less) => within_depth(inner, less),
@@ -167,16 +167,16 @@ pub fn within_depth(value: &Value, depth: usize) -> bool {
     }
 }
 
-/// A JSON object of which the keys are known. Reads members, and notes what is
-/// wrong with them.
+/// A JSON object with known keys. Reads members, and records a problem for each
+/// invalid one.
 pub struct Object<'a> {
     map: &'a Map<String, Value>,
     path: String,
 }
 
 impl<'a> Object<'a> {
-    /// The object at a path, all of its keys among the known ones; what is
-    /// unknown is noted. Nothing if it is no object.
+    /// Reads the object at a path and records each unknown key as a problem.
+    /// Returns `None` if the value is not an object.
     pub fn read(
         value: &'a Value,
         path: impl Into<String>,
@@ -200,18 +200,18 @@ impl<'a> Object<'a> {
         Some(Object { map, path })
     }
 
-    /// The path of a member.
+    /// Returns the path of a member.
     pub fn at(&self, key: &str) -> String {
         member(&self.path, key)
     }
 
-    /// A member. Null counts as missing.
+    /// Returns a member. Null counts as missing.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// A member read by a function that returns what it expected instead, if
-    /// the value is something else.
+    /// Reads a member with a function that returns, for an invalid value, a
+    /// message of what it expected.
     pub fn read_as<T>(
         &self,
         key: &str,
@@ -227,7 +227,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A member that must be there, read likewise.
+    /// Reads a required member in the same way.
     pub fn require<T>(
         &self,
         key: &str,
@@ -247,7 +247,7 @@ pub fn string(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or_else(|| format!("this is {}, and must be a string", kind(value)))
 }
 
-/// Reads a string that a type can be made of.
+/// Reads a string and parses it into a type.
 pub fn parsed<T: std::str::FromStr<Err: Display>>(value: &Value) -> Result<T, String> {
     string(value)?.parse().map_err(|error: T::Err| error.to_string())
 }

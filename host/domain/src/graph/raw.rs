@@ -1,7 +1,7 @@
-//! The form of a template: JSON becomes plain data, every mistake of form is
-//! noted, and what can be read is kept for the checks that follow.
+//! Parsing of a template's form: JSON becomes plain data, and every mistake of
+//! form is recorded. All readable parts are kept for later checks.
 //!
-//! Not here: meaning. That a name leads anywhere is for later.
+//! Not here: meaning. Names are resolved later.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ pub const MAX_SECRETS: usize = 100;
 /// The longest secret, in bytes.
 pub const MAX_SECRET_BYTES: usize = 64 * 1024;
 
-/// Identifiers that placeholders use for themselves.
+/// Identifiers reserved for placeholders.
 pub const RESERVED: [&str; 2] = ["store", "unite"];
 
 /// Keys of a template.
@@ -62,12 +62,12 @@ pub const UNITE_KEYS: [&str; 4] = ["identifier", "strategy", "max_failed", "on_e
 /// Keys of a store's configuration.
 pub const STORE_KEYS: [&str; 3] = ["required_keys", "default_values", "keep"];
 
-/// Which of the two forms is read.
+/// The form of the JSON that is read.
 pub enum Form<'a> {
-    /// What people write for a graph of this namespace.
+    /// A template that a user wrote for a graph of this namespace.
     Template(&'a Name),
-    /// What [`super::Graph::to_json`] wrote: every node has a plugin and a
-    /// digest, and there are no secrets.
+    /// A revision that [`super::Graph::to_json`] wrote: every node has a plugin
+    /// and a digest, and there are no secrets.
     Revision,
 }
 
@@ -75,37 +75,37 @@ pub enum Form<'a> {
 pub struct RawGraph {
     pub nodes: Vec<RawNode>,
     pub store: StoreConfig,
-    /// Nothing in the place of one that is to be removed.
+    /// A secret's new value; `None` for a secret to be removed.
     pub secrets: BTreeMap<Name, Option<String>>,
     pub limits: LimitValues,
 }
 
 /// A node, as far as it could be read.
 pub struct RawNode {
-    /// Where it stands in the template.
+    /// The node's path in the template.
     pub path: String,
     pub identifier: Option<Name>,
     pub node_name: Option<Name>,
     pub plugin: Option<Name>,
     pub digest: Option<Digest>,
-    /// An input that could not be read is there, with nothing.
+    /// Templates of the inputs; `None` for an input that could not be read.
     pub inputs: BTreeMap<String, Option<Template>>,
-    /// One that could not be read is there, with nothing.
+    /// Targets of the edges; `None` for a target that could not be read.
     pub next: Vec<Option<Name>>,
     pub unites: Option<RawUnites>,
     pub retry: RetryPolicy,
-    /// Its own ones; the deadline is one of them.
+    /// The node's own limits; the deadline is one of them.
     pub limits: LimitValues,
 }
 
-/// What a unite says, as far as it could be read.
+/// A unite's settings, as far as they could be read.
 pub struct RawUnites {
     pub source: Option<Name>,
     pub strategy: Strategy,
     pub on_empty: OnEmpty,
 }
 
-/// Reads a graph. Nothing if there are no nodes to speak of.
+/// Reads a graph. Returns `None` if its nodes could not be read.
 pub fn read(value: &Value, form: &Form<'_>, problems: &mut Problems) -> Option<RawGraph> {
     let keys: &[&str] = match form {
         Form::Template(_) => &GRAPH_KEYS,
@@ -205,7 +205,7 @@ fn read_node(
     node
 }
 
-/// The limits of a node: its `limits`, and its deadline beside them.
+/// Reads the limits of a node: its `limits`, and the deadline beside them.
 fn read_limits(object: &Object<'_>, problems: &mut Problems) -> LimitValues {
     const DEADLINE: Limit = Limit::TimeoutMs;
     let others = object
@@ -359,7 +359,7 @@ fn read_store(value: &Value, path: &str, problems: &mut Problems) -> StoreConfig
             Err(message) => problems.add(element(&object.at("required_keys"), at), message),
         }
     }
-    // In order, as others look things up in it.
+    // Sorted, because later checks search it.
     store.required_keys.sort();
     store.required_keys.dedup();
     let too_many = |count| count > MAX_STORE_KEYS;
@@ -380,8 +380,7 @@ fn store_key(key: &str) -> Result<(), String> {
     journal::check_key(key).map_err(|error| error.to_string())
 }
 
-/// Reads store values as a template or a start request gives them: an object
-/// of strings.
+/// Reads store values from a template or a start request: an object of strings.
 pub fn read_store_values(
     value: &Value,
     path: &str,
@@ -428,7 +427,7 @@ fn read_secrets(
     }
     let mut secrets = BTreeMap::new();
     for (key, value) in map {
-        // No message here may repeat a value.
+        // Messages here must not repeat a value.
         let path = member(path, key);
         let name: Name = match key.parse() {
             Ok(name) => name,
@@ -437,7 +436,8 @@ fn read_secrets(
                 continue;
             }
         };
-        // One that could not be read is there, so that it is told once.
+        // An unreadable secret is kept as an entry, so that it is reported
+        // once.
         let secret = match value {
             Value::Null => None,
             Value::String(text) if text.len() <= MAX_SECRET_BYTES => Some(text.clone()),

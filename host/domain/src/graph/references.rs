@@ -1,7 +1,7 @@
-//! What inputs refer to, by place: outputs of nodes, keys of the store, the
+//! References of a node's inputs, by place: outputs of nodes, store keys, the
 //! branches of a unite.
 //!
-//! Not here: whether a node may see what it refers to; see
+//! Not here: whether a node may see an output that it refers to; see
 //! [`super::visibility`].
 
 use std::collections::BTreeSet;
@@ -11,18 +11,20 @@ use super::raw::RawGraph;
 use super::resolve::Places;
 use crate::template::Placeholder;
 
-/// What the inputs of one node refer to.
+/// The references of one node's inputs.
 #[derive(Default)]
 pub struct References {
-    /// The nodes whose outputs it refers to, and the path of an input that does.
+    /// The nodes whose outputs it refers to, each with the path of an input
+    /// that does.
     pub outputs: Vec<(usize, String)>,
-    /// The keys of the store, ascending.
+    /// The store keys that it refers to, ascending.
     pub store_keys: Vec<String>,
-    /// Whether it refers to the branches that it unites.
+    /// True if it refers to the branches that it unites.
     pub branches: bool,
 }
 
-/// What every node refers to. A reference that leads nowhere is noted.
+/// Collects the references of every node. Records a problem for each that does
+/// not resolve.
 pub fn collect(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Vec<References> {
     (0..raw.nodes.len()).map(|place| of_node(raw, place, places, problems)).collect()
 }
@@ -39,7 +41,7 @@ fn of_node(
     let mut store_keys = BTreeSet::new();
     for (name, template) in &node.inputs {
         let path = member(&inputs, name);
-        // A placeholder that is repeated is one reference, and one mistake.
+        // A repeated placeholder is one reference, and one mistake.
         let placeholders: BTreeSet<_> =
             template.iter().flat_map(|template| template.placeholders()).collect();
         let mut named = BTreeSet::new();

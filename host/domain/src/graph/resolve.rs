@@ -1,7 +1,7 @@
-//! Resolves names to places: identifiers, edges and the sources of unites. Finds the
-//! root, and an order in which every node comes after those that lead to it.
+//! Resolution of names to places: identifiers, edges and the sources of unites.
+//! Finds the root, and an order in which every node comes after its parents.
 //!
-//! Not here: what the shape means; see [`super::topology`].
+//! Not here: the meaning of the shape; see [`super::topology`].
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::ids::Name;
 pub struct Places<'a>(BTreeMap<&'a str, usize>);
 
 impl<'a> Places<'a> {
-    /// Gives every identifier its place; one that is given twice is noted.
+    /// Gives every identifier its place; records a problem for a duplicate.
     pub fn of(raw: &'a RawGraph, problems: &mut Problems) -> Self {
         let mut places = BTreeMap::new();
         for (at, node) in raw.nodes.iter().enumerate() {
@@ -33,7 +33,7 @@ impl<'a> Places<'a> {
         Places(places)
     }
 
-    /// The place of an identifier; if it has none, that is noted.
+    /// Returns the place of an identifier; records a problem if it has none.
     pub fn find(
         &self,
         name: &Name,
@@ -54,21 +54,22 @@ impl<'a> Places<'a> {
     }
 }
 
-/// A graph as places: acyclic, with one root that leads to all.
+/// A graph as places: acyclic, with one root from which all are reachable.
 pub struct Wires {
-    /// Where the edges of each node lead.
+    /// The targets of each node's edges.
     pub next: Vec<Vec<usize>>,
-    /// Where the edges into each node come from, ascending.
+    /// The parents of each node, ascending.
     pub parents: Vec<Vec<usize>>,
-    /// What each unite unites.
+    /// The source of each unite.
     pub source: Vec<Option<usize>>,
-    /// Where a run begins.
+    /// The node at which a run begins.
     pub root: usize,
-    /// All places, each after those that lead to it.
+    /// All places in topological order: each after its parents.
     pub order: Vec<usize>,
 }
 
-/// Wires a graph up. Nothing if something is wrong with it, which is noted.
+/// Resolves a graph's edges and sources. Returns `None` if something is wrong
+/// with it, and records the problems.
 pub fn wire(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Option<Wires> {
     let before = problems.len();
     let next = edges(raw, places, problems);
@@ -78,14 +79,14 @@ pub fn wire(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Opt
     for (from, edges) in next.iter().enumerate() {
         edges.iter().for_each(|&to| parents[to].push(from));
     }
-    // A cycle is one whatever else is wrong.
+    // A cycle is a mistake regardless of the other problems.
     let order = sorted(&next, &parents);
     if order.is_none() {
         let message =
             format!("the edges form a cycle: {}; a graph has none", a_cycle(raw, &parents));
         problems.add("$.nodes", message);
     }
-    // What is not known to lead anywhere would only make for false alarms.
+    // Unresolved names would only cause false alarms in the checks below.
     let order = order.filter(|_| problems.len() == before && named)?;
     let root = root(raw, &parents, problems)?;
     if problems.len() > before {
@@ -94,7 +95,7 @@ pub fn wire(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Opt
     Some(Wires { next, parents, source, root, order })
 }
 
-/// How people know the node at a place.
+/// Returns the identifier of the node at a place, for messages.
 pub fn name_of(raw: &RawGraph, place: usize) -> &str {
     raw.nodes[place].identifier.as_ref().map_or("?", Name::as_str)
 }
@@ -143,9 +144,10 @@ fn sorted(next: &[Vec<usize>], parents: &[Vec<usize>]) -> Option<Vec<usize>> {
     (order.len() == next.len()).then_some(order)
 }
 
-/// One cycle in words. Called when there is one.
+/// Describes one cycle in words. Called only if there is one.
 fn a_cycle(raw: &RawGraph, parents: &[Vec<usize>]) -> String {
-    // Take away what no cycle leads to; all that stays has a parent that stays.
+    // Remove the nodes that no cycle leads to; each node that stays has a
+    // parent that stays.
     let mut next = vec![Vec::new(); parents.len()];
     for (to, from) in parents.iter().enumerate() {
         from.iter().for_each(|&from| next[from].push(to));
@@ -174,7 +176,8 @@ fn a_cycle(raw: &RawGraph, parents: &[Vec<usize>]) -> String {
     in_words(raw, &walk)
 }
 
-/// A way through the graph in words, its middle left out if it is long.
+/// Describes a path through the graph in words, without its middle if it is
+/// long.
 pub fn in_words(raw: &RawGraph, way: &[usize]) -> String {
     const ENDS: usize = 6;
     let names = |places: &[usize]| {

@@ -1,22 +1,23 @@
-//! Graphs for tests, drawn in a line of text: `A > B C; B > D; C > D; D(A)`.
+//! Graphs for tests, written in one line of text: `A > B C; B > D; C > D;
+//! D(A)`.
 //!
-//! Not here: plugins. The nodes run something that nobody has.
+//! Not here: plugins. The nodes name a plugin that does not exist.
 
 use serde_json::{Value, json};
 
 use super::{Graph, Problem};
 use crate::ids::Digest;
 
-/// A graph that is being drawn.
+/// A graph under construction.
 #[derive(Debug, Clone)]
 pub struct Sketch {
     json: Value,
 }
 
 impl Sketch {
-    /// Draws nodes and edges: nodes parted by `;`, each with the nodes that it
-    /// leads to behind `>`. `D(A)` is a unite of A. Only nodes that lead
-    /// nowhere and unite nothing may be left out.
+    /// Parses nodes and edges: nodes separated by `;`, each with its targets
+    /// after `>`. `D(A)` is a unite of A. A node may be omitted only if it has
+    /// no targets and unites nothing.
     pub fn of(text: &str) -> Self {
         let mut nodes: Vec<Value> = Vec::new();
         let mut mentioned = Vec::new();
@@ -43,13 +44,13 @@ impl Sketch {
         Sketch { json: json!({ "nodes": nodes }) }
     }
 
-    /// Gives a node an input, a template.
+    /// Gives a node an input template.
     pub fn input(self, node: &str, name: &str, template: impl Into<Value>) -> Self {
         let template = template.into();
         self.with(node, |node| node["inputs"][name] = template)
     }
 
-    /// Changes a node's JSON, as a template has it.
+    /// Changes a node's JSON in the template.
     pub fn with(mut self, node: &str, change: impl FnOnce(&mut Value)) -> Self {
         let nodes = self.json["nodes"].as_array_mut();
         if let Some(found) = nodes.into_iter().flatten().find(|found| found["identifier"] == node) {
@@ -58,16 +59,16 @@ impl Sketch {
         self
     }
 
-    /// Sets the store's part of the template.
+    /// Sets the template's store configuration.
     pub fn store(mut self, config: Value) -> Self {
         self.json["store_config"] = config;
         self
     }
 
-    /// The graph.
+    /// Builds the graph.
     ///
     /// # Errors
-    /// Every problem that was found, at least one.
+    /// All problems found, at least one.
     pub fn build(&self) -> Result<Graph, Vec<Problem>> {
         Graph::from_json(&self.json)
     }

@@ -1,5 +1,5 @@
-//! What a run may be started with: inputs over those of the root, store values
-//! over the defaults.
+//! Checks of a start request: its inputs override those of the root, its store
+//! values override the defaults.
 
 use std::collections::BTreeMap;
 
@@ -13,22 +13,22 @@ use crate::budget::Budget;
 use crate::limits::{Limit, Limits};
 use crate::node::DescribedNode;
 
-/// What a run begins with.
+/// The inputs and store values with which a run starts.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Start {
-    /// Values of the root's inputs, which go over those of the graph. They are
-    /// values, not templates.
+    /// Inputs of the root, which override those of the graph. They are values,
+    /// not templates.
     pub inputs: Map<String, Value>,
     /// The whole store, defaults included.
     pub store: BTreeMap<String, String>,
 }
 
-/// Checks what someone wants to start a run with, within a budget. `root` describes
-/// the node that the run begins at.
+/// Checks a start request within a budget. `root` describes the node at which
+/// the run begins.
 ///
 /// # Errors
-/// Every problem that was found, at least one. Paths begin at the request:
-/// `$.inputs`, `$.store`.
+/// All problems found, at least one. Paths begin at the request: `$.inputs`,
+/// `$.store`.
 pub fn check_start(
     graph: &Graph,
     root: &DescribedNode,
@@ -85,7 +85,7 @@ fn check_store(
     if let Some(given) = given(store) {
         values.extend(read_store_values(given, PATH, problems));
     }
-    // A value that could not be read is not missing as well.
+    // A value that could not be read is not reported as missing, too.
     let unread = |key: &String| match store {
         None | Some(Value::Null) => false,
         Some(Value::Object(given)) => given.contains_key(key),

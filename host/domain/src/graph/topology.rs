@@ -1,7 +1,8 @@
-//! The shape of a graph: what leads where, what lies on every path, the region
-//! of each unite and where each node is counted.
+//! The shape of a graph: reachability, dominators, the region of each unite,
+//! and the scopes in which each node is counted.
 //!
-//! Not here: inputs. What a node may refer to is in [`super::visibility`].
+//! Not here: inputs. Which outputs a node may refer to is in
+//! [`super::visibility`].
 
 use std::collections::VecDeque;
 
@@ -12,17 +13,18 @@ use super::resolve::{Wires, in_words, name_of};
 
 /// The shape of a graph in which every unite is valid.
 pub struct Topology {
-    /// What each node leads to, itself not among them.
+    /// The descendants of each node, itself excluded.
     pub reach: Vec<NodeSet>,
     /// The region of each unite.
     pub region: Vec<Option<NodeSet>>,
     /// The unites in whose region each node lies.
     pub scopes: Vec<NodeSet>,
-    /// Those of them in which it is counted.
+    /// The scopes in which each node is counted.
     pub counts_in: Vec<Vec<usize>>,
 }
 
-/// The shape of a graph. Nothing if a unite is not valid, which is noted.
+/// Computes the shape of a graph. Returns `None` if a unite is not valid, and
+/// records the problem.
 pub fn of(raw: &RawGraph, wires: &Wires, problems: &mut Problems) -> Option<Topology> {
     let before = problems.len();
     let reach = reach(wires);
@@ -58,12 +60,12 @@ pub fn of(raw: &RawGraph, wires: &Wires, problems: &mut Problems) -> Option<Topo
     Some(Topology { reach, region, scopes, counts_in })
 }
 
-/// Every unite with what it unites.
+/// Iterates over the unites, each with its source.
 pub fn unites(wires: &Wires) -> impl Iterator<Item = (usize, usize)> {
     wires.source.iter().enumerate().filter_map(|(unite, source)| Some((unite, (*source)?)))
 }
 
-/// A shortest way between two nodes that does not touch a third.
+/// Finds a shortest path between two nodes that avoids a third.
 pub fn way(wires: &Wires, from: usize, to: usize, avoiding: usize) -> Option<Vec<usize>> {
     let mut came_from = vec![None; wires.next.len()];
     let mut open = VecDeque::from([from]);
@@ -101,7 +103,8 @@ fn reach(wires: &Wires) -> Vec<NodeSet> {
     reach
 }
 
-/// What lies on every path from the root to each node, itself included.
+/// Computes the dominators of each node: the nodes on every path to it from the
+/// root, itself included.
 fn dominators(wires: &Wires) -> Vec<NodeSet> {
     let mut dominators = vec![NodeSet::none(wires.next.len()); wires.next.len()];
     for &place in &wires.order {
@@ -115,7 +118,7 @@ fn dominators(wires: &Wires) -> Vec<NodeSet> {
     dominators
 }
 
-/// What lies between two nodes, both excluded.
+/// Returns the nodes between two nodes, both excluded.
 fn between(reach: &[NodeSet], source: usize, unite: usize) -> NodeSet {
     let mut region = NodeSet::none(reach.len());
     reach[source]
@@ -133,7 +136,7 @@ fn scopes(region: &[Option<NodeSet>]) -> Vec<NodeSet> {
     scopes
 }
 
-/// Those scopes in whose region no other of them lies.
+/// Returns the scopes whose region contains none of the other scopes.
 fn innermost(scopes: &NodeSet, region: &[Option<NodeSet>]) -> Vec<usize> {
     let holds_none =
         |unite: &usize| region[*unite].as_ref().is_some_and(|region| !region.meets(scopes));

@@ -1,5 +1,6 @@
-//! A template against what its namespace has: every node name becomes the
-//! newest upload of one plugin, and all that is wrong is told at once.
+//! Validation of a template against the catalog of its namespace. Every node
+//! name is resolved to the newest upload of one plugin, and all problems are
+//! reported together.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,65 +18,65 @@ use crate::ids::{Digest, Name};
 use crate::limits::Limits;
 use crate::node::{DescribedNode, NodeDescription};
 
-/// The nodes that the plugins of a namespace export.
+/// The catalog: the nodes that the plugins of a namespace export.
 pub trait Catalog {
-    /// The newest upload of every plugin that exports a node of this name.
+    /// Returns the newest upload of every plugin that exports a node of this
+    /// name.
     fn exporters(&self, node: &Name) -> Vec<Exporter>;
-    /// The names of all nodes, for suggestions.
+    /// Returns the names of all nodes, for suggestions.
     fn node_names(&self) -> Vec<Name>;
 }
 
 /// The newest upload of a plugin that exports a node.
 #[derive(Debug, Clone)]
 pub struct Exporter {
-    /// The plugin.
+    /// The plugin's name.
     pub plugin: Name,
-    /// Its bytes.
+    /// The digest of the plugin's bytes.
     pub digest: Digest,
     /// The node as the plugin describes it.
     pub node: Arc<DescribedNode>,
-    /// What it imports.
+    /// The interfaces that the plugin imports.
     pub imports: Arc<[String]>,
-    /// What it is granted.
+    /// The plugin's grants.
     pub grants: Arc<Grants>,
 }
 
-/// What a template is held against.
+/// The context in which a template is validated.
 pub struct Context<'a> {
     /// The namespace of the graph.
     pub namespace: &'a Name,
-    /// The nodes that there are.
+    /// The nodes available in the namespace.
     pub catalog: &'a dyn Catalog,
-    /// The secrets that this graph has already.
+    /// The secrets that this graph already has.
     pub secrets: &'a BTreeSet<Name>,
-    /// What the host and the namespace allow an attempt to use.
+    /// The limits of the host and the namespace for an attempt.
     pub limits: &'a Limits,
-    /// What the checks of literal values may take.
+    /// The budget for checks of literal values.
     pub budget: &'a dyn Budget,
 }
 
 /// A template that was found valid.
 #[derive(Clone, PartialEq)]
 pub struct Applied {
-    /// The graph. It knows no secret.
+    /// The graph. It holds no secret.
     pub graph: Graph,
-    /// The secrets that the template sets, and, with nothing, those that it
-    /// removes.
+    /// The secrets that the template sets; `None` for a secret that it removes.
     pub secrets: BTreeMap<Name, Option<String>>,
 }
 
-/// Names of nodes that a template seems to run: what a catalog must know to validate
-/// it.
+/// Returns the node names that a template refers to. The catalog must know them
+/// before validation.
 pub fn named_nodes(template: &Value) -> BTreeSet<Name> {
     let nodes = template.get("nodes").and_then(Value::as_array).into_iter().flatten();
     let named = nodes.take(raw::MAX_NODES).filter_map(|node| node.get("node_name")?.as_str());
     named.filter_map(|name| name.parse().ok()).collect()
 }
 
-/// Turns a template into a graph.
+/// Validates a template and turns it into a graph.
 ///
 /// # Errors
-/// Every problem that was found, at least one.
+/// All problems found, at least one.
 pub fn validate(template: &Value, context: &Context<'_>) -> Result<Applied, Vec<Problem>> {
     let mut problems = Problems::default();
     let Some(mut raw) = raw::read(template, &Form::Template(context.namespace), &mut problems)
@@ -164,7 +165,7 @@ fn choose<'a>(
     }
 }
 
-/// A node may be used if all that it asks for is granted to its plugin.
+/// Checks that every capability that a node asks for is granted to its plugin.
 fn check_grants(
     raw: &RawGraph,
     exporters: &[Option<Exporter>],
@@ -186,8 +187,8 @@ fn check_grants(
     }
 }
 
-/// Every secret that a node declares is set, and every one that is set here is
-/// declared by a node: what nobody can read is not kept.
+/// Checks that every secret that a node declares is set. A secret set here must
+/// be declared by a node, because a secret that no node can read is not kept.
 fn check_secrets(
     raw: &RawGraph,
     descriptions: &[Option<&NodeDescription>],
@@ -221,7 +222,7 @@ fn check_secrets(
         }
     }
     if descriptions.iter().any(Option::is_none) {
-        // What is not known may declare anything.
+        // An unknown node may declare any secret.
         return;
     }
     let given = raw.secrets.iter().filter(|(_, value)| value.is_some());

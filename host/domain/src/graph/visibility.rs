@@ -1,8 +1,9 @@
-//! What a node may refer to. An ordinary node sees what every edge into it
-//! brings: the parent and what that sees. A unite sees what
-//! the node that it unites sees; that node and its region it gathers.
+//! Visibility: the outputs that a node may refer to. An ordinary node sees the
+//! outputs that all edges into it bring: the parent's, and those that the
+//! parent sees. A unite sees the outputs that its united node sees. It gathers
+//! the outputs of that node and its region.
 //!
-//! Not here: which fields there are; see [`super::inputs`].
+//! Not here: which fields an output has; see [`super::inputs`].
 
 use super::node_set::NodeSet;
 use super::problems::Problems;
@@ -11,18 +12,18 @@ use super::references::References;
 use super::resolve::{Wires, in_words, name_of};
 use super::topology::{Topology, unites, way};
 
-/// What the nodes refer to, by the way in which they do.
+/// The references of all nodes, by kind.
 pub struct Seen {
-    /// The nodes of which each refers to the one output it comes from.
+    /// For each node, the nodes to whose single output on its branch it refers.
     pub singles: Vec<NodeSet>,
-    /// The nodes of which each refers to all outputs in its scope.
+    /// For each node, the nodes to all of whose outputs in the scope it refers.
     pub gathers: Vec<NodeSet>,
-    /// The nodes of which a state at each must know the one output: its own
-    /// singles, and those of what continues its branch.
+    /// For each node, the nodes whose single output a state there must know:
+    /// its own singles, and those of the nodes that continue its branch.
     pub carries: Vec<NodeSet>,
 }
 
-/// Sorts out all references; one that cannot be seen is noted.
+/// Classifies all references; records a problem for each that is not visible.
 pub fn check(
     raw: &RawGraph,
     wires: &Wires,
@@ -58,7 +59,8 @@ fn sees(wires: &Wires) -> Vec<NodeSet> {
             sees[node] = sees[source].clone();
             continue;
         }
-        // What an edge brings: all that its beginning sees, and that itself.
+        // The outputs that an edge brings: the parent's own, and those that the
+        // parent sees.
         let brings = |&parent: &usize| {
             let mut brings = sees[parent].clone();
             brings.insert(parent);
@@ -88,7 +90,7 @@ fn carries(wires: &Wires, singles: &[NodeSet]) -> Vec<NodeSet> {
     carries
 }
 
-/// Finds words for a reference that cannot be.
+/// Explains why a reference is not visible.
 struct Explain<'a> {
     raw: &'a RawGraph,
     wires: &'a Wires,
@@ -97,7 +99,7 @@ struct Explain<'a> {
 }
 
 impl Explain<'_> {
-    /// Whether a unite gathers a node.
+    /// Returns whether a unite gathers a node.
     fn is_closed_by(&self, target: usize, unite: usize) -> bool {
         self.wires.source[unite] == Some(target)
             || self.topology.region[unite].as_ref().is_some_and(|region| region.has(target))
@@ -127,7 +129,8 @@ impl Explain<'_> {
             );
         }
         let (unite, from_there) = self.closing(target, node);
-        // Up to the unite any way will do: whichever it is, the branches end there.
+        // Up to the unite any path will do: the branches end there in each
+        // case.
         let mut path = way(self.wires, target, unite, usize::MAX).unwrap_or_default();
         path.extend(from_there);
         let unite = name_of(self.raw, unite);
@@ -138,12 +141,12 @@ impl Explain<'_> {
         )
     }
 
-    /// Finds the unite that closes the scope of a node which is on every path to
-    /// another and yet not seen from there, and the nodes behind that unite on a
-    /// way to the other node on which none sees it.
+    /// Finds the unite that closes the scope of `target`, a node on every path
+    /// to `node` whose output `node` cannot see. Also returns the nodes after
+    /// that unite on a path to `node`, none of which sees the output.
     fn closing(&self, target: usize, node: usize) -> (usize, Vec<usize>) {
         let mut at = node;
-        // From the end: the way is walked against its direction.
+        // From the end: the path is walked backwards.
         let mut walked = Vec::new();
         // Every step leads to an earlier node that does not see the target.
         for _ in 0..self.wires.next.len() {
@@ -152,8 +155,9 @@ impl Explain<'_> {
             }
             let blind = |parent: &&usize| **parent != target && !self.sees[**parent].has(target);
             let before = match self.wires.source[at] {
-                // A unite sees what its source sees. The source is on every way to
-                // the region between, so that no node of it sees more.
+                // A unite sees what its source sees. The source is on every
+                // path to the region between, so no node of the region sees
+                // more.
                 Some(source) => source,
                 None => self.wires.parents[at].iter().find(blind).copied().unwrap_or(at),
             };

@@ -1,5 +1,5 @@
-//! The fields of an output that someone names, and picking just those out of its
-//! text: what stands beside them is read and never built.
+//! Field picking: extracts the named fields of an output from its JSON text.
+//! The other fields are parsed and never built.
 //!
 //! Not here: which fields a node names; see [`crate::graph`].
 
@@ -12,22 +12,22 @@ use super::reader::{Mode, Reader, Rules};
 use crate::json_size;
 use crate::template::{dig, element_index};
 
-/// A set of field paths, of which none lies below another: a field that is
-/// wanted brings all that lies below it.
+/// A set of field paths, none of which lies below another: a wanted field
+/// includes all fields below it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FieldSet {
     root: FieldStep,
     slots: usize,
 }
 
-/// One step on the way to wanted fields.
+/// One step on the path to wanted fields.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct FieldStep {
-    /// Where the value here goes, if it is wanted. Then nothing lies below.
+    /// The slot of the value here, if it is wanted; then nothing lies below.
     slot: Option<usize>,
     members: BTreeMap<String, FieldStep>,
-    /// The members that name elements of an array, if there is one here: their
-    /// index and their name, in the order of the indices.
+    /// Members that name array elements, if there is an array here: index and
+    /// name, in the order of the indices.
     elements: Vec<(usize, String)>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct FieldStep {
 pub struct PickedFields(Box<[Option<Value>]>);
 
 impl FieldSet {
-    /// The set of all that some paths name. The empty path is the whole output.
+    /// Builds the set of the given paths. The empty path is the whole output.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a [String]>) -> Self {
         let mut set = FieldSet::default();
         for path in paths {
@@ -47,10 +47,10 @@ impl FieldSet {
     }
 
     /// Picks the fields out of a stored output, which has no duplicate keys.
-    /// Takes their weight off the `room`, in bytes.
+    /// Subtracts their estimated memory from the `room`, in bytes.
     ///
     /// # Errors
-    /// Malformed text; fields that outweigh the `room`.
+    /// Malformed text; fields that need more memory than the `room`.
     pub fn pick(&self, text: &str, room: &mut u64) -> Result<PickedFields, JsonError> {
         let mut reader = Reader::new(text, Rules::LENIENT, *room).with_slots(self.slots)?;
         reader.whole(Mode::Some(&self.root))?;
@@ -58,15 +58,15 @@ impl FieldSet {
         Ok(PickedFields(reader.into_slots().into()))
     }
 
-    /// Picks the fields out of a value that was read whole.
+    /// Picks the fields out of a value that is already built.
     pub fn pick_from(&self, value: &Value) -> PickedFields {
         let mut slots = vec![None; self.slots];
         self.root.copy(value, &mut slots);
         PickedFields(slots.into())
     }
 
-    /// Finds the value at a path, which this set was made of, in what was picked
-    /// by it.
+    /// Returns the picked value at a path. The set must have been built from
+    /// that path.
     pub fn find<'a>(&self, picked: &'a PickedFields, path: &[String]) -> Option<&'a Value> {
         let mut step = &self.root;
         for (depth, field) in path.iter().enumerate() {
@@ -84,7 +84,7 @@ impl PickedFields {
         self.0.get(step.slot?)?.as_ref()
     }
 
-    /// Bytes of memory that the values take.
+    /// Estimates the memory of the values, in bytes.
     pub fn weight(&self) -> u64 {
         let values = self.0.iter().flatten().map(json_size::of_value);
         json_size::ITEM * self.0.len() as u64 + values.sum::<u64>()
@@ -105,8 +105,8 @@ impl FieldStep {
         }
     }
 
-    /// Numbers the slots from `next` on, and notes which members are elements.
-    /// Returns the next free number.
+    /// Numbers the slots from `next` on, and records which members are array
+    /// elements. Returns the next free number.
     fn number(&mut self, mut next: usize) -> usize {
         if let Some(slot) = &mut self.slot {
             *slot = next;
@@ -129,8 +129,8 @@ impl FieldStep {
         self.members.get(key)
     }
 
-    /// The steps into the elements of an array, to be asked for one after the
-    /// other.
+    /// Returns a lookup of the steps into an array's elements. It must be
+    /// called with every index in turn, from 0.
     pub(super) fn elements<'f>(&'f self) -> impl FnMut(usize) -> Option<&'f FieldStep> + use<'f> {
         let mut rest = self.elements.iter().peekable();
         move |index| {

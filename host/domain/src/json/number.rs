@@ -1,52 +1,52 @@
-//! Numbers as they are written, and whether a 64-bit integer or a double holds
-//! exactly that.
+//! JSON numbers as written, and whether a 64-bit integer or a double holds
+//! exactly the written value.
 
 use std::fmt::{self, Write};
 
 use serde_json::{Number, Value};
 
-/// The significant digits up to which every decimal survives the way to a double
-/// and back (`DBL_DIG`), if it lies within [`SAFE_POINTS`].
+/// The most significant digits with which every decimal survives conversion to
+/// a double and back (`DBL_DIG`), if it lies within [`SAFE_POINTS`].
 const SAFE_DIGITS: usize = 15;
 
-/// The positions of the point, counted from the first significant digit, within
-/// which a double is neither infinite nor subnormal.
+/// Positions of the decimal point, counted from the first significant digit,
+/// for which a double is neither infinite nor subnormal.
 const SAFE_POINTS: std::ops::RangeInclusive<i64> = -300..=300;
 
 /// The most significant digits of the shortest text of a double.
 const MAX_DIGITS: usize = 17;
 
-/// The longest number that a message shows, in bytes. A longer one is not shown
-/// at all: its beginning could be that of a secret.
+/// The longest number that a message shows, in bytes. A longer number is not
+/// shown at all: its beginning could be that of a secret.
 const MAX_SHOWN_BYTES: usize = 40;
 
-/// A number's text, split where JSON splits it.
+/// A number's text, split into the parts of JSON's grammar.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Decimal<'t> {
-    /// All of it.
+    /// The whole text.
     pub text: &'t str,
     /// The digits before the point.
     pub whole: &'t [u8],
-    /// The digits after it, if there is a point.
+    /// The digits after the point, if there is one.
     pub fraction: &'t [u8],
     /// The digits of the exponent with their sign, if there is one.
     pub exponent: &'t [u8],
-    /// Whether there is neither point nor exponent.
+    /// True if there is neither point nor exponent.
     pub is_integer: bool,
 }
 
-/// Why a number is not taken.
+/// The reason why a number is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Inexact {
-    /// No double reaches that far.
+    /// The number is outside the range of a double.
     OutOfRange,
-    /// It would become another number.
+    /// The number would be rounded to another.
     Rounded,
 }
 
 impl Inexact {
-    /// The problem in words. The rounded number is not shown, since it begins
-    /// with digits of the one that was written.
+    /// Describes the problem. The rounded number is not shown, because it
+    /// begins with digits of the written number.
     pub(super) fn message(self, text: &str) -> String {
         let shown = match text.len() <= MAX_SHOWN_BYTES {
             true => format!("the number {text}"),
@@ -67,8 +67,8 @@ impl Decimal<'_> {
         self.text.starts_with('-')
     }
 
-    /// The value as a 64-bit integer, if it is written as one. Minus zero is
-    /// none: only a double has it.
+    /// Returns the value as a 64-bit integer, if it is written as one. Minus
+    /// zero is not an integer: only a double can hold it.
     pub(super) fn integer(&self) -> Option<Number> {
         if !self.is_integer {
             return None;
@@ -83,8 +83,8 @@ impl Decimal<'_> {
         }
     }
 
-    /// Whether a double holds it as written. For a number that is no 64-bit
-    /// integer.
+    /// Checks that a double holds the number exactly as written. For a number
+    /// that is not a 64-bit integer.
     pub(super) fn check(&self) -> Result<(), Inexact> {
         let written = Significant::of(self);
         if written.count == 0 {
@@ -117,13 +117,13 @@ impl Decimal<'_> {
         self.text.parse().unwrap_or(f64::INFINITY)
     }
 
-    /// The nearest double. Nothing if it is out of range.
+    /// Returns the nearest double; `None` if it is out of range.
     pub(super) fn rounded(&self) -> Option<Value> {
         Number::from_f64(self.double()).map(Value::Number)
     }
 }
 
-/// The shortest text of a double, on the stack.
+/// A buffer on the stack for the shortest text of a double.
 struct Shortest {
     bytes: [u8; 32],
     length: usize,
@@ -138,8 +138,8 @@ impl Write for Shortest {
     }
 }
 
-/// The digits of a number without the zeros around them, and how far its point
-/// lies behind the first of them.
+/// The significant digits of a number, without surrounding zeros, and the
+/// position of its point after the first of them.
 struct Significant<'t> {
     whole: &'t [u8],
     fraction: &'t [u8],
@@ -149,8 +149,8 @@ struct Significant<'t> {
 }
 
 impl Significant<'_> {
-    /// Whether a positive number, as it is written, has these digits, and the point
-    /// at their place.
+    /// Returns whether a positive number, as written, has these digits and its
+    /// point at the same position.
     fn is(&self, number: fmt::Arguments<'_>) -> bool {
         let mut text = Shortest { bytes: [0; 32], length: 0 };
         if text.write_fmt(number).is_err() {
@@ -187,7 +187,7 @@ impl<'t> Significant<'t> {
     }
 }
 
-/// An exponent, as near as 64 bits come to it.
+/// Parses an exponent, saturating at the range of 64 bits.
 fn saturated(exponent: &[u8]) -> i64 {
     let (is_negative, digits) = match exponent {
         [b'-', digits @ ..] => (true, digits),

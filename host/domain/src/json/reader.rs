@@ -1,5 +1,6 @@
-//! One recursive descent for all modes, so that they agree: it builds all, some
-//! or nothing of what it reads. Recursion is bounded by the depth of nesting.
+//! The JSON parser: one recursive descent for all modes, so that they agree. A
+//! mode builds the whole value, some of it or nothing. The depth of nesting
+//! bounds the recursion.
 
 use std::borrow::Cow;
 
@@ -15,15 +16,15 @@ use super::{JsonError, MAX_DEPTH, MAX_PROBLEMS};
 use crate::graph::Problem;
 use crate::json_size;
 
-/// The blanks between tokens.
+/// Whitespace between tokens.
 const BLANKS: [u8; 4] = [b' ', b'\n', b'\r', b'\t'];
 
-/// The rules by which a text is read.
+/// The rules by which a text is parsed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
-    /// Whether duplicate keys and rounded numbers are refused.
+    /// True if duplicate keys and rounded numbers are refused.
     pub is_strict: bool,
-    /// The levels of nesting, [`MAX_DEPTH`] at most.
+    /// The most levels of nesting; at most [`MAX_DEPTH`].
     pub depth: usize,
 }
 
@@ -32,27 +33,27 @@ impl Rules {
     pub(super) const LENIENT: Rules = Rules { is_strict: false, depth: MAX_DEPTH };
 }
 
-/// How much of a value is built.
+/// The part of a value that is built.
 #[derive(Clone, Copy)]
 pub(super) enum Mode<'f> {
-    /// Nothing: it is checked.
+    /// Nothing: the text is checked.
     Nothing,
-    /// Nothing: it is weighed as if all of it were built.
+    /// Nothing: memory is estimated as if the whole value were built.
     Weigh,
-    /// All of it.
+    /// The whole value.
     All,
-    /// What these fields name, each put into its slot.
+    /// The named fields, each put into its slot.
     Some(&'f FieldStep),
 }
 
-/// Why reading ended before the text did.
+/// The reason why parsing stopped before the end of the text.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stop {
-    /// A mistake at a byte.
+    /// A syntax error at a byte position.
     Syntax(usize, &'static str),
-    /// Nesting deeper than the rules allow; noted as a problem.
+    /// Nesting deeper than the rules allow; recorded as a problem.
     TooDeep,
-    /// No room for another value.
+    /// No memory left in the room for another value.
     TooHeavy,
 }
 
@@ -66,7 +67,7 @@ impl Stop {
     }
 }
 
-/// A text being read.
+/// A parser over one text.
 pub(super) struct Reader<'t> {
     text: &'t str,
     at: usize,
@@ -80,7 +81,7 @@ pub(super) struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    /// A reader whose values may take `room` bytes of memory.
+    /// Creates a parser whose values may take `room` bytes of memory.
     pub(super) fn new(text: &'t str, rules: Rules, room: u64) -> Self {
         Reader {
             text,
@@ -95,7 +96,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// The bytes of memory that are left.
+    /// Returns the bytes of memory that are left.
     pub(super) fn room(&self) -> u64 {
         self.room
     }
@@ -104,7 +105,7 @@ impl<'t> Reader<'t> {
         self.has_blanks
     }
 
-    /// Makes room for that many picked values.
+    /// Reserves slots for `count` picked values.
     pub(super) fn with_slots(mut self, count: usize) -> Result<Self, JsonError> {
         let weight = json_size::ITEM.saturating_mul(count as u64);
         self.charge(weight).map_err(|_| JsonError::TooHeavy)?;
@@ -112,12 +113,12 @@ impl<'t> Reader<'t> {
         Ok(self)
     }
 
-    /// The picked values.
+    /// Returns the picked values.
     pub(super) fn into_slots(self) -> Vec<Option<Value>> {
         self.slots
     }
 
-    /// Reads the whole text.
+    /// Parses the whole text.
     pub(super) fn whole(&mut self, mode: Mode<'_>) -> Result<Value, JsonError> {
         let read = self.only_value(mode);
         let is_too_deep = matches!(read, Err(Stop::TooDeep));
@@ -146,7 +147,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// A mistake with its line and column, both from 1.
+    /// Formats a syntax error with its line and column, both from 1.
     fn located(&self, at: usize, why: &str) -> String {
         let before = &self.text[..self.text.floor_char_boundary(at)];
         let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
@@ -188,7 +189,7 @@ impl<'t> Reader<'t> {
         is_there
     }
 
-    /// The mistake of finding something else here.
+    /// Returns the syntax error of an unexpected byte here.
     fn unexpected(&self, why: &'static str) -> Stop {
         match self.at < self.text.len() {
             true => Stop::syntax(self.at, why),
@@ -244,7 +245,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Reads a string whose quote is here, and checks its escapes.
+    /// Parses a string whose quote is here, and checks its escapes.
     fn skip_string(&mut self) -> Result<(), Stop> {
         let mut at = self.at + 1;
         loop {
@@ -259,7 +260,8 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    /// Reads a string whose quote is here; a copy only if it has escapes.
+    /// Parses a string whose quote is here; copies the text only if it has
+    /// escapes.
     fn text_of_string(&mut self) -> Result<Cow<'t, str>, Stop> {
         let mut start = self.at + 1;
         let mut at = next_special(self.bytes(), start);
@@ -330,7 +332,7 @@ impl<'t> Reader<'t> {
         Ok(Decimal { text: &self.text[start..self.at], whole, fraction, exponent, is_integer })
     }
 
-    /// Reads at least one digit.
+    /// Parses at least one digit.
     fn digits(&mut self) -> Result<&'t [u8], Stop> {
         let start = self.at;
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
@@ -342,11 +344,11 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Goes into an array or an object.
+    /// Enters an array or an object.
     fn enter(&mut self, path: &ValuePath<'_>) -> Result<(), Stop> {
         if self.depth == self.rules.depth {
             let depth = self.rules.depth;
-            // The one problem that ends the reading is always told.
+            // The one problem that ends the parsing is always reported.
             self.problems.truncate(MAX_PROBLEMS - 1);
             self.note(path, || format!("this is nested deeper than {depth} levels"));
             return Err(Stop::TooDeep);
@@ -357,7 +359,8 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    /// Goes on to the next item of an array or an object. False at its end.
+    /// Advances to the next item of an array or an object. Returns false at its
+    /// end.
     fn another_comes(&mut self, end: u8, why: &'static str) -> Result<bool, Stop> {
         self.skip_blanks();
         if self.eat(b',') {
@@ -499,7 +502,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Reads a key and the colon after it.
+    /// Parses a key and the colon after it.
     fn key(&mut self) -> Result<Cow<'t, str>, Stop> {
         self.expect_key()?;
         let key = self.text_of_string()?;

@@ -1,14 +1,14 @@
-//! The keys of one object that is checked and not built: which of them come
-//! twice. Linear in their number, without allocation for small objects, and no
-//! key can be chosen to collide with others: the hash is seeded at random.
+//! Duplicate-key detection for an object that is checked but not built. Takes
+//! linear time, and does not allocate for small objects. The hash is seeded at
+//! random, so a hostile text cannot choose keys that collide.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// The keys up to which they are compared one by one.
+/// The most keys that are compared one by one.
 const FEW: usize = 12;
 
-/// The keys of an object so far.
+/// The keys of an object seen so far.
 pub(super) struct SeenKeys<'t> {
     few: [&'t str; FEW],
     count: usize,
@@ -20,7 +20,7 @@ impl<'t> SeenKeys<'t> {
         SeenKeys { few: [""; FEW], count: 0, many: None }
     }
 
-    /// Adds a key. Returns false if it was there.
+    /// Adds a key. Returns false if it is a duplicate.
     pub(super) fn insert(&mut self, key: Cow<'t, str>) -> bool {
         if let Some(many) = &mut self.many {
             return many.insert(key);

@@ -1,17 +1,18 @@
-//! Strings: where one ends, and what its escapes stand for.
+//! JSON strings: finding their end, and decoding their escapes.
 
 use super::reader::Stop;
 
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
-/// The position of the next byte from `at` on that means something in a string:
-/// a quote, a backslash, a control character. The length of the text if there is
+/// Returns the position of the next special byte from `at` on: a quote, a
+/// backslash or a control character. Returns the length of the text if there is
 /// none.
 pub(super) fn next_special(bytes: &[u8], mut at: usize) -> usize {
     while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         let word = u64::from_le_bytes(*chunk);
-        // A high bit where the byte is 0; exact up to the first such byte.
+        // The high bit is set where the byte is 0; exact up to the first such
+        // byte.
         let zeros = |word: u64| word.wrapping_sub(LOW_BITS) & !word;
         let control = word.wrapping_sub(LOW_BITS * 0x20) & !word;
         let quote = zeros(word ^ (LOW_BITS * b'"' as u64));
@@ -27,8 +28,8 @@ pub(super) fn next_special(bytes: &[u8], mut at: usize) -> usize {
     rest.iter().position(special).map_or(bytes.len(), |found| at + found)
 }
 
-/// The character of the escape whose backslash is at `at`, and the position
-/// after it.
+/// Decodes the escape whose backslash is at `at`. Returns the character and the
+/// position after it.
 pub(super) fn escape(bytes: &[u8], at: usize) -> Result<(char, usize), Stop> {
     let letter = bytes.get(at + 1).ok_or(Stop::ended(at + 1))?;
     let plain = match letter {

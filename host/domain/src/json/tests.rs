@@ -1,4 +1,5 @@
-//! Tests of the reader: what it takes, what it refuses, and with which paths.
+//! Tests of the JSON parser: accepted texts, refused texts, and the paths of
+//! problems.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 use proptest::prelude::*;
@@ -72,7 +73,7 @@ fn numbers_are_kept_or_refused() {
         "0.30000000000000004",
         "1.7976931348623157e308",
         "5e-324",
-        // A tie: Rust writes the second one, other writers the first.
+        // A tie: Rust writes the second number, other writers the first.
         "1476220556476072.2",
         "1476220556476072.3",
         "2.2250738585072014e-308",
@@ -251,7 +252,7 @@ fn typed_values_keep_magic_keys() {
     }
 }
 
-/// Values without numbers that serde_json's own reader rounds.
+/// Generates values without numbers that serde_json's own parser rounds.
 fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -271,7 +272,7 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Writes a value with blanks, and with escapes that need not be.
+/// Writes a value with whitespace, and with escapes that are not required.
 fn spread(value: &Value, blanks: &str) -> String {
     let text = serde_json::to_string_pretty(value).unwrap();
     text.replace('\n', blanks).replace('b', "\\u0062").replace("\\\\u0062", "\\\\b")
@@ -319,7 +320,7 @@ proptest! {
         read(&value.to_string(), &mut room).unwrap();
         let weight = json_size::of_value(&value);
         prop_assert_eq!((1 << 40) - room, weight);
-        // With little room it is weighed before it is built.
+        // With little room, memory is estimated before the value is built.
         let text = spread(&value, " ");
         if let Ok(value) = read_stored(&text) {
             let weight = json_size::of_value(&value);
@@ -368,8 +369,8 @@ proptest! {
     }
 }
 
-/// A decimal's sign, digits without the zeros around them, and exponent: by other
-/// means than the reader's.
+/// Returns a decimal's sign, digits without surrounding zeros, and exponent, by
+/// other means than the parser's.
 fn normal(text: &str) -> (bool, String, i64) {
     let (sign, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));

@@ -1,5 +1,6 @@
-//! From JSON to types that derive `Deserialize`. Only types that hand no value of
-//! a stranger to serde_json's own `Value` may be read: they say so by [`Typed`].
+//! Deserialization from JSON into types that derive `Deserialize`. A type may
+//! be read only if it passes no untrusted value to serde_json's own `Value`; it
+//! declares that by [`Typed`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use serde_json::{Map, Number, Value};
 
 use super::read_stored;
 
-/// A type that is safe to read: it holds no `serde_json::Value`, or reads each
-/// one by [`verbatim`].
+/// A type that is safe to deserialize: it holds no `serde_json::Value`, or
+/// reads each such field by [`verbatim`].
 pub trait Typed: DeserializeOwned {}
 
 macro_rules! typed {
@@ -26,53 +27,53 @@ impl<T: Typed> Typed for Option<T> {}
 impl<T: Typed> Typed for Arc<T> where Arc<T>: DeserializeOwned {}
 impl<T: Typed> Typed for BTreeMap<String, T> {}
 
-/// Reads a text of the host's own.
+/// Deserializes a text that the host wrote.
 ///
 /// # Errors
-/// The reason why it is no such text.
+/// The reason why the text is not valid.
 #[expect(clippy::disallowed_methods, reason = "the type is `Typed`")]
 pub fn from_text<T: Typed>(text: &str) -> serde_json::Result<T> {
     serde_json::from_str(text)
 }
 
-/// Reads bytes of the host's own.
+/// Deserializes bytes that the host wrote.
 ///
 /// # Errors
-/// The reason why they are no such text.
+/// The reason why the bytes are not valid.
 #[expect(clippy::disallowed_methods, reason = "the type is `Typed`")]
 pub fn from_bytes<T: Typed>(bytes: &[u8]) -> serde_json::Result<T> {
     serde_json::from_slice(bytes)
 }
 
-/// Reads a value that came through the reader of this module.
+/// Deserializes a value that this module's parser built.
 ///
 /// # Errors
-/// The reason why it is no such value.
+/// The reason why the value is not valid.
 #[expect(clippy::disallowed_methods, reason = "the type is `Typed`")]
 pub fn from_value<T: Typed>(value: Value) -> serde_json::Result<T> {
     serde_json::from_value(value)
 }
 
-/// Reads a stored text whose type has values in it, by the reader of this module:
-/// numbers in them keep their value.
+/// Deserializes a stored text whose type holds JSON values, using this module's
+/// parser, so that numbers keep their value.
 ///
 /// # Errors
-/// The reason why it is no such text.
+/// The reason why the text is not valid.
 pub fn from_stored<T: Typed>(text: &str) -> Result<T, String> {
     let value = read_stored(text).map_err(|error| error.to_string())?;
     from_value(value).map_err(|error| error.to_string())
 }
 
-/// Reads a value as it is, whatever its keys: for fields of type `Value`, by
-/// `#[serde(deserialize_with = "..")]`.
+/// Deserializes a value as it is, whatever its keys: for fields of type
+/// `Value`, by `#[serde(deserialize_with = "..")]`.
 ///
 /// # Errors
-/// Those of the deserializer.
+/// The errors of the deserializer.
 pub fn verbatim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     deserializer.deserialize_any(Verbatim)
 }
 
-/// Builds a value of whatever comes.
+/// A visitor that builds a `Value` from any input.
 #[derive(Clone, Copy)]
 struct Verbatim;
 
@@ -146,20 +147,20 @@ impl<'de> Visitor<'de> for Verbatim {
     }
 }
 
-/// Reads a value that may be missing or null.
+/// Deserializes a value that may be missing or null.
 ///
 /// # Errors
-/// Those of the deserializer.
+/// The errors of the deserializer.
 pub fn maybe_verbatim<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Value>, D::Error> {
     Ok(Some(verbatim(deserializer)?).filter(|value| !value.is_null()))
 }
 
-/// Reads a list of values.
+/// Deserializes a list of values.
 ///
 /// # Errors
-/// Those of the deserializer.
+/// The errors of the deserializer.
 pub fn verbatim_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Value>, D::Error> {
     struct One(Value);
     impl<'de> Deserialize<'de> for One {

@@ -1,13 +1,13 @@
-//! The path of a value in its text. It lies on the stack beside the call
-//! that reads the value, so that reading pays nothing for the paths of problems.
+//! The path of a value in its text. It lives on the stack beside the call that
+//! reads the value, so that reading pays nothing for the paths of problems.
 
 use crate::graph::problems::{element, member};
 
-/// The longest path of a problem, in bytes. A path is part of messages that are
-/// cut, and a cut may not fall into a secret, so it ends after a whole step.
+/// The longest path of a problem, in bytes. A path ends after a whole step:
+/// messages are cut, and a cut may not fall into a secret.
 const MAX_PATH_BYTES: usize = 200;
 
-/// The longest key that is shown, in bytes. A longer one is not shown at all:
+/// The longest key that is shown, in bytes. A longer key is not shown at all:
 /// the beginning of a secret would not be recognised as one.
 const MAX_KEY_BYTES: usize = 64;
 
@@ -23,7 +23,7 @@ pub(super) enum ValuePath<'a> {
 }
 
 impl ValuePath<'_> {
-    /// Writes it as a JSON path: `$.rows[2].id`.
+    /// Formats the path as a JSON path: `$.rows[2].id`.
     pub(super) fn path(&self) -> String {
         let mut steps = Vec::new();
         let mut here = self;
@@ -51,7 +51,7 @@ impl ValuePath<'_> {
     }
 }
 
-/// Quotes a key for a message, or tells its length if it is long.
+/// Quotes a key for a message, or gives its length if it is long.
 pub(super) fn shown(key: &str) -> String {
     match key.len() <= MAX_KEY_BYTES {
         true => format!("{key:?}"),

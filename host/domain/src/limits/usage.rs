@@ -1,18 +1,18 @@
-//! What an attempt used.
+//! Resource usage of one attempt.
 
 use serde::{Deserialize, Serialize};
 
-/// What an attempt used, so that limits can be set from evidence.
+/// Resource usage of one attempt, so that limits can be set from evidence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Time in which the guest was running, in microseconds.
+    /// CPU time of the guest, in microseconds.
     pub cpu_us: u64,
-    /// The most bytes that its linear memories had together.
+    /// Peak size of all its linear memories together, in bytes.
     pub peak_memory_bytes: u64,
     /// Calls of host functions.
     pub host_calls: u32,
-    /// Bytes of its inputs, and of what it was sent over HTTP.
+    /// Bytes of its inputs and of the HTTP responses that it received.
     pub input_bytes: u64,
-    /// Bytes of its outputs, and of what it sent over HTTP.
+    /// Bytes of its outputs and of the HTTP requests that it sent.
     pub output_bytes: u64,
 }

@@ -1,5 +1,5 @@
-//! Some limits with values: what an operator, a namespace, a graph or a node
-//! says, as a JSON object or as `name=value`.
+//! Limits with values, as the operator, a namespace, a graph or a node sets
+//! them: a JSON object, or `name=value`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,20 +9,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Limit, Unit};
 
-/// Some limits, each with a value that it can have.
+/// A set of limits, each with a value within its range.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LimitValues(BTreeMap<Limit, u64>);
 
-/// Why something is no limit with a value.
+/// The reason why a text or number is not a valid value of a limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotALimit(String);
 
 impl LimitValues {
-    /// Adds a limit.
+    /// Adds a limit with its value.
     ///
     /// # Errors
-    /// If it cannot have this value.
+    /// If the value lies outside the limit's range.
     pub fn add(&mut self, limit: Limit, value: u64) -> Result<(), NotALimit> {
         let range = limit.range();
         if !range.contains(&value) {
@@ -33,17 +33,17 @@ impl LimitValues {
         Ok(())
     }
 
-    /// The value of a limit, if it has one here.
+    /// Returns the value of a limit, if the set has one.
     pub fn get(&self, limit: Limit) -> Option<u64> {
         self.0.get(&limit).copied()
     }
 
-    /// Each limit with its value.
+    /// Iterates over the limits with their values.
     pub fn iter(&self) -> impl Iterator<Item = (Limit, u64)> + '_ {
         self.0.iter().map(|(limit, value)| (*limit, *value))
     }
 
-    /// Whether there is none.
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -74,8 +74,8 @@ impl<'de> Deserialize<'de> for LimitValues {
     }
 }
 
-/// One limit with its value, from `name=value`. Bytes may be `64MiB`, times
-/// `500ms` or `10s`.
+/// Parses one limit with its value from `name=value`. Bytes may be written
+/// `64MiB`, times `500ms` or `10s`.
 impl FromStr for LimitValues {
     type Err = NotALimit;
 
@@ -100,7 +100,7 @@ impl fmt::Display for LimitValues {
     }
 }
 
-/// The limit of a name, or which names there are.
+/// Parses the name of a limit; the error lists the names of all limits.
 impl FromStr for Limit {
     type Err = NotALimit;
 

@@ -1,5 +1,5 @@
-//! What a lost host means to what it held. All else that a plan does is tried
-//! beside the reference, in `host/domain/tests/model`.
+//! Tests of the outcome of a lost host for the states that it had claimed. All
+//! other plans are tested against the reference, in `host/domain/tests/model`.
 
 use super::*;
 use crate::graph::sketch::Sketch;
@@ -18,7 +18,7 @@ fn after(losses: u32) -> Tries {
     Tries { attempt: 7, retries: 2, requeues: 3, losses, conflicts: 1 }
 }
 
-/// What becomes of a state that was lost with its host.
+/// Returns the end of a state that was lost with its host.
 fn lose(tries: Tries, noted: bool) -> End {
     let graph = Sketch::of("a").build().unwrap();
     let (root, _) = begin(&graph, &NoIds);
@@ -27,7 +27,7 @@ fn lose(tries: Tries, noted: bool) -> End {
     plan(&graph, &state, lost(tries, noted), 0.0, &NoIds).unwrap().end
 }
 
-/// How often a state was tried that is to run again at once.
+/// Returns the tries of a state that is to run again at once.
 fn tries(end: &End) -> Tries {
     match end {
         End::Again { after: 0, tries, .. } => *tries,
@@ -70,7 +70,7 @@ fn what_is_let_off_is_as_if_it_had_not_been_claimed() {
 fn ten_hosts_in_succession_are_too_many() {
     let mut now = Tries::default();
     for losses in 1..MAX_LOSSES {
-        // It may be let off in between, which changes nothing.
+        // The state may be released in between, which changes nothing.
         now = tries(&lose(now, true));
         assert_eq!(now.losses, losses);
         now = tries(&lose(now, false));

@@ -1,12 +1,14 @@
-//! How many steps a check can take, known before it is begun.
+//! An upper bound on the steps of a schema check, known before the check
+//! begins.
 //!
-//! A value may be visited by many parts of a schema, and by the same part many
-//! times over: two references in an `allOf` that lead back to the whole double
-//! the work with every level of the value. So the parts that can be reached are
-//! numbered, with what each applies to the same value and to the members below,
-//! and the visits are counted, not made.
+//! A value may be visited by many parts of a schema, and many times by the same
+//! part. Two references in an `allOf` that lead back to the whole double the
+//! work with every level of the value. So the reachable parts are numbered,
+//! with the parts that each applies to the same value and to the members below.
+//! Visits are then counted, not made.
 //!
-//! Not here: what the keywords mean. Everything that might apply is taken to.
+//! Not here: the meaning of keywords. Every part that might apply is counted as
+//! if it did.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,17 +18,18 @@ use super::Refusal;
 use crate::budget::{Budget, StepBudget};
 use crate::graph::problems::quoted;
 
-/// The most steps that one check may take: nothing can end it before, so it has to
-/// be short, 100 ms.
+/// The most steps of one check. A check cannot be interrupted, so it has to be
+/// short: 100 ms.
 pub const MAX_STEPS: u64 = 10_000_000;
 
-/// Steps that it takes to reckon one visit of a part to a value.
+/// Steps to count one visit of a part to a value.
 const RECKONING_STEPS: u64 = 10;
 
-/// Visits that are reckoned before the budget is asked again.
+/// Visits that are counted between two requests to the budget.
 const VISITS_AT_ONCE: u64 = 100;
 
-/// The most parts that a schema may have, counted where they are reached.
+/// The most parts of a schema; a part is counted when a reference or keyword
+/// reaches it.
 pub const MAX_PARTS: usize = 2_000;
 
 /// The most parts that apply to the same value by way of each other.
@@ -35,59 +38,59 @@ pub const MAX_CHAIN: usize = 24;
 /// The most patterns in a schema.
 pub const MAX_PATTERNS: usize = 100;
 
-/// Steps that a pattern takes for each [`CHUNK`] of a text.
+/// Steps of a pattern for each [`CHUNK`] of a text.
 const PATTERN_STEPS: u64 = 400;
 
-/// Steps that `uniqueItems` takes for each element, which it hashes whole.
+/// Steps of `uniqueItems` for each element, which it hashes whole.
 const UNIQUE_STEPS: u64 = 20;
 
-/// Steps that `multipleOf` takes for a number: fractions of any precision.
+/// Steps of `multipleOf` for a number: it computes fractions of any precision.
 const MULTIPLE_STEPS: u64 = 1_000;
 
 /// Bytes of a text that count as one step.
 const CHUNK: u64 = 64;
 
-/// The dialects in which `$ref` means what it is taken to mean here.
+/// Schema dialects in which `$ref` has the meaning that this module assumes.
 const DIALECTS: [&str; 4] =
     ["2020-12/schema", "2019-09/schema", "draft-07/schema", "draft-06/schema"];
 
-/// Keywords that could lead elsewhere than they seem to.
+/// Refused keywords: they may refer to another schema than they seem to.
 const REFUSED: [&str; 5] =
     ["$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor", "$anchor"];
 
-/// What a schema costs.
+/// The cost of a schema: its parts, and a bound on the steps of a check.
 #[derive(Debug)]
 pub struct Cost {
     parts: Vec<Part>,
-    /// The place of each part in an order in which parts come before those
-    /// that they apply to the same value.
+    /// Rank of each part, in an order in which a part precedes the parts that
+    /// it applies to the same value.
     rank: Vec<usize>,
-    /// The part at each such place.
+    /// The part at each rank.
     order: Vec<usize>,
-    /// What a value can cost at most for each unit of its size; nothing if the
-    /// schema is recursive.
+    /// The most steps for each unit of a value's size; `None` if the schema is
+    /// recursive.
     most: Option<u64>,
     patterns: usize,
 }
 
-/// One schema within the schema.
+/// A subschema, as far as its cost is concerned.
 #[derive(Debug, Default)]
 struct Part {
-    /// Steps, for each unit of the size of a value.
+    /// Steps for each unit of a value's size.
     weight: u64,
-    /// What applies to the same value.
+    /// Parts that apply to the same value.
     here: Vec<usize>,
-    /// How often `here` is gone through.
+    /// Number of times that `here` is applied.
     times: u64,
-    /// What applies to the members of these names.
+    /// Parts that apply to the members of these names.
     properties: BTreeMap<String, usize>,
-    /// What may apply to any member.
+    /// Parts that may apply to any member.
     any_member: Vec<usize>,
-    /// What applies to the members that `properties` does not name.
+    /// Parts that apply to the members not named in `properties`.
     other_members: Vec<usize>,
-    /// What applies to the first elements.
+    /// Parts that apply to the first elements, by index.
     first: Vec<usize>,
-    /// What may apply to any element.
+    /// Parts that may apply to any element.
     elements: Vec<usize>,
 }
 
@@ -99,7 +102,7 @@ impl Part {
     }
 }
 
-/// A count of the steps of a check, and of the visits that it took to count them.
+/// A count of the steps of a check, and of the visits made while counting.
 struct Count<'a> {
     steps: u64,
     visits: u64,
@@ -124,11 +127,12 @@ impl Count<'_> {
     }
 }
 
-/// Parts that visit a value, and how often each does.
+/// The parts that visit a value, each with its number of visits.
 type Visits = BTreeMap<usize, u64>;
 
 impl Cost {
-    /// Reckons a schema, or says why it cannot be used.
+    /// Computes the cost of a schema, or returns the reason why the schema is
+    /// refused.
     pub fn of(schema: &Value) -> Result<Cost, String> {
         dialect(schema)?;
         let (parts, patterns) = Reader::read(schema)?;
@@ -149,21 +153,22 @@ impl Cost {
         Ok(Cost { parts, rank, order, most, patterns })
     }
 
-    /// The number of its parts.
+    /// Returns the number of parts.
     pub fn parts(&self) -> usize {
         self.parts.len()
     }
 
-    /// The number of its patterns.
+    /// Returns the number of patterns.
     pub fn patterns(&self) -> usize {
         self.patterns
     }
 
-    /// Reckons an upper bound of the steps that a check of this value takes. The
-    /// reckoning itself takes steps from the budget, those of the check do not.
+    /// Computes an upper bound of the steps that a check of this value takes.
+    /// Takes the steps of the computation from the budget, not those of the
+    /// check.
     ///
     /// # Errors
-    /// If the bound is too high to begin, or the budget is exhausted.
+    /// If the bound exceeds [`MAX_STEPS`], or the budget is exhausted.
     pub fn check(&self, value: &Value, budget: &dyn Budget) -> Result<u64, Refusal> {
         let bound = self.most.map(|most| most.saturating_mul(size_of_all(value)));
         if let Some(bound) = bound.filter(|bound| *bound <= MAX_STEPS) {
@@ -174,7 +179,7 @@ impl Cost {
         Ok(count.steps)
     }
 
-    /// Reckons the steps of a check of the smallest value, `{}`.
+    /// Computes the steps of a check of the smallest value, `{}`.
     pub fn least(&self) -> u64 {
         let unlimited = StepBudget::new(u64::MAX);
         let mut count = Count { steps: 0, visits: 0, budget: &unlimited };
@@ -183,7 +188,7 @@ impl Cost {
         counted.map_or(u64::MAX, |()| count.steps)
     }
 
-    /// Counts the visits to a value and all below.
+    /// Counts the visits to a value and to all values below it.
     fn visit(&self, value: &Value, visits: Visits, count: &mut Count<'_>) -> Result<(), Refusal> {
         let mut open = visits;
         let mut closed = Vec::new();
@@ -228,7 +233,7 @@ impl Cost {
     }
 }
 
-/// An optional reference as a slice of none or one.
+/// An optional reference as a slice of zero or one elements.
 trait AsSliceOf<T> {
     fn as_slice_of(&self) -> &[T];
 }
@@ -239,12 +244,12 @@ impl<T> AsSliceOf<T> for Option<&T> {
     }
 }
 
-/// What a value counts by itself, without what is below.
+/// Returns the size of a value itself, without its members and elements.
 fn size(value: &Value) -> u64 {
     let extra = match value {
         Value::String(text) => text.len() as u64 / CHUNK,
         Value::Array(list) => list.len() as u64,
-        // Patterns look at names, too.
+        // Patterns check names, too.
         Value::Object(map) => map.keys().map(|key| 1 + key.len() as u64 / CHUNK).sum(),
         _ => 0,
     };
@@ -260,8 +265,8 @@ fn size_of_all(value: &Value) -> u64 {
         }
 }
 
-/// The parts in an order in which each comes before those it leads to; nothing
-/// if some lead back.
+/// Sorts the parts so that each precedes the parts it leads to; `None` if the
+/// parts form a cycle.
 fn sorted(parts: &[Part], leads_to: impl Fn(&Part) -> Vec<usize>) -> Option<Vec<usize>> {
     let edges: Vec<_> = parts.iter().map(leads_to).collect();
     let mut incoming = vec![0usize; parts.len()];
@@ -290,7 +295,7 @@ fn longest_chain(parts: &[Part], order: &[usize]) -> usize {
     chain.into_iter().max().unwrap_or(0)
 }
 
-/// The weights of all ways through a schema that is not recursive.
+/// Sums the weights of all ways through a schema that is not recursive.
 fn total(parts: &[Part], order: &[usize]) -> u64 {
     let mut ways = vec![0u64; parts.len()];
     ways[0] = 1;
@@ -324,7 +329,8 @@ fn dialect(schema: &Value) -> Result<(), String> {
     }
 }
 
-/// Numbers the parts of a schema as they are reached.
+/// A reader that numbers the parts of a schema in the order in which it reaches
+/// them.
 struct Reader<'a> {
     root: &'a Value,
     numbers: HashMap<*const Value, usize>,
@@ -410,13 +416,13 @@ impl<'a> Reader<'a> {
         Ok(part)
     }
 
-    /// The one schema under a keyword.
+    /// Returns the subschema of a keyword that takes one schema.
     fn one(&mut self, map: &'a Map<String, Value>, key: &str) -> Vec<usize> {
         map.get(key).map(|schema| self.number(schema)).into_iter().collect()
     }
 
-    /// The schemas under a keyword: in its list, in its map if the keyword
-    /// holds one, else itself.
+    /// Returns the subschemas of a keyword: those in its list, those in its map
+    /// if the keyword takes one, else its one schema.
     fn below(&mut self, map: &'a Map<String, Value>, key: &str) -> Vec<usize> {
         let by_name = matches!(key, "dependentSchemas" | "dependencies" | "patternProperties");
         match map.get(key) {
@@ -456,7 +462,8 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| format!("the reference {} leads to nothing in the schema", quoted(text)))
     }
 
-    /// What the keywords of one part take, for each unit of a value's size.
+    /// Computes the steps of one part's keywords, for each unit of a value's
+    /// size.
     fn weight(&mut self, map: &Map<String, Value>) -> u64 {
         let patterns = u64::from(map.contains_key("pattern"))
             + map

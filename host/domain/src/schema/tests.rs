@@ -1,4 +1,4 @@
-//! Schemas: ordinary ones, refused ones, and ones that would take for ever.
+//! Tests of schemas: ordinary ones, refused ones, and ones of exponential cost.
 
 use serde_json::json;
 
@@ -101,7 +101,8 @@ fn refuses_to_begin_what_would_not_end() {
     let error = checked(doubling, nested(60)).unwrap_err();
     assert!(error.contains("steps to check"), "{error}");
 
-    // The same without recursion: 20 definitions, each naming the next twice.
+    // The schema above without recursion: 20 definitions, each naming the next
+    // twice.
     let defs = (0..20).map(|n| {
         let next = json!({"$ref": format!("#/$defs/{}", n + 1)});
         (
@@ -134,8 +135,8 @@ fn large_values_are_ordinary() {
     assert_eq!(checked(schema, json!({"counts": vec![entry; 2000]})), Ok(()));
 }
 
-/// On the stack of a test's thread, 2 MiB, as a host's worker has it: the
-/// longest ways through a schema that the limits allow.
+/// Checks the longest ways through a schema that the limits allow, on the stack
+/// of a test's thread: 2 MiB, as for a host's worker.
 #[test]
 fn does_not_run_out_of_stack() {
     for around in ["properties", "items", "unevaluatedProperties", "patternProperties"] {
@@ -165,7 +166,8 @@ fn does_not_run_out_of_stack() {
     }
 }
 
-/// A schema of so many levels, each of which applies the next one `ways` times.
+/// Builds a schema of `levels` levels, each of which applies the next `ways`
+/// times.
 fn levels(levels: usize, ways: usize) -> Value {
     let mut defs = serde_json::Map::new();
     for level in 0..levels {

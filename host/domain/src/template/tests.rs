@@ -1,4 +1,4 @@
-//! Templates, by tables and by properties.
+//! Tests of templates, by tables and by properties.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -9,7 +9,7 @@ fn parse(value: Value) -> Result<Template, Vec<TemplateError>> {
     Template::parse(&value, "$")
 }
 
-/// Finds a number, an object, a string and the table of branches.
+/// Looks up a number, an object, a string and the list of branches.
 fn lookup(placeholder: &Placeholder) -> Result<Value, RenderError> {
     let known = json!({"n": 7, "o": {"deep": [1, {"x": "y"}]}, "s": "text"});
     match placeholder {

@@ -1,7 +1,7 @@
-//! Fixed cases: the examples of model.md, and each way in which a unite can
-//! end. All but the largest run beside the reference.
+//! Fixed cases: the design's examples, and each way in which a unite can end. All but the largest
+//! run beside the reference model.
 //!
-//! Not here: chance.
+//! Not here: random cases.
 
 use exosphere_domain::ids::SessionId;
 use exosphere_domain::state::{Counter, RunStatus, Status};
@@ -26,8 +26,7 @@ pub fn any_ends(graph: Graph, unite: &str) -> Graph {
     strategy(graph, unite, Strategy::AllDone(MaxFailed::Any))
 }
 
-/// Runs a graph to its end, beside the reference. What `fates` does not know
-/// of returns one output.
+/// Runs a graph to its end beside the reference model. A state without a fate returns one output.
 pub fn run(graph: &Graph, fates: impl Fn(&str, &str, u32) -> Option<Fate> + 'static) -> Duel {
     let fates =
         move |node: &str, key: &str, before| fates(node, key, before).unwrap_or(Fate::Outputs(1));
@@ -41,7 +40,7 @@ pub fn finish(duel: &mut Duel) {
     duel.compare_end();
 }
 
-/// Where the states of a node count: the nodes of their unites, or the run.
+/// Returns the scopes of a node's states: the nodes of their unites, or the run.
 fn counted(duel: &Duel, node: &str) -> Vec<String> {
     let engine = &duel.engine;
     let name = |counter: &Counter| match counter {
@@ -286,12 +285,12 @@ fn an_inner_unite_stands_for_what_failed_below_it() {
         ("X", "/0.0/1.0") => Some(Fate::Fail("permanent")),
         _ => None,
     };
-    // The inner unite is blocked: one gap for it and for all behind it.
+    // The inner unite is blocked: one gap for it and for everything after it.
     let duel = run(&any_ends(graph.clone(), "W"), fates);
     assert_eq!(input(&duel, "W", "X"), json!(["/0.0/0.0#0", null, "/1.0/0.0#0", "/1.0/1.0#0"]));
     assert_eq!(input(&duel, "W", "V"), json!([null, "/1.0/u3#0"]));
     assert_eq!(input(&duel, "W", "Z"), json!([null, "/1.0/u3/0.0#0"]));
-    // It went on: a gap only where the failure was.
+    // The inner unite went on: a gap only for the failed state.
     let duel = run(&any_ends(graph, "V"), fates);
     assert_eq!(input(&duel, "W", "X"), json!(["/0.0/0.0#0", null, "/1.0/0.0#0", "/1.0/1.0#0"]));
     assert_eq!(input(&duel, "W", "V"), json!(["/0.0/u3#0", "/1.0/u3#0"]));

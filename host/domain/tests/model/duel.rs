@@ -1,7 +1,7 @@
-//! Engine and reference side by side: the same graph, the same fates, the same
-//! misfortunes, compared after every step.
+//! Engine and reference model side by side: the same graph, the same fates, the same troubles,
+//! compared after every step.
 //!
-//! Not here: who does what, and when. See `play`.
+//! Not here: the order of the steps, and which host does them. See `play`.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use crate::play::{Hold, Hosts};
 use crate::reference::{Branch, Entry, Exec, Refusal, Run};
 use crate::shape::{Graph, MaxFailed, Shape, Strategy};
 
-/// The crate's graph of the same shape. Every node's inputs name its singles;
-/// a unite's name also all that it can gather, and its branches.
+/// Builds the crate's graph of the same shape. A node's inputs name all its singles; a unite's name
+/// also all that it can gather, and its branches.
 pub fn real(graph: &Graph) -> Result<RealGraph, Vec<Problem>> {
     let shape = Shape::of(graph);
     let name = |at: usize| graph.nodes[at].name.clone();
@@ -62,43 +62,41 @@ pub fn real(graph: &Graph) -> Result<RealGraph, Vec<Problem>> {
     RealGraph::from_json(&json!({ "nodes": nodes }))
 }
 
-/// How a state went in the end: its node, status and reason of failure, how
-/// often it failed and came again, how often it asked to, and its inputs.
+/// The end of a state: its node, status and reason of failure, its retries and requeues, and its
+/// inputs.
 pub type End = (u32, Status, Option<String>, (u32, u32), Option<Map<String, Value>>);
 
-/// How a run went in the end: each state by its path.
+/// The end of a run: the end of each state by its path.
 pub type Ending = BTreeMap<String, End>;
 
-/// Says what an execution comes to: by the name of the node, the state's path
-/// and how often an execution of it came to something before.
+/// A source of fates: by the node's name, the state's path and the number of earlier fates.
 pub type Fates = Box<dyn Fn(&str, &str, u32) -> Fate>;
 
-/// Both at once.
+/// The engine and the reference model of one run.
 pub struct Duel {
-    /// The crate at work.
+    /// The engine, which uses the crate.
     pub engine: Engine,
-    /// What it ought to be.
+    /// The reference model of the same run.
     pub reference: Run,
     /// The graph of both.
     pub graph: Graph,
-    /// Who works on the run.
+    /// The hosts that work on the run.
     pub hosts: Hosts,
-    /// What has happened how often.
+    /// How often each kind of event has happened.
     pub met: BTreeMap<&'static str, usize>,
-    /// The reference's number of each row of the engine.
+    /// The reference's index of each row of the engine.
     pub twins: Vec<usize>,
-    /// Whether the cancelled run is said to be swept.
+    /// True after the sweep of the cancelled run has ended.
     pub swept: bool,
-    /// How often each row came to something.
+    /// The number of fates of each row so far.
     pub came: Vec<u32>,
     fates: Fates,
-    /// What had ended when the run was cancelled, and how many states there
-    /// were.
+    /// The states that had ended when the run was cancelled, and the number of states then.
     kept: Option<(BTreeMap<usize, String>, usize)>,
 }
 
 impl Duel {
-    /// A run that has just begun.
+    /// Creates a run that has just begun.
     pub fn begin(graph: &Graph, fates: Fates) -> Self {
         let real = real(graph).unwrap_or_else(|problems| panic!("{graph:?}: {problems:#?}"));
         let mut duel = Duel {
@@ -117,26 +115,25 @@ impl Duel {
         duel
     }
 
-    /// Something has happened.
+    /// Counts an event.
     pub fn meet(&mut self, what: &'static str) {
         *self.met.entry(what).or_insert(0) += 1;
     }
 
-    /// Something has happened, perhaps.
+    /// Counts an event if it has happened.
     pub fn meet_if(&mut self, it_has: bool, what: &'static str) {
         if it_has {
             self.meet(what);
         }
     }
 
-    /// What the next execution of a state comes to.
+    /// Draws the fate of a state's next execution.
     pub fn fate(&self, at: usize) -> Fate {
         let row = &self.engine.rows[at];
         (self.fates)(&self.graph.nodes[row.place.node.at()].name, &row.key, self.came[at])
     }
 
-    /// Commits what came of executions, in one transaction. What is said by
-    /// claims that no longer hold changes nothing.
+    /// Commits executions in one transaction. A claim that no longer holds changes nothing.
     pub fn commit(&mut self, holds: &[Hold]) {
         let said = |hold: &Hold| (hold.at, hold.claim, self.fate(hold.at));
         let batch: Vec<_> = holds.iter().map(said).collect();
@@ -153,7 +150,7 @@ impl Duel {
         }
     }
 
-    /// Retries a state by hand.
+    /// Retries a state manually.
     pub fn retry(&mut self, at: usize) -> Result<(), Refusal> {
         let here = self.engine.retry(at).map_err(refusal);
         let there = self.reference.retry(self.twins[at]);
@@ -161,20 +158,20 @@ impl Duel {
         here
     }
 
-    /// Retries by hand all that failed.
+    /// Redrives the run: retries all failed states manually.
     pub fn redrive(&mut self) -> Result<(usize, usize), Refusal> {
         let here = self.engine.redrive().map_err(refusal);
         assert_eq!(here, self.reference.redrive(), "the redrive");
         here
     }
 
-    /// Nothing is claimed from now on, or something again.
+    /// Pauses the run, or resumes it.
     pub fn pause(&mut self, paused: bool) {
         self.engine.paused = paused;
         self.reference.paused = paused;
     }
 
-    /// Cancels the run. What has ended is to stay as it is.
+    /// Cancels the run. Ended states must stay as they are.
     pub fn cancel(&mut self) -> Result<(), Refusal> {
         let here = self.engine.cancel().map_err(refusal);
         assert_eq!(here, self.reference.cancel(), "the cancel");
@@ -187,7 +184,7 @@ impl Duel {
         here
     }
 
-    /// Holds that both are in the same state.
+    /// Asserts that engine and reference are in the same state.
     pub fn compare(&mut self) {
         self.pair();
         for (row, &twin) in self.engine.rows.iter().zip(&self.twins) {
@@ -196,7 +193,7 @@ impl Duel {
         assert_eq!(self.engine.status.as_str(), self.reference.status().as_str(), "the run");
     }
 
-    /// Finds the twin of each new state; none is left over.
+    /// Pairs each new state with its twin; none may be left over.
     fn pair(&mut self) {
         let new = self.twins.len();
         let known: BTreeMap<&str, usize> = self.reference.execs[new..]
@@ -215,7 +212,7 @@ impl Duel {
         assert_eq!(self.twins.len(), self.reference.execs.len(), "states are missing");
     }
 
-    /// Holds that all came out alike: inputs, reasons, counters, ends.
+    /// Asserts that both ended alike: inputs, reasons, counters, ends.
     pub fn compare_end(&self) {
         assert_ne!(self.engine.status, RunStatus::Running, "the run hangs");
         assert_eq!(self.engine.run.open, 0);
@@ -236,8 +233,8 @@ impl Duel {
         self.compare_kept();
     }
 
-    /// Holds that a unite's counts are what the reference counts. A sweep of a
-    /// cancelled run leaves them, since nothing hangs on them any more.
+    /// Asserts that a unite's counts match the reference's. The sweep of a cancelled run leaves
+    /// them stale, since no decision depends on them any more.
     fn recount(&self, row: &Row, twin: usize) {
         let Some(unite) = &row.unite else { return };
         let counts = (unite.counts.open, unite.counts.failed, unite.counts.arrived);
@@ -249,7 +246,7 @@ impl Duel {
         assert_eq!(counts, recount, "the counts of {}", row.key);
     }
 
-    /// Holds that a cancel left alone what had ended, and ended all else.
+    /// Asserts that the cancel left ended states alone, and ended all others.
     fn compare_kept(&self) {
         let Some((kept, states)) = &self.kept else { return };
         assert_eq!(self.engine.status, RunStatus::Cancelled);
@@ -262,7 +259,7 @@ impl Duel {
         }
     }
 
-    /// The inputs that a state ought to have had.
+    /// Returns the inputs that a state must have.
     fn inputs(&self, twin: usize) -> Map<String, Value> {
         let exec = &self.reference.execs[twin];
         let node = &self.graph.nodes[exec.node];
@@ -292,7 +289,8 @@ impl Duel {
             Branch::Errored(at) => {
                 let exec = &self.reference.execs[*at];
                 let twin = self.twins.iter().position(|twin| twin == at).expect("it has a twin");
-                // The words are the crate's own; here it matters whose they are.
+                // The message's words are the crate's own; only the failed states that it names are
+                // compared.
                 let message = self.engine.rows[twin].failure.as_ref().map(|f| &f.message);
                 let identifier = &self.graph.nodes[exec.node].name;
                 ("ERRORED", json!({"identifier": identifier, "kind": exec.why, "message": message}))
@@ -301,7 +299,7 @@ impl Duel {
         json!({"index": index, "status": status, "error": error})
     }
 
-    /// How it went.
+    /// Returns the end of the run.
     pub fn ending(&self) -> Ending {
         let ending = |row: &Row| {
             let why = row.failure.as_ref().map(|failure| failure.to_string());
@@ -312,17 +310,17 @@ impl Duel {
     }
 }
 
-/// Holds that a state is what it ought to be.
+/// Asserts that a state matches the reference.
 fn compare_state(row: &Row, exec: &Exec) {
     let status = match row.status {
-        // To the reference, who holds a state is a matter beside its status.
+        // The reference keeps the holder of a state apart from its status.
         Status::Queued => Status::Created.as_str(),
         status => status.as_str(),
     };
     assert_eq!(status, exec.status.as_str(), "{} at {}", row.key, row.place.node.0);
     let is_held = row.status == Status::Queued;
     assert_eq!(is_held, exec.held.is_some(), "whether {} is held", row.key);
-    // An end leaves the numbers as they were before it.
+    // An end leaves the counters as they were before it.
     if !row.status.is_terminal() {
         let tries = row.tries;
         let here = (tries.attempt, tries.retries, tries.losses, tries.conflicts);

@@ -1,9 +1,9 @@
-//! The crate at work: its plans applied to states in memory, as the store
-//! applies them to a database. All deltas of a transaction come first, then
-//! unites without open members close, wave by wave.
+//! The engine: the crate's plans applied to states in memory, as the store applies them to a
+//! database. All deltas of a transaction come first, then unites without open members close, wave
+//! by wave.
 //!
-//! Not here: any decision. What the crate decides is done, and it is checked
-//! that it can be done. Hosts are not here either, only what they have written.
+//! Not here: any decision. The engine applies the crate's decisions, and checks that they can be
+//! applied. Nor hosts, except for their writes.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -27,46 +27,40 @@ use serde_json::{Map, Value};
 
 use crate::fates::Fate;
 
-/// A state.
+/// One state, as a database row would have it.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Its number.
     pub id: StateId,
-    /// Where it lies.
     pub place: Place,
-    /// Its path, as people see it.
+    /// The state's path, as users see it.
     pub key: String,
-    /// How it stands.
     pub status: Status,
-    /// Why it failed.
     pub failure: Option<Failure>,
-    /// What it returned.
     pub outputs: Vec<Arc<Value>>,
-    /// What is counted in it, if it is a unite.
+    /// The unite's own row, if it is a unite.
     pub unite: Option<Unite>,
-    /// What its inputs were at its latest attempt.
+    /// The inputs of the latest attempt.
     pub inputs: Option<Map<String, Value>>,
-    /// How often it was tried.
     pub tries: Tries,
-    /// The session that holds it.
+    /// The session that has claimed the state.
     session: Option<SessionId>,
     fence: i64,
-    /// Whether its host has noted that it began it. Only of suspects.
+    /// True after the host has noted the begin. Only for suspects.
     noted: bool,
 }
 
-/// What a unite's row has besides.
+/// The row of a unite.
 #[derive(Debug, Clone)]
 pub struct Unite {
-    /// What is counted in it.
+    /// The counts of the unite's scope.
     pub counts: Counts,
-    /// How often it went on. Never more than once.
+    /// The number of times that it went on. Never more than once.
     pub opened: u32,
     source: StateId,
     branches: u32,
 }
 
-/// Why what someone asks for is refused.
+/// The reason why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     NotFailed,
@@ -77,24 +71,22 @@ pub enum Refusal {
     Cancelled,
 }
 
-/// A run.
+/// A run, with its states in memory.
 pub struct Engine {
-    /// Every state, in the order in which they came to be.
+    /// All states, in the order of their creation.
     pub rows: Vec<Row>,
-    /// What is counted in the run.
+    /// The counts of the run.
     pub run: Counts,
-    /// How it stands.
     pub status: RunStatus,
-    /// Whether nothing is to be claimed for now.
     pub paused: bool,
     graph: Graph,
     numbers: Numbers,
     places: HashMap<StateId, usize>,
     paths: HashMap<String, usize>,
-    /// What is to be counted in unites, within a transaction.
+    /// Count changes of unites, collected within a transaction.
     counts: BTreeMap<StateId, Counts>,
     drained: Vec<StateId>,
-    /// Where the sweep of the cancelled run has come to.
+    /// The position of the sweep of the cancelled run.
     swept: Option<Path>,
 }
 
@@ -109,7 +101,7 @@ impl Ids for Numbers {
 }
 
 impl Engine {
-    /// A run that has just begun.
+    /// Creates a run that has just begun.
     pub fn begin(graph: Graph) -> Self {
         let numbers = Numbers::default();
         let (root, run) = begin(&graph, &numbers);
@@ -130,13 +122,13 @@ impl Engine {
         engine
     }
 
-    /// The states at a node.
+    /// Returns the states at a node.
     pub fn all(&self, node: &str) -> Vec<&Row> {
         let node = self.graph.find(node).expect("the graph has this node");
         self.rows.iter().filter(|row| row.place.node == node).collect()
     }
 
-    /// Where a state counts.
+    /// Returns the counters of a state's scopes.
     pub fn counters(&self, row: &Row) -> Vec<Counter> {
         counters(&self.graph, &row.place).expect("a state fits its graph")
     }
@@ -167,7 +159,7 @@ impl Engine {
         });
     }
 
-    /// The states that a host may claim now.
+    /// Returns the states that a host may claim now.
     pub fn claimable(&self) -> Vec<usize> {
         if self.status != RunStatus::Running || self.paused {
             return Vec::new();
@@ -176,7 +168,7 @@ impl Engine {
         (0..self.rows.len()).filter(is_due).collect()
     }
 
-    /// Claims a state that is to run, and renders its inputs.
+    /// Claims a created state, and renders its inputs.
     pub fn claim(&mut self, at: usize, session: SessionId) -> Claim {
         let inputs = self.inputs(at);
         let row = &mut self.rows[at];
@@ -188,7 +180,7 @@ impl Engine {
         Claim { session, fence: Fence(row.fence) }
     }
 
-    /// The guard of every write of a host: whether the claim still holds.
+    /// Returns whether a claim still holds, which guards every write of a host.
     fn holds(&self, at: usize, claim: Claim) -> bool {
         let row = &self.rows[at];
         self.status == RunStatus::Running
@@ -197,8 +189,7 @@ impl Engine {
             && row.fence == claim.fence.0
     }
 
-    /// A host is about to execute what it holds. It notes so if that is a
-    /// suspect. Whether its claim holds.
+    /// Begins a claimed state, and notes so if it is a suspect. Returns whether the claim holds.
     pub fn take_up(&mut self, at: usize, claim: Claim) -> bool {
         let holds = self.holds(at, claim);
         let row = &mut self.rows[at];
@@ -206,8 +197,8 @@ impl Engine {
         holds
     }
 
-    /// Ends executions, in one transaction. Says of each whether its claim
-    /// held; otherwise it has changed nothing.
+    /// Ends executions in one transaction. Returns for each whether its claim held; otherwise it
+    /// has changed nothing.
     pub fn commit(&mut self, batch: &[(usize, Claim, Fate)]) -> Vec<bool> {
         let mut end = |(at, claim, fate): &(usize, Claim, Fate)| {
             let holds = self.holds(*at, *claim);
@@ -221,8 +212,7 @@ impl Engine {
         taken
     }
 
-    /// Ends up to so many of the executions of a session whose host is lost, in
-    /// one transaction. Returns which.
+    /// Reclaims up to `most` states of a lost host's session in one transaction. Returns them.
     pub fn reclaim(&mut self, session: SessionId, most: usize) -> Vec<usize> {
         if self.status != RunStatus::Running {
             return Vec::new();
@@ -248,7 +238,7 @@ impl Engine {
         self.apply(at, changes.expect("a state fits its graph"));
     }
 
-    /// From now on no outcome counts.
+    /// Cancels the run: from now on no outcome counts.
     pub fn cancel(&mut self) -> Result<(), Refusal> {
         if self.status != RunStatus::Running {
             return Err(Refusal::Over);
@@ -257,8 +247,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks at so many states of the cancelled run, in path order behind those
-    /// of the last time, and ends those that are open. Whether more may follow.
+    /// Sweeps up to `most` states of the cancelled run, in path order after those of the last
+    /// sweep, and ends the open ones. Returns whether more may follow.
     pub fn sweep(&mut self, most: usize) -> bool {
         assert_eq!(self.status, RunStatus::Cancelled, "only a cancelled run is swept");
         let swept = self.swept.as_ref();
@@ -383,7 +373,7 @@ impl Engine {
         blocked(&self.graph, &above, counts, &failed)
     }
 
-    /// A manual retry, in a transaction of its own.
+    /// Retries a state manually, in a transaction of its own.
     pub fn retry(&mut self, at: usize) -> Result<(), Refusal> {
         if self.status == RunStatus::Cancelled {
             return Err(Refusal::Cancelled);
@@ -393,8 +383,8 @@ impl Engine {
         Ok(())
     }
 
-    /// A manual retry of all that failed by itself, in one transaction. How
-    /// many were, and how many no longer could be.
+    /// Redrives all states that failed by themselves, in one transaction. Returns how many were
+    /// retried, and how many came too late.
     pub fn redrive(&mut self) -> Result<(usize, usize), Refusal> {
         if self.status == RunStatus::Cancelled {
             return Err(Refusal::Cancelled);
@@ -445,7 +435,7 @@ impl Engine {
             Tries { attempt: row.tries.attempt, requeues: row.tries.requeues, ..Tries::default() };
     }
 
-    /// The inputs of a state, from what is known of the run now.
+    /// Renders the inputs of a state from the run's present values.
     pub fn inputs(&self, at: usize) -> Map<String, Value> {
         let row = &self.rows[at];
         let node = self.graph.node(row.place.node);
@@ -477,8 +467,8 @@ impl Engine {
         inputs.unwrap_or_else(|failure| panic!("the inputs of {}: {failure}", row.key))
     }
 
-    /// What ended below an execution at some nodes, as the store finds it: by
-    /// a range of paths.
+    /// Reads the ended states below an execution at some nodes, by a range of paths as the store
+    /// does.
     fn members(&self, unite: &Node, above: &Place, nodes: &[NodeIx]) -> Vec<Member> {
         let end = above.path.end();
         let lies = |row: &&Row| {
@@ -504,14 +494,14 @@ impl Engine {
     }
 }
 
-/// The fields of an output that a node names.
+/// Returns the fields of an output that a node names.
 fn picked(node: &Node, of: NodeIx, output: &Value) -> Arc<PickedFields> {
     let none = FieldSet::default();
     Arc::new(node.fields(of).unwrap_or(&none).pick_from(output))
 }
 
-/// What an execution says that comes to such an end. Each output says where it
-/// comes from.
+/// Builds the outcome of an execution from its fate. Each output names the state that it comes
+/// from.
 fn outcome(fate: &Fate, key: &str) -> Outcome {
     match fate {
         Fate::Outputs(count) => {

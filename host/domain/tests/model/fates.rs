@@ -1,21 +1,21 @@
-//! What becomes of executions, by lot. A lot depends on the state's place and
-//! on how often it was executed, never on the order in which states came.
+//! Random fates of executions. A draw depends on the state's path and on how often it was executed,
+//! never on the order in which states were created.
 //!
-//! Not here: what an outcome brings about.
+//! Not here: the effects of an outcome.
 
 use crate::shape::Graph;
 
-/// A source of lots: small, fast, the same everywhere (splitmix64).
+/// A small, fast and portable random generator (splitmix64).
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// Lots that depend on a seed alone.
+    /// Creates a generator that depends on a seed alone.
     pub fn new(seed: u64) -> Self {
         Dice(seed)
     }
 
-    /// Lots that depend on a seed, a text and a number.
+    /// Creates a generator that depends on a seed, a text and a number.
     pub fn of(seed: u64, text: &str, number: u32) -> Self {
         let mix = |hash: u64, byte: u8| Dice(hash ^ u64::from(byte)).roll();
         Dice(text.bytes().fold(Dice(seed).roll() ^ u64::from(number), mix))
@@ -29,73 +29,73 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// A number below `most`, which is not 0.
+    /// Returns a number below `most`, which is not 0.
     pub fn below(&mut self, most: usize) -> usize {
         (self.roll() % most as u64) as usize
     }
 
-    /// True so often in a hundred.
+    /// Returns true with a probability of `often` percent.
     pub fn percent(&mut self, often: u32) -> bool {
         self.below(100) < often as usize
     }
 
-    /// One of several, of which there is at least one.
+    /// Returns an element of a list that is not empty.
     pub fn pick<T: Clone>(&mut self, several: &[T]) -> T {
         several[self.below(several.len())].clone()
     }
 
-    /// Brings things into another order.
+    /// Shuffles a list.
     pub fn shuffle<T>(&mut self, things: &mut [T]) {
         (1..things.len()).rev().for_each(|at| things.swap(at, self.below(at + 1)));
     }
 }
 
-/// What one execution comes to.
+/// The fate of one execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// So many outputs.
+    /// A success with this many outputs.
     Outputs(u32),
-    /// The branch ends.
+    /// A prune: the branch ends.
     Prune,
-    /// Again, later.
+    /// A requeue: again, later.
     Requeue,
     /// A failure of this kind.
     Fail(&'static str),
-    /// The host dies of it, with all that it holds.
+    /// A poison state: the host dies of it, with all its claims.
     KillsHost,
-    /// The host stopped before it began.
+    /// A release: the host stopped before it began.
     Released,
-    /// A store key had changed.
+    /// A store conflict: a key had changed.
     Conflict,
 }
 
-/// The lots of one run.
+/// The fates of one run.
 #[derive(Debug, Clone)]
 pub struct Fates {
-    /// What they all depend on.
+    /// The seed of all draws.
     pub seed: u64,
-    /// How many executions in a hundred fail.
+    /// Percentage of executions that fail.
     pub fails: u32,
-    /// How many in a hundred end their branch.
+    /// Percentage of executions that prune their branch.
     pub prunes: u32,
-    /// How many in a hundred are to come again.
+    /// Percentage of executions that requeue.
     pub repeats: u32,
-    /// How many outputs there are at most.
+    /// Maximum of outputs.
     pub fanout: u32,
 }
 
-/// From so many executions on, a state comes to an end.
+/// Executions of a state after which it comes to an end.
 const PATIENCE: u32 = 12;
 
 impl Fates {
-    /// What the execution of the state at `key` comes to, which came to
-    /// something `before` times. An execution that was lost with a host counts
-    /// only if the host died of it: so no lot depends on what befell others.
+    /// Draws the fate of an execution of the state at `key`, which ended `before` times already. An
+    /// execution that was lost with a host counts only if it killed that host. So no draw depends
+    /// on what happened to other states.
     pub fn draw(&self, key: &str, before: u32) -> Fate {
-        // Some states have it hard: each attempt meets the same misfortune.
+        // Some states are unlucky: each attempt has the same trouble.
         let luck = Dice::of(self.seed ^ 1, key, 0).below(100);
         let mut dice = Dice::of(self.seed, key, before);
-        // A run whose root fails is soon told.
+        // A run whose root fails ends at once and shows little, so roots are spared.
         let spared = if key == "/" { 6 } else { 1 };
         match (luck, before) {
             (0, ..PATIENCE) if self.repeats > 0 => return Fate::KillsHost,
@@ -122,7 +122,7 @@ impl Fates {
         if dice.percent(self.prunes / spared) {
             return Fate::Prune;
         }
-        // None at all is worth a case of its own, though not a common one.
+        // No output at all is a case of its own, though not a common one.
         if dice.percent(8 / spared) {
             return Fate::Outputs(0);
         }
@@ -130,8 +130,7 @@ impl Fates {
     }
 }
 
-/// The most outputs, up to 4, with which a run of a graph has at most `most`
-/// states, whatever happens.
+/// Returns the largest fanout, up to 4, with which a run has at most `most` states in every case.
 pub fn fanout_within(graph: &Graph, most: u64) -> Option<u32> {
     (1..=4).rev().find(|fanout| {
         let states = (0..graph.nodes.len()).map(|node| states_at(graph, node, *fanout));
@@ -139,7 +138,7 @@ pub fn fanout_within(graph: &Graph, most: u64) -> Option<u32> {
     })
 }
 
-/// The most states at a node.
+/// Returns the maximum of states at a node.
 fn states_at(graph: &Graph, node: usize, fanout: u32) -> u64 {
     if let Some(unites) = &graph.nodes[node].unites {
         return states_at(graph, unites.source, fanout);

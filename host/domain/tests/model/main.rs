@@ -1,6 +1,6 @@
-//! The pure core against a reference model that shares no code with it: random
-//! graphs, random outcomes, random order, several hosts of which some are lost,
-//! pauses, cancels, manual retries and redrives. Then fixed cases.
+//! The pure core against a reference model that shares no code with it: random graphs, outcomes and
+//! orders, several hosts of which some are lost, pauses, cancels, manual retries and redrives. Then
+//! fixed cases.
 //!
 //! Not here: the store, whose SQL does what `engine` does in memory.
 
@@ -30,17 +30,17 @@ use crate::play::Trouble;
 use crate::random_graph::{graphs, wild_graphs};
 use crate::shape::{Graph, Shape};
 
-/// No run has more states than this, so that many can be had.
+/// Maximum of states of a run, so that many runs can be tried.
 const MOST_STATES: u64 = 4000;
 
-/// So many cases, or as many as `PROPTEST_CASES` says.
+/// A proptest configuration of `cases` cases, or as many as `PROPTEST_CASES` says.
 fn config(cases: u32) -> ProptestConfig {
     let said = std::env::var("PROPTEST_CASES").ok();
     let cases = said.and_then(|said| said.parse().ok()).unwrap_or(cases);
     let file = FileFailurePersistence::Direct("tests/model/regressions.txt");
     ProptestConfig {
         failure_persistence: Some(Box::new(file)),
-        // Else a long run is given up, since it refuses more lots in all.
+        // With a lower limit a long run is given up, since it rejects more cases in all.
         max_global_rejects: 1024.max(cases),
         ..ProptestConfig::with_cases(cases)
     }
@@ -51,7 +51,7 @@ fn begin(graph: &Graph, fates: &Fates) -> Duel {
     Duel::begin(graph, Box::new(move |_, key, before| fates.draw(key, before)))
 }
 
-/// A graph and the fates of its states.
+/// Random graphs, each with the fates of its states.
 fn runs() -> impl Strategy<Value = (Graph, Fates)> {
     let often = |all: &'static [u32]| prop::sample::select(all);
     let rates = (often(&[0, 4, 15, 40]), often(&[0, 5, 25]), often(&[0, 10, 30]));
@@ -64,7 +64,7 @@ fn runs() -> impl Strategy<Value = (Graph, Fates)> {
     )
 }
 
-/// What befalls a run.
+/// Random troubles of a run.
 fn troubles() -> impl Strategy<Value = Trouble> {
     let cancels = prop_oneof![2 => Just(0), 1 => prop::sample::select(&[1, 4, 15][..])];
     (0u32..30, 0u32..12, 0u32..6, cancels).prop_map(|(retries, losses, pauses, cancels)| Trouble {
@@ -86,8 +86,8 @@ proptest! {
         duel.compare_end();
     }
 
-    /// An end depends neither on who did what when, nor on pauses, nor on lost
-    /// hosts as long as none is one too many for what did not end it.
+    /// The end depends neither on the order of the work, nor on pauses, nor on lost hosts. The
+    /// losses here end no state that is not to blame.
     #[test]
     fn no_order_matters((graph, fates) in runs(), orders: [u64; 3], losses in 0u32..30) {
         let still = Trouble { is_just: true, ..Trouble::default() };
@@ -135,7 +135,7 @@ proptest! {
     }
 }
 
-/// What the properties meet by chance must be worth meeting.
+/// The random cases must reach every kind of event often enough.
 #[test]
 fn the_lots_are_rich() {
     let mut runner = TestRunner::deterministic();
@@ -153,7 +153,7 @@ fn the_lots_are_rich() {
     }
 }
 
-/// So often each of these is to happen in all those runs.
+/// Minimum number of each event in all those runs.
 const LEAST: [(&str, usize); 24] = [
     ("states", 2000),
     ("nested unites that went on", 150),

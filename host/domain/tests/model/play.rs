@@ -1,8 +1,8 @@
-//! Hosts at work on a run, and what befalls them and it, by lot: who claims and
-//! begins what, which host is lost, when someone pauses, cancels, retries.
+//! Random play: hosts that claim and begin states or are lost, and users that pause, cancel and
+//! retry.
 //!
-//! Not here: what any of it is to bring about. Both sides are told alike, and
-//! `duel` compares them.
+//! Not here: the expected effects. Engine and reference receive the same calls, and `duel` compares
+//! them.
 
 use exosphere_domain::ids::SessionId;
 use exosphere_domain::state::{Claim, RunStatus, Status};
@@ -11,51 +11,50 @@ use crate::duel::Duel;
 use crate::fates::{Dice, Fate};
 use crate::reference::{Loss, Refusal};
 
-/// So many hosts work on a run.
+/// Hosts that work on a run.
 const HOSTS: usize = 3;
 
-/// No run needs as many steps. One that does hangs.
+/// Maximum of steps. No run needs as many; one that does hangs.
 const MOST_STEPS: u32 = 200_000;
 
-/// One more lost host than so many ends a state.
+/// Losses that a state survives; one more ends it.
 const MOST_LOSSES: u32 = 9;
 
-/// What may befall a run beside the fates of its states.
+/// The troubles of a run, beside the fates of its states.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Trouble {
-    /// So many manual retries and redrives.
+    /// Maximum of manual retries and redrives.
     pub retries: u32,
-    /// So many hosts are lost by chance.
+    /// Maximum of hosts lost at random.
     pub losses: u32,
-    /// So many pauses.
+    /// Maximum of pauses.
     pub pauses: u32,
-    /// At so many steps in a hundred someone cancels.
+    /// Percentage of steps at which the run is cancelled.
     pub cancels: u32,
-    /// Whether no host is lost as long as that would end a state which is not
-    /// to blame.
+    /// True if no host may be lost when its loss would end a state that is not to blame.
     pub is_just: bool,
 }
 
-/// A claim as its host remembers it.
+/// A claim, as its host remembers it.
 #[derive(Debug, Clone, Copy)]
 pub struct Hold {
-    /// The state.
+    /// The state's index.
     pub at: usize,
-    /// What the engine knows it by.
+    /// The claim, as the engine knows it.
     pub claim: Claim,
-    /// What the reference knows it by.
+    /// The ticket, as the reference knows it.
     pub ticket: u64,
-    /// Whether it is being executed.
+    /// True if the state is being executed.
     pub begun: bool,
 }
 
-/// The hosts, and what is left of earlier ones.
+/// The hosts, and the claims and sessions of earlier hosts.
 pub struct Hosts {
     up: Vec<Host>,
-    /// Claims that are still believed in by hosts that were cut off, or told
-    /// for a second time by hosts that had no answer.
+    /// Late claims: a cut-off host still believes in them, or a host without an answer repeats
+    /// them.
     late: Vec<Hold>,
-    /// Lost sessions of which something may be left to reclaim.
+    /// Lost sessions that may have states to reclaim.
     lost: Vec<SessionId>,
     sessions: i64,
 }
@@ -66,7 +65,7 @@ struct Host {
 }
 
 impl Hosts {
-    /// Hosts that hold nothing yet.
+    /// Creates hosts without claims.
     pub fn begin() -> Self {
         let mut hosts = Hosts { up: Vec::new(), late: Vec::new(), lost: Vec::new(), sessions: 0 };
         hosts.up = (0..HOSTS).map(|_| hosts.start()).collect();
@@ -78,8 +77,7 @@ impl Hosts {
         Host { session: SessionId(self.sessions), holds: Vec::new() }
     }
 
-    /// The claims of all hosts, each with its host: those being executed, or
-    /// those that wait for it.
+    /// Returns the claims of all hosts, each with its host: the begun ones or the waiting ones.
     fn holds(&self, begun: bool) -> Vec<(usize, Hold)> {
         let of = |(at, host): (usize, &Host)| {
             host.holds.iter().map(move |&hold| (at, hold)).collect::<Vec<_>>()
@@ -93,7 +91,7 @@ impl Hosts {
     }
 }
 
-/// What is done at a step.
+/// A kind of work done at a step.
 #[derive(Debug, Clone, Copy)]
 enum Work {
     Claim,
@@ -104,7 +102,7 @@ enum Work {
 }
 
 impl Duel {
-    /// Runs until nothing is left to do, in an order by lot, beset by trouble.
+    /// Plays the run in random order, with troubles, until nothing is left to do.
     pub fn play(&mut self, dice: &mut Dice, mut trouble: Trouble) {
         for _ in 0..MOST_STEPS {
             let goes_on = match self.engine.status {
@@ -123,7 +121,7 @@ impl Duel {
         if self.is_beset(dice, trouble) || self.work(dice, trouble.is_just) {
             return true;
         }
-        // Nothing is left to do, unless someone makes work.
+        // Nothing is left to do until a user acts.
         if self.engine.paused && self.engine.status == RunStatus::Running {
             self.pause(false);
             return true;
@@ -138,7 +136,7 @@ impl Duel {
         false
     }
 
-    /// What befalls the run and its hosts at a step, if anything does.
+    /// Lets a trouble befall the run or its hosts, perhaps. Returns whether one did.
     fn is_beset(&mut self, dice: &mut Dice, trouble: &mut Trouble) -> bool {
         if dice.percent(trouble.cancels) {
             self.cancel_all();
@@ -166,7 +164,7 @@ impl Duel {
         true
     }
 
-    /// One piece of work, if there is any.
+    /// Does one piece of work, if there is any. Returns whether there was.
     fn work(&mut self, dice: &mut Dice, is_just: bool) -> bool {
         let claimable = self.engine.claimable();
         let (held, begun) = (self.hosts.holds(false), self.hosts.holds(true));
@@ -191,7 +189,7 @@ impl Duel {
         true
     }
 
-    /// A host claims some of what is to run.
+    /// Lets a host claim some of the due states.
     fn claim(&mut self, mut claimable: Vec<usize>, dice: &mut Dice) {
         dice.shuffle(&mut claimable);
         claimable.truncate(1 + dice.below(3));
@@ -203,7 +201,7 @@ impl Duel {
         }
     }
 
-    /// Hosts begin to execute some of what they hold.
+    /// Lets hosts begin some of their claimed states.
     fn begin_some(&mut self, mut held: Vec<(usize, Hold)>, dice: &mut Dice) {
         dice.shuffle(&mut held);
         held.truncate(1 + dice.below(3));
@@ -221,7 +219,7 @@ impl Duel {
         holds
     }
 
-    /// Some executions come to something. If a host dies of one, that is all.
+    /// Ends some executions. If one of them kills its host, only that happens.
     fn finish(&mut self, mut begun: Vec<(usize, Hold)>, dice: &mut Dice, is_just: bool) {
         dice.shuffle(&mut begun);
         begun.truncate(if dice.percent(50) { 1 } else { 1 + dice.below(6) });
@@ -242,7 +240,7 @@ impl Duel {
         self.hosts.late.extend(again);
     }
 
-    /// Someone speaks late, and nobody else with them. It may be early enough.
+    /// Commits a late claim, alone in its batch. It may still hold.
     fn speak_late(&mut self, dice: &mut Dice) {
         if let Some(hold) = self.late(dice) {
             let before = self.came[hold.at];
@@ -251,8 +249,8 @@ impl Duel {
         }
     }
 
-    /// What a claim that may no longer hold has to say. One that was not begun
-    /// is begun now, if it holds, and has something to say later.
+    /// Takes a late claim, which may no longer hold, and returns it if its execution ends now. A
+    /// claim that was not begun is begun now if it holds, and ends later.
     fn late(&mut self, dice: &mut Dice) -> Option<Hold> {
         if self.hosts.late.is_empty() {
             return None;
@@ -262,17 +260,17 @@ impl Duel {
         if hold.begun {
             return (self.fate(hold.at) != Fate::KillsHost).then_some(hold);
         }
-        // Its loss would come too late for `spare`.
+        // Losing its host would come too late for `spare`.
         if self.is_tried(&hold) {
             return None;
         }
-        // A host that is to execute what is under no suspicion asks nobody.
+        // A host does not ask before it executes a state that is not a suspect.
         let may = self.take_up(&hold) || dice.percent(50);
         self.hosts.late.extend(may.then_some(Hold { begun: true, ..hold }));
         None
     }
 
-    /// A host is lost, and another takes its place. Returns what it held.
+    /// Loses a host and replaces it. Returns the claims that it had.
     fn lose(&mut self, host: usize, is_just: bool) -> Vec<Hold> {
         if is_just {
             self.spare(host);
@@ -284,8 +282,7 @@ impl Duel {
         lost.holds
     }
 
-    /// Lets a host say at the last moment what came of the innocent that its
-    /// loss would end.
+    /// Lets a host commit, just before its loss, the innocent executions that the loss would end.
     fn spare(&mut self, host: usize) {
         let is_spared = |hold: &&Hold| {
             hold.begun && self.is_tried(hold) && self.fate(hold.at) != Fate::KillsHost
@@ -295,12 +292,12 @@ impl Duel {
         self.commit(&spared);
     }
 
-    /// Whether another loss would end a state.
+    /// Returns whether another loss would end a state.
     fn is_tried(&self, hold: &Hold) -> bool {
         self.reference.execs[self.twins[hold.at]].losses >= MOST_LOSSES
     }
 
-    /// What a lost host held is ended, a bounded part of it at a time.
+    /// Reclaims the states of a lost host, a bounded number at a time.
     fn reclaim(&mut self, dice: &mut Dice) {
         let lost = dice.below(self.hosts.lost.len());
         let session = self.hosts.lost[lost];
@@ -321,8 +318,7 @@ impl Duel {
         }
     }
 
-    /// Retries by hand one state, mostly one that failed, now and then any; or
-    /// all that failed.
+    /// Retries one state manually, mostly a failed one, now and then any; or redrives the run.
     fn heal(&mut self, dice: &mut Dice) {
         let failed = |&at: &usize| self.engine.rows[at].status == Status::Errored;
         let failed: Vec<_> = (0..self.engine.rows.len()).filter(failed).collect();
@@ -345,7 +341,7 @@ impl Duel {
         }
     }
 
-    /// Someone cancels. From then on, all that hosts hold is late.
+    /// Cancels the run. From then on, all claims of hosts are late.
     fn cancel_all(&mut self) {
         if self.cancel().is_err() {
             return;
@@ -356,8 +352,8 @@ impl Duel {
         }
     }
 
-    /// A cancelled run: its states end, while hosts go on telling what nobody
-    /// wants to know, and people ask for what is refused.
+    /// Winds up a cancelled run: its states end, hosts go on to commit late outcomes, and users
+    /// make requests that are refused.
     fn wind_up(&mut self, dice: &mut Dice) -> bool {
         assert!(self.engine.claimable().is_empty(), "a cancelled run is claimed from");
         if self.swept && self.hosts.late.is_empty() && self.hosts.lost.is_empty() {
@@ -378,7 +374,7 @@ impl Duel {
         true
     }
 
-    /// What lost hosts held is no longer theirs to lose.
+    /// Checks that the states of lost hosts were left to the sweep.
     fn reclaim_nothing(&mut self) {
         for session in std::mem::take(&mut self.hosts.lost) {
             assert!(self.engine.reclaim(session, 6).is_empty(), "it is the sweep's");

@@ -1,12 +1,12 @@
-//! Graphs by lot, valid by the reference's own rules: small, tangled, full of
-//! unites. They shrink by losing nodes.
+//! Random graphs, valid by the reference's own rules: small, tangled, full of unites. They shrink
+//! by losing nodes.
 
 use proptest::prelude::*;
 
 use crate::fates::Dice;
 use crate::shape::{Graph, MaxFailed, Node, Strategy as Ends, Unites};
 
-/// What one node is made of, before it is known what there is to choose from.
+/// The random ingredients of one node, before its possible neighbours are known.
 #[derive(Debug, Clone)]
 struct Seed {
     parents: Vec<u8>,
@@ -15,13 +15,13 @@ struct Seed {
     max_retries: u32,
 }
 
-/// Valid graphs of up to so many nodes.
+/// Returns valid graphs of up to `most` nodes.
 pub fn graphs(most: usize) -> impl Strategy<Value = Graph> {
     (proptest::collection::vec(seeds(), 2..most), any::<u64>())
         .prop_map(|(seeds, order)| mixed(grown(&seeds), order))
 }
 
-/// Graphs of which most are not valid: edges and unites wherever they fall.
+/// Returns graphs of which most are invalid: their edges and unites are arbitrary.
 pub fn wild_graphs(most: usize) -> impl Strategy<Value = Graph> {
     let wild = (proptest::collection::vec(any::<u8>(), 1..3), proptest::option::of(any::<u8>()));
     proptest::collection::vec(wild, 1..most).prop_map(|nodes| {
@@ -65,8 +65,8 @@ fn lead(graph: &mut Graph, from: usize, to: usize) {
     }
 }
 
-/// A graph that grows node by node, each behind some that are there. One that
-/// wants to unite does so if there is anything that it may unite.
+/// Grows a graph node by node, each after some existing ones. A node that should unite does so if
+/// any source is possible.
 fn grown(seeds: &[Seed]) -> Graph {
     let mut graph = Graph { nodes: vec![named(0)] };
     for (at, seed) in (1..).zip(seeds) {
@@ -92,8 +92,7 @@ fn grown(seeds: &[Seed]) -> Graph {
     graph
 }
 
-/// The same graph with its nodes, the edges of each and what they refer to in
-/// an order of their own.
+/// Returns the same graph with its nodes, edges and references in another order.
 fn mixed(graph: Graph, order: u64) -> Graph {
     let mut dice = Dice::new(order);
     let mut places: Vec<_> = (0..graph.nodes.len()).collect();

@@ -1,17 +1,16 @@
-//! The reference: a run as model.md describes it, in the plainest words. It
-//! shares no code with the crate, keeps no counter, and finds out everything
-//! by looking at all states again.
+//! The reference model: a run by the plainest possible rules. It shares no code with the crate,
+//! keeps no counter, and finds out everything by looking at all states again.
 //!
-//! Not here: time, sessions and fences. A claim is a ticket, given out once; who
-//! comes with another than the one that holds a state has no say in it.
+//! Not here: time, sessions and fences. A claim is a ticket, given out once. A call with another
+//! ticket than the one that holds a state changes nothing.
 
 use std::collections::BTreeSet;
 
 use crate::fates::Fate;
 use crate::shape::{Graph, MaxFailed, Shape, Strategy};
 
-/// Where a state comes from: an output and an edge of the execution above it,
-/// or, for a unite, that execution as a whole. Branches come before unites.
+/// The origin of a state: an output and an edge of the execution above it, or, for a unite, that
+/// execution as a whole. Branches come before unites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// A child, by the numbers of output and edge.
@@ -20,7 +19,7 @@ pub enum Step {
     Unite(usize),
 }
 
-/// How a state stands.
+/// The status of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     Waiting,
@@ -32,7 +31,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The status as everybody writes it.
+    /// Returns the status as it is written everywhere.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Waiting => "WAITING",
@@ -52,31 +51,29 @@ impl Status {
 /// A state: one execution in the tree of executions.
 #[derive(Debug, Clone)]
 pub struct Exec {
-    /// Its node.
     pub node: usize,
     /// The execution above: the one whose output it takes, or which it unites.
     pub above: Option<usize>,
     /// The steps from the root.
     pub steps: Vec<Step>,
-    /// The steps as text.
+    /// The path: the steps as text.
     pub key: String,
-    /// How it stands.
     pub status: Status,
-    /// Why it failed.
+    /// The reason of the failure.
     pub why: Option<&'static str>,
-    /// How many outputs it returned.
+    /// The number of returned outputs.
     pub outputs: u32,
-    /// The unites in which it counts; none: the run.
+    /// The unites in which it counts, or none for the run.
     pub counts_in: Vec<usize>,
-    /// Claims of which something came, or nobody knows what.
+    /// Claims that had an outcome, or whose outcome is unknown.
     pub attempts: u32,
-    /// Failures since the last manual retry after which it came again.
+    /// Failures since the last manual retry after which it was tried again.
     pub retries: u32,
-    /// Hosts in succession that were lost and that it may have ended.
+    /// Consecutive losses of hosts that it may have caused.
     pub losses: u32,
-    /// Store conflicts in succession.
+    /// Consecutive store conflicts.
     pub conflicts: u32,
-    /// The claim of it that holds.
+    /// The claim that holds.
     pub held: Option<Held>,
 }
 
@@ -85,24 +82,24 @@ pub struct Exec {
 pub struct Held {
     ticket: u64,
     host: i64,
-    /// Whether the host has begun to execute it.
+    /// True if the host has begun the execution.
     begun: bool,
 }
 
-/// What the loss of its host means to a state.
+/// The effect of a host loss on a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// It may have been the cause, as far as anybody knows.
+    /// The state may have been the cause, as far as is known.
     First,
-    /// It was under suspicion, and was being executed again.
+    /// The state was a suspect, and was being executed again.
     Again,
-    /// It was so once too often.
+    /// The state was a suspect once too often.
     Last,
-    /// It was under suspicion, and was not being executed.
+    /// The state was a suspect, and was not being executed.
     LetOff,
 }
 
-/// How the run stands.
+/// The status of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunStatus {
     Running,
@@ -112,7 +109,7 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
-    /// The status as everybody writes it.
+    /// Returns the status as it is written everywhere.
     pub fn as_str(self) -> &'static str {
         match self {
             RunStatus::Running => "RUNNING",
@@ -123,16 +120,16 @@ impl RunStatus {
     }
 }
 
-/// Why what someone asks for is refused.
+/// The reason why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The state has not failed.
     NotFailed,
-    /// It is a blocked unite: what blocks it is to be retried.
+    /// The state is a blocked unite: its cause is to be retried.
     Blocked,
     /// A unite above has gone on without it.
     WentOn,
-    /// There is nothing to be retried.
+    /// No state can be retried.
     Nothing,
     /// The run is over.
     Over,
@@ -140,10 +137,10 @@ pub enum Refusal {
     Cancelled,
 }
 
-/// One entry of a gather: an output by state and number, or a gap.
+/// An entry of a gather: an output by state and number, or a gap.
 pub type Entry = Option<(usize, u32)>;
 
-/// How one branch of a united execution ended.
+/// The end of one branch of a united execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Branch {
     Success,
@@ -156,18 +153,17 @@ pub enum Branch {
 pub struct Run {
     graph: Graph,
     shape: Shape,
-    /// Every state that there is.
+    /// All states.
     pub execs: Vec<Exec>,
-    /// Whether nothing is to be claimed for now.
     pub paused: bool,
     cancelled: bool,
-    /// How many states of the cancelled run were looked at to end them.
+    /// The number of states that the sweep of the cancelled run has visited.
     swept: usize,
     tickets: u64,
 }
 
 impl Run {
-    /// A run that has just begun.
+    /// Creates a run that has just begun.
     pub fn begin(graph: &Graph) -> Self {
         let shape = Shape::of(graph);
         let mut run = Run {
@@ -207,7 +203,7 @@ impl Run {
         });
     }
 
-    /// A host claims a state. The ticket is its claim.
+    /// Claims a state for a host. The ticket is its claim.
     pub fn claim(&mut self, at: usize, host: i64) -> u64 {
         assert_eq!(self.status(), RunStatus::Running, "a run that is over is claimed from");
         assert!(!self.paused, "a run that is paused is claimed from");
@@ -224,7 +220,7 @@ impl Run {
         !self.cancelled && self.execs[at].held.is_some_and(|held| held.ticket == ticket)
     }
 
-    /// A host begins to execute a state. Whether its claim holds.
+    /// Begins the execution of a state. Returns whether its claim holds.
     pub fn take_up(&mut self, at: usize, ticket: u64) -> bool {
         let holds = self.holds(at, ticket);
         if let (true, Some(held)) = (holds, &mut self.execs[at].held) {
@@ -233,8 +229,8 @@ impl Run {
         holds
     }
 
-    /// What an execution came to, and all that follows from it: nothing if the
-    /// claim no longer holds.
+    /// Applies the fate of an execution and all its effects, or nothing if the claim no longer
+    /// holds.
     pub fn apply(&mut self, at: usize, ticket: u64, fate: &Fate) -> bool {
         if !self.holds(at, ticket) {
             return false;
@@ -260,8 +256,8 @@ impl Run {
         true
     }
 
-    /// The host that holds a state is lost. The first time that may have been
-    /// the state's doing even if it was not being executed, since nobody knows.
+    /// Ends the claim of a lost host. The first loss counts against the state even if it was not
+    /// being executed, since that is unknown.
     pub fn lose(&mut self, at: usize, host: i64) -> Loss {
         let exec = &mut self.execs[at];
         let held = exec.held.take().expect("a state was lost that nobody held");
@@ -283,13 +279,13 @@ impl Run {
         }
     }
 
-    /// How many states a host holds.
+    /// Returns the number of a host's claimed states.
     pub fn held_by(&self, host: i64) -> usize {
         let is_held = |exec: &&Exec| exec.held.is_some_and(|held| held.host == host);
         self.execs.iter().filter(is_held).count()
     }
 
-    /// The run is to end where it is.
+    /// Cancels the run.
     pub fn cancel(&mut self) -> Result<(), Refusal> {
         if self.status() != RunStatus::Running {
             return Err(Refusal::Over);
@@ -298,7 +294,7 @@ impl Run {
         Ok(())
     }
 
-    /// Of the next so many states in path order, those end that are open.
+    /// Sweeps the next `most` states in path order, and ends the open ones.
     pub fn sweep(&mut self, most: usize) {
         let mut all: Vec<_> = self.execs.iter_mut().collect();
         all.sort_by(|a, b| a.steps.cmp(&b.steps));
@@ -346,14 +342,13 @@ impl Run {
         }
     }
 
-    /// The unites around a state in which it counts.
+    /// Returns the unites around a state in which it counts.
     fn where_counted(&self, at: usize) -> Vec<usize> {
         let unites = &self.shape.counts_in[self.execs[at].node];
         unites.iter().map(|&unite| self.unite_above(at, unite)).collect()
     }
 
-    /// The state of a unite around a state: the one that unites the execution
-    /// which the state comes from.
+    /// Returns the state of a unite around a state: the one that unites an execution above it.
     fn unite_above(&self, at: usize, unite: usize) -> usize {
         let source = self.graph.nodes[unite].unites.as_ref().unwrap().source;
         let united = self.lineage(at).find(|&above| self.execs[above].node == source).unwrap();
@@ -361,12 +356,12 @@ impl Run {
         self.execs.iter().position(is_it).unwrap()
     }
 
-    /// A state and all above it.
+    /// Returns a state and all its ancestors.
     fn lineage(&self, at: usize) -> impl Iterator<Item = usize> {
         std::iter::successors(Some(at), |&at| self.execs[at].above)
     }
 
-    /// Closes unites until none is left below which nothing is open.
+    /// Closes unites until each has an open state below it.
     fn settle(&mut self) {
         loop {
             let mut busy = vec![false; self.execs.len()];
@@ -400,12 +395,12 @@ impl Run {
         }
     }
 
-    /// How many states are open in a unite, or in the run.
+    /// Returns the number of open states in a unite, or in the run.
     pub fn open(&self, scope: Option<usize>) -> u32 {
         self.count(scope, |exec| exec.status.is_open())
     }
 
-    /// How many states failed in a unite, or in the run.
+    /// Returns the number of failed states in a unite, or in the run.
     pub fn failed(&self, scope: Option<usize>) -> u32 {
         self.count(scope, |exec| exec.status == Status::Errored)
     }
@@ -418,7 +413,7 @@ impl Run {
         self.execs.iter().filter(lies).filter(|exec| wanted(exec)).count() as u32
     }
 
-    /// How many outputs reached an edge into a unite.
+    /// Returns the number of outputs that reached an edge into a unite.
     pub fn arrived(&self, unite: usize) -> u32 {
         let united = self.execs[unite].above.unwrap();
         let node = self.execs[unite].node;
@@ -430,7 +425,7 @@ impl Run {
             .sum()
     }
 
-    /// How the run stands.
+    /// Returns the run's status.
     pub fn status(&self) -> RunStatus {
         if self.cancelled {
             return RunStatus::Cancelled;
@@ -441,7 +436,7 @@ impl Run {
         if self.failed(None) > 0 { RunStatus::Failed } else { RunStatus::Success }
     }
 
-    /// A failed state is to run again, and what is blocked by it waits again.
+    /// Retries a failed state. A unite that it blocked waits again.
     pub fn retry(&mut self, at: usize) -> Result<(), Refusal> {
         if self.cancelled {
             return Err(Refusal::Cancelled);
@@ -462,8 +457,8 @@ impl Run {
         Ok(())
     }
 
-    /// All that failed is to run again, but for blocked unites and what comes
-    /// too late. How many do, and how many come too late; in whichever order.
+    /// Redrives all failed states, except blocked unites and states that are too late. Returns the
+    /// numbers of retried and of late ones. The order does not matter.
     pub fn redrive(&mut self) -> Result<(usize, usize), Refusal> {
         let all: Vec<_> = (0..self.execs.len()).map(|at| self.retry(at)).collect();
         let count = |wanted| all.iter().filter(|&&one| one == wanted).count();
@@ -488,7 +483,7 @@ impl Run {
         Ok(())
     }
 
-    /// The output of `node` that a state comes from.
+    /// Returns the output of `node` that a state comes from.
     pub fn single(&self, at: usize, node: usize) -> (usize, u32) {
         let is_there = |&above: &usize| self.execs[above].node == node;
         let found = self.lineage(at).find(is_there).unwrap();
@@ -498,7 +493,7 @@ impl Run {
         }
     }
 
-    /// What a unite gathers of a node that it unites or that lies between.
+    /// Returns the entries that a unite gathers of a node that it unites or that lies between.
     pub fn gather(&self, unite: usize, node: usize) -> Vec<Entry> {
         let united = self.execs[unite].above.unwrap();
         if self.execs[united].node == node {
@@ -519,9 +514,9 @@ impl Run {
         entries
     }
 
-    /// How each branch ended that a unite joins: a branch failed if a state of
-    /// it failed that counts in this unite or in another of the same
-    /// execution; it succeeded if an output of it reached one of them.
+    /// Returns the end of each branch that a unite joins. A branch failed if one of its states
+    /// failed that counts in this unite or in another of the same execution. It succeeded if an
+    /// output of it reached one of them.
     pub fn branches(&self, unite: usize) -> Vec<Branch> {
         let united = self.execs[unite].above.unwrap();
         let members = self.members(unite);
@@ -554,8 +549,8 @@ impl Run {
         (0..self.execs[united].outputs).map(status).collect()
     }
 
-    /// All states below the execution that a unite joins, at the nodes
-    /// between, in path order.
+    /// Returns all states below the execution that a unite joins, at the nodes between, in path
+    /// order.
     fn members(&self, unite: usize) -> Vec<usize> {
         let united = self.execs[unite].above.unwrap();
         let region = &self.shape.region[self.execs[unite].node];

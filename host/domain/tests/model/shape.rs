@@ -1,66 +1,64 @@
-//! The reference's own graphs: what they are made of, and by plain recursion
-//! over their edges what lies between what.
+//! The reference's own graphs: their nodes, and by plain recursion over the edges which nodes lie
+//! between which.
 //!
-//! Not here: the crate's graphs, which this has nothing in common with.
+//! Not here: the crate's graphs, which share nothing with these.
 
 use std::collections::BTreeSet;
 
-/// A graph: nodes, by their places.
+/// A graph: nodes, by their indices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Graph {
     /// The nodes, in the order of the template.
     pub nodes: Vec<Node>,
 }
 
-/// A node.
+/// A node of a graph.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Node {
-    /// Its name.
     pub name: String,
-    /// Where its outputs go, in the order of the edges.
+    /// The targets of its outputs, in the order of the edges.
     pub next: Vec<usize>,
-    /// What it joins, if it is a unite.
+    /// The unite's source and strategy, if it is a unite.
     pub unites: Option<Unites>,
-    /// How often it is tried again.
     pub max_retries: u32,
     /// The nodes whose one output its inputs name.
     pub singles: Vec<usize>,
 }
 
-/// What makes a node a unite.
+/// The settings that make a node a unite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unites {
-    /// The node whose branches it joins.
+    /// The source: the node whose branches it joins.
     pub source: usize,
-    /// Which ends it accepts.
+    /// The strategy: which ends it accepts.
     pub strategy: Strategy,
-    /// Whether it runs when nothing arrived and nothing failed.
+    /// True if it runs when nothing arrived and nothing failed.
     pub run_when_empty: bool,
 }
 
-/// Which ends a unite accepts.
+/// A strategy: which ends a unite accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
     /// No failure.
     AllSuccess,
-    /// Any ends, up to so many failures.
+    /// Any ends, up to a number of failures.
     AllDone(MaxFailed),
 }
 
-/// How many failures are accepted.
+/// Maximum of accepted failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxFailed {
     /// Any number.
     Any,
-    /// So many.
+    /// Up to this number.
     Count(u32),
-    /// So many in a hundred branches.
+    /// Up to this percentage of the branches.
     Percent(u32),
 }
 
 impl Graph {
-    /// Draws a graph from a line such as `A > B C; B > D; C > D; D(A)`: nodes,
-    /// where each leads, and what it unites.
+    /// Draws a graph from a line such as `A > B C; B > D; C > D; D(A)`: nodes, their targets, and
+    /// the source of each unite.
     pub fn draw(text: &str) -> Self {
         let mut graph = Graph { nodes: Vec::new() };
         for line in text.split(';') {
@@ -81,7 +79,7 @@ impl Graph {
         graph
     }
 
-    /// The place of a name, which is new if it was not there.
+    /// Returns the index of a name, which is added if it is new.
     pub fn place(&mut self, name: &str) -> usize {
         if let Some(found) = self.nodes.iter().position(|node| node.name == name) {
             return found;
@@ -90,13 +88,13 @@ impl Graph {
         self.nodes.len() - 1
     }
 
-    /// The node to which nothing leads.
+    /// Returns the root: the node without an incoming edge.
     pub fn root(&self) -> usize {
         let is_root = |&at: &usize| self.nodes.iter().all(|node| !node.next.contains(&at));
         (0..self.nodes.len()).find(is_root).unwrap()
     }
 
-    /// The unites of a node.
+    /// Returns the unites of a source.
     pub fn unites_of(&self, source: usize) -> Vec<usize> {
         let of_it = |&at: &usize| {
             self.nodes[at].unites.as_ref().is_some_and(|unites| unites.source == source)
@@ -108,8 +106,7 @@ impl Graph {
         (0..self.nodes.len()).filter(|&at| self.nodes[at].next.contains(&node)).collect()
     }
 
-    /// What can be reached from a node by at least one edge, never through
-    /// `barred`.
+    /// Returns the nodes reachable from a node by at least one edge, never through `barred`.
     fn below(&self, from: usize, barred: Option<usize>) -> BTreeSet<usize> {
         let mut met = BTreeSet::new();
         self.walk(from, barred, &mut met);
@@ -124,19 +121,19 @@ impl Graph {
         }
     }
 
-    /// Whether every path from the root to a node leads through another.
+    /// Returns whether every path from the root to a node leads through another.
     fn always_before(&self, before: usize, node: usize) -> bool {
         let root = self.root();
         before != node && (before == root || !self.below(root, Some(before)).contains(&node))
     }
 
-    /// The nodes between an execution's node and its unite.
+    /// Returns the nodes between a source and its unite.
     fn between(&self, source: usize, unite: usize) -> BTreeSet<usize> {
         let leads = |&at: &usize| self.below(at, None).contains(&unite);
         self.below(source, None).into_iter().filter(leads).collect()
     }
 
-    /// Whether a unite may be where it is: it is led to, its source lies on
+    /// Returns whether a unite's source is valid: an edge leads to the unite, the source lies on
     /// every path to it, and in no scope that has closed before.
     pub fn may_unite(&self, unite: usize, source: usize) -> bool {
         let closed = |other: usize| match &self.nodes[other].unites {
@@ -151,8 +148,8 @@ impl Graph {
             && !(0..self.nodes.len()).any(closed)
     }
 
-    /// The nodes whose one output each node may name. What it names must be
-    /// known whichever way a branch came.
+    /// Returns the nodes whose one output each node may name. That output must be known by
+    /// whichever way a branch came.
     pub fn sees(&self, node: usize) -> BTreeSet<usize> {
         if let Some(unites) = &self.nodes[node].unites {
             return self.sees(unites.source);
@@ -168,16 +165,16 @@ impl Graph {
     }
 }
 
-/// What is known of a graph beforehand.
+/// The shape of a graph, computed beforehand.
 pub struct Shape {
-    /// The nodes between each unite and its source; nothing for other nodes.
+    /// The nodes between each unite and its source; empty for other nodes.
     pub region: Vec<BTreeSet<usize>>,
     /// The unites in which each node counts.
     pub counts_in: Vec<Vec<usize>>,
 }
 
 impl Shape {
-    /// The shape of a graph.
+    /// Computes the shape of a graph.
     pub fn of(graph: &Graph) -> Self {
         let all = 0..graph.nodes.len();
         let region: Vec<_> = all
@@ -199,8 +196,8 @@ impl Shape {
         Shape { region, counts_in }
     }
 
-    /// Whether a failure at one node leaves a gap at another, further down:
-    /// whether a way leads there past no unite that stands for the failure.
+    /// Returns whether a failure at one node leaves a gap at another, further down: whether a path
+    /// leads there past no unite that stands for the failure.
     pub fn stops(&self, graph: &Graph, failed: usize, node: usize) -> bool {
         self.stops_from(graph, failed, failed, node)
     }

@@ -1,4 +1,4 @@
-//! Fixed cases of what befalls runs and hosts: each kind of trouble by itself.
+//! Fixed cases of trouble with runs and hosts: each kind by itself.
 //!
 //! Not here: chance, but for the order in which a run is played.
 
@@ -16,7 +16,7 @@ use crate::shape::Graph;
 const FIRST: SessionId = SessionId(1);
 const SECOND: SessionId = SessionId(2);
 
-/// A run whose splitter has returned so many outputs.
+/// Returns a run whose splitter has returned `branches` outputs.
 fn split(branches: u32) -> Engine {
     let mut engine = Engine::begin(real(&Graph::draw(SPLIT)).unwrap());
     let root = claim(&mut engine, "/", FIRST);
@@ -70,7 +70,7 @@ fn a_suspect_that_is_only_held_is_let_off() {
         assert_eq!(engine.rows[beside].tries.losses, 1);
         assert_eq!(engine.rows[beside].tries.attempt, 1);
     }
-    // That it was begun is forgotten with the claim.
+    // The note of the begin is forgotten with the claim.
     let (killer, its) = claim(&mut engine, "/0.0", SECOND);
     assert_eq!(engine.reclaim(SECOND, 5), [killer]);
     assert_eq!(engine.rows[killer].status, Status::Created);

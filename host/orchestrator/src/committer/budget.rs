@@ -1,6 +1,6 @@
-//! How many bytes of results each namespace may have in the commit queue. An execution
-//! whose result does not fit keeps its slot and waits here, so that memory is bounded by
-//! slots and budgets. Namespaces do not wait for each other.
+//! Budgets of the namespaces for results in the commit queue, in bytes. An execution
+//! whose result does not fit keeps its slot and waits here, so that slots and budgets
+//! bound the memory. Namespaces do not wait for each other.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,12 +10,13 @@ use tokio::sync::oneshot;
 
 /// The budgets of all namespaces.
 pub(crate) struct Budgets {
-    /// Bytes for each of them.
+    /// The budget of each namespace, in bytes.
     limit: u64,
     namespaces: Mutex<HashMap<NamespaceKey, Spent>>,
 }
 
-/// What a namespace has in the queue, and who waits for room there, in order.
+/// The bytes of a namespace in the queue, and the executions that wait for its budget, in
+/// order.
 #[derive(Default)]
 struct Spent {
     bytes: u64,
@@ -27,7 +28,7 @@ struct Waiting {
     granted: oneshot::Sender<Charge>,
 }
 
-/// Bytes that are charged to a namespace until this is dropped.
+/// A charge of bytes to the budget of a namespace, released on drop.
 pub(crate) struct Charge {
     budgets: Arc<Budgets>,
     namespace: NamespaceKey,
@@ -39,8 +40,8 @@ impl Budgets {
         Arc::new(Budgets { limit, namespaces: Mutex::default() })
     }
 
-    /// Charges bytes to a namespace, after those who asked before. A result larger than
-    /// the budget waits until it is the only one.
+    /// Charges bytes to a namespace, after all earlier requests. A result larger than the
+    /// budget waits until its namespace has no other in the queue.
     pub(crate) async fn charge(self: &Arc<Self>, namespace: NamespaceKey, bytes: u64) -> Charge {
         let granted = {
             let mut namespaces = self.lock();
@@ -64,7 +65,7 @@ impl Budgets {
         Charge { budgets: self.clone(), namespace, bytes }
     }
 
-    /// Gives bytes back, and grants those who wait what fits now.
+    /// Releases bytes, and grants the waiting charges that fit now.
     fn release(self: &Arc<Self>, namespace: NamespaceKey, bytes: u64) {
         let mut namespaces = self.lock();
         let Some(spent) = namespaces.get_mut(&namespace) else { return };
@@ -75,8 +76,8 @@ impl Budgets {
         {
             match granted.send(self.charged(namespace, bytes)) {
                 Ok(()) => spent.bytes += bytes,
-                // The one who asked is gone. A charge of nothing does not come back here
-                // for the lock.
+                // The waiting execution is gone. With 0 bytes the charge is not released
+                // on drop, which would take the lock again.
                 Err(mut charge) => charge.bytes = 0,
             }
         }
@@ -97,7 +98,7 @@ impl Spent {
 }
 
 impl Charge {
-    /// Charges less from now on.
+    /// Lowers the charge to `bytes`, if it is higher.
     pub(crate) fn lower(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         self.bytes -= less;
@@ -132,7 +133,7 @@ mod tests {
         let first = budgets.charge(a, 60).await;
         let mut second = std::pin::pin!(budgets.charge(a, 60));
         assert!(poll!(&mut second).is_pending());
-        // Another namespace does not wait, and neither does what asked later overtake.
+        // Another namespace does not wait, and a later request does not overtake.
         let other = budgets.charge(b, 60).await;
         let mut third = std::pin::pin!(budgets.charge(a, 1));
         assert!(poll!(&mut third).is_pending());

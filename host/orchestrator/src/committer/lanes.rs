@@ -1,6 +1,6 @@
-//! The order in which members are committed: lanes by urgency, namespaces round-robin
-//! within a lane, runs round-robin within a namespace. It also cuts the batches, which
-//! are bounded by number and by weight.
+//! Commit order: lanes by urgency, namespaces round-robin within a lane, runs round-robin
+//! within a namespace. It also cuts the batches, which are bounded by number and by
+//! weight.
 //!
 //! Not here: locks, waiting and the database. All of it is plain data.
 
@@ -8,63 +8,64 @@ use std::collections::{HashMap, VecDeque};
 
 use exosphere_domain::ids::{NamespaceKey, RunKey};
 
-/// How urgent a member is. Each lane has one queue per namespace.
+/// The urgency of an operation. Each lane has one queue per namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
-    /// Cancels and pauses: tiny, and a person waits for them.
+    /// Cancels and pauses, which are tiny and for which a person waits.
     Urgent,
-    /// Starts, retries and notes that an execution begins.
+    /// Starts, retries, and notes that a suspected poison state begins.
     Control,
     /// Ends of executions.
     End,
-    /// Sweeps: one piece of work in each batch.
+    /// Sweeps, redrives and removals: one piece in each batch.
     Background,
 }
 
 /// The bounds of one batch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// The most members.
+    /// The largest number of operations.
     pub members: usize,
-    /// The most weight, in bytes. A heavier member goes alone.
+    /// The largest weight, in bytes. A heavier operation goes alone.
     pub weight: u64,
-    /// The weight from which on a member holds up the others of its batch: after a
-    /// batch with such a one comes one without, if there is anything for it.
+    /// The weight from which an operation delays the rest of its batch. After a batch
+    /// with a heavy operation comes one without, if any light one waits.
     pub heavy: u64,
 }
 
-/// Where a member belongs in the queue, and what it costs there.
+/// The lane, namespace, run and weight of an operation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Label {
     pub lane: Lane,
     pub namespace: NamespaceKey,
     pub run: RunKey,
-    /// Bytes that it writes, its rows included.
+    /// Bytes that the operation writes, its rows included.
     pub weight: u64,
 }
 
-/// All members that wait.
+/// All operations that wait.
 pub(crate) struct Lanes<T> {
     urgent: Turns<T>,
     control: Turns<T>,
     ends: Turns<T>,
     background: Turns<T>,
-    /// Lanes whose first member did not fit into a batch: one of them is the first of the
-    /// next, so that no stream of small members starves a large one.
+    /// Lanes whose first operation did not fit into a batch. One of them opens the next
+    /// batch, so that no stream of small operations starves a large one.
     owed: VecDeque<Lane>,
-    /// The last batch was of urgent members alone: the next one is not.
+    /// Set if the last batch had urgent operations alone; the next batch takes all lanes.
     was_urgent: bool,
-    /// The last batch had a heavy member: the next one has none.
+    /// Set if the last batch had a heavy operation; the next one has none, if a light one
+    /// waits.
     was_heavy: bool,
 }
 
-/// One lane: namespaces take turns.
+/// A lane: a round-robin queue of namespaces.
 struct Turns<T> {
     order: VecDeque<NamespaceKey>,
     namespaces: HashMap<NamespaceKey, Runs<T>>,
 }
 
-/// One namespace in a lane: its runs take turns.
+/// A namespace in a lane: a round-robin queue of runs.
 struct Runs<T> {
     order: VecDeque<RunKey>,
     runs: HashMap<RunKey, VecDeque<Entry<T>>>,
@@ -80,7 +81,7 @@ struct Filling<T> {
     items: Vec<T>,
     weight: u64,
     heaviest: u64,
-    /// It takes no heavy member.
+    /// Set if the batch takes no heavy operation.
     is_light: bool,
 }
 
@@ -113,8 +114,8 @@ impl<T> Lanes<T> {
     /// Takes the next batch out of the queue.
     pub(crate) fn take(&mut self, bounds: Bounds) -> Vec<T> {
         let mut batch = Filling::new(false);
-        // Urgent members do not wait for the bytes of others, and others do not wait
-        // for a stream of urgent ones.
+        // Urgent operations do not wait for the bytes of other lanes, and other lanes do
+        // not wait for a stream of urgent operations.
         if !self.urgent.is_empty() && !std::mem::replace(&mut self.was_urgent, true) {
             self.urgent.fill(&mut batch, bounds);
             return batch.items;
@@ -142,7 +143,8 @@ impl<T> Lanes<T> {
         self.urgent.fill(batch, bounds);
         let control = match self.ends.is_empty() {
             true => bounds,
-            // Starts are ahead of ends, but a stream of starts leaves them some room.
+            // Starts precede ends, but a stream of starts leaves them a quarter of the
+            // batch.
             false => {
                 Bounds { members: bounds.members / 4 * 3, weight: bounds.weight / 4 * 3, ..bounds }
             }
@@ -156,14 +158,14 @@ impl<T> Lanes<T> {
                 self.owed.push_back(lane);
             }
         }
-        // A sweep costs time and hardly any bytes: one piece of it in each batch.
+        // A sweep costs time and hardly any bytes, so each batch takes one piece of it.
         if let Some(piece) = self.background.next() {
             batch.add(piece);
         }
     }
 
-    /// Makes the members of a run that wait in a lane lighter; `lighten` returns the
-    /// new weight.
+    /// Lowers the weights of a run's operations that wait in a lane; `lighten` returns
+    /// each new weight.
     pub(crate) fn lighten(
         &mut self,
         lane: Lane,
@@ -196,7 +198,8 @@ impl<T> Filling<T> {
         self.items.push(entry.item);
     }
 
-    /// An empty batch takes a member of any weight, unless it is to be light.
+    /// Returns `true` if an operation of this weight fits. An empty batch takes any
+    /// weight, unless it is a light one.
     fn has_room_for(&self, weight: u64, bounds: Bounds) -> bool {
         if self.is_light && weight >= bounds.heavy {
             return false;
@@ -230,8 +233,8 @@ impl<T> Turns<T> {
         line.push_back(entry);
     }
 
-    /// Adds members to a batch, one of each namespace in turn. Returns true if the next
-    /// one of some namespace is too heavy for what is left: that namespace keeps its
+    /// Adds operations to a batch, one of each namespace in turn. Returns `true` if the
+    /// next operation of a namespace is too heavy for the rest; that namespace keeps its
     /// turn.
     fn fill(&mut self, batch: &mut Filling<T>, bounds: Bounds) -> bool {
         let mut passed = Vec::new();
@@ -251,14 +254,14 @@ impl<T> Turns<T> {
         has_passed
     }
 
-    /// The weight of a namespace's next member.
+    /// Returns the weight of a namespace's next operation.
     fn weight(&self, namespace: NamespaceKey) -> Option<u64> {
         let runs = self.namespaces.get(&namespace)?;
         Some(runs.runs.get(runs.order.front()?)?.front()?.weight)
     }
 
-    /// Takes the first member of the namespace whose turn it is. Namespace and run go to
-    /// the back if they have more.
+    /// Takes the first operation of the namespace whose turn it is. Namespace and run
+    /// move to the back if they have more.
     fn next(&mut self) -> Option<Entry<T>> {
         let namespace = self.order.pop_front()?;
         let runs = self.namespaces.get_mut(&namespace)?;

@@ -1,4 +1,5 @@
-//! The commit queue: what waits for the committer, and who waits for room in it.
+//! The commit queue: operations that wait for the committer, and executions that wait for
+//! the budget of their namespace.
 //!
 //! Not here: the order (`lanes`), and any commit.
 
@@ -16,23 +17,24 @@ use super::weight::label;
 use crate::claims::ClaimPermit;
 use crate::request::Reply;
 
-/// The bounds of one batch, chosen for commits of at most 50 ms on a machine with two cores.
+/// The bounds of one batch, chosen for commits of at most 50 ms on a machine with two
+/// cores.
 const BATCH: Bounds = Bounds { members: 512, weight: BATCH_BYTES, heavy: HEAVY_BYTES };
 
-/// Bytes of a batch, with what its rows weigh.
+/// The largest weight of a batch in bytes, its rows included.
 pub(crate) const BATCH_BYTES: u64 = 4 << 20;
 
-/// Bytes of a member that take milliseconds to write.
+/// The weight in bytes from which an operation takes milliseconds to write.
 const HEAVY_BYTES: u64 = 256 << 10;
 
-/// Bytes of results that each namespace may have in the queue: what the largest attempt
-/// may return (`output_bytes`).
+/// The budget of each namespace for results in the queue, in bytes: as much as the
+/// largest attempt may return (`output_bytes`).
 const NAMESPACE_BYTES: u64 = 32 << 20;
 
-/// Cancelled runs that the queue remembers.
+/// The largest number of cancelled runs that the queue remembers.
 const MAX_CANCELLED_RUNS: usize = 1024;
 
-/// The queue. It is closed when the committer ends.
+/// The commit queue. It is closed when the committer ends.
 pub(crate) struct Queue {
     state: Mutex<State>,
     arrived: Notify,
@@ -50,31 +52,32 @@ struct State {
     breaks_down: bool,
 }
 
-/// Runs that were cancelled, the latest last: what ends of them writes nothing.
+/// Recently cancelled runs, newest last. Ends of their executions write no results.
 #[derive(Default)]
 struct Cancelled {
     order: VecDeque<RunKey>,
     runs: HashSet<RunKey>,
 }
 
-/// A member that waits, and what goes with it.
+/// An operation that waits, with its claim permit, reply and charge.
 pub(crate) struct Waiting {
     pub member: Member,
-    /// The place of its state, of the end of an execution.
+    /// The claim permit of the state, if the operation ends an execution.
     pub lease: Option<ClaimPermit>,
     pub reply: Option<Reply>,
-    /// The bytes that it has in the queue, if anybody counts them.
+    /// The charge to the budget of the namespace, if the operation has one.
     pub charge: Option<Charge>,
 }
 
 impl Waiting {
-    /// Returns `true` if its caller has gone, so that it must not be committed.
+    /// Returns `true` if the caller has gone, so that the operation must not be
+    /// committed.
     pub(crate) fn is_withdrawn(&self) -> bool {
         self.reply.as_ref().is_some_and(Reply::is_withdrawn)
     }
 }
 
-/// What the committer takes at a time.
+/// A batch, with the work hints and the drain request that have arrived.
 #[derive(Default)]
 pub(crate) struct Taken {
     pub members: Vec<Waiting>,
@@ -82,7 +85,7 @@ pub(crate) struct Taken {
     pub drain: Option<oneshot::Sender<()>>,
 }
 
-/// The committer has ended.
+/// The error of an operation that arrives after the committer has ended.
 pub(crate) struct Closed;
 
 impl Queue {
@@ -94,13 +97,13 @@ impl Queue {
         }
     }
 
-    /// Adds a member, whatever waits already.
+    /// Adds an operation, without regard to any budget.
     pub(crate) fn push(&self, member: Member, reply: Option<Reply>) -> Result<(), Closed> {
         self.add(Waiting { member, lease: None, reply, charge: None })
     }
 
-    /// Adds the end of an execution, as soon as there is room for its bytes in the budget
-    /// of its namespace. Those of cancelled runs need next to none.
+    /// Adds the end of an execution once its bytes fit into the budget of its namespace.
+    /// Ends in cancelled runs need hardly any bytes.
     pub(crate) async fn push_end(
         &self,
         mut member: Member,
@@ -133,13 +136,14 @@ impl Queue {
         self.arrived.notify_one();
     }
 
-    /// Asks the committer to end when nothing is left; `done` is told.
+    /// Asks the committer to end when nothing is left, and to send on `done` then.
     pub(crate) fn drain(&self, done: oneshot::Sender<()>) {
         self.lock().drain = Some(done);
         self.arrived.notify_one();
     }
 
-    /// Drops what the ends of a cancelled run would write, since they count no more.
+    /// Drops the results of a cancelled run that wait in the queue, since they no longer
+    /// count.
     pub(crate) fn cancel(&self, run: RunKey) {
         let mut state = self.lock();
         state.cancelled.add(run);
@@ -162,7 +166,7 @@ impl Queue {
         cancelled
     }
 
-    /// Waits until something is added.
+    /// Waits until an operation, a work hint or a drain request is added.
     pub(crate) async fn arrived(&self) {
         self.arrived.notified().await;
     }
@@ -193,7 +197,8 @@ impl Queue {
         self.arrived.notify_one();
     }
 
-    /// Takes nothing more. Those who wait for an answer learn that there is none.
+    /// Closes the queue and drops the waiting operations, which tells their callers that
+    /// no answer comes.
     pub(crate) fn close(&self) {
         let waiting = {
             let mut state = self.lock();
@@ -223,8 +228,8 @@ impl Cancelled {
     }
 }
 
-/// Drops what a member would write if its run were not cancelled. What the attempt used
-/// is kept.
+/// Drops the results of an operation in a cancelled run. The usage of the attempt is
+/// kept.
 fn strip(member: &mut Member) {
     match member {
         Member::Finish(finished) => finished.strip(),

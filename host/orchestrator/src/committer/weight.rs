@@ -1,4 +1,4 @@
-//! The lane and the weight of a member: what it costs the commit that writes it, in
+//! The lane and the weight of each operation. The weight is its cost in a commit, in
 //! bytes.
 
 use exosphere_domain::plan::{Again, End};
@@ -6,11 +6,12 @@ use exosphere_store::{Finished, Member, NewRun, RedrivePart, Stage};
 
 use super::lanes::{Label, Lane};
 
-/// The weight of one row beside the texts in it, in bytes: an estimate of the text that is
-/// written in the time of a row (10 µs, by the whole fanout of docs/performance.md).
+/// The weight of one row without its texts, in bytes. It is an estimate of the text that
+/// a commit writes in the time of one row (10 µs, by the whole fanout of
+/// docs/performance.md).
 pub(crate) const ROW_BYTES: u64 = 2 << 10;
 
-/// Where a member belongs in the queue.
+/// Returns the lane and the weight of an operation.
 pub(crate) fn label(member: &Member) -> Label {
     let (lane, run, weight) = match member {
         Member::Start(new) => (Lane::Control, &new.info, start(new)),
@@ -35,13 +36,13 @@ pub(crate) fn label(member: &Member) -> Label {
     Label { lane, namespace: run.namespace_key, run: run.key, weight }
 }
 
-/// Two rows, of the run and of its first state, and those of its store.
+/// Weighs a start: the row of the run, that of its first state, and those of its store.
 fn start(new: &NewRun) -> u64 {
     let store: usize = new.store.iter().map(|(key, value)| key.len() + value.len()).sum();
     rows(2 + new.store.len()) + bytes(new.info.inputs.len() + store)
 }
 
-/// The row of the state, and what its end brings with it.
+/// Weighs the end of an execution: the row of the state, and all that its end writes.
 fn finish(finished: &Finished) -> u64 {
     let logs = finished.logs.as_ref().map_or(0, String::len);
     let writes = finished.journal.bytes();
@@ -53,7 +54,8 @@ fn stage(piece: &Stage) -> u64 {
     rows(piece.outputs.len() + piece.children.len()) + bytes(text)
 }
 
-/// Weighs what an end writes beside the row of its state: outputs, children, failures.
+/// Returns the weight of an end without the row of its state: outputs, children,
+/// failures.
 pub(crate) fn end(finished: &Finished) -> u64 {
     match &finished.changes.end {
         End::Success { outputs, children, unites } => {
@@ -62,7 +64,7 @@ pub(crate) fn end(finished: &Finished) -> u64 {
         }
         End::Pruned { data } => bytes(data.as_ref().map_or(0, String::len)),
         End::Again { why: Again::Failed(failure), .. } | End::Errored { failure } => {
-            // Once with the state, and once with the attempt.
+            // The message is written twice: with the state and with the attempt.
             rows(1) + 2 * bytes(failure.message.len())
         }
         End::Again { .. } => rows(1),
@@ -97,7 +99,7 @@ pub(super) mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// The number of the only state.
+    /// A generator that always returns the id 1.
     struct One;
 
     impl Ids for One {
@@ -106,7 +108,7 @@ pub(super) mod tests {
         }
     }
 
-    /// The end of an execution.
+    /// Builds the end of an execution.
     pub(in crate::committer) fn ended(end: End) -> Finished {
         let name = || "n".parse().unwrap();
         let run = Arc::new(RunInfo {

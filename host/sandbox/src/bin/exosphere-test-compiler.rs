@@ -1,5 +1,5 @@
-//! The program that compiles in the tests of this crate: the real thing if it
-//! is told to `compile`, else something that goes wrong in one way.
+//! The compiler program of this crate's tests: the real compiler if it is told to
+//! `compile`, else a program that fails in one way.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         return host();
     }
     if what == "killed" {
-        // As by the system, when there is no memory left.
+        // As the system does when it is out of memory.
         let _ = kill_process(rustix::process::getpid(), Signal::KILL);
     }
     if let Some(once) = what.to_str().and_then(|what| what.strip_prefix("killed-once=")) {
@@ -58,10 +58,10 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Tries what a compilation has no business to do, and says on standard error
-/// what came of it: `name=errno`, 0 if it could be done.
+/// Tries operations that the confinement forbids, and writes each result to standard
+/// error: `name=errno`, 0 if it succeeded.
 fn probe(parent: Option<Pid>, environment: String, confined: String) {
-    // Its input first, as the real thing does.
+    // The input first, as the real compiler does.
     let _ = std::io::copy(&mut std::io::Read::take(stdin(), 8), &mut std::io::sink());
     let told = |result: std::io::Result<()>| match result {
         Ok(()) => 0,
@@ -87,10 +87,10 @@ fn probe(parent: Option<Pid>, environment: String, confined: String) {
     std::process::abort();
 }
 
-/// Asks for memory that could be executed.
+/// Maps executable memory.
 fn make_executable() -> std::io::Result<()> {
     use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
-    // SAFETY: a new mapping that nobody uses.
+    // SAFETY: the mapping is new and unused.
     #[expect(unsafe_code, reason = "no other way to try")]
     let mapped = unsafe {
         let all = ProtFlags::READ | ProtFlags::WRITE | ProtFlags::EXEC;
@@ -99,8 +99,8 @@ fn make_executable() -> std::io::Result<()> {
     mapped.map(|_| ()).map_err(Into::into)
 }
 
-/// Starts a compilation that would take long, says its number and waits, for
-/// ever, as a host does that is to be killed.
+/// Starts a long compilation, prints its process id and waits for ever, like a host
+/// that is about to be killed.
 fn host() -> ExitCode {
     let Ok(program) = std::env::current_exe() else { return ExitCode::FAILURE };
     let child = Command::new(program)
@@ -122,8 +122,8 @@ fn host() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A component that takes the compiler minutes: one module of many functions
-/// that are as large as is allowed.
+/// Returns a component that takes the compiler minutes: one module of many functions of
+/// the maximum size.
 fn long() -> Vec<u8> {
     const FUNCTIONS: usize = 100;
     const CALLS: usize = 20_000;
@@ -139,7 +139,7 @@ fn long() -> Vec<u8> {
         }
     };
     let section = |id: u8, body: Vec<u8>| [vec![id], unsigned(body.len()), body].concat();
-    // memory.grow of nothing, dropped; each is a call that may fail.
+    // `memory.grow` by nothing, dropped; each is a call that may fail.
     let code = [vec![0], [0x41, 0, 0x40, 0, 0x1a].repeat(CALLS), vec![0x0b]].concat();
     let code = [unsigned(code.len()), code].concat();
     let module = [

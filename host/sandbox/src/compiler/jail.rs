@@ -1,8 +1,8 @@
-//! How the process that compiles locks itself in: limits of the system,
-//! nothing open but its pipes, no system call but those that computing needs.
+//! The confinement of the compiling process: resource limits of the system, no open
+//! files but its pipes, no system calls but those that computing needs.
 //!
-//! What is compiled is hostile, and a compiler is large. Whatever a bug in it
-//! lets an upload do, it can do to this process only.
+//! An upload is hostile, and a compiler is large. Whatever a bug in the compiler lets
+//! an upload do, it can do to this process only.
 
 use std::ffi::OsString;
 use std::io;
@@ -10,22 +10,22 @@ use std::os::fd::BorrowedFd;
 
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 
-/// What a compilation is held to by the system.
+/// The system's limits on a compilation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confinement {
-    /// Seconds of CPU time.
+    /// CPU time, in seconds.
     pub cpu_s: u64,
     /// Bytes of address space.
     pub memory_bytes: u64,
 }
 
 impl Confinement {
-    /// How it is written on the command line.
+    /// Returns the confinement as arguments of the command line.
     pub fn arguments(&self) -> [String; 2] {
         [self.cpu_s.to_string(), self.memory_bytes.to_string()]
     }
 
-    /// Reads what [`Confinement::arguments`] wrote.
+    /// Parses the result of [`Confinement::arguments`].
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Option<Confinement> {
         let mut arguments = arguments.into_iter();
         let mut number = || arguments.next()?.to_str()?.parse().ok();
@@ -34,25 +34,25 @@ impl Confinement {
     }
 }
 
-/// What is missing of a confinement.
+/// A missing part of a confinement.
 #[derive(Debug)]
 pub enum Gap {
-    /// This system filters no calls; everything else is in place.
+    /// This system has no filter of system calls; everything else is in place.
     NoFilter(String),
-    /// It could not be set up.
+    /// The resource limits could not be set.
     NoLimits(io::Error),
 }
 
-/// So much less is a compilation worth than the host that waits for it. Not
-/// the least there is (19): on a machine whose guests use all of it, an upload
-/// would wait until its time is over.
+/// The nice value of a compilation, below the priority of the host. Not the lowest
+/// priority (19): on a machine whose guests use all of it, an upload would wait until
+/// its time is over.
 const NICE: i32 = 10;
 
-/// Seconds between the end of the CPU time, which is told by a signal of its
-/// own, and the moment at which the system kills without telling why.
+/// Seconds between the soft and the hard limit of the CPU time. The soft limit sends a
+/// signal of its own; at the hard limit the system kills without a reason.
 const GRACE_S: u64 = 5;
 
-/// Locks this process in, for good. To be called before it has threads, and
+/// Confines this process permanently. Call it before the process starts threads, and
 /// before it reads anything.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ pub fn confine(confinement: &Confinement) -> Result<(), Gap> {
 }
 
 fn limit(confinement: &Confinement) -> io::Result<()> {
-    // That it cannot be nice harms nobody but the host's other work.
+    // Without the nice value, only the host's other work is slower.
     let _ = nice(NICE);
     close_all_else();
     let set = |resource, soft, hard| {
@@ -73,26 +73,26 @@ fn limit(confinement: &Confinement) -> io::Result<()> {
     set(Resource::Cpu, cpu_s, cpu_s.saturating_add(GRACE_S))?;
     set(Resource::Core, 0, 0)?;
     set(Resource::Fsize, 0, 0)?;
-    // Its pipes are open; nothing else ever will be.
+    // The process has its pipes; it never opens another descriptor.
     set(Resource::Nofile, 3, 3)?;
     match set(Resource::As, memory_bytes, memory_bytes) {
-        // Elsewhere it is not a limit that one can rely on.
+        // On other systems this limit is not reliable.
         Err(error) if cfg!(target_os = "linux") => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-/// Closes what was inherited: the host's own descriptors close by themselves,
-/// but those that the host was given by whoever started it may not.
+/// Closes the inherited descriptors. The host's own descriptors close by themselves,
+/// but those that the host inherited from its parent may not.
 fn close_all_else() {
     for number in open_numbers().into_iter().filter(|number| *number > 2) {
-        // SAFETY: nothing in this process has opened anything that it still
-        // uses, so whatever has this number is nobody's. It is open: asked
-        // just now, while there is one thread only.
+        // SAFETY: this process has not opened anything that it still uses, so no code
+        // owns the descriptor of this number. It is open: that was checked just now,
+        // while there is one thread only.
         #[expect(unsafe_code, reason = "the descriptors belong to nobody here")]
         unsafe {
             let is_open = rustix::io::fcntl_getfd(BorrowedFd::borrow_raw(number)).is_ok();
-            // The number that the listing had is open no more.
+            // The descriptor of the listing itself is closed already.
             is_open.then(|| rustix::io::close(number));
         }
     }
@@ -103,7 +103,7 @@ fn open_numbers() -> Vec<i32> {
         Ok(listed) => {
             listed.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
         }
-        // There is nothing to ask: all that there commonly are.
+        // Without a listing, assume all common numbers.
         Err(_) => (0..4096).collect(),
     }
 }
@@ -129,7 +129,7 @@ fn filter() -> Result<(), String> {
     Ok(())
 }
 
-/// The filters. Of two that apply to a call the stricter one counts.
+/// Returns the filters. If two apply to a call, the stricter one counts.
 #[cfg(target_os = "linux")]
 fn policy() -> serde_json::Value {
     use serde_json::json;
@@ -144,7 +144,7 @@ fn policy() -> serde_json::Value {
     let only = |name: &str, index: u8, op: serde_json::Value, value: u64| json!({"syscall": name, "args": [{"index": index, "type": "qword", "op": op, "val": value}]});
     let without = |bits: u64| json!({"masked_eq": bits});
     let mut few: Vec<_> = [
-        // Its pipes, the only files there are.
+        // The pipes, the only open files.
         "read",
         "write",
         "writev",
@@ -154,7 +154,7 @@ fn policy() -> serde_json::Value {
         "munmap",
         "mremap",
         "madvise",
-        // Threads and what they wait by.
+        // Threads and their waits.
         "futex",
         "set_robust_list",
         "rseq",
@@ -168,8 +168,8 @@ fn policy() -> serde_json::Value {
         "exit",
         "exit_group",
         "clone3",
-        // Signals, for what Rust does on a panic or an overflowing stack, and
-        // for the engine's handlers.
+        // Signals, for what Rust does on a panic or a stack overflow, and for the
+        // engine's handlers.
         "rt_sigaction",
         "rt_sigprocmask",
         "rt_sigreturn",
@@ -184,15 +184,15 @@ fn policy() -> serde_json::Value {
     few.extend([
         // A thread, never a process. It runs under the same filters.
         only("clone", 0, without(CLONE_THREAD), CLONE_THREAD),
-        // Nothing that is compiled here is run here.
+        // Compiled code is never run in this process.
         only("mmap", 2, without(PROT_EXEC), 0),
         only("mprotect", 2, without(PROT_EXEC), 0),
         only("prctl", 0, json!("eq"), PR_SET_NAME),
-        // To abort; to signal nobody else.
+        // For abort; the process may signal itself only.
         only("tgkill", 0, json!("eq"), u64::from(std::process::id())),
     ]);
     json!({
-        // The C library then uses `clone`, whose flags a filter can see.
+        // Makes the C library fall back to `clone`, whose flags a filter can see.
         "old": {
             "mismatch_action": "allow",
             "match_action": {"errno": ENOSYS},

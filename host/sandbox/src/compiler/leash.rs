@@ -1,5 +1,5 @@
-//! Sees to it that a process that was started ends and is reaped, whatever
-//! becomes of whoever started it.
+//! Ensures that a child process ends and is reaped, even if the task or the runtime
+//! that started it is gone.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -9,47 +9,47 @@ use tokio::process::Child;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// It said all that it had to say.
+    /// It exited successfully.
     Well,
     /// It used up its CPU time.
     CpuTime,
-    /// It gave up by itself.
+    /// It aborted.
     Abort,
-    /// Someone else killed it.
+    /// It was killed from outside.
     Killed,
-    /// In another way.
+    /// It ended in another way.
     Badly(ExitStatus),
 }
 
-/// A process that ends when this goes.
+/// A handle of a process, which is killed when the handle is dropped.
 pub(super) struct Leash {
-    /// Dropped, or said, it is the order to kill.
+    /// The kill order: sent by a message or by dropping the sender.
     order: Option<oneshot::Sender<()>>,
     keeper: JoinHandle<Ended>,
 }
 
 impl Leash {
-    /// Takes a process that leads its own group.
+    /// Takes charge of a process that leads its own group.
     pub(super) fn new(child: Child) -> Leash {
         let (order, ordered) = oneshot::channel();
-        // A task of its own goes on when the future that compiles is dropped,
-        // and leaves no zombie behind. If the whole runtime goes, the process
-        // is killed as it is dropped, and the system reaps it after us.
+        // A separate task continues when the future that compiles is dropped, and
+        // leaves no zombie. If the whole runtime is dropped, it kills the process, and
+        // the system reaps the process after the host's end.
         let keeper = tokio::spawn(keep(child, ordered));
         Leash { order: Some(order), keeper }
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub(super) async fn ended(mut self) -> Ended {
         let ended = (&mut self.keeper).await;
-        // The keeper neither panics nor is it cancelled before the runtime is.
+        // The keeper task neither panics nor is cancelled before the runtime is.
         ended.unwrap_or(Ended::Killed)
     }
 
-    /// Ends it.
+    /// Kills the process and waits for its end.
     pub(super) async fn kill(mut self) {
         self.order.take();
         self.ended().await;
@@ -57,13 +57,13 @@ impl Leash {
 }
 
 async fn keep(mut child: Child, ordered: oneshot::Receiver<()>) -> Ended {
-    // Its number is its own until it is waited for.
+    // The process id stays its own until it is waited for.
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let status = tokio::select! {
         status = child.wait() => status,
         _ = ordered => {
             if let Some(group) = group {
-                // It fails only if it has just ended.
+                // This fails only if the process has just ended.
                 let _ = kill_process_group(group, Signal::KILL);
             }
             child.wait().await

@@ -1,7 +1,7 @@
-//! The process that compiles: locks itself in, reads one upload, and answers
-//! with code or a refusal.
+//! The compiling process: confines itself, reads one upload, and answers with code or a
+//! refusal.
 //!
-//! Nothing of what happens in here reaches the host but the answer.
+//! Only the answer reaches the host.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -15,7 +15,7 @@ use crate::engine;
 use crate::inspect::inspect;
 use crate::refused::{Refused, invalid};
 
-/// The whole life of the process. The arguments are those of
+/// Runs the compiling process from start to end. The arguments are those of
 /// [`Confinement::arguments`].
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(confinement) = Confinement::parse(arguments) else {
@@ -39,7 +39,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Says something on standard error, if the host is still there to read it.
+/// Writes a message to standard error, if the host still reads it.
 fn tell(words: &str) {
     let _ = writeln!(io::stderr(), "{words}");
 }
@@ -60,8 +60,8 @@ fn serve(unfiltered: Option<String>) -> io::Result<()> {
     Answer { verdict, unfiltered, artifact }.write(&mut io::stdout().lock())
 }
 
-/// The host keeps our input open while it waits. Its end means that there is
-/// nobody left to answer to.
+/// Exits when the host is gone. The host keeps this process's input open while it
+/// waits, so the end of the input means that no host waits for an answer.
 fn end_with_the_host() {
     let _ = io::stdin().lock().read(&mut [0]);
     std::process::exit(1);
@@ -75,8 +75,8 @@ fn make(bytes: &[u8]) -> Result<Artifact, Verdict> {
     artifact.map_err(|error| Verdict::Refused(Refused::Internal { why: error.to_string() }))
 }
 
-/// The inspection has found the component valid: what fails now is beyond what
-/// the engine takes.
+/// Returns the verdict of a failed compilation. The inspection has found the component
+/// valid, so the failure is beyond the engine's capacity.
 fn failed(error: &wasmtime::Error) -> Verdict {
     let is_memory = |cause: &(dyn std::error::Error + 'static)| {
         let io = cause.downcast_ref::<io::Error>();

@@ -1,6 +1,6 @@
-//! What goes between the host and the process that compiles: the upload one
-//! way, an answer the other. Each part is led by its length, so that neither
-//! side has to close anything to be understood.
+//! The protocol between the host and the compiling process: the upload one way, an
+//! answer the other. A length precedes each part, so that neither side has to close its
+//! pipe.
 
 use exosphere_domain::json::{Typed, from_bytes};
 use serde::{Deserialize, Serialize};
@@ -12,12 +12,12 @@ use crate::refused::Refused;
 /// Bytes of an answer besides the code.
 pub(super) const HEAD_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The length that goes before an upload.
+/// Returns the length that precedes an upload.
 pub(super) fn length(bytes: &[u8]) -> [u8; 8] {
     (bytes.len() as u64).to_le_bytes()
 }
 
-/// Reads what [`length`] leads.
+/// Reads a message that [`length`] precedes.
 pub(super) fn read(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut length = [0; 8];
     from.read_exact(&mut length)?;
@@ -30,18 +30,18 @@ pub(super) fn read(from: &mut impl Read) -> io::Result<Vec<u8>> {
     }
 }
 
-/// What came of a compilation.
+/// The result of a compilation.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Verdict {
-    /// There is code.
+    /// The component was compiled.
     Compiled,
-    /// There was too little memory.
+    /// The process ran out of memory.
     OutOfMemory,
-    /// There is none, since the upload does not fit.
+    /// The upload was refused.
     Refused(Refused),
 }
 
-/// The first part of an answer.
+/// The head of an answer, which precedes the artifact.
 #[derive(Serialize, Deserialize)]
 struct Head {
     verdict: Verdict,
@@ -50,18 +50,17 @@ struct Head {
 
 impl Typed for Head {}
 
-/// An answer.
+/// An answer of the compiling process.
 pub(super) struct Answer {
-    /// What came of it.
     pub(super) verdict: Verdict,
-    /// Why there is no filter of system calls, if there is none.
+    /// The reason why the process has no filter of system calls, if it has none.
     pub(super) unfiltered: Option<String>,
-    /// What was made; empty if nothing was.
+    /// The artifact; empty without compiled code.
     pub(super) artifact: Artifact,
 }
 
 impl Answer {
-    /// Writes it.
+    /// Writes the answer.
     pub(super) fn write(self, to: &mut impl Write) -> io::Result<()> {
         let head = Head { verdict: self.verdict, unfiltered: self.unfiltered };
         let head = serde_json::to_vec(&head)?;
@@ -71,7 +70,7 @@ impl Answer {
         to.flush()
     }
 
-    /// Reads all that was said; nothing if that is no answer.
+    /// Parses an answer; `None` if the bytes are not a valid one.
     pub(super) fn read(said: Vec<u8>) -> Option<Answer> {
         let (length, rest) = said.split_at_checked(8)?;
         let length = u64::from_le_bytes(length.try_into().ok()?);

@@ -1,8 +1,8 @@
-//! Which addresses a guest may be connected to: those of the public internet,
-//! and those that the operator allowed. A name that is granted says nothing of
-//! where it leads; whoever owns it may point it at the host's own network.
+//! The addresses to which a guest may connect: those of the public internet, and those
+//! that the operator allowed. A grant of a name does not cover its addresses: the
+//! name's owner may point it at the host's own network.
 //!
-//! Nothing is looked up here.
+//! Not here: name look-ups (`network`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,8 +16,8 @@ const fn v6(a: u16, b: u16, c: u16, bits: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), bits)
 }
 
-/// What of IPv4 is not the public internet (IANA's registry of special
-/// addresses), and one public address at which a cloud serves its own machines.
+/// IPv4 networks outside the public internet (IANA's special-purpose registry), and one
+/// public address at which a cloud serves its own machines.
 const SPECIAL_V4: [Ipv4Net; 17] = [
     v4(0, 0, 0, 0, 8),          // this network; 0.0.0.0 reaches the machine itself
     v4(10, 0, 0, 0, 8),         // private
@@ -38,12 +38,13 @@ const SPECIAL_V4: [Ipv4Net; 17] = [
     v4(255, 255, 255, 255, 32), // broadcast
 ];
 
-/// The part of IPv6 that is given out. Loopback, link-local and unique local
-/// addresses, multicast, and IPv4 in its deprecated form lie outside.
+/// The allocated part of IPv6. Loopback, link-local and unique local addresses,
+/// multicast, and IPv4 in its deprecated form lie outside.
 const GIVEN_OUT_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
 
-/// What of it is not the public internet. Teredo and 6to4 carry an IPv4
-/// address that a relay would follow, so they are no way around the above.
+/// IPv6 networks in that part that are not the public internet. Teredo and 6to4 carry
+/// an IPv4 address that a relay would follow; refusing them closes a bypass of the IPv4
+/// list.
 const SPECIAL_V6: [Ipv6Net; 4] = [
     v6(0x2001, 0, 0, 23), // protocol assignments, Teredo and benchmarks among them
     v6(0x2001, 0xdb8, 0, 32), // documentation
@@ -51,18 +52,18 @@ const SPECIAL_V6: [Ipv6Net; 4] = [
     v6(0x3fff, 0, 0, 20), // documentation
 ];
 
-/// Where IPv4 addresses are put for translators (NAT64). In networks without
-/// IPv4, every name that has no IPv6 address leads here.
+/// The prefix of translated IPv4 addresses (NAT64). In networks without IPv4, every
+/// name that has no IPv6 address resolves to it.
 const TRANSLATED: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
 
-/// Whether a guest may be connected to an address.
+/// Returns whether a guest may connect to an address.
 pub(super) fn is_allowed(ip: IpAddr, allow: &[IpNet]) -> bool {
     let meant = meant(ip);
     is_public(meant) || allow.iter().any(|net| net.contains(&meant) || net.contains(&ip))
 }
 
-/// The address that is reached by another: the IPv4 address that is in it, if
-/// the system or a translator would take it out.
+/// Returns the address that is really reached: the embedded IPv4 address, if the system
+/// or a translator would extract it.
 fn meant(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
     if let Some(mapped) = v6.to_ipv4_mapped() {
@@ -201,14 +202,14 @@ mod tests {
         ] {
             assert_eq!(is_allowed(ip.parse().unwrap(), &nets), expected, "{ip}");
         }
-        // Translated addresses may also be named as what they are.
+        // The operator may also allow translated addresses in their translated form.
         let net: IpNet = "64:ff9b::/96".parse().unwrap();
         assert!(is_allowed("64:ff9b::10.0.0.1".parse().unwrap(), &[net]));
     }
 
     proptest! {
-        // The standard library names some of the same kinds of addresses in its
-        // own words. What it calls special is never allowed.
+        // The standard library has its own predicates for some special addresses. An
+        // address that it calls special is never allowed.
         #[test]
         fn what_the_standard_library_calls_special_is_refused(bits: u32) {
             let ip = Ipv4Addr::from(bits);

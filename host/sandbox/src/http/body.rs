@@ -1,5 +1,5 @@
-//! The bodies of a request and its response, on their way: counted, and cut off
-//! where a limit is reached.
+//! The bodies of a request and its response: counted as they pass, and cut off at a
+//! limit.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,16 +32,16 @@ impl Traffic {
     }
 }
 
-/// Which way a body goes.
+/// The direction of a body.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Way {
-    /// From the guest.
+    /// From the guest to the server.
     Out,
-    /// To the guest.
+    /// From the server to the guest.
     In,
 }
 
-/// Counts the bytes of one body.
+/// The byte counter of one body.
 pub(super) struct Gauge {
     way: Way,
     bytes: u64,
@@ -56,7 +56,7 @@ impl Gauge {
         Gauge { way, bytes: 0, most, traffic, breach }
     }
 
-    /// Counts what came, or ends the attempt if it is too much.
+    /// Counts the bytes of a frame, and ends the attempt if they exceed the limit.
     fn pass(&mut self, frame: &Frame<Bytes>) -> Result<(), Error> {
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
         self.bytes = self.bytes.saturating_add(bytes);
@@ -109,7 +109,7 @@ impl Body for Outgoing {
     }
 }
 
-/// How long a guest waits for the next piece of a body, if it said so.
+/// A guest's timeout for the next piece of a body, if it set one.
 pub(super) struct Patience {
     time: Duration,
     // On the heap, since a body must be movable.
@@ -131,7 +131,7 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// `is_over` is set when the body is at its end, or nobody wants it.
+    /// Wraps a response body. `is_over` is set when the body ends or is dropped.
     pub(super) fn new(
         body: Incoming,
         gauge: Gauge,

@@ -1,4 +1,4 @@
-//! One request, from its connection to the end of the response.
+//! One HTTP request, from its connection to the end of the response.
 
 use std::io;
 use std::pin::pin;
@@ -25,10 +25,10 @@ use super::{Answer, Driver};
 use crate::breach::Breach;
 use crate::log::{LogLevel, SharedLogs};
 
-/// Bytes that are read ahead of a response: its headers have to fit in.
+/// Bytes of the read buffer of a response; its headers must fit in.
 const READ_BYTES: usize = 64 * 1024;
 
-/// A request that is granted.
+/// A granted request.
 pub(super) struct Call {
     pub(super) network: Arc<Network>,
     pub(super) target: Target,
@@ -41,15 +41,14 @@ pub(super) struct Call {
     pub(super) traffic: Arc<Traffic>,
 }
 
-/// A connection that is being driven.
 type Connection = http1::Connection<TokioIo<Box<dyn Wire>>, Outgoing>;
 
 impl Call {
-    /// Makes the request. Dropping this, or what it gives, closes the
-    /// connection.
+    /// Makes the request. Dropping the future, or its response, closes the connection.
     pub(super) async fn run(self) -> Answer {
-        // Others may hold all connections. That is not this guest's fault, so
-        // its clock is not running yet; the deadline of the attempt is.
+        // Other guests may hold all connections, which is not this guest's fault. So
+        // the timeout of the request starts later; the deadline of the attempt already
+        // applies.
         let permit = self.network.connection().await;
         let until = Instant::now() + self.limits.time(Limit::HttpCallMs);
         let (breach, logs, shown) =
@@ -99,14 +98,14 @@ impl Call {
             {
                 self.breach.report(Limit::HttpCallMs);
             }
-            // What broke off a body is told to whoever reads it.
+            // The reader of the body gets the error that broke it off.
             Ok(())
         });
         Ok((response, driver))
     }
 }
 
-/// The request as it is written: only proxies are told more than the path.
+/// Builds the request as it is written: path only, since only proxies get the full URI.
 fn request(target: Target, headers: HeaderMap, body: Outgoing) -> Result<Request<Outgoing>, Error> {
     let mut request = Request::new(body);
     *request.method_mut() = target.method;
@@ -115,8 +114,8 @@ fn request(target: Target, headers: HeaderMap, body: Outgoing) -> Result<Request
     Ok(request)
 }
 
-/// Waits for the head of the response, driving the connection. Gives the
-/// connection too, unless it is at its end.
+/// Waits for the head of the response, driving the connection. Returns the connection
+/// too, unless it has ended.
 async fn answer(
     sending: impl Future<Output = hyper::Result<Response<Incoming>>> + Unpin,
     connection: Connection,
@@ -130,7 +129,7 @@ async fn answer(
     }
 }
 
-/// Waits for something as long as the guest wants to, if it said so.
+/// Waits for a future, up to the guest's timeout if it set one.
 async fn within<T>(time: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
     match time {
         Some(time) => timeout(time, work).await.ok(),
@@ -138,7 +137,7 @@ async fn within<T>(time: Option<Duration>, work: impl Future<Output = T>) -> Opt
     }
 }
 
-/// An error in words for the guest's author, and what to do about it.
+/// Explains an error to the guest's author, with a remedy.
 fn explained(error: &Error) -> String {
     match error {
         Error::DestinationIpProhibited => "its host leads to an address that is not on the public internet; the operator of this host can allow its network: `exosphere serve --http-allow-net NETWORK`".to_owned(),
@@ -147,10 +146,10 @@ fn explained(error: &Error) -> String {
     }
 }
 
-/// An error of the exchange, in the words of WASI.
+/// Maps an error of the HTTP exchange to an error code of WASI.
 pub(super) fn of_hyper(error: hyper::Error) -> Error {
     let source = std::error::Error::source(&error);
-    // The body of the request ended itself.
+    // The body of the request ended the exchange.
     if let Some(own) = source.and_then(|source| source.downcast_ref::<Error>()) {
         return match own {
             Error::HttpRequestBodySize(size) => Error::HttpRequestBodySize(*size),

@@ -1,6 +1,6 @@
-//! The headers of a request: the guest's, without any by which it could say
-//! where one message ends and the next begins, to whom it is, or that it is
-//! another request than the one that was compared with the grant.
+//! The headers of a request: the guest's, without those that would change the request.
+//! Such headers frame messages, name the host, or make it another request than the one
+//! compared with the grant.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
@@ -8,22 +8,21 @@ use http::header::{
 };
 use wasmtime_wasi_http::Error;
 
-/// How an outside system knows work that is done again.
+/// The header by which an outside system recognizes work that is done again.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The most headers of a request, and of a response.
+/// The maximum of headers in a request, and in a response.
 pub(super) const MAX_HEADERS: usize = 100;
 
-/// Bytes of all headers that a guest puts together, with what they cost in
-/// memory. A guest may hold as many of them as it has handles.
+/// Bytes of all headers that a guest puts together, with their overhead in memory. A
+/// guest may hold as many header lists as it has handles.
 pub(super) const FIELD_BYTES: usize = 16 * 1024;
 
-/// What a guest is told whose headers are larger.
+/// The message to a guest whose headers are larger than [`FIELD_BYTES`].
 pub(crate) const TOO_LARGE: &str = "the node's headers of one request are larger than 16 KiB together, which is the same for every node and cannot be changed; send less in headers, or send it in the body";
 
-/// Those that are between us and the next machine on the way, or ours to say.
-/// `Content-Length` is the guest's own: the engine holds it to what it then
-/// writes.
+/// Hop-by-hop headers, and headers that the host sets. `Content-Length` is the guest's
+/// own: the engine compares it with the body that the guest writes.
 const OURS: [HeaderName; 9] = [
     CONNECTION,
     EXPECT,
@@ -36,11 +35,11 @@ const OURS: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// Headers by which a proxy, a server or a framework takes a request for another
-/// one: of another path, method, host or sender. A grant of a path or a method
-/// would be one of any.
+/// Headers by which a proxy, a server or a framework takes a request for another one:
+/// of another path, method, host or sender. With them, a grant of one path or method
+/// would grant any.
 const OVERRIDES: &[&str] = &[
-    // The path.
+    // Override the path.
     "x-http-destinationurl",
     "x-proxy-url",
     "x-mashape-proxy-url",
@@ -52,16 +51,16 @@ const OVERRIDES: &[&str] = &[
     "x-amzn-request-path",
     "base-url",
     "destination",
-    // The method.
+    // Override the method.
     "x-method",
     "x-verb",
     "x-original-method",
     "x-requested-method",
     "-method",
-    // The host.
+    // Override the host.
     "x-host",
     "x-backend-host",
-    // Who sends it, and by which way.
+    // Override the sender and the route.
     "forwarded",
     "forwarded-for",
     "via",
@@ -79,17 +78,17 @@ const OVERRIDES: &[&str] = &[
     "x-azure-clientip",
     "x-azure-socketip",
     "x-appengine-user-ip",
-    // And over which scheme.
+    // Override the scheme.
     "x-scheme",
     "x-url-scheme",
     "x-forward-proto",
     "front-end-https",
 ];
 
-/// Beginnings of such headers, of which there are many.
+/// Prefixes of further such headers.
 const OVERRIDING: &[&str] = &["proxy-", "x-forwarded", "x-envoy-", "x-middleware-"];
 
-/// Parts of such headers.
+/// Parts of the names of further such headers.
 const REWRITING: &[&str] = &[
     "override",
     "rewrite",
@@ -102,10 +101,10 @@ const REWRITING: &[&str] = &[
     "request-ur",
 ];
 
-/// Whether a guest may neither set a header nor see it. Where we send the key
-/// of its work, that is not its own to say.
+/// Returns whether a guest may neither set nor read a header. The idempotency key is
+/// forbidden if the host sends it.
 pub(super) fn is_forbidden(name: &HeaderName, has_key: bool) -> bool {
-    // CGI and its heirs tell no underscore (or dot) from a hyphen.
+    // CGI and its successors do not tell an underscore (or dot) from a hyphen.
     let plain: String = name.as_str().chars().map(hyphen).collect();
     let is_key = has_key && plain == IDEMPOTENCY_KEY.as_str();
     let is_length = plain == CONTENT_LENGTH.as_str() && *name != CONTENT_LENGTH;
@@ -121,10 +120,10 @@ fn hyphen(letter: char) -> char {
     if letter.is_ascii_alphanumeric() { letter } else { '-' }
 }
 
-/// The headers that are sent: the guest's and ours.
+/// Merges the guest's headers and the host's into those that are sent.
 ///
 /// # Errors
-/// If there are too many, or the guest got hold of one that is ours.
+/// If there are too many headers, or if a guest's header is reserved for the host.
 pub(super) fn outgoing(
     guest: HeaderMap,
     host: HeaderValue,
@@ -139,7 +138,7 @@ pub(super) fn outgoing(
     }
     let mut headers = HeaderMap::with_capacity(guest.len() + 3);
     headers.insert(HOST, host);
-    // No connection is used twice, so the server need not wait for more.
+    // Connections are not reused, so the server need not wait for another request.
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     headers.extend(guest);
     if let Some(key) = idempotency_key {

@@ -1,5 +1,5 @@
-//! The functions that guests import: the engine's, and a few in the place of its
-//! own that it leaves unbounded or unfinished.
+//! Links the HTTP functions that guests import: the engine's, and replacements for a
+//! few that the engine leaves unbounded or unfinished.
 
 use exosphere_domain::grant::MAX_PATH_BYTES;
 use wasmtime::StoreContextMut;
@@ -12,8 +12,8 @@ use wasmtime_wasi_http::{Error, WasiHttpView as _};
 
 use crate::host::Host;
 
-/// The interface by the name that the engine gives it. Guests of any 0.2 find
-/// it. The tests notice if the engine goes on to another.
+/// The interface under the engine's own version. Guests of any 0.2 version find it. The
+/// tests notice if the engine moves to another version.
 const TYPES: &str = "wasi:http/types@0.2.12";
 
 /// Bytes of a method's name.
@@ -25,7 +25,7 @@ const AUTHORITY_BYTES: usize = 300;
 type This = Resource<HostOutgoingRequest>;
 type Text = Option<String>;
 
-/// Links what a guest needs to make requests.
+/// Links every import that a guest needs to make requests.
 pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     linker.allow_shadowing(true);
@@ -36,8 +36,8 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Bounds the texts of a request, which the engine keeps as they come: a guest
-/// could otherwise fill the host's memory with requests that it never sends.
+/// Bounds the texts of a request, which the engine stores unchecked: a guest could
+/// otherwise fill the host's memory with requests that it never sends.
 fn bound_setters(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
     let fits = |text: &Text, most: usize| text.as_ref().is_none_or(|text| text.len() <= most);
     types.func_wrap(
@@ -66,8 +66,9 @@ fn bound_setters(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
     )
 }
 
-/// Why a body broke off. The engine gives a stream one type of error and looks
-/// for another here, so that a guest would learn nothing.
+/// Returns the error code of a body that broke off. The engine puts one error type into
+/// a stream and looks for another here, so its own function would tell the guest
+/// nothing.
 fn error_code(
     mut store: StoreContextMut<'_, Host>,
     (error,): (Resource<IoError>,),

@@ -1,5 +1,5 @@
-//! The way out, shared by all guests: names are looked up, addresses are
-//! checked, and what was checked is connected to, with no second look.
+//! The network, shared by all guests: it resolves names, checks the addresses, and
+//! connects to the checked addresses without a second look-up.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -21,30 +21,28 @@ use wasmtime_wasi_http::Error;
 use super::address::is_allowed;
 use super::target::Target;
 
-/// Connections that all guests of a host have open together, unless the
-/// operator says otherwise.
+/// The default maximum of connections that all guests of a host have open together.
 const MAX_CONNECTIONS: usize = 256;
 
-/// Names that are looked up at the same time. Each takes a thread, and cannot
-/// be stopped.
+/// The maximum of concurrent name look-ups. Each takes a thread and cannot be stopped.
 const MAX_LOOKUPS: usize = 16;
 
-/// Addresses of a name that are tried, and how long one is while there is
-/// another.
+/// The maximum of addresses that are tried for a name, and the connect timeout of each
+/// but the last.
 const MAX_ADDRESSES: usize = 4;
 const ADDRESS_PATIENCE: Duration = Duration::from_secs(3);
 
-/// What the operator says about HTTP. A grant says which requests a plugin may
-/// make; this is about the host's own network, whichever plugin asks.
+/// The operator's HTTP configuration. A grant says which requests a plugin may make;
+/// this is about the host's own network, whichever plugin asks.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
-    /// Networks that are not the public internet, and may be connected to all
-    /// the same. None by default.
+    /// Networks outside the public internet to which guests may connect. None by
+    /// default.
     pub allow_nets: Vec<IpNet>,
-    /// Certificates (X.509, DER) that are trusted beside those of the system.
+    /// Certificates (X.509, DER) that are trusted in addition to the system's.
     pub extra_roots: Vec<Vec<u8>>,
-    /// How many connections all guests together may have open; further requests
-    /// wait. At least 1.
+    /// The maximum of connections that all guests together may have open; further
+    /// requests wait. At least 1.
     pub max_connections: usize,
 }
 
@@ -58,12 +56,12 @@ impl Default for HttpConfig {
     }
 }
 
-/// Bytes both ways.
+/// A byte stream in both directions: TCP or TLS.
 pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
-/// The way out.
+/// The shared network access of all guests.
 pub(crate) struct Network {
     config: HttpConfig,
     connections: Arc<Semaphore>,
@@ -82,16 +80,16 @@ impl Network {
         }
     }
 
-    /// Waits for room for one more connection. The semaphore is never closed,
-    /// so there always is an answer.
+    /// Waits for a connection permit. The semaphore is never closed, so this always
+    /// returns one.
     pub(super) async fn connection(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.connections).acquire_owned().await.ok()
     }
 
-    /// Connects to where a request goes.
+    /// Connects to a request's target.
     pub(super) async fn connect(&self, target: &Target) -> Result<Box<dyn Wire>, Error> {
         let stream = self.reach(&self.addresses(target).await?).await?;
-        // Requests are written whole; waiting for more would only delay them.
+        // Requests are written whole; Nagle's algorithm would only delay them.
         let _ = stream.set_nodelay(true);
         if target.scheme == Scheme::Http {
             return Ok(Box::new(stream));
@@ -101,7 +99,8 @@ impl Network {
         Ok(Box::new(tls.connect(name, stream).await.map_err(|error| of_tls(&error))?))
     }
 
-    /// The addresses that a request may be sent to, in the order of the answer.
+    /// Resolves the addresses that a request may be sent to, in the order of the
+    /// answer.
     async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, Error> {
         let found = match &target.host {
             HttpHost::Ip(ip) => vec![SocketAddr::new(*ip, target.port)],
@@ -120,7 +119,7 @@ impl Network {
     async fn look_up(&self, name: String, port: u16) -> Result<Vec<SocketAddr>, Error> {
         let turn = Arc::clone(&self.lookups).acquire_owned().await.ok();
         let looked = tokio::task::spawn_blocking(move || {
-            // Held by the thread: it goes on if nobody waits for it any more.
+            // Held by the thread: the look-up continues even if its caller is gone.
             let _turn = turn;
             (name.as_str(), port).to_socket_addrs().map(Iterator::collect)
         });
@@ -138,7 +137,7 @@ impl Network {
         }
     }
 
-    /// A connection to the first address that answers.
+    /// Connects to the first address that answers.
     async fn reach(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
         let mut left = addresses.len();
         let mut failed = Error::DestinationNotFound;
@@ -171,8 +170,8 @@ impl Network {
     }
 }
 
-/// What makes connections safe. Nothing of one is kept for the next, so that a
-/// server cannot tell by it that two guests share a host.
+/// Builds the TLS connector. It keeps no session between connections, so that a server
+/// cannot tell by one that two guests share a host.
 fn connector(extra_roots: Vec<Vec<u8>>) -> Result<TlsConnector, String> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
@@ -197,7 +196,7 @@ fn connector(extra_roots: Vec<Vec<u8>>) -> Result<TlsConnector, String> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Whose certificate is asked for.
+/// Returns the name that the server's certificate must carry.
 fn server_name(host: &HttpHost) -> Result<ServerName<'static>, InvalidDnsNameError> {
     match host {
         HttpHost::Name(name) => ServerName::try_from(name.clone()),
@@ -205,7 +204,7 @@ fn server_name(host: &HttpHost) -> Result<ServerName<'static>, InvalidDnsNameErr
     }
 }
 
-/// An error of connecting, in the words of WASI.
+/// Maps a connect error to an error code of WASI.
 fn of_connect(error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
@@ -217,7 +216,7 @@ fn of_connect(error: &io::Error) -> Error {
     }
 }
 
-/// An error of TLS, in the words of WASI.
+/// Maps a TLS error to an error code of WASI.
 fn of_tls(error: &io::Error) -> Error {
     let inner = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     match inner {

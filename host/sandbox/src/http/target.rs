@@ -1,5 +1,5 @@
-//! What a request is addressed to, read strictly from what the guest set, so
-//! that what is compared with the grant is what is sent and connected to.
+//! The target of a request, parsed strictly from the guest's fields: the request that
+//! is compared with the grant is the one that is sent and connected to.
 
 use exosphere_domain::grant::{
     BadHost, BadPath, Grants, HttpHost, HttpRequest, MAX_PATH_BYTES, Scheme, check_path, split_port,
@@ -7,7 +7,7 @@ use exosphere_domain::grant::{
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Uri};
 
-/// Where a request goes, and how.
+/// The method and the destination of a request.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) method: Method,
@@ -18,7 +18,7 @@ pub(super) struct Target {
     pub(super) path: PathAndQuery,
 }
 
-/// Why a request is addressed to nothing.
+/// The reason why a request has no valid target.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum BadTarget {
     #[error("the scheme must be http or https")]
@@ -34,7 +34,7 @@ pub(super) enum BadTarget {
 }
 
 impl Target {
-    /// Reads a method and an address.
+    /// Parses a method and a URI.
     pub(super) fn read(method: &Method, uri: &Uri) -> Result<Target, BadTarget> {
         if method == Method::CONNECT {
             return Err(BadTarget::Connect);
@@ -60,7 +60,7 @@ impl Target {
         })
     }
 
-    /// Whether it may be requested.
+    /// Returns whether the grants allow the request.
     pub(super) fn is_granted(&self, grants: &Grants) -> bool {
         grants.allows_http(&HttpRequest {
             method: self.method.as_str(),
@@ -71,7 +71,7 @@ impl Target {
         })
     }
 
-    /// The host, with the port unless the scheme says it.
+    /// Returns the host, with the port unless it is the scheme's default.
     pub(super) fn authority(&self) -> String {
         match self.port == self.scheme.default_port() {
             true => self.host.to_string(),
@@ -79,18 +79,19 @@ impl Target {
         }
     }
 
-    /// The same as a header. A host has no characters that a header has not.
+    /// Returns the authority as a header value. Every character of a host is valid in a
+    /// header.
     pub(super) fn host_header(&self) -> Option<HeaderValue> {
         HeaderValue::try_from(self.authority()).ok()
     }
 
-    /// The request for people to read. Without its query, which may hold what
-    /// is not for everyone.
+    /// Formats the request for people to read. The query is left out, since it may hold
+    /// confidential values.
     pub(super) fn shown(&self) -> String {
         format!("{} {}://{}{}", self.method, self.scheme, self.authority(), self.path.path())
     }
 
-    /// The rule that would grant it.
+    /// Returns the grant rule that would allow the request.
     pub(super) fn rule(&self) -> String {
         format!("{} {}://{}/", self.method, self.scheme, self.authority())
     }

@@ -1,35 +1,35 @@
-//! How much of what a component may be made of, as one table.
+//! The bounds of a component's parts, as one table.
 //!
-//! A component that componentize-py made has up to 38 core modules and some
-//! tens of thousands of functions, the largest of which is Python's interpreter
-//! loop; everything here leaves room for several times that. The compiler's
-//! time grows with the square of some of these: one function at its bound takes
-//! seconds, not minutes. What is inside the bounds and still takes too long is
-//! ended by the limits of the process.
+//! A component that componentize-py made has up to 38 core modules and some tens of
+//! thousands of functions. The largest of them is Python's interpreter loop. Every
+//! bound leaves room for several times that. The compiler's time grows with the square
+//! of some of these numbers: one function at its bound takes seconds, not minutes. A
+//! component within the bounds that still takes too long is ended by the limits of the
+//! process.
 
 use crate::engine::{MAX_MEMORIES, MAX_TABLES};
 use crate::refused::Refused;
 
 macro_rules! parts {
     ($($variant:ident $name:literal $most:expr, $what:literal;)*) => {
-        /// What a component is made of.
+        /// A kind of part of a component.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(super) enum Part { $($variant,)* }
 
         impl Part {
             const COUNT: usize = [$(Part::$variant,)*].len();
 
-            /// Its name, for programs.
+            /// Returns the name of the bound, for programs.
             fn name(self) -> &'static str {
                 match self { $(Part::$variant => $name,)* }
             }
 
-            /// What it is, in words that follow a number.
+            /// Returns the noun that follows a number of the part in a message.
             fn what(self) -> &'static str {
                 match self { $(Part::$variant => $what,)* }
             }
 
-            /// The most that there may be.
+            /// Returns the bound of the part.
             pub(super) fn most(self) -> u64 {
                 match self { $(Part::$variant => $most,)* }
             }
@@ -40,7 +40,7 @@ macro_rules! parts {
 const MIB: u64 = 1024 * 1024;
 
 parts! {
-    // The whole component, what is nested in it included.
+    // The whole component, nested components and modules included.
     Components "components" 200, "components";
     Depth "depth" 16, "levels of components and modules in each other";
     CoreModules "core_modules" 200, "core modules";
@@ -59,7 +59,7 @@ parts! {
     DataSegments "data_segments" 50_000, "data segments";
     DataBytes "data_bytes" 64 * MIB, "bytes of data";
     CustomSections "custom_sections" 10_000, "custom sections";
-    // One function. In brackets the most of any in Python.
+    // One function. The trailing number is the largest of any function in Python.
     FunctionBytes "function_bytes" 2 * MIB, "bytes in one function"; // 430,000
     Operators "operators" 1_000_000, "instructions in one function"; // 170,000
     Locals "locals" 10_000, "locals in one function"; // 270
@@ -67,12 +67,12 @@ parts! {
     Nesting "nesting" 2_000, "blocks inside each other in one function"; // 780
     Branches "branches" 25_000, "branches in one function"; // 7,800
     Targets "branch_targets" 60_000, "targets of branch tables in one function"; // 16,000
-    // What registers have to be found for.
+    // Register allocation works on these pairs.
     Liveness "liveness" 4_000_000, "pairs of a local and a branch in one function"; // 143,000
 }
 
 impl Part {
-    /// Refuses a number that is too large.
+    /// Refuses a number that exceeds the bound.
     pub(super) fn check(self, has: u64) -> Result<(), Refused> {
         match has > self.most() {
             true => Err(too_many(self.name(), self.what(), has, self.most())),
@@ -81,12 +81,12 @@ impl Part {
     }
 }
 
-/// The refusal of what there is too much of.
+/// Returns the refusal of a part that exceeds its bound.
 pub(crate) fn too_many(bound: &str, what: &str, has: u64, limit: u64) -> Refused {
     Refused::TooMany { bound: bound.to_owned(), what: what.to_owned(), has, limit }
 }
 
-/// How many there are so far.
+/// The counts of all parts so far.
 #[derive(Debug)]
 pub(super) struct Tally([u64; Part::COUNT]);
 
@@ -97,14 +97,14 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Counts some more, and refuses too many.
+    /// Adds to the count of a part, and refuses a count that exceeds its bound.
     pub(super) fn add(&mut self, part: Part, more: u64) -> Result<(), Refused> {
         let Some(count) = self.0.get_mut(part as usize) else { return Ok(()) };
         *count = count.saturating_add(more);
         part.check(*count)
     }
 
-    /// How many there are of one.
+    /// Returns the count of a part.
     pub(super) fn of(&self, part: Part) -> u64 {
         self.0.get(part as usize).copied().unwrap_or_default()
     }

@@ -1,37 +1,36 @@
-//! What was seen of a component, for whoever uploaded it to know.
+//! The facts of a component that its author is told.
 
 use serde::{Deserialize, Serialize};
 
 use crate::text::{clean_line, cut};
 
-/// What a component is made of.
+/// The counted parts and the names of a component.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// Core modules in it.
+    /// The number of core modules.
     pub core_modules: u64,
-    /// Functions in it.
+    /// The number of functions.
     pub functions: u64,
-    /// Bytes of memory that its modules ask for at their start, each counted
-    /// once.
+    /// Bytes of initial memory of the modules, each counted once.
     pub memory_bytes: u64,
-    /// What it exports: the first few names.
+    /// The exports: the first few names.
     pub exports: Vec<String>,
-    /// Its custom sections, those of one name together: the first few names.
+    /// The custom sections, grouped by name: the first few names.
     pub custom: Vec<CustomSection>,
 }
 
 impl exosphere_domain::json::Typed for Facts {}
 
-/// Custom sections of one name.
+/// The custom sections of one name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomSection {
-    /// Their name.
+    /// The name of the sections.
     pub name: String,
     /// Bytes of all of them.
     pub bytes: u64,
 }
 
-/// Names that are kept, of each kind, and bytes of each.
+/// The maximum of names that are kept of each kind, and of bytes of each.
 const NAMES: usize = 64;
 const NAME_BYTES: usize = 128;
 

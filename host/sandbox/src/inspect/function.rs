@@ -1,13 +1,13 @@
-//! The parts of one function, counted. The compiler's time and memory grow
-//! faster than these do.
+//! Counts the parts of one function. The compiler's time and memory grow faster than
+//! these counts.
 
 use wasmparser::{FunctionBody, Operator};
 
 use super::bounds::Part;
 use crate::refused::{Refused, invalid};
 
-/// What the compiler makes branches of, besides blocks: where a call into the
-/// engine may fail, one follows it.
+/// The instructions that the compiler makes branches of, besides blocks: if a call into
+/// the engine may fail, a branch follows it.
 macro_rules! branching {
     () => {
         Operator::BrIf { .. }
@@ -25,7 +25,7 @@ macro_rules! branching {
     };
 }
 
-/// Refuses a function that is too large in any way.
+/// Refuses a function with a count above its bound.
 pub(super) fn check(body: &FunctionBody<'_>) -> Result<(), Refused> {
     Part::FunctionBytes.check(body.range().len() as u64)?;
     let mut locals = 0_u64;

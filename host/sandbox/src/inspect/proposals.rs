@@ -1,12 +1,12 @@
-//! Tells a component that uses what is off here from one that is damaged, and
-//! names what it uses.
+//! Tells a component that uses a switched-off WebAssembly proposal from a damaged one,
+//! and names the proposal.
 
 use wasmparser::{Error, Validator, WasmFeatures};
 
 use crate::engine;
 use crate::refused::{Refused, invalid};
 
-/// What to say of a component that the validator refuses.
+/// Returns the refusal of a component that the validator rejects.
 pub(super) fn refusal(bytes: &[u8], error: &Error) -> Refused {
     match error.missing_wasm_feature().or_else(|| missing(bytes)) {
         Some(proposal) => named(proposal, error),
@@ -14,8 +14,8 @@ pub(super) fn refusal(bytes: &[u8], error: &Error) -> Refused {
     }
 }
 
-/// The first proposal without which a component is not valid, for errors that
-/// do not say it. Nothing if it is not valid with all of them either.
+/// Returns the first proposal without which a component is not valid, for errors that
+/// do not name it. `None` if the component is not valid with all proposals either.
 fn missing(bytes: &[u8]) -> Option<WasmFeatures> {
     let valid = |features| Validator::new_with_features(features).validate_all(bytes).is_ok();
     let all = WasmFeatures::all();

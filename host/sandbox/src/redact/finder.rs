@@ -1,9 +1,9 @@
-//! Finds needles in a text in one pass: an automaton of Aho and Corasick that knows
-//! at each place the longest needle that ends there, and the longest beginning of
-//! one. Its time is linear in the text whatever the needles are, and its memory
-//! linear in the needles.
+//! Finds needles in a text in one pass with an Aho-Corasick automaton. At each position
+//! it knows the longest needle that ends there, and the longest needle prefix. Its time
+//! is linear in the text, whatever the needles are; its memory is linear in the
+//! needles.
 //!
-//! Not here: which needles those are, and what stands in their place.
+//! Not here: the choice of the needles, and the text that replaces them.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,50 +13,51 @@ use zeroize::Zeroizing;
 /// A text to be found.
 pub(super) struct Needle {
     pub(super) text: Zeroizing<String>,
-    /// The number of its secret.
+    /// The index of the needle's secret.
     pub(super) owner: usize,
-    /// Whether it is only the beginning of what to hide: then everything after it
-    /// is hidden as well.
+    /// Set if the needle is only the beginning of a longer text. Then everything after
+    /// a match is hidden as well.
     pub(super) is_beginning: bool,
 }
 
-/// A part of a text that is to be hidden, and the number of its secret.
+/// A range of a text that is to be hidden, and the index of its secret.
 pub(super) type Find = (Range<usize>, usize);
 
-/// The state before anything is found.
+/// The initial state, before anything is found.
 const ROOT: u32 = 0;
 
-/// No needle ends here.
+/// The needle index of a state at which no needle ends.
 const NONE: u32 = u32::MAX;
 
 /// Bytes of memory of one state.
 pub(super) const STATE_BYTES: usize = 18;
 
-/// The automaton. A state stands for the beginning of a needle; states of one
-/// needle mostly follow each other.
+/// The automaton. Each state stands for a needle prefix; the states of one needle
+/// mostly have consecutive indices.
 pub(super) struct Finder {
-    /// The last byte of each state's beginning.
+    /// The last byte of each state's prefix.
     bytes: Zeroizing<Vec<u8>>,
-    /// The length of each state's beginning.
+    /// The length of each state's prefix.
     depth: Vec<u32>,
-    /// The state of the longest other beginning that ends in the same way.
+    /// The failure link: the state of the longest proper suffix that is a needle
+    /// prefix.
     fail: Vec<u32>,
     /// The longest needle that ends in each state.
     longest: Vec<u32>,
-    /// The first needle with each state's beginning.
+    /// The first needle with each state's prefix.
     first: Vec<u32>,
-    /// Whether a needle ends in the state after which everything is hidden.
+    /// Set if a needle ends in the state after which everything is hidden.
     hides_rest: Vec<bool>,
-    /// The next states of the root.
+    /// The next state of the root for each byte.
     roots: Vec<u32>,
-    /// The next states of others, but for those that follow them.
+    /// The next states of all other states, except those with the next index.
     branches: HashMap<(u32, u8), u32>,
-    /// Length and owner of each needle.
+    /// The length and the owner of each needle.
     needles: Vec<(u32, usize)>,
 }
 
 impl Finder {
-    /// Makes a finder of needles.
+    /// Builds the automaton of some needles.
     pub(super) fn new(mut needles: Vec<Needle>) -> Finder {
         needles.sort_by(|a, b| a.text.as_str().cmp(b.text.as_str()));
         let mut finder = Finder {
@@ -71,7 +72,7 @@ impl Finder {
             needles: Vec::with_capacity(needles.len()),
         };
         let mut parents = vec![ROOT];
-        // The states of the needle before, which comes before this one in order.
+        // The states of the previous needle in sorted order.
         let mut path: Vec<u32> = Vec::new();
         let mut before: &[u8] = &[];
         for needle in &needles {
@@ -115,8 +116,7 @@ impl Finder {
         self.needles.push((self.depth[at], needle.owner));
     }
 
-    /// Sets where each state goes on when its next byte does not come, those of
-    /// short beginnings first.
+    /// Sets the failure link of each state, those of short prefixes first.
     fn link(&mut self, parents: &[u32]) {
         let mut order: Vec<u32> = (1..self.depth.len() as u32).collect();
         order.sort_by_key(|state| self.depth[*state as usize]);
@@ -135,7 +135,7 @@ impl Finder {
         }
     }
 
-    /// The state whose beginning is that of `state` and one byte more, if there is
+    /// Returns the state whose prefix is that of `state` plus one byte, if there is
     /// one.
     fn child(&self, state: u32, byte: u8) -> Option<u32> {
         if state == ROOT {
@@ -150,7 +150,7 @@ impl Finder {
         }
     }
 
-    /// Goes on by one byte.
+    /// Advances the automaton by one byte.
     fn next(&self, mut state: u32, byte: u8) -> u32 {
         loop {
             if let Some(child) = self.child(state, byte) {
@@ -163,12 +163,12 @@ impl Finder {
         }
     }
 
-    /// Finds what is to be hidden in a text, in order; what overlaps is one. If the
-    /// text was cut, the beginning of a needle at its end, of at least `fewest`
-    /// characters, is hidden, too.
+    /// Finds the ranges of a text to hide, in order; overlapping ranges become one. If
+    /// the text was cut, a needle prefix of at least `fewest` characters at its end is
+    /// hidden, too.
     pub(super) fn find(&self, text: &str, cut: Option<usize>) -> Vec<Find> {
         let mut found = Vec::new();
-        // Half a character, which would be the end of none.
+        // Half a character at the cut, which no needle prefix ends with.
         let whole = text.trim_end_matches('\u{fffd}').len();
         let (mut state, mut last) = (ROOT, ROOT);
         for (at, byte) in text.bytes().enumerate() {
@@ -198,14 +198,14 @@ impl Finder {
         found
     }
 
-    /// The number of its states.
+    /// Returns the number of states.
     pub(super) fn states(&self) -> usize {
         self.depth.len()
     }
 }
 
-/// Adds a find that ends behind all others: those that it covers go, and one that
-/// it overlaps grows.
+/// Adds a find that ends after all others. Finds that it covers are removed, and a find
+/// that it overlaps grows.
 fn hide(found: &mut Vec<Find>, (range, owner): Find) {
     while found.last().is_some_and(|(last, _)| last.start >= range.start) {
         found.pop();

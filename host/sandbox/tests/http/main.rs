@@ -1,6 +1,6 @@
-//! What guests can do over HTTP, and what they cannot: by a guest of the SDK
-//! (`plugins/fixtures/web`, compiled by `cargo xtask plugins`) and a real server
-//! on the loopback.
+//! HTTP requests of guests, allowed and refused: with a guest of the SDK
+//! (`plugins/fixtures/web`, compiled by `cargo xtask plugins`) and a real server on the
+//! loopback.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use server::Server;
 use support::{assert_limit, config, failure, invocation, limit, load, outputs};
 
-/// The fixture in a sandbox, and what it is granted.
+/// The fixture in a sandbox, with its grants.
 struct Web {
     sandbox: Sandbox,
     plugin: Arc<Plugin>,
@@ -31,13 +31,14 @@ struct Web {
 }
 
 impl Web {
-    /// One that may connect to the loopback, and is granted these requests.
+    /// Creates a fixture that may connect to the loopback, with grants of these
+    /// requests.
     async fn granted(rules: &[String]) -> Web {
         let allow_nets = vec!["127.0.0.0/8".parse().unwrap()];
         Web::with(HttpConfig { allow_nets, ..HttpConfig::default() }, rules).await
     }
 
-    /// One that may make all requests to a server.
+    /// Creates a fixture that may make all requests to a server.
     async fn to(server: &Server) -> Web {
         Web::granted(&[format!("http://127.0.0.1:{}/", server.port)]).await
     }
@@ -79,12 +80,12 @@ impl Web {
         self.sandbox.invoke(&self.plugin, call).await
     }
 
-    /// What the fixture reports of a request.
+    /// Returns the fixture's report of a request.
     async fn fetch(&self, request: Value) -> Value {
         answer(self.run("fetch", request, |_| {}).await)
     }
 
-    /// The error of a request that is expected to fail, and the log.
+    /// Returns the error of a request that is expected to fail, and the log.
     async fn refused(&self, request: Value) -> (String, String) {
         let done = self.run("fetch", request.clone(), |_| {}).await;
         let log = log(&done);
@@ -106,7 +107,7 @@ fn at(server: &Server, path: &str) -> Value {
     json!({"authority": format!("127.0.0.1:{}", server.port), "path": path})
 }
 
-/// The same with more of it set.
+/// Returns a request with more fields set.
 fn but(mut request: Value, more: Value) -> Value {
     for (key, value) in more.as_object().unwrap() {
         request[key] = value.clone();
@@ -126,7 +127,7 @@ async fn a_granted_request_is_made_and_counted() {
     let usage = done.usage;
     let answer = answer(done);
     assert_eq!(answer["status"], 200, "{answer}");
-    // The guest named no length, so the body came in pieces.
+    // The guest gave no length, so the body came in chunks.
     assert_eq!(answer["body"], "9\r\nsome text\r\n0\r\n\r\n");
     let seen = server.requests();
     assert_eq!((seen.len(), server.connections()), (2, 2));
@@ -152,7 +153,7 @@ async fn a_length_that_is_right_is_sent_and_one_that_is_wrong_is_not_believed() 
     for wrong in ["3", "9"] {
         web.refused(sized(wrong)).await;
     }
-    // What is too much for the length never was sent.
+    // The bytes beyond the given length were never sent.
     for request in &server.requests()[1..] {
         assert!(request.ends_with("\r\n\r\n123"), "{request}");
     }
@@ -211,7 +212,7 @@ async fn a_failure_after_a_denial_is_final() {
     let denied = failure(&denied);
     assert_eq!((denied.kind, denied.is_retried()), (FailureKind::Retryable, false), "{denied}");
     assert!(denied.message.contains("exosphere grant add web --http"), "{denied}");
-    // Nobody listens there: the next time somebody may.
+    // Nothing listens on this port; the next attempt may succeed.
     let web = Web::granted(&["http://127.0.0.1:1/".to_owned()]).await;
     let failed = web.run("hold", json!({"authority": "127.0.0.1:1"}), |_| {}).await;
     assert!(failure(&failed).is_retried(), "{}", failure(&failed));
@@ -226,7 +227,7 @@ async fn without_a_grant_there_is_nothing() {
     let config = answer(web.run("config", json!({"key": "region"}), |_| {}).await);
     assert_eq!(config, json!({"value": null, "all": []}));
     assert_eq!(server.connections(), 0);
-    // What it imports is what it uses: not all that the SDK could.
+    // The guest imports the interfaces that it uses, not all that the SDK could.
     let imports = web.plugin.imports();
     assert!(imports.iter().any(|import| import.starts_with("wasi:config/store@")), "{imports:?}");
 }
@@ -294,7 +295,7 @@ async fn an_address_inside_is_refused_though_its_name_is_granted() {
         assert_eq!(error, "ErrorCode::DestinationIpProhibited", "{host}");
     }
     assert_eq!(server.connections(), 0);
-    // The same name, where the operator allows it.
+    // A network that the operator allowed, under the same name.
     let allowed = Web::granted(&rules).await;
     let answer = allowed.fetch(json!({"authority": format!("localhost.:{port}")})).await;
     assert_eq!(answer["status"], 200, "{answer}");
@@ -344,7 +345,7 @@ async fn headers_by_which_to_smuggle_are_refused() {
     let (error, _) = web.refused(but(at(&server, "/"), json!({"headers": many}))).await;
     assert!(error.contains("HttpRequestHeaderSectionSize"), "{error}");
     assert_eq!(server.connections(), 0);
-    // Those of an answer that are for us do not reach the guest either.
+    // Hop-by-hop headers of a response do not reach the guest either.
     let answer = web.fetch(at(&server, "/headers")).await;
     assert_eq!(answer["headers"], json!([["content-length", "0"], ["x-a", "b"]]));
 }
@@ -358,7 +359,7 @@ async fn requests_that_are_kept_and_not_sent_take_no_room() {
     };
     assert_eq!(made(10, 31).await, json!({"made": 10, "error": null}));
     assert_eq!(made(10, 9_000).await, json!({"made": 0, "error": "method,authority,path"}));
-    // Large headers end the guest, as too much of anything else does.
+    // Large headers end the guest, like any other exceeded limit.
     let large = json!({"authority": "a.example", "headers": [["x", "y".repeat(20_000)]]});
     let done = web.run("fetch", large, |_| {}).await;
     assert_eq!(failure(&done).kind, FailureKind::Trap, "{:?}", done.outcome);
@@ -388,7 +389,7 @@ async fn too_many_requests_end_the_attempt() {
     let done = web.run("fetch", request.clone(), |call| limit(call, Limit::HttpCalls, 3)).await;
     assert_limit(&done, "http_calls");
     assert_eq!(server.connections(), 3);
-    // Those that are denied count too.
+    // Denied requests count too.
     let denied = json!({"authority": "a.example", "times": 4});
     let done = web.run("fetch", denied, |call| limit(call, Limit::HttpCalls, 3)).await;
     assert_limit(&done, "http_calls");
@@ -441,7 +442,7 @@ async fn a_guest_may_be_less_patient_which_is_no_failure() {
     let (error, _) = web.refused(stalls).await;
     assert!(error.contains("ConnectionReadTimeout"), "{error}");
     server.wait_until_closed().await;
-    // Nor may it be more patient.
+    // A longer timeout of the guest does not extend the limit.
     let longer = but(at(&server, "/silent"), json!({"first_byte_timeout_ms": 3_600_000}));
     let done = web.run("fetch", longer, |call| limit(call, Limit::HttpCallMs, 300)).await;
     assert_limit(&done, "http_call_ms");
@@ -538,9 +539,10 @@ async fn https_asks_for_a_certificate_that_someone_vouches_for() {
     let web = Web::with(trusting(vec![server::ROOT.to_vec()]), &rules).await;
     let answer = web.fetch(request("localhost")).await;
     assert_eq!(answer["body"], "hello", "{answer}");
-    // The certificate is that of another name.
+    // The certificate names another host.
     assert_eq!(web.refused(request("127.0.0.1")).await.0, "ErrorCode::TlsCertificateError");
-    // Nobody vouches for it; without any roots, nobody could.
+    // No root that is trusted here signed the certificate; without any roots, every
+    // certificate fails.
     let strict = Web::with(trusting(Vec::new()), &rules).await;
     let (error, log) = strict.refused(request("localhost")).await;
     let expected = ["ErrorCode::TlsCertificateError", "ErrorCode::ConfigurationError"];

@@ -1,5 +1,5 @@
-//! A server on the loopback that does what the path of a request says, keeps
-//! what it was sent, and knows how many connections are open.
+//! A server on the loopback that answers as the path of a request says, keeps the
+//! requests that it received, and counts its open connections.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -12,8 +12,9 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-/// The root that vouches for `localhost` here, until 2120. The server's key lies
-/// beside it and is no secret: no other host knows this root.
+/// The root certificate that signed the certificate of `localhost` here. It is valid
+/// until the year 2120. The server's key lies beside it and is not secret: no other
+/// host trusts this root.
 pub const ROOT: &[u8] = include_bytes!("root.der");
 
 #[derive(Default)]
@@ -57,7 +58,7 @@ impl Server {
                 tokio::spawn(async move {
                     seen.connections.fetch_add(1, SeqCst);
                     seen.open.fetch_add(1, SeqCst);
-                    // An error says that the guest has gone.
+                    // An error means that the guest has closed the connection.
                     let _ = match tls {
                         None => serve(stream, &seen).await,
                         Some(tls) => match tls.accept(stream).await {
@@ -72,12 +73,12 @@ impl Server {
         Server { port, seen }
     }
 
-    /// The requests, each with all its bytes, in order.
+    /// Returns the requests, each with all its bytes, in order.
     pub fn requests(&self) -> Vec<String> {
         self.seen.requests.lock().unwrap().clone()
     }
 
-    /// How many connections there were.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.seen.connections.load(SeqCst)
     }
@@ -93,7 +94,7 @@ impl Server {
         panic!("nobody connected");
     }
 
-    /// Waits until every connection is closed by the other side.
+    /// Waits until the other side has closed every connection.
     pub async fn wait_until_closed(&self) {
         for _ in 0..300 {
             if self.seen.open.load(SeqCst) == 0 {
@@ -113,13 +114,13 @@ async fn serve(
     let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
     seen.requests.lock().unwrap().push(request.clone());
     respond(&mut stream, &path, &request).await?;
-    // Nobody sends a second request; this waits for the close.
+    // No client sends a second request; this waits for the close.
     let mut rest = [0; 1024];
     while stream.read(&mut rest).await? > 0 {}
     Ok(())
 }
 
-/// One request: its head, and its body by whichever framing it has.
+/// Reads one request: its head, and its body with either framing.
 async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     loop {

@@ -1,8 +1,7 @@
-//! Small guests, written by hand, and a sandbox to put them in.
+//! Hand-written small guests, and a sandbox to run them in.
 //!
-//! A guest here is a core module that shares a memory with an allocator, and
-//! is lifted to the contract by hand: nothing of a toolchain is between a test
-//! and what it tests.
+//! A guest here is a core module that shares a memory with an allocator, and is lifted
+//! to the contract by hand. No toolchain stands between a test and its subject.
 
 #![allow(dead_code)]
 
@@ -21,7 +20,7 @@ use exosphere_sandbox::{
 };
 use futures::future::BoxFuture;
 
-/// A sandbox with few slots and its own cache folder, which goes with it.
+/// A sandbox with few slots and its own cache folder, which is removed with it.
 pub struct Bench {
     pub sandbox: Sandbox,
     pub folder: tempfile::TempDir,
@@ -38,7 +37,7 @@ impl Bench {
         Bench { sandbox, folder }
     }
 
-    /// Admits and loads a guest that is expected to be fine.
+    /// Admits and loads a guest that is expected to be valid.
     pub async fn plugin(&self, bytes: &[u8]) -> Arc<Plugin> {
         let admitted = self.sandbox.admit(bytes).await.unwrap();
         load(&self.sandbox, admitted.digest, bytes).await
@@ -56,7 +55,7 @@ impl Bench {
         self.sandbox.invoke(&plugin, invocation).await
     }
 
-    /// That a well-behaved guest runs as ever, and every slot is free.
+    /// Asserts that a well-behaved guest runs, and that every slot is free.
     pub async fn assert_healthy(&self, slots: usize) {
         assert_eq!(outputs(self.run(&returns("{}")).await), ["{}"]);
         assert_eq!(self.sandbox.free_slots(), slots);
@@ -76,7 +75,7 @@ pub fn sandbox_with(
     Sandbox::new(SandboxConfig { slots, cache_key, compiler, ..config(folder) }).unwrap()
 }
 
-/// How a sandbox is set up whose code cache is this folder.
+/// Returns the configuration of a sandbox with its code cache in this folder.
 pub fn config(folder: &std::path::Path) -> SandboxConfig {
     SandboxConfig {
         slots: 2,
@@ -89,7 +88,7 @@ pub fn config(folder: &std::path::Path) -> SandboxConfig {
     }
 }
 
-/// The program of these tests that compiles, told to be `what`.
+/// Returns the test compiler, told to be `what`.
 pub fn compiler(what: &str) -> Compiler {
     Compiler {
         program: env!("CARGO_BIN_EXE_exosphere-test-compiler").into(),
@@ -150,7 +149,7 @@ pub fn failure(completion: &Completion) -> &Failure {
     }
 }
 
-/// That it failed by a limit, and by which.
+/// Asserts that an execution failed by the limit of this name.
 pub fn assert_limit(completion: &Completion, name: &str) {
     let failure = failure(completion);
     assert_eq!(failure.kind, FailureKind::Limit, "{failure}");
@@ -159,12 +158,12 @@ pub fn assert_limit(completion: &Completion, name: &str) {
     assert!(failure.message.contains(&format!("`{name}`")), "{failure}");
 }
 
-/// A guest that returns one output.
+/// Returns a guest that returns one output.
 pub fn returns(output: &str) -> Vec<u8> {
     guest("", &one_output(output))
 }
 
-/// The functions of a guest that returns one output.
+/// Returns the functions of a guest that returns one output.
 pub fn one_output(output: &str) -> String {
     format!(
         r#"(data (i32.const 4096) "{}")
@@ -175,8 +174,8 @@ pub fn one_output(output: &str) -> String {
     )
 }
 
-/// A guest whose `execute` has this body; if it comes to its end, it returns
-/// `{}`.
+/// Returns a guest whose `execute` has this body; if the body runs to its end, it
+/// returns `{}`.
 pub fn executes(body: &str) -> Vec<u8> {
     guest("", &executing(body))
 }
@@ -193,9 +192,10 @@ fn escaped(text: &str) -> String {
     text.bytes().map(|byte| format!("\\{byte:02x}")).collect()
 }
 
-/// A component of the contract around the functions of a core module, which
-/// has to export `execute` and finds `$return` (of a text: one output), a
-/// memory, and what `imports` lowered under "host". Text below 4096 is taken.
+/// Builds a component of the contract around the functions of a core module. They have
+/// to export `execute`, and find `$return` (of a text: one output), a memory, and the
+/// functions that `imports` lowered under "host". The text in memory below 4096 is
+/// taken.
 pub fn guest(imports: &str, functions: &str) -> Vec<u8> {
     wat::parse_str(text(imports, functions)).unwrap()
 }

@@ -1,6 +1,5 @@
-//! What people put in, and the numbers that are given out: plugins, graphs and
-//! their revisions, secrets, what is granted to whom. Few rows, each looked at
-//! by itself.
+//! Checks the catalog and the counters: plugins, graphs and their revisions, secrets, grants, and
+//! the next free numbers. Few rows, each checked by itself.
 
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Digest, Name};
@@ -31,7 +30,7 @@ pub(super) async fn check(
     each(snapshot, findings, sql::CHECK_NUMBERS, "number", number).await
 }
 
-/// Looks at each row of a table, whose key is the first column.
+/// Checks each row of a table, whose key is the first column.
 async fn each(
     snapshot: &mut impl Snapshot,
     findings: &mut Findings,
@@ -47,7 +46,7 @@ async fn each(
     snapshot.each(text, &values![], see).await
 }
 
-/// `digest, nodes, imports, size, bytes that there are, names in table exported`.
+/// Checks a component: `digest, nodes, imports, size, actual bytes, names in table exported`.
 fn component(row: &mut Reading<'_>) {
     row.parsed(0, "digest", |text| text.parse::<Digest>().ok());
     if let Some(nodes) = row.parsed(1, "nodes", json::<Vec<NodeDescription>>) {
@@ -66,7 +65,7 @@ fn component(row: &mut Reading<'_>) {
     }
 }
 
-/// `key, digest of its component`.
+/// Checks an exported node: `key, digest of its component`.
 fn exported(row: &mut Reading<'_>) {
     if row.maybe_text(1, "digest").is_none() {
         let message = "names a component that is not there";
@@ -74,7 +73,7 @@ fn exported(row: &mut Reading<'_>) {
     }
 }
 
-/// `id, namespace, name, digest, digest of its component`.
+/// Checks a plugin: `id, namespace, name, digest, digest of its component`.
 fn plugin(row: &mut Reading<'_>) {
     row.parsed(1, "namespace", name);
     row.parsed(2, "name", name);
@@ -85,7 +84,7 @@ fn plugin(row: &mut Reading<'_>) {
     }
 }
 
-/// `id, namespace, name, current, graph of the current revision`.
+/// Checks a graph: `id, namespace, name, current, graph of the current revision`.
 fn graph(row: &mut Reading<'_>) {
     row.parsed(1, "namespace", name);
     row.parsed(2, "name", name);
@@ -98,7 +97,7 @@ fn graph(row: &mut Reading<'_>) {
     row.findings.note(kind!(Stray, graph.current), &row.row, None, message);
 }
 
-/// `id, graph, number, digest, body, its graph`.
+/// Checks a revision: `id, graph, number, digest, body, its graph`.
 fn revision(row: &mut Reading<'_>) {
     row.findings.checked.revisions += 1;
     row.count(2, "number");
@@ -116,7 +115,7 @@ fn revision(row: &mut Reading<'_>) {
     }
 }
 
-/// `key, namespace, graph, name, key_id`.
+/// Checks a secret: `key, namespace, graph, name, key_id`.
 fn secret(row: &mut Reading<'_>) {
     row.parsed(1, "namespace", name);
     row.parsed(2, "graph", name);
@@ -124,25 +123,25 @@ fn secret(row: &mut Reading<'_>) {
     row.parsed(4, "key_id", KeyId::parse);
 }
 
-/// `key, key_id`.
+/// Checks a key check value: `key, key_id`.
 fn seal(row: &mut Reading<'_>) {
-    // What was sealed before keys had ids has none; a key in use has one.
+    // A key check value from before keys had ids has an empty id; a key in use has one.
     row.parsed(1, "key_id", |id| KeyId::parse(id).filter(|_| !id.is_empty()));
 }
 
-/// `id, name`.
+/// Checks a namespace: `id, name`.
 fn namespace(row: &mut Reading<'_>) {
     row.parsed(1, "name", name);
 }
 
-/// `key, namespace, plugin, grants`.
+/// Checks grants: `key, namespace, plugin, grants`.
 fn capability(row: &mut Reading<'_>) {
     row.parsed(1, "namespace", name);
     row.parsed(2, "plugin", name);
     row.parsed(3, "grants", check_json_object);
 }
 
-/// `name, next, the highest that there is`.
+/// Checks a counter: `name, next, the highest number in use`.
 fn number(row: &mut Reading<'_>) {
     let (Some(next), Some(highest)) = (row.int(1, "next"), row.int(2, "next")) else { return };
     if next <= highest {
@@ -151,7 +150,7 @@ fn number(row: &mut Reading<'_>) {
     }
 }
 
-/// The graph in the body of a revision.
+/// Reads the graph in the body of a revision.
 pub(super) fn read_graph(body: &str) -> Option<Graph> {
     Graph::from_json(&read_stored(body).ok()?).ok()
 }

@@ -1,5 +1,5 @@
-//! A row that may hold anything: what is not a value of ours is noted, and the
-//! check goes on without it.
+//! Reader of a row that may hold anything: an invalid value is reported, and the check goes on
+//! without it.
 
 use exosphere_domain::json::{Typed, check_stored, from_stored};
 
@@ -11,15 +11,15 @@ use crate::text::Cells;
 pub(super) struct Reading<'a> {
     pub cells: &'a dyn Cells,
     pub table: &'static str,
-    /// Its key, for people.
+    /// The row's key, as shown to the operator.
     pub row: String,
-    /// The id of its run.
+    /// The id of the row's run.
     pub run: Option<&'a str>,
     pub findings: &'a mut Findings,
 }
 
 impl Reading<'_> {
-    /// Notes that a column has a value that no transition writes.
+    /// Reports that a column has a value that no transition writes.
     pub(super) fn wrong(&mut self, column: &'static str, message: impl std::fmt::Display) {
         let kind = Kind { rule: Rule::Value, table: self.table, column };
         self.findings.note(kind, &self.row, self.run, message);
@@ -51,12 +51,12 @@ impl Reading<'_> {
         self.got(column, self.cells.maybe_text(at)).flatten()
     }
 
-    /// Whether a column holds anything, be it a value of ours or not.
+    /// Returns whether a column holds anything, valid or not.
     pub(super) fn is_there(&self, at: usize) -> bool {
         !matches!(self.cells.maybe_int(at), Ok(None))
     }
 
-    /// A number that counts something, or that is 0 or more for another reason.
+    /// Reads a number that must be 0 or more, such as a count.
     pub(super) fn count(&mut self, at: usize, column: &'static str) -> Option<i64> {
         let count = self.int(at, column)?;
         if count < 0 {
@@ -65,7 +65,7 @@ impl Reading<'_> {
         (count >= 0).then_some(count)
     }
 
-    /// A text of which `read` makes something.
+    /// Reads a text and parses it with `read`.
     pub(super) fn parsed<T>(
         &mut self,
         at: usize,
@@ -76,7 +76,7 @@ impl Reading<'_> {
         self.as_read(column, &text, read)
     }
 
-    /// The same of a text that may be missing.
+    /// Reads a text that may be missing, and parses it with `read`.
     pub(super) fn maybe_parsed<T>(
         &mut self,
         at: usize,
@@ -101,7 +101,7 @@ impl Reading<'_> {
     }
 }
 
-/// As much of a text as people need to see.
+/// Shortens a text for the operator.
 pub(super) fn shown(text: &str) -> String {
     const MOST: usize = 60;
     match text.char_indices().nth(MOST) {
@@ -110,19 +110,19 @@ pub(super) fn shown(text: &str) -> String {
     }
 }
 
-/// What JSON text holds.
+/// Parses JSON text into a typed value.
 pub(super) fn json<T: Typed>(text: &str) -> Option<T> {
     from_stored(text).ok()
 }
 
-/// Whether a text is JSON at all.
+/// Checks that a text is JSON.
 pub(super) fn check_json(text: &str) -> Option<()> {
     check_stored(text).ok()
 }
 
-/// Whether a text is a JSON object.
+/// Checks that a text is a JSON object.
 pub(super) fn check_json_object(text: &str) -> Option<()> {
-    // A derived struct would take an array, too.
+    // A derived struct would accept an array, too.
     let begins = text.trim_ascii_start().starts_with('{');
     begins.then(|| check_json(text)).flatten()
 }

@@ -1,5 +1,5 @@
-//! Rows of other tables that belong to a state or a run, and rows that belong
-//! to nothing. What is set against each other here is so by SQL.
+//! Rows of other tables that belong to a state or a run, and rows without an owner. SQL makes the
+//! comparisons of this module.
 
 use exosphere_domain::failure::FailureKind;
 
@@ -33,7 +33,7 @@ pub(super) async fn check(
     attempts(snapshot, findings).await
 }
 
-/// Rows whose owner is not there: `key, owner`.
+/// Reports rows whose owner does not exist: `key, owner`.
 async fn stray(
     snapshot: &mut impl Snapshot,
     findings: &mut Findings,
@@ -49,7 +49,7 @@ async fn stray(
     snapshot.each(text, &values![], see).await
 }
 
-/// States that are held by a session that never was: `state, session, run`.
+/// Reports states claimed by a session that never existed: `state, session, run`.
 async fn sessions(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Result<(), StoreError> {
     let see = &mut |cells: &dyn Cells| {
         let id = cells.int(0).unwrap_or_default();
@@ -61,8 +61,7 @@ async fn sessions(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resu
     snapshot.each(sql::CHECK_STRAY_SESSIONS, &values![], see).await
 }
 
-/// States that carry another namespace than their run's: `state, namespace,
-/// run`.
+/// Reports states with another namespace than their run's: `state, namespace, run`.
 async fn namespaces(
     snapshot: &mut impl Snapshot,
     findings: &mut Findings,
@@ -77,8 +76,8 @@ async fn namespaces(
     snapshot.each(sql::CHECK_TURNS, &values![], see).await
 }
 
-/// Outputs by state, where state and outputs disagree:
-/// `state, outputs, the first, the last, what the state says, its run`.
+/// Reports states whose outputs differ from the state's count:
+/// `state, outputs, the first, the last, count of the state, its run`.
 async fn counts_of_outputs(
     snapshot: &mut impl Snapshot,
     findings: &mut Findings,
@@ -99,7 +98,7 @@ async fn counts_of_outputs(
     snapshot.each(sql::CHECK_OUTPUT_COUNTS, &values![], see).await
 }
 
-/// States that say they have outputs and have none: `state, outputs, run`.
+/// Reports states that should have outputs and have none: `state, outputs, run`.
 async fn missing_outputs(
     snapshot: &mut impl Snapshot,
     findings: &mut Findings,
@@ -114,7 +113,7 @@ async fn missing_outputs(
     snapshot.each(sql::CHECK_MISSING_OUTPUTS, &values![], see).await
 }
 
-/// `state, number, body`.
+/// Checks outputs: `state, number, body`.
 async fn outputs(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Result<(), StoreError> {
     let see = &mut |cells: &dyn Cells| {
         findings.checked.outputs += 1;
@@ -124,7 +123,7 @@ async fn outputs(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resul
     snapshot.each(sql::CHECK_OUTPUTS, &values![], see).await
 }
 
-/// `state, number, outcome, kind, details, logs, attempt of the state`.
+/// Checks attempts: `state, number, outcome, kind, details, logs, attempt of the state`.
 async fn attempts(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Result<(), StoreError> {
     let see = &mut |cells: &dyn Cells| {
         findings.checked.attempts += 1;
@@ -160,7 +159,7 @@ fn attempt(row: &mut Reading<'_>) {
     }
 }
 
-/// A row whose key is a state and a number.
+/// Returns a reader of a row whose key is a state and a number.
 fn part<'a>(cells: &'a dyn Cells, table: &'static str, findings: &'a mut Findings) -> Reading<'a> {
     let key = |at| cells.int(at).map_or_else(|_| "?".to_owned(), |key| key.to_string());
     let row = format!("{}/{}", key(0), key(1));

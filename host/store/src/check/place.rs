@@ -1,6 +1,5 @@
-//! Where a state stands, against what stands above it: its parent and its node,
-//! the outputs and the unites that it names, and, if it is a unite, what it
-//! joins and whether it went on when it was to. Not here: the stack.
+//! Checks a state's place against its ancestors: its parent and node, the outputs and unites that
+//! it names, and, for a unite, its scope and whether it went on in time. Not here: the stack.
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::Graph;
@@ -13,17 +12,17 @@ use super::report::{Findings, Kind, kind};
 use super::state::{StateRow, UniteRow};
 use super::walk::Walk;
 
-/// Where a state stands.
+/// A state's place.
 pub(super) struct Found {
-    /// The node that its path leads to, or else the one that it says.
+    /// The node that the path leads to, or else the node that the row names.
     pub node: Option<NodeIx>,
     pub step: Option<Step>,
-    /// Nothing stands above it.
+    /// True if the state's parent is missing.
     pub loose: bool,
 }
 
 impl Walk<'_> {
-    /// Invariant 1, from below.
+    /// Checks a state against its parent, which is invariant 1 seen from the child.
     pub(super) fn place(
         &mut self,
         graph: &Graph,
@@ -48,7 +47,7 @@ impl Walk<'_> {
         Found { node, step: Some(step), loose: false }
     }
 
-    /// The node that a path leads to is the one of the state.
+    /// Checks that the path leads to the state's node.
     fn leads_to(
         &self,
         graph: &Graph,
@@ -65,7 +64,7 @@ impl Walk<'_> {
         Some(leads)
     }
 
-    /// A child of the top of the stack; gives the node that its step leads to.
+    /// Adds a child of the top of the stack, and returns the node that its step leads to.
     fn admit(
         &mut self,
         graph: &Graph,
@@ -116,7 +115,7 @@ impl Walk<'_> {
         leads
     }
 
-    /// The outputs that a state comes from.
+    /// Checks the outputs that a state comes from.
     pub(super) fn refs(
         &self,
         graph: &Graph,
@@ -146,7 +145,7 @@ impl Walk<'_> {
         let Ref { node, state, output } = known;
         let name = &graph.node(node).identifier;
         let Some(at) = self.at[node.at()] else {
-            // Something above is missing, which is said of that.
+            // A missing ancestor is reported for that ancestor.
             let is_loose = found.loose || self.stack.iter().any(|frame| frame.loose);
             return (!is_loose).then(|| format!("names state {state}, and no {name} is above"));
         };
@@ -154,7 +153,7 @@ impl Walk<'_> {
         if above.id != state.0 {
             return Some(format!("names state {state}, and the {name} above is {}", above.id));
         }
-        // The step by which its path goes on from there.
+        // The step by which the state's path goes on from there.
         let on = self.stack.get(at + 1).map_or(found.step, |next| next.step);
         match (on, above.outputs) {
             (Some(Step::Child { output: on, .. }), _) if on != output => {
@@ -167,8 +166,8 @@ impl Walk<'_> {
         }
     }
 
-    /// The unites around a state. Whether they are the right ones is known when
-    /// they have been seen, which is after their members.
+    /// Collects the unites around a state. They are verified after the unites have been read, which
+    /// is after their members.
     pub(super) fn scopes(
         &mut self,
         graph: &Graph,
@@ -189,14 +188,14 @@ impl Walk<'_> {
         for scope in scopes {
             match self.joined(graph, scope.unite) {
                 Some(joined) => joined.claim(scope.state, state.id),
-                // That its source is no success, or not there, is said of that.
+                // A source that is missing or not a success is reported for that source.
                 None => continue,
             }
         }
     }
 
-    /// What a unite has to do with what it joins, and others have not:
-    /// invariant 2.
+    /// Checks a unite against the execution that it joins, and that no other state has a unite's
+    /// columns: invariant 2.
     pub(super) fn unite(
         &self,
         graph: &Graph,
@@ -242,7 +241,7 @@ impl Walk<'_> {
     }
 }
 
-/// What is wrong with how a unite stands, by its counts.
+/// Returns the error in a unite's status, as judged by its counts.
 fn went_wrong(
     graph: &Graph,
     node: NodeIx,
@@ -286,7 +285,7 @@ fn words(closing: Closing) -> &'static str {
     }
 }
 
-/// Nodes by their numbers.
+/// Lists nodes by their numbers.
 fn names(nodes: impl Iterator<Item = NodeIx>) -> String {
     let nodes: Vec<String> = nodes.map(|node| node.0.to_string()).collect();
     match nodes.is_empty() {

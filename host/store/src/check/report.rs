@@ -1,55 +1,54 @@
-//! What a check has found: violations, the first of each kind, and how many
-//! more there are. Not here: words for a terminal.
+//! The report of a check: violations, the first of each kind, and how many more there are. Not
+//! here: words for a terminal.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use serde::Serialize;
 
-/// So many violations of one kind are kept; the rest are counted.
+/// Maximum of violations kept of one kind; the rest are only counted.
 pub const SHOWN: u64 = 100;
 
-/// What is broken.
+/// A rule that a violation breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// A value that no transition writes.
+    /// A column has only values that some transition writes.
     Value,
-    /// A row that belongs to nothing, or names what is not there.
+    /// A row belongs to an existing row, and names only existing rows.
     Stray,
     /// A state that is SUCCESS has all its children and unites.
     Children,
-    /// A state has the parent that its path says, and that is SUCCESS.
+    /// A state has the parent that its path names, and that parent is SUCCESS.
     Parent,
-    /// A state has as many outputs as it says.
+    /// A state has as many outputs as its row says.
     Outputs,
-    /// A path is given once in a run.
+    /// A path exists once in a run.
     Once,
-    /// A unite knows what it joins, and went on when it was to.
+    /// A unite has the right scope, and went on in time.
     Unite,
-    /// A state that is held has a holder and a fence.
+    /// A claimed state has a session and a fence.
     Claim,
-    /// A run is over when its states are, and not before.
+    /// A run is over exactly when its states are.
     End,
-    /// Counts that decide equal what is counted.
+    /// Counts that decisions depend on equal the counted rows.
     Count,
-    /// Numbers for people equal what is counted.
+    /// Counts shown to users equal the counted rows.
     Tally,
-    /// What the run's store holds is as the run says.
+    /// The contents of the run's store match what the run says.
     Store,
-    /// A state is out of the way of claims while its run is paused, and only
-    /// then.
+    /// A state is parked (kept from claims) exactly while its run is paused.
     Parked,
-    /// Everything of a run is of one namespace.
+    /// All rows of a run have one namespace.
     Namespace,
     /// A state refers to outputs on its own branch and to the unites around it.
     Reference,
-    /// A number that is given out next has not been given out.
+    /// The next number of a counter is not in use.
     Number,
 }
 
 impl Rule {
-    /// The number of the invariant in ARCHITECTURE.md that it is of, if of one.
+    /// Returns the number of the rule's invariant in ARCHITECTURE.md, if it belongs to one.
     pub fn invariant(self) -> Option<u8> {
         match self {
             Rule::Children | Rule::Parent | Rule::Outputs => Some(1),
@@ -65,44 +64,44 @@ impl Rule {
     }
 }
 
-/// What is broken, and where: violations that are alike.
+/// The kind of a violation: its rule, table and column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Kind {
-    /// What is broken.
+    /// The broken rule.
     pub rule: Rule,
     /// The table.
     pub table: &'static str,
-    /// The column that says otherwise.
+    /// The column that contradicts the others.
     pub column: &'static str,
 }
 
 /// A row that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// What is broken, and where.
+    /// The kind: rule, table and column.
     #[serde(flatten)]
     pub kind: Kind,
-    /// The number of the invariant in ARCHITECTURE.md, if it is one.
+    /// The number of the invariant in ARCHITECTURE.md, if the rule belongs to one.
     pub invariant: Option<u8>,
-    /// The key of the row; parts of one are parted by `/`.
+    /// The key of the row, with its parts separated by `/`.
     pub row: String,
-    /// The id of the run that it is of, if it is known.
+    /// The id of the row's run, if it is known.
     pub run: Option<String>,
-    /// What is the matter, in words that follow the name of the row.
+    /// The message, in words that follow the name of the row.
     pub message: String,
 }
 
-/// Violations of one kind beyond those that are reported one by one.
+/// Violations of one kind beyond those reported one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct More {
-    /// What is broken, and where.
+    /// The kind: rule, table and column.
     #[serde(flatten)]
     pub kind: Kind,
-    /// How many more.
+    /// The number of further violations.
     pub count: u64,
 }
 
-/// How many rows were looked at.
+/// Counts of the checked rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Checked {
     /// Revisions of graphs.
@@ -121,16 +120,16 @@ pub struct Checked {
     pub entries: u64,
 }
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// How many rows were looked at.
+    /// Counts of the checked rows.
     pub checked: Checked,
-    /// How many violations there are.
+    /// The number of violations.
     pub count: u64,
-    /// The first of each kind, alike beside alike.
+    /// The first violations of each kind, grouped by kind.
     pub violations: Vec<Violation>,
-    /// How many more of which kind.
+    /// Further violations by kind.
     pub more: Vec<More>,
 }
 
@@ -148,7 +147,7 @@ struct Found {
 }
 
 impl Findings {
-    /// Notes a violation.
+    /// Adds a violation.
     pub(super) fn note(
         &mut self,
         kind: Kind,
@@ -182,7 +181,7 @@ impl Findings {
     }
 }
 
-/// `kind!(Children, state.path)`.
+/// Makes a [`Kind`]: `kind!(Children, state.path)`.
 macro_rules! kind {
     ($rule:ident, $table:ident . $column:ident) => {
         $crate::check::report::Kind {

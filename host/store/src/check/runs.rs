@@ -1,5 +1,4 @@
-//! Runs, some at a time: the row of each, what its store holds, and a walk
-//! through its states.
+//! Runs, page by page: the row of each, its store entries, and a walk through its states.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,13 +18,13 @@ use crate::error::StoreError;
 use crate::sql;
 use crate::text::{Cells, values};
 
-/// Runs of one page. Each costs a few queries, and holds the graphs of its runs.
+/// Runs of one page. Each page costs a few queries, and holds the graphs of its runs.
 const PAGE: i64 = 256;
 
-/// Graphs that stay for the next page.
+/// Cached graphs that stay for the next page.
 const GRAPHS: usize = 64;
 
-/// A run, as far as its row makes sense.
+/// A run, with the valid values of its row.
 #[derive(Debug, Default)]
 pub(super) struct RunRow {
     pub id: i64,
@@ -113,7 +112,7 @@ impl RunRow {
         RunRow { uuid, ..read }
     }
 
-    /// How it stands, by its own counts: invariant 4.
+    /// Checks a run's status against its own counts: invariant 4.
     fn stands(&self, row: &mut Reading<'_>) {
         let version = self.version;
         for (column, event) in [("unswept", self.unswept), ("redrive", self.redrive)] {
@@ -139,13 +138,13 @@ impl RunRow {
         }
     }
 
-    /// Whether outcomes and counts no longer matter.
+    /// Returns whether outcomes and counts no longer matter.
     pub(super) fn is_cancelled(&self) -> bool {
         self.status == Some(RunStatus::Cancelled)
     }
 }
 
-/// What a run names is there, and of its namespace.
+/// Checks that the rows that a run names exist and are of its namespace.
 fn belongs(row: &mut Reading<'_>) {
     let (graph, revision) = (row.int(3, "graph"), row.int(4, "revision"));
     let (id, run) = (row.row.clone(), row.run);
@@ -173,10 +172,10 @@ fn belongs(row: &mut Reading<'_>) {
     }
 }
 
-/// Graphs by revision; nothing where a body is none, which is said elsewhere.
+/// Cached graphs by revision; `None` for an invalid body, which is reported elsewhere.
 type Graphs = HashMap<i64, Option<Arc<Graph>>>;
 
-/// Reads the graphs of some runs, those that are not at hand.
+/// Loads the graphs of some runs, except those that are cached.
 async fn load(
     snapshot: &mut impl Snapshot,
     graphs: &mut Graphs,
@@ -192,13 +191,13 @@ async fn load(
     snapshot.each(sql::CHECK_BODIES, &ends(page), see).await
 }
 
-/// The first and the last of some runs.
+/// Returns the first and the last id of some runs.
 fn ends(page: &[RunRow]) -> [crate::text::Value<'static>; 2] {
     let id = |run: Option<&RunRow>| run.map_or(0, |run| run.id);
     values![id(page.first()), id(page.last())]
 }
 
-/// What the stores of some runs hold, against what the runs say.
+/// Compares the store entries of some runs with the counts in their run rows.
 async fn stores(
     snapshot: &mut impl Snapshot,
     page: &[RunRow],
@@ -247,7 +246,7 @@ async fn states(
     let graph = |run: &RunRow| graphs.get(&run.revision).cloned().flatten();
     let mut walks: VecDeque<_> = page.iter().map(|run| Walk::new(run, graph(run))).collect();
     let see = &mut |cells: &dyn Cells| {
-        // What is of no run is said elsewhere.
+        // A state without a run is reported elsewhere.
         let Some(run) = run_of(cells) else { return };
         while let Some(before) = walks.pop_front_if(|walk| walk.run().id < run) {
             before.end(findings);

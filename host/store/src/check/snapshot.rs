@@ -1,5 +1,4 @@
-//! A database as it stood at one moment, read row by row over one connection.
-//! Not here: what is read.
+//! A snapshot of a database, read row by row over one connection. Not here: which rows are read.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,16 +15,16 @@ use crate::postgres::{bound, options};
 use crate::sql;
 use crate::text::{Cells, Text, Value, values};
 
-/// What is done with each row.
+/// A callback for each row of a query.
 pub(super) type See<'a> = dyn FnMut(&dyn Cells) + Send + 'a;
 
-/// Who reads. A row is gone before the next comes, so that memory does not grow
-/// with what is read. On SQLite its futures never wait.
+/// A reader of rows in one read transaction. A row is dropped before the next is read, so that
+/// memory does not grow with the result. On SQLite the futures are ready at once.
 pub(super) trait Snapshot: Send {
-    /// The migrations of this version for this database.
+    /// Returns the migrations of this version for this database.
     fn migrator(&self) -> Migrator;
 
-    /// Shows each row of a query.
+    /// Passes each row of a query to `see`.
     fn each<'a>(
         &'a mut self,
         text: &'static Text,
@@ -34,10 +33,10 @@ pub(super) trait Snapshot: Send {
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
-/// A read transaction on a file.
+/// A read transaction on a SQLite file.
 pub(super) struct SqliteSnapshot(Sqlite);
 
-/// A host that has just opened the file may have it to itself for a moment.
+/// Wait for a host that has just opened the file, and may lock it for a moment.
 const BUSY: Duration = Duration::from_secs(5);
 
 impl SqliteSnapshot {
@@ -92,7 +91,7 @@ pub(super) struct PgSnapshot(PgConnection);
 
 impl PgSnapshot {
     pub(super) async fn open(url: &str) -> Result<Self, CheckError> {
-        // What takes long here is no host that has frozen.
+        // The idle timeout is for frozen hosts; a check may be slow.
         let options = options(url)?.application_name("exosphere check").options([
             ("idle_in_transaction_session_timeout", "0"),
             ("default_transaction_read_only", "on"),
@@ -130,7 +129,7 @@ impl Snapshot for PgSnapshot {
     }
 }
 
-/// Refuses a database that is not this version's.
+/// Refuses a database with another schema version.
 pub(super) async fn ensure_current_schema(snapshot: &mut impl Snapshot) -> Result<(), CheckError> {
     let mut tables = 0;
     let count = &mut |row: &dyn Cells| tables = row.int(0).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The row of a state by itself: each value, and what the values of one row
-//! must have to do with each other. Not here: where it stands in its run.
+//! Checks a state's row by itself: each value, and the values against each other. Not here: the
+//! state's place in its run.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::report::kind;
 use crate::rows::{decode_refs, decode_scopes};
 use crate::text::Cells;
 
-/// A state, as far as its row makes sense.
+/// A state, with the valid values of its row.
 pub(super) struct StateRow {
     pub id: i64,
     pub node: Option<NodeIx>,
@@ -24,11 +24,11 @@ pub(super) struct StateRow {
     pub requeues: i64,
     pub refs: Option<Vec<Ref>>,
     pub scopes: Option<Vec<Scope>>,
-    /// Of one that is SUCCESS.
+    /// The number of outputs of a SUCCESS state.
     pub outputs: Option<u32>,
     pub kind: Option<FailureKind>,
     pub parked: bool,
-    /// Its row in `unite`.
+    /// The state's row in `unite`.
     pub unite: Option<UniteRow>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct UniteRow {
     pub counts: Counts,
 }
 
-/// The run of a row of [`crate::sql::CHECK_STATES`].
+/// Returns the run of a row of [`crate::sql::CHECK_STATES`].
 pub(super) fn run_of(cells: &dyn Cells) -> Option<i64> {
     cells.int(1).ok()
 }
@@ -85,7 +85,7 @@ impl StateRow {
         state
     }
 
-    /// What a status has, others have not.
+    /// Checks the columns that a status requires, or must not have.
     fn check_required_columns(&self, row: &mut Reading<'_>) {
         let Some(status) = self.status else { return };
         row.maybe_int(15, "ended_at");
@@ -105,7 +105,7 @@ impl StateRow {
         }
     }
 
-    /// Who holds it, under which fence: invariant 3.
+    /// Checks the claim, its session and its fence: invariant 3.
     fn check_claim(&self, row: &mut Reading<'_>) {
         let attempt = row.count(7, "attempt").unwrap_or_default();
         let begun = row.count(20, "begun").unwrap_or_default();
@@ -127,7 +127,7 @@ impl StateRow {
             let message = format!("{who} though it is {status}");
             findings.note(kind!(Claim, state.session), id, run, message);
         }
-        // Who has run was claimed; a unite that waits never was.
+        // An executed state was claimed before; a waiting unite never was.
         let claimed = matches!(status, Status::Queued | Status::Success);
         if claimed && (fence == 0 || attempt == 0) {
             let message = format!("is {fence} (attempt {attempt}) though it is {status}");
@@ -149,7 +149,7 @@ fn outputs(row: &mut Reading<'_>) -> Option<u32> {
     count
 }
 
-/// The columns from 21 on; all empty if there is no such row.
+/// Reads the unite's columns, from 21 on; all are empty if there is no such row.
 fn unite(row: &mut Reading<'_>) -> Option<UniteRow> {
     row.maybe_int(21, "id")?;
     let table = std::mem::replace(&mut row.table, "unite");

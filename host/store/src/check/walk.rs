@@ -1,10 +1,8 @@
-//! A walk through one run in the order of paths, which is that of a tree:
-//! everything below a state comes after it, and before anything beside it. So
-//! what stands above is at hand as a stack, and when a state is left behind all
-//! below it has been counted: its children, and the members of its unites.
+//! A walk through one run in the order of paths, which visits a tree depth first: a state's
+//! descendants come directly after it. So a state's ancestors are kept as a stack. When a state is
+//! popped, all its children and the members of its unites have been counted.
 //!
-//! Not here: what a state's place must have to do with what stands above; see
-//! [`super::place`].
+//! Not here: checks of a state's place against its ancestors; see [`super::place`].
 
 use std::sync::Arc;
 
@@ -17,40 +15,40 @@ use super::report::{Findings, Kind, SHOWN, kind};
 use super::runs::RunRow;
 use super::state::{StateRow, UniteRow};
 
-/// A run that is being walked.
+/// A walk through one run.
 pub(super) struct Walk<'r> {
     pub(super) run: &'r RunRow,
-    /// Nothing if it cannot be read; then only rows are counted.
+    /// The run's graph, or `None` if it cannot be read; then only rows are counted.
     pub(super) graph: Option<Arc<Graph>>,
     pub(super) stack: Vec<Frame>,
-    /// Where in the stack the execution of each node stands.
+    /// Stack position of each node's execution.
     pub(super) at: Vec<Option<usize>>,
     tally: Tally,
 }
 
-/// A state above the one that is being looked at.
+/// An ancestor of the current state.
 pub(super) struct Frame {
     pub id: i64,
     pub path: Path,
     pub node: Option<NodeIx>,
-    /// How it was come to from the one above.
+    /// The step from its parent.
     pub step: Option<Step>,
     pub status: Option<Status>,
     pub outputs: Option<u32>,
-    /// Edges that make children, ascending.
+    /// Edges that create children, ascending.
     pub edges: Vec<u32>,
-    /// How many of its children there were, or should have been, so far.
+    /// The number of its children, present or expected, so far.
     pub children: u64,
     pub unites: Vec<Joined>,
-    /// What should stand above it does not.
+    /// True if a state that should stand above is missing.
     pub loose: bool,
-    /// Something below cannot be counted, since it makes no sense.
+    /// True if a descendant is invalid, so that counts are not certain.
     unsure: bool,
-    /// What stood for its node before.
+    /// Earlier stack position of the same node, to be restored.
     before: Option<usize>,
 }
 
-/// A unite of an execution, with what its members come to.
+/// A unite of an execution, with the counts of its members.
 pub(super) struct Joined {
     pub node: NodeIx,
     pub row: Option<(i64, Option<UniteRow>)>,
@@ -58,20 +56,20 @@ pub(super) struct Joined {
     claims: Vec<Claims>,
 }
 
-/// States that say they lie in the scope of one and the same unite.
+/// States that name the same row as their unite.
 struct Claims {
     unite: i64,
     count: u64,
-    /// The first of them.
+    /// The first of the states.
     states: Vec<i64>,
 }
 
-/// What the states of a run come to.
+/// The tally of a run's states.
 #[derive(Default)]
 struct Tally {
     states: i64,
     by_status: [i64; Status::ALL.len()],
-    /// Of those, states whose status is none.
+    /// States with an invalid status.
     unknown: i64,
     first_open: Option<i64>,
     retries: i64,
@@ -91,7 +89,7 @@ impl<'r> Walk<'r> {
         self.run
     }
 
-    /// The next state.
+    /// Visits the next state.
     pub(super) fn see(&mut self, state: StateRow, findings: &mut Findings) {
         self.tally.add(&state);
         self.check_status(&state, findings);
@@ -125,7 +123,7 @@ impl<'r> Walk<'r> {
         self.arrive(&graph, node, &state);
     }
 
-    /// Whether it is as a run that stands so wants it.
+    /// Checks a state's status against its run's.
     fn check_status(&self, state: &StateRow, findings: &mut Findings) {
         let run = self.run;
         if state.status == Some(Status::Cancelled)
@@ -146,7 +144,7 @@ impl<'r> Walk<'r> {
         self.stack.push(frame);
     }
 
-    /// Nothing below the top is to come.
+    /// Pops the top of the stack, whose descendants have all been visited.
     fn leave(&mut self, graph: &Graph, findings: &mut Findings) {
         let Some(mut frame) = self.stack.pop() else { return };
         let Some(node) = frame.node else { return };
@@ -176,7 +174,7 @@ impl<'r> Walk<'r> {
         }
     }
 
-    /// Notes that there are no children from where the frame is up to `until`.
+    /// Reports missing children, from the frame's position up to `until`.
     pub(super) fn lacks(
         &self,
         graph: &Graph,
@@ -202,7 +200,7 @@ impl<'r> Walk<'r> {
         frame.children = until;
     }
 
-    /// The members of a unite, against what it says: invariant 5.
+    /// Compares a unite's counts with its members: invariant 5.
     fn check_counts(&self, members: Counts, says: Counts, id: i64, findings: &mut Findings) {
         let all = [
             (kind!(Count, unite.open), says.open, members.open),
@@ -214,7 +212,7 @@ impl<'r> Walk<'r> {
         }
     }
 
-    /// States below an execution name its unites.
+    /// Checks that states below an execution name its unites.
     fn check_scopes(&self, joined: &Joined, id: i64, findings: &mut Findings) {
         for claims in joined.claims.iter().filter(|claims| claims.unite != id) {
             let message = format!("names the unite {}, and it lies in that of {id}", claims.unite);
@@ -226,14 +224,14 @@ impl<'r> Walk<'r> {
         }
     }
 
-    /// Something of the run makes no sense, so that what it lies in cannot be
+    /// Marks the frame as uncertain: a row of the run is invalid, so its ancestors cannot be
     /// counted.
     fn mark_uncertain(&mut self) {
         self.tally.unsure = true;
         self.stack.iter_mut().for_each(|frame| frame.unsure = true);
     }
 
-    /// Counts a state where it counts.
+    /// Adds a state to the scopes in which it counts.
     fn count(&mut self, graph: &Graph, node: NodeIx, state: &StateRow) {
         let Some(status) = state.status else { return self.mark_uncertain() };
         let delta = Counts {
@@ -265,7 +263,7 @@ impl<'r> Walk<'r> {
         }
     }
 
-    /// The unite at a node whose scope is the one around.
+    /// Returns the unite at a node that joins an execution on the stack.
     pub(super) fn joined(&mut self, graph: &Graph, unite: NodeIx) -> Option<&mut Joined> {
         let source = graph.node(unite).unites.as_ref()?.source;
         let frame = self.stack.get_mut(self.at[source.at()]?)?;
@@ -282,7 +280,7 @@ impl<'r> Walk<'r> {
         findings.note(kind, row, Some(&self.run.uuid), message);
     }
 
-    /// All of its states have been seen.
+    /// Ends the walk after the last state.
     pub(super) fn end(mut self, findings: &mut Findings) {
         if let Some(graph) = self.graph.take() {
             while !self.stack.is_empty() {
@@ -297,7 +295,7 @@ impl<'r> Walk<'r> {
         self.check_run_ended(findings);
     }
 
-    /// The outermost scope. One that was cancelled counts no more.
+    /// Compares the run's own counts. A cancelled run keeps no counts.
     fn counts(&self, findings: &mut Findings) {
         let (run, counts) = (self.run, self.tally.counts);
         let mut all = Vec::new();
@@ -314,7 +312,7 @@ impl<'r> Walk<'r> {
         }
     }
 
-    /// What people read.
+    /// Compares the counters that are shown to users.
     fn numbers(&self, findings: &mut Findings) {
         let (run, tally) = (self.run, &self.tally);
         let mut all = vec![
@@ -332,14 +330,14 @@ impl<'r> Walk<'r> {
         for (kind, says, counted) in all.into_iter().filter(|(_, says, counted)| says != counted) {
             self.note(findings, kind, run.id, format!("is {says}, its states come to {counted}"));
         }
-        // A retry by hand begins anew, and what was before stays counted here.
+        // A manual retry starts again from zero, and earlier retries stay counted here.
         if run.retries < tally.retries {
             let message = format!("is {}, its states have {} now", run.retries, tally.retries);
             self.note(findings, kind!(Tally, run.retries), run.id, message);
         }
     }
 
-    /// Invariant 4.
+    /// Checks that the run ended with its states: invariant 4.
     fn check_run_ended(&self, findings: &mut Findings) {
         let (run, tally) = (self.run, &self.tally);
         let Some(status) = run.status.filter(|_| tally.unknown == 0) else { return };
@@ -381,7 +379,7 @@ impl Frame {
         }
     }
 
-    /// What must follow a success.
+    /// Records the children and unites that a successful state must have.
     fn follow(&mut self, graph: &Graph, node: NodeIx) {
         let node = graph.node(node);
         let makes_children = |to: &NodeIx| graph.node(*to).unites.is_none();
@@ -396,10 +394,10 @@ impl Joined {
         Joined { node, row: None, counts: Counts::default(), claims: Vec::new() }
     }
 
-    /// A state says that this unite is that one.
+    /// Records that a state names `unite` as this unite.
     pub(super) fn claim(&mut self, unite: StateId, state: i64) {
         let known = self.claims.iter().position(|claims| claims.unite == unite.0);
-        // Beyond so many it is known that all is wrong.
+        // After this many different claims it is certain that all are wrong.
         if known.is_none() && self.claims.len() as u64 > SHOWN {
             return;
         }

@@ -1,11 +1,10 @@
-//! Claims: ready states become this session's, by guarded updates. Namespaces take
-//! turns, and within a namespace its runs: each may have an equal part of what
-//! there is room for, and what one leaves the others may have. States whose delay
-//! has passed are made ready first, a bounded number at a time. Staged children of an
-//! execution with many outputs stand in a queue of their own; a run is claimed of in one
-//! queue at a time.
+//! Claims: ready states become this session's, by guarded updates. Namespaces are served
+//! round-robin, and so are the runs of a namespace. Each gets an equal part of the claim, and the
+//! others may have what it leaves. Delayed states that are due are made ready first, in bounded
+//! numbers. Staged children of an execution with many outputs have a queue of their own; each run
+//! is claimed from one queue at a time.
 //!
-//! Not here: how parts are computed; that is `parts`.
+//! Not here: how the parts are computed (`parts`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,15 +17,15 @@ use crate::rows::claimed;
 use crate::sql;
 use crate::text::{Cells, Rows, Tx, values};
 
-/// Delayed states of a namespace that one claim makes ready: more than are claimed,
-/// few enough to hold up no commit.
+/// Delayed states of a namespace that one claim makes ready: more than a claim takes, few enough to
+/// delay no commit.
 const MAX_PROMOTED: u32 = 512;
 
 /// A row of [`sql::CLAIMABLE`].
 enum Claimable {
     /// A queue with ready states.
     Ready {
-        /// The first of them; none if it may not be claimed of yet.
+        /// The first ready state and its run; `None` while the queue may not be claimed from.
         first: Option<Line>,
         /// The next run with ready states.
         next_run: Option<RunKey>,
@@ -35,13 +34,13 @@ enum Claimable {
     Delayed {
         namespace: NamespaceKey,
         first_due: Millis,
-        /// When a state is due after now.
+        /// The due time of the first state that is due after now.
         next_due: Option<Millis>,
     },
 }
 
 impl CommitTx<'_> {
-    /// Claims what is due, and tells when the next is if that was all.
+    /// Claims up to `most` due states. If no more are due, also records when the next one is.
     pub(super) async fn claim(&mut self, tx: &mut impl Tx, most: u32) -> Result<(), StoreError> {
         if most == 0 {
             self.done.more = true;
@@ -99,21 +98,21 @@ impl CommitTx<'_> {
         for namespace in tx.query_each(sql::PROMOTE, &rows, namespace).await? {
             *promoted.entry(namespace).or_default() += 1;
         }
-        // Others may take what is not claimed here.
+        // The other hosts may claim the promoted states that this claim leaves.
         self.done.added = true;
         self.done.more |= promoted.values().any(|count| *count >= MAX_PROMOTED);
         Ok(!promoted.is_empty())
     }
 
-    /// Finds the runs to claim of, of each namespace the one after the last
-    /// claimed of first; and those that have ready states in another queue, too.
+    /// Finds the runs to claim from: of each namespace, first the one after its cursor. Also
+    /// returns the runs that have ready states in another queue as well.
     async fn lines(
         &self,
         tx: &mut impl Tx,
         claimable: &[Claimable],
         most: u32,
     ) -> Result<(Lines, BTreeSet<RunKey>), StoreError> {
-        // Those of which something is held may have their share already.
+        // Runs of which the session holds states may have used up their quota.
         let limit = (most as usize).saturating_add(self.shares.runs.len());
         let mut ranges = Vec::new();
         for row in claimable {
@@ -155,8 +154,8 @@ impl CommitTx<'_> {
         Ok((lines, other_queues))
     }
 
-    /// Claims up to so many states of each run, from its first on. Returns how many
-    /// those were.
+    /// Claims each run's part, from its first ready state on. Returns the number of claimed states
+    /// per run.
     async fn claim_parts(
         &mut self,
         tx: &mut impl Tx,
@@ -212,7 +211,7 @@ fn claimable(row: &dyn Cells) -> Result<Claimable, StoreError> {
     }
 }
 
-/// A run in the queue of its namespace.
+/// Reads a run with ready states and the number of its queue.
 fn line(row: &dyn Cells) -> Result<Line, StoreError> {
     let queue = row.int(0)?;
     Ok(Line {

@@ -1,6 +1,6 @@
-//! What people do to runs, but for retries: cancel and pause, and the sweeps that
-//! follow. Rare, so each goes by statements of its own, after what the batch
-//! wrote.
+//! Control operations on runs, except retries: cancel, pause and the sweeps that follow. They are
+//! rare, so each uses statements of its own, after the bulk writes of the batch. Not here: retries
+//! and redrives (`manual_retry`).
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::sql;
 use crate::text::{Cells, Rows, Tx, values};
 
 impl CommitTx<'_> {
-    /// What a member of control comes to; nothing for a start or an end.
+    /// Executes a control operation; returns `None` for a start, an end or a piece of one.
     pub(super) async fn control(
         &mut self,
         tx: &mut impl Tx,
@@ -39,7 +39,7 @@ impl CommitTx<'_> {
         }
     }
 
-    /// Notes that an execution begins.
+    /// Records that an execution begins.
     async fn begin(
         &mut self,
         tx: &mut impl Tx,
@@ -68,7 +68,7 @@ impl CommitTx<'_> {
 
     fn pause(&mut self, run: &Arc<RunInfo>, paused: bool) -> Result<Answer, StoreError> {
         let tally = &mut self.run(run.key)?.tally;
-        // One that ended while it was paused may be let go on before a retry.
+        // A run that ended while paused may be resumed before a retry.
         if !tally.is_live() && (paused || !tally.paused) {
             let words = format!("the run is over already: it is {}", tally.status);
             return Ok(Answer::Refused(words));
@@ -80,16 +80,15 @@ impl CommitTx<'_> {
         self.ask_for_sweep(run)
     }
 
-    /// Its states are to be brought in line with the run, for the event that
-    /// this transaction is.
+    /// Requests a sweep of the run's states, for the event of this transaction.
     pub(super) fn ask_for_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
         let tally = &mut self.change(run.key)?.tally;
         tally.unswept = tally.version + 1;
         Ok(Answer::ToSweep(tally.unswept))
     }
 
-    /// Brings some of a run's states in line with it. Bounded, so that a run of
-    /// any size holds up nobody.
+    /// Sweeps some of a run's states. The number is bounded, so that a run of any size delays no
+    /// other commit.
     async fn sweep(
         &mut self,
         tx: &mut impl Tx,
@@ -132,12 +131,12 @@ impl CommitTx<'_> {
     }
 }
 
-/// A state that a sweep looks at.
+/// A state that a sweep examines.
 struct Swept {
     id: StateId,
     path: String,
     status: Status,
-    /// False if it is staged: it is no state of the run yet.
+    /// Set if the state is visible: a staged one is not part of the run yet.
     seen: bool,
 }
 

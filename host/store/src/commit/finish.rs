@@ -1,5 +1,4 @@
-//! The end of an execution, under the guard of its fence: what the guard lets
-//! through, and only that, has effects.
+//! The end of an execution, guarded by its fence: only an end under the current fence has effects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ impl<'b> CommitTx<'b> {
         if self.run(run).is_ok_and(|touching| touching.tally.status == RunStatus::Cancelled) {
             self.writes.cancelled.push(finished);
         }
-        // A state that ends twice in one batch ends by the first.
+        // If a state ends twice in one batch, only the first end counts.
         if !self.is_live(run) || !self.held.remove(&(state.id, state.claim)) {
             return Ok(Answer::Stale);
         }
@@ -53,20 +52,20 @@ impl<'b> CommitTx<'b> {
         match finished.staged {
             None => Ok(Answer::Done),
             Some(_) if is_replanned => Ok(Answer::Leftover(state.claim.fence)),
-            // Its children are to be parked as those are that a commit creates.
+            // Staged children must be parked like those that a commit creates.
             Some(_) if parked => self.ask_for_sweep(&finished.run),
             Some(_) => Ok(Answer::Done),
         }
     }
 
-    /// Checks whether the run may have the new states and its store the writes; if not,
-    /// returns what the outcome changes then.
+    /// Checks the run's limit on new states and the writes to its store; if one fails, returns the
+    /// changes of the resulting failure.
     fn check(&mut self, finished: &Finished) -> Result<Checked, StoreError> {
         let Finished { run, state, changes, limits, .. } = finished;
         let staged = finished.staged.map_or(0, |staged| staged.children);
         let new_states = changes.end.new_states() + staged;
         if new_states > 0 && !self.allows(run.key, new_states, limits)? {
-            // Another attempt cannot change that.
+            // Another attempt would fail in the same way.
             let failure = limits.reached(Limit::RunStates);
             return Ok(Checked::Otherwise(give_up(&run.graph, state, failure)?));
         }
@@ -88,8 +87,7 @@ impl<'b> CommitTx<'b> {
         Ok(Checked::Otherwise(plan(&run.graph, state, outcome, *jitter, &NoNumbers)?))
     }
 
-    /// What follows from an end as it was planned: its outputs' children, the
-    /// unites that begin with it, and the numbers that people read.
+    /// Applies an end as planned: creates the children and unites, and updates the run's counters.
     fn follow(&mut self, finished: &'b Finished) -> Result<(), StoreError> {
         let (run, end) = (finished.run.key, &finished.changes.end);
         self.note(finished, end)?;
@@ -113,7 +111,7 @@ impl<'b> CommitTx<'b> {
         Ok(())
     }
 
-    /// The numbers that people read, and when to look again.
+    /// Updates the run's counters, and when the next state is due.
     fn note(&mut self, finished: &Finished, end: &End) -> Result<(), StoreError> {
         if let End::Again { after, .. } = end {
             self.due(*after);
@@ -136,14 +134,13 @@ impl<'b> CommitTx<'b> {
         Ok(())
     }
 
-    /// Something is due after a delay.
+    /// Records that a state is due after a delay.
     fn due(&mut self, after: Millis) {
         let due = self.now.saturating_add(after);
         self.done.next_due = Some(self.done.next_due.map_or(due, |before| before.min(due)));
     }
 
-    /// Creates an ordinary state: claimed at once if it is due and there is
-    /// room for births.
+    /// Creates an ordinary state, claimed at once if it is due and the birth quota allows.
     pub(super) fn create(
         &mut self,
         run: RunKey,
@@ -171,8 +168,8 @@ impl<'b> CommitTx<'b> {
         Ok(())
     }
 
-    /// Whether a state of a run that is due now is born claimed: for whom, if
-    /// there is room for it.
+    /// Takes one birth from the quotas for a state that is due now. Returns the run's namespace if
+    /// the state is born claimed.
     pub(super) fn birth(&mut self, run: RunKey) -> Result<Option<NamespaceKey>, StoreError> {
         let Touching { tally, info, .. } = self.run(run)?;
         let (paused, namespace) = (tally.paused, info.namespace_key);
@@ -195,8 +192,7 @@ impl<'b> CommitTx<'b> {
         Ok(Some(namespace))
     }
 
-    /// Notes the row of a new state. Returns the store values that its inputs
-    /// name, as they are now.
+    /// Adds the row of a new state. Returns the current store values that its inputs name.
     fn insert(
         &mut self,
         run: RunKey,
@@ -228,15 +224,15 @@ impl<'b> CommitTx<'b> {
     }
 }
 
-/// Whether a journal can be committed.
+/// The result of checking an end against the limits.
 enum Checked {
-    /// As planned, with these writes.
+    /// The end commits as planned, with these writes.
     Fine(Option<Plan>),
-    /// Not: the outcome changes this instead.
+    /// The end is replaced by these changes.
     Otherwise(Changes),
 }
 
-/// The output that a child comes from, which need not be read again.
+/// Returns the output that a child comes from, so that the child need not read it.
 fn known(child: &NewState, parent: StateId, outputs: &[Arc<str>]) -> Option<(Ref, Arc<str>)> {
     let from = child.place.refs.iter().find(|known| known.state == parent)?;
     Some((*from, outputs.get(from.output as usize)?.clone()))

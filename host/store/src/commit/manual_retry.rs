@@ -1,6 +1,6 @@
-//! Manual retry of one failed state or of all of a run: the states can be claimed again,
-//! and the unites that they blocked wait again. No unite closes in between: either one
-//! transaction opens all, or the opened states are held back until the last is open.
+//! Manual retry of one failed state or of all of a run. The states can be claimed again, and the
+//! unites that they blocked wait again. No unite closes in between: either one transaction opens
+//! all, or the opened states are held back until the last is open.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::rows::{corrupt, place, status};
 use crate::sql;
 use crate::text::{Cells, Rows, Tx};
 
-/// What retries open, and why some were refused.
+/// The states and unites that a retry opens, and why it refuses others.
 #[derive(Default)]
 struct Opened {
     states: Vec<StateId>,
@@ -125,8 +125,8 @@ impl CommitTx<'_> {
         self.refuses_retries(run)
     }
 
-    /// Lets failed states run again, and with them what is blocked above, but
-    /// for those without which something above has gone on.
+    /// Reopens failed states and the unites above that they blocked. A state stays failed if a
+    /// unite above has gone on without it.
     async fn reopen(
         &mut self,
         tx: &mut impl Tx,
@@ -185,12 +185,12 @@ impl CommitTx<'_> {
     }
 }
 
-/// A unite in the scopes of a state that is not there.
+/// A reference, in a state's scopes, to a unite that does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no unite {0}")]
 struct NotThere(StateId);
 
-/// Those of some states that have failed by themselves.
+/// Filters the states that failed by themselves.
 async fn failed_of(
     tx: &mut impl Tx,
     run: &RunInfo,
@@ -202,7 +202,7 @@ async fn failed_of(
     Ok(failed)
 }
 
-/// All unites around some states, and around those.
+/// Returns all unites around some states, and the unites around those.
 async fn unites_above(
     tx: &mut impl Tx,
     run: &RunInfo,

@@ -1,9 +1,9 @@
-//! The parts of one claim: how what there is room for is divided among namespaces
-//! and, within a namespace, among its runs. Pure: no database.
+//! The parts of one claim: divides its states among namespaces and, within a namespace, among its
+//! runs. Pure: no database.
 //!
-//! Namespaces get equal parts. Within one, each state goes to the run of which the
-//! session holds least, and among equals to the next in a round that goes on where
-//! the last claim ended. So a run waits for one state of each other run at most.
+//! Namespaces get equal parts. Within one, each state goes to the run of which the session holds
+//! least. Runs with equal holdings are served round-robin, from where the last claim ended. So a
+//! run waits for one state of each other run at most.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -15,33 +15,32 @@ use crate::batch::{Committed, Shares};
 /// A run with ready states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Line {
-    /// The number of its queue: that of the namespace, or a negative one for the staged
-    /// children of one execution.
+    /// The number of the queue: that of the namespace, or a negative one for the staged children of
+    /// one execution.
     pub queue: i64,
     pub namespace: NamespaceKey,
     pub run: RunKey,
-    /// The first of them: when it was due, and its number.
+    /// The first ready state: when it was due, and its number.
     pub first: (Millis, StateId),
 }
 
-/// All runs with ready states that a claim looks at.
+/// The runs with ready states that a claim examines.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     namespaces: BTreeMap<NamespaceKey, OfNamespace>,
-    /// Of each namespace: the run that the last state went to.
+    /// Round-robin cursors: for each namespace the run that got the last state.
     cursors: BTreeMap<NamespaceKey, RunKey>,
 }
 
 #[derive(Debug, Default)]
 struct OfNamespace {
-    /// In the order of the round.
+    /// The runs, in round-robin order.
     runs: Vec<Line>,
-    /// Whether there may be more runs.
+    /// Set if there may be more runs.
     more: bool,
 }
 
-/// Brings the runs of a namespace into the order of the round: the one after the
-/// cursor is first.
+/// Sorts the runs of a namespace into round-robin order: the one after the cursor is first.
 pub(super) fn in_order(mut runs: Vec<Line>, cursor: Option<&RunKey>) -> Vec<Line> {
     let cursor = cursor.copied().unwrap_or(RunKey(0));
     runs.sort_by_key(|line| (line.run <= cursor, line.run));
@@ -53,15 +52,15 @@ impl Lines {
         Lines { namespaces: BTreeMap::new(), cursors: cursors.clone() }
     }
 
-    /// Adds the runs of a namespace in the order of the round, `limit` at most.
+    /// Adds up to `limit` runs of a namespace, which are in round-robin order.
     pub(super) fn add(&mut self, namespace: NamespaceKey, mut runs: Vec<Line>, limit: usize) {
         let more = runs.len() >= limit;
         runs.truncate(limit);
         self.namespaces.insert(namespace, OfNamespace { runs, more });
     }
 
-    /// Divides `left` states among the runs. Returns those that get some, with how
-    /// many; none if nobody may have any.
+    /// Divides `left` states among the runs. Returns the runs that get some, each with its part;
+    /// empty if no run has quota left.
     pub(super) fn parts(&mut self, left: u32, shares: &Shares, turn: usize) -> Vec<(Line, u32)> {
         let may_have = |(namespace, of_it): &(NamespaceKey, &OfNamespace)| {
             let may = |line: &Line| shares.run_room(line.run) > 0;
@@ -70,8 +69,8 @@ impl Lines {
         let all = self.namespaces.iter().map(|(namespace, of_it)| (*namespace, of_it));
         let mut open: Vec<_> = all.filter(may_have).collect();
         if !open.is_empty() {
-            // Another is the first each time: where there is less room than there are
-            // namespaces, each gets its turn.
+            // The first namespace rotates with each claim, so that each gets its turn if a claim
+            // takes fewer states than there are namespaces.
             let first = turn % open.len();
             open.rotate_left(first);
         }
@@ -86,15 +85,15 @@ impl Lines {
         parts
     }
 
-    /// Takes out a run that has nothing more.
+    /// Removes a run that has no more ready states.
     pub(super) fn close(&mut self, line: &Line) {
         if let Some(of_it) = self.namespaces.get_mut(&line.namespace) {
             of_it.runs.retain(|other| other.run != line.run);
         }
     }
 
-    /// Notes of which more is due than their shares allow. Returns whether there may
-    /// be more that they allow.
+    /// Records namespaces and runs with more due states than their quotas allow. Returns whether
+    /// more states may be claimable within the quotas.
     pub(super) fn note_full(&self, shares: &Shares, done: &mut Committed) -> bool {
         let mut more = false;
         for (namespace, of_it) in &self.namespaces {
@@ -116,7 +115,7 @@ impl Lines {
         more
     }
 
-    /// Where the rounds go on, of namespaces that have ready states.
+    /// Returns the round-robin cursors of namespaces that have ready states.
     pub(super) fn cursors(mut self) -> BTreeMap<NamespaceKey, RunKey> {
         self.cursors.retain(|namespace, _| self.namespaces.contains_key(namespace));
         self.cursors
@@ -124,7 +123,7 @@ impl Lines {
 }
 
 impl OfNamespace {
-    /// Divides `part` among its runs; tells which run the last state goes to.
+    /// Divides `part` among the runs; also returns the run that gets the last state.
     fn parts(&self, part: u32, shares: &Shares) -> (Vec<(Line, u32)>, Option<RunKey>) {
         let held = |line: &Line| shares.runs.get(&line.run).map_or(0, |share| share.held);
         let mut given = vec![0; self.runs.len()];
@@ -166,7 +165,7 @@ mod tests {
         lines
     }
 
-    /// Runs by number, each with its part.
+    /// Returns the numbers of the runs, each with its part.
     fn numbers(parts: &[(Line, u32)]) -> Vec<(i64, u32)> {
         parts.iter().map(|(line, part)| (line.run.0, *part)).collect()
     }
@@ -213,8 +212,8 @@ mod tests {
         assert_eq!(numbers(&lines.parts(7, &shares, 1)), [(2, 4), (1, 3)]);
     }
 
-    /// However many runs come and wherever they stand, each is served within one
-    /// round of those that there are.
+    /// A waiting run is served within one round of the existing runs, however many arrive and
+    /// wherever they sort.
     #[test]
     fn no_run_starves() {
         let mut random = 1u64;
@@ -224,7 +223,7 @@ mod tests {
         };
         for _ in 0..200 {
             let mut cursors = BTreeMap::new();
-            // Since when each run waits, counted in states that others got.
+            // The wait of each run, counted in states that other runs got.
             let mut waits: BTreeMap<i64, u64> = BTreeMap::new();
             let mut next = 1000;
             let mut came = 0;
@@ -241,7 +240,7 @@ mod tests {
                     continue;
                 }
                 let room = 1 + below(5) as u32;
-                // The database gives the runs after the cursor, no more than this.
+                // The database returns the runs after the cursor, up to this limit.
                 let limit = room as usize;
                 let mut lines = lines(&runs, &cursors, limit);
                 let parts = numbers(&lines.parts(room, &Shares::unbounded(), 0));
@@ -252,7 +251,7 @@ mod tests {
                     if parts.iter().any(|(of, _)| of == run) {
                         *waited = 0;
                     }
-                    // One of each other run, and the rest of this part.
+                    // One state of each other run, and the rest of this part.
                     assert!(*waited <= came + 5, "run {run} waits for {waited} states of {came}");
                 }
                 if below(3) == 0 {

@@ -1,10 +1,9 @@
-//! Ends with many outputs, in pieces. Outputs and children are written before the end
-//! itself, under the guard of the fence, where nobody sees them; the end makes them count,
-//! all at once. So there is still no moment at which a state is finished and its successors
-//! are missing, and no transaction is longer than a piece. What was staged for an end that
-//! never came is removed in pieces, too.
+//! Staging: ends with many outputs, written in pieces. Outputs and children are written before the
+//! end itself, guarded by the fence and invisible; the end makes them visible, all at once. So a
+//! state is never finished with its successors missing, and no transaction is longer than a piece.
+//! Rows staged for an end that never came are removed in pieces, too.
 //!
-//! Not here: how an end is cut into pieces, and who sends them.
+//! Not here: how the executor cuts an end into pieces and sends them.
 
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Fence, NamespaceKey, NodeIx, RunKey, StateId};
@@ -19,30 +18,29 @@ use crate::rows::{corrupt, status};
 use crate::sql;
 use crate::text::{Cells, Rows, Tx, values};
 
-/// What is staged of an execution.
+/// The row of an execution's staging.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StagedRow {
-    /// The fence under which it was.
+    /// The fence under which the pieces were staged.
     pub fence: Fence,
     /// The number of pieces.
     pub pieces: u32,
 }
 
-/// A change of what is staged of an execution: nothing of it any more, if it has ended.
+/// A change of an execution's staging row; it is deleted when the execution has ended.
 pub(super) struct StagedChange {
     pub run: RunKey,
     pub state: StateId,
     pub row: Option<StagedRow>,
 }
 
-/// Children of an execution carry this as their namespace until they are claimed.
+/// Returns the queue of an execution's staged children: their namespace key until they are claimed.
 pub(super) fn queue_of(parent: StateId) -> NamespaceKey {
     NamespaceKey(-parent.0)
 }
 
 impl<'b> CommitTx<'b> {
-    /// Reads what is staged of the executions that members are about. There are few of
-    /// them, and mostly none.
+    /// Loads the staging rows of the executions in this batch. There are few, and mostly none.
     pub(super) async fn load_staged(
         &mut self,
         tx: &mut impl Tx,
@@ -62,8 +60,8 @@ impl<'b> CommitTx<'b> {
         Ok(())
     }
 
-    /// Takes a piece of an end. A piece that is there already is not written twice: the
-    /// commit that wrote it seemed to fail.
+    /// Stages a piece of an end. A piece that exists already is not written twice: the commit that
+    /// wrote it seemed to fail.
     pub(super) fn stage(&mut self, stage: &'b Stage) -> Result<Answer, StoreError> {
         let Stage { run, state, piece, .. } = stage;
         if !self.is_live(run.key) || !self.held.contains(&(state.id, state.claim)) {
@@ -76,7 +74,7 @@ impl<'b> CommitTx<'b> {
             Some(row) => row.pieces,
             None => 0,
         };
-        // One before it was not taken.
+        // The piece before it was not staged.
         if pieces != *piece {
             return Ok(Answer::Stale);
         }
@@ -104,7 +102,7 @@ impl<'b> CommitTx<'b> {
         Ok(Answer::Done)
     }
 
-    /// Makes all that was staged for an end count.
+    /// Makes everything staged for an end visible.
     pub(super) fn publish(
         &mut self,
         finished: &Finished,
@@ -138,7 +136,7 @@ impl<'b> CommitTx<'b> {
         Ok(())
     }
 
-    /// Removes some of what was staged for an end that never came.
+    /// Removes some of the rows staged for an end that never came.
     pub(super) async fn unstage(
         &mut self,
         tx: &mut impl Tx,
@@ -163,7 +161,7 @@ impl<'b> CommitTx<'b> {
         Ok(Answer::More(String::new()))
     }
 
-    /// Returns whether a run may have so many states more.
+    /// Returns whether a run's limit allows `new_states` more states.
     pub(super) fn allows(
         &mut self,
         run: RunKey,
@@ -175,7 +173,7 @@ impl<'b> CommitTx<'b> {
     }
 }
 
-/// The nodes that follow one by an edge that makes children, and name keys of the store.
+/// Returns the followers of a node that it creates as children, and whose inputs name store keys.
 fn followers_with_keys(graph: &Graph, node: NodeIx) -> Vec<NodeIx> {
     let mut nodes: Vec<NodeIx> = graph.node(node).next.to_vec();
     nodes.retain(|to| {
@@ -187,7 +185,7 @@ fn followers_with_keys(graph: &Graph, node: NodeIx) -> Vec<NodeIx> {
     nodes
 }
 
-/// Writes what is staged now.
+/// Writes the changed staging rows, pieces and fixed store values.
 pub(super) async fn write(
     tx: &mut impl Tx,
     changes: &[StagedChange],

@@ -1,5 +1,5 @@
-//! Runs that begin. Their rows come first of all: who waits here for another
-//! host's start with the same key holds no other lock yet.
+//! Starts runs. Their rows are inserted before all other writes. A transaction that waits here for
+//! another host's start with the same key must not hold any other lock yet.
 
 use exosphere_domain::ids::{Name, RunId};
 use exosphere_domain::journal::Journal;
@@ -29,7 +29,7 @@ impl<'b> CommitTx<'b> {
         if new.is_empty() {
             return Ok(());
         }
-        // In one order for all hosts, so that no two wait for each other.
+        // All hosts use the same order, so that no two wait for each other.
         new.sort_by_key(|new| (&new.info.namespace, &new.key));
         let ids: Vec<String> = new.iter().map(|new| new.info.id.to_string()).collect();
         let digest = |new: &&NewRun| new.digest.as_ref().map(ToString::to_string);
@@ -70,16 +70,15 @@ impl<'b> CommitTx<'b> {
                 return Err(StoreError::Data("the store values break its limits".into()));
             }
         }
-        // The row began with one open state, so that its CHECK held.
+        // The row was inserted with one open state, so that its CHECK held.
         touching.tally.open = new.counts.open;
         self.create(run, &new.root, new.delay, &[])?;
         Ok(Answer::Done)
     }
 }
 
-/// What is in the way of a new run: the run itself, if a commit that seemed to
-/// fail went through; or one with the same key; or that its revision is not the
-/// current one.
+/// Finds why a new run was not inserted. It may exist already, because a commit that seemed to fail
+/// went through. Otherwise another run has its key, or its revision is not the current one.
 async fn first(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Answer, StoreError> {
     let place = values![id, new.info.namespace.as_str(), new.key.as_deref()];
     let found = tx.query(sql::FIRST_RUN, &place, known).await?;
@@ -90,7 +89,7 @@ async fn first(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Answer, Store
     })
 }
 
-/// A run in columns `uuid, graph, start_digest`.
+/// Reads a run from the columns `uuid, graph, start_digest`.
 fn known(row: &dyn Cells) -> Result<KnownRun, StoreError> {
     let (run, graph) = (row.text(0)?, row.text(1)?);
     let digest = row.maybe_text(2)?.map(|digest| digest.parse()).transpose();

@@ -1,6 +1,5 @@
-//! What guards a commit where it writes. Whether a state is held was decided
-//! before, so that no commit gets as far as here with an old claim: the
-//! statements are asked one by one.
+//! Tests of the fence guards in the statements that write. A commit checks its claims before it
+//! writes, so an old claim never gets this far: the tests run the statements one by one.
 //!
 //! Commits themselves are tested in `host/store/tests/conformance`, on both databases.
 
@@ -17,7 +16,7 @@ pub(crate) fn name() -> Name {
     "n".parse().unwrap()
 }
 
-/// A batch that begins a run with so many bytes in its store.
+/// Returns a batch that starts a run with `bytes` bytes in its store.
 pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Batch {
     let graph = Arc::new(Sketch::of("A").build().unwrap());
     let applied = store.apply_graph(&name(), &name(), &graph, &BTreeMap::new(), 0).await.unwrap();
@@ -60,7 +59,7 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
     }
 }
 
-/// Runs a statement for one row: a claim, and what else it takes.
+/// Runs a statement for one row: a claim, and the other parameters.
 async fn changed(
     store: &Store,
     text: &'static crate::text::Text,
@@ -97,7 +96,7 @@ async fn an_old_fence_changes_nothing_where_it_is_written() {
                 assert_eq!(changed(&store, text, wrong, rest).await, 0, "{}", text.sqlite);
             }
             assert_eq!(changed(&store, text, (id, session, 1), rest).await, 1);
-            // What is held no more has no fence that fits.
+            // An ended claim has no matching fence.
             let again = changed(&store, text, (id, session, 1), rest).await;
             assert_eq!(again, u64::from(text.sqlite == sql::BEGUN.sqlite));
         }

@@ -1,5 +1,5 @@
-//! Closes unites whose count of open members has reached zero, repeating until none is
-//! left, because closing one may close its parent.
+//! Closes unites whose count of open members has reached zero, repeating until none is left,
+//! because closing one may close its parent.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,7 +19,7 @@ use crate::rows::{corrupt, fixed, place, small};
 use crate::sql;
 use crate::text::{Cells, Rows, Tx, values};
 
-/// A unite's row, while it waits.
+/// The row of a waiting unite.
 struct Waiting {
     id: StateId,
     place: Place,
@@ -28,10 +28,10 @@ struct Waiting {
     fixed: BTreeMap<String, String>,
 }
 
-/// What becomes of the unites of one wave.
+/// The results of closing the unites of one wave.
 #[derive(Default)]
 struct Closed {
-    /// They may run: claimed at once, parked, or neither.
+    /// Unites that may run, each with its session if claimed at once, and whether it is parked.
     opened: Vec<(StateId, Option<i64>, bool)>,
     ended: Vec<(StateId, Option<Failure>)>,
 }
@@ -48,7 +48,7 @@ impl CommitTx<'_> {
             let mut waiting: HashMap<_, _> = waiting.into_iter().map(|row| (row.id, row)).collect();
             let mut closed = Closed::default();
             for unite in drained {
-                // One that is closed already has gone on, or failed.
+                // A unite that is not waiting has gone on already, or failed.
                 if let Some(row) = waiting.remove(&unite.state) {
                     self.close(tx, unite, row, &mut closed).await?;
                 }
@@ -57,7 +57,7 @@ impl CommitTx<'_> {
         }
     }
 
-    /// Writes what is to be counted; returns the unites that came to zero.
+    /// Writes the count changes; returns the unites whose open count is zero.
     async fn count_unites(&mut self, tx: &mut impl Tx) -> Result<Vec<Drained>, StoreError> {
         let mut drained = std::mem::take(&mut self.drained);
         let counts = std::mem::take(&mut self.counts);
@@ -78,7 +78,7 @@ impl CommitTx<'_> {
         for (state, now, branches) in counted.into_iter().filter(|(_, now, _)| now.open == 0) {
             drained.push(Drained { run: counts[&state].0, state, counts: now, branches });
         }
-        // In one order, whatever the database's.
+        // Sorted, so that both databases give one order.
         drained.sort_by_key(|unite| unite.state);
         Ok(drained)
     }
@@ -109,7 +109,7 @@ impl CommitTx<'_> {
         self.count(run, &deltas)
     }
 
-    /// A unite may run: claimed at once while there is room.
+    /// Opens a unite for execution: claimed at once if the birth quota allows.
     fn open_unite(
         &mut self,
         run: RunKey,
@@ -163,7 +163,7 @@ impl CommitTx<'_> {
         Ok(())
     }
 
-    /// The failure of a unite whose strategy was not met: names the branches.
+    /// Returns the failure of a unite whose strategy was not met; it names the branches.
     async fn why_blocked(
         &mut self,
         tx: &mut impl Tx,
@@ -193,7 +193,7 @@ impl CommitTx<'_> {
     }
 }
 
-/// The nodes whose states are counted in a unite.
+/// Returns the nodes whose states are counted in a unite.
 fn nodes_counted_in(graph: &Graph, unite: NodeIx) -> Vec<NodeIx> {
     let counted = graph.nodes().filter(|(_, node)| node.counts_in.contains(&unite));
     counted.map(|(at, _)| at).collect()
@@ -216,7 +216,7 @@ fn waiting(row: &dyn Cells) -> Result<Waiting, StoreError> {
     })
 }
 
-/// A failed state in the columns of [`sql::FAILED_MEMBERS`].
+/// Reads a failed state from the columns of [`sql::FAILED_MEMBERS`].
 fn failed(row: &dyn Cells) -> Result<(StateId, Place, Failure), StoreError> {
     let id = StateId(row.int(0)?);
     let kind = FailureKind::parse(&row.text(5)?).ok_or_else(|| corrupt("state", "kind", id))?;

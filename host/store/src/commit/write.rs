@@ -1,5 +1,4 @@
-//! What the members of a batch come to, as rows, and how they are written: one
-//! statement for each table.
+//! The rows that the operations of a batch write, with one bulk statement per table.
 
 use std::sync::Arc;
 
@@ -16,35 +15,35 @@ use crate::rows::{encode_refs, encode_scopes};
 use crate::sql;
 use crate::text::{Rows, Tx};
 
-/// Attempts that are kept of a state; older ones are only counted.
+/// Stored attempts of a state; older ones are only counted.
 const KEPT_ATTEMPTS: u32 = 100;
 
-/// All that is to be written before anything is counted.
+/// The rows to write before any unite is counted.
 #[derive(Default)]
 pub(super) struct Writes<'b> {
     pub ended: Vec<Ended<'b>>,
-    /// Executions of cancelled runs: what they used is kept, and nothing else.
+    /// Executions of cancelled runs: only their usage is kept.
     pub cancelled: Vec<&'b Finished>,
     pub states: Vec<NewRow<'b>>,
     pub unites: Vec<&'b NewUnite>,
-    /// What is staged now.
+    /// Changes of staging rows.
     pub staged: Vec<StagedChange>,
-    /// Pieces of ends, whose children are among `states`.
+    /// Staged pieces of ends, whose children are among `states`.
     pub pieces: Vec<&'b Stage>,
-    /// Values of the store for children that were staged: the parent, and their node.
+    /// Store values fixed for staged children, by parent and child node.
     pub fixed: Vec<(StateId, NodeIx, String)>,
 }
 
-/// An execution that ended, and had the right to.
+/// An execution that ended under a valid claim.
 pub(super) struct Ended<'b> {
     pub finished: &'b Finished,
-    /// What it changes, where that is not what was planned.
+    /// The changes, if they are not the planned ones.
     pub replanned: Option<Changes>,
-    /// Whether its run is paused: if it runs again, then not now.
+    /// Set if the run is paused, so that a repeated state is parked.
     pub parked: bool,
 }
 
-/// The row of a state that begins.
+/// The row of a new state.
 pub(super) struct NewRow<'b> {
     pub run: RunKey,
     pub namespace: NamespaceKey,
@@ -77,7 +76,7 @@ impl Writes<'_> {
     }
 }
 
-/// The claim of each, as the first columns of a guarded statement.
+/// Returns the claims of ended executions, as the first columns of a guarded statement.
 fn claims(ended: &[&Ended<'_>]) -> Rows<'static> {
     super::claims(ended.iter().map(|ended| &ended.finished.state))
 }
@@ -177,8 +176,7 @@ async fn outputs(tx: &mut impl Tx, ends: &[&Ended<'_>]) -> Result<(), StoreError
     }
 }
 
-/// Keeps attempts, but for those of which the state's row says all there is to
-/// say.
+/// Stores attempts, except those that the state's own row describes completely.
 async fn attempts(tx: &mut impl Tx, ended: &[Ended<'_>], now: Millis) -> Result<(), StoreError> {
     let kept: Vec<(&Ended<'_>, &str, Option<&Failure>)> = ended
         .iter()
@@ -251,8 +249,8 @@ async fn states(tx: &mut impl Tx, new: &[NewRow<'_>], now: Millis) -> Result<(),
     tx.put_off(sql::NEW_STATE, &rows, None).await
 }
 
-/// The scopes of each as text. All children of one fanout share them, and share
-/// the text.
+/// Formats the scopes of each new state as text. All children of one fanout share their scopes, and
+/// so the text.
 fn all_scopes(new: &[NewRow<'_>]) -> Vec<Arc<str>> {
     let mut last: Option<(&Arc<[Scope]>, Arc<str>)> = None;
     let mut all = Vec::with_capacity(new.len());
@@ -298,8 +296,8 @@ fn failure_of(end: &End) -> Option<&Failure> {
     }
 }
 
-/// The column `details` of an end: of its failure, or what a pruned branch left
-/// for people.
+/// Returns the column `details` of an end: those of its failure, or the data that a pruned branch
+/// left for people.
 fn details_of(end: &End) -> Result<Option<String>, StoreError> {
     match end {
         End::Pruned { data } => Ok(data.clone()),
@@ -307,7 +305,7 @@ fn details_of(end: &End) -> Result<Option<String>, StoreError> {
     }
 }
 
-/// How an attempt is told of; nothing of one that never was.
+/// Returns an attempt's outcome and failure; `None` if it never ran.
 fn attempt_of(end: &End) -> Option<(&'static str, Option<&Failure>)> {
     match end {
         End::Success { .. } => Some(("SUCCESS", None)),
@@ -320,19 +318,19 @@ fn attempt_of(end: &End) -> Option<(&'static str, Option<&Failure>)> {
     }
 }
 
-/// The details of a failure as JSON text.
+/// Formats the details of a failure as JSON text.
 pub(super) fn details(failure: &Failure) -> Result<Option<String>, StoreError> {
     failure.details.as_ref().map(to_json).transpose()
 }
 
-/// The column `fixed`.
+/// Formats the column `fixed`.
 pub(super) fn fixed_json(
     fixed: &std::collections::BTreeMap<String, String>,
 ) -> Result<Option<String>, StoreError> {
     if fixed.is_empty() { Ok(None) } else { to_json(fixed).map(Some) }
 }
 
-/// JSON text of a value of ours.
+/// Serializes a value of this crate as JSON text.
 fn to_json(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Data(error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! The two sets of migrations come to the same.
+//! Tests that both sets of migrations produce the same schema.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::*;
 
 const VAULT: [u8; 32] = [7; 32];
 
-/// Columns by table and name: whether it may be NULL.
+/// Columns by table and name, each with whether it may be NULL.
 type Columns = BTreeMap<(String, String), bool>;
 
 fn files(kind: &str) -> Vec<String> {
@@ -32,7 +32,7 @@ async fn both_sets_of_migrations_make_the_same_tables() {
     assert_eq!(indices, their_indices);
 }
 
-/// A database may be opened any number of times, by many at once.
+/// A database may be opened any number of times, by many hosts at once.
 #[tokio::test]
 async fn many_open_a_new_postgres_at_once() {
     let url = Postgres::shared().unwrap().create_database("opened").unwrap();
@@ -72,7 +72,7 @@ async fn of_postgres() -> (Columns, BTreeSet<String>) {
                    WHERE table_schema = 'public' AND table_name NOT LIKE '%sqlx%'";
     let columns: Vec<(String, String, bool)> =
         sqlx::query_as(columns).fetch_all(&mut connection).await.unwrap();
-    // But for those that a constraint has brought along.
+    // Except for the indices that constraints have created.
     let indices = "SELECT c.relname::TEXT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
                    WHERE c.relnamespace = 'public'::regnamespace \
                    AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = i.indexrelid)";

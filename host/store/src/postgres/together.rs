@@ -1,6 +1,5 @@
-//! Statements that go to the server in one: each is a part of a `WITH`, so that
-//! there is one round trip for all of them. They see what was there before them
-//! all, and none of them what another does.
+//! Merges queued statements into one, as parts of a `WITH`, so that all take one round trip. Each
+//! part sees the data from before the whole statement, and none sees the effect of another.
 
 use std::fmt::Write;
 
@@ -11,35 +10,34 @@ use super::add_arrays;
 use crate::error::StoreError;
 use crate::text::{Rows, Text};
 
-/// Statements that wait for each other.
+/// Queued statements.
 #[derive(Default)]
 pub(super) struct Together {
     parts: Vec<Part>,
     arguments: PgArguments,
-    /// Of their texts.
+    /// The bytes of text in the arguments.
     bytes: usize,
 }
 
-/// One of them.
+/// A queued statement.
 struct Part {
     text: &'static Text,
-    /// So many parameters come before its own.
+    /// The number of parameters before its own.
     before: usize,
-    /// So many rows are to change, if that is known.
+    /// The number of rows that must change, if it is known.
     changes: Option<u64>,
 }
 
-/// What is to be run, and what is to come of it.
+/// The merged statement, with the expected row counts.
 pub(super) struct Statement {
-    /// Gives one row: an array with the number of changed rows for each of
-    /// `changes`.
+    /// Returns one row: an array with the number of changed rows for each of `changes`.
     pub text: AssertSqlSafe<String>,
     pub arguments: PgArguments,
     pub changes: Vec<u64>,
 }
 
 impl Together {
-    /// One more, for each of some rows.
+    /// Queues a statement, to run once per row.
     pub(super) fn add(
         &mut self,
         text: &'static Text,
@@ -51,12 +49,12 @@ impl Together {
         add_arrays(&mut self.arguments, rows, 0..rows.count())
     }
 
-    /// How long their texts are together.
+    /// Returns the bytes of text in the queued arguments.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// All of them as one, if there are any.
+    /// Merges all queued statements into one; returns `None` if the queue is empty.
     pub(super) fn take(&mut self) -> Option<Statement> {
         let Together { parts, arguments, .. } = std::mem::take(self);
         if parts.is_empty() {
@@ -76,12 +74,12 @@ impl Together {
             text.push(')');
         }
         let _ = write!(text, " SELECT ARRAY[{counts}]::BIGINT[]");
-        // Nothing in it but our own statements.
+        // The text consists only of statements of this crate.
         Some(Statement { text: AssertSqlSafe(text), arguments, changes })
     }
 }
 
-/// Writes a statement whose first parameter comes after so many others.
+/// Writes a statement with its parameter numbers shifted by `before`.
 fn renumber(text: &str, before: usize, to: &mut String) {
     let mut pieces = text.split('$');
     to.push_str(pieces.next().unwrap_or_default());

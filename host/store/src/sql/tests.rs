@@ -1,5 +1,4 @@
-//! Statements against the tables that the migrations make, and the guards of a
-//! claim one by one.
+//! Tests of all statements against the migrated tables, and of the guards of a claim one by one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use tokio::sync::Barrier;
 use super::*;
 use crate::{Database, SecretCipher, Store};
 
-/// A connection to a new database that is up to date.
+/// Returns a connection to a new, migrated database, and the database's URL.
 async fn postgres(name: &str) -> (PgConnection, String) {
     let url = Postgres::shared().unwrap().create_database(name).unwrap();
     let store = Store::open(&Database::Postgres(url.clone()), SecretCipher::new(&[7; 32])).await;
@@ -45,8 +44,8 @@ async fn every_statement_is_prepared_on_both_databases() {
     store.close().await;
 }
 
-/// Puts states of one run there: number, run, node, path, status, due_at, session,
-/// fence, ended_at, outputs.
+/// Inserts states of one run: number, run, node, path, status, due_at, session, fence, ended_at,
+/// outputs.
 async fn states(connection: &mut PgConnection, rows: &str) {
     let set_up = format!(
         "INSERT INTO graph (id, namespace, name, current) VALUES (1, 'n', 'g', 1); \
@@ -60,9 +59,9 @@ async fn states(connection: &mut PgConnection, rows: &str) {
     connection.execute(sqlx::raw_sql(AssertSqlSafe(set_up))).await.unwrap();
 }
 
-/// What was held is still in the index of what is held, until a vacuum: who goes
-/// by that walks over all of it in every commit. Statistics of a moment at which
-/// little was held tempt Postgres to.
+/// Entries of ended claims stay in the index of held states until a vacuum. A plan by that index
+/// reads all of them in every commit. Statistics from a moment with few held states tempt Postgres
+/// into such a plan.
 #[tokio::test]
 async fn the_guards_of_a_claim_go_by_the_number_of_a_state() {
     let (mut connection, _) = postgres("plans").await;
@@ -91,12 +90,12 @@ async fn the_guards_of_a_claim_go_by_the_number_of_a_state() {
     }
 }
 
-/// Ends, and far fewer states that can be claimed now or later, of several runs.
+/// Ended states, and far fewer that can be claimed now or later, of several runs.
 const MIXED: &str = "SELECT n, 1, 0, n::TEXT, CASE WHEN n % 40 = 0 THEN 'CREATED' ELSE 'SUCCESS' END, n, NULL::BIGINT, 1, \
                      CASE WHEN n % 40 > 0 THEN 0 END, CASE WHEN n % 40 > 0 THEN 1 END FROM generate_series(1, 20000) AS n";
 
-/// A claim costs what it claims, whatever else there is: it steps along the indices
-/// of what is claimable, sorts nothing and reads no state besides.
+/// The cost of a claim depends only on the states that it claims. It steps along the indices of
+/// claimable states, sorts nothing and reads no other state.
 #[tokio::test]
 async fn claims_go_by_the_indices_of_claimable_states() {
     let (mut connection, _) = postgres("claim_plans").await;
@@ -137,14 +136,14 @@ async fn claims_go_by_the_indices_on_sqlite() {
         for index in indices {
             assert!(plan.contains(index), "{name} goes not by {index}: {plan}");
         }
-        // Steps along an index, and rows by their number.
+        // Steps along an index, and lookups by primary key.
         let bad = ["SCAN state", "SCAN s\n", "TEMP B-TREE", "state_path"];
         assert!(!bad.iter().any(|bad| plan.contains(bad)), "{name}: {plan}");
     }
     store.close().await;
 }
 
-/// The statements of a claim, with the indices that each goes by.
+/// Returns the statements of a claim, each with the indices that it uses.
 fn claim_statements() -> [(&'static str, &'static Text, &'static [&'static str]); 4] {
     [
         ("CLAIMABLE", CLAIMABLE, &["state_ready", "state_delayed"]),
@@ -157,9 +156,9 @@ fn claim_statements() -> [(&'static str, &'static Text, &'static [&'static str])
 const CLAIMERS: usize = 12;
 const STATES: i64 = 300;
 
-/// A claim asks for the status twice: where it looks, under a lock that others
-/// pass over, and where it writes. Each alone keeps twelve claimers apart, so
-/// that no change of one of them can go unnoticed behind the other.
+/// A claim checks the status twice: where it searches, under a lock that other claims skip, and
+/// where it writes. Each check alone keeps twelve claimers apart, so that neither hides a broken
+/// change of the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_guard_of_a_claim_suffices_alone() {
     let (mut connection, url) = postgres("claims").await;
@@ -185,19 +184,20 @@ async fn each_guard_of_a_claim_suffices_alone() {
     }
 }
 
-/// Claims until nothing is left, all that there is at a time.
+/// Claims until nothing is left, everything at a time.
 async fn claims(url: String, claim: Arc<str>, session: i64, start: Arc<Barrier>) -> Vec<i64> {
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let mut all = Vec::new();
     start.wait().await;
     loop {
-        // Of namespace 0 and run 1, from the first on, so many, by a session.
+        // From namespace 0 and run 1, from the first state on, up to `STATES` states, for a
+        // session.
         let claim = sqlx::query(AssertSqlSafe(&*claim)).bind(vec![0i64]).bind(vec![1i64]);
         let claim = claim.bind(vec![0i64]).bind(vec![0i64]).bind(vec![STATES]).bind(vec![session]);
         match claim.fetch_all(&mut connection).await {
             Ok(rows) if rows.is_empty() => return all,
             Ok(rows) => all.extend(rows.iter().map(|row| row.get::<i64, _>(0))),
-            // Without the lock they may wait for each other in a ring.
+            // Without the lock the claims may deadlock.
             Err(error) => {
                 let code = error.as_database_error().and_then(|error| error.code());
                 assert_eq!(code.as_deref(), Some("40P01"), "{error}");

@@ -1,10 +1,10 @@
-//! A disk that is full. Not here: one that is broken.
+//! Tests of a full disk. Not here: a broken one.
 
 use super::*;
 use crate::commit::tests::{name, start};
 use crate::{Answer, Database, RunFilter, SecretCipher, Store, StoreError};
 
-/// Limits the file to so many pages more than it has, or not at all.
+/// Limits the growth of the file to `pages` pages, or removes the limit.
 async fn room(store: &Store, pages: Option<i64>) {
     let crate::Writer::Sqlite(writer) = &store.writer else { panic!("on SQLite") };
     let limit = move |connection: &mut Connection| {
@@ -35,7 +35,7 @@ async fn what_a_full_disk_has_no_room_for_is_written_when_it_has() {
         assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
         assert_eq!(runs().await, 1, "nothing of it");
     }
-    // What does fit is written all the same.
+    // A commit that fits is written all the same.
     assert_eq!(store.commit(other).await.unwrap().answers, [Answer::Done]);
     room(&store, None).await;
     let done = store.commit(large).await.unwrap();

@@ -1,5 +1,5 @@
-//! A database with runs in it, made by the store's own commits, and copies of
-//! it to tamper with. Not here: which runs.
+//! A database with runs in it, made by the store's own commits, and copies to tamper with. Not
+//! here: which runs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -20,13 +20,13 @@ use exosphere_store::{
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
 
-/// What the store of a run may hold here.
+/// Returns the limits, which bound the store of a run.
 fn limits() -> Arc<Limits> {
     let limits = Limits::default().with(Limit::StoreKeys, 1_000);
     Arc::new(limits.with(Limit::StoreBytes, 1_000_000))
 }
 
-/// The two databases.
+/// The two kinds of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Sqlite,
@@ -42,7 +42,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// One that is not there yet, or is empty.
+    /// Returns the place of a database that is missing or empty.
     pub fn new(kind: Kind, name: &str) -> Place {
         let folder = tempfile::tempdir().unwrap();
         let database = match kind {
@@ -54,7 +54,7 @@ impl Place {
         Place { database, kind, name: name.into(), folder }
     }
 
-    /// A copy. Nobody has the original open.
+    /// Copies the database, which must not be open anywhere.
     pub fn copy(&self, name: &str) -> Place {
         let folder = tempfile::tempdir().unwrap();
         let database = match &self.database {
@@ -77,8 +77,7 @@ impl Place {
         self.folder.path().to_owned()
     }
 
-    /// Runs statements as no host would: nothing is held to any constraint but
-    /// those of unique indices.
+    /// Runs statements that no host would run: only unique indices constrain them.
     pub fn tamper(&self, sql: &str) {
         match &self.database {
             Database::Sqlite(file) => {
@@ -93,7 +92,7 @@ impl Place {
         }
     }
 
-    /// On Postgres, what cannot be left unheeded must go.
+    /// Drops the constraints that Postgres cannot ignore.
     pub fn drop_constraints(&self) {
         if self.kind == Kind::Postgres {
             self.tamper(
@@ -104,7 +103,7 @@ impl Place {
         }
     }
 
-    /// Keeps what is in a database on Postgres, where a copy of one takes long.
+    /// Saves the rows of a Postgres database, since a copy of it would take long.
     pub fn save(&self) {
         self.tamper("CREATE SCHEMA saved");
         self.each_table(
@@ -112,7 +111,7 @@ impl Place {
         );
     }
 
-    /// Brings back what was kept.
+    /// Restores the saved rows.
     pub fn restore(&self) {
         self.each_table(
             "EXECUTE format('DELETE FROM public.%I', t.name); \
@@ -148,7 +147,7 @@ impl Place {
     }
 }
 
-/// A host of sorts: commits what it is told, executes nothing.
+/// A stand-in for a host: it commits operations and executes nothing.
 pub struct Bed {
     pub store: Store,
     session: SessionId,
@@ -216,7 +215,7 @@ impl Bed {
         Run { info }
     }
 
-    /// Commits members, and holds what is born of them.
+    /// Commits operations, and keeps the states that were created and claimed.
     pub async fn commit(&mut self, members: Vec<Member>, want: Want) -> Committed {
         self.now += 10;
         let range = 0..members.len();
@@ -239,7 +238,7 @@ impl Bed {
         self.commit(vec![member], Want::Births(1_000_000)).await.answers.remove(0)
     }
 
-    /// Claims what is due, and on Postgres has come to be due meanwhile.
+    /// Claims due states, after a short wait for those that become due meanwhile on Postgres.
     pub async fn claim(&mut self) -> usize {
         tokio::time::sleep(Duration::from_millis(3)).await;
         let before = self.held.len();
@@ -275,8 +274,8 @@ impl Bed {
         }))
     }
 
-    /// Ends all that is held of a run as `fate` says, over and over, until
-    /// nothing is; what has no fate stays held. A batch has up to `at_once`.
+    /// Ends the claimed states of a run as `fate` says, until none is claimed. A state without a
+    /// fate stays claimed. A batch has up to `at_once` states.
     pub async fn drive(
         &mut self,
         run: &Run,
@@ -318,7 +317,7 @@ impl Bed {
         self.held.extend(kept);
     }
 
-    /// Sweeps a run, some states at a time, in so many steps at most.
+    /// Sweeps a run, `most` states at a time, in up to `steps` steps.
     pub async fn sweep(&mut self, run: &Run, event: i64, most: u32, steps: usize) {
         let mut from = String::new();
         for _ in 0..steps {
@@ -339,7 +338,7 @@ impl Bed {
         StateId(place.number(&sql))
     }
 
-    /// A redrive of all states of a run that have failed, at once.
+    /// Returns a redrive of all failed states of a run, at once.
     pub async fn redrive(&self, run: &Run) -> Member {
         let (failed, _) = self.store.failed_states(run.info.key, "", 9999, 9999).await.unwrap();
         Member::Redrive { run: run.info.clone(), part: RedrivePart::Whole(failed) }
@@ -350,7 +349,7 @@ impl Bed {
     }
 }
 
-/// So many empty outputs.
+/// Returns an outcome with `count` empty outputs.
 pub fn outputs(count: usize) -> Option<(Outcome, Journal)> {
     Some((Outcome::Outputs(vec!["{}".to_owned(); count]), Journal::default()))
 }

@@ -1,9 +1,9 @@
-//! What can be done to a database behind its back, and what is to be found then.
-//! Data, and nothing else.
+//! Cases of tampering with a database by SQL, and the violations expected of each. Data, and
+//! nothing else.
 
-/// What is done, and what is found then: the rule, the table and column, the
-/// row. `<fan>` is the number of that run, `<fan:00>` of the state at that path,
-/// `<+1>` the next state that there could be. See [`runs::fan`] for its paths.
+/// A statement, and the expected violations: the rule, the table and column, the row. `<fan>` is
+/// the id of that run, `<fan:00>` of the state at that path, `<+1>` the next unused state id. See
+/// [`runs::fan`] for its paths.
 pub struct Case(pub &'static str, pub &'static [&'static str]);
 
 pub const CHILDREN: &[Case] = &[
@@ -25,7 +25,7 @@ pub const CHILDREN: &[Case] = &[
             "unite unite.branches <fan:00~3>",
         ],
     ),
-    // A leaf is gone.
+    // A leaf is deleted.
     Case(
         "DELETE FROM state WHERE id = <fan:00~300>",
         &[
@@ -45,7 +45,7 @@ pub const CHILDREN: &[Case] = &[
             "tally run.succeeded <fan>",
         ],
     ),
-    // A unite is gone, and what followed it has nothing above.
+    // A unite is deleted, and its descendants have no ancestor.
     Case(
         "DELETE FROM state WHERE id = <fan:00~3>",
         &[
@@ -57,7 +57,7 @@ pub const CHILDREN: &[Case] = &[
             "tally run.succeeded <fan>",
         ],
     ),
-    // The root is gone.
+    // The root is deleted.
     Case(
         "DELETE FROM state WHERE id = <fan:>",
         &[
@@ -68,7 +68,7 @@ pub const CHILDREN: &[Case] = &[
             "tally run.succeeded <fan>",
         ],
     ),
-    // It comes of an output that is not there.
+    // It comes from an output that does not exist.
     Case(
         "UPDATE state SET path = '0090' WHERE id = <fan:0000>",
         &[
@@ -77,19 +77,19 @@ pub const CHILDREN: &[Case] = &[
             "reference state.refs <fan:0000>",
         ],
     ),
-    // It comes of an edge that is not there.
+    // It comes from an edge that does not exist.
     Case(
         "UPDATE state SET path = '0001' WHERE id = <fan:0000>",
         &["parent state.path <fan:0000>", "children state.path <fan:00>"],
     ),
-    // Another way to write the same place.
+    // Another way to write the same path.
     Case(
         "UPDATE state SET path = '00{000' WHERE id = <fan:0000>",
         &["parent state.path <fan:0000>", "children state.path <fan:00>"],
     ),
     Case("UPDATE state SET node = 4 WHERE id = <fan:0000>", &["parent state.node <fan:0000>"]),
     Case("UPDATE state SET node = 77 WHERE id = <fan:0000>", &["parent state.node <fan:0000>"]),
-    // It has followers, and no outputs.
+    // It has descendants, and no outputs.
     Case(
         "UPDATE state SET status = 'PRUNED', outputs = NULL WHERE id = <fan:00>",
         &[
@@ -105,7 +105,7 @@ pub const CHILDREN: &[Case] = &[
 ];
 
 pub const UNITES: &[Case] = &[
-    // The same place twice.
+    // The same path twice.
     Case(
         "DROP INDEX state_path; \
          INSERT INTO state (id, run, node, path, status, due_at, fence, attempt, retries, requeues, losses, conflicts, \
@@ -126,22 +126,22 @@ pub const UNITES: &[Case] = &[
         "UPDATE unite SET branches = 7 WHERE state = <fan:00~3>",
         &["unite unite.branches <fan:00~3>"],
     ),
-    // It hangs.
+    // A unite hangs.
     Case(
         "UPDATE unite SET open = 0 WHERE state = <open:00~3>",
         &["unite unite.open <open:00~3>", "count unite.open <open:00~3>"],
     ),
-    // It went on too early.
+    // A unite went on too early.
     Case(
         "UPDATE unite SET open = 1 WHERE state = <fan:00~3>",
         &["unite unite.open <fan:00~3>", "count unite.open <fan:00~3>"],
     ),
-    // It went on though a member failed.
+    // A unite went on although a member failed.
     Case(
         "UPDATE unite SET failed = 1 WHERE state = <fan:00~3>",
         &["unite state.status <fan:00~3>", "count unite.failed <fan:00~3>"],
     ),
-    // It is blocked by nothing.
+    // A unite is blocked without a cause.
     Case(
         "UPDATE unite SET failed = 0 WHERE state = <failed:00~3>",
         &["unite state.status <failed:00~3>", "count unite.failed <failed:00~3>"],
@@ -181,7 +181,7 @@ pub const CLAIMS: &[Case] = &[
 ];
 
 pub const ENDS: &[Case] = &[
-    // It is over, and it is not: by its own counts, and by its states.
+    // A run is over, and it is not: by its own counts, and by its states.
     Case(
         "UPDATE run SET status = 'SUCCESS', ended_at = 5 WHERE id = <open>",
         &["end run.status <open>", "end run.status <open>"],
@@ -208,7 +208,7 @@ pub const ENDS: &[Case] = &[
             "tally run.cancelled <open>",
         ],
     ),
-    // It was swept, and not all of it.
+    // The run was swept, but not to its end.
     Case(
         "UPDATE state SET status = 'CREATED', ended_at = NULL WHERE id = <cancelled:0020>",
         &["end run.status <cancelled>", "tally run.cancelled <cancelled>"],
@@ -231,7 +231,7 @@ pub const COUNTS: &[Case] = &[
         "UPDATE unite SET arrived = 2 WHERE state = <fan:00~3>",
         &["count unite.arrived <fan:00~3>"],
     ),
-    // Counted in E, which lies in D: the inner one is wrong, and alone.
+    // Counted in E, which lies in D: only the inner one is wrong.
     Case(
         "UPDATE unite SET open = open + 1 WHERE state = \
          (SELECT MIN(n.state) FROM unite n JOIN state s ON s.id = n.state WHERE s.run = <reopened> AND s.status = 'WAITING')",
@@ -307,7 +307,7 @@ pub const NAMESPACES: &[Case] = &[
         "UPDATE state SET scopes = '[]' WHERE id = <fan:0020>",
         &["reference state.scopes <fan:0020>"],
     ),
-    // Behind a unite, what stands above is what stands above its source.
+    // After a unite, the ancestors of a state are those of the unite's source.
     Case(
         "UPDATE state SET refs = '[[0,<fan:00>,0]]' WHERE id = <fan:00~300>",
         &["reference state.refs <fan:00~300>"],
@@ -445,7 +445,7 @@ pub const VALUES: &[Case] = &[
     Case("UPDATE component SET size = 7", &["value component.size -"]),
 ];
 
-/// What only SQLite lets into a column.
+/// Values that only SQLite admits into a column.
 pub const TYPES: &[Case] = &[
     Case(
         "UPDATE state SET losses = 'many' WHERE id = <fan:0000>",

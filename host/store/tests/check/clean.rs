@@ -1,4 +1,4 @@
-//! What hosts write has nothing wrong with it.
+//! Databases written by hosts pass the check without violations.
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::sketch::Sketch;
@@ -16,7 +16,7 @@ async fn every_kind_of_run_is_in_order() {
         let place = Place::new(kind, "clean");
         let mut bed = Bed::new(&place).await;
         let runs = runs::all(&mut bed, &place).await;
-        // Live, and stopped.
+        // With a host on it, and without.
         let live = place.check().await;
         assert_eq!(live.violations, [], "{kind:?}");
         bed.close().await;
@@ -31,7 +31,7 @@ async fn every_kind_of_run_is_in_order() {
     }
 }
 
-/// A small source of numbers: a failing seed is found again.
+/// A small random generator: a failing seed can be repeated.
 struct Dice(u64);
 
 impl Dice {
@@ -61,7 +61,7 @@ impl Dice {
     }
 }
 
-/// Whatever comes, and whenever someone looks.
+/// The check passes at any moment of random runs.
 #[tokio::test]
 async fn random_runs_are_in_order_at_any_moment() {
     for (kind, rounds) in [(Kind::Sqlite, 60), (Kind::Postgres, 25)] {
@@ -102,7 +102,7 @@ async fn random_runs_are_in_order_at_any_moment() {
     }
 }
 
-/// Someone steps in, and goes away before it is done.
+/// Cancels, pauses or redrives a run, and may leave before its sweep has ended.
 async fn control(bed: &mut Bed, run: &crate::bed::Run, dice: &mut Dice) {
     let info = run.info.clone();
     let member = match dice.below(6) {
@@ -117,7 +117,7 @@ async fn control(bed: &mut Bed, run: &crate::bed::Run, dice: &mut Dice) {
     }
 }
 
-/// A check of a database that is being written to sees none of it half done.
+/// A check of a database under load sees none of its transactions half done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_at_work_is_in_order() {
     for kind in [Kind::Sqlite, Kind::Postgres] {

@@ -1,4 +1,4 @@
-//! What is no database of this version is refused, and nothing is made of it.
+//! A database of another version is refused, and stays unchanged.
 
 use exosphere_store::{CheckError, Database, OpenError, check};
 use exosphere_tests::postgres::Postgres;
@@ -60,8 +60,8 @@ async fn another_version_is_refused() {
     }
 }
 
-/// A check writes nothing. SQLite itself lays an empty log and its index beside
-/// a file that nobody has open.
+/// A check writes nothing. SQLite itself creates an empty log and its index beside a file that
+/// nobody has open.
 #[tokio::test]
 async fn nothing_is_written() {
     let place = Place::new(Kind::Sqlite, "written");
@@ -77,7 +77,7 @@ async fn nothing_is_written() {
     assert!(log.is_ok_and(|log| log.len() == 0));
 }
 
-/// What a killed host has left is in the log, and is checked with the rest.
+/// A killed host leaves data in the write-ahead log, which the check reads, too.
 #[tokio::test]
 async fn the_log_of_a_killed_host_is_read() {
     let place = Place::new(Kind::Sqlite, "killed");

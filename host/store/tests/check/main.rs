@@ -1,6 +1,6 @@
-//! `exosphere check` on real databases: one that a host's own commits have
-//! made has nothing wrong with it, whatever became of its runs; and one that
-//! was tampered with by SQL is reported, row by row, and nothing else is.
+//! `exosphere check` on real databases. A database made by a host's own commits has no violation,
+//! whatever became of its runs. One that was tampered with by SQL is reported, row by row, and
+//! nothing else is.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::bed::{Bed, Place, Run, outputs};
 
-/// A fanout and its unite, with something before and behind. Nodes are R 0, U 1,
-/// X 2, W 3, Z 4; paths R "", U `00`, X `0000`, `0010`.., W `00~3`, Z `00~300`.
+/// Returns a fanout and its unite, with a node before and one after. Nodes are R 0, U 1, X 2, W 3,
+/// Z 4; paths R "", U `00`, X `0000`, `0010`.., W `00~3`, Z `00~300`.
 pub fn fan() -> Sketch {
     Sketch::of("R > U; U > X; X > W; W(U) > Z").input("X", "own", "${{ U.outputs.v }}").input(
         "Z",
@@ -21,19 +21,19 @@ pub fn fan() -> Sketch {
     )
 }
 
-/// Unites in a unite: the model's example.
+/// Returns unites in a unite: the design's example.
 pub fn nested() -> Sketch {
     Sketch::of("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)")
         .input("G", "first", "${{ A.outputs.v }}")
         .input("E", "first", "${{ A.outputs.v }}")
 }
 
-/// Two unites of one execution, and one that joins those.
+/// Returns two unites of one execution, and one that joins those.
 pub fn forks() -> Sketch {
     Sketch::of("U > X; X > Y Z; Y > W1; Z > W2; W1(U) > J; W2(U) > J; J(U)")
 }
 
-/// A retry at once.
+/// Gives a node immediate retries.
 pub fn retried(sketch: Sketch, node: &str) -> Sketch {
     sketch.with(node, |node| {
         node["retry_policy"] = json!({"max_retries": 2, "strategy": "FIXED", "backoff_factor": 1})
@@ -50,12 +50,12 @@ pub fn fails(kind: FailureKind) -> Fate {
     ends(Outcome::Failed(Failure::new(kind, "so it is")))
 }
 
-/// What most runs do: three branches, all well.
+/// Returns the fate of most runs: three branches, all successful.
 fn well(node: &str) -> Fate {
     outputs(if matches!(node, "U" | "A" | "B") { 3 } else { 1 })
 }
 
-/// All of them, by name.
+/// Returns all runs, by name.
 pub async fn all(bed: &mut Bed, place: &Place) -> BTreeMap<&'static str, Run> {
     let mut runs = BTreeMap::new();
     over(bed, &mut runs).await;
@@ -91,7 +91,7 @@ async fn over(bed: &mut Bed, runs: &mut Runs) {
 
 async fn under_way(bed: &mut Bed, runs: &mut Runs) {
     let run = bed.start("fan", &fan(), &[]).await;
-    // One has ended, one is held, one asked to run again some time.
+    // One has ended, one is claimed, one has requeued.
     let fate = |node: &str, state: &exosphere_domain::state::Claimed| match node {
         "X" if state.place.path.as_str() == "0010" => None,
         "X" if state.place.path.as_str() == "0020" => ends(Outcome::RequeueAfter(1_000_000_000)),
@@ -100,7 +100,7 @@ async fn under_way(bed: &mut Bed, runs: &mut Runs) {
     bed.drive(&run, 2, fate).await;
     runs.insert("open", run);
     let run = bed.start("again", &retried(fan(), "X"), &[]).await;
-    // Tried anew for every reason that there is.
+    // Retried for every possible reason.
     let fate =
         |node: &str, state: &exosphere_domain::state::Claimed| match (node, state.tries.attempt) {
             ("X", 1) => fails(FailureKind::Retryable),
@@ -191,7 +191,7 @@ async fn cancelled_and_paused(bed: &mut Bed, runs: &mut Runs) {
         bed.commit(members, exosphere_store::Want::Births(0)).await;
         let Answer::ToSweep(event) = bed.one(pause).await else { panic!("{name}") };
         bed.sweep(&run, event, 2, steps).await;
-        // One more comes to be free while it is paused.
+        // One more becomes free while the run is paused.
         let last = bed.finished(&run, &held[2], Outcome::RequeueAfter(1), Journal::default()).await;
         bed.one(last).await;
         runs.insert(name, run);

@@ -1,4 +1,4 @@
-//! What was tampered with is reported: that row, and no other.
+//! Each tampered row is reported, and no other.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ async fn postgres_is_reported_row_by_row() {
     assert_eq!(base.check().await.violations, []);
 }
 
-/// Of what is alike, the first are shown and all are counted.
+/// Of alike violations, the first are shown and all are counted.
 #[tokio::test]
 async fn many_alike_are_counted() {
     let (base, runs) = base(Kind::Sqlite, "many").await;
@@ -104,7 +104,7 @@ async fn base(kind: Kind, name: &str) -> (Place, BTreeMap<&'static str, Run>) {
     (place, runs)
 }
 
-/// What is not found, or found too.
+/// Returns the violations that were expected and not found, or found and not expected.
 async fn difference(
     place: &Place,
     labels: &Labels<'_>,
@@ -116,7 +116,7 @@ async fn difference(
     let mut found = words(&report);
     let mut missing = Vec::new();
     for wanted in &wanted {
-        // A row that has no name here, or any number of them.
+        // A row without a name here, or any number of rows.
         let (start, most) = match (wanted.strip_suffix('-'), wanted.strip_suffix('*')) {
             (Some(start), _) => (start, 1),
             (_, Some(start)) => (start, usize::MAX),
@@ -147,7 +147,7 @@ fn words(report: &Report) -> Vec<String> {
     report.violations.iter().map(words).collect()
 }
 
-/// Names for numbers, in a database and its copies.
+/// Labels for numbers, in a database and its copies.
 struct Labels<'a> {
     place: &'a Place,
     runs: &'a BTreeMap<&'static str, Run>,

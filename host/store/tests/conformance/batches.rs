@@ -1,4 +1,4 @@
-//! A batch is whole or nothing, and what its members come to is counted once.
+//! Batches: each commits as a whole or not at all, and counts its operations once.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -54,7 +54,7 @@ async fn a_data_error_leaves_nothing_of_the_batch(kind: Kind) {
         before.push(bed.place.table(table).await);
     }
     let bad = async || {
-        // Its state has a number that is taken.
+        // The run's first state has a number that is taken.
         let mut bad = bed.new_run(&template).await;
         bad.root.id = run.root.id;
         Member::Start(bad.into())
@@ -74,7 +74,7 @@ async fn a_data_error_leaves_nothing_of_the_batch(kind: Kind) {
             assert_eq!(bed.place.table(table).await, *before, "{table}");
         }
     }
-    // Its neighbours, without it. The connection is as good as before.
+    // The rest of the batch commits without it. The connection is as good as before.
     let fan = bed.ends(&run.info, &run.root, outputs(2), sets("k", "v")).await;
     let batch = bed.batch(vec![fan, bad().await], Want::Births(9));
     let parts = [batch.range.start..1, 1..batch.range.end];
@@ -111,8 +111,8 @@ async fn counts_close_a_unite_once_and_end_the_run(kind: Kind) {
     bed.check().await;
 }
 
-/// An empty fanout prunes the inner unite, which closes the outer, all in the
-/// commit that ends the last execution.
+/// An empty fanout prunes the inner unite, which closes the outer one, all in the commit that ends
+/// the last execution.
 async fn closing_one_unite_closes_the_next(kind: Kind) {
     let bed = Bed::new(kind).await;
     let sketch = Sketch::of("A > B; B > C; C > V; V(B) > W; W(A) > Z");
@@ -149,7 +149,7 @@ async fn a_blocked_unite_names_its_branches(kind: Kind) {
     assert_eq!(done.touched[0].status, RunStatus::Failed);
     let blocked = bed.place.rows("SELECT message FROM state WHERE kind = 'blocked'").await;
     let words = blocked[0][0].as_deref().unwrap();
-    // In path order, whatever ended first.
+    // In path order, in whichever order they ended.
     let [first, second] = ["branch 1: X", "branch 2: X"].map(|branch| words.find(branch));
     assert!(first.is_some() && first < second, "{words}");
     bed.check().await;
@@ -173,7 +173,7 @@ async fn attempts_are_kept_up_to_a_hundred(kind: Kind) {
     assert_eq!(bed.store.attempts(state.id).await.unwrap().len(), 100);
 }
 
-/// Each CHECK is there on both.
+/// Each CHECK constraint exists on both databases.
 async fn a_run_cannot_be_written_that_is_over_and_open(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
@@ -236,7 +236,7 @@ async fn a_hundred_thousand_children_in_one_commit(kind: Kind) {
     assert!(ids.is_sorted_by(|a, b| a + 1 == *b), "{ids:?}");
 }
 
-/// One that is not there is answered, not written.
+/// A missing run gets an answer, and nothing is written.
 async fn a_run_that_is_not_there_is_missing(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A")).await;

@@ -1,5 +1,5 @@
-//! Hosts of sorts on one database: they commit what they are told and execute
-//! nothing. Not here: what is expected of that.
+//! Stand-ins for hosts on one database: they commit operations and execute nothing. Not here: the
+//! expected results.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -36,14 +36,14 @@ impl Deref for Bed {
     }
 }
 
-/// One start of one host.
+/// A host, started once.
 #[derive(Clone)]
 pub struct Host {
     pub store: Store,
     pub session: SessionId,
-    /// What the store of a run may hold.
+    /// The limits, which bound the store of a run.
     pub limits: Arc<Limits>,
-    /// What time it is here; on Postgres nothing goes by it.
+    /// The host's clock; Postgres uses its own.
     pub clock: Arc<AtomicI64>,
 }
 
@@ -57,19 +57,19 @@ pub struct Template {
     pub graph: Arc<Graph>,
 }
 
-/// A run with its first state, which is held.
+/// A run with its first state, which is claimed.
 #[derive(Clone)]
 pub struct Run {
     pub info: Arc<RunInfo>,
     pub root: Claimed,
 }
 
-/// Notes that a state of a run begins.
+/// Returns an operation that notes the begin of a state.
 pub fn begins(run: &Run, state: &Claimed) -> Member {
     Member::Begin { run: run.info.clone(), state: Box::new(state.clone()) }
 }
 
-/// Graphs and runs of this program so far.
+/// The number of graphs and runs that this program has made so far.
 static MADE: AtomicU64 = AtomicU64::new(1);
 
 fn number() -> u64 {
@@ -91,7 +91,7 @@ impl Bed {
         Bed { place, host }
     }
 
-    /// Another host: on Postgres with connections of its own.
+    /// Starts another host, on Postgres with connections of its own.
     pub async fn another(&self, folder: &str) -> Host {
         let store = match self.place.kind {
             Kind::Sqlite => self.store.clone(),
@@ -100,7 +100,7 @@ impl Bed {
         Host::new(store, folder, self.clock.clone()).await
     }
 
-    /// Sets a limit for what ends from now on.
+    /// Sets a limit for executions that end from now on.
     pub fn limit(&mut self, limit: Limit, value: u64) {
         self.host.limits = Arc::new(Limits::clone(&self.host.limits).with(limit, value));
     }
@@ -121,12 +121,12 @@ impl Bed {
         self.place.text(sql).await
     }
 
-    /// What time it is by Postgres's clock.
+    /// Returns the time by Postgres's clock.
     pub async fn clock(&self) -> Millis {
         self.number("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT").await
     }
 
-    /// States by status: `CREATED 2, SUCCESS 1`.
+    /// Counts states by status: `CREATED 2, SUCCESS 1`.
     pub async fn states(&self) -> String {
         let sql = "SELECT status, COUNT(*) FROM state GROUP BY status ORDER BY status";
         let rows = self.place.rows(sql).await.into_iter();
@@ -135,7 +135,7 @@ impl Bed {
         words.join(", ")
     }
 
-    /// Recounts every invariant.
+    /// Checks all invariants.
     pub async fn check(&self) {
         let report = check(&self.place.database).await.unwrap();
         assert_eq!(report.violations, [], "{:?}", self.place.kind);
@@ -157,7 +157,7 @@ impl Host {
         self.template_of("n", sketch).await
     }
 
-    /// A graph of a namespace.
+    /// Applies a graph in a namespace.
     pub async fn template_of(&self, whose: &str, sketch: Sketch) -> Template {
         let graph = Arc::new(sketch.build().unwrap());
         let (namespace, name) = (name(whose), name(&format!("g{}", number())));
@@ -168,7 +168,7 @@ impl Host {
         Template { namespace, namespace_key, name, revision, graph }
     }
 
-    /// A run that may be started.
+    /// Returns a run that is ready to start.
     pub async fn new_run(&self, template: &Template) -> NewRun {
         let info = Arc::new(RunInfo {
             key: self.store.run_key(self.now()).await.unwrap(),
@@ -187,7 +187,7 @@ impl Host {
         NewRun { info, revision, store, root, counts, key: None, digest: None, delay: 0, limits }
     }
 
-    /// Starts a run and holds its first state.
+    /// Starts a run, and claims its first state.
     pub async fn start(&self, template: &Template) -> Run {
         let new = self.new_run(template).await;
         let info = new.info.clone();
@@ -196,7 +196,7 @@ impl Host {
         Run { info, root: done.leased.remove(0).state }
     }
 
-    /// Starts a run of a graph of its own.
+    /// Starts a run of a new graph.
     pub async fn start_of(&self, sketch: &str) -> Run {
         let template = self.template(Sketch::of(sketch)).await;
         self.start(&template).await
@@ -217,12 +217,12 @@ impl Host {
         self.commit(members, want).await.unwrap()
     }
 
-    /// Commits one member, and claims nothing.
+    /// Commits one operation without claims.
     pub async fn one(&self, member: Member) -> Answer {
         self.done(vec![member], Want::Births(0)).await.answers.remove(0)
     }
 
-    /// Commits one member; gives what is born of it, and held.
+    /// Commits one operation, and returns the states that it created and claimed.
     pub async fn births(&self, member: Member) -> Vec<Claimed> {
         let done = self.done(vec![member], Want::Births(u32::MAX)).await;
         assert_eq!(done.answers, [Answer::Done]);
@@ -234,7 +234,7 @@ impl Host {
         done.leased.into_iter().map(|leased| leased.state).collect()
     }
 
-    /// The end of an execution.
+    /// Returns the end of an execution.
     pub async fn ends(
         &self,
         run: &Arc<RunInfo>,
@@ -262,17 +262,17 @@ impl Host {
         }))
     }
 
-    /// The same, with nothing written to the store.
+    /// Ends an execution without writes to the store.
     pub async fn plainly(&self, run: &Arc<RunInfo>, state: &Claimed, outcome: Outcome) -> Member {
         self.ends(run, state, outcome, Journal::default()).await
     }
 
-    /// An end with so many outputs.
+    /// Ends an execution with `count` outputs.
     pub async fn outputs(&self, run: &Arc<RunInfo>, state: &Claimed, count: usize) -> Member {
         self.plainly(run, state, outputs(count)).await
     }
 
-    /// Sweeps a run to the end, some states at a time; gives the steps taken.
+    /// Sweeps a run to its end, `most` states at a time. Returns the number of steps.
     pub async fn sweep(&self, run: &Arc<RunInfo>, event: i64, most: u32) -> usize {
         let mut from = String::new();
         for step in 1.. {
@@ -285,13 +285,13 @@ impl Host {
         unreachable!()
     }
 
-    /// A redrive of all states of a run that have failed, at once.
+    /// Returns a redrive of all failed states of a run, at once.
     pub async fn redrive(&self, run: &Arc<RunInfo>) -> Member {
         let (failed, _) = self.store.failed_states(run.key, "", 9999, 9999).await.unwrap();
         Member::Redrive { run: run.clone(), part: RedrivePart::Whole(failed) }
     }
 
-    /// Commits a member that asks for sweeps; gives its event.
+    /// Commits an operation that asks for sweeps, and returns its event.
     pub async fn to_sweep(&self, member: Member) -> i64 {
         match self.one(member).await {
             Answer::ToSweep(event) => event,
@@ -308,7 +308,7 @@ pub fn pause(run: &Arc<RunInfo>, paused: bool) -> Member {
     Member::Pause { run: run.clone(), paused }
 }
 
-/// So many empty outputs.
+/// Returns an outcome with `count` empty outputs.
 pub fn outputs(count: usize) -> Outcome {
     Outcome::Outputs(vec!["{}".to_owned(); count])
 }
@@ -317,7 +317,7 @@ pub fn fails(kind: FailureKind) -> Outcome {
     Outcome::Failed(Failure::new(kind, "so it is"))
 }
 
-/// A journal with one write.
+/// Returns a journal with one write.
 pub fn sets(key: &str, value: &str) -> Journal {
     let mut journal = Journal::default();
     journal.set(key, value.into()).unwrap();

@@ -1,4 +1,4 @@
-//! Pause, resume and cancel, and the sweeps that follow.
+//! Pause, resume and cancel, and the sweeps after them.
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::sketch::Sketch;
@@ -25,7 +25,7 @@ on_both! {
 
 const FANOUT: &str = "U > X; X > W; W(U)";
 
-/// A run whose first state had so many outputs; nothing of it is held.
+/// Starts a run whose first state has `count` outputs; none of its states is claimed.
 async fn fanned(bed: &Bed, count: usize) -> Run {
     let run = bed.start_of(FANOUT).await;
     let fan = bed.outputs(&run.info, &run.root, count).await;
@@ -63,7 +63,7 @@ async fn nothing_of_a_paused_run_is_claimed(kind: Kind) {
     assert_eq!(bed.one(pause(&run.info, true)).await, Answer::Done, "it is already");
     bed.check().await;
 
-    // It goes on bit by bit: what is swept may be claimed.
+    // The run goes on bit by bit: a swept state may be claimed.
     let event = bed.to_sweep(pause(&run.info, false)).await;
     assert!(bed.claim(9).await.is_empty(), "all is parked still");
     let done = bed.done(vec![sweep(&run.info, event, "", 2)], Want::Births(9)).await;
@@ -85,7 +85,7 @@ async fn what_ends_while_its_run_is_paused_is_parked(kind: Kind) {
     let (info, root) = (&run.info, &run.root);
     let event = bed.to_sweep(pause(info, true)).await;
     bed.sweep(info, event, 100).await;
-    // What runs ends, and has effects; its children are there, and wait.
+    // Executing states may end, and have effects; their children are created, and wait.
     let fan = bed.ends(info, root, outputs(5), sets("k", "v")).await;
     let done = bed.done(vec![fan], Want::Births(9)).await;
     assert_eq!((done.answers, done.leased.len(), done.more), (vec![Answer::Done], 0, false));
@@ -156,7 +156,7 @@ async fn sweeps_are_bounded_and_go_on_where_they_were(kind: Kind) {
     assert_eq!(bed.one(sweep(&run.info, event, &from, 10)).await, Answer::Done);
     assert_eq!(bed.number("SELECT unswept FROM run").await, 0);
     assert_eq!(bed.one(sweep(&run.info, event, "", 10)).await, Answer::Stale);
-    // One that dies halfway is begun anew by whoever finds it, with no harm.
+    // A sweep whose host dies halfway is begun again by the host that finds it, without harm.
     let event = bed.to_sweep(Member::Cancel(run.info.clone())).await;
     for _ in 0..3 {
         bed.one(sweep(&run.info, event, "", 40)).await;
@@ -199,7 +199,7 @@ async fn a_run_that_is_over_cannot_be_paused(kind: Kind) {
         let answer = bed.one(member).await;
         assert!(matches!(&answer, Answer::Refused(why) if why.contains("SUCCESS")), "{answer:?}");
     }
-    // One that failed while it was paused may go on, before it is retried.
+    // A state that failed while the run was paused may go on, before it is retried.
     let failed = bed.start_of("A").await;
     let event = bed.to_sweep(pause(&failed.info, true)).await;
     bed.sweep(&failed.info, event, 9).await;
@@ -219,7 +219,7 @@ async fn a_cancelled_run_takes_nothing_any_more(kind: Kind) {
     let run = fanned(&bed, 4).await;
     let held = bed.claim(2).await;
     let cancel = Member::Cancel(run.info.clone());
-    // An outcome in the same batch is before it; one after it is too late.
+    // An outcome in the same batch comes before the cancel; one after it is too late.
     let first = bed.outputs(&run.info, &held[0], 1).await;
     let done = bed.done(vec![cancel, first], Want::Claims(9)).await;
     let [Answer::ToSweep(event), Answer::Done] = done.answers[..] else {
@@ -259,7 +259,7 @@ async fn a_cancel_comes_in_the_middle_of_a_pause(kind: Kind) {
     bed.sweep(&run.info, cancelled, 4).await;
     assert_eq!(bed.states().await, "CANCELLED 9, SUCCESS 1");
     bed.check().await;
-    // Both in one batch are one event, and what counts is how the run stands.
+    // Both in one batch are one event; only the run's last status counts.
     let other = fanned(&bed, 8).await;
     let members = vec![pause(&other.info, true), Member::Cancel(other.info.clone())];
     let done = bed.done(members, Want::Births(0)).await;

@@ -1,12 +1,12 @@
-//! One random history, told to both databases: they must say the same at every
-//! step, and every row must be the same whenever one looks.
+//! Differential test: one random history on both databases. They must answer alike at every step,
+//! and every row must be equal at each comparison.
 //!
 //! A history follows from its seed alone, which a failure prints:
 //! `SEED=.. cargo test -p exosphere-store --test conformance differential`
 //! repeats it, and `OPERATIONS=..` makes it longer or shorter.
 //!
-//! Not here: what is right. That both are wrong in the same way is for the other
-//! cases to find, and for the recount at the end.
+//! Not here: the right answers. If both are wrong in the same way, the other cases and the check at
+//! the end must find it.
 
 mod pair;
 mod fates;
@@ -17,10 +17,10 @@ use std::time::Instant;
 use history::History;
 use pair::Pair;
 
-/// Members of a history, unless the environment says otherwise.
+/// Operations of a history, unless the environment says otherwise.
 const OPERATIONS: usize = 2_000;
 
-/// All rows are compared whenever so many members were committed.
+/// Operations between two comparisons of all rows.
 const BETWEEN_LOOKS: usize = 250;
 
 fn from_environment(name: &str) -> Option<u64> {
@@ -35,7 +35,7 @@ async fn a_history_ends_the_same_on_both_databases() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_history_ends_the_same_on_both_databases() {
-    // Who asks for one gets one.
+    // A given seed is used as it is.
     if from_environment("SEED").is_none() {
         history(2).await;
     }
@@ -43,7 +43,7 @@ async fn another_history_ends_the_same_on_both_databases() {
 
 async fn history(seed: u64) {
     let operations = from_environment("OPERATIONS").map_or(OPERATIONS, |number| number as usize);
-    // Shown if it fails.
+    // Shown if the test fails.
     println!("SEED={seed} OPERATIONS={operations}");
     let begun = Instant::now();
     let mut history = History::begin(Pair::new().await, seed).await;

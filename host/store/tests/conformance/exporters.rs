@@ -1,4 +1,4 @@
-//! Exporters of nodes, which are found without a look at any description.
+//! Exporters of nodes, which are found without reading a description.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +36,7 @@ async fn push(bed: &Bed, (namespace, plugin): (&str, &str), bytes: &str, nodes: 
     bed.store.push_plugin(new, now).await.unwrap();
 }
 
-/// Pairs of node and plugin.
+/// Returns pairs of node and plugin.
 async fn exporters(bed: &Bed, namespace: &str, nodes: &[&str]) -> Vec<(String, String)> {
     let nodes: BTreeSet<Name> = nodes.iter().map(|node| name(node)).collect();
     let rows = bed.store.exporters(&name(namespace), &nodes).await.unwrap();
@@ -56,12 +56,12 @@ async fn only_newest_uploads_export_nodes(kind: Kind) {
     let names = bed.store.node_names(&name("n"), 10).await.unwrap();
     assert_eq!(names, [name("echo"), name("new")]);
     assert_eq!(bed.store.node_names(&name("n"), 1).await.unwrap(), [name("echo")]);
-    // The older bytes are the newest upload after they were pushed again.
+    // Older bytes that were pushed again are the newest upload.
     push(&bed, ("n", "one"), "a", &["echo", "old"], 5).await;
     assert_eq!(exporters(&bed, "n", &["old"]).await, [pair("old", "one")]);
 }
 
-/// A database of a version before has components alone.
+/// A database of the version before has components alone.
 async fn the_migration_finds_exported_nodes(kind: Kind) {
     let bed = Bed::new(kind).await;
     push(&bed, ("n", "one"), "a", &["echo", "old"], 1).await;

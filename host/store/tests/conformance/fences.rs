@@ -1,5 +1,5 @@
-//! What has an old fence changes nothing, however often it comes, and what is
-//! claimed is not handed out again.
+//! A write with an old fence changes nothing, however often it is repeated; and a claimed state is
+//! not claimed again.
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::sketch::Sketch;
@@ -43,7 +43,7 @@ async fn an_old_fence_changes_nothing(kind: Kind) {
         Outcome::HostLost,
     ];
     let before = bed.place.table("run").await;
-    // The claim that was, and one with only half of it wrong.
+    // The old claim, and one in which only half is wrong.
     let old_session = Claim { session: old.claim.session, ..new.claim };
     let old_fence = Claim { session: new.claim.session, ..old.claim };
     for claim in [old.claim, old_session, old_fence] {
@@ -97,13 +97,13 @@ async fn a_claimed_state_is_not_handed_out_again(kind: Kind) {
 async fn a_state_is_created_once(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
-    // Two plans of the same execution: other numbers, the same places.
+    // Two plans of the same execution: other ids, the same paths.
     let first = bed.outputs(&run.info, &run.root, 2).await;
     let second = bed.outputs(&run.info, &run.root, 2).await;
     let done = bed.done(vec![first, second], Want::Births(0)).await;
     assert_eq!(done.answers, [Answer::Done, Answer::Stale]);
     assert_eq!(bed.states().await, "CREATED 2, SUCCESS 1, WAITING 1");
-    // Nor can one be created twice by whatever else.
+    // Nor can any other statement create it twice.
     let twice = "INSERT INTO state (id, run, node, path, status, due_at, fence, attempt, retries, requeues, losses, conflicts, refs, scopes, created_at) \
                  SELECT id + 100, run, node, path, status, due_at, fence, attempt, retries, requeues, losses, conflicts, refs, scopes, created_at \
                  FROM state WHERE status = 'WAITING'";
@@ -112,7 +112,7 @@ async fn a_state_is_created_once(kind: Kind) {
     bed.check().await;
 }
 
-/// A commit that went through and whose answer was lost is repeated.
+/// A commit that succeeded and whose answer was lost is repeated.
 async fn what_went_through_is_not_done_again(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of(FANOUT)).await;
@@ -141,13 +141,13 @@ async fn what_went_through_is_not_done_again(kind: Kind) {
     for (table, before) in tables.into_iter().zip(before) {
         assert_eq!(bed.place.table(table).await, before, "{table}");
     }
-    // What the first one claimed unseen is looked for.
+    // The host looks for states that the first commit claimed without its knowledge.
     let held = bed.store.held_by(bed.session, StateId(0), 9, bed.now());
     assert_eq!(held.await.unwrap().len(), 2);
     bed.check().await;
 }
 
-/// Every host may find the same session to be lost.
+/// Every host may find the same session lost.
 async fn a_loss_is_counted_once_however_many_find_it(kind: Kind) {
     let bed = Bed::new(kind).await;
     let other = bed.another("second").await;
@@ -183,12 +183,12 @@ async fn only_the_right_claim_begins(kind: Kind) {
     assert!(!held().await);
     assert_eq!(other.one(begins(&run, &new)).await, Answer::Done);
     assert!(held().await);
-    // A note is good for its own claim alone.
+    // A note of a begin is valid for its own claim alone.
     let released = other.plainly(&run.info, &new, Outcome::Released).await;
     let again = other.done(vec![released], Want::Claims(1)).await.leased.remove(0).state;
     assert_eq!(again.claim.fence, Fence(3));
     assert!(!held().await);
-    // It may come in a batch with its end.
+    // The note may be in one batch with the end.
     let begun = begins(&run, &again);
     let end = other.ends(&run.info, &again, outputs(0), Journal::default()).await;
     let done = other.done(vec![begun, end], Want::Births(0)).await;

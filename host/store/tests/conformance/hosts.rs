@@ -43,7 +43,7 @@ async fn numbers_are_never_given_twice() {
     for (at, host) in hosts(&bed, 4).await.into_iter().enumerate() {
         takers.spawn(async move {
             let (mut states, mut runs) = (Vec::new(), Vec::new());
-            // Within a block, to its end, and more than one has.
+            // Within an id block, to its end, and beyond it.
             for count in
                 [1, 65_000, 500, 36, 1, 70_000, 65_536].into_iter().cycle().skip(at).take(14)
             {
@@ -67,7 +67,7 @@ async fn numbers_are_never_given_twice() {
     assert_eq!(runs.into_iter().collect::<HashSet<_>>().len(), all);
 }
 
-/// A run whose first state had so many outputs, all children free.
+/// Starts a run whose first state has `count` outputs, all children free.
 async fn wide(bed: &Bed, count: usize) -> Run {
     let sketch = Sketch::of("U > X; X > W; W(U)")
         .store(json!({"keep": true}))
@@ -120,7 +120,7 @@ async fn hosts_that_end_states_of_one_run_count_each_once() {
         ended += ends;
         unites += opened;
     }
-    // The unite may be left to nobody: who closes it claims, or has gone.
+    // The unite may be unclaimed: the host that closes it either claims it or has gone.
     let rest = bed.claim(9).await;
     for state in &rest {
         let end = bed.ends(&run.info, state, outputs(1), adds_one()).await;
@@ -147,7 +147,7 @@ async fn hosts_that_touch_the_same_runs_wait_in_no_ring() {
     for _ in 0..RUNS {
         runs.push(wide(&bed, CHILDREN).await.info);
     }
-    // Rows lie in another order than their numbers, for who reads as they lie.
+    // Rows are stored in another order than their ids, for a reader in storage order.
     for key in runs.iter().rev().map(|run| run.key.0) {
         let anew = format!("UPDATE run SET inputs = inputs || ' ' WHERE id = {key}");
         bed.place.execute(&anew).await.unwrap();
@@ -186,12 +186,12 @@ async fn hosts_that_touch_the_same_runs_wait_in_no_ring() {
     bed.check().await;
 }
 
-/// Until another connection waits for a lock that the test's own has.
+/// Waits until another connection waits for a lock that the test holds.
 async fn until_one_waits(bed: &Bed) {
     let waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
                  AND datname = current_database()";
     while bed.number(waits).await == 0 {
-        // Within a transaction it would see the same for ever.
+        // Within a transaction the statistics would stay the same for ever.
         bed.place.execute("SELECT pg_stat_clear_snapshot()").await.unwrap();
     }
 }
@@ -203,7 +203,7 @@ async fn runs_are_locked_in_the_order_of_their_numbers() {
         runs.push(bed.start_of("A").await);
     }
     let all: Vec<_> = runs.iter().map(|run| Some(run.info.key.0.to_string())).collect();
-    // They lie the other way round, for who reads them as they lie.
+    // The rows are stored in reverse order, for a reader in storage order.
     for run in all.iter().rev().flatten() {
         let anew = format!("UPDATE run SET inputs = '{{ }}' WHERE id = {run}");
         bed.place.execute(&anew).await.unwrap();
@@ -239,7 +239,7 @@ async fn what_another_has_locked_is_passed_over() {
     bed.place.execute("BEGIN").await.unwrap();
     let lock = "SELECT id FROM state WHERE status = 'CREATED' ORDER BY id LIMIT 2 FOR UPDATE";
     assert_eq!(bed.place.rows(lock).await.len(), 2);
-    // Nor does a claim, or the work of another run, wait for a run that is busy.
+    // Nor does a claim, or the work of another run, wait for a busy run.
     let lock = format!("SELECT id FROM run WHERE id = {} FOR UPDATE", run.info.key.0);
     assert_eq!(bed.place.rows(&lock).await.len(), 1);
     let end = bed.outputs(&other.info, &other.root, 1).await;
@@ -251,7 +251,7 @@ async fn what_another_has_locked_is_passed_over() {
     bed.check().await;
 }
 
-/// Who stops waiting for a commit may commit the next thing at once.
+/// A caller that stops waiting for a commit may commit the next batch at once.
 async fn a_commit_that_is_given_up_leaves_nothing() {
     let bed = Bed::new(Kind::Postgres).await;
     let run = bed.start_of("A > B").await;
@@ -268,8 +268,8 @@ async fn a_commit_that_is_given_up_leaves_nothing() {
     until_one_waits(&bed).await;
     stuck.abort();
     assert!(stuck.await.unwrap_err().is_cancelled());
-    // The server gives up its lock of the first run when it sees that nobody
-    // is there: at the latest when the lock it waits for is free.
+    // The server gives up its lock of the first run when it sees that the client is gone: at the
+    // latest when the lock that it waits for is free.
     bed.place.execute("ROLLBACK").await.unwrap();
     let end = bed.outputs(&run.info, &run.root, 1).await;
     let done = tokio::time::timeout(SOON, bed.done(vec![end], Want::Births(9))).await;
@@ -278,7 +278,7 @@ async fn a_commit_that_is_given_up_leaves_nothing() {
     bed.check().await;
 }
 
-/// Whatever hosts believe.
+/// The clocks of hosts have no influence.
 async fn what_time_it_is_says_the_database() {
     let bed = Bed::new(Kind::Postgres).await;
     let run = bed.start_of("A > B").await;
@@ -322,7 +322,7 @@ async fn what_one_says_another_hears() {
     }
     let heard = Touched::from(notice.runs[0]);
     assert_eq!(heard, Touched { turned: true, ..done.touched[0] });
-    // Hosts of other databases of one cluster hear nothing of it.
+    // Hosts of other databases of the cluster hear nothing of it.
     let apart = Bed::new(Kind::Postgres).await;
     let mut ear = apart.store.listener().unwrap();
     assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
@@ -335,23 +335,23 @@ async fn who_may_have_missed_something_is_told() {
     let bed = Bed::new(Kind::Postgres).await;
     let mut ear = bed.store.listener().unwrap();
     assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
-    // Its connection breaks.
+    // The listener's connection breaks.
     let breaks = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
                   WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     assert_eq!(bed.number(breaks).await, 1);
     assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
     bed.store.notify(&Notification::default()).await.unwrap();
     assert_eq!(next(&mut ear).await, ListenerEvent::Received(Notification::default()));
-    // It is told to listen anew.
+    // The listener is told to reconnect.
     ear.reset();
     bed.store.notify(&Notification::default()).await.unwrap();
     assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
-    // What another version says.
+    // A notification of another version.
     bed.place.rows("SELECT pg_notify('exosphere', 'what?')::TEXT").await;
     assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
 }
 
-/// Where there is one host, nobody hears and nobody is told.
+/// A single host has no other hosts to notify.
 #[tokio::test]
 async fn on_sqlite_nothing_is_said() {
     let bed = Bed::new(Kind::Sqlite).await;

@@ -1,5 +1,4 @@
-//! The keys that secrets are sealed under: which a database takes, and how its
-//! secrets come under another one.
+//! Keys of secrets: which keys a database accepts, and how a rotation reencrypts its secrets.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -25,7 +24,7 @@ on_postgres! {
     secrets_that_are_set_meanwhile_come_under_the_new_key,
 }
 
-/// The key that other tests use, and another.
+/// The key of the other tests, and another one.
 const OLD: [u8; 32] = [7; 32];
 const NEW: [u8; 32] = [8; 32];
 
@@ -74,7 +73,7 @@ async fn value(store: &Store, graph: &str, secret: &str) -> Result<String, Strin
     value.map(|value| value.to_string()).map_err(|error| error.to_string())
 }
 
-/// Keys by the number of secrets under them, and those that are in use.
+/// Returns the number of secrets under each key, and the keys in use.
 async fn state(place: &Place) -> String {
     let count = "SELECT key_id, COUNT(*) FROM secret GROUP BY key_id ORDER BY key_id";
     let seals = "SELECT key_id FROM seal ORDER BY key_id";
@@ -119,13 +118,13 @@ async fn every_secret_comes_under_the_new_key(kind: Kind) {
     for at in 0..SECRETS {
         set(&store, &format!("g{}", at % 7), &format!("s{at}"), &format!("value {at}")).await;
     }
-    assert!(store.is_sealed_by_current().await.unwrap());
+    assert!(store.needs_no_reencryption().await.unwrap());
     store.use_keys(both()).await.unwrap();
-    assert!(!store.is_sealed_by_current().await.unwrap());
+    assert!(!store.needs_no_reencryption().await.unwrap());
     let done = store.reseal(Unopened::Keep).await.unwrap();
     assert_eq!(done, Resealed { secrets: SECRETS as u64, lost: Vec::new() });
     assert_eq!(state(&place).await, format!("new {SECRETS}; in use: new"));
-    assert!(store.is_sealed_by_current().await.unwrap());
+    assert!(store.needs_no_reencryption().await.unwrap());
     let again = store.reseal(Unopened::Keep).await.unwrap();
     assert_eq!(again, Resealed::default(), "there is nothing left to do");
     store.close().await;
@@ -136,18 +135,18 @@ async fn every_secret_comes_under_the_new_key(kind: Kind) {
     }
 }
 
-/// Between any two steps the keys in the file open everything, and the rest can
-/// be done by another process.
+/// Between any two steps the keys in the file decrypt everything, and another process can do the
+/// rest.
 async fn a_rotation_may_end_anywhere(kind: Kind) {
     let place = Place::new(kind);
     let store = opened(&place, old()).await.unwrap();
     set(&store, "g", "first", "1").await;
     set(&store, "g", "second", "2").await;
     store.close().await;
-    // The file has both keys, the database knows of the old one alone.
+    // The file has both keys; the database knows the old one alone.
     let store = opened(&place, both()).await.unwrap();
     assert_eq!(value(&store, "g", "first").await, Ok("1".into()));
-    // The new one is in use; some secrets are under it and some are not.
+    // The new key is in use; some secrets are under it and some are not.
     set(&store, "g", "third", "3").await;
     store.close().await;
     let store = opened(&place, both()).await.unwrap();
@@ -156,7 +155,7 @@ async fn a_rotation_may_end_anywhere(kind: Kind) {
     }
     assert_eq!(store.reseal(Unopened::Keep).await.unwrap().secrets, 2);
     store.close().await;
-    // Nothing needs the old one, and it is in the file still.
+    // The old key is no longer needed, and is still in the file.
     assert_eq!(state(&place).await, "new 3; in use: new");
     for keys in [both(), new()] {
         let store = opened(&place, keys).await.unwrap();
@@ -177,7 +176,7 @@ async fn secrets_of_before_keys_had_ids_are_opened_and_come_under_one(kind: Kind
     assert!(matches!(refused, OpenError::OtherKey { .. }), "{refused}");
     let store = opened(&place, old()).await.unwrap();
     assert_eq!(value(&store, "g", "s").await, Ok("of old".into()));
-    assert!(!store.is_sealed_by_current().await.unwrap());
+    assert!(!store.needs_no_reencryption().await.unwrap());
     store.reseal(Unopened::Keep).await.unwrap();
     assert_eq!(state(&place).await, "old 1; in use: old");
 }
@@ -198,11 +197,11 @@ async fn hosts_learn_of_a_rotation_when_they_need_to(kind: Kind) {
     rotating.reseal(Unopened::Keep).await.unwrap();
     assert_eq!(state(&place).await, "new 2; in use: new");
     *file.lock().unwrap() = new();
-    // By reading what it has no key for.
+    // The host learns of the new key by reading a secret that it has no key for.
     assert_eq!(value(&host, "g", "t").await, Ok("meanwhile".into()));
     let words = value(&deaf, "g", "s").await.unwrap_err();
     assert!(words.contains(new().current().as_str()) && !words.contains("hush"), "{words}");
-    // By writing under a key that is out of use.
+    // The host learns of the new key by writing under a key that is out of use.
     let read = file.clone();
     let asking = SecretCipher::new(both()).asking(move || Ok(read.lock().unwrap().clone()));
     let late = Store::open(&place.database, asking).await.unwrap();
@@ -263,8 +262,7 @@ async fn one_of_many_first_hosts_decides_the_key() {
     }
 }
 
-/// Whatever a host seals while a rotation goes on, nothing is left under a key
-/// that leaves the file.
+/// A host may seal secrets while a rotation goes on; none is left under a key that leaves the file.
 async fn secrets_that_are_set_meanwhile_come_under_the_new_key() {
     const ROTATIONS: u8 = 12;
     let place = Place::new(Kind::Postgres);

@@ -1,14 +1,12 @@
-//! One suite for the store on both databases: every case runs once on SQLite
-//! and once on a Postgres, and must see the same. What only one of them can do
-//! stands apart and says so.
+//! A conformance suite for the store on both databases: every case runs once on SQLite and once on
+//! Postgres, and must see the same. Cases for only one of them are marked as such.
 //!
-//! Not here: what outcomes mean (tested in the domain), and hosts, sandboxes and
-//! everything else that is not in a database.
+//! Not here: the meaning of outcomes (tested in the domain), and hosts, sandboxes and everything
+//! else that is not in a database.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-/// Makes two tests of each case of a module, `sqlite::case` and
-/// `postgres::case`.
+/// Makes two tests of each case of a module, `sqlite::case` and `postgres::case`.
 macro_rules! on_both {
     ($($case:ident),* $(,)?) => {
         mod sqlite {

@@ -1,5 +1,4 @@
-//! An empty database of either kind, and a way to look into it that is not the
-//! store's own.
+//! An empty database of either kind, and a way to look into it without the store.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +11,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row, SqlitePool};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-/// Which database.
+/// The kind of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Sqlite,
@@ -27,7 +26,7 @@ pub struct Place {
     _folder: TempDir,
 }
 
-/// Connections of a test's own, made when they are needed.
+/// The test's own connections, opened when they are needed.
 enum Window {
     Sqlite(SqlitePool),
     Postgres(PgPool),
@@ -36,7 +35,7 @@ enum Window {
 /// The rows of a table: columns by name, as text, below the primary key.
 pub type Table = BTreeMap<Vec<String>, BTreeMap<String, Option<String>>>;
 
-/// Databases of this program so far.
+/// The number of databases that this program has made so far.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
 impl Place {
@@ -70,7 +69,7 @@ impl Place {
             .await
     }
 
-    /// Runs a statement; tells how many rows it changed, or what is wrong.
+    /// Runs a statement. Returns the number of changed rows, or the error.
     pub async fn execute(&self, sql: &str) -> Result<u64, String> {
         let statement = AssertSqlSafe(sql.to_owned());
         match self.window().await {
@@ -85,14 +84,14 @@ impl Place {
         }
     }
 
-    /// The rows that a query finds, all columns as text.
+    /// Returns the rows of a query, all columns as text.
     pub async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
         let statement = AssertSqlSafe(sql.to_owned());
         match self.window().await {
             Window::Sqlite(pool) => {
                 let rows = sqlx::query(statement).fetch_all(pool).await;
                 let rows = rows.unwrap_or_else(|error| panic!("{sql}: {error}"));
-                // It makes text of whatever is there.
+                // SQLite returns any value as text.
                 let cells = |row: &SqliteRow| {
                     (0..row.len()).map(|at| row.get_unchecked(at)).collect::<Vec<_>>()
                 };
@@ -111,19 +110,19 @@ impl Place {
         }
     }
 
-    /// The one text that a query finds.
+    /// Returns the one text of a query.
     pub async fn text(&self, sql: &str) -> String {
         let rows = self.rows(sql).await;
         rows.into_iter().flatten().next().flatten().unwrap_or_else(|| panic!("{sql}: nothing"))
     }
 
-    /// The one number that a query finds.
+    /// Returns the one number of a query.
     pub async fn number(&self, sql: &str) -> i64 {
         let text = self.text(sql).await;
         text.parse().unwrap_or_else(|_| panic!("{sql}: {text}"))
     }
 
-    /// The tables that are the store's own.
+    /// Returns the names of the store's own tables.
     pub async fn tables(&self) -> Vec<String> {
         let sql = match self.kind {
             Kind::Sqlite => {
@@ -136,7 +135,7 @@ impl Place {
         self.rows(sql).await.into_iter().flatten().flatten().collect()
     }
 
-    /// The columns of a table, those of its primary key first.
+    /// Returns the columns of a table, those of its primary key first.
     pub async fn columns(&self, table: &str) -> (Vec<String>, usize) {
         let sql = match self.kind {
             Kind::Sqlite => format!("SELECT name, pk FROM pragma_table_info('{table}')"),
@@ -159,7 +158,7 @@ impl Place {
         (columns.into_iter().map(|(_, name)| name).collect(), keys)
     }
 
-    /// All rows of a table.
+    /// Returns all rows of a table.
     pub async fn table(&self, table: &str) -> Table {
         let (columns, keys) = self.columns(table).await;
         let rows = self.rows(&format!("SELECT {} FROM {table}", columns.join(", "))).await;
@@ -170,8 +169,8 @@ impl Place {
         rows.into_iter().map(row).collect()
     }
 
-    /// Lets time pass that does not: all times that were written are so much
-    /// earlier. For the clock of a Postgres, which is its own.
+    /// Simulates the passing of time: sets all written times back by as much. For Postgres, whose
+    /// clock a test cannot set.
     pub async fn turn_back(&self, millis: i64) {
         for table in self.tables().await {
             let (columns, _) = self.columns(&table).await;
@@ -184,7 +183,7 @@ impl Place {
     }
 }
 
-/// Whether a column is a point in time.
+/// Returns whether a column is a point in time.
 pub fn is_time(column: &str) -> bool {
     column.ends_with("_at")
 }

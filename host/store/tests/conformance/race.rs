@@ -1,5 +1,4 @@
-//! Twelve at once claim what there is: no state is handed out twice at one
-//! fence, and none is forgotten.
+//! Twelve hosts claim at once: no state is claimed twice at one fence, and none is forgotten.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,7 +39,7 @@ async fn twelve_claimers_get_each_of_ten_thousand_states_once(kind: Kind) {
     let ours: HashSet<_> = hosts.iter().map(|host| host.session).collect();
     assert!(second.iter().all(|state| ours.contains(&state.claim.session)));
     println!("{kind:?}: {STATES} and {given_back} states in {:?}", begun.elapsed());
-    // What was told is what is written.
+    // The claims match the rows.
     let held = bed.place.rows("SELECT id, fence, session FROM state WHERE status = 'QUEUED'").await;
     let held: HashSet<_> =
         held.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>()).collect();
@@ -51,7 +50,7 @@ async fn twelve_claimers_get_each_of_ten_thousand_states_once(kind: Kind) {
     assert_eq!(held.len(), STATES);
 }
 
-/// All claim until nothing is left, a different number each.
+/// Claims from all hosts until nothing is left, a different number each.
 async fn race(hosts: &[Host]) -> Vec<Claimed> {
     let start = Arc::new(Barrier::new(hosts.len()));
     let mut claimers = JoinSet::new();
@@ -78,7 +77,7 @@ fn each_once(states: &[Claimed], count: usize) {
     assert_eq!((states.len(), once.len()), (count, count));
 }
 
-/// Whoever held it, some host gives every second state back; all at once.
+/// Gives back every second state, all at once, through any of the hosts.
 async fn release_half(hosts: &[Host], run: &Arc<RunInfo>, states: Vec<Claimed>) -> usize {
     let half: Vec<_> = states.into_iter().step_by(2).collect();
     let mut releases = JoinSet::new();

@@ -1,4 +1,4 @@
-//! Retry by hand: of one state, and of all that failed.
+//! Manual retries: of one state, and of all failed states (a redrive).
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::sketch::Sketch;
@@ -22,7 +22,7 @@ on_both! {
     a_cancel_ends_a_redrive_in_parts,
 }
 
-/// A run of a graph whose first state had so many outputs, and the children.
+/// Starts a run of a graph whose first state has `count` outputs, and returns its children.
 async fn fanned(bed: &Bed, sketch: Sketch, count: usize) -> (Run, Vec<Claimed>) {
     let template = bed.template(sketch).await;
     let run = bed.start(&template).await;
@@ -35,7 +35,8 @@ fn fanout() -> Sketch {
     Sketch::of("U > X; X > W; W(U) > Z")
 }
 
-/// Some of these fail, the others do well, in one commit; what follows is held.
+/// Ends states in one commit, those at `failed` with a failure and the others with success. The
+/// states after them are claimed.
 async fn end(bed: &Bed, run: &Run, states: &[Claimed], failed: &[usize]) -> Vec<Claimed> {
     let mut members = Vec::new();
     for (at, state) in states.iter().enumerate() {
@@ -146,10 +147,10 @@ async fn only_what_failed_by_itself_is_retried(kind: Kind) {
     let answer = bed.one(retry(&run, StateId(blocked))).await;
     assert!(is_refused(&answer, "blocked"), "{answer:?}");
     assert_eq!(bed.one(retry(&run, StateId(1 << 40))).await, Answer::Missing);
-    // A state of another run is not there.
+    // A state of another run is missing.
     let other = bed.start_of("A").await;
     assert_eq!(bed.one(retry(&other, children[0].id)).await, Answer::Missing);
-    // Twice in one batch is once.
+    // Twice in one batch counts once.
     let twice = vec![retry(&run, children[0].id), retry(&run, children[0].id)];
     let done = bed.done(twice, Want::Births(0)).await;
     assert_eq!(done.answers[0], Answer::Done);
@@ -157,7 +158,7 @@ async fn only_what_failed_by_itself_is_retried(kind: Kind) {
     bed.check().await;
 }
 
-/// No unite goes on between the first and the last.
+/// No unite goes on between the first retried state and the last.
 async fn a_redrive_opens_all_at_once(kind: Kind) {
     let bed = Bed::new(kind).await;
     let (run, children) = fanned(&bed, fanout(), 5).await;
@@ -171,7 +172,7 @@ async fn a_redrive_opens_all_at_once(kind: Kind) {
     assert_eq!(counts, ["3", "0", "2"]);
     bed.check().await;
     let held: Vec<_> = done.leased.into_iter().map(|leased| leased.state).collect();
-    // Not all of them do better; those go once more.
+    // Not all of them succeed; the failed ones are retried once more.
     end(&bed, &run, &held, &[1]).await;
     let done = bed.done(vec![bed.redrive(&run.info).await], Want::Claims(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 1, late: 0 }]);
@@ -220,7 +221,7 @@ async fn a_retry_of_a_paused_run_is_parked(kind: Kind) {
     bed.check().await;
 }
 
-/// A run with ten children, of which all but one failed, and those.
+/// Starts a run with ten children, all but one of which failed. Returns the failed ones.
 async fn failed(bed: &Bed) -> (Run, Vec<StateId>) {
     let (run, children) = fanned(bed, fanout(), 10).await;
     end(bed, &run, &children, &[1, 2, 3, 4, 5, 6, 7, 8, 9]).await;
@@ -231,7 +232,7 @@ fn part(run: &Run, part: RedrivePart) -> Member {
     Member::Redrive { run: run.info.clone(), part }
 }
 
-/// No unite goes on between the first state that is opened and the last.
+/// No unite goes on between the first retried state and the last.
 async fn a_redrive_in_parts_parks_what_it_opens(kind: Kind) {
     let bed = Bed::new(kind).await;
     let (run, failed) = failed(&bed).await;
@@ -248,7 +249,7 @@ async fn a_redrive_in_parts_parks_what_it_opens(kind: Kind) {
     }
     let unswept = Unswept { run: run.info.key, event: 0, redrive: event };
     assert_eq!(bed.store.unswept().await.unwrap(), [unswept]);
-    // A resume in between lets nothing go.
+    // A resume in between releases no state.
     let paused = bed.to_sweep(pause(&run.info, true)).await;
     let resumed = bed.to_sweep(pause(&run.info, false)).await;
     assert!(paused < resumed);

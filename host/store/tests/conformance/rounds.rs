@@ -1,8 +1,8 @@
-//! Claims go round the runs of a namespace, whatever their sizes, and states that
-//! are due later join their run when they are due.
+//! Round-robin among the runs of a namespace, whatever their sizes. States that are due later join
+//! their run when they are due.
 //!
-//! Not here: namespaces beside each other (`tenants`), and how parts are computed
-//! (tested beside it).
+//! Not here: namespaces beside each other (`tenants`), and the computation of the parts (tested
+//! beside it).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ on_both! {
     released_states_are_claimed_after_older_ones,
 }
 
-/// A run with `branches` states that are ready, of a namespace that all runs share.
+/// Starts a run with `branches` due states, in a namespace that all runs share.
 async fn ready(bed: &Bed, branches: usize) -> Arc<RunInfo> {
     let template = bed.template(Sketch::of("U > X; X > W; W(U)")).await;
     let run = bed.start(&template).await;
@@ -42,7 +42,7 @@ fn by_run(done: &Committed) -> BTreeMap<RunKey, usize> {
     counts
 }
 
-/// Claims as a host does that has claimed before.
+/// Claims with the cursors of a host's earlier claims.
 async fn claim(bed: &Bed, most: u32, cursors: &mut BTreeMap<NamespaceKey, RunKey>) -> Committed {
     let batch = bed.batch(Vec::new(), Want::Claims(most));
     let batch = Batch { cursors: cursors.clone(), ..batch };
@@ -59,7 +59,7 @@ async fn a_small_run_is_claimed_beside_a_large_one(kind: Kind) {
     let done = bed.done(Vec::new(), Want::Claims(15)).await;
     assert_eq!(by_run(&done), BTreeMap::from([(large.key, 7), (small.key, 1), (other.key, 7)]));
     assert!(done.more);
-    // The one of which less is held gets more.
+    // The run with fewer claimed states gets more.
     let runs = [(large.key, 400, 9), (other.key, 390, 99)];
     let runs = runs.map(|(run, held, left)| (run, RunShare { held, left }));
     let shares = Shares { runs: runs.into(), ..Shares::unbounded() };
@@ -121,7 +121,8 @@ async fn a_runs_share_bounds_claims_and_births(kind: Kind) {
     bed.check().await;
 }
 
-/// Its states are in the way until they are swept, and take nobody's place.
+/// The states of a paused run are in the way of claims until they are swept, and take no other
+/// run's place.
 async fn a_paused_run_holds_up_no_other(kind: Kind) {
     let bed = Bed::new(kind).await;
     let first = ready(&bed, 20).await;

@@ -1,4 +1,4 @@
-//! Sessions: who lives, who does not, and what those held.
+//! Sessions: which are alive, which are lost, and the states that lost ones had claimed.
 
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::ids::{SessionId, StateId};
@@ -28,7 +28,7 @@ async fn living(bed: &Bed) -> Vec<i64> {
     rows.into_iter().flatten().flatten().map(|id| id.parse().unwrap()).collect()
 }
 
-/// On SQLite there is one host, whatever it is called.
+/// On SQLite there is one host, whatever its name.
 async fn a_new_session_of_a_folder_ends_the_older_ones(kind: Kind) {
     let bed = Bed::new(kind).await;
     let second = bed.another("second").await;
@@ -40,7 +40,7 @@ async fn a_new_session_of_a_folder_ends_the_older_ones(kind: Kind) {
     assert_eq!(living(&bed).await, expected);
     second.store.end_session(second.session, bed.now()).await.unwrap();
     assert_eq!(living(&bed).await, [again.session.0]);
-    // An end is one end.
+    // A session ends only once.
     let ended = format!("SELECT ended_at FROM session WHERE id = {}", second.session.0);
     let before = bed.number(&ended).await;
     bed.pass(5).await;
@@ -74,7 +74,7 @@ async fn what_an_ended_session_holds_is_found(kind: Kind) {
     bed.one(Member::Cancel(cancelled.info.clone())).await;
     bed.to_sweep(pause(&paused.info, true)).await;
 
-    // It never was, which is as good as an end.
+    // A session that never existed counts as ended.
     assert_eq!(bed.store.lost_sessions(bed.now()).await.unwrap(), [dead.session]);
     assert_eq!(held(&bed, dead.session, 0, 99).await, all);
     assert_eq!(held(&bed, dead.session, 0, 2).await, all[..2]);
@@ -120,7 +120,7 @@ async fn what_was_begun_and_what_was_held_are_told_apart(kind: Kind) {
     bed.check().await;
 }
 
-/// Its lease ended so long ago.
+/// Moves the end of a host's lease into the past.
 async fn overdue(bed: &Bed, host: &Host) {
     let id = host.session.0;
     let late = format!("UPDATE session SET expires_at = expires_at - 60000 WHERE id = {id}");
@@ -137,10 +137,10 @@ async fn a_session_past_its_lease_is_ended_by_anothers_beat() {
     assert_eq!((beat.ended, beat.lost), (vec![late.session], vec![late.session]));
     assert_eq!(living(&bed).await, [bed.session.0, fine.session.0]);
     assert!(!late.store.beat(late.session).await.unwrap().alive);
-    // Until it is taken back, everyone is told; not who ended it.
+    // Until its states are taken back, every host is told, and not only the one that ended it.
     let beat = fine.store.beat(fine.session).await.unwrap();
     assert_eq!((beat.ended, beat.lost), (vec![], vec![late.session]));
-    // What it did in time counts, and nothing after it was taken back.
+    // A write before the takeover counts; a later one does not.
     let held = fine.store.held_by(late.session, StateId(0), 9, 0).await.unwrap().remove(0);
     let back = fine.plainly(&run.info, &held.state, Outcome::HostLost).await;
     assert_eq!(fine.one(back).await, Answer::Done);
@@ -151,7 +151,7 @@ async fn a_session_past_its_lease_is_ended_by_anothers_beat() {
     bed.check().await;
 }
 
-/// The database may have been away for all alike.
+/// The database may have been unreachable for all hosts alike.
 async fn one_that_was_overdue_itself_ends_nobody() {
     let bed = Bed::new(Kind::Postgres).await;
     let late = bed.another("late").await;
@@ -160,7 +160,7 @@ async fn one_that_was_overdue_itself_ends_nobody() {
     let beat = bed.store.beat(bed.session).await.unwrap();
     assert!(beat.alive && beat.ended.is_empty());
     assert_eq!(living(&bed).await, [bed.session.0, late.session.0]);
-    // Who still does not beat is ended by the next.
+    // A session that still has no heartbeat is ended by the next one.
     let beat = bed.store.beat(bed.session).await.unwrap();
     assert_eq!(beat.ended, [late.session]);
 }

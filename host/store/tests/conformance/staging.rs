@@ -1,4 +1,4 @@
-//! Ends in pieces: what is staged does not count, and cannot be seen, before the end.
+//! Staging: an end in pieces. A staged piece does not count, and cannot be seen, before the end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ struct InPieces {
     end: Finished,
 }
 
-/// The end of an execution with so many outputs, some in each piece.
+/// Ends an execution with `count` outputs, `each` in a piece.
 async fn in_pieces(bed: &Bed, run: &Run, state: &Claimed, count: usize, each: usize) -> InPieces {
     let Member::Finish(end) = bed.outputs(&run.info, state, count).await else { panic!() };
     cut(*end, each)
@@ -78,7 +78,7 @@ fn unstage(run: &Run, state: &Claimed, most: u32) -> Member {
     Member::Unstage(Leftover { run: run.info.clone(), state, fence, most })
 }
 
-/// The same piece once more.
+/// Returns the same piece once more.
 fn again(piece: &Stage) -> Stage {
     let Stage { run, state, piece, first, outputs, children, new_states, limits } = piece;
     Stage {
@@ -98,7 +98,7 @@ async fn seen(bed: &Bed, run: &Run) -> usize {
     bed.store.states(run.info.key, &filter).await.unwrap().items.len()
 }
 
-/// Claims and ends states until there are none.
+/// Claims and ends states until none are left.
 async fn drive(bed: &Bed, run: &Run, mut held: Vec<Claimed>) {
     while !held.is_empty() {
         let mut ends = Vec::new();
@@ -145,7 +145,7 @@ async fn a_staged_end_is_unseen_until_it_counts(kind: Kind) {
     bed.check().await;
 }
 
-/// The host did not learn that the first commit went through.
+/// The host did not learn that the first commit succeeded.
 async fn a_repeated_piece_is_written_once(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
@@ -169,13 +169,13 @@ async fn a_piece_out_of_order_is_refused(kind: Kind) {
     let last = pieces.remove(1);
     assert_eq!(bed.one(stage(last)).await, Answer::Stale);
     assert_eq!(bed.one(stage(pieces.remove(0))).await, Answer::Done);
-    // An end whose pieces are not all there does not count.
+    // An end whose pieces are incomplete does not count.
     assert!(bed.commit(vec![finish(again_without(&mut end))], Want::Births(0)).await.is_err());
     assert_eq!(bed.states().await, "CREATED 3, QUEUED 1");
     bed.check().await;
 }
 
-/// The same end, which says that there is nothing in it but its pieces.
+/// Returns the same end without outputs of its own: all of them are in its pieces.
 fn again_without(end: &mut Finished) -> Finished {
     Finished {
         run: end.run.clone(),
@@ -208,7 +208,7 @@ async fn a_stale_fence_stages_nothing(kind: Kind) {
     assert_eq!(bed.one(unstage(&run, &run.root, 99)).await, Answer::Done);
     for piece in pieces {
         assert_eq!(bed.one(stage(piece)).await, Answer::Done);
-        // It is no leftover: the one who asks is late.
+        // It is not a leftover: the request to remove it comes too late.
         assert_eq!(bed.one(unstage(&run, &run.root, 99)).await, Answer::Done);
         assert_eq!(bed.one(unstage(&run, &held, 99)).await, Answer::Stale);
     }
@@ -269,7 +269,7 @@ async fn a_cancelled_run_counts_no_staged_state(kind: Kind) {
     assert_eq!(bed.number("SELECT COUNT(*) FROM output").await, 0);
     bed.check().await;
 
-    // One that ended in pieces is cancelled like any other.
+    // A state that ended in pieces is cancelled like any other.
     let run = bed.start_of(FANOUT).await;
     let InPieces { pieces, end } = in_pieces(&bed, &run, &run.root, 10, 5).await;
     for piece in pieces {
@@ -356,7 +356,7 @@ async fn a_staged_end_that_fails_leaves_a_leftover(kind: Kind) {
     refused.limits = few.clone();
     let answer = bed.one(stage(refused)).await;
     assert!(matches!(&answer, Answer::Refused(why) if why.contains("run_states")), "{answer:?}");
-    // The run has more states by the time of the end than when it was staged.
+    // The run has more states at the end than when the pieces were staged.
     for piece in pieces.drain(..) {
         bed.one(stage(piece)).await;
     }
@@ -372,7 +372,7 @@ async fn a_staged_end_that_fails_leaves_a_leftover(kind: Kind) {
     bed.check().await;
 }
 
-/// A namespace has no more by staging more, and neither waits for the other.
+/// A namespace gets no larger share by staging more, and neither waits for the other.
 async fn queues_of_staged_children_take_turns(kind: Kind) {
     let bed = Bed::new(kind).await;
     let mut runs = Vec::new();

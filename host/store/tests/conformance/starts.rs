@@ -1,4 +1,4 @@
-//! Runs that begin: once for each key, and when they are due.
+//! Starts of runs: once for each idempotency key, and when they are due.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ fn known(run: &NewRun) -> Answer {
 async fn a_key_starts_one_run_in_one_batch(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A > B")).await;
-    // The later one has the smaller number, in case those decide.
+    // The later run has the smaller id, in case ids decide.
     let (second, first) =
         (with_key(&bed, &template, "k").await, with_key(&bed, &template, "k").await);
     let other = with_key(&bed, &template, "other").await;
@@ -69,7 +69,7 @@ async fn a_key_starts_one_run_in_two_batches(kind: Kind) {
     bed.check().await;
 }
 
-/// Keys in opposite orders, so that who is first at one is second at another.
+/// The hosts commit the keys in opposite orders, so that each is first at some.
 async fn a_key_starts_one_run_by_two_hosts_at_once(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A")).await;
@@ -122,15 +122,14 @@ async fn a_key_keeps_the_digest_of_its_request(kind: Kind) {
     assert_eq!(bed.one(Member::Start(second.into())).await, expected);
     let found = bed.store.started_with(&template.namespace, "k").await.unwrap();
     assert_eq!(found.map(Answer::Known), Some(expected));
-    // A run of a time without digests.
+    // A run from before the digests of starts.
     bed.place.execute("UPDATE run SET start_digest = NULL").await.unwrap();
     let found = bed.store.started_with(&template.namespace, "k").await.unwrap().unwrap();
     assert_eq!(found.digest, None);
     bed.check().await;
 }
 
-/// Each host asks for something else under the same key: all are told of the one
-/// request that was first.
+/// Each host sends another request under the same key: all get the answer of the first.
 async fn a_key_raced_for_keeps_one_request(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A")).await;

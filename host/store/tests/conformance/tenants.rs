@@ -1,5 +1,5 @@
-//! Namespaces on one database: they take turns, keep to their shares, and are
-//! what their operators say.
+//! Namespaces on one database: they take turns, keep to their shares, and follow their operators'
+//! settings.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,7 +21,7 @@ on_both! {
     what_was_read_before_is_set_only_once,
 }
 
-/// A run with so many branches that nobody has claimed.
+/// Starts a run with this many branches, none of them claimed.
 async fn waiting(bed: &Bed, whose: &str, branches: usize) -> Run {
     let template = bed.template_of(whose, Sketch::of("U > X; X > W; W(U)")).await;
     let run = bed.start(&template).await;
@@ -51,7 +51,7 @@ async fn claims_go_round_the_namespaces(kind: Kind) {
     assert!(done.more);
     assert_eq!(counts[&keys[2]], 3, "{counts:?}");
     assert!(counts[&keys[1]] >= 10, "{counts:?}");
-    // Less room than there are namespaces: each has its turn.
+    // Fewer claim permits than namespaces: each has its turn.
     for _ in 0..20 {
         bed.done(Vec::new(), Want::Claims(1)).await;
     }
@@ -74,7 +74,7 @@ async fn nobody_is_given_more_than_their_share(kind: Kind) {
     assert_eq!(done.full, [a, b].into());
     assert!(!done.more, "nothing that may be claimed now");
 
-    // Births keep to it, too.
+    // Claims at birth keep to the share, too.
     let template = bed.template_of("a", Sketch::of("U > X; X > W; W(U)")).await;
     let run = bed.start(&template).await;
     let fan = bed.outputs(&run.info, &run.root, 9).await;
@@ -109,7 +109,7 @@ async fn settings_and_grants_are_kept(kind: Kind) {
     assert!(bed.store.grants(&b).await.unwrap().is_empty(), "nothing crosses");
     bed.store.set_grants(&a, &plugin, &Grants::default(), &Expected::Anything, 0).await.unwrap();
     assert!(bed.store.grants(&a).await.unwrap().is_empty());
-    // It opens nothing by itself, and is not lost for that.
+    // The grant opens nothing by itself, and is kept all the same.
     let header = Grants { idempotency_header: true, ..Grants::default() };
     bed.store.set_grants(&a, &plugin, &header, &Expected::Anything, 0).await.unwrap();
     assert_eq!(bed.store.grants(&a).await.unwrap(), BTreeMap::from([(plugin, header)]));
@@ -121,7 +121,7 @@ async fn settings_and_grants_are_kept(kind: Kind) {
     assert_eq!(listed.items.len(), 1, "{listed:?}");
 }
 
-/// Ten who have read the same change it at once: one gets through, and the others
+/// Ten callers that have read the same version change it at once: one succeeds, and the others
 /// learn that it did.
 async fn what_was_read_before_is_set_only_once(kind: Kind) {
     let bed = Bed::new(kind).await;

@@ -88,7 +88,7 @@ async fn a_third_conflict_is_a_failure(kind: Kind) {
     bed.check().await;
 }
 
-/// By the commit that creates it, its own writes included.
+/// A state's values are fixed by the commit that creates it, its own writes included.
 async fn values_are_fixed_as_they_are_when_a_state_begins(kind: Kind) {
     let bed = Bed::new(kind).await;
     let store = json!({"keep": true, "default_values": {"k": "default", "none": "x"}});
@@ -124,7 +124,7 @@ async fn a_store_is_cleared_with_its_run(kind: Kind) {
     bed.check().await;
 }
 
-/// Postgres has no NUL in a text; ours may.
+/// Postgres has no NUL in a text; the store's texts may have one.
 async fn any_text_is_read_as_it_was_written(kind: Kind) {
     let texts = ["\0", "a\0\0b", "\u{1}", "\u{1}0\u{1}1", "\u{1}\0\u{2}", "\u{7f}\r\n\t", "ä𝄞"];
     let bed = Bed::new(kind).await;
@@ -150,7 +150,7 @@ async fn any_text_is_read_as_it_was_written(kind: Kind) {
         matches!(bed.one(Member::Start(twice.into())).await, Answer::Known(known) if known.run == id)
     );
 
-    // A key of control characters, read anew within a commit.
+    // A key of control characters, read again within a commit.
     let key = "\u{1}0 \u{2}";
     let root = done.leased.into_iter().next().unwrap();
     assert_eq!(root.fixed["k0"], "\0");

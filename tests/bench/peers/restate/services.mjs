@@ -1,7 +1,7 @@
 // The loads of the benchmark as services of Restate: see `peers/restate.rs`.
 //
-// A durable step is a `ctx.run`. What a step does is trivial on purpose: what
-// is measured is what it costs to make it durable.
+// A durable step is a `ctx.run`. Steps are trivial on purpose: the benchmark
+// measures the cost of making them durable.
 
 import * as restate from "@restatedev/restate-sdk";
 
@@ -11,7 +11,7 @@ const bench = restate.service({
   name: "bench",
   handlers: {
     // Many steps in parallel, each in an invocation of its own, and the sum of
-    // what they gave.
+    // their results.
     fanout: async (ctx, count) => {
       const client = ctx.serviceClient(bench);
       const steps = [];
@@ -35,8 +35,8 @@ const bench = restate.service({
   },
 });
 
-// Whoever started this and the server holds the other end. If it is gone without
-// having ended us, nobody else will.
+// The benchmark started this process and the server, and holds the other end.
+// If it ends without stopping them, this process stops the server and itself.
 process.stdin.on("end", () => {
   process.kill(Number(process.env.SERVER), "SIGKILL");
   process.exit();

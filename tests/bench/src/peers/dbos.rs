@@ -1,5 +1,5 @@
-//! DBOS: a Python library that keeps its steps in SQLite or Postgres. A script of
-//! ours uses it, `peers/dbos/loads.py`, and takes the times itself.
+//! DBOS: a Python library that keeps its steps in SQLite or Postgres. The script
+//! `peers/dbos/loads.py` uses it, and takes the times itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::figures::Figures;
 const REQUIREMENTS: &str = include_str!("../../peers/dbos/requirements.txt");
 const LOADS: &str = include_str!("../../peers/dbos/loads.py");
 
-/// How long all loads may take; on a machine that is free it is half a minute.
+/// Timeout of all loads; on an idle machine they take half a minute.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// DBOS in a virtual environment.
@@ -26,13 +26,13 @@ pub struct Dbos {
     folder: PathBuf,
     python: PathBuf,
     version: String,
-    /// The start of the names of its databases in Postgres.
+    /// The prefix of its database URLs in Postgres.
     postgres: String,
-    /// So many databases have been used there.
+    /// Databases used so far on Postgres.
     databases: u32,
 }
 
-/// What the script prints.
+/// The report that the script prints.
 #[derive(Debug, Deserialize)]
 struct Report {
     durability: [String; 2],
@@ -43,7 +43,7 @@ struct Report {
 }
 
 impl Dbos {
-    /// Installs it. On Postgres it uses databases whose addresses begin so.
+    /// Installs DBOS. On Postgres it uses databases whose URLs begin with `postgres`.
     pub fn install(folder: &Path, postgres: String) -> Result<Dbos> {
         let python = folder.join("venv/bin/python");
         once(folder, REQUIREMENTS, || {
@@ -58,7 +58,7 @@ impl Dbos {
         Ok(Dbos { folder: folder.to_owned(), python, version, postgres, databases: 0 })
     }
 
-    /// Which one it is and how it is set.
+    /// Describes the version and settings.
     pub fn describe(&self) -> String {
         let wanted = |line: &&str| line.starts_with("dbos==");
         let version = REQUIREMENTS.lines().find(wanted).unwrap_or_default();
@@ -76,14 +76,14 @@ impl Dbos {
         )
     }
 
-    /// All loads on both databases.
+    /// Runs all loads on both databases.
     pub fn round(&mut self, figures: &mut Figures) -> Result<()> {
         self.sqlite().context("on SQLite")?.note("DBOS on SQLite", figures);
         self.postgres().context("on Postgres")?.note("DBOS on Postgres", figures);
         Ok(())
     }
 
-    /// All loads on a file of its own.
+    /// Runs all loads on a new SQLite file.
     fn sqlite(&self) -> Result<Times> {
         let data = tempfile::tempdir_in(&self.folder)?;
         let file = fs::canonicalize(data.path())?.join("dbos.sqlite");
@@ -91,7 +91,7 @@ impl Dbos {
         self.run(&format!("sqlite:///{}", file.display()), data.path(), ["wal", "2"])
     }
 
-    /// All loads on a database of its own.
+    /// Runs all loads on a new Postgres database.
     fn postgres(&mut self) -> Result<Times> {
         let data = tempfile::tempdir_in(&self.folder)?;
         self.databases += 1;

@@ -1,5 +1,5 @@
-//! Installs a peer with its registry's own client, once: what is installed stays
-//! until the list of what is wanted changes.
+//! One-time installation of a peer with its registry's own client. It stays until the list of
+//! packages changes.
 //!
 //! Not here: which versions; the checked-in lists say.
 
@@ -9,10 +9,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// The list that the installed things are from: it is written last.
+/// The list of the installed packages, which is written last.
 const INSTALLED: &str = "installed.txt";
 
-/// Has `install` fill the folder, unless that was done with the same list before.
+/// Calls `install` to fill the folder, unless it did so before with the same list.
 pub fn once(folder: &Path, list: &str, install: impl FnOnce() -> Result<()>) -> Result<()> {
     let installed = folder.join(INSTALLED);
     if fs::read_to_string(&installed).is_ok_and(|found| found == list) {
@@ -26,7 +26,7 @@ pub fn once(folder: &Path, list: &str, install: impl FnOnce() -> Result<()>) -> 
     Ok(fs::write(installed, list)?)
 }
 
-/// What a program prints, which must end well.
+/// Returns the output of a program, which must succeed.
 pub fn output_of(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -34,7 +34,7 @@ pub fn output_of(command: &mut Command) -> Result<String> {
         .output()
         .with_context(|| format!("there is no `{name}` to run"))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    // The first error says it best: warnings go before, and where a log is comes after.
+    // The first error is the clearest: warnings come before it, and the path of a log after it.
     let error = |line: &&str| line.trim_start_matches("npm ").to_lowercase().starts_with("error");
     let why = said.lines().find(error).or(said.lines().last()).unwrap_or_default().trim();
     ensure!(output.status.success(), "{name}: {}: {why}", output.status);

@@ -1,9 +1,9 @@
-//! What others do beside us: Restate and DBOS, installed from their registries,
-//! with the same shapes of work, written the way their docs advise and as durable
-//! as ours. A peer that cannot be installed is left out with a word.
+//! Peers of Exosphere: Restate and DBOS, installed from their registries. They run the same shapes
+//! of work, written the way their docs advise and as durable as Exosphere. A peer that cannot be
+//! installed is left out, and the report says so.
 //!
-//! Not here: what a peer runs, which lies in `tests/bench/peers`; the same loads
-//! on the host, which are in `loads`.
+//! Not here: the programs of a peer, which are in `tests/bench/peers`; the same loads on the host,
+//! which are in `loads`.
 
 mod install;
 mod process;
@@ -29,7 +29,7 @@ pub const SINGLES: &str = "one-state runs, 64 clients, beside peers";
 /// [`LATENCY_RUNS`] runs of one step, one after the other.
 pub const LATENCY: &str = "one-state run, idle, beside peers";
 
-/// Small enough that the slowest peer is done with each load in some fifteen seconds.
+/// Small enough that the slowest peer ends each load in some fifteen seconds.
 pub const BRANCHES: u64 = 2_000;
 pub const CHAIN_RUNS: u64 = 100;
 pub const CHAIN_LENGTH: u64 = 50;
@@ -44,8 +44,8 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Installs what is not yet installed in the folder, which is to be kept. Says
-    /// what they are and how they are set, and which ones are left out and why.
+    /// Installs missing peers in the folder, which is kept. Returns sentences on the version and
+    /// settings of each, and on those that are left out and why.
     pub fn prepare(folder: &Path, postgres: &Postgres) -> (Peers, Vec<String>) {
         let mut notes = Vec::new();
         let restate = Restate::install(&folder.join("restate"));
@@ -56,9 +56,9 @@ impl Peers {
         (Peers { restate, dbos }, notes)
     }
 
-    /// Runs every shape once on every peer. Each starts anew and has warmed up
-    /// before it is measured, so that it takes nothing while others are. Says which
-    /// ones failed, if any did: those run no more.
+    /// Runs every shape once on every peer. Each peer is started and warmed up before its
+    /// measurement, and stopped afterwards, so that it takes nothing during the others. Returns a
+    /// sentence for each peer that failed, which is left out from then on.
     pub fn round(&mut self, number: u32, figures: &mut Figures) -> Vec<String> {
         let mut failed = Vec::new();
         let mut note = |name: &str, why: Error| {
@@ -82,7 +82,7 @@ impl Peers {
     }
 }
 
-/// A peer if it is there, and a sentence either way.
+/// Returns a peer if it is installed, and adds a sentence either way.
 fn note<P>(
     name: &str,
     peer: Result<P>,
@@ -96,17 +96,17 @@ fn note<P>(
     peer.ok()
 }
 
-/// How long the loads took, in the sizes above.
+/// The times of the loads, in the sizes above.
 struct Times {
     fanout: Duration,
     chains: Duration,
     singles: Duration,
-    /// In milliseconds.
+    /// Latencies in milliseconds.
     latencies: Vec<f64>,
 }
 
 impl Times {
-    /// A step counts as a state.
+    /// Adds the figures. A step counts as a state.
     fn note(mut self, subject: &str, figures: &mut Figures) {
         let rate = |count: u64, took: Duration| count as f64 / took.as_secs_f64();
         let (fanout, chains) =

@@ -1,4 +1,4 @@
-//! A process of a peer, which ends with whoever holds it, and the ports for it.
+//! A process of a peer, which ends with its owner, and the ports for it.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use exosphere_tests::tail;
 
-/// A process that is killed when it is dropped. Its standard input is open until
-/// then, and until our own end however that comes about.
+/// A process that is killed when it is dropped. Its standard input is open until then, or until the
+/// benchmark itself ends in any way.
 pub struct Process {
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
-    /// Starts it, with all that it says in a file.
+    /// Starts a process, with its output in a file.
     pub fn start(command: &mut Command, log: &Path) -> Result<Process> {
         let file = File::create(log)?;
         let name = command.get_program().to_string_lossy().into_owned();
@@ -30,12 +30,12 @@ impl Process {
         Ok(Process { child, log: log.to_owned() })
     }
 
-    /// Its number.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// An error if it has ended.
+    /// Returns an error if the process has ended.
     pub fn ensure_it_runs(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("it ended ({status}):\n{}", self.tail());
@@ -43,7 +43,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits for its end, which must be a good one; gives the last line that it said.
+    /// Waits for the process to end, which must be a success, and returns its last line.
     pub fn last_line(mut self, patience: Duration) -> Result<String> {
         let end = Instant::now() + patience;
         loop {
@@ -52,12 +52,12 @@ impl Process {
                 return Ok(tail(&self.log, 1, |_| true));
             }
             ensure!(Instant::now() < end, "it never ended:\n{}", self.tail());
-            // Seldom, since it shares the processors with what is measured.
+            // Seldom, since polling shares the processors with the measured subject.
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 
-    /// The end of what it said.
+    /// Returns the end of the process's output.
     pub fn tail(&self) -> String {
         tail(&self.log, 20, |_| true)
     }
@@ -65,18 +65,18 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Ports that nobody has, all different.
+/// Returns free ports, all different.
 pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut listeners = Vec::new();
     let mut ports = [0; N];
     for port in &mut ports {
-        // All are held until all are known.
+        // Each port stays bound until all are known.
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         *port = listener.local_addr()?.port();
         listeners.push(listener);

@@ -1,6 +1,6 @@
-//! Restate: a server that keeps the steps of services, which are processes of
-//! their own. Ours is on Node, `peers/restate/services.mjs`; it is called over HTTP
-//! through the server's ingress.
+//! Restate: a server that keeps the steps of services, which are processes of their own. The
+//! service here is on Node, `peers/restate/services.mjs`; clients call it over HTTP through the
+//! server's ingress.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,13 +37,13 @@ pub struct Restate {
 }
 
 impl Restate {
-    /// Installs it.
+    /// Installs Restate.
     pub fn install(folder: &Path) -> Result<Restate> {
         once(folder, LOCK, || {
             fs::write(folder.join("package.json"), PACKAGE)?;
             fs::write(folder.join("package-lock.json"), LOCK)?;
             let mut npm = Command::new("npm");
-            // One of the scripts would only report that somebody has installed it.
+            // One of the scripts would only report the installation.
             npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
             output_of(npm.current_dir(folder)).map(drop)
         })?;
@@ -63,7 +63,7 @@ impl Restate {
         Ok(Restate { folder, node, server })
     }
 
-    /// Which one it is and how it is set.
+    /// Describes the version and settings.
     pub fn describe(&self) -> String {
         let lock: Value = serde_json::from_str(LOCK).unwrap_or_default();
         let version = |package: &str| {
@@ -83,10 +83,10 @@ impl Restate {
         )
     }
 
-    /// All loads on a server that has just started.
+    /// Runs all loads on a server that has just started.
     pub fn round(&self) -> Result<Times> {
         let running = Running::start(self)?;
-        // All of it once warms it up, and what Node compiles of its services.
+        // One run of everything warms up the server, and the code that Node compiles.
         running.measure()?;
         running.measure()
     }
@@ -94,7 +94,7 @@ impl Restate {
 
 /// A server and its services.
 struct Running {
-    // What comes first is dropped first.
+    // The first field is dropped first.
     server: Process,
     _services: Process,
     _data: TempDir,
@@ -114,7 +114,7 @@ impl Running {
         command.env("RESTATE_ADMIN__BIND_PORT", admin.to_string());
         command.env("RESTATE_INGRESS__BIND_PORT", ingress.to_string());
         command.env("RESTATE_DISABLE_TELEMETRY", "true");
-        // Its defaults, in case those change: as durable as ours.
+        // The defaults, set in case they change: as durable as Exosphere.
         for log in ["LOG_SERVER", "BIFROST__LOCAL"] {
             command.env(format!("RESTATE_{log}__ROCKSDB_DISABLE_WAL_FSYNC"), "false");
         }
@@ -136,7 +136,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Tells the server of the services, and waits until they can be called.
+    /// Registers the services with the server, and waits until they can be called.
     fn register(&mut self, admin: &str, services: u16) -> Result<()> {
         let deployment = json!({"uri": format!("http://127.0.0.1:{services}")});
         let deployed = until("Restate to find its services", || {
@@ -159,7 +159,7 @@ impl Running {
         })
     }
 
-    /// All loads.
+    /// Measures all loads.
     fn measure(&self) -> Result<Times> {
         let fanout = Call::new("fanout", BRANCHES, BRANCHES * (BRANCHES - 1) / 2);
         let chain = Call::new("chain", CHAIN_LENGTH, CHAIN_LENGTH);
@@ -172,8 +172,8 @@ impl Running {
         })
     }
 
-    /// Has `clients` do it `total` times in all. Gives how long that took, and each
-    /// call in milliseconds.
+    /// Makes the call `total` times in all, from `clients` clients. Returns the whole duration, and
+    /// the latency of each call in milliseconds.
     fn closed(&self, call: &Call, total: u64, clients: u64) -> Result<(Duration, Vec<f64>)> {
         let all = async {
             let left = Arc::new(AtomicU64::new(total));
@@ -190,13 +190,13 @@ impl Running {
             }
             Ok((begun.elapsed(), latencies))
         };
-        // A handler that fails is called again and again, and never answers.
+        // The server retries a failing handler for ever, so its call never answers.
         let done = self.runtime.block_on(async { timeout(PATIENCE, all).await });
         done.with_context(|| format!("{}: {}", call.path, self.server.tail()))?
     }
 }
 
-/// What clients do again and again: a call that gives its result when it is done.
+/// The call that clients repeat, which returns its result when it is done.
 #[derive(Clone)]
 struct Call {
     path: String,
@@ -213,7 +213,7 @@ impl Call {
         }
     }
 
-    /// One client, until nothing is left to do.
+    /// Repeats the call in one client, until none is left.
     async fn again(self, mut connection: Connection, left: Arc<AtomicU64>) -> Result<Vec<f64>> {
         let less = |left: u64| left.checked_sub(1);
         let mut latencies = Vec::new();

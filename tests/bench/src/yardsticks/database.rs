@@ -1,5 +1,5 @@
-//! The database alone: the very transactions of the host, with outcomes that
-//! are made up on the spot. No sandbox, no templates, no logs.
+//! The database alone: the very transactions of the host, with outcomes made up on the spot. No
+//! sandbox, no templates, no logs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,11 +21,11 @@ use exosphere_store::{
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// States that are held at a time, as a host of 128 slots does.
+/// States claimed at a time, as by a host of 128 slots.
 const HELD: u32 = 512;
-/// How long states are ended.
+/// Duration of the measurement.
 const LASTS: Duration = Duration::from_millis(1500);
-/// Branches of a run whose middle is measured.
+/// Branches of the run whose middle is measured.
 const BRANCHES: usize = 150_000;
 
 const FANOUT: &str = "U > W; W > M; M(U)";
@@ -35,7 +35,7 @@ type Runs = BTreeMap<RunKey, Arc<RunInfo>>;
 /// A graph that was applied.
 struct Ready {
     graph: Arc<Graph>,
-    /// Of its namespace, and its own.
+    /// Names of its namespace and of the graph.
     name: Name,
     namespace: NamespaceKey,
     revision: i64,
@@ -47,18 +47,18 @@ pub struct Street {
     store: Store,
     session: SessionId,
     limits: Arc<Limits>,
-    /// Where it is, if it is a file.
+    /// The folder of the database, if it is a file.
     _folder: Option<TempDir>,
 }
 
 impl Street {
-    /// A new file in a folder of its own below this one.
+    /// Creates a new file in a folder of its own below this one.
     pub fn sqlite(within: &Path) -> Result<Street> {
         let folder = tempfile::tempdir_in(within)?;
         Street::new(Database::Sqlite(folder.path().join("database")), Some(folder))
     }
 
-    /// A database that is empty.
+    /// Opens an empty Postgres database.
     pub fn postgres(url: String) -> Result<Street> {
         Street::new(Database::Postgres(url), None)
     }
@@ -73,8 +73,8 @@ impl Street {
         Ok(Street { runtime, store, session, limits: Arc::default(), _folder: folder })
     }
 
-    /// States a second in the middle of a wide run, `batch` of them ended in a
-    /// transaction that claims what follows.
+    /// Returns the states per second in the middle of a wide run. A transaction ends `batch` states
+    /// and claims those that follow.
     pub fn rate(self, batch: usize) -> Result<f64> {
         self.measure(async |street| {
             let fanout = street.apply(FANOUT).await?;
@@ -85,7 +85,7 @@ impl Street {
         })
     }
 
-    /// States a second of a whole run, from its start to the end of its unite.
+    /// Returns the states per second of a whole run, from its start to the end of its unite.
     pub fn fanout(self, branches: usize, batch: usize) -> Result<f64> {
         self.measure(async |street| {
             let fanout = street.apply(FANOUT).await?;
@@ -97,8 +97,8 @@ impl Street {
         })
     }
 
-    /// States a second of so many chains at a time, each of them a run. What
-    /// follows is born claimed.
+    /// Returns the states per second of `chains` chains at a time, each of them a run. A successor
+    /// is claimed when it is created.
     pub fn chains(self, chains: usize, length: usize, batch: usize) -> Result<f64> {
         self.measure(async |street| {
             let links: Vec<_> = (1..length).map(|at| format!("n{} > n{at}", at - 1)).collect();
@@ -117,7 +117,7 @@ impl Street {
         Ok(rate)
     }
 
-    /// A graph, ready to start runs of.
+    /// Applies a graph.
     async fn apply(&self, sketch: &str) -> Result<Ready> {
         let graph = Sketch::of(sketch).build().map_err(|problems| anyhow!("{problems:?}"))?;
         let graph = Arc::new(graph);
@@ -127,7 +127,7 @@ impl Street {
         Ok(Ready { graph, name, namespace: applied.namespace, revision: applied.revision.id })
     }
 
-    /// New runs, and their first states.
+    /// Starts runs, and returns them with their first states.
     async fn start(&self, ready: &Ready, runs: usize) -> Result<(Runs, Vec<Leased>)> {
         let mut starts = Vec::with_capacity(runs);
         let mut infos = Runs::new();
@@ -140,7 +140,7 @@ impl Street {
         Ok((infos, held))
     }
 
-    /// A run whose first state has ended, and what is held of its branches.
+    /// Starts a run, ends its first state, and returns the claimed branches.
     async fn fan_out(&self, ready: &Ready, branches: usize) -> Result<(Runs, Vec<Leased>)> {
         let (runs, root) = self.start(ready, 1).await?;
         let root = root.into_iter().next().context("no first state")?;
@@ -149,8 +149,8 @@ impl Street {
         Ok((runs, held))
     }
 
-    /// Ends what is held and what is wanted then, until nothing is left or the
-    /// time is up. Gives how many that were.
+    /// Ends the claimed states and the next ones, until nothing is left or the time is up. Returns
+    /// their number.
     async fn end_all(
         &self,
         runs: &Runs,
@@ -164,7 +164,7 @@ impl Street {
         while !members.is_empty() && begun.elapsed() < lasts {
             states += members.len();
             let free = HELD - u32::try_from(held.len())?;
-            // The next are drawn up while these are committed, as a host does it.
+            // The next batch is prepared while this one is committed, as in a host.
             let commit = self.commit(members, want(free));
             let (leased, next) = tokio::join!(commit, self.ends(runs, &mut held, batch));
             held.extend(leased?);
@@ -176,7 +176,7 @@ impl Street {
         Ok(states)
     }
 
-    /// The ends of some of what is held.
+    /// Returns the ends of up to `most` of the claimed states.
     async fn ends(&self, runs: &Runs, held: &mut Vec<Leased>, most: usize) -> Result<Vec<Member>> {
         let mut members = Vec::with_capacity(most);
         for leased in held.drain(..most.min(held.len())) {
@@ -212,7 +212,7 @@ impl Street {
         })
     }
 
-    /// A state that gave so many outputs.
+    /// Returns the end of a state with `outputs` outputs.
     async fn ended(&self, runs: &Runs, leased: Leased, outputs: usize) -> Result<Member> {
         let state = leased.state;
         let run = runs.get(&state.run).context("a state of no run of ours")?;
@@ -245,8 +245,7 @@ impl Street {
             turn: 0,
             cursors: BTreeMap::new(),
         };
-        // In a task of its own, as a host does it: on SQLite a commit holds up its
-        // thread.
+        // In a task of its own, as in a host: on SQLite a commit blocks its thread.
         let store = self.store.clone();
         let done = tokio::spawn(async move { store.commit(batch).await }).await??;
         match done.answers.iter().find(|answer| **answer != Answer::Done) {

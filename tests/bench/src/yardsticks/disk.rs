@@ -1,4 +1,4 @@
-//! How long the disk needs until something is on it.
+//! The disk alone: the time of a synced write.
 
 use std::fs::File;
 use std::io::Write;
@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-/// How often it is asked.
+/// Number of syncs.
 const SYNCS: u32 = 300;
 
-/// Writes a page again and again, each time synced; milliseconds of each.
+/// Writes and syncs a page repeatedly, and returns the milliseconds of each.
 pub fn syncs(folder: &Path) -> Result<Vec<f64>> {
     let file = File::create(folder.join("fsync"))?;
     (&file).write_all(&[0; 4096])?;

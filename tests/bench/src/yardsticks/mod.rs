@@ -1,5 +1,5 @@
-//! What the machine could do: the disk alone, the sandbox alone, the database
-//! alone. A host can be no faster than the slowest of these.
+//! The yardsticks of the machine: the disk alone, the sandbox alone, the database alone. A host can
+//! be no faster than the slowest of these.
 
 pub mod database;
 mod disk;
@@ -16,31 +16,31 @@ use crate::graphs::{CHAIN, CHAINS, CHAINS_OF, FANOUTS, fanout_of};
 use database::Street;
 use sandbox::Loop;
 
-/// How many states one transaction ends, where the database is alone.
+/// States that one transaction ends in the database's yardstick.
 const BATCHES: [usize; 3] = [16, 64, 256];
 
-/// As many of the chains' states as a transaction of the host ends (its syncs
-/// counted).
+/// As many states of the chains as a transaction of the host ends (derived from its number of
+/// syncs).
 const CHAINS_BATCH: usize = 60;
 const RUST_NODE: &str = "a Rust node";
 
-/// The name of the yardstick that has the births of a fanout in it, and its unite.
+/// Returns the name of the yardstick that includes the births of a fanout, and its unite.
 pub fn whole() -> String {
     format!("database alone, a whole {}", fanout_of(FANOUTS[1]))
 }
 
-/// The name of the yardstick that does what the chains do.
+/// Returns the name of the yardstick that does the work of the chains.
 pub fn chains() -> String {
     format!("database alone, {CHAINS_OF}, {CHAINS_BATCH} states a transaction")
 }
 
-/// The name of the database's yardstick with so many states in a transaction.
+/// Returns the name of the database's yardstick with `states` states in a transaction.
 pub fn batch_of(states: usize) -> String {
     format!("database alone, {states} states a transaction")
 }
 
-/// What is possible by the figures of this round: the lower of the sandbox's rate
-/// alone and of that of the database, which does what `database` names.
+/// Returns the possible rate by the figures of this round: the lower of the sandbox's rate and the
+/// database's. `database` names the load of the latter.
 pub fn possible(figures: &Figures, subject: &str, database: &str) -> Option<f64> {
     let sandbox = figures.latest(&sandbox_of(RUST_NODE), "two threads")?;
     Some(sandbox.min(figures.latest(database, subject)?))
@@ -50,12 +50,12 @@ fn sandbox_of(node: &str) -> String {
     format!("sandbox alone, {node}")
 }
 
-/// Everything that is needed to measure them.
+/// Everything that the yardsticks need.
 pub struct Yardsticks<'a> {
     folder: TempDir,
     sandbox: Loop,
     postgres: &'a Postgres,
-    /// How many databases there have been.
+    /// Databases made so far.
     databases: Cell<u32>,
 }
 
@@ -66,7 +66,7 @@ impl<'a> Yardsticks<'a> {
         Ok(Yardsticks { folder, sandbox, postgres, databases: Cell::new(0) })
     }
 
-    /// Measures all of them once.
+    /// Measures all yardsticks once.
     pub fn round(&self, figures: &mut Figures) -> Result<()> {
         let mut syncs = disk::syncs(self.folder.path())?;
         figures.add_latencies("fsync of 4 KiB", "the disk", &mut syncs);
@@ -82,7 +82,7 @@ impl<'a> Yardsticks<'a> {
         self.database(&chains(), figures, |street| street.chains(runs, length, CHAINS_BATCH))
     }
 
-    /// A new database of each kind.
+    /// Creates a new database of each kind.
     fn database(
         &self,
         load: &str,

@@ -16,10 +16,10 @@ use exosphere_tests::{binary, component, guest};
 use futures::future::BoxFuture;
 use tokio::runtime::Runtime;
 
-/// How long each node is called again and again.
+/// Time for which each node is called.
 const LASTS: Duration = Duration::from_secs(1);
 
-/// Two threads that call a node again and again.
+/// Two threads that call a node repeatedly.
 pub struct Loop {
     runtime: Runtime,
     sandbox: Arc<Sandbox>,
@@ -27,7 +27,7 @@ pub struct Loop {
 }
 
 impl Loop {
-    /// Sets up a sandbox as the host has it.
+    /// Sets up a sandbox as the host does.
     pub fn new(folder: &Path) -> Result<Loop> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let compiler = Compiler {
@@ -62,7 +62,7 @@ impl Loop {
         Ok(Loop { runtime, sandbox: Arc::new(sandbox), nodes })
     }
 
-    /// Calls a second, of each node.
+    /// Returns the calls per second of each node.
     pub fn rates(&self) -> Result<Vec<(&'static str, f64)>> {
         let mut rates = Vec::new();
         for (words, plugin, name, inputs) in &self.nodes {
@@ -82,7 +82,7 @@ impl Loop {
     }
 }
 
-/// A store with nothing in it.
+/// A store without entries.
 struct Nothing;
 
 impl RunStore for Nothing {

@@ -1,6 +1,6 @@
-//! A case of the target `budget`: a guest with its schemas and acts, a graph of it,
-//! secrets, and what is asked of the host. Large parts are recipes
-//! (`crate::expand`), so that a kept case can be read.
+//! A case of the target `budget`: a guest with its schemas and acts, a graph of it, secrets, and
+//! requests to the host. Large parts are recipes (`crate::expand`), so that a kept case can be
+//! read.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::expand::random_letters;
 /// Bytes of all outputs of one execution: a little more than its limit.
 const OUTPUT_BYTES: usize = 34 << 20;
 
-/// Lengths at which something changes, up to the longest secret.
+/// Lengths near thresholds, up to the longest secret.
 const SECRET_LENGTHS: [usize; 7] = [0, 1, 7, 64, 1_000, 60_000, 65_536];
 
 /// One case.
@@ -24,14 +24,14 @@ pub(super) struct Case {
     inputs: Value,
     outputs: Value,
     pub acts: Vec<Act>,
-    /// Each a text, or the recipe of one.
+    /// The secrets, each a text or the recipe of one.
     pub secrets: BTreeMap<String, Value>,
-    /// Without the secrets.
+    /// The graph without the secrets.
     graph: Value,
     /// Inputs of each run.
     pub start: Value,
     pub runs: usize,
-    /// Requests for its validation, all at once.
+    /// Number of simultaneous requests for its validation.
     pub validations: usize,
 }
 
@@ -54,13 +54,13 @@ impl Case {
         }
     }
 
-    /// The description of the guest, with recipes.
+    /// Returns the description of the guest, with recipes.
     pub(super) fn description(&self) -> Value {
         let secrets: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
         json!({"nodes": [acts::node(NAME, &self.inputs, &self.outputs, &secrets)]})
     }
 
-    /// The graph as it is applied, with recipes.
+    /// Returns the graph as it is applied, with recipes.
     pub(super) fn whole_graph(&self) -> Value {
         let mut graph = self.graph.clone();
         if let Value::Object(map) = &mut graph {
@@ -120,7 +120,7 @@ fn acts(chance: &mut Chance, secrets: &BTreeMap<String, Value>) -> Vec<Act> {
     acts
 }
 
-/// The text of an output: an object that is large, deep or heavy, or none.
+/// Draws the text of an output: an object that is large, deep or heavy, or not an object.
 fn output(chance: &mut Chance) -> Text {
     let name = *chance.one(&schema::NAMES);
     let whole = |before: &str, again: &str, times: usize, after: &str| Text {
@@ -161,7 +161,7 @@ fn large(chance: &mut Chance) -> Value {
     }
 }
 
-/// A graph of the guest: one node, a chain, a fan, or a wide one.
+/// Draws a graph of the guest: one node, a chain, a fan, or a wide one.
 fn graph(chance: &mut Chance) -> Value {
     let mut inputs = Map::new();
     if chance.once_in(2) {

@@ -1,10 +1,10 @@
-//! Target `budget`: work that a host does for strangers, which has to stay within
-//! their limits. Cases by chance (schemas, secrets, graphs, outputs, logs) are done
-//! on one host by its HTTP API, with honest runs of another namespace beside them.
+//! Target `budget`: work that a host does for tenants, which has to stay within their limits.
+//! Random cases (schemas, secrets, graphs, outputs, logs) are done on one host by its HTTP API,
+//! with honest runs of another namespace beside them.
 //!
-//! Promises: no honest run and no answer of `/health` takes longer than a second,
-//! memory stays under its bound, a cancel ends what runs within a second, and
-//! nothing ends as the host's own mistake.
+//! Promises: no honest run and no answer of `/health` takes longer than a second. Memory stays
+//! under its bound, a cancel ends executions within a second, and nothing ends with an internal
+//! error.
 
 mod case;
 mod schema;
@@ -23,23 +23,23 @@ use crate::beside::{self, Beside, Bounds};
 use crate::expand::expand;
 use crate::{Host, until};
 
-/// Bytes of a graph that a host takes (`host/api/src/body.rs`).
+/// Maximum bytes of a graph that a host accepts (`host/api/src/body.rs`).
 const MAX_GRAPH_BYTES: usize = 4 << 20;
 
-/// The longest honest run and answer of `/health`, and the longest cancel.
+/// Bound for an honest run, an answer of `/health`, and a cancel.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Bytes of memory that the host may have: what it has at rest, what the guests of
-/// a few runs may have, and JSON that is read in turns.
+/// Bound for the host's memory in bytes: its memory at rest, the guests of a few runs, and JSON
+/// that is read in turns.
 const MEMORY: u64 = 1536 << 20;
 
-/// How long runs go on before they are cancelled.
+/// Time for which runs go on before they are cancelled.
 const RUNNING: Duration = Duration::from_millis(1_500);
 
-/// The timeout of the attacker's own requests.
+/// Timeout of the attacker's own requests.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Honest states that a host may hold when nothing else runs.
+/// Honest states that a host may have claimed when nothing else runs.
 const HONEST_STATES: u64 = 2;
 
 /// The plugin and the graph of every case.
@@ -71,12 +71,13 @@ impl Budgets {
         let sent = request.header("content-type", "application/json").body(body.to_owned()).send();
         let response = sent.with_context(|| format!("{method} {path}"))?;
         let status = response.status();
-        // 503 tells to come again, and is no mistake.
+        // A 503 asks the client to come again; it is not an internal error.
         ensure!(status != 500, "{method} {path}: {status}: {}", response.text()?);
         Ok(response)
     }
 
-    /// Does a case up to the start of its runs; none if it was refused before.
+    /// Performs a case up to the start of its runs, and returns them; empty if it was refused
+    /// before.
     fn begin(&self, case: &Case) -> Result<Vec<String>> {
         let description = expand(&case.description())?;
         let guest = acts::component(&description, &case.acts)?;
@@ -136,7 +137,7 @@ impl Budgets {
         Ok(())
     }
 
-    /// Cancels what runs still, and waits until nothing of it is executed.
+    /// Cancels the open runs, and waits until none of their states is executed.
     fn cancel(&self, runs: &[String]) -> Result<()> {
         let begun = Instant::now();
         for run in runs {
@@ -169,7 +170,7 @@ impl Target for Budgets {
         let report = self.beside.take()?;
         let started = done.with_context(|| format!("beside it: {report}"))?;
         let quickest = Bounds { honest_p99: LONGEST, health: LONGEST, memory: Some(MEMORY) };
-        // A single honest run counts here, and not only the slowest hundredth.
+        // A single slow honest run counts here, and not only the slowest hundredth.
         let mut strict = report;
         strict.honest.p99 = strict.honest.max;
         strict.hold(quickest)?;

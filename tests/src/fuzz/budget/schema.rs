@@ -1,11 +1,11 @@
-//! Schemas by chance, made of what costs a check most: references that multiply,
-//! alternatives, patterns, lists that have to be unique.
+//! Random schemas, made of the most expensive parts: references that multiply, alternatives,
+//! patterns, lists of unique items.
 
 use serde_json::{Map, Value, json};
 
 use super::Chance;
 
-/// Names of properties, which values by chance have too.
+/// Names of properties, which random values have too.
 pub(super) const NAMES: [&str; 4] = ["x", "y", "z", "w"];
 
 const PATTERNS: [&str; 8] = [
@@ -21,7 +21,7 @@ const PATTERNS: [&str; 8] = [
 
 const TYPES: [&str; 7] = ["object", "array", "string", "number", "integer", "boolean", "null"];
 
-/// A schema for objects.
+/// Draws a schema for objects.
 pub(super) fn by_chance(chance: &mut Chance) -> Value {
     match chance.below(8) {
         0 => return json!({"@doubling": [1 + chance.below(12), 1 + chance.below(5)]}),
@@ -31,7 +31,7 @@ pub(super) fn by_chance(chance: &mut Chance) -> Value {
     let definitions = chance.below(8);
     let mut made = Map::new();
     for number in 0..definitions {
-        // Most lead on, some around in a ring.
+        // Most references lead on, some back in a ring.
         let ring = chance.once_in(6);
         let from = if ring { 0 } else { number + 1 };
         made.insert(format!("d{number}"), part(chance, 3, from, definitions));
@@ -44,7 +44,7 @@ pub(super) fn by_chance(chance: &mut Chance) -> Value {
     root
 }
 
-/// A part of a schema, which refers to definitions between two numbers.
+/// Draws a part of a schema, which refers to definitions between two numbers.
 fn part(chance: &mut Chance, depth: usize, from: usize, to: usize) -> Value {
     if depth == 0 {
         return leaf(chance, from, to);
@@ -54,7 +54,7 @@ fn part(chance: &mut Chance, depth: usize, from: usize, to: usize) -> Value {
         0 | 1 => {
             let name = *chance.one(&["allOf", "anyOf", "oneOf"]);
             let one = below(chance);
-            // The same again and again costs as much as different ones.
+            // Repetitions of one part cost as much as different parts.
             json!({name: vec![one; 1 + chance.below(6)]})
         }
         2 => {

@@ -1,4 +1,4 @@
-//! `exosphere grant add`: grants a plugin more.
+//! `exosphere grant add`: adds grants to a plugin.
 
 use exosphere_domain::grant::HttpRule;
 use exosphere_domain::ids::Name;

@@ -1,4 +1,4 @@
-//! `exosphere grant list`: what the plugins of the namespace are granted.
+//! `exosphere grant list`: the grants of every plugin of the namespace.
 
 use reqwest::Method;
 

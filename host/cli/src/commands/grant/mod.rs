@@ -1,4 +1,4 @@
-//! `exosphere grant`: what plugins may use beyond their sandbox.
+//! `exosphere grant`: grants, which allow plugins more than their sandbox.
 
 mod add;
 mod list;
@@ -23,7 +23,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does it.
+    /// Runs the command.
     pub fn run(&self, session: &Session) -> Result<(), Error> {
         session.done(match self {
             Command::List(list) => list.run(session),
@@ -34,7 +34,7 @@ impl Command {
     }
 }
 
-/// Changes what a plugin is granted.
+/// Changes the grants of a plugin.
 fn change(
     session: &Session,
     plugin: &Name,

@@ -1,4 +1,4 @@
-//! `exosphere grant remove`: takes grants back.
+//! `exosphere grant remove`: removes grants of a plugin.
 
 use exosphere_domain::grant::{Grants, HttpRule};
 use exosphere_domain::ids::Name;

@@ -1,4 +1,4 @@
-//! `exosphere grant show`: what one plugin is granted, and how grants look to
+//! `exosphere grant show`: the grants of one plugin, and the format of grants for
 //! people.
 
 use exosphere_domain::ids::Name;
@@ -25,12 +25,12 @@ impl Show {
     }
 }
 
-/// What one plugin is granted, for people.
+/// Formats the grants of one plugin.
 pub fn one(answer: &Answer) -> Result<String, Error> {
     Ok(lines(&[answer.read::<PluginGrants>()?]))
 }
 
-/// Grants, one a line. Configuration values may be anyone's business, so only
+/// Formats grants, one per line. Configuration values may be confidential, so only
 /// their names are shown.
 pub fn lines(all: &[PluginGrants]) -> String {
     let rows = all.iter().flat_map(|PluginGrants { plugin, grants }| {

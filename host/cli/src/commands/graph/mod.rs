@@ -18,7 +18,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does it.
+    /// Runs the command.
     pub fn run(&self, session: &Session) -> Result<(), Error> {
         session.done(match self {
             Command::Apply(apply) => apply.run(session),

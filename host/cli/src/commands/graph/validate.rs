@@ -1,4 +1,5 @@
-//! `exosphere graph validate`: what `apply` would say, with nothing changed.
+//! `exosphere graph validate`: validates a graph as `apply` would, without changing
+//! anything.
 
 use std::path::PathBuf;
 

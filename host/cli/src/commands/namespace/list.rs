@@ -1,4 +1,4 @@
-//! `exosphere namespace list`: every namespace that has something.
+//! `exosphere namespace list`: every namespace that holds anything.
 
 use crate::client::Answer;
 use crate::commands::{Session, pages};

@@ -1,4 +1,4 @@
-//! `exosphere namespace set`: limits and a share of its own for the namespace.
+//! `exosphere namespace set`: sets limits and a share for the namespace.
 
 use exosphere_domain::limits::{Limit, LimitValues};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ impl Set {
         session.output.answer(&answer, show::show)
     }
 
-    /// What is to be set where this was.
+    /// Returns the settings that replace the current ones.
     fn changed(&self, now: &Namespace) -> Value {
         let kept = now.limits.iter().filter(|(limit, _)| !self.unset.contains(limit));
         let limits: LimitValues =

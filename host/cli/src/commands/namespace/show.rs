@@ -1,4 +1,4 @@
-//! `exosphere namespace show`: every limit that counts in the namespace.
+//! `exosphere namespace show`: the effective limits of the namespace.
 
 use exosphere_domain::limits::Limit;
 use reqwest::Method;
@@ -20,7 +20,7 @@ impl Show {
     }
 }
 
-/// A namespace for people.
+/// Formats a namespace.
 pub fn show(answer: &Answer) -> Result<String, Error> {
     let Namespace { name, limits, slots, effective } = answer.read()?;
     let of_its_own = if slots.is_some() { " (set for it)" } else { "" };

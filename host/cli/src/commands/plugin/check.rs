@@ -1,4 +1,4 @@
-//! `exosphere plugin check`: what a host would say of a plugin.
+//! `exosphere plugin check`: asks a host to check a plugin without storing it.
 
 use std::path::PathBuf;
 

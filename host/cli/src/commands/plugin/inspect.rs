@@ -35,7 +35,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
     Ok(text)
 }
 
-/// What a plugin is, and a line for each of its nodes.
+/// Formats a plugin, with a line for each of its nodes.
 pub fn summary(plugin: &Plugin) -> String {
     let about = table(
         ["NAME", "VERSION", "DIGEST", "SIZE", "UPLOADED"],
@@ -50,7 +50,7 @@ pub fn summary(plugin: &Plugin) -> String {
     format!("{about}\n\n{}", nodes(&plugin.parts.nodes))
 }
 
-/// A line for each node.
+/// Formats nodes, one per line.
 pub fn nodes(nodes: &[NodeKind]) -> String {
     let nodes = nodes.iter().map(|node| {
         [cell(&node.name), maybe(Some(node.secrets.join(", "))), maybe(node.description.as_ref())]
@@ -58,7 +58,7 @@ pub fn nodes(nodes: &[NodeKind]) -> String {
     table(["NODE", "SECRETS", "DESCRIPTION"], nodes)
 }
 
-/// What a plugin imports, as a paragraph that follows others.
+/// Formats the imports of a plugin as a paragraph to be appended.
 pub fn imports(imports: &[String]) -> String {
     match imports.is_empty() {
         true => String::new(),

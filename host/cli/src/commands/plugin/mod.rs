@@ -21,7 +21,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does it.
+    /// Runs the command.
     pub fn run(&self, session: &Session) -> Result<(), Error> {
         session.done(match self {
             Command::Push(push) => push.run(session),

@@ -1,4 +1,4 @@
-//! What pushing a plugin and asking about one have in common.
+//! The upload that `plugin push` and `plugin check` share.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -12,11 +12,10 @@ use crate::commands::{Session, cannot_read};
 use crate::error::Error;
 use crate::wire::{Capability, Parts};
 
-/// The most bytes of a plugin that a host takes, unless its operator says
-/// otherwise.
+/// The default size limit of a plugin on a host, in bytes.
 const COMMON_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Sends a component.
+/// Sends a component to a host.
 pub fn upload(
     session: &Session,
     path: &[&str],
@@ -31,7 +30,8 @@ pub fn upload(
     let size = data.len();
     let sent = session.client.call(Method::POST, path).query(query).wasm(opened).send();
     sent.map_err(|error| match error {
-        // A host says so, but hangs up on what it does not read.
+        // A host reports this limit itself, but closes the connection on a body that it
+        // does not read.
         Error::Unreachable(words) if size > COMMON_BYTES => Error::Failed(format!(
             "{} has {size} bytes; most hosts take {COMMON_BYTES}. Build it with `--release`, `opt-level = \"s\"` and `strip = true`\n{words}",
             file.display()
@@ -40,7 +40,7 @@ pub fn upload(
     })
 }
 
-/// What a host remarks on a plugin, for people.
+/// Formats the warnings and capabilities of a plugin.
 pub fn remarks(Parts { warnings, capabilities, .. }: &Parts) -> String {
     let mut text = String::new();
     for Capability { import, secret, needs, granted, grant } in capabilities {

@@ -1,5 +1,8 @@
-//! `exosphere run pause | resume | cancel | redrive`: what is done to a run as a
-//! whole. Each is one call, and the answer is the run as it stands then.
+//! `exosphere run pause
+//! resume
+//! cancel
+//! redrive`: controls a run as a whole. Each command is one call, answered with the run
+//! after the change.
 
 use reqwest::Method;
 
@@ -18,12 +21,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// Does it; `verb` is its name in the API.
+    /// Runs the command; `verb` is its name in the API.
     pub fn run(&self, session: &Session, verb: &str) -> Result<(), Error> {
         session.output.answer(&self.call(session, verb)?, |a| Ok(show::summary(&a.read()?)))
     }
 
-    /// Redrives the run, and tells of what could not be retried.
+    /// Redrives the run, and reports the states that could not be retried.
     pub fn redrive(&self, session: &Session) -> Result<(), Error> {
         session.output.answer(&self.call(session, "redrive")?, |answer| {
             let Redriven { run, retried, late } = answer.read()?;

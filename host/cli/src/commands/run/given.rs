@@ -1,4 +1,4 @@
-//! What a run is given at its start: `--input name=value`, `--store key=value`.
+//! The `--input name=value` and `--store key=value` arguments of a start.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -23,7 +23,7 @@ enum Source {
 }
 
 impl Input {
-    /// Its value: what was typed, or the text of the file.
+    /// Returns the value: as typed, or the text of the file.
     pub fn value(&self) -> Result<Value, Error> {
         let path = match &self.source {
             Source::Value(value) => return Ok(value.clone()),
@@ -48,7 +48,7 @@ impl FromStr for Input {
             Some(path) => Source::File(PathBuf::from(path)),
             None => match json::read(value, &mut { u64::MAX }) {
                 Ok(value) => Source::Value(value),
-                // Most strings are no JSON, and need no quotes.
+                // Most strings are not valid JSON, and need no quotes.
                 Err(JsonError::Malformed(_)) => Source::Value(value.into()),
                 Err(unfit) => return Err(unfit.to_string()),
             },

@@ -39,7 +39,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does it.
+    /// Runs the command.
     pub fn run(&self, session: &Session) -> Result<(), Error> {
         session.done(match self {
             Command::Start(start) => start.run(session),
@@ -56,7 +56,7 @@ impl Command {
     }
 }
 
-/// One of several words, in upper case whatever was typed.
+/// Returns a parser for one of several words, in either case.
 fn upper(words: &'static [&'static str]) -> impl TypedValueParser<Value = String> {
     PossibleValuesParser::new(words).map(|word| word.to_ascii_uppercase())
 }

@@ -1,4 +1,4 @@
-//! Runs and states as people type them: `RUN`, `RUN STATE` or `RUN/STATE`.
+//! Runs and states on the command line: `RUN`, `RUN STATE` or `RUN/STATE`.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 
-/// A run, and a state of it if one was named in the same breath.
+/// A run, and a state of it if the argument names one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub run: RunId,
@@ -15,7 +15,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The state, named behind the run or by an argument of its own.
+    /// Returns the state, named after the run or by an argument of its own.
     pub fn state(self, argument: Option<u64>) -> Result<Option<u64>, Error> {
         match (self.state, argument) {
             (Some(one), Some(other)) if one != other => {

@@ -1,4 +1,4 @@
-//! `exosphere run show`: how a run stands, or all that is known of a state.
+//! `exosphere run show`: the status of a run, or every detail of a state.
 
 use std::fmt::Write as _;
 
@@ -43,7 +43,7 @@ impl Show {
     }
 }
 
-/// A run: how it stands, its first failures, its store.
+/// Formats a run: its status, its first failures, its store.
 pub fn summary(run: &Run) -> String {
     let counts = run.counts;
     let mut text = table(
@@ -84,7 +84,7 @@ pub fn summary(run: &Run) -> String {
     text
 }
 
-/// A state: how it stands, what it was given and returned, its attempts.
+/// Formats a state: its status, its inputs and outputs, its attempts.
 fn state(state: &State) -> String {
     let mut text = table(
         ["STATE", "IDENTIFIER", "NODE", "STATUS", "RETRIES", "REQUEUES", "CREATED", "TOOK"],
@@ -128,7 +128,7 @@ fn usage_words(usage: &Usage) -> String {
     )
 }
 
-/// What became of an attempt, and what it said meanwhile.
+/// Formats an attempt: its outcome and its log.
 fn story(attempt: &Attempt) -> String {
     let mut text = attempt.outcome.clone().unwrap_or_else(|| "under way".to_owned());
     if let Some(end) = attempt.ended_at {
@@ -151,7 +151,7 @@ fn words(failure: &Failure) -> String {
     text
 }
 
-/// A heading and, indented below it, what belongs to it.
+/// Appends a heading and its indented body.
 fn section(text: &mut String, heading: &str, body: &str) {
     let body = clean::lines(body).replace('\n', "\n  ");
     let _ = write!(text, "\n\n{heading}\n  {body}");

@@ -54,28 +54,28 @@ pub struct Start {
     watch: bool,
 }
 
-/// For how long a start is repeated that the host could not take, or whose answer
-/// did not come.
+/// The time for which a start is repeated while the host is unavailable or its answer
+/// is lost.
 const REPEAT_WITHIN: Duration = Duration::from_secs(15);
 
-/// The pause before the first repeat, and before each later one.
+/// The backoff before the first repeat, and before each later one.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));
 
-/// How long a host may take to answer a small start: it does so within five
-/// seconds.
+/// Timeout for the answer to a small start, which a host gives within five seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
-/// Bytes up to which a start is small. A larger one waits for a turn at the host.
+/// The size up to which a start is small, in bytes. A larger one waits for its turn at
+/// the host.
 const SMALL: usize = 128 * 1024;
 
 impl Start {
     pub fn run(&self, session: &Session) -> Result<(), Error> {
         let mut body = self.body()?;
-        // Every start has a key, so that it can be repeated safely.
+        // Every start has an idempotency key, so that it can be repeated safely.
         let key = self.idempotency_key.clone().unwrap_or_else(own_key);
         body["idempotency_key"] = json!(key);
         let begun = begin(|| self.send(session, &body), &key)?;
-        // What began by a try whose answer was lost began by this command.
+        // If a try's answer was lost, the run that it started belongs to this command.
         let is_known = begun.is_first && self.idempotency_key.is_some();
         let is_known = is_known && begun.answer.read::<Begun>()?.started_before;
         if self.watch {
@@ -119,13 +119,13 @@ impl Start {
     }
 }
 
-/// An idempotency key that nobody else has.
+/// Returns a unique idempotency key.
 #[expect(clippy::disallowed_methods, reason = "the client has no injected clock")]
 fn own_key() -> String {
     format!("cli-{}", Uuid::now_v7())
 }
 
-/// A stretch of time as people type it, in milliseconds.
+/// Parses a duration such as `90s` into milliseconds.
 fn duration(text: &str) -> Result<u64, String> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
@@ -134,8 +134,8 @@ fn duration(text: &str) -> Result<u64, String> {
     ms.ok_or_else(|| "give a whole number and its unit: ms, s, m, h or d".to_owned())
 }
 
-/// The id of the run that an answer is about. It goes into the next address,
-/// so that a host which makes one up does not lead us elsewhere.
+/// Returns the id of the run in an answer. The id is parsed, because it becomes a part
+/// of the next URL and a hostile host could redirect the client.
 fn started(answer: &Answer) -> Result<RunId, Error> {
     let run: Run = answer.read()?;
     let id = run.run.parse().map_err(|_| Error::Internal("the new run has no valid id".into()))?;
@@ -154,12 +154,12 @@ fn show(answer: &Answer, is_known: bool) -> Result<String, Error> {
 /// A start that the host has answered.
 struct Sent {
     answer: Answer,
-    /// Whether it was the first try.
+    /// Set if the first try was answered.
     is_first: bool,
 }
 
-/// Sends a start, and again with the same key for a while if the host cannot take
-/// it now or its answer did not come.
+/// Sends a start, and repeats it for a while with the same idempotency key if the host
+/// is unavailable or its answer is lost.
 fn begin(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Result<Sent, Error> {
     let (begun, mut pause) = (Instant::now(), PAUSES.0);
     let mut is_first = true;
@@ -170,7 +170,8 @@ fn begin(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Result<Sent, Er
         };
         let is_passing = match &error {
             Error::Unavailable { .. } | Error::Unanswered(_) => true,
-            // A host that is restarted meanwhile; one that never was there is not.
+            // A host that is restarting is tried again; a host that was never reached
+            // is not.
             Error::Unreachable(_) => !is_first,
             _ => false,
         };
@@ -216,7 +217,7 @@ mod tests {
             .exit_code()
         };
         assert_eq!((send(|| Error::Failed("no".into())), sent.get()), (1, 1));
-        // No host was ever there.
+        // The host was never reachable.
         assert_eq!((send(|| Error::Unreachable("no".into())), sent.get()), (3, 1));
     }
 

@@ -53,7 +53,7 @@ impl States {
 fn show(answer: &Answer) -> Result<String, Error> {
     let page: wire::States = answer.read()?;
     let rows = page.states.iter().map(|state| {
-        // The run is known; its number is what tells a state from the others.
+        // The run is known; only the number distinguishes the states.
         let number = state.state.rsplit('/').next().unwrap_or_default();
         [
             cell(number),

@@ -1,7 +1,7 @@
 //! `exosphere run watch`: follows a run to its end.
 //!
-//! By long poll: the host answers when the run has changed. A host that goes
-//! away is waited for, since the run outlives it.
+//! It uses long polls: the host answers when the run has changed. If the host goes
+//! away, the command waits for it, because the run outlives it.
 
 mod progress;
 
@@ -20,13 +20,13 @@ use crate::wire::{Run, Status};
 
 use progress::Progress;
 
-/// How long one poll may wait at the host, in milliseconds.
+/// The longest wait of one poll at the host, in milliseconds.
 const WAIT_MS: u64 = 20_000;
-/// The time between two polls of a run that changes all the time.
+/// The interval between two polls of a run that changes all the time.
 const BETWEEN: Duration = Duration::from_millis(100);
-/// How long a host that went away is waited for.
+/// The longest wait for a host that went away.
 const ABSENCE: Duration = Duration::from_secs(60);
-/// How often a host that went away is asked.
+/// The poll interval while the host is away.
 const BETWEEN_ABSENT: Duration = Duration::from_millis(500);
 
 /// Follow a run until it ends
@@ -47,7 +47,8 @@ impl Watch {
     }
 }
 
-/// Follows a run to its end, prints how it ended, and says so by its result.
+/// Follows a run to its end, prints the end, and returns an error if it was not a
+/// success.
 pub fn follow(session: &Session, id: RunId) -> Result<(), Error> {
     let progress = Progress::new();
     let end = poll(session, id, &progress);
@@ -76,7 +77,7 @@ fn poll(session: &Session, id: RunId, progress: &Progress) -> Result<(Answer, St
                 progress.show(&run);
                 thread::sleep(BETWEEN);
             }
-            // It was there once, and is perhaps being restarted.
+            // The host was reachable before, and is perhaps restarting.
             Err(
                 error @ (Error::Unreachable(_) | Error::Unanswered(_) | Error::Unavailable { .. }),
             ) if seen.is_some() => {
@@ -91,7 +92,7 @@ fn poll(session: &Session, id: RunId, progress: &Progress) -> Result<(Answer, St
     }
 }
 
-/// Asks for the run, if it is newer than what was seen; waits a while if not.
+/// Polls the run for a version newer than `seen`; the host waits a while for one.
 fn ask(session: &Session, id: RunId, seen: Option<i64>) -> Result<(Answer, Run), Error> {
     let call = session.client.call(Method::GET, &["runs", &id.to_string()]);
     let after = seen.map(|version| version.to_string());

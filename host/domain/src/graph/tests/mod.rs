@@ -1,4 +1,4 @@
-//! Graphs, by tables and by properties.
+//! Tests of graphs, by tables and by properties.
 
 mod properties;
 mod reference;
@@ -16,8 +16,8 @@ use crate::budget::StepBudget;
 use crate::grant::Grants;
 use crate::node::NodeDescription;
 
-/// The nodes of the worked example, one that reads a secret, one that two
-/// plugins export, and one of which the schemas say nothing.
+/// A test catalog: the nodes of the worked example, one that reads a secret,
+/// one that two plugins export, and one with open schemas.
 struct Shelf;
 
 const NODES: [&str; 7] = ["split", "count", "merge", "notify", "twice", "open", "fetch"];
@@ -94,7 +94,7 @@ impl Catalog for Shelf {
     }
 }
 
-/// The worked example of the model.
+/// Returns the worked example of the model.
 fn example() -> Value {
     json!({
         "nodes": [

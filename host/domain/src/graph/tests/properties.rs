@@ -1,5 +1,5 @@
-//! Arbitrary and mutated templates: never a panic, never an empty list of
-//! problems, and what is valid survives being written and read.
+//! Property tests over arbitrary and mutated templates: no panic, no empty list
+//! of problems, and a valid graph survives being written and read.
 
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
@@ -9,7 +9,7 @@ use proptest::test_runner::{TestRng, TestRunner};
 use super::super::sketch::Sketch;
 use super::{Graph, NodeIx, Value, apply, example};
 
-/// JSON of the words that templates are made of.
+/// Generates JSON from the words of templates.
 fn json_like() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![
         "nodes",
@@ -57,7 +57,7 @@ fn json_like() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Every place in some JSON, as a pointer.
+/// Collects every place in some JSON, as JSON pointers.
 fn pointers(value: &Value, at: String, all: &mut Vec<String>) {
     match value {
         Value::Array(list) => {
@@ -83,7 +83,7 @@ fn sound(template: &Value) {
     }
 }
 
-/// The edges and unites of a drawn graph, by the numbers of its nodes.
+/// The edges and unites of a generated graph, by the numbers of its nodes.
 #[derive(Debug, Clone)]
 struct Lines {
     next: Vec<Vec<usize>>,
@@ -91,7 +91,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// Edges lead forwards, some nodes unite earlier ones.
+    /// Builds edges that lead forwards, and unites of earlier nodes.
     fn of(edges: &[u16], unites: &[Option<usize>]) -> Self {
         let size = edges.len();
         let next = |from: usize| {
@@ -124,9 +124,9 @@ impl Lines {
         Sketch::of(&text)
     }
 
-    /// Whether the last node of a path sees an output of the first, by this path
-    /// alone: a unite sees what its source saw, any other node what the one before
-    /// it brings.
+    /// Returns whether the last node of a path sees an output of the first, by
+    /// this path alone. A unite sees the outputs that its source saw; any other
+    /// node sees those that the node before it brings.
     fn sees_along(&self, path: &[usize]) -> bool {
         let mut sees = vec![false; path.len()];
         for at in 1..path.len() {
@@ -142,7 +142,7 @@ impl Lines {
     }
 }
 
-/// A graph of up to 9 nodes, some of which refer to others.
+/// Generates a graph of up to 9 nodes, some of which refer to others.
 fn drawn() -> impl Strategy<Value = Sketch> {
     drawn_with_lines().prop_map(|(_, sketch)| sketch)
 }
@@ -161,14 +161,14 @@ fn drawn_with_lines() -> impl Strategy<Value = (Lines, Sketch)> {
     })
 }
 
-/// The nodes on the path that a problem names.
+/// Returns the nodes on the path that a problem names.
 fn path_named(problem: &str) -> Option<Vec<usize>> {
     let (_, words) = problem.split_once("is missing on the path ")?;
     let (path, _) = words.split_once(':')?;
     path.split(" → ").map(|node| node.strip_prefix('n')?.parse().ok()).collect()
 }
 
-/// What the model says of regions and counts, by brute force over all paths.
+/// Checks regions and counts against the model, by brute force over all paths.
 fn check_by_paths(graph: &Graph) {
     let in_region = |unite: NodeIx, node: NodeIx| {
         let unites = graph.node(unite).unites.as_ref();
@@ -200,7 +200,8 @@ fn check_by_paths(graph: &Graph) {
     }
 }
 
-/// Whether a run can come from the root to a node past another.
+/// Returns whether a path leads from the root to a node without passing
+/// another.
 fn avoids(graph: &Graph, past: NodeIx, to: NodeIx) -> bool {
     fn walk(graph: &Graph, at: NodeIx, past: NodeIx, to: NodeIx) -> bool {
         at != past

@@ -1,4 +1,5 @@
-//! The reference of the graph file: its example is valid, and it describes every key.
+//! Tests of the graph file's reference page: its example is valid, and it
+//! describes every key.
 
 use super::*;
 use crate::graph::raw::{GRAPH_KEYS, NODE_KEYS, STORE_KEYS, UNITE_KEYS};

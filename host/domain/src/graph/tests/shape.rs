@@ -1,4 +1,4 @@
-//! Regions, counts and what is seen, over drawn graphs.
+//! Tests of regions, counts and visibility, over sketched graphs.
 
 use super::super::sketch::Sketch;
 use super::*;
@@ -17,7 +17,7 @@ fn refused(sketch: &Sketch) -> String {
     sketch.build().map_or_else(|problems| lines(problems).join("\n"), |_| "valid".to_owned())
 }
 
-/// What is drawn; the region of each unite; what counts in a unite.
+/// A sketch, the region of each unite, and the nodes that count in each unite.
 type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)]);
 
 #[test]
@@ -176,7 +176,8 @@ fn a_failure_above_leaves_a_gap() {
     }
 }
 
-/// A hundred layers of ten, every node leading to all of the next layer.
+/// Builds a hundred layers of ten nodes, every node leading to the whole next
+/// layer.
 fn layers() -> Sketch {
     let layers: Vec<Vec<String>> =
         (0..99).map(|layer| (0..10).map(|at| format!("n{layer}_{at}")).collect()).collect();
@@ -190,7 +191,7 @@ fn layers() -> Sketch {
         .fold(Sketch::of(&text), |sketch, name| sketch.input(name, "x", "${{ root.outputs.x }}"))
 }
 
-/// Five hundred unites, one within the other.
+/// Builds five hundred nested unites.
 fn nest() -> Sketch {
     let down: String = (0..499).map(|n| format!("d{n} > d{};", n + 1)).collect();
     let up: String = (1..500).map(|n| format!("u{n}(d{n}) > u{};", n - 1)).collect();
@@ -204,8 +205,8 @@ fn a_thousand_nodes_are_quick() {
         let begun = std::time::Instant::now();
         let graph = sketch.build().unwrap();
         let taken = begun.elapsed();
-        // A fraction of a second on an idle machine, unoptimised. This one may
-        // be busy; what explodes takes minutes.
+        // A fraction of a second on an idle machine, unoptimised. The test
+        // machine may be busy; an exponential algorithm takes minutes.
         assert!(taken < std::time::Duration::from_secs(10), "{taken:?}");
         assert_eq!(graph.nodes().len(), size);
     }

@@ -1,4 +1,4 @@
-//! What runs may be started with.
+//! Tests of start requests.
 
 use super::*;
 use crate::limits::{Limit, Limits};

@@ -1,4 +1,5 @@
-//! Every rule of a template: what breaks it, and the words that are told.
+//! Tests of every rule of a template: a change that breaks it, and the
+//! resulting message.
 
 use super::*;
 use crate::limits::Limit;
@@ -51,7 +52,7 @@ fn a_secret_that_is_null_is_removed_if_nothing_reads_it() {
     assert_eq!(told(&template), [expected]);
 }
 
-/// Changes the example at a JSON pointer; `null` takes the key away.
+/// Changes the example at JSON pointers; `null` removes the key.
 fn changed(changes: &[(&str, Value)]) -> Value {
     let mut template = example();
     for (pointer, value) in changes {

@@ -1,10 +1,10 @@
-//! Tests of the order in which members are committed.
+//! Tests of the commit order.
 
 use super::*;
 
 const BOUNDS: Bounds = Bounds { members: 8, weight: 100, heavy: 1000 };
 
-/// A member: its lane, namespace, run, weight and name.
+/// Pushes an operation with its lane, namespace, run, weight and name.
 fn push(
     lanes: &mut Lanes<&'static str>,
     (lane, namespace, run, weight): (Lane, i64, i64, u64),
@@ -14,7 +14,7 @@ fn push(
     lanes.push(Label { lane, namespace, run, weight }, name);
 }
 
-/// The members of each batch until the queue is empty.
+/// Takes batches until the queue is empty; returns the names in each.
 fn batches(lanes: &mut Lanes<&'static str>) -> Vec<String> {
     let mut batches = Vec::new();
     while !lanes.is_empty() {

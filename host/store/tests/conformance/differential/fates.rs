@@ -1,5 +1,4 @@
-//! Lots: the graphs, and what becomes of executions and of what they write. All
-//! of it follows from a seed.
+//! Random graphs, outcomes of executions and writes. All of it follows from a seed.
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::sketch::Sketch;
@@ -8,11 +7,11 @@ use exosphere_domain::limits::Usage;
 use exosphere_domain::outcome::Outcome;
 use serde_json::{Value, json};
 
-/// Times are whole numbers of this, so that it is no matter of luck what is due:
-/// a history takes less.
+/// The unit of all delays in milliseconds. A history takes less time, so that chance does not
+/// decide which states are due.
 pub const QUARTER: i64 = 15 * 60 * 1000;
 
-/// A source of lots: small, and the same everywhere (splitmix64).
+/// A small and portable random generator (splitmix64).
 pub struct Dice(pub u64);
 
 impl Dice {
@@ -24,17 +23,17 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// A number below `most`, which is not 0.
+    /// Returns a number below `most`, which is not 0.
     pub fn below(&mut self, most: usize) -> usize {
         (self.roll() % most as u64) as usize
     }
 
-    /// True so often in a hundred.
+    /// Returns true with a probability of `often` percent.
     pub fn percent(&mut self, often: usize) -> bool {
         self.below(100) < often
     }
 
-    /// One of several, if there are any.
+    /// Returns an element of a list, if there are any.
     pub fn pick<'a, T>(&mut self, several: &'a [T]) -> Option<&'a T> {
         match several.len() {
             0 => None,
@@ -42,7 +41,7 @@ impl Dice {
         }
     }
 
-    /// One of several, taken out.
+    /// Takes an element out of a list, if there are any.
     pub fn take<T>(&mut self, several: &mut Vec<T>) -> Option<T> {
         match several.len() {
             0 => None,
@@ -51,8 +50,8 @@ impl Dice {
     }
 }
 
-/// Graphs with all that a store has to do with: unites in unites and beside each
-/// other, strategies, policies, values of the store.
+/// Returns graphs with every feature of the store: unites in unites and beside each other,
+/// strategies, policies, store values.
 pub fn sketches() -> Vec<Sketch> {
     let fan = || Sketch::of("R > U; U > X; X > W; W(U) > Z");
     let nested = || Sketch::of("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)");
@@ -79,7 +78,7 @@ pub fn sketches() -> Vec<Sketch> {
             .input("B", "a", "${{ store.a }} and ${{ store.n }}")
             .input("D", "n", "${{ store.n }}"),
     ];
-    // Nothing else is due after seconds, either.
+    // Nothing else becomes due within seconds, either.
     let nodes = ["R", "U", "X", "W", "Z", "A", "B", "C", "D", "E", "F", "G", "Y", "W1", "W2", "J"];
     let other = |node: &mut Value| {
         if node["retry_policy"].is_null() {
@@ -90,10 +89,10 @@ pub fn sketches() -> Vec<Sketch> {
     all.into_iter().map(each).collect()
 }
 
-/// Texts that databases may stumble over.
+/// Texts that are difficult for databases.
 const TEXTS: [&str; 7] = ["", "plain", "7", "NUL \0 and \u{1}0", "\u{1}", "ä𝄞'\"\\", "a\nb\tc"];
 
-/// What one execution comes to.
+/// Draws the outcome of one execution.
 pub fn outcome(dice: &mut Dice, is_root: bool) -> Outcome {
     let words = TEXTS[dice.below(TEXTS.len())];
     match dice.below(if is_root { 70 } else { 100 }) {
@@ -125,7 +124,7 @@ pub fn outcome(dice: &mut Dice, is_root: bool) -> Outcome {
     }
 }
 
-/// What it did to the run's store, which holds this.
+/// Draws the journal of an execution, for a run whose store holds `entries`.
 pub fn journal(dice: &mut Dice, entries: &[(String, Entry)]) -> Journal {
     let mut journal = Journal::default();
     if dice.percent(15) {
@@ -137,7 +136,7 @@ pub fn journal(dice: &mut Dice, entries: &[(String, Entry)]) -> Journal {
             let found = entries.iter().find(|(known, _)| known == key);
             journal.fix(key, found.map(|(_, entry)| entry.clone()));
         }
-        // What was read has changed since.
+        // A value that it read has changed since.
         if dice.percent(8) {
             journal.fix(key, Some(Entry { value: "old".into(), version: 0 }));
         }
@@ -148,7 +147,7 @@ pub fn journal(dice: &mut Dice, entries: &[(String, Entry)]) -> Journal {
             6 => journal.increment(key, i64::MAX - dice.below(3) as i64),
             _ => journal.increment(key, dice.below(9) as i64 - 4),
         };
-        // An attempt that cannot add goes on without.
+        // An attempt that cannot add goes on without the write.
         drop(written);
     }
     journal

@@ -1,5 +1,4 @@
-//! A history: what hosts and people may do, in any order, and much that comes
-//! too late.
+//! A history: random calls of hosts and users, in any order, many of them too late.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,37 +16,37 @@ use super::fates::{self, Dice, QUARTER};
 use super::pair::Pair;
 use crate::bed::{Template, pause, sweep};
 
-/// What the store of a run may hold: little, so that it is used up often.
+/// Returns the limits of a run's store: small, so that they are reached often.
 fn limits() -> Arc<Limits> {
     let limits = Limits::default().with(Limit::StoreKeys, 6);
     Arc::new(limits.with(Limit::StoreBytes, 200))
 }
 
-/// Runs that are begun as long as fewer are under way.
+/// Minimum of open runs, below which further ones are started.
 const RUNS: usize = 12;
 
-/// Executions that ended are remembered, to come once more.
+/// Maximum of ended executions that are remembered, to be committed again.
 const REMEMBERED: usize = 50;
 
 pub struct History {
     pub pair: Pair,
-    /// Members so far.
+    /// Operations so far.
     pub operations: usize,
     dice: Dice,
     templates: Vec<Template>,
     runs: BTreeMap<RunKey, Arc<RunInfo>>,
-    /// Those that are not known to be over.
+    /// Runs that are not known to be over.
     live: Vec<RunKey>,
     sessions: Vec<SessionId>,
     held: Vec<Claimed>,
     past: Vec<Claimed>,
     sweeps: Vec<(RunKey, i64, String)>,
-    /// Redrives in parts that were under way at the last look.
+    /// Redrives in parts that were open at the last look.
     redrives: Vec<(RunKey, i64)>,
     told: BTreeMap<&'static str, usize>,
 }
 
-/// Numbers from one on.
+/// Consecutive numbers from one on.
 struct From(Cell<i64>);
 
 impl Ids for From {
@@ -56,7 +55,7 @@ impl Ids for From {
     }
 }
 
-/// A batch that is being made, and what of the history it took.
+/// A batch in preparation, with the claims, runs and sweeps that it took from the history.
 #[derive(Default)]
 struct Making {
     members: Vec<Member>,
@@ -89,12 +88,12 @@ impl History {
         }
     }
 
-    /// How often what was answered.
+    /// Returns how often each answer was given.
     pub fn told(&self) -> String {
         format!("{} members, {} runs: {:?}", self.operations, self.runs.len(), self.told)
     }
 
-    /// One transaction, and now and then something beside it.
+    /// Commits one transaction, and now and then does something beside it.
     pub async fn step(&mut self) {
         match self.dice.below(60) {
             0 => self.sessions.push(self.pair.begin_session().await),
@@ -177,7 +176,7 @@ impl History {
         for (at, run, event, from) in swept {
             match &done.answers[at] {
                 Answer::More(next) => self.sweeps.push((run, event, next.clone())),
-                // Who asks and does not hear asks again, once in a while.
+                // A host that gets no answer asks again, once in a while.
                 _ if self.dice.percent(20) => self.sweeps.push((run, event, from)),
                 _ => {}
             }
@@ -187,7 +186,7 @@ impl History {
         }
     }
 
-    /// A member more, of whatever kind.
+    /// Adds a random operation.
     async fn add(&mut self, making: &mut Making) {
         if self.live.len() < RUNS && self.dice.percent(12) || self.runs.is_empty() {
             let new = self.start().await;
@@ -203,7 +202,7 @@ impl History {
                 making.members.push(self.end(&state).await);
                 making.taken.push(state);
             }
-            // One that has ended before, or was taken from its host.
+            // The execution has ended before, or was taken from its host.
             75..80 => {
                 let Some(state) = self.dice.pick(&self.past).cloned() else { return };
                 making.members.push(self.end(&state).await);
@@ -228,7 +227,7 @@ impl History {
         }
     }
 
-    /// A run, rather one that is not over.
+    /// Returns a run, mostly one that is not over.
     fn some_run(&mut self) -> Option<Arc<RunInfo>> {
         let live = self.dice.percent(80);
         let known = self.dice.pick(&self.live).filter(|_| live).copied();
@@ -305,7 +304,7 @@ impl History {
         making.members.push(member);
     }
 
-    /// Of a state that failed, or of one that did not.
+    /// Retries a state that failed, or one that did not.
     async fn retry(&mut self) -> Option<Member> {
         let errored = self.pair.errored().await;
         let (run, state) = match self.dice.percent(85) {
@@ -315,7 +314,7 @@ impl History {
         Some(Member::Retry { run: self.runs[&run].clone(), state })
     }
 
-    /// A redrive of a run, whole or in parts, of states that have failed and others.
+    /// Redrives a run, whole or in parts, with failed states and others.
     async fn redrive(&mut self, run: Arc<RunInfo>) -> Member {
         let errored = self.pair.errored().await.into_iter();
         let mut states: Vec<_> =
@@ -331,8 +330,7 @@ impl History {
         Member::Redrive { run, part }
     }
 
-    /// A host finds what lost sessions hold. Their hosts may come back all the
-    /// same.
+    /// Finds the claims of lost sessions. Their hosts may come back all the same.
     async fn take_back(&mut self) {
         let lost_sessions = self.pair.lost_sessions().await;
         let Some(session) = self.dice.pick(&lost_sessions).copied() else { return };
@@ -345,7 +343,7 @@ impl History {
         self.commit(making).await;
     }
 
-    /// Who starts anew looks for sweeps that were left.
+    /// Looks for sweeps that were left, as a host does at its start.
     async fn find_unswept(&mut self) {
         let known: BTreeSet<_> = self.sweeps.iter().map(|(run, ..)| *run).collect();
         let unswept = self.pair.unswept().await;
@@ -355,7 +353,7 @@ impl History {
         self.sweeps.extend(left.map(|it| (it.run, it.event, String::new())));
     }
 
-    /// A batch with something wrong in it.
+    /// Commits a batch with an invalid operation in it.
     async fn whole_or_nothing(&mut self) {
         let Some(taken) = self.dice.pick(&self.held).map(|state| state.id) else { return };
         let mut making = Making::default();

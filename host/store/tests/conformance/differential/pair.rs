@@ -1,10 +1,8 @@
-//! A SQLite and a Postgres that are told the same, and must answer the same.
+//! A SQLite and a Postgres that get the same calls, and must give the same answers.
 //!
-//! Postgres goes by its own clock, and SQLite by the one that it is given: so it
-//! is given that of Postgres, transaction by transaction, and all times must be
-//! the same to the millisecond. Where time is to pass, SQLite is given a later
-//! one, and what is written in Postgres is made so much earlier
-//! ([`Place::turn_back`]).
+//! Postgres uses its own clock. SQLite is given the time of Postgres, transaction by transaction,
+//! so that all times must be equal to the millisecond. Where time is to pass, SQLite is given a
+//! later time, and the times written in Postgres are set back by as much ([`Place::turn_back`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -26,13 +24,13 @@ use crate::place::{Kind, Place, Table, is_time};
 pub struct Pair {
     sqlite: Side,
     postgres: Side,
-    /// How much time was let pass that did not.
+    /// Simulated time that has passed, in milliseconds.
     travelled: i64,
     /// Commits so far.
     turns: usize,
-    /// Where the next claim goes on in the rounds of runs.
+    /// Round-robin cursor of the next claim among the runs.
     cursors: BTreeMap<NamespaceKey, RunKey>,
-    /// When Postgres last answered.
+    /// Time of Postgres's last answer.
     last: Instant,
 }
 
@@ -49,7 +47,7 @@ impl Side {
     }
 }
 
-/// What a commit says, but for the time.
+/// The answer to a commit, without the times.
 type Said = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<Touched>);
 
 fn said(done: &Committed, travelled: i64) -> Said {
@@ -74,7 +72,7 @@ impl Pair {
         Pair { sqlite, postgres, travelled: 0, turns: 0, cursors, last: Instant::now() }
     }
 
-    /// Commits on both. Nothing if both refuse the data.
+    /// Commits on both. Returns `None` if both refuse the data.
     pub async fn commit(
         &mut self,
         session: SessionId,
@@ -87,8 +85,8 @@ impl Pair {
         let members: Arc<[Member]> = members.into();
         let cursors = self.cursors.clone();
         let mut batch = Batch { members, range, session, now: 0, want, shares, turn, cursors };
-        // No two transactions within a millisecond: what is due first is no
-        // matter of luck.
+        // No two transactions fall into one millisecond, so that chance does not decide which state
+        // is due first.
         while self.last.elapsed() < Duration::from_millis(1) {
             tokio::task::yield_now().await;
         }
@@ -101,7 +99,7 @@ impl Pair {
                 let (we, they) = (said(&ours, 0), said(&theirs, self.travelled));
                 if we != they {
                     println!("commit of {:#?}", batch.members);
-                    // The row in which they differ tells more.
+                    // A differing row says more than a differing answer.
                     self.compare().await;
                     same("what the commit said", we, they);
                 }
@@ -144,7 +142,7 @@ impl Pair {
         Template { namespace: whose, namespace_key, name: which, revision, graph }
     }
 
-    /// The first of so many numbers for states.
+    /// Reserves `count` ids for states, and returns the first.
     pub async fn numbers(&self, count: u64) -> StateId {
         let ours = self.sqlite.store.state_numbers(count, 0).await.unwrap();
         let theirs = self.postgres.store.state_numbers(count, 0).await.unwrap();
@@ -184,7 +182,7 @@ impl Pair {
         same("unswept", ours, theirs)
     }
 
-    /// States that failed, with their runs.
+    /// Returns failed states, with their runs.
     pub async fn errored(&self) -> Vec<(RunKey, StateId)> {
         let sql = "SELECT run, id FROM state WHERE status = 'ERRORED' ORDER BY id";
         let rows = self.sqlite.place.rows(sql).await.into_iter();
@@ -198,8 +196,8 @@ impl Pair {
         self.travelled += millis;
     }
 
-    /// Compares every row of every table, column by column. What is sealed is not
-    /// the same twice.
+    /// Compares every row of every table, column by column. Sealed values are left out: they differ
+    /// at each encryption.
     pub async fn compare(&self) {
         let (ours, theirs) = (&self.sqlite.place, &self.postgres.place);
         let tables = same("tables", ours.tables().await, theirs.tables().await);
@@ -223,7 +221,7 @@ impl Pair {
         }
     }
 
-    /// A table of Postgres with the times and texts that SQLite would have.
+    /// Returns a table of Postgres with the times and texts that SQLite would have.
     fn as_sqlite_has_it(&self, table: Table) -> Table {
         let ours = |column: &str, text: String| match is_time(column) {
             true => (text.parse::<i64>().unwrap() + self.travelled).to_string(),
@@ -240,7 +238,7 @@ impl Pair {
         table.into_iter().map(|(place, cells)| (key(place), row(cells))).collect()
     }
 
-    /// Compares what executions of a run read.
+    /// Compares the store values that executions of a run read.
     pub async fn read_alike(&self, run: &RunInfo) {
         let nodes: Vec<_> = run.graph.nodes().map(|(node, _)| node).collect();
         let read = async |store: &Store| {
@@ -259,7 +257,7 @@ impl Pair {
         self.entries(run.key).await;
     }
 
-    /// Recounts every invariant on both.
+    /// Checks all invariants on both.
     pub async fn check(&self) {
         for side in [&self.sqlite, &self.postgres] {
             let report = check(&side.place.database).await.unwrap();
@@ -268,7 +266,7 @@ impl Pair {
     }
 }
 
-/// As the store keeps a text in Postgres, which has no NUL.
+/// Returns a text as it was before the store escaped it for Postgres, which has no NUL.
 fn unescaped(text: &str) -> String {
     text.replace("\u{1}0", "\0").replace("\u{1}1", "\u{1}")
 }

@@ -1,5 +1,5 @@
 //! The progress of a run, on standard error: a bar on a terminal, plain lines
-//! elsewhere, and only when something changed.
+//! elsewhere. Lines are written only after a change.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
@@ -9,12 +9,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::wire::{Counts, Run};
 
-/// How often the bar is drawn anew while nothing changes.
+/// The redraw interval of the bar while nothing changes.
 const TICK: Duration = Duration::from_millis(100);
-/// The least time between two plain lines.
+/// The shortest time between two plain lines.
 const BETWEEN_LINES: Duration = Duration::from_secs(1);
 
-/// Shows how a run gets on.
+/// The progress display of a run.
 pub enum Progress {
     Bar(ProgressBar),
     Lines(Lines),
@@ -28,7 +28,7 @@ pub struct Lines {
 }
 
 impl Progress {
-    /// The kind that fits standard error.
+    /// Returns the kind of display that fits standard error.
     pub fn new() -> Self {
         if !io::stderr().is_terminal() {
             let since = Instant::now();
@@ -47,7 +47,7 @@ impl Progress {
         Progress::Bar(bar)
     }
 
-    /// Shows where the run is now.
+    /// Shows the current counts of the run.
     pub fn show(&self, run: &Run) {
         let counts = run.counts;
         match self {
@@ -60,7 +60,7 @@ impl Progress {
         }
     }
 
-    /// Says that the host is away at the moment.
+    /// Shows that the host is unreachable at the moment.
     pub fn absent(&self) {
         const WORDS: &str = "the host is away; waiting for it";
         match self {
@@ -73,7 +73,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(self) {
         if let Progress::Bar(bar) = self {
             bar.finish_and_clear();
@@ -100,18 +100,18 @@ impl Lines {
     }
 }
 
-/// Writes a line to standard error, if it can be written.
+/// Writes a line to standard error and ignores a failure.
 fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// States that will not run again by themselves.
+/// Returns the number of states that will not run again by themselves.
 fn done(counts: &Counts) -> u64 {
     let Counts { success, pruned, errored, cancelled, .. } = counts;
     [pruned, errored, cancelled].into_iter().fold(*success, |sum, n| sum.saturating_add(*n))
 }
 
-/// What is worth a word besides the states done.
+/// Returns a remark on retries, prunes and errors, if there are any.
 fn remarks(counts: &Counts) -> String {
     let Counts { retries, pruned, errored, .. } = *counts;
     [(retries, "retries"), (pruned, "pruned"), (errored, "failed")]
