@@ -21,7 +21,6 @@ use crate::engine::{MAX_MEMORIES, MAX_TABLES};
 use crate::host::{Host, Session};
 use crate::inspect::{Facts, too_many};
 use crate::invoke::{Cancel, Describe, Unanswered};
-use crate::meter::Begin;
 use crate::plugins::Plugin;
 use crate::refused::{Refused, words};
 use crate::sandbox::{Purpose, Sandbox};
@@ -123,8 +122,7 @@ impl Sandbox {
             network: self.network(),
             limits,
         };
-        let (answer, _) =
-            self.ask(plugin, session, Describe, (Begin::AtOnce, &Cancel::default())).await;
+        let (answer, _) = self.ask(plugin, session, Describe, (false, &Cancel::default())).await;
         answer.map_err(|unanswered| match unanswered {
             Unanswered::Misfit(error) => Refused::Exports { why: words(&error) },
             Unanswered::Failed(failure) => Refused::Describe(failure),

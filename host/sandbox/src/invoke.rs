@@ -21,7 +21,7 @@ use crate::failure::{self, Phase, Stop};
 use crate::fair_semaphore::FairPermit;
 use crate::host::{self, Host, Session};
 use crate::log::LogLine;
-use crate::meter::{Begin, Queue};
+use crate::meter::Queue;
 use crate::output;
 use crate::plugins::Plugin;
 use crate::sandbox::Sandbox;
@@ -116,8 +116,8 @@ impl Sandbox {
         let question = Execute { node: invocation.node, inputs: invocation.inputs };
         let Context { namespace, run, .. } = &session.context;
         let (namespace, run) = (namespace.clone(), run.clone());
-        let begin = if invocation.waited < LONG_WAIT { Begin::AtOnce } else { Begin::InTurn };
-        let asked = self.ask(plugin, session, question, (begin, &invocation.cancel));
+        let in_turn = invocation.waited >= LONG_WAIT;
+        let asked = self.ask(plugin, session, question, (in_turn, &invocation.cancel));
         let (answer, mut trace) = asked.await;
         trace.usage.input_bytes += input_bytes;
         let (outcome, bytes) = match answer {
@@ -160,7 +160,7 @@ impl Sandbox {
         plugin: &Plugin,
         session: Session,
         question: Q,
-        (begin, cancel): (Begin, &Cancel),
+        (in_turn, cancel): (bool, &Cancel),
     ) -> (Result<Q::Answer, Unanswered>, Trace) {
         // Locals are dropped in the order opposite to this one: the guest's memory
         // returns to the pool before its slot is free, even if this future is dropped
@@ -170,13 +170,20 @@ impl Sandbox {
         let timeout = session.limits.time(Limit::TimeoutMs);
         let Context { namespace, run: of_run, .. } = &session.context;
         let (namespace, of_run) = (namespace.clone(), of_run.clone());
-        let queue = Queue { turns: self.turns(), namespace, run: of_run, begin };
+        let queue = Queue { turns: self.turns(), namespace, run: of_run };
+        // Before the deadline counts: that others are ahead is not the guest's fault.
+        let turn = async { if in_turn { queue.wait().await } else { None } };
+        let first = tokio::select! {
+            biased;
+            first = turn => first,
+            () = cancel.cancelled() => return (Err(Unanswered::Cancelled), Trace::default()),
+        };
         let mut store = host::store(self.engine(), session);
         let (meter, breach) = (Arc::clone(&store.data().meter), Arc::clone(&store.data().breach));
         let ended = {
             // Pinned, since each wrapper copies a future that it wraps by value.
             let work = pin!(run(plugin, &mut store, question));
-            let work = pin!(meter.measure(queue, work));
+            let work = pin!(meter.measure(queue, first, work));
             let work = async {
                 tokio::select! {
                     biased;

@@ -42,20 +42,10 @@ pub(crate) struct Queue {
     pub(crate) turns: FairSemaphore<String, String>,
     pub(crate) namespace: String,
     pub(crate) run: String,
-    pub(crate) begin: Begin,
-}
-
-/// The start of a guest: at once or in a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begin {
-    /// As soon as its thread polls it.
-    AtOnce,
-    /// With its turn, as it goes on after a tick.
-    InTurn,
 }
 
 impl Queue {
-    fn wait(&self) -> BoxFuture<'static, Option<FairPermit<String, String>>> {
+    pub(crate) fn wait(&self) -> BoxFuture<'static, Option<FairPermit<String, String>>> {
         let (turns, namespace) = (self.turns.clone(), self.namespace.clone());
         let run = self.run.clone();
         async move { turns.take_for(namespace, run, u32::MAX).await }.boxed()
@@ -64,12 +54,20 @@ impl Queue {
 
 impl Meter {
     /// Runs a future to its end, counting the CPU time of each poll.
-    pub(crate) async fn measure<F: Future>(self: Arc<Self>, queue: Queue, work: F) -> F::Output {
+    pub(crate) async fn measure<F: Future>(
+        self: Arc<Self>,
+        queue: Queue,
+        mut first: Option<FairPermit<String, String>>,
+        work: F,
+    ) -> F::Output {
         let mut work = pin!(work);
-        let mut turn = (queue.begin == Begin::InTurn).then(|| queue.wait());
+        let mut turn: Option<BoxFuture<'_, Option<FairPermit<String, String>>>> = None;
         poll_fn(|cx| {
             let polled = match &mut turn {
-                None => self.poll(work.as_mut(), cx),
+                None => match first.take() {
+                    None => self.poll(work.as_mut(), cx),
+                    Some(_turn) => apart(|| self.poll(work.as_mut(), cx)),
+                },
                 Some(wait) => {
                     let _turn = ready!(wait.as_mut().poll(cx));
                     turn = None;
@@ -138,14 +136,14 @@ mod tests {
 
     fn queue() -> Queue {
         let (namespace, run) = (String::new(), String::new());
-        Queue { turns: FairSemaphore::new(1), namespace, run, begin: Begin::AtOnce }
+        Queue { turns: FairSemaphore::new(1), namespace, run }
     }
 
     #[tokio::test]
     async fn waiting_costs_nothing() {
         let meter = Arc::new(Meter::default());
         let sleep = tokio::time::sleep(Duration::from_millis(50));
-        Arc::clone(&meter).measure(queue(), sleep).await;
+        Arc::clone(&meter).measure(queue(), None, sleep).await;
         assert!(meter.total() < Duration::from_millis(20), "{:?}", meter.total());
     }
 
@@ -154,7 +152,7 @@ mod tests {
         let meter = Arc::new(Meter::default());
         let inside = Arc::clone(&meter);
         Arc::clone(&meter)
-            .measure(queue(), async move {
+            .measure(queue(), None, async move {
                 while inside.running() < Duration::from_millis(5) {
                     std::hint::black_box(0);
                 }
@@ -169,7 +167,7 @@ mod tests {
         let turns = queue.turns.clone();
         let other = turns.take_for("other".into(), String::new(), 1).await;
         let inside = Arc::clone(&meter);
-        let mut guest = Box::pin(Arc::clone(&meter).measure(queue, async move {
+        let mut guest = Box::pin(Arc::clone(&meter).measure(queue, None, async move {
             inside.yields();
             tokio::task::yield_now().await;
         }));
@@ -181,14 +179,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guest_begins_in_its_turn_if_it_is_told_to() {
-        let queue = Queue { begin: Begin::InTurn, ..queue() };
+    async fn a_first_turn_ends_with_the_first_slice() {
+        let queue = queue();
         let turns = queue.turns.clone();
-        let other = turns.take_for("other".into(), String::new(), 1).await;
-        let mut guest = Box::pin(Arc::new(Meter::default()).measure(queue, async {}));
-        assert!((&mut guest).now_or_never().is_none(), "another has the turn");
-        drop(other);
-        guest.await;
+        let first = queue.wait().await;
+        let mut guest =
+            Box::pin(Arc::new(Meter::default()).measure(queue, first, tokio::task::yield_now()));
+        assert_eq!(turns.free(), 0);
+        assert!((&mut guest).now_or_never().is_none());
         assert_eq!(turns.free(), 1);
+        guest.await;
     }
 }
