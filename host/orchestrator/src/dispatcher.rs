@@ -35,7 +35,7 @@ pub(crate) struct CommitEffects {
 /// permit or has a caller that waits for it.
 pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<DispatchMessage> {
     let (results, mut queue) = mpsc::unbounded_channel();
-    let guard = parts.lifeline.guard("the task that hands on what commits come to");
+    let guard = parts.lifeline.guard("the dispatcher of commit effects");
     tokio::spawn(async move {
         while let Some(step) = queue.recv().await {
             match step {

@@ -434,7 +434,10 @@ impl Attempt<'_> {
         completion.usage.cpu_us += micros(checked_for);
         match store.unavailable.load(Ordering::Relaxed) {
             true => Ok(self.given_back("its store could not be read")),
-            false => Ok(self.checked(completion, &described, &secrets, limits, deadline).await),
+            false => {
+                let deadline = deadline + completion.queued;
+                Ok(self.checked(completion, &described, &secrets, limits, deadline).await)
+            }
         }
     }
 
@@ -495,7 +498,7 @@ impl Attempt<'_> {
         limits: Arc<Limits>,
         deadline: Instant,
     ) -> Ended {
-        let Completion { mut outcome, mut journal, logs, mut usage } = completion;
+        let Completion { mut outcome, mut journal, logs, mut usage, queued: _ } = completion;
         if let Outcome::Outputs(outputs) = outcome {
             let check = OutputCheck::new(outputs, node.clone(), limits.get(Limit::JsonBytes));
             outcome = self.check_outputs(check, secrets, (&limits, deadline), &mut usage).await;

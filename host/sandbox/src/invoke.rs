@@ -82,6 +82,8 @@ pub struct Completion {
     pub logs: Vec<LogLine>,
     /// The resources that the execution used.
     pub usage: Usage,
+    /// The wait for its first turn at the processors, which uses up none of its time.
+    pub queued: Duration,
 }
 
 /// The wait for a thread after which a guest begins in a turn, as it does after a tick.
@@ -149,7 +151,8 @@ impl Sandbox {
                 trace.without_effect(Outcome::Failed(failure))
             }
             outcome => {
-                Completion { outcome, journal: trace.journal, logs: trace.logs, usage: trace.usage }
+                let Trace { journal, logs, usage, queued, .. } = trace;
+                Completion { outcome, journal, logs, usage, queued }
             }
         }
     }
@@ -171,13 +174,15 @@ impl Sandbox {
         let Context { namespace, run: of_run, .. } = &session.context;
         let (namespace, of_run) = (namespace.clone(), of_run.clone());
         let queue = Queue { turns: self.turns(), namespace, run: of_run };
-        // Before the deadline counts: that others are ahead is not the guest's fault.
+        // Before the deadline counts, since the guest cannot help the queue.
+        let begun = Instant::now();
         let turn = async { if in_turn { queue.wait().await } else { None } };
         let first = tokio::select! {
             biased;
             first = turn => first,
             () = cancel.cancelled() => return (Err(Unanswered::Cancelled), Trace::default()),
         };
+        let queued = if in_turn { begun.elapsed() } else { Duration::ZERO };
         let mut store = host::store(self.engine(), session);
         let (meter, breach) = (Arc::clone(&store.data().meter), Arc::clone(&store.data().breach));
         let ended = {
@@ -206,7 +211,7 @@ impl Sandbox {
             Ok(Err(_)) => Err(failure::internal("a host function panicked", host).into()),
             Err(_) => Err(host.limits.timed_out().into()),
         };
-        (answer, Trace::of(store.into_data()))
+        (answer, Trace { queued, ..Trace::of(store.into_data()) })
     }
 }
 
@@ -287,6 +292,8 @@ pub(crate) struct Trace {
     usage: Usage,
     /// The reason for which the latest request over HTTP was denied, if it was.
     denied: Option<String>,
+    /// The wait for the first turn.
+    queued: Duration,
 }
 
 impl Trace {
@@ -302,14 +309,15 @@ impl Trace {
             },
             logs: host.logs.finish(),
             journal: host.journal,
+            queued: Duration::ZERO,
         }
     }
 
     /// Makes a completion with an empty journal: such an attempt changes nothing in the
     /// store.
     fn without_effect(self, outcome: Outcome) -> Completion {
-        let Trace { logs, usage, .. } = self;
-        Completion { outcome, journal: Journal::default(), logs, usage }
+        let Trace { logs, usage, queued, .. } = self;
+        Completion { outcome, journal: Journal::default(), logs, usage, queued }
     }
 }
 

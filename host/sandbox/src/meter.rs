@@ -10,11 +10,11 @@
 //! for each processor, granted round-robin to namespaces and within a namespace to its
 //! runs. So neither short nodes nor those of other namespaces wait for it.
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::task::{self, Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -44,8 +44,12 @@ pub(crate) struct Queue {
     pub(crate) run: String,
 }
 
+/// The wait of a guest for its turn.
+type Wait = BoxFuture<'static, Option<FairPermit<String, String>>>;
+
 impl Queue {
-    pub(crate) fn wait(&self) -> BoxFuture<'static, Option<FairPermit<String, String>>> {
+    /// Waits for a turn.
+    pub(crate) fn wait(&self) -> Wait {
         let (turns, namespace) = (self.turns.clone(), self.namespace.clone());
         let run = self.run.clone();
         async move { turns.take_for(namespace, run, u32::MAX).await }.boxed()
@@ -53,23 +57,21 @@ impl Queue {
 }
 
 impl Meter {
-    /// Runs a future to its end, counting the CPU time of each poll.
+    /// Runs a future to its end, counting the CPU time of each poll. The first poll is in
+    /// the turn `first`, if there is one.
     pub(crate) async fn measure<F: Future>(
         self: Arc<Self>,
         queue: Queue,
-        mut first: Option<FairPermit<String, String>>,
+        first: Option<FairPermit<String, String>>,
         work: F,
     ) -> F::Output {
         let mut work = pin!(work);
-        let mut turn: Option<BoxFuture<'_, Option<FairPermit<String, String>>>> = None;
+        let mut turn: Option<Wait> = first.map(|first| ready(Some(first)).boxed());
         poll_fn(|cx| {
             let polled = match &mut turn {
-                None => match first.take() {
-                    None => self.poll(work.as_mut(), cx),
-                    Some(_turn) => apart(|| self.poll(work.as_mut(), cx)),
-                },
+                None => self.poll(work.as_mut(), cx),
                 Some(wait) => {
-                    let _turn = ready!(wait.as_mut().poll(cx));
+                    let _turn = task::ready!(wait.as_mut().poll(cx));
                     turn = None;
                     apart(|| self.poll(work.as_mut(), cx))
                 }

@@ -203,6 +203,44 @@ async fn a_spinning_guest_lets_others_run() {
     assert!(fast < Duration::from_millis(250), "{fast:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_a_first_turn_takes_no_time_of_the_guest() {
+    // Twenty slices of ten milliseconds on each processor are ahead.
+    let spinners = 20 * std::thread::available_parallelism().unwrap().get();
+    let bench = Arc::new(Bench::with_slots(u32::try_from(spinners).unwrap() + 1));
+    let spin = bench.plugin(&executes("(loop $l (br $l))")).await;
+    let quick = bench.plugin(&returns("{}")).await;
+    let in_turn = |namespace: String| {
+        let mut call = invocation();
+        call.waited = Duration::from_secs(1);
+        call.context.namespace = namespace;
+        call
+    };
+    let mut all = tokio::task::JoinSet::new();
+    for number in 0..spinners {
+        let (bench, spin) = (bench.clone(), spin.clone());
+        let mut call = in_turn(format!("{number:04}"));
+        limit(&mut call, Limit::CpuMs, 10_000);
+        all.spawn(async move { bench.sandbox.invoke(&spin, call).await });
+    }
+    while bench.sandbox.free_slots() > 1 {
+        tokio::task::yield_now().await;
+    }
+    let mut late = in_turn("late".to_owned());
+    limit(&mut late, Limit::TimeoutMs, 100);
+    let done = bench.sandbox.invoke(&quick, late).await;
+    let queued = done.queued;
+    assert_eq!(outputs(done), ["{}"]);
+    assert!(queued > Duration::from_millis(100), "{queued:?}");
+    // A cancel ends the wait.
+    let cancelled = in_turn("later".to_owned());
+    cancelled.cancel.cancel();
+    let begun = Instant::now();
+    let done = bench.sandbox.invoke(&quick, cancelled).await;
+    assert_eq!(done.outcome, Outcome::Released);
+    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+}
+
 async fn restored(sandbox: &Sandbox, digest: Digest) -> bool {
     let never = || async { Err::<Vec<u8>, _>(std::io::Error::other("not needed")) };
     sandbox.load(digest, never).await.is_ok()
