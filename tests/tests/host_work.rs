@@ -93,6 +93,13 @@ fn one(node: &str) -> Value {
     })
 }
 
+/// Returns a graph of one node whose checks may take seconds.
+fn one_with_long_checks(node: &str) -> Value {
+    let mut graph = one(node);
+    graph["limits"]["cpu_ms"] = json!(5000);
+    graph
+}
+
 fn upload(tenant: &Tenant<'_>, name: &str, bytes: Vec<u8>) -> Result<Value> {
     let path = tenant.path(&format!("/plugins?name={name}&version=test"));
     good(tenant.host.request("POST", &path)?.body(bytes).send()?)
@@ -157,8 +164,7 @@ fn a_cancel_ends_output_checks() -> Result<()> {
     let host = Host::start()?;
     let evil = evil(&host);
     push_heavy_outputs(&evil)?;
-    let mut graph = one("attack");
-    graph["limits"]["cpu_ms"] = json!(5000);
+    let graph = one_with_long_checks("attack");
     let run = evil.start("heavy", &graph)?;
     std::thread::sleep(Duration::from_millis(700));
     ensure!(evil.run(&run)?["status"] == "RUNNING", "the checks have ended");
@@ -171,8 +177,7 @@ fn output_checks_end_at_the_deadline() -> Result<()> {
     let host = Host::start()?;
     let evil = evil(&host);
     push_heavy_outputs(&evil)?;
-    let mut graph = one("attack");
-    graph["limits"]["cpu_ms"] = json!(5000);
+    let mut graph = one_with_long_checks("attack");
     graph["nodes"][0]["timeout_ms"] = json!(500);
     let run = evil.start("heavy", &graph)?;
     let found = evil.result(&run)?;
@@ -229,11 +234,9 @@ fn output_checks_of_a_namespace_take_turns() -> Result<()> {
     push_heavy_outputs(&evil)?;
     let any = json!({"type": "object"});
     upload(&evil, "few", described(LINES, &json!([node("many", &any, &heaviest())]))?)?;
-    let mut heavy = one("attack");
-    heavy["limits"]["cpu_ms"] = json!(5000);
+    let heavy = one_with_long_checks("attack");
     evil.apply("heavy", &heavy)?;
-    let mut few = one("many");
-    few["limits"]["cpu_ms"] = json!(5000);
+    let few = one_with_long_checks("many");
     evil.apply("few", &few)?;
     let turns = std::thread::available_parallelism()?.get();
     let large = (0..turns).map(|_| evil.begin("heavy")).collect::<Result<Vec<_>>>()?;

@@ -154,7 +154,8 @@ mod tests {
     fn predicates_return_bool() {
         let good = "//! A module.\nfn is_empty(&self) -> bool {\npub fn has_room(\n    a: u8,\n) -> bool {\n";
         assert_eq!(found("a.rs", good), Vec::<String>::new());
-        let bad = found("a.rs", "//! A module.\n    pub(crate) fn is_large(&mut self) {\n");
+        let bad = ["//! A module.\n    pub(crate) fn ", "is_large(&mut self) {\n"].concat();
+        let bad = found("a.rs", &bad);
         assert!(bad.len() == 1 && bad[0].contains("a.rs:2: `is_large`"), "{bad:?}");
     }
 

@@ -128,7 +128,7 @@ impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
         let is_forbidden = headers::is_forbidden(name, self.grants.idempotency_header);
         if is_forbidden {
-            // A guest that handles the refusal of the header makes its request next.
+            // If the guest handles the refusal, it makes its request next.
             self.denied = Some(format!("the header {name} is not for a node to set"));
         }
         is_forbidden

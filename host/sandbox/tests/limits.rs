@@ -71,7 +71,7 @@ async fn memory_is_limited_and_the_trap_that_follows_is_blamed_on_it() {
     let most = Limits::default().get(Limit::MemoryBytes);
     assert!(gives_up.usage.peak_memory_bytes <= most, "{:?}", gives_up.usage);
     assert!(gives_up.usage.peak_memory_bytes > most - (2 << 20), "{:?}", gives_up.usage);
-    // A guest that handles the denial continues.
+    // If the guest handles the denial, it continues.
     assert_eq!(outputs(bench.run(&executes(grow)).await), ["{}"]);
     bench.assert_healthy(4).await;
 }

@@ -64,6 +64,36 @@ macro_rules! claimed {
     };
 }
 
+/// The columns of a state, as people read it.
+macro_rules! state_view {
+    ($details:literal) => {
+        concat!(
+            "id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, ",
+            $details,
+            ", cpu_us, memory_bytes, host_calls, input_bytes, output_bytes"
+        )
+    };
+}
+
+/// A page of a run's states in path order, `$6` at most, which ends where their failures have `$7`
+/// bytes.
+macro_rules! page_of_states {
+    ($condition:literal) => {
+        concat!(
+            "SELECT ",
+            state_view!("details"),
+            " FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY path) - bytes AS bytes_ahead FROM (SELECT ",
+            state_view!("CASE WHEN kind IS NULL THEN NULL ELSE details END AS details"),
+            ", CASE WHEN kind IS NULL THEN 0 ELSE octet_length(message) + COALESCE(octet_length(details), 0) END AS bytes \
+             FROM state WHERE run = $1 AND ",
+            $condition,
+            " AND ",
+            seen!("state"),
+            " ORDER BY path LIMIT $6) page) counted WHERE bytes_ahead < $7 ORDER BY path"
+        )
+    };
+}
+
 /// The condition of the index `state_ready`: states that can be claimed now.
 macro_rules! ready {
     () => {
@@ -577,26 +607,11 @@ statements! {
     /// Lists states of a run in path order, from the first path on and after the second. Details
     /// are read only for failures, because those of a pruned state may have megabytes. The page
     /// ends at a number of bytes of failures.
-    STATES = concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
-              cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY path) - bytes AS bytes_ahead \
-              FROM (SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
-              CASE WHEN kind IS NULL THEN NULL ELSE details END AS details, \
-              CASE WHEN kind IS NULL THEN 0 ELSE octet_length(message) + COALESCE(octet_length(details), 0) END AS bytes, \
-              cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state \
-              WHERE run = $1 AND ($2 IS NULL OR node IN (SELECT value FROM json_each($2))) AND ($3 IS NULL OR status = $3) \
-              AND path >= $4 AND ($5 IS NULL OR path > $5) AND ", seen!("state"), " ORDER BY path LIMIT $6) page) counted \
-              WHERE bytes_ahead < $7 ORDER BY path"),
-    postgres concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
-              cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY path) - bytes AS bytes_ahead \
-              FROM (SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, \
-              CASE WHEN kind IS NULL THEN NULL ELSE details END AS details, \
-              CASE WHEN kind IS NULL THEN 0 ELSE octet_length(message) + COALESCE(octet_length(details), 0) END AS bytes, \
-              cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state \
-              WHERE run = $1 AND ($2::TEXT IS NULL OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
-              AND ($3::TEXT IS NULL OR status = $3) AND path >= $4 AND ($5::TEXT IS NULL OR path > $5) AND ", seen!("state"), " ORDER BY path LIMIT $6) page) counted \
-              WHERE bytes_ahead < $7 ORDER BY path");
-    STATE = concat!("SELECT id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, kind, message, details, \
-             cpu_us, memory_bytes, host_calls, input_bytes, output_bytes FROM state WHERE run = $1 AND id = $2 AND ", seen!("state"));
+    STATES = page_of_states!("($2 IS NULL OR node IN (SELECT value FROM json_each($2))) AND ($3 IS NULL OR status = $3) \
+              AND path >= $4 AND ($5 IS NULL OR path > $5)"),
+    postgres page_of_states!("($2::TEXT IS NULL OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
+              AND ($3::TEXT IS NULL OR status = $3) AND path >= $4 AND ($5::TEXT IS NULL OR path > $5)");
+    STATE = concat!("SELECT ", state_view!("details"), " FROM state WHERE run = $1 AND id = $2 AND ", seen!("state"));
     /// Reads a page of a succeeded state's outputs; those of any other state are staged.
     OUTPUTS_PAGE = "SELECT body FROM output WHERE state = $1 AND number >= $2 \
                     AND EXISTS (SELECT 1 FROM state s WHERE s.id = $1 AND s.status = 'SUCCESS') ORDER BY number LIMIT $3";
