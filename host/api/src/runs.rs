@@ -89,7 +89,7 @@ pub(crate) async fn start(
     let request = StartRequest { inputs, store, idempotency_key, delay_ms, wait, turn };
     let started = host.start_run(&namespace, &graph, request).await?;
     let status = if started.new { StatusCode::CREATED } else { StatusCode::OK };
-    let text = whole(&started.run, &[("started_before", &json!(!started.new).to_string())]);
+    let text = whole(&started.run, &[("started_before", &(!started.new).to_string())]);
     Ok((status, answer::json(text, started.run.place)))
 }
 
