@@ -11,15 +11,21 @@ use anyhow::{Result, ensure};
 use exosphere_tests::{Host, checkout, component, good, problem, until};
 use serde_json::{Value, json};
 
-/// Begins an upload, and never goes on with it.
+/// Begins an upload, and never goes on with it. Returns once it has been admitted: only then does
+/// the host ask for the body.
 fn stuck(host: &Host, namespace: &str) -> Result<TcpStream> {
     let address = host.url().trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(&address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let head = format!(
         "POST /v1/namespaces/{namespace}/plugins?name=stuck HTTP/1.1\r\nHost: {address}\r\n\
-         Content-Type: application/wasm\r\nContent-Length: 1000\r\n\r\n"
+         Content-Type: application/wasm\r\nContent-Length: 1000\r\n\
+         Expect: 100-continue\r\n\r\n"
     );
     stream.write_all(head.as_bytes())?;
+    let mut answer = [0; 25];
+    stream.read_exact(&mut answer)?;
+    ensure!(answer == *b"HTTP/1.1 100 Continue\r\n\r\n", "{}", answer.escape_ascii());
     stream.write_all(b"\0asm")?;
     Ok(stream)
 }
@@ -44,17 +50,14 @@ fn uploads_that_are_too_many_or_too_slow_are_turned_away() -> Result<()> {
     let host = Host::start()?;
     let started = Instant::now();
     let mut first: Vec<TcpStream> = (0..4).map(|_| stuck(&host, "one")).collect::<Result<_>>()?;
-    // The fifth upload's answer shows whether they have been admitted.
-    let refused = until("the namespace has all its places", || {
-        let response = upload(&host, "one")?;
-        Ok((response.status() == 429).then_some(response))
-    })?;
+    let refused = upload(&host, "one")?;
+    ensure!(refused.status() == 429, "{}", refused.status());
     ensure!(refused.headers()["retry-after"] == "5");
     let (_, found) = problem(refused)?;
     ensure!(found["type"] == "urn:exosphere:problem:too-many-uploads", "{found:#}");
     ensure!(is_read(&upload(&host, "two")?), "others are not in its way");
     let second: Vec<TcpStream> = (0..4).map(|_| stuck(&host, "two")).collect::<Result<_>>()?;
-    until("the house is full", || Ok((upload(&host, "three")?.status() == 429).then_some(())))?;
+    ensure!(upload(&host, "three")?.status() == 429, "the host has all its places");
     ensure!(host.get("//health")?["status"] == "ok", "everything else goes on");
     // A client that hangs up gives back the place.
     drop(second);
@@ -62,7 +65,6 @@ fn uploads_that_are_too_many_or_too_slow_are_turned_away() -> Result<()> {
     // A client that sends nothing is given up.
     let mut answer = [0; 512];
     let stream = first.first_mut().unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let read = stream.read(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
     ensure!(answer.starts_with("HTTP/1.1 408"), "{answer}");

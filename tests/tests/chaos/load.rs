@@ -20,6 +20,8 @@ const WIDTH: i64 = 50;
 /// The ends of the branches of an inner fanout, in turn.
 const TURNS: [&str; 10] =
     ["go", "go", "requeue", "go", "prune", "go", "fail", "go", "requeue", "go"];
+/// Events of a run after which it is read again. A second later it is read in any case.
+const EVENTS_BETWEEN_READS: i64 = 200;
 /// Number of requeues of a branch that requeues, and of retries of one that fails.
 const REQUEUES: i64 = 2;
 const RETRIES: i64 = 2;
@@ -235,8 +237,9 @@ fn run(anyone: &mut Anyone<'_>, key: &str) -> Result<Books> {
     while found["status"] == "RUNNING" {
         found["store"] = Value::Null;
         ensure!(Instant::now() < anyone.end, "it does not end: {found:#}");
-        let version = found["version"].as_i64().unwrap_or_default();
-        found = anyone.get(&format!("/runs/{run}?after={version}&wait_ms=1000"))?;
+        // A read after each event would take the processors from the hosts.
+        let later = found["version"].as_i64().unwrap_or_default() + EVENTS_BETWEEN_READS;
+        found = anyone.get(&format!("/runs/{run}?after={later}&wait_ms=1000"))?;
     }
     verify(anyone, &run, &found).with_context(|| run.clone())
 }
