@@ -4,16 +4,20 @@
 //! threads per statement or per row (docs/performance.md has the figures). A commit needs none at
 //! all: it runs on the committer's own thread.
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use exosphere_domain::ids::Millis;
 use rusqlite::types::{ToSqlOutput, Value as Owned};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Row, ToSql};
-use tokio::sync::{MutexGuard, oneshot};
+use tokio::sync::{Mutex as Lock, OwnedMutexGuard, oneshot};
 
+use self::checkpoints::Checkpoints;
 use crate::error::{OpenError, StoreError};
 use crate::text::{Cells, Read, Rows, Text, Tx, Value};
+
+mod checkpoints;
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -26,28 +30,35 @@ const READERS: usize = 4;
 /// The connection that writes, under a lock that callers get in the order of their requests.
 #[derive(Clone)]
 pub(crate) struct Line {
-    connection: Arc<tokio::sync::Mutex<Connection>>,
+    writer: Arc<Lock<Writer>>,
 }
+
+struct Writer {
+    connection: Connection,
+    checkpoints: Checkpoints,
+}
+
+/// The connection that writes, while it is locked. On drop, it sees to checkpoints.
+pub(crate) struct Held(OwnedMutexGuard<Writer>);
 
 impl Line {
     pub(crate) fn open(file: &Path) -> Result<Self, OpenError> {
         let connection = Connection::open(file)?;
-        // FULL: a commit is on the disk when it returns. Checkpoints of 16 MiB at a time, since
-        // each costs two more syncs.
+        // FULL: a commit is on the disk when it returns.
         connection.execute_batch(
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA busy_timeout = 5000;
-             PRAGMA wal_autocheckpoint = 2000;
              PRAGMA cache_size = -65536;",
         )?;
         connection.set_prepared_statement_cache_capacity(PREPARED);
-        Ok(Line { connection: Arc::new(tokio::sync::Mutex::new(connection)) })
+        let checkpoints = Checkpoints::start(file, &connection)?;
+        Ok(Line { writer: Arc::new(Lock::new(Writer { connection, checkpoints })) })
     }
 
     /// Locks the connection, for a caller that may block its thread.
-    pub(crate) async fn hold(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().await
+    pub(crate) async fn hold(&self) -> Held {
+        Held(self.writer.clone().lock_owned().await)
     }
 
     /// Runs `work` on the connection, on a blocking thread. It runs to its end even if the caller
@@ -56,12 +67,33 @@ impl Line {
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let connection = self.connection.clone();
-        let worked = tokio::task::spawn_blocking(move || work(&mut connection.blocking_lock()));
+        let writer = self.writer.clone();
+        let worked =
+            tokio::task::spawn_blocking(move || work(&mut Held(writer.blocking_lock_owned())));
         worked.await.map_err(|error| match error.is_panic() {
             true => StoreError::Data("made the host panic".into()),
             false => StoreError::Unavailable("the host is stopping".into()),
         })?
+    }
+}
+
+impl Deref for Held {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0.connection
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.0.connection
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.checkpoints.after_commit(&self.0.connection);
     }
 }
 

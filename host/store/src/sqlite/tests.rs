@@ -1,4 +1,4 @@
-//! Tests of a full disk. Not here: a broken one.
+//! Tests of a full disk and of the size of the log. Not here: a broken disk.
 
 use super::*;
 use crate::commit::tests::{name, start};
@@ -42,4 +42,26 @@ async fn what_a_full_disk_has_no_room_for_is_written_when_it_has() {
     assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 1));
     assert_eq!(runs().await, 3);
     assert_eq!(crate::check(&database).await.unwrap().violations, []);
+}
+
+#[tokio::test]
+async fn the_log_begins_anew_under_steady_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("db");
+    let store = Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&[7; 32])).await;
+    let store = store.unwrap();
+    let session = store.begin_session("host", 0).await.unwrap();
+    let size = |file: &std::path::Path| std::fs::metadata(file).map_or(0, |found| found.len());
+    for _ in 0..40 {
+        let start = start(&store, session, 5_000_000).await;
+        store.commit(start).await.unwrap();
+    }
+    let log = size(&folder.path().join("db-wal"));
+    assert!(log < 150 << 20, "200 MB were written: {log}");
+    // The thread copies the rest, when nobody commits.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while size(&file) < 100_000_000 && std::time::Instant::now() < end {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(size(&file) >= 100_000_000, "{}", size(&file));
 }

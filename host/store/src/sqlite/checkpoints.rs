@@ -1,0 +1,77 @@
+//! Checkpoints of SQLite's log (WAL): they copy the pages of the log into the database file, with
+//! two syncs, so that the log can begin anew. A thread of its own does most of them, so that
+//! commits need not wait.
+//!
+//! A log only begins anew after a checkpoint with no commit behind it. Under steady load the thread
+//! never gets there; so the writer itself does a checkpoint when the log is large. It copies the
+//! few pages that the thread has left.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rusqlite::Connection;
+
+use crate::error::OpenError;
+
+/// Pages of the log from which the thread does a checkpoint: 16 MiB.
+const BACKGROUND_PAGES: i32 = 2_000;
+
+/// Pages of the log from which the writer does a checkpoint: 128 MiB.
+const WRITER_PAGES: i32 = 8 * BACKGROUND_PAGES;
+
+thread_local! {
+    /// Pages of the log after the last commit of this thread, until somebody takes them.
+    static LOG_PAGES: Cell<i32> = const { Cell::new(0) };
+}
+
+/// The thread that does checkpoints. It ends when this is dropped.
+pub(super) struct Checkpoints {
+    wanted: SyncSender<()>,
+}
+
+impl Checkpoints {
+    /// Starts the thread for the database of `writer`, and has checkpoints of commits of `writer`
+    /// done by [`Checkpoints::after_commit`] instead of by SQLite.
+    pub(super) fn start(file: &Path, writer: &Connection) -> Result<Self, OpenError> {
+        writer.wal_hook(Some(|_, pages| {
+            LOG_PAGES.set(pages);
+            Ok(())
+        }));
+        let connection = Connection::open(file)?;
+        connection.execute_batch("PRAGMA synchronous = FULL")?;
+        // One signal is enough: it stands for all commits before the checkpoint.
+        let (wanted, signals) = sync_channel(1);
+        std::thread::Builder::new()
+            .name("store-checkpoint".into())
+            .spawn(move || run(&connection, &signals))
+            .map_err(OpenError::Thread)?;
+        Ok(Checkpoints { wanted })
+    }
+
+    /// Has a checkpoint done if the commits of this thread have made the log large enough.
+    pub(super) fn after_commit(&self, writer: &Connection) {
+        let pages = LOG_PAGES.take();
+        if pages >= WRITER_PAGES {
+            checkpoint(writer);
+        } else if pages >= BACKGROUND_PAGES {
+            // An error means that a signal is there already.
+            let _ = self.wanted.try_send(());
+        }
+    }
+}
+
+fn run(connection: &Connection, signals: &Receiver<()>) {
+    while signals.recv().is_ok() {
+        checkpoint(connection);
+    }
+}
+
+/// Does a checkpoint that waits for nobody. If it fails, the log has all pages still, and a later
+/// one copies them.
+fn checkpoint(connection: &Connection) {
+    let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+    if let Err(error) = done {
+        tracing::debug!(%error, "a checkpoint of the database's log failed");
+    }
+}
