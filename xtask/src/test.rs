@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::bench::PROGRAMS;
 use crate::build;
 use crate::clock::Clock;
 use crate::command;
@@ -18,7 +19,7 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
     let mut clock = Clock::default();
     let mut results = Vec::new();
     postgres::ensure()?;
-    clock.step("plugins compiled", || build::plugins(project))?;
+    clock.step("plugins compiled", || build::plugins(project, &[]))?;
     if filter.is_none() {
         lints(project, &mut clock)?;
     }
@@ -34,7 +35,7 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
     results.extend(clock.step("plugins tested", || tests(&mut plugins))?);
     if filter.is_none() {
         clock.step("speed compared", || {
-            let bench = build::program(project, "exosphere-bench", &[])?;
+            let bench = build::program(project, &PROGRAMS, &[])?;
             command::run(Command::new(bench).arg("--guard"))
         })?;
     }
