@@ -11,6 +11,7 @@ mod build;
 mod postgres;
 mod demo;
 mod tidy;
+mod docs;
 mod test;
 mod bench;
 mod audit;
@@ -57,6 +58,8 @@ enum Task {
     },
     /// Check sources and documents against the rules that no lint knows
     Tidy,
+    /// Write the reference of the command line, docs/reference/cli.md
+    Docs,
     /// Measure a release build of the host beside what the machine could do
     ///
     /// All arguments go to the benchmark: `cargo xtask bench --help` lists them.
@@ -98,6 +101,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo { file } => demo::run(&project, file),
         Task::Test { filter } => test::run(&project, filter.as_deref()),
         Task::Tidy => tidy::run(&project),
+        Task::Docs => docs::write(&project),
         Task::Bench { arguments } => bench::run(&project, &arguments),
         Task::Audit { allow_unreachable } => {
             let faults = audit::run(&project)?;

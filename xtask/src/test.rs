@@ -10,6 +10,7 @@ use crate::bench::PROGRAMS;
 use crate::build;
 use crate::clock::Clock;
 use crate::command;
+use crate::docs;
 use crate::postgres;
 use crate::project::Project;
 use crate::tidy;
@@ -34,6 +35,7 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
     plugins.args(["--workspace"]).args(filter);
     results.extend(clock.step("plugins tested", || tests(&mut plugins))?);
     if filter.is_none() {
+        clock.step("command line compared", || docs::check(project))?;
         clock.step("speed compared", || {
             let bench = build::program(project, &PROGRAMS, &[])?;
             command::run(Command::new(bench).arg("--guard"))
