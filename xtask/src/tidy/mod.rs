@@ -70,10 +70,20 @@ pub fn run(project: &Project) -> Result<()> {
         }
     }
     breaches.extend(manifest::other_versions(&files));
+    let wide = wide(&files);
+    if !wide.is_empty() {
+        println!("{} lines are longer than {} columns", wide.len(), source::MAX_COLUMNS);
+    }
     if breaches.is_empty() {
         return Ok(());
     }
     bail!("{} breaches of the rules in CONTRIBUTING.md:\n{}", breaches.len(), breaches.join("\n"))
+}
+
+/// Finds lines of Rust and SQL that are too long.
+fn wide(files: &[File]) -> Vec<String> {
+    let is_source = |file: &&File| file.has_extension("rs") || file.has_extension("sql");
+    files.iter().filter(is_source).flat_map(source::wide).collect()
 }
 
 /// Finds the files to check below a folder, in the order of their names.

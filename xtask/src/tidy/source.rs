@@ -1,4 +1,5 @@
-//! Rules for Rust sources: modules have a header, and predicates return `bool`.
+//! Rules for sources: modules have a header, predicates return `bool`, and lines are not too
+//! long.
 
 use super::File;
 
@@ -7,6 +8,9 @@ const PREDICATES: [&str; 3] = ["fn is_", "fn has_", "fn can_"];
 
 /// The longest signature of a function, in lines.
 const SIGNATURE_LINES: usize = 12;
+
+/// The longest line of a source, in columns.
+pub const MAX_COLUMNS: usize = 120;
 
 /// Finds a module without a header.
 pub fn header(file: &File) -> Option<String> {
@@ -19,6 +23,12 @@ pub fn predicates(file: &File) -> Vec<String> {
     let lines: Vec<&str> = file.text.lines().collect();
     let breach = |number: usize| Some(file.breach(number, &predicate(&lines[number..])?));
     (0..lines.len()).filter_map(breach).collect()
+}
+
+/// Finds lines that are too long. rustfmt breaks neither texts nor comments.
+pub fn wide(file: &File) -> Vec<String> {
+    let wide = file.lines().filter(|(_, line)| line.chars().count() > MAX_COLUMNS);
+    wide.map(|(number, _)| file.breach(number, "the line is too long")).collect()
 }
 
 /// Returns the breach of a predicate that is defined on the first of some lines.
@@ -54,6 +64,14 @@ mod tests {
         let bad = ["//! A module.\n    pub(crate) fn ", "is_large(&mut self) {\n"].concat();
         let bad = predicates(&file("a.rs", &bad));
         assert!(bad.len() == 1 && bad[0].contains("a.rs:2: `is_large`"), "{bad:?}");
+    }
+
+    #[test]
+    fn long_lines_are_found() {
+        let line = |columns: usize| "ü".repeat(columns) + "\n";
+        let text = line(MAX_COLUMNS) + &line(MAX_COLUMNS + 1);
+        let found = wide(&file("a.sql", &text));
+        assert!(found.len() == 1 && found[0].contains("a.sql:2:"), "{found:?}");
     }
 
     #[test]
