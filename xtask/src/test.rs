@@ -108,7 +108,7 @@ mod tests {
     use super::{failure, passed};
 
     #[test]
-    fn the_runners_lines_are_understood() {
+    fn result_lines_of_runners_are_parsed() {
         assert_eq!(failure("test a::b ... FAILED"), Some("a::b"));
         assert_eq!(failure("test a::b ... ok"), None);
         assert_eq!(failure("test result: FAILED. 1 passed; 1 failed"), None);

@@ -36,9 +36,10 @@ pub fn banned(file: &File) -> Vec<String> {
             }));
         }
         is_code ^= file.has_extension("md") && text.starts_with("```");
-        let is_prose = match is_source {
-            true => ["//", "--"].iter().any(|mark| text.starts_with(mark)),
-            false => file.has_extension("md") && !is_code,
+        let is_prose = if is_source {
+            ["//", "--"].iter().any(|mark| text.starts_with(mark))
+        } else {
+            file.has_extension("md") && !is_code
         };
         if is_prose {
             breaches.extend(phrases(line).map(|(phrase, plain)| {
