@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: compiles everything in release mode and runs the benchmark,
-//! which is `tests/bench`.
+//! `cargo xtask bench`: compiles the host and the benchmark, which is `tests/bench`,
+//! in release mode, and runs it.
 
 use std::process::Command;
 
@@ -11,13 +11,15 @@ use crate::command;
 use crate::postgres;
 use crate::project::Project;
 
+/// The benchmark, and the host that it starts.
+pub const PROGRAMS: [&str; 2] = ["exosphere-bench", "exosphere"];
+
 /// Runs the benchmark with the given arguments.
 pub fn run(project: &Project, arguments: &[String]) -> Result<()> {
     let mut clock = Clock::default();
     postgres::ensure()?;
-    clock.step("plugins compiled", || build::plugins(project))?;
-    let bench = clock.step("host compiled for release", || {
-        build::program(project, "exosphere-bench", &["--release"])
-    })?;
+    clock.step("plugins compiled", || build::plugins(project, &[]))?;
+    let bench = clock
+        .step("host compiled for release", || build::program(project, &PROGRAMS, &["--release"]))?;
     command::run(Command::new(bench).args(arguments).current_dir(project.at(".")))
 }

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 /// Runs a program to its end; its output is shown.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| missing(command))?;
-    match status.success() {
-        true => Ok(()),
-        false => bail!("`{}` failed ({status})", line(command)),
+    if !status.success() {
+        bail!("`{}` failed ({status})", line(command));
     }
+    Ok(())
 }
 
 /// Runs a program to its end, and returns its standard output.
@@ -20,7 +20,7 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("`{}` failed ({})", line(command), output.status);
     }
     String::from_utf8(output.stdout)
-        .with_context(|| format!("`{}` wrote what is no UTF-8 text", line(command)))
+        .with_context(|| format!("`{}` wrote text that is not UTF-8", line(command)))
 }
 
 /// Tells whether a program can be run and succeeds. Its output is dropped.

@@ -10,8 +10,9 @@ mod toolchain;
 mod build;
 mod postgres;
 mod demo;
-mod test;
 mod tidy;
+mod docs;
+mod test;
 mod bench;
 mod audit;
 
@@ -55,8 +56,10 @@ enum Task {
         /// A part of the names of the tests to run
         filter: Option<String>,
     },
-    /// Hold sources and documents to the rules that no lint knows
+    /// Check sources and documents against the rules that no lint knows
     Tidy,
+    /// Write the reference of the command line, docs/reference/cli.md
+    Docs,
     /// Measure a release build of the host beside what the machine could do
     ///
     /// All arguments go to the benchmark: `cargo xtask bench --help` lists them.
@@ -66,7 +69,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Check the licences, the sources and the known faults of what we depend on
+    /// Check the licences, the sources and the known faults of the dependencies
     ///
     /// The exit status is 3 if all is well but the database of known faults could
     /// not be reached.
@@ -94,10 +97,11 @@ fn run(task: Task) -> Result<ExitCode> {
     let project = Project::find()?;
     let done = match task {
         Task::Setup { no_rustup } => toolchain::setup(&project, !no_rustup).map(drop),
-        Task::Plugins => build::plugins(&project).map(drop),
+        Task::Plugins => build::plugins(&project, &[]).map(drop),
         Task::Demo { file } => demo::run(&project, file),
         Task::Test { filter } => test::run(&project, filter.as_deref()),
         Task::Tidy => tidy::run(&project),
+        Task::Docs => docs::write(&project),
         Task::Bench { arguments } => bench::run(&project, &arguments),
         Task::Audit { allow_unreachable } => {
             let faults = audit::run(&project)?;

@@ -6,9 +6,11 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::bench::PROGRAMS;
 use crate::build;
 use crate::clock::Clock;
 use crate::command;
+use crate::docs;
 use crate::postgres;
 use crate::project::Project;
 use crate::tidy;
@@ -18,7 +20,7 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
     let mut clock = Clock::default();
     let mut results = Vec::new();
     postgres::ensure()?;
-    clock.step("plugins compiled", || build::plugins(project))?;
+    clock.step("plugins compiled", || build::plugins(project, &[]))?;
     if filter.is_none() {
         lints(project, &mut clock)?;
     }
@@ -33,8 +35,9 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
     plugins.args(["--workspace"]).args(filter);
     results.extend(clock.step("plugins tested", || tests(&mut plugins))?);
     if filter.is_none() {
+        clock.step("command line compared", || docs::check(project))?;
         clock.step("speed compared", || {
-            let bench = build::program(project, "exosphere-bench", &[])?;
+            let bench = build::program(project, &PROGRAMS, &[])?;
             command::run(Command::new(bench).arg("--guard"))
         })?;
     }
@@ -105,7 +108,7 @@ mod tests {
     use super::{failure, passed};
 
     #[test]
-    fn the_runners_lines_are_understood() {
+    fn result_lines_of_runners_are_parsed() {
         assert_eq!(failure("test a::b ... FAILED"), Some("a::b"));
         assert_eq!(failure("test a::b ... ok"), None);
         assert_eq!(failure("test result: FAILED. 1 passed; 1 failed"), None);

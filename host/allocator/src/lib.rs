@@ -1,6 +1,6 @@
 //! The memory allocator of the binaries. Small allocations come from mimalloc:
 //! executions on several threads allocate and free all the time, and glibc makes
-//! threads wait for each other (docs/performance.md has the figures). Large allocations
+//! threads wait for each other (docs/internals/performance-log.md has the figures). Large allocations
 //! come from the system, which has them back as soon as they are freed: mimalloc would
 //! keep some tens of megabytes of uploads and outputs.
 //!

@@ -3,14 +3,13 @@
 //! semaphore that orders them.
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use exosphere_orchestrator::Host;
 use tokio::task::JoinHandle;
 
 use crate::body::announced;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 
 /// Runs a handler on the work runtime. If the caller disconnects, the handler is
 /// aborted.
@@ -21,7 +20,7 @@ pub(crate) async fn at_work(State(host): State<Host>, request: Request, next: Ne
         Err(error) => {
             tracing::error!(%error, "a request was not answered");
             let words = "something went wrong inside the host; its log has the reason";
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", words).into_response()
+            Problem::new(Kind::Internal, words).into_response()
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use exosphere_orchestrator::domain::ids::Name;
 use exosphere_orchestrator::domain::json::{self, JsonError, Typed, from_value};
 use exosphere_orchestrator::{Error, FairPermit, Host};
@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -74,7 +74,7 @@ fn too_slow() -> Problem {
         IN_TIME.as_secs(),
         NO_PROGRESS.as_secs()
     );
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", words)
+    Problem::new(Kind::TooSlow, words)
 }
 
 /// Tells whether a body is long, or may be because it announces no length.
@@ -93,13 +93,13 @@ pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
 /// Returns the problem for a body over the limit, with a remedy.
 pub(crate) fn too_large(most: u64, remedy: &str) -> Problem {
     let words = format!("the body is larger than {most} bytes, the limit of this path{remedy}");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", words)
+    Problem::new(Kind::TooLarge, words)
 }
 
 /// Returns the problem for a body that broke off.
 pub(crate) fn broken() -> Problem {
     let words = "the body broke off before its end";
-    Problem::new(StatusCode::BAD_REQUEST, "broken-body", words)
+    Problem::new(Kind::BrokenBody, words)
 }
 
 /// A body that was parsed as a JSON object.
@@ -172,7 +172,7 @@ fn object(bytes: &[u8], mut json_bytes: u64) -> Result<Map<String, Value>, Box<P
 }
 
 fn refused(words: String) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad-json", words)
+    Problem::new(Kind::BadJson, words)
 }
 
 fn bad(error: &dyn Display) -> Problem {
@@ -185,7 +185,7 @@ fn too_heavy(most: u64) -> Problem {
         "the body would take more than {most} bytes of memory once it is read: it has too many \
          values; the operator of the host can raise that: `exosphere serve --limit json_bytes=..`"
     );
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-values", words)
+    Problem::new(Kind::TooManyValues, words)
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@
 //! authorizes requests by the path.
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 
 /// Default headers of every response: no sniffing of its type, no caching, no scripts
 /// and no resources.
@@ -34,7 +34,7 @@ pub(crate) fn refusal(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Pro
     if hides_its_place(uri.path()) {
         let words = "a namespace, and what stands before it in the path, is written without \
                      percent-encoding";
-        return Some(Problem::new(StatusCode::BAD_REQUEST, "bad-path", words));
+        return Some(Problem::new(Kind::BadPath, words));
     }
     foreign(uri, headers, local)
 }
@@ -50,9 +50,9 @@ fn foreign(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
     let Some(authority) = authority(uri, headers) else {
         let words = "a request names its host once, in the header `Host` as HTTP/1.1 has it, and \
                      nowhere another one";
-        return Some(Problem::new(StatusCode::BAD_REQUEST, "bad-host", words));
+        return Some(Problem::new(Kind::BadHost, words));
     };
-    let of_others = |words| Some(Problem::new(StatusCode::FORBIDDEN, "other-site", words));
+    let of_others = |words| Some(Problem::new(Kind::OtherSite, words));
     if local && !is_loopback(authority.host()) {
         return of_others("this host listens on the loopback only and answers to no other name");
     }

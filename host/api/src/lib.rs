@@ -21,7 +21,6 @@ use std::future::Future;
 
 use axum::extract::FromRequestParts;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
@@ -32,7 +31,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 pub use connections::ConnectionLimits;
-use problem::Problem;
+use problem::{Kind, Problem};
 
 /// Path parameters. A mismatch is answered with a problem instead of plain text.
 #[derive(FromRequestParts)]
@@ -46,13 +45,13 @@ struct Query<T>(T);
 
 impl From<PathRejection> for Problem {
     fn from(rejection: PathRejection) -> Self {
-        Problem::new(StatusCode::BAD_REQUEST, "bad-path", rejection.body_text())
+        Problem::new(Kind::BadPath, rejection.body_text())
     }
 }
 
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
-        Problem::new(StatusCode::BAD_REQUEST, "bad-query", rejection.body_text())
+        Problem::new(Kind::BadQuery, rejection.body_text())
     }
 }
 
@@ -130,16 +129,16 @@ async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Respo
         }
         Err(_) => {
             let words = "the database is unavailable; the host's log has the reason";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", words).into_response()
+            Problem::new(Kind::Unavailable, words).into_response()
         }
     }
 }
 
 async fn no_route() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no-such-route", "there is nothing at this path")
+    Problem::new(Kind::NoSuchRoute, "there is nothing at this path")
 }
 
 async fn no_method() -> Problem {
     let words = "this path does not take that method";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no-such-method", words)
+    Problem::new(Kind::NoSuchMethod, words)
 }

@@ -11,7 +11,7 @@ use exosphere_orchestrator::{Capability, Host, PluginEntry, PluginRow, PluginUpl
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::uploads::Uploads;
 use crate::{ListPart, Path, Query, answer};
 
@@ -64,7 +64,7 @@ pub(crate) async fn check(
     }
     let name = name.ok_or_else(|| {
         let words = "give the name that the plugin would have, as `?name=..`: grants go by it";
-        Problem::new(StatusCode::BAD_REQUEST, "bad-query", words)
+        Problem::new(Kind::BadQuery, words)
     })?;
     let (_place, bytes) = uploads.take(&namespace, &headers, body, host.upload_bytes()).await?;
     let checked = host.check_plugin(&namespace, &name, &bytes).await?;

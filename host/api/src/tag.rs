@@ -3,13 +3,13 @@
 //! version, so a read-modify-write loses no concurrent change.
 
 use axum::Json;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use exosphere_orchestrator::Expected;
 use exosphere_orchestrator::domain::ids::Digest;
 use serde_json::Value;
 
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 
 /// Returns a response with the version of the setting that it shows.
 pub(crate) fn tagged(version: Digest, body: Value) -> Response {
@@ -47,7 +47,7 @@ pub(crate) struct BadTag;
 impl From<BadTag> for Problem {
     fn from(_: BadTag) -> Self {
         let words = "If-Match takes what ETag said, in its quotation marks, or *";
-        Problem::new(StatusCode::BAD_REQUEST, "bad-header", words)
+        Problem::new(Kind::BadHeader, words)
     }
 }
 

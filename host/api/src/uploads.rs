@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use exosphere_orchestrator::domain::ids::Name;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use crate::body::{announced, read, too_large};
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 
 /// Limits on concurrent uploads, on the whole host and per namespace. An upload counts
 /// while it is read, while it waits for its turn, and while it is compiled.
@@ -96,8 +96,7 @@ fn too_many() -> Problem {
         "{IN_ALL} uploads, or {OF_ONE} of this namespace, are being read or compiled at the \
          moment; try again in {AGAIN_AFTER_S} s"
     );
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-uploads", words)
-        .retry_after(AGAIN_AFTER_S)
+    Problem::new(Kind::TooManyUploads, words).retry_after(AGAIN_AFTER_S)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod clock;
 pub mod path;
 pub mod failure;
+pub mod reason;
 pub mod budget;
 pub mod schema;
 pub mod node;

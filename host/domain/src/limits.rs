@@ -365,10 +365,10 @@ mod tests {
 
     #[test]
     fn the_documented_table_is_the_one_that_counts() {
-        let page = include_str!("../../../docs/limits.md");
+        let page = include_str!("../../../docs/reference/limits.md");
         for limit in Limit::ALL {
             let row = format!("| `{limit}` | {} | ", limit.unit().show(limit.default()));
-            assert!(page.contains(&row), "docs/limits.md should say {row}");
+            assert!(page.contains(&row), "docs/reference/limits.md should say {row}");
         }
     }
 

@@ -3,6 +3,7 @@
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Problem;
 use exosphere_domain::ids::RunId;
+use exosphere_domain::reason::Reason;
 use exosphere_sandbox::{Refused, SetupError};
 use exosphere_store::{OpenError, StoreError};
 use uuid::Uuid;
@@ -94,16 +95,16 @@ impl Error {
         Error::NotFound { what, name: name.to_string(), hint: String::new() }
     }
 
-    /// Returns a word for programs: the reason for which a plugin is refused, or the
-    /// effect of a request that was not answered.
-    pub fn reason(&self) -> Option<&'static str> {
+    /// Returns the reason for programs: why a plugin is refused, or the effect of a request
+    /// that was not answered.
+    pub fn reason(&self) -> Option<Reason> {
         match self {
-            Error::Plugin(refused) => Some(refused.reason()),
-            Error::Description { .. } => Some("bad-description"),
+            Error::Plugin(refused) => refused.reason(),
+            Error::Description { .. } => Some(Reason::BadDescription),
             Error::Unanswered { effect, .. } => Some(match effect {
-                Effect::None => "not-done",
-                Effect::Unknown => "unknown",
-                Effect::Done => "done",
+                Effect::None => Reason::NotDone,
+                Effect::Unknown => Reason::Unknown,
+                Effect::Done => Reason::Done,
             }),
             _ => None,
         }

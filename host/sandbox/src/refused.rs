@@ -6,6 +6,7 @@
 
 use exosphere_domain::failure::Failure;
 use exosphere_domain::limits::Unit;
+use exosphere_domain::reason::Reason;
 use serde::{Deserialize, Serialize};
 
 use crate::text::{clean_lines, cut};
@@ -114,24 +115,24 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Returns the word for each kind, for programs.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Refused::Empty => "empty",
-            Refused::NotAComponent { .. } => "not-a-component",
-            Refused::Invalid { .. } => "invalid-component",
-            Refused::Proposal { .. } => "disabled-proposal",
-            Refused::TooMany { .. } => "too-many-parts",
+    /// Returns the reason for programs; `None` for an internal error.
+    pub fn reason(&self) -> Option<Reason> {
+        Some(match self {
+            Refused::Empty => Reason::Empty,
+            Refused::NotAComponent { .. } => Reason::NotAComponent,
+            Refused::Invalid { .. } => Reason::InvalidComponent,
+            Refused::Proposal { .. } => Reason::DisabledProposal,
+            Refused::TooMany { .. } => Reason::TooManyParts,
             Refused::TooCostly { limit, .. } => limit.reason(),
-            Refused::Uncompilable { .. } => "compiler-failed",
-            Refused::DoesNotFit { .. } => "does-not-fit",
-            Refused::Imports { .. } => "unknown-import",
-            Refused::Exports { .. } => "not-a-plugin",
-            Refused::Describe(_) => "describe-failed",
-            Refused::DescribeDiffers => "describe-differs",
-            Refused::Killed { .. } => "compiler-killed",
-            Refused::Internal { .. } => "internal",
-        }
+            Refused::Uncompilable { .. } => Reason::CompilerFailed,
+            Refused::DoesNotFit { .. } => Reason::DoesNotFit,
+            Refused::Imports { .. } => Reason::UnknownImport,
+            Refused::Exports { .. } => Reason::NotAPlugin,
+            Refused::Describe(_) => Reason::DescribeFailed,
+            Refused::DescribeDiffers => Reason::DescribeDiffers,
+            Refused::Killed { .. } => Reason::CompilerKilled,
+            Refused::Internal { .. } => return None,
+        })
     }
 }
 
@@ -159,12 +160,12 @@ impl CompileLimit {
         }
     }
 
-    fn reason(self) -> &'static str {
+    fn reason(self) -> Reason {
         match self {
-            CompileLimit::Cpu => "compile-cpu-limit",
-            CompileLimit::Memory => "compile-memory-limit",
-            CompileLimit::Wall => "compile-time-limit",
-            CompileLimit::Code => "code-size-limit",
+            CompileLimit::Cpu => Reason::CompileCpuLimit,
+            CompileLimit::Memory => Reason::CompileMemoryLimit,
+            CompileLimit::Wall => Reason::CompileTimeLimit,
+            CompileLimit::Code => Reason::CodeSizeLimit,
         }
     }
 }

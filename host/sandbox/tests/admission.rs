@@ -5,6 +5,7 @@
 mod support;
 
 use exosphere_domain::ids::Digest;
+use exosphere_domain::reason::Reason;
 use exosphere_sandbox::Refused;
 use support::*;
 
@@ -112,7 +113,7 @@ async fn proposals_that_are_off_are_refused() {
             panic!("{proposal}: {refused}");
         };
         assert_eq!(named, proposal, "{refused}");
-        assert_eq!(refused.reason(), "disabled-proposal");
+        assert_eq!(refused.reason(), Some(Reason::DisabledProposal));
     }
     let bytes = wat::parse_str("(component (type (future u8)))").unwrap();
     let refused = refusal(&bench, &bytes).await;

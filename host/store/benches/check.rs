@@ -1,5 +1,5 @@
 //! What a check costs, on both databases: `cargo bench -p exosphere-store --bench
-//! check`, which takes minutes. docs/check.md has the figures.
+//! check`, which takes minutes. docs/guides/check.md has the figures.
 
 #![allow(missing_docs, dead_code, clippy::unwrap_used, clippy::panic)]
 

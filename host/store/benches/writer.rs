@@ -3,7 +3,7 @@
 //! commit does, with a sync each. Once by rusqlite with prepared statements,
 //! once by sqlx with one bulk statement for each table (`json_each`).
 //!
-//! docs/performance.md has the figures and what was chosen.
+//! docs/internals/performance-log.md has the figures and what was chosen.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 

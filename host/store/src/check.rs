@@ -5,7 +5,7 @@
 //! transaction in flight is seen before or after it, never in between. States are read in the order
 //! of their paths, one run after the other. For each state only its ancestors are in memory, so
 //! memory does not grow with a run. The time grows with the stored rows and bytes, each of which is
-//! read once (docs/check.md has figures).
+//! read once (docs/guides/check.md has figures).
 //!
 //! Not here: invariants 6 (no guest outside of a sandbox), 7 (the domain has no IO) and 9
 //! (committed data survives): a database does not show them. Nor the soundness of the database's

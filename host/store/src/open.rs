@@ -60,7 +60,7 @@ async fn sqlite_store(file: PathBuf, vault: SecretCipher) -> Result<Store, OpenE
         .filename(&file)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // Takes effect only while the file is empty. Measured in docs/performance.md.
+        // Takes effect only while the file is empty. Measured in docs/internals/performance-log.md.
         .page_size(8192)
         .connect()
         .await

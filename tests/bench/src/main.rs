@@ -4,7 +4,7 @@
 //! interleaved rounds, so that each figure is also a ratio of one run. The report is one JSON and
 //! one Markdown file.
 //!
-//! Not here: a verdict, but for `--guard`. docs/performance.md says what the figures mean.
+//! Not here: a verdict, but for `--guard`. docs/reference/performance.md says what the figures mean.
 
 mod figures;
 mod report;

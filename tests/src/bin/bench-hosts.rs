@@ -3,7 +3,7 @@
 //! printed as a table. All on this machine: hosts, Postgres and load share its cores. The arguments
 //! select parts: throughput, history, recovery, idle.
 //!
-//! Not here: a verdict. docs/performance.md says what the figures mean.
+//! Not here: a verdict. docs/reference/performance.md says what the figures mean.
 
 use std::time::{Duration, Instant};
 

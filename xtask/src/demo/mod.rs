@@ -32,7 +32,7 @@ const TOP: usize = 10;
 pub fn run(project: &Project, file: Option<PathBuf>) -> Result<()> {
     let text = Text::read(file.unwrap_or_else(|| project.at("ARCHITECTURE.md")))?;
     let mut clock = Clock::default();
-    let components = clock.step("plugins compiled", || build::plugins(project))?;
+    let components = clock.step("plugins compiled", || build::plugins(project, &PLUGINS))?;
     let exosphere = clock.step("host compiled", || build::host(project))?;
     let folder = tempfile::tempdir().context("no temporary folder")?;
     let host = clock.step("host started", || Host::start(&exosphere, folder.path()))?;

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_counted_is_refused() {
+    fn uncountable_texts_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("text");
         let refused = |bytes: &[u8]| {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, Response, header};
 use axum::response::IntoResponse;
 use futures::future::BoxFuture;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -19,7 +19,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::activity::Activity;
 use super::registry::Place;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::{body, guard};
 
 /// Seconds after which a caller may retry when the host is full (`Retry-After`).
@@ -90,7 +90,7 @@ fn is_urgent(method: &Method, path: &str) -> bool {
 fn full() -> Problem {
     let words = "this host, or this address, has as many requests under way as it may have \
                  connections (`exosphere serve --connections`); try again";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "full", words).retry_after(AGAIN_AFTER_S)
+    Problem::new(Kind::Full, words).retry_after(AGAIN_AFTER_S)
 }
 
 /// A request under way; its end is recorded on drop.

@@ -8,7 +8,7 @@ use super::lanes::{Label, Lane};
 
 /// The weight of one row without its texts, in bytes. It is an estimate of the text that
 /// a commit writes in the time of one row (10 µs, by the whole fanout of
-/// docs/performance.md).
+/// docs/internals/performance-log.md).
 pub(crate) const ROW_BYTES: u64 = 2 << 10;
 
 /// Returns the lane and the weight of an operation.

@@ -1,0 +1,97 @@
+//! `cargo xtask docs`: writes the reference of the command line, `docs/reference/cli.md`,
+//! from the help of the compiled `exosphere`. `cargo xtask test` compares the two.
+//!
+//! The help is what users see, so it needs no second renderer: the page holds the output of
+//! `--help` for each command.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::build;
+use crate::command;
+use crate::project::Project;
+
+/// The page.
+const PAGE: &str = "docs/reference/cli.md";
+
+/// The width of the help, in columns, whatever the terminal.
+const COLUMNS: &str = "100";
+
+/// The beginning of the page.
+const HEAD: &str = "\
+# Command line
+
+The help of `exosphere` and of each of its commands. `cargo xtask docs` writes this page.
+
+Not here: the problems with which a host refuses a request ([problems.md](problems.md)).
+";
+
+/// Writes the page.
+pub fn write(project: &Project) -> Result<()> {
+    let page = page(&build::host(project)?)?;
+    fs::write(project.at(PAGE), page).with_context(|| format!("cannot write {PAGE}"))
+}
+
+/// Fails unless the page is up to date.
+pub fn check(project: &Project) -> Result<()> {
+    let page = page(&build::host(project)?)?;
+    let written = fs::read_to_string(project.at(PAGE)).with_context(|| format!("no {PAGE}"))?;
+    ensure!(written == page, "{PAGE} is out of date: run `cargo xtask docs`");
+    Ok(())
+}
+
+/// Returns the page of a program.
+fn page(program: &Path) -> Result<String> {
+    let mut page = HEAD.to_owned();
+    add(&mut page, program, &[])?;
+    Ok(page)
+}
+
+/// Adds the section of a command, and those of its subcommands.
+fn add(page: &mut String, program: &Path, words: &[&str]) -> Result<()> {
+    let help = help(program, words)?;
+    let line = [&["exosphere"][..], words].concat().join(" ");
+    write!(page, "\n## {line}\n\n```text\n{help}\n```\n")?;
+    for name in subcommands(&help) {
+        add(page, program, &[words, &[name]].concat())?;
+    }
+    Ok(())
+}
+
+/// Returns the help of a command, without the spaces at the ends of its lines.
+fn help(program: &Path, words: &[&str]) -> Result<String> {
+    let mut help = Command::new(program);
+    // The help shows the values of variables; here it shows none.
+    help.args(words).arg("--help").env_clear().env("COLUMNS", COLUMNS).stdin(Stdio::null());
+    let output = help.output().with_context(|| format!("cannot run {}", program.display()))?;
+    ensure!(output.status.success(), "`{}` failed", command::line(&help));
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim_end().to_owned())
+}
+
+/// Returns the commands that a help lists, without `help` itself.
+fn subcommands(help: &str) -> impl Iterator<Item = &str> {
+    let list = help.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
+    let lines = list.lines().take_while(|line| !line.is_empty());
+    // Further lines of a description are indented more.
+    let entries =
+        lines.filter_map(|line| line.strip_prefix("  ").filter(|it| !it.starts_with(' ')));
+    entries.filter_map(|entry| entry.split(' ').next()).filter(|name| *name != "help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::subcommands;
+
+    #[test]
+    fn listed_commands_are_found() {
+        let help = "Does it\n\nUsage: x\n\nCommands:\n  serve  Run a host\n         and more\n  run\n  \
+                    help   Print this\n\nOptions:\n  -h\n";
+        assert_eq!(subcommands(help).collect::<Vec<_>>(), ["serve", "run"]);
+        assert_eq!(subcommands("Does it\n\nOptions:\n  -h\n").count(), 0);
+    }
+}
