@@ -17,8 +17,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
+use crate::process_stats::Watch;
 use crate::tenant::Tenant;
-use crate::watch::Watch;
 use crate::{Host, component, good, until};
 
 /// The namespace of the honest traffic.

@@ -9,14 +9,14 @@
 pub mod postgres;
 pub mod beside;
 pub mod proxy;
-pub mod fleet;
+pub mod cluster;
 pub mod tenant;
-pub mod watch;
+pub mod process_stats;
 pub mod guest;
 pub mod acts;
 pub mod expand;
 pub mod fuzz;
-pub mod million;
+pub mod soak;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

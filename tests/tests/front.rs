@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use exosphere_tests::beside::{Beside, Bounds, HEALTH_MAX, alone, slack};
 use exosphere_tests::guest;
 use exosphere_tests::postgres::{Mode, Postgres};
-use exosphere_tests::watch::Watch;
+use exosphere_tests::process_stats::Watch;
 use exosphere_tests::{Host, good, problem, start_in_vain, until};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 use serde_json::{Value, json};

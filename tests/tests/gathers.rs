@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::watch::Watch;
+use exosphere_tests::process_stats::Watch;
 use exosphere_tests::{Host, check};
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use exosphere_tests::fleet::{Fleet, Setup, with_fleet};
+use exosphere_tests::cluster::{Fleet, Setup, with_fleet};
 use exosphere_tests::postgres::{Mode, Postgres};
 use exosphere_tests::{Host, good, start_in_vain, until};
 use serde_json::{Value, json};

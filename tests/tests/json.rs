@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::guest::{Changes, component};
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::watch::Watch;
+use exosphere_tests::process_stats::Watch;
 use exosphere_tests::{Host, binary, good, problem};
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use exosphere_tests::fleet::{Setup, with_fleet};
+use exosphere_tests::cluster::{Setup, with_fleet};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::{Host, check, until};
 use serde_json::{Value, json};

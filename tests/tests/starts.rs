@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::fleet::{Setup, with_fleet};
+use exosphere_tests::cluster::{Setup, with_fleet};
 use exosphere_tests::postgres::{Mode, Postgres};
 use exosphere_tests::{Host, binary, check, problem, tail, until};
 use reqwest::blocking::Client;

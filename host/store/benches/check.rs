@@ -3,8 +3,8 @@
 
 #![allow(missing_docs, dead_code, clippy::unwrap_used, clippy::panic)]
 
-#[path = "../tests/check/bed.rs"]
-mod bed;
+#[path = "../tests/check/harness.rs"]
+mod harness;
 #[path = "../tests/check/runs.rs"]
 mod runs;
 
@@ -16,7 +16,7 @@ use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_store::{Database, Want, check};
 
-use crate::bed::{Bed, Kind, Place};
+use crate::harness::{Bed, Kind, Place};
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {

@@ -10,11 +10,11 @@ use exosphere_tests::binary;
 use exosphere_tests::postgres::Postgres;
 use serde_json::json;
 
-use crate::closed::closed;
-use crate::figures::{Figure, Figures, Unit};
+use crate::closed_loop::closed;
 use crate::graphs::{CHAIN, CHAINS, CHAINS_OF, FANOUTS, fanout_of};
 use crate::loads::{CLIENTS, SINGLES, fanout};
-use crate::subject::Subject;
+use crate::results::{Figure, Figures, Unit};
+use crate::system_under_test::Subject;
 
 /// Measures `rounds` pairs after an uncounted one, and prints the ratios of this build to the one
 /// at `baseline`.

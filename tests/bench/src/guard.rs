@@ -6,13 +6,13 @@ use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
 use serde_json::json;
 
-use crate::closed::closed;
-use crate::figures::Figures;
+use crate::baselines::database::Street;
+use crate::baselines::sandbox::Loop;
+use crate::closed_loop::closed;
 use crate::graphs::CHAIN;
 use crate::loads::fanout;
-use crate::subject::Subject;
-use crate::yardsticks::database::Street;
-use crate::yardsticks::sandbox::Loop;
+use crate::results::Figures;
+use crate::system_under_test::Subject;
 
 /// Branches of the fanout, and chains.
 const BRANCHES: u64 = 5_000;

@@ -7,13 +7,13 @@ use anyhow::{Context, Result};
 use exosphere_tests::postgres::Postgres;
 use serde_json::json;
 
-use crate::closed::{Went, alone, closed};
-use crate::figures::{Figures, Unit};
+use crate::baselines::{self, Yardsticks};
+use crate::closed_loop::{Went, alone, closed};
 use crate::graphs::{CARRIERS, CHAIN, CHAINS, CHAINS_OF, FANOUTS, WIDE, fanout_of};
 use crate::open_loop;
 use crate::peers::{self, Peers};
-use crate::subject::Subject;
-use crate::yardsticks::{self, Yardsticks};
+use crate::results::{Figures, Unit};
+use crate::system_under_test::Subject;
 
 /// One-state runs, and the clients that start them.
 pub const SINGLES: (u64, u64) = (10_000, 64);
@@ -101,8 +101,8 @@ fn round(subject: &Subject, figures: &mut Figures) -> Result<()> {
 /// Adds the ratios of the host's rates to the possible rates of this machine, in this minute.
 fn compare(name: &str, figures: &mut Figures) -> Result<()> {
     let [ten, fanout, hundred] = FANOUTS.map(fanout_of);
-    let (whole, chains) = (yardsticks::whole(), yardsticks::chains());
-    let (batch, small) = (yardsticks::batch_of(256), yardsticks::batch_of(64));
+    let (whole, chains) = (baselines::whole(), yardsticks::chains());
+    let (batch, small) = (baselines::batch_of(256), yardsticks::batch_of(64));
     let pairs = [
         (&*ten, &*whole),
         (&*fanout, &*whole),
@@ -113,7 +113,7 @@ fn compare(name: &str, figures: &mut Figures) -> Result<()> {
     ];
     for (load, yardstick) in pairs {
         let rate = figures.latest(load, name).with_context(|| format!("no {load}"))?;
-        let possible = yardsticks::possible(figures, name, yardstick).context("no yardstick")?;
+        let possible = baselines::possible(figures, name, yardstick).context("no yardstick")?;
         figures.add(&format!("{load} : {yardstick}"), name, Unit::Ratio, rate / possible);
     }
     Ok(())

@@ -6,17 +6,17 @@
 //!
 //! Not here: a verdict, but for `--guard`. docs/performance.md says what the figures mean.
 
-mod figures;
+mod results;
 mod report;
 mod machine;
 mod client;
-mod closed;
-mod subject;
+mod closed_loop;
+mod system_under_test;
 mod graphs;
-mod yardsticks;
+mod baselines;
 mod loads;
 mod open_loop;
-mod growth;
+mod table_growth;
 mod resources;
 mod guard;
 mod baseline;
@@ -30,8 +30,8 @@ use clap::{Parser, ValueEnum};
 use exosphere_allocator as _;
 use exosphere_tests::postgres::Postgres;
 
-use figures::Figures;
 use report::Report;
+use results::Figures;
 
 /// Measure Exosphere beside the limits of the machine.
 #[derive(Debug, Parser)]
@@ -105,7 +105,7 @@ fn main() -> Result<()> {
         loads::run(&postgres, peers, arguments.rounds, &mut notes, &mut figures)?;
     }
     if wanted(Part::Growth) {
-        growth::run(&postgres, arguments.history, arguments.rounds, &mut figures)?;
+        table_growth::run(&postgres, arguments.history, arguments.rounds, &mut figures)?;
     }
     if wanted(Part::Resources) {
         resources::run(&postgres, arguments.rounds, &mut figures)?;

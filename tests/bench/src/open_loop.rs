@@ -11,9 +11,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::client::Connection;
-use crate::closed::{Work, succeed};
-use crate::figures::Figures;
-use crate::subject::Subject;
+use crate::closed_loop::{Work, succeed};
+use crate::results::Figures;
+use crate::system_under_test::Subject;
 
 /// Percentages of the highest rate.
 const PERCENTS: [u32; 3] = [25, 50, 75];

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::figures::{Figure, Figures};
 use crate::machine::Machine;
+use crate::results::{Figure, Figures};
 
 /// All figures, and the machine.
 #[derive(Debug, Serialize)]

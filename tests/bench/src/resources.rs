@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::watch::Watch;
+use exosphere_tests::process_stats::Watch;
 use exosphere_tests::{component, good};
 use serde_json::json;
 
-use crate::closed::closed;
-use crate::figures::{Figures, Unit};
+use crate::closed_loop::closed;
 use crate::graphs;
-use crate::subject::Subject;
+use crate::results::{Figures, Unit};
+use crate::system_under_test::Subject;
 
 /// Branches of the fanout whose memory is watched.
 const BRANCHES: u64 = 100_000;

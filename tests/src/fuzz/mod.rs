@@ -4,7 +4,7 @@
 //!
 //! The generator has a seed: equal seeds try equal inputs.
 
-mod chance;
+mod mutate;
 mod graph;
 mod template;
 mod upload;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-pub use chance::Chance;
+pub use mutate::Chance;
 
 use crate::checkout;
 

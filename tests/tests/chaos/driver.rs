@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use exosphere_tests::fleet::Fleet;
+use exosphere_tests::cluster::Fleet;
 use exosphere_tests::postgres::{Mode, Postgres};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

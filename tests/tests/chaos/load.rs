@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use exosphere_tests::{Host, fleet::Fleet};
+use exosphere_tests::{Host, cluster::Fleet};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ pub struct Roster(Mutex<Vec<Option<String>>>);
 
 impl Roster {
     pub fn of(fleet: &Fleet) -> Result<Roster> {
-        let url = |member: &exosphere_tests::fleet::Member| Ok(Some(member.host()?.url().into()));
+        let url = |member: &exosphere_tests::cluster::Member| Ok(Some(member.host()?.url().into()));
         Ok(Roster(Mutex::new(fleet.members().iter().map(url).collect::<Result<_>>()?)))
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::Host;
-use exosphere_tests::fleet::{Fleet, Setup};
+use exosphere_tests::cluster::{Fleet, Setup};
 use exosphere_tests::postgres::Postgres;
 
 use driver::Driver;

@@ -13,7 +13,7 @@ use exosphere_tests::checkout;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::recipes::Recipe;
+use crate::generated_uploads::Recipe;
 use crate::trial::Trial;
 
 /// A case, read from its folder.

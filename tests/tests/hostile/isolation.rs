@@ -221,7 +221,7 @@ fn a_tampered_code_cache_is_compiled_again() -> Result<()> {
 
 /// Returns the one file of the code cache below a folder.
 fn compiled_code(folder: &Path) -> Result<(std::path::PathBuf, Vec<u8>)> {
-    let file = crate::recipes::compiled(folder)?;
+    let file = crate::generated_uploads::compiled(folder)?;
     let bytes = fs::read(&file)?;
     Ok((file, bytes))
 }

@@ -6,12 +6,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod case;
-mod recipes;
+mod generated_uploads;
 mod report;
-mod origin;
-mod bed;
+mod http_server;
+mod harness;
 mod isolation;
-mod stop;
+mod cancellation;
 mod trial;
 
 use std::time::Instant;
@@ -19,8 +19,8 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use exosphere_tests::beside;
 
-use bed::Bed;
 use case::{Case, Expect};
+use harness::Bed;
 use report::Table;
 
 /// Deeply nested text takes a large stack to make.
@@ -66,8 +66,8 @@ fn every_case() -> Result<()> {
     for (name, test) in isolation::CASES.iter().filter(|case| case.0.contains(&only)) {
         table.add(name, isolation::row(name, *test));
     }
-    if only.is_empty() || stop::is_one_of(&only) {
-        for (name, row) in stop::rows()? {
+    if only.is_empty() || cancellation::is_one_of(&only) {
+        for (name, row) in cancellation::rows()? {
             table.add(name, row);
         }
     }

@@ -18,8 +18,8 @@ use reqwest::blocking::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::bed;
 use crate::case::{Answer, Case};
+use crate::harness;
 use crate::report::Row;
 
 /// The namespace of the attack, which `Host::request` uses.
@@ -169,7 +169,7 @@ pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
     let begun = Instant::now();
     let folder = tempfile::tempdir()?;
     let mut host = start(trial, folder.path())?;
-    let uploads = bed::uploads(case, &host)?;
+    let uploads = harness::uploads(case, &host)?;
     trial.plugins.iter().try_for_each(|plugin| host.push(plugin).map(drop))?;
     let beside = Beside::start(&host)?;
     let attacker = Attacker { host: &host, case, uploads, last: None };
@@ -401,9 +401,9 @@ fn judged(answer: &Answer, response: reqwest::blocking::Response) -> Result<()> 
         // As text: a reader of JSON would hide how it was written.
         let text = response.text()?;
         ensure!(text.len() <= MAX_ANSWER_BYTES, "an answer of {} bytes", text.len());
-        ensure!(text.contains(&answer.words), "not in these words: {}", bed::cut(&text));
-        return bed::judge_answer(answer, status.as_u16(), &json!({})).map(drop);
+        ensure!(text.contains(&answer.words), "not in these words: {}", harness::cut(&text));
+        return harness::judge_answer(answer, status.as_u16(), &json!({})).map(drop);
     }
     let (status, found) = problem(response)?;
-    bed::judge_answer(answer, status, &found).map(drop)
+    harness::judge_answer(answer, status, &found).map(drop)
 }

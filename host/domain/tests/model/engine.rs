@@ -25,7 +25,7 @@ use exosphere_domain::state::{
 use exosphere_domain::unite::{Closing, FailedMember, blocked, close};
 use serde_json::{Map, Value};
 
-use crate::fates::Fate;
+use crate::outcomes::Fate;
 
 /// One state, as a database row would have it.
 #[derive(Debug, Clone)]

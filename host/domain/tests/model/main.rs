@@ -6,15 +6,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod cases;
-mod duel;
+mod unite_cases;
+mod lockstep;
 mod engine;
-mod fates;
-mod play;
+mod outcomes;
+mod simulation;
 mod random_graph;
 mod reference;
 mod shape;
-mod troubles;
+mod fault_cases;
 
 use std::collections::BTreeMap;
 
@@ -23,12 +23,12 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
 
-use crate::duel::{Duel, real};
 use crate::engine::Row;
-use crate::fates::{Dice, Fates, fanout_within};
-use crate::play::Trouble;
+use crate::lockstep::{Duel, real};
+use crate::outcomes::{Dice, Fates, fanout_within};
 use crate::random_graph::{graphs, wild_graphs};
 use crate::shape::{Graph, Shape};
+use crate::simulation::Trouble;
 
 /// Maximum of states of a run, so that many runs can be tried.
 const MOST_STATES: u64 = 4000;

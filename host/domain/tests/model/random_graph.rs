@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use crate::fates::Dice;
+use crate::outcomes::Dice;
 use crate::shape::{Graph, MaxFailed, Node, Strategy as Ends, Unites};
 
 /// The random ingredients of one node, before its possible neighbours are known.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::fates::Fate;
+use crate::outcomes::Fate;
 use crate::shape::{Graph, MaxFailed, Shape, Strategy};
 
 /// The origin of a state: an output and an edge of the execution above it, or, for a unite, that

@@ -4,9 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod bed;
+mod harness;
 mod runs;
-mod clean;
-mod doors;
-mod cases;
-mod tampered;
+mod no_false_positives;
+mod invalid_databases;
+mod corruption_cases;
+mod corruption;

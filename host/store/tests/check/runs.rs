@@ -9,7 +9,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_store::{Answer, Member};
 use serde_json::json;
 
-use crate::bed::{Bed, Place, Run, outputs};
+use crate::harness::{Bed, Place, Run, outputs};
 
 /// Returns a fanout and its unite, with a node before and one after. Nodes are R 0, U 1, X 2, W 3,
 /// Z 4; paths R "", U `00`, X `0000`, `0010`.., W `00~3`, Z `00~300`.

@@ -12,8 +12,8 @@ use exosphere_domain::state::RunStatus;
 use exosphere_store::{Answer, Member, NewRun, RedrivePart, StoreError, Want};
 use serde_json::json;
 
-use crate::bed::{Bed, fails, outputs, sets};
-use crate::place::Kind;
+use crate::harness::{Bed, fails, outputs, sets};
+use crate::test_database::Kind;
 
 on_both! {
     births_are_claimed_while_there_is_room,

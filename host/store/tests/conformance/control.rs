@@ -8,8 +8,8 @@ use exosphere_domain::state::RunStatus;
 use exosphere_store::{Answer, Member, Unswept, Want};
 use serde_json::json;
 
-use crate::bed::{Bed, Run, fails, outputs, pause, sets, sweep};
-use crate::place::Kind;
+use crate::harness::{Bed, Run, fails, outputs, pause, sets, sweep};
+use crate::test_database::Kind;
 
 on_both! {
     nothing_of_a_paused_run_is_claimed,

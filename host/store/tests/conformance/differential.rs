@@ -8,14 +8,14 @@
 //! Not here: the right answers. If both are wrong in the same way, the other cases and the check at
 //! the end must find it.
 
-mod pair;
-mod fates;
-mod history;
+mod database_pair;
+mod outcomes;
+mod random_ops;
 
 use std::time::Instant;
 
-use history::History;
-use pair::Pair;
+use database_pair::Pair;
+use random_ops::History;
 
 /// Operations of a history, unless the environment says otherwise.
 const OPERATIONS: usize = 2_000;

@@ -7,8 +7,8 @@ use exosphere_domain::node::NodeDescription;
 use exosphere_store::NewPlugin;
 use serde_json::json;
 
-use crate::bed::{Bed, name};
-use crate::place::Kind;
+use crate::harness::{Bed, name};
+use crate::test_database::Kind;
 
 on_both! {
     only_newest_uploads_export_nodes,

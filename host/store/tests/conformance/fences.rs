@@ -9,8 +9,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::{Claim, Claimed};
 use exosphere_store::{Answer, Member, Want};
 
-use crate::bed::{Bed, begins, fails, outputs, sets};
-use crate::place::Kind;
+use crate::harness::{Bed, begins, fails, outputs, sets};
+use crate::test_database::Kind;
 
 on_both! {
     an_old_fence_changes_nothing,

@@ -11,8 +11,8 @@ use exosphere_store::{Answer, Listener, ListenerEvent, Notification, RunChange, 
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::bed::{Bed, Host, Run, fails, outputs};
-use crate::place::Kind;
+use crate::harness::{Bed, Host, Run, fails, outputs};
+use crate::test_database::Kind;
 
 on_postgres! {
     numbers_are_never_given_twice,

@@ -7,8 +7,8 @@ use exosphere_domain::graph::sketch::Sketch;
 use exosphere_store::{Keyring, OpenError, Resealed, SecretCipher, Store, Unopened};
 use tokio::task::JoinSet;
 
-use crate::bed::{name, open};
-use crate::place::{Kind, Place};
+use crate::harness::{name, open};
+use crate::test_database::{Kind, Place};
 
 on_both! {
     a_database_keeps_to_the_keys_that_it_knows,

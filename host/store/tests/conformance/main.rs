@@ -11,11 +11,11 @@ macro_rules! on_both {
     ($($case:ident),* $(,)?) => {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(crate::place::Kind::Sqlite).await })*
+            async fn $case() { super::$case(crate::test_database::Kind::Sqlite).await })*
         }
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(crate::place::Kind::Postgres).await })*
+            async fn $case() { super::$case(crate::test_database::Kind::Postgres).await })*
         }
     };
 }
@@ -30,8 +30,8 @@ macro_rules! on_postgres {
     };
 }
 
-mod place;
-mod bed;
+mod test_database;
+mod harness;
 
 mod starts;
 mod fences;
@@ -42,10 +42,10 @@ mod control;
 mod retries;
 mod sessions;
 mod hosts;
-mod race;
-mod tenants;
+mod concurrent_claims;
+mod namespaces;
 mod exporters;
 mod staging;
-mod rounds;
+mod run_fairness;
 
 mod differential;

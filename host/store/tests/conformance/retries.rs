@@ -7,8 +7,8 @@ use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_store::{Answer, Member, RedrivePart, Unswept, Want};
 use serde_json::json;
 
-use crate::bed::{Bed, Run, fails, pause};
-use crate::place::Kind;
+use crate::harness::{Bed, Run, fails, pause};
+use crate::test_database::Kind;
 
 on_both! {
     a_failed_state_runs_again,

@@ -6,8 +6,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::lost;
 use exosphere_store::{Answer, Beat, LEASE, Member, NewRun, Want};
 
-use crate::bed::{Bed, Host, begins, pause};
-use crate::place::Kind;
+use crate::harness::{Bed, Host, begins, pause};
+use crate::test_database::Kind;
 
 on_both! {
     a_new_session_of_a_folder_ends_the_older_ones,

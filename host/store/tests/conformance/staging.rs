@@ -11,8 +11,8 @@ use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_store::{Answer, Finished, Leftover, Member, Stage, Staged, StateFilter, Want};
 use serde_json::json;
 
-use crate::bed::{Bed, Run, pause, sets};
-use crate::place::Kind;
+use crate::harness::{Bed, Run, pause, sets};
+use crate::test_database::Kind;
 
 on_both! {
     a_staged_end_is_unseen_until_it_counts,
@@ -328,7 +328,7 @@ async fn staged_children_have_the_values_of_the_end(kind: Kind) {
     for piece in pieces {
         bed.one(stage(piece)).await;
     }
-    let sets = bed.ends(&run.info, other, crate::bed::outputs(0), sets("k", "second")).await;
+    let sets = bed.ends(&run.info, other, crate::harness::outputs(0), sets("k", "second")).await;
     bed.one(sets).await;
     assert_eq!(bed.one(finish(end)).await, Answer::Done);
     let done = bed.done(vec![], Want::Claims(99)).await;

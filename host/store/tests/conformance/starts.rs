@@ -8,8 +8,8 @@ use exosphere_domain::start_digest::StartDigest;
 use exosphere_store::{Answer, KnownRun, Member, NewRun, Want};
 use serde_json::json;
 
-use crate::bed::{Bed, Host, Template};
-use crate::place::Kind;
+use crate::harness::{Bed, Host, Template};
+use crate::test_database::Kind;
 
 on_both! {
     a_key_starts_one_run_in_one_batch,

@@ -9,8 +9,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_store::{Answer, FailureView, Member, NewRun, StateFilter, Want};
 use serde_json::json;
 
-use crate::bed::{Bed, outputs, sets};
-use crate::place::Kind;
+use crate::harness::{Bed, outputs, sets};
+use crate::test_database::Kind;
 
 on_both! {
     the_store_commits_with_the_outcome_and_conflicts_are_found,

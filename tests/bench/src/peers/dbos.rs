@@ -13,7 +13,7 @@ use serde_json::json;
 use super::install::{once, output_of};
 use super::process::Process;
 use super::{BRANCHES, CHAIN_LENGTH, CHAIN_RUNS, CLIENTS, LATENCY_RUNS, SINGLE_RUNS, Times};
-use crate::figures::Figures;
+use crate::results::Figures;
 
 const REQUIREMENTS: &str = include_str!("../../peers/dbos/requirements.txt");
 const LOADS: &str = include_str!("../../peers/dbos/loads.py");

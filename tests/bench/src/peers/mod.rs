@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Error, Result};
 use exosphere_tests::postgres::Postgres;
 
-use crate::figures::{Figures, Unit};
+use crate::results::{Figures, Unit};
 use dbos::Dbos;
 use restate::Restate;
 

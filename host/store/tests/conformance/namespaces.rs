@@ -11,8 +11,8 @@ use exosphere_store::{
     Batch, Committed, Expected, Part, Setting, Shares, Want, grants_version, settings_version,
 };
 
-use crate::bed::{Bed, Run, name};
-use crate::place::Kind;
+use crate::harness::{Bed, Run, name};
+use crate::test_database::Kind;
 
 on_both! {
     claims_go_round_the_namespaces,

@@ -7,8 +7,8 @@
 use exosphere_domain::ids::SessionId;
 use exosphere_domain::state::{Claim, RunStatus, Status};
 
-use crate::duel::Duel;
-use crate::fates::{Dice, Fate};
+use crate::lockstep::Duel;
+use crate::outcomes::{Dice, Fate};
 use crate::reference::{Loss, Refusal};
 
 /// Hosts that work on a run.

@@ -11,8 +11,8 @@ use anyhow::Result;
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
 
-use crate::figures::{Figures, Unit};
 use crate::graphs::{CHAIN, CHAINS, CHAINS_OF, FANOUTS, fanout_of};
+use crate::results::{Figures, Unit};
 use database::Street;
 use sandbox::Loop;
 

@@ -12,8 +12,8 @@ use exosphere_domain::ids::{NamespaceKey, RunKey};
 use exosphere_domain::outcome::Outcome;
 use exosphere_store::{Answer, Batch, Committed, Member, NewRun, RunInfo, RunShare, Shares, Want};
 
-use crate::bed::{Bed, pause};
-use crate::place::Kind;
+use crate::harness::{Bed, pause};
+use crate::test_database::Kind;
 
 on_both! {
     a_small_run_is_claimed_beside_a_large_one,

@@ -7,7 +7,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_store::{Answer, Member, Want};
 use serde_json::json;
 
-use crate::bed::{Bed, Kind, Place};
+use crate::harness::{Bed, Kind, Place};
 use crate::runs::{self, Fate, ends, fails, retried};
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn random_runs_are_in_order_at_any_moment() {
 }
 
 /// Cancels, pauses or redrives a run, and may leave before its sweep has ended.
-async fn control(bed: &mut Bed, run: &crate::bed::Run, dice: &mut Dice) {
+async fn control(bed: &mut Bed, run: &crate::harness::Run, dice: &mut Dice) {
     let info = run.info.clone();
     let member = match dice.below(6) {
         0 => Member::Cancel(info),
@@ -137,8 +137,10 @@ async fn a_host_at_work_is_in_order() {
         for round in 0..6 {
             let run = bed.start("fan", &runs::fan(), &[]).await;
             let all = 1_000 + 100 * round;
-            bed.drive(&run, 100, |node, _| crate::bed::outputs(if node == "U" { all } else { 1 }))
-                .await;
+            bed.drive(&run, 100, |node, _| {
+                crate::harness::outputs(if node == "U" { all } else { 1 })
+            })
+            .await;
         }
         stop.send(()).unwrap();
         let checks = checks.await.unwrap();

@@ -7,12 +7,12 @@ use exosphere_domain::ids::SessionId;
 use exosphere_domain::state::{Counter, RunStatus, Status};
 use serde_json::{Value, json};
 
-use crate::duel::{Duel, real};
 use crate::engine::Engine;
-use crate::fates::{Dice, Fate};
-use crate::play::Trouble;
+use crate::lockstep::{Duel, real};
+use crate::outcomes::{Dice, Fate};
 use crate::reference::Refusal;
 use crate::shape::{Graph, MaxFailed, Strategy};
+use crate::simulation::Trouble;
 
 pub const SPLIT: &str = "splitter > worker; worker > merger; merger(splitter)";
 

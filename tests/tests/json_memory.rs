@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::watch::Watch;
+use exosphere_tests::process_stats::Watch;
 use exosphere_tests::{Host, problem};
 use serde_json::{Value, json};
 

@@ -2,11 +2,11 @@
 //! typed failure and that honest runs go on beside them.
 
 use anyhow::Result;
-use exosphere_tests::million;
+use exosphere_tests::soak;
 
 #[test]
 fn thousands_of_hostile_attempts_disturb_nobody() -> Result<()> {
-    let report = million::run(5_000)?;
+    let report = soak::run(5_000)?;
     println!("{report}");
     report.verdict()
 }

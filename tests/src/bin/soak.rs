@@ -2,11 +2,11 @@
 //! is lost or the host grows (`src/million.rs`).
 
 use anyhow::Result;
-use exosphere_tests::million;
+use exosphere_tests::soak;
 
 fn main() -> Result<()> {
     let attempts = std::env::args().nth(1).map_or(Ok(1_000_000), |number| number.parse())?;
-    let report = million::run(attempts)?;
+    let report = soak::run(attempts)?;
     println!("{report}");
     report.verdict()
 }

@@ -11,7 +11,7 @@ use exosphere_tests::{Host, binary, good};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::closed::Work;
+use crate::closed_loop::Work;
 use crate::graphs;
 
 /// A host with everything that the loads need.

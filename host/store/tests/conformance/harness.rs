@@ -20,7 +20,7 @@ use exosphere_store::{
     Store, StoreError, Want, check,
 };
 
-use crate::place::{Kind, Place};
+use crate::test_database::{Kind, Place};
 
 /// A database and the first host on it.
 pub struct Bed {

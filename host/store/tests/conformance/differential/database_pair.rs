@@ -18,8 +18,8 @@ use exosphere_store::{
     check,
 };
 
-use crate::bed::{Template, name, open};
-use crate::place::{Kind, Place, Table, is_time};
+use crate::harness::{Template, name, open};
+use crate::test_database::{Kind, Place, Table, is_time};
 
 pub struct Pair {
     sqlite: Side,

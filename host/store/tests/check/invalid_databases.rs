@@ -3,7 +3,7 @@
 use exosphere_store::{CheckError, Database, OpenError, check};
 use exosphere_tests::postgres::Postgres;
 
-use crate::bed::{Bed, Kind, Place};
+use crate::harness::{Bed, Kind, Place};
 use crate::runs;
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use exosphere_domain::node::NodeDescription;
 use exosphere_store::{NewPlugin, Report};
 use serde_json::json;
 
-use crate::bed::{Bed, Kind, Place, Run};
-use crate::cases::{ALL, CHILDREN, COUNTS, Case, NAMESPACES, TYPES, UNITES, VALUES};
+use crate::corruption_cases::{ALL, CHILDREN, COUNTS, Case, NAMESPACES, TYPES, UNITES, VALUES};
+use crate::harness::{Bed, Kind, Place, Run};
 use crate::runs;
 
 #[tokio::test]

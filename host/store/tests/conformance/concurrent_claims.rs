@@ -10,8 +10,8 @@ use exosphere_store::{Answer, RunInfo, Want};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::bed::{Bed, Host};
-use crate::place::Kind;
+use crate::harness::{Bed, Host};
+use crate::test_database::Kind;
 
 on_both! { twelve_claimers_get_each_of_ten_thousand_states_once }
 

@@ -7,13 +7,13 @@ use anyhow::{Context, Result, bail, ensure};
 use exosphere_tests::acts;
 use exosphere_tests::expand::expand;
 use exosphere_tests::guest::{self, Changes};
-use exosphere_tests::watch::{Held, Watch};
+use exosphere_tests::process_stats::{Held, Watch};
 use exosphere_tests::{Host, problem, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::case::{Answer, Case, Expect, Failure, Log, Success};
-use crate::origin::Origin;
+use crate::http_server::Origin;
 use crate::report::Row;
 
 /// Descriptors and threads by which the host may exceed its first sample: connections of the test,

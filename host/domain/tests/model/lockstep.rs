@@ -11,10 +11,10 @@ use exosphere_domain::state::{RunStatus, Status};
 use serde_json::{Map, Value, json};
 
 use crate::engine::{self, Engine, Row};
-use crate::fates::Fate;
-use crate::play::{Hold, Hosts};
+use crate::outcomes::Fate;
 use crate::reference::{Branch, Entry, Exec, Refusal, Run};
 use crate::shape::{Graph, MaxFailed, Shape, Strategy};
+use crate::simulation::{Hold, Hosts};
 
 /// Builds the crate's graph of the same shape. A node's inputs name all its singles; a unite's name
 /// also all that it can gather, and its branches.

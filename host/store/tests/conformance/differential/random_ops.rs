@@ -12,9 +12,9 @@ use exosphere_domain::plan::{begin, lost, numbers_needed, plan};
 use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_store::{Answer, Committed, Finished, Member, NewRun, RedrivePart, RunInfo, Want};
 
-use super::fates::{self, Dice, QUARTER};
-use super::pair::Pair;
-use crate::bed::{Template, pause, sweep};
+use super::database_pair::Pair;
+use super::outcomes::{self, Dice, QUARTER};
+use crate::harness::{Template, pause, sweep};
 
 /// Returns the limits of a run's store: small, so that they are reached often.
 fn limits() -> Arc<Limits> {
@@ -67,7 +67,7 @@ struct Making {
 impl History {
     pub async fn begin(pair: Pair, seed: u64) -> History {
         let mut templates = Vec::new();
-        for (at, sketch) in fates::sketches().iter().enumerate() {
+        for (at, sketch) in outcomes::sketches().iter().enumerate() {
             let namespace = if at % 3 == 0 { "m" } else { "n" };
             templates.push(pair.template(namespace, &format!("g{at}"), sketch).await);
         }
@@ -266,11 +266,11 @@ impl History {
 
     async fn end(&mut self, state: &Claimed) -> Member {
         let is_root = state.place.path.as_str().is_empty();
-        let outcome = fates::outcome(&mut self.dice, is_root);
+        let outcome = outcomes::outcome(&mut self.dice, is_root);
         let mut journal = Journal::default();
         if self.dice.percent(35) {
             let entries = self.pair.entries(state.run).await;
-            journal = fates::journal(&mut self.dice, &entries);
+            journal = outcomes::journal(&mut self.dice, &entries);
         }
         self.ends_so(state, outcome, journal).await
     }
@@ -281,7 +281,7 @@ impl History {
         let ids = From(Cell::new(self.pair.numbers(needed).await.0));
         let jitter = if self.dice.percent(50) { 0.5 } else { 0.0 };
         let changes = plan(&run.graph, state, outcome, jitter, &ids).unwrap();
-        let (logs, usage) = (fates::logs(&mut self.dice), fates::usage(&mut self.dice));
+        let (logs, usage) = (outcomes::logs(&mut self.dice), fates::usage(&mut self.dice));
         let state = state.clone();
         Member::Finish(Box::new(Finished {
             run,

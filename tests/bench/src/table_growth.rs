@@ -8,10 +8,10 @@ use exosphere_tests::postgres::Postgres;
 use exosphere_tests::{good, guest};
 use rusqlite::Connection;
 
-use crate::figures::{Figures, Unit};
 use crate::loads::fanout;
 use crate::resources::numbered;
-use crate::subject::Subject;
+use crate::results::{Figures, Unit};
+use crate::system_under_test::Subject;
 
 /// Branches of the fanout.
 const BRANCHES: u64 = 20_000;

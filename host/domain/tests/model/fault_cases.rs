@@ -5,13 +5,13 @@
 use exosphere_domain::ids::SessionId;
 use exosphere_domain::state::{Claim, RunStatus, Status};
 
-use crate::cases::{SPLIT, any_ends, finish, run, status};
-use crate::duel::{Duel, real};
 use crate::engine::{Engine, Refusal};
-use crate::fates::{Dice, Fate};
-use crate::play::Trouble;
+use crate::lockstep::{Duel, real};
+use crate::outcomes::{Dice, Fate};
 use crate::reference;
 use crate::shape::Graph;
+use crate::simulation::Trouble;
+use crate::unite_cases::{SPLIT, any_ends, finish, run, status};
 
 const FIRST: SessionId = SessionId(1);
 const SECOND: SessionId = SessionId(2);

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::Host;
 use crate::beside::slack;
+use crate::process_stats::{Held, Watch};
 use crate::tenant::Tenant;
-use crate::watch::{Held, Watch};
 
 /// The mix of attempts: each with its share in percent and the kind of failure that it must end
 /// with.
