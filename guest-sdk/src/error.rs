@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn any_error_becomes_a_retryable_one_with_its_causes() {
+    fn any_error_converts_to_a_retryable_error() {
         let error = Error::from(Outer(cause(), "no count"));
         assert_eq!(error.message(), "no count: invalid digit found in string");
         assert!(error.is_retryable());
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn question_marks_and_permanent_results() {
+    fn only_permanent_errors_are_not_retryable() {
         fn number(text: &str) -> Result<i64> {
             Ok(text.parse()?)
         }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn details_reach_the_host_as_text() {
+    fn error_details_are_sent_as_json_text() {
         let error = Error::permanent("no").with_details(serde_json::json!({"code": 402}));
         assert_eq!(error.details(), Some(&serde_json::json!({"code": 402})));
         assert_eq!(

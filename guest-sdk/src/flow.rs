@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn flows() {
+    fn each_flow_maps_to_its_completion() {
         let many: Flow<Out> = Flow::many((0..2).map(|n| Out { n }));
         let texts = vec!["{\"n\":0}".into(), "{\"n\":1}".into()];
         assert_eq!(many.complete(), Ok(Completion::Outputs(texts)));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_rounded_up_and_never_zero() {
+    fn requeue_delays_round_up_and_stay_positive() {
         let millis = |delay| match Flow::<()>::requeue_after(delay).complete().unwrap() {
             Completion::RequeueAfter(millis) => millis,
             other => unreachable!("{other:?}"),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused_for_good() {
+    fn non_object_outputs_fail_permanently() {
         let error = vec![1, 2].complete().unwrap_err();
         assert!(!error.is_retryable());
         assert!(error.message().contains("not a JSON object"), "{error}");

@@ -63,7 +63,7 @@ mod tests {
     use crate::testing::Host;
 
     #[test]
-    fn lines_are_kept_in_order() {
+    fn log_lines_are_kept_in_order() {
         let mut host = Host::new();
         let n = 1;
         let _ = host.within(|| {

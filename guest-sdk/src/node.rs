@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_that_do_not_fit_are_named_and_permanent() {
+    fn mismatched_inputs_fail_permanently_with_their_path() {
         for (inputs, message) in [
             (
                 r#"{"items": [{"n": 1}, {"n": "x"}]}"#,
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_checked() {
+    fn node_names_are_validated() {
         for good in ["a", "_x", "a-b.c_9", "9"] {
             assert!(is_name(good.as_bytes()), "{good}");
         }

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn one_piece_without_noise() {
+    fn schemas_are_inlined_and_compact() {
         let expected = json!({
             "type": "object",
             "properties": {
@@ -103,13 +103,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_always_written_is_required_of_outputs() {
+    fn always_serialized_fields_are_required_in_outputs() {
         let required = of_output::<All>()["required"].clone();
         assert_eq!(required, json!(["name", "count", "ratio", "inner", "any"]));
     }
 
     #[test]
-    fn a_recursive_type_refers_to_itself() {
+    fn a_recursive_type_uses_a_reference() {
         let schema = of_input::<Tree>();
         assert!(schema.to_string().contains("$ref"), "{schema}");
     }

@@ -450,7 +450,7 @@ mod tests {
     crate::export!(script reads ["declared"]);
 
     #[test]
-    fn every_end() {
+    fn attempts_report_every_kind_of_outcome() {
         let mut host = Host::new().attempt(3);
         assert_eq!(host.run(&PLUGIN, "script", json!({"do": "fail"})).failure().message, "no");
         assert_eq!(host.stored("seen"), None);
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn only_declared_secrets_and_one_key_a_requeue() {
+    fn secrets_are_filtered_and_requeues_change_keys() {
         let mut host = Host::new().run_id("r").secret("declared", "1").secret("other", "2");
         let first = host.run(&PLUGIN, "script", json!({})).output();
         assert_eq!(first, json!({"declared": "1", "other": null, "key": "r/1/0"}));
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn the_context_is_what_was_set() {
+    fn the_context_returns_the_configured_values() {
         let later = UNIX_EPOCH + Duration::from_millis(1_234);
         let mut host =
             Host::new().namespace("n").graph("g").run_id("r").identifier("i").deadline(later);
@@ -496,7 +496,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "no store key")]
-    fn a_bad_key_says_so() {
+    fn an_invalid_store_key_panics() {
         let _ = Host::new().within(|| {
             store::set("a.b", "1");
             Ok(())
@@ -505,7 +505,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "no whole number")]
-    fn a_bad_increment_says_so() {
+    fn incrementing_a_text_value_panics() {
         let _ = Host::new().store("word", "one").within(|| {
             store::increment("word", 1);
             Ok(())
@@ -514,13 +514,13 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "there is no host here")]
-    fn no_host_says_so() {
+    fn store_access_without_a_host_panics() {
         store::get("a");
     }
 
     #[test]
     #[should_panic(expected = "did not fail")]
-    fn the_wrong_end_says_so() {
+    fn asserting_the_wrong_outcome_panics() {
         Host::new().run(&PLUGIN, "script", json!({})).failure();
     }
 }

@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_counts_for_all_it_delayed() {
+    fn a_stall_counts_every_delayed_request() {
         let quick = [5; 99];
         assert_eq!(times(&quick).p99, Duration::from_millis(5));
         // One sample in a thousand, but a second long: fifty requests would have waited.
@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_names_every_passed_bound() {
+    fn a_report_names_every_exceeded_bound() {
         let slow = Times {
             count: 9,
             max: Duration::from_secs(9),

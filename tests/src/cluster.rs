@@ -309,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn executions_are_read_in_a_log() -> Result<()> {
+    fn executions_are_parsed_from_logs() -> Result<()> {
         let line = r#"{"level":"DEBUG","fields":{"message":"executing","state":"17","attempt":2}}"#;
         assert_eq!(execution(line)?, Some(Execution { state: 17, attempt: 2 }));
         assert_eq!(execution(&line[..line.len() - 5])?, None);

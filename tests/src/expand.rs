@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recipes_make_what_they_say() -> Result<()> {
+    fn recipes_expand_to_their_values() -> Result<()> {
         let found = expand(&json!({
             "a": {"@list": [2, {"id": "n@n", "x": {"@text": [2, "ab"]}}]},
             "b": {"@random": [4, 1]}, "@c": 1, "d": {"x": 1},

@@ -342,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_starts_quickly_and_keeps_what_it_was_told() -> Result<()> {
+    fn postgres_keeps_data_across_restarts() -> Result<()> {
         let from = Instant::now();
         let postgres = Postgres::start()?;
         println!("started in {:?}", from.elapsed());
@@ -370,7 +370,7 @@ mod tests {
 
     /// Dropping is not enough: a killed test drops nothing.
     #[test]
-    fn its_keeper_clears_up_after_a_killed_test() -> Result<()> {
+    fn the_keeper_cleans_up_after_kills() -> Result<()> {
         let mut postgres = Postgres::start()?;
         let folder = postgres.folder.clone();
         let pid = postgres.postmaster().context("it runs")?;

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn all_weathers() -> Result<()> {
+    fn the_proxy_delays_holds_cuts_and_refuses() -> Result<()> {
         let proxy = Proxy::start(echo()?)?;
         let mut stream = connect(&proxy)?;
         assert_eq!(say(&mut stream)?, b'x');
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_held_line_can_be_cut() -> Result<()> {
+    fn a_held_connection_can_be_cut() -> Result<()> {
         let proxy = Proxy::start(echo()?)?;
         let mut stream = connect(&proxy)?;
         assert_eq!(say(&mut stream)?, b'x');
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_there_is_not_waited_for() -> Result<()> {
+    fn an_unreachable_target_closes_the_connection() -> Result<()> {
         let nobody = StdListener::bind(("127.0.0.1", 0))?.local_addr()?;
         let proxy = Proxy::start(nobody)?;
         assert!(say(&mut connect(&proxy)?).is_err());

@@ -46,7 +46,7 @@ fn minimal() -> Result<String> {
 }
 
 #[test]
-fn uploads_that_are_too_many_or_too_slow_are_turned_away() -> Result<()> {
+fn excess_and_slow_uploads_are_rejected() -> Result<()> {
     let host = Host::start()?;
     let started = Instant::now();
     let mut first: Vec<TcpStream> = (0..4).map(|_| stuck(&host, "one")).collect::<Result<_>>()?;
@@ -73,7 +73,7 @@ fn uploads_that_are_too_many_or_too_slow_are_turned_away() -> Result<()> {
 }
 
 #[test]
-fn a_check_says_what_a_push_would_and_stores_nothing() -> Result<()> {
+fn check_matches_push_and_stores_nothing() -> Result<()> {
     let host = Host::start()?;
     let request = host.request("POST", "/plugins/check?name=lab")?;
     let checked = good(request.body(component("lab")?).send()?)?;
@@ -93,7 +93,7 @@ fn a_check_says_what_a_push_would_and_stores_nothing() -> Result<()> {
 }
 
 #[test]
-fn what_is_odd_about_a_plugin_is_told() -> Result<()> {
+fn unusual_plugins_get_warnings() -> Result<()> {
     let host = Host::start()?;
     let text = minimal()?;
     // In the component, beside the rest.
@@ -121,7 +121,7 @@ fn refusal(host: &Host, bytes: Vec<u8>) -> Result<Value> {
 }
 
 #[test]
-fn a_refusal_has_a_word_for_programs() -> Result<()> {
+fn each_rejection_has_a_reason_code() -> Result<()> {
     let host = Host::start()?;
     for (reason, bytes) in [
         ("empty", vec![]),
@@ -148,7 +148,7 @@ fn a_refusal_has_a_word_for_programs() -> Result<()> {
 }
 
 #[test]
-fn the_operators_limits_hold_and_are_named() -> Result<()> {
+fn operator_limits_are_enforced_and_named() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let flags = ["--upload-bytes", "1000000", "--compile-cpu-seconds", "1"];
     let host = Host::start_with(folder.path(), &flags, |_| ())?;

@@ -73,7 +73,7 @@ fn large_outputs(branches: u32) -> Value {
 }
 
 #[test]
-fn large_outputs_hold_up_nobody() -> Result<()> {
+fn large_outputs_do_not_delay_others() -> Result<()> {
     on_both("large_outputs", |host| {
         let tenant = attacker(host)?;
         tenant.apply("large", &large_outputs(BRANCHES))?;
@@ -93,7 +93,7 @@ fn large_outputs_hold_up_nobody() -> Result<()> {
 }
 
 #[test]
-fn large_starts_hold_up_nobody() -> Result<()> {
+fn large_starts_do_not_delay_others() -> Result<()> {
     on_both("large_starts", |host| {
         let tenant = attacker(host)?;
         let echo = json!({"node_name": "echo", "identifier": "only", "inputs": {"value": 0}, "next_nodes": []});

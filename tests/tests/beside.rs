@@ -18,7 +18,7 @@ fn spin() -> serde_json::Value {
 }
 
 #[test]
-fn a_spinning_guest_disturbs_no_honest_run() -> Result<()> {
+fn a_spinning_guest_delays_no_honest_run() -> Result<()> {
     let _alone = beside::alone();
     let mut host = Host::start()?;
     host.push("hostile")?;
@@ -40,7 +40,7 @@ fn a_spinning_guest_disturbs_no_honest_run() -> Result<()> {
 }
 
 #[test]
-fn a_stopped_host_breaks_the_bounds() -> Result<()> {
+fn a_stopped_host_exceeds_the_bounds() -> Result<()> {
     let _alone = beside::alone();
     let host = Host::start()?;
     let beside = Beside::start(&host)?;

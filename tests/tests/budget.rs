@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use exosphere_tests::fuzz;
 
 #[test]
-fn random_work_for_strangers_disturbs_nobody() -> Result<()> {
+fn random_tenant_work_stays_within_budget() -> Result<()> {
     let tried = fuzz::run("budget", 1, Duration::from_secs(25))?;
     println!("{tried:?}");
     // A target whose every case is refused tests nothing.

@@ -66,7 +66,7 @@ struct Failure {
 }
 
 #[test]
-fn every_case_ends_as_it_says() -> Result<()> {
+fn every_case_matches_its_expectation() -> Result<()> {
     let host = Host::start()?;
     every_case(&host)?;
     check_database(&["--data", &host.data().to_string_lossy()])
@@ -74,7 +74,7 @@ fn every_case_ends_as_it_says() -> Result<()> {
 
 /// Runs the cases on a Postgres, which must show no difference.
 #[test]
-fn every_case_ends_as_it_says_on_postgres() -> Result<()> {
+fn every_case_matches_on_postgres() -> Result<()> {
     let url = Postgres::shared()?.create_database("cases")?;
     let folder = tempfile::tempdir()?;
     every_case(&Host::start_with(folder.path(), &["--database", &url], |_| ())?)?;

@@ -60,7 +60,7 @@ fn id(run: &Value) -> Result<String> {
 }
 
 #[test]
-fn a_start_may_wait() -> Result<()> {
+fn a_start_can_be_delayed() -> Result<()> {
     on_both("later", |bed| {
         let host = bed.host()?;
         host.apply("later", &waiters(1, 0))?;
@@ -87,7 +87,7 @@ fn a_start_may_wait() -> Result<()> {
 }
 
 #[test]
-fn a_start_with_the_same_key_is_the_same_run() -> Result<()> {
+fn a_repeated_key_returns_the_same_run() -> Result<()> {
     on_both("once", |bed| {
         let host = bed.host()?;
         host.apply("once", &waiters(2, 0))?;
@@ -109,7 +109,7 @@ fn a_start_with_the_same_key_is_the_same_run() -> Result<()> {
 }
 
 #[test]
-fn a_start_may_wait_for_the_end_of_its_run() -> Result<()> {
+fn a_start_can_wait_for_the_result() -> Result<()> {
     on_both("ends", |bed| {
         let host = bed.host()?;
         host.apply("ends", &waiters(2, 20))?;
@@ -136,7 +136,7 @@ fn a_start_may_wait_for_the_end_of_its_run() -> Result<()> {
 }
 
 #[test]
-fn a_paused_run_finishes_what_runs_and_begins_nothing() -> Result<()> {
+fn a_paused_run_only_finishes_running_states() -> Result<()> {
     on_both("pause", |bed| {
         let host = bed.host()?;
         host.apply("pause", &waiters(30, 100))?;
@@ -187,7 +187,7 @@ fn a_paused_run_can_be_cancelled() -> Result<()> {
 }
 
 #[test]
-fn a_redrive_heals_a_run() -> Result<()> {
+fn a_redrive_repairs_a_failed_run() -> Result<()> {
     on_both("redrive", |bed| {
         let host = bed.host()?;
         host.apply("redrive", &json!({"nodes": [
@@ -212,7 +212,7 @@ fn a_redrive_heals_a_run() -> Result<()> {
 }
 
 #[test]
-fn runs_are_listed_with_the_newest_first_page_by_page() -> Result<()> {
+fn runs_are_paged_newest_first() -> Result<()> {
     on_both("pages", |bed| {
         let host = bed.host()?;
         host.apply("pages", &waiters(1, 0))?;

@@ -50,7 +50,7 @@ fn query(data: &Path, sql: &str) -> Result<i64> {
 }
 
 #[test]
-fn twenty_kills_lose_nothing_and_repeat_no_effect() -> Result<()> {
+fn twenty_kills_lose_and_repeat_nothing() -> Result<()> {
     #[expect(clippy::disallowed_methods, reason = "the seed is printed, and can be given")]
     let seed: u64 =
         std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
@@ -102,7 +102,7 @@ fn twenty_kills_lose_nothing_and_repeat_no_effect() -> Result<()> {
 }
 
 #[test]
-fn the_first_signal_drains_and_the_second_stops() -> Result<()> {
+fn first_signal_drains_second_signal_stops() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let graph = json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 20}, "next_nodes": ["waiter"]},
@@ -154,7 +154,7 @@ fn the_first_signal_drains_and_the_second_stops() -> Result<()> {
 }
 
 #[test]
-fn one_host_has_a_data_folder() -> Result<()> {
+fn a_data_folder_admits_one_host() -> Result<()> {
     let host = Host::start()?;
     let second = Command::new(exosphere_tests::binary()?)
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])

@@ -162,7 +162,7 @@ fn text(path: &Path) -> Result<&str> {
 /// A refused write of one run holds up no other run. The commit is tried in parts that claim
 /// nothing, and due states must still be claimed after that.
 #[test]
-fn what_is_refused_of_one_run_holds_up_no_other() -> Result<()> {
+fn a_rejected_run_does_not_block_others() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_with(folder.path(), &["--slots", "4"], |_| ())?;
     host.push("lab")?;
@@ -186,7 +186,7 @@ fn what_is_refused_of_one_run_holds_up_no_other() -> Result<()> {
 }
 
 #[test]
-fn a_full_disk_is_waited_out() -> Result<()> {
+fn commits_resume_after_disk_full() -> Result<()> {
     let Some(mount) = Mount::of_bytes(64 << 20)? else { return Ok(()) };
     let data = mount.data();
     let loaded = Loaded::start(&data, &[])?;
@@ -199,7 +199,7 @@ fn a_full_disk_is_waited_out() -> Result<()> {
 }
 
 #[test]
-fn a_limit_of_file_sizes_is_waited_out() -> Result<()> {
+fn commits_resume_after_a_size_limit() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let loaded = Loaded::start(folder.path(), &[])?;
     let pid = Pid::from_raw(i32::try_from(loaded.host.pid())?);
@@ -228,7 +228,7 @@ fn largest_file(data: &Path) -> Result<u64> {
 }
 
 #[test]
-fn a_folder_that_is_read_only_is_refused() -> Result<()> {
+fn a_read_only_folder_is_rejected() -> Result<()> {
     let Some(mount) = Mount::of_bytes(32 << 20)? else { return Ok(()) };
     let data = mount.data();
     stop(Host::start_in(&data)?)?;
@@ -240,7 +240,7 @@ fn a_folder_that_is_read_only_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_file_that_is_read_only_is_refused() -> Result<()> {
+fn a_read_only_file_is_rejected() -> Result<()> {
     if getuid().is_root() {
         println!("skipped: root may write to any file");
         return Ok(());
@@ -259,7 +259,7 @@ fn a_file_that_is_read_only_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_postgres_that_is_read_only_is_refused() -> Result<()> {
+fn a_read_only_postgres_is_rejected() -> Result<()> {
     let postgres = Postgres::shared()?;
     let url = postgres.create_database("refused")?;
     let (first, second) = (tempfile::tempdir()?, tempfile::tempdir()?);
@@ -271,7 +271,7 @@ fn a_postgres_that_is_read_only_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_postgres_that_turns_read_only_is_waited_out() -> Result<()> {
+fn commits_resume_after_postgres_was_read_only() -> Result<()> {
     let postgres = Postgres::start()?;
     let url = postgres.create_database("turned")?;
     let folder = tempfile::tempdir()?;

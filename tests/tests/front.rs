@@ -55,7 +55,7 @@ fn descriptors(command: &mut Command, most: u64) {
 }
 
 #[test]
-fn idle_connections_keep_nobody_out() -> Result<()> {
+fn idle_connections_do_not_block_others() -> Result<()> {
     let _alone = alone();
     let folder = tempfile::tempdir()?;
     let set_up = |command: &mut Command| descriptors(command, 1024);
@@ -79,7 +79,7 @@ fn idle_connections_keep_nobody_out() -> Result<()> {
 }
 
 #[test]
-fn half_a_header_is_ended() -> Result<()> {
+fn incomplete_headers_time_out() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let flags = ["--header-seconds", "2", "--idle-seconds", "4"];
     let host = Host::start_with(folder.path(), &flags, |_| ())?;
@@ -209,7 +209,7 @@ fn costly_graph(nodes: usize) -> Value {
 /// Costly checks for tenants may take as long as they like: they do not run on the threads that
 /// answer `/health`.
 #[test]
-fn costly_validations_leave_health_alone() -> Result<()> {
+fn costly_validations_do_not_delay_health() -> Result<()> {
     let _alone = alone();
     let host = Host::start()?;
     good(host.upload("costly", costly_plugin(10)?)?)?;
@@ -308,7 +308,7 @@ fn large_reads_take_turns() -> Result<()> {
 }
 
 #[test]
-fn lists_are_read_in_pages() -> Result<()> {
+fn lists_are_paged() -> Result<()> {
     let postgres = Postgres::shared()?.create_database("pages")?;
     for flags in [&[][..], &["--database", &postgres]] {
         let folder = tempfile::tempdir()?;
@@ -360,7 +360,7 @@ fn lists_are_read_in_pages() -> Result<()> {
 
 /// A page ends after a mebibyte, however many more items were requested.
 #[test]
-fn pages_of_long_grants_end_early() -> Result<()> {
+fn pages_are_bounded_by_bytes() -> Result<()> {
     const PLUGINS: usize = 24;
     let host = Host::start()?;
     let value = "x".repeat(60_000);
@@ -453,7 +453,7 @@ fn mode(path: &Path) -> Result<u32> {
 }
 
 #[test]
-fn an_open_data_folder_is_closed() -> Result<()> {
+fn data_folder_permissions_are_tightened() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
     fs::create_dir(&data)?;
@@ -476,7 +476,7 @@ fn an_open_data_folder_is_closed() -> Result<()> {
 }
 
 #[test]
-fn an_open_folder_of_another_user_is_refused() -> Result<()> {
+fn another_users_open_folder_is_rejected() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
     fs::create_dir(&data)?;
@@ -492,7 +492,7 @@ fn an_open_folder_of_another_user_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_renamed_lock_keeps_the_second_host_out() -> Result<()> {
+fn a_renamed_lock_still_excludes_hosts() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_in(folder.path())?;
     let data = folder.path().to_str().unwrap();
@@ -515,7 +515,7 @@ fn raw(host: &Host, request: &str) -> Result<String> {
 }
 
 #[test]
-fn an_unclear_host_header_is_refused() -> Result<()> {
+fn an_ambiguous_host_header_is_rejected() -> Result<()> {
     let host = Host::start()?;
     for (request, status) in [
         ("GET /health HTTP/1.1\r\nHost: HERE\r\n\r\n", "200"),
@@ -565,7 +565,7 @@ fn kill_compilers(host: &Host, most: usize) -> Result<usize> {
 }
 
 #[test]
-fn a_killed_compiler_is_tried_again() -> Result<()> {
+fn a_killed_compiler_is_retried_once() -> Result<()> {
     let host = Host::start()?;
     for (kills, expected) in [(1, 422), (2, 503)] {
         let (killed, answer) = std::thread::scope(|scope| {

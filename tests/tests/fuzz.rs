@@ -15,21 +15,21 @@ fn piece(target: &str) -> Result<()> {
 }
 
 #[test]
-fn graphs_by_chance() -> Result<()> {
+fn graph_fuzzing_breaks_no_promise() -> Result<()> {
     piece("graph")
 }
 
 #[test]
-fn templates_by_chance() -> Result<()> {
+fn template_fuzzing_breaks_no_promise() -> Result<()> {
     piece("template")
 }
 
 #[test]
-fn uploads_by_chance() -> Result<()> {
+fn upload_fuzzing_breaks_no_promise() -> Result<()> {
     piece("upload")
 }
 
 #[test]
-fn completions_by_chance() -> Result<()> {
+fn completion_fuzzing_breaks_no_promise() -> Result<()> {
     piece("completion")
 }

@@ -52,7 +52,7 @@ fn host_limits(folder: &std::path::Path, arguments: &[&str]) -> Result<Host> {
 /// Forty branches of 1 MB each, 960 MB of values: a gather of a small field beside them takes next
 /// to nothing.
 #[test]
-fn large_neighbours_of_a_gather_weigh_nothing() -> Result<()> {
+fn gathers_ignore_unreferenced_fields() -> Result<()> {
     let url = Postgres::shared()?.create_database("gathers_large")?;
     for arguments in [vec![], vec!["--database", url.as_str()]] {
         let folder = tempfile::tempdir()?;
@@ -77,7 +77,7 @@ fn large_neighbours_of_a_gather_weigh_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_single_reference_takes_only_its_field() -> Result<()> {
+fn single_references_read_only_their_field() -> Result<()> {
     on_both("gathers_single", |host| {
         let nodes = json!([
             {"node_name": "fan", "identifier": "a", "inputs": {"n": 1, "value": rows(400_000)},
@@ -95,7 +95,7 @@ fn a_single_reference_takes_only_its_field() -> Result<()> {
 
 /// A gather that is too large is tried once: its inputs cannot change.
 #[test]
-fn too_large_a_gather_is_tried_once() -> Result<()> {
+fn an_oversized_gather_is_not_retried() -> Result<()> {
     on_both("gathers_once", |host| {
         let limits = [
             ("json_bytes", 1 << 20, "${{ work.outputs }}"),
@@ -115,7 +115,7 @@ fn too_large_a_gather_is_tried_once() -> Result<()> {
 
 /// Outputs of more than one page, whole and in order, with a failed branch between.
 #[test]
-fn pages_of_a_gather_keep_their_order() -> Result<()> {
+fn gather_pages_keep_their_order() -> Result<()> {
     on_both("gathers_pages", |host| {
         let text = "x".repeat(700_000);
         let graph = json!({"nodes": [

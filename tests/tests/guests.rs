@@ -18,7 +18,7 @@ fn one(node: &str, inputs: Value) -> Value {
 }
 
 #[test]
-fn hostile_guests_fail_alone_with_a_typed_error() -> Result<()> {
+fn hostile_guests_fail_with_typed_errors() -> Result<()> {
     let host = Host::start()?;
     host.push("hostile")?;
     host.push("lab")?;
@@ -70,7 +70,7 @@ fn hostile_guests_fail_alone_with_a_typed_error() -> Result<()> {
 }
 
 #[test]
-fn deadlines_end_what_only_waits() -> Result<()> {
+fn deadlines_end_waiting_guests() -> Result<()> {
     let host = Host::start()?;
     host.push("hostile")?;
     let mut graph = one("sleep", json!({"ms": 60_000}));
@@ -85,7 +85,7 @@ fn deadlines_end_what_only_waits() -> Result<()> {
 }
 
 #[test]
-fn guests_see_nothing_of_the_machine() -> Result<()> {
+fn guests_cannot_see_the_machine() -> Result<()> {
     let host = Host::start()?;
     host.push("hostile")?;
     for (node, inputs) in [("open_file", json!({})), ("env", json!({})), ("read_stdin", json!({}))]
@@ -102,7 +102,7 @@ fn guests_see_nothing_of_the_machine() -> Result<()> {
 }
 
 #[test]
-fn what_a_guest_says_is_kept_and_bounded() -> Result<()> {
+fn guest_logs_are_kept_and_bounded() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     host.push("hostile")?;
@@ -127,7 +127,7 @@ fn what_a_guest_says_is_kept_and_bounded() -> Result<()> {
 }
 
 #[test]
-fn a_cancelled_run_stops_what_runs() -> Result<()> {
+fn a_cancel_stops_running_guests() -> Result<()> {
     let host = Host::start()?;
     host.push("hostile")?;
     host.push("lab")?;
@@ -164,7 +164,7 @@ fn a_cancelled_run_stops_what_runs() -> Result<()> {
 }
 
 #[test]
-fn a_node_knows_itself_and_its_secrets_only() -> Result<()> {
+fn a_node_sees_only_its_secrets() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_in(folder.path())?;
     host.push("lab")?;

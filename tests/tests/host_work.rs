@@ -130,7 +130,7 @@ fn push_heavy_outputs(evil: &Tenant<'_>) -> Result<()> {
 }
 
 #[test]
-fn heavy_output_checks_are_billed_to_their_attempt() -> Result<()> {
+fn output_checks_are_billed_to_attempts() -> Result<()> {
     on_both("heavy_outputs", |host| {
         let evil = evil(&host);
         push_heavy_outputs(&evil)?;
@@ -199,7 +199,7 @@ fn heavy_input(limits: &Value) -> Value {
 }
 
 #[test]
-fn heavy_input_checks_are_billed_to_their_attempt() -> Result<()> {
+fn input_checks_are_billed_to_attempts() -> Result<()> {
     let _alone = alone();
     let host = Host::start()?;
     host.push("lab")?;
@@ -268,7 +268,7 @@ fn sigterm_ends_a_host_during_output_checks() -> Result<()> {
 }
 
 #[test]
-fn a_schema_expensive_for_any_value_is_refused() -> Result<()> {
+fn an_expensive_schema_is_rejected() -> Result<()> {
     let host = Host::start()?;
     let schema = json!({"type": "object", "$ref": "#/$defs/0", "$defs": levels(11, 4)});
     let any = json!({"type": "object"});
@@ -294,7 +294,7 @@ fn literals() -> Value {
 }
 
 #[test]
-fn heavy_literal_checks_end_with_their_budget() -> Result<()> {
+fn literal_checks_end_with_their_budget() -> Result<()> {
     on_both("heavy_inputs", |host| {
         let evil = evil(&host);
         let any = json!({"type": "object"});
@@ -331,7 +331,7 @@ fn heavy_literal_checks_end_with_their_budget() -> Result<()> {
 }
 
 #[test]
-fn a_start_has_a_budget_for_its_inputs() -> Result<()> {
+fn start_inputs_have_a_check_budget() -> Result<()> {
     let host = Host::start()?;
     let any = json!({"type": "object"});
     let list = json!({"type": "object", "properties": {"list": {"items": {"$ref": "#/$defs/0"}}}, "$defs": levels(7, 4)});
@@ -346,7 +346,7 @@ fn a_start_has_a_budget_for_its_inputs() -> Result<()> {
 
 /// Each input may take this long, and all together may not.
 #[test]
-fn all_inputs_of_a_start_have_one_budget() -> Result<()> {
+fn start_inputs_share_one_check_budget() -> Result<()> {
     let host = Host::start()?;
     let any = json!({"type": "object"});
     let list = json!({"items": {"$ref": "#/$defs/0"}});
@@ -366,7 +366,7 @@ fn all_inputs_of_a_start_have_one_budget() -> Result<()> {
 }
 
 #[test]
-fn large_secrets_leave_memory_and_others_alone() -> Result<()> {
+fn redacting_large_secrets_is_bounded() -> Result<()> {
     let _alone = alone();
     let random: String = (0u32..65_000)
         .map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 26))
@@ -465,7 +465,7 @@ fn descriptions_of_other_nodes_cost_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_heavy_description_is_refused() -> Result<()> {
+fn an_oversized_description_is_rejected() -> Result<()> {
     let host = Host::start()?;
     let any = json!({"type": "object"});
     let list: Vec<_> = (0..400_000).map(|n| n % 10).collect();
@@ -479,7 +479,7 @@ fn a_heavy_description_is_refused() -> Result<()> {
 
 /// A short schema with many patterns takes much memory when compiled.
 #[test]
-fn heavy_schemas_of_a_node_are_refused() -> Result<()> {
+fn schemas_above_the_memory_bound_are_rejected() -> Result<()> {
     let host = Host::start()?;
     let patterns: Vec<_> = (0..90).map(|n| json!({"pattern": format!("^{n}$")})).collect();
     let schema = json!({"type": "object", "properties": {"a": {"anyOf": patterns}}});
@@ -491,7 +491,7 @@ fn heavy_schemas_of_a_node_are_refused() -> Result<()> {
 }
 
 #[test]
-fn a_misspelt_node_is_still_suggested() -> Result<()> {
+fn a_misspelt_node_gets_a_suggestion() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     let (status, problem) = host.refused("PUT", "/graphs/typo", &one("ehco"))?;

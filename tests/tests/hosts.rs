@@ -87,7 +87,7 @@ fn in_spite_of_trouble(host: &Host, run: &str, wanted: impl Fn(&Value) -> bool) 
 }
 
 #[test]
-fn a_killed_hosts_states_run_elsewhere_within_15_seconds() -> Result<()> {
+fn killed_hosts_are_replaced_within_15_seconds() -> Result<()> {
     with_fleet(Postgres::shared()?, "killed", &vec![Setup::slots(16); 2], |fleet| {
         fleet.host(0)?.push("lab")?;
         let run = begin(fleet.host(0)?, "waits", &waits(6, 120_000))?;
@@ -115,7 +115,7 @@ fn a_killed_hosts_states_run_elsewhere_within_15_seconds() -> Result<()> {
 }
 
 #[test]
-fn a_stopped_host_hands_over_within_a_second() -> Result<()> {
+fn stopped_hosts_hand_over_within_a_second() -> Result<()> {
     let postgres = Postgres::shared()?;
     with_fleet(postgres, "stopped", &[Setup::slots(2), Setup::slots(64)], |fleet| {
         fleet.host(0)?.push("lab")?;
@@ -149,7 +149,7 @@ fn a_stopped_host_hands_over_within_a_second() -> Result<()> {
 }
 
 #[test]
-fn a_frozen_host_wakes_and_its_results_are_discarded() -> Result<()> {
+fn results_of_frozen_hosts_are_discarded() -> Result<()> {
     with_fleet(Postgres::shared()?, "frozen", &vec![Setup::default(); 2], |fleet| {
         fleet.host(0)?.push("lab")?;
         // It wakes while the other host still executes, then after its end.
@@ -191,7 +191,7 @@ fn once(fleet: &Fleet, run: &str, found: &Value, state: i64, winner: usize) -> R
 }
 
 #[test]
-fn ten_hosts_start_at_once_on_an_empty_database() -> Result<()> {
+fn ten_hosts_initialize_an_empty_database_together() -> Result<()> {
     with_fleet(Postgres::shared()?, "ten", &vec![Setup::slots(2); 10], |fleet| {
         fleet.host(9)?.push("lab")?;
         fleet.host(8)?.apply("waits", &waits(3, 1))?;
@@ -205,7 +205,7 @@ fn ten_hosts_start_at_once_on_an_empty_database() -> Result<()> {
 }
 
 #[test]
-fn a_database_of_a_newer_version_is_refused() -> Result<()> {
+fn a_newer_database_version_is_rejected() -> Result<()> {
     let postgres = Postgres::shared()?;
     let url = postgres.create_database("newer")?;
     let folder = tempfile::tempdir()?;
@@ -229,7 +229,7 @@ fn path(path: &std::path::Path) -> Result<&str> {
 }
 
 #[test]
-fn clocks_that_are_wrong_change_nothing() -> Result<()> {
+fn wrong_host_clocks_change_nothing() -> Result<()> {
     const HOUR: i64 = 3_600_000;
     let setup = |clock_offset_ms| Setup { clock_offset_ms, ..Setup::default() };
     let setups = [setup(HOUR), setup(-HOUR), setup(0)];
@@ -318,7 +318,7 @@ fn a_cancel_stops_guests_on_any_host() -> Result<()> {
 }
 
 #[test]
-fn what_one_host_was_given_runs_on_all() -> Result<()> {
+fn uploads_and_graphs_reach_every_host() -> Result<()> {
     with_fleet(Postgres::shared()?, "plugins", &vec![Setup::slots(2); 3], |fleet| {
         fleet.host(0)?.push("lab")?;
         fleet.host(1)?.apply("waits", &waits(200, 100))?;
@@ -334,7 +334,7 @@ fn what_one_host_was_given_runs_on_all() -> Result<()> {
 
 /// Each host caches graphs; none starts an old revision.
 #[test]
-fn what_one_host_applies_is_what_all_start() -> Result<()> {
+fn applied_revisions_take_effect_cluster_wide() -> Result<()> {
     with_fleet(Postgres::shared()?, "applies", &vec![Setup::default(); 2], |fleet| {
         fleet.host(0)?.push("lab")?;
         // Some revisions take inputs that the one before would refuse.
@@ -359,7 +359,7 @@ fn what_one_host_applies_is_what_all_start() -> Result<()> {
 }
 
 #[test]
-fn a_postgres_restart_costs_seconds_and_nothing_else() -> Result<()> {
+fn a_postgres_restart_only_delays_runs() -> Result<()> {
     const BRANCHES: usize = 400;
     // Not the shared one, which other tests are using.
     let postgres = Postgres::start()?;
@@ -402,7 +402,7 @@ fn a_postgres_restart_costs_seconds_and_nothing_else() -> Result<()> {
 }
 
 #[test]
-fn news_come_from_other_hosts_by_themselves() -> Result<()> {
+fn watchers_see_changes_from_other_hosts() -> Result<()> {
     const ROUNDS: usize = 5;
     with_fleet(Postgres::shared()?, "watched", &vec![Setup::default(); 2], |fleet| {
         fleet.host(0)?.push("lab")?;
@@ -446,7 +446,7 @@ fn delay_of_news(busy: &Host, other: &Host, run: &str) -> Result<Duration> {
 }
 
 #[test]
-fn one_key_is_one_run_on_any_host() -> Result<()> {
+fn one_key_starts_one_run_cluster_wide() -> Result<()> {
     const KEYS: usize = 20;
     with_fleet(Postgres::shared()?, "keys", &vec![Setup::default(); 2], |fleet| {
         fleet.host(0)?.push("lab")?;

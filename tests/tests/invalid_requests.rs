@@ -14,7 +14,7 @@ const OTHER_WORLD: &str = r#"(component
     (import "elsewhere:things/door" (instance (export "open" (func)))))"#;
 
 #[test]
-fn uploads_that_are_no_plugins_are_refused() -> Result<()> {
+fn non_plugin_uploads_are_rejected() -> Result<()> {
     let host = Host::start()?;
     let lab = component("lab")?;
     let truncated = lab[..lab.len() / 2].to_vec();
@@ -48,7 +48,7 @@ fn uploads_that_are_no_plugins_are_refused() -> Result<()> {
 }
 
 #[test]
-fn every_flipped_byte_is_survived() -> Result<()> {
+fn flipped_bits_do_not_harm_the_host() -> Result<()> {
     let host = Host::start()?;
     let tally = component("tally")?;
     for step in 0..12 {
@@ -63,7 +63,7 @@ fn every_flipped_byte_is_survived() -> Result<()> {
 }
 
 #[test]
-fn a_graph_with_six_mistakes_is_told_all_six() -> Result<()> {
+fn a_graph_reports_all_its_problems() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     let graph = json!({
@@ -100,7 +100,7 @@ fn a_graph_with_six_mistakes_is_told_all_six() -> Result<()> {
 }
 
 #[test]
-fn requests_for_what_is_not_there_are_404() -> Result<()> {
+fn missing_resources_are_404() -> Result<()> {
     let host = Host::start()?;
     let run = "00000000-0000-7000-8000-000000000000";
     for (method, path) in [
@@ -141,7 +141,7 @@ fn requests_for_what_is_not_there_are_404() -> Result<()> {
 }
 
 #[test]
-fn bodies_that_are_not_json_are_400() -> Result<()> {
+fn non_json_bodies_are_400() -> Result<()> {
     let host = Host::start()?;
     for body in ["", "{", "{\"inputs\": }", "[1,2", "nul", "{\"inputs\": {}} trailing", "\u{0}"] {
         for (method, path) in [("POST", "/graphs/g/runs"), ("PUT", "/graphs/g")] {
@@ -158,7 +158,7 @@ fn bodies_that_are_not_json_are_400() -> Result<()> {
 
 /// Arrays, too: read by position, they would clear settings and start runs.
 #[test]
-fn bodies_that_are_no_objects_are_400() -> Result<()> {
+fn non_object_bodies_are_400() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     let graph = json!({"nodes": [{"node_name": "whoami", "identifier": "me", "inputs": {}, "next_nodes": []}]});
@@ -187,7 +187,7 @@ fn bodies_that_are_no_objects_are_400() -> Result<()> {
 }
 
 #[test]
-fn a_gigabyte_is_refused_without_being_read() -> Result<()> {
+fn oversized_bodies_are_rejected_unread() -> Result<()> {
     let host = Host::start()?;
     let address = host.url().trim_start_matches("http://").to_owned();
     for path in ["plugins?name=big", "graphs/big/runs"] {
@@ -214,7 +214,7 @@ fn a_gigabyte_is_refused_without_being_read() -> Result<()> {
 }
 
 #[test]
-fn a_start_is_checked_as_a_whole() -> Result<()> {
+fn a_start_reports_all_its_problems() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     host.apply("start", &json!({
@@ -235,7 +235,7 @@ fn a_start_is_checked_as_a_whole() -> Result<()> {
 }
 
 #[test]
-fn pages_of_other_sites_are_refused() -> Result<()> {
+fn cross_site_requests_are_rejected() -> Result<()> {
     let host = Host::start()?;
     let request = host.request("GET", "/runs")?.header("origin", "https://evil.example");
     let (status, _) = problem(request.send()?)?;
@@ -247,7 +247,7 @@ fn pages_of_other_sites_are_refused() -> Result<()> {
 }
 
 #[test]
-fn namespaces_see_nothing_of_each_other() -> Result<()> {
+fn namespaces_cannot_see_each_other() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     host.apply("g", &json!({"nodes": [{"node_name": "whoami", "identifier": "me", "inputs": {}, "next_nodes": []}]}))?;
@@ -273,7 +273,7 @@ fn namespaces_see_nothing_of_each_other() -> Result<()> {
 }
 
 #[test]
-fn a_node_written_by_hand_runs() -> Result<()> {
+fn a_hand_written_component_runs() -> Result<()> {
     let host = Host::start()?;
     let text = std::fs::read(checkout().join("tests/fixtures/minimal.wat"))?;
     good(host.upload("minimal", wat::parse_bytes(&text)?.into_owned())?)?;

@@ -185,7 +185,7 @@ fn heavy(bytes: usize) -> String {
 }
 
 #[test]
-fn hidden_json_takes_no_memory() -> Result<()> {
+fn json_within_text_takes_no_memory() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;
@@ -214,7 +214,7 @@ fn told(found: &Value, path: &str, words: &str) -> bool {
 }
 
 #[test]
-fn duplicate_keys_are_refused_at_every_door() -> Result<()> {
+fn duplicate_keys_are_rejected_everywhere() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;
@@ -242,7 +242,7 @@ fn duplicate_keys_are_refused_at_every_door() -> Result<()> {
 }
 
 #[test]
-fn numbers_that_would_be_rounded_are_refused() -> Result<()> {
+fn unrepresentable_numbers_are_rejected() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;
@@ -264,7 +264,7 @@ fn numbers_that_would_be_rounded_are_refused() -> Result<()> {
 }
 
 #[test]
-fn unknown_keys_of_a_start_are_refused() -> Result<()> {
+fn unknown_start_keys_are_rejected() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;

@@ -35,7 +35,7 @@ fn start(host: &Host, list: &str) -> Result<reqwest::blocking::Response> {
 }
 
 #[test]
-fn a_start_with_too_many_values_is_refused_for_what_they_would_take() -> Result<()> {
+fn oversized_start_json_is_rejected_cheaply() -> Result<()> {
     let host = host()?;
     let (status, found) = problem(start(&host, &ones(30 << 20))?)?;
     let words = found["detail"].as_str().context("no detail")?;
@@ -46,7 +46,7 @@ fn a_start_with_too_many_values_is_refused_for_what_they_would_take() -> Result<
 }
 
 #[test]
-fn many_heavy_runs_at_a_time_take_turns() -> Result<()> {
+fn runs_with_large_json_take_turns() -> Result<()> {
     let host = host()?;
     let list = ones(1 << 20);
     // One after the other first, to measure the memory of one.
@@ -72,7 +72,7 @@ fn many_heavy_runs_at_a_time_take_turns() -> Result<()> {
 }
 
 #[test]
-fn inputs_that_are_too_heavy_are_a_limit() -> Result<()> {
+fn oversized_inputs_exceed_the_json_limit() -> Result<()> {
     let host = host()?;
     let nodes = [json!({"node_name": "echo", "identifier": "first", "inputs": {"value": 0},
         "next_nodes": [], "limits": {"json_bytes": 2 << 20}})];
@@ -85,7 +85,7 @@ fn inputs_that_are_too_heavy_are_a_limit() -> Result<()> {
 }
 
 #[test]
-fn bodies_that_do_not_come_hold_up_nobody_else() -> Result<()> {
+fn stalled_bodies_do_not_block_others() -> Result<()> {
     let host = host()?;
     let mut silent = Vec::new();
     for namespace in ["a", "b", "c"] {

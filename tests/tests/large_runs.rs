@@ -83,7 +83,7 @@ fn wide(branches: u32) -> Value {
 }
 
 #[test]
-fn a_wide_fan_and_its_cancel_hold_up_nobody() -> Result<()> {
+fn a_wide_fanout_does_not_delay_others() -> Result<()> {
     on_both("wide", |bed| {
         let host = bed.host()?;
         let tenant = owner(&host)?;
@@ -110,7 +110,7 @@ fn a_wide_fan_and_its_cancel_hold_up_nobody() -> Result<()> {
 }
 
 #[test]
-fn a_cancel_ends_a_fan_that_is_being_written() -> Result<()> {
+fn a_cancel_ends_a_staged_fanout() -> Result<()> {
     on_both("halfway", |bed| {
         let host = bed.host()?;
         let tenant = owner(&host)?;
@@ -130,7 +130,7 @@ fn a_cancel_ends_a_fan_that_is_being_written() -> Result<()> {
 }
 
 #[test]
-fn a_killed_host_leaves_no_half_fan() -> Result<()> {
+fn a_killed_host_leaves_no_partial_fanout() -> Result<()> {
     on_both("fan_killed", |bed| {
         let host = bed.host()?;
         let tenant = owner(&host)?;
@@ -169,7 +169,7 @@ fn redrive(tenant: &Tenant<'_>, run: &str) -> Result<Value> {
 }
 
 #[test]
-fn a_large_redrive_holds_up_nobody() -> Result<()> {
+fn a_large_redrive_does_not_delay_others() -> Result<()> {
     const FAILED: u32 = 20_000;
     on_both("redriven", |bed| {
         let host = bed.host()?;
@@ -189,7 +189,7 @@ fn a_large_redrive_holds_up_nobody() -> Result<()> {
 }
 
 #[test]
-fn a_killed_host_leaves_no_half_redrive() -> Result<()> {
+fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
     const FAILED: u32 = 5_000;
     on_both("redrive_killed", |bed| {
         let host = bed.host()?;
@@ -223,7 +223,7 @@ fn a_killed_host_leaves_no_half_redrive() -> Result<()> {
 }
 
 #[test]
-fn a_run_has_no_more_states_than_its_limit() -> Result<()> {
+fn a_run_cannot_exceed_its_state_limit() -> Result<()> {
     on_both("run_states", |bed| {
         let host = bed.host()?;
         let tenant = owner(&host)?;

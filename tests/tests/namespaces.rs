@@ -44,7 +44,7 @@ fn honest() -> Value {
 /// The endless loops of one namespace fill every slot that it may have, with thousands more in the
 /// queue; another's runs take a little longer than alone.
 #[test]
-fn endless_loops_of_one_namespace_do_not_starve_another() -> Result<()> {
+fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
     let host = Host::start()?;
     let (evil, good) = (Tenant { host: &host, name: "evil" }, Tenant { host: &host, name: "good" });
     evil.push("hostile")?;
@@ -79,7 +79,7 @@ fn endless_loops_of_one_namespace_do_not_starve_another() -> Result<()> {
 /// Limits are lowered on every level. A breach names the limit, its value and its setter, and no
 /// level can raise one.
 #[test]
-fn limits_are_lowered_on_every_level_and_never_raised() -> Result<()> {
+fn limits_can_only_be_lowered() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_with(folder.path(), &["--limit", "memory_bytes=64MiB"], |_| ())?;
     host.push("hostile")?;
@@ -134,7 +134,7 @@ fn limits_are_lowered_on_every_level_and_never_raised() -> Result<()> {
 
 /// A namespace with one slot runs one node at a time, and all of them in the end.
 #[test]
-fn a_namespace_has_no_more_slots_than_its_share() -> Result<()> {
+fn a_namespace_cannot_exceed_its_slots() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     host.namespace("default", &json!({"slots": 1}))?;
@@ -153,7 +153,7 @@ fn a_namespace_has_no_more_slots_than_its_share() -> Result<()> {
 /// Commands that change the same grants and the same settings at once: every set value is there in
 /// the end, and a withdrawn one does not come back.
 #[test]
-fn changes_at_once_are_all_kept() -> Result<()> {
+fn concurrent_changes_are_all_kept() -> Result<()> {
     let host = Host::start()?;
     let taken: Vec<String> = (0..5).map(|n| format!("t{n}")).collect();
     let config: BTreeMap<_, _> = taken.iter().map(|key| (key, "v")).collect();
@@ -184,7 +184,7 @@ fn changes_at_once_are_all_kept() -> Result<()> {
 
 /// A condition is checked, and a request without one sets the value in any case.
 #[test]
-fn what_is_set_has_a_version() -> Result<()> {
+fn settings_support_conditional_updates() -> Result<()> {
     let host = Host::start()?;
     for (path, body) in [
         ("//v1/operator/namespaces/default", json!({"slots": 3})),

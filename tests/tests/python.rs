@@ -11,7 +11,7 @@ use exosphere_tests::{Host, checkout, good};
 use serde_json::json;
 
 #[test]
-fn a_node_in_python_runs() -> Result<()> {
+fn a_python_node_runs() -> Result<()> {
     let Some(component) = build()? else { return Ok(()) };
     let host = Host::start()?;
     good(host.upload("shout", std::fs::read(component)?)?)?;

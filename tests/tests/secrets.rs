@@ -59,7 +59,7 @@ fn text(path: &Path) -> Result<&str> {
 }
 
 #[test]
-fn a_rotation_beside_a_running_host_is_not_noticed() -> Result<()> {
+fn rotation_is_invisible_to_running_hosts() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (data, key) = (text(folder.path())?, folder.path().join("host.key"));
     let host = Host::start_in(folder.path())?;
@@ -100,7 +100,7 @@ fn a_rotation_beside_a_running_host_is_not_noticed() -> Result<()> {
 /// A rotation may be killed anywhere: the host beside it and the next one decrypt everything, and
 /// the next call finishes it.
 #[test]
-fn a_rotation_that_is_killed_is_finished_by_the_next() -> Result<()> {
+fn a_killed_rotation_can_be_finished() -> Result<()> {
     const GRAPHS: usize = 300;
     const KILLS: u32 = 16;
     let folder = tempfile::tempdir()?;
@@ -144,7 +144,7 @@ fn a_rotation_that_is_killed_is_finished_by_the_next() -> Result<()> {
 }
 
 #[test]
-fn keys_come_in_a_variable_that_nobody_sees() -> Result<()> {
+fn keys_in_the_environment_stay_hidden() -> Result<()> {
     let (old, new) = ("0f".repeat(32), "1e".repeat(32));
     let both = format!("{new},{old}");
     let folder = tempfile::tempdir()?;
@@ -213,7 +213,7 @@ fn a_secret_can_be_removed() -> Result<()> {
 }
 
 #[test]
-fn the_memory_of_a_host_is_its_own() -> Result<()> {
+fn host_memory_cannot_be_dumped() -> Result<()> {
     let host = Host::start()?;
     let limits = fs::read_to_string(format!("/proc/{}/limits", host.pid()))?;
     let core = limits.lines().find(|line| line.starts_with("Max core file size"));
@@ -227,7 +227,7 @@ fn the_memory_of_a_host_is_its_own() -> Result<()> {
 }
 
 #[test]
-fn what_a_node_tells_of_a_secret_nobody_reads() -> Result<()> {
+fn revealed_secrets_are_redacted() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let log = fs::File::create(folder.path().join("log"))?;
     let host = Host::start_with(&folder.path().join("data"), &[], |command| {
@@ -275,7 +275,7 @@ fn what_a_node_tells_of_a_secret_nobody_reads() -> Result<()> {
 
 /// A node that declares no secret is handed one by a node that does.
 #[test]
-fn what_a_later_node_tells_of_a_secret_nobody_reads() -> Result<()> {
+fn secrets_revealed_by_later_nodes_are_redacted() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     host.grant("lab", &json!({"secrets": ["token"]}))?;
@@ -293,7 +293,7 @@ fn what_a_later_node_tells_of_a_secret_nobody_reads() -> Result<()> {
 }
 
 #[test]
-fn answers_are_for_programs_alone() -> Result<()> {
+fn responses_carry_security_headers() -> Result<()> {
     let host = Host::start()?;
     for (path, status) in [("/plugins", 200), ("/graphs/none", 404), ("//nowhere", 404)] {
         let answer = host.request("GET", path)?.timeout(Duration::from_secs(10)).send()?;

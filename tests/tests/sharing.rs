@@ -68,7 +68,7 @@ fn slow_branches_spread_over_equal_hosts() -> Result<()> {
 }
 
 #[test]
-fn slow_branches_leave_a_small_host() -> Result<()> {
+fn slow_branches_move_to_larger_hosts() -> Result<()> {
     let (took, there) = spread("small_host", [4, 64], 20)?;
     ensure!(there >= 16, "{there} of 20 on the host with room");
     ensure!(took < Duration::from_secs(3), "it took {took:?}");

@@ -5,7 +5,7 @@ use anyhow::Result;
 use exosphere_tests::soak;
 
 #[test]
-fn thousands_of_hostile_attempts_disturb_nobody() -> Result<()> {
+fn hostile_attempts_do_not_disturb_others() -> Result<()> {
     let report = soak::run(5_000)?;
     println!("{report}");
     report.verdict()

@@ -111,7 +111,7 @@ fn leaves_no_ghost(
 }
 
 #[test]
-fn a_start_in_an_outage_is_no_ghost() -> Result<()> {
+fn starts_failed_by_an_outage_never_run() -> Result<()> {
     let postgres = Postgres::start()?;
     let url = postgres.create_database("ghosts")?;
     let folder = tempfile::tempdir()?;
@@ -123,7 +123,7 @@ fn a_start_in_an_outage_is_no_ghost() -> Result<()> {
 }
 
 #[test]
-fn a_start_on_a_full_disk_is_no_ghost() -> Result<()> {
+fn starts_failed_by_disk_full_never_run() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = host(folder.path(), &[])?;
     let pid = Pid::from_raw(i32::try_from(host.pid())?);
@@ -136,7 +136,7 @@ fn a_start_on_a_full_disk_is_no_ghost() -> Result<()> {
 }
 
 #[test]
-fn every_request_in_an_outage_is_answered() -> Result<()> {
+fn requests_are_answered_during_an_outage() -> Result<()> {
     let postgres = Postgres::start()?;
     let url = postgres.create_database("answers")?;
     let folder = tempfile::tempdir()?;
@@ -173,7 +173,7 @@ fn every_request_in_an_outage_is_answered() -> Result<()> {
 
 /// A server that is up and says nothing: the commit may be under way.
 #[test]
-fn a_start_in_doubt_is_told_as_such() -> Result<()> {
+fn an_uncertain_start_is_reported_as_uncertain() -> Result<()> {
     let postgres = Postgres::start()?;
     with_fleet(&postgres, "doubt", &[Setup { proxied: true, ..Setup::default() }], |fleet| {
         let host = fleet.host(0)?;
@@ -205,7 +205,7 @@ fn a_start_in_doubt_is_told_as_such() -> Result<()> {
 }
 
 #[test]
-fn the_command_repeats_a_start_safely() -> Result<()> {
+fn the_cli_retries_starts_safely() -> Result<()> {
     let postgres = Postgres::start()?;
     let url = postgres.create_database("commands")?;
     let folder = tempfile::tempdir()?;
@@ -311,7 +311,7 @@ fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
 }
 
 #[test]
-fn a_key_raced_for_starts_one_request() -> Result<()> {
+fn a_contended_key_starts_one_request() -> Result<()> {
     let postgres = Postgres::shared()?;
     with_fleet(postgres, "races", &[Setup::slots(2), Setup::slots(2)], |fleet| {
         let hosts = [fleet.host(0)?, fleet.host(1)?];
@@ -361,7 +361,7 @@ fn a_clock_set_back_delays_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_breach_that_cannot_change_is_not_retried() -> Result<()> {
+fn unavoidable_limit_breaches_are_not_retried() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     host.push("web")?;

@@ -13,7 +13,7 @@ async fn refusal(bench: &Bench, bytes: &[u8]) -> Refused {
 }
 
 #[tokio::test]
-async fn a_plugin_is_admitted_and_describes_itself() {
+async fn an_admitted_plugin_returns_its_description() {
     let bench = Bench::new();
     let bytes = guest("log", &one_output("{}"));
     let admitted = bench.sandbox.admit(&bytes).await.unwrap();
@@ -26,7 +26,7 @@ async fn a_plugin_is_admitted_and_describes_itself() {
 }
 
 #[tokio::test]
-async fn what_is_no_component_is_named() {
+async fn non_components_are_rejected_by_kind() {
     let bench = Bench::new();
     assert_eq!(refusal(&bench, b"").await, Refused::Empty);
     let module = wat::parse_str("(module)").unwrap();
@@ -46,7 +46,7 @@ async fn what_is_no_component_is_named() {
 }
 
 #[tokio::test]
-async fn another_world_is_refused_with_the_reason() {
+async fn a_different_wit_world_is_rejected() {
     let bench = Bench::new();
     let empty = wat::parse_str("(component)").unwrap();
     let words = refusal(&bench, &empty).await.to_string();
@@ -83,7 +83,7 @@ async fn another_world_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn proposals_that_are_off_are_refused() {
+async fn disabled_proposals_are_rejected() {
     let bench = Bench::new();
     for (proposal, functions) in [
         ("memory64", "(memory $big i64 1)"),
@@ -120,7 +120,7 @@ async fn proposals_that_are_off_are_refused() {
 }
 
 #[tokio::test]
-async fn too_many_parts_are_refused() {
+async fn too_many_parts_are_rejected() {
     let bench = Bench::new();
     let with =
         |part: &str, n: usize| guest("", &format!("{} {}", part.repeat(n), one_output("{}")));
@@ -141,7 +141,7 @@ async fn too_many_parts_are_refused() {
 }
 
 #[tokio::test]
-async fn a_describe_that_fails_is_refused() {
+async fn a_failing_describe_is_rejected() {
     let bench = Bench::new();
     for (body, what) in [
         ("unreachable", "trap"),
@@ -165,7 +165,7 @@ fn files(bench: &Bench) -> usize {
 }
 
 #[tokio::test]
-async fn a_describe_that_changes_its_answer_is_refused() {
+async fn a_nondeterministic_describe_is_rejected() {
     let bench = Bench::new();
     // The description is the current time, as letters.
     let text = text("sleep", &one_output("{}")).replace(
@@ -181,7 +181,7 @@ async fn a_describe_that_changes_its_answer_is_refused() {
 }
 
 #[tokio::test]
-async fn a_check_says_the_same_and_leaves_nothing() {
+async fn check_matches_admit_and_stores_nothing() {
     let bench = Bench::new();
     let bytes = guest("log", &one_output("{}"));
     let checked = bench.sandbox.check("n", &bytes).await.unwrap().admitted;
@@ -200,7 +200,7 @@ async fn a_check_says_the_same_and_leaves_nothing() {
 /// An upload that is cut anywhere, or has a flipped bit anywhere, is refused or is
 /// another plugin. It never causes a panic.
 #[tokio::test]
-async fn damage_is_never_a_panic() {
+async fn damaged_uploads_never_panic() {
     let bench = Bench::new();
     let bytes = guest("log", &one_output("{}"));
     for len in (0..bytes.len()).step_by(7) {

@@ -124,7 +124,7 @@ fn many_parts() -> Vec<Bomb> {
 }
 
 #[tokio::test]
-async fn each_is_refused_at_once_by_its_name() {
+async fn each_compile_bomb_is_rejected_quickly() {
     let bench = Bench::new();
     let mut wrong = Vec::new();
     for (what, limit, bytes) in large_functions().into_iter().chain(many_parts()) {
@@ -147,7 +147,7 @@ async fn each_is_refused_at_once_by_its_name() {
 /// An interpreter's loop: one function of many instructions, with a label for each of
 /// them. Real interpreters are well within the bounds.
 #[tokio::test]
-async fn a_large_interpreter_passes() {
+async fn a_large_interpreter_is_admitted() {
     const PLACES: usize = 300;
     let places = numbered(PLACES, |n| {
         format!(

@@ -62,7 +62,7 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 #[tokio::test]
-async fn each_limit_ends_it_and_is_named() {
+async fn each_compile_limit_ends_the_compiler() {
     let second = |limits: &mut AdmissionLimits| limits.compile_cpu_s = 1;
     let words = end("spin", limits(second)).await;
     assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Cpu, value: 1 });
@@ -88,7 +88,7 @@ async fn each_limit_ends_it_and_is_named() {
 }
 
 #[tokio::test]
-async fn whatever_it_says_or_does_not_say_is_a_refusal() {
+async fn malformed_compiler_output_is_rejected() {
     let wall = || limits(|limits| limits.compile_wall_s = 5);
     for (what, reason) in
         [("nonsense", "internal"), ("leave", "compiler-failed"), ("shout", "compile-time-limit")]
@@ -104,7 +104,7 @@ async fn whatever_it_says_or_does_not_say_is_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_killed_compiler_is_tried_again() {
+async fn a_killed_compiler_is_retried_once() {
     let refused = end("killed", AdmissionLimits::default()).await;
     assert_eq!(refused, Refused::Killed { times: 2 });
     let folder = tempfile::tempdir().unwrap();
@@ -115,7 +115,7 @@ async fn a_killed_compiler_is_tried_again() {
 }
 
 #[tokio::test]
-async fn from_inside_nothing_can_be_reached() {
+async fn the_compiler_process_is_confined() {
     const EPERM: &str = "1";
     let refused = end("probe", AdmissionLimits::default()).await;
     let words = refused.to_string();
@@ -133,7 +133,7 @@ async fn from_inside_nothing_can_be_reached() {
 }
 
 #[tokio::test]
-async fn it_inherits_nothing_but_its_pipes() {
+async fn the_compiler_inherits_only_its_pipes() {
     // Like a descriptor that a careless parent process left to the host: not closed
     // when another program is started.
     let file = File::open("/dev/null").unwrap();
@@ -187,7 +187,7 @@ async fn namespaces_take_turns_at_the_compiler() {
 
 /// One test, since it counts this process's children.
 #[tokio::test]
-async fn dropped_it_ends_and_leaves_no_zombie() {
+async fn a_dropped_compilation_leaves_no_zombie() {
     let (sandbox, _folder) = bench("drop-hang", AdmissionLimits::default());
     let bytes = returns("{}");
     for _ in 0..3 {
@@ -202,7 +202,7 @@ async fn dropped_it_ends_and_leaves_no_zombie() {
 
 /// The host is killed, so that it cannot clean up.
 #[test]
-fn it_ends_with_the_host() {
+fn the_compiler_ends_with_its_host() {
     let compiler = compiler("compile");
     // The intermediate process starts the compilation, as a host does, and dies.
     let mut host =

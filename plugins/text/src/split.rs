@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn no_word_is_cut_and_nothing_is_lost() {
+    fn split_cuts_no_word_and_loses_nothing() {
         let text = "The quick, brown fox – naïve 'n' lazy – jumps.\n".repeat(20);
         for wanted in [1, 2, 3, 7, 50, 1_000] {
             let found = chunks(json!({"text": text, "chunks": wanted}));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn small_texts() {
+    fn small_texts_get_few_chunks() {
         assert_eq!(chunks(json!({"text": ""})), Vec::<String>::new());
         assert_eq!(chunks(json!({"text": "word", "chunks": 3})), ["word"]);
         assert_eq!(chunks(json!({"text": "ab cd", "chunks": 2})), ["ab ", "cd"]);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_split_fails_for_good() {
+    fn unsplittable_texts_fail_permanently() {
         let word = "x".repeat(MAX_CHUNK + 1);
         let attempt = Host::new().run(&PLUGIN, "split", json!({"text": word}));
         assert!(!attempt.failure().retryable);

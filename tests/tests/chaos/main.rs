@@ -32,7 +32,7 @@ fn number(name: &str) -> Option<u64> {
 
 /// Tests the load itself, so that its errors are not taken for a host's.
 #[test]
-fn the_load_is_right_where_nothing_goes_wrong() -> Result<()> {
+fn the_load_passes_without_faults() -> Result<()> {
     let host = Host::start()?;
     load::prepare(&host)?;
     let roster = Roster::of_one(&host);
@@ -46,7 +46,7 @@ fn the_load_is_right_where_nothing_goes_wrong() -> Result<()> {
 }
 
 #[test]
-fn chaos_changes_no_answer_and_repeats_no_effect() -> Result<()> {
+fn chaos_changes_no_result_or_effect() -> Result<()> {
     #[expect(clippy::disallowed_methods, reason = "the seed is printed, and can be given")]
     let seed = number("SEED").unwrap_or_else(rand::random);
     let time = Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(60));

@@ -27,7 +27,7 @@ use report::Table;
 const STACK: usize = 256 << 20;
 
 #[test]
-fn every_hostile_case_has_the_answer_that_it_says() -> Result<()> {
+fn every_hostile_case_gets_its_answer() -> Result<()> {
     with_a_large_stack(every_case)
 }
 

@@ -40,7 +40,7 @@ fn all(engine: &Engine, status: Status) -> Vec<&str> {
 }
 
 #[test]
-fn who_was_given_up_changes_nothing() {
+fn a_reclaimed_state_rejects_its_old_owner() {
     let mut engine = split(2);
     let (at, old) = claim(&mut engine, "/0.0", FIRST);
     assert_eq!(engine.reclaim(FIRST, 10), [at]);
@@ -58,7 +58,7 @@ fn who_was_given_up_changes_nothing() {
 }
 
 #[test]
-fn a_suspect_that_is_only_held_is_let_off() {
+fn an_unbegun_suspect_is_not_charged() {
     let mut engine = split(2);
     for losses in 1..=9 {
         let (killer, its) = claim(&mut engine, "/0.0", SECOND);
@@ -83,7 +83,7 @@ fn a_suspect_that_is_only_held_is_let_off() {
 }
 
 #[test]
-fn a_state_that_ends_its_hosts_ends_alone() {
+fn a_poison_state_fails_alone() {
     let fates = |node: &str, key: &str, before| match node {
         "splitter" => Fate::Outputs(8),
         _ if key == "/5.0" && before < 12 => Fate::KillsHost,
@@ -101,7 +101,7 @@ fn a_state_that_ends_its_hosts_ends_alone() {
 }
 
 #[test]
-fn a_cancelled_run_ends_part_by_part_in_path_order() {
+fn cancel_sweeps_states_in_path_order() {
     let mut engine = split(4);
     let (ended, its) = claim(&mut engine, "/1.0", FIRST);
     engine.commit(&[(ended, its, Fate::Outputs(1))]);
@@ -125,7 +125,7 @@ fn a_cancelled_run_ends_part_by_part_in_path_order() {
 }
 
 #[test]
-fn a_paused_run_goes_on_only_with_what_is_under_way() {
+fn a_paused_run_only_finishes_running_states() {
     let mut engine = Engine::begin(real(&Graph::draw("a > b")).unwrap());
     let (first, its) = claim(&mut engine, "/", FIRST);
     engine.paused = true;
@@ -141,7 +141,7 @@ fn a_paused_run_goes_on_only_with_what_is_under_way() {
 }
 
 #[test]
-fn a_redrive_retries_all_that_failed() {
+fn redrive_retries_every_failed_state() {
     let mut duel = run(&Graph::draw(SPLIT), |node, key, before| match node {
         "splitter" => Some(Fate::Outputs(4)),
         _ => (["/1.0", "/2.0"].contains(&key) && before == 0).then_some(Fate::Fail("permanent")),
@@ -155,7 +155,7 @@ fn a_redrive_retries_all_that_failed() {
 }
 
 #[test]
-fn a_redrive_leaves_what_a_unite_went_on_without() {
+fn redrive_skips_failures_a_unite_accepted() {
     // X of W is made up for, and S beside it is not.
     let graph = any_ends(Graph::draw("U > X S; X > W; S; W(U)"), "W");
     let mut duel = run(&graph, |node, _, before| {

@@ -80,7 +80,7 @@ proptest! {
     #![proptest_config(config(300))]
 
     #[test]
-    fn the_core_does_what_the_reference_does((graph, fates) in runs(), order: u64, trouble in troubles()) {
+    fn core_and_reference_stay_in_lockstep((graph, fates) in runs(), order: u64, trouble in troubles()) {
         let mut duel = begin(&graph, &fates);
         duel.play(&mut Dice::new(order), trouble);
         duel.compare_end();
@@ -89,7 +89,7 @@ proptest! {
     /// The end depends neither on the order of the work, nor on pauses, nor on lost hosts. The
     /// losses here end no state that is not to blame.
     #[test]
-    fn no_order_matters((graph, fates) in runs(), orders: [u64; 3], losses in 0u32..30) {
+    fn execution_order_does_not_change_the_result((graph, fates) in runs(), orders: [u64; 3], losses in 0u32..30) {
         let still = Trouble { is_just: true, ..Trouble::default() };
         let troubles = [still, Trouble { pauses: 20, ..still }, Trouble { pauses: 3, losses, ..still }];
         let mut endings = orders.into_iter().zip(troubles).map(|(order, trouble)| {
@@ -108,7 +108,7 @@ proptest! {
     #![proptest_config(config(1000))]
 
     #[test]
-    fn the_core_accepts_the_graphs_that_the_reference_accepts(graph in wild_graphs(8)) {
+    fn core_and_reference_accept_the_same_graphs(graph in wild_graphs(8)) {
         let fits = |(at, node): (usize, &shape::Node)| {
             node.unites.as_ref().is_none_or(|unites| graph.may_unite(at, unites.source))
         };
@@ -118,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn a_node_may_refer_to_what_every_branch_that_reaches_it_knows(
+    fn references_are_valid_on_every_incoming_branch(
         graph in graphs(9),
         node: prop::sample::Index,
         named: prop::sample::Index,
@@ -137,7 +137,7 @@ proptest! {
 
 /// The random cases must reach every kind of event often enough.
 #[test]
-fn the_lots_are_rich() {
+fn random_cases_reach_every_event() {
     let mut runner = TestRunner::deterministic();
     let mut met = BTreeMap::new();
     for order in 0..150 {

@@ -75,7 +75,7 @@ fn branch_ends(duel: &Duel, unite: &str) -> Vec<Value> {
 }
 
 #[test]
-fn nested_unites_and_side_branches_count_where_they_lie() {
+fn states_count_in_their_innermost_unite() {
     let graph = Graph::draw("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)");
     let duel = run(&graph, |node, _, _| ["A", "B"].contains(&node).then_some(Fate::Outputs(3)));
     assert_eq!(counted(&duel, "G"), ["E"]);
@@ -91,7 +91,7 @@ fn nested_unites_and_side_branches_count_where_they_lie() {
 }
 
 #[test]
-fn a_side_branch_delays_no_unite() {
+fn a_side_branch_does_not_delay_unites() {
     let graph = Graph::draw("A > B C; B > D; C; D(A)");
     let mut engine = Engine::begin(real(&graph).unwrap());
     for node in ["A", "B"] {
@@ -104,21 +104,21 @@ fn a_side_branch_delays_no_unite() {
 }
 
 #[test]
-fn a_unite_that_can_be_reached_past_its_source_is_refused() {
+fn unites_reachable_around_their_source_are_rejected() {
     let graph = Graph::draw("A > U W; U > X; X > W; W(U)");
     let problems = real(&graph).unwrap_err();
     assert!(problems.iter().any(|problem| problem.path.ends_with("unites.identifier")));
 }
 
 #[test]
-fn a_unite_behind_the_scope_of_its_source_is_refused() {
+fn unite_sources_in_closed_scopes_are_rejected() {
     let graph = Graph::draw("A > U; U > X; X > V; V(A) > W; W(U)");
     let problems = real(&graph).unwrap_err();
     assert!(problems.iter().any(|problem| problem.path.ends_with("unites.identifier")));
 }
 
 #[test]
-fn a_node_behind_a_unite_knows_no_single_output_of_its_source() {
+fn a_unites_successor_cannot_reference_its_source() {
     let mut graph = Graph::draw("U > X n; X > W; W(U) > n");
     let (n, u) = (graph.place("n"), graph.place("U"));
     graph.nodes[n].singles = vec![u];
@@ -127,7 +127,7 @@ fn a_node_behind_a_unite_knows_no_single_output_of_its_source() {
 }
 
 #[test]
-fn unites_of_one_source_fork_and_join() {
+fn two_unites_of_one_source_join() {
     let graph = Graph::draw("U > X Y; X > W1; Y > W2; W1(U) > J; W2(U) > J; J(U)");
     let duel = run(&graph, |node, _, _| (node == "U").then_some(Fate::Outputs(2)));
     assert_eq!(counted(&duel, "W1"), ["J"]);
@@ -140,7 +140,7 @@ fn unites_of_one_source_fork_and_join() {
 }
 
 #[test]
-fn a_state_counts_in_each_unite_that_it_leads_to() {
+fn a_state_counts_in_two_parallel_unites() {
     let graph = Graph::draw("U > X; X > Y Z; Y > W1; Z > W2; W1(U); W2(U)");
     let duel = run(&graph, |node, _, _| (node == "X").then_some(Fate::Fail("permanent")));
     assert_eq!(counted(&duel, "X"), ["W1", "W2"]);
@@ -150,7 +150,7 @@ fn a_state_counts_in_each_unite_that_it_leads_to() {
 }
 
 #[test]
-fn a_retry_that_one_of_two_unites_went_on_without_is_refused() {
+fn a_retry_past_one_unite_is_rejected() {
     let graph = Graph::draw("U > X; X > Y Z; Y > W1; Z > W2; W1(U); W2(U)");
     let graph = any_ends(graph, "W2");
     let mut duel = run(&graph, |node, _, _| (node == "X").then_some(Fate::Fail("permanent")));
@@ -160,7 +160,7 @@ fn a_retry_that_one_of_two_unites_went_on_without_is_refused() {
 }
 
 #[test]
-fn edges_from_different_depths_gather_for_each_node() {
+fn gathers_span_edges_of_different_depths() {
     let graph = Graph::draw("U > X W; X > Y W; Y > W; W(U)");
     let duel = run(&graph, |node, _, _| ["U", "X"].contains(&node).then_some(Fate::Outputs(2)));
     assert_eq!(input(&duel, "W", "U"), json!(["/#0", "/#1"]));
@@ -171,7 +171,7 @@ fn edges_from_different_depths_gather_for_each_node() {
 }
 
 #[test]
-fn any_number_of_branches_is_merged_once_in_order() {
+fn branches_merge_once_in_order() {
     for branches in [1, 2, 10_000] {
         let mut engine = Engine::begin(real(&Graph::draw(SPLIT)).unwrap());
         let splitter = |at: usize| if at == 0 { branches } else { 1 };
@@ -201,7 +201,7 @@ fn an_empty_fanout_prunes_the_unite() {
 }
 
 #[test]
-fn a_failed_branch_blocks_and_a_retry_heals() {
+fn a_retry_reopens_the_blocked_unite() {
     let mut duel = run(&Graph::draw(SPLIT), |node, key, before| match node {
         "splitter" => Some(Fate::Outputs(3)),
         _ => (key == "/1.0" && before == 0).then_some(Fate::Fail("permanent")),
@@ -224,7 +224,7 @@ fn a_failed_branch_blocks_and_a_retry_heals() {
 }
 
 #[test]
-fn any_ends_gather_null_for_a_failed_branch() {
+fn all_done_gathers_null_for_failed_branches() {
     let graph = any_ends(Graph::draw(SPLIT), "merger");
     let mut duel = run(&graph, |node, key, _| match (node, key) {
         ("splitter", _) => Some(Fate::Outputs(4)),
@@ -242,7 +242,7 @@ fn any_ends_gather_null_for_a_failed_branch() {
 }
 
 #[test]
-fn more_failures_than_accepted_block() {
+fn failures_above_max_failed_block() {
     let fails = |most| {
         let graph = strategy(Graph::draw(SPLIT), "merger", Strategy::AllDone(most));
         let duel = run(&graph, |node, key, _| match (node, key) {
@@ -259,7 +259,7 @@ fn more_failures_than_accepted_block() {
 }
 
 #[test]
-fn all_pruned_prunes_or_runs_with_empty_arrays() {
+fn all_pruned_branches_follow_on_empty() {
     let fates = |node: &str, _: &str, _| match node {
         "splitter" => Some(Fate::Outputs(3)),
         "worker" => Some(Fate::Prune),
@@ -278,7 +278,7 @@ fn all_pruned_prunes_or_runs_with_empty_arrays() {
 }
 
 #[test]
-fn an_inner_unite_stands_for_what_failed_below_it() {
+fn a_blocked_inner_unite_leaves_one_gap() {
     let graph = Graph::draw("A > B; B > X; X > V; V(B) > Z; Z > W; W(A)");
     let fates = |node: &str, key: &str, _| match (node, key) {
         ("A" | "B", _) => Some(Fate::Outputs(2)),

@@ -13,7 +13,7 @@ use crate::harness::{Bed, Kind, Place, Run};
 use crate::runs;
 
 #[tokio::test]
-async fn sqlite_is_reported_row_by_row() {
+async fn corrupted_sqlite_rows_are_reported() {
     let (base, runs) = base(Kind::Sqlite, "base").await;
     let labels = Labels::new(&base, &runs);
     let mut wrong = Vec::new();
@@ -24,7 +24,7 @@ async fn sqlite_is_reported_row_by_row() {
 }
 
 #[tokio::test]
-async fn postgres_is_reported_row_by_row() {
+async fn corrupted_postgres_rows_are_reported() {
     let (base, runs) = base(Kind::Postgres, "tampered").await;
     base.drop_constraints();
     base.save();
@@ -41,7 +41,7 @@ async fn postgres_is_reported_row_by_row() {
 
 /// Of alike violations, the first are shown and all are counted.
 #[tokio::test]
-async fn many_alike_are_counted() {
+async fn repeated_violations_are_counted() {
     let (base, runs) = base(Kind::Sqlite, "many").await;
     let labels = Labels::new(&base, &runs);
     let copy = base.copy("much");
@@ -57,7 +57,7 @@ async fn many_alike_are_counted() {
 }
 
 #[tokio::test]
-async fn words_say_what_is_wrong_and_where() {
+async fn messages_name_the_fault_and_place() {
     let (base, runs) = base(Kind::Sqlite, "words").await;
     let labels = Labels::new(&base, &runs);
     let words = [

@@ -7,7 +7,7 @@ use crate::harness::{Bed, Kind, Place};
 use crate::runs;
 
 #[tokio::test]
-async fn what_is_not_there_is_not_made() {
+async fn missing_databases_are_not_created() {
     let place = Place::new(Kind::Sqlite, "none");
     let refused = check(&place.database).await.unwrap_err();
     assert!(matches!(refused, CheckError::NoFile(_)), "{refused}");
@@ -21,7 +21,7 @@ async fn what_is_not_there_is_not_made() {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_is_refused() {
+async fn foreign_databases_are_rejected() {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         let place = Place::new(kind, "foreign");
         place.tamper("CREATE TABLE t (n INT)");
@@ -36,7 +36,7 @@ async fn what_is_not_ours_is_refused() {
 }
 
 #[tokio::test]
-async fn another_version_is_refused() {
+async fn other_schema_versions_are_rejected() {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         let place = Place::new(kind, "versions");
         Bed::new(&place).await.close().await;
@@ -63,7 +63,7 @@ async fn another_version_is_refused() {
 /// A check writes nothing. SQLite itself creates an empty log and its index beside a file that
 /// nobody has open.
 #[tokio::test]
-async fn nothing_is_written() {
+async fn check_writes_nothing() {
     let place = Place::new(Kind::Sqlite, "written");
     let mut bed = Bed::new(&place).await;
     runs::all(&mut bed, &place).await;
@@ -79,7 +79,7 @@ async fn nothing_is_written() {
 
 /// A killed host leaves data in the write-ahead log, which the check reads, too.
 #[tokio::test]
-async fn the_log_of_a_killed_host_is_read() {
+async fn check_reads_the_write_ahead_log() {
     let place = Place::new(Kind::Sqlite, "killed");
     let mut bed = Bed::new(&place).await;
     runs::all(&mut bed, &place).await;

@@ -11,7 +11,7 @@ use crate::harness::{Bed, Kind, Place};
 use crate::runs::{self, Fate, ends, fails, retried};
 
 #[tokio::test]
-async fn every_kind_of_run_is_in_order() {
+async fn check_passes_for_every_run_kind() {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         let place = Place::new(kind, "clean");
         let mut bed = Bed::new(&place).await;
@@ -63,7 +63,7 @@ impl Dice {
 
 /// The check passes at any moment of random runs.
 #[tokio::test]
-async fn random_runs_are_in_order_at_any_moment() {
+async fn check_passes_during_random_runs() {
     for (kind, rounds) in [(Kind::Sqlite, 60), (Kind::Postgres, 25)] {
         let place = Place::new(kind, "random");
         let mut bed = Bed::new(&place).await;
@@ -119,7 +119,7 @@ async fn control(bed: &mut Bed, run: &crate::harness::Run, dice: &mut Dice) {
 
 /// A check of a database under load sees none of its transactions half done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_at_work_is_in_order() {
+async fn check_passes_under_load() {
     for kind in [Kind::Sqlite, Kind::Postgres] {
         let place = Place::new(kind, "live");
         let mut bed = Bed::new(&place).await;

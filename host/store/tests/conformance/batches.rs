@@ -16,22 +16,22 @@ use crate::harness::{Bed, fails, outputs, sets};
 use crate::test_database::Kind;
 
 on_both! {
-    births_are_claimed_while_there_is_room,
-    a_data_error_leaves_nothing_of_the_batch,
-    counts_close_a_unite_once_and_end_the_run,
-    closing_one_unite_closes_the_next,
+    new_states_are_claimed_within_the_budget,
+    a_data_error_rolls_back_the_batch,
+    drained_unites_close_and_end_the_run,
+    closing_a_unite_closes_its_parent,
     a_blocked_unite_names_its_branches,
-    attempts_are_kept_up_to_a_hundred,
-    a_run_cannot_be_written_that_is_over_and_open,
-    a_hundred_thousand_children_in_one_commit,
-    a_run_that_is_not_there_is_missing,
-    a_run_that_ends_is_told_as_it_is_read,
-    a_run_has_no_more_states_than_its_limit,
+    only_the_last_100_attempts_are_kept,
+    constraints_reject_inconsistent_rows,
+    one_commit_inserts_100_000_children,
+    operations_on_missing_runs_report_missing,
+    commits_report_final_run_views,
+    a_run_cannot_exceed_its_state_limit,
 }
 
 const FANOUT: &str = "U > X; X > W; W(U)";
 
-async fn births_are_claimed_while_there_is_room(kind: Kind) {
+async fn new_states_are_claimed_within_the_budget(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
     let fan = bed.outputs(&run.info, &run.root, 5).await;
@@ -44,7 +44,7 @@ async fn births_are_claimed_while_there_is_room(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_data_error_leaves_nothing_of_the_batch(kind: Kind) {
+async fn a_data_error_rolls_back_the_batch(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of(FANOUT)).await;
     let run = bed.start(&template).await;
@@ -85,7 +85,7 @@ async fn a_data_error_leaves_nothing_of_the_batch(kind: Kind) {
     bed.check().await;
 }
 
-async fn counts_close_a_unite_once_and_end_the_run(kind: Kind) {
+async fn drained_unites_close_and_end_the_run(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
     let fan = bed.outputs(&run.info, &run.root, 2).await;
@@ -113,7 +113,7 @@ async fn counts_close_a_unite_once_and_end_the_run(kind: Kind) {
 
 /// An empty fanout prunes the inner unite, which closes the outer one, all in the commit that ends
 /// the last execution.
-async fn closing_one_unite_closes_the_next(kind: Kind) {
+async fn closing_a_unite_closes_its_parent(kind: Kind) {
     let bed = Bed::new(kind).await;
     let sketch = Sketch::of("A > B; B > C; C > V; V(B) > W; W(A) > Z");
     let runs = sketch.with("W", |node| node["unites"]["on_empty"] = json!("RUN"));
@@ -155,7 +155,7 @@ async fn a_blocked_unite_names_its_branches(kind: Kind) {
     bed.check().await;
 }
 
-async fn attempts_are_kept_up_to_a_hundred(kind: Kind) {
+async fn only_the_last_100_attempts_are_kept(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of("A").await;
     let mut state = run.root;
@@ -174,7 +174,7 @@ async fn attempts_are_kept_up_to_a_hundred(kind: Kind) {
 }
 
 /// Each CHECK constraint exists on both databases.
-async fn a_run_cannot_be_written_that_is_over_and_open(kind: Kind) {
+async fn constraints_reject_inconsistent_rows(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
     let fan = bed.ends(&run.info, &run.root, outputs(1), sets("k", "v")).await;
@@ -215,7 +215,7 @@ async fn a_run_cannot_be_written_that_is_over_and_open(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_hundred_thousand_children_in_one_commit(kind: Kind) {
+async fn one_commit_inserts_100_000_children(kind: Kind) {
     const MANY: usize = 100_000;
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
@@ -237,7 +237,7 @@ async fn a_hundred_thousand_children_in_one_commit(kind: Kind) {
 }
 
 /// A missing run gets an answer, and nothing is written.
-async fn a_run_that_is_not_there_is_missing(kind: Kind) {
+async fn operations_on_missing_runs_report_missing(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A")).await;
     let NewRun { info, .. } = bed.new_run(&template).await;
@@ -253,7 +253,7 @@ async fn a_run_that_is_not_there_is_missing(kind: Kind) {
     assert!(done.answers.iter().all(|answer| *answer == Answer::Missing), "{done:?}");
 }
 
-async fn a_run_that_ends_is_told_as_it_is_read(kind: Kind) {
+async fn commits_report_final_run_views(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A > B").store(json!({"keep": true}))).await;
     let (fine, failing) = (bed.start(&template).await, bed.start(&template).await);
@@ -284,7 +284,7 @@ async fn a_run_that_ends_is_told_as_it_is_read(kind: Kind) {
     assert_eq!(told(members).await, expected);
 }
 
-async fn a_run_has_no_more_states_than_its_limit(kind: Kind) {
+async fn a_run_cannot_exceed_its_state_limit(kind: Kind) {
     let mut bed = Bed::new(kind).await;
     bed.limit(Limit::RunStates, 6);
     let sketch = Sketch::of(FANOUT)

@@ -13,12 +13,12 @@ use tokio::task::JoinSet;
 use crate::harness::{Bed, Host};
 use crate::test_database::Kind;
 
-on_both! { twelve_claimers_get_each_of_ten_thousand_states_once }
+on_both! { concurrent_claims_take_each_state_once }
 
 const STATES: usize = 10_000;
 const CLAIMERS: usize = 12;
 
-async fn twelve_claimers_get_each_of_ten_thousand_states_once(kind: Kind) {
+async fn concurrent_claims_take_each_state_once(kind: Kind) {
     let bed = Bed::new(kind).await;
     let mut hosts = Vec::new();
     for at in 0..CLAIMERS {

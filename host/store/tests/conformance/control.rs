@@ -12,14 +12,14 @@ use crate::harness::{Bed, Run, fails, outputs, pause, sets, sweep};
 use crate::test_database::Kind;
 
 on_both! {
-    nothing_of_a_paused_run_is_claimed,
-    what_ends_while_its_run_is_paused_is_parked,
-    a_unite_that_opens_while_its_run_is_paused_is_parked,
-    sweeps_are_bounded_and_go_on_where_they_were,
-    a_sweep_for_an_older_event_is_stale,
-    a_run_that_is_over_cannot_be_paused,
-    a_cancelled_run_takes_nothing_any_more,
-    a_cancel_comes_in_the_middle_of_a_pause,
+    states_of_paused_runs_are_not_claimed,
+    rescheduled_states_of_paused_runs_are_parked,
+    a_unite_opened_while_paused_is_parked,
+    sweeps_are_bounded_and_resume,
+    sweeps_of_older_events_are_stale,
+    a_finished_run_cannot_be_paused,
+    a_cancelled_run_rejects_late_outcomes,
+    a_cancel_interrupts_a_pause_sweep,
     a_cancelled_run_clears_its_store,
 }
 
@@ -41,7 +41,7 @@ async fn parked(bed: &Bed) -> i64 {
     bed.number("SELECT COUNT(*) FROM state WHERE parked = 1").await
 }
 
-async fn nothing_of_a_paused_run_is_claimed(kind: Kind) {
+async fn states_of_paused_runs_are_not_claimed(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = fanned(&bed, 3).await;
     let other = bed.start_of("A").await;
@@ -76,7 +76,7 @@ async fn nothing_of_a_paused_run_is_claimed(kind: Kind) {
     bed.check().await;
 }
 
-async fn what_ends_while_its_run_is_paused_is_parked(kind: Kind) {
+async fn rescheduled_states_of_paused_runs_are_parked(kind: Kind) {
     let bed = Bed::new(kind).await;
     let sketch = Sketch::of(FANOUT)
         .with("X", |node| node["retry_policy"] = json!({"max_retries": 1, "backoff_factor": 0}));
@@ -121,7 +121,7 @@ async fn what_ends_while_its_run_is_paused_is_parked(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_unite_that_opens_while_its_run_is_paused_is_parked(kind: Kind) {
+async fn a_unite_opened_while_paused_is_parked(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
     let fan = bed.outputs(&run.info, &run.root, 1).await;
@@ -139,7 +139,7 @@ async fn a_unite_that_opens_while_its_run_is_paused_is_parked(kind: Kind) {
     bed.check().await;
 }
 
-async fn sweeps_are_bounded_and_go_on_where_they_were(kind: Kind) {
+async fn sweeps_are_bounded_and_resume(kind: Kind) {
     let bed = Bed::new(kind).await;
     // The root, a unite, and 98 children.
     let run = fanned(&bed, 98).await;
@@ -167,7 +167,7 @@ async fn sweeps_are_bounded_and_go_on_where_they_were(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_sweep_for_an_older_event_is_stale(kind: Kind) {
+async fn sweeps_of_older_events_are_stale(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = fanned(&bed, 4).await;
     let first = bed.to_sweep(pause(&run.info, true)).await;
@@ -187,7 +187,7 @@ async fn a_sweep_for_an_older_event_is_stale(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_run_that_is_over_cannot_be_paused(kind: Kind) {
+async fn a_finished_run_cannot_be_paused(kind: Kind) {
     let bed = Bed::new(kind).await;
     let over = bed.start_of("A").await;
     let end = bed.outputs(&over.info, &over.root, 1).await;
@@ -214,7 +214,7 @@ async fn a_run_that_is_over_cannot_be_paused(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_cancelled_run_takes_nothing_any_more(kind: Kind) {
+async fn a_cancelled_run_rejects_late_outcomes(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = fanned(&bed, 4).await;
     let held = bed.claim(2).await;
@@ -249,7 +249,7 @@ async fn a_cancelled_run_takes_nothing_any_more(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_cancel_comes_in_the_middle_of_a_pause(kind: Kind) {
+async fn a_cancel_interrupts_a_pause_sweep(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = fanned(&bed, 8).await;
     let paused = bed.to_sweep(pause(&run.info, true)).await;

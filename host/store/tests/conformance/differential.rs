@@ -29,12 +29,12 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_history_ends_the_same_on_both_databases() {
+async fn random_ops_agree_on_both_databases() {
     history(from_environment("SEED").unwrap_or(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_history_ends_the_same_on_both_databases() {
+async fn more_random_ops_agree_on_both_databases() {
     // A given seed is used as it is.
     if from_environment("SEED").is_none() {
         history(2).await;

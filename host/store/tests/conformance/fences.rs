@@ -14,11 +14,11 @@ use crate::test_database::Kind;
 
 on_both! {
     an_old_fence_changes_nothing,
-    a_claimed_state_is_not_handed_out_again,
+    a_claimed_state_is_not_claimed_again,
     a_state_is_created_once,
-    what_went_through_is_not_done_again,
-    a_loss_is_counted_once_however_many_find_it,
-    only_the_right_claim_begins,
+    a_repeated_commit_changes_nothing,
+    a_loss_is_counted_once,
+    only_the_current_claim_can_begin,
 }
 
 const FANOUT: &str = "U > X; X > W; W(U)";
@@ -74,7 +74,7 @@ async fn an_old_fence_changes_nothing(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_claimed_state_is_not_handed_out_again(kind: Kind) {
+async fn a_claimed_state_is_not_claimed_again(kind: Kind) {
     let bed = Bed::new(kind).await;
     let other = bed.another("second").await;
     let run = bed.start_of(FANOUT).await;
@@ -113,7 +113,7 @@ async fn a_state_is_created_once(kind: Kind) {
 }
 
 /// A commit that succeeded and whose answer was lost is repeated.
-async fn what_went_through_is_not_done_again(kind: Kind) {
+async fn a_repeated_commit_changes_nothing(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of(FANOUT)).await;
     let new = bed.new_run(&template).await;
@@ -148,7 +148,7 @@ async fn what_went_through_is_not_done_again(kind: Kind) {
 }
 
 /// Every host may find the same session lost.
-async fn a_loss_is_counted_once_however_many_find_it(kind: Kind) {
+async fn a_loss_is_counted_once(kind: Kind) {
     let bed = Bed::new(kind).await;
     let other = bed.another("second").await;
     let run = bed.start_of(FANOUT).await;
@@ -162,7 +162,7 @@ async fn a_loss_is_counted_once_however_many_find_it(kind: Kind) {
     bed.check().await;
 }
 
-async fn only_the_right_claim_begins(kind: Kind) {
+async fn only_the_current_claim_can_begin(kind: Kind) {
     let bed = Bed::new(kind).await;
     let other = bed.another("second").await;
     let run = bed.start_of(FANOUT).await;

@@ -15,15 +15,15 @@ use crate::harness::{Bed, Host, Run, fails, outputs};
 use crate::test_database::Kind;
 
 on_postgres! {
-    numbers_are_never_given_twice,
-    hosts_that_end_states_of_one_run_count_each_once,
-    hosts_that_touch_the_same_runs_wait_in_no_ring,
-    runs_are_locked_in_the_order_of_their_numbers,
-    what_another_has_locked_is_passed_over,
-    a_commit_that_is_given_up_leaves_nothing,
-    what_time_it_is_says_the_database,
-    what_one_says_another_hears,
-    who_may_have_missed_something_is_told,
+    id_blocks_never_overlap,
+    concurrent_finishes_count_each_state_once,
+    concurrent_commits_do_not_deadlock,
+    runs_are_locked_in_id_order,
+    claims_skip_locked_rows,
+    an_abandoned_commit_leaves_nothing,
+    postgres_uses_the_database_clock,
+    notifications_reach_every_listener,
+    listeners_report_lag_after_a_gap,
 }
 
 /// Longer than anything here takes; shorter than Postgres waits for a lock.
@@ -37,7 +37,7 @@ async fn hosts(bed: &Bed, count: usize) -> Vec<Host> {
     hosts
 }
 
-async fn numbers_are_never_given_twice() {
+async fn id_blocks_never_overlap() {
     let bed = Bed::new(Kind::Postgres).await;
     let mut takers = JoinSet::new();
     for (at, host) in hosts(&bed, 4).await.into_iter().enumerate() {
@@ -85,7 +85,7 @@ fn adds_one() -> Journal {
     journal
 }
 
-async fn hosts_that_end_states_of_one_run_count_each_once() {
+async fn concurrent_finishes_count_each_state_once() {
     const CHILDREN: usize = 240;
     let bed = Bed::new(Kind::Postgres).await;
     let run = wide(&bed, CHILDREN).await;
@@ -139,7 +139,7 @@ async fn hosts_that_end_states_of_one_run_count_each_once() {
     bed.check().await;
 }
 
-async fn hosts_that_touch_the_same_runs_wait_in_no_ring() {
+async fn concurrent_commits_do_not_deadlock() {
     const RUNS: usize = 8;
     const CHILDREN: usize = 40;
     let bed = Bed::new(Kind::Postgres).await;
@@ -196,7 +196,7 @@ async fn until_one_waits(bed: &Bed) {
     }
 }
 
-async fn runs_are_locked_in_the_order_of_their_numbers() {
+async fn runs_are_locked_in_id_order() {
     let bed = Bed::new(Kind::Postgres).await;
     let mut runs = Vec::new();
     for _ in 0..6 {
@@ -232,7 +232,7 @@ async fn runs_are_locked_in_the_order_of_their_numbers() {
     bed.check().await;
 }
 
-async fn what_another_has_locked_is_passed_over() {
+async fn claims_skip_locked_rows() {
     let bed = Bed::new(Kind::Postgres).await;
     let run = wide(&bed, 5).await;
     let other = bed.start_of("A").await;
@@ -252,7 +252,7 @@ async fn what_another_has_locked_is_passed_over() {
 }
 
 /// A caller that stops waiting for a commit may commit the next batch at once.
-async fn a_commit_that_is_given_up_leaves_nothing() {
+async fn an_abandoned_commit_leaves_nothing() {
     let bed = Bed::new(Kind::Postgres).await;
     let run = bed.start_of("A > B").await;
     let other = bed.start_of("A > B").await;
@@ -279,7 +279,7 @@ async fn a_commit_that_is_given_up_leaves_nothing() {
 }
 
 /// The clocks of hosts have no influence.
-async fn what_time_it_is_says_the_database() {
+async fn postgres_uses_the_database_clock() {
     let bed = Bed::new(Kind::Postgres).await;
     let run = bed.start_of("A > B").await;
     for now in [i64::MIN, 0, i64::MAX] {
@@ -301,7 +301,7 @@ async fn next(listener: &mut Listener) -> ListenerEvent {
     tokio::time::timeout(SOON, listener.next()).await.expect("it heard nothing")
 }
 
-async fn what_one_says_another_hears() {
+async fn notifications_reach_every_listener() {
     let bed = Bed::new(Kind::Postgres).await;
     let other = bed.another("other").await;
     let mut ears = [bed.store.listener().unwrap(), other.store.listener().unwrap()];
@@ -331,7 +331,7 @@ async fn what_one_says_another_hears() {
     assert_eq!(next(&mut ear).await, ListenerEvent::Received(back));
 }
 
-async fn who_may_have_missed_something_is_told() {
+async fn listeners_report_lag_after_a_gap() {
     let bed = Bed::new(Kind::Postgres).await;
     let mut ear = bed.store.listener().unwrap();
     assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
@@ -353,7 +353,7 @@ async fn who_may_have_missed_something_is_told() {
 
 /// A single host has no other hosts to notify.
 #[tokio::test]
-async fn on_sqlite_nothing_is_said() {
+async fn sqlite_sends_no_notifications() {
     let bed = Bed::new(Kind::Sqlite).await;
     assert!(bed.store.listener().is_none());
     bed.store.notify(&Notification::default()).await.unwrap();

@@ -11,17 +11,17 @@ use crate::harness::{name, open};
 use crate::test_database::{Kind, Place};
 
 on_both! {
-    a_database_keeps_to_the_keys_that_it_knows,
-    a_secret_is_removed_from_its_graph_alone,
-    every_secret_comes_under_the_new_key,
-    a_rotation_may_end_anywhere,
-    secrets_of_before_keys_had_ids_are_opened_and_come_under_one,
-    hosts_learn_of_a_rotation_when_they_need_to,
-    what_no_key_opens_is_kept_or_given_up,
+    a_database_rejects_unknown_keys,
+    secrets_are_removed_per_graph,
+    every_secret_is_reencrypted,
+    an_aborted_rotation_can_be_finished,
+    secrets_without_key_ids_are_migrated,
+    hosts_reload_keys_on_demand,
+    undecryptable_secrets_are_kept_or_deleted,
 }
 on_postgres! {
-    one_of_many_first_hosts_decides_the_key,
-    secrets_that_are_set_meanwhile_come_under_the_new_key,
+    the_first_host_decides_the_key,
+    secrets_set_during_rotation_are_reencrypted,
 }
 
 /// The key of the other tests, and another one.
@@ -51,7 +51,7 @@ async fn set(store: &Store, graph: &str, secret: &str, value: &str) {
     store.apply_graph(&name("n"), &name(graph), &template, &secrets, 1).await.unwrap();
 }
 
-async fn a_secret_is_removed_from_its_graph_alone(kind: Kind) {
+async fn secrets_are_removed_per_graph(kind: Kind) {
     let place = Place::new(kind);
     let store = opened(&place, old()).await.unwrap();
     for (graph, secret) in [("g", "s"), ("g", "t"), ("h", "s")] {
@@ -92,7 +92,7 @@ fn named(id: &str) -> String {
     known.map_or(id, |(_, name)| name).to_owned()
 }
 
-async fn a_database_keeps_to_the_keys_that_it_knows(kind: Kind) {
+async fn a_database_rejects_unknown_keys(kind: Kind) {
     let place = Place::new(kind);
     opened(&place, old()).await.unwrap().close().await;
     let refused = opened(&place, new()).await.err().unwrap();
@@ -111,7 +111,7 @@ async fn a_database_keeps_to_the_keys_that_it_knows(kind: Kind) {
     assert!(opened(&place, new()).await.is_err());
 }
 
-async fn every_secret_comes_under_the_new_key(kind: Kind) {
+async fn every_secret_is_reencrypted(kind: Kind) {
     const SECRETS: usize = 150;
     let place = Place::new(kind);
     let store = opened(&place, old()).await.unwrap();
@@ -137,7 +137,7 @@ async fn every_secret_comes_under_the_new_key(kind: Kind) {
 
 /// Between any two steps the keys in the file decrypt everything, and another process can do the
 /// rest.
-async fn a_rotation_may_end_anywhere(kind: Kind) {
+async fn an_aborted_rotation_can_be_finished(kind: Kind) {
     let place = Place::new(kind);
     let store = opened(&place, old()).await.unwrap();
     set(&store, "g", "first", "1").await;
@@ -164,7 +164,7 @@ async fn a_rotation_may_end_anywhere(kind: Kind) {
     }
 }
 
-async fn secrets_of_before_keys_had_ids_are_opened_and_come_under_one(kind: Kind) {
+async fn secrets_without_key_ids_are_migrated(kind: Kind) {
     let place = Place::new(kind);
     let store = open(&place).await;
     set(&store, "g", "s", "of old").await;
@@ -181,7 +181,7 @@ async fn secrets_of_before_keys_had_ids_are_opened_and_come_under_one(kind: Kind
     assert_eq!(state(&place).await, "old 1; in use: old");
 }
 
-async fn hosts_learn_of_a_rotation_when_they_need_to(kind: Kind) {
+async fn hosts_reload_keys_on_demand(kind: Kind) {
     let place = Place::new(kind);
     let file = Arc::new(Mutex::new(old()));
     let read = file.clone();
@@ -222,7 +222,7 @@ async fn hosts_learn_of_a_rotation_when_they_need_to(kind: Kind) {
     deaf.apply_graph(&name("n"), &name("h"), &template, &none, 1).await.unwrap();
 }
 
-async fn what_no_key_opens_is_kept_or_given_up(kind: Kind) {
+async fn undecryptable_secrets_are_kept_or_deleted(kind: Kind) {
     let place = Place::new(kind);
     let store = opened(&place, old()).await.unwrap();
     set(&store, "g", "whole", "1").await;
@@ -250,7 +250,7 @@ async fn what_no_key_opens_is_kept_or_given_up(kind: Kind) {
     assert_eq!(value(&store, "g", "whole").await, Ok("again".into()));
 }
 
-async fn one_of_many_first_hosts_decides_the_key() {
+async fn the_first_host_decides_the_key() {
     const HOSTS: u8 = 10;
     for (different, expected) in [(false, usize::from(HOSTS)), (true, 1)] {
         let place = Place::new(Kind::Postgres);
@@ -263,7 +263,7 @@ async fn one_of_many_first_hosts_decides_the_key() {
 }
 
 /// A host may seal secrets while a rotation goes on; none is left under a key that leaves the file.
-async fn secrets_that_are_set_meanwhile_come_under_the_new_key() {
+async fn secrets_set_during_rotation_are_reencrypted() {
     const ROTATIONS: u8 = 12;
     let place = Place::new(Kind::Postgres);
     let file = Arc::new(Mutex::new(Keyring::from(&[1; 32])));

@@ -15,10 +15,10 @@ use crate::harness::{Bed, Run, name};
 use crate::test_database::Kind;
 
 on_both! {
-    claims_go_round_the_namespaces,
-    nobody_is_given_more_than_their_share,
-    settings_and_grants_are_kept,
-    what_was_read_before_is_set_only_once,
+    claims_are_round_robin_across_namespaces,
+    a_namespace_cannot_exceed_its_quota,
+    settings_and_grants_are_stored,
+    concurrent_updates_succeed_once,
 }
 
 /// Starts a run with this many branches, none of them claimed.
@@ -38,7 +38,7 @@ fn counted(done: &Committed) -> BTreeMap<NamespaceKey, usize> {
     counts
 }
 
-async fn claims_go_round_the_namespaces(kind: Kind) {
+async fn claims_are_round_robin_across_namespaces(kind: Kind) {
     let bed = Bed::new(kind).await;
     // The first comes with a flood, long before the others.
     let mut keys = Vec::new();
@@ -62,7 +62,7 @@ async fn claims_go_round_the_namespaces(kind: Kind) {
     bed.check().await;
 }
 
-async fn nobody_is_given_more_than_their_share(kind: Kind) {
+async fn a_namespace_cannot_exceed_its_quota(kind: Kind) {
     let bed = Bed::new(kind).await;
     let (a, b) = (waiting(&bed, "a", 9).await, waiting(&bed, "b", 9).await);
     let (a, b) = (a.info.namespace_key, b.info.namespace_key);
@@ -85,7 +85,7 @@ async fn nobody_is_given_more_than_their_share(kind: Kind) {
     bed.check().await;
 }
 
-async fn settings_and_grants_are_kept(kind: Kind) {
+async fn settings_and_grants_are_stored(kind: Kind) {
     let bed = Bed::new(kind).await;
     let (a, b, plugin) = (name("a"), name("b"), name("web"));
     assert_eq!(bed.store.namespace(&a).await.unwrap(), None);
@@ -123,7 +123,7 @@ async fn settings_and_grants_are_kept(kind: Kind) {
 
 /// Ten callers that have read the same version change it at once: one succeeds, and the others
 /// learn that it did.
-async fn what_was_read_before_is_set_only_once(kind: Kind) {
+async fn concurrent_updates_succeed_once(kind: Kind) {
     let bed = Bed::new(kind).await;
     let (a, plugin) = (name("a"), name("web"));
     let (now, none) = (Grants::default(), LimitValues::default());

@@ -11,15 +11,15 @@ use crate::harness::{Bed, Run, fails, pause};
 use crate::test_database::Kind;
 
 on_both! {
-    a_failed_state_runs_again,
-    what_is_blocked_above_waits_again,
-    a_retry_after_the_unite_went_on_is_refused,
-    only_what_failed_by_itself_is_retried,
-    a_redrive_opens_all_at_once,
-    a_redrive_tells_what_came_too_late,
-    a_retry_of_a_paused_run_is_parked,
-    a_redrive_in_parts_parks_what_it_opens,
-    a_cancel_ends_a_redrive_in_parts,
+    a_failed_state_can_be_retried,
+    a_retry_reopens_the_unites_above,
+    a_retry_past_its_unite_is_rejected,
+    only_failed_states_can_be_retried,
+    a_redrive_reopens_all_states_together,
+    a_redrive_reports_late_states,
+    retries_of_paused_runs_are_parked,
+    a_partial_redrive_parks_reopened_states,
+    a_cancel_ends_a_partial_redrive,
 }
 
 /// Starts a run of a graph whose first state has `count` outputs, and returns its children.
@@ -58,7 +58,7 @@ fn is_refused(answer: &Answer, why: &str) -> bool {
     matches!(answer, Answer::Refused(words) if words.contains(why))
 }
 
-async fn a_failed_state_runs_again(kind: Kind) {
+async fn a_failed_state_can_be_retried(kind: Kind) {
     let bed = Bed::new(kind).await;
     let sketch = Sketch::of("A").with("A", |node| {
         node["retry_policy"] = json!({"max_retries": 1, "strategy": "FIXED", "backoff_factor": 0});
@@ -86,7 +86,7 @@ async fn a_failed_state_runs_again(kind: Kind) {
     bed.check().await;
 }
 
-async fn what_is_blocked_above_waits_again(kind: Kind) {
+async fn a_retry_reopens_the_unites_above(kind: Kind) {
     let bed = Bed::new(kind).await;
     // A unite in a unite: both are blocked.
     let sketch = Sketch::of("A > B; B > C; C > V; V(B) > W; W(A)");
@@ -117,7 +117,7 @@ async fn what_is_blocked_above_waits_again(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_retry_after_the_unite_went_on_is_refused(kind: Kind) {
+async fn a_retry_past_its_unite_is_rejected(kind: Kind) {
     let bed = Bed::new(kind).await;
     let sketch = fanout().with("W", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
     let (run, children) = fanned(&bed, sketch, 3).await;
@@ -133,7 +133,7 @@ async fn a_retry_after_the_unite_went_on_is_refused(kind: Kind) {
     bed.check().await;
 }
 
-async fn only_what_failed_by_itself_is_retried(kind: Kind) {
+async fn only_failed_states_can_be_retried(kind: Kind) {
     let bed = Bed::new(kind).await;
     let (run, children) = fanned(&bed, fanout(), 2).await;
     let well = retry(&run, children[0].id);
@@ -159,7 +159,7 @@ async fn only_what_failed_by_itself_is_retried(kind: Kind) {
 }
 
 /// No unite goes on between the first retried state and the last.
-async fn a_redrive_opens_all_at_once(kind: Kind) {
+async fn a_redrive_reopens_all_states_together(kind: Kind) {
     let bed = Bed::new(kind).await;
     let (run, children) = fanned(&bed, fanout(), 5).await;
     end(&bed, &run, &children, &[0, 2, 3]).await;
@@ -185,7 +185,7 @@ async fn a_redrive_opens_all_at_once(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_redrive_tells_what_came_too_late(kind: Kind) {
+async fn a_redrive_reports_late_states(kind: Kind) {
     let bed = Bed::new(kind).await;
     let sketch = Sketch::of("A > B S; B > C; C > V; V(B)")
         .with("V", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
@@ -205,7 +205,7 @@ async fn a_redrive_tells_what_came_too_late(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_retry_of_a_paused_run_is_parked(kind: Kind) {
+async fn retries_of_paused_runs_are_parked(kind: Kind) {
     let bed = Bed::new(kind).await;
     let (run, children) = fanned(&bed, fanout(), 2).await;
     let event = bed.to_sweep(pause(&run.info, true)).await;
@@ -233,7 +233,7 @@ fn part(run: &Run, part: RedrivePart) -> Member {
 }
 
 /// No unite goes on between the first retried state and the last.
-async fn a_redrive_in_parts_parks_what_it_opens(kind: Kind) {
+async fn a_partial_redrive_parks_reopened_states(kind: Kind) {
     let bed = Bed::new(kind).await;
     let (run, failed) = failed(&bed).await;
     let event = bed.to_sweep(part(&run, RedrivePart::Begin)).await;
@@ -272,7 +272,7 @@ async fn a_redrive_in_parts_parks_what_it_opens(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_cancel_ends_a_redrive_in_parts(kind: Kind) {
+async fn a_cancel_ends_a_partial_redrive(kind: Kind) {
     let bed = Bed::new(kind).await;
     let (run, failed) = failed(&bed).await;
     let event = bed.to_sweep(part(&run, RedrivePart::Begin)).await;

@@ -16,12 +16,12 @@ use crate::harness::{Bed, pause};
 use crate::test_database::Kind;
 
 on_both! {
-    a_small_run_is_claimed_beside_a_large_one,
-    many_runs_are_claimed_in_rounds,
-    a_runs_share_bounds_claims_and_births,
-    a_paused_run_holds_up_no_other,
+    small_runs_are_claimed_beside_large_ones,
+    many_runs_are_claimed_round_robin,
+    a_run_quota_bounds_its_claims,
+    a_paused_run_does_not_block_others,
     delayed_states_become_ready_when_due,
-    many_delayed_states_become_ready_bit_by_bit,
+    many_delayed_states_become_ready_gradually,
     released_states_are_claimed_after_older_ones,
 }
 
@@ -51,7 +51,7 @@ async fn claim(bed: &Bed, most: u32, cursors: &mut BTreeMap<NamespaceKey, RunKey
     done
 }
 
-async fn a_small_run_is_claimed_beside_a_large_one(kind: Kind) {
+async fn small_runs_are_claimed_beside_large_ones(kind: Kind) {
     let bed = Bed::new(kind).await;
     let large = ready(&bed, 500).await;
     let small = ready(&bed, 1).await;
@@ -71,7 +71,7 @@ async fn a_small_run_is_claimed_beside_a_large_one(kind: Kind) {
     bed.check().await;
 }
 
-async fn many_runs_are_claimed_in_rounds(kind: Kind) {
+async fn many_runs_are_claimed_round_robin(kind: Kind) {
     const RUNS: usize = 40;
     let bed = Bed::new(kind).await;
     let mut runs = Vec::new();
@@ -93,7 +93,7 @@ async fn many_runs_are_claimed_in_rounds(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_runs_share_bounds_claims_and_births(kind: Kind) {
+async fn a_run_quota_bounds_its_claims(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = ready(&bed, 9).await;
     let other = ready(&bed, 2).await;
@@ -123,7 +123,7 @@ async fn a_runs_share_bounds_claims_and_births(kind: Kind) {
 
 /// The states of a paused run are in the way of claims until they are swept, and take no other
 /// run's place.
-async fn a_paused_run_holds_up_no_other(kind: Kind) {
+async fn a_paused_run_does_not_block_others(kind: Kind) {
     let bed = Bed::new(kind).await;
     let first = ready(&bed, 20).await;
     let paused = ready(&bed, 20).await;
@@ -169,7 +169,7 @@ async fn delayed_states_become_ready_when_due(kind: Kind) {
     bed.check().await;
 }
 
-async fn many_delayed_states_become_ready_bit_by_bit(kind: Kind) {
+async fn many_delayed_states_become_ready_gradually(kind: Kind) {
     const STATES: usize = 700;
     let bed = Bed::new(kind).await;
     let run = ready(&bed, STATES).await;

@@ -10,17 +10,17 @@ use crate::harness::{Bed, Host, begins, pause};
 use crate::test_database::Kind;
 
 on_both! {
-    a_new_session_of_a_folder_ends_the_older_ones,
-    what_an_ended_session_holds_is_found,
-    what_was_begun_and_what_was_held_are_told_apart,
+    a_new_session_ends_older_ones,
+    claims_of_ended_sessions_are_found,
+    only_begun_suspects_are_charged,
 }
 
 on_postgres! {
-    a_session_past_its_lease_is_ended_by_anothers_beat,
-    one_that_was_overdue_itself_ends_nobody,
-    a_beat_renews_what_lives_and_nothing_else,
-    a_beat_tells_when_the_next_state_is_due,
-    a_session_that_never_was_is_lost,
+    heartbeats_end_expired_sessions,
+    an_overdue_host_expires_no_others,
+    a_heartbeat_renews_only_its_session,
+    a_heartbeat_returns_the_next_due_time,
+    an_unknown_session_counts_as_lost,
 }
 
 async fn living(bed: &Bed) -> Vec<i64> {
@@ -29,7 +29,7 @@ async fn living(bed: &Bed) -> Vec<i64> {
 }
 
 /// On SQLite there is one host, whatever its name.
-async fn a_new_session_of_a_folder_ends_the_older_ones(kind: Kind) {
+async fn a_new_session_ends_older_ones(kind: Kind) {
     let bed = Bed::new(kind).await;
     let second = bed.another("second").await;
     let again = bed.another("first").await;
@@ -60,7 +60,7 @@ async fn held(host: &Host, session: SessionId, after: i64, most: u32) -> Vec<Sta
     held.into_iter().map(|lost| lost.state.id).collect()
 }
 
-async fn what_an_ended_session_holds_is_found(kind: Kind) {
+async fn claims_of_ended_sessions_are_found(kind: Kind) {
     let bed = Bed::new(kind).await;
     let dead = Host { session: SessionId(1000), ..(*bed).clone() };
     let run = bed.start_of("U > X; X > W; W(U)").await;
@@ -91,7 +91,7 @@ async fn what_an_ended_session_holds_is_found(kind: Kind) {
 }
 
 /// Ten losses end a state; a suspect that was not begun is let off.
-async fn what_was_begun_and_what_was_held_are_told_apart(kind: Kind) {
+async fn only_begun_suspects_are_charged(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of("U > X").await;
     let fan = bed.outputs(&run.info, &run.root, 2).await;
@@ -127,7 +127,7 @@ async fn overdue(bed: &Bed, host: &Host) {
     assert_eq!(bed.place.execute(&late).await.unwrap(), 1);
 }
 
-async fn a_session_past_its_lease_is_ended_by_anothers_beat() {
+async fn heartbeats_end_expired_sessions() {
     let bed = Bed::new(Kind::Postgres).await;
     let (late, fine) = (bed.another("late").await, bed.another("fine").await);
     let run = late.start_of("A").await;
@@ -152,7 +152,7 @@ async fn a_session_past_its_lease_is_ended_by_anothers_beat() {
 }
 
 /// The database may have been unreachable for all hosts alike.
-async fn one_that_was_overdue_itself_ends_nobody() {
+async fn an_overdue_host_expires_no_others() {
     let bed = Bed::new(Kind::Postgres).await;
     let late = bed.another("late").await;
     overdue(&bed, &late).await;
@@ -165,7 +165,7 @@ async fn one_that_was_overdue_itself_ends_nobody() {
     assert_eq!(beat.ended, [late.session]);
 }
 
-async fn a_beat_renews_what_lives_and_nothing_else() {
+async fn a_heartbeat_renews_only_its_session() {
     let bed = Bed::new(Kind::Postgres).await;
     let other = bed.another("other").await;
     let until = async |host: &Host| {
@@ -186,7 +186,7 @@ async fn a_beat_renews_what_lives_and_nothing_else() {
     assert_eq!(living(&bed).await, [bed.session.0]);
 }
 
-async fn a_beat_tells_when_the_next_state_is_due() {
+async fn a_heartbeat_returns_the_next_due_time() {
     let bed = Bed::new(Kind::Postgres).await;
     assert_eq!(bed.store.beat(bed.session).await.unwrap().next_due, None);
     let template = bed.template(Sketch::of("A")).await;
@@ -204,7 +204,7 @@ async fn a_beat_tells_when_the_next_state_is_due() {
     assert_eq!(bed.store.beat(bed.session).await.unwrap().next_due, due[0], "parked");
 }
 
-async fn a_session_that_never_was_is_lost() {
+async fn an_unknown_session_counts_as_lost() {
     let bed = Bed::new(Kind::Postgres).await;
     let ghost = Host { session: SessionId(1000), ..(*bed).clone() };
     ghost.start_of("A").await;

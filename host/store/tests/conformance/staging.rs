@@ -15,16 +15,16 @@ use crate::harness::{Bed, Run, pause, sets};
 use crate::test_database::Kind;
 
 on_both! {
-    a_staged_end_is_unseen_until_it_counts,
+    a_staged_finish_is_invisible_until_committed,
     a_repeated_piece_is_written_once,
     a_stale_fence_stages_nothing,
     a_leftover_is_removed_in_pieces,
     a_cancelled_run_counts_no_staged_state,
-    a_paused_run_parks_what_was_staged,
-    staged_children_have_the_values_of_the_end,
-    a_staged_end_that_fails_leaves_a_leftover,
-    queues_of_staged_children_take_turns,
-    a_piece_out_of_order_is_refused,
+    a_paused_run_parks_staged_states,
+    staged_children_read_the_final_store,
+    a_failed_staged_finish_leaves_a_leftover,
+    staged_children_are_claimed_round_robin,
+    a_piece_out_of_order_is_rejected,
 }
 
 const FANOUT: &str = "U > X; X > W; W(U)";
@@ -111,7 +111,7 @@ async fn drive(bed: &Bed, run: &Run, mut held: Vec<Claimed>) {
     }
 }
 
-async fn a_staged_end_is_unseen_until_it_counts(kind: Kind) {
+async fn a_staged_finish_is_invisible_until_committed(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
     let InPieces { pieces, end } = in_pieces(&bed, &run, &run.root, 10, 4).await;
@@ -162,7 +162,7 @@ async fn a_repeated_piece_is_written_once(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_piece_out_of_order_is_refused(kind: Kind) {
+async fn a_piece_out_of_order_is_rejected(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
     let InPieces { mut pieces, mut end } = in_pieces(&bed, &run, &run.root, 6, 3).await;
@@ -284,7 +284,7 @@ async fn a_cancelled_run_counts_no_staged_state(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_paused_run_parks_what_was_staged(kind: Kind) {
+async fn a_paused_run_parks_staged_states(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
     let InPieces { mut pieces, end } = in_pieces(&bed, &run, &run.root, 10, 5).await;
@@ -310,7 +310,7 @@ async fn a_paused_run_parks_what_was_staged(kind: Kind) {
 }
 
 /// Another state may have changed the store after the pieces were written.
-async fn staged_children_have_the_values_of_the_end(kind: Kind) {
+async fn staged_children_read_the_final_store(kind: Kind) {
     let bed = Bed::new(kind).await;
     let sketch = Sketch::of("A > U B; U > X Y")
         .store(json!({"default_values": {"k": "first"}}))
@@ -347,7 +347,7 @@ async fn staged_children_have_the_values_of_the_end(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_staged_end_that_fails_leaves_a_leftover(kind: Kind) {
+async fn a_failed_staged_finish_leaves_a_leftover(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of(FANOUT).await;
     let few = Arc::new(Limits::default().with(Limit::RunStates, 11));
@@ -373,7 +373,7 @@ async fn a_staged_end_that_fails_leaves_a_leftover(kind: Kind) {
 }
 
 /// A namespace gets no larger share by staging more, and neither waits for the other.
-async fn queues_of_staged_children_take_turns(kind: Kind) {
+async fn staged_children_are_claimed_round_robin(kind: Kind) {
     let bed = Bed::new(kind).await;
     let mut runs = Vec::new();
     for whose in ["a", "a", "b"] {

@@ -12,15 +12,15 @@ use crate::harness::{Bed, Host, Template};
 use crate::test_database::Kind;
 
 on_both! {
-    a_key_starts_one_run_in_one_batch,
-    a_key_starts_one_run_in_two_batches,
-    a_key_starts_one_run_by_two_hosts_at_once,
-    a_key_is_one_of_its_namespace,
-    a_key_keeps_the_digest_of_its_request,
-    a_key_raced_for_keeps_one_request,
-    a_run_begins_after_its_delay,
-    what_is_due_first_is_claimed_first,
-    a_run_begins_of_the_current_revision_alone,
+    one_batch_starts_one_run_per_key,
+    two_batches_start_one_run_per_key,
+    concurrent_hosts_start_one_run_per_key,
+    idempotency_keys_are_per_namespace,
+    a_key_keeps_its_request_digest,
+    a_contended_key_keeps_one_request,
+    a_delayed_run_starts_when_due,
+    states_are_claimed_in_due_order,
+    only_the_current_revision_can_start,
 }
 
 async fn with_key(host: &Host, template: &Template, key: &str) -> NewRun {
@@ -35,7 +35,7 @@ fn known(run: &NewRun) -> Answer {
     })
 }
 
-async fn a_key_starts_one_run_in_one_batch(kind: Kind) {
+async fn one_batch_starts_one_run_per_key(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A > B")).await;
     // The later run has the smaller id, in case ids decide.
@@ -51,7 +51,7 @@ async fn a_key_starts_one_run_in_one_batch(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_key_starts_one_run_in_two_batches(kind: Kind) {
+async fn two_batches_start_one_run_per_key(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A > B")).await;
     let other = bed.template(Sketch::of("C")).await;
@@ -70,7 +70,7 @@ async fn a_key_starts_one_run_in_two_batches(kind: Kind) {
 }
 
 /// The hosts commit the keys in opposite orders, so that each is first at some.
-async fn a_key_starts_one_run_by_two_hosts_at_once(kind: Kind) {
+async fn concurrent_hosts_start_one_run_per_key(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A")).await;
     let mut hosts = vec![(*bed).clone()];
@@ -110,7 +110,7 @@ fn digest(value: i64) -> StartDigest {
     StartDigest::of(Some(&json!({ "value": value })), None, None)
 }
 
-async fn a_key_keeps_the_digest_of_its_request(kind: Kind) {
+async fn a_key_keeps_its_request_digest(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A")).await;
     let none = bed.store.started_with(&template.namespace, "k").await.unwrap();
@@ -130,7 +130,7 @@ async fn a_key_keeps_the_digest_of_its_request(kind: Kind) {
 }
 
 /// Each host sends another request under the same key: all get the answer of the first.
-async fn a_key_raced_for_keeps_one_request(kind: Kind) {
+async fn a_contended_key_keeps_one_request(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A")).await;
     let mut all = tokio::task::JoinSet::new();
@@ -156,7 +156,7 @@ async fn a_key_raced_for_keeps_one_request(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_key_is_one_of_its_namespace(kind: Kind) {
+async fn idempotency_keys_are_per_namespace(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A")).await;
     let ours = with_key(&bed, &template, "k").await;
@@ -170,7 +170,7 @@ async fn a_key_is_one_of_its_namespace(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_run_begins_after_its_delay(kind: Kind) {
+async fn a_delayed_run_starts_when_due(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A")).await;
     let new = NewRun { delay: 60_000, ..bed.new_run(&template).await };
@@ -186,7 +186,7 @@ async fn a_run_begins_after_its_delay(kind: Kind) {
     bed.check().await;
 }
 
-async fn what_is_due_first_is_claimed_first(kind: Kind) {
+async fn states_are_claimed_in_due_order(kind: Kind) {
     let bed = Bed::new(kind).await;
     let run = bed.start_of("U > X; X > W; W(U)").await;
     let fan = bed.outputs(&run.info, &run.root, 4).await;
@@ -203,7 +203,7 @@ async fn what_is_due_first_is_claimed_first(kind: Kind) {
     bed.check().await;
 }
 
-async fn a_run_begins_of_the_current_revision_alone(kind: Kind) {
+async fn only_the_current_revision_can_start(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(Sketch::of("A")).await;
     let gone = NewRun { revision: 99, ..bed.new_run(&template).await };

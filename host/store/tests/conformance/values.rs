@@ -13,19 +13,19 @@ use crate::harness::{Bed, outputs, sets};
 use crate::test_database::Kind;
 
 on_both! {
-    the_store_commits_with_the_outcome_and_conflicts_are_found,
-    a_third_conflict_is_a_failure,
-    values_are_fixed_as_they_are_when_a_state_begins,
+    store_writes_commit_with_the_outcome,
+    a_third_conflict_fails_the_state,
+    store_values_are_snapshot_at_creation,
     a_store_is_cleared_with_its_run,
-    any_text_is_read_as_it_was_written,
-    failures_bound_a_page_of_states,
+    any_text_round_trips,
+    pages_are_bounded_by_failure_bytes,
 }
 
 fn kept(sketch: &str) -> Sketch {
     Sketch::of(sketch).store(json!({"keep": true}))
 }
 
-async fn the_store_commits_with_the_outcome_and_conflicts_are_found(kind: Kind) {
+async fn store_writes_commit_with_the_outcome(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(kept("U > X")).await;
     let run = bed.start(&template).await;
@@ -62,7 +62,7 @@ async fn the_store_commits_with_the_outcome_and_conflicts_are_found(kind: Kind) 
     bed.check().await;
 }
 
-async fn a_third_conflict_is_a_failure(kind: Kind) {
+async fn a_third_conflict_fails_the_state(kind: Kind) {
     let bed = Bed::new(kind).await;
     let template = bed.template(kept("A").with("A", |node| {
         node["retry_policy"] = json!({"max_retries": 0});
@@ -89,7 +89,7 @@ async fn a_third_conflict_is_a_failure(kind: Kind) {
 }
 
 /// A state's values are fixed by the commit that creates it, its own writes included.
-async fn values_are_fixed_as_they_are_when_a_state_begins(kind: Kind) {
+async fn store_values_are_snapshot_at_creation(kind: Kind) {
     let bed = Bed::new(kind).await;
     let store = json!({"keep": true, "default_values": {"k": "default", "none": "x"}});
     let sketch = Sketch::of("A > B").store(store).input("B", "k", "${{ store.k }}");
@@ -125,7 +125,7 @@ async fn a_store_is_cleared_with_its_run(kind: Kind) {
 }
 
 /// Postgres has no NUL in a text; the store's texts may have one.
-async fn any_text_is_read_as_it_was_written(kind: Kind) {
+async fn any_text_round_trips(kind: Kind) {
     let texts = ["\0", "a\0\0b", "\u{1}", "\u{1}0\u{1}1", "\u{1}\0\u{2}", "\u{7f}\r\n\t", "ä𝄞"];
     let bed = Bed::new(kind).await;
     let template = bed.template(kept("A > B").input("A", "k", "${{ store.k0 }}").store(json!({
@@ -193,7 +193,7 @@ async fn any_text_is_read_as_it_was_written(kind: Kind) {
     bed.check().await;
 }
 
-async fn failures_bound_a_page_of_states(kind: Kind) {
+async fn pages_are_bounded_by_failure_bytes(kind: Kind) {
     const FAILED: usize = 40;
     let bed = Bed::new(kind).await;
     let run = bed.start_of("U > X").await;
