@@ -1,7 +1,7 @@
-//! Engine and reference model side by side: the same graph, the same fates, the same troubles,
-//! compared after every step.
+//! Engine and reference model in lockstep: the same graph, outcomes and faults, compared after each
+//! step.
 //!
-//! Not here: the order of the steps, and which host does them. See `play`.
+//! Not here: the order of the steps, and the hosts (`simulation`).
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use exosphere_domain::state::{RunStatus, Status};
 use serde_json::{Map, Value, json};
 
 use crate::engine::{self, Engine, Row};
-use crate::outcomes::Fate;
+use crate::outcomes::ScriptedOutcome;
 use crate::reference::{Branch, Entry, Exec, Refusal, Run};
 use crate::shape::{Graph, MaxFailed, Shape, Strategy};
-use crate::simulation::{Hold, Hosts};
+use crate::simulation::{HostClaim, Hosts};
 
-/// Builds the crate's graph of the same shape. A node's inputs name all its singles; a unite's name
-/// also all that it can gather, and its branches.
-pub fn real(graph: &Graph) -> Result<RealGraph, Vec<Problem>> {
+/// Builds the crate's graph of the same shape. The inputs of a node name all its single references;
+/// those of a unite also name all that it can gather, and its branches.
+pub fn domain_graph(graph: &Graph) -> Result<RealGraph, Vec<Problem>> {
     let shape = Shape::of(graph);
     let name = |at: usize| graph.nodes[at].name.clone();
     let nodes: Vec<_> = graph
@@ -69,11 +69,12 @@ pub type End = (u32, Status, Option<String>, (u32, u32), Option<Map<String, Valu
 /// The end of a run: the end of each state by its path.
 pub type Ending = BTreeMap<String, End>;
 
-/// A source of fates: by the node's name, the state's path and the number of earlier fates.
-pub type Fates = Box<dyn Fn(&str, &str, u32) -> Fate>;
+/// Returns the outcome of an execution, by the node's name, the state's path and the number of
+/// earlier outcomes.
+pub type OutcomeSource = Box<dyn Fn(&str, &str, u32) -> ScriptedOutcome>;
 
 /// The engine and the reference model of one run.
-pub struct Duel {
+pub struct Lockstep {
     /// The engine, which uses the crate.
     pub engine: Engine,
     /// The reference model of the same run.
@@ -82,70 +83,75 @@ pub struct Duel {
     pub graph: Graph,
     /// The hosts that work on the run.
     pub hosts: Hosts,
-    /// How often each kind of event has happened.
-    pub met: BTreeMap<&'static str, usize>,
+    /// The number of events by kind.
+    pub events: BTreeMap<&'static str, usize>,
     /// The reference's index of each row of the engine.
     pub twins: Vec<usize>,
     /// True after the sweep of the cancelled run has ended.
     pub swept: bool,
-    /// The number of fates of each row so far.
-    pub came: Vec<u32>,
-    fates: Fates,
+    /// The number of outcomes of each row so far.
+    pub outcome_counts: Vec<u32>,
+    outcomes: OutcomeSource,
     /// The states that had ended when the run was cancelled, and the number of states then.
-    kept: Option<(BTreeMap<usize, String>, usize)>,
+    ended_before_cancel: Option<(BTreeMap<usize, String>, usize)>,
 }
 
-impl Duel {
+impl Lockstep {
     /// Creates a run that has just begun.
-    pub fn begin(graph: &Graph, fates: Fates) -> Self {
-        let real = real(graph).unwrap_or_else(|problems| panic!("{graph:?}: {problems:#?}"));
-        let mut duel = Duel {
-            engine: Engine::begin(real),
-            reference: Run::begin(graph),
+    pub fn new(graph: &Graph, outcomes: OutcomeSource) -> Self {
+        let domain_graph =
+            domain_graph(graph).unwrap_or_else(|problems| panic!("{graph:?}: {problems:#?}"));
+        let mut lockstep = Lockstep {
+            engine: Engine::new(domain_graph),
+            reference: Run::new(graph),
             graph: graph.clone(),
-            hosts: Hosts::begin(),
-            met: BTreeMap::new(),
+            hosts: Hosts::new(),
+            events: BTreeMap::new(),
             twins: Vec::new(),
             swept: false,
-            fates,
-            came: Vec::new(),
-            kept: None,
+            outcomes,
+            outcome_counts: Vec::new(),
+            ended_before_cancel: None,
         };
-        duel.compare();
-        duel
+        lockstep.compare();
+        lockstep
     }
 
     /// Counts an event.
-    pub fn meet(&mut self, what: &'static str) {
-        *self.met.entry(what).or_insert(0) += 1;
+    pub fn count_event(&mut self, what: &'static str) {
+        *self.events.entry(what).or_insert(0) += 1;
     }
 
     /// Counts an event if it has happened.
-    pub fn meet_if(&mut self, it_has: bool, what: &'static str) {
-        if it_has {
-            self.meet(what);
+    pub fn count_event_if(&mut self, happened: bool, what: &'static str) {
+        if happened {
+            self.count_event(what);
         }
     }
 
-    /// Draws the fate of a state's next execution.
-    pub fn fate(&self, at: usize) -> Fate {
+    /// Draws the outcome of a state's next execution.
+    pub fn next_outcome(&self, at: usize) -> ScriptedOutcome {
         let row = &self.engine.rows[at];
-        (self.fates)(&self.graph.nodes[row.place.node.at()].name, &row.key, self.came[at])
+        (self.outcomes)(
+            &self.graph.nodes[row.place.node.at()].name,
+            &row.key,
+            self.outcome_counts[at],
+        )
     }
 
     /// Commits executions in one transaction. A claim that no longer holds changes nothing.
-    pub fn commit(&mut self, holds: &[Hold]) {
-        let said = |hold: &Hold| (hold.at, hold.claim, self.fate(hold.at));
+    pub fn commit(&mut self, holds: &[HostClaim]) {
+        let said = |hold: &HostClaim| (hold.at, hold.claim, self.next_outcome(hold.at));
         let batch: Vec<_> = holds.iter().map(said).collect();
         let taken = self.engine.commit(&batch);
-        for ((hold, (at, _, fate)), taken) in holds.iter().zip(batch).zip(taken) {
-            let ought = self.reference.apply(self.twins[at], hold.ticket, &fate);
+        for ((hold, (at, _, outcome)), taken) in holds.iter().zip(batch).zip(taken) {
+            let ought = self.reference.apply(self.twins[at], hold.ticket, &outcome);
             let key = &self.engine.rows[at].key;
             assert_eq!(taken, ought, "whether the outcome of {key} is taken");
             match (taken, self.engine.status) {
-                (true, _) => self.came[at] += 1,
-                (false, RunStatus::Cancelled) => self.meet("outcomes after a cancel"),
-                (false, _) => self.meet("late outcomes refused"),
+                (true, _) => self.outcome_counts[at] += 1,
+                (false, RunStatus::Cancelled) => self.count_event("outcomes after a cancel"),
+                (false, _) => self.count_event("late outcomes refused"),
             }
         }
     }
@@ -179,22 +185,22 @@ impl Duel {
             let rows = self.engine.rows.iter().enumerate();
             let ended = rows.filter(|(_, row)| row.status.is_terminal());
             let ended = ended.map(|(at, row)| (at, format!("{row:?}"))).collect();
-            self.kept = Some((ended, self.engine.rows.len()));
+            self.ended_before_cancel = Some((ended, self.engine.rows.len()));
         }
         here
     }
 
     /// Asserts that engine and reference are in the same state.
     pub fn compare(&mut self) {
-        self.pair();
+        self.pair_new_states();
         for (row, &twin) in self.engine.rows.iter().zip(&self.twins) {
             compare_state(row, &self.reference.execs[twin]);
         }
         assert_eq!(self.engine.status.as_str(), self.reference.status().as_str(), "the run");
     }
 
-    /// Pairs each new state with its twin; none may be left over.
-    fn pair(&mut self) {
+    /// Pairs each new state with its twin, and asserts that none is left over.
+    fn pair_new_states(&mut self) {
         let new = self.twins.len();
         let known: BTreeMap<&str, usize> = self.reference.execs[new..]
             .iter()
@@ -203,11 +209,11 @@ impl Duel {
             .collect();
         for row in &self.engine.rows[new..] {
             let twin = known.get(row.key.as_str()).copied();
-            let twin = twin.unwrap_or_else(|| panic!("{} ought not to be", row.key));
+            let twin = twin.unwrap_or_else(|| panic!("the reference has no state {}", row.key));
             let node = self.reference.execs[twin].node;
             assert_eq!(row.place.node.at(), node, "the node of {}", row.key);
             self.twins.push(twin);
-            self.came.push(0);
+            self.outcome_counts.push(0);
         }
         assert_eq!(self.twins.len(), self.reference.execs.len(), "states are missing");
     }
@@ -222,7 +228,7 @@ impl Duel {
             assert!(row.status.is_terminal(), "{} is left {}", row.key, row.status);
             let why = row.failure.as_ref().map(|failure| failure.kind.as_str());
             assert_eq!(why, exec.why, "why {} failed", row.key);
-            if self.kept.is_none() {
+            if self.ended_before_cancel.is_none() {
                 self.recount(row, twin);
             }
             if let Some(inputs) = &row.inputs {
@@ -230,11 +236,11 @@ impl Duel {
                 assert_eq!(inputs, &self.engine.inputs(at), "the inputs of {} changed", row.key);
             }
         }
-        self.compare_kept();
+        self.compare_cancelled();
     }
 
-    /// Asserts that a unite's counts match the reference's. The sweep of a cancelled run leaves
-    /// them stale, since no decision depends on them any more.
+    /// Asserts that a unite's counts match the reference's. Not called for a cancelled run, whose
+    /// sweep leaves them stale: no decision depends on them any more.
     fn recount(&self, row: &Row, twin: usize) {
         let Some(unite) = &row.unite else { return };
         let counts = (unite.counts.open, unite.counts.failed, unite.counts.arrived);
@@ -246,14 +252,14 @@ impl Duel {
         assert_eq!(counts, recount, "the counts of {}", row.key);
     }
 
-    /// Asserts that the cancel left ended states alone, and ended all others.
-    fn compare_kept(&self) {
-        let Some((kept, states)) = &self.kept else { return };
+    /// Asserts that the cancel changed no ended state, and ended all others.
+    fn compare_cancelled(&self) {
+        let Some((ended, states)) = &self.ended_before_cancel else { return };
         assert_eq!(self.engine.status, RunStatus::Cancelled);
         assert_eq!(self.engine.rows.len(), *states, "a cancelled run has grown");
         for (at, row) in self.engine.rows.iter().enumerate() {
-            match kept.get(&at) {
-                Some(kept) => assert_eq!(kept, &format!("{row:?}"), "it had ended"),
+            match ended.get(&at) {
+                Some(ended) => assert_eq!(ended, &format!("{row:?}"), "it had ended"),
                 None => assert_eq!(row.status, Status::Cancelled, "{} was open", row.key),
             }
         }
