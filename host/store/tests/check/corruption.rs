@@ -1,4 +1,4 @@
-//! Each tampered row is reported, and no other.
+//! Corruption: the check reports each corrupted row, and no other.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use exosphere_store::{NewPlugin, Report};
 use serde_json::json;
 
 use crate::corruption_cases::{ALL, CHILDREN, COUNTS, Case, NAMESPACES, TYPES, UNITES, VALUES};
-use crate::harness::{Bed, Kind, Place, Run};
+use crate::harness::{Harness, Kind, Run, TestDatabase};
 use crate::runs;
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn corrupted_postgres_rows_are_reported() {
     assert_eq!(base.check().await.violations, []);
 }
 
-/// Of alike violations, the first are shown and all are counted.
+/// The report shows the first violations of a kind, and counts all.
 #[tokio::test]
 async fn repeated_violations_are_counted() {
     let (base, runs) = base(Kind::Sqlite, "many").await;
@@ -79,9 +79,9 @@ async fn messages_name_the_fault_and_place() {
     }
 }
 
-async fn base(kind: Kind, name: &str) -> (Place, BTreeMap<&'static str, Run>) {
-    let place = Place::new(kind, name);
-    let mut bed = Bed::new(&place).await;
+async fn base(kind: Kind, name: &str) -> (TestDatabase, BTreeMap<&'static str, Run>) {
+    let database = TestDatabase::new(kind, name);
+    let mut harness = Harness::new(&database).await;
     let plugin = NewPlugin {
         namespace: "n".parse().unwrap(),
         name: "p".parse().unwrap(),
@@ -98,25 +98,25 @@ async fn base(kind: Kind, name: &str) -> (Place, BTreeMap<&'static str, Run>) {
         imports: Vec::new(),
         compile_ms: 1,
     };
-    bed.store.push_plugin(plugin, 1).await.unwrap();
-    let runs = runs::all(&mut bed, &place).await;
-    bed.close().await;
-    (place, runs)
+    harness.store.push_plugin(plugin, 1).await.unwrap();
+    let runs = runs::all(&mut harness, &database).await;
+    harness.close().await;
+    (database, runs)
 }
 
 /// Returns the violations that were expected and not found, or found and not expected.
 async fn difference(
-    place: &Place,
+    database: &TestDatabase,
     labels: &Labels<'_>,
     Case(sql, wanted): &Case,
 ) -> Option<String> {
     let wanted: Vec<_> = wanted.iter().map(|wanted| labels.fill(wanted)).collect();
-    place.tamper(&labels.fill(sql));
-    let report = place.check().await;
+    database.tamper(&labels.fill(sql));
+    let report = database.check().await;
     let mut found = words(&report);
     let mut missing = Vec::new();
     for wanted in &wanted {
-        // A row without a name here, or any number of rows.
+        // `-` stands for any row, `*` for any number of rows.
         let (start, most) = match (wanted.strip_suffix('-'), wanted.strip_suffix('*')) {
             (Some(start), _) => (start, 1),
             (_, Some(start)) => (start, usize::MAX),
@@ -149,14 +149,14 @@ fn words(report: &Report) -> Vec<String> {
 
 /// Labels for numbers, in a database and its copies.
 struct Labels<'a> {
-    place: &'a Place,
+    database: &'a TestDatabase,
     runs: &'a BTreeMap<&'static str, Run>,
     known: RefCell<BTreeMap<String, i64>>,
 }
 
 impl<'a> Labels<'a> {
-    fn new(place: &'a Place, runs: &'a BTreeMap<&'static str, Run>) -> Self {
-        Labels { place, runs, known: RefCell::default() }
+    fn new(database: &'a TestDatabase, runs: &'a BTreeMap<&'static str, Run>) -> Self {
+        Labels { database, runs, known: RefCell::default() }
     }
 
     fn fill(&self, text: &str) -> String {
@@ -176,7 +176,7 @@ impl<'a> Labels<'a> {
 
     fn look_up(&self, label: &str) -> i64 {
         if label == "+1" {
-            return self.place.number("SELECT MAX(id) + 1 FROM state");
+            return self.database.number("SELECT MAX(id) + 1 FROM state");
         }
         let (run, path) =
             label.split_once(':').map_or((label, None), |(run, path)| (run, Some(path)));

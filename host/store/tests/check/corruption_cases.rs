@@ -1,5 +1,4 @@
-//! Cases of tampering with a database by SQL, and the violations expected of each. Data, and
-//! nothing else.
+//! Corruption cases: SQL statements, each with its expected violations.
 
 /// A statement, and the expected violations: the rule, the table and column, the row. `<fan>` is
 /// the id of that run, `<fan:00>` of the state at that path, `<+1>` the next unused state id. See
@@ -126,17 +125,17 @@ pub const UNITES: &[Case] = &[
         "UPDATE unite SET branches = 7 WHERE state = <fan:00~3>",
         &["unite unite.branches <fan:00~3>"],
     ),
-    // A unite hangs.
+    // A unite without open members is still waiting.
     Case(
         "UPDATE unite SET open = 0 WHERE state = <open:00~3>",
         &["unite unite.open <open:00~3>", "count unite.open <open:00~3>"],
     ),
-    // A unite went on too early.
+    // A unite ran too early.
     Case(
         "UPDATE unite SET open = 1 WHERE state = <fan:00~3>",
         &["unite unite.open <fan:00~3>", "count unite.open <fan:00~3>"],
     ),
-    // A unite went on although a member failed.
+    // A unite ran although a member failed.
     Case(
         "UPDATE unite SET failed = 1 WHERE state = <fan:00~3>",
         &["unite state.status <fan:00~3>", "count unite.failed <fan:00~3>"],
@@ -181,7 +180,7 @@ pub const CLAIMS: &[Case] = &[
 ];
 
 pub const ENDS: &[Case] = &[
-    // A run is over, and it is not: by its own counts, and by its states.
+    // A finished run with open states, by its counts and by its rows.
     Case(
         "UPDATE run SET status = 'SUCCESS', ended_at = 5 WHERE id = <open>",
         &["end run.status <open>", "end run.status <open>"],
@@ -190,7 +189,7 @@ pub const ENDS: &[Case] = &[
         "UPDATE run SET status = 'RUNNING', ended_at = NULL WHERE id = <fan>",
         &["end run.status <fan>", "end run.status <fan>"],
     ),
-    // The counts agree, and the states do not.
+    // Consistent counts that differ from the states.
     Case(
         "UPDATE run SET status = 'RUNNING', ended_at = NULL, open = 1 WHERE id = <fan>",
         &["end run.status <fan>", "count run.open <fan>"],
@@ -445,7 +444,7 @@ pub const VALUES: &[Case] = &[
     Case("UPDATE component SET size = 7", &["value component.size -"]),
 ];
 
-/// Values that only SQLite admits into a column.
+/// Values of a wrong type, which only SQLite stores.
 pub const TYPES: &[Case] = &[
     Case(
         "UPDATE state SET losses = 'many' WHERE id = <fan:0000>",

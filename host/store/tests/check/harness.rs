@@ -1,5 +1,6 @@
-//! A database with runs in it, made by the store's own commits, and copies to tamper with. Not
-//! here: which runs.
+//! The test harness: a database with runs that the store's own commits made, and copies to corrupt.
+//!
+//! Not here: the runs (`runs`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -33,31 +34,31 @@ pub enum Kind {
     Postgres,
 }
 
-/// A database that hosts could work on.
-pub struct Place {
-    pub database: Database,
+/// A database that a host could use.
+pub struct TestDatabase {
+    pub location: Database,
     kind: Kind,
     name: String,
     folder: TempDir,
 }
 
-impl Place {
-    /// Returns the place of a database that is missing or empty.
-    pub fn new(kind: Kind, name: &str) -> Place {
+impl TestDatabase {
+    /// Returns a database that is missing or empty.
+    pub fn new(kind: Kind, name: &str) -> TestDatabase {
         let folder = tempfile::tempdir().unwrap();
-        let database = match kind {
+        let location = match kind {
             Kind::Sqlite => Database::Sqlite(folder.path().join("exosphere.db")),
             Kind::Postgres => {
                 Database::Postgres(Postgres::shared().unwrap().create_database(name).unwrap())
             }
         };
-        Place { database, kind, name: name.into(), folder }
+        TestDatabase { location, kind, name: name.into(), folder }
     }
 
     /// Copies the database, which must not be open anywhere.
-    pub fn copy(&self, name: &str) -> Place {
+    pub fn copy(&self, name: &str) -> TestDatabase {
         let folder = tempfile::tempdir().unwrap();
-        let database = match &self.database {
+        let location = match &self.location {
             Database::Sqlite(file) => {
                 let copy = folder.path().join("exosphere.db");
                 std::fs::copy(file, &copy).unwrap();
@@ -70,16 +71,16 @@ impl Place {
                 Database::Postgres(postgres.url(name))
             }
         };
-        Place { database, kind: self.kind, name: name.into(), folder }
+        TestDatabase { location, kind: self.kind, name: name.into(), folder }
     }
 
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
-    /// Runs statements that no host would run: only unique indices constrain them.
+    /// Runs statements without constraints, except unique indices.
     pub fn tamper(&self, sql: &str) {
-        match &self.database {
+        match &self.location {
             Database::Sqlite(file) => {
                 let connection = rusqlite::Connection::open(file).unwrap();
                 let free = "PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF;";
@@ -103,7 +104,7 @@ impl Place {
         }
     }
 
-    /// Saves the rows of a Postgres database, since a copy of it would take long.
+    /// Saves the rows of a Postgres database, which is faster than a copy.
     pub fn save(&self) {
         self.tamper("CREATE SCHEMA saved");
         self.each_table(
@@ -128,7 +129,7 @@ impl Place {
     }
 
     pub fn number(&self, sql: &str) -> i64 {
-        match &self.database {
+        match &self.location {
             Database::Sqlite(file) => {
                 let connection = rusqlite::Connection::open(file).unwrap();
                 connection
@@ -143,12 +144,12 @@ impl Place {
     }
 
     pub async fn check(&self) -> Report {
-        check(&self.database).await.unwrap()
+        check(&self.location).await.unwrap()
     }
 }
 
 /// A stand-in for a host: it commits operations and executes nothing.
-pub struct Bed {
+pub struct Harness {
     pub store: Store,
     session: SessionId,
     now: i64,
@@ -167,12 +168,12 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-impl Bed {
-    pub async fn new(place: &Place) -> Bed {
-        let store = Store::open(&place.database, SecretCipher::new(&[7; 32])).await.unwrap();
+impl Harness {
+    pub async fn new(database: &TestDatabase) -> Harness {
+        let store = Store::open(&database.location, SecretCipher::new(&[7; 32])).await.unwrap();
         let now = 1_000_000;
-        let session = store.begin_session("bed", now).await.unwrap();
-        Bed { store, session, now, held: Vec::new(), runs: 0, graphs: HashMap::new() }
+        let session = store.begin_session("harness", now).await.unwrap();
+        Harness { store, session, now, held: Vec::new(), runs: 0, graphs: HashMap::new() }
     }
 
     /// Starts a run of a graph, which is applied when it is first named.
@@ -211,7 +212,7 @@ impl Bed {
             delay: 0,
             limits,
         };
-        assert_eq!(self.one(Member::Start(new.into())).await, Answer::Done);
+        assert_eq!(self.commit_one(Member::Start(new.into())).await, Answer::Done);
         Run { info }
     }
 
@@ -234,7 +235,7 @@ impl Bed {
         done
     }
 
-    pub async fn one(&mut self, member: Member) -> Answer {
+    pub async fn commit_one(&mut self, member: Member) -> Answer {
         self.commit(vec![member], Want::Births(1_000_000)).await.answers.remove(0)
     }
 
@@ -246,7 +247,7 @@ impl Bed {
         self.held.len() - before
     }
 
-    pub async fn finished(
+    pub async fn finish(
         &mut self,
         run: &Run,
         state: &Claimed,
@@ -274,13 +275,13 @@ impl Bed {
         }))
     }
 
-    /// Ends the claimed states of a run as `fate` says, until none is claimed. A state without a
-    /// fate stays claimed. A batch has up to `at_once` states.
+    /// Ends the claimed states of a run as `ending` says, until none is claimed. A state without a
+    /// ending stays claimed. A batch has up to `at_once` states.
     pub async fn drive(
         &mut self,
         run: &Run,
         at_once: usize,
-        mut fate: impl FnMut(&str, &Claimed) -> Option<(Outcome, Journal)>,
+        mut ending: impl FnMut(&str, &Claimed) -> Option<(Outcome, Journal)>,
     ) {
         let mut kept = Vec::new();
         loop {
@@ -301,9 +302,9 @@ impl Bed {
             let mut members = Vec::new();
             for state in batch {
                 let node = run.info.graph.node(state.place.node).identifier.to_string();
-                match fate(&node, &state) {
+                match ending(&node, &state) {
                     Some((outcome, journal)) => {
-                        members.push(self.finished(run, &state, outcome, journal).await);
+                        members.push(self.finish(run, &state, outcome, journal).await);
                     }
                     None => kept.push(state),
                 }
@@ -322,7 +323,7 @@ impl Bed {
         let mut from = String::new();
         for _ in 0..steps {
             let info = run.info.clone();
-            match self.one(Member::Sweep { run: info, event, from, most }).await {
+            match self.commit_one(Member::Sweep { run: info, event, from, most }).await {
                 Answer::More(next) => from = next,
                 Answer::Done => break,
                 other => panic!("{other:?}"),
@@ -330,12 +331,12 @@ impl Bed {
         }
     }
 
-    pub async fn failed(&self, place: &Place, run: &Run) -> StateId {
+    pub async fn failed(&self, database: &TestDatabase, run: &Run) -> StateId {
         let sql = format!(
             "SELECT MIN(id) FROM state WHERE run = {} AND status = 'ERRORED' AND kind <> 'blocked'",
             run.info.key.0
         );
-        StateId(place.number(&sql))
+        StateId(database.number(&sql))
     }
 
     /// Returns a redrive of all failed states of a run, at once.

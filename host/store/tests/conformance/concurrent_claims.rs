@@ -1,4 +1,4 @@
-//! Twelve hosts claim at once: no state is claimed twice at one fence, and none is forgotten.
+//! Concurrent claims of twelve hosts: each state is claimed once for each fence, and none is missed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use exosphere_store::{Answer, RunInfo, Want};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::harness::{Bed, Host};
+use crate::harness::{Harness, Host};
 use crate::test_database::Kind;
 
 on_both! { concurrent_claims_take_each_state_once }
@@ -19,28 +19,29 @@ const STATES: usize = 10_000;
 const CLAIMERS: usize = 12;
 
 async fn concurrent_claims_take_each_state_once(kind: Kind) {
-    let bed = Bed::new(kind).await;
+    let harness = Harness::new(kind).await;
     let mut hosts = Vec::new();
     for at in 0..CLAIMERS {
-        hosts.push(bed.another(&format!("host {at}")).await);
+        hosts.push(harness.another(&format!("host {at}")).await);
     }
-    let run = bed.start_of("U > X; X > W; W(U)").await;
-    let fan = bed.outputs(&run.info, &run.root, STATES).await;
-    assert_eq!(bed.one(fan).await, Answer::Done);
+    let run = harness.start_of("U > X; X > W; W(U)").await;
+    let fan = harness.finish_with_outputs(&run.info, &run.root, STATES).await;
+    assert_eq!(harness.commit_one(fan).await, Answer::Done);
 
     let begun = Instant::now();
-    let first = race(&hosts).await;
+    let first = claim_concurrently(&hosts).await;
     assert!(first.iter().all(|state| state.claim.fence.0 == 1));
     each_once(&first, STATES);
     let given_back = release_half(&hosts, &run.info, first).await;
-    let second = race(&hosts).await;
+    let second = claim_concurrently(&hosts).await;
     assert!(second.iter().all(|state| state.claim.fence.0 == 2 && state.tries.attempt == 1));
     each_once(&second, given_back);
     let ours: HashSet<_> = hosts.iter().map(|host| host.session).collect();
     assert!(second.iter().all(|state| ours.contains(&state.claim.session)));
     println!("{kind:?}: {STATES} and {given_back} states in {:?}", begun.elapsed());
     // The claims match the rows.
-    let held = bed.place.rows("SELECT id, fence, session FROM state WHERE status = 'QUEUED'").await;
+    let held =
+        harness.database.rows("SELECT id, fence, session FROM state WHERE status = 'QUEUED'").await;
     let held: HashSet<_> =
         held.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>()).collect();
     let told = second
@@ -50,8 +51,8 @@ async fn concurrent_claims_take_each_state_once(kind: Kind) {
     assert_eq!(held.len(), STATES);
 }
 
-/// Claims from all hosts until nothing is left, a different number each.
-async fn race(hosts: &[Host]) -> Vec<Claimed> {
+/// Claims through all hosts until no state is due; each host has its own batch size.
+async fn claim_concurrently(hosts: &[Host]) -> Vec<Claimed> {
     let start = Arc::new(Barrier::new(hosts.len()));
     let mut claimers = JoinSet::new();
     for (at, host) in hosts.iter().cloned().enumerate() {
@@ -61,7 +62,7 @@ async fn race(hosts: &[Host]) -> Vec<Claimed> {
             start.wait().await;
             loop {
                 let most = 5 + 7 * at as u32;
-                let done = host.done(Vec::new(), Want::Claims(most)).await;
+                let done = host.commit_ok(Vec::new(), Want::Claims(most)).await;
                 all.extend(done.leased.into_iter().map(|leased| leased.state));
                 if !done.more {
                     return all;
@@ -77,7 +78,7 @@ fn each_once(states: &[Claimed], count: usize) {
     assert_eq!((states.len(), once.len()), (count, count));
 }
 
-/// Gives back every second state, all at once, through any of the hosts.
+/// Releases every second state through all hosts concurrently.
 async fn release_half(hosts: &[Host], run: &Arc<RunInfo>, states: Vec<Claimed>) -> usize {
     let half: Vec<_> = states.into_iter().step_by(2).collect();
     let mut releases = JoinSet::new();
@@ -87,9 +88,9 @@ async fn release_half(hosts: &[Host], run: &Arc<RunInfo>, states: Vec<Claimed>) 
             for some in some.chunks(100) {
                 let mut members = Vec::new();
                 for state in some {
-                    members.push(host.plainly(&run, state, Outcome::Released).await);
+                    members.push(host.finish_plain(&run, state, Outcome::Released).await);
                 }
-                let done = host.done(members, Want::Births(0)).await;
+                let done = host.commit_ok(members, Want::Births(0)).await;
                 assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
             }
         });

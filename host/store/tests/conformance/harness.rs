@@ -1,5 +1,7 @@
-//! Stand-ins for hosts on one database: they commit operations and execute nothing. Not here: the
-//! expected results.
+//! The test harness: stand-ins for hosts on one database, which commit operations and execute no
+//! guest.
+//!
+//! Not here: the expected results.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -20,15 +22,15 @@ use exosphere_store::{
     Store, StoreError, Want, check,
 };
 
-use crate::test_database::{Kind, Place};
+use crate::test_database::{Kind, TestDatabase};
 
 /// A database and the first host on it.
-pub struct Bed {
-    pub place: Place,
+pub struct Harness {
+    pub database: TestDatabase,
     host: Host,
 }
 
-impl Deref for Bed {
+impl Deref for Harness {
     type Target = Host;
 
     fn deref(&self) -> &Host {
@@ -36,7 +38,7 @@ impl Deref for Bed {
     }
 }
 
-/// A host, started once.
+/// A session of a host.
 #[derive(Clone)]
 pub struct Host {
     pub store: Store,
@@ -64,38 +66,38 @@ pub struct Run {
     pub root: Claimed,
 }
 
-/// Returns an operation that notes the begin of a state.
-pub fn begins(run: &Run, state: &Claimed) -> Member {
+/// Returns the operation that records the begin of a state.
+pub fn begin_op(run: &Run, state: &Claimed) -> Member {
     Member::Begin { run: run.info.clone(), state: Box::new(state.clone()) }
 }
 
-/// The number of graphs and runs that this program has made so far.
-static MADE: AtomicU64 = AtomicU64::new(1);
+/// The next number for a graph or a run.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 fn number() -> u64 {
-    MADE.fetch_add(1, Ordering::Relaxed)
+    NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
 pub fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-pub async fn open(place: &Place) -> Store {
-    Store::open(&place.database, SecretCipher::new(&[7; 32])).await.unwrap()
+pub async fn open(database: &TestDatabase) -> Store {
+    Store::open(&database.location, SecretCipher::new(&[7; 32])).await.unwrap()
 }
 
-impl Bed {
-    pub async fn new(kind: Kind) -> Bed {
-        let place = Place::new(kind);
-        let host = Host::new(open(&place).await, "first", Arc::new(AtomicI64::new(1000))).await;
-        Bed { place, host }
+impl Harness {
+    pub async fn new(kind: Kind) -> Harness {
+        let database = TestDatabase::new(kind);
+        let host = Host::new(open(&database).await, "first", Arc::new(AtomicI64::new(1000))).await;
+        Harness { database, host }
     }
 
     /// Starts another host, on Postgres with connections of its own.
     pub async fn another(&self, folder: &str) -> Host {
-        let store = match self.place.kind {
+        let store = match self.database.kind {
             Kind::Sqlite => self.store.clone(),
-            Kind::Postgres => open(&self.place).await,
+            Kind::Postgres => open(&self.database).await,
         };
         Host::new(store, folder, self.clock.clone()).await
     }
@@ -105,20 +107,20 @@ impl Bed {
         self.host.limits = Arc::new(Limits::clone(&self.host.limits).with(limit, value));
     }
 
-    /// Lets time pass.
-    pub async fn pass(&self, millis: Millis) {
-        match self.place.kind {
+    /// Advances the clock.
+    pub async fn advance(&self, millis: Millis) {
+        match self.database.kind {
             Kind::Sqlite => drop(self.clock.fetch_add(millis, Ordering::Relaxed)),
-            Kind::Postgres => self.place.turn_back(millis).await,
+            Kind::Postgres => self.database.shift_times_back(millis).await,
         }
     }
 
     pub async fn number(&self, sql: &str) -> i64 {
-        self.place.number(sql).await
+        self.database.number(sql).await
     }
 
     pub async fn text(&self, sql: &str) -> String {
-        self.place.text(sql).await
+        self.database.text(sql).await
     }
 
     /// Returns the time by Postgres's clock.
@@ -129,7 +131,7 @@ impl Bed {
     /// Counts states by status: `CREATED 2, SUCCESS 1`.
     pub async fn states(&self) -> String {
         let sql = "SELECT status, COUNT(*) FROM state GROUP BY status ORDER BY status";
-        let rows = self.place.rows(sql).await.into_iter();
+        let rows = self.database.rows(sql).await.into_iter();
         let words: Vec<_> =
             rows.map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect();
         words.join(", ")
@@ -137,8 +139,8 @@ impl Bed {
 
     /// Checks all invariants.
     pub async fn check(&self) {
-        let report = check(&self.place.database).await.unwrap();
-        assert_eq!(report.violations, [], "{:?}", self.place.kind);
+        let report = check(&self.database.location).await.unwrap();
+        assert_eq!(report.violations, [], "{:?}", self.database.kind);
     }
 }
 
@@ -191,7 +193,7 @@ impl Host {
     pub async fn start(&self, template: &Template) -> Run {
         let new = self.new_run(template).await;
         let info = new.info.clone();
-        let mut done = self.done(vec![Member::Start(new.into())], Want::Births(1)).await;
+        let mut done = self.commit_ok(vec![Member::Start(new.into())], Want::Births(1)).await;
         assert_eq!(done.answers, [Answer::Done]);
         Run { info, root: done.leased.remove(0).state }
     }
@@ -213,29 +215,29 @@ impl Host {
         self.store.commit(self.batch(members, want)).await
     }
 
-    pub async fn done(&self, members: Vec<Member>, want: Want) -> Committed {
+    pub async fn commit_ok(&self, members: Vec<Member>, want: Want) -> Committed {
         self.commit(members, want).await.unwrap()
     }
 
     /// Commits one operation without claims.
-    pub async fn one(&self, member: Member) -> Answer {
-        self.done(vec![member], Want::Births(0)).await.answers.remove(0)
+    pub async fn commit_one(&self, member: Member) -> Answer {
+        self.commit_ok(vec![member], Want::Births(0)).await.answers.remove(0)
     }
 
     /// Commits one operation, and returns the states that it created and claimed.
-    pub async fn births(&self, member: Member) -> Vec<Claimed> {
-        let done = self.done(vec![member], Want::Births(u32::MAX)).await;
+    pub async fn commit_and_claim(&self, member: Member) -> Vec<Claimed> {
+        let done = self.commit_ok(vec![member], Want::Births(u32::MAX)).await;
         assert_eq!(done.answers, [Answer::Done]);
         done.leased.into_iter().map(|leased| leased.state).collect()
     }
 
     pub async fn claim(&self, most: u32) -> Vec<Claimed> {
-        let done = self.done(Vec::new(), Want::Claims(most)).await;
+        let done = self.commit_ok(Vec::new(), Want::Claims(most)).await;
         done.leased.into_iter().map(|leased| leased.state).collect()
     }
 
-    /// Returns the end of an execution.
-    pub async fn ends(
+    /// Returns the finish of an execution.
+    pub async fn finish(
         &self,
         run: &Arc<RunInfo>,
         state: &Claimed,
@@ -262,21 +264,31 @@ impl Host {
         }))
     }
 
-    /// Ends an execution without writes to the store.
-    pub async fn plainly(&self, run: &Arc<RunInfo>, state: &Claimed, outcome: Outcome) -> Member {
-        self.ends(run, state, outcome, Journal::default()).await
+    /// Returns a finish without writes to the store.
+    pub async fn finish_plain(
+        &self,
+        run: &Arc<RunInfo>,
+        state: &Claimed,
+        outcome: Outcome,
+    ) -> Member {
+        self.finish(run, state, outcome, Journal::default()).await
     }
 
-    /// Ends an execution with `count` outputs.
-    pub async fn outputs(&self, run: &Arc<RunInfo>, state: &Claimed, count: usize) -> Member {
-        self.plainly(run, state, outputs(count)).await
+    /// Returns a finish with `count` outputs.
+    pub async fn finish_with_outputs(
+        &self,
+        run: &Arc<RunInfo>,
+        state: &Claimed,
+        count: usize,
+    ) -> Member {
+        self.finish_plain(run, state, outputs(count)).await
     }
 
     /// Sweeps a run to its end, `most` states at a time. Returns the number of steps.
     pub async fn sweep(&self, run: &Arc<RunInfo>, event: i64, most: u32) -> usize {
         let mut from = String::new();
         for step in 1.. {
-            match self.one(sweep(run, event, &from, most)).await {
+            match self.commit_one(sweep(run, event, &from, most)).await {
                 Answer::More(next) => from = next,
                 Answer::Done => return step,
                 other => panic!("{other:?}"),
@@ -285,15 +297,15 @@ impl Host {
         unreachable!()
     }
 
-    /// Returns a redrive of all failed states of a run, at once.
+    /// Returns a redrive of all failed states of a run.
     pub async fn redrive(&self, run: &Arc<RunInfo>) -> Member {
         let (failed, _) = self.store.failed_states(run.key, "", 9999, 9999).await.unwrap();
         Member::Redrive { run: run.clone(), part: RedrivePart::Whole(failed) }
     }
 
     /// Commits an operation that asks for sweeps, and returns its event.
-    pub async fn to_sweep(&self, member: Member) -> i64 {
-        match self.one(member).await {
+    pub async fn commit_for_sweep(&self, member: Member) -> i64 {
+        match self.commit_one(member).await {
             Answer::ToSweep(event) => event,
             other => panic!("{other:?}"),
         }
@@ -314,7 +326,7 @@ pub fn outputs(count: usize) -> Outcome {
 }
 
 pub fn fails(kind: FailureKind) -> Outcome {
-    Outcome::Failed(Failure::new(kind, "so it is"))
+    Outcome::Failed(Failure::new(kind, "failed on purpose"))
 }
 
 /// Returns a journal with one write.

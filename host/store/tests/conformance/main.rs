@@ -1,12 +1,11 @@
-//! A conformance suite for the store on both databases: every case runs once on SQLite and once on
-//! Postgres, and must see the same. Cases for only one of them are marked as such.
+//! The conformance suite of the store: each case runs on SQLite and on Postgres, with the same
+//! expectations. Cases for one database are marked.
 //!
-//! Not here: the meaning of outcomes (tested in the domain), and hosts, sandboxes and everything
-//! else that is not in a database.
+//! Not here: the effects of outcomes, which the domain tests; hosts and sandboxes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-/// Makes two tests of each case of a module, `sqlite::case` and `postgres::case`.
+/// Defines two tests for each case of a module, `sqlite::case` and `postgres::case`.
 macro_rules! on_both {
     ($($case:ident),* $(,)?) => {
         mod sqlite {
@@ -20,7 +19,7 @@ macro_rules! on_both {
     };
 }
 
-/// Makes a test of each case of a module that needs many hosts.
+/// Defines a test for each case of a module that needs several hosts.
 macro_rules! on_postgres {
     ($($case:ident),* $(,)?) => {
         mod on_postgres {

@@ -1,4 +1,4 @@
-//! An empty database of either kind, and a way to look into it without the store.
+//! A test database of either kind, with direct access to its tables.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,51 +18,51 @@ pub enum Kind {
     Postgres,
 }
 
-/// A database that was empty when it was made.
-pub struct Place {
+/// A new database.
+pub struct TestDatabase {
     pub kind: Kind,
-    pub database: Database,
-    window: OnceCell<Window>,
+    pub location: Database,
+    connections: OnceCell<Connections>,
     _folder: TempDir,
 }
 
-/// The test's own connections, opened when they are needed.
-enum Window {
+/// The test's own connections, opened on first use.
+enum Connections {
     Sqlite(SqlitePool),
     Postgres(PgPool),
 }
 
-/// The rows of a table: columns by name, as text, below the primary key.
+/// The rows of a table by primary key, each with its columns as text.
 pub type Table = BTreeMap<Vec<String>, BTreeMap<String, Option<String>>>;
 
-/// The number of databases that this program has made so far.
-static MADE: AtomicU32 = AtomicU32::new(0);
+/// The next number for a database name.
+static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
 
-impl Place {
-    pub fn new(kind: Kind) -> Place {
+impl TestDatabase {
+    pub fn new(kind: Kind) -> TestDatabase {
         let folder = tempfile::tempdir().unwrap();
-        let database = match kind {
+        let location = match kind {
             Kind::Sqlite => Database::Sqlite(folder.path().join("exosphere.db")),
             Kind::Postgres => {
-                let name = format!("place_{}", MADE.fetch_add(1, Ordering::Relaxed));
+                let name = format!("conformance_{}", NEXT_NUMBER.fetch_add(1, Ordering::Relaxed));
                 Database::Postgres(Postgres::shared().unwrap().create_database(&name).unwrap())
             }
         };
-        Place { kind, database, window: OnceCell::new(), _folder: folder }
+        TestDatabase { kind, location, connections: OnceCell::new(), _folder: folder }
     }
 
-    async fn window(&self) -> &Window {
-        self.window
+    async fn connections(&self) -> &Connections {
+        self.connections
             .get_or_init(|| async {
-                match &self.database {
+                match &self.location {
                     Database::Sqlite(file) => {
                         let options = SqliteConnectOptions::new().filename(file);
                         let pool = SqlitePoolOptions::new().max_connections(1);
-                        Window::Sqlite(pool.connect_with(options).await.unwrap())
+                        Connections::Sqlite(pool.connect_with(options).await.unwrap())
                     }
                     Database::Postgres(url) => {
                         let pool = PgPoolOptions::new().max_connections(1);
-                        Window::Postgres(pool.connect(url).await.unwrap())
+                        Connections::Postgres(pool.connect(url).await.unwrap())
                     }
                 }
             })
@@ -72,12 +72,12 @@ impl Place {
     /// Runs a statement. Returns the number of changed rows, or the error.
     pub async fn execute(&self, sql: &str) -> Result<u64, String> {
         let statement = AssertSqlSafe(sql.to_owned());
-        match self.window().await {
-            Window::Sqlite(pool) => {
+        match self.connections().await {
+            Connections::Sqlite(pool) => {
                 let done = sqlx::query(statement).execute(pool).await;
                 done.map(|done| done.rows_affected()).map_err(|error| error.to_string())
             }
-            Window::Postgres(pool) => {
+            Connections::Postgres(pool) => {
                 let done = sqlx::query(statement).execute(pool).await;
                 done.map(|done| done.rows_affected()).map_err(|error| error.to_string())
             }
@@ -87,8 +87,8 @@ impl Place {
     /// Returns the rows of a query, all columns as text.
     pub async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
         let statement = AssertSqlSafe(sql.to_owned());
-        match self.window().await {
-            Window::Sqlite(pool) => {
+        match self.connections().await {
+            Connections::Sqlite(pool) => {
                 let rows = sqlx::query(statement).fetch_all(pool).await;
                 let rows = rows.unwrap_or_else(|error| panic!("{sql}: {error}"));
                 // SQLite returns any value as text.
@@ -97,7 +97,7 @@ impl Place {
                 };
                 rows.iter().map(cells).collect()
             }
-            Window::Postgres(pool) => {
+            Connections::Postgres(pool) => {
                 let rows = sqlx::query(statement).fetch_all(pool).await;
                 let rows = rows.unwrap_or_else(|error| panic!("{sql}: {error}"));
                 let cell = |row: &PgRow, at| match row.try_get::<Option<i64>, _>(at) {
@@ -169,9 +169,9 @@ impl Place {
         rows.into_iter().map(row).collect()
     }
 
-    /// Simulates the passing of time: sets all written times back by as much. For Postgres, whose
-    /// clock a test cannot set.
-    pub async fn turn_back(&self, millis: i64) {
+    /// Shifts all stored times back, which simulates a later clock. For Postgres, whose clock a test
+    /// cannot set.
+    pub async fn shift_times_back(&self, millis: i64) {
         for table in self.tables().await {
             let (columns, _) = self.columns(&table).await;
             let times = columns.iter().filter(|column| is_time(column));

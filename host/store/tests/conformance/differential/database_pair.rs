@@ -1,8 +1,8 @@
-//! A SQLite and a Postgres that get the same calls, and must give the same answers.
+//! A database pair: a SQLite and a Postgres that get the same calls and must give the same answers.
 //!
-//! Postgres uses its own clock. SQLite is given the time of Postgres, transaction by transaction,
-//! so that all times must be equal to the millisecond. Where time is to pass, SQLite is given a
-//! later time, and the times written in Postgres are set back by as much ([`Place::turn_back`]).
+//! Postgres uses its own clock. Each call on SQLite gets the time of the call on Postgres, so that
+//! all times are equal to the millisecond. To advance the clock, SQLite gets a later time, and the
+//! stored times of Postgres are shifted back ([`TestDatabase::shift_times_back`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -19,13 +19,13 @@ use exosphere_store::{
 };
 
 use crate::harness::{Template, name, open};
-use crate::test_database::{Kind, Place, Table, is_time};
+use crate::test_database::{Kind, Table, TestDatabase, is_time};
 
-pub struct Pair {
+pub struct DatabasePair {
     sqlite: Side,
     postgres: Side,
     /// Simulated time that has passed, in milliseconds.
-    travelled: i64,
+    simulated_ms: i64,
     /// Commits so far.
     turns: usize,
     /// Round-robin cursor of the next claim among the runs.
@@ -35,26 +35,26 @@ pub struct Pair {
 }
 
 struct Side {
-    place: Place,
+    database: TestDatabase,
     store: Store,
 }
 
 impl Side {
     async fn new(kind: Kind) -> Side {
-        let place = Place::new(kind);
-        let store = open(&place).await;
-        Side { place, store }
+        let database = TestDatabase::new(kind);
+        let store = open(&database).await;
+        Side { database, store }
     }
 }
 
 /// The answer to a commit, without the times.
-type Said = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<Touched>);
+type CommitAnswer = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<Touched>);
 
-fn said(done: &Committed, travelled: i64) -> Said {
+fn said(done: &Committed, simulated_ms: i64) -> CommitAnswer {
     let leased = done.leased.iter().map(|leased| (leased.state.id, format!("{leased:?}")));
-    let next_due = done.next_due.map(|due| due + travelled);
+    let next_due = done.next_due.map(|due| due + simulated_ms);
     let leased: BTreeMap<_, _> = leased.collect();
-    assert_eq!(leased.len(), done.leased.len(), "handed out twice");
+    assert_eq!(leased.len(), done.leased.len(), "a state was claimed twice");
     let Committed { more, full, full_runs, added, cursors, .. } = done;
     let rest = format!("{more} {full:?} {full_runs:?} {added} {cursors:?}");
     (format!("{:?}", done.answers), leased, rest, next_due, done.touched.clone())
@@ -65,14 +65,14 @@ fn same<T: Debug + PartialEq>(what: &str, sqlite: T, postgres: T) -> T {
     sqlite
 }
 
-impl Pair {
-    pub async fn new() -> Pair {
+impl DatabasePair {
+    pub async fn new() -> DatabasePair {
         let (sqlite, postgres) = (Side::new(Kind::Sqlite).await, Side::new(Kind::Postgres).await);
         let cursors = BTreeMap::new();
-        Pair { sqlite, postgres, travelled: 0, turns: 0, cursors, last: Instant::now() }
+        DatabasePair { sqlite, postgres, simulated_ms: 0, turns: 0, cursors, last: Instant::now() }
     }
 
-    /// Commits on both. Returns `None` if both refuse the data.
+    /// Commits on both. Returns none if both reject the data.
     pub async fn commit(
         &mut self,
         session: SessionId,
@@ -85,23 +85,22 @@ impl Pair {
         let members: Arc<[Member]> = members.into();
         let cursors = self.cursors.clone();
         let mut batch = Batch { members, range, session, now: 0, want, shares, turn, cursors };
-        // No two transactions fall into one millisecond, so that chance does not decide which state
-        // is due first.
+        // Two transactions of one millisecond would leave open which state is due first.
         while self.last.elapsed() < Duration::from_millis(1) {
             tokio::task::yield_now().await;
         }
         let theirs = self.postgres.store.commit(batch.clone()).await;
         self.last = Instant::now();
-        batch.now = theirs.as_ref().map_or(0, |done| done.now + self.travelled);
+        batch.now = theirs.as_ref().map_or(0, |done| done.now + self.simulated_ms);
         let ours = self.sqlite.store.commit(batch.clone()).await;
         match (ours, theirs) {
             (Ok(mut ours), Ok(theirs)) => {
-                let (we, they) = (said(&ours, 0), said(&theirs, self.travelled));
+                let (we, they) = (said(&ours, 0), said(&theirs, self.simulated_ms));
                 if we != they {
                     println!("commit of {:#?}", batch.members);
-                    // A differing row says more than a differing answer.
+                    // A different row explains more than a different answer.
                     self.compare().await;
-                    same("what the commit said", we, they);
+                    same("the answer to the commit", we, they);
                 }
                 if matches!(want, Want::Claims(1..)) {
                     self.cursors.clone_from(&ours.cursors);
@@ -117,14 +116,14 @@ impl Pair {
     pub async fn begin_session(&self) -> SessionId {
         let theirs = self.postgres.store.begin_session("host", 0).await.unwrap();
         let begun = format!("SELECT started_at FROM session WHERE id = {}", theirs.0);
-        let now = self.postgres.place.number(&begun).await + self.travelled;
+        let now = self.postgres.database.number(&begun).await + self.simulated_ms;
         same("session", self.sqlite.store.begin_session("host", now).await.unwrap(), theirs)
     }
 
     pub async fn end_session(&self, session: SessionId) {
         self.postgres.store.end_session(session, 0).await.unwrap();
         let ended = format!("SELECT ended_at FROM session WHERE id = {}", session.0);
-        let now = self.postgres.place.number(&ended).await + self.travelled;
+        let now = self.postgres.database.number(&ended).await + self.simulated_ms;
         self.sqlite.store.end_session(session, now).await.unwrap();
     }
 
@@ -136,7 +135,7 @@ impl Pair {
         };
         let theirs = apply(&self.postgres.store, 0).await;
         let row = self.postgres.store.graph(&whose, &which).await.unwrap().unwrap();
-        let ours = apply(&self.sqlite.store, row.created_at + self.travelled).await;
+        let ours = apply(&self.sqlite.store, row.created_at + self.simulated_ms).await;
         let revision = same("revision", ours.revision.id, theirs.revision.id);
         let namespace_key = same("namespace", ours.namespace, theirs.namespace);
         Template { namespace: whose, namespace_key, name: which, revision, graph }
@@ -185,24 +184,24 @@ impl Pair {
     /// Returns failed states, with their runs.
     pub async fn errored(&self) -> Vec<(RunKey, StateId)> {
         let sql = "SELECT run, id FROM state WHERE status = 'ERRORED' ORDER BY id";
-        let rows = self.sqlite.place.rows(sql).await.into_iter();
+        let rows = self.sqlite.database.rows(sql).await.into_iter();
         let number = |cell: &Option<String>| cell.as_ref().unwrap().parse().unwrap();
         rows.map(|row| (RunKey(number(&row[0])), StateId(number(&row[1])))).collect()
     }
 
-    /// Lets time pass.
-    pub async fn pass(&mut self, millis: i64) {
-        self.postgres.place.turn_back(millis).await;
-        self.travelled += millis;
+    /// Advances the clocks.
+    pub async fn advance(&mut self, millis: i64) {
+        self.postgres.database.shift_times_back(millis).await;
+        self.simulated_ms += millis;
     }
 
     /// Compares every row of every table, column by column. Sealed values are left out: they differ
     /// at each encryption.
     pub async fn compare(&self) {
-        let (ours, theirs) = (&self.sqlite.place, &self.postgres.place);
+        let (ours, theirs) = (&self.sqlite.database, &self.postgres.database);
         let tables = same("tables", ours.tables().await, theirs.tables().await);
         for table in tables.into_iter().filter(|table| table != "seal") {
-            let theirs = self.as_sqlite_has_it(theirs.table(&table).await);
+            let theirs = self.to_sqlite_form(theirs.table(&table).await);
             let ours = ours.table(&table).await;
             for key in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
                 let (Some(ours), Some(theirs)) = (ours.get(key), theirs.get(key)) else {
@@ -222,10 +221,13 @@ impl Pair {
     }
 
     /// Returns a table of Postgres with the times and texts that SQLite would have.
-    fn as_sqlite_has_it(&self, table: Table) -> Table {
-        let ours = |column: &str, text: String| match is_time(column) {
-            true => (text.parse::<i64>().unwrap() + self.travelled).to_string(),
-            false => unescaped(&text),
+    fn to_sqlite_form(&self, table: Table) -> Table {
+        let ours = |column: &str, text: String| {
+            if is_time(column) {
+                (text.parse::<i64>().unwrap() + self.simulated_ms).to_string()
+            } else {
+                unescaped(&text)
+            }
         };
         let row = |row: BTreeMap<String, Option<String>>| {
             let cell = |(column, text): (String, Option<String>)| {
@@ -235,11 +237,11 @@ impl Pair {
             row.into_iter().map(cell).collect()
         };
         let key = |key: Vec<String>| key.iter().map(|part| unescaped(part)).collect();
-        table.into_iter().map(|(place, cells)| (key(place), row(cells))).collect()
+        table.into_iter().map(|(row_key, cells)| (key(row_key), row(cells))).collect()
     }
 
     /// Compares the store values that executions of a run read.
-    pub async fn read_alike(&self, run: &RunInfo) {
+    pub async fn compare_reads(&self, run: &RunInfo) {
         let nodes: Vec<_> = run.graph.nodes().map(|(node, _)| node).collect();
         let read = async |store: &Store| {
             let root = Path::root();
@@ -260,8 +262,8 @@ impl Pair {
     /// Checks all invariants on both.
     pub async fn check(&self) {
         for side in [&self.sqlite, &self.postgres] {
-            let report = check(&side.place.database).await.unwrap();
-            assert_eq!(report.violations, [], "{:?}", side.place.kind);
+            let report = check(&side.database.location).await.unwrap();
+            assert_eq!(report.violations, [], "{:?}", side.database.kind);
         }
     }
 }

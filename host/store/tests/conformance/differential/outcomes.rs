@@ -1,4 +1,4 @@
-//! Random graphs, outcomes of executions and writes. All of it follows from a seed.
+//! Random outcomes: graphs, outcomes of executions and writes, all from a seed.
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::sketch::Sketch;
@@ -7,15 +7,15 @@ use exosphere_domain::limits::Usage;
 use exosphere_domain::outcome::Outcome;
 use serde_json::{Value, json};
 
-/// The unit of all delays in milliseconds. A history takes less time, so that chance does not
-/// decide which states are due.
-pub const QUARTER: i64 = 15 * 60 * 1000;
+/// The unit of all delays: 15 minutes. A test takes less time, so that its duration does not decide
+/// which states are due.
+pub const QUARTER_HOUR_MS: i64 = 15 * 60 * 1000;
 
 /// A small and portable random generator (splitmix64).
-pub struct Dice(pub u64);
+pub struct SeededRng(pub u64);
 
-impl Dice {
-    fn roll(&mut self) -> u64 {
+impl SeededRng {
+    fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Dice {
 
     /// Returns a number below `most`, which is not 0.
     pub fn below(&mut self, most: usize) -> usize {
-        (self.roll() % most as u64) as usize
+        (self.next_u64() % most as u64) as usize
     }
 
     /// Returns true with a probability of `often` percent.
@@ -33,7 +33,7 @@ impl Dice {
         self.below(100) < often
     }
 
-    /// Returns an element of a list, if there are any.
+    /// Returns an element of a list, or none if it is empty.
     pub fn pick<'a, T>(&mut self, several: &'a [T]) -> Option<&'a T> {
         match several.len() {
             0 => None,
@@ -41,7 +41,7 @@ impl Dice {
         }
     }
 
-    /// Takes an element out of a list, if there are any.
+    /// Removes an element of a list, or none if it is empty.
     pub fn take<T>(&mut self, several: &mut Vec<T>) -> Option<T> {
         match several.len() {
             0 => None,
@@ -50,8 +50,8 @@ impl Dice {
     }
 }
 
-/// Returns graphs with every feature of the store: unites in unites and beside each other,
-/// strategies, policies, store values.
+/// Returns graphs that use every feature of the store: nested and parallel unites, strategies, retry
+/// policies, store values.
 pub fn sketches() -> Vec<Sketch> {
     let fan = || Sketch::of("R > U; U > X; X > W; W(U) > Z");
     let nested = || Sketch::of("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)");
@@ -59,7 +59,9 @@ pub fn sketches() -> Vec<Sketch> {
     let all = vec![
         fan().with("X", |node| node["retry_policy"] = policy(2, "FIXED", 0)),
         fan()
-            .with("X", |node| node["retry_policy"] = policy(3, "FIXED_EQUAL_JITTER", 4 * QUARTER))
+            .with("X", |node| {
+                node["retry_policy"] = policy(3, "FIXED_EQUAL_JITTER", 4 * QUARTER_HOUR_MS)
+            })
             .with("W", |node| node["unites"]["on_empty"] = json!("RUN"))
             .store(json!({"keep": true, "default_values": {"a": "default"}}))
             .input("X", "a", "${{ store.a }}")
@@ -69,7 +71,7 @@ pub fn sketches() -> Vec<Sketch> {
                 node["unites"]["strategy"] = json!("ALL_DONE");
                 node["unites"]["max_failed"] = json!("40%");
             })
-            .with("G", |node| node["retry_policy"] = policy(1, "LINEAR", QUARTER)),
+            .with("G", |node| node["retry_policy"] = policy(1, "LINEAR", QUARTER_HOUR_MS)),
         nested().store(json!({"keep": true})),
         Sketch::of("U > X; X > Y Z; Y > W1; Z > W2; W1(U) > J; W2(U) > J; J(U)")
             .with("W1", |node| node["unites"]["strategy"] = json!("ALL_DONE")),
@@ -78,11 +80,11 @@ pub fn sketches() -> Vec<Sketch> {
             .input("B", "a", "${{ store.a }} and ${{ store.n }}")
             .input("D", "n", "${{ store.n }}"),
     ];
-    // Nothing else becomes due within seconds, either.
+    // All other retries are due after a quarter of an hour, too.
     let nodes = ["R", "U", "X", "W", "Z", "A", "B", "C", "D", "E", "F", "G", "Y", "W1", "W2", "J"];
     let other = |node: &mut Value| {
         if node["retry_policy"].is_null() {
-            node["retry_policy"] = policy(2, "EXPONENTIAL", QUARTER);
+            node["retry_policy"] = policy(2, "EXPONENTIAL", QUARTER_HOUR_MS);
         }
     };
     let each = |sketch: Sketch| nodes.iter().fold(sketch, |sketch, node| sketch.with(node, other));
@@ -93,19 +95,19 @@ pub fn sketches() -> Vec<Sketch> {
 const TEXTS: [&str; 7] = ["", "plain", "7", "NUL \0 and \u{1}0", "\u{1}", "ä𝄞'\"\\", "a\nb\tc"];
 
 /// Draws the outcome of one execution.
-pub fn outcome(dice: &mut Dice, is_root: bool) -> Outcome {
-    let words = TEXTS[dice.below(TEXTS.len())];
-    match dice.below(if is_root { 70 } else { 100 }) {
+pub fn outcome(rng: &mut SeededRng, is_root: bool) -> Outcome {
+    let words = TEXTS[rng.below(TEXTS.len())];
+    match rng.below(if is_root { 70 } else { 100 }) {
         0..55 => {
-            let count = [0, 1, 1, 1, 2, 2, 3, 4][dice.below(8)];
+            let count = [0, 1, 1, 1, 2, 2, 3, 4][rng.below(8)];
             let body = |at| json!({"at": at, "said": words}).to_string();
             Outcome::Outputs((0..count).map(body).collect())
         }
-        55..60 => Outcome::RequeueAfter(QUARTER * (1 + dice.below(4) as i64)),
+        55..60 => Outcome::RequeueAfter(QUARTER_HOUR_MS * (1 + rng.below(4) as i64)),
         60..64 => Outcome::Released,
         64..67 => Outcome::HostLost,
         67..70 => Outcome::Conflict,
-        70..75 => Outcome::Prune(dice.percent(50).then(|| json!({"why": words}).to_string())),
+        70..75 => Outcome::Prune(rng.percent(50).then(|| json!({"why": words}).to_string())),
         _ => {
             let kinds = [
                 FailureKind::Retryable,
@@ -115,37 +117,38 @@ pub fn outcome(dice: &mut Dice, is_root: bool) -> Outcome {
                 FailureKind::InvalidOutput,
                 FailureKind::Trap,
             ];
-            let failure = Failure::new(kinds[dice.below(kinds.len())], words);
-            Outcome::Failed(match dice.percent(30) {
-                true => failure.with(json!({"said": words, "limit": dice.below(99)})),
-                false => failure,
+            let failure = Failure::new(kinds[rng.below(kinds.len())], words);
+            Outcome::Failed(if rng.percent(30) {
+                failure.with(json!({"said": words, "limit": rng.below(99)}))
+            } else {
+                failure
             })
         }
     }
 }
 
 /// Draws the journal of an execution, for a run whose store holds `entries`.
-pub fn journal(dice: &mut Dice, entries: &[(String, Entry)]) -> Journal {
+pub fn journal(rng: &mut SeededRng, entries: &[(String, Entry)]) -> Journal {
     let mut journal = Journal::default();
-    if dice.percent(15) {
+    if rng.percent(15) {
         journal.fix_all(entries.iter().cloned());
     }
-    for _ in 0..1 + dice.below(3) {
-        let key = ["a", "b", "n", "n", "\u{1}0", "c", "d", "e"][dice.below(8)];
-        if dice.percent(40) {
+    for _ in 0..1 + rng.below(3) {
+        let key = ["a", "b", "n", "n", "\u{1}0", "c", "d", "e"][rng.below(8)];
+        if rng.percent(40) {
             let found = entries.iter().find(|(known, _)| known == key);
             journal.fix(key, found.map(|(_, entry)| entry.clone()));
         }
         // A value that it read has changed since.
-        if dice.percent(8) {
+        if rng.percent(8) {
             journal.fix(key, Some(Entry { value: "old".into(), version: 0 }));
         }
-        let written = match dice.below(10) {
-            0..4 => journal.set(key, TEXTS[dice.below(TEXTS.len())].into()),
+        let written = match rng.below(10) {
+            0..4 => journal.set(key, TEXTS[rng.below(TEXTS.len())].into()),
             4 => journal.remove(key),
-            5 => journal.set(key, "x".repeat(dice.below(250))),
-            6 => journal.increment(key, i64::MAX - dice.below(3) as i64),
-            _ => journal.increment(key, dice.below(9) as i64 - 4),
+            5 => journal.set(key, "x".repeat(rng.below(250))),
+            6 => journal.increment(key, i64::MAX - rng.below(3) as i64),
+            _ => journal.increment(key, rng.below(9) as i64 - 4),
         };
         // An attempt that cannot add goes on without the write.
         drop(written);
@@ -153,16 +156,16 @@ pub fn journal(dice: &mut Dice, entries: &[(String, Entry)]) -> Journal {
     journal
 }
 
-pub fn logs(dice: &mut Dice) -> Option<String> {
-    dice.percent(20).then(|| json!([TEXTS[dice.below(TEXTS.len())]]).to_string())
+pub fn logs(rng: &mut SeededRng) -> Option<String> {
+    rng.percent(20).then(|| json!([TEXTS[rng.below(TEXTS.len())]]).to_string())
 }
 
-pub fn usage(dice: &mut Dice) -> Option<Usage> {
-    dice.percent(80).then(|| Usage {
-        cpu_us: dice.below(1 << 40) as u64,
-        peak_memory_bytes: dice.below(1 << 32) as u64,
-        host_calls: dice.below(99) as u32,
-        input_bytes: dice.below(999) as u64,
-        output_bytes: dice.below(999) as u64,
+pub fn usage(rng: &mut SeededRng) -> Option<Usage> {
+    rng.percent(80).then(|| Usage {
+        cpu_us: rng.below(1 << 40) as u64,
+        peak_memory_bytes: rng.below(1 << 32) as u64,
+        host_calls: rng.below(99) as u32,
+        input_bytes: rng.below(999) as u64,
+        output_bytes: rng.below(999) as u64,
     })
 }
