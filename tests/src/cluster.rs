@@ -1,7 +1,7 @@
-//! A fleet: several hosts on one Postgres, each with a folder and a log of its own, that a test
-//! kills, freezes and starts again. Their logs show, from outside, which host executes a state.
+//! A cluster: several hosts on one Postgres, each with its own folder and log, which a test kills,
+//! freezes and restarts. The logs show which host executes a state.
 //!
-//! Not here: chance. A test decides what happens to which host.
+//! Not here: random faults, which `chaos` injects.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -16,17 +16,17 @@ use crate::postgres::Postgres;
 use crate::proxy::Proxy;
 use crate::{Host, check, tail, until};
 
-/// Log filter: executions, and nothing else that is ordinary.
+/// Log filter: warnings, and the begin of each execution.
 const LOG: &str = "warn,exosphere_orchestrator=debug";
 
 /// The settings of a host.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Number of nodes that the host may run at a time.
+    /// Slots of the host.
     pub slots: u32,
-    /// Slots that one namespace may have, if not the default share.
+    /// Slots of one namespace, or none for the default.
     pub namespace_slots: Option<u32>,
-    /// True if a proxy stands between the host and Postgres.
+    /// True if the host connects to Postgres through a proxy.
     pub proxied: bool,
     /// Offset of the host's clock in milliseconds.
     pub clock_offset_ms: i64,
@@ -50,7 +50,7 @@ impl Setup {
     }
 }
 
-/// An execution, from the host's log line of its begin.
+/// The begin of an execution, from the host's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Execution {
     /// The id of the state.
@@ -75,10 +75,7 @@ pub struct Member {
 impl Member {
     fn new(folder: &Path, postgres: &Postgres, database: &str, setup: Setup) -> Result<Member> {
         fs::create_dir_all(folder)?;
-        let proxy = match setup.proxied {
-            true => Some(Proxy::start(postgres.address())?),
-            false => None,
-        };
+        let proxy = setup.proxied.then(|| Proxy::start(postgres.address())).transpose()?;
         let address = proxy.as_ref().map_or(postgres.address(), Proxy::address);
         let database = Postgres::url_at(address, database);
         let (data, log) = (folder.join("data"), folder.join("log"));
@@ -88,13 +85,13 @@ impl Member {
 
     /// Starts the host, on its earlier folder if it had one.
     pub fn start(&mut self) -> Result<()> {
-        ensure!(self.host.is_none(), "it runs");
+        ensure!(self.host.is_none(), "the host is already running");
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let slots = self.setup.slots.to_string();
-        let key = self.key.to_str().context("a path that is no text")?;
+        let key = self.key.to_str().context("the path of the key is not UTF-8")?;
         let mut arguments =
             vec!["--database", &self.database, "--key", key, "--slots", &slots, "--log-json"];
-        // Some nodes of these tests wait for minutes while their host is disturbed.
+        // Some nodes of these tests wait for minutes during faults.
         arguments.extend(["--limit", "timeout_ms=600s"]);
         let namespace_slots = self.setup.namespace_slots.map(|slots| slots.to_string());
         if let Some(slots) = &namespace_slots {
@@ -153,7 +150,7 @@ impl Member {
 
     /// Returns the number of states that the host has claimed, if it is healthy.
     pub fn holding(&self) -> Result<i64> {
-        self.host()?.get("//health")?["holding"].as_i64().context("health tells what is held")
+        self.host()?.get("//health")?["holding"].as_i64().context("/health has no `holding`")
     }
 
     /// Returns all executions that the host has begun, in order.
@@ -180,41 +177,41 @@ fn execution(line: &str) -> Result<Option<Execution>> {
     let number = |name: &str| {
         let value = &fields[name];
         let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
-        number.with_context(|| format!("an execution without {name}: {line}"))
+        number.with_context(|| format!("an execution in the log has no {name}: {line}"))
     };
     Ok(Some(Execution { state: number("state")?, attempt: number("attempt")? }))
 }
 
 /// Several hosts on one database.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct Cluster {
     members: Vec<Member>,
     database: String,
     postgres_address: String,
     folder: TempDir,
 }
 
-impl Fleet {
+impl Cluster {
     /// Starts hosts on a new database, all at the same time.
-    pub fn start(postgres: &Postgres, database: &str, setups: &[Setup]) -> Result<Fleet> {
+    pub fn start(postgres: &Postgres, database: &str, setups: &[Setup]) -> Result<Cluster> {
         let postgres_address = postgres.create_database(database)?;
         let (folder, database) = (tempfile::tempdir()?, database.to_owned());
-        let mut fleet = Fleet { members: Vec::new(), database, postgres_address, folder };
+        let mut cluster = Cluster { members: Vec::new(), database, postgres_address, folder };
         for setup in setups {
-            fleet.add(postgres, setup.clone())?;
+            cluster.add(postgres, setup.clone())?;
         }
         let started: Vec<Result<()>> = std::thread::scope(|scope| {
             let start = |member| scope.spawn(|| Member::start(member));
-            let starts: Vec<_> = fleet.members.iter_mut().map(start).collect();
+            let starts: Vec<_> = cluster.members.iter_mut().map(start).collect();
             let join = |start: std::thread::ScopedJoinHandle<'_, _>| start.join();
             starts
                 .into_iter()
-                .map(|start| join(start).unwrap_or_else(|_| bail!("it panicked")))
+                .map(|start| join(start).unwrap_or_else(|_| bail!("the start of a host panicked")))
                 .collect()
         });
         match started.into_iter().collect::<Result<()>>() {
-            Ok(()) => Ok(fleet),
-            Err(error) => Err(error.context(fleet.tails())),
+            Ok(()) => Ok(cluster),
+            Err(error) => Err(error.context(cluster.tails())),
         }
     }
 
@@ -265,7 +262,7 @@ impl Fleet {
         check(&["--database", &self.postgres_address])
     }
 
-    /// Returns the ends of all logs, but for executions.
+    /// Returns the ends of all logs, without executions.
     pub fn tails(&self) -> String {
         let tail = |(at, member): (usize, &Member)| {
             let lines = tail(&member.log, 15, |line| !line.contains("\"executing\""));
@@ -275,16 +272,16 @@ impl Fleet {
     }
 }
 
-impl Fleet {
+impl Cluster {
     /// Prints the ends of the logs after a failure, and keeps the logs.
-    pub fn tell(&mut self, postgres: &Postgres) {
+    pub fn report_failure(&mut self, postgres: &Postgres) {
         println!("{}--- Postgres\n{}", self.tails(), postgres.tail());
         self.folder.disable_cleanup(true);
         println!("the logs are in {}", self.folder.path().display());
     }
 }
 
-impl Drop for Fleet {
+impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("{}", self.tails());
@@ -292,16 +289,16 @@ impl Drop for Fleet {
     }
 }
 
-/// Runs a test on a fleet, and then checks all invariants. A failure prints the ends of the logs.
-pub fn with_fleet(
+/// Runs a test on a cluster, and then checks all invariants. A failure prints the ends of the logs.
+pub fn with_cluster(
     postgres: &Postgres,
     database: &str,
     setups: &[Setup],
-    test: impl FnOnce(&mut Fleet) -> Result<()>,
+    test: impl FnOnce(&mut Cluster) -> Result<()>,
 ) -> Result<()> {
-    let mut fleet = Fleet::start(postgres, database, setups)?;
-    let tested = test(&mut fleet).and_then(|()| fleet.check());
-    tested.inspect_err(|_| fleet.tell(postgres))
+    let mut cluster = Cluster::start(postgres, database, setups)?;
+    let tested = test(&mut cluster).and_then(|()| cluster.check());
+    tested.inspect_err(|_| cluster.report_failure(postgres))
 }
 
 #[cfg(test)]

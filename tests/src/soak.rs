@@ -1,7 +1,7 @@
-//! Hostile attempts in large numbers in one namespace, with honest runs in another beside them all
-//! the time: the outcome of each, and the host's resources.
+//! A soak test: hostile attempts in one namespace, with honest runs in another; checks the outcome
+//! of each attempt and the host's resources.
 //!
-//! The caller chooses the number: a program takes a million, a test a few.
+//! The caller chooses the number: the program `soak` a million, a test a few thousand.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,12 +12,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::Host;
-use crate::beside::slack;
-use crate::process_stats::{Held, Watch};
+use crate::honest_traffic::slack;
+use crate::process_stats::{ProcessResources, ProcessStats};
 use crate::tenant::Tenant;
 
-/// The mix of attempts: each with its share in percent and the kind of failure that it must end
-/// with.
+/// The mix of attempts: name, share in percent, and the expected kind of failure.
 const MIX: [(&str, usize, &str); 14] = [
     ("trap", 34, "trap"),
     ("panic", 15, "trap"),
@@ -35,29 +34,29 @@ const MIX: [(&str, usize, &str); 14] = [
     ("log-secret", 2, "trap"),
 ];
 
-/// Letters of the logged secret: equal ones, so that a search has to start at each of them.
+/// Length of the logged secret: equal letters, so that a search starts at each of them.
 const SECRET_LETTERS: usize = 60_000;
 
-/// Attempts of one run, which are one fanout.
+/// Attempts of one run: the branches of its fanout.
 const FANOUT: u64 = 10_000;
 
-/// Attempts after which the host is expected to need no more memory.
-const SETTLED: u64 = 100_000;
+/// Attempts after which the host should need no more memory.
+const WARM_UP_ATTEMPTS: u64 = 100_000;
 
-/// Kilobytes by which it may grow all the same, beside a twentieth.
-const GROWTH: i64 = 20 * 1024;
+/// Kilobytes by which it may still grow, beside 5 %.
+const MAX_GROWTH_KB: i64 = 20 * 1024;
 
 /// Timeout of one run.
-const PATIENCE: Duration = Duration::from_secs(1_200);
+const RUN_TIMEOUT: Duration = Duration::from_secs(1_200);
 
-/// Returns the deadline of an attempt, in milliseconds. A debug build has more time, as
-/// everywhere: 48 guests share the processors.
+/// Returns the deadline of an attempt, in milliseconds. A debug build has more time: 48 guests share
+/// the processors.
 fn deadline_ms() -> u64 {
     const RELEASE_DEADLINE_MS: f64 = 100.0;
     (RELEASE_DEADLINE_MS * slack()) as u64
 }
 
-/// Descriptors and threads that come and go.
+/// Tolerance for descriptors and threads.
 const SLACK: usize = 10;
 
 /// A sample of the host's memory, descriptors and threads.
@@ -66,7 +65,7 @@ struct Sample {
     attempts: u64,
     at: Duration,
     rss: i64,
-    held: Held,
+    resources: ProcessResources,
 }
 
 /// The results of the honest runs.
@@ -110,14 +109,14 @@ pub fn run(attempts: u64) -> Result<Report> {
         let beside = scope.spawn(|| work_on(honest, &over));
         let attacked = report.attack(evil, attempts);
         over.store(true, Ordering::Relaxed);
-        report.honest = beside.join().map_err(|_| anyhow!("the honest side panicked"))??;
+        report.honest = beside.join().map_err(|_| anyhow!("the honest runs panicked"))??;
         attacked
     })?;
-    report.peak = Watch(host.pid()).kilobytes("VmHWM")?;
+    report.peak = ProcessStats(host.pid()).memory_kb("VmHWM")?;
     Ok(report)
 }
 
-/// Returns a fanout whose branches misbehave by turns, and a unite that accepts all failures.
+/// Returns a fanout whose branches misbehave in turn, and a unite that accepts all failures.
 fn attack(branches: u64) -> Value {
     let plan: Vec<&str> = MIX.iter().flat_map(|(way, times, _)| vec![*way; *times]).collect();
     json!({
@@ -153,38 +152,38 @@ fn work_on(tenant: Tenant<'_>, over: &AtomicBool) -> Result<Honest> {
         let found = tenant.result(&run)?;
         ensure!(found["status"] == "SUCCESS" && found["counts"]["success"] == 22, "{found:#}");
         let sum = tenant.output(&run, "merger")?["sum"].as_f64();
-        ensure!(sum == Some(190.0), "an honest run comes to {sum:?}");
+        ensure!(sum == Some(190.0), "the sum of an honest run is {sum:?}");
         honest.runs += 1;
         honest.slowest = honest.slowest.max(begun.elapsed());
     }
     Ok(honest)
 }
 
-/// Waits for the end of a run. A large run takes its time on a shared machine.
-fn over(evil: Tenant<'_>, run: &str) -> Result<Value> {
-    let end = Instant::now() + PATIENCE;
+/// Waits for the end of a run, which may take long on a shared machine.
+fn wait_for_end(evil: Tenant<'_>, run: &str) -> Result<Value> {
+    let end = Instant::now() + RUN_TIMEOUT;
     loop {
         if let Some(found) = evil.over(run)? {
             return Ok(found);
         }
-        ensure!(Instant::now() < end, "waited too long for {}", evil.run(run)?);
+        ensure!(Instant::now() < end, "timed out: the run is still {}", evil.run(run)?);
     }
 }
 
 impl Report {
     fn attack(&mut self, evil: Tenant<'_>, attempts: u64) -> Result<()> {
         let begun = Instant::now();
-        let watch = Watch(evil.host.pid());
+        let stats = ProcessStats(evil.host.pid());
         while self.attempts < attempts {
             let run = evil.begin("attack")?;
-            let found = over(evil, &run)?;
-            ensure!(found["status"] == "SUCCESS", "the unite takes everything: {found:#}");
-            let failed = found["counts"]["errored"].as_u64().context("no number")?;
-            ensure!(failed == attempts.min(FANOUT), "{failed} attempts have failed: {found:#}");
+            let found = wait_for_end(evil, &run)?;
+            ensure!(found["status"] == "SUCCESS", "the unite did not accept failures: {found:#}");
+            let failed = found["counts"]["errored"].as_u64().context("the run has no counts")?;
+            ensure!(failed == attempts.min(FANOUT), "{failed} attempts failed: {found:#}");
             self.count(evil, &run)?;
             self.attempts += failed;
-            let (rss, held) = (watch.kilobytes("VmRSS")?, watch.held()?);
-            let sample = Sample { attempts: self.attempts, at: begun.elapsed(), rss, held };
+            let (rss, resources) = (stats.memory_kb("VmRSS")?, stats.resources()?);
+            let sample = Sample { attempts: self.attempts, at: begun.elapsed(), rss, resources };
             println!("{sample}");
             self.samples.push(sample);
         }
@@ -193,38 +192,40 @@ impl Report {
 
     fn count(&mut self, evil: Tenant<'_>, run: &str) -> Result<()> {
         for state in evil.list(run, "identifier=attack&status=ERRORED")? {
-            let kind = state["failure"]["kind"].as_str().context("an untyped failure")?;
+            let kind = state["failure"]["kind"].as_str().context("a failure has no kind")?;
             let known = kind == "timeout" || MIX.iter().any(|(.., wanted)| *wanted == kind);
-            ensure!(known, "no attempt may come to this: {state:#}");
+            ensure!(known, "an attempt failed with an unexpected kind: {state:#}");
             *self.kinds.entry(kind.to_owned()).or_default() += 1;
         }
         Ok(())
     }
 
-    /// Checks that the host is as it was.
+    /// Checks the outcomes, and that the host has not grown.
     ///
     /// # Errors
     ///
-    /// If the host has grown, or the attempts ended otherwise than planned.
+    /// If the host has grown, or the attempts ended in unexpected ways.
     pub fn verdict(&self) -> Result<()> {
-        ensure!(self.honest.runs > 0, "there was no honest run beside them");
+        ensure!(self.honest.runs > 0, "no honest run has ended");
         for (kind, number) in &self.kinds {
             // Any attempt may run out of time on a busy machine.
             let planned: usize =
                 MIX.iter().filter(|(.., wanted)| wanted == kind).map(|(_, times, _)| times).sum();
             let most = planned as u64 * self.attempts / 100;
-            ensure!(kind == "timeout" || *number <= most, "{number} are {kind}, not {most}");
+            ensure!(
+                kind == "timeout" || *number <= most,
+                "{number} attempts failed with {kind}, at most {most} expected"
+            );
         }
-        let lost = self.kinds.get("timeout").copied().unwrap_or(0);
-        ensure!(lost <= self.attempts / 10, "{lost} of {} ran out of time", self.attempts);
-        let settled = self.samples.iter().find(|sample| sample.attempts >= SETTLED);
-        let (Some(first), Some(last)) = (settled.or(self.samples.first()), self.samples.last())
-        else {
+        let late = self.kinds.get("timeout").copied().unwrap_or(0);
+        ensure!(late <= self.attempts / 10, "{late} of {} attempts timed out", self.attempts);
+        let warm = self.samples.iter().find(|sample| sample.attempts >= WARM_UP_ATTEMPTS);
+        let (Some(first), Some(last)) = (warm.or(self.samples.first()), self.samples.last()) else {
             return Ok(());
         };
-        let most = first.rss + first.rss / 20 + GROWTH;
-        ensure!(settled.is_none() || last.rss <= most, "RSS grew: {first}; {last}");
-        let (was, is) = (first.held, last.held);
+        let most = first.rss + first.rss / 20 + MAX_GROWTH_KB;
+        ensure!(warm.is_none() || last.rss <= most, "RSS grew: {first}; {last}");
+        let (was, is) = (first.resources, last.resources);
         ensure!(is.descriptors <= was.descriptors + SLACK, "descriptors: {first}; {last}");
         ensure!(is.threads <= was.threads + SLACK, "threads: {first}; {last}");
         ensure!(is.children <= was.children, "children: {first}; {last}");
@@ -234,8 +235,13 @@ impl Report {
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sample { attempts, at, rss, held } = self;
-        write!(f, "{attempts:>9} attempts {:>7.0} s {:>6} MB {held}", at.as_secs_f64(), rss / 1024)
+        let Sample { attempts, at, rss, resources } = self;
+        write!(
+            f,
+            "{attempts:>9} attempts {:>7.0} s {:>6} MB {resources}",
+            at.as_secs_f64(),
+            rss / 1024
+        )
     }
 }
 
@@ -248,8 +254,8 @@ impl fmt::Display for Report {
             let rate = self.attempts as f64 / last.at.as_secs_f64();
             writeln!(f, "{last}; {rate:.0} attempts a second")?;
         }
-        writeln!(f, "the host had {} MB at most", self.peak / 1024)?;
+        writeln!(f, "maximum memory of the host: {} MB", self.peak / 1024)?;
         let Honest { runs, slowest } = &self.honest;
-        write!(f, "{runs} honest runs beside them, each right, the slowest in {slowest:.1?}")
+        write!(f, "{runs} honest runs, all correct, the slowest in {slowest:.1?}")
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use exosphere_tests::beside::{Beside, Bounds, Cancelled, alone, cancel_time};
+use exosphere_tests::honest_traffic::{Bounds, Cancelled, HonestTraffic, alone, cancel_time};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, check, good, until};
@@ -77,7 +77,7 @@ fn large_outputs_do_not_delay_others() -> Result<()> {
     on_both("large_outputs", |host| {
         let tenant = attacker(host)?;
         tenant.apply("large", &large_outputs(BRANCHES))?;
-        let honest = Beside::start(host)?;
+        let honest = HonestTraffic::start(host)?;
         let run = begin(&tenant, "large", &json!({"value": "x".repeat(LARGE)}))?;
         until("the first large results", || {
             let found = tenant.run(&run)?;
@@ -98,7 +98,7 @@ fn large_starts_do_not_delay_others() -> Result<()> {
         let tenant = attacker(host)?;
         let echo = json!({"node_name": "echo", "identifier": "only", "inputs": {"value": 0}, "next_nodes": []});
         tenant.apply("echo", &json!({ "nodes": [echo] }))?;
-        let honest = Beside::start(host)?;
+        let honest = HonestTraffic::start(host)?;
         let body =
             format!(r#"{{"inputs":{{"value":"{}"}},"delay_ms":600000}}"#, "x".repeat(8 << 20));
         let path = tenant.path("/graphs/echo/runs");

@@ -10,12 +10,12 @@ use exosphere_tests::{Host, check, until};
 use serde_json::{Value, json};
 
 /// Runs a test on a host on SQLite and on one on Postgres, and then checks all invariants.
-fn on_both(name: &str, test: impl Fn(&Bed) -> Result<()>) -> Result<()> {
+fn on_both(name: &str, test: impl Fn(&Harness) -> Result<()>) -> Result<()> {
     let url = Postgres::shared()?.create_database(name)?;
     for database in [None, Some(url.as_str())] {
         let folder = tempfile::tempdir()?;
-        let bed = Bed { folder: folder.path(), database };
-        test(&bed).with_context(|| format!("on {}", database.unwrap_or("SQLite")))?;
+        let harness = Harness { folder: folder.path(), database };
+        test(&harness).with_context(|| format!("on {}", database.unwrap_or("SQLite")))?;
         match database {
             Some(url) => check(&["--database", url])?,
             None => check(&["--data", &folder.path().to_string_lossy()])?,
@@ -25,12 +25,12 @@ fn on_both(name: &str, test: impl Fn(&Bed) -> Result<()>) -> Result<()> {
 }
 
 /// A database on which a host is started, and started again.
-struct Bed<'a> {
+struct Harness<'a> {
     folder: &'a Path,
     database: Option<&'a str>,
 }
 
-impl Bed<'_> {
+impl Harness<'_> {
     fn host(&self) -> Result<Host> {
         let database = self.database.map(|url| vec!["--database", url]).unwrap_or_default();
         let arguments: Vec<_> = database.into_iter().chain(["--slots", "2"]).collect();
@@ -61,8 +61,8 @@ fn id(run: &Value) -> Result<String> {
 
 #[test]
 fn a_start_can_be_delayed() -> Result<()> {
-    on_both("later", |bed| {
-        let host = bed.host()?;
+    on_both("later", |harness| {
+        let host = harness.host()?;
         host.apply("later", &waiters(1, 0))?;
         let begun = Instant::now();
         let (_, run) = start(&host, "later", &json!({"delay_ms": 700}))?;
@@ -88,8 +88,8 @@ fn a_start_can_be_delayed() -> Result<()> {
 
 #[test]
 fn a_repeated_key_returns_the_same_run() -> Result<()> {
-    on_both("once", |bed| {
-        let host = bed.host()?;
+    on_both("once", |harness| {
+        let host = harness.host()?;
         host.apply("once", &waiters(2, 0))?;
         host.apply("other", &waiters(1, 0))?;
         let body = json!({"idempotency_key": "invoice 4711"});
@@ -99,7 +99,7 @@ fn a_repeated_key_returns_the_same_run() -> Result<()> {
         let (status, problem) = host.refused("POST", "/graphs/other/runs", &body)?;
         ensure!(status == 422, "{problem}");
         host.kill()?;
-        let host = bed.host()?;
+        let host = harness.host()?;
         let (_, later) = start(&host, "once", &body)?;
         ensure!(later["run"] == run["run"], "it holds after a crash: {later}");
         ensure!(host.wait_for(&id(&run)?)?["counts"]["states"] == 4);
@@ -110,8 +110,8 @@ fn a_repeated_key_returns_the_same_run() -> Result<()> {
 
 #[test]
 fn a_start_can_wait_for_the_result() -> Result<()> {
-    on_both("ends", |bed| {
-        let host = bed.host()?;
+    on_both("ends", |harness| {
+        let host = harness.host()?;
         host.apply("ends", &waiters(2, 20))?;
         let ended = "ends/runs?wait_ms=30000";
         let post = |path: &str, body: &Value| -> Result<(u16, Value)> {
@@ -137,8 +137,8 @@ fn a_start_can_wait_for_the_result() -> Result<()> {
 
 #[test]
 fn a_paused_run_only_finishes_running_states() -> Result<()> {
-    on_both("pause", |bed| {
-        let host = bed.host()?;
+    on_both("pause", |harness| {
+        let host = harness.host()?;
         host.apply("pause", &waiters(30, 100))?;
         let run = host.run("pause", &json!({}), &json!({}))?;
         host.wait_until(&run, |run| run["counts"]["success"].as_u64() > Some(2))?;
@@ -153,7 +153,7 @@ fn a_paused_run_only_finishes_running_states() -> Result<()> {
         ensure!(before["success"].as_u64() < Some(12), "only what ran has ended: {before}");
         host.kill()?;
 
-        let host = bed.host()?;
+        let host = harness.host()?;
         let found = host.get(&format!("/runs/{run}"))?;
         ensure!(found["paused"] == true && found["counts"] == before, "{found}");
         // Other runs are not held up by it, however many of its states are due.
@@ -173,8 +173,8 @@ fn a_paused_run_only_finishes_running_states() -> Result<()> {
 
 #[test]
 fn a_paused_run_can_be_cancelled() -> Result<()> {
-    on_both("stop", |bed| {
-        let host = bed.host()?;
+    on_both("stop", |harness| {
+        let host = harness.host()?;
         host.apply("stop", &waiters(50, 30_000))?;
         let run = host.run("stop", &json!({}), &json!({}))?;
         host.wait_until(&run, |run| run["counts"]["states"] == 52)?;
@@ -188,8 +188,8 @@ fn a_paused_run_can_be_cancelled() -> Result<()> {
 
 #[test]
 fn a_redrive_repairs_a_failed_run() -> Result<()> {
-    on_both("redrive", |bed| {
-        let host = bed.host()?;
+    on_both("redrive", |harness| {
+        let host = harness.host()?;
         host.apply("redrive", &json!({"nodes": [
             {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 700}, "next_nodes": ["worker"]},
             {"node_name": "fail_when", "identifier": "worker", "next_nodes": ["merger"],
@@ -213,8 +213,8 @@ fn a_redrive_repairs_a_failed_run() -> Result<()> {
 
 #[test]
 fn runs_are_paged_newest_first() -> Result<()> {
-    on_both("pages", |bed| {
-        let host = bed.host()?;
+    on_both("pages", |harness| {
+        let host = harness.host()?;
         host.apply("pages", &waiters(1, 0))?;
         let mut begun = Vec::new();
         for _ in 0..5 {

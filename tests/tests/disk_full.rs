@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::{Host, check, start_in_vain, tail, until};
+use exosphere_tests::{Host, check, failing_start, tail, until};
 use rustix::process::{Pid, Resource, Rlimit, getuid, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -233,7 +233,7 @@ fn a_read_only_folder_is_rejected() -> Result<()> {
     let data = mount.data();
     stop(Host::start_in(&data)?)?;
     mount.remount("ro")?;
-    let words = start_in_vain(&["--data", text(&data)?])?;
+    let words = failing_start(&["--data", text(&data)?])?;
     ensure!(words.to_lowercase().contains("read-only"), "this is not clear: {words}");
     mount.remount("rw")?;
     stop(Host::start_in(&data)?)
@@ -252,7 +252,7 @@ fn a_read_only_file_is_rejected() -> Result<()> {
     permissions.set_readonly(true);
     fs::set_permissions(&file, permissions)?;
     ensure!(OpenOptions::new().append(true).open(&file).is_err());
-    let words = start_in_vain(&["--data", text(folder.path())?])?;
+    let words = failing_start(&["--data", text(folder.path())?])?;
     let words = words.to_lowercase();
     ensure!(words.contains("read") && words.contains("only"), "this is not clear: {words}");
     Ok(())
@@ -265,7 +265,7 @@ fn a_read_only_postgres_is_rejected() -> Result<()> {
     let (first, second) = (tempfile::tempdir()?, tempfile::tempdir()?);
     stop(Host::start_with(first.path(), &["--database", &url], |_| ())?)?;
     postgres.psql("postgres", "ALTER DATABASE refused SET default_transaction_read_only = on")?;
-    let words = start_in_vain(&["--data", text(second.path())?, "--database", &url])?;
+    let words = failing_start(&["--data", text(second.path())?, "--database", &url])?;
     ensure!(words.to_lowercase().contains("read-only"), "this is not clear: {words}");
     Ok(())
 }

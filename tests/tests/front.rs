@@ -14,11 +14,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::beside::{Beside, Bounds, HEALTH_MAX, alone, slack};
 use exosphere_tests::guest;
+use exosphere_tests::honest_traffic::{Bounds, HEALTH_MAX, HonestTraffic, alone, slack};
 use exosphere_tests::postgres::{Mode, Postgres};
-use exosphere_tests::process_stats::Watch;
-use exosphere_tests::{Host, good, problem, start_in_vain, until};
+use exosphere_tests::process_stats::ProcessStats;
+use exosphere_tests::{Host, failing_start, good, problem, until};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ fn idle_connections_do_not_block_others() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let set_up = |command: &mut Command| descriptors(command, 1024);
     let host = Host::start_with(folder.path(), &["--header-seconds", "600"], set_up)?;
-    let beside = Beside::start(&host)?;
+    let traffic = HonestTraffic::start(&host)?;
     let mut idle = Vec::new();
     for number in 0..IDLE {
         let mut stream = connect(&host)?;
@@ -70,8 +70,8 @@ fn idle_connections_do_not_block_others() -> Result<()> {
         idle.push(stream);
     }
     std::thread::sleep(Duration::from_secs(2));
-    let held = Watch(host.pid()).held()?;
-    let report = beside.finish()?;
+    let held = ProcessStats(host.pid()).resources()?;
+    let report = traffic.finish()?;
     report.hold(Bounds::default())?;
     // 1024, less 64, less two for each of 64 slots: one peer has half of that.
     ensure!(held.descriptors < 416 + 100, "{held}");
@@ -256,8 +256,8 @@ fn lists_of_large_graphs_take_little_memory() -> Result<()> {
         for number in 0..30 {
             host.apply(&format!("g{number:02}"), &graph)?;
         }
-        let beside = Beside::start(&host)?;
-        let before = Watch(host.pid()).kilobytes("VmHWM")?;
+        let traffic = HonestTraffic::start(&host)?;
+        let before = ProcessStats(host.pid()).memory_kb("VmHWM")?;
         std::thread::scope(|scope| {
             let list = || {
                 for _ in 0..5 {
@@ -270,10 +270,10 @@ fn lists_of_large_graphs_take_little_memory() -> Result<()> {
             let all: Vec<_> = (0..16).map(|_| scope.spawn(list)).collect();
             all.into_iter().try_for_each(|list| list.join().unwrap())
         })?;
-        let after = Watch(host.pid()).kilobytes("VmHWM")?;
+        let after = ProcessStats(host.pid()).memory_kb("VmHWM")?;
         // Sixty megabytes for each list, if they were read.
         ensure!(after - before < 60_000, "{flags:?}: from {before} kB to {after} kB");
-        beside.finish()?.hold(Bounds::default())?;
+        traffic.finish()?.hold(Bounds::default())?;
     }
     Ok(())
 }
@@ -287,8 +287,8 @@ fn large_reads_take_turns() -> Result<()> {
     host.push("lab")?;
     let graph = large_graph(3_000_000);
     host.apply("large", &graph)?;
-    let beside = Beside::start(&host)?;
-    let before = Watch(host.pid()).kilobytes("VmHWM")?;
+    let traffic = HonestTraffic::start(&host)?;
+    let before = ProcessStats(host.pid()).memory_kb("VmHWM")?;
     // The callers send requests, and do not read the answers.
     let mut asked = Vec::new();
     for _ in 0..40 {
@@ -298,9 +298,9 @@ fn large_reads_take_turns() -> Result<()> {
         asked.push(stream);
     }
     std::thread::sleep(Duration::from_secs(2));
-    let after = Watch(host.pid()).kilobytes("VmHWM")?;
+    let after = ProcessStats(host.pid()).memory_kb("VmHWM")?;
     ensure!(after - before < 40_000, "from {before} kB to {after} kB");
-    beside.finish()?.hold(Bounds::default())?;
+    traffic.finish()?.hold(Bounds::default())?;
     drop(asked);
     let read = host.get("/graphs/large")?;
     ensure!(read["template"]["nodes"][0]["inputs"]["value"].as_str().unwrap().len() == 3_000_000);
@@ -486,7 +486,7 @@ fn another_users_open_folder_is_rejected() -> Result<()> {
         return Ok(());
     }
     let data = data.to_str().unwrap();
-    let words = start_in_vain(&["--data", data])?;
+    let words = failing_start(&["--data", data])?;
     ensure!(words.contains("chmod 700") && words.contains("65534"), "{words}");
     Ok(())
 }
@@ -498,7 +498,7 @@ fn a_renamed_lock_still_excludes_hosts() -> Result<()> {
     let data = folder.path().to_str().unwrap();
     for moved in ["lock", "host.id"] {
         fs::rename(folder.path().join(moved), folder.path().join("moved"))?;
-        let words = start_in_vain(&["--data", data])?;
+        let words = failing_start(&["--data", data])?;
         ensure!(words.contains("in use by another exosphere host"), "{moved}: {words}");
     }
     ensure!(host.get("//health")?["status"] == "ok");

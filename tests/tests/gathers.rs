@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::process_stats::Watch;
+use exosphere_tests::process_stats::ProcessStats;
 use exosphere_tests::{Host, check};
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ fn gathers_ignore_unreferenced_fields() -> Result<()> {
         let taken = &states[0]["outputs"][0]["values"][1];
         let expected = json!({"small": vec![0; 40], "none": vec![1; 40]});
         ensure!(*taken == expected, "{taken}");
-        let most = Watch(host.pid()).kilobytes("VmHWM")? / 1024;
+        let most = ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024;
         println!("{arguments:?}: {most} MB");
         ensure!(most < 600, "{arguments:?}: the host took {most} MB");
     }

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use exosphere_tests::process_stats::Watch;
+use exosphere_tests::process_stats::ProcessStats;
 use exosphere_tests::{Host, until};
 use serde_json::{Value, json};
 
@@ -142,9 +142,9 @@ fn a_cancel_stops_running_guests() -> Result<()> {
     host.wait_until(&run, |run| run["counts"]["states"] == 202)?;
     // Spinning begins a little later, and takes most of the CPU time: more than a hundred times the
     // bound below.
-    let watch = Watch(host.pid());
-    let before = watch.cpu_seconds()?;
-    until("some spinning", || Ok((watch.cpu_seconds()? > before + 1.5).then_some(())))?;
+    let stats = ProcessStats(host.pid());
+    let before = stats.cpu_seconds()?;
+    until("some spinning", || Ok((stats.cpu_seconds()? > before + 1.5).then_some(())))?;
     let begun = Instant::now();
     let found = host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     ensure!(found["status"] == "CANCELLED" && found["counts"]["open"] == 0, "{found:#}");

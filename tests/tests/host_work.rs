@@ -8,8 +8,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::beside::{Beside, Bounds, alone, cancel_time, sigterm_time};
 use exosphere_tests::guest::{self, Changes};
+use exosphere_tests::honest_traffic::{Bounds, HonestTraffic, alone, cancel_time, sigterm_time};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, good, problem};
@@ -135,7 +135,7 @@ fn output_checks_are_billed_to_attempts() -> Result<()> {
         let evil = evil(&host);
         push_heavy_outputs(&evil)?;
         evil.apply("heavy", &one("attack"))?;
-        let beside = Beside::start(&host)?;
+        let traffic = HonestTraffic::start(&host)?;
         let begun = Instant::now();
         let runs: Vec<_> = (0..4).map(|_| evil.begin("heavy")).collect::<Result<_>>()?;
         for run in runs {
@@ -154,7 +154,7 @@ fn output_checks_are_billed_to_attempts() -> Result<()> {
         }
         let took = begun.elapsed();
         ensure!(took < Duration::from_secs(240), "{took:.1?}");
-        beside.finish()?.hold(Bounds::default())
+        traffic.finish()?.hold(Bounds::default())
     })
 }
 
@@ -300,7 +300,7 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
         let any = json!({"type": "object"});
         let component = described("", &json!([node("attack", &heaviest_inputs(), &any)]))?;
         upload(&evil, "heavy", component)?;
-        let beside = Beside::start(&host)?;
+        let traffic = HonestTraffic::start(&host)?;
         let path = evil.path("/graphs/heavy/validate");
         let begun = Instant::now();
         let hurried = Client::builder().timeout(Duration::from_millis(20)).build()?;
@@ -326,7 +326,7 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
         ensure!(status == 422);
         let took = begun.elapsed();
         ensure!(took < Duration::from_secs(15), "{took:.1?}");
-        beside.finish()?.hold(Bounds::default())
+        traffic.finish()?.hold(Bounds::default())
     })
 }
 
@@ -387,14 +387,14 @@ fn redacting_large_secrets_is_bounded() -> Result<()> {
             "retry_policy": {"max_retries": 0},
             "secrets": {"k": secret},
         });
-        let beside = Beside::start(&host)?;
+        let traffic = HonestTraffic::start(&host)?;
         let begun = Instant::now();
         let run = evil.start("lines", &graph)?;
         let found = evil.result(&run)?;
         ensure!(found["status"] == "SUCCESS", "{found:#}");
         let took = begun.elapsed();
         ensure!(took < Duration::from_secs(20), "{took:.1?}");
-        let report = beside.finish()?;
+        let report = traffic.finish()?;
         let more = report.memory_most.saturating_sub(report.memory_first) >> 20;
         ensure!(more < 200, "{more} MiB more: {report}");
         report.hold(Bounds::default())?;
@@ -418,7 +418,7 @@ fn validation_reads_named_nodes_once() -> Result<()> {
         for at in 0..12 {
             upload(&evil, &format!("heavy{at}"), component.clone())?;
         }
-        let beside = Beside::start(&host)?;
+        let traffic = HonestTraffic::start(&host)?;
         let graph = |node: &str| {
             json!({"nodes": [{"node_name": node, "plugin": "heavy7", "identifier": "only",
                               "inputs": {}, "next_nodes": []}]})
@@ -434,7 +434,7 @@ fn validation_reads_named_nodes_once() -> Result<()> {
                 .collect();
             requests.into_iter().try_for_each(|request| request.join().unwrap().map(drop))
         })?;
-        let report = beside.finish()?;
+        let report = traffic.finish()?;
         let more = report.memory_most.saturating_sub(report.memory_first) >> 20;
         ensure!(more < 300, "{more} MiB more: {report}");
         report.hold(Bounds::default())

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::guest::{Changes, component};
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::process_stats::Watch;
+use exosphere_tests::process_stats::ProcessStats;
 use exosphere_tests::{Host, binary, good, problem};
 use serde_json::{Value, json};
 
@@ -189,7 +189,7 @@ fn json_within_text_takes_no_memory() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;
-    let most = || Ok::<_, anyhow::Error>(Watch(host.pid()).kilobytes("VmHWM")? / 1024);
+    let most = || Ok::<_, anyhow::Error>(ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024);
     let before = most()?;
     // A node's output, stored and read again.
     let hidden = format!(r#"{{"$serde_json::private::RawValue":"{}"}}"#, heavy(2 << 20));

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::process_stats::Watch;
+use exosphere_tests::process_stats::ProcessStats;
 use exosphere_tests::{Host, problem};
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ fn oversized_start_json_is_rejected_cheaply() -> Result<()> {
     let (status, found) = problem(start(&host, &ones(30 << 20))?)?;
     let words = found["detail"].as_str().context("no detail")?;
     ensure!(status == 413 && words.contains("--limit json_bytes="), "{found}");
-    let most = Watch(host.pid()).kilobytes("VmHWM")? / 1024;
+    let most = ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024;
     ensure!(most < 250, "it took {most} MB to say so");
     Ok(())
 }
@@ -55,7 +55,7 @@ fn runs_with_large_json_take_turns() -> Result<()> {
         Ok(started["run"].as_str().context("no id")?.to_owned())
     };
     ensure!(host.wait_for(&run(&host)?)?["status"] == "SUCCESS");
-    let one = Watch(host.pid()).kilobytes("VmHWM")?;
+    let one = ProcessStats(host.pid()).memory_kb("VmHWM")?;
     let runs: Vec<String> = std::thread::scope(|scope| {
         let starts: Vec<_> = (0..12).map(|_| scope.spawn(|| run(&host))).collect();
         starts
@@ -66,7 +66,7 @@ fn runs_with_large_json_take_turns() -> Result<()> {
     for run in &runs {
         ensure!(host.wait_for(run)?["status"] == "SUCCESS");
     }
-    let all = Watch(host.pid()).kilobytes("VmHWM")?;
+    let all = ProcessStats(host.pid()).memory_kb("VmHWM")?;
     ensure!(all < 4 * one, "one took {} MB, twelve took {} MB", one / 1024, all / 1024);
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::beside::{Beside, Bounds, alone, cancel_time};
+use exosphere_tests::honest_traffic::{Bounds, HonestTraffic, alone, cancel_time};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, check, until};
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 const WIDE: u32 = 200_000;
 
 /// A database on which a host is started, and started again.
-struct Bed<'a> {
+struct Harness<'a> {
     name: &'a str,
     folder: &'a std::path::Path,
     database: Option<&'a str>,
 }
 
-impl Bed<'_> {
+impl Harness<'_> {
     fn host(&self) -> Result<Host> {
         let database = self.database.map(|url| vec!["--database", url]).unwrap_or_default();
         let timeout = ["--limit", "timeout_ms=600s"];
@@ -54,13 +54,15 @@ impl Bed<'_> {
 }
 
 /// Runs a test on both databases, and then checks all invariants.
-fn on_both(name: &str, test: impl Fn(&Bed) -> Result<()>) -> Result<()> {
+fn on_both(name: &str, test: impl Fn(&Harness) -> Result<()>) -> Result<()> {
     let _alone = alone();
     let url = Postgres::shared()?.create_database(name)?;
     for database in [None, Some(url.as_str())] {
         let folder = tempfile::tempdir()?;
-        let bed = Bed { name, folder: folder.path(), database };
-        test(&bed).and_then(|()| bed.check()).with_context(|| format!("on {database:?}"))?;
+        let harness = Harness { name, folder: folder.path(), database };
+        test(&harness)
+            .and_then(|()| harness.check())
+            .with_context(|| format!("on {database:?}"))?;
     }
     Ok(())
 }
@@ -84,11 +86,11 @@ fn wide(branches: u32) -> Value {
 
 #[test]
 fn a_wide_fanout_does_not_delay_others() -> Result<()> {
-    on_both("wide", |bed| {
-        let host = bed.host()?;
+    on_both("wide", |harness| {
+        let host = harness.host()?;
         let tenant = owner(&host)?;
         tenant.apply("wide", &wide(WIDE))?;
-        let honest = Beside::start(&host)?;
+        let honest = HonestTraffic::start(&host)?;
         let run = tenant.begin("wide")?;
         let states = until("the fan", || {
             let found = tenant.run(&run)?;
@@ -111,44 +113,44 @@ fn a_wide_fanout_does_not_delay_others() -> Result<()> {
 
 #[test]
 fn a_cancel_ends_a_staged_fanout() -> Result<()> {
-    on_both("halfway", |bed| {
-        let host = bed.host()?;
+    on_both("halfway", |harness| {
+        let host = harness.host()?;
         let tenant = owner(&host)?;
         tenant.apply("wide", &wide(WIDE))?;
         let run = tenant.begin("wide")?;
-        until("a piece of the fan", || Ok((bed.count("staged")? > 0).then_some(())))?;
+        until("a piece of the fan", || Ok((harness.count("staged")? > 0).then_some(())))?;
         ensure!(tenant.list(&run, "")?.len() == 1, "nobody sees it yet");
-        bed.check()?;
+        harness.check()?;
         let cancelled = cancel_time(&tenant, &run)?;
         println!("{cancelled:?}");
-        until("the pieces to be gone", || Ok((bed.count("staged")? == 0).then_some(())))?;
+        until("the pieces to be gone", || Ok((harness.count("staged")? == 0).then_some(())))?;
         let found = tenant.run(&run)?;
-        ensure!(found["counts"]["states"] == 1 && bed.count("state")? == 1, "{found}");
-        ensure!(bed.count("output")? == 0);
+        ensure!(found["counts"]["states"] == 1 && harness.count("state")? == 1, "{found}");
+        ensure!(harness.count("output")? == 0);
         cancelled.hold()
     })
 }
 
 #[test]
 fn a_killed_host_leaves_no_partial_fanout() -> Result<()> {
-    on_both("fan_killed", |bed| {
-        let host = bed.host()?;
+    on_both("fan_killed", |harness| {
+        let host = harness.host()?;
         let tenant = owner(&host)?;
         let mut graph = wide(20_000);
         graph["nodes"][1]["inputs"]["ms"] = json!(0);
         tenant.apply("wide", &graph)?;
         let run = tenant.begin("wide")?;
-        until("a piece of the fan", || Ok((bed.count("staged")? > 0).then_some(())))?;
+        until("a piece of the fan", || Ok((harness.count("staged")? > 0).then_some(())))?;
         host.kill()?;
-        ensure!(bed.count("staged")? == 1, "it was killed in the middle");
-        bed.check()?;
-        let host = bed.host()?;
+        ensure!(harness.count("staged")? == 1, "it was killed in the middle");
+        harness.check()?;
+        let host = harness.host()?;
         let tenant = Tenant { host: &host, name: "large" };
         let ended = tenant.result(&run)?;
         ensure!(ended["status"] == "SUCCESS" && ended["counts"]["success"] == 20_002, "{ended}");
         let merged = tenant.output(&run, "merger")?;
         ensure!(merged["values"] == json!((0..20_000).collect::<Vec<_>>()), "in order");
-        ensure!(bed.count("staged")? == 0);
+        ensure!(harness.count("staged")? == 0);
         Ok(())
     })
 }
@@ -171,13 +173,13 @@ fn redrive(tenant: &Tenant<'_>, run: &str) -> Result<Value> {
 #[test]
 fn a_large_redrive_does_not_delay_others() -> Result<()> {
     const FAILED: u32 = 20_000;
-    on_both("redriven", |bed| {
-        let host = bed.host()?;
+    on_both("redriven", |harness| {
+        let host = harness.host()?;
         let tenant = owner(&host)?;
         let run = tenant.start("failing", &failing(FAILED))?;
         let failed = tenant.result(&run)?;
         ensure!(failed["counts"]["errored"] == FAILED + 1, "{failed}");
-        let honest = Beside::start(&host)?;
+        let honest = HonestTraffic::start(&host)?;
         let redriven = redrive(&tenant, &run)?;
         ensure!(redriven["retried"] == FAILED && redriven["late"] == 0, "{redriven}");
         let healed = tenant.result(&run)?;
@@ -191,15 +193,18 @@ fn a_large_redrive_does_not_delay_others() -> Result<()> {
 #[test]
 fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
     const FAILED: u32 = 5_000;
-    on_both("redrive_killed", |bed| {
-        let host = bed.host()?;
+    on_both("redrive_killed", |harness| {
+        let host = harness.host()?;
         let tenant = owner(&host)?;
         let run = tenant.start("failing", &failing(FAILED))?;
         tenant.result(&run)?;
         let parked = "state WHERE status = 'CREATED' AND parked = 1";
         std::thread::scope(|scope| -> Result<()> {
             let asked = scope.spawn(|| redrive(&tenant, &run));
-            until("the first states to be open", || Ok((bed.count(parked)? > 0).then_some(())))?;
+            until(
+                "the first states to be open",
+                || Ok((harness.count(parked)? > 0).then_some(())),
+            )?;
             host.signal(rustix::process::Signal::KILL)?;
             ensure!(
                 asked.join().is_ok_and(|answer| answer.is_err()),
@@ -208,10 +213,10 @@ fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
             Ok(())
         })?;
         host.kill()?;
-        let open = bed.count(parked)?;
+        let open = harness.count(parked)?;
         ensure!((1..i64::from(FAILED)).contains(&open), "{open} are open");
-        bed.check()?;
-        let host = bed.host()?;
+        harness.check()?;
+        let host = harness.host()?;
         let tenant = Tenant { host: &host, name: "large" };
         let healed = until("the end of the redrive", || {
             let found = tenant.run(&run)?;
@@ -224,8 +229,8 @@ fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
 
 #[test]
 fn a_run_cannot_exceed_its_state_limit() -> Result<()> {
-    on_both("run_states", |bed| {
-        let host = bed.host()?;
+    on_both("run_states", |harness| {
+        let host = harness.host()?;
         let tenant = owner(&host)?;
         let mut graph = wide(30_000);
         graph["limits"] = json!({"run_states": 20_000});

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::{Host, binary, check, start_in_vain};
+use exosphere_tests::{Host, binary, check, failing_start};
 use serde_json::{Value, json};
 
 const SECRET: &str = "hush-hush-hush";
@@ -89,7 +89,7 @@ fn rotation_is_invisible_to_running_hosts() -> Result<()> {
 
     // With the former key it is refused, and told why.
     fs::write(&key, &first)?;
-    let words = start_in_vain(&["--data", data])?;
+    let words = failing_start(&["--data", data])?;
     ensure!(words.contains("sealed under the key") && words.contains("--key"), "{words}");
     fs::write(&key, &third[..32])?;
     let host = Host::start_in(folder.path())?;

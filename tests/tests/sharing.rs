@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use exosphere_tests::cluster::{Setup, with_fleet};
+use exosphere_tests::cluster::{Setup, with_cluster};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::{Host, check, until};
 use serde_json::{Value, json};
@@ -34,24 +34,24 @@ fn warm_up(host: &Host) -> Result<()> {
 fn spread(database: &str, slots: [u32; 2], n: usize) -> Result<(Duration, usize)> {
     let mut measured = None;
     let setups = slots.map(Setup::one_namespace);
-    with_fleet(Postgres::shared()?, database, &setups, |fleet| {
-        fleet.host(0)?.push("lab")?;
+    with_cluster(Postgres::shared()?, database, &setups, |cluster| {
+        cluster.host(0)?.push("lab")?;
         // The second host alone, so that it is the one that loads the plugin.
-        warm_up(fleet.host(1)?)?;
-        warm_up(fleet.host(0)?)?;
-        let before = fleet.members()[1].executions()?.len();
-        fleet.host(0)?.apply("slow", &branches(n, 2_000))?;
+        warm_up(cluster.host(1)?)?;
+        warm_up(cluster.host(0)?)?;
+        let before = cluster.members()[1].executions()?.len();
+        cluster.host(0)?.apply("slow", &branches(n, 2_000))?;
         let begun = Instant::now();
-        let run = fleet.host(0)?.run("slow", &json!({}), &json!({}))?;
-        let found = fleet.host(0)?.wait_for(&run)?;
+        let run = cluster.host(0)?.run("slow", &json!({}), &json!({}))?;
+        let found = cluster.host(0)?.wait_for(&run)?;
         let took = begun.elapsed();
         ensure!(found["status"] == "SUCCESS", "{found:#}");
-        let merged = fleet.host(1)?.output(&run, "merger")?;
+        let merged = cluster.host(1)?.output(&run, "merger")?;
         ensure!(merged["values"] == json!((0..n).collect::<Vec<_>>()), "{merged}");
-        let there = fleet.members()[1].executions()?.len() - before;
+        let there = cluster.members()[1].executions()?.len() - before;
         println!("{n} branches of 2 s on {slots:?} slots took {took:?}, {there} on the second");
         let attempts = "SELECT COUNT(*) FROM attempt";
-        let attempts = Postgres::shared()?.psql(fleet.database(), attempts)?;
+        let attempts = Postgres::shared()?.psql(cluster.database(), attempts)?;
         ensure!(attempts == "0", "what was given back has used up an attempt: {attempts}");
         measured = Some((took, there));
         Ok(())
@@ -96,9 +96,9 @@ fn on_both(database: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     test(&host)?;
     host.kill()?;
     check(&["--data", folder.path().to_str().unwrap_or_default()])?;
-    with_fleet(Postgres::shared()?, database, &[Setup::slots(64)], |fleet| {
-        fleet.host(0)?.push("lab")?;
-        test(fleet.host(0)?)
+    with_cluster(Postgres::shared()?, database, &[Setup::slots(64)], |cluster| {
+        cluster.host(0)?.push("lab")?;
+        test(cluster.host(0)?)
     })
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::cluster::{Setup, with_fleet};
+use exosphere_tests::cluster::{Setup, with_cluster};
 use exosphere_tests::postgres::{Mode, Postgres};
 use exosphere_tests::{Host, binary, check, problem, tail, until};
 use reqwest::blocking::Client;
@@ -175,12 +175,12 @@ fn requests_are_answered_during_an_outage() -> Result<()> {
 #[test]
 fn an_uncertain_start_is_reported_as_uncertain() -> Result<()> {
     let postgres = Postgres::start()?;
-    with_fleet(&postgres, "doubt", &[Setup { proxied: true, ..Setup::default() }], |fleet| {
-        let host = fleet.host(0)?;
+    with_cluster(&postgres, "doubt", &[Setup { proxied: true, ..Setup::default() }], |cluster| {
+        let host = cluster.host(0)?;
         host.push("lab")?;
         host.apply("echo", &echo())?;
         host.wait_for(&host.run("echo", &json!({}), &json!({}))?)?;
-        let proxy = fleet.members()[0].proxy()?;
+        let proxy = cluster.members()[0].proxy()?;
         proxy.hold();
         let body = json!({"inputs": {"value": 3}, "idempotency_key": "in doubt"});
         let problem = unavailable(host, "POST", "/graphs/echo/runs", &body)?;
@@ -313,8 +313,8 @@ fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
 #[test]
 fn a_contended_key_starts_one_request() -> Result<()> {
     let postgres = Postgres::shared()?;
-    with_fleet(postgres, "races", &[Setup::slots(2), Setup::slots(2)], |fleet| {
-        let hosts = [fleet.host(0)?, fleet.host(1)?];
+    with_cluster(postgres, "races", &[Setup::slots(2), Setup::slots(2)], |cluster| {
+        let hosts = [cluster.host(0)?, cluster.host(1)?];
         hosts[0].push("lab")?;
         hosts[0].apply("echo", &echo())?;
         for round in 0..10 {

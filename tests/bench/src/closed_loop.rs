@@ -1,5 +1,5 @@
-//! A closed loop: each client starts a run and waits for its end before it starts another. The rate
-//! is the most that the whole can do at that concurrency.
+//! A closed loop: each client starts a run and waits for its end before it starts another. Measures
+//! the maximum rate at a concurrency.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,14 +23,14 @@ pub struct Work {
 }
 
 /// The times of a closed loop.
-pub struct Went {
+pub struct LoopTimes {
     /// Time from the first request to the last answer.
     pub took: Duration,
     /// The latency of each request, in milliseconds.
     pub latencies: Vec<f64>,
 }
 
-impl Went {
+impl LoopTimes {
     /// Returns the rate per second of `things`.
     pub fn rate(&self, things: f64) -> f64 {
         things / self.took.as_secs_f64()
@@ -38,7 +38,7 @@ impl Went {
 }
 
 /// Sends the request `total` times in all, from `clients` clients.
-pub fn closed(work: &Work, clients: u64, total: u64) -> Result<Went> {
+pub fn closed(work: &Work, clients: u64, total: u64) -> Result<LoopTimes> {
     // One thread: the load generator shares the processors with the host.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -58,7 +58,7 @@ pub fn closed(work: &Work, clients: u64, total: u64) -> Result<Went> {
         for client in clients {
             latencies.extend(client.await??);
         }
-        Ok(Went { took: begun.elapsed(), latencies })
+        Ok(LoopTimes { took: begun.elapsed(), latencies })
     })
 }
 
@@ -77,7 +77,7 @@ async fn client(
     Ok(latencies)
 }
 
-/// Sends the request `total` times, with a quiet `pause` before each. Returns the latencies in
+/// Sends the request `total` times, with a `pause` before each. Returns the latencies in
 /// milliseconds.
 pub fn alone(work: &Work, total: u64, pause: Duration) -> Result<Vec<f64>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -97,12 +97,13 @@ pub fn alone(work: &Work, total: u64, pause: Duration) -> Result<Vec<f64>> {
 /// Starts a run and waits for its end, which must be a success.
 pub async fn succeed(connection: &mut Connection, path: &str, body: Bytes) -> Result<()> {
     let mut answer = connection.call("POST", path, body).await?;
-    // A client whose wait timed out asks again.
+    // After a timeout of the wait, the client asks again.
     loop {
         let run: Value = serde_json::from_slice(&answer)?;
         match run["status"].as_str() {
             Some("RUNNING") => {
-                let (id, version) = (run["run"].as_str().context("no id")?, &run["version"]);
+                let (id, version) =
+                    (run["run"].as_str().context("the run has no id")?, &run["version"]);
                 let path =
                     format!("/v1/namespaces/default/runs/{id}?after={version}&wait_ms=30000");
                 answer = connection.call("GET", &path, Bytes::new()).await?;

@@ -1,10 +1,10 @@
-//! Measured figures by load and subject, one value a round.
+//! Results: measurements by load and subject, with one value for each round.
 //!
-//! Not here: how a report looks; see `report`.
+//! Not here: their report (`report`).
 
 use serde::Serialize;
 
-/// The unit of a figure.
+/// The unit of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Unit {
     #[serde(rename = "states/s")]
@@ -19,7 +19,7 @@ pub enum Unit {
     Mebibytes,
     #[serde(rename = "% of a core")]
     Core,
-    /// One figure divided by another of the same round.
+    /// One measurement divided by another of the same round.
     #[serde(rename = "ratio")]
     Ratio,
 }
@@ -39,12 +39,12 @@ impl Unit {
     }
 }
 
-/// One repeatedly measured figure.
+/// A measurement: the values of all rounds.
 #[derive(Debug, Clone, Serialize)]
-pub struct Figure {
+pub struct Measurement {
     /// The load.
     pub load: String,
-    /// The subject that was measured: `SQLite` and `Postgres` are Exosphere on these.
+    /// The measured system: `SQLite` and `Postgres` are Exosphere on these.
     pub subject: String,
     /// The unit of the values.
     pub unit: Unit,
@@ -52,7 +52,7 @@ pub struct Figure {
     pub values: Vec<f64>,
 }
 
-impl Figure {
+impl Measurement {
     /// Returns the median; of an even number of values the lower middle one.
     pub fn median(&self) -> f64 {
         percentile(&mut self.values.clone(), 50.0)
@@ -65,19 +65,19 @@ impl Figure {
     }
 }
 
-/// All figures, in the order of their first values.
+/// All results, in the order of their first values.
 #[derive(Debug, Default)]
-pub struct Figures(pub Vec<Figure>);
+pub struct Results(pub Vec<Measurement>);
 
-impl Figures {
+impl Results {
     /// Adds one value.
     pub fn add(&mut self, load: &str, subject: &str, unit: Unit, value: f64) {
-        let same = |figure: &&mut Figure| {
-            figure.load == load && figure.subject == subject && figure.unit == unit
+        let same = |measurement: &&mut Measurement| {
+            measurement.load == load && measurement.subject == subject && measurement.unit == unit
         };
         match self.0.iter_mut().find(same) {
-            Some(figure) => figure.values.push(value),
-            None => self.0.push(Figure {
+            Some(measurement) => measurement.values.push(value),
+            None => self.0.push(Measurement {
                 load: load.into(),
                 subject: subject.into(),
                 unit,
@@ -94,10 +94,11 @@ impl Figures {
         }
     }
 
-    /// Returns the latest value of a figure, if there is one.
+    /// Returns the latest value of a measurement.
     pub fn latest(&self, load: &str, subject: &str) -> Option<f64> {
         let mut all = self.0.iter();
-        let found = all.find(|figure| figure.load == load && figure.subject == subject)?;
+        let found =
+            all.find(|measurement| measurement.load == load && measurement.subject == subject)?;
         found.values.last().copied()
     }
 }
@@ -105,7 +106,7 @@ impl Figures {
 /// Returns the given percentile (nearest rank).
 pub fn percentile(values: &mut [f64], percent: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    // Less a little, since 99.9 % of 1,000 is a little more than 999 in floats.
+    // Rounded down, since 99.9 % of 1,000 is slightly more than 999 in floats.
     let rank = (percent * values.len() as f64 / 100.0 - 1e-9).ceil() as usize;
     values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }

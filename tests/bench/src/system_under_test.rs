@@ -1,4 +1,4 @@
-//! The subject of the loads: the host on one of its databases, with its graphs.
+//! The system under test: a host on SQLite or Postgres, with the graphs of the loads.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use crate::closed_loop::Work;
 use crate::graphs;
 
 /// A host with everything that the loads need.
-pub struct Subject {
-    /// The subject's database: `SQLite` or `Postgres`.
+pub struct SystemUnderTest {
+    /// The database: `SQLite` or `Postgres`.
     pub name: &'static str,
     pub host: Host,
     binary: PathBuf,
@@ -24,28 +24,35 @@ pub struct Subject {
     database: Option<String>,
 }
 
-impl Subject {
+impl SystemUnderTest {
     /// Starts a host on a database of its own: on Postgres, or else on a file.
-    pub fn on(postgres: Option<&Postgres>, database: &str) -> Result<Subject> {
-        Subject::of(&binary()?, postgres, database)
+    pub fn start(postgres: Option<&Postgres>, database: &str) -> Result<SystemUnderTest> {
+        SystemUnderTest::with_binary(&binary()?, postgres, database)
     }
 
     /// Starts a host of a chosen binary, on a database of its own.
-    pub fn of(binary: &Path, postgres: Option<&Postgres>, database: &str) -> Result<Subject> {
+    pub fn with_binary(
+        binary: &Path,
+        postgres: Option<&Postgres>,
+        database: &str,
+    ) -> Result<SystemUnderTest> {
         match postgres {
-            None => Subject::new(binary, "SQLite", None),
+            None => SystemUnderTest::new(binary, "SQLite", None),
             Some(postgres) => {
-                Subject::new(binary, "Postgres", Some(postgres.create_database(database)?))
+                SystemUnderTest::new(binary, "Postgres", Some(postgres.create_database(database)?))
             }
         }
     }
 
     /// Starts one host on each database.
-    pub fn both(postgres: &Postgres, database: &str) -> Result<[Subject; 2]> {
-        Ok([Subject::on(None, database)?, Subject::on(Some(postgres), database)?])
+    pub fn both(postgres: &Postgres, database: &str) -> Result<[SystemUnderTest; 2]> {
+        Ok([
+            SystemUnderTest::start(None, database)?,
+            SystemUnderTest::start(Some(postgres), database)?,
+        ])
     }
 
-    fn new(binary: &Path, name: &'static str, database: Option<String>) -> Result<Subject> {
+    fn new(binary: &Path, name: &'static str, database: Option<String>) -> Result<SystemUnderTest> {
         let folder = tempfile::tempdir()?;
         let host = start(binary, &folder, database.as_deref())?;
         host.push("lab")?;
@@ -53,7 +60,7 @@ impl Subject {
         for (name, graph) in graphs::all() {
             host.apply(name, &graph)?;
         }
-        Ok(Subject { name, host, binary: binary.to_owned(), folder, database })
+        Ok(SystemUnderTest { name, host, binary: binary.to_owned(), folder, database })
     }
 
     /// Stops the host gracefully and starts it again. Returns the time from the start until the

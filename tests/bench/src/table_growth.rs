@@ -1,5 +1,5 @@
-//! Growth: the same load beside more and more finished states, and on hosts with more and more
-//! plugins. Cost must not grow with either.
+//! Growth: the same load with increasing numbers of finished states and of plugins. The cost must
+//! not grow with either.
 
 use std::ops::Range;
 
@@ -10,8 +10,8 @@ use rusqlite::Connection;
 
 use crate::loads::fanout;
 use crate::resources::numbered;
-use crate::results::{Figures, Unit};
-use crate::system_under_test::Subject;
+use crate::results::{Results, Unit};
+use crate::system_under_test::SystemUnderTest;
 
 /// Branches of the fanout.
 const BRANCHES: u64 = 20_000;
@@ -21,46 +21,50 @@ const PLUGINS: [usize; 3] = [1, 10, 1000];
 const COUNT: &str = "SELECT COUNT(*) FROM state";
 
 /// Measures both kinds of growth.
-pub fn run(postgres: &Postgres, history: u64, rounds: u32, figures: &mut Figures) -> Result<()> {
+pub fn run(postgres: &Postgres, history: u64, rounds: u32, results: &mut Results) -> Result<()> {
     let sizes = [0, history / 10, history];
     for on in [None, Some(postgres)] {
         let mut beside = Vec::new();
         for states in sizes {
             eprintln!("growth: prefills {states} finished states");
-            let subject = Subject::on(on, &format!("history{states}"))?;
-            prefill(&subject, postgres, states)?;
-            beside.push((format!("beside {} finished states", grouped(states)), subject));
+            let system = SystemUnderTest::start(on, &format!("history{states}"))?;
+            prefill(&system, postgres, states)?;
+            beside.push((format!("beside {} finished states", grouped(states)), system));
         }
-        interleave(&beside, rounds, figures)?;
+        interleave(&beside, rounds, results)?;
     }
     for on in [None, Some(postgres)] {
         let mut with = Vec::new();
         for plugins in PLUGINS {
             eprintln!("growth: uploads {plugins} plugins");
-            let subject = Subject::on(on, &format!("plugins{plugins}"))?;
-            upload(&subject, 1..plugins)?;
+            let system = SystemUnderTest::start(on, &format!("plugins{plugins}"))?;
+            upload(&system, 1..plugins)?;
             let s = if plugins == 1 { "" } else { "s" };
-            with.push((format!("with {} plugin{s}", grouped(plugins as u64)), subject));
+            with.push((format!("with {} plugin{s}", grouped(plugins as u64)), system));
         }
-        interleave(&with, rounds, figures)?;
+        interleave(&with, rounds, results)?;
     }
     Ok(())
 }
 
-/// Runs the fanout on all subjects in turn. The figures include the ratio to the first one's rate.
-fn interleave(subjects: &[(String, Subject)], rounds: u32, figures: &mut Figures) -> Result<()> {
+/// Runs the fanout on all systems in turn. The results include the ratio to the first one's rate.
+fn interleave(
+    systems: &[(String, SystemUnderTest)],
+    rounds: u32,
+    results: &mut Results,
+) -> Result<()> {
     for number in 0..=rounds {
         eprintln!("growth: round {number} of {rounds}");
         let mut first = None;
-        for (words, subject) in subjects {
-            let mut found = Figures::default();
+        for (words, system) in systems {
+            let mut found = Results::default();
             let load = format!("fanout of 20,000, {words}");
-            fanout(subject, "fanout", BRANCHES, &load, &mut found)?;
-            let rate = found.latest(&load, subject.name).context("no rate")?;
+            fanout(system, "fanout", BRANCHES, &load, &mut found)?;
+            let rate = found.latest(&load, system.name).context("no rate")?;
             if number > 0 {
-                figures.add(&load, subject.name, Unit::StatesPerSecond, rate);
+                results.add(&load, system.name, Unit::StatesPerSecond, rate);
                 let part = rate / *first.get_or_insert(rate);
-                figures.add(&load, subject.name, Unit::Ratio, part);
+                results.add(&load, system.name, Unit::Ratio, part);
             }
         }
     }
@@ -68,11 +72,11 @@ fn interleave(subjects: &[(String, Subject)], rounds: u32, figures: &mut Figures
 }
 
 /// Uploads small plugins, each with other bytes.
-fn upload(subject: &Subject, numbers: Range<usize>) -> Result<()> {
+fn upload(system: &SystemUnderTest, numbers: Range<usize>) -> Result<()> {
     let minimal = guest::component(&guest::Changes::default())?;
     for number in numbers {
         let bytes = numbered(&minimal, number)?;
-        good(subject.host.upload(&format!("minimal{number}"), bytes)?)?;
+        good(system.host.upload(&format!("minimal{number}"), bytes)?)?;
     }
     Ok(())
 }
@@ -90,8 +94,8 @@ const TABLES: [(&str, &[&str]); 4] = [
 ];
 
 /// Runs one fanout and copies its rows until the database has `states` states.
-fn prefill(subject: &Subject, postgres: &Postgres, states: u64) -> Result<()> {
-    fanout(subject, "fanout", BRANCHES, "prefill", &mut Figures::default())?;
+fn prefill(system: &SystemUnderTest, postgres: &Postgres, states: u64) -> Result<()> {
+    fanout(system, "fanout", BRANCHES, "prefill", &mut Results::default())?;
     let copies = states / (BRANCHES + 2);
     if copies == 0 {
         return Ok(());
@@ -101,7 +105,7 @@ fn prefill(subject: &Subject, postgres: &Postgres, states: u64) -> Result<()> {
         ensure!(u64::try_from(count)? == all, "{count} states instead of {all}");
         Ok(())
     };
-    match subject.database() {
+    match system.database() {
         Some(database) => {
             let columns = |table: &str| -> Result<Vec<String>> {
                 let sql = format!(
@@ -120,7 +124,7 @@ fn prefill(subject: &Subject, postgres: &Postgres, states: u64) -> Result<()> {
             full(postgres.psql(database, COUNT)?.trim().parse()?)
         }
         None => {
-            let sqlite = Connection::open(subject.host.data().join("exosphere.db"))?;
+            let sqlite = Connection::open(system.host.data().join("exosphere.db"))?;
             let numbers = format!(
                 "(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT {copies}) \
                  SELECT n FROM c)"

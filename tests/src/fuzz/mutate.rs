@@ -1,12 +1,12 @@
-//! Random generation, and random changes to bytes and to JSON.
+//! Mutation: random values, and random changes to bytes and JSON.
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-/// A random generator that begins at a seed.
+/// A random generator and mutator with a seed.
 #[derive(Debug)]
-pub struct Chance(StdRng);
+pub struct Mutator(StdRng);
 
 /// Numbers near thresholds.
 const NUMBERS: [i64; 12] =
@@ -60,10 +60,10 @@ const KEYS: [&str; 16] = [
     "on_empty",
 ];
 
-impl Chance {
+impl Mutator {
     /// Creates a generator from a seed.
-    pub fn new(seed: u64) -> Chance {
-        Chance(StdRng::seed_from_u64(seed))
+    pub fn new(seed: u64) -> Mutator {
+        Mutator(StdRng::seed_from_u64(seed))
     }
 
     /// Returns a number below `end`; 0 if that is 0.
@@ -77,7 +77,7 @@ impl Chance {
     }
 
     /// Returns an element of a list.
-    pub fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         let at = self.below(of.len());
         &of[at]
     }
@@ -89,9 +89,8 @@ impl Chance {
         bytes
     }
 
-    /// Damages bytes a few times: flips bits, cuts pieces out, doubles them, or takes them from
-    /// elsewhere.
-    pub fn damage(&mut self, bytes: &mut Vec<u8>, elsewhere: &[u8]) {
+    /// Mutates bytes a few times: flips bits, and removes, doubles or replaces pieces.
+    pub fn mutate_bytes(&mut self, bytes: &mut Vec<u8>, elsewhere: &[u8]) {
         for _ in 0..=self.below(4) {
             let at = self.below(bytes.len());
             let end = (at + self.below(64)).min(bytes.len());
@@ -112,56 +111,56 @@ impl Chance {
                     bytes.splice(at..end, piece);
                 }
                 _ if bytes.is_empty() => {}
-                5 => bytes[at] = *self.one(&[0, 1, 0x7f, 0x80, 0xff]),
+                5 => bytes[at] = *self.pick(&[0, 1, 0x7f, 0x80, 0xff]),
                 _ => bytes[at] ^= 1 << self.below(8),
             }
         }
     }
 
     /// Draws a JSON value of up to `depth` levels.
-    pub fn value(&mut self, depth: usize) -> Value {
+    pub fn random_json(&mut self, depth: usize) -> Value {
         match self.below(if depth == 0 { 6 } else { 8 }) {
             0 => Value::Null,
             1 => json!(self.once_in(2)),
-            2 => json!(self.one(&NUMBERS)),
+            2 => json!(self.pick(&NUMBERS)),
             3 => json!(self.below(100) as f64 / 7.0),
-            4 | 5 => json!(self.one(&TEXTS)),
-            6 => (0..self.below(4)).map(|_| self.value(depth - 1)).collect(),
+            4 | 5 => json!(self.pick(&TEXTS)),
+            6 => (0..self.below(4)).map(|_| self.random_json(depth - 1)).collect(),
             _ => {
                 let mut map = serde_json::Map::new();
                 for _ in 0..self.below(4) {
-                    map.insert((*self.one(&KEYS)).to_owned(), self.value(depth - 1));
+                    map.insert((*self.pick(&KEYS)).to_owned(), self.random_json(depth - 1));
                 }
                 Value::Object(map)
             }
         }
     }
 
-    /// Changes a JSON value at a few places.
-    pub fn change(&mut self, value: &mut Value, elsewhere: &Value) {
+    /// Mutates a few parts of a JSON value.
+    pub fn mutate_json(&mut self, value: &mut Value, elsewhere: &Value) {
         let strings = strings(value);
         for _ in 0..=self.below(3) {
             let mut at = self.below(size(value));
             let piece = match self.below(3) {
-                0 => self.value(3),
+                0 => self.random_json(3),
                 1 => nth(elsewhere, self.below(size(elsewhere))).clone(),
                 _ => nth(value, self.below(size(value))).clone(),
             };
             if let Some(place) = nth_mut(value, &mut at) {
-                self.change_here(place, piece, &strings);
+                self.mutate_here(place, piece, &strings);
             }
         }
     }
 
-    fn change_here(&mut self, place: &mut Value, piece: Value, strings: &[String]) {
+    fn mutate_here(&mut self, place: &mut Value, piece: Value, strings: &[String]) {
         let choice = self.below(8);
         match place {
             Value::String(text) if choice < 3 && !strings.is_empty() => {
-                *text = self.one(strings).clone();
+                *text = self.pick(strings).clone();
             }
             Value::String(text) if choice < 5 => {
                 let at = text.floor_char_boundary(self.below(text.len() + 1));
-                let piece: &&str = self.one(&TEXTS);
+                let piece: &&str = self.pick(&TEXTS);
                 text.insert_str(at, piece);
             }
             Value::Array(list) if choice < 2 => {
@@ -182,7 +181,7 @@ impl Chance {
             }
             Value::Object(map) if choice < 5 => {
                 let key =
-                    if self.once_in(2) { (*self.one(&KEYS)).to_owned() } else { key_of(&piece) };
+                    if self.once_in(2) { (*self.pick(&KEYS)).to_owned() } else { key_of(&piece) };
                 map.insert(key, piece);
             }
             _ if choice == 7 => {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use exosphere_tests::cluster::Fleet;
+use exosphere_tests::cluster::Cluster;
 use exosphere_tests::postgres::{Mode, Postgres};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -100,7 +100,7 @@ const DEEDS: [(Deed, u32); 9] = [
 
 /// The driver of the chaos.
 pub struct Driver<'a> {
-    fleet: &'a mut Fleet,
+    cluster: &'a mut Cluster,
     postgres: &'a Postgres,
     roster: &'a Roster,
     random: StdRng,
@@ -115,14 +115,14 @@ pub struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     pub fn new(
-        fleet: &'a mut Fleet,
+        cluster: &'a mut Cluster,
         postgres: &'a Postgres,
         roster: &'a Roster,
         seed: u64,
     ) -> Driver<'a> {
-        let hosts = fleet.members().len();
+        let hosts = cluster.members().len();
         Driver {
-            fleet,
+            cluster,
             postgres,
             roster,
             random: StdRng::seed_from_u64(seed),
@@ -162,16 +162,16 @@ impl<'a> Driver<'a> {
                 Fate::Stopping(until) if due(until) => {
                     // The host's states may have to cross a bad line first.
                     self.clear_line(at)?;
-                    let status = self.fleet.member(at).wait()?;
+                    let status = self.cluster.member(at).wait()?;
                     ensure!(status.success(), "host {at} was stopped and ended badly: {status}");
                     self.start(at)?;
                 }
                 Fate::Down(until) if due(until) => self.start(at)?,
-                Fate::Frozen(until) if due(until) => self.fleet.member(at).thaw()?,
+                Fate::Frozen(until) if due(until) => self.cluster.member(at).thaw()?,
                 _ => continue,
             }
             self.fates[at] = Fate::Up;
-            self.roster.enter(at, self.fleet.host(at)?.url());
+            self.roster.enter(at, self.cluster.host(at)?.url());
         }
         Ok(())
     }
@@ -179,11 +179,11 @@ impl<'a> Driver<'a> {
     /// Starts a host, which must not wait for a line that only the driver can repair.
     fn start(&mut self, at: usize) -> Result<()> {
         self.clear_line(at)?;
-        self.fleet.member(at).start()
+        self.cluster.member(at).start()
     }
 
     fn clear_line(&mut self, at: usize) -> Result<()> {
-        self.fleet.member(at).proxy()?.clear();
+        self.cluster.member(at).proxy()?.clear();
         self.lines[at] = None;
         Ok(())
     }
@@ -194,7 +194,7 @@ impl<'a> Driver<'a> {
             if matches!(self.fates[at], Fate::Stopping(_)) {
                 continue;
             }
-            let ended = self.fleet.member(at).ended()?;
+            let ended = self.cluster.member(at).ended()?;
             ensure!(ended.is_none(), "host {at} ended by itself: {ended:?}");
         }
         Ok(())
@@ -218,7 +218,7 @@ impl<'a> Driver<'a> {
             Deed::Restart => self.restart_postgres(),
             Deed::CutAll => {
                 self.harm.cuts += 1;
-                self.fleet.members().iter().try_for_each(|member| {
+                self.cluster.members().iter().try_for_each(|member| {
                     member.proxy()?.cut();
                     Ok(())
                 })
@@ -250,17 +250,17 @@ impl<'a> Driver<'a> {
         self.fates[at] = match deed {
             Deed::Freeze => {
                 self.harm.freezes += 1;
-                self.fleet.member(at).freeze()?;
+                self.cluster.member(at).freeze()?;
                 Fate::Frozen(until)
             }
             Deed::Stop => {
                 self.harm.stops += 1;
-                self.fleet.host(at)?.terminate()?;
+                self.cluster.host(at)?.terminate()?;
                 Fate::Stopping(until)
             }
             _ => {
                 self.harm.kills += 1;
-                self.fleet.member(at).kill()?;
+                self.cluster.member(at).kill()?;
                 Fate::Down(until)
             }
         };
@@ -291,7 +291,7 @@ impl<'a> Driver<'a> {
         let until = self.later(&BAD_MS);
         let delay = Duration::from_millis(self.random.random_range(2..30));
         self.tell(deed, at, until);
-        let proxy = self.fleet.members()[at].proxy()?;
+        let proxy = self.cluster.members()[at].proxy()?;
         match deed {
             Deed::Delay => {
                 self.harm.delays += 1;

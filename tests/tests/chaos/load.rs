@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use exosphere_tests::{Host, cluster::Fleet};
+use exosphere_tests::{Host, cluster::Cluster};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
@@ -126,9 +126,9 @@ pub fn prepare(host: &Host) -> Result<()> {
 pub struct Roster(Mutex<Vec<Option<String>>>);
 
 impl Roster {
-    pub fn of(fleet: &Fleet) -> Result<Roster> {
+    pub fn of(cluster: &Cluster) -> Result<Roster> {
         let url = |member: &exosphere_tests::cluster::Member| Ok(Some(member.host()?.url().into()));
-        Ok(Roster(Mutex::new(fleet.members().iter().map(url).collect::<Result<_>>()?)))
+        Ok(Roster(Mutex::new(cluster.members().iter().map(url).collect::<Result<_>>()?)))
     }
 
     /// Creates a roster of one host.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::Host;
-use exosphere_tests::cluster::{Fleet, Setup};
+use exosphere_tests::cluster::{Cluster, Setup};
 use exosphere_tests::postgres::Postgres;
 
 use driver::Driver;
@@ -53,17 +53,17 @@ fn chaos_changes_no_result_or_effect() -> Result<()> {
     println!("SEED={seed}");
     let postgres = Postgres::start()?;
     let setup = Setup { slots: SLOTS, proxied: true, ..Setup::default() };
-    let mut fleet = Fleet::start(&postgres, "chaos", &vec![setup; HOSTS])?;
-    let tested = chaos(&postgres, &mut fleet, seed, time);
-    tested.inspect_err(|_| fleet.tell(&postgres))
+    let mut cluster = Cluster::start(&postgres, "chaos", &vec![setup; HOSTS])?;
+    let tested = chaos(&postgres, &mut cluster, seed, time);
+    tested.inspect_err(|_| cluster.report_failure(&postgres))
 }
 
-fn chaos(postgres: &Postgres, fleet: &mut Fleet, seed: u64, time: Duration) -> Result<()> {
-    load::prepare(fleet.host(0)?)?;
-    let roster = Roster::of(fleet)?;
+fn chaos(postgres: &Postgres, cluster: &mut Cluster, seed: u64, time: Duration) -> Result<()> {
+    load::prepare(cluster.host(0)?)?;
+    let roster = Roster::of(cluster)?;
     let from = Instant::now();
     let load = Load::new(&roster, seed, from + time, from + time + SLACK);
-    let mut driver = Driver::new(fleet, postgres, &roster, seed);
+    let mut driver = Driver::new(cluster, postgres, &roster, seed);
     std::thread::scope(|scope| -> Result<()> {
         let load = &load;
         let runner = |at| scope.spawn(move || load.runs(at, STATES));
@@ -85,8 +85,8 @@ fn chaos(postgres: &Postgres, fleet: &mut Fleet, seed: u64, time: Duration) -> R
     let took = from.elapsed();
     let harm = driver.harm;
     let books = load.into_books();
-    report(fleet, &books, &harm, took)?;
-    fleet.check()?;
+    report(cluster, &books, &harm, took)?;
+    cluster.check()?;
     ensure!(books.states >= STATES, "only {} states in {took:?}", books.states);
     Ok(())
 }
@@ -96,9 +96,9 @@ fn join(runner: std::thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
 }
 
 /// Prints the figures. Some of them must not be zero, or nothing was tested.
-fn report(fleet: &Fleet, books: &Books, harm: &driver::Harm, took: Duration) -> Result<()> {
+fn report(cluster: &Cluster, books: &Books, harm: &driver::Harm, took: Duration) -> Result<()> {
     let mut executions = 0;
-    for member in fleet.members() {
+    for member in cluster.members() {
         executions += member.executions()?.len() as u64;
     }
     println!(

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::process_stats::Watch;
+use exosphere_tests::process_stats::ProcessStats;
 use exosphere_tests::{Host, until};
 use serde_json::{Value, json};
 
@@ -122,8 +122,8 @@ fn holding(host: &Host) -> Result<u64> {
 }
 
 fn used_from_now(host: &Host) -> Result<Duration> {
-    let watch = Watch(host.pid());
-    let before = watch.cpu_nanos()?;
+    let stats = ProcessStats(host.pid());
+    let before = stats.cpu_nanos()?;
     std::thread::sleep(WATCHED);
-    Ok(Duration::from_nanos(watch.cpu_nanos()?.saturating_sub(before)))
+    Ok(Duration::from_nanos(stats.cpu_nanos()?.saturating_sub(before)))
 }

@@ -1,7 +1,7 @@
 //! The format of a case: a folder of `tests/hostile` with a `case.json` and, where the guest is
 //! written for it, a `guest.wat`.
 //!
-//! Not here: how a case is done (`bed`), and how the bytes are made (`exosphere_tests::guest`,
+//! Not here: how a case is done (`harness`), and how the bytes are made (`exosphere_tests::guest`,
 //! `recipes`).
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use exosphere_tests::checkout;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::generated_uploads::Recipe;
+use crate::generated_uploads::GeneratedUpload;
 use crate::trial::Trial;
 
 /// A case, read from its folder.
@@ -33,7 +33,7 @@ pub struct Said {
     /// A node of a plugin of this project, `plugin/node`, instead of a `guest.wat`.
     pub node: Option<String>,
     /// The recipe of the bytes, instead of a `guest.wat`.
-    pub recipe: Option<Recipe>,
+    pub recipe: Option<GeneratedUpload>,
     /// The acts of the guest in their order, instead of a `guest.wat`.
     pub acts: Option<Vec<Act>>,
     /// The guest's description, instead of the frame's.

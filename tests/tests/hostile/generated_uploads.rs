@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub enum Recipe {
+pub enum GeneratedUpload {
     /// An empty file.
     Nothing,
     /// A file with this text.
@@ -58,17 +58,17 @@ pub enum Recipe {
 /// Number of damaged uploads.
 const TIMES: usize = 20;
 
-impl Recipe {
+impl GeneratedUpload {
     /// Makes the uploads, at least one.
     pub fn make(&self, host_data: &Path) -> Result<Vec<Vec<u8>>> {
         Ok(match self {
-            Recipe::Truncated(plugin) => {
+            GeneratedUpload::Truncated(plugin) => {
                 let whole = component(plugin)?;
                 // Uneven steps, so that not all cuts are alike.
                 let cut = |n: usize| whole[..whole.len() * (n * 2 + 1) / (2 * TIMES + 1)].to_vec();
                 (0..TIMES).map(cut).collect()
             }
-            Recipe::Flipped(plugin) => {
+            GeneratedUpload::Flipped(plugin) => {
                 let whole = component(plugin)?;
                 (0..TIMES).map(|n| flipped(&whole, n)).collect()
             }
@@ -78,46 +78,48 @@ impl Recipe {
 
     fn one(&self, host_data: &Path) -> Result<Vec<u8>> {
         match self {
-            Recipe::Nothing | Recipe::Truncated(_) | Recipe::Flipped(_) => Ok(Vec::new()),
-            Recipe::Text(text) => Ok(text.clone().into_bytes()),
-            Recipe::Zeros(count) => {
+            GeneratedUpload::Nothing
+            | GeneratedUpload::Truncated(_)
+            | GeneratedUpload::Flipped(_) => Ok(Vec::new()),
+            GeneratedUpload::Text(text) => Ok(text.clone().into_bytes()),
+            GeneratedUpload::Zeros(count) => {
                 let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
                 bytes.resize(*count, 0);
                 Ok(bytes)
             }
-            Recipe::Elf => Ok(std::fs::read(std::env::current_exe()?)?[..4096].to_vec()),
-            Recipe::Precompiled => precompiled(host_data),
-            Recipe::Loops(count) => function(&"(loop)".repeat(*count)),
-            Recipe::Locals(count) => function(&locals(*count)),
-            Recipe::Expression(count) => function(&expression(*count)),
-            Recipe::SlowFunctions(count) => functions(
+            GeneratedUpload::Elf => Ok(std::fs::read(std::env::current_exe()?)?[..4096].to_vec()),
+            GeneratedUpload::Precompiled => precompiled(host_data),
+            GeneratedUpload::Loops(count) => function(&"(loop)".repeat(*count)),
+            GeneratedUpload::Locals(count) => function(&locals(*count)),
+            GeneratedUpload::Expression(count) => function(&expression(*count)),
+            GeneratedUpload::SlowFunctions(count) => functions(
                 &format!("(func {})", "(drop (memory.grow (i32.const 0)))".repeat(24_000))
                     .repeat(*count),
             ),
-            Recipe::Functions(count) => functions(&"(func)".repeat(*count)),
-            Recipe::Memories(count) => functions(&"(memory 1)".repeat(*count)),
-            Recipe::Tables(count) => functions(&"(table 1 funcref)".repeat(*count)),
-            Recipe::Instances(count) => around(&format!(
+            GeneratedUpload::Functions(count) => functions(&"(func)".repeat(*count)),
+            GeneratedUpload::Memories(count) => functions(&"(memory 1)".repeat(*count)),
+            GeneratedUpload::Tables(count) => functions(&"(table 1 funcref)".repeat(*count)),
+            GeneratedUpload::Instances(count) => around(&format!(
                 "(core module $e) {}",
                 "(core instance (instantiate $e))".repeat(*count)
             )),
-            Recipe::Nested(depth) => Ok(nested(*depth)),
-            Recipe::Data(count) => functions(&format!(
+            GeneratedUpload::Nested(depth) => Ok(nested(*depth)),
+            GeneratedUpload::Data(count) => functions(&format!(
                 "(memory $large {}) (data (memory $large) (i32.const 0) \"{}\")",
                 count / 65536 + 1,
                 "a".repeat(*count)
             )),
-            Recipe::LongDescription(count) => described(&json!([{
+            GeneratedUpload::LongDescription(count) => described(&json!([{
                 "name": "attack", "description": "d".repeat(*count),
                 "inputs": {"type": "object"}, "outputs": {"type": "object"},
             }])),
-            Recipe::DeepSchema(depth) => described(&json!([{
+            GeneratedUpload::DeepSchema(depth) => described(&json!([{
                 "name": "attack", "inputs": deep(*depth), "outputs": {"type": "object"},
             }])),
-            Recipe::WideSchema(count) => described(&json!([{
+            GeneratedUpload::WideSchema(count) => described(&json!([{
                 "name": "attack", "inputs": wide(*count), "outputs": {"type": "object"},
             }])),
-            Recipe::Nodes(count) => described(&many_nodes(*count)),
+            GeneratedUpload::Nodes(count) => described(&many_nodes(*count)),
         }
     }
 }

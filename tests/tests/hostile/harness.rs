@@ -7,13 +7,13 @@ use anyhow::{Context, Result, bail, ensure};
 use exosphere_tests::acts;
 use exosphere_tests::expand::expand;
 use exosphere_tests::guest::{self, Changes};
-use exosphere_tests::process_stats::{Held, Watch};
+use exosphere_tests::process_stats::{ProcessResources, ProcessStats};
 use exosphere_tests::{Host, problem, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::case::{Answer, Case, Expect, Failure, Log, Success};
-use crate::http_server::Origin;
+use crate::http_server::HttpServer;
 use crate::report::Row;
 
 /// Descriptors and threads by which the host may exceed its first sample: connections of the test,
@@ -26,18 +26,18 @@ const GROWTH: i64 = 5 * 1024;
 /// Maximum of such rounds, of which one must stay below [`GROWTH`].
 const ROUNDS: usize = 4;
 
-pub struct Bed {
+pub struct Harness {
     pub host: Host,
-    pub origin: Origin,
-    pub watch: Watch,
-    at_first: Held,
+    pub origin: HttpServer,
+    pub stats: ProcessStats,
+    at_start: ProcessResources,
     _folder: TempDir,
 }
 
-impl Bed {
-    pub fn start() -> Result<Bed> {
+impl Harness {
+    pub fn start() -> Result<Harness> {
         let folder = tempfile::tempdir()?;
-        let origin = Origin::start()?;
+        let origin = HttpServer::start()?;
         // The origin may be called, and nothing else of this machine.
         let allowed = format!("{}/32", origin.address().ip());
         let host = Host::start_with(
@@ -45,7 +45,7 @@ impl Bed {
             &["--http-allow-net", &allowed, "--compile-cpu-seconds", "5"],
             |_| (),
         )?;
-        let watch = Watch(host.pid());
+        let stats = ProcessStats(host.pid());
         for plugin in ["lab", "hostile", "web"] {
             host.push(plugin)?;
         }
@@ -62,7 +62,7 @@ impl Bed {
         for _ in 0..20 {
             ensure_healthy(&host)?;
         }
-        Ok(Bed { at_first: watch.held()?, host, origin, watch, _folder: folder })
+        Ok(Harness { at_start: stats.resources()?, host, origin, stats, _folder: folder })
     }
 
     /// Does a case as often as it says.
@@ -110,9 +110,9 @@ impl Bed {
     ) -> Result<()> {
         let mut growths = Vec::new();
         while growths.len() < ROUNDS {
-            let before = self.watch.kilobytes("VmRSS")?;
+            let before = self.stats.memory_kb("VmRSS")?;
             self.repeat(case, uploads, times, row)?;
-            let growth = self.watch.kilobytes("VmRSS")? - before;
+            let growth = self.stats.memory_kb("VmRSS")? - before;
             row.growth = Some(growth);
             if growth < GROWTH {
                 return Ok(());
@@ -175,14 +175,14 @@ impl Bed {
         until("no slot to be held", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
         let end = Instant::now() + Duration::from_secs(20);
         loop {
-            let held = self.watch.held()?;
-            let fits = held.children <= self.at_first.children
-                && held.threads <= self.at_first.threads + SLACK
-                && held.descriptors <= self.at_first.descriptors + SLACK;
+            let resources = self.stats.resources()?;
+            let fits = resources.children <= self.at_start.children
+                && resources.threads <= self.at_start.threads + SLACK
+                && resources.descriptors <= self.at_start.descriptors + SLACK;
             if fits {
                 return Ok(());
             }
-            ensure!(Instant::now() < end, "the host has {held}; at first {}", self.at_first);
+            ensure!(Instant::now() < end, "the host has {resources}; at first {}", self.at_start);
             std::thread::sleep(Duration::from_millis(50));
         }
     }

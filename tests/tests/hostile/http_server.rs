@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-pub struct Origin(SocketAddr);
+pub struct HttpServer(SocketAddr);
 
-impl Origin {
+impl HttpServer {
     /// Starts the origin, which ends with the process.
-    pub fn start() -> Result<Origin> {
+    pub fn start() -> Result<HttpServer> {
         let listener = TcpListener::bind("127.0.0.2:0")?;
         let address = listener.local_addr()?;
         thread::spawn(move || {
@@ -22,7 +22,7 @@ impl Origin {
                 thread::spawn(move || drop(answer(stream)));
             }
         });
-        Ok(Origin(address))
+        Ok(HttpServer(address))
     }
 
     pub fn address(&self) -> SocketAddr {

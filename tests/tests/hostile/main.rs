@@ -17,10 +17,10 @@ mod trial;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
-use exosphere_tests::beside;
+use exosphere_tests::honest_traffic;
 
 use case::{Case, Expect};
-use harness::Bed;
+use harness::Harness;
 use report::Table;
 
 /// Deeply nested text takes a large stack to make.
@@ -38,7 +38,7 @@ fn every_trial_leaves_honest_runs_alone() -> Result<()> {
 
 fn with_a_large_stack(test: fn() -> Result<()>) -> Result<()> {
     // Both measure times.
-    let _alone = beside::alone();
+    let _alone = honest_traffic::alone();
     let cases = std::thread::Builder::new().stack_size(STACK).spawn(test)?;
     cases.join().map_err(|_| anyhow!("a case made the test panic"))?
 }
@@ -56,13 +56,13 @@ fn cases(origin: &str, trials: bool) -> Result<Vec<Case>> {
 fn every_case() -> Result<()> {
     let only = std::env::var("CASE").unwrap_or_default();
     let begun = Instant::now();
-    let bed = Bed::start()?;
+    let harness = Harness::start()?;
     let mut table = Table::default();
-    for case in cases(&bed.origin.address().to_string(), false)? {
-        let done = bed.try_case(&case).and_then(|row| bed.ensure_unchanged().map(|()| row));
+    for case in cases(&harness.origin.address().to_string(), false)? {
+        let done = harness.try_case(&case).and_then(|row| harness.ensure_unchanged().map(|()| row));
         table.add(&case.name, done);
     }
-    let peak = bed.watch.kilobytes("VmHWM")? / 1024;
+    let peak = harness.stats.memory_kb("VmHWM")? / 1024;
     for (name, test) in isolation::CASES.iter().filter(|case| case.0.contains(&only)) {
         table.add(name, isolation::row(name, *test));
     }

@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use exosphere_tests::beside::{self, Beside, Bounds};
 use exosphere_tests::expand::expand;
+use exosphere_tests::honest_traffic::{self, Bounds, HonestTraffic};
 use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, problem, until};
 use reqwest::blocking::Client;
@@ -171,10 +171,10 @@ pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
     let mut host = start(trial, folder.path())?;
     let uploads = harness::uploads(case, &host)?;
     trial.plugins.iter().try_for_each(|plugin| host.push(plugin).map(drop))?;
-    let beside = Beside::start(&host)?;
+    let traffic = HonestTraffic::start(&host)?;
     let attacker = Attacker { host: &host, case, uploads, last: None };
     let attacked = attacker.attack(&trial.steps);
-    let report = beside.finish()?;
+    let report = traffic.finish()?;
     println!("{}: {report}", case.name);
     let bounds = Bounds::memory(trial.memory_mb << 20);
     let unmet = Bounds { honest_p99: UNMET_HONEST, health: UNMET_HEALTH, ..bounds };
@@ -189,8 +189,8 @@ pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
         }
     }
     until("no slot to be held", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
-    let (took, status) = beside::sigterm_time(&mut host)?;
-    let most = SIGTERM_MAX.mul_f64(beside::slack());
+    let (took, status) = honest_traffic::sigterm_time(&mut host)?;
+    let most = SIGTERM_MAX.mul_f64(honest_traffic::slack());
     ensure!(status.success() && took < most, "SIGTERM: {status} after {took:.1?}");
     row.times.push(begun.elapsed());
     Ok(row)
@@ -360,7 +360,7 @@ impl Attacker<'_> {
         let run = self.begin(&graph, &cancel.inputs)?;
         std::thread::sleep(Duration::from_millis(cancel.after_ms));
         let tenant = Tenant { host: self.host, name: NAMESPACE };
-        let cancelled = beside::cancel_time(&tenant, &run)?;
+        let cancelled = honest_traffic::cancel_time(&tenant, &run)?;
         cancelled.hold()?;
         self.last = Some(run);
         Ok(())
@@ -389,7 +389,7 @@ impl Attacker<'_> {
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
         let status = client.get(format!("{}/health", self.host.url())).send()?.status();
         let took = begun.elapsed();
-        let most = Duration::from_secs(1).mul_f64(beside::slack());
+        let most = Duration::from_secs(1).mul_f64(honest_traffic::slack());
         ensure!(status.is_success() && took < most, "a new client: {status} after {took:.1?}");
         Ok(())
     }

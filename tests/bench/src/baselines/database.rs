@@ -24,7 +24,7 @@ use tokio::runtime::Runtime;
 /// States claimed at a time, as by a host of 128 slots.
 const HELD: u32 = 512;
 /// Duration of the measurement.
-const LASTS: Duration = Duration::from_millis(1500);
+const DURATION: Duration = Duration::from_millis(1500);
 /// Branches of the run whose middle is measured.
 const BRANCHES: usize = 150_000;
 
@@ -33,7 +33,7 @@ const FANOUT: &str = "U > W; W > M; M(U)";
 type Runs = BTreeMap<RunKey, Arc<RunInfo>>;
 
 /// A graph that was applied.
-struct Ready {
+struct AppliedGraph {
     graph: Arc<Graph>,
     /// Names of its namespace and of the graph.
     name: Name,
@@ -42,7 +42,7 @@ struct Ready {
 }
 
 /// A database with a session on it.
-pub struct Street {
+pub struct StorePipeline {
     runtime: Runtime,
     store: Store,
     session: SessionId,
@@ -51,47 +51,47 @@ pub struct Street {
     _folder: Option<TempDir>,
 }
 
-impl Street {
+impl StorePipeline {
     /// Creates a new file in a folder of its own below this one.
-    pub fn sqlite(within: &Path) -> Result<Street> {
+    pub fn sqlite(within: &Path) -> Result<StorePipeline> {
         let folder = tempfile::tempdir_in(within)?;
-        Street::new(Database::Sqlite(folder.path().join("database")), Some(folder))
+        StorePipeline::new(Database::Sqlite(folder.path().join("database")), Some(folder))
     }
 
     /// Opens an empty Postgres database.
-    pub fn postgres(url: String) -> Result<Street> {
-        Street::new(Database::Postgres(url), None)
+    pub fn postgres(url: String) -> Result<StorePipeline> {
+        StorePipeline::new(Database::Postgres(url), None)
     }
 
-    fn new(database: Database, folder: Option<TempDir>) -> Result<Street> {
+    fn new(database: Database, folder: Option<TempDir>) -> Result<StorePipeline> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let (store, session) = runtime.block_on(async {
             let store = Store::open(&database, SecretCipher::new(&[7; 32])).await?;
             let session = store.begin_session("bench", 1).await?;
             anyhow::Ok((store, session))
         })?;
-        Ok(Street { runtime, store, session, limits: Arc::default(), _folder: folder })
+        Ok(StorePipeline { runtime, store, session, limits: Arc::default(), _folder: folder })
     }
 
     /// Returns the states per second in the middle of a wide run. A transaction ends `batch` states
     /// and claims those that follow.
     pub fn rate(self, batch: usize) -> Result<f64> {
-        self.measure(async |street| {
-            let fanout = street.apply(FANOUT).await?;
-            let (runs, held) = street.fan_out(&fanout, BRANCHES).await?;
+        self.measure(async |pipeline| {
+            let fanout = pipeline.apply(FANOUT).await?;
+            let (runs, held) = pipeline.fan_out(&fanout, BRANCHES).await?;
             let begun = Instant::now();
-            let states = street.end_all(&runs, held, batch, Want::Claims, LASTS).await?;
+            let states = pipeline.end_all(&runs, held, batch, Want::Claims, DURATION).await?;
             Ok(states as f64 / begun.elapsed().as_secs_f64())
         })
     }
 
     /// Returns the states per second of a whole run, from its start to the end of its unite.
     pub fn fanout(self, branches: usize, batch: usize) -> Result<f64> {
-        self.measure(async |street| {
-            let fanout = street.apply(FANOUT).await?;
+        self.measure(async |pipeline| {
+            let fanout = pipeline.apply(FANOUT).await?;
             let begun = Instant::now();
-            let (runs, held) = street.fan_out(&fanout, branches).await?;
-            let states = street.end_all(&runs, held, batch, Want::Claims, Duration::MAX).await?;
+            let (runs, held) = pipeline.fan_out(&fanout, branches).await?;
+            let states = pipeline.end_all(&runs, held, batch, Want::Claims, Duration::MAX).await?;
             ensure!(states == branches + 1, "{states} states ended");
             Ok((states + 1) as f64 / begun.elapsed().as_secs_f64())
         })
@@ -100,35 +100,40 @@ impl Street {
     /// Returns the states per second of `chains` chains at a time, each of them a run. A successor
     /// is claimed when it is created.
     pub fn chains(self, chains: usize, length: usize, batch: usize) -> Result<f64> {
-        self.measure(async |street| {
+        self.measure(async |pipeline| {
             let links: Vec<_> = (1..length).map(|at| format!("n{} > n{at}", at - 1)).collect();
-            let chain = street.apply(&links.join("; ")).await?;
+            let chain = pipeline.apply(&links.join("; ")).await?;
             let begun = Instant::now();
-            let (runs, held) = street.start(&chain, chains).await?;
-            let states = street.end_all(&runs, held, batch, Want::Births, Duration::MAX).await?;
+            let (runs, held) = pipeline.start(&chain, chains).await?;
+            let states = pipeline.end_all(&runs, held, batch, Want::Births, Duration::MAX).await?;
             ensure!(states == chains * length, "{states} states ended");
             Ok(states as f64 / begun.elapsed().as_secs_f64())
         })
     }
 
-    fn measure(self, work: impl AsyncFnOnce(&Street) -> Result<f64>) -> Result<f64> {
+    fn measure(self, work: impl AsyncFnOnce(&StorePipeline) -> Result<f64>) -> Result<f64> {
         let rate = self.runtime.block_on(work(&self))?;
         self.runtime.block_on(self.store.close());
         Ok(rate)
     }
 
     /// Applies a graph.
-    async fn apply(&self, sketch: &str) -> Result<Ready> {
+    async fn apply(&self, sketch: &str) -> Result<AppliedGraph> {
         let graph = Sketch::of(sketch).build().map_err(|problems| anyhow!("{problems:?}"))?;
         let graph = Arc::new(graph);
         let name: Name = "bench".parse().map_err(|why| anyhow!("{why}"))?;
         let none = BTreeMap::new();
         let applied = self.store.apply_graph(&name, &name, &graph, &none, 1).await?;
-        Ok(Ready { graph, name, namespace: applied.namespace, revision: applied.revision.id })
+        Ok(AppliedGraph {
+            graph,
+            name,
+            namespace: applied.namespace,
+            revision: applied.revision.id,
+        })
     }
 
     /// Starts runs, and returns them with their first states.
-    async fn start(&self, ready: &Ready, runs: usize) -> Result<(Runs, Vec<Leased>)> {
+    async fn start(&self, ready: &AppliedGraph, runs: usize) -> Result<(Runs, Vec<Leased>)> {
         let mut starts = Vec::with_capacity(runs);
         let mut infos = Runs::new();
         for _ in 0..runs {
@@ -141,7 +146,7 @@ impl Street {
     }
 
     /// Starts a run, ends its first state, and returns the claimed branches.
-    async fn fan_out(&self, ready: &Ready, branches: usize) -> Result<(Runs, Vec<Leased>)> {
+    async fn fan_out(&self, ready: &AppliedGraph, branches: usize) -> Result<(Runs, Vec<Leased>)> {
         let (runs, root) = self.start(ready, 1).await?;
         let root = root.into_iter().next().context("no first state")?;
         let fan = self.ended(&runs, root, branches).await?;
@@ -185,8 +190,8 @@ impl Street {
         Ok(members)
     }
 
-    async fn new_run(&self, ready: &Ready) -> Result<NewRun> {
-        let Ready { graph, name, namespace, revision } = ready;
+    async fn new_run(&self, ready: &AppliedGraph) -> Result<NewRun> {
+        let AppliedGraph { graph, name, namespace, revision } = ready;
         let (root, counts) = begin(graph, &self.store.state_numbers(1, 1).await?);
         let key = self.store.run_key(1).await?;
         let info = Arc::new(RunInfo {

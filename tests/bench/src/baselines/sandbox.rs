@@ -1,4 +1,4 @@
-//! The sandbox alone: a fresh one for each call, with all limits, no database.
+//! The sandbox alone: a fresh instance for each call, with all limits and without a database.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use futures::future::BoxFuture;
 use tokio::runtime::Runtime;
 
 /// Time for which each node is called.
-const LASTS: Duration = Duration::from_secs(1);
+const DURATION: Duration = Duration::from_secs(1);
 
 /// Two threads that call a node repeatedly.
-pub struct Loop {
+pub struct SandboxLoop {
     runtime: Runtime,
     sandbox: Arc<Sandbox>,
     nodes: Vec<(&'static str, Arc<Plugin>, &'static str, &'static str)>,
 }
 
-impl Loop {
+impl SandboxLoop {
     /// Sets up a sandbox as the host does.
-    pub fn new(folder: &Path) -> Result<Loop> {
+    pub fn new(folder: &Path) -> Result<SandboxLoop> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let compiler = Compiler {
             program: binary()?,
@@ -59,7 +59,7 @@ impl Loop {
             })?;
             nodes.push((words, plugin, name, inputs));
         }
-        Ok(Loop { runtime, sandbox: Arc::new(sandbox), nodes })
+        Ok(SandboxLoop { runtime, sandbox: Arc::new(sandbox), nodes })
     }
 
     /// Returns the calls per second of each node.
@@ -83,9 +83,9 @@ impl Loop {
 }
 
 /// A store without entries.
-struct Nothing;
+struct EmptyStore;
 
-impl RunStore for Nothing {
+impl RunStore for EmptyStore {
     fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Unavailable>> {
         Box::pin(async { Ok(None) })
     }
@@ -101,9 +101,9 @@ async fn call(
     node: &'static str,
     inputs: &'static str,
 ) -> Result<f64> {
-    let store = Arc::new(Nothing);
+    let store = Arc::new(EmptyStore);
     let (begun, mut calls) = (Instant::now(), 0u32);
-    while begun.elapsed() < LASTS {
+    while begun.elapsed() < DURATION {
         let invocation = Invocation {
             node: node.parse().ok().context("no name")?,
             inputs: inputs.into(),

@@ -1,6 +1,6 @@
 //! Honest traffic of another namespace beside hostile work, with a probe of `/health` and of the
-//! host's memory: how well a host serves its other tenants. Also the times that a cancel and a
-//! SIGTERM take.
+//! host's memory: measures how well a host serves its other namespaces. Also times a cancel and a
+//! SIGTERM.
 //!
 //! Not here: the hostile work and its host, which a test chooses.
 
@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
-use crate::process_stats::Watch;
+use crate::process_stats::ProcessStats;
 use crate::tenant::Tenant;
 use crate::{Host, component, good, until};
 
@@ -49,11 +49,11 @@ const RUN_WAIT: Duration = Duration::from_secs(30);
 /// Timeout of each request: the longest wait and some seconds for the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Errors after which a thread gives up: later ones say the same.
+/// Errors after which a thread stops: further ones tell nothing new.
 const MAX_ERRORS: usize = 3;
 
-/// Maximum lateness of the machine that is subtracted from one sample. With more, a host whose
-/// threads occupy all processors would excuse itself.
+/// Maximum scheduling delay of the machine that is subtracted from one sample. A higher one would
+/// excuse a host whose threads occupy all processors.
 const MAX_EXCUSE: Duration = Duration::from_millis(100);
 
 /// Returns the factor for time bounds: `EXOSPHERE_TEST_SLACK`, by default 1 for a release build (of
@@ -96,38 +96,38 @@ impl Bounds {
     }
 }
 
-/// Honest traffic that goes on until [`Beside::finish`].
+/// Honest traffic, until [`HonestTraffic::finish`].
 #[derive(Debug)]
-pub struct Beside {
+pub struct HonestTraffic {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     /// Number of samples that each thread has ended.
     ended: Vec<Arc<AtomicU64>>,
 }
 
-impl Beside {
-    /// Sets up the namespace [`NAMESPACE`] and begins the traffic. The host may be one of several.
-    pub fn start(host: &Host) -> Result<Beside> {
-        Beside::start_in(host, NAMESPACE)
+impl HonestTraffic {
+    /// Prepares the namespace [`NAMESPACE`] and starts the traffic on one host.
+    pub fn start(host: &Host) -> Result<HonestTraffic> {
+        HonestTraffic::start_in(host, NAMESPACE)
     }
 
-    /// Begins the traffic in a namespace of another name.
-    pub fn start_in(host: &Host, namespace: &str) -> Result<Beside> {
+    /// Starts the traffic in a namespace of another name.
+    pub fn start_in(host: &Host, namespace: &str) -> Result<HonestTraffic> {
         let caller = Caller::new(host.url(), namespace)?;
-        caller.prepare().context("the honest namespace was not set up")?;
-        let watch = Watch(host.pid());
-        let first_memory = memory(watch)?;
+        caller.prepare().context("cannot prepare the honest namespace")?;
+        let stats = ProcessStats(host.pid());
+        let first_memory = memory(stats)?;
         let shared = Arc::new(Shared::default());
         shared.found().memory = Memory { first: first_memory, most: first_memory };
-        let mut beside = Beside { shared, threads: Vec::new(), ended: Vec::new() };
+        let mut traffic = HonestTraffic { shared, threads: Vec::new(), ended: Vec::new() };
         for _ in 0..CLIENTS {
             let caller = Caller::new(host.url(), namespace)?;
-            beside.spawn(move |shared, ended| shared.run_honestly(&caller, ended));
+            traffic.spawn(move |shared, ended| shared.run_honestly(&caller, ended));
         }
         let caller = Caller::new(host.url(), namespace)?;
-        beside.spawn(move |shared, ended| shared.probe(&caller, ended));
-        beside.spawn(move |shared, ended| shared.weigh(watch, ended));
-        Ok(beside)
+        traffic.spawn(move |shared, ended| shared.probe(&caller, ended));
+        traffic.spawn(move |shared, ended| shared.sample_process(stats, ended));
+        Ok(traffic)
     }
 
     fn spawn(&mut self, work: impl FnOnce(&Shared, &AtomicU64) + Send + 'static) {
@@ -136,14 +136,15 @@ impl Beside {
         self.threads.push(std::thread::spawn(move || work(&shared, &ended)));
     }
 
-    /// Takes the measurements since the last call, and goes on. Open samples end first and count.
+    /// Takes the measurements since the last call, and continues. Waits for open samples, which
+    /// count.
     pub fn take(&self) -> Result<Report> {
         let begun: Vec<u64> =
             self.ended.iter().map(|ended| ended.load(Ordering::Relaxed)).collect();
         until("the honest runs under way to end", || {
             let mut both = self.ended.iter().zip(&begun);
             let all = both.all(|(ended, begun)| ended.load(Ordering::Relaxed) > *begun);
-            // A thread that met errors has given up.
+            // A thread with errors may have stopped.
             Ok((all || !self.shared.found().errors.is_empty()).then_some(()))
         })?;
         let mut found = self.shared.found();
@@ -152,7 +153,7 @@ impl Beside {
         Ok(taken.report())
     }
 
-    /// Ends the traffic. Open samples end first and count.
+    /// Ends the traffic. Waits for open samples, which count.
     pub fn finish(mut self) -> Result<Report> {
         self.shared.over.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
@@ -163,13 +164,13 @@ impl Beside {
     }
 }
 
-impl Drop for Beside {
+impl Drop for HonestTraffic {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
     }
 }
 
-/// State of the threads of one [`Beside`].
+/// State of the threads of one [`HonestTraffic`].
 #[derive(Debug, Default)]
 struct Shared {
     over: AtomicBool,
@@ -216,21 +217,21 @@ impl Shared {
         self.repeat(ended, PROBE_PAUSE, || caller.health(), |found| &mut found.health);
     }
 
-    /// Repeats a request, and keeps the time of each.
+    /// Repeats a request, and records the time of each.
     fn repeat(
         &self,
         ended: &AtomicU64,
         pause: Duration,
-        act: impl Fn() -> Result<()>,
-        place: impl Fn(&mut Found) -> &mut Vec<Sample>,
+        request: impl Fn() -> Result<()>,
+        samples: impl Fn(&mut Found) -> &mut Vec<Sample>,
     ) {
         let mut errors = 0;
         while !self.is_over() && errors < MAX_ERRORS {
             let at = Instant::now();
-            let done = act();
+            let done = request();
             let took = at.elapsed();
             let mut found = self.found();
-            place(&mut found).push(Sample { at, took });
+            samples(&mut found).push(Sample { at, took });
             if let Err(error) = done {
                 found.errors.push(format!("after {took:.1?}: {error:#}"));
                 errors += 1;
@@ -241,14 +242,14 @@ impl Shared {
         }
     }
 
-    /// Keeps the maximum of memory, and the lateness of a thread that only sleeps.
-    fn weigh(&self, watch: Watch, ended: &AtomicU64) {
+    /// Records the maximum of memory, and the scheduling delay of a sleeping thread.
+    fn sample_process(&self, stats: ProcessStats, ended: &AtomicU64) {
         while !self.is_over() {
             let at = Instant::now();
             std::thread::sleep(PROBE_PAUSE);
             let took = at.elapsed().saturating_sub(PROBE_PAUSE);
-            // A host that the test has ended uses no memory.
-            let bytes = memory(watch).unwrap_or(0);
+            // The test may have ended the host.
+            let bytes = memory(stats).unwrap_or(0);
             let mut found = self.found();
             found.late.push(Sample { at, took });
             found.memory.most = found.memory.most.max(bytes);
@@ -275,7 +276,7 @@ impl Found {
         }
     }
 
-    /// Returns the lateness of the machine while a sample was taken.
+    /// Returns the scheduling delay of the machine during a sample.
     fn lateness_during(&self, sample: &Sample) -> Duration {
         let (begin, end) = (sample.at, sample.at + sample.took);
         let overlapping = self
@@ -290,8 +291,8 @@ fn most(samples: &[Sample]) -> Duration {
     samples.iter().map(|sample| sample.took).max().unwrap_or_default()
 }
 
-/// Quantiles of durations. Requests that a stall prevented count as well: a sample that took longer
-/// than the pause stands for those that would have been taken in that time.
+/// Quantiles of durations, corrected for coordinated omission: a sample that took longer than the
+/// pause also stands for the requests that it delayed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Times {
     /// The number of samples.
@@ -337,11 +338,11 @@ impl fmt::Display for Times {
 pub struct Report {
     /// Honest runs, from the request to the answer with their end.
     pub honest: Times,
-    /// Answers of `/health`, less the lateness of the machine at that time.
+    /// Answers of `/health`, less the scheduling delay of the machine at that time.
     pub health: Times,
     /// The slowest answer of `/health`, with nothing subtracted.
     pub health_raw_max: Duration,
-    /// Maximum lateness of a thread that only sleeps.
+    /// Maximum scheduling delay of a sleeping thread.
     pub machine_late: Duration,
     /// Bytes of memory of the host (RSS) at the beginning.
     pub memory_first: u64,
@@ -359,7 +360,7 @@ impl Report {
     pub fn hold(&self, bounds: Bounds) -> Result<()> {
         let mut wrong = self.errors.clone();
         if self.honest.count == 0 || self.health.count == 0 {
-            wrong.push("nothing was measured".to_owned());
+            wrong.push("no sample was taken".to_owned());
         }
         for (what, took, bound) in [
             ("honest p99", self.honest.p99, bounds.honest_p99),
@@ -374,7 +375,11 @@ impl Report {
             let (most, bound) = (self.memory_most >> 20, bound >> 20);
             wrong.push(format!("memory: {most} MiB, at most {bound} MiB allowed"));
         }
-        ensure!(wrong.is_empty(), "others were disturbed:\n  {}\n{self}", wrong.join("\n  "));
+        ensure!(
+            wrong.is_empty(),
+            "honest traffic exceeded its bounds:\n  {}\n{self}",
+            wrong.join("\n  ")
+        );
         Ok(())
     }
 }
@@ -385,8 +390,8 @@ impl fmt::Display for Report {
         let (first, most) = (self.memory_first >> 20, self.memory_most >> 20);
         write!(
             f,
-            "honest runs {honest}; health {health}, {health_raw_max:.1?} with lateness of the \
-             machine (max {machine_late:.1?}); memory {first} MiB, then {most} MiB at most; {} \
+            "honest runs {honest}; health {health}, {health_raw_max:.1?} with the scheduling delay \
+             of the machine (max {machine_late:.1?}); memory {first} MiB, maximum {most} MiB; {} \
              errors; slack {}",
             self.errors.len(),
             slack()
@@ -394,8 +399,8 @@ impl fmt::Display for Report {
     }
 }
 
-fn memory(watch: Watch) -> Result<u64> {
-    Ok(u64::try_from(watch.kilobytes("VmRSS")?)? * 1024)
+fn memory(stats: ProcessStats) -> Result<u64> {
+    Ok(u64::try_from(stats.memory_kb("VmRSS")?)? * 1024)
 }
 
 /// One client of a host, on a connection of its own.
@@ -464,8 +469,8 @@ impl Cancelled {
     }
 }
 
-/// Cancels a run, and waits until the host has claimed no state. Honest runs beside it leave enough
-/// moments without a claim.
+/// Cancels a run, and waits for a moment in which the host has claimed no state. Honest runs leave
+/// such moments.
 pub fn cancel_time(tenant: &Tenant<'_>, run: &str) -> Result<Cancelled> {
     cancel_time_leaving(tenant, run, 0)
 }
@@ -477,8 +482,9 @@ pub fn cancel_time_leaving(tenant: &Tenant<'_>, run: &str, left: u64) -> Result<
     let found = tenant.host.send("POST", &path, &json!({}))?;
     let answered = begun.elapsed();
     ensure!(found["status"] == "CANCELLED", "a cancelled run is {}: {found}", found["status"]);
-    until("the host to hold no state of a cancelled run", || {
-        let holding = tenant.host.get("//health")?["holding"].as_u64().context("no number")?;
+    until("the host still holds states of a cancelled run", || {
+        let holding = tenant.host.get("//health")?["holding"].as_u64();
+        let holding = holding.context("/health has no `holding`")?;
         Ok((holding <= left).then_some(()))
     })?;
     Ok(Cancelled { answered, stopped: begun.elapsed() })
@@ -521,7 +527,7 @@ mod tests {
     fn a_stall_counts_every_delayed_request() {
         let quick = [5; 99];
         assert_eq!(times(&quick).p99, Duration::from_millis(5));
-        // One sample in a thousand, but a second long: fifty requests would have waited.
+        // One sample of a thousand took a second, which delayed fifty requests.
         let mut stalled = vec![5; 999];
         stalled.push(1_000);
         let found = times(&stalled);

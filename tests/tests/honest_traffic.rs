@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use exosphere_tests::Host;
-use exosphere_tests::beside::{self, Beside, Bounds, Cancelled};
+use exosphere_tests::honest_traffic::{self, Bounds, Cancelled, HonestTraffic};
 use exosphere_tests::tenant::Tenant;
 use exosphere_tests::until;
 use rustix::process::Signal;
@@ -19,36 +19,36 @@ fn spin() -> serde_json::Value {
 
 #[test]
 fn a_spinning_guest_delays_no_honest_run() -> Result<()> {
-    let _alone = beside::alone();
+    let _alone = honest_traffic::alone();
     let mut host = Host::start()?;
     host.push("hostile")?;
     host.apply("spin", &spin())?;
-    let beside = Beside::start(&host)?;
+    let traffic = HonestTraffic::start(&host)?;
     let tenant = Tenant { host: &host, name: "default" };
     let run = tenant.begin("spin")?;
     until("a state to be held", || Ok((host.get("//health")?["holding"] != 0).then_some(())))?;
     std::thread::sleep(Duration::from_secs(1));
-    let cancelled: Cancelled = beside::cancel_time(&tenant, &run)?;
-    let report = beside.finish()?;
+    let cancelled: Cancelled = honest_traffic::cancel_time(&tenant, &run)?;
+    let report = traffic.finish()?;
     println!("{report}; {cancelled:?}");
     report.hold(Bounds::memory(1 << 30))?;
     cancelled.hold()?;
     ensure!(report.honest.count > 10 && report.health.count > 10, "{report}");
-    let (took, status) = beside::sigterm_time(&mut host)?;
+    let (took, status) = honest_traffic::sigterm_time(&mut host)?;
     ensure!(status.success() && took < Duration::from_secs(5), "{status} after {took:?}");
     Ok(())
 }
 
 #[test]
 fn a_stopped_host_exceeds_the_bounds() -> Result<()> {
-    let _alone = beside::alone();
+    let _alone = honest_traffic::alone();
     let host = Host::start()?;
-    let beside = Beside::start(&host)?;
+    let traffic = HonestTraffic::start(&host)?;
     std::thread::sleep(Duration::from_millis(300));
     host.signal(Signal::STOP)?;
     std::thread::sleep(Duration::from_secs(2));
     host.signal(Signal::CONT)?;
-    let report = beside.finish()?;
+    let report = traffic.finish()?;
     let words = report.hold(Bounds::default()).err().map(|error| error.to_string());
     let words = words.unwrap_or_default();
     ensure!(
