@@ -184,7 +184,7 @@ impl<'a> Labels<'a> {
         match path {
             None => run,
             Some(path) => self
-                .place
+                .database
                 .number(&format!("SELECT id FROM state WHERE run = {run} AND path = '{path}'")),
         }
     }

@@ -43,19 +43,19 @@ async fn other_schema_versions_are_rejected() {
         let last = database.number("SELECT MAX(version) FROM _sqlx_migrations");
         let older = database.copy("older");
         older.tamper(&format!("DELETE FROM _sqlx_migrations WHERE version = {last}"));
-        let refused = check(&older.database).await.unwrap_err();
+        let refused = check(&older.location).await.unwrap_err();
         assert!(
             matches!(refused, CheckError::Older { has, wants } if wants == last && has < last),
             "{refused}"
         );
         let newer = database.copy("newer");
         newer.tamper(&format!("UPDATE _sqlx_migrations SET version = 99 WHERE version = {last}"));
-        let refused = check(&newer.database).await.unwrap_err();
+        let refused = check(&newer.location).await.unwrap_err();
         assert!(matches!(refused, CheckError::Open(OpenError::Newer { version: 99 })), "{refused}");
         let broken = database.copy("broken");
         broken
             .tamper(&format!("UPDATE _sqlx_migrations SET success = FALSE WHERE version = {last}"));
-        let refused = check(&broken.database).await.unwrap_err();
+        let refused = check(&broken.location).await.unwrap_err();
         assert!(matches!(refused, CheckError::Otherwise(version) if version == last), "{refused}");
     }
 }

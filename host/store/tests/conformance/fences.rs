@@ -9,7 +9,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::{Claim, Claimed};
 use exosphere_store::{Answer, Member, Want};
 
-use crate::harness::{Harness, begins, fails, outputs, sets};
+use crate::harness::{Harness, begin_op, fails, outputs, sets};
 use crate::test_database::Kind;
 
 on_both! {

@@ -6,7 +6,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::lost;
 use exosphere_store::{Answer, Beat, LEASE, Member, NewRun, Want};
 
-use crate::harness::{Harness, Host, begins, pause};
+use crate::harness::{Harness, Host, begin_op, pause};
 use crate::test_database::Kind;
 
 on_both! {
