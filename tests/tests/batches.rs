@@ -1,7 +1,7 @@
-//! Batches are bounded by bytes: large results and inputs of one tenant hold up neither another's
-//! runs nor its own cancels, on both databases.
+//! Batches bounded by bytes, on both databases: large outputs and inputs of one namespace delay
+//! neither the runs of another nor its own cancels.
 //!
-//! Not here: logs, which are weighed with the rest (`committer/weight.rs`).
+//! Not here: logs, which count with the rest (`committer/weight.rs`).
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, check, good, until};
 use serde_json::{Value, json};
 
-/// Bytes of one of the large outputs: under the limit of 4 MiB, and eight of them under that of 32
-/// MiB for all.
+/// Bytes of one large output: below the limit of 4 MiB; eight of them are below the limit of 32 MiB
+/// for all outputs.
 const LARGE: usize = 3_900_000;
 
-/// Memory of a host with 48 slots of one namespace. Each slot has a result of 32 MB, its inputs and
-/// a guest; further operations wait for the committer.
+/// Bound for the memory of a host with 48 slots of one namespace. Each slot has 32 MB of outputs,
+/// its inputs and a guest; further operations wait for the committer.
 const MEMORY: u64 = 4 << 30;
 
 /// The p99 of honest runs beside outputs of 30 MB each: a debug build takes many times as long to
@@ -87,7 +87,7 @@ fn large_outputs_do_not_delay_others() -> Result<()> {
         let report = honest.finish()?;
         println!("{report}; {cancelled:?}");
         report.hold(Bounds { honest_p99: BESIDE_OUTPUTS, health: HEALTH, memory: Some(MEMORY) })?;
-        // Results are checked in turns when they arrive, so that work ends later.
+        // Outputs are checked in turns, so that executions end later.
         Cancelled { stopped: cancelled.answered, ..cancelled }.hold()
     })
 }

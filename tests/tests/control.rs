@@ -1,5 +1,6 @@
-//! Control of runs by users, on both databases: start later, start once, pause, redrive. Not here:
-//! what hosts do to each other's runs (`hosts.rs`).
+//! Control of runs by users, on both databases: delayed and repeated starts, pause, cancel, redrive.
+//!
+//! Not here: several hosts (`hosts`).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ fn on_both(name: &str, test: impl Fn(&Harness) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// A database on which a host is started, and started again.
+/// A database on which hosts are started one after the other.
 struct Harness<'a> {
     folder: &'a Path,
     database: Option<&'a str>,
@@ -126,8 +127,8 @@ fn a_start_can_wait_for_the_result() -> Result<()> {
         ensure!(status == 200 && again["run"] == run["run"], "{again}");
         ensure!(begun.elapsed() < Duration::from_secs(20), "one that is over is not waited for");
         let (_, soon) = post("ends/runs?wait_ms=1", &json!({"delay_ms": 60_000}))?;
-        ensure!(soon["status"] == "RUNNING", "the wait was over first: {soon}");
-        // The cached graph is of the revision before.
+        ensure!(soon["status"] == "RUNNING", "the wait did not end first: {soon}");
+        // The cached graph is the previous revision.
         host.apply("ends", &waiters(3, 0))?;
         let (_, next) = post(ended, &json!({}))?;
         ensure!(next["revision"] == 2 && next["counts"]["states"] == 5, "{next}");
@@ -144,19 +145,22 @@ fn a_paused_run_only_finishes_running_states() -> Result<()> {
         host.wait_until(&run, |run| run["counts"]["success"].as_u64() > Some(2))?;
         let paused = host.send("POST", &format!("/runs/{run}/pause"), &json!({}))?;
         ensure!(paused["paused"] == true && paused["status"] == "RUNNING", "{paused}");
-        // Claimed states that have not begun are given back.
+        // Claimed states that have not begun are released.
         until(
             "the end of what runs",
             || Ok((host.get("//health")?["holding"] == 0).then_some(())),
         )?;
         let before = host.get(&format!("/runs/{run}"))?["counts"].clone();
-        ensure!(before["success"].as_u64() < Some(12), "only what ran has ended: {before}");
+        ensure!(
+            before["success"].as_u64() < Some(12),
+            "a state that was not running has ended: {before}"
+        );
         host.kill()?;
 
         let host = harness.host()?;
         let found = host.get(&format!("/runs/{run}"))?;
         ensure!(found["paused"] == true && found["counts"] == before, "{found}");
-        // Other runs are not held up by it, however many of its states are due.
+        // The due states of the paused run do not delay other runs.
         ensure!(host.result_of("free", &waiters(3, 0), &json!({}))?["status"] == "SUCCESS");
         let found = host.get(&format!("/runs/{run}"))?;
         ensure!(found["counts"] == before, "{found}");

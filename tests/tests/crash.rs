@@ -1,4 +1,4 @@
-//! Hosts that die: nothing is lost, and nothing has its effect twice.
+//! Crashes of a host: no state is lost, and no effect is repeated.
 
 #![allow(clippy::unwrap_used)]
 
@@ -74,7 +74,10 @@ fn twenty_kills_lose_and_repeat_nothing() -> Result<()> {
         host = start(&data, &log)?;
         let foreign = "SELECT COUNT(*) FROM state WHERE status = 'QUEUED' \
                        AND session <> (SELECT MAX(id) FROM session)";
-        ensure!(query(&data, foreign)? == 0, "what the dead host held was not taken back at once");
+        ensure!(
+            query(&data, foreign)? == 0,
+            "the claims of the dead host were not reclaimed at once"
+        );
     }
     ensure!(found_queued >= 15, "only {found_queued} of {KILLS} kills found QUEUED states");
 
@@ -128,7 +131,7 @@ fn first_signal_drains_second_signal_stops() -> Result<()> {
     ensure!(host.wait()?.success(), "a drained host ends well");
     ensure!(count("QUEUED")? == 0, "a drained host holds nothing");
     let done = count("SUCCESS")?;
-    ensure!((1..=5).contains(&done), "what ran may end, nothing more begins: {done}");
+    ensure!((1..=5).contains(&done), "another state began during the drain: {done}");
     let losses = "SELECT COALESCE(MAX(losses), 0) FROM state";
     ensure!(query(folder.path(), losses)? == 0, "what was given back was not lost");
     drop(host);

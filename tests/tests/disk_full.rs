@@ -1,8 +1,7 @@
-//! Disk full, for a while or for good: a host whose database cannot be written says so, waits, and
-//! goes on where it was. Nothing is lost and nothing fails.
+//! A full or read-only disk: a host whose database cannot be written becomes unhealthy, waits, and
+//! resumes. No state is lost, and none fails.
 //!
-//! A test that needs a file system of its own is skipped with a message where mounting is not
-//! allowed.
+//! A test that needs its own file system is skipped with a message if mounting is not allowed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -18,8 +17,8 @@ use tempfile::TempDir;
 
 const BRANCHES: usize = 1_500;
 
-/// Returns a load of some seconds that writes all the time: each branch counts, and returns an
-/// output.
+/// Returns a load of some seconds that writes continuously: each branch increments a counter and
+/// returns an output.
 fn graph() -> Value {
     json!({
         "nodes": [
@@ -47,7 +46,7 @@ struct Loaded {
 
 impl Loaded {
     fn start(data: &Path, arguments: &[&str]) -> Result<Loaded> {
-        // Not where the database is: a full disk must not swallow the log too.
+        // On another disk than the database, so that the log can be written.
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("log");
         let file = File::create(&log)?;
@@ -62,7 +61,7 @@ impl Loaded {
         Ok(Loaded { host, run, log, _folder: folder })
     }
 
-    /// Waits until the host is unhealthy, and has given a cause with one of these words.
+    /// Waits until the host is unhealthy and has logged one of these words.
     fn becomes_unwell(&self, words: &[&str]) -> Result<()> {
         self.told(until("the host to be unwell", || {
             let status = self.host.request("GET", "//health")?.send()?.status();
@@ -70,12 +69,12 @@ impl Loaded {
         }))?;
         let log = tail(&self.log, 50, |_| true).to_lowercase();
         let clear = words.iter().any(|word| log.contains(word));
-        ensure!(clear, "none of {words:?} is in the log:\n{log}");
+        ensure!(clear, "the log has none of {words:?}:\n{log}");
         println!("{}", log.lines().last().unwrap_or_default());
         Ok(())
     }
 
-    /// Waits until the host is healthy, and its run has ended as if nothing had happened.
+    /// Waits until the host is healthy, and its run has succeeded.
     fn recovers(&self) -> Result<()> {
         self.told(until("the host to be well", || Ok(self.host.get("//health").ok())))?;
         let found = self.told(self.host.wait_for(&self.run))?;
@@ -104,7 +103,7 @@ impl Loaded {
 struct Mount(TempDir);
 
 impl Mount {
-    /// Mounts a file system, or returns `None` if mounting is not allowed here.
+    /// Mounts a file system, or returns none if mounting is not allowed.
     fn of_bytes(bytes: u64) -> Result<Option<Mount>> {
         let folder = tempfile::tempdir()?;
         let size = format!("size={bytes}");
@@ -150,7 +149,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily: a host that still runs must not prevent the unmount.
+        // Lazily, so that a running host does not prevent it.
         let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }
@@ -159,8 +158,7 @@ fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is text")
 }
 
-/// A refused write of one run holds up no other run. The commit is tried in parts that claim
-/// nothing, and due states must still be claimed after that.
+/// The commit is tried in parts that claim nothing; due states must still be claimed afterwards.
 #[test]
 fn a_rejected_run_does_not_block_others() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -191,7 +189,7 @@ fn commits_resume_after_disk_full() -> Result<()> {
     let data = mount.data();
     let loaded = Loaded::start(&data, &[])?;
     let filler = mount.fill()?;
-    // Free space within the log file may last a while.
+    // Free space within the log file may last for some time.
     loaded.becomes_unwell(&["full", "no space"])?;
     fs::remove_file(filler)?;
     loaded.recovers()?;
@@ -234,7 +232,7 @@ fn a_read_only_folder_is_rejected() -> Result<()> {
     stop(Host::start_in(&data)?)?;
     mount.remount("ro")?;
     let words = failing_start(&["--data", text(&data)?])?;
-    ensure!(words.to_lowercase().contains("read-only"), "this is not clear: {words}");
+    ensure!(words.to_lowercase().contains("read-only"), "the message has no cause: {words}");
     mount.remount("rw")?;
     stop(Host::start_in(&data)?)
 }
@@ -254,7 +252,7 @@ fn a_read_only_file_is_rejected() -> Result<()> {
     ensure!(OpenOptions::new().append(true).open(&file).is_err());
     let words = failing_start(&["--data", text(folder.path())?])?;
     let words = words.to_lowercase();
-    ensure!(words.contains("read") && words.contains("only"), "this is not clear: {words}");
+    ensure!(words.contains("read") && words.contains("only"), "the message has no cause: {words}");
     Ok(())
 }
 
@@ -266,7 +264,7 @@ fn a_read_only_postgres_is_rejected() -> Result<()> {
     stop(Host::start_with(first.path(), &["--database", &url], |_| ())?)?;
     postgres.psql("postgres", "ALTER DATABASE refused SET default_transaction_read_only = on")?;
     let words = failing_start(&["--data", text(second.path())?, "--database", &url])?;
-    ensure!(words.to_lowercase().contains("read-only"), "this is not clear: {words}");
+    ensure!(words.to_lowercase().contains("read-only"), "the message has no cause: {words}");
     Ok(())
 }
 

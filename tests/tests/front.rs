@@ -1,6 +1,8 @@
-//! The front of a host. Connections send nothing, half a request or too much; standard error has no
-//! reader; a data folder is open to other users; the system kills a compiler. Not here: the
-//! requests on connections (`doors`).
+//! A host and its surroundings: connections that send nothing, half a request or too much; large
+//! reads; a standard error without a reader; data folders that are open to other users; killed
+//! compilers.
+//!
+//! Not here: invalid requests (`invalid_requests`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -117,8 +119,7 @@ fn an_idle_connection_is_closed() -> Result<()> {
     Ok(())
 }
 
-/// There are as many open requests as there may be connections. A supervisor still learns the
-/// host's health, and every other client that the host is full.
+/// All connections have open requests. `/health` is still answered, and other clients get a 503.
 #[test]
 fn a_full_host_still_answers_health() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -139,7 +140,7 @@ fn a_full_host_still_answers_health() -> Result<()> {
     // All of them come from one peer, which has two connections.
     let client = || reqwest::blocking::Client::new();
     let refused = until("the host to be full", || {
-        // A newcomer takes the place of a connection whose request was not read yet.
+        // A new connection replaces one whose request was not read yet.
         let mut stream = connect(&host)?;
         watch(&mut stream)?;
         watching.push(stream);
@@ -175,7 +176,7 @@ fn a_stop_closes_idle_connections_at_once() -> Result<()> {
     Ok(())
 }
 
-/// Builds a plugin whose input `x` is costly to check: each level four times the one below.
+/// Builds a plugin whose input `x` is costly to check: each level costs four times the one below.
 fn costly_plugin(levels: usize) -> Result<Vec<u8>> {
     let mut schemas = serde_json::Map::new();
     for level in 0..levels {
@@ -206,8 +207,7 @@ fn costly_graph(nodes: usize) -> Value {
     json!({"nodes": (0..nodes).map(node).collect::<Vec<_>>()})
 }
 
-/// Costly checks for tenants may take as long as they like: they do not run on the threads that
-/// answer `/health`.
+/// Costly validations do not run on the threads that answer `/health`.
 #[test]
 fn costly_validations_do_not_delay_health() -> Result<()> {
     let _alone = alone();
@@ -236,7 +236,7 @@ fn costly_validations_do_not_delay_health() -> Result<()> {
     Ok(())
 }
 
-/// Returns a graph so large that a full list of its nodes would show in the memory.
+/// Returns a graph that is large enough to be measured in the host's memory.
 fn large_graph(bytes: usize) -> Value {
     json!({"nodes": [
         {"node_name": "echo", "identifier": "only", "next_nodes": [],
@@ -278,7 +278,7 @@ fn lists_of_large_graphs_take_little_memory() -> Result<()> {
     Ok(())
 }
 
-/// Forty simultaneous callers read a graph of two megabytes each, and other reads go on.
+/// Forty concurrent callers read a graph of two megabytes each, while other reads are answered.
 #[test]
 fn large_reads_take_turns() -> Result<()> {
     let _alone = alone();
@@ -358,7 +358,7 @@ fn lists_are_paged() -> Result<()> {
     Ok(())
 }
 
-/// A page ends after a mebibyte, however many more items were requested.
+/// A page ends after a mebibyte, even if more items were requested.
 #[test]
 fn pages_are_bounded_by_bytes() -> Result<()> {
     const PLUGINS: usize = 24;
@@ -377,8 +377,8 @@ fn pages_are_bounded_by_bytes() -> Result<()> {
     Ok(())
 }
 
-/// Runs a host whose standard error cannot be written, and whose database goes away for a moment,
-/// so that it has much to log.
+/// Runs a host whose standard error cannot be written, during an outage of its database, which it
+/// logs.
 fn goes_on_unheard(database: &str, set_up: impl FnOnce(&mut Command)) -> Result<()> {
     let postgres = Postgres::start()?;
     let url = postgres.create_database(database)?;
@@ -542,7 +542,7 @@ fn slow_component() -> Result<Vec<u8>> {
     Ok(wat::parse_str(format!("(component (core module (memory 1) {}))", slow.repeat(6)))?)
 }
 
-/// Kills the compilers of a host, as a system does that is short of memory.
+/// Kills the compilers of a host, as the system does when memory is low.
 fn kill_compilers(host: &Host, most: usize) -> Result<usize> {
     let (mut killed, begun) = (0, Instant::now());
     while killed < most && begun.elapsed() < Duration::from_secs(20) {

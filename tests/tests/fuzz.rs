@@ -1,4 +1,4 @@
-//! A short and constant piece of each fuzzing target (`src/fuzz/`). The long ones are
+//! A short run of each fuzzing target with a fixed seed (`src/fuzz/`). Long ones:
 //! `cargo run -p exosphere-tests --bin fuzz`.
 
 use std::time::Duration;

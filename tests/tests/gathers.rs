@@ -1,5 +1,5 @@
-//! Gathers read only the fields that they name, on both databases: a neighbouring field is read,
-//! and neither weighed nor kept.
+//! Gathers keep only the fields that they reference, on both databases: other fields of an output
+//! cost no memory.
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
@@ -25,7 +25,7 @@ fn on_both(name: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Returns a list of numbers of about `bytes` bytes, which weighs 24 times as much.
+/// Returns a list of numbers of about `bytes` bytes of text, which takes 24 times the memory.
 fn rows(bytes: usize) -> Value {
     Value::Array(vec![json!(1); bytes / 2])
 }
@@ -49,8 +49,8 @@ fn host_limits(folder: &std::path::Path, arguments: &[&str]) -> Result<Host> {
     Ok(host)
 }
 
-/// Forty branches of 1 MB each, 960 MB of values: a gather of a small field beside them takes next
-/// to nothing.
+/// Forty branches of 1 MB of text each are 960 MB of values. A gather of a small field beside them
+/// takes almost no memory.
 #[test]
 fn gathers_ignore_unreferenced_fields() -> Result<()> {
     let url = Postgres::shared()?.create_database("gathers_large")?;
@@ -93,7 +93,7 @@ fn single_references_read_only_their_field() -> Result<()> {
     })
 }
 
-/// A gather that is too large is tried once: its inputs cannot change.
+/// A gather that is too large is not retried, since its inputs cannot change.
 #[test]
 fn an_oversized_gather_is_not_retried() -> Result<()> {
     on_both("gathers_once", |host| {
@@ -113,7 +113,7 @@ fn an_oversized_gather_is_not_retried() -> Result<()> {
     })
 }
 
-/// Outputs of more than one page, whole and in order, with a failed branch between.
+/// Outputs of several pages, complete and in order, with a failed branch between.
 #[test]
 fn gather_pages_keep_their_order() -> Result<()> {
     on_both("gathers_pages", |host| {

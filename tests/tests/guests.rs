@@ -1,5 +1,4 @@
-//! Guests that misbehave: each fails alone and with a typed error, while a healthy run goes on
-//! beside it.
+//! Misbehaving guests: each fails alone and with a typed error, while a healthy run continues.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,8 +28,7 @@ fn hostile_guests_fail_with_typed_errors() -> Result<()> {
          "unites": {"identifier": "splitter"}, "next_nodes": []},
     ]}))?;
     let megabytes = |n: u64| n << 20;
-    // Node, inputs, kind, and a part of the message: the limit that it met, or the guest's own
-    // words.
+    // Node, inputs, kind, and a part of the message: the exceeded limit, or the guest's own text.
     let cases = [
         ("spin", json!({}), "limit", "cpu"),
         ("eat_memory", json!({}), "limit", "memory"),
@@ -140,8 +138,7 @@ fn a_cancel_stops_running_guests() -> Result<()> {
     ]}))?;
     let run = host.run("long", &json!({}), &json!({}))?;
     host.wait_until(&run, |run| run["counts"]["states"] == 202)?;
-    // Spinning begins a little later, and takes most of the CPU time: more than a hundred times the
-    // bound below.
+    // Spinning begins a little later, and takes more than a hundred times the bound below.
     let stats = ProcessStats(host.pid());
     let before = stats.cpu_seconds()?;
     until("some spinning", || Ok((stats.cpu_seconds()? > before + 1.5).then_some(())))?;
@@ -151,7 +148,7 @@ fn a_cancel_stops_running_guests() -> Result<()> {
     ensure!(found["counts"]["cancelled"] == 201, "{found:#}");
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
     ensure!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
-    // The CPU time that they used until then is not forgotten.
+    // The CPU time until the cancel is recorded.
     let states = until("the spinners' CPU time", || {
         let states = host.states(&run, "spinner")?;
         let used = |state: &Value| state["usage"]["cpu_us"].as_u64() > Some(10_000);

@@ -1,4 +1,4 @@
-//! The harness of honest traffic itself: it accepts an idle host, and detects a frozen one.
+//! Tests of the honest traffic itself: it accepts a responsive host, and detects a frozen one.
 
 use std::time::Duration;
 

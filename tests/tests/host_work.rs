@@ -1,5 +1,5 @@
 //! The host's own work for callers and guests: checks of schemas, redaction and descriptions. Each
-//! is bounded, billed and ended, and honest runs of another namespace go on beside it.
+//! is bounded, billed and cancelled, and does not delay honest runs of another namespace.
 //!
 //! Not here: JSON, batches, large runs and connections.
 
@@ -30,7 +30,7 @@ const MANY_OUTPUTS: &str = r#"
   (i32.store (i32.const 148) (i32.const 20000))
   (i32.const 128))"#;
 
-/// As `many`, 200 outputs; as `line`, one line of log and one output.
+/// The acts of `many`, 200 outputs; those of `line`, one log line and one output.
 const LINES: &str = r#"
 (data (i32.const 4096) "an honest line of a log, in which there is no secret at all")
 (data (i32.const 8192) "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -185,7 +185,7 @@ fn output_checks_end_at_the_deadline() -> Result<()> {
     Ok(())
 }
 
-/// Returns a list that is quick to check and slow to weigh, as an output of an earlier node.
+/// Returns a list that is quick to check and slow to measure, as an output of an earlier node.
 fn heavy_input(limits: &Value) -> Value {
     json!({
         "nodes": [
@@ -320,7 +320,7 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
         for _ in 0..20 {
             let url = format!("{}/v1/namespaces/evil/graphs/heavy/validate", host.url());
             let gone = hurried.post(url).json(&literals()).send();
-            ensure!(gone.is_err(), "it was answered in time");
+            ensure!(gone.is_err(), "the request was answered before the timeout");
         }
         let (status, _) = host.refused("POST", &path, &literals())?;
         ensure!(status == 422);
@@ -344,7 +344,7 @@ fn start_inputs_have_a_check_budget() -> Result<()> {
     Ok(())
 }
 
-/// Each input may take this long, and all together may not.
+/// Each input is within the budget, and all together exceed it.
 #[test]
 fn start_inputs_share_one_check_budget() -> Result<()> {
     let host = Host::start()?;
@@ -441,7 +441,7 @@ fn validation_reads_named_nodes_once() -> Result<()> {
     })
 }
 
-/// The descriptions of all plugins together would be too much, and those of a few are not.
+/// The descriptions of all plugins together would exceed the limit; those of a few do not.
 #[test]
 fn descriptions_of_other_nodes_cost_nothing() -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -1,7 +1,7 @@
-//! Many hosts on one Postgres: a lost host is replaced in time, a frozen one that wakes does no
-//! harm, and a client may use any of the hosts.
+//! Several hosts on one Postgres: a lost host is replaced in time, a frozen one changes nothing when
+//! it wakes, and a client may use any host.
 //!
-//! Not here: all of that at once and at random, which is `chaos`.
+//! Not here: random faults (`chaos`).
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ use exosphere_tests::postgres::{Mode, Postgres};
 use exosphere_tests::{Host, failing_start, good, until};
 use serde_json::{Value, json};
 
-/// After its host was killed, a state runs elsewhere within this.
+/// Maximum time until a state runs on another host after a kill.
 const RECLAIM: Duration = Duration::from_secs(15);
-/// After a clean stop, the state runs elsewhere within this.
+/// Maximum time until a state runs on another host after a graceful stop.
 const HANDOVER: Duration = Duration::from_secs(1);
-/// Guests of a cancelled run are stopped within this, on whichever host.
+/// Maximum time until the guests of a cancelled run have stopped on all hosts.
 const CANCEL: Duration = Duration::from_secs(2);
 /// Maximum delay of a due event on a busy machine.
 const LATE: Duration = Duration::from_millis(1_500);
@@ -30,7 +30,7 @@ fn waits(n: usize, ms: u64) -> Value {
     ]})
 }
 
-/// Returns a graph of one state that does a chore.
+/// Returns a graph of one `chore` node.
 fn chore(inputs: Value, retry_delay_ms: u64) -> Value {
     json!({
         "nodes": [{"node_name": "chore", "identifier": "worker", "inputs": inputs, "next_nodes": []}],
@@ -54,7 +54,7 @@ fn numbers(host: &Host, run: &str, identifier: &str, n: usize) -> Result<Vec<i64
     states.iter().map(|state| state["number"].as_i64().context("a number")).collect()
 }
 
-/// Cancels a run whose answer does not matter, and waits until no state of it is claimed.
+/// Cancels a run, and waits until no state of it is claimed.
 fn cancel(host: &Host, run: &str) -> Result<()> {
     host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     host.wait_until(run, |run| run["counts"]["open"] == 0)?;
@@ -62,11 +62,11 @@ fn cancel(host: &Host, run: &str) -> Result<()> {
 }
 
 fn holding(host: &Host) -> Result<i64> {
-    host.get("//health")?["holding"].as_i64().context("health tells what is held")
+    host.get("//health")?["holding"].as_i64().context("/health has no `holding`")
 }
 
-/// Lets each of some hosts execute a state: the first time it compiles the plugin, which is not to
-/// be measured. Returns the number of executions.
+/// Warms up hosts: each executes a state, since the first execution loads the plugin. Returns the
+/// number of executions.
 fn warm_up(cluster: &Cluster, which: std::ops::Range<usize>) -> Result<usize> {
     cluster.host(which.start)?.apply("warm", &chore(json!({"i": 0, "key": "n"}), 1))?;
     let mut executions = 0;
@@ -81,7 +81,7 @@ fn warm_up(cluster: &Cluster, which: std::ops::Range<usize>) -> Result<usize> {
     Ok(executions)
 }
 
-/// Waits until a run is as wanted, while the database may be away.
+/// Waits until a run matches `wanted`, during outages of the database too.
 fn in_spite_of_trouble(host: &Host, run: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
     until("the run", || Ok(host.get(&format!("/runs/{run}")).ok().filter(&wanted)))
 }
@@ -143,7 +143,7 @@ fn stopped_hosts_hand_over_within_a_second() -> Result<()> {
         let found = cluster.host(1)?.wait_for(&run)?;
         ensure!(found["status"] == "SUCCESS", "{found:#}");
         let losses = postgres.psql(cluster.database(), "SELECT MAX(losses) FROM state")?;
-        ensure!(losses == "0", "what was given back was not lost");
+        ensure!(losses == "0", "a released state was charged with a loss");
         Ok(())
     })
 }
@@ -152,7 +152,7 @@ fn stopped_hosts_hand_over_within_a_second() -> Result<()> {
 fn results_of_frozen_hosts_are_discarded() -> Result<()> {
     with_cluster(Postgres::shared()?, "frozen", &vec![Setup::default(); 2], |cluster| {
         cluster.host(0)?.push("lab")?;
-        // It wakes while the other host still executes, then after its end.
+        // It wakes during the execution on the other host, then after it.
         for early in [true, false] {
             let graph = chore(json!({"i": 7, "ms": 4_000, "key": "effects"}), 100);
             let run = begin(cluster.host(0)?, "chore", &graph)?;
@@ -166,7 +166,7 @@ fn results_of_frozen_hosts_are_discarded() -> Result<()> {
             let found = cluster.host(other)?.wait_for(&run)?;
             cluster.member(frozen).thaw()?;
             once(cluster, &run, &found, state, other)?;
-            // The woken host discards its result, and is of use again.
+            // The woken host discards its result, and executes new states.
             let awake = cluster.host(frozen)?;
             until("the host that woke", || Ok(holding(awake).ok().filter(|&held| held == 0)))?;
             let now = awake.get(&format!("/runs/{run}"))?;
@@ -178,7 +178,7 @@ fn results_of_frozen_hosts_are_discarded() -> Result<()> {
     })
 }
 
-/// Checks that the run's one state had its effect once: that of the execution by `winner`.
+/// Checks that the run's one state had its effect once, by the execution on `winner`.
 fn once(cluster: &Cluster, run: &str, found: &Value, state: i64, winner: usize) -> Result<()> {
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     ensure!(found["store"] == json!({"effects": "1"}), "{found:#}");
@@ -243,7 +243,7 @@ fn wrong_host_clocks_change_nothing() -> Result<()> {
                 chore(json!({"i": 0, "key": "n", "turns": ["requeue"], "requeue_ms": 2_000}), 1),
             ),
             ("retries", chore(json!({"i": 0, "key": "n", "turns": ["fail"]}), 2_000)),
-            // Longer than a lease: a host that takes this one for dead runs it again.
+            // Longer than a lease: a host that considered this one dead would run the state again.
             ("long", chore(json!({"i": 0, "key": "n", "ms": 13_000}), 1)),
         ] {
             cluster.host(0)?.apply(name, &graph)?;
@@ -362,7 +362,7 @@ fn applied_revisions_take_effect_cluster_wide() -> Result<()> {
 #[test]
 fn a_postgres_restart_only_delays_runs() -> Result<()> {
     const BRANCHES: usize = 400;
-    // Not the shared one, which other tests are using.
+    // Not the shared server, which other tests use.
     let postgres = Postgres::start()?;
     with_cluster(&postgres, "restarted", &vec![Setup::default(); 2], |cluster| {
         let graph = json!({

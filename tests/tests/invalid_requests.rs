@@ -1,4 +1,5 @@
-//! Invalid input at every endpoint: a clear 4xx, all problems at once, and no change.
+//! Invalid requests at every endpoint: each gets a 4xx that reports all problems, and changes
+//! nothing.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use exosphere_tests::{Host, checkout, component, good, problem};
 use serde_json::{Value, json};
 
-/// A component of another world than a plugin's.
+/// A component of a WIT world other than that of plugins.
 const OTHER_WORLD: &str = r#"(component
     (import "elsewhere:things/door" (instance (export "open" (func)))))"#;
 
@@ -156,7 +157,7 @@ fn non_json_bodies_are_400() -> Result<()> {
     Ok(())
 }
 
-/// Arrays, too: read by position, they would clear settings and start runs.
+/// Also arrays, which a reader by position would accept.
 #[test]
 fn non_object_bodies_are_400() -> Result<()> {
     let host = Host::start()?;
@@ -197,7 +198,7 @@ fn oversized_bodies_are_rejected_unread() -> Result<()> {
              Content-Type: application/json\r\nContent-Length: 1073741824\r\n\r\n"
         );
         stream.write_all(head.as_bytes())?;
-        // No byte of the body is sent, and the answer comes all the same.
+        // No byte of the body is sent, and the answer still arrives.
         let mut answer = [0; 64];
         let read = stream.read(&mut answer)?;
         let answer = String::from_utf8_lossy(&answer[..read]).into_owned();

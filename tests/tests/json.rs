@@ -1,5 +1,5 @@
-//! JSON at every endpoint of the real binary: text stays text, whatever its keys are; duplicate
-//! keys and numbers that would be rounded are refused with their paths.
+//! JSON at every endpoint of the real binary: text stays text, for any keys; duplicate keys and
+//! numbers that would be rounded are rejected with their paths.
 
 use std::process::Command;
 
@@ -10,10 +10,10 @@ use exosphere_tests::process_stats::ProcessStats;
 use exosphere_tests::{Host, binary, good, problem};
 use serde_json::{Value, json};
 
-/// An object that serde_json's own reader takes for the list `[1,2]`.
+/// An object that serde_json's own reader reads as the list `[1,2]`.
 const MAGIC: &str = r#"{"$serde_json::private::RawValue":"[1,2]"}"#;
 
-/// An object that it takes for a number.
+/// An object that serde_json's own reader reads as a number.
 const NUMBER: &str = r#"{"$serde_json::private::Number":"7"}"#;
 
 /// Runs a test on a host on SQLite and on one on Postgres.
@@ -28,7 +28,7 @@ fn on_both(name: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Sends a text as it is: a JSON value of the test could not represent it.
+/// Sends a text unchanged, since no JSON value of the test could represent it.
 fn send(host: &Host, method: &str, path: &str, body: &str) -> Result<reqwest::blocking::Response> {
     let request = host.request(method, path)?.header("content-type", "application/json");
     Ok(request.body(body.to_owned()).send()?)
@@ -170,7 +170,7 @@ fn the_client_shows_text_as_text() -> Result<()> {
     let input = format!("value={MAGIC}");
     let started = client(&["run", "start", "g", "--input", &input, "--watch", "--json"])?;
     let run = started.split('"').skip_while(|word| *word != "run").nth(2);
-    let run = run.context("no run in what was said")?;
+    let run = run.context("the output has no run")?;
     let states = host.list(run, "identifier=a")?;
     let number = states.first().context("no state")?["number"].to_string();
     let shown = client(&["run", "show", run, &number])?;
@@ -178,8 +178,8 @@ fn the_client_shows_text_as_text() -> Result<()> {
     Ok(())
 }
 
-/// Returns a list of objects that weighs some 100 times its text, as JSON text of about `bytes`
-/// bytes.
+/// Returns a list of objects as JSON text of about `bytes` bytes, which takes about 100 times the
+/// memory.
 fn heavy(bytes: usize) -> String {
     format!("[{}0]", r#"{\"\":0},"#.repeat(bytes / 9))
 }

@@ -1,5 +1,5 @@
-//! Heavy JSON: short as text and heavy as values. The host's own memory for it is limited for each
-//! value, and does not add up for many at a time.
+//! Memory of parsed JSON, which may be much more than its text: limited for each value, and shared
+//! in turns by many.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -41,7 +41,7 @@ fn oversized_start_json_is_rejected_cheaply() -> Result<()> {
     let words = found["detail"].as_str().context("no detail")?;
     ensure!(status == 413 && words.contains("--limit json_bytes="), "{found}");
     let most = ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024;
-    ensure!(most < 250, "it took {most} MB to say so");
+    ensure!(most < 250, "the rejection took {most} MB");
     Ok(())
 }
 
@@ -49,7 +49,7 @@ fn oversized_start_json_is_rejected_cheaply() -> Result<()> {
 fn runs_with_large_json_take_turns() -> Result<()> {
     let host = host()?;
     let list = ones(1 << 20);
-    // One after the other first, to measure the memory of one.
+    // One first, to measure its memory.
     let run = |host: &Host| -> Result<String> {
         let started: Value = exosphere_tests::good(start(host, &list)?)?;
         Ok(started["run"].as_str().context("no id")?.to_owned())
@@ -99,7 +99,7 @@ fn stalled_bodies_do_not_block_others() -> Result<()> {
             silent.push(stream);
         }
     }
-    // They end after ten seconds without a byte; no other request has waited for that.
+    // The stalled requests end after ten seconds without a byte; this run did not wait for them.
     let begun = Instant::now();
     let started: Value = exosphere_tests::good(start(&host, &ones(1 << 20))?)?;
     ensure!(host.wait_for(started["run"].as_str().context("no id")?)?["status"] == "SUCCESS");

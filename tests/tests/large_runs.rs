@@ -1,5 +1,5 @@
-//! Large runs in pieces, on both databases: a fanout of 200,000, its cancel and a redrive of many
-//! states. They hold up no other run, even if the host dies in the middle.
+//! Large runs, on both databases: a fanout of 200,000, its cancel, and a redrive of many states.
+//! They are written in pieces, delay no other run, and survive a crash of the host.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// Maximum of outputs that a state may return.
 const WIDE: u32 = 200_000;
 
-/// A database on which a host is started, and started again.
+/// A database on which hosts are started one after the other.
 struct Harness<'a> {
     name: &'a str,
     folder: &'a std::path::Path,
@@ -29,7 +29,7 @@ impl Harness<'_> {
         Host::start_with(self.folder, &arguments, |_| ())
     }
 
-    /// Checks all invariants, beside a host or without one.
+    /// Checks all invariants, also while a host is running.
     fn check(&self) -> Result<()> {
         match self.database {
             Some(url) => check(&["--database", url]),
@@ -119,11 +119,11 @@ fn a_cancel_ends_a_staged_fanout() -> Result<()> {
         tenant.apply("wide", &wide(WIDE))?;
         let run = tenant.begin("wide")?;
         until("a piece of the fan", || Ok((harness.count("staged")? > 0).then_some(())))?;
-        ensure!(tenant.list(&run, "")?.len() == 1, "nobody sees it yet");
+        ensure!(tenant.list(&run, "")?.len() == 1, "a staged state is visible");
         harness.check()?;
         let cancelled = cancel_time(&tenant, &run)?;
         println!("{cancelled:?}");
-        until("the pieces to be gone", || Ok((harness.count("staged")? == 0).then_some(())))?;
+        until("the removal of the pieces", || Ok((harness.count("staged")? == 0).then_some(())))?;
         let found = tenant.run(&run)?;
         ensure!(found["counts"]["states"] == 1 && harness.count("state")? == 1, "{found}");
         ensure!(harness.count("output")? == 0);
@@ -142,7 +142,7 @@ fn a_killed_host_leaves_no_partial_fanout() -> Result<()> {
         let run = tenant.begin("wide")?;
         until("a piece of the fan", || Ok((harness.count("staged")? > 0).then_some(())))?;
         host.kill()?;
-        ensure!(harness.count("staged")? == 1, "it was killed in the middle");
+        ensure!(harness.count("staged")? == 1, "the host was not killed during staging");
         harness.check()?;
         let host = harness.host()?;
         let tenant = Tenant { host: &host, name: "large" };
@@ -155,7 +155,7 @@ fn a_killed_host_leaves_no_partial_fanout() -> Result<()> {
     })
 }
 
-/// Returns a graph of which `branches` states fail, once each.
+/// Returns a graph with `branches` branches, each of which fails once.
 fn failing(branches: u32) -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": branches}, "next_nodes": ["worker"]},
@@ -208,7 +208,7 @@ fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
             host.signal(rustix::process::Signal::KILL)?;
             ensure!(
                 asked.join().is_ok_and(|answer| answer.is_err()),
-                "it was killed in the middle"
+                "the host was not killed during staging"
             );
             Ok(())
         })?;

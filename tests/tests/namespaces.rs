@@ -1,5 +1,5 @@
-//! Namespaces on one host: no namespace can stop another, and each is held to the limits and the
-//! share that its operators set.
+//! Namespaces on one host: no namespace can block another, and each is held to the limits and slots
+//! that its operators set.
 
 #![allow(clippy::unwrap_used)]
 
@@ -41,8 +41,8 @@ fn honest() -> Value {
     ]})
 }
 
-/// The endless loops of one namespace fill every slot that it may have, with thousands more in the
-/// queue; another's runs take a little longer than alone.
+/// Endless loops occupy all slots of one namespace, with thousands more queued; runs of another take
+/// a little longer than alone.
 #[test]
 fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
     let host = Host::start()?;
@@ -70,14 +70,14 @@ fn endless_loops_do_not_starve_other_namespaces() -> Result<()> {
     let median = beside[2];
     println!("a run of 202 states: alone {alone:?}, beside endless loops {median:?}");
     ensure!(evil.run(&flood)?["status"] == "RUNNING", "the loops go on");
-    // Without turns and shares it would wait for all earlier states: minutes.
+    // Without fairness it would wait minutes for all earlier states.
     ensure!(median < alone * 4 + Duration::from_secs(2), "alone {alone:?}, beside {beside:?}");
     host.send("POST", &evil.path(&format!("/runs/{flood}/cancel")), &json!({}))?;
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
 }
 
-/// Limits are lowered on every level. A breach names the limit, its value and its setter, and no
-/// level can raise one.
+/// Each level can lower a limit, and none can raise one. A breach names the limit, its value and the
+/// level that set it.
 #[test]
 fn limits_can_only_be_lowered() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -132,7 +132,7 @@ fn limits_can_only_be_lowered() -> Result<()> {
     Ok(())
 }
 
-/// A namespace with one slot runs one node at a time, and all of them in the end.
+/// A namespace with one slot runs one node at a time.
 #[test]
 fn a_namespace_cannot_exceed_its_slots() -> Result<()> {
     let host = Host::start()?;
@@ -150,8 +150,8 @@ fn a_namespace_cannot_exceed_its_slots() -> Result<()> {
     Ok(())
 }
 
-/// Commands that change the same grants and the same settings at once: every set value is there in
-/// the end, and a withdrawn one does not come back.
+/// Concurrent commands change the same grants and settings: each new value is kept, and no removed
+/// one reappears.
 #[test]
 fn concurrent_changes_are_all_kept() -> Result<()> {
     let host = Host::start()?;
@@ -182,7 +182,7 @@ fn concurrent_changes_are_all_kept() -> Result<()> {
     Ok(())
 }
 
-/// A condition is checked, and a request without one sets the value in any case.
+/// A condition is checked; a request without one always succeeds.
 #[test]
 fn settings_support_conditional_updates() -> Result<()> {
     let host = Host::start()?;

@@ -1,5 +1,5 @@
-//! A node in Python, built by componentize-py from the project's own source. Skipped with a message
-//! where pip cannot reach its registry.
+//! A node in Python, built by componentize-py from `tests/fixtures/python`. Skipped with a message
+//! if pip cannot reach its registry.
 
 #![allow(clippy::unwrap_used)]
 
@@ -32,7 +32,7 @@ fn a_python_node_runs() -> Result<()> {
     Ok(())
 }
 
-/// Builds the component, if its tools can be installed; it is cached beside the test.
+/// Builds the component if its tools can be installed, and caches it beside the test.
 fn build() -> Result<Option<PathBuf>> {
     let root = checkout();
     let sources = root.join("tests/fixtures/python");

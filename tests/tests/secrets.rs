@@ -1,5 +1,5 @@
-//! Secrets and the operator: a rotation reencrypts them while hosts run, even if a process is
-//! killed meanwhile; and a secret that a node reveals is redacted everywhere.
+//! Secrets: a rotation reencrypts them while hosts run, even if it is killed and repeated; a secret
+//! that a node reveals is redacted everywhere.
 
 use std::fs;
 use std::path::Path;
@@ -87,7 +87,7 @@ fn rotation_is_invisible_to_running_hosts() -> Result<()> {
     host.kill()?;
     check(&["--data", data])?;
 
-    // With the former key it is refused, and told why.
+    // A start with the old key is rejected with the reason.
     fs::write(&key, &first)?;
     let words = failing_start(&["--data", data])?;
     ensure!(words.contains("sealed under the key") && words.contains("--key"), "{words}");
@@ -97,8 +97,8 @@ fn rotation_is_invisible_to_running_hosts() -> Result<()> {
     Ok(())
 }
 
-/// A rotation may be killed anywhere: the host beside it and the next one decrypt everything, and
-/// the next call finishes it.
+/// A rotation may be killed at any point: the running host and the next one decrypt all secrets, and
+/// the next call finishes the rotation.
 #[test]
 fn a_killed_rotation_can_be_finished() -> Result<()> {
     const GRAPHS: usize = 300;
@@ -156,7 +156,7 @@ fn keys_in_the_environment_stay_hidden() -> Result<()> {
         })
     };
     let host = start(&old)?;
-    ensure!(!folder.path().join("host.key").exists(), "no key lies about");
+    ensure!(!folder.path().join("host.key").exists(), "a key file was created");
     host.push("lab")?;
     host.grant("lab", &json!({"secrets": ["token"]}))?;
     host.apply("g", &with_secret(SECRET))?;
@@ -195,8 +195,8 @@ fn a_secret_can_be_removed() -> Result<()> {
     gone["secrets"] = json!({"token": null});
     let (status, problem) = host.refused("PUT", "/graphs/g", &gone)?;
     ensure!(status == 422 && problem.to_string().contains("which this removes"), "{problem:#}");
-    ensure!(seen(&host, "g")? == SECRET, "what is refused changes nothing");
-    // A secret that the template does not mention stays.
+    ensure!(seen(&host, "g")? == SECRET, "a rejected graph changed the secret");
+    // A secret that the template does not name is kept.
     host.apply("g", &reads(None))?;
     ensure!(seen(&host, "g")? == SECRET);
 
@@ -205,7 +205,7 @@ fn a_secret_can_be_removed() -> Result<()> {
     host.apply("g", &gone)?;
     let (status, problem) = host.refused("PUT", "/graphs/g", &reads(None))?;
     ensure!(status == 422 && problem.to_string().contains("which is not set"), "{problem:#}");
-    // No node could read it, so it is not kept.
+    // A secret that no node can read is not kept.
     gone["secrets"] = json!({"token": SECRET});
     let (status, problem) = host.refused("PUT", "/graphs/g", &gone)?;
     ensure!(status == 422 && problem["errors"][0]["path"] == "$.secrets.token", "{problem:#}");
@@ -252,7 +252,7 @@ fn revealed_secrets_are_redacted() -> Result<()> {
     }
     host.kill()?;
     let log = fs::read_to_string(folder.path().join("log"))?;
-    ensure!(!log.contains("hush"), "the host's own log tells it");
+    ensure!(!log.contains("hush"), "the host's own log reveals the secret");
     ensure!(log.lines().count() > 3 && !log.contains('\u{1b}'), "a file is no terminal: {log}");
     // It is in the output of the node that returned it, and nowhere else.
     let database = rusqlite::Connection::open(folder.path().join("data/exosphere.db"))?;
@@ -273,7 +273,7 @@ fn revealed_secrets_are_redacted() -> Result<()> {
     Ok(())
 }
 
-/// A node that declares no secret is handed one by a node that does.
+/// A node without declared secrets gets one through the output of another.
 #[test]
 fn secrets_revealed_by_later_nodes_are_redacted() -> Result<()> {
     let host = Host::start()?;

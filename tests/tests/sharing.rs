@@ -1,7 +1,7 @@
-//! Sharing of work between hosts. No host keeps states that it cannot begin soon while another has
-//! room. No run of a namespace waits for all of a larger one.
+//! Sharing of work: no host keeps claimed states that another could begin sooner, and no run of a
+//! namespace waits for all states of a larger one.
 //!
-//! Not here: namespaces beside each other (`tenants`), and lost hosts (`hosts`).
+//! Not here: fairness among namespaces (`namespaces`), and lost hosts (`hosts`).
 
 use std::time::{Duration, Instant};
 
@@ -22,15 +22,16 @@ fn branches(n: usize, ms: u64) -> Value {
     ]})
 }
 
-/// Lets a host execute each node once: loading a plugin takes longer than the measured times.
+/// Warms up a host: executes each node once, since loading a plugin takes longer than the measured
+/// times.
 fn warm_up(host: &Host) -> Result<()> {
     let found = host.result_of("warm", &branches(2, 1), &json!({}))?;
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     Ok(())
 }
 
-/// Runs `n` branches of 2 s that are started at the first host. Returns the duration and how many
-/// of them the second host executed.
+/// Runs `n` branches of 2 s, started on the first host. Returns the duration and the number of
+/// branches that the second host executed.
 fn spread(database: &str, slots: [u32; 2], n: usize) -> Result<(Duration, usize)> {
     let mut measured = None;
     let setups = slots.map(Setup::one_namespace);
@@ -52,7 +53,7 @@ fn spread(database: &str, slots: [u32; 2], n: usize) -> Result<(Duration, usize)
         println!("{n} branches of 2 s on {slots:?} slots took {took:?}, {there} on the second");
         let attempts = "SELECT COUNT(*) FROM attempt";
         let attempts = Postgres::shared()?.psql(cluster.database(), attempts)?;
-        ensure!(attempts == "0", "what was given back has used up an attempt: {attempts}");
+        ensure!(attempts == "0", "a released state has used an attempt: {attempts}");
         measured = Some((took, there));
         Ok(())
     })?;
@@ -116,8 +117,8 @@ fn cancel(host: &Host, run: &str) -> Result<()> {
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
 }
 
-/// A run of nodes that take 2 s has all slots of the namespace that one run can have. Small runs
-/// have the last one, and wait for none of the 500.
+/// A run of slow nodes occupies all slots of the namespace that one run can have. Small runs use the
+/// last one, and wait for none of its 500 states.
 #[test]
 fn one_step_runs_beside_a_slow_run() -> Result<()> {
     on_both("beside_slow", |host| {
@@ -154,7 +155,7 @@ fn one_step_runs_beside_a_wide_run() -> Result<()> {
         };
         let alone = median((0..9).map(|_| timed(host, "step")).collect::<Result<_>>()?);
         let large = host.run("wide", &json!({}), &json!({}))?;
-        // The run's states are created in one transaction, which is not what is measured.
+        // The run's states are created in one transaction, which is not measured.
         host.wait_until(&large, |run| run["counts"]["states"].as_u64() > Some(1))?;
         let mut beside = Vec::new();
         while beside.len() < 9 && host.get(&format!("/runs/{large}"))?["status"] == "RUNNING" {

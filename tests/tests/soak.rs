@@ -1,5 +1,5 @@
-//! A few of the million hostile attempts (`src/bin/million.rs`): enough to show that each is a
-//! typed failure and that honest runs go on beside them.
+//! A short soak test (a long one: `src/bin/soak.rs`): each hostile attempt ends in a typed failure,
+//! and honest runs continue.
 
 use anyhow::Result;
 use exosphere_tests::soak;

@@ -1,6 +1,6 @@
-//! The driver: does random harm, from a seed, and repairs it again.
+//! The chaos driver: injects random faults from a seed, and repairs them.
 //!
-//! Not here: the effects on the runs. The driver looks at no answer.
+//! Not here: the effects on runs (`load`).
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -19,15 +19,15 @@ const OUT_AT_ONCE: usize = 2;
 const POSTGRES_REST: Duration = Duration::from_secs(8);
 /// Milliseconds for which a host is frozen: longer than its lease of 10 s.
 const FREEZE_MS: std::ops::Range<u64> = 10_500..13_000;
-/// Milliseconds for which a dead host stays dead: mostly it is back before it is missed, sometimes
-/// other hosts have taken over.
+/// Milliseconds for which a dead host stays dead: mostly less than a lease, sometimes more, so that
+/// other hosts take over.
 const DEAD_MS: [std::ops::Range<u64>; 4] = [0..300, 0..1_000, 500..3_000, 11_000..17_000];
-/// Milliseconds until the driver waits for the end of a host that was told to stop.
+/// Milliseconds from SIGTERM until the driver waits for the end of the host.
 const STOP_MS: std::ops::Range<u64> = 1_000..6_000;
-/// Milliseconds for which a line is bad; seldom longer than a lease.
+/// Milliseconds of a network fault; rarely longer than a lease.
 const BAD_MS: [std::ops::Range<u64>; 4] = [200..1_000, 200..1_000, 1_000..3_000, 10_500..12_000];
 
-/// Counts of the harm done.
+/// Counts of the injected faults.
 #[derive(Debug, Default)]
 pub struct Harm {
     kills: usize,
@@ -42,7 +42,7 @@ pub struct Harm {
 }
 
 impl Harm {
-    /// Checks for the kinds of harm that every minute has.
+    /// Checks that the common faults were injected.
     pub fn must_be_some(&self) -> Result<()> {
         let postgres = self.fast + self.immediate;
         let some = [self.kills, self.freezes, postgres, self.cuts, self.delays];
@@ -64,13 +64,13 @@ impl fmt::Display for Harm {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
     Up,
-    /// The host was told to stop, and is then down.
+    /// SIGTERM was sent; the host is down afterwards.
     Stopping(Instant),
     Down(Instant),
     Frozen(Instant),
 }
 
-/// A kind of harm.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy)]
 enum Deed {
     Kill,
@@ -84,7 +84,7 @@ enum Deed {
     Refuse,
 }
 
-/// Each kind of harm with its weight.
+/// Each kind of fault with its weight.
 const DEEDS: [(Deed, u32); 9] = [
     (Deed::Kill, 27),
     (Deed::Freeze, 8),
@@ -105,11 +105,11 @@ pub struct Driver<'a> {
     roster: &'a Roster,
     random: StdRng,
     fates: Vec<Fate>,
-    /// The end of each host's bad line, if its line is bad.
+    /// The end of each host's network fault, if it has one.
     lines: Vec<Option<Instant>>,
     rested: Instant,
     from: Instant,
-    /// Counts of the harm done so far.
+    /// Counts of the faults injected so far.
     pub harm: Harm,
 }
 
@@ -134,7 +134,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Does harm until `enough` returns true.
+    /// Injects faults until `enough` returns true.
     pub fn drive(&mut self, enough: impl Fn() -> bool) -> Result<()> {
         while !enough() {
             self.mend(|until| until <= Instant::now())?;
@@ -176,7 +176,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Starts a host, which must not wait for a line that only the driver can repair.
+    /// Starts a host, and repairs its connection, for which it would wait.
     fn start(&mut self, at: usize) -> Result<()> {
         self.clear_line(at)?;
         self.cluster.member(at).start()
@@ -188,7 +188,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Checks that no host ended by itself: a host outlives every fault of its database.
+    /// Checks that no host ended by itself: a host survives every fault of its database.
     fn nobody_ended_by_itself(&mut self) -> Result<()> {
         for at in 0..self.fates.len() {
             if matches!(self.fates[at], Fate::Stopping(_)) {
@@ -227,13 +227,13 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Prints a harm and its host, so that a failure can be understood.
+    /// Prints a fault and its host, for the analysis of a failure.
     fn tell(&self, deed: impl fmt::Debug, at: usize, until: Instant) {
         let (now, until) = (self.from.elapsed(), until.saturating_duration_since(self.from));
         println!("{:7.2} {deed:?} {at} until {:.2}", now.as_secs_f64(), until.as_secs_f64());
     }
 
-    /// Harms a healthy host, if enough others are healthy.
+    /// Injects a fault into a healthy host, if enough others are healthy.
     fn strike(&mut self, deed: Deed) -> Result<()> {
         let at = self.random.random_range(0..self.fates.len());
         let out = self.fates.iter().filter(|fate| **fate != Fate::Up).count();
@@ -285,7 +285,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Harms the line between a host and Postgres.
+    /// Injects a fault into the connections between a host and Postgres.
     fn disturb(&mut self, deed: Deed) -> Result<()> {
         let at = self.random.random_range(0..self.fates.len());
         let until = self.later(&BAD_MS);

@@ -1,8 +1,7 @@
-//! The load of the chaos: runs that are started and watched through any host that answers, and
-//! their expected results, to the last value and the last increment.
+//! The load of the chaos test: runs that are started and watched through any host that answers, with
+//! their exact expected results.
 //!
-//! Not here: the health of hosts. A request without an answer is repeated, there or at another
-//! host.
+//! Not here: faults (`driver`). A request without an answer is repeated at the next host.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,12 +19,12 @@ const WIDTH: i64 = 50;
 /// The ends of the branches of an inner fanout, in turn.
 const TURNS: [&str; 10] =
     ["go", "go", "requeue", "go", "prune", "go", "fail", "go", "requeue", "go"];
-/// Events of a run after which it is read again. A second later it is read in any case.
+/// Events of a run after which it is read again, at the latest after a second.
 const EVENTS_BETWEEN_READS: i64 = 200;
 /// Number of requeues of a branch that requeues, and of retries of one that fails.
 const REQUEUES: i64 = 2;
 const RETRIES: i64 = 2;
-/// Number of branches of an inner fanout that go on.
+/// Number of branches of an inner fanout that continue.
 const GO_ON: i64 = WIDTH * 8 / 10;
 /// States of a run. Of each group: inner, guard, guarded, joined, the workers, the tellers.
 const STATES: i64 = 5 + GROUPS * (4 + WIDTH + GO_ON);
@@ -35,9 +34,9 @@ fn turns() -> impl Iterator<Item = (i64, &'static str)> {
     (0..WIDTH).zip(TURNS.into_iter().cycle())
 }
 
-/// Returns a fanout in a fanout. Each worker counts in a key of its own how often it ran with
-/// effect, and ends as its turn says; `joined` absorbs those that fail. Each guard fails until the
-/// opener, on a branch of its own, opens.
+/// Returns a nested fanout. Each worker counts its committed executions in its own key, and ends as
+/// its turn says; `joined` accepts failures. Each guard fails until the opener, on another branch,
+/// has run.
 fn graph() -> Value {
     json!({
         "nodes": [
@@ -76,7 +75,7 @@ fn graph() -> Value {
     })
 }
 
-/// Returns the store at the end: the ledger of every effect.
+/// Returns the expected final store, with a count of each effect.
 fn ledger() -> BTreeMap<String, String> {
     let mut ledger = BTreeMap::new();
     let mut note = |key: String, n: i64| ledger.insert(key, n.to_string());
@@ -121,7 +120,7 @@ pub fn prepare(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// URLs of the hosts that are up and not frozen, as far as is known.
+/// URLs of the hosts that the driver has not stopped or frozen.
 #[derive(Debug)]
 pub struct Roster(Mutex<Vec<Option<String>>>);
 
@@ -229,7 +228,7 @@ impl<'a> Load<'a> {
 
 /// Performs a run from its start to its end, and returns its result.
 fn run(anyone: &mut Anyone<'_>, key: &str) -> Result<Books> {
-    // A caller without an answer starts again; by the key it is the same run.
+    // A caller without an answer starts again, with the same key.
     let start = json!({"inputs": {}, "idempotency_key": key});
     let run = anyone.ask("POST", "/graphs/chaos/runs", Some(&start))?;
     let run = run["run"].as_str().context("a run has an id")?.to_owned();
@@ -295,7 +294,7 @@ fn ledger_is_right(store: &Value) -> Result<()> {
 fn answer_is_right(anyone: &mut Anyone<'_>, run: &str, states: &[Value]) -> Result<()> {
     let mut finals = states.iter().filter(|state| state["identifier"] == "final");
     let (Some(state), None) = (finals.next(), finals.next()) else {
-        bail!("there is not one state at `final`");
+        bail!("`final` does not have exactly one state");
     };
     let state = anyone.get(&format!("/runs/{run}/states/{}", state["number"]))?;
     ensure!(state["outputs"].as_array().is_some_and(|outputs| outputs.len() == 1), "{state:#}");
@@ -304,7 +303,7 @@ fn answer_is_right(anyone: &mut Anyone<'_>, run: &str, states: &[Value]) -> Resu
     Ok(())
 }
 
-/// A client that asks one host after the other.
+/// A client that tries one host after the other.
 struct Anyone<'a> {
     roster: &'a Roster,
     client: Client,
@@ -318,7 +317,7 @@ impl Anyone<'_> {
         self.ask("GET", path, None)
     }
 
-    /// Returns the first successful answer. A refusal by a host is final.
+    /// Returns the first successful answer. A rejection by a host is final.
     fn ask(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let mut last = String::from("nobody is there");
         while Instant::now() < self.end {
@@ -346,7 +345,7 @@ impl Anyone<'_> {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        bail!("nobody answers: {last}")
+        bail!("no host answers: {last}")
     }
 
     /// Returns all states of a run.

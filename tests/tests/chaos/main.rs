@@ -1,6 +1,6 @@
-//! Chaos: random faults for a minute, with no effect on results. Hosts die and freeze, Postgres
-//! crashes, lines are cut. `driver` does the harm; `load` starts the runs and knows their expected
-//! results.
+//! Chaos: random faults for a minute, without an effect on results. Hosts die and freeze, Postgres
+//! crashes, connections are cut. `driver` injects the faults; `load` starts the runs and checks
+//! their results.
 //!
 //! `SEED=..` repeats the choices of a run, `CHAOS_SECONDS=..` makes it longer.
 
@@ -23,14 +23,14 @@ const SLOTS: u32 = 8;
 const STATES: u64 = 20_000;
 /// Runs under way at a time.
 const RUNS_AT_ONCE: usize = 8;
-/// Extra time for a slow machine, to come to [`STATES`] and to the end of the last run.
+/// Extra time for a slow machine, to reach [`STATES`] and the end of the last run.
 const SLACK: Duration = Duration::from_secs(120);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Tests the load itself, so that its errors are not taken for a host's.
+/// Tests the load itself, whose errors would look like those of a host.
 #[test]
 fn the_load_passes_without_faults() -> Result<()> {
     let host = Host::start()?;
@@ -95,7 +95,7 @@ fn join(runner: std::thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
     runner.join().ok().context("a runner panicked")?
 }
 
-/// Prints the figures. Some of them must not be zero, or nothing was tested.
+/// Prints the counts, and checks that the faults were injected.
 fn report(cluster: &Cluster, books: &Books, harm: &driver::Harm, took: Duration) -> Result<()> {
     let mut executions = 0;
     for member in cluster.members() {

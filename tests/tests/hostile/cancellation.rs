@@ -1,5 +1,5 @@
-//! Stop times of guests: after the cancel of a run or at a deadline, in the middle of a loop or of
-//! a host call that blocks.
+//! Cancellation latency: the time until guests in a loop or a blocking host call stop, after a
+//! cancel or at a deadline.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::report::Row;
 /// Bound from the answer to a cancel, or from the deadline, until no guest runs.
 const PROMPT: Duration = Duration::from_millis(100);
 
-/// Time for which the processor is watched afterwards.
+/// Time for which CPU usage is measured afterwards.
 const WATCHED: Duration = Duration::from_millis(100);
 
 /// CPU time that an idle host uses in that time.
@@ -22,14 +22,14 @@ const IDLE: Duration = Duration::from_millis(25);
 /// Maximum of tries of a case: a busy machine may spoil a measurement.
 const TRIES: usize = 5;
 
-/// How guests are stopped.
+/// The cause of the stop.
 #[derive(Clone, Copy)]
 enum By {
     Cancel,
     Deadline,
 }
 
-/// Name, the node that does not end, how many at once, and how they are stopped.
+/// Name, the endless node, the number of guests, and the cause of their stop.
 const CASES: &[(&str, &str, usize, By)] = &[
     ("stop-one-that-spins", "spin", 1, By::Cancel),
     ("stop-one-that-sleeps", "sleep", 1, By::Cancel),
@@ -40,7 +40,7 @@ const CASES: &[(&str, &str, usize, By)] = &[
     ("deadline-of-60-that-sleep", "sleep", 60, By::Deadline),
 ];
 
-/// Returns whether a case has this in its name.
+/// Returns whether the name of a case contains `part`.
 pub fn is_one_of(part: &str) -> bool {
     CASES.iter().any(|case| case.0.contains(part))
 }
@@ -87,7 +87,7 @@ fn cancelled(host: &Host, name: &str, node: &str, count: usize) -> Result<Durati
     host.apply(name, &graph(node, count, Duration::from_secs(25)))?;
     let run = host.run(name, &json!({}), &json!({}))?;
     until("the guests to run", || Ok((holding(host)? == count as u64).then_some(())))?;
-    // Until each of them has come to its endless part.
+    // Until each guest has reached its endless part.
     std::thread::sleep(Duration::from_millis(200));
     let found = host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     let begun = Instant::now();
@@ -95,7 +95,7 @@ fn cancelled(host: &Host, name: &str, node: &str, count: usize) -> Result<Durati
     until("no slot to be held", || Ok((holding(host)? == 0).then_some(())))?;
     let stopped = begun.elapsed();
     let used = used_from_now(host)?;
-    ensure!(used < IDLE, "it used {used:?} of the processor in {WATCHED:?} afterwards");
+    ensure!(used < IDLE, "the host used {used:?} of CPU time in {WATCHED:?} afterwards");
     Ok(stopped)
 }
 
@@ -108,17 +108,17 @@ fn overdue(host: &Host, name: &str, node: &str, count: usize) -> Result<Duration
     let failure = &found["failures"][0]["failure"];
     ensure!(failure["kind"] == "timeout", "{found:#}");
     ensure!(found["counts"]["errored"] == count, "{found:#}");
-    let at = |value: &Value, key: &str| value[key].as_i64().context("no time");
+    let at = |value: &Value, key: &str| value[key].as_i64().context("no time in the answer");
     // The deadline counts from the splitter's end: a delay of this host counts as well.
     let splitter = &host.list(&run, "identifier=splitter")?[0];
     let took = u64::try_from(at(&found, "ended_at")? - at(splitter, "ended_at")?)?;
     let used = used_from_now(host)?;
-    ensure!(used < IDLE, "it used {used:?} of the processor in {WATCHED:?} afterwards");
+    ensure!(used < IDLE, "the host used {used:?} of CPU time in {WATCHED:?} afterwards");
     Ok(Duration::from_millis(took).saturating_sub(DEADLINE))
 }
 
 fn holding(host: &Host) -> Result<u64> {
-    host.get("//health")?["holding"].as_u64().context("no number")
+    host.get("//health")?["holding"].as_u64().context("/health has no `holding`")
 }
 
 fn used_from_now(host: &Host) -> Result<Duration> {

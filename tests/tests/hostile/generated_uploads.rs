@@ -1,4 +1,4 @@
-//! Recipes of uploads that are made when they are needed, since they are large, many or damaged.
+//! Generated uploads: large, numerous or damaged bytes, built when a case needs them.
 
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,7 @@ pub enum GeneratedUpload {
 const TIMES: usize = 20;
 
 impl GeneratedUpload {
-    /// Makes the uploads, at least one.
+    /// Builds the uploads, at least one.
     pub fn make(&self, host_data: &Path) -> Result<Vec<Vec<u8>>> {
         Ok(match self {
             GeneratedUpload::Truncated(plugin) => {
@@ -170,7 +170,7 @@ pub fn compiled(host_data: &Path) -> Result<PathBuf> {
             }
         }
     }
-    anyhow::bail!("the host has compiled nothing yet")
+    anyhow::bail!("the code cache of the host is empty")
 }
 
 fn functions(functions: &str) -> Result<Vec<u8>> {
@@ -195,7 +195,7 @@ fn locals(count: usize) -> String {
     for local in 1..=count {
         text += &format!("(local.set {local} (i32.mul (local.get {}) (i32.const 3)))", local - 1);
     }
-    // All at once, so that no two of them can share a register.
+    // All are live at the end, so that no two share a register.
     text += &(1..=count).map(|local| format!("(local.get {local})")).collect::<String>();
     text += &"i32.xor ".repeat(count - 1);
     text + "(local.set 0)"

@@ -1,5 +1,5 @@
-//! The host on which the cases are done, one after the other: how a case is sent, how its answer is
-//! judged, and the conditions that must hold after it.
+//! The harness of the hostile cases: one host, on which each case is sent, its answer is checked, and
+//! the host is checked to be unchanged.
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,10 @@ use crate::http_server::HttpServer;
 use crate::report::Row;
 
 /// Descriptors and threads by which the host may exceed its first sample: connections of the test,
-/// and threads that wait a while for further work.
+/// and idle threads.
 const SLACK: usize = 10;
 
-/// Maximum growth in kilobytes by a round of repetitions, after the first two.
+/// Maximum growth in kilobytes in a round of repetitions, after the first two.
 const GROWTH: i64 = 5 * 1024;
 
 /// Maximum of such rounds, of which one must stay below [`GROWTH`].
@@ -38,7 +38,7 @@ impl Harness {
     pub fn start() -> Result<Harness> {
         let folder = tempfile::tempdir()?;
         let origin = HttpServer::start()?;
-        // The origin may be called, and nothing else of this machine.
+        // Guests may call the HTTP server, and nothing else on this machine.
         let allowed = format!("{}/32", origin.address().ip());
         let host = Host::start_with(
             folder.path(),
@@ -58,14 +58,14 @@ impl Harness {
                  "unites": {"identifier": "splitter"}, "next_nodes": []},
             ],
         }))?;
-        // Until it has all the threads and buffers that it will have.
+        // Warms up until all threads and buffers exist.
         for _ in 0..20 {
             ensure_healthy(&host)?;
         }
         Ok(Harness { at_start: stats.resources()?, host, origin, stats, _folder: folder })
     }
 
-    /// Does a case as often as it says.
+    /// Runs a case with its number of repetitions.
     pub fn try_case(&self, case: &Case) -> Result<Row> {
         let uploads = uploads(case, &self.host)?;
         let mut row = Row::of(&case.name);
@@ -87,11 +87,15 @@ impl Harness {
         Ok(row)
     }
 
-    /// Uploads the guest of a case that is to run, and sets its grants.
+    /// Uploads the guest of a case, and sets its grants.
     fn push(&self, case: &Case, bytes: Option<&Vec<u8>>) -> Result<()> {
         if let Some(bytes) = bytes {
             let response = self.host.upload(&case.name, bytes.clone())?;
-            ensure!(response.status().is_success(), "not taken: {:#}", problem(response)?.1);
+            ensure!(
+                response.status().is_success(),
+                "the upload was rejected: {:#}",
+                problem(response)?.1
+            );
         }
         if let Some(grants) = &case.said.grants {
             self.host.grant(case.node().0, grants)?;
@@ -99,8 +103,8 @@ impl Harness {
         Ok(())
     }
 
-    /// Repetitions take no more memory. The allocator and the database keep some of what they had,
-    /// each thread for itself, up to a bound; a leak instead grows every time.
+    /// Checks that repetitions do not leak memory. The allocator and the database cache memory up to
+    /// a bound, while a leak grows each time.
     fn adds_nothing(
         &self,
         case: &Case,
@@ -119,7 +123,7 @@ impl Harness {
             }
             growths.push(growth);
         }
-        bail!("each {times} times more added this many kB: {growths:?}")
+        bail!("memory grew in each round of {times} repetitions, in kB: {growths:?}")
     }
 
     fn repeat(&self, case: &Case, uploads: &[Vec<u8>], times: u32, row: &mut Row) -> Result<()> {
@@ -139,7 +143,7 @@ impl Harness {
 
     fn upload(&self, name: &str, bytes: &[u8], answer: &Answer) -> Result<String> {
         let response = match self.host.upload(name, bytes.to_vec()) {
-            // An answer that comes before the whole request was sent can get lost.
+            // An answer that comes before the whole request was sent may be lost.
             Err(_) if answer.status == [413] => return Ok("413".to_owned()),
             response => response?,
         };
@@ -148,7 +152,7 @@ impl Harness {
             return judge_answer(answer, status.as_u16(), &json!({}));
         }
         let (status, found) = problem(response)?;
-        // The failure's text goes to terminals and pages.
+        // Terminals and pages show the message.
         ensure!(steers_nothing(&found) && found.to_string().len() < 64 * 1024, "{found}");
         judge_answer(answer, status, &found)
     }
@@ -163,7 +167,7 @@ impl Harness {
             Expect::Failure(failure) => judge_failure(failure, &found),
             Expect::Success(success) => judge_success(success, &found, state),
             Expect::Upload(_) | Expect::Apply(_) | Expect::Trial(_) => {
-                bail!("this case does not run")
+                bail!("a case with this expectation does not run")
             }
         }
     }
@@ -172,7 +176,9 @@ impl Harness {
     pub fn ensure_unchanged(&self) -> Result<()> {
         ensure_healthy(&self.host)?;
         let host = &self.host;
-        until("no slot to be held", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
+        until("the release of all slots", || {
+            Ok((host.get("//health")?["holding"] == 0).then_some(()))
+        })?;
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             let resources = self.stats.resources()?;
@@ -203,7 +209,7 @@ pub fn uploads(case: &Case, host: &Host) -> Result<Vec<Vec<u8>>> {
         None if file.exists() => std::fs::read_to_string(file)?,
         None => String::new(),
     };
-    // A guest that brings the whole component needs no frame.
+    // A guest that is a whole component needs no frame.
     if functions.lines().any(|line| line.starts_with("(component") || line.starts_with("(module")) {
         return Ok(vec![wat::parse_str(&functions)?]);
     }
@@ -232,11 +238,11 @@ fn ensure_healthy(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Checks that no word of a guest steers a terminal, and that no failure is an internal error.
+/// Checks that no text of a guest has control characters, and that no failure is an internal error.
 fn ensure_clean(state: &Value) -> Result<()> {
     ensure!(state["failure"]["kind"] != "internal", "{state:#}");
     let shown = [&state["failure"], &state["attempts"]];
-    ensure!(shown.into_iter().all(steers_nothing), "a terminal would act on it: {state:#}");
+    ensure!(shown.into_iter().all(steers_nothing), "a text has control characters: {state:#}");
     Ok(())
 }
 
@@ -259,16 +265,20 @@ pub fn cut(text: &str) -> &str {
 pub fn judge_answer(answer: &Answer, status: u16, found: &Value) -> Result<String> {
     let words = format!("{} {}", found["detail"].as_str().unwrap_or_default(), found["errors"]);
     ensure!(answer.status.contains(&status), "status {status}: {words}");
-    ensure!(status < 300 || words.contains(&answer.words), "not in these words: {words}");
+    ensure!(
+        status < 300 || words.contains(&answer.words),
+        "the message has no {:?}: {words}",
+        answer.words
+    );
     Ok(status.to_string())
 }
 
 fn judge_failure(failure: &Failure, found: &Value) -> Result<String> {
-    ensure!(found["status"] == "FAILED", "it is {}: {found:#}", found["status"]);
+    ensure!(found["status"] == "FAILED", "the run is {}: {found:#}", found["status"]);
     let first = &found["failures"][0]["failure"];
     let message = first["message"].as_str().unwrap_or_default();
     ensure!(first["kind"] == failure.kind, "not {}: {first:#}", failure.kind);
-    ensure!(message.contains(&failure.words), "not in these words: {first:#}");
+    ensure!(message.contains(&failure.words), "the message has no {:?}: {first:#}", failure.words);
     ensure!(first.to_string().len() < 128 * 1024, "the failure is too long");
     ensure_store(failure.store.as_ref(), found)?;
     let limit = first["details"]["limit"].as_str();

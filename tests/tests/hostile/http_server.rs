@@ -1,6 +1,6 @@
-//! An origin that misbehaves: it answers slowly, without end, or with a redirect inside. It listens
-//! on another address of the loopback than the usual one, so that a host can allow it and nothing
-//! else of this machine.
+//! A misbehaving HTTP server: answers slowly, without end, or with a redirect to an internal
+//! address. Listens on 127.0.0.2, so that a host can be allowed to call it and nothing else on this
+//! machine.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use anyhow::Result;
 pub struct HttpServer(SocketAddr);
 
 impl HttpServer {
-    /// Starts the origin, which ends with the process.
+    /// Starts the server, which ends with the process.
     pub fn start() -> Result<HttpServer> {
         let listener = TcpListener::bind("127.0.0.2:0")?;
         let address = listener.local_addr()?;

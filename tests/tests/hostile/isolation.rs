@@ -109,7 +109,7 @@ fn secrets_are_apart() -> Result<()> {
     asks_more["secrets"] = json!({"token": "hush-hush-hush", "other": "hush-hush"});
     let found = host.result_of("more", &asks_more, &json!({}))?;
     let seen = host.output(found["run"].as_str().context("no run")?, "only")?;
-    ensure!(seen["value"].is_null(), "a node sees what it did not declare: {seen}");
+    ensure!(seen["value"].is_null(), "a node sees an undeclared secret: {seen}");
     Ok(())
 }
 
@@ -156,7 +156,10 @@ fn a_plugin_is_replaced_in_mid_run() -> Result<()> {
     host.apply("changing", &graph)?;
     let before = host.run("changing", &json!({}), &json!({}))?;
     good(host.upload("changing", version(2)?)?)?;
-    ensure!(host.get(&format!("/runs/{before}"))?["status"] == "RUNNING", "it was too quick");
+    ensure!(
+        host.get(&format!("/runs/{before}"))?["status"] == "RUNNING",
+        "the run ended too early"
+    );
     host.apply("changing", &graph)?;
     let after = host.run("changing", &json!({}), &json!({}))?;
     // A plugin in use cannot be deleted.
@@ -214,7 +217,7 @@ fn a_tampered_code_cache_is_compiled_again() -> Result<()> {
         drop(host);
         let log = fs::read_to_string(log)?;
         ensure!(log.contains("WARN") && log.contains("code"), "it warns of nothing: {log}");
-        ensure!(fs::read(&file)?.len() == good.len(), "it was not compiled again");
+        ensure!(fs::read(&file)?.len() == good.len(), "the plugin was not compiled again");
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The hostile corpus: every case of `tests/hostile`, one after the other on one host. Each gets
-//! exactly the answer that it states; after each the host is as it was.
+//! The hostile corpus: each case of `tests/hostile`, one after the other on one host. Each gets
+//! exactly the answer of its file, and leaves the host unchanged.
 //!
 //! `CASE=part-of-a-name` selects cases.
 
@@ -23,7 +23,7 @@ use case::{Case, Expect};
 use harness::Harness;
 use report::Table;
 
-/// Deeply nested text takes a large stack to make.
+/// Building deeply nested text needs a large stack.
 const STACK: usize = 256 << 20;
 
 #[test]
@@ -37,7 +37,7 @@ fn every_trial_leaves_honest_runs_alone() -> Result<()> {
 }
 
 fn with_a_large_stack(test: fn() -> Result<()>) -> Result<()> {
-    // Both measure times.
+    // Both tests measure times.
     let _alone = honest_traffic::alone();
     let cases = std::thread::Builder::new().stack_size(STACK).spawn(test)?;
     cases.join().map_err(|_| anyhow!("a case made the test panic"))?
@@ -71,14 +71,14 @@ fn every_case() -> Result<()> {
             table.add(name, row);
         }
     }
-    println!("in {:.0?}; the host of most of them had {peak} MB at most", begun.elapsed());
+    println!("in {:.0?}; maximum memory of the shared host: {peak} MB", begun.elapsed());
     table.verdict()
 }
 
 fn every_trial() -> Result<()> {
     let begun = Instant::now();
     let mut table = Table::default();
-    // None of them calls an origin.
+    // No trial calls the HTTP server.
     for case in cases("127.0.0.1:9", true)? {
         if let Expect::Trial(trial) = &case.said.expect {
             table.add(&case.name, trial::row(&case, trial));
