@@ -40,12 +40,12 @@ pub struct Error {
 }
 
 impl Error {
-    /// Makes a retryable error: another attempt may succeed.
+    /// Creates a retryable error: another attempt may succeed.
     pub fn new(message: impl Into<String>) -> Self {
         Error { message: message.into(), retryable: true, details: None }
     }
 
-    /// Makes a permanent error: no other attempt can succeed.
+    /// Creates a permanent error: no other attempt can succeed.
     pub fn permanent(message: impl Into<String>) -> Self {
         Error { retryable: false, ..Error::new(message) }
     }
@@ -78,7 +78,7 @@ impl fmt::Display for Error {
 }
 
 impl<E: std::error::Error> From<E> for Error {
-    /// Makes an error from another one and its causes, as `what: why: why`.
+    /// Converts an error and its causes, as `what: why: why`.
     fn from(error: E) -> Self {
         let mut message = error.to_string();
         let mut cause = error.source();
@@ -111,7 +111,7 @@ impl<T, E: Into<Error>> OrPermanent<T> for Result<T, E> {
 pub struct Failure {
     /// The error message, for people.
     pub message: String,
-    /// Whether another attempt may help.
+    /// True if another attempt may help.
     pub retryable: bool,
     /// Details for the reader, as JSON text.
     pub details: Option<String>,

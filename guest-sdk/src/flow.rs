@@ -41,32 +41,32 @@ pub enum Flow<T> {
 }
 
 impl<T> Flow<T> {
-    /// Makes one output, as if it were returned by itself.
+    /// Creates one output, as if it were returned directly.
     pub fn one(output: T) -> Self {
         Flow::Outputs(vec![output])
     }
 
-    /// Makes a fanout. A unite gathers the branches in the order of the outputs.
+    /// Creates a fanout. A unite gathers the branches in the order of the outputs.
     pub fn many(outputs: impl IntoIterator<Item = T>) -> Self {
         Flow::Outputs(outputs.into_iter().collect())
     }
 
-    /// Makes an empty fanout: a success after which nothing runs.
+    /// Creates an empty fanout: a success after which no state runs.
     pub fn none() -> Self {
         Flow::Outputs(Vec::new())
     }
 
-    /// Makes a prune: the branch ends here.
+    /// Creates a prune: the branch ends here.
     pub fn prune() -> Self {
         Flow::Prune(None)
     }
 
-    /// Makes a prune with data that tells the reader why the branch ends here.
+    /// Creates a prune with data that explains why the branch ends here.
     pub fn prune_with(data: impl Into<Value>) -> Self {
         Flow::Prune(Some(data.into()))
     }
 
-    /// Makes a requeue: the same state runs again after `delay`. The delay is rounded
+    /// Creates a requeue: the same state runs again after `delay`. The delay is rounded
     /// up to whole milliseconds and to at least one, so that a computed delay of zero
     /// needs no special case.
     pub fn requeue_after(delay: Duration) -> Self {
@@ -139,7 +139,7 @@ fn is_unit<T: 'static>() -> bool {
     TypeId::of::<T>() == TypeId::of::<()>()
 }
 
-/// Returns an output as JSON text. A value that is not an object is refused here,
+/// Returns an output as JSON text. A value that is not an object is rejected here,
 /// because the host's error could not name its Rust type.
 fn object<T: Serialize + 'static>(output: &T) -> Result<String> {
     if is_unit::<T>() {

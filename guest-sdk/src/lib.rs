@@ -1,4 +1,4 @@
-//! Write the nodes of an Exosphere plugin in Rust.
+//! The SDK for nodes of an Exosphere plugin in Rust.
 //!
 //! A **node** is a plain function from a type of inputs to a type of outputs.
 //! [`export!`] turns one or several nodes into a plugin: a WebAssembly component that a
@@ -13,23 +13,23 @@
 //! `cargo build --release --target wasm32-wasip2`. The schemas against which the host
 //! checks graphs and inputs are derived from the two types.
 //!
-//! # What a node may return
+//! # Return values
 //!
-//! | the function returns | which means |
+//! | the function returns | meaning |
 //! |---|---|
 //! | `Ok(Greeting { .. })` | one output |
 //! | `Ok(())` | one output without fields |
 //! | `Ok(Flow::many(greetings))` | a fanout: each output starts a branch of its own |
-//! | `Ok(Flow::none())` | an empty fanout: nothing goes on from here |
-//! | `Ok(Flow::prune())` | this branch ends here, which is no failure |
+//! | `Ok(Flow::none())` | an empty fanout: no state follows |
+//! | `Ok(Flow::prune())` | the branch ends here, which is not a failure |
 //! | `Ok(Flow::requeue_after(delay))` | the same state runs again after the delay |
 //! | `Err(..)`, or `?` on any error | a failure; the retry policy decides what follows |
-//! | `Err(Error::permanent("..")) `, or `.permanent()?` | a failure that no other attempt can mend |
+//! | `Err(Error::permanent("..")) `, or `.permanent()?` | a failure that is not retried |
 //!
 //! The first two are for functions that return [`Result<T>`], the others for functions
 //! that return `Result<Flow<T>>`; see [`Flow`]. For errors see [`Error`].
 //!
-//! # What a node may call
+//! # Host functions
 //!
 //! - [`context`]: the current run, state and attempt.
 //! - [`store`]: the run's key-value data, shared by all its states.
@@ -39,16 +39,16 @@
 //!
 //! For requests over HTTP use the crate `wasip2` (`wasip2::http`), or any other client
 //! for `wasi:http`. The host makes only the requests that an operator granted to the
-//! plugin. For any other, the attempt's log tells the grant to add: `exosphere grant
+//! plugin. For any other, the attempt's log shows the missing grant: `exosphere grant
 //! add PLUGIN --http "GET https://api.example.com/v1/"`.
 //!
-//! # How to test it
+//! # Tests
 //!
 //! The same functions run natively, without a host: see [`testing`].
 //!
-//! # What this crate is not
+//! # Not here
 //!
-//! Graphs, retries and schedules are not here; they belong to the host. This crate adds
+//! Graphs, retries and schedules, which belong to the host. This crate adds
 //! nothing to the contract in `wit/`, so a plugin may also be written without it, in
 //! any language that compiles to a component.
 

@@ -83,7 +83,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Makes a node from its parts, for [`export!`].
+    /// Creates a node from its parts, for [`export!`].
     #[doc(hidden)]
     pub const fn new(
         name: &'static str,
@@ -129,7 +129,7 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Makes a plugin of these nodes. An invalid or a repeated name is a compile error.
+    /// Creates a plugin of these nodes. An invalid or repeated name is a compile error.
     #[doc(hidden)]
     pub const fn new(nodes: &'static [Node]) -> Self {
         let mut at = 0;
@@ -209,7 +209,7 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
     true
 }
 
-/// Makes the crate a plugin of one or several nodes.
+/// Turns the crate into a plugin of one or several nodes.
 ///
 /// Each node is a function (see [`Handler`]), whose name is the node's name. A doc
 /// comment is the node's description for users, `as` gives the node another name, and

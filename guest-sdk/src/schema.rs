@@ -7,12 +7,12 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
-/// Returns the input schema of a node: the JSON from which a `T` can be read.
+/// Returns the input schema of a node: the JSON from which `T` is read.
 pub(crate) fn of_input<T: JsonSchema>() -> Value {
     generate::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }
 
-/// Returns the output schema of a node: the JSON that a `T` is written as.
+/// Returns the output schema of a node: the JSON as which `T` is written.
 pub(crate) fn of_output<T: JsonSchema>() -> Value {
     generate::<T>(SchemaSettings::draft2020_12().for_serialize())
 }
@@ -36,7 +36,7 @@ fn generate<T: JsonSchema>(settings: SchemaSettings) -> Value {
 }
 
 /// Removes `"format": "uint32"` and the like, which no standard defines and no
-/// validator checks. A number that does not fit is refused when the inputs are read.
+/// validator checks. A number that does not fit is rejected when the inputs are read.
 fn drop_rust_formats(schema: &mut Schema) {
     let rust = ["int", "uint", "float", "double"];
     let format = schema.get("format").and_then(Value::as_str);

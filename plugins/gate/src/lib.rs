@@ -32,7 +32,7 @@ fn gate(input: Input) -> Result<Flow<Output>> {
     }
 }
 
-/// Returns the reason why the value may not pass, if there is one.
+/// Returns the reason for which the value may not pass, if any.
 fn objection(input: &Input) -> Result<Option<String>> {
     if !input.open {
         return Ok(Some("the gate is closed".into()));

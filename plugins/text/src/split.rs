@@ -25,8 +25,7 @@ fn eight() -> NonZeroU32 {
     const { NonZeroU32::new(8).unwrap() }
 }
 
-/// Cuts a text into chunks of about the same length. Joined in order, they are the text
-/// again.
+/// Cuts a text into chunks of about the same length, which join to the text.
 pub fn split(input: Input) -> Result<Flow<Chunk>> {
     let mut rest = input.text.as_str();
     let wanted = (input.chunks.get() as usize).max(rest.len().div_ceil(MAX_CHUNK));
@@ -52,7 +51,7 @@ fn cut(text: &str, about: usize) -> Result<usize> {
     })
 }
 
-/// Tells whether a position is not inside a word.
+/// Returns whether a position is outside of words.
 fn is_edge(text: &str, at: usize) -> bool {
     let letter = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_alphabetic);
     text.is_char_boundary(at) && !(letter(at - 1) && letter(at))
