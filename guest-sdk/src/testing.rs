@@ -10,7 +10,7 @@
 //! fn visit() -> Result<()> {
 //!     store::increment("visits", 1);
 //!     if context::attempt() == 1 {
-//!         return Err(Error::new("nobody at home"));
+//!         return Err(Error::new("not ready"));
 //!     }
 //!     Ok(())
 //! }
@@ -19,7 +19,7 @@
 //!
 //! # fn main() {
 //! let mut host = Host::new().store("visits", "5");
-//! assert_eq!(host.run(&PLUGIN, "visit", json!({})).failure().message, "nobody at home");
+//! assert_eq!(host.run(&PLUGIN, "visit", json!({})).failure().message, "not ready");
 //! assert_eq!(host.stored("visits"), Some("5"), "a failed attempt leaves no trace");
 //! assert_eq!(host.run(&PLUGIN, "visit", json!({})).output(), json!({}));
 //! assert_eq!(host.stored("visits"), Some("6"));

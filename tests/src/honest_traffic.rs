@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::Write;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::process_stats::ProcessStats;
 use crate::tenant::Tenant;
-use crate::{Host, component, good, until};
+use crate::{Host, component, good, lock, until};
 
 /// The namespace of the honest traffic.
 pub const NAMESPACE: &str = "honest";
@@ -69,7 +69,7 @@ pub fn slack() -> f64 {
 /// Serializes the timed tests of one program.
 pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&TURN)
 }
 
 /// Bounds of a [`Report`]; the time bounds are multiplied by [`slack`].
@@ -202,7 +202,7 @@ struct Memory {
 
 impl Shared {
     fn found(&self) -> MutexGuard<'_, Found> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.found)
     }
 
     fn is_over(&self) -> bool {

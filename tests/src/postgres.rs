@@ -10,12 +10,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 
-use crate::{tail, until};
+use crate::{lock, tail, until};
 
 /// Debian's folder of Postgres, with a subfolder for each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -120,7 +120,7 @@ impl Postgres {
 
     /// Stops the server.
     pub fn stop(&self, mode: Mode) -> Result<()> {
-        let Some(mut server) = self.lock().take() else { return Ok(()) };
+        let Some(mut server) = lock(&self.server).take() else { return Ok(()) };
         let signal = match mode {
             Mode::Fast => Signal::INT,
             Mode::Immediate => Signal::QUIT,
@@ -133,7 +133,7 @@ impl Postgres {
 
     /// Starts the server again, on the same port.
     pub fn start_again(&self) -> Result<()> {
-        let mut server = self.lock();
+        let mut server = lock(&self.server);
         ensure!(server.is_none(), "the server is already running");
         *server = Some(self.spawn()?);
         Ok(())
@@ -166,10 +166,6 @@ impl Postgres {
 
     fn data(&self) -> PathBuf {
         self.folder.join("data")
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn initialise(&self) -> Result<()> {
@@ -371,7 +367,7 @@ mod tests {
         let folder = postgres.folder.clone();
         let pid = postgres.postmaster().context("the server is running")?;
         drop(postgres.keeper.stdin.take());
-        let mut server = postgres.lock().take().context("the server is running")?;
+        let mut server = lock(&postgres.server).take().context("the server is running")?;
         until("the end of Postgres", || Ok(server.try_wait()?))?;
         until("the end of its folder", || Ok((!folder.exists()).then_some(())))?;
         assert!(kill_process(pid, Signal::QUIT).is_err());

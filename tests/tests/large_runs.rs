@@ -208,7 +208,7 @@ fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
             host.signal(rustix::process::Signal::KILL)?;
             ensure!(
                 asked.join().is_ok_and(|answer| answer.is_err()),
-                "the host was not killed during staging"
+                "the host was not killed during the redrive"
             );
             Ok(())
         })?;

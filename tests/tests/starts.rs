@@ -253,9 +253,10 @@ fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
     host.apply("other", &echo())?;
     let start = |graph: &str, body: &Value| -> Result<(u16, Value)> {
         let sent = host.request("POST", &format!("/graphs/{graph}/runs"))?.json(body).send()?;
-        match sent.status().is_success() {
-            true => Ok((sent.status().as_u16(), sent.json()?)),
-            false => problem(sent),
+        if sent.status().is_success() {
+            Ok((sent.status().as_u16(), sent.json()?))
+        } else {
+            problem(sent)
         }
     };
     let first = json!({"inputs": {"value": {"a": 1, "b": [2]}}, "idempotency_key": "k1"});

@@ -1,6 +1,6 @@
-//! Tests of the command as a program sees it: exit codes, standard output, standard
-//! error and HTTP requests. The host is a thread that answers from a list; tests
-//! against the real one are in `tests/`.
+//! Tests of the CLI as a script sees it: exit codes, standard output, standard error and
+//! HTTP requests. The host is a thread with prepared answers; tests against the real
+//! host are in `tests/`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -213,7 +213,7 @@ fn watch_survives_a_host_restart() {
     let address = url.trim_start_matches("http://").to_owned();
     let watch = thread::spawn(move || exosphere(&format!("--host {url} run watch {RUN}")));
     first.requests();
-    // For a moment nothing listens; then the host is back at its old address.
+    // For a moment nothing listens; then the host listens again at its old address.
     thread::sleep(std::time::Duration::from_millis(700));
     let listener = TcpListener::bind(address).unwrap();
     serve(&listener, 200, &ended);

@@ -1,5 +1,5 @@
-//! Guests that exceed their limits: each gets a typed failure of its attempt, and
-//! nothing else is affected.
+//! Guests that exceed their limits: each attempt ends in a typed failure, and other
+//! guests are not affected.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,5 +1,5 @@
-//! Executions of guests: what they see, their isolation from each other, and the life
-//! cycle of slots and code.
+//! Executions of guests: inputs and outcomes, isolation from each other, slots, and the
+//! cache of compiled code.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -205,7 +205,7 @@ async fn a_spinning_guest_lets_others_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_starts_after_the_first_turn() {
-    // Twenty slices of ten milliseconds on each processor are ahead.
+    // Twenty turns of ten milliseconds on each processor are ahead.
     let spinners = 20 * std::thread::available_parallelism().unwrap().get();
     let bench = Arc::new(Bench::with_slots(u32::try_from(spinners).unwrap() + 1));
     let spin = bench.plugin(&executes("(loop $l (br $l))")).await;

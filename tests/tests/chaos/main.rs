@@ -15,7 +15,7 @@ use exosphere_tests::cluster::{Cluster, Setup};
 use exosphere_tests::postgres::Postgres;
 
 use driver::Driver;
-use load::{Books, Load, Roster};
+use load::{HostUrls, Load, Totals};
 
 const HOSTS: usize = 4;
 const SLOTS: u32 = 8;
@@ -35,13 +35,13 @@ fn number(name: &str) -> Option<u64> {
 fn the_load_passes_without_faults() -> Result<()> {
     let host = Host::start()?;
     load::prepare(&host)?;
-    let roster = Roster::of_one(&host);
+    let host_urls = HostUrls::of_one(&host);
     let now = Instant::now();
-    let load = Load::new(&roster, 0, now, now + SLACK);
+    let load = Load::new(&host_urls, 0, now, now + SLACK);
     load.run(0, 0)?;
-    let books = load.into_books();
-    println!("{} states in {} executions", books.states, books.executions);
-    ensure!(books.runs == 1 && books.executions > books.states);
+    let totals = load.into_totals();
+    println!("{} states in {} executions", totals.states, totals.executions);
+    ensure!(totals.runs == 1 && totals.executions > totals.states);
     Ok(())
 }
 
@@ -60,10 +60,10 @@ fn chaos_changes_no_result_or_effect() -> Result<()> {
 
 fn chaos(postgres: &Postgres, cluster: &mut Cluster, seed: u64, time: Duration) -> Result<()> {
     load::prepare(cluster.host(0)?)?;
-    let roster = Roster::of(cluster)?;
+    let host_urls = HostUrls::of(cluster)?;
     let from = Instant::now();
-    let load = Load::new(&roster, seed, from + time, from + time + SLACK);
-    let mut driver = Driver::new(cluster, postgres, &roster, seed);
+    let load = Load::new(&host_urls, seed, from + time, from + time + SLACK);
+    let mut driver = Driver::new(cluster, postgres, &host_urls, seed);
     std::thread::scope(|scope| -> Result<()> {
         let load = &load;
         let runner = |at| scope.spawn(move || load.runs(at, STATES));
@@ -72,22 +72,22 @@ fn chaos(postgres: &Postgres, cluster: &mut Cluster, seed: u64, time: Duration) 
             let done = from.elapsed() >= time && load.states() >= STATES;
             done || load.has_failed()
         });
-        // After any outcome, no thread may wait for hosts that are down.
-        let mended = driver.mend_all();
-        if driven.is_err() || mended.is_err() {
-            load.give_up();
+        // Also after a failure, since the runners wait for hosts that are down.
+        let repaired = driver.repair_all();
+        if driven.is_err() || repaired.is_err() {
+            load.stop();
         }
         for runner in runners {
             join(runner)?;
         }
-        driven.and(mended)
+        driven.and(repaired)
     })?;
     let took = from.elapsed();
-    let harm = driver.harm;
-    let books = load.into_books();
-    report(cluster, &books, &harm, took)?;
+    let fault_counts = driver.fault_counts;
+    let totals = load.into_totals();
+    report(cluster, &totals, &fault_counts, took)?;
     cluster.check()?;
-    ensure!(books.states >= STATES, "only {} states in {took:?}", books.states);
+    ensure!(totals.states >= STATES, "only {} states in {took:?}", totals.states);
     Ok(())
 }
 
@@ -96,19 +96,24 @@ fn join(runner: std::thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
 }
 
 /// Prints the counts, and checks that the faults were injected.
-fn report(cluster: &Cluster, books: &Books, harm: &driver::Harm, took: Duration) -> Result<()> {
+fn report(
+    cluster: &Cluster,
+    totals: &Totals,
+    fault_counts: &driver::FaultCounts,
+    took: Duration,
+) -> Result<()> {
     let mut executions = 0;
     for member in cluster.members() {
         executions += member.executions()?.len() as u64;
     }
     println!(
-        "{:.0} s: {} runs of {} states, {executions} executions where {} had done",
+        "{:.0} s: {} runs of {} states, {executions} executions; {} without faults",
         took.as_secs_f64(),
-        books.runs,
-        books.states,
-        books.executions,
+        totals.runs,
+        totals.states,
+        totals.executions,
     );
-    println!("{harm}");
-    ensure!(executions > books.executions, "nothing was executed again");
-    harm.must_be_some()
+    println!("{fault_counts}");
+    ensure!(executions > totals.executions, "no state was executed again");
+    fault_counts.check_coverage()
 }

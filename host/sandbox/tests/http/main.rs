@@ -1,4 +1,4 @@
-//! HTTP requests of guests, allowed and refused: with a guest of the SDK
+//! HTTP requests of guests, allowed and rejected: a guest of the SDK
 //! (`plugins/fixtures/web`, compiled by `cargo xtask plugins`) and a real server on the
 //! loopback.
 

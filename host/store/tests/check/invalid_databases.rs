@@ -61,7 +61,7 @@ async fn other_schema_versions_are_rejected() {
 }
 
 /// A check writes nothing. SQLite itself creates an empty log and its index beside a file that
-/// nobody has open.
+/// is not open.
 #[tokio::test]
 async fn check_writes_nothing() {
     let database = TestDatabase::new(Kind::Sqlite, "written");

@@ -149,8 +149,8 @@ async fn concurrent_commits_do_not_deadlock() {
     }
     // Rewritten rows are stored in reverse order, which would mislead a reader in storage order.
     for key in runs.iter().rev().map(|run| run.key.0) {
-        let anew = format!("UPDATE run SET inputs = inputs || ' ' WHERE id = {key}");
-        harness.database.execute(&anew).await.unwrap();
+        let rewrite = format!("UPDATE run SET inputs = inputs || ' ' WHERE id = {key}");
+        harness.database.execute(&rewrite).await.unwrap();
     }
     // Each host has a quarter of each run.
     let hosts = hosts(&harness, 4).await;
@@ -205,8 +205,8 @@ async fn runs_are_locked_in_id_order() {
     let all: Vec<_> = runs.iter().map(|run| Some(run.info.key.0.to_string())).collect();
     // Rewritten rows are stored in reverse order, which would mislead a reader in storage order.
     for run in all.iter().rev().flatten() {
-        let anew = format!("UPDATE run SET inputs = '{{ }}' WHERE id = {run}");
-        harness.database.execute(&anew).await.unwrap();
+        let rewrite = format!("UPDATE run SET inputs = '{{ }}' WHERE id = {run}");
+        harness.database.execute(&rewrite).await.unwrap();
     }
     harness.database.execute("ANALYZE run").await.unwrap();
     let stored = harness.database.rows("SELECT id FROM run").await.concat();

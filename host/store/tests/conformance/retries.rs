@@ -40,9 +40,10 @@ fn fanout() -> Sketch {
 async fn end(harness: &Harness, run: &Run, states: &[Claimed], failed: &[usize]) -> Vec<Claimed> {
     let mut members = Vec::new();
     for (at, state) in states.iter().enumerate() {
-        members.push(match failed.contains(&at) {
-            true => harness.finish_plain(&run.info, state, fails(FailureKind::Permanent)).await,
-            false => harness.finish_with_outputs(&run.info, state, 1).await,
+        members.push(if failed.contains(&at) {
+            harness.finish_plain(&run.info, state, fails(FailureKind::Permanent)).await
+        } else {
+            harness.finish_with_outputs(&run.info, state, 1).await
         });
     }
     let done = harness.commit_ok(members, Want::Births(99)).await;

@@ -216,14 +216,14 @@ async fn only_the_current_revision_can_start(kind: Kind) {
     assert_eq!(done.leased.len(), 2);
 
     let (graph, none) = (Sketch::of("A > B").build().unwrap(), BTreeMap::new());
-    let anew = harness.store.apply_graph(
+    let reapply = harness.store.apply_graph(
         &template.namespace,
         &template.name,
         &graph,
         &none,
         harness.now(),
     );
-    anew.await.unwrap();
+    reapply.await.unwrap();
     let old = harness.new_run(&template).await;
     known.info = old.info.clone();
     assert_eq!(harness.commit_one(Member::Start(old.into())).await, Answer::Outdated);
