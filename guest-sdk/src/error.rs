@@ -111,7 +111,7 @@ impl<T, E: Into<Error>> OrPermanent<T> for Result<T, E> {
 pub struct Failure {
     /// The error message, for people.
     pub message: String,
-    /// True if another attempt may help.
+    /// Set if another attempt may help.
     pub retryable: bool,
     /// Details for the reader, as JSON text.
     pub details: Option<String>,

@@ -35,7 +35,7 @@ pub enum Flow<T> {
     Outputs(Vec<T>),
     /// The branch ends here. The data, if any, is kept for people to read.
     Prune(Option<Value>),
-    /// The same state runs again after this time. This is not a retry: it uses up none,
+    /// This state runs again after this time. A requeue is not a retry: it uses up none,
     /// and writes to the store are kept.
     RequeueAfter(Duration),
 }
@@ -88,7 +88,7 @@ pub enum Completion {
     Outputs(Vec<String>),
     /// The branch ends here; JSON text for people to read.
     Prune(Option<String>),
-    /// The same state runs again after this number of milliseconds, more than zero.
+    /// This state runs again after this number of milliseconds, more than zero.
     RequeueAfter(u64),
 }
 
@@ -99,7 +99,8 @@ pub enum Completion {
 /// the typed layer, for example to pass JSON text on unparsed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not something a node can return",
-    note = "derive `Serialize` and `JsonSchema` for the output type, and return `Result<Output>` or `Result<Flow<Output>>`"
+    note = "derive `Serialize` and `JsonSchema` for the output type",
+    note = "return `Result<Output>` or `Result<Flow<Output>>`"
 )]
 pub trait Reply {
     /// Returns the JSON Schema of one output.

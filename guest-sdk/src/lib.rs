@@ -20,11 +20,11 @@
 //! | `Ok(Greeting { .. })` | one output |
 //! | `Ok(())` | one output without fields |
 //! | `Ok(Flow::many(greetings))` | a fanout: each output starts a branch of its own |
-//! | `Ok(Flow::none())` | an empty fanout: no state follows |
-//! | `Ok(Flow::prune())` | the branch ends here, which is not a failure |
+//! | `Ok(Flow::none())` | an empty fanout: nothing goes on from here |
+//! | `Ok(Flow::prune())` | this branch ends here; this is not a failure |
 //! | `Ok(Flow::requeue_after(delay))` | the same state runs again after the delay |
 //! | `Err(..)`, or `?` on any error | a failure; the retry policy decides what follows |
-//! | `Err(Error::permanent("..")) `, or `.permanent()?` | a failure that is not retried |
+//! | `Err(Error::permanent("..")) `, or `.permanent()?` | a failure that no other attempt can fix |
 //!
 //! The first two are for functions that return [`Result<T>`], the others for functions
 //! that return `Result<Flow<T>>`; see [`Flow`]. For errors see [`Error`].
@@ -39,7 +39,7 @@
 //!
 //! For requests over HTTP use the crate `wasip2` (`wasip2::http`), or any other client
 //! for `wasi:http`. The host makes only the requests that an operator granted to the
-//! plugin. For any other, the attempt's log shows the missing grant: `exosphere grant
+//! plugin. For any other, the attempt's log names the grant to add: `exosphere grant
 //! add PLUGIN --http "GET https://api.example.com/v1/"`.
 //!
 //! # Tests

@@ -1,8 +1,8 @@
 //! The secrets of the graph. A node can read those that it declared by `reads` in
 //! [`export!`](crate::export!), always with their current values.
 //!
-//! Nothing redacts a secret that a node writes to its outputs, its log or the store:
-//! that is the node's responsibility.
+//! The host replaces secrets by `[secret NAME]` in logs and failures, as a guard against
+//! accidents. It does not redact outputs and the store: keep secrets out of them.
 
 use crate::imports::secrets as host;
 

@@ -137,7 +137,8 @@ fn attack(branches: u64) -> Value {
 fn work() -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 20}, "next_nodes": ["worker"]},
-        {"node_name": "echo", "identifier": "worker", "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": ["merger"]},
+        {"node_name": "echo", "identifier": "worker",
+         "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": ["merger"]},
         {"node_name": "sum", "identifier": "merger", "inputs": {"values": "${{ worker.outputs.value }}"},
          "unites": {"identifier": "splitter"}, "next_nodes": []},
     ]})

@@ -334,7 +334,8 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
 fn start_inputs_have_a_check_budget() -> Result<()> {
     let host = Host::start()?;
     let any = json!({"type": "object"});
-    let list = json!({"type": "object", "properties": {"list": {"items": {"$ref": "#/$defs/0"}}}, "$defs": levels(7, 4)});
+    let properties = json!({"list": {"items": {"$ref": "#/$defs/0"}}});
+    let list = json!({"type": "object", "properties": properties, "$defs": levels(7, 4)});
     host.upload("heavy", described("", &json!([node("attack", &list, &any)]))?)?;
     host.apply("heavy", &one("attack"))?;
     let start = json!({"inputs": {"list": vec![0; 500]}});
@@ -456,7 +457,10 @@ fn descriptions_of_other_nodes_cost_nothing() -> Result<()> {
     for name in ["plain", "a"] {
         host.send("POST", path, &one(name))?;
     }
-    let node = |name: &str, next: &[&str]| json!({"node_name": name, "identifier": name, "inputs": {}, "next_nodes": next});
+    let node = |name: &str, next: &[&str]| {
+        json!({"node_name": name, "identifier": name, "inputs": {},
+               "next_nodes": next})
+    };
     let all = json!({"nodes": [node("a", &["b"]), node("b", &["c"]), node("c", &[])]});
     let (status, problem) = host.refused("POST", path, &all)?;
     ensure!(status == 422, "{problem}");

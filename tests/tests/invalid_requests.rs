@@ -218,10 +218,14 @@ fn oversized_bodies_are_rejected_unread() -> Result<()> {
 fn a_start_reports_all_its_problems() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
-    host.apply("start", &json!({
-        "nodes": [{"node_name": "echo", "identifier": "only", "inputs": {"value": "${{ store.unit }}"}, "next_nodes": []}],
-        "store_config": {"required_keys": ["unit", "size"]},
-    }))?;
+    host.apply(
+        "start",
+        &json!({
+            "nodes": [{"node_name": "echo", "identifier": "only",
+                       "inputs": {"value": "${{ store.unit }}"}, "next_nodes": []}],
+            "store_config": {"required_keys": ["unit", "size"]},
+        }),
+    )?;
     let start = json!({"inputs": {"valeu": 1}, "store": {"unit": 7, "a.b": "x"}});
     let (status, found) = host.refused("POST", "/graphs/start/runs", &start)?;
     ensure!(status == 422, "{found:#}");

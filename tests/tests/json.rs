@@ -46,7 +46,8 @@ fn echoes(value: &str) -> String {
         r#"{{"nodes":[
         {{"node_name":"echo","identifier":"a","inputs":{{"value":{value}}},"next_nodes":["b"]}},
         {{"node_name":"echo","identifier":"b","inputs":{{"value":"${{{{ a.outputs.value }}}}"}},"next_nodes":["c"]}},
-        {{"node_name":"collect","identifier":"c","inputs":{{"values":["${{{{ b.outputs }}}}",{MAGIC}]}},"next_nodes":[]}}
+        {{"node_name":"collect","identifier":"c","inputs":{{"values":["${{{{ b.outputs }}}}",{MAGIC}]}},
+         "next_nodes":[]}}
         ]}}"#
     )
 }

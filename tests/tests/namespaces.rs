@@ -35,7 +35,8 @@ fn spinners(n: u32) -> Value {
 fn honest() -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 200}, "next_nodes": ["worker"]},
-        {"node_name": "echo", "identifier": "worker", "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": ["merger"]},
+        {"node_name": "echo", "identifier": "worker",
+         "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": ["merger"]},
         {"node_name": "collect", "identifier": "merger", "inputs": {"values": "${{ worker.outputs.value }}"},
          "unites": {"identifier": "splitter"}, "next_nodes": []},
     ]})

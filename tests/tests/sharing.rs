@@ -85,7 +85,8 @@ fn step() -> Value {
 fn fan(n: usize) -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": n}, "next_nodes": ["worker"]},
-        {"node_name": "echo", "identifier": "worker", "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": []},
+        {"node_name": "echo", "identifier": "worker",
+         "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": []},
     ]})
 }
 

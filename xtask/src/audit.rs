@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unreachable_advisory_database_fails_the_audit() -> Result<()> {
+    fn an_unreachable_database_is_no_clean_audit() -> Result<()> {
         let output = |code: i32, said: &str| Output {
             status: ExitStatus::from_raw(code << 8),
             stdout: Vec::new(),

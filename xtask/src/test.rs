@@ -105,7 +105,7 @@ mod tests {
     use super::{failure, passed};
 
     #[test]
-    fn test_runner_output_is_parsed() {
+    fn the_runners_lines_are_understood() {
         assert_eq!(failure("test a::b ... FAILED"), Some("a::b"));
         assert_eq!(failure("test a::b ... ok"), None);
         assert_eq!(failure("test result: FAILED. 1 passed; 1 failed"), None);

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_without_a_header_are_found() {
+    fn modules_say_what_they_are() {
         assert_eq!(found("a.rs", "fn main() {}\n").len(), 1);
     }
 

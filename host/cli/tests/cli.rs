@@ -89,7 +89,7 @@ fn run_json(status: &str, version: u32) -> String {
 }
 
 #[test]
-fn json_output_is_the_hosts_answer_verbatim() {
+fn json_output_is_the_answer_unchanged() {
     let body = r#"{"plugins": [ ], "later": 12345678901234567890.5}"#;
     let host = Canned::new(&[(200, body)]);
     let output = host.run("plugin list --json");
@@ -100,7 +100,7 @@ fn json_output_is_the_hosts_answer_verbatim() {
 }
 
 #[test]
-fn rejections_list_all_problems_and_exit_1() {
+fn refusals_list_every_mistake() {
     let problem = r#"{"title":"Invalid graph","status":422,"detail":"2 mistakes",
         "errors":[{"path":"$.nodes[0]","message":"no\u001b[2J"},{"path":"$.x","message":"unknown"}]}"#;
     let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
@@ -159,7 +159,7 @@ fn each_failure_has_its_exit_code() {
 }
 
 #[test]
-fn watch_exits_with_the_runs_result() {
+fn watch_exits_by_the_runs_status() {
     for (status, code) in [("SUCCESS", 0), ("FAILED", 4), ("CANCELLED", 5)] {
         let (running, ended) = (run_json("RUNNING", 3), run_json(status, 4));
         let host = Canned::new(&[(201, &running), (200, &running), (200, &ended)]);
@@ -173,10 +173,11 @@ fn watch_exits_with_the_runs_result() {
         let (key, rest) = key.split_once(r#"","#).unwrap();
         assert_eq!(key.len(), 36);
         requests[0] = format!("{start}{rest}");
+        let body = r#"{"inputs":{"n":3,"who":"Ada"},"store":{"k":"1"}}"#;
         assert_eq!(
             requests,
             [
-                r#"POST /v1/namespaces/default/graphs/g/runs {"inputs":{"n":3,"who":"Ada"},"store":{"k":"1"}}"#.to_owned(),
+                format!("POST /v1/namespaces/default/graphs/g/runs {body}"),
                 format!("GET /v1/namespaces/default/runs/{RUN}"),
                 format!("GET /v1/namespaces/default/runs/{RUN}?after=3&wait_ms=20000"),
             ]
@@ -185,7 +186,7 @@ fn watch_exits_with_the_runs_result() {
 }
 
 #[test]
-fn start_retries_reuse_the_idempotency_key() {
+fn starts_are_repeated_with_their_key() {
     let unavailable = r#"{"detail":"not started: the database is away","reason":"not-done"}"#;
     // A generated key belongs to this command, so any of its tries may have started the
     // run.
@@ -206,7 +207,7 @@ fn start_retries_reuse_the_idempotency_key() {
 }
 
 #[test]
-fn watch_survives_a_host_restart() {
+fn watch_waits_for_a_restarted_host() {
     let (running, ended) = (run_json("RUNNING", 3), run_json("SUCCESS", 4));
     let first = Canned::new(&[(200, &running)]);
     let url = first.url.clone();
@@ -240,7 +241,7 @@ fn uploads_are_sent_unchanged() {
 }
 
 #[test]
-fn a_closed_output_pipe_exits_0() {
+fn a_closed_pipe_is_not_an_error() {
     let rows = r#"{"name":"n","digest":"d","size":1,"uploaded_at":0},"#.repeat(20_000);
     let body = format!(r#"{{"plugins":[{}]}}"#, rows.trim_end_matches(','));
     let host = Canned::new(&[(200, &body)]);

@@ -3,7 +3,7 @@
 //! time (resources), and other systems (peers). All run in interleaved rounds, so that each result
 //! also has a ratio to a baseline of the same minute. The report is a JSON and a Markdown file.
 //!
-//! Not here: a verdict, except `--guard`. docs/performance.md explains the results.
+//! Not here: a verdict, but for `--guard`. docs/reference/performance.md says what the figures mean.
 
 mod results;
 mod report;

@@ -3,7 +3,7 @@
 //! Postgres and load share the cores of one machine. The arguments select parts: throughput,
 //! history, recovery, idle.
 //!
-//! Not here: a verdict. docs/performance.md says what the figures mean.
+//! Not here: a verdict. docs/reference/performance.md says what the figures mean.
 
 use std::time::{Duration, Instant};
 
@@ -174,7 +174,8 @@ fn prefill() -> String {
     ];
     for (table, numbers) in tables {
         sql.push_str(&format!(
-            "CREATE TEMP TABLE copy_of_{table} AS SELECT t.*, n FROM {table} t, generate_series(1::BIGINT, {copies}) n; \
+            "CREATE TEMP TABLE copy_of_{table} AS SELECT t.*, n \
+             FROM {table} t, generate_series(1::BIGINT, {copies}) n; \
              UPDATE copy_of_{table} SET {numbers}; \
              ALTER TABLE copy_of_{table} DROP COLUMN n; \
              INSERT INTO {table} SELECT * FROM copy_of_{table};"

@@ -53,7 +53,8 @@ impl Harness {
         host.apply("healthy", &json!({
             "nodes": [
                 {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 5}, "next_nodes": ["worker"]},
-                {"node_name": "echo", "identifier": "worker", "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": ["merger"]},
+                {"node_name": "echo", "identifier": "worker",
+                 "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": ["merger"]},
                 {"node_name": "sum", "identifier": "merger", "inputs": {"values": "${{ worker.outputs.value }}"},
                  "unites": {"identifier": "splitter"}, "next_nodes": []},
             ],

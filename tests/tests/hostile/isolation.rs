@@ -98,7 +98,8 @@ fn secrets_are_apart() -> Result<()> {
     let seen = output_in_other(&host, "secret", &with("their-own-token"))?;
     ensure!(seen["value"] == "their-own-token", "another namespace sees {seen}");
     // A secret that the node does not declare is missing, though the graph has it.
-    let declares = r#"{"nodes":[{"name":"attack","inputs":{"type":"object"},"outputs":{"type":"object"},"secrets":["other"]}]}"#;
+    let declares = r#"{"nodes":[{"name":"attack","inputs":{"type":"object"},
+        "outputs":{"type":"object"},"secrets":["other"]}]}"#;
     let changes = Changes { description: Some(declares.as_bytes()), ..Changes::default() };
     good(host.upload("declares", guest::component(&changes)?)?)?;
     host.grant("declares", &json!({"secrets": ["other"]}))?;

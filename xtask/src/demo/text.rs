@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_runs_of_ascii_letters() {
+    fn a_word_is_a_run_of_ascii_letters() {
         assert_eq!(top("Don't!\nnaïve don"), words(&[("don", 2), ("na", 1), ("t", 1), ("ve", 1)]));
         assert_eq!(top("b a 1 c_b"), words(&[("b", 2), ("a", 1), ("c", 1)]));
         assert_eq!(top("0 - ü"), words(&[]));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn uncountable_texts_are_rejected() {
+    fn what_cannot_be_counted_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("text");
         let refused = |bytes: &[u8]| {

@@ -529,7 +529,10 @@ impl Run {
             members.iter().filter(|&&at| is_own(at)).map(|&at| self.execs[at].node).collect();
         joins.push(self.execs[unite].node);
         let depth = self.execs[united].steps.len();
-        let of_branch = |at: usize, branch: u32| matches!(self.execs[at].steps.get(depth), Some(Step::Child(output, _)) if *output == branch);
+        let of_branch = |at: usize, branch: u32| match self.execs[at].steps.get(depth) {
+            Some(Step::Child(output, _)) => *output == branch,
+            _ => false,
+        };
         let arrives = |at: usize| {
             let exec = &self.execs[at];
             exec.outputs > 0 && self.graph.nodes[exec.node].next.iter().any(|n| joins.contains(n))

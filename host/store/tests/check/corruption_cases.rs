@@ -108,7 +108,8 @@ pub const UNITES: &[Case] = &[
     Case(
         "DROP INDEX state_path; \
          INSERT INTO state (id, run, node, path, status, due_at, fence, attempt, retries, requeues, losses, conflicts, \
-         refs, scopes, created_at, ended_at, namespace) SELECT <+1>, run, node, path, 'PRUNED', due_at, fence, attempt, retries, \
+         refs, scopes, created_at, ended_at, namespace) SELECT <+1>, run, node, path, 'PRUNED', due_at, fence, \
+         attempt, retries, \
          requeues, losses, conflicts, refs, scopes, created_at, ended_at, namespace FROM state WHERE id = <fan:00~3>",
         &["once state.path <+1>", "tally run.states <fan>", "tally run.pruned <fan>"],
     ),
@@ -233,7 +234,8 @@ pub const COUNTS: &[Case] = &[
     // Counted in E, which lies in D: only the inner one is wrong.
     Case(
         "UPDATE unite SET open = open + 1 WHERE state = \
-         (SELECT MIN(n.state) FROM unite n JOIN state s ON s.id = n.state WHERE s.run = <reopened> AND s.status = 'WAITING')",
+         (SELECT MIN(n.state) FROM unite n JOIN state s ON s.id = n.state \
+         WHERE s.run = <reopened> AND s.status = 'WAITING')",
         &["count unite.open *"],
     ),
     Case("UPDATE run SET open = 5 WHERE id = <open>", &["count run.open <open>"]),
@@ -257,7 +259,8 @@ pub const COUNTS: &[Case] = &[
         &["store run.store_keys <kept>", "store run.store_bytes <kept>"],
     ),
     Case(
-        "INSERT INTO entry VALUES (<fan>, 'k', 'v', 0); UPDATE run SET store_keys = 1, store_bytes = 2 WHERE id = <fan>",
+        "INSERT INTO entry VALUES (<fan>, 'k', 'v', 0); \
+         UPDATE run SET store_keys = 1, store_bytes = 2 WHERE id = <fan>",
         &["store entry.run <fan>"],
     ),
     Case(

@@ -108,8 +108,10 @@ async fn a_state_is_created_once(kind: Kind) {
     assert_eq!(done.answers, [Answer::Done, Answer::Stale]);
     assert_eq!(harness.states().await, "CREATED 2, SUCCESS 1, WAITING 1");
     // A unique index rejects any other statement.
-    let twice = "INSERT INTO state (id, run, node, path, status, due_at, fence, attempt, retries, requeues, losses, conflicts, refs, scopes, created_at) \
-                 SELECT id + 100, run, node, path, status, due_at, fence, attempt, retries, requeues, losses, conflicts, refs, scopes, created_at \
+    let twice = "INSERT INTO state (id, run, node, path, status, due_at, fence, attempt, retries, \
+                 requeues, losses, conflicts, refs, scopes, created_at) \
+                 SELECT id + 100, run, node, path, status, due_at, fence, attempt, retries, \
+                 requeues, losses, conflicts, refs, scopes, created_at \
                  FROM state WHERE status = 'WAITING'";
     let refused = harness.database.execute(twice).await.unwrap_err().to_lowercase();
     assert!(refused.contains("unique"), "{refused}");

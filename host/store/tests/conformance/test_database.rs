@@ -126,10 +126,12 @@ impl TestDatabase {
     pub async fn tables(&self) -> Vec<String> {
         let sql = match self.kind {
             Kind::Sqlite => {
-                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_sqlx%' ESCAPE '\\' ORDER BY name"
+                "SELECT name FROM sqlite_master WHERE type = 'table' \
+                 AND name NOT LIKE '\\_sqlx%' ESCAPE '\\' ORDER BY name"
             }
             Kind::Postgres => {
-                "SELECT tablename::TEXT FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '\\_sqlx%' ORDER BY tablename"
+                "SELECT tablename::TEXT FROM pg_tables WHERE schemaname = 'public' \
+                 AND tablename NOT LIKE '\\_sqlx%' ORDER BY tablename"
             }
         };
         self.rows(sql).await.into_iter().flatten().flatten().collect()

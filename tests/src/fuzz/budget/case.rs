@@ -166,8 +166,14 @@ fn graph(mutator: &mut Mutator) -> Value {
     if mutator.once_in(2) {
         inputs.insert((*mutator.pick(&schema::NAMES)).to_owned(), large(mutator));
     }
-    let attack = |identifier: &str, next: Value| json!({"node_name": NAME, "plugin": NAME, "identifier": identifier, "inputs": inputs, "next_nodes": next});
-    let fan = |n: usize, next: &str| json!({"node_name": "fan", "plugin": "lab", "identifier": "fan", "inputs": {"n": n}, "next_nodes": [next]});
+    let attack = |identifier: &str, next: Value| {
+        json!({"node_name": NAME, "plugin": NAME, "identifier": identifier, "inputs": inputs,
+               "next_nodes": next})
+    };
+    let fan = |n: usize, next: &str| {
+        json!({"node_name": "fan", "plugin": "lab", "identifier": "fan", "inputs": {"n": n},
+               "next_nodes": [next]})
+    };
     let nodes = match mutator.below(6) {
         0 => json!([attack("root", json!([]))]),
         1 => {

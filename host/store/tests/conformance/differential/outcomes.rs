@@ -55,7 +55,10 @@ impl SeededRng {
 pub fn sketches() -> Vec<Sketch> {
     let fan = || Sketch::of("R > U; U > X; X > W; W(U) > Z");
     let nested = || Sketch::of("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)");
-    let policy = |max_retries: u32, strategy: &str, backoff: i64| json!({"max_retries": max_retries, "strategy": strategy, "backoff_factor": backoff});
+    let policy = |max_retries: u32, strategy: &str, backoff: i64| {
+        json!({"max_retries": max_retries, "strategy": strategy,
+               "backoff_factor": backoff})
+    };
     let all = vec![
         fan().with("X", |node| node["retry_policy"] = policy(2, "FIXED", 0)),
         fan()
