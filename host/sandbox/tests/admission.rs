@@ -26,7 +26,7 @@ async fn an_admitted_plugin_returns_its_description() {
 }
 
 #[tokio::test]
-async fn non_components_are_rejected_by_kind() {
+async fn a_wrong_file_format_is_named() {
     let bench = Bench::new();
     assert_eq!(refusal(&bench, b"").await, Refused::Empty);
     let module = wat::parse_str("(module)").unwrap();
@@ -165,7 +165,7 @@ fn files(bench: &Bench) -> usize {
 }
 
 #[tokio::test]
-async fn a_nondeterministic_describe_is_rejected() {
+async fn an_unstable_describe_is_refused() {
     let bench = Bench::new();
     // The description is the current time, as letters.
     let text = text("sleep", &one_output("{}")).replace(
@@ -181,7 +181,7 @@ async fn a_nondeterministic_describe_is_rejected() {
 }
 
 #[tokio::test]
-async fn check_matches_admit_and_stores_nothing() {
+async fn an_inspected_upload_is_not_kept() {
     let bench = Bench::new();
     let bytes = guest("log", &one_output("{}"));
     let checked = bench.sandbox.check("n", &bytes).await.unwrap().admitted;
@@ -200,7 +200,7 @@ async fn check_matches_admit_and_stores_nothing() {
 /// An upload that is cut anywhere, or has a flipped bit anywhere, is refused or is
 /// another plugin. It never causes a panic.
 #[tokio::test]
-async fn damaged_uploads_never_panic() {
+async fn damaged_components_cause_no_panic() {
     let bench = Bench::new();
     let bytes = guest("log", &one_output("{}"));
     for len in (0..bytes.len()).step_by(7) {

@@ -62,7 +62,7 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 #[tokio::test]
-async fn each_compile_limit_ends_the_compiler() {
+async fn each_compile_limit_is_enforced() {
     let second = |limits: &mut AdmissionLimits| limits.compile_cpu_s = 1;
     let words = end("spin", limits(second)).await;
     assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Cpu, value: 1 });
@@ -88,7 +88,7 @@ async fn each_compile_limit_ends_the_compiler() {
 }
 
 #[tokio::test]
-async fn malformed_compiler_output_is_rejected() {
+async fn any_compiler_failure_is_a_refusal() {
     let wall = || limits(|limits| limits.compile_wall_s = 5);
     for (what, reason) in
         [("nonsense", "internal"), ("leave", "compiler-failed"), ("shout", "compile-time-limit")]
@@ -115,7 +115,7 @@ async fn a_killed_compiler_is_retried_once() {
 }
 
 #[tokio::test]
-async fn the_compiler_process_is_confined() {
+async fn a_confined_compiler_reaches_nothing() {
     const EPERM: &str = "1";
     let refused = end("probe", AdmissionLimits::default()).await;
     let words = refused.to_string();
@@ -202,7 +202,7 @@ async fn a_dropped_compilation_leaves_no_zombie() {
 
 /// The host is killed, so that it cannot clean up.
 #[test]
-fn the_compiler_ends_with_its_host() {
+fn the_compiler_ends_with_the_host() {
     let compiler = compiler("compile");
     // The intermediate process starts the compilation, as a host does, and dies.
     let mut host =

@@ -19,7 +19,7 @@ use exosphere_sandbox::{LoadError, Sandbox};
 use support::*;
 
 #[tokio::test]
-async fn outputs_and_usage_are_returned() {
+async fn outputs_are_returned_as_written() {
     let bench = Bench::new();
     let done = bench.run(&returns(r#"{ "a": [1, 2] }"#)).await;
     assert_eq!(done.usage.output_bytes, 15);
@@ -33,7 +33,7 @@ async fn outputs_and_usage_are_returned() {
 }
 
 #[tokio::test]
-async fn signals_and_failures_become_outcomes() {
+async fn signals_and_failures_are_returned() {
     let bench = Bench::new();
     let requeue = r#"(func (export "execute") (param i32 i32 i32 i32) (result i32)
         (i32.store8 (i32.const 1408) (i32.const 2))
@@ -86,7 +86,7 @@ async fn store_writes_go_to_the_journal() {
 }
 
 #[tokio::test]
-async fn guests_leave_no_data_behind() {
+async fn guests_see_nothing_of_earlier_ones() {
     let bench = Bench::with_slots(1);
     // Returns the data that it finds, and leaves other data.
     let text = r#"(data (i32.const 4096) "{\"n\":0}")
@@ -204,7 +204,7 @@ async fn a_spinning_guest_lets_others_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_deadline_starts_after_the_first_turn() {
+async fn a_first_turn_is_not_billed() {
     // Twenty turns of ten milliseconds on each processor are ahead.
     let spinners = 20 * std::thread::available_parallelism().unwrap().get();
     let bench = Arc::new(Bench::with_slots(u32::try_from(spinners).unwrap() + 1));
@@ -247,7 +247,7 @@ async fn restored(sandbox: &Sandbox, digest: Digest) -> bool {
 }
 
 #[tokio::test]
-async fn cached_code_is_verified_after_a_restart() {
+async fn tampered_cached_code_is_recompiled() {
     let bench = Bench::new();
     let bytes = returns("{}");
     let digest = bench.sandbox.admit(&bytes).await.unwrap().digest;
@@ -276,7 +276,7 @@ async fn cached_code_is_verified_after_a_restart() {
 
 /// Cache files that are an endless device, a silent pipe, and a link out of the folder.
 #[tokio::test]
-async fn special_cache_files_are_not_read() {
+async fn non_files_in_the_cache_are_skipped() {
     let bench = Bench::new();
     let bytes = returns("{}");
     let digest = bench.sandbox.admit(&bytes).await.unwrap().digest;
@@ -302,7 +302,7 @@ async fn special_cache_files_are_not_read() {
 }
 
 #[tokio::test]
-async fn a_swapped_cache_file_is_not_loaded() {
+async fn swapped_cache_files_are_not_run() {
     let bench = Bench::new();
     let one = bench.sandbox.admit(&returns(r#"{"a":1}"#)).await.unwrap().digest;
     let path = std::fs::read_dir(bench.folder.path()).unwrap().next().unwrap().unwrap().path();

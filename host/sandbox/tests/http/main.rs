@@ -140,7 +140,7 @@ async fn a_granted_request_is_made_and_counted() {
 }
 
 #[tokio::test]
-async fn content_length_must_match_the_body() {
+async fn a_wrong_content_length_is_refused() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     let sized = |length: &str| {
@@ -163,7 +163,7 @@ async fn content_length_must_match_the_body() {
 }
 
 #[tokio::test]
-async fn denied_requests_log_the_grant_command() {
+async fn a_denied_request_logs_its_grant_command() {
     let server = Server::start().await;
     let rules = [
         format!("GET,PUT http://127.0.0.1:{}/v1", server.port),
@@ -219,7 +219,7 @@ async fn a_failure_after_a_denial_is_final() {
 }
 
 #[tokio::test]
-async fn without_grants_nothing_is_reachable() {
+async fn without_a_grant_requests_are_denied() {
     let server = Server::start().await;
     let web = Web::granted(&[]).await;
     let (error, _) = web.refused(at(&server, "/")).await;
@@ -233,7 +233,7 @@ async fn without_grants_nothing_is_reachable() {
 }
 
 #[tokio::test]
-async fn only_granted_configuration_is_visible() {
+async fn a_guest_reads_its_granted_configuration() {
     let mut web = Web::granted(&[]).await;
     web.grants.config = [("region".into(), "eu".into()), ("tier".into(), "free".into())].into();
     let config = answer(web.run("config", json!({"key": "region"}), |_| {}).await);
@@ -241,7 +241,7 @@ async fn only_granted_configuration_is_visible() {
 }
 
 #[tokio::test]
-async fn malformed_addresses_are_always_rejected() {
+async fn odd_addresses_are_refused_despite_grants() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     let port = server.port;
@@ -273,7 +273,7 @@ async fn malformed_addresses_are_always_rejected() {
 }
 
 #[tokio::test]
-async fn granted_names_of_internal_addresses_are_rejected() {
+async fn a_granted_name_cannot_reach_private_addresses() {
     let server = Server::start().await;
     let port = server.port;
     let rules = [
@@ -313,7 +313,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn smuggling_headers_are_rejected() {
+async fn smuggling_headers_are_refused() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     for name in [
@@ -367,7 +367,7 @@ async fn unsent_requests_have_bounded_memory() {
 }
 
 #[tokio::test]
-async fn the_host_sets_granted_idempotency_headers() {
+async fn a_granted_idempotency_key_is_the_hosts() {
     let server = Server::start().await;
     let mut web = Web::to(&server).await;
     let own = json!({"headers": [["idempotency-key", "mine"]]});
@@ -417,7 +417,7 @@ async fn request_and_response_bodies_are_limited() {
 }
 
 #[tokio::test]
-async fn a_slow_request_ends_at_its_timeout() {
+async fn a_request_ends_at_its_timeout() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     for (node, path) in [("fetch", "/silent"), ("fetch", "/drip"), ("hold", "/drip")] {
@@ -432,7 +432,7 @@ async fn a_slow_request_ends_at_its_timeout() {
 }
 
 #[tokio::test]
-async fn a_shorter_guest_timeout_is_no_failure() {
+async fn a_guests_own_timeout_is_not_fatal() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     let patience = |key: &str, path: &str| but(at(&server, path), json!({key: 100}));
@@ -449,7 +449,7 @@ async fn a_shorter_guest_timeout_is_no_failure() {
 }
 
 #[tokio::test]
-async fn malformed_responses_become_guest_errors() {
+async fn invalid_responses_are_errors_for_the_guest() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     for (path, expected) in [
@@ -503,7 +503,7 @@ async fn a_dropped_guest_leaves_no_connection() {
 }
 
 #[tokio::test]
-async fn requests_wait_for_a_free_connection() {
+async fn waiting_for_a_connection_costs_no_time() {
     let server = Server::start().await;
     let http = HttpConfig {
         allow_nets: vec!["127.0.0.0/8".parse().unwrap()],
