@@ -205,7 +205,7 @@ async fn a_spinning_guest_lets_others_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_turn_is_not_billed() {
-    // Twenty turns of ten milliseconds on each processor are ahead.
+    // Twenty slices of ten milliseconds on each processor are ahead.
     let spinners = 20 * std::thread::available_parallelism().unwrap().get();
     let bench = Arc::new(Bench::with_slots(u32::try_from(spinners).unwrap() + 1));
     let spin = bench.plugin(&executes("(loop $l (br $l))")).await;
