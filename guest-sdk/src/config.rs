@@ -24,7 +24,7 @@ mod tests {
     use crate::testing::Host;
 
     #[test]
-    fn what_was_granted_and_no_more() {
+    fn only_granted_configuration_is_readable() {
         let mut host = Host::new().config("region", "eu").config("tier", "free");
         let found = host.within(|| {
             Ok((super::get("region"), super::get("other"), super::all().into_keys().collect()))

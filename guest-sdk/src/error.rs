@@ -40,12 +40,12 @@ pub struct Error {
 }
 
 impl Error {
-    /// Makes a retryable error: another attempt may succeed.
+    /// Creates a retryable error: another attempt may succeed.
     pub fn new(message: impl Into<String>) -> Self {
         Error { message: message.into(), retryable: true, details: None }
     }
 
-    /// Makes a permanent error: no other attempt can succeed.
+    /// Creates a permanent error: no other attempt can succeed.
     pub fn permanent(message: impl Into<String>) -> Self {
         Error { retryable: false, ..Error::new(message) }
     }
@@ -78,7 +78,7 @@ impl fmt::Display for Error {
 }
 
 impl<E: std::error::Error> From<E> for Error {
-    /// Makes an error from another one and its causes, as `what: why: why`.
+    /// Converts an error and its causes, as `what: why: why`.
     fn from(error: E) -> Self {
         let mut message = error.to_string();
         let mut cause = error.source();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn any_error_becomes_a_retryable_one_with_its_causes() {
+    fn any_error_converts_to_a_retryable_error() {
         let error = Error::from(Outer(cause(), "no count"));
         assert_eq!(error.message(), "no count: invalid digit found in string");
         assert!(error.is_retryable());
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn question_marks_and_permanent_results() {
+    fn only_permanent_errors_are_not_retryable() {
         fn number(text: &str) -> Result<i64> {
             Ok(text.parse()?)
         }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn details_reach_the_host_as_text() {
+    fn error_details_are_sent_as_json_text() {
         let error = Error::permanent("no").with_details(serde_json::json!({"code": 402}));
         assert_eq!(error.details(), Some(&serde_json::json!({"code": 402})));
         assert_eq!(

@@ -41,32 +41,32 @@ pub enum Flow<T> {
 }
 
 impl<T> Flow<T> {
-    /// Makes one output, as if it were returned by itself.
+    /// Creates one output, as if it were returned directly.
     pub fn one(output: T) -> Self {
         Flow::Outputs(vec![output])
     }
 
-    /// Makes a fanout. A unite gathers the branches in the order of the outputs.
+    /// Creates a fanout. A unite gathers the branches in the order of the outputs.
     pub fn many(outputs: impl IntoIterator<Item = T>) -> Self {
         Flow::Outputs(outputs.into_iter().collect())
     }
 
-    /// Makes an empty fanout: a success after which nothing runs.
+    /// Creates an empty fanout: a success after which no state runs.
     pub fn none() -> Self {
         Flow::Outputs(Vec::new())
     }
 
-    /// Makes a prune: the branch ends here.
+    /// Creates a prune: the branch ends here.
     pub fn prune() -> Self {
         Flow::Prune(None)
     }
 
-    /// Makes a prune with data that tells the reader why the branch ends here.
+    /// Creates a prune with data that explains why the branch ends here.
     pub fn prune_with(data: impl Into<Value>) -> Self {
         Flow::Prune(Some(data.into()))
     }
 
-    /// Makes a requeue: the same state runs again after `delay`. The delay is rounded
+    /// Creates a requeue: the same state runs again after `delay`. The delay is rounded
     /// up to whole milliseconds and to at least one, so that a computed delay of zero
     /// needs no special case.
     pub fn requeue_after(delay: Duration) -> Self {
@@ -99,7 +99,8 @@ pub enum Completion {
 /// the typed layer, for example to pass JSON text on unparsed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not something a node can return",
-    note = "derive `Serialize` and `JsonSchema` for the output type, and return `Result<Output>` or `Result<Flow<Output>>`"
+    note = "derive `Serialize` and `JsonSchema` for the output type",
+    note = "return `Result<Output>` or `Result<Flow<Output>>`"
 )]
 pub trait Reply {
     /// Returns the JSON Schema of one output.
@@ -139,7 +140,7 @@ fn is_unit<T: 'static>() -> bool {
     TypeId::of::<T>() == TypeId::of::<()>()
 }
 
-/// Returns an output as JSON text. A value that is not an object is refused here,
+/// Returns an output as JSON text. A value that is not an object is rejected here,
 /// because the host's error could not name its Rust type.
 fn object<T: Serialize + 'static>(output: &T) -> Result<String> {
     if is_unit::<T>() {
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn flows() {
+    fn each_flow_maps_to_its_completion() {
         let many: Flow<Out> = Flow::many((0..2).map(|n| Out { n }));
         let texts = vec!["{\"n\":0}".into(), "{\"n\":1}".into()];
         assert_eq!(many.complete(), Ok(Completion::Outputs(texts)));
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_rounded_up_and_never_zero() {
+    fn requeue_delays_round_up_and_stay_positive() {
         let millis = |delay| match Flow::<()>::requeue_after(delay).complete().unwrap() {
             Completion::RequeueAfter(millis) => millis,
             other => unreachable!("{other:?}"),
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused_for_good() {
+    fn non_object_outputs_fail_permanently() {
         let error = vec![1, 2].complete().unwrap_err();
         assert!(!error.is_retryable());
         assert!(error.message().contains("not a JSON object"), "{error}");

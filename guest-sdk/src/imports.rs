@@ -1,7 +1,7 @@
 //! The host functions of the contract: in WebAssembly the host's own, elsewhere those
 //! of the mock host in `testing`.
 //!
-//! Not here: the convenient functions over them, each in a module of its own.
+//! Not here: the public functions over them, each in a module of its own.
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use crate::bindings::{

@@ -1,4 +1,4 @@
-//! Write the nodes of an Exosphere plugin in Rust.
+//! The SDK for nodes of an Exosphere plugin in Rust.
 //!
 //! A **node** is a plain function from a type of inputs to a type of outputs.
 //! [`export!`] turns one or several nodes into a plugin: a WebAssembly component that a
@@ -13,9 +13,9 @@
 //! `cargo build --release --target wasm32-wasip2`. The schemas against which the host
 //! checks graphs and inputs are derived from the two types.
 //!
-//! # What a node may return
+//! # Return values
 //!
-//! | the function returns | which means |
+//! | the function returns | meaning |
 //! |---|---|
 //! | `Ok(Greeting { .. })` | one output |
 //! | `Ok(())` | one output without fields |
@@ -29,7 +29,7 @@
 //! The first two are for functions that return [`Result<T>`], the others for functions
 //! that return `Result<Flow<T>>`; see [`Flow`]. For errors see [`Error`].
 //!
-//! # What a node may call
+//! # Host functions
 //!
 //! - [`context`]: the current run, state and attempt.
 //! - [`store`]: the run's key-value data, shared by all its states.
@@ -42,13 +42,13 @@
 //! plugin. For any other, the attempt's log names the grant to add: `exosphere grant
 //! add PLUGIN --http "GET https://api.example.com/v1/"`.
 //!
-//! # How to test it
+//! # Tests
 //!
 //! The same functions run natively, without a host: see [`testing`].
 //!
-//! # What this crate is not
+//! # Not here
 //!
-//! Graphs, retries and schedules are not here; they belong to the host. This crate adds
+//! Graphs, retries and schedules, which belong to the host. This crate adds
 //! nothing to the contract in `wit/`, so a plugin may also be written without it, in
 //! any language that compiles to a component.
 

@@ -52,7 +52,7 @@ macro_rules! level {
     };
 }
 
-level!($ Debug, debug, __log_debug, "Writes a line of use only to someone who looks for a mistake, as `format!` would.");
+level!($ Debug, debug, __log_debug, "Writes a line for debugging, formatted as by `format!`.");
 level!($ Info, info, __log_info, "Writes a line about what happened, as `format!` would.");
 level!($ Warn, warn, __log_warn, "Writes a line about something unexpected that was dealt with, as `format!` would.");
 level!($ Error, error, __log_error, "Writes a line about something that went wrong, as `format!` would.");
@@ -63,7 +63,7 @@ mod tests {
     use crate::testing::Host;
 
     #[test]
-    fn lines_are_kept_in_order() {
+    fn log_lines_are_kept_in_order() {
         let mut host = Host::new();
         let n = 1;
         let _ = host.within(|| {

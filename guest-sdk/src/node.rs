@@ -83,7 +83,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Makes a node from its parts, for [`export!`].
+    /// Creates a node from its parts, for [`export!`].
     #[doc(hidden)]
     pub const fn new(
         name: &'static str,
@@ -129,7 +129,7 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Makes a plugin of these nodes. An invalid or a repeated name is a compile error.
+    /// Creates a plugin of these nodes. An invalid or repeated name is a compile error.
     #[doc(hidden)]
     pub const fn new(nodes: &'static [Node]) -> Self {
         let mut at = 0;
@@ -137,7 +137,8 @@ impl Plugin {
             let name = nodes[at].name.as_bytes();
             assert!(
                 is_name(name),
-                "the name of a node is 1 to 128 letters, digits, '_', '-' or '.', and begins with a letter, digit or '_'"
+                "the name of a node is 1 to 128 letters, digits, '_', '-' or '.', \
+                 and begins with a letter, digit or '_'"
             );
             let mut other = 0;
             while other < at {
@@ -209,7 +210,7 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
     true
 }
 
-/// Makes the crate a plugin of one or several nodes.
+/// Turns the crate into a plugin of one or several nodes.
 ///
 /// Each node is a function (see [`Handler`]), whose name is the node's name. A doc
 /// comment is the node's description for users, `as` gives the node another name, and
@@ -339,11 +340,12 @@ mod tests {
     }
 
     #[test]
-    fn inputs_that_do_not_fit_are_named_and_permanent() {
+    fn mismatched_inputs_fail_permanently_with_their_path() {
         for (inputs, message) in [
             (
                 r#"{"items": [{"n": 1}, {"n": "x"}]}"#,
-                "the inputs do not fit the node at `items[1].n`: invalid type: string \"x\", expected i64 at line 1 column 30",
+                "the inputs do not fit the node at `items[1].n`: invalid type: string \"x\", \
+                 expected i64 at line 1 column 30",
             ),
             (r#"{}"#, "the inputs do not fit the node: missing field `items` at line 1 column 2"),
             ("[", "the inputs do not fit the node: EOF while parsing a list at line 1 column 1"),
@@ -354,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_checked() {
+    fn node_names_are_validated() {
         for good in ["a", "_x", "a-b.c_9", "9"] {
             assert!(is_name(good.as_bytes()), "{good}");
         }

@@ -7,12 +7,12 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
-/// Returns the input schema of a node: the JSON from which a `T` can be read.
+/// Returns the input schema of a node: the JSON from which `T` is read.
 pub(crate) fn of_input<T: JsonSchema>() -> Value {
     generate::<T>(SchemaSettings::draft2020_12().for_deserialize())
 }
 
-/// Returns the output schema of a node: the JSON that a `T` is written as.
+/// Returns the output schema of a node: the JSON as which `T` is written.
 pub(crate) fn of_output<T: JsonSchema>() -> Value {
     generate::<T>(SchemaSettings::draft2020_12().for_serialize())
 }
@@ -36,7 +36,7 @@ fn generate<T: JsonSchema>(settings: SchemaSettings) -> Value {
 }
 
 /// Removes `"format": "uint32"` and the like, which no standard defines and no
-/// validator checks. A number that does not fit is refused when the inputs are read.
+/// validator checks. A number that does not fit is rejected when the inputs are read.
 fn drop_rust_formats(schema: &mut Schema) {
     let rust = ["int", "uint", "float", "double"];
     let format = schema.get("format").and_then(Value::as_str);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn one_piece_without_noise() {
+    fn schemas_are_inlined_and_compact() {
         let expected = json!({
             "type": "object",
             "properties": {
@@ -103,13 +103,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_always_written_is_required_of_outputs() {
+    fn always_serialized_fields_are_required_in_outputs() {
         let required = of_output::<All>()["required"].clone();
         assert_eq!(required, json!(["name", "count", "ratio", "inner", "any"]));
     }
 
     #[test]
-    fn a_recursive_type_refers_to_itself() {
+    fn a_recursive_type_uses_a_reference() {
         let schema = of_input::<Tree>();
         assert!(schema.to_string().contains("$ref"), "{schema}");
     }

@@ -105,7 +105,7 @@ mod tests {
     use crate::testing::Host;
 
     #[test]
-    fn values_go_in_and_out() {
+    fn store_values_round_trip() {
         let mut host = Host::new().store("n", "4").store("bad", "four");
         host.within(|| {
             set("a", "1");
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn json_goes_in_and_out() {
+    fn json_values_round_trip() {
         Host::new()
             .within(|| {
                 set_json("list", &[1, 2])?;

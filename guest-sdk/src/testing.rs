@@ -10,7 +10,7 @@
 //! fn visit() -> Result<()> {
 //!     store::increment("visits", 1);
 //!     if context::attempt() == 1 {
-//!         return Err(Error::new("nobody at home"));
+//!         return Err(Error::new("not ready"));
 //!     }
 //!     Ok(())
 //! }
@@ -19,7 +19,7 @@
 //!
 //! # fn main() {
 //! let mut host = Host::new().store("visits", "5");
-//! assert_eq!(host.run(&PLUGIN, "visit", json!({})).failure().message, "nobody at home");
+//! assert_eq!(host.run(&PLUGIN, "visit", json!({})).failure().message, "not ready");
 //! assert_eq!(host.stored("visits"), Some("5"), "a failed attempt leaves no trace");
 //! assert_eq!(host.run(&PLUGIN, "visit", json!({})).output(), json!({}));
 //! assert_eq!(host.stored("visits"), Some("6"));
@@ -35,7 +35,7 @@
 //! attempt in the middle of a call for an invalid store key, or an increment of a value
 //! that is not a number. The mock panics with the reason instead.
 
-// A mock that is used wrongly fails the test with a message.
+// A misused mock fails the test with a message.
 #![allow(clippy::panic)]
 
 use std::cell::RefCell;
@@ -52,11 +52,11 @@ type Store = BTreeMap<String, String>;
 
 thread_local! {
     /// The attempt that runs on this thread, if any.
-    static CURRENT: RefCell<Option<Running>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<RunningAttempt>> = const { RefCell::new(None) };
 }
 
 /// The data of a running attempt, which the node's calls read and change.
-struct Running {
+struct RunningAttempt {
     context: Context,
     /// A copy that replaces the host's store if the attempt succeeds.
     store: Store,
@@ -95,8 +95,8 @@ impl Default for Host {
 }
 
 impl Host {
-    /// Returns a host with an empty store, no secrets, and a state without attempts.
-    /// The deadline is far away.
+    /// Creates a host with an empty store, without secrets, and with a state without
+    /// attempts. The deadline is far in the future.
     pub fn new() -> Self {
         let run = "00000000-0000-7000-8000-000000000000";
         Host {
@@ -118,13 +118,13 @@ impl Host {
         }
     }
 
-    /// Sets the namespace, which is `default` otherwise.
+    /// Sets the namespace, by default `default`.
     pub fn namespace(mut self, name: &str) -> Self {
         self.context.namespace = name.into();
         self
     }
 
-    /// Sets the graph, which is `test` otherwise.
+    /// Sets the graph, by default `test`.
     pub fn graph(mut self, name: &str) -> Self {
         self.context.graph = name.into();
         self
@@ -137,7 +137,7 @@ impl Host {
         self
     }
 
-    /// Sets the identifier of the node in the graph, which is `node` otherwise.
+    /// Sets the identifier of the node in the graph, by default `node`.
     pub fn identifier(mut self, identifier: &str) -> Self {
         self.context.identifier = identifier.into();
         self
@@ -175,8 +175,8 @@ impl Host {
         self
     }
 
-    /// Attempts a node of a plugin: the `PLUGIN` that `export!` made. The next call
-    /// will be the next attempt of the same state.
+    /// Runs an attempt of a node of the `PLUGIN` that `export!` defined. The next call
+    /// is the next attempt of the same state.
     pub fn run(&mut self, plugin: &Plugin, node: &str, inputs: impl Serialize) -> Attempt {
         let inputs = serde_json::to_string(&inputs)
             .unwrap_or_else(|error| panic!("the inputs of the test are not JSON: {error}"));
@@ -220,7 +220,7 @@ impl Host {
         let mut context = self.context.clone();
         context.idempotency_key = format!("{}/{}", context.state, self.requeues);
         let (store, config) = (self.store.clone(), self.config.clone());
-        let running = Running { context, store, secrets, config, log: Vec::new() };
+        let running = RunningAttempt { context, store, secrets, config, log: Vec::new() };
         CURRENT.with(|current| current.replace(Some(running)));
         let result = code();
         let Some(running) = CURRENT.take() else {
@@ -305,11 +305,11 @@ fn check_key(key: &str) {
 
 /// The host functions of the contract, for the attempt that runs on this thread.
 pub(crate) mod imports {
-    use super::{CURRENT, Context, Running};
+    use super::{CURRENT, Context, RunningAttempt};
 
-    fn running<T>(ask: impl FnOnce(&mut Running) -> T) -> T {
+    fn with_attempt<T>(access: impl FnOnce(&mut RunningAttempt) -> T) -> T {
         CURRENT.with_borrow_mut(|current| match current {
-            Some(running) => ask(running),
+            Some(attempt) => access(attempt),
             None => panic!(
                 "there is no host here: run the node by exosphere_sdk::testing::Host, \
                  other code by its method `within`"
@@ -318,66 +318,66 @@ pub(crate) mod imports {
     }
 
     pub(crate) mod context {
-        use super::{Context, running};
+        use super::{Context, with_attempt};
 
-        fn of<T>(ask: impl FnOnce(&Context) -> T) -> T {
-            running(|running| ask(&running.context))
+        fn with_context<T>(read: impl FnOnce(&Context) -> T) -> T {
+            with_attempt(|attempt| read(&attempt.context))
         }
 
         pub(crate) fn namespace() -> String {
-            of(|context| context.namespace.clone())
+            with_context(|context| context.namespace.clone())
         }
 
         pub(crate) fn graph() -> String {
-            of(|context| context.graph.clone())
+            with_context(|context| context.graph.clone())
         }
 
         pub(crate) fn run() -> String {
-            of(|context| context.run.clone())
+            with_context(|context| context.run.clone())
         }
 
         pub(crate) fn state() -> String {
-            of(|context| context.state.clone())
+            with_context(|context| context.state.clone())
         }
 
         pub(crate) fn identifier() -> String {
-            of(|context| context.identifier.clone())
+            with_context(|context| context.identifier.clone())
         }
 
         pub(crate) fn attempt() -> u32 {
-            of(|context| context.attempt)
+            with_context(|context| context.attempt)
         }
 
         pub(crate) fn idempotency_key() -> String {
-            of(|context| context.idempotency_key.clone())
+            with_context(|context| context.idempotency_key.clone())
         }
 
         pub(crate) fn deadline() -> u64 {
-            of(|context| context.deadline)
+            with_context(|context| context.deadline)
         }
     }
 
     pub(crate) mod store {
         use super::super::check_key;
-        use super::running;
+        use super::with_attempt;
 
         pub(crate) fn get(key: &str) -> Option<String> {
             check_key(key);
-            running(|running| running.store.get(key).cloned())
+            with_attempt(|attempt| attempt.store.get(key).cloned())
         }
 
         pub(crate) fn set(key: &str, value: &str) {
             check_key(key);
-            running(|running| running.store.insert(key.into(), value.into()));
+            with_attempt(|attempt| attempt.store.insert(key.into(), value.into()));
         }
 
         pub(crate) fn remove(key: &str) {
             check_key(key);
-            running(|running| running.store.remove(key));
+            with_attempt(|attempt| attempt.store.remove(key));
         }
 
         pub(crate) fn keys() -> Vec<String> {
-            running(|running| running.store.keys().cloned().collect())
+            with_attempt(|attempt| attempt.store.keys().cloned().collect())
         }
 
         pub(crate) fn increment(key: &str, by: i64) {
@@ -393,31 +393,31 @@ pub(crate) mod imports {
     }
 
     pub(crate) mod log {
-        use super::running;
+        use super::with_attempt;
         use crate::log::Level;
 
         pub(crate) fn write(level: Level, message: &str) {
-            running(|running| running.log.push((level, message.into())));
+            with_attempt(|attempt| attempt.log.push((level, message.into())));
         }
     }
 
     pub(crate) mod secrets {
-        use super::running;
+        use super::with_attempt;
 
         pub(crate) fn get(name: &str) -> Option<String> {
-            running(|running| running.secrets.get(name).cloned())
+            with_attempt(|attempt| attempt.secrets.get(name).cloned())
         }
     }
 
     pub(crate) mod config {
-        use super::running;
+        use super::with_attempt;
 
         pub(crate) fn get(key: &str) -> Option<String> {
-            running(|running| running.config.get(key).cloned())
+            with_attempt(|attempt| attempt.config.get(key).cloned())
         }
 
         pub(crate) fn all() -> Vec<(String, String)> {
-            running(|running| running.config.clone().into_iter().collect())
+            with_attempt(|attempt| attempt.config.clone().into_iter().collect())
         }
     }
 }
@@ -450,7 +450,7 @@ mod tests {
     crate::export!(script reads ["declared"]);
 
     #[test]
-    fn every_end() {
+    fn attempts_report_every_kind_of_outcome() {
         let mut host = Host::new().attempt(3);
         assert_eq!(host.run(&PLUGIN, "script", json!({"do": "fail"})).failure().message, "no");
         assert_eq!(host.stored("seen"), None);
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn only_declared_secrets_and_one_key_a_requeue() {
+    fn secrets_are_filtered_and_requeues_change_keys() {
         let mut host = Host::new().run_id("r").secret("declared", "1").secret("other", "2");
         let first = host.run(&PLUGIN, "script", json!({})).output();
         assert_eq!(first, json!({"declared": "1", "other": null, "key": "r/1/0"}));
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn the_context_is_what_was_set() {
+    fn the_context_returns_the_configured_values() {
         let later = UNIX_EPOCH + Duration::from_millis(1_234);
         let mut host =
             Host::new().namespace("n").graph("g").run_id("r").identifier("i").deadline(later);
@@ -496,7 +496,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "no store key")]
-    fn a_bad_key_says_so() {
+    fn an_invalid_store_key_panics() {
         let _ = Host::new().within(|| {
             store::set("a.b", "1");
             Ok(())
@@ -505,7 +505,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "no whole number")]
-    fn a_bad_increment_says_so() {
+    fn incrementing_a_text_value_panics() {
         let _ = Host::new().store("word", "one").within(|| {
             store::increment("word", 1);
             Ok(())
@@ -514,13 +514,13 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "there is no host here")]
-    fn no_host_says_so() {
+    fn store_access_without_a_host_panics() {
         store::get("a");
     }
 
     #[test]
     #[should_panic(expected = "did not fail")]
-    fn the_wrong_end_says_so() {
+    fn asserting_the_wrong_outcome_panics() {
         Host::new().run(&PLUGIN, "script", json!({})).failure();
     }
 }

@@ -1,5 +1,5 @@
-;; Returns what it is given. Inputs: a letter, and bytes as hexadecimal digits.
-;; `o` one output, `l` the same twice, `p` the data of a prune, `f` the words and
+;; Returns the given bytes. Inputs: a letter, and bytes as hexadecimal digits.
+;; `o` one output, `l` the same twice, `p` the data of a prune, `f` the message and
 ;; the details of a failure, `r` the first eight bytes as a delay.
 (func $digit (param $c i32) (result i32)
   (if (i32.gt_u (local.get $c) (i32.const 57)) (then (return (i32.sub (local.get $c) (i32.const 87)))))
@@ -9,7 +9,7 @@
   (local $way i32) (local $i i32) (local $n i32)
   (local.set $way (i32.load8_u (local.get $in)))
   (local.set $n (i32.shr_u (i32.sub (local.get $len) (i32.const 1)) (i32.const 1)))
-  ;; In place: a byte is written behind where its digits are read.
+  ;; In place: each byte is written before the digits that are read next.
   (block $done
     (loop $l
       (br_if $done (i32.ge_u (local.get $i) (local.get $n)))

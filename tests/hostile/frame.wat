@@ -1,12 +1,11 @@
-;; What stands around every guest.wat of these cases: a plugin of one node,
-;; `attack`, by hand. A case brings the functions of the module $main and may use
-;; all that is here; what it does not bring is harmless. The runner fills in what
-;; is between two at signs (tests/src/guest.rs).
+;; The frame of each guest.wat of these cases: a hand-written plugin of one node,
+;; `attack`. A case has the functions of the module $main and may use all of this
+;; file; missing functions get harmless defaults. The runner replaces names between
+;; two at signs (tests/src/guest.rs).
 ;;
-;; What a case finds in $main: the memory (4096 to 32767 is free for its data),
-;; $return (a text: the completion of one output), the table $hooks (a function
-;; in its first place is the allocator instead of ours), and the host's functions
-;; below, lowered.
+;; A case finds in $main: the memory (4096 to 32767 is free for its data), $return
+;; (of a text: the completion of one output), the table $hooks (its first function
+;; replaces the allocator), and the host's functions below, lowered.
 (component
   (import "exosphere:node/context@0.1.0" (instance $context
     (export "attempt" (func (result u32)))
@@ -89,7 +88,7 @@
     (import "host" "random-bytes" (func $random-bytes (param $len i64) (param $to i32)))
 
     (data (i32.const 16) "{}")
-    ;; What `describe` returns: where the text is, and its length.
+    ;; The result of `describe`: the address and the length of the text.
     (data (i32.const 32) "\00\80\00\00@length@")
     (data (i32.const 32768) "@description@")
 

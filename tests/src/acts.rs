@@ -1,8 +1,7 @@
-//! Guests made of acts: a list of acts (log a text, log a secret, return outputs, fail) becomes the
-//! functions of a guest by hand. Texts are written as a repeated pattern, so that megabytes take a
-//! line.
+//! Guests made of acts: compiles a list of acts (log a text, log a secret, return outputs, fail) into
+//! the functions of a guest. Texts are repeated patterns, so that a line describes megabytes.
 //!
-//! Not here: the component around them, which is `guest`'s.
+//! Not here: the component around the functions (`guest`).
 
 use std::collections::BTreeMap;
 
@@ -12,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::guest::{self, Changes};
 
-/// Address of the names of secrets; the frame leaves this piece of memory free.
+/// Address of the names of secrets, in memory that the frame leaves free.
 const NAMES_AT: usize = 4096;
 
-/// End of that piece, less the place for the answers of `secrets.get`.
+/// End of the names; after it come the answers of `secrets.get`.
 const NAMES_END: usize = 28 * 1024;
 
 /// Address of the host's answer to `secrets.get`: a flag, a pointer, a length.
@@ -75,7 +74,7 @@ pub enum Act {
     LogSecret(String, u32),
     /// Returns a text as an output this many times.
     Output(Text, u32),
-    /// Fails with these words, to be retried.
+    /// Fails with this message, to be retried.
     Fail(Text),
 }
 
@@ -130,7 +129,7 @@ struct Code {
 }
 
 impl Code {
-    /// Asks for the secrets before any memory is used, since the frame's allocator puts them at the
+    /// Fetches the secrets before any memory is used, since the frame's allocator puts them at the
     /// end of the used memory.
     fn fetch_secrets(&mut self, acts: &[Act]) -> Result<()> {
         let mut at = NAMES_AT;

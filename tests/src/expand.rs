@@ -51,10 +51,10 @@ fn made(name: &str, filling: &Value) -> Result<Value> {
     }
     if name == "@join" {
         let lists = expand(filling)?;
-        let lists = lists.as_array().context("no lists")?;
+        let lists = lists.as_array().context("@join needs a list of lists")?;
         return Ok(lists.iter().filter_map(Value::as_array).flatten().cloned().collect());
     }
-    let times = filling[0].as_u64().context("no number")?;
+    let times = filling[0].as_u64().context("a recipe needs a number")?;
     let times = usize::try_from(times)?;
     ensure!(times <= MAX_TIMES, "more than {MAX_TIMES}");
     Ok(match name {
@@ -65,7 +65,7 @@ fn made(name: &str, filling: &Value) -> Result<Value> {
         "@text" => json!(filling[1].as_str().context("no pattern")?.repeat(times)),
         "@random" => json!(random_letters(times, filling[1].as_u64().context("no seed")?)),
         "@doubling" => doubling(times, usize::try_from(filling[1].as_u64().context("no number")?)?),
-        _ => anyhow::bail!("there is no such recipe"),
+        _ => anyhow::bail!("unknown recipe"),
     })
 }
 
@@ -83,8 +83,8 @@ fn numbered(value: &Value, n: usize) -> Value {
 /// Returns a text of random letters and digits.
 pub fn random_letters(count: usize, seed: u64) -> String {
     const LETTERS: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-    let mut chance = StdRng::seed_from_u64(seed);
-    (0..count).map(|_| char::from(LETTERS[chance.random_range(0..LETTERS.len())])).collect()
+    let mut rng = StdRng::seed_from_u64(seed);
+    (0..count).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())])).collect()
 }
 
 /// Returns a schema for objects whose check costs `refs` to the power of `levels`.
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recipes_make_what_they_say() -> Result<()> {
+    fn recipes_expand_to_their_values() -> Result<()> {
         let found = expand(&json!({
             "a": {"@list": [2, {"id": "n@n", "x": {"@text": [2, "ab"]}}]},
             "b": {"@random": [4, 1]}, "@c": 1, "d": {"x": 1},

@@ -1,5 +1,5 @@
-//! Guests by hand: puts the functions of a guest into `tests/hostile/frame.wat`, which has
-//! everything else that a plugin needs.
+//! Hand-written guests: puts functions into `tests/hostile/frame.wat`, which has all else that a
+//! plugin needs.
 
 use anyhow::{Context, Result, ensure};
 
@@ -12,9 +12,9 @@ pub struct Changes<'a> {
     pub functions: &'a str,
     /// Text of the component before its module.
     pub component: &'a str,
-    /// The guest's description, in place of one with a node `attack`.
+    /// The guest's description; by default one with a node `attack`.
     pub description: Option<&'a [u8]>,
-    /// Texts of the frame that occur there once, and their replacements.
+    /// Replacements of texts that occur once in the frame.
     pub edits: &'a [(String, String)],
 }
 
@@ -29,13 +29,16 @@ const DESCRIPTION: &str =
 /// Builds the component of a guest.
 pub fn component(changes: &Changes<'_>) -> Result<Vec<u8>> {
     let text = text(changes)?;
-    wat::parse_str(&text).context("the guest is no WebAssembly text")
+    wat::parse_str(&text).context("the guest is not valid WebAssembly text")
 }
 
 fn text(changes: &Changes<'_>) -> Result<String> {
     let mut text = FRAME.to_owned();
     for (from, to) in changes.edits {
-        ensure!(text.matches(from).count() == 1, "{from:?} is not in the frame once");
+        ensure!(
+            text.matches(from).count() == 1,
+            "{from:?} does not occur exactly once in the frame"
+        );
         text = text.replace(from, to);
     }
     let description = changes.description.unwrap_or(DESCRIPTION.as_bytes());
@@ -54,13 +57,13 @@ fn text(changes: &Changes<'_>) -> Result<String> {
     Ok(text)
 }
 
-/// Returns the guest's functions, and default ones for those that it lacks.
-fn functions(brought: &str) -> String {
-    let mut all = brought.to_owned();
-    if !brought.contains(r#"(export "describe")"#) {
+/// Returns the guest's functions, and default ones for missing exports.
+fn functions(given: &str) -> String {
+    let mut all = given.to_owned();
+    if !given.contains(r#"(export "describe")"#) {
         all += r#"(func (export "describe") (result i32) (i32.const 32))"#;
     }
-    if !brought.contains(r#"(export "execute")"#) {
+    if !given.contains(r#"(export "execute")"#) {
         all += r#"(func (export "execute") (param i32 i32 i32 i32) (result i32)
             (call $return (i32.const 16) (i32.const 2)))"#;
     }

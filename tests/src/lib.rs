@@ -1,27 +1,27 @@
-//! The harness of the end-to-end tests and of the benchmark: the real binary on a folder of its
-//! own, called over HTTP as by any client. The tests themselves are in `tests/`, cases as folders
-//! in `cases/`, the benchmark in `bench/`, further programs in `src/bin/`.
+//! The harness of the end-to-end tests and of the benchmark: starts the real binary on a temporary
+//! folder and calls it over HTTP. The tests are in `tests/`, the cases in `cases/` and `hostile/`,
+//! the benchmark in `bench/`, further programs in `src/bin/`.
 //!
-//! Not here: anything of the host's own code. The tests run the shipped binary. Only `fuzz` looks
-//! inside, since it makes too many tries to start a process for each. Answers are read by the
-//! host's reader of JSON.
+//! Not here: the host's own code. The tests run the shipped binary. Only `fuzz` calls its crates,
+//! since it tries too many inputs to start a process for each. Answers are read by the host's own
+//! JSON reader.
 
 pub mod postgres;
-pub mod beside;
+pub mod honest_traffic;
 pub mod proxy;
-pub mod fleet;
+pub mod cluster;
 pub mod tenant;
-pub mod watch;
+pub mod process_stats;
 pub mod guest;
 pub mod acts;
 pub mod expand;
 pub mod fuzz;
-pub mod million;
+pub mod soak;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -30,8 +30,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Timeout of everything that a test waits for.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Timeout of each wait of a test.
+pub const MAX_WAIT: Duration = Duration::from_secs(120);
 
 /// Returns the checkout's folder.
 pub fn checkout() -> PathBuf {
@@ -41,19 +41,21 @@ pub fn checkout() -> PathBuf {
 /// Returns the path of the binary, as built beside this test.
 pub fn binary() -> Result<PathBuf> {
     let test = std::env::current_exe()?;
-    // A test lies in `deps/`, a program beside the binary.
+    // A test is in `deps/`, a program beside the binary.
     let mut folders = test.ancestors().skip(1).take(2).map(|folder| folder.join("exosphere"));
-    folders.find(|binary| binary.is_file()).context("no binary: run `cargo xtask test`")
+    folders
+        .find(|binary| binary.is_file())
+        .context("the exosphere binary is not built: run `cargo xtask test`")
 }
 
 /// Reads the component of a plugin of this project, as `cargo xtask plugins` built it.
 pub fn component(name: &str) -> Result<Vec<u8>> {
     let file = checkout().join(format!("plugins/target/wasm32-wasip2/release/{name}.wasm"));
     std::fs::read(&file)
-        .with_context(|| format!("no {}: run `cargo xtask plugins`", file.display()))
+        .with_context(|| format!("{} is not built: run `cargo xtask plugins`", file.display()))
 }
 
-/// A host: the real binary, on a data folder that goes with it.
+/// A host: a process of the real binary, and its data folder.
 #[derive(Debug)]
 pub struct Host {
     process: Child,
@@ -77,7 +79,7 @@ impl Host {
         Host::start_with(data, &[], |_| ())
     }
 
-    /// Starts a host with further arguments and a command that `set_up` may change.
+    /// Starts a host with further arguments; `set_up` may change the command.
     pub fn start_with(
         data: &Path,
         arguments: &[&str],
@@ -98,15 +100,16 @@ impl Host {
         command.args(arguments).env("EXOSPHERE_LOG", "warn").stdout(Stdio::piped());
         set_up(&mut command);
         let mut process = command.spawn()?;
-        let line = first_line(process.stdout.take().context("no pipe")?);
+        let line =
+            first_line(process.stdout.take().context("the host has no pipe for its output")?);
         let url = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
         if !url.starts_with("http://") {
-            // A hanging host prints nothing either, and would never end.
+            // A host that hangs prints nothing, and would never end.
             let ended = process.try_wait()?;
             process.kill()?;
-            bail!("the host did not start: {line:?}, {:?}, {}", ended, process.wait()?);
+            bail!("the host did not start: it printed {line:?}; {ended:?}, {}", process.wait()?);
         }
-        let client = Client::builder().timeout(PATIENCE).build()?;
+        let client = Client::builder().timeout(MAX_WAIT).build()?;
         Ok(Host { process, url, client, data: data.to_owned(), _folder: None })
     }
 
@@ -139,7 +142,8 @@ impl Host {
 
     /// Sends the host a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_raw(i32::try_from(self.pid())?).context("no process")?;
+        let pid =
+            Pid::from_raw(i32::try_from(self.pid())?).context("the host has no process id")?;
         Ok(kill_process(pid, signal)?)
     }
 
@@ -153,11 +157,13 @@ impl Host {
         until("the end of the host", || self.ended())
     }
 
-    /// Builds a request to a path below the namespace `default`.
+    /// Builds a request to a path below the namespace `default`, or to the rest of a path that begins
+    /// with `//`.
     pub fn request(&self, method: &str, path: &str) -> Result<reqwest::blocking::RequestBuilder> {
-        let url = match path.starts_with("//") {
-            true => format!("{}{}", self.url, &path[1..]),
-            false => format!("{}/v1/namespaces/default{path}", self.url),
+        let url = if path.starts_with("//") {
+            format!("{}{}", self.url, &path[1..])
+        } else {
+            format!("{}/v1/namespaces/default{path}", self.url)
         };
         Ok(self.client.request(method.parse()?, url))
     }
@@ -210,17 +216,17 @@ impl Host {
         Ok(run["run"].as_str().context("a run has an id")?.to_owned())
     }
 
-    /// Waits until a run is over, and returns it.
+    /// Waits for the end of a run, and returns it.
     pub fn wait_for(&self, run: &str) -> Result<Value> {
         self.wait_until(run, |run| run["status"] != "RUNNING")
     }
 
-    /// Waits until a run is as wanted, and returns it.
+    /// Waits until a run matches `wanted`, and returns it.
     pub fn wait_until(&self, run: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + MAX_WAIT;
         let mut found = self.get(&format!("/runs/{run}"))?;
         while !wanted(&found) {
-            ensure!(Instant::now() < end, "waited too long for {found:#}");
+            ensure!(Instant::now() < end, "timed out: the run is still {found:#}");
             let version = found["version"].as_i64().unwrap_or_default();
             found = self.get(&format!("/runs/{run}?after={version}&wait_ms=2000"))?;
         }
@@ -268,9 +274,9 @@ impl Host {
         match states.as_slice() {
             [state] => match state["outputs"].as_array().map(Vec::as_slice) {
                 Some([output]) => Ok(output.clone()),
-                _ => bail!("{identifier} has not one output: {state:#}"),
+                _ => bail!("{identifier} does not have exactly one output: {state:#}"),
             },
-            _ => bail!("{identifier} has {} states", states.len()),
+            _ => bail!("{identifier} has {} states, not one", states.len()),
         }
     }
 }
@@ -285,13 +291,13 @@ impl Drop for Host {
 /// Returns the first line that a new host prints, or an empty text if it prints none.
 fn first_line(from: ChildStdout) -> String {
     let (told, line) = mpsc::channel();
-    // The thread ends with the host at the latest: then the pipe does.
+    // The thread ends at the latest with the host, whose end closes the pipe.
     std::thread::spawn(move || {
         let mut line = String::new();
         let _ = BufReader::new(from).read_line(&mut line);
         let _ = told.send(line);
     });
-    line.recv_timeout(PATIENCE).unwrap_or_default()
+    line.recv_timeout(MAX_WAIT).unwrap_or_default()
 }
 
 /// Returns the body of an answer that must be a success.
@@ -299,8 +305,9 @@ pub fn good(response: Response) -> Result<Value> {
     let (status, url) = (response.status(), response.url().clone());
     let text = response.text()?;
     ensure!(status.is_success(), "{url}: {status}: {text}");
-    // Not serde_json's reader: it takes one key of untrusted JSON for JSON text.
-    exosphere_domain::json::read_stored(&text).map_err(|error| anyhow!("{url}: no JSON: {error}"))
+    // Not serde_json's reader, to which one key of untrusted JSON means JSON text.
+    exosphere_domain::json::read_stored(&text)
+        .map_err(|error| anyhow!("{url}: the answer is not JSON: {error}"))
 }
 
 /// Returns the status and the problem of an answer that must be an error.
@@ -308,28 +315,28 @@ pub fn problem(response: Response) -> Result<(u16, Value)> {
     let status = response.status();
     let kind = response.headers().get("content-type").cloned();
     let text = response.text()?;
-    ensure!(!status.is_success(), "it was accepted: {text}");
+    ensure!(!status.is_success(), "the request was accepted: {text}");
     let json = kind.is_some_and(|kind| kind == "application/problem+json");
-    ensure!(json, "{status} is no problem document: {text}");
+    ensure!(json, "{status} without a problem document: {text}");
     let problem: Value = serde_json::from_str(&text)?;
     ensure!(problem["status"] == status.as_u16(), "{problem}");
     Ok((status.as_u16(), problem))
 }
 
-/// Waits until `look` finds something.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let end = Instant::now() + PATIENCE;
+/// Polls until `poll` returns a value.
+pub fn until<T>(what: &str, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let end = Instant::now() + MAX_WAIT;
     loop {
-        if let Some(found) = look()? {
+        if let Some(found) = poll()? {
             return Ok(found);
         }
-        ensure!(Instant::now() < end, "waited too long for {what}");
+        ensure!(Instant::now() < end, "timed out: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Returns the error text of a `serve` that cannot start.
-pub fn start_in_vain(arguments: &[&str]) -> Result<String> {
+/// Returns the error text of a `serve` that must fail to start.
+pub fn failing_start(arguments: &[&str]) -> Result<String> {
     let mut serve = Command::new(binary()?);
     let mut serve = serve
         .args(["serve", "--listen", "127.0.0.1:0"])
@@ -344,13 +351,16 @@ pub fn start_in_vain(arguments: &[&str]) -> Result<String> {
     }
     let output = serve.wait_with_output()?;
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    match ended?.success() {
-        true => bail!("it started and ended well: {words}"),
-        false => Ok(words),
-    }
+    ensure!(!ended?.success(), "the host started and ended without an error: {words}");
+    Ok(words)
 }
 
-/// Returns the last wanted lines of a file, up to `most`.
+/// Locks a mutex, even if another test has panicked while it held the lock.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the last `most` lines of a file that match `wanted`.
 pub fn tail(file: &Path, most: usize, wanted: impl Fn(&str) -> bool) -> String {
     let bytes = std::fs::read(file).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);

@@ -1,8 +1,7 @@
-//! A Postgres of the tests' own: a temporary cluster on a free port. It is as durable as in
-//! production (`fsync` and `synchronous_commit` are on), so that data that survives here survives
-//! there.
+//! A Postgres for tests: a temporary server on a free port, as durable as in production (`fsync` and
+//! `synchronous_commit` are on).
 //!
-//! Not here: a client. SQL goes through the program `psql`.
+//! Not here: a client. SQL is run by `psql`.
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
@@ -11,17 +10,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 
-use crate::{tail, until};
+use crate::{lock, tail, until};
 
 /// Debian's folder of Postgres, with a subfolder for each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// The user of the server where the tests run as root, as which Postgres refuses to run.
+/// The server's user if the tests run as root, which Postgres rejects.
 const USER: &str = "postgres";
 
 /// Appended to `postgresql.conf`, where the last value counts.
@@ -36,8 +35,8 @@ authentication_timeout = 3s
 log_line_prefix = '%m [%p] %d '
 ";
 
-/// The keeper: waits for the end of its standard input, which is the end of the test in any way,
-/// and removes what the test has left.
+/// The keeper: waits for the end of its standard input, which the end of the test closes, then stops
+/// the server and removes its folder.
 const KEEPER: &str = r#"
 read -r _
 pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null)
@@ -50,16 +49,16 @@ fi
 rm -rf "$0"
 "#;
 
-/// How the server is stopped.
+/// The way to stop the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Disconnects clients, and writes everything to disk.
     Fast,
-    /// Stops as a crash would: the next start recovers from the log.
+    /// Stops like a crash: the next start recovers from the log.
     Immediate,
 }
 
-/// A cluster that runs, unless it was stopped.
+/// A temporary server, running unless it was stopped.
 #[derive(Debug)]
 pub struct Postgres {
     folder: PathBuf,
@@ -70,16 +69,16 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a new cluster.
+    /// Starts a new server.
     pub fn start() -> Result<Postgres> {
         let tools = Tools::find()?;
-        // The keeper removes the folder, when all else has ended.
+        // The keeper removes the folder.
         let folder = tempfile::Builder::new().prefix("exosphere-pg-").tempdir()?.keep();
         let keeper = keep(&folder)?;
         let server = Mutex::new(None);
         let mut postgres = Postgres { folder, tools, port: 0, server, keeper };
         postgres.initialise()?;
-        // Another process may take a free port before the cluster does.
+        // Another process may take the free port first.
         let mut tried = postgres.start_on_a_free_port();
         for _ in 0..2 {
             if tried.is_ok() {
@@ -90,8 +89,8 @@ impl Postgres {
         tried.map(|()| postgres)
     }
 
-    /// Returns the one cluster of this test program, for tests that leave it running and take a
-    /// database of their own each.
+    /// Returns the shared server of this test program, for tests that do not stop it and create
+    /// their own databases.
     pub fn shared() -> Result<&'static Postgres> {
         static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
         let shared = SHARED.get_or_init(|| Postgres::start().map_err(|why| format!("{why:#}")));
@@ -121,12 +120,12 @@ impl Postgres {
 
     /// Stops the server.
     pub fn stop(&self, mode: Mode) -> Result<()> {
-        let Some(mut server) = self.lock().take() else { return Ok(()) };
+        let Some(mut server) = lock(&self.server).take() else { return Ok(()) };
         let signal = match mode {
             Mode::Fast => Signal::INT,
             Mode::Immediate => Signal::QUIT,
         };
-        let pid = self.postmaster().context("no postmaster.pid")?;
+        let pid = self.postmaster().context("postmaster.pid is missing")?;
         kill_process(pid, signal)?;
         until("the end of Postgres", || Ok(server.try_wait()?))?;
         Ok(())
@@ -134,8 +133,8 @@ impl Postgres {
 
     /// Starts the server again, on the same port.
     pub fn start_again(&self) -> Result<()> {
-        let mut server = self.lock();
-        ensure!(server.is_none(), "it runs");
+        let mut server = lock(&self.server);
+        ensure!(server.is_none(), "the server is already running");
         *server = Some(self.spawn()?);
         Ok(())
     }
@@ -169,10 +168,6 @@ impl Postgres {
         self.folder.join("data")
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Child>> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn initialise(&self) -> Result<()> {
         if self.tools.as_user.is_some() {
             let owner = format!("{USER}:");
@@ -181,7 +176,7 @@ impl Postgres {
         let mut initdb = self.tools.command("initdb");
         initdb.arg("--pgdata").arg(self.data());
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
-        // A power loss would end the test as well, so nothing need be synced.
+        // A power loss would end the test, too: syncing is not needed.
         initdb.args(["--no-sync", "--no-instructions"]);
         run(&mut initdb)?;
         let folder = self.folder.display();
@@ -198,7 +193,7 @@ impl Postgres {
 
     /// Starts the server and waits until it accepts connections.
     fn spawn(&self) -> Result<Child> {
-        // No server of this cluster runs, so a leftover file means nothing.
+        // No server is running: the file is a leftover.
         let _ = fs::remove_file(self.data().join("postmaster.pid"));
         let path = self.folder.join("log");
         let log = OpenOptions::new().create(true).append(true).open(&path)?;
@@ -221,7 +216,7 @@ impl Postgres {
         text.lines().nth(7).is_some_and(|line| line.trim() == "ready")
     }
 
-    /// Returns the server's own process id, whatever started it.
+    /// Returns the process id of the server itself, not of a wrapper.
     fn postmaster(&self) -> Option<Pid> {
         let text = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
         Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
@@ -236,7 +231,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Starts the keeper that removes the folder, out of reach of a Ctrl-C.
+/// Starts the keeper in a process group of its own, which a Ctrl-C does not reach.
 fn keep(folder: &Path) -> Result<Child> {
     let mut keeper = Command::new("sh");
     keeper.args(["-c", KEEPER]).arg(folder).stdin(Stdio::piped());
@@ -244,11 +239,11 @@ fn keep(folder: &Path) -> Result<Child> {
     keeper.spawn().context("cannot run sh")
 }
 
-/// The programs of Postgres, and how they are run.
+/// The programs of Postgres.
 #[derive(Debug)]
 struct Tools {
     folder: PathBuf,
-    /// The words before a program by which root becomes another user.
+    /// The command prefix by which root becomes another user.
     as_user: Option<Vec<String>>,
 }
 
@@ -256,23 +251,20 @@ impl Tools {
     fn find() -> Result<Tools> {
         let folder = newest().or_else(configured).or_else(|| on_path("postgres"));
         let folder = folder.context(
-            "no Postgres: these tests start one of their own; \
+            "Postgres is not installed: these tests start their own server; \
              install the Debian package `postgresql`",
         )?;
-        let as_user = match getuid().is_root() {
-            true => Some(as_user()?),
-            false => None,
-        };
+        let as_user = getuid().is_root().then(as_user).transpose()?;
         Ok(Tools { folder, as_user })
     }
 
-    /// Returns the path of a program, or its name if it lies elsewhere on the PATH.
+    /// Returns the path of a program, or its name if it is elsewhere on the PATH.
     fn path(&self, program: &str) -> PathBuf {
         let path = self.folder.join(program);
         if path.is_file() { path } else { program.into() }
     }
 
-    /// Returns a call of a program that root may not run, out of reach of a Ctrl-C.
+    /// Builds a command that runs as a user other than root, in a process group of its own.
     fn command(&self, program: &str) -> Command {
         let program = self.path(program);
         let mut command = match self.as_user.as_deref() {
@@ -312,15 +304,15 @@ fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).find(|folder| folder.join(program).is_file())
 }
 
-/// Returns the words by which root becomes another user, with whichever program exists.
+/// Returns the command prefix by which root becomes another user.
 fn as_user() -> Result<Vec<String>> {
     let user = format!("--reuid={USER}");
     let group = format!("--regid={USER}");
     let words: &[&str] = match (on_path("setpriv"), on_path("runuser")) {
-        // It becomes the program, while the other one stays as its parent.
+        // `setpriv` becomes the program; `runuser` stays as its parent.
         (Some(_), _) => &["setpriv", &user, &group, "--init-groups", "--"],
         (None, Some(_)) => &["runuser", "-u", USER, "--"],
-        (None, None) => bail!("Postgres refuses root, and there is no `setpriv` or `runuser`"),
+        (None, None) => bail!("Postgres rejects root: install `setpriv` or `runuser`"),
     };
     Ok(words.iter().map(|word| (*word).to_owned()).collect())
 }
@@ -342,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_starts_quickly_and_keeps_what_it_was_told() -> Result<()> {
+    fn postgres_keeps_data_across_restarts() -> Result<()> {
         let from = Instant::now();
         let postgres = Postgres::start()?;
         println!("started in {:?}", from.elapsed());
@@ -368,14 +360,14 @@ mod tests {
         Ok(())
     }
 
-    /// Dropping is not enough: a killed test drops nothing.
+    /// A killed test does not drop its server.
     #[test]
-    fn its_keeper_clears_up_after_a_killed_test() -> Result<()> {
+    fn the_keeper_cleans_up_after_kills() -> Result<()> {
         let mut postgres = Postgres::start()?;
         let folder = postgres.folder.clone();
-        let pid = postgres.postmaster().context("it runs")?;
+        let pid = postgres.postmaster().context("the server is running")?;
         drop(postgres.keeper.stdin.take());
-        let mut server = postgres.lock().take().context("it runs")?;
+        let mut server = lock(&postgres.server).take().context("the server is running")?;
         until("the end of Postgres", || Ok(server.try_wait()?))?;
         until("the end of its folder", || Ok((!folder.exists()).then_some(())))?;
         assert!(kill_process(pid, Signal::QUIT).is_err());

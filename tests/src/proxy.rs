@@ -1,7 +1,7 @@
-//! A bad line: a TCP proxy between a host and its Postgres. A test can cut, delay, hold back and
-//! refuse connections while it runs.
+//! A faulty network: a TCP proxy between a host and its Postgres. A test can cut, delay, hold and
+//! refuse connections.
 //!
-//! Not here: anything of the protocol. Bytes are bytes.
+//! Not here: the protocol of Postgres.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::thread::JoinHandle;
@@ -13,12 +13,12 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// The state of the line, which every chunk is subject to.
+/// The faults of the connections.
 #[derive(Debug, Clone, Default)]
-struct Weather {
+struct Faults {
     /// Delay of each chunk, in either direction.
     delay: Duration,
-    /// True if nothing goes through, without an error to either side.
+    /// True if no byte passes, without an error to either side.
     held: bool,
     /// True if new connections are reset.
     refusing: bool,
@@ -31,7 +31,7 @@ struct Weather {
 pub struct Proxy {
     address: SocketAddr,
     /// Taken when the proxy is dropped, which ends the thread.
-    weather: Option<watch::Sender<Weather>>,
+    faults: Option<watch::Sender<Faults>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -41,7 +41,7 @@ impl Proxy {
         let listener = StdListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let (weather, seen) = watch::channel(Weather::default());
+        let (faults, seen) = watch::channel(Faults::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // The connections end with the runtime, and it with its thread.
         let thread = std::thread::spawn(move || {
@@ -49,7 +49,7 @@ impl Proxy {
                 eprintln!("a proxy ended: {error}");
             }
         });
-        Ok(Proxy { address, weather: Some(weather), thread: Some(thread) })
+        Ok(Proxy { address, faults: Some(faults), thread: Some(thread) })
     }
 
     /// Returns the address at which the proxy listens.
@@ -59,41 +59,40 @@ impl Proxy {
 
     /// Resets all existing connections, on both sides.
     pub fn cut(&self) {
-        self.change(|weather| weather.cuts += 1);
+        self.change(|faults| faults.cuts += 1);
     }
 
-    /// Holds back all bytes, as a silently dead line does: connections stay open, and new ones are
+    /// Holds all bytes, like a network that drops packets: connections stay open, and new ones are
     /// accepted.
     pub fn hold(&self) {
-        self.change(|weather| weather.held = true);
+        self.change(|faults| faults.held = true);
     }
 
     /// Delays each chunk.
     pub fn delay(&self, delay: Duration) {
-        self.change(|weather| weather.delay = delay);
+        self.change(|faults| faults.delay = delay);
     }
 
-    /// Resets new connections. (The port stays bound: another process might take it if it were
-    /// given up.)
+    /// Resets new connections. The port stays bound, so that no other process takes it.
     pub fn refuse(&self) {
-        self.change(|weather| weather.refusing = true);
+        self.change(|faults| faults.refusing = true);
     }
 
-    /// Clears all faults. Held bytes go on.
+    /// Clears all faults, and forwards held bytes.
     pub fn clear(&self) {
-        self.change(|weather| *weather = Weather { cuts: weather.cuts, ..Weather::default() });
+        self.change(|faults| *faults = Faults { cuts: faults.cuts, ..Faults::default() });
     }
 
-    fn change(&self, change: impl FnOnce(&mut Weather)) {
-        if let Some(weather) = &self.weather {
-            weather.send_modify(change);
+    fn change(&self, change: impl FnOnce(&mut Faults)) {
+        if let Some(faults) = &self.faults {
+            faults.send_modify(change);
         }
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.weather.take();
+        self.faults.take();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -104,51 +103,47 @@ impl Drop for Proxy {
 async fn serve(
     listener: StdListener,
     upstream: SocketAddr,
-    mut weather: watch::Receiver<Weather>,
+    mut faults: watch::Receiver<Faults>,
 ) -> Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         tokio::select! {
-            changed = weather.changed() => if changed.is_err() {
+            changed = faults.changed() => if changed.is_err() {
                 return Ok(());
             },
             accepted = listener.accept() => {
                 let (client, _) = accepted?;
-                let mut weather = weather.clone();
-                weather.mark_unchanged();
-                tokio::spawn(connection(client, upstream, weather));
+                let mut faults = faults.clone();
+                faults.mark_unchanged();
+                tokio::spawn(connection(client, upstream, faults));
             }
         }
     }
 }
 
-async fn connection(
-    client: TcpStream,
-    upstream: SocketAddr,
-    mut weather: watch::Receiver<Weather>,
-) {
-    if weather.borrow().refusing {
+async fn connection(client: TcpStream, upstream: SocketAddr, mut faults: watch::Receiver<Faults>) {
+    if faults.borrow().refusing {
         return reset(client);
     }
-    let cuts = weather.borrow().cuts;
-    // The other side knows nothing of a connection before it can be heard.
-    match weather.wait_for(|weather| !weather.held || weather.cuts != cuts).await {
+    let cuts = faults.borrow().cuts;
+    // A held connection is not opened to the other side.
+    match faults.wait_for(|faults| !faults.held || faults.cuts != cuts).await {
         Ok(now) if now.cuts == cuts => {}
         _ => return reset(client),
     }
-    // Postgres may be down: then the client's connection ends as well.
+    // If Postgres is down, the client's connection ends.
     let Ok(server) = TcpStream::connect(upstream).await else { return reset(client) };
     let (mut client, mut server) = (client, server);
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
-    let mut cut = weather.clone();
+    let mut cut = faults.clone();
     let was_cut = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         tokio::select! {
-            _ = cut.wait_for(|weather| weather.cuts != cuts) => true,
-            () = pump(from_client, to_server, weather.clone()) => false,
-            () = pump(from_server, to_client, weather) => false,
+            _ = cut.wait_for(|faults| faults.cuts != cuts) => true,
+            () = pump(from_client, to_server, faults.clone()) => false,
+            () = pump(from_server, to_client, faults) => false,
         }
     };
     if was_cut {
@@ -162,19 +157,15 @@ fn reset(stream: TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// Copies bytes, subject to the line's state, until one end is closed.
-async fn pump(
-    mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    mut weather: watch::Receiver<Weather>,
-) {
+/// Copies bytes with the current faults, until one end is closed.
+async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut faults: watch::Receiver<Faults>) {
     let mut chunk = vec![0; 16 * 1024];
     loop {
         let length = match from.read(&mut chunk).await {
             Ok(0) | Err(_) => return,
             Ok(length) => length,
         };
-        let Ok(now) = weather.wait_for(|weather| !weather.held).await.map(|now| now.delay) else {
+        let Ok(now) = faults.wait_for(|faults| !faults.held).await.map(|now| now.delay) else {
             return;
         };
         if !now.is_zero() {
@@ -193,7 +184,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::PATIENCE;
+    use crate::MAX_WAIT;
 
     /// Starts an echo server.
     fn echo() -> Result<SocketAddr> {
@@ -212,8 +203,8 @@ mod tests {
 
     fn connect(proxy: &Proxy) -> Result<TcpStream> {
         let stream = TcpStream::connect(proxy.address())?;
-        // A busy machine takes its time.
-        stream.set_read_timeout(Some(PATIENCE))?;
+        // A busy machine may be slow.
+        stream.set_read_timeout(Some(MAX_WAIT))?;
         Ok(stream)
     }
 
@@ -221,7 +212,7 @@ mod tests {
     fn ensure_silence(stream: &mut TcpStream) -> Result<()> {
         stream.set_read_timeout(Some(Duration::from_millis(100)))?;
         assert_eq!(say(stream).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
-        Ok(stream.set_read_timeout(Some(PATIENCE))?)
+        Ok(stream.set_read_timeout(Some(MAX_WAIT))?)
     }
 
     fn say(stream: &mut TcpStream) -> std::io::Result<u8> {
@@ -235,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn all_weathers() -> Result<()> {
+    fn the_proxy_delays_holds_cuts_and_refuses() -> Result<()> {
         let proxy = Proxy::start(echo()?)?;
         let mut stream = connect(&proxy)?;
         assert_eq!(say(&mut stream)?, b'x');
@@ -249,22 +240,22 @@ mod tests {
         ensure_silence(&mut stream)?;
         assert!(connect(&proxy).is_ok());
         proxy.clear();
-        assert_eq!(hear(&mut stream)?, b'x', "what was held goes on");
+        assert_eq!(hear(&mut stream)?, b'x', "held bytes are forwarded");
 
         proxy.refuse();
-        assert_eq!(say(&mut stream)?, b'x', "what is there stays");
+        assert_eq!(say(&mut stream)?, b'x', "an existing connection stays");
         assert!(say(&mut connect(&proxy)?).is_err());
         proxy.clear();
 
         proxy.cut();
         let ended = hear(&mut stream).map_err(|error| error.kind());
         assert_eq!(ended, Err(ErrorKind::ConnectionReset));
-        assert_eq!(say(&mut connect(&proxy)?)?, b'x', "new ones are welcome");
+        assert_eq!(say(&mut connect(&proxy)?)?, b'x', "new connections are accepted");
         Ok(())
     }
 
     #[test]
-    fn a_held_line_can_be_cut() -> Result<()> {
+    fn a_held_connection_can_be_cut() -> Result<()> {
         let proxy = Proxy::start(echo()?)?;
         let mut stream = connect(&proxy)?;
         assert_eq!(say(&mut stream)?, b'x');
@@ -277,9 +268,9 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_there_is_not_waited_for() -> Result<()> {
-        let nobody = StdListener::bind(("127.0.0.1", 0))?.local_addr()?;
-        let proxy = Proxy::start(nobody)?;
+    fn an_unreachable_target_closes_the_connection() -> Result<()> {
+        let unused = StdListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let proxy = Proxy::start(unused)?;
         assert!(say(&mut connect(&proxy)?).is_err());
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A tenant: one namespace of a host, as its users see it.
+//! A tenant: a client of one namespace of a host.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ impl Tenant<'_> {
         until("the end of a run", || self.over(run))
     }
 
-    /// Returns a run, if it is over.
+    /// Returns a run, if it has ended.
     pub fn over(&self, run: &str) -> Result<Option<Value>> {
         let found = self.run(run)?;
         Ok((found["status"] != "RUNNING").then_some(found))
@@ -68,7 +68,8 @@ impl Tenant<'_> {
     /// Returns the one output of the one state at an identifier.
     pub fn output(&self, run: &str, identifier: &str) -> Result<Value> {
         let states = self.list(run, &format!("identifier={identifier}"))?;
-        let number = &states.first().with_context(|| format!("nothing at {identifier}"))?["number"];
+        let number =
+            &states.first().with_context(|| format!("no state at {identifier}"))?["number"];
         let state = self.host.get(&self.path(&format!("/runs/{run}/states/{number}")))?;
         Ok(state["outputs"][0].clone())
     }

@@ -1,5 +1,4 @@
-//! Admission: how many uploads a host accepts at a time, how long it waits for them, and how it
-//! answers each.
+//! Admission of uploads: concurrency, timeouts, limits, and the answer to each upload.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,8 +10,7 @@ use anyhow::{Result, ensure};
 use exosphere_tests::{Host, checkout, component, good, problem, until};
 use serde_json::{Value, json};
 
-/// Begins an upload, and never goes on with it. Returns once it has been admitted: only then does
-/// the host ask for the body.
+/// Begins an upload that stalls. Returns when the host has admitted it and asks for the body.
 fn stuck(host: &Host, namespace: &str) -> Result<TcpStream> {
     let address = host.url().trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(&address)?;
@@ -30,8 +28,8 @@ fn stuck(host: &Host, namespace: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends an upload that is refused at once, if it is read. (Stuck uploads hold their places for
-/// seconds only.)
+/// Sends an invalid upload, which is rejected at once when it is read. Stalled uploads keep their
+/// permits for seconds only.
 fn upload(host: &Host, namespace: &str) -> Result<reqwest::blocking::Response> {
     let path = format!("//v1/namespaces/{namespace}/plugins?name=text");
     Ok(host.request("POST", &path)?.body("rubbish").send()?)
@@ -46,7 +44,7 @@ fn minimal() -> Result<String> {
 }
 
 #[test]
-fn uploads_that_are_too_many_or_too_slow_are_turned_away() -> Result<()> {
+fn excess_and_slow_uploads_are_rejected() -> Result<()> {
     let host = Host::start()?;
     let started = Instant::now();
     let mut first: Vec<TcpStream> = (0..4).map(|_| stuck(&host, "one")).collect::<Result<_>>()?;
@@ -55,25 +53,25 @@ fn uploads_that_are_too_many_or_too_slow_are_turned_away() -> Result<()> {
     ensure!(refused.headers()["retry-after"] == "5");
     let (_, found) = problem(refused)?;
     ensure!(found["type"] == "urn:exosphere:problem:too-many-uploads", "{found:#}");
-    ensure!(is_read(&upload(&host, "two")?), "others are not in its way");
+    ensure!(is_read(&upload(&host, "two")?), "another namespace has its own permits");
     let second: Vec<TcpStream> = (0..4).map(|_| stuck(&host, "two")).collect::<Result<_>>()?;
-    ensure!(upload(&host, "three")?.status() == 429, "the host has all its places");
-    ensure!(host.get("//health")?["status"] == "ok", "everything else goes on");
-    // A client that hangs up gives back the place.
+    ensure!(upload(&host, "three")?.status() == 429, "all permits of the host are taken");
+    ensure!(host.get("//health")?["status"] == "ok", "/health is not affected");
+    // A client that hangs up returns its permit.
     drop(second);
     until("places are free again", || Ok(is_read(&upload(&host, "three")?).then_some(())))?;
-    // A client that sends nothing is given up.
+    // A client that sends nothing is disconnected.
     let mut answer = [0; 512];
     let stream = first.first_mut().unwrap();
     let read = stream.read(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
     ensure!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-    ensure!(started.elapsed() >= Duration::from_secs(10), "it was given some time");
+    ensure!(started.elapsed() >= Duration::from_secs(10), "the upload was disconnected too early");
     until("its place is free again", || Ok(is_read(&upload(&host, "one")?).then_some(())))
 }
 
 #[test]
-fn a_check_says_what_a_push_would_and_stores_nothing() -> Result<()> {
+fn check_matches_push_and_stores_nothing() -> Result<()> {
     let host = Host::start()?;
     let request = host.request("POST", "/plugins/check?name=lab")?;
     let checked = good(request.body(component("lab")?).send()?)?;
@@ -93,7 +91,7 @@ fn a_check_says_what_a_push_would_and_stores_nothing() -> Result<()> {
 }
 
 #[test]
-fn what_is_odd_about_a_plugin_is_told() -> Result<()> {
+fn unusual_plugins_get_warnings() -> Result<()> {
     let host = Host::start()?;
     let text = minimal()?;
     // In the component, beside the rest.
@@ -121,7 +119,7 @@ fn refusal(host: &Host, bytes: Vec<u8>) -> Result<Value> {
 }
 
 #[test]
-fn a_refusal_has_a_word_for_programs() -> Result<()> {
+fn each_rejection_has_a_reason_code() -> Result<()> {
     let host = Host::start()?;
     for (reason, bytes) in [
         ("empty", vec![]),
@@ -148,14 +146,14 @@ fn a_refusal_has_a_word_for_programs() -> Result<()> {
 }
 
 #[test]
-fn the_operators_limits_hold_and_are_named() -> Result<()> {
+fn operator_limits_are_enforced_and_named() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let flags = ["--upload-bytes", "1000000", "--compile-cpu-seconds", "1"];
     let host = Host::start_with(folder.path(), &flags, |_| ())?;
     let (status, found) = problem(host.upload("large", vec![0; 1_000_001])?)?;
     ensure!(status == 413, "{found:#}");
     ensure!(found["detail"].as_str().unwrap().contains("--upload-bytes"), "{found:#}");
-    // Within every bound, and still more than a second's work.
+    // Within every bound, and more than a second of CPU time.
     let slow = format!("(func {})", "(drop (memory.grow (i32.const 0)))".repeat(24_000));
     let slow = format!("(component (core module (memory 1) {}))", slow.repeat(6));
     let found = refusal(&host, wat::parse_str(slow)?)?;

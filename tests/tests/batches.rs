@@ -1,23 +1,23 @@
-//! Batches are bounded by bytes: large results and inputs of one tenant hold up neither another's
-//! runs nor its own cancels, on both databases.
+//! Batches bounded by bytes, on both databases: large outputs and inputs of one namespace delay
+//! neither the runs of another nor its own cancels.
 //!
-//! Not here: logs, which are weighed with the rest (`committer/weight.rs`).
+//! Not here: logs, which count with the rest (`committer/weight.rs`).
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use exosphere_tests::beside::{Beside, Bounds, Cancelled, alone, cancel_time};
+use exosphere_tests::honest_traffic::{Bounds, Cancelled, HonestTraffic, alone, cancel_time};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, check, good, until};
 use serde_json::{Value, json};
 
-/// Bytes of one of the large outputs: under the limit of 4 MiB, and eight of them under that of 32
-/// MiB for all.
+/// Bytes of one large output: below the limit of 4 MiB; eight of them are below the limit of 32 MiB
+/// for all outputs.
 const LARGE: usize = 3_900_000;
 
-/// Memory of a host with 48 slots of one namespace. Each slot has a result of 32 MB, its inputs and
-/// a guest; further operations wait for the committer.
+/// Bound for the memory of a host with 48 slots of one namespace. Each slot has 32 MB of outputs,
+/// its inputs and a guest; further operations wait for the committer.
 const MEMORY: u64 = 4 << 30;
 
 /// The p99 of honest runs beside outputs of 30 MB each: a debug build takes many times as long to
@@ -73,11 +73,11 @@ fn large_outputs(branches: u32) -> Value {
 }
 
 #[test]
-fn large_outputs_hold_up_nobody() -> Result<()> {
+fn large_outputs_do_not_delay_others() -> Result<()> {
     on_both("large_outputs", |host| {
         let tenant = attacker(host)?;
         tenant.apply("large", &large_outputs(BRANCHES))?;
-        let honest = Beside::start(host)?;
+        let honest = HonestTraffic::start(host)?;
         let run = begin(&tenant, "large", &json!({"value": "x".repeat(LARGE)}))?;
         until("the first large results", || {
             let found = tenant.run(&run)?;
@@ -87,18 +87,18 @@ fn large_outputs_hold_up_nobody() -> Result<()> {
         let report = honest.finish()?;
         println!("{report}; {cancelled:?}");
         report.hold(Bounds { honest_p99: BESIDE_OUTPUTS, health: HEALTH, memory: Some(MEMORY) })?;
-        // Results are checked in turns when they arrive, so that work ends later.
+        // Outputs are checked in turns, so that executions end later.
         Cancelled { stopped: cancelled.answered, ..cancelled }.hold()
     })
 }
 
 #[test]
-fn large_starts_hold_up_nobody() -> Result<()> {
+fn large_starts_do_not_delay_others() -> Result<()> {
     on_both("large_starts", |host| {
         let tenant = attacker(host)?;
         let echo = json!({"node_name": "echo", "identifier": "only", "inputs": {"value": 0}, "next_nodes": []});
         tenant.apply("echo", &json!({ "nodes": [echo] }))?;
-        let honest = Beside::start(host)?;
+        let honest = HonestTraffic::start(host)?;
         let body =
             format!(r#"{{"inputs":{{"value":"{}"}},"delay_ms":600000}}"#, "x".repeat(8 << 20));
         let path = tenant.path("/graphs/echo/runs");

@@ -1,5 +1,5 @@
-//! The cases: each a folder with a graph, the inputs of its start, and the expected results. One
-//! host runs them all, as it would for its users, and then another on the other database.
+//! The cases of `tests/cases`: each a folder with a graph, the inputs of its start, and the expected
+//! results. A host on each database runs all of them.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -34,7 +34,7 @@ struct Step {
     retry: Option<String>,
     /// Maximum of states to retry.
     only: Option<usize>,
-    /// The words of the refusal, if the retry must be refused.
+    /// A part of the message, if the retry must be rejected.
     refused: Option<String>,
     expect: Expect,
 }
@@ -66,15 +66,15 @@ struct Failure {
 }
 
 #[test]
-fn every_case_ends_as_it_says() -> Result<()> {
+fn every_case_matches_its_expectation() -> Result<()> {
     let host = Host::start()?;
     every_case(&host)?;
     check_database(&["--data", &host.data().to_string_lossy()])
 }
 
-/// Runs the cases on a Postgres, which must show no difference.
+/// Runs the cases on Postgres, with the same expectations.
 #[test]
-fn every_case_ends_as_it_says_on_postgres() -> Result<()> {
+fn every_case_matches_on_postgres() -> Result<()> {
     let url = Postgres::shared()?.create_database("cases")?;
     let folder = tempfile::tempdir()?;
     every_case(&Host::start_with(folder.path(), &["--database", &url], |_| ())?)?;

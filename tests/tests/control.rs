@@ -1,5 +1,6 @@
-//! Control of runs by users, on both databases: start later, start once, pause, redrive. Not here:
-//! what hosts do to each other's runs (`hosts.rs`).
+//! Control of runs by users, on both databases: delayed and repeated starts, pause, cancel, redrive.
+//!
+//! Not here: several hosts (`hosts`).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,12 +11,12 @@ use exosphere_tests::{Host, check, until};
 use serde_json::{Value, json};
 
 /// Runs a test on a host on SQLite and on one on Postgres, and then checks all invariants.
-fn on_both(name: &str, test: impl Fn(&Bed) -> Result<()>) -> Result<()> {
+fn on_both(name: &str, test: impl Fn(&Harness) -> Result<()>) -> Result<()> {
     let url = Postgres::shared()?.create_database(name)?;
     for database in [None, Some(url.as_str())] {
         let folder = tempfile::tempdir()?;
-        let bed = Bed { folder: folder.path(), database };
-        test(&bed).with_context(|| format!("on {}", database.unwrap_or("SQLite")))?;
+        let harness = Harness { folder: folder.path(), database };
+        test(&harness).with_context(|| format!("on {}", database.unwrap_or("SQLite")))?;
         match database {
             Some(url) => check(&["--database", url])?,
             None => check(&["--data", &folder.path().to_string_lossy()])?,
@@ -24,13 +25,13 @@ fn on_both(name: &str, test: impl Fn(&Bed) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// A database on which a host is started, and started again.
-struct Bed<'a> {
+/// A database on which hosts are started one after the other.
+struct Harness<'a> {
     folder: &'a Path,
     database: Option<&'a str>,
 }
 
-impl Bed<'_> {
+impl Harness<'_> {
     fn host(&self) -> Result<Host> {
         let database = self.database.map(|url| vec!["--database", url]).unwrap_or_default();
         let arguments: Vec<_> = database.into_iter().chain(["--slots", "2"]).collect();
@@ -60,9 +61,9 @@ fn id(run: &Value) -> Result<String> {
 }
 
 #[test]
-fn a_start_may_wait() -> Result<()> {
-    on_both("later", |bed| {
-        let host = bed.host()?;
+fn a_start_can_be_delayed() -> Result<()> {
+    on_both("later", |harness| {
+        let host = harness.host()?;
         host.apply("later", &waiters(1, 0))?;
         let begun = Instant::now();
         let (_, run) = start(&host, "later", &json!({"delay_ms": 700}))?;
@@ -87,9 +88,9 @@ fn a_start_may_wait() -> Result<()> {
 }
 
 #[test]
-fn a_start_with_the_same_key_is_the_same_run() -> Result<()> {
-    on_both("once", |bed| {
-        let host = bed.host()?;
+fn a_repeated_key_returns_the_same_run() -> Result<()> {
+    on_both("once", |harness| {
+        let host = harness.host()?;
         host.apply("once", &waiters(2, 0))?;
         host.apply("other", &waiters(1, 0))?;
         let body = json!({"idempotency_key": "invoice 4711"});
@@ -99,7 +100,7 @@ fn a_start_with_the_same_key_is_the_same_run() -> Result<()> {
         let (status, problem) = host.refused("POST", "/graphs/other/runs", &body)?;
         ensure!(status == 422, "{problem}");
         host.kill()?;
-        let host = bed.host()?;
+        let host = harness.host()?;
         let (_, later) = start(&host, "once", &body)?;
         ensure!(later["run"] == run["run"], "it holds after a crash: {later}");
         ensure!(host.wait_for(&id(&run)?)?["counts"]["states"] == 4);
@@ -109,9 +110,9 @@ fn a_start_with_the_same_key_is_the_same_run() -> Result<()> {
 }
 
 #[test]
-fn a_start_may_wait_for_the_end_of_its_run() -> Result<()> {
-    on_both("ends", |bed| {
-        let host = bed.host()?;
+fn a_start_can_wait_for_the_result() -> Result<()> {
+    on_both("ends", |harness| {
+        let host = harness.host()?;
         host.apply("ends", &waiters(2, 20))?;
         let ended = "ends/runs?wait_ms=30000";
         let post = |path: &str, body: &Value| -> Result<(u16, Value)> {
@@ -126,8 +127,8 @@ fn a_start_may_wait_for_the_end_of_its_run() -> Result<()> {
         ensure!(status == 200 && again["run"] == run["run"], "{again}");
         ensure!(begun.elapsed() < Duration::from_secs(20), "one that is over is not waited for");
         let (_, soon) = post("ends/runs?wait_ms=1", &json!({"delay_ms": 60_000}))?;
-        ensure!(soon["status"] == "RUNNING", "the wait was over first: {soon}");
-        // The cached graph is of the revision before.
+        ensure!(soon["status"] == "RUNNING", "the wait did not end first: {soon}");
+        // The cached graph is the previous revision.
         host.apply("ends", &waiters(3, 0))?;
         let (_, next) = post(ended, &json!({}))?;
         ensure!(next["revision"] == 2 && next["counts"]["states"] == 5, "{next}");
@@ -136,27 +137,30 @@ fn a_start_may_wait_for_the_end_of_its_run() -> Result<()> {
 }
 
 #[test]
-fn a_paused_run_finishes_what_runs_and_begins_nothing() -> Result<()> {
-    on_both("pause", |bed| {
-        let host = bed.host()?;
+fn a_paused_run_only_finishes_running_states() -> Result<()> {
+    on_both("pause", |harness| {
+        let host = harness.host()?;
         host.apply("pause", &waiters(30, 100))?;
         let run = host.run("pause", &json!({}), &json!({}))?;
         host.wait_until(&run, |run| run["counts"]["success"].as_u64() > Some(2))?;
         let paused = host.send("POST", &format!("/runs/{run}/pause"), &json!({}))?;
         ensure!(paused["paused"] == true && paused["status"] == "RUNNING", "{paused}");
-        // Claimed states that have not begun are given back.
+        // Claimed states that have not begun are released.
         until(
             "the end of what runs",
             || Ok((host.get("//health")?["holding"] == 0).then_some(())),
         )?;
         let before = host.get(&format!("/runs/{run}"))?["counts"].clone();
-        ensure!(before["success"].as_u64() < Some(12), "only what ran has ended: {before}");
+        ensure!(
+            before["success"].as_u64() < Some(12),
+            "a state that was not running has ended: {before}"
+        );
         host.kill()?;
 
-        let host = bed.host()?;
+        let host = harness.host()?;
         let found = host.get(&format!("/runs/{run}"))?;
         ensure!(found["paused"] == true && found["counts"] == before, "{found}");
-        // Other runs are not held up by it, however many of its states are due.
+        // The due states of the paused run do not delay other runs.
         ensure!(host.result_of("free", &waiters(3, 0), &json!({}))?["status"] == "SUCCESS");
         let found = host.get(&format!("/runs/{run}"))?;
         ensure!(found["counts"] == before, "{found}");
@@ -173,8 +177,8 @@ fn a_paused_run_finishes_what_runs_and_begins_nothing() -> Result<()> {
 
 #[test]
 fn a_paused_run_can_be_cancelled() -> Result<()> {
-    on_both("stop", |bed| {
-        let host = bed.host()?;
+    on_both("stop", |harness| {
+        let host = harness.host()?;
         host.apply("stop", &waiters(50, 30_000))?;
         let run = host.run("stop", &json!({}), &json!({}))?;
         host.wait_until(&run, |run| run["counts"]["states"] == 52)?;
@@ -187,9 +191,9 @@ fn a_paused_run_can_be_cancelled() -> Result<()> {
 }
 
 #[test]
-fn a_redrive_heals_a_run() -> Result<()> {
-    on_both("redrive", |bed| {
-        let host = bed.host()?;
+fn a_redrive_repairs_a_failed_run() -> Result<()> {
+    on_both("redrive", |harness| {
+        let host = harness.host()?;
         host.apply("redrive", &json!({"nodes": [
             {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 700}, "next_nodes": ["worker"]},
             {"node_name": "fail_when", "identifier": "worker", "next_nodes": ["merger"],
@@ -212,9 +216,9 @@ fn a_redrive_heals_a_run() -> Result<()> {
 }
 
 #[test]
-fn runs_are_listed_with_the_newest_first_page_by_page() -> Result<()> {
-    on_both("pages", |bed| {
-        let host = bed.host()?;
+fn runs_are_paged_newest_first() -> Result<()> {
+    on_both("pages", |harness| {
+        let host = harness.host()?;
         host.apply("pages", &waiters(1, 0))?;
         let mut begun = Vec::new();
         for _ in 0..5 {

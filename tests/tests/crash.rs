@@ -1,4 +1,4 @@
-//! Hosts that die: nothing is lost, and nothing has its effect twice.
+//! Crashes of a host: no state is lost, and no effect is repeated.
 
 #![allow(clippy::unwrap_used)]
 
@@ -50,7 +50,7 @@ fn query(data: &Path, sql: &str) -> Result<i64> {
 }
 
 #[test]
-fn twenty_kills_lose_nothing_and_repeat_no_effect() -> Result<()> {
+fn twenty_kills_lose_and_repeat_nothing() -> Result<()> {
     #[expect(clippy::disallowed_methods, reason = "the seed is printed, and can be given")]
     let seed: u64 =
         std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
@@ -74,7 +74,10 @@ fn twenty_kills_lose_nothing_and_repeat_no_effect() -> Result<()> {
         host = start(&data, &log)?;
         let foreign = "SELECT COUNT(*) FROM state WHERE status = 'QUEUED' \
                        AND session <> (SELECT MAX(id) FROM session)";
-        ensure!(query(&data, foreign)? == 0, "what the dead host held was not taken back at once");
+        ensure!(
+            query(&data, foreign)? == 0,
+            "the claims of the dead host were not reclaimed at once"
+        );
     }
     ensure!(found_queued >= 15, "only {found_queued} of {KILLS} kills found QUEUED states");
 
@@ -102,7 +105,7 @@ fn twenty_kills_lose_nothing_and_repeat_no_effect() -> Result<()> {
 }
 
 #[test]
-fn the_first_signal_drains_and_the_second_stops() -> Result<()> {
+fn first_signal_drains_second_signal_stops() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let graph = json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": 20}, "next_nodes": ["waiter"]},
@@ -128,7 +131,7 @@ fn the_first_signal_drains_and_the_second_stops() -> Result<()> {
     ensure!(host.wait()?.success(), "a drained host ends well");
     ensure!(count("QUEUED")? == 0, "a drained host holds nothing");
     let done = count("SUCCESS")?;
-    ensure!((1..=5).contains(&done), "what ran may end, nothing more begins: {done}");
+    ensure!((1..=5).contains(&done), "another state began during the drain: {done}");
     let losses = "SELECT COALESCE(MAX(losses), 0) FROM state";
     ensure!(query(folder.path(), losses)? == 0, "what was given back was not lost");
     drop(host);
@@ -154,7 +157,7 @@ fn the_first_signal_drains_and_the_second_stops() -> Result<()> {
 }
 
 #[test]
-fn one_host_has_a_data_folder() -> Result<()> {
+fn a_data_folder_admits_one_host() -> Result<()> {
     let host = Host::start()?;
     let second = Command::new(exosphere_tests::binary()?)
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])

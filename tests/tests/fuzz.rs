@@ -1,4 +1,4 @@
-//! A short and constant piece of each fuzzing target (`src/fuzz/`). The long ones are
+//! A short run of each fuzzing target with a fixed seed (`src/fuzz/`). Long ones:
 //! `cargo run -p exosphere-tests --bin fuzz`.
 
 use std::time::Duration;
@@ -10,26 +10,26 @@ fn piece(target: &str) -> Result<()> {
     let tried = fuzz::run(target, 1, Duration::from_secs(2))?;
     println!("{target}: {tried:?}");
     // A target that accepts nothing, or everything, tests nothing.
-    ensure!(tried.taken > 0 && tried.taken < tried.all, "{tried:?}");
+    ensure!(tried.accepted > 0 && tried.accepted < tried.inputs, "{tried:?}");
     Ok(())
 }
 
 #[test]
-fn graphs_by_chance() -> Result<()> {
+fn graph_fuzzing_breaks_no_promise() -> Result<()> {
     piece("graph")
 }
 
 #[test]
-fn templates_by_chance() -> Result<()> {
+fn template_fuzzing_breaks_no_promise() -> Result<()> {
     piece("template")
 }
 
 #[test]
-fn uploads_by_chance() -> Result<()> {
+fn upload_fuzzing_breaks_no_promise() -> Result<()> {
     piece("upload")
 }
 
 #[test]
-fn completions_by_chance() -> Result<()> {
+fn completion_fuzzing_breaks_no_promise() -> Result<()> {
     piece("completion")
 }

@@ -1,9 +1,9 @@
-//! Gathers read only the fields that they name, on both databases: a neighbouring field is read,
-//! and neither weighed nor kept.
+//! Gathers keep only the fields that they reference, on both databases: other fields of an output
+//! cost no memory.
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::watch::Watch;
+use exosphere_tests::process_stats::ProcessStats;
 use exosphere_tests::{Host, check};
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ fn on_both(name: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Returns a list of numbers of about `bytes` bytes, which weighs 24 times as much.
+/// Returns a list of numbers of about `bytes` bytes of text, which takes 24 times the memory.
 fn rows(bytes: usize) -> Value {
     Value::Array(vec![json!(1); bytes / 2])
 }
@@ -49,10 +49,10 @@ fn host_limits(folder: &std::path::Path, arguments: &[&str]) -> Result<Host> {
     Ok(host)
 }
 
-/// Forty branches of 1 MB each, 960 MB of values: a gather of a small field beside them takes next
-/// to nothing.
+/// Forty branches of 1 MB of text each are 960 MB of values. A gather of a small field beside them
+/// takes almost no memory.
 #[test]
-fn large_neighbours_of_a_gather_weigh_nothing() -> Result<()> {
+fn gathers_ignore_unreferenced_fields() -> Result<()> {
     let url = Postgres::shared()?.create_database("gathers_large")?;
     for arguments in [vec![], vec!["--database", url.as_str()]] {
         let folder = tempfile::tempdir()?;
@@ -69,7 +69,7 @@ fn large_neighbours_of_a_gather_weigh_nothing() -> Result<()> {
         let taken = &states[0]["outputs"][0]["values"][1];
         let expected = json!({"small": vec![0; 40], "none": vec![1; 40]});
         ensure!(*taken == expected, "{taken}");
-        let most = Watch(host.pid()).kilobytes("VmHWM")? / 1024;
+        let most = ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024;
         println!("{arguments:?}: {most} MB");
         ensure!(most < 600, "{arguments:?}: the host took {most} MB");
     }
@@ -77,7 +77,7 @@ fn large_neighbours_of_a_gather_weigh_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_single_reference_takes_only_its_field() -> Result<()> {
+fn single_references_read_only_their_field() -> Result<()> {
     on_both("gathers_single", |host| {
         let nodes = json!([
             {"node_name": "fan", "identifier": "a", "inputs": {"n": 1, "value": rows(400_000)},
@@ -93,9 +93,9 @@ fn a_single_reference_takes_only_its_field() -> Result<()> {
     })
 }
 
-/// A gather that is too large is tried once: its inputs cannot change.
+/// A gather that is too large is not retried, since its inputs cannot change.
 #[test]
-fn too_large_a_gather_is_tried_once() -> Result<()> {
+fn an_oversized_gather_is_not_retried() -> Result<()> {
     on_both("gathers_once", |host| {
         let limits = [
             ("json_bytes", 1 << 20, "${{ work.outputs }}"),
@@ -113,9 +113,9 @@ fn too_large_a_gather_is_tried_once() -> Result<()> {
     })
 }
 
-/// Outputs of more than one page, whole and in order, with a failed branch between.
+/// Outputs of several pages, complete and in order, with a failed branch between.
 #[test]
-fn pages_of_a_gather_keep_their_order() -> Result<()> {
+fn gather_pages_keep_their_order() -> Result<()> {
     on_both("gathers_pages", |host| {
         let text = "x".repeat(700_000);
         let graph = json!({"nodes": [

@@ -1,12 +1,11 @@
-//! Guests that misbehave: each fails alone and with a typed error, while a healthy run goes on
-//! beside it.
+//! Misbehaving guests: each fails alone and with a typed error, while a healthy run continues.
 
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use exosphere_tests::watch::Watch;
+use exosphere_tests::process_stats::ProcessStats;
 use exosphere_tests::{Host, until};
 use serde_json::{Value, json};
 
@@ -18,7 +17,7 @@ fn one(node: &str, inputs: Value) -> Value {
 }
 
 #[test]
-fn hostile_guests_fail_alone_with_a_typed_error() -> Result<()> {
+fn hostile_guests_fail_with_typed_errors() -> Result<()> {
     let host = Host::start()?;
     host.push("hostile")?;
     host.push("lab")?;
@@ -29,8 +28,7 @@ fn hostile_guests_fail_alone_with_a_typed_error() -> Result<()> {
          "unites": {"identifier": "splitter"}, "next_nodes": []},
     ]}))?;
     let megabytes = |n: u64| n << 20;
-    // Node, inputs, kind, and a part of the message: the limit that it met, or the guest's own
-    // words.
+    // Node, inputs, kind, and a part of the message: the exceeded limit, or the guest's own text.
     let cases = [
         ("spin", json!({}), "limit", "cpu"),
         ("eat_memory", json!({}), "limit", "memory"),
@@ -70,7 +68,7 @@ fn hostile_guests_fail_alone_with_a_typed_error() -> Result<()> {
 }
 
 #[test]
-fn deadlines_end_what_only_waits() -> Result<()> {
+fn deadlines_end_waiting_guests() -> Result<()> {
     let host = Host::start()?;
     host.push("hostile")?;
     let mut graph = one("sleep", json!({"ms": 60_000}));
@@ -85,7 +83,7 @@ fn deadlines_end_what_only_waits() -> Result<()> {
 }
 
 #[test]
-fn guests_see_nothing_of_the_machine() -> Result<()> {
+fn guests_cannot_see_the_machine() -> Result<()> {
     let host = Host::start()?;
     host.push("hostile")?;
     for (node, inputs) in [("open_file", json!({})), ("env", json!({})), ("read_stdin", json!({}))]
@@ -102,7 +100,7 @@ fn guests_see_nothing_of_the_machine() -> Result<()> {
 }
 
 #[test]
-fn what_a_guest_says_is_kept_and_bounded() -> Result<()> {
+fn guest_logs_are_kept_and_bounded() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     host.push("hostile")?;
@@ -127,7 +125,7 @@ fn what_a_guest_says_is_kept_and_bounded() -> Result<()> {
 }
 
 #[test]
-fn a_cancelled_run_stops_what_runs() -> Result<()> {
+fn a_cancel_stops_running_guests() -> Result<()> {
     let host = Host::start()?;
     host.push("hostile")?;
     host.push("lab")?;
@@ -140,18 +138,17 @@ fn a_cancelled_run_stops_what_runs() -> Result<()> {
     ]}))?;
     let run = host.run("long", &json!({}), &json!({}))?;
     host.wait_until(&run, |run| run["counts"]["states"] == 202)?;
-    // Spinning begins a little later, and takes most of the CPU time: more than a hundred times the
-    // bound below.
-    let watch = Watch(host.pid());
-    let before = watch.cpu_seconds()?;
-    until("some spinning", || Ok((watch.cpu_seconds()? > before + 1.5).then_some(())))?;
+    // Spinning begins a little later, and takes more than a hundred times the bound below.
+    let stats = ProcessStats(host.pid());
+    let before = stats.cpu_seconds()?;
+    until("some spinning", || Ok((stats.cpu_seconds()? > before + 1.5).then_some(())))?;
     let begun = Instant::now();
     let found = host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     ensure!(found["status"] == "CANCELLED" && found["counts"]["open"] == 0, "{found:#}");
     ensure!(found["counts"]["cancelled"] == 201, "{found:#}");
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
     ensure!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
-    // The CPU time that they used until then is not forgotten.
+    // The CPU time until the cancel is recorded.
     let states = until("the spinners' CPU time", || {
         let states = host.states(&run, "spinner")?;
         let used = |state: &Value| state["usage"]["cpu_us"].as_u64() > Some(10_000);
@@ -164,7 +161,7 @@ fn a_cancelled_run_stops_what_runs() -> Result<()> {
 }
 
 #[test]
-fn a_node_knows_itself_and_its_secrets_only() -> Result<()> {
+fn a_node_sees_only_its_secrets() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = Host::start_in(folder.path())?;
     host.push("lab")?;

@@ -1,5 +1,5 @@
 //! The host's own work for callers and guests: checks of schemas, redaction and descriptions. Each
-//! is bounded, billed and ended, and honest runs of another namespace go on beside it.
+//! is bounded, billed and cancelled, and does not delay honest runs of another namespace.
 //!
 //! Not here: JSON, batches, large runs and connections.
 
@@ -8,8 +8,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::beside::{Beside, Bounds, alone, cancel_time, sigterm_time};
 use exosphere_tests::guest::{self, Changes};
+use exosphere_tests::honest_traffic::{Bounds, HonestTraffic, alone, cancel_time, sigterm_time};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, good, problem};
@@ -30,7 +30,7 @@ const MANY_OUTPUTS: &str = r#"
   (i32.store (i32.const 148) (i32.const 20000))
   (i32.const 128))"#;
 
-/// As `many`, 200 outputs; as `line`, one line of log and one output.
+/// The acts of `many`, 200 outputs; those of `line`, one log line and one output.
 const LINES: &str = r#"
 (data (i32.const 4096) "an honest line of a log, in which there is no secret at all")
 (data (i32.const 8192) "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -130,12 +130,12 @@ fn push_heavy_outputs(evil: &Tenant<'_>) -> Result<()> {
 }
 
 #[test]
-fn heavy_output_checks_are_billed_to_their_attempt() -> Result<()> {
+fn output_checks_are_billed_to_attempts() -> Result<()> {
     on_both("heavy_outputs", |host| {
         let evil = evil(&host);
         push_heavy_outputs(&evil)?;
         evil.apply("heavy", &one("attack"))?;
-        let beside = Beside::start(&host)?;
+        let traffic = HonestTraffic::start(&host)?;
         let begun = Instant::now();
         let runs: Vec<_> = (0..4).map(|_| evil.begin("heavy")).collect::<Result<_>>()?;
         for run in runs {
@@ -154,7 +154,7 @@ fn heavy_output_checks_are_billed_to_their_attempt() -> Result<()> {
         }
         let took = begun.elapsed();
         ensure!(took < Duration::from_secs(240), "{took:.1?}");
-        beside.finish()?.hold(Bounds::default())
+        traffic.finish()?.hold(Bounds::default())
     })
 }
 
@@ -185,7 +185,7 @@ fn output_checks_end_at_the_deadline() -> Result<()> {
     Ok(())
 }
 
-/// Returns a list that is quick to check and slow to weigh, as an output of an earlier node.
+/// Returns a list that is quick to check and slow to measure, as an output of an earlier node.
 fn heavy_input(limits: &Value) -> Value {
     json!({
         "nodes": [
@@ -199,7 +199,7 @@ fn heavy_input(limits: &Value) -> Value {
 }
 
 #[test]
-fn heavy_input_checks_are_billed_to_their_attempt() -> Result<()> {
+fn input_checks_are_billed_to_attempts() -> Result<()> {
     let _alone = alone();
     let host = Host::start()?;
     host.push("lab")?;
@@ -268,7 +268,7 @@ fn sigterm_ends_a_host_during_output_checks() -> Result<()> {
 }
 
 #[test]
-fn a_schema_expensive_for_any_value_is_refused() -> Result<()> {
+fn an_expensive_schema_is_rejected() -> Result<()> {
     let host = Host::start()?;
     let schema = json!({"type": "object", "$ref": "#/$defs/0", "$defs": levels(11, 4)});
     let any = json!({"type": "object"});
@@ -294,13 +294,13 @@ fn literals() -> Value {
 }
 
 #[test]
-fn heavy_literal_checks_end_with_their_budget() -> Result<()> {
+fn literal_checks_end_with_their_budget() -> Result<()> {
     on_both("heavy_inputs", |host| {
         let evil = evil(&host);
         let any = json!({"type": "object"});
         let component = described("", &json!([node("attack", &heaviest_inputs(), &any)]))?;
         upload(&evil, "heavy", component)?;
-        let beside = Beside::start(&host)?;
+        let traffic = HonestTraffic::start(&host)?;
         let path = evil.path("/graphs/heavy/validate");
         let begun = Instant::now();
         let hurried = Client::builder().timeout(Duration::from_millis(20)).build()?;
@@ -328,15 +328,16 @@ fn heavy_literal_checks_end_with_their_budget() -> Result<()> {
         ensure!(status == 422);
         let took = begun.elapsed();
         ensure!(took < Duration::from_secs(15), "{took:.1?}");
-        beside.finish()?.hold(Bounds::default())
+        traffic.finish()?.hold(Bounds::default())
     })
 }
 
 #[test]
-fn a_start_has_a_budget_for_its_inputs() -> Result<()> {
+fn start_inputs_have_a_check_budget() -> Result<()> {
     let host = Host::start()?;
     let any = json!({"type": "object"});
-    let list = json!({"type": "object", "properties": {"list": {"items": {"$ref": "#/$defs/0"}}}, "$defs": levels(7, 4)});
+    let properties = json!({"list": {"items": {"$ref": "#/$defs/0"}}});
+    let list = json!({"type": "object", "properties": properties, "$defs": levels(7, 4)});
     host.upload("heavy", described("", &json!([node("attack", &list, &any)]))?)?;
     host.apply("heavy", &one("attack"))?;
     let start = json!({"inputs": {"list": vec![0; 500]}});
@@ -346,9 +347,9 @@ fn a_start_has_a_budget_for_its_inputs() -> Result<()> {
     Ok(())
 }
 
-/// Each input may take this long, and all together may not.
+/// Each input is within the budget, and all together exceed it.
 #[test]
-fn all_inputs_of_a_start_have_one_budget() -> Result<()> {
+fn start_inputs_share_one_check_budget() -> Result<()> {
     let host = Host::start()?;
     let any = json!({"type": "object"});
     let list = json!({"items": {"$ref": "#/$defs/0"}});
@@ -368,7 +369,7 @@ fn all_inputs_of_a_start_have_one_budget() -> Result<()> {
 }
 
 #[test]
-fn large_secrets_leave_memory_and_others_alone() -> Result<()> {
+fn redacting_large_secrets_is_bounded() -> Result<()> {
     let _alone = alone();
     let random: String = (0u32..65_000)
         .map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 26))
@@ -389,14 +390,14 @@ fn large_secrets_leave_memory_and_others_alone() -> Result<()> {
             "retry_policy": {"max_retries": 0},
             "secrets": {"k": secret},
         });
-        let beside = Beside::start(&host)?;
+        let traffic = HonestTraffic::start(&host)?;
         let begun = Instant::now();
         let run = evil.start("lines", &graph)?;
         let found = evil.result(&run)?;
         ensure!(found["status"] == "SUCCESS", "{found:#}");
         let took = begun.elapsed();
         ensure!(took < Duration::from_secs(20), "{took:.1?}");
-        let report = beside.finish()?;
+        let report = traffic.finish()?;
         let more = report.memory_most.saturating_sub(report.memory_first) >> 20;
         ensure!(more < 200, "{more} MiB more: {report}");
         report.hold(Bounds::default())?;
@@ -420,7 +421,7 @@ fn validation_reads_named_nodes_once() -> Result<()> {
         for at in 0..12 {
             upload(&evil, &format!("heavy{at}"), component.clone())?;
         }
-        let beside = Beside::start(&host)?;
+        let traffic = HonestTraffic::start(&host)?;
         let graph = |node: &str| {
             json!({"nodes": [{"node_name": node, "plugin": "heavy7", "identifier": "only",
                               "inputs": {}, "next_nodes": []}]})
@@ -436,14 +437,14 @@ fn validation_reads_named_nodes_once() -> Result<()> {
                 .collect();
             requests.into_iter().try_for_each(|request| request.join().unwrap().map(drop))
         })?;
-        let report = beside.finish()?;
+        let report = traffic.finish()?;
         let more = report.memory_most.saturating_sub(report.memory_first) >> 20;
         ensure!(more < 300, "{more} MiB more: {report}");
         report.hold(Bounds::default())
     })
 }
 
-/// The descriptions of all plugins together would be too much, and those of a few are not.
+/// The descriptions of all plugins together would exceed the limit; those of a few do not.
 #[test]
 fn descriptions_of_other_nodes_cost_nothing() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -458,7 +459,10 @@ fn descriptions_of_other_nodes_cost_nothing() -> Result<()> {
     for name in ["plain", "a"] {
         host.send("POST", path, &one(name))?;
     }
-    let node = |name: &str, next: &[&str]| json!({"node_name": name, "identifier": name, "inputs": {}, "next_nodes": next});
+    let node = |name: &str, next: &[&str]| {
+        json!({"node_name": name, "identifier": name, "inputs": {},
+               "next_nodes": next})
+    };
     let all = json!({"nodes": [node("a", &["b"]), node("b", &["c"]), node("c", &[])]});
     let (status, problem) = host.refused("POST", path, &all)?;
     ensure!(status == 422, "{problem}");
@@ -467,7 +471,7 @@ fn descriptions_of_other_nodes_cost_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_heavy_description_is_refused() -> Result<()> {
+fn an_oversized_description_is_rejected() -> Result<()> {
     let host = Host::start()?;
     let any = json!({"type": "object"});
     let list: Vec<_> = (0..400_000).map(|n| n % 10).collect();
@@ -481,7 +485,7 @@ fn a_heavy_description_is_refused() -> Result<()> {
 
 /// A short schema with many patterns takes much memory when compiled.
 #[test]
-fn heavy_schemas_of_a_node_are_refused() -> Result<()> {
+fn schemas_above_the_memory_bound_are_rejected() -> Result<()> {
     let host = Host::start()?;
     let patterns: Vec<_> = (0..90).map(|n| json!({"pattern": format!("^{n}$")})).collect();
     let schema = json!({"type": "object", "properties": {"a": {"anyOf": patterns}}});
@@ -493,7 +497,7 @@ fn heavy_schemas_of_a_node_are_refused() -> Result<()> {
 }
 
 #[test]
-fn a_misspelt_node_is_still_suggested() -> Result<()> {
+fn a_misspelt_node_gets_a_suggestion() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     let (status, problem) = host.refused("PUT", "/graphs/typo", &one("ehco"))?;

@@ -1,22 +1,22 @@
-//! Many hosts on one Postgres: a lost host is replaced in time, a frozen one that wakes does no
-//! harm, and a client may use any of the hosts.
+//! Several hosts on one Postgres: a lost host is replaced in time, a frozen one changes nothing when
+//! it wakes, and a client may use any host.
 //!
-//! Not here: all of that at once and at random, which is `chaos`.
+//! Not here: random faults (`chaos`).
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use exosphere_tests::fleet::{Fleet, Setup, with_fleet};
+use exosphere_tests::cluster::{Cluster, Setup, with_cluster};
 use exosphere_tests::postgres::{Mode, Postgres};
-use exosphere_tests::{Host, good, start_in_vain, until};
+use exosphere_tests::{Host, failing_start, good, until};
 use serde_json::{Value, json};
 
-/// After its host was killed, a state runs elsewhere within this.
+/// Maximum time until a state runs on another host after a kill.
 const RECLAIM: Duration = Duration::from_secs(15);
-/// After a clean stop, the state runs elsewhere within this.
+/// Maximum time until a state runs on another host after a graceful stop.
 const HANDOVER: Duration = Duration::from_secs(1);
-/// Guests of a cancelled run are stopped within this, on whichever host.
+/// Maximum time until the guests of a cancelled run have stopped on all hosts.
 const CANCEL: Duration = Duration::from_secs(2);
 /// Maximum delay of a due event on a busy machine.
 const LATE: Duration = Duration::from_millis(1_500);
@@ -30,7 +30,7 @@ fn waits(n: usize, ms: u64) -> Value {
     ]})
 }
 
-/// Returns a graph of one state that does a chore.
+/// Returns a graph of one `chore` node.
 fn chore(inputs: Value, retry_delay_ms: u64) -> Value {
     json!({
         "nodes": [{"node_name": "chore", "identifier": "worker", "inputs": inputs, "next_nodes": []}],
@@ -54,7 +54,7 @@ fn numbers(host: &Host, run: &str, identifier: &str, n: usize) -> Result<Vec<i64
     states.iter().map(|state| state["number"].as_i64().context("a number")).collect()
 }
 
-/// Cancels a run whose answer does not matter, and waits until no state of it is claimed.
+/// Cancels a run, and waits until no state of it is claimed.
 fn cancel(host: &Host, run: &str) -> Result<()> {
     host.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
     host.wait_until(run, |run| run["counts"]["open"] == 0)?;
@@ -62,112 +62,112 @@ fn cancel(host: &Host, run: &str) -> Result<()> {
 }
 
 fn holding(host: &Host) -> Result<i64> {
-    host.get("//health")?["holding"].as_i64().context("health tells what is held")
+    host.get("//health")?["holding"].as_i64().context("/health has no `holding`")
 }
 
-/// Lets each of some hosts execute a state: the first time it compiles the plugin, which is not to
-/// be measured. Returns the number of executions.
-fn warm_up(fleet: &Fleet, which: std::ops::Range<usize>) -> Result<usize> {
-    fleet.host(which.start)?.apply("warm", &chore(json!({"i": 0, "key": "n"}), 1))?;
+/// Warms up hosts: each executes a state, since the first execution loads the plugin. Returns the
+/// number of executions.
+fn warm_up(cluster: &Cluster, which: std::ops::Range<usize>) -> Result<usize> {
+    cluster.host(which.start)?.apply("warm", &chore(json!({"i": 0, "key": "n"}), 1))?;
     let mut executions = 0;
     for at in which {
         until("an execution on each", || {
-            let run = fleet.host(at)?.run("warm", &json!({}), &json!({}))?;
-            fleet.host(at)?.wait_for(&run)?;
+            let run = cluster.host(at)?.run("warm", &json!({}), &json!({}))?;
+            cluster.host(at)?.wait_for(&run)?;
             executions += 1;
-            Ok((!fleet.members()[at].executions()?.is_empty()).then_some(()))
+            Ok((!cluster.members()[at].executions()?.is_empty()).then_some(()))
         })?;
     }
     Ok(executions)
 }
 
-/// Waits until a run is as wanted, while the database may be away.
+/// Waits until a run matches `wanted`, during outages of the database too.
 fn in_spite_of_trouble(host: &Host, run: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
     until("the run", || Ok(host.get(&format!("/runs/{run}")).ok().filter(&wanted)))
 }
 
 #[test]
-fn a_killed_hosts_states_run_elsewhere_within_15_seconds() -> Result<()> {
-    with_fleet(Postgres::shared()?, "killed", &vec![Setup::slots(16); 2], |fleet| {
-        fleet.host(0)?.push("lab")?;
-        let run = begin(fleet.host(0)?, "waits", &waits(6, 120_000))?;
-        let states = numbers(fleet.host(0)?, &run, "waiter", 6)?;
+fn killed_hosts_are_replaced_within_15_seconds() -> Result<()> {
+    with_cluster(Postgres::shared()?, "killed", &vec![Setup::slots(16); 2], |cluster| {
+        cluster.host(0)?.push("lab")?;
+        let run = begin(cluster.host(0)?, "waits", &waits(6, 120_000))?;
+        let states = numbers(cluster.host(0)?, &run, "waiter", 6)?;
         for &state in &states {
-            fleet.wait_for_executor(state, None)?;
+            cluster.wait_for_executor(state, None)?;
         }
-        let victim = fleet.wait_for_executor(states[0], None)?;
+        let victim = cluster.wait_for_executor(states[0], None)?;
         let mut its = Vec::new();
         for &state in &states {
-            if fleet.executor(state, None)? == Some(victim) {
+            if cluster.executor(state, None)? == Some(victim) {
                 its.push(state);
             }
         }
-        fleet.member(victim).kill()?;
+        cluster.member(victim).kill()?;
         let killed = Instant::now();
         for &state in &its {
-            fleet.wait_for_executor(state, Some(victim))?;
+            cluster.wait_for_executor(state, Some(victim))?;
         }
         let took = killed.elapsed();
         println!("{} states of a killed host ran elsewhere after {took:?}", its.len());
         ensure!(took <= RECLAIM, "it took {took:?}");
-        cancel(fleet.host(1 - victim)?, &run)
+        cancel(cluster.host(1 - victim)?, &run)
     })
 }
 
 #[test]
-fn a_stopped_host_hands_over_within_a_second() -> Result<()> {
+fn stopped_hosts_hand_over_within_a_second() -> Result<()> {
     let postgres = Postgres::shared()?;
-    with_fleet(postgres, "stopped", &[Setup::slots(2), Setup::slots(64)], |fleet| {
-        fleet.host(0)?.push("lab")?;
-        warm_up(fleet, 0..2)?;
+    with_cluster(postgres, "stopped", &[Setup::slots(2), Setup::slots(64)], |cluster| {
+        cluster.host(0)?.push("lab")?;
+        warm_up(cluster, 0..2)?;
         // Only fast executions so far: the host prefetches, and is stopped before it knows that
         // these are slow.
-        let run = begin(fleet.host(0)?, "waits", &waits(20, 4_000))?;
-        until("claims ahead", || Ok((holding(fleet.host(0)?)? > 2).then_some(())))?;
-        fleet.host(0)?.terminate()?;
+        let run = begin(cluster.host(0)?, "waits", &waits(20, 4_000))?;
+        until("claims ahead", || Ok((holding(cluster.host(0)?)? > 2).then_some(())))?;
+        cluster.host(0)?.terminate()?;
         let told = Instant::now();
-        let states = numbers(fleet.host(1)?, &run, "waiter", 20)?;
+        let states = numbers(cluster.host(1)?, &run, "waiter", 20)?;
         let mut released = Vec::new();
         for state in states {
-            if !fleet.members()[0].read_begun(state)? {
+            if !cluster.members()[0].read_begun(state)? {
                 released.push(state);
             }
         }
         ensure!(!released.is_empty(), "it held nothing that it had not begun");
         for &state in &released {
-            fleet.wait_for_executor(state, Some(0))?;
+            cluster.wait_for_executor(state, Some(0))?;
         }
         let took = told.elapsed();
         println!("{} states of a stopped host ran elsewhere after {took:?}", released.len());
         ensure!(took <= HANDOVER, "it took {took:?}");
-        let found = fleet.host(1)?.wait_for(&run)?;
+        let found = cluster.host(1)?.wait_for(&run)?;
         ensure!(found["status"] == "SUCCESS", "{found:#}");
-        let losses = postgres.psql(fleet.database(), "SELECT MAX(losses) FROM state")?;
-        ensure!(losses == "0", "what was given back was not lost");
+        let losses = postgres.psql(cluster.database(), "SELECT MAX(losses) FROM state")?;
+        ensure!(losses == "0", "a released state was charged with a loss");
         Ok(())
     })
 }
 
 #[test]
-fn a_frozen_host_wakes_and_its_results_are_discarded() -> Result<()> {
-    with_fleet(Postgres::shared()?, "frozen", &vec![Setup::default(); 2], |fleet| {
-        fleet.host(0)?.push("lab")?;
-        // It wakes while the other host still executes, then after its end.
+fn results_of_frozen_hosts_are_discarded() -> Result<()> {
+    with_cluster(Postgres::shared()?, "frozen", &vec![Setup::default(); 2], |cluster| {
+        cluster.host(0)?.push("lab")?;
+        // It wakes during the execution on the other host, then after it.
         for early in [true, false] {
             let graph = chore(json!({"i": 7, "ms": 4_000, "key": "effects"}), 100);
-            let run = begin(fleet.host(0)?, "chore", &graph)?;
-            let state = numbers(fleet.host(0)?, &run, "worker", 1)?[0];
-            let frozen = fleet.wait_for_executor(state, None)?;
-            fleet.member(frozen).freeze()?;
-            let other = fleet.wait_for_executor(state, Some(frozen))?;
+            let run = begin(cluster.host(0)?, "chore", &graph)?;
+            let state = numbers(cluster.host(0)?, &run, "worker", 1)?[0];
+            let frozen = cluster.wait_for_executor(state, None)?;
+            cluster.member(frozen).freeze()?;
+            let other = cluster.wait_for_executor(state, Some(frozen))?;
             if early {
-                fleet.member(frozen).thaw()?;
+                cluster.member(frozen).thaw()?;
             }
-            let found = fleet.host(other)?.wait_for(&run)?;
-            fleet.member(frozen).thaw()?;
-            once(fleet, &run, &found, state, other)?;
-            // The woken host discards its result, and is of use again.
-            let awake = fleet.host(frozen)?;
+            let found = cluster.host(other)?.wait_for(&run)?;
+            cluster.member(frozen).thaw()?;
+            once(cluster, &run, &found, state, other)?;
+            // The woken host discards its result, and executes new states.
+            let awake = cluster.host(frozen)?;
             until("the host that woke", || Ok(holding(awake).ok().filter(|&held| held == 0)))?;
             let now = awake.get(&format!("/runs/{run}"))?;
             ensure!(now == found, "a late result changed {found:#} to {now:#}");
@@ -178,26 +178,26 @@ fn a_frozen_host_wakes_and_its_results_are_discarded() -> Result<()> {
     })
 }
 
-/// Checks that the run's one state had its effect once: that of the execution by `winner`.
-fn once(fleet: &Fleet, run: &str, found: &Value, state: i64, winner: usize) -> Result<()> {
+/// Checks that the run's one state had its effect once, by the execution on `winner`.
+fn once(cluster: &Cluster, run: &str, found: &Value, state: i64, winner: usize) -> Result<()> {
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     ensure!(found["store"] == json!({"effects": "1"}), "{found:#}");
-    let executions = fleet.members()[winner].executions()?;
+    let executions = cluster.members()[winner].executions()?;
     let last = executions.iter().rfind(|execution| execution.state == state);
     let attempt = last.context("it executed it")?.attempt;
-    let output = fleet.host(winner)?.output(run, "worker")?;
+    let output = cluster.host(winner)?.output(run, "worker")?;
     ensure!(output["attempt"] == attempt, "not by attempt {attempt}: {output}");
     Ok(())
 }
 
 #[test]
-fn ten_hosts_start_at_once_on_an_empty_database() -> Result<()> {
-    with_fleet(Postgres::shared()?, "ten", &vec![Setup::slots(2); 10], |fleet| {
-        fleet.host(9)?.push("lab")?;
-        fleet.host(8)?.apply("waits", &waits(3, 1))?;
+fn ten_hosts_initialize_an_empty_database_together() -> Result<()> {
+    with_cluster(Postgres::shared()?, "ten", &vec![Setup::slots(2); 10], |cluster| {
+        cluster.host(9)?.push("lab")?;
+        cluster.host(8)?.apply("waits", &waits(3, 1))?;
         for at in 0..10 {
-            let run = fleet.host(at)?.run("waits", &json!({}), &json!({}))?;
-            let found = fleet.host((at + 1) % 10)?.wait_for(&run)?;
+            let run = cluster.host(at)?.run("waits", &json!({}), &json!({}))?;
+            let found = cluster.host((at + 1) % 10)?.wait_for(&run)?;
             ensure!(found["status"] == "SUCCESS", "{found:#}");
         }
         Ok(())
@@ -205,7 +205,7 @@ fn ten_hosts_start_at_once_on_an_empty_database() -> Result<()> {
 }
 
 #[test]
-fn a_database_of_a_newer_version_is_refused() -> Result<()> {
+fn a_newer_database_version_is_rejected() -> Result<()> {
     let postgres = Postgres::shared()?;
     let url = postgres.create_database("newer")?;
     let folder = tempfile::tempdir()?;
@@ -218,7 +218,7 @@ fn a_database_of_a_newer_version_is_refused() -> Result<()> {
          (version, description, installed_on, success, checksum, execution_time) \
          VALUES (9999, 'of the future', now(), true, '\\x00', 0)",
     )?;
-    let words = start_in_vain(&["--data", path(&folder.path().join("b"))?, "--database", &url])?;
+    let words = failing_start(&["--data", path(&folder.path().join("b"))?, "--database", &url])?;
     println!("{words}");
     ensure!(words.contains("newer"), "this is not clear: {words}");
     Ok(())
@@ -229,13 +229,13 @@ fn path(path: &std::path::Path) -> Result<&str> {
 }
 
 #[test]
-fn clocks_that_are_wrong_change_nothing() -> Result<()> {
+fn wrong_host_clocks_change_nothing() -> Result<()> {
     const HOUR: i64 = 3_600_000;
     let setup = |clock_offset_ms| Setup { clock_offset_ms, ..Setup::default() };
     let setups = [setup(HOUR), setup(-HOUR), setup(0)];
     let postgres = Postgres::shared()?;
-    with_fleet(postgres, "clocks", &setups, |fleet| {
-        fleet.host(0)?.push("lab")?;
+    with_cluster(postgres, "clocks", &setups, |cluster| {
+        cluster.host(0)?.push("lab")?;
         for (name, graph) in [
             ("delayed", chore(json!({"i": 0, "key": "n"}), 1)),
             (
@@ -243,16 +243,16 @@ fn clocks_that_are_wrong_change_nothing() -> Result<()> {
                 chore(json!({"i": 0, "key": "n", "turns": ["requeue"], "requeue_ms": 2_000}), 1),
             ),
             ("retries", chore(json!({"i": 0, "key": "n", "turns": ["fail"]}), 2_000)),
-            // Longer than a lease: a host that takes this one for dead runs it again.
+            // Longer than a lease: a host that considered this one dead would run the state again.
             ("long", chore(json!({"i": 0, "key": "n", "ms": 13_000}), 1)),
         ] {
-            fleet.host(0)?.apply(name, &graph)?;
+            cluster.host(0)?.apply(name, &graph)?;
         }
-        let warming = warm_up(fleet, 0..setups.len())?;
+        let warming = warm_up(cluster, 0..setups.len())?;
         std::thread::scope(|scope| {
             let mut waiting = Vec::new();
             for at in 0..setups.len() {
-                let (from, other) = (fleet.host(at)?, fleet.host((at + 1) % setups.len())?);
+                let (from, other) = (cluster.host(at)?, cluster.host((at + 1) % setups.len())?);
                 for name in ["delayed", "requeues", "retries"] {
                     waiting.push(scope.spawn(move || takes_two_seconds(name, from, other)));
                 }
@@ -260,10 +260,10 @@ fn clocks_that_are_wrong_change_nothing() -> Result<()> {
             }
             waiting.into_iter().try_for_each(|it| it.join().ok().context("it panicked")?)
         })?;
-        let losses = postgres.psql(fleet.database(), "SELECT MAX(losses) FROM state")?;
+        let losses = postgres.psql(cluster.database(), "SELECT MAX(losses) FROM state")?;
         ensure!(losses == "0", "somebody was declared dead");
         let mut executions = 0;
-        for member in fleet.members() {
+        for member in cluster.members() {
             executions += member.executions()?.len();
         }
         ensure!(executions == warming + 3 * (1 + 2 + 2 + 1), "{executions} executions");
@@ -294,39 +294,40 @@ fn takes(seconds: u64, name: &str, from: &Host, other: &Host, delay_ms: u64) -> 
 
 #[test]
 fn a_cancel_stops_guests_on_any_host() -> Result<()> {
-    with_fleet(Postgres::shared()?, "cancelled", &vec![Setup::slots(4); 2], |fleet| {
-        fleet.host(0)?.push("lab")?;
+    with_cluster(Postgres::shared()?, "cancelled", &vec![Setup::slots(4); 2], |cluster| {
+        cluster.host(0)?.push("lab")?;
         // More than one host can run: both of them have claimed some.
-        let run = begin(fleet.host(0)?, "waits", &waits(100, 60_000))?;
+        let run = begin(cluster.host(0)?, "waits", &waits(100, 60_000))?;
         for at in 0..2 {
             until("guests on both hosts", || {
-                Ok((fleet.members()[at].executions()?.len() >= 4).then_some(()))
+                Ok((cluster.members()[at].executions()?.len() >= 4).then_some(()))
             })?;
         }
         let from = Instant::now();
-        let cancelled = fleet.host(0)?.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
+        let cancelled =
+            cluster.host(0)?.send("POST", &format!("/runs/{run}/cancel"), &json!({}))?;
         ensure!(cancelled["status"] == "CANCELLED", "{cancelled:#}");
-        for member in fleet.members() {
+        for member in cluster.members() {
             until("the end of the guests", || Ok((member.holding()? == 0).then_some(())))?;
         }
         let took = from.elapsed();
         println!("guests were stopped after {took:?}");
         ensure!(took <= CANCEL, "it took {took:?}");
-        fleet.host(1)?.wait_until(&run, |run| run["counts"]["open"] == 0)?;
+        cluster.host(1)?.wait_until(&run, |run| run["counts"]["open"] == 0)?;
         Ok(())
     })
 }
 
 #[test]
-fn what_one_host_was_given_runs_on_all() -> Result<()> {
-    with_fleet(Postgres::shared()?, "plugins", &vec![Setup::slots(2); 3], |fleet| {
-        fleet.host(0)?.push("lab")?;
-        fleet.host(1)?.apply("waits", &waits(200, 100))?;
-        let run = fleet.host(2)?.run("waits", &json!({}), &json!({}))?;
-        for member in fleet.members() {
+fn uploads_and_graphs_reach_every_host() -> Result<()> {
+    with_cluster(Postgres::shared()?, "plugins", &vec![Setup::slots(2); 3], |cluster| {
+        cluster.host(0)?.push("lab")?;
+        cluster.host(1)?.apply("waits", &waits(200, 100))?;
+        let run = cluster.host(2)?.run("waits", &json!({}), &json!({}))?;
+        for member in cluster.members() {
             until("an execution on each", || Ok((!member.executions()?.is_empty()).then_some(())))?;
         }
-        let found = fleet.host(0)?.wait_for(&run)?;
+        let found = cluster.host(0)?.wait_for(&run)?;
         ensure!(found["status"] == "SUCCESS", "{found:#}");
         Ok(())
     })
@@ -334,9 +335,9 @@ fn what_one_host_was_given_runs_on_all() -> Result<()> {
 
 /// Each host caches graphs; none starts an old revision.
 #[test]
-fn what_one_host_applies_is_what_all_start() -> Result<()> {
-    with_fleet(Postgres::shared()?, "applies", &vec![Setup::default(); 2], |fleet| {
-        fleet.host(0)?.push("lab")?;
+fn applied_revisions_take_effect_cluster_wide() -> Result<()> {
+    with_cluster(Postgres::shared()?, "applies", &vec![Setup::default(); 2], |cluster| {
+        cluster.host(0)?.push("lab")?;
         // Some revisions take inputs that the one before would refuse.
         let roots =
             [("fan", json!({"n": 1})), ("fan", json!({"n": 2})), ("wait", json!({"ms": 0}))];
@@ -346,9 +347,9 @@ fn what_one_host_applies_is_what_all_start() -> Result<()> {
             let only =
                 json!({"node_name": node, "identifier": named, "inputs": inputs, "next_nodes": []});
             let graph = json!({"nodes": [only]});
-            fleet.host(revision % 2)?.apply("changes", &graph)?;
+            cluster.host(revision % 2)?.apply("changes", &graph)?;
             for member in 0..2 {
-                let host = fleet.host(member)?;
+                let host = cluster.host(member)?;
                 let run = host.run("changes", inputs, &json!({}))?;
                 let found = host.wait_for(&run)?;
                 ensure!(found["revision"] == json!(revision), "host {member}: {found:#}");
@@ -359,11 +360,11 @@ fn what_one_host_applies_is_what_all_start() -> Result<()> {
 }
 
 #[test]
-fn a_postgres_restart_costs_seconds_and_nothing_else() -> Result<()> {
+fn a_postgres_restart_only_delays_runs() -> Result<()> {
     const BRANCHES: usize = 400;
-    // Not the shared one, which other tests are using.
+    // Not the shared server, which other tests use.
     let postgres = Postgres::start()?;
-    with_fleet(&postgres, "restarted", &vec![Setup::default(); 2], |fleet| {
+    with_cluster(&postgres, "restarted", &vec![Setup::default(); 2], |cluster| {
         let graph = json!({
             "nodes": [
                 {"node_name": "fan", "identifier": "splitter", "inputs": {"n": BRANCHES}, "next_nodes": ["worker"]},
@@ -374,27 +375,27 @@ fn a_postgres_restart_costs_seconds_and_nothing_else() -> Result<()> {
             ],
             "store_config": {"keep": true},
         });
-        fleet.host(0)?.push("lab")?;
+        cluster.host(0)?.push("lab")?;
         let from = Instant::now();
-        let run = begin(fleet.host(0)?, "load", &graph)?;
+        let run = begin(cluster.host(0)?, "load", &graph)?;
         for (mode, done) in [(Mode::Fast, 80), (Mode::Immediate, 200)] {
-            in_spite_of_trouble(fleet.host(1)?, &run, |run| {
+            in_spite_of_trouble(cluster.host(1)?, &run, |run| {
                 run["counts"]["success"].as_u64().is_some_and(|count| count >= done)
             })?;
             postgres.restart(mode)?;
         }
-        let found = in_spite_of_trouble(fleet.host(1)?, &run, |run| run["status"] != "RUNNING")?;
+        let found = in_spite_of_trouble(cluster.host(1)?, &run, |run| run["status"] != "RUNNING")?;
         let took = from.elapsed();
         println!("with two restarts it took {took:?}");
         ensure!(found["status"] == "SUCCESS", "{found:#}");
         ensure!(found["counts"]["retries"] == 0, "{found:#}");
         ensure!(found["store"] == json!({"effects": BRANCHES.to_string()}), "{found:#}");
-        let merged = fleet.host(0)?.output(&run, "merger")?;
+        let merged = cluster.host(0)?.output(&run, "merger")?;
         ensure!(merged["values"] == json!((0..BRANCHES).collect::<Vec<_>>()), "{merged}");
         let failed = "SELECT COUNT(*) FROM attempt WHERE outcome = 'FAILED'";
-        ensure!(postgres.psql(fleet.database(), failed)? == "0", "an attempt failed");
+        ensure!(postgres.psql(cluster.database(), failed)? == "0", "an attempt failed");
         ensure!(took < Duration::from_secs(30), "it took {took:?}");
-        for member in fleet.members() {
+        for member in cluster.members() {
             member.holding().context("a host is well again")?;
         }
         Ok(())
@@ -402,17 +403,17 @@ fn a_postgres_restart_costs_seconds_and_nothing_else() -> Result<()> {
 }
 
 #[test]
-fn news_come_from_other_hosts_by_themselves() -> Result<()> {
+fn watchers_see_changes_from_other_hosts() -> Result<()> {
     const ROUNDS: usize = 5;
-    with_fleet(Postgres::shared()?, "watched", &vec![Setup::default(); 2], |fleet| {
-        fleet.host(0)?.push("lab")?;
-        fleet.host(0)?.apply("waits", &waits(1, 1_500))?;
+    with_cluster(Postgres::shared()?, "watched", &vec![Setup::default(); 2], |cluster| {
+        cluster.host(0)?.push("lab")?;
+        cluster.host(0)?.apply("waits", &waits(1, 1_500))?;
         let mut delays = Vec::new();
         for _ in 0..ROUNDS {
-            let run = fleet.host(1)?.run("waits", &json!({}), &json!({}))?;
-            let state = numbers(fleet.host(1)?, &run, "waiter", 1)?[0];
-            let busy = fleet.wait_for_executor(state, None)?;
-            delays.push(delay_of_news(fleet.host(busy)?, fleet.host(1 - busy)?, &run)?);
+            let run = cluster.host(1)?.run("waits", &json!({}), &json!({}))?;
+            let state = numbers(cluster.host(1)?, &run, "waiter", 1)?[0];
+            let busy = cluster.wait_for_executor(state, None)?;
+            delays.push(delay_of_news(cluster.host(busy)?, cluster.host(1 - busy)?, &run)?);
         }
         delays.sort();
         println!("news took {delays:?}");
@@ -446,16 +447,16 @@ fn delay_of_news(busy: &Host, other: &Host, run: &str) -> Result<Duration> {
 }
 
 #[test]
-fn one_key_is_one_run_on_any_host() -> Result<()> {
+fn one_key_starts_one_run_cluster_wide() -> Result<()> {
     const KEYS: usize = 20;
-    with_fleet(Postgres::shared()?, "keys", &vec![Setup::default(); 2], |fleet| {
-        fleet.host(0)?.push("lab")?;
-        fleet.host(0)?.apply("waits", &waits(1, 1))?;
+    with_cluster(Postgres::shared()?, "keys", &vec![Setup::default(); 2], |cluster| {
+        cluster.host(0)?.push("lab")?;
+        cluster.host(0)?.apply("waits", &waits(1, 1))?;
         for number in 0..KEYS {
             let body = json!({"inputs": {}, "idempotency_key": format!("key {number}")});
             let together = Barrier::new(2);
             let start = |at: usize| -> Result<Value> {
-                let request = fleet.host(at)?.request("POST", "/graphs/waits/runs")?.json(&body);
+                let request = cluster.host(at)?.request("POST", "/graphs/waits/runs")?.json(&body);
                 together.wait();
                 Ok(good(request.send()?)?["run"].clone())
             };
@@ -465,11 +466,11 @@ fn one_key_is_one_run_on_any_host() -> Result<()> {
             });
             let (first, second) = (first?, second.ok().context("it panicked")??);
             ensure!(first.is_string() && first == second, "{first} and {second}");
-            let again = fleet.host(0)?.send("POST", "/graphs/waits/runs", &body)?;
+            let again = cluster.host(0)?.send("POST", "/graphs/waits/runs", &body)?;
             ensure!(again["run"] == first, "{again:#}");
-            fleet.host(1)?.wait_for(first.as_str().unwrap_or_default())?;
+            cluster.host(1)?.wait_for(first.as_str().unwrap_or_default())?;
         }
-        let runs = fleet.host(0)?.get("/runs?limit=1000")?;
+        let runs = cluster.host(0)?.get("/runs?limit=1000")?;
         let count = runs["runs"].as_array().map_or(0, Vec::len);
         ensure!(count == KEYS, "{count} runs of {KEYS} keys");
         Ok(())

@@ -1,19 +1,19 @@
-//! JSON at every endpoint of the real binary: text stays text, whatever its keys are; duplicate
-//! keys and numbers that would be rounded are refused with their paths.
+//! JSON at every endpoint of the real binary: text stays text, for any keys; duplicate keys and
+//! numbers that would be rounded are rejected with their paths.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::guest::{Changes, component};
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::watch::Watch;
+use exosphere_tests::process_stats::ProcessStats;
 use exosphere_tests::{Host, binary, good, problem};
 use serde_json::{Value, json};
 
-/// An object that serde_json's own reader takes for the list `[1,2]`.
+/// An object that serde_json's own reader reads as the list `[1,2]`.
 const MAGIC: &str = r#"{"$serde_json::private::RawValue":"[1,2]"}"#;
 
-/// An object that it takes for a number.
+/// An object that serde_json's own reader reads as a number.
 const NUMBER: &str = r#"{"$serde_json::private::Number":"7"}"#;
 
 /// Runs a test on a host on SQLite and on one on Postgres.
@@ -28,7 +28,7 @@ fn on_both(name: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// Sends a text as it is: a JSON value of the test could not represent it.
+/// Sends a text unchanged, since no JSON value of the test could represent it.
 fn send(host: &Host, method: &str, path: &str, body: &str) -> Result<reqwest::blocking::Response> {
     let request = host.request(method, path)?.header("content-type", "application/json");
     Ok(request.body(body.to_owned()).send()?)
@@ -46,7 +46,8 @@ fn echoes(value: &str) -> String {
         r#"{{"nodes":[
         {{"node_name":"echo","identifier":"a","inputs":{{"value":{value}}},"next_nodes":["b"]}},
         {{"node_name":"echo","identifier":"b","inputs":{{"value":"${{{{ a.outputs.value }}}}"}},"next_nodes":["c"]}},
-        {{"node_name":"collect","identifier":"c","inputs":{{"values":["${{{{ b.outputs }}}}",{MAGIC}]}},"next_nodes":[]}}
+        {{"node_name":"collect","identifier":"c","inputs":{{"values":["${{{{ b.outputs }}}}",{MAGIC}]}},
+         "next_nodes":[]}}
         ]}}"#
     )
 }
@@ -170,7 +171,7 @@ fn the_client_shows_text_as_text() -> Result<()> {
     let input = format!("value={MAGIC}");
     let started = client(&["run", "start", "g", "--input", &input, "--watch", "--json"])?;
     let run = started.split('"').skip_while(|word| *word != "run").nth(2);
-    let run = run.context("no run in what was said")?;
+    let run = run.context("the output has no run")?;
     let states = host.list(run, "identifier=a")?;
     let number = states.first().context("no state")?["number"].to_string();
     let shown = client(&["run", "show", run, &number])?;
@@ -178,18 +179,18 @@ fn the_client_shows_text_as_text() -> Result<()> {
     Ok(())
 }
 
-/// Returns a list of objects that weighs some 100 times its text, as JSON text of about `bytes`
-/// bytes.
+/// Returns a list of objects as JSON text of about `bytes` bytes, which takes about 100 times the
+/// memory.
 fn heavy(bytes: usize) -> String {
     format!("[{}0]", r#"{\"\":0},"#.repeat(bytes / 9))
 }
 
 #[test]
-fn hidden_json_takes_no_memory() -> Result<()> {
+fn json_within_text_takes_no_memory() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;
-    let most = || Ok::<_, anyhow::Error>(Watch(host.pid()).kilobytes("VmHWM")? / 1024);
+    let most = || Ok::<_, anyhow::Error>(ProcessStats(host.pid()).memory_kb("VmHWM")? / 1024);
     let before = most()?;
     // A node's output, stored and read again.
     let hidden = format!(r#"{{"$serde_json::private::RawValue":"{}"}}"#, heavy(2 << 20));
@@ -214,7 +215,7 @@ fn told(found: &Value, path: &str, words: &str) -> bool {
 }
 
 #[test]
-fn duplicate_keys_are_refused_at_every_door() -> Result<()> {
+fn duplicate_keys_are_rejected_everywhere() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;
@@ -242,7 +243,7 @@ fn duplicate_keys_are_refused_at_every_door() -> Result<()> {
 }
 
 #[test]
-fn numbers_that_would_be_rounded_are_refused() -> Result<()> {
+fn unrepresentable_numbers_are_rejected() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;
@@ -264,7 +265,7 @@ fn numbers_that_would_be_rounded_are_refused() -> Result<()> {
 }
 
 #[test]
-fn unknown_keys_of_a_start_are_refused() -> Result<()> {
+fn unknown_start_keys_are_rejected() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     good(send(&host, "PUT", "/graphs/g", &echoes("1"))?)?;

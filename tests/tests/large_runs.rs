@@ -1,10 +1,10 @@
-//! Large runs in pieces, on both databases: a fanout of 200,000, its cancel and a redrive of many
-//! states. They hold up no other run, even if the host dies in the middle.
+//! Large runs, on both databases: a fanout of 200,000, its cancel, and a redrive of many states.
+//! They are written in pieces, delay no other run, and survive a crash of the host.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::beside::{Beside, Bounds, alone, cancel_time};
+use exosphere_tests::honest_traffic::{Bounds, HonestTraffic, alone, cancel_time};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, check, until};
@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 /// Maximum of outputs that a state may return.
 const WIDE: u32 = 200_000;
 
-/// A database on which a host is started, and started again.
-struct Bed<'a> {
+/// A database on which hosts are started one after the other.
+struct Harness<'a> {
     name: &'a str,
     folder: &'a std::path::Path,
     database: Option<&'a str>,
 }
 
-impl Bed<'_> {
+impl Harness<'_> {
     fn host(&self) -> Result<Host> {
         let database = self.database.map(|url| vec!["--database", url]).unwrap_or_default();
         let timeout = ["--limit", "timeout_ms=600s"];
@@ -29,7 +29,7 @@ impl Bed<'_> {
         Host::start_with(self.folder, &arguments, |_| ())
     }
 
-    /// Checks all invariants, beside a host or without one.
+    /// Checks all invariants, also while a host is running.
     fn check(&self) -> Result<()> {
         match self.database {
             Some(url) => check(&["--database", url]),
@@ -54,13 +54,15 @@ impl Bed<'_> {
 }
 
 /// Runs a test on both databases, and then checks all invariants.
-fn on_both(name: &str, test: impl Fn(&Bed) -> Result<()>) -> Result<()> {
+fn on_both(name: &str, test: impl Fn(&Harness) -> Result<()>) -> Result<()> {
     let _alone = alone();
     let url = Postgres::shared()?.create_database(name)?;
     for database in [None, Some(url.as_str())] {
         let folder = tempfile::tempdir()?;
-        let bed = Bed { name, folder: folder.path(), database };
-        test(&bed).and_then(|()| bed.check()).with_context(|| format!("on {database:?}"))?;
+        let harness = Harness { name, folder: folder.path(), database };
+        test(&harness)
+            .and_then(|()| harness.check())
+            .with_context(|| format!("on {database:?}"))?;
     }
     Ok(())
 }
@@ -83,12 +85,12 @@ fn wide(branches: u32) -> Value {
 }
 
 #[test]
-fn a_wide_fan_and_its_cancel_hold_up_nobody() -> Result<()> {
-    on_both("wide", |bed| {
-        let host = bed.host()?;
+fn a_wide_fanout_does_not_delay_others() -> Result<()> {
+    on_both("wide", |harness| {
+        let host = harness.host()?;
         let tenant = owner(&host)?;
         tenant.apply("wide", &wide(WIDE))?;
-        let honest = Beside::start(&host)?;
+        let honest = HonestTraffic::start(&host)?;
         let run = tenant.begin("wide")?;
         let states = until("the fan", || {
             let found = tenant.run(&run)?;
@@ -110,50 +112,50 @@ fn a_wide_fan_and_its_cancel_hold_up_nobody() -> Result<()> {
 }
 
 #[test]
-fn a_cancel_ends_a_fan_that_is_being_written() -> Result<()> {
-    on_both("halfway", |bed| {
-        let host = bed.host()?;
+fn a_cancel_ends_a_staged_fanout() -> Result<()> {
+    on_both("halfway", |harness| {
+        let host = harness.host()?;
         let tenant = owner(&host)?;
         tenant.apply("wide", &wide(WIDE))?;
         let run = tenant.begin("wide")?;
-        until("a piece of the fan", || Ok((bed.count("staged")? > 0).then_some(())))?;
-        ensure!(tenant.list(&run, "")?.len() == 1, "nobody sees it yet");
-        bed.check()?;
+        until("a piece of the fan", || Ok((harness.count("staged")? > 0).then_some(())))?;
+        ensure!(tenant.list(&run, "")?.len() == 1, "a staged state is visible");
+        harness.check()?;
         let cancelled = cancel_time(&tenant, &run)?;
         println!("{cancelled:?}");
-        until("the pieces to be gone", || Ok((bed.count("staged")? == 0).then_some(())))?;
+        until("the removal of the pieces", || Ok((harness.count("staged")? == 0).then_some(())))?;
         let found = tenant.run(&run)?;
-        ensure!(found["counts"]["states"] == 1 && bed.count("state")? == 1, "{found}");
-        ensure!(bed.count("output")? == 0);
+        ensure!(found["counts"]["states"] == 1 && harness.count("state")? == 1, "{found}");
+        ensure!(harness.count("output")? == 0);
         cancelled.hold()
     })
 }
 
 #[test]
-fn a_killed_host_leaves_no_half_fan() -> Result<()> {
-    on_both("fan_killed", |bed| {
-        let host = bed.host()?;
+fn a_killed_host_leaves_no_partial_fanout() -> Result<()> {
+    on_both("fan_killed", |harness| {
+        let host = harness.host()?;
         let tenant = owner(&host)?;
         let mut graph = wide(20_000);
         graph["nodes"][1]["inputs"]["ms"] = json!(0);
         tenant.apply("wide", &graph)?;
         let run = tenant.begin("wide")?;
-        until("a piece of the fan", || Ok((bed.count("staged")? > 0).then_some(())))?;
+        until("a piece of the fan", || Ok((harness.count("staged")? > 0).then_some(())))?;
         host.kill()?;
-        ensure!(bed.count("staged")? == 1, "it was killed in the middle");
-        bed.check()?;
-        let host = bed.host()?;
+        ensure!(harness.count("staged")? == 1, "the host was not killed during staging");
+        harness.check()?;
+        let host = harness.host()?;
         let tenant = Tenant { host: &host, name: "large" };
         let ended = tenant.result(&run)?;
         ensure!(ended["status"] == "SUCCESS" && ended["counts"]["success"] == 20_002, "{ended}");
         let merged = tenant.output(&run, "merger")?;
         ensure!(merged["values"] == json!((0..20_000).collect::<Vec<_>>()), "in order");
-        ensure!(bed.count("staged")? == 0);
+        ensure!(harness.count("staged")? == 0);
         Ok(())
     })
 }
 
-/// Returns a graph of which `branches` states fail, once each.
+/// Returns a graph with `branches` branches, each of which fails once.
 fn failing(branches: u32) -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": branches}, "next_nodes": ["worker"]},
@@ -169,15 +171,15 @@ fn redrive(tenant: &Tenant<'_>, run: &str) -> Result<Value> {
 }
 
 #[test]
-fn a_large_redrive_holds_up_nobody() -> Result<()> {
+fn a_large_redrive_does_not_delay_others() -> Result<()> {
     const FAILED: u32 = 20_000;
-    on_both("redriven", |bed| {
-        let host = bed.host()?;
+    on_both("redriven", |harness| {
+        let host = harness.host()?;
         let tenant = owner(&host)?;
         let run = tenant.start("failing", &failing(FAILED))?;
         let failed = tenant.result(&run)?;
         ensure!(failed["counts"]["errored"] == FAILED + 1, "{failed}");
-        let honest = Beside::start(&host)?;
+        let honest = HonestTraffic::start(&host)?;
         let redriven = redrive(&tenant, &run)?;
         ensure!(redriven["retried"] == FAILED && redriven["late"] == 0, "{redriven}");
         let healed = tenant.result(&run)?;
@@ -189,29 +191,32 @@ fn a_large_redrive_holds_up_nobody() -> Result<()> {
 }
 
 #[test]
-fn a_killed_host_leaves_no_half_redrive() -> Result<()> {
+fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
     const FAILED: u32 = 5_000;
-    on_both("redrive_killed", |bed| {
-        let host = bed.host()?;
+    on_both("redrive_killed", |harness| {
+        let host = harness.host()?;
         let tenant = owner(&host)?;
         let run = tenant.start("failing", &failing(FAILED))?;
         tenant.result(&run)?;
         let parked = "state WHERE status = 'CREATED' AND parked = 1";
         std::thread::scope(|scope| -> Result<()> {
             let asked = scope.spawn(|| redrive(&tenant, &run));
-            until("the first states to be open", || Ok((bed.count(parked)? > 0).then_some(())))?;
+            until(
+                "the first states to be open",
+                || Ok((harness.count(parked)? > 0).then_some(())),
+            )?;
             host.signal(rustix::process::Signal::KILL)?;
             ensure!(
                 asked.join().is_ok_and(|answer| answer.is_err()),
-                "it was killed in the middle"
+                "the host was not killed during the redrive"
             );
             Ok(())
         })?;
         host.kill()?;
-        let open = bed.count(parked)?;
+        let open = harness.count(parked)?;
         ensure!((1..i64::from(FAILED)).contains(&open), "{open} are open");
-        bed.check()?;
-        let host = bed.host()?;
+        harness.check()?;
+        let host = harness.host()?;
         let tenant = Tenant { host: &host, name: "large" };
         let healed = until("the end of the redrive", || {
             let found = tenant.run(&run)?;
@@ -223,9 +228,9 @@ fn a_killed_host_leaves_no_half_redrive() -> Result<()> {
 }
 
 #[test]
-fn a_run_has_no_more_states_than_its_limit() -> Result<()> {
-    on_both("run_states", |bed| {
-        let host = bed.host()?;
+fn a_run_cannot_exceed_its_state_limit() -> Result<()> {
+    on_both("run_states", |harness| {
+        let host = harness.host()?;
         let tenant = owner(&host)?;
         let mut graph = wide(30_000);
         graph["limits"] = json!({"run_states": 20_000});

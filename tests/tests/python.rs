@@ -1,5 +1,5 @@
-//! A node in Python, built by componentize-py from the project's own source. Skipped with a message
-//! where pip cannot reach its registry.
+//! A node in Python, built by componentize-py from `tests/fixtures/python`. Skipped with a message
+//! if pip cannot reach its registry.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use exosphere_tests::{Host, checkout, good};
 use serde_json::json;
 
 #[test]
-fn a_node_in_python_runs() -> Result<()> {
+fn a_python_node_runs() -> Result<()> {
     let Some(component) = build()? else { return Ok(()) };
     let host = Host::start()?;
     good(host.upload("shout", std::fs::read(component)?)?)?;
@@ -32,7 +32,7 @@ fn a_node_in_python_runs() -> Result<()> {
     Ok(())
 }
 
-/// Builds the component, if its tools can be installed; it is cached beside the test.
+/// Builds the component if its tools can be installed, and caches it beside the test.
 fn build() -> Result<Option<PathBuf>> {
     let root = checkout();
     let sources = root.join("tests/fixtures/python");
@@ -71,8 +71,9 @@ fn build() -> Result<Option<PathBuf>> {
 
 fn run(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|error| error.to_string())?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     }
 }

@@ -1,5 +1,5 @@
-//! Secrets and the operator: a rotation reencrypts them while hosts run, even if a process is
-//! killed meanwhile; and a secret that a node reveals is redacted everywhere.
+//! Secrets: a rotation reencrypts them while hosts run, even if it is killed and repeated; a secret
+//! that a node reveals is redacted everywhere.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::{Host, binary, check, start_in_vain};
+use exosphere_tests::{Host, binary, check, failing_start};
 use serde_json::{Value, json};
 
 const SECRET: &str = "hush-hush-hush";
@@ -59,7 +59,7 @@ fn text(path: &Path) -> Result<&str> {
 }
 
 #[test]
-fn a_rotation_beside_a_running_host_is_not_noticed() -> Result<()> {
+fn rotation_is_invisible_to_running_hosts() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (data, key) = (text(folder.path())?, folder.path().join("host.key"));
     let host = Host::start_in(folder.path())?;
@@ -87,9 +87,9 @@ fn a_rotation_beside_a_running_host_is_not_noticed() -> Result<()> {
     host.kill()?;
     check(&["--data", data])?;
 
-    // With the former key it is refused, and told why.
+    // A start with the old key is rejected with the reason.
     fs::write(&key, &first)?;
-    let words = start_in_vain(&["--data", data])?;
+    let words = failing_start(&["--data", data])?;
     ensure!(words.contains("sealed under the key") && words.contains("--key"), "{words}");
     fs::write(&key, &third[..32])?;
     let host = Host::start_in(folder.path())?;
@@ -97,10 +97,10 @@ fn a_rotation_beside_a_running_host_is_not_noticed() -> Result<()> {
     Ok(())
 }
 
-/// A rotation may be killed anywhere: the host beside it and the next one decrypt everything, and
-/// the next call finishes it.
+/// A rotation may be killed at any point: the running host and the next one decrypt all secrets, and
+/// the next call finishes the rotation.
 #[test]
-fn a_rotation_that_is_killed_is_finished_by_the_next() -> Result<()> {
+fn a_killed_rotation_can_be_finished() -> Result<()> {
     const GRAPHS: usize = 300;
     const KILLS: u32 = 16;
     let folder = tempfile::tempdir()?;
@@ -144,7 +144,7 @@ fn a_rotation_that_is_killed_is_finished_by_the_next() -> Result<()> {
 }
 
 #[test]
-fn keys_come_in_a_variable_that_nobody_sees() -> Result<()> {
+fn keys_in_the_environment_stay_hidden() -> Result<()> {
     let (old, new) = ("0f".repeat(32), "1e".repeat(32));
     let both = format!("{new},{old}");
     let folder = tempfile::tempdir()?;
@@ -156,7 +156,7 @@ fn keys_come_in_a_variable_that_nobody_sees() -> Result<()> {
         })
     };
     let host = start(&old)?;
-    ensure!(!folder.path().join("host.key").exists(), "no key lies about");
+    ensure!(!folder.path().join("host.key").exists(), "a key file was created");
     host.push("lab")?;
     host.grant("lab", &json!({"secrets": ["token"]}))?;
     host.apply("g", &with_secret(SECRET))?;
@@ -195,8 +195,8 @@ fn a_secret_can_be_removed() -> Result<()> {
     gone["secrets"] = json!({"token": null});
     let (status, problem) = host.refused("PUT", "/graphs/g", &gone)?;
     ensure!(status == 422 && problem.to_string().contains("which this removes"), "{problem:#}");
-    ensure!(seen(&host, "g")? == SECRET, "what is refused changes nothing");
-    // A secret that the template does not mention stays.
+    ensure!(seen(&host, "g")? == SECRET, "a rejected graph changed the secret");
+    // A secret that the template does not name is kept.
     host.apply("g", &reads(None))?;
     ensure!(seen(&host, "g")? == SECRET);
 
@@ -205,7 +205,7 @@ fn a_secret_can_be_removed() -> Result<()> {
     host.apply("g", &gone)?;
     let (status, problem) = host.refused("PUT", "/graphs/g", &reads(None))?;
     ensure!(status == 422 && problem.to_string().contains("which is not set"), "{problem:#}");
-    // No node could read it, so it is not kept.
+    // A secret that no node can read is not kept.
     gone["secrets"] = json!({"token": SECRET});
     let (status, problem) = host.refused("PUT", "/graphs/g", &gone)?;
     ensure!(status == 422 && problem["errors"][0]["path"] == "$.secrets.token", "{problem:#}");
@@ -213,7 +213,7 @@ fn a_secret_can_be_removed() -> Result<()> {
 }
 
 #[test]
-fn the_memory_of_a_host_is_its_own() -> Result<()> {
+fn host_memory_cannot_be_dumped() -> Result<()> {
     let host = Host::start()?;
     let limits = fs::read_to_string(format!("/proc/{}/limits", host.pid()))?;
     let core = limits.lines().find(|line| line.starts_with("Max core file size"));
@@ -227,7 +227,7 @@ fn the_memory_of_a_host_is_its_own() -> Result<()> {
 }
 
 #[test]
-fn what_a_node_tells_of_a_secret_nobody_reads() -> Result<()> {
+fn revealed_secrets_are_redacted() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let log = fs::File::create(folder.path().join("log"))?;
     let host = Host::start_with(&folder.path().join("data"), &[], |command| {
@@ -252,7 +252,7 @@ fn what_a_node_tells_of_a_secret_nobody_reads() -> Result<()> {
     }
     host.kill()?;
     let log = fs::read_to_string(folder.path().join("log"))?;
-    ensure!(!log.contains("hush"), "the host's own log tells it");
+    ensure!(!log.contains("hush"), "the host's own log reveals the secret");
     ensure!(log.lines().count() > 3 && !log.contains('\u{1b}'), "a file is no terminal: {log}");
     // It is in the output of the node that returned it, and nowhere else.
     let database = rusqlite::Connection::open(folder.path().join("data/exosphere.db"))?;
@@ -273,9 +273,9 @@ fn what_a_node_tells_of_a_secret_nobody_reads() -> Result<()> {
     Ok(())
 }
 
-/// A node that declares no secret is handed one by a node that does.
+/// A node without declared secrets gets one through the output of another.
 #[test]
-fn what_a_later_node_tells_of_a_secret_nobody_reads() -> Result<()> {
+fn secrets_revealed_by_later_nodes_are_redacted() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     host.grant("lab", &json!({"secrets": ["token"]}))?;
@@ -293,7 +293,7 @@ fn what_a_later_node_tells_of_a_secret_nobody_reads() -> Result<()> {
 }
 
 #[test]
-fn answers_are_for_programs_alone() -> Result<()> {
+fn responses_carry_security_headers() -> Result<()> {
     let host = Host::start()?;
     for (path, status) in [("/plugins", 200), ("/graphs/none", 404), ("//nowhere", 404)] {
         let answer = host.request("GET", path)?.timeout(Duration::from_secs(10)).send()?;

@@ -1,12 +1,12 @@
-//! Sharing of work between hosts. No host keeps states that it cannot begin soon while another has
-//! room. No run of a namespace waits for all of a larger one.
+//! Sharing of work: no host keeps claimed states that another could begin sooner, and no run of a
+//! namespace waits for all states of a larger one.
 //!
-//! Not here: namespaces beside each other (`tenants`), and lost hosts (`hosts`).
+//! Not here: fairness among namespaces (`namespaces`), and lost hosts (`hosts`).
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use exosphere_tests::fleet::{Setup, with_fleet};
+use exosphere_tests::cluster::{Setup, with_cluster};
 use exosphere_tests::postgres::Postgres;
 use exosphere_tests::{Host, check, until};
 use serde_json::{Value, json};
@@ -22,37 +22,38 @@ fn branches(n: usize, ms: u64) -> Value {
     ]})
 }
 
-/// Lets a host execute each node once: loading a plugin takes longer than the measured times.
+/// Warms up a host: executes each node once, since loading a plugin takes longer than the measured
+/// times.
 fn warm_up(host: &Host) -> Result<()> {
     let found = host.result_of("warm", &branches(2, 1), &json!({}))?;
     ensure!(found["status"] == "SUCCESS", "{found:#}");
     Ok(())
 }
 
-/// Runs `n` branches of 2 s that are started at the first host. Returns the duration and how many
-/// of them the second host executed.
+/// Runs `n` branches of 2 s, started on the first host. Returns the duration and the number of
+/// branches that the second host executed.
 fn spread(database: &str, slots: [u32; 2], n: usize) -> Result<(Duration, usize)> {
     let mut measured = None;
     let setups = slots.map(Setup::one_namespace);
-    with_fleet(Postgres::shared()?, database, &setups, |fleet| {
-        fleet.host(0)?.push("lab")?;
+    with_cluster(Postgres::shared()?, database, &setups, |cluster| {
+        cluster.host(0)?.push("lab")?;
         // The second host alone, so that it is the one that loads the plugin.
-        warm_up(fleet.host(1)?)?;
-        warm_up(fleet.host(0)?)?;
-        let before = fleet.members()[1].executions()?.len();
-        fleet.host(0)?.apply("slow", &branches(n, 2_000))?;
+        warm_up(cluster.host(1)?)?;
+        warm_up(cluster.host(0)?)?;
+        let before = cluster.members()[1].executions()?.len();
+        cluster.host(0)?.apply("slow", &branches(n, 2_000))?;
         let begun = Instant::now();
-        let run = fleet.host(0)?.run("slow", &json!({}), &json!({}))?;
-        let found = fleet.host(0)?.wait_for(&run)?;
+        let run = cluster.host(0)?.run("slow", &json!({}), &json!({}))?;
+        let found = cluster.host(0)?.wait_for(&run)?;
         let took = begun.elapsed();
         ensure!(found["status"] == "SUCCESS", "{found:#}");
-        let merged = fleet.host(1)?.output(&run, "merger")?;
+        let merged = cluster.host(1)?.output(&run, "merger")?;
         ensure!(merged["values"] == json!((0..n).collect::<Vec<_>>()), "{merged}");
-        let there = fleet.members()[1].executions()?.len() - before;
+        let there = cluster.members()[1].executions()?.len() - before;
         println!("{n} branches of 2 s on {slots:?} slots took {took:?}, {there} on the second");
         let attempts = "SELECT COUNT(*) FROM attempt";
-        let attempts = Postgres::shared()?.psql(fleet.database(), attempts)?;
-        ensure!(attempts == "0", "what was given back has used up an attempt: {attempts}");
+        let attempts = Postgres::shared()?.psql(cluster.database(), attempts)?;
+        ensure!(attempts == "0", "a released state has used an attempt: {attempts}");
         measured = Some((took, there));
         Ok(())
     })?;
@@ -68,7 +69,7 @@ fn slow_branches_spread_over_equal_hosts() -> Result<()> {
 }
 
 #[test]
-fn slow_branches_leave_a_small_host() -> Result<()> {
+fn slow_branches_move_to_larger_hosts() -> Result<()> {
     let (took, there) = spread("small_host", [4, 64], 20)?;
     ensure!(there >= 16, "{there} of 20 on the host with room");
     ensure!(took < Duration::from_secs(3), "it took {took:?}");
@@ -84,7 +85,8 @@ fn step() -> Value {
 fn fan(n: usize) -> Value {
     json!({"nodes": [
         {"node_name": "fan", "identifier": "splitter", "inputs": {"n": n}, "next_nodes": ["worker"]},
-        {"node_name": "echo", "identifier": "worker", "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": []},
+        {"node_name": "echo", "identifier": "worker",
+         "inputs": {"value": "${{ splitter.outputs.i }}"}, "next_nodes": []},
     ]})
 }
 
@@ -96,9 +98,9 @@ fn on_both(database: &str, test: impl Fn(&Host) -> Result<()>) -> Result<()> {
     test(&host)?;
     host.kill()?;
     check(&["--data", folder.path().to_str().unwrap_or_default()])?;
-    with_fleet(Postgres::shared()?, database, &[Setup::slots(64)], |fleet| {
-        fleet.host(0)?.push("lab")?;
-        test(fleet.host(0)?)
+    with_cluster(Postgres::shared()?, database, &[Setup::slots(64)], |cluster| {
+        cluster.host(0)?.push("lab")?;
+        test(cluster.host(0)?)
     })
 }
 
@@ -116,8 +118,8 @@ fn cancel(host: &Host, run: &str) -> Result<()> {
     until("every slot to be free", || Ok((host.get("//health")?["holding"] == 0).then_some(())))
 }
 
-/// A run of nodes that take 2 s has all slots of the namespace that one run can have. Small runs
-/// have the last one, and wait for none of the 500.
+/// A run of slow nodes occupies all slots of the namespace that one run can have. Small runs use the
+/// last one, and wait for none of its 500 states.
 #[test]
 fn one_step_runs_beside_a_slow_run() -> Result<()> {
     on_both("beside_slow", |host| {
@@ -154,7 +156,7 @@ fn one_step_runs_beside_a_wide_run() -> Result<()> {
         };
         let alone = median((0..9).map(|_| timed(host, "step")).collect::<Result<_>>()?);
         let large = host.run("wide", &json!({}), &json!({}))?;
-        // The run's states are created in one transaction, which is not what is measured.
+        // The run's states are created in one transaction, which is not measured.
         host.wait_until(&large, |run| run["counts"]["states"].as_u64() > Some(1))?;
         let mut beside = Vec::new();
         while beside.len() < 9 && host.get(&format!("/runs/{large}"))?["status"] == "RUNNING" {

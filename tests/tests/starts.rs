@@ -1,5 +1,5 @@
-//! Starts that are answered in time and never begin unseen, idempotency keys, and repeated actions:
-//! in outages, on full disks and with clocks that go back.
+//! Starts during outages, on full disks and with clocks that are set back: answered in time, never
+//! begun after a failure, and idempotent by their keys.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exosphere_tests::fleet::{Setup, with_fleet};
+use exosphere_tests::cluster::{Setup, with_cluster};
 use exosphere_tests::postgres::{Mode, Postgres};
 use exosphere_tests::{Host, binary, check, problem, tail, until};
 use reqwest::blocking::Client;
@@ -33,7 +33,7 @@ fn host(data: &Path, arguments: &[&str]) -> Result<Host> {
     Ok(host)
 }
 
-/// Sends a request that must fail in time, with the error of an unreachable database.
+/// Sends a request that must fail within the time limit, with the error of an unreachable database.
 fn unavailable(host: &Host, method: &str, path: &str, body: &Value) -> Result<Value> {
     let begun = Instant::now();
     let (status, problem) = host.refused(method, path, body)?;
@@ -72,8 +72,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Checks the answers to callers while the database is away, and that none of the starts begins
-/// when it is back.
+/// Checks the answers during an outage, and that no failed start begins after it.
 fn leaves_no_ghost(
     host: &Host,
     path: &str,
@@ -111,7 +110,7 @@ fn leaves_no_ghost(
 }
 
 #[test]
-fn a_start_in_an_outage_is_no_ghost() -> Result<()> {
+fn starts_failed_by_an_outage_never_run() -> Result<()> {
     let postgres = Postgres::start()?;
     let url = postgres.create_database("ghosts")?;
     let folder = tempfile::tempdir()?;
@@ -123,11 +122,11 @@ fn a_start_in_an_outage_is_no_ghost() -> Result<()> {
 }
 
 #[test]
-fn a_start_on_a_full_disk_is_no_ghost() -> Result<()> {
+fn starts_failed_by_disk_full_never_run() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let host = host(folder.path(), &[])?;
     let pid = Pid::from_raw(i32::try_from(host.pid())?);
-    // No file may grow beyond this: to the database the disk is full.
+    // With a limit of file sizes, the database finds the disk full.
     let limit = |current| prlimit(pid, Resource::Fsize, Rlimit { current, maximum: None });
     let go = || Ok(limit(Some(4096)).map(drop)?);
     leaves_no_ghost(&host, "/graphs/echo/runs", go, || Ok(limit(None).map(drop)?))?;
@@ -136,7 +135,7 @@ fn a_start_on_a_full_disk_is_no_ghost() -> Result<()> {
 }
 
 #[test]
-fn every_request_in_an_outage_is_answered() -> Result<()> {
+fn requests_are_answered_during_an_outage() -> Result<()> {
     let postgres = Postgres::start()?;
     let url = postgres.create_database("answers")?;
     let folder = tempfile::tempdir()?;
@@ -171,16 +170,16 @@ fn every_request_in_an_outage_is_answered() -> Result<()> {
     Ok(())
 }
 
-/// A server that is up and says nothing: the commit may be under way.
+/// The server accepts connections and does not answer: the commit may have succeeded.
 #[test]
-fn a_start_in_doubt_is_told_as_such() -> Result<()> {
+fn an_uncertain_start_is_reported_as_uncertain() -> Result<()> {
     let postgres = Postgres::start()?;
-    with_fleet(&postgres, "doubt", &[Setup { proxied: true, ..Setup::default() }], |fleet| {
-        let host = fleet.host(0)?;
+    with_cluster(&postgres, "doubt", &[Setup { proxied: true, ..Setup::default() }], |cluster| {
+        let host = cluster.host(0)?;
         host.push("lab")?;
         host.apply("echo", &echo())?;
         host.wait_for(&host.run("echo", &json!({}), &json!({}))?)?;
-        let proxy = fleet.members()[0].proxy()?;
+        let proxy = cluster.members()[0].proxy()?;
         proxy.hold();
         let body = json!({"inputs": {"value": 3}, "idempotency_key": "in doubt"});
         let problem = unavailable(host, "POST", "/graphs/echo/runs", &body)?;
@@ -196,7 +195,7 @@ fn a_start_in_doubt_is_told_as_such() -> Result<()> {
         becomes_well(host)?;
         let begun = host.send("POST", "/graphs/echo/runs", &body)?;
         host.wait_for(begun["run"].as_str().context("an id")?)?;
-        // The start without a key had no caller any more.
+        // The start without a key had no waiting caller.
         std::thread::sleep(Duration::from_secs(1));
         let runs = runs(host)?;
         ensure!(runs.len() == 2, "{runs:#?}");
@@ -205,7 +204,7 @@ fn a_start_in_doubt_is_told_as_such() -> Result<()> {
 }
 
 #[test]
-fn the_command_repeats_a_start_safely() -> Result<()> {
+fn the_cli_retries_starts_safely() -> Result<()> {
     let postgres = Postgres::start()?;
     let url = postgres.create_database("commands")?;
     let folder = tempfile::tempdir()?;
@@ -217,11 +216,11 @@ fn the_command_repeats_a_start_safely() -> Result<()> {
     let mut start = Command::new(binary()?);
     let start = start.args(line).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut start = start.spawn()?;
-    let mut words = BufReader::new(start.stderr.take().context("no pipe")?).lines();
+    let mut words = BufReader::new(start.stderr.take().context("the command has no pipe")?).lines();
     let repeats = |line: &std::io::Result<String>| {
         line.as_ref().is_ok_and(|line| line == "repeating it with the same idempotency key")
     };
-    ensure!(words.any(|line| repeats(&line)), "it was not repeated");
+    ensure!(words.any(|line| repeats(&line)), "the command did not retry");
     postgres.start_again()?;
     let rest: Vec<_> = words.map_while(Result::ok).collect();
     let output = start.wait_with_output()?;
@@ -254,9 +253,10 @@ fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
     host.apply("other", &echo())?;
     let start = |graph: &str, body: &Value| -> Result<(u16, Value)> {
         let sent = host.request("POST", &format!("/graphs/{graph}/runs"))?.json(body).send()?;
-        match sent.status().is_success() {
-            true => Ok((sent.status().as_u16(), sent.json()?)),
-            false => problem(sent),
+        if sent.status().is_success() {
+            Ok((sent.status().as_u16(), sent.json()?))
+        } else {
+            problem(sent)
         }
     };
     let first = json!({"inputs": {"value": {"a": 1, "b": [2]}}, "idempotency_key": "k1"});
@@ -267,7 +267,7 @@ fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
         status == 200 && again["started_before"] == true && again["run"] == run["run"],
         "{again}"
     );
-    // Another text of the same values.
+    // The same values in another text.
     let text = r#"{"idempotency_key": "k1", "delay_ms": 0, "store": {}, "inputs": {"value": {"b": [2.0], "a": 1e0}}}"#;
     let request =
         host.request("POST", "/graphs/echo/runs")?.header("content-type", "application/json");
@@ -311,10 +311,10 @@ fn a_key_is_held_to_its_request(host: &Host) -> Result<()> {
 }
 
 #[test]
-fn a_key_raced_for_starts_one_request() -> Result<()> {
+fn a_contended_key_starts_one_request() -> Result<()> {
     let postgres = Postgres::shared()?;
-    with_fleet(postgres, "races", &[Setup::slots(2), Setup::slots(2)], |fleet| {
-        let hosts = [fleet.host(0)?, fleet.host(1)?];
+    with_cluster(postgres, "races", &[Setup::slots(2), Setup::slots(2)], |cluster| {
+        let hosts = [cluster.host(0)?, cluster.host(1)?];
         hosts[0].push("lab")?;
         hosts[0].apply("echo", &echo())?;
         for round in 0..10 {
@@ -361,7 +361,7 @@ fn a_clock_set_back_delays_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_breach_that_cannot_change_is_not_retried() -> Result<()> {
+fn unavoidable_limit_breaches_are_not_retried() -> Result<()> {
     let host = Host::start()?;
     host.push("lab")?;
     host.push("web")?;
@@ -405,7 +405,7 @@ fn a_breach_that_cannot_change_is_not_retried() -> Result<()> {
             "{name}: {run:#}"
         );
     }
-    // An attempt that may go otherwise the next time is retried.
+    // An attempt that may succeed the next time is retried.
     let mut slow = node("wait", json!({"ms": 60_000, "value": 0}), json!({}));
     slow["nodes"][0]["timeout_ms"] = json!(50);
     let run = host.result_of("slow", &slow, &json!({}))?;

@@ -14,7 +14,7 @@ async fn refusal(bench: &Bench, bytes: &[u8]) -> Refused {
 }
 
 #[tokio::test]
-async fn a_plugin_is_admitted_and_describes_itself() {
+async fn an_admitted_plugin_returns_its_description() {
     let bench = Bench::new();
     let bytes = guest("log", &one_output("{}"));
     let admitted = bench.sandbox.admit(&bytes).await.unwrap();
@@ -27,7 +27,7 @@ async fn a_plugin_is_admitted_and_describes_itself() {
 }
 
 #[tokio::test]
-async fn what_is_no_component_is_named() {
+async fn a_wrong_file_format_is_named() {
     let bench = Bench::new();
     assert_eq!(refusal(&bench, b"").await, Refused::Empty);
     let module = wat::parse_str("(module)").unwrap();
@@ -47,7 +47,7 @@ async fn what_is_no_component_is_named() {
 }
 
 #[tokio::test]
-async fn another_world_is_refused_with_the_reason() {
+async fn a_different_wit_world_is_rejected() {
     let bench = Bench::new();
     let empty = wat::parse_str("(component)").unwrap();
     let words = refusal(&bench, &empty).await.to_string();
@@ -84,7 +84,7 @@ async fn another_world_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn proposals_that_are_off_are_refused() {
+async fn disabled_proposals_are_rejected() {
     let bench = Bench::new();
     for (proposal, functions) in [
         ("memory64", "(memory $big i64 1)"),
@@ -121,7 +121,7 @@ async fn proposals_that_are_off_are_refused() {
 }
 
 #[tokio::test]
-async fn too_many_parts_are_refused() {
+async fn too_many_parts_are_rejected() {
     let bench = Bench::new();
     let with =
         |part: &str, n: usize| guest("", &format!("{} {}", part.repeat(n), one_output("{}")));
@@ -142,7 +142,7 @@ async fn too_many_parts_are_refused() {
 }
 
 #[tokio::test]
-async fn a_describe_that_fails_is_refused() {
+async fn a_failing_describe_is_rejected() {
     let bench = Bench::new();
     for (body, what) in [
         ("unreachable", "trap"),
@@ -166,7 +166,7 @@ fn files(bench: &Bench) -> usize {
 }
 
 #[tokio::test]
-async fn a_describe_that_changes_its_answer_is_refused() {
+async fn an_unstable_describe_is_refused() {
     let bench = Bench::new();
     // The description is the current time, as letters.
     let text = text("sleep", &one_output("{}")).replace(
@@ -182,7 +182,7 @@ async fn a_describe_that_changes_its_answer_is_refused() {
 }
 
 #[tokio::test]
-async fn a_check_says_the_same_and_leaves_nothing() {
+async fn an_inspected_upload_is_not_kept() {
     let bench = Bench::new();
     let bytes = guest("log", &one_output("{}"));
     let checked = bench.sandbox.check("n", &bytes).await.unwrap().admitted;
@@ -201,7 +201,7 @@ async fn a_check_says_the_same_and_leaves_nothing() {
 /// An upload that is cut anywhere, or has a flipped bit anywhere, is refused or is
 /// another plugin. It never causes a panic.
 #[tokio::test]
-async fn damage_is_never_a_panic() {
+async fn damaged_components_cause_no_panic() {
     let bench = Bench::new();
     let bytes = guest("log", &one_output("{}"));
     for len in (0..bytes.len()).step_by(7) {

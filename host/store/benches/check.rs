@@ -3,8 +3,8 @@
 
 #![allow(missing_docs, dead_code, clippy::unwrap_used, clippy::panic)]
 
-#[path = "../tests/check/bed.rs"]
-mod bed;
+#[path = "../tests/check/harness.rs"]
+mod harness;
 #[path = "../tests/check/runs.rs"]
 mod runs;
 
@@ -16,7 +16,7 @@ use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_store::{Database, Want, check};
 
-use crate::bed::{Bed, Kind, Place};
+use crate::harness::{Harness, Kind, TestDatabase};
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -34,15 +34,15 @@ async fn figures() {
     ];
     for kind in [Kind::Sqlite, Kind::Postgres] {
         for (at, (words, runs, branches)) in shapes.into_iter().enumerate() {
-            let place = Place::new(kind, &format!("figures{at}"));
-            let mut bed = Bed::new(&place).await;
+            let database = TestDatabase::new(kind, &format!("figures{at}"));
+            let mut harness = Harness::new(&database).await;
             for _ in 0..runs {
-                run(&mut bed, &runs::fan(), branches).await;
+                run(&mut harness, &runs::fan(), branches).await;
             }
-            bed.close().await;
+            harness.close().await;
             // By itself, so that nothing but the check uses memory.
             for _ in 0..2 {
-                println!("{kind:?}, {words}: {}", alone(&place));
+                println!("{kind:?}, {words}: {}", alone(&database));
             }
         }
     }
@@ -52,8 +52,8 @@ async fn figures() {
 const DATABASE: &str = "EXOSPHERE_FIGURES";
 
 /// Checks a database in a process of its own.
-fn alone(place: &Place) -> String {
-    let database = match &place.database {
+fn alone(database: &TestDatabase) -> String {
+    let database = match &database.location {
         Database::Sqlite(file) => file.display().to_string(),
         Database::Postgres(url) => url.clone(),
     };
@@ -75,20 +75,20 @@ async fn one_check(database: String) {
 }
 
 /// Each with a body of 100 bytes.
-async fn run(bed: &mut Bed, sketch: &Sketch, branches: usize) {
-    let run = bed.start("fan", sketch, &[]).await;
+async fn run(harness: &mut Harness, sketch: &Sketch, branches: usize) {
+    let run = harness.start("fan", sketch, &[]).await;
     let body = format!("{{\"v\":\"{}\"}}", "x".repeat(92));
     let all = branches.max(2_000);
-    while !bed.held.is_empty() {
-        let mut held = std::mem::take(&mut bed.held).into_iter().peekable();
+    while !harness.held.is_empty() {
+        let mut held = std::mem::take(&mut harness.held).into_iter().peekable();
         while held.peek().is_some() {
             let mut members = Vec::new();
             for state in held.by_ref().take(all.min(10_000)) {
                 let count = if state.place.path.as_str() == "00" { branches } else { 1 };
                 let outcome = Outcome::Outputs(vec![body.clone(); count]);
-                members.push(bed.finished(&run, &state, outcome, Journal::default()).await);
+                members.push(harness.finish(&run, &state, outcome, Journal::default()).await);
             }
-            bed.commit(members, Want::Births(2_000_000)).await;
+            harness.commit(members, Want::Births(2_000_000)).await;
         }
     }
 }

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_fails_and_then_does_not() {
+    fn flaky_fails_then_succeeds() {
         let inputs = json!({"fail_attempts": 2, "echo": [1], "mark": "seen"});
         let mut host = Host::new();
         for attempt in 1..=2 {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn for_good() {
+    fn flaky_can_fail_permanently() {
         let inputs = json!({"fail_attempts": 1, "permanent": true, "message": "no"});
         let attempt = Host::new().run(&PLUGIN, "flaky", inputs);
         assert_eq!(

@@ -32,7 +32,7 @@ fn gate(input: Input) -> Result<Flow<Output>> {
     }
 }
 
-/// Returns the reason why the value may not pass, if there is one.
+/// Returns the reason for which the value may not pass, if any.
 fn objection(input: &Input) -> Result<Option<String>> {
     if !input.open {
         return Ok(Some("the gate is closed".into()));
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_through() {
+    fn open_gates_pass_values() {
         for inputs in [
             json!({"value": "x"}),
             json!({"value": 3, "open": true, "at_least": 3, "below": 3.5}),
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not() {
+    fn closed_gates_prune_with_a_reason() {
         for (inputs, why) in [
             (json!({"value": 1, "open": false}), "the gate is closed"),
             (json!({"value": 1, "at_least": 2}), "1 is less than 2"),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn words_cannot_be_compared() {
+    fn text_cannot_be_compared() {
         let failed = attempt(json!({"value": "x", "below": 1}));
         assert_eq!(failed.failure().message, "\"x\" is not a number to compare");
         assert!(!failed.failure().retryable);

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_waits_until_the_counter_is_there() {
+    fn poller_requeues_until_the_counter_is_reached() {
         let inputs = json!({"key": "done", "until": 2, "every_ms": 30});
         let mut host = Host::new();
         assert_eq!(host.run(&PLUGIN, "poller", &inputs).requeued_ms(), 30);
@@ -60,13 +60,13 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_milliseconds_unless_told_otherwise() {
+    fn the_default_interval_is_100_ms() {
         let attempt = Host::new().run(&PLUGIN, "poller", json!({"key": "k", "until": 1}));
         assert_eq!(attempt.requeued_ms(), 100);
     }
 
     #[test]
-    fn what_is_no_number_fails() {
+    fn non_numeric_counters_fail() {
         let mut host = Host::new().store("k", "many");
         let attempt = host.run(&PLUGIN, "poller", json!({"key": "k", "until": 1}));
         assert!(attempt.failure().message.contains("`k`"));

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_adds() {
+    fn tally_adds_to_the_counter() {
         let mut host = Host::new();
         let output = host.run(&PLUGIN, "tally", json!({"key": "n"})).output();
         assert_eq!(output, json!({"key": "n", "by": 1, "value": null}));

@@ -39,7 +39,7 @@ mod tests {
     use crate::PLUGIN;
 
     #[test]
-    fn words_are_runs_of_ascii_letters_in_lower_case() {
+    fn words_are_lower_case_ascii_runs() {
         let mut host = Host::new().store("words", "10");
         let chunk = "Don't stop, naïve DON: x2y_z";
         let output = host.run(&PLUGIN, "count", json!({"chunk": chunk})).output();
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_without_words() {
+    fn a_chunk_without_words_counts_zero() {
         let output = Host::new().run(&PLUGIN, "count", json!({"chunk": " 1, 2!\n"})).output();
         assert_eq!(output, json!({"counts": {}, "words": 0}));
     }

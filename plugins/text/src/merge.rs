@@ -59,7 +59,7 @@ mod tests {
     use crate::PLUGIN;
 
     #[test]
-    fn counts_are_added_and_the_most_frequent_come_first() {
+    fn merge_sums_counts_and_ranks_words() {
         let counts = json!([{"b": 2, "c": 1}, null, {"a": 2, "c": 3}, {}]);
         let output =
             Host::new().run(&PLUGIN, "merge", json!({"counts": counts, "top": 2})).output();
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_words_unless_told_otherwise() {
+    fn merge_lists_ten_words_by_default() {
         let counts: BTreeMap<_, _> = ('a'..='z').map(|letter| (letter.to_string(), 1)).collect();
         let output = Host::new().run(&PLUGIN, "merge", json!({"counts": [counts]})).output();
         assert_eq!(output["top"].as_array().map(Vec::len), Some(10));
@@ -76,13 +76,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_merge() {
+    fn merging_nothing_gives_zero() {
         let output = Host::new().run(&PLUGIN, "merge", json!({"counts": []})).output();
         assert_eq!(output, json!({"top": [], "words": 0, "distinct": 0, "missing": 0}));
     }
 
     #[test]
-    fn the_three_nodes_together() {
+    fn the_three_nodes_work_together() {
         let text = "the cat and the hat and the bat ".repeat(30);
         let mut host = Host::new();
         let chunks = host.run(&PLUGIN, "split", json!({"text": text})).outputs();

@@ -25,8 +25,7 @@ fn eight() -> NonZeroU32 {
     const { NonZeroU32::new(8).unwrap() }
 }
 
-/// Cuts a text into chunks of about the same length. Joined in order, they are the text
-/// again.
+/// Cuts a text into chunks of about the same length, which join to the text.
 pub fn split(input: Input) -> Result<Flow<Chunk>> {
     let mut rest = input.text.as_str();
     let wanted = (input.chunks.get() as usize).max(rest.len().div_ceil(MAX_CHUNK));
@@ -52,7 +51,7 @@ fn cut(text: &str, about: usize) -> Result<usize> {
     })
 }
 
-/// Tells whether a position is not inside a word.
+/// Returns whether a position is outside of words.
 fn is_edge(text: &str, at: usize) -> bool {
     let letter = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_alphabetic);
     text.is_char_boundary(at) && !(letter(at - 1) && letter(at))
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn no_word_is_cut_and_nothing_is_lost() {
+    fn split_cuts_no_word_and_loses_nothing() {
         let text = "The quick, brown fox – naïve 'n' lazy – jumps.\n".repeat(20);
         for wanted in [1, 2, 3, 7, 50, 1_000] {
             let found = chunks(json!({"text": text, "chunks": wanted}));
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn small_texts() {
+    fn small_texts_get_few_chunks() {
         assert_eq!(chunks(json!({"text": ""})), Vec::<String>::new());
         assert_eq!(chunks(json!({"text": "word", "chunks": 3})), ["word"]);
         assert_eq!(chunks(json!({"text": "ab cd", "chunks": 2})), ["ab ", "cd"]);
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_split_fails_for_good() {
+    fn unsplittable_texts_fail_permanently() {
         let word = "x".repeat(MAX_CHUNK + 1);
         let attempt = Host::new().run(&PLUGIN, "split", json!({"text": word}));
         assert!(!attempt.failure().retryable);

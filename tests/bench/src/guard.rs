@@ -1,48 +1,48 @@
-//! A guard against large slowdowns: the host's rates beside the yardsticks of the same minute, with
-//! much room for noise, in any build. The database's yardstick uses the store's own transactions,
-//! so a slowdown of those shows in a benchmark alone. Not a benchmark.
+//! A guard against large slowdowns: compares the host's rates with the baselines of the same minute,
+//! with much room for noise, in any build. The baseline of the database uses the store's own
+//! transactions, so that only the benchmark shows a slowdown of these.
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::postgres::Postgres;
 use serde_json::json;
 
-use crate::closed::closed;
-use crate::figures::Figures;
+use crate::baselines::database::StorePipeline;
+use crate::baselines::sandbox::SandboxLoop;
+use crate::closed_loop::closed;
 use crate::graphs::CHAIN;
 use crate::loads::fanout;
-use crate::subject::Subject;
-use crate::yardsticks::database::Street;
-use crate::yardsticks::sandbox::Loop;
+use crate::results::Results;
+use crate::system_under_test::SystemUnderTest;
 
 /// Branches of the fanout, and chains.
 const BRANCHES: u64 = 5_000;
 const RUNS: u64 = 100;
-/// States that one transaction ends in the database's yardstick.
+/// States that one transaction ends in the database's baseline.
 const BATCH: usize = 64;
-/// Minimum ratio of the host's rate to the slower yardstick.
-const LEAST: f64 = 0.1;
+/// Minimum ratio of the host's rate to the slower baseline.
+const MIN_RATIO: f64 = 0.1;
 /// Maximum of tries, since another program may interfere.
 const TRIES: u32 = 3;
 
 /// Measures the ratios, and fails if one is below the minimum.
 pub fn run(postgres: &Postgres) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let sandbox = Loop::new(folder.path())?;
-    let subjects = Subject::both(postgres, "guard")?;
-    for (on_postgres, subject) in subjects.iter().enumerate() {
-        let name = subject.name;
+    let sandbox = SandboxLoop::new(folder.path())?;
+    let systems = SystemUnderTest::both(postgres, "guard")?;
+    for (on_postgres, system) in systems.iter().enumerate() {
+        let name = system.name;
         let mut best: f64 = 0.0;
         for turn in 0..TRIES {
             let calls = sandbox.rates()?.last().context("no node")?.1;
-            let street = match on_postgres {
-                0 => Street::sqlite(folder.path())?,
-                _ => Street::postgres(postgres.create_database(&format!("guard{turn}"))?)?,
+            let pipeline = match on_postgres {
+                0 => StorePipeline::sqlite(folder.path())?,
+                _ => StorePipeline::postgres(postgres.create_database(&format!("guard{turn}"))?)?,
             };
-            let commits = street.rate(BATCH)?;
-            let mut found = Figures::default();
-            fanout(subject, "fanout", BRANCHES, "fanout", &mut found)?;
+            let commits = pipeline.rate(BATCH)?;
+            let mut found = Results::default();
+            fanout(system, "fanout", BRANCHES, "fanout", &mut found)?;
             let fanned = found.latest("fanout", name).context("no rate")?;
-            let chains = closed(&subject.work("chain", &json!({})), RUNS, RUNS)?;
+            let chains = closed(&system.work("chain", &json!({})), RUNS, RUNS)?;
             let chained = chains.rate((RUNS * CHAIN) as f64);
             let part = fanned.min(chained) / calls.min(commits);
             println!(
@@ -50,16 +50,16 @@ pub fn run(postgres: &Postgres) -> Result<()> {
                  {calls:.0}, database alone {commits:.0}: {part:.2}"
             );
             best = best.max(part);
-            if best >= LEAST {
+            if best >= MIN_RATIO {
                 break;
             }
         }
         ensure!(
-            best >= LEAST,
-            "on {name} the host reaches {best:.2} of what the slower of sandbox and database can \
-             do, and should reach {LEAST} at least: something on a state's way has become slow"
+            best >= MIN_RATIO,
+            "on {name} the host reaches {best:.2} of the rate of the slower of sandbox and database \
+             alone, and should reach {MIN_RATIO}: a part of the execution path has become slow"
         );
     }
-    println!("the host is as fast beside the yardsticks as it should be");
+    println!("the host is fast enough compared with the baselines");
     Ok(())
 }

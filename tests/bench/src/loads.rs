@@ -1,5 +1,5 @@
-//! The loads, in rounds: yardsticks, the host on both databases, and optionally peers, one after
-//! the other in each round.
+//! The loads, in rounds: each round measures the baselines, the host on both databases, and
+//! optionally peers.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use anyhow::{Context, Result};
 use exosphere_tests::postgres::Postgres;
 use serde_json::json;
 
-use crate::closed::{Went, alone, closed};
-use crate::figures::{Figures, Unit};
+use crate::baselines::{self, Baselines};
+use crate::closed_loop::{LoopTimes, alone, closed};
 use crate::graphs::{CARRIERS, CHAIN, CHAINS, CHAINS_OF, FANOUTS, WIDE, fanout_of};
 use crate::open_loop;
 use crate::peers::{self, Peers};
-use crate::subject::Subject;
-use crate::yardsticks::{self, Yardsticks};
+use crate::results::{Results, Unit};
+use crate::system_under_test::SystemUnderTest;
 
 /// One-state runs, and the clients that start them.
 pub const SINGLES: (u64, u64) = (10_000, 64);
@@ -32,77 +32,76 @@ pub const ONE_STATE: &str = "one-state run on an idle host";
 /// The name of the load that measures the maximum rate of runs.
 pub const CLIENTS: &str = "one-state runs, 64 clients";
 
-/// Measures all loads, after an uncounted round. A peer that fails is reported, and left out from
-/// then on.
+/// Measures all loads, after an uncounted round. A peer that fails is reported, and then left out.
 pub fn run(
     postgres: &Postgres,
     mut peers: Option<Peers>,
     rounds: u32,
     notes: &mut Vec<String>,
-    figures: &mut Figures,
+    results: &mut Results,
 ) -> Result<()> {
-    let yardsticks = Yardsticks::new(postgres)?;
-    let subjects = Subject::both(postgres, "loads")?;
+    let baselines = Baselines::new(postgres)?;
+    let systems = SystemUnderTest::both(postgres, "loads")?;
     for number in 0..=rounds {
         eprintln!(
             "loads: round {number} of {rounds}{}",
             if number == 0 { " (warms up)" } else { "" }
         );
-        let mut found = Figures::default();
-        yardsticks.round(&mut found)?;
-        for subject in &subjects {
-            round(subject, &mut found).with_context(|| format!("on {}", subject.name))?;
-            compare(subject.name, &mut found)?;
+        let mut found = Results::default();
+        baselines.round(&mut found)?;
+        for system in &systems {
+            round(system, &mut found).with_context(|| format!("on {}", system.name))?;
+            compare(system.name, &mut found)?;
         }
         if let Some(peers) = &mut peers {
-            for subject in &subjects {
-                beside(subject, &mut found)?;
+            for system in &systems {
+                beside(system, &mut found)?;
             }
             notes.extend(peers.round(number, &mut found));
         }
         if number > 0 {
-            found.0.iter().for_each(|it| figures.add(&it.load, &it.subject, it.unit, it.values[0]));
+            found.0.iter().for_each(|it| results.add(&it.load, &it.subject, it.unit, it.values[0]));
         }
     }
     Ok(())
 }
 
-fn round(subject: &Subject, figures: &mut Figures) -> Result<()> {
-    let name = subject.name;
+fn round(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
+    let name = system.name;
     for branches in FANOUTS {
-        fanout(subject, "fanout", branches, &fanout_of(branches), figures)?;
+        fanout(system, "fanout", branches, &fanout_of(branches), results)?;
     }
-    fanout(subject, "minimal", FANOUTS[1], "fanout of 20,000, the smallest node", figures)?;
-    let went = closed(&subject.work("chain", &json!({})), CHAINS, CHAINS)?;
-    note(&went, CHAINS_OF, name, (CHAINS * CHAIN) as f64, figures);
+    fanout(system, "minimal", FANOUTS[1], "fanout of 20,000, the smallest node", results)?;
+    let times = closed(&system.work("chain", &json!({})), CHAINS, CHAINS)?;
+    note(&times, CHAINS_OF, name, (CHAINS * CHAIN) as f64, results);
     let (runs, clients) = SINGLES;
-    let mut went = closed(&subject.work("single", &json!({})), clients, runs)?;
-    let most = went.rate(runs as f64);
-    figures.add(CLIENTS, name, Unit::RunsPerSecond, most);
-    figures.add_latencies(CLIENTS, name, &mut went.latencies);
+    let mut times = closed(&system.work("single", &json!({})), clients, runs)?;
+    let most = times.rate(runs as f64);
+    results.add(CLIENTS, name, Unit::RunsPerSecond, most);
+    results.add_latencies(CLIENTS, name, &mut times.latencies);
     let (runs, clients) = WIDES;
-    let went = closed(&subject.work("wide", &json!({})), clients, runs)?;
-    note(&went, "a wide graph of 100, 16 clients", name, (runs * WIDE) as f64, figures);
+    let times = closed(&system.work("wide", &json!({})), clients, runs)?;
+    note(&times, "a wide graph of 100, 16 clients", name, (runs * WIDE) as f64, results);
     for (words, bytes, runs, clients) in PAYLOADS {
         let inputs = json!({"value": "x".repeat(bytes)});
-        let went = closed(&subject.work("carriers", &inputs), clients, runs)?;
+        let times = closed(&system.work("carriers", &inputs), clients, runs)?;
         let load = format!("chains of 10 that carry {words}");
-        note(&went, &load, name, (runs * CARRIERS) as f64, figures);
+        note(&times, &load, name, (runs * CARRIERS) as f64, results);
     }
     let (runs, clients) = STORES;
-    let went = closed(&subject.work("store", &json!({})), clients, runs)?;
-    note(&went, "a node that calls the store 100 times", name, runs as f64, figures);
+    let times = closed(&system.work("store", &json!({})), clients, runs)?;
+    note(&times, "a node that calls the store 100 times", name, runs as f64, results);
     let (runs, pause) = ALONE;
-    let mut latencies = alone(&subject.work("single", &json!({})), runs, pause)?;
-    figures.add_latencies(ONE_STATE, name, &mut latencies);
-    open_loop::run(subject, most, figures)
+    let mut latencies = alone(&system.work("single", &json!({})), runs, pause)?;
+    results.add_latencies(ONE_STATE, name, &mut latencies);
+    open_loop::run(system, most, results)
 }
 
-/// Adds the ratios of the host's rates to the possible rates of this machine, in this minute.
-fn compare(name: &str, figures: &mut Figures) -> Result<()> {
+/// Adds the ratios of the host's rates to the baselines of the same round.
+fn compare(name: &str, results: &mut Results) -> Result<()> {
     let [ten, fanout, hundred] = FANOUTS.map(fanout_of);
-    let (whole, chains) = (yardsticks::whole(), yardsticks::chains());
-    let (batch, small) = (yardsticks::batch_of(256), yardsticks::batch_of(64));
+    let (whole, chains) = (baselines::whole(), baselines::chains());
+    let (batch, small) = (baselines::batch_of(256), baselines::batch_of(64));
     let pairs = [
         (&*ten, &*whole),
         (&*fanout, &*whole),
@@ -111,44 +110,44 @@ fn compare(name: &str, figures: &mut Figures) -> Result<()> {
         (CHAINS_OF, &*chains),
         (CHAINS_OF, &*small),
     ];
-    for (load, yardstick) in pairs {
-        let rate = figures.latest(load, name).with_context(|| format!("no {load}"))?;
-        let possible = yardsticks::possible(figures, name, yardstick).context("no yardstick")?;
-        figures.add(&format!("{load} : {yardstick}"), name, Unit::Ratio, rate / possible);
+    for (load, baseline) in pairs {
+        let rate = results.latest(load, name).with_context(|| format!("no {load}"))?;
+        let possible = baselines::possible(results, name, baseline).context("no baseline")?;
+        results.add(&format!("{load} : {baseline}"), name, Unit::Ratio, rate / possible);
     }
     Ok(())
 }
 
 /// Measures a fanout of `branches` branches, by the clock of the client that starts it.
 pub fn fanout(
-    subject: &Subject,
+    system: &SystemUnderTest,
     graph: &str,
     branches: u64,
     load: &str,
-    figures: &mut Figures,
+    results: &mut Results,
 ) -> Result<()> {
-    let went = closed(&subject.work(graph, &json!({"n": branches})), 1, 1)?;
-    note(&went, load, subject.name, branches as f64 + 2.0, figures);
+    let times = closed(&system.work(graph, &json!({"n": branches})), 1, 1)?;
+    note(&times, load, system.name, branches as f64 + 2.0, results);
     Ok(())
 }
 
-fn note(went: &Went, load: &str, subject: &str, states: f64, figures: &mut Figures) {
-    figures.add(load, subject, Unit::StatesPerSecond, went.rate(states));
+fn note(times: &LoopTimes, load: &str, system: &str, states: f64, results: &mut Results) {
+    results.add(load, system, Unit::StatesPerSecond, times.rate(states));
 }
 
 /// Runs the shapes of the peers, in sizes that the peers can do.
-fn beside(subject: &Subject, figures: &mut Figures) -> Result<()> {
-    fanout(subject, "fanout", peers::BRANCHES, peers::FANOUT, figures)?;
-    let went = closed(&subject.work("chain", &json!({})), peers::CHAIN_RUNS, peers::CHAIN_RUNS)?;
-    note(&went, peers::CHAINS, subject.name, (peers::CHAIN_RUNS * CHAIN) as f64, figures);
-    let went = closed(&subject.work("single", &json!({})), peers::CLIENTS, peers::SINGLE_RUNS)?;
-    figures.add(
+fn beside(system: &SystemUnderTest, results: &mut Results) -> Result<()> {
+    fanout(system, "fanout", peers::BRANCHES, peers::FANOUT, results)?;
+    let times = closed(&system.work("chain", &json!({})), peers::CHAIN_RUNS, peers::CHAIN_RUNS)?;
+    note(&times, peers::CHAINS, system.name, (peers::CHAIN_RUNS * CHAIN) as f64, results);
+    let times = closed(&system.work("single", &json!({})), peers::CLIENTS, peers::SINGLE_RUNS)?;
+    results.add(
         peers::SINGLES,
-        subject.name,
+        system.name,
         Unit::RunsPerSecond,
-        went.rate(peers::SINGLE_RUNS as f64),
+        times.rate(peers::SINGLE_RUNS as f64),
     );
-    let mut went = closed(&subject.work("single", &json!({})), 1, peers::LATENCY_RUNS)?;
-    figures.add_latencies(peers::LATENCY, subject.name, &mut went.latencies);
+    let mut times = closed(&system.work("single", &json!({})), 1, peers::LATENCY_RUNS)?;
+    results.add_latencies(peers::LATENCY, system.name, &mut times.latencies);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The machine and the versions that a report is about.
+//! The machine and the software versions of a report.
 
 use std::fmt;
 use std::fs;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use exosphere_tests::postgres::Postgres;
 use serde::Serialize;
 
-/// The machine and versions that the figures depend on.
+/// The machine and versions that the results depend on.
 #[derive(Debug, Serialize)]
 pub struct Machine {
     processor: String,

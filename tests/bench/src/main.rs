@@ -1,37 +1,36 @@
-//! The benchmark that `cargo xtask bench` runs. Its parts are the limits of the machine
-//! (yardsticks), the host's rates (loads), the cost of history and plugins (growth), the host's
-//! memory, idle cost and start time (resources), and other systems (peers). Everything runs in
-//! interleaved rounds, so that each figure is also a ratio of one run. The report is one JSON and
-//! one Markdown file.
+//! The benchmark that `cargo xtask bench` runs: the limits of the machine (baselines), the host's
+//! rates (loads), the cost of history and plugins (growth), the host's memory, idle cost and start
+//! time (resources), and other systems (peers). All run in interleaved rounds, so that each result
+//! also has a ratio to a baseline of the same minute. The report is a JSON and a Markdown file.
 //!
 //! Not here: a verdict, but for `--guard`. docs/reference/performance.md says what the figures mean.
 
-mod figures;
+mod results;
 mod report;
 mod machine;
 mod client;
-mod closed;
-mod subject;
+mod closed_loop;
+mod system_under_test;
 mod graphs;
-mod yardsticks;
+mod baselines;
 mod loads;
 mod open_loop;
-mod growth;
+mod table_growth;
 mod resources;
 mod guard;
-mod baseline;
+mod build_comparison;
 mod peers;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-// The yardsticks use the same allocator as the host.
+// The baselines use the same allocator as the host.
 use exosphere_allocator as _;
 use exosphere_tests::postgres::Postgres;
 
-use figures::Figures;
 use report::Report;
+use results::Results;
 
 /// Measure Exosphere beside the limits of the machine.
 #[derive(Debug, Parser)]
@@ -43,10 +42,10 @@ Examples:
   cargo xtask bench --only loads --peers     beside Restate and DBOS
   cargo xtask bench --baseline old/exosphere beside an earlier build (a minute a round)
 
-Nothing else should run on the machine meanwhile. Figures go to the terminal and,
+Nothing else should run on the machine meanwhile. Results go to the terminal and,
 with all values of all rounds, to target/bench/.")]
 struct Arguments {
-    /// Measure these parts alone
+    /// Measure only these parts
     #[arg(long, value_enum, value_name = "PART")]
     only: Vec<Part>,
     /// Number of counted rounds; one more goes before them
@@ -61,8 +60,8 @@ struct Arguments {
     /// The folder for the report
     #[arg(long, default_value = "target/bench", value_name = "DIR")]
     out: PathBuf,
-    /// Only compare a short load to the yardsticks, and fail if the host has become much slower
-    /// beside them
+    /// Only compare a short load with the machine's baselines, and fail if the host has become much
+    /// slower than these
     #[arg(long, conflicts_with_all = ["only", "peers"])]
     guard: bool,
     /// Compare the three main loads with those of another build of the host, in turn, and print the
@@ -74,7 +73,7 @@ struct Arguments {
 /// A part of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// The yardsticks of the machine, and the loads on the host
+    /// The baselines of the machine, and the loads on the host
     Loads,
     /// The cost of finished states and plugins
     Growth,
@@ -89,27 +88,24 @@ fn main() -> Result<()> {
         return guard::run(&postgres);
     }
     if let Some(binary) = &arguments.baseline {
-        return baseline::run(&postgres, binary, arguments.rounds);
+        return build_comparison::run(&postgres, binary, arguments.rounds);
     }
     let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
-    let (mut figures, mut notes) = (Figures::default(), Vec::new());
+    let (mut results, mut notes) = (Results::default(), Vec::new());
     if wanted(Part::Loads) {
-        let peers = match arguments.peers {
-            true => {
-                let (peers, told) = peers::Peers::prepare(&arguments.out.join("peers"), &postgres);
-                notes.extend(told);
-                Some(peers)
-            }
-            false => None,
-        };
-        loads::run(&postgres, peers, arguments.rounds, &mut notes, &mut figures)?;
+        let peers = arguments.peers.then(|| {
+            let (peers, told) = peers::Peers::prepare(&arguments.out.join("peers"), &postgres);
+            notes.extend(told);
+            peers
+        });
+        loads::run(&postgres, peers, arguments.rounds, &mut notes, &mut results)?;
     }
     if wanted(Part::Growth) {
-        growth::run(&postgres, arguments.history, arguments.rounds, &mut figures)?;
+        table_growth::run(&postgres, arguments.history, arguments.rounds, &mut results)?;
     }
     if wanted(Part::Resources) {
-        resources::run(&postgres, arguments.rounds, &mut figures)?;
+        resources::run(&postgres, arguments.rounds, &mut results)?;
     }
-    Report::new(machine::describe(&postgres)?, arguments.rounds, notes, figures)
+    Report::new(machine::describe(&postgres)?, arguments.rounds, notes, results)
         .write(&arguments.out)
 }

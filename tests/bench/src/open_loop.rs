@@ -1,6 +1,6 @@
-//! An open loop: runs start when they are due, whether earlier ones are over or not, as in real
-//! traffic. A latency counts from the moment at which the run was due. So a stalled host is charged
-//! for every run that had to wait (no coordinated omission).
+//! An open loop: runs start when they are due, even if earlier ones are still running, as in real
+//! traffic. A latency counts from the due time, so that a stalled host is charged for each run that
+//! had to wait (no coordinated omission).
 
 use std::time::{Duration, Instant};
 
@@ -11,24 +11,24 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::client::Connection;
-use crate::closed::{Work, succeed};
-use crate::figures::Figures;
-use crate::subject::Subject;
+use crate::closed_loop::{Work, succeed};
+use crate::results::Results;
+use crate::system_under_test::SystemUnderTest;
 
 /// Percentages of the highest rate.
 const PERCENTS: [u32; 3] = [25, 50, 75];
 /// Duration of each.
-const LASTS: Duration = Duration::from_secs(6);
+const DURATION: Duration = Duration::from_secs(6);
 /// Maximum of connections. A run that finds none free waits for one, and that counts.
 const CONNECTIONS: usize = 256;
 
 /// Measures latencies at percentages of the rate that 64 clients reached.
-pub fn run(subject: &Subject, most: f64, figures: &mut Figures) -> Result<()> {
+pub fn run(system: &SystemUnderTest, most: f64, results: &mut Results) -> Result<()> {
     for percent in PERCENTS {
         let rate = most * f64::from(percent) / 100.0;
-        let mut latencies = at_rate(&subject.work("single", &json!({})), rate)?;
+        let mut latencies = at_rate(&system.work("single", &json!({})), rate)?;
         let load = format!("open loop at {percent} % of the highest rate");
-        figures.add_latencies(&load, subject.name, &mut latencies);
+        results.add_latencies(&load, system.name, &mut latencies);
     }
     Ok(())
 }
@@ -68,6 +68,6 @@ fn arrivals(rate: f64) -> impl Iterator<Item = Duration> {
     std::iter::from_fn(move || {
         let uniform: f64 = random.random();
         at -= (1.0 - uniform).ln() / rate;
-        (at < LASTS.as_secs_f64()).then(|| Duration::from_secs_f64(at))
+        (at < DURATION.as_secs_f64()).then(|| Duration::from_secs_f64(at))
     })
 }

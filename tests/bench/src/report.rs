@@ -7,10 +7,10 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::figures::{Figure, Figures};
 use crate::machine::Machine;
+use crate::results::{Measurement, Results};
 
-/// All figures, and the machine.
+/// All results, and the machine.
 #[derive(Debug, Serialize)]
 pub struct Report {
     machine: Machine,
@@ -19,23 +19,23 @@ pub struct Report {
     figures: Vec<Summary>,
 }
 
-/// A figure with its median and spread.
+/// A measurement with its median and spread.
 #[derive(Debug, Serialize)]
 struct Summary {
     #[serde(flatten)]
-    figure: Figure,
+    measurement: Measurement,
     median: f64,
     least: f64,
     most: f64,
 }
 
 impl Report {
-    pub fn new(machine: Machine, rounds: u32, notes: Vec<String>, figures: Figures) -> Report {
-        let summary = |figure: Figure| {
-            let (least, most) = figure.spread();
-            Summary { median: figure.median(), least, most, figure }
+    pub fn new(machine: Machine, rounds: u32, notes: Vec<String>, results: Results) -> Report {
+        let summary = |measurement: Measurement| {
+            let (least, most) = measurement.spread();
+            Summary { median: measurement.median(), least, most, measurement }
         };
-        Report { machine, rounds, notes, figures: figures.0.into_iter().map(summary).collect() }
+        Report { machine, rounds, notes, figures: results.0.into_iter().map(summary).collect() }
     }
 
     /// Writes `report.json` and `report.md`, and prints the latter.
@@ -53,9 +53,9 @@ impl Report {
         writeln!(text, "Medians of {} interleaved rounds.\n", self.rounds)?;
         writeln!(text, "| load | on | unit | median | least | most |")?;
         writeln!(text, "|---|---|---|--:|--:|--:|")?;
-        for Summary { figure, median, least, most } in &self.figures {
+        for Summary { measurement, median, least, most } in &self.figures {
             let [median, least, most] = [*median, *least, *most].map(number);
-            let Figure { load, subject, unit, .. } = figure;
+            let Measurement { load, subject, unit, .. } = measurement;
             writeln!(
                 text,
                 "| {load} | {subject} | {} | {median} | {least} | {most} |",

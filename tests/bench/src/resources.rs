@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use exosphere_tests::postgres::Postgres;
-use exosphere_tests::watch::Watch;
+use exosphere_tests::process_stats::ProcessStats;
 use exosphere_tests::{component, good};
 use serde_json::json;
 
-use crate::closed::closed;
-use crate::figures::{Figures, Unit};
+use crate::closed_loop::closed;
 use crate::graphs;
-use crate::subject::Subject;
+use crate::results::{Results, Unit};
+use crate::system_under_test::SystemUnderTest;
 
 /// Branches of the fanout whose memory is watched.
 const BRANCHES: u64 = 100_000;
@@ -24,77 +24,77 @@ const SETTLES: Duration = Duration::from_secs(3);
 const IDLE: Duration = Duration::from_secs(20);
 
 /// Measures all resources.
-pub fn run(postgres: &Postgres, rounds: u32, figures: &mut Figures) -> Result<()> {
-    let mut subjects = Subject::both(postgres, "resources")?;
-    for subject in &subjects {
-        upload(subject, 0..PLUGINS.0)?;
+pub fn run(postgres: &Postgres, rounds: u32, results: &mut Results) -> Result<()> {
+    let mut systems = SystemUnderTest::both(postgres, "resources")?;
+    for system in &systems {
+        upload(system, 0..PLUGINS.0)?;
         for number in 0..PLUGINS.0 {
-            subject.host.apply(&named(number), &graphs::tally(&named(number)))?;
+            system.host.apply(&named(number), &graphs::tally(&named(number)))?;
         }
     }
     for number in 1..=rounds {
         eprintln!("resources: round {number} of {rounds}");
-        for subject in &mut subjects {
-            memory(subject, figures)?;
-            idle(subject, figures)?;
+        for system in &mut systems {
+            memory(system, results)?;
+            idle(system, results)?;
         }
     }
-    for subject in &subjects {
-        upload(subject, PLUGINS.0..PLUGINS.1)?;
+    for system in &systems {
+        upload(system, PLUGINS.0..PLUGINS.1)?;
     }
     for _ in 0..rounds {
-        for subject in &mut subjects {
-            let took = subject.restart()?.as_secs_f64();
+        for system in &mut systems {
+            let took = system.restart()?.as_secs_f64();
             let load = "start with 100 plugins in the code cache";
-            figures.add(load, subject.name, Unit::Seconds, took);
+            results.add(load, system.name, Unit::Seconds, took);
         }
     }
     Ok(())
 }
 
 /// Measures the maximum memory of a fresh host in one wide fanout.
-fn memory(subject: &mut Subject, figures: &mut Figures) -> Result<()> {
-    subject.restart()?;
-    closed(&subject.work("fanout", &json!({"n": BRANCHES})), 1, 1)?;
-    let most = mebibytes(subject, "VmHWM")?;
-    figures.add("fanout of 100,000, most memory of the host", subject.name, Unit::Mebibytes, most);
+fn memory(system: &mut SystemUnderTest, results: &mut Results) -> Result<()> {
+    system.restart()?;
+    closed(&system.work("fanout", &json!({"n": BRANCHES})), 1, 1)?;
+    let most = mebibytes(system, "VmHWM")?;
+    results.add("fanout of 100,000, most memory of the host", system.name, Unit::Mebibytes, most);
     Ok(())
 }
 
 /// Measures the memory and processor of an idle host that has done a little of everything before.
-fn idle(subject: &mut Subject, figures: &mut Figures) -> Result<()> {
-    subject.restart()?;
+fn idle(system: &mut SystemUnderTest, results: &mut Results) -> Result<()> {
+    system.restart()?;
     for graph in ["single", "chain", "store", "wide"] {
-        closed(&subject.work(graph, &json!({})), 4, 20)?;
+        closed(&system.work(graph, &json!({})), 4, 20)?;
     }
     for number in 0..PLUGINS.0 {
-        closed(&subject.work(&named(number), &json!({})), 1, 1)?;
+        closed(&system.work(&named(number), &json!({})), 1, 1)?;
     }
-    let watch = Watch(subject.host.pid());
+    let stats = ProcessStats(system.host.pid());
     sleep(SETTLES);
-    let before = watch.cpu_seconds()?;
+    let before = stats.cpu_seconds()?;
     sleep(IDLE);
-    let used = (watch.cpu_seconds()? - before) / IDLE.as_secs_f64();
-    figures.add("idle host with ten plugins", subject.name, Unit::Core, used * 100.0);
-    let resident = mebibytes(subject, "VmRSS")?;
-    figures.add("idle host with ten plugins", subject.name, Unit::Mebibytes, resident);
+    let used = (stats.cpu_seconds()? - before) / IDLE.as_secs_f64();
+    results.add("idle host with ten plugins", system.name, Unit::Core, used * 100.0);
+    let resident = mebibytes(system, "VmRSS")?;
+    results.add("idle host with ten plugins", system.name, Unit::Mebibytes, resident);
     Ok(())
 }
 
-fn mebibytes(subject: &Subject, what: &str) -> Result<f64> {
-    Ok(Watch(subject.host.pid()).kilobytes(what)? as f64 / 1024.0)
+fn mebibytes(system: &SystemUnderTest, what: &str) -> Result<f64> {
+    Ok(ProcessStats(system.host.pid()).memory_kb(what)? as f64 / 1024.0)
 }
 
-/// Returns the name of such a plugin, and the graph that runs it.
+/// Returns the name of a numbered plugin and of its graph.
 fn named(number: usize) -> String {
     format!("tally{number}")
 }
 
 /// Uploads plugins that differ only in an unused number.
-fn upload(subject: &Subject, numbers: Range<usize>) -> Result<()> {
+fn upload(system: &SystemUnderTest, numbers: Range<usize>) -> Result<()> {
     let plugin = component("tally")?;
     for number in numbers {
-        good(subject.host.upload(&named(number), numbered(&plugin, number)?)?)?;
+        good(system.host.upload(&named(number), numbered(&plugin, number)?)?)?;
     }
     Ok(())
 }

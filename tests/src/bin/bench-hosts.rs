@@ -1,7 +1,7 @@
-//! A benchmark of many hosts on one Postgres, beside one host on SQLite. It is a program of its
-//! own, which `cargo xtask bench` does not run. Loads are interleaved in rounds; medians are
-//! printed as a table. All on this machine: hosts, Postgres and load share its cores. The arguments
-//! select parts: throughput, history, recovery, idle.
+//! A benchmark of several hosts on one Postgres, compared with one host on SQLite. `cargo xtask
+//! bench` does not run it. Loads are interleaved in rounds; medians are printed as a table. Hosts,
+//! Postgres and load share the cores of one machine. The arguments select parts: throughput,
+//! history, recovery, idle.
 //!
 //! Not here: a verdict. docs/reference/performance.md says what the figures mean.
 
@@ -174,7 +174,8 @@ fn prefill() -> String {
     ];
     for (table, numbers) in tables {
         sql.push_str(&format!(
-            "CREATE TEMP TABLE copy_of_{table} AS SELECT t.*, n FROM {table} t, generate_series(1::BIGINT, {copies}) n; \
+            "CREATE TEMP TABLE copy_of_{table} AS SELECT t.*, n \
+             FROM {table} t, generate_series(1::BIGINT, {copies}) n; \
              UPDATE copy_of_{table} SET {numbers}; \
              ALTER TABLE copy_of_{table} DROP COLUMN n; \
              INSERT INTO {table} SELECT * FROM copy_of_{table};"

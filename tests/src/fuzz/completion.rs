@@ -1,8 +1,8 @@
-//! Target `completion`: a node's completion. A guest by hand returns the bytes that it is given, as
-//! outputs, as data of a prune, as a delay or as a failure.
+//! Target `completion`: the completion of a node. A hand-written guest returns the bytes that it is
+//! given, as outputs, as data of a prune, as a delay or as a failure.
 //!
 //! Promises: an accepted output is a JSON object of at most 64 levels, data of a prune is JSON, and
-//! a delay has a valid length. Anything else is a typed failure whose words steer no terminal, and
+//! a delay has a valid length. Anything else is a typed failure without control characters, and
 //! never an internal error.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::{Chance, Outcome, Target};
+use super::{Mutator, Outcome, Target};
 use crate::guest::{self, Changes};
 
 /// The guest.
@@ -62,7 +62,7 @@ impl Completions {
             node: "attack".parse()?,
             inputs,
             context: Context::default(),
-            store: Arc::new(Nothing),
+            store: Arc::new(EmptyStore),
             secrets: Secrets::default(),
             grants: Arc::default(),
             limits: Limits::default(),
@@ -74,25 +74,25 @@ impl Completions {
 }
 
 impl Target for Completions {
-    fn input(&mut self, chance: &mut Chance) -> Vec<u8> {
-        let mut bytes = match chance.below(4) {
-            0 => chance.value(6).to_string().into_bytes(),
+    fn input(&mut self, mutator: &mut Mutator) -> Vec<u8> {
+        let mut bytes = match mutator.below(4) {
+            0 => mutator.random_json(6).to_string().into_bytes(),
             1 => {
-                let deep = chance.below(130);
+                let deep = mutator.below(130);
                 format!("{{\"x\":{}{}}}", "[".repeat(deep), "]".repeat(deep)).into_bytes()
             }
-            _ => chance.one(&self.seeds).clone(),
+            _ => mutator.pick(&self.seeds).clone(),
         };
-        let elsewhere = chance.one(&self.seeds);
-        if chance.once_in(2) {
-            chance.damage(&mut bytes, elsewhere);
+        let elsewhere = mutator.pick(&self.seeds);
+        if mutator.once_in(2) {
+            mutator.mutate_bytes(&mut bytes, elsewhere);
         }
-        bytes.insert(0, *chance.one(WAYS));
+        bytes.insert(0, *mutator.pick(WAYS));
         bytes
     }
 
     fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
-        let Some((way, bytes)) = input.split_first() else { return Ok(Outcome::Refused) };
+        let Some((way, bytes)) = input.split_first() else { return Ok(Outcome::Rejected) };
         let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let way = char::from(*way);
         match self.invoke(format!("{way}{digits}"))? {
@@ -118,18 +118,21 @@ impl Target for Completions {
                 };
                 ensure!(kinds.contains(&failure.kind), "{way} became {failure}");
                 let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
-                ensure!(!failure.message.contains(steers), "a terminal would act on {failure:?}");
-                return Ok(Outcome::Refused);
+                ensure!(
+                    !failure.message.contains(steers),
+                    "the message has control characters: {failure:?}"
+                );
+                return Ok(Outcome::Rejected);
             }
             other => bail!("{way} became {other:?}"),
         }
-        Ok(Outcome::Taken)
+        Ok(Outcome::Accepted)
     }
 }
 
 fn ensure_output(output: &str) -> Result<()> {
     let value: Value = serde_json::from_str(output)?;
-    ensure!(value.is_object(), "an output is no object: {output}");
+    ensure!(value.is_object(), "an output is not an object: {output}");
     let most = Limits::default().get(Limit::OutputDepth);
     ensure!(depth(&value) <= most, "an output has {} levels: {output}", depth(&value));
     Ok(())
@@ -144,9 +147,9 @@ fn depth(value: &Value) -> u64 {
 }
 
 /// A store without a key.
-struct Nothing;
+struct EmptyStore;
 
-impl RunStore for Nothing {
+impl RunStore for EmptyStore {
     fn get<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Entry>, Unavailable>> {
         async { Ok(None) }.boxed()
     }

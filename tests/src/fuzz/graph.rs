@@ -1,7 +1,7 @@
-//! Target `graph`: a template of a graph, as JSON text.
+//! Target `graph`: the template of a graph, as JSON text.
 //!
-//! Promises: the same template has the same answer; a refusal has a problem, and each problem a
-//! place and words; a graph is the same after being kept as JSON.
+//! Promises: equal templates have equal answers; a rejection has problems, each with a path and a
+//! message; a graph is equal after a round trip through JSON.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,28 +15,27 @@ use exosphere_domain::limits::Limits;
 use exosphere_domain::node::{DescribedNode, parse_description};
 use serde_json::Value;
 
-use super::{Chance, Outcome, Target};
+use super::{Mutator, Outcome, Target};
 use crate::checkout;
 
-/// The nodes that graphs may name: those of some plugins of this project, as the plugins describe
-/// them.
+/// The nodes that graphs may use, as some plugins of this project describe them.
 const CATALOG: &str = include_str!("../../fuzz/catalog.json");
 
-/// Seeds and a namespace that has a few plugins.
+/// Seeds, and a namespace with a few plugins.
 pub struct Graphs {
     seeds: Vec<Value>,
     namespace: Name,
-    shelf: Shelf,
+    catalog: FakeCatalog,
     limits: Limits,
 }
 
-struct Shelf {
+struct FakeCatalog {
     nodes: Vec<(Name, Arc<DescribedNode>)>,
     imports: Arc<[String]>,
     grants: Arc<Grants>,
 }
 
-impl Catalog for Shelf {
+impl Catalog for FakeCatalog {
     fn exporters(&self, node: &Name) -> Vec<Exporter> {
         let exported = self.nodes.iter().filter(|(_, found)| found.description.name == *node);
         let exporter = |(plugin, node): &(Name, Arc<DescribedNode>)| Exporter {
@@ -78,31 +77,31 @@ impl Graphs {
             }
         }
         let grants = serde_json::from_str(r#"{"secrets": ["token"]}"#)?;
-        let shelf = Shelf { nodes, imports: Arc::default(), grants: Arc::new(grants) };
-        Ok(Graphs { seeds, namespace: "default".parse()?, shelf, limits: Limits::default() })
+        let catalog = FakeCatalog { nodes, imports: Arc::default(), grants: Arc::new(grants) };
+        Ok(Graphs { seeds, namespace: "default".parse()?, catalog, limits: Limits::default() })
     }
 }
 
 impl Target for Graphs {
-    fn input(&mut self, chance: &mut Chance) -> Vec<u8> {
-        let mut template = chance.one(&self.seeds).clone();
-        let elsewhere = chance.one(&self.seeds);
-        chance.change(&mut template, elsewhere);
+    fn input(&mut self, mutator: &mut Mutator) -> Vec<u8> {
+        let mut template = mutator.pick(&self.seeds).clone();
+        let elsewhere = mutator.pick(&self.seeds);
+        mutator.mutate_json(&mut template, elsewhere);
         let mut text = template.to_string().into_bytes();
-        if chance.once_in(20) {
-            chance.damage(&mut text, elsewhere.to_string().as_bytes());
+        if mutator.once_in(20) {
+            mutator.mutate_bytes(&mut text, elsewhere.to_string().as_bytes());
         }
         text
     }
 
     fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
         let Ok(template) = serde_json::from_slice::<Value>(input) else {
-            return Ok(Outcome::Refused);
+            return Ok(Outcome::Rejected);
         };
         let secrets = BTreeSet::new();
         let context = Context {
             namespace: &self.namespace,
-            catalog: &self.shelf,
+            catalog: &self.catalog,
             secrets: &secrets,
             limits: &self.limits,
             budget: &StepBudget::new(u64::MAX),
@@ -111,30 +110,34 @@ impl Target for Graphs {
             (Err(problems), again) => {
                 ensure!(again.err().as_ref() == Some(&problems), "the problems differ");
                 ensure_paths(&problems)?;
-                return Ok(Outcome::Refused);
+                return Ok(Outcome::Rejected);
             }
             (Ok(applied), Ok(again)) => {
                 ensure!(applied == again, "the graphs differ");
                 applied
             }
-            (Ok(_), Err(_)) => anyhow::bail!("it is valid once and not twice"),
+            (Ok(_), Err(_)) => {
+                anyhow::bail!("the graph is valid, and invalid when validated again")
+            }
         };
         let kept = applied.graph.to_json();
-        // As text, which is how it is stored.
+        // As text, as in the database.
         let read = serde_json::from_str(&kept.to_string())?;
         match Graph::from_json(&read) {
-            Ok(graph) => ensure!(graph == applied.graph, "it is another after being kept: {kept}"),
-            Err(problems) => anyhow::bail!("it cannot be read after being kept: {problems:?}"),
+            Ok(graph) => {
+                ensure!(graph == applied.graph, "the graph changed in a round trip: {kept}")
+            }
+            Err(problems) => anyhow::bail!("the stored graph cannot be read: {problems:?}"),
         }
-        Ok(Outcome::Taken)
+        Ok(Outcome::Accepted)
     }
 }
 
 fn ensure_paths(problems: &[Problem]) -> Result<()> {
-    ensure!(!problems.is_empty(), "it is refused without a problem");
+    ensure!(!problems.is_empty(), "the graph was rejected without a problem");
     for problem in problems {
-        ensure!(problem.path.starts_with('$'), "a problem has no place: {problem:?}");
-        ensure!(!problem.message.is_empty(), "a problem has no words: {problem:?}");
+        ensure!(problem.path.starts_with('$'), "a problem has no path: {problem:?}");
+        ensure!(!problem.message.is_empty(), "a problem has no message: {problem:?}");
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! Fuzzing: random inputs, made from seeds, for the four readers of untrusted input, in this
-//! process, and for a whole host (`budget`). A panic, an abort or a broken promise leaves its input
-//! in `tests/fuzz/crashes/`.
+//! Fuzzing: mutates seed inputs for the four readers of untrusted input, in this process, and for a
+//! whole host (`budget`). A panic, an abort or a broken promise leaves its input in
+//! `tests/fuzz/crashes/`.
 //!
-//! The generator has a seed: equal seeds try equal inputs.
+//! The mutator has a seed: equal seeds try equal inputs.
 
-mod chance;
+mod mutate;
 mod graph;
 mod template;
 mod upload;
@@ -18,14 +18,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-pub use chance::Chance;
+pub use mutate::Mutator;
 
 use crate::checkout;
 
 /// A reader of untrusted input.
 pub trait Target {
     /// Draws an input.
-    fn input(&mut self, chance: &mut Chance) -> Vec<u8>;
+    fn input(&mut self, mutator: &mut Mutator) -> Vec<u8>;
 
     /// Tries an input.
     ///
@@ -38,9 +38,9 @@ pub trait Target {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The input was accepted.
-    Taken,
-    /// The input was refused.
-    Refused,
+    Accepted,
+    /// The input was rejected.
+    Rejected,
 }
 
 /// The targets by their names.
@@ -57,7 +57,7 @@ pub fn target(name: &str) -> Result<Box<dyn Target>> {
         "upload" => Box::new(upload::Uploads::new()?),
         "completion" => Box::new(completion::Completions::new()?),
         "budget" => Box::new(budget::Budgets::new()?),
-        _ => bail!("there is no target {name:?}; there are {}", TARGETS.join(", ")),
+        _ => bail!("unknown target {name:?}; the targets are {}", TARGETS.join(", ")),
     })
 }
 
@@ -65,9 +65,9 @@ pub fn target(name: &str) -> Result<Box<dyn Target>> {
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tried {
     /// All inputs.
-    pub all: u64,
+    pub inputs: u64,
     /// Accepted inputs.
-    pub taken: u64,
+    pub accepted: u64,
 }
 
 /// Tries random inputs for the given time.
@@ -76,28 +76,28 @@ pub struct Tried {
 /// The promise that an input broke, and how to repeat it.
 pub fn run(name: &str, seed: u64, time: Duration) -> Result<Tried> {
     let mut target = target(name)?;
-    let mut chance = Chance::new(seed);
-    let watch = Watch::new(name)?;
+    let mut mutator = Mutator::new(seed);
+    let crash_file = CrashFile::new(name)?;
     let end = Instant::now() + time;
     let mut tried = Tried::default();
     while Instant::now() < end {
-        let input = target.input(&mut chance);
-        watch.note(&input)?;
-        match judge(&mut *target, &input) {
-            Ok(outcome) => tried.taken += u64::from(outcome == Outcome::Taken),
+        let input = target.input(&mut mutator);
+        crash_file.write(&input)?;
+        match try_input(&mut *target, &input) {
+            Ok(outcome) => tried.accepted += u64::from(outcome == Outcome::Accepted),
             Err(error) => {
-                let file = watch.keep(&input)?;
+                let file = crash_file.keep(&input)?;
                 bail!(
                     "input {} of --seed {seed} broke a promise: {error:#}\nto try it again: cargo \
                      run -p exosphere-tests --bin fuzz -- {name} --input {}",
-                    tried.all,
+                    tried.inputs,
                     file.display()
                 );
             }
         }
-        tried.all += 1;
+        tried.inputs += 1;
     }
-    watch.end()?;
+    crash_file.end()?;
     Ok(tried)
 }
 
@@ -113,17 +113,17 @@ pub fn command(target: &str, mut words: impl Iterator<Item = String>) -> Result<
             "--seconds" => seconds = value.parse()?,
             "--seed" => seed = Some(value.parse()?),
             "--input" => {
-                println!("{:?}", again(target, Path::new(&value))?);
+                println!("{:?}", repeat(target, Path::new(&value))?);
                 return Ok(());
             }
-            _ => bail!("there is no {option}; there are --seconds, --seed and --input"),
+            _ => bail!("unknown option {option}; the options are --seconds, --seed and --input"),
         }
     }
     #[expect(clippy::disallowed_methods, reason = "the seed is printed, and can be given")]
     let seed = seed.unwrap_or_else(rand::random);
     println!("{target} --seed {seed}");
     let tried = run(target, seed, Duration::from_secs(seconds))?;
-    println!("{} inputs in {seconds} s, {} of them taken", tried.all, tried.taken);
+    println!("{} inputs in {seconds} s, {} of them accepted", tried.inputs, tried.accepted);
     Ok(())
 }
 
@@ -131,40 +131,40 @@ pub fn command(target: &str, mut words: impl Iterator<Item = String>) -> Result<
 ///
 /// # Errors
 /// The promise that it breaks.
-pub fn again(name: &str, file: &Path) -> Result<Outcome> {
-    let input = fs::read(file).with_context(|| format!("no {}", file.display()))?;
-    judge(&mut *target(name)?, &input)
+pub fn repeat(name: &str, file: &Path) -> Result<Outcome> {
+    let input = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    try_input(&mut *target(name)?, &input)
 }
 
-/// Tries an input, where a panic is a broken promise, too.
-fn judge(target: &mut dyn Target, input: &[u8]) -> Result<Outcome> {
+/// Tries an input. A panic is a broken promise.
+fn try_input(target: &mut dyn Target, input: &[u8]) -> Result<Outcome> {
     let tried = catch_unwind(AssertUnwindSafe(|| target.attempt(input)));
     tried.unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
-        bail!("it panicked: {}", words.unwrap_or("without words"))
+        bail!("panicked: {}", words.unwrap_or("without a message"))
     })
 }
 
-/// A file with the present input: only this file is left after an abort of the process.
-struct Watch {
+/// A file with the current input, which remains if the process aborts.
+struct CrashFile {
     name: String,
     folder: PathBuf,
     path: PathBuf,
     file: File,
 }
 
-impl Watch {
-    fn new(name: &str) -> Result<Watch> {
+impl CrashFile {
+    fn new(name: &str) -> Result<CrashFile> {
         let folder = checkout().join("tests/fuzz/crashes");
         fs::create_dir_all(&folder)?;
-        // One for each process, since tests run side by side.
+        // One file for each process, since tests run in parallel.
         let path = folder.join(format!("{name}-{}.running", std::process::id()));
         let file = File::create(&path)?;
-        Ok(Watch { name: name.to_owned(), folder, path, file })
+        Ok(CrashFile { name: name.to_owned(), folder, path, file })
     }
 
-    fn note(&self, input: &[u8]) -> Result<()> {
+    fn write(&self, input: &[u8]) -> Result<()> {
         self.file.set_len(input.len() as u64)?;
         Ok(self.file.write_all_at(input, 0)?)
     }

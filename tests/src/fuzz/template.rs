@@ -1,13 +1,13 @@
 //! Target `template`: JSON with placeholders, as text.
 //!
-//! Promises: errors have a place; a template is the same after being kept as JSON; it renders with
-//! any values of its placeholders, and is a literal without any.
+//! Promises: errors have a path; a template is equal after a round trip through JSON; it renders
+//! with any values of its placeholders, and is a literal without any.
 
 use anyhow::{Result, ensure};
 use exosphere_domain::template::{RenderError, Template, dig};
 use serde_json::{Value, json};
 
-use super::{Chance, Outcome, Target};
+use super::{Mutator, Outcome, Target};
 
 /// The seeds.
 pub struct Templates(Vec<Value>);
@@ -22,34 +22,34 @@ impl Templates {
 }
 
 impl Target for Templates {
-    fn input(&mut self, chance: &mut Chance) -> Vec<u8> {
-        let mut value = chance.one(&self.0).clone();
-        let elsewhere = chance.one(&self.0);
-        chance.change(&mut value, elsewhere);
+    fn input(&mut self, mutator: &mut Mutator) -> Vec<u8> {
+        let mut value = mutator.pick(&self.0).clone();
+        let elsewhere = mutator.pick(&self.0);
+        mutator.mutate_json(&mut value, elsewhere);
         let mut text = value.to_string().into_bytes();
-        if chance.once_in(5) {
-            chance.damage(&mut text, b"\"${{ a.outputs.b.0 }}\" $${{ }} ${{ store.k }}");
+        if mutator.once_in(5) {
+            mutator.mutate_bytes(&mut text, b"\"${{ a.outputs.b.0 }}\" $${{ }} ${{ store.k }}");
         }
         text
     }
 
     fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
         let Ok(value) = serde_json::from_slice::<Value>(input) else {
-            return Ok(Outcome::Refused);
+            return Ok(Outcome::Rejected);
         };
         let template = match Template::parse(&value, "$") {
             Ok(template) => template,
             Err(mistakes) => {
-                ensure!(!mistakes.is_empty(), "it is refused without a mistake");
+                ensure!(!mistakes.is_empty(), "the template was rejected without a problem");
                 let placed = mistakes.iter().all(|it| it.path.starts_with('$'));
-                ensure!(placed, "a mistake has no place: {mistakes:?}");
-                return Ok(Outcome::Refused);
+                ensure!(placed, "a problem has no path: {mistakes:?}");
+                return Ok(Outcome::Rejected);
             }
         };
         let kept = template.to_json();
         match Template::parse(&kept, "$") {
-            Ok(again) => ensure!(again == template, "it is another after being kept: {kept}"),
-            Err(mistakes) => anyhow::bail!("it cannot be read after being kept: {mistakes:?}"),
+            Ok(again) => ensure!(again == template, "the template changed in a round trip: {kept}"),
+            Err(mistakes) => anyhow::bail!("the stored template cannot be read: {mistakes:?}"),
         }
         let placeholders = template.placeholders().count();
         let literal = template.as_literal().cloned();
@@ -62,10 +62,13 @@ impl Target for Templates {
             Ok(dig(&found, &[path.to_owned()]).cloned().unwrap_or_default())
         });
         let rendered = rendered?;
-        ensure!(asked == placeholders, "{asked} of {placeholders} placeholders were asked for");
-        ensure!(literal.is_none_or(|literal| literal == rendered), "a literal becomes {rendered}");
+        ensure!(asked == placeholders, "{asked} of {placeholders} placeholders were rendered");
+        ensure!(
+            literal.is_none_or(|literal| literal == rendered),
+            "a literal was rendered as {rendered}"
+        );
         let fails = template.render(|placeholder| Err(RenderError::new(placeholder, "so")));
         ensure!(fails.is_err() == (placeholders > 0), "an error is lost");
-        Ok(Outcome::Taken)
+        Ok(Outcome::Accepted)
     }
 }

@@ -1,7 +1,7 @@
-//! Target `upload`: bytes that claim to be a plugin. Valid plugins are cut, damaged and joined with
-//! others; random modules are put into a valid one, where they are compiled and started.
+//! Target `upload`: bytes uploaded as a plugin. Valid plugins are cut, damaged and joined; random
+//! modules are put into a valid one, where they are compiled and started.
 //!
-//! Promises: an answer, never an internal error; no slot stays taken.
+//! Promises: each upload has an answer, never an internal error, and no slot stays occupied.
 
 use anyhow::{Result, ensure};
 use arbitrary::Unstructured;
@@ -11,7 +11,7 @@ use exosphere_sandbox::{
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::{Chance, Outcome, Target};
+use super::{Mutator, Outcome, Target};
 use crate::guest::{self, Changes};
 use crate::{binary, component};
 
@@ -66,22 +66,22 @@ impl Uploads {
         })
     }
 
-    /// Returns the small plugin with a random module in it, of which it makes an instance.
-    fn with_a_module(&self, chance: &mut Chance) -> Option<Vec<u8>> {
+    /// Returns the small plugin with an instance of a random module.
+    fn with_a_module(&self, mutator: &mut Mutator) -> Option<Vec<u8>> {
         /// The small plugin has two modules of its own.
         const MODULE: u8 = 2;
-        let bytes = chance.bytes(4096);
+        let bytes = mutator.bytes(4096);
         let config = wasm_smith::Config {
             max_imports: 0,
             max_memory32_bytes: 1 << 20,
             max_funcs: 20,
             max_instructions: 200,
-            threads_enabled: chance.once_in(8),
-            memory64_enabled: chance.once_in(8),
-            gc_enabled: chance.once_in(8),
-            exceptions_enabled: chance.once_in(8),
-            tail_call_enabled: chance.once_in(8),
-            relaxed_simd_enabled: chance.once_in(8),
+            threads_enabled: mutator.once_in(8),
+            memory64_enabled: mutator.once_in(8),
+            gc_enabled: mutator.once_in(8),
+            exceptions_enabled: mutator.once_in(8),
+            tail_call_enabled: mutator.once_in(8),
+            relaxed_simd_enabled: mutator.once_in(8),
             ..wasm_smith::Config::default()
         };
         let module =
@@ -107,33 +107,33 @@ fn section(component: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
 }
 
 impl Target for Uploads {
-    fn input(&mut self, chance: &mut Chance) -> Vec<u8> {
-        let elsewhere = chance.one(&self.large).clone();
-        let mut bytes = match chance.below(20) {
-            // Seldom, since a nearly valid one takes long to compile.
+    fn input(&mut self, mutator: &mut Mutator) -> Vec<u8> {
+        let elsewhere = mutator.pick(&self.large).clone();
+        let mut bytes = match mutator.below(20) {
+            // Rarely, since a nearly valid one takes long to compile.
             0 => elsewhere.clone(),
-            1..=8 => self.with_a_module(chance).unwrap_or_else(|| self.small.clone()),
+            1..=8 => self.with_a_module(mutator).unwrap_or_else(|| self.small.clone()),
             _ => self.small.clone(),
         };
-        // Some modules are left as they were made.
-        if !chance.once_in(3) {
-            chance.damage(&mut bytes, &elsewhere);
+        // Some modules are not damaged.
+        if !mutator.once_in(3) {
+            mutator.mutate_bytes(&mut bytes, &elsewhere);
         }
         bytes
     }
 
     fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
         let answer = self.runtime.block_on(self.sandbox.admit(input));
-        ensure!(self.sandbox.free_slots() == SLOTS as usize, "a slot stays taken");
+        ensure!(self.sandbox.free_slots() == SLOTS as usize, "a slot stays occupied");
         match answer {
-            Ok(_) => Ok(Outcome::Taken),
+            Ok(_) => Ok(Outcome::Accepted),
             Err(refused) => {
                 ensure!(!matches!(refused, Refused::Internal { .. }), "{refused}");
                 let words = refused.to_string();
-                ensure!(words.len() < 16 * 1024, "it is refused in {} bytes", words.len());
+                ensure!(words.len() < 16 * 1024, "the message has {} bytes", words.len());
                 let steers = words.contains(|c: char| c.is_control() && c != '\n' && c != '\t');
-                ensure!(!steers, "a terminal would act on {words:?}");
-                Ok(Outcome::Refused)
+                ensure!(!steers, "the message has control characters: {words:?}");
+                Ok(Outcome::Rejected)
             }
         }
     }

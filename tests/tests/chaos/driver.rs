@@ -1,35 +1,36 @@
-//! The driver: does random harm, from a seed, and repairs it again.
+//! The chaos driver: injects random faults from a seed, and repairs them.
 //!
-//! Not here: the effects on the runs. The driver looks at no answer.
+//! Not here: the effects on runs (`load`).
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use exosphere_tests::fleet::Fleet;
+use exosphere_tests::cluster::Cluster;
 use exosphere_tests::postgres::{Mode, Postgres};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::load::Roster;
+use crate::load::HostUrls;
 
 /// Maximum of hosts down or frozen at a time.
-const OUT_AT_ONCE: usize = 2;
+const MAX_HOSTS_OUT: usize = 2;
 /// Pause after a restart of Postgres, before the next one.
-const POSTGRES_REST: Duration = Duration::from_secs(8);
+const MIN_RESTART_INTERVAL: Duration = Duration::from_secs(8);
 /// Milliseconds for which a host is frozen: longer than its lease of 10 s.
 const FREEZE_MS: std::ops::Range<u64> = 10_500..13_000;
-/// Milliseconds for which a dead host stays dead: mostly it is back before it is missed, sometimes
-/// other hosts have taken over.
+/// Milliseconds for which a dead host stays dead: mostly less than a lease, sometimes more, so that
+/// other hosts take over.
 const DEAD_MS: [std::ops::Range<u64>; 4] = [0..300, 0..1_000, 500..3_000, 11_000..17_000];
-/// Milliseconds until the driver waits for the end of a host that was told to stop.
+/// Milliseconds from SIGTERM until the driver waits for the end of the host.
 const STOP_MS: std::ops::Range<u64> = 1_000..6_000;
-/// Milliseconds for which a line is bad; seldom longer than a lease.
-const BAD_MS: [std::ops::Range<u64>; 4] = [200..1_000, 200..1_000, 1_000..3_000, 10_500..12_000];
+/// Milliseconds of a network fault; rarely longer than a lease.
+const NETWORK_FAULT_MS: [std::ops::Range<u64>; 4] =
+    [200..1_000, 200..1_000, 1_000..3_000, 10_500..12_000];
 
-/// Counts of the harm done.
+/// Counts of the injected faults.
 #[derive(Debug, Default)]
-pub struct Harm {
+pub struct FaultCounts {
     kills: usize,
     freezes: usize,
     stops: usize,
@@ -41,38 +42,38 @@ pub struct Harm {
     refusals: usize,
 }
 
-impl Harm {
-    /// Checks for the kinds of harm that every minute has.
-    pub fn must_be_some(&self) -> Result<()> {
+impl FaultCounts {
+    /// Checks that the common faults were injected.
+    pub fn check_coverage(&self) -> Result<()> {
         let postgres = self.fast + self.immediate;
         let some = [self.kills, self.freezes, postgres, self.cuts, self.delays];
-        ensure!(!some.contains(&0), "this was no chaos: {self}");
+        ensure!(!some.contains(&0), "a common fault was never injected: {self}");
         Ok(())
     }
 }
 
-impl fmt::Display for Harm {
+impl fmt::Display for FaultCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} kills, {} freezes, {} clean stops", self.kills, self.freezes, self.stops)?;
         write!(f, "; Postgres: {} fast and {} immediate restarts", self.fast, self.immediate)?;
-        write!(f, "; lines: {} cuts, {} delays", self.cuts, self.delays)?;
+        write!(f, "; connections: {} cuts, {} delays", self.cuts, self.delays)?;
         write!(f, ", {} held, {} refusing", self.holds, self.refusals)
     }
 }
 
 /// The fault of a host, with its end.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Fate {
+enum HostStatus {
     Up,
-    /// The host was told to stop, and is then down.
+    /// SIGTERM was sent; the host is down afterwards.
     Stopping(Instant),
     Down(Instant),
     Frozen(Instant),
 }
 
-/// A kind of harm.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy)]
-enum Deed {
+enum Fault {
     Kill,
     Freeze,
     Stop,
@@ -84,63 +85,63 @@ enum Deed {
     Refuse,
 }
 
-/// Each kind of harm with its weight.
-const DEEDS: [(Deed, u32); 9] = [
-    (Deed::Kill, 27),
-    (Deed::Freeze, 8),
-    (Deed::Stop, 6),
-    (Deed::Restart, 8),
-    (Deed::Cut, 20),
-    (Deed::CutAll, 6),
-    (Deed::Delay, 14),
-    // Other hosts wait up to 5 s for the locks of a host whose line is dead.
-    (Deed::Hold, 4),
-    (Deed::Refuse, 7),
+/// Each kind of fault with its weight.
+const FAULTS: [(Fault, u32); 9] = [
+    (Fault::Kill, 27),
+    (Fault::Freeze, 8),
+    (Fault::Stop, 6),
+    (Fault::Restart, 8),
+    (Fault::Cut, 20),
+    (Fault::CutAll, 6),
+    (Fault::Delay, 14),
+    // Other hosts wait up to 5 s for the locks of a host whose connections are held.
+    (Fault::Hold, 4),
+    (Fault::Refuse, 7),
 ];
 
-/// The driver of the chaos.
+/// The chaos driver.
 pub struct Driver<'a> {
-    fleet: &'a mut Fleet,
+    cluster: &'a mut Cluster,
     postgres: &'a Postgres,
-    roster: &'a Roster,
+    host_urls: &'a HostUrls,
     random: StdRng,
-    fates: Vec<Fate>,
-    /// The end of each host's bad line, if its line is bad.
-    lines: Vec<Option<Instant>>,
-    rested: Instant,
+    statuses: Vec<HostStatus>,
+    /// The end of each host's network fault, if it has one.
+    network_faults: Vec<Option<Instant>>,
+    last_restart: Instant,
     from: Instant,
-    /// Counts of the harm done so far.
-    pub harm: Harm,
+    /// Counts of the faults injected so far.
+    pub fault_counts: FaultCounts,
 }
 
 impl<'a> Driver<'a> {
     pub fn new(
-        fleet: &'a mut Fleet,
+        cluster: &'a mut Cluster,
         postgres: &'a Postgres,
-        roster: &'a Roster,
+        host_urls: &'a HostUrls,
         seed: u64,
     ) -> Driver<'a> {
-        let hosts = fleet.members().len();
+        let hosts = cluster.members().len();
         Driver {
-            fleet,
+            cluster,
             postgres,
-            roster,
+            host_urls,
             random: StdRng::seed_from_u64(seed),
-            fates: vec![Fate::Up; hosts],
-            lines: vec![None; hosts],
-            rested: Instant::now(),
+            statuses: vec![HostStatus::Up; hosts],
+            network_faults: vec![None; hosts],
+            last_restart: Instant::now(),
             from: Instant::now(),
-            harm: Harm::default(),
+            fault_counts: FaultCounts::default(),
         }
     }
 
-    /// Does harm until `enough` returns true.
+    /// Injects faults until `enough` returns true.
     pub fn drive(&mut self, enough: impl Fn() -> bool) -> Result<()> {
         while !enough() {
-            self.mend(|until| until <= Instant::now())?;
-            self.nobody_ended_by_itself()?;
-            let deed = self.choose();
-            self.act(deed)?;
+            self.repair(|until| until <= Instant::now())?;
+            self.check_no_host_ended()?;
+            let fault = self.choose();
+            self.inject(fault)?;
             let pause = self.random.random_range(250..900);
             std::thread::sleep(Duration::from_millis(pause));
         }
@@ -148,171 +149,176 @@ impl<'a> Driver<'a> {
     }
 
     /// Repairs everything.
-    pub fn mend_all(&mut self) -> Result<()> {
-        self.mend(|_| true)
+    pub fn repair_all(&mut self) -> Result<()> {
+        self.repair(|_| true)
     }
 
     /// Repairs faults whose end matches `due`.
-    fn mend(&mut self, due: impl Fn(Instant) -> bool) -> Result<()> {
-        for at in 0..self.fates.len() {
-            if self.lines[at].is_some_and(&due) {
-                self.clear_line(at)?;
+    fn repair(&mut self, due: impl Fn(Instant) -> bool) -> Result<()> {
+        for at in 0..self.statuses.len() {
+            if self.network_faults[at].is_some_and(&due) {
+                self.clear_network_fault(at)?;
             }
-            match self.fates[at] {
-                Fate::Stopping(until) if due(until) => {
-                    // The host's states may have to cross a bad line first.
-                    self.clear_line(at)?;
-                    let status = self.fleet.member(at).wait()?;
-                    ensure!(status.success(), "host {at} was stopped and ended badly: {status}");
+            match self.statuses[at] {
+                HostStatus::Stopping(until) if due(until) => {
+                    // The host needs its connections to release its states.
+                    self.clear_network_fault(at)?;
+                    let status = self.cluster.member(at).wait()?;
+                    ensure!(
+                        status.success(),
+                        "host {at} ended with an error after SIGTERM: {status}"
+                    );
                     self.start(at)?;
                 }
-                Fate::Down(until) if due(until) => self.start(at)?,
-                Fate::Frozen(until) if due(until) => self.fleet.member(at).thaw()?,
+                HostStatus::Down(until) if due(until) => self.start(at)?,
+                HostStatus::Frozen(until) if due(until) => self.cluster.member(at).thaw()?,
                 _ => continue,
             }
-            self.fates[at] = Fate::Up;
-            self.roster.enter(at, self.fleet.host(at)?.url());
+            self.statuses[at] = HostStatus::Up;
+            self.host_urls.add(at, self.cluster.host(at)?.url());
         }
         Ok(())
     }
 
-    /// Starts a host, which must not wait for a line that only the driver can repair.
+    /// Starts a host, and repairs its connection, for which it would wait.
     fn start(&mut self, at: usize) -> Result<()> {
-        self.clear_line(at)?;
-        self.fleet.member(at).start()
+        self.clear_network_fault(at)?;
+        self.cluster.member(at).start()
     }
 
-    fn clear_line(&mut self, at: usize) -> Result<()> {
-        self.fleet.member(at).proxy()?.clear();
-        self.lines[at] = None;
+    fn clear_network_fault(&mut self, at: usize) -> Result<()> {
+        self.cluster.member(at).proxy()?.clear();
+        self.network_faults[at] = None;
         Ok(())
     }
 
-    /// Checks that no host ended by itself: a host outlives every fault of its database.
-    fn nobody_ended_by_itself(&mut self) -> Result<()> {
-        for at in 0..self.fates.len() {
-            if matches!(self.fates[at], Fate::Stopping(_)) {
+    /// Checks that no host ended by itself: a host survives every fault of its database.
+    fn check_no_host_ended(&mut self) -> Result<()> {
+        for at in 0..self.statuses.len() {
+            if matches!(self.statuses[at], HostStatus::Stopping(_)) {
                 continue;
             }
-            let ended = self.fleet.member(at).ended()?;
+            let ended = self.cluster.member(at).ended()?;
             ensure!(ended.is_none(), "host {at} ended by itself: {ended:?}");
         }
         Ok(())
     }
 
-    fn choose(&mut self) -> Deed {
-        let all: u32 = DEEDS.iter().map(|(_, weight)| weight).sum();
+    fn choose(&mut self) -> Fault {
+        let all: u32 = FAULTS.iter().map(|(_, weight)| weight).sum();
         let mut drawn = self.random.random_range(0..all);
-        for (deed, weight) in DEEDS {
+        for (fault, weight) in FAULTS {
             match drawn.checked_sub(weight) {
                 Some(rest) => drawn = rest,
-                None => return deed,
+                None => return fault,
             }
         }
-        Deed::Kill
+        Fault::Kill
     }
 
-    fn act(&mut self, deed: Deed) -> Result<()> {
-        match deed {
-            Deed::Kill | Deed::Freeze | Deed::Stop => self.strike(deed),
-            Deed::Restart => self.restart_postgres(),
-            Deed::CutAll => {
-                self.harm.cuts += 1;
-                self.fleet.members().iter().try_for_each(|member| {
+    fn inject(&mut self, fault: Fault) -> Result<()> {
+        match fault {
+            Fault::Kill | Fault::Freeze | Fault::Stop => self.inject_host_fault(fault),
+            Fault::Restart => self.restart_postgres(),
+            Fault::CutAll => {
+                self.fault_counts.cuts += 1;
+                self.cluster.members().iter().try_for_each(|member| {
                     member.proxy()?.cut();
                     Ok(())
                 })
             }
-            Deed::Cut | Deed::Delay | Deed::Hold | Deed::Refuse => self.disturb(deed),
+            Fault::Cut | Fault::Delay | Fault::Hold | Fault::Refuse => {
+                self.inject_network_fault(fault)
+            }
         }
     }
 
-    /// Prints a harm and its host, so that a failure can be understood.
-    fn tell(&self, deed: impl fmt::Debug, at: usize, until: Instant) {
+    /// Prints a fault and its host, for the analysis of a failure.
+    fn log(&self, fault: impl fmt::Debug, at: usize, until: Instant) {
         let (now, until) = (self.from.elapsed(), until.saturating_duration_since(self.from));
-        println!("{:7.2} {deed:?} {at} until {:.2}", now.as_secs_f64(), until.as_secs_f64());
+        println!("{:7.2} {fault:?} {at} until {:.2}", now.as_secs_f64(), until.as_secs_f64());
     }
 
-    /// Harms a healthy host, if enough others are healthy.
-    fn strike(&mut self, deed: Deed) -> Result<()> {
-        let at = self.random.random_range(0..self.fates.len());
-        let out = self.fates.iter().filter(|fate| **fate != Fate::Up).count();
-        if self.fates[at] != Fate::Up || out >= OUT_AT_ONCE {
+    /// Injects a fault into a healthy host, if enough others are healthy.
+    fn inject_host_fault(&mut self, fault: Fault) -> Result<()> {
+        let at = self.random.random_range(0..self.statuses.len());
+        let out = self.statuses.iter().filter(|status| **status != HostStatus::Up).count();
+        if self.statuses[at] != HostStatus::Up || out >= MAX_HOSTS_OUT {
             return Ok(());
         }
-        self.roster.leave(at);
-        let until = match deed {
-            Deed::Freeze => self.later(&[FREEZE_MS]),
-            Deed::Stop => self.later(&[STOP_MS]),
+        self.host_urls.remove(at);
+        let until = match fault {
+            Fault::Freeze => self.later(&[FREEZE_MS]),
+            Fault::Stop => self.later(&[STOP_MS]),
             _ => self.later(&DEAD_MS),
         };
-        self.tell(deed, at, until);
-        self.fates[at] = match deed {
-            Deed::Freeze => {
-                self.harm.freezes += 1;
-                self.fleet.member(at).freeze()?;
-                Fate::Frozen(until)
+        self.log(fault, at, until);
+        self.statuses[at] = match fault {
+            Fault::Freeze => {
+                self.fault_counts.freezes += 1;
+                self.cluster.member(at).freeze()?;
+                HostStatus::Frozen(until)
             }
-            Deed::Stop => {
-                self.harm.stops += 1;
-                self.fleet.host(at)?.terminate()?;
-                Fate::Stopping(until)
+            Fault::Stop => {
+                self.fault_counts.stops += 1;
+                self.cluster.host(at)?.terminate()?;
+                HostStatus::Stopping(until)
             }
             _ => {
-                self.harm.kills += 1;
-                self.fleet.member(at).kill()?;
-                Fate::Down(until)
+                self.fault_counts.kills += 1;
+                self.cluster.member(at).kill()?;
+                HostStatus::Down(until)
             }
         };
         Ok(())
     }
 
     fn restart_postgres(&mut self) -> Result<()> {
-        if self.rested.elapsed() < POSTGRES_REST {
+        if self.last_restart.elapsed() < MIN_RESTART_INTERVAL {
             return Ok(());
         }
         let mode = if self.random.random() { Mode::Fast } else { Mode::Immediate };
         match mode {
-            Mode::Fast => self.harm.fast += 1,
-            Mode::Immediate => self.harm.immediate += 1,
+            Mode::Fast => self.fault_counts.fast += 1,
+            Mode::Immediate => self.fault_counts.immediate += 1,
         }
-        self.tell(mode, 0, Instant::now());
+        self.log(mode, 0, Instant::now());
         self.postgres.stop(mode)?;
         let pause = self.random.random_range(0..1_500);
         std::thread::sleep(Duration::from_millis(pause));
         self.postgres.start_again()?;
-        self.rested = Instant::now();
+        self.last_restart = Instant::now();
         Ok(())
     }
 
-    /// Harms the line between a host and Postgres.
-    fn disturb(&mut self, deed: Deed) -> Result<()> {
-        let at = self.random.random_range(0..self.fates.len());
-        let until = self.later(&BAD_MS);
+    /// Injects a fault into the connections between a host and Postgres.
+    fn inject_network_fault(&mut self, fault: Fault) -> Result<()> {
+        let at = self.random.random_range(0..self.statuses.len());
+        let until = self.later(&NETWORK_FAULT_MS);
         let delay = Duration::from_millis(self.random.random_range(2..30));
-        self.tell(deed, at, until);
-        let proxy = self.fleet.members()[at].proxy()?;
-        match deed {
-            Deed::Delay => {
-                self.harm.delays += 1;
+        self.log(fault, at, until);
+        let proxy = self.cluster.members()[at].proxy()?;
+        match fault {
+            Fault::Delay => {
+                self.fault_counts.delays += 1;
                 proxy.delay(delay);
             }
-            Deed::Hold => {
-                self.harm.holds += 1;
+            Fault::Hold => {
+                self.fault_counts.holds += 1;
                 proxy.hold();
             }
-            Deed::Refuse => {
-                self.harm.refusals += 1;
+            Fault::Refuse => {
+                self.fault_counts.refusals += 1;
                 proxy.refuse();
                 proxy.cut();
             }
             _ => {
-                self.harm.cuts += 1;
+                self.fault_counts.cuts += 1;
                 proxy.cut();
                 return Ok(());
             }
         }
-        self.lines[at] = self.lines[at].max(Some(until));
+        self.network_faults[at] = self.network_faults[at].max(Some(until));
         Ok(())
     }
 

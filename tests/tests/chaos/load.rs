@@ -1,16 +1,15 @@
-//! The load of the chaos: runs that are started and watched through any host that answers, and
-//! their expected results, to the last value and the last increment.
+//! The load of the chaos test: runs that are started and watched through any host that answers, with
+//! their exact expected results.
 //!
-//! Not here: the health of hosts. A request without an answer is repeated, there or at another
-//! host.
+//! Not here: faults (`driver`). A request without an answer is repeated at the next host.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use exosphere_tests::{Host, fleet::Fleet};
+use exosphere_tests::{Host, cluster::Cluster, lock};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
@@ -20,12 +19,12 @@ const WIDTH: i64 = 50;
 /// The ends of the branches of an inner fanout, in turn.
 const TURNS: [&str; 10] =
     ["go", "go", "requeue", "go", "prune", "go", "fail", "go", "requeue", "go"];
-/// Events of a run after which it is read again. A second later it is read in any case.
+/// Events of a run after which it is read again, at the latest after a second.
 const EVENTS_BETWEEN_READS: i64 = 200;
 /// Number of requeues of a branch that requeues, and of retries of one that fails.
 const REQUEUES: i64 = 2;
 const RETRIES: i64 = 2;
-/// Number of branches of an inner fanout that go on.
+/// Number of branches of an inner fanout that continue.
 const GO_ON: i64 = WIDTH * 8 / 10;
 /// States of a run. Of each group: inner, guard, guarded, joined, the workers, the tellers.
 const STATES: i64 = 5 + GROUPS * (4 + WIDTH + GO_ON);
@@ -35,9 +34,9 @@ fn turns() -> impl Iterator<Item = (i64, &'static str)> {
     (0..WIDTH).zip(TURNS.into_iter().cycle())
 }
 
-/// Returns a fanout in a fanout. Each worker counts in a key of its own how often it ran with
-/// effect, and ends as its turn says; `joined` absorbs those that fail. Each guard fails until the
-/// opener, on a branch of its own, opens.
+/// Returns a nested fanout. Each worker counts its committed executions in its own key, and ends as
+/// its turn says; `joined` accepts failures. Each guard fails until the opener, on another branch,
+/// has run.
 fn graph() -> Value {
     json!({
         "nodes": [
@@ -76,8 +75,8 @@ fn graph() -> Value {
     })
 }
 
-/// Returns the store at the end: the ledger of every effect.
-fn ledger() -> BTreeMap<String, String> {
+/// Returns the expected final store, with a count of each effect.
+fn expected_store() -> BTreeMap<String, String> {
     let mut ledger = BTreeMap::new();
     let mut note = |key: String, n: i64| ledger.insert(key, n.to_string());
     for group in 0..GROUPS {
@@ -98,7 +97,7 @@ fn ledger() -> BTreeMap<String, String> {
 }
 
 /// Returns the inputs that `final` gathers.
-fn answer() -> Value {
+fn expected_answer() -> Value {
     let told = |(i, turn)| match turn {
         "prune" => None,
         "fail" => Some(Value::Null),
@@ -109,7 +108,7 @@ fn answer() -> Value {
 }
 
 /// Counts the branches of an inner fanout with one of these turns.
-fn of(wanted: &[&str]) -> i64 {
+fn count_turns(wanted: &[&str]) -> i64 {
     turns().filter(|(_, turn)| wanted.contains(turn)).count() as i64
 }
 
@@ -121,26 +120,26 @@ pub fn prepare(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// URLs of the hosts that are up and not frozen, as far as is known.
+/// URLs of the hosts that the driver has not stopped or frozen.
 #[derive(Debug)]
-pub struct Roster(Mutex<Vec<Option<String>>>);
+pub struct HostUrls(Mutex<Vec<Option<String>>>);
 
-impl Roster {
-    pub fn of(fleet: &Fleet) -> Result<Roster> {
-        let url = |member: &exosphere_tests::fleet::Member| Ok(Some(member.host()?.url().into()));
-        Ok(Roster(Mutex::new(fleet.members().iter().map(url).collect::<Result<_>>()?)))
+impl HostUrls {
+    pub fn of(cluster: &Cluster) -> Result<HostUrls> {
+        let url = |member: &exosphere_tests::cluster::Member| Ok(Some(member.host()?.url().into()));
+        Ok(HostUrls(Mutex::new(cluster.members().iter().map(url).collect::<Result<_>>()?)))
     }
 
-    /// Creates a roster of one host.
-    pub fn of_one(host: &Host) -> Roster {
-        Roster(Mutex::new(vec![Some(host.url().to_owned())]))
+    /// Creates the list of one host.
+    pub fn of_one(host: &Host) -> HostUrls {
+        HostUrls(Mutex::new(vec![Some(host.url().to_owned())]))
     }
 
-    pub fn enter(&self, at: usize, url: &str) {
+    pub fn add(&self, at: usize, url: &str) {
         lock(&self.0)[at] = Some(url.to_owned());
     }
 
-    pub fn leave(&self, at: usize) {
+    pub fn remove(&self, at: usize) {
         lock(&self.0)[at] = None;
     }
 
@@ -151,13 +150,9 @@ impl Roster {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Counts of the finished runs.
 #[derive(Debug, Default)]
-pub struct Books {
+pub struct Totals {
     pub runs: u64,
     pub states: u64,
     /// Number of executions that all the runs take without any fault.
@@ -166,23 +161,23 @@ pub struct Books {
 
 /// The open runs.
 pub struct Load<'a> {
-    roster: &'a Roster,
+    host_urls: &'a HostUrls,
     seed: u64,
     /// The ends of the times for starting runs, and for ending all of them.
     time: (Instant, Instant),
     begun: AtomicU64,
-    books: Mutex<Books>,
+    totals: Mutex<Totals>,
     failed: AtomicBool,
 }
 
 impl<'a> Load<'a> {
-    pub fn new(roster: &'a Roster, seed: u64, until: Instant, end: Instant) -> Self {
+    pub fn new(host_urls: &'a HostUrls, seed: u64, until: Instant, end: Instant) -> Self {
         let (begun, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-        Load { roster, seed, time: (until, end), begun, books: Mutex::default(), failed }
+        Load { host_urls, seed, time: (until, end), begun, totals: Mutex::default(), failed }
     }
 
     pub fn states(&self) -> u64 {
-        lock(&self.books).states
+        lock(&self.totals).states
     }
 
     pub fn has_failed(&self) -> bool {
@@ -190,12 +185,12 @@ impl<'a> Load<'a> {
     }
 
     /// Starts no more runs.
-    pub fn give_up(&self) {
+    pub fn stop(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    pub fn into_books(self) -> Books {
-        self.books.into_inner().unwrap_or_else(PoisonError::into_inner)
+    pub fn into_totals(self) -> Totals {
+        self.totals.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts one run after the other, until the time is up and there are enough.
@@ -206,7 +201,7 @@ impl<'a> Load<'a> {
                 break;
             }
             let done = self.run(runner, number);
-            done.inspect_err(|_| self.give_up())?;
+            done.inspect_err(|_| self.stop())?;
         }
         Ok(())
     }
@@ -214,39 +209,40 @@ impl<'a> Load<'a> {
     /// Performs a run from its start to its end, and checks its result.
     pub fn run(&self, turn: usize, number: u64) -> Result<()> {
         let client = Client::builder().timeout(Duration::from_secs(4)).build()?;
-        let mut anyone = Anyone { roster: self.roster, client, turn, end: self.time.1 };
+        let mut failover =
+            FailoverClient { host_urls: self.host_urls, client, turn, end: self.time.1 };
         let from = Instant::now();
         let key = format!("{}-{number}", self.seed);
-        let done = run(&mut anyone, &key).with_context(|| format!("run {key}"))?;
+        let done = run(&mut failover, &key).with_context(|| format!("run {key}"))?;
         println!("run {number} took {:.2} s", from.elapsed().as_secs_f64());
-        let mut books = lock(&self.books);
-        books.runs += 1;
-        books.states += done.states;
-        books.executions += done.executions;
+        let mut totals = lock(&self.totals);
+        totals.runs += 1;
+        totals.states += done.states;
+        totals.executions += done.executions;
         Ok(())
     }
 }
 
 /// Performs a run from its start to its end, and returns its result.
-fn run(anyone: &mut Anyone<'_>, key: &str) -> Result<Books> {
-    // A caller without an answer starts again; by the key it is the same run.
+fn run(failover: &mut FailoverClient<'_>, key: &str) -> Result<Totals> {
+    // A caller without an answer starts again, with the same key.
     let start = json!({"inputs": {}, "idempotency_key": key});
-    let run = anyone.ask("POST", "/graphs/chaos/runs", Some(&start))?;
+    let run = failover.request("POST", "/graphs/chaos/runs", Some(&start))?;
     let run = run["run"].as_str().context("a run has an id")?.to_owned();
-    let mut found = anyone.get(&format!("/runs/{run}"))?;
+    let mut found = failover.get(&format!("/runs/{run}"))?;
     while found["status"] == "RUNNING" {
         found["store"] = Value::Null;
-        ensure!(Instant::now() < anyone.end, "it does not end: {found:#}");
+        ensure!(Instant::now() < failover.end, "the run does not end: {found:#}");
         // A read after each event would take the processors from the hosts.
         let later = found["version"].as_i64().unwrap_or_default() + EVENTS_BETWEEN_READS;
-        found = anyone.get(&format!("/runs/{run}?after={later}&wait_ms=1000"))?;
+        found = failover.get(&format!("/runs/{run}?after={later}&wait_ms=1000"))?;
     }
-    verify(anyone, &run, &found).with_context(|| run.clone())
+    verify(failover, &run, &found).with_context(|| run.clone())
 }
 
-fn verify(anyone: &mut Anyone<'_>, run: &str, found: &Value) -> Result<Books> {
+fn verify(failover: &mut FailoverClient<'_>, run: &str, found: &Value) -> Result<Totals> {
     ensure!(found["status"] == "SUCCESS", "{found:#}");
-    let (pruned, errored) = (GROUPS * of(&["prune"]), GROUPS * of(&["fail"]));
+    let (pruned, errored) = (GROUPS * count_turns(&["prune"]), GROUPS * count_turns(&["fail"]));
     let counts = &found["counts"];
     for (count, number) in [
         ("states", STATES),
@@ -255,22 +251,22 @@ fn verify(anyone: &mut Anyone<'_>, run: &str, found: &Value) -> Result<Books> {
         ("pruned", pruned),
         ("errored", errored),
         ("cancelled", 0),
-        ("requeues", GROUPS * of(&["requeue"]) * REQUEUES),
+        ("requeues", GROUPS * count_turns(&["requeue"]) * REQUEUES),
     ] {
         ensure!(counts[count] == number, "{count} is not {number}: {counts:#}");
     }
-    ledger_is_right(&found["store"])?;
-    let states = anyone.states(run)?;
+    check_store(&found["store"])?;
+    let states = failover.states(run)?;
     let executions = states.iter().map(executions_of).sum::<Result<i64>>()?;
-    answer_is_right(anyone, run, &states)?;
+    check_answer(failover, run, &states)?;
     for state in states.iter().filter(|state| state["identifier"] == "worker") {
         let retries = if state["status"] == "ERRORED" { RETRIES } else { 0 };
         if state["retries"] != retries {
-            let state = anyone.get(&format!("/runs/{run}/states/{}", state["number"]))?;
+            let state = failover.get(&format!("/runs/{run}/states/{}", state["number"]))?;
             bail!("not {retries} retries: {state:#}");
         }
     }
-    Ok(Books { runs: 1, states: states.len() as u64, executions: executions as u64 })
+    Ok(Totals { runs: 1, states: states.len() as u64, executions: executions as u64 })
 }
 
 /// Returns the number of executions that a state takes without any fault.
@@ -279,51 +275,51 @@ fn executions_of(state: &Value) -> Result<i64> {
     Ok(1 + number("retries")? + number("requeues")?)
 }
 
-fn ledger_is_right(store: &Value) -> Result<()> {
+fn check_store(store: &Value) -> Result<()> {
     let found: BTreeMap<String, String> = serde_json::from_value(store.clone())?;
-    let expected = ledger();
+    let expected = expected_store();
     let keys = found.keys().chain(expected.keys());
     let mut wrong: Vec<String> = keys
         .filter(|key| found.get(*key) != expected.get(*key))
         .map(|key| format!("{key}: {:?} and not {:?}", found.get(key), expected.get(key)))
         .collect();
     wrong.dedup();
-    ensure!(wrong.is_empty(), "the ledger is wrong:\n{}", wrong.join("\n"));
+    ensure!(wrong.is_empty(), "the store is wrong:\n{}", wrong.join("\n"));
     Ok(())
 }
 
-fn answer_is_right(anyone: &mut Anyone<'_>, run: &str, states: &[Value]) -> Result<()> {
+fn check_answer(failover: &mut FailoverClient<'_>, run: &str, states: &[Value]) -> Result<()> {
     let mut finals = states.iter().filter(|state| state["identifier"] == "final");
     let (Some(state), None) = (finals.next(), finals.next()) else {
-        bail!("there is not one state at `final`");
+        bail!("`final` does not have exactly one state");
     };
-    let state = anyone.get(&format!("/runs/{run}/states/{}", state["number"]))?;
+    let state = failover.get(&format!("/runs/{run}/states/{}", state["number"]))?;
     ensure!(state["outputs"].as_array().is_some_and(|outputs| outputs.len() == 1), "{state:#}");
     let found = &state["outputs"][0]["value"];
-    ensure!(*found == answer(), "not {} but {found}", answer());
+    ensure!(*found == expected_answer(), "the answer is {found}, not {}", expected_answer());
     Ok(())
 }
 
-/// A client that asks one host after the other.
-struct Anyone<'a> {
-    roster: &'a Roster,
+/// A client that tries one host after the other.
+struct FailoverClient<'a> {
+    host_urls: &'a HostUrls,
     client: Client,
     turn: usize,
     /// The timeout of all requests.
     end: Instant,
 }
 
-impl Anyone<'_> {
+impl FailoverClient<'_> {
     fn get(&mut self, path: &str) -> Result<Value> {
-        self.ask("GET", path, None)
+        self.request("GET", path, None)
     }
 
-    /// Returns the first successful answer. A refusal by a host is final.
-    fn ask(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let mut last = String::from("nobody is there");
+    /// Returns the first successful answer. A rejection by a host is final.
+    fn request(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let mut last = String::from("all hosts are down");
         while Instant::now() < self.end {
             self.turn += 1;
-            let Some(url) = self.roster.url(self.turn) else {
+            let Some(url) = self.host_urls.url(self.turn) else {
                 std::thread::sleep(Duration::from_millis(20));
                 continue;
             };
@@ -346,7 +342,7 @@ impl Anyone<'_> {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        bail!("nobody answers: {last}")
+        bail!("no host answers: {last}")
     }
 
     /// Returns all states of a run.

@@ -1,6 +1,6 @@
-//! Chaos: random faults for a minute, with no effect on results. Hosts die and freeze, Postgres
-//! crashes, lines are cut. `driver` does the harm; `load` starts the runs and knows their expected
-//! results.
+//! Chaos: random faults for a minute, without an effect on results. Hosts die and freeze, Postgres
+//! crashes, connections are cut. `driver` injects the faults; `load` starts the runs and checks
+//! their results.
 //!
 //! `SEED=..` repeats the choices of a run, `CHAOS_SECONDS=..` makes it longer.
 
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use exosphere_tests::Host;
-use exosphere_tests::fleet::{Fleet, Setup};
+use exosphere_tests::cluster::{Cluster, Setup};
 use exosphere_tests::postgres::Postgres;
 
 use driver::Driver;
-use load::{Books, Load, Roster};
+use load::{HostUrls, Load, Totals};
 
 const HOSTS: usize = 4;
 const SLOTS: u32 = 8;
@@ -23,47 +23,47 @@ const SLOTS: u32 = 8;
 const STATES: u64 = 20_000;
 /// Runs under way at a time.
 const RUNS_AT_ONCE: usize = 8;
-/// Extra time for a slow machine, to come to [`STATES`] and to the end of the last run.
+/// Extra time for a slow machine, to reach [`STATES`] and the end of the last run.
 const SLACK: Duration = Duration::from_secs(120);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Tests the load itself, so that its errors are not taken for a host's.
+/// Tests the load itself, whose errors would look like those of a host.
 #[test]
-fn the_load_is_right_where_nothing_goes_wrong() -> Result<()> {
+fn the_load_passes_without_faults() -> Result<()> {
     let host = Host::start()?;
     load::prepare(&host)?;
-    let roster = Roster::of_one(&host);
+    let host_urls = HostUrls::of_one(&host);
     let now = Instant::now();
-    let load = Load::new(&roster, 0, now, now + SLACK);
+    let load = Load::new(&host_urls, 0, now, now + SLACK);
     load.run(0, 0)?;
-    let books = load.into_books();
-    println!("{} states in {} executions", books.states, books.executions);
-    ensure!(books.runs == 1 && books.executions > books.states);
+    let totals = load.into_totals();
+    println!("{} states in {} executions", totals.states, totals.executions);
+    ensure!(totals.runs == 1 && totals.executions > totals.states);
     Ok(())
 }
 
 #[test]
-fn chaos_changes_no_answer_and_repeats_no_effect() -> Result<()> {
+fn chaos_changes_no_result_or_effect() -> Result<()> {
     #[expect(clippy::disallowed_methods, reason = "the seed is printed, and can be given")]
     let seed = number("SEED").unwrap_or_else(rand::random);
     let time = Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(60));
     println!("SEED={seed}");
     let postgres = Postgres::start()?;
     let setup = Setup { slots: SLOTS, proxied: true, ..Setup::default() };
-    let mut fleet = Fleet::start(&postgres, "chaos", &vec![setup; HOSTS])?;
-    let tested = chaos(&postgres, &mut fleet, seed, time);
-    tested.inspect_err(|_| fleet.tell(&postgres))
+    let mut cluster = Cluster::start(&postgres, "chaos", &vec![setup; HOSTS])?;
+    let tested = chaos(&postgres, &mut cluster, seed, time);
+    tested.inspect_err(|_| cluster.report_failure(&postgres))
 }
 
-fn chaos(postgres: &Postgres, fleet: &mut Fleet, seed: u64, time: Duration) -> Result<()> {
-    load::prepare(fleet.host(0)?)?;
-    let roster = Roster::of(fleet)?;
+fn chaos(postgres: &Postgres, cluster: &mut Cluster, seed: u64, time: Duration) -> Result<()> {
+    load::prepare(cluster.host(0)?)?;
+    let host_urls = HostUrls::of(cluster)?;
     let from = Instant::now();
-    let load = Load::new(&roster, seed, from + time, from + time + SLACK);
-    let mut driver = Driver::new(fleet, postgres, &roster, seed);
+    let load = Load::new(&host_urls, seed, from + time, from + time + SLACK);
+    let mut driver = Driver::new(cluster, postgres, &host_urls, seed);
     std::thread::scope(|scope| -> Result<()> {
         let load = &load;
         let runner = |at| scope.spawn(move || load.runs(at, STATES));
@@ -72,22 +72,22 @@ fn chaos(postgres: &Postgres, fleet: &mut Fleet, seed: u64, time: Duration) -> R
             let done = from.elapsed() >= time && load.states() >= STATES;
             done || load.has_failed()
         });
-        // After any outcome, no thread may wait for hosts that are down.
-        let mended = driver.mend_all();
-        if driven.is_err() || mended.is_err() {
-            load.give_up();
+        // Also after a failure, since the runners wait for hosts that are down.
+        let repaired = driver.repair_all();
+        if driven.is_err() || repaired.is_err() {
+            load.stop();
         }
         for runner in runners {
             join(runner)?;
         }
-        driven.and(mended)
+        driven.and(repaired)
     })?;
     let took = from.elapsed();
-    let harm = driver.harm;
-    let books = load.into_books();
-    report(fleet, &books, &harm, took)?;
-    fleet.check()?;
-    ensure!(books.states >= STATES, "only {} states in {took:?}", books.states);
+    let fault_counts = driver.fault_counts;
+    let totals = load.into_totals();
+    report(cluster, &totals, &fault_counts, took)?;
+    cluster.check()?;
+    ensure!(totals.states >= STATES, "only {} states in {took:?}", totals.states);
     Ok(())
 }
 
@@ -95,20 +95,25 @@ fn join(runner: std::thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
     runner.join().ok().context("a runner panicked")?
 }
 
-/// Prints the figures. Some of them must not be zero, or nothing was tested.
-fn report(fleet: &Fleet, books: &Books, harm: &driver::Harm, took: Duration) -> Result<()> {
+/// Prints the counts, and checks that the faults were injected.
+fn report(
+    cluster: &Cluster,
+    totals: &Totals,
+    fault_counts: &driver::FaultCounts,
+    took: Duration,
+) -> Result<()> {
     let mut executions = 0;
-    for member in fleet.members() {
+    for member in cluster.members() {
         executions += member.executions()?.len() as u64;
     }
     println!(
-        "{:.0} s: {} runs of {} states, {executions} executions where {} had done",
+        "{:.0} s: {} runs of {} states, {executions} executions; {} without faults",
         took.as_secs_f64(),
-        books.runs,
-        books.states,
-        books.executions,
+        totals.runs,
+        totals.states,
+        totals.executions,
     );
-    println!("{harm}");
-    ensure!(executions > books.executions, "nothing was executed again");
-    harm.must_be_some()
+    println!("{fault_counts}");
+    ensure!(executions > totals.executions, "no state was executed again");
+    fault_counts.check_coverage()
 }

@@ -1,8 +1,8 @@
-//! The format of a case: a folder of `tests/hostile` with a `case.json` and, where the guest is
-//! written for it, a `guest.wat`.
+//! The format of a case: a folder of `tests/hostile` with a `case.json` and, if the guest is written
+//! for it, a `guest.wat`.
 //!
-//! Not here: how a case is done (`bed`), and how the bytes are made (`exosphere_tests::guest`,
-//! `recipes`).
+//! Not here: running a case (`harness`), and building its uploads (`exosphere_tests::guest`,
+//! `generated_uploads`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use exosphere_tests::checkout;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::recipes::Recipe;
+use crate::generated_uploads::GeneratedUpload;
 use crate::trial::Trial;
 
 /// A case, read from its folder.
@@ -33,7 +33,7 @@ pub struct Said {
     /// A node of a plugin of this project, `plugin/node`, instead of a `guest.wat`.
     pub node: Option<String>,
     /// The recipe of the bytes, instead of a `guest.wat`.
-    pub recipe: Option<Recipe>,
+    pub recipe: Option<GeneratedUpload>,
     /// The acts of the guest in their order, instead of a `guest.wat`.
     pub acts: Option<Vec<Act>>,
     /// The guest's description, instead of the frame's.
@@ -48,7 +48,7 @@ pub struct Said {
     timeout_ms: Option<u64>,
     #[serde(default)]
     secrets: Map<String, Value>,
-    /// The plugin's grants, set before the case is done.
+    /// The plugin's grants, set before the case runs.
     pub grants: Option<Value>,
     /// The number of repetitions. RSS is measured after the second and the last one.
     #[serde(default = "twenty")]
@@ -62,15 +62,15 @@ pub struct Said {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 pub enum Expect {
-    /// The upload is refused with this answer, and never run.
+    /// The upload is rejected with this answer.
     Upload(Answer),
-    /// The upload is accepted; the graph is refused with these words.
+    /// The upload is accepted; the graph is rejected with this answer.
     Apply(Answer),
     /// The guest runs and fails.
     Failure(Failure),
-    /// The guest runs and succeeds, and has gained nothing by it.
+    /// The guest runs and succeeds, without a gain.
     Success(Success),
-    /// The case is done in steps on a host of its own, beside honest runs.
+    /// The case runs in steps on a host of its own, beside honest runs.
     Trial(Trial),
 }
 
@@ -138,11 +138,14 @@ pub fn all(origin: &str) -> Result<Vec<Case>> {
             serde_json::from_str(&text).with_context(|| format!("{name}: case.json"))?;
         let in_steps = matches!(said.expect, Expect::Trial(_));
         let explained = said.repeat >= 20 || said.why_so_seldom.is_some() || in_steps;
-        ensure!(explained && said.repeat >= 1, "{name}: say why it is done so seldom");
+        ensure!(
+            explained && said.repeat >= 1,
+            "{name}: `why_so_seldom` must explain fewer than 20 repetitions"
+        );
         cases.push(Case { name, folder, said });
     }
     cases.sort_by(|a, b| a.name.cmp(&b.name));
-    ensure!(!cases.is_empty(), "there are no cases");
+    ensure!(!cases.is_empty(), "tests/hostile has no cases");
     Ok(cases)
 }
 
@@ -174,7 +177,7 @@ impl Case {
             "store_config": {"keep": true},
         });
         if !said.secrets.is_empty() {
-            // A graph has only secrets that a node declares: one after the attack.
+            // A graph has only secrets that a node declares: a reader after the attack.
             graph["secrets"] = json!(said.secrets);
             graph["nodes"][0]["next_nodes"] = json!(["reader"]);
             let inputs = json!({"name": "token"});

@@ -98,7 +98,8 @@ fn secrets_are_apart() -> Result<()> {
     let seen = output_in_other(&host, "secret", &with("their-own-token"))?;
     ensure!(seen["value"] == "their-own-token", "another namespace sees {seen}");
     // A secret that the node does not declare is missing, though the graph has it.
-    let declares = r#"{"nodes":[{"name":"attack","inputs":{"type":"object"},"outputs":{"type":"object"},"secrets":["other"]}]}"#;
+    let declares = r#"{"nodes":[{"name":"attack","inputs":{"type":"object"},
+        "outputs":{"type":"object"},"secrets":["other"]}]}"#;
     let changes = Changes { description: Some(declares.as_bytes()), ..Changes::default() };
     good(host.upload("declares", guest::component(&changes)?)?)?;
     host.grant("declares", &json!({"secrets": ["other"]}))?;
@@ -109,7 +110,7 @@ fn secrets_are_apart() -> Result<()> {
     asks_more["secrets"] = json!({"token": "hush-hush-hush", "other": "hush-hush"});
     let found = host.result_of("more", &asks_more, &json!({}))?;
     let seen = host.output(found["run"].as_str().context("no run")?, "only")?;
-    ensure!(seen["value"].is_null(), "a node sees what it did not declare: {seen}");
+    ensure!(seen["value"].is_null(), "a node sees an undeclared secret: {seen}");
     Ok(())
 }
 
@@ -156,7 +157,10 @@ fn a_plugin_is_replaced_in_mid_run() -> Result<()> {
     host.apply("changing", &graph)?;
     let before = host.run("changing", &json!({}), &json!({}))?;
     good(host.upload("changing", version(2)?)?)?;
-    ensure!(host.get(&format!("/runs/{before}"))?["status"] == "RUNNING", "it was too quick");
+    ensure!(
+        host.get(&format!("/runs/{before}"))?["status"] == "RUNNING",
+        "the run ended too early"
+    );
     host.apply("changing", &graph)?;
     let after = host.run("changing", &json!({}), &json!({}))?;
     // A plugin in use cannot be deleted.
@@ -214,14 +218,14 @@ fn a_tampered_code_cache_is_compiled_again() -> Result<()> {
         drop(host);
         let log = fs::read_to_string(log)?;
         ensure!(log.contains("WARN") && log.contains("code"), "it warns of nothing: {log}");
-        ensure!(fs::read(&file)?.len() == good.len(), "it was not compiled again");
+        ensure!(fs::read(&file)?.len() == good.len(), "the plugin was not compiled again");
     }
     Ok(())
 }
 
 /// Returns the one file of the code cache below a folder.
 fn compiled_code(folder: &Path) -> Result<(std::path::PathBuf, Vec<u8>)> {
-    let file = crate::recipes::compiled(folder)?;
+    let file = crate::generated_uploads::compiled(folder)?;
     let bytes = fs::read(&file)?;
     Ok((file, bytes))
 }

@@ -1,33 +1,33 @@
-//! The hostile corpus: every case of `tests/hostile`, one after the other on one host. Each gets
-//! exactly the answer that it states; after each the host is as it was.
+//! The hostile corpus: each case of `tests/hostile`, one after the other on one host. Each gets
+//! exactly the answer of its file, and leaves the host unchanged.
 //!
 //! `CASE=part-of-a-name` selects cases.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod case;
-mod recipes;
+mod generated_uploads;
 mod report;
-mod origin;
-mod bed;
+mod http_server;
+mod harness;
 mod isolation;
-mod stop;
+mod cancellation;
 mod trial;
 
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
-use exosphere_tests::beside;
+use exosphere_tests::honest_traffic;
 
-use bed::Bed;
 use case::{Case, Expect};
+use harness::Harness;
 use report::Table;
 
-/// Deeply nested text takes a large stack to make.
+/// Building deeply nested text needs a large stack.
 const STACK: usize = 256 << 20;
 
 #[test]
-fn every_hostile_case_has_the_answer_that_it_says() -> Result<()> {
+fn every_hostile_case_gets_its_answer() -> Result<()> {
     with_a_large_stack(every_case)
 }
 
@@ -37,8 +37,8 @@ fn every_trial_leaves_honest_runs_alone() -> Result<()> {
 }
 
 fn with_a_large_stack(test: fn() -> Result<()>) -> Result<()> {
-    // Both measure times.
-    let _alone = beside::alone();
+    // Both tests measure times.
+    let _alone = honest_traffic::alone();
     let cases = std::thread::Builder::new().stack_size(STACK).spawn(test)?;
     cases.join().map_err(|_| anyhow!("a case made the test panic"))?
 }
@@ -56,29 +56,29 @@ fn cases(origin: &str, trials: bool) -> Result<Vec<Case>> {
 fn every_case() -> Result<()> {
     let only = std::env::var("CASE").unwrap_or_default();
     let begun = Instant::now();
-    let bed = Bed::start()?;
+    let harness = Harness::start()?;
     let mut table = Table::default();
-    for case in cases(&bed.origin.address().to_string(), false)? {
-        let done = bed.try_case(&case).and_then(|row| bed.ensure_unchanged().map(|()| row));
+    for case in cases(&harness.origin.address().to_string(), false)? {
+        let done = harness.try_case(&case).and_then(|row| harness.ensure_unchanged().map(|()| row));
         table.add(&case.name, done);
     }
-    let peak = bed.watch.kilobytes("VmHWM")? / 1024;
+    let peak = harness.stats.memory_kb("VmHWM")? / 1024;
     for (name, test) in isolation::CASES.iter().filter(|case| case.0.contains(&only)) {
         table.add(name, isolation::row(name, *test));
     }
-    if only.is_empty() || stop::is_one_of(&only) {
-        for (name, row) in stop::rows()? {
+    if only.is_empty() || cancellation::is_one_of(&only) {
+        for (name, row) in cancellation::rows()? {
             table.add(name, row);
         }
     }
-    println!("in {:.0?}; the host of most of them had {peak} MB at most", begun.elapsed());
+    println!("in {:.0?}; maximum memory of the shared host: {peak} MB", begun.elapsed());
     table.verdict()
 }
 
 fn every_trial() -> Result<()> {
     let begun = Instant::now();
     let mut table = Table::default();
-    // None of them calls an origin.
+    // No trial calls the HTTP server.
     for case in cases("127.0.0.1:9", true)? {
         if let Expect::Trial(trial) = &case.said.expect {
             table.add(&case.name, trial::row(&case, trial));

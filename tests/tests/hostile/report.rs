@@ -1,4 +1,4 @@
-//! The report: a table of all cases, each with its answer, times and growth.
+//! The report: a table of all cases with their answers, times and memory growth.
 
 use std::fmt;
 use std::time::Duration;
@@ -29,9 +29,9 @@ impl Table {
 
     /// Returns an error that names every failed case and its difference.
     pub fn verdict(self) -> Result<()> {
-        println!("{} cases as they say", self.right);
+        println!("{} cases passed", self.right);
         let Table { wrong, .. } = self;
-        ensure!(wrong.is_empty(), "{} cases went wrong:\n{}", wrong.len(), wrong.join("\n"));
+        ensure!(wrong.is_empty(), "{} cases failed:\n{}", wrong.len(), wrong.join("\n"));
         Ok(())
     }
 }

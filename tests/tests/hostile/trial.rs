@@ -10,16 +10,16 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use exosphere_tests::beside::{self, Beside, Bounds};
 use exosphere_tests::expand::expand;
+use exosphere_tests::honest_traffic::{self, Bounds, HonestTraffic};
 use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, problem, until};
 use reqwest::blocking::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::bed;
 use crate::case::{Answer, Case};
+use crate::harness;
 use crate::report::Row;
 
 /// The namespace of the attack, which `Host::request` uses.
@@ -28,10 +28,10 @@ const NAMESPACE: &str = "default";
 /// Bound from SIGTERM to the end of a host that executes nothing.
 const SIGTERM_MAX: Duration = Duration::from_secs(5);
 
-/// The timeout of an attacker's request: a slower host counts as blocked.
+/// Timeout of an attacker's request, after which the host counts as blocked.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Maximum bytes of an answer to the attack: more would be a large part of the host's memory.
+/// Maximum bytes of an answer to the attack: more would take much of the host's memory.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// The contents of a trial: bounds, host settings and steps.
@@ -51,8 +51,8 @@ pub struct Trial {
     /// True if the host's standard error has no reader, and much is logged.
     #[serde(default)]
     closed_stderr: bool,
-    /// The reason why the goal for its times is not met yet, if so. It is printed each time, and
-    /// honest runs must succeed all the same.
+    /// The reason for which the time bounds are not met yet, if so. It is printed each time, and
+    /// honest runs must still succeed.
     unmet: Option<String>,
     steps: Vec<Step>,
 }
@@ -162,19 +162,19 @@ fn one() -> usize {
     1
 }
 
-/// Does the trial of a case.
+/// Runs the trial of a case.
 pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
     let mut row = Row::of(&case.name);
     row.answer = "as promised".to_owned();
     let begun = Instant::now();
     let folder = tempfile::tempdir()?;
     let mut host = start(trial, folder.path())?;
-    let uploads = bed::uploads(case, &host)?;
+    let uploads = harness::uploads(case, &host)?;
     trial.plugins.iter().try_for_each(|plugin| host.push(plugin).map(drop))?;
-    let beside = Beside::start(&host)?;
+    let traffic = HonestTraffic::start(&host)?;
     let attacker = Attacker { host: &host, case, uploads, last: None };
     let attacked = attacker.attack(&trial.steps);
-    let report = beside.finish()?;
+    let report = traffic.finish()?;
     println!("{}: {report}", case.name);
     let bounds = Bounds::memory(trial.memory_mb << 20);
     let unmet = Bounds { honest_p99: UNMET_HONEST, health: UNMET_HEALTH, ..bounds };
@@ -188,9 +188,12 @@ pub fn row(case: &Case, trial: &Trial) -> Result<Row> {
             row.answer = "not met".to_owned();
         }
     }
-    until("no slot to be held", || Ok((host.get("//health")?["holding"] == 0).then_some(())))?;
-    let (took, status) = beside::sigterm_time(&mut host)?;
-    let most = SIGTERM_MAX.mul_f64(beside::slack());
+    until(
+        "the release of all slots",
+        || Ok((host.get("//health")?["holding"] == 0).then_some(())),
+    )?;
+    let (took, status) = honest_traffic::sigterm_time(&mut host)?;
+    let most = SIGTERM_MAX.mul_f64(honest_traffic::slack());
     ensure!(status.success() && took < most, "SIGTERM: {status} after {took:.1?}");
     row.times.push(begun.elapsed());
     Ok(row)
@@ -208,7 +211,7 @@ fn start(trial: &Trial, data: &std::path::Path) -> Result<Host> {
             command.env("EXOSPHERE_LOG", "debug").stderr(writer);
         }
     });
-    // From here on the pipe has no reader.
+    // The pipe has no reader any more.
     drop(reader);
     host
 }
@@ -245,7 +248,7 @@ impl Attacker<'_> {
             Step::Run(run) => self.run(run),
             Step::Cancel(cancel) => self.cancel(cancel),
             Step::Redrive(run) => {
-                let last = self.last.clone().context("nothing has run")?;
+                let last = self.last.clone().context("no run to redrive")?;
                 self.host.send("POST", &format!("/runs/{last}/redrive"), &json!({}))?;
                 self.ends(&last, &run.end)
             }
@@ -283,10 +286,8 @@ impl Attacker<'_> {
         let timeout = send.give_up_ms.map_or(REQUEST_TIMEOUT, Duration::from_millis);
         let client = Client::builder().timeout(timeout).build()?;
         let last = self.last.as_deref().unwrap_or_default();
-        let first_state = match send.path.contains("@state") {
-            true => self.first_state(last)?,
-            false => String::new(),
-        };
+        let first_state =
+            if send.path.contains("@state") { self.first_state(last)? } else { String::new() };
         let one = |number: usize| {
             let path = send.path.replace("@n", &number.to_string()).replace("@run", last);
             let path = path.replace("@state", &first_state);
@@ -344,7 +345,7 @@ impl Attacker<'_> {
         let kinds = &end.kinds;
         ensure!(kinds.is_empty() || kinds.iter().any(|one| one == kind), "{kind}: {failure:#}");
         let message = failure["message"].as_str().unwrap_or_default();
-        ensure!(message.contains(&end.words), "not in these words: {failure:#}");
+        ensure!(message.contains(&end.words), "the message has no {:?}: {failure:#}", end.words);
         for (name, count) in &end.counts {
             ensure!(&found["counts"][name] == count, "{name} is not {count}: {found:#}");
         }
@@ -360,7 +361,7 @@ impl Attacker<'_> {
         let run = self.begin(&graph, &cancel.inputs)?;
         std::thread::sleep(Duration::from_millis(cancel.after_ms));
         let tenant = Tenant { host: self.host, name: NAMESPACE };
-        let cancelled = beside::cancel_time(&tenant, &run)?;
+        let cancelled = honest_traffic::cancel_time(&tenant, &run)?;
         cancelled.hold()?;
         self.last = Some(run);
         Ok(())
@@ -377,19 +378,19 @@ impl Attacker<'_> {
         }
         let end = Instant::now() + Duration::from_millis(connect.hold_ms);
         while Instant::now() < end {
-            self.serves_strangers()?;
+            self.check_new_client()?;
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())
     }
 
-    /// Checks that a new client, which needs a connection of its own, is served.
-    fn serves_strangers(&self) -> Result<()> {
+    /// Checks that a new client on a new connection is served.
+    fn check_new_client(&self) -> Result<()> {
         let begun = Instant::now();
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
         let status = client.get(format!("{}/health", self.host.url())).send()?.status();
         let took = begun.elapsed();
-        let most = Duration::from_secs(1).mul_f64(beside::slack());
+        let most = Duration::from_secs(1).mul_f64(honest_traffic::slack());
         ensure!(status.is_success() && took < most, "a new client: {status} after {took:.1?}");
         Ok(())
     }
@@ -398,12 +399,17 @@ impl Attacker<'_> {
 fn judged(answer: &Answer, response: reqwest::blocking::Response) -> Result<()> {
     let status = response.status();
     if status.is_success() {
-        // As text: a reader of JSON would hide how it was written.
+        // As text, since a JSON reader would hide its form.
         let text = response.text()?;
         ensure!(text.len() <= MAX_ANSWER_BYTES, "an answer of {} bytes", text.len());
-        ensure!(text.contains(&answer.words), "not in these words: {}", bed::cut(&text));
-        return bed::judge_answer(answer, status.as_u16(), &json!({})).map(drop);
+        ensure!(
+            text.contains(&answer.words),
+            "the answer has no {:?}: {}",
+            answer.words,
+            harness::cut(&text)
+        );
+        return harness::judge_answer(answer, status.as_u16(), &json!({})).map(drop);
     }
     let (status, found) = problem(response)?;
-    bed::judge_answer(answer, status, &found).map(drop)
+    harness::judge_answer(answer, status, &found).map(drop)
 }

@@ -1,9 +1,8 @@
-//! The engine: the crate's plans applied to states in memory, as the store applies them to a
-//! database. All deltas of a transaction come first, then unites without open members close, wave
-//! by wave.
+//! The engine: applies the crate's plans to states in memory, as the store applies them to a
+//! database. The deltas of a transaction come first; then unites without open members close,
+//! repeatedly, because closing one may close its parent.
 //!
-//! Not here: any decision. The engine applies the crate's decisions, and checks that they can be
-//! applied. Nor hosts, except for their writes.
+//! Not here: decisions, which are the crate's, and hosts, except for their writes.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -25,7 +24,7 @@ use exosphere_domain::state::{
 use exosphere_domain::unite::{Closing, FailedMember, blocked, close};
 use serde_json::{Map, Value};
 
-use crate::fates::Fate;
+use crate::outcomes::ScriptedOutcome;
 
 /// One state, as a database row would have it.
 #[derive(Debug, Clone)]
@@ -45,8 +44,8 @@ pub struct Row {
     /// The session that has claimed the state.
     session: Option<SessionId>,
     fence: i64,
-    /// True after the host has noted the begin. Only for suspects.
-    noted: bool,
+    /// True after the host has recorded the begin. Only for suspects.
+    begun: bool,
 }
 
 /// The row of a unite.
@@ -54,13 +53,13 @@ pub struct Row {
 pub struct Unite {
     /// The counts of the unite's scope.
     pub counts: Counts,
-    /// The number of times that it went on. Never more than once.
+    /// The number of times that it ran; at most once.
     pub opened: u32,
     source: StateId,
     branches: u32,
 }
 
-/// The reason why a request is refused.
+/// The reason for which a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     NotFailed,
@@ -80,9 +79,9 @@ pub struct Engine {
     pub status: RunStatus,
     pub paused: bool,
     graph: Graph,
-    numbers: Numbers,
-    places: HashMap<StateId, usize>,
-    paths: HashMap<String, usize>,
+    numbers: IdCounter,
+    rows_by_id: HashMap<StateId, usize>,
+    rows_by_path: HashMap<String, usize>,
     /// Count changes of unites, collected within a transaction.
     counts: BTreeMap<StateId, Counts>,
     drained: Vec<StateId>,
@@ -91,9 +90,9 @@ pub struct Engine {
 }
 
 #[derive(Default)]
-struct Numbers(Cell<i64>);
+struct IdCounter(Cell<i64>);
 
-impl Ids for Numbers {
+impl Ids for IdCounter {
     fn next(&self) -> StateId {
         self.0.set(self.0.get() + 1);
         StateId(self.0.get())
@@ -102,8 +101,8 @@ impl Ids for Numbers {
 
 impl Engine {
     /// Creates a run that has just begun.
-    pub fn begin(graph: Graph) -> Self {
-        let numbers = Numbers::default();
+    pub fn new(graph: Graph) -> Self {
+        let numbers = IdCounter::default();
         let (root, run) = begin(&graph, &numbers);
         let mut engine = Engine {
             rows: Vec::new(),
@@ -112,8 +111,8 @@ impl Engine {
             paused: false,
             graph,
             numbers,
-            places: HashMap::new(),
-            paths: HashMap::new(),
+            rows_by_id: HashMap::new(),
+            rows_by_path: HashMap::new(),
             counts: BTreeMap::new(),
             drained: Vec::new(),
             swept: None,
@@ -134,15 +133,15 @@ impl Engine {
     }
 
     fn row(&mut self, id: StateId) -> &mut Row {
-        &mut self.rows[self.places[&id]]
+        &mut self.rows[self.rows_by_id[&id]]
     }
 
     fn insert(&mut self, new: NewState, status: Status, unite: Option<Unite>) {
         let NewState { id, place } = new;
         let key = place.path.to_string();
         let at = self.rows.len();
-        assert!(self.places.insert(id, at).is_none(), "the number of {key} is given twice");
-        assert!(self.paths.insert(key.clone(), at).is_none(), "{key} is created twice");
+        assert!(self.rows_by_id.insert(id, at).is_none(), "the id of {key} is not unique");
+        assert!(self.rows_by_path.insert(key.clone(), at).is_none(), "{key} is created twice");
         self.rows.push(Row {
             id,
             place,
@@ -155,11 +154,11 @@ impl Engine {
             tries: Tries::default(),
             session: None,
             fence: 0,
-            noted: false,
+            begun: false,
         });
     }
 
-    /// Returns the states that a host may claim now.
+    /// Returns the claimable states.
     pub fn claimable(&self) -> Vec<usize> {
         if self.status != RunStatus::Running || self.paused {
             return Vec::new();
@@ -172,8 +171,8 @@ impl Engine {
     pub fn claim(&mut self, at: usize, session: SessionId) -> Claim {
         let inputs = self.inputs(at);
         let row = &mut self.rows[at];
-        assert_eq!(row.status, Status::Created, "only what is to run is claimed");
-        (row.status, row.session, row.noted) = (Status::Queued, Some(session), false);
+        assert_eq!(row.status, Status::Created, "a claimed state was not CREATED");
+        (row.status, row.session, row.begun) = (Status::Queued, Some(session), false);
         row.fence += 1;
         row.tries.attempt += 1;
         row.inputs = Some(inputs);
@@ -189,26 +188,26 @@ impl Engine {
             && row.fence == claim.fence.0
     }
 
-    /// Begins a claimed state, and notes so if it is a suspect. Returns whether the claim holds.
-    pub fn take_up(&mut self, at: usize, claim: Claim) -> bool {
+    /// Begins a claimed state, and records the begin of a suspect. Returns whether the claim holds.
+    pub fn record_begin(&mut self, at: usize, claim: Claim) -> bool {
         let holds = self.holds(at, claim);
         let row = &mut self.rows[at];
-        row.noted |= holds && row.tries.is_suspect();
+        row.begun |= holds && row.tries.is_suspect();
         holds
     }
 
-    /// Ends executions in one transaction. Returns for each whether its claim held; otherwise it
-    /// has changed nothing.
-    pub fn commit(&mut self, batch: &[(usize, Claim, Fate)]) -> Vec<bool> {
-        let mut end = |(at, claim, fate): &(usize, Claim, Fate)| {
+    /// Ends executions in one transaction. Returns for each whether its claim held; without the
+    /// claim, nothing has changed.
+    pub fn commit(&mut self, batch: &[(usize, Claim, ScriptedOutcome)]) -> Vec<bool> {
+        let mut end = |(at, claim, scripted): &(usize, Claim, ScriptedOutcome)| {
             let holds = self.holds(*at, *claim);
             if holds {
-                self.end(*at, outcome(fate, &self.rows[*at].key));
+                self.end(*at, to_outcome(scripted, &self.rows[*at].key));
             }
             holds
         };
         let taken = batch.iter().map(&mut end).collect();
-        self.settle();
+        self.close_unites();
         taken
     }
 
@@ -221,16 +220,16 @@ impl Engine {
         let held: Vec<_> = (0..self.rows.len()).filter(is_held).take(most).collect();
         for &at in &held {
             let row = &self.rows[at];
-            self.end(at, lost(row.tries, row.noted));
+            self.end(at, lost(row.tries, row.begun));
         }
-        self.settle();
+        self.close_unites();
         held
     }
 
     fn end(&mut self, at: usize, outcome: Outcome) {
         let row = &mut self.rows[at];
-        assert_eq!(row.status, Status::Queued, "only what is claimed ends");
-        let session = row.session.take().expect("who claims has a session");
+        assert_eq!(row.status, Status::Queued, "an ending state was not QUEUED");
+        let session = row.session.take().expect("a claimed state has a session");
         let claim = Claim { session, fence: Fence(row.fence) };
         let (id, place, tries) = (row.id, row.place.clone(), row.tries);
         let claimed = Claimed { id, run: RunKey(1), place, tries, claim };
@@ -306,7 +305,7 @@ impl Engine {
         }
     }
 
-    fn settle(&mut self) {
+    fn close_unites(&mut self) {
         loop {
             let mut drained = std::mem::take(&mut self.drained);
             for (id, delta) in std::mem::take(&mut self.counts) {
@@ -337,7 +336,7 @@ impl Engine {
         let Unite { counts, branches, source, .. } = row.unite.expect("a unite");
         let (closing, deltas) = close(&self.graph, &row.place, counts, branches).expect("it fits");
         let failure = match closing {
-            Closing::Block => Some(self.why_blocked(id, source, counts)),
+            Closing::Block => Some(self.blocked_failure(id, source, counts)),
             Closing::Run | Closing::Prune => None,
         };
         let row = self.row(id);
@@ -354,7 +353,7 @@ impl Engine {
         self.count(deltas);
     }
 
-    fn why_blocked(&mut self, unite: StateId, source: StateId, counts: Counts) -> Failure {
+    fn blocked_failure(&mut self, unite: StateId, source: StateId, counts: Counts) -> Failure {
         let is_member = |row: &&Row| self.counters(row).contains(&Counter::Unite(unite));
         let mut failed: Vec<_> = self
             .rows
@@ -367,7 +366,7 @@ impl Engine {
                 failure: row.failure.clone().expect("it failed for a reason"),
             })
             .collect();
-        assert_eq!(failed.len() as i64, counts.failed, "as many failed as are counted");
+        assert_eq!(failed.len() as i64, counts.failed, "the failed members differ from the count");
         failed.sort_by(|a, b| a.place.path.cmp(&b.place.path));
         let above = self.row(source).place.path.clone();
         blocked(&self.graph, &above, counts, &failed)
@@ -379,7 +378,7 @@ impl Engine {
             return Err(Refusal::Cancelled);
         }
         self.reopen(at)?;
-        self.settle();
+        self.close_unites();
         Ok(())
     }
 
@@ -396,7 +395,7 @@ impl Engine {
         if reopened == 0 {
             return Err(Refusal::Nothing);
         }
-        self.settle();
+        self.close_unites();
         Ok((reopened, all.len() - reopened))
     }
 
@@ -411,7 +410,7 @@ impl Engine {
             return Err(if blocked { Refusal::Blocked } else { Refusal::NotFailed });
         }
         let look_up = |id: StateId| {
-            let at = self.places[&id];
+            let at = self.rows_by_id[&id];
             let (status, place) = (self.rows[at].status, self.rows[at].place.clone());
             Ok::<_, ()>(Above { status, failed: self.failed(at), place })
         };
@@ -429,7 +428,7 @@ impl Engine {
 
     fn reset(&mut self, id: StateId, status: Status) {
         let row = self.row(id);
-        assert_eq!(row.status, Status::Errored, "only what failed is reopened");
+        assert_eq!(row.status, Status::Errored, "a reopened state was not ERRORED");
         (row.status, row.failure) = (status, None);
         row.tries =
             Tries { attempt: row.tries.attempt, requeues: row.tries.requeues, ..Tries::default() };
@@ -444,19 +443,20 @@ impl Engine {
             let from = row.place.refs.iter().find(|from| from.node == wanted);
             let from =
                 from.unwrap_or_else(|| panic!("{} carries no output of {wanted:?}", row.key));
-            let above = &self.rows[self.places[&from.state]];
+            let above = &self.rows[self.rows_by_id[&from.state]];
             let picked = picked(node, wanted, &above.outputs[from.output as usize]);
             sources.singles.insert(wanted, picked);
         }
         if let (Some(unites), Some(unite)) = (&node.unites, &row.unite) {
-            let source = &self.rows[self.places[&unite.source]];
+            let source = &self.rows[self.rows_by_id[&unite.source]];
             let above = &source.place.path;
             let members = self.members(node, &source.place, &unites.region);
             let own = |output: &Arc<Value>| Gathered::Output(picked(node, unites.source, output));
             for &wanted in node.gathers() {
-                let entries = match wanted == unites.source {
-                    true => source.outputs.iter().map(own).collect(),
-                    false => gather(&self.graph, wanted, &members),
+                let entries = if wanted == unites.source {
+                    source.outputs.iter().map(own).collect()
+                } else {
+                    gather(&self.graph, wanted, &members)
                 };
                 sources.gathers.insert(wanted, entries);
             }
@@ -500,21 +500,20 @@ fn picked(node: &Node, of: NodeIx, output: &Value) -> Arc<PickedFields> {
     Arc::new(node.fields(of).unwrap_or(&none).pick_from(output))
 }
 
-/// Builds the outcome of an execution from its fate. Each output names the state that it comes
-/// from.
-fn outcome(fate: &Fate, key: &str) -> Outcome {
-    match fate {
-        Fate::Outputs(count) => {
+/// Builds the domain's outcome of an execution. Each output names its state.
+fn to_outcome(scripted: &ScriptedOutcome, key: &str) -> Outcome {
+    match scripted {
+        ScriptedOutcome::Outputs(count) => {
             let output = |n| serde_json::json!({"v": format!("{key}#{n}")}).to_string();
             Outcome::Outputs((0..*count).map(output).collect())
         }
-        Fate::Prune => Outcome::Prune(None),
-        Fate::Requeue => Outcome::RequeueAfter(1),
-        Fate::KillsHost => panic!("the host of {key} says nothing any more"),
-        Fate::Released => Outcome::Released,
-        Fate::Conflict => Outcome::Conflict,
-        Fate::Fail(kind) => {
-            let kind = FailureKind::parse(kind).expect("a kind that there is");
+        ScriptedOutcome::Prune => Outcome::Prune(None),
+        ScriptedOutcome::Requeue => Outcome::RequeueAfter(1),
+        ScriptedOutcome::KillsHost => panic!("{key} killed its host and has no outcome"),
+        ScriptedOutcome::Released => Outcome::Released,
+        ScriptedOutcome::Conflict => Outcome::Conflict,
+        ScriptedOutcome::Fail(kind) => {
+            let kind = FailureKind::parse(kind).expect("a known failure kind");
             Outcome::Failed(Failure::new(kind, format!("{key} fails")))
         }
     }

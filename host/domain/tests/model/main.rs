@@ -1,20 +1,19 @@
-//! The pure core against a reference model that shares no code with it: random graphs, outcomes and
-//! orders, several hosts of which some are lost, pauses, cancels, manual retries and redrives. Then
-//! fixed cases.
+//! Model test of the domain against a reference that shares no code with it: random graphs,
+//! outcomes and orders, lost hosts, pauses, cancels, manual retries and redrives; then fixed cases.
 //!
-//! Not here: the store, whose SQL does what `engine` does in memory.
+//! Not here: the store, whose SQL does the work of `engine`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod cases;
-mod duel;
+mod unite_cases;
+mod lockstep;
 mod engine;
-mod fates;
-mod play;
+mod outcomes;
+mod simulation;
 mod random_graph;
 mod reference;
 mod shape;
-mod troubles;
+mod fault_cases;
 
 use std::collections::BTreeMap;
 
@@ -23,56 +22,52 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
 
-use crate::duel::{Duel, real};
 use crate::engine::Row;
-use crate::fates::{Dice, Fates, fanout_within};
-use crate::play::Trouble;
+use crate::lockstep::{Lockstep, domain_graph};
+use crate::outcomes::{RandomOutcomes, SeededRng, max_fanout};
 use crate::random_graph::{graphs, wild_graphs};
 use crate::shape::{Graph, Shape};
+use crate::simulation::FaultPlan;
 
 /// Maximum of states of a run, so that many runs can be tried.
-const MOST_STATES: u64 = 4000;
+const MAX_STATES: u64 = 4000;
 
-/// A proptest configuration of `cases` cases, or as many as `PROPTEST_CASES` says.
+/// Returns a proptest configuration of `PROPTEST_CASES` cases, by default `cases`.
 fn config(cases: u32) -> ProptestConfig {
-    let said = std::env::var("PROPTEST_CASES").ok();
-    let cases = said.and_then(|said| said.parse().ok()).unwrap_or(cases);
+    let given = std::env::var("PROPTEST_CASES").ok();
+    let cases = given.and_then(|given| given.parse().ok()).unwrap_or(cases);
     let file = FileFailurePersistence::Direct("tests/model/regressions.txt");
     ProptestConfig {
         failure_persistence: Some(Box::new(file)),
-        // With a lower limit a long run is given up, since it rejects more cases in all.
+        // A longer run rejects more cases in all; the default limit would abort it.
         max_global_rejects: 1024.max(cases),
         ..ProptestConfig::with_cases(cases)
     }
 }
 
-fn begin(graph: &Graph, fates: &Fates) -> Duel {
-    let fates = fates.clone();
-    Duel::begin(graph, Box::new(move |_, key, before| fates.draw(key, before)))
+fn begin(graph: &Graph, outcomes: &RandomOutcomes) -> Lockstep {
+    let outcomes = outcomes.clone();
+    Lockstep::new(graph, Box::new(move |_, key, before| outcomes.draw(key, before)))
 }
 
-/// Random graphs, each with the fates of its states.
-fn runs() -> impl Strategy<Value = (Graph, Fates)> {
+/// Random graphs, each with the outcomes of its states.
+fn runs() -> impl Strategy<Value = (Graph, RandomOutcomes)> {
     let often = |all: &'static [u32]| prop::sample::select(all);
     let rates = (often(&[0, 4, 15, 40]), often(&[0, 5, 25]), often(&[0, 10, 30]));
     (graphs(15), any::<u64>(), rates).prop_filter_map(
         "the run is too long",
         |(graph, seed, (fails, prunes, repeats))| {
-            let fanout = fanout_within(&graph, MOST_STATES)?;
-            Some((graph, Fates { seed, fails, prunes, repeats, fanout }))
+            let fanout = max_fanout(&graph, MAX_STATES)?;
+            Some((graph, RandomOutcomes { seed, fails, prunes, repeats, fanout }))
         },
     )
 }
 
-/// Random troubles of a run.
-fn troubles() -> impl Strategy<Value = Trouble> {
+/// Random fault plans of a run.
+fn fault_plans() -> impl Strategy<Value = FaultPlan> {
     let cancels = prop_oneof![2 => Just(0), 1 => prop::sample::select(&[1, 4, 15][..])];
-    (0u32..30, 0u32..12, 0u32..6, cancels).prop_map(|(retries, losses, pauses, cancels)| Trouble {
-        retries,
-        losses,
-        pauses,
-        cancels,
-        is_just: false,
+    (0u32..30, 0u32..12, 0u32..6, cancels).prop_map(|(retries, losses, pauses, cancels)| {
+        FaultPlan { retries, losses, pauses, cancels, spares_innocent: false }
     })
 }
 
@@ -80,22 +75,22 @@ proptest! {
     #![proptest_config(config(300))]
 
     #[test]
-    fn the_core_does_what_the_reference_does((graph, fates) in runs(), order: u64, trouble in troubles()) {
-        let mut duel = begin(&graph, &fates);
-        duel.play(&mut Dice::new(order), trouble);
-        duel.compare_end();
+    fn core_and_reference_stay_in_lockstep((graph, outcomes) in runs(), order: u64, faults in fault_plans()) {
+        let mut lockstep = begin(&graph, &outcomes);
+        lockstep.simulate(&mut SeededRng::new(order), faults);
+        lockstep.compare_end();
     }
 
-    /// The end depends neither on the order of the work, nor on pauses, nor on lost hosts. The
-    /// losses here end no state that is not to blame.
+    /// The result depends neither on the order of the work, nor on pauses, nor on lost hosts. The
+    /// losses here end poison states only.
     #[test]
-    fn no_order_matters((graph, fates) in runs(), orders: [u64; 3], losses in 0u32..30) {
-        let still = Trouble { is_just: true, ..Trouble::default() };
-        let troubles = [still, Trouble { pauses: 20, ..still }, Trouble { pauses: 3, losses, ..still }];
-        let mut endings = orders.into_iter().zip(troubles).map(|(order, trouble)| {
-            let mut duel = begin(&graph, &fates);
-            duel.play(&mut Dice::new(order), trouble);
-            (duel.engine.status, duel.ending())
+    fn execution_order_does_not_change_the_result((graph, outcomes) in runs(), orders: [u64; 3], losses in 0u32..30) {
+        let still = FaultPlan { spares_innocent: true, ..FaultPlan::default() };
+        let fault_plans = [still, FaultPlan { pauses: 20, ..still }, FaultPlan { pauses: 3, losses, ..still }];
+        let mut endings = orders.into_iter().zip(fault_plans).map(|(order, faults)| {
+            let mut lockstep = begin(&graph, &outcomes);
+            lockstep.simulate(&mut SeededRng::new(order), faults);
+            (lockstep.engine.status, lockstep.ending())
         });
         let first = endings.next();
         for other in endings {
@@ -108,17 +103,17 @@ proptest! {
     #![proptest_config(config(1000))]
 
     #[test]
-    fn the_core_accepts_the_graphs_that_the_reference_accepts(graph in wild_graphs(8)) {
+    fn core_and_reference_accept_the_same_graphs(graph in wild_graphs(8)) {
         let fits = |(at, node): (usize, &shape::Node)| {
             node.unites.as_ref().is_none_or(|unites| graph.may_unite(at, unites.source))
         };
         let fits = graph.nodes.iter().enumerate().all(fits);
-        let real = real(&graph);
-        prop_assert_eq!(real.is_ok(), fits, "{:#?}", real);
+        let domain_graph = domain_graph(&graph);
+        prop_assert_eq!(domain_graph.is_ok(), fits, "{:#?}", domain_graph);
     }
 
     #[test]
-    fn a_node_may_refer_to_what_every_branch_that_reaches_it_knows(
+    fn references_are_valid_on_every_incoming_branch(
         graph in graphs(9),
         node: prop::sample::Index,
         named: prop::sample::Index,
@@ -130,31 +125,31 @@ proptest! {
         let may = graph.sees(node).contains(&named);
         let mut graph = graph;
         graph.nodes[node].singles = vec![named];
-        let real = real(&graph);
-        prop_assert_eq!(real.is_ok(), may, "{:#?}", real);
+        let domain_graph = domain_graph(&graph);
+        prop_assert_eq!(domain_graph.is_ok(), may, "{:#?}", domain_graph);
     }
 }
 
-/// The random cases must reach every kind of event often enough.
+/// The random cases reach each kind of event often enough.
 #[test]
-fn the_lots_are_rich() {
+fn random_cases_reach_every_event() {
     let mut runner = TestRunner::deterministic();
     let mut met = BTreeMap::new();
     for order in 0..150 {
-        let ((graph, fates), trouble) =
-            (runs(), troubles()).new_tree(&mut runner).unwrap().current();
-        let mut duel = begin(&graph, &fates);
-        duel.play(&mut Dice::new(order), trouble);
-        count_events(&duel, &mut met);
+        let ((graph, outcomes), faults) =
+            (runs(), fault_plans()).new_tree(&mut runner).unwrap().current();
+        let mut lockstep = begin(&graph, &outcomes);
+        lockstep.simulate(&mut SeededRng::new(order), faults);
+        count_events(&lockstep, &mut met);
     }
-    for (what, least) in LEAST {
+    for (what, least) in MIN_EVENTS {
         let count = met.get(what).copied().unwrap_or_default();
         assert!(count >= least, "too few {what}: {met:#?}");
     }
 }
 
 /// Minimum number of each event in all those runs.
-const LEAST: [(&str, usize); 24] = [
+const MIN_EVENTS: [(&str, usize); 24] = [
     ("states", 2000),
     ("nested unites that went on", 150),
     ("blocked unites", 40),
@@ -181,19 +176,19 @@ const LEAST: [(&str, usize); 24] = [
     ("outcomes after a cancel", 20),
 ];
 
-fn count_events(duel: &Duel, met: &mut BTreeMap<&str, usize>) {
-    let rows = &duel.engine.rows;
+fn count_events(lockstep: &Lockstep, met: &mut BTreeMap<&str, usize>) {
+    let rows = &lockstep.engine.rows;
     let went_on = |row: &&Row| row.unite.as_ref().is_some_and(|unite| unite.opened > 0);
     let is_nested = |row: &&Row| !row.place.scopes.is_empty();
     let is_blocked = |row: &&Row| row.unite.is_some() && row.status == Status::Errored;
-    let counts_twice = |row: &&Row| duel.engine.counters(row).len() > 1;
+    let counts_twice = |row: &&Row| lockstep.engine.counters(row).len() > 1;
     let mut meet = |what, count| *met.entry(what).or_insert(0) += count;
     meet("states", rows.len());
     meet("nested unites that went on", rows.iter().filter(is_nested).filter(went_on).count());
     meet("blocked unites", rows.iter().filter(is_blocked).count());
     meet("states that count twice", rows.iter().filter(counts_twice).count());
-    meet("runs that failed", usize::from(duel.engine.status == RunStatus::Failed));
-    meet("runs that succeeded", usize::from(duel.engine.status == RunStatus::Success));
+    meet("runs that failed", usize::from(lockstep.engine.status == RunStatus::Failed));
+    meet("runs that succeeded", usize::from(lockstep.engine.status == RunStatus::Success));
     meet("runs of more than 40 states", usize::from(rows.len() > 40));
-    duel.met.iter().for_each(|(what, count)| meet(what, *count));
+    lockstep.events.iter().for_each(|(what, count)| meet(what, *count));
 }

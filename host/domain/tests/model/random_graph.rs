@@ -1,9 +1,9 @@
-//! Random graphs, valid by the reference's own rules: small, tangled, full of unites. They shrink
-//! by losing nodes.
+//! Random graphs, valid by the reference's rules: small, with many crossing edges and unites. They
+//! shrink by losing nodes.
 
 use proptest::prelude::*;
 
-use crate::fates::Dice;
+use crate::outcomes::SeededRng;
 use crate::shape::{Graph, MaxFailed, Node, Strategy as Ends, Unites};
 
 /// The random ingredients of one node, before its possible neighbours are known.
@@ -94,15 +94,15 @@ fn grown(seeds: &[Seed]) -> Graph {
 
 /// Returns the same graph with its nodes, edges and references in another order.
 fn mixed(graph: Graph, order: u64) -> Graph {
-    let mut dice = Dice::new(order);
+    let mut rng = SeededRng::new(order);
     let mut places: Vec<_> = (0..graph.nodes.len()).collect();
     if order % 2 == 1 {
-        dice.shuffle(&mut places);
+        rng.shuffle(&mut places);
     }
     let mut nodes = vec![Node::default(); places.len()];
     for (at, mut node) in graph.nodes.into_iter().enumerate() {
         node.next.iter_mut().for_each(|next| *next = places[*next]);
-        dice.shuffle(&mut node.next);
+        rng.shuffle(&mut node.next);
         if let Some(unites) = &mut node.unites {
             unites.source = places[unites.source];
         }
@@ -110,7 +110,7 @@ fn mixed(graph: Graph, order: u64) -> Graph {
     }
     let mut graph = Graph { nodes };
     for at in 0..graph.nodes.len() {
-        let seen = graph.sees(at).into_iter().filter(|_| dice.percent(40)).collect();
+        let seen = graph.sees(at).into_iter().filter(|_| rng.percent(40)).collect();
         graph.nodes[at].singles = seen;
     }
     graph

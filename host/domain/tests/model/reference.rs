@@ -1,12 +1,12 @@
-//! The reference model: a run by the plainest possible rules. It shares no code with the crate,
-//! keeps no counter, and finds out everything by looking at all states again.
+//! The reference model: a run by the simplest possible rules. It shares no code with the crate,
+//! keeps no counter, and computes everything from all states each time.
 //!
-//! Not here: time, sessions and fences. A claim is a ticket, given out once. A call with another
-//! ticket than the one that holds a state changes nothing.
+//! Not here: time, sessions and fences. A claim is a ticket that is issued once; a call with any
+//! other ticket changes nothing.
 
 use std::collections::BTreeSet;
 
-use crate::fates::Fate;
+use crate::outcomes::ScriptedOutcome;
 use crate::shape::{Graph, MaxFailed, Shape, Strategy};
 
 /// The origin of a state: an output and an edge of the execution above it, or, for a unite, that
@@ -89,13 +89,13 @@ pub struct Held {
 /// The effect of a host loss on a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// The state may have been the cause, as far as is known.
+    /// The first loss: the state becomes a suspect.
     First,
-    /// The state was a suspect, and was being executed again.
+    /// A further loss while the suspect was executed.
     Again,
-    /// The state was a suspect once too often.
+    /// One loss too many: the state fails.
     Last,
-    /// The state was a suspect, and was not being executed.
+    /// A loss while the suspect was not executed: not charged.
     LetOff,
 }
 
@@ -120,7 +120,7 @@ impl RunStatus {
     }
 }
 
-/// The reason why a request is refused.
+/// The reason for which a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The state has not failed.
@@ -164,7 +164,7 @@ pub struct Run {
 
 impl Run {
     /// Creates a run that has just begun.
-    pub fn begin(graph: &Graph) -> Self {
+    pub fn new(graph: &Graph) -> Self {
         let shape = Shape::of(graph);
         let mut run = Run {
             graph: graph.clone(),
@@ -205,10 +205,10 @@ impl Run {
 
     /// Claims a state for a host. The ticket is its claim.
     pub fn claim(&mut self, at: usize, host: i64) -> u64 {
-        assert_eq!(self.status(), RunStatus::Running, "a run that is over is claimed from");
-        assert!(!self.paused, "a run that is paused is claimed from");
+        assert_eq!(self.status(), RunStatus::Running, "a state of a finished run is claimed");
+        assert!(!self.paused, "a state of a paused run is claimed");
         let exec = &mut self.execs[at];
-        assert_eq!(exec.status, Status::Created, "{} is not to run", exec.key);
+        assert_eq!(exec.status, Status::Created, "{} is not CREATED", exec.key);
         assert!(exec.held.is_none(), "{} is claimed twice", exec.key);
         self.tickets += 1;
         exec.attempts += 1;
@@ -221,7 +221,7 @@ impl Run {
     }
 
     /// Begins the execution of a state. Returns whether its claim holds.
-    pub fn take_up(&mut self, at: usize, ticket: u64) -> bool {
+    pub fn record_begin(&mut self, at: usize, ticket: u64) -> bool {
         let holds = self.holds(at, ticket);
         if let (true, Some(held)) = (holds, &mut self.execs[at].held) {
             held.begun = true;
@@ -229,39 +229,39 @@ impl Run {
         holds
     }
 
-    /// Applies the fate of an execution and all its effects, or nothing if the claim no longer
+    /// Applies the outcome of an execution and all its effects, or nothing if the claim no longer
     /// holds.
-    pub fn apply(&mut self, at: usize, ticket: u64, fate: &Fate) -> bool {
+    pub fn apply(&mut self, at: usize, ticket: u64, outcome: &ScriptedOutcome) -> bool {
         if !self.holds(at, ticket) {
             return false;
         }
         let exec = &mut self.execs[at];
         exec.held = None;
-        match fate {
-            Fate::Outputs(count) => self.succeed(at, *count),
-            Fate::Prune => exec.status = Status::Pruned,
-            Fate::Requeue => (exec.losses, exec.conflicts) = (0, 0),
-            Fate::Released => exec.attempts -= 1,
-            Fate::KillsHost => panic!("{} ended its host and had an outcome", exec.key),
-            Fate::Conflict => {
+        match outcome {
+            ScriptedOutcome::Outputs(count) => self.succeed(at, *count),
+            ScriptedOutcome::Prune => exec.status = Status::Pruned,
+            ScriptedOutcome::Requeue => (exec.losses, exec.conflicts) = (0, 0),
+            ScriptedOutcome::Released => exec.attempts -= 1,
+            ScriptedOutcome::KillsHost => panic!("{} ended its host and had an outcome", exec.key),
+            ScriptedOutcome::Conflict => {
                 exec.losses = 0;
                 exec.conflicts += 1;
                 if exec.conflicts == 3 {
                     self.fail(at, "store");
                 }
             }
-            Fate::Fail(kind) => self.fail(at, kind),
+            ScriptedOutcome::Fail(kind) => self.fail(at, kind),
         }
-        self.settle();
+        self.close_unites();
         true
     }
 
-    /// Ends the claim of a lost host. The first loss counts against the state even if it was not
-    /// being executed, since that is unknown.
+    /// Ends the claim of a lost host. The first loss is charged even if the state was not executed,
+    /// since that is unknown.
     pub fn lose(&mut self, at: usize, host: i64) -> Loss {
         let exec = &mut self.execs[at];
-        let held = exec.held.take().expect("a state was lost that nobody held");
-        assert_eq!(held.host, host, "{} was lost that another host holds", exec.key);
+        let held = exec.held.take().expect("a lost state was claimed");
+        assert_eq!(held.host, host, "another host has claimed {}", exec.key);
         if exec.losses > 0 && !held.begun {
             exec.attempts -= 1;
             return Loss::LetOff;
@@ -272,7 +272,7 @@ impl Run {
             10 => {
                 exec.status = Status::Errored;
                 exec.why = Some("host-lost");
-                self.settle();
+                self.close_unites();
                 Loss::Last
             }
             _ => Loss::Again,
@@ -338,12 +338,12 @@ impl Run {
             }
         }
         for created in first..self.execs.len() {
-            self.execs[created].counts_in = self.where_counted(created);
+            self.execs[created].counts_in = self.scopes_of(created);
         }
     }
 
     /// Returns the unites around a state in which it counts.
-    fn where_counted(&self, at: usize) -> Vec<usize> {
+    fn scopes_of(&self, at: usize) -> Vec<usize> {
         let unites = &self.shape.counts_in[self.execs[at].node];
         unites.iter().map(|&unite| self.unite_above(at, unite)).collect()
     }
@@ -361,8 +361,8 @@ impl Run {
         std::iter::successors(Some(at), |&at| self.execs[at].above)
     }
 
-    /// Closes unites until each has an open state below it.
-    fn settle(&mut self) {
+    /// Closes unites until each waiting one has an open state below it.
+    fn close_unites(&mut self) {
         loop {
             let mut busy = vec![false; self.execs.len()];
             for exec in self.execs.iter().filter(|exec| exec.status.is_open()) {
@@ -529,7 +529,10 @@ impl Run {
             members.iter().filter(|&&at| is_own(at)).map(|&at| self.execs[at].node).collect();
         joins.push(self.execs[unite].node);
         let depth = self.execs[united].steps.len();
-        let of_branch = |at: usize, branch: u32| matches!(self.execs[at].steps.get(depth), Some(Step::Child(output, _)) if *output == branch);
+        let of_branch = |at: usize, branch: u32| match self.execs[at].steps.get(depth) {
+            Some(Step::Child(output, _)) => *output == branch,
+            _ => false,
+        };
         let arrives = |at: usize| {
             let exec = &self.execs[at];
             exec.outputs > 0 && self.graph.nodes[exec.node].next.iter().any(|n| joins.contains(n))

@@ -1,5 +1,5 @@
-//! The reference's own graphs: their nodes, and by plain recursion over the edges which nodes lie
-//! between which.
+//! The reference's own graphs: their nodes, and the regions between them by recursion over the
+//! edges.
 //!
 //! Not here: the crate's graphs, which share nothing with these.
 
@@ -21,7 +21,7 @@ pub struct Node {
     /// The unite's source and strategy, if it is a unite.
     pub unites: Option<Unites>,
     pub max_retries: u32,
-    /// The nodes whose one output its inputs name.
+    /// The nodes of which its inputs reference a single output.
     pub singles: Vec<usize>,
 }
 
@@ -30,18 +30,18 @@ pub struct Node {
 pub struct Unites {
     /// The source: the node whose branches it joins.
     pub source: usize,
-    /// The strategy: which ends it accepts.
+    /// The failures that it accepts.
     pub strategy: Strategy,
     /// True if it runs when nothing arrived and nothing failed.
     pub run_when_empty: bool,
 }
 
-/// A strategy: which ends a unite accepts.
+/// A strategy: the failures that a unite accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
     /// No failure.
     AllSuccess,
-    /// Any ends, up to a number of failures.
+    /// Failures up to a maximum.
     AllDone(MaxFailed),
 }
 
@@ -67,11 +67,11 @@ impl Graph {
                 Some((name, source)) => (name, Some(source.trim().trim_end_matches(')'))),
                 None => (head, None),
             };
-            let node = graph.place(name.trim());
-            let next = tail.split_whitespace().map(|name| graph.place(name)).collect();
+            let node = graph.node_index(name.trim());
+            let next = tail.split_whitespace().map(|name| graph.node_index(name)).collect();
             graph.nodes[node].next = next;
             graph.nodes[node].unites = source.map(|source| Unites {
-                source: graph.place(source),
+                source: graph.node_index(source),
                 strategy: Strategy::AllSuccess,
                 run_when_empty: false,
             });
@@ -80,7 +80,7 @@ impl Graph {
     }
 
     /// Returns the index of a name, which is added if it is new.
-    pub fn place(&mut self, name: &str) -> usize {
+    pub fn node_index(&mut self, name: &str) -> usize {
         if let Some(found) = self.nodes.iter().position(|node| node.name == name) {
             return found;
         }
@@ -148,8 +148,7 @@ impl Graph {
             && !(0..self.nodes.len()).any(closed)
     }
 
-    /// Returns the nodes whose one output each node may name. That output must be known by
-    /// whichever way a branch came.
+    /// Returns the nodes of which a node may reference a single output: those on each path to it.
     pub fn sees(&self, node: usize) -> BTreeSet<usize> {
         if let Some(unites) = &self.nodes[node].unites {
             return self.sees(unites.source);

@@ -1,5 +1,5 @@
-//! A server on the loopback that answers as the path of a request says, keeps the
-//! requests that it received, and counts its open connections.
+//! A server on the loopback, whose answer depends on the path of the request. Records
+//! the requests, and counts open connections.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 /// The root certificate that signed the certificate of `localhost` here. It is valid
-/// until the year 2120. The server's key lies beside it and is not secret: no other
+/// until the year 2120. The server's key is beside it and is not secret: no other
 /// host trusts this root.
 pub const ROOT: &[u8] = include_bytes!("root.der");
 
@@ -91,7 +91,7 @@ impl Server {
             }
             sleep(Duration::from_millis(10)).await;
         }
-        panic!("nobody connected");
+        panic!("no client connected");
     }
 
     /// Waits until the other side has closed every connection.

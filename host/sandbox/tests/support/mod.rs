@@ -1,7 +1,7 @@
 //! Hand-written small guests, and a sandbox to run them in.
 //!
 //! A guest here is a core module that shares a memory with an allocator, and is lifted
-//! to the contract by hand. No toolchain stands between a test and its subject.
+//! to the contract by hand, without a toolchain.
 
 #![allow(dead_code)]
 
@@ -194,8 +194,7 @@ fn escaped(text: &str) -> String {
 
 /// Builds a component of the contract around the functions of a core module. They have
 /// to export `execute`, and find `$return` (of a text: one output), a memory, and the
-/// functions that `imports` lowered under "host". The text in memory below 4096 is
-/// taken.
+/// functions that `imports` lowered under "host". The memory below 4096 is in use.
 pub fn guest(imports: &str, functions: &str) -> Vec<u8> {
     wat::parse_str(text(imports, functions)).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Runs of every kind, each in a state that a host may leave it in.
+//! Runs of every kind, each in a state in which a host may leave it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_store::{Answer, Member};
 use serde_json::json;
 
-use crate::bed::{Bed, Place, Run, outputs};
+use crate::harness::{Harness, Run, TestDatabase, outputs};
 
 /// Returns a fanout and its unite, with a node before and one after. Nodes are R 0, U 1, X 2, W 3,
 /// Z 4; paths R "", U `00`, X `0000`, `0010`.., W `00~3`, Z `00~300`.
@@ -21,7 +21,7 @@ pub fn fan() -> Sketch {
     )
 }
 
-/// Returns unites in a unite: the design's example.
+/// Returns nested unites: the example of the documentation.
 pub fn nested() -> Sketch {
     Sketch::of("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)")
         .input("G", "first", "${{ A.outputs.v }}")
@@ -40,68 +40,68 @@ pub fn retried(sketch: Sketch, node: &str) -> Sketch {
     })
 }
 
-pub type Fate = Option<(Outcome, Journal)>;
+pub type Ending = Option<(Outcome, Journal)>;
 
-pub fn ends(outcome: Outcome) -> Fate {
+pub fn ends(outcome: Outcome) -> Ending {
     Some((outcome, Journal::default()))
 }
 
-pub fn fails(kind: FailureKind) -> Fate {
-    ends(Outcome::Failed(Failure::new(kind, "so it is")))
+pub fn fails(kind: FailureKind) -> Ending {
+    ends(Outcome::Failed(Failure::new(kind, "failed on purpose")))
 }
 
-/// Returns the fate of most runs: three branches, all successful.
-fn well(node: &str) -> Fate {
+/// Returns the default ending: three branches, all successful.
+fn well(node: &str) -> Ending {
     outputs(if matches!(node, "U" | "A" | "B") { 3 } else { 1 })
 }
 
 /// Returns all runs, by name.
-pub async fn all(bed: &mut Bed, place: &Place) -> BTreeMap<&'static str, Run> {
+pub async fn all(harness: &mut Harness, database: &TestDatabase) -> BTreeMap<&'static str, Run> {
     let mut runs = BTreeMap::new();
-    over(bed, &mut runs).await;
-    under_way(bed, &mut runs).await;
-    failed(bed, place, &mut runs).await;
-    cancelled_and_paused(bed, &mut runs).await;
-    stores(bed, &mut runs).await;
+    over(harness, &mut runs).await;
+    under_way(harness, &mut runs).await;
+    failed(harness, database, &mut runs).await;
+    cancelled_and_paused(harness, &mut runs).await;
+    stores(harness, &mut runs).await;
     runs
 }
 
 type Runs = BTreeMap<&'static str, Run>;
 
-async fn over(bed: &mut Bed, runs: &mut Runs) {
+async fn over(harness: &mut Harness, runs: &mut Runs) {
     for (name, sketch) in [("fan", fan()), ("nested", nested()), ("forks", forks())] {
-        let run = bed.start(name, &sketch, &[]).await;
-        bed.drive(&run, 2, |node, _| well(node)).await;
+        let run = harness.start(name, &sketch, &[]).await;
+        harness.drive(&run, 2, |node, _| well(node)).await;
         runs.insert(name, run);
     }
-    let run = bed.start("fan", &fan(), &[]).await;
+    let run = harness.start("fan", &fan(), &[]).await;
     let pruned = |node: &str, _: &_| match node {
         "X" => ends(Outcome::Prune(Some("{\"why\":1}".into()))),
         other => well(other),
     };
-    bed.drive(&run, 3, pruned).await;
+    harness.drive(&run, 3, pruned).await;
     runs.insert("pruned", run);
-    let run = bed.start("fan", &fan(), &[]).await;
-    bed.drive(&run, 1, |node, _| outputs(usize::from(node != "U"))).await;
+    let run = harness.start("fan", &fan(), &[]).await;
+    harness.drive(&run, 1, |node, _| outputs(usize::from(node != "U"))).await;
     runs.insert("empty", run);
-    let wide = bed.start("fan", &fan(), &[]).await;
-    bed.drive(&wide, 50, |node, _| outputs(if node == "U" { 150 } else { 1 })).await;
+    let wide = harness.start("fan", &fan(), &[]).await;
+    harness.drive(&wide, 50, |node, _| outputs(if node == "U" { 150 } else { 1 })).await;
     runs.insert("wide", wide);
 }
 
-async fn under_way(bed: &mut Bed, runs: &mut Runs) {
-    let run = bed.start("fan", &fan(), &[]).await;
+async fn under_way(harness: &mut Harness, runs: &mut Runs) {
+    let run = harness.start("fan", &fan(), &[]).await;
     // One has ended, one is claimed, one has requeued.
-    let fate = |node: &str, state: &exosphere_domain::state::Claimed| match node {
+    let ending = |node: &str, state: &exosphere_domain::state::Claimed| match node {
         "X" if state.place.path.as_str() == "0010" => None,
         "X" if state.place.path.as_str() == "0020" => ends(Outcome::RequeueAfter(1_000_000_000)),
         other => well(other),
     };
-    bed.drive(&run, 2, fate).await;
+    harness.drive(&run, 2, ending).await;
     runs.insert("open", run);
-    let run = bed.start("again", &retried(fan(), "X"), &[]).await;
+    let run = harness.start("again", &retried(fan(), "X"), &[]).await;
     // Retried for every possible reason.
-    let fate =
+    let ending =
         |node: &str, state: &exosphere_domain::state::Claimed| match (node, state.tries.attempt) {
             ("X", 1) => fails(FailureKind::Retryable),
             ("X", 2) => ends(Outcome::RequeueAfter(1)),
@@ -112,104 +112,117 @@ async fn under_way(bed: &mut Bed, runs: &mut Runs) {
             ("X", 4) => ends(Outcome::Conflict),
             (other, _) => well(other),
         };
-    bed.drive(&run, 2, fate).await;
+    harness.drive(&run, 2, ending).await;
     runs.insert("again", run);
 }
 
-async fn failed(bed: &mut Bed, place: &Place, runs: &mut Runs) {
+async fn failed(harness: &mut Harness, database: &TestDatabase, runs: &mut Runs) {
     let one_fails = |node: &str, state: &exosphere_domain::state::Claimed| match node {
         "X" if state.place.path.as_str().ends_with("10") => fails(FailureKind::Permanent),
         "G" if state.place.path.as_str().ends_with("10") => fails(FailureKind::Trap),
         other => well(other),
     };
-    let run = bed.start("fan", &fan(), &[]).await;
-    bed.drive(&run, 2, one_fails).await;
+    let run = harness.start("fan", &fan(), &[]).await;
+    harness.drive(&run, 2, one_fails).await;
     runs.insert("failed", run);
     let sketch = || retried(nested(), "G");
-    let run = bed.start("nested-failed", &sketch(), &[]).await;
-    bed.drive(&run, 4, one_fails).await;
+    let run = harness.start("nested-failed", &sketch(), &[]).await;
+    harness.drive(&run, 4, one_fails).await;
     runs.insert("nested-failed", run.clone());
-    // A retry opens both unites above, and is left so.
-    let run = bed.start("nested-failed", &sketch(), &[]).await;
-    bed.drive(&run, 4, one_fails).await;
-    let state = bed.failed(place, &run).await;
-    assert_eq!(bed.one(Member::Retry { run: run.info.clone(), state }).await, Answer::Done);
+    // A retry reopens both unites above.
+    let run = harness.start("nested-failed", &sketch(), &[]).await;
+    harness.drive(&run, 4, one_fails).await;
+    let state = harness.failed(database, &run).await;
+    assert_eq!(
+        harness.commit_one(Member::Retry { run: run.info.clone(), state }).await,
+        Answer::Done
+    );
     runs.insert("reopened", run);
-    let run = bed.start("fan", &fan(), &[]).await;
-    bed.drive(&run, 2, one_fails).await;
-    let state = bed.failed(place, &run).await;
-    assert_eq!(bed.one(Member::Retry { run: run.info.clone(), state }).await, Answer::Done);
-    bed.drive(&run, 2, |node, _| well(node)).await;
+    let run = harness.start("fan", &fan(), &[]).await;
+    harness.drive(&run, 2, one_fails).await;
+    let state = harness.failed(database, &run).await;
+    assert_eq!(
+        harness.commit_one(Member::Retry { run: run.info.clone(), state }).await,
+        Answer::Done
+    );
+    harness.drive(&run, 2, |node, _| well(node)).await;
     runs.insert("healed", run);
-    let run = bed.start("fan", &fan(), &[]).await;
-    bed.drive(
-        &run,
-        2,
-        |node, _| if node == "X" { fails(FailureKind::InvalidOutput) } else { well(node) },
-    )
-    .await;
-    let redrive = bed.redrive(&run).await;
-    let answer = bed.one(redrive).await;
+    let run = harness.start("fan", &fan(), &[]).await;
+    harness
+        .drive(
+            &run,
+            2,
+            |node, _| if node == "X" { fails(FailureKind::InvalidOutput) } else { well(node) },
+        )
+        .await;
+    let redrive = harness.redrive(&run).await;
+    let answer = harness.commit_one(redrive).await;
     assert_eq!(answer, Answer::Redriven { states: 3, late: 0 });
-    bed.drive(&run, 1, |node, state| {
-        (state.place.path.as_str() != "0010").then(|| well(node)).flatten()
-    })
-    .await;
+    harness
+        .drive(&run, 1, |node, state| {
+            (state.place.path.as_str() != "0010").then(|| well(node)).flatten()
+        })
+        .await;
     runs.insert("redriven", run);
     let tolerant = fan().with("W", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
-    let run = bed.start("tolerant", &tolerant, &[]).await;
-    bed.drive(&run, 2, one_fails).await;
+    let run = harness.start("tolerant", &tolerant, &[]).await;
+    harness.drive(&run, 2, one_fails).await;
     runs.insert("tolerant", run);
 }
 
-async fn cancelled_and_paused(bed: &mut Bed, runs: &mut Runs) {
+async fn cancelled_and_paused(harness: &mut Harness, runs: &mut Runs) {
     let under_way = |node: &str, state: &exosphere_domain::state::Claimed| match node {
         "X" if state.place.path.as_str() != "0000" => None,
         other => well(other),
     };
     for (name, steps) in [("cancelled", usize::MAX), ("half-swept", 2)] {
-        let run = bed.start("fan", &fan(), &[("k", "v")]).await;
-        bed.drive(&run, 2, under_way).await;
-        let Answer::ToSweep(event) = bed.one(Member::Cancel(run.info.clone())).await else {
+        let run = harness.start("fan", &fan(), &[("k", "v")]).await;
+        harness.drive(&run, 2, under_way).await;
+        let Answer::ToSweep(event) = harness.commit_one(Member::Cancel(run.info.clone())).await
+        else {
             panic!("{name}")
         };
-        bed.sweep(&run, event, 2, steps).await;
-        bed.held.retain(|state| state.run != run.info.key);
+        harness.sweep(&run, event, 2, steps).await;
+        harness.held.retain(|state| state.run != run.info.key);
         runs.insert(name, run);
     }
     for (name, steps) in [("paused", usize::MAX), ("half-paused", 2)] {
-        let run = bed.start("fan", &fan(), &[]).await;
-        bed.drive(&run, 2, |node, _| if node == "X" { None } else { well(node) }).await;
-        let held: Vec<_> = bed.held.extract_if(.., |state| state.run == run.info.key).collect();
+        let run = harness.start("fan", &fan(), &[]).await;
+        harness.drive(&run, 2, |node, _| if node == "X" { None } else { well(node) }).await;
+        let held: Vec<_> = harness.held.extract_if(.., |state| state.run == run.info.key).collect();
         let pause = Member::Pause { run: run.info.clone(), paused: true };
         let mut members = Vec::new();
         for state in held.iter().take(2) {
             members.push(
-                bed.finished(&run, state, Outcome::RequeueAfter(1), Journal::default()).await,
+                harness.finish(&run, state, Outcome::RequeueAfter(1), Journal::default()).await,
             );
         }
-        bed.commit(members, exosphere_store::Want::Births(0)).await;
-        let Answer::ToSweep(event) = bed.one(pause).await else { panic!("{name}") };
-        bed.sweep(&run, event, 2, steps).await;
+        harness.commit(members, exosphere_store::Want::Births(0)).await;
+        let Answer::ToSweep(event) = harness.commit_one(pause).await else { panic!("{name}") };
+        harness.sweep(&run, event, 2, steps).await;
         // One more becomes free while the run is paused.
-        let last = bed.finished(&run, &held[2], Outcome::RequeueAfter(1), Journal::default()).await;
-        bed.one(last).await;
+        let last =
+            harness.finish(&run, &held[2], Outcome::RequeueAfter(1), Journal::default()).await;
+        harness.commit_one(last).await;
         runs.insert(name, run);
     }
     let run = runs["paused"].clone();
-    let resumed = bed.start("fan", &fan(), &[]).await;
-    bed.drive(&resumed, 2, |node, _| if node == "X" { None } else { well(node) }).await;
+    let resumed = harness.start("fan", &fan(), &[]).await;
+    harness.drive(&resumed, 2, |node, _| if node == "X" { None } else { well(node) }).await;
     for paused in [true, false] {
         let pause = Member::Pause { run: resumed.info.clone(), paused };
-        let Answer::ToSweep(event) = bed.one(pause).await else { panic!() };
-        bed.sweep(&resumed, event, 100, 9).await;
+        let Answer::ToSweep(event) = harness.commit_one(pause).await else { panic!() };
+        harness.sweep(&resumed, event, 100, 9).await;
     }
-    bed.drive(&resumed, 2, |node, _| well(node)).await;
+    harness.drive(&resumed, 2, |node, _| well(node)).await;
     runs.insert("resumed", resumed);
-    assert!(bed.held.iter().all(|state| state.run != run.info.key), "paused is paused");
+    assert!(
+        harness.held.iter().all(|state| state.run != run.info.key),
+        "a state of the paused run was claimed"
+    );
 }
 
-async fn stores(bed: &mut Bed, runs: &mut Runs) {
+async fn stores(harness: &mut Harness, runs: &mut Runs) {
     let write = |value: &str| {
         let mut journal = Journal::default();
         journal.set("späť", value.into()).unwrap();
@@ -224,24 +237,26 @@ async fn stores(bed: &mut Bed, runs: &mut Runs) {
             "${{ store.n }}",
         )
     };
-    let run = bed.start("kept", &kept(), &[("n", "1"), ("gone", "1")]).await;
+    let run = harness.start("kept", &kept(), &[("n", "1"), ("gone", "1")]).await;
     let mut remove = Journal::default();
     remove.remove("gone").unwrap();
-    bed.drive(&run, 2, |node, _| {
-        let (outcome, _) = well(node)?;
-        let journal = if node == "R" { remove.clone() } else { write(node) };
-        Some((outcome, journal))
-    })
-    .await;
+    harness
+        .drive(&run, 2, |node, _| {
+            let (outcome, _) = well(node)?;
+            let journal = if node == "R" { remove.clone() } else { write(node) };
+            Some((outcome, journal))
+        })
+        .await;
     runs.insert("kept", run);
-    let run = bed.start("fan", &fan(), &[("k", "v")]).await;
-    bed.drive(&run, 2, |node, _| Some((well(node)?.0, write(node)))).await;
+    let run = harness.start("fan", &fan(), &[("k", "v")]).await;
+    harness.drive(&run, 2, |node, _| Some((well(node)?.0, write(node)))).await;
     runs.insert("cleared", run);
-    let run = bed.start("fan", &fan(), &[("k", "v")]).await;
-    bed.drive(&run, 2, |node, _| match node {
-        "Z" => fails(FailureKind::Permanent),
-        other => Some((well(other)?.0, write(other))),
-    })
-    .await;
+    let run = harness.start("fan", &fan(), &[("k", "v")]).await;
+    harness
+        .drive(&run, 2, |node, _| match node {
+            "Z" => fails(FailureKind::Permanent),
+            other => Some((well(other)?.0, write(other))),
+        })
+        .await;
     runs.insert("failed-store", run);
 }

@@ -1,27 +1,27 @@
-//! Differential test: one random history on both databases. They must answer alike at every step,
-//! and every row must be equal at each comparison.
+//! Differential test: the same random operations on both databases. Their answers are compared at
+//! each step, and all rows every 250 operations.
 //!
-//! A history follows from its seed alone, which a failure prints:
+//! The operations follow from a seed, which a failure prints:
 //! `SEED=.. cargo test -p exosphere-store --test conformance differential`
 //! repeats it, and `OPERATIONS=..` makes it longer or shorter.
 //!
 //! Not here: the right answers. If both are wrong in the same way, the other cases and the check at
 //! the end must find it.
 
-mod pair;
-mod fates;
-mod history;
+mod database_pair;
+mod outcomes;
+mod random_ops;
 
 use std::time::Instant;
 
-use history::History;
-use pair::Pair;
+use database_pair::DatabasePair;
+use random_ops::RandomOps;
 
-/// Operations of a history, unless the environment says otherwise.
+/// Operations of a test, without `OPERATIONS` in the environment.
 const OPERATIONS: usize = 2_000;
 
 /// Operations between two comparisons of all rows.
-const BETWEEN_LOOKS: usize = 250;
+const COMPARE_INTERVAL: usize = 250;
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -29,12 +29,12 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_history_ends_the_same_on_both_databases() {
+async fn random_ops_agree_on_both_databases() {
     history(from_environment("SEED").unwrap_or(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_history_ends_the_same_on_both_databases() {
+async fn more_random_ops_agree_on_both_databases() {
     // A given seed is used as it is.
     if from_environment("SEED").is_none() {
         history(2).await;
@@ -46,16 +46,16 @@ async fn history(seed: u64) {
     // Shown if the test fails.
     println!("SEED={seed} OPERATIONS={operations}");
     let begun = Instant::now();
-    let mut history = History::begin(Pair::new().await, seed).await;
-    let mut look = BETWEEN_LOOKS;
-    while history.operations < operations {
-        history.step().await;
-        if history.operations >= look {
-            history.pair.compare().await;
-            look += BETWEEN_LOOKS;
+    let mut ops = RandomOps::new(DatabasePair::new().await, seed).await;
+    let mut look = COMPARE_INTERVAL;
+    while ops.operations < operations {
+        ops.step().await;
+        if ops.operations >= look {
+            ops.databases.compare().await;
+            look += COMPARE_INTERVAL;
         }
     }
-    history.pair.compare().await;
-    history.pair.check().await;
-    println!("{} in {:?}", history.told(), begun.elapsed());
+    ops.databases.compare().await;
+    ops.databases.check().await;
+    println!("{} in {:?}", ops.answer_counts(), begun.elapsed());
 }

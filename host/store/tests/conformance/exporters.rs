@@ -1,4 +1,4 @@
-//! Exporters of nodes, which are found without reading a description.
+//! Exporters of nodes: found by an index, without reading descriptions.
 
 use std::collections::BTreeSet;
 
@@ -7,15 +7,21 @@ use exosphere_domain::node::NodeDescription;
 use exosphere_store::NewPlugin;
 use serde_json::json;
 
-use crate::bed::{Bed, name};
-use crate::place::Kind;
+use crate::harness::{Harness, name};
+use crate::test_database::Kind;
 
 on_both! {
     only_newest_uploads_export_nodes,
     the_migration_finds_exported_nodes,
 }
 
-async fn push(bed: &Bed, (namespace, plugin): (&str, &str), bytes: &str, nodes: &[&str], now: i64) {
+async fn push(
+    harness: &Harness,
+    (namespace, plugin): (&str, &str),
+    bytes: &str,
+    nodes: &[&str],
+    now: i64,
+) {
     let node = |node: &&str| NodeDescription {
         name: name(node),
         description: "with \"quotes\", commas and \u{e4}".to_owned(),
@@ -33,47 +39,47 @@ async fn push(bed: &Bed, (namespace, plugin): (&str, &str), bytes: &str, nodes: 
         imports: vec!["wasi:cli/stdout@0.2.6".to_owned()],
         compile_ms: 1,
     };
-    bed.store.push_plugin(new, now).await.unwrap();
+    harness.store.push_plugin(new, now).await.unwrap();
 }
 
 /// Returns pairs of node and plugin.
-async fn exporters(bed: &Bed, namespace: &str, nodes: &[&str]) -> Vec<(String, String)> {
+async fn exporters(harness: &Harness, namespace: &str, nodes: &[&str]) -> Vec<(String, String)> {
     let nodes: BTreeSet<Name> = nodes.iter().map(|node| name(node)).collect();
-    let rows = bed.store.exporters(&name(namespace), &nodes).await.unwrap();
+    let rows = harness.store.exporters(&name(namespace), &nodes).await.unwrap();
     rows.into_iter().map(|row| (row.node.to_string(), row.plugin.to_string())).collect()
 }
 
 async fn only_newest_uploads_export_nodes(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    push(&bed, ("n", "one"), "a", &["echo", "old"], 1).await;
-    push(&bed, ("n", "one"), "b", &["echo", "new"], 2).await;
-    push(&bed, ("n", "two"), "b", &["echo", "new"], 3).await;
-    push(&bed, ("other", "one"), "c", &["echo", "theirs"], 4).await;
+    let harness = Harness::new(kind).await;
+    push(&harness, ("n", "one"), "a", &["echo", "old"], 1).await;
+    push(&harness, ("n", "one"), "b", &["echo", "new"], 2).await;
+    push(&harness, ("n", "two"), "b", &["echo", "new"], 3).await;
+    push(&harness, ("other", "one"), "c", &["echo", "theirs"], 4).await;
     let pair = |node: &str, plugin: &str| (node.to_owned(), plugin.to_owned());
-    let found = exporters(&bed, "n", &["echo", "old", "theirs", "none"]).await;
+    let found = exporters(&harness, "n", &["echo", "old", "theirs", "none"]).await;
     assert_eq!(found, [pair("echo", "one"), pair("echo", "two")]);
-    assert_eq!(exporters(&bed, "n", &[]).await, []);
-    let names = bed.store.node_names(&name("n"), 10).await.unwrap();
+    assert_eq!(exporters(&harness, "n", &[]).await, []);
+    let names = harness.store.node_names(&name("n"), 10).await.unwrap();
     assert_eq!(names, [name("echo"), name("new")]);
-    assert_eq!(bed.store.node_names(&name("n"), 1).await.unwrap(), [name("echo")]);
+    assert_eq!(harness.store.node_names(&name("n"), 1).await.unwrap(), [name("echo")]);
     // Older bytes that were pushed again are the newest upload.
-    push(&bed, ("n", "one"), "a", &["echo", "old"], 5).await;
-    assert_eq!(exporters(&bed, "n", &["old"]).await, [pair("old", "one")]);
+    push(&harness, ("n", "one"), "a", &["echo", "old"], 5).await;
+    assert_eq!(exporters(&harness, "n", &["old"]).await, [pair("old", "one")]);
 }
 
-/// A database of the version before has components alone.
+/// A database of the previous schema version has no list of exported nodes.
 async fn the_migration_finds_exported_nodes(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    push(&bed, ("n", "one"), "a", &["echo", "old"], 1).await;
-    push(&bed, ("n", "two"), "b", &["new"], 2).await;
-    let before = bed.place.table("exported").await;
-    bed.place.execute("DELETE FROM exported").await.unwrap();
+    let harness = Harness::new(kind).await;
+    push(&harness, ("n", "one"), "a", &["echo", "old"], 1).await;
+    push(&harness, ("n", "two"), "b", &["new"], 2).await;
+    let before = harness.database.table("exported").await;
+    harness.database.execute("DELETE FROM exported").await.unwrap();
     let migration = match kind {
         Kind::Sqlite => include_str!("../../../../migrations/sqlite/0006_descriptions.sql"),
         Kind::Postgres => include_str!("../../../../migrations/postgres/0006_descriptions.sql"),
     };
     let insert = &migration[migration.find("INSERT").unwrap()..];
-    bed.place.execute(insert).await.unwrap();
-    assert_eq!(bed.place.table("exported").await, before);
+    harness.database.execute(insert).await.unwrap();
+    assert_eq!(harness.database.table("exported").await, before);
     assert_eq!(before.len(), 3);
 }

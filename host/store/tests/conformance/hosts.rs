@@ -1,4 +1,4 @@
-//! Many hosts on one Postgres, at once.
+//! Several hosts on one Postgres: id blocks, locks, clocks and notifications.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,36 +11,36 @@ use exosphere_store::{Answer, Listener, ListenerEvent, Notification, RunChange, 
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::bed::{Bed, Host, Run, fails, outputs};
-use crate::place::Kind;
+use crate::harness::{Harness, Host, Run, fails, outputs};
+use crate::test_database::Kind;
 
 on_postgres! {
-    numbers_are_never_given_twice,
-    hosts_that_end_states_of_one_run_count_each_once,
-    hosts_that_touch_the_same_runs_wait_in_no_ring,
-    runs_are_locked_in_the_order_of_their_numbers,
-    what_another_has_locked_is_passed_over,
-    a_commit_that_is_given_up_leaves_nothing,
-    what_time_it_is_says_the_database,
-    what_one_says_another_hears,
-    who_may_have_missed_something_is_told,
+    id_blocks_never_overlap,
+    concurrent_finishes_count_each_state_once,
+    concurrent_commits_do_not_deadlock,
+    runs_are_locked_in_id_order,
+    claims_skip_locked_rows,
+    an_abandoned_commit_leaves_nothing,
+    postgres_uses_the_database_clock,
+    notifications_reach_every_listener,
+    listeners_report_lag_after_a_gap,
 }
 
-/// Longer than anything here takes; shorter than Postgres waits for a lock.
+/// Longer than any step of these tests, and shorter than the lock timeout of Postgres.
 const SOON: Duration = Duration::from_secs(10);
 
-async fn hosts(bed: &Bed, count: usize) -> Vec<Host> {
+async fn hosts(harness: &Harness, count: usize) -> Vec<Host> {
     let mut hosts = Vec::new();
     for at in 0..count {
-        hosts.push(bed.another(&format!("host {at}")).await);
+        hosts.push(harness.another(&format!("host {at}")).await);
     }
     hosts
 }
 
-async fn numbers_are_never_given_twice() {
-    let bed = Bed::new(Kind::Postgres).await;
+async fn id_blocks_never_overlap() {
+    let harness = Harness::new(Kind::Postgres).await;
     let mut takers = JoinSet::new();
-    for (at, host) in hosts(&bed, 4).await.into_iter().enumerate() {
+    for (at, host) in hosts(&harness, 4).await.into_iter().enumerate() {
         takers.spawn(async move {
             let (mut states, mut runs) = (Vec::new(), Vec::new());
             // Within an id block, to its end, and beyond it.
@@ -68,14 +68,14 @@ async fn numbers_are_never_given_twice() {
 }
 
 /// Starts a run whose first state has `count` outputs, all children free.
-async fn wide(bed: &Bed, count: usize) -> Run {
+async fn wide(harness: &Harness, count: usize) -> Run {
     let sketch = Sketch::of("U > X; X > W; W(U)")
         .store(json!({"keep": true}))
         .with("W", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
-    let template = bed.template(sketch).await;
-    let run = bed.start(&template).await;
-    let fan = bed.outputs(&run.info, &run.root, count).await;
-    bed.one(fan).await;
+    let template = harness.template(sketch).await;
+    let run = harness.start(&template).await;
+    let fan = harness.finish_with_outputs(&run.info, &run.root, count).await;
+    harness.commit_one(fan).await;
     run
 }
 
@@ -85,12 +85,12 @@ fn adds_one() -> Journal {
     journal
 }
 
-async fn hosts_that_end_states_of_one_run_count_each_once() {
+async fn concurrent_finishes_count_each_state_once() {
     const CHILDREN: usize = 240;
-    let bed = Bed::new(Kind::Postgres).await;
-    let run = wide(&bed, CHILDREN).await;
+    let harness = Harness::new(Kind::Postgres).await;
+    let run = wide(&harness, CHILDREN).await;
     let mut work = JoinSet::new();
-    for (at, host) in hosts(&bed, 4).await.into_iter().enumerate() {
+    for (at, host) in hosts(&harness, 4).await.into_iter().enumerate() {
         let run = run.info.clone();
         work.spawn(async move {
             let (mut commits, mut ended, mut unites) = (0, 0, 0);
@@ -100,12 +100,12 @@ async fn hosts_that_end_states_of_one_run_count_each_once() {
                 for state in held.drain(..) {
                     // Every seventh fails.
                     members.push(match state.id.0 % 7 {
-                        0 => host.plainly(&run, &state, fails(FailureKind::Permanent)).await,
-                        _ => host.ends(&run, &state, outputs(1), adds_one()).await,
+                        0 => host.finish_plain(&run, &state, fails(FailureKind::Permanent)).await,
+                        _ => host.finish(&run, &state, outputs(1), adds_one()).await,
                     });
                 }
                 ended += members.len();
-                let done = host.done(members, Want::Claims(1 + at as u32)).await;
+                let done = host.commit_ok(members, Want::Claims(1 + at as u32)).await;
                 assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
                 commits += 1;
                 held.extend(done.leased.into_iter().map(|leased| leased.state));
@@ -121,39 +121,39 @@ async fn hosts_that_end_states_of_one_run_count_each_once() {
         unites += opened;
     }
     // The unite may be unclaimed: the host that closes it either claims it or has gone.
-    let rest = bed.claim(9).await;
+    let rest = harness.claim(9).await;
     for state in &rest {
-        let end = bed.ends(&run.info, state, outputs(1), adds_one()).await;
-        assert_eq!(bed.one(end).await, Answer::Done);
+        let end = harness.finish(&run.info, state, outputs(1), adds_one()).await;
+        assert_eq!(harness.commit_one(end).await, Answer::Done);
     }
     assert_eq!(ended + rest.len(), CHILDREN + 1);
     assert_eq!(unites + rest.len(), 1);
-    let run = bed.store.run(&run.info.namespace, run.info.id).await.unwrap().unwrap();
+    let run = harness.store.run(&run.info.namespace, run.info.id).await.unwrap().unwrap();
     assert_eq!(
         (run.succeeded + run.errored, run.states),
         (CHILDREN as i64 + 2, run.succeeded + run.errored)
     );
     assert_eq!(run.version, 2 + commits + rest.len() as i64, "one event for each commit");
-    let added = bed.number("SELECT CAST(value AS BIGINT) FROM entry").await;
+    let added = harness.number("SELECT CAST(value AS BIGINT) FROM entry").await;
     assert_eq!(added, run.succeeded - 1);
-    bed.check().await;
+    harness.check().await;
 }
 
-async fn hosts_that_touch_the_same_runs_wait_in_no_ring() {
+async fn concurrent_commits_do_not_deadlock() {
     const RUNS: usize = 8;
     const CHILDREN: usize = 40;
-    let bed = Bed::new(Kind::Postgres).await;
+    let harness = Harness::new(Kind::Postgres).await;
     let mut runs = Vec::new();
     for _ in 0..RUNS {
-        runs.push(wide(&bed, CHILDREN).await.info);
+        runs.push(wide(&harness, CHILDREN).await.info);
     }
-    // Rows are stored in another order than their ids, for a reader in storage order.
+    // Rewritten rows are stored in reverse order, which would mislead a reader in storage order.
     for key in runs.iter().rev().map(|run| run.key.0) {
-        let anew = format!("UPDATE run SET inputs = inputs || ' ' WHERE id = {key}");
-        bed.place.execute(&anew).await.unwrap();
+        let rewrite = format!("UPDATE run SET inputs = inputs || ' ' WHERE id = {key}");
+        harness.database.execute(&rewrite).await.unwrap();
     }
     // Each host has a quarter of each run.
-    let hosts = hosts(&bed, 4).await;
+    let hosts = hosts(&harness, 4).await;
     let mut held = vec![Vec::new(); hosts.len()];
     for _ in 0..RUNS * CHILDREN / 8 {
         for (host, held) in hosts.iter().zip(&mut held) {
@@ -173,147 +173,148 @@ async fn hosts_that_touch_the_same_runs_wait_in_no_ring() {
                 }
                 for run in order {
                     let state = by_run(run.key).nth(round).unwrap();
-                    members.push(host.ends(run, state, outputs(1), adds_one()).await);
+                    members.push(host.finish(run, state, outputs(1), adds_one()).await);
                 }
-                let done = host.done(members, Want::Births(0)).await;
+                let done = host.commit_ok(members, Want::Births(0)).await;
                 assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
             }
         });
     }
     work.join_all().await;
-    assert_eq!(bed.claim(99).await.len(), RUNS, "the unites");
-    assert_eq!(bed.number("SELECT COUNT(*) FROM entry WHERE value = '40'").await, RUNS as i64);
-    bed.check().await;
+    assert_eq!(harness.claim(99).await.len(), RUNS, "the unites");
+    assert_eq!(harness.number("SELECT COUNT(*) FROM entry WHERE value = '40'").await, RUNS as i64);
+    harness.check().await;
 }
 
 /// Waits until another connection waits for a lock that the test holds.
-async fn until_one_waits(bed: &Bed) {
+async fn until_one_waits(harness: &Harness) {
     let waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
                  AND datname = current_database()";
-    while bed.number(waits).await == 0 {
-        // Within a transaction the statistics would stay the same for ever.
-        bed.place.execute("SELECT pg_stat_clear_snapshot()").await.unwrap();
+    while harness.number(waits).await == 0 {
+        // Within a transaction, Postgres caches the statistics.
+        harness.database.execute("SELECT pg_stat_clear_snapshot()").await.unwrap();
     }
 }
 
-async fn runs_are_locked_in_the_order_of_their_numbers() {
-    let bed = Bed::new(Kind::Postgres).await;
+async fn runs_are_locked_in_id_order() {
+    let harness = Harness::new(Kind::Postgres).await;
     let mut runs = Vec::new();
     for _ in 0..6 {
-        runs.push(bed.start_of("A").await);
+        runs.push(harness.start_of("A").await);
     }
     let all: Vec<_> = runs.iter().map(|run| Some(run.info.key.0.to_string())).collect();
-    // The rows are stored in reverse order, for a reader in storage order.
+    // Rewritten rows are stored in reverse order, which would mislead a reader in storage order.
     for run in all.iter().rev().flatten() {
-        let anew = format!("UPDATE run SET inputs = '{{ }}' WHERE id = {run}");
-        bed.place.execute(&anew).await.unwrap();
+        let rewrite = format!("UPDATE run SET inputs = '{{ }}' WHERE id = {run}");
+        harness.database.execute(&rewrite).await.unwrap();
     }
-    bed.place.execute("ANALYZE run").await.unwrap();
-    let lie = bed.place.rows("SELECT id FROM run").await.concat();
-    let place = |run| lie.iter().position(|lies| *lies == all[run]);
-    assert!(place(1) > place(5), "{lie:?}");
+    harness.database.execute("ANALYZE run").await.unwrap();
+    let stored = harness.database.rows("SELECT id FROM run").await.concat();
+    let position = |run| stored.iter().position(|row| *row == all[run]);
+    assert!(position(1) > position(5), "{stored:?}");
 
     let mut members = Vec::new();
     for run in runs.iter().rev() {
-        members.push(bed.outputs(&run.info, &run.root, 1).await);
+        members.push(harness.finish_with_outputs(&run.info, &run.root, 1).await);
     }
-    bed.place.execute("BEGIN").await.unwrap();
+    harness.database.execute("BEGIN").await.unwrap();
     let lock = format!("SELECT id FROM run WHERE id = {} FOR UPDATE", runs[1].info.key.0);
-    bed.place.rows(&lock).await;
-    let host = (*bed).clone();
-    let waits = tokio::spawn(async move { host.done(members, Want::Births(0)).await });
-    until_one_waits(&bed).await;
-    // It has locked the first, waits for the second, and has locked no other.
+    harness.database.rows(&lock).await;
+    let host = (*harness).clone();
+    let waits = tokio::spawn(async move { host.commit_ok(members, Want::Births(0)).await });
+    until_one_waits(&harness).await;
+    // The commit has locked the first row, waits for the second, and has locked no other.
     let free = "SELECT id FROM run ORDER BY id FOR UPDATE SKIP LOCKED";
-    assert_eq!(bed.place.rows(free).await.concat(), all[1..]);
-    bed.place.execute("ROLLBACK").await.unwrap();
-    let done = tokio::time::timeout(SOON, waits).await.expect("it waits for a lock").unwrap();
+    assert_eq!(harness.database.rows(free).await.concat(), all[1..]);
+    harness.database.execute("ROLLBACK").await.unwrap();
+    let done =
+        tokio::time::timeout(SOON, waits).await.expect("the commit waits for a lock").unwrap();
     assert_eq!(done.answers, vec![Answer::Done; 6]);
-    bed.check().await;
+    harness.check().await;
 }
 
-async fn what_another_has_locked_is_passed_over() {
-    let bed = Bed::new(Kind::Postgres).await;
-    let run = wide(&bed, 5).await;
-    let other = bed.start_of("A").await;
-    bed.place.execute("BEGIN").await.unwrap();
+async fn claims_skip_locked_rows() {
+    let harness = Harness::new(Kind::Postgres).await;
+    let run = wide(&harness, 5).await;
+    let other = harness.start_of("A").await;
+    harness.database.execute("BEGIN").await.unwrap();
     let lock = "SELECT id FROM state WHERE status = 'CREATED' ORDER BY id LIMIT 2 FOR UPDATE";
-    assert_eq!(bed.place.rows(lock).await.len(), 2);
-    // Nor does a claim, or the work of another run, wait for a busy run.
+    assert_eq!(harness.database.rows(lock).await.len(), 2);
+    // Neither a claim nor the work of another run waits for a locked run.
     let lock = format!("SELECT id FROM run WHERE id = {} FOR UPDATE", run.info.key.0);
-    assert_eq!(bed.place.rows(&lock).await.len(), 1);
-    let end = bed.outputs(&other.info, &other.root, 1).await;
-    let done = tokio::time::timeout(SOON, bed.done(vec![end], Want::Claims(9)));
-    let done = done.await.expect("it waits for a lock");
+    assert_eq!(harness.database.rows(&lock).await.len(), 1);
+    let end = harness.finish_with_outputs(&other.info, &other.root, 1).await;
+    let done = tokio::time::timeout(SOON, harness.commit_ok(vec![end], Want::Claims(9)));
+    let done = done.await.expect("the commit waits for a lock");
     assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 3));
-    bed.place.execute("ROLLBACK").await.unwrap();
-    assert_eq!(bed.claim(9).await.len(), 2);
-    bed.check().await;
+    harness.database.execute("ROLLBACK").await.unwrap();
+    assert_eq!(harness.claim(9).await.len(), 2);
+    harness.check().await;
 }
 
 /// A caller that stops waiting for a commit may commit the next batch at once.
-async fn a_commit_that_is_given_up_leaves_nothing() {
-    let bed = Bed::new(Kind::Postgres).await;
-    let run = bed.start_of("A > B").await;
-    let other = bed.start_of("A > B").await;
-    bed.place.execute("BEGIN").await.unwrap();
+async fn an_abandoned_commit_leaves_nothing() {
+    let harness = Harness::new(Kind::Postgres).await;
+    let run = harness.start_of("A > B").await;
+    let other = harness.start_of("A > B").await;
+    harness.database.execute("BEGIN").await.unwrap();
     let lock = format!("SELECT id FROM run WHERE id = {} FOR UPDATE", other.info.key.0);
-    bed.place.rows(&lock).await;
+    harness.database.rows(&lock).await;
     let members = vec![
-        bed.outputs(&run.info, &run.root, 1).await,
-        bed.outputs(&other.info, &other.root, 1).await,
+        harness.finish_with_outputs(&run.info, &run.root, 1).await,
+        harness.finish_with_outputs(&other.info, &other.root, 1).await,
     ];
-    let host = (*bed).clone();
-    let stuck = tokio::spawn(async move { host.done(members, Want::Births(9)).await });
-    until_one_waits(&bed).await;
+    let host = (*harness).clone();
+    let stuck = tokio::spawn(async move { host.commit_ok(members, Want::Births(9)).await });
+    until_one_waits(&harness).await;
     stuck.abort();
     assert!(stuck.await.unwrap_err().is_cancelled());
-    // The server gives up its lock of the first run when it sees that the client is gone: at the
-    // latest when the lock that it waits for is free.
-    bed.place.execute("ROLLBACK").await.unwrap();
-    let end = bed.outputs(&run.info, &run.root, 1).await;
-    let done = tokio::time::timeout(SOON, bed.done(vec![end], Want::Births(9))).await;
-    assert_eq!(done.expect("it waits for a lock").answers, [Answer::Done]);
-    assert_eq!(bed.states().await, "QUEUED 2, SUCCESS 1");
-    bed.check().await;
+    // The server releases its lock of the first run when it notices the closed connection: at the
+    // latest when it gets the lock of the second.
+    harness.database.execute("ROLLBACK").await.unwrap();
+    let end = harness.finish_with_outputs(&run.info, &run.root, 1).await;
+    let done = tokio::time::timeout(SOON, harness.commit_ok(vec![end], Want::Births(9))).await;
+    assert_eq!(done.expect("the commit waits for a lock").answers, [Answer::Done]);
+    assert_eq!(harness.states().await, "QUEUED 2, SUCCESS 1");
+    harness.check().await;
 }
 
-/// The clocks of hosts have no influence.
-async fn what_time_it_is_says_the_database() {
-    let bed = Bed::new(Kind::Postgres).await;
-    let run = bed.start_of("A > B").await;
+/// The clocks of hosts are ignored.
+async fn postgres_uses_the_database_clock() {
+    let harness = Harness::new(Kind::Postgres).await;
+    let run = harness.start_of("A > B").await;
     for now in [i64::MIN, 0, i64::MAX] {
-        let mut batch = bed.batch(vec![], Want::Claims(1));
+        let mut batch = harness.batch(vec![], Want::Claims(1));
         batch.now = now;
-        let done = bed.store.commit(batch).await.unwrap();
-        let truth = bed.clock().await;
+        let done = harness.store.commit(batch).await.unwrap();
+        let truth = harness.clock().await;
         assert!((truth - 10_000..=truth).contains(&done.now));
     }
-    let end = bed.outputs(&run.info, &run.root, 1).await;
-    let mut batch = bed.batch(vec![end], Want::Births(0));
+    let end = harness.finish_with_outputs(&run.info, &run.root, 1).await;
+    let mut batch = harness.batch(vec![end], Want::Births(0));
     batch.now = 7;
-    let done = bed.store.commit(batch).await.unwrap();
-    assert_eq!(bed.number("SELECT MAX(created_at) FROM state").await, done.now);
-    assert_eq!(bed.number("SELECT MAX(ended_at) FROM state").await, done.now);
+    let done = harness.store.commit(batch).await.unwrap();
+    assert_eq!(harness.number("SELECT MAX(created_at) FROM state").await, done.now);
+    assert_eq!(harness.number("SELECT MAX(ended_at) FROM state").await, done.now);
 }
 
 async fn next(listener: &mut Listener) -> ListenerEvent {
-    tokio::time::timeout(SOON, listener.next()).await.expect("it heard nothing")
+    tokio::time::timeout(SOON, listener.next()).await.expect("no notification arrived")
 }
 
-async fn what_one_says_another_hears() {
-    let bed = Bed::new(Kind::Postgres).await;
-    let other = bed.another("other").await;
-    let mut ears = [bed.store.listener().unwrap(), other.store.listener().unwrap()];
+async fn notifications_reach_every_listener() {
+    let harness = Harness::new(Kind::Postgres).await;
+    let other = harness.another("other").await;
+    let mut ears = [harness.store.listener().unwrap(), other.store.listener().unwrap()];
     for ear in &mut ears {
-        assert_eq!(next(ear).await, ListenerEvent::Lagged, "what was said before it listened");
+        assert_eq!(next(ear).await, ListenerEvent::Lagged, "earlier notifications are lost");
     }
-    let run = bed.start_of("A").await;
-    let end = bed.outputs(&run.info, &run.root, 1).await;
-    let done = bed.done(vec![end], Want::Births(0)).await;
+    let run = harness.start_of("A").await;
+    let end = harness.finish_with_outputs(&run.info, &run.root, 1).await;
+    let done = harness.commit_ok(vec![end], Want::Births(0)).await;
     let turned: Vec<RunChange> = done.touched.iter().map(|run| RunChange::from(*run)).collect();
-    let notice = Notification { from: bed.session.0, work: true, runs: turned };
-    bed.store.notify(&notice).await.unwrap();
+    let notice = Notification { from: harness.session.0, work: true, runs: turned };
+    harness.store.notify(&notice).await.unwrap();
     let back = Notification { from: other.session.0, work: false, runs: Vec::new() };
     other.store.notify(&back).await.unwrap();
     for ear in &mut ears {
@@ -322,39 +323,39 @@ async fn what_one_says_another_hears() {
     }
     let heard = Touched::from(notice.runs[0]);
     assert_eq!(heard, Touched { turned: true, ..done.touched[0] });
-    // Hosts of other databases of the cluster hear nothing of it.
-    let apart = Bed::new(Kind::Postgres).await;
+    // Hosts on other databases of the same server do not receive it.
+    let apart = Harness::new(Kind::Postgres).await;
     let mut ear = apart.store.listener().unwrap();
     assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
-    bed.store.notify(&notice).await.unwrap();
+    harness.store.notify(&notice).await.unwrap();
     apart.store.notify(&back).await.unwrap();
     assert_eq!(next(&mut ear).await, ListenerEvent::Received(back));
 }
 
-async fn who_may_have_missed_something_is_told() {
-    let bed = Bed::new(Kind::Postgres).await;
-    let mut ear = bed.store.listener().unwrap();
+async fn listeners_report_lag_after_a_gap() {
+    let harness = Harness::new(Kind::Postgres).await;
+    let mut ear = harness.store.listener().unwrap();
     assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
     // The listener's connection breaks.
     let breaks = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
                   WHERE datname = current_database() AND query LIKE 'LISTEN%'";
-    assert_eq!(bed.number(breaks).await, 1);
+    assert_eq!(harness.number(breaks).await, 1);
     assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
-    bed.store.notify(&Notification::default()).await.unwrap();
+    harness.store.notify(&Notification::default()).await.unwrap();
     assert_eq!(next(&mut ear).await, ListenerEvent::Received(Notification::default()));
     // The listener is told to reconnect.
     ear.reset();
-    bed.store.notify(&Notification::default()).await.unwrap();
+    harness.store.notify(&Notification::default()).await.unwrap();
     assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
     // A notification of another version.
-    bed.place.rows("SELECT pg_notify('exosphere', 'what?')::TEXT").await;
+    harness.database.rows("SELECT pg_notify('exosphere', 'what?')::TEXT").await;
     assert_eq!(next(&mut ear).await, ListenerEvent::Lagged);
 }
 
 /// A single host has no other hosts to notify.
 #[tokio::test]
-async fn on_sqlite_nothing_is_said() {
-    let bed = Bed::new(Kind::Sqlite).await;
-    assert!(bed.store.listener().is_none());
-    bed.store.notify(&Notification::default()).await.unwrap();
+async fn sqlite_sends_no_notifications() {
+    let harness = Harness::new(Kind::Sqlite).await;
+    assert!(harness.store.listener().is_none());
+    harness.store.notify(&Notification::default()).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Keys of secrets: which keys a database accepts, and how a rotation reencrypts its secrets.
+//! Keys of secrets: key checks of a database, and the reencryption of a rotation.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,21 +7,21 @@ use exosphere_domain::graph::sketch::Sketch;
 use exosphere_store::{Keyring, OpenError, Resealed, SecretCipher, Store, Unopened};
 use tokio::task::JoinSet;
 
-use crate::bed::{name, open};
-use crate::place::{Kind, Place};
+use crate::harness::{name, open};
+use crate::test_database::{Kind, TestDatabase};
 
 on_both! {
-    a_database_keeps_to_the_keys_that_it_knows,
-    a_secret_is_removed_from_its_graph_alone,
-    every_secret_comes_under_the_new_key,
-    a_rotation_may_end_anywhere,
-    secrets_of_before_keys_had_ids_are_opened_and_come_under_one,
-    hosts_learn_of_a_rotation_when_they_need_to,
-    what_no_key_opens_is_kept_or_given_up,
+    a_database_rejects_unknown_keys,
+    secrets_are_removed_per_graph,
+    every_secret_is_reencrypted,
+    an_aborted_rotation_can_be_finished,
+    secrets_without_key_ids_are_migrated,
+    hosts_reload_keys_on_demand,
+    undecryptable_secrets_are_kept_or_deleted,
 }
 on_postgres! {
-    one_of_many_first_hosts_decides_the_key,
-    secrets_that_are_set_meanwhile_come_under_the_new_key,
+    the_first_host_decides_the_key,
+    secrets_set_during_rotation_are_reencrypted,
 }
 
 /// The key of the other tests, and another one.
@@ -40,8 +40,8 @@ fn both() -> Keyring {
     new().before(&old())
 }
 
-async fn opened(place: &Place, keys: Keyring) -> Result<Store, OpenError> {
-    Store::open(&place.database, SecretCipher::new(keys)).await
+async fn opened(database: &TestDatabase, keys: Keyring) -> Result<Store, OpenError> {
+    Store::open(&database.location, SecretCipher::new(keys)).await
 }
 
 /// Sets a secret of a graph.
@@ -51,9 +51,9 @@ async fn set(store: &Store, graph: &str, secret: &str, value: &str) {
     store.apply_graph(&name("n"), &name(graph), &template, &secrets, 1).await.unwrap();
 }
 
-async fn a_secret_is_removed_from_its_graph_alone(kind: Kind) {
-    let place = Place::new(kind);
-    let store = opened(&place, old()).await.unwrap();
+async fn secrets_are_removed_per_graph(kind: Kind) {
+    let database = TestDatabase::new(kind);
+    let store = opened(&database, old()).await.unwrap();
     for (graph, secret) in [("g", "s"), ("g", "t"), ("h", "s")] {
         set(&store, graph, secret, "hush").await;
     }
@@ -74,7 +74,7 @@ async fn value(store: &Store, graph: &str, secret: &str) -> Result<String, Strin
 }
 
 /// Returns the number of secrets under each key, and the keys in use.
-async fn state(place: &Place) -> String {
+async fn state(database: &TestDatabase) -> String {
     let count = "SELECT key_id, COUNT(*) FROM secret GROUP BY key_id ORDER BY key_id";
     let seals = "SELECT key_id FROM seal ORDER BY key_id";
     let words = |rows: Vec<Vec<Option<String>>>| {
@@ -83,7 +83,7 @@ async fn state(place: &Place) -> String {
         });
         rows.collect::<Vec<_>>().join(", ")
     };
-    format!("{}; in use: {}", words(place.rows(count).await), words(place.rows(seals).await))
+    format!("{}; in use: {}", words(database.rows(count).await), words(database.rows(seals).await))
 }
 
 fn named(id: &str) -> String {
@@ -92,29 +92,32 @@ fn named(id: &str) -> String {
     known.map_or(id, |(_, name)| name).to_owned()
 }
 
-async fn a_database_keeps_to_the_keys_that_it_knows(kind: Kind) {
-    let place = Place::new(kind);
-    opened(&place, old()).await.unwrap().close().await;
-    let refused = opened(&place, new()).await.err().unwrap();
+async fn a_database_rejects_unknown_keys(kind: Kind) {
+    let database = TestDatabase::new(kind);
+    opened(&database, old()).await.unwrap().close().await;
+    let refused = opened(&database, new()).await.err().unwrap();
     let words = refused.to_string();
     assert!(matches!(refused, OpenError::OtherKey { .. }), "{words}");
     for part in [old().current().as_str(), new().current().as_str(), "--key", "reseal"] {
         assert!(words.contains(part), "{words}");
     }
-    assert_eq!(state(&place).await, "; in use: old", "who was refused left nothing");
-    opened(&place, old().before(&new())).await.unwrap().close().await;
-    assert_eq!(state(&place).await, "; in use: old");
-    opened(&place, both()).await.unwrap().close().await;
-    let both_in_use = state(&place).await;
+    assert_eq!(state(&database).await, "; in use: old", "a rejected host changed nothing");
+    opened(&database, old().before(&new())).await.unwrap().close().await;
+    assert_eq!(state(&database).await, "; in use: old");
+    opened(&database, both()).await.unwrap().close().await;
+    let both_in_use = state(&database).await;
     assert!(both_in_use.contains("old") && both_in_use.contains("new"), "{both_in_use}");
-    assert!(opened(&place, old()).await.is_err(), "it could not open what the other seals");
-    assert!(opened(&place, new()).await.is_err());
+    assert!(
+        opened(&database, old()).await.is_err(),
+        "it could not decrypt secrets under the other key"
+    );
+    assert!(opened(&database, new()).await.is_err());
 }
 
-async fn every_secret_comes_under_the_new_key(kind: Kind) {
+async fn every_secret_is_reencrypted(kind: Kind) {
     const SECRETS: usize = 150;
-    let place = Place::new(kind);
-    let store = opened(&place, old()).await.unwrap();
+    let database = TestDatabase::new(kind);
+    let store = opened(&database, old()).await.unwrap();
     for at in 0..SECRETS {
         set(&store, &format!("g{}", at % 7), &format!("s{at}"), &format!("value {at}")).await;
     }
@@ -123,12 +126,12 @@ async fn every_secret_comes_under_the_new_key(kind: Kind) {
     assert!(!store.needs_no_reencryption().await.unwrap());
     let done = store.reseal(Unopened::Keep).await.unwrap();
     assert_eq!(done, Resealed { secrets: SECRETS as u64, lost: Vec::new() });
-    assert_eq!(state(&place).await, format!("new {SECRETS}; in use: new"));
+    assert_eq!(state(&database).await, format!("new {SECRETS}; in use: new"));
     assert!(store.needs_no_reencryption().await.unwrap());
     let again = store.reseal(Unopened::Keep).await.unwrap();
     assert_eq!(again, Resealed::default(), "there is nothing left to do");
     store.close().await;
-    let store = opened(&place, new()).await.unwrap();
+    let store = opened(&database, new()).await.unwrap();
     for at in 0..SECRETS {
         let found = value(&store, &format!("g{}", at % 7), &format!("s{at}")).await;
         assert_eq!(found, Ok(format!("value {at}")));
@@ -137,65 +140,65 @@ async fn every_secret_comes_under_the_new_key(kind: Kind) {
 
 /// Between any two steps the keys in the file decrypt everything, and another process can do the
 /// rest.
-async fn a_rotation_may_end_anywhere(kind: Kind) {
-    let place = Place::new(kind);
-    let store = opened(&place, old()).await.unwrap();
+async fn an_aborted_rotation_can_be_finished(kind: Kind) {
+    let database = TestDatabase::new(kind);
+    let store = opened(&database, old()).await.unwrap();
     set(&store, "g", "first", "1").await;
     set(&store, "g", "second", "2").await;
     store.close().await;
     // The file has both keys; the database knows the old one alone.
-    let store = opened(&place, both()).await.unwrap();
+    let store = opened(&database, both()).await.unwrap();
     assert_eq!(value(&store, "g", "first").await, Ok("1".into()));
     // The new key is in use; some secrets are under it and some are not.
     set(&store, "g", "third", "3").await;
     store.close().await;
-    let store = opened(&place, both()).await.unwrap();
+    let store = opened(&database, both()).await.unwrap();
     for (secret, expected) in [("first", "1"), ("second", "2"), ("third", "3")] {
         assert_eq!(value(&store, "g", secret).await, Ok(expected.into()));
     }
     assert_eq!(store.reseal(Unopened::Keep).await.unwrap().secrets, 2);
     store.close().await;
     // The old key is no longer needed, and is still in the file.
-    assert_eq!(state(&place).await, "new 3; in use: new");
+    assert_eq!(state(&database).await, "new 3; in use: new");
     for keys in [both(), new()] {
-        let store = opened(&place, keys).await.unwrap();
+        let store = opened(&database, keys).await.unwrap();
         assert_eq!(value(&store, "g", "second").await, Ok("2".into()));
         store.close().await;
     }
 }
 
-async fn secrets_of_before_keys_had_ids_are_opened_and_come_under_one(kind: Kind) {
-    let place = Place::new(kind);
-    let store = open(&place).await;
+async fn secrets_without_key_ids_are_migrated(kind: Kind) {
+    let database = TestDatabase::new(kind);
+    let store = open(&database).await;
     set(&store, "g", "s", "of old").await;
     store.close().await;
     for sql in ["UPDATE secret SET key_id = ''", "DELETE FROM seal"] {
-        place.execute(sql).await.unwrap();
+        database.execute(sql).await.unwrap();
     }
-    let refused = opened(&place, new()).await.err().unwrap();
+    let refused = opened(&database, new()).await.err().unwrap();
     assert!(matches!(refused, OpenError::OtherKey { .. }), "{refused}");
-    let store = opened(&place, old()).await.unwrap();
+    let store = opened(&database, old()).await.unwrap();
     assert_eq!(value(&store, "g", "s").await, Ok("of old".into()));
     assert!(!store.needs_no_reencryption().await.unwrap());
     store.reseal(Unopened::Keep).await.unwrap();
-    assert_eq!(state(&place).await, "old 1; in use: old");
+    assert_eq!(state(&database).await, "old 1; in use: old");
 }
 
-async fn hosts_learn_of_a_rotation_when_they_need_to(kind: Kind) {
-    let place = Place::new(kind);
+async fn hosts_reload_keys_on_demand(kind: Kind) {
+    let database = TestDatabase::new(kind);
     let file = Arc::new(Mutex::new(old()));
     let read = file.clone();
     let asking = SecretCipher::new(old()).asking(move || Ok(read.lock().unwrap().clone()));
-    let host = Store::open(&place.database, asking).await.unwrap();
-    let deaf = opened(&place, old()).await.unwrap();
+    let host = Store::open(&database.location, asking).await.unwrap();
+    let deaf = opened(&database, old()).await.unwrap();
     set(&host, "g", "s", "hush").await;
-    let rotating = opened(&place, old()).await.unwrap();
+    let rotating = opened(&database, old()).await.unwrap();
     *file.lock().unwrap() = both();
     rotating.use_keys(both()).await.unwrap();
     set(&host, "g", "t", "meanwhile").await;
-    assert!(state(&place).await.starts_with("old 2; "), "the host has yet to learn of it");
+    assert!(state(&database).await.starts_with("old 2; "), "the host has not reloaded its keys");
     rotating.reseal(Unopened::Keep).await.unwrap();
-    assert_eq!(state(&place).await, "new 2; in use: new");
+    assert_eq!(state(&database).await, "new 2; in use: new");
     *file.lock().unwrap() = new();
     // The host learns of the new key by reading a secret that it has no key for.
     assert_eq!(value(&host, "g", "t").await, Ok("meanwhile".into()));
@@ -204,68 +207,68 @@ async fn hosts_learn_of_a_rotation_when_they_need_to(kind: Kind) {
     // The host learns of the new key by writing under a key that is out of use.
     let read = file.clone();
     let asking = SecretCipher::new(both()).asking(move || Ok(read.lock().unwrap().clone()));
-    let late = Store::open(&place.database, asking).await.unwrap();
+    let late = Store::open(&database.location, asking).await.unwrap();
     let last = Keyring::from(&[9; 32]);
     *file.lock().unwrap() = last.before(&new());
     rotating.use_keys(last.before(&new())).await.unwrap();
     rotating.reseal(Unopened::Keep).await.unwrap();
     set(&late, "g", "u", "late").await;
     let under = format!("{} 3; in use: {0}", last.current());
-    assert_eq!(state(&place).await, under);
+    assert_eq!(state(&database).await, under);
     let template = Sketch::of("A").build().unwrap();
     let secrets = BTreeMap::from([(name("v"), Some("never".to_owned()))]);
     let refused = deaf.apply_graph(&name("n"), &name("h"), &template, &secrets, 1).await;
     let words = refused.unwrap_err().to_string();
     assert!(words.contains("no longer in use") && !words.contains("never"), "{words}");
-    assert_eq!(state(&place).await, under, "nothing is sealed under a key that is gone");
+    assert_eq!(state(&database).await, under, "no secret is under a removed key");
     let none = BTreeMap::new();
     deaf.apply_graph(&name("n"), &name("h"), &template, &none, 1).await.unwrap();
 }
 
-async fn what_no_key_opens_is_kept_or_given_up(kind: Kind) {
-    let place = Place::new(kind);
-    let store = opened(&place, old()).await.unwrap();
+async fn undecryptable_secrets_are_kept_or_deleted(kind: Kind) {
+    let database = TestDatabase::new(kind);
+    let store = opened(&database, old()).await.unwrap();
     set(&store, "g", "whole", "1").await;
     set(&store, "g", "broken", "2").await;
     let nothing = if kind == Kind::Sqlite { "x'00'" } else { "'\\x00'" };
     let tamper = format!("UPDATE secret SET sealed = {nothing} WHERE name = 'broken'");
-    place.execute(&tamper).await.unwrap();
+    database.execute(&tamper).await.unwrap();
     store.use_keys(both()).await.unwrap();
     let done = store.reseal(Unopened::Keep).await.unwrap();
     assert_eq!((done.secrets, done.lost.len()), (1, 1));
     assert!(done.lost[0].contains("broken of the graph g in n"), "{:?}", done.lost);
-    assert!(opened(&place, new()).await.is_err(), "the old key is needed still");
+    assert!(opened(&database, new()).await.is_err(), "the old key is still needed");
     store.close().await;
     // All keys are lost.
     let last = Keyring::from(&[9; 32]);
     let store =
-        Store::open_unproven(&place.database, SecretCipher::new(last.clone())).await.unwrap();
+        Store::open_unproven(&database.location, SecretCipher::new(last.clone())).await.unwrap();
     store.use_keys(last.clone()).await.unwrap();
     let done = store.reseal(Unopened::Forget).await.unwrap();
     assert_eq!((done.secrets, done.lost.len()), (0, 2));
-    assert_eq!(state(&place).await, format!("; in use: {}", last.current()));
+    assert_eq!(state(&database).await, format!("; in use: {}", last.current()));
     set(&store, "g", "whole", "again").await;
     store.close().await;
-    let store = opened(&place, last).await.unwrap();
+    let store = opened(&database, last).await.unwrap();
     assert_eq!(value(&store, "g", "whole").await, Ok("again".into()));
 }
 
-async fn one_of_many_first_hosts_decides_the_key() {
+async fn the_first_host_decides_the_key() {
     const HOSTS: u8 = 10;
     for (different, expected) in [(false, usize::from(HOSTS)), (true, 1)] {
-        let place = Place::new(Kind::Postgres);
+        let database = TestDatabase::new(Kind::Postgres);
         let keys = (1..=HOSTS).map(|at| Keyring::from(&[if different { at } else { 1 }; 32]));
-        let hosts = futures::future::join_all(keys.map(|keys| opened(&place, keys))).await;
+        let hosts = futures::future::join_all(keys.map(|keys| opened(&database, keys))).await;
         let started = hosts.iter().filter(|host| host.is_ok()).count();
         assert_eq!(started, expected, "different: {different}");
-        assert_eq!(place.number("SELECT COUNT(*) FROM seal").await, 1);
+        assert_eq!(database.number("SELECT COUNT(*) FROM seal").await, 1);
     }
 }
 
-/// A host may seal secrets while a rotation goes on; none is left under a key that leaves the file.
-async fn secrets_that_are_set_meanwhile_come_under_the_new_key() {
+/// Hosts may encrypt secrets during a rotation; none remains under a key that leaves the file.
+async fn secrets_set_during_rotation_are_reencrypted() {
     const ROTATIONS: u8 = 12;
-    let place = Place::new(Kind::Postgres);
+    let database = TestDatabase::new(Kind::Postgres);
     let file = Arc::new(Mutex::new(Keyring::from(&[1; 32])));
     let ended = Arc::new(Mutex::new(false));
     let mut hosts = JoinSet::new();
@@ -273,7 +276,7 @@ async fn secrets_that_are_set_meanwhile_come_under_the_new_key() {
         let (read, ended) = (file.clone(), ended.clone());
         let keys = file.lock().unwrap().clone();
         let vault = SecretCipher::new(keys).asking(move || Ok(read.lock().unwrap().clone()));
-        let host = Store::open(&place.database, vault).await.unwrap();
+        let host = Store::open(&database.location, vault).await.unwrap();
         hosts.spawn(async move {
             let mut count = 0;
             while !*ended.lock().unwrap() {
@@ -288,7 +291,7 @@ async fn secrets_that_are_set_meanwhile_come_under_the_new_key() {
     }
     for key in 2..2 + ROTATIONS {
         let keys = file.lock().unwrap().clone();
-        let rotating = opened(&place, keys.clone()).await.unwrap();
+        let rotating = opened(&database, keys.clone()).await.unwrap();
         let longer = Keyring::from(&[key; 32]).before(&keys);
         *file.lock().unwrap() = longer.clone();
         rotating.use_keys(longer.clone()).await.unwrap();
@@ -296,7 +299,7 @@ async fn secrets_that_are_set_meanwhile_come_under_the_new_key() {
         let newest = longer.newest();
         *file.lock().unwrap() = newest.clone();
         rotating.close().await;
-        assert_eq!(place.text("SELECT key_id FROM seal").await, newest.current().as_str());
+        assert_eq!(database.text("SELECT key_id FROM seal").await, newest.current().as_str());
     }
     *ended.lock().unwrap() = true;
     let counts = hosts.join_all().await;
@@ -304,7 +307,7 @@ async fn secrets_that_are_set_meanwhile_come_under_the_new_key() {
     let newest = file.lock().unwrap().clone();
     let id = newest.current().to_string();
     let others = format!("SELECT COUNT(*) FROM secret WHERE key_id <> '{id}'");
-    assert_eq!(place.number(&others).await, 0);
-    let store = opened(&place, newest).await.unwrap();
+    assert_eq!(database.number(&others).await, 0);
+    let store = opened(&database, newest).await.unwrap();
     assert_eq!(store.reseal(Unopened::Keep).await.unwrap().lost, Vec::<String>::new());
 }

@@ -1,26 +1,25 @@
-//! A conformance suite for the store on both databases: every case runs once on SQLite and once on
-//! Postgres, and must see the same. Cases for only one of them are marked as such.
+//! The conformance suite of the store: each case runs on SQLite and on Postgres, with the same
+//! expectations. Cases for one database are marked.
 //!
-//! Not here: the meaning of outcomes (tested in the domain), and hosts, sandboxes and everything
-//! else that is not in a database.
+//! Not here: the effects of outcomes, which the domain tests; hosts and sandboxes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-/// Makes two tests of each case of a module, `sqlite::case` and `postgres::case`.
+/// Defines two tests for each case of a module, `sqlite::case` and `postgres::case`.
 macro_rules! on_both {
     ($($case:ident),* $(,)?) => {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(crate::place::Kind::Sqlite).await })*
+            async fn $case() { super::$case(crate::test_database::Kind::Sqlite).await })*
         }
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() { super::$case(crate::place::Kind::Postgres).await })*
+            async fn $case() { super::$case(crate::test_database::Kind::Postgres).await })*
         }
     };
 }
 
-/// Makes a test of each case of a module that needs many hosts.
+/// Defines a test for each case of a module that needs several hosts.
 macro_rules! on_postgres {
     ($($case:ident),* $(,)?) => {
         mod on_postgres {
@@ -30,8 +29,8 @@ macro_rules! on_postgres {
     };
 }
 
-mod place;
-mod bed;
+mod test_database;
+mod harness;
 
 mod starts;
 mod fences;
@@ -42,10 +41,10 @@ mod control;
 mod retries;
 mod sessions;
 mod hosts;
-mod race;
-mod tenants;
+mod concurrent_claims;
+mod namespaces;
 mod exporters;
 mod staging;
-mod rounds;
+mod run_fairness;
 
 mod differential;

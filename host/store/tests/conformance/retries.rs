@@ -7,27 +7,27 @@ use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_store::{Answer, Member, RedrivePart, Unswept, Want};
 use serde_json::json;
 
-use crate::bed::{Bed, Run, fails, pause};
-use crate::place::Kind;
+use crate::harness::{Harness, Run, fails, pause};
+use crate::test_database::Kind;
 
 on_both! {
-    a_failed_state_runs_again,
-    what_is_blocked_above_waits_again,
-    a_retry_after_the_unite_went_on_is_refused,
-    only_what_failed_by_itself_is_retried,
-    a_redrive_opens_all_at_once,
-    a_redrive_tells_what_came_too_late,
-    a_retry_of_a_paused_run_is_parked,
-    a_redrive_in_parts_parks_what_it_opens,
-    a_cancel_ends_a_redrive_in_parts,
+    a_failed_state_can_be_retried,
+    a_retry_reopens_the_unites_above,
+    a_retry_past_its_unite_is_rejected,
+    only_failed_states_can_be_retried,
+    a_redrive_reopens_all_states_together,
+    a_redrive_reports_late_states,
+    retries_of_paused_runs_are_parked,
+    a_partial_redrive_parks_reopened_states,
+    a_cancel_ends_a_partial_redrive,
 }
 
 /// Starts a run of a graph whose first state has `count` outputs, and returns its children.
-async fn fanned(bed: &Bed, sketch: Sketch, count: usize) -> (Run, Vec<Claimed>) {
-    let template = bed.template(sketch).await;
-    let run = bed.start(&template).await;
-    let fan = bed.outputs(&run.info, &run.root, count).await;
-    let children = bed.births(fan).await;
+async fn fanned(harness: &Harness, sketch: Sketch, count: usize) -> (Run, Vec<Claimed>) {
+    let template = harness.template(sketch).await;
+    let run = harness.start(&template).await;
+    let fan = harness.finish_with_outputs(&run.info, &run.root, count).await;
+    let children = harness.commit_and_claim(fan).await;
     (run, children)
 }
 
@@ -37,15 +37,16 @@ fn fanout() -> Sketch {
 
 /// Ends states in one commit, those at `failed` with a failure and the others with success. The
 /// states after them are claimed.
-async fn end(bed: &Bed, run: &Run, states: &[Claimed], failed: &[usize]) -> Vec<Claimed> {
+async fn end(harness: &Harness, run: &Run, states: &[Claimed], failed: &[usize]) -> Vec<Claimed> {
     let mut members = Vec::new();
     for (at, state) in states.iter().enumerate() {
-        members.push(match failed.contains(&at) {
-            true => bed.plainly(&run.info, state, fails(FailureKind::Permanent)).await,
-            false => bed.outputs(&run.info, state, 1).await,
+        members.push(if failed.contains(&at) {
+            harness.finish_plain(&run.info, state, fails(FailureKind::Permanent)).await
+        } else {
+            harness.finish_with_outputs(&run.info, state, 1).await
         });
     }
-    let done = bed.done(members, Want::Births(99)).await;
+    let done = harness.commit_ok(members, Want::Births(99)).await;
     assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
     done.leased.into_iter().map(|leased| leased.state).collect()
 }
@@ -58,173 +59,173 @@ fn is_refused(answer: &Answer, why: &str) -> bool {
     matches!(answer, Answer::Refused(words) if words.contains(why))
 }
 
-async fn a_failed_state_runs_again(kind: Kind) {
-    let bed = Bed::new(kind).await;
+async fn a_failed_state_can_be_retried(kind: Kind) {
+    let harness = Harness::new(kind).await;
     let sketch = Sketch::of("A").with("A", |node| {
         node["retry_policy"] = json!({"max_retries": 1, "strategy": "FIXED", "backoff_factor": 0});
     });
-    let template = bed.template(sketch).await;
-    let run = bed.start(&template).await;
-    let first = bed.plainly(&run.info, &run.root, fails(FailureKind::Retryable)).await;
-    bed.one(first).await;
-    let again = bed.claim(1).await.remove(0);
+    let template = harness.template(sketch).await;
+    let run = harness.start(&template).await;
+    let first = harness.finish_plain(&run.info, &run.root, fails(FailureKind::Retryable)).await;
+    harness.commit_one(first).await;
+    let again = harness.claim(1).await.remove(0);
     assert_eq!(again.tries.retries, 1);
-    let last = bed.plainly(&run.info, &again, fails(FailureKind::Retryable)).await;
-    let done = bed.done(vec![last], Want::Births(0)).await;
+    let last = harness.finish_plain(&run.info, &again, fails(FailureKind::Retryable)).await;
+    let done = harness.commit_ok(vec![last], Want::Births(0)).await;
     assert_eq!(done.touched[0].status, RunStatus::Failed);
 
-    let done = bed.done(vec![retry(&run, again.id)], Want::Claims(9)).await;
+    let done = harness.commit_ok(vec![retry(&run, again.id)], Want::Claims(9)).await;
     assert_eq!(done.answers, [Answer::Done]);
     assert_eq!((done.touched[0].status, done.touched[0].turned), (RunStatus::Running, true));
     let state = &done.leased[0].state;
     assert_eq!((state.tries.retries, state.tries.attempt, state.claim.fence.0), (0, 3, 3));
-    assert_eq!(bed.number("SELECT COUNT(*) FROM run WHERE ended_at IS NULL").await, 1);
-    bed.check().await;
-    let end = bed.outputs(&run.info, state, 1).await;
-    let done = bed.done(vec![end], Want::Births(0)).await;
+    assert_eq!(harness.number("SELECT COUNT(*) FROM run WHERE ended_at IS NULL").await, 1);
+    harness.check().await;
+    let end = harness.finish_with_outputs(&run.info, state, 1).await;
+    let done = harness.commit_ok(vec![end], Want::Births(0)).await;
     assert_eq!(done.touched[0].status, RunStatus::Success);
-    bed.check().await;
+    harness.check().await;
 }
 
-async fn what_is_blocked_above_waits_again(kind: Kind) {
-    let bed = Bed::new(kind).await;
+async fn a_retry_reopens_the_unites_above(kind: Kind) {
+    let harness = Harness::new(kind).await;
     // A unite in a unite: both are blocked.
     let sketch = Sketch::of("A > B; B > C; C > V; V(B) > W; W(A)");
-    let (run, both) = fanned(&bed, sketch, 2).await;
-    let fan = bed.outputs(&run.info, &both[0], 2).await;
-    let four = bed.births(fan).await;
-    end(&bed, &run, &four, &[1]).await;
-    let well = bed.outputs(&run.info, &both[1], 1).await;
-    let rest = bed.births(well).await;
-    let unite = end(&bed, &run, &rest, &[]).await;
-    end(&bed, &run, &unite, &[]).await;
-    assert_eq!(bed.text("SELECT status FROM run").await, "FAILED");
+    let (run, both) = fanned(&harness, sketch, 2).await;
+    let fan = harness.finish_with_outputs(&run.info, &both[0], 2).await;
+    let four = harness.commit_and_claim(fan).await;
+    end(&harness, &run, &four, &[1]).await;
+    let well = harness.finish_with_outputs(&run.info, &both[1], 1).await;
+    let rest = harness.commit_and_claim(well).await;
+    let unite = end(&harness, &run, &rest, &[]).await;
+    end(&harness, &run, &unite, &[]).await;
+    assert_eq!(harness.text("SELECT status FROM run").await, "FAILED");
     let blocked = "SELECT COUNT(*) FROM state WHERE kind = 'blocked'";
-    assert_eq!(bed.number(blocked).await, 2);
-    bed.check().await;
+    assert_eq!(harness.number(blocked).await, 2);
+    harness.check().await;
 
-    assert_eq!(bed.one(retry(&run, four[1].id)).await, Answer::Done);
-    assert_eq!(bed.number(blocked).await, 0);
-    assert_eq!(bed.number("SELECT COUNT(*) FROM state WHERE status = 'WAITING'").await, 2);
-    assert_eq!(bed.number("SELECT errored FROM run").await, 0);
-    assert_eq!(bed.number("SELECT failed FROM run").await, 0);
-    bed.check().await;
-    let mut held = bed.claim(9).await;
+    assert_eq!(harness.commit_one(retry(&run, four[1].id)).await, Answer::Done);
+    assert_eq!(harness.number(blocked).await, 0);
+    assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE status = 'WAITING'").await, 2);
+    assert_eq!(harness.number("SELECT errored FROM run").await, 0);
+    assert_eq!(harness.number("SELECT failed FROM run").await, 0);
+    harness.check().await;
+    let mut held = harness.claim(9).await;
     while !held.is_empty() {
-        held = end(&bed, &run, &held, &[]).await;
+        held = end(&harness, &run, &held, &[]).await;
     }
-    assert_eq!(bed.text("SELECT status FROM run").await, "SUCCESS");
-    bed.check().await;
+    assert_eq!(harness.text("SELECT status FROM run").await, "SUCCESS");
+    harness.check().await;
 }
 
-async fn a_retry_after_the_unite_went_on_is_refused(kind: Kind) {
-    let bed = Bed::new(kind).await;
+async fn a_retry_past_its_unite_is_rejected(kind: Kind) {
+    let harness = Harness::new(kind).await;
     let sketch = fanout().with("W", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
-    let (run, children) = fanned(&bed, sketch, 3).await;
-    let unite = end(&bed, &run, &children, &[1]).await;
-    assert_eq!(unite.len(), 1, "it goes on without it");
-    let before = bed.place.table("run").await;
-    let answer = bed.one(retry(&run, children[1].id)).await;
+    let (run, children) = fanned(&harness, sketch, 3).await;
+    let unite = end(&harness, &run, &children, &[1]).await;
+    assert_eq!(unite.len(), 1, "the unite runs without the failed branch");
+    let before = harness.database.table("run").await;
+    let answer = harness.commit_one(retry(&run, children[1].id)).await;
     assert!(is_refused(&answer, "has gone on without"), "{answer:?}");
-    let answer = bed.one(bed.redrive(&run.info).await).await;
+    let answer = harness.commit_one(harness.redrive(&run.info).await).await;
     assert!(is_refused(&answer, "none of its 1 failed states"), "{answer:?}");
-    assert_eq!(bed.states().await, "ERRORED 1, QUEUED 1, SUCCESS 3");
-    assert_eq!(bed.place.table("run").await, before);
-    bed.check().await;
+    assert_eq!(harness.states().await, "ERRORED 1, QUEUED 1, SUCCESS 3");
+    assert_eq!(harness.database.table("run").await, before);
+    harness.check().await;
 }
 
-async fn only_what_failed_by_itself_is_retried(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let (run, children) = fanned(&bed, fanout(), 2).await;
+async fn only_failed_states_can_be_retried(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let (run, children) = fanned(&harness, fanout(), 2).await;
     let well = retry(&run, children[0].id);
-    assert!(is_refused(&bed.one(well).await, "only an ERRORED state"));
+    assert!(is_refused(&harness.commit_one(well).await, "only an ERRORED state"));
     assert!(is_refused(
-        &bed.one(bed.redrive(&run.info).await).await,
+        &harness.commit_one(harness.redrive(&run.info).await).await,
         "no state of this run has failed"
     ));
-    end(&bed, &run, &children, &[0]).await;
-    let blocked = bed.number("SELECT id FROM state WHERE kind = 'blocked'").await;
-    let answer = bed.one(retry(&run, StateId(blocked))).await;
+    end(&harness, &run, &children, &[0]).await;
+    let blocked = harness.number("SELECT id FROM state WHERE kind = 'blocked'").await;
+    let answer = harness.commit_one(retry(&run, StateId(blocked))).await;
     assert!(is_refused(&answer, "blocked"), "{answer:?}");
-    assert_eq!(bed.one(retry(&run, StateId(1 << 40))).await, Answer::Missing);
+    assert_eq!(harness.commit_one(retry(&run, StateId(1 << 40))).await, Answer::Missing);
     // A state of another run is missing.
-    let other = bed.start_of("A").await;
-    assert_eq!(bed.one(retry(&other, children[0].id)).await, Answer::Missing);
-    // Twice in one batch counts once.
+    let other = harness.start_of("A").await;
+    assert_eq!(harness.commit_one(retry(&other, children[0].id)).await, Answer::Missing);
+    // Two retries in one batch count once.
     let twice = vec![retry(&run, children[0].id), retry(&run, children[0].id)];
-    let done = bed.done(twice, Want::Births(0)).await;
+    let done = harness.commit_ok(twice, Want::Births(0)).await;
     assert_eq!(done.answers[0], Answer::Done);
     assert!(is_refused(&done.answers[1], "CREATED"), "{:?}", done.answers);
-    bed.check().await;
+    harness.check().await;
 }
 
-/// No unite goes on between the first retried state and the last.
-async fn a_redrive_opens_all_at_once(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let (run, children) = fanned(&bed, fanout(), 5).await;
-    end(&bed, &run, &children, &[0, 2, 3]).await;
-    assert_eq!(bed.text("SELECT status FROM run").await, "FAILED");
-    let done = bed.done(vec![bed.redrive(&run.info).await], Want::Claims(9)).await;
+/// No unite runs between the first retried state and the last.
+async fn a_redrive_reopens_all_states_together(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let (run, children) = fanned(&harness, fanout(), 5).await;
+    end(&harness, &run, &children, &[0, 2, 3]).await;
+    assert_eq!(harness.text("SELECT status FROM run").await, "FAILED");
+    let done = harness.commit_ok(vec![harness.redrive(&run.info).await], Want::Claims(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 3, late: 0 }]);
     assert_eq!(done.leased.len(), 3);
-    let counts = bed.place.rows("SELECT open, failed, arrived FROM unite").await.concat();
+    let counts = harness.database.rows("SELECT open, failed, arrived FROM unite").await.concat();
     let counts: Vec<_> = counts.into_iter().flatten().collect();
     assert_eq!(counts, ["3", "0", "2"]);
-    bed.check().await;
+    harness.check().await;
     let held: Vec<_> = done.leased.into_iter().map(|leased| leased.state).collect();
     // Not all of them succeed; the failed ones are retried once more.
-    end(&bed, &run, &held, &[1]).await;
-    let done = bed.done(vec![bed.redrive(&run.info).await], Want::Claims(9)).await;
+    end(&harness, &run, &held, &[1]).await;
+    let done = harness.commit_ok(vec![harness.redrive(&run.info).await], Want::Claims(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 1, late: 0 }]);
     let last = vec![done.leased[0].state.clone()];
-    let mut held = end(&bed, &run, &last, &[]).await;
+    let mut held = end(&harness, &run, &last, &[]).await;
     while !held.is_empty() {
-        held = end(&bed, &run, &held, &[]).await;
+        held = end(&harness, &run, &held, &[]).await;
     }
-    assert_eq!(bed.text("SELECT status FROM run").await, "SUCCESS");
-    bed.check().await;
+    assert_eq!(harness.text("SELECT status FROM run").await, "SUCCESS");
+    harness.check().await;
 }
 
-async fn a_redrive_tells_what_came_too_late(kind: Kind) {
-    let bed = Bed::new(kind).await;
+async fn a_redrive_reports_late_states(kind: Kind) {
+    let harness = Harness::new(kind).await;
     let sketch = Sketch::of("A > B S; B > C; C > V; V(B)")
         .with("V", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
-    let (run, both) = fanned(&bed, sketch, 1).await;
-    // S fails in the run; below B, one of two fails and V goes on.
+    let (run, both) = fanned(&harness, sketch, 1).await;
+    // S fails in the run; below B, one of two fails and V runs.
     let names: Vec<_> = both
         .iter()
         .map(|state| run.info.graph.node(state.place.node).identifier.as_str())
         .collect();
     let (b, s) = if names[0] == "B" { (0, 1) } else { (1, 0) };
-    let fan = bed.outputs(&run.info, &both[b], 2).await;
-    let two = bed.births(fan).await;
-    end(&bed, &run, &two, &[0]).await;
-    end(&bed, &run, std::slice::from_ref(&both[s]), &[0]).await;
-    let done = bed.done(vec![bed.redrive(&run.info).await], Want::Births(0)).await;
+    let fan = harness.finish_with_outputs(&run.info, &both[b], 2).await;
+    let two = harness.commit_and_claim(fan).await;
+    end(&harness, &run, &two, &[0]).await;
+    end(&harness, &run, std::slice::from_ref(&both[s]), &[0]).await;
+    let done = harness.commit_ok(vec![harness.redrive(&run.info).await], Want::Births(0)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 1, late: 1 }]);
-    bed.check().await;
+    harness.check().await;
 }
 
-async fn a_retry_of_a_paused_run_is_parked(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let (run, children) = fanned(&bed, fanout(), 2).await;
-    let event = bed.to_sweep(pause(&run.info, true)).await;
-    bed.sweep(&run.info, event, 9).await;
-    end(&bed, &run, &children, &[0, 1]).await;
-    let done = bed.done(vec![bed.redrive(&run.info).await], Want::Claims(9)).await;
+async fn retries_of_paused_runs_are_parked(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let (run, children) = fanned(&harness, fanout(), 2).await;
+    let event = harness.commit_for_sweep(pause(&run.info, true)).await;
+    harness.sweep(&run.info, event, 9).await;
+    end(&harness, &run, &children, &[0, 1]).await;
+    let done = harness.commit_ok(vec![harness.redrive(&run.info).await], Want::Claims(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 2, late: 0 }]);
     assert!(done.leased.is_empty());
-    assert_eq!(bed.number("SELECT COUNT(*) FROM state WHERE parked = 1").await, 2);
-    let event = bed.to_sweep(pause(&run.info, false)).await;
-    bed.sweep(&run.info, event, 9).await;
-    assert_eq!(bed.claim(9).await.len(), 2);
-    bed.check().await;
+    assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE parked = 1").await, 2);
+    let event = harness.commit_for_sweep(pause(&run.info, false)).await;
+    harness.sweep(&run.info, event, 9).await;
+    assert_eq!(harness.claim(9).await.len(), 2);
+    harness.check().await;
 }
 
 /// Starts a run with ten children, all but one of which failed. Returns the failed ones.
-async fn failed(bed: &Bed) -> (Run, Vec<StateId>) {
-    let (run, children) = fanned(bed, fanout(), 10).await;
-    end(bed, &run, &children, &[1, 2, 3, 4, 5, 6, 7, 8, 9]).await;
+async fn failed(harness: &Harness) -> (Run, Vec<StateId>) {
+    let (run, children) = fanned(harness, fanout(), 10).await;
+    end(harness, &run, &children, &[1, 2, 3, 4, 5, 6, 7, 8, 9]).await;
     (run, children[1..].iter().map(|state| state.id).collect())
 }
 
@@ -232,57 +233,57 @@ fn part(run: &Run, part: RedrivePart) -> Member {
     Member::Redrive { run: run.info.clone(), part }
 }
 
-/// No unite goes on between the first retried state and the last.
-async fn a_redrive_in_parts_parks_what_it_opens(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let (run, failed) = failed(&bed).await;
-    let event = bed.to_sweep(part(&run, RedrivePart::Begin)).await;
-    assert!(is_refused(&bed.one(part(&run, RedrivePart::Begin)).await, "under way"));
-    assert!(is_refused(&bed.one(bed.redrive(&run.info).await).await, "under way"));
-    bed.check().await;
+/// No unite runs between the first retried state and the last.
+async fn a_partial_redrive_parks_reopened_states(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let (run, failed) = failed(&harness).await;
+    let event = harness.commit_for_sweep(part(&run, RedrivePart::Begin)).await;
+    assert!(is_refused(&harness.commit_one(part(&run, RedrivePart::Begin)).await, "under way"));
+    assert!(is_refused(&harness.commit_one(harness.redrive(&run.info).await).await, "under way"));
+    harness.check().await;
     for states in failed.chunks(4) {
         let some = RedrivePart::Some { event, states: states.to_vec() };
-        let done = bed.done(vec![part(&run, some)], Want::Claims(9)).await;
+        let done = harness.commit_ok(vec![part(&run, some)], Want::Claims(9)).await;
         assert_eq!(done.answers, [Answer::Redriven { states: states.len(), late: 0 }]);
         assert!(done.leased.is_empty() && !done.more, "all is parked");
-        bed.check().await;
+        harness.check().await;
     }
     let unswept = Unswept { run: run.info.key, event: 0, redrive: event };
-    assert_eq!(bed.store.unswept().await.unwrap(), [unswept]);
+    assert_eq!(harness.store.unswept().await.unwrap(), [unswept]);
     // A resume in between releases no state.
-    let paused = bed.to_sweep(pause(&run.info, true)).await;
-    let resumed = bed.to_sweep(pause(&run.info, false)).await;
+    let paused = harness.commit_for_sweep(pause(&run.info, true)).await;
+    let resumed = harness.commit_for_sweep(pause(&run.info, false)).await;
     assert!(paused < resumed);
-    bed.sweep(&run.info, resumed, 3).await;
-    assert!(bed.claim(9).await.is_empty());
-    bed.check().await;
+    harness.sweep(&run.info, resumed, 3).await;
+    assert!(harness.claim(9).await.is_empty());
+    harness.check().await;
 
-    let last = bed.to_sweep(part(&run, RedrivePart::End { event })).await;
+    let last = harness.commit_for_sweep(part(&run, RedrivePart::End { event })).await;
     let late = RedrivePart::Some { event, states: failed.clone() };
-    assert_eq!(bed.one(part(&run, late)).await, Answer::Stale);
-    assert!(bed.claim(9).await.is_empty());
-    bed.sweep(&run.info, last, 3).await;
-    let held = bed.claim(99).await;
+    assert_eq!(harness.commit_one(part(&run, late)).await, Answer::Stale);
+    assert!(harness.claim(9).await.is_empty());
+    harness.sweep(&run.info, last, 3).await;
+    let held = harness.claim(99).await;
     assert_eq!(held.len(), 9);
-    let mut next = end(&bed, &run, &held, &[]).await;
+    let mut next = end(&harness, &run, &held, &[]).await;
     while !next.is_empty() {
-        next = end(&bed, &run, &next, &[]).await;
+        next = end(&harness, &run, &next, &[]).await;
     }
-    assert_eq!(bed.text("SELECT status FROM run").await, "SUCCESS");
-    bed.check().await;
+    assert_eq!(harness.text("SELECT status FROM run").await, "SUCCESS");
+    harness.check().await;
 }
 
-async fn a_cancel_ends_a_redrive_in_parts(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let (run, failed) = failed(&bed).await;
-    let event = bed.to_sweep(part(&run, RedrivePart::Begin)).await;
+async fn a_cancel_ends_a_partial_redrive(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let (run, failed) = failed(&harness).await;
+    let event = harness.commit_for_sweep(part(&run, RedrivePart::Begin)).await;
     let some = RedrivePart::Some { event, states: failed[..4].to_vec() };
-    bed.one(part(&run, some)).await;
-    let cancelled = bed.to_sweep(Member::Cancel(run.info.clone())).await;
+    harness.commit_one(part(&run, some)).await;
+    let cancelled = harness.commit_for_sweep(Member::Cancel(run.info.clone())).await;
     let rest = RedrivePart::Some { event, states: failed[4..].to_vec() };
-    assert_eq!(bed.one(part(&run, rest)).await, Answer::Stale);
-    assert_eq!(bed.one(part(&run, RedrivePart::End { event })).await, Answer::Stale);
-    bed.sweep(&run.info, cancelled, 3).await;
-    assert_eq!(bed.states().await, "CANCELLED 5, ERRORED 5, SUCCESS 2");
-    bed.check().await;
+    assert_eq!(harness.commit_one(part(&run, rest)).await, Answer::Stale);
+    assert_eq!(harness.commit_one(part(&run, RedrivePart::End { event })).await, Answer::Stale);
+    harness.sweep(&run.info, cancelled, 3).await;
+    assert_eq!(harness.states().await, "CANCELLED 5, ERRORED 5, SUCCESS 2");
+    harness.check().await;
 }

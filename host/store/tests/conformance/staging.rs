@@ -1,4 +1,4 @@
-//! Staging: an end in pieces. A staged piece does not count, and cannot be seen, before the end.
+//! Staging: a finish in pieces. A staged piece is invisible and not counted until the finish.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,33 +11,41 @@ use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_store::{Answer, Finished, Leftover, Member, Stage, Staged, StateFilter, Want};
 use serde_json::json;
 
-use crate::bed::{Bed, Run, pause, sets};
-use crate::place::Kind;
+use crate::harness::{Harness, Run, pause, sets};
+use crate::test_database::Kind;
 
 on_both! {
-    a_staged_end_is_unseen_until_it_counts,
+    a_staged_finish_is_invisible_until_committed,
     a_repeated_piece_is_written_once,
     a_stale_fence_stages_nothing,
     a_leftover_is_removed_in_pieces,
     a_cancelled_run_counts_no_staged_state,
-    a_paused_run_parks_what_was_staged,
-    staged_children_have_the_values_of_the_end,
-    a_staged_end_that_fails_leaves_a_leftover,
-    queues_of_staged_children_take_turns,
-    a_piece_out_of_order_is_refused,
+    a_paused_run_parks_staged_states,
+    staged_children_read_the_final_store,
+    a_failed_staged_finish_leaves_a_leftover,
+    staged_children_are_claimed_round_robin,
+    a_piece_out_of_order_is_rejected,
 }
 
 const FANOUT: &str = "U > X; X > W; W(U)";
 
-/// An end in pieces: the pieces, and the end itself.
+/// A finish in pieces: the pieces, and the finish itself.
 struct InPieces {
     pieces: Vec<Stage>,
     end: Finished,
 }
 
-/// Ends an execution with `count` outputs, `each` in a piece.
-async fn in_pieces(bed: &Bed, run: &Run, state: &Claimed, count: usize, each: usize) -> InPieces {
-    let Member::Finish(end) = bed.outputs(&run.info, state, count).await else { panic!() };
+/// Returns the finish of an execution with `count` outputs, `each` in a piece.
+async fn in_pieces(
+    harness: &Harness,
+    run: &Run,
+    state: &Claimed,
+    count: usize,
+    each: usize,
+) -> InPieces {
+    let Member::Finish(end) = harness.finish_with_outputs(&run.info, state, count).await else {
+        panic!()
+    };
     cut(*end, each)
 }
 
@@ -93,89 +101,89 @@ fn again(piece: &Stage) -> Stage {
     }
 }
 
-async fn seen(bed: &Bed, run: &Run) -> usize {
+async fn seen(harness: &Harness, run: &Run) -> usize {
     let filter = StateFilter { most: 999, ..StateFilter::default() };
-    bed.store.states(run.info.key, &filter).await.unwrap().items.len()
+    harness.store.states(run.info.key, &filter).await.unwrap().items.len()
 }
 
 /// Claims and ends states until none are left.
-async fn drive(bed: &Bed, run: &Run, mut held: Vec<Claimed>) {
+async fn drive(harness: &Harness, run: &Run, mut held: Vec<Claimed>) {
     while !held.is_empty() {
         let mut ends = Vec::new();
         for state in &held {
-            ends.push(bed.outputs(&run.info, state, 1).await);
+            ends.push(harness.finish_with_outputs(&run.info, state, 1).await);
         }
-        let done = bed.done(ends, Want::Births(99)).await;
+        let done = harness.commit_ok(ends, Want::Births(99)).await;
         held = done.leased.into_iter().map(|leased| leased.state).collect();
-        held.extend(bed.claim(99).await);
+        held.extend(harness.claim(99).await);
     }
 }
 
-async fn a_staged_end_is_unseen_until_it_counts(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let run = bed.start_of(FANOUT).await;
-    let InPieces { pieces, end } = in_pieces(&bed, &run, &run.root, 10, 4).await;
+async fn a_staged_finish_is_invisible_until_committed(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let run = harness.start_of(FANOUT).await;
+    let InPieces { pieces, end } = in_pieces(&harness, &run, &run.root, 10, 4).await;
     let (child, mut members) = (pieces[0].children[0].id, Vec::new());
     for piece in pieces {
         members.push(stage(piece));
-        let done = bed.done(std::mem::take(&mut members), Want::Claims(9)).await;
+        let done = harness.commit_ok(std::mem::take(&mut members), Want::Claims(9)).await;
         assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 0));
-        assert!(!done.more && done.next_due.is_none(), "nothing is to be claimed");
-        assert_eq!(seen(&bed, &run).await, 1, "the root");
-        assert!(bed.store.state(run.info.key, child).await.unwrap().is_none());
-        assert!(bed.store.outputs_page(run.root.id, 0, 9).await.unwrap().is_empty());
-        assert_eq!(bed.number("SELECT states FROM run").await, 1);
-        bed.check().await;
+        assert!(!done.more && done.next_due.is_none(), "no state is claimable");
+        assert_eq!(seen(&harness, &run).await, 1, "the root");
+        assert!(harness.store.state(run.info.key, child).await.unwrap().is_none());
+        assert!(harness.store.outputs_page(run.root.id, 0, 9).await.unwrap().is_empty());
+        assert_eq!(harness.number("SELECT states FROM run").await, 1);
+        harness.check().await;
     }
-    assert_eq!(bed.store.leftovers().await.unwrap(), []);
-    let done = bed.done(vec![finish(end)], Want::Births(9)).await;
+    assert_eq!(harness.store.leftovers().await.unwrap(), []);
+    let done = harness.commit_ok(vec![finish(end)], Want::Births(9)).await;
     assert_eq!((done.answers, done.leased.len(), done.more), (vec![Answer::Done], 0, true));
-    assert_eq!(seen(&bed, &run).await, 12);
-    assert_eq!(bed.store.outputs_page(run.root.id, 0, 99).await.unwrap().len(), 10);
-    assert_eq!(bed.number("SELECT states FROM run").await, 12);
-    bed.check().await;
-    let done = bed.done(vec![], Want::Claims(99)).await;
+    assert_eq!(seen(&harness, &run).await, 12);
+    assert_eq!(harness.store.outputs_page(run.root.id, 0, 99).await.unwrap().len(), 10);
+    assert_eq!(harness.number("SELECT states FROM run").await, 12);
+    harness.check().await;
+    let done = harness.commit_ok(vec![], Want::Claims(99)).await;
     let namespace = run.info.namespace_key;
     assert!(done.leased.len() == 10 && done.leased.iter().all(|it| it.namespace == namespace));
-    bed.check().await;
+    harness.check().await;
     let held = done.leased.into_iter().map(|leased| leased.state).collect();
-    drive(&bed, &run, held).await;
-    assert_eq!(bed.states().await, "SUCCESS 12");
-    assert_eq!(bed.text("SELECT status FROM run").await, "SUCCESS");
-    bed.check().await;
+    drive(&harness, &run, held).await;
+    assert_eq!(harness.states().await, "SUCCESS 12");
+    assert_eq!(harness.text("SELECT status FROM run").await, "SUCCESS");
+    harness.check().await;
 }
 
 /// The host did not learn that the first commit succeeded.
 async fn a_repeated_piece_is_written_once(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let run = bed.start_of(FANOUT).await;
-    let InPieces { pieces, end } = in_pieces(&bed, &run, &run.root, 6, 3).await;
+    let harness = Harness::new(kind).await;
+    let run = harness.start_of(FANOUT).await;
+    let InPieces { pieces, end } = in_pieces(&harness, &run, &run.root, 6, 3).await;
     for piece in pieces {
-        assert_eq!(bed.one(stage(again(&piece))).await, Answer::Done);
-        assert_eq!(bed.one(stage(piece)).await, Answer::Done);
+        assert_eq!(harness.commit_one(stage(again(&piece))).await, Answer::Done);
+        assert_eq!(harness.commit_one(stage(piece)).await, Answer::Done);
     }
-    assert_eq!(bed.one(finish(end)).await, Answer::Done);
-    assert_eq!(bed.number("SELECT COUNT(*) FROM output").await, 6);
-    bed.check().await;
-    let held = bed.claim(99).await;
-    drive(&bed, &run, held).await;
-    bed.check().await;
+    assert_eq!(harness.commit_one(finish(end)).await, Answer::Done);
+    assert_eq!(harness.number("SELECT COUNT(*) FROM output").await, 6);
+    harness.check().await;
+    let held = harness.claim(99).await;
+    drive(&harness, &run, held).await;
+    harness.check().await;
 }
 
-async fn a_piece_out_of_order_is_refused(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let run = bed.start_of(FANOUT).await;
-    let InPieces { mut pieces, mut end } = in_pieces(&bed, &run, &run.root, 6, 3).await;
+async fn a_piece_out_of_order_is_rejected(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let run = harness.start_of(FANOUT).await;
+    let InPieces { mut pieces, mut end } = in_pieces(&harness, &run, &run.root, 6, 3).await;
     let last = pieces.remove(1);
-    assert_eq!(bed.one(stage(last)).await, Answer::Stale);
-    assert_eq!(bed.one(stage(pieces.remove(0))).await, Answer::Done);
-    // An end whose pieces are incomplete does not count.
-    assert!(bed.commit(vec![finish(again_without(&mut end))], Want::Births(0)).await.is_err());
-    assert_eq!(bed.states().await, "CREATED 3, QUEUED 1");
-    bed.check().await;
+    assert_eq!(harness.commit_one(stage(last)).await, Answer::Stale);
+    assert_eq!(harness.commit_one(stage(pieces.remove(0))).await, Answer::Done);
+    // A finish whose pieces are incomplete is rejected.
+    assert!(harness.commit(vec![finish(again_without(&mut end))], Want::Births(0)).await.is_err());
+    assert_eq!(harness.states().await, "CREATED 3, QUEUED 1");
+    harness.check().await;
 }
 
-/// Returns the same end without outputs of its own: all of them are in its pieces.
+/// Returns the same finish once more; its outputs are in the pieces.
 fn again_without(end: &mut Finished) -> Finished {
     Finished {
         run: end.run.clone(),
@@ -191,147 +199,148 @@ fn again_without(end: &mut Finished) -> Finished {
 }
 
 async fn a_stale_fence_stages_nothing(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let run = bed.start_of(FANOUT).await;
-    let old = in_pieces(&bed, &run, &run.root, 6, 3).await;
-    assert_eq!(bed.one(stage(again(&old.pieces[0]))).await, Answer::Done);
-    let lost = bed.plainly(&run.info, &run.root, Outcome::HostLost).await;
-    bed.one(lost).await;
-    assert_eq!(bed.one(stage(again(&old.pieces[1]))).await, Answer::Stale);
-    let held = bed.claim(1).await.remove(0);
-    assert_eq!(bed.one(stage(again(&old.pieces[1]))).await, Answer::Stale);
-    assert_eq!(bed.one(finish(old.end)).await, Answer::Stale);
-    let InPieces { pieces, end } = in_pieces(&bed, &run, &held, 6, 3).await;
+    let harness = Harness::new(kind).await;
+    let run = harness.start_of(FANOUT).await;
+    let old = in_pieces(&harness, &run, &run.root, 6, 3).await;
+    assert_eq!(harness.commit_one(stage(again(&old.pieces[0]))).await, Answer::Done);
+    let lost = harness.finish_plain(&run.info, &run.root, Outcome::HostLost).await;
+    harness.commit_one(lost).await;
+    assert_eq!(harness.commit_one(stage(again(&old.pieces[1]))).await, Answer::Stale);
+    let held = harness.claim(1).await.remove(0);
+    assert_eq!(harness.commit_one(stage(again(&old.pieces[1]))).await, Answer::Stale);
+    assert_eq!(harness.commit_one(finish(old.end)).await, Answer::Stale);
+    let InPieces { pieces, end } = in_pieces(&harness, &run, &held, 6, 3).await;
     let fence = run.root.claim.fence;
-    assert_eq!(bed.one(stage(again(&pieces[0]))).await, Answer::Leftover(fence));
-    bed.check().await;
-    assert_eq!(bed.one(unstage(&run, &run.root, 99)).await, Answer::Done);
+    assert_eq!(harness.commit_one(stage(again(&pieces[0]))).await, Answer::Leftover(fence));
+    harness.check().await;
+    assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Answer::Done);
     for piece in pieces {
-        assert_eq!(bed.one(stage(piece)).await, Answer::Done);
-        // It is not a leftover: the request to remove it comes too late.
-        assert_eq!(bed.one(unstage(&run, &run.root, 99)).await, Answer::Done);
-        assert_eq!(bed.one(unstage(&run, &held, 99)).await, Answer::Stale);
+        assert_eq!(harness.commit_one(stage(piece)).await, Answer::Done);
+        // The state is staged again: a late removal of the leftover changes nothing.
+        assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Answer::Done);
+        assert_eq!(harness.commit_one(unstage(&run, &held, 99)).await, Answer::Stale);
     }
-    assert_eq!(bed.one(finish(end)).await, Answer::Done);
-    let held = bed.claim(99).await;
-    drive(&bed, &run, held).await;
-    assert_eq!(bed.states().await, "SUCCESS 8");
-    bed.check().await;
+    assert_eq!(harness.commit_one(finish(end)).await, Answer::Done);
+    let held = harness.claim(99).await;
+    drive(&harness, &run, held).await;
+    assert_eq!(harness.states().await, "SUCCESS 8");
+    harness.check().await;
 }
 
 async fn a_leftover_is_removed_in_pieces(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let run = bed.start_of(FANOUT).await;
-    for piece in in_pieces(&bed, &run, &run.root, 10, 5).await.pieces {
-        bed.one(stage(piece)).await;
+    let harness = Harness::new(kind).await;
+    let run = harness.start_of(FANOUT).await;
+    for piece in in_pieces(&harness, &run, &run.root, 10, 5).await.pieces {
+        harness.commit_one(stage(piece)).await;
     }
-    assert_eq!(bed.store.leftovers().await.unwrap(), []);
-    let lost = bed.plainly(&run.info, &run.root, Outcome::HostLost).await;
-    bed.one(lost).await;
+    assert_eq!(harness.store.leftovers().await.unwrap(), []);
+    let lost = harness.finish_plain(&run.info, &run.root, Outcome::HostLost).await;
+    harness.commit_one(lost).await;
     let leftover = (run.root.id, run.info.key, run.root.claim.fence);
-    assert_eq!(bed.store.leftovers().await.unwrap(), [leftover]);
-    assert_eq!(bed.store.staged(run.root.id).await.unwrap(), Some(leftover));
+    assert_eq!(harness.store.leftovers().await.unwrap(), [leftover]);
+    assert_eq!(harness.store.staged(run.root.id).await.unwrap(), Some(leftover));
     for _ in 0..2 {
-        let answer = bed.one(unstage(&run, &run.root, 4)).await;
+        let answer = harness.commit_one(unstage(&run, &run.root, 4)).await;
         assert!(matches!(answer, Answer::More(_)), "{answer:?}");
-        bed.check().await;
+        harness.check().await;
     }
-    assert_eq!(bed.one(unstage(&run, &run.root, 4)).await, Answer::Done);
-    assert_eq!(bed.store.leftovers().await.unwrap(), []);
-    assert_eq!(bed.number("SELECT COUNT(*) FROM output").await, 0);
-    assert_eq!(bed.states().await, "CREATED 1");
+    assert_eq!(harness.commit_one(unstage(&run, &run.root, 4)).await, Answer::Done);
+    assert_eq!(harness.store.leftovers().await.unwrap(), []);
+    assert_eq!(harness.number("SELECT COUNT(*) FROM output").await, 0);
+    assert_eq!(harness.states().await, "CREATED 1");
     // The next attempt has fewer outputs, and the same paths.
-    let held = bed.claim(1).await;
-    let narrow = bed.outputs(&run.info, &held[0], 2).await;
-    let children = bed.births(narrow).await;
-    drive(&bed, &run, children).await;
-    assert_eq!(bed.states().await, "SUCCESS 4");
-    bed.check().await;
+    let held = harness.claim(1).await;
+    let narrow = harness.finish_with_outputs(&run.info, &held[0], 2).await;
+    let children = harness.commit_and_claim(narrow).await;
+    drive(&harness, &run, children).await;
+    assert_eq!(harness.states().await, "SUCCESS 4");
+    harness.check().await;
 }
 
 async fn a_cancelled_run_counts_no_staged_state(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let run = bed.start_of(FANOUT).await;
-    let InPieces { mut pieces, end } = in_pieces(&bed, &run, &run.root, 10, 5).await;
+    let harness = Harness::new(kind).await;
+    let run = harness.start_of(FANOUT).await;
+    let InPieces { mut pieces, end } = in_pieces(&harness, &run, &run.root, 10, 5).await;
     let last = pieces.remove(1);
-    bed.one(stage(pieces.remove(0))).await;
-    let event = bed.to_sweep(Member::Cancel(run.info.clone())).await;
-    assert_eq!(bed.one(stage(last)).await, Answer::Stale);
-    assert_eq!(bed.one(finish(end)).await, Answer::Stale);
-    bed.check().await;
-    bed.sweep(&run.info, event, 3).await;
-    assert_eq!(bed.number("SELECT cancelled FROM run").await, 1);
-    assert_eq!(bed.states().await, "CANCELLED 1, CREATED 5");
-    assert_eq!(bed.store.leftovers().await.unwrap().len(), 1);
-    bed.check().await;
-    assert_eq!(bed.one(unstage(&run, &run.root, 99)).await, Answer::Done);
-    assert_eq!(bed.states().await, "CANCELLED 1");
-    assert_eq!(bed.number("SELECT COUNT(*) FROM output").await, 0);
-    bed.check().await;
+    harness.commit_one(stage(pieces.remove(0))).await;
+    let event = harness.commit_for_sweep(Member::Cancel(run.info.clone())).await;
+    assert_eq!(harness.commit_one(stage(last)).await, Answer::Stale);
+    assert_eq!(harness.commit_one(finish(end)).await, Answer::Stale);
+    harness.check().await;
+    harness.sweep(&run.info, event, 3).await;
+    assert_eq!(harness.number("SELECT cancelled FROM run").await, 1);
+    assert_eq!(harness.states().await, "CANCELLED 1, CREATED 5");
+    assert_eq!(harness.store.leftovers().await.unwrap().len(), 1);
+    harness.check().await;
+    assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Answer::Done);
+    assert_eq!(harness.states().await, "CANCELLED 1");
+    assert_eq!(harness.number("SELECT COUNT(*) FROM output").await, 0);
+    harness.check().await;
 
     // A state that ended in pieces is cancelled like any other.
-    let run = bed.start_of(FANOUT).await;
-    let InPieces { pieces, end } = in_pieces(&bed, &run, &run.root, 10, 5).await;
+    let run = harness.start_of(FANOUT).await;
+    let InPieces { pieces, end } = in_pieces(&harness, &run, &run.root, 10, 5).await;
     for piece in pieces {
-        bed.one(stage(piece)).await;
+        harness.commit_one(stage(piece)).await;
     }
-    bed.one(finish(end)).await;
-    bed.claim(3).await;
-    let event = bed.to_sweep(Member::Cancel(run.info.clone())).await;
-    bed.sweep(&run.info, event, 4).await;
-    assert_eq!(bed.states().await, "CANCELLED 12, SUCCESS 1");
-    assert!(bed.claim(99).await.is_empty());
-    bed.check().await;
+    harness.commit_one(finish(end)).await;
+    harness.claim(3).await;
+    let event = harness.commit_for_sweep(Member::Cancel(run.info.clone())).await;
+    harness.sweep(&run.info, event, 4).await;
+    assert_eq!(harness.states().await, "CANCELLED 12, SUCCESS 1");
+    assert!(harness.claim(99).await.is_empty());
+    harness.check().await;
 }
 
-async fn a_paused_run_parks_what_was_staged(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let run = bed.start_of(FANOUT).await;
-    let InPieces { mut pieces, end } = in_pieces(&bed, &run, &run.root, 10, 5).await;
+async fn a_paused_run_parks_staged_states(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let run = harness.start_of(FANOUT).await;
+    let InPieces { mut pieces, end } = in_pieces(&harness, &run, &run.root, 10, 5).await;
     let last = pieces.remove(1);
-    bed.one(stage(pieces.remove(0))).await;
-    let event = bed.to_sweep(pause(&run.info, true)).await;
-    bed.sweep(&run.info, event, 3).await;
-    bed.one(stage(last)).await;
-    bed.check().await;
-    let event = bed.to_sweep(finish(end)).await;
-    assert!(bed.claim(99).await.is_empty());
-    bed.check().await;
-    bed.sweep(&run.info, event, 3).await;
-    assert_eq!(bed.number("SELECT COUNT(*) FROM state WHERE parked = 1").await, 10);
-    bed.check().await;
-    let event = bed.to_sweep(pause(&run.info, false)).await;
-    bed.sweep(&run.info, event, 3).await;
-    let held = bed.claim(99).await;
+    harness.commit_one(stage(pieces.remove(0))).await;
+    let event = harness.commit_for_sweep(pause(&run.info, true)).await;
+    harness.sweep(&run.info, event, 3).await;
+    harness.commit_one(stage(last)).await;
+    harness.check().await;
+    let event = harness.commit_for_sweep(finish(end)).await;
+    assert!(harness.claim(99).await.is_empty());
+    harness.check().await;
+    harness.sweep(&run.info, event, 3).await;
+    assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE parked = 1").await, 10);
+    harness.check().await;
+    let event = harness.commit_for_sweep(pause(&run.info, false)).await;
+    harness.sweep(&run.info, event, 3).await;
+    let held = harness.claim(99).await;
     assert_eq!(held.len(), 10);
-    drive(&bed, &run, held).await;
-    assert_eq!(bed.text("SELECT status FROM run").await, "SUCCESS");
-    bed.check().await;
+    drive(&harness, &run, held).await;
+    assert_eq!(harness.text("SELECT status FROM run").await, "SUCCESS");
+    harness.check().await;
 }
 
 /// Another state may have changed the store after the pieces were written.
-async fn staged_children_have_the_values_of_the_end(kind: Kind) {
-    let bed = Bed::new(kind).await;
+async fn staged_children_read_the_final_store(kind: Kind) {
+    let harness = Harness::new(kind).await;
     let sketch = Sketch::of("A > U B; U > X Y")
         .store(json!({"default_values": {"k": "first"}}))
         .input("X", "v", "${{ store.k }}");
-    let template = bed.template(sketch).await;
-    let mut new = bed.new_run(&template).await;
+    let template = harness.template(sketch).await;
+    let mut new = harness.new_run(&template).await;
     new.store = BTreeMap::from([("k".to_owned(), "first".to_owned())]);
     let info = new.info.clone();
-    let mut done = bed.done(vec![Member::Start(new.into())], Want::Births(1)).await;
+    let mut done = harness.commit_ok(vec![Member::Start(new.into())], Want::Births(1)).await;
     let run = Run { info, root: done.leased.remove(0).state };
-    let fork = bed.outputs(&run.info, &run.root, 1).await;
-    let both = bed.births(fork).await;
+    let fork = harness.finish_with_outputs(&run.info, &run.root, 1).await;
+    let both = harness.commit_and_claim(fork).await;
     let (wide, other) = (&both[0], &both[1]);
-    let InPieces { pieces, end } = in_pieces(&bed, &run, wide, 4, 4).await;
+    let InPieces { pieces, end } = in_pieces(&harness, &run, wide, 4, 4).await;
     for piece in pieces {
-        bed.one(stage(piece)).await;
+        harness.commit_one(stage(piece)).await;
     }
-    let sets = bed.ends(&run.info, other, crate::bed::outputs(0), sets("k", "second")).await;
-    bed.one(sets).await;
-    assert_eq!(bed.one(finish(end)).await, Answer::Done);
-    let done = bed.done(vec![], Want::Claims(99)).await;
+    let sets =
+        harness.finish(&run.info, other, crate::harness::outputs(0), sets("k", "second")).await;
+    harness.commit_one(sets).await;
+    assert_eq!(harness.commit_one(finish(end)).await, Answer::Done);
+    let done = harness.commit_ok(vec![], Want::Claims(99)).await;
     assert_eq!(done.leased.len(), 8);
     let node = |name: &str| {
         template.graph.nodes().find(|(_, it)| it.identifier.as_str() == name).unwrap().0
@@ -342,53 +351,53 @@ async fn staged_children_have_the_values_of_the_end(kind: Kind) {
         assert_eq!(fixed, is_x.then_some("second"), "{leased:?}");
     }
     let held = done.leased.into_iter().map(|leased| leased.state).collect();
-    bed.check().await;
-    drive(&bed, &run, held).await;
-    bed.check().await;
+    harness.check().await;
+    drive(&harness, &run, held).await;
+    harness.check().await;
 }
 
-async fn a_staged_end_that_fails_leaves_a_leftover(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let run = bed.start_of(FANOUT).await;
+async fn a_failed_staged_finish_leaves_a_leftover(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let run = harness.start_of(FANOUT).await;
     let few = Arc::new(Limits::default().with(Limit::RunStates, 11));
-    let InPieces { mut pieces, mut end } = in_pieces(&bed, &run, &run.root, 10, 5).await;
+    let InPieces { mut pieces, mut end } = in_pieces(&harness, &run, &run.root, 10, 5).await;
     let mut refused = again(&pieces[0]);
     refused.limits = few.clone();
-    let answer = bed.one(stage(refused)).await;
+    let answer = harness.commit_one(stage(refused)).await;
     assert!(matches!(&answer, Answer::Refused(why) if why.contains("run_states")), "{answer:?}");
     // The run has more states at the end than when the pieces were staged.
     for piece in pieces.drain(..) {
-        bed.one(stage(piece)).await;
+        harness.commit_one(stage(piece)).await;
     }
     end.limits = few;
-    assert_eq!(bed.one(finish(end)).await, Answer::Leftover(run.root.claim.fence));
-    assert_eq!(bed.text("SELECT kind FROM state WHERE status = 'ERRORED'").await, "limit");
-    assert_eq!(bed.store.leftovers().await.unwrap().len(), 1);
-    bed.check().await;
-    assert_eq!(bed.one(unstage(&run, &run.root, 99)).await, Answer::Done);
-    assert_eq!(bed.states().await, "ERRORED 1");
-    let run = bed.store.run(&run.info.namespace, run.info.id).await.unwrap().unwrap();
+    assert_eq!(harness.commit_one(finish(end)).await, Answer::Leftover(run.root.claim.fence));
+    assert_eq!(harness.text("SELECT kind FROM state WHERE status = 'ERRORED'").await, "limit");
+    assert_eq!(harness.store.leftovers().await.unwrap().len(), 1);
+    harness.check().await;
+    assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Answer::Done);
+    assert_eq!(harness.states().await, "ERRORED 1");
+    let run = harness.store.run(&run.info.namespace, run.info.id).await.unwrap().unwrap();
     assert_eq!(run.status, RunStatus::Failed);
-    bed.check().await;
+    harness.check().await;
 }
 
-/// A namespace gets no larger share by staging more, and neither waits for the other.
-async fn queues_of_staged_children_take_turns(kind: Kind) {
-    let bed = Bed::new(kind).await;
+/// A namespace gets no larger share by staging more, and no namespace waits for another.
+async fn staged_children_are_claimed_round_robin(kind: Kind) {
+    let harness = Harness::new(kind).await;
     let mut runs = Vec::new();
     for whose in ["a", "a", "b"] {
-        let template = bed.template_of(whose, Sketch::of("U > X")).await;
-        let run = bed.start(&template).await;
-        let InPieces { pieces, end } = in_pieces(&bed, &run, &run.root, 40, 20).await;
+        let template = harness.template_of(whose, Sketch::of("U > X")).await;
+        let run = harness.start(&template).await;
+        let InPieces { pieces, end } = in_pieces(&harness, &run, &run.root, 40, 20).await;
         for piece in pieces {
-            bed.one(stage(piece)).await;
+            harness.commit_one(stage(piece)).await;
         }
-        bed.one(finish(end)).await;
+        harness.commit_one(finish(end)).await;
         runs.push(run.info.key);
     }
-    let held = bed.claim(40).await;
+    let held = harness.claim(40).await;
     let of = |run| held.iter().filter(|state| state.run == run).count();
     assert_eq!(runs.iter().map(|run| of(*run)).collect::<Vec<_>>(), [10, 10, 20]);
-    assert_eq!(bed.claim(99).await.len(), 80, "all the rest");
-    bed.check().await;
+    assert_eq!(harness.claim(99).await.len(), 80, "all the rest");
+    harness.check().await;
 }

@@ -8,19 +8,19 @@ use exosphere_domain::start_digest::StartDigest;
 use exosphere_store::{Answer, KnownRun, Member, NewRun, Want};
 use serde_json::json;
 
-use crate::bed::{Bed, Host, Template};
-use crate::place::Kind;
+use crate::harness::{Harness, Host, Template};
+use crate::test_database::Kind;
 
 on_both! {
-    a_key_starts_one_run_in_one_batch,
-    a_key_starts_one_run_in_two_batches,
-    a_key_starts_one_run_by_two_hosts_at_once,
-    a_key_is_one_of_its_namespace,
-    a_key_keeps_the_digest_of_its_request,
-    a_key_raced_for_keeps_one_request,
-    a_run_begins_after_its_delay,
-    what_is_due_first_is_claimed_first,
-    a_run_begins_of_the_current_revision_alone,
+    one_batch_starts_one_run_per_key,
+    two_batches_start_one_run_per_key,
+    concurrent_hosts_start_one_run_per_key,
+    idempotency_keys_are_per_namespace,
+    a_key_keeps_its_request_digest,
+    a_contended_key_keeps_one_request,
+    a_delayed_run_starts_when_due,
+    states_are_claimed_in_due_order,
+    only_the_current_revision_can_start,
 }
 
 async fn with_key(host: &Host, template: &Template, key: &str) -> NewRun {
@@ -35,47 +35,47 @@ fn known(run: &NewRun) -> Answer {
     })
 }
 
-async fn a_key_starts_one_run_in_one_batch(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let template = bed.template(Sketch::of("A > B")).await;
+async fn one_batch_starts_one_run_per_key(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let template = harness.template(Sketch::of("A > B")).await;
     // The later run has the smaller id, in case ids decide.
     let (second, first) =
-        (with_key(&bed, &template, "k").await, with_key(&bed, &template, "k").await);
-    let other = with_key(&bed, &template, "other").await;
+        (with_key(&harness, &template, "k").await, with_key(&harness, &template, "k").await);
+    let other = with_key(&harness, &template, "other").await;
     let expected = [Answer::Done, known(&first), Answer::Done];
     let members = [first, second, other].map(|new| Member::Start(new.into())).into();
-    let done = bed.done(members, Want::Births(9)).await;
+    let done = harness.commit_ok(members, Want::Births(9)).await;
     assert_eq!((done.answers.as_slice(), done.leased.len()), (&expected[..], 2));
-    assert_eq!(bed.number("SELECT COUNT(*) FROM run").await, 2);
-    assert_eq!(bed.states().await, "QUEUED 2");
-    bed.check().await;
+    assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 2);
+    assert_eq!(harness.states().await, "QUEUED 2");
+    harness.check().await;
 }
 
-async fn a_key_starts_one_run_in_two_batches(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let template = bed.template(Sketch::of("A > B")).await;
-    let other = bed.template(Sketch::of("C")).await;
-    let first = with_key(&bed, &template, "k").await;
+async fn two_batches_start_one_run_per_key(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let template = harness.template(Sketch::of("A > B")).await;
+    let other = harness.template(Sketch::of("C")).await;
+    let first = with_key(&harness, &template, "k").await;
     let expected = [known(&first)];
-    assert_eq!(bed.one(Member::Start(first.into())).await, Answer::Done);
+    assert_eq!(harness.commit_one(Member::Start(first.into())).await, Answer::Done);
     for template in [&template, &other] {
-        let second = with_key(&bed, template, "k").await;
-        let done = bed.done(vec![Member::Start(second.into())], Want::Births(9)).await;
+        let second = with_key(&harness, template, "k").await;
+        let done = harness.commit_ok(vec![Member::Start(second.into())], Want::Births(9)).await;
         assert_eq!(done.answers, expected);
         assert!(done.leased.is_empty() && done.touched.is_empty());
     }
-    assert_eq!(bed.number("SELECT COUNT(*) FROM run").await, 1);
-    assert_eq!(bed.states().await, "CREATED 1");
-    bed.check().await;
+    assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 1);
+    assert_eq!(harness.states().await, "CREATED 1");
+    harness.check().await;
 }
 
 /// The hosts commit the keys in opposite orders, so that each is first at some.
-async fn a_key_starts_one_run_by_two_hosts_at_once(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let template = bed.template(Sketch::of("A")).await;
-    let mut hosts = vec![(*bed).clone()];
+async fn concurrent_hosts_start_one_run_per_key(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let template = harness.template(Sketch::of("A")).await;
+    let mut hosts = vec![(*harness).clone()];
     for at in 1..4 {
-        hosts.push(bed.another(&format!("host {at}")).await);
+        hosts.push(harness.another(&format!("host {at}")).await);
     }
     let mut all = tokio::task::JoinSet::new();
     for (at, host) in hosts.into_iter().enumerate() {
@@ -91,7 +91,7 @@ async fn a_key_starts_one_run_by_two_hosts_at_once(kind: Kind) {
                 for key in &keys {
                     members.push(Member::Start(with_key(&host, &template, key).await.into()));
                 }
-                let done = host.done(members, Want::Births(9)).await;
+                let done = host.commit_ok(members, Want::Births(9)).await;
                 let known = |answer: &&Answer| matches!(answer, Answer::Known(_));
                 let theirs = done.answers.iter().filter(known).count();
                 assert_eq!(done.answers.len() - theirs, done.leased.len());
@@ -101,47 +101,47 @@ async fn a_key_starts_one_run_by_two_hosts_at_once(kind: Kind) {
         });
     }
     assert_eq!(all.join_all().await.into_iter().sum::<usize>(), 30);
-    assert_eq!(bed.number("SELECT COUNT(*) FROM run").await, 30);
-    assert_eq!(bed.states().await, "QUEUED 30");
-    bed.check().await;
+    assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 30);
+    assert_eq!(harness.states().await, "QUEUED 30");
+    harness.check().await;
 }
 
 fn digest(value: i64) -> StartDigest {
     StartDigest::of(Some(&json!({ "value": value })), None, None)
 }
 
-async fn a_key_keeps_the_digest_of_its_request(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let template = bed.template(Sketch::of("A")).await;
-    let none = bed.store.started_with(&template.namespace, "k").await.unwrap();
+async fn a_key_keeps_its_request_digest(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let template = harness.template(Sketch::of("A")).await;
+    let none = harness.store.started_with(&template.namespace, "k").await.unwrap();
     assert_eq!(none, None);
-    let first = NewRun { digest: Some(digest(1)), ..with_key(&bed, &template, "k").await };
+    let first = NewRun { digest: Some(digest(1)), ..with_key(&harness, &template, "k").await };
     let expected = known(&first);
-    bed.one(Member::Start(first.into())).await;
-    let second = NewRun { digest: Some(digest(2)), ..with_key(&bed, &template, "k").await };
-    assert_eq!(bed.one(Member::Start(second.into())).await, expected);
-    let found = bed.store.started_with(&template.namespace, "k").await.unwrap();
+    harness.commit_one(Member::Start(first.into())).await;
+    let second = NewRun { digest: Some(digest(2)), ..with_key(&harness, &template, "k").await };
+    assert_eq!(harness.commit_one(Member::Start(second.into())).await, expected);
+    let found = harness.store.started_with(&template.namespace, "k").await.unwrap();
     assert_eq!(found.map(Answer::Known), Some(expected));
     // A run from before the digests of starts.
-    bed.place.execute("UPDATE run SET start_digest = NULL").await.unwrap();
-    let found = bed.store.started_with(&template.namespace, "k").await.unwrap().unwrap();
+    harness.database.execute("UPDATE run SET start_digest = NULL").await.unwrap();
+    let found = harness.store.started_with(&template.namespace, "k").await.unwrap().unwrap();
     assert_eq!(found.digest, None);
-    bed.check().await;
+    harness.check().await;
 }
 
 /// Each host sends another request under the same key: all get the answer of the first.
-async fn a_key_raced_for_keeps_one_request(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let template = bed.template(Sketch::of("A")).await;
+async fn a_contended_key_keeps_one_request(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let template = harness.template(Sketch::of("A")).await;
     let mut all = tokio::task::JoinSet::new();
     for at in 0..4 {
-        let (host, template) = (bed.another(&format!("host {at}")).await, template.clone());
+        let (host, template) = (harness.another(&format!("host {at}")).await, template.clone());
         all.spawn(async move {
             let mut kept = Vec::new();
             for round in 0..5 {
                 let new = with_key(&host, &template, &round.to_string()).await;
                 let new = NewRun { digest: Some(digest(at)), ..new };
-                kept.push(match host.one(Member::Start(new.into())).await {
+                kept.push(match host.commit_one(Member::Start(new.into())).await {
                     Answer::Done => Some(digest(at)),
                     Answer::Known(known) => known.digest,
                     other => panic!("{other:?}"),
@@ -152,76 +152,82 @@ async fn a_key_raced_for_keeps_one_request(kind: Kind) {
     }
     let kept = all.join_all().await;
     assert!(kept.iter().all(|one| *one == kept[0] && one.iter().all(Option::is_some)), "{kept:?}");
-    assert_eq!(bed.number("SELECT COUNT(*) FROM run").await, 5);
-    bed.check().await;
+    assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 5);
+    harness.check().await;
 }
 
-async fn a_key_is_one_of_its_namespace(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let template = bed.template(Sketch::of("A")).await;
-    let ours = with_key(&bed, &template, "k").await;
-    let elsewhere = bed.template_of("m", Sketch::of("A")).await;
-    let theirs = with_key(&bed, &elsewhere, "k").await;
-    let keyless = [bed.new_run(&template).await, bed.new_run(&template).await];
+async fn idempotency_keys_are_per_namespace(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let template = harness.template(Sketch::of("A")).await;
+    let ours = with_key(&harness, &template, "k").await;
+    let elsewhere = harness.template_of("m", Sketch::of("A")).await;
+    let theirs = with_key(&harness, &elsewhere, "k").await;
+    let keyless = [harness.new_run(&template).await, harness.new_run(&template).await];
     let members =
         [ours, theirs].into_iter().chain(keyless).map(|new| Member::Start(new.into())).collect();
-    let done = bed.done(members, Want::Births(9)).await;
+    let done = harness.commit_ok(members, Want::Births(9)).await;
     assert_eq!(done.answers, [Answer::Done, Answer::Done, Answer::Done, Answer::Done]);
-    bed.check().await;
+    harness.check().await;
 }
 
-async fn a_run_begins_after_its_delay(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let template = bed.template(Sketch::of("A")).await;
-    let new = NewRun { delay: 60_000, ..bed.new_run(&template).await };
-    let done = bed.done(vec![Member::Start(new.into())], Want::Births(9)).await;
+async fn a_delayed_run_starts_when_due(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let template = harness.template(Sketch::of("A")).await;
+    let new = NewRun { delay: 60_000, ..harness.new_run(&template).await };
+    let done = harness.commit_ok(vec![Member::Start(new.into())], Want::Births(9)).await;
     assert!(done.leased.is_empty() && !done.more);
     assert_eq!(done.next_due, Some(done.now + 60_000));
-    let done = bed.done(vec![], Want::Claims(9)).await;
+    let done = harness.commit_ok(vec![], Want::Claims(9)).await;
     assert!(done.leased.is_empty() && !done.more);
     assert!(done.next_due.is_some_and(|due| due > done.now && due <= done.now + 60_000));
-    bed.pass(60_000).await;
-    let done = bed.done(vec![], Want::Claims(9)).await;
+    harness.advance(60_000).await;
+    let done = harness.commit_ok(vec![], Want::Claims(9)).await;
     assert_eq!((done.leased.len(), done.more, done.next_due), (1, false, None));
-    bed.check().await;
+    harness.check().await;
 }
 
-async fn what_is_due_first_is_claimed_first(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let run = bed.start_of("U > X; X > W; W(U)").await;
-    let fan = bed.outputs(&run.info, &run.root, 4).await;
-    let states = bed.births(fan).await;
+async fn states_are_claimed_in_due_order(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let run = harness.start_of("U > X; X > W; W(U)").await;
+    let fan = harness.finish_with_outputs(&run.info, &run.root, 4).await;
+    let states = harness.commit_and_claim(fan).await;
     for (state, delay) in states.iter().zip([3000, 1000, 2000, 9000]) {
-        let again = bed.plainly(&run.info, state, Outcome::RequeueAfter(delay)).await;
-        bed.one(again).await;
+        let again = harness.finish_plain(&run.info, state, Outcome::RequeueAfter(delay)).await;
+        harness.commit_one(again).await;
     }
-    bed.pass(4000).await;
+    harness.advance(4000).await;
     for expected in [1, 2, 0] {
-        assert_eq!(bed.claim(1).await[0].id, states[expected].id);
+        assert_eq!(harness.claim(1).await[0].id, states[expected].id);
     }
-    assert!(bed.claim(1).await.is_empty());
-    bed.check().await;
+    assert!(harness.claim(1).await.is_empty());
+    harness.check().await;
 }
 
-async fn a_run_begins_of_the_current_revision_alone(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let template = bed.template(Sketch::of("A")).await;
-    let gone = NewRun { revision: 99, ..bed.new_run(&template).await };
-    let fine = bed.new_run(&template).await;
-    let mut known = with_key(&bed, &template, "k").await;
-    let members = [gone, fine, with_key(&bed, &template, "k").await];
+async fn only_the_current_revision_can_start(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let template = harness.template(Sketch::of("A")).await;
+    let gone = NewRun { revision: 99, ..harness.new_run(&template).await };
+    let fine = harness.new_run(&template).await;
+    let mut known = with_key(&harness, &template, "k").await;
+    let members = [gone, fine, with_key(&harness, &template, "k").await];
     let members = members.map(|new| Member::Start(new.into())).into();
-    let done = bed.done(members, Want::Births(9)).await;
+    let done = harness.commit_ok(members, Want::Births(9)).await;
     assert_eq!(done.answers, [Answer::Outdated, Answer::Done, Answer::Done]);
     assert_eq!(done.leased.len(), 2);
 
     let (graph, none) = (Sketch::of("A > B").build().unwrap(), BTreeMap::new());
-    let anew = bed.store.apply_graph(&template.namespace, &template.name, &graph, &none, bed.now());
-    anew.await.unwrap();
-    let old = bed.new_run(&template).await;
+    let reapply = harness.store.apply_graph(
+        &template.namespace,
+        &template.name,
+        &graph,
+        &none,
+        harness.now(),
+    );
+    reapply.await.unwrap();
+    let old = harness.new_run(&template).await;
     known.info = old.info.clone();
-    assert_eq!(bed.one(Member::Start(old.into())).await, Answer::Outdated);
-    let answer = bed.one(Member::Start(known.into())).await;
+    assert_eq!(harness.commit_one(Member::Start(old.into())).await, Answer::Outdated);
+    let answer = harness.commit_one(Member::Start(known.into())).await;
     assert!(matches!(answer, Answer::Known(_)), "what its key began before is the run: {answer:?}");
-    bed.check().await;
+    harness.check().await;
 }

@@ -1,4 +1,4 @@
-//! The store of a run, and texts of every kind.
+//! The store of a run, and the round trip of difficult texts.
 
 use std::collections::BTreeMap;
 
@@ -9,145 +9,146 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_store::{Answer, FailureView, Member, NewRun, StateFilter, Want};
 use serde_json::json;
 
-use crate::bed::{Bed, outputs, sets};
-use crate::place::Kind;
+use crate::harness::{Harness, outputs, sets};
+use crate::test_database::Kind;
 
 on_both! {
-    the_store_commits_with_the_outcome_and_conflicts_are_found,
-    a_third_conflict_is_a_failure,
-    values_are_fixed_as_they_are_when_a_state_begins,
+    store_writes_commit_with_the_outcome,
+    a_third_conflict_fails_the_state,
+    store_values_are_snapshot_at_creation,
     a_store_is_cleared_with_its_run,
-    any_text_is_read_as_it_was_written,
-    failures_bound_a_page_of_states,
+    any_text_round_trips,
+    pages_are_bounded_by_failure_bytes,
 }
 
 fn kept(sketch: &str) -> Sketch {
     Sketch::of(sketch).store(json!({"keep": true}))
 }
 
-async fn the_store_commits_with_the_outcome_and_conflicts_are_found(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let template = bed.template(kept("U > X")).await;
-    let run = bed.start(&template).await;
-    let fan = bed.outputs(&run.info, &run.root, 3).await;
-    let states = bed.births(fan).await;
+async fn store_writes_commit_with_the_outcome(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let template = harness.template(kept("U > X")).await;
+    let run = harness.start(&template).await;
+    let fan = harness.finish_with_outputs(&run.info, &run.root, 3).await;
+    let states = harness.commit_and_claim(fan).await;
     let mut add = Journal::default();
     add.increment("n", 2).unwrap();
     let mut rewrite = Journal::default();
     rewrite.fix("n", None);
     rewrite.set("n", "100".into()).unwrap();
     let members = vec![
-        bed.ends(&run.info, &states[0], outputs(1), add).await,
-        bed.ends(&run.info, &states[1], outputs(1), rewrite).await,
-        bed.ends(&run.info, &states[2], outputs(1), sets("big", &"x".repeat(2000))).await,
+        harness.finish(&run.info, &states[0], outputs(1), add).await,
+        harness.finish(&run.info, &states[1], outputs(1), rewrite).await,
+        harness.finish(&run.info, &states[2], outputs(1), sets("big", &"x".repeat(2000))).await,
     ];
-    let done = bed.done(members, Want::Births(0)).await;
+    let done = harness.commit_ok(members, Want::Births(0)).await;
     assert_eq!(done.answers, [Answer::Done, Answer::Done, Answer::Done]);
-    let entries = bed.store.entries(run.info.key).await.unwrap();
+    let entries = harness.store.entries(run.info.key).await.unwrap();
     let expected = Entry { value: "2".into(), version: 1 };
     assert_eq!(entries, [("n".to_owned(), expected)], "what broke a limit left no trace");
     let again = format!("SELECT conflicts FROM state WHERE id = {}", states[1].id);
-    assert_eq!(bed.number(&again).await, 1, "a read that no longer holds is a conflict");
+    assert_eq!(harness.number(&again).await, 1, "a read that no longer holds is a conflict");
     let failed = format!("SELECT kind FROM attempt WHERE state = {}", states[2].id);
-    assert_eq!(bed.text(&failed).await, "store");
+    assert_eq!(harness.text(&failed).await, "store");
 
-    let next = bed.claim(1).await.remove(0);
+    let next = harness.claim(1).await.remove(0);
     assert_eq!(next.id, states[1].id);
     let mut fresh = Journal::default();
-    fresh.fix("n", bed.store.entry(run.info.key, "n").await.unwrap());
+    fresh.fix("n", harness.store.entry(run.info.key, "n").await.unwrap());
     fresh.set("n", "100".into()).unwrap();
-    let member = bed.ends(&run.info, &next, outputs(1), fresh).await;
-    bed.one(member).await;
-    assert_eq!(bed.text("SELECT value FROM entry WHERE key = 'n'").await, "100");
-    bed.check().await;
+    let member = harness.finish(&run.info, &next, outputs(1), fresh).await;
+    harness.commit_one(member).await;
+    assert_eq!(harness.text("SELECT value FROM entry WHERE key = 'n'").await, "100");
+    harness.check().await;
 }
 
-async fn a_third_conflict_is_a_failure(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let template = bed.template(kept("A").with("A", |node| {
+async fn a_third_conflict_fails_the_state(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let template = harness.template(kept("A").with("A", |node| {
         node["retry_policy"] = json!({"max_retries": 0});
     }));
     let template = template.await;
-    let mut new = bed.new_run(&template).await;
+    let mut new = harness.new_run(&template).await;
     new.store.insert("k".into(), "is there".into());
     let run = new.info.clone();
-    let mut held = bed.births(Member::Start(new.into())).await;
+    let mut held = harness.commit_and_claim(Member::Start(new.into())).await;
     for conflicts in 0..3 {
         let state = held.remove(0);
         assert_eq!(state.tries.conflicts, conflicts);
         let mut journal = sets("k", "other");
         journal.fix("k", None);
-        let member = bed.ends(&run, &state, outputs(1), journal).await;
-        assert_eq!(bed.one(member).await, Answer::Done);
-        held = bed.claim(1).await;
+        let member = harness.finish(&run, &state, outputs(1), journal).await;
+        assert_eq!(harness.commit_one(member).await, Answer::Done);
+        held = harness.claim(1).await;
     }
-    assert_eq!(bed.states().await, "ERRORED 1");
-    assert_eq!(bed.text("SELECT kind FROM state").await, "store");
-    assert_eq!(bed.text("SELECT value FROM entry").await, "is there");
-    assert_eq!(bed.number("SELECT COUNT(*) FROM output").await, 0);
-    bed.check().await;
+    assert_eq!(harness.states().await, "ERRORED 1");
+    assert_eq!(harness.text("SELECT kind FROM state").await, "store");
+    assert_eq!(harness.text("SELECT value FROM entry").await, "is there");
+    assert_eq!(harness.number("SELECT COUNT(*) FROM output").await, 0);
+    harness.check().await;
 }
 
 /// A state's values are fixed by the commit that creates it, its own writes included.
-async fn values_are_fixed_as_they_are_when_a_state_begins(kind: Kind) {
-    let bed = Bed::new(kind).await;
+async fn store_values_are_snapshot_at_creation(kind: Kind) {
+    let harness = Harness::new(kind).await;
     let store = json!({"keep": true, "default_values": {"k": "default", "none": "x"}});
     let sketch = Sketch::of("A > B").store(store).input("B", "k", "${{ store.k }}");
-    let template = bed.template(sketch).await;
-    let mut new = bed.new_run(&template).await;
+    let template = harness.template(sketch).await;
+    let mut new = harness.new_run(&template).await;
     new.store.insert("k".into(), "first".into());
     let run = new.info.clone();
-    let root = bed.births(Member::Start(new.into())).await.remove(0);
-    let end = bed.ends(&run, &root, outputs(2), sets("k", "second")).await;
-    let done = bed.done(vec![end], Want::Births(1)).await;
+    let root = harness.commit_and_claim(Member::Start(new.into())).await.remove(0);
+    let end = harness.finish(&run, &root, outputs(2), sets("k", "second")).await;
+    let done = harness.commit_ok(vec![end], Want::Births(1)).await;
     let fixed = BTreeMap::from([("k".to_owned(), "second".to_owned())]);
-    assert_eq!(done.leased[0].fixed, fixed, "born");
-    bed.place.execute("UPDATE entry SET value = 'third'").await.unwrap();
-    let done = bed.done(vec![], Want::Claims(1)).await;
-    assert_eq!(done.leased[0].fixed, fixed, "claimed");
+    assert_eq!(done.leased[0].fixed, fixed, "when it was created");
+    harness.database.execute("UPDATE entry SET value = 'third'").await.unwrap();
+    let done = harness.commit_ok(vec![], Want::Claims(1)).await;
+    assert_eq!(done.leased[0].fixed, fixed, "when it was claimed");
 }
 
 async fn a_store_is_cleared_with_its_run(kind: Kind) {
-    let bed = Bed::new(kind).await;
-    let clears = bed.template(Sketch::of("A")).await;
-    let keeps = bed.template(kept("A")).await;
+    let harness = Harness::new(kind).await;
+    let clears = harness.template(Sketch::of("A")).await;
+    let keeps = harness.template(kept("A")).await;
     for (template, entries) in [(clears, 0), (keeps, 1)] {
-        let run = bed.start(&template).await;
-        let end = bed.ends(&run.info, &run.root, outputs(1), sets("k", "v")).await;
-        bed.one(end).await;
+        let run = harness.start(&template).await;
+        let end = harness.finish(&run.info, &run.root, outputs(1), sets("k", "v")).await;
+        harness.commit_one(end).await;
         let key = run.info.key.0;
         let left = format!("SELECT COUNT(*) FROM entry WHERE run = {key}");
-        assert_eq!(bed.number(&left).await, entries);
+        assert_eq!(harness.number(&left).await, entries);
         let counted = format!("SELECT store_keys FROM run WHERE id = {key}");
-        assert_eq!(bed.number(&counted).await, entries);
+        assert_eq!(harness.number(&counted).await, entries);
     }
-    bed.check().await;
+    harness.check().await;
 }
 
 /// Postgres has no NUL in a text; the store's texts may have one.
-async fn any_text_is_read_as_it_was_written(kind: Kind) {
+async fn any_text_round_trips(kind: Kind) {
     let texts = ["\0", "a\0\0b", "\u{1}", "\u{1}0\u{1}1", "\u{1}\0\u{2}", "\u{7f}\r\n\t", "ä𝄞"];
-    let bed = Bed::new(kind).await;
-    let template = bed.template(kept("A > B").input("A", "k", "${{ store.k0 }}").store(json!({
-        "keep": true, "required_keys": ["k0"],
-    })));
+    let harness = Harness::new(kind).await;
+    let template =
+        harness.template(kept("A > B").input("A", "k", "${{ store.k0 }}").store(json!({
+            "keep": true, "required_keys": ["k0"],
+        })));
     let template = template.await;
     let values = texts.iter().enumerate().map(|(at, text)| (format!("k{at}"), text.to_string()));
     let values: BTreeMap<_, _> = values.collect();
     let new = NewRun {
         store: values.clone(),
         key: Some("a\0key\u{1}".into()),
-        ..bed.new_run(&template).await
+        ..harness.new_run(&template).await
     };
     let (id, run) = (new.info.id, new.info.clone());
-    let done = bed.done(vec![Member::Start(new.into())], Want::Births(1)).await;
+    let done = harness.commit_ok(vec![Member::Start(new.into())], Want::Births(1)).await;
     assert_eq!(done.answers, [Answer::Done]);
-    let entries = bed.store.entries(run.key).await.unwrap();
+    let entries = harness.store.entries(run.key).await.unwrap();
     let read: BTreeMap<_, _> = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
     assert_eq!(read, values);
-    let twice = NewRun { key: Some("a\0key\u{1}".into()), ..bed.new_run(&template).await };
+    let twice = NewRun { key: Some("a\0key\u{1}".into()), ..harness.new_run(&template).await };
     assert!(
-        matches!(bed.one(Member::Start(twice.into())).await, Answer::Known(known) if known.run == id)
+        matches!(harness.commit_one(Member::Start(twice.into())).await, Answer::Known(known) if known.run == id)
     );
 
     // A key of control characters, read again within a commit.
@@ -161,13 +162,13 @@ async fn any_text_is_read_as_it_was_written(kind: Kind) {
     };
     let mut state = root.state;
     for text in texts {
-        let member = bed.ends(&run, &state, Outcome::RequeueAfter(1), again(text)).await;
-        bed.one(member).await;
-        assert_eq!(bed.store.entry(run.key, key).await.unwrap().unwrap().value, text);
-        bed.pass(1).await;
-        state = bed.claim(1).await.remove(0);
+        let member = harness.finish(&run, &state, Outcome::RequeueAfter(1), again(text)).await;
+        harness.commit_one(member).await;
+        assert_eq!(harness.store.entry(run.key, key).await.unwrap().unwrap().value, text);
+        harness.advance(1).await;
+        state = harness.claim(1).await.remove(0);
     }
-    assert_eq!(bed.store.entry(run.key, "n").await.unwrap().unwrap().value, "7");
+    assert_eq!(harness.store.entry(run.key, "n").await.unwrap().unwrap().value, "7");
 
     let words = texts.concat();
     let details = json!({"guest said": words, "\0": [words]});
@@ -176,37 +177,38 @@ async fn any_text_is_read_as_it_was_written(kind: Kind) {
     let (kind, message) = (failure.kind, failure.message.clone());
     let read = FailureView { kind, message, details: Some(written) };
     let bodies = texts.map(|text| json!({"text": text}).to_string());
-    let member = bed.plainly(&run, &state, Outcome::Outputs(bodies.to_vec())).await;
-    let children = bed.births(member).await;
-    assert_eq!(bed.store.outputs_of(state.id).await.unwrap(), bodies);
-    let member = bed.plainly(&run, &children[0], Outcome::Failed(failure)).await;
-    bed.one(member).await;
-    let failed = bed.store.state(run.key, children[0].id).await.unwrap().unwrap();
+    let member = harness.finish_plain(&run, &state, Outcome::Outputs(bodies.to_vec())).await;
+    let children = harness.commit_and_claim(member).await;
+    assert_eq!(harness.store.outputs_of(state.id).await.unwrap(), bodies);
+    let member = harness.finish_plain(&run, &children[0], Outcome::Failed(failure)).await;
+    harness.commit_one(member).await;
+    let failed = harness.store.state(run.key, children[0].id).await.unwrap().unwrap();
     assert_eq!(failed.failure.as_ref(), Some(&read));
-    let attempts = bed.store.attempts(children[0].id).await.unwrap();
+    let attempts = harness.store.attempts(children[0].id).await.unwrap();
     assert_eq!(attempts[0].failure.as_ref(), Some(&read));
     let data = json!({"left": words}).to_string();
-    let member = bed.plainly(&run, &children[1], Outcome::Prune(Some(data.clone()))).await;
-    bed.one(member).await;
-    let pruned = bed.store.state(run.key, children[1].id).await.unwrap().unwrap();
+    let member = harness.finish_plain(&run, &children[1], Outcome::Prune(Some(data.clone()))).await;
+    harness.commit_one(member).await;
+    let pruned = harness.store.state(run.key, children[1].id).await.unwrap().unwrap();
     assert_eq!(pruned.data, Some(data));
-    bed.check().await;
+    harness.check().await;
 }
 
-async fn failures_bound_a_page_of_states(kind: Kind) {
+async fn pages_are_bounded_by_failure_bytes(kind: Kind) {
     const FAILED: usize = 40;
-    let bed = Bed::new(kind).await;
-    let run = bed.start_of("U > X").await;
-    let fan = bed.outputs(&run.info, &run.root, FAILED).await;
+    let harness = Harness::new(kind).await;
+    let run = harness.start_of("U > X").await;
+    let fan = harness.finish_with_outputs(&run.info, &run.root, FAILED).await;
     let failure = Failure::new(FailureKind::Permanent, "no").with(json!("x".repeat(60_000)));
-    for state in bed.births(fan).await {
-        let member = bed.plainly(&run.info, &state, Outcome::Failed(failure.clone())).await;
-        bed.one(member).await;
+    for state in harness.commit_and_claim(fan).await {
+        let member =
+            harness.finish_plain(&run.info, &state, Outcome::Failed(failure.clone())).await;
+        harness.commit_one(member).await;
     }
     let (mut pages, mut seen, mut after) = (0, 0, None);
     loop {
         let filter = StateFilter { after, most: 1000, ..StateFilter::default() };
-        let page = bed.store.states(run.info.key, &filter).await.unwrap();
+        let page = harness.store.states(run.info.key, &filter).await.unwrap();
         let failures = page.items.iter().filter(|state| state.failure.is_some()).count();
         assert!(failures <= 5, "{failures} failures of 60 kB on a page of 256 KiB");
         (pages, seen) = (pages + 1, seen + page.items.len());

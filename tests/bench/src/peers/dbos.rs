@@ -13,13 +13,13 @@ use serde_json::json;
 use super::install::{once, output_of};
 use super::process::Process;
 use super::{BRANCHES, CHAIN_LENGTH, CHAIN_RUNS, CLIENTS, LATENCY_RUNS, SINGLE_RUNS, Times};
-use crate::figures::Figures;
+use crate::results::Results;
 
 const REQUIREMENTS: &str = include_str!("../../peers/dbos/requirements.txt");
 const LOADS: &str = include_str!("../../peers/dbos/loads.py");
 
 /// Timeout of all loads; on an idle machine they take half a minute.
-const PATIENCE: Duration = Duration::from_secs(600);
+const MAX_WAIT: Duration = Duration::from_secs(600);
 
 /// DBOS in a virtual environment.
 pub struct Dbos {
@@ -77,9 +77,9 @@ impl Dbos {
     }
 
     /// Runs all loads on both databases.
-    pub fn round(&mut self, figures: &mut Figures) -> Result<()> {
-        self.sqlite().context("on SQLite")?.note("DBOS on SQLite", figures);
-        self.postgres().context("on Postgres")?.note("DBOS on Postgres", figures);
+    pub fn round(&mut self, results: &mut Results) -> Result<()> {
+        self.sqlite().context("on SQLite")?.note("DBOS on SQLite", results);
+        self.postgres().context("on Postgres")?.note("DBOS on Postgres", results);
         Ok(())
     }
 
@@ -112,7 +112,7 @@ impl Dbos {
         });
         let mut command = Command::new(&self.python);
         command.arg(self.folder.join("loads.py")).arg(url).arg(sizes.to_string());
-        let line = Process::start(&mut command, &data.join("log"))?.last_line(PATIENCE)?;
+        let line = Process::start(&mut command, &data.join("log"))?.last_line(MAX_WAIT)?;
         let report: Report = serde_json::from_str(&line).with_context(|| line.clone())?;
         ensure!(report.durability == durability, "not as durable as ours: {report:?}");
         Ok(Times {

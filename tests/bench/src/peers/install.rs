@@ -1,7 +1,7 @@
 //! One-time installation of a peer with its registry's own client. It stays until the list of
 //! packages changes.
 //!
-//! Not here: which versions; the checked-in lists say.
+//! Not here: the versions, which the checked-in lists define.
 
 use std::fs;
 use std::path::Path;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Error, Result};
 use exosphere_tests::postgres::Postgres;
 
-use crate::figures::{Figures, Unit};
+use crate::results::{Results, Unit};
 use dbos::Dbos;
 use restate::Restate;
 
@@ -59,7 +59,7 @@ impl Peers {
     /// Runs every shape once on every peer. Each peer is started and warmed up before its
     /// measurement, and stopped afterwards, so that it takes nothing during the others. Returns a
     /// sentence for each peer that failed, which is left out from then on.
-    pub fn round(&mut self, number: u32, figures: &mut Figures) -> Vec<String> {
+    pub fn round(&mut self, number: u32, results: &mut Results) -> Vec<String> {
         let mut failed = Vec::new();
         let mut note = |name: &str, why: Error| {
             failed.push(format!(
@@ -67,13 +67,13 @@ impl Peers {
             ));
         };
         if let Some(restate) = &self.restate
-            && let Err(why) = restate.round().map(|times| times.note("Restate", figures))
+            && let Err(why) = restate.round().map(|times| times.note("Restate", results))
         {
             note("Restate", why);
             self.restate = None;
         }
         if let Some(dbos) = &mut self.dbos
-            && let Err(why) = dbos.round(figures)
+            && let Err(why) = dbos.round(results)
         {
             note("DBOS", why);
             self.dbos = None;
@@ -106,15 +106,15 @@ struct Times {
 }
 
 impl Times {
-    /// Adds the figures. A step counts as a state.
-    fn note(mut self, subject: &str, figures: &mut Figures) {
+    /// Adds the results. A step counts as a state.
+    fn note(mut self, subject: &str, results: &mut Results) {
         let rate = |count: u64, took: Duration| count as f64 / took.as_secs_f64();
         let (fanout, chains) =
             (rate(BRANCHES, self.fanout), rate(CHAIN_RUNS * CHAIN_LENGTH, self.chains));
-        figures.add(FANOUT, subject, Unit::StatesPerSecond, fanout);
-        figures.add(CHAINS, subject, Unit::StatesPerSecond, chains);
+        results.add(FANOUT, subject, Unit::StatesPerSecond, fanout);
+        results.add(CHAINS, subject, Unit::StatesPerSecond, chains);
         let singles = rate(SINGLE_RUNS, self.singles);
-        figures.add(SINGLES, subject, Unit::RunsPerSecond, singles);
-        figures.add_latencies(LATENCY, subject, &mut self.latencies);
+        results.add(SINGLES, subject, Unit::RunsPerSecond, singles);
+        results.add_latencies(LATENCY, subject, &mut self.latencies);
     }
 }

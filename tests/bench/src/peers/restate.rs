@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use exosphere_tests::{PATIENCE, until};
+use exosphere_tests::{MAX_WAIT, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -155,7 +155,7 @@ impl Running {
     fn ask(&self, url: &str, path: &str, body: &Value) -> Result<Value> {
         self.runtime.block_on(async {
             let asked = async { Connection::open(url).await?.json("POST", path, body).await };
-            timeout(PATIENCE, asked).await?
+            timeout(MAX_WAIT, asked).await?
         })
     }
 
@@ -191,7 +191,7 @@ impl Running {
             Ok((begun.elapsed(), latencies))
         };
         // The server retries a failing handler for ever, so its call never answers.
-        let done = self.runtime.block_on(async { timeout(PATIENCE, all).await });
+        let done = self.runtime.block_on(async { timeout(MAX_WAIT, all).await });
         done.with_context(|| format!("{}: {}", call.path, self.server.tail()))?
     }
 }

@@ -1,10 +1,9 @@
-//! Target `budget`: work that a host does for tenants, which has to stay within their limits.
-//! Random cases (schemas, secrets, graphs, outputs, logs) are done on one host by its HTTP API,
-//! with honest runs of another namespace beside them.
+//! Target `budget`: the host's work for namespaces, which must stay within their limits. Runs random
+//! cases (schemas, secrets, graphs, outputs, logs) on one host over HTTP, with honest runs of another
+//! namespace beside them.
 //!
 //! Promises: no honest run and no answer of `/health` takes longer than a second. Memory stays
-//! under its bound, a cancel ends executions within a second, and nothing ends with an internal
-//! error.
+//! under its bound, a cancel ends executions within a second, and no internal error occurs.
 
 mod case;
 mod schema;
@@ -17,10 +16,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::case::Case;
-use super::{Chance, Outcome, Target};
+use super::{Mutator, Outcome, Target};
 use crate::acts;
-use crate::beside::{self, Beside, Bounds};
 use crate::expand::expand;
+use crate::honest_traffic::{self, Bounds, HonestTraffic};
 use crate::{Host, until};
 
 /// Maximum bytes of a graph that a host accepts (`host/api/src/body.rs`).
@@ -29,8 +28,7 @@ const MAX_GRAPH_BYTES: usize = 4 << 20;
 /// Bound for an honest run, an answer of `/health`, and a cancel.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Bound for the host's memory in bytes: its memory at rest, the guests of a few runs, and JSON
-/// that is read in turns.
+/// Bound for the host's memory in bytes: its idle memory, the guests of a few runs, and JSON.
 const MEMORY: u64 = 1536 << 20;
 
 /// Time for which runs go on before they are cancelled.
@@ -47,7 +45,7 @@ const NAME: &str = "attack";
 
 /// One host, and the honest runs on it.
 pub struct Budgets {
-    beside: Beside,
+    traffic: HonestTraffic,
     host: Host,
     client: Client,
     _folder: TempDir,
@@ -60,9 +58,9 @@ impl Budgets {
             command.env("EXOSPHERE_LOG", "error");
         })?;
         host.push("lab")?;
-        let beside = Beside::start(&host)?;
+        let traffic = HonestTraffic::start(&host)?;
         let client = Client::builder().timeout(REQUEST_TIMEOUT).build()?;
-        Ok(Budgets { beside, host, client, _folder: folder })
+        Ok(Budgets { traffic, host, client, _folder: folder })
     }
 
     fn send(&self, method: &str, path: &str, body: &str) -> Result<Response> {
@@ -71,13 +69,12 @@ impl Budgets {
         let sent = request.header("content-type", "application/json").body(body.to_owned()).send();
         let response = sent.with_context(|| format!("{method} {path}"))?;
         let status = response.status();
-        // A 503 asks the client to come again; it is not an internal error.
+        // A 503 asks the client to retry; it is not an internal error.
         ensure!(status != 500, "{method} {path}: {status}: {}", response.text()?);
         Ok(response)
     }
 
-    /// Performs a case up to the start of its runs, and returns them; empty if it was refused
-    /// before.
+    /// Performs a case up to the start of its runs, and returns them; empty if it was rejected.
     fn begin(&self, case: &Case) -> Result<Vec<String>> {
         let description = expand(&case.description())?;
         let guest = acts::component(&description, &case.acts)?;
@@ -87,7 +84,7 @@ impl Budgets {
         self.host.grant(NAME, &json!({"secrets": case.secrets.keys().collect::<Vec<_>>()}))?;
         let graph = expand(&case.whole_graph())?.to_string();
         if graph.len() > MAX_GRAPH_BYTES {
-            // Refused by its length before it is read, and the connection with it.
+            // Rejected by its length; the host also closes the connection.
             return Ok(Vec::new());
         }
         std::thread::scope(|scope| {
@@ -116,7 +113,7 @@ impl Budgets {
         let found: Value = serde_json::from_str(&response.text()?)?;
         let failures = found["failures"].as_array().map(Vec::as_slice).unwrap_or_default();
         let internal = failures.iter().find(|one| one["failure"]["kind"] == "internal");
-        ensure!(internal.is_none(), "the host has made a mistake: {internal:?}");
+        ensure!(internal.is_none(), "internal error: {internal:?}");
         Ok(found["status"] != "RUNNING")
     }
 
@@ -137,26 +134,28 @@ impl Budgets {
         Ok(())
     }
 
-    /// Cancels the open runs, and waits until none of their states is executed.
+    /// Cancels the runs, and waits for the end of their executions.
     fn cancel(&self, runs: &[String]) -> Result<()> {
         let begun = Instant::now();
         for run in runs {
             self.send("POST", &format!("/runs/{run}/cancel"), "{}")?;
         }
         until("the end of cancelled runs", || {
-            let holding = self.host.get("//health")?["holding"].as_u64().context("no number")?;
+            let holding = self.host.get("//health")?["holding"]
+                .as_u64()
+                .context("/health has no `holding`")?;
             Ok((holding <= HONEST_STATES).then_some(()))
         })?;
-        let (took, most) = (begun.elapsed(), LONGEST.mul_f64(beside::slack()));
-        ensure!(took <= most, "to cancel {} runs took {took:.1?}", runs.len());
+        let (took, most) = (begun.elapsed(), LONGEST.mul_f64(honest_traffic::slack()));
+        ensure!(took <= most, "the cancel of {} runs took {took:.1?}", runs.len());
         Ok(())
     }
 }
 
 impl Target for Budgets {
-    fn input(&mut self, chance: &mut Chance) -> Vec<u8> {
+    fn input(&mut self, mutator: &mut Mutator) -> Vec<u8> {
         // A case is a tree of texts and numbers, which always becomes JSON.
-        serde_json::to_vec_pretty(&Case::by_chance(chance)).unwrap_or_default()
+        serde_json::to_vec_pretty(&Case::random(mutator)).unwrap_or_default()
     }
 
     fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
@@ -167,13 +166,13 @@ impl Target for Budgets {
             self.cancel(&runs)?;
             Ok(runs.len())
         });
-        let report = self.beside.take()?;
+        let report = self.traffic.take()?;
         let started = done.with_context(|| format!("beside it: {report}"))?;
         let quickest = Bounds { honest_p99: LONGEST, health: LONGEST, memory: Some(MEMORY) };
         // A single slow honest run counts here, and not only the slowest hundredth.
         let mut strict = report;
         strict.honest.p99 = strict.honest.max;
         strict.hold(quickest)?;
-        Ok(if started > 0 { Outcome::Taken } else { Outcome::Refused })
+        Ok(if started > 0 { Outcome::Accepted } else { Outcome::Rejected })
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Chance;
+use super::Mutator;
 
 /// Names of properties, which random values have too.
 pub(super) const NAMES: [&str; 4] = ["x", "y", "z", "w"];
@@ -22,21 +22,21 @@ const PATTERNS: [&str; 8] = [
 const TYPES: [&str; 7] = ["object", "array", "string", "number", "integer", "boolean", "null"];
 
 /// Draws a schema for objects.
-pub(super) fn by_chance(chance: &mut Chance) -> Value {
-    match chance.below(8) {
-        0 => return json!({"@doubling": [1 + chance.below(12), 1 + chance.below(5)]}),
+pub(super) fn random(mutator: &mut Mutator) -> Value {
+    match mutator.below(8) {
+        0 => return json!({"@doubling": [1 + mutator.below(12), 1 + mutator.below(5)]}),
         1 | 2 => return json!({"type": "object"}),
         _ => {}
     }
-    let definitions = chance.below(8);
+    let definitions = mutator.below(8);
     let mut made = Map::new();
     for number in 0..definitions {
         // Most references lead on, some back in a ring.
-        let ring = chance.once_in(6);
+        let ring = mutator.once_in(6);
         let from = if ring { 0 } else { number + 1 };
-        made.insert(format!("d{number}"), part(chance, 3, from, definitions));
+        made.insert(format!("d{number}"), part(mutator, 3, from, definitions));
     }
-    let mut root = part(chance, 4, 0, definitions);
+    let mut root = part(mutator, 4, 0, definitions);
     if let Value::Object(map) = &mut root {
         map.insert("type".to_owned(), json!("object"));
         map.insert("$defs".to_owned(), Value::Object(made));
@@ -45,54 +45,54 @@ pub(super) fn by_chance(chance: &mut Chance) -> Value {
 }
 
 /// Draws a part of a schema, which refers to definitions between two numbers.
-fn part(chance: &mut Chance, depth: usize, from: usize, to: usize) -> Value {
+fn part(mutator: &mut Mutator, depth: usize, from: usize, to: usize) -> Value {
     if depth == 0 {
-        return leaf(chance, from, to);
+        return leaf(mutator, from, to);
     }
-    let below = |chance: &mut Chance| part(chance, depth - 1, from, to);
-    match chance.below(14) {
+    let below = |mutator: &mut Mutator| part(mutator, depth - 1, from, to);
+    match mutator.below(14) {
         0 | 1 => {
-            let name = *chance.one(&["allOf", "anyOf", "oneOf"]);
-            let one = below(chance);
+            let name = *mutator.pick(&["allOf", "anyOf", "oneOf"]);
+            let one = below(mutator);
             // Repetitions of one part cost as much as different parts.
-            json!({name: vec![one; 1 + chance.below(6)]})
+            json!({name: vec![one; 1 + mutator.below(6)]})
         }
         2 => {
-            let name = *chance.one(&["allOf", "anyOf", "oneOf"]);
-            let parts: Vec<Value> = (0..=chance.below(4)).map(|_| below(chance)).collect();
+            let name = *mutator.pick(&["allOf", "anyOf", "oneOf"]);
+            let parts: Vec<Value> = (0..=mutator.below(4)).map(|_| below(mutator)).collect();
             json!({name: parts})
         }
         3 => {
             let mut properties = Map::new();
             for name in NAMES {
-                if chance.once_in(2) {
-                    properties.insert(name.to_owned(), below(chance));
+                if mutator.once_in(2) {
+                    properties.insert(name.to_owned(), below(mutator));
                 }
             }
-            json!({"properties": properties, "additionalProperties": below(chance)})
+            json!({"properties": properties, "additionalProperties": below(mutator)})
         }
-        4 => json!({"items": below(chance), "uniqueItems": chance.once_in(2)}),
-        5 => json!({"if": below(chance), "then": below(chance), "else": below(chance)}),
-        6 => json!({"not": below(chance)}),
-        7 => json!({"patternProperties": {*chance.one(&PATTERNS): below(chance)}}),
-        8 => json!({"propertyNames": {"pattern": chance.one(&PATTERNS)}}),
-        9 => json!({"contains": below(chance), "minContains": chance.below(5)}),
-        10 => json!({"dependentSchemas": {"x": below(chance), "y": below(chance)}}),
-        11 => json!({"allOf": [below(chance)], "unevaluatedProperties": chance.once_in(2)}),
-        _ => leaf(chance, from, to),
+        4 => json!({"items": below(mutator), "uniqueItems": mutator.once_in(2)}),
+        5 => json!({"if": below(mutator), "then": below(mutator), "else": below(mutator)}),
+        6 => json!({"not": below(mutator)}),
+        7 => json!({"patternProperties": {*mutator.pick(&PATTERNS): below(mutator)}}),
+        8 => json!({"propertyNames": {"pattern": mutator.pick(&PATTERNS)}}),
+        9 => json!({"contains": below(mutator), "minContains": mutator.below(5)}),
+        10 => json!({"dependentSchemas": {"x": below(mutator), "y": below(mutator)}}),
+        11 => json!({"allOf": [below(mutator)], "unevaluatedProperties": mutator.once_in(2)}),
+        _ => leaf(mutator, from, to),
     }
 }
 
-fn leaf(chance: &mut Chance, from: usize, to: usize) -> Value {
-    match chance.below(8) {
+fn leaf(mutator: &mut Mutator, from: usize, to: usize) -> Value {
+    match mutator.below(8) {
         0..=2 if from < to => {
-            json!({"$ref": format!("#/$defs/d{}", from + chance.below(to - from))})
+            json!({"$ref": format!("#/$defs/d{}", from + mutator.below(to - from))})
         }
-        3 => json!({"pattern": chance.one(&PATTERNS)}),
-        4 => json!({"enum": {"@list": [chance.below(5_000), "value @n"]}}),
-        5 => json!({"type": chance.one(&TYPES)}),
-        6 => json!({"const": chance.value(3)}),
-        7 => json!({"minLength": chance.below(10), "multipleOf": 0.01, "maxItems": 1_000_000}),
+        3 => json!({"pattern": mutator.pick(&PATTERNS)}),
+        4 => json!({"enum": {"@list": [mutator.below(5_000), "value @n"]}}),
+        5 => json!({"type": mutator.pick(&TYPES)}),
+        6 => json!({"const": mutator.random_json(3)}),
+        7 => json!({"minLength": mutator.below(10), "multipleOf": 0.01, "maxItems": 1_000_000}),
         _ => json!({}),
     }
 }

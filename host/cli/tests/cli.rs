@@ -1,0 +1,255 @@
+//! Tests of the CLI as a script sees it: exit codes, standard output, standard error and
+//! HTTP requests. The host is a thread with prepared answers; tests against the real
+//! host are in `tests/`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::thread::{self, JoinHandle};
+
+const RUN: &str = "0195b7f0-0000-7000-8000-000000000001";
+
+/// A fake host that gives these answers, one per connection, and then stops.
+struct Canned {
+    url: String,
+    requests: JoinHandle<Vec<String>>,
+}
+
+impl Canned {
+    fn new(answers: &[(u16, &str)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answers: Vec<_> =
+            answers.iter().map(|(status, body)| (*status, (*body).to_owned())).collect();
+        let requests = thread::spawn(move || {
+            answers.iter().map(|(status, body)| serve(&listener, *status, body)).collect()
+        });
+        Canned { url, requests }
+    }
+
+    fn run(&self, line: &str) -> Output {
+        exosphere(&format!("--host {} {line}", self.url))
+    }
+
+    /// Returns the requests that arrived: method, path and query, and body.
+    fn requests(self) -> Vec<String> {
+        self.requests.join().unwrap()
+    }
+}
+
+fn serve(listener: &TcpListener, status: u16, body: &str) -> String {
+    let (mut stream, _) = listener.accept().unwrap();
+    let request = read_request(&stream);
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close");
+    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+    request
+}
+
+fn read_request(stream: &TcpStream) -> String {
+    let mut lines = BufReader::new(stream);
+    let mut first = String::new();
+    lines.read_line(&mut first).unwrap();
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        lines.read_line(&mut header).unwrap();
+        if header.trim().is_empty() {
+            break;
+        }
+        if let Some(value) = header.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    lines.read_exact(&mut body).unwrap();
+    let request = first.trim_end().trim_end_matches(" HTTP/1.1");
+    format!("{request} {}", String::from_utf8_lossy(&body)).trim_end().to_owned()
+}
+
+fn exosphere(line: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exosphere"));
+    command.args(line.split_whitespace());
+    command.env_remove("EXOSPHERE_HOST").env_remove("EXOSPHERE_NAMESPACE");
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn run_json(status: &str, version: u32) -> String {
+    format!(
+        r#"{{"run":"{RUN}","graph":"g","revision":1,"status":"{status}","version":{version},
+            "created_at":0,"ended_at":5,"counts":{{"states":3,"success":2}},"failures":[]}}"#
+    )
+}
+
+#[test]
+fn json_output_is_the_answer_unchanged() {
+    let body = r#"{"plugins": [ ], "later": 12345678901234567890.5}"#;
+    let host = Canned::new(&[(200, body)]);
+    let output = host.run("plugin list --json");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), format!("{body}\n"));
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(host.requests(), ["GET /v1/namespaces/default/plugins"]);
+}
+
+#[test]
+fn refusals_list_every_mistake() {
+    let problem = r#"{"title":"Invalid graph","status":422,"detail":"2 mistakes",
+        "errors":[{"path":"$.nodes[0]","message":"no\u001b[2J"},{"path":"$.x","message":"unknown"}]}"#;
+    let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+    fs::write(file.path(), "{}").unwrap();
+    let line = format!("graph apply {} --name g --namespace team", file.path().display());
+
+    let host = Canned::new(&[(422, problem), (422, problem)]);
+    let output = host.run(&line);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "error: 2 mistakes\n  $.nodes[0]: no\\u{1b}[2J\n  $.x: unknown\n";
+    assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).as_str()), ("", expected));
+
+    // A program gets the problem document.
+    let output = host.run(&format!("{line} --json"));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout), format!("{problem}\n"));
+    assert_eq!(host.requests(), ["PUT /v1/namespaces/team/graphs/g {}"; 2]);
+}
+
+#[test]
+fn each_failure_has_its_exit_code() {
+    for (status, body, code) in [
+        (404, r#"{"detail":"no such plugin"}"#, 1),
+        (413, "", 1),
+        (500, r#"{"detail":"an error in the host's log: 42"}"#, 6),
+        (503, "<html>", 7),
+        (302, "", 6),
+        (200, "<html>", 6),
+        (200, "[]", 6),
+    ] {
+        let output = Canned::new(&[(status, body)]).run("plugin inspect text");
+        assert_eq!(output.status.code(), Some(code), "{status} {body}: {output:?}");
+        assert_eq!(text(&output.stdout), "");
+        assert!(text(&output.stderr).starts_with("error: "), "{output:?}");
+    }
+    // Bound and released, so that nothing listens on that port.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let file = tempfile::Builder::new().suffix(".wasm").tempfile().unwrap();
+    fs::write(file.path(), vec![0; 1 << 20]).unwrap();
+    for line in ["run list", &format!("plugin push --name x {}", file.path().display())] {
+        let output = exosphere(&format!("--host http://127.0.0.1:{port} {line}"));
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let words = text(&output.stderr);
+        assert!(words.contains("Connection refused"), "{words}");
+        assert!(words.contains("exosphere serve"), "{words}");
+    }
+
+    for line in ["run list --status no", "--host https://example.com run list"] {
+        assert_eq!(exosphere(line).status.code(), Some(2), "{line}");
+    }
+    for (given, told) in [("1.2.3.4", "1.2.3.4/32"), ("::1", "::1/128"), ("x", "10.1.0.0/16")] {
+        let output = exosphere(&format!("serve --http-allow-net {given}"));
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(text(&output.stderr).contains(told), "{output:?}");
+    }
+}
+
+#[test]
+fn watch_exits_by_the_runs_status() {
+    for (status, code) in [("SUCCESS", 0), ("FAILED", 4), ("CANCELLED", 5)] {
+        let (running, ended) = (run_json("RUNNING", 3), run_json(status, 4));
+        let host = Canned::new(&[(201, &running), (200, &running), (200, &ended)]);
+        let output = host.run("run start g --input n=3 --input who=Ada --store k=1 --watch --json");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert_eq!(text(&output.stdout), format!("{ended}\n"), "only the end, once");
+        assert!(text(&output.stderr).contains("2/3 states"), "{output:?}");
+        let mut requests = host.requests();
+        // Each start has an idempotency key of its own.
+        let (start, key) = requests[0].split_once(r#""idempotency_key":"cli-"#).unwrap();
+        let (key, rest) = key.split_once(r#"","#).unwrap();
+        assert_eq!(key.len(), 36);
+        requests[0] = format!("{start}{rest}");
+        let body = r#"{"inputs":{"n":3,"who":"Ada"},"store":{"k":"1"}}"#;
+        assert_eq!(
+            requests,
+            [
+                format!("POST /v1/namespaces/default/graphs/g/runs {body}"),
+                format!("GET /v1/namespaces/default/runs/{RUN}"),
+                format!("GET /v1/namespaces/default/runs/{RUN}?after=3&wait_ms=20000"),
+            ]
+        );
+    }
+}
+
+#[test]
+fn starts_are_repeated_with_their_key() {
+    let unavailable = r#"{"detail":"not started: the database is away","reason":"not-done"}"#;
+    // A generated key belongs to this command, so any of its tries may have started the
+    // run.
+    let known = run_json("RUNNING", 3).replacen('{', r#"{"started_before":true,"#, 1);
+    let host = Canned::new(&[(503, unavailable), (200, &known)]);
+    let output = host.run("run start g");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(!text(&output.stdout).contains("started before"), "{output:?}");
+    assert!(text(&output.stderr).contains("the database is away\nrepeating"), "{output:?}");
+    let requests = host.requests();
+    assert_eq!(requests[0], requests[1]);
+    assert!(requests[0].contains("cli-"), "{requests:?}");
+
+    let host = Canned::new(&[(200, &known)]);
+    let output = host.run("run start g --idempotency-key mine");
+    assert!(text(&output.stdout).contains("started before"), "{output:?}");
+    assert!(host.requests()[0].contains(r#""idempotency_key":"mine""#));
+}
+
+#[test]
+fn watch_waits_for_a_restarted_host() {
+    let (running, ended) = (run_json("RUNNING", 3), run_json("SUCCESS", 4));
+    let first = Canned::new(&[(200, &running)]);
+    let url = first.url.clone();
+    let address = url.trim_start_matches("http://").to_owned();
+    let watch = thread::spawn(move || exosphere(&format!("--host {url} run watch {RUN}")));
+    first.requests();
+    // For a moment nothing listens; then the host listens again at its old address.
+    thread::sleep(std::time::Duration::from_millis(700));
+    let listener = TcpListener::bind(address).unwrap();
+    serve(&listener, 200, &ended);
+    let output = watch.join().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stderr).contains("the host is away"), "{output:?}");
+    assert!(text(&output.stdout).contains("SUCCESS"), "{output:?}");
+}
+
+#[test]
+fn uploads_are_sent_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("greet.wasm");
+    fs::write(&file, "\0asm...").unwrap();
+    let plugin = r#"{"name":"greet","version":null,"digest":"ab","size":7,"uploaded_at":0,
+        "nodes":[{"name":"hello","description":"Says hello.","inputs":{},"outputs":{},"secrets":[]}],
+        "compile_ms":3,"imports":["exosphere:node/log@0.1.0"]}"#;
+    let host = Canned::new(&[(201, plugin)]);
+    let output = host.run(&format!("plugin push {} --version 1.0", file.display()));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stdout).contains("hello  -        Says hello."), "{output:?}");
+    let request = "POST /v1/namespaces/default/plugins?name=greet&version=1.0 \0asm...";
+    assert_eq!(host.requests(), [request]);
+}
+
+#[test]
+fn a_closed_pipe_is_not_an_error() {
+    let rows = r#"{"name":"n","digest":"d","size":1,"uploaded_at":0},"#.repeat(20_000);
+    let body = format!(r#"{{"plugins":[{}]}}"#, rows.trim_end_matches(','));
+    let host = Canned::new(&[(200, &body)]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_exosphere"))
+        .args(["--host", &host.url, "plugin", "list"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

@@ -1,0 +1,156 @@
+//! Random outcomes of executions. A draw depends on the state's path and the number of its
+//! executions, never on the order in which states were created.
+//!
+//! Not here: the effects of an outcome.
+
+use crate::shape::Graph;
+
+/// A small, fast and portable random generator (splitmix64).
+#[derive(Debug, Clone)]
+pub struct SeededRng(u64);
+
+impl SeededRng {
+    /// Creates a generator that depends on a seed alone.
+    pub fn new(seed: u64) -> Self {
+        SeededRng(seed)
+    }
+
+    /// Creates a generator that depends on a seed, a text and a number.
+    pub fn from_parts(seed: u64, text: &str, number: u32) -> Self {
+        let mix = |hash: u64, byte: u8| SeededRng(hash ^ u64::from(byte)).next_u64();
+        SeededRng(text.bytes().fold(SeededRng(seed).next_u64() ^ u64::from(number), mix))
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Returns a number below `most`, which is not 0.
+    pub fn below(&mut self, most: usize) -> usize {
+        (self.next_u64() % most as u64) as usize
+    }
+
+    /// Returns true with a probability of `often` percent.
+    pub fn percent(&mut self, often: u32) -> bool {
+        self.below(100) < often as usize
+    }
+
+    /// Returns an element of a list that is not empty.
+    pub fn pick<T: Clone>(&mut self, several: &[T]) -> T {
+        several[self.below(several.len())].clone()
+    }
+
+    /// Shuffles a list.
+    pub fn shuffle<T>(&mut self, things: &mut [T]) {
+        (1..things.len()).rev().for_each(|at| things.swap(at, self.below(at + 1)));
+    }
+}
+
+/// The outcome of one execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScriptedOutcome {
+    /// A success with this many outputs.
+    Outputs(u32),
+    /// A prune: the branch ends.
+    Prune,
+    /// A requeue: again, later.
+    Requeue,
+    /// A failure of this kind.
+    Fail(&'static str),
+    /// A poison state: the host dies of it, with all its claims.
+    KillsHost,
+    /// A release: the host stopped before the execution began.
+    Released,
+    /// A store conflict: a key had changed.
+    Conflict,
+}
+
+/// The outcomes of one run.
+#[derive(Debug, Clone)]
+pub struct RandomOutcomes {
+    /// The seed of all draws.
+    pub seed: u64,
+    /// Percentage of executions that fail.
+    pub fails: u32,
+    /// Percentage of executions that prune their branch.
+    pub prunes: u32,
+    /// Percentage of executions that requeue.
+    pub repeats: u32,
+    /// Maximum of outputs.
+    pub fanout: u32,
+}
+
+/// Maximum of executions of a state that do not end it.
+const MAX_DISTURBED_EXECUTIONS: u32 = 12;
+
+impl RandomOutcomes {
+    /// Draws the outcome of an execution of the state at `key`, which has ended `before` times. An
+    /// execution lost with its host counts only if it killed that host, so that no draw depends on
+    /// other states.
+    pub fn draw(&self, key: &str, before: u32) -> ScriptedOutcome {
+        // Some states have the same fault at each attempt.
+        let luck = SeededRng::from_parts(self.seed ^ 1, key, 0).below(100);
+        let mut rng = SeededRng::from_parts(self.seed, key, before);
+        // A run whose root fails ends at once and tests little, so roots fail less often.
+        let spared = if key == "/" { 6 } else { 1 };
+        match (luck, before) {
+            (0, ..MAX_DISTURBED_EXECUTIONS) if self.repeats > 0 => {
+                return ScriptedOutcome::KillsHost;
+            }
+            (1, ..MAX_DISTURBED_EXECUTIONS) if self.repeats > 0 => {
+                return ScriptedOutcome::Conflict;
+            }
+            _ => {}
+        }
+        if before < MAX_DISTURBED_EXECUTIONS && rng.percent(self.repeats) {
+            let kinds =
+                [ScriptedOutcome::Requeue, ScriptedOutcome::Released, ScriptedOutcome::Conflict];
+            return rng.pick(&kinds);
+        }
+        if rng.percent(self.fails / spared) {
+            let kinds =
+                ["retryable", "retryable", "timeout", "permanent", "permanent", "invalid-output"];
+            return ScriptedOutcome::Fail(if before < MAX_DISTURBED_EXECUTIONS {
+                rng.pick(&kinds)
+            } else {
+                "permanent"
+            });
+        }
+        if rng.percent(self.prunes / spared) {
+            return ScriptedOutcome::Prune;
+        }
+        // An empty output is a case of its own, and rare.
+        if rng.percent(8 / spared) {
+            return ScriptedOutcome::Outputs(0);
+        }
+        ScriptedOutcome::Outputs(1 + rng.below(self.fanout as usize) as u32)
+    }
+}
+
+/// Returns the largest fanout, up to 4, with which a run has at most `most` states in every case.
+pub fn max_fanout(graph: &Graph, most: u64) -> Option<u32> {
+    (1..=4).rev().find(|fanout| {
+        let states = (0..graph.nodes.len()).map(|node| max_states_at(graph, node, *fanout));
+        states.fold(0, u64::saturating_add) <= most
+    })
+}
+
+/// Returns the maximum of states at a node.
+fn max_states_at(graph: &Graph, node: usize, fanout: u32) -> u64 {
+    if let Some(unites) = &graph.nodes[node].unites {
+        return max_states_at(graph, unites.source, fanout);
+    }
+    let parents: Vec<_> =
+        (0..graph.nodes.len()).filter(|&at| graph.nodes[at].next.contains(&node)).collect();
+    if parents.is_empty() {
+        return 1;
+    }
+    parents
+        .into_iter()
+        .map(|parent| max_states_at(graph, parent, fanout).saturating_mul(fanout.into()))
+        .fold(0, u64::saturating_add)
+}

@@ -1,0 +1,230 @@
+//! The compiling process: its limits, the operations that its confinement forbids, and
+//! its certain end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use exosphere_domain::reason::Reason;
+use exosphere_sandbox::{AdmissionLimits, CompileLimit, Compiler, Refused, Sandbox};
+use support::*;
+use tempfile::TempDir;
+
+/// Creates a sandbox with a compiler that does `what` under these limits.
+fn bench(what: &str, limits: AdmissionLimits) -> (Sandbox, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let compiler = Compiler { limits, ..compiler(what) };
+    (sandbox_with(folder.path(), 1, [7; 32], compiler), folder)
+}
+
+async fn end(what: &str, limits: AdmissionLimits) -> Refused {
+    let (sandbox, _folder) = bench(what, limits);
+    sandbox.check("n", &returns("{}")).await.unwrap_err()
+}
+
+fn limits(change: impl FnOnce(&mut AdmissionLimits)) -> AdmissionLimits {
+    let mut limits = AdmissionLimits::default();
+    change(&mut limits);
+    limits
+}
+
+/// Lists the children of this process that were told `what`, with their process states.
+fn children(what: &str) -> Vec<(u32, char)> {
+    let own = std::process::id().to_string();
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| {
+            let stat = fs::read_to_string(process.path().join("stat")).ok()?;
+            let (pid, rest) = stat.split_once(' ')?;
+            let mut fields = rest.rsplit_once(')')?.1.split_whitespace();
+            let state = fields.next()?.chars().next()?;
+            let line = fs::read_to_string(process.path().join("cmdline")).ok()?;
+            let is_meant = state == 'Z' || line.split('\0').nth(1) == Some(what);
+            (fields.next()? == own && is_meant).then_some((pid.parse().ok()?, state))
+        })
+        .collect()
+}
+
+async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn each_compile_limit_is_enforced() {
+    let second = |limits: &mut AdmissionLimits| limits.compile_cpu_s = 1;
+    let words = end("spin", limits(second)).await;
+    assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Cpu, value: 1 });
+    for part in ["1 s", "`compile_cpu_s`", "--compile-cpu-seconds"] {
+        assert!(words.to_string().contains(part), "{words}");
+    }
+    assert_eq!(words.reason(), Some(Reason::CompileCpuLimit));
+
+    let little = 256 * 1024 * 1024;
+    let words = end("eat", limits(|limits| limits.compile_memory_bytes = little)).await;
+    assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Memory, value: little });
+    for part in ["256 MiB", "`compile_memory_bytes`", "--compile-memory-bytes"] {
+        assert!(words.to_string().contains(part), "{words}");
+    }
+
+    let started = Instant::now();
+    let words = end("hang", limits(|limits| limits.compile_wall_s = 1)).await;
+    assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Wall, value: 1 });
+    assert!(started.elapsed() < Duration::from_secs(10));
+
+    let words = end("babble", limits(|limits| limits.code_bytes = 1 << 20)).await;
+    assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Code, value: 1 << 20 });
+}
+
+#[tokio::test]
+async fn any_compiler_failure_is_a_refusal() {
+    let wall = || limits(|limits| limits.compile_wall_s = 5);
+    for (what, reason) in [
+        ("nonsense", None),
+        ("leave", Some(Reason::CompilerFailed)),
+        ("shout", Some(Reason::CompileTimeLimit)),
+    ] {
+        let refused = end(what, wall()).await;
+        assert_eq!(refused.reason(), reason, "{what}: {refused}");
+    }
+    let (mut missing, folder) = (compiler("compile"), tempfile::tempdir().unwrap());
+    missing.program = folder.path().join("nothing");
+    let sandbox = sandbox_with(folder.path(), 1, [7; 32], missing);
+    let refused = sandbox.check("n", &returns("{}")).await.unwrap_err();
+    assert!(matches!(refused, Refused::Internal { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_killed_compiler_is_retried_once() {
+    let refused = end("killed", AdmissionLimits::default()).await;
+    assert_eq!(refused, Refused::Killed { times: 2 });
+    let folder = tempfile::tempdir().unwrap();
+    let once = format!("killed-once={}", folder.path().join("once").display());
+    let sandbox = sandbox_with(&folder.path().join("code"), 1, [7; 32], compiler(&once));
+    sandbox.check("n", &returns("{}")).await.unwrap();
+    assert!(folder.path().join("once").exists(), "it was killed once");
+}
+
+#[tokio::test]
+async fn a_confined_compiler_reaches_nothing() {
+    const EPERM: &str = "1";
+    let refused = end("probe", AdmissionLimits::default()).await;
+    let words = refused.to_string();
+    let told: BTreeMap<&str, &str> =
+        words.split([' ', ';']).filter_map(|word| word.split_once('=')).collect();
+    assert_eq!(told["confined"], "Ok(())", "{words}");
+    assert_eq!(told["environment"], "RAYON_NUM_THREADS", "{words}");
+    assert_eq!(told["thread"], "0", "it has threads: {words}");
+    for what in [
+        "tcp", "listen", "udp", "pair", "read", "write", "remove", "list", "fork", "exec",
+        "signal", "execute",
+    ] {
+        assert_eq!(told[what], EPERM, "{what}: {words}");
+    }
+}
+
+#[tokio::test]
+async fn the_compiler_inherits_only_its_pipes() {
+    // Like a descriptor that a careless parent process left to the host: not closed
+    // when another program is started.
+    let file = File::open("/dev/null").unwrap();
+    rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
+    assert!(file.as_raw_fd() > 2);
+    let (sandbox, _folder) = bench("open-hang", AdmissionLimits::default());
+    let bytes = returns("{}");
+    let check = sandbox.check("n", &bytes);
+    let looks = until("its descriptors", || {
+        let (pid, _) = *children("open-hang").first()?;
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+        let mut open: Vec<_> =
+            open.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        open.sort();
+        (open == ["0", "1", "2"])
+            .then(|| fs::read_to_string(format!("/proc/{pid}/limits")).unwrap())
+    });
+    let limits = tokio::select! {
+        ended = check => panic!("{ended:?}"),
+        limits = looks => limits,
+    };
+    let soft = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..].split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(soft("Max cpu time"), "60");
+    assert_eq!(soft("Max address space"), "4294967296");
+    assert_eq!(soft("Max core file size"), "0");
+    assert_eq!(soft("Max file size"), "0");
+    assert_eq!(soft("Max open files"), "3");
+}
+
+/// A namespace with one upload waits for only one upload of a namespace with many.
+#[tokio::test]
+async fn namespaces_take_turns_at_the_compiler() {
+    let (sandbox, _folder) = bench("compile", AdmissionLimits::default());
+    let plugins: Vec<_> = (0..6).map(|n| returns(&format!("{{\"n\":{n}}}"))).collect();
+    let whose = ["many", "many", "many", "many", "many", "one"];
+    let mut checks: futures::stream::FuturesUnordered<_> = whose
+        .iter()
+        .zip(&plugins)
+        .map(|(whose, bytes)| async { sandbox.check(whose, bytes).await.map(|_| *whose).unwrap() })
+        .collect();
+    let mut order = Vec::new();
+    while let Some(whose) = futures::StreamExt::next(&mut checks).await {
+        order.push(whose);
+    }
+    let at = order.iter().position(|whose| *whose == "one").unwrap();
+    assert!(at <= 2, "{order:?}");
+}
+
+/// One test, since it counts this process's children.
+#[tokio::test]
+async fn a_dropped_compilation_leaves_no_zombie() {
+    let (sandbox, _folder) = bench("drop-hang", AdmissionLimits::default());
+    let bytes = returns("{}");
+    for _ in 0..3 {
+        let check = sandbox.check("n", &bytes);
+        tokio::select! {
+            ended = check => panic!("{ended:?}"),
+            () = until("a start", || (!children("drop-hang").is_empty()).then_some(())) => {}
+        }
+        until("its end", || children("drop-hang").is_empty().then_some(())).await;
+    }
+}
+
+/// The host is killed, so that it cannot clean up.
+#[test]
+fn the_compiler_ends_with_the_host() {
+    let compiler = compiler("compile");
+    // The intermediate process starts the compilation, as a host does, and dies.
+    let mut host =
+        Command::new(&compiler.program).arg("host").stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut said = std::io::BufReader::new(host.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    let child: u32 = line.trim().parse().unwrap();
+    let alive = || {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        // The process that adopts it may reap it late.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    };
+    assert!(alive());
+    host.kill().unwrap();
+    host.wait().unwrap();
+    let started = Instant::now();
+    while alive() {
+        assert!(started.elapsed() < Duration::from_secs(10), "the compilation lives on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

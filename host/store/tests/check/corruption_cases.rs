@@ -1,0 +1,480 @@
+//! Corruption cases: SQL statements, each with its expected violations.
+
+/// A statement, and the expected violations: the rule, the table and column, the row. `<fan>` is
+/// the id of that run, `<fan:00>` of the state at that path, `<+1>` the next unused state id. See
+/// [`runs::fan`] for its paths.
+pub struct Case(pub &'static str, pub &'static [&'static str]);
+
+pub const CHILDREN: &[Case] = &[
+    Case("DELETE FROM output WHERE state = <fan:0000>", &["outputs state.outputs <fan:0000>"]),
+    Case("INSERT INTO output VALUES (<fan:0000>, 1, '{}')", &["outputs state.outputs <fan:0000>"]),
+    Case(
+        "UPDATE output SET number = 5 WHERE state = <fan:0000>",
+        &["outputs state.outputs <fan:0000>"],
+    ),
+    Case(
+        "UPDATE state SET outputs = 2 WHERE id = <fan:0000>",
+        &["outputs state.outputs <fan:0000>", "count unite.arrived <fan:00~3>"],
+    ),
+    Case(
+        "UPDATE state SET outputs = 4 WHERE id = <fan:00>",
+        &[
+            "outputs state.outputs <fan:00>",
+            "children state.path <fan:00>",
+            "unite unite.branches <fan:00~3>",
+        ],
+    ),
+    // A leaf is deleted.
+    Case(
+        "DELETE FROM state WHERE id = <fan:00~300>",
+        &[
+            "children state.path <fan:00~3>",
+            "stray output.state <fan:00~300>",
+            "tally run.states <fan>",
+            "tally run.succeeded <fan>",
+        ],
+    ),
+    // A branch is missing in the middle.
+    Case(
+        "DELETE FROM output WHERE state = <fan:0010>; DELETE FROM state WHERE id = <fan:0010>",
+        &[
+            "children state.path <fan:00>",
+            "count unite.arrived <fan:00~3>",
+            "tally run.states <fan>",
+            "tally run.succeeded <fan>",
+        ],
+    ),
+    // A unite is deleted, and its descendants have no ancestor.
+    Case(
+        "DELETE FROM state WHERE id = <fan:00~3>",
+        &[
+            "children state.path <fan:00>",
+            "parent state.path <fan:00~300>",
+            "stray unite.state <fan:00~3>",
+            "stray output.state <fan:00~3>",
+            "tally run.states <fan>",
+            "tally run.succeeded <fan>",
+        ],
+    ),
+    // The root is deleted.
+    Case(
+        "DELETE FROM state WHERE id = <fan:>",
+        &[
+            "children run.states <fan>",
+            "parent state.path <fan:00>",
+            "stray output.state <fan:>",
+            "tally run.states <fan>",
+            "tally run.succeeded <fan>",
+        ],
+    ),
+    // It comes from an output that does not exist.
+    Case(
+        "UPDATE state SET path = '0090' WHERE id = <fan:0000>",
+        &[
+            "parent state.path <fan:0000>",
+            "children state.path <fan:00>",
+            "reference state.refs <fan:0000>",
+        ],
+    ),
+    // It comes from an edge that does not exist.
+    Case(
+        "UPDATE state SET path = '0001' WHERE id = <fan:0000>",
+        &["parent state.path <fan:0000>", "children state.path <fan:00>"],
+    ),
+    // Another way to write the same path.
+    Case(
+        "UPDATE state SET path = '00{000' WHERE id = <fan:0000>",
+        &["parent state.path <fan:0000>", "children state.path <fan:00>"],
+    ),
+    Case("UPDATE state SET node = 4 WHERE id = <fan:0000>", &["parent state.node <fan:0000>"]),
+    Case("UPDATE state SET node = 77 WHERE id = <fan:0000>", &["parent state.node <fan:0000>"]),
+    // It has descendants, and no outputs.
+    Case(
+        "UPDATE state SET status = 'PRUNED', outputs = NULL WHERE id = <fan:00>",
+        &[
+            "parent state.path <fan:0000>",
+            "parent state.path <fan:0010>",
+            "parent state.path <fan:0020>",
+            "parent state.path <fan:00~3>",
+            "outputs state.outputs <fan:00>",
+            "tally run.succeeded <fan>",
+            "tally run.pruned <fan>",
+        ],
+    ),
+];
+
+pub const UNITES: &[Case] = &[
+    // The same path twice.
+    Case(
+        "DROP INDEX state_path; \
+         INSERT INTO state (id, run, node, path, status, due_at, fence, attempt, retries, requeues, losses, conflicts, \
+         refs, scopes, created_at, ended_at, namespace) SELECT <+1>, run, node, path, 'PRUNED', due_at, fence, \
+         attempt, retries, \
+         requeues, losses, conflicts, refs, scopes, created_at, ended_at, namespace FROM state WHERE id = <fan:00~3>",
+        &["once state.path <+1>", "tally run.states <fan>", "tally run.pruned <fan>"],
+    ),
+    Case("DELETE FROM unite WHERE state = <fan:00~3>", &["unite unite.state <fan:00~3>"]),
+    Case(
+        "INSERT INTO unite VALUES (<fan:0000>, <fan:>, 1, 0, 0, 0)",
+        &["unite unite.state <fan:0000>"],
+    ),
+    Case(
+        "UPDATE unite SET source = <fan:> WHERE state = <fan:00~3>",
+        &["unite unite.source <fan:00~3>"],
+    ),
+    Case(
+        "UPDATE unite SET branches = 7 WHERE state = <fan:00~3>",
+        &["unite unite.branches <fan:00~3>"],
+    ),
+    // A unite without open members is still waiting.
+    Case(
+        "UPDATE unite SET open = 0 WHERE state = <open:00~3>",
+        &["unite unite.open <open:00~3>", "count unite.open <open:00~3>"],
+    ),
+    // A unite ran too early.
+    Case(
+        "UPDATE unite SET open = 1 WHERE state = <fan:00~3>",
+        &["unite unite.open <fan:00~3>", "count unite.open <fan:00~3>"],
+    ),
+    // A unite ran although a member failed.
+    Case(
+        "UPDATE unite SET failed = 1 WHERE state = <fan:00~3>",
+        &["unite state.status <fan:00~3>", "count unite.failed <fan:00~3>"],
+    ),
+    // A unite is blocked without a cause.
+    Case(
+        "UPDATE unite SET failed = 0 WHERE state = <failed:00~3>",
+        &["unite state.status <failed:00~3>", "count unite.failed <failed:00~3>"],
+    ),
+    Case(
+        "UPDATE state SET status = 'WAITING' WHERE id = <open:0020>",
+        &["unite state.status <open:0020>", "claim state.fence <open:0020>"],
+    ),
+    Case(
+        "UPDATE state SET kind = 'blocked' WHERE id = <failed:0010>",
+        &["unite state.kind <failed:0010>"],
+    ),
+];
+
+pub const CLAIMS: &[Case] = &[
+    Case(
+        "UPDATE state SET session = NULL WHERE id = <open:0010>",
+        &["claim state.session <open:0010>"],
+    ),
+    Case("UPDATE state SET session = 1 WHERE id = <fan:0000>", &["claim state.session <fan:0000>"]),
+    Case(
+        "UPDATE state SET session = 999 WHERE id = <open:0010>",
+        &["claim state.session <open:0010>"],
+    ),
+    Case(
+        "UPDATE state SET fence = 0, attempt = 0, begun = 0 WHERE id = <open:0010>",
+        &["claim state.fence <open:0010>"],
+    ),
+    Case("UPDATE state SET attempt = 0 WHERE id = <fan:0000>", &["claim state.fence <fan:0000>"]),
+    Case(
+        "UPDATE state SET attempt = 9 WHERE id = <open:0010>",
+        &["claim state.attempt <open:0010>"],
+    ),
+    Case("UPDATE state SET begun = 9 WHERE id = <open:0010>", &["claim state.begun <open:0010>"]),
+    Case("UPDATE state SET fence = 1 WHERE id = <open:00~3>", &["claim state.fence <open:00~3>"]),
+    Case("DELETE FROM session", &["claim state.session *"]),
+];
+
+pub const ENDS: &[Case] = &[
+    // A finished run with open states, by its counts and by its rows.
+    Case(
+        "UPDATE run SET status = 'SUCCESS', ended_at = 5 WHERE id = <open>",
+        &["end run.status <open>", "end run.status <open>"],
+    ),
+    Case(
+        "UPDATE run SET status = 'RUNNING', ended_at = NULL WHERE id = <fan>",
+        &["end run.status <fan>", "end run.status <fan>"],
+    ),
+    // Consistent counts that differ from the states.
+    Case(
+        "UPDATE run SET status = 'RUNNING', ended_at = NULL, open = 1 WHERE id = <fan>",
+        &["end run.status <fan>", "count run.open <fan>"],
+    ),
+    Case(
+        "UPDATE run SET status = 'SUCCESS', ended_at = 5, open = 0 WHERE id = <open>",
+        &["end run.status <open>", "count run.open <open>"],
+    ),
+    Case("UPDATE run SET status = 'FAILED' WHERE id = <fan>", &["end run.status <fan>"]),
+    Case(
+        "UPDATE state SET status = 'CANCELLED', ended_at = 5 WHERE id = <open:0020>",
+        &[
+            "end state.status <open:0020>",
+            "count unite.open <open:00~3>",
+            "tally run.cancelled <open>",
+        ],
+    ),
+    // The run was swept, but not to its end.
+    Case(
+        "UPDATE state SET status = 'CREATED', ended_at = NULL WHERE id = <cancelled:0020>",
+        &["end run.status <cancelled>", "tally run.cancelled <cancelled>"],
+    ),
+    Case(
+        "UPDATE run SET unswept = 0 WHERE id = <half-swept>",
+        &["end run.status <half-swept>", "count run.open <half-swept>"],
+    ),
+    Case("UPDATE run SET ended_at = NULL WHERE id = <fan>", &["value run.ended_at <fan>"]),
+    Case("UPDATE run SET ended_at = 5 WHERE id = <open>", &["value run.ended_at <open>"]),
+];
+
+pub const COUNTS: &[Case] = &[
+    Case("UPDATE unite SET open = 9 WHERE state = <open:00~3>", &["count unite.open <open:00~3>"]),
+    Case(
+        "UPDATE unite SET failed = 1 WHERE state = <open:00~3>",
+        &["count unite.failed <open:00~3>"],
+    ),
+    Case(
+        "UPDATE unite SET arrived = 2 WHERE state = <fan:00~3>",
+        &["count unite.arrived <fan:00~3>"],
+    ),
+    // Counted in E, which lies in D: only the inner one is wrong.
+    Case(
+        "UPDATE unite SET open = open + 1 WHERE state = \
+         (SELECT MIN(n.state) FROM unite n JOIN state s ON s.id = n.state \
+         WHERE s.run = <reopened> AND s.status = 'WAITING')",
+        &["count unite.open *"],
+    ),
+    Case("UPDATE run SET open = 5 WHERE id = <open>", &["count run.open <open>"]),
+    Case("UPDATE run SET failed = 2 WHERE id = <failed>", &["count run.failed <failed>"]),
+    Case("UPDATE run SET open = 1 WHERE id = <cancelled>", &["count run.open <cancelled>"]),
+    Case("UPDATE run SET states = 9 WHERE id = <fan>", &["tally run.states <fan>"]),
+    Case("UPDATE run SET succeeded = 9 WHERE id = <fan>", &["tally run.succeeded <fan>"]),
+    Case("UPDATE run SET pruned = 9 WHERE id = <fan>", &["tally run.pruned <fan>"]),
+    Case("UPDATE run SET errored = 9 WHERE id = <fan>", &["tally run.errored <fan>"]),
+    Case(
+        "UPDATE run SET cancelled = 9 WHERE id = <cancelled>",
+        &["tally run.cancelled <cancelled>"],
+    ),
+    Case("UPDATE run SET requeues = 9 WHERE id = <again>", &["tally run.requeues <again>"]),
+    Case("UPDATE run SET retries = 0 WHERE id = <again>", &["tally run.retries <again>"]),
+    Case("UPDATE run SET store_keys = 9 WHERE id = <kept>", &["store run.store_keys <kept>"]),
+    Case("UPDATE run SET store_bytes = 9 WHERE id = <kept>", &["store run.store_bytes <kept>"]),
+    Case("UPDATE run SET store_version = 0 WHERE id = <kept>", &["store run.store_version <kept>"]),
+    Case(
+        "DELETE FROM entry WHERE run = <kept>",
+        &["store run.store_keys <kept>", "store run.store_bytes <kept>"],
+    ),
+    Case(
+        "INSERT INTO entry VALUES (<fan>, 'k', 'v', 0); \
+         UPDATE run SET store_keys = 1, store_bytes = 2 WHERE id = <fan>",
+        &["store entry.run <fan>"],
+    ),
+    Case(
+        "UPDATE state SET parked = 1 WHERE id = <open:0020>",
+        &["parked state.parked <open:0020>"],
+    ),
+    Case(
+        "UPDATE state SET parked = 0 WHERE id = <paused:0000>",
+        &["parked state.parked <paused:0000>"],
+    ),
+    Case("UPDATE state SET parked = 1 WHERE id = <open:0010>", &["value state.parked <open:0010>"]),
+    Case("UPDATE number SET next = 1 WHERE name = 'run'", &["number number.next -"]),
+];
+
+pub const NAMESPACES: &[Case] = &[
+    Case("UPDATE run SET namespace = 'other' WHERE id = <fan>", &["namespace run.namespace <fan>"]),
+    // A revision of a graph of the same shape.
+    Case(
+        "UPDATE run SET revision = (SELECT revision FROM run WHERE id = <tolerant>) WHERE id = <fan>",
+        &["namespace run.revision <fan>"],
+    ),
+    Case(
+        "UPDATE run SET graph = 99 WHERE id = <fan>",
+        &["stray run.graph <fan>", "namespace run.revision <fan>"],
+    ),
+    Case("UPDATE run SET revision = 99 WHERE id = <fan>", &["stray run.revision <fan>"]),
+    Case("UPDATE graph SET current = 0 WHERE name = 'fan'", &["stray graph.current -"]),
+    // States of another run.
+    Case(
+        "UPDATE state SET refs = '[[1,<open:00>,0]]' WHERE id = <fan:0000>",
+        &["reference state.refs <fan:0000>"],
+    ),
+    Case(
+        "UPDATE state SET scopes = '[[3,<open:00~3>]]' WHERE id = <fan:0000>",
+        &["reference state.scopes <fan:0000>"],
+    ),
+    Case(
+        "UPDATE state SET refs = '[[1,<fan:00>,2]]' WHERE id = <fan:0000>",
+        &["reference state.refs <fan:0000>"],
+    ),
+    Case(
+        "UPDATE state SET refs = '[]' WHERE id = <fan:0000>",
+        &["reference state.refs <fan:0000>"],
+    ),
+    Case(
+        "UPDATE state SET scopes = '[]' WHERE id = <fan:0020>",
+        &["reference state.scopes <fan:0020>"],
+    ),
+    // After a unite, the ancestors of a state are those of the unite's source.
+    Case(
+        "UPDATE state SET refs = '[[0,<fan:00>,0]]' WHERE id = <fan:00~300>",
+        &["reference state.refs <fan:00~300>"],
+    ),
+    Case(
+        "UPDATE state SET run = 999999 WHERE id = <fan:00~300>",
+        &[
+            "stray state.run <fan:00~300>",
+            "children state.path <fan:00~3>",
+            "tally run.states <fan>",
+            "tally run.succeeded <fan>",
+        ],
+    ),
+    Case("INSERT INTO unite VALUES (999999, 1, 1, 0, 0, 0)", &["stray unite.state -"]),
+    Case("INSERT INTO output VALUES (999999, 0, '{}')", &["stray output.state -"]),
+    Case("INSERT INTO entry VALUES (999999, 'k', 'v', 1)", &["stray entry.run -"]),
+    Case(
+        "INSERT INTO attempt (state, number, ended_at, outcome) VALUES (999999, 1, 1, 'SUCCESS')",
+        &["stray attempt.state -"],
+    ),
+    Case("INSERT INTO staged VALUES (999999, 1, 1, 1)", &["stray staged.state -"]),
+    Case("INSERT INTO staged VALUES (<fan:00>, <fan>, 1, 1)", &["stray staged.state -"]),
+    Case("INSERT INTO staged_fixed VALUES (999999, 0, '{}')", &["stray staged_fixed.state -"]),
+    Case(
+        "UPDATE state SET namespace = -<fan:00> WHERE id = <fan:0000>",
+        &["namespace state.namespace <fan:0000>"],
+    ),
+    Case("DELETE FROM component", &["stray exported.digest -", "stray plugin.digest -"]),
+    Case("DELETE FROM exported", &["value component.nodes -"]),
+    Case(
+        "UPDATE state SET namespace = 77 WHERE id = <fan:00>",
+        &["namespace state.namespace <fan:00>"],
+    ),
+];
+
+pub const VALUES: &[Case] = &[
+    Case(
+        "UPDATE state SET status = 'DONE' WHERE id = <fan:0000>",
+        &["value state.status <fan:0000>"],
+    ),
+    Case("UPDATE run SET status = 'DONE' WHERE id = <fan>", &["value run.status <fan>"]),
+    Case(
+        "UPDATE state SET path = '!!' WHERE id = <fan:00~300>",
+        &["value state.path <fan:00~300>", "children state.path <fan:00~3>"],
+    ),
+    Case("UPDATE state SET refs = 'x' WHERE id = <fan:0000>", &["value state.refs <fan:0000>"]),
+    Case(
+        "UPDATE state SET scopes = '[[1]]' WHERE id = <fan:0000>",
+        &["value state.scopes <fan:0000>"],
+    ),
+    Case("UPDATE state SET fixed = '[1]' WHERE id = <fan:0000>", &["value state.fixed <fan:0000>"]),
+    Case(
+        "UPDATE state SET details = '{' WHERE id = <pruned:0000>",
+        &["value state.details <pruned:0000>"],
+    ),
+    Case(
+        "UPDATE state SET kind = 'odd' WHERE id = <failed:0010>",
+        &["value state.kind <failed:0010>"],
+    ),
+    Case(
+        "UPDATE state SET kind = NULL WHERE id = <failed:0010>",
+        &["value state.kind <failed:0010>"],
+    ),
+    Case(
+        "UPDATE state SET ended_at = NULL WHERE id = <fan:0000>",
+        &["value state.ended_at <fan:0000>"],
+    ),
+    Case("UPDATE state SET losses = -1 WHERE id = <fan:0000>", &["value state.losses <fan:0000>"]),
+    Case(
+        "UPDATE state SET parked = 2 WHERE id = <cancelled:0000>",
+        &["value state.parked <cancelled:0000>"],
+    ),
+    Case(
+        "UPDATE state SET delayed = 2 WHERE id = <cancelled:0000>",
+        &["value state.delayed <cancelled:0000>"],
+    ),
+    Case("UPDATE run SET uuid = 'x' WHERE id = <fan>", &["value run.uuid <fan>"]),
+    Case(
+        "UPDATE run SET namespace = '' WHERE id = <fan>",
+        &["value run.namespace <fan>", "namespace run.namespace <fan>"],
+    ),
+    Case("UPDATE run SET inputs = '[]' WHERE id = <fan>", &["value run.inputs <fan>"]),
+    Case("UPDATE run SET redrive = 999 WHERE id = <fan>", &["value run.redrive <fan>"]),
+    Case("UPDATE run SET unswept = 999 WHERE id = <fan>", &["value run.unswept <fan>"]),
+    Case("UPDATE run SET start_key = '' WHERE id = <fan>", &["value run.start_key <fan>"]),
+    Case("UPDATE run SET start_digest = 'x' WHERE id = <fan>", &["value run.start_digest <fan>"]),
+    Case("UPDATE run SET open = -1 WHERE id = <fan>", &["value run.open <fan>"]),
+    Case(
+        "UPDATE unite SET open = -1 WHERE state = <open:00~3>",
+        &[
+            "value unite.open <open:00~3>",
+            "unite unite.open <open:00~3>",
+            "count unite.open <open:00~3>",
+        ],
+    ),
+    Case("UPDATE output SET body = '[1]' WHERE state = <fan:0000>", &["value output.body -"]),
+    Case("UPDATE output SET body = '{' WHERE state = <fan:0000>", &["value output.body -"]),
+    Case(
+        "UPDATE attempt SET outcome = 'LOST' WHERE state = <again:0000> AND number = 2",
+        &["value attempt.outcome -"],
+    ),
+    Case(
+        "UPDATE attempt SET kind = 'odd' WHERE state = <again:0000> AND number = 1",
+        &["value attempt.kind -"],
+    ),
+    Case(
+        "UPDATE attempt SET kind = NULL WHERE state = <again:0000> AND number = 1",
+        &["value attempt.kind -"],
+    ),
+    Case(
+        "UPDATE attempt SET logs = '{' WHERE state = <again:0000> AND number = 1",
+        &["value attempt.logs -"],
+    ),
+    Case(
+        "UPDATE attempt SET number = 50 WHERE state = <again:0000> AND number = 1",
+        &["value attempt.number -"],
+    ),
+    Case(
+        "UPDATE revision SET digest = 'd' WHERE id = (SELECT revision FROM run WHERE id = <fan>)",
+        &["value revision.digest -"],
+    ),
+    Case(
+        "UPDATE revision SET body = '{}' WHERE id = (SELECT revision FROM run WHERE id = <forks>)",
+        &["value revision.body -", "value revision.digest -"],
+    ),
+    Case("UPDATE graph SET name = ' ' WHERE name = 'fan'", &["value graph.name -"]),
+    Case("UPDATE component SET nodes = '{}'", &["value component.nodes -"]),
+    Case(
+        "INSERT INTO secret (namespace, graph, name, sealed, key_id) VALUES ('n', 'g', ' ', '', 'short')",
+        &["value secret.name -", "value secret.key_id -"],
+    ),
+    Case("UPDATE seal SET key_id = ''", &["value seal.key_id -"]),
+    Case("INSERT INTO namespace (name) VALUES ('..')", &["value namespace.name -"]),
+    Case("INSERT INTO capability VALUES ('n', 'p', '[]', 1)", &["value capability.grants -"]),
+    Case("UPDATE component SET size = 7", &["value component.size -"]),
+];
+
+/// Values of a wrong type, which only SQLite stores.
+pub const TYPES: &[Case] = &[
+    Case(
+        "UPDATE state SET losses = 'many' WHERE id = <fan:0000>",
+        &["value state.losses <fan:0000>"],
+    ),
+    Case(
+        "UPDATE state SET due_at = 'soon' WHERE id = <fan:0000>",
+        &["value state.due_at <fan:0000>"],
+    ),
+    Case(
+        "UPDATE state SET ended_at = 'late' WHERE id = <fan:0000>",
+        &["value state.ended_at <fan:0000>"],
+    ),
+    Case("UPDATE run SET version = 1.5 WHERE id = <fan>", &["value run.version <fan>"]),
+    Case(
+        "UPDATE state SET path = x'ff' WHERE id = <fan:00~300>",
+        &["value state.path <fan:00~300>", "children state.path <fan:00~3>"],
+    ),
+    Case(
+        "UPDATE state SET run = 'one' WHERE id = <fan:00~300>",
+        &[
+            "stray state.run <fan:00~300>",
+            "children state.path <fan:00~3>",
+            "tally run.states <fan>",
+            "tally run.succeeded <fan>",
+        ],
+    ),
+];
+
+pub const ALL: [&[Case]; 7] = [CHILDREN, UNITES, CLAIMS, ENDS, COUNTS, NAMESPACES, VALUES];

@@ -1,0 +1,356 @@
+//! The test harness: a database with runs that the store's own commits made, and copies to corrupt.
+//!
+//! Not here: the runs (`runs`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::ids::{Name, RunId, SessionId, StateId};
+use exosphere_domain::journal::Journal;
+use exosphere_domain::limits::{Limit, Limits};
+use exosphere_domain::outcome::Outcome;
+use exosphere_domain::plan::{NoNumbers, begin, numbers_needed, plan};
+use exosphere_domain::state::Claimed;
+use exosphere_store::{
+    Answer, AppliedGraph, Batch, Committed, Database, Finished, Member, NewRun, RedrivePart,
+    Report, RunInfo, SecretCipher, Shares, Store, Want, check,
+};
+use exosphere_tests::postgres::Postgres;
+use tempfile::TempDir;
+
+/// Returns the limits, which bound the store of a run.
+fn limits() -> Arc<Limits> {
+    let limits = Limits::default().with(Limit::StoreKeys, 1_000);
+    Arc::new(limits.with(Limit::StoreBytes, 1_000_000))
+}
+
+/// The two kinds of database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// A database that a host could use.
+pub struct TestDatabase {
+    pub location: Database,
+    kind: Kind,
+    name: String,
+    folder: TempDir,
+}
+
+impl TestDatabase {
+    /// Returns a database that is missing or empty.
+    pub fn new(kind: Kind, name: &str) -> TestDatabase {
+        let folder = tempfile::tempdir().unwrap();
+        let location = match kind {
+            Kind::Sqlite => Database::Sqlite(folder.path().join("exosphere.db")),
+            Kind::Postgres => {
+                Database::Postgres(Postgres::shared().unwrap().create_database(name).unwrap())
+            }
+        };
+        TestDatabase { location, kind, name: name.into(), folder }
+    }
+
+    /// Copies the database, which must not be open anywhere.
+    pub fn copy(&self, name: &str) -> TestDatabase {
+        let folder = tempfile::tempdir().unwrap();
+        let location = match &self.location {
+            Database::Sqlite(file) => {
+                let copy = folder.path().join("exosphere.db");
+                std::fs::copy(file, &copy).unwrap();
+                Database::Sqlite(copy)
+            }
+            Database::Postgres(_) => {
+                let postgres = Postgres::shared().unwrap();
+                let copy = format!("CREATE DATABASE \"{name}\" TEMPLATE \"{}\"", self.name);
+                postgres.psql("postgres", &copy).unwrap();
+                Database::Postgres(postgres.url(name))
+            }
+        };
+        TestDatabase { location, kind: self.kind, name: name.into(), folder }
+    }
+
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// Runs statements without constraints, except unique indices.
+    pub fn tamper(&self, sql: &str) {
+        match &self.location {
+            Database::Sqlite(file) => {
+                let connection = rusqlite::Connection::open(file).unwrap();
+                let free = "PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF;";
+                connection.execute_batch(free).unwrap();
+                connection.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+            }
+            Database::Postgres(_) => {
+                Postgres::shared().unwrap().psql(&self.name, sql).unwrap();
+            }
+        }
+    }
+
+    /// Drops the constraints that Postgres cannot ignore.
+    pub fn drop_constraints(&self) {
+        if self.kind == Kind::Postgres {
+            self.tamper(
+                "DO $$ DECLARE c RECORD; BEGIN FOR c IN SELECT conrelid::regclass AS t, conname FROM pg_constraint \
+                 WHERE contype IN ('c', 'f') AND connamespace = 'public'::regnamespace LOOP \
+                 EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', c.t, c.conname); END LOOP; END $$",
+            );
+        }
+    }
+
+    /// Saves the rows of a Postgres database, which is faster than a copy.
+    pub fn save(&self) {
+        self.tamper("CREATE SCHEMA saved");
+        self.each_table(
+            "EXECUTE format('CREATE TABLE saved.%I AS TABLE public.%I', t.name, t.name)",
+        );
+    }
+
+    /// Restores the saved rows.
+    pub fn restore(&self) {
+        self.each_table(
+            "EXECUTE format('DELETE FROM public.%I', t.name); \
+             EXECUTE format('INSERT INTO public.%I SELECT * FROM saved.%I', t.name, t.name)",
+        );
+        self.tamper("CREATE UNIQUE INDEX IF NOT EXISTS state_path ON state (run, path)");
+    }
+
+    fn each_table(&self, each: &str) {
+        self.tamper(&format!(
+            "DO $$ DECLARE t RECORD; BEGIN FOR t IN SELECT tablename AS name FROM pg_tables \
+             WHERE schemaname = 'public' LOOP {each}; END LOOP; END $$"
+        ));
+    }
+
+    pub fn number(&self, sql: &str) -> i64 {
+        match &self.location {
+            Database::Sqlite(file) => {
+                let connection = rusqlite::Connection::open(file).unwrap();
+                connection
+                    .query_row(sql, [], |row| row.get(0))
+                    .unwrap_or_else(|error| panic!("{sql}: {error}"))
+            }
+            Database::Postgres(_) => {
+                let text = Postgres::shared().unwrap().psql(&self.name, sql).unwrap();
+                text.parse().unwrap_or_else(|error| panic!("{sql}: {text}: {error}"))
+            }
+        }
+    }
+
+    pub async fn check(&self) -> Report {
+        check(&self.location).await.unwrap()
+    }
+}
+
+/// A stand-in for a host: it commits operations and executes nothing.
+pub struct Harness {
+    pub store: Store,
+    session: SessionId,
+    now: i64,
+    pub held: Vec<Claimed>,
+    runs: u128,
+    graphs: HashMap<String, (AppliedGraph, Arc<exosphere_domain::graph::Graph>)>,
+}
+
+/// A run that was started.
+#[derive(Clone)]
+pub struct Run {
+    pub info: Arc<RunInfo>,
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+impl Harness {
+    pub async fn new(database: &TestDatabase) -> Harness {
+        let store = Store::open(&database.location, SecretCipher::new(&[7; 32])).await.unwrap();
+        let now = 1_000_000;
+        let session = store.begin_session("harness", now).await.unwrap();
+        Harness { store, session, now, held: Vec::new(), runs: 0, graphs: HashMap::new() }
+    }
+
+    /// Starts a run of a graph, which is applied when it is first named.
+    pub async fn start(&mut self, graph: &str, sketch: &Sketch, store: &[(&str, &str)]) -> Run {
+        if !self.graphs.contains_key(graph) {
+            let built = Arc::new(sketch.build().unwrap());
+            let none = BTreeMap::new();
+            let (whose, which) = (name("n"), name(graph));
+            let applied = self.store.apply_graph(&whose, &which, &built, &none, self.now).await;
+            self.graphs.insert(graph.into(), (applied.unwrap(), built));
+        }
+        let (applied, built) = self.graphs[graph].clone();
+        self.runs += 1;
+        let info = Arc::new(RunInfo {
+            key: self.store.run_key(self.now).await.unwrap(),
+            id: RunId(uuid::Uuid::from_u128(self.runs)),
+            namespace: name("n"),
+            namespace_key: applied.namespace,
+            graph_name: name(graph),
+            revision: 1,
+            graph: built.clone(),
+            inputs: "{}".into(),
+        });
+        let ids = self.store.state_numbers(1, self.now).await.unwrap();
+        let (root, counts) = begin(&built, &ids);
+        let store = store.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let (info_of, revision, limits) = (info.clone(), applied.revision.id, limits());
+        let new = NewRun {
+            info: info_of,
+            revision,
+            store,
+            root,
+            counts,
+            key: None,
+            digest: None,
+            delay: 0,
+            limits,
+        };
+        assert_eq!(self.commit_one(Member::Start(new.into())).await, Answer::Done);
+        Run { info }
+    }
+
+    /// Commits operations, and keeps the states that were created and claimed.
+    pub async fn commit(&mut self, members: Vec<Member>, want: Want) -> Committed {
+        self.now += 10;
+        let range = 0..members.len();
+        let batch = Batch {
+            members: members.into(),
+            range,
+            session: self.session,
+            now: self.now,
+            want,
+            shares: Shares::unbounded(),
+            turn: 0,
+            cursors: BTreeMap::new(),
+        };
+        let mut done = self.store.commit(batch).await.unwrap();
+        self.held.extend(done.leased.drain(..).map(|leased| leased.state));
+        done
+    }
+
+    pub async fn commit_one(&mut self, member: Member) -> Answer {
+        self.commit(vec![member], Want::Births(1_000_000)).await.answers.remove(0)
+    }
+
+    /// Claims due states, after a short wait for those that become due meanwhile on Postgres.
+    pub async fn claim(&mut self) -> usize {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        let before = self.held.len();
+        self.commit(Vec::new(), Want::Claims(1_000_000)).await;
+        self.held.len() - before
+    }
+
+    pub async fn finish(
+        &mut self,
+        run: &Run,
+        state: &Claimed,
+        outcome: Outcome,
+        journal: Journal,
+    ) -> Member {
+        let graph = &run.info.graph;
+        let changes = match numbers_needed(graph, state, &outcome) {
+            0 => plan(graph, state, outcome, 0.0, &NoNumbers),
+            count => {
+                let ids = self.store.state_numbers(count, self.now).await.unwrap();
+                plan(graph, state, outcome, 0.0, &ids)
+            }
+        };
+        Member::Finish(Box::new(Finished {
+            run: run.info.clone(),
+            state: state.clone(),
+            changes: changes.unwrap(),
+            journal,
+            logs: None,
+            usage: None,
+            jitter: 0.0,
+            limits: limits(),
+            staged: None,
+        }))
+    }
+
+    /// Ends the claimed states of a run as `ending` says, until none is claimed. A state without a
+    /// ending stays claimed. A batch has up to `at_once` states.
+    pub async fn drive(
+        &mut self,
+        run: &Run,
+        at_once: usize,
+        mut ending: impl FnMut(&str, &Claimed) -> Option<(Outcome, Journal)>,
+    ) {
+        let mut kept = Vec::new();
+        loop {
+            let ours = |state: &Claimed| state.run == run.info.key;
+            let Some(at) = self.held.iter().position(ours) else {
+                if self.claim().await == 0 {
+                    break;
+                }
+                continue;
+            };
+            let first = self.held.remove(at);
+            let mut batch = vec![first];
+            while batch.len() < at_once
+                && let Some(at) = self.held.iter().position(ours)
+            {
+                batch.push(self.held.remove(at));
+            }
+            let mut members = Vec::new();
+            for state in batch {
+                let node = run.info.graph.node(state.place.node).identifier.to_string();
+                match ending(&node, &state) {
+                    Some((outcome, journal)) => {
+                        members.push(self.finish(run, &state, outcome, journal).await);
+                    }
+                    None => kept.push(state),
+                }
+            }
+            if members.is_empty() {
+                continue;
+            }
+            let done = self.commit(members, Want::Births(1_000_000)).await;
+            assert!(done.answers.iter().all(|a| matches!(a, Answer::Done)), "{:?}", done.answers);
+        }
+        self.held.extend(kept);
+    }
+
+    /// Sweeps a run, `most` states at a time, in up to `steps` steps.
+    pub async fn sweep(&mut self, run: &Run, event: i64, most: u32, steps: usize) {
+        let mut from = String::new();
+        for _ in 0..steps {
+            let info = run.info.clone();
+            match self.commit_one(Member::Sweep { run: info, event, from, most }).await {
+                Answer::More(next) => from = next,
+                Answer::Done => break,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    pub async fn failed(&self, database: &TestDatabase, run: &Run) -> StateId {
+        let sql = format!(
+            "SELECT MIN(id) FROM state WHERE run = {} AND status = 'ERRORED' AND kind <> 'blocked'",
+            run.info.key.0
+        );
+        StateId(database.number(&sql))
+    }
+
+    /// Returns a redrive of all failed states of a run, at once.
+    pub async fn redrive(&self, run: &Run) -> Member {
+        let (failed, _) = self.store.failed_states(run.info.key, "", 9999, 9999).await.unwrap();
+        Member::Redrive { run: run.info.clone(), part: RedrivePart::Whole(failed) }
+    }
+
+    pub async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+/// Returns an outcome with `count` empty outputs.
+pub fn outputs(count: usize) -> Option<(Outcome, Journal)> {
+    Some((Outcome::Outputs(vec!["{}".to_owned(); count]), Journal::default()))
+}

@@ -1,0 +1,274 @@
+//! A database pair: a SQLite and a Postgres that get the same calls and must give the same answers.
+//!
+//! Postgres uses its own clock. Each call on SQLite gets the time of the call on Postgres, so that
+//! all times are equal to the millisecond. To advance the clock, SQLite gets a later time, and the
+//! stored times of Postgres are shifted back ([`TestDatabase::shift_times_back`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::ids::{Ids, NamespaceKey, RunKey, SessionId, StateId};
+use exosphere_domain::journal::Entry;
+use exosphere_domain::path::Path;
+use exosphere_store::{
+    Batch, Committed, Lost, Member, RunInfo, Shares, Store, StoreError, Touched, Unswept, Want,
+    check,
+};
+
+use crate::harness::{Template, name, open};
+use crate::test_database::{Kind, Table, TestDatabase, is_time};
+
+pub struct DatabasePair {
+    sqlite: Side,
+    postgres: Side,
+    /// Simulated time that has passed, in milliseconds.
+    simulated_ms: i64,
+    /// Commits so far.
+    turns: usize,
+    /// Round-robin cursor of the next claim among the runs.
+    cursors: BTreeMap<NamespaceKey, RunKey>,
+    /// Time of Postgres's last answer.
+    last: Instant,
+}
+
+struct Side {
+    database: TestDatabase,
+    store: Store,
+}
+
+impl Side {
+    async fn new(kind: Kind) -> Side {
+        let database = TestDatabase::new(kind);
+        let store = open(&database).await;
+        Side { database, store }
+    }
+}
+
+/// The answer to a commit, without the times.
+type CommitAnswer = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<Touched>);
+
+fn said(done: &Committed, simulated_ms: i64) -> CommitAnswer {
+    let leased = done.leased.iter().map(|leased| (leased.state.id, format!("{leased:?}")));
+    let next_due = done.next_due.map(|due| due + simulated_ms);
+    let leased: BTreeMap<_, _> = leased.collect();
+    assert_eq!(leased.len(), done.leased.len(), "a state was claimed twice");
+    let Committed { more, full, full_runs, added, cursors, .. } = done;
+    let rest = format!("{more} {full:?} {full_runs:?} {added} {cursors:?}");
+    (format!("{:?}", done.answers), leased, rest, next_due, done.touched.clone())
+}
+
+fn same<T: Debug + PartialEq>(what: &str, sqlite: T, postgres: T) -> T {
+    assert_eq!(sqlite, postgres, "{what}: SQLite (left) and Postgres (right)");
+    sqlite
+}
+
+impl DatabasePair {
+    pub async fn new() -> DatabasePair {
+        let (sqlite, postgres) = (Side::new(Kind::Sqlite).await, Side::new(Kind::Postgres).await);
+        let cursors = BTreeMap::new();
+        DatabasePair { sqlite, postgres, simulated_ms: 0, turns: 0, cursors, last: Instant::now() }
+    }
+
+    /// Commits on both. Returns none if both reject the data.
+    pub async fn commit(
+        &mut self,
+        session: SessionId,
+        members: Vec<Member>,
+        want: Want,
+    ) -> Option<Committed> {
+        let range = 0..members.len();
+        let (shares, turn) = (Shares::unbounded(), self.turns);
+        self.turns += 1;
+        let members: Arc<[Member]> = members.into();
+        let cursors = self.cursors.clone();
+        let mut batch = Batch { members, range, session, now: 0, want, shares, turn, cursors };
+        // Two transactions of one millisecond would leave open which state is due first.
+        while self.last.elapsed() < Duration::from_millis(1) {
+            tokio::task::yield_now().await;
+        }
+        let theirs = self.postgres.store.commit(batch.clone()).await;
+        self.last = Instant::now();
+        batch.now = theirs.as_ref().map_or(0, |done| done.now + self.simulated_ms);
+        let ours = self.sqlite.store.commit(batch.clone()).await;
+        match (ours, theirs) {
+            (Ok(mut ours), Ok(theirs)) => {
+                let (we, they) = (said(&ours, 0), said(&theirs, self.simulated_ms));
+                if we != they {
+                    println!("commit of {:#?}", batch.members);
+                    // A different row explains more than a different answer.
+                    self.compare().await;
+                    same("the answer to the commit", we, they);
+                }
+                if matches!(want, Want::Claims(1..)) {
+                    self.cursors.clone_from(&ours.cursors);
+                }
+                ours.leased.sort_by_key(|leased| leased.state.id);
+                Some(ours)
+            }
+            (Err(StoreError::Data(_)), Err(StoreError::Data(_))) => None,
+            (ours, theirs) => panic!("{ours:?} and {theirs:?} of {:#?}", batch.members),
+        }
+    }
+
+    pub async fn begin_session(&self) -> SessionId {
+        let theirs = self.postgres.store.begin_session("host", 0).await.unwrap();
+        let begun = format!("SELECT started_at FROM session WHERE id = {}", theirs.0);
+        let now = self.postgres.database.number(&begun).await + self.simulated_ms;
+        same("session", self.sqlite.store.begin_session("host", now).await.unwrap(), theirs)
+    }
+
+    pub async fn end_session(&self, session: SessionId) {
+        self.postgres.store.end_session(session, 0).await.unwrap();
+        let ended = format!("SELECT ended_at FROM session WHERE id = {}", session.0);
+        let now = self.postgres.database.number(&ended).await + self.simulated_ms;
+        self.sqlite.store.end_session(session, now).await.unwrap();
+    }
+
+    pub async fn template(&self, namespace: &str, named: &str, sketch: &Sketch) -> Template {
+        let graph = Arc::new(sketch.build().unwrap());
+        let (whose, which, secrets) = (name(namespace), name(named), BTreeMap::new());
+        let apply = async |store: &Store, now| {
+            store.apply_graph(&whose, &which, &graph, &secrets, now).await.unwrap()
+        };
+        let theirs = apply(&self.postgres.store, 0).await;
+        let row = self.postgres.store.graph(&whose, &which).await.unwrap().unwrap();
+        let ours = apply(&self.sqlite.store, row.created_at + self.simulated_ms).await;
+        let revision = same("revision", ours.revision.id, theirs.revision.id);
+        let namespace_key = same("namespace", ours.namespace, theirs.namespace);
+        Template { namespace: whose, namespace_key, name: which, revision, graph }
+    }
+
+    /// Reserves `count` ids for states, and returns the first.
+    pub async fn numbers(&self, count: u64) -> StateId {
+        let ours = self.sqlite.store.state_numbers(count, 0).await.unwrap();
+        let theirs = self.postgres.store.state_numbers(count, 0).await.unwrap();
+        same("numbers", ours.next(), theirs.next())
+    }
+
+    pub async fn run_key(&self) -> RunKey {
+        let ours = self.sqlite.store.run_key(0).await.unwrap();
+        same("run", ours, self.postgres.store.run_key(0).await.unwrap())
+    }
+
+    pub async fn lost_sessions(&self) -> Vec<SessionId> {
+        let mut ours = self.sqlite.store.lost_sessions(0).await.unwrap();
+        let mut theirs = self.postgres.store.lost_sessions(0).await.unwrap();
+        ours.sort();
+        theirs.sort();
+        same("lost sessions", ours, theirs)
+    }
+
+    pub async fn held_by(&self, session: SessionId, after: StateId, most: u32) -> Vec<Lost> {
+        let ours = self.sqlite.store.held_by(session, after, most, 0).await.unwrap();
+        let theirs = self.postgres.store.held_by(session, after, most, 0).await.unwrap();
+        same("held", format!("{ours:?}"), format!("{theirs:?}"));
+        ours
+    }
+
+    pub async fn entries(&self, run: RunKey) -> Vec<(String, Entry)> {
+        let ours = self.sqlite.store.entries(run).await.unwrap();
+        same("entries", ours, self.postgres.store.entries(run).await.unwrap())
+    }
+
+    pub async fn unswept(&self) -> Vec<Unswept> {
+        let mut ours = self.sqlite.store.unswept().await.unwrap();
+        let mut theirs = self.postgres.store.unswept().await.unwrap();
+        ours.sort();
+        theirs.sort();
+        same("unswept", ours, theirs)
+    }
+
+    /// Returns failed states, with their runs.
+    pub async fn errored(&self) -> Vec<(RunKey, StateId)> {
+        let sql = "SELECT run, id FROM state WHERE status = 'ERRORED' ORDER BY id";
+        let rows = self.sqlite.database.rows(sql).await.into_iter();
+        let number = |cell: &Option<String>| cell.as_ref().unwrap().parse().unwrap();
+        rows.map(|row| (RunKey(number(&row[0])), StateId(number(&row[1])))).collect()
+    }
+
+    /// Advances the clocks.
+    pub async fn advance(&mut self, millis: i64) {
+        self.postgres.database.shift_times_back(millis).await;
+        self.simulated_ms += millis;
+    }
+
+    /// Compares every row of every table, column by column. Sealed values are left out: they differ
+    /// at each encryption.
+    pub async fn compare(&self) {
+        let (ours, theirs) = (&self.sqlite.database, &self.postgres.database);
+        let tables = same("tables", ours.tables().await, theirs.tables().await);
+        for table in tables.into_iter().filter(|table| table != "seal") {
+            let theirs = self.to_sqlite_form(theirs.table(&table).await);
+            let ours = ours.table(&table).await;
+            for key in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
+                let (Some(ours), Some(theirs)) = (ours.get(key), theirs.get(key)) else {
+                    let whose = if ours.contains_key(key) { "SQLite" } else { "Postgres" };
+                    panic!("table {table}, row {key:?}: it is only in {whose}");
+                };
+                for (column, value) in ours {
+                    same(
+                        &format!("table {table}, row {key:?}, column {column}"),
+                        value,
+                        &theirs[column],
+                    );
+                }
+                assert_eq!(ours.len(), theirs.len(), "columns of {table}");
+            }
+        }
+    }
+
+    /// Returns a table of Postgres with the times and texts that SQLite would have.
+    fn to_sqlite_form(&self, table: Table) -> Table {
+        let ours = |column: &str, text: String| {
+            if is_time(column) {
+                (text.parse::<i64>().unwrap() + self.simulated_ms).to_string()
+            } else {
+                unescaped(&text)
+            }
+        };
+        let row = |row: BTreeMap<String, Option<String>>| {
+            let cell = |(column, text): (String, Option<String>)| {
+                let text = text.map(|text| ours(&column, text));
+                (column, text)
+            };
+            row.into_iter().map(cell).collect()
+        };
+        let key = |key: Vec<String>| key.iter().map(|part| unescaped(part)).collect();
+        table.into_iter().map(|(row_key, cells)| (key(row_key), row(cells))).collect()
+    }
+
+    /// Compares the store values that executions of a run read.
+    pub async fn compare_reads(&self, run: &RunInfo) {
+        let nodes: Vec<_> = run.graph.nodes().map(|(node, _)| node).collect();
+        let read = async |store: &Store| {
+            let root = Path::root();
+            let members = store.members(run.key, &root, &nodes).await.unwrap();
+            let bytes = store.member_bytes(run.key, &root, &nodes[..1]).await.unwrap();
+            let outputs = store.member_outputs(run.key, &root, &nodes).await.unwrap();
+            let sizes = store.member_sizes(run.key, &root, &nodes).await.unwrap();
+            let wanted: Vec<_> = outputs.iter().flat_map(|(id, _)| [(*id, 0), (*id, 1)]).collect();
+            let some: BTreeMap<_, _> =
+                store.outputs_at(&wanted, 40).await.unwrap().into_iter().collect();
+            let status = store.run_statuses(&[run.key]).await.unwrap();
+            format!("{members:?} {bytes} {outputs:?} {sizes:?} {some:?} {status:?}")
+        };
+        same("reads", read(&self.sqlite.store).await, read(&self.postgres.store).await);
+        self.entries(run.key).await;
+    }
+
+    /// Checks all invariants on both.
+    pub async fn check(&self) {
+        for side in [&self.sqlite, &self.postgres] {
+            let report = check(&side.database.location).await.unwrap();
+            assert_eq!(report.violations, [], "{:?}", side.database.kind);
+        }
+    }
+}
+
+/// Returns a text as it was before the store escaped it for Postgres, which has no NUL.
+fn unescaped(text: &str) -> String {
+    text.replace("\u{1}0", "\0").replace("\u{1}1", "\u{1}")
+}

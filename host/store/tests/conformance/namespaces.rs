@@ -1,0 +1,162 @@
+//! Namespaces on one database: they take turns, keep to their shares, and follow their operators'
+//! settings.
+
+use std::collections::{BTreeMap, HashMap};
+
+use exosphere_domain::grant::Grants;
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::ids::NamespaceKey;
+use exosphere_domain::limits::{Limit, LimitValues};
+use exosphere_store::{
+    Batch, Committed, Expected, Part, Setting, Shares, Want, grants_version, settings_version,
+};
+
+use crate::harness::{Harness, Run, name};
+use crate::test_database::Kind;
+
+on_both! {
+    claims_are_round_robin_across_namespaces,
+    a_namespace_cannot_exceed_its_quota,
+    settings_and_grants_are_stored,
+    concurrent_updates_succeed_once,
+}
+
+/// Starts a run with this many branches, none of them claimed.
+async fn waiting(harness: &Harness, whose: &str, branches: usize) -> Run {
+    let template = harness.template_of(whose, Sketch::of("U > X; X > W; W(U)")).await;
+    let run = harness.start(&template).await;
+    let fan = harness.finish_with_outputs(&run.info, &run.root, branches).await;
+    harness.commit_ok(vec![fan], Want::Births(0)).await;
+    run
+}
+
+fn counted(done: &Committed) -> BTreeMap<NamespaceKey, usize> {
+    let mut counts = BTreeMap::new();
+    for leased in &done.leased {
+        *counts.entry(leased.namespace).or_default() += 1;
+    }
+    counts
+}
+
+async fn claims_are_round_robin_across_namespaces(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    // The first comes with a flood, long before the others.
+    let mut keys = Vec::new();
+    for (whose, branches) in [("flood", 500), ("b", 20), ("c", 3)] {
+        keys.push(waiting(&harness, whose, branches).await.info.namespace_key);
+    }
+    let done = harness.commit_ok(Vec::new(), Want::Claims(30)).await;
+    let counts = counted(&done);
+    assert_eq!(done.leased.len(), 30);
+    assert!(done.more);
+    assert_eq!(counts[&keys[2]], 3, "{counts:?}");
+    assert!(counts[&keys[1]] >= 10, "{counts:?}");
+    // Fewer claim permits than namespaces: each has its turn.
+    for _ in 0..20 {
+        harness.commit_ok(Vec::new(), Want::Claims(1)).await;
+    }
+    let rest = harness.commit_ok(Vec::new(), Want::Claims(1_000)).await;
+    let counts = counted(&rest);
+    assert!(!counts.contains_key(&keys[1]) || counts[&keys[1]] < 10, "{counts:?}");
+    assert!(!rest.more && rest.full.is_empty());
+    harness.check().await;
+}
+
+async fn a_namespace_cannot_exceed_its_quota(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let (a, b) = (waiting(&harness, "a", 9).await, waiting(&harness, "b", 9).await);
+    let (a, b) = (a.info.namespace_key, b.info.namespace_key);
+    let left = HashMap::from([(a, 2)]);
+    let shares = Shares { most: 5, left, runs: HashMap::new() };
+    let claim = |shares: Shares| Batch { shares, ..harness.batch(Vec::new(), Want::Claims(100)) };
+    let done = harness.store.commit(claim(shares.clone())).await.unwrap();
+    assert_eq!(counted(&done), BTreeMap::from([(a, 2), (b, 5)]));
+    assert_eq!(done.full, [a, b].into());
+    assert!(!done.more, "nothing that may be claimed now");
+
+    // Claims at birth keep to the share, too.
+    let template = harness.template_of("a", Sketch::of("U > X; X > W; W(U)")).await;
+    let run = harness.start(&template).await;
+    let fan = harness.finish_with_outputs(&run.info, &run.root, 9).await;
+    let births = Batch { shares, ..harness.batch(vec![fan], Want::Births(100)) };
+    let done = harness.store.commit(births).await.unwrap();
+    assert_eq!(counted(&done), BTreeMap::from([(a, 2)]));
+    assert_eq!((done.full, done.more), ([a].into(), false));
+    harness.check().await;
+}
+
+async fn settings_and_grants_are_stored(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let (a, b, plugin) = (name("a"), name("b"), name("web"));
+    assert_eq!(harness.store.namespace(&a).await.unwrap(), None);
+    let limits: LimitValues = [(Limit::CpuMs, 20), (Limit::Outputs, 0)].into_iter().collect();
+    harness.store.set_namespace(&a, &limits, Some(3), &Expected::Anything, 0).await.unwrap();
+    let row = harness.store.namespace(&a).await.unwrap().unwrap();
+    assert_eq!((row.limits, row.slots), (limits, Some(3)));
+    harness
+        .store
+        .set_namespace(&a, &LimitValues::default(), None, &Expected::Anything, 0)
+        .await
+        .unwrap();
+    let row = harness.store.namespace(&a).await.unwrap().unwrap();
+    assert_eq!((row.limits.is_empty(), row.slots), (true, None));
+
+    let grants: Grants = exosphere_domain::json::from_value(serde_json::json!({
+        "http": ["GET https://api.example.com/v1/"], "config": {"k": "v\u{0}ä"}, "secrets": ["token"],
+    }))
+    .unwrap();
+    harness.store.set_grants(&a, &plugin, &grants, &Expected::Anything, 0).await.unwrap();
+    assert_eq!(harness.store.grants(&a).await.unwrap(), BTreeMap::from([(plugin.clone(), grants)]));
+    assert!(harness.store.grants(&b).await.unwrap().is_empty(), "nothing crosses");
+    harness
+        .store
+        .set_grants(&a, &plugin, &Grants::default(), &Expected::Anything, 0)
+        .await
+        .unwrap();
+    assert!(harness.store.grants(&a).await.unwrap().is_empty());
+    // The grant opens nothing by itself, and is kept all the same.
+    let header = Grants { idempotency_header: true, ..Grants::default() };
+    harness.store.set_grants(&a, &plugin, &header, &Expected::Anything, 0).await.unwrap();
+    assert_eq!(harness.store.grants(&a).await.unwrap(), BTreeMap::from([(plugin, header)]));
+    let all = Part { after: None, most: 9 };
+    let names = harness.store.list_namespaces(&all).await.unwrap();
+    assert_eq!(names.items.len(), 1, "{names:?}");
+    assert_eq!(names.next, None);
+    let listed = harness.store.list_grants(&a, &all).await.unwrap();
+    assert_eq!(listed.items.len(), 1, "{listed:?}");
+}
+
+/// Ten callers that have read the same version change it at once: one succeeds, and the others
+/// learn that it did.
+async fn concurrent_updates_succeed_once(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let (a, plugin) = (name("a"), name("web"));
+    let (now, none) = (Grants::default(), LimitValues::default());
+    let seen = Expected::OneOf(vec![grants_version(&now).unwrap()]);
+    let granting = |at: u32| {
+        let (store, a, plugin, seen) =
+            (harness.store.clone(), a.clone(), plugin.clone(), seen.clone());
+        let config = BTreeMap::from([(format!("k{at}"), "v".to_owned())]);
+        let grants = Grants { config, ..Grants::default() };
+        tokio::spawn(async move { store.set_grants(&a, &plugin, &grants, &seen, 0).await })
+    };
+    let seen = Expected::OneOf(vec![settings_version(&none, None).unwrap()]);
+    let setting = |at: u32| {
+        let (store, a, seen) = (harness.store.clone(), a.clone(), seen.clone());
+        let none = none.clone();
+        tokio::spawn(async move { store.set_namespace(&a, &none, Some(at + 1), &seen, 0).await })
+    };
+    for all in [(0..10).map(granting).collect::<Vec<_>>(), (0..10).map(setting).collect()] {
+        let mut done = 0;
+        for one in all {
+            done += u32::from(one.await.unwrap().unwrap() == Setting::Done);
+        }
+        assert_eq!(done, 1);
+    }
+    let grants = harness.store.grants(&a).await.unwrap().remove(&plugin).unwrap();
+    assert_eq!(grants.config.len(), 1);
+    let row = harness.store.namespace(&a).await.unwrap().unwrap();
+    let seen = Expected::OneOf(vec![settings_version(&row.limits, row.slots).unwrap()]);
+    let set = harness.store.set_namespace(&a, &none, None, &seen, 0).await.unwrap();
+    assert_eq!(set, Setting::Done, "who has read it again sets it");
+}

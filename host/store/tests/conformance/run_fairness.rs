@@ -1,0 +1,206 @@
+//! Fairness among the runs of a namespace: round-robin, independent of their sizes. A delayed state
+//! joins its run when it is due.
+//!
+//! Not here: fairness among namespaces (`namespaces`), and the computation of quotas (a unit test).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::ids::{NamespaceKey, RunKey};
+use exosphere_domain::outcome::Outcome;
+use exosphere_store::{Answer, Batch, Committed, Member, NewRun, RunInfo, RunShare, Shares, Want};
+
+use crate::harness::{Harness, pause};
+use crate::test_database::Kind;
+
+on_both! {
+    small_runs_are_claimed_beside_large_ones,
+    many_runs_are_claimed_round_robin,
+    a_run_quota_bounds_its_claims,
+    a_paused_run_does_not_block_others,
+    delayed_states_become_ready_when_due,
+    many_delayed_states_become_ready_gradually,
+    released_states_are_claimed_after_older_ones,
+}
+
+/// Starts a run with `branches` due states, in a namespace that all runs share.
+async fn ready(harness: &Harness, branches: usize) -> Arc<RunInfo> {
+    let template = harness.template(Sketch::of("U > X; X > W; W(U)")).await;
+    let run = harness.start(&template).await;
+    let fan = harness.finish_with_outputs(&run.info, &run.root, branches).await;
+    harness.commit_ok(vec![fan], Want::Births(0)).await;
+    run.info
+}
+
+fn by_run(done: &Committed) -> BTreeMap<RunKey, usize> {
+    let mut counts = BTreeMap::new();
+    for leased in &done.leased {
+        *counts.entry(leased.state.run).or_default() += 1;
+    }
+    counts
+}
+
+/// Claims with the cursors of a host's earlier claims.
+async fn claim(
+    harness: &Harness,
+    most: u32,
+    cursors: &mut BTreeMap<NamespaceKey, RunKey>,
+) -> Committed {
+    let batch = harness.batch(Vec::new(), Want::Claims(most));
+    let batch = Batch { cursors: cursors.clone(), ..batch };
+    let done = harness.store.commit(batch).await.unwrap();
+    cursors.clone_from(&done.cursors);
+    done
+}
+
+async fn small_runs_are_claimed_beside_large_ones(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let large = ready(&harness, 500).await;
+    let small = ready(&harness, 1).await;
+    let other = ready(&harness, 20).await;
+    let done = harness.commit_ok(Vec::new(), Want::Claims(15)).await;
+    assert_eq!(by_run(&done), BTreeMap::from([(large.key, 7), (small.key, 1), (other.key, 7)]));
+    assert!(done.more);
+    // The run with fewer claimed states gets more.
+    let runs = [(large.key, 400, 9), (other.key, 390, 99)];
+    let runs = runs.map(|(run, held, left)| (run, RunShare { held, left }));
+    let shares = Shares { runs: runs.into(), ..Shares::unbounded() };
+    let batch = Batch { shares, ..harness.batch(Vec::new(), Want::Claims(16)) };
+    let done = harness.store.commit(batch).await.unwrap();
+    assert_eq!(by_run(&done), BTreeMap::from([(large.key, 3), (other.key, 13)]));
+    let rest = harness.commit_ok(Vec::new(), Want::Claims(1_000)).await;
+    assert_eq!((rest.leased.len(), rest.more), (490, false));
+    harness.check().await;
+}
+
+async fn many_runs_are_claimed_round_robin(kind: Kind) {
+    const RUNS: usize = 40;
+    let harness = Harness::new(kind).await;
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        runs.push(ready(&harness, 3).await.key);
+    }
+    let (mut cursors, mut got) = (BTreeMap::new(), BTreeMap::<RunKey, usize>::new());
+    for step in 1..=RUNS * 3 / 4 {
+        let done = claim(&harness, 4, &mut cursors).await;
+        assert_eq!(done.leased.len(), 4);
+        for (run, count) in by_run(&done) {
+            *got.entry(run).or_default() += count;
+        }
+        let of = |run| got.get(run).copied().unwrap_or_default();
+        let (least, most) = (runs.iter().map(of).min(), runs.iter().map(of).max());
+        assert!(most.unwrap() - least.unwrap() <= 1, "after {step}: {got:?}");
+    }
+    assert!(claim(&harness, 4, &mut cursors).await.leased.is_empty() && cursors.is_empty());
+    harness.check().await;
+}
+
+async fn a_run_quota_bounds_its_claims(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let run = ready(&harness, 9).await;
+    let other = ready(&harness, 2).await;
+    let shares = |left| {
+        let runs = HashMap::from([(run.key, RunShare { held: 5, left })]);
+        Shares { runs, ..Shares::unbounded() }
+    };
+    let batch = Batch { shares: shares(3), ..harness.batch(Vec::new(), Want::Claims(99)) };
+    let done = harness.store.commit(batch).await.unwrap();
+    assert_eq!(by_run(&done), BTreeMap::from([(run.key, 3), (other.key, 2)]));
+    assert!(!done.more && done.full.is_empty());
+    assert_eq!(done.full_runs, [(run.namespace_key, run.key)].into());
+    assert!(!done.added, "no new state is claimable");
+
+    let template = harness.template(Sketch::of("U > X; X > W; W(U)")).await;
+    let new = harness.start(&template).await;
+    let fan = harness.finish_with_outputs(&new.info, &new.root, 9).await;
+    let runs = HashMap::from([(new.info.key, RunShare { held: 1, left: 4 })]);
+    let shares = Shares { runs, ..Shares::unbounded() };
+    let births = Batch { shares, ..harness.batch(vec![fan], Want::Births(99)) };
+    let done = harness.store.commit(births).await.unwrap();
+    assert_eq!(by_run(&done), BTreeMap::from([(new.info.key, 4)]));
+    assert_eq!(done.full_runs, [(new.info.namespace_key, new.info.key)].into());
+    assert!(done.added && !done.more);
+    harness.check().await;
+}
+
+/// Until the sweep, claims pass over the states of a paused run, and other runs get its share.
+async fn a_paused_run_does_not_block_others(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let first = ready(&harness, 20).await;
+    let paused = ready(&harness, 20).await;
+    let last = ready(&harness, 20).await;
+    let event = harness.commit_for_sweep(pause(&paused, true)).await;
+    let done = harness.commit_ok(Vec::new(), Want::Claims(30)).await;
+    let counts = by_run(&done);
+    assert_eq!((done.leased.len(), counts.len()), (30, 2), "{counts:?}");
+    assert!(counts[&first.key] >= 10 && counts[&last.key] >= 10, "{counts:?}");
+    harness.sweep(&paused, event, 100).await;
+    let rest = harness.commit_ok(Vec::new(), Want::Claims(100)).await;
+    assert_eq!((rest.leased.len(), rest.more), (10, false));
+    let event = harness.commit_for_sweep(pause(&paused, false)).await;
+    harness.sweep(&paused, event, 100).await;
+    assert_eq!(harness.claim(100).await.len(), 20);
+    harness.check().await;
+}
+
+async fn delayed_states_become_ready_when_due(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let template = harness.template(Sketch::of("A")).await;
+    let mut due = Vec::new();
+    for delay in [60_000, 30_000] {
+        let new = NewRun { delay, ..harness.new_run(&template).await };
+        let done = harness.commit_ok(vec![Member::Start(new.into())], Want::Births(9)).await;
+        assert!(!done.added, "nothing is claimable yet");
+        due.extend(done.next_due);
+    }
+    let run = harness.start(&template).await;
+    let again = harness.finish_plain(&run.info, &run.root, Outcome::RequeueAfter(90_000)).await;
+    assert_eq!(harness.commit_one(again).await, Answer::Done);
+    let early = harness.commit_ok(Vec::new(), Want::Claims(9)).await;
+    assert!(early.leased.is_empty() && !early.more);
+    assert_eq!(early.next_due, due.get(1).copied());
+    harness.advance(31_000).await;
+    let done = harness.commit_ok(Vec::new(), Want::Claims(9)).await;
+    assert_eq!((done.leased.len(), done.more, done.added), (1, false, true));
+    harness.advance(60_000).await;
+    let done = harness.commit_ok(Vec::new(), Want::Claims(1)).await;
+    assert_eq!((done.leased.len(), done.more), (1, true), "two are due");
+    assert_eq!(harness.claim(9).await.len(), 1);
+    assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE delayed = 1").await, 0);
+    harness.check().await;
+}
+
+async fn many_delayed_states_become_ready_gradually(kind: Kind) {
+    const STATES: usize = 700;
+    let harness = Harness::new(kind).await;
+    let run = ready(&harness, STATES).await;
+    harness
+        .database
+        .execute("UPDATE state SET delayed = 1 WHERE status = 'CREATED'")
+        .await
+        .unwrap();
+    let small = ready(&harness, 1).await;
+    let delayed = "SELECT COUNT(*) FROM state WHERE delayed = 1";
+    let done = harness.commit_ok(Vec::new(), Want::Claims(4)).await;
+    assert_eq!(by_run(&done), BTreeMap::from([(run.key, 3), (small.key, 1)]));
+    let left = harness.number(delayed).await;
+    assert!(left > 100 && left < STATES as i64 && done.more, "{left}");
+    let rest = harness.commit_ok(Vec::new(), Want::Claims(1_000)).await;
+    assert_eq!((rest.leased.len(), harness.number(delayed).await), (STATES - 3, 0));
+    harness.check().await;
+}
+
+async fn released_states_are_claimed_after_older_ones(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let run = ready(&harness, 3).await;
+    let first = harness.claim(1).await.remove(0);
+    harness.advance(10).await;
+    let back = harness.finish_plain(&run, &first, Outcome::Released).await;
+    let done = harness.commit_ok(vec![back], Want::Births(0)).await;
+    assert!(done.more && done.added);
+    let claims = [harness.claim(1).await, harness.claim(1).await, harness.claim(1).await].concat();
+    let last = claims.last().unwrap();
+    assert_eq!((claims.len(), last.id, last.tries.attempt), (3, first.id, 1));
+    harness.check().await;
+}

@@ -1,0 +1,261 @@
+//! The database alone: the very transactions of the host, with outcomes made up on the spot. No
+//! sandbox, no templates, no logs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use exosphere_domain::graph::Graph;
+use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::ids::{Name, NamespaceKey, RunId, RunKey, SessionId};
+use exosphere_domain::journal::Journal;
+use exosphere_domain::limits::Limits;
+use exosphere_domain::outcome::Outcome;
+use exosphere_domain::plan::{begin, numbers_needed, plan};
+use exosphere_store::{
+    Answer, Batch, Database, Finished, Leased, Member, NewRun, RunInfo, SecretCipher, Shares,
+    Store, Want,
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// States claimed at a time, as by a host of 128 slots.
+const HELD: u32 = 512;
+/// Duration of the measurement.
+const DURATION: Duration = Duration::from_millis(1500);
+/// Branches of the run whose middle is measured.
+const BRANCHES: usize = 150_000;
+
+const FANOUT: &str = "U > W; W > M; M(U)";
+
+type Runs = BTreeMap<RunKey, Arc<RunInfo>>;
+
+/// A graph that was applied.
+struct AppliedGraph {
+    graph: Arc<Graph>,
+    /// Names of its namespace and of the graph.
+    name: Name,
+    namespace: NamespaceKey,
+    revision: i64,
+}
+
+/// A database with a session on it.
+pub struct StorePipeline {
+    runtime: Runtime,
+    store: Store,
+    session: SessionId,
+    limits: Arc<Limits>,
+    /// The folder of the database, if it is a file.
+    _folder: Option<TempDir>,
+}
+
+impl StorePipeline {
+    /// Creates a new file in a folder of its own below this one.
+    pub fn sqlite(within: &Path) -> Result<StorePipeline> {
+        let folder = tempfile::tempdir_in(within)?;
+        StorePipeline::new(Database::Sqlite(folder.path().join("database")), Some(folder))
+    }
+
+    /// Opens an empty Postgres database.
+    pub fn postgres(url: String) -> Result<StorePipeline> {
+        StorePipeline::new(Database::Postgres(url), None)
+    }
+
+    fn new(database: Database, folder: Option<TempDir>) -> Result<StorePipeline> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let (store, session) = runtime.block_on(async {
+            let store = Store::open(&database, SecretCipher::new(&[7; 32])).await?;
+            let session = store.begin_session("bench", 1).await?;
+            anyhow::Ok((store, session))
+        })?;
+        Ok(StorePipeline { runtime, store, session, limits: Arc::default(), _folder: folder })
+    }
+
+    /// Returns the states per second in the middle of a wide run. A transaction ends `batch` states
+    /// and claims those that follow.
+    pub fn rate(self, batch: usize) -> Result<f64> {
+        self.measure(async |pipeline| {
+            let fanout = pipeline.apply(FANOUT).await?;
+            let (runs, held) = pipeline.fan_out(&fanout, BRANCHES).await?;
+            let begun = Instant::now();
+            let states = pipeline.end_all(&runs, held, batch, Want::Claims, DURATION).await?;
+            Ok(states as f64 / begun.elapsed().as_secs_f64())
+        })
+    }
+
+    /// Returns the states per second of a whole run, from its start to the end of its unite.
+    pub fn fanout(self, branches: usize, batch: usize) -> Result<f64> {
+        self.measure(async |pipeline| {
+            let fanout = pipeline.apply(FANOUT).await?;
+            let begun = Instant::now();
+            let (runs, held) = pipeline.fan_out(&fanout, branches).await?;
+            let states = pipeline.end_all(&runs, held, batch, Want::Claims, Duration::MAX).await?;
+            ensure!(states == branches + 1, "{states} states ended");
+            Ok((states + 1) as f64 / begun.elapsed().as_secs_f64())
+        })
+    }
+
+    /// Returns the states per second of `chains` chains at a time, each of them a run. A successor
+    /// is claimed when it is created.
+    pub fn chains(self, chains: usize, length: usize, batch: usize) -> Result<f64> {
+        self.measure(async |pipeline| {
+            let links: Vec<_> = (1..length).map(|at| format!("n{} > n{at}", at - 1)).collect();
+            let chain = pipeline.apply(&links.join("; ")).await?;
+            let begun = Instant::now();
+            let (runs, held) = pipeline.start(&chain, chains).await?;
+            let states = pipeline.end_all(&runs, held, batch, Want::Births, Duration::MAX).await?;
+            ensure!(states == chains * length, "{states} states ended");
+            Ok(states as f64 / begun.elapsed().as_secs_f64())
+        })
+    }
+
+    fn measure(self, work: impl AsyncFnOnce(&StorePipeline) -> Result<f64>) -> Result<f64> {
+        let rate = self.runtime.block_on(work(&self))?;
+        self.runtime.block_on(self.store.close());
+        Ok(rate)
+    }
+
+    /// Applies a graph.
+    async fn apply(&self, sketch: &str) -> Result<AppliedGraph> {
+        let graph = Sketch::of(sketch).build().map_err(|problems| anyhow!("{problems:?}"))?;
+        let graph = Arc::new(graph);
+        let name: Name = "bench".parse().map_err(|why| anyhow!("{why}"))?;
+        let none = BTreeMap::new();
+        let applied = self.store.apply_graph(&name, &name, &graph, &none, 1).await?;
+        Ok(AppliedGraph {
+            graph,
+            name,
+            namespace: applied.namespace,
+            revision: applied.revision.id,
+        })
+    }
+
+    /// Starts runs, and returns them with their first states.
+    async fn start(&self, ready: &AppliedGraph, runs: usize) -> Result<(Runs, Vec<Leased>)> {
+        let mut starts = Vec::with_capacity(runs);
+        let mut infos = Runs::new();
+        for _ in 0..runs {
+            let new = self.new_run(ready).await?;
+            infos.insert(new.info.key, Arc::clone(&new.info));
+            starts.push(Member::Start(new.into()));
+        }
+        let held = self.commit(starts, Want::Births(HELD)).await?;
+        Ok((infos, held))
+    }
+
+    /// Starts a run, ends its first state, and returns the claimed branches.
+    async fn fan_out(&self, ready: &AppliedGraph, branches: usize) -> Result<(Runs, Vec<Leased>)> {
+        let (runs, root) = self.start(ready, 1).await?;
+        let root = root.into_iter().next().context("no first state")?;
+        let fan = self.ended(&runs, root, branches).await?;
+        let held = self.commit(vec![fan], Want::Births(HELD)).await?;
+        Ok((runs, held))
+    }
+
+    /// Ends the claimed states and the next ones, until nothing is left or the time is up. Returns
+    /// their number.
+    async fn end_all(
+        &self,
+        runs: &Runs,
+        mut held: Vec<Leased>,
+        batch: usize,
+        want: fn(u32) -> Want,
+        lasts: Duration,
+    ) -> Result<usize> {
+        let (begun, mut states) = (Instant::now(), 0);
+        let mut members = self.ends(runs, &mut held, batch).await?;
+        while !members.is_empty() && begun.elapsed() < lasts {
+            states += members.len();
+            let free = HELD - u32::try_from(held.len())?;
+            // The next batch is prepared while this one is committed, as in a host.
+            let commit = self.commit(members, want(free));
+            let (leased, next) = tokio::join!(commit, self.ends(runs, &mut held, batch));
+            held.extend(leased?);
+            members = next?;
+            if members.is_empty() {
+                members = self.ends(runs, &mut held, batch).await?;
+            }
+        }
+        Ok(states)
+    }
+
+    /// Returns the ends of up to `most` of the claimed states.
+    async fn ends(&self, runs: &Runs, held: &mut Vec<Leased>, most: usize) -> Result<Vec<Member>> {
+        let mut members = Vec::with_capacity(most);
+        for leased in held.drain(..most.min(held.len())) {
+            members.push(self.ended(runs, leased, 1).await?);
+        }
+        Ok(members)
+    }
+
+    async fn new_run(&self, ready: &AppliedGraph) -> Result<NewRun> {
+        let AppliedGraph { graph, name, namespace, revision } = ready;
+        let (root, counts) = begin(graph, &self.store.state_numbers(1, 1).await?);
+        let key = self.store.run_key(1).await?;
+        let info = Arc::new(RunInfo {
+            key,
+            id: RunId(uuid::Uuid::from_u128(key.0.unsigned_abs().into())),
+            namespace: name.clone(),
+            namespace_key: *namespace,
+            graph_name: name.clone(),
+            revision: 1,
+            graph: Arc::clone(graph),
+            inputs: "{}".into(),
+        });
+        Ok(NewRun {
+            info,
+            revision: *revision,
+            store: BTreeMap::new(),
+            root,
+            counts,
+            key: None,
+            digest: None,
+            delay: 0,
+            limits: Arc::clone(&self.limits),
+        })
+    }
+
+    /// Returns the end of a state with `outputs` outputs.
+    async fn ended(&self, runs: &Runs, leased: Leased, outputs: usize) -> Result<Member> {
+        let state = leased.state;
+        let run = runs.get(&state.run).context("a state of no run of ours")?;
+        let outcome =
+            Outcome::Outputs((0..outputs).map(|i| format!("{{\"value\":{i}}}")).collect());
+        let count = numbers_needed(&run.graph, &state, &outcome);
+        let numbers = self.store.state_numbers(count, 1).await?;
+        let changes = plan(&run.graph, &state, outcome, 0.0, &numbers);
+        Ok(Member::Finish(Box::new(Finished {
+            run: Arc::clone(run),
+            state,
+            changes: changes.map_err(|why| anyhow!("{why}"))?,
+            journal: Journal::default(),
+            logs: None,
+            usage: None,
+            jitter: 0.0,
+            limits: Arc::clone(&self.limits),
+            staged: None,
+        })))
+    }
+
+    async fn commit(&self, members: Vec<Member>, want: Want) -> Result<Vec<Leased>> {
+        let batch = Batch {
+            range: 0..members.len(),
+            members: members.into(),
+            session: self.session,
+            now: 1,
+            want,
+            shares: Shares::unbounded(),
+            turn: 0,
+            cursors: BTreeMap::new(),
+        };
+        // In a task of its own, as in a host: on SQLite a commit blocks its thread.
+        let store = self.store.clone();
+        let done = tokio::spawn(async move { store.commit(batch).await }).await??;
+        match done.answers.iter().find(|answer| **answer != Answer::Done) {
+            Some(answer) => bail!("{answer:?}"),
+            None => Ok(done.leased),
+        }
+    }
+}
