@@ -10,8 +10,8 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::error::StartError;
-use crate::key_file;
-use crate::keys::Keys;
+use crate::keys::file as key_file;
+use crate::keys::source::Keys;
 
 /// Permission bits of other users than the owner.
 const OTHERS: u32 = 0o077;
@@ -149,7 +149,7 @@ fn close_to_others(folder: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Files that hosts create in a data folder, except key files, which `key_file` closes.
+/// Files that hosts create in a data folder, except key files, which `keys/file.rs` closes.
 const FILES: [&str; 6] =
     ["lock", "host.id", "exosphere.db", "exosphere.db-wal", "exosphere.db-shm", "code"];
 
@@ -162,7 +162,7 @@ fn host_id(file: &mut File) -> io::Result<String> {
     {
         return Ok(id.to_string());
     }
-    let id = crate::ambient::random_id().to_string();
+    let id = crate::system::random_id().to_string();
     file.set_len(0)?;
     io::Seek::rewind(file)?;
     file.write_all(id.as_bytes())?;

@@ -7,7 +7,7 @@ use exosphere_sandbox::{Refused, SetupError};
 use exosphere_store::{OpenError, StoreError};
 use uuid::Uuid;
 
-use crate::key_file::KeyFileError;
+use crate::keys::file::KeyFileError;
 
 /// The error of a request to a host.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +148,7 @@ fn count(problems: &[Problem]) -> String {
 
 /// Logs an internal error, and returns the id that the caller sees.
 pub(crate) fn log_internal(why: &dyn std::fmt::Display) -> Uuid {
-    let id = crate::ambient::random_id();
+    let id = crate::system::random_id();
     tracing::error!(%id, %why, "internal error");
     id
 }

@@ -3,45 +3,20 @@
 //!
 //! Not here: SQL, WebAssembly, HTTP, and the meaning of an outcome.
 
-mod admission;
-mod ambient;
-mod cache;
-mod catalog;
-mod check;
-mod claims;
-mod committer;
-mod control;
+mod config;
 mod data_folder;
-mod descriptions;
-mod dispatcher;
-mod error;
-mod executor;
-mod heartbeat;
-mod host_work;
-mod inputs;
-mod key_file;
 mod keys;
-mod lifeline;
-mod namespaces;
-mod notifier;
-mod output_check;
-mod plugins;
-mod prefetch;
-mod probe;
-mod read;
-mod reading;
-mod recall;
-mod recovery;
-mod request;
-mod rotation;
-mod runs;
-mod secrets;
-mod staging;
-mod sweeps;
-mod tenants;
+mod service;
+mod execution;
+mod cluster;
+mod cache;
+mod host_work;
 mod watch;
+mod lifeline;
+mod check;
+mod error;
+mod system;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,11 +27,10 @@ use exosphere_sandbox::{Compiler, Sandbox, SandboxConfig};
 use exosphere_store::{Database, Notification, Store, StoreError};
 use tokio::runtime::Handle;
 
-pub use admission::{Capability, Checked, Remarks};
-pub use catalog::{GraphApplied, PluginUpload, Uploaded};
 pub use check::check;
-pub use control::{Redriven, StartRequest, Started};
+pub use config::{Config, DEFAULT_SLOTS, share_of};
 pub use error::{Effect, Error, StartError};
+pub use execution::json_budget::AnswerPlace;
 pub use exosphere_domain as domain;
 pub use exosphere_sandbox::{
     AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, FairPermit, HttpConfig,
@@ -67,89 +41,34 @@ pub use exosphere_store::{
     Page, Part, PluginEntry, PluginRow, Report, RunFilter, RunView, StateFilter, StateView,
     Unopened, Violation,
 };
-pub use key_file::KeyFileError;
-pub use keys::Keys;
-pub use namespaces::{NamespaceDetails, NamespaceSettings, PluginGrants};
-pub use read::{RunDetails, StateDetails};
-pub use reading::AnswerPlace;
-pub use rotation::{Rotated, RotationError, Sealing};
+pub use keys::file::KeyFileError;
+pub use keys::rotation::{Rotated, RotationError, Sealing};
+pub use keys::source::Keys;
+pub use service::admission::{Capability, Checked, Remarks};
+pub use service::catalog::{GraphApplied, PluginUpload, Uploaded};
+pub use service::namespaces::{NamespaceDetails, NamespaceSettings, PluginGrants};
+pub use service::queries::{RunDetails, StateDetails};
+pub use service::start::{Redriven, StartRequest, Started};
 
-use ambient::SystemClock;
-use committer::Committer;
+use cache::descriptions::Descriptions;
+use cache::namespaces::Tenants;
+use cache::runs::{Graphs, Runs};
+use cluster::heartbeat::Session;
+use cluster::notifier::Notifier;
+use cluster::probe::Probe;
+use cluster::{heartbeat, probe, recovery};
 use data_folder::DataFolder;
-use descriptions::Descriptions;
-use executor::Executor;
-use heartbeat::Session;
+use execution::committer::Committer;
+use execution::executor::Executor;
+use execution::json_budget::Large;
+use execution::prefetch::{MAX_AHEAD_PER_SLOT, Prefetch, Targets};
+use execution::secrets::{Declared, SecretSets};
+use execution::sweeps::Sweeps;
+use execution::{recall, sweeps};
 use host_work::HostWork;
 use lifeline::Lifeline;
-use notifier::Notifier;
-use prefetch::{MAX_AHEAD_PER_SLOT, Prefetch, Targets};
-use probe::Probe;
-use reading::Large;
-use runs::{Graphs, Runs};
-use secrets::{Declared, SecretSets};
-use sweeps::Sweeps;
-use tenants::Tenants;
+use system::SystemClock;
 use watch::Watchers;
-
-/// The configuration of a host.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The data folder of this host alone: key, code cache, and the database unless that
-    /// is elsewhere.
-    pub data: PathBuf,
-    /// The URL of a Postgres database, which many hosts may share.
-    pub database: Option<String>,
-    /// The source of the keys that encrypt secrets. Hosts that share a database share
-    /// them.
-    pub keys: Keys,
-    /// Slots: nodes that run at a time.
-    pub slots: u32,
-    /// Slots of one namespace, unless it has a number of its own.
-    pub namespace_slots: u32,
-    /// Limits of an attempt.
-    pub limits: Limits,
-    /// Destinations of nodes' HTTP requests, beyond the public internet.
-    pub http: HttpConfig,
-    /// Limits of the admission of a plugin.
-    pub admission: AdmissionLimits,
-    /// Bytes of compiled code that the folder may hold.
-    pub code_cache_bytes: u64,
-    /// Offset of this host's clock in milliseconds, for tests.
-    pub clock_offset: Millis,
-    /// The runtime for executions and other work on behalf of guests and callers
-    /// [default: the runtime that starts the host]. Commits, heartbeats and answers do
-    /// not depend on it.
-    pub work: Option<Handle>,
-}
-
-impl Config {
-    /// Creates the configuration of a host in a folder, with defaults for the rest.
-    pub fn new(data: impl Into<PathBuf>) -> Self {
-        Config {
-            data: data.into(),
-            database: None,
-            keys: Keys::default(),
-            slots: DEFAULT_SLOTS,
-            namespace_slots: share_of(DEFAULT_SLOTS),
-            limits: Limits::default(),
-            http: HttpConfig::default(),
-            admission: AdmissionLimits::default(),
-            code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
-            clock_offset: 0,
-            work: None,
-        }
-    }
-}
-
-/// Slots of a host, unless the operator sets them.
-pub const DEFAULT_SLOTS: u32 = 64;
-
-/// Returns how many of a host's slots one namespace may have, unless the operator sets
-/// that. It is three of four, so that other namespaces always have some.
-pub fn share_of(slots: u32) -> u32 {
-    slots.saturating_sub(slots / 4).max(1)
-}
 
 /// States that may be claimed for each slot: a running one, and those claimed ahead while
 /// executions are fast.

@@ -8,7 +8,7 @@ use exosphere_domain::state::RunStatus;
 use exosphere_store::{RunView, Touched};
 use tokio::sync::watch;
 
-use crate::read::WaitFor;
+use crate::service::queries::WaitFor;
 
 /// The latest event of a run, as its watchers know it.
 #[derive(Debug, Clone, Default)]

@@ -11,9 +11,10 @@ use std::time::Duration;
 use exosphere_domain::ids::{RunKey, StateId};
 use exosphere_store::{Answer, Member, RedrivePart, RunInfo, StoreError, Unswept};
 
+use crate::Parts;
 use crate::error::Error;
-use crate::request::Request;
-use crate::{Parts, staging};
+use crate::execution::staging;
+use crate::service::request::Request;
 
 /// States of one piece of a sweep or a redrive: about 5 ms of a commit.
 const STATES_PER_PIECE: u32 = 250;

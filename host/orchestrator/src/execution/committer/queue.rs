@@ -14,8 +14,8 @@ use super::WorkHint;
 use super::budget::{Budgets, Charge};
 use super::lanes::{Bounds, Lane, Lanes};
 use super::weight::label;
-use crate::claims::ClaimPermit;
-use crate::request::Reply;
+use crate::execution::claims::ClaimPermit;
+use crate::service::request::Reply;
 
 /// The bounds of one batch, chosen for commits of at most 50 ms on a machine with two
 /// cores.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::Host;
 use crate::error::Error;
-use crate::reading::AnswerPlace;
+use crate::execution::json_budget::AnswerPlace;
 use crate::watch::Latest;
 
 /// Failed states in the details of a run.

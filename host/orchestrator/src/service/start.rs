@@ -18,15 +18,15 @@ use exosphere_store::{Answer, KnownRun, Member, NewRun, RunInfo};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::ambient::fresh_id;
+use crate::Host;
+use crate::cache::runs::Current;
 use crate::error::{Error, log_internal};
+use crate::execution::sweeps::{self, Reopened};
 use crate::host_work::{Bounds, INLINE_STEPS, Meter, REQUEST_STEPS};
-use crate::read::{RunDetails, WaitFor};
-use crate::request::{Asked, Late, Request};
-use crate::runs::Current;
-use crate::sweeps::Reopened;
+use crate::service::queries::{RunDetails, WaitFor};
+use crate::service::request::{Asked, Late, Request};
+use crate::system::fresh_id;
 use crate::watch::Latest;
-use crate::{Host, sweeps};
 
 /// A request to start a run.
 #[derive(Default)]

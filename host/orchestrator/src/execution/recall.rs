@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use exosphere_domain::ids::{NamespaceKey, RunKey};
 
 use crate::Parts;
-use crate::claims::HeldStates;
-use crate::prefetch::Targets;
+use crate::execution::claims::HeldStates;
+use crate::execution::prefetch::Targets;
 
 /// Check interval, while more states are claimed than executed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -104,8 +104,8 @@ fn surplus(held: &HeldStates, targets: &Targets) -> Surpluses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claims::HeldOf;
-    use crate::prefetch::Target;
+    use crate::execution::claims::HeldOf;
+    use crate::execution::prefetch::Target;
 
     #[test]
     fn surplus_is_counted_on_every_level() {

@@ -10,9 +10,9 @@ use exosphere_store::{Answer, Committed, Leased, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Parts;
-use crate::claims::ClaimPermit;
-use crate::executor::dispatch;
-use crate::request::Reply;
+use crate::execution::claims::ClaimPermit;
+use crate::execution::executor::dispatch;
+use crate::service::request::Reply;
 
 /// A message to the dispatcher.
 pub(crate) enum DispatchMessage {

@@ -15,10 +15,11 @@ use exosphere_domain::plan::{End, give_up};
 use exosphere_domain::state::NewState;
 use exosphere_store::{Answer, Finished, Leftover, Member, Stage, Staged, StoreError};
 
-use crate::claims::ClaimPermit;
-use crate::committer::{BATCH_BYTES, ROW_BYTES, weight_of_end};
+use crate::Parts;
 use crate::error::internal;
-use crate::{Parts, sweeps};
+use crate::execution::claims::ClaimPermit;
+use crate::execution::committer::{BATCH_BYTES, ROW_BYTES, weight_of_end};
+use crate::execution::sweeps;
 
 /// The weight from which an end is staged, in bytes: two batches. A fanout of 2,000 is
 /// written at once, a wider one in pieces.

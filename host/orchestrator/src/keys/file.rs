@@ -79,7 +79,7 @@ fn read_bytes(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 /// counts.
 fn make(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let bytes = Keyring::fresh().to_bytes();
-    let draft = beside(file, &crate::ambient::random_id().to_string());
+    let draft = beside(file, &crate::system::random_id().to_string());
     let named = write(&draft, &bytes, None).and_then(|()| fs::hard_link(&draft, file));
     fs::remove_file(&draft)?;
     match named {

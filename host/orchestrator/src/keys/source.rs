@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use exosphere_store::{Keyring, SecretCipher};
 
-use crate::key_file::{self, KeyFileError};
+use crate::keys::file::{self as key_file, KeyFileError};
 
 /// The source of the keys. Hosts that share a database share them.
 #[derive(Debug, Clone, Default)]

@@ -14,9 +14,9 @@ use exosphere_store::{Leased, MemberRow, OutputSize, RunInfo, Store, StoreError}
 use serde_json::{Map, Value};
 
 use crate::Parts;
-use crate::claims::ClaimPermit;
 use crate::error::internal;
-use crate::reading::Reading;
+use crate::execution::claims::ClaimPermit;
+use crate::execution::json_budget::Reading;
 
 /// Bytes of outputs that are read ahead for one batch. Each output may have an equal
 /// share; larger ones are read by each state itself.

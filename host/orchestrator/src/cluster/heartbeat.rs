@@ -17,9 +17,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::committer::WorkHint;
-use crate::notifier::Notifier;
-use crate::{Parts, recovery, sweeps};
+use crate::Parts;
+use crate::cluster::notifier::Notifier;
+use crate::cluster::recovery;
+use crate::execution::committer::WorkHint;
+use crate::execution::sweeps;
 
 /// Interval between heartbeats. A lease (10 s) survives two missed heartbeats, and
 /// another host's heartbeat finds a dead host after at most 14 s.

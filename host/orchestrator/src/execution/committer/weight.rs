@@ -109,7 +109,7 @@ pub(super) mod tests {
     }
 
     /// Builds the end of an execution.
-    pub(in crate::committer) fn ended(end: End) -> Finished {
+    pub(in crate::execution::committer) fn ended(end: End) -> Finished {
         let name = || "n".parse().unwrap();
         let run = Arc::new(RunInfo {
             key: RunKey(1),

@@ -14,8 +14,8 @@ use exosphere_store::{RunInfo, SecretRows, StoreError};
 use crate::Parts;
 use crate::cache::Cache;
 use crate::error::internal;
+use crate::execution::inputs::NoInputs;
 use crate::host_work::Bounds;
-use crate::inputs::NoInputs;
 
 /// Revisions that are cached; all are dropped when one more comes.
 const MOST: usize = 4096;

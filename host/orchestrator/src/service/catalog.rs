@@ -17,11 +17,11 @@ use exosphere_store::{
 use serde_json::Value;
 
 use crate::Host;
-use crate::admission::Remarks;
-use crate::descriptions::Described;
+use crate::cache::descriptions::Described;
 use crate::error::{Error, log_internal};
+use crate::execution::json_budget::AnswerPlace;
 use crate::host_work::{Bounds, Meter, REQUEST_STEPS};
-use crate::reading::AnswerPlace;
+use crate::service::admission::Remarks;
 
 /// An upload of a plugin.
 #[derive(Debug)]

@@ -37,10 +37,10 @@ pub(crate) use queue::BATCH_BYTES;
 use queue::{Queue, Taken, Waiting};
 pub(crate) use weight::{ROW_BYTES, end as weight_of_end};
 
-use crate::claims::{ClaimPermit, ClaimTable, HeldStates};
-use crate::dispatcher::{self, CommitEffects, DispatchMessage};
 use crate::error::internal;
-use crate::request::Reply;
+use crate::execution::claims::{ClaimPermit, ClaimTable, HeldStates};
+use crate::execution::dispatcher::{self, CommitEffects, DispatchMessage};
+use crate::service::request::Reply;
 use crate::{HELD_PER_SLOT, Parts};
 
 /// The shortest and the longest backoff while the database is unavailable.
@@ -511,7 +511,7 @@ impl CommitLoop {
     /// commit that seemed to fail went through, and its claims were never delivered.
     async fn give_back_unknown(&mut self) {
         let (parts, room) = (self.parts.clone(), self.work.room.clone());
-        let unknown = async move { crate::recovery::unknown(&parts, &room).await };
+        let unknown = async move { crate::cluster::recovery::unknown(&parts, &room).await };
         let unknown = self.host.spawn(unknown).await.unwrap_or_else(|ended| {
             Err(StoreError::Unavailable(format!("the look for them ended early: {ended}")))
         });

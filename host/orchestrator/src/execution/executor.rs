@@ -34,18 +34,18 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::Parts;
-use crate::claims::ClaimPermit;
-use crate::committer::BACKOFF;
+use crate::cache::namespaces::Tenant;
 use crate::error::internal;
+use crate::execution::claims::ClaimPermit;
+use crate::execution::committer::BACKOFF;
+use crate::execution::inputs::{NoInputs, inputs, read_ahead, text};
+use crate::execution::json_budget::Reading;
+use crate::execution::output_check::{OutputCheck, Progress};
+use crate::execution::plugins::{self, NotReady};
+use crate::execution::prefetch::LARGE_RUN;
+use crate::execution::secrets::secrets;
+use crate::execution::staging;
 use crate::host_work::{Bounds, Done, INLINE_STEPS, JobLost, Meter};
-use crate::inputs::{NoInputs, inputs, read_ahead, text};
-use crate::output_check::{OutputCheck, Progress};
-use crate::plugins::{self, NotReady};
-use crate::prefetch::LARGE_RUN;
-use crate::reading::Reading;
-use crate::secrets::secrets;
-use crate::staging;
-use crate::tenants::Tenant;
 
 /// The executor: its slots, and the tasks of the states under execution.
 pub(crate) struct Executor {
@@ -597,7 +597,7 @@ async fn finished(
 ) -> Option<Finished> {
     let Ended { outcome, journal, logs, usage, limits, slot: _ } = ended;
     let limits = limits.unwrap_or_else(|| parts.limits.clone());
-    let (state, jitter) = (leased.state, crate::ambient::jitter());
+    let (state, jitter) = (leased.state, crate::system::jitter());
     let needed = numbers_needed(&run.graph, &state, &outcome);
     let planned = match numbers(parts, needed).await {
         Ok(numbers) if needed > PLANNED_AT_ONCE => {

@@ -16,8 +16,8 @@ use exosphere_store::{
 };
 
 use crate::data_folder::database_in;
-use crate::key_file::{self, KeyFileError};
-use crate::keys::Keys;
+use crate::keys::file::{self as key_file, KeyFileError};
+use crate::keys::source::Keys;
 
 /// A database, and the source of its keys.
 #[derive(Debug, Clone)]

@@ -1,6 +1,10 @@
-//! A cache bounded by weight, which evicts the least recently used values first.
-//!
-//! Not here: the values, and how their weight is computed.
+//! The one cache of the host, bounded by weight, which evicts the least recently used
+//! values first. The modules below have its uses, apart from secrets
+//! (`execution/secrets.rs`).
+
+pub(crate) mod runs;
+pub(crate) mod descriptions;
+pub(crate) mod namespaces;
 
 use std::collections::HashMap;
 use std::hash::Hash;

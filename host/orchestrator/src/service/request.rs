@@ -12,8 +12,8 @@ use exosphere_store::{Answer, Member, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::committer::Committer;
 use crate::error::{Effect, Error};
+use crate::execution::committer::Committer;
 
 /// Time within which a request must be committed. Callers are answered within five
 /// seconds; the rest is for showing the result.

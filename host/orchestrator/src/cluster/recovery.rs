@@ -11,7 +11,7 @@ use exosphere_store::{Answer, Finished, Member, StoreError};
 use futures::future::join_all;
 
 use crate::Parts;
-use crate::claims::ClaimTable;
+use crate::execution::claims::ClaimTable;
 
 /// States that one transaction reclaims.
 const AT_A_TIME: u32 = 500;
@@ -74,7 +74,7 @@ async fn ended(
         }
         Err(error) => return Err(error),
     };
-    let jitter = crate::ambient::jitter();
+    let jitter = crate::system::jitter();
     let changes = match plan(&run.graph, &state, outcome, jitter, &NoNumbers) {
         Ok(changes) => changes,
         Err(misfit) => {
