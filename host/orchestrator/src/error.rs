@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_problem_is_one() {
+    fn problems_are_counted_in_words() {
         let said = |count: usize| {
             let problem = Problem { path: "$".into(), message: "no".into() };
             let what = "the grants of web".to_owned();

@@ -26,14 +26,14 @@ pub(crate) struct SystemClock {
 impl SystemClock {
     /// Creates a clock that is off by `offset` milliseconds, which a host must be able to
     /// live with.
-    pub(crate) fn off_by(offset: Millis) -> Self {
+    pub(crate) fn with_offset(offset: Millis) -> Self {
         let (begun, lead) = (Instant::now(), Arc::new(AtomicI64::new(Millis::MIN)));
         SystemClock { offset, begun, lead }
     }
 
     /// Makes the clock show `time` or later from now on. Returns how far the wall clock
     /// lags, in milliseconds.
-    pub(crate) fn go_on_from(&self, time: Millis) -> Millis {
+    pub(crate) fn advance_to(&self, time: Millis) -> Millis {
         let (wall, passed) = (self.wall(), self.passed());
         self.show(time, passed);
         time.saturating_sub(wall).max(0)
@@ -75,7 +75,7 @@ pub(crate) fn jitter() -> f64 {
 }
 
 /// Returns a new id. Ids of a later time sort after it.
-pub(crate) fn fresh_id(now: Millis) -> Uuid {
+pub(crate) fn time_ordered_id(now: Millis) -> Uuid {
     let now = now.max(0).unsigned_abs();
     let since = uuid::Timestamp::from_unix(
         uuid::NoContext,
@@ -97,8 +97,8 @@ mod tests {
     const HOUR: Millis = 3_600_000;
 
     #[test]
-    fn a_clock_set_back_goes_on() {
-        let clock = SystemClock::off_by(0);
+    fn a_clock_set_back_continues() {
+        let clock = SystemClock::with_offset(0);
         assert_eq!(clock.show(10 * HOUR, 0), 10 * HOUR);
         assert_eq!(clock.show(10 * HOUR + 5, 5), 10 * HOUR + 5);
         // Set back by an hour: real time passes all the same.
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_clock_set_forward_is_followed() {
-        let clock = SystemClock::off_by(0);
+        let clock = SystemClock::with_offset(0);
         clock.show(10 * HOUR, 0);
         // A suspended machine: hours on the wall, none on the monotonic clock.
         assert_eq!(clock.show(18 * HOUR, 7), 18 * HOUR);
@@ -116,19 +116,19 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_goes_on_from_the_latest_commit() {
-        let clock = SystemClock::off_by(-HOUR);
+    fn a_clock_continues_from_the_latest_commit() {
+        let clock = SystemClock::with_offset(-HOUR);
         let latest = clock.now() + HOUR;
-        let ahead = clock.go_on_from(latest);
+        let ahead = clock.advance_to(latest);
         assert!((HOUR - 1_000..=HOUR).contains(&ahead), "{ahead}");
         assert!(clock.now() >= latest);
-        assert_eq!(clock.go_on_from(latest - 2 * HOUR), 0);
+        assert_eq!(clock.advance_to(latest - 2 * HOUR), 0);
         assert!(clock.now() >= latest);
     }
 
     #[test]
-    fn many_threads_never_see_it_go_back() {
-        let clock = SystemClock::off_by(0);
+    fn no_thread_sees_the_clock_go_back() {
+        let clock = SystemClock::with_offset(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {

@@ -14,22 +14,22 @@ use crate::cache::Cache;
 use crate::host_work::{Bounds, HostWork};
 
 /// Bytes of a description up to which it is read inline.
-const SMALL_BYTES: usize = 64 * 1024;
+const MAX_INLINE_BYTES: usize = 64 * 1024;
 
 /// Bytes of memory from which a description is heavy.
-const HEAVY_WEIGHT: u64 = 2 * 1024 * 1024;
+const HEAVY_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Bytes of all cached descriptions: light ones, and heavy ones, which evict no light
 /// ones.
-const CACHE_WEIGHTS: (u64, u64) = (64 * 1024 * 1024, 128 * 1024 * 1024);
+const MAX_CACHE_BYTES: (u64, u64) = (64 * 1024 * 1024, 128 * 1024 * 1024);
 
 /// The nodes of a plugin by name.
-pub(crate) struct Described(BTreeMap<Name, Arc<DescribedNode>>);
+pub(crate) struct DescribedPlugin(BTreeMap<Name, Arc<DescribedNode>>);
 
-impl Described {
-    fn of(nodes: Vec<NodeDescription>) -> Self {
+impl DescribedPlugin {
+    fn new(nodes: Vec<NodeDescription>) -> Self {
         let node = |node: NodeDescription| (node.name.clone(), Arc::new(node.into()));
-        Described(nodes.into_iter().map(node).collect())
+        DescribedPlugin(nodes.into_iter().map(node).collect())
     }
 
     pub(crate) fn get(&self, node: &Name) -> Option<&Arc<DescribedNode>> {
@@ -43,27 +43,27 @@ impl Described {
 }
 
 /// The cache of descriptions by digest.
-pub(crate) struct Descriptions {
-    light: Cache<Digest, Arc<Described>>,
-    heavy: Cache<Digest, Arc<Described>>,
+pub(crate) struct DescriptionCache {
+    light: Cache<Digest, Arc<DescribedPlugin>>,
+    heavy: Cache<Digest, Arc<DescribedPlugin>>,
 }
 
-impl Default for Descriptions {
+impl Default for DescriptionCache {
     fn default() -> Self {
-        let (light, heavy) = CACHE_WEIGHTS;
-        Descriptions { light: Cache::new(light), heavy: Cache::new(heavy) }
+        let (light, heavy) = MAX_CACHE_BYTES;
+        DescriptionCache { light: Cache::new(light), heavy: Cache::new(heavy) }
     }
 }
 
-impl Descriptions {
-    fn cached(&self, digest: &Digest) -> Option<Arc<Described>> {
+impl DescriptionCache {
+    fn cached(&self, digest: &Digest) -> Option<Arc<DescribedPlugin>> {
         self.light.get(digest).or_else(|| self.heavy.get(digest))
     }
 
-    fn put(&self, digest: Digest, described: &Arc<Described>) {
+    fn insert(&self, digest: Digest, described: &Arc<DescribedPlugin>) {
         let weight = described.weight();
-        let cache = if weight > HEAVY_WEIGHT { &self.heavy } else { &self.light };
-        cache.put(digest, described.clone(), weight);
+        let cache = if weight > HEAVY_BYTES { &self.heavy } else { &self.light };
+        cache.insert(digest, described.clone(), weight);
     }
 
     /// Returns the nodes of a plugin. If they are not cached they are read, large ones in
@@ -73,26 +73,25 @@ impl Descriptions {
         (store, work): (&Store, &HostWork),
         namespace: &Name,
         digest: Digest,
-    ) -> Result<Arc<Described>, StoreError> {
+    ) -> Result<Arc<DescribedPlugin>, StoreError> {
         if let Some(described) = self.cached(&digest) {
             return Ok(described);
         }
         let missing = || StoreError::Data(format!("the description of plugin {digest} is missing"));
         let text = store.description(digest).await?.ok_or_else(missing)?;
-        let described = match text.len() <= SMALL_BYTES {
-            true => Described::of(description(&text, digest)?),
-            false => {
-                let turn = work.loading(namespace).await;
-                if let Some(described) = self.cached(&digest) {
-                    return Ok(described);
-                }
-                let read = move |_: &_| description(&text, digest).map(Described::of);
-                let read = work.run(turn, Bounds::steps(u64::MAX), read).await;
-                read.map_err(|lost| StoreError::Data(lost.to_string()))?.value?
+        let described = if text.len() <= MAX_INLINE_BYTES {
+            DescribedPlugin::new(description(&text, digest)?)
+        } else {
+            let turn = work.loading(namespace).await;
+            if let Some(described) = self.cached(&digest) {
+                return Ok(described);
             }
+            let read = move |_: &_| description(&text, digest).map(DescribedPlugin::new);
+            let read = work.run(turn, Bounds::steps(u64::MAX), read).await;
+            read.map_err(|lost| StoreError::Data(lost.to_string()))?.value?
         };
         let described = Arc::new(described);
-        self.put(digest, &described);
+        self.insert(digest, &described);
         Ok(described)
     }
 }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use exosphere_store::{Answer, Committed, Leased, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::Parts;
 use crate::execution::claims::ClaimPermit;
+use crate::execution::committer::Reply;
 use crate::execution::executor::dispatch;
-use crate::service::request::Reply;
+use crate::parts::Parts;
 
 /// A message to the dispatcher.
 pub(crate) enum DispatchMessage {
@@ -34,25 +34,25 @@ pub(crate) struct CommitEffects {
 /// Starts the dispatcher. The channel needs no bound of its own: each entry holds a claim
 /// permit or has a caller that waits for it.
 pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<DispatchMessage> {
-    let (results, mut queue) = mpsc::unbounded_channel();
+    let (effects, mut queue) = mpsc::unbounded_channel();
     let guard = parts.lifeline.guard("the dispatcher of commit effects");
     tokio::spawn(async move {
-        while let Some(step) = queue.recv().await {
-            match step {
-                DispatchMessage::Committed(result) => deliver(&parts, *result),
+        while let Some(message) = queue.recv().await {
+            match message {
+                DispatchMessage::Committed(effects) => deliver(&parts, *effects),
                 DispatchMessage::Drained(done) => drop(done.send(())),
             }
         }
         guard.end();
     });
-    results
+    effects
 }
 
-fn deliver(parts: &Arc<Parts>, result: CommitEffects) {
-    let CommitEffects { mut done, answers, leased } = result;
-    parts.executor.heed(&done.touched);
-    parts.watchers.tell(&done.touched, std::mem::take(&mut done.ended));
-    parts.notifier.enqueue(&done);
+fn deliver(parts: &Arc<Parts>, effects: CommitEffects) {
+    let CommitEffects { mut done, answers, leased } = effects;
+    parts.pipeline.executor.on_runs_changed(&done.touched);
+    parts.pipeline.watchers.publish(&done.touched, std::mem::take(&mut done.ended));
+    parts.cluster.notifier.enqueue(&done);
     for (reply, answer) in answers {
         reply.send(answer);
     }

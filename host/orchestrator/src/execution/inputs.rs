@@ -13,24 +13,24 @@ use exosphere_domain::limits::{Limit, Limits};
 use exosphere_store::{Leased, MemberRow, OutputSize, RunInfo, Store, StoreError};
 use serde_json::{Map, Value};
 
-use crate::Parts;
 use crate::error::internal;
 use crate::execution::claims::ClaimPermit;
-use crate::execution::json_budget::Reading;
+use crate::execution::json_budget::JsonBudget;
+use crate::parts::Parts;
 
 /// Bytes of outputs that are read ahead for one batch. Each output may have an equal
 /// share; larger ones are read by each state itself.
-const AHEAD_BYTES: usize = 16 * 1024 * 1024;
+const MAX_PREFETCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bytes of a gather's texts in memory at a time, or one output if that is larger. The
 /// fields picked out of them stay, and are bounded by `json_bytes`.
-const PAGE_BYTES: u64 = 8 * 1024 * 1024;
+const MAX_PAGE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Outputs that one read asks for.
-const PAGE_OUTPUTS: usize = 10_000;
+const MAX_PAGE_OUTPUTS: usize = 10_000;
 
 /// The reason for which a state has no inputs.
-pub(crate) enum NoInputs {
+pub(crate) enum InputError {
     /// The state fails.
     Failed(Failure),
     /// The inputs cannot be read now.
@@ -38,36 +38,38 @@ pub(crate) enum NoInputs {
     Cancelled,
 }
 
-impl From<Failure> for NoInputs {
+impl From<Failure> for InputError {
     fn from(failure: Failure) -> Self {
-        NoInputs::Failed(failure)
+        InputError::Failed(failure)
     }
 }
 
-impl From<StoreError> for NoInputs {
+impl From<StoreError> for InputError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Data(_) => NoInputs::Failed(internal(&error)),
+            StoreError::Data(_) => InputError::Failed(internal(&error)),
             StoreError::Contention(why)
             | StoreError::Unavailable(why)
-            | StoreError::Unknown(why) => NoInputs::Unavailable(why),
+            | StoreError::Unknown(why) => InputError::Unavailable(why),
         }
     }
 }
 
 /// Reads the outputs that some claimed states need, all at once. Each state reads the
 /// rest itself, and fails if it cannot.
-pub(crate) async fn read_ahead(parts: &Parts, leased: &mut [(Leased, ClaimPermit)]) {
+pub(crate) async fn prefetch_outputs(parts: &Parts, leased: &mut [(Leased, ClaimPermit)]) {
     let mut wanted = Vec::new();
     for (leased, _) in leased.iter() {
-        let Ok(run) = parts.runs.get(&parts.store, leased.state.run).await else { continue };
+        let Ok(run) = parts.caches.runs.get(&parts.db.store, leased.state.run).await else {
+            continue;
+        };
         let Some(node) = run.graph.get(leased.state.place.node) else { continue };
         let refs = leased.state.place.refs.iter();
         wanted.extend(refs.filter(|from| node.singles().contains(&from.node)).copied());
     }
     let pairs: Vec<_> = wanted.iter().map(|from| (from.state, from.output)).collect();
-    let share = (AHEAD_BYTES / pairs.len().max(1)) as i64;
-    let Ok(outputs) = parts.store.outputs_at(&pairs, share).await else { return };
+    let share = (MAX_PREFETCH_BYTES / pairs.len().max(1)) as i64;
+    let Ok(outputs) = parts.db.store.outputs_at(&pairs, share).await else { return };
     let outputs: HashMap<_, Arc<str>> =
         outputs.into_iter().map(|(at, body)| (at, body.into())).collect();
     for (leased, _) in leased {
@@ -80,17 +82,17 @@ pub(crate) async fn read_ahead(parts: &Parts, leased: &mut [(Leased, ClaimPermit
 }
 
 /// Renders the inputs of a state. The memory of the sources and of the inputs counts in
-/// `reading`.
-pub(crate) async fn inputs(
+/// `json`.
+pub(crate) async fn render_inputs(
     store: &Store,
     run: &RunInfo,
     leased: &Leased,
     limits: &Limits,
-    reading: &mut Reading<'_>,
-) -> Result<Map<String, Value>, NoInputs> {
-    let sources = sources(store, run, leased, reading).await?;
-    let (node, weight) = (leased.state.place.node, reading.weight());
-    if !reading.has_turn() {
+    json: &mut JsonBudget<'_>,
+) -> Result<Map<String, Value>, InputError> {
+    let sources = read_sources(store, run, leased, json).await?;
+    let (node, weight) = (leased.state.place.node, json.weight());
+    if !json.has_turn() {
         return Ok(render(&run.graph, node, &sources, weight, limits)?);
     }
     let (graph, limits) = (run.graph.clone(), limits.clone());
@@ -100,67 +102,67 @@ pub(crate) async fn inputs(
 }
 
 /// Returns the text of rendered inputs, if it is within the limit.
-pub(crate) fn text(inputs: &Value, limits: &Limits) -> Result<String, Failure> {
+pub(crate) fn to_text(inputs: &Value, limits: &Limits) -> Result<String, Failure> {
     let text = inputs.to_string();
-    match text.len() > limits.size(Limit::InputBytes) {
-        true => Err(limits.reached(Limit::InputBytes)),
-        false => Ok(text),
+    if text.len() > limits.size(Limit::InputBytes) {
+        return Err(limits.reached(Limit::InputBytes));
     }
+    Ok(text)
 }
 
-async fn sources(
+async fn read_sources(
     store: &Store,
     run: &RunInfo,
     leased: &Leased,
-    reading: &mut Reading<'_>,
-) -> Result<Sources, NoInputs> {
+    json: &mut JsonBudget<'_>,
+) -> Result<Sources, InputError> {
     let place = &leased.state.place;
     let node = run.graph.node(place.node);
     let mut sources = Sources { store: leased.fixed.clone(), ..Sources::default() };
     if place.node == run.graph.root() {
-        let given = reading.value(&run.inputs).await?;
+        let given = json.read_value(&run.inputs).await?;
         let Value::Object(given) = given else {
             return Err(internal(&format!("the inputs of run {} are no object", run.id)).into());
         };
         sources.given = Some(given);
     }
-    let mut picking = Picking { store, graph: &run.graph, node: place.node, reading };
-    sources.singles = singles(node, leased, &mut picking).await?;
+    let mut picker = FieldPicker { store, graph: &run.graph, node: place.node, json };
+    sources.singles = pick_singles(node, leased, &mut picker).await?;
     if let Some(unites) = &node.unites
         && (!node.gathers().is_empty() || node.wants_branches())
     {
-        let below = Below::read(run, leased, node, unites, &mut picking).await?;
-        below.fill(run, leased, &mut sources);
+        let scope = ScopeData::read(run, leased, node, unites, &mut picker).await?;
+        scope.fill(run, leased, &mut sources);
     }
     Ok(sources)
 }
 
 /// Picks the fields that one node names out of the outputs of other nodes. The other
 /// fields of an output are read and never built.
-struct Picking<'a, 'r> {
+struct FieldPicker<'a, 'r> {
     store: &'a Store,
     graph: &'a Arc<Graph>,
     /// The node that names the fields.
     node: NodeIx,
-    reading: &'a mut Reading<'r>,
+    json: &'a mut JsonBudget<'r>,
 }
 
 /// The node and the state of an output.
 type Origin = (NodeIx, StateId);
 
-impl Picking<'_, '_> {
+impl FieldPicker<'_, '_> {
     /// Picks the named fields out of some outputs, in their order.
     async fn pick(
         &mut self,
         outputs: Vec<(Origin, impl AsRef<str> + Send + 'static)>,
     ) -> Result<Vec<(Origin, Arc<PickedFields>)>, Failure> {
         let (graph, node) = (self.graph.clone(), self.node);
-        let pick = move |(of, _): &Origin, text: &str, room: &mut u64| {
+        let pick = move |(of, _): &Origin, text: &str, remaining: &mut u64| {
             let none = FieldSet::default();
             let fields = graph.node(node).fields(*of).unwrap_or(&none);
-            fields.pick(text, room).map(Arc::new)
+            fields.pick(text, remaining).map(Arc::new)
         };
-        self.reading.texts(outputs, pick).await
+        self.json.read_texts(outputs, pick).await
     }
 
     /// Picks the named fields out of outputs whose sizes alone are known. It reads a page
@@ -169,11 +171,11 @@ impl Picking<'_, '_> {
         &mut self,
         sizes: Vec<OutputSize>,
         node_of: impl Fn(StateId) -> Option<NodeIx>,
-    ) -> Result<Vec<(Origin, Arc<PickedFields>)>, NoInputs> {
+    ) -> Result<Vec<(Origin, Arc<PickedFields>)>, InputError> {
         let mut picked = Vec::new();
         for page in pages(&sizes) {
-            self.reading.acquire_turn().await;
-            self.reading.check_deadline()?;
+            self.json.acquire_turn().await;
+            self.json.check_deadline()?;
             let wanted: Vec<_> = page.iter().map(|size| (size.state, size.number)).collect();
             let mut bodies = self.store.outputs_at(&wanted, i64::MAX).await?;
             let mut outputs = Vec::with_capacity(wanted.len());
@@ -188,16 +190,16 @@ impl Picking<'_, '_> {
     }
 }
 
-/// Splits outputs into pages of [`PAGE_BYTES`], or of one output.
+/// Splits outputs into pages of [`MAX_PAGE_BYTES`], or of one output.
 fn pages(sizes: &[OutputSize]) -> Vec<&[OutputSize]> {
     let (mut pages, mut rest) = (Vec::new(), sizes);
     while !rest.is_empty() {
         let mut bytes = 0;
         let fits = |size: &&OutputSize| {
             bytes += size.bytes;
-            bytes <= PAGE_BYTES
+            bytes <= MAX_PAGE_BYTES
         };
-        let count = rest.iter().take(PAGE_OUTPUTS).take_while(fits).count().max(1);
+        let count = rest.iter().take(MAX_PAGE_OUTPUTS).take_while(fits).count().max(1);
         let (page, after) = rest.split_at(count);
         pages.push(page);
         rest = after;
@@ -210,11 +212,11 @@ fn not_stored(state: StateId, number: u32) -> Failure {
 }
 
 /// Picks the fields of the outputs on the state's branch that its inputs name.
-async fn singles(
+async fn pick_singles(
     node: &Node,
     leased: &Leased,
-    picking: &mut Picking<'_, '_>,
-) -> Result<HashMap<NodeIx, Arc<PickedFields>>, NoInputs> {
+    picker: &mut FieldPicker<'_, '_>,
+) -> Result<HashMap<NodeIx, Arc<PickedFields>>, InputError> {
     let mut found = HashMap::new();
     for wanted in node.singles() {
         let from = leased.state.place.refs.iter().find(|from| from.node == *wanted);
@@ -227,20 +229,20 @@ async fn singles(
             Some((_, body)) => body.clone(),
             // An output that was not read ahead is large: one at a time.
             None => {
-                picking.reading.acquire_turn().await;
+                picker.json.acquire_turn().await;
                 let at = (from.state, from.output);
-                let body = picking.store.outputs_at(&[at], i64::MAX).await?.remove(&at);
+                let body = picker.store.outputs_at(&[at], i64::MAX).await?.remove(&at);
                 body.ok_or_else(|| not_stored(from.state, from.output))?.into()
             }
         };
-        let picked = picking.pick(vec![(origin, body)]).await?;
+        let picked = picker.pick(vec![(origin, body)]).await?;
         found.extend(picked.into_iter().map(|((node, _), picked)| (node, picked)));
     }
     Ok(found)
 }
 
-/// The outputs and members below a unite.
-struct Below {
+/// The outputs and members in the scope of a unite.
+struct ScopeData {
     source: NodeIx,
     above: exosphere_domain::path::Path,
     branches: u32,
@@ -250,44 +252,42 @@ struct Below {
     wants_branches: bool,
 }
 
-impl Below {
+impl ScopeData {
     async fn read(
         run: &RunInfo,
         leased: &Leased,
         node: &Node,
         unites: &Unites,
-        picking: &mut Picking<'_, '_>,
-    ) -> Result<Self, NoInputs> {
-        let (store, key, unite) = (picking.store, run.key, leased.state.id);
+        picker: &mut FieldPicker<'_, '_>,
+    ) -> Result<Self, InputError> {
+        let (store, key, unite) = (picker.store, run.key, leased.state.id);
         let (state, above, branches) = store.source_of(unite).await?;
         let (source, wanted) = (unites.source, node.gathers().to_vec());
-        let outputs = match wanted.contains(&source) {
-            true => Below::outputs(state, source, picking).await?,
-            false => Vec::new(),
+        let outputs = if wanted.contains(&source) {
+            ScopeData::outputs(state, source, picker).await?
+        } else {
+            Vec::new()
         };
         let rows = store.members(key, &above, &unites.region).await?;
-        let mut picked = Below::members(key, &above, &wanted, &rows, picking).await?;
-        let members = rows.into_iter().map(|row| member(row, &mut picked)).collect();
+        let mut picked = ScopeData::members(key, &above, &wanted, &rows, picker).await?;
+        let members = rows.into_iter().map(|row| to_member(row, &mut picked)).collect();
         let wants_branches = node.wants_branches();
-        Ok(Below { source, above, branches, outputs, members, wanted, wants_branches })
+        Ok(ScopeData { source, above, branches, outputs, members, wanted, wants_branches })
     }
 
     /// Picks the named fields of the outputs of the execution that is united.
     async fn outputs(
         state: StateId,
         source: NodeIx,
-        picking: &mut Picking<'_, '_>,
-    ) -> Result<Vec<Arc<PickedFields>>, NoInputs> {
-        let store = picking.store;
-        let picked = match store.output_bytes(state).await? > PAGE_BYTES {
-            true => {
-                let sizes = store.output_sizes(state).await?;
-                picking.pick_pages(sizes, |_| Some(source)).await?
-            }
-            false => {
-                let bodies = store.outputs_of(state).await?.into_iter();
-                picking.pick(bodies.map(|body| ((source, state), body)).collect()).await?
-            }
+        picker: &mut FieldPicker<'_, '_>,
+    ) -> Result<Vec<Arc<PickedFields>>, InputError> {
+        let store = picker.store;
+        let picked = if store.output_bytes(state).await? > MAX_PAGE_BYTES {
+            let sizes = store.output_sizes(state).await?;
+            picker.pick_pages(sizes, |_| Some(source)).await?
+        } else {
+            let bodies = store.outputs_of(state).await?.into_iter();
+            picker.pick(bodies.map(|body| ((source, state), body)).collect()).await?
         };
         Ok(picked.into_iter().map(|(_, output)| output).collect())
     }
@@ -298,21 +298,21 @@ impl Below {
         above: &exosphere_domain::path::Path,
         wanted: &[NodeIx],
         rows: &[MemberRow],
-        picking: &mut Picking<'_, '_>,
-    ) -> Result<HashMap<StateId, Vec<Arc<PickedFields>>>, NoInputs> {
-        let store = picking.store;
+        picker: &mut FieldPicker<'_, '_>,
+    ) -> Result<HashMap<StateId, Vec<Arc<PickedFields>>>, InputError> {
+        let store = picker.store;
         let nodes: HashMap<StateId, NodeIx> = rows.iter().map(|row| (row.id, row.node)).collect();
         let node_of = |state: StateId| nodes.get(&state).copied();
         let all = match store.member_bytes(run, above, wanted).await? {
             0 => Vec::new(),
-            bytes if bytes > PAGE_BYTES => {
+            bytes if bytes > MAX_PAGE_BYTES => {
                 let sizes = store.member_sizes(run, above, wanted).await?;
-                picking.pick_pages(sizes, node_of).await?
+                picker.pick_pages(sizes, node_of).await?
             }
             _ => {
                 let bodies = store.member_outputs(run, above, wanted).await?.into_iter();
                 let origin = |(state, body)| Some(((node_of(state)?, state), body));
-                picking.pick(bodies.filter_map(origin).collect()).await?
+                picker.pick(bodies.filter_map(origin).collect()).await?
             }
         };
         let mut picked: HashMap<StateId, Vec<_>> = HashMap::new();
@@ -325,9 +325,10 @@ impl Below {
     fn fill(self, run: &RunInfo, leased: &Leased, sources: &mut Sources) {
         let graph = &run.graph;
         for node in &self.wanted {
-            let entries = match *node == self.source {
-                true => self.outputs.iter().cloned().map(Gathered::Output).collect(),
-                false => gather(graph, *node, &self.members),
+            let entries = if *node == self.source {
+                self.outputs.iter().cloned().map(Gathered::Output).collect()
+            } else {
+                gather(graph, *node, &self.members)
             };
             sources.gathers.insert(*node, entries);
         }
@@ -339,7 +340,7 @@ impl Below {
     }
 }
 
-fn member(row: MemberRow, picked: &mut HashMap<StateId, Vec<Arc<PickedFields>>>) -> Member {
+fn to_member(row: MemberRow, picked: &mut HashMap<StateId, Vec<Arc<PickedFields>>>) -> Member {
     let end = match row.failure {
         Some((kind, message)) => Ended::Failed(Failure::new(kind, message)),
         None => Ended::Success(picked.remove(&row.id).unwrap_or_default()),
@@ -358,9 +359,9 @@ mod tests {
             let sizes: Vec<_> = sizes.iter().copied().map(size).collect();
             pages(&sizes).into_iter().map(<[OutputSize]>::len).collect()
         };
-        let half = PAGE_BYTES / 2;
+        let half = MAX_PAGE_BYTES / 2;
         assert_eq!(lengths(&[]), [0; 0]);
-        assert_eq!(lengths(&[half, half, 1, 2 * PAGE_BYTES, half]), [2, 1, 1, 1]);
-        assert_eq!(lengths(&[0; PAGE_OUTPUTS + 1]), [PAGE_OUTPUTS, 1]);
+        assert_eq!(lengths(&[half, half, 1, 2 * MAX_PAGE_BYTES, half]), [2, 1, 1, 1]);
+        assert_eq!(lengths(&[0; MAX_PAGE_OUTPUTS + 1]), [MAX_PAGE_OUTPUTS, 1]);
     }
 }

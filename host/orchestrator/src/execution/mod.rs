@@ -4,15 +4,18 @@
 //! Not here: requests of callers (`service`), and the other hosts (`cluster`).
 
 pub(crate) mod committer;
-pub(crate) mod dispatcher;
+mod dispatcher;
 pub(crate) mod claims;
 pub(crate) mod prefetch;
 pub(crate) mod recall;
 pub(crate) mod executor;
-pub(crate) mod plugins;
-pub(crate) mod inputs;
-pub(crate) mod json_budget;
+mod attempt;
+mod planner;
+mod plugins;
+mod inputs;
+mod json_budget;
 pub(crate) mod secrets;
-pub(crate) mod output_check;
-pub(crate) mod staging;
+mod output_check;
+mod run_store;
+mod staging;
 pub(crate) mod sweeps;

@@ -46,7 +46,7 @@ impl OutputCheck {
     }
 
     /// Continues within a budget, until the slice is over.
-    pub(crate) fn go_on(
+    pub(crate) fn resume(
         &mut self,
         budget: &dyn Budget,
         is_slice_over: impl Fn() -> bool,
@@ -101,11 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn a_paused_check_goes_on_where_it_stopped() {
+    fn a_paused_check_resumes_where_it_stopped() {
         let mut check = check(&["{}", r#"{"a":1}"#, r#"{"a":"x"}"#]);
         let mut pauses = 0;
         let misfit = loop {
-            match check.go_on(&StepBudget::new(40), || false) {
+            match check.resume(&StepBudget::new(40), || false) {
                 Progress::Paused => pauses += 1,
                 Progress::Misfit { output, why } => break (output, why),
                 _ => panic!("the last one is wrong"),
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_heavy_output_is_not_read() {
         let heavy = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(30_000));
-        let progress = check(&["{}", &heavy]).go_on(&StepBudget::new(u64::MAX), || false);
+        let progress = check(&["{}", &heavy]).resume(&StepBudget::new(u64::MAX), || false);
         assert!(matches!(progress, Progress::TooHeavy));
     }
 }

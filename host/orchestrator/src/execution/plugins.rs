@@ -10,12 +10,12 @@ use exosphere_domain::schema::Refusal;
 use exosphere_sandbox::{LoadError, Plugin};
 use exosphere_store::StoreError;
 
-use crate::Parts;
 use crate::host_work::{Bounds, Meter};
+use crate::parts::Parts;
 
-/// The reason for which a plugin cannot be executed, in words for the host's log.
+/// The reason for which a plugin cannot be executed, for the host's log.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotReady {
+pub(crate) enum PluginError {
     /// The plugin is not valid.
     #[error("plugin {0}: {1}")]
     Broken(Digest, String),
@@ -25,41 +25,45 @@ pub(crate) enum NotReady {
 }
 
 /// Returns a plugin, ready to be invoked, and the node with its schemas compiled.
-pub(crate) async fn ready(
+pub(crate) async fn load(
     parts: &Parts,
     namespace: &Name,
     node: &Node,
-) -> Result<(Arc<Plugin>, Arc<DescribedNode>), NotReady> {
+) -> Result<(Arc<Plugin>, Arc<DescribedNode>), PluginError> {
     let digest = node.digest;
-    let broken = |why: String| NotReady::Broken(digest, why);
-    let from = (&parts.patient, &parts.work);
-    let described = parts.descriptions.get(from, namespace, digest).await?;
+    let broken = |why: String| PluginError::Broken(digest, why);
+    let from = (&parts.db.retrying_store, &parts.host_work);
+    let described = parts.caches.descriptions.get(from, namespace, digest).await?;
     let found = described.get(&node.node_name);
     let found = found.ok_or_else(|| broken(format!("it has no node {}", node.node_name)))?;
-    compile(parts, namespace, found).await.map_err(broken)?;
+    compile_schemas(parts, namespace, found).await.map_err(broken)?;
     let fetch = async || {
         let missing = || StoreError::Data("its bytes are not stored".into());
-        parts.patient.component(digest).await.and_then(|bytes| bytes.ok_or_else(missing))
+        parts.db.retrying_store.component(digest).await.and_then(|bytes| bytes.ok_or_else(missing))
     };
     let plugin = parts.sandbox.load(digest, fetch).await.map_err(|error| match error {
-        LoadError::Fetch(error) => NotReady::Store(error),
-        other => NotReady::Broken(digest, other.to_string()),
+        LoadError::Fetch(error) => PluginError::Store(error),
+        other => PluginError::Broken(digest, other.to_string()),
     })?;
     Ok((plugin, found.clone()))
 }
 
 /// Compiles the schemas of a node, once on each host.
-async fn compile(parts: &Parts, namespace: &Name, node: &Arc<DescribedNode>) -> Result<(), String> {
+async fn compile_schemas(
+    parts: &Parts,
+    namespace: &Name,
+    node: &Arc<DescribedNode>,
+) -> Result<(), String> {
     if node.is_compiled() {
         return Ok(());
     }
-    let turn = parts.work.turn(namespace).await;
+    let turn = parts.host_work.turn(namespace).await;
     let compiled = node.clone();
     let compile = move |meter: &Meter| -> Result<(), Refusal> {
         compiled.inputs(meter)?;
         compiled.outputs(meter)?;
         Ok(())
     };
-    let done = parts.work.run(turn, Bounds::steps(u64::MAX), compile).await;
+    let done = parts.host_work.run(turn, Bounds::steps(u64::MAX), compile).await;
     done.map_err(|lost| lost.to_string())?.value.map_err(|refusal| refusal.to_string())
 }

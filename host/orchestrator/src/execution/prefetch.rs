@@ -7,19 +7,21 @@
 //! giving back states that wait in vain (`recall`).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use exosphere_domain::ids::{NamespaceKey, RunKey};
 use tokio::sync::Notify;
 
+use crate::sync::{Mutex, MutexGuard};
+
 /// Time within which a state that is claimed ahead should begin: a commit with its sync,
 /// several times over.
-const HORIZON: Duration = Duration::from_millis(50);
+const PREFETCH_HORIZON: Duration = Duration::from_millis(50);
 
 /// Execution time from which states are claimed for free slots alone. The wait for the
 /// next commit costs such executions a few per cent at most.
-const SLOW: Duration = Duration::from_millis(400);
+const SLOW_EXECUTION: Duration = Duration::from_millis(400);
 
 /// States that may be claimed ahead for each slot, however fast executions are.
 pub(crate) const MAX_AHEAD_PER_SLOT: u32 = 7;
@@ -27,7 +29,7 @@ pub(crate) const MAX_AHEAD_PER_SLOT: u32 = 7;
 /// Slots of a run from which it does not get the last slot of its namespace. A small run
 /// that comes then need not wait until a slow node has ended. It costs a large run one
 /// slot of seventeen at most, and nothing where a namespace has fewer.
-pub(crate) const LARGE_RUN: u32 = 16;
+pub(crate) const LARGE_RUN_SLOTS: u32 = 16;
 
 /// Weight of the newest execution in the mean time of a run.
 const RUN_WEIGHT: f64 = 1.0 / 8.0;
@@ -66,7 +68,7 @@ struct RunPace {
 }
 
 /// An execution under way. On drop, its measurement ends.
-pub(crate) struct Running {
+pub(crate) struct RunningExecution {
     prefetch: Arc<Prefetch>,
     namespace: NamespaceKey,
     run: RunKey,
@@ -112,7 +114,11 @@ impl Prefetch {
     }
 
     /// Records that an execution begins in a slot.
-    pub(crate) fn begin(self: &Arc<Self>, namespace: NamespaceKey, run: RunKey) -> Running {
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        namespace: NamespaceKey,
+        run: RunKey,
+    ) -> RunningExecution {
         let began = Instant::now();
         let mut paces = self.lock();
         if paces.len() >= MAX_IDLE_NAMESPACES && !paces.contains_key(&namespace) {
@@ -123,10 +129,10 @@ impl Prefetch {
         let of_run = pace.runs.entry(run).or_default();
         of_run.running += 1;
         of_run.began += self.micros(began);
-        Running { prefetch: self.clone(), namespace, run, began }
+        RunningExecution { prefetch: self.clone(), namespace, run, began }
     }
 
-    fn end(&self, running: &Running, now: Instant) {
+    fn end(&self, running: &RunningExecution, now: Instant) {
         let took = now.saturating_duration_since(running.began).as_secs_f64();
         let mut paces = self.lock();
         let Some(pace) = paces.get_mut(&running.namespace) else { return };
@@ -192,11 +198,11 @@ impl Prefetch {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NamespaceKey, Pace>> {
-        self.paces.lock().unwrap_or_else(PoisonError::into_inner)
+        self.paces.lock()
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningExecution {
     fn drop(&mut self) {
         self.prefetch.end(self, Instant::now());
     }
@@ -209,7 +215,7 @@ impl Pace {
             // One more than the run can begin, so that it always has a state that waits.
             let begun = running.saturating_add(spare).saturating_add(1);
             match capped(ahead(running + spare, time), slots) {
-                0 => begun.min(most_of_one(slots)),
+                0 => begun.min(max_slots_of_run(slots)),
                 ahead => begun.saturating_add(ahead),
             }
         };
@@ -249,17 +255,17 @@ impl RunPace {
 }
 
 /// Returns how many slots of a namespace one run can have.
-fn most_of_one(slots: u32) -> u32 {
-    slots - u32::from(slots > LARGE_RUN)
+fn max_slots_of_run(slots: u32) -> u32 {
+    slots - u32::from(slots > LARGE_RUN_SLOTS)
 }
 
-/// Returns how many states can begin within [`HORIZON`], in `slots` slots at `time`
-/// seconds each.
+/// Returns how many states can begin within [`PREFETCH_HORIZON`], in `slots` slots at
+/// `time` seconds each.
 fn ahead(slots: u32, time: f64) -> f64 {
-    match time >= SLOW.as_secs_f64() || slots == 0 {
-        true => 0.0,
-        false => f64::from(slots) * HORIZON.as_secs_f64() / time.max(1e-6),
+    if time >= SLOW_EXECUTION.as_secs_f64() || slots == 0 {
+        return 0.0;
     }
+    f64::from(slots) * PREFETCH_HORIZON.as_secs_f64() / time.max(1e-6)
 }
 
 /// Rounds a number of states down, and caps it by the limit for `slots`.
@@ -288,7 +294,7 @@ mod tests {
             self.0.epoch + Duration::from_millis(millis)
         }
 
-        fn begin(&self, namespace: NamespaceKey, run: i64, millis: u64) -> Running {
+        fn begin(&self, namespace: NamespaceKey, run: i64, millis: u64) -> RunningExecution {
             let mut running = self.0.begin(namespace, RunKey(run));
             let mut paces = self.0.lock();
             let pace = paces.get_mut(&namespace).unwrap();
@@ -299,7 +305,7 @@ mod tests {
             running
         }
 
-        fn end(&self, running: Running, millis: u64) {
+        fn end(&self, running: RunningExecution, millis: u64) {
             self.0.end(&running, self.at(millis));
             std::mem::forget(running);
         }
@@ -332,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn fast_executions_after_slow_ones_are_known_at_once() {
+    fn fast_executions_after_slow_ones_count_immediately() {
         let bench = Bench(Prefetch::new(16));
         let slow: Vec<_> = (0..16).map(|_| bench.begin(N, 1, 0)).collect();
         slow.into_iter().for_each(|running| bench.end(running, 2_000));
@@ -344,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_run_leaves_room_for_a_fast_one() {
+    fn slow_runs_leave_room_for_fast_ones() {
         let bench = Bench(Prefetch::new(16));
         let slow: Vec<_> = (0..15).map(|_| bench.begin(N, 1, 0)).collect();
         let fast = bench.begin(N, 2, 1_000);

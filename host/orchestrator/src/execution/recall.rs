@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use exosphere_domain::ids::{NamespaceKey, RunKey};
 
-use crate::Parts;
-use crate::execution::claims::HeldStates;
+use crate::execution::claims::ClaimCounts;
 use crate::execution::prefetch::Targets;
+use crate::parts::Parts;
 
 /// Check interval, while more states are claimed than executed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Time that a state has waited for a slot before it is given back: longer than any wait
 /// that the prefetch targets allow.
-const GIVE_BACK_AFTER: Duration = Duration::from_millis(100);
+const RECALL_AFTER: Duration = Duration::from_millis(100);
 
 /// Starts the task that recalls claimed states.
 pub(crate) fn start(parts: &Arc<Parts>) {
@@ -28,15 +28,15 @@ pub(crate) fn start(parts: &Arc<Parts>) {
 
 async fn run(parts: Arc<Parts>) {
     loop {
-        parts.prefetch.claimed().await;
-        while parts.committer.holding() > parts.prefetch.running() {
-            if parts.committer.is_stopping() {
+        parts.pipeline.prefetch.claimed().await;
+        while parts.pipeline.committer.claimed() > parts.pipeline.prefetch.running() {
+            if parts.pipeline.committer.is_stopping() {
                 return;
             }
             tokio::time::sleep(CHECK_INTERVAL).await;
             recall(&parts);
         }
-        if parts.committer.is_stopping() {
+        if parts.pipeline.committer.is_stopping() {
             return;
         }
     }
@@ -44,23 +44,24 @@ async fn run(parts: Arc<Parts>) {
 
 /// Withdraws states beyond the targets from the queues for slots.
 fn recall(parts: &Parts) {
-    let Some(since) = Instant::now().checked_sub(GIVE_BACK_AFTER) else { return };
-    let surplus = surplus(&parts.committer.held(), &parts.targets());
+    let Some(since) = Instant::now().checked_sub(RECALL_AFTER) else { return };
+    let surplus = surplus(&parts.pipeline.committer.claim_counts(), &parts.targets());
     let mut given_back = 0;
     for (namespace, Surplus { runs, rest }) in surplus.namespaces {
-        let mut of_it = 0;
+        let mut of_namespace = 0;
         for (run, states) in runs {
-            of_it += parts.executor.withdraw(namespace, Some(run), states, since);
+            of_namespace += parts.pipeline.executor.withdraw(namespace, Some(run), states, since);
         }
-        of_it += parts.executor.withdraw(namespace, None, rest.saturating_sub(of_it), since);
-        given_back += of_it;
+        let rest = rest.saturating_sub(of_namespace);
+        of_namespace += parts.pipeline.executor.withdraw(namespace, None, rest, since);
+        given_back += of_namespace;
     }
     for namespace in surplus.by_size {
         let rest = surplus.total.saturating_sub(given_back);
-        given_back += parts.executor.withdraw(namespace, None, rest, since);
+        given_back += parts.pipeline.executor.withdraw(namespace, None, rest, since);
     }
     if given_back > 0 {
-        tracing::debug!(states = given_back, "gives back states that cannot begin soon");
+        tracing::debug!(states = given_back, "gave back states that cannot begin soon");
     }
 }
 
@@ -80,7 +81,7 @@ struct Surplus {
     rest: u32,
 }
 
-fn surplus(held: &HeldStates, targets: &Targets) -> Surpluses {
+fn surplus(held: &ClaimCounts, targets: &Targets) -> Surpluses {
     let mut all = Surpluses {
         total: held.total().saturating_sub(targets.total),
         by_size: held.namespaces.keys().copied().collect(),
@@ -88,14 +89,14 @@ fn surplus(held: &HeldStates, targets: &Targets) -> Surpluses {
     };
     let size = |namespace: &NamespaceKey| held.namespaces[namespace].total;
     all.by_size.sort_by_key(|namespace| std::cmp::Reverse((size(namespace), *namespace)));
-    for (namespace, of_it) in &held.namespaces {
+    for (namespace, claims) in &held.namespaces {
         // A namespace that executes nothing has just come, or has no slot to wait for.
         let Some(target) = targets.namespaces.get(namespace) else { continue };
         let over = |(run, held): (&RunKey, &u32)| {
             Some((*run, held.checked_sub(target.of(*run)).filter(|over| *over > 0)?))
         };
-        let runs = of_it.runs.iter().filter_map(over).collect();
-        let rest = of_it.total.saturating_sub(target.held);
+        let runs = claims.runs.iter().filter_map(over).collect();
+        let rest = claims.total.saturating_sub(target.held);
         all.namespaces.insert(*namespace, Surplus { runs, rest });
     }
     all
@@ -104,19 +105,19 @@ fn surplus(held: &HeldStates, targets: &Targets) -> Surpluses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::execution::claims::HeldOf;
+    use crate::execution::claims::NamespaceClaims;
     use crate::execution::prefetch::Target;
 
     #[test]
     fn surplus_is_counted_on_every_level() {
         let (a, b, idle) = (NamespaceKey(1), NamespaceKey(2), NamespaceKey(3));
-        let of = |runs: &[(i64, u32)]| HeldOf {
+        let of = |runs: &[(i64, u32)]| NamespaceClaims {
             total: runs.iter().map(|(_, held)| held).sum(),
             runs: runs.iter().map(|(run, held)| (RunKey(*run), *held)).collect(),
         };
         let namespaces =
             [(a, of(&[(1, 10), (2, 3), (9, 2)])), (b, of(&[(3, 4)])), (idle, of(&[(4, 9)]))];
-        let held = HeldStates { namespaces: namespaces.into() };
+        let held = ClaimCounts { namespaces: namespaces.into() };
         let target = |held, idle_run, runs: &[(i64, u32)]| Target {
             held,
             idle_run,

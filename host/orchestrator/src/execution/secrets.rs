@@ -2,8 +2,8 @@
 //! declares and its plugin is granted. The rest are hidden from its output all the same,
 //! since another node may have passed them on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::{Name, NamespaceKey};
@@ -11,78 +11,74 @@ use exosphere_domain::node::NodeDescription;
 use exosphere_sandbox::{SecretSet, Secrets};
 use exosphere_store::{RunInfo, SecretRows, StoreError};
 
-use crate::Parts;
-use crate::cache::Cache;
+use crate::cache::{Cache, MAX_CACHE_ENTRIES};
 use crate::error::internal;
-use crate::execution::inputs::NoInputs;
+use crate::execution::inputs::InputError;
 use crate::host_work::Bounds;
-
-/// Revisions that are cached; all are dropped when one more comes.
-const MOST: usize = 4096;
+use crate::parts::Parts;
 
 /// A revision of a graph.
 type Revision = (NamespaceKey, Name, i64);
 
 /// A cache of the revisions with nodes that declare secrets; other revisions need no read
 /// of secrets.
-#[derive(Default)]
-pub(crate) struct Declared {
-    known: Mutex<HashMap<Revision, bool>>,
+pub(crate) struct SecretDeclarations(Cache<Revision, bool>);
+
+impl Default for SecretDeclarations {
+    fn default() -> Self {
+        SecretDeclarations(Cache::of_entries(MAX_CACHE_ENTRIES))
+    }
 }
 
-impl Declared {
+impl SecretDeclarations {
     /// Returns `true` if a node of a run's graph declares a secret.
-    async fn any(&self, parts: &Parts, run: &RunInfo) -> Result<bool, StoreError> {
-        let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn has_any(&self, parts: &Parts, run: &RunInfo) -> Result<bool, StoreError> {
         let revision = (run.namespace_key, run.graph_name.clone(), run.revision);
-        if let Some(any) = lock().get(&revision) {
-            return Ok(*any);
+        if let Some(any) = self.0.get(&revision) {
+            return Ok(any);
         }
         let mut any = false;
         for (_, node) in run.graph.nodes() {
-            let from = (&parts.patient, &parts.work);
-            let described = parts.descriptions.get(from, &run.namespace, node.digest).await?;
+            let from = (&parts.db.retrying_store, &parts.host_work);
+            let described =
+                parts.caches.descriptions.get(from, &run.namespace, node.digest).await?;
             let found = described.get(&node.node_name);
             any |= found.is_some_and(|found| !found.description.secrets.is_empty());
         }
-        let mut known = lock();
-        if known.len() >= MOST {
-            known.clear();
-        }
-        known.insert(revision, any);
+        self.0.insert(revision, any, 0);
         Ok(any)
     }
 }
 
 /// Bytes of all cached secrets, with the matchers that find them in a text.
-const CACHE_WEIGHT: u64 = 64 * 1024 * 1024;
+const MAX_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Bytes of a graph's secrets from which the matcher is built as host work.
-const LARGE_BYTES: u64 = 16 * 1024;
+const LARGE_SECRETS_BYTES: u64 = 16 * 1024;
 
 /// Estimated bytes of a matcher for each byte of secrets.
-const WEIGHT_FACTOR: u64 = 400;
+const MATCHER_BYTES_PER_BYTE: u64 = 400;
 
 /// A cache of decrypted secrets by graph, which executions of one graph share.
-pub(crate) struct SecretSets(Cache<(NamespaceKey, Name), Arc<Opened>>);
+pub(crate) struct SecretSets(Cache<(NamespaceKey, Name), Arc<DecryptedSet>>);
 
 /// Encrypted rows, and the decrypted set.
-struct Opened {
+struct DecryptedSet {
     rows: SecretRows,
     set: Arc<SecretSet>,
 }
 
 impl Default for SecretSets {
     fn default() -> Self {
-        SecretSets(Cache::new(CACHE_WEIGHT))
+        SecretSets(Cache::new(MAX_CACHE_BYTES))
     }
 }
 
 impl SecretSets {
     /// Returns the cached set, if it was decrypted from the same rows.
-    fn same(&self, run: &RunInfo, rows: &SecretRows) -> Option<Arc<SecretSet>> {
-        let known = self.0.get(&(run.namespace_key, run.graph_name.clone()))?;
-        (known.rows == *rows).then(|| known.set.clone())
+    fn cached(&self, run: &RunInfo, rows: &SecretRows) -> Option<Arc<SecretSet>> {
+        let cached = self.0.get(&(run.namespace_key, run.graph_name.clone()))?;
+        (cached.rows == *rows).then(|| cached.set.clone())
     }
 
     /// Decrypts secrets, or returns the set of the last execution if nothing has changed
@@ -93,20 +89,20 @@ impl SecretSets {
         (parts, run): (&Parts, &RunInfo),
         rows: SecretRows,
         must_open: impl Fn(&Name) -> bool,
-    ) -> Result<Arc<SecretSet>, NoInputs> {
-        if let Some(set) = self.same(run, &rows) {
+    ) -> Result<Arc<SecretSet>, InputError> {
+        if let Some(set) = self.cached(run, &rows) {
             return Ok(set);
         }
-        let is_large = rows.bytes() > LARGE_BYTES;
-        let turn = if is_large { parts.work.turn(&run.namespace).await } else { None };
+        let is_large = rows.bytes() > LARGE_SECRETS_BYTES;
+        let turn = if is_large { parts.host_work.turn(&run.namespace).await } else { None };
         // Another execution may have decrypted them meanwhile.
-        if let Some(set) = self.same(run, &rows).filter(|_| is_large) {
+        if let Some(set) = self.cached(run, &rows).filter(|_| is_large) {
             return Ok(set);
         }
         let mut values = BTreeMap::new();
         let mut is_complete = true;
         for (name, value) in
-            parts.patient.open_secrets(&run.namespace, &run.graph_name, &rows).await
+            parts.db.retrying_store.open_secrets(&run.namespace, &run.graph_name, &rows).await
         {
             match value {
                 Ok(value) => drop(values.insert(name.to_string(), value)),
@@ -116,38 +112,38 @@ impl SecretSets {
             }
         }
         let set = Arc::new(SecretSet::new(values));
-        let mut weight = set.bytes() * WEIGHT_FACTOR;
+        let mut weight = set.bytes() * MATCHER_BYTES_PER_BYTE;
         if is_large {
             let made = set.clone();
             let prepare = move |_: &_| made.prepare();
-            let done = parts.work.run(turn, Bounds::steps(u64::MAX), prepare).await;
+            let done = parts.host_work.run(turn, Bounds::steps(u64::MAX), prepare).await;
             weight = set.bytes() + done.map_err(|lost| internal(&lost))?.value;
         }
         if is_complete {
             let key = (run.namespace_key, run.graph_name.clone());
             let weight = weight + rows.bytes();
-            self.0.put(key, Arc::new(Opened { rows, set: set.clone() }), weight);
+            self.0.insert(key, Arc::new(DecryptedSet { rows, set: set.clone() }), weight);
         }
         Ok(set)
     }
 }
 
 /// Returns the current secrets of an execution.
-pub(crate) async fn secrets(
+pub(crate) async fn read_secrets(
     parts: &Parts,
     run: &RunInfo,
     node: &NodeDescription,
     grants: &Grants,
-) -> Result<Secrets, NoInputs> {
-    if !parts.declared.any(parts, run).await? {
+) -> Result<Secrets, InputError> {
+    if !parts.caches.secret_declarations.has_any(parts, run).await? {
         return Ok(Secrets::default());
     }
-    let rows = parts.patient.sealed_secrets(&run.namespace, &run.graph_name).await?;
+    let rows = parts.db.retrying_store.sealed_secrets(&run.namespace, &run.graph_name).await?;
     if rows.is_empty() {
         return Ok(Secrets::default());
     }
     let shown: BTreeSet<&Name> =
         node.secrets.iter().filter(|name| grants.secrets.contains(*name)).collect();
-    let set = parts.secret_sets.get((parts, run), rows, |name| shown.contains(name)).await?;
+    let set = parts.caches.secret_sets.get((parts, run), rows, |name| shown.contains(name)).await?;
     Ok(Secrets::new(set, shown.into_iter().map(Name::to_string).collect()))
 }

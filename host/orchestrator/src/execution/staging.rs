@@ -15,18 +15,18 @@ use exosphere_domain::plan::{End, give_up};
 use exosphere_domain::state::NewState;
 use exosphere_store::{Answer, Finished, Leftover, Member, Stage, Staged, StoreError};
 
-use crate::Parts;
 use crate::error::internal;
 use crate::execution::claims::ClaimPermit;
-use crate::execution::committer::{BATCH_BYTES, ROW_BYTES, weight_of_end};
+use crate::execution::committer::{MAX_BATCH_BYTES, ROW_BYTES, weight_of_end};
 use crate::execution::sweeps;
+use crate::parts::Parts;
 
 /// The weight from which an end is staged, in bytes: two batches. A fanout of 2,000 is
 /// written at once, a wider one in pieces.
-const STAGED_FROM: u64 = 2 * BATCH_BYTES;
+const STAGED_FROM_BYTES: u64 = 2 * MAX_BATCH_BYTES;
 
 /// Outputs, and children, that are removed in one piece: about 20 ms of a commit.
-const REMOVED_PER_PIECE: u32 = 1_000;
+const MAX_REMOVED_PER_PIECE: u32 = 1_000;
 
 /// An end that is being staged.
 struct Staging {
@@ -37,7 +37,7 @@ struct Staging {
 }
 
 /// The reason for which an end cannot be staged.
-enum Stopped {
+enum StagingError {
     /// The state is no longer claimed, or its run is over.
     Stale,
     /// The state fails instead.
@@ -46,24 +46,27 @@ enum Stopped {
 }
 
 /// Commits the end of an execution, staged if it is large.
-pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, lease: ClaimPermit) {
-    let leads_on = matches!(finished.changes.end, End::Success { .. });
-    if leads_on && finished.state.claim.fence.0 > 1 && !clear_the_way(parts, &finished).await {
+pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, permit: ClaimPermit) {
+    let is_success = matches!(finished.changes.end, End::Success { .. });
+    if is_success
+        && finished.state.claim.fence.0 > 1
+        && !remove_earlier_attempt(parts, &finished).await
+    {
         return;
     }
-    if weight_of_end(&finished) < STAGED_FROM || !leads_on {
-        return parts.committer.finish(finished, lease).await;
+    if weight_of_end(&finished) < STAGED_FROM_BYTES || !is_success {
+        return parts.pipeline.committer.finish(finished, permit).await;
     }
     let (run, state, fence) = (finished.run.clone(), finished.state.id, finished.state.claim.fence);
-    let leftover = Leftover { run: run.clone(), state, fence, most: REMOVED_PER_PIECE };
+    let leftover = Leftover { run: run.clone(), state, fence, most: MAX_REMOVED_PER_PIECE };
     match stage(parts, &mut finished).await {
         Ok(()) => {}
-        Err(Stopped::Stopping) => return,
-        Err(Stopped::Stale) => return begin_removal(parts, leftover),
-        Err(Stopped::Failed(failure)) => fail(&mut finished, failure),
+        Err(StagingError::Stopping) => return,
+        Err(StagingError::Stale) => return begin_removal(parts, leftover),
+        Err(StagingError::Failed(failure)) => fail(&mut finished, failure),
     }
     let in_vain = finished.staged.is_none();
-    match parts.committer.finish_and_tell(finished, lease).await {
+    match parts.pipeline.committer.finish_with_answer(finished, permit).await {
         Ok(Answer::ToSweep(event)) => sweeps::begin_sweep(parts, run, event).await,
         Ok(Answer::Leftover(_) | Answer::Stale) => begin_removal(parts, leftover),
         Ok(_) if in_vain => begin_removal(parts, leftover),
@@ -72,7 +75,7 @@ pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, lease: Cl
 }
 
 /// Stages the outputs and children of an end, and leaves the end without any.
-async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), Stopped> {
+async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), StagingError> {
     let new_states = finished.changes.end.new_states();
     let End::Success { outputs, children, .. } = &mut finished.changes.end else { return Ok(()) };
     let mut staging = Staging {
@@ -97,7 +100,7 @@ async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), Stopped> {
             limits: finished.limits.clone(),
         };
         staging.staged.pieces += 1;
-        under_way.push_back(parts.committer.enqueue(Member::Stage(Box::new(piece))));
+        under_way.push_back(parts.pipeline.committer.enqueue(Member::Stage(Box::new(piece))));
         if under_way.len() > 1
             && let Some(first) = under_way.pop_front()
         {
@@ -112,16 +115,21 @@ async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), Stopped> {
 }
 
 /// Checks that a piece was committed.
-fn expect_staged(finished: &Finished, answer: Result<Answer, StoreError>) -> Result<(), Stopped> {
+fn expect_staged(
+    finished: &Finished,
+    answer: Result<Answer, StoreError>,
+) -> Result<(), StagingError> {
     match answer {
         Ok(Answer::Done) => Ok(()),
-        Ok(Answer::Refused(_)) => Err(Stopped::Failed(finished.limits.reached(Limit::RunStates))),
-        Ok(_) => Err(Stopped::Stale),
+        Ok(Answer::Refused(_)) => {
+            Err(StagingError::Failed(finished.limits.reached(Limit::RunStates)))
+        }
+        Ok(_) => Err(StagingError::Stale),
         Err(StoreError::Data(why)) => {
             let why = format!("the outcome of state {} {why}", finished.state.id);
-            Err(Stopped::Failed(internal(&why)))
+            Err(StagingError::Failed(internal(&why)))
         }
-        Err(_) => Err(Stopped::Stopping),
+        Err(_) => Err(StagingError::Stopping),
     }
 }
 
@@ -133,13 +141,13 @@ impl Staging {
         let (mut outputs, mut children, mut weight) = (Vec::new(), Vec::new(), 0);
         while let Some(output) = self.outputs.last() {
             let more = ROW_BYTES + output.len() as u64;
-            if weight > 0 && weight + more > BATCH_BYTES {
+            if weight > 0 && weight + more > MAX_BATCH_BYTES {
                 break;
             }
             weight += more;
             outputs.extend(self.outputs.pop());
         }
-        while weight + ROW_BYTES <= BATCH_BYTES
+        while weight + ROW_BYTES <= MAX_BATCH_BYTES
             && let Some(child) = self.children.pop()
         {
             weight += ROW_BYTES;
@@ -166,15 +174,16 @@ fn fail(finished: &mut Finished, failure: Failure) {
 
 /// Removes staged rows of an earlier attempt, which would be in the way. Returns `false`
 /// if the host is stopping.
-async fn clear_the_way(parts: &Arc<Parts>, finished: &Finished) -> bool {
-    match parts.patient.staged(finished.state.id).await {
+async fn remove_earlier_attempt(parts: &Arc<Parts>, finished: &Finished) -> bool {
+    match parts.db.retrying_store.staged(finished.state.id).await {
         Ok(None) => true,
         Ok(Some((state, _, fence))) => {
             let run = finished.run.clone();
-            remove_leftover(parts, Leftover { run, state, fence, most: REMOVED_PER_PIECE }).await
+            remove_leftover(parts, Leftover { run, state, fence, most: MAX_REMOVED_PER_PIECE })
+                .await
         }
         Err(error) => {
-            tracing::error!(%error, "cannot look for what an earlier attempt has staged");
+            tracing::error!(%error, "cannot look for rows that an earlier attempt has staged");
             false
         }
     }
@@ -187,9 +196,9 @@ fn begin_removal(parts: &Arc<Parts>, leftover: Leftover) {
 
 /// Removes staged rows of ends that were never committed, left by dead hosts.
 pub(crate) async fn remove_leftovers(parts: &Arc<Parts>) -> Result<(), StoreError> {
-    for (state, run, fence) in parts.store.leftovers().await? {
-        let run = parts.runs.get(&parts.store, run).await?;
-        begin_removal(parts, Leftover { run, state, fence, most: REMOVED_PER_PIECE });
+    for (state, run, fence) in parts.db.store.leftovers().await? {
+        let run = parts.caches.runs.get(&parts.db.store, run).await?;
+        begin_removal(parts, Leftover { run, state, fence, most: MAX_REMOVED_PER_PIECE });
     }
     Ok(())
 }
@@ -199,11 +208,11 @@ pub(crate) async fn remove_leftovers(parts: &Arc<Parts>) -> Result<(), StoreErro
 async fn remove_leftover(parts: &Arc<Parts>, leftover: Leftover) -> bool {
     let state: StateId = leftover.state;
     loop {
-        match parts.committer.submit(Member::Unstage(leftover.clone())).await {
+        match parts.pipeline.committer.submit(Member::Unstage(leftover.clone())).await {
             Ok(Answer::More(_)) => {}
             Ok(_) => return true,
             Err(error) => {
-                tracing::error!(%error, %state, "what was staged in vain is not removed yet");
+                tracing::error!(%error, %state, "the leftovers of staging are not removed yet");
                 return false;
             }
         }

@@ -44,19 +44,19 @@ fn unusable(file: &Path) -> impl Fn(io::Error) -> KeyFileError {
 
 /// Reads the keys of an existing file.
 pub(crate) fn read(file: &Path) -> Result<Keyring, KeyFileError> {
-    keys(file, read_bytes(file).map_err(unusable(file))?)
+    parse(file, read_bytes(file).map_err(unusable(file))?)
 }
 
 /// Reads the keys of a file, which is created with a new key if it does not exist.
-pub(crate) fn read_or_make(file: &Path) -> Result<Keyring, KeyFileError> {
+pub(crate) fn read_or_create(file: &Path) -> Result<Keyring, KeyFileError> {
     let bytes = read_bytes(file).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => make(file),
+        io::ErrorKind::NotFound => create(file),
         _ => Err(error),
     });
-    keys(file, bytes.map_err(unusable(file))?)
+    parse(file, bytes.map_err(unusable(file))?)
 }
 
-fn keys(file: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Keyring, KeyFileError> {
+fn parse(file: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Keyring, KeyFileError> {
     let bad = |why| KeyFileError::Bad { file: file.display().to_string(), why };
     Keyring::from_bytes(&bytes).map_err(bad)
 }
@@ -77,9 +77,9 @@ fn read_bytes(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 
 /// Creates a key file. Hosts that share it may start at the same time; the first file
 /// counts.
-fn make(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+fn create(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let bytes = Keyring::fresh().to_bytes();
-    let draft = beside(file, &crate::system::random_id().to_string());
+    let draft = with_ending(file, &crate::system::random_id().to_string());
     let named = write(&draft, &bytes, None).and_then(|()| fs::hard_link(&draft, file));
     fs::remove_file(&draft)?;
     match named {
@@ -95,7 +95,7 @@ pub(crate) fn replace(file: &Path, keys: &Keyring) -> Result<(), KeyFileError> {
     let replaced = || {
         // A link must continue to name the file.
         let file = fs::canonicalize(file)?;
-        let draft = beside(&file, "new");
+        let draft = with_ending(&file, "new");
         match fs::remove_file(&draft) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -146,7 +146,7 @@ fn folder_of(file: &Path) -> &Path {
     }
 }
 
-fn beside(file: &Path, ending: &str) -> PathBuf {
+fn with_ending(file: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(file);
     name.push(".");
     name.push(ending);
@@ -162,17 +162,17 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_is_made_once_and_replaced_whole() {
+    fn a_key_file_is_replaced_whole() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("host.key");
         assert!(matches!(read(&file), Err(KeyFileError::Io { .. })), "it is not made by reading");
-        let made = read_or_make(&file).unwrap();
+        let made = read_or_create(&file).unwrap();
         assert_eq!(mode(&file), 0o600);
-        assert_eq!(read_or_make(&file).unwrap().current(), made.current());
+        assert_eq!(read_or_create(&file).unwrap().current(), made.current());
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
         // A draft that a killed process has left.
-        fs::write(beside(&file, "new"), "half").unwrap();
+        fs::write(with_ending(&file, "new"), "half").unwrap();
         let both = Keyring::fresh().before(&made);
         replace(&link, &both).unwrap();
         assert!(read(&link).unwrap().ids().eq(both.ids()));
@@ -182,12 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_file_is_refused_and_one_that_is_open_is_closed() {
+    fn bad_key_files_are_refused_open_ones_closed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("key");
         for length in [0, 31, 40, KEY_BYTES * (MAX_KEYS + 1), 100_000] {
             fs::write(&file, vec![1; length]).unwrap();
-            assert!(matches!(read_or_make(&file), Err(KeyFileError::Bad { .. })), "{length}");
+            assert!(matches!(read_or_create(&file), Err(KeyFileError::Bad { .. })), "{length}");
         }
         fs::write(&file, [1; 32]).unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();

@@ -21,7 +21,7 @@ use crate::keys::source::Keys;
 
 /// A database, and the source of its keys.
 #[derive(Debug, Clone)]
-pub struct Sealing {
+pub struct KeyRotation {
     /// The data folder of a host.
     pub data: PathBuf,
     /// The URL of a Postgres database instead of the one in the folder.
@@ -40,7 +40,7 @@ pub struct Rotated {
     /// Secrets that no key decrypts, and that were given up.
     pub forgotten: Vec<String>,
     /// Set if this call finished an earlier one.
-    pub went_on: bool,
+    pub resumed: bool,
     /// Set if older keys are left.
     pub has_older: bool,
 }
@@ -74,20 +74,20 @@ pub enum RotationError {
     #[error(
         "{} of the secrets cannot be opened, so the old keys are kept. \
          Apply their graphs again with the secrets set, or give them up with `exosphere secrets reseal --forget-lost`, \
-         and run this again: {}", .0.len(), some_of(.0)
+         and run this again: {}", .0.len(), first_few(.0)
     )]
     Lost(Vec<String>),
 }
 
 /// Formats the first few lost secrets.
-fn some_of(lost: &[String]) -> String {
+fn first_few(lost: &[String]) -> String {
     const SHOWN: usize = 5;
     let more = lost.len().saturating_sub(SHOWN);
     let shown = lost.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
     if more == 0 { shown } else { format!("{shown}; and {more} more") }
 }
 
-impl Sealing {
+impl KeyRotation {
     fn database(&self) -> Database {
         let url = self.database.clone();
         url.map_or_else(|| Database::Sqlite(database_in(&self.data)), Database::Postgres)
@@ -100,7 +100,7 @@ impl Sealing {
     ///
     /// If it cannot be completed. It can be called again then.
     pub async fn rotate(&self, keep_old: bool) -> Result<Rotated, RotationError> {
-        let file = self.keys.place(&self.data).map_err(|_| RotationError::NoFile)?;
+        let file = self.keys.file_or_keys(&self.data).map_err(|_| RotationError::NoFile)?;
         let _lock = key_file::lock(&file)?;
         ensure_current_schema(&self.database()).await?;
         let keys = key_file::read(&file)?;
@@ -118,10 +118,10 @@ impl Sealing {
     /// If it cannot be completed. It can be called again then.
     pub async fn reseal(&self, unopened: Unopened) -> Result<Rotated, RotationError> {
         ensure_current_schema(&self.database()).await?;
-        let vault = self.keys.vault(&self.data, key_file::read)?;
+        let cipher = self.keys.cipher(&self.data, key_file::read)?;
         let store = match unopened {
-            Unopened::Keep => Store::open(&self.database(), vault).await?,
-            Unopened::Forget => Store::open_unproven(&self.database(), vault).await?,
+            Unopened::Keep => Store::open(&self.database(), cipher).await?,
+            Unopened::Forget => Store::open_unproven(&self.database(), cipher).await?,
         };
         let done = reseal(&store, unopened).await;
         store.close().await;
@@ -135,35 +135,35 @@ async fn rotate(
     mut keys: Keyring,
     keep_old: bool,
 ) -> Result<Rotated, RotationError> {
-    let went_on = keys.has_older() && !store.needs_no_reencryption().await?;
-    if !went_on {
+    let resumed = keys.has_older() && !store.needs_no_reencryption().await?;
+    if !resumed {
         let longer = Keyring::fresh().before(&keys).to_bytes();
         keys = Keyring::from_bytes(&longer).map_err(RotationError::Full)?;
         key_file::replace(file, &keys)?;
         store.use_keys(keys.clone()).await?;
     }
-    let Resealed { secrets, .. } = all_under(store, Unopened::Keep).await?;
+    let Resealed { secrets, .. } = reencrypt_all(store, Unopened::Keep).await?;
     if !keep_old {
         keys = keys.newest();
         key_file::replace(file, &keys)?;
     }
     let (key, has_older) = (keys.current().clone(), keys.has_older());
-    Ok(Rotated { key, secrets, forgotten: Vec::new(), went_on, has_older })
+    Ok(Rotated { key, secrets, forgotten: Vec::new(), resumed, has_older })
 }
 
 async fn reseal(store: &Store, unopened: Unopened) -> Result<Rotated, RotationError> {
     let keys = store.keys();
     // A database that was opened without a key check does not know these keys yet.
     store.use_keys((*keys).clone()).await?;
-    let Resealed { secrets, lost: forgotten } = all_under(store, unopened).await?;
+    let Resealed { secrets, lost: forgotten } = reencrypt_all(store, unopened).await?;
     let (key, has_older) = (keys.current().clone(), keys.has_older());
-    Ok(Rotated { key, secrets, forgotten, went_on: false, has_older })
+    Ok(Rotated { key, secrets, forgotten, resumed: false, has_older })
 }
 
-async fn all_under(store: &Store, unopened: Unopened) -> Result<Resealed, RotationError> {
+async fn reencrypt_all(store: &Store, unopened: Unopened) -> Result<Resealed, RotationError> {
     let done = store.reseal(unopened).await?;
-    match done.lost.is_empty() || unopened == Unopened::Forget {
-        true => Ok(done),
-        false => Err(RotationError::Lost(done.lost)),
+    if done.lost.is_empty() || unopened == Unopened::Forget {
+        return Ok(done);
     }
+    Err(RotationError::Lost(done.lost))
 }

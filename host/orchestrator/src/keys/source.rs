@@ -20,7 +20,7 @@ pub enum Keys {
 
 impl Keys {
     /// Returns the key file, or else the keys themselves.
-    pub(crate) fn place(&self, folder: &Path) -> Result<PathBuf, &Keyring> {
+    pub(crate) fn file_or_keys(&self, folder: &Path) -> Result<PathBuf, &Keyring> {
         match self {
             Keys::InFolder => Ok(folder.join("host.key")),
             Keys::File(file) => Ok(file.clone()),
@@ -30,16 +30,16 @@ impl Keys {
 
     /// Creates a cipher with these keys. A key file is read again when a key is missing;
     /// given keys stay the same until the next start.
-    pub(crate) fn vault(
+    pub(crate) fn cipher(
         &self,
         folder: &Path,
         read: impl Fn(&Path) -> Result<Keyring, KeyFileError>,
     ) -> Result<SecretCipher, KeyFileError> {
-        match self.place(folder) {
+        match self.file_or_keys(folder) {
             Err(keys) => Ok(SecretCipher::new(keys.clone())),
             Ok(file) => {
-                let vault = SecretCipher::new(read(&file)?);
-                Ok(vault.asking(move || key_file::read(&file).map_err(|error| error.to_string())))
+                let cipher = SecretCipher::new(read(&file)?);
+                Ok(cipher.asking(move || key_file::read(&file).map_err(|error| error.to_string())))
             }
         }
     }

@@ -27,9 +27,9 @@ pub struct Capability {
     pub remedy: String,
 }
 
-/// Remarks on a plugin that is admitted.
+/// The report on a plugin that is admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remarks {
+pub struct AdmissionReport {
     /// Warnings for the author.
     pub warnings: Vec<String>,
     /// Capabilities that need a grant.
@@ -38,7 +38,7 @@ pub struct Remarks {
 
 /// The admission report of an upload that would be admitted.
 #[derive(Debug)]
-pub struct Checked {
+pub struct UploadReport {
     /// The digest of the component.
     pub digest: Digest,
     /// The size of the component, in bytes.
@@ -50,17 +50,17 @@ pub struct Checked {
     /// The time that the compilation took.
     pub compile: Duration,
     /// Warnings and capabilities.
-    pub remarks: Remarks,
+    pub remarks: AdmissionReport,
 }
 
 /// Compilation time from which the author is warned.
-const SLOW: Duration = Duration::from_secs(10);
+const SLOW_COMPILATION: Duration = Duration::from_secs(10);
 
 /// Bytes of strippable sections from which the author is warned.
-const STRIPPABLE: u64 = 64 * 1024;
+const STRIPPABLE_WARNING_BYTES: u64 = 64 * 1024;
 
 /// The interface of a plugin.
-const GUEST: &str = "exosphere:node/guest@";
+const GUEST_INTERFACE: &str = "exosphere:node/guest@";
 
 impl Host {
     /// Checks a plugin as if it were pushed. Nothing is stored.
@@ -69,34 +69,34 @@ impl Host {
         namespace: &Name,
         name: &Name,
         bytes: &[u8],
-    ) -> Result<Checked, Error> {
+    ) -> Result<UploadReport, Error> {
         let candidate = self.parts.sandbox.check(namespace.as_str(), bytes).await?;
         let grants = self.grants_of(namespace, name).await?.grants;
-        self.checked((namespace, name), &grants, candidate.admitted, bytes.len()).await
+        self.report((namespace, name), &grants, candidate.admitted, bytes.len()).await
     }
 
     /// Builds the report on a plugin that the sandbox admits; `place` is its namespace
     /// and its name.
-    pub(crate) async fn checked(
+    pub(crate) async fn report(
         &self,
         place: (&Name, &Name),
         grants: &Grants,
         admitted: Admitted,
         size: usize,
-    ) -> Result<Checked, Error> {
-        let turn = self.parts.work.turn(place.0).await;
+    ) -> Result<UploadReport, Error> {
+        let turn = self.parts.host_work.turn(place.0).await;
         let description = admitted.description.clone();
         let parse = move |meter: &Meter| parse_description(&description, meter);
-        let done = self.parts.work.run(turn, Bounds::steps(DESCRIPTION_STEPS), parse).await;
+        let done = self.parts.host_work.run(turn, Bounds::steps(DESCRIPTION_STEPS), parse).await;
         let nodes = done.map_err(|lost| Error::Internal(log_internal(&lost)))?.value;
         let nodes = nodes.map_err(|problems| Error::Description { problems })?;
         let Admitted { digest, imports, facts, compile, .. } = admitted;
-        let mut warnings = warnings(&facts, &self.parts.limits);
-        warnings.extend(of_nodes(&nodes));
-        warnings.extend(of_compilation(compile, &facts));
+        let mut warnings = facts_warnings(&facts, &self.parts.settings.limits);
+        warnings.extend(node_warning(&nodes));
+        warnings.extend(compilation_warning(compile, &facts));
         let capabilities = capabilities(place, grants, &imports, &nodes);
-        let remarks = Remarks { warnings, capabilities };
-        Ok(Checked { digest, size, nodes, imports, compile, remarks })
+        let remarks = AdmissionReport { warnings, capabilities };
+        Ok(UploadReport { digest, size, nodes, imports, compile, remarks })
     }
 }
 
@@ -118,12 +118,12 @@ fn capabilities(
     .collect()
 }
 
-fn warnings(facts: &Facts, limits: &Limits) -> Vec<String> {
+fn facts_warnings(facts: &Facts, limits: &Limits) -> Vec<String> {
     let mut warnings = Vec::new();
     let is_of_use = |name: &str| name.starts_with("component-type") || name == "dylink.0";
     let custom = facts.custom.iter().filter(|section| !is_of_use(&section.name));
     let bytes: u64 = custom.clone().map(|section| section.bytes).sum();
-    if bytes >= STRIPPABLE {
+    if bytes >= STRIPPABLE_WARNING_BYTES {
         let mut largest: Vec<_> = custom.collect();
         largest.sort_by_key(|section| std::cmp::Reverse(section.bytes));
         let named: Vec<_> =
@@ -134,7 +134,8 @@ fn warnings(facts: &Facts, limits: &Limits) -> Vec<String> {
             named.join(", ")
         ));
     }
-    let extra: Vec<_> = facts.exports.iter().filter(|name| !name.starts_with(GUEST)).collect();
+    let extra: Vec<_> =
+        facts.exports.iter().filter(|name| !name.starts_with(GUEST_INTERFACE)).collect();
     if let Some(first) = extra.first() {
         warnings.push(format!(
             "it exports {} thing(s) that no host asks for, such as `{first}`",
@@ -153,7 +154,7 @@ fn warnings(facts: &Facts, limits: &Limits) -> Vec<String> {
     warnings
 }
 
-fn of_nodes(nodes: &[NodeDescription]) -> Option<String> {
+fn node_warning(nodes: &[NodeDescription]) -> Option<String> {
     let silent: Vec<_> = nodes.iter().filter(|node| node.description.trim().is_empty()).collect();
     let first = silent.first()?;
     Some(format!(
@@ -164,8 +165,8 @@ fn of_nodes(nodes: &[NodeDescription]) -> Option<String> {
     ))
 }
 
-fn of_compilation(compile: Duration, facts: &Facts) -> Option<String> {
-    (compile >= SLOW).then(|| {
+fn compilation_warning(compile: Duration, facts: &Facts) -> Option<String> {
+    (compile >= SLOW_COMPILATION).then(|| {
         format!(
             "it took {} s to compile ({} functions), which each host does once",
             compile.as_secs(),
@@ -184,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_odd_is_told() {
+    fn odd_facts_give_warnings() {
         let section = |name: &str, bytes| CustomSection { name: name.to_owned(), bytes };
         let facts = Facts {
             exports: vec!["exosphere:node/guest@0.1.0".to_owned()],
@@ -192,14 +193,14 @@ mod tests {
             memory_bytes: 1 << 20,
             ..Facts::default()
         };
-        assert_eq!(warnings(&facts, &Limits::default()), Vec::<String>::new());
+        assert_eq!(facts_warnings(&facts, &Limits::default()), Vec::<String>::new());
         let facts = Facts {
             exports: vec!["exports".to_owned(), "exosphere:node/guest@0.1.0".to_owned()],
             custom: vec![section("name", 10), section(".debug_info", 1 << 20)],
             memory_bytes: 100 << 20,
             ..Facts::default()
         };
-        let told = warnings(&facts, &Limits::default());
+        let told = facts_warnings(&facts, &Limits::default());
         for (warning, words) in told.iter().zip([".debug_info", "`exports`", "100 MiB"]) {
             assert!(warning.contains(words), "{warning}");
         }
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_set_against_what_is_granted() {
+    fn capabilities_show_which_are_granted() {
         let name: Name = "web".parse().unwrap();
         let grants = Grants { secrets: [name.clone()].into(), ..Grants::default() };
         let imports =

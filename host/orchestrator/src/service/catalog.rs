@@ -17,11 +17,11 @@ use exosphere_store::{
 use serde_json::Value;
 
 use crate::Host;
-use crate::cache::descriptions::Described;
+use crate::cache::descriptions::DescribedPlugin;
 use crate::error::{Error, log_internal};
-use crate::execution::json_budget::AnswerPlace;
 use crate::host_work::{Bounds, Meter, REQUEST_STEPS};
-use crate::service::admission::Remarks;
+use crate::service::admission::AdmissionReport;
+use crate::service::large_json::AnswerPermit;
 
 /// An upload of a plugin.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub struct Uploaded {
     /// Set if the plugin was new.
     pub new: bool,
     /// Warnings and capabilities of the plugin.
-    pub remarks: Remarks,
+    pub remarks: AdmissionReport,
 }
 
 /// The result of an applied graph.
@@ -67,47 +67,48 @@ pub struct GraphApplied {
 const MAX_SUGGESTED_NAMES: u32 = 1_000;
 
 /// The longest version label of a plugin, in characters.
-const MAX_VERSION: usize = 64;
+const MAX_VERSION_CHARS: usize = 64;
 
 impl Host {
     /// Admits a plugin and stores it.
     pub async fn push_plugin(&self, upload: PluginUpload) -> Result<Uploaded, Error> {
         let parts = &self.parts;
         let PluginUpload { namespace, name, version, bytes } = upload;
-        if version.chars().count() > MAX_VERSION || version.chars().any(char::is_control) {
-            let words =
-                format!("use at most {MAX_VERSION} characters, none of them a control character");
+        if version.chars().count() > MAX_VERSION_CHARS || version.chars().any(char::is_control) {
+            let words = format!(
+                "use at most {MAX_VERSION_CHARS} characters, none of them a control character"
+            );
             return Err(Error::invalid("the version", "version", words));
         }
         let candidate = parts.sandbox.check(namespace.as_str(), &bytes).await?;
         let grants = self.grants_of(&namespace, &name).await?.grants;
         let admitted = candidate.admitted.clone();
-        let checked = self.checked((&namespace, &name), &grants, admitted, bytes.len()).await?;
+        let report = self.report((&namespace, &name), &grants, admitted, bytes.len()).await?;
         let new = NewPlugin {
             namespace: namespace.clone(),
             name: name.clone(),
             version,
-            digest: checked.digest,
+            digest: report.digest,
             bytes,
-            nodes: checked.nodes,
-            imports: checked.imports,
-            compile_ms: i64::try_from(checked.compile.as_millis()).unwrap_or(i64::MAX),
+            nodes: report.nodes,
+            imports: report.imports,
+            compile_ms: i64::try_from(report.compile.as_millis()).unwrap_or(i64::MAX),
         };
-        let pushed = parts.store.push_plugin(new, parts.clock.now()).await?;
+        let pushed = parts.db.store.push_plugin(new, parts.db.clock.now()).await?;
         // Only now, so that a plugin that was refused or not stored leaves no code.
         parts.sandbox.adopt(candidate).await;
         let plugin = self.plugin(&namespace, name.as_str()).await?;
-        Ok(Uploaded { plugin, new: pushed == Pushed::New, remarks: checked.remarks })
+        Ok(Uploaded { plugin, new: pushed == Pushed::New, remarks: report.remarks })
     }
 
     /// Lists the plugins of a namespace, each with its newest upload.
     pub async fn plugins(&self, namespace: &Name, part: &Part) -> Result<Page<PluginEntry>, Error> {
-        Ok(self.parts.store.list_plugins(namespace, part).await?)
+        Ok(self.parts.db.store.list_plugins(namespace, part).await?)
     }
 
     /// Returns a plugin by its name or digest.
     pub async fn plugin(&self, namespace: &Name, name: &str) -> Result<PluginRow, Error> {
-        let found = self.parts.store.plugin(namespace, name).await?;
+        let found = self.parts.db.store.plugin(namespace, name).await?;
         found.ok_or_else(|| Error::not_found("plugin", name))
     }
 
@@ -120,7 +121,7 @@ impl Host {
         template: Value,
         turn: Option<FairPermit<Name>>,
     ) -> Result<Graph, Error> {
-        Ok(self.valid(namespace, name, template, turn).await?.graph)
+        Ok(self.validated(namespace, name, template, turn).await?.graph)
     }
 
     /// Makes a template the current revision of a graph. `turn` is the turn that a large
@@ -132,10 +133,10 @@ impl Host {
         template: Value,
         turn: Option<FairPermit<Name>>,
     ) -> Result<GraphApplied, Error> {
-        let Applied { graph, secrets } = self.valid(namespace, name, template, turn).await?;
-        let now = self.parts.clock.now();
-        let applied = self.parts.store.apply_graph(namespace, name, &graph, &secrets, now).await;
-        self.parts.graphs.forget(namespace, name);
+        let Applied { graph, secrets } = self.validated(namespace, name, template, turn).await?;
+        let now = self.parts.db.clock.now();
+        let applied = self.parts.db.store.apply_graph(namespace, name, &graph, &secrets, now).await;
+        self.parts.caches.graphs.forget(namespace, name);
         let applied = applied?;
         Ok(GraphApplied {
             name: name.clone(),
@@ -148,14 +149,14 @@ impl Host {
 
     /// Validates a template in a turn of its namespace, which bounds the resources of
     /// many requests together.
-    async fn valid(
+    async fn validated(
         &self,
         namespace: &Name,
         name: &Name,
         template: Value,
         turn: Option<FairPermit<Name>>,
     ) -> Result<Applied, Error> {
-        let (store, work) = (&self.parts.store, &self.parts.work);
+        let (store, work) = (&self.parts.db.store, &self.parts.host_work);
         let turn = match turn {
             Some(turn) => Some(turn),
             None => work.turn(namespace).await,
@@ -186,21 +187,21 @@ impl Host {
     /// may take as much memory as JSON may.
     async fn uploads(&self, namespace: &Name, nodes: BTreeSet<Name>) -> Result<Uploads, Error> {
         let parts = &self.parts;
-        let grants = parts.store.grants(namespace).await?;
+        let grants = parts.db.store.grants(namespace).await?;
         let grants: BTreeMap<_, _> =
             grants.into_iter().map(|(plugin, grants)| (plugin, Arc::new(grants))).collect();
-        let mut described: BTreeMap<Digest, Arc<Described>> = BTreeMap::new();
+        let mut described: BTreeMap<Digest, Arc<DescribedPlugin>> = BTreeMap::new();
         let mut uploads = Uploads::default();
         let mut weight = 0;
-        for row in parts.store.exporters(namespace, &nodes).await? {
+        for row in parts.db.store.exporters(namespace, &nodes).await? {
             let ExporterRow { node, plugin, digest, imports } = row;
             let described = match described.entry(digest) {
                 Entry::Occupied(read) => read.into_mut(),
                 Entry::Vacant(place) => {
-                    let from = (&parts.store, &parts.work);
-                    let read = parts.descriptions.get(from, namespace, digest).await?;
+                    let from = (&parts.db.store, &parts.host_work);
+                    let read = parts.caches.descriptions.get(from, namespace, digest).await?;
                     weight += read.weight();
-                    if weight > parts.limits.get(Limit::JsonBytes) {
+                    if weight > parts.settings.limits.get(Limit::JsonBytes) {
                         return Err(too_heavy());
                     }
                     place.insert(read)
@@ -218,14 +219,14 @@ impl Host {
             uploads.exporters.entry(node).or_default().push(exporter);
         }
         if uploads.exporters.len() < nodes.len() {
-            uploads.names = parts.store.node_names(namespace, MAX_SUGGESTED_NAMES).await?;
+            uploads.names = parts.db.store.node_names(namespace, MAX_SUGGESTED_NAMES).await?;
         }
         Ok(uploads)
     }
 
     /// Lists the graphs of a namespace.
     pub async fn graphs(&self, namespace: &Name, part: &Part) -> Result<Page<GraphEntry>, Error> {
-        Ok(self.parts.store.list_graphs(namespace, part).await?)
+        Ok(self.parts.db.store.list_graphs(namespace, part).await?)
     }
 
     /// Reads a graph, with the permit of the answer if that is large.
@@ -233,11 +234,11 @@ impl Host {
         &self,
         namespace: &Name,
         name: &Name,
-    ) -> Result<(GraphRow, Option<AnswerPlace>), Error> {
-        let store = &self.parts.store;
+    ) -> Result<(GraphRow, Option<AnswerPermit>), Error> {
+        let store = &self.parts.db.store;
         let bytes = store.graph_size(namespace, name).await?;
         let read = store.graph(namespace, name);
-        let (found, place) = self.parts.large.read(namespace, bytes, read).await?;
+        let (found, place) = self.parts.large_json.read(namespace, bytes, read).await?;
         Ok((found.ok_or_else(|| Error::not_found("graph", name))?, place))
     }
 }

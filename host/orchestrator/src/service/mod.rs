@@ -5,7 +5,9 @@
 
 pub(crate) mod request;
 pub(crate) mod start;
+pub(crate) mod run_control;
 pub(crate) mod queries;
 pub(crate) mod catalog;
 pub(crate) mod admission;
 pub(crate) mod namespaces;
+pub(crate) mod large_json;

@@ -7,8 +7,8 @@ use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::{LimitValues, Limits};
 use exosphere_store::{Expected, NamespaceRow, Page, Part, Setting, settings_version};
 
+use crate::Host;
 use crate::error::Error;
-use crate::{Host, Parts};
 
 /// A namespace with its settings.
 #[derive(Debug, Clone)]
@@ -57,14 +57,14 @@ pub struct NamespaceSettings {
 impl Host {
     /// Lists the namespaces.
     pub async fn namespaces(&self, part: &Part) -> Result<Page<NamespaceDetails>, Error> {
-        let Page { items, next } = self.parts.store.list_namespaces(part).await?;
+        let Page { items, next } = self.parts.db.store.list_namespaces(part).await?;
         let details = |row: NamespaceRow| self.details(row.name, row.limits, row.slots);
         Ok(Page { items: items.into_iter().map(details).collect::<Result<_, _>>()?, next })
     }
 
     /// Returns a namespace. An unused one has the default settings.
     pub async fn namespace(&self, name: &Name) -> Result<NamespaceDetails, Error> {
-        let row = self.parts.store.namespace(name).await?;
+        let row = self.parts.db.store.namespace(name).await?;
         let (limits, slots) = row.map(|row| (row.limits, row.slots)).unwrap_or_default();
         self.details(name.clone(), limits, slots)
     }
@@ -75,8 +75,8 @@ impl Host {
         limits: LimitValues,
         own_slots: Option<u32>,
     ) -> Result<NamespaceDetails, Error> {
-        let effective = self.parts.allowed(&name, &limits);
-        let slots = self.parts.slots_of(own_slots);
+        let effective = self.parts.settings.attempt_limits(&name, &limits);
+        let slots = self.parts.settings.slots_of(own_slots);
         let version = settings_version(&limits, own_slots)?;
         Ok(NamespaceDetails { name, limits, effective, own_slots, slots, version })
     }
@@ -94,7 +94,7 @@ impl Host {
         let mut problems: Vec<Problem> = limits
             .iter()
             .filter_map(|(limit, value)| {
-                let message = parts.limits.forbids(limit, value)?;
+                let message = parts.settings.limits.forbids(limit, value)?;
                 Some(Problem { path: format!("$.limits.{limit}"), message })
             })
             .collect();
@@ -105,25 +105,25 @@ impl Host {
         if !problems.is_empty() {
             return Err(Error::Invalid { what: format!("the settings of {name}"), problems });
         }
-        let now = parts.clock.now();
-        let set = parts.store.set_namespace(name, &limits, slots, expected, now).await?;
+        let now = parts.db.clock.now();
+        let set = parts.db.store.set_namespace(name, &limits, slots, expected, now).await?;
         if set == Setting::Unexpected {
             return Err(Error::Changed { what: format!("what is set for {name}"), it: "it" });
         }
-        parts.tenants.forget(name);
+        parts.caches.namespaces.forget(name);
         self.namespace(name).await
     }
 
     /// Lists the grants of a namespace, by name of plugin.
     pub async fn grants(&self, namespace: &Name, part: &Part) -> Result<Page<PluginGrants>, Error> {
-        let Page { items, next } = self.parts.store.list_grants(namespace, part).await?;
+        let Page { items, next } = self.parts.db.store.list_grants(namespace, part).await?;
         let granted = |(plugin, grants)| PluginGrants::new(plugin, grants);
         Ok(Page { items: items.into_iter().map(granted).collect::<Result<_, _>>()?, next })
     }
 
     /// Returns the grants of the plugins of one name.
     pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<PluginGrants, Error> {
-        PluginGrants::new(plugin.clone(), self.parts.store.grants_of(namespace, plugin).await?)
+        PluginGrants::new(plugin.clone(), self.parts.db.store.grants_of(namespace, plugin).await?)
     }
 
     /// Replaces the grants of the plugins of one name, if their version is as expected.
@@ -143,26 +143,12 @@ impl Host {
                 .map(|message| Problem { path: "$".into(), message })
                 .collect(),
         })?;
-        let now = parts.clock.now();
-        let set = parts.store.set_grants(namespace, plugin, &grants, expected, now).await?;
+        let now = parts.db.clock.now();
+        let set = parts.db.store.set_grants(namespace, plugin, &grants, expected, now).await?;
         if set == Setting::Unexpected {
             return Err(Error::Changed { what: format!("the grants of {plugin}"), it: "them" });
         }
-        parts.tenants.forget(namespace);
+        parts.caches.namespaces.forget(namespace);
         PluginGrants::new(plugin.clone(), grants)
-    }
-}
-
-impl Parts {
-    /// Returns the limits of an attempt in a namespace with limits of its own.
-    pub(crate) fn allowed(&self, namespace: &Name, own: &LimitValues) -> Limits {
-        let mut limits = Limits::clone(&self.limits);
-        limits.lower_for(namespace, own);
-        limits
-    }
-
-    /// Returns the slots of a namespace on this host.
-    pub(crate) fn slots_of(&self, own: Option<u32>) -> u32 {
-        own.unwrap_or(self.namespace_slots).clamp(1, self.slots)
     }
 }

@@ -7,24 +7,24 @@ use std::time::Duration;
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Name, RunId, StateId};
 use exosphere_domain::state::{RunStatus, Status};
-use exosphere_store::{AttemptRow, Page, RunFilter, RunView, StateFilter, StateView};
+use exosphere_store::{AttemptRow, Page, RunFilter, RunInfo, RunView, StateFilter, StateView};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Host;
 use crate::error::Error;
-use crate::execution::json_budget::AnswerPlace;
-use crate::watch::Latest;
+use crate::service::large_json::AnswerPermit;
+use crate::watch::{Latest, WaitFor};
 
 /// Failed states in the details of a run.
-const NAMED_FAILURES: u32 = 10;
+const MAX_NAMED_FAILURES: u32 = 10;
 
 /// Poll interval while waiting for a run that another host may be executing.
 const WATCH_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Outputs of one state in its details.
-const SHOWN_OUTPUTS: u32 = 1000;
+const MAX_SHOWN_OUTPUTS: u32 = 1000;
 
 /// The details of a run.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct RunDetails {
     /// The store of the run, with the entries that it has so far.
     pub store: BTreeMap<String, String>,
     /// Permit to hold until the details have been sent, if the store is large.
-    pub place: Option<AnswerPlace>,
+    pub place: Option<AnswerPermit>,
 }
 
 /// The details of a state.
@@ -55,25 +55,7 @@ pub struct StateDetails {
     /// The attempts of the state, newest last.
     pub attempts: Vec<AttemptRow>,
     /// Permit to hold until the details have been sent, if they are large.
-    pub place: Option<AnswerPlace>,
-}
-
-/// The condition that a caller waits for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum WaitFor {
-    /// Any event after the event of this number.
-    Version(i64),
-    /// The end of the run.
-    End,
-}
-
-impl WaitFor {
-    fn is_reached(self, latest: &Latest) -> bool {
-        match self {
-            WaitFor::Version(after) => latest.version > after,
-            WaitFor::End => latest.over,
-        }
-    }
+    pub place: Option<AnswerPermit>,
 }
 
 fn latest(run: &RunDetails) -> Latest {
@@ -84,34 +66,34 @@ fn latest(run: &RunDetails) -> Latest {
 impl Host {
     /// Lists the runs of a namespace, newest first.
     pub async fn runs(&self, namespace: &Name, filter: &RunFilter) -> Result<Page<RunView>, Error> {
-        Ok(self.parts.store.runs(namespace, filter).await?)
+        Ok(self.parts.db.store.runs(namespace, filter).await?)
     }
 
     /// Reads the details of a run.
     pub async fn run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        let run = self.parts.store.run(namespace, id).await?;
+        let run = self.parts.db.store.run(namespace, id).await?;
         self.run_details(run.ok_or_else(|| Error::not_found("run", id))?).await
     }
 
     /// Adds the graph, failed states and store to a run.
     async fn run_details(&self, run: RunView) -> Result<RunDetails, Error> {
         let parts = &self.parts;
-        let info = parts.runs.get(&parts.store, run.key).await?;
+        let info = parts.caches.runs.get(&parts.db.store, run.key).await?;
         let failures = match run.errored {
             0 => Vec::new(),
             _ => {
                 let errored = Some(Status::Errored);
-                let most = NAMED_FAILURES;
+                let most = MAX_NAMED_FAILURES;
                 let filter = StateFilter { status: errored, most, ..StateFilter::default() };
-                parts.store.states(run.key, &filter).await?.items
+                parts.db.store.states(run.key, &filter).await?.items
             }
         };
         let (entries, place) = match run.store_keys {
             0 => (Vec::new(), None),
             _ => {
-                let bytes = parts.store.store_size(run.key).await?;
-                let entries = parts.store.entries(run.key);
-                parts.large.read(&info.namespace, bytes, entries).await?
+                let bytes = parts.db.store.store_size(run.key).await?;
+                let entries = parts.db.store.entries(run.key);
+                parts.large_json.read(&info.namespace, bytes, entries).await?
             }
         };
         let store = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
@@ -135,17 +117,17 @@ impl Host {
         &self,
         namespace: &Name,
         id: RunId,
-        until: WaitFor,
+        wait_for: WaitFor,
         wait: Duration,
     ) -> Result<RunDetails, Error> {
-        let key = self.info(namespace, id).await?.key;
+        let key = self.run_info(namespace, id).await?.key;
         // The run is watched before it is read, so that no event is missed between.
-        let news = self.parts.watchers.watch(key, until);
+        let events = self.parts.pipeline.watchers.watch(key, wait_for);
         let run = self.run(namespace, id).await?;
-        if wait.is_zero() || until.is_reached(&latest(&run)) {
+        if wait.is_zero() || wait_for.is_reached(&latest(&run)) {
             return Ok(run);
         }
-        self.await_run(namespace, id, news, run.run.version, until, wait).await
+        self.await_run(namespace, id, events, run.run.version, wait_for, wait).await
     }
 
     /// Waits until a watched run, which was read at version `seen`, meets the condition
@@ -154,9 +136,9 @@ impl Host {
         &self,
         namespace: &Name,
         id: RunId,
-        mut news: watch::Receiver<Latest>,
+        mut events: watch::Receiver<Latest>,
         mut seen: i64,
-        until: WaitFor,
+        wait_for: WaitFor,
         wait: Duration,
     ) -> Result<RunDetails, Error> {
         let end = Instant::now() + wait;
@@ -165,22 +147,34 @@ impl Host {
             // are found by polling, as long as a caller waits.
             let left = end.saturating_duration_since(Instant::now());
             let turn =
-                if self.parts.store.is_shared() { left.min(WATCH_POLL_INTERVAL) } else { left };
+                if self.parts.db.store.is_shared() { left.min(WATCH_POLL_INTERVAL) } else { left };
             let later = async {
                 // An event older than the version that was seen does not count: the run
                 // may have been reopened since.
-                let reached = |latest: &Latest| latest.version > seen && until.is_reached(latest);
-                news.wait_for(reached).await.ok()?.run.clone()
+                let reached =
+                    |latest: &Latest| latest.version > seen && wait_for.is_reached(latest);
+                events.wait_for(reached).await.ok()?.run.clone()
             };
             if let Ok(Some(run)) = tokio::time::timeout(turn, later).await {
                 return self.run_details(RunView::clone(&run)).await;
             }
             let run = self.run(namespace, id).await?;
-            if until.is_reached(&latest(&run)) || Instant::now() >= end {
+            if wait_for.is_reached(&latest(&run)) || Instant::now() >= end {
                 return Ok(run);
             }
             seen = run.run.version;
         }
+    }
+
+    /// Reads the immutable part of a run, if the run is of this namespace.
+    pub(crate) async fn run_info(
+        &self,
+        namespace: &Name,
+        id: RunId,
+    ) -> Result<Arc<RunInfo>, Error> {
+        let found = self.parts.db.store.run(namespace, id).await?;
+        let key = found.ok_or_else(|| Error::not_found("run", id))?.key;
+        Ok(self.parts.caches.runs.get(&self.parts.db.store, key).await?)
     }
 
     /// Lists the states of a run, in path order. `identifier` may be any identifier of
@@ -192,7 +186,7 @@ impl Host {
         identifier: Option<&str>,
         filter: StateFilter,
     ) -> Result<(Arc<Graph>, Page<StateView>), Error> {
-        let info = self.info(namespace, id).await?;
+        let info = self.run_info(namespace, id).await?;
         let nodes = match identifier {
             None => None,
             Some(identifier) => {
@@ -201,7 +195,7 @@ impl Host {
             }
         };
         let filter = StateFilter { nodes, ..filter };
-        let page = self.parts.store.states(info.key, &filter).await?;
+        let page = self.parts.db.store.states(info.key, &filter).await?;
         Ok((info.graph.clone(), page))
     }
 
@@ -212,16 +206,16 @@ impl Host {
         id: RunId,
         state: StateId,
     ) -> Result<StateDetails, Error> {
-        let store = &self.parts.store;
-        let info = self.info(namespace, id).await?;
-        let bytes = store.state_size(state, SHOWN_OUTPUTS).await?;
+        let store = &self.parts.db.store;
+        let info = self.run_info(namespace, id).await?;
+        let bytes = store.state_size(state, MAX_SHOWN_OUTPUTS).await?;
         let whole = async {
             let found = store.state(info.key, state).await?;
             let found = found.ok_or_else(|| Error::not_found("state", state))?;
-            let outputs = store.outputs_page(state, 0, SHOWN_OUTPUTS).await?;
+            let outputs = store.outputs_page(state, 0, MAX_SHOWN_OUTPUTS).await?;
             Ok::<_, Error>((found, outputs, store.attempts(state).await?))
         };
-        let (whole, place) = self.parts.large.read(namespace, bytes, whole).await?;
+        let (whole, place) = self.parts.large_json.read(namespace, bytes, whole).await?;
         let (found, outputs, attempts) = whole;
         let graph = info.graph.clone();
         Ok(StateDetails { run: id, graph, state: found, outputs, attempts, place })

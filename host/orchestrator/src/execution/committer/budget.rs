@@ -3,10 +3,12 @@
 //! bound the memory. Namespaces do not wait for each other.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use exosphere_domain::ids::NamespaceKey;
 use tokio::sync::oneshot;
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// The budgets of all namespaces.
 pub(crate) struct Budgets {
@@ -20,10 +22,10 @@ pub(crate) struct Budgets {
 #[derive(Default)]
 struct Spent {
     bytes: u64,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<PendingCharge>,
 }
 
-struct Waiting {
+struct PendingCharge {
     bytes: u64,
     granted: oneshot::Sender<Charge>,
 }
@@ -51,7 +53,7 @@ impl Budgets {
                 return self.charged(namespace, bytes);
             }
             let (granted, wait) = oneshot::channel();
-            spent.waiting.push_back(Waiting { bytes, granted });
+            spent.waiting.push_back(PendingCharge { bytes, granted });
             wait
         };
         match granted.await {
@@ -72,7 +74,7 @@ impl Budgets {
         spent.bytes = spent.bytes.saturating_sub(bytes);
         while let Some(first) = spent.waiting.front()
             && spent.fits(first.bytes, self.limit)
-            && let Some(Waiting { bytes, granted }) = spent.waiting.pop_front()
+            && let Some(PendingCharge { bytes, granted }) = spent.waiting.pop_front()
         {
             match granted.send(self.charged(namespace, bytes)) {
                 Ok(()) => spent.bytes += bytes,
@@ -87,7 +89,7 @@ impl Budgets {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NamespaceKey, Spent>> {
-        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
+        self.namespaces.lock()
     }
 }
 
@@ -127,7 +129,7 @@ mod tests {
     const LIMIT: u64 = 100;
 
     #[tokio::test]
-    async fn results_wait_for_their_namespace_alone() {
+    async fn results_wait_for_their_own_namespace() {
         let budgets = Budgets::new(LIMIT);
         let [a, b] = [1, 2].map(NamespaceKey);
         let first = budgets.charge(a, 60).await;
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_result_above_the_budget_waits_to_be_alone() {
+    async fn an_oversized_result_waits_to_be_alone() {
         let budgets = Budgets::new(LIMIT);
         let namespace = NamespaceKey(1);
         let small = budgets.charge(namespace, 1).await;

@@ -23,9 +23,9 @@ pub(crate) enum Lane {
 
 /// The bounds of one batch.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct BatchBounds {
     /// The largest number of operations.
-    pub members: usize,
+    pub operations: usize,
     /// The largest weight, in bytes. A heavier operation goes alone.
     pub weight: u64,
     /// The weight from which an operation delays the rest of its batch. After a batch
@@ -45,10 +45,10 @@ pub(crate) struct Label {
 
 /// All operations that wait.
 pub(crate) struct Lanes<T> {
-    urgent: Turns<T>,
-    control: Turns<T>,
-    ends: Turns<T>,
-    background: Turns<T>,
+    urgent: NamespaceQueues<T>,
+    control: NamespaceQueues<T>,
+    ends: NamespaceQueues<T>,
+    background: NamespaceQueues<T>,
     /// Lanes whose first operation did not fit into a batch. One of them opens the next
     /// batch, so that no stream of small operations starves a large one.
     owed: VecDeque<Lane>,
@@ -60,13 +60,13 @@ pub(crate) struct Lanes<T> {
 }
 
 /// A lane: a round-robin queue of namespaces.
-struct Turns<T> {
+struct NamespaceQueues<T> {
     order: VecDeque<NamespaceKey>,
-    namespaces: HashMap<NamespaceKey, Runs<T>>,
+    namespaces: HashMap<NamespaceKey, RunQueues<T>>,
 }
 
 /// A namespace in a lane: a round-robin queue of runs.
-struct Runs<T> {
+struct RunQueues<T> {
     order: VecDeque<RunKey>,
     runs: HashMap<RunKey, VecDeque<Entry<T>>>,
 }
@@ -88,10 +88,10 @@ struct Filling<T> {
 impl<T> Default for Lanes<T> {
     fn default() -> Self {
         Lanes {
-            urgent: Turns::default(),
-            control: Turns::default(),
-            ends: Turns::default(),
-            background: Turns::default(),
+            urgent: NamespaceQueues::default(),
+            control: NamespaceQueues::default(),
+            ends: NamespaceQueues::default(),
+            background: NamespaceQueues::default(),
             owed: VecDeque::new(),
             was_urgent: false,
             was_heavy: false,
@@ -112,7 +112,7 @@ impl<T> Lanes<T> {
     }
 
     /// Takes the next batch out of the queue.
-    pub(crate) fn take(&mut self, bounds: Bounds) -> Vec<T> {
+    pub(crate) fn take(&mut self, bounds: BatchBounds) -> Vec<T> {
         let mut batch = Filling::new(false);
         // Urgent operations do not wait for the bytes of other lanes, and other lanes do
         // not wait for a stream of urgent operations.
@@ -139,15 +139,14 @@ impl<T> Lanes<T> {
         batch.items
     }
 
-    fn fill(&mut self, batch: &mut Filling<T>, bounds: Bounds) {
+    fn fill(&mut self, batch: &mut Filling<T>, bounds: BatchBounds) {
         self.urgent.fill(batch, bounds);
-        let control = match self.ends.is_empty() {
-            true => bounds,
-            // Starts precede ends, but a stream of starts leaves them a quarter of the
-            // batch.
-            false => {
-                Bounds { members: bounds.members / 4 * 3, weight: bounds.weight / 4 * 3, ..bounds }
-            }
+        // Starts precede ends, but a stream of starts leaves them a quarter of the batch.
+        let control = if self.ends.is_empty() {
+            bounds
+        } else {
+            let (operations, weight) = (bounds.operations / 4 * 3, bounds.weight / 4 * 3);
+            BatchBounds { operations, weight, ..bounds }
         };
         let owed = [
             (Lane::Control, self.control.fill(batch, control)),
@@ -177,7 +176,7 @@ impl<T> Lanes<T> {
         members.for_each(|entry| entry.weight = lighten(&mut entry.item));
     }
 
-    fn lane(&mut self, lane: Lane) -> &mut Turns<T> {
+    fn lane(&mut self, lane: Lane) -> &mut NamespaceQueues<T> {
         match lane {
             Lane::Urgent => &mut self.urgent,
             Lane::Control => &mut self.control,
@@ -200,7 +199,7 @@ impl<T> Filling<T> {
 
     /// Returns `true` if an operation of this weight fits. An empty batch takes any
     /// weight, unless it is a light one.
-    fn has_room_for(&self, weight: u64, bounds: Bounds) -> bool {
+    fn has_room_for(&self, weight: u64, bounds: BatchBounds) -> bool {
         if self.is_light && weight >= bounds.heavy {
             return false;
         }
@@ -208,13 +207,13 @@ impl<T> Filling<T> {
     }
 }
 
-impl<T> Default for Turns<T> {
+impl<T> Default for NamespaceQueues<T> {
     fn default() -> Self {
-        Turns { order: VecDeque::new(), namespaces: HashMap::new() }
+        NamespaceQueues { order: VecDeque::new(), namespaces: HashMap::new() }
     }
 }
 
-impl<T> Turns<T> {
+impl<T> NamespaceQueues<T> {
     fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
@@ -223,22 +222,22 @@ impl<T> Turns<T> {
         let order = &mut self.order;
         let runs = self.namespaces.entry(namespace).or_insert_with(|| {
             order.push_back(namespace);
-            Runs { order: VecDeque::new(), runs: HashMap::new() }
+            RunQueues { order: VecDeque::new(), runs: HashMap::new() }
         });
         let order = &mut runs.order;
-        let line = runs.runs.entry(run).or_insert_with(|| {
+        let queue = runs.runs.entry(run).or_insert_with(|| {
             order.push_back(run);
             VecDeque::new()
         });
-        line.push_back(entry);
+        queue.push_back(entry);
     }
 
     /// Adds operations to a batch, one of each namespace in turn. Returns `true` if the
     /// next operation of a namespace is too heavy for the rest; that namespace keeps its
     /// turn.
-    fn fill(&mut self, batch: &mut Filling<T>, bounds: Bounds) -> bool {
+    fn fill(&mut self, batch: &mut Filling<T>, bounds: BatchBounds) -> bool {
         let mut passed = Vec::new();
-        while batch.items.len() < bounds.members
+        while batch.items.len() < bounds.operations
             && let Some(&namespace) = self.order.front()
         {
             if !self.weight(namespace).is_some_and(|weight| batch.has_room_for(weight, bounds)) {
@@ -266,15 +265,17 @@ impl<T> Turns<T> {
         let namespace = self.order.pop_front()?;
         let runs = self.namespaces.get_mut(&namespace)?;
         let run = runs.order.pop_front()?;
-        let line = runs.runs.get_mut(&run)?;
-        let entry = line.pop_front();
-        match line.is_empty() {
-            true => drop(runs.runs.remove(&run)),
-            false => runs.order.push_back(run),
+        let queue = runs.runs.get_mut(&run)?;
+        let entry = queue.pop_front();
+        if queue.is_empty() {
+            runs.runs.remove(&run);
+        } else {
+            runs.order.push_back(run);
         }
-        match runs.order.is_empty() {
-            true => drop(self.namespaces.remove(&namespace)),
-            false => self.order.push_back(namespace),
+        if runs.order.is_empty() {
+            self.namespaces.remove(&namespace);
+        } else {
+            self.order.push_back(namespace);
         }
         entry
     }

@@ -4,47 +4,49 @@
 //! Not here: the order (`lanes`), and any commit.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use exosphere_domain::ids::RunKey;
 use exosphere_store::Member;
 use tokio::sync::{Notify, oneshot};
 
-use super::WorkHint;
 use super::budget::{Budgets, Charge};
-use super::lanes::{Bounds, Lane, Lanes};
+use super::lanes::{BatchBounds, Lane, Lanes};
+use super::mailbox::WorkHint;
+use super::reply::Reply;
 use super::weight::label;
 use crate::execution::claims::ClaimPermit;
-use crate::service::request::Reply;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The bounds of one batch, chosen for commits of at most 50 ms on a machine with two
 /// cores.
-const BATCH: Bounds = Bounds { members: 512, weight: BATCH_BYTES, heavy: HEAVY_BYTES };
+const MAX_BATCH: BatchBounds =
+    BatchBounds { operations: 512, weight: MAX_BATCH_BYTES, heavy: HEAVY_BYTES };
 
 /// The largest weight of a batch in bytes, its rows included.
-pub(crate) const BATCH_BYTES: u64 = 4 << 20;
+pub(crate) const MAX_BATCH_BYTES: u64 = 4 << 20;
 
 /// The weight in bytes from which an operation takes milliseconds to write.
 const HEAVY_BYTES: u64 = 256 << 10;
 
 /// The budget of each namespace for results in the queue, in bytes: as much as the
 /// largest attempt may return (`output_bytes`).
-const NAMESPACE_BYTES: u64 = 32 << 20;
+const MAX_NAMESPACE_BYTES: u64 = 32 << 20;
 
 /// The largest number of cancelled runs that the queue remembers.
 const MAX_CANCELLED_RUNS: usize = 1024;
 
 /// The commit queue. It is closed when the committer ends.
 pub(crate) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     arrived: Notify,
     budgets: Arc<Budgets>,
 }
 
 #[derive(Default)]
-struct State {
-    lanes: Lanes<Waiting>,
-    looks: Vec<WorkHint>,
+struct QueueState {
+    lanes: Lanes<QueuedOperation>,
+    hints: Vec<WorkHint>,
     drain: Option<oneshot::Sender<()>>,
     cancelled: Cancelled,
     closed: bool,
@@ -60,16 +62,16 @@ struct Cancelled {
 }
 
 /// An operation that waits, with its claim permit, reply and charge.
-pub(crate) struct Waiting {
+pub(crate) struct QueuedOperation {
     pub member: Member,
     /// The claim permit of the state, if the operation ends an execution.
-    pub lease: Option<ClaimPermit>,
+    pub permit: Option<ClaimPermit>,
     pub reply: Option<Reply>,
     /// The charge to the budget of the namespace, if the operation has one.
     pub charge: Option<Charge>,
 }
 
-impl Waiting {
+impl QueuedOperation {
     /// Returns `true` if the caller has gone, so that the operation must not be
     /// committed.
     pub(crate) fn is_withdrawn(&self) -> bool {
@@ -79,27 +81,27 @@ impl Waiting {
 
 /// A batch, with the work hints and the drain request that have arrived.
 #[derive(Default)]
-pub(crate) struct Taken {
-    pub members: Vec<Waiting>,
-    pub looks: Vec<WorkHint>,
+pub(crate) struct NextBatch {
+    pub operations: Vec<QueuedOperation>,
+    pub hints: Vec<WorkHint>,
     pub drain: Option<oneshot::Sender<()>>,
 }
 
 /// The error of an operation that arrives after the committer has ended.
-pub(crate) struct Closed;
+pub(crate) struct QueueClosed;
 
 impl Queue {
     pub(crate) fn new() -> Self {
         Queue {
             state: Mutex::default(),
             arrived: Notify::new(),
-            budgets: Budgets::new(NAMESPACE_BYTES),
+            budgets: Budgets::new(MAX_NAMESPACE_BYTES),
         }
     }
 
     /// Adds an operation, without regard to any budget.
-    pub(crate) fn push(&self, member: Member, reply: Option<Reply>) -> Result<(), Closed> {
-        self.add(Waiting { member, lease: None, reply, charge: None })
+    pub(crate) fn push(&self, member: Member, reply: Option<Reply>) -> Result<(), QueueClosed> {
+        self.add(QueuedOperation { member, permit: None, reply, charge: None })
     }
 
     /// Adds the end of an execution once its bytes fit into the budget of its namespace.
@@ -107,32 +109,32 @@ impl Queue {
     pub(crate) async fn push_end(
         &self,
         mut member: Member,
-        lease: ClaimPermit,
+        permit: ClaimPermit,
         reply: Option<Reply>,
-    ) -> Result<(), Closed> {
+    ) -> Result<(), QueueClosed> {
         self.strip_if_cancelled(&mut member);
         let label = label(&member);
         let mut charge = self.budgets.charge(label.namespace, label.weight).await;
         if self.strip_if_cancelled(&mut member) {
             charge.lower(self::label(&member).weight);
         }
-        self.add(Waiting { member, lease: Some(lease), reply, charge: Some(charge) })
+        self.add(QueuedOperation { member, permit: Some(permit), reply, charge: Some(charge) })
     }
 
-    fn add(&self, waiting: Waiting) -> Result<(), Closed> {
-        let label = label(&waiting.member);
+    fn add(&self, operation: QueuedOperation) -> Result<(), QueueClosed> {
+        let label = label(&operation.member);
         let mut state = self.lock();
         if state.closed {
-            return Err(Closed);
+            return Err(QueueClosed);
         }
-        state.lanes.push(label, waiting);
+        state.lanes.push(label, operation);
         drop(state);
         self.arrived.notify_one();
         Ok(())
     }
 
-    pub(crate) fn look(&self, look: WorkHint) {
-        self.lock().looks.push(look);
+    pub(crate) fn hint(&self, hint: WorkHint) {
+        self.lock().hints.push(hint);
         self.arrived.notify_one();
     }
 
@@ -173,20 +175,20 @@ impl Queue {
 
     pub(crate) fn is_empty(&self) -> bool {
         let state = self.lock();
-        state.lanes.is_empty() && state.looks.is_empty() && state.drain.is_none()
+        state.lanes.is_empty() && state.hints.is_empty() && state.drain.is_none()
     }
 
     /// Takes the next batch.
-    pub(crate) fn take(&self) -> Taken {
+    pub(crate) fn take(&self) -> NextBatch {
         let mut state = self.lock();
         #[cfg(test)]
         if state.breaks_down {
             drop(state);
             std::panic::resume_unwind(Box::new("a bug"));
         }
-        Taken {
-            members: state.lanes.take(BATCH),
-            looks: std::mem::take(&mut state.looks),
+        NextBatch {
+            operations: state.lanes.take(MAX_BATCH),
+            hints: std::mem::take(&mut state.hints),
             drain: state.drain.take(),
         }
     }
@@ -209,8 +211,8 @@ impl Queue {
         drop(waiting);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock()
     }
 }
 
@@ -248,11 +250,12 @@ mod tests {
     use super::*;
 
     fn sizes(queue: &Queue) -> Vec<usize> {
-        std::iter::from_fn(|| Some(queue.take().members.len()).filter(|size| *size > 0)).collect()
+        std::iter::from_fn(|| Some(queue.take().operations.len()).filter(|size| *size > 0))
+            .collect()
     }
 
     #[test]
-    fn batches_are_bounded_in_number_and_in_bytes() {
+    fn batches_are_bounded_by_number_and_bytes() {
         let queue = Queue::new();
         let run = ended(End::Pruned { data: None }).run;
         for state in 0..600 {
@@ -269,9 +272,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn results_of_a_namespace_are_bounded_in_bytes() {
+    async fn namespace_results_are_bounded_in_bytes() {
         let queue = Queue::new();
-        let first = queue.budgets.charge(NamespaceKey(7), NAMESPACE_BYTES).await;
+        let first = queue.budgets.charge(NamespaceKey(7), MAX_NAMESPACE_BYTES).await;
         let mut next = std::pin::pin!(queue.budgets.charge(NamespaceKey(7), 1));
         assert!(poll!(&mut next).is_pending());
         drop(first);

@@ -145,7 +145,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_people_wait_for_is_ahead_of_ends() {
+    fn requests_go_ahead_of_ends() {
         let run = ended(End::Pruned { data: None }).run;
         let lane = |member: Member| label(&member).lane;
         assert_eq!(lane(Member::Cancel(run.clone())), Lane::Urgent);
@@ -184,7 +184,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_cancelled_result_has_next_to_no_weight() {
+    fn a_cancelled_result_weighs_almost_nothing() {
         let outputs = vec!["x".repeat(MIB); 3];
         let success = End::Success { outputs, children: Vec::new(), unites: Vec::new() };
         let mut finished = ended(success);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const BOUNDS: Bounds = Bounds { members: 8, weight: 100, heavy: 1000 };
+const BOUNDS: BatchBounds = BatchBounds { operations: 8, weight: 100, heavy: 1000 };
 
 /// Pushes an operation with its lane, namespace, run, weight and name.
 fn push(
@@ -69,7 +69,7 @@ fn batches_are_bounded_by_weight() {
 }
 
 #[test]
-fn a_heavy_member_goes_alone() {
+fn a_heavy_operation_goes_alone() {
     let mut lanes = Lanes::default();
     push(&mut lanes, (Lane::Control, 1, 1, 5), "start");
     push(&mut lanes, (Lane::Control, 2, 2, 5000), "heavy");
@@ -79,7 +79,7 @@ fn a_heavy_member_goes_alone() {
 }
 
 #[test]
-fn heavy_members_hold_up_no_other_namespace() {
+fn heavy_operations_delay_no_other_namespace() {
     let mut lanes = Lanes::default();
     for _ in 0..4 {
         push(&mut lanes, (Lane::Control, 1, 1, 5000), "heavy");
@@ -117,7 +117,7 @@ fn starts_leave_room_for_ends() {
 }
 
 #[test]
-fn urgent_members_leave_every_second_batch() {
+fn urgent_operations_leave_every_second_batch() {
     let mut lanes = Lanes::default();
     push(&mut lanes, (Lane::End, 1, 1, 1), "end");
     for _ in 0..20 {
@@ -140,7 +140,7 @@ fn one_sweep_goes_with_each_batch() {
 }
 
 #[test]
-fn lightened_members_make_room() {
+fn lightened_operations_make_room() {
     let mut lanes = Lanes::default();
     for _ in 0..4 {
         push(&mut lanes, (Lane::End, 1, 1, 5000), "heavy");
@@ -154,8 +154,8 @@ fn lightened_members_make_room() {
 }
 
 #[test]
-fn light_members_go_between_heavy_ones() {
-    let bounds = Bounds { heavy: 50, ..BOUNDS };
+fn light_operations_go_between_heavy_ones() {
+    let bounds = BatchBounds { heavy: 50, ..BOUNDS };
     let mut lanes = Lanes::default();
     for name in ["h1", "h2", "h3"] {
         push(&mut lanes, (Lane::End, 1, 1, 90), name);
@@ -165,6 +165,6 @@ fn light_members_go_between_heavy_ones() {
     push(&mut lanes, (Lane::Control, 2, 3, 1), "start");
     assert_eq!(lanes.take(bounds), ["start", "end"], "not beside the next heavy one");
     push(&mut lanes, (Lane::End, 2, 2, 1), "late");
-    assert_eq!(lanes.take(bounds), ["h2", "late"], "a stream of light ones starves nobody");
+    assert_eq!(lanes.take(bounds), ["h2", "late"], "a stream of light ones starves no heavy one");
     assert_eq!(lanes.take(bounds), ["h3"], "nothing light is there");
 }
