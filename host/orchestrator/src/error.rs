@@ -65,7 +65,8 @@ pub enum Error {
     },
     /// An idempotency key has started a run by a different request.
     #[error(
-        "the idempotency key has started the run {run} before, by another request; repeat that one as it was, or use another key"
+        "the idempotency key has started the run {run} before, by another request; \
+         repeat that one as it was, or use another key"
     )]
     KeyReused {
         /// The run that the key has started.
@@ -167,7 +168,8 @@ pub(crate) fn internal(why: &dyn std::fmt::Display) -> Failure {
 pub enum StartError {
     /// Another host uses the data folder.
     #[error(
-        "the data folder {0} is in use by another exosphere host; stop that one, or give this one a folder of its own with --data"
+        "the data folder {0} is in use by another exosphere host; \
+         stop that one, or give this one a folder of its own with --data"
     )]
     InUse(String),
     /// The data folder cannot be created or read.

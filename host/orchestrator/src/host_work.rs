@@ -184,8 +184,9 @@ pub(crate) struct Meter {
     is_wanted: Arc<AtomicBool>,
     begun: Duration,
     steps: Cell<u64>,
-    since_read: Cell<u64>,
-    read: Cell<Duration>,
+    steps_since_read: Cell<u64>,
+    /// CPU time at the last read of the clock.
+    last_cpu: Cell<Duration>,
     is_exhausted: Cell<bool>,
 }
 
@@ -196,8 +197,8 @@ impl Meter {
             is_wanted,
             begun: thread_time(),
             steps: Cell::new(0),
-            since_read: Cell::new(STEPS_PER_CLOCK_READ),
-            read: Cell::new(Duration::ZERO),
+            steps_since_read: Cell::new(STEPS_PER_CLOCK_READ),
+            last_cpu: Cell::new(Duration::ZERO),
             is_exhausted: Cell::new(false),
         }
     }
@@ -209,14 +210,15 @@ impl Meter {
 
     /// Returns `true` if the job should pass its turn on.
     pub(crate) fn is_slice_over(&self) -> bool {
-        let since = Duration::from_nanos(self.since_read.get().saturating_mul(STEP_NANOS));
-        self.read.get().saturating_add(since) >= SLICE_CPU_TIME
+        let since = Duration::from_nanos(self.steps_since_read.get().saturating_mul(STEP_NANOS));
+        self.last_cpu.get().saturating_add(since) >= SLICE_CPU_TIME
     }
 
+    /// Reads the clock. Returns `true` if the job may continue.
     fn read_clock(&self) -> bool {
-        self.read.set(self.used());
-        self.since_read.set(0);
-        self.is_wanted.load(Ordering::Relaxed) && self.read.get() < self.bounds.cpu
+        self.last_cpu.set(self.used());
+        self.steps_since_read.set(0);
+        self.is_wanted.load(Ordering::Relaxed) && self.last_cpu.get() < self.bounds.cpu
     }
 }
 
@@ -225,9 +227,9 @@ impl Budget for Meter {
         self.steps.set(self.steps.get().saturating_add(steps));
         let may = !self.is_exhausted.get()
             && self.steps.get() <= self.bounds.steps
-            && (self.since_read.get().saturating_add(steps) < STEPS_PER_CLOCK_READ
+            && (self.steps_since_read.get().saturating_add(steps) < STEPS_PER_CLOCK_READ
                 || self.read_clock());
-        self.since_read.set(self.since_read.get().saturating_add(steps));
+        self.steps_since_read.set(self.steps_since_read.get().saturating_add(steps));
         if may {
             return Ok(());
         }

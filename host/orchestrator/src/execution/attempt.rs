@@ -102,8 +102,8 @@ impl Attempt<'_> {
     pub(super) async fn run(mut self) -> AttemptResult {
         let parts = self.parts;
         let namespace = self.run.namespace_key;
-        let most = parts.settings.slots_of(parts.caches.namespaces.slots(namespace));
-        let mut slot = pin!(parts.pipeline.executor.slot(namespace, self.run.key, most));
+        let max_slots = parts.settings.slots_of(parts.caches.namespaces.slots(namespace));
+        let mut slot = pin!(parts.pipeline.executor.slot(namespace, self.run.key, max_slots));
         let slot = match slot.as_mut().now_or_never() {
             Some(slot) => slot,
             None => {

@@ -147,27 +147,27 @@ impl Executor {
         self.tasks.lock()
     }
 
-    /// Waits for a slot, of which a namespace has at most `most`. Slots go round-robin to
+    /// Waits for a slot, of which a namespace has at most `max_slots`. Slots go round-robin to
     /// namespaces, and within a namespace to the run with the fewest.
     pub(super) async fn slot(
         &self,
         namespace: NamespaceKey,
         run: RunKey,
-        most: u32,
+        max_slots: u32,
     ) -> Option<FairPermit<NamespaceKey, RunKey>> {
-        self.slots.take_for(namespace, run, most).await
+        self.slots.take_for(namespace, run, max_slots).await
     }
 
-    /// Gives back up to `most` states of a namespace, or of one of its runs, that
+    /// Gives back up to `max_states` states of a namespace, or of one of its runs, that
     /// have waited for a slot since before `since`. Returns their number.
     pub(crate) fn withdraw(
         &self,
         namespace: NamespaceKey,
         run: Option<RunKey>,
-        most: u32,
+        max_states: u32,
         since: std::time::Instant,
     ) -> u32 {
-        let withdrawn = self.slots.withdraw(&namespace, run.as_ref(), most as usize, since);
+        let withdrawn = self.slots.withdraw(&namespace, run.as_ref(), max_states as usize, since);
         u32::try_from(withdrawn).unwrap_or(u32::MAX)
     }
 }

@@ -32,7 +32,7 @@ impl Default for SecretDeclarations {
 
 impl SecretDeclarations {
     /// Returns `true` if a node of a run's graph declares a secret.
-    async fn has_any(&self, parts: &Parts, run: &RunInfo) -> Result<bool, StoreError> {
+    async fn declares_any(&self, parts: &Parts, run: &RunInfo) -> Result<bool, StoreError> {
         let revision = (run.namespace_key, run.graph_name.clone(), run.revision);
         if let Some(any) = self.0.get(&revision) {
             return Ok(any);
@@ -135,7 +135,7 @@ pub(crate) async fn read_secrets(
     node: &NodeDescription,
     grants: &Grants,
 ) -> Result<Secrets, InputError> {
-    if !parts.caches.secret_declarations.has_any(parts, run).await? {
+    if !parts.caches.secret_declarations.declares_any(parts, run).await? {
         return Ok(Secrets::default());
     }
     let rows = parts.db.retrying_store.sealed_secrets(&run.namespace, &run.graph_name).await?;

@@ -65,11 +65,11 @@ pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, permit: C
         Err(StagingError::Stale) => return begin_removal(parts, leftover),
         Err(StagingError::Failed(failure)) => fail(&mut finished, failure),
     }
-    let in_vain = finished.staged.is_none();
+    let was_unstaged = finished.staged.is_none();
     match parts.pipeline.committer.finish_with_answer(finished, permit).await {
         Ok(Answer::ToSweep(event)) => sweeps::begin_sweep(parts, run, event).await,
         Ok(Answer::Leftover(_) | Answer::Stale) => begin_removal(parts, leftover),
-        Ok(_) if in_vain => begin_removal(parts, leftover),
+        Ok(_) if was_unstaged => begin_removal(parts, leftover),
         Ok(_) | Err(_) => {}
     }
 }
@@ -87,7 +87,7 @@ async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), StagingErro
     staging.outputs.reverse();
     staging.children.reverse();
     // While one piece is committed, the next one waits already.
-    let mut under_way = VecDeque::new();
+    let mut in_flight = VecDeque::new();
     while let Some((first, outputs, children)) = staging.next() {
         let piece = Stage {
             run: finished.run.clone(),
@@ -100,14 +100,14 @@ async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), StagingErro
             limits: finished.limits.clone(),
         };
         staging.staged.pieces += 1;
-        under_way.push_back(parts.pipeline.committer.enqueue(Member::Stage(Box::new(piece))));
-        if under_way.len() > 1
-            && let Some(first) = under_way.pop_front()
+        in_flight.push_back(parts.pipeline.committer.enqueue(Member::Stage(Box::new(piece))));
+        if in_flight.len() > 1
+            && let Some(first) = in_flight.pop_front()
         {
             expect_staged(finished, first.await)?;
         }
     }
-    for rest in under_way {
+    for rest in in_flight {
         expect_staged(finished, rest.await)?;
     }
     finished.staged = Some(staging.staged);

@@ -187,11 +187,11 @@ impl FailedStates {
     pub(crate) async fn next(&mut self, parts: &Parts) -> Result<Vec<StateId>, StoreError> {
         let mut states = Vec::new();
         while !self.is_read && states.len() < MAX_STATES_PER_PIECE as usize {
-            let room = MAX_STATES_PER_PIECE - states.len() as u32;
+            let left = MAX_STATES_PER_PIECE - states.len() as u32;
             let (some, next) = parts
                 .db
                 .store
-                .failed_states(self.run, &self.from, MAX_STATES_PER_READ, room)
+                .failed_states(self.run, &self.from, MAX_STATES_PER_READ, left)
                 .await?;
             states.extend(some);
             match next {

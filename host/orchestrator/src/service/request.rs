@@ -180,7 +180,8 @@ impl RequestKind {
         match self {
             RequestKind::Start { has_key: true } => "repeat it with the same idempotency key",
             RequestKind::Start { has_key: false } => {
-                "look for it among the newest runs before you repeat it; a start with an idempotency key can be repeated safely"
+                "look for it among the newest runs before you repeat it; \
+                 a start with an idempotency key can be repeated safely"
             }
             _ => "repeat it, which does no harm",
         }

@@ -284,3 +284,29 @@ impl CommitLoop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use exosphere_domain::plan::End;
+    use exosphere_store::Answer;
+
+    use super::weight::tests::ended;
+    use super::*;
+    use crate::{Config, Host};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn operations_are_answered_after_their_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { slots: 1, namespace_slots: 1, ..Config::new(folder.path()) };
+        let host = Host::start(config).await.unwrap();
+        let run = ended(End::Pruned { data: None }).run;
+        let submit = |_| host.parts.pipeline.committer.submit(Member::Cancel(run.clone()));
+        for answer in futures::future::join_all((0..20).map(submit)).await {
+            assert!(matches!(answer, Ok(Answer::Missing)), "{answer:?}");
+        }
+        assert_eq!((host.health(), host.holding()), (Ok(()), 0));
+        host.stop().await.unwrap();
+        let stopped = host.parts.pipeline.committer.submit(Member::Cancel(run)).await;
+        assert!(matches!(stopped, Err(StoreError::Unavailable(_))), "{stopped:?}");
+    }
+}
