@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use exosphere_orchestrator::AnswerPlace;
+use exosphere_orchestrator::AnswerPermit;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use serde_json::Value;
 
@@ -48,7 +48,7 @@ pub(crate) fn list<T: AsRef<str>>(texts: &[T]) -> String {
 
 /// Returns a JSON response. It releases its memory permit, if it has one, after it has
 /// been sent.
-pub(crate) fn json(text: String, place: Option<AnswerPlace>) -> Response {
+pub(crate) fn json(text: String, place: Option<AnswerPermit>) -> Response {
     let body = match place {
         None => Body::from(text),
         Some(place) => Body::new(Held { body: Body::from(text), _place: place }),
@@ -59,7 +59,7 @@ pub(crate) fn json(text: String, place: Option<AnswerPlace>) -> Response {
 /// A body with its memory permit.
 struct Held {
     body: Body,
-    _place: AnswerPlace,
+    _place: AnswerPermit,
 }
 
 impl HttpBody for Held {

@@ -7,7 +7,9 @@ use axum::response::Response;
 use axum::{Extension, Json};
 use exosphere_orchestrator::domain::grant::Missing;
 use exosphere_orchestrator::domain::ids::Name;
-use exosphere_orchestrator::{Capability, Host, PluginEntry, PluginRow, PluginUpload, Remarks};
+use exosphere_orchestrator::{
+    AdmissionReport, Capability, Host, PluginEntry, PluginRow, PluginUpload,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -82,7 +84,7 @@ pub(crate) async fn check(
     Ok(Json(value))
 }
 
-fn add_remarks(value: &mut Value, remarks: &Remarks) {
+fn add_remarks(value: &mut Value, remarks: &AdmissionReport) {
     let capabilities = remarks.capabilities.iter().map(|capability| {
         let Capability { asked, granted, remedy } = capability;
         let mut value = json!({"needs": asked.capability(), "granted": granted, "grant": remedy});

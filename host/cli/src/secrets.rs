@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
-use exosphere_orchestrator::{Rotated, Sealing, Unopened};
+use exosphere_orchestrator::{KeyRotation, Rotated, Unopened};
 use serde_json::json;
 
 use crate::clean;
@@ -76,7 +76,7 @@ pub struct Place {
 pub fn run(command: Command, master_key: Option<MasterKey>, output: Output) -> Result<(), Error> {
     let sealing = |place: Place| {
         let keys = place.key.keys(master_key)?;
-        Ok::<_, Error>(Sealing { data: place.of.data, database: place.of.database, keys })
+        Ok::<_, Error>(KeyRotation { data: place.of.data, database: place.of.database, keys })
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = match command {
@@ -87,17 +87,17 @@ pub fn run(command: Command, master_key: Option<MasterKey>, output: Output) -> R
         }
     };
     let done = done.map_err(|error| Error::Failed(error.to_string()))?;
-    let Rotated { key, secrets, forgotten, went_on, has_older } = &done;
+    let Rotated { key, secrets, forgotten, resumed, has_older } = &done;
     let json = json!({
         "key": key.as_str(), "secrets": secrets, "forgotten": forgotten,
-        "went_on": went_on, "has_older": has_older,
+        "went_on": resumed, "has_older": has_older,
     });
     output.report(&json, &in_words(&done))
 }
 
 fn in_words(done: &Rotated) -> String {
     let mut text = String::new();
-    if done.went_on {
+    if done.resumed {
         text.push_str("finished a rotation that was interrupted\n");
     }
     for lost in &done.forgotten {

@@ -10,14 +10,14 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::error::StartError;
-use crate::key_file;
-use crate::keys::Keys;
+use crate::keys::file as key_file;
+use crate::keys::source::Keys;
 
 /// Permission bits of other users than the owner.
-const OTHERS: u32 = 0o077;
+const OTHER_USERS: u32 = 0o077;
 
 /// Attempts to open a file that another process replaces meanwhile.
-const LOCK_TRIES: u32 = 10;
+const MAX_LOCK_ATTEMPTS: u32 = 10;
 
 /// A data folder, locked for as long as this lives.
 pub(crate) struct DataFolder {
@@ -39,14 +39,14 @@ impl DataFolder {
         let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
         // Inputs and outputs are private to the user of the host.
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
-        close_to_others(folder)?;
-        let lock = |name: &str| locked(folder, &folder.join(name));
+        close_to_other_users(folder)?;
+        let lock = |name: &str| lock_file(folder, &folder.join(name));
         let (first, mut host_file) = (lock("lock")?, lock("host.id")?);
         let host = host_id(&mut host_file).map_err(cannot)?;
-        let vault = keys.vault(folder, key_file::read_or_make)?;
+        let cipher = keys.cipher(folder, key_file::read_or_create)?;
         let code_key = code_key(folder)?;
         let folder = folder.to_owned();
-        Ok((DataFolder { folder, code_key, host, locks: vec![first, host_file] }, vault))
+        Ok((DataFolder { folder, code_key, host, locks: vec![first, host_file] }, cipher))
     }
 
     /// Locks the database in the folder, too, so that no two hosts have it even if the
@@ -54,7 +54,7 @@ impl DataFolder {
     /// exclude SQLite's own.
     pub(crate) fn lock_database(&mut self) -> Result<(), StartError> {
         if cfg!(target_os = "linux") {
-            self.locks.push(locked(&self.folder, &self.database())?);
+            self.locks.push(lock_file(&self.folder, &self.database())?);
         }
         Ok(())
     }
@@ -82,7 +82,7 @@ impl DataFolder {
 }
 
 fn code_key(folder: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, StartError> {
-    let bytes = key_file::read_or_make(&folder.join("code.key"))?.newest().to_bytes();
+    let bytes = key_file::read_or_create(&folder.join("code.key"))?.newest().to_bytes();
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     key.copy_from_slice(&bytes);
     Ok(key)
@@ -97,9 +97,9 @@ pub(crate) fn database_in(folder: &Path) -> PathBuf {
 /// Locks a file, created if it does not exist, for as long as the result lives. A lock
 /// counts only on the file that has the name, since a renamed or removed file excludes no
 /// other host.
-fn locked(folder: &Path, path: &Path) -> Result<File, StartError> {
+fn lock_file(folder: &Path, path: &Path) -> Result<File, StartError> {
     let cannot = |error| StartError::Folder { folder: folder.display().to_string(), error };
-    for _ in 0..LOCK_TRIES {
+    for _ in 0..MAX_LOCK_ATTEMPTS {
         let mut open = OpenOptions::new();
         let open = open.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = open.open(path).map_err(cannot)?;
@@ -123,12 +123,12 @@ fn locked(folder: &Path, path: &Path) -> Result<File, StartError> {
 
 /// Removes the access of other users to a folder, and to the files that hosts create in
 /// it. An open folder that belongs to another user is refused.
-fn close_to_others(folder: &Path) -> Result<(), StartError> {
+fn close_to_other_users(folder: &Path) -> Result<(), StartError> {
     let name = || folder.display().to_string();
     let cannot = |error| StartError::Folder { folder: name(), error };
     let opened = File::open(folder).map_err(cannot)?;
     let found = opened.metadata().map_err(cannot)?;
-    if found.mode() & OTHERS != 0 {
+    if found.mode() & OTHER_USERS != 0 {
         let ours = rustix::process::geteuid().as_raw();
         if found.uid() != ours {
             return Err(StartError::OpenFolder { folder: name(), owner: found.uid(), ours });
@@ -136,11 +136,11 @@ fn close_to_others(folder: &Path) -> Result<(), StartError> {
         opened.set_permissions(Permissions::from_mode(0o700)).map_err(cannot)?;
         tracing::warn!(folder = name(), "the data folder was open to others; it is 0700 now");
     }
-    for file in FILES {
+    for file in HOST_FILES {
         let path = folder.join(file);
         // A link names a file elsewhere, whose mode is its owner's business.
         let Ok(found) = std::fs::symlink_metadata(&path) else { continue };
-        if found.mode() & OTHERS != 0 && !found.is_symlink() {
+        if found.mode() & OTHER_USERS != 0 && !found.is_symlink() {
             let mode = if found.is_dir() { 0o700 } else { 0o600 };
             std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(cannot)?;
             tracing::warn!(file, "a file of the data folder was open to others; it is not now");
@@ -149,8 +149,8 @@ fn close_to_others(folder: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Files that hosts create in a data folder, except key files, which `key_file` closes.
-const FILES: [&str; 6] =
+/// Files that hosts create in a data folder, except key files, which `keys/file.rs` closes.
+const HOST_FILES: [&str; 6] =
     ["lock", "host.id", "exosphere.db", "exosphere.db-wal", "exosphere.db-shm", "code"];
 
 /// Returns the id in a file, or a new one if the file holds none.
@@ -162,7 +162,7 @@ fn host_id(file: &mut File) -> io::Result<String> {
     {
         return Ok(id.to_string());
     }
-    let id = crate::ambient::random_id().to_string();
+    let id = crate::system::random_id().to_string();
     file.set_len(0)?;
     io::Seek::rewind(file)?;
     file.write_all(id.as_bytes())?;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_lock_file_lets_nobody_in() {
+    fn a_removed_lock_file_still_excludes() {
         let folder = tempfile::tempdir().unwrap();
         let first = take(folder.path()).unwrap();
         for (file, moved) in [("lock", "lock.old"), ("lock", "lock.older")] {
@@ -213,7 +213,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_database_has_one_host_whatever_is_removed() {
+    fn a_database_lock_survives_removed_files() {
         let folder = tempfile::tempdir().unwrap();
         let mut first = take(folder.path()).unwrap();
         first.lock_database().unwrap();

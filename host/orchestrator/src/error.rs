@@ -8,7 +8,7 @@ use exosphere_sandbox::{Refused, SetupError};
 use exosphere_store::{OpenError, StoreError};
 use uuid::Uuid;
 
-use crate::key_file::KeyFileError;
+use crate::keys::file::KeyFileError;
 
 /// The error of a request to a host.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,8 @@ pub enum Error {
     },
     /// An idempotency key has started a run by a different request.
     #[error(
-        "the idempotency key has started the run {run} before, by another request; repeat that one as it was, or use another key"
+        "the idempotency key has started the run {run} before, by another request; \
+         repeat that one as it was, or use another key"
     )]
     KeyReused {
         /// The run that the key has started.
@@ -149,7 +150,7 @@ fn count(problems: &[Problem]) -> String {
 
 /// Logs an internal error, and returns the id that the caller sees.
 pub(crate) fn log_internal(why: &dyn std::fmt::Display) -> Uuid {
-    let id = crate::ambient::random_id();
+    let id = crate::system::random_id();
     tracing::error!(%id, %why, "internal error");
     id
 }
@@ -168,7 +169,8 @@ pub(crate) fn internal(why: &dyn std::fmt::Display) -> Failure {
 pub enum StartError {
     /// Another host uses the data folder.
     #[error(
-        "the data folder {0} is in use by another exosphere host; stop that one, or give this one a folder of its own with --data"
+        "the data folder {0} is in use by another exosphere host; \
+         stop that one, or give this one a folder of its own with --data"
     )]
     InUse(String),
     /// The data folder cannot be created or read.
@@ -215,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_problem_is_one() {
+    fn problems_are_counted_in_words() {
         let said = |count: usize| {
             let problem = Problem { path: "$".into(), message: "no".into() };
             let what = "the grants of web".to_owned();

@@ -7,15 +7,17 @@
 
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use exosphere_domain::budget::{Budget, Exhausted, STEP_NANOS};
 use exosphere_domain::ids::Name;
 use exosphere_sandbox::{FairPermit, FairSemaphore};
 use tokio::sync::oneshot;
+
+use crate::sync::Mutex;
 
 /// Steps of work that is done inline: a quarter of a millisecond.
 pub(crate) const INLINE_STEPS: u64 = 25_000;
@@ -27,10 +29,10 @@ pub(crate) const REQUEST_STEPS: u64 = 50_000_000;
 pub(crate) const DESCRIPTION_STEPS: u64 = 200_000_000;
 
 /// CPU time after which a job that can continue later passes its turn on.
-const SLICE: Duration = Duration::from_millis(20);
+const SLICE_CPU_TIME: Duration = Duration::from_millis(20);
 
 /// Steps between two reads of the clock, which take longer than a short check.
-const LOOK_STEPS: u64 = 10_000;
+const STEPS_PER_CLOCK_READ: u64 = 10_000;
 
 /// Niceness of these threads above that of the process. Threads for requests, heartbeats
 /// and commits have priority where there are more threads than processors.
@@ -76,7 +78,7 @@ impl Bounds {
 }
 
 /// The result of a job.
-pub(crate) struct Done<T> {
+pub(crate) struct JobResult<T> {
     pub value: T,
     /// CPU time that the job used.
     pub cpu: Duration,
@@ -99,7 +101,7 @@ impl HostWork {
         for _ in 0..processors.saturating_add(LOADING_THREADS) {
             let receiver = receiver.clone();
             let thread = std::thread::Builder::new().name("host-work".to_owned());
-            thread.spawn(move || work_off(&receiver))?;
+            thread.spawn(move || run_jobs(&receiver))?;
         }
         Ok(HostWork {
             turns: FairSemaphore::new(processors),
@@ -129,7 +131,7 @@ impl HostWork {
         turn: Option<FairPermit<Name>>,
         bounds: Bounds,
         work: impl FnOnce(&Meter) -> T + Send + 'static,
-    ) -> Result<Done<T>, JobLost> {
+    ) -> Result<JobResult<T>, JobLost> {
         let (done, waiting) = oneshot::channel();
         let wanted = Wanted(Arc::new(AtomicBool::new(true)));
         let is_wanted = wanted.0.clone();
@@ -140,7 +142,7 @@ impl HostWork {
             let meter = Meter::new(bounds, is_wanted);
             let value = work(&meter);
             // The caller may have gone.
-            drop(done.send(Done { value, cpu: meter.used(), turn }));
+            drop(done.send(JobResult { value, cpu: meter.used(), turn }));
         };
         self.jobs.send(Box::new(job)).map_err(|_| JobLost)?;
         let ended = waiting.await;
@@ -159,7 +161,7 @@ impl Drop for Wanted {
 }
 
 /// Runs one job after the other, until the pool is dropped.
-fn work_off(jobs: &Mutex<Receiver<Job>>) {
+fn run_jobs(jobs: &Mutex<Receiver<Job>>) {
     let lower = |own: i32| {
         rustix::process::setpriority_process(None, own.saturating_add(NICENESS).min(MAX_NICENESS))
     };
@@ -167,7 +169,7 @@ fn work_off(jobs: &Mutex<Receiver<Job>>) {
         tracing::warn!(%error, "the host's own work has no lower priority than the rest");
     }
     loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let job = jobs.lock().recv();
         let Ok(job) = job else { return };
         // The caller learns that its job was lost.
         if std::panic::catch_unwind(AssertUnwindSafe(job)).is_err() {
@@ -182,8 +184,9 @@ pub(crate) struct Meter {
     is_wanted: Arc<AtomicBool>,
     begun: Duration,
     steps: Cell<u64>,
-    since_look: Cell<u64>,
-    looked: Cell<Duration>,
+    steps_since_read: Cell<u64>,
+    /// CPU time at the last read of the clock.
+    last_cpu: Cell<Duration>,
     is_exhausted: Cell<bool>,
 }
 
@@ -194,8 +197,8 @@ impl Meter {
             is_wanted,
             begun: thread_time(),
             steps: Cell::new(0),
-            since_look: Cell::new(LOOK_STEPS),
-            looked: Cell::new(Duration::ZERO),
+            steps_since_read: Cell::new(STEPS_PER_CLOCK_READ),
+            last_cpu: Cell::new(Duration::ZERO),
             is_exhausted: Cell::new(false),
         }
     }
@@ -207,14 +210,15 @@ impl Meter {
 
     /// Returns `true` if the job should pass its turn on.
     pub(crate) fn is_slice_over(&self) -> bool {
-        let since = Duration::from_nanos(self.since_look.get().saturating_mul(STEP_NANOS));
-        self.looked.get().saturating_add(since) >= SLICE
+        let since = Duration::from_nanos(self.steps_since_read.get().saturating_mul(STEP_NANOS));
+        self.last_cpu.get().saturating_add(since) >= SLICE_CPU_TIME
     }
 
-    fn look(&self) -> bool {
-        self.looked.set(self.used());
-        self.since_look.set(0);
-        self.is_wanted.load(Ordering::Relaxed) && self.looked.get() < self.bounds.cpu
+    /// Reads the clock. Returns `true` if the job may continue.
+    fn read_clock(&self) -> bool {
+        self.last_cpu.set(self.used());
+        self.steps_since_read.set(0);
+        self.is_wanted.load(Ordering::Relaxed) && self.last_cpu.get() < self.bounds.cpu
     }
 }
 
@@ -223,15 +227,14 @@ impl Budget for Meter {
         self.steps.set(self.steps.get().saturating_add(steps));
         let may = !self.is_exhausted.get()
             && self.steps.get() <= self.bounds.steps
-            && (self.since_look.get().saturating_add(steps) < LOOK_STEPS || self.look());
-        self.since_look.set(self.since_look.get().saturating_add(steps));
-        match may {
-            true => Ok(()),
-            false => {
-                self.is_exhausted.set(true);
-                Err(Exhausted)
-            }
+            && (self.steps_since_read.get().saturating_add(steps) < STEPS_PER_CLOCK_READ
+                || self.read_clock());
+        self.steps_since_read.set(self.steps_since_read.get().saturating_add(steps));
+        if may {
+            return Ok(());
         }
+        self.is_exhausted.set(true);
+        Err(Exhausted)
     }
 }
 

@@ -1,61 +1,42 @@
 //! The host: claims states, executes them in the sandbox and commits their results in the
 //! store. Data goes one way. Every front end calls [`Host`].
 //!
+//! How the parts lie: this file starts and stops a host from its configuration (`config`,
+//! `data_folder`, `keys`) and its `parts`. Front ends call methods of `service`. States
+//! go through `execution`. `cluster` is about the other hosts on the database. The rest
+//! serves all of these.
+//!
 //! Not here: SQL, WebAssembly, HTTP, and the meaning of an outcome.
 
-mod admission;
-mod ambient;
-mod cache;
-mod catalog;
-mod check;
-mod claims;
-mod committer;
-mod control;
+mod config;
 mod data_folder;
-mod descriptions;
-mod dispatcher;
-mod error;
-mod executor;
-mod heartbeat;
-mod host_work;
-mod inputs;
-mod key_file;
 mod keys;
-mod lifeline;
-mod namespaces;
-mod notifier;
-mod output_check;
-mod plugins;
-mod prefetch;
-mod probe;
-mod read;
-mod reading;
-mod recall;
-mod recovery;
-mod request;
-mod rotation;
-mod runs;
-mod secrets;
-mod staging;
-mod sweeps;
-mod tenants;
+mod parts;
+mod service;
+mod execution;
+mod cluster;
+mod cache;
+mod host_work;
 mod watch;
+mod lifeline;
+mod check;
+mod error;
+mod backoff;
+mod sync;
+mod system;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{Millis, Name};
-use exosphere_domain::limits::{Limit, Limits};
+use exosphere_domain::limits::Limit;
 use exosphere_sandbox::{Compiler, Sandbox, SandboxConfig};
 use exosphere_store::{Database, Notification, Store, StoreError};
 use tokio::runtime::Handle;
 
-pub use admission::{Capability, Checked, Remarks};
-pub use catalog::{GraphApplied, PluginUpload, Uploaded};
 pub use check::check;
-pub use control::{Redriven, StartRequest, Started};
+pub use config::{Config, DEFAULT_SLOTS, share_of};
 pub use error::{Effect, Error, StartError};
 pub use exosphere_domain as domain;
 pub use exosphere_sandbox::{
@@ -67,97 +48,40 @@ pub use exosphere_store::{
     Page, Part, PluginEntry, PluginRow, Report, RunFilter, RunView, StateFilter, StateView,
     Unopened, Violation,
 };
-pub use key_file::KeyFileError;
-pub use keys::Keys;
-pub use namespaces::{NamespaceDetails, NamespaceSettings, PluginGrants};
-pub use read::{RunDetails, StateDetails};
-pub use reading::AnswerPlace;
-pub use rotation::{Rotated, RotationError, Sealing};
+pub use keys::file::KeyFileError;
+pub use keys::rotation::{KeyRotation, Rotated, RotationError};
+pub use keys::source::Keys;
+pub use service::admission::{AdmissionReport, Capability, UploadReport};
+pub use service::catalog::{GraphApplied, PluginUpload, Uploaded};
+pub use service::large_json::AnswerPermit;
+pub use service::namespaces::{NamespaceDetails, NamespaceSettings, PluginGrants};
+pub use service::queries::{RunDetails, StateDetails};
+pub use service::run_control::Redriven;
+pub use service::start::{StartRequest, Started};
 
-use ambient::SystemClock;
-use committer::Committer;
+use cluster::notifier::Notifier;
+use cluster::probe::{self, Probe};
+use cluster::recovery;
+use cluster::session::CurrentSession;
 use data_folder::DataFolder;
-use descriptions::Descriptions;
-use executor::Executor;
-use heartbeat::Session;
+use execution::committer::{self, Committer};
+use execution::executor::Executor;
+use execution::prefetch::{MAX_AHEAD_PER_SLOT, Prefetch};
+use execution::recall;
+use execution::sweeps::{self, Sweeps};
 use host_work::HostWork;
-use lifeline::Lifeline;
-use notifier::Notifier;
-use prefetch::{MAX_AHEAD_PER_SLOT, Prefetch, Targets};
-use probe::Probe;
-use reading::Large;
-use runs::{Graphs, Runs};
-use secrets::{Declared, SecretSets};
-use sweeps::Sweeps;
-use tenants::Tenants;
+use parts::{Caches, Cluster, DatabaseParts, Parts, Pipeline, Settings};
+use service::large_json::LargeJsonPermits;
+use system::SystemClock;
 use watch::Watchers;
-
-/// The configuration of a host.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The data folder of this host alone: key, code cache, and the database unless that
-    /// is elsewhere.
-    pub data: PathBuf,
-    /// The URL of a Postgres database, which many hosts may share.
-    pub database: Option<String>,
-    /// The source of the keys that encrypt secrets. Hosts that share a database share
-    /// them.
-    pub keys: Keys,
-    /// Slots: nodes that run at a time.
-    pub slots: u32,
-    /// Slots of one namespace, unless it has a number of its own.
-    pub namespace_slots: u32,
-    /// Limits of an attempt.
-    pub limits: Limits,
-    /// Destinations of nodes' HTTP requests, beyond the public internet.
-    pub http: HttpConfig,
-    /// Limits of the admission of a plugin.
-    pub admission: AdmissionLimits,
-    /// Bytes of compiled code that the folder may hold.
-    pub code_cache_bytes: u64,
-    /// Offset of this host's clock in milliseconds, for tests.
-    pub clock_offset: Millis,
-    /// The runtime for executions and other work on behalf of guests and callers
-    /// [default: the runtime that starts the host]. Commits, heartbeats and answers do
-    /// not depend on it.
-    pub work: Option<Handle>,
-}
-
-impl Config {
-    /// Creates the configuration of a host in a folder, with defaults for the rest.
-    pub fn new(data: impl Into<PathBuf>) -> Self {
-        Config {
-            data: data.into(),
-            database: None,
-            keys: Keys::default(),
-            slots: DEFAULT_SLOTS,
-            namespace_slots: share_of(DEFAULT_SLOTS),
-            limits: Limits::default(),
-            http: HttpConfig::default(),
-            admission: AdmissionLimits::default(),
-            code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
-            clock_offset: 0,
-            work: None,
-        }
-    }
-}
-
-/// Slots of a host, unless the operator sets them.
-pub const DEFAULT_SLOTS: u32 = 64;
-
-/// Returns how many of a host's slots one namespace may have, unless the operator sets
-/// that. It is three of four, so that other namespaces always have some.
-pub fn share_of(slots: u32) -> u32 {
-    slots.saturating_sub(slots / 4).max(1)
-}
 
 /// States that may be claimed for each slot: a running one, and those claimed ahead while
 /// executions are fast.
-const HELD_PER_SLOT: u32 = 1 + MAX_AHEAD_PER_SLOT;
+const MAX_CLAIMS_PER_SLOT: u32 = 1 + MAX_AHEAD_PER_SLOT;
 
 /// Time for which an execution waits for a database that is unavailable, before its
 /// attempt is given back.
-const PATIENCE: Duration = Duration::from_secs(10);
+const READ_RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A host: a session on a database, and a sandbox. Cheap to clone.
 #[derive(Clone)]
@@ -165,56 +89,11 @@ pub struct Host {
     parts: Arc<Parts>,
 }
 
-/// The parts of a host.
-pub(crate) struct Parts {
-    pub store: Store,
-    /// The store for executions, whose reads wait for an unavailable database.
-    pub patient: Store,
-    pub sandbox: Sandbox,
-    pub runs: Runs,
-    pub graphs: Graphs,
-    pub descriptions: Descriptions,
-    pub declared: Declared,
-    pub secret_sets: SecretSets,
-    /// Threads for host work.
-    pub work: HostWork,
-    pub watchers: Watchers,
-    pub committer: Committer,
-    pub executor: Executor,
-    pub prefetch: Arc<Prefetch>,
-    pub notifier: Notifier,
-    pub clock: SystemClock,
-    pub session: Session,
-    pub probe: Probe,
-    pub lifeline: Arc<Lifeline>,
-    pub sweeps: Sweeps,
-    pub tenants: Tenants,
-    pub large: Large,
-    pub limits: Arc<Limits>,
-    pub slots: u32,
-    pub namespace_slots: u32,
-    pub admission: AdmissionLimits,
-    /// Holds the lock of the data folder.
-    folder: DataFolder,
-}
-
-impl Parts {
-    /// Returns the id by which other hosts know this one.
-    pub(crate) fn host(&self) -> &str {
-        self.folder.host()
-    }
-
-    /// Returns the prefetch targets of now.
-    pub(crate) fn targets(&self) -> Targets {
-        self.prefetch.targets(|namespace| self.slots_of(self.tenants.slots(namespace)))
-    }
-}
-
 impl Host {
     /// Starts a host: locks the data folder, opens the database, reclaims the states of
     /// earlier hosts, and begins to execute.
     pub async fn start(config: Config) -> Result<Host, StartError> {
-        let (mut folder, vault) = DataFolder::take(&config.data, &config.keys)?;
+        let (mut folder, cipher) = DataFolder::take(&config.data, &config.keys)?;
         let database = match config.database {
             Some(url) => Database::Postgres(url),
             None => {
@@ -222,7 +101,7 @@ impl Host {
                 Database::Sqlite(folder.database())
             }
         };
-        let store = Store::open(&database, vault).await?;
+        let store = Store::open(&database, cipher).await?;
         let sandbox = Sandbox::new(SandboxConfig {
             slots: config.slots,
             limits: config.limits.clone(),
@@ -232,44 +111,46 @@ impl Host {
             cache_bytes: config.code_cache_bytes,
             compiler: Compiler::own(config.admission.clone()),
         })?;
-        let clock = SystemClock::off_by(config.clock_offset);
-        go_on_from(&clock, &store).await?;
+        let clock = SystemClock::with_offset(config.clock_offset);
+        advance_clock(&clock, &store).await?;
         let session = store.begin_session(folder.host(), clock.now()).await?;
-        let capacity = config.slots.saturating_mul(HELD_PER_SLOT);
-        let (committer, work) = Committer::new(capacity);
+        let capacity = config.slots.saturating_mul(MAX_CLAIMS_PER_SLOT);
         let parts = Arc::new(Parts {
-            runs: Runs::default(),
-            graphs: Graphs::default(),
-            descriptions: Descriptions::default(),
-            declared: Declared::default(),
-            secret_sets: SecretSets::default(),
-            work: HostWork::start().map_err(StartError::Thread)?,
-            watchers: Watchers::default(),
-            executor: Executor::new(config.slots, config.work.unwrap_or_else(Handle::current)),
-            prefetch: Prefetch::new(config.slots),
-            notifier: Notifier::new(store.is_shared()),
-            patient: store.patient(PATIENCE),
-            store,
+            pipeline: Pipeline {
+                committer: Committer::new(capacity),
+                executor: Executor::new(config.slots, config.work.unwrap_or_else(Handle::current)),
+                prefetch: Prefetch::new(config.slots),
+                sweeps: Sweeps::default(),
+                watchers: Watchers::default(),
+            },
+            cluster: Cluster {
+                session: CurrentSession::new(session),
+                notifier: Notifier::new(store.is_shared()),
+            },
+            db: DatabaseParts {
+                retrying_store: store.patient(READ_RETRY_TIMEOUT),
+                store,
+                clock,
+                probe: Probe::default(),
+            },
             sandbox,
-            committer,
-            clock,
-            session: Session::new(session),
-            probe: Probe::default(),
+            host_work: HostWork::start().map_err(StartError::Thread)?,
+            large_json: LargeJsonPermits::new(),
+            caches: Caches::default(),
+            settings: Settings {
+                limits: Arc::new(config.limits),
+                slots: config.slots,
+                namespace_slots: config.namespace_slots,
+                admission: config.admission,
+            },
             lifeline: Arc::default(),
-            sweeps: Sweeps::default(),
-            tenants: Tenants::default(),
-            large: Large::new(),
-            limits: Arc::new(config.limits),
-            slots: config.slots,
-            namespace_slots: config.namespace_slots,
-            admission: config.admission,
             folder,
         });
-        work.start(parts.clone()).map_err(StartError::Thread)?;
-        let lost = parts.store.lost_sessions(parts.clock.now()).await?;
-        recovery::take_back(&parts, &lost).await?;
-        sweeps::go_on(&parts).await?;
-        heartbeat::start(&parts).map_err(StartError::Thread)?;
+        committer::start(parts.clone()).map_err(StartError::Thread)?;
+        let lost = parts.db.store.lost_sessions(parts.db.clock.now()).await?;
+        recovery::reclaim_states(&parts, &lost).await?;
+        sweeps::resume_sweeps(&parts).await?;
+        cluster::start(&parts).map_err(StartError::Thread)?;
         probe::start(&parts);
         recall::start(&parts);
         Ok(Host { parts })
@@ -279,19 +160,22 @@ impl Host {
     /// back states that have not begun. Returns when no claim is left.
     pub async fn stop(&self) -> Result<(), Error> {
         let parts = &self.parts;
-        parts.executor.close();
-        parts.prefetch.notify();
-        parts.committer.drain().await;
-        parts.session.close();
-        parts.store.end_session(parts.session.current(), parts.clock.now()).await?;
+        parts.pipeline.executor.close();
+        parts.pipeline.prefetch.notify();
+        parts.pipeline.committer.drain().await;
+        parts.cluster.session.close();
+        parts.db.store.end_session(parts.cluster.session.current(), parts.db.clock.now()).await?;
         // This host alone knows of states that are due later.
-        let notice =
-            Notification { from: parts.session.current().0, work: true, ..Notification::default() };
-        if let Err(error) = parts.store.notify(&notice).await {
-            tracing::debug!(%error, "cannot tell the other hosts");
+        let notification = Notification {
+            from: parts.cluster.session.current().0,
+            work: true,
+            ..Notification::default()
+        };
+        if let Err(error) = parts.db.store.notify(&notification).await {
+            tracing::debug!(%error, "cannot notify the other hosts");
         }
-        parts.store.close().await;
-        parts.session.end();
+        parts.db.store.close().await;
+        parts.cluster.session.end();
         Ok(())
     }
 
@@ -299,7 +183,7 @@ impl Host {
     /// failed, or its database does not answer.
     pub fn health(&self) -> Result<(), String> {
         self.parts.lifeline.health()?;
-        self.parts.committer.health().and_then(|()| self.parts.probe.health())
+        self.parts.pipeline.committer.health().and_then(|()| self.parts.db.probe.health())
     }
 
     /// Waits until the host cannot continue, since the committer or the heartbeat has
@@ -310,44 +194,44 @@ impl Host {
 
     /// Returns the bytes that an uploaded plugin may have.
     pub fn upload_bytes(&self) -> u64 {
-        self.parts.admission.upload_bytes
+        self.parts.settings.admission.upload_bytes
     }
 
     /// Waits for a turn of a namespace to hold something large in memory. JSON that is
     /// read into values takes many times the memory of its text.
     pub async fn large(&self, namespace: &Name) -> Option<FairPermit<Name>> {
-        self.parts.work.turn(namespace).await
+        self.parts.host_work.turn(namespace).await
     }
 
     /// Waits for a permit of a namespace to receive a large body.
     pub async fn large_body(&self, namespace: &Name) -> Option<FairPermit<Name>> {
-        self.parts.large.body(namespace).await
+        self.parts.large_json.body(namespace).await
     }
 
     /// Returns the bytes of memory that JSON may take as values.
     pub fn json_bytes(&self) -> u64 {
-        self.parts.limits.get(Limit::JsonBytes)
+        self.parts.settings.limits.get(Limit::JsonBytes)
     }
 
     /// Returns the runtime for long work on behalf of guests and callers.
     pub fn work(&self) -> &Handle {
-        self.parts.executor.work()
+        self.parts.pipeline.executor.work()
     }
 
     /// Returns the number of states that this host has claimed: running, or about to run.
     pub fn holding(&self) -> u32 {
-        self.parts.committer.holding()
+        self.parts.pipeline.committer.claimed()
     }
 }
 
 /// Makes the clock of a host that is alone on its database continue from the latest
 /// commit. So no state waits longer because the machine's clock was set back.
-async fn go_on_from(clock: &SystemClock, store: &Store) -> Result<(), StoreError> {
+async fn advance_clock(clock: &SystemClock, store: &Store) -> Result<(), StoreError> {
     if store.is_shared() {
         return Ok(());
     }
-    let ahead = clock.go_on_from(store.latest_time().await?);
-    if ahead > CLOCK_SLACK {
+    let ahead = clock.advance_to(store.latest_time().await?);
+    if ahead > MAX_SILENT_CLOCK_LEAD_MS {
         tracing::warn!(
             ahead_s = ahead / 1000,
             "the clock of this machine is behind the latest commit in the database; this host goes on \
@@ -359,4 +243,4 @@ async fn go_on_from(clock: &SystemClock, store: &Store) -> Result<(), StoreError
 
 /// Lead of a database over the clock that is not reported, in milliseconds: small
 /// corrections of a clock are normal.
-const CLOCK_SLACK: Millis = 2_000;
+const MAX_SILENT_CLOCK_LEAD_MS: Millis = 2_000;

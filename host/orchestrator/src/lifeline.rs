@@ -18,14 +18,14 @@ pub(crate) struct Lifeline {
 /// than by [`Guard::end`], as in a panic, the lifeline fails.
 pub(crate) struct Guard {
     lifeline: Arc<Lifeline>,
-    of: &'static str,
+    subject: &'static str,
     ended: bool,
 }
 
 impl Lifeline {
-    /// Creates the guard of a task or thread, which `of` names for people.
-    pub(crate) fn guard(self: &Arc<Self>, of: &'static str) -> Guard {
-        Guard { lifeline: self.clone(), of, ended: false }
+    /// Creates the guard of a task or thread, which `subject` names for people.
+    pub(crate) fn guard(self: &Arc<Self>, subject: &'static str) -> Guard {
+        Guard { lifeline: self.clone(), subject, ended: false }
     }
 
     /// Waits until the host cannot continue; returns the reason.
@@ -55,7 +55,7 @@ impl Drop for Guard {
         if self.ended {
             return;
         }
-        let why = format!("{} has ended; the host has to be restarted", self.of);
+        let why = format!("{} has ended; the host has to be restarted", self.subject);
         self.lifeline.failed.send_if_modified(|failed| {
             let first = failed.is_none();
             failed.get_or_insert(why);
@@ -96,13 +96,13 @@ mod tests {
         let config = Config { slots: 1, namespace_slots: 1, ..Config::new(folder.path()) };
         let host = Host::start(config).await.unwrap();
         assert_eq!(host.health(), Ok(()));
-        host.parts.committer.break_down();
+        host.parts.pipeline.committer.break_down();
         let why = tokio::time::timeout(Duration::from_secs(5), host.failed()).await.unwrap();
         assert!(why.contains("the committer has ended"), "{why}");
         assert_eq!(host.health(), Err(why));
         // No caller waits for ever.
         let member = Member::Cancel(Arc::new(run()));
-        assert!(host.parts.committer.submit(member).await.is_err());
+        assert!(host.parts.pipeline.committer.submit(member).await.is_err());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

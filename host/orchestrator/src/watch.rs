@@ -1,14 +1,32 @@
 //! Watchers of runs: callers that wait for events of a run.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use exosphere_domain::ids::RunKey;
 use exosphere_domain::state::RunStatus;
 use exosphere_store::{RunView, Touched};
 use tokio::sync::watch;
 
-use crate::read::WaitFor;
+use crate::sync::Mutex;
+
+/// The condition that a caller waits for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum WaitFor {
+    /// Any event after the event of this number.
+    Version(i64),
+    /// The end of the run.
+    End,
+}
+
+impl WaitFor {
+    pub(crate) fn is_reached(self, latest: &Latest) -> bool {
+        match self {
+            WaitFor::Version(after) => latest.version > after,
+            WaitFor::End => latest.over,
+        }
+    }
+}
 
 /// The latest event of a run, as its watchers know it.
 #[derive(Debug, Clone, Default)]
@@ -41,17 +59,17 @@ impl Watched {
         Watched { events: nothing(), ends: nothing() }
     }
 
-    fn tell(&self, news: &Latest) {
-        let told = |latest: &mut Latest| {
+    fn publish(&self, event: &Latest) {
+        let publish_to = |latest: &mut Latest| {
             // An event that comes late from another host is outdated.
-            let newer = news.version > latest.version;
+            let newer = event.version > latest.version;
             if newer {
-                latest.clone_from(news);
+                latest.clone_from(event);
             }
             newer
         };
-        self.events.send_if_modified(told);
-        self.ends.send_if_modified(|latest| told(latest) && latest.over);
+        self.events.send_if_modified(publish_to);
+        self.ends.send_if_modified(|latest| publish_to(latest) && latest.over);
     }
 
     fn is_watched(&self) -> bool {
@@ -61,10 +79,10 @@ impl Watched {
 
 impl Watchers {
     /// Watches a run from now on: every event, or its end alone.
-    pub(crate) fn watch(&self, run: RunKey, until: WaitFor) -> watch::Receiver<Latest> {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn watch(&self, run: RunKey, wait_for: WaitFor) -> watch::Receiver<Latest> {
+        let mut runs = self.runs.lock();
         let watched = runs.entry(run).or_insert_with(Watched::new);
-        match until {
+        match wait_for {
             WaitFor::Version(_) => watched.events.subscribe(),
             WaitFor::End => watched.ends.subscribe(),
         }
@@ -72,22 +90,22 @@ impl Watchers {
 
     /// Returns the runs that have watchers.
     pub(crate) fn runs(&self) -> Vec<RunKey> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.runs.lock().keys().copied().collect()
     }
 
     /// Notifies the watchers. For a run that ended here they receive the whole run, so
     /// that they need not read it.
-    pub(crate) fn tell(&self, touched: &[Touched], ended: Vec<RunView>) {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn publish(&self, touched: &[Touched], ended: Vec<RunView>) {
+        let mut runs = self.runs.lock();
         if runs.is_empty() {
             return;
         }
         let mut ended: HashMap<_, _> = ended.into_iter().map(|run| (run.key, run)).collect();
-        for news in touched {
-            if let Some(watched) = runs.get(&news.run) {
-                let (version, over) = (news.version, news.status != RunStatus::Running);
-                let run = ended.remove(&news.run).map(Arc::new);
-                watched.tell(&Latest { version, over, run });
+        for event in touched {
+            if let Some(watched) = runs.get(&event.run) {
+                let (version, over) = (event.version, event.status != RunStatus::Running);
+                let run = ended.remove(&event.run).map(Arc::new);
+                watched.publish(&Latest { version, over, run });
             }
         }
         runs.retain(|_, watched| watched.is_watched());
@@ -127,37 +145,37 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_told_whole_and_forgotten_when_the_run_goes_on() {
+    fn a_reopened_run_drops_its_end() {
         let watchers = Watchers::default();
-        let news = watchers.watch(RunKey(1), WaitFor::Version(0));
-        watchers.tell(&[touched(5, RunStatus::Failed)], vec![view(5)]);
-        let told = |version, over| {
-            let latest = news.borrow();
+        let events = watchers.watch(RunKey(1), WaitFor::Version(0));
+        watchers.publish(&[touched(5, RunStatus::Failed)], vec![view(5)]);
+        let seen = |version, over| {
+            let latest = events.borrow();
             assert_eq!((latest.version, latest.over), (version, over));
             latest.run.as_ref().map(|run| run.version)
         };
-        assert_eq!(told(5, true), Some(5));
-        watchers.tell(&[touched(6, RunStatus::Running)], Vec::new());
-        assert_eq!(told(6, false), None);
-        watchers.tell(&[touched(5, RunStatus::Failed)], vec![view(5)]);
-        assert_eq!(told(6, false), None, "what comes late");
+        assert_eq!(seen(5, true), Some(5));
+        watchers.publish(&[touched(6, RunStatus::Running)], Vec::new());
+        assert_eq!(seen(6, false), None);
+        watchers.publish(&[touched(5, RunStatus::Failed)], vec![view(5)]);
+        assert_eq!(seen(6, false), None, "what comes late");
         // Another host ended it, and its notification has no run.
-        watchers.tell(&[touched(7, RunStatus::Failed)], Vec::new());
-        assert_eq!(told(7, true), None);
+        watchers.publish(&[touched(7, RunStatus::Failed)], Vec::new());
+        assert_eq!(seen(7, true), None);
     }
 
     #[test]
-    fn the_end_alone_wakes_those_who_wait_for_it() {
+    fn end_watchers_wake_at_the_end_alone() {
         let watchers = Watchers::default();
         let mut end = watchers.watch(RunKey(1), WaitFor::End);
         let mut any = watchers.watch(RunKey(1), WaitFor::Version(0));
-        watchers.tell(&[touched(5, RunStatus::Running)], Vec::new());
+        watchers.publish(&[touched(5, RunStatus::Running)], Vec::new());
         assert_eq!((any.has_changed().ok(), end.has_changed().ok()), (Some(true), Some(false)));
         drop(any.borrow_and_update());
-        watchers.tell(&[touched(6, RunStatus::Failed)], Vec::new());
+        watchers.publish(&[touched(6, RunStatus::Failed)], Vec::new());
         assert_eq!((any.has_changed().ok(), end.has_changed().ok()), (Some(true), Some(true)));
         assert_eq!(end.borrow_and_update().version, 6);
-        watchers.tell(&[touched(7, RunStatus::Running)], Vec::new());
+        watchers.publish(&[touched(7, RunStatus::Running)], Vec::new());
         assert!(!end.borrow().over, "it goes on");
     }
 }

@@ -1,0 +1,110 @@
+//! The heartbeat: renews this host's session on a shared database, expires dead ones, and
+//! has their states reclaimed.
+//!
+//! Not here: the statement itself (`exosphere_store`), and how states are reclaimed
+//! (`recovery`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use exosphere_domain::clock::Clock;
+use exosphere_domain::ids::SessionId;
+use exosphere_store::{Beat, StoreError};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::cluster::recovery;
+use crate::execution::committer::WorkHint;
+use crate::execution::sweeps;
+use crate::parts::Parts;
+
+/// Interval between heartbeats. A lease (10 s) survives two missed heartbeats, and
+/// another host's heartbeat finds a dead host after at most 14 s.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
+
+/// Interval after a heartbeat that failed.
+const FAILED_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Heartbeats between two checks for sweeps that no host continues.
+const HEARTBEATS_PER_SWEEP_CHECK: u32 = 5;
+
+/// Sends heartbeats until the session closes. Work that takes longer is spawned on
+/// `host_runtime`.
+pub(super) async fn run_heartbeat(parts: Arc<Parts>, host_runtime: Handle) {
+    let session = &parts.cluster.session;
+    let mut next = Instant::now();
+    let mut failing = false;
+    for beats in 0u32.. {
+        sleep_until(next).await;
+        if session.is_closing() {
+            return;
+        }
+        let begun = Instant::now();
+        let applied = match parts.db.store.beat(session.current()).await {
+            Ok(beat) => apply_heartbeat(&parts, &host_runtime, beat).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &applied
+            && !failing
+        {
+            tracing::warn!(%error, "the heartbeat fails; other hosts may expire this host's session");
+            session.reconnect_listener();
+        }
+        failing = applied.is_err();
+        if beats % HEARTBEATS_PER_SWEEP_CHECK == 0 && !failing {
+            host_runtime.spawn(adopt_sweeps(parts.clone()));
+        }
+        next = begun + if failing { FAILED_HEARTBEAT_INTERVAL } else { HEARTBEAT_INTERVAL };
+    }
+}
+
+/// Applies the answer of a heartbeat: begins a new session if this one was expired, and
+/// starts to reclaim the states of lost ones.
+async fn apply_heartbeat(
+    parts: &Arc<Parts>,
+    host_runtime: &Handle,
+    beat: Beat,
+) -> Result<(), StoreError> {
+    let Beat { now, alive, next_due, lost, ended } = beat;
+    let session = &parts.cluster.session;
+    if session.is_closing() {
+        return Ok(());
+    }
+    if !alive {
+        let new = parts.db.store.begin_session(parts.host_id(), parts.db.clock.now()).await?;
+        tracing::warn!(
+            "this host's session was expired; it begins a new one, and the results of its executions are stale"
+        );
+        session.replace(new);
+        parts.pipeline.executor.abort_all();
+    }
+    for expired in &ended {
+        tracing::warn!(session = expired.0, "a host is gone; its states are reclaimed");
+    }
+    if !lost.is_empty() && session.begin_reclaiming() {
+        host_runtime.spawn(reclaim(parts.clone(), lost));
+    }
+    let work = next_due.is_some_and(|due| due <= now);
+    parts.pipeline.committer.hint(WorkHint { now: Some(now), due: next_due, work });
+    Ok(())
+}
+
+async fn reclaim(parts: Arc<Parts>, lost: Vec<SessionId>) {
+    // Another host may reclaim the same states; each is reclaimed once. After a failure,
+    // the next heartbeat finds the rest.
+    if let Err(error) = recovery::reclaim_states(&parts, &lost).await {
+        tracing::warn!(%error, "cannot reclaim the states of a lost host yet");
+    }
+    if let Err(error) = sweeps::resume_sweeps(&parts).await {
+        tracing::warn!(%error, "cannot resume the sweeps of a lost host yet");
+    }
+    parts.cluster.session.end_reclaiming();
+}
+
+/// Continues sweeps that no host seems to continue, for example after a host was stopped
+/// in the middle of one.
+async fn adopt_sweeps(parts: Arc<Parts>) {
+    if let Err(error) = sweeps::adopt_abandoned(&parts).await {
+        tracing::debug!(%error, "cannot look for abandoned sweeps yet");
+    }
+}

@@ -1,0 +1,62 @@
+//! The listener: applies the notifications of other hosts here. They may be lost, so
+//! after a gap the status of every run that matters here is read again.
+//!
+//! Not here: the connection to the database (`exosphere_store`).
+
+use std::sync::Arc;
+
+use exosphere_store::{ListenerEvent, Touched};
+
+use crate::execution::committer::WorkHint;
+use crate::parts::{Parts, Pipeline};
+
+/// Listens for as long as the host lives.
+pub(super) async fn run_listener(parts: Arc<Parts>) {
+    let Some(mut listener) = parts.db.store.listener() else { return };
+    let session = &parts.cluster.session;
+    let work_hint = || WorkHint { work: true, ..WorkHint::default() };
+    loop {
+        let event = tokio::select! {
+            event = listener.next() => event,
+            () = session.must_reconnect() => {
+                listener.reset();
+                continue;
+            }
+        };
+        match event {
+            ListenerEvent::Received(own) if own.from == session.current().0 => {}
+            ListenerEvent::Received(notification) => {
+                if notification.work {
+                    parts.pipeline.committer.hint(work_hint());
+                }
+                let runs: Vec<Touched> = notification.runs.into_iter().map(Touched::from).collect();
+                on_runs_changed(&parts.pipeline, &runs);
+            }
+            ListenerEvent::Lagged => {
+                parts.pipeline.committer.hint(work_hint());
+                resync_runs(&parts).await;
+            }
+        }
+    }
+}
+
+/// Applies status changes of runs that other hosts made.
+fn on_runs_changed(pipeline: &Pipeline, runs: &[Touched]) {
+    pipeline.committer.on_runs_changed(runs);
+    pipeline.executor.on_runs_changed(runs);
+    pipeline.watchers.publish(runs, Vec::new());
+}
+
+/// Reads the status of every run that is executed or watched here, since notifications
+/// may have been lost.
+async fn resync_runs(parts: &Parts) {
+    let mut runs = parts.pipeline.executor.runs();
+    runs.extend(parts.pipeline.watchers.runs());
+    if runs.is_empty() {
+        return;
+    }
+    match parts.db.store.run_statuses(&runs).await {
+        Ok(found) => on_runs_changed(&parts.pipeline, &found),
+        Err(error) => tracing::debug!(%error, "cannot read what other hosts have changed"),
+    }
+}

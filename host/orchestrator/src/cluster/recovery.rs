@@ -1,0 +1,106 @@
+//! Recovery from lost hosts: the states that they had claimed are free again, and the
+//! sweeps that they began are continued (`sweeps`).
+
+use exosphere_domain::clock::Clock;
+use exosphere_domain::ids::{SessionId, StateId};
+use exosphere_domain::journal::Journal;
+use exosphere_domain::outcome::Outcome;
+use exosphere_domain::plan::{NoNumbers, lost, plan};
+use exosphere_domain::state::Claimed;
+use exosphere_store::{Answer, Finished, Member, StoreError};
+use futures::future::join_all;
+
+use crate::execution::claims::ClaimTable;
+use crate::parts::Parts;
+
+/// States that one transaction reclaims.
+const MAX_STATES_PER_TRANSACTION: u32 = 500;
+
+/// Reclaims the states of ended sessions.
+pub(crate) async fn reclaim_states(
+    parts: &Parts,
+    sessions: &[SessionId],
+) -> Result<(), StoreError> {
+    for session in sessions {
+        let (mut after, mut all) = (StateId(0), 0);
+        loop {
+            let now = parts.db.clock.now();
+            let held =
+                parts.db.store.held_by(*session, after, MAX_STATES_PER_TRANSACTION, now).await?;
+            let Some(last) = held.last() else { break };
+            after = last.state.id;
+            let mut operations = Vec::with_capacity(held.len());
+            for held in held {
+                let outcome = lost(held.state.tries, held.noted);
+                operations.extend(finish_op(parts, held.state, outcome).await?);
+            }
+            let answers =
+                join_all(operations.into_iter().map(|m| parts.pipeline.committer.submit(m))).await;
+            all += answers.iter().filter(|answer| matches!(answer, Ok(Answer::Done))).count();
+            // It is not a failure if another host was quicker.
+            if let Some(error) = answers.into_iter().find_map(Result::err) {
+                return Err(error);
+            }
+        }
+        if all > 0 {
+            tracing::info!(
+                states = all,
+                session = session.0,
+                "reclaimed the states of a lost host"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Builds the operations that give back states that the database holds for this session
+/// and that this host does not know of.
+pub(crate) async fn orphaned_claims(
+    parts: &Parts,
+    claims: &ClaimTable,
+) -> Result<Vec<Member>, StoreError> {
+    let session = parts.cluster.session.current();
+    let (mut after, mut operations) = (StateId(0), Vec::new());
+    loop {
+        let held = parts
+            .db
+            .store
+            .held_by(session, after, MAX_STATES_PER_TRANSACTION, parts.db.clock.now())
+            .await?;
+        let Some(last) = held.last() else { return Ok(operations) };
+        after = last.state.id;
+        for held in held.into_iter().filter(|held| !claims.holds(&held.state)) {
+            operations.extend(finish_op(parts, held.state, Outcome::Released).await?);
+        }
+    }
+}
+
+/// Builds the end of an execution that was lost; nothing if its run cannot be read, so
+/// that its state cannot be planned.
+async fn finish_op(
+    parts: &Parts,
+    state: Claimed,
+    outcome: Outcome,
+) -> Result<Option<Member>, StoreError> {
+    let run = match parts.caches.runs.get(&parts.db.store, state.run).await {
+        Ok(run) => run,
+        Err(StoreError::Data(why)) => {
+            tracing::error!(why, state = %state.id, "a held state has no readable run");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let jitter = crate::system::jitter();
+    let changes = match plan(&run.graph, &state, outcome, jitter, &NoNumbers) {
+        Ok(changes) => changes,
+        Err(misfit) => {
+            tracing::error!(%misfit, state = %state.id, "a held state does not fit its graph");
+            return Ok(None);
+        }
+    };
+    let journal = Journal::default();
+    let (logs, usage, limits) = (None, None, parts.settings.limits.clone());
+    let staged = None;
+    let finished = Finished { run, state, changes, journal, logs, usage, jitter, limits, staged };
+    Ok(Some(Member::Finish(Box::new(finished))))
+}

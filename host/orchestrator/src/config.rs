@@ -1,0 +1,71 @@
+//! The configuration of a host, with its defaults.
+
+use std::path::PathBuf;
+
+use exosphere_domain::ids::Millis;
+use exosphere_domain::limits::Limits;
+use exosphere_sandbox::{
+    AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, HttpConfig,
+};
+use tokio::runtime::Handle;
+
+use crate::keys::source::Keys;
+
+/// The configuration of a host.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data folder of this host alone: key, code cache, and the database unless that
+    /// is elsewhere.
+    pub data: PathBuf,
+    /// The URL of a Postgres database, which many hosts may share.
+    pub database: Option<String>,
+    /// The source of the keys that encrypt secrets. Hosts that share a database share
+    /// them.
+    pub keys: Keys,
+    /// Slots: nodes that run at a time.
+    pub slots: u32,
+    /// Slots of one namespace, unless it has a number of its own.
+    pub namespace_slots: u32,
+    /// Limits of an attempt.
+    pub limits: Limits,
+    /// Destinations of nodes' HTTP requests, beyond the public internet.
+    pub http: HttpConfig,
+    /// Limits of the admission of a plugin.
+    pub admission: AdmissionLimits,
+    /// Bytes of compiled code that the folder may hold.
+    pub code_cache_bytes: u64,
+    /// Offset of this host's clock in milliseconds, for tests.
+    pub clock_offset: Millis,
+    /// The runtime for executions and other work on behalf of guests and callers
+    /// [default: the runtime that starts the host]. Commits, heartbeats and answers do
+    /// not depend on it.
+    pub work: Option<Handle>,
+}
+
+impl Config {
+    /// Creates the configuration of a host in a folder, with defaults for the rest.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Config {
+            data: data.into(),
+            database: None,
+            keys: Keys::default(),
+            slots: DEFAULT_SLOTS,
+            namespace_slots: share_of(DEFAULT_SLOTS),
+            limits: Limits::default(),
+            http: HttpConfig::default(),
+            admission: AdmissionLimits::default(),
+            code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
+            clock_offset: 0,
+            work: None,
+        }
+    }
+}
+
+/// Slots of a host, unless the operator sets them.
+pub const DEFAULT_SLOTS: u32 = 64;
+
+/// Returns how many of a host's slots one namespace may have, unless the operator sets
+/// that. It is three of four, so that other namespaces always have some.
+pub fn share_of(slots: u32) -> u32 {
+    slots.saturating_sub(slots / 4).max(1)
+}

@@ -1,0 +1,201 @@
+//! The bisection of a batch: if the data of one operation makes the transaction fail,
+//! smaller ranges are committed, so that the other operations succeed.
+//!
+//! Not here: one transaction with its retries (`transaction`).
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use exosphere_domain::plan::give_up;
+use exosphere_store::{Answer, Committed, Finished, Member, Shares, StoreError, Want};
+
+use super::CommitLoop;
+use super::pacing::{claims_due, earlier};
+use super::reply::Reply;
+use super::transaction::Halt;
+use crate::backoff::Backoff;
+use crate::error::internal;
+
+/// The operations of a batch, and those replies that it has.
+#[derive(Clone, Copy)]
+pub(super) struct Operations<'a> {
+    pub members: &'a Arc<[Member]>,
+    pub replies: &'a [Option<Reply>],
+}
+
+/// The sum of the transactions of one batch.
+#[derive(Default)]
+pub(super) struct CommitSummary {
+    /// The answer to each operation, in order.
+    pub answers: Vec<Result<Answer, StoreError>>,
+    pub done: Committed,
+}
+
+impl CommitSummary {
+    fn add(&mut self, done: Committed) {
+        self.done.now = self.done.now.max(done.now);
+        self.done.leased.extend(done.leased);
+        self.done.touched.extend(done.touched);
+        self.done.ended.extend(done.ended);
+        self.done.more |= done.more;
+        self.done.full.extend(done.full);
+        self.done.full_runs.extend(done.full_runs);
+        self.done.added |= done.added;
+        self.done.cursors.extend(done.cursors);
+        self.done.next_due = earlier(self.done.next_due, done.next_due);
+    }
+}
+
+/// Ranges of a batch that are not committed yet, in order, each with its claim budget.
+/// Parts of a range claim nothing.
+struct PendingRanges(VecDeque<(Range<usize>, Want)>);
+
+impl PendingRanges {
+    fn next(&mut self) -> Option<(Range<usize>, Want)> {
+        self.0.pop_front()
+    }
+
+    /// Puts the halves of a range first.
+    fn halve(&mut self, range: Range<usize>) {
+        let middle = range.start + range.len() / 2;
+        self.put_first([range.start..middle, middle..range.end]);
+    }
+
+    /// Puts the parts of a range around one operation first, with that operation alone
+    /// between them.
+    fn isolate(&mut self, range: Range<usize>, at: usize) {
+        self.put_first([range.start..at, at..at + 1, at + 1..range.end]);
+    }
+
+    fn put_first<const N: usize>(&mut self, parts: [Range<usize>; N]) {
+        let parts = parts.into_iter().rev().filter(|part| !part.is_empty());
+        parts.for_each(|part| self.0.push_front((part, Want::Births(0))));
+    }
+}
+
+impl CommitLoop {
+    /// Commits operations as one transaction, or as several if one cannot be committed.
+    pub(super) async fn commit_bisected(
+        &mut self,
+        operations: Operations<'_>,
+        budget: Want,
+        shares: &Shares,
+    ) -> CommitSummary {
+        let mut summary = CommitSummary::default();
+        let whole = 0..operations.members.len();
+        let mut pending = PendingRanges(VecDeque::from([(whole, budget)]));
+        while let Some((range, budget)) = pending.next() {
+            let why = match self.try_commit(operations, range.clone(), budget, shares).await {
+                Ok(mut done) => {
+                    summary.answers.extend(done.answers.drain(..).map(Ok));
+                    summary.add(done);
+                    continue;
+                }
+                Err(Halt::Withdrawn(at)) => {
+                    // Makes the loop commit again, which shows whether the database is
+                    // available.
+                    summary.done.more = true;
+                    if range.len() == 1 {
+                        summary.answers.push(Err(StoreError::Unavailable("withdrawn".into())));
+                    } else {
+                        pending.isolate(range, at);
+                    }
+                    continue;
+                }
+                Err(Halt::Data(why)) => why,
+            };
+            // The halves claim nothing, so they do not report which states are due.
+            summary.done.more |= claims_due(budget);
+            if range.len() > 1 {
+                pending.halve(range);
+                continue;
+            }
+            match &operations.members[range] {
+                [Member::Finish(finished)] => {
+                    let done = self.fail_uncommittable(finished, &why).await;
+                    summary.answers.push(Ok(Answer::Done));
+                    summary.add(done);
+                }
+                [_] => summary.answers.push(Err(StoreError::Data(why))),
+                _ => {
+                    tracing::error!(why, "a claim failed");
+                    tokio::time::sleep(Backoff::MAX).await;
+                }
+            }
+        }
+        summary
+    }
+
+    /// Ends a state whose outcome cannot be committed, with an `internal` failure.
+    async fn fail_uncommittable(&mut self, finished: &Finished, why: &str) -> Committed {
+        let failure = internal(&format!("the outcome of state {} {why}", finished.state.id));
+        let changes = match give_up(&finished.run.graph, &finished.state, failure) {
+            Ok(changes) => changes,
+            Err(misfit) => {
+                tracing::error!(%misfit, state = %finished.state.id, "a state cannot be ended");
+                return Committed::default();
+            }
+        };
+        let member = Member::Finish(Box::new(Finished {
+            run: finished.run.clone(),
+            state: finished.state.clone(),
+            changes,
+            journal: Default::default(),
+            logs: None,
+            usage: finished.usage,
+            jitter: finished.jitter,
+            limits: finished.limits.clone(),
+            staged: None,
+        }));
+        let members: Arc<[Member]> = [member].into();
+        let shares = self.shares(&[]);
+        let operations = Operations { members: &members, replies: &[] };
+        let tried = self.try_commit(operations, 0..1, Want::Births(0), &shares).await;
+        tried.unwrap_or_else(|why| {
+            tracing::error!(?why, state = %finished.state.id, "a state cannot be ended");
+            Committed::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Want = Want::Births(0);
+
+    fn all(mut pending: PendingRanges) -> Vec<(Range<usize>, Want)> {
+        std::iter::from_fn(|| pending.next()).collect()
+    }
+
+    #[test]
+    fn halves_go_first_and_claim_nothing() {
+        let mut pending = PendingRanges(VecDeque::from([(5..9, Want::Claims(3))]));
+        pending.halve(0..5);
+        assert_eq!(all(pending), [(0..2, NOTHING), (2..5, NOTHING), (5..9, Want::Claims(3))]);
+    }
+
+    #[test]
+    fn a_withdrawn_operation_is_isolated() {
+        let around = |at| {
+            let mut pending = PendingRanges(VecDeque::new());
+            pending.isolate(2..5, at);
+            all(pending).into_iter().map(|(range, _)| range).collect::<Vec<_>>()
+        };
+        assert_eq!(around(3), [2..3, 3..4, 4..5]);
+        assert_eq!(around(2), [2..3, 3..5]);
+        assert_eq!(around(4), [2..4, 4..5]);
+    }
+
+    #[test]
+    fn a_summary_adds_its_transactions() {
+        let mut summary = CommitSummary::default();
+        let done = |now, more, next_due| Committed { now, more, next_due, ..Committed::default() };
+        summary.add(done(7, true, Some(90)));
+        summary.add(done(9, false, Some(80)));
+        summary.add(done(0, false, None));
+        let Committed { now, more, next_due, .. } = summary.done;
+        assert_eq!((now, more, next_due), (9, true, Some(80)));
+    }
+}

@@ -1,0 +1,312 @@
+//! The committer: collects waiting operations into one transaction and passes its effects
+//! on (`dispatcher`). It collects the next batch while the last one is synced, and knows
+//! when the next state is due; nothing here polls.
+//!
+//! It has its own thread, so that it waits neither for executions and requests nor, on
+//! SQLite, for another thread to write.
+//!
+//! This file is the loop. An operation meets the parts in this order: `mailbox`, `reply`,
+//! `weight`, `budget`, `queue` with its `lanes`, then the loop with its `pacing`, `bisect`
+//! and `transaction`.
+
+mod mailbox;
+mod reply;
+mod weight;
+mod budget;
+mod queue;
+mod lanes;
+mod pacing;
+mod bisect;
+mod transaction;
+
+use std::sync::Arc;
+
+use exosphere_domain::clock::Clock;
+use exosphere_store::{Leased, Member, Shares, StoreError, Want};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use bisect::{CommitSummary, Operations};
+use budget::Charge;
+pub(crate) use mailbox::{Committer, WorkHint};
+use pacing::{ClaimRoom, Pacing, claims_due, remaining_shares};
+pub(crate) use queue::MAX_BATCH_BYTES;
+use queue::{NextBatch, QueuedOperation};
+pub(crate) use reply::Reply;
+pub(crate) use weight::{ROW_BYTES, end as weight_of_end};
+
+use crate::MAX_CLAIMS_PER_SLOT;
+use crate::backoff::Backoff;
+use crate::cluster::recovery;
+use crate::execution::claims::ClaimPermit;
+use crate::execution::dispatcher::{self, CommitEffects, DispatchMessage};
+use crate::parts::Parts;
+
+/// Starts the commit loop on its own thread, which ends with the drain.
+///
+/// # Errors
+///
+/// If the system cannot start a thread.
+pub(crate) fn start(parts: Arc<Parts>) -> std::io::Result<()> {
+    let commit_loop = CommitLoop {
+        effects: dispatcher::start(parts.clone()),
+        host_runtime: Handle::current(),
+        mailbox: parts.pipeline.committer.clone(),
+        pacing: Pacing::new(parts.db.clock.now()),
+        parts,
+        last_commit_confirmed: true,
+    };
+    let guard = commit_loop.parts.lifeline.guard("the committer");
+    // The thread has its own runtime, so that an answer of Postgres need not wait for a
+    // worker that executes.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name("committer".into());
+    let work = move || {
+        if runtime.block_on(commit_loop.run()) {
+            guard.end();
+        }
+    };
+    thread.spawn(work).map(drop)
+}
+
+/// The commit loop.
+struct CommitLoop {
+    parts: Arc<Parts>,
+    mailbox: Committer,
+    pacing: Pacing,
+    /// The channel to the dispatcher.
+    effects: mpsc::UnboundedSender<DispatchMessage>,
+    /// The runtime for work other than commits. A connection belongs to the runtime that
+    /// made it, and the committer's runtime ends before the host.
+    host_runtime: Handle,
+    /// Set if the last transaction is known to have succeeded.
+    last_commit_confirmed: bool,
+}
+
+/// Closes the queue, so that waiting callers learn that no commit follows.
+impl Drop for CommitLoop {
+    fn drop(&mut self) {
+        self.mailbox.queue.close();
+    }
+}
+
+/// The operations of one commit, with their replies, claim permits and charges.
+#[derive(Default)]
+struct CommitInput {
+    members: Vec<Member>,
+    replies: Vec<Option<Reply>>,
+    permits: Vec<ClaimPermit>,
+    /// The charges of these operations, held until they are committed.
+    charges: Vec<Charge>,
+}
+
+impl From<Vec<QueuedOperation>> for CommitInput {
+    fn from(operations: Vec<QueuedOperation>) -> Self {
+        let mut input = CommitInput::default();
+        for QueuedOperation { member, permit, reply, charge } in operations {
+            input.members.push(member);
+            input.replies.push(reply);
+            input.permits.extend(permit);
+            input.charges.extend(charge);
+        }
+        input
+    }
+}
+
+impl CommitLoop {
+    /// Commits until the host is drained. Returns `false` if the loop cannot continue
+    /// before that.
+    async fn run(mut self) -> bool {
+        let mut draining: Option<oneshot::Sender<()>> = None;
+        loop {
+            self.wait().await;
+            let NextBatch { mut operations, hints, drain } = self.mailbox.queue.take();
+            operations.retain(|operation| !operation.is_withdrawn());
+            draining = drain.or(draining);
+            hints.into_iter().for_each(|hint| self.pacing.apply_hint(hint));
+            if !self.commit(CommitInput::from(operations)).await {
+                // A host that delivers no effects cannot work, and must stop claiming.
+                tracing::error!(
+                    "the effects of commits are not delivered; the host has to be restarted"
+                );
+                return false;
+            }
+            if self.mailbox.claims.take_reconcile_request() {
+                self.release_orphans().await;
+            }
+            if self.mailbox.claims.in_use() == 0
+                && self.mailbox.queue.is_empty()
+                && let Some(done) = draining.take()
+            {
+                self.parts.db.store.end_commits().await;
+                let _ = self.effects.send(DispatchMessage::Drained(done));
+                return true;
+            }
+        }
+    }
+
+    /// Waits for work: an operation, a due state, or a claim permit to claim it with.
+    async fn wait(&self) {
+        let Committer { queue, claims, .. } = &self.mailbox;
+        let has_room = self.room().spare(0) > 0;
+        let is_stopping = self.mailbox.is_stopping();
+        let may_claim = has_room && !is_stopping;
+        let at_once = ((self.pacing.is_more_due() || self.has_room_again()) && may_claim)
+            || claims.needs_reconcile()
+            || !queue.is_empty();
+        if at_once {
+            return;
+        }
+        let left = if may_claim { self.pacing.time_until_due(self.pacing.now()) } else { None };
+        let due = async {
+            match left {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = queue.arrived() => {}
+            // Free claim permits matter to a loop that wants to claim or that drains.
+            () = claims.changed(), if !has_room || is_stopping || !self.pacing.is_more_due() => {}
+            () = due => {}
+        }
+    }
+
+    /// Returns the room for claims, by the prefetch target and the claim table.
+    fn room(&self) -> ClaimRoom {
+        let claims = &self.mailbox.claims;
+        ClaimRoom {
+            target: self.parts.pipeline.prefetch.total_now(),
+            claimed: claims.in_use(),
+            free: claims.free(),
+        }
+    }
+
+    /// Computes the remaining quota of each namespace and run, as if these permits were
+    /// released.
+    fn shares(&self, released: &[ClaimPermit]) -> Shares {
+        let parts = &self.parts;
+        let quota = |slots: u32| slots.saturating_mul(MAX_CLAIMS_PER_SLOT);
+        let own = parts.caches.namespaces.all_slots().into_iter();
+        let own =
+            own.map(|(key, slots)| (key, quota(parts.settings.slots_of(Some(slots))))).collect();
+        let mut claims = self.mailbox.claims.counts();
+        released.iter().for_each(|permit| claims.remove(permit));
+        remaining_shares(
+            quota(parts.settings.slots_of(None)),
+            own,
+            &parts.targets().namespaces,
+            claims,
+        )
+    }
+
+    /// Returns `true` if a namespace or run that had used up its quota has room again.
+    fn has_room_again(&self) -> bool {
+        self.pacing.is_saturated() && self.pacing.has_room_again(&self.shares(&[]))
+    }
+
+    /// Commits a batch and passes its effects to the dispatcher. Returns `false` if the
+    /// dispatcher has ended.
+    async fn commit(&mut self, input: CommitInput) -> bool {
+        let CommitInput { members, replies, permits, charges } = input;
+        let members: Arc<[Member]> = members.into();
+        let shares = self.shares(&permits);
+        self.pacing.begin_turn();
+        let budget = self.claim_budget(permits.len(), &shares);
+        if members.is_empty() && !claims_due(budget) {
+            return true;
+        }
+        let begun = Instant::now();
+        let operations = Operations { members: &members, replies: &replies };
+        let CommitSummary { answers, mut done } =
+            self.commit_bisected(operations, budget, &shares).await;
+        tracing::trace!(operations = members.len(), took = ?begun.elapsed(), "committed");
+        // Claim permits are released before new ones are acquired; only this loop
+        // acquires them.
+        drop((permits, members, charges));
+        self.pacing.update_pacing(&done, budget);
+        self.mailbox.on_runs_changed(&done.touched);
+        let leased = std::mem::take(&mut done.leased);
+        let leased = leased.into_iter().filter_map(|state| self.acquire_permit(state)).collect();
+        let answers = replies.into_iter().zip(answers);
+        let answers = answers.filter_map(|(reply, answer)| Some((reply?, answer))).collect();
+        let effects = Box::new(CommitEffects { done, answers, leased });
+        self.effects.send(DispatchMessage::Committed(effects)).is_ok()
+    }
+
+    /// Decides which states a commit may claim, whose operations release this many claim
+    /// permits.
+    fn claim_budget(&self, released: usize, shares: &Shares) -> Want {
+        if self.mailbox.is_stopping() {
+            return Want::Births(0);
+        }
+        let spare = self.room().spare(released as u32);
+        self.pacing.claim_budget(self.pacing.now(), spare, shares)
+    }
+
+    /// Acquires a claim permit for a state. If none is free, which would be an internal
+    /// error, the state is given back.
+    fn acquire_permit(&self, state: Leased) -> Option<(Leased, ClaimPermit)> {
+        let permit = self.mailbox.claims.acquire(&state);
+        if permit.is_none() {
+            self.mailbox.claims.request_reconcile();
+        }
+        Some((state, permit?))
+    }
+
+    /// Gives back states that the database holds for this host without its knowledge. A
+    /// commit that seemed to fail went through, and its claims were never delivered.
+    async fn release_orphans(&mut self) {
+        let (parts, claims) = (self.parts.clone(), self.mailbox.claims.clone());
+        let orphans = async move { recovery::orphaned_claims(&parts, &claims).await };
+        let orphans = self.host_runtime.spawn(orphans).await.unwrap_or_else(|ended| {
+            Err(StoreError::Unavailable(format!(
+                "the look for orphaned claims ended early: {ended}"
+            )))
+        });
+        match orphans {
+            Ok(members) if members.is_empty() => {}
+            Ok(members) => {
+                tracing::info!(states = members.len(), "gave back orphaned claims");
+                let members: Arc<[Member]> = members.into();
+                let shares = self.shares(&[]);
+                let operations = Operations { members: &members, replies: &[] };
+                self.commit_bisected(operations, Want::Births(0), &shares).await;
+                self.pacing.expect_more();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot look for orphaned claims yet");
+                tokio::time::sleep(Backoff::MIN).await;
+                self.mailbox.claims.request_reconcile();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exosphere_domain::plan::End;
+    use exosphere_store::Answer;
+
+    use super::weight::tests::ended;
+    use super::*;
+    use crate::{Config, Host};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn operations_are_answered_after_their_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { slots: 1, namespace_slots: 1, ..Config::new(folder.path()) };
+        let host = Host::start(config).await.unwrap();
+        let run = ended(End::Pruned { data: None }).run;
+        let submit = |_| host.parts.pipeline.committer.submit(Member::Cancel(run.clone()));
+        for answer in futures::future::join_all((0..20).map(submit)).await {
+            assert!(matches!(answer, Ok(Answer::Missing)), "{answer:?}");
+        }
+        assert_eq!((host.health(), host.holding()), (Ok(()), 0));
+        host.stop().await.unwrap();
+        let stopped = host.parts.pipeline.committer.submit(Member::Cancel(run)).await;
+        assert!(matches!(stopped, Err(StoreError::Unavailable(_))), "{stopped:?}");
+    }
+}

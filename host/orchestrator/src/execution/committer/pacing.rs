@@ -1,0 +1,376 @@
+//! The pacing of the commit loop: how many states each commit may claim, and when the
+//! next one is due. It is plain data, updated by commits and hints.
+//!
+//! Not here: the prefetch targets (`prefetch`), the claimed states (`claims`), and the
+//! wait itself (the loop).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use exosphere_domain::ids::{Millis, NamespaceKey, RunKey};
+use exosphere_store::{Committed, RunShare, Shares, Want};
+use tokio::time::Instant;
+
+use super::mailbox::WorkHint;
+use crate::execution::claims::ClaimCounts;
+use crate::execution::prefetch::Target;
+
+/// The commit loop's knowledge of due states, and the round-robin turns of namespaces and
+/// runs.
+pub(super) struct Pacing {
+    /// Set if more due states may be left to claim.
+    more_due: bool,
+    /// The time at which the next state is due, by the clock of [`WorkHint::now`].
+    next_due: Option<Millis>,
+    /// The last known time by that clock, with the instant at which it was read.
+    clock_anchor: (Instant, Millis),
+    /// Namespaces that have more due states than their quota here allows now.
+    saturated: BTreeSet<NamespaceKey>,
+    /// Runs that have more due states than their quota here allows now.
+    saturated_runs: BTreeSet<(NamespaceKey, RunKey)>,
+    /// The number of commits, from which each claim takes the namespace that it serves
+    /// first.
+    turn: usize,
+    /// Round-robin cursors: where the next claim continues among the runs of each
+    /// namespace.
+    cursors: BTreeMap<NamespaceKey, RunKey>,
+}
+
+impl Pacing {
+    /// Creates the pacing of a loop that has committed nothing yet, so that states may be
+    /// due. `now` is the time of this host.
+    pub(super) fn new(now: Millis) -> Self {
+        Pacing {
+            more_due: true,
+            next_due: None,
+            clock_anchor: (Instant::now(), now),
+            saturated: BTreeSet::new(),
+            saturated_runs: BTreeSet::new(),
+            turn: 0,
+            cursors: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the current time, by the clock of [`WorkHint::now`].
+    pub(super) fn now(&self) -> Millis {
+        let (read_at, time) = self.clock_anchor;
+        let since = Millis::try_from(read_at.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        time.saturating_add(since)
+    }
+
+    pub(super) fn is_more_due(&self) -> bool {
+        self.more_due
+    }
+
+    /// Makes the next commit look for due states.
+    pub(super) fn expect_more(&mut self) {
+        self.more_due = true;
+    }
+
+    /// Returns the time from `now` until the next state is due.
+    pub(super) fn time_until_due(&self, now: Millis) -> Option<Duration> {
+        let left = self.next_due?.saturating_sub(now).max(0);
+        Some(Duration::from_millis(left.unsigned_abs()))
+    }
+
+    /// Begins the turn of the next commit.
+    pub(super) fn begin_turn(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+    }
+
+    pub(super) fn turn(&self) -> usize {
+        self.turn
+    }
+
+    pub(super) fn cursors(&self) -> &BTreeMap<NamespaceKey, RunKey> {
+        &self.cursors
+    }
+
+    pub(super) fn apply_hint(&mut self, hint: WorkHint) {
+        if let Some(now) = hint.now {
+            self.clock_anchor = (Instant::now(), now);
+        }
+        self.more_due |= hint.work;
+        self.next_due = earlier(self.next_due, hint.due);
+    }
+
+    /// Decides which states a commit at `now` may claim, up to `spare`. While more may be
+    /// due, it claims due states, so that other runs get their turn; otherwise it claims
+    /// those that it creates.
+    pub(super) fn claim_budget(&self, now: Millis, spare: u32, shares: &Shares) -> Want {
+        let is_due = self.next_due.is_some_and(|due| due <= now);
+        if self.more_due || is_due || self.has_room_again(shares) {
+            Want::Claims(spare)
+        } else {
+            Want::Births(spare)
+        }
+    }
+
+    /// Returns `true` if some namespace or run has used up its quota.
+    pub(super) fn is_saturated(&self) -> bool {
+        !self.saturated.is_empty() || !self.saturated_runs.is_empty()
+    }
+
+    /// Returns `true` if a namespace or run that had used up its quota has room again.
+    pub(super) fn has_room_again(&self, shares: &Shares) -> bool {
+        let has_room = |namespace: &NamespaceKey| shares.room(*namespace) > 0;
+        self.saturated.iter().any(has_room)
+            || self
+                .saturated_runs
+                .iter()
+                .any(|(namespace, run)| has_room(namespace) && shares.run_room(*run) > 0)
+    }
+
+    /// Applies the findings of a commit with this claim budget.
+    pub(super) fn update_pacing(&mut self, done: &Committed, budget: Want) {
+        if done.now > 0 {
+            self.clock_anchor = (Instant::now(), done.now);
+        }
+        if claims_due(budget) {
+            // The claim has looked at all due states, so its findings replace the old.
+            self.saturated.clone_from(&done.full);
+            self.saturated_runs.clone_from(&done.full_runs);
+            self.cursors.clone_from(&done.cursors);
+            self.more_due = done.more;
+            if !done.more {
+                self.next_due = done.next_due;
+                return;
+            }
+        } else {
+            self.saturated.extend(&done.full);
+            self.saturated_runs.extend(&done.full_runs);
+            self.more_due |= done.more;
+        }
+        self.next_due = earlier(self.next_due, done.next_due);
+    }
+}
+
+/// Returns `true` if a commit with this claim budget claims due states.
+pub(super) fn claims_due(budget: Want) -> bool {
+    matches!(budget, Want::Claims(1..))
+}
+
+/// Returns the earlier of two times, if there is one.
+pub(super) fn earlier(a: Option<Millis>, b: Option<Millis>) -> Option<Millis> {
+    [a, b].into_iter().flatten().min()
+}
+
+/// The room for claims at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClaimRoom {
+    /// The prefetch target of the host.
+    pub target: u32,
+    /// States that the host has claimed.
+    pub claimed: u32,
+    /// Claim permits that are free.
+    pub free: u32,
+}
+
+impl ClaimRoom {
+    /// Returns how many more states may be claimed, as if `released` permits were free.
+    pub(super) fn spare(self, released: u32) -> u32 {
+        let claimed = self.claimed.saturating_sub(released);
+        self.target.saturating_sub(claimed).min(self.free + released)
+    }
+}
+
+/// Computes the remaining quota of each namespace and run from their quotas, their
+/// prefetch targets and what is claimed already.
+pub(super) fn remaining_shares(
+    default_quota: u32,
+    own_quotas: HashMap<NamespaceKey, u32>,
+    targets: &HashMap<NamespaceKey, Target>,
+    claims: ClaimCounts,
+) -> Shares {
+    let mut shares = Shares { most: default_quota, left: own_quotas, runs: HashMap::new() };
+    shares.left.extend(targets.iter().map(|(namespace, target)| (*namespace, target.held)));
+    for (namespace, claimed) in claims.namespaces {
+        let left = shares.left.entry(namespace).or_insert(default_quota);
+        *left = left.saturating_sub(claimed.total);
+        let target = targets.get(&namespace);
+        for (run, held) in claimed.runs {
+            let quota = target.map_or(u32::MAX, |target| target.of(run));
+            shares.runs.insert(run, RunShare { held, left: quota.saturating_sub(held) });
+        }
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::execution::claims::NamespaceClaims;
+
+    const A: NamespaceKey = NamespaceKey(1);
+    const B: NamespaceKey = NamespaceKey(2);
+    const RUN: RunKey = RunKey(7);
+
+    /// Pacing after a claim that has found nothing due.
+    fn idle() -> Pacing {
+        let mut pacing = Pacing::new(1_000);
+        pacing.update_pacing(&Committed::default(), Want::Claims(8));
+        pacing
+    }
+
+    fn shares(left: &[(NamespaceKey, u32)], runs: &[(RunKey, u32)]) -> Shares {
+        let share = |(run, left): &(RunKey, u32)| (*run, RunShare { held: 1, left: *left });
+        Shares {
+            most: 0,
+            left: left.iter().copied().collect(),
+            runs: runs.iter().map(share).collect(),
+        }
+    }
+
+    #[test]
+    fn a_new_loop_claims_due_states() {
+        let pacing = Pacing::new(1_000);
+        assert_eq!(pacing.claim_budget(1_000, 8, &Shares::unbounded()), Want::Claims(8));
+        assert_eq!(pacing.time_until_due(1_000), None);
+    }
+
+    #[test]
+    fn an_idle_loop_claims_births_alone() {
+        let pacing = idle();
+        assert!(!pacing.is_more_due());
+        assert_eq!(pacing.claim_budget(1_000, 8, &Shares::unbounded()), Want::Births(8));
+        assert_eq!(pacing.claim_budget(1_000, 0, &Shares::unbounded()), Want::Births(0));
+    }
+
+    #[test]
+    fn more_due_states_are_claimed_next() {
+        let mut pacing = idle();
+        let more = Committed { more: true, ..Committed::default() };
+        pacing.update_pacing(&more, Want::Births(8));
+        assert_eq!(pacing.claim_budget(1_000, 8, &Shares::unbounded()), Want::Claims(8));
+        // A commit of births alone has not looked for due states, so more stay due.
+        pacing.update_pacing(&Committed::default(), Want::Births(8));
+        assert!(pacing.is_more_due());
+        pacing.update_pacing(&Committed::default(), Want::Claims(8));
+        assert!(!pacing.is_more_due());
+        pacing.expect_more();
+        assert!(pacing.is_more_due());
+    }
+
+    #[test]
+    fn a_due_time_is_claimed_when_reached() {
+        let mut pacing = idle();
+        pacing.apply_hint(WorkHint { due: Some(5_000), ..WorkHint::default() });
+        pacing.apply_hint(WorkHint { due: Some(9_000), ..WorkHint::default() });
+        assert_eq!(pacing.time_until_due(4_000), Some(Duration::from_secs(1)));
+        assert_eq!(pacing.time_until_due(6_000), Some(Duration::ZERO));
+        assert_eq!(pacing.claim_budget(4_999, 8, &Shares::unbounded()), Want::Births(8));
+        assert_eq!(pacing.claim_budget(5_000, 8, &Shares::unbounded()), Want::Claims(8));
+    }
+
+    #[test]
+    fn a_complete_claim_replaces_the_due_time() {
+        let mut pacing = idle();
+        let due = |next_due, more| Committed { next_due, more, ..Committed::default() };
+        pacing.update_pacing(&due(Some(5_000), false), Want::Births(8));
+        pacing.update_pacing(&due(Some(9_000), false), Want::Births(8));
+        assert_eq!(pacing.next_due, Some(5_000), "of births, the earliest");
+        pacing.update_pacing(&due(Some(9_000), true), Want::Claims(8));
+        assert_eq!(pacing.next_due, Some(5_000), "the claim has not seen all states");
+        pacing.update_pacing(&due(Some(9_000), false), Want::Claims(8));
+        assert_eq!(pacing.next_due, Some(9_000));
+        pacing.update_pacing(&due(None, false), Want::Claims(8));
+        assert_eq!(pacing.next_due, None);
+    }
+
+    #[test]
+    fn a_saturated_namespace_waits_for_its_quota() {
+        let mut pacing = idle();
+        let full = |full: &[NamespaceKey]| Committed {
+            full: full.iter().copied().collect(),
+            ..Committed::default()
+        };
+        assert!(!pacing.is_saturated());
+        pacing.update_pacing(&full(&[A]), Want::Births(8));
+        pacing.update_pacing(&full(&[B]), Want::Births(8));
+        assert!(pacing.is_saturated());
+        assert!(!pacing.has_room_again(&shares(&[(A, 0), (B, 0)], &[])));
+        let room = shares(&[(A, 1), (B, 0)], &[]);
+        assert!(pacing.has_room_again(&room));
+        assert_eq!(pacing.claim_budget(1_000, 8, &room), Want::Claims(8));
+        pacing.update_pacing(&full(&[B]), Want::Claims(8));
+        assert!(!pacing.has_room_again(&room), "the claim has served the first one");
+    }
+
+    #[test]
+    fn a_saturated_run_needs_both_quotas() {
+        let mut pacing = idle();
+        let full_runs = [(A, RUN)].into();
+        pacing.update_pacing(&Committed { full_runs, ..Committed::default() }, Want::Claims(8));
+        assert!(pacing.is_saturated());
+        assert!(!pacing.has_room_again(&shares(&[(A, 1)], &[(RUN, 0)])));
+        assert!(!pacing.has_room_again(&shares(&[(A, 0)], &[(RUN, 1)])));
+        assert!(pacing.has_room_again(&shares(&[(A, 1)], &[(RUN, 1)])));
+    }
+
+    #[test]
+    fn only_claims_move_the_cursors() {
+        let mut pacing = idle();
+        let cursors = || BTreeMap::from([(A, RUN)]);
+        let done = Committed { cursors: cursors(), ..Committed::default() };
+        pacing.update_pacing(&done, Want::Births(8));
+        pacing.update_pacing(&done, Want::Claims(0));
+        assert!(pacing.cursors().is_empty());
+        pacing.update_pacing(&done, Want::Claims(1));
+        assert_eq!(*pacing.cursors(), cursors());
+    }
+
+    #[test]
+    fn each_commit_has_a_turn() {
+        let mut pacing = Pacing { turn: usize::MAX - 1, ..idle() };
+        pacing.begin_turn();
+        assert_eq!(pacing.turn(), usize::MAX);
+        pacing.begin_turn();
+        assert_eq!(pacing.turn(), 0);
+    }
+
+    #[test]
+    fn the_clock_follows_commits_and_hints() {
+        let mut pacing = idle();
+        pacing.update_pacing(&Committed { now: 500_000, ..Committed::default() }, Want::Births(0));
+        assert!((500_000..560_000).contains(&pacing.now()));
+        pacing.update_pacing(&Committed::default(), Want::Births(0));
+        assert!(pacing.now() >= 500_000, "an empty commit has no time");
+        pacing.apply_hint(WorkHint { now: Some(900_000), ..WorkHint::default() });
+        assert!((900_000..960_000).contains(&pacing.now()));
+    }
+
+    #[test]
+    fn spare_room_is_bounded_by_target_and_permits() {
+        let room = |target, claimed, free| ClaimRoom { target, claimed, free };
+        assert_eq!(room(10, 4, 100).spare(0), 6);
+        assert_eq!(room(10, 4, 3).spare(0), 3);
+        assert_eq!(room(10, 14, 100).spare(0), 0);
+        // The permits of a batch count as free.
+        assert_eq!(room(10, 14, 0).spare(6), 2);
+        assert_eq!(room(20, 14, 0).spare(6), 6);
+    }
+
+    #[test]
+    fn shares_subtract_claims_from_quotas() {
+        let claimed = |total, runs: &[(RunKey, u32)]| NamespaceClaims {
+            total,
+            runs: runs.iter().copied().collect(),
+        };
+        let (c, other) = (NamespaceKey(3), RunKey(8));
+        let claims = ClaimCounts {
+            namespaces: [
+                (A, claimed(5, &[(RUN, 5)])),
+                (B, claimed(3, &[(other, 3)])),
+                (c, claimed(9, &[])),
+            ]
+            .into(),
+        };
+        let target = Target { held: 12, idle_run: 1, runs: [(RUN, 7)].into() };
+        let shares = remaining_shares(4, [(c, 20)].into(), &[(A, target)].into(), claims);
+        assert_eq!([A, B, c, NamespaceKey(4)].map(|key| shares.room(key)), [7, 1, 11, 4]);
+        assert_eq!(
+            [RUN, other, RunKey(9)].map(|key| shares.run_room(key)),
+            [2, u32::MAX - 3, u32::MAX]
+        );
+    }
+}

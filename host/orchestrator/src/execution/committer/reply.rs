@@ -1,0 +1,151 @@
+//! The reply to an operation, and the ticket by which its caller withdraws it. An
+//! operation is withdrawn before its commit if its caller has gone, and never while a
+//! transaction with it may go through. So a start that was given up does not begin when
+//! the database is back.
+//!
+//! Not here: deadlines (`service::request`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use exosphere_store::{Answer, StoreError};
+use tokio::sync::oneshot;
+
+/// The channel for the answer to an operation, with the state of its caller.
+pub(crate) struct Reply {
+    answer: oneshot::Sender<Result<Answer, StoreError>>,
+    /// Absent for the host's own operations, which are never withdrawn.
+    ticket: Option<Arc<Ticket>>,
+}
+
+/// The state of a request between its caller and the committer.
+pub(crate) struct Ticket(AtomicU8);
+
+/// The request is in no transaction.
+const WAITING: u8 = 0;
+/// The request is in a transaction that may go through.
+const COMMITTING: u8 = 1;
+/// The caller has gone, so the request must not become part of a transaction.
+const WITHDRAWN: u8 = 2;
+/// The request was in a transaction whose result is unknown.
+const IN_DOUBT: u8 = 3;
+
+impl Ticket {
+    /// Withdraws the request. Returns `false` if it is in a transaction, or was in one
+    /// whose result is unknown.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.change(WAITING, WITHDRAWN)
+    }
+
+    fn change(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn is_withdrawn(&self) -> bool {
+        self.0.load(Ordering::Acquire) == WITHDRAWN
+    }
+}
+
+impl Reply {
+    /// Creates a reply for an operation of the host itself.
+    pub(crate) fn internal(answer: oneshot::Sender<Result<Answer, StoreError>>) -> Self {
+        Reply { answer, ticket: None }
+    }
+
+    /// Creates a reply for a caller, who can withdraw the operation by the ticket.
+    pub(crate) fn with_ticket(
+        answer: oneshot::Sender<Result<Answer, StoreError>>,
+    ) -> (Self, Arc<Ticket>) {
+        let ticket = Arc::new(Ticket(AtomicU8::new(WAITING)));
+        (Reply { answer, ticket: Some(ticket.clone()) }, ticket)
+    }
+
+    /// Returns `true` if the caller has gone, so that the operation must not be
+    /// committed.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        let Some(ticket) = &self.ticket else { return false };
+        self.answer.is_closed() || ticket.is_withdrawn()
+    }
+
+    /// Takes the operation into a transaction. Returns `false` if it is withdrawn.
+    pub(crate) fn enter(&self) -> bool {
+        let Some(ticket) = &self.ticket else { return true };
+        // A request in doubt need not be repeated if its caller has gone: it has gone
+        // through, or it has not.
+        !self.answer.is_closed() && (ticket.change(WAITING, COMMITTING) || !ticket.is_withdrawn())
+    }
+
+    /// Takes the operation out of a transaction that has failed.
+    pub(crate) fn leave(&self) {
+        if let Some(ticket) = &self.ticket {
+            ticket.change(COMMITTING, WAITING);
+        }
+    }
+
+    /// Records that the operation was in a transaction whose result is unknown.
+    pub(crate) fn mark_in_doubt(&self) {
+        if let Some(ticket) = &self.ticket {
+            ticket.change(COMMITTING, IN_DOUBT);
+        }
+    }
+
+    /// Sends the answer to the caller.
+    pub(crate) fn send(self, answer: Result<Answer, StoreError>) {
+        // The caller may have gone.
+        let _ = self.answer.send(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply() -> (Reply, Arc<Ticket>, oneshot::Receiver<Result<Answer, StoreError>>) {
+        let (answer, receiver) = oneshot::channel();
+        let (reply, ticket) = Reply::with_ticket(answer);
+        (reply, ticket, receiver)
+    }
+
+    #[test]
+    fn a_withdrawn_request_enters_no_transaction() {
+        let (reply, ticket, _receiver) = reply();
+        assert!(!reply.is_withdrawn() && ticket.withdraw());
+        assert!(reply.is_withdrawn() && !reply.enter());
+    }
+
+    #[test]
+    fn a_request_being_committed_is_not_withdrawn() {
+        let (reply, ticket, _receiver) = reply();
+        assert!(reply.enter() && !ticket.withdraw());
+        // The transaction has failed.
+        reply.leave();
+        assert!(ticket.withdraw() && !reply.enter());
+    }
+
+    #[test]
+    fn a_request_in_doubt_stays_so() {
+        let (reply, ticket, _receiver) = reply();
+        assert!(reply.enter());
+        reply.mark_in_doubt();
+        // The repeat surely fails, but the first transaction may have gone through.
+        assert!(reply.enter());
+        reply.leave();
+        assert!(!ticket.withdraw() && reply.enter());
+    }
+
+    #[test]
+    fn a_request_without_caller_is_withdrawn() {
+        let (reply, _, receiver) = reply();
+        assert!(reply.enter());
+        drop(receiver);
+        assert!(reply.is_withdrawn() && !reply.enter());
+    }
+
+    #[test]
+    fn internal_operations_are_never_withdrawn() {
+        let (answer, receiver) = oneshot::channel();
+        let reply = Reply::internal(answer);
+        drop(receiver);
+        assert!(!reply.is_withdrawn() && reply.enter());
+    }
+}

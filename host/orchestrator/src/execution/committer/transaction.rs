@@ -1,0 +1,112 @@
+//! One transaction of the commit loop, repeated for as long as the database is
+//! unavailable.
+//!
+//! Not here: a batch that fails by the data of one operation (`bisect`).
+
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+
+use exosphere_domain::clock::Clock;
+use exosphere_store::{Batch, Committed, Shares, StoreError, Want};
+use futures::FutureExt;
+
+use super::CommitLoop;
+use super::bisect::Operations;
+use super::reply::Reply;
+use crate::backoff::Backoff;
+
+/// Conflicts in a row up to which a transaction is retried at once. After more, the
+/// database counts as unavailable.
+const MAX_CONFLICTS: u32 = 20;
+
+/// The reason for which a transaction is not repeated.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// The data of one of the operations makes the transaction fail.
+    Data(String),
+    /// The operation at this index was withdrawn.
+    Withdrawn(usize),
+}
+
+impl CommitLoop {
+    /// Runs one transaction, and repeats it for as long as the database is unavailable.
+    /// Halts at bad data, and at an operation that was withdrawn meanwhile.
+    pub(super) async fn try_commit(
+        &mut self,
+        operations: Operations<'_>,
+        range: Range<usize>,
+        budget: Want,
+        shares: &Shares,
+    ) -> Result<Committed, Halt> {
+        let (mut backoff, mut conflicts) = (Backoff::new(), 0);
+        let replies = || operations.replies.get(range.clone()).unwrap_or_default().iter();
+        loop {
+            let withdrawn = |reply: &Option<Reply>| reply.as_ref().is_some_and(|it| !it.enter());
+            if let Some(at) = replies().position(withdrawn) {
+                return Err(Halt::Withdrawn(range.start + at));
+            }
+            let batch = Batch {
+                members: operations.members.clone(),
+                range: range.clone(),
+                session: self.parts.cluster.session.current(),
+                now: self.parts.db.clock.now(),
+                want: budget,
+                shares: shares.clone(),
+                turn: self.pacing.turn(),
+                cursors: self.pacing.cursors().clone(),
+            };
+            // A panic is an internal error, and counts as an error of the data that
+            // caused it.
+            let commit = AssertUnwindSafe(self.commit_or_prove(batch)).catch_unwind().await;
+            let commit =
+                commit.unwrap_or_else(|_| Err(StoreError::Data("made the host panic".into())));
+            match &commit {
+                Ok(_) => {}
+                Err(StoreError::Unknown(_)) => replies().flatten().for_each(Reply::mark_in_doubt),
+                Err(_) => replies().flatten().for_each(Reply::leave),
+            }
+            let why = match commit {
+                Ok(done) => {
+                    self.confirm_commit();
+                    return Ok(done);
+                }
+                Err(StoreError::Data(why)) => return Err(Halt::Data(why)),
+                Err(StoreError::Contention(_)) if conflicts < MAX_CONFLICTS => {
+                    conflicts += 1;
+                    continue;
+                }
+                Err(
+                    StoreError::Contention(why)
+                    | StoreError::Unavailable(why)
+                    | StoreError::Unknown(why),
+                ) => why,
+            };
+            tracing::error!(why, "the database is unavailable; trying again");
+            self.last_commit_confirmed = false;
+            self.mailbox.set_last_error(Some(why));
+            backoff.pause().await;
+        }
+    }
+
+    /// Records that a transaction has succeeded. After an outage, claims of a commit that
+    /// seemed to fail may be orphaned, and notifications of other hosts were missed.
+    fn confirm_commit(&mut self) {
+        self.mailbox.set_last_error(None);
+        self.parts.db.probe.committed();
+        if !std::mem::replace(&mut self.last_commit_confirmed, true) {
+            tracing::info!("the database is available again");
+            self.mailbox.claims.request_reconcile();
+            self.pacing.expect_more();
+        }
+    }
+
+    /// Commits a batch. An empty batch may have nothing to write and so proves nothing of
+    /// a full disk; after a failure, a test write goes first.
+    async fn commit_or_prove(&self, batch: Batch) -> Result<Committed, StoreError> {
+        let (store, session) = (&self.parts.db.store, batch.session);
+        if batch.range.is_empty() && !self.last_commit_confirmed && !store.is_shared() {
+            store.prove_writable(session, batch.now).await?;
+        }
+        store.commit(batch).await
+    }
+}

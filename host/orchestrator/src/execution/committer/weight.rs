@@ -1,0 +1,195 @@
+//! The lane and the weight of each operation. The weight is its cost in a commit, in
+//! bytes.
+
+use exosphere_domain::plan::{Again, End};
+use exosphere_store::{Finished, Member, NewRun, RedrivePart, Stage};
+
+use super::lanes::{Label, Lane};
+
+/// The weight of one row without its texts, in bytes. It is an estimate of the text that
+/// a commit writes in the time of one row (10 µs, by the whole fanout of
+/// docs/internals/performance-log.md).
+pub(crate) const ROW_BYTES: u64 = 2 << 10;
+
+/// Returns the lane and the weight of an operation.
+pub(crate) fn label(member: &Member) -> Label {
+    let (lane, run, weight) = match member {
+        Member::Start(new) => (Lane::Control, &new.info, start(new)),
+        Member::Finish(finished) => (Lane::End, &finished.run, finish(finished)),
+        Member::Stage(piece) => (Lane::End, &piece.run, stage(piece)),
+        Member::Unstage(leftover) => {
+            let rows = 2 * u64::from(leftover.most);
+            (Lane::Background, &leftover.run, ROW_BYTES.saturating_mul(rows))
+        }
+        Member::Cancel(run) | Member::Pause { run, .. } => (Lane::Urgent, run, ROW_BYTES),
+        Member::Begin { run, .. } | Member::Retry { run, .. } => (Lane::Control, run, ROW_BYTES),
+        Member::Redrive { run, part } => match part {
+            RedrivePart::Begin | RedrivePart::End { .. } => (Lane::Control, run, ROW_BYTES),
+            RedrivePart::Whole(states) | RedrivePart::Some { states, .. } => {
+                (Lane::Background, run, rows(states.len()))
+            }
+        },
+        Member::Sweep { run, most, .. } => {
+            (Lane::Background, run, ROW_BYTES.saturating_mul(u64::from(*most)))
+        }
+    };
+    Label { lane, namespace: run.namespace_key, run: run.key, weight }
+}
+
+/// Weighs a start: the row of the run, that of its first state, and those of its store.
+fn start(new: &NewRun) -> u64 {
+    let store: usize = new.store.iter().map(|(key, value)| key.len() + value.len()).sum();
+    rows(2 + new.store.len()) + bytes(new.info.inputs.len() + store)
+}
+
+/// Weighs the end of an execution: the row of the state, and all that its end writes.
+fn finish(finished: &Finished) -> u64 {
+    let logs = finished.logs.as_ref().map_or(0, String::len);
+    let writes = finished.journal.bytes();
+    rows(1 + finished.journal.writes().count()) + bytes(logs + writes) + end(finished)
+}
+
+fn stage(piece: &Stage) -> u64 {
+    let text: usize = piece.outputs.iter().map(String::len).sum();
+    rows(piece.outputs.len() + piece.children.len()) + bytes(text)
+}
+
+/// Returns the weight of an end without the row of its state: outputs, children,
+/// failures.
+pub(crate) fn end(finished: &Finished) -> u64 {
+    match &finished.changes.end {
+        End::Success { outputs, children, unites } => {
+            let text: usize = outputs.iter().map(String::len).sum();
+            rows(outputs.len() + children.len() + 2 * unites.len()) + bytes(text)
+        }
+        End::Pruned { data } => bytes(data.as_ref().map_or(0, String::len)),
+        End::Again { why: Again::Failed(failure), .. } | End::Errored { failure } => {
+            // The message is written twice: with the state and with the attempt.
+            rows(1) + 2 * bytes(failure.message.len())
+        }
+        End::Again { .. } => rows(1),
+    }
+}
+
+fn rows(count: usize) -> u64 {
+    bytes(count).saturating_mul(ROW_BYTES)
+}
+
+fn bytes(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use exosphere_domain::graph::sketch::Sketch;
+    use exosphere_domain::ids::{
+        Fence, Ids, NamespaceKey, NodeIx, RunId, RunKey, SessionId, StateId,
+    };
+    use exosphere_domain::journal::Journal;
+    use exosphere_domain::limits::Limits;
+    use exosphere_domain::path::Path;
+    use exosphere_domain::plan::{Changes, Deltas, begin};
+    use exosphere_domain::state::{Claim, Claimed, Place, Tries};
+    use exosphere_store::RunInfo;
+
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    /// A generator that always returns the id 1.
+    struct One;
+
+    impl Ids for One {
+        fn next(&self) -> StateId {
+            StateId(1)
+        }
+    }
+
+    /// Builds the end of an execution.
+    pub(in crate::execution::committer) fn ended(end: End) -> Finished {
+        let name = || "n".parse().unwrap();
+        let run = Arc::new(RunInfo {
+            key: RunKey(1),
+            id: RunId(uuid::Uuid::nil()),
+            namespace: name(),
+            namespace_key: NamespaceKey(7),
+            graph_name: name(),
+            revision: 1,
+            graph: Arc::new(Sketch::of("A").build().unwrap()),
+            inputs: "{}".into(),
+        });
+        let place =
+            Place { node: NodeIx(0), path: Path::root(), refs: Vec::new(), scopes: Arc::from([]) };
+        let claim = Claim { session: SessionId(1), fence: Fence(1) };
+        let state = Claimed { id: StateId(1), run: run.key, place, tries: Tries::default(), claim };
+        Finished {
+            run,
+            state,
+            changes: Changes { end, counts: Deltas::new() },
+            journal: Journal::default(),
+            logs: None,
+            usage: None,
+            jitter: 0.0,
+            limits: Arc::new(Limits::default()),
+            staged: None,
+        }
+    }
+
+    fn weight(finished: Finished) -> usize {
+        let label = label(&Member::Finish(Box::new(finished)));
+        assert_eq!((label.lane, label.namespace), (Lane::End, NamespaceKey(7)));
+        label.weight as usize
+    }
+
+    #[test]
+    fn requests_go_ahead_of_ends() {
+        let run = ended(End::Pruned { data: None }).run;
+        let lane = |member: Member| label(&member).lane;
+        assert_eq!(lane(Member::Cancel(run.clone())), Lane::Urgent);
+        for paused in [false, true] {
+            assert_eq!(lane(Member::Pause { run: run.clone(), paused }), Lane::Urgent);
+        }
+        assert_eq!(lane(Member::Retry { run: run.clone(), state: StateId(1) }), Lane::Control);
+        let (root, counts) = begin(&run.graph, &One);
+        let new = NewRun {
+            info: run,
+            revision: 1,
+            store: BTreeMap::new(),
+            root,
+            counts,
+            key: None,
+            digest: None,
+            delay: 0,
+            limits: Arc::new(Limits::default()),
+        };
+        assert_eq!(lane(Member::Start(new.into())), Lane::Control);
+    }
+
+    #[test]
+    fn outputs_logs_and_writes_have_weight() {
+        let pruned = || ended(End::Pruned { data: None });
+        assert!(weight(pruned()) < MIB / 100);
+        let outputs = vec!["x".repeat(MIB); 3];
+        let success = End::Success { outputs, children: Vec::new(), unites: Vec::new() };
+        assert!(weight(ended(success)) > 3 * MIB);
+        let mut logs = pruned();
+        logs.logs = Some("x".repeat(MIB));
+        assert!(weight(logs) > MIB);
+        let mut writes = pruned();
+        writes.journal.set("k", "x".repeat(MIB)).unwrap();
+        assert!(weight(writes) > MIB);
+    }
+
+    #[test]
+    fn a_cancelled_result_weighs_almost_nothing() {
+        let outputs = vec!["x".repeat(MIB); 3];
+        let success = End::Success { outputs, children: Vec::new(), unites: Vec::new() };
+        let mut finished = ended(success);
+        finished.logs = Some("x".repeat(MIB));
+        finished.strip();
+        assert!(weight(finished) < MIB / 100);
+    }
+}

@@ -1,0 +1,60 @@
+//! Delivers the effects of each commit, in commit order, to waiting callers, run
+//! watchers, other hosts and the executor. Runs in its own task, so that the next
+//! commit need not wait.
+//!
+//! Not here: commits (`committer`), and how each receiver works.
+
+use std::sync::Arc;
+
+use exosphere_store::{Answer, Committed, Leased, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::execution::claims::ClaimPermit;
+use crate::execution::committer::Reply;
+use crate::execution::executor::dispatch;
+use crate::parts::Parts;
+
+/// A message to the dispatcher.
+pub(crate) enum DispatchMessage {
+    Committed(Box<CommitEffects>),
+    /// The last message; the dispatcher answers it after all others.
+    Drained(oneshot::Sender<()>),
+}
+
+/// The effects of a commit.
+pub(crate) struct CommitEffects {
+    /// Changes of the commit, without its claims.
+    pub done: Committed,
+    /// Answers to the callers that wait for one.
+    pub answers: Vec<(Reply, Result<Answer, StoreError>)>,
+    /// Claimed states, each with its claim permit.
+    pub leased: Vec<(Leased, ClaimPermit)>,
+}
+
+/// Starts the dispatcher. The channel needs no bound of its own: each entry holds a claim
+/// permit or has a caller that waits for it.
+pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<DispatchMessage> {
+    let (effects, mut queue) = mpsc::unbounded_channel();
+    let guard = parts.lifeline.guard("the dispatcher of commit effects");
+    tokio::spawn(async move {
+        while let Some(message) = queue.recv().await {
+            match message {
+                DispatchMessage::Committed(effects) => deliver(&parts, *effects),
+                DispatchMessage::Drained(done) => drop(done.send(())),
+            }
+        }
+        guard.end();
+    });
+    effects
+}
+
+fn deliver(parts: &Arc<Parts>, effects: CommitEffects) {
+    let CommitEffects { mut done, answers, leased } = effects;
+    parts.pipeline.executor.on_runs_changed(&done.touched);
+    parts.pipeline.watchers.publish(&done.touched, std::mem::take(&mut done.ended));
+    parts.cluster.notifier.enqueue(&done);
+    for (reply, answer) in answers {
+        reply.send(answer);
+    }
+    dispatch(parts, leased);
+}

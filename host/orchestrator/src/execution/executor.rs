@@ -1,0 +1,238 @@
+//! Executes claimed states: one task for each, in the slots of the host. None holds a
+//! transaction.
+//!
+//! Not here: what a task does in its slot (`attempt`), and the quotas of claims
+//! (`prefetch`).
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use exosphere_domain::ids::{NamespaceKey, RunKey, StateId};
+use exosphere_domain::state::RunStatus;
+use exosphere_sandbox::{Cancel, FairPermit, FairSemaphore};
+use exosphere_store::{Leased, Touched};
+use futures::FutureExt;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::attempt::{Attempt, AttemptResult};
+use super::claims::ClaimPermit;
+use super::inputs::prefetch_outputs;
+use super::planner::into_finish_op;
+use super::prefetch::LARGE_RUN_SLOTS;
+use super::staging;
+use crate::error::internal;
+use crate::parts::Parts;
+use crate::sync::{Mutex, MutexGuard};
+
+/// The executor: its slots, and the tasks of the states under execution.
+pub(crate) struct Executor {
+    slots: FairSemaphore<NamespaceKey, RunKey>,
+    tasks: Mutex<Tasks>,
+    /// The runtime of the tasks, apart from heartbeats, answers and the effects of
+    /// commits.
+    work: Handle,
+}
+
+#[derive(Default)]
+struct Tasks {
+    running: HashMap<StateId, RunningTask>,
+    /// Recently cancelled runs, newest last. Their states must not start, even if they
+    /// were claimed before the cancellation.
+    cancelled: VecDeque<RunKey>,
+    /// Paused runs. A state that was claimed before the pause and has not begun is given
+    /// back. A later claim of the run means that it was resumed.
+    paused: BTreeSet<RunKey>,
+}
+
+/// A task that executes a state.
+struct RunningTask {
+    run: RunKey,
+    /// Ends the execution, which then reports its usage.
+    cancel: Cancel,
+    task: AbortHandle,
+}
+
+/// Cancelled runs that are remembered. The sweep covers claimed states of older ones.
+const MAX_CANCELLED_RUNS: usize = 1024;
+
+impl Executor {
+    pub(crate) fn new(slots: u32, work: Handle) -> Self {
+        Executor {
+            slots: FairSemaphore::with_last_kept(slots, LARGE_RUN_SLOTS),
+            tasks: Mutex::default(),
+            work,
+        }
+    }
+
+    /// Returns the runtime of the tasks.
+    pub(crate) fn work(&self) -> &Handle {
+        &self.work
+    }
+
+    /// Closes the slots, so that nothing more begins. Running executions continue.
+    pub(crate) fn close(&self) {
+        self.slots.close();
+    }
+
+    /// Stops executions of runs that were cancelled, and begins none of runs that are
+    /// paused.
+    pub(crate) fn on_runs_changed(&self, runs: &[Touched]) {
+        for touched in runs.iter().filter(|touched| touched.turned) {
+            match touched.status {
+                RunStatus::Cancelled => self.abort(touched.run),
+                _ if touched.paused => drop(self.lock().paused.insert(touched.run)),
+                _ => drop(self.lock().paused.remove(&touched.run)),
+            }
+        }
+    }
+
+    /// Stops the executions of a run, since their results no longer count.
+    fn abort(&self, run: RunKey) {
+        let mut tasks = self.lock();
+        let of_run = tasks.running.values().filter(|running| running.run == run);
+        of_run.for_each(|running| running.cancel.cancel());
+        if tasks.cancelled.len() == MAX_CANCELLED_RUNS {
+            tasks.cancelled.pop_front();
+        }
+        tasks.cancelled.push_back(run);
+    }
+
+    /// Stops all executions, since none of their results counts.
+    pub(crate) fn abort_all(&self) {
+        self.lock().running.drain().for_each(|(_, running)| running.task.abort());
+    }
+
+    /// Returns the runs that have states under execution.
+    pub(crate) fn runs(&self) -> Vec<RunKey> {
+        let runs: BTreeSet<_> = self.lock().running.values().map(|running| running.run).collect();
+        runs.into_iter().collect()
+    }
+
+    /// Notes that paused runs were resumed: nothing is claimed of a paused one.
+    fn note_resumed(&self, leased: &[(Leased, ClaimPermit)]) {
+        let mut tasks = self.lock();
+        if !tasks.paused.is_empty() {
+            for (leased, _) in leased {
+                tasks.paused.remove(&leased.state.run);
+            }
+        }
+    }
+
+    /// Executes a state in its own task, unless its run was cancelled.
+    fn spawn(&self, parts: &Arc<Parts>, leased: Leased, permit: ClaimPermit) {
+        let (id, run) = (leased.state.id, leased.state.run);
+        let mut tasks = self.lock();
+        if tasks.cancelled.contains(&run) {
+            return;
+        }
+        // The lock is held until the task is noted: a task that ends takes it to be
+        // forgotten.
+        let cancel = Cancel::default();
+        let work = execute(parts.clone(), leased, permit, cancel.clone(), Instant::now());
+        let task = self.work.spawn(work);
+        tasks.running.insert(id, RunningTask { run, cancel, task: task.abort_handle() });
+    }
+
+    pub(super) fn is_paused(&self, run: RunKey) -> bool {
+        self.lock().paused.contains(&run)
+    }
+
+    fn forget(&self, state: StateId) {
+        self.lock().running.remove(&state);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock()
+    }
+
+    /// Waits for a slot, of which a namespace has at most `max_slots`. Slots go round-robin to
+    /// namespaces, and within a namespace to the run with the fewest.
+    pub(super) async fn slot(
+        &self,
+        namespace: NamespaceKey,
+        run: RunKey,
+        max_slots: u32,
+    ) -> Option<FairPermit<NamespaceKey, RunKey>> {
+        self.slots.take_for(namespace, run, max_slots).await
+    }
+
+    /// Gives back up to `max_states` states of a namespace, or of one of its runs, that
+    /// have waited for a slot since before `since`. Returns their number.
+    pub(crate) fn withdraw(
+        &self,
+        namespace: NamespaceKey,
+        run: Option<RunKey>,
+        max_states: u32,
+        since: std::time::Instant,
+    ) -> u32 {
+        let withdrawn = self.slots.withdraw(&namespace, run.as_ref(), max_states as usize, since);
+        u32::try_from(withdrawn).unwrap_or(u32::MAX)
+    }
+}
+
+/// Executes claimed states, each in its own task. Outputs that the claim did not bring
+/// are read for all of them at once.
+pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, ClaimPermit)>) {
+    // Called in the order of the commits, so that a later pause counts.
+    parts.pipeline.executor.note_resumed(&leased);
+    let cached =
+        |(leased, _): &(Leased, ClaimPermit)| leased.state.place.refs.len() == leased.known.len();
+    let (ready, mut rest): (Vec<_>, Vec<_>) = leased.into_iter().partition(cached);
+    parts.pipeline.prefetch.notify();
+    if ready.is_empty() && rest.is_empty() {
+        return;
+    }
+    let parts = parts.clone();
+    let work = parts.pipeline.executor.work().clone();
+    // In one task, since a spawn from a thread of this runtime costs a fraction of a
+    // spawn from elsewhere.
+    work.spawn(async move {
+        for (leased, permit) in ready {
+            parts.pipeline.executor.spawn(&parts, leased, permit);
+        }
+        if rest.is_empty() {
+            return;
+        }
+        prefetch_outputs(&parts, &mut rest).await;
+        for (leased, permit) in rest {
+            parts.pipeline.executor.spawn(&parts, leased, permit);
+        }
+    });
+}
+
+async fn execute(
+    parts: Arc<Parts>,
+    leased: Leased,
+    permit: ClaimPermit,
+    cancel: Cancel,
+    spawned: Instant,
+) {
+    let waited = spawned.elapsed();
+    let id = leased.state.id;
+    let run = match parts.caches.runs.get(&parts.db.retrying_store, leased.state.run).await {
+        Ok(run) => run,
+        Err(error) => {
+            // Without its run, a state cannot even be failed, so it is given back.
+            tracing::error!(%error, state = %id, "a claimed state has no readable run");
+            parts.pipeline.executor.forget(id);
+            drop(permit);
+            return parts.pipeline.committer.report_orphan();
+        }
+    };
+    let attempt = Attempt { parts: &parts, run: &run, leased: &leased, cancel, waited };
+    // A panic is an internal error, and must not lose the state.
+    let result = std::panic::AssertUnwindSafe(attempt.run()).catch_unwind().await;
+    let mut result =
+        result.unwrap_or_else(|_| AttemptResult::failed(internal(&"the host panicked")));
+    let slot = result.slot.take();
+    let finished = into_finish_op(&parts, run, leased, result).await;
+    parts.pipeline.executor.forget(id);
+    if let Some(finished) = finished {
+        staging::finish(&parts, finished, permit).await;
+    }
+    // The execution keeps its slot until its result is in the commit queue, so that the
+    // slots bound the memory.
+    drop(slot);
+}

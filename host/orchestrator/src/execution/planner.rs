@@ -1,0 +1,78 @@
+//! Plans the end of an attempt: from its outcome to the operation that is committed.
+//!
+//! Not here: the plan itself (`exosphere_domain::plan`), and ends too large for one batch
+//! (`staging`).
+
+use std::sync::Arc;
+
+use exosphere_domain::clock::Clock;
+use exosphere_domain::outcome::Outcome;
+use exosphere_domain::plan::{Changes, Misfit, give_up, numbers_needed, plan};
+use exosphere_domain::state::Claimed;
+use exosphere_store::{Finished, Leased, Numbers, RunInfo, StoreError};
+
+use super::attempt::AttemptResult;
+use crate::backoff::Backoff;
+use crate::error::internal;
+use crate::parts::Parts;
+
+/// New states up to which an outcome is planned inline: less than a millisecond.
+const MAX_INLINE_STATES: u64 = 1_000;
+
+/// Plans the end of an attempt for its commit. Returns nothing if the state cannot even
+/// be ended.
+pub(super) async fn into_finish_op(
+    parts: &Parts,
+    run: Arc<RunInfo>,
+    leased: Leased,
+    result: AttemptResult,
+) -> Option<Finished> {
+    let AttemptResult { outcome, journal, logs, usage, limits, slot: _ } = result;
+    let limits = limits.unwrap_or_else(|| parts.settings.limits.clone());
+    let (state, jitter) = (leased.state, crate::system::jitter());
+    let needed = numbers_needed(&run.graph, &state, &outcome);
+    let planned = match reserve_numbers(parts, needed).await {
+        Ok(numbers) if needed > MAX_INLINE_STATES => {
+            plan_on_blocking_thread(run.clone(), state.clone(), outcome, jitter, numbers).await
+        }
+        Ok(numbers) => plan(&run.graph, &state, outcome, jitter, &numbers),
+        Err(why) => give_up(&run.graph, &state, internal(&why)),
+    };
+    let changes = planned.or_else(|misfit| give_up(&run.graph, &state, internal(&misfit)));
+    let changes = changes
+        .inspect_err(
+            |misfit| tracing::error!(%misfit, state = %state.id, "a state cannot be ended"),
+        )
+        .ok()?;
+    let logs = (!logs.is_empty()).then(|| serde_json::to_string(&logs).unwrap_or_default());
+    let staged = None;
+    Some(Finished { run, state, changes, journal, logs, usage, jitter, limits, staged })
+}
+
+/// Plans the changes of an outcome with many outputs, on a blocking thread.
+async fn plan_on_blocking_thread(
+    run: Arc<RunInfo>,
+    state: Claimed,
+    outcome: Outcome,
+    jitter: f64,
+    numbers: Numbers,
+) -> Result<Changes, Misfit> {
+    let (graph, place) = (run.clone(), state.clone());
+    let planned =
+        tokio::task::spawn_blocking(move || plan(&run.graph, &state, outcome, jitter, &numbers));
+    planned.await.unwrap_or_else(|_| give_up(&graph.graph, &place, internal(&"the host panicked")))
+}
+
+/// Reserves ids for new states, however long that takes: an outcome waits for its
+/// database.
+async fn reserve_numbers(parts: &Parts, count: u64) -> Result<Numbers, StoreError> {
+    let mut backoff = Backoff::new();
+    loop {
+        match parts.db.store.state_numbers(count, parts.db.clock.now()).await {
+            Err(
+                StoreError::Contention(_) | StoreError::Unavailable(_) | StoreError::Unknown(_),
+            ) => backoff.pause().await,
+            settled => return settled,
+        }
+    }
+}

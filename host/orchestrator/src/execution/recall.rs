@@ -1,0 +1,134 @@
+//! Gives back claimed states that wait for a slot in vain, because the host holds more
+//! than the targets allow after executions proved slow. They can be claimed again, by a
+//! host with free slots or after states of other runs.
+//!
+//! Not here: the targets; that is `prefetch`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use exosphere_domain::ids::{NamespaceKey, RunKey};
+
+use crate::execution::claims::ClaimCounts;
+use crate::execution::prefetch::Targets;
+use crate::parts::Parts;
+
+/// Check interval, while more states are claimed than executed.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Time that a state has waited for a slot before it is given back: longer than any wait
+/// that the prefetch targets allow.
+const RECALL_AFTER: Duration = Duration::from_millis(100);
+
+/// Starts the task that recalls claimed states.
+pub(crate) fn start(parts: &Arc<Parts>) {
+    tokio::spawn(run(parts.clone()));
+}
+
+async fn run(parts: Arc<Parts>) {
+    loop {
+        parts.pipeline.prefetch.claimed().await;
+        while parts.pipeline.committer.claimed() > parts.pipeline.prefetch.running() {
+            if parts.pipeline.committer.is_stopping() {
+                return;
+            }
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            recall(&parts);
+        }
+        if parts.pipeline.committer.is_stopping() {
+            return;
+        }
+    }
+}
+
+/// Withdraws states beyond the targets from the queues for slots.
+fn recall(parts: &Parts) {
+    let Some(since) = Instant::now().checked_sub(RECALL_AFTER) else { return };
+    let surplus = surplus(&parts.pipeline.committer.claim_counts(), &parts.targets());
+    let mut given_back = 0;
+    for (namespace, Surplus { runs, rest }) in surplus.namespaces {
+        let mut of_namespace = 0;
+        for (run, states) in runs {
+            of_namespace += parts.pipeline.executor.withdraw(namespace, Some(run), states, since);
+        }
+        let rest = rest.saturating_sub(of_namespace);
+        of_namespace += parts.pipeline.executor.withdraw(namespace, None, rest, since);
+        given_back += of_namespace;
+    }
+    for namespace in surplus.by_size {
+        let rest = surplus.total.saturating_sub(given_back);
+        given_back += parts.pipeline.executor.withdraw(namespace, None, rest, since);
+    }
+    if given_back > 0 {
+        tracing::debug!(states = given_back, "gave back states that cannot begin soon");
+    }
+}
+
+/// The numbers of claimed states beyond the targets.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Surpluses {
+    total: u32,
+    namespaces: HashMap<NamespaceKey, Surplus>,
+    /// Namespaces, those with the most claimed states first.
+    by_size: Vec<NamespaceKey>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Surplus {
+    runs: HashMap<RunKey, u32>,
+    /// Surplus of the namespace, that of its runs included.
+    rest: u32,
+}
+
+fn surplus(held: &ClaimCounts, targets: &Targets) -> Surpluses {
+    let mut all = Surpluses {
+        total: held.total().saturating_sub(targets.total),
+        by_size: held.namespaces.keys().copied().collect(),
+        ..Surpluses::default()
+    };
+    let size = |namespace: &NamespaceKey| held.namespaces[namespace].total;
+    all.by_size.sort_by_key(|namespace| std::cmp::Reverse((size(namespace), *namespace)));
+    for (namespace, claims) in &held.namespaces {
+        // A namespace that executes nothing has just come, or has no slot to wait for.
+        let Some(target) = targets.namespaces.get(namespace) else { continue };
+        let over = |(run, held): (&RunKey, &u32)| {
+            Some((*run, held.checked_sub(target.of(*run)).filter(|over| *over > 0)?))
+        };
+        let runs = claims.runs.iter().filter_map(over).collect();
+        let rest = claims.total.saturating_sub(target.held);
+        all.namespaces.insert(*namespace, Surplus { runs, rest });
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::execution::claims::NamespaceClaims;
+    use crate::execution::prefetch::Target;
+
+    #[test]
+    fn surplus_is_counted_on_every_level() {
+        let (a, b, idle) = (NamespaceKey(1), NamespaceKey(2), NamespaceKey(3));
+        let of = |runs: &[(i64, u32)]| NamespaceClaims {
+            total: runs.iter().map(|(_, held)| held).sum(),
+            runs: runs.iter().map(|(run, held)| (RunKey(*run), *held)).collect(),
+        };
+        let namespaces =
+            [(a, of(&[(1, 10), (2, 3), (9, 2)])), (b, of(&[(3, 4)])), (idle, of(&[(4, 9)]))];
+        let held = ClaimCounts { namespaces: namespaces.into() };
+        let target = |held, idle_run, runs: &[(i64, u32)]| Target {
+            held,
+            idle_run,
+            runs: runs.iter().map(|(run, most)| (RunKey(*run), *most)).collect(),
+        };
+        let namespaces =
+            [(a, target(12, 1, &[(1, 8), (2, 3)])), (b, target(4, 1, &[(3, 4)]))].into();
+        let found = surplus(&held, &Targets { total: 20, namespaces });
+        assert_eq!((found.total, found.by_size), (8, vec![a, idle, b]));
+        let of_a = Surplus { runs: [(RunKey(1), 2), (RunKey(9), 1)].into(), rest: 3 };
+        let of_b = Surplus { runs: HashMap::new(), rest: 0 };
+        assert_eq!(found.namespaces, [(a, of_a), (b, of_b)].into());
+    }
+}

@@ -1,0 +1,149 @@
+//! The secrets of an execution: all those of its graph. It may read those that its node
+//! declares and its plugin is granted. The rest are hidden from its output all the same,
+//! since another node may have passed them on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use exosphere_domain::grant::Grants;
+use exosphere_domain::ids::{Name, NamespaceKey};
+use exosphere_domain::node::NodeDescription;
+use exosphere_sandbox::{SecretSet, Secrets};
+use exosphere_store::{RunInfo, SecretRows, StoreError};
+
+use crate::cache::{Cache, MAX_CACHE_ENTRIES};
+use crate::error::internal;
+use crate::execution::inputs::InputError;
+use crate::host_work::Bounds;
+use crate::parts::Parts;
+
+/// A revision of a graph.
+type Revision = (NamespaceKey, Name, i64);
+
+/// A cache of the revisions with nodes that declare secrets; other revisions need no read
+/// of secrets.
+pub(crate) struct SecretDeclarations(Cache<Revision, bool>);
+
+impl Default for SecretDeclarations {
+    fn default() -> Self {
+        SecretDeclarations(Cache::of_entries(MAX_CACHE_ENTRIES))
+    }
+}
+
+impl SecretDeclarations {
+    /// Returns `true` if a node of a run's graph declares a secret.
+    async fn declares_any(&self, parts: &Parts, run: &RunInfo) -> Result<bool, StoreError> {
+        let revision = (run.namespace_key, run.graph_name.clone(), run.revision);
+        if let Some(any) = self.0.get(&revision) {
+            return Ok(any);
+        }
+        let mut any = false;
+        for (_, node) in run.graph.nodes() {
+            let from = (&parts.db.retrying_store, &parts.host_work);
+            let described =
+                parts.caches.descriptions.get(from, &run.namespace, node.digest).await?;
+            let found = described.get(&node.node_name);
+            any |= found.is_some_and(|found| !found.description.secrets.is_empty());
+        }
+        self.0.insert(revision, any, 0);
+        Ok(any)
+    }
+}
+
+/// Bytes of all cached secrets, with the matchers that find them in a text.
+const MAX_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes of a graph's secrets from which the matcher is built as host work.
+const LARGE_SECRETS_BYTES: u64 = 16 * 1024;
+
+/// Estimated bytes of a matcher for each byte of secrets.
+const MATCHER_BYTES_PER_BYTE: u64 = 400;
+
+/// A cache of decrypted secrets by graph, which executions of one graph share.
+pub(crate) struct SecretSets(Cache<(NamespaceKey, Name), Arc<DecryptedSet>>);
+
+/// Encrypted rows, and the decrypted set.
+struct DecryptedSet {
+    rows: SecretRows,
+    set: Arc<SecretSet>,
+}
+
+impl Default for SecretSets {
+    fn default() -> Self {
+        SecretSets(Cache::new(MAX_CACHE_BYTES))
+    }
+}
+
+impl SecretSets {
+    /// Returns the cached set, if it was decrypted from the same rows.
+    fn cached(&self, run: &RunInfo, rows: &SecretRows) -> Option<Arc<SecretSet>> {
+        let cached = self.0.get(&(run.namespace_key, run.graph_name.clone()))?;
+        (cached.rows == *rows).then(|| cached.set.clone())
+    }
+
+    /// Decrypts secrets, or returns the set of the last execution if nothing has changed
+    /// since. Large sets are decrypted, and their matcher is built, in a turn of the
+    /// namespace.
+    async fn get(
+        &self,
+        (parts, run): (&Parts, &RunInfo),
+        rows: SecretRows,
+        must_open: impl Fn(&Name) -> bool,
+    ) -> Result<Arc<SecretSet>, InputError> {
+        if let Some(set) = self.cached(run, &rows) {
+            return Ok(set);
+        }
+        let is_large = rows.bytes() > LARGE_SECRETS_BYTES;
+        let turn = if is_large { parts.host_work.turn(&run.namespace).await } else { None };
+        // Another execution may have decrypted them meanwhile.
+        if let Some(set) = self.cached(run, &rows).filter(|_| is_large) {
+            return Ok(set);
+        }
+        let mut values = BTreeMap::new();
+        let mut is_complete = true;
+        for (name, value) in
+            parts.db.retrying_store.open_secrets(&run.namespace, &run.graph_name, &rows).await
+        {
+            match value {
+                Ok(value) => drop(values.insert(name.to_string(), value)),
+                Err(error) if must_open(&name) => return Err(error.into()),
+                // A secret that cannot be decrypted cannot be hidden either.
+                Err(_) => is_complete = false,
+            }
+        }
+        let set = Arc::new(SecretSet::new(values));
+        let mut weight = set.bytes() * MATCHER_BYTES_PER_BYTE;
+        if is_large {
+            let made = set.clone();
+            let prepare = move |_: &_| made.prepare();
+            let done = parts.host_work.run(turn, Bounds::steps(u64::MAX), prepare).await;
+            weight = set.bytes() + done.map_err(|lost| internal(&lost))?.value;
+        }
+        if is_complete {
+            let key = (run.namespace_key, run.graph_name.clone());
+            let weight = weight + rows.bytes();
+            self.0.insert(key, Arc::new(DecryptedSet { rows, set: set.clone() }), weight);
+        }
+        Ok(set)
+    }
+}
+
+/// Returns the current secrets of an execution.
+pub(crate) async fn read_secrets(
+    parts: &Parts,
+    run: &RunInfo,
+    node: &NodeDescription,
+    grants: &Grants,
+) -> Result<Secrets, InputError> {
+    if !parts.caches.secret_declarations.declares_any(parts, run).await? {
+        return Ok(Secrets::default());
+    }
+    let rows = parts.db.retrying_store.sealed_secrets(&run.namespace, &run.graph_name).await?;
+    if rows.is_empty() {
+        return Ok(Secrets::default());
+    }
+    let shown: BTreeSet<&Name> =
+        node.secrets.iter().filter(|name| grants.secrets.contains(*name)).collect();
+    let set = parts.caches.secret_sets.get((parts, run), rows, |name| shown.contains(name)).await?;
+    Ok(Secrets::new(set, shown.into_iter().map(Name::to_string).collect()))
+}

@@ -1,0 +1,169 @@
+//! Key rotation: encrypts the secrets of a database under another key, while hosts use
+//! it. It may be ended at any moment: the key file can decrypt every secret at all times,
+//! and the next call finishes.
+//!
+//! The steps, in this order: the new key is put first in the file, before the old ones;
+//! the database records it as one in use; every secret is encrypted under it; the old
+//! ones are out of use; they leave the file.
+//!
+//! Not here: the encryption, which is the store's business.
+
+use std::path::{Path, PathBuf};
+
+use exosphere_store::{
+    BadKeys, CheckError, Database, KeyId, Keyring, OpenError, Resealed, SecretCipher, Store,
+    StoreError, Unopened, ensure_current_schema,
+};
+
+use crate::data_folder::database_in;
+use crate::keys::file::{self as key_file, KeyFileError};
+use crate::keys::source::Keys;
+
+/// A database, and the source of its keys.
+#[derive(Debug, Clone)]
+pub struct KeyRotation {
+    /// The data folder of a host.
+    pub data: PathBuf,
+    /// The URL of a Postgres database instead of the one in the folder.
+    pub database: Option<String>,
+    /// The source of the keys.
+    pub keys: Keys,
+}
+
+/// The result of a rotation.
+#[derive(Debug, Clone)]
+pub struct Rotated {
+    /// The key that encrypts every secret now.
+    pub key: KeyId,
+    /// Secrets that were encrypted under it by this call.
+    pub secrets: u64,
+    /// Secrets that no key decrypts, and that were given up.
+    pub forgotten: Vec<String>,
+    /// Set if this call finished an earlier one.
+    pub resumed: bool,
+    /// Set if older keys are left.
+    pub has_older: bool,
+}
+
+/// The reason for which secrets are not under another key.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationError {
+    /// The keys are not in a file, so a new key cannot be added.
+    #[error(
+        "the keys come from EXOSPHERE_MASTER_KEY, so there is no file to put a new one into. \
+         Put a new key (`openssl rand -hex 32`) and a comma before the ones in it, restart every host with that, \
+         run `exosphere secrets reseal` with it, too, and take the old ones out at the next restart"
+    )]
+    NoFile,
+    /// The key file cannot be used.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// The key file would hold too many keys.
+    #[error("no further key fits into the key file: {0}; rotate without --keep-old first")]
+    Full(BadKeys),
+    /// The database does not exist or belongs to another version.
+    #[error(transparent)]
+    Database(#[from] CheckError),
+    /// The database cannot be opened, or it has different keys.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database cannot be read or written.
+    #[error("{0}; nothing is lost: run this again to finish")]
+    Store(#[from] StoreError),
+    /// Some secrets cannot be decrypted.
+    #[error(
+        "{} of the secrets cannot be opened, so the old keys are kept. \
+         Apply their graphs again with the secrets set, or give them up with `exosphere secrets reseal --forget-lost`, \
+         and run this again: {}", .0.len(), first_few(.0)
+    )]
+    Lost(Vec<String>),
+}
+
+/// Formats the first few lost secrets.
+fn first_few(lost: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let more = lost.len().saturating_sub(SHOWN);
+    let shown = lost.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
+    if more == 0 { shown } else { format!("{shown}; and {more} more") }
+}
+
+impl KeyRotation {
+    fn database(&self) -> Database {
+        let url = self.database.clone();
+        url.map_or_else(|| Database::Sqlite(database_in(&self.data)), Database::Postgres)
+    }
+
+    /// Creates a new key and encrypts every secret under it. The old keys leave the key
+    /// file, unless they are to be kept for backups of the database.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be completed. It can be called again then.
+    pub async fn rotate(&self, keep_old: bool) -> Result<Rotated, RotationError> {
+        let file = self.keys.file_or_keys(&self.data).map_err(|_| RotationError::NoFile)?;
+        let _lock = key_file::lock(&file)?;
+        ensure_current_schema(&self.database()).await?;
+        let keys = key_file::read(&file)?;
+        let store = Store::open(&self.database(), SecretCipher::new(keys.clone())).await?;
+        let done = rotate(&store, &file, keys, keep_old).await;
+        store.close().await;
+        done
+    }
+
+    /// Encrypts every secret under the current key. With [`Unopened::Forget`], it also
+    /// opens a database that would be refused for secrets that no key decrypts.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be completed. It can be called again then.
+    pub async fn reseal(&self, unopened: Unopened) -> Result<Rotated, RotationError> {
+        ensure_current_schema(&self.database()).await?;
+        let cipher = self.keys.cipher(&self.data, key_file::read)?;
+        let store = match unopened {
+            Unopened::Keep => Store::open(&self.database(), cipher).await?,
+            Unopened::Forget => Store::open_unproven(&self.database(), cipher).await?,
+        };
+        let done = reseal(&store, unopened).await;
+        store.close().await;
+        done
+    }
+}
+
+async fn rotate(
+    store: &Store,
+    file: &Path,
+    mut keys: Keyring,
+    keep_old: bool,
+) -> Result<Rotated, RotationError> {
+    let resumed = keys.has_older() && !store.needs_no_reencryption().await?;
+    if !resumed {
+        let longer = Keyring::fresh().before(&keys).to_bytes();
+        keys = Keyring::from_bytes(&longer).map_err(RotationError::Full)?;
+        key_file::replace(file, &keys)?;
+        store.use_keys(keys.clone()).await?;
+    }
+    let Resealed { secrets, .. } = reencrypt_all(store, Unopened::Keep).await?;
+    if !keep_old {
+        keys = keys.newest();
+        key_file::replace(file, &keys)?;
+    }
+    let (key, has_older) = (keys.current().clone(), keys.has_older());
+    Ok(Rotated { key, secrets, forgotten: Vec::new(), resumed, has_older })
+}
+
+async fn reseal(store: &Store, unopened: Unopened) -> Result<Rotated, RotationError> {
+    let keys = store.keys();
+    // A database that was opened without a key check does not know these keys yet.
+    store.use_keys((*keys).clone()).await?;
+    let Resealed { secrets, lost: forgotten } = reencrypt_all(store, unopened).await?;
+    let (key, has_older) = (keys.current().clone(), keys.has_older());
+    Ok(Rotated { key, secrets, forgotten, resumed: false, has_older })
+}
+
+async fn reencrypt_all(store: &Store, unopened: Unopened) -> Result<Resealed, RotationError> {
+    let done = store.reseal(unopened).await?;
+    if done.lost.is_empty() || unopened == Unopened::Forget {
+        return Ok(done);
+    }
+    Err(RotationError::Lost(done.lost))
+}

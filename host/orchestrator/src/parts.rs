@@ -1,0 +1,116 @@
+//! The parts of a host, grouped by use: the database, caches, the pipeline that executes
+//! states, the cluster, and settings.
+//!
+//! Not here: how they are started and stopped ([`Host`](crate::Host)).
+
+use std::sync::Arc;
+
+use exosphere_domain::ids::Name;
+use exosphere_domain::limits::{LimitValues, Limits};
+use exosphere_sandbox::{AdmissionLimits, Sandbox};
+use exosphere_store::Store;
+
+use crate::cache::descriptions::DescriptionCache;
+use crate::cache::graphs::GraphCache;
+use crate::cache::namespaces::NamespaceCache;
+use crate::cache::runs::RunCache;
+use crate::cluster::notifier::Notifier;
+use crate::cluster::probe::Probe;
+use crate::cluster::session::CurrentSession;
+use crate::data_folder::DataFolder;
+use crate::execution::committer::Committer;
+use crate::execution::executor::Executor;
+use crate::execution::prefetch::{Prefetch, Targets};
+use crate::execution::secrets::{SecretDeclarations, SecretSets};
+use crate::execution::sweeps::Sweeps;
+use crate::host_work::HostWork;
+use crate::lifeline::Lifeline;
+use crate::service::large_json::LargeJsonPermits;
+use crate::system::SystemClock;
+use crate::watch::Watchers;
+
+/// The parts of a host.
+pub(crate) struct Parts {
+    pub db: DatabaseParts,
+    pub sandbox: Sandbox,
+    /// Threads for host work.
+    pub host_work: HostWork,
+    pub large_json: LargeJsonPermits,
+    pub caches: Caches,
+    pub pipeline: Pipeline,
+    pub cluster: Cluster,
+    pub settings: Settings,
+    pub lifeline: Arc<Lifeline>,
+    /// Holds the lock of the data folder.
+    pub folder: DataFolder,
+}
+
+/// The database, its clock and its health.
+pub(crate) struct DatabaseParts {
+    pub store: Store,
+    /// The same store for executions, whose reads wait for an unavailable database.
+    pub retrying_store: Store,
+    pub clock: SystemClock,
+    pub probe: Probe,
+}
+
+/// The caches, apart from compiled code, which the sandbox caches.
+#[derive(Default)]
+pub(crate) struct Caches {
+    pub runs: RunCache,
+    pub graphs: GraphCache,
+    pub descriptions: DescriptionCache,
+    pub namespaces: NamespaceCache,
+    pub secret_declarations: SecretDeclarations,
+    pub secret_sets: SecretSets,
+}
+
+/// The way of a state through the host, and those who follow it.
+pub(crate) struct Pipeline {
+    pub committer: Committer,
+    pub executor: Executor,
+    pub prefetch: Arc<Prefetch>,
+    pub sweeps: Sweeps,
+    pub watchers: Watchers,
+}
+
+/// The membership of this host in the cluster.
+pub(crate) struct Cluster {
+    pub session: CurrentSession,
+    pub notifier: Notifier,
+}
+
+/// Settings of this host by its operator.
+pub(crate) struct Settings {
+    pub limits: Arc<Limits>,
+    pub slots: u32,
+    pub namespace_slots: u32,
+    pub admission: AdmissionLimits,
+}
+
+impl Settings {
+    /// Returns the limits of an attempt in a namespace with limits of its own.
+    pub(crate) fn attempt_limits(&self, namespace: &Name, own: &LimitValues) -> Limits {
+        let mut limits = Limits::clone(&self.limits);
+        limits.lower_for(namespace, own);
+        limits
+    }
+
+    /// Returns the slots of a namespace on this host.
+    pub(crate) fn slots_of(&self, own: Option<u32>) -> u32 {
+        own.unwrap_or(self.namespace_slots).clamp(1, self.slots)
+    }
+}
+
+impl Parts {
+    /// Returns the id by which other hosts know this one.
+    pub(crate) fn host_id(&self) -> &str {
+        self.folder.host()
+    }
+
+    /// Returns the prefetch targets of now.
+    pub(crate) fn targets(&self) -> Targets {
+        let own_slots = |namespace| self.caches.namespaces.slots(namespace);
+        self.pipeline.prefetch.targets(|namespace| self.settings.slots_of(own_slots(namespace)))
+    }
+}

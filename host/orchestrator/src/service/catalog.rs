@@ -1,0 +1,270 @@
+//! Uploads of plugins and graphs. All of an upload is checked before it is stored, and a
+//! refusal names every problem.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use exosphere_domain::clock::Clock;
+use exosphere_domain::graph::{Applied, Catalog, Context, Exporter, Graph, named_nodes, validate};
+use exosphere_domain::ids::{Digest, Name};
+use exosphere_domain::limits::Limit;
+use exosphere_sandbox::FairPermit;
+use exosphere_store::{
+    ExporterRow, GraphEntry, GraphRow, NewPlugin, Page, Part, PluginEntry, PluginRow, Pushed,
+    StoreError,
+};
+use serde_json::Value;
+
+use crate::Host;
+use crate::cache::descriptions::DescribedPlugin;
+use crate::error::{Error, log_internal};
+use crate::host_work::{Bounds, Meter, REQUEST_STEPS};
+use crate::service::admission::AdmissionReport;
+use crate::service::large_json::AnswerPermit;
+
+/// An upload of a plugin.
+#[derive(Debug)]
+pub struct PluginUpload {
+    /// The namespace of the plugin.
+    pub namespace: Name,
+    /// The name of the plugin.
+    pub name: Name,
+    /// The version label, for people.
+    pub version: String,
+    /// The bytes of the component.
+    pub bytes: Vec<u8>,
+}
+
+/// The result of an upload.
+#[derive(Debug)]
+pub struct Uploaded {
+    /// The plugin as it is stored.
+    pub plugin: PluginRow,
+    /// Set if the plugin was new.
+    pub new: bool,
+    /// Warnings and capabilities of the plugin.
+    pub remarks: AdmissionReport,
+}
+
+/// The result of an applied graph.
+#[derive(Debug)]
+pub struct GraphApplied {
+    /// The name of the graph.
+    pub name: Name,
+    /// The number of its current revision.
+    pub revision: i64,
+    /// The digest of that revision.
+    pub digest: String,
+    /// Set if that revision is new.
+    pub changed: bool,
+    /// The graph, with every node resolved.
+    pub graph: Graph,
+}
+
+/// Node names among which a suggestion for a misspelt one is looked for; each costs a
+/// comparison.
+const MAX_SUGGESTED_NAMES: u32 = 1_000;
+
+/// The longest version label of a plugin, in characters.
+const MAX_VERSION_CHARS: usize = 64;
+
+impl Host {
+    /// Admits a plugin and stores it.
+    pub async fn push_plugin(&self, upload: PluginUpload) -> Result<Uploaded, Error> {
+        let parts = &self.parts;
+        let PluginUpload { namespace, name, version, bytes } = upload;
+        if version.chars().count() > MAX_VERSION_CHARS || version.chars().any(char::is_control) {
+            let words = format!(
+                "use at most {MAX_VERSION_CHARS} characters, none of them a control character"
+            );
+            return Err(Error::invalid("the version", "version", words));
+        }
+        let candidate = parts.sandbox.check(namespace.as_str(), &bytes).await?;
+        let grants = self.grants_of(&namespace, &name).await?.grants;
+        let admitted = candidate.admitted.clone();
+        let report = self.report((&namespace, &name), &grants, admitted, bytes.len()).await?;
+        let new = NewPlugin {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            version,
+            digest: report.digest,
+            bytes,
+            nodes: report.nodes,
+            imports: report.imports,
+            compile_ms: i64::try_from(report.compile.as_millis()).unwrap_or(i64::MAX),
+        };
+        let pushed = parts.db.store.push_plugin(new, parts.db.clock.now()).await?;
+        // Only now, so that a plugin that was refused or not stored leaves no code.
+        parts.sandbox.adopt(candidate).await;
+        let plugin = self.plugin(&namespace, name.as_str()).await?;
+        Ok(Uploaded { plugin, new: pushed == Pushed::New, remarks: report.remarks })
+    }
+
+    /// Lists the plugins of a namespace, each with its newest upload.
+    pub async fn plugins(&self, namespace: &Name, part: &Part) -> Result<Page<PluginEntry>, Error> {
+        Ok(self.parts.db.store.list_plugins(namespace, part).await?)
+    }
+
+    /// Returns a plugin by its name or digest.
+    pub async fn plugin(&self, namespace: &Name, name: &str) -> Result<PluginRow, Error> {
+        let found = self.parts.db.store.plugin(namespace, name).await?;
+        found.ok_or_else(|| Error::not_found("plugin", name))
+    }
+
+    /// Validates a template as it would be applied. `turn` is the turn that a large
+    /// template was read in.
+    pub async fn validate_graph(
+        &self,
+        namespace: &Name,
+        name: &Name,
+        template: Value,
+        turn: Option<FairPermit<Name>>,
+    ) -> Result<Graph, Error> {
+        Ok(self.validated(namespace, name, template, turn).await?.graph)
+    }
+
+    /// Makes a template the current revision of a graph. `turn` is the turn that a large
+    /// template was read in.
+    pub async fn apply_graph(
+        &self,
+        namespace: &Name,
+        name: &Name,
+        template: Value,
+        turn: Option<FairPermit<Name>>,
+    ) -> Result<GraphApplied, Error> {
+        let Applied { graph, secrets } = self.validated(namespace, name, template, turn).await?;
+        let now = self.parts.db.clock.now();
+        let applied = self.parts.db.store.apply_graph(namespace, name, &graph, &secrets, now).await;
+        self.parts.caches.graphs.forget(namespace, name);
+        let applied = applied?;
+        Ok(GraphApplied {
+            name: name.clone(),
+            revision: applied.revision.number,
+            digest: applied.revision.digest,
+            changed: applied.changed,
+            graph,
+        })
+    }
+
+    /// Validates a template in a turn of its namespace, which bounds the resources of
+    /// many requests together.
+    async fn validated(
+        &self,
+        namespace: &Name,
+        name: &Name,
+        template: Value,
+        turn: Option<FairPermit<Name>>,
+    ) -> Result<Applied, Error> {
+        let (store, work) = (&self.parts.db.store, &self.parts.host_work);
+        let turn = match turn {
+            Some(turn) => Some(turn),
+            None => work.turn(namespace).await,
+        };
+        let catalog = self.uploads(namespace, named_nodes(&template)).await?;
+        let secrets = store.secret_names(namespace, name).await?.into_iter().collect();
+        let limits = self.namespace(namespace).await?.effective;
+        let owner = namespace.clone();
+        let validate = move |meter: &Meter| {
+            let context = Context {
+                namespace: &owner,
+                catalog: &catalog,
+                secrets: &secrets,
+                limits: &limits,
+                budget: meter,
+            };
+            let valid = validate(&template, &context);
+            // Dropped here, and not by the thread that serves the request.
+            drop((template, catalog));
+            valid
+        };
+        let done = work.run(turn, Bounds::steps(REQUEST_STEPS), validate).await;
+        let valid = done.map_err(|lost| Error::Internal(log_internal(&lost)))?.value;
+        valid.map_err(|problems| Error::Invalid { what: format!("the graph {name}"), problems })
+    }
+
+    /// Reads the newest uploads that export the named nodes. Their descriptions together
+    /// may take as much memory as JSON may.
+    async fn uploads(&self, namespace: &Name, nodes: BTreeSet<Name>) -> Result<Uploads, Error> {
+        let parts = &self.parts;
+        let grants = parts.db.store.grants(namespace).await?;
+        let grants: BTreeMap<_, _> =
+            grants.into_iter().map(|(plugin, grants)| (plugin, Arc::new(grants))).collect();
+        let mut described: BTreeMap<Digest, Arc<DescribedPlugin>> = BTreeMap::new();
+        let mut uploads = Uploads::default();
+        let mut weight = 0;
+        for row in parts.db.store.exporters(namespace, &nodes).await? {
+            let ExporterRow { node, plugin, digest, imports } = row;
+            let described = match described.entry(digest) {
+                Entry::Occupied(read) => read.into_mut(),
+                Entry::Vacant(place) => {
+                    let from = (&parts.db.store, &parts.host_work);
+                    let read = parts.caches.descriptions.get(from, namespace, digest).await?;
+                    weight += read.weight();
+                    if weight > parts.settings.limits.get(Limit::JsonBytes) {
+                        return Err(too_heavy());
+                    }
+                    place.insert(read)
+                }
+            };
+            let found = described.get(&node);
+            let missing = || StoreError::Data(format!("plugin {digest} has no node {node}"));
+            let exporter = Exporter {
+                grants: grants.get(&plugin).cloned().unwrap_or_default(),
+                plugin,
+                digest,
+                node: found.ok_or_else(missing)?.clone(),
+                imports: imports.into(),
+            };
+            uploads.exporters.entry(node).or_default().push(exporter);
+        }
+        if uploads.exporters.len() < nodes.len() {
+            uploads.names = parts.db.store.node_names(namespace, MAX_SUGGESTED_NAMES).await?;
+        }
+        Ok(uploads)
+    }
+
+    /// Lists the graphs of a namespace.
+    pub async fn graphs(&self, namespace: &Name, part: &Part) -> Result<Page<GraphEntry>, Error> {
+        Ok(self.parts.db.store.list_graphs(namespace, part).await?)
+    }
+
+    /// Reads a graph, with the permit of the answer if that is large.
+    pub async fn graph(
+        &self,
+        namespace: &Name,
+        name: &Name,
+    ) -> Result<(GraphRow, Option<AnswerPermit>), Error> {
+        let store = &self.parts.db.store;
+        let bytes = store.graph_size(namespace, name).await?;
+        let read = store.graph(namespace, name);
+        let (found, place) = self.parts.large_json.read(namespace, bytes, read).await?;
+        Ok((found.ok_or_else(|| Error::not_found("graph", name))?, place))
+    }
+}
+
+/// Builds the refusal of a graph whose nodes have heavy descriptions.
+fn too_heavy() -> Error {
+    let words = "the descriptions of the plugins whose nodes this graph names would take more memory \
+                 than `json_bytes` allows; name nodes of fewer plugins, or give them smaller schemas";
+    Error::invalid("the graph", "$.nodes", words)
+}
+
+/// The newest uploads of a namespace by exported node, for the nodes that a template
+/// names.
+#[derive(Default)]
+struct Uploads {
+    exporters: BTreeMap<Name, Vec<Exporter>>,
+    /// Node names to suggest.
+    names: Vec<Name>,
+}
+
+impl Catalog for Uploads {
+    fn exporters(&self, node: &Name) -> Vec<Exporter> {
+        self.exporters.get(node).cloned().unwrap_or_default()
+    }
+
+    fn node_names(&self) -> Vec<Name> {
+        self.names.clone()
+    }
+}

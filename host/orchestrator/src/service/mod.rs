@@ -1,0 +1,13 @@
+//! The calls of the front ends, as methods of [`Host`](crate::Host): each checks a
+//! request, reads or commits, and returns a typed answer.
+//!
+//! Not here: HTTP and the command line, and the execution of what was started.
+
+pub(crate) mod request;
+pub(crate) mod start;
+pub(crate) mod run_control;
+pub(crate) mod queries;
+pub(crate) mod catalog;
+pub(crate) mod admission;
+pub(crate) mod namespaces;
+pub(crate) mod large_json;

@@ -1,0 +1,154 @@
+//! Settings by operators: limits and slots of namespaces, and grants of plugins.
+
+use exosphere_domain::clock::Clock;
+use exosphere_domain::grant::Grants;
+use exosphere_domain::graph::Problem;
+use exosphere_domain::ids::{Digest, Name};
+use exosphere_domain::limits::{LimitValues, Limits};
+use exosphere_store::{Expected, NamespaceRow, Page, Part, Setting, settings_version};
+
+use crate::Host;
+use crate::error::Error;
+
+/// A namespace with its settings.
+#[derive(Debug, Clone)]
+pub struct NamespaceDetails {
+    /// The name of the namespace.
+    pub name: Name,
+    /// The limits that an operator has set.
+    pub limits: LimitValues,
+    /// The limits of its attempts on this host.
+    pub effective: Limits,
+    /// The slots on one host, if an operator has set them.
+    pub own_slots: Option<u32>,
+    /// The slots on this host.
+    pub slots: u32,
+    /// The version of the limits and slots, for conditional updates.
+    pub version: Digest,
+}
+
+/// The grants of the plugins of one name.
+#[derive(Debug, Clone)]
+pub struct PluginGrants {
+    /// The name of the plugins.
+    pub plugin: Name,
+    /// The grants.
+    pub grants: Grants,
+    /// The version of the grants, for conditional updates.
+    pub version: Digest,
+}
+
+impl PluginGrants {
+    fn new(plugin: Name, grants: Grants) -> Result<Self, Error> {
+        let version = exosphere_store::grants_version(&grants)?;
+        Ok(PluginGrants { plugin, grants, version })
+    }
+}
+
+/// New settings of a namespace.
+#[derive(Debug, Clone, Default)]
+pub struct NamespaceSettings {
+    /// The limits of the namespace.
+    pub limits: LimitValues,
+    /// The slots on one host; if absent, the host's default for a namespace.
+    pub slots: Option<u32>,
+}
+
+impl Host {
+    /// Lists the namespaces.
+    pub async fn namespaces(&self, part: &Part) -> Result<Page<NamespaceDetails>, Error> {
+        let Page { items, next } = self.parts.db.store.list_namespaces(part).await?;
+        let details = |row: NamespaceRow| self.details(row.name, row.limits, row.slots);
+        Ok(Page { items: items.into_iter().map(details).collect::<Result<_, _>>()?, next })
+    }
+
+    /// Returns a namespace. An unused one has the default settings.
+    pub async fn namespace(&self, name: &Name) -> Result<NamespaceDetails, Error> {
+        let row = self.parts.db.store.namespace(name).await?;
+        let (limits, slots) = row.map(|row| (row.limits, row.slots)).unwrap_or_default();
+        self.details(name.clone(), limits, slots)
+    }
+
+    fn details(
+        &self,
+        name: Name,
+        limits: LimitValues,
+        own_slots: Option<u32>,
+    ) -> Result<NamespaceDetails, Error> {
+        let effective = self.parts.settings.attempt_limits(&name, &limits);
+        let slots = self.parts.settings.slots_of(own_slots);
+        let version = settings_version(&limits, own_slots)?;
+        Ok(NamespaceDetails { name, limits, effective, own_slots, slots, version })
+    }
+
+    /// Sets limits and slots of a namespace, if its version is as expected. Absent
+    /// settings are reset to the host's defaults.
+    pub async fn set_namespace(
+        &self,
+        name: &Name,
+        settings: NamespaceSettings,
+        expected: &Expected,
+    ) -> Result<NamespaceDetails, Error> {
+        let parts = &self.parts;
+        let NamespaceSettings { limits, slots } = settings;
+        let mut problems: Vec<Problem> = limits
+            .iter()
+            .filter_map(|(limit, value)| {
+                let message = parts.settings.limits.forbids(limit, value)?;
+                Some(Problem { path: format!("$.limits.{limit}"), message })
+            })
+            .collect();
+        if slots == Some(0) {
+            let message = "a namespace has at least 1 slot; leave it out for the host's own number";
+            problems.push(Problem { path: "$.slots".into(), message: message.into() });
+        }
+        if !problems.is_empty() {
+            return Err(Error::Invalid { what: format!("the settings of {name}"), problems });
+        }
+        let now = parts.db.clock.now();
+        let set = parts.db.store.set_namespace(name, &limits, slots, expected, now).await?;
+        if set == Setting::Unexpected {
+            return Err(Error::Changed { what: format!("what is set for {name}"), it: "it" });
+        }
+        parts.caches.namespaces.forget(name);
+        self.namespace(name).await
+    }
+
+    /// Lists the grants of a namespace, by name of plugin.
+    pub async fn grants(&self, namespace: &Name, part: &Part) -> Result<Page<PluginGrants>, Error> {
+        let Page { items, next } = self.parts.db.store.list_grants(namespace, part).await?;
+        let granted = |(plugin, grants)| PluginGrants::new(plugin, grants);
+        Ok(Page { items: items.into_iter().map(granted).collect::<Result<_, _>>()?, next })
+    }
+
+    /// Returns the grants of the plugins of one name.
+    pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<PluginGrants, Error> {
+        PluginGrants::new(plugin.clone(), self.parts.db.store.grants_of(namespace, plugin).await?)
+    }
+
+    /// Replaces the grants of the plugins of one name, if their version is as expected.
+    /// No such plugin need be uploaded yet.
+    pub async fn set_grants(
+        &self,
+        namespace: &Name,
+        plugin: &Name,
+        grants: Grants,
+        expected: &Expected,
+    ) -> Result<PluginGrants, Error> {
+        let parts = &self.parts;
+        grants.check().map_err(|why| Error::Invalid {
+            what: format!("the grants of {plugin}"),
+            problems: why
+                .into_iter()
+                .map(|message| Problem { path: "$".into(), message })
+                .collect(),
+        })?;
+        let now = parts.db.clock.now();
+        let set = parts.db.store.set_grants(namespace, plugin, &grants, expected, now).await?;
+        if set == Setting::Unexpected {
+            return Err(Error::Changed { what: format!("the grants of {plugin}"), it: "them" });
+        }
+        parts.caches.namespaces.forget(namespace);
+        PluginGrants::new(plugin.clone(), grants)
+    }
+}

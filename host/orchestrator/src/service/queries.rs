@@ -1,0 +1,223 @@
+//! Reads of runs and states.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exosphere_domain::graph::Graph;
+use exosphere_domain::ids::{Name, RunId, StateId};
+use exosphere_domain::state::{RunStatus, Status};
+use exosphere_store::{AttemptRow, Page, RunFilter, RunInfo, RunView, StateFilter, StateView};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::Host;
+use crate::error::Error;
+use crate::service::large_json::AnswerPermit;
+use crate::watch::{Latest, WaitFor};
+
+/// Failed states in the details of a run.
+const MAX_NAMED_FAILURES: u32 = 10;
+
+/// Poll interval while waiting for a run that another host may be executing.
+const WATCH_POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Outputs of one state in its details.
+const MAX_SHOWN_OUTPUTS: u32 = 1000;
+
+/// The details of a run.
+#[derive(Debug)]
+pub struct RunDetails {
+    /// The run.
+    pub run: RunView,
+    /// The graph of the run.
+    pub graph: Arc<Graph>,
+    /// The first failed states of the run.
+    pub failures: Vec<StateView>,
+    /// The store of the run, with the entries that it has so far.
+    pub store: BTreeMap<String, String>,
+    /// Permit to hold until the details have been sent, if the store is large.
+    pub place: Option<AnswerPermit>,
+}
+
+/// The details of a state.
+#[derive(Debug)]
+pub struct StateDetails {
+    /// The run.
+    pub run: RunId,
+    /// The graph of the run.
+    pub graph: Arc<Graph>,
+    /// The state.
+    pub state: StateView,
+    /// The first outputs of the state, as JSON texts.
+    pub outputs: Vec<String>,
+    /// The attempts of the state, newest last.
+    pub attempts: Vec<AttemptRow>,
+    /// Permit to hold until the details have been sent, if they are large.
+    pub place: Option<AnswerPermit>,
+}
+
+fn latest(run: &RunDetails) -> Latest {
+    let over = run.run.status != RunStatus::Running;
+    Latest { version: run.run.version, over, run: None }
+}
+
+impl Host {
+    /// Lists the runs of a namespace, newest first.
+    pub async fn runs(&self, namespace: &Name, filter: &RunFilter) -> Result<Page<RunView>, Error> {
+        Ok(self.parts.db.store.runs(namespace, filter).await?)
+    }
+
+    /// Reads the details of a run.
+    pub async fn run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
+        let run = self.parts.db.store.run(namespace, id).await?;
+        self.run_details(run.ok_or_else(|| Error::not_found("run", id))?).await
+    }
+
+    /// Adds the graph, failed states and store to a run.
+    async fn run_details(&self, run: RunView) -> Result<RunDetails, Error> {
+        let parts = &self.parts;
+        let info = parts.caches.runs.get(&parts.db.store, run.key).await?;
+        let failures = match run.errored {
+            0 => Vec::new(),
+            _ => {
+                let errored = Some(Status::Errored);
+                let most = MAX_NAMED_FAILURES;
+                let filter = StateFilter { status: errored, most, ..StateFilter::default() };
+                parts.db.store.states(run.key, &filter).await?.items
+            }
+        };
+        let (entries, place) = match run.store_keys {
+            0 => (Vec::new(), None),
+            _ => {
+                let bytes = parts.db.store.store_size(run.key).await?;
+                let entries = parts.db.store.entries(run.key);
+                parts.large_json.read(&info.namespace, bytes, entries).await?
+            }
+        };
+        let store = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
+        Ok(RunDetails { run, graph: info.graph.clone(), failures, store, place })
+    }
+
+    /// Waits until a run has an event after number `after` or the wait is over, and reads
+    /// the run.
+    pub async fn watch_run(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        after: i64,
+        wait: Duration,
+    ) -> Result<RunDetails, Error> {
+        self.run_when(namespace, id, WaitFor::Version(after), wait).await
+    }
+
+    /// Waits until a run meets the condition or the wait is over, and reads the run.
+    pub(crate) async fn run_when(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        wait_for: WaitFor,
+        wait: Duration,
+    ) -> Result<RunDetails, Error> {
+        let key = self.run_info(namespace, id).await?.key;
+        // The run is watched before it is read, so that no event is missed between.
+        let events = self.parts.pipeline.watchers.watch(key, wait_for);
+        let run = self.run(namespace, id).await?;
+        if wait.is_zero() || wait_for.is_reached(&latest(&run)) {
+            return Ok(run);
+        }
+        self.await_run(namespace, id, events, run.run.version, wait_for, wait).await
+    }
+
+    /// Waits until a watched run, which was read at version `seen`, meets the condition
+    /// or the wait is over, and reads the run.
+    pub(crate) async fn await_run(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        mut events: watch::Receiver<Latest>,
+        mut seen: i64,
+        wait_for: WaitFor,
+        wait: Duration,
+    ) -> Result<RunDetails, Error> {
+        let end = Instant::now() + wait;
+        loop {
+            // Other hosts notify when the status of a run changes. Other events of theirs
+            // are found by polling, as long as a caller waits.
+            let left = end.saturating_duration_since(Instant::now());
+            let turn =
+                if self.parts.db.store.is_shared() { left.min(WATCH_POLL_INTERVAL) } else { left };
+            let later = async {
+                // An event older than the version that was seen does not count: the run
+                // may have been reopened since.
+                let reached =
+                    |latest: &Latest| latest.version > seen && wait_for.is_reached(latest);
+                events.wait_for(reached).await.ok()?.run.clone()
+            };
+            if let Ok(Some(run)) = tokio::time::timeout(turn, later).await {
+                return self.run_details(RunView::clone(&run)).await;
+            }
+            let run = self.run(namespace, id).await?;
+            if wait_for.is_reached(&latest(&run)) || Instant::now() >= end {
+                return Ok(run);
+            }
+            seen = run.run.version;
+        }
+    }
+
+    /// Reads the immutable part of a run, if the run is of this namespace.
+    pub(crate) async fn run_info(
+        &self,
+        namespace: &Name,
+        id: RunId,
+    ) -> Result<Arc<RunInfo>, Error> {
+        let found = self.parts.db.store.run(namespace, id).await?;
+        let key = found.ok_or_else(|| Error::not_found("run", id))?.key;
+        Ok(self.parts.caches.runs.get(&self.parts.db.store, key).await?)
+    }
+
+    /// Lists the states of a run, in path order. `identifier` may be any identifier of
+    /// the graph.
+    pub async fn states(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        identifier: Option<&str>,
+        filter: StateFilter,
+    ) -> Result<(Arc<Graph>, Page<StateView>), Error> {
+        let info = self.run_info(namespace, id).await?;
+        let nodes = match identifier {
+            None => None,
+            Some(identifier) => {
+                let node = info.graph.find(identifier);
+                Some(vec![node.ok_or_else(|| Error::not_found("identifier", identifier))?])
+            }
+        };
+        let filter = StateFilter { nodes, ..filter };
+        let page = self.parts.db.store.states(info.key, &filter).await?;
+        Ok((info.graph.clone(), page))
+    }
+
+    /// Reads the details of a state.
+    pub async fn state(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        state: StateId,
+    ) -> Result<StateDetails, Error> {
+        let store = &self.parts.db.store;
+        let info = self.run_info(namespace, id).await?;
+        let bytes = store.state_size(state, MAX_SHOWN_OUTPUTS).await?;
+        let whole = async {
+            let found = store.state(info.key, state).await?;
+            let found = found.ok_or_else(|| Error::not_found("state", state))?;
+            let outputs = store.outputs_page(state, 0, MAX_SHOWN_OUTPUTS).await?;
+            Ok::<_, Error>((found, outputs, store.attempts(state).await?))
+        };
+        let (whole, place) = self.parts.large_json.read(namespace, bytes, whole).await?;
+        let (found, outputs, attempts) = whole;
+        let graph = info.graph.clone();
+        Ok(StateDetails { run: id, graph, state: found, outputs, attempts, place })
+    }
+}

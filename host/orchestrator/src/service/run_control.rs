@@ -1,0 +1,152 @@
+//! Control of runs that exist: cancel, pause, resume, manual retry and redrive.
+//!
+//! Not here: starts (`start`), and the sweeps that follow (`execution::sweeps`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use exosphere_domain::ids::{Name, RunId, StateId};
+use exosphere_store::{Answer, Member, RedrivePart, RunInfo, StoreError};
+use tokio::task::JoinError;
+
+use crate::Host;
+use crate::error::{Error, log_internal};
+use crate::execution::sweeps::{FailedStates, RedriveSummary, begin_sweep, continue_redrive};
+use crate::service::queries::RunDetails;
+use crate::service::request::{LateCallback, Request, RequestKind, expect_done};
+
+/// The time for which a request waits for the pieces of a redrive.
+const REDRIVE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// The result of a redrive.
+#[derive(Debug)]
+pub struct Redriven {
+    /// The run.
+    pub run: RunDetails,
+    /// States that run again.
+    pub retried: usize,
+    /// Failed states that do not run again: a unite above has continued without them.
+    pub late: usize,
+}
+
+impl Host {
+    /// Cancels a run: it has no further effects, and its executions are stopped on every
+    /// host.
+    pub async fn cancel_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
+        self.change_status(namespace, id, RequestKind::Cancel, Member::Cancel).await
+    }
+
+    /// Pauses a run: running executions end, and none of its states is claimed.
+    pub async fn pause_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
+        let pause = |run| Member::Pause { run, paused: true };
+        self.change_status(namespace, id, RequestKind::Pause, pause).await
+    }
+
+    /// Resumes a paused run.
+    pub async fn resume_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
+        let resume = |run| Member::Pause { run, paused: false };
+        self.change_status(namespace, id, RequestKind::Resume, resume).await
+    }
+
+    /// Changes the status of a run, and sweeps its states if needed. It runs in its own
+    /// task, so that neither a caller that has gone nor a late commit prevents the sweep.
+    async fn change_status(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        kind: RequestKind,
+        member: impl FnOnce(Arc<RunInfo>) -> Member,
+    ) -> Result<RunDetails, Error> {
+        let request = Request::new(kind);
+        let run = request.before_commit(self.run_info(namespace, id)).await?;
+        let (parts, member) = (self.parts.clone(), member(run.clone()));
+        let changed = tokio::spawn(async move {
+            let late: LateCallback = {
+                let (parts, run) = (parts.clone(), run.clone());
+                Box::new(move |answer| {
+                    if let Answer::ToSweep(event) = answer {
+                        tokio::spawn(async move { begin_sweep(&parts, run, event).await });
+                    }
+                })
+            };
+            match request.commit_with(&parts.pipeline.committer, member, Some(late)).await? {
+                Answer::ToSweep(event) => {
+                    begin_sweep(&parts, run, event).await;
+                    Ok(())
+                }
+                other => expect_done("run", id, other),
+            }
+        });
+        changed.await.unwrap_or_else(|ended| Err(Error::Internal(log_internal(&ended))))?;
+        request.after_commit(Duration::ZERO, id, self.run(namespace, id)).await
+    }
+
+    /// Retries a failed state.
+    pub async fn retry_state(
+        &self,
+        namespace: &Name,
+        id: RunId,
+        state: StateId,
+    ) -> Result<RunDetails, Error> {
+        let request = Request::new(RequestKind::Retry);
+        let run = request.before_commit(self.run_info(namespace, id)).await?;
+        let member = Member::Retry { run, state };
+        expect_done("state", state, request.commit(&self.parts.pipeline.committer, member).await?)?;
+        request.after_commit(Duration::ZERO, id, self.run(namespace, id)).await
+    }
+
+    /// Redrives a run: retries every failed state, except those that a unite has
+    /// continued without.
+    pub async fn redrive_run(&self, namespace: &Name, id: RunId) -> Result<Redriven, Error> {
+        let request = Request::new(RequestKind::Redrive);
+        let run = request.before_commit(self.run_info(namespace, id)).await?;
+        match self.reopen_failed(&run, &request).await? {
+            Ok(RedriveSummary { states: 0, late }) => Err(Error::Conflict(format!(
+                "none of its {late} failed states can be retried: unites above have gone on without them"
+            ))),
+            Ok(RedriveSummary { states, late }) => {
+                let shown = self.run(namespace, id);
+                let run = request.after_commit(REDRIVE_TIMEOUT, id, shown).await?;
+                Ok(Redriven { run, retried: states, late })
+            }
+            Err(other) => {
+                expect_done("run", id, other)?;
+                Err(Error::Internal(log_internal(&"a redrive was not answered as one")))
+            }
+        }
+    }
+
+    /// Reopens all failed states of a run, except those that a unite has continued
+    /// without. Many states are reopened in pieces, and parked until the last one: no
+    /// unite continues before that. The request is withdrawn if it times out before any
+    /// state was reopened.
+    async fn reopen_failed(
+        &self,
+        run: &Arc<RunInfo>,
+        request: &Request,
+    ) -> Result<Result<RedriveSummary, Answer>, Error> {
+        let (parts, committer) = (&self.parts, &self.parts.pipeline.committer);
+        let member = |part| Member::Redrive { run: run.clone(), part };
+        let mut failed = FailedStates::new(run);
+        let first = request.before_commit(failed.next(parts)).await?;
+        if failed.is_read {
+            let whole = member(RedrivePart::Whole(first));
+            return Ok(match request.commit(committer, whole).await? {
+                Answer::Redriven { states, late } => Ok(RedriveSummary { states, late }),
+                other => Err(other),
+            });
+        }
+        match request.commit(committer, member(RedrivePart::Begin)).await? {
+            Answer::ToSweep(event) => {
+                let (parts, id, run) = (parts.clone(), run.id, run.clone());
+                // The task continues even if the caller has gone.
+                let redrive = async move { continue_redrive(&parts, run, event).await };
+                let redriven = tokio::spawn(redrive);
+                let stopped = |error: JoinError| StoreError::Data(error.to_string());
+                let redriven = async { Ok(redriven.await.map_err(stopped)??) };
+                request.after_commit(REDRIVE_TIMEOUT, id, redriven).await.map(Ok)
+            }
+            other => Ok(Err(other)),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Starts of runs: the check of the request, its commit, and the wait for the end.
+//!
+//! Not here: pause, cancel and retries (`run_control`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exosphere_domain::budget::{Budget, StepBudget};
+use exosphere_domain::clock::Clock;
+use exosphere_domain::graph::{Graph, Problem, check_start};
+use exosphere_domain::ids::{Millis, Name, RunId};
+use exosphere_domain::json_size;
+use exosphere_domain::limits::Limits;
+use exosphere_domain::node::DescribedNode;
+use exosphere_domain::plan::begin;
+use exosphere_domain::start_digest::StartDigest;
+use exosphere_sandbox::FairPermit;
+use exosphere_store::{Answer, KnownRun, Member, NewRun, RunInfo};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::Host;
+use crate::cache::graphs::Current;
+use crate::error::{Error, log_internal};
+use crate::host_work::{Bounds, INLINE_STEPS, Meter, REQUEST_STEPS};
+use crate::service::queries::RunDetails;
+use crate::service::request::{Request, RequestKind, expect_done};
+use crate::system::time_ordered_id;
+use crate::watch::{Latest, WaitFor};
+
+/// A request to start a run.
+#[derive(Default)]
+pub struct StartRequest {
+    /// Inputs of the root node, a JSON object.
+    pub inputs: Option<Arc<Value>>,
+    /// Initial values of the store, a JSON object of texts.
+    pub store: Option<Value>,
+    /// Idempotency key. A second start with the same key returns the run of the first,
+    /// and is refused if its request differs.
+    pub idempotency_key: Option<String>,
+    /// Delay before the first state is due, in milliseconds.
+    pub delay_ms: Option<u64>,
+    /// Time to wait for the end of the run before it is shown.
+    pub wait: Duration,
+    /// The turn in which large inputs were read, released as soon as they are committed.
+    pub turn: Option<FairPermit<Name>>,
+}
+
+/// The result of a start.
+#[derive(Debug)]
+pub struct Started {
+    /// The run, with its end if that came within the wait.
+    pub run: RunDetails,
+    /// Set if this request began the run, and not an earlier one with the same key.
+    pub new: bool,
+}
+
+/// Bytes of a value that one step of the budget covers.
+const VALUE_BYTES_PER_STEP: u64 = 16;
+
+/// The longest idempotency key, in bytes.
+const MAX_KEY_BYTES: usize = 256;
+
+/// The longest delay of a start, in milliseconds: a year.
+const MAX_DELAY_MS: u64 = 366 * 24 * 60 * 60 * 1000;
+
+/// Attempts of a start, each after the graph was applied again meanwhile.
+const MAX_START_ATTEMPTS: u32 = 20;
+
+/// The outcome of a start, before its run is read.
+enum CommittedStart {
+    /// An earlier request with the same key has started the run.
+    Known(KnownRun),
+    /// A new run, watched if the caller waits for its end.
+    New(RunId, Option<watch::Receiver<Latest>>, Answer),
+}
+
+impl Host {
+    /// Starts a run of a graph's current revision, and waits for its end if the request
+    /// says so. A repeat under the same idempotency key returns the run of that key,
+    /// before the rest of the request is checked.
+    pub async fn start_run(
+        &self,
+        namespace: &Name,
+        graph_name: &Name,
+        request: StartRequest,
+    ) -> Result<Started, Error> {
+        let wait = request.wait;
+        let has_key = request.idempotency_key.is_some();
+        let mut pending = Request::new(RequestKind::Start { has_key });
+        let begun = self.begin_run(namespace, graph_name, &request, &mut pending).await;
+        let (began, digest) = begun?;
+        // No large inputs are kept while the run executes.
+        drop(request);
+        let known = match began {
+            CommittedStart::New(_, _, Answer::Known(known)) | CommittedStart::Known(known) => known,
+            CommittedStart::New(id, events, answer) => {
+                expect_done("graph", graph_name, answer)?;
+                let run = async {
+                    match events {
+                        None => self.run(namespace, id).await,
+                        Some(events) => {
+                            self.await_run(namespace, id, events, 0, WaitFor::End, wait).await
+                        }
+                    }
+                };
+                let run = pending.after_commit(wait, id, run).await?;
+                return Ok(Started { run, new: true });
+            }
+        };
+        check_same_request(&known, graph_name, digest.as_ref())?;
+        let run = self.run_when(namespace, known.run, WaitFor::End, wait);
+        Ok(Started { run: pending.after_commit(wait, known.run, run).await?, new: false })
+    }
+
+    /// Commits a start request, and retries if the graph was applied again meanwhile.
+    /// Watches the run before it exists, so that its end cannot be missed.
+    async fn begin_run(
+        &self,
+        namespace: &Name,
+        graph_name: &Name,
+        request: &StartRequest,
+        pending: &mut Request,
+    ) -> Result<(CommittedStart, Option<StartDigest>), Error> {
+        let parts = &self.parts;
+        let key = request.idempotency_key.as_deref().filter(|key| is_key(key));
+        let (inputs, store) = (request.inputs.as_deref(), request.store.as_ref());
+        let digest = key.map(|_| StartDigest::of(inputs, store, request.delay_ms));
+        if let Some(key) = key
+            && let Some(known) =
+                pending.before_commit(parts.db.store.started_with(namespace, key)).await?
+        {
+            return Ok((CommittedStart::Known(known), digest));
+        }
+        // All attempts share one id: if a commit that seemed to fail goes through late,
+        // the next attempt finds its own run.
+        let id = RunId(time_ordered_id(parts.db.clock.now()));
+        for _ in 0..MAX_START_ATTEMPTS {
+            let cached = parts.caches.graphs.cached(namespace, graph_name);
+            let may_be_old = cached.is_some() && parts.db.store.is_shared();
+            let current = match cached {
+                None => {
+                    let current =
+                        parts.caches.graphs.current(&parts.db.store, namespace, graph_name);
+                    pending.before_commit(current).await?
+                }
+                current => current,
+            };
+            let current = current.ok_or_else(|| Error::not_found("graph", graph_name))?;
+            let new = self.prepare(id, namespace, graph_name, &current, request);
+            let new = match request.turn {
+                // The time to read and check large inputs is not the database's.
+                Some(_) => pending.uncounted(new).await,
+                None => pending.before_commit(new).await,
+            };
+            let new = match new {
+                Ok(new) => NewRun { digest: digest.clone(), ..new },
+                Err(unanswered @ Error::Unanswered { .. }) => return Err(unanswered),
+                Err(_) if may_be_old => {
+                    parts.caches.graphs.forget(namespace, graph_name);
+                    continue;
+                }
+                Err(refused) => return Err(refused),
+            };
+            let key = new.info.key;
+            let events =
+                (!request.wait.is_zero()).then(|| parts.pipeline.watchers.watch(key, WaitFor::End));
+            match pending.commit(&parts.pipeline.committer, Member::Start(new.into())).await? {
+                Answer::Outdated => parts.caches.graphs.forget(namespace, graph_name),
+                answer => return Ok((CommittedStart::New(id, events, answer), digest)),
+            }
+        }
+        Err(Error::Conflict(format!(
+            "the graph {graph_name} is applied anew again and again; start the run later"
+        )))
+    }
+
+    /// Prepares a run of a graph's revision, or returns every problem of the request.
+    async fn prepare(
+        &self,
+        id: RunId,
+        namespace: &Name,
+        graph_name: &Name,
+        current: &Current,
+        request: &StartRequest,
+    ) -> Result<NewRun, Error> {
+        let parts = &self.parts;
+        let StartRequest { inputs, store, idempotency_key, delay_ms, turn, .. } = request;
+        let graph = current.graph.clone();
+        let root = graph.node(graph.root());
+        let from = (&parts.db.store, &parts.host_work);
+        let described = parts.caches.descriptions.get(from, namespace, root.digest).await?;
+        let described = described.get(&root.node_name);
+        let described = described.ok_or_else(|| Error::not_found("node", &root.node_name))?;
+        let mut problems = validate_start(idempotency_key.as_deref(), *delay_ms);
+        let settings = parts.caches.namespaces.get(&parts.db.store, namespace).await?;
+        let mut limits = parts.settings.attempt_limits(namespace, &settings.limits);
+        graph.lower(root, &mut limits);
+        let check = StartCheck {
+            graph: graph.clone(),
+            root: described.clone(),
+            inputs: inputs.clone(),
+            store: store.clone(),
+            limits: limits.clone(),
+        };
+        let (inputs, store) = match self.check_start(namespace, check, turn.is_some()).await? {
+            Ok(start) if problems.is_empty() => start,
+            other => {
+                problems.extend(other.err().unwrap_or_default());
+                return Err(Error::Invalid { what: "the start request".into(), problems });
+            }
+        };
+        let now = parts.db.clock.now();
+        let (root, counts) = begin(&graph, &parts.db.store.state_numbers(1, now).await?);
+        let info = Arc::new(RunInfo {
+            key: parts.db.store.run_key(now).await?,
+            id,
+            namespace: namespace.clone(),
+            namespace_key: current.namespace,
+            graph_name: graph_name.clone(),
+            revision: current.revision.number,
+            graph,
+            inputs,
+        });
+        parts.caches.runs.insert(info.clone());
+        Ok(NewRun {
+            info,
+            revision: current.revision.id,
+            store,
+            root,
+            counts,
+            key: idempotency_key.clone(),
+            digest: None,
+            delay: Millis::try_from(delay_ms.unwrap_or(0)).unwrap_or(Millis::MAX),
+            limits: Arc::new(limits),
+        })
+    }
+
+    /// Checks a start: a small one inline, a larger one as host work, in a turn of its
+    /// namespace.
+    async fn check_start(
+        &self,
+        namespace: &Name,
+        check: StartCheck,
+        has_turn: bool,
+    ) -> Result<CheckedStart, Error> {
+        let budget = StepBudget::new(INLINE_STEPS);
+        let started = check.check(&budget);
+        if !budget.is_exhausted() {
+            return Ok(started);
+        }
+        let work = &self.parts.host_work;
+        let turn = if has_turn { None } else { work.turn(namespace).await };
+        let check = move |meter: &Meter| check.check(meter);
+        let done = work.run(turn, Bounds::steps(REQUEST_STEPS), check).await;
+        Ok(done.map_err(|lost| Error::Internal(log_internal(&lost)))?.value)
+    }
+}
+
+/// Parameters for the check of a start.
+struct StartCheck {
+    graph: Arc<Graph>,
+    root: Arc<DescribedNode>,
+    inputs: Option<Arc<Value>>,
+    store: Option<Value>,
+    limits: Limits,
+}
+
+/// The checked inputs as text and the initial store of a start, or every problem.
+type CheckedStart = Result<(Arc<str>, BTreeMap<String, String>), Vec<Problem>>;
+
+impl StartCheck {
+    fn check(&self, budget: &dyn Budget) -> CheckedStart {
+        let StartCheck { graph, root, inputs, store, limits } = self;
+        let inputs = inputs.as_deref();
+        let values = inputs.map_or(0, json_size::of_value);
+        // These steps are for names, sizes and the text for the database.
+        let _ = budget.take(values / VALUE_BYTES_PER_STEP);
+        let start = check_start(graph, root, (inputs, store.as_ref()), limits, budget)?;
+        Ok((Value::Object(start.inputs).to_string().into(), start.store))
+    }
+}
+
+/// Lists the problems of the idempotency key and the delay of a start.
+fn validate_start(key: Option<&str>, delay_ms: Option<u64>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut problem = |path: &str, message: String| {
+        problems.push(Problem { path: path.to_owned(), message });
+    };
+    if key.is_some_and(|key| !is_key(key)) {
+        problem("$.idempotency_key", format!("use 1 to {MAX_KEY_BYTES} bytes, none of them NUL"));
+    }
+    if delay_ms.is_some_and(|delay| delay > MAX_DELAY_MS) {
+        problem("$.delay_ms", format!("use at most {MAX_DELAY_MS}, which is a year"));
+    }
+    problems
+}
+
+/// Returns `true` if a text is a valid idempotency key.
+fn is_key(text: &str) -> bool {
+    (1..=MAX_KEY_BYTES).contains(&text.len()) && !text.contains('\0')
+}
+
+/// Refuses a request that differs from the one by which its key has started a run. For a
+/// run without a stored digest, the graph alone is compared.
+fn check_same_request(
+    known: &KnownRun,
+    graph: &Name,
+    digest: Option<&StartDigest>,
+) -> Result<(), Error> {
+    let mut problems = Vec::new();
+    if known.graph != *graph {
+        let message = format!("the run is one of the graph {}", known.graph);
+        problems.push(Problem { path: "$".to_owned(), message });
+    }
+    if let (Some(first), Some(digest)) = (&known.digest, digest) {
+        problems.extend(first.differences(digest).into_iter().map(|part| Problem {
+            path: format!("$.{part}"),
+            message: "this is not what the run was started with".to_owned(),
+        }));
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::KeyReused { run: known.run, problems })
+}

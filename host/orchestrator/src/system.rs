@@ -1,0 +1,145 @@
+//! The system's time, random numbers and new ids. This module alone asks the machine for
+//! them; all other code takes them as parameters.
+
+#![expect(clippy::disallowed_methods, reason = "this is the place")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use exosphere_domain::clock::Clock;
+use exosphere_domain::ids::Millis;
+use uuid::Uuid;
+
+/// The system clock with an offset, which never goes back. If the wall clock is set back,
+/// this one continues by the time that really passes. It follows the wall clock forward,
+/// as after a suspension, which the monotonic clock does not count.
+#[derive(Debug, Clone)]
+pub(crate) struct SystemClock {
+    offset: Millis,
+    begun: Instant,
+    /// The lead over the time since this clock began, in milliseconds: the largest that
+    /// the wall clock has ever had.
+    lead: Arc<AtomicI64>,
+}
+
+impl SystemClock {
+    /// Creates a clock that is off by `offset` milliseconds, which a host must be able to
+    /// live with.
+    pub(crate) fn with_offset(offset: Millis) -> Self {
+        let (begun, lead) = (Instant::now(), Arc::new(AtomicI64::new(Millis::MIN)));
+        SystemClock { offset, begun, lead }
+    }
+
+    /// Makes the clock show `time` or later from now on. Returns how far the wall clock
+    /// lags, in milliseconds.
+    pub(crate) fn advance_to(&self, time: Millis) -> Millis {
+        let (wall, passed) = (self.wall(), self.passed());
+        self.show(time, passed);
+        time.saturating_sub(wall).max(0)
+    }
+
+    /// Returns the time to show when the wall clock shows `wall`, `passed` milliseconds
+    /// after this clock began.
+    fn show(&self, wall: Millis, passed: Millis) -> Millis {
+        let lead = wall.saturating_sub(passed);
+        self.lead.fetch_max(lead, Ordering::Relaxed).max(lead).saturating_add(passed)
+    }
+
+    fn wall(&self) -> Millis {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, millis).saturating_add(self.offset)
+    }
+
+    fn passed(&self) -> Millis {
+        millis(self.begun.elapsed())
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Millis {
+        // The wall clock is read first. If the thread is delayed between the two reads,
+        // its lead is too small and never too large; other threads know the larger one.
+        let wall = self.wall();
+        self.show(wall, self.passed())
+    }
+}
+
+fn millis(time: Duration) -> Millis {
+    Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// Returns a uniform random number in [0, 1), for the delay of a retry.
+pub(crate) fn jitter() -> f64 {
+    rand::random()
+}
+
+/// Returns a new id. Ids of a later time sort after it.
+pub(crate) fn time_ordered_id(now: Millis) -> Uuid {
+    let now = now.max(0).unsigned_abs();
+    let since = uuid::Timestamp::from_unix(
+        uuid::NoContext,
+        now / 1000,
+        u32::try_from(now % 1000 * 1_000_000).unwrap_or(0),
+    );
+    Uuid::new_v7(since)
+}
+
+/// Returns a random id, for an internal error or for a host.
+pub(crate) fn random_id() -> Uuid {
+    Uuid::now_v7()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Millis = 3_600_000;
+
+    #[test]
+    fn a_clock_set_back_continues() {
+        let clock = SystemClock::with_offset(0);
+        assert_eq!(clock.show(10 * HOUR, 0), 10 * HOUR);
+        assert_eq!(clock.show(10 * HOUR + 5, 5), 10 * HOUR + 5);
+        // Set back by an hour: real time passes all the same.
+        assert_eq!(clock.show(9 * HOUR + 10, 10), 10 * HOUR + 10);
+        assert_eq!(clock.show(9 * HOUR + 1_010, 1_010), 10 * HOUR + 1_010);
+    }
+
+    #[test]
+    fn a_clock_set_forward_is_followed() {
+        let clock = SystemClock::with_offset(0);
+        clock.show(10 * HOUR, 0);
+        // A suspended machine: hours on the wall, none on the monotonic clock.
+        assert_eq!(clock.show(18 * HOUR, 7), 18 * HOUR);
+        assert_eq!(clock.show(18 * HOUR + 1, 8), 18 * HOUR + 1);
+    }
+
+    #[test]
+    fn a_clock_continues_from_the_latest_commit() {
+        let clock = SystemClock::with_offset(-HOUR);
+        let latest = clock.now() + HOUR;
+        let ahead = clock.advance_to(latest);
+        assert!((HOUR - 1_000..=HOUR).contains(&ahead), "{ahead}");
+        assert!(clock.now() >= latest);
+        assert_eq!(clock.advance_to(latest - 2 * HOUR), 0);
+        assert!(clock.now() >= latest);
+    }
+
+    #[test]
+    fn no_thread_sees_the_clock_go_back() {
+        let clock = SystemClock::with_offset(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut before = clock.now();
+                    for _ in 0..10_000 {
+                        let now = clock.now();
+                        assert!(now >= before);
+                        before = now;
+                    }
+                });
+            }
+        });
+    }
+}
