@@ -99,7 +99,8 @@ pub enum Completion {
 /// the typed layer, for example to pass JSON text on unparsed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not something a node can return",
-    note = "derive `Serialize` and `JsonSchema` for the output type, and return `Result<Output>` or `Result<Flow<Output>>`"
+    note = "derive `Serialize` and `JsonSchema` for the output type",
+    note = "return `Result<Output>` or `Result<Flow<Output>>`"
 )]
 pub trait Reply {
     /// Returns the JSON Schema of one output.

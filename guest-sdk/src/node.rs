@@ -137,7 +137,8 @@ impl Plugin {
             let name = nodes[at].name.as_bytes();
             assert!(
                 is_name(name),
-                "the name of a node is 1 to 128 letters, digits, '_', '-' or '.', and begins with a letter, digit or '_'"
+                "the name of a node is 1 to 128 letters, digits, '_', '-' or '.', and begins with a \
+                 letter, digit or '_'"
             );
             let mut other = 0;
             while other < at {
@@ -343,7 +344,8 @@ mod tests {
         for (inputs, message) in [
             (
                 r#"{"items": [{"n": 1}, {"n": "x"}]}"#,
-                "the inputs do not fit the node at `items[1].n`: invalid type: string \"x\", expected i64 at line 1 column 30",
+                "the inputs do not fit the node at `items[1].n`: invalid type: string \"x\", \
+                 expected i64 at line 1 column 30",
             ),
             (r#"{}"#, "the inputs do not fit the node: missing field `items` at line 1 column 2"),
             ("[", "the inputs do not fit the node: EOF while parsing a list at line 1 column 1"),
