@@ -70,10 +70,7 @@ pub fn run(project: &Project) -> Result<()> {
         }
     }
     breaches.extend(manifest::other_versions(&files));
-    let wide = wide(&files);
-    if !wide.is_empty() {
-        println!("{} lines are longer than {} columns", wide.len(), source::MAX_COLUMNS);
-    }
+    breaches.extend(wide(&files));
     if breaches.is_empty() {
         return Ok(());
     }

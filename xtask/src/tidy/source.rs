@@ -10,7 +10,7 @@ const PREDICATES: [&str; 3] = ["fn is_", "fn has_", "fn can_"];
 const SIGNATURE_LINES: usize = 12;
 
 /// The longest line of a source, in columns.
-pub const MAX_COLUMNS: usize = 120;
+const MAX_COLUMNS: usize = 120;
 
 /// Finds a module without a header.
 pub fn header(file: &File) -> Option<String> {
@@ -28,7 +28,10 @@ pub fn predicates(file: &File) -> Vec<String> {
 /// Finds lines that are too long. rustfmt breaks neither texts nor comments.
 pub fn wide(file: &File) -> Vec<String> {
     let wide = file.lines().filter(|(_, line)| line.chars().count() > MAX_COLUMNS);
-    wide.map(|(number, _)| file.breach(number, "the line is too long")).collect()
+    wide.map(|(number, _)| {
+        file.breach(number, &format!("the line has more than {MAX_COLUMNS} columns"))
+    })
+    .collect()
 }
 
 /// Returns the breach of a predicate that is defined on the first of some lines.
