@@ -13,16 +13,16 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
+use crate::admission::error::Refused;
 use crate::artifact::Artifact;
 use crate::cache::Cache;
 use crate::compiler::Compiler;
 use crate::engine;
 use crate::fair_semaphore::FairSemaphore;
-use crate::host::{self, Host};
-use crate::http::{HttpConfig, Network};
+use crate::guest::http::{HttpConfig, Network};
+use crate::guest::state::{self, Host};
+use crate::limits::epoch_ticker::Ticker;
 use crate::plugins::Plugins;
-use crate::refused::Refused;
-use crate::ticker::Ticker;
 
 /// Default number of slots, for a small machine.
 pub const DEFAULT_SLOTS: u32 = 128;
