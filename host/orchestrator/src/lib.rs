@@ -59,8 +59,8 @@ pub use control::{Redriven, StartRequest, Started};
 pub use error::{Effect, Error, StartError};
 pub use exosphere_domain as domain;
 pub use exosphere_sandbox::{
-    AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, FairPermit, HttpConfig,
-    IpNet, Refused, compiler::main as compile,
+    AdmissionError, AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, FairPermit,
+    HttpConfig, IpNet, compiler::main as compile,
 };
 pub use exosphere_store::{
     AttemptRow, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow, KeyId, Keyring,
