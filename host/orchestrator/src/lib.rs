@@ -230,7 +230,7 @@ impl Host {
             cache_key: folder.cache_key(),
             http: config.http,
             cache_bytes: config.code_cache_bytes,
-            compiler: Compiler::own(config.admission.clone()),
+            compiler: Compiler::of_this_program(config.admission.clone()),
         })?;
         let clock = SystemClock::off_by(config.clock_offset);
         go_on_from(&clock, &store).await?;
