@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use exosphere_orchestrator::domain::graph;
 use exosphere_orchestrator::domain::reason::Reason;
-use exosphere_orchestrator::{Error, Refused};
+use exosphere_orchestrator::{AdmissionError, Error};
 use serde::Serialize;
 
 /// Seconds after which to retry an upload whose compilation the system killed.
@@ -69,7 +69,7 @@ impl From<&Error> for Kind {
         match error {
             Error::NotFound { .. } => Kind::NotFound,
             Error::Invalid { .. } => Kind::Invalid,
-            Error::Plugin(Refused::Killed { .. }) => Kind::CompilerKilled,
+            Error::Plugin(AdmissionError::Killed { .. }) => Kind::CompilerKilled,
             Error::Plugin(_) | Error::Description { .. } => Kind::PluginRefused,
             Error::Conflict(_) => Kind::Conflict,
             Error::Changed { .. } => Kind::Changed,

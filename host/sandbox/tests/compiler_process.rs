@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use exosphere_domain::reason::Reason;
-use exosphere_sandbox::{AdmissionLimits, CompileLimit, Compiler, Refused, Sandbox};
+use exosphere_sandbox::{AdmissionError, AdmissionLimits, CompileLimit, Compiler, Sandbox};
 use support::*;
 use tempfile::TempDir;
 
@@ -23,9 +23,9 @@ fn bench(what: &str, limits: AdmissionLimits) -> (Sandbox, TempDir) {
     (sandbox_with(folder.path(), 1, [7; 32], compiler), folder)
 }
 
-async fn end(what: &str, limits: AdmissionLimits) -> Refused {
+async fn end(what: &str, limits: AdmissionLimits) -> AdmissionError {
     let (sandbox, _folder) = bench(what, limits);
-    sandbox.check("n", &returns("{}")).await.unwrap_err()
+    sandbox.inspect_upload("n", &returns("{}")).await.unwrap_err()
 }
 
 fn limits(change: impl FnOnce(&mut AdmissionLimits)) -> AdmissionLimits {
@@ -66,7 +66,7 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 async fn each_compile_limit_is_enforced() {
     let second = |limits: &mut AdmissionLimits| limits.compile_cpu_s = 1;
     let words = end("spin", limits(second)).await;
-    assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Cpu, value: 1 });
+    assert_eq!(words, AdmissionError::TooCostly { limit: CompileLimit::Cpu, value: 1 });
     for part in ["1 s", "`compile_cpu_s`", "--compile-cpu-seconds"] {
         assert!(words.to_string().contains(part), "{words}");
     }
@@ -74,18 +74,18 @@ async fn each_compile_limit_is_enforced() {
 
     let little = 256 * 1024 * 1024;
     let words = end("eat", limits(|limits| limits.compile_memory_bytes = little)).await;
-    assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Memory, value: little });
+    assert_eq!(words, AdmissionError::TooCostly { limit: CompileLimit::Memory, value: little });
     for part in ["256 MiB", "`compile_memory_bytes`", "--compile-memory-bytes"] {
         assert!(words.to_string().contains(part), "{words}");
     }
 
     let started = Instant::now();
     let words = end("hang", limits(|limits| limits.compile_wall_s = 1)).await;
-    assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Wall, value: 1 });
+    assert_eq!(words, AdmissionError::TooCostly { limit: CompileLimit::Wall, value: 1 });
     assert!(started.elapsed() < Duration::from_secs(10));
 
     let words = end("babble", limits(|limits| limits.code_bytes = 1 << 20)).await;
-    assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Code, value: 1 << 20 });
+    assert_eq!(words, AdmissionError::TooCostly { limit: CompileLimit::Code, value: 1 << 20 });
 }
 
 #[tokio::test]
@@ -103,17 +103,17 @@ async fn any_compiler_failure_is_a_refusal() {
     missing.program = folder.path().join("nothing");
     let sandbox = sandbox_with(folder.path(), 1, [7; 32], missing);
     let refused = sandbox.check("n", &returns("{}")).await.unwrap_err();
-    assert!(matches!(refused, Refused::Internal { .. }), "{refused}");
+    assert!(matches!(refused, AdmissionError::Internal { .. }), "{refused}");
 }
 
 #[tokio::test]
 async fn a_killed_compiler_is_retried_once() {
     let refused = end("killed", AdmissionLimits::default()).await;
-    assert_eq!(refused, Refused::Killed { times: 2 });
+    assert_eq!(refused, AdmissionError::Killed { times: 2 });
     let folder = tempfile::tempdir().unwrap();
     let once = format!("killed-once={}", folder.path().join("once").display());
     let sandbox = sandbox_with(&folder.path().join("code"), 1, [7; 32], compiler(&once));
-    sandbox.check("n", &returns("{}")).await.unwrap();
+    sandbox.inspect_upload("n", &returns("{}")).await.unwrap();
     assert!(folder.path().join("once").exists(), "it was killed once");
 }
 
@@ -144,7 +144,7 @@ async fn the_compiler_inherits_only_its_pipes() {
     assert!(file.as_raw_fd() > 2);
     let (sandbox, _folder) = bench("open-hang", AdmissionLimits::default());
     let bytes = returns("{}");
-    let check = sandbox.check("n", &bytes);
+    let check = sandbox.inspect_upload("n", &bytes);
     let looks = until("its descriptors", || {
         let (pid, _) = *children("open-hang").first()?;
         let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
@@ -178,7 +178,9 @@ async fn namespaces_take_turns_at_the_compiler() {
     let mut checks: futures::stream::FuturesUnordered<_> = whose
         .iter()
         .zip(&plugins)
-        .map(|(whose, bytes)| async { sandbox.check(whose, bytes).await.map(|_| *whose).unwrap() })
+        .map(|(whose, bytes)| async {
+            sandbox.inspect_upload(whose, bytes).await.map(|_| *whose).unwrap()
+        })
         .collect();
     let mut order = Vec::new();
     while let Some(whose) = futures::StreamExt::next(&mut checks).await {
@@ -194,7 +196,7 @@ async fn a_dropped_compilation_leaves_no_zombie() {
     let (sandbox, _folder) = bench("drop-hang", AdmissionLimits::default());
     let bytes = returns("{}");
     for _ in 0..3 {
-        let check = sandbox.check("n", &bytes);
+        let check = sandbox.inspect_upload("n", &bytes);
         tokio::select! {
             ended = check => panic!("{ended:?}"),
             () = until("a start", || (!children("drop-hang").is_empty()).then_some(())) => {}

@@ -127,7 +127,7 @@ impl Attempt<'_> {
         if parts.pipeline.executor.is_paused(self.run.key) {
             return AttemptResult::without_invocation(Outcome::Released);
         }
-        if self.leased.state.tries.is_suspect() && !self.record_begin().await {
+        if self.leased.state.tries.is_poison_suspect() && !self.record_begin().await {
             return AttemptResult::without_invocation(Outcome::Released);
         }
         match self.invoke().await {

@@ -155,7 +155,7 @@ impl Executor {
         run: RunKey,
         max_slots: u32,
     ) -> Option<FairPermit<NamespaceKey, RunKey>> {
-        self.slots.take_for(namespace, run, max_slots).await
+        self.slots.acquire_for(namespace, run, max_slots).await
     }
 
     /// Gives back up to `max_states` states of a namespace, or of one of its runs, that

@@ -105,7 +105,7 @@ impl<'a> JsonBudget<'a> {
         let bytes: u64 = texts.clone().map(|text| text.len() as u64).sum();
         let is_large = bytes > LARGE_TEXT_BYTES
             || (bytes > MAX_UNMEASURED_TEXT_BYTES
-                && self.weight.saturating_add(texts.map(json_size::of_text).sum())
+                && self.weight.saturating_add(texts.map(json_size::estimate_text).sum())
                     > MAX_INLINE_VALUE_BYTES);
         if is_large {
             self.acquire_turn().await;

@@ -10,7 +10,7 @@ use exosphere_domain::grant::{Grants, Missing};
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::{Limit, Limits, Unit};
 use exosphere_domain::node::{NodeDescription, parse_description};
-use exosphere_sandbox::{Admitted, Facts};
+use exosphere_sandbox::{Admitted, ComponentSummary as Facts};
 
 use crate::Host;
 use crate::error::{Error, log_internal};
@@ -70,7 +70,7 @@ impl Host {
         name: &Name,
         bytes: &[u8],
     ) -> Result<UploadReport, Error> {
-        let candidate = self.parts.sandbox.check(namespace.as_str(), bytes).await?;
+        let candidate = self.parts.sandbox.inspect_upload(namespace.as_str(), bytes).await?;
         let grants = self.grants_of(namespace, name).await?.grants;
         self.report((namespace, name), &grants, candidate.admitted, bytes.len()).await
     }
@@ -90,10 +90,10 @@ impl Host {
         let done = self.parts.host_work.run(turn, Bounds::steps(DESCRIPTION_STEPS), parse).await;
         let nodes = done.map_err(|lost| Error::Internal(log_internal(&lost)))?.value;
         let nodes = nodes.map_err(|problems| Error::Description { problems })?;
-        let Admitted { digest, imports, facts, compile, .. } = admitted;
-        let mut warnings = facts_warnings(&facts, &self.parts.settings.limits);
+        let Admitted { digest, imports, summary, compile, .. } = admitted;
+        let mut warnings = facts_warnings(&summary, &self.parts.settings.limits);
         warnings.extend(node_warning(&nodes));
-        warnings.extend(compilation_warning(compile, &facts));
+        warnings.extend(compilation_warning(compile, &summary));
         let capabilities = capabilities(place, grants, &imports, &nodes);
         let remarks = AdmissionReport { warnings, capabilities };
         Ok(UploadReport { digest, size, nodes, imports, compile, remarks })
@@ -193,14 +193,14 @@ mod tests {
             memory_bytes: 1 << 20,
             ..Facts::default()
         };
-        assert_eq!(facts_warnings(&facts, &Limits::default()), Vec::<String>::new());
+        assert_eq!(facts_warnings(&summary, &Limits::default()), Vec::<String>::new());
         let facts = Facts {
             exports: vec!["exports".to_owned(), "exosphere:node/guest@0.1.0".to_owned()],
             custom: vec![section("name", 10), section(".debug_info", 1 << 20)],
             memory_bytes: 100 << 20,
             ..Facts::default()
         };
-        let told = facts_warnings(&facts, &Limits::default());
+        let told = facts_warnings(&summary, &Limits::default());
         for (warning, words) in told.iter().zip([".debug_info", "`exports`", "100 MiB"]) {
             assert!(warning.contains(words), "{warning}");
         }

@@ -80,7 +80,7 @@ impl Host {
             );
             return Err(Error::invalid("the version", "version", words));
         }
-        let candidate = parts.sandbox.check(namespace.as_str(), &bytes).await?;
+        let candidate = parts.sandbox.inspect_upload(namespace.as_str(), &bytes).await?;
         let grants = self.grants_of(&namespace, &name).await?.grants;
         let admitted = candidate.admitted.clone();
         let report = self.report((&namespace, &name), &grants, admitted, bytes.len()).await?;
@@ -96,7 +96,7 @@ impl Host {
         };
         let pushed = parts.db.store.push_plugin(new, parts.db.clock.now()).await?;
         // Only now, so that a plugin that was refused or not stored leaves no code.
-        parts.sandbox.adopt(candidate).await;
+        parts.sandbox.commit_candidate(candidate).await;
         let plugin = self.plugin(&namespace, name.as_str()).await?;
         Ok(Uploaded { plugin, new: pushed == Pushed::New, remarks: report.remarks })
     }

@@ -60,13 +60,13 @@ impl LargeJsonPermits {
         if bytes <= LARGE_ANSWER_BYTES {
             return Ok((read.await?, None));
         }
-        let permit = self.answers.take(namespace.clone(), MAX_LARGE_ANSWERS.1).await;
-        let _read_permit = self.reads.take(namespace.clone(), MAX_LARGE_READS.1).await;
+        let permit = self.answers.acquire(namespace.clone(), MAX_LARGE_ANSWERS.1).await;
+        let _read_permit = self.reads.acquire(namespace.clone(), MAX_LARGE_READS.1).await;
         Ok((read.await?, permit.map(AnswerPermit)))
     }
 
     /// Waits for a permit of the namespace to receive a large body.
     pub(crate) async fn body(&self, namespace: &Name) -> Option<FairPermit<Name>> {
-        self.bodies.take(namespace.clone(), MAX_LARGE_BODIES.1).await
+        self.bodies.acquire(namespace.clone(), MAX_LARGE_BODIES.1).await
     }
 }

@@ -13,7 +13,7 @@ use exosphere_domain::ids::{Millis, Name, RunId};
 use exosphere_domain::json_size;
 use exosphere_domain::limits::Limits;
 use exosphere_domain::node::DescribedNode;
-use exosphere_domain::plan::begin;
+use exosphere_domain::plan::root_state;
 use exosphere_domain::start_digest::StartDigest;
 use exosphere_sandbox::FairPermit;
 use exosphere_store::{Answer, KnownRun, Member, NewRun, RunInfo};
@@ -212,7 +212,7 @@ impl Host {
             }
         };
         let now = parts.db.clock.now();
-        let (root, counts) = begin(&graph, &parts.db.store.state_numbers(1, now).await?);
+        let (root, counts) = root_state(&graph, &parts.db.store.state_numbers(1, now).await?);
         let info = Arc::new(RunInfo {
             key: parts.db.store.run_key(now).await?,
             id,
@@ -274,7 +274,7 @@ impl StartCheck {
     fn check(&self, budget: &dyn Budget) -> CheckedStart {
         let StartCheck { graph, root, inputs, store, limits } = self;
         let inputs = inputs.as_deref();
-        let values = inputs.map_or(0, json_size::of_value);
+        let values = inputs.map_or(0, json_size::estimate_value);
         // These steps are for names, sizes and the text for the database.
         let _ = budget.take(values / VALUE_BYTES_PER_STEP);
         let start = check_start(graph, root, (inputs, store.as_ref()), limits, budget)?;

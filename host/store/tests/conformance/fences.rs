@@ -174,7 +174,7 @@ async fn only_the_current_claim_can_begin(kind: Kind) {
     let run = harness.start_of(FANOUT).await;
     let lost = harness.finish_plain(&run.info, &run.root, Outcome::HostLost).await;
     let new = other.commit_ok(vec![lost], Want::Claims(1)).await.leased.remove(0).state;
-    assert!(new.tries.is_suspect());
+    assert!(new.tries.is_poison_suspect());
     let held = async || {
         let held = other.store.held_by(other.session, StateId(0), 9, 0);
         let held = held.await.unwrap();

@@ -34,7 +34,7 @@ async fn store_writes_commit_with_the_outcome(kind: Kind) {
     let mut add = Journal::default();
     add.increment("n", 2).unwrap();
     let mut rewrite = Journal::default();
-    rewrite.fix("n", None);
+    rewrite.record_read("n", None);
     rewrite.set("n", "100".into()).unwrap();
     let members = vec![
         harness.finish(&run.info, &states[0], outputs(1), add).await,
@@ -76,7 +76,7 @@ async fn a_third_conflict_fails_the_state(kind: Kind) {
         let state = held.remove(0);
         assert_eq!(state.tries.conflicts, conflicts);
         let mut journal = sets("k", "other");
-        journal.fix("k", None);
+        journal.record_read("k", None);
         let member = harness.finish(&run, &state, outputs(1), journal).await;
         assert_eq!(harness.commit_one(member).await, Answer::Done);
         held = harness.claim(1).await;

@@ -8,7 +8,7 @@ use exosphere_domain::ids::{Ids, RunId, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{begin, lost, numbers_needed, plan};
+use exosphere_domain::plan::{numbers_needed, outcome_of_lost_claim, plan, root_state};
 use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_store::{Answer, Committed, Finished, Member, NewRun, RedrivePart, RunInfo, Want};
 
@@ -251,7 +251,7 @@ impl RandomOps {
             inputs: format!("{{\"at\": {}}}", key.0).into(),
         });
         let ids = ConsecutiveIds(Cell::new(self.databases.numbers(1).await.0));
-        let (root, counts) = begin(&template.graph, &ids);
+        let (root, counts) = root_state(&template.graph, &ids);
         let mut store = BTreeMap::new();
         for key in ["a", "n", "\u{1}0"] {
             if rng.percent(40) {
@@ -338,7 +338,7 @@ impl RandomOps {
         let most = 1 + self.rng.below(10) as u32;
         let mut pending = PendingBatch::default();
         for held in self.databases.held_by(session, StateId(0), most).await {
-            let outcome = lost(held.state.tries, held.noted);
+            let outcome = outcome_of_lost_claim(held.state.tries, held.noted);
             pending.members.push(self.finish_with(&held.state, outcome, Journal::default()).await);
         }
         self.commit(pending).await;

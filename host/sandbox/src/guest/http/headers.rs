@@ -1,0 +1,251 @@
+//! The headers of a request: the guest's, without those that would change the request.
+//! Such headers frame messages, name the host, or make it another request than the one
+//! compared with the grant.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use wasmtime_wasi_http::Error;
+
+/// The header by which an outside system recognizes work that is done again.
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The maximum of headers in a request, and in a response.
+pub(super) const MAX_HEADERS: usize = 100;
+
+/// Bytes of all headers that a guest puts together, with their overhead in memory. A
+/// guest may hold as many header lists as it has handles.
+pub(super) const MAX_FIELDS_BYTES: usize = 16 * 1024;
+
+/// The message to a guest whose headers are larger than [`MAX_FIELDS_BYTES`].
+pub(crate) const HEADERS_TOO_LARGE: &str = "the node's headers of one request are larger than \
+    16 KiB together, which is the same for every node and cannot be changed; send less in \
+    headers, or send it in the body";
+
+/// Hop-by-hop headers, and headers that the host sets. `Content-Length` is the guest's
+/// own: the engine compares it with the body that the guest writes.
+const HOST_HEADERS: [HeaderName; 9] = [
+    CONNECTION,
+    EXPECT,
+    HOST,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Headers by which a proxy, a server or a framework takes a request for another one:
+/// of another path, method, host or sender. With them, a grant of one path or method
+/// would grant any.
+const OVERRIDES: &[&str] = &[
+    // Override the path.
+    "x-http-destinationurl",
+    "x-proxy-url",
+    "x-mashape-proxy-url",
+    "x-url",
+    "x-target-url",
+    "x-path",
+    "x-route",
+    "x-script-name",
+    "x-amzn-request-path",
+    "base-url",
+    "destination",
+    // Override the method.
+    "x-method",
+    "x-verb",
+    "x-original-method",
+    "x-requested-method",
+    "-method",
+    // Override the host.
+    "x-host",
+    "x-backend-host",
+    // Override the sender and the route.
+    "forwarded",
+    "forwarded-for",
+    "via",
+    "client-ip",
+    "true-client-ip",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "x-originating-ip",
+    "x-proxyuser-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-appengine-user-ip",
+    // Override the scheme.
+    "x-scheme",
+    "x-url-scheme",
+    "x-forward-proto",
+    "front-end-https",
+];
+
+/// Prefixes of further such headers.
+const OVERRIDE_PREFIXES: &[&str] = &["proxy-", "x-forwarded", "x-envoy-", "x-middleware-"];
+
+/// Parts of the names of further such headers.
+const OVERRIDE_PARTS: &[&str] = &[
+    "override",
+    "rewrite",
+    "original-ur",
+    "original-path",
+    "original-host",
+    "http-method",
+    "http-verb",
+    "http-url",
+    "request-ur",
+];
+
+/// Returns whether a guest may neither set nor read a header. The idempotency key is
+/// forbidden if the host sends it.
+pub(super) fn is_forbidden(name: &HeaderName, has_key: bool) -> bool {
+    // CGI and its successors do not tell an underscore (or dot) from a hyphen.
+    let plain: String = name.as_str().chars().map(hyphen).collect();
+    let is_key = has_key && plain == IDEMPOTENCY_KEY.as_str();
+    let is_length = plain == CONTENT_LENGTH.as_str() && *name != CONTENT_LENGTH;
+    is_key
+        || is_length
+        || HOST_HEADERS.iter().any(|ours| plain == ours.as_str())
+        || OVERRIDES.contains(&plain.as_str())
+        || OVERRIDE_PREFIXES.iter().any(|beginning| plain.starts_with(beginning))
+        || OVERRIDE_PARTS.iter().any(|part| plain.contains(part))
+}
+
+fn hyphen(letter: char) -> char {
+    if letter.is_ascii_alphanumeric() { letter } else { '-' }
+}
+
+/// Merges the guest's headers and the host's into those that are sent.
+///
+/// # Errors
+/// If there are too many headers, or if a guest's header is reserved for the host.
+pub(super) fn outgoing(
+    guest: HeaderMap,
+    host: HeaderValue,
+    idempotency_key: Option<HeaderValue>,
+) -> Result<HeaderMap, Error> {
+    if guest.len() > MAX_HEADERS {
+        return Err(Error::HttpRequestHeaderSectionSize(u32::try_from(guest.len()).ok()));
+    }
+    let is_ours = |name: &HeaderName| is_forbidden(name, idempotency_key.is_some());
+    if guest.keys().any(is_ours) {
+        return Err(Error::HttpRequestDenied);
+    }
+    let mut headers = HeaderMap::with_capacity(guest.len() + 3);
+    headers.insert(HOST, host);
+    // Connections are not reused, so the server need not wait for another request.
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    headers.extend(guest);
+    if let Some(key) = idempotency_key {
+        headers.insert(IDEMPOTENCY_KEY, key);
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn headers(names: &[&'static str]) -> HeaderMap {
+        let value = HeaderValue::from_static("x");
+        names.iter().map(|name| (name.parse().unwrap(), value.clone())).collect()
+    }
+
+    #[test]
+    fn oversized_headers_name_the_limit() {
+        assert!(
+            HEADERS_TOO_LARGE.contains(&format!(" {} KiB ", MAX_FIELDS_BYTES / 1024)),
+            "{HEADERS_TOO_LARGE}"
+        );
+    }
+
+    #[test]
+    fn host_headers_never_come_from_the_guest() {
+        let host = HeaderValue::from_static("a.example");
+        let key = HeaderValue::from_static("k/1");
+        let sent = outgoing(headers(&["accept", "x-a"]), host.clone(), Some(key.clone())).unwrap();
+        assert_eq!((sent.len(), &sent["host"], &sent["idempotency-key"]), (5, &host, &key));
+        assert!(outgoing(headers(&["idempotency-key"]), host.clone(), Some(key)).is_err());
+        assert!(outgoing(headers(&["idempotency-key"]), host.clone(), None).is_ok());
+        for name in [
+            "connection",
+            "transfer-encoding",
+            "upgrade",
+            "te",
+            "trailer",
+            "keep-alive",
+            "host",
+            "proxy-authorization",
+            "proxy-connection",
+            "proxy-anything",
+            "expect",
+            "http2-settings",
+            "transfer_encoding",
+            "content_length",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "method-override",
+            "x-override-method",
+            "x-http-verb",
+            "x-url",
+            "x-ms-original-url",
+            "x-request-url",
+            "_method",
+            "x-url-scheme",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded",
+            "x_forwarded_prefix",
+            "x.original.url",
+            "forwarded",
+            "x-real-ip",
+            "x-host",
+        ] {
+            assert!(outgoing(headers(&[name]), host.clone(), None).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn ordinary_headers_pass() {
+        let host = HeaderValue::from_static("a.example");
+        for name in [
+            "accept",
+            "authorization",
+            "content-length",
+            "cookie",
+            "if-match",
+            "referer",
+            "user-agent",
+            "x-api-key",
+            "x-request-id",
+            "x-correlation-id",
+            "origin",
+            "range",
+        ] {
+            assert!(outgoing(headers(&[name]), host.clone(), None).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn too_many_headers_are_refused() {
+        let many = |count: usize| {
+            (0..count)
+                .map(|n| (format!("x-{n}").parse().unwrap(), HeaderValue::from_static("x")))
+                .collect::<HeaderMap>()
+        };
+        let host = HeaderValue::from_static("a.example");
+        assert!(outgoing(many(MAX_HEADERS), host.clone(), None).is_ok());
+        assert!(outgoing(many(MAX_HEADERS + 1), host, None).is_err());
+    }
+}
