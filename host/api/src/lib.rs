@@ -3,28 +3,29 @@
 //! Not here: the operations themselves. A handler turns a request into a call of
 //! [`Host`] and the result into a body.
 
-mod answer;
-mod apart;
-mod body;
+mod middleware;
 mod connections;
-mod graphs;
-mod guard;
-mod operator;
-mod plugins;
+mod body;
+mod uploads;
+mod offload;
+mod answer;
+mod etag;
 mod problem;
+mod plugins;
+mod graphs;
 mod runs;
 mod states;
-mod tag;
-mod uploads;
+mod operator;
 
 use std::future::Future;
 
 use axum::extract::FromRequestParts;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router, middleware};
+use axum::{Json, Router};
 use exosphere_orchestrator::domain::ids::Name;
 use exosphere_orchestrator::{Host, Part};
 use serde::Deserialize;
@@ -77,7 +78,7 @@ impl From<ListPart> for Part {
 /// responses run apart from the threads that serve the other requests. Checks that
 /// apply to every request are not here: `connections` does them before routing.
 fn router(host: Host) -> Router {
-    let apart = middleware::from_fn_with_state(host.clone(), apart::at_work);
+    let offload = from_fn_with_state(host.clone(), offload::offload);
     let heavy = Router::new()
         .route("/plugins", post(plugins::push))
         .route("/plugins/{name}", get(plugins::show).post(plugins::check))
@@ -85,8 +86,8 @@ fn router(host: Host) -> Router {
         .route("/graphs/{name}/validate", post(graphs::validate))
         .route("/runs/{run}/states/{state}", get(states::show))
         .route_layer(axum::Extension(uploads::Uploads::default()))
-        .route_layer(apart.clone());
-    let start = middleware::from_fn_with_state(host.clone(), apart::start_at_work);
+        .route_layer(offload.clone());
+    let start = from_fn_with_state(host.clone(), offload::offload_long_start);
     let namespace = Router::new()
         .route("/plugins", get(plugins::list))
         .route("/graphs", get(graphs::list))
@@ -102,7 +103,7 @@ fn router(host: Host) -> Router {
         .merge(heavy);
     Router::new()
         .route("/health", get(health))
-        .nest("/v1/operator", operator::router().route_layer(apart))
+        .nest("/v1/operator", operator::router().route_layer(offload))
         .nest("/v1/namespaces/{namespace}", namespace)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

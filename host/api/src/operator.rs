@@ -17,8 +17,8 @@ use exosphere_orchestrator::{Host, NamespaceDetails, NamespaceSettings, PluginGr
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::etag::{expected, tagged};
 use crate::problem::Problem;
-use crate::tag::{expected, tagged};
 use crate::{ListPart, Path, Query, body};
 
 pub(crate) fn router() -> Router<Host> {

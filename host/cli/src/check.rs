@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use clap::Args;
 use exosphere_orchestrator::{Report, Violation};
 
-use crate::clean;
 use crate::database::DatabaseArgs;
 use crate::error::Error;
 use crate::output::Output;
+use crate::sanitize;
 
 /// Count again what a database promises, and report each row that breaks it.
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ fn line(violation: &Violation) -> String {
     let Violation { kind, row, message, run, .. } = violation;
     let run = run.as_ref().map_or_else(String::new, |run| format!(" (run {run})"));
     let (table, column) = (kind.table, kind.column);
-    clean::line(&format!("table {table}, column {column}, row {row}: {message}{run}"))
+    sanitize::line(&format!("table {table}, column {column}, row {row}: {message}{run}"))
 }
 
 fn violations(count: u64) -> String {

@@ -14,8 +14,8 @@ use reqwest::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
 use reqwest::{Method, StatusCode, Url, redirect};
 use serde::Serialize;
 
-use crate::clean;
 use crate::error::Error;
+use crate::sanitize;
 use crate::wire::Problem;
 
 /// Timeout for the connection to a host.
@@ -174,10 +174,10 @@ impl Call<'_> {
         let problem = Problem { status: status.as_u16(), ..problem };
         match status {
             StatusCode::SERVICE_UNAVAILABLE => {
-                Err(Error::Unavailable { problem, json: clean::json(&text) })
+                Err(Error::Unavailable { problem, json: sanitize::json(&text) })
             }
             _ if status.is_client_error() => {
-                Err(Error::Refused { problem, json: clean::json(&text) })
+                Err(Error::Refused { problem, json: sanitize::json(&text) })
             }
             _ => Err(Error::Internal(problem.to_string())),
         }
@@ -209,7 +209,7 @@ impl Answer {
 
     /// Returns the JSON as the host sent it, safe for a terminal.
     pub fn json(&self) -> String {
-        clean::json(&self.text)
+        sanitize::json(&self.text)
     }
 
     /// Parses the answer as a type of [`crate::wire`].

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::clean;
+use crate::sanitize;
 use crate::wire::Problem;
 
 /// The longest wait for standard error to accept an error message.
@@ -65,7 +65,7 @@ impl Error {
     /// must not keep a host from ending.
     pub fn report(&self) {
         // The message may come from a host.
-        let words = format!("error: {}\n", clean::lines(&self.to_string()));
+        let words = format!("error: {}\n", sanitize::lines(&self.to_string()));
         let (told, done) = mpsc::channel();
         let write = std::thread::Builder::new().spawn(move || {
             let _ = told.send(io::stderr().write_all(words.as_bytes()));

@@ -6,13 +6,13 @@
 
 mod args;
 mod error;
-mod clean;
-mod show;
+mod sanitize;
+mod format;
 mod wire;
 mod client;
 mod output;
 mod commands;
-mod process;
+mod hardening;
 mod database;
 mod log;
 mod admission;
@@ -28,12 +28,12 @@ use clap::Parser;
 use crate::args::{Args, Command};
 use crate::commands::Session;
 use crate::error::Error;
+use crate::hardening::MasterKey;
 use crate::output::Output;
-use crate::process::MasterKey;
 
 fn main() -> ExitCode {
     without_backtraces();
-    let master_key = process::take_master_key();
+    let master_key = hardening::take_master_key();
     let args = Args::parse();
     if let Command::Compile { limits } = args.command {
         return exosphere_orchestrator::compile(limits);

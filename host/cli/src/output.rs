@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::clean;
 use crate::client::Answer;
 use crate::error::Error;
+use crate::sanitize;
 
 /// The format of standard output: tables or JSON.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ impl Output {
                 let json = serde_json::to_string_pretty(report);
                 let json = json.map_err(|error| Error::Failed(error.to_string()))?;
                 // A database may contain untrusted text.
-                print(&clean::json(&json))
+                print(&sanitize::json(&json))
             }
             false => print(words),
         }

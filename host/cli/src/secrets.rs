@@ -7,11 +7,11 @@ use clap::{Args, Subcommand};
 use exosphere_orchestrator::{Rotated, Sealing, Unopened};
 use serde_json::json;
 
-use crate::clean;
 use crate::database::DatabaseArgs;
 use crate::error::Error;
+use crate::hardening::{KeyArgs, MasterKey};
 use crate::output::Output;
-use crate::process::{KeyArgs, MasterKey};
+use crate::sanitize;
 
 /// What is done.
 #[derive(Debug, Subcommand)]
@@ -101,7 +101,7 @@ fn in_words(done: &Rotated) -> String {
         text.push_str("finished a rotation that was interrupted\n");
     }
     for lost in &done.forgotten {
-        let _ = writeln!(text, "gave up: {}", clean::line(lost));
+        let _ = writeln!(text, "gave up: {}", sanitize::line(lost));
     }
     let count = match done.secrets {
         1 => "1 secret".to_owned(),

@@ -15,8 +15,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admission::Admission;
 use crate::connections::{Connections, raise_descriptors};
 use crate::error::Error;
+use crate::hardening::{self, KeyArgs, MasterKey};
 use crate::log;
-use crate::process::{self, KeyArgs, MasterKey};
 
 /// Run a host: accept plugins and graphs, and execute runs durably.
 #[derive(Debug, Args)]
@@ -112,11 +112,11 @@ fn network(text: &str) -> Result<IpNet, String> {
 /// Runs a host until it is told to stop.
 pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
     let start = |error: std::io::Error| Error::Start(error.to_string());
-    process::keep_files_private();
+    hardening::keep_files_private();
     let _log = log::begin(args.log_json).map_err(start)?;
     exosphere_allocator::give_back();
     if !args.allow_core_dumps {
-        process::keep_memory_private();
+        hardening::keep_memory_private();
     }
     let keys = args.key.keys(master_key)?;
     // Nodes, and other work on untrusted input, have threads of their own, so that

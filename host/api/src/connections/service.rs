@@ -20,7 +20,7 @@ use hyper_util::service::TowerToHyperService;
 use super::activity::Activity;
 use super::registry::Place;
 use crate::problem::Problem;
-use crate::{body, guard};
+use crate::{body, middleware};
 
 /// Seconds after which a caller may retry when the host is full (`Retry-After`).
 const AGAIN_AFTER_S: u64 = 1;
@@ -40,7 +40,7 @@ impl Front {
 
     /// Returns the problem for a request that is refused before routing.
     fn refusal(&self, request: &Request<Incoming>) -> Option<Problem> {
-        let refusal = guard::refusal(request.uri(), request.headers(), self.local);
+        let refusal = middleware::reject(request.uri(), request.headers(), self.local);
         let is_open = !self.is_reserved || is_urgent(request.method(), request.uri().path());
         refusal.or_else(|| (!is_open).then(full))
     }
@@ -65,7 +65,7 @@ impl Service<Request<Incoming>> for Front {
                 Ok(answer) => answer.await?,
                 Err(refusal) => refusal.into_response(),
             };
-            guard::mark(response.headers_mut());
+            middleware::add_security_headers(response.headers_mut());
             // After the refusal of a long body the connection cannot be reused: the
             // body may not have been read.
             if is_reserved || (is_long && response.status().is_client_error()) {

@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::format::{FormatFields, debug_fn};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::clean;
+use crate::sanitize;
 use lines::Lines;
 
 /// The log of a host. It is flushed on drop.
@@ -104,7 +104,7 @@ fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     let one = debug_fn(|writer, field, value| {
         let mut words = String::new();
         write!(words, "{value:?}")?;
-        let words = clean::line(&words);
+        let words = sanitize::line(&words);
         match field.name() {
             "message" => write!(writer, "{words}"),
             name => write!(writer, "{name}={words}"),
@@ -119,7 +119,7 @@ struct Json<W>(W);
 
 impl<W: Write> Write for Json<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        self.0.write_all(clean::json(&String::from_utf8_lossy(event)).as_bytes())?;
+        self.0.write_all(sanitize::json(&String::from_utf8_lossy(event)).as_bytes())?;
         Ok(event.len())
     }
 

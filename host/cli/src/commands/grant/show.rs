@@ -7,7 +7,7 @@ use reqwest::Method;
 use crate::client::Answer;
 use crate::commands::Session;
 use crate::error::Error;
-use crate::show::{cell, table};
+use crate::format::{cell, table};
 use crate::wire::PluginGrants;
 
 /// Show what a plugin is granted

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
-use crate::clean;
 use crate::client::Answer;
 use crate::commands::{Session, name_of, read_file};
 use crate::error::Error;
-use crate::show::{cell, digest, table};
+use crate::format::{cell, digest, table};
+use crate::sanitize;
 use crate::wire::Applied;
 
 /// Apply a graph: its template becomes the newest revision
@@ -53,7 +53,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
     });
     Ok(format!(
         "{} {word}, revision {}\n\n{}",
-        clean::line(&graph.name),
+        sanitize::line(&graph.name),
         graph.revision,
         table(["IDENTIFIER", "NODE", "PLUGIN", "DIGEST"], nodes)
     ))

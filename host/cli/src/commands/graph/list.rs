@@ -5,7 +5,7 @@ use reqwest::Method;
 use crate::client::Answer;
 use crate::commands::{Session, pages};
 use crate::error::Error;
-use crate::show::{cell, table, utc};
+use crate::format::{cell, table, utc};
 use crate::wire::Graphs;
 
 /// List the graphs of the namespace, each at its newest revision

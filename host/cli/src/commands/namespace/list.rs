@@ -3,7 +3,7 @@
 use crate::client::Answer;
 use crate::commands::{Session, pages};
 use crate::error::Error;
-use crate::show::{cell, maybe, table};
+use crate::format::{cell, maybe, table};
 use crate::wire::Namespaces;
 
 /// List the namespaces, with what was set for them

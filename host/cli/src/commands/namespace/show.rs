@@ -6,7 +6,7 @@ use reqwest::Method;
 use crate::client::Answer;
 use crate::commands::Session;
 use crate::error::Error;
-use crate::show::{cell, table};
+use crate::format::{cell, table};
 use crate::wire::Namespace;
 
 /// Show the namespace: its share of the host, and every limit that counts in it

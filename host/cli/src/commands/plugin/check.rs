@@ -8,7 +8,7 @@ use super::upload::{remarks, upload};
 use crate::client::Answer;
 use crate::commands::{Session, name_of, plugin::inspect};
 use crate::error::Error;
-use crate::show::{bytes, cell, table, took};
+use crate::format::{bytes, cell, table, took};
 use crate::wire::Checked;
 
 /// Ask a host whether it would take a plugin, without storing it

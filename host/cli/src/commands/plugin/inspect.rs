@@ -3,11 +3,11 @@
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
-use crate::clean;
 use crate::client::Answer;
 use crate::commands::Session;
 use crate::error::Error;
-use crate::show::{bytes, cell, maybe, table, utc};
+use crate::format::{bytes, cell, maybe, table, utc};
+use crate::sanitize;
 use crate::wire::{NodeKind, Plugin};
 
 /// Show one plugin: its nodes, with the schemas of their inputs and outputs
@@ -62,11 +62,11 @@ pub fn nodes(nodes: &[NodeKind]) -> String {
 pub fn imports(imports: &[String]) -> String {
     match imports.is_empty() {
         true => String::new(),
-        false => format!("\n\nimports: {}", clean::line(&imports.join(", "))),
+        false => format!("\n\nimports: {}", sanitize::line(&imports.join(", "))),
     }
 }
 
 fn schemas(node: &NodeKind) -> String {
     let NodeKind { name, inputs, outputs, .. } = node;
-    clean::lines(&format!("{name} inputs: {inputs:#}\n{name} outputs: {outputs:#}"))
+    sanitize::lines(&format!("{name} inputs: {inputs:#}\n{name} outputs: {outputs:#}"))
 }

@@ -5,7 +5,7 @@ use reqwest::Method;
 use crate::client::Answer;
 use crate::commands::{Session, pages};
 use crate::error::Error;
-use crate::show::{bytes, cell, digest, maybe, table, utc};
+use crate::format::{bytes, cell, digest, maybe, table, utc};
 use crate::wire::Plugins;
 
 /// List the plugins of the namespace

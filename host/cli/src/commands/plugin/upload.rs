@@ -6,10 +6,10 @@ use std::path::Path;
 
 use reqwest::Method;
 
-use crate::clean;
 use crate::client::Answer;
 use crate::commands::{Session, cannot_read};
 use crate::error::Error;
+use crate::sanitize;
 use crate::wire::{Capability, Parts};
 
 /// The default size limit of a plugin on a host, in bytes.
@@ -58,5 +58,5 @@ pub fn remarks(Parts { warnings, capabilities, .. }: &Parts) -> String {
     for warning in warnings {
         text.push_str(&format!("\n\nwarning: {warning}"));
     }
-    clean::lines(&text)
+    sanitize::lines(&text)
 }

@@ -8,8 +8,8 @@ use reqwest::Method;
 
 use crate::client::Answer;
 use crate::commands::Session;
-use crate::commands::run::place::Place;
 use crate::commands::run::show;
+use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
 use crate::wire::Redriven;
 
@@ -17,7 +17,7 @@ use crate::wire::Redriven;
 #[derive(Debug, clap::Args)]
 pub struct Control {
     /// The run
-    run: Place,
+    run: StateRef,
 }
 
 impl Control {

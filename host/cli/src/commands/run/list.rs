@@ -3,12 +3,12 @@
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
-use crate::clean;
 use crate::client::Answer;
 use crate::commands::Session;
 use crate::commands::run::upper;
 use crate::error::Error;
-use crate::show::{cell, maybe, table, took, utc};
+use crate::format::{cell, maybe, table, took, utc};
+use crate::sanitize;
 use crate::wire::Runs;
 
 /// List runs, the newest first
@@ -55,7 +55,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
     });
     let mut text = table(["RUN", "GRAPH", "STATUS", "STATES", "FAILED", "STARTED", "TOOK"], rows);
     if let Some(next) = page.next {
-        text.push_str(&format!("\n\nmore: --before {}", clean::line(&next.to_string())));
+        text.push_str(&format!("\n\nmore: --before {}", sanitize::line(&next.to_string())));
     }
     Ok(text)
 }

@@ -1,9 +1,9 @@
 //! `exosphere run`: start runs, follow them, look at them and mend them.
 
 mod control;
-mod given;
+mod inputs;
 mod list;
-mod place;
+mod state_ref;
 mod retry;
 mod show;
 mod start;

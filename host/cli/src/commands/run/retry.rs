@@ -3,8 +3,8 @@
 use reqwest::Method;
 
 use crate::commands::Session;
-use crate::commands::run::place::Place;
 use crate::commands::run::show;
+use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
 
 /// Run a failed (ERRORED) state again, and with it heal its run
@@ -14,7 +14,7 @@ use crate::error::Error;
 #[derive(Debug, clap::Args)]
 pub struct Retry {
     /// The run, or the state as RUN/STATE
-    run: Place,
+    run: StateRef,
     /// The number of the state
     state: Option<u64>,
 }

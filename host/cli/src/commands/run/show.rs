@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use reqwest::Method;
 
-use crate::clean;
 use crate::client::Answer;
 use crate::commands::Session;
-use crate::commands::run::place::Place;
+use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
-use crate::show::{bytes, cell, maybe, table, took, utc};
+use crate::format::{bytes, cell, maybe, table, took, utc};
+use crate::sanitize;
 use crate::wire::{Attempt, Failure, Run, State, Usage};
 
 /// Show how a run stands, or one of its states with its attempts and logs
@@ -21,7 +21,7 @@ Examples:
   exosphere run show 0195b7f0-0000-7000-8000-000000000001/7 --json")]
 pub struct Show {
     /// The run, or a state of it as RUN/STATE
-    run: Place,
+    run: StateRef,
     /// The number of a state
     state: Option<u64>,
 }
@@ -153,7 +153,7 @@ fn words(failure: &Failure) -> String {
 
 /// Appends a heading and its indented body.
 fn section(text: &mut String, heading: &str, body: &str) {
-    let body = clean::lines(body).replace('\n', "\n  ");
+    let body = sanitize::lines(body).replace('\n', "\n  ");
     let _ = write!(text, "\n\n{heading}\n  {body}");
 }
 

@@ -9,12 +9,12 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::clean;
 use crate::client::Answer;
 use crate::commands::Session;
-use crate::commands::run::given::{Input, StoreValue};
+use crate::commands::run::inputs::{Input, StoreValue};
 use crate::commands::run::watch;
 use crate::error::Error;
+use crate::sanitize;
 use crate::wire::{Begun, Run};
 
 /// Start a run of a graph, at its newest revision
@@ -146,7 +146,7 @@ const STARTED_BEFORE: &str =
     "started before: the run is the one that this idempotency key has begun";
 
 fn show(answer: &Answer, is_known: bool) -> Result<String, Error> {
-    let run = clean::line(&answer.read::<Run>()?.run);
+    let run = sanitize::line(&answer.read::<Run>()?.run);
     let known = if is_known { format!("\n{STARTED_BEFORE}") } else { String::new() };
     Ok(format!("{run}{known}\nfollow it with: exosphere run watch {run}"))
 }
@@ -184,7 +184,7 @@ fn begin(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Result<Sent, Er
         }
         eprintln!(
             "{}\nrepeating it with the same idempotency key",
-            clean::lines(&error.to_string())
+            sanitize::lines(&error.to_string())
         );
         is_first = false;
         thread::sleep(pause);

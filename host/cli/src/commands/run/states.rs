@@ -3,13 +3,13 @@
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
-use crate::clean;
 use crate::client::Answer;
 use crate::commands::Session;
-use crate::commands::run::place::Place;
+use crate::commands::run::state_ref::StateRef;
 use crate::commands::run::upper;
 use crate::error::Error;
-use crate::show::{cell, maybe, table, took};
+use crate::format::{cell, maybe, table, took};
+use crate::sanitize;
 use crate::wire;
 
 /// List the states of a run
@@ -20,7 +20,7 @@ Examples:
   exosphere run states RUN --identifier merger --json")]
 pub struct States {
     /// The run
-    run: Place,
+    run: StateRef,
     /// Only states of this node of the graph
     #[arg(long, value_name = "NAME")]
     identifier: Option<Name>,
@@ -71,7 +71,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
         rows,
     );
     if let Some(next) = page.next {
-        text.push_str(&format!("\n\nmore: --after {}", clean::line(&next.to_string())));
+        text.push_str(&format!("\n\nmore: --after {}", sanitize::line(&next.to_string())));
     }
     Ok(text)
 }

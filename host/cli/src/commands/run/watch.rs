@@ -13,8 +13,8 @@ use reqwest::Method;
 
 use crate::client::Answer;
 use crate::commands::Session;
-use crate::commands::run::place::Place;
 use crate::commands::run::show;
+use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
 use crate::wire::{Run, Status};
 
@@ -38,7 +38,7 @@ const BETWEEN_ABSENT: Duration = Duration::from_millis(500);
 Exit codes: 0 if the run ended SUCCESS, 4 if FAILED, 5 if CANCELLED.")]
 pub struct Watch {
     /// The run
-    run: Place,
+    run: StateRef,
 }
 
 impl Watch {

@@ -14,7 +14,7 @@ use crate::problem::Problem;
 
 /// Runs a handler on the work runtime. If the caller disconnects, the handler is
 /// aborted.
-pub(crate) async fn at_work(State(host): State<Host>, request: Request, next: Next) -> Response {
+pub(crate) async fn offload(State(host): State<Host>, request: Request, next: Next) -> Response {
     let mut task = Task(host.work().spawn(next.run(request)));
     match (&mut task.0).await {
         Ok(response) => response,
@@ -28,7 +28,7 @@ pub(crate) async fn at_work(State(host): State<Host>, request: Request, next: Ne
 
 /// Runs a start on the work runtime, unless its body is short: two changes of thread
 /// would cost more than that. (Slow checks have threads of their own.)
-pub(crate) async fn start_at_work(
+pub(crate) async fn offload_long_start(
     State(host): State<Host>,
     request: Request,
     next: Next,
@@ -36,7 +36,7 @@ pub(crate) async fn start_at_work(
     if announced(request.headers()).is_some_and(|bytes| bytes <= SHORT_BYTES) {
         next.run(request).await
     } else {
-        at_work(State(host), request, next).await
+        offload(State(host), request, next).await
     }
 }
 

@@ -10,7 +10,7 @@ use crate::problem::Problem;
 
 /// Default headers of every response: no sniffing of its type, no caching, no scripts
 /// and no resources.
-const HEADERS: [(HeaderName, HeaderValue); 3] = [
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (
@@ -20,8 +20,8 @@ const HEADERS: [(HeaderName, HeaderValue); 3] = [
 ];
 
 /// Adds the default headers to a response.
-pub(crate) fn mark(headers: &mut HeaderMap) {
-    for (name, value) in HEADERS {
+pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
+    for (name, value) in SECURITY_HEADERS {
         headers.entry(name).or_insert(value);
     }
 }
@@ -30,23 +30,23 @@ pub(crate) fn mark(headers: &mut HeaderMap) {
 /// authorizes by the path as written. Also refuses a request that does not name its
 /// host exactly once, and a request from a page of another site. If the host listens on
 /// the loopback only (`local`), it refuses other DNS names that point there.
-pub(crate) fn refusal(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
-    if hides_its_place(uri.path()) {
+pub(crate) fn reject(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
+    if has_encoded_namespace(uri.path()) {
         let words = "a namespace, and what stands before it in the path, is written without \
                      percent-encoding";
         return Some(Problem::new(StatusCode::BAD_REQUEST, "bad-path", words));
     }
-    foreign(uri, headers, local)
+    reject_cross_site(uri, headers, local)
 }
 
 /// Tells whether a leading `/v1/namespaces/NAME` or `/v1/operator/namespaces/NAME` is
 /// percent-encoded.
-fn hides_its_place(path: &str) -> bool {
+fn has_encoded_namespace(path: &str) -> bool {
     let place = if path.starts_with("/v1/operator/") { 4 } else { 3 };
     path.split('/').skip(1).take(place).any(|segment| segment.contains('%'))
 }
 
-fn foreign(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
+fn reject_cross_site(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
     let Some(authority) = authority(uri, headers) else {
         let words = "a request names its host once, in the header `Host` as HTTP/1.1 has it, and \
                      nowhere another one";
@@ -131,7 +131,7 @@ mod tests {
         for (name, value) in given {
             headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let problem = refusal(&uri.parse().unwrap(), &headers, local)?;
+        let problem = reject(&uri.parse().unwrap(), &headers, local)?;
         Some(problem.into_response().status().as_u16())
     }
 
@@ -173,13 +173,13 @@ mod tests {
     #[test]
     fn whose_a_path_is_stands_there_as_it_is() {
         for path in ["/v1/namespaces/%64efault/runs", "/v1/%6fperator/namespaces", "/%761/x"] {
-            assert!(hides_its_place(path), "{path}");
+            assert!(has_encoded_namespace(path), "{path}");
         }
-        assert!(hides_its_place("/v1/operator/namespaces/%64efault"));
+        assert!(has_encoded_namespace("/v1/operator/namespaces/%64efault"));
         for path in
             ["/health", "/v1/namespaces/a/graphs/%67", "/v1/operator/namespaces/a/grants/%67"]
         {
-            assert!(!hides_its_place(path), "{path}");
+            assert!(!has_encoded_namespace(path), "{path}");
         }
     }
 

@@ -1,9 +1,9 @@
 //! Formats values as words and tables for people. Every text from a host goes through
-//! [`cell`] or [`crate::clean`].
+//! [`cell`] or [`crate::sanitize`].
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 
-use crate::clean;
+use crate::sanitize;
 
 /// Returns a table without lines, at most as wide as the terminal.
 pub fn table<const N: usize>(
@@ -24,7 +24,7 @@ pub fn table<const N: usize>(
 
 /// Returns a table cell with sanitized text.
 pub fn cell(text: impl ToString) -> Cell {
-    Cell::new(clean::line(&text.to_string()))
+    Cell::new(sanitize::line(&text.to_string()))
 }
 
 /// Returns a table cell that shows a missing or an empty text as a dash.

@@ -9,12 +9,12 @@ use crate::error::Error;
 
 /// A run, and a state of it if the argument names one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct StateRef {
     pub run: RunId,
     state: Option<u64>,
 }
 
-impl Place {
+impl StateRef {
     /// Returns the state, named after the run or by an argument of its own.
     pub fn state(self, argument: Option<u64>) -> Result<Option<u64>, Error> {
         match (self.state, argument) {
@@ -26,7 +26,7 @@ impl Place {
     }
 }
 
-impl FromStr for Place {
+impl FromStr for StateRef {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -39,7 +39,7 @@ impl FromStr for Place {
         })?;
         let state = state.map(str::parse).transpose();
         let state = state.map_err(|_| "behind the run comes the number of a state".to_owned())?;
-        Ok(Place { run: RunId(run), state })
+        Ok(StateRef { run: RunId(run), state })
     }
 }
 
@@ -51,8 +51,8 @@ mod tests {
 
     #[test]
     fn a_state_may_follow_its_run() {
-        let bare: Place = RUN.parse().unwrap();
-        let with: Place = format!("{RUN}/7").parse().unwrap();
+        let bare: StateRef = RUN.parse().unwrap();
+        let with: StateRef = format!("{RUN}/7").parse().unwrap();
         assert_eq!(bare.run, with.run);
         assert_eq!(bare.state(None).unwrap(), None);
         assert_eq!(bare.state(Some(3)).unwrap(), Some(3));
@@ -65,7 +65,7 @@ mod tests {
     fn nothing_else_is_a_place() {
         for text in ["", "7", "..", &format!("{RUN}/"), &format!("{RUN}/-1"), &format!("{RUN}/1/2")]
         {
-            assert!(text.parse::<Place>().is_err(), "{text}");
+            assert!(text.parse::<StateRef>().is_err(), "{text}");
         }
     }
 }
