@@ -1,16 +1,24 @@
 //! The HTTP API of a host: JSON in, JSON out, errors as problem details (RFC 9457).
 //!
-//! Not here: the operations themselves. A handler turns a request into a call of
-//! [`Host`] and the result into a body.
+//! A request meets the parts in the order in which they are listed: checks before routing
+//! (`middleware`), its connection, its body (`body`, `uploads`), the runtime that handles
+//! it (`offload`), and then a handler, in the module of its noun. A handler turns a request
+//! into a call of [`Host`] and the result into an answer (`views`, `answer`).
+//!
+//! Not here: the operations themselves, and the types of requests and answers
+//! (`exosphere-api-types`).
 
 mod middleware;
 mod connections;
 mod body;
 mod uploads;
 mod offload;
+mod lists;
 mod answer;
+mod views;
 mod etag;
 mod problem;
+mod sync;
 mod plugins;
 mod graphs;
 mod runs;
@@ -19,20 +27,20 @@ mod operator;
 
 use std::future::Future;
 
+use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
-use exosphere_orchestrator::domain::ids::Name;
-use exosphere_orchestrator::{Host, Part};
-use serde::Deserialize;
-use serde_json::json;
+use exosphere_api_types::Health;
+use exosphere_orchestrator::Host;
 use tokio::net::TcpListener;
 
 pub use connections::ConnectionLimits;
+
+use answer::Answer;
 use problem::Problem;
 
 /// Path parameters. A mismatch is answered with a problem instead of plain text.
@@ -54,23 +62,6 @@ impl From<PathRejection> for Problem {
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
         Problem::new(StatusCode::BAD_REQUEST, "bad-query", rejection.body_text())
-    }
-}
-
-/// The query parameters of a list in the order of names.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListPart {
-    after: Option<Name>,
-    limit: Option<u32>,
-}
-
-/// The number of items per page, unless the caller asks for fewer.
-const LIST_PAGE: u32 = 1000;
-
-impl From<ListPart> for Part {
-    fn from(ListPart { after, limit }: ListPart) -> Self {
-        Part { after, most: limit.unwrap_or(LIST_PAGE).clamp(1, LIST_PAGE) }
     }
 }
 
@@ -123,24 +114,25 @@ pub async fn serve(
 }
 
 async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Response {
-    let version = env!("CARGO_PKG_VERSION");
     match host.health() {
-        Ok(()) => {
-            let body = json!({"status": "ok", "version": version, "holding": host.holding()});
-            Json(body).into_response()
-        }
+        Ok(()) => Answer(Health {
+            status: "ok".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            holding: host.holding(),
+        })
+        .into_response(),
         Err(_) => {
-            let words = "the database is unavailable; the host's log has the reason";
+            let words = "the database is unavailable: the host's log has the reason";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", words).into_response()
         }
     }
 }
 
 async fn no_route() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no-such-route", "there is nothing at this path")
+    Problem::new(StatusCode::NOT_FOUND, "no-such-route", "no route has this path")
 }
 
 async fn no_method() -> Problem {
-    let words = "this path does not take that method";
+    let words = "this path does not support the method";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no-such-method", words)
 }
