@@ -89,7 +89,7 @@ fn run_json(status: &str, version: u32) -> String {
 }
 
 #[test]
-fn json_is_the_hosts_own_and_nothing_else() {
+fn json_output_is_the_answer_unchanged() {
     let body = r#"{"plugins": [ ], "later": 12345678901234567890.5}"#;
     let host = Canned::new(&[(200, body)]);
     let output = host.run("plugin list --json");
@@ -100,7 +100,7 @@ fn json_is_the_hosts_own_and_nothing_else() {
 }
 
 #[test]
-fn a_refusal_lists_every_mistake_and_exits_1() {
+fn refusals_list_every_mistake() {
     let problem = r#"{"title":"Invalid graph","status":422,"detail":"2 mistakes",
         "errors":[{"path":"$.nodes[0]","message":"no\u001b[2J"},{"path":"$.x","message":"unknown"}]}"#;
     let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
@@ -121,7 +121,7 @@ fn a_refusal_lists_every_mistake_and_exits_1() {
 }
 
 #[test]
-fn each_way_to_fail_has_its_code() {
+fn each_failure_has_its_exit_code() {
     for (status, body, code) in [
         (404, r#"{"detail":"no such plugin"}"#, 1),
         (413, "", 1),
@@ -159,7 +159,7 @@ fn each_way_to_fail_has_its_code() {
 }
 
 #[test]
-fn watching_ends_as_the_run_does() {
+fn watch_exits_by_the_runs_status() {
     for (status, code) in [("SUCCESS", 0), ("FAILED", 4), ("CANCELLED", 5)] {
         let (running, ended) = (run_json("RUNNING", 3), run_json(status, 4));
         let host = Canned::new(&[(201, &running), (200, &running), (200, &ended)]);
@@ -185,7 +185,7 @@ fn watching_ends_as_the_run_does() {
 }
 
 #[test]
-fn a_start_is_repeated_with_its_key() {
+fn starts_are_repeated_with_their_key() {
     let unavailable = r#"{"detail":"not started: the database is away","reason":"not-done"}"#;
     // A generated key belongs to this command, so any of its tries may have started the
     // run.
@@ -206,7 +206,7 @@ fn a_start_is_repeated_with_its_key() {
 }
 
 #[test]
-fn a_host_that_is_restarted_is_waited_for() {
+fn watch_waits_for_a_restarted_host() {
     let (running, ended) = (run_json("RUNNING", 3), run_json("SUCCESS", 4));
     let first = Canned::new(&[(200, &running)]);
     let url = first.url.clone();
@@ -224,11 +224,11 @@ fn a_host_that_is_restarted_is_waited_for() {
 }
 
 #[test]
-fn an_upload_is_sent_as_it_is() {
+fn uploads_are_sent_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("greet.wasm");
     fs::write(&file, "\0asm...").unwrap();
-    let plugin = r#"{"name":"greet","version":null,"digest":"ab","size":7,"uploaded_at":0,
+    let plugin = r#"{"name":"greet","version":"","digest":"ab","size":7,"uploaded_at":0,
         "nodes":[{"name":"hello","description":"Says hello.","inputs":{},"outputs":{},"secrets":[]}],
         "compile_ms":3,"imports":["exosphere:node/log@0.1.0"]}"#;
     let host = Canned::new(&[(201, plugin)]);
@@ -240,7 +240,7 @@ fn an_upload_is_sent_as_it_is() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let rows = r#"{"name":"n","digest":"d","size":1,"uploaded_at":0},"#.repeat(20_000);
     let body = format!(r#"{{"plugins":[{}]}}"#, rows.trim_end_matches(','));
     let host = Canned::new(&[(200, &body)]);

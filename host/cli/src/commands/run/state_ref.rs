@@ -15,11 +15,11 @@ pub struct StateRef {
 }
 
 impl StateRef {
-    /// Returns the state, named after the run or by an argument of its own.
+    /// Returns the state, given after the run or as an argument of its own.
     pub fn state(self, argument: Option<u64>) -> Result<Option<u64>, Error> {
         match (self.state, argument) {
             (Some(one), Some(other)) if one != other => {
-                Err(Error::Usage(format!("which state: {one} or {other}?")))
+                Err(Error::Usage(format!("two states are given, {one} and {other}; give one")))
             }
             (one, other) => Ok(one.or(other)),
         }
@@ -35,10 +35,11 @@ impl FromStr for StateRef {
             None => (text, None),
         };
         let run = Uuid::parse_str(run).map_err(|_| {
-            "a run is named by its id, a UUID; `exosphere run list` shows them".to_owned()
+            "not a valid run: give its id, a UUID; list them with `exosphere run list`".to_owned()
         })?;
         let state = state.map(str::parse).transpose();
-        let state = state.map_err(|_| "behind the run comes the number of a state".to_owned())?;
+        let state = state
+            .map_err(|_| "not a valid state: give its number after the run, as RUN/7".to_owned())?;
         Ok(StateRef { run: RunId(run), state })
     }
 }
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_a_place() {
+    fn malformed_references_are_refused() {
         for text in ["", "7", "..", &format!("{RUN}/"), &format!("{RUN}/-1"), &format!("{RUN}/1/2")]
         {
             assert!(text.parse::<StateRef>().is_err(), "{text}");
