@@ -19,7 +19,7 @@ pub(crate) async fn offload(State(host): State<Host>, request: Request, next: Ne
     match (&mut task.0).await {
         Ok(response) => response,
         Err(error) => {
-            tracing::error!(%error, "a handler panicked or was aborted; its request is answered with an internal error");
+            tracing::error!(%error, "a handler panicked; its request is answered with an internal error");
             let words = "internal error: the host's log has the reason";
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", words).into_response()
         }

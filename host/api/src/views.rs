@@ -221,13 +221,14 @@ mod tests {
     use exosphere_orchestrator::domain::failure::FailureKind;
     use exosphere_orchestrator::domain::graph::sketch::Sketch;
     use exosphere_orchestrator::domain::ids::{NodeIx, RunKey, StateId};
-    use exosphere_orchestrator::domain::json::read_stored;
+    use exosphere_orchestrator::domain::json::{from_value, read_stored};
     use exosphere_orchestrator::domain::limits;
     use exosphere_orchestrator::domain::path::Path;
     use exosphere_orchestrator::domain::state::{RunStatus, Status};
     use serde_json::json;
 
     use super::*;
+    use crate::problem::Problem;
 
     const RUN: &str = "0195b7f0-0000-7000-8000-000000000001";
 
@@ -375,5 +376,23 @@ mod tests {
             {"secret": "web", "needs": "secrets", "granted": false, "grant": "grant"},
         ]);
         assert_eq!(written(&capabilities(asked.collect())), expected);
+    }
+
+    #[test]
+    fn problems_have_the_documented_shape() {
+        let item = |path: &str| host::domain::graph::Problem {
+            path: path.to_owned(),
+            message: "m".to_owned(),
+        };
+        let what = "the graph g".to_owned();
+        for error in [
+            host::Error::Invalid { what, problems: vec![item("$.a"), item("$.b")] },
+            host::Error::Description { problems: vec![item("$")] },
+            host::Error::Unavailable,
+        ] {
+            let sent = serde_json::to_value(Problem::from(error)).unwrap();
+            let read: exosphere_api_types::Problem = from_value(sent.clone()).unwrap();
+            assert_eq!(serde_json::to_value(read).unwrap(), sent);
+        }
     }
 }

@@ -56,7 +56,8 @@ fn in_words(report: &Report) -> String {
     let checked = &report.checked;
     let _ = writeln!(
         text,
-        "checked {} runs with {} states ({} unites, {} outputs, {} attempts, {} store entries) of {} graph revisions: {}",
+        "checked {} runs with {} states ({} unites, {} outputs, {} attempts, {} store entries) of \
+         {} graph revisions: {}",
         checked.runs,
         checked.states,
         checked.unites,

@@ -159,7 +159,11 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
     })?;
     let address = listener.local_addr().map_err(|error| start(&error))?;
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "the API listens beyond the loopback and has no access control; put a proxy with access control in front of it");
+        tracing::warn!(
+            %address,
+            "the API listens beyond the loopback and has no access control; put a proxy that has \
+             it in front"
+        );
     }
     let host = Host::start(Config {
         database: args.database,

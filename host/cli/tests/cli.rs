@@ -173,10 +173,11 @@ fn watch_exits_by_the_runs_status() {
         let (key, rest) = key.split_once(r#"","#).unwrap();
         assert_eq!(key.len(), 36);
         requests[0] = format!("{start}{rest}");
+        let body = r#"{"inputs":{"n":3,"who":"Ada"},"store":{"k":"1"}}"#;
         assert_eq!(
             requests,
             [
-                r#"POST /v1/namespaces/default/graphs/g/runs {"inputs":{"n":3,"who":"Ada"},"store":{"k":"1"}}"#.to_owned(),
+                format!("POST /v1/namespaces/default/graphs/g/runs {body}"),
                 format!("GET /v1/namespaces/default/runs/{RUN}"),
                 format!("GET /v1/namespaces/default/runs/{RUN}?after=3&wait_ms=20000"),
             ]
