@@ -1,5 +1,5 @@
-//! Responses that may be large: assembled from JSON texts without parsing them again,
-//! and holding their memory permit until they have been sent. Not here: their content.
+//! Responses with a JSON body. One that is large holds its memory permit until it has
+//! been sent. Not here: the content of the body (`views`).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,62 +7,55 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use exosphere_api_types::to_text;
 use exosphere_orchestrator::AnswerPermit;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use serde_json::Value;
+use serde::Serialize;
 
-/// Returns the JSON text of an object, with `texts` as further members that are JSON
-/// text already. Parsing and writing those again would take many times their length in
-/// memory.
-pub(crate) fn with_texts(object: &Value, texts: &[(&str, &str)]) -> String {
-    let mut json = object.to_string();
-    json.reserve(texts.iter().map(|(name, text)| name.len() + text.len() + 8).sum());
-    json.pop();
-    for (name, text) in texts {
-        if !json.ends_with('{') {
-            json.push(',');
-        }
-        json.push('"');
-        json.push_str(name);
-        json.push_str("\":");
-        json.push_str(text);
+use crate::problem::{Kind, Problem};
+
+/// The bytes of memory with which the text of a response begins.
+const SHORT_BYTES: usize = 1024;
+
+/// An answer as a JSON response.
+pub(crate) struct Answer<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Answer<T> {
+    fn into_response(self) -> Response {
+        large(&self.0, 0, None)
     }
-    json.push('}');
-    json
 }
 
-/// Returns the JSON text of a list of JSON texts.
-pub(crate) fn list<T: AsRef<str>>(texts: &[T]) -> String {
-    let bytes: usize = texts.iter().map(|text| text.as_ref().len() + 1).sum();
-    let mut json = String::with_capacity(bytes + 2);
-    json.push('[');
-    for (at, text) in texts.iter().enumerate() {
-        if at > 0 {
-            json.push(',');
+/// Returns an answer with texts of `bytes` bytes as a JSON response. It releases its
+/// memory permit, if it has one, after it has been sent.
+pub(crate) fn large(
+    answer: &impl Serialize,
+    bytes: usize,
+    permit: Option<AnswerPermit>,
+) -> Response {
+    let text = match to_text(answer, SHORT_BYTES.saturating_add(bytes)) {
+        Ok(text) => text,
+        Err(error) => {
+            tracing::error!(%error, "cannot write an answer as JSON");
+            let words =
+                "internal error: the answer cannot be written; the host's log has the reason";
+            return Problem::new(Kind::Internal, words).into_response();
         }
-        json.push_str(text.as_ref());
-    }
-    json.push(']');
-    json
-}
-
-/// Returns a JSON response. It releases its memory permit, if it has one, after it has
-/// been sent.
-pub(crate) fn json(text: String, place: Option<AnswerPermit>) -> Response {
-    let body = match place {
+    };
+    let body = match permit {
         None => Body::from(text),
-        Some(place) => Body::new(Held { body: Body::from(text), _place: place }),
+        Some(permit) => Body::new(PermittedBody { body: Body::from(text), _permit: permit }),
     };
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// A body with its memory permit.
-struct Held {
+struct PermittedBody {
     body: Body,
-    _place: AnswerPermit,
+    _permit: AnswerPermit,
 }
 
-impl HttpBody for Held {
+impl HttpBody for PermittedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -79,21 +72,5 @@ impl HttpBody for Held {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn texts_are_members_as_they_are() {
-        let texts = [("big", "18446744073709551615"), ("list", &*list(&["{\"a\":1}", "2"]))];
-        let made = with_texts(&json!({"a": "x"}), &texts);
-        assert_eq!(made, r#"{"a":"x","big":18446744073709551615,"list":[{"a":1},2]}"#);
-        assert_eq!(with_texts(&json!({}), &[("a", "null")]), r#"{"a":null}"#);
-        assert_eq!(list::<&str>(&[]), "[]");
     }
 }

@@ -1,45 +1,28 @@
 //! `/graphs`: apply, validate, list, show.
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use exosphere_api_types::{GraphApplied, GraphList, GraphValid, ListQuery};
+use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::ids::Name;
-use exosphere_orchestrator::{GraphEntry, Host};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::answer::{self, Answer};
 use crate::problem::Problem;
-use crate::{ListPart, Path, Query, answer, body};
+use crate::{Path, Query, body, lists, views};
 
 pub(crate) async fn apply(
     State(host): State<Host>,
     Path((namespace, name)): Path<(Name, Name)>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Problem> {
-    let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
+) -> Result<Answer<GraphApplied>, Problem> {
+    let read = body::json(&host, &namespace, &headers, body, body::MAX_GRAPH_BYTES).await?;
     let template = Value::Object(read.value);
     let applied = host.apply_graph(&namespace, &name, template, read.turn).await?;
-    let nodes: Vec<Value> = applied
-        .graph
-        .nodes()
-        .map(|(_, node)| {
-            json!({
-                "identifier": node.identifier,
-                "node_name": node.node_name,
-                "plugin": node.plugin,
-                "digest": node.digest,
-            })
-        })
-        .collect();
-    Ok(Json(json!({
-        "name": applied.name,
-        "revision": applied.revision,
-        "digest": applied.digest,
-        "changed": applied.changed,
-        "nodes": nodes,
-    })))
+    Ok(Answer(views::graph_applied(applied)))
 }
 
 pub(crate) async fn validate(
@@ -47,42 +30,28 @@ pub(crate) async fn validate(
     Path((namespace, name)): Path<(Name, Name)>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, Problem> {
-    let read = body::json(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
+) -> Result<Answer<GraphValid>, Problem> {
+    let read = body::json(&host, &namespace, &headers, body, body::MAX_GRAPH_BYTES).await?;
     let template = Value::Object(read.value);
     host.validate_graph(&namespace, &name, template, read.turn).await?;
-    Ok(Json(json!({"valid": true})))
+    Ok(Answer(GraphValid { valid: true }))
 }
 
 pub(crate) async fn list(
     State(host): State<Host>,
     Path(namespace): Path<Name>,
-    Query(part): Query<ListPart>,
-) -> Result<Json<Value>, Problem> {
-    let page = host.graphs(&namespace, &part.into()).await?;
-    let graphs: Vec<Value> = page.items.iter().map(brief).collect();
-    Ok(Json(json!({"graphs": graphs, "next": page.next})))
-}
-
-fn brief(graph: &GraphEntry) -> Value {
-    json!({
-        "name": graph.name,
-        "revision": graph.revision,
-        "created_at": graph.created_at,
-        "nodes": graph.nodes,
-    })
+    Query(query): Query<ListQuery>,
+) -> Result<Answer<GraphList>, Problem> {
+    let page = host.graphs(&namespace, &lists::part(query)).await?;
+    let graphs = page.items.into_iter().map(views::graph_summary).collect();
+    Ok(Answer(GraphList { graphs, next: page.next }))
 }
 
 pub(crate) async fn show(
     State(host): State<Host>,
     Path((namespace, name)): Path<(Name, Name)>,
 ) -> Result<Response, Problem> {
-    let (row, place) = host.graph(&namespace, &name).await?;
-    let head = json!({
-        "name": row.name,
-        "revision": row.revision.number,
-        "digest": row.revision.digest,
-        "created_at": row.created_at,
-    });
-    Ok(answer::json(answer::with_texts(&head, &[("template", &row.body)]), place))
+    let (graph, permit) = host.graph(&namespace, &name).await?;
+    let bytes = graph.body.len();
+    Ok(answer::large(&views::graph_details(graph), bytes, permit))
 }

@@ -1,36 +1,45 @@
 //! The HTTP API of a host: JSON in, JSON out, errors as problem details (RFC 9457).
 //!
-//! Not here: the operations themselves. A handler turns a request into a call of
-//! [`Host`] and the result into a body.
+//! A request meets the parts in the order in which they are listed: checks before routing
+//! (`middleware`), its connection, its body (`body`, `uploads`), the runtime that handles
+//! it (`offload`), and then a handler, in the module of its noun. A handler turns a request
+//! into a call of [`Host`] and the result into an answer (`views`, `answer`).
+//!
+//! Not here: the operations themselves, and the types of requests and answers
+//! (`exosphere-api-types`).
 
-mod answer;
-mod apart;
-mod body;
+mod middleware;
 mod connections;
-mod graphs;
-mod guard;
-mod operator;
-mod plugins;
+mod body;
+mod uploads;
+mod offload;
+mod lists;
+mod answer;
+mod views;
+mod etag;
 mod problem;
+mod sync;
+mod plugins;
+mod graphs;
 mod runs;
 mod states;
-mod tag;
-mod uploads;
+mod operator;
 
 use std::future::Future;
 
+use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router, middleware};
-use exosphere_orchestrator::domain::ids::Name;
-use exosphere_orchestrator::{Host, Part};
-use serde::Deserialize;
-use serde_json::json;
+use exosphere_api_types::Health;
+use exosphere_orchestrator::Host;
 use tokio::net::TcpListener;
 
 pub use connections::ConnectionLimits;
+
+use answer::Answer;
 use problem::{Kind, Problem};
 
 /// Path parameters. A mismatch is answered with a problem instead of plain text.
@@ -55,28 +64,11 @@ impl From<QueryRejection> for Problem {
     }
 }
 
-/// The query parameters of a list in the order of names.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListPart {
-    after: Option<Name>,
-    limit: Option<u32>,
-}
-
-/// The number of items per page, unless the caller asks for fewer.
-const LIST_PAGE: u32 = 1000;
-
-impl From<ListPart> for Part {
-    fn from(ListPart { after, limit }: ListPart) -> Self {
-        Part { after, most: limit.unwrap_or(LIST_PAGE).clamp(1, LIST_PAGE) }
-    }
-}
-
 /// Returns the router with every route. Handlers that read bodies or make large
 /// responses run apart from the threads that serve the other requests. Checks that
 /// apply to every request are not here: `connections` does them before routing.
 fn router(host: Host) -> Router {
-    let apart = middleware::from_fn_with_state(host.clone(), apart::at_work);
+    let offload = from_fn_with_state(host.clone(), offload::offload);
     let heavy = Router::new()
         .route("/plugins", post(plugins::push))
         .route("/plugins/{name}", get(plugins::show).post(plugins::check))
@@ -84,8 +76,8 @@ fn router(host: Host) -> Router {
         .route("/graphs/{name}/validate", post(graphs::validate))
         .route("/runs/{run}/states/{state}", get(states::show))
         .route_layer(axum::Extension(uploads::Uploads::default()))
-        .route_layer(apart.clone());
-    let start = middleware::from_fn_with_state(host.clone(), apart::start_at_work);
+        .route_layer(offload.clone());
+    let start = from_fn_with_state(host.clone(), offload::offload_long_start);
     let namespace = Router::new()
         .route("/plugins", get(plugins::list))
         .route("/graphs", get(graphs::list))
@@ -101,7 +93,7 @@ fn router(host: Host) -> Router {
         .merge(heavy);
     Router::new()
         .route("/health", get(health))
-        .nest("/v1/operator", operator::router().route_layer(apart))
+        .nest("/v1/operator", operator::router().route_layer(offload))
         .nest("/v1/namespaces/{namespace}", namespace)
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
@@ -121,24 +113,25 @@ pub async fn serve(
 }
 
 async fn health(axum::extract::State(host): axum::extract::State<Host>) -> Response {
-    let version = env!("CARGO_PKG_VERSION");
     match host.health() {
-        Ok(()) => {
-            let body = json!({"status": "ok", "version": version, "holding": host.holding()});
-            Json(body).into_response()
-        }
+        Ok(()) => Answer(Health {
+            status: "ok".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            holding: host.holding(),
+        })
+        .into_response(),
         Err(_) => {
-            let words = "the database is unavailable; the host's log has the reason";
+            let words = "the database is unavailable: the host's log has the reason";
             Problem::new(Kind::Unavailable, words).into_response()
         }
     }
 }
 
 async fn no_route() -> Problem {
-    Problem::new(Kind::NoSuchRoute, "there is nothing at this path")
+    Problem::new(Kind::NoSuchRoute, "no route has this path")
 }
 
 async fn no_method() -> Problem {
-    let words = "this path does not take that method";
+    let words = "this path does not support the method";
     Problem::new(Kind::NoSuchMethod, words)
 }

@@ -1,126 +1,101 @@
-//! `/v1/operator`: endpoints for operators only. They set the limits and the share of
-//! hosts of namespaces, and the grants of plugins. Their path prefix lets a proxy in
-//! front of the host tell operators from other callers.
+//! `/v1/operator`: endpoints for operators only. They set the limits and slots of
+//! namespaces, and the grants of plugins. By their path prefix, a proxy in front of the
+//! host tells operators from other callers.
 
-use axum::Json;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
-use exosphere_orchestrator::domain::grant::Grants;
+use exosphere_api_types::{GrantList, Grants, ListQuery, NamespaceList, NamespaceSettings};
+use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::ids::Name;
-use exosphere_orchestrator::domain::json::Typed;
-use exosphere_orchestrator::domain::limits::{Limit, LimitValues};
-use exosphere_orchestrator::{Host, NamespaceDetails, NamespaceSettings, PluginGrants};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
 
+use crate::answer::Answer;
+use crate::etag::{expected_versions, with_etag};
 use crate::problem::Problem;
-use crate::tag::{expected, tagged};
-use crate::{ListPart, Path, Query, body};
+use crate::{Path, Query, body, lists, views};
 
 pub(crate) fn router() -> Router<Host> {
     Router::new()
-        .route("/namespaces", get(list))
-        .route("/namespaces/{namespace}", get(show).put(set))
-        .route("/namespaces/{namespace}/grants", get(all_grants))
-        .route("/namespaces/{namespace}/grants/{plugin}", get(grants).put(grant).delete(revoke))
+        .route("/namespaces", get(list_namespaces))
+        .route("/namespaces/{namespace}", get(show_namespace).put(set_namespace))
+        .route("/namespaces/{namespace}/grants", get(list_grants))
+        .route(
+            "/namespaces/{namespace}/grants/{plugin}",
+            get(show_grants).put(set_grants).delete(remove_grants),
+        )
 }
 
-/// The settings of a namespace, as an operator sends them.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {
-    #[serde(default)]
-    limits: LimitValues,
-    #[serde(default)]
-    slots: Option<u32>,
-}
-
-impl Typed for Settings {}
-
-async fn list(
+async fn list_namespaces(
     State(host): State<Host>,
-    Query(part): Query<ListPart>,
-) -> Result<Json<Value>, Problem> {
-    let page = host.namespaces(&part.into()).await?;
-    let namespaces: Vec<_> = page.items.iter().map(whole).collect();
-    Ok(Json(json!({"namespaces": namespaces, "next": page.next})))
+    Query(query): Query<ListQuery>,
+) -> Result<Answer<NamespaceList>, Problem> {
+    let page = host.namespaces(&lists::part(query)).await?;
+    let namespaces = page.items.into_iter().map(views::namespace_details).collect();
+    Ok(Answer(NamespaceList { namespaces, next: page.next }))
 }
 
-async fn show(State(host): State<Host>, Path(namespace): Path<Name>) -> Result<Response, Problem> {
+async fn show_namespace(
+    State(host): State<Host>,
+    Path(namespace): Path<Name>,
+) -> Result<Response, Problem> {
     let found = host.namespace(&namespace).await?;
-    Ok(tagged(found.version, whole(&found)))
+    Ok(with_etag(found.version, views::namespace_details(found)))
 }
 
-async fn set(
+async fn set_namespace(
     State(host): State<Host>,
     Path(namespace): Path<Name>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let expected = expected(&headers)?;
-    let read = body::typed(&host, &namespace, &headers, body, body::SETTINGS_BYTES);
-    let Settings { limits, slots } = read.await?;
-    let settings = NamespaceSettings { limits, slots };
+    let expected = expected_versions(&headers)?;
+    let read = body::typed(&host, &namespace, &headers, body, body::MAX_SETTINGS_BYTES);
+    let NamespaceSettings { limits, slots } = read.await?;
+    let settings = exosphere_orchestrator::NamespaceSettings { limits, slots };
     let set = host.set_namespace(&namespace, settings, &expected).await?;
-    Ok(tagged(set.version, whole(&set)))
+    Ok(with_etag(set.version, views::namespace_details(set)))
 }
 
-async fn all_grants(
+async fn list_grants(
     State(host): State<Host>,
     Path(namespace): Path<Name>,
-    Query(part): Query<ListPart>,
-) -> Result<Json<Value>, Problem> {
-    let page = host.grants(&namespace, &part.into()).await?;
-    let grants: Vec<_> = page.items.iter().map(of).collect();
-    Ok(Json(json!({"grants": grants, "next": page.next})))
+    Query(query): Query<ListQuery>,
+) -> Result<Answer<GrantList>, Problem> {
+    let page = host.grants(&namespace, &lists::part(query)).await?;
+    let grants = page.items.into_iter().map(views::plugin_grants).collect();
+    Ok(Answer(GrantList { grants, next: page.next }))
 }
 
-async fn grants(
+async fn show_grants(
     State(host): State<Host>,
     Path((namespace, plugin)): Path<(Name, Name)>,
 ) -> Result<Response, Problem> {
     let found = host.grants_of(&namespace, &plugin).await?;
-    Ok(tagged(found.version, of(&found)))
+    Ok(with_etag(found.version, views::plugin_grants(found)))
 }
 
-async fn grant(
+async fn set_grants(
     State(host): State<Host>,
     Path((namespace, plugin)): Path<(Name, Name)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let expected = expected(&headers)?;
-    let grants: Grants = body::typed(&host, &namespace, &headers, body, body::GRAPH_BYTES).await?;
+    let expected = expected_versions(&headers)?;
+    let read = body::typed(&host, &namespace, &headers, body, body::MAX_GRAPH_BYTES);
+    let grants: Grants = read.await?;
     let set = host.set_grants(&namespace, &plugin, grants, &expected).await?;
-    Ok(tagged(set.version, of(&set)))
+    Ok(with_etag(set.version, views::plugin_grants(set)))
 }
 
-async fn revoke(
+async fn remove_grants(
     State(host): State<Host>,
     Path((namespace, plugin)): Path<(Name, Name)>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let expected = expected(&headers)?;
+    let expected = expected_versions(&headers)?;
     let set = host.set_grants(&namespace, &plugin, Grants::default(), &expected).await?;
-    Ok(tagged(set.version, of(&set)))
-}
-
-fn of(granted: &PluginGrants) -> Value {
-    json!({ "plugin": granted.plugin, "grants": granted.grants })
-}
-
-fn whole(namespace: &NamespaceDetails) -> Value {
-    let NamespaceDetails { name, limits, effective, own_slots, slots, version: _ } = namespace;
-    let effective: Map<String, Value> =
-        Limit::ALL.iter().map(|limit| (limit.to_string(), json!(effective.get(*limit)))).collect();
-    json!({
-        "name": name,
-        "limits": limits,
-        "slots": own_slots,
-        "effective": { "limits": effective, "slots": slots },
-    })
+    Ok(with_etag(set.version, views::plugin_grants(set)))
 }

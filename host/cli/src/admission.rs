@@ -11,25 +11,26 @@ const DEFAULT_UPLOAD: u64 = 32 * MIB;
 const DEFAULT_CPU_S: u64 = 60;
 const DEFAULT_MEMORY: u64 = 4 * GIB;
 
-/// How large plugins may be, and what it may take to compile one.
+/// The size limit of plugins, and the limits of their compilation.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Admission of plugins")]
 pub struct Admission {
-    /// The most bytes of an uploaded plugin.
+    /// The maximum size of an uploaded plugin, in bytes.
     #[arg(long, env = "EXOSPHERE_UPLOAD_BYTES", default_value_t = DEFAULT_UPLOAD,
           value_name = "BYTES", value_parser = value_parser!(u64).range(1..=256 * MIB))]
     upload_bytes: u64,
-    /// The most CPU time of the process that compiles a plugin. By the clock it
-    /// may take twice as long, and two minutes at least.
+    /// The maximum CPU time of the process that compiles a plugin, in seconds. Its
+    /// wall-clock limit is twice as long, and at least two minutes.
     #[arg(long, env = "EXOSPHERE_COMPILE_CPU_SECONDS", default_value_t = DEFAULT_CPU_S,
           value_name = "SECONDS", value_parser = value_parser!(u64).range(1..=3600))]
     compile_cpu_seconds: u64,
-    /// The most memory (address space) of the process that compiles a plugin.
+    /// The maximum memory (address space) of the process that compiles a plugin, in
+    /// bytes.
     #[arg(long, env = "EXOSPHERE_COMPILE_MEMORY_BYTES", default_value_t = DEFAULT_MEMORY,
           value_name = "BYTES", value_parser = value_parser!(u64).range(512 * MIB..=64 * GIB))]
     compile_memory_bytes: u64,
-    /// The most bytes of compiled code in the data folder. What was not used for
-    /// the longest time goes first, and is compiled again when it is needed.
+    /// The maximum size of the compiled code in the data folder, in bytes. The host
+    /// evicts the least recently used code first, and compiles it again when needed.
     #[arg(long, env = "EXOSPHERE_CODE_CACHE_BYTES", default_value_t = DEFAULT_CODE_CACHE_BYTES,
           value_name = "BYTES")]
     pub code_cache_bytes: u64,
@@ -57,14 +58,14 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Line {
+    struct TestArgs {
         #[command(flatten)]
         admission: Admission,
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_host() {
-        let line = Line::try_parse_from(["line"]).unwrap();
+    fn defaults_match_those_of_the_host() {
+        let line = TestArgs::try_parse_from(["line"]).unwrap();
         assert_eq!(line.admission.limits(), AdmissionLimits::default());
     }
 }

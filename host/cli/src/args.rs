@@ -20,10 +20,10 @@ Examples:
   exosphere run start greet --input name=Ada --watch
 
 Exit codes:
-  0  done                        4  the run ended FAILED (watch)
-  1  it failed or was refused    5  the run ended CANCELLED (watch)
-  2  the command line is wrong   6  the host made a mistake
-  3  no host answers             7  the host cannot do it now: try again
+  0  success                     4  the run ended FAILED (watch)
+  1  failed or refused           5  the run ended CANCELLED (watch)
+  2  invalid command line        6  internal error of the host
+  3  no answer from the host     7  host unavailable: try again
 
 With --json, standard output carries the JSON of the host's API and nothing
 else; a refusal is its problem document. Messages for people go to standard
@@ -39,10 +39,10 @@ pub struct Args {
     pub command: Command,
 }
 
-/// What every command of the client takes.
+/// Arguments of every command of the client.
 #[derive(Debug, clap::Args)]
 pub struct Global {
-    /// The host to speak to
+    /// The host to connect to
     #[arg(
         long,
         global = true,
@@ -73,27 +73,27 @@ pub enum Command {
     /// Compile one plugin for the host that started this process
     #[command(hide = true)]
     Compile {
-        /// What the process is held to
+        /// The limits of the process
         limits: Vec<OsString>,
     },
-    /// Check what a database promises, whether a host is running on it or not
+    /// Verify the invariants of a database, whether a host is running on it or not
     Check(Check),
-    /// Bring the secrets of a database under another key
+    /// Reencrypt the secrets of a database under another key
     #[command(subcommand)]
     Secrets(secrets::Command),
-    /// Upload plugins and look at them
+    /// Upload, check and show plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
-    /// Apply graphs, check them and look at them
+    /// Apply, validate and list graphs
     #[command(subcommand)]
     Graph(graph::Command),
-    /// Grant plugins what they may use beyond their sandbox (for operators)
+    /// Grant plugins capabilities beyond their sandbox (for operators)
     #[command(subcommand)]
     Grant(grant::Command),
-    /// Set limits and shares of namespaces (for operators)
+    /// Set limits and slots of namespaces (for operators)
     #[command(subcommand)]
     Namespace(namespace::Command),
-    /// Start runs, follow them and mend them
+    /// Start, follow, control and retry runs
     #[command(subcommand)]
     Run(run::Command),
 }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_number_or_id_is_refused_before_anything_is_sent() {
+    fn invalid_arguments_are_refused_before_sending() {
         for line in [
             "exosphere",
             "exosphere plugin push",

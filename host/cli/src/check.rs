@@ -6,29 +6,30 @@ use std::fmt::Write as _;
 use clap::Args;
 use exosphere_orchestrator::{Report, Violation};
 
-use crate::clean;
 use crate::database::DatabaseArgs;
 use crate::error::Error;
 use crate::output::Output;
+use crate::sanitize;
 
-/// Count again what a database promises, and report each row that breaks it.
+/// Verify the invariants of a database, and report every row that violates one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The database is read as it stands at one moment, and nothing is written, made or
-migrated: a host may go on working on it meanwhile. Every row is read once. While
-it lasts, Postgres clears no dead rows away, and the log of SQLite grows.
+The command reads every row once, from one snapshot, and writes, creates and
+migrates nothing: hosts may be running on the database. During the check,
+Postgres removes no dead rows, and the write-ahead log of SQLite grows.
 
-Exit codes: 0 if nothing is wrong, 1 if something is or the database cannot be
-read.")]
+Exit codes: 0 if there is no violation, 1 if there is one or the database cannot
+be read.")]
 pub struct Check {
     #[command(flatten)]
-    of: DatabaseArgs,
+    database: DatabaseArgs,
 }
 
 /// Runs the check, and fails if there is a violation.
 pub fn run(args: Check, output: Output) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let checked = runtime.block_on(exosphere_orchestrator::check(&args.of.data, args.of.database));
+    let checked = runtime
+        .block_on(exosphere_orchestrator::check(&args.database.data, args.database.database));
     let report = checked.map_err(|error| Error::Failed(error.to_string()))?;
     output.report(&report, &in_words(&report))?;
     match report.count {
@@ -55,7 +56,8 @@ fn in_words(report: &Report) -> String {
     let checked = &report.checked;
     let _ = writeln!(
         text,
-        "checked {} runs with {} states ({} unites, {} outputs, {} attempts, {} store entries) of {} graph revisions: {}",
+        "checked {} runs with {} states ({} unites, {} outputs, {} attempts, {} store entries) of \
+         {} graph revisions: {}",
         checked.runs,
         checked.states,
         checked.unites,
@@ -73,7 +75,7 @@ fn line(violation: &Violation) -> String {
     let Violation { kind, row, message, run, .. } = violation;
     let run = run.as_ref().map_or_else(String::new, |run| format!(" (run {run})"));
     let (table, column) = (kind.table, kind.column);
-    clean::line(&format!("table {table}, column {column}, row {row}: {message}{run}"))
+    sanitize::line(&format!("table {table}, column {column}, row {row}: {message}{run}"))
 }
 
 fn violations(count: u64) -> String {

@@ -1,12 +1,13 @@
-//! The HTTP client: one call, one answer, or an [`Error`] that tells whose fault it is.
+//! The HTTP client: one call, and its answer or an [`Error`] that tells whose fault it is.
 //!
-//! Not here: the meaning of the answers; see [`crate::wire`].
+//! Not here: the types of the answers (`exosphere-api-types`).
 
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use exosphere_api_types::Problem;
 use exosphere_domain::ids::Name;
 use exosphere_domain::json::{Typed, check_stored, from_stored, read_stored};
 use reqwest::blocking::{Client as Http, RequestBuilder, Response};
@@ -14,22 +15,21 @@ use reqwest::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
 use reqwest::{Method, StatusCode, Url, redirect};
 use serde::Serialize;
 
-use crate::clean;
 use crate::error::Error;
-use crate::wire::Problem;
+use crate::sanitize;
 
 /// Timeout for the connection to a host.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for an answer. A long poll lasts up to 30 s.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout for an upload: the host compiles it before it answers.
-pub const UPLOAD_PATIENCE: Duration = Duration::from_secs(300);
+pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// The longest answer that is read, in bytes. The longest answers of a host are the
 /// outputs of a state, at most 32 MiB.
 const MAX_ANSWER_BYTES: u64 = 128 * 1024 * 1024;
 /// The number of tries of a read-modify-write. A try fails only because a concurrent
 /// change succeeded.
-const CHANGES: u32 = 20;
+const MAX_CHANGE_TRIES: u32 = 20;
 
 /// A client of one host and one namespace.
 pub struct Client {
@@ -39,19 +39,19 @@ pub struct Client {
 }
 
 impl Client {
-    /// Returns a client of the host at `host`. Nothing is sent yet.
+    /// Creates a client of the host at the URL `host`. Nothing is sent yet.
     pub fn new(host: &str, namespace: &Name) -> Result<Self, Error> {
         let host = parse_host(host)?;
         let mut http = Http::builder()
             .user_agent(concat!("exosphere/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_PATIENCE)
-            .timeout(PATIENCE)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
             // The API has no redirects: a redirect would lead to another server.
             .redirect(redirect::Policy::none());
         if is_loopback(&host) {
             http = http.no_proxy();
         }
-        let http = http.build().map_err(|error| Error::Failed(causes(&error)))?;
+        let http = http.build().map_err(|error| Error::Failed(root_cause(&error)))?;
         Ok(Client { http, host, namespace: namespace.clone() })
     }
 
@@ -86,7 +86,7 @@ impl Client {
             match call.if_match(now.version).send() {
                 Err(Error::Refused { problem, .. })
                     if problem.status == StatusCode::PRECONDITION_FAILED.as_u16()
-                        && tries < CHANGES => {}
+                        && tries < MAX_CHANGE_TRIES => {}
                 done => return done,
             }
         }
@@ -144,21 +144,23 @@ impl Call<'_> {
     /// Sets a file as the body, to be streamed.
     pub fn wasm(self, body: File) -> Self {
         let request = self.request.header(CONTENT_TYPE, "application/wasm");
-        Call { request: request.body(body).timeout(UPLOAD_PATIENCE), streams: true, ..self }
+        Call { request: request.body(body).timeout(UPLOAD_TIMEOUT), streams: true, ..self }
     }
 
     /// Sends the call and waits for the answer.
     pub fn send(self) -> Result<Answer, Error> {
         let host = &self.client.host;
-        let response = self.request.send().map_err(|error| match self.streams {
-            // A streamed body fails with a write error that does not tell why the host
-            // stopped reading. A call without a body learns the reason.
-            true => {
+        let response = self.request.send().map_err(|error| {
+            if self.streams {
+                // A streamed body fails with a write error that does not tell why the host
+                // stopped reading. A call without a body learns the reason.
                 let asked = self.client.http.get(host.clone()).send();
                 unreachable(host, asked.err().as_ref().unwrap_or(&error))
+            } else if error.is_connect() {
+                unreachable(host, &error)
+            } else {
+                unanswered(host, &error)
             }
-            false if error.is_connect() => unreachable(host, &error),
-            false => unanswered(host, &error),
         })?;
         let status = response.status();
         let version = response.headers().get(ETAG).cloned();
@@ -167,17 +169,16 @@ impl Call<'_> {
             return Answer::new(text, version, host);
         }
         let problem: Problem = from_stored(&text).unwrap_or_default();
-        let problem = match problem.title.is_empty() && problem.detail.is_empty() {
-            false => problem,
-            true => Problem { title: format!("{host} answered {status}"), ..problem },
-        };
-        let problem = Problem { status: status.as_u16(), ..problem };
+        let mut problem = Problem { status: status.as_u16(), ..problem };
+        if problem.title.is_empty() && problem.detail.is_empty() {
+            problem.title = format!("{host} answered {status}");
+        }
         match status {
             StatusCode::SERVICE_UNAVAILABLE => {
-                Err(Error::Unavailable { problem, json: clean::json(&text) })
+                Err(Error::Unavailable { problem: Box::new(problem), json: sanitize::json(&text) })
             }
             _ if status.is_client_error() => {
-                Err(Error::Refused { problem, json: clean::json(&text) })
+                Err(Error::Refused { problem: Box::new(problem), json: sanitize::json(&text) })
             }
             _ => Err(Error::Internal(problem.to_string())),
         }
@@ -197,22 +198,23 @@ impl Answer {
         match check_stored(&text) {
             Ok(_) => Ok(Answer { text, version }),
             Err(error) => Err(Error::Internal(format!(
-                "what answers at {host} does not speak JSON ({error}); is it an Exosphere host?"
+                "the answer of {host} is not valid JSON: {error}; check that an Exosphere host \
+                 listens there"
             ))),
         }
     }
 
-    /// Makes one answer from a value that was put together from several answers.
-    pub fn of(value: &serde_json::Value) -> Self {
+    /// Creates one answer from a value that was joined from several answers.
+    pub fn from_value(value: &serde_json::Value) -> Self {
         Answer { text: value.to_string(), version: None }
     }
 
     /// Returns the JSON as the host sent it, safe for a terminal.
     pub fn json(&self) -> String {
-        clean::json(&self.text)
+        sanitize::json(&self.text)
     }
 
-    /// Parses the answer as a type of [`crate::wire`].
+    /// Parses the answer as a type of `exosphere-api-types`.
     pub fn read<T: Typed>(&self) -> Result<T, Error> {
         from_stored(&self.text).map_err(|error| unexpected(&error))
     }
@@ -225,8 +227,8 @@ impl Answer {
 
 fn unexpected(error: &dyn std::fmt::Display) -> Error {
     Error::Internal(format!(
-        "the host's answer is not what this client expects ({error}); \
-         are they of the same version?"
+        "the answer of the host is not what this client expects: {error}; use a client of the \
+         host's version"
     ))
 }
 
@@ -236,30 +238,34 @@ fn read(response: Response) -> Result<Result<String, Error>, std::io::Error> {
     response.take(MAX_ANSWER_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_ANSWER_BYTES {
         let limit = MAX_ANSWER_BYTES / (1024 * 1024);
-        return Ok(Err(Error::Internal(format!("the host's answer is over {limit} MiB"))));
+        return Ok(Err(Error::Internal(format!(
+            "the answer of the host is longer than {limit} MiB"
+        ))));
     }
     Ok(String::from_utf8(bytes)
-        .map_err(|_| Error::Internal("the host's answer is not UTF-8 text".to_owned())))
+        .map_err(|_| Error::Internal("the answer of the host is not UTF-8 text".to_owned())))
 }
 
 fn parse_host(host: &str) -> Result<Url, Error> {
     let url: Url = host.parse().map_err(|error| {
         Error::Usage(format!(
-            "--host {host:?} is no URL ({error}); it looks like http://127.0.0.1:7070"
+            "--host {host:?} is not a valid URL: {error}; give one like http://127.0.0.1:7070"
         ))
     })?;
     match url.scheme() {
         "http" if url.has_host() => Ok(url),
         "https" => Err(Error::Usage(
-            "this build of exosphere speaks http only; keep the host on a private network, or \
-             forward a local port to it and use --host http://127.0.0.1:PORT"
+            "this client has no TLS: keep the host on a private network, or forward a local port \
+             to it and use --host http://127.0.0.1:PORT"
                 .to_owned(),
         )),
-        _ => Err(Error::Usage(format!("--host {host:?} is no http:// URL"))),
+        _ => Err(Error::Usage(format!(
+            "--host {host:?} is not an http:// URL; give one like http://127.0.0.1:7070"
+        ))),
     }
 }
 
-/// Tells whether the host is this machine, which a proxy cannot reach on our behalf.
+/// Returns whether the host is this machine, which a proxy cannot reach for the client.
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -270,20 +276,20 @@ fn unreachable(host: &Url, error: &(dyn std::error::Error + 'static)) -> Error {
     Error::Unreachable(format!(
         "no answer from {host}: {}\n\
          start a host with `exosphere serve`, or name another with --host or EXOSPHERE_HOST",
-        causes(error)
+        root_cause(error)
     ))
 }
 
 fn unanswered(host: &Url, error: &(dyn std::error::Error + 'static)) -> Error {
     let host = host.as_str().trim_end_matches('/');
     Error::Unanswered(format!(
-        "no answer from {host}: {}; it may have done what it was asked",
-        causes(error)
+        "no answer from {host}: {}; the host may have carried out the request",
+        root_cause(error)
     ))
 }
 
 /// Returns the innermost cause: the outer ones only say that a request failed.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -11,37 +11,37 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const DEFAULT_CONNECTIONS: u32 = 1024;
 
 /// File descriptors for the host's own needs: databases, files, the compiler's pipes.
-const OWN_DESCRIPTORS: u64 = 64;
+const RESERVED_DESCRIPTORS: u64 = 64;
 
 /// File descriptors per slot: a node may have a request under way, and a name lookup
 /// for the next one.
 const DESCRIPTORS_PER_SLOT: u64 = 2;
 
-/// The least number of connections, whatever the system allows.
+/// The minimum number of connections, even if the system allows fewer descriptors.
 const MIN_CONNECTIONS: u64 = 16;
 
-/// How many connections the API has, and how long each may wait for its peer.
+/// Limits on the connections of the API.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connections")]
 pub struct Connections {
-    /// The most connections of the API. When they are used up, the one that was
-    /// idle for the longest time is closed for a new one.
+    /// The maximum number of connections of the API. At the limit, the host closes
+    /// the connection with the longest idle time for a new one.
     ///
-    /// There are fewer if the system gives the process fewer descriptors
-    /// (`ulimit -n`): some are kept back for the host's own needs.
+    /// There are fewer if the process has too few file descriptors (`ulimit -n`):
+    /// the host reserves some for its own needs.
     #[arg(long, env = "EXOSPHERE_CONNECTIONS", default_value_t = DEFAULT_CONNECTIONS,
           value_name = "N", value_parser = value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
-    /// The most of them of one peer: an IPv4 address, or a /64 network of IPv6
-    /// [default: half of all]
+    /// The maximum number of connections per peer: an IPv4 address, or a /64 network
+    /// of IPv6 [default: half of all]
     #[arg(long, env = "EXOSPHERE_CONNECTIONS_PER_PEER", value_name = "N",
           value_parser = value_parser!(u32).range(1..=1_000_000))]
     connections_per_peer: Option<u32>,
-    /// The most time for the headers of a request to come in.
+    /// The timeout for the headers of a request, in seconds.
     #[arg(long, env = "EXOSPHERE_HEADER_SECONDS", default_value_t = 10, value_name = "SECONDS",
           value_parser = value_parser!(u64).range(1..=3600))]
     header_seconds: u64,
-    /// The most time between two requests on one connection.
+    /// The timeout between two requests on one connection, in seconds.
     #[arg(long, env = "EXOSPHERE_IDLE_SECONDS", default_value_t = 60, value_name = "SECONDS",
           value_parser = value_parser!(u64).range(1..=3600))]
     idle_seconds: u64,
@@ -50,23 +50,24 @@ pub struct Connections {
 impl Connections {
     /// Returns the connection limits, reduced to the descriptors of the process.
     pub fn limits(&self, descriptors: u64, slots: u32) -> ConnectionLimits {
-        let kept_back = OWN_DESCRIPTORS + DESCRIPTORS_PER_SLOT * u64::from(slots);
-        let left = descriptors.saturating_sub(kept_back).max(MIN_CONNECTIONS);
+        let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_SLOT * u64::from(slots);
+        let left = descriptors.saturating_sub(reserved).max(MIN_CONNECTIONS);
         let wanted = u64::from(self.connections);
         if wanted > left {
             tracing::warn!(
                 descriptors,
                 connections = left,
-                "the limit of descriptors (ulimit -n) allows fewer connections than --connections"
+                "the limit of file descriptors (ulimit -n) allows fewer connections than --connections; raise it"
             );
         }
-        let in_all = usize::try_from(wanted.min(left)).unwrap_or(usize::MAX);
-        let of_one_peer = self.connections_per_peer.map_or(in_all.div_ceil(2), |n| n as usize);
+        let max_connections = usize::try_from(wanted.min(left)).unwrap_or(usize::MAX);
+        let max_per_peer =
+            self.connections_per_peer.map_or(max_connections.div_ceil(2), |n| n as usize);
         ConnectionLimits {
-            in_all,
-            of_one_peer: of_one_peer.min(in_all),
-            header: Duration::from_secs(self.header_seconds),
-            idle: Duration::from_secs(self.idle_seconds),
+            max_connections,
+            max_per_peer: max_per_peer.min(max_connections),
+            header_timeout: Duration::from_secs(self.header_seconds),
+            idle_timeout: Duration::from_secs(self.idle_seconds),
         }
     }
 }
@@ -80,7 +81,7 @@ pub fn raise_descriptors() -> u64 {
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         Ok(()) => maximum.unwrap_or(u64::MAX),
         Err(error) => {
-            tracing::warn!(%error, "cannot raise the limit of descriptors (ulimit -n)");
+            tracing::warn!(%error, "cannot raise the limit of file descriptors (ulimit -n)");
             current.unwrap_or(u64::MAX)
         }
     }
@@ -93,17 +94,17 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Line {
+    struct TestArgs {
         #[command(flatten)]
         connections: Connections,
     }
 
     #[test]
-    fn descriptors_are_kept_back_for_the_host() {
+    fn descriptors_are_reserved_for_the_host() {
         let of = |line: &str, descriptors, slots| {
-            let line = Line::try_parse_from(line.split_whitespace()).unwrap();
+            let line = TestArgs::try_parse_from(line.split_whitespace()).unwrap();
             let limits = line.connections.limits(descriptors, slots);
-            (limits.in_all, limits.of_one_peer)
+            (limits.max_connections, limits.max_per_peer)
         };
         assert_eq!(of("x", 1 << 20, 64), (1024, 512));
         assert_eq!(of("x", 1024, 64), (832, 416));

@@ -1,4 +1,5 @@
-//! The database arguments of commands that need no host: a data folder or a Postgres.
+//! The database arguments of commands that need no host: a data folder or a Postgres
+//! database.
 //! Not here: the same arguments of `serve`, which have a help text of their own.
 
 use std::path::PathBuf;

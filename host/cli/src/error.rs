@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::clean;
-use crate::wire::Problem;
+use exosphere_api_types::Problem;
+
+use crate::sanitize;
 
 /// The longest wait for standard error to accept an error message.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,8 +25,8 @@ pub enum Error {
     Start(String),
     /// The host refused the request. `json` is its whole answer.
     #[error("{problem}")]
-    Refused { problem: Problem, json: String },
-    /// No host answers at that address, or it went away.
+    Refused { problem: Box<Problem>, json: String },
+    /// No host listens at that address.
     #[error("{0}")]
     Unreachable(String),
     /// The connection broke, or no answer came in time: the host may have carried out
@@ -35,7 +36,7 @@ pub enum Error {
     /// The host cannot serve the request now: it is stopping, or its database is
     /// unreachable. `json` is its whole answer.
     #[error("{problem}")]
-    Unavailable { problem: Problem, json: String },
+    Unavailable { problem: Box<Problem>, json: String },
     /// The watched run ended FAILED.
     #[error("the run ended FAILED")]
     RunFailed,
@@ -61,14 +62,14 @@ impl Error {
         }
     }
 
-    /// Prints the error to standard error, with a timeout: a pipe that nobody reads
-    /// must not keep a host from ending.
+    /// Prints the error to standard error, with a timeout: a pipe without a reader must not
+    /// keep a host from ending.
     pub fn report(&self) {
         // The message may come from a host.
-        let words = format!("error: {}\n", clean::lines(&self.to_string()));
-        let (told, done) = mpsc::channel();
+        let words = format!("error: {}\n", sanitize::lines(&self.to_string()));
+        let (written, done) = mpsc::channel();
         let write = std::thread::Builder::new().spawn(move || {
-            let _ = told.send(io::stderr().write_all(words.as_bytes()));
+            let _ = written.send(io::stderr().write_all(words.as_bytes()));
         });
         if write.is_ok() {
             let _ = done.recv_timeout(REPORT_TIMEOUT);

@@ -1,23 +1,25 @@
 //! The `exosphere` binary: a host (`serve`), commands on its database (`check`,
 //! `secrets`), and the client of a host (the rest).
 //!
+//! The modules lie in this order: the command line and what every command prints; the
+//! client and its commands, one file each; the host; the commands on its database.
+//!
 //! Not here: the implementation of a host. That is `exosphere-orchestrator`, called by
 //! `exosphere-api`; the client uses only the HTTP API of a host.
 
 mod args;
 mod error;
-mod clean;
-mod show;
-mod wire;
-mod client;
 mod output;
+mod sanitize;
+mod format;
+mod client;
 mod commands;
-mod process;
-mod database;
+mod hardening;
 mod log;
 mod admission;
 mod connections;
 mod serve;
+mod database;
 mod check;
 mod secrets;
 
@@ -26,14 +28,14 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{Args, Command};
-use crate::commands::Session;
+use crate::commands::Context;
 use crate::error::Error;
+use crate::hardening::MasterKey;
 use crate::output::Output;
-use crate::process::MasterKey;
 
 fn main() -> ExitCode {
-    without_backtraces();
-    let master_key = process::take_master_key();
+    disable_engine_backtraces();
+    let master_key = hardening::take_master_key();
     let args = Args::parse();
     if let Command::Compile { limits } = args.command {
         return exosphere_orchestrator::compile(limits);
@@ -56,19 +58,19 @@ fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
         Command::Secrets(command) => {
             secrets::run(command, master_key, Output::new(args.global.json))?;
         }
-        Command::Plugin(command) => command.run(&Session::new(&args.global)?)?,
-        Command::Graph(command) => command.run(&Session::new(&args.global)?)?,
-        Command::Grant(command) => command.run(&Session::new(&args.global)?)?,
-        Command::Namespace(command) => command.run(&Session::new(&args.global)?)?,
-        Command::Run(command) => command.run(&Session::new(&args.global)?)?,
+        Command::Plugin(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Graph(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Grant(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Namespace(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Run(command) => command.run(&Context::new(&args.global)?)?,
     }
     Ok(())
 }
 
-/// Turns off backtraces of the engine's errors, which it captures where the environment
-/// asks for backtraces: 8 microseconds and a lock for each guest that fails. Panics
+/// Disables the backtraces of the engine's errors, which it captures if the environment
+/// enables backtraces: each takes 8 microseconds and a lock for a guest that fails. Panics
 /// keep theirs.
-fn without_backtraces() {
+fn disable_engine_backtraces() {
     // SAFETY: nothing else runs yet that could read the environment.
     #[expect(unsafe_code, reason = "the only way, and before any thread begins")]
     unsafe {

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::clean;
 use crate::client::Answer;
 use crate::error::Error;
+use crate::sanitize;
 
 /// The format of standard output: tables or JSON.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +15,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Returns an output of JSON for programs, or of tables for people.
+    /// Creates an output of JSON for programs, or of tables for people.
     pub fn new(json: bool) -> Self {
         Output { json }
     }
@@ -26,23 +26,18 @@ impl Output {
         answer: &Answer,
         show: impl FnOnce(&Answer) -> Result<String, Error>,
     ) -> Result<(), Error> {
-        match self.json {
-            true => print(&answer.json()),
-            false => print(&show(answer)?),
-        }
+        if self.json { print(&answer.json()) } else { print(&show(answer)?) }
     }
 
     /// Prints a report that the client made itself: as JSON, or as `words`.
     pub fn report(self, report: &impl Serialize, words: &str) -> Result<(), Error> {
-        match self.json {
-            true => {
-                let json = serde_json::to_string_pretty(report);
-                let json = json.map_err(|error| Error::Failed(error.to_string()))?;
-                // A database may contain untrusted text.
-                print(&clean::json(&json))
-            }
-            false => print(words),
+        if !self.json {
+            return print(words);
         }
+        let json = serde_json::to_string_pretty(report);
+        let json = json.map_err(|error| Error::Failed(error.to_string()))?;
+        // A database may contain untrusted text.
+        print(&sanitize::json(&json))
     }
 
     /// Prints the host's refusal as JSON for programs. People read it on standard
@@ -57,8 +52,7 @@ impl Output {
     }
 }
 
-/// Prints a text and ends its line. A closed pipe (`
-/// head`) is not an error.
+/// Prints a text and ends its line. A closed pipe (`| head`) is not an error.
 fn print(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     let end = if text.ends_with('\n') { "" } else { "\n" };

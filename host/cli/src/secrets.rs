@@ -1,71 +1,72 @@
 //! `exosphere secrets`: reencrypts the secrets of a database under another key, while
-//! hosts may be running on it. Not here: the reencryption.
+//! hosts may be running on it. Not here: the reencryption (`exosphere-orchestrator`).
 
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
 use exosphere_orchestrator::{KeyRotation, Rotated, Unopened};
-use serde_json::json;
+use serde::Serialize;
 
-use crate::clean;
 use crate::database::DatabaseArgs;
 use crate::error::Error;
+use crate::hardening::{KeyArgs, MasterKey};
 use crate::output::Output;
-use crate::process::{KeyArgs, MasterKey};
+use crate::sanitize;
 
-/// What is done.
+/// The commands on secrets.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a new key, and bring every secret under it
+    /// Generate a new key, and reencrypt every secret under it
     #[command(after_help = "\
-It works on the database itself, beside running hosts: a host that meets a
-secret under the new key reads the key file again. It may be interrupted at any
-moment, even by the power: everything can be opened at all times, and the same
-command again finishes.
+The command works on the database itself, while hosts may be running: a host
+that reads a secret under the new key reads the key file again. The command may
+be interrupted at any moment, also by a power loss: every secret stays readable,
+and the same command again completes the rotation.
 
-The old keys leave the file at the end. With --keep-old they stay behind the new
-one: backups of the database from before can only be opened with them. Keep them
-also if the key file is that of another database, too, and rotate there next.
+At the end the old keys are removed from the file. With --keep-old they stay
+after the new one: only they decrypt older backups of the database. Keep them,
+too, if another database uses the same key file, and rotate there next.
 
-Where hosts have copies of the key file, put a new key in front of the others in
-each copy (32 random bytes, then what was there), run `exosphere secrets reseal`
-with one of them, and then take the old keys out of all. Where the key comes from
-EXOSPHERE_MASTER_KEY, do the same with the variable, and restart the hosts.
+If hosts have copies of the key file, put a new key in front of the others in
+each copy (32 random bytes, then the old content), run `exosphere secrets reseal`
+with one of the copies, and then remove the old keys from all. If the keys come
+from EXOSPHERE_MASTER_KEY, change the variable in the same way, and restart the
+hosts.
 
-Exit codes: 0 if everything is under the new key, 1 if something is not.")]
+Exit codes: 0 if every secret is under the new key, 1 if one is not.")]
     Rotate {
         #[command(flatten)]
-        place: Place,
-        /// Leave the old keys in the key file, behind the new one
+        target: Target,
+        /// Keep the old keys in the key file, after the new one
         #[arg(long)]
         keep_old: bool,
     },
-    /// Bring every secret under the key that is the current one
+    /// Reencrypt every secret under the current key
     #[command(after_help = "\
 The current key is the first one in the key file, or in EXOSPHERE_MASTER_KEY. To
 change the latter:
 
-  1. put a new key (`openssl rand -hex 32`) and a comma in front of it, and
-     restart every host with that
-  2. run this with the same variable
-  3. take the old key out, and restart the hosts
+  1. put a new key (`openssl rand -hex 32`) and a comma in front of the old ones,
+     and restart every host with the new value
+  2. run this command with the same value
+  3. remove the old keys from the variable, and restart the hosts
 
-Exit codes: 0 if everything is under the current key, 1 if something is not.")]
+Exit codes: 0 if every secret is under the current key, 1 if one is not.")]
     Reseal {
         #[command(flatten)]
-        place: Place,
-        /// Remove the secrets that no key here opens, for when a key is lost
+        target: Target,
+        /// Delete the secrets that no key here decrypts, after the loss of a key
         ///
-        /// Their graphs have to be applied again with the secrets set. With the
-        /// wrong key file this removes every secret.
+        /// Their graphs must be applied again with the secrets set. With the wrong
+        /// key file, this deletes every secret.
         #[arg(long)]
         forget_lost: bool,
     },
 }
 
-/// Which database, and where its keys are.
+/// A database, and the source of its keys.
 #[derive(Debug, Args)]
-pub struct Place {
+pub struct Target {
     #[command(flatten)]
     of: DatabaseArgs,
     #[command(flatten)]
@@ -74,42 +75,64 @@ pub struct Place {
 
 /// Runs the command and prints a report.
 pub fn run(command: Command, master_key: Option<MasterKey>, output: Output) -> Result<(), Error> {
-    let sealing = |place: Place| {
-        let keys = place.key.keys(master_key)?;
-        Ok::<_, Error>(KeyRotation { data: place.of.data, database: place.of.database, keys })
+    let sealing = |target: Target| {
+        let keys = target.key.keys(master_key)?;
+        Ok::<_, Error>(KeyRotation { data: target.of.data, database: target.of.database, keys })
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = match command {
-        Command::Rotate { place, keep_old } => runtime.block_on(sealing(place)?.rotate(keep_old)),
-        Command::Reseal { place, forget_lost } => {
+        Command::Rotate { target, keep_old } => runtime.block_on(sealing(target)?.rotate(keep_old)),
+        Command::Reseal { target, forget_lost } => {
             let unopened = if forget_lost { Unopened::Forget } else { Unopened::Keep };
-            runtime.block_on(sealing(place)?.reseal(unopened))
+            runtime.block_on(sealing(target)?.reseal(unopened))
         }
     };
     let done = done.map_err(|error| Error::Failed(error.to_string()))?;
-    let Rotated { key, secrets, forgotten, resumed, has_older } = &done;
-    let json = json!({
-        "key": key.as_str(), "secrets": secrets, "forgotten": forgotten,
-        "went_on": resumed, "has_older": has_older,
-    });
-    output.report(&json, &in_words(&done))
+    let Rotated { key, secrets, forgotten, went_on, has_older } = &done;
+    let report = RotationReport {
+        key: key.as_str(),
+        secrets: *secrets,
+        forgotten,
+        went_on: *went_on,
+        has_older: *has_older,
+    };
+    output.report(&report, &in_words(&done))
+}
+
+/// The report of a rotation, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct RotationReport<'a> {
+    /// The id of the current key.
+    key: &'a str,
+    /// The number of secrets that were reencrypted.
+    secrets: u64,
+    /// The secrets that were deleted, because no key decrypts them.
+    forgotten: &'a [String],
+    /// Set if an interrupted rotation was completed.
+    went_on: bool,
+    /// Set if older keys are left beside the current one.
+    has_older: bool,
 }
 
 fn in_words(done: &Rotated) -> String {
     let mut text = String::new();
-    if done.resumed {
-        text.push_str("finished a rotation that was interrupted\n");
+    if done.went_on {
+        text.push_str("completed an interrupted rotation\n");
     }
     for lost in &done.forgotten {
-        let _ = writeln!(text, "gave up: {}", clean::line(lost));
+        let _ = writeln!(text, "deleted: {}", sanitize::line(lost));
     }
     let count = match done.secrets {
         1 => "1 secret".to_owned(),
         count => format!("{count} secrets"),
     };
-    let _ = writeln!(text, "everything is sealed under the key {} now ({count} changed)", done.key);
+    let _ = writeln!(
+        text,
+        "every secret is encrypted under the key {} now ({count} reencrypted)",
+        done.key
+    );
     if done.has_older {
-        text.push_str("older keys are left behind it; whoever has them opens old backups\n");
+        text.push_str("older keys are left in the keyring; they decrypt older backups\n");
     }
     text
 }

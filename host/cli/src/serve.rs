@@ -15,50 +15,50 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admission::Admission;
 use crate::connections::{Connections, raise_descriptors};
 use crate::error::Error;
+use crate::hardening::{self, KeyArgs, MasterKey};
 use crate::log;
-use crate::process::{self, KeyArgs, MasterKey};
 
 /// Run a host: accept plugins and graphs, and execute runs durably.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The first interrupt (Ctrl-C or SIGTERM) lets running nodes end and gives back \
-what was not begun; a second one stops at once. Nothing is lost either way.")]
+states that have not begun; a second one stops at once. Nothing is lost either way.")]
 pub struct Serve {
-    /// The folder for the database, the key and the code cache. One host has it
-    /// at a time.
+    /// The data folder: database, key and code cache. It belongs to one host at a
+    /// time.
     #[arg(long, env = "EXOSPHERE_DATA", default_value = "./exosphere-data", value_name = "DIR")]
     data: PathBuf,
     /// A Postgres database instead of the one in the folder, which many hosts
     /// may share: postgres://USER:PASSWORD@HOST:PORT/DATABASE
     ///
-    /// Any number of hosts on one database are one system: states are executed
-    /// by whichever host has room, and what a lost host held is taken over.
+    /// Any number of hosts on one database are one system: any host that has room
+    /// executes a state, and the others take over the states of a host that dies.
     #[arg(long, env = "EXOSPHERE_DATABASE", value_name = "URL", hide_env_values = true)]
     database: Option<String>,
     #[command(flatten)]
     key: KeyArgs,
-    /// The address to listen on. Port 0 takes any that is free.
+    /// The address to listen on. Port 0 stands for any free port.
     ///
-    /// There is no access control yet: leave it on the loopback, or put
-    /// something in front that has one.
+    /// The API has no access control yet: keep it on the loopback, or put a proxy
+    /// with access control in front of it.
     #[arg(long, env = "EXOSPHERE_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDR")]
     listen: SocketAddr,
-    /// How many nodes may run at a time.
+    /// The number of nodes that may run at a time.
     #[arg(long, env = "EXOSPHERE_SLOTS", default_value_t = DEFAULT_SLOTS, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     slots: u32,
-    /// How many of them one namespace may have, so that whatever it does others
-    /// go on [default: three of four]
+    /// The number of slots that one namespace may have, so that others always have
+    /// some [default: three of four]
     ///
-    /// A namespace may be given a number of its own: `exosphere namespace set`.
+    /// `exosphere namespace set` gives a namespace a number of its own.
     #[arg(long, env = "EXOSPHERE_NAMESPACE_SLOTS", value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     namespace_slots: Option<u32>,
-    /// Set a limit of what an attempt may use, as often as wanted:
-    /// --limit memory_bytes=256MiB --limit cpu_ms=10s
+    /// A limit of an attempt, repeatable: --limit memory_bytes=256MiB --limit
+    /// cpu_ms=10s
     ///
     /// Namespaces, graphs and nodes may lower it, and not raise it. `exosphere
-    /// namespace show` tells all limits and their values.
+    /// namespace show` lists all limits and their values.
     #[arg(
         long = "limit",
         env = "EXOSPHERE_LIMITS",
@@ -66,10 +66,10 @@ pub struct Serve {
         value_delimiter = ','
     )]
     limits: Vec<LimitValues>,
-    /// Let requests of nodes reach this network, as often as wanted: 10.1.0.0/16
+    /// A network that HTTP requests of nodes may reach, repeatable: 10.1.0.0/16
     ///
-    /// Without it they reach the public internet only, and there only what their
-    /// grants name.
+    /// Without it, they reach the public internet only, and there only the
+    /// destinations that their grants allow.
     #[arg(
         long = "http-allow-net",
         env = "EXOSPHERE_HTTP_ALLOW_NETS",
@@ -85,12 +85,11 @@ pub struct Serve {
     /// Write the log as JSON lines.
     #[arg(long, env = "EXOSPHERE_LOG_JSON")]
     log_json: bool,
-    /// Let the system write the memory of a host that breaks down to the disk,
-    /// and a debugger read it. There are secrets in it.
+    /// Allow core dumps and debuggers, which expose the memory of the host and the
+    /// secrets in it.
     #[arg(long, env = "EXOSPHERE_ALLOW_CORE_DUMPS", hide = true)]
     allow_core_dumps: bool,
-    /// So many milliseconds this host's clock is off: for tests of what must
-    /// not depend on it.
+    /// The offset of this host's clock, in milliseconds, for tests.
     #[arg(
         long,
         env = "EXOSPHERE_CLOCK_OFFSET_MS",
@@ -104,19 +103,21 @@ pub struct Serve {
 /// Parses a network of `--http-allow-net`.
 fn network(text: &str) -> Result<IpNet, String> {
     text.parse().map_err(|error| match text.parse().map(|address: IpAddr| IpNet::from(address)) {
-        Ok(alone) => format!("this is an address; the network of it alone is {alone}"),
+        Ok(alone) => format!(
+            "this is an address, not a network; the network of this address alone is {alone}"
+        ),
         Err(_) => format!("{error}; a network looks like 10.1.0.0/16"),
     })
 }
 
-/// Runs a host until it is told to stop.
+/// Runs a host until it is interrupted or fails.
 pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
     let start = |error: std::io::Error| Error::Start(error.to_string());
-    process::keep_files_private();
+    hardening::keep_files_private();
     let _log = log::begin(args.log_json).map_err(start)?;
     exosphere_allocator::give_back();
     if !args.allow_core_dumps {
-        process::keep_memory_private();
+        hardening::keep_memory_private();
     }
     let keys = args.key.keys(master_key)?;
     // Nodes, and other work on untrusted input, have threads of their own, so that
@@ -135,16 +136,20 @@ fn runtime(name: &str) -> std::io::Result<Runtime> {
 
 /// The longest wait at shutdown for requests under way. Long polls may take longer;
 /// their callers ask another host.
-const LAST_REQUESTS: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
     let start = |error: &dyn std::fmt::Display| Error::Start(error.to_string());
     let namespace_slots = args.namespace_slots.unwrap_or(share_of(args.slots));
     if namespace_slots > args.slots {
-        tracing::warn!(namespace_slots, slots = args.slots, "one namespace may have all slots");
+        tracing::warn!(
+            namespace_slots,
+            slots = args.slots,
+            "--namespace-slots is above --slots: one namespace may take all slots"
+        );
     }
     let connections = args.connections.limits(raise_descriptors(), args.slots);
-    let _too_large = files_that_are_too_large().map_err(|error| start(&error))?;
+    let _signal = ignore_file_size_signal().map_err(|error| start(&error))?;
     // Bound before the data folder is opened, so that a port in use changes nothing.
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Error::Start(format!(
@@ -154,7 +159,11 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
     })?;
     let address = listener.local_addr().map_err(|error| start(&error))?;
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "listening beyond the loopback without any access control");
+        tracing::warn!(
+            %address,
+            "the API listens beyond the loopback and has no access control; put a proxy that has \
+             it in front"
+        );
     }
     let host = Host::start(Config {
         database: args.database,
@@ -186,18 +195,18 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
         why = host.failed() => return Err(Error::Start(why)),
         () = interrupts.next() => {}
     }
-    tracing::info!(holding = host.holding(), "stopping: running nodes may end");
+    tracing::info!(holding = host.holding(), "stopping; running nodes may end");
     let _ = stop.send(());
     tokio::select! {
         stopped = host.stop() => stopped.map_err(|error| start(&error))?,
         why = host.failed() => return Err(Error::Start(why)),
         () = interrupts.next() => {
-            tracing::warn!("stopped at once; the next start takes back what was held");
+            tracing::warn!("stopped at once; the next start reclaims the claimed states");
             return Ok(());
         }
     }
     tokio::select! {
-        _ = tokio::time::timeout(LAST_REQUESTS, api) => {}
+        _ = tokio::time::timeout(DRAIN_TIMEOUT, api) => {}
         () = interrupts.next() => {}
     }
     Ok(())
@@ -205,7 +214,7 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
 
 /// Listens for SIGXFSZ, whose default action ends the process. A file at the limit of
 /// the process (`ulimit -f`) then fails only its own write, like a full disk.
-fn files_that_are_too_large() -> std::io::Result<Signal> {
+fn ignore_file_size_signal() -> std::io::Result<Signal> {
     signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))
 }
 

@@ -229,7 +229,7 @@ fn uploads_are_sent_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("greet.wasm");
     fs::write(&file, "\0asm...").unwrap();
-    let plugin = r#"{"name":"greet","version":null,"digest":"ab","size":7,"uploaded_at":0,
+    let plugin = r#"{"name":"greet","version":"","digest":"ab","size":7,"uploaded_at":0,
         "nodes":[{"name":"hello","description":"Says hello.","inputs":{},"outputs":{},"secrets":[]}],
         "compile_ms":3,"imports":["exosphere:node/log@0.1.0"]}"#;
     let host = Canned::new(&[(201, plugin)]);

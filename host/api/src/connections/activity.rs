@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::body;
+use crate::sync::lock;
 
 /// Timeouts of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +65,7 @@ impl Activity {
     }
 
     fn lock(&self) -> MutexGuard<'_, Times> {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.times)
     }
 
     fn enter(&self, phase: Phase) {
@@ -117,7 +118,7 @@ impl Activity {
         let times = self.lock();
         match &times.slow {
             Some(slow) if slow.is_blocked => {
-                return Some(body::longest_wait(slow.begun, slow.progress, slow.bytes));
+                return Some(body::progress_deadline(slow.begun, slow.progress, slow.bytes));
             }
             _ => {}
         }
@@ -185,7 +186,7 @@ impl AsyncRead for Watched<'_> {
 }
 
 impl Watched<'_> {
-    fn note(&self, written: &Poll<std::io::Result<usize>>) {
+    fn record_write(&self, written: &Poll<std::io::Result<usize>>) {
         match written {
             Poll::Pending => self.activity.blocked(),
             Poll::Ready(Ok(bytes)) => self.activity.sent(*bytes),
@@ -201,7 +202,7 @@ impl AsyncWrite for Watched<'_> {
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.note(&written);
+        self.record_write(&written);
         written
     }
 
@@ -211,7 +212,7 @@ impl AsyncWrite for Watched<'_> {
         bytes: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.note(&written);
+        self.record_write(&written);
         written
     }
 
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn each_phase_has_a_deadline_of_its_own() {
+    fn each_phase_has_its_own_deadline() {
         let activity = Activity::new(Timeouts { header: 10 * SECOND, idle: 60 * SECOND });
         assert_eq!(left(&activity), Some(10 * SECOND), "a header is awaited");
         activity.begin_request();
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unread_answer_is_given_up() {
+    fn unread_answers_time_out() {
         let activity = Activity::new(Timeouts { header: SECOND, idle: 60 * SECOND });
         activity.begin_request();
         activity.blocked();

@@ -18,24 +18,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use activity::{Activity, Overdue, Timeouts, Watched};
-use registry::{Admission, Peer, Place, Registry};
-use service::Front;
+use registry::{Admission, ConnectionPermit, Peer, Registry};
+use service::ConnectionService;
 
 /// Limits on the connections of the API, as set by the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// Connections in all, besides those reserved for `/health` and cancels.
-    pub in_all: usize,
+    pub max_connections: usize,
     /// Connections per peer: an IPv4 address, or a /64 network of IPv6.
-    pub of_one_peer: usize,
+    pub max_per_peer: usize,
     /// Timeout for the headers of a request.
-    pub header: Duration,
+    pub header_timeout: Duration,
     /// Timeout between two requests on one connection.
-    pub idle: Duration,
+    pub idle_timeout: Duration,
 }
 
 /// Header timeout on a reserved connection, which many peers may need.
-const RESERVED_HEADER: Duration = Duration::from_secs(2);
+const RESERVED_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The read buffer of a connection, in bytes: the longest headers, or one piece of a
 /// body.
@@ -45,7 +45,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// The longest wait for a connection that was told to close.
-const CLOSING: Duration = Duration::from_millis(100);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Serves the routes until `stop` resolves; if `local`, refuses requests that name
 /// another host than this machine. Then idle connections are closed at once, and
@@ -56,7 +56,7 @@ pub(crate) async fn serve(
     limits: ConnectionLimits,
     stop: impl Future<Output = ()>,
 ) {
-    let registry = Registry::new(limits.in_all, limits.of_one_peer);
+    let registry = Registry::new(limits.max_connections, limits.max_per_peer);
     let (stopping, stopped) = watch::channel(());
     let mut stop = pin!(stop);
     let mut backoff = ACCEPT_BACKOFF.0;
@@ -68,15 +68,17 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, address)) => {
                 backoff = ACCEPT_BACKOFF.0;
-                let Some(place) = admit(&registry, Peer::of(address.ip()), &limits).await else {
+                let Some(permit) =
+                    admit(&registry, Peer::from_address(address.ip()), &limits).await
+                else {
                     continue;
                 };
-                let front = Front::new(router.clone(), local, &place);
-                tokio::spawn(attend(stream, place, front, stopped.clone()));
+                let service = ConnectionService::new(router.clone(), local, &permit);
+                tokio::spawn(attend(stream, permit, service, stopped.clone()));
             }
-            Err(error) if is_of_the_peer(&error) => {}
+            Err(error) if is_caused_by_peer(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections; an idle one is closed");
+                tracing::warn!(%error, "cannot accept a connection; the host closes an idle one");
                 registry.close_any();
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(ACCEPT_BACKOFF.1);
@@ -89,39 +91,48 @@ pub(crate) async fn serve(
     }
 }
 
-/// Tells whether an accepted connection was broken by its peer before it was served.
-fn is_of_the_peer(error: &Error) -> bool {
+/// Returns whether an accepted connection was broken by its peer before it was served.
+fn is_caused_by_peer(error: &Error) -> bool {
     let kinds = [ErrorKind::ConnectionRefused, ErrorKind::ConnectionAborted];
     kinds.contains(&error.kind()) || error.kind() == ErrorKind::ConnectionReset
 }
 
 /// Registers a new connection, waiting for another one to close if necessary.
-async fn admit(registry: &Registry, peer: Peer, limits: &ConnectionLimits) -> Option<Place> {
+async fn admit(
+    registry: &Registry,
+    peer: Peer,
+    limits: &ConnectionLimits,
+) -> Option<ConnectionPermit> {
     let activity = |is_reserved| {
-        let ordinary = Timeouts { header: limits.header, idle: limits.idle };
-        let reserved = RESERVED_HEADER.min(limits.header);
+        let ordinary = Timeouts { header: limits.header_timeout, idle: limits.idle_timeout };
+        let reserved = RESERVED_HEADER_TIMEOUT.min(limits.header_timeout);
         let reserved = Timeouts { header: reserved, idle: reserved };
         Activity::new(if is_reserved { reserved } else { ordinary })
     };
     loop {
         match registry.admit(peer, activity) {
-            Admission::Open(place) => return Some(place),
+            Admission::Open(permit) => return Some(permit),
             Admission::Refused => return None,
-            Admission::Wait => drop(tokio::time::timeout(CLOSING, registry.closed()).await),
+            Admission::Wait => drop(tokio::time::timeout(CLOSE_TIMEOUT, registry.closed()).await),
         }
     }
 }
 
 /// Serves one connection to its end.
-async fn attend(stream: TcpStream, place: Place, front: Front, mut stopped: watch::Receiver<()>) {
-    let activity = &*place.activity;
+async fn attend(
+    stream: TcpStream,
+    permit: ConnectionPermit,
+    service: ConnectionService,
+    mut stopped: watch::Receiver<()>,
+) {
+    let activity = &*permit.activity;
     let socket = TokioIo::new(Watched { stream, activity });
     let served = http1::Builder::new()
         // `Activity` has a header timeout of its own, which also covers the time
         // between requests.
         .header_read_timeout(None)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(socket, front);
+        .serve_connection(socket, service);
     let (mut served, mut overdue) = (pin!(served), Overdue::new(activity));
     let mut is_stopping = false;
     loop {
@@ -130,7 +141,7 @@ async fn attend(stream: TcpStream, place: Place, front: Front, mut stopped: watc
             biased;
             _ = served.as_mut() => return,
             () = &mut overdue => return,
-            () = place.close.notified() => return,
+            () = permit.close.notified() => return,
             // Always an error, because nothing is ever sent: the sender was dropped.
             _ = stopped.changed(), if !is_stopping => {
                 if activity.idle_since().is_some() {

@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::activity::Activity;
+use crate::sync::lock;
 
 /// Connections beyond the limit that are accepted while all others are busy, for
 /// `/health` and cancels only.
@@ -19,7 +20,7 @@ pub(crate) const RESERVED: usize = 16;
 pub(crate) struct Peer(IpAddr);
 
 impl Peer {
-    pub(crate) fn of(address: IpAddr) -> Self {
+    pub(crate) fn from_address(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(address) => {
                 let network = u128::from(address) >> 64 << 64;
@@ -35,8 +36,8 @@ impl Peer {
 pub(crate) struct Registry(Arc<Shared>);
 
 struct Shared {
-    in_all: usize,
-    of_one_peer: usize,
+    max_connections: usize,
+    max_per_peer: usize,
     open: Mutex<Open>,
     /// Notified after each closed connection.
     closed: Notify,
@@ -61,15 +62,15 @@ struct Connection {
 /// The decision on a new connection.
 pub(crate) enum Admission {
     /// It was registered.
-    Open(Place),
-    /// It can be registered after an idle connection, already told to close, has gone.
+    Open(ConnectionPermit),
+    /// It can be registered after an idle connection, which is closing, has closed.
     Wait,
     /// Every connection that it could replace is busy.
     Refused,
 }
 
-/// The registration of one connection, released on drop.
-pub(crate) struct Place {
+/// The registration of one connection, removed on drop.
+pub(crate) struct ConnectionPermit {
     registry: Registry,
     number: u64,
     pub activity: Arc<Activity>,
@@ -78,13 +79,13 @@ pub(crate) struct Place {
 }
 
 impl Registry {
-    pub(crate) fn new(in_all: usize, of_one_peer: usize) -> Self {
+    pub(crate) fn new(max_connections: usize, max_per_peer: usize) -> Self {
         let open = Mutex::default();
-        Registry(Arc::new(Shared { in_all, of_one_peer, open, closed: Notify::new() }))
+        Registry(Arc::new(Shared { max_connections, max_per_peer, open, closed: Notify::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.open)
     }
 
     /// Registers a new connection. If its peer, or the host as a whole, is at the
@@ -94,9 +95,9 @@ impl Registry {
         let mut open = self.lock();
         let ordinary = open.connections.len() - open.reserved;
         let of_peer = open.by_peer.get(&peer).copied().unwrap_or_default();
-        let crowd = if of_peer >= self.0.of_one_peer { Some(peer) } else { None };
-        if ordinary < self.0.in_all && crowd.is_none() {
-            return Admission::Open(self.place(&mut open, peer, activity(false), false));
+        let crowd = if of_peer >= self.0.max_per_peer { Some(peer) } else { None };
+        if ordinary < self.0.max_connections && crowd.is_none() {
+            return Admission::Open(self.register(&mut open, peer, activity(false), false));
         }
         if open.close_idle(|connection| {
             !connection.is_reserved && crowd.is_none_or(|peer| connection.peer == peer)
@@ -104,21 +105,29 @@ impl Registry {
             return Admission::Wait;
         }
         if open.reserved < RESERVED {
-            return Admission::Open(self.place(&mut open, peer, activity(true), true));
+            return Admission::Open(self.register(&mut open, peer, activity(true), true));
         }
-        match open.close_idle(|connection| connection.is_reserved) {
-            true => Admission::Wait,
-            false => Admission::Refused,
+        if open.close_idle(|connection| connection.is_reserved) {
+            Admission::Wait
+        } else {
+            Admission::Refused
         }
     }
 
-    fn place(&self, open: &mut Open, peer: Peer, activity: Activity, is_reserved: bool) -> Place {
+    fn register(
+        &self,
+        open: &mut Open,
+        peer: Peer,
+        activity: Activity,
+        is_reserved: bool,
+    ) -> ConnectionPermit {
         let (activity, close) = (Arc::new(activity), Arc::new(Notify::new()));
         let number = open.next;
         open.next += 1;
-        match is_reserved {
-            true => open.reserved += 1,
-            false => *open.by_peer.entry(peer).or_default() += 1,
+        if is_reserved {
+            open.reserved += 1;
+        } else {
+            *open.by_peer.entry(peer).or_default() += 1;
         }
         let connection = Connection {
             peer,
@@ -128,7 +137,7 @@ impl Registry {
             is_closing: false,
         };
         open.connections.insert(number, connection);
-        Place { registry: self.clone(), number, activity, close, is_reserved }
+        ConnectionPermit { registry: self.clone(), number, activity, close, is_reserved }
     }
 
     /// Closes an idle connection, because the process has no file descriptor left.
@@ -165,19 +174,16 @@ impl Open {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut open = self.registry.lock();
         if let Some(gone) = open.connections.remove(&self.number) {
-            match gone.is_reserved {
-                true => open.reserved -= 1,
-                false => {
-                    if let Some(count) = open.by_peer.get_mut(&gone.peer) {
-                        *count -= 1;
-                        if *count == 0 {
-                            open.by_peer.remove(&gone.peer);
-                        }
-                    }
+            if gone.is_reserved {
+                open.reserved -= 1;
+            } else if let Some(count) = open.by_peer.get_mut(&gone.peer) {
+                *count -= 1;
+                if *count == 0 {
+                    open.by_peer.remove(&gone.peer);
                 }
             }
         }
@@ -198,20 +204,20 @@ mod tests {
     use super::*;
 
     fn peer(text: &str) -> Peer {
-        Peer::of(text.parse().unwrap())
+        Peer::from_address(text.parse().unwrap())
     }
 
-    fn admit(registry: &Registry, from: &str) -> Option<Place> {
+    fn admit(registry: &Registry, from: &str) -> Option<ConnectionPermit> {
         let minute = Duration::from_secs(60);
         let activity = |_| Activity::new(Timeouts { header: minute, idle: minute });
         match registry.admit(peer(from), activity) {
-            Admission::Open(place) => Some(place),
+            Admission::Open(permit) => Some(permit),
             Admission::Wait | Admission::Refused => None,
         }
     }
 
-    fn is_told_to_close(place: &Place) -> bool {
-        place.close.notified().now_or_never().is_some()
+    fn is_told_to_close(permit: &ConnectionPermit) -> bool {
+        permit.close.notified().now_or_never().is_some()
     }
 
     #[test]
@@ -223,20 +229,20 @@ mod tests {
     }
 
     #[test]
-    fn a_full_house_closes_the_oldest_idle() {
+    fn a_full_host_closes_its_oldest_idle() {
         let registry = Registry::new(3, 2);
-        let mut places = Vec::new();
+        let mut permits = Vec::new();
         for from in ["10.0.0.1", "10.0.0.2", "10.0.0.2"] {
-            places.push(admit(&registry, from).unwrap());
+            permits.push(admit(&registry, from).unwrap());
             std::thread::sleep(Duration::from_millis(2));
         }
         assert!(admit(&registry, "10.0.0.3").is_none(), "it waits for one to go");
-        assert!(!is_told_to_close(&places[0]), "another peer has more");
-        assert!(is_told_to_close(&places[1]), "the older one of that peer");
-        places.remove(1);
+        assert!(!is_told_to_close(&permits[0]), "another peer has more");
+        assert!(is_told_to_close(&permits[1]), "the older one of that peer");
+        permits.remove(1);
         let newcomer = admit(&registry, "10.0.0.3").unwrap();
         assert!(!newcomer.is_reserved);
-        drop((places, newcomer));
+        drop((permits, newcomer));
         assert!(registry.is_empty() && registry.lock().by_peer.is_empty());
     }
 
@@ -251,19 +257,19 @@ mod tests {
     }
 
     #[test]
-    fn busy_connections_leave_reserved_places() {
+    fn busy_connections_leave_reserved_ones() {
         let registry = Registry::new(2, 2);
         let busy: Vec<_> = (0..2).map(|_| admit(&registry, "10.0.0.1").unwrap()).collect();
-        busy.iter().for_each(|place| place.activity.begin_request());
+        busy.iter().for_each(|permit| permit.activity.begin_request());
         let mut reserved: Vec<_> =
             (0..RESERVED).map(|_| admit(&registry, "10.0.0.1").unwrap()).collect();
-        assert!(reserved.iter().all(|place| place.is_reserved));
+        assert!(reserved.iter().all(|permit| permit.is_reserved));
         assert!(admit(&registry, "10.0.0.1").is_none(), "one of these has to go");
         assert!(is_told_to_close(&reserved[0]) && busy.iter().all(|it| !is_told_to_close(it)));
-        reserved.iter().for_each(|place| place.activity.begin_request());
+        reserved.iter().for_each(|permit| permit.activity.begin_request());
         assert!(admit(&registry, "10.0.0.1").is_none());
         reserved.remove(0);
-        assert!(admit(&registry, "10.0.0.1").is_some_and(|place| place.is_reserved));
+        assert!(admit(&registry, "10.0.0.1").is_some_and(|permit| permit.is_reserved));
         busy[0].activity.end_request();
         assert!(admit(&registry, "10.0.0.2").is_none() && is_told_to_close(&busy[0]));
     }

@@ -1,5 +1,5 @@
 //! The service of one connection: it records the start of each request and the end of
-//! its response, applies the guard to every request, and limits reserved connections to
+//! its response, rejects requests before routing, and limits reserved connections to
 //! their purpose. All of that is in one service, because each router layer would cost
 //! every request some allocations.
 
@@ -18,67 +18,67 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::activity::Activity;
-use super::registry::Place;
+use super::registry::ConnectionPermit;
 use crate::problem::{Kind, Problem};
-use crate::{body, guard};
+use crate::{body, middleware};
 
 /// Seconds after which a caller may retry when the host is full (`Retry-After`).
-const AGAIN_AFTER_S: u64 = 1;
+const RETRY_AFTER_S: u64 = 1;
 
-pub(crate) struct Front {
+/// The service of one connection.
+pub(crate) struct ConnectionService {
     routes: TowerToHyperService<Router>,
     activity: Arc<Activity>,
     local: bool,
     is_reserved: bool,
 }
 
-impl Front {
-    pub(crate) fn new(router: Router, local: bool, place: &Place) -> Self {
-        let (activity, is_reserved) = (place.activity.clone(), place.is_reserved);
-        Front { routes: TowerToHyperService::new(router), activity, local, is_reserved }
+impl ConnectionService {
+    pub(crate) fn new(router: Router, local: bool, permit: &ConnectionPermit) -> Self {
+        let (activity, is_reserved) = (permit.activity.clone(), permit.is_reserved);
+        ConnectionService { routes: TowerToHyperService::new(router), activity, local, is_reserved }
     }
 
-    /// Returns the problem for a request that is refused before routing.
-    fn refusal(&self, request: &Request<Incoming>) -> Option<Problem> {
-        let refusal = guard::refusal(request.uri(), request.headers(), self.local);
+    /// Returns the problem for a request that is rejected before routing.
+    fn reject(&self, request: &Request<Incoming>) -> Option<Problem> {
+        let problem = middleware::reject(request.uri(), request.headers(), self.local);
         let is_open = !self.is_reserved || is_urgent(request.method(), request.uri().path());
-        refusal.or_else(|| (!is_open).then(full))
+        problem.or_else(|| (!is_open).then(full))
     }
 }
 
-impl Service<Request<Incoming>> for Front {
-    type Response = Response<Answer>;
+impl Service<Request<Incoming>> for ConnectionService {
+    type Response = Response<TrackedBody>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Answer>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Response<TrackedBody>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.activity.begin_request();
-        let under_way = UnderWay(self.activity.clone());
+        let guard = RequestGuard(self.activity.clone());
         let is_long = body::is_long(request.headers());
         let is_reserved = self.is_reserved;
-        let answer = match self.refusal(&request) {
-            Some(refusal) => Err(refusal),
+        let answer = match self.reject(&request) {
+            Some(problem) => Err(problem),
             None => Ok(self.routes.call(request.map(Body::new))),
         };
         Box::pin(async move {
             let mut response = match answer {
                 Ok(answer) => answer.await?,
-                Err(refusal) => refusal.into_response(),
+                Err(problem) => problem.into_response(),
             };
-            guard::mark(response.headers_mut());
-            // After the refusal of a long body the connection cannot be reused: the
-            // body may not have been read.
+            middleware::add_security_headers(response.headers_mut());
+            // A reserved connection serves one request. After the rejection of a long body the
+            // connection cannot be reused: the body may not have been read.
             if is_reserved || (is_long && response.status().is_client_error()) {
-                response
-                    .headers_mut()
-                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok(response.map(|body| Answer { body, _under_way: under_way }))
+            Ok(response.map(|body| TrackedBody { body, _guard: guard }))
         })
     }
 }
 
-/// Tells whether a request is allowed on a reserved connection.
+/// Returns whether a request is allowed on a reserved connection.
 fn is_urgent(method: &Method, path: &str) -> bool {
     match *method {
         Method::GET | Method::HEAD => path == "/health",
@@ -88,27 +88,27 @@ fn is_urgent(method: &Method, path: &str) -> bool {
 }
 
 fn full() -> Problem {
-    let words = "this host, or this address, has as many requests under way as it may have \
-                 connections (`exosphere serve --connections`); try again";
-    Problem::new(Kind::Full, words).retry_after(AGAIN_AFTER_S)
+    let words = "the host, or this address, has no connection left; try again, or ask the \
+                 operator to raise `exosphere serve --connections`";
+    Problem::new(Kind::Full, words).retry_after(RETRY_AFTER_S)
 }
 
 /// A request under way; its end is recorded on drop.
-struct UnderWay(Arc<Activity>);
+struct RequestGuard(Arc<Activity>);
 
-impl Drop for UnderWay {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.end_request();
     }
 }
 
 /// The body of a response; its drop ends the request.
-pub(crate) struct Answer {
+pub(crate) struct TrackedBody {
     body: Body,
-    _under_way: UnderWay,
+    _guard: RequestGuard,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserved_places_serve_health_and_cancel() {
+    fn reserved_connections_serve_health_and_cancel() {
         let run = "/v1/namespaces/default/runs/0195b7f0-0000-7000-8000-000000000001";
         assert!(is_urgent(&Method::GET, "/health"));
         assert!(is_urgent(&Method::POST, &format!("{run}/cancel")));

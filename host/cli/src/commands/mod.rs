@@ -18,16 +18,16 @@ use crate::error::Error;
 use crate::output::Output;
 
 /// The context of a client command: client and output.
-pub struct Session {
+pub struct Context {
     pub client: Client,
     pub output: Output,
 }
 
-impl Session {
-    /// Makes the context from the global arguments.
+impl Context {
+    /// Creates the context from the global arguments.
     pub fn new(global: &Global) -> Result<Self, Error> {
         let client = Client::new(&global.host, &global.namespace)?;
-        Ok(Session { client, output: Output::new(global.json) })
+        Ok(Context { client, output: Output::new(global.json) })
     }
 
     /// Returns the result of a command, after printing a refusal for programs.
@@ -51,7 +51,7 @@ fn name_of(given: &Option<Name>, file: &Path) -> Result<Name, Error> {
         return Ok(name.clone());
     }
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    stem.parse().map_err(|error| Error::Usage(format!("{error}; name it with --name")))
+    stem.parse().map_err(|error| Error::Usage(format!("{error}; give another with --name")))
 }
 
 #[cfg(test)]
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_gives_its_name_unless_another_is_given() {
+    fn a_name_defaults_to_the_file_stem() {
         let named = |file: &str| name_of(&None, Path::new(file)).map(String::from);
         assert_eq!(named("/a/b/words.v2.json").unwrap(), "words.v2");
         assert_eq!(named("my file.wasm").unwrap_err().exit_code(), 2);

@@ -53,12 +53,12 @@ impl Lines {
         Ok(Lines { queue, waiting, dropped })
     }
 
-    fn take(&self, line: &[u8]) {
+    fn enqueue(&self, line: &[u8]) {
         let bytes = line.len();
         let waiting = self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        let taken = waiting.saturating_add(bytes) <= MAX_BYTES
+        let is_queued = waiting.saturating_add(bytes) <= MAX_BYTES
             && self.queue.try_send(Item::Line(line.to_vec())).is_ok();
-        if !taken {
+        if !is_queued {
             self.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -69,7 +69,7 @@ impl Lines {
         let (done, flushed) = mpsc::sync_channel(1);
         let end = std::time::Instant::now() + FLUSH_TIMEOUT;
         let mut item = Item::Flush(done);
-        // A full queue empties, unless nobody reads the other end.
+        // A full queue empties, unless standard error is a pipe that is not read.
         while let Err(TrySendError::Full(back)) = self.queue.try_send(item) {
             if std::time::Instant::now() >= end {
                 return;
@@ -85,7 +85,7 @@ impl Lines {
 impl Write for Lines {
     /// Queues one event as a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.take(line);
+        self.enqueue(line);
         Ok(line.len())
     }
 
@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// A fake output: a disk that may be full, or a pipe that nobody reads.
+    /// A fake output: a disk that may be full, or a pipe that is not read.
     #[derive(Clone, Default)]
     struct Sink {
         text: Arc<Mutex<Vec<u8>>>,
@@ -168,14 +168,14 @@ mod tests {
     fn unwritable_lines_are_dropped_and_counted() {
         let sink = Sink::default();
         let lines = Lines::start(sink.clone(), notice).unwrap();
-        lines.take(b"one\n");
+        lines.enqueue(b"one\n");
         lines.flush();
         sink.full.store(1, Ordering::Relaxed);
-        lines.take(b"two\n");
-        lines.take(b"three\n");
+        lines.enqueue(b"two\n");
+        lines.enqueue(b"three\n");
         lines.flush();
         sink.full.store(0, Ordering::Relaxed);
-        lines.take(b"four\n");
+        lines.enqueue(b"four\n");
         lines.flush();
         let text = String::from_utf8(sink.text.lock().unwrap().clone()).unwrap();
         assert_eq!(text, "one\n2 lines are missing\nfour\n");
@@ -183,13 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_pipe_holds_nobody_up() {
+    fn a_stuck_pipe_blocks_no_caller() {
         let sink = Sink::default();
         let lines = Lines::start(sink.clone(), notice).unwrap();
         let stuck = sink.stuck.lock().unwrap();
         let (begun, line) = (Instant::now(), [b'x'; 1024]);
         for _ in 0..20_000 {
-            lines.take(&line);
+            lines.enqueue(&line);
         }
         lines.flush();
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());

@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::format::{FormatFields, debug_fn};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::clean;
+use crate::sanitize;
 use lines::Lines;
 
 /// The log of a host. It is flushed on drop.
@@ -33,15 +33,16 @@ impl Drop for Log {
 /// # Errors
 /// If the system cannot start its thread.
 pub fn begin(json: bool) -> io::Result<Log> {
-    let lines = Lines::start(io::stderr(), if json { missing_as_json } else { missing })?;
+    let lines = Lines::start(io::stderr(), if json { dropped_as_json } else { dropped })?;
     let log = fmt().with_env_filter(filter()).with_ansi(is_coloured());
     // The subscriber would print its own failures to standard error, and panic if that
     // fails too.
     let log = log.log_internal_errors(false);
     let to = lines.clone();
-    match json {
-        true => log.json().with_writer(move || Json(to.clone())).init(),
-        false => log.fmt_fields(fields()).with_writer(move || to.clone()).init(),
+    if json {
+        log.json().with_writer(move || Json(to.clone())).init();
+    } else {
+        log.fmt_fields(fields()).with_writer(move || to.clone()).init();
     }
     std::panic::set_hook(Box::new(log_panic));
     Ok(Log(lines))
@@ -49,31 +50,29 @@ pub fn begin(json: bool) -> io::Result<Log> {
 
 /// Logs a panic. The default hook prints it, which may block on a full pipe.
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    let backtrace = match std::env::var_os("RUST_BACKTRACE").is_some_and(|set| set != "0") {
-        true => Backtrace::force_capture().to_string(),
-        false => String::new(),
-    };
+    let is_wanted = std::env::var_os("RUST_BACKTRACE").is_some_and(|set| set != "0");
+    let backtrace = if is_wanted { Backtrace::force_capture().to_string() } else { String::new() };
     tracing::error!(%panic, backtrace, "a thread panicked");
 }
 
 /// Returns the number of dropped lines as a log line for people.
-fn missing(lines: u64) -> String {
-    format!("{} WARN exosphere: {}\n", now(), missing_words(lines))
+fn dropped(lines: u64) -> String {
+    format!("{} WARN exosphere: {}\n", now(), dropped_words(lines))
 }
 
 /// Returns the number of dropped lines as a JSON event for programs.
-fn missing_as_json(lines: u64) -> String {
+fn dropped_as_json(lines: u64) -> String {
     let event = serde_json::json!({
         "timestamp": now(),
         "level": "WARN",
-        "fields": {"message": missing_words(lines), "lines": lines},
+        "fields": {"message": dropped_words(lines), "lines": lines},
         "target": "exosphere",
     });
     format!("{event}\n")
 }
 
-fn missing_words(lines: u64) -> String {
-    format!("{lines} lines of this log were dropped, since standard error could not be written")
+fn dropped_words(lines: u64) -> String {
+    format!("{lines} lines of this log were dropped: standard error could not be written")
 }
 
 /// Returns the current time in the format of the log.
@@ -84,7 +83,7 @@ fn now() -> String {
     text
 }
 
-/// Tells whether the log is coloured: only on a terminal, since a file would keep the
+/// Returns whether the log is coloured: only on a terminal, since a file would keep the
 /// escape sequences, and not if the user disabled colours (<https://no-color.org>).
 fn is_coloured() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
@@ -104,7 +103,7 @@ fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     let one = debug_fn(|writer, field, value| {
         let mut words = String::new();
         write!(words, "{value:?}")?;
-        let words = clean::line(&words);
+        let words = sanitize::line(&words);
         match field.name() {
             "message" => write!(writer, "{words}"),
             name => write!(writer, "{name}={words}"),
@@ -119,7 +118,7 @@ struct Json<W>(W);
 
 impl<W: Write> Write for Json<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        self.0.write_all(clean::json(&String::from_utf8_lossy(event)).as_bytes())?;
+        self.0.write_all(sanitize::json(&String::from_utf8_lossy(event)).as_bytes())?;
         Ok(event.len())
     }
 
@@ -135,11 +134,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_lines_are_told_as_an_event() {
+    fn dropped_lines_are_reported_as_an_event() {
         let event: serde_json::Value =
-            exosphere_domain::json::read_stored(&missing_as_json(7)).unwrap();
+            exosphere_domain::json::read_stored(&dropped_as_json(7)).unwrap();
         assert_eq!(event["fields"]["lines"], 7);
-        assert!(missing(7).contains("7 lines") && missing(7).ends_with('\n'));
+        assert!(dropped(7).contains("7 lines") && dropped(7).ends_with('\n'));
         assert_eq!(now().len(), "2026-01-01T00:00:00.000000Z".len());
     }
 
@@ -157,17 +156,16 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_that_no_terminal_obeys() {
+    fn an_event_is_one_sanitized_line() {
         let nasty = "a\n2026 ERROR forged\r\u{1b}[2J\u{9b}31m\u{202e}b\u{2028}c";
         for json in [false, true] {
             let written = Shared::default();
             let to = written.clone();
             let log = fmt().with_ansi(false);
-            let log: Box<dyn tracing::Subscriber + Send + Sync> = match json {
-                true => Box::new(log.json().with_writer(move || Json(to.clone())).finish()),
-                false => {
-                    Box::new(log.fmt_fields(fields()).with_writer(move || to.clone()).finish())
-                }
+            let log: Box<dyn tracing::Subscriber + Send + Sync> = if json {
+                Box::new(log.json().with_writer(move || Json(to.clone())).finish())
+            } else {
+                Box::new(log.fmt_fields(fields()).with_writer(move || to.clone()).finish())
             };
             tracing::subscriber::with_default(log, || {
                 tracing::error!(why = nasty, error = %nasty, "{nasty}");

@@ -51,7 +51,7 @@ async fn the_log_begins_anew_under_steady_load() {
     let store = Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&[7; 32])).await;
     let store = store.unwrap();
     let session = store.begin_session("host", 0).await.unwrap();
-    let size = |file: &std::path::Path| std::fs::metadata(file).map_or(0, |found| found.len());
+    let size = |file: &Path| std::fs::metadata(file).map_or(0, |found| found.len());
     for _ in 0..40 {
         let start = start(&store, session, 5_000_000).await;
         store.commit(start).await.unwrap();

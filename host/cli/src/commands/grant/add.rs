@@ -3,14 +3,13 @@
 use exosphere_domain::grant::HttpRule;
 use exosphere_domain::ids::Name;
 
-use crate::commands::Session;
+use crate::commands::Context;
 use crate::error::Error;
 
-/// Grant a plugin more than its sandbox: requests over HTTP, configuration,
-/// secrets
+/// Grant a plugin more than its sandbox: HTTP requests, configuration, secrets
 ///
-/// A grant is for every upload under this name in the namespace, also later
-/// ones: whoever may upload under it may use it.
+/// A grant holds for every upload under this name in the namespace, also for
+/// later ones: every user who may upload under it may use the grant.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -20,13 +19,13 @@ Examples:
 pub struct Add {
     /// The plugin
     plugin: Name,
-    /// Requests that it may make: [METHODS] URL, with every path below it
+    /// HTTP requests that the plugin may make: [METHODS] URL, with every path below it
     #[arg(long, value_name = "RULE")]
     http: Vec<HttpRule>,
     /// Send the idempotency key of the work with each request, as a header
     #[arg(long)]
     idempotency_header: bool,
-    /// A configuration value
+    /// A configuration value that its nodes may read
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
     /// A secret of the graph that its nodes may declare and read
@@ -35,20 +34,20 @@ pub struct Add {
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("give it as KEY=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
 impl Add {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
         let Add { plugin, http, idempotency_header, config, secret } = self;
-        let nothing =
+        let is_empty =
             http.is_empty() && config.is_empty() && secret.is_empty() && !idempotency_header;
-        if nothing {
-            let words = "say what to grant: --http, --config, --secret or --idempotency-header";
+        if is_empty {
+            let words = "nothing to grant: give --http, --config, --secret or --idempotency-header";
             return Err(Error::Usage(words.to_owned()));
         }
-        super::change(session, plugin, |grants| {
+        super::change(context, plugin, |grants| {
             for rule in http {
                 if !grants.http.contains(rule) {
                     grants.http.push(rule.clone());

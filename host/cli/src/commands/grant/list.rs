@@ -1,25 +1,25 @@
 //! `exosphere grant list`: the grants of every plugin of the namespace.
 
+use exosphere_api_types::GrantList;
 use reqwest::Method;
 
 use crate::client::Answer;
 use crate::commands::grant::show;
-use crate::commands::{Session, pages};
+use crate::commands::{Context, pages};
 use crate::error::Error;
-use crate::wire::AllGrants;
 
-/// List what the plugins of the namespace are granted
+/// List the grants of the plugins of the namespace
 #[derive(Debug, clap::Args)]
 pub struct List {}
 
 impl List {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
-        let call = || session.client.operator(Method::GET, &["grants"]);
-        let answer = pages::all(call, "grants")?;
-        session.output.answer(&answer, all)
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
+        let call = || context.client.operator(Method::GET, &["grants"]);
+        let answer = pages::read_all(call, "grants")?;
+        context.output.answer(&answer, show_all)
     }
 }
 
-fn all(answer: &Answer) -> Result<String, Error> {
-    Ok(show::lines(&answer.read::<AllGrants>()?.grants))
+fn show_all(answer: &Answer) -> Result<String, Error> {
+    Ok(show::lines(&answer.read::<GrantList>()?.grants))
 }

@@ -6,14 +6,13 @@ mod remove;
 mod show;
 
 use clap::Subcommand;
-use exosphere_domain::grant::Grants;
+use exosphere_api_types::{Grants, PluginGrants};
 use exosphere_domain::ids::Name;
 
-use crate::commands::Session;
+use crate::commands::Context;
 use crate::error::Error;
-use crate::wire::PluginGrants;
 
-/// What can be done with grants.
+/// The commands on grants.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     List(list::List),
@@ -24,25 +23,25 @@ pub enum Command {
 
 impl Command {
     /// Runs the command.
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
-        session.done(match self {
-            Command::List(list) => list.run(session),
-            Command::Show(show) => show.run(session),
-            Command::Add(add) => add.run(session),
-            Command::Remove(remove) => remove.run(session),
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
+        context.done(match self {
+            Command::List(list) => list.run(context),
+            Command::Show(show) => show.run(context),
+            Command::Add(add) => add.run(context),
+            Command::Remove(remove) => remove.run(context),
         })
     }
 }
 
 /// Changes the grants of a plugin.
 fn change(
-    session: &Session,
+    context: &Context,
     plugin: &Name,
     change: impl Fn(&mut Grants) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let answer = session.client.change(&["grants", plugin.as_str()], |now| {
+    let answer = context.client.change(&["grants", plugin.as_str()], |now| {
         let PluginGrants { mut grants, .. } = now.read()?;
         change(&mut grants).map(|()| grants)
     })?;
-    session.output.answer(&answer, show::one)
+    context.output.answer(&answer, show::one)
 }

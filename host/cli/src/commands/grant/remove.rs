@@ -3,14 +3,14 @@
 use exosphere_domain::grant::{Grants, HttpRule};
 use exosphere_domain::ids::Name;
 
-use crate::commands::Session;
+use crate::commands::Context;
 use crate::error::Error;
 
-/// Take grants back from a plugin
+/// Remove grants of a plugin
 ///
-/// It counts for executions that begin a second later, of runs under way too.
-/// Graphs that use the plugin stay; they are refused when they are applied
-/// again.
+/// The change holds for executions that begin a second later, also for those of
+/// running runs. Graphs that use the plugin stay; a host refuses them when they
+/// are applied again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -19,10 +19,10 @@ Examples:
 pub struct Remove {
     /// The plugin
     plugin: Name,
-    /// A rule for requests, as `grant show` tells it
+    /// A rule for HTTP requests, as `grant show` prints it
     #[arg(long, value_name = "RULE")]
     http: Vec<HttpRule>,
-    /// Do not send the idempotency key any more
+    /// Stop sending the idempotency key with each request
     #[arg(long)]
     idempotency_header: bool,
     /// A configuration value, by its key
@@ -31,17 +31,17 @@ pub struct Remove {
     /// A secret
     #[arg(long, value_name = "NAME")]
     secret: Vec<Name>,
-    /// Everything
+    /// Remove all grants of the plugin
     #[arg(long, conflicts_with_all = ["http", "idempotency_header", "config", "secret"])]
     all: bool,
 }
 
 impl Remove {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
-        super::change(session, &self.plugin, |grants| self.take(grants))
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
+        super::change(context, &self.plugin, |grants| self.remove_from(grants))
     }
 
-    fn take(&self, grants: &mut Grants) -> Result<(), Error> {
+    fn remove_from(&self, grants: &mut Grants) -> Result<(), Error> {
         if self.all {
             *grants = Grants::default();
             return Ok(());
@@ -51,12 +51,13 @@ impl Remove {
         grants.idempotency_header &= !self.idempotency_header;
         grants.config.retain(|key, _| !self.config.contains(key));
         grants.secrets.retain(|name| !self.secret.contains(name));
-        match *grants == before {
-            true => Err(Error::Usage(format!(
-                "{} has no such grant; `exosphere grant show {0}` tells what it has, --all takes everything",
+        if *grants == before {
+            return Err(Error::Usage(format!(
+                "{} has no such grant; list its grants with `exosphere grant show {0}`, or remove \
+                 them all with --all",
                 self.plugin
-            ))),
-            false => Ok(()),
+            )));
         }
+        Ok(())
     }
 }

@@ -1,16 +1,16 @@
 //! `exosphere grant show`: the grants of one plugin, and the format of grants for
 //! people.
 
+use exosphere_api_types::PluginGrants;
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
 use crate::client::Answer;
-use crate::commands::Session;
+use crate::commands::Context;
 use crate::error::Error;
-use crate::show::{cell, table};
-use crate::wire::PluginGrants;
+use crate::format::{cell, table};
 
-/// Show what a plugin is granted
+/// Show the grants of a plugin
 #[derive(Debug, clap::Args)]
 pub struct Show {
     /// The plugin
@@ -18,10 +18,10 @@ pub struct Show {
 }
 
 impl Show {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
         let path = ["grants", self.plugin.as_str()];
-        let answer = session.client.operator(Method::GET, &path).send()?;
-        session.output.answer(&answer, one)
+        let answer = context.client.operator(Method::GET, &path).send()?;
+        context.output.answer(&answer, one)
     }
 }
 

@@ -1,23 +1,23 @@
-//! `exosphere graph apply`: makes a template the newest revision of a graph.
+//! `exosphere graph apply`: makes a template the current revision of a graph.
 
 use std::path::PathBuf;
 
+use exosphere_api_types::GraphApplied;
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
-use crate::clean;
 use crate::client::Answer;
-use crate::commands::{Session, name_of, read_file};
+use crate::commands::{Context, name_of, read_file};
 use crate::error::Error;
-use crate::show::{cell, digest, table};
-use crate::wire::Applied;
+use crate::format::{cell, digest, table};
+use crate::sanitize;
 
-/// Apply a graph: its template becomes the newest revision
+/// Apply a graph: make a template its current revision
 ///
-/// Every node is looked up among the uploaded plugins now, and stays with the
-/// plugin found until the graph is applied again. Runs that are under way keep
-/// the revision with which they were started. A template with mistakes is
-/// refused as a whole, and every mistake is listed.
+/// The host resolves every node to an uploaded plugin; the node keeps that
+/// plugin until the graph is applied again. Running runs keep the revision with
+/// which they were started. The host refuses a template with mistakes as a
+/// whole, and lists every mistake.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -26,22 +26,22 @@ Examples:
 pub struct Apply {
     /// The template, a JSON file
     file: PathBuf,
-    /// The graph's name [default: that of the file]
+    /// The graph's name [default: the name of the file]
     #[arg(long)]
     name: Option<Name>,
 }
 
 impl Apply {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
         let name = name_of(&self.name, &self.file)?;
         let template = read_file(&self.file)?;
-        let call = session.client.call(Method::PUT, &["graphs", name.as_str()]);
-        session.output.answer(&call.json_text(template).send()?, show)
+        let call = context.client.call(Method::PUT, &["graphs", name.as_str()]);
+        context.output.answer(&call.json_text(template).send()?, show)
     }
 }
 
 fn show(answer: &Answer) -> Result<String, Error> {
-    let graph: Applied = answer.read()?;
+    let graph: GraphApplied = answer.read()?;
     let word = if graph.changed { "applied" } else { "unchanged" };
     let nodes = graph.nodes.iter().map(|node| {
         [
@@ -53,7 +53,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
     });
     Ok(format!(
         "{} {word}, revision {}\n\n{}",
-        clean::line(&graph.name),
+        sanitize::line(&graph.name),
         graph.revision,
         table(["IDENTIFIER", "NODE", "PLUGIN", "DIGEST"], nodes)
     ))

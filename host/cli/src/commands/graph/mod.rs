@@ -6,10 +6,10 @@ mod validate;
 
 use clap::Subcommand;
 
-use crate::commands::Session;
+use crate::commands::Context;
 use crate::error::Error;
 
-/// What can be done with graphs.
+/// The commands on graphs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Apply(apply::Apply),
@@ -19,11 +19,11 @@ pub enum Command {
 
 impl Command {
     /// Runs the command.
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
-        session.done(match self {
-            Command::Apply(apply) => apply.run(session),
-            Command::Validate(validate) => validate.run(session),
-            Command::List(list) => list.run(session),
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
+        context.done(match self {
+            Command::Apply(apply) => apply.run(context),
+            Command::Validate(validate) => validate.run(context),
+            Command::List(list) => list.run(context),
         })
     }
 }

@@ -6,25 +6,25 @@ use std::path::PathBuf;
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
-use crate::commands::{Session, name_of, read_file};
+use crate::commands::{Context, name_of, read_file};
 use crate::error::Error;
 
-/// Check a graph without applying it; every mistake is listed
+/// Validate a graph without applying it, and list every mistake
 #[derive(Debug, clap::Args)]
 pub struct Validate {
     /// The template, a JSON file
     file: PathBuf,
-    /// The graph's name [default: that of the file]
+    /// The graph's name [default: the name of the file]
     #[arg(long)]
     name: Option<Name>,
 }
 
 impl Validate {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
         let name = name_of(&self.name, &self.file)?;
         let template = read_file(&self.file)?;
-        let call = session.client.call(Method::POST, &["graphs", name.as_str(), "validate"]);
+        let call = context.client.call(Method::POST, &["graphs", name.as_str(), "validate"]);
         let answer = call.json_text(template).send()?;
-        session.output.answer(&answer, |_| Ok(format!("{name} is valid")))
+        context.output.answer(&answer, |_| Ok(format!("{name} is valid")))
     }
 }

@@ -1,26 +1,27 @@
-//! `exosphere namespace list`: every namespace that holds anything.
+//! `exosphere namespace list`: every namespace that is in use.
+
+use exosphere_api_types::NamespaceList;
 
 use crate::client::Answer;
-use crate::commands::{Session, pages};
+use crate::commands::{Context, pages};
 use crate::error::Error;
-use crate::show::{cell, maybe, table};
-use crate::wire::Namespaces;
+use crate::format::{cell, optional_cell, table};
 
-/// List the namespaces, with what was set for them
+/// List the namespaces and their settings
 #[derive(Debug, clap::Args)]
 pub struct List {}
 
 impl List {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
-        let answer = pages::all(|| session.client.all_namespaces(), "namespaces")?;
-        session.output.answer(&answer, show)
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
+        let answer = pages::read_all(|| context.client.all_namespaces(), "namespaces")?;
+        context.output.answer(&answer, show)
     }
 }
 
 fn show(answer: &Answer) -> Result<String, Error> {
-    let rows = answer.read::<Namespaces>()?.namespaces.into_iter().map(|namespace| {
+    let rows = answer.read::<NamespaceList>()?.namespaces.into_iter().map(|namespace| {
         let limits = namespace.limits.to_string();
-        [cell(namespace.name), cell(namespace.effective.slots), maybe(Some(limits))]
+        [cell(namespace.name), cell(namespace.effective.slots), optional_cell(Some(limits))]
     });
     Ok(table(["NAME", "SLOTS", "LIMITS OF ITS OWN"], rows))
 }

@@ -1,4 +1,4 @@
-//! `exosphere namespace`: limits and shares, as operators set them.
+//! `exosphere namespace`: limits and slots of namespaces, for operators.
 
 mod list;
 mod set;
@@ -6,10 +6,10 @@ mod show;
 
 use clap::Subcommand;
 
-use crate::commands::Session;
+use crate::commands::Context;
 use crate::error::Error;
 
-/// What can be done with namespaces.
+/// The commands on namespaces.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     List(list::List),
@@ -19,11 +19,11 @@ pub enum Command {
 
 impl Command {
     /// Runs the command.
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
-        session.done(match self {
-            Command::List(list) => list.run(session),
-            Command::Show(show) => show.run(session),
-            Command::Set(set) => set.run(session),
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
+        context.done(match self {
+            Command::List(list) => list.run(context),
+            Command::Show(show) => show.run(context),
+            Command::Set(set) => set.run(context),
         })
     }
 }

@@ -1,17 +1,16 @@
-//! `exosphere namespace set`: sets limits and a share for the namespace.
+//! `exosphere namespace set`: sets limits and slots of the namespace.
 
+use exosphere_api_types::{NamespaceDetails, NamespaceSettings};
 use exosphere_domain::limits::{Limit, LimitValues};
-use serde_json::{Value, json};
 
-use crate::commands::Session;
+use crate::commands::Context;
 use crate::commands::namespace::show;
 use crate::error::Error;
-use crate::wire::Namespace;
 
-/// Set limits and a share of the hosts for the namespace
+/// Set limits and slots of the namespace
 ///
-/// What is not named stays as it is. Limits can be lower than the host's, not
-/// higher; executions that begin a second later are held to them.
+/// Settings that are not named stay as they are. A limit can be lower than the
+/// host's, not higher. The change holds for executions that begin a second later.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -20,32 +19,32 @@ Examples:
   exosphere namespace set --namespace guests --unset cpu_ms --host-slots")]
 #[group(required = true, multiple = true)]
 pub struct Set {
-    /// A limit, as often as wanted: memory_bytes=64MiB
+    /// A limit, repeatable: memory_bytes=64MiB
     #[arg(long = "limit", value_name = "NAME=VALUE")]
     limits: Vec<LimitValues>,
-    /// A limit that is to be the host's again
+    /// A limit to reset to the host's
     #[arg(long, value_name = "NAME")]
     unset: Vec<Limit>,
-    /// How many of its nodes run at a time on one host
+    /// The number of its nodes that run at a time on one host
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     slots: Option<u32>,
-    /// As many slots as the host gives everyone
+    /// Reset the slots to the host's number for a namespace
     #[arg(long, conflicts_with = "slots")]
     host_slots: bool,
 }
 
 impl Set {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
-        let answer = session.client.change(&[], |now| Ok(self.changed(&now.read()?)))?;
-        session.output.answer(&answer, show::show)
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
+        let answer = context.client.change(&[], |now| Ok(self.changed(&now.read()?)))?;
+        context.output.answer(&answer, show::show)
     }
 
     /// Returns the settings that replace the current ones.
-    fn changed(&self, now: &Namespace) -> Value {
+    fn changed(&self, now: &NamespaceDetails) -> NamespaceSettings {
         let kept = now.limits.iter().filter(|(limit, _)| !self.unset.contains(limit));
         let limits: LimitValues =
             kept.chain(self.limits.iter().flat_map(LimitValues::iter)).collect();
         let slots = if self.host_slots { None } else { self.slots.or(now.slots) };
-        json!({"limits": limits, "slots": slots})
+        NamespaceSettings { limits, slots }
     }
 }

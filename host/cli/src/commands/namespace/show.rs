@@ -1,29 +1,29 @@
 //! `exosphere namespace show`: the effective limits of the namespace.
 
+use exosphere_api_types::NamespaceDetails;
 use exosphere_domain::limits::Limit;
 use reqwest::Method;
 
 use crate::client::Answer;
-use crate::commands::Session;
+use crate::commands::Context;
 use crate::error::Error;
-use crate::show::{cell, table};
-use crate::wire::Namespace;
+use crate::format::{cell, table};
 
-/// Show the namespace: its share of the host, and every limit that counts in it
+/// Show the slots of the namespace and its effective limits
 #[derive(Debug, clap::Args)]
 pub struct Show {}
 
 impl Show {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
-        let answer = session.client.operator(Method::GET, &[]).send()?;
-        session.output.answer(&answer, show)
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
+        let answer = context.client.operator(Method::GET, &[]).send()?;
+        context.output.answer(&answer, show)
     }
 }
 
 /// Formats a namespace.
 pub fn show(answer: &Answer) -> Result<String, Error> {
-    let Namespace { name, limits, slots, effective } = answer.read()?;
-    let of_its_own = if slots.is_some() { " (set for it)" } else { "" };
+    let NamespaceDetails { name, limits, slots, effective } = answer.read()?;
+    let set_by = if slots.is_some() { " (set by the namespace)" } else { "" };
     let rows = effective.limits.iter().map(|(name, value)| {
         let limit = Limit::parse(name);
         let words = limit.map(|limit| limit.unit().show(*value)).unwrap_or_default();
@@ -31,5 +31,5 @@ pub fn show(answer: &Answer) -> Result<String, Error> {
         [cell(name), cell(value), cell(words), cell(if set { "namespace" } else { "host" })]
     });
     let table = table(["LIMIT", "VALUE", "", "SET BY"], rows);
-    Ok(format!("{name}: {} slots{of_its_own}\n\n{table}", effective.slots))
+    Ok(format!("{name}: {} slots{set_by}\n\n{table}", effective.slots))
 }

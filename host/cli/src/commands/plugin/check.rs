@@ -2,45 +2,49 @@
 
 use std::path::PathBuf;
 
+use exosphere_api_types::PluginChecked;
 use exosphere_domain::ids::Name;
 
 use super::upload::{remarks, upload};
 use crate::client::Answer;
-use crate::commands::{Session, name_of, plugin::inspect};
+use crate::commands::{Context, name_of, plugin::inspect};
 use crate::error::Error;
-use crate::show::{bytes, cell, table, took};
-use crate::wire::Checked;
+use crate::format::{bytes, cell, duration, table};
 
-/// Ask a host whether it would take a plugin, without storing it
+/// Check a plugin as for a push, without storing it
 ///
-/// The host does all that it does for a push, and forgets it again.
+/// The host admits or refuses the plugin as it would for a push.
 #[derive(Debug, clap::Args)]
 pub struct Check {
     /// The component: a .wasm file made for wasm32-wasip2
     file: PathBuf,
-    /// The name that the plugin would have; grants go by it [default: that of the
+    /// The name that the plugin would have, whose grants apply [default: the name of the
     /// file]
     #[arg(long)]
     name: Option<Name>,
 }
 
 impl Check {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
         let name = name_of(&self.name, &self.file)?;
         let query = [("name", Some(name.to_string()))];
-        let answer = upload(session, &["plugins", "check"], &query, &self.file)?;
-        session.output.answer(&answer, show)
+        let answer = upload(context, &["plugins", "check"], &query, &self.file)?;
+        context.output.answer(&answer, show)
     }
 }
 
 fn show(answer: &Answer) -> Result<String, Error> {
-    let checked: Checked = answer.read()?;
+    let checked: PluginChecked = answer.read()?;
     let about = table(
         ["DIGEST", "SIZE", "COMPILED IN"],
-        [[cell(&checked.digest), cell(bytes(checked.size)), cell(took(checked.compile_ms))]],
+        [[
+            cell(&checked.digest),
+            cell(bytes(checked.size)),
+            cell(duration(i64::try_from(checked.compile_ms).unwrap_or(i64::MAX))),
+        ]],
     );
-    let nodes = inspect::nodes(&checked.parts.nodes);
-    let imports = inspect::imports(&checked.parts.imports);
-    let remarks = remarks(&checked.parts);
-    Ok(format!("it would be admitted\n\n{about}\n\n{nodes}{imports}{remarks}"))
+    let nodes = inspect::nodes(&checked.nodes);
+    let imports = inspect::imports(&checked.imports);
+    let remarks = remarks(&checked.capabilities, &checked.warnings);
+    Ok(format!("the plugin would be admitted\n\n{about}\n\n{nodes}{imports}{remarks}"))
 }

@@ -8,10 +8,10 @@ mod upload;
 
 use clap::Subcommand;
 
-use crate::commands::Session;
+use crate::commands::Context;
 use crate::error::Error;
 
-/// What can be done with plugins.
+/// The commands on plugins.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Push(push::Push),
@@ -22,12 +22,12 @@ pub enum Command {
 
 impl Command {
     /// Runs the command.
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
-        session.done(match self {
-            Command::Push(push) => push.run(session),
-            Command::Check(check) => check.run(session),
-            Command::List(list) => list.run(session),
-            Command::Inspect(inspect) => inspect.run(session),
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
+        context.done(match self {
+            Command::Push(push) => push.run(context),
+            Command::Check(check) => check.run(context),
+            Command::List(list) => list.run(context),
+            Command::Inspect(inspect) => inspect.run(context),
         })
     }
 }

@@ -2,20 +2,20 @@
 
 use std::path::PathBuf;
 
+use exosphere_api_types::PluginUploaded;
 use exosphere_domain::ids::Name;
 
 use super::upload::{remarks, upload};
 use crate::client::Answer;
-use crate::commands::{Session, name_of, plugin::inspect};
+use crate::commands::{Context, name_of, plugin::inspect};
 use crate::error::Error;
-use crate::wire::Plugin;
 
 /// Upload a plugin: one WebAssembly component with one or several nodes
 ///
-/// The host compiles it, checks that it speaks `exosphere:node`, and asks it
-/// what nodes it has. The same bytes may be pushed again; at most the label changes then.
-/// Graphs that were applied before keep the plugin that they were applied with,
-/// until they are applied again.
+/// The host compiles the component, checks that it exports `exosphere:node`, and
+/// reads the descriptions of its nodes. The same bytes may be pushed again; at
+/// most the label changes then. A graph keeps the plugins with which it was
+/// applied until it is applied again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -24,7 +24,7 @@ Examples:
 pub struct Push {
     /// The component: a .wasm file made for wasm32-wasip2
     file: PathBuf,
-    /// The plugin's name [default: that of the file]
+    /// The plugin's name [default: the name of the file]
     #[arg(long)]
     name: Option<Name>,
     /// A label for people, such as 1.4.0
@@ -33,16 +33,16 @@ pub struct Push {
 }
 
 impl Push {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
         let name = name_of(&self.name, &self.file)?;
         let query = [("name", Some(name.to_string())), ("version", self.version.clone())];
-        let answer = upload(session, &["plugins"], &query, &self.file)?;
-        session.output.answer(&answer, show)
+        let answer = upload(context, &["plugins"], &query, &self.file)?;
+        context.output.answer(&answer, show)
     }
 }
 
 fn show(answer: &Answer) -> Result<String, Error> {
-    let plugin: Plugin = answer.read()?;
-    let remarks = remarks(&plugin.parts);
+    let PluginUploaded { plugin, capabilities, warnings } = answer.read()?;
+    let remarks = remarks(&capabilities, &warnings);
     Ok(format!("{}{remarks}", inspect::summary(&plugin)))
 }

@@ -4,20 +4,20 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use exosphere_api_types::Capability;
 use reqwest::Method;
 
-use crate::clean;
 use crate::client::Answer;
-use crate::commands::{Session, cannot_read};
+use crate::commands::{Context, cannot_read};
 use crate::error::Error;
-use crate::wire::{Capability, Parts};
+use crate::sanitize;
 
 /// The default size limit of a plugin on a host, in bytes.
-const COMMON_BYTES: u64 = 32 * 1024 * 1024;
+const DEFAULT_UPLOAD_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Sends a component to a host.
 pub fn upload(
-    session: &Session,
+    context: &Context,
     path: &[&str],
     query: &[(&str, Option<String>)],
     file: &Path,
@@ -28,12 +28,13 @@ pub fn upload(
         return Err(cannot_read(file, &ErrorKind::IsADirectory.into()));
     }
     let size = data.len();
-    let sent = session.client.call(Method::POST, path).query(query).wasm(opened).send();
+    let sent = context.client.call(Method::POST, path).query(query).wasm(opened).send();
     sent.map_err(|error| match error {
         // A host reports this limit itself, but closes the connection on a body that it
         // does not read.
-        Error::Unreachable(words) if size > COMMON_BYTES => Error::Failed(format!(
-            "{} has {size} bytes; most hosts take {COMMON_BYTES}. Build it with `--release`, `opt-level = \"s\"` and `strip = true`\n{words}",
+        Error::Unreachable(words) if size > DEFAULT_UPLOAD_BYTES => Error::Failed(format!(
+            "{} has {size} bytes, and the default limit of a host is {DEFAULT_UPLOAD_BYTES}; build it with \
+             `--release`, `opt-level = \"s\"` and `strip = true`\n{words}",
             file.display()
         )),
         error => error,
@@ -41,22 +42,23 @@ pub fn upload(
 }
 
 /// Formats the warnings and capabilities of a plugin.
-pub fn remarks(Parts { warnings, capabilities, .. }: &Parts) -> String {
+pub fn remarks(capabilities: &[Capability], warnings: &[String]) -> String {
     let mut text = String::new();
     for Capability { import, secret, needs, granted, grant } in capabilities {
         let asks = match (import, secret) {
-            (Some(import), _) => format!("it imports {import}"),
-            (_, Some(secret)) => format!("it declares the secret {secret}"),
-            _ => "it asks for it".to_owned(),
+            (Some(import), _) => format!("imports {import}"),
+            (_, Some(secret)) => format!("declares the secret {secret}"),
+            _ => "asks for it".to_owned(),
         };
-        let standing = match granted {
-            true => "granted".to_owned(),
-            false => format!("not granted; an operator does it by `{grant}`"),
+        let standing = if *granted {
+            "granted".to_owned()
+        } else {
+            format!("not granted; an operator grants it by `{grant}`")
         };
-        text.push_str(&format!("\n\nneeds {needs}: {asks} ({standing})"));
+        text.push_str(&format!("\n\nneeds {needs}: the plugin {asks} ({standing})"));
     }
     for warning in warnings {
         text.push_str(&format!("\n\nwarning: {warning}"));
     }
-    clean::lines(&text)
+    sanitize::lines(&text)
 }

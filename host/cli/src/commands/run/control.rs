@@ -1,46 +1,46 @@
-//! `exosphere run pause
-//! resume
-//! cancel
-//! redrive`: controls a run as a whole. Each command is one call, answered with the run
-//! after the change.
+//! `exosphere run pause`, `resume`, `cancel` and `redrive`: commands on a run as a whole.
+//! Each is one call, answered with the run after the change.
 
+use exosphere_api_types::RunRedriven;
 use reqwest::Method;
 
 use crate::client::Answer;
-use crate::commands::Session;
-use crate::commands::run::place::Place;
+use crate::commands::Context;
 use crate::commands::run::show;
+use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
-use crate::wire::Redriven;
 
-/// The run that something is done to.
+/// The run of the command.
 #[derive(Debug, clap::Args)]
 pub struct Control {
     /// The run
-    run: Place,
+    run: StateRef,
 }
 
 impl Control {
     /// Runs the command; `verb` is its name in the API.
-    pub fn run(&self, session: &Session, verb: &str) -> Result<(), Error> {
-        session.output.answer(&self.call(session, verb)?, |a| Ok(show::summary(&a.read()?)))
+    pub fn run(&self, context: &Context, verb: &str) -> Result<(), Error> {
+        context
+            .output
+            .answer(&self.call(context, verb)?, |answer| Ok(show::summary(&answer.read()?)))
     }
 
     /// Redrives the run, and reports the states that could not be retried.
-    pub fn redrive(&self, session: &Session) -> Result<(), Error> {
-        session.output.answer(&self.call(session, "redrive")?, |answer| {
-            let Redriven { run, retried, late } = answer.read()?;
-            let mut text = format!("{}\n\n{retried} failed states run again", show::summary(&run));
+    pub fn redrive(&self, context: &Context) -> Result<(), Error> {
+        context.output.answer(&self.call(context, "redrive")?, |answer| {
+            let RunRedriven { details, retried, late } = answer.read()?;
+            let mut text =
+                format!("{}\n\n{retried} failed states are retried", show::summary(&details));
             if late > 0 {
                 text.push_str(&format!(
-                    "; for {late} it is too late: a unite has gone on without them"
+                    "; {late} stay failed: a unite has already continued without them"
                 ));
             }
             Ok(text)
         })
     }
 
-    fn call(&self, session: &Session, verb: &str) -> Result<Answer, Error> {
-        session.client.call(Method::POST, &["runs", &self.run.run.to_string(), verb]).send()
+    fn call(&self, context: &Context, verb: &str) -> Result<Answer, Error> {
+        context.client.call(Method::POST, &["runs", &self.run.run.to_string(), verb]).send()
     }
 }

@@ -1,15 +1,16 @@
 //! `exosphere run list`: runs, the newest first.
 
+use exosphere_api_types::RunList;
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
-use crate::clean;
 use crate::client::Answer;
-use crate::commands::Session;
-use crate::commands::run::upper;
+use crate::commands::Context;
+use crate::commands::run::show::standing;
+use crate::commands::run::uppercase_word;
 use crate::error::Error;
-use crate::show::{cell, maybe, table, took, utc};
-use crate::wire::Runs;
+use crate::format::{cell, duration, optional_cell, table, utc};
+use crate::sanitize;
 
 /// List runs, the newest first
 #[derive(Debug, clap::Args)]
@@ -17,45 +18,45 @@ pub struct List {
     /// Only runs of this graph
     #[arg(long)]
     graph: Option<Name>,
-    /// Only runs that are there
-    #[arg(long, ignore_case = true, value_parser = upper(&["RUNNING", "SUCCESS", "FAILED", "CANCELLED"]))]
+    /// Only runs with this status
+    #[arg(long, ignore_case = true, value_parser = uppercase_word(&["RUNNING", "SUCCESS", "FAILED", "CANCELLED"]))]
     status: Option<String>,
-    /// How many at most
+    /// The maximum number of items
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: u32,
-    /// Go on where an earlier list ended
+    /// Continue after an earlier page
     #[arg(long, value_name = "TOKEN")]
     before: Option<String>,
 }
 
 impl List {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
-        let call = session.client.call(Method::GET, &["runs"]).query(&[
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
+        let call = context.client.call(Method::GET, &["runs"]).query(&[
             ("graph", self.graph.as_ref().map(Name::to_string)),
             ("status", self.status.clone()),
             ("limit", Some(self.limit.to_string())),
             ("before", self.before.clone()),
         ]);
-        session.output.answer(&call.send()?, show)
+        context.output.answer(&call.send()?, show)
     }
 }
 
 fn show(answer: &Answer) -> Result<String, Error> {
-    let page: Runs = answer.read()?;
+    let page: RunList = answer.read()?;
     let rows = page.runs.iter().map(|run| {
         [
             cell(&run.run),
             cell(format!("{}:{}", run.graph, run.revision)),
-            cell(run.standing()),
+            cell(standing(run)),
             cell(run.counts.states),
             cell(run.counts.errored),
             cell(utc(run.created_at)),
-            maybe(run.ended_at.map(|end| took(end.saturating_sub(run.created_at)))),
+            optional_cell(run.ended_at.map(|end| duration(end.saturating_sub(run.created_at)))),
         ]
     });
     let mut text = table(["RUN", "GRAPH", "STATUS", "STATES", "FAILED", "STARTED", "TOOK"], rows);
     if let Some(next) = page.next {
-        text.push_str(&format!("\n\nmore: --before {}", clean::line(&next.to_string())));
+        text.push_str(&format!("\n\nmore: --before {}", sanitize::line(&next)));
     }
     Ok(text)
 }

@@ -1,9 +1,9 @@
-//! `exosphere run`: start runs, follow them, look at them and mend them.
+//! `exosphere run`: start, follow, show, control and retry runs.
 
 mod control;
-mod given;
+mod inputs;
 mod list;
-mod place;
+mod state_ref;
 mod retry;
 mod show;
 mod start;
@@ -13,10 +13,10 @@ mod watch;
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::commands::Session;
+use crate::commands::Context;
 use crate::error::Error;
 
-/// What can be done with runs.
+/// The commands on runs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Start(start::Start),
@@ -25,38 +25,38 @@ pub enum Command {
     Show(show::Show),
     States(states::States),
     Retry(retry::Retry),
-    /// Run every failed state of a run again, and with them heal it
+    /// Retry every failed state of a run
     ///
-    /// Each counts its retries from the beginning again. States without which a
-    /// unite has already gone on are left as they are.
+    /// Each state counts its retries from 0 again. A state stays failed if a unite
+    /// above it has already continued without it.
     Redrive(control::Control),
-    /// Pause a run: what runs of it ends, and nothing more begins
+    /// Pause a run: let its running states end, and start no others
     Pause(control::Control),
-    /// Let a paused run go on
+    /// Resume a paused run
     Resume(control::Control),
-    /// Cancel a run: what runs now is stopped, what waits never starts
+    /// Cancel a run: stop its running states, and start no others
     Cancel(control::Control),
 }
 
 impl Command {
     /// Runs the command.
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
-        session.done(match self {
-            Command::Start(start) => start.run(session),
-            Command::Watch(watch) => watch.run(session),
-            Command::List(list) => list.run(session),
-            Command::Show(show) => show.run(session),
-            Command::States(states) => states.run(session),
-            Command::Retry(retry) => retry.run(session),
-            Command::Redrive(control) => control.redrive(session),
-            Command::Pause(control) => control.run(session, "pause"),
-            Command::Resume(control) => control.run(session, "resume"),
-            Command::Cancel(control) => control.run(session, "cancel"),
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
+        context.done(match self {
+            Command::Start(start) => start.run(context),
+            Command::Watch(watch) => watch.run(context),
+            Command::List(list) => list.run(context),
+            Command::Show(show) => show.run(context),
+            Command::States(states) => states.run(context),
+            Command::Retry(retry) => retry.run(context),
+            Command::Redrive(control) => control.redrive(context),
+            Command::Pause(control) => control.run(context, "pause"),
+            Command::Resume(control) => control.run(context, "resume"),
+            Command::Cancel(control) => control.run(context, "cancel"),
         })
     }
 }
 
 /// Returns a parser for one of several words, in either case.
-fn upper(words: &'static [&'static str]) -> impl TypedValueParser<Value = String> {
+fn uppercase_word(words: &'static [&'static str]) -> impl TypedValueParser<Value = String> {
     PossibleValuesParser::new(words).map(|word| word.to_ascii_uppercase())
 }

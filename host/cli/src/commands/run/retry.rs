@@ -1,35 +1,36 @@
-//! `exosphere run retry`: runs a failed state again.
+//! `exosphere run retry`: retries a failed state.
 
 use reqwest::Method;
 
-use crate::commands::Session;
-use crate::commands::run::place::Place;
+use crate::commands::Context;
 use crate::commands::run::show;
+use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
 
-/// Run a failed (ERRORED) state again, and with it heal its run
+/// Retry a failed (ERRORED) state, and with it its run
 ///
-/// Its retries count from the beginning again. Refused if a unite above it has
-/// already gone on without it.
+/// The state counts its retries from 0 again. The host refuses the retry if a
+/// unite above the state has already continued without it.
 #[derive(Debug, clap::Args)]
 pub struct Retry {
     /// The run, or the state as RUN/STATE
-    run: Place,
+    run: StateRef,
     /// The number of the state
     state: Option<u64>,
 }
 
 impl Retry {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
         let Some(number) = self.run.state(self.state)? else {
             return Err(Error::Usage(
-                "which state? `exosphere run states RUN --status ERRORED` lists those that failed"
+                "no state is given; list the failed ones with \
+                 `exosphere run states RUN --status ERRORED`"
                     .to_owned(),
             ));
         };
         let run = self.run.run.to_string();
         let path = ["runs", &run, "states", &number.to_string(), "retry"];
-        let answer = session.client.call(Method::POST, &path).send()?;
-        session.output.answer(&answer, |answer| Ok(show::summary(&answer.read()?)))
+        let answer = context.client.call(Method::POST, &path).send()?;
+        context.output.answer(&answer, |answer| Ok(show::summary(&answer.read()?)))
     }
 }

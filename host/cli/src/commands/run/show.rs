@@ -2,17 +2,17 @@
 
 use std::fmt::Write as _;
 
+use exosphere_api_types::{AttemptDetails, Failure, RunDetails, RunSummary, StateDetails, Usage};
 use reqwest::Method;
 
-use crate::clean;
 use crate::client::Answer;
-use crate::commands::Session;
-use crate::commands::run::place::Place;
+use crate::commands::Context;
+use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
-use crate::show::{bytes, cell, maybe, table, took, utc};
-use crate::wire::{Attempt, Failure, Run, State, Usage};
+use crate::format::{bytes, cell, duration, optional_cell, table, utc};
+use crate::sanitize;
 
-/// Show how a run stands, or one of its states with its attempts and logs
+/// Show a run, or one of its states with its outputs, attempts and logs
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -21,30 +21,31 @@ Examples:
   exosphere run show 0195b7f0-0000-7000-8000-000000000001/7 --json")]
 pub struct Show {
     /// The run, or a state of it as RUN/STATE
-    run: Place,
+    run: StateRef,
     /// The number of a state
     state: Option<u64>,
 }
 
 impl Show {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
         let run = self.run.run.to_string();
         match self.run.state(self.state)? {
             None => {
-                let answer = session.client.call(Method::GET, &["runs", &run]).send()?;
-                session.output.answer(&answer, |answer| Ok(summary(&answer.read()?)))
+                let answer = context.client.call(Method::GET, &["runs", &run]).send()?;
+                context.output.answer(&answer, |answer| Ok(summary(&answer.read()?)))
             }
             Some(number) => {
                 let path = ["runs", &run, "states", &number.to_string()];
-                let answer = session.client.call(Method::GET, &path).send()?;
-                session.output.answer(&answer, |answer: &Answer| Ok(state(&answer.read()?)))
+                let answer = context.client.call(Method::GET, &path).send()?;
+                context.output.answer(&answer, |answer: &Answer| Ok(state(&answer.read()?)))
             }
         }
     }
 }
 
 /// Formats a run: its status, its first failures, its store.
-pub fn summary(run: &Run) -> String {
+pub fn summary(details: &RunDetails) -> String {
+    let run = &details.summary;
     let counts = run.counts;
     let mut text = table(
         [
@@ -54,65 +55,71 @@ pub fn summary(run: &Run) -> String {
         [[
             cell(&run.run),
             cell(format!("{}:{}", run.graph, run.revision)),
-            cell(run.standing()),
+            cell(standing(run)),
             cell(counts.states),
             cell(counts.open),
             cell(counts.success),
             cell(counts.pruned),
             cell(counts.errored),
             cell(counts.retries),
-            maybe(run.ended_at.map(|end| took(end.saturating_sub(run.created_at)))),
+            optional_cell(run.ended_at.map(|end| duration(end.saturating_sub(run.created_at)))),
         ]],
     );
-    if !run.failures.is_empty() {
-        let rows = run.failures.iter().map(|failed| {
+    if !details.failures.is_empty() {
+        let rows = details.failures.iter().map(|failed| {
             [
                 cell(&failed.state),
-                cell(&failed.identifier),
-                maybe(failed.failure.as_ref().map(|why| &why.kind)),
-                maybe(failed.failure.as_ref().map(|why| &why.message)),
+                optional_cell(failed.identifier.as_ref()),
+                optional_cell(failed.failure.as_ref().map(|why| &why.kind)),
+                optional_cell(failed.failure.as_ref().map(|why| &why.message)),
             ]
         });
         text.push_str("\n\n");
         text.push_str(&table(["STATE", "IDENTIFIER", "FAILURE", "MESSAGE"], rows));
     }
-    if let Some(store) = run.store.as_ref().filter(|store| !store.is_empty()) {
+    if !details.store.is_empty() {
         text.push_str("\n\n");
-        let rows = store.iter().map(|(key, value)| [cell(key), cell(value)]);
+        let rows = details.store.iter().map(|(key, value)| [cell(key), cell(value)]);
         text.push_str(&table(["KEY", "VALUE"], rows));
     }
     text
 }
 
-/// Formats a state: its status, its inputs and outputs, its attempts.
-fn state(state: &State) -> String {
+/// Returns the status of a run in a word or two.
+pub fn standing(run: &RunSummary) -> String {
+    if run.paused { format!("{} (paused)", run.status) } else { run.status.to_string() }
+}
+
+/// Formats a state: its status, its outputs, its attempts.
+fn state(details: &StateDetails) -> String {
+    let state = &details.summary;
     let mut text = table(
         ["STATE", "IDENTIFIER", "NODE", "STATUS", "RETRIES", "REQUEUES", "CREATED", "TOOK"],
         [[
             cell(&state.state),
-            cell(&state.identifier),
-            cell(&state.node_name),
-            cell(&state.status),
+            optional_cell(state.identifier.as_ref()),
+            optional_cell(state.node_name.as_ref()),
+            cell(state.status),
             cell(state.retries),
             cell(state.requeues),
             cell(utc(state.created_at)),
-            maybe(state.ended_at.map(|end| took(end.saturating_sub(state.created_at)))),
+            optional_cell(state.ended_at.map(|end| duration(end.saturating_sub(state.created_at)))),
         ]],
     );
     if let Some(failure) = &state.failure {
-        section(&mut text, "failure", &words(failure));
+        section(&mut text, "failure", &failure_words(failure));
     }
-    for (index, output) in state.outputs.iter().enumerate() {
+    for (index, output) in details.outputs.iter().enumerate() {
         section(&mut text, &format!("output {index}"), &format!("{output:#}"));
     }
-    if let Some(data) = state.data.as_ref().filter(|data| !data.is_null()) {
+    if let Some(data) = &details.data {
         section(&mut text, "pruned with", &format!("{data:#}"));
     }
-    if let Some(usage) = &state.usage {
+    if let Some(usage) = &details.usage {
         section(&mut text, "usage", &usage_words(usage));
     }
-    for attempt in &state.attempts {
-        section(&mut text, &format!("attempt {}", attempt.number), &story(attempt));
+    for attempt in &details.attempts {
+        section(&mut text, &format!("attempt {}", attempt.number), &attempt_words(attempt));
     }
     text
 }
@@ -129,21 +136,21 @@ fn usage_words(usage: &Usage) -> String {
 }
 
 /// Formats an attempt: its outcome and its log.
-fn story(attempt: &Attempt) -> String {
-    let mut text = attempt.outcome.clone().unwrap_or_else(|| "under way".to_owned());
+fn attempt_words(attempt: &AttemptDetails) -> String {
+    let mut text = attempt.outcome.clone().unwrap_or_else(|| "running".to_owned());
     if let Some(end) = attempt.ended_at {
         let _ = write!(text, ", {}", utc(end));
     }
     if let Some(failure) = &attempt.failure {
-        let _ = write!(text, "\n{}", words(failure));
+        let _ = write!(text, "\n{}", failure_words(failure));
     }
-    for line in &attempt.logs {
+    for line in attempt.logs.parsed().into_iter().flatten() {
         let _ = write!(text, "\n{:<5} {}", line.level, line.message);
     }
     text
 }
 
-fn words(failure: &Failure) -> String {
+fn failure_words(failure: &Failure) -> String {
     let mut text = format!("{}: {}", failure.kind, failure.message);
     if let Some(details) = &failure.details {
         let _ = write!(text, "\n{details:#}");
@@ -153,7 +160,7 @@ fn words(failure: &Failure) -> String {
 
 /// Appends a heading and its indented body.
 fn section(text: &mut String, heading: &str, body: &str) {
-    let body = clean::lines(body).replace('\n', "\n  ");
+    let body = sanitize::lines(body).replace('\n', "\n  ");
     let _ = write!(text, "\n\n{heading}\n  {body}");
 }
 
@@ -165,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_shows_its_failures_and_its_store() {
+    fn a_run_shows_failures_and_store() {
         let run = from_value(json!({
             "run": "r", "graph": "g", "revision": 2, "status": "FAILED", "version": 9,
             "created_at": 1000, "ended_at": 3500,
@@ -183,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_shows_all_that_is_known_of_it() {
+    fn a_state_shows_every_member() {
         let it = from_value(json!({
             "state": "r/3", "identifier": "w", "node_name": "count", "status": "ERRORED",
             "path": "0.0", "attempt": 2, "retries": 1, "requeues": 0, "created_at": 0,

@@ -1,27 +1,26 @@
 //! `exosphere run start`: starts a run of a graph.
 
-use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use exosphere_api_types::{AnyJson, RunStarted, StartRun};
 use exosphere_domain::ids::{Name, RunId};
 use reqwest::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::clean;
 use crate::client::Answer;
-use crate::commands::Session;
-use crate::commands::run::given::{Input, StoreValue};
+use crate::commands::Context;
+use crate::commands::run::inputs::{Input, StoreValue};
 use crate::commands::run::watch;
 use crate::error::Error;
-use crate::wire::{Begun, Run};
+use crate::sanitize;
 
-/// Start a run of a graph, at its newest revision
+/// Start a run of a graph at its current revision
 ///
 /// Inputs go to the graph's root node and override those of the template. A
-/// value that is JSON is taken as JSON (3, true, [1,2], "text"), anything else
-/// as a string, and @FILE stands for the text of a file.
+/// value that is valid JSON is read as JSON (3, true, [1,2], "text"), any other
+/// one as a string; @FILE stands for the text of a file.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -30,23 +29,23 @@ Examples:
   exosphere run start crawl --store cursor=2026-01-01 --delay 15m
   exosphere run start bill --idempotency-key invoice-4711
 
-With --watch it follows the run to its end, as `run watch` does, with the same
-exit codes; with --json too, only the run as it ended is printed.")]
+With --watch, the command follows the run to its end like `run watch`, with the
+same exit codes. With --json and --watch, it prints the run once, after its end.")]
 pub struct Start {
     /// The graph
     graph: Name,
-    /// An input of the root node: JSON, else text; @FILE for a file's text
+    /// An input of the root node: JSON, or else text; @FILE for the text of a file
     #[arg(long = "input", value_name = "NAME=VALUE")]
     inputs: Vec<Input>,
-    /// A first value in the run's store
+    /// An initial entry of the run's store
     #[arg(long = "store", value_name = "KEY=VALUE")]
     store: Vec<StoreValue>,
-    /// A word that makes the start safe to repeat: a second one with the same
-    /// key gives the first one's run, or is refused if it asks for something else.
-    /// Without one, the command makes one up and repeats itself for a while
+    /// An idempotency key, which makes the start safe to repeat: a second start with
+    /// the same key returns the run of the first, and is refused if it differs
+    /// [default: a random key, with which the command repeats a failed start for 15 s]
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Wait so long before the first state, for example 90s, 15m, 2h
+    /// The delay before the first state is due, for example 90s, 15m, 2h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     delay: Option<u64>,
     /// Follow the run until it ends
@@ -56,72 +55,69 @@ pub struct Start {
 
 /// The time for which a start is repeated while the host is unavailable or its answer
 /// is lost.
-const REPEAT_WITHIN: Duration = Duration::from_secs(15);
+const REPEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The backoff before the first repeat, and before each later one.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));
+const REPEAT_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));
 
 /// Timeout for the answer to a small start, which a host gives within five seconds.
-const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+const SMALL_START_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The size up to which a start is small, in bytes. A larger one waits for its turn at
 /// the host.
-const SMALL: usize = 128 * 1024;
+const SMALL_START_BYTES: usize = 128 * 1024;
 
 impl Start {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
-        let mut body = self.body()?;
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
         // Every start has an idempotency key, so that it can be repeated safely.
-        let key = self.idempotency_key.clone().unwrap_or_else(own_key);
-        body["idempotency_key"] = json!(key);
-        let begun = begin(|| self.send(session, &body), &key)?;
+        let key = self.idempotency_key.clone().unwrap_or_else(generate_key);
+        let body = StartRun { idempotency_key: Some(key.clone()), ..self.body()? };
+        let sent = send_repeatedly(|| self.send(context, &body), &key)?;
         // If a try's answer was lost, the run that it started belongs to this command.
-        let is_known = begun.is_first && self.idempotency_key.is_some();
-        let is_known = is_known && begun.answer.read::<Begun>()?.started_before;
+        let is_known = sent.is_first && self.idempotency_key.is_some();
+        let is_known = is_known && sent.answer.read::<RunStarted>()?.started_before;
         if self.watch {
             if is_known {
                 eprintln!("{STARTED_BEFORE}");
             }
-            return watch::follow(session, started(&begun.answer)?);
+            return watch::follow(context, run_id(&sent.answer)?);
         }
-        session.output.answer(&begun.answer, |answer| show(answer, is_known))
+        context.output.answer(&sent.answer, |answer| show(answer, is_known))
     }
 
-    fn send(&self, session: &Session, body: &Value) -> Result<Answer, Error> {
-        let call = session.client.call(Method::POST, &["graphs", self.graph.as_str(), "runs"]);
+    fn send(&self, context: &Context, body: &StartRun) -> Result<Answer, Error> {
+        let call = context.client.call(Method::POST, &["graphs", self.graph.as_str(), "runs"]);
         let text = serde_json::to_vec(body).map_err(|error| Error::Failed(error.to_string()))?;
-        let is_small = text.len() <= SMALL;
+        let is_small = text.len() <= SMALL_START_BYTES;
         let call = call.json_text(text);
-        if is_small { call.within(ANSWER_WITHIN).send() } else { call.send() }
+        if is_small { call.within(SMALL_START_TIMEOUT).send() } else { call.send() }
     }
 
-    fn body(&self) -> Result<Value, Error> {
+    fn body(&self) -> Result<StartRun, Error> {
         let mut inputs = Map::new();
         for input in &self.inputs {
             if inputs.insert(input.name.clone(), input.value()?).is_some() {
                 return Err(Error::Usage(format!("--input {} is given twice", input.name)));
             }
         }
-        let mut store = BTreeMap::new();
+        let mut store = Map::new();
         for StoreValue { key, value } in &self.store {
-            if store.insert(key, value).is_some() {
+            if store.insert(key.clone(), value.as_str().into()).is_some() {
                 return Err(Error::Usage(format!("--store {key} is given twice")));
             }
         }
-        let mut body = json!({ "inputs": inputs, "store": store });
-        if let Some(key) = &self.idempotency_key {
-            body["idempotency_key"] = json!(key);
-        }
-        if let Some(delay) = self.delay {
-            body["delay_ms"] = json!(delay);
-        }
-        Ok(body)
+        Ok(StartRun {
+            idempotency_key: self.idempotency_key.clone(),
+            inputs: Some(AnyJson(Value::Object(inputs))),
+            store: Some(AnyJson(Value::Object(store))),
+            delay_ms: self.delay,
+        })
     }
 }
 
-/// Returns a unique idempotency key.
+/// Generates a unique idempotency key.
 #[expect(clippy::disallowed_methods, reason = "the client has no injected clock")]
-fn own_key() -> String {
+fn generate_key() -> String {
     format!("cli-{}", Uuid::now_v7())
 }
 
@@ -131,22 +127,25 @@ fn duration(text: &str) -> Result<u64, String> {
     let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit = units.iter().find(|(unit, _)| *unit == &text[number.len()..]);
     let ms = unit.and_then(|(_, ms)| number.parse::<u64>().ok()?.checked_mul(*ms));
-    ms.ok_or_else(|| "give a whole number and its unit: ms, s, m, h or d".to_owned())
+    ms.ok_or_else(|| {
+        "not a valid duration: give a whole number and its unit, ms, s, m, h or d".to_owned()
+    })
 }
 
 /// Returns the id of the run in an answer. The id is parsed, because it becomes a part
 /// of the next URL and a hostile host could redirect the client.
-fn started(answer: &Answer) -> Result<RunId, Error> {
-    let run: Run = answer.read()?;
-    let id = run.run.parse().map_err(|_| Error::Internal("the new run has no valid id".into()))?;
+fn run_id(answer: &Answer) -> Result<RunId, Error> {
+    let started: RunStarted = answer.read()?;
+    let id = started.details.summary.run.parse();
+    let id = id.map_err(|_| Error::Internal("the id of the new run is not valid".into()))?;
     Ok(RunId(id))
 }
 
 const STARTED_BEFORE: &str =
-    "started before: the run is the one that this idempotency key has begun";
+    "started before: an earlier start with this idempotency key created the run";
 
 fn show(answer: &Answer, is_known: bool) -> Result<String, Error> {
-    let run = clean::line(&answer.read::<Run>()?.run);
+    let run = sanitize::line(&answer.read::<RunStarted>()?.details.summary.run);
     let known = if is_known { format!("\n{STARTED_BEFORE}") } else { String::new() };
     Ok(format!("{run}{known}\nfollow it with: exosphere run watch {run}"))
 }
@@ -160,40 +159,42 @@ struct Sent {
 
 /// Sends a start, and repeats it for a while with the same idempotency key if the host
 /// is unavailable or its answer is lost.
-fn begin(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Result<Sent, Error> {
-    let (begun, mut pause) = (Instant::now(), PAUSES.0);
+fn send_repeatedly(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Result<Sent, Error> {
+    let (begun, mut pause) = (Instant::now(), REPEAT_BACKOFF.0);
     let mut is_first = true;
     loop {
         let error = match send() {
             Ok(answer) => return Ok(Sent { answer, is_first }),
             Err(error) => error,
         };
-        let is_passing = match &error {
+        let is_transient = match &error {
             Error::Unavailable { .. } | Error::Unanswered(_) => true,
             // A host that is restarting is tried again; a host that was never reached
             // is not.
             Error::Unreachable(_) => !is_first,
             _ => false,
         };
-        if !is_passing {
+        if !is_transient {
             return Err(error);
         }
-        if begun.elapsed() + pause >= REPEAT_WITHIN {
-            eprintln!("to repeat this start safely, add: --idempotency-key {key}");
+        if begun.elapsed() + pause >= REPEAT_TIMEOUT {
+            eprintln!("to repeat this start safely, add --idempotency-key {key}");
             return Err(error);
         }
         eprintln!(
-            "{}\nrepeating it with the same idempotency key",
-            clean::lines(&error.to_string())
+            "{}\nrepeating the start with the same idempotency key",
+            sanitize::lines(&error.to_string())
         );
         is_first = false;
         thread::sleep(pause);
-        pause = PAUSES.1;
+        pause = REPEAT_BACKOFF.1;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn unavailable() -> Error {
@@ -201,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_start_is_not_repeated() {
+    fn refused_starts_are_not_repeated() {
         let sent = std::cell::Cell::new(0);
         let send = |error: fn() -> Error| {
             sent.set(0);
-            begin(
+            send_repeatedly(
                 || {
                     sent.set(sent.get() + 1);
                     Err(error())
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unavailable_host_is_asked_again() {
+    fn unavailable_hosts_are_asked_again() {
         let sent = std::cell::Cell::new(0);
         let send = || {
             sent.set(sent.get() + 1);
@@ -232,7 +233,7 @@ mod tests {
                 _ => Err(Error::Failed("the end".into())),
             }
         };
-        assert_eq!(begin(send, "k").err().unwrap().exit_code(), 1);
+        assert_eq!(send_repeatedly(send, "k").err().unwrap().exit_code(), 1);
         assert_eq!(sent.get(), 3);
     }
 
@@ -249,12 +250,13 @@ mod tests {
 
     #[test]
     fn the_body_holds_inputs_and_store() {
-        let body = start(&["n=3", "who=Ada"], &["cursor=3"]).body().unwrap();
+        let body_json = |start: Start| serde_json::to_value(start.body().unwrap()).unwrap();
+        let body = body_json(start(&["n=3", "who=Ada"], &["cursor=3"]));
         assert_eq!(body, json!({ "inputs": { "n": 3, "who": "Ada" }, "store": { "cursor": "3" } }));
-        assert_eq!(start(&[], &[]).body().unwrap(), json!({ "inputs": {}, "store": {} }));
+        assert_eq!(body_json(start(&[], &[])), json!({ "inputs": {}, "store": {} }));
         let later = Start { idempotency_key: Some("a".into()), delay: Some(5), ..start(&[], &[]) };
         let expected = json!({ "inputs": {}, "store": {}, "idempotency_key": "a", "delay_ms": 5 });
-        assert_eq!(later.body().unwrap(), expected);
+        assert_eq!(body_json(later), expected);
     }
 
     #[test]
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_given_twice() {
+    fn repeated_inputs_are_refused() {
         for twice in [start(&["n=3", "n=4"], &[]), start(&[], &["k=1", "k=1"])] {
             assert_eq!(twice.body().unwrap_err().exit_code(), 2);
         }

@@ -1,69 +1,71 @@
 //! `exosphere run states`: the states of a run.
 
+use exosphere_api_types::StateList;
 use exosphere_domain::ids::Name;
 use reqwest::Method;
 
-use crate::clean;
 use crate::client::Answer;
-use crate::commands::Session;
-use crate::commands::run::place::Place;
-use crate::commands::run::upper;
+use crate::commands::Context;
+use crate::commands::run::state_ref::StateRef;
+use crate::commands::run::uppercase_word;
 use crate::error::Error;
-use crate::show::{cell, maybe, table, took};
-use crate::wire;
+use crate::format::{cell, duration, optional_cell, table};
+use crate::sanitize;
 
 /// List the states of a run
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  exosphere run states RUN --status ERRORED      what went wrong, and where
+  exosphere run states RUN --status ERRORED      which states failed, and why
   exosphere run states RUN --identifier merger --json")]
 pub struct States {
     /// The run
-    run: Place,
-    /// Only states of this node of the graph
+    run: StateRef,
+    /// Only states of the node with this identifier
     #[arg(long, value_name = "NAME")]
     identifier: Option<Name>,
-    /// Only states that are there
-    #[arg(long, ignore_case = true, value_parser = upper(
+    /// Only states with this status
+    #[arg(long, ignore_case = true, value_parser = uppercase_word(
         &["WAITING", "CREATED", "QUEUED", "SUCCESS", "PRUNED", "ERRORED", "CANCELLED"]
     ))]
     status: Option<String>,
-    /// How many at most
+    /// The maximum number of items
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: u32,
-    /// Go on where an earlier list ended
+    /// Continue after an earlier page
     #[arg(long, value_name = "TOKEN")]
     after: Option<String>,
 }
 
 impl States {
-    pub fn run(&self, session: &Session) -> Result<(), Error> {
+    pub fn run(&self, context: &Context) -> Result<(), Error> {
         let run = self.run.run.to_string();
-        let call = session.client.call(Method::GET, &["runs", &run, "states"]).query(&[
+        let call = context.client.call(Method::GET, &["runs", &run, "states"]).query(&[
             ("identifier", self.identifier.as_ref().map(Name::to_string)),
             ("status", self.status.clone()),
             ("limit", Some(self.limit.to_string())),
             ("after", self.after.clone()),
         ]);
-        session.output.answer(&call.send()?, show)
+        context.output.answer(&call.send()?, show)
     }
 }
 
 fn show(answer: &Answer) -> Result<String, Error> {
-    let page: wire::States = answer.read()?;
+    let page: StateList = answer.read()?;
     let rows = page.states.iter().map(|state| {
         // The run is known; only the number distinguishes the states.
         let number = state.state.rsplit('/').next().unwrap_or_default();
         [
             cell(number),
-            cell(&state.identifier),
-            cell(&state.status),
+            optional_cell(state.identifier.as_ref()),
+            cell(state.status),
             cell(state.attempt),
             cell(state.retries),
             cell(state.requeues),
-            maybe(state.ended_at.map(|end| took(end.saturating_sub(state.created_at)))),
-            maybe(state.failure.as_ref().map(|why| format!("{}: {}", why.kind, why.message))),
+            optional_cell(state.ended_at.map(|end| duration(end.saturating_sub(state.created_at)))),
+            optional_cell(
+                state.failure.as_ref().map(|why| format!("{}: {}", why.kind, why.message)),
+            ),
         ]
     });
     let mut text = table(
@@ -71,7 +73,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
         rows,
     );
     if let Some(next) = page.next {
-        text.push_str(&format!("\n\nmore: --after {}", clean::line(&next.to_string())));
+        text.push_str(&format!("\n\nmore: --after {}", sanitize::line(&next)));
     }
     Ok(text)
 }

@@ -5,14 +5,13 @@ use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use exosphere_api_types::{RunCounts, RunSummary};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::wire::{Counts, Run};
-
 /// The redraw interval of the bar while nothing changes.
-const TICK: Duration = Duration::from_millis(100);
+const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest time between two plain lines.
-const BETWEEN_LINES: Duration = Duration::from_secs(1);
+const MIN_LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The progress display of a run.
 pub enum Progress {
@@ -23,7 +22,7 @@ pub enum Progress {
 /// Plain lines, for a file or a pipe.
 pub struct Lines {
     since: Instant,
-    last: Cell<Option<(Instant, Counts)>>,
+    last: Cell<Option<(Instant, RunCounts)>>,
     absent: Cell<bool>,
 }
 
@@ -43,12 +42,12 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(TICK);
+        bar.enable_steady_tick(REDRAW_INTERVAL);
         Progress::Bar(bar)
     }
 
     /// Shows the current counts of the run.
-    pub fn show(&self, run: &Run) {
+    pub fn show(&self, run: &RunSummary) {
         let counts = run.counts;
         match self {
             Progress::Bar(bar) => {
@@ -60,14 +59,14 @@ impl Progress {
         }
     }
 
-    /// Shows that the host is unreachable at the moment.
+    /// Shows that the host is unreachable.
     pub fn absent(&self) {
-        const WORDS: &str = "the host is away; waiting for it";
+        const WORDS: &str = "the host is away; waiting for it to come back";
         match self {
             Progress::Bar(bar) => bar.set_message(format!(", {WORDS}")),
             Progress::Lines(lines) => {
                 if !lines.absent.replace(true) {
-                    tell(WORDS);
+                    write_line(WORDS);
                 }
             }
         }
@@ -82,16 +81,16 @@ impl Progress {
 }
 
 impl Lines {
-    fn show(&self, counts: Counts) {
+    fn show(&self, counts: RunCounts) {
         self.absent.set(false);
         if let Some((at, last)) = self.last.get()
-            && (last == counts || at.elapsed() < BETWEEN_LINES && counts.open > 0)
+            && (last == counts || at.elapsed() < MIN_LINE_INTERVAL && counts.open > 0)
         {
             return;
         }
         self.last.set(Some((Instant::now(), counts)));
         let seconds = self.since.elapsed().as_secs_f64();
-        tell(&format!(
+        write_line(&format!(
             "{}/{} states{}, {seconds:.1} s",
             done(&counts),
             counts.states,
@@ -101,19 +100,19 @@ impl Lines {
 }
 
 /// Writes a line to standard error and ignores a failure.
-fn tell(line: &str) {
+fn write_line(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Returns the number of states that will not run again by themselves.
-fn done(counts: &Counts) -> u64 {
-    let Counts { success, pruned, errored, cancelled, .. } = counts;
+fn done(counts: &RunCounts) -> u64 {
+    let RunCounts { success, pruned, errored, cancelled, .. } = counts;
     [pruned, errored, cancelled].into_iter().fold(*success, |sum, n| sum.saturating_add(*n))
 }
 
-/// Returns a remark on retries, prunes and errors, if there are any.
-fn remarks(counts: &Counts) -> String {
-    let Counts { retries, pruned, errored, .. } = *counts;
+/// Returns remarks on retries, prunes and failures, if there are any.
+fn remarks(counts: &RunCounts) -> String {
+    let RunCounts { retries, pruned, errored, .. } = *counts;
     [(retries, "retries"), (pruned, "pruned"), (errored, "failed")]
         .into_iter()
         .filter(|(n, _)| *n > 0)
@@ -126,10 +125,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_happened_is_remarked_on() {
-        let mut counts = Counts { states: 9, success: 3, ..Counts::default() };
+    fn remarks_name_only_nonzero_counts() {
+        let mut counts = RunCounts { states: 9, success: 3, ..RunCounts::default() };
         assert_eq!((done(&counts), remarks(&counts).as_str()), (3, ""));
-        counts = Counts { pruned: 1, errored: 2, retries: 4, cancelled: 1, ..counts };
+        counts = RunCounts { pruned: 1, errored: 2, retries: 4, cancelled: 1, ..counts };
         assert_eq!(
             (done(&counts), remarks(&counts).as_str()),
             (7, ", 4 retries, 1 pruned, 2 failed")

@@ -1,6 +1,6 @@
-//! Runs slow handlers on the work runtime, where nodes run, instead of on the threads
-//! that serve requests. Not here: the list of these handlers (`lib`), and the fair
-//! semaphore that orders them.
+//! Offloads slow handlers to the work runtime, where nodes run, from the threads that
+//! serve requests. Not here: the list of these handlers (`lib`), and the fair semaphore
+//! that orders them.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -13,34 +13,34 @@ use crate::problem::{Kind, Problem};
 
 /// Runs a handler on the work runtime. If the caller disconnects, the handler is
 /// aborted.
-pub(crate) async fn at_work(State(host): State<Host>, request: Request, next: Next) -> Response {
+pub(crate) async fn offload(State(host): State<Host>, request: Request, next: Next) -> Response {
     let mut task = Task(host.work().spawn(next.run(request)));
     match (&mut task.0).await {
         Ok(response) => response,
         Err(error) => {
-            tracing::error!(%error, "a request was not answered");
-            let words = "something went wrong inside the host; its log has the reason";
+            tracing::error!(%error, "a handler panicked; its request is answered with an internal error");
+            let words = "internal error: the host's log has the reason";
             Problem::new(Kind::Internal, words).into_response()
         }
     }
 }
 
 /// Runs a start on the work runtime, unless its body is short: two changes of thread
-/// would cost more than that. (Slow checks have threads of their own.)
-pub(crate) async fn start_at_work(
+/// would cost more than to parse it. (Slow checks have threads of their own.)
+pub(crate) async fn offload_long_start(
     State(host): State<Host>,
     request: Request,
     next: Next,
 ) -> Response {
-    if announced(request.headers()).is_some_and(|bytes| bytes <= SHORT_BYTES) {
+    if announced(request.headers()).is_some_and(|bytes| bytes <= SHORT_START_BYTES) {
         next.run(request).await
     } else {
-        at_work(State(host), request, next).await
+        offload(State(host), request, next).await
     }
 }
 
 /// The largest body, in bytes, that is parsed within a fraction of a millisecond.
-const SHORT_BYTES: u64 = 16 * 1024;
+const SHORT_START_BYTES: u64 = 16 * 1024;
 
 /// A task that is aborted when its handle is dropped.
 struct Task(JoinHandle<Response>);

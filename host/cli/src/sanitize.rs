@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use exosphere_domain::unicode::{is_invisible, is_separator};
 
-/// Tells whether a terminal might act on this character, or a reader be misled by it:
+/// Returns whether a terminal might act on this character, or mislead a reader by it:
 /// C0 and C1 controls, the line separators of Unicode, and invisible characters, such
 /// as marks that change the direction of text.
 fn is_unsafe(c: char) -> bool {
@@ -16,9 +16,10 @@ fn is_unsafe(c: char) -> bool {
 pub fn line(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
-        match is_unsafe(c) {
-            true => clean.extend(c.escape_default()),
-            false => clean.push(c),
+        if is_unsafe(c) {
+            clean.extend(c.escape_default());
+        } else {
+            clean.push(c);
         }
     }
     clean
@@ -56,7 +57,7 @@ mod tests {
     const NASTY: &str = "a\u{1b}[2Jb\r\u{9b}31m\u{7f}\u{202e}c\u{feff}\u{200b}\u{ad}\u{e0041}ü✓";
 
     #[test]
-    fn nothing_that_a_terminal_obeys_is_left() {
+    fn unsafe_characters_are_escaped() {
         for clean in [line(NASTY), lines(NASTY)] {
             assert!(!clean.chars().any(is_unsafe), "{clean:?}");
             assert!(clean.contains("\\u{1b}[2J") && clean.ends_with("ü✓"), "{clean:?}");
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_stay_lines() {
+    fn line_breaks_are_kept() {
         assert_eq!(lines("a\nb\tc"), "a\nb\\tc");
         assert_eq!(line("a\nb"), "a\\nb");
     }

@@ -1,4 +1,4 @@
-//! Protection of a host's process: its keys, its memory and its files.
+//! Hardening of a host's process: its keys, its memory and its files are private.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::error::Error;
 /// The environment variable that may hold the keys.
 const MASTER_KEY: &str = "EXOSPHERE_MASTER_KEY";
 
-/// The value of the variable, as it was found.
+/// The value of the variable, unparsed.
 pub struct MasterKey(OsString);
 
 /// Takes the keys out of the environment, so that no child process inherits them and no
@@ -29,19 +29,19 @@ pub fn take_master_key() -> Option<MasterKey> {
     Some(MasterKey(text))
 }
 
-/// Where the keys are that seal secrets.
+/// The source of the keys that encrypt secrets.
 #[derive(Debug, Args)]
 pub struct KeyArgs {
-    /// The file with the keys that seal secrets, made with one key if it is not
-    /// there [default: host.key in the data folder]
+    /// The file with the keys that encrypt secrets, created with one key if it does
+    /// not exist [default: host.key in the data folder]
     ///
-    /// It holds keys of 32 bytes one after the other. The first one seals, the
-    /// others open what they have sealed before; `exosphere secrets rotate` puts
-    /// a new one in front. Hosts that share a database must share it.
+    /// It holds keys of 32 bytes one after the other. The first one encrypts, the
+    /// others decrypt older secrets; `exosphere secrets rotate` puts a new one in
+    /// front. Hosts that share a database must share the keys.
     ///
     /// Instead of a file, the variable EXOSPHERE_MASTER_KEY may hold the keys: 64
     /// hexadecimal digits or base64 each, with commas between them, the current
-    /// one first. It is removed from the environment at once.
+    /// one first. The host removes it from its environment at once.
     #[arg(long, env = "EXOSPHERE_KEY", value_name = "FILE")]
     key: Option<PathBuf>,
 }
@@ -54,13 +54,14 @@ impl KeyArgs {
         };
         if self.key.is_some() {
             let words = format!(
-                "there is a key file (--key, EXOSPHERE_KEY) and {MASTER_KEY}: give only one"
+                "both a key file (--key, EXOSPHERE_KEY) and {MASTER_KEY} are given; give only one"
             );
             return Err(Error::Usage(words));
         }
         let text = Zeroizing::new(text.into_string().unwrap_or_default());
         let keys = Keyring::from_text(&text);
-        keys.map(Keys::Given).map_err(|why| Error::Usage(format!("{MASTER_KEY} is no key: {why}")))
+        keys.map(Keys::Given)
+            .map_err(|why| Error::Usage(format!("{MASTER_KEY} is not a valid key: {why}")))
     }
 }
 
@@ -70,13 +71,13 @@ impl KeyArgs {
 pub fn keep_memory_private() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::warn!(%error, "this host may leave a core dump, with secrets in it");
+        tracing::warn!(%error, "cannot disable core dumps; one of this host would contain secrets");
     }
     #[cfg(target_os = "linux")]
     if let Err(error) =
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
     {
-        tracing::warn!(%error, "other processes of this user may read this host's memory");
+        tracing::warn!(%error, "cannot protect the memory of this host; other processes of its user may read it");
     }
 }
 

@@ -1,16 +1,17 @@
-//! Keeps browsers out of an API for programs. Pages of other sites cannot reach a host
+//! Checks of every request before routing, and the security headers of every response.
+//! They keep browsers out of an API for programs: pages of other sites cannot reach a host
 //! on the user's own machine, and responses, which contain untrusted text, are not
-//! rendered as pages. It also enforces one spelling of paths, because a proxy
-//! authorizes requests by the path.
+//! rendered as pages. Paths have one spelling, because a proxy authorizes requests by the
+//! path.
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 use crate::problem::{Kind, Problem};
 
-/// Default headers of every response: no sniffing of its type, no caching, no scripts
+/// Security headers of every response: no sniffing of its type, no caching, no scripts
 /// and no resources.
-const HEADERS: [(HeaderName, HeaderValue); 3] = [
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (
@@ -19,83 +20,89 @@ const HEADERS: [(HeaderName, HeaderValue); 3] = [
     ),
 ];
 
-/// Adds the default headers to a response.
-pub(crate) fn mark(headers: &mut HeaderMap) {
-    for (name, value) in HEADERS {
+/// Adds the security headers to a response, unless it has its own.
+pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
+    for (name, value) in SECURITY_HEADERS {
         headers.entry(name).or_insert(value);
     }
 }
 
-/// Refuses a namespace path with percent-encoding: no name needs it, and a proxy
-/// authorizes by the path as written. Also refuses a request that does not name its
-/// host exactly once, and a request from a page of another site. If the host listens on
-/// the loopback only (`local`), it refuses other DNS names that point there.
-pub(crate) fn refusal(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
-    if hides_its_place(uri.path()) {
-        let words = "a namespace, and what stands before it in the path, is written without \
-                     percent-encoding";
-        return Some(Problem::new(Kind::BadPath, words));
-    }
-    foreign(uri, headers, local)
+/// Returns the problem of a request that is rejected before routing, if it is: its path
+/// encodes the namespace, it does not name its host exactly once, or it comes from a page
+/// of another site. If the host listens on the loopback only (`local`), a request that
+/// names another host is rejected, too: a DNS name may be made to point here.
+pub(crate) fn reject(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
+    reject_encoded_namespace(uri).or_else(|| reject_cross_site(uri, headers, local))
 }
 
-/// Tells whether a leading `/v1/namespaces/NAME` or `/v1/operator/namespaces/NAME` is
+/// Rejects a namespace that is percent-encoded: no name needs it, and a proxy authorizes by
+/// the path as written.
+fn reject_encoded_namespace(uri: &Uri) -> Option<Problem> {
+    let words = "the path is percent-encoded up to its namespace; write it plainly";
+    has_encoded_namespace(uri.path()).then(|| Problem::new(Kind::BadPath, words))
+}
+
+/// Returns whether a leading `/v1/namespaces/NAME` or `/v1/operator/namespaces/NAME` is
 /// percent-encoded.
-fn hides_its_place(path: &str) -> bool {
-    let place = if path.starts_with("/v1/operator/") { 4 } else { 3 };
-    path.split('/').skip(1).take(place).any(|segment| segment.contains('%'))
+fn has_encoded_namespace(path: &str) -> bool {
+    let segments = if path.starts_with("/v1/operator/") { 4 } else { 3 };
+    path.split('/').skip(1).take(segments).any(|segment| segment.contains('%'))
 }
 
-fn foreign(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
+/// Rejects a request that comes from a page of another site, or names another host.
+fn reject_cross_site(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
     let Some(authority) = authority(uri, headers) else {
-        let words = "a request names its host once, in the header `Host` as HTTP/1.1 has it, and \
-                     nowhere another one";
+        let words = "the request does not name its host exactly once; send one header `Host`, \
+                     and no other host in the request line";
         return Some(Problem::new(Kind::BadHost, words));
     };
-    let of_others = |words| Some(Problem::new(Kind::OtherSite, words));
+    let forbidden = |words| Some(Problem::new(Kind::OtherSite, words));
     if local && !is_loopback(authority.host()) {
-        return of_others("this host listens on the loopback only and answers to no other name");
+        return forbidden(
+            "this host listens on the loopback only; name it 127.0.0.1, [::1] or localhost",
+        );
     }
-    let own = match only(headers, &header::ORIGIN) {
-        Given::Nothing => None,
-        Given::Text(origin) => Some(is_origin(origin, &authority)),
-        Given::Unclear => Some(false),
+    let own = match single(headers, &header::ORIGIN) {
+        SingleHeader::Absent => None,
+        SingleHeader::Text(origin) => Some(is_origin(origin, &authority)),
+        SingleHeader::Unclear => Some(false),
     };
-    let is_ours = match only(headers, &SEC_FETCH_SITE) {
+    let is_ours = match single(headers, &SEC_FETCH_SITE) {
         // Not a browser, or an old one, which sends `Origin` where it matters.
-        Given::Nothing => own.unwrap_or(true),
-        Given::Text("same-origin" | "none") => own.unwrap_or(true),
+        SingleHeader::Absent => own.unwrap_or(true),
+        SingleHeader::Text("same-origin" | "none") => own.unwrap_or(true),
         // Another page of the same site is trusted only if its origin matches.
-        Given::Text("same-site") => own.unwrap_or(false),
-        Given::Text(_) | Given::Unclear => false,
+        SingleHeader::Text("same-site") => own.unwrap_or(false),
+        SingleHeader::Text(_) | SingleHeader::Unclear => false,
     };
-    if is_ours { None } else { of_others("requests from pages of other sites are refused") }
+    if is_ours { None } else { forbidden("requests from pages of other sites are refused") }
 }
 
-/// The header by which browsers tell the origin of a request.
+/// The header by which browsers say where a request comes from.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A header that may occur once.
-enum Given<'a> {
-    Nothing,
+enum SingleHeader<'a> {
+    Absent,
     Text(&'a str),
     /// It occurs twice, or is not text.
     Unclear,
 }
 
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Given<'a> {
+/// Returns the value of a header that may occur once.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> SingleHeader<'a> {
     let mut values = headers.get_all(name).iter();
     match (values.next().map(HeaderValue::to_str), values.next()) {
-        (None, _) => Given::Nothing,
-        (Some(Ok(text)), None) => Given::Text(text),
-        _ => Given::Unclear,
+        (None, _) => SingleHeader::Absent,
+        (Some(Ok(text)), None) => SingleHeader::Text(text),
+        _ => SingleHeader::Unclear,
     }
 }
 
 /// Returns the authority that a request names, if it names exactly one. A request line
 /// with a whole URL must name the same host.
 fn authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    let Given::Text(host) = only(headers, &header::HOST) else { return None };
+    let SingleHeader::Text(host) = single(headers, &header::HOST) else { return None };
     let authority: Authority = host.parse().ok()?;
     let is_plain = !authority.host().is_empty() && !authority.as_str().contains('@');
     let is_same = uri.authority().is_none_or(|line| *line == authority);
@@ -131,12 +138,12 @@ mod tests {
         for (name, value) in given {
             headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let problem = refusal(&uri.parse().unwrap(), &headers, local)?;
+        let problem = reject(&uri.parse().unwrap(), &headers, local)?;
         Some(problem.into_response().status().as_u16())
     }
 
     #[test]
-    fn an_unclear_host_is_refused() {
+    fn an_unclear_host_is_rejected() {
         let own = ("host", "localhost:7070");
         assert_eq!(status("/health", &[own], true), None);
         assert_eq!(status("http://LOCALHOST:7070/health", &[own], true), None);
@@ -152,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn fetches_of_other_sites_are_refused() {
+    fn fetches_of_other_sites_are_rejected() {
         let from = |site, origin: Option<&'static str>| {
             let mut given = vec![("host", "localhost:7070"), ("sec-fetch-site", site)];
             given.extend(origin.map(|origin| ("origin", origin)));
@@ -171,20 +178,20 @@ mod tests {
     }
 
     #[test]
-    fn whose_a_path_is_stands_there_as_it_is() {
+    fn percent_encoded_namespaces_are_rejected() {
         for path in ["/v1/namespaces/%64efault/runs", "/v1/%6fperator/namespaces", "/%761/x"] {
-            assert!(hides_its_place(path), "{path}");
+            assert!(has_encoded_namespace(path), "{path}");
         }
-        assert!(hides_its_place("/v1/operator/namespaces/%64efault"));
+        assert!(has_encoded_namespace("/v1/operator/namespaces/%64efault"));
         for path in
             ["/health", "/v1/namespaces/a/graphs/%67", "/v1/operator/namespaces/a/grants/%67"]
         {
-            assert!(!hides_its_place(path), "{path}");
+            assert!(!has_encoded_namespace(path), "{path}");
         }
     }
 
     #[test]
-    fn pages_of_others_are_refused() {
+    fn pages_of_other_sites_are_rejected() {
         assert!(!refused("127.0.0.1:7070", None, true));
         assert!(!refused("[::1]:7070", None, true));
         assert!(!refused("localhost", Some("http://localhost"), true));

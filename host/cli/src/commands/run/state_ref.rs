@@ -9,24 +9,24 @@ use crate::error::Error;
 
 /// A run, and a state of it if the argument names one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct StateRef {
     pub run: RunId,
     state: Option<u64>,
 }
 
-impl Place {
-    /// Returns the state, named after the run or by an argument of its own.
+impl StateRef {
+    /// Returns the state, given after the run or as an argument of its own.
     pub fn state(self, argument: Option<u64>) -> Result<Option<u64>, Error> {
         match (self.state, argument) {
             (Some(one), Some(other)) if one != other => {
-                Err(Error::Usage(format!("which state: {one} or {other}?")))
+                Err(Error::Usage(format!("two states are given, {one} and {other}; give one")))
             }
             (one, other) => Ok(one.or(other)),
         }
     }
 }
 
-impl FromStr for Place {
+impl FromStr for StateRef {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -35,11 +35,12 @@ impl FromStr for Place {
             None => (text, None),
         };
         let run = Uuid::parse_str(run).map_err(|_| {
-            "a run is named by its id, a UUID; `exosphere run list` shows them".to_owned()
+            "not a valid run: give its id, a UUID; list them with `exosphere run list`".to_owned()
         })?;
         let state = state.map(str::parse).transpose();
-        let state = state.map_err(|_| "behind the run comes the number of a state".to_owned())?;
-        Ok(Place { run: RunId(run), state })
+        let state = state
+            .map_err(|_| "not a valid state: give its number after the run, as RUN/7".to_owned())?;
+        Ok(StateRef { run: RunId(run), state })
     }
 }
 
@@ -51,8 +52,8 @@ mod tests {
 
     #[test]
     fn a_state_may_follow_its_run() {
-        let bare: Place = RUN.parse().unwrap();
-        let with: Place = format!("{RUN}/7").parse().unwrap();
+        let bare: StateRef = RUN.parse().unwrap();
+        let with: StateRef = format!("{RUN}/7").parse().unwrap();
         assert_eq!(bare.run, with.run);
         assert_eq!(bare.state(None).unwrap(), None);
         assert_eq!(bare.state(Some(3)).unwrap(), Some(3));
@@ -62,10 +63,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_a_place() {
+    fn malformed_references_are_refused() {
         for text in ["", "7", "..", &format!("{RUN}/"), &format!("{RUN}/-1"), &format!("{RUN}/1/2")]
         {
-            assert!(text.parse::<Place>().is_err(), "{text}");
+            assert!(text.parse::<StateRef>().is_err(), "{text}");
         }
     }
 }

@@ -2,22 +2,22 @@
 //! it shows. A request with `If-Match` changes the setting only if that is still its
 //! version, so a read-modify-write loses no concurrent change.
 
-use axum::Json;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use exosphere_orchestrator::Expected;
 use exosphere_orchestrator::domain::ids::Digest;
-use serde_json::Value;
+use serde::Serialize;
 
+use crate::answer::Answer;
 use crate::problem::{Kind, Problem};
 
 /// Returns a response with the version of the setting that it shows.
-pub(crate) fn tagged(version: Digest, body: Value) -> Response {
-    ([(header::ETAG, format!("\"{version}\""))], Json(body)).into_response()
+pub(crate) fn with_etag(version: Digest, answer: impl Serialize) -> Response {
+    ([(header::ETAG, format!("\"{version}\""))], Answer(answer)).into_response()
 }
 
 /// Reads the expected version from `If-Match`.
-pub(crate) fn expected(headers: &HeaderMap) -> Result<Expected, BadTag> {
+pub(crate) fn expected_versions(headers: &HeaderMap) -> Result<Expected, BadIfMatch> {
     let mut versions = Vec::new();
     let mut given = headers.get_all(header::IF_MATCH).iter().peekable();
     if given.peek().is_none() {
@@ -31,7 +31,7 @@ pub(crate) fn expected(headers: &HeaderMap) -> Result<Expected, BadTag> {
             }
             let bare = tag.strip_prefix("W/").unwrap_or(tag);
             let inside = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-            let inside = inside.ok_or(BadTag)?;
+            let inside = inside.ok_or(BadIfMatch)?;
             // A weak tag does not promise equal bytes; a tag that is not a digest is
             // not from this host.
             versions.extend(inside.parse::<Digest>().ok().filter(|_| bare == tag));
@@ -42,11 +42,12 @@ pub(crate) fn expected(headers: &HeaderMap) -> Result<Expected, BadTag> {
 
 /// An `If-Match` header that cannot be read.
 #[derive(Debug)]
-pub(crate) struct BadTag;
+pub(crate) struct BadIfMatch;
 
-impl From<BadTag> for Problem {
-    fn from(_: BadTag) -> Self {
-        let words = "If-Match takes what ETag said, in its quotation marks, or *";
+impl From<BadIfMatch> for Problem {
+    fn from(_: BadIfMatch) -> Self {
+        let words =
+            "cannot read If-Match: it takes the value of an ETag, in its quotation marks, or *";
         Problem::new(Kind::BadHeader, words)
     }
 }
@@ -57,13 +58,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_expected_is_one_of_the_tags() {
+    fn if_match_lists_the_expected_versions() {
         let read = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(header::IF_MATCH, value.parse().unwrap());
             }
-            expected(&headers).ok()
+            expected_versions(&headers).ok()
         };
         let [a, b] = [b"a", b"b"].map(|bytes| Digest::of(bytes));
         let one_of = |versions: &[Digest]| Some(Expected::OneOf(versions.to_vec()));
@@ -71,7 +72,7 @@ mod tests {
         assert_eq!(read(&["*"]), Some(Expected::Anything));
         assert_eq!(read(&[&format!("\"{a}\"")]), one_of(&[a]));
         assert_eq!(read(&[&format!("\"{a}\", \"x\""), &format!("\"{b}\"")]), one_of(&[a, b]));
-        assert_eq!(read(&[&format!("W/\"{a}\"")]), one_of(&[]), "weak ones match nothing");
+        assert_eq!(read(&[&format!("W/\"{a}\"")]), one_of(&[]), "weak tags match nothing");
         for bad in ["", "x", "\"", &a.to_string(), "\"x\", y"] {
             assert_eq!(read(&[bad]), None, "{bad}");
         }

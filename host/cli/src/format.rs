@@ -1,9 +1,9 @@
 //! Formats values as words and tables for people. Every text from a host goes through
-//! [`cell`] or [`crate::clean`].
+//! [`cell`] or [`crate::sanitize`].
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 
-use crate::clean;
+use crate::sanitize;
 
 /// Returns a table without lines, at most as wide as the terminal.
 pub fn table<const N: usize>(
@@ -24,11 +24,11 @@ pub fn table<const N: usize>(
 
 /// Returns a table cell with sanitized text.
 pub fn cell(text: impl ToString) -> Cell {
-    Cell::new(clean::line(&text.to_string()))
+    Cell::new(sanitize::line(&text.to_string()))
 }
 
 /// Returns a table cell that shows a missing or an empty text as a dash.
-pub fn maybe(text: Option<impl ToString>) -> Cell {
+pub fn optional_cell(text: Option<impl ToString>) -> Cell {
     match text.map(|text| text.to_string()) {
         Some(text) if !text.is_empty() => cell(text),
         _ => Cell::new("-"),
@@ -46,7 +46,7 @@ pub fn bytes(bytes: u64) -> String {
 }
 
 /// Formats a duration in milliseconds.
-pub fn took(ms: i64) -> String {
+pub fn duration(ms: i64) -> String {
     match ms.max(0) {
         ms @ 0..1_000 => format!("{ms} ms"),
         ms @ 1_000..60_000 => format!("{:.1} s", ms as f64 / 1_000.0),
@@ -79,10 +79,7 @@ fn date(days: i64) -> (i64, i64, i64) {
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
     let year = year + 400 * days.div_euclid(DAYS_PER_400_YEARS);
-    match month < 10 {
-        true => (year, month + 3, day),
-        false => (year + 1, month - 9, day),
-    }
+    if month < 10 { (year, month + 3, day) } else { (year + 1, month - 9, day) }
 }
 
 #[cfg(test)]
@@ -90,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_read_as_the_calendar_has_them() {
+    fn times_follow_the_calendar() {
         for (ms, text) in [
             (0, "1970-01-01 00:00:00Z"),
             (-1, "1969-12-31 23:59:59Z"),
@@ -108,16 +105,16 @@ mod tests {
     }
 
     #[test]
-    fn stretches_of_time_have_the_unit_that_fits() {
-        let all = [-5, 999, 1_500, 61_000, 3_720_000].map(took);
+    fn durations_have_a_fitting_unit() {
+        let all = [-5, 999, 1_500, 61_000, 3_720_000].map(duration);
         assert_eq!(all, ["0 ms", "999 ms", "1.5 s", "1 min 1 s", "1 h 2 min"]);
     }
 
     #[test]
-    fn a_table_shows_what_a_host_said_and_obeys_none_of_it() {
+    fn table_cells_are_sanitized() {
         let table = table(
             ["NAME", "N"],
-            [[cell("a\u{1b}[31m\nb"), cell(7)], [maybe(None::<u8>), cell(10)]],
+            [[cell("a\u{1b}[31m\nb"), cell(7)], [optional_cell(None::<u8>), cell(10)]],
         );
         assert_eq!(table, "NAME            N\na\\u{1b}[31m\\nb  7\n-               10");
     }

@@ -32,7 +32,9 @@ impl Input {
         let text = String::from_utf8(read_file(path)?).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             let path = path.display();
-            Error::Failed(format!("{path} is not UTF-8 text (see byte {at}); convert it first"))
+            Error::Failed(format!(
+                "{path} is not UTF-8 text: byte {at} is not valid; convert it first"
+            ))
         })?;
         Ok(Value::String(text))
     }
@@ -44,7 +46,7 @@ impl FromStr for Input {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, value) = pair(text)?;
         let source = match value.strip_prefix('@') {
-            Some("") => return Err("a file's path is missing behind '@'".to_owned()),
+            Some("") => return Err("the path of a file is missing after '@'".to_owned()),
             Some(path) => Source::File(PathBuf::from(path)),
             None => match json::read(value, &mut { u64::MAX }) {
                 Ok(value) => Source::Value(value),
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_json_and_the_rest_is_text() {
+    fn inputs_are_json_or_text() {
         for (typed, value) in [
             ("a=1", json!(1)),
             ("a=true", json!(true)),
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_readers_read_differently_is_refused() {
+    fn ambiguous_json_is_refused() {
         for (typed, words) in [
             ("a={\"b\":1,\"b\":2}", "$.b: the key \"b\" comes twice"),
             ("a=18446744073709551616", "$: the number 18446744073709551616 would be rounded"),
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_text_even_if_it_holds_json() {
+    fn a_file_is_read_as_text() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"[1]\n").unwrap();
         let input: Input = format!("a=@{}", file.path().display()).parse().unwrap();

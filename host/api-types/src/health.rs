@@ -1,0 +1,17 @@
+//! `/health`.
+
+use exosphere_domain::json::Typed;
+use serde::{Deserialize, Serialize};
+
+/// The answer of a healthy host. An unhealthy one answers with a problem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Always `ok`.
+    pub status: String,
+    /// The version of the host.
+    pub version: String,
+    /// The number of states that the host has claimed: running, or about to run.
+    pub holding: u32,
+}
+
+impl Typed for Health {}

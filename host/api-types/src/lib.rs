@@ -1,0 +1,48 @@
+//! The requests and answers of the HTTP API: one type for each JSON document and each set
+//! of query parameters. The host writes them, the client reads them.
+//!
+//! Reading is strict for requests (an unknown member is refused) and lenient for answers: a
+//! newer host may send more members, and a member that is missing has its default. A time is
+//! in milliseconds since 1970 (UTC). A member that may be absent says so; every other one is
+//! always there, if need be as null.
+//!
+//! Untrusted JSON inside an answer (outputs, details of failures) is [`Json`], which is never
+//! parsed by a host. [`to_text`] writes it as it is.
+//!
+//! Not here: routes and status codes (`exosphere-api`), and the body of a graph, which
+//! `exosphere-domain` reads.
+
+mod json;
+mod lists;
+mod problem;
+mod health;
+mod plugins;
+mod graphs;
+mod states;
+mod runs;
+mod namespaces;
+mod grants;
+
+pub use grants::{GrantList, PluginGrants};
+pub use graphs::{GraphApplied, GraphDetails, GraphList, GraphSummary, GraphValid, ResolvedNode};
+pub use health::Health;
+pub use json::{AnyJson, Json, to_text};
+pub use lists::ListQuery;
+pub use namespaces::{EffectiveSettings, NamespaceDetails, NamespaceList, NamespaceSettings};
+pub use plugins::{
+    Capability, CheckQuery, NodeDetails, PluginChecked, PluginDetails, PluginList, PluginSummary,
+    PluginUploaded, UploadQuery,
+};
+pub use problem::{Problem, ProblemItem};
+pub use runs::{
+    RunCounts, RunDetails, RunList, RunListQuery, RunQuery, RunRedriven, RunStarted, RunSummary,
+    StartQuery, StartRun,
+};
+pub use states::{
+    AttemptDetails, Failure, LogLine, StateDetails, StateList, StateListQuery, StateSummary, Usage,
+};
+
+// The types of the domain that occur in requests and answers.
+pub use exosphere_domain::grant::Grants;
+pub use exosphere_domain::limits::LimitValues;
+pub use exosphere_domain::state::{RunStatus, Status as StateStatus};

@@ -1,0 +1,16 @@
+//! Query parameters that several lists share.
+
+use exosphere_domain::ids::Name;
+use serde::{Deserialize, Serialize};
+
+/// The query parameters of a list in the order of names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    /// The cursor: `next` of the page before. The page begins after this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Name>,
+    /// The maximum number of items of the page, from 1 to 1000 [default: 1000].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}

@@ -1,0 +1,56 @@
+//! `/v1/operator/namespaces`: limits and slots.
+
+use std::collections::BTreeMap;
+
+use exosphere_domain::json::Typed;
+use exosphere_domain::limits::LimitValues;
+use serde::{Deserialize, Serialize};
+
+/// The settings of a namespace, as an operator sends them. They replace all earlier ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamespaceSettings {
+    /// The limits of the namespace, by name. Each may be at most the host's [default: none].
+    #[serde(default)]
+    pub limits: LimitValues,
+    /// The slots of the namespace on one host, from 1; null or absent for the host's number.
+    #[serde(default)]
+    pub slots: Option<u32>,
+}
+
+/// A page of the namespaces of a host, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceList {
+    /// The namespaces of this page.
+    pub namespaces: Vec<NamespaceDetails>,
+    /// The cursor of the next page, for `after`; null on the last page.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+/// A namespace with its settings. The header `ETag` has their version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceDetails {
+    /// The name of the namespace.
+    pub name: String,
+    /// The limits that an operator has set, by name.
+    pub limits: LimitValues,
+    /// The slots on one host that an operator has set; null if none has.
+    pub slots: Option<u32>,
+    /// The limits and slots that count on the host that answered.
+    pub effective: EffectiveSettings,
+}
+
+/// The effective limits and slots of a namespace, on the host that answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectiveSettings {
+    /// The value of every limit, by name. A newer host may have limits that a client does not
+    /// know.
+    pub limits: BTreeMap<String, u64>,
+    /// The number of the namespace's nodes that run at a time.
+    pub slots: u32,
+}
+
+impl Typed for NamespaceSettings {}
+impl Typed for NamespaceList {}
+impl Typed for NamespaceDetails {}

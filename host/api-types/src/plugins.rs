@@ -1,0 +1,185 @@
+//! `/plugins`: upload, check, list, inspect.
+
+use exosphere_domain::ids::Name;
+use exosphere_domain::json::Typed;
+use exosphere_domain::node::NodeDescription;
+use serde::{Deserialize, Serialize};
+
+use crate::json::{AnyJson, Json};
+
+/// The query parameters of an upload. Its body is the component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UploadQuery {
+    /// The name of the plugin.
+    pub name: Name,
+    /// A label for people, at most 64 characters [default: empty].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+}
+
+/// The query parameters of a check. Its body is the component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckQuery {
+    /// The name that the plugin would have, whose grants apply. Required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+}
+
+/// A page of the plugins of a namespace, by name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginList {
+    /// The plugins of this page, each with its newest upload.
+    pub plugins: Vec<PluginSummary>,
+    /// The cursor of the next page, for `after`; null on the last page.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+/// A plugin, as a list shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginSummary {
+    /// The name of the plugin.
+    pub name: String,
+    /// The label for people; may be empty.
+    #[serde(default)]
+    pub version: String,
+    /// The SHA-256 of the component: 64 hexadecimal digits.
+    pub digest: String,
+    /// The size of the component, in bytes.
+    pub size: u64,
+    /// The time of the latest upload, in milliseconds since 1970 (UTC).
+    pub uploaded_at: i64,
+    /// The names of the plugin's nodes.
+    #[serde(default)]
+    pub nodes: Json<Vec<String>>,
+}
+
+/// A plugin with its nodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginDetails {
+    /// The name of the plugin.
+    pub name: String,
+    /// The label for people; may be empty.
+    #[serde(default)]
+    pub version: String,
+    /// The SHA-256 of the component: 64 hexadecimal digits.
+    pub digest: String,
+    /// The size of the component, in bytes.
+    pub size: u64,
+    /// The time of the latest upload, in milliseconds since 1970 (UTC).
+    pub uploaded_at: i64,
+    /// The nodes of the plugin.
+    #[serde(default)]
+    pub nodes: Vec<NodeDetails>,
+    /// The interfaces that the component imports.
+    #[serde(default)]
+    pub imports: Vec<String>,
+    /// The duration of the compilation, in milliseconds.
+    #[serde(default)]
+    pub compile_ms: u64,
+}
+
+/// A node of a plugin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeDetails {
+    /// The name by which graphs refer to the node.
+    pub name: String,
+    /// A description for people; may be empty.
+    #[serde(default)]
+    pub description: String,
+    /// The JSON Schema of the inputs.
+    #[serde(default)]
+    pub inputs: AnyJson,
+    /// The JSON Schema of each output.
+    #[serde(default)]
+    pub outputs: AnyJson,
+    /// The names of the secrets that the node declares.
+    #[serde(default)]
+    pub secrets: Vec<String>,
+}
+
+impl From<NodeDescription> for NodeDetails {
+    fn from(node: NodeDescription) -> Self {
+        let NodeDescription { name, description, inputs, outputs, secrets } = node;
+        NodeDetails {
+            name: name.into(),
+            description,
+            inputs: AnyJson(inputs),
+            outputs: AnyJson(outputs),
+            secrets: secrets.into_iter().map(String::from).collect(),
+        }
+    }
+}
+
+/// The answer to an upload: the plugin as it is stored, and remarks on it. The status is 201
+/// if the plugin is new, and 200 if it was there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginUploaded {
+    /// The plugin.
+    #[serde(flatten)]
+    pub plugin: PluginDetails,
+    /// The capabilities that the plugin asks for and that need a grant.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+    /// Advice for the author.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// The answer to a check of a plugin that would be admitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginChecked {
+    /// The name that the plugin would have.
+    #[serde(default)]
+    pub name: String,
+    /// Always empty.
+    #[serde(default)]
+    pub version: String,
+    /// The SHA-256 of the component: 64 hexadecimal digits.
+    pub digest: String,
+    /// The size of the component, in bytes.
+    pub size: u64,
+    /// Always null: the plugin is not stored.
+    #[serde(default)]
+    pub uploaded_at: Option<i64>,
+    /// The nodes of the plugin.
+    #[serde(default)]
+    pub nodes: Vec<NodeDetails>,
+    /// The interfaces that the component imports.
+    #[serde(default)]
+    pub imports: Vec<String>,
+    /// The duration of the compilation, in milliseconds.
+    pub compile_ms: u64,
+    /// The capabilities that the plugin asks for and that need a grant.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+    /// Advice for the author.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// A capability that a plugin asks for and that needs a grant, with the import or the secret
+/// that asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capability {
+    /// The import that needs the grant. Absent if a secret does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import: Option<String>,
+    /// The secret that needs the grant. Absent if an import does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// The capability: `http`, `config` or `secrets`.
+    pub needs: String,
+    /// Set if the capability is granted.
+    pub granted: bool,
+    /// The command by which an operator grants it.
+    #[serde(default)]
+    pub grant: String,
+}
+
+impl Typed for PluginList {}
+impl Typed for PluginDetails {}
+impl Typed for PluginUploaded {}
+impl Typed for PluginChecked {}

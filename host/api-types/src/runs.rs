@@ -1,0 +1,176 @@
+//! `/runs`: start, list, show, pause, cancel, redrive.
+
+use std::collections::BTreeMap;
+
+use exosphere_domain::ids::Name;
+use exosphere_domain::json::Typed;
+use exosphere_domain::state::RunStatus;
+use serde::{Deserialize, Serialize};
+
+use crate::json::AnyJson;
+use crate::states::StateSummary;
+
+/// A request to start a run. Each member may be absent or null.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StartRun {
+    /// The idempotency key, at most 256 bytes: a second start with the same key returns the
+    /// run of the first, and is refused if its request differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// The inputs of the root node, an object. They override those of the template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<AnyJson>,
+    /// The initial entries of the run's store, an object of texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<AnyJson>,
+    /// The delay before the first state is due, in milliseconds [default: 0].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<u64>,
+}
+
+/// The query parameters of a start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartQuery {
+    /// The longest wait for the end of the run before the answer, in milliseconds, at most
+    /// 30,000 [default: 0].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+}
+
+/// The query parameters of a list of runs: filters and page.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunListQuery {
+    /// Only runs of this graph.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graph: Option<Name>,
+    /// Only runs with this status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<RunStatus>,
+    /// The cursor: `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<i64>,
+    /// The maximum number of items of the page, from 1 to 1000 [default: 50].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// The query parameters of a run: a long poll if `after` is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunQuery {
+    /// The version after which the caller waits for the next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<i64>,
+    /// The longest wait, in milliseconds, at most 30,000 [default: 30,000].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+}
+
+/// A page of the runs of a namespace, the newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunList {
+    /// The runs of this page.
+    pub runs: Vec<RunSummary>,
+    /// The cursor of the next page, for `before`; null on the last page.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+/// A run, as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The id of the run, a UUID.
+    pub run: String,
+    /// The name of the graph.
+    pub graph: String,
+    /// The number of the graph's revision, from 1.
+    pub revision: u64,
+    /// The status of the run.
+    pub status: RunStatus,
+    /// Set if the run is paused: none of its states starts.
+    #[serde(default)]
+    pub paused: bool,
+    /// The number of the run's latest event. It grows with every change of the run.
+    pub version: i64,
+    /// The time at which the run was started, in milliseconds since 1970 (UTC).
+    pub created_at: i64,
+    /// The time at which the run ended, in milliseconds since 1970 (UTC); null while it is
+    /// running.
+    #[serde(default)]
+    pub ended_at: Option<i64>,
+    /// The numbers of its states and attempts.
+    #[serde(default)]
+    pub counts: RunCounts,
+}
+
+/// The numbers of states of a run, by status, and of attempts that did not end them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunCounts {
+    /// The number of states so far.
+    pub states: u64,
+    /// The number of states that have not ended.
+    pub open: u64,
+    /// The number of states that succeeded.
+    pub success: u64,
+    /// The number of states that were pruned.
+    pub pruned: u64,
+    /// The number of states that failed.
+    pub errored: u64,
+    /// The number of states that were cancelled.
+    pub cancelled: u64,
+    /// The number of failed attempts that another attempt followed.
+    pub retries: u64,
+    /// The number of attempts that requeued their state.
+    pub requeues: u64,
+}
+
+/// A run with its store and its first failures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunDetails {
+    /// The run.
+    #[serde(flatten)]
+    pub summary: RunSummary,
+    /// The entries of the run's store so far.
+    #[serde(default)]
+    pub store: BTreeMap<String, String>,
+    /// The first states that failed, at most 10.
+    #[serde(default)]
+    pub failures: Vec<StateSummary>,
+}
+
+/// The answer to a start. The status is 201 if the request created the run, and 200 if an
+/// earlier one with the same idempotency key did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunStarted {
+    /// The run, with its end if that came within the wait.
+    #[serde(flatten)]
+    pub details: RunDetails,
+    /// Set if an earlier start with the same idempotency key created the run.
+    #[serde(default)]
+    pub started_before: bool,
+}
+
+/// The answer to a redrive.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRedriven {
+    /// The run after the redrive.
+    #[serde(flatten)]
+    pub details: RunDetails,
+    /// The number of failed states that run again.
+    #[serde(default)]
+    pub retried: u64,
+    /// The number of failed states that do not run again, because a unite above them has
+    /// continued without them.
+    #[serde(default)]
+    pub late: u64,
+}
+
+impl Typed for StartRun {}
+impl Typed for RunList {}
+impl Typed for RunDetails {}
+impl Typed for RunStarted {}
+impl Typed for RunRedriven {}

@@ -1,0 +1,191 @@
+//! `/runs/{run}/states`: list, show.
+
+use exosphere_domain::json::Typed;
+use exosphere_domain::limits;
+use exosphere_domain::path::Path;
+use exosphere_domain::state::Status;
+use serde::{Deserialize, Serialize};
+
+use crate::json::Json;
+
+/// The query parameters of a list of states: filters and page.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateListQuery {
+    /// Only states of the node with this identifier in the graph.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identifier: Option<String>,
+    /// Only states with this status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// The cursor: `next` of the page before. The page begins after this path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Path>,
+    /// The maximum number of items of the page, from 1 to 1000 [default: 50].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A page of the states of a run, in the order of their paths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StateList {
+    /// The states of this page.
+    pub states: Vec<StateSummary>,
+    /// The cursor of the next page, for `after`; null on the last page. A page may be shorter
+    /// than its limit.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+/// A state, as a list shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StateSummary {
+    /// The run and the number of the state: `RUN/NUMBER`.
+    pub state: String,
+    /// The number of the state, unique in its database.
+    #[serde(default)]
+    pub number: i64,
+    /// The identifier of the node in the graph.
+    #[serde(default)]
+    pub identifier: Option<String>,
+    /// The name of the node in its plugin.
+    #[serde(default)]
+    pub node_name: Option<String>,
+    /// The path of the state: the outputs and edges from the root to it.
+    #[serde(default)]
+    pub path: String,
+    /// The status of the state.
+    pub status: Status,
+    /// The number of the latest attempt, from 1; 0 before the first one.
+    #[serde(default)]
+    pub attempt: u32,
+    /// The number of retries used up.
+    #[serde(default)]
+    pub retries: u32,
+    /// The number of requeues.
+    #[serde(default)]
+    pub requeues: u32,
+    /// The time at which the state was created, in milliseconds since 1970 (UTC).
+    pub created_at: i64,
+    /// The time at which the state ended, in milliseconds since 1970 (UTC); null while it is
+    /// open.
+    #[serde(default)]
+    pub ended_at: Option<i64>,
+    /// The number of outputs; null unless the state has succeeded.
+    #[serde(default)]
+    pub output_count: Option<u32>,
+    /// The failure that ended the state for good; null if there is none.
+    #[serde(default)]
+    pub failure: Option<Failure>,
+}
+
+/// A state with its outputs and attempts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StateDetails {
+    /// The state.
+    #[serde(flatten)]
+    pub summary: StateSummary,
+    /// The resources that the last attempt used; null before the first one has ended.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+    /// The first outputs of the state, at most 1000.
+    #[serde(default)]
+    pub outputs: Vec<Json>,
+    /// The data that a pruned state left for people; null if there is none.
+    #[serde(default)]
+    pub data: Option<Json>,
+    /// The stored attempts, in their order. An attempt that succeeded at first and logged
+    /// nothing is not stored.
+    #[serde(default)]
+    pub attempts: Vec<AttemptDetails>,
+}
+
+/// A failure of an attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The kind of the failure, a stable word: `retryable`, `permanent`, `trap`, `exit`,
+    /// `timeout`, `limit`, `invalid-output`, `invalid-input`, `store`, `blocked`, `internal`
+    /// or `host-lost`.
+    pub kind: String,
+    /// The message, for people.
+    pub message: String,
+    /// The details that the node gave, in any shape. Absent if it gave none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Json>,
+}
+
+/// One attempt of a state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptDetails {
+    /// The number of the attempt, from 1.
+    pub number: u32,
+    /// The time at which the attempt ended, in milliseconds since 1970 (UTC).
+    #[serde(default)]
+    pub ended_at: Option<i64>,
+    /// The outcome: `SUCCESS`, `PRUNED`, `REQUEUED` or `FAILED`.
+    #[serde(default)]
+    pub outcome: Option<String>,
+    /// The resources that the attempt used; null if they are not known.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+    /// The failure of the attempt; null if there is none.
+    #[serde(default)]
+    pub failure: Option<Failure>,
+    /// The log of the attempt, in the order in which it was written.
+    #[serde(default)]
+    pub logs: Json<Vec<LogLine>>,
+}
+
+/// The resources that an attempt used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// The CPU time of the guest, in microseconds.
+    pub cpu_us: u64,
+    /// The peak size of all its linear memories together, in bytes.
+    pub peak_memory_bytes: u64,
+    /// The number of calls of host functions.
+    pub host_calls: u32,
+    /// The bytes of its inputs and of the HTTP responses that it received.
+    pub input_bytes: u64,
+    /// The bytes of its outputs and of the HTTP requests that it sent.
+    pub output_bytes: u64,
+}
+
+impl From<limits::Usage> for Usage {
+    fn from(usage: limits::Usage) -> Self {
+        let limits::Usage { cpu_us, peak_memory_bytes, host_calls, input_bytes, output_bytes } =
+            usage;
+        Usage { cpu_us, peak_memory_bytes, host_calls, input_bytes, output_bytes }
+    }
+}
+
+/// A line of an attempt's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// The severity: `debug`, `info`, `warn` or `error`.
+    pub level: String,
+    /// The time at which the line was written, in milliseconds since 1970 (UTC).
+    #[serde(default)]
+    pub at: i64,
+    /// The text. Its only control characters are tabs.
+    pub message: String,
+}
+
+impl Typed for StateList {}
+impl Typed for StateDetails {}
+
+#[cfg(test)]
+mod tests {
+    use exosphere_domain::failure::FailureKind;
+
+    #[test]
+    fn documented_failure_kinds_are_complete() {
+        let source = include_str!("states.rs");
+        let documented = source.split_once("/// The kind of the failure").unwrap().1;
+        let documented = documented.split_once("pub kind").unwrap().0;
+        for kind in FailureKind::ALL {
+            assert!(documented.contains(&format!("`{}`", kind.as_str())), "{kind:?}");
+        }
+    }
+}

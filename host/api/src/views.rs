@@ -1,0 +1,398 @@
+//! Answers, made of what the host returns. Texts that the store holds are passed on
+//! unparsed. Not here: how an answer is sent (`answer`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use exosphere_api_types::{
+    AnyJson, AttemptDetails, Capability, EffectiveSettings, Failure, GraphApplied, GraphDetails,
+    GraphSummary, Json, NamespaceDetails, NodeDetails, PluginChecked, PluginDetails, PluginGrants,
+    PluginSummary, ResolvedNode, RunCounts, RunDetails, RunSummary, StateDetails, StateSummary,
+    Usage,
+};
+use exosphere_orchestrator as host;
+use exosphere_orchestrator::domain::grant::Missing;
+use exosphere_orchestrator::domain::graph::Graph;
+use exosphere_orchestrator::domain::ids::{Name, RunId};
+use exosphere_orchestrator::domain::limits::Limit;
+
+/// Converts a number that the database keeps from being negative.
+fn natural(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
+
+pub(crate) fn plugin_summary(plugin: host::PluginEntry) -> PluginSummary {
+    PluginSummary {
+        name: plugin.name.into(),
+        version: plugin.version,
+        digest: plugin.digest.to_string(),
+        size: natural(plugin.size),
+        uploaded_at: plugin.uploaded_at,
+        nodes: Json::Text(plugin.nodes),
+    }
+}
+
+pub(crate) fn plugin_details(plugin: host::PluginRow) -> PluginDetails {
+    let nodes = plugin.nodes.into_iter().map(Arc::unwrap_or_clone).map(NodeDetails::from);
+    PluginDetails {
+        name: plugin.name.into(),
+        version: plugin.version,
+        digest: plugin.digest.to_string(),
+        size: natural(plugin.size),
+        uploaded_at: plugin.uploaded_at,
+        nodes: nodes.collect(),
+        imports: plugin.imports,
+        compile_ms: natural(plugin.compile_ms),
+    }
+}
+
+pub(crate) fn plugin_checked(name: Name, checked: host::UploadReport) -> PluginChecked {
+    let host::UploadReport { digest, size, nodes, imports, compile, remarks } = checked;
+    PluginChecked {
+        name: name.into(),
+        version: String::new(),
+        digest: digest.to_string(),
+        size: size as u64,
+        uploaded_at: None,
+        nodes: nodes.into_iter().map(NodeDetails::from).collect(),
+        imports,
+        compile_ms: u64::try_from(compile.as_millis()).unwrap_or(u64::MAX),
+        capabilities: capabilities(remarks.capabilities),
+        warnings: remarks.warnings,
+    }
+}
+
+pub(crate) fn capabilities(asked: Vec<host::Capability>) -> Vec<Capability> {
+    let capability = |host::Capability { asked, granted, remedy }| {
+        let needs = asked.capability().as_str().to_owned();
+        let (import, secret) = match asked {
+            Missing::Import { import, .. } => (Some(import), None),
+            Missing::Secret(name) => (None, Some(name.into())),
+        };
+        Capability { import, secret, needs, granted, grant: remedy }
+    };
+    asked.into_iter().map(capability).collect()
+}
+
+pub(crate) fn graph_applied(applied: host::GraphApplied) -> GraphApplied {
+    let nodes = applied.graph.nodes().map(|(_, node)| ResolvedNode {
+        identifier: node.identifier.to_string(),
+        node_name: node.node_name.to_string(),
+        plugin: node.plugin.to_string(),
+        digest: node.digest.to_string(),
+    });
+    GraphApplied {
+        nodes: nodes.collect(),
+        name: applied.name.into(),
+        revision: natural(applied.revision),
+        digest: applied.digest,
+        changed: applied.changed,
+    }
+}
+
+pub(crate) fn graph_summary(graph: host::GraphEntry) -> GraphSummary {
+    GraphSummary {
+        name: graph.name.into(),
+        revision: natural(graph.revision),
+        created_at: graph.created_at,
+        nodes: natural(graph.nodes),
+    }
+}
+
+pub(crate) fn graph_details(graph: host::GraphRow) -> GraphDetails {
+    GraphDetails {
+        name: graph.name.into(),
+        revision: natural(graph.revision.number),
+        digest: graph.revision.digest,
+        created_at: graph.created_at,
+        template: Json::Text(graph.body),
+    }
+}
+
+pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
+    let ended = run.succeeded + run.pruned + run.errored + run.cancelled;
+    RunSummary {
+        run: run.id.to_string(),
+        graph: run.graph.into(),
+        revision: natural(run.revision),
+        status: run.status,
+        paused: run.paused,
+        version: run.version,
+        created_at: run.created_at,
+        ended_at: run.ended_at,
+        counts: RunCounts {
+            states: natural(run.states),
+            open: natural(run.states - ended),
+            success: natural(run.succeeded),
+            pruned: natural(run.pruned),
+            errored: natural(run.errored),
+            cancelled: natural(run.cancelled),
+            retries: natural(run.retries),
+            requeues: natural(run.requeues),
+        },
+    }
+}
+
+/// Returns a run, and the memory permit to be held until it has been sent.
+pub(crate) fn run_details(details: host::RunDetails) -> (RunDetails, Option<host::AnswerPermit>) {
+    let host::RunDetails { run, graph, failures, store, place } = details;
+    let id = run.id;
+    let failures = failures.into_iter().map(|state| state_summary(id, &graph, state));
+    let failures = failures.collect();
+    (RunDetails { summary: run_summary(run), store, failures }, place)
+}
+
+pub(crate) fn state_summary(run: RunId, graph: &Graph, state: host::StateView) -> StateSummary {
+    let node = graph.get(state.node);
+    StateSummary {
+        state: format!("{run}/{}", state.id),
+        number: state.id.0,
+        identifier: node.map(|node| node.identifier.to_string()),
+        node_name: node.map(|node| node.node_name.to_string()),
+        path: state.path.to_string(),
+        status: state.status,
+        attempt: state.attempt,
+        retries: state.retries,
+        requeues: state.requeues,
+        created_at: state.created_at,
+        ended_at: state.ended_at,
+        output_count: state.outputs,
+        failure: state.failure.map(failure),
+    }
+}
+
+/// Returns a state, and the memory permit to be held until it has been sent.
+pub(crate) fn state_details(
+    details: host::StateDetails,
+) -> (StateDetails, Option<host::AnswerPermit>) {
+    let host::StateDetails { run, graph, mut state, outputs, attempts, place } = details;
+    let (usage, data) = (state.usage.map(Usage::from), state.data.take());
+    let details = StateDetails {
+        summary: state_summary(run, &graph, state),
+        usage,
+        outputs: outputs.into_iter().map(Json::Text).collect(),
+        data: data.map(Json::Text),
+        attempts: attempts.into_iter().map(attempt).collect(),
+    };
+    (details, place)
+}
+
+fn attempt(attempt: host::AttemptRow) -> AttemptDetails {
+    AttemptDetails {
+        number: attempt.number,
+        ended_at: Some(attempt.ended_at),
+        outcome: Some(attempt.outcome),
+        usage: attempt.usage.map(Usage::from),
+        failure: attempt.failure.map(failure),
+        logs: attempt.logs.map_or_else(Json::default, Json::Text),
+    }
+}
+
+fn failure(failure: host::FailureView) -> Failure {
+    Failure {
+        kind: failure.kind.as_str().to_owned(),
+        message: failure.message,
+        details: failure.details.map(Json::<AnyJson>::Text),
+    }
+}
+
+pub(crate) fn namespace_details(namespace: host::NamespaceDetails) -> NamespaceDetails {
+    let host::NamespaceDetails { name, limits, effective, own_slots, slots, version: _ } =
+        namespace;
+    let of_limit = |limit: &Limit| (limit.to_string(), effective.get(*limit));
+    let effective: BTreeMap<_, _> = Limit::ALL.iter().map(of_limit).collect();
+    NamespaceDetails {
+        name: name.into(),
+        limits,
+        slots: own_slots,
+        effective: EffectiveSettings { limits: effective, slots },
+    }
+}
+
+pub(crate) fn plugin_grants(granted: host::PluginGrants) -> PluginGrants {
+    PluginGrants { plugin: granted.plugin.into(), grants: granted.grants }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use exosphere_api_types::{RunStarted, to_text};
+    use exosphere_orchestrator::domain::failure::FailureKind;
+    use exosphere_orchestrator::domain::graph::sketch::Sketch;
+    use exosphere_orchestrator::domain::ids::{NodeIx, RunKey, StateId};
+    use exosphere_orchestrator::domain::json::{from_value, read_stored};
+    use exosphere_orchestrator::domain::limits;
+    use exosphere_orchestrator::domain::path::Path;
+    use exosphere_orchestrator::domain::state::{RunStatus, Status};
+    use serde_json::json;
+
+    use super::*;
+    use crate::problem::Problem;
+
+    const RUN: &str = "0195b7f0-0000-7000-8000-000000000001";
+
+    fn run(status: RunStatus) -> host::RunView {
+        host::RunView {
+            key: RunKey(1),
+            id: RunId(RUN.parse().unwrap()),
+            graph: "g".parse().unwrap(),
+            revision: 3,
+            status,
+            paused: false,
+            version: 9,
+            created_at: 1000,
+            ended_at: None,
+            states: 7,
+            succeeded: 1,
+            pruned: 1,
+            errored: 1,
+            cancelled: 0,
+            retries: 2,
+            requeues: 0,
+            store_keys: 1,
+        }
+    }
+
+    fn state(status: Status, details: Option<&str>) -> host::StateView {
+        let failure = host::FailureView {
+            kind: FailureKind::InvalidOutput,
+            message: "m".to_owned(),
+            details: details.map(str::to_owned),
+        };
+        host::StateView {
+            id: StateId(7),
+            node: NodeIx(0),
+            path: Path::root(),
+            status,
+            attempt: 2,
+            retries: 1,
+            requeues: 0,
+            created_at: 1000,
+            ended_at: Some(2000),
+            outputs: None,
+            failure: (status == Status::Errored).then_some(failure),
+            data: (status == Status::Pruned).then(|| "[1]".to_owned()),
+            usage: None,
+        }
+    }
+
+    fn summary_json(status: &str) -> serde_json::Value {
+        json!({
+            "state": format!("{RUN}/7"), "number": 7, "identifier": "A", "node_name": "A",
+            "path": "/", "status": status, "attempt": 2, "retries": 1, "requeues": 0,
+            "created_at": 1000, "ended_at": 2000, "output_count": null, "failure": null,
+        })
+    }
+
+    fn written(answer: &impl serde::Serialize) -> serde_json::Value {
+        read_stored(&String::from_utf8(to_text(answer, 0).unwrap()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_start_answers_with_the_whole_run() {
+        let details = host::RunDetails {
+            run: run(RunStatus::Running),
+            graph: Arc::new(Sketch::of("A").build().unwrap()),
+            failures: vec![
+                state(Status::Errored, Some("{\"a\":1e400}")),
+                state(Status::Errored, None),
+            ],
+            store: [("k".to_owned(), "v".to_owned())].into(),
+            place: None,
+        };
+        let details = run_details(details).0;
+        let text = to_text(&RunStarted { details, started_before: true }, 0).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains(r#""details":{"a":1e400}"#), "not parsed: {text}");
+        let text = text.replace("1e400", "1");
+        let (mut first, mut second) = (summary_json("ERRORED"), summary_json("ERRORED"));
+        first["failure"] = json!({"kind": "invalid-output", "message": "m", "details": {"a": 1}});
+        second["failure"] = json!({"kind": "invalid-output", "message": "m"});
+        let expected = json!({
+            "run": RUN, "graph": "g", "revision": 3, "status": "RUNNING", "paused": false,
+            "version": 9, "created_at": 1000, "ended_at": null,
+            "counts": {
+                "states": 7, "open": 4, "success": 1, "pruned": 1, "errored": 1, "cancelled": 0,
+                "retries": 2, "requeues": 0,
+            },
+            "store": {"k": "v"}, "failures": [first, second], "started_before": true,
+        });
+        assert_eq!(read_stored(&text).unwrap(), expected);
+    }
+
+    #[test]
+    fn state_details_keep_stored_texts() {
+        let usage = limits::Usage { cpu_us: 5, ..limits::Usage::default() };
+        let attempt = host::AttemptRow {
+            number: 1,
+            ended_at: 5,
+            outcome: "FAILED".to_owned(),
+            failure: state(Status::Errored, None).failure,
+            logs: Some(r#"[{"level":"info","at":1,"message":"x"}]"#.to_owned()),
+            usage: Some(usage),
+        };
+        let silent = host::AttemptRow { failure: None, logs: None, usage: None, ..attempt.clone() };
+        let details = host::StateDetails {
+            run: RunId(RUN.parse().unwrap()),
+            graph: Arc::new(Sketch::of("A").build().unwrap()),
+            state: state(Status::Pruned, None),
+            outputs: vec!["{\"n\":1}".to_owned(), "{}".to_owned()],
+            attempts: vec![attempt, silent],
+            place: None,
+        };
+        let mut expected = summary_json("PRUNED");
+        let usage = json!({
+            "cpu_us": 5, "peak_memory_bytes": 0, "host_calls": 0, "input_bytes": 0,
+            "output_bytes": 0,
+        });
+        let failure = json!({"kind": "invalid-output", "message": "m"});
+        let rest = json!({
+            "usage": null, "outputs": [{"n": 1}, {}], "data": [1],
+            "attempts": [
+                {"number": 1, "ended_at": 5, "outcome": "FAILED", "usage": usage,
+                 "failure": failure, "logs": [{"level": "info", "at": 1, "message": "x"}]},
+                {"number": 1, "ended_at": 5, "outcome": "FAILED", "usage": null,
+                 "failure": null, "logs": []},
+            ],
+        });
+        expected.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        assert_eq!(written(&state_details(details).0), expected);
+    }
+
+    #[test]
+    fn capabilities_name_import_or_secret() {
+        let web: Name = "web".parse().unwrap();
+        let missing = host::domain::grant::Grants::default()
+            .missing(&["wasi:http/outgoing-handler@0.2.3".to_owned()], &[web]);
+        let asked = missing.into_iter().map(|asked| host::Capability {
+            asked,
+            granted: false,
+            remedy: "grant".to_owned(),
+        });
+        let expected = json!([
+            {"import": "wasi:http/outgoing-handler@0.2.3", "needs": "http", "granted": false,
+             "grant": "grant"},
+            {"secret": "web", "needs": "secrets", "granted": false, "grant": "grant"},
+        ]);
+        assert_eq!(written(&capabilities(asked.collect())), expected);
+    }
+
+    #[test]
+    fn problems_have_the_documented_shape() {
+        let item = |path: &str| host::domain::graph::Problem {
+            path: path.to_owned(),
+            message: "m".to_owned(),
+        };
+        let what = "the graph g".to_owned();
+        for error in [
+            host::Error::Invalid { what, problems: vec![item("$.a"), item("$.b")] },
+            host::Error::Description { problems: vec![item("$")] },
+            host::Error::Unavailable,
+        ] {
+            let sent = serde_json::to_value(Problem::from(error)).unwrap();
+            let read: exosphere_api_types::Problem = from_value(sent.clone()).unwrap();
+            assert_eq!(serde_json::to_value(read).unwrap(), sent);
+        }
+    }
+}
