@@ -88,12 +88,12 @@ pub fn run(command: Command, master_key: Option<MasterKey>, output: Output) -> R
         }
     };
     let done = done.map_err(|error| Error::Failed(error.to_string()))?;
-    let Rotated { key, secrets, forgotten, went_on, has_older } = &done;
+    let Rotated { key, secrets, forgotten, resumed, has_older } = &done;
     let report = RotationReport {
         key: key.as_str(),
         secrets: *secrets,
         forgotten,
-        went_on: *went_on,
+        went_on: *resumed,
         has_older: *has_older,
     };
     output.report(&report, &in_words(&done))
@@ -116,7 +116,7 @@ struct RotationReport<'a> {
 
 fn in_words(done: &Rotated) -> String {
     let mut text = String::new();
-    if done.went_on {
+    if done.resumed {
         text.push_str("completed an interrupted rotation\n");
     }
     for lost in &done.forgotten {
