@@ -8,7 +8,7 @@ use exosphere_domain::json::from_bytes;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::inspect::Facts;
+use crate::admission::inspect::Facts;
 
 /// Bytes of the length at the head of an artifact.
 const LENGTH: usize = 8;

@@ -21,10 +21,10 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::admission::inspect::Facts;
 use crate::artifact::Artifact;
 use crate::clock::system_time;
 use crate::engine::WASMTIME_VERSION;
-use crate::inspect::Facts;
 
 /// Default bytes of all cache files together.
 pub const DEFAULT_CACHE_BYTES: u64 = 1024 * 1024 * 1024;

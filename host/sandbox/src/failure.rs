@@ -13,11 +13,11 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::FieldMapError;
 
-use crate::host::Host;
-use crate::http::TOO_LARGE_HEADERS;
-use crate::limiter::Denied;
-use crate::store::Unavailable;
-use crate::text::{clean_line, clean_lines, cut};
+use crate::guest::http::TOO_LARGE_HEADERS;
+use crate::guest::state::Host;
+use crate::guest::store::Unavailable;
+use crate::limits::memory::Denied;
+use crate::sanitize::{clean_line, clean_lines, cut};
 
 /// The reason for which a host function ends the guest. It travels through wasmtime as
 /// an error and is found again by its type.

@@ -16,18 +16,18 @@ use tokio::sync::Notify;
 use wasmtime::Store;
 
 use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
-use crate::context::Context;
 use crate::failure::{self, Phase, Stop};
 use crate::fair_semaphore::FairPermit;
-use crate::host::{self, Host, Session};
-use crate::log::LogLine;
-use crate::meter::Queue;
+use crate::guest::context::Context;
+use crate::guest::log::LogLine;
+use crate::guest::secrets::Secrets;
+use crate::guest::state::{self, Host, Session};
+use crate::guest::store::RunStore;
+use crate::limits::cpu_meter::Queue;
+use crate::limits::epoch_ticker::TICK;
 use crate::output;
 use crate::plugins::Plugin;
 use crate::sandbox::Sandbox;
-use crate::secrets::Secrets;
-use crate::store::RunStore;
-use crate::ticker::TICK;
 
 /// One execution of a node, ready to run.
 pub struct Invocation {
@@ -183,7 +183,7 @@ impl Sandbox {
             () = cancel.cancelled() => return (Err(Unanswered::Cancelled), Trace::default()),
         };
         let queued = if in_turn { begun.elapsed() } else { Duration::ZERO };
-        let mut store = host::store(self.engine(), session);
+        let mut store = state::store(self.engine(), session);
         let (meter, breach) = (Arc::clone(&store.data().meter), Arc::clone(&store.data().breach));
         let ended = {
             // Pinned, since each wrapper copies a future that it wraps by value.

@@ -5,66 +5,52 @@
 //! and returns the writes as a journal. It knows no database, no graph, no retry, and
 //! no HTTP but that of guests.
 //!
-//! The modules, in the order in which a plugin meets them:
+//! How the parts lie, in the order in which a plugin meets them:
 //!
-//! [`Sandbox`] owns an engine (`engine`), its clock (`ticker`) and the queue in which
-//! guests that run for long take turns (`fair_semaphore`). An upload passes `admit`,
-//! which has it counted (`inspect`) and compiled by a separate process ([`compiler`]).
-//! `plugins` keeps the compiled code in memory, `cache` on disk.
+//! [`Sandbox`] owns an `engine`, its clock and the queue in which guests that run for
+//! long take turns (`fair_semaphore`). An upload passes `admission`, which has it
+//! counted (`admission::inspect`) and compiled by a separate process ([`compiler`]).
+//! `load` makes a plugin ready to run; `plugins` keeps it in memory, `cache` on disk.
 //!
-//! `invoke` runs a node in a separate `host`, whose capabilities are one file each
-//! (`context`, `store`, `secrets`, `log`, `wasi`, `config`, `http`). `limiter`, `meter`
-//! and `breach` bound its use; `failure` and `output` judge its end. `text` cleans its
-//! messages, and `redact` hides its secrets in them.
+//! `invoke` runs a node in a separate `guest`, whose capabilities are one file each.
+//! `limits` bounds its use; `failure` and `output` classify its end. `sanitize` cleans
+//! its messages, and `redact` hides its secrets in them.
 
 mod sandbox;
 
 mod engine;
-mod ticker;
 mod fair_semaphore;
 
-mod admit;
-mod refused;
-mod inspect;
+mod admission;
 pub mod compiler;
 mod artifact;
 mod cache;
 mod plugins;
 
 mod bindings;
-mod host;
 mod invoke;
+mod guest;
 
-mod config;
-mod context;
-mod http;
-mod log;
-mod secrets;
-mod store;
-mod wasi;
-
-mod breach;
 mod clock;
-mod limiter;
-mod meter;
+mod limits;
 
 mod failure;
 mod output;
 mod redact;
-mod text;
+mod sanitize;
 
-pub use admit::{Admitted, Candidate};
+pub use admission::error::{CompileLimit, Refused};
+pub use admission::inspect::{CustomSection, Facts};
+pub use admission::{Admitted, Candidate};
 pub use cache::DEFAULT_CACHE_BYTES;
 pub use compiler::{AdmissionLimits, Compiler};
-pub use context::Context;
 pub use fair_semaphore::{FairPermit, FairSemaphore};
-pub use http::HttpConfig;
-pub use inspect::{CustomSection, Facts};
+pub use guest::context::Context;
+pub use guest::http::HttpConfig;
+pub use guest::log::{LogLevel, LogLine};
+pub use guest::secrets::{Secret, SecretSet, Secrets};
+pub use guest::store::{RunStore, Unavailable};
 pub use invoke::{Cancel, Completion, Invocation};
 pub use ipnet::IpNet;
-pub use log::{LogLevel, LogLine};
 pub use plugins::{LoadError, Plugin};
-pub use refused::{CompileLimit, Refused};
 pub use sandbox::{DEFAULT_SLOTS, Sandbox, SandboxConfig, SetupError};
-pub use secrets::{Secret, SecretSet, Secrets};
-pub use store::{RunStore, Unavailable};

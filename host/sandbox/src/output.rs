@@ -10,8 +10,8 @@ use exosphere_domain::outcome::Outcome;
 use serde_json::Value;
 
 use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
-use crate::secrets::Secrets;
-use crate::text::{clean_lines, cut};
+use crate::guest::secrets::Secrets;
+use crate::sanitize::{clean_lines, cut};
 
 /// The longest delay that a node may ask for, in milliseconds: 100 years.
 const LONGEST_DELAY: u64 = 100 * 366 * 24 * 3_600 * 1_000;

@@ -11,10 +11,10 @@ use exosphere_domain::ids::Digest;
 use tokio::sync::OnceCell;
 use wasmtime::component::InstancePre;
 
+use crate::admission::error::Refused;
+use crate::admission::inspect::Facts;
 use crate::bindings::v0_1::PluginIndices;
-use crate::host::Host;
-use crate::inspect::Facts;
-use crate::refused::Refused;
+use crate::guest::state::Host;
 use crate::sandbox::{Purpose, Sandbox};
 
 /// A plugin that is ready to run.

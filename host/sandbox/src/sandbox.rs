@@ -13,16 +13,16 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
+use crate::admission::error::Refused;
 use crate::artifact::Artifact;
 use crate::cache::Cache;
 use crate::compiler::Compiler;
 use crate::engine;
 use crate::fair_semaphore::FairSemaphore;
-use crate::host::{self, Host};
-use crate::http::{HttpConfig, Network};
+use crate::guest::http::{HttpConfig, Network};
+use crate::guest::state::{self, Host};
+use crate::limits::epoch_ticker::Ticker;
 use crate::plugins::Plugins;
-use crate::refused::Refused;
-use crate::ticker::Ticker;
 
 /// Default number of slots, for a small machine.
 pub const DEFAULT_SLOTS: u32 = 128;
@@ -117,7 +117,7 @@ impl Sandbox {
     pub fn new(config: SandboxConfig) -> Result<Sandbox, SetupError> {
         let slots = config.slots.max(1);
         let engine = engine::build(slots, &config.limits).map_err(no_engine)?;
-        let linker = host::linker(&engine).map_err(no_engine)?;
+        let linker = state::linker(&engine).map_err(no_engine)?;
         let cache =
             Cache::open(config.cache_dir.clone(), config.cache_key, config.cache_bytes, &engine)
                 .map_err(|source| SetupError::Cache { path: config.cache_dir, source })?;

@@ -4,7 +4,7 @@
 use wasmparser::{FunctionBody, Operator};
 
 use super::bounds::Part;
-use crate::refused::{Refused, invalid};
+use crate::admission::error::{Refused, invalid};
 
 /// The instructions that the compiler makes branches of, besides blocks: if a call into
 /// the engine may fail, a branch follows it.

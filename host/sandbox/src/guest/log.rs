@@ -19,9 +19,9 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::bindings::v0_1::exosphere::node::log as wit;
 use crate::clock::now;
-use crate::host::Host;
-use crate::secrets::Secrets;
-use crate::text::{clean_line, cut};
+use crate::guest::secrets::Secrets;
+use crate::guest::state::Host;
+use crate::sanitize::{clean_line, cut};
 
 /// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -304,7 +304,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::secrets::Secret;
+    use crate::guest::secrets::Secret;
 
     fn messages(logs: &SharedLogs) -> Vec<String> {
         logs.finish().into_iter().map(|line| line.message).collect()

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use crate::bindings::v0_1::exosphere::node::store as wit;
 use crate::failure::Stop;
-use crate::host::Host;
+use crate::guest::state::Host;
 
 /// A failed read of the run's store. The text is for the host's log only.
 #[derive(Debug, thiserror::Error)]

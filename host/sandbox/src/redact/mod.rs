@@ -20,8 +20,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::secrets::Secrets;
-use crate::text::{clean_line, clean_lines, cut};
+use crate::guest::secrets::Secrets;
+use crate::sanitize::{clean_line, clean_lines, cut};
 use finder::{Find, Finder, Needle, STATE_BYTES};
 
 /// Minimum characters of a secret, or of its beginning at a cut, that are hidden.
@@ -307,7 +307,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::secrets::Secret;
+    use crate::guest::secrets::Secret;
 
     fn secrets(all: &[(&str, &str)]) -> Secrets {
         let owned = |(name, value): &(&str, &str)| {

@@ -8,12 +8,12 @@ use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use super::jail::{Confinement, Gap, confine};
-use super::wire::{self, Answer, Verdict};
+use super::confinement::{Confinement, Gap, confine};
+use super::protocol::{self, Answer, Verdict};
+use crate::admission::error::{Refused, invalid};
+use crate::admission::inspect::inspect;
 use crate::artifact::Artifact;
 use crate::engine;
-use crate::inspect::inspect;
-use crate::refused::{Refused, invalid};
 
 /// Runs the compiling process from start to end. The arguments are those of
 /// [`Confinement::arguments`].
@@ -45,7 +45,7 @@ fn tell(words: &str) {
 }
 
 fn serve(unfiltered: Option<String>) -> io::Result<()> {
-    let bytes = wire::read(&mut io::stdin().lock())?;
+    let bytes = protocol::read(&mut io::stdin().lock())?;
     std::thread::Builder::new().spawn(end_with_the_host)?;
     // A panic of the compiler is a bug that the upload has found.
     let made = catch_unwind(AssertUnwindSafe(|| make(&bytes)));

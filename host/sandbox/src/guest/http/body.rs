@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::call::of_hyper;
-use crate::breach::Breach;
+use crate::limits::signal::Breach;
 
 /// Bytes of all bodies of one guest.
 #[derive(Debug, Default)]

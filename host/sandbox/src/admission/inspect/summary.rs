@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::{clean_line, cut};
+use crate::sanitize::{clean_line, cut};
 
 /// The counted parts and the names of a component.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

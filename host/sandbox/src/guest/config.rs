@@ -7,7 +7,7 @@ use exosphere_domain::grant::Grants;
 use wasmtime::component::Linker;
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
-use crate::host::Host;
+use crate::guest::state::Host;
 
 /// The configuration of one guest.
 pub(crate) struct Config {

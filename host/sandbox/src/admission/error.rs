@@ -8,7 +8,7 @@ use exosphere_domain::failure::Failure;
 use exosphere_domain::limits::Unit;
 use serde::{Deserialize, Serialize};
 
-use crate::text::{clean_lines, cut};
+use crate::sanitize::{clean_lines, cut};
 
 /// The reason for which an upload is not a valid plugin. The text is for its author.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]

@@ -14,17 +14,17 @@ use wasmtime::{CallHook, Engine, Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
 use crate::bindings::v0_1::Plugin;
-use crate::breach::Breach;
 use crate::clock::now;
-use crate::config::Config;
-use crate::context::Context;
 use crate::failure::Stop;
-use crate::http::{Http, Network};
-use crate::limiter::Limiter;
-use crate::log::SharedLogs;
-use crate::meter::Meter;
-use crate::secrets::Secrets;
-use crate::store::RunStore;
+use crate::guest::config::Config;
+use crate::guest::context::Context;
+use crate::guest::http::{Http, Network};
+use crate::guest::log::SharedLogs;
+use crate::guest::secrets::Secrets;
+use crate::guest::store::RunStore;
+use crate::limits::cpu_meter::Meter;
+use crate::limits::memory::Limiter;
+use crate::limits::signal::Breach;
 
 /// Bytes that lifting one output may take besides its text.
 const BYTES_AN_OUTPUT: u64 = 64;
@@ -112,9 +112,9 @@ impl Host {
 /// Links every import that a plugin may have.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
-    crate::wasi::link(&mut linker)?;
-    crate::config::link(&mut linker)?;
-    crate::http::link(&mut linker)?;
+    crate::guest::wasi::link(&mut linker)?;
+    crate::guest::config::link(&mut linker)?;
+    crate::guest::http::link(&mut linker)?;
     Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |host| host)?;
     Ok(linker)
 }

@@ -7,8 +7,8 @@
 //! component within the bounds that still takes too long is ended by the limits of the
 //! process.
 
+use crate::admission::error::Refused;
 use crate::engine::{MAX_MEMORIES, MAX_TABLES};
-use crate::refused::Refused;
 
 macro_rules! parts {
     ($($variant:ident $name:literal $most:expr, $what:literal;)*) => {

@@ -2,18 +2,18 @@
 //! make a compiler use any amount of time and memory, or break it.
 //!
 //! This is the host's side: it starts the process, exchanges the messages, enforces the
-//! wall-clock limit and ensures that the process ends. `main` is the other side, which
-//! confines itself (`jail`) before it reads the upload; `wire` is the protocol between
-//! the two.
+//! wall-clock limit and ensures that the process ends (`child`). `worker` is the other
+//! side, which confines itself (`confinement`) before it reads the upload; `protocol` is
+//! between the two.
 //!
 //! The host runs the code that the process returns. If an upload takes over the process
 //! through a compiler bug, it could return code of its own making. The confinement
 //! keeps everything else from it: files, the network, other processes, time, memory.
 
-mod jail;
-mod leash;
-mod main;
-mod wire;
+mod child;
+mod confinement;
+mod protocol;
+mod worker;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,15 +24,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 
+use crate::admission::error::{CompileLimit, Refused};
 use crate::artifact::Artifact;
-use crate::refused::{CompileLimit, Refused};
-use crate::text::{clean_lines, cut};
+use crate::sanitize::{clean_lines, cut};
 
-pub use jail::{Confinement, Gap, confine};
-pub use main::main;
+pub use confinement::{Confinement, Gap, confine};
+pub use worker::main;
 
-use leash::{Ended, Leash};
-use wire::Verdict;
+use child::{Ended, Leash};
+use protocol::Verdict;
 
 /// The limits of admission, which the operator sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Compiler {
 
     /// Returns the maximum bytes of an answer: the code, and the answer's head.
     fn most_said(&self) -> u64 {
-        self.limits.code_bytes.saturating_add(wire::HEAD_BYTES)
+        self.limits.code_bytes.saturating_add(protocol::HEAD_BYTES)
     }
 
     fn too_costly(&self, limit: CompileLimit) -> Refused {
@@ -190,7 +190,7 @@ impl Compiler {
                 return Err(Refused::Uncompilable { why });
             }
         }
-        let Some(answer) = wire::Answer::read(said.stdout) else {
+        let Some(answer) = protocol::Answer::read(said.stdout) else {
             tracing::error!(said = words, "the compiler's answer makes no sense");
             return Err(internal("the compiler's answer makes no sense"));
         };
@@ -251,7 +251,7 @@ impl Pipes {
         let write = async {
             if let Some(pipe) = stdin {
                 // A process that does not read its input shows that in how it ends.
-                let _ = pipe.write_all(&wire::length(bytes)).await;
+                let _ = pipe.write_all(&protocol::length(bytes)).await;
                 let _ = pipe.write_all(bytes).await;
                 let _ = pipe.flush().await;
             }

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
 use crate::bindings::v0_1::exosphere::node::secrets as wit;
-use crate::host::Host;
+use crate::guest::state::Host;
 use crate::redact::Patterns;
 
 /// The secrets of one execution, by name. Cheap to clone; the last clone wipes them

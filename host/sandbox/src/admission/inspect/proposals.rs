@@ -3,8 +3,8 @@
 
 use wasmparser::{Error, Validator, WasmFeatures};
 
+use crate::admission::error::{Refused, invalid};
 use crate::engine;
-use crate::refused::{Refused, invalid};
 
 /// Returns the refusal of a component that the validator rejects.
 pub(super) fn refusal(bytes: &[u8], error: &Error) -> Refused {
@@ -27,6 +27,6 @@ fn named(proposal: WasmFeatures, error: &Error) -> Refused {
     let name = proposal.iter_names().next().map_or("unknown", |(name, _)| name);
     Refused::Proposal {
         proposal: name.to_ascii_lowercase().replace('_', "-"),
-        why: crate::refused::words(error),
+        why: crate::admission::error::words(error),
     }
 }

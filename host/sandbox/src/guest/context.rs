@@ -1,7 +1,7 @@
 //! `exosphere:node/context`: the metadata of the execution.
 
 use crate::bindings::v0_1::exosphere::node::context as wit;
-use crate::host::Host;
+use crate::guest::state::Host;
 
 /// The metadata of an execution that a guest may read. The fields are texts, since they
 /// are only passed on; the caller has validated them.

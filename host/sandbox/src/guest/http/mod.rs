@@ -25,10 +25,10 @@ use wasmtime_wasi_http::{
     WasiHttpHooks, WasiHttpView,
 };
 
-use crate::breach::Breach;
-use crate::context::Context;
-use crate::host::Host;
-use crate::log::{LogLevel, SharedLogs};
+use crate::guest::context::Context;
+use crate::guest::log::{LogLevel, SharedLogs};
+use crate::guest::state::Host;
+use crate::limits::signal::Breach;
 use body::Traffic;
 use call::Call;
 use target::{BadTarget, Target};

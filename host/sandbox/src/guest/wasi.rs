@@ -6,8 +6,8 @@ use exosphere_domain::limits::Limit;
 use wasmtime::component::Linker;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::host::Host;
-use crate::log::{LogLevel, LogStream};
+use crate::guest::log::{LogLevel, LogStream};
+use crate::guest::state::Host;
 
 /// Links every interface of WASI 0.2 but HTTP.
 pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {

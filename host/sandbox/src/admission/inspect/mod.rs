@@ -5,17 +5,17 @@
 //! the engine's linker does.
 
 mod bounds;
-mod facts;
 mod function;
 mod proposals;
+mod summary;
 
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
 pub(crate) use bounds::too_many;
-pub use facts::{CustomSection, Facts};
+pub use summary::{CustomSection, Facts};
 
+use crate::admission::error::{Refused, invalid};
 use crate::engine;
-use crate::refused::{Refused, invalid};
 use bounds::{Part, Tally};
 
 /// Counts a component's parts and checks that it is valid.

@@ -5,6 +5,9 @@
 //!
 //! Not here: whether the description makes sense, which the caller checks.
 
+pub(crate) mod error;
+pub(crate) mod inspect;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,18 +17,18 @@ use exosphere_domain::limits::{Limit, Limits};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Engine, Precompiled};
 
+use crate::admission::error::{Refused, words};
+use crate::admission::inspect::{Facts, too_many};
 use crate::artifact::Artifact;
 use crate::bindings::v0_1::PluginIndices;
-use crate::context::Context;
 use crate::engine::{MAX_MEMORIES, MAX_TABLES};
-use crate::host::{Host, Session};
-use crate::inspect::{Facts, too_many};
+use crate::guest::context::Context;
+use crate::guest::secrets::Secrets;
+use crate::guest::state::{Host, Session};
+use crate::guest::store::Empty;
 use crate::invoke::{Cancel, Describe, Unanswered};
 use crate::plugins::Plugin;
-use crate::refused::{Refused, words};
 use crate::sandbox::{Purpose, Sandbox};
-use crate::secrets::Secrets;
-use crate::store::Empty;
 
 /// An upload that passed admission.
 #[derive(Debug, Clone)]

@@ -22,8 +22,8 @@ use super::headers::MAX_HEADERS;
 use super::network::{Network, Wire};
 use super::target::Target;
 use super::{Answer, Driver};
-use crate::breach::Breach;
-use crate::log::{LogLevel, SharedLogs};
+use crate::guest::log::{LogLevel, SharedLogs};
+use crate::limits::signal::Breach;
 
 /// Bytes of the read buffer of a response; its headers must fit in.
 const READ_BYTES: usize = 64 * 1024;

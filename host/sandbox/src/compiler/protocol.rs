@@ -6,8 +6,8 @@ use exosphere_domain::json::{Typed, from_bytes};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 
+use crate::admission::error::Refused;
 use crate::artifact::Artifact;
-use crate::refused::Refused;
 
 /// Bytes of an answer besides the code.
 pub(super) const HEAD_BYTES: u64 = 4 * 1024 * 1024;

@@ -10,7 +10,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
 use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 use wasmtime_wasi_http::{Error, WasiHttpView as _};
 
-use crate::host::Host;
+use crate::guest::state::Host;
 
 /// The interface under the engine's own version. Guests of any 0.2 version find it. The
 /// tests notice if the engine moves to another version.
