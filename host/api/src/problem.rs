@@ -3,7 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use exosphere_orchestrator::domain::graph;
-use exosphere_orchestrator::{Error, Refused};
+use exosphere_orchestrator::{AdmissionError, Error};
 use serde::Serialize;
 
 /// Seconds after which to retry an upload whose compilation the system killed.
@@ -52,7 +52,7 @@ impl From<Error> for Problem {
         let (status, kind) = match &error {
             Error::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found"),
             Error::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
-            Error::Plugin(Refused::Killed { .. }) => {
+            Error::Plugin(AdmissionError::Killed { .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "compiler-killed")
             }
             Error::Plugin(_) | Error::Description { .. } => {
@@ -67,7 +67,7 @@ impl From<Error> for Problem {
             Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         let retry_after = match &error {
-            Error::Plugin(Refused::Killed { .. }) => Some(AFTER_KILLED_S),
+            Error::Plugin(AdmissionError::Killed { .. }) => Some(AFTER_KILLED_S),
             // A restarted database is back within seconds.
             _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         };

@@ -3,7 +3,7 @@
 //! one net operation per key.
 //!
 //! Not here: the store itself. The caller fetches a key's first read and passes
-//! it to [`Journal::fix`].
+//! it to [`Journal::record_read`].
 
 use std::collections::BTreeMap;
 
@@ -78,27 +78,27 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Returns whether a read of this key must be fetched and fixed first.
-    pub fn needs(&self, key: &str) -> bool {
+    /// Returns whether a read of this key must be fetched and recorded first.
+    pub fn needs_read(&self, key: &str) -> bool {
         let decided = matches!(self.writes.get(key), Some(Write::Set(_) | Write::Remove));
         !decided && !self.reads.contains_key(key) && !self.read_all
     }
 
-    /// Returns whether all keys must be fetched and fixed before they are
+    /// Returns whether all keys must be fetched and recorded before they are
     /// listed.
-    pub fn needs_all(&self) -> bool {
+    pub fn needs_snapshot(&self) -> bool {
         !self.read_all
     }
 
-    /// Fixes the first read of a key. A later call for the same key changes
+    /// Records the first read of a key. A later call for the same key changes
     /// nothing.
-    pub fn fix(&mut self, key: &str, found: Option<Entry>) {
+    pub fn record_read(&mut self, key: &str, found: Option<Entry>) {
         self.reads.entry(key.to_owned()).or_insert(found);
     }
 
-    /// Fixes the first read of all keys. Keys that were fixed before keep their
-    /// value.
-    pub fn fix_all(&mut self, found: impl IntoIterator<Item = (String, Entry)>) {
+    /// Records the first read of all keys. Keys that were recorded before keep
+    /// their value.
+    pub fn record_snapshot(&mut self, found: impl IntoIterator<Item = (String, Entry)>) {
         for (key, entry) in found {
             self.reads.entry(key).or_insert(Some(entry));
         }
@@ -106,7 +106,7 @@ impl Journal {
     }
 
     /// Returns the value that this attempt sees under a key. The key has been
-    /// fixed if [`Journal::needs`] it.
+    /// recorded if [`Journal::needs_read`] says so.
     pub fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
         let read =
             || self.reads.get(key).and_then(Option::as_ref).map(|entry| entry.value.as_str());
@@ -119,7 +119,7 @@ impl Journal {
     }
 
     /// Returns all keys that this attempt sees, in order. All keys have been
-    /// fixed.
+    /// recorded.
     pub fn keys(&self) -> Vec<String> {
         let read = self.reads.iter().filter(|(_, entry)| entry.is_some()).map(|(key, _)| key);
         let written = self.writes.iter().filter(|(_, write)| **write != Write::Remove);
@@ -218,8 +218,8 @@ mod tests {
     #[test]
     fn a_state_reads_its_own_writes() {
         let mut journal = Journal::default();
-        assert!(journal.needs("a"));
-        journal.fix("a", entry("5", 1));
+        assert!(journal.needs_read("a"));
+        journal.record_read("a", entry("5", 1));
         journal.increment("a", 2).unwrap();
         assert_eq!(journal.get("a"), Ok(Some("7".into())));
         journal.remove("a").unwrap();
@@ -231,8 +231,8 @@ mod tests {
     #[test]
     fn the_first_read_holds() {
         let mut journal = Journal::default();
-        journal.fix("a", None);
-        journal.fix_all([("a".to_owned(), Entry { value: "late".into(), version: 9 })]);
+        journal.record_read("a", None);
+        journal.record_snapshot([("a".to_owned(), Entry { value: "late".into(), version: 9 })]);
         assert_eq!(journal.get("a"), Ok(None));
         assert_eq!(journal.keys(), Vec::<String>::new());
     }
@@ -244,7 +244,7 @@ mod tests {
         blind.set("a", "1".into()).unwrap();
         assert!(!blind.conflicts("a", now.as_ref()));
         let mut read = Journal::default();
-        read.fix("a", entry("x", 1));
+        read.record_read("a", entry("x", 1));
         assert!(!read.conflicts("a", now.as_ref()), "it writes nothing");
         read.increment("a", 1).unwrap();
         assert!(!read.conflicts("a", now.as_ref()), "increments merge");
@@ -252,7 +252,7 @@ mod tests {
         assert!(read.conflicts("a", now.as_ref()));
         assert!(!read.conflicts("a", entry("y", 1).as_ref()));
         let mut listed = Journal::default();
-        listed.fix_all([]);
+        listed.record_snapshot([]);
         listed.set("a", "1".into()).unwrap();
         assert!(listed.conflicts("a", now.as_ref()), "its absence was read");
     }

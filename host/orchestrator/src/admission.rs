@@ -10,7 +10,7 @@ use exosphere_domain::grant::{Grants, Missing};
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::{Limit, Limits, Unit};
 use exosphere_domain::node::{NodeDescription, parse_description};
-use exosphere_sandbox::{Admitted, Facts};
+use exosphere_sandbox::{Admitted, ComponentSummary as Facts};
 
 use crate::Host;
 use crate::error::{Error, log_internal};
@@ -70,7 +70,7 @@ impl Host {
         name: &Name,
         bytes: &[u8],
     ) -> Result<Checked, Error> {
-        let candidate = self.parts.sandbox.check(namespace.as_str(), bytes).await?;
+        let candidate = self.parts.sandbox.inspect_upload(namespace.as_str(), bytes).await?;
         let grants = self.grants_of(namespace, name).await?.grants;
         self.checked((namespace, name), &grants, candidate.admitted, bytes.len()).await
     }
@@ -90,7 +90,7 @@ impl Host {
         let done = self.parts.work.run(turn, Bounds::steps(DESCRIPTION_STEPS), parse).await;
         let nodes = done.map_err(|lost| Error::Internal(log_internal(&lost)))?.value;
         let nodes = nodes.map_err(|problems| Error::Description { problems })?;
-        let Admitted { digest, imports, facts, compile, .. } = admitted;
+        let Admitted { digest, imports, summary: facts, compile, .. } = admitted;
         let mut warnings = warnings(&facts, &self.parts.limits);
         warnings.extend(of_nodes(&nodes));
         warnings.extend(of_compilation(compile, &facts));

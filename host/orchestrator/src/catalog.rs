@@ -79,7 +79,7 @@ impl Host {
                 format!("use at most {MAX_VERSION} characters, none of them a control character");
             return Err(Error::invalid("the version", "version", words));
         }
-        let candidate = parts.sandbox.check(namespace.as_str(), &bytes).await?;
+        let candidate = parts.sandbox.inspect_upload(namespace.as_str(), &bytes).await?;
         let grants = self.grants_of(&namespace, &name).await?.grants;
         let admitted = candidate.admitted.clone();
         let checked = self.checked((&namespace, &name), &grants, admitted, bytes.len()).await?;
@@ -95,7 +95,7 @@ impl Host {
         };
         let pushed = parts.store.push_plugin(new, parts.clock.now()).await?;
         // Only now, so that a plugin that was refused or not stored leaves no code.
-        parts.sandbox.adopt(candidate).await;
+        parts.sandbox.commit_candidate(candidate).await;
         let plugin = self.plugin(&namespace, name.as_str()).await?;
         Ok(Uploaded { plugin, new: pushed == Pushed::New, remarks: checked.remarks })
     }

@@ -3,7 +3,7 @@
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Problem;
 use exosphere_domain::ids::RunId;
-use exosphere_sandbox::{Refused, SetupError};
+use exosphere_sandbox::{AdmissionError, SetupError};
 use exosphere_store::{OpenError, StoreError};
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ pub enum Error {
     },
     /// An upload is not a valid plugin.
     #[error("the plugin is refused: {0}")]
-    Plugin(Refused),
+    Plugin(AdmissionError),
     /// The descriptions of a plugin's nodes are not valid.
     #[error("the plugin's description of itself cannot be taken: {}", count(problems))]
     Description {
@@ -116,10 +116,10 @@ impl Error {
     }
 }
 
-impl From<Refused> for Error {
-    fn from(refused: Refused) -> Self {
+impl From<AdmissionError> for Error {
+    fn from(refused: AdmissionError) -> Self {
         match refused {
-            Refused::Internal { .. } => Error::Internal(log_internal(&refused)),
+            AdmissionError::Internal { .. } => Error::Internal(log_internal(&refused)),
             refused => Error::Plugin(refused),
         }
     }

@@ -179,7 +179,7 @@ impl Executor {
         run: RunKey,
         most: u32,
     ) -> Option<FairPermit<NamespaceKey, RunKey>> {
-        self.slots.take_for(namespace, run, most).await
+        self.slots.acquire_for(namespace, run, most).await
     }
 
     /// Gives back up to `most` states of a namespace, or of one of its runs, that

@@ -113,13 +113,13 @@ impl HostWork {
     /// namespace may have all but one of them. A task with a turn must not wait for
     /// another.
     pub(crate) async fn turn(&self, namespace: &Name) -> Option<FairPermit<Name>> {
-        self.turns.take(namespace.clone(), self.max_turns).await
+        self.turns.acquire(namespace.clone(), self.max_turns).await
     }
 
     /// Waits for a loading turn of a namespace, to load a description. A task that has an
     /// ordinary turn may wait for it, and not the other way round.
     pub(crate) async fn loading(&self, namespace: &Name) -> Option<FairPermit<Name>> {
-        self.loads.take(namespace.clone(), LOADING_THREADS).await
+        self.loads.acquire(namespace.clone(), LOADING_THREADS).await
     }
 
     /// Runs work in a turn on another thread. If this future is dropped, the work finds

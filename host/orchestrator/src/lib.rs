@@ -59,8 +59,8 @@ pub use control::{Redriven, StartRequest, Started};
 pub use error::{Effect, Error, StartError};
 pub use exosphere_domain as domain;
 pub use exosphere_sandbox::{
-    AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, FairPermit, HttpConfig,
-    IpNet, Refused, compiler::main as compile,
+    AdmissionError, AdmissionLimits, DEFAULT_CACHE_BYTES as DEFAULT_CODE_CACHE_BYTES, FairPermit,
+    HttpConfig, IpNet, compiler::main as compile,
 };
 pub use exosphere_store::{
     AttemptRow, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow, KeyId, Keyring,
@@ -230,7 +230,7 @@ impl Host {
             cache_key: folder.cache_key(),
             http: config.http,
             cache_bytes: config.code_cache_bytes,
-            compiler: Compiler::own(config.admission.clone()),
+            compiler: Compiler::of_this_program(config.admission.clone()),
         })?;
         let clock = SystemClock::off_by(config.clock_offset);
         go_on_from(&clock, &store).await?;

@@ -87,14 +87,14 @@ impl Large {
         if bytes <= LARGE_ANSWER {
             return Ok((read.await?, None));
         }
-        let place = self.answers.take(namespace.clone(), ANSWERS.1).await.map(AnswerPlace);
-        let _turn = self.reads.take(namespace.clone(), LARGE_READS.1).await;
+        let place = self.answers.acquire(namespace.clone(), ANSWERS.1).await.map(AnswerPlace);
+        let _turn = self.reads.acquire(namespace.clone(), LARGE_READS.1).await;
         Ok((read.await?, place))
     }
 
     /// Waits for a permit of the namespace to receive a large body.
     pub(crate) async fn body(&self, namespace: &Name) -> Option<FairPermit<Name>> {
-        self.bodies.take(namespace.clone(), BODIES.1).await
+        self.bodies.acquire(namespace.clone(), BODIES.1).await
     }
 }
 

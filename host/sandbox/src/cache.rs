@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::admission::inspect::Facts;
+use crate::admission::inspect::ComponentSummary;
 use crate::artifact::Artifact;
 use crate::clock::system_time;
 use crate::engine::WASMTIME_VERSION;
@@ -37,8 +37,8 @@ const FORMAT: &[u8] = b"exosphere artifact 1";
 const TAG_BYTES: usize = 32;
 
 /// The extensions of finished cache files, and of files that are being written.
-const ENDING: &str = "code";
-const UNFINISHED: &str = "part";
+const CODE_EXTENSION: &str = "code";
+const PARTIAL_EXTENSION: &str = "part";
 
 /// The cache folder, with the key and the engine that its files are bound to.
 pub(crate) struct Cache {
@@ -47,7 +47,7 @@ pub(crate) struct Cache {
     /// A hash of the engine's version and of every engine setting that compiled code
     /// depends on.
     engine: [u8; 32],
-    unfinished: AtomicU64,
+    partial_files: AtomicU64,
     /// The maximum bytes of all files together; the least recently used go first.
     total_bytes: u64,
 }
@@ -61,7 +61,7 @@ impl Cache {
         engine: &Engine,
     ) -> io::Result<Cache> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let mut hasher = ByHash(Sha256::new());
+        let mut hasher = Sha256Hasher(Sha256::new());
         FORMAT.hash(&mut hasher);
         WASMTIME_VERSION.hash(&mut hasher);
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -69,13 +69,17 @@ impl Cache {
             folder,
             key,
             engine: hasher.0.finalize().into(),
-            unfinished: AtomicU64::new(0),
+            partial_files: AtomicU64::new(0),
             total_bytes,
         })
     }
 
     /// Loads the compiled code of a plugin, if the cache has an authentic file of it.
-    pub(crate) fn get(&self, engine: &Engine, digest: Digest) -> Option<(Facts, Component)> {
+    pub(crate) fn get(
+        &self,
+        engine: &Engine,
+        digest: Digest,
+    ) -> Option<(ComponentSummary, Component)> {
         let path = self.path(digest);
         let file = match read(&path, self.total_bytes) {
             Ok(file) => file,
@@ -87,7 +91,7 @@ impl Cache {
                 return None;
             }
         };
-        let Some(artifact) = self.authentic(digest, file) else {
+        let Some(artifact) = self.authenticate(digest, file) else {
             tracing::warn!(
                 path = %path.display(),
                 "cached code is damaged or was not written by this host: it is compiled again"
@@ -109,7 +113,7 @@ impl Cache {
             return;
         }
         match self.write(digest, artifact.bytes()) {
-            Ok(()) => self.prune(),
+            Ok(()) => self.evict(),
             Err(error) => {
                 tracing::warn!(folder = %self.folder.display(), %error, "compiled code is not cached");
             }
@@ -118,7 +122,7 @@ impl Cache {
 
     fn path(&self, digest: Digest) -> PathBuf {
         let engine = hex::encode(self.engine.get(..8).unwrap_or_default());
-        self.folder.join(format!("{digest}-{engine}.{ENDING}"))
+        self.folder.join(format!("{digest}-{engine}.{CODE_EXTENSION}"))
     }
 
     fn mac(&self, digest: Digest, code: &[u8]) -> Option<Hmac<Sha256>> {
@@ -134,17 +138,18 @@ impl Cache {
     /// Returns the contents of a file, if its authentication code is valid. The code is
     /// made with a key that only this host has. It binds the contents to the plugin and
     /// to this version and configuration of the engine.
-    fn authentic(&self, digest: Digest, file: Vec<u8>) -> Option<Artifact> {
+    fn authenticate(&self, digest: Digest, file: Vec<u8>) -> Option<Artifact> {
         let (tag, rest) = file.split_at_checked(TAG_BYTES)?;
         self.mac(digest, rest)?.verify_slice(tag).ok()?;
-        Artifact::authentic(file, TAG_BYTES)
+        Artifact::from_cache_file(file, TAG_BYTES)
     }
 
     /// Writes a temporary file, then renames it: a reader sees the whole file or none.
     fn write(&self, digest: Digest, code: &[u8]) -> io::Result<()> {
         let mac = self.mac(digest, code).ok_or_else(|| io::Error::other("no key"))?;
-        let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
-        let beside = self.folder.join(format!("{}-{number}.{UNFINISHED}", std::process::id()));
+        let number = self.partial_files.fetch_add(1, Ordering::Relaxed);
+        let beside =
+            self.folder.join(format!("{}-{number}.{PARTIAL_EXTENSION}", std::process::id()));
         let written = OpenOptions::new()
             .write(true)
             .create(true)
@@ -164,7 +169,7 @@ impl Cache {
     }
 
     /// Removes the least recently used files until the rest is small enough.
-    fn prune(&self) {
+    fn evict(&self) {
         let mut files = match self.files() {
             Ok(files) => files,
             Err(error) => {
@@ -190,7 +195,8 @@ impl Cache {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let path = entry.path();
-            let is_ours = path.extension().is_some_and(|e| e == ENDING || e == UNFINISHED);
+            let is_ours =
+                path.extension().is_some_and(|e| e == CODE_EXTENSION || e == PARTIAL_EXTENSION);
             if let (true, Ok(data)) = (is_ours, entry.metadata()) {
                 files.push((data.modified()?, data.len(), path));
             }
@@ -221,9 +227,9 @@ fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 
 /// A cryptographic hash as a standard `Hasher`: 64 bits are too few to tell engines
 /// apart.
-struct ByHash(Sha256);
+struct Sha256Hasher(Sha256);
 
-impl Hasher for ByHash {
+impl Hasher for Sha256Hasher {
     fn write(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }

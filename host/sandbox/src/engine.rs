@@ -23,12 +23,12 @@ pub(crate) const MAX_MEMORIES: u32 = 8;
 pub(crate) const MAX_TABLES: u32 = 32;
 
 /// Bytes of stack for host functions, in addition to the guest's own limit.
-const HOST_STACK: usize = 1536 * 1024;
+const HOST_STACK_BYTES: usize = 1536 * 1024;
 
 /// Bytes that a slot keeps resident between two guests, each of memory, table and
 /// stack. Wiping them is cheaper than returning them to the system: short nodes start
 /// about ten times as fast.
-const KEEP_RESIDENT: usize = 64 * 1024;
+const RESIDENT_BYTES: usize = 64 * 1024;
 
 /// Bytes of the engine's own records of one core instance, and of all records of one
 /// component. Python components need more than the default of 1 MiB.
@@ -38,7 +38,7 @@ const COMPONENT_INSTANCE_BYTES: usize = 16 * 1024 * 1024;
 /// The WebAssembly features that guests may use. All others are off: no supported guest
 /// needs them, and their code is less reviewed. Multi-memory is on since JavaScript
 /// needs it.
-pub(crate) const ON: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
+pub(crate) const ENABLED_FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
     .union(WasmFeatures::SIGN_EXTENSION)
     .union(WasmFeatures::REFERENCE_TYPES)
@@ -91,11 +91,11 @@ fn config(strategy: InstanceAllocationStrategy, stack: usize) -> wasmtime::Resul
         .allocation_strategy(strategy)
         .module_version(ModuleVersionStrategy::Custom(WASMTIME_VERSION.into()))?
         .concurrency_support(false)
-        .wasm_features(ON, true)
-        .wasm_features(WasmFeatures::all().difference(ON), false)
+        .wasm_features(ENABLED_FEATURES, true)
+        .wasm_features(WasmFeatures::all().difference(ENABLED_FEATURES), false)
         .epoch_interruption(true)
         .max_wasm_stack(stack)
-        .async_stack_size(stack.saturating_add(HOST_STACK))
+        .async_stack_size(stack.saturating_add(HOST_STACK_BYTES))
         .memory_init_cow(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable);
     Ok(config)
@@ -120,9 +120,9 @@ fn pool(slots: u32, limits: &Limits) -> PoolingAllocationConfig {
         .max_component_instance_size(COMPONENT_INSTANCE_BYTES)
         .max_memory_size(limits.size(Limit::MemoryBytes))
         .table_elements(limits.size(Limit::TableElements));
-    pool.linear_memory_keep_resident(KEEP_RESIDENT)
-        .table_keep_resident(KEEP_RESIDENT)
-        .async_stack_keep_resident(KEEP_RESIDENT)
+    pool.linear_memory_keep_resident(RESIDENT_BYTES)
+        .table_keep_resident(RESIDENT_BYTES)
+        .async_stack_keep_resident(RESIDENT_BYTES)
         .pagemap_scan(Enabled::Auto);
     pool
 }
@@ -146,14 +146,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_the_one_that_is_built_in() {
+    fn wasmtime_version_matches_the_lock_file() {
         let lock = include_str!("../../../Cargo.lock");
         let entry = format!("name = \"wasmtime\"\nversion = \"{WASMTIME_VERSION}\"\n");
         assert!(lock.contains(&entry), "update WASMTIME_VERSION: it keys the code cache");
     }
 
     #[test]
-    fn what_is_compiled_elsewhere_fits_the_pool() {
+    fn externally_compiled_code_fits_the_pool() {
         let hash = |engine: &Engine| {
             let mut hasher = std::hash::DefaultHasher::new();
             engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn too_large_a_pool_falls_back() {
+    fn an_oversized_pool_falls_back() {
         // 2^20 slots would need more address space than there is.
         let engine = build(1 << 20, &Limits::default()).unwrap();
         assert!(engine.pooling_allocator_metrics().is_none());

@@ -5,7 +5,6 @@
 //! (`output`).
 
 use exosphere_domain::failure::{Failure, FailureKind};
-use exosphere_domain::journal::StoreError;
 use exosphere_domain::limits::Limit;
 use serde_json::{Value, json};
 use wasmtime::component::ResourceTableError;
@@ -13,23 +12,11 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::FieldMapError;
 
-use crate::guest::http::TOO_LARGE_HEADERS;
-use crate::guest::state::Host;
-use crate::guest::store::Unavailable;
+use crate::guest::http::HEADERS_TOO_LARGE;
+use crate::guest::state::GuestState;
+use crate::guest::trap::HostTrap;
 use crate::limits::memory::Denied;
 use crate::sanitize::{clean_line, clean_lines, cut};
-
-/// The reason for which a host function ends the guest. It travels through wasmtime as
-/// an error and is found again by its type.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Stop {
-    #[error("limit reached: {0:?}")]
-    Limit(Limit),
-    #[error(transparent)]
-    Store(StoreError),
-    #[error(transparent)]
-    Unavailable(Unavailable),
-}
 
 /// The phase of the invocation in which the guest ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,87 +24,87 @@ pub(crate) enum Phase {
     /// Instantiation, in which start functions run.
     Start,
     /// Lookup of the guest's functions and comparison of their types.
-    Fit,
+    Typecheck,
     /// The call of the guest's function.
     Call,
 }
 
 /// Returns the failure for an error of wasmtime.
-pub(crate) fn judge(error: &wasmtime::Error, phase: Phase, host: &Host) -> Failure {
-    if let Some(stop) = error.downcast_ref::<Stop>() {
-        return stopped(stop, host);
+pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, state: &GuestState) -> Failure {
+    if let Some(trap) = error.downcast_ref::<HostTrap>() {
+        return from_trap(trap, state);
     }
-    if let Some(limit) = host.overrun() {
-        return host.limits.reached(limit);
+    if let Some(limit) = state.exceeded_limit() {
+        return state.limits.reached(limit);
     }
     if let Some(Trap::StackOverflow) = error.downcast_ref::<Trap>() {
-        return overflowed(error, host);
+        return overflowed(error, state);
     }
     // A guest that is denied memory mostly ends by a trap or by exit. Only the denied
     // growth tells this from other ends.
-    if let Some(denied) = host.limiter.denied() {
+    if let Some(denied) = state.memory.denied() {
         let limit = match denied {
             Denied::Memory => Limit::MemoryBytes,
             Denied::Table => Limit::TableElements,
         };
-        return with_words(host.limits.reached(limit), host);
+        return with_stderr(state.limits.reached(limit), state);
     }
     if let Some(I32Exit(code)) = error.downcast_ref() {
         let failure = Failure::new(
             FailureKind::Exit,
             format!("the node ended its process by exit({code}); a node returns instead"),
         );
-        return with_words(failure.with(json!({"code": code})), host);
+        return with_stderr(failure.with(json!({"code": code})), state);
     }
-    if error.downcast_ref::<ResourceTableError>().is_some_and(is_full) {
-        return host.limits.reached(Limit::Handles);
+    if error.downcast_ref::<ResourceTableError>().is_some_and(is_table_full) {
+        return state.limits.reached(Limit::Handles);
     }
     if has_too_many_instances(error) {
-        return host.limits.reached(Limit::Instances);
+        return state.limits.reached(Limit::Instances);
     }
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
-        return internal(&format!("{error:#}"), host);
+        return internal(&format!("{error:#}"), state);
     }
     if let Some(FieldMapError::TotalSizeTooBig) = error.downcast_ref() {
-        return with_words(Failure::new(FailureKind::Trap, TOO_LARGE_HEADERS), host);
+        return with_stderr(Failure::new(FailureKind::Trap, HEADERS_TOO_LARGE), state);
     }
     if is_out_of_lifting(error) {
-        let limit = if is_outside(error) { Limit::OutputBytes } else { Limit::LiftedBytes };
-        return host.limits.reached(limit);
+        let limit = if is_outside_guest(error) { Limit::OutputBytes } else { Limit::LiftedBytes };
+        return state.limits.reached(limit);
     }
     match phase {
         Phase::Start if error.downcast_ref::<Trap>().is_none() => Failure::new(
             FailureKind::Trap,
             format!("the component cannot be started: {}", clean_lines(&format!("{error:#}"))),
         ),
-        Phase::Call if is_outside(error) => Failure::new(
+        Phase::Call if is_outside_guest(error) => Failure::new(
             FailureKind::InvalidOutput,
             format!("the node broke the contract in giving its answer: {}", root(error)),
         ),
-        _ => trapped(error, host),
+        _ => trapped(error, state),
     }
 }
 
 /// Returns the failure of a plugin that does not fit the contract. Admission refuses
 /// such plugins, so this is rare.
-pub(crate) fn misfit(error: &wasmtime::Error) -> Failure {
+pub(crate) fn typecheck_failed(error: &wasmtime::Error) -> Failure {
     let why = clean_lines(cut(&format!("{error:#}"), 1024));
     Failure::new(FailureKind::Trap, format!("the component is no plugin of this host: {why}"))
 }
 
 /// Returns an internal error. The host's log gets the details with the state's id.
-pub(crate) fn internal(words: &str, host: &Host) -> Failure {
-    let state = &host.context.state;
-    tracing::error!(state, words, "an execution failed by the host's fault");
+pub(crate) fn internal(words: &str, state: &GuestState) -> Failure {
+    let id = &state.context.state;
+    tracing::error!(state = id, words, "an execution failed by the host's fault");
     Failure::new(
         FailureKind::Internal,
-        format!("the host could not execute the node; its log says why, under state {state}"),
+        format!("the host could not execute the node; its log says why, under state {id}"),
     )
 }
 
 /// Adds the latest denied request to a guest's failure. The denial is the most likely
 /// cause, and the next attempt would be denied the request again.
-pub(crate) fn denied(failure: Failure, why: &str) -> Failure {
+pub(crate) fn with_denial(failure: Failure, why: &str) -> Failure {
     match failure.kind {
         FailureKind::Retryable | FailureKind::Trap | FailureKind::Exit => {
             let message = format!("{}\n(its latest request was denied: {why})", failure.message);
@@ -128,19 +115,19 @@ pub(crate) fn denied(failure: Failure, why: &str) -> Failure {
     }
 }
 
-fn stopped(stop: &Stop, host: &Host) -> Failure {
-    match stop {
-        Stop::Limit(limit) => host.limits.reached(*limit),
-        Stop::Store(error) => Failure::new(FailureKind::Store, clean_line(&error.to_string())),
-        Stop::Unavailable(error) => internal(&error.to_string(), host),
+fn from_trap(trap: &HostTrap, state: &GuestState) -> Failure {
+    match trap {
+        HostTrap::Limit(limit) => state.limits.reached(*limit),
+        HostTrap::Store(error) => Failure::new(FailureKind::Store, clean_line(&error.to_string())),
+        HostTrap::Unavailable(error) => internal(&error.to_string(), state),
     }
 }
 
 /// Returns the failure of a guest that trapped, or broke a rule of the component model
-/// in a call. The guest's own last words come first, since they say most.
-fn trapped(error: &wasmtime::Error, host: &Host) -> Failure {
+/// in a call. The end of its standard error comes first, since it says most.
+fn trapped(error: &wasmtime::Error, state: &GuestState) -> Failure {
     let name = root(error);
-    let words = host.logs.last_words();
+    let words = state.logs.stderr_tail();
     let message = match &words {
         Some(words) => format!("{words}\n({name})"),
         None => format!("the node trapped: {name}"),
@@ -156,18 +143,18 @@ fn trapped(error: &wasmtime::Error, host: &Host) -> Failure {
 }
 
 /// Returns the failure of a guest that ran out of stack: the limit, and the frames.
-fn overflowed(error: &wasmtime::Error, host: &Host) -> Failure {
-    let mut failure = host.limits.reached(Limit::StackBytes);
+fn overflowed(error: &wasmtime::Error, state: &GuestState) -> Failure {
+    let mut failure = state.limits.reached(Limit::StackBytes);
     if let (Some(details), Some(backtrace)) =
         (&mut failure.details, error.downcast_ref::<WasmBacktrace>())
     {
         details["backtrace"] = frames(backtrace);
     }
-    with_words(failure, host)
+    with_stderr(failure, state)
 }
 
-fn with_words(mut failure: Failure, host: &Host) -> Failure {
-    if let Some(words) = host.logs.last_words() {
+fn with_stderr(mut failure: Failure, state: &GuestState) -> Failure {
+    if let Some(words) = state.logs.stderr_tail() {
         let details = failure.details.get_or_insert_with(|| json!({}));
         details["stderr"] = json!(words);
     }
@@ -176,7 +163,7 @@ fn with_words(mut failure: Failure, host: &Host) -> Failure {
 
 /// Bytes of one frame's text. The names in it come from the guest and may have any
 /// length.
-const FRAME_BYTES: usize = 200;
+const MAX_FRAME_BYTES: usize = 200;
 
 /// Returns the frames of a backtrace, innermost first (wasmtime keeps 20). A recursion
 /// becomes one line.
@@ -185,7 +172,7 @@ fn frames(backtrace: &WasmBacktrace) -> Value {
     // The first line is a heading; each frame's line begins with its number.
     for line in backtrace.to_string().lines().skip(1) {
         let frame = line.split_once(": ").map_or(line, |(_, frame)| frame);
-        let frame = clean_line(cut(frame.trim(), FRAME_BYTES)).replace("<unknown>!", "");
+        let frame = clean_line(cut(frame.trim(), MAX_FRAME_BYTES)).replace("<unknown>!", "");
         match lines.last_mut() {
             Some((last, times)) if *last == frame => *times += 1,
             _ => lines.push((frame, 1)),
@@ -204,12 +191,12 @@ fn root(error: &wasmtime::Error) -> String {
 
 /// Returns whether an error occurred while no frame of the guest was on the stack. Then
 /// the host was reading the result, or (with a lying allocator) writing the inputs.
-fn is_outside(error: &wasmtime::Error) -> bool {
+fn is_outside_guest(error: &wasmtime::Error) -> bool {
     error.downcast_ref::<Trap>().is_none()
         && error.downcast_ref::<WasmBacktrace>().is_none_or(|trace| trace.frames().is_empty())
 }
 
-fn is_full(error: &ResourceTableError) -> bool {
+fn is_table_full(error: &ResourceTableError) -> bool {
     matches!(error, ResourceTableError::Full)
 }
 

@@ -12,10 +12,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
+
+use crate::lock::lock;
 
 /// A fair semaphore with a queue for each key `K` and group `G` of the key. Cheap to
 /// clone: all clones share the permits.
@@ -37,7 +39,7 @@ struct Queues<K: Ord + Clone, G: Ord + Clone> {
     last: Option<K>,
     /// The count of grants and arrivals, which orders groups with equally many permits.
     clock: u64,
-    lines: BTreeMap<K, KeyQueue<K, G>>,
+    keys: BTreeMap<K, KeyQueue<K, G>>,
 }
 
 /// The queues of one key.
@@ -70,15 +72,15 @@ struct Waiter<K: Ord + Clone, G: Ord + Clone> {
 
 /// A permit. Dropping it passes it on to the next waiter.
 pub struct FairPermit<K: Ord + Clone, G: Ord + Clone = ()> {
-    turns: FairSemaphore<K, G>,
+    semaphore: FairSemaphore<K, G>,
     key: K,
     group: G,
 }
 
 impl<K: Ord + Clone> FairSemaphore<K> {
-    /// Waits for a permit for a key without groups: see [`FairSemaphore::take_for`].
-    pub async fn take(&self, key: K, most: u32) -> Option<FairPermit<K>> {
-        self.take_for(key, (), most).await
+    /// Waits for a permit for a key without groups: see [`FairSemaphore::acquire_for`].
+    pub async fn acquire(&self, key: K, most: u32) -> Option<FairPermit<K>> {
+        self.acquire_for(key, (), most).await
     }
 }
 
@@ -91,48 +93,48 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
     /// Creates a semaphore with `free` permits, which keeps the last permit of a key
     /// from groups that have `large` permits or more.
     pub fn with_last_kept(free: u32, large: u32) -> Self {
-        let (last, clock, lines) = (None, 0, BTreeMap::new());
+        let (last, clock, keys) = (None, 0, BTreeMap::new());
         FairSemaphore(Arc::new(Mutex::new(Queues {
             free,
             closed: false,
             large,
             last,
             clock,
-            lines,
+            keys,
         })))
     }
 
     /// Waits for a permit for a group of `key`, which has at most `most` permits at
     /// a time. Returns `None` once the semaphore is closed, or if the waiter was
     /// withdrawn.
-    pub async fn take_for(&self, key: K, group: G, most: u32) -> Option<FairPermit<K, G>> {
+    pub async fn acquire_for(&self, key: K, group: G, most: u32) -> Option<FairPermit<K, G>> {
         let waiting = {
-            let mut lines = self.lock();
-            if lines.closed {
+            let mut queues = self.lock();
+            if queues.closed {
                 return None;
             }
-            let Queues { free, large, last, clock, lines, .. } = &mut *lines;
-            let line = lines.entry(key.clone()).or_insert_with(|| KeyQueue {
+            let Queues { free, large, last, clock, keys, .. } = &mut *queues;
+            let queue = keys.entry(key.clone()).or_insert_with(|| KeyQueue {
                 taken: 0,
                 most,
                 groups: BTreeMap::new(),
                 order: BTreeSet::new(),
             });
-            line.most = most.max(1);
+            queue.most = most.max(1);
             *clock += 1;
-            let of_group = line.group(&group, *clock).rank.taken;
-            if *free > 0 && line.allows(of_group, *large) && !line.has_next(*large) {
-                line.group(&group, *clock).rank.taken += 1;
-                line.taken += 1;
+            let of_group = queue.group(&group, *clock).rank.taken;
+            if *free > 0 && queue.allows(of_group, *large) && !queue.has_next(*large) {
+                queue.group(&group, *clock).rank.taken += 1;
+                queue.taken += 1;
                 *free -= 1;
                 *last = Some(key.clone());
-                return Some(FairPermit { turns: self.clone(), key, group });
+                return Some(FairPermit { semaphore: self.clone(), key, group });
             }
             let (permit, waiting) = oneshot::channel();
-            let of_group = line.group(&group, *clock);
+            let of_group = queue.group(&group, *clock);
             of_group.waiters.push_back(Waiter { since: Instant::now(), permit });
             let rank = of_group.rank;
-            line.order.insert((rank, group));
+            queue.order.insert((rank, group));
             waiting
         };
         waiting.await.ok()
@@ -144,16 +146,16 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
     pub fn withdraw(&self, key: &K, group: Option<&G>, most: usize, since: Instant) -> usize {
         let mut withdrawn = Vec::new();
         {
-            let mut lines = self.lock();
-            let Some(line) = lines.lines.get_mut(key) else { return 0 };
+            let mut queues = self.lock();
+            let Some(queue) = queues.keys.get_mut(key) else { return 0 };
             while withdrawn.len() < most {
-                let Some(group) = group.cloned().or_else(|| line.longest(since)) else { break };
-                match line.withdraw(&group, since) {
+                let Some(group) = group.cloned().or_else(|| queue.longest(since)) else { break };
+                match queue.withdraw(&group, since) {
                     Some(waiter) => withdrawn.push(waiter),
                     None => break,
                 }
             }
-            lines.tidy(key);
+            queues.remove_idle(key);
         }
         // The withdrawn waiters are notified here, without the lock.
         withdrawn.len()
@@ -162,14 +164,14 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
     /// Closes the semaphore: every waiter and every later caller gets no permit.
     pub fn close(&self) {
         let mut withdrawn = Vec::new();
-        let mut lines = self.lock();
-        lines.closed = true;
-        for line in lines.lines.values_mut() {
-            line.order.clear();
+        let mut queues = self.lock();
+        queues.closed = true;
+        for queue in queues.keys.values_mut() {
+            queue.order.clear();
             withdrawn
-                .extend(line.groups.values_mut().map(|group| std::mem::take(&mut group.waiters)));
+                .extend(queue.groups.values_mut().map(|group| std::mem::take(&mut group.waiters)));
         }
-        drop(lines);
+        drop(queues);
     }
 
     /// Returns the number of free permits.
@@ -178,23 +180,23 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues<K, G>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Grants the free permits. A permit whose waiter is gone is returned, for the
     /// caller to drop outside the lock.
     fn grant_next(&self) -> Vec<FairPermit<K, G>> {
         let mut gone = Vec::new();
-        let mut lines = self.lock();
-        while lines.free > 0 {
-            let Some(key) = lines.next() else { break };
-            lines.clock += 1;
-            let clock = lines.clock;
-            let Some(line) = lines.lines.get_mut(&key) else { break };
-            let Some((group, permit)) = line.grant(clock) else { break };
-            lines.free -= 1;
-            lines.last = Some(key.clone());
-            gone.extend(permit.send(FairPermit { turns: self.clone(), key, group }).err());
+        let mut queues = self.lock();
+        while queues.free > 0 {
+            let Some(key) = queues.next_key() else { break };
+            queues.clock += 1;
+            let clock = queues.clock;
+            let Some(queue) = queues.keys.get_mut(&key) else { break };
+            let Some((group, permit)) = queue.grant(clock) else { break };
+            queues.free -= 1;
+            queues.last = Some(key.clone());
+            gone.extend(permit.send(FairPermit { semaphore: self.clone(), key, group }).err());
         }
         gone
     }
@@ -202,16 +204,19 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
 
 impl<K: Ord + Clone, G: Ord + Clone> Queues<K, G> {
     /// Returns the next key in round-robin order that may have a permit.
-    fn next(&self) -> Option<K> {
+    fn next_key(&self) -> Option<K> {
         let after = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let (later, earlier) = (self.lines.range((after, Bound::Unbounded)), self.lines.iter());
-        later.chain(earlier).find(|(_, line)| line.has_next(self.large)).map(|(key, _)| key.clone())
+        let (later, earlier) = (self.keys.range((after, Bound::Unbounded)), self.keys.iter());
+        later
+            .chain(earlier)
+            .find(|(_, queue)| queue.has_next(self.large))
+            .map(|(key, _)| key.clone())
     }
 
     /// Removes a key that has no groups left.
-    fn tidy(&mut self, key: &K) {
-        if self.lines.get(key).is_some_and(|line| line.groups.is_empty()) {
-            self.lines.remove(key);
+    fn remove_idle(&mut self, key: &K) {
+        if self.keys.get(key).is_some_and(|queue| queue.groups.is_empty()) {
+            self.keys.remove(key);
         }
     }
 }
@@ -283,15 +288,15 @@ impl<K: Ord + Clone, G: Ord + Clone> Group<K, G> {
 impl<K: Ord + Clone, G: Ord + Clone> Drop for FairPermit<K, G> {
     fn drop(&mut self) {
         {
-            let mut lines = self.turns.lock();
-            lines.free += 1;
-            if let Some(line) = lines.lines.get_mut(&self.key) {
-                line.taken -= 1;
-                line.rerank(&self.group, |rank| rank.taken -= 1);
+            let mut queues = self.semaphore.lock();
+            queues.free += 1;
+            if let Some(queue) = queues.keys.get_mut(&self.key) {
+                queue.taken -= 1;
+                queue.rerank(&self.group, |rank| rank.taken -= 1);
             }
-            lines.tidy(&self.key);
+            queues.remove_idle(&self.key);
         }
-        drop(self.turns.grant_next());
+        drop(self.semaphore.grant_next());
     }
 }
 
@@ -311,11 +316,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_take_turns_however_long_one_is() {
+    async fn keys_take_turns_regardless_of_queue_length() {
         let turns = FairSemaphore::new(1);
-        let first = turns.take("long", 9).await.unwrap();
-        let mut long: Vec<_> = (0..3).map(|_| turns.take("long", 9).boxed()).collect();
-        let mut short = turns.take("short", 9).boxed();
+        let first = turns.acquire("long", 9).await.unwrap();
+        let mut long: Vec<_> = (0..3).map(|_| turns.acquire("long", 9).boxed()).collect();
+        let mut short = turns.acquire("short", 9).boxed();
         assert!(long.iter_mut().all(|waits| waits.now_or_never().is_none()));
         assert!((&mut short).now_or_never().is_none());
         drop(first);
@@ -324,23 +329,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_has_more_than_their_share_and_those_who_left_lose_nothing() {
+    async fn keys_are_capped_and_dropped_waiters_skipped() {
         let turns = FairSemaphore::new(4);
-        let held = [turns.take(1, 2).await.unwrap(), turns.take(1, 2).await.unwrap()];
-        let mut third = turns.take(1, 2).boxed();
+        let held = [turns.acquire(1, 2).await.unwrap(), turns.acquire(1, 2).await.unwrap()];
+        let mut third = turns.acquire(1, 2).boxed();
         assert!((&mut third).now_or_never().is_none());
-        assert!(turns.take(2, 2).now_or_never().is_some());
+        assert!(turns.acquire(2, 2).now_or_never().is_some());
         drop(third);
         drop(held);
         assert_eq!(turns.free(), 4);
         turns.close();
-        assert!(turns.take(1, 2).await.is_none());
+        assert!(turns.acquire(1, 2).await.is_none());
     }
 
     #[tokio::test]
     async fn the_group_with_fewest_permits_is_next() {
         let turns: FairSemaphore<&str, &str> = FairSemaphore::new(3);
-        let take = |group| turns.take_for("n", group, 9).boxed();
+        let take = |group| turns.acquire_for("n", group, 9).boxed();
         let mut large: Vec<_> = (0..6).map(|_| take("large")).collect();
         let held: Vec<_> = large[..3].iter_mut().map(|wait| got(wait).unwrap()).collect();
         assert!(large[3..].iter_mut().all(|wait| got(wait).is_none()));
@@ -363,9 +368,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_permit_is_kept_from_large_groups() {
+    async fn large_groups_leave_the_last_permit() {
         let turns: FairSemaphore<&str, &str> = FairSemaphore::with_last_kept(9, 2);
-        let take = |group| turns.take_for("n", group, 4).boxed();
+        let take = |group| turns.acquire_for("n", group, 4).boxed();
         let mut large: Vec<_> = (0..5).map(|_| take("large")).collect();
         let mut held: Vec<_> = large.iter_mut().filter_map(got).collect();
         assert_eq!(held.len(), 3);
@@ -380,18 +385,18 @@ mod tests {
         assert!(large[3..].iter_mut().all(|wait| got(wait).is_none()));
         held.pop();
         assert!(got(&mut large[3]).is_some(), "all but the last are for anybody");
-        assert!(turns.take_for("m", "large", 1).now_or_never().is_some(), "and of another key");
+        assert!(turns.acquire_for("m", "large", 1).now_or_never().is_some(), "and of another key");
     }
 
     #[tokio::test]
-    async fn a_stream_of_new_groups_starves_no_group() {
+    async fn new_groups_do_not_starve_a_group() {
         let turns: FairSemaphore<&str, u32> = FairSemaphore::new(1);
-        let mut held = turns.take_for("n", 0, 9).await;
-        let mut large: Vec<_> = (0..3).map(|_| turns.take_for("n", 0, 9).boxed()).collect();
+        let mut held = turns.acquire_for("n", 0, 9).await;
+        let mut large: Vec<_> = (0..3).map(|_| turns.acquire_for("n", 0, 9).boxed()).collect();
         let mut served = 0;
         for new in 1..20 {
             assert!(large.iter_mut().all(|wait| got(wait).is_none()));
-            let mut one = turns.take_for("n", new, 9).boxed();
+            let mut one = turns.acquire_for("n", new, 9).boxed();
             assert!(got(&mut one).is_none());
             drop(held.take());
             if let Some(turn) = got(&mut large[0]) {
@@ -411,9 +416,9 @@ mod tests {
     #[tokio::test]
     async fn the_youngest_old_waiters_are_withdrawn() {
         let turns: FairSemaphore<&str, &str> = FairSemaphore::new(1);
-        let held = turns.take_for("n", "a", 9).await;
+        let held = turns.acquire_for("n", "a", 9).await;
         let mut waits: Vec<_> =
-            ["a", "a", "a", "b"].map(|group| turns.take_for("n", group, 9).boxed()).into();
+            ["a", "a", "a", "b"].map(|group| turns.acquire_for("n", group, 9).boxed()).into();
         assert!(waits.iter_mut().all(|wait| got(wait).is_none()));
         let then = Instant::now();
         std::thread::sleep(std::time::Duration::from_millis(1));
@@ -421,7 +426,7 @@ mod tests {
         assert_eq!(turns.withdraw(&"n", None, 2, then), 2, "of the longest queue");
         assert!((&mut waits[2]).now_or_never().unwrap().is_none());
         assert!((&mut waits[1]).now_or_never().unwrap().is_none());
-        let mut young = turns.take_for("n", "b", 9).boxed();
+        let mut young = turns.acquire_for("n", "b", 9).boxed();
         assert!(got(&mut young).is_none());
         assert_eq!(turns.withdraw(&"n", Some(&"b"), 9, then), 0, "its youngest came later");
         assert_eq!(turns.withdraw(&"n", Some(&"b"), 9, Instant::now()), 2);

@@ -16,14 +16,15 @@ use tokio::sync::Notify;
 use wasmtime::Store;
 
 use crate::bindings::v0_1::exports::exosphere::node::guest as wit;
-use crate::failure::{self, Phase, Stop};
+use crate::failure::{self, Phase};
 use crate::fair_semaphore::FairPermit;
 use crate::guest::context::Context;
 use crate::guest::log::LogLine;
+use crate::guest::run_store::RunStore;
 use crate::guest::secrets::Secrets;
-use crate::guest::state::{self, Host, Session};
-use crate::guest::store::RunStore;
-use crate::limits::cpu_meter::Queue;
+use crate::guest::state::{GuestState, InstanceParams, new_store};
+use crate::guest::trap::HostTrap;
+use crate::limits::cpu_meter::CpuQueue;
 use crate::limits::epoch_ticker::TICK;
 use crate::output;
 use crate::plugins::Plugin;
@@ -94,20 +95,20 @@ const LONG_WAIT: Duration = TICK.saturating_mul(5);
 
 /// Bytes of outputs up to which they are checked on this thread. Checking more would
 /// hold up the other executions on it.
-const CHECK_AT_ONCE: usize = 256 * 1024;
+const MAX_CHECKED_INLINE_BYTES: usize = 256 * 1024;
 
 impl Sandbox {
     /// Runs a node in a separate sandbox, after waiting for a free slot. Every failure
     /// is in the completion. Dropping the future ends the guest and frees its slot.
     pub async fn invoke(&self, plugin: &Plugin, invocation: Invocation) -> Completion {
-        let limits = self.bounded(invocation.limits);
+        let limits = self.capped(invocation.limits);
         if invocation.inputs.len() > limits.size(Limit::InputBytes) {
             let failure = limits.reached(Limit::InputBytes);
-            return Trace::default().without_effect(Outcome::Failed(failure));
+            return SideEffects::default().without_effect(Outcome::Failed(failure));
         }
         let input_bytes = invocation.inputs.len() as u64;
         let secrets = invocation.secrets;
-        let session = Session {
+        let params = InstanceParams {
             context: invocation.context,
             store: invocation.store,
             secrets: secrets.clone(),
@@ -115,140 +116,149 @@ impl Sandbox {
             network: self.network(),
             limits: limits.clone(),
         };
-        let question = Execute { node: invocation.node, inputs: invocation.inputs };
-        let Context { namespace, run, .. } = &session.context;
+        let call = Execute { node: invocation.node, inputs: invocation.inputs };
+        let Context { namespace, run, .. } = &params.context;
         let (namespace, run) = (namespace.clone(), run.clone());
         let in_turn = invocation.waited >= LONG_WAIT;
-        let asked = self.ask(plugin, session, question, (in_turn, &invocation.cancel));
-        let (answer, mut trace) = asked.await;
-        trace.usage.input_bytes += input_bytes;
+        let called = self.call_guest(plugin, params, call, (in_turn, &invocation.cancel));
+        let (answer, mut effects) = called.await;
+        effects.usage.input_bytes += input_bytes;
         let (outcome, bytes) = match answer {
-            Ok(answer) if bytes_of(&answer) > CHECK_AT_ONCE => {
-                let turns = self.turns();
-                let turn = turns.take_for(namespace, run, u32::MAX);
+            Ok(answer) if answer_bytes(&answer) > MAX_CHECKED_INLINE_BYTES => {
+                let turns = self.cpu_turns();
+                let turn = turns.acquire_for(namespace, run, u32::MAX);
                 let checked = check_in_turn(answer, limits, secrets.clone(), turn);
                 let checked = tokio::select! {
                     checked = checked => checked,
                     () = invocation.cancel.cancelled() => {
-                        return trace.without_effect(Outcome::Released);
+                        return effects.without_effect(Outcome::Released);
                     }
                 };
-                trace.usage.cpu_us = trace.usage.cpu_us.saturating_add(checked.cpu_us);
+                effects.usage.cpu_us = effects.usage.cpu_us.saturating_add(checked.cpu_us);
                 (checked.outcome, checked.bytes)
             }
-            Ok(answer) => output::judge(answer, &limits, &secrets),
-            Err(Unanswered::Cancelled) => return trace.without_effect(Outcome::Released),
-            Err(Unanswered::Misfit(error)) => (Outcome::Failed(failure::misfit(&error)), 0),
-            Err(Unanswered::Failed(failure)) => (Outcome::Failed(secrets.hide_in(failure)), 0),
+            Ok(answer) => output::decode_outcome(answer, &limits, &secrets),
+            Err(CallError::Cancelled) => return effects.without_effect(Outcome::Released),
+            Err(CallError::Typecheck(error)) => {
+                (Outcome::Failed(failure::typecheck_failed(&error)), 0)
+            }
+            Err(CallError::Failed(failure)) => (Outcome::Failed(secrets.hide_in(failure)), 0),
         };
-        trace.usage.output_bytes += bytes;
+        effects.usage.output_bytes += bytes;
         match outcome {
             Outcome::Failed(failure) => {
-                let failure = match trace.denied.take() {
-                    Some(why) => secrets.hide_in(failure::denied(failure, &why)),
+                let failure = match effects.denied.take() {
+                    Some(why) => secrets.hide_in(failure::with_denial(failure, &why)),
                     None => failure,
                 };
-                trace.without_effect(Outcome::Failed(failure))
+                effects.without_effect(Outcome::Failed(failure))
             }
             outcome => {
-                let Trace { journal, logs, usage, queued, .. } = trace;
+                let SideEffects { journal, logs, usage, queued, .. } = effects;
                 Completion { outcome, journal, logs, usage, queued }
             }
         }
     }
 
-    /// Asks a new guest one question, and drops the guest.
-    pub(crate) async fn ask<Q: Question>(
+    /// Calls one function of a new guest, and drops the guest.
+    pub(crate) async fn call_guest<Q: GuestCall>(
         &self,
         plugin: &Plugin,
-        session: Session,
-        question: Q,
+        params: InstanceParams,
+        call: Q,
         (in_turn, cancel): (bool, &Cancel),
-    ) -> (Result<Q::Answer, Unanswered>, Trace) {
+    ) -> (Result<Q::Answer, CallError>, SideEffects) {
         // Locals are dropped in the order opposite to this one: the guest's memory
         // returns to the pool before its slot is free, even if this future is dropped
         // half-way.
         let _slot = self.slot().await;
         let _running = self.ticker().running();
-        let timeout = session.limits.time(Limit::TimeoutMs);
-        let Context { namespace, run: of_run, .. } = &session.context;
-        let (namespace, of_run) = (namespace.clone(), of_run.clone());
-        let queue = Queue { turns: self.turns(), namespace, run: of_run };
+        let timeout = params.limits.time(Limit::TimeoutMs);
+        let Context { namespace, run, .. } = &params.context;
+        let (namespace, run) = (namespace.clone(), run.clone());
+        let queue = CpuQueue { turns: self.cpu_turns(), namespace, run };
         // Before the deadline counts, since the guest cannot help the queue.
         let begun = Instant::now();
         let turn = async { if in_turn { queue.wait().await } else { None } };
         let first = tokio::select! {
             biased;
             first = turn => first,
-            () = cancel.cancelled() => return (Err(Unanswered::Cancelled), Trace::default()),
+            () = cancel.cancelled() => return (Err(CallError::Cancelled), SideEffects::default()),
         };
         let queued = if in_turn { begun.elapsed() } else { Duration::ZERO };
-        let mut store = state::store(self.engine(), session);
-        let (meter, breach) = (Arc::clone(&store.data().meter), Arc::clone(&store.data().breach));
+        let mut store = new_store(self.engine(), params);
+        let meter = Arc::clone(&store.data().cpu_meter);
+        let limit_signal = Arc::clone(&store.data().limit_signal);
         let ended = {
             // Pinned, since each wrapper copies a future that it wraps by value.
-            let work = pin!(run(plugin, &mut store, question));
+            let work = pin!(instantiate_and_call(plugin, &mut store, call));
             let work = pin!(meter.measure(queue, first, work));
             let work = async {
                 tokio::select! {
                     biased;
                     answer = work => Some(answer),
-                    limit = breach.reached() => Some(Err((Phase::Call, Stop::Limit(limit).into()))),
+                    limit = limit_signal.reached() => Some(Err((Phase::Call, HostTrap::Limit(limit).into()))),
                     () = cancel.cancelled() => None,
                 }
             };
             tokio::time::timeout(timeout, AssertUnwindSafe(work).catch_unwind()).await
         };
-        let host = store.data();
+        let state = store.data();
         let answer = match ended {
-            Ok(Ok(Some(Ok(answer)))) => match host.overrun() {
-                Some(limit) => Err(host.limits.reached(limit).into()),
+            Ok(Ok(Some(Ok(answer)))) => match state.exceeded_limit() {
+                Some(limit) => Err(state.limits.reached(limit).into()),
                 None => Ok(answer),
             },
-            Ok(Ok(Some(Err((Phase::Fit, error))))) => Err(Unanswered::Misfit(error)),
-            Ok(Ok(Some(Err((phase, error))))) => Err(failure::judge(&error, phase, host).into()),
-            Ok(Ok(None)) => Err(Unanswered::Cancelled),
-            Ok(Err(_)) => Err(failure::internal("a host function panicked", host).into()),
-            Err(_) => Err(host.limits.timed_out().into()),
+            Ok(Ok(Some(Err((Phase::Typecheck, error))))) => Err(CallError::Typecheck(error)),
+            Ok(Ok(Some(Err((phase, error))))) => {
+                Err(failure::classify(&error, phase, state).into())
+            }
+            Ok(Ok(None)) => Err(CallError::Cancelled),
+            Ok(Err(_)) => Err(failure::internal("a host function panicked", state).into()),
+            Err(_) => Err(state.limits.timed_out().into()),
         };
-        (answer, Trace { queued, ..Trace::of(store.into_data()) })
+        (answer, SideEffects { queued, ..SideEffects::from_state(store.into_data()) })
     }
 }
 
-/// The reason why a guest did not answer.
-pub(crate) enum Unanswered {
+/// The reason why a call of a guest has no answer.
+pub(crate) enum CallError {
     /// The guest's functions have other parameters or results than the contract.
-    Misfit(wasmtime::Error),
-    /// The guest was asked, and failed.
+    Typecheck(wasmtime::Error),
+    /// The guest failed.
     Failed(Failure),
-    /// The caller cancelled the question.
+    /// The caller cancelled the call.
     Cancelled,
 }
 
-impl From<Failure> for Unanswered {
-    fn from(failure: Failure) -> Unanswered {
-        Unanswered::Failed(failure)
+impl From<Failure> for CallError {
+    fn from(failure: Failure) -> CallError {
+        CallError::Failed(failure)
     }
 }
 
 /// A call of one of the guest's functions, with its arguments.
-pub(crate) trait Question: Send {
+pub(crate) trait GuestCall: Send {
     type Answer: Send;
 
-    fn ask(
+    fn call(
         self,
         guest: &wit::Guest,
-        store: &mut Store<Host>,
+        store: &mut Store<GuestState>,
     ) -> impl Future<Output = wasmtime::Result<Self::Answer>> + Send;
 }
 
 /// The call of `describe`: which nodes the plugin has.
 pub(crate) struct Describe;
 
-impl Question for Describe {
+impl GuestCall for Describe {
     type Answer = String;
 
-    async fn ask(self, guest: &wit::Guest, store: &mut Store<Host>) -> wasmtime::Result<String> {
+    async fn call(
+        self,
+        guest: &wit::Guest,
+        store: &mut Store<GuestState>,
+    ) -> wasmtime::Result<String> {
         guest.call_describe(store).await
     }
 }
@@ -259,34 +269,35 @@ struct Execute {
     inputs: String,
 }
 
-impl Question for Execute {
+impl GuestCall for Execute {
     type Answer = Result<wit::Completion, wit::Failure>;
 
-    async fn ask(
+    async fn call(
         self,
         guest: &wit::Guest,
-        store: &mut Store<Host>,
+        store: &mut Store<GuestState>,
     ) -> wasmtime::Result<Self::Answer> {
         guest.call_execute(store, self.node.as_str(), &self.inputs).await
     }
 }
 
-async fn run<Q: Question>(
+/// Makes an instance of the plugin, and calls its function.
+async fn instantiate_and_call<Q: GuestCall>(
     plugin: &Plugin,
-    store: &mut Store<Host>,
-    question: Q,
+    store: &mut Store<GuestState>,
+    call: Q,
 ) -> Result<Q::Answer, (Phase, wasmtime::Error)> {
     let instance = plugin.instance_pre().instantiate_async(&mut *store).await;
     let instance = instance.map_err(|error| (Phase::Start, error))?;
     let guest = plugin.indices().load(&mut *store, &instance);
-    let guest = guest.map_err(|error| (Phase::Fit, error))?;
-    let answer = question.ask(guest.exosphere_node_guest(), store).await;
+    let guest = guest.map_err(|error| (Phase::Typecheck, error))?;
+    let answer = call.call(guest.exosphere_node_guest(), store).await;
     answer.map_err(|error| (Phase::Call, error))
 }
 
 /// The logs, usage and journal that a guest leaves, however it ended.
 #[derive(Default)]
-pub(crate) struct Trace {
+pub(crate) struct SideEffects {
     journal: Journal,
     logs: Vec<LogLine>,
     usage: Usage,
@@ -296,19 +307,19 @@ pub(crate) struct Trace {
     queued: Duration,
 }
 
-impl Trace {
-    fn of(mut host: Host) -> Trace {
-        Trace {
-            denied: host.http.denied(),
+impl SideEffects {
+    fn from_state(mut state: GuestState) -> SideEffects {
+        SideEffects {
+            denied: state.http.take_denied(),
             usage: Usage {
-                cpu_us: u64::try_from(host.meter.total().as_micros()).unwrap_or(u64::MAX),
-                peak_memory_bytes: host.limiter.peak_memory(),
-                host_calls: host.host_calls,
-                input_bytes: host.http.received(),
-                output_bytes: host.http.sent(),
+                cpu_us: u64::try_from(state.cpu_meter.total().as_micros()).unwrap_or(u64::MAX),
+                peak_memory_bytes: state.memory.peak_memory(),
+                host_calls: state.host_calls,
+                input_bytes: state.http.received(),
+                output_bytes: state.http.sent(),
             },
-            logs: host.logs.finish(),
-            journal: host.journal,
+            logs: state.logs.finish(),
+            journal: state.store.into_journal(),
             queued: Duration::ZERO,
         }
     }
@@ -316,13 +327,13 @@ impl Trace {
     /// Makes a completion with an empty journal: such an attempt changes nothing in the
     /// store.
     fn without_effect(self, outcome: Outcome) -> Completion {
-        let Trace { logs, usage, queued, .. } = self;
+        let SideEffects { logs, usage, queued, .. } = self;
         Completion { outcome, journal: Journal::default(), logs, usage, queued }
     }
 }
 
 /// Returns the bytes of a node's answer.
-fn bytes_of(answer: &Result<wit::Completion, wit::Failure>) -> usize {
+fn answer_bytes(answer: &Result<wit::Completion, wit::Failure>) -> usize {
     match answer {
         Ok(wit::Completion::Outputs(outputs)) => outputs.iter().map(String::len).sum(),
         Ok(wit::Completion::Prune(data)) => data.as_ref().map_or(0, String::len),
@@ -347,15 +358,15 @@ async fn check_in_turn(
     turn: impl Future<Output = Option<FairPermit<String, String>>>,
 ) -> CheckedOutputs {
     let turn = turn.await;
-    let judge = move || {
+    let check = move || {
         let begun = Instant::now();
-        let (outcome, bytes) = output::judge(answer, &limits, &secrets);
+        let (outcome, bytes) = output::decode_outcome(answer, &limits, &secrets);
         // The turn ends with the work, even if its caller is gone.
         drop(turn);
         let cpu_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         CheckedOutputs { outcome, bytes, cpu_us }
     };
-    tokio::task::spawn_blocking(judge).await.unwrap_or_else(|error| {
+    tokio::task::spawn_blocking(check).await.unwrap_or_else(|error| {
         tracing::error!(%error, "the check of an output ended early");
         let words = "the host could not check the outputs; its log says why";
         let outcome = Outcome::Failed(Failure::new(FailureKind::Internal, words));

@@ -20,11 +20,13 @@ mod sandbox;
 
 mod engine;
 mod fair_semaphore;
+mod lock;
 
 mod admission;
 pub mod compiler;
 mod artifact;
 mod cache;
+mod load;
 mod plugins;
 
 mod bindings;
@@ -39,8 +41,8 @@ mod output;
 mod redact;
 mod sanitize;
 
-pub use admission::error::{CompileLimit, Refused};
-pub use admission::inspect::{CustomSection, Facts};
+pub use admission::error::{AdmissionError, CompileLimit};
+pub use admission::inspect::{ComponentSummary, CustomSection};
 pub use admission::{Admitted, Candidate};
 pub use cache::DEFAULT_CACHE_BYTES;
 pub use compiler::{AdmissionLimits, Compiler};
@@ -48,9 +50,10 @@ pub use fair_semaphore::{FairPermit, FairSemaphore};
 pub use guest::context::Context;
 pub use guest::http::HttpConfig;
 pub use guest::log::{LogLevel, LogLine};
+pub use guest::run_store::{RunStore, Unavailable};
 pub use guest::secrets::{Secret, SecretSet, Secrets};
-pub use guest::store::{RunStore, Unavailable};
 pub use invoke::{Cancel, Completion, Invocation};
 pub use ipnet::IpNet;
-pub use plugins::{LoadError, Plugin};
-pub use sandbox::{DEFAULT_SLOTS, Sandbox, SandboxConfig, SetupError};
+pub use load::LoadError;
+pub use plugins::Plugin;
+pub use sandbox::{Sandbox, SandboxConfig, SetupError};

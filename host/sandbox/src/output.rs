@@ -1,4 +1,5 @@
-//! Checks a node's answer byte by byte, before any other part of the host reads it.
+//! Decodes a node's answer into an outcome. Every byte is checked here, before any other
+//! part of the host reads it.
 //!
 //! Not here: the check against the node's own output schema, which the caller has.
 
@@ -14,28 +15,28 @@ use crate::guest::secrets::Secrets;
 use crate::sanitize::{clean_lines, cut};
 
 /// The longest delay that a node may ask for, in milliseconds: 100 years.
-const LONGEST_DELAY: u64 = 100 * 366 * 24 * 3_600 * 1_000;
+const MAX_REQUEUE_DELAY_MS: u64 = 100 * 366 * 24 * 3_600 * 1_000;
 
 /// Bytes of the details that a node may add to its failure.
-const DETAIL_BYTES: usize = 64 * 1024;
+const MAX_DETAILS_BYTES: usize = 64 * 1024;
 
 /// Bytes of memory that those details may take once they are parsed. They are copied
 /// and searched for secrets, and parsed JSON may take 230 times its bytes.
-const DETAIL_WEIGHT: u64 = 2 * 1024 * 1024;
+const MAX_DETAILS_MEMORY_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Returns the outcome of a node's answer, and the bytes of its outputs.
-pub(crate) fn judge(
+pub(crate) fn decode_outcome(
     answer: Result<wit::Completion, wit::Failure>,
     limits: &Limits,
     secrets: &Secrets,
 ) -> (Outcome, u64) {
-    let judged = match answer {
+    let decoded = match answer {
         Ok(wit::Completion::Outputs(outputs)) => check_outputs(outputs, limits),
         Ok(wit::Completion::Prune(data)) => check_prune(data, limits),
         Ok(wit::Completion::RequeueAfter(delay)) => check_delay(delay),
-        Err(failure) => Err(own_failure(failure, secrets)),
+        Err(failure) => Err(node_failure(failure, secrets)),
     };
-    judged.unwrap_or_else(|failure| (Outcome::Failed(secrets.hide_in(failure)), 0))
+    decoded.unwrap_or_else(|failure| (Outcome::Failed(secrets.hide_in(failure)), 0))
 }
 
 fn check_outputs(outputs: Vec<String>, limits: &Limits) -> Result<(Outcome, u64), Failure> {
@@ -48,7 +49,7 @@ fn check_outputs(outputs: Vec<String>, limits: &Limits) -> Result<(Outcome, u64)
     }
     let mut checked = Vec::with_capacity(outputs.len());
     for (index, output) in outputs.into_iter().enumerate() {
-        let what = Checked { what: "output", index: Some(index) };
+        let what = JsonPart { what: "output", index: Some(index) };
         let output = what.check(output, limits)?;
         if !output.starts_with('{') {
             return Err(what.fails("is JSON, but no object"));
@@ -60,51 +61,51 @@ fn check_outputs(outputs: Vec<String>, limits: &Limits) -> Result<(Outcome, u64)
 
 fn check_prune(data: Option<String>, limits: &Limits) -> Result<(Outcome, u64), Failure> {
     let bytes = data.as_ref().map_or(0, |data| data.len() as u64);
-    let what = Checked { what: "the data of prune", index: None };
+    let what = JsonPart { what: "the data of prune", index: None };
     let data = data.map(|data| what.check(data, limits)).transpose()?;
     Ok((Outcome::Prune(data), bytes))
 }
 
 fn check_delay(delay: u64) -> Result<(Outcome, u64), Failure> {
-    let fits = (1..=LONGEST_DELAY).contains(&delay);
+    let fits = (1..=MAX_REQUEUE_DELAY_MS).contains(&delay);
     match Millis::try_from(delay) {
         Ok(delay) if fits => Ok((Outcome::RequeueAfter(delay), 0)),
         _ => Err(Failure::new(
             FailureKind::InvalidOutput,
-            format!("requeue-after({delay}): use 1 to {LONGEST_DELAY} milliseconds"),
+            format!("requeue-after({delay}): use 1 to {MAX_REQUEUE_DELAY_MS} milliseconds"),
         )),
     }
 }
 
 /// Returns the failure that the node reported. Secrets are hidden first, because making
 /// a failure cuts its message.
-fn own_failure(failure: wit::Failure, secrets: &Secrets) -> Failure {
+fn node_failure(failure: wit::Failure, secrets: &Secrets) -> Failure {
     let kind = if failure.retryable { FailureKind::Retryable } else { FailureKind::Permanent };
-    let ours = Failure::new(kind, secrets.hide(clean_lines(&failure.message)));
+    let reported = Failure::new(kind, secrets.hide(clean_lines(&failure.message)));
     match failure.details {
-        None => ours,
-        Some(text) => ours.with(details(&text, secrets)),
+        None => reported,
+        Some(text) => reported.with(details(&text, secrets)),
     }
 }
 
 /// Parses the details of a failure. Details are a courtesy: invalid, too long or too
 /// heavy JSON is kept as text. So is JSON that readers would parse differently.
 fn details(text: &str, secrets: &Secrets) -> Value {
-    if text.len() > DETAIL_BYTES {
-        let kept = clean_lines(cut(text, DETAIL_BYTES));
+    if text.len() > MAX_DETAILS_BYTES {
+        let kept = clean_lines(cut(text, MAX_DETAILS_BYTES));
         return Value::String(secrets.hide_cut(kept).into_owned());
     }
-    let value = json::read(text, &mut DETAIL_WEIGHT.clone());
+    let value = json::read(text, &mut MAX_DETAILS_MEMORY_BYTES.clone());
     value.unwrap_or_else(|_| Value::String(clean_lines(text)))
 }
 
-/// A JSON text under test, with the name that its failure gives it.
-struct Checked {
+/// The part of an answer that a JSON text is, by which its failure names it.
+struct JsonPart {
     what: &'static str,
     index: Option<usize>,
 }
 
-impl Checked {
+impl JsonPart {
     /// Checks the text and returns it without blanks between its tokens.
     fn check(&self, text: String, limits: &Limits) -> Result<String, Failure> {
         if text.len() > limits.size(Limit::OutputBytesEach) {
@@ -173,7 +174,8 @@ mod tests {
             .with(Limit::OutputBytesEach, 100)
             .with(Limit::Outputs, 2);
         let outputs = outputs.iter().map(|output| (*output).to_owned()).collect();
-        match judge(Ok(wit::Completion::Outputs(outputs)), &limits, &Secrets::default()).0 {
+        match decode_outcome(Ok(wit::Completion::Outputs(outputs)), &limits, &Secrets::default()).0
+        {
             Outcome::Outputs(outputs) => Ok(outputs),
             Outcome::Failed(failure) => Err(failure.to_string()),
             other => Err(format!("{other:?}")),
@@ -181,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn blanks_go_and_nothing_else_changes() {
+    fn only_blanks_between_tokens_are_removed() {
         let text = "\n{ \"b\": [1.50, 18446744073709551615],\t\"a \\\" \": \"ü \\\\\" }";
         let tight = "{\"b\":[1.50,18446744073709551615],\"a \\\" \":\"ü \\\\\"}";
         assert_eq!(outputs(&[text, "{}"]).unwrap(), [tight, "{}"]);
     }
 
     #[test]
-    fn what_readers_differ_on_is_refused() {
+    fn ambiguous_json_is_refused() {
         for (text, words) in [
             ("", "invalid-output: output 0 is not valid JSON for an output: EOF"),
             ("nonsense", "invalid-output: output 0 is not valid JSON"),
@@ -213,29 +215,29 @@ mod tests {
     }
 
     #[test]
-    fn signals_are_checked_too() {
+    fn signals_are_checked() {
         let none = Secrets::default();
-        let judge = |answer| judge(answer, &Limits::default(), &none).0;
+        let decode = |answer| decode_outcome(answer, &Limits::default(), &none).0;
         let is_invalid = |outcome: &Outcome| matches!(outcome, Outcome::Failed(f) if f.kind == FailureKind::InvalidOutput);
-        assert!(is_invalid(&judge(Ok(wit::Completion::RequeueAfter(0)))));
-        assert!(is_invalid(&judge(Ok(wit::Completion::RequeueAfter(u64::MAX)))));
-        assert!(is_invalid(&judge(Ok(wit::Completion::Prune(Some("{".into()))))));
-        assert_eq!(judge(Ok(wit::Completion::RequeueAfter(5))), Outcome::RequeueAfter(5));
+        assert!(is_invalid(&decode(Ok(wit::Completion::RequeueAfter(0)))));
+        assert!(is_invalid(&decode(Ok(wit::Completion::RequeueAfter(u64::MAX)))));
+        assert!(is_invalid(&decode(Ok(wit::Completion::Prune(Some("{".into()))))));
+        assert_eq!(decode(Ok(wit::Completion::RequeueAfter(5))), Outcome::RequeueAfter(5));
         assert_eq!(
-            judge(Ok(wit::Completion::Prune(Some("[1, 2]".into())))),
+            decode(Ok(wit::Completion::Prune(Some("[1, 2]".into())))),
             Outcome::Prune(Some("[1,2]".into()))
         );
     }
 
     #[test]
-    fn a_nodes_own_failure_is_kept_and_made_safe() {
+    fn a_reported_failure_is_sanitized() {
         let own = |details: &str| {
             let failure = wit::Failure {
                 message: "no\u{1b}[31m luck".into(),
                 retryable: false,
                 details: Some(details.into()),
             };
-            own_failure(failure, &Secrets::default())
+            node_failure(failure, &Secrets::default())
         };
         let failure = own(r#"{"code": 7}"#);
         assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Permanent, "no luck"));

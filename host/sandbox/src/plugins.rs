@@ -1,38 +1,36 @@
-//! The memory cache of compiled and linked plugins. Each plugin is compiled once,
-//! however many callers ask for it at the same time.
+//! The memory cache of loaded plugins. A plugin is loaded once, however many callers
+//! ask for it at the same time.
 //!
-//! Not here: the checks of an upload (`admit`), and the copies on disk (`cache`).
+//! Not here: loading (`load`), and the copies on disk (`cache`).
 
 use std::collections::HashMap;
-use std::error::Error;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use exosphere_domain::ids::Digest;
 use tokio::sync::OnceCell;
 use wasmtime::component::InstancePre;
 
-use crate::admission::error::Refused;
-use crate::admission::inspect::Facts;
+use crate::admission::inspect::ComponentSummary;
 use crate::bindings::v0_1::PluginIndices;
-use crate::guest::state::Host;
-use crate::sandbox::{Purpose, Sandbox};
+use crate::guest::state::GuestState;
+use crate::lock::lock;
 
 /// A plugin that is ready to run.
 pub struct Plugin {
     digest: Digest,
-    pre: InstancePre<Host>,
+    pre: InstancePre<GuestState>,
     indices: PluginIndices,
     imports: Vec<String>,
-    facts: Facts,
+    summary: ComponentSummary,
     code_bytes: u64,
 }
 
 impl Plugin {
     pub(crate) fn new(
         digest: Digest,
-        pre: InstancePre<Host>,
+        pre: InstancePre<GuestState>,
         indices: PluginIndices,
-        facts: Facts,
+        summary: ComponentSummary,
     ) -> Plugin {
         let component = pre.component();
         let image = component.image_range();
@@ -44,7 +42,7 @@ impl Plugin {
             code_bytes: (image.end as usize).saturating_sub(image.start as usize) as u64,
             pre,
             indices,
-            facts,
+            summary,
         }
     }
 
@@ -59,12 +57,12 @@ impl Plugin {
     }
 
     /// Returns the counted parts of the component.
-    pub(crate) fn facts(&self) -> &Facts {
-        &self.facts
+    pub(crate) fn summary(&self) -> &ComponentSummary {
+        &self.summary
     }
 
     /// Returns the component, its imports linked to the host's functions.
-    pub(crate) fn instance_pre(&self) -> &InstancePre<Host> {
+    pub(crate) fn instance_pre(&self) -> &InstancePre<GuestState> {
         &self.pre
     }
 
@@ -74,145 +72,78 @@ impl Plugin {
     }
 }
 
-/// The reason why a plugin could not be loaded; `E` is the caller's own error of
-/// fetching the bytes.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError<E: Error + 'static> {
-    /// The caller could not fetch the bytes.
-    #[error("the bytes of the plugin could not be read")]
-    Fetch(#[source] E),
-    /// The fetched bytes have another digest.
-    #[error(
-        "the bytes that are stored under digest {wanted} have digest {found}; upload the plugin again"
-    )]
-    Digest {
-        /// The digest that was asked for.
-        wanted: Digest,
-        /// The digest of the fetched bytes.
-        found: Digest,
-    },
-    /// The bytes are not a plugin that this version runs.
-    #[error("the plugin is not accepted by this version of the host")]
-    Refused(#[from] Refused),
-}
-
 /// Bytes of compiled code that are kept in memory, besides the running plugins.
-const KEPT_BYTES: u64 = 512 * 1024 * 1024;
+const MAX_LOADED_BYTES: u64 = 512 * 1024 * 1024;
 
 /// A cache entry: a plugin, or an empty cell until it is loaded.
 #[derive(Default)]
-struct Shelf {
+struct CacheSlot {
     plugin: Arc<OnceCell<Arc<Plugin>>>,
     last_used: u64,
 }
 
 /// The memory cache of loaded plugins, by digest.
 #[derive(Default)]
-pub(crate) struct Plugins(Mutex<Shelves>);
+pub(crate) struct LoadedPlugins(Mutex<CacheSlots>);
 
 #[derive(Default)]
-struct Shelves {
-    by_digest: HashMap<Digest, Shelf>,
+struct CacheSlots {
+    by_digest: HashMap<Digest, CacheSlot>,
     uses: u64,
 }
 
-impl Plugins {
-    fn lock(&self) -> MutexGuard<'_, Shelves> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl LoadedPlugins {
+    fn lock(&self) -> MutexGuard<'_, CacheSlots> {
+        lock(&self.0)
     }
 
     /// Returns a plugin that is loaded.
     pub(crate) fn get(&self, digest: Digest) -> Option<Arc<Plugin>> {
-        let mut shelves = self.lock();
-        shelves.uses += 1;
-        let uses = shelves.uses;
-        let shelf = shelves.by_digest.get_mut(&digest)?;
-        shelf.last_used = uses;
-        shelf.plugin.get().cloned()
+        let mut slots = self.lock();
+        slots.uses += 1;
+        let uses = slots.uses;
+        let slot = slots.by_digest.get_mut(&digest)?;
+        slot.last_used = uses;
+        slot.plugin.get().cloned()
     }
 
     /// Inserts a plugin, unless it is there.
-    pub(crate) fn put(&self, plugin: Arc<Plugin>) {
+    pub(crate) fn insert(&self, plugin: Arc<Plugin>) {
         // An error says that another caller was quicker with the same plugin.
-        let _ = self.place(plugin.digest()).set(plugin);
-        self.tidy();
+        let _ = self.slot(plugin.digest()).set(plugin);
+        self.evict();
     }
 
     /// Returns the cell of a plugin. The first caller to find it empty fills it, and
     /// the others wait at the cell.
-    pub(crate) fn place(&self, digest: Digest) -> Arc<OnceCell<Arc<Plugin>>> {
-        let mut shelves = self.lock();
-        shelves.uses += 1;
-        let uses = shelves.uses;
-        let shelf = shelves.by_digest.entry(digest).or_default();
-        shelf.last_used = uses;
-        Arc::clone(&shelf.plugin)
+    pub(crate) fn slot(&self, digest: Digest) -> Arc<OnceCell<Arc<Plugin>>> {
+        let mut slots = self.lock();
+        slots.uses += 1;
+        let uses = slots.uses;
+        let slot = slots.by_digest.entry(digest).or_default();
+        slot.last_used = uses;
+        Arc::clone(&slot.plugin)
     }
 
     /// Drops the least recently used plugins, and cells that stayed empty. Running
     /// executions keep their plugin.
-    pub(crate) fn tidy(&self) {
-        let mut shelves = self.lock();
+    pub(crate) fn evict(&self) {
+        let mut slots = self.lock();
         // A failed load leaves an empty cell that only the map holds.
-        shelves
+        slots
             .by_digest
-            .retain(|_, shelf| shelf.plugin.initialized() || Arc::strong_count(&shelf.plugin) > 1);
-        let loaded = |shelf: &Shelf| shelf.plugin.get().map(|plugin| plugin.code_bytes);
-        let mut bytes: u64 = shelves.by_digest.values().filter_map(loaded).sum();
-        while bytes > KEPT_BYTES && shelves.by_digest.len() > 1 {
-            let oldest = shelves
+            .retain(|_, slot| slot.plugin.initialized() || Arc::strong_count(&slot.plugin) > 1);
+        let loaded = |slot: &CacheSlot| slot.plugin.get().map(|plugin| plugin.code_bytes);
+        let mut bytes: u64 = slots.by_digest.values().filter_map(loaded).sum();
+        while bytes > MAX_LOADED_BYTES && slots.by_digest.len() > 1 {
+            let oldest = slots
                 .by_digest
                 .iter()
-                .filter_map(|(digest, shelf)| Some((shelf.last_used, *digest, loaded(shelf)?)))
+                .filter_map(|(digest, slot)| Some((slot.last_used, *digest, loaded(slot)?)))
                 .min();
             let Some((_, digest, freed)) = oldest else { break };
-            shelves.by_digest.remove(&digest);
+            slots.by_digest.remove(&digest);
             bytes -= freed;
         }
-    }
-}
-
-impl Sandbox {
-    /// Loads a plugin that is ready to run: from memory, else from the code cache on
-    /// disk, else compiled from the bytes that `fetch` brings. `fetch` is called only
-    /// in the last case.
-    ///
-    /// # Errors
-    /// If `fetch` fails, if it brings other bytes than those of `digest`, or if they
-    /// are not a plugin that this host runs.
-    pub async fn load<E, F>(
-        &self,
-        digest: Digest,
-        fetch: impl FnOnce() -> F + Send,
-    ) -> Result<Arc<Plugin>, LoadError<E>>
-    where
-        E: Error + Send + 'static,
-        F: Future<Output = Result<Vec<u8>, E>> + Send,
-    {
-        let place = self.plugins().place(digest);
-        if let Some(plugin) = place.get() {
-            return Ok(Arc::clone(plugin));
-        }
-        let loaded = place
-            .get_or_try_init(|| async {
-                if let Some(plugin) = self.restore(digest).await {
-                    return Ok(plugin);
-                }
-                let bytes = fetch().await.map_err(LoadError::Fetch)?;
-                let found = Digest::of(&bytes);
-                if found != digest {
-                    return Err(LoadError::Digest { wanted: digest, found });
-                }
-                let compiled = self.compile(digest, &bytes, Purpose::Load).await?;
-                if let Some(artifact) = compiled.artifact {
-                    self.keep(digest, artifact).await;
-                }
-                Ok(compiled.plugin)
-            })
-            .await
-            .cloned();
-        drop(place);
-        self.plugins().tidy();
-        loaded
     }
 }

@@ -1,7 +1,7 @@
 //! The sandbox: the engine, caches and slots that all executions share, made once at
 //! the host's start.
 //!
-//! Not here: the operations on it, which are in `admit`, `plugins` and `invoke`.
+//! Not here: the operations on it, which are in `admission`, `load` and `invoke`.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,19 +13,17 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 
-use crate::admission::error::Refused;
+use crate::admission::error::AdmissionError;
 use crate::artifact::Artifact;
 use crate::cache::Cache;
 use crate::compiler::Compiler;
 use crate::engine;
 use crate::fair_semaphore::FairSemaphore;
 use crate::guest::http::{HttpConfig, Network};
-use crate::guest::state::{self, Host};
-use crate::limits::epoch_ticker::Ticker;
-use crate::plugins::Plugins;
-
-/// Default number of slots, for a small machine.
-pub const DEFAULT_SLOTS: u32 = 128;
+use crate::guest::linker::new_linker;
+use crate::guest::state::GuestState;
+use crate::limits::epoch_ticker::EpochTicker;
+use crate::plugins::LoadedPlugins;
 
 /// The configuration of a sandbox.
 #[derive(Clone)]
@@ -71,7 +69,7 @@ pub enum SetupError {
     Thread(#[source] io::Error),
 }
 
-fn no_engine(error: wasmtime::Error) -> SetupError {
+fn engine_error(error: wasmtime::Error) -> SetupError {
     SetupError::Engine(format!("{error:#}"))
 }
 
@@ -94,14 +92,14 @@ pub(crate) enum Purpose<'a> {
 /// A sandbox, which runs guests. A host has one, shared by all executions.
 pub struct Sandbox {
     // First, so that it is stopped before the engine is dropped.
-    ticker: Ticker,
+    ticker: EpochTicker,
     engine: Engine,
-    linker: Arc<Linker<Host>>,
+    linker: Arc<Linker<GuestState>>,
     cache: Arc<Cache>,
     network: Arc<Network>,
-    plugins: Plugins,
+    plugins: LoadedPlugins,
     slots: Semaphore,
-    turns: FairSemaphore<String, String>,
+    cpu_turns: FairSemaphore<String, String>,
     compiler: Compiler,
     uploads: FairSemaphore<String>,
     loads: FairSemaphore<()>,
@@ -116,20 +114,20 @@ impl Sandbox {
     /// cannot be reserved in advance is only a warning.
     pub fn new(config: SandboxConfig) -> Result<Sandbox, SetupError> {
         let slots = config.slots.max(1);
-        let engine = engine::build(slots, &config.limits).map_err(no_engine)?;
-        let linker = state::linker(&engine).map_err(no_engine)?;
+        let engine = engine::build(slots, &config.limits).map_err(engine_error)?;
+        let linker = new_linker(&engine).map_err(engine_error)?;
         let cache =
             Cache::open(config.cache_dir.clone(), config.cache_key, config.cache_bytes, &engine)
                 .map_err(|source| SetupError::Cache { path: config.cache_dir, source })?;
         Ok(Sandbox {
-            ticker: Ticker::start(engine.clone()).map_err(SetupError::Thread)?,
+            ticker: EpochTicker::start(engine.clone()).map_err(SetupError::Thread)?,
             engine,
             linker: Arc::new(linker),
             cache: Arc::new(cache),
             network: Arc::new(Network::new(config.http)),
-            plugins: Plugins::default(),
+            plugins: LoadedPlugins::default(),
             slots: Semaphore::new(slots as usize),
-            turns: FairSemaphore::new(processors()),
+            cpu_turns: FairSemaphore::new(processors()),
             compiler: config.compiler,
             uploads: FairSemaphore::new(1),
             loads: FairSemaphore::new(1),
@@ -149,7 +147,7 @@ impl Sandbox {
     }
 
     /// Reduces the limits of an execution to those that the slots were made for.
-    pub(crate) fn bounded(&self, mut limits: Limits) -> Limits {
+    pub(crate) fn capped(&self, mut limits: Limits) -> Limits {
         [Limit::MemoryBytes, Limit::TableElements, Limit::Instances]
             .into_iter()
             .for_each(|limit| limits.lower(Level::Host, limit, self.limits.get(limit)));
@@ -167,22 +165,24 @@ impl Sandbox {
         &self,
         purpose: Purpose<'_>,
         bytes: &[u8],
-    ) -> Result<(Artifact, Instant), Refused> {
+    ) -> Result<(Artifact, Instant), AdmissionError> {
         let (_upload, _load);
         match purpose {
-            Purpose::Upload(whose) => _upload = self.uploads.take(whose.to_owned(), 1).await,
-            Purpose::Load => _load = self.loads.take((), 1).await,
+            Purpose::Upload(namespace) => {
+                _upload = self.uploads.acquire(namespace.to_owned(), 1).await;
+            }
+            Purpose::Load => _load = self.loads.acquire((), 1).await,
         }
         let started = Instant::now();
         Ok((self.compiler.compile(bytes).await?, started))
     }
 
     /// Returns the semaphore whose permits are turns of guests that run for long.
-    pub(crate) fn turns(&self) -> FairSemaphore<String, String> {
-        self.turns.clone()
+    pub(crate) fn cpu_turns(&self) -> FairSemaphore<String, String> {
+        self.cpu_turns.clone()
     }
 
-    pub(crate) fn ticker(&self) -> &Ticker {
+    pub(crate) fn ticker(&self) -> &EpochTicker {
         &self.ticker
     }
 
@@ -190,7 +190,7 @@ impl Sandbox {
         &self.engine
     }
 
-    pub(crate) fn linker(&self) -> Arc<Linker<Host>> {
+    pub(crate) fn linker(&self) -> Arc<Linker<GuestState>> {
         Arc::clone(&self.linker)
     }
 
@@ -202,7 +202,7 @@ impl Sandbox {
         Arc::clone(&self.cache)
     }
 
-    pub(crate) fn plugins(&self) -> &Plugins {
+    pub(crate) fn plugins(&self) -> &LoadedPlugins {
         &self.plugins
     }
 }

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_act_on_goes() {
+    fn terminal_sequences_are_removed() {
         for (text, shown) in [
             ("\u{1b}[31mred\u{1b}[0m\ttab\u{8}\u{7}", "red\ttab"),
             ("\u{1b}]0;title\u{7}a\u{1b}]8;;x\u{1b}\\b", "ab"),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shows_nothing_goes() {
+    fn invisible_characters_are_removed() {
         for (what, characters) in [
             ("line separators", "\u{2028}\u{2029}\u{85}"),
             ("marks of direction", "\u{61c}\u{200e}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}"),

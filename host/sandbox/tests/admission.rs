@@ -5,10 +5,10 @@
 mod support;
 
 use exosphere_domain::ids::Digest;
-use exosphere_sandbox::Refused;
+use exosphere_sandbox::AdmissionError;
 use support::*;
 
-async fn refusal(bench: &Bench, bytes: &[u8]) -> Refused {
+async fn refusal(bench: &Bench, bytes: &[u8]) -> AdmissionError {
     bench.sandbox.admit(bytes).await.unwrap_err()
 }
 
@@ -26,9 +26,9 @@ async fn a_plugin_is_admitted_and_describes_itself() {
 }
 
 #[tokio::test]
-async fn what_is_no_component_is_named() {
+async fn a_wrong_file_format_is_named() {
     let bench = Bench::new();
-    assert_eq!(refusal(&bench, b"").await, Refused::Empty);
+    assert_eq!(refusal(&bench, b"").await, AdmissionError::Empty);
     let module = wat::parse_str("(module)").unwrap();
     for (bytes, what) in [
         (module.as_slice(), "a core module"),
@@ -60,25 +60,25 @@ async fn another_world_is_refused_with_the_reason() {
     .unwrap();
     for bytes in [unknown_function] {
         let refused = refusal(&bench, &bytes).await;
-        assert!(matches!(refused, Refused::Imports { .. }), "{refused}");
+        assert!(matches!(refused, AdmissionError::Imports { .. }), "{refused}");
         assert!(refused.to_string().contains("acme:bank/vault@1.0.0"), "{refused}");
     }
     // An import of an empty instance imports nothing, but the component still is not a
     // plugin.
     assert!(matches!(
         refusal(&bench, &unknown).await,
-        Refused::Exports { .. } | Refused::Imports { .. }
+        AdmissionError::Exports { .. } | AdmissionError::Imports { .. }
     ));
 
     let wrong = text("", &one_output("{}"))
         .replace("(case \"requeue-after\" u64)", "(case \"requeue-after\" u32)");
     let refused = refusal(&bench, &wat::parse_str(wrong).unwrap()).await;
-    assert!(matches!(refused, Refused::Exports { .. }), "{refused}");
+    assert!(matches!(refused, AdmissionError::Exports { .. }), "{refused}");
     assert!(refused.to_string().contains("requeue-after: expected `u64` found `u32`"), "{refused}");
 
     let wrong = text("log", &one_output("{}")).replace(r#" "error"))"#, r#" "fatal"))"#);
     let refused = refusal(&bench, &wat::parse_str(wrong).unwrap()).await;
-    assert!(matches!(refused, Refused::Imports { .. }), "{refused}");
+    assert!(matches!(refused, AdmissionError::Imports { .. }), "{refused}");
     assert!(refused.to_string().contains("exosphere:node/log@0.1.0"), "{refused}");
 }
 
@@ -108,7 +108,7 @@ async fn proposals_that_are_off_are_refused() {
     ] {
         let refused =
             refusal(&bench, &guest("", &format!("{functions} {}", one_output("{}")))).await;
-        let Refused::Proposal { proposal: named, .. } = &refused else {
+        let AdmissionError::Proposal { proposal: named, .. } = &refused else {
             panic!("{proposal}: {refused}");
         };
         assert_eq!(named, proposal, "{refused}");
@@ -116,7 +116,7 @@ async fn proposals_that_are_off_are_refused() {
     }
     let bytes = wat::parse_str("(component (type (future u8)))").unwrap();
     let refused = refusal(&bench, &bytes).await;
-    assert!(matches!(refused, Refused::Proposal { .. }), "{refused}");
+    assert!(matches!(refused, AdmissionError::Proposal { .. }), "{refused}");
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn a_describe_that_fails_is_refused() {
         );
         let bytes = wat::parse_str(text).unwrap();
         let refused = refusal(&bench, &bytes).await;
-        assert!(matches!(refused, Refused::Describe(_)), "{refused}");
+        assert!(matches!(refused, AdmissionError::Describe(_)), "{refused}");
         assert!(refused.to_string().contains(what), "{refused}");
     }
     assert_eq!(files(&bench), 0, "nothing stays of a refused upload");
@@ -165,7 +165,7 @@ fn files(bench: &Bench) -> usize {
 }
 
 #[tokio::test]
-async fn a_describe_that_changes_its_answer_is_refused() {
+async fn an_unstable_describe_is_refused() {
     let bench = Bench::new();
     // The description is the current time, as letters.
     let text = text("sleep", &one_output("{}")).replace(
@@ -176,42 +176,42 @@ async fn a_describe_that_changes_its_answer_is_refused() {
            (i32.const 1200))",
     );
     let refused = refusal(&bench, &wat::parse_str(text).unwrap()).await;
-    assert_eq!(refused, Refused::DescribeDiffers);
+    assert_eq!(refused, AdmissionError::DescribeDiffers);
     assert_eq!(files(&bench), 0, "nothing stays of a refused upload");
 }
 
 #[tokio::test]
-async fn a_check_says_the_same_and_leaves_nothing() {
+async fn an_inspected_upload_is_not_kept() {
     let bench = Bench::new();
     let bytes = guest("log", &one_output("{}"));
-    let checked = bench.sandbox.check("n", &bytes).await.unwrap().admitted;
+    let checked = bench.sandbox.inspect_upload("n", &bytes).await.unwrap().admitted;
     assert_eq!(files(&bench), 0, "nothing is in the code cache");
     let admitted = bench.sandbox.admit(&bytes).await.unwrap();
     assert!(admitted.compile.as_micros() > 0, "it was compiled again");
     assert_eq!(files(&bench), 1);
     assert_eq!(
-        (checked.digest, checked.description, checked.imports, &checked.facts),
-        (admitted.digest, admitted.description, admitted.imports, &admitted.facts)
+        (checked.digest, checked.description, checked.imports, &checked.summary),
+        (admitted.digest, admitted.description, admitted.imports, &admitted.summary)
     );
-    assert_eq!(admitted.facts.exports, ["exosphere:node/guest@0.1.0"]);
-    assert_eq!(admitted.facts.memory_bytes, 2 * 64 * 1024);
+    assert_eq!(admitted.summary.exports, ["exosphere:node/guest@0.1.0"]);
+    assert_eq!(admitted.summary.memory_bytes, 2 * 64 * 1024);
 }
 
 /// An upload that is cut anywhere, or has a flipped bit anywhere, is refused or is
 /// another plugin. It never causes a panic.
 #[tokio::test]
-async fn damage_is_never_a_panic() {
+async fn damaged_components_cause_no_panic() {
     let bench = Bench::new();
     let bytes = guest("log", &one_output("{}"));
     for len in (0..bytes.len()).step_by(7) {
         let refused = refusal(&bench, &bytes[..len]).await;
-        assert!(!matches!(refused, Refused::Internal { .. }), "cut at {len}: {refused}");
+        assert!(!matches!(refused, AdmissionError::Internal { .. }), "cut at {len}: {refused}");
     }
     for at in (0..bytes.len() * 8).step_by(13) {
         let mut bytes = bytes.clone();
         bytes[at / 8] ^= 1 << (at % 8);
         if let Err(refused) = bench.sandbox.admit(&bytes).await {
-            assert!(!matches!(refused, Refused::Internal { .. }), "bit {at}: {refused}");
+            assert!(!matches!(refused, AdmissionError::Internal { .. }), "bit {at}: {refused}");
         }
     }
     bench.assert_healthy(4).await;

@@ -7,7 +7,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use exosphere_sandbox::Refused;
+use exosphere_sandbox::AdmissionError;
 use support::*;
 
 /// The maximum time of a refusal. It takes milliseconds; a busy machine may need more.
@@ -124,7 +124,7 @@ fn many_parts() -> Vec<Bomb> {
 }
 
 #[tokio::test]
-async fn each_is_refused_at_once_by_its_name() {
+async fn each_bomb_is_refused_by_its_bound() {
     let bench = Bench::new();
     let mut wrong = Vec::new();
     for (what, limit, bytes) in large_functions().into_iter().chain(many_parts()) {
@@ -133,7 +133,7 @@ async fn each_is_refused_at_once_by_its_name() {
         let took = started.elapsed();
         println!("{what}: {} bytes, {} ms, {refused:?}", bytes.len(), took.as_millis());
         let met = match &refused {
-            Err(Refused::TooMany { bound, .. }) => bound.as_str(),
+            Err(AdmissionError::TooMany { bound, .. }) => bound.as_str(),
             _ => "",
         };
         if met != limit || took > AT_ONCE {

@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use exosphere_sandbox::{AdmissionLimits, CompileLimit, Compiler, Refused, Sandbox};
+use exosphere_sandbox::{AdmissionError, AdmissionLimits, CompileLimit, Compiler, Sandbox};
 use support::*;
 use tempfile::TempDir;
 
@@ -22,9 +22,9 @@ fn bench(what: &str, limits: AdmissionLimits) -> (Sandbox, TempDir) {
     (sandbox_with(folder.path(), 1, [7; 32], compiler), folder)
 }
 
-async fn end(what: &str, limits: AdmissionLimits) -> Refused {
+async fn end(what: &str, limits: AdmissionLimits) -> AdmissionError {
     let (sandbox, _folder) = bench(what, limits);
-    sandbox.check("n", &returns("{}")).await.unwrap_err()
+    sandbox.inspect_upload("n", &returns("{}")).await.unwrap_err()
 }
 
 fn limits(change: impl FnOnce(&mut AdmissionLimits)) -> AdmissionLimits {
@@ -62,10 +62,10 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 #[tokio::test]
-async fn each_limit_ends_it_and_is_named() {
+async fn each_compile_limit_is_enforced() {
     let second = |limits: &mut AdmissionLimits| limits.compile_cpu_s = 1;
     let words = end("spin", limits(second)).await;
-    assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Cpu, value: 1 });
+    assert_eq!(words, AdmissionError::TooCostly { limit: CompileLimit::Cpu, value: 1 });
     for part in ["1 s", "`compile_cpu_s`", "--compile-cpu-seconds"] {
         assert!(words.to_string().contains(part), "{words}");
     }
@@ -73,22 +73,22 @@ async fn each_limit_ends_it_and_is_named() {
 
     let little = 256 * 1024 * 1024;
     let words = end("eat", limits(|limits| limits.compile_memory_bytes = little)).await;
-    assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Memory, value: little });
+    assert_eq!(words, AdmissionError::TooCostly { limit: CompileLimit::Memory, value: little });
     for part in ["256 MiB", "`compile_memory_bytes`", "--compile-memory-bytes"] {
         assert!(words.to_string().contains(part), "{words}");
     }
 
     let started = Instant::now();
     let words = end("hang", limits(|limits| limits.compile_wall_s = 1)).await;
-    assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Wall, value: 1 });
+    assert_eq!(words, AdmissionError::TooCostly { limit: CompileLimit::Wall, value: 1 });
     assert!(started.elapsed() < Duration::from_secs(10));
 
     let words = end("babble", limits(|limits| limits.code_bytes = 1 << 20)).await;
-    assert_eq!(words, Refused::TooCostly { limit: CompileLimit::Code, value: 1 << 20 });
+    assert_eq!(words, AdmissionError::TooCostly { limit: CompileLimit::Code, value: 1 << 20 });
 }
 
 #[tokio::test]
-async fn whatever_it_says_or_does_not_say_is_a_refusal() {
+async fn any_compiler_failure_is_a_refusal() {
     let wall = || limits(|limits| limits.compile_wall_s = 5);
     for (what, reason) in
         [("nonsense", "internal"), ("leave", "compiler-failed"), ("shout", "compile-time-limit")]
@@ -99,23 +99,23 @@ async fn whatever_it_says_or_does_not_say_is_a_refusal() {
     let (mut missing, folder) = (compiler("compile"), tempfile::tempdir().unwrap());
     missing.program = folder.path().join("nothing");
     let sandbox = sandbox_with(folder.path(), 1, [7; 32], missing);
-    let refused = sandbox.check("n", &returns("{}")).await.unwrap_err();
+    let refused = sandbox.inspect_upload("n", &returns("{}")).await.unwrap_err();
     assert_eq!(refused.reason(), "internal", "{refused}");
 }
 
 #[tokio::test]
 async fn a_killed_compiler_is_tried_again() {
     let refused = end("killed", AdmissionLimits::default()).await;
-    assert_eq!(refused, Refused::Killed { times: 2 });
+    assert_eq!(refused, AdmissionError::Killed { times: 2 });
     let folder = tempfile::tempdir().unwrap();
     let once = format!("killed-once={}", folder.path().join("once").display());
     let sandbox = sandbox_with(&folder.path().join("code"), 1, [7; 32], compiler(&once));
-    sandbox.check("n", &returns("{}")).await.unwrap();
+    sandbox.inspect_upload("n", &returns("{}")).await.unwrap();
     assert!(folder.path().join("once").exists(), "it was killed once");
 }
 
 #[tokio::test]
-async fn from_inside_nothing_can_be_reached() {
+async fn a_confined_compiler_reaches_nothing() {
     const EPERM: &str = "1";
     let refused = end("probe", AdmissionLimits::default()).await;
     let words = refused.to_string();
@@ -133,7 +133,7 @@ async fn from_inside_nothing_can_be_reached() {
 }
 
 #[tokio::test]
-async fn it_inherits_nothing_but_its_pipes() {
+async fn the_compiler_inherits_only_its_pipes() {
     // Like a descriptor that a careless parent process left to the host: not closed
     // when another program is started.
     let file = File::open("/dev/null").unwrap();
@@ -141,7 +141,7 @@ async fn it_inherits_nothing_but_its_pipes() {
     assert!(file.as_raw_fd() > 2);
     let (sandbox, _folder) = bench("open-hang", AdmissionLimits::default());
     let bytes = returns("{}");
-    let check = sandbox.check("n", &bytes);
+    let check = sandbox.inspect_upload("n", &bytes);
     let looks = until("its descriptors", || {
         let (pid, _) = *children("open-hang").first()?;
         let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
@@ -175,7 +175,9 @@ async fn namespaces_take_turns_at_the_compiler() {
     let mut checks: futures::stream::FuturesUnordered<_> = whose
         .iter()
         .zip(&plugins)
-        .map(|(whose, bytes)| async { sandbox.check(whose, bytes).await.map(|_| *whose).unwrap() })
+        .map(|(whose, bytes)| async {
+            sandbox.inspect_upload(whose, bytes).await.map(|_| *whose).unwrap()
+        })
         .collect();
     let mut order = Vec::new();
     while let Some(whose) = futures::StreamExt::next(&mut checks).await {
@@ -187,11 +189,11 @@ async fn namespaces_take_turns_at_the_compiler() {
 
 /// One test, since it counts this process's children.
 #[tokio::test]
-async fn dropped_it_ends_and_leaves_no_zombie() {
+async fn a_dropped_compilation_leaves_no_zombie() {
     let (sandbox, _folder) = bench("drop-hang", AdmissionLimits::default());
     let bytes = returns("{}");
     for _ in 0..3 {
-        let check = sandbox.check("n", &bytes);
+        let check = sandbox.inspect_upload("n", &bytes);
         tokio::select! {
             ended = check => panic!("{ended:?}"),
             () = until("a start", || (!children("drop-hang").is_empty()).then_some(())) => {}
@@ -202,7 +204,7 @@ async fn dropped_it_ends_and_leaves_no_zombie() {
 
 /// The host is killed, so that it cannot clean up.
 #[test]
-fn it_ends_with_the_host() {
+fn the_compiler_ends_with_the_host() {
     let compiler = compiler("compile");
     // The intermediate process starts the compilation, as a host does, and dies.
     let mut host =

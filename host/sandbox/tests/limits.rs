@@ -24,7 +24,7 @@ async fn a_loop_ends_at_the_cpu_limit() {
 }
 
 #[tokio::test]
-async fn a_looping_start_function_is_refused_at_upload() {
+async fn a_looping_start_function_is_refused() {
     let bench = Bench::new();
     let text = format!("{} (func $s (loop $l (br $l))) (start $s)", one_output("{}"));
     let refused = bench.sandbox.admit(&guest("", &text)).await.unwrap_err();
@@ -33,7 +33,7 @@ async fn a_looping_start_function_is_refused_at_upload() {
 }
 
 #[tokio::test]
-async fn recursion_ends_at_the_limit_of_the_stack() {
+async fn recursion_ends_at_the_stack_limit() {
     let bench = Bench::new();
     let text = format!("(func $deep (call $deep) (call $deep)) {}", executing("(call $deep)"));
     let done = bench.run(&guest("", &text)).await;
@@ -44,7 +44,7 @@ async fn recursion_ends_at_the_limit_of_the_stack() {
 }
 
 #[tokio::test]
-async fn the_operator_says_how_much_stack_there_is() {
+async fn the_operator_sets_the_stack_limit() {
     let text = format!(
         "(func $deep (param i32) (result i32)
             (if (result i32) (local.get 0)
@@ -63,7 +63,7 @@ async fn the_operator_says_how_much_stack_there_is() {
 }
 
 #[tokio::test]
-async fn memory_is_limited_and_the_trap_that_follows_is_blamed_on_it() {
+async fn a_trap_names_the_memory_limit() {
     let bench = Bench::new();
     let grow = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))";
     let gives_up = bench.run(&executes(&format!("{grow} unreachable"))).await;
@@ -146,7 +146,7 @@ async fn handles_are_limited() {
 }
 
 #[tokio::test]
-async fn a_log_flood_is_cut_and_no_failure() {
+async fn a_log_flood_is_not_a_failure() {
     let bench = Bench::new();
     let write = "(call $write (i32.const 1) (i32.const 4096) (i32.const 12))";
     let text = format!(
@@ -166,7 +166,7 @@ async fn a_log_flood_is_cut_and_no_failure() {
 }
 
 #[tokio::test]
-async fn host_calls_are_limited_those_of_wasi_too() {
+async fn host_and_wasi_calls_are_limited() {
     let bench = Bench::new();
     let few = |call: &mut exosphere_sandbox::Invocation| limit(call, Limit::HostCalls, 1000);
     let flood =
@@ -181,7 +181,7 @@ async fn host_calls_are_limited_those_of_wasi_too() {
 }
 
 #[tokio::test]
-async fn what_is_handed_to_a_host_function_is_limited() {
+async fn arguments_of_host_functions_are_limited() {
     let bench = Bench::new();
     let grow = "(drop (memory.grow (i32.const 200)))";
     let write = |len: u32| {
@@ -237,7 +237,7 @@ async fn inputs_are_limited() {
 }
 
 #[tokio::test]
-async fn the_store_is_limited_and_bad_keys_end_the_attempt() {
+async fn the_store_is_limited() {
     let bench = Bench::new();
     let text = |body: &str| {
         let data = r#"(data (i32.const 4096) "ab.\00\c3\a4")"#;

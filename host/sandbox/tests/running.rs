@@ -19,7 +19,7 @@ use exosphere_sandbox::{LoadError, Sandbox};
 use support::*;
 
 #[tokio::test]
-async fn a_node_returns_what_it_returns() {
+async fn outputs_are_returned_as_written() {
     let bench = Bench::new();
     let done = bench.run(&returns(r#"{ "a": [1, 2] }"#)).await;
     assert_eq!(done.usage.output_bytes, 15);
@@ -33,7 +33,7 @@ async fn a_node_returns_what_it_returns() {
 }
 
 #[tokio::test]
-async fn signals_and_failures_come_through() {
+async fn signals_and_failures_are_returned() {
     let bench = Bench::new();
     let requeue = r#"(func (export "execute") (param i32 i32 i32 i32) (result i32)
         (i32.store8 (i32.const 1408) (i32.const 2))
@@ -62,7 +62,7 @@ async fn signals_and_failures_come_through() {
 }
 
 #[tokio::test]
-async fn the_store_is_read_through_and_written_to_the_journal() {
+async fn store_writes_go_to_the_journal() {
     let bench = Bench::new();
     let text = format!(
         r#"(data (i32.const 4096) "ab") {}"#,
@@ -86,7 +86,7 @@ async fn the_store_is_read_through_and_written_to_the_journal() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_the_guest_before() {
+async fn guests_see_nothing_of_earlier_ones() {
     let bench = Bench::with_slots(1);
     // Returns the data that it finds, and leaves other data.
     let text = r#"(data (i32.const 4096) "{\"n\":0}")
@@ -109,7 +109,7 @@ fn sleeping(millis: u64) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn more_guests_than_slots_wait_for_their_turn() {
+async fn guests_beyond_the_slots_wait() {
     let bench = Bench::with_slots(2);
     let plugin = bench.plugin(&sleeping(100)).await;
     let started = Instant::now();
@@ -156,7 +156,7 @@ async fn a_dropped_call_frees_its_slot() {
 }
 
 #[tokio::test]
-async fn a_cancelled_call_tells_what_it_used() {
+async fn a_cancelled_call_reports_its_usage() {
     let bench = Bench::with_slots(1);
     for (text, spins) in [
         (executing("(call $block (call $sleep (i64.const 3600000000000)))"), false),
@@ -204,7 +204,7 @@ async fn a_spinning_guest_lets_others_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn waiting_for_a_first_turn_takes_no_time_of_the_guest() {
+async fn a_first_turn_is_not_billed() {
     // Twenty slices of ten milliseconds on each processor are ahead.
     let spinners = 20 * std::thread::available_parallelism().unwrap().get();
     let bench = Arc::new(Bench::with_slots(u32::try_from(spinners).unwrap() + 1));
@@ -247,7 +247,7 @@ async fn restored(sandbox: &Sandbox, digest: Digest) -> bool {
 }
 
 #[tokio::test]
-async fn compiled_code_survives_a_restart_and_is_not_trusted_blindly() {
+async fn tampered_cached_code_is_recompiled() {
     let bench = Bench::new();
     let bytes = returns("{}");
     let digest = bench.sandbox.admit(&bytes).await.unwrap().digest;
@@ -276,7 +276,7 @@ async fn compiled_code_survives_a_restart_and_is_not_trusted_blindly() {
 
 /// Cache files that are an endless device, a silent pipe, and a link out of the folder.
 #[tokio::test]
-async fn what_is_no_file_is_not_read() {
+async fn non_files_in_the_cache_are_skipped() {
     let bench = Bench::new();
     let bytes = returns("{}");
     let digest = bench.sandbox.admit(&bytes).await.unwrap().digest;
@@ -302,7 +302,7 @@ async fn what_is_no_file_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_file_of_another_plugin_is_not_run() {
+async fn swapped_cache_files_are_not_run() {
     let bench = Bench::new();
     let one = bench.sandbox.admit(&returns(r#"{"a":1}"#)).await.unwrap().digest;
     let path = std::fs::read_dir(bench.folder.path()).unwrap().next().unwrap().unwrap().path();
@@ -314,7 +314,7 @@ async fn a_file_of_another_plugin_is_not_run() {
 }
 
 #[tokio::test]
-async fn a_plugin_is_fetched_once_and_only_its_own_bytes_are_taken() {
+async fn a_plugin_is_fetched_once_and_verified() {
     let bench = Bench::new();
     let bytes = returns("{}");
     let digest = Digest::of(&bytes);

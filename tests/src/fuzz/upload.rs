@@ -6,7 +6,8 @@
 use anyhow::{Result, ensure};
 use arbitrary::Unstructured;
 use exosphere_sandbox::{
-    AdmissionLimits, Compiler, DEFAULT_CACHE_BYTES, HttpConfig, Refused, Sandbox, SandboxConfig,
+    AdmissionError, AdmissionLimits, Compiler, DEFAULT_CACHE_BYTES, HttpConfig, Sandbox,
+    SandboxConfig,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -128,7 +129,7 @@ impl Target for Uploads {
         match answer {
             Ok(_) => Ok(Outcome::Taken),
             Err(refused) => {
-                ensure!(!matches!(refused, Refused::Internal { .. }), "{refused}");
+                ensure!(!matches!(refused, AdmissionError::Internal { .. }), "{refused}");
                 let words = refused.to_string();
                 ensure!(words.len() < 16 * 1024, "it is refused in {} bytes", words.len());
                 let steers = words.contains(|c: char| c.is_control() && c != '\n' && c != '\t');

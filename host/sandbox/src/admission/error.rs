@@ -12,7 +12,7 @@ use crate::sanitize::{clean_lines, cut};
 
 /// The reason for which an upload is not a valid plugin. The text is for its author.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
-pub enum Refused {
+pub enum AdmissionError {
     /// The upload is empty.
     #[error("the upload is empty; {FIX}")]
     Empty,
@@ -113,24 +113,24 @@ pub enum Refused {
     },
 }
 
-impl Refused {
+impl AdmissionError {
     /// Returns the word for each kind, for programs.
     pub fn reason(&self) -> &'static str {
         match self {
-            Refused::Empty => "empty",
-            Refused::NotAComponent { .. } => "not-a-component",
-            Refused::Invalid { .. } => "invalid-component",
-            Refused::Proposal { .. } => "disabled-proposal",
-            Refused::TooMany { .. } => "too-many-parts",
-            Refused::TooCostly { limit, .. } => limit.reason(),
-            Refused::Uncompilable { .. } => "compiler-failed",
-            Refused::DoesNotFit { .. } => "does-not-fit",
-            Refused::Imports { .. } => "unknown-import",
-            Refused::Exports { .. } => "not-a-plugin",
-            Refused::Describe(_) => "describe-failed",
-            Refused::DescribeDiffers => "describe-differs",
-            Refused::Killed { .. } => "compiler-killed",
-            Refused::Internal { .. } => "internal",
+            AdmissionError::Empty => "empty",
+            AdmissionError::NotAComponent { .. } => "not-a-component",
+            AdmissionError::Invalid { .. } => "invalid-component",
+            AdmissionError::Proposal { .. } => "disabled-proposal",
+            AdmissionError::TooMany { .. } => "too-many-parts",
+            AdmissionError::TooCostly { limit, .. } => limit.reason(),
+            AdmissionError::Uncompilable { .. } => "compiler-failed",
+            AdmissionError::DoesNotFit { .. } => "does-not-fit",
+            AdmissionError::Imports { .. } => "unknown-import",
+            AdmissionError::Exports { .. } => "not-a-plugin",
+            AdmissionError::Describe(_) => "describe-failed",
+            AdmissionError::DescribeDiffers => "describe-differs",
+            AdmissionError::Killed { .. } => "compiler-killed",
+            AdmissionError::Internal { .. } => "internal",
         }
     }
 }
@@ -210,6 +210,6 @@ pub(crate) fn words(error: &dyn std::fmt::Display) -> String {
 }
 
 /// Returns the refusal of a component that the parser or the validator rejects.
-pub(crate) fn invalid(error: &dyn std::fmt::Display) -> Refused {
-    Refused::Invalid { why: words(error) }
+pub(crate) fn invalid(error: &dyn std::fmt::Display) -> AdmissionError {
+    AdmissionError::Invalid { why: words(error) }
 }

@@ -11,9 +11,9 @@ use tokio::task::JoinHandle;
 
 /// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum ExitCause {
     /// It exited successfully.
-    Well,
+    Success,
     /// It used up its CPU time.
     CpuTime,
     /// It aborted.
@@ -21,47 +21,47 @@ pub(super) enum Ended {
     /// It was killed from outside.
     Killed,
     /// It ended in another way.
-    Badly(ExitStatus),
+    Other(ExitStatus),
 }
 
-/// A handle of a process, which is killed when the handle is dropped.
-pub(super) struct Leash {
-    /// The kill order: sent by a message or by dropping the sender.
-    order: Option<oneshot::Sender<()>>,
-    keeper: JoinHandle<Ended>,
+/// A child process under supervision: it is killed when this is dropped.
+pub(super) struct SupervisedChild {
+    /// The order to kill: sent by a message or by dropping the sender.
+    kill: Option<oneshot::Sender<()>>,
+    supervisor: JoinHandle<ExitCause>,
 }
 
-impl Leash {
+impl SupervisedChild {
     /// Takes charge of a process that leads its own group.
-    pub(super) fn new(child: Child) -> Leash {
-        let (order, ordered) = oneshot::channel();
+    pub(super) fn new(child: Child) -> SupervisedChild {
+        let (kill, killed) = oneshot::channel();
         // A separate task continues when the future that compiles is dropped, and
         // leaves no zombie. If the whole runtime is dropped, it kills the process, and
         // the system reaps the process after the host's end.
-        let keeper = tokio::spawn(keep(child, ordered));
-        Leash { order: Some(order), keeper }
+        let supervisor = tokio::spawn(supervise(child, killed));
+        SupervisedChild { kill: Some(kill), supervisor }
     }
 
     /// Waits for the end of the process.
-    pub(super) async fn ended(mut self) -> Ended {
-        let ended = (&mut self.keeper).await;
-        // The keeper task neither panics nor is cancelled before the runtime is.
-        ended.unwrap_or(Ended::Killed)
+    pub(super) async fn ended(mut self) -> ExitCause {
+        let ended = (&mut self.supervisor).await;
+        // The supervisor task neither panics nor is cancelled before the runtime is.
+        ended.unwrap_or(ExitCause::Killed)
     }
 
     /// Kills the process and waits for its end.
     pub(super) async fn kill(mut self) {
-        self.order.take();
+        self.kill.take();
         self.ended().await;
     }
 }
 
-async fn keep(mut child: Child, ordered: oneshot::Receiver<()>) -> Ended {
+async fn supervise(mut child: Child, killed: oneshot::Receiver<()>) -> ExitCause {
     // The process id stays its own until it is waited for.
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let status = tokio::select! {
         status = child.wait() => status,
-        _ = ordered => {
+        _ = killed => {
             if let Some(group) = group {
                 // This fails only if the process has just ended.
                 let _ = kill_process_group(group, Signal::KILL);
@@ -69,15 +69,15 @@ async fn keep(mut child: Child, ordered: oneshot::Receiver<()>) -> Ended {
             child.wait().await
         }
     };
-    status.map_or(Ended::Killed, ending)
+    status.map_or(ExitCause::Killed, exit_cause)
 }
 
-fn ending(status: ExitStatus) -> Ended {
+fn exit_cause(status: ExitStatus) -> ExitCause {
     match status.signal().and_then(Signal::from_named_raw) {
-        None if status.success() => Ended::Well,
-        Some(Signal::XCPU) => Ended::CpuTime,
-        Some(Signal::ABORT) => Ended::Abort,
-        Some(Signal::KILL) => Ended::Killed,
-        _ => Ended::Badly(status),
+        None if status.success() => ExitCause::Success,
+        Some(Signal::XCPU) => ExitCause::CpuTime,
+        Some(Signal::ABORT) => ExitCause::Abort,
+        Some(Signal::KILL) => ExitCause::Killed,
+        _ => ExitCause::Other(status),
     }
 }

@@ -36,7 +36,7 @@ impl Confinement {
 
 /// A missing part of a confinement.
 #[derive(Debug)]
-pub enum Gap {
+pub enum ConfinementError {
     /// This system has no filter of system calls; everything else is in place.
     NoFilter(String),
     /// The resource limits could not be set.
@@ -56,10 +56,10 @@ const GRACE_S: u64 = 5;
 /// before it reads anything.
 ///
 /// # Errors
-/// See [`Gap`].
-pub fn confine(confinement: &Confinement) -> Result<(), Gap> {
-    limit(confinement).map_err(Gap::NoLimits)?;
-    filter().map_err(Gap::NoFilter)
+/// See [`ConfinementError`].
+pub fn confine(confinement: &Confinement) -> Result<(), ConfinementError> {
+    limit(confinement).map_err(ConfinementError::NoLimits)?;
+    filter().map_err(ConfinementError::NoFilter)
 }
 
 fn limit(confinement: &Confinement) -> io::Result<()> {

@@ -24,14 +24,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 
-use crate::admission::error::{CompileLimit, Refused};
+use crate::admission::error::{AdmissionError, CompileLimit};
 use crate::artifact::Artifact;
 use crate::sanitize::{clean_lines, cut};
 
-pub use confinement::{Confinement, Gap, confine};
+pub use confinement::{Confinement, ConfinementError, confine};
 pub use worker::main;
 
-use child::{Ended, Leash};
+use child::{ExitCause, SupervisedChild};
 use protocol::Verdict;
 
 /// The limits of admission, which the operator sets.
@@ -76,7 +76,7 @@ pub struct Compiler {
 
 impl Compiler {
     /// Returns the running program as compiler, called by `exosphere compile`.
-    pub fn own(limits: AdmissionLimits) -> Compiler {
+    pub fn of_this_program(limits: AdmissionLimits) -> Compiler {
         // On Linux this names the very file that runs, even if an upgrade has replaced
         // it.
         let running = || std::env::current_exe().unwrap_or_else(|_| "exosphere".into());
@@ -88,48 +88,49 @@ impl Compiler {
     /// Compiles a component. Dropping the future ends the process. A compilation that
     /// was killed from outside is tried again, since the kill says nothing about the
     /// upload.
-    pub(crate) async fn compile(&self, bytes: &[u8]) -> Result<Artifact, Refused> {
-        for _ in 1..TRIES {
+    pub(crate) async fn compile(&self, bytes: &[u8]) -> Result<Artifact, AdmissionError> {
+        for _ in 1..MAX_TRIES {
             match self.try_compile(bytes).await {
-                Err(Refused::Killed { .. }) => {}
-                judged => return judged,
+                Err(AdmissionError::Killed { .. }) => {}
+                ended => return ended,
             }
         }
         self.try_compile(bytes).await
     }
 
-    async fn try_compile(&self, bytes: &[u8]) -> Result<Artifact, Refused> {
-        let (leash, mut pipes) = self.start().map_err(|error| {
+    async fn try_compile(&self, bytes: &[u8]) -> Result<Artifact, AdmissionError> {
+        let (child, mut pipes) = self.start().map_err(|error| {
             tracing::error!(program = %self.program.display(), %error, "the compiler does not start");
             internal("the compiler does not start")
         })?;
         let wall = Duration::from_secs(self.limits.compile_wall_s);
-        let spoken = tokio::time::timeout(wall, pipes.speak(bytes, self.most_said())).await;
-        let Ok(said) = spoken else {
-            leash.kill().await;
+        let exchanged =
+            tokio::time::timeout(wall, pipes.exchange(bytes, self.max_output_bytes())).await;
+        let Ok(output) = exchanged else {
+            child.kill().await;
             return Err(self.too_costly(CompileLimit::Wall));
         };
-        if said.stdout.len() as u64 > self.most_said() {
-            leash.kill().await;
+        if output.stdout.len() as u64 > self.max_output_bytes() {
+            child.kill().await;
             return Err(self.too_costly(CompileLimit::Code));
         }
         // The process has closed its output; it is given a bounded time to end.
-        let ended = tokio::time::timeout(ENDING, leash.ended()).await;
+        let ended = tokio::time::timeout(EXIT_TIMEOUT, child.ended()).await;
         // The process's input stayed open until here: its end would have told the
         // process that the host is gone.
         drop(pipes);
         match ended {
-            Ok(ended) => self.judge(ended, said),
+            Ok(ended) => self.interpret(ended, output),
             Err(_) => Err(internal("the compiler does not end")),
         }
     }
 
-    fn start(&self) -> std::io::Result<(Leash, Pipes)> {
+    fn start(&self) -> std::io::Result<(SupervisedChild, Pipes)> {
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .args(self.confinement().arguments())
             .env_clear()
-            .env(THREADS, threads().to_string())
+            .env(THREADS_VARIABLE, threads().to_string())
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::piped())
@@ -142,7 +143,7 @@ impl Compiler {
             stdout: child.stdout.take(),
             stderr: child.stderr.take(),
         };
-        Ok((Leash::new(child), pipes))
+        Ok((SupervisedChild::new(child), pipes))
     }
 
     fn confinement(&self) -> Confinement {
@@ -153,45 +154,49 @@ impl Compiler {
     }
 
     /// Returns the maximum bytes of an answer: the code, and the answer's head.
-    fn most_said(&self) -> u64 {
+    fn max_output_bytes(&self) -> u64 {
         self.limits.code_bytes.saturating_add(protocol::HEAD_BYTES)
     }
 
-    fn too_costly(&self, limit: CompileLimit) -> Refused {
+    fn too_costly(&self, limit: CompileLimit) -> AdmissionError {
         let value = match limit {
             CompileLimit::Cpu => self.limits.compile_cpu_s,
             CompileLimit::Memory => self.limits.compile_memory_bytes,
             CompileLimit::Wall => self.limits.compile_wall_s,
             CompileLimit::Code => self.limits.code_bytes,
         };
-        Refused::TooCostly { limit, value }
+        AdmissionError::TooCostly { limit, value }
     }
 
     /// Returns the artifact or the refusal for the process's end and its answer.
-    fn judge(&self, ended: Ended, said: Said) -> Result<Artifact, Refused> {
-        let words = clean_lines(&String::from_utf8_lossy(&said.stderr));
+    fn interpret(
+        &self,
+        ended: ExitCause,
+        output: ProcessOutput,
+    ) -> Result<Artifact, AdmissionError> {
+        let words = clean_lines(&String::from_utf8_lossy(&output.stderr));
         match ended {
-            Ended::Well => {}
-            Ended::CpuTime => return Err(self.too_costly(CompileLimit::Cpu)),
+            ExitCause::Success => {}
+            ExitCause::CpuTime => return Err(self.too_costly(CompileLimit::Cpu)),
             // Only the message of Rust's allocator tells this abort from other aborts.
-            Ended::Abort if words.contains("memory allocation of") => {
+            ExitCause::Abort if words.contains("memory allocation of") => {
                 return Err(self.too_costly(CompileLimit::Memory));
             }
-            Ended::Killed => {
+            ExitCause::Killed => {
                 // The end of the CPU time sends an earlier signal, and the end of the
                 // memory is an error. So none of the limits killed this process.
                 tracing::warn!("a compilation was killed: the system may be short of memory");
-                return Err(Refused::Killed { times: TRIES });
+                return Err(AdmissionError::Killed { times: MAX_TRIES });
             }
-            Ended::Abort | Ended::Badly(_) => {
-                tracing::warn!(?ended, said = words, "the compiler broke on an upload");
+            ExitCause::Abort | ExitCause::Other(_) => {
+                tracing::warn!(?ended, stderr = words, "the compiler broke on an upload");
                 let why = words.lines().next().filter(|line| !line.is_empty());
                 let why = cut(why.unwrap_or("it ended early"), 512).to_owned();
-                return Err(Refused::Uncompilable { why });
+                return Err(AdmissionError::Uncompilable { why });
             }
         }
-        let Some(answer) = protocol::Answer::read(said.stdout) else {
-            tracing::error!(said = words, "the compiler's answer makes no sense");
+        let Some(answer) = protocol::Answer::parse(output.stdout) else {
+            tracing::error!(stderr = words, "the compiler's answer makes no sense");
             return Err(internal("the compiler's answer makes no sense"));
         };
         if let Some(why) = answer.unfiltered {
@@ -209,10 +214,10 @@ impl Compiler {
 }
 
 /// The maximum number of tries of a compilation that is killed from outside.
-const TRIES: u32 = 2;
+const MAX_TRIES: u32 = 2;
 
 /// The environment variable that sets the number of threads of the engine's pool.
-const THREADS: &str = "RAYON_NUM_THREADS";
+const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
 
 /// Returns the number of threads of one compilation. Each thread reserves address
 /// space, which is limited, and takes a processor from the running nodes.
@@ -221,13 +226,13 @@ fn threads() -> usize {
 }
 
 /// The time that the process may take to end after it has closed its output.
-const ENDING: Duration = Duration::from_secs(10);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of the process's standard error that are kept.
-const STDERR_BYTES: u64 = 16 * 1024;
+const MAX_STDERR_BYTES: u64 = 16 * 1024;
 
-fn internal(why: &str) -> Refused {
-    Refused::Internal { why: why.to_owned() }
+fn internal(why: &str) -> AdmissionError {
+    AdmissionError::Internal { why: why.to_owned() }
 }
 
 /// The host's ends of the process's pipes.
@@ -238,7 +243,7 @@ struct Pipes {
 }
 
 /// The output of a process.
-struct Said {
+struct ProcessOutput {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
@@ -246,7 +251,7 @@ struct Said {
 impl Pipes {
     /// Sends the upload, and reads until the process has closed its output. Keeps at
     /// most one byte more than `most`.
-    async fn speak(&mut self, bytes: &[u8], most: u64) -> Said {
+    async fn exchange(&mut self, bytes: &[u8], most: u64) -> ProcessOutput {
         let Pipes { stdin, stdout, stderr } = self;
         let write = async {
             if let Some(pipe) = stdin {
@@ -256,20 +261,28 @@ impl Pipes {
                 let _ = pipe.flush().await;
             }
         };
-        let said = read(stdout.take(), most.saturating_add(1), false);
-        let words = read(stderr.take(), STDERR_BYTES, true);
-        let ((), stdout, stderr) = tokio::join!(write, said, words);
-        Said { stdout, stderr }
+        let answer = read(stdout.take(), most.saturating_add(1), Excess::Close);
+        let words = read(stderr.take(), MAX_STDERR_BYTES, Excess::Discard);
+        let ((), stdout, stderr) = tokio::join!(write, answer, words);
+        ProcessOutput { stdout, stderr }
     }
 }
 
-/// Reads up to `most` bytes of a pipe. After them, it drops the pipe, which ends the
-/// process; with `drain`, it reads on and drops the bytes.
-async fn read<R: AsyncRead + Unpin>(pipe: Option<R>, most: u64, drain: bool) -> Vec<u8> {
+/// The treatment of a pipe with more bytes than are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Excess {
+    /// Close the pipe, which ends the process.
+    Close,
+    /// Read on, and drop the bytes.
+    Discard,
+}
+
+/// Reads up to `most` bytes of a pipe.
+async fn read<R: AsyncRead + Unpin>(pipe: Option<R>, most: u64, excess: Excess) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(mut pipe) = pipe {
         let _ = (&mut pipe).take(most).read_to_end(&mut bytes).await;
-        if drain {
+        if excess == Excess::Discard {
             let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
         }
     }

@@ -6,7 +6,7 @@ use exosphere_domain::json::{Typed, from_bytes};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 
-use crate::admission::error::Refused;
+use crate::admission::error::AdmissionError;
 use crate::artifact::Artifact;
 
 /// Bytes of an answer besides the code.
@@ -24,10 +24,7 @@ pub(super) fn read(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let length = u64::from_le_bytes(length);
     let mut bytes = Vec::new();
     from.take(length).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 == length {
-        true => Ok(bytes),
-        false => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
+    if bytes.len() as u64 == length { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// The result of a compilation.
@@ -38,7 +35,7 @@ pub(super) enum Verdict {
     /// The process ran out of memory.
     OutOfMemory,
     /// The upload was refused.
-    Refused(Refused),
+    Refused(AdmissionError),
 }
 
 /// The head of an answer, which precedes the artifact.
@@ -71,12 +68,12 @@ impl Answer {
     }
 
     /// Parses an answer; `None` if the bytes are not a valid one.
-    pub(super) fn read(said: Vec<u8>) -> Option<Answer> {
-        let (length, rest) = said.split_at_checked(8)?;
+    pub(super) fn parse(output: Vec<u8>) -> Option<Answer> {
+        let (length, rest) = output.split_at_checked(8)?;
         let length = u64::from_le_bytes(length.try_into().ok()?);
         let (head, _) = rest.split_at_checked(usize::try_from(length).ok()?)?;
         let Head { verdict, unfiltered } = from_bytes(head).ok()?;
-        let artifact = Artifact::said(said, 8 + usize::try_from(length).ok()?)?;
+        let artifact = Artifact::from_pipe(output, 8 + usize::try_from(length).ok()?)?;
         Some(Answer { verdict, unfiltered, artifact })
     }
 }

@@ -8,9 +8,9 @@ use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use super::confinement::{Confinement, Gap, confine};
+use super::confinement::{Confinement, ConfinementError, confine};
 use super::protocol::{self, Answer, Verdict};
-use crate::admission::error::{Refused, invalid};
+use crate::admission::error::{AdmissionError, invalid};
 use crate::admission::inspect::inspect;
 use crate::artifact::Artifact;
 use crate::engine;
@@ -19,42 +19,42 @@ use crate::engine;
 /// [`Confinement::arguments`].
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(confinement) = Confinement::parse(arguments) else {
-        tell("this command is for the host's own use");
+        report("this command is for the host's own use");
         return ExitCode::from(2);
     };
     let unfiltered = match confine(&confinement) {
         Ok(()) => None,
-        Err(Gap::NoFilter(why)) => Some(why),
-        Err(Gap::NoLimits(why)) => {
-            tell(&format!("the process cannot limit itself: {why}"));
+        Err(ConfinementError::NoFilter(why)) => Some(why),
+        Err(ConfinementError::NoLimits(why)) => {
+            report(&format!("the process cannot limit itself: {why}"));
             return ExitCode::FAILURE;
         }
     };
     match serve(unfiltered) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&error.to_string());
+            report(&error.to_string());
             ExitCode::FAILURE
         }
     }
 }
 
 /// Writes a message to standard error, if the host still reads it.
-fn tell(words: &str) {
+fn report(words: &str) {
     let _ = writeln!(io::stderr(), "{words}");
 }
 
 fn serve(unfiltered: Option<String>) -> io::Result<()> {
     let bytes = protocol::read(&mut io::stdin().lock())?;
-    std::thread::Builder::new().spawn(end_with_the_host)?;
+    std::thread::Builder::new().spawn(exit_with_host)?;
     // A panic of the compiler is a bug that the upload has found.
-    let made = catch_unwind(AssertUnwindSafe(|| make(&bytes)));
-    let (verdict, artifact) = match made {
+    let compiled = catch_unwind(AssertUnwindSafe(|| compile(&bytes)));
+    let (verdict, artifact) = match compiled {
         Ok(Ok(artifact)) => (Verdict::Compiled, artifact),
-        Ok(Err(verdict)) => (verdict, Artifact::none()),
+        Ok(Err(verdict)) => (verdict, Artifact::empty()),
         Err(_) => {
             let why = "it panicked".to_owned();
-            (Verdict::Refused(Refused::Uncompilable { why }), Artifact::none())
+            (Verdict::Refused(AdmissionError::Uncompilable { why }), Artifact::empty())
         }
     };
     Answer { verdict, unfiltered, artifact }.write(&mut io::stdout().lock())
@@ -62,28 +62,29 @@ fn serve(unfiltered: Option<String>) -> io::Result<()> {
 
 /// Exits when the host is gone. The host keeps this process's input open while it
 /// waits, so the end of the input means that no host waits for an answer.
-fn end_with_the_host() {
+fn exit_with_host() {
     let _ = io::stdin().lock().read(&mut [0]);
     std::process::exit(1);
 }
 
-fn make(bytes: &[u8]) -> Result<Artifact, Verdict> {
-    let facts = inspect(bytes).map_err(Verdict::Refused)?;
-    let engine = engine::for_compiling().map_err(|error| failed(&error))?;
-    let code = engine.precompile_component(bytes).map_err(|error| failed(&error))?;
-    let artifact = Artifact::compiled(&facts, &code);
-    artifact.map_err(|error| Verdict::Refused(Refused::Internal { why: error.to_string() }))
+fn compile(bytes: &[u8]) -> Result<Artifact, Verdict> {
+    let summary = inspect(bytes).map_err(Verdict::Refused)?;
+    let engine = engine::for_compiling().map_err(|error| failed_verdict(&error))?;
+    let code = engine.precompile_component(bytes).map_err(|error| failed_verdict(&error))?;
+    let artifact = Artifact::from_code(&summary, &code);
+    artifact.map_err(|error| Verdict::Refused(AdmissionError::Internal { why: error.to_string() }))
 }
 
 /// Returns the verdict of a failed compilation. The inspection has found the component
 /// valid, so the failure is beyond the engine's capacity.
-fn failed(error: &wasmtime::Error) -> Verdict {
+fn failed_verdict(error: &wasmtime::Error) -> Verdict {
     let is_memory = |cause: &(dyn std::error::Error + 'static)| {
         let io = cause.downcast_ref::<io::Error>();
         io.is_some_and(|io| io.kind() == io::ErrorKind::OutOfMemory)
     };
-    match error.chain().any(is_memory) {
-        true => Verdict::OutOfMemory,
-        false => Verdict::Refused(invalid(error)),
+    if error.chain().any(is_memory) {
+        Verdict::OutOfMemory
+    } else {
+        Verdict::Refused(invalid(error))
     }
 }

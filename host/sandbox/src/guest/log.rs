@@ -1,5 +1,5 @@
-//! `exosphere:node/log`, and the output that a guest prints: lines for people to read,
-//! bounded in number and size, without terminal control sequences, and without the
+//! The log of an attempt: the lines that a guest logs or prints, for people to read. They
+//! are bounded in number and size, without terminal control sequences, and without the
 //! secrets of the execution.
 //!
 //! A guest never learns that its log is full: printing still succeeds, the excess is
@@ -7,7 +7,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -17,10 +17,9 @@ use serde::{Deserialize, Serialize};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use crate::bindings::v0_1::exosphere::node::log as wit;
 use crate::clock::now;
 use crate::guest::secrets::Secrets;
-use crate::guest::state::Host;
+use crate::lock::lock;
 use crate::sanitize::{clean_line, cut};
 
 /// The severity of a line.
@@ -50,14 +49,14 @@ pub struct LogLine {
 }
 
 /// Bytes of one line; the rest of it is dropped.
-const LINE_BYTES: usize = 8 * 1024;
+const MAX_LINE_BYTES: usize = 8 * 1024;
 
 /// Bytes of standard error that are kept in addition, however full the log is: the
 /// message of a panic comes last.
-const TAIL_BYTES: usize = 2 * 1024;
+const STDERR_TAIL_BYTES: usize = 2 * 1024;
 
 /// Bytes that a guest may print at a time.
-const WRITE_BYTES: usize = 64 * 1024;
+const MAX_WRITE_BYTES: usize = 64 * 1024;
 
 /// The log of one attempt. It holds text that is not redacted yet, so it must not be
 /// shown.
@@ -65,13 +64,12 @@ pub(crate) struct Logs {
     secrets: Secrets,
     lines: Vec<LogLine>,
     bytes: u64,
-    most_bytes: u64,
-    most_lines: usize,
+    max_bytes: u64,
+    max_lines: usize,
     is_full: bool,
-    /// The printed text after the last line end: standard output here, standard error
-    /// in `complained`.
-    printed: Vec<u8>,
-    complained: Vec<u8>,
+    /// The text after the last line end of standard output, and of standard error.
+    stdout_line: Vec<u8>,
+    stderr_line: Vec<u8>,
     tail: String,
 }
 
@@ -85,21 +83,32 @@ impl SharedLogs {
             secrets,
             lines: Vec::new(),
             bytes: 0,
-            most_bytes: limits.get(Limit::LogBytes),
-            most_lines: limits.size(Limit::LogLines),
+            max_bytes: limits.get(Limit::LogBytes),
+            max_lines: limits.size(Limit::LogLines),
             is_full: false,
-            printed: Vec::new(),
-            complained: Vec::new(),
+            stdout_line: Vec::new(),
+            stderr_line: Vec::new(),
             tail: String::new(),
         })))
     }
 
     fn lock(&self) -> MutexGuard<'_, Logs> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
+    }
+
+    /// Adds the lines of a message of the guest.
+    pub(super) fn write(&self, level: LogLevel, message: &str) {
+        let mut logs = self.lock();
+        for line in message.lines() {
+            if logs.is_full {
+                break;
+            }
+            logs.push(level, line);
+        }
     }
 
     /// Adds a line of the host itself, for the readers of the guest's log.
-    pub(crate) fn note(&self, level: LogLevel, line: &str) {
+    pub(crate) fn add_host_line(&self, level: LogLevel, line: &str) {
         self.lock().push(level, line);
     }
 
@@ -112,9 +121,9 @@ impl SharedLogs {
         std::mem::take(&mut logs.lines)
     }
 
-    /// Returns the guest's last words on standard error: the message of its panic if
-    /// there was one, else its last lines.
-    pub(crate) fn last_words(&self) -> Option<String> {
+    /// Returns the end of the guest's standard error: the message of its panic if there
+    /// was one, else its last lines.
+    pub(crate) fn stderr_tail(&self) -> Option<String> {
         let mut logs = self.lock();
         logs.end_line(LogLevel::Warn);
         let lines: Vec<&str> =
@@ -131,13 +140,13 @@ impl Logs {
         if self.is_full {
             return;
         }
-        let message = self.shown(line, LINE_BYTES);
+        let message = self.sanitized(line, MAX_LINE_BYTES);
         self.bytes += message.len() as u64 + 1;
-        self.is_full = self.bytes > self.most_bytes || self.lines.len() >= self.most_lines;
+        self.is_full = self.bytes > self.max_bytes || self.lines.len() >= self.max_lines;
         if self.is_full {
             let message = format!(
                 "the log is cut here: an attempt keeps {} bytes (`log_bytes`) and {} lines (`log_lines`)",
-                self.most_bytes, self.most_lines
+                self.max_bytes, self.max_lines
             );
             self.lines.push(LogLine { level: LogLevel::Warn, at: now(), message });
         } else {
@@ -147,23 +156,22 @@ impl Logs {
 
     /// Cleans, cuts and redacts a line. The cut comes before the cleaning, so that its
     /// cost is bounded; a redacted line may be longer than the original.
-    fn shown(&self, line: &str, bytes: usize) -> String {
+    fn sanitized(&self, line: &str, bytes: usize) -> String {
         let kept = cut(line, bytes);
         let clean = clean_line(kept);
-        let hidden = match kept.len() < line.len() {
-            true => self.secrets.hide_cut(clean),
-            false => self.secrets.hide(clean),
-        };
-        match kept.len() < line.len() || hidden.len() > bytes {
-            true => format!("{}… (cut)", cut(&hidden, bytes)),
-            false => hidden.into_owned(),
+        let is_cut = kept.len() < line.len();
+        let hidden = if is_cut { self.secrets.hide_cut(clean) } else { self.secrets.hide(clean) };
+        if is_cut || hidden.len() > bytes {
+            format!("{}… (cut)", cut(&hidden, bytes))
+        } else {
+            hidden.into_owned()
         }
     }
 
     fn open_line(&mut self, level: LogLevel) -> &mut Vec<u8> {
         match level {
-            LogLevel::Warn => &mut self.complained,
-            _ => &mut self.printed,
+            LogLevel::Warn => &mut self.stderr_line,
+            _ => &mut self.stdout_line,
         }
     }
 
@@ -174,7 +182,7 @@ impl Logs {
         while let Some(bytes) = piece {
             let open = self.open_line(level);
             // One byte more than is kept, so that the cut shows.
-            let room = (LINE_BYTES + 1).saturating_sub(open.len());
+            let room = (MAX_LINE_BYTES + 1).saturating_sub(open.len());
             open.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
             piece = pieces.next();
             if piece.is_some() {
@@ -190,40 +198,20 @@ impl Logs {
         }
         let line = String::from_utf8_lossy(&line);
         if level == LogLevel::Warn {
-            self.remember(&line);
+            self.keep_tail(&line);
         }
         self.push(level, &line);
     }
 
-    fn remember(&mut self, line: &str) {
-        let shown = self.shown(line, TAIL_BYTES);
-        self.tail.push_str(&shown);
+    fn keep_tail(&mut self, line: &str) {
+        let sanitized = self.sanitized(line, STDERR_TAIL_BYTES);
+        self.tail.push_str(&sanitized);
         self.tail.push('\n');
         // Cut at twice the size, so that not every line moves the text.
-        if self.tail.len() > 2 * TAIL_BYTES {
-            let from = self.tail.ceil_char_boundary(self.tail.len() - TAIL_BYTES);
+        if self.tail.len() > 2 * STDERR_TAIL_BYTES {
+            let from = self.tail.ceil_char_boundary(self.tail.len() - STDERR_TAIL_BYTES);
             self.tail.drain(..from);
         }
-    }
-}
-
-impl wit::Host for Host {
-    fn write(&mut self, level: wit::Level, message: String) -> wasmtime::Result<()> {
-        self.count_call()?;
-        let level = match level {
-            wit::Level::Debug => LogLevel::Debug,
-            wit::Level::Info => LogLevel::Info,
-            wit::Level::Warn => LogLevel::Warn,
-            wit::Level::Error => LogLevel::Error,
-        };
-        let mut logs = self.logs.lock();
-        for line in message.lines() {
-            if logs.is_full {
-                break;
-            }
-            logs.push(level, line);
-        }
-        Ok(())
     }
 }
 
@@ -275,7 +263,7 @@ impl OutputStream for LogStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_BYTES)
+        Ok(MAX_WRITE_BYTES)
     }
 }
 
@@ -322,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_cut_with_one_mark_and_the_panic_is_not_lost() {
+    fn a_log_flood_keeps_the_panic() {
         let logs = SharedLogs::new(&Limits::default().with(Limit::LogLines, 2), Secrets::default());
         let err = LogStream::new(&logs, LogLevel::Warn);
         for _ in 0..10_000 {
@@ -330,7 +318,7 @@ mod tests {
         }
         err.print(b"\nthread 'main' panicked at src/lib.rs:3:5:\nboom\nnote: run with `X`\n");
         assert_eq!(
-            logs.last_words().as_deref(),
+            logs.stderr_tail().as_deref(),
             Some("thread 'main' panicked at src/lib.rs:3:5:\nboom")
         );
         let lines = messages(&logs);
@@ -345,8 +333,8 @@ mod tests {
         for _ in 0..1_000 {
             out.print(&[b'x'; 4096]);
         }
-        assert!(logs.lock().printed.len() <= LINE_BYTES + 1);
-        assert_eq!(messages(&logs), [format!("{}… (cut)", "x".repeat(LINE_BYTES))]);
+        assert!(logs.lock().stdout_line.len() <= MAX_LINE_BYTES + 1);
+        assert_eq!(messages(&logs), [format!("{}… (cut)", "x".repeat(MAX_LINE_BYTES))]);
     }
 
     fn hush() -> Secrets {
@@ -355,16 +343,16 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_hidden_wherever_a_line_is_cut() {
+    fn secrets_are_hidden_at_every_cut() {
         for before in 0..24 {
             let logs = SharedLogs::new(&Limits::default(), hush());
             let (out, err) =
                 (LogStream::new(&logs, LogLevel::Info), LogStream::new(&logs, LogLevel::Warn));
-            for (stream, bytes) in [(&out, LINE_BYTES), (&err, TAIL_BYTES)] {
+            for (stream, bytes) in [(&out, MAX_LINE_BYTES), (&err, STDERR_TAIL_BYTES)] {
                 stream.print("x".repeat(bytes - before).as_bytes());
                 stream.print(b"hush-\x1b[1mhush, said\n");
             }
-            let words = logs.last_words().unwrap();
+            let words = logs.stderr_tail().unwrap();
             for shown in messages(&logs).iter().chain([&words]) {
                 assert!(!shown.contains("hush"), "{before}: {}", &shown[2000..]);
             }
@@ -372,13 +360,13 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_does_not_tell_a_secret() {
+    fn a_panic_message_hides_secrets() {
         let logs = SharedLogs::new(&Limits::default(), hush());
         let err = LogStream::new(&logs, LogLevel::Warn);
         err.print(b"\nthread 'main' panicked at src/lib.rs:3:5:\nno \"hush-");
         err.print(b"hush\" here");
         let words = "thread 'main' panicked at src/lib.rs:3:5:\nno \"[secret k]\" here";
-        assert_eq!(logs.last_words().as_deref(), Some(words));
+        assert_eq!(logs.stderr_tail().as_deref(), Some(words));
         assert_eq!(messages(&logs)[1], "no \"[secret k]\" here");
     }
 

@@ -1,23 +1,25 @@
-//! The secrets of one execution, and `exosphere:node/secrets`, which shows the guest
-//! those that it may read.
+//! The secrets of one execution: the guest reads those that it may, and none of them
+//! reaches the text that people read.
 //!
 //! Not here: the choice of the secrets, which the caller makes before an invocation;
-//! and keeping all of them out of what people read, which is in `redact`.
+//! and the patterns that find a secret in a text (`redact`).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use exosphere_domain::failure::Failure;
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::bindings::v0_1::exosphere::node::secrets as wit;
-use crate::guest::state::Host;
 use crate::redact::Patterns;
+use crate::sanitize::clean_lines;
 
 /// The secrets of one execution, by name. Cheap to clone; the last clone wipes them
 /// from memory.
 #[derive(Clone, Default)]
-pub struct Secrets(Option<Arc<Known>>);
+pub struct Secrets(Option<Arc<SecretView>>);
 
 /// A secret of an execution.
 pub struct Secret {
@@ -28,10 +30,11 @@ pub struct Secret {
     pub is_shown: bool,
 }
 
-struct Known {
+/// The secrets of a graph, as one execution may read them.
+struct SecretView {
     all: Arc<SecretSet>,
     /// The names of the secrets that the guest may read.
-    shown: BTreeSet<String>,
+    visible: BTreeSet<String>,
 }
 
 /// All secrets of a graph, with the patterns that find them in a text. Its executions
@@ -56,18 +59,18 @@ impl SecretSet {
     /// Builds the patterns, unless they exist: milliseconds for large secrets. Returns
     /// their bytes of memory.
     pub fn prepare(&self) -> u64 {
-        self.patterns().weight()
+        self.patterns().memory_bytes()
     }
 
     fn patterns(&self) -> &Patterns {
-        self.patterns.get_or_init(|| Patterns::of(&self.values))
+        self.patterns.get_or_init(|| Patterns::new(&self.values))
     }
 }
 
 /// Shows the names alone.
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.iter().flat_map(|known| known.all.values.keys())).finish()
+        f.debug_set().entries(self.0.iter().flat_map(|view| view.all.values.keys())).finish()
     }
 }
 
@@ -94,16 +97,17 @@ impl FromIterator<(String, Secret)> for Secrets {
 impl Secrets {
     /// Creates the secrets of an execution that may read the names in `shown`.
     pub fn new(all: Arc<SecretSet>, shown: BTreeSet<String>) -> Self {
-        match all.values.is_empty() {
-            true => Secrets(None),
-            false => Secrets(Some(Arc::new(Known { all, shown }))),
+        if all.values.is_empty() {
+            Secrets(None)
+        } else {
+            Secrets(Some(Arc::new(SecretView { all, visible: shown })))
         }
     }
 
     /// Returns the value of a secret that the guest may read.
-    fn shown(&self, name: &str) -> Option<&str> {
-        let known = self.0.as_ref()?;
-        let value = known.all.values.get(name).filter(|_| known.shown.contains(name))?;
+    pub(super) fn visible(&self, name: &str) -> Option<&str> {
+        let view = self.0.as_ref()?;
+        let value = view.all.values.get(name).filter(|_| view.visible.contains(name))?;
         Some(value.as_str())
     }
 
@@ -112,11 +116,59 @@ impl Secrets {
     pub(crate) fn patterns(&self) -> Option<&Patterns> {
         Some(self.0.as_deref()?.all.patterns())
     }
-}
 
-impl wit::Host for Host {
-    fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
-        self.count_call()?;
-        Ok(self.secrets.shown(&name).map(str::to_owned))
+    /// Hides the secrets of a cleaned text. Costs nothing if there are no secrets.
+    pub fn hide<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
+        self.hidden(text.into(), false)
+    }
+
+    /// Hides the secrets of a cleaned text that was cut, and the beginning of a secret
+    /// at its end.
+    pub(crate) fn hide_cut<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
+        self.hidden(text.into(), true)
+    }
+
+    fn hidden<'a>(&self, text: Cow<'a, str>, is_cut: bool) -> Cow<'a, str> {
+        let Some(patterns) = self.patterns() else { return text };
+        match patterns.hide(&text, is_cut) {
+            Cow::Owned(hidden) => Cow::Owned(hidden),
+            Cow::Borrowed(_) => text,
+        }
+    }
+
+    /// Hides the secrets in the message and the details of a failure.
+    pub(crate) fn hide_in(&self, mut failure: Failure) -> Failure {
+        if self.patterns().is_none() {
+            return failure;
+        }
+        failure.message = self.hide(failure.message).into_owned();
+        failure.details = failure.details.map(|details| self.hide_in_json(details));
+        failure
+    }
+
+    /// Hides the secrets of a text that is not cleaned. Without a secret in it, the
+    /// text stays as it is.
+    fn hide_uncleaned(&self, text: String) -> String {
+        match self.hide(clean_lines(&text)) {
+            hidden if hidden == clean_lines(&text) => text,
+            hidden => hidden.into_owned(),
+        }
+    }
+
+    fn hide_in_json(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.hide_uncleaned(text)),
+            Value::Array(list) => list.into_iter().map(|value| self.hide_in_json(value)).collect(),
+            Value::Object(map) => {
+                let hide = |(key, value)| (self.hide_uncleaned(key), self.hide_in_json(value));
+                Value::Object(map.into_iter().map(hide).collect::<Map<_, _>>())
+            }
+            // A secret may be a number.
+            Value::Number(number) => match self.hide(number.to_string()) {
+                hidden if hidden == number.to_string() => Value::Number(number),
+                hidden => Value::String(hidden.into_owned()),
+            },
+            value => value,
+        }
     }
 }

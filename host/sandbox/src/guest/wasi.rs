@@ -2,36 +2,37 @@
 //! Programs of the standard libraries of Rust and Python always import it, so it is
 //! linked. Only clocks, random numbers and the output streams work.
 
-use exosphere_domain::limits::Limit;
-use wasmtime::component::Linker;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use exosphere_domain::limits::{Limit, Limits};
+use wasmtime_wasi::WasiCtx;
 
-use crate::guest::log::{LogLevel, LogStream};
-use crate::guest::state::Host;
+use super::log::{LogLevel, LogStream, SharedLogs};
 
-/// Links every interface of WASI 0.2 but HTTP.
-pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p2::add_to_linker_async(linker)
+/// The WASI context of one guest.
+pub(crate) struct Wasi {
+    logs: SharedLogs,
+    random_bytes: u64,
+    // Made when first needed: seeding its random numbers costs more than everything
+    // else in a small node, and many nodes never need them.
+    ctx: Option<WasiCtx>,
 }
 
-impl WasiView for Host {
-    // Called once for each call of a WASI function. It cannot fail, so the next tick or
-    // the end of the call notices too many calls.
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.host_calls = self.host_calls.saturating_add(1);
-        // Made when first needed: seeding its random numbers costs more than everything
-        // else in a small node, and many nodes never need them.
-        let (logs, random) = (&self.logs, self.limits.get(Limit::RandomBytes));
-        let ctx = self.wasi.get_or_insert_with(|| {
+impl Wasi {
+    pub(crate) fn new(limits: &Limits, logs: &SharedLogs) -> Wasi {
+        Wasi { logs: logs.clone(), random_bytes: limits.get(Limit::RandomBytes), ctx: None }
+    }
+
+    /// Returns the context that the engine's functions work on.
+    pub(super) fn ctx(&mut self) -> &mut WasiCtx {
+        let Wasi { logs, random_bytes, ctx } = self;
+        ctx.get_or_insert_with(|| {
             WasiCtx::builder()
                 .stdout(LogStream::new(logs, LogLevel::Info))
                 .stderr(LogStream::new(logs, LogLevel::Warn))
-                .max_random_size(random)
+                .max_random_size(*random_bytes)
                 .allow_tcp(false)
                 .allow_udp(false)
                 .allow_ip_name_lookup(false)
                 .build()
-        });
-        WasiCtxView { ctx, table: &mut self.table }
+        })
     }
 }

@@ -29,7 +29,7 @@ use crate::fair_semaphore::{FairPermit, FairSemaphore};
 /// The two never run at the same time: the callback runs inside the poll, on its
 /// thread. The numbers are atomic only because the compiler cannot know.
 #[derive(Debug, Default)]
-pub(crate) struct Meter {
+pub(crate) struct CpuMeter {
     used: AtomicU64,
     resumed_at: AtomicU64,
     /// Set if a tick made the guest yield.
@@ -38,7 +38,7 @@ pub(crate) struct Meter {
 
 /// The key and group of a guest, with the semaphore whose permits are turns of guests
 /// that run for long.
-pub(crate) struct Queue {
+pub(crate) struct CpuQueue {
     pub(crate) turns: FairSemaphore<String, String>,
     pub(crate) namespace: String,
     pub(crate) run: String,
@@ -47,21 +47,21 @@ pub(crate) struct Queue {
 /// The wait of a guest for its turn.
 type Wait = BoxFuture<'static, Option<FairPermit<String, String>>>;
 
-impl Queue {
+impl CpuQueue {
     /// Waits for a turn.
     pub(crate) fn wait(&self) -> Wait {
         let (turns, namespace) = (self.turns.clone(), self.namespace.clone());
         let run = self.run.clone();
-        async move { turns.take_for(namespace, run, u32::MAX).await }.boxed()
+        async move { turns.acquire_for(namespace, run, u32::MAX).await }.boxed()
     }
 }
 
-impl Meter {
+impl CpuMeter {
     /// Runs a future to its end, counting the CPU time of each poll. The first poll is in
     /// the turn `first`, if there is one.
     pub(crate) async fn measure<F: Future>(
         self: Arc<Self>,
-        queue: Queue,
+        queue: CpuQueue,
         first: Option<FairPermit<String, String>>,
         work: F,
     ) -> F::Output {
@@ -73,7 +73,7 @@ impl Meter {
                 Some(wait) => {
                     let _turn = task::ready!(wait.as_mut().poll(cx));
                     turn = None;
-                    apart(|| self.poll(work.as_mut(), cx))
+                    run_blocking(|| self.poll(work.as_mut(), cx))
                 }
             };
             if self.yielded.swap(false, Relaxed) && polled.is_pending() {
@@ -94,7 +94,7 @@ impl Meter {
     }
 
     /// Records that the guest yields at a tick.
-    pub(crate) fn yields(&self) {
+    pub(crate) fn record_yield(&self) {
         self.yielded.store(true, Relaxed);
     }
 
@@ -117,7 +117,7 @@ impl Meter {
 
 /// Runs work that takes a whole tick, while the other tasks of this thread go on in
 /// another.
-fn apart<T>(work: impl FnOnce() -> T) -> T {
+fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     match flavor {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
@@ -136,14 +136,14 @@ fn thread_nanos() -> u64 {
 mod tests {
     use super::*;
 
-    fn queue() -> Queue {
+    fn queue() -> CpuQueue {
         let (namespace, run) = (String::new(), String::new());
-        Queue { turns: FairSemaphore::new(1), namespace, run }
+        CpuQueue { turns: FairSemaphore::new(1), namespace, run }
     }
 
     #[tokio::test]
     async fn waiting_costs_nothing() {
-        let meter = Arc::new(Meter::default());
+        let meter = Arc::new(CpuMeter::default());
         let sleep = tokio::time::sleep(Duration::from_millis(50));
         Arc::clone(&meter).measure(queue(), None, sleep).await;
         assert!(meter.total() < Duration::from_millis(20), "{:?}", meter.total());
@@ -151,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn working_is_counted() {
-        let meter = Arc::new(Meter::default());
+        let meter = Arc::new(CpuMeter::default());
         let inside = Arc::clone(&meter);
         Arc::clone(&meter)
             .measure(queue(), None, async move {
@@ -164,13 +164,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_yields_goes_on_when_it_is_their_turn() {
-        let (meter, queue) = (Arc::new(Meter::default()), queue());
+    async fn a_yielding_guest_waits_for_its_turn() {
+        let (meter, queue) = (Arc::new(CpuMeter::default()), queue());
         let turns = queue.turns.clone();
-        let other = turns.take_for("other".into(), String::new(), 1).await;
+        let other = turns.acquire_for("other".into(), String::new(), 1).await;
         let inside = Arc::clone(&meter);
         let mut guest = Box::pin(Arc::clone(&meter).measure(queue, None, async move {
-            inside.yields();
+            inside.record_yield();
             tokio::task::yield_now().await;
         }));
         let soon = Duration::from_millis(20);
@@ -181,12 +181,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_first_turn_ends_with_the_first_slice() {
+    async fn a_first_turn_lasts_one_slice() {
         let queue = queue();
         let turns = queue.turns.clone();
         let first = queue.wait().await;
         let mut guest =
-            Box::pin(Arc::new(Meter::default()).measure(queue, first, tokio::task::yield_now()));
+            Box::pin(Arc::new(CpuMeter::default()).measure(queue, first, tokio::task::yield_now()));
         assert_eq!(turns.free(), 0);
         assert!((&mut guest).now_or_never().is_none());
         assert_eq!(turns.free(), 1);

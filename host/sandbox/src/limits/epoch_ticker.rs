@@ -26,7 +26,7 @@ struct Shared {
 }
 
 /// The ticker thread. It ends when this is dropped.
-pub(crate) struct Ticker {
+pub(crate) struct EpochTicker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -34,14 +34,14 @@ pub(crate) struct Ticker {
 /// A guard of a running guest: the clock ticks while at least one guard lives.
 pub(crate) struct Running<'a>(&'a Shared);
 
-impl Ticker {
+impl EpochTicker {
     /// Starts the ticker thread. Fails if the system cannot start a thread.
-    pub(crate) fn start(engine: Engine) -> io::Result<Ticker> {
+    pub(crate) fn start(engine: Engine) -> io::Result<EpochTicker> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let thread =
             thread::Builder::new().name("epoch".into()).spawn(move || tick(&engine, &theirs))?;
-        Ok(Ticker { shared, thread: Some(thread) })
+        Ok(EpochTicker { shared, thread: Some(thread) })
     }
 
     /// Announces that a guest is about to run, until the guard is dropped.
@@ -69,7 +69,7 @@ impl Drop for Running<'_> {
     }
 }
 
-impl Drop for Ticker {
+impl Drop for EpochTicker {
     fn drop(&mut self) {
         self.shared.ended.store(true, SeqCst);
         self.wake();
@@ -103,8 +103,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_sleeps_when_idle_wakes_for_a_guest_and_ends() {
-        let ticker = Ticker::start(Engine::default()).unwrap();
+    fn the_ticker_sleeps_only_when_idle() {
+        let ticker = EpochTicker::start(Engine::default()).unwrap();
         for _ in 0..2 {
             let patience = std::time::Instant::now() + TICK * LINGER * 5;
             while !ticker.shared.asleep.load(SeqCst) {

@@ -43,17 +43,17 @@ impl Sum {
 /// The memory and table counter of one guest. Memories and tables never shrink, so the
 /// use at the end is also the peak.
 #[derive(Debug)]
-pub(crate) struct Limiter {
+pub(crate) struct MemoryLimiter {
     memory: Sum,
     table: Sum,
     instances: usize,
     denied: Option<Denied>,
 }
 
-impl Limiter {
-    pub(crate) fn new(limits: &Limits) -> Limiter {
+impl MemoryLimiter {
+    pub(crate) fn new(limits: &Limits) -> MemoryLimiter {
         let sum = |limit| Sum { limit: limits.get(limit), ..Sum::default() };
-        Limiter {
+        MemoryLimiter {
             memory: sum(Limit::MemoryBytes),
             table: sum(Limit::TableElements),
             instances: limits.size(Limit::Instances),
@@ -72,7 +72,7 @@ impl Limiter {
     }
 }
 
-impl ResourceLimiter for Limiter {
+impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(
         &mut self,
         current: usize,
@@ -138,8 +138,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memories_are_summed_and_failed_growth_is_given_back() {
-        let mut limiter = Limiter::new(&Limits::default().with(Limit::MemoryBytes, 100));
+    fn memories_are_summed_without_failed_growth() {
+        let mut limiter = MemoryLimiter::new(&Limits::default().with(Limit::MemoryBytes, 100));
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(!limiter.memory_growing(0, 60, None).unwrap(), "the second memory counts too");
         assert_eq!(limiter.denied(), Some(Denied::Memory));
@@ -149,8 +149,8 @@ mod tests {
     }
 
     #[test]
-    fn a_maximum_of_its_own_is_no_limit_of_ours() {
-        let mut limiter = Limiter::new(&Limits::default());
+    fn a_guests_own_maximum_is_not_denied() {
+        let mut limiter = MemoryLimiter::new(&Limits::default());
         assert!(!limiter.memory_growing(0, 200, Some(100)).unwrap());
         assert!(!limiter.table_growing(0, 200, Some(100)).unwrap());
         assert_eq!((limiter.denied(), limiter.peak_memory()), (None, 0));

@@ -9,12 +9,12 @@ use tokio::sync::Notify;
 
 /// The signal of a breach, with its limit. The first report stays.
 #[derive(Debug, Default)]
-pub(crate) struct Breach {
+pub(crate) struct LimitSignal {
     limit: OnceLock<Limit>,
     noticed: Notify,
 }
 
-impl Breach {
+impl LimitSignal {
     /// Reports that a limit was reached.
     pub(crate) fn report(&self, limit: Limit) {
         if self.limit.set(limit).is_ok() {

@@ -144,10 +144,7 @@ impl Finder {
         let (at, next) = (state as usize, state as usize + 1);
         let follows = self.bytes.get(next) == Some(&byte)
             && self.depth.get(next) == Some(&(self.depth[at] + 1));
-        match follows {
-            true => Some(state + 1),
-            false => self.branches.get(&(state, byte)).copied(),
-        }
+        if follows { Some(state + 1) } else { self.branches.get(&(state, byte)).copied() }
     }
 
     /// Advances the automaton by one byte.

@@ -4,7 +4,7 @@
 //! This is a guard against mishaps, not against the guest: a guest can reveal a secret
 //! by spelling it backwards. The needles are the secret itself, each of its lines, and
 //! its usual spellings: JSON, Rust, percent, hexadecimal and base64, the latter inside
-//! of a longer text, too. Text is cleaned first (`text`), since invisible characters
+//! of a longer text, too. Text is cleaned first (`sanitize`), since invisible characters
 //! could stand in the middle of a secret. The needles are bounded, whatever secrets
 //! there are, and so is the time to search a text (`finder`).
 
@@ -15,22 +15,20 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use exosphere_domain::failure::Failure;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::guest::secrets::Secrets;
-use crate::sanitize::{clean_line, clean_lines, cut};
+use crate::sanitize::{clean_line, cut};
 use finder::{Find, Finder, Needle, STATE_BYTES};
 
 /// Minimum characters of a secret, or of its beginning at a cut, that are hidden.
 /// Shorter sequences occur in any text.
-const FEWEST: usize = 4;
+const MIN_SECRET_CHARS: usize = 4;
 
 /// Minimum characters of one line of several, or of a part in base64: those may be
 /// ordinary words.
-const FEWEST_OF_PART: usize = 6;
+const MIN_PART_CHARS: usize = 6;
 
 /// The percent-encodings of a secret. They differ in the characters that stay unescaped
 /// besides letters and digits, as encoders do.
@@ -70,7 +68,8 @@ pub(crate) struct Patterns {
 }
 
 impl Patterns {
-    pub(crate) fn of(secrets: &BTreeMap<String, Zeroizing<String>>) -> Patterns {
+    /// Builds the patterns of the secrets, by name.
+    pub(crate) fn new(secrets: &BTreeMap<String, Zeroizing<String>>) -> Patterns {
         let mut needles = Vec::new();
         for (owner, value) in secrets.values().enumerate() {
             let spelled = spellings(value).into_iter();
@@ -92,19 +91,16 @@ impl Patterns {
     }
 
     /// Returns the bytes of memory that the automaton takes.
-    pub(crate) fn weight(&self) -> u64 {
+    pub(crate) fn memory_bytes(&self) -> u64 {
         self.finder.as_ref().map_or(0, |finder| (finder.states() * STATE_BYTES) as u64)
     }
 
     /// Hides the secrets of a text. If it was cut, the beginning of a secret at its end
     /// is hidden, too.
-    fn hide<'a>(&self, text: &'a str, is_cut: bool) -> Cow<'a, str> {
+    pub(crate) fn hide<'a>(&self, text: &'a str, is_cut: bool) -> Cow<'a, str> {
         let Some(finder) = &self.finder else { return Cow::Borrowed(text) };
-        let found = finder.find(text, is_cut.then_some(FEWEST));
-        match found.is_empty() {
-            true => Cow::Borrowed(text),
-            false => Cow::Owned(self.without(text, &found)),
-        }
+        let found = finder.find(text, is_cut.then_some(MIN_SECRET_CHARS));
+        if found.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(self.without(text, &found)) }
     }
 
     /// Replaces some ranges of a text, which are in order, by the names of their
@@ -128,70 +124,13 @@ fn shorten(needles: &mut [Needle]) {
     let mut most = MAX_NEEDLE_BYTES;
     let bytes =
         |most: usize| needles.iter().map(|needle| needle.text.len().min(most)).sum::<usize>();
-    while bytes(most) > MAX_NEEDLES_BYTES && most > 2 * FEWEST_OF_PART {
+    while bytes(most) > MAX_NEEDLES_BYTES && most > 2 * MIN_PART_CHARS {
         most /= 2;
     }
     for needle in needles {
         if needle.text.len() > most {
             let cut = Zeroizing::new(cut(&needle.text, most).to_owned());
             (needle.text, needle.is_beginning) = (cut, true);
-        }
-    }
-}
-
-impl Secrets {
-    /// Hides the secrets of a cleaned text. Costs nothing if there are no secrets.
-    pub fn hide<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
-        self.hidden(text.into(), false)
-    }
-
-    /// Hides the secrets of a cleaned text that was cut, and the beginning of a secret
-    /// at its end.
-    pub(crate) fn hide_cut<'a>(&self, text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
-        self.hidden(text.into(), true)
-    }
-
-    fn hidden<'a>(&self, text: Cow<'a, str>, is_cut: bool) -> Cow<'a, str> {
-        let Some(patterns) = self.patterns() else { return text };
-        match patterns.hide(&text, is_cut) {
-            Cow::Owned(hidden) => Cow::Owned(hidden),
-            Cow::Borrowed(_) => text,
-        }
-    }
-
-    /// Hides the secrets in the message and the details of a failure.
-    pub(crate) fn hide_in(&self, mut failure: Failure) -> Failure {
-        if self.patterns().is_none() {
-            return failure;
-        }
-        failure.message = self.hide(failure.message).into_owned();
-        failure.details = failure.details.map(|details| self.hide_in_json(details));
-        failure
-    }
-
-    /// Hides the secrets of a text that is not cleaned. Without a secret in it, the
-    /// text stays as it is.
-    fn hide_uncleaned(&self, text: String) -> String {
-        match self.hide(clean_lines(&text)) {
-            hidden if hidden == clean_lines(&text) => text,
-            hidden => hidden.into_owned(),
-        }
-    }
-
-    fn hide_in_json(&self, value: Value) -> Value {
-        match value {
-            Value::String(text) => Value::String(self.hide_uncleaned(text)),
-            Value::Array(list) => list.into_iter().map(|value| self.hide_in_json(value)).collect(),
-            Value::Object(map) => {
-                let hide = |(key, value)| (self.hide_uncleaned(key), self.hide_in_json(value));
-                Value::Object(map.into_iter().map(hide).collect::<Map<_, _>>())
-            }
-            // A secret may be a number.
-            Value::Number(number) => match self.hide(number.to_string()) {
-                hidden if hidden == number.to_string() => Value::Number(number),
-                hidden => Value::String(hidden.into_owned()),
-            },
-            value => value,
         }
     }
 }
@@ -225,38 +164,39 @@ fn spellings(value: &str) -> Vec<Spelling> {
     let begun = cut(value, MAX_SPELLED_BYTES);
     let mut texts = Spellings { all: Vec::new(), is_whole: begun.len() == value.len() };
     if value.lines().nth(1).is_none() {
-        texts.add(begun, FEWEST);
+        texts.add(begun, MIN_SECRET_CHARS);
     } else {
         let mut lines = Spellings { all: Vec::new(), is_whole: true };
         for line in value.lines().map(str::trim).take(MAX_LINES) {
             let begun = cut(line, MAX_SPELLED_BYTES);
             lines.is_whole = begun.len() == line.len();
-            lines.add(begun, FEWEST_OF_PART);
+            lines.add(begun, MIN_PART_CHARS);
         }
         texts.all = lines.all;
     }
-    if value.chars().nth(FEWEST - 1).is_none() {
+    if value.chars().nth(MIN_SECRET_CHARS - 1).is_none() {
         return texts.all;
     }
     let value = begun;
-    texts.add(&in_json(value, false), FEWEST);
-    texts.add(&in_json(value, true), FEWEST);
-    texts.add(&value.escape_debug().to_string(), FEWEST);
-    texts.add(&hex::encode(value), FEWEST);
-    texts.add(&hex::encode_upper(value), FEWEST);
+    texts.add(&in_json(value, false), MIN_SECRET_CHARS);
+    texts.add(&in_json(value, true), MIN_SECRET_CHARS);
+    texts.add(&value.escape_debug().to_string(), MIN_SECRET_CHARS);
+    texts.add(&hex::encode(value), MIN_SECRET_CHARS);
+    texts.add(&hex::encode_upper(value), MIN_SECRET_CHARS);
     for set in PERCENT {
         let text = Zeroizing::new(utf8_percent_encode(value, set).to_string());
-        texts.add(&text, FEWEST);
-        texts.add(&text.replace("%20", "+"), FEWEST);
-        texts.add(&in_lower_case(&text), FEWEST);
+        texts.add(&text, MIN_SECRET_CHARS);
+        texts.add(&text.replace("%20", "+"), MIN_SECRET_CHARS);
+        texts.add(&in_lower_case(&text), MIN_SECRET_CHARS);
     }
     for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
         // The last base64 digits of a beginning also encode a part of the next bytes.
-        match texts.is_whole {
-            true => texts.add(&engine.encode(value), FEWEST),
-            false => texts.add(&inside_base64(&engine, value, 0), FEWEST),
+        if texts.is_whole {
+            texts.add(&engine.encode(value), MIN_SECRET_CHARS);
+        } else {
+            texts.add(&inside_base64(&engine, value, 0), MIN_SECRET_CHARS);
         }
-        (0..3).for_each(|before| texts.add(&inside_base64(&engine, value, before), FEWEST_OF_PART));
+        (0..3).for_each(|before| texts.add(&inside_base64(&engine, value, before), MIN_PART_CHARS));
     }
     texts.all
 }
@@ -268,11 +208,12 @@ fn in_json(value: &str, ascii: bool) -> Zeroizing<String> {
     let inside = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
     let mut text = Zeroizing::new(String::with_capacity(inside.len()));
     for c in inside.chars() {
-        match ascii && !c.is_ascii() {
-            true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
-                text.push_str(&format!("\\u{unit:04x}"));
-            }),
-            false => text.push(c),
+        if ascii && !c.is_ascii() {
+            c.encode_utf16(&mut [0; 2])
+                .iter()
+                .for_each(|unit| text.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            text.push(c);
         }
     }
     text
@@ -303,11 +244,12 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
+    use exosphere_domain::failure::Failure;
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
-    use crate::guest::secrets::Secret;
+    use crate::guest::secrets::{Secret, Secrets};
 
     fn secrets(all: &[(&str, &str)]) -> Secrets {
         let owned = |(name, value): &(&str, &str)| {
@@ -343,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_of_more_than_the_secret_tells_nothing_either() {
+    fn a_secret_inside_base64_is_hidden() {
         let value = "correct horse";
         for before in ["", "a", "ab", "abc", "user:"] {
             for behind in ["", "x", "xy", "xyz"] {
@@ -358,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_hidden_one_by_one_and_words_are_not() {
+    fn lines_are_hidden_but_not_words() {
         let key = "-----BEGIN KEY-----\nAAAABBBB\nCC==\n-----END KEY-----\n";
         assert_eq!(hidden(key, "AAAABBBB"), "[secret k]");
         assert_eq!(hidden(key, "CC=="), "CC==", "a short line");
@@ -370,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_overlaps_goes_as_one() {
+    fn overlapping_secrets_are_hidden_as_one() {
         let both = secrets(&[("a", "one-common"), ("b", "common-two")]);
         assert_eq!(both.hide("x one-common-two y"), "x [secret a] y");
         assert_eq!(both.hide("common-twone-common"), "[secret b]");
@@ -379,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_leaves_no_beginning() {
+    fn a_cut_secret_is_hidden() {
         let secret = secrets(&[("k", "hush-ä-hush")]);
         for (text, shown) in [
             ("say hush-ä-hus", "say [secret k]"),
@@ -397,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_looked_through() {
+    fn secrets_in_failures_are_hidden() {
         let secret = secrets(&[("k", "hush-hush"), ("pin", "123456")]);
         let details = json!({"a": ["x hush-hush y", 7, null], "hush-hush": {"pin": 123456}});
         let failure = exosphere_domain::failure::FailureKind::Permanent;
@@ -409,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_made_of_no_secrets_and_little_shown_of_some() {
+    fn debug_output_shows_names_of_secrets_only() {
         let none = Secrets::default();
         assert!(none.patterns().is_none());
         assert!(matches!(none.hide("text"), Cow::Borrowed("text")));
@@ -440,7 +382,7 @@ mod tests {
             let secret = secrets(&[("k", value)]);
             let built = time(|| drop(secrets(&[("k", value)]).hide("text")));
             assert!(built < Duration::from_millis(500), "{built:?} to build");
-            assert!(secret.patterns().unwrap().weight() < 1 << 20);
+            assert!(secret.patterns().unwrap().memory_bytes() < 1 << 20);
             for text in &texts {
                 let short = time(|| drop(secret.hide_cut(&text[..16 << 10])));
                 let long = time(|| drop(secret.hide_cut(text.as_str())));
@@ -450,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_begins_a_secret_everywhere_takes_no_longer() {
+    fn repeated_prefixes_take_linear_time() {
         let secret = secrets(&[("k", &format!("{}b", "a".repeat(900)))]);
         let [all, none] = ["a", "x"].map(|text| {
             let text = text.repeat(256 << 10);
@@ -482,14 +424,14 @@ mod tests {
             .collect();
         let all = secrets(&all);
         assert_eq!(all.hide("x 42-17-line y"), "x [secret k42] y");
-        let weight = all.patterns().unwrap().weight();
+        let weight = all.patterns().unwrap().memory_bytes();
         assert!(weight <= ((MAX_NEEDLES_BYTES + 1) * STATE_BYTES) as u64, "{weight}");
     }
 
     proptest! {
         /// The secret may have any text around it, and occur any number of times.
         #[test]
-        fn what_is_said_whole_never_shows(
+        fn a_whole_secret_is_never_shown(
             secret in "[a-c]{4,8}",
             around in proptest::collection::vec("[a-c ]{0,6}", 1..6),
         ) {
@@ -499,7 +441,7 @@ mod tests {
 
         /// No beginning of four characters is left at a cut.
         #[test]
-        fn what_is_cut_shows_no_beginning(
+        fn a_cut_secret_shows_no_prefix(
             secret in "[a-cä]{5,9}", before in "[a-cä ]{0,12}", kept in 4..9usize,
         ) {
             let begun: String = secret.chars().take(kept).collect();

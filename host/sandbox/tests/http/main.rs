@@ -140,7 +140,7 @@ async fn a_granted_request_is_made_and_counted() {
 }
 
 #[tokio::test]
-async fn a_length_that_is_right_is_sent_and_one_that_is_wrong_is_not_believed() {
+async fn a_wrong_content_length_is_refused() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     let sized = |length: &str| {
@@ -163,7 +163,7 @@ async fn a_length_that_is_right_is_sent_and_one_that_is_wrong_is_not_believed() 
 }
 
 #[tokio::test]
-async fn what_is_not_granted_is_denied_and_the_log_says_how_to_grant_it() {
+async fn a_denied_request_logs_its_grant_command() {
     let server = Server::start().await;
     let rules = [
         format!("GET,PUT http://127.0.0.1:{}/v1", server.port),
@@ -219,7 +219,7 @@ async fn a_failure_after_a_denial_is_final() {
 }
 
 #[tokio::test]
-async fn without_a_grant_there_is_nothing() {
+async fn without_a_grant_requests_are_denied() {
     let server = Server::start().await;
     let web = Web::granted(&[]).await;
     let (error, _) = web.refused(at(&server, "/")).await;
@@ -233,7 +233,7 @@ async fn without_a_grant_there_is_nothing() {
 }
 
 #[tokio::test]
-async fn configuration_is_what_was_granted() {
+async fn a_guest_reads_its_granted_configuration() {
     let mut web = Web::granted(&[]).await;
     web.grants.config = [("region".into(), "eu".into()), ("tier".into(), "free".into())].into();
     let config = answer(web.run("config", json!({"key": "region"}), |_| {}).await);
@@ -241,7 +241,7 @@ async fn configuration_is_what_was_granted() {
 }
 
 #[tokio::test]
-async fn odd_addresses_are_refused_whatever_is_granted() {
+async fn odd_addresses_are_refused_despite_grants() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     let port = server.port;
@@ -273,7 +273,7 @@ async fn odd_addresses_are_refused_whatever_is_granted() {
 }
 
 #[tokio::test]
-async fn an_address_inside_is_refused_though_its_name_is_granted() {
+async fn a_granted_name_cannot_reach_private_addresses() {
     let server = Server::start().await;
     let port = server.port;
     let rules = [
@@ -313,7 +313,7 @@ async fn a_redirect_is_shown_and_not_followed() {
 }
 
 #[tokio::test]
-async fn headers_by_which_to_smuggle_are_refused() {
+async fn smuggling_headers_are_refused() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     for name in [
@@ -351,7 +351,7 @@ async fn headers_by_which_to_smuggle_are_refused() {
 }
 
 #[tokio::test]
-async fn requests_that_are_kept_and_not_sent_take_no_room() {
+async fn unsent_requests_have_bounded_memory() {
     let web = Web::granted(&[]).await;
     let made = |count: u32, size: usize| {
         let inputs = json!({"count": count, "size": size});
@@ -367,7 +367,7 @@ async fn requests_that_are_kept_and_not_sent_take_no_room() {
 }
 
 #[tokio::test]
-async fn the_idempotency_key_is_ours_if_it_is_granted() {
+async fn a_granted_idempotency_key_is_the_hosts() {
     let server = Server::start().await;
     let mut web = Web::to(&server).await;
     let own = json!({"headers": [["idempotency-key", "mine"]]});
@@ -417,7 +417,7 @@ async fn bodies_are_limited_both_ways() {
 }
 
 #[tokio::test]
-async fn a_request_has_its_time_and_no_more() {
+async fn a_request_ends_at_its_timeout() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     for (node, path) in [("fetch", "/silent"), ("fetch", "/drip"), ("hold", "/drip")] {
@@ -432,7 +432,7 @@ async fn a_request_has_its_time_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_guest_may_be_less_patient_which_is_no_failure() {
+async fn a_guests_own_timeout_is_not_fatal() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     let patience = |key: &str, path: &str| but(at(&server, path), json!({key: 100}));
@@ -449,7 +449,7 @@ async fn a_guest_may_be_less_patient_which_is_no_failure() {
 }
 
 #[tokio::test]
-async fn answers_that_are_none_are_errors_of_the_guest_and_not_of_the_host() {
+async fn invalid_responses_are_errors_for_the_guest() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     for (path, expected) in [
@@ -479,7 +479,7 @@ async fn the_deadline_ends_a_request() {
 }
 
 #[tokio::test]
-async fn a_guest_that_is_dropped_leaves_no_connection() {
+async fn a_dropped_guest_leaves_no_connection() {
     let server = Server::start().await;
     let web = Web::to(&server).await;
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
@@ -503,7 +503,7 @@ async fn a_guest_that_is_dropped_leaves_no_connection() {
 }
 
 #[tokio::test]
-async fn connections_are_few_and_others_wait_without_blame() {
+async fn waiting_for_a_connection_costs_no_time() {
     let server = Server::start().await;
     let http = HttpConfig {
         allow_nets: vec!["127.0.0.0/8".parse().unwrap()],
@@ -523,7 +523,7 @@ async fn connections_are_few_and_others_wait_without_blame() {
 }
 
 #[tokio::test]
-async fn https_asks_for_a_certificate_that_someone_vouches_for() {
+async fn https_requires_a_trusted_certificate() {
     let server = Server::with_tls().await;
     let rules = [
         format!("https://localhost:{}/", server.port),

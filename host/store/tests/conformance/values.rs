@@ -34,7 +34,7 @@ async fn the_store_commits_with_the_outcome_and_conflicts_are_found(kind: Kind) 
     let mut add = Journal::default();
     add.increment("n", 2).unwrap();
     let mut rewrite = Journal::default();
-    rewrite.fix("n", None);
+    rewrite.record_read("n", None);
     rewrite.set("n", "100".into()).unwrap();
     let members = vec![
         bed.ends(&run.info, &states[0], outputs(1), add).await,
@@ -54,7 +54,7 @@ async fn the_store_commits_with_the_outcome_and_conflicts_are_found(kind: Kind) 
     let next = bed.claim(1).await.remove(0);
     assert_eq!(next.id, states[1].id);
     let mut fresh = Journal::default();
-    fresh.fix("n", bed.store.entry(run.info.key, "n").await.unwrap());
+    fresh.record_read("n", bed.store.entry(run.info.key, "n").await.unwrap());
     fresh.set("n", "100".into()).unwrap();
     let member = bed.ends(&run.info, &next, outputs(1), fresh).await;
     bed.one(member).await;
@@ -76,7 +76,7 @@ async fn a_third_conflict_is_a_failure(kind: Kind) {
         let state = held.remove(0);
         assert_eq!(state.tries.conflicts, conflicts);
         let mut journal = sets("k", "other");
-        journal.fix("k", None);
+        journal.record_read("k", None);
         let member = bed.ends(&run, &state, outputs(1), journal).await;
         assert_eq!(bed.one(member).await, Answer::Done);
         held = bed.claim(1).await;

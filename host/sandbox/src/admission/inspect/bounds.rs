@@ -7,11 +7,11 @@
 //! component within the bounds that still takes too long is ended by the limits of the
 //! process.
 
-use crate::admission::error::Refused;
+use crate::admission::error::AdmissionError;
 use crate::engine::{MAX_MEMORIES, MAX_TABLES};
 
 macro_rules! parts {
-    ($($variant:ident $name:literal $most:expr, $what:literal;)*) => {
+    ($($variant:ident $name:literal $bound:expr, $noun:literal;)*) => {
         /// A kind of part of a component.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(super) enum Part { $($variant,)* }
@@ -25,13 +25,13 @@ macro_rules! parts {
             }
 
             /// Returns the noun that follows a number of the part in a message.
-            fn what(self) -> &'static str {
-                match self { $(Part::$variant => $what,)* }
+            fn noun(self) -> &'static str {
+                match self { $(Part::$variant => $noun,)* }
             }
 
             /// Returns the bound of the part.
-            pub(super) fn most(self) -> u64 {
-                match self { $(Part::$variant => $most,)* }
+            pub(super) fn bound(self) -> u64 {
+                match self { $(Part::$variant => $bound,)* }
             }
         }
     };
@@ -73,39 +73,40 @@ parts! {
 
 impl Part {
     /// Refuses a number that exceeds the bound.
-    pub(super) fn check(self, has: u64) -> Result<(), Refused> {
-        match has > self.most() {
-            true => Err(too_many(self.name(), self.what(), has, self.most())),
-            false => Ok(()),
+    pub(super) fn check(self, has: u64) -> Result<(), AdmissionError> {
+        if has > self.bound() {
+            Err(too_many(self.name(), self.noun(), has, self.bound()))
+        } else {
+            Ok(())
         }
     }
 }
 
 /// Returns the refusal of a part that exceeds its bound.
-pub(crate) fn too_many(bound: &str, what: &str, has: u64, limit: u64) -> Refused {
-    Refused::TooMany { bound: bound.to_owned(), what: what.to_owned(), has, limit }
+pub(crate) fn too_many(bound: &str, what: &str, has: u64, limit: u64) -> AdmissionError {
+    AdmissionError::TooMany { bound: bound.to_owned(), what: what.to_owned(), has, limit }
 }
 
 /// The counts of all parts so far.
 #[derive(Debug)]
-pub(super) struct Tally([u64; Part::COUNT]);
+pub(super) struct PartCounts([u64; Part::COUNT]);
 
-impl Default for Tally {
+impl Default for PartCounts {
     fn default() -> Self {
-        Tally([0; Part::COUNT])
+        PartCounts([0; Part::COUNT])
     }
 }
 
-impl Tally {
+impl PartCounts {
     /// Adds to the count of a part, and refuses a count that exceeds its bound.
-    pub(super) fn add(&mut self, part: Part, more: u64) -> Result<(), Refused> {
+    pub(super) fn add(&mut self, part: Part, more: u64) -> Result<(), AdmissionError> {
         let Some(count) = self.0.get_mut(part as usize) else { return Ok(()) };
         *count = count.saturating_add(more);
         part.check(*count)
     }
 
     /// Returns the count of a part.
-    pub(super) fn of(&self, part: Part) -> u64 {
+    pub(super) fn get(&self, part: Part) -> u64 {
         self.0.get(part as usize).copied().unwrap_or_default()
     }
 }

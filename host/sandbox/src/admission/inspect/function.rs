@@ -4,7 +4,7 @@
 use wasmparser::{FunctionBody, Operator};
 
 use super::bounds::Part;
-use crate::admission::error::{Refused, invalid};
+use crate::admission::error::{AdmissionError, invalid};
 
 /// The instructions that the compiler makes branches of, besides blocks: if a call into
 /// the engine may fail, a branch follows it.
@@ -26,7 +26,7 @@ macro_rules! branching {
 }
 
 /// Refuses a function with a count above its bound.
-pub(super) fn check(body: &FunctionBody<'_>) -> Result<(), Refused> {
+pub(super) fn check_function(body: &FunctionBody<'_>) -> Result<(), AdmissionError> {
     Part::FunctionBytes.check(body.range().len() as u64)?;
     let mut locals = 0_u64;
     for group in body.get_locals_reader().map_err(|error| invalid(&error))? {
@@ -77,7 +77,7 @@ impl Counts {
         self.deepest = self.deepest.max(self.depth);
     }
 
-    fn check(&self, locals: u64) -> Result<(), Refused> {
+    fn check(&self, locals: u64) -> Result<(), AdmissionError> {
         Part::Operators.check(self.operators)?;
         Part::Loops.check(self.loops)?;
         Part::Nesting.check(self.deepest)?;

@@ -12,44 +12,44 @@ mod summary;
 use wasmparser::{Encoding, Parser, Payload, Validator};
 
 pub(crate) use bounds::too_many;
-pub use summary::{CustomSection, Facts};
+pub use summary::{ComponentSummary, CustomSection};
 
-use crate::admission::error::{Refused, invalid};
+use crate::admission::error::{AdmissionError, invalid};
 use crate::engine;
-use bounds::{Part, Tally};
+use bounds::{Part, PartCounts};
 
 /// Counts a component's parts and checks that it is valid.
 ///
 /// # Errors
 /// The first part that exceeds a bound, else what is invalid or switched off here.
-pub(crate) fn inspect(bytes: &[u8]) -> Result<Facts, Refused> {
-    let facts = Count::default().all(bytes)?;
-    let mut validator = Validator::new_with_features(engine::ON);
+pub(crate) fn inspect(bytes: &[u8]) -> Result<ComponentSummary, AdmissionError> {
+    let summary = PartCounter::default().count_all(bytes)?;
+    let mut validator = Validator::new_with_features(engine::ENABLED_FEATURES);
     match validator.validate_all(bytes) {
-        Ok(_) => Ok(facts),
+        Ok(_) => Ok(summary),
         Err(error) => Err(proposals::refusal(bytes, &error)),
     }
 }
 
 #[derive(Default)]
-struct Count {
-    tally: Tally,
-    facts: Facts,
+struct PartCounter {
+    counts: PartCounts,
+    summary: ComponentSummary,
     depth: u64,
 }
 
-impl Count {
-    fn all(mut self, bytes: &[u8]) -> Result<Facts, Refused> {
+impl PartCounter {
+    fn count_all(mut self, bytes: &[u8]) -> Result<ComponentSummary, AdmissionError> {
         for payload in Parser::new(0).parse_all(bytes) {
             self.payload(payload.map_err(|error| invalid(&error))?)?;
         }
-        self.facts.functions = self.tally.of(Part::Functions);
-        self.facts.core_modules = self.tally.of(Part::CoreModules);
-        Ok(self.facts)
+        self.summary.functions = self.counts.get(Part::Functions);
+        self.summary.core_modules = self.counts.get(Part::CoreModules);
+        Ok(self.summary)
     }
 
-    fn payload(&mut self, payload: Payload<'_>) -> Result<(), Refused> {
-        let mut add = |part, count: u32| self.tally.add(part, u64::from(count));
+    fn payload(&mut self, payload: Payload<'_>) -> Result<(), AdmissionError> {
+        let mut add = |part, count: u32| self.counts.add(part, u64::from(count));
         match payload {
             Payload::Version { encoding, .. } => self.begin(encoding),
             Payload::End(_) => {
@@ -74,14 +74,14 @@ impl Count {
     }
 
     /// Counts the parts of a payload whose contents count, too.
-    fn contents(&mut self, payload: Payload<'_>) -> Result<(), Refused> {
+    fn contents(&mut self, payload: Payload<'_>) -> Result<(), AdmissionError> {
         match payload {
             Payload::MemorySection(of) => {
-                self.tally.add(Part::Memories, u64::from(of.count()))?;
+                self.counts.add(Part::Memories, u64::from(of.count()))?;
                 for memory in of {
                     let pages = memory.map_err(|error| invalid(&error))?.initial;
                     let bytes = pages.saturating_mul(PAGE_BYTES);
-                    self.facts.memory_bytes = self.facts.memory_bytes.saturating_add(bytes);
+                    self.summary.memory_bytes = self.summary.memory_bytes.saturating_add(bytes);
                 }
                 Ok(())
             }
@@ -94,40 +94,40 @@ impl Count {
                     };
                     // The segment itself is counted too, so that empty segments are not
                     // free.
-                    self.tally.add(Part::Elements, u64::from(count).saturating_add(1))?;
+                    self.counts.add(Part::Elements, u64::from(count).saturating_add(1))?;
                 }
                 Ok(())
             }
             Payload::DataSection(of) => {
-                self.tally.add(Part::DataSegments, u64::from(of.count()))?;
+                self.counts.add(Part::DataSegments, u64::from(of.count()))?;
                 for segment in of {
                     let data = segment.map_err(|error| invalid(&error))?.data;
-                    self.tally.add(Part::DataBytes, data.len() as u64)?;
+                    self.counts.add(Part::DataBytes, data.len() as u64)?;
                 }
                 Ok(())
             }
-            Payload::CodeSectionEntry(body) => function::check(&body),
+            Payload::CodeSectionEntry(body) => function::check_function(&body),
             Payload::ComponentExportSection(of) => {
-                self.tally.add(Part::Exports, u64::from(of.count()))?;
+                self.counts.add(Part::Exports, u64::from(of.count()))?;
                 let names = of.into_iter().filter(|_| self.depth == 1).flatten();
-                names.for_each(|export| self.facts.export(export.name.name));
+                names.for_each(|export| self.summary.add_export(export.name.name));
                 Ok(())
             }
             Payload::CustomSection(of) => {
-                self.tally.add(Part::CustomSections, 1)?;
-                self.facts.custom(of.name(), of.range().len() as u64);
+                self.counts.add(Part::CustomSections, 1)?;
+                self.summary.add_custom_section(of.name(), of.range().len() as u64);
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    fn begin(&mut self, encoding: Encoding) -> Result<(), Refused> {
+    fn begin(&mut self, encoding: Encoding) -> Result<(), AdmissionError> {
         self.depth += 1;
         Part::Depth.check(self.depth)?;
         match encoding {
-            Encoding::Module => self.tally.add(Part::CoreModules, 1),
-            Encoding::Component => self.tally.add(Part::Components, 1),
+            Encoding::Module => self.counts.add(Part::CoreModules, 1),
+            Encoding::Component => self.counts.add(Part::Components, 1),
         }
     }
 }

@@ -3,11 +3,11 @@
 
 use wasmparser::{Error, Validator, WasmFeatures};
 
-use crate::admission::error::{Refused, invalid};
+use crate::admission::error::{AdmissionError, invalid};
 use crate::engine;
 
 /// Returns the refusal of a component that the validator rejects.
-pub(super) fn refusal(bytes: &[u8], error: &Error) -> Refused {
+pub(super) fn refusal(bytes: &[u8], error: &Error) -> AdmissionError {
     match error.missing_wasm_feature().or_else(|| missing(bytes)) {
         Some(proposal) => named(proposal, error),
         None => invalid(error),
@@ -19,13 +19,13 @@ pub(super) fn refusal(bytes: &[u8], error: &Error) -> Refused {
 fn missing(bytes: &[u8]) -> Option<WasmFeatures> {
     let valid = |features| Validator::new_with_features(features).validate_all(bytes).is_ok();
     let all = WasmFeatures::all();
-    let off = all.difference(engine::ON);
+    let off = all.difference(engine::ENABLED_FEATURES);
     valid(all).then(|| off.iter().find(|proposal| !valid(all.difference(*proposal))))?
 }
 
-fn named(proposal: WasmFeatures, error: &Error) -> Refused {
+fn named(proposal: WasmFeatures, error: &Error) -> AdmissionError {
     let name = proposal.iter_names().next().map_or("unknown", |(name, _)| name);
-    Refused::Proposal {
+    AdmissionError::Proposal {
         proposal: name.to_ascii_lowercase().replace('_', "-"),
         why: crate::admission::error::words(error),
     }

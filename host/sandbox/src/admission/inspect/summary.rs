@@ -1,4 +1,4 @@
-//! The facts of a component that its author is told.
+//! A summary of a component, for its author.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::sanitize::{clean_line, cut};
 
 /// The counted parts and the names of a component.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct ComponentSummary {
     /// The number of core modules.
     pub core_modules: u64,
     /// The number of functions.
@@ -19,7 +19,7 @@ pub struct Facts {
     pub custom: Vec<CustomSection>,
 }
 
-impl exosphere_domain::json::Typed for Facts {}
+impl exosphere_domain::json::Typed for ComponentSummary {}
 
 /// The custom sections of one name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,22 +31,22 @@ pub struct CustomSection {
 }
 
 /// The maximum of names that are kept of each kind, and of bytes of each.
-const NAMES: usize = 64;
-const NAME_BYTES: usize = 128;
+const MAX_NAMES: usize = 64;
+const MAX_NAME_BYTES: usize = 128;
 
-impl Facts {
-    pub(super) fn export(&mut self, name: &str) {
-        if self.exports.len() < NAMES {
-            self.exports.push(clean_line(cut(name, NAME_BYTES)));
+impl ComponentSummary {
+    pub(super) fn add_export(&mut self, name: &str) {
+        if self.exports.len() < MAX_NAMES {
+            self.exports.push(clean_line(cut(name, MAX_NAME_BYTES)));
         }
     }
 
-    pub(super) fn custom(&mut self, name: &str, bytes: u64) {
-        let name = clean_line(cut(name, NAME_BYTES));
+    pub(super) fn add_custom_section(&mut self, name: &str, bytes: u64) {
+        let name = clean_line(cut(name, MAX_NAME_BYTES));
         let known = self.custom.len();
         match self.custom.iter_mut().find(|section| section.name == name) {
             Some(section) => section.bytes = section.bytes.saturating_add(bytes),
-            None if known < NAMES => self.custom.push(CustomSection { name, bytes }),
+            None if known < MAX_NAMES => self.custom.push(CustomSection { name, bytes }),
             None => {}
         }
     }

@@ -40,7 +40,7 @@ const SPECIAL_V4: [Ipv4Net; 17] = [
 
 /// The allocated part of IPv6. Loopback, link-local and unique local addresses,
 /// multicast, and IPv4 in its deprecated form lie outside.
-const GIVEN_OUT_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
+const ALLOCATED_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
 
 /// IPv6 networks in that part that are not the public internet. Teredo and 6to4 carry
 /// an IPv4 address that a relay would follow; refusing them closes a bypass of the IPv4
@@ -54,22 +54,22 @@ const SPECIAL_V6: [Ipv6Net; 4] = [
 
 /// The prefix of translated IPv4 addresses (NAT64). In networks without IPv4, every
 /// name that has no IPv6 address resolves to it.
-const TRANSLATED: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
+const NAT64_PREFIX: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
 
 /// Returns whether a guest may connect to an address.
 pub(super) fn is_allowed(ip: IpAddr, allow: &[IpNet]) -> bool {
-    let meant = meant(ip);
-    is_public(meant) || allow.iter().any(|net| net.contains(&meant) || net.contains(&ip))
+    let effective = effective_address(ip);
+    is_public(effective) || allow.iter().any(|net| net.contains(&effective) || net.contains(&ip))
 }
 
 /// Returns the address that is really reached: the embedded IPv4 address, if the system
 /// or a translator would extract it.
-fn meant(ip: IpAddr) -> IpAddr {
+fn effective_address(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
     if let Some(mapped) = v6.to_ipv4_mapped() {
         return mapped.into();
     }
-    if TRANSLATED.contains(&v6) {
+    if NAT64_PREFIX.contains(&v6) {
         let [.., a, b, c, d] = v6.octets();
         return Ipv4Addr::new(a, b, c, d).into();
     }
@@ -80,7 +80,7 @@ fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => !SPECIAL_V4.iter().any(|net| net.contains(&ip)),
         IpAddr::V6(ip) => {
-            GIVEN_OUT_V6.contains(&ip) && !SPECIAL_V6.iter().any(|net| net.contains(&ip))
+            ALLOCATED_V6.contains(&ip) && !SPECIAL_V6.iter().any(|net| net.contains(&ip))
         }
     }
 }
@@ -211,7 +211,7 @@ mod tests {
         // The standard library has its own predicates for some special addresses. An
         // address that it calls special is never allowed.
         #[test]
-        fn what_the_standard_library_calls_special_is_refused(bits: u32) {
+        fn special_addresses_of_std_are_refused(bits: u32) {
             let ip = Ipv4Addr::from(bits);
             let is_special = ip.is_private() || ip.is_loopback() || ip.is_link_local()
                 || ip.is_broadcast() || ip.is_documentation() || ip.is_multicast()
@@ -220,7 +220,7 @@ mod tests {
         }
 
         #[test]
-        fn an_address_in_another_is_judged_as_itself(bits: u32) {
+        fn an_embedded_address_counts_as_itself(bits: u32) {
             let ip = Ipv4Addr::from(bits);
             let [a, b, c, d] = ip.octets();
             let alone = is_allowed(ip.into(), &[]);
@@ -238,7 +238,7 @@ mod tests {
         }
 
         #[test]
-        fn of_ipv6_only_what_is_given_out_is_allowed(bits: u128) {
+        fn only_allocated_ipv6_is_allowed(bits: u128) {
             let ip = Ipv6Addr::from(bits);
             let is_special = ip.is_unique_local() || ip.is_unicast_link_local()
                 || ip.is_multicast() || ip.is_loopback() || ip.is_unspecified();

@@ -12,8 +12,8 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::call::of_hyper;
-use crate::limits::signal::Breach;
+use super::errors::from_hyper;
+use crate::limits::signal::LimitSignal;
 
 /// Bytes of all bodies of one guest.
 #[derive(Debug, Default)]
@@ -34,45 +34,50 @@ impl Traffic {
 
 /// The direction of a body.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Way {
+pub(super) enum Direction {
     /// From the guest to the server.
-    Out,
+    Request,
     /// From the server to the guest.
-    In,
+    Response,
 }
 
 /// The byte counter of one body.
-pub(super) struct Gauge {
-    way: Way,
+pub(super) struct ByteCounter {
+    direction: Direction,
     bytes: u64,
-    most: u64,
+    max_bytes: u64,
     traffic: Arc<Traffic>,
-    breach: Arc<Breach>,
+    limit_signal: Arc<LimitSignal>,
 }
 
-impl Gauge {
-    pub(super) fn new(way: Way, most: u64, traffic: &Arc<Traffic>, breach: &Arc<Breach>) -> Gauge {
-        let (traffic, breach) = (Arc::clone(traffic), Arc::clone(breach));
-        Gauge { way, bytes: 0, most, traffic, breach }
+impl ByteCounter {
+    pub(super) fn new(
+        direction: Direction,
+        max_bytes: u64,
+        traffic: &Arc<Traffic>,
+        limit_signal: &Arc<LimitSignal>,
+    ) -> ByteCounter {
+        let (traffic, limit_signal) = (Arc::clone(traffic), Arc::clone(limit_signal));
+        ByteCounter { direction, bytes: 0, max_bytes, traffic, limit_signal }
     }
 
     /// Counts the bytes of a frame, and ends the attempt if they exceed the limit.
     fn pass(&mut self, frame: &Frame<Bytes>) -> Result<(), Error> {
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
         self.bytes = self.bytes.saturating_add(bytes);
-        let (total, limit, error) = match self.way {
-            Way::Out => {
+        let (total, limit, error) = match self.direction {
+            Direction::Request => {
                 (&self.traffic.sent, Limit::HttpRequestBytes, Error::HttpRequestBodySize(None))
             }
-            Way::In => (
+            Direction::Response => (
                 &self.traffic.received,
                 Limit::HttpResponseBytes,
                 Error::HttpResponseBodySize(None),
             ),
         };
         total.fetch_add(bytes, Relaxed);
-        if self.bytes > self.most {
-            self.breach.report(limit);
+        if self.bytes > self.max_bytes {
+            self.limit_signal.report(limit);
             return Err(error);
         }
         Ok(())
@@ -80,12 +85,12 @@ impl Gauge {
 }
 
 /// The body of a request.
-pub(super) struct Outgoing {
+pub(super) struct RequestBody {
     pub(super) body: WasiBody,
-    pub(super) gauge: Gauge,
+    pub(super) counter: ByteCounter,
 }
 
-impl Body for Outgoing {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -96,7 +101,7 @@ impl Body for Outgoing {
         let this = &mut *self;
         Pin::new(&mut this.body)
             .poll_frame(cx)
-            .map_ok(|frame| this.gauge.pass(&frame).map(|()| frame))
+            .map_ok(|frame| this.counter.pass(&frame).map(|()| frame))
             .map(|frame| frame.map(Result::flatten))
     }
 
@@ -110,39 +115,39 @@ impl Body for Outgoing {
 }
 
 /// A guest's timeout for the next piece of a body, if it set one.
-pub(super) struct Patience {
+pub(super) struct ReadTimeout {
     time: Duration,
     // On the heap, since a body must be movable.
     over: Pin<Box<Sleep>>,
 }
 
-impl Patience {
-    pub(super) fn new(time: Duration) -> Patience {
-        Patience { time, over: Box::pin(sleep(time)) }
+impl ReadTimeout {
+    pub(super) fn new(time: Duration) -> ReadTimeout {
+        ReadTimeout { time, over: Box::pin(sleep(time)) }
     }
 }
 
 /// The body of a response.
-pub(super) struct Received {
+pub(super) struct ResponseBody {
     body: Incoming,
-    gauge: Gauge,
-    patience: Option<Patience>,
+    counter: ByteCounter,
+    timeout: Option<ReadTimeout>,
     is_over: Arc<AtomicBool>,
 }
 
-impl Received {
+impl ResponseBody {
     /// Wraps a response body. `is_over` is set when the body ends or is dropped.
     pub(super) fn new(
         body: Incoming,
-        gauge: Gauge,
-        patience: Option<Patience>,
+        counter: ByteCounter,
+        timeout: Option<ReadTimeout>,
         is_over: Arc<AtomicBool>,
-    ) -> Received {
-        Received { body, gauge, patience, is_over }
+    ) -> ResponseBody {
+        ResponseBody { body, counter, timeout, is_over }
     }
 }
 
-impl Body for Received {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -153,15 +158,15 @@ impl Body for Received {
         let this = &mut *self;
         let polled = match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(frame) => {
-                if let Some(patience) = &mut this.patience {
-                    patience.over.as_mut().reset(Instant::now() + patience.time);
+                if let Some(timeout) = &mut this.timeout {
+                    timeout.over.as_mut().reset(Instant::now() + timeout.time);
                 }
-                let counted = |frame| this.gauge.pass(&frame).map(|()| frame);
-                Poll::Ready(frame.map(|frame| frame.map_err(of_hyper).and_then(counted)))
+                let counted = |frame| this.counter.pass(&frame).map(|()| frame);
+                Poll::Ready(frame.map(|frame| frame.map_err(from_hyper).and_then(counted)))
             }
-            Poll::Pending => match &mut this.patience {
-                Some(patience) => {
-                    let over = patience.over.as_mut().poll(cx);
+            Poll::Pending => match &mut this.timeout {
+                Some(timeout) => {
+                    let over = timeout.over.as_mut().poll(cx);
                     over.map(|()| Some(Err(Error::ConnectionReadTimeout)))
                 }
                 None => Poll::Pending,
@@ -182,7 +187,7 @@ impl Body for Received {
     }
 }
 
-impl Drop for Received {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.is_over.store(true, Relaxed);
     }

@@ -1,6 +1,5 @@
 //! One HTTP request, from its connection to the end of the response.
 
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,16 +16,22 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use super::body::{Gauge, Outgoing, Patience, Received, Traffic, Way};
+use super::body::{ByteCounter, Direction, ReadTimeout, RequestBody, ResponseBody, Traffic};
+use super::errors::{explain, from_hyper};
 use super::headers::MAX_HEADERS;
-use super::network::{Network, Wire};
+use super::network::{ByteStream, Network};
 use super::target::Target;
-use super::{Answer, Driver};
 use crate::guest::log::{LogLevel, SharedLogs};
-use crate::limits::signal::Breach;
+use crate::limits::signal::LimitSignal;
 
 /// Bytes of the read buffer of a response; its headers must fit in.
 const READ_BYTES: usize = 64 * 1024;
+
+/// The future that drives a connection while the guest reads the response.
+pub(super) type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+/// The response to a request, its body still on the way, or its error.
+pub(super) type Answer = Result<(Response<WasiBody>, Driver), Error>;
 
 /// A granted request.
 pub(super) struct Call {
@@ -37,11 +42,11 @@ pub(super) struct Call {
     pub(super) timeouts: RequestOptions,
     pub(super) limits: Limits,
     pub(super) logs: SharedLogs,
-    pub(super) breach: Arc<Breach>,
+    pub(super) limit_signal: Arc<LimitSignal>,
     pub(super) traffic: Arc<Traffic>,
 }
 
-type Connection = http1::Connection<TokioIo<Box<dyn Wire>>, Outgoing>;
+type Connection = http1::Connection<TokioIo<Box<dyn ByteStream>>, RequestBody>;
 
 impl Call {
     /// Makes the request. Dropping the future, or its response, closes the connection.
@@ -51,16 +56,16 @@ impl Call {
         // applies.
         let permit = self.network.connection().await;
         let until = Instant::now() + self.limits.time(Limit::HttpCallMs);
-        let (breach, logs, shown) =
-            (Arc::clone(&self.breach), self.logs.clone(), self.target.shown());
+        let (limit_signal, logs, shown) =
+            (Arc::clone(&self.limit_signal), self.logs.clone(), self.target.shown());
         match timeout_at(until, self.exchange(permit, until)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
-                logs.note(LogLevel::Warn, &format!("{shown} failed: {}", explained(&error)));
+                logs.add_host_line(LogLevel::Warn, &format!("{shown} failed: {}", explain(&error)));
                 Err(error)
             }
             Err(_) => {
-                breach.report(Limit::HttpCallMs);
+                limit_signal.report(Limit::HttpCallMs);
                 Err(Error::HttpResponseTimeout)
             }
         }
@@ -68,16 +73,20 @@ impl Call {
 
     async fn exchange(self, permit: Option<OwnedSemaphorePermit>, until: Instant) -> Answer {
         let connect = self.network.connect(&self.target);
-        let wire = within(self.timeouts.connect_timeout, connect).await;
-        let wire = wire.unwrap_or(Err(Error::ConnectionTimeout))?;
+        let stream = within(self.timeouts.connect_timeout, connect).await;
+        let stream = stream.unwrap_or(Err(Error::ConnectionTimeout))?;
         let mut settings = http1::Builder::new();
         settings.max_headers(MAX_HEADERS).max_buf_size(READ_BYTES);
-        let opened = settings.handshake(TokioIo::new(wire)).await;
-        let (mut sender, connection) = opened.map_err(of_hyper)?;
-        let gauge =
-            |way, limit| Gauge::new(way, self.limits.get(limit), &self.traffic, &self.breach);
-        let body = Outgoing { body: self.body, gauge: gauge(Way::Out, Limit::HttpRequestBytes) };
-        let gauge = gauge(Way::In, Limit::HttpResponseBytes);
+        let opened = settings.handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = opened.map_err(from_hyper)?;
+        let counter = |way, limit| {
+            ByteCounter::new(way, self.limits.get(limit), &self.traffic, &self.limit_signal)
+        };
+        let body = RequestBody {
+            body: self.body,
+            counter: counter(Direction::Request, Limit::HttpRequestBytes),
+        };
+        let counter = counter(Direction::Response, Limit::HttpResponseBytes);
         let request = request(self.target, self.headers, body)?;
         let sending = pin!(sender.send_request(request));
         let answered = answer(sending, connection);
@@ -87,8 +96,10 @@ impl Call {
             return Err(Error::HttpUpgradeFailed);
         }
         let is_over = Arc::new(AtomicBool::new(false));
-        let patience = self.timeouts.between_bytes_timeout.map(Patience::new);
-        let body = |body| Received::new(body, gauge, patience, Arc::clone(&is_over)).boxed_unsync();
+        let read_timeout = self.timeouts.between_bytes_timeout.map(ReadTimeout::new);
+        let body = |body| {
+            ResponseBody::new(body, counter, read_timeout, Arc::clone(&is_over)).boxed_unsync()
+        };
         let response = response.map(body);
         let driver: Driver = Box::new(async move {
             let _permit = permit;
@@ -96,7 +107,7 @@ impl Call {
                 && timeout_at(until, connection).await.is_err()
                 && !is_over.load(Relaxed)
             {
-                self.breach.report(Limit::HttpCallMs);
+                self.limit_signal.report(Limit::HttpCallMs);
             }
             // The reader of the body gets the error that broke it off.
             Ok(())
@@ -106,7 +117,11 @@ impl Call {
 }
 
 /// Builds the request as it is written: path only, since only proxies get the full URI.
-fn request(target: Target, headers: HeaderMap, body: Outgoing) -> Result<Request<Outgoing>, Error> {
+fn request(
+    target: Target,
+    headers: HeaderMap,
+    body: RequestBody,
+) -> Result<Request<RequestBody>, Error> {
     let mut request = Request::new(body);
     *request.method_mut() = target.method;
     *request.uri_mut() = Uri::from(target.path);
@@ -121,10 +136,12 @@ async fn answer(
     connection: Connection,
 ) -> Result<(Response<Incoming>, Option<Connection>), Error> {
     match select(sending, connection).await {
-        Either::Left((response, connection)) => Ok((response.map_err(of_hyper)?, Some(connection))),
+        Either::Left((response, connection)) => {
+            Ok((response.map_err(from_hyper)?, Some(connection)))
+        }
         Either::Right((ended, sending)) => {
-            ended.map_err(of_hyper)?;
-            Ok((sending.await.map_err(of_hyper)?, None))
+            ended.map_err(from_hyper)?;
+            Ok((sending.await.map_err(from_hyper)?, None))
         }
     }
 }
@@ -134,39 +151,5 @@ async fn within<T>(time: Option<Duration>, work: impl Future<Output = T>) -> Opt
     match time {
         Some(time) => timeout(time, work).await.ok(),
         None => Some(work.await),
-    }
-}
-
-/// Explains an error to the guest's author, with a remedy.
-fn explained(error: &Error) -> String {
-    match error {
-        Error::DestinationIpProhibited => "its host leads to an address that is not on the public internet; the operator of this host can allow its network: `exosphere serve --http-allow-net NETWORK`".to_owned(),
-        Error::ConfigurationError => "https cannot be used on this host; its log says why".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-/// Maps an error of the HTTP exchange to an error code of WASI.
-pub(super) fn of_hyper(error: hyper::Error) -> Error {
-    let source = std::error::Error::source(&error);
-    // The body of the request ended the exchange.
-    if let Some(own) = source.and_then(|source| source.downcast_ref::<Error>()) {
-        return match own {
-            Error::HttpRequestBodySize(size) => Error::HttpRequestBodySize(*size),
-            _ => Error::HttpProtocolError,
-        };
-    }
-    let io = source.and_then(|source| source.downcast_ref::<io::Error>());
-    let is_cut_short = io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof);
-    if is_cut_short || error.is_incomplete_message() {
-        Error::HttpResponseIncomplete
-    } else if error.is_parse_too_large() {
-        Error::HttpResponseHeaderSectionSize(None)
-    } else if error.is_parse() {
-        Error::HttpProtocolError
-    } else if error.is_timeout() {
-        Error::HttpResponseTimeout
-    } else {
-        Error::ConnectionTerminated
     }
 }

@@ -16,14 +16,16 @@ pub(super) const MAX_HEADERS: usize = 100;
 
 /// Bytes of all headers that a guest puts together, with their overhead in memory. A
 /// guest may hold as many header lists as it has handles.
-pub(super) const FIELD_BYTES: usize = 16 * 1024;
+pub(super) const MAX_FIELDS_BYTES: usize = 16 * 1024;
 
-/// The message to a guest whose headers are larger than [`FIELD_BYTES`].
-pub(crate) const TOO_LARGE: &str = "the node's headers of one request are larger than 16 KiB together, which is the same for every node and cannot be changed; send less in headers, or send it in the body";
+/// The message to a guest whose headers are larger than [`MAX_FIELDS_BYTES`].
+pub(crate) const HEADERS_TOO_LARGE: &str = "the node's headers of one request are larger than \
+    16 KiB together, which is the same for every node and cannot be changed; send less in \
+    headers, or send it in the body";
 
 /// Hop-by-hop headers, and headers that the host sets. `Content-Length` is the guest's
 /// own: the engine compares it with the body that the guest writes.
-const OURS: [HeaderName; 9] = [
+const HOST_HEADERS: [HeaderName; 9] = [
     CONNECTION,
     EXPECT,
     HOST,
@@ -86,10 +88,10 @@ const OVERRIDES: &[&str] = &[
 ];
 
 /// Prefixes of further such headers.
-const OVERRIDING: &[&str] = &["proxy-", "x-forwarded", "x-envoy-", "x-middleware-"];
+const OVERRIDE_PREFIXES: &[&str] = &["proxy-", "x-forwarded", "x-envoy-", "x-middleware-"];
 
 /// Parts of the names of further such headers.
-const REWRITING: &[&str] = &[
+const OVERRIDE_PARTS: &[&str] = &[
     "override",
     "rewrite",
     "original-ur",
@@ -110,10 +112,10 @@ pub(super) fn is_forbidden(name: &HeaderName, has_key: bool) -> bool {
     let is_length = plain == CONTENT_LENGTH.as_str() && *name != CONTENT_LENGTH;
     is_key
         || is_length
-        || OURS.iter().any(|ours| plain == ours.as_str())
+        || HOST_HEADERS.iter().any(|ours| plain == ours.as_str())
         || OVERRIDES.contains(&plain.as_str())
-        || OVERRIDING.iter().any(|beginning| plain.starts_with(beginning))
-        || REWRITING.iter().any(|part| plain.contains(part))
+        || OVERRIDE_PREFIXES.iter().any(|beginning| plain.starts_with(beginning))
+        || OVERRIDE_PARTS.iter().any(|part| plain.contains(part))
 }
 
 fn hyphen(letter: char) -> char {
@@ -158,12 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn who_has_too_large_headers_is_told_how_large_they_may_be() {
-        assert!(TOO_LARGE.contains(&format!(" {} KiB ", FIELD_BYTES / 1024)), "{TOO_LARGE}");
+    fn oversized_headers_name_the_limit() {
+        assert!(
+            HEADERS_TOO_LARGE.contains(&format!(" {} KiB ", MAX_FIELDS_BYTES / 1024)),
+            "{HEADERS_TOO_LARGE}"
+        );
     }
 
     #[test]
-    fn ours_are_added_and_never_the_guests() {
+    fn host_headers_never_come_from_the_guest() {
         let host = HeaderValue::from_static("a.example");
         let key = HeaderValue::from_static("k/1");
         let sent = outgoing(headers(&["accept", "x-a"]), host.clone(), Some(key.clone())).unwrap();
@@ -233,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_not_too_many() {
+    fn too_many_headers_are_refused() {
         let many = |count: usize| {
             (0..count)
                 .map(|n| (format!("x-{n}").parse().unwrap(), HeaderValue::from_static("x")))

@@ -8,9 +8,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
     ErrorCode, HostOutgoingRequest as _, IoError, Method,
 };
 use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
-use wasmtime_wasi_http::{Error, WasiHttpView as _};
-
-use crate::guest::state::Host;
+use wasmtime_wasi_http::{Error, WasiHttpView};
 
 /// The interface under the engine's own version. Guests of any 0.2 version find it. The
 /// tests notice if the engine moves to another version.
@@ -26,7 +24,7 @@ type This = Resource<HostOutgoingRequest>;
 type Text = Option<String>;
 
 /// Links every import that a guest needs to make requests.
-pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+pub(crate) fn link<T: WasiHttpView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     linker.allow_shadowing(true);
     let mut types = linker.instance(TYPES)?;
@@ -38,11 +36,13 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 
 /// Bounds the texts of a request, which the engine stores unchecked: a guest could
 /// otherwise fill the host's memory with requests that it never sends.
-fn bound_setters(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
+fn bound_setters<T: WasiHttpView + 'static>(
+    types: &mut LinkerInstance<'_, T>,
+) -> wasmtime::Result<()> {
     let fits = |text: &Text, most: usize| text.as_ref().is_none_or(|text| text.len() <= most);
     types.func_wrap(
         "[method]outgoing-request.set-method",
-        |mut store: StoreContextMut<'_, Host>, (this, method): (This, Method)| {
+        |mut store: StoreContextMut<'_, T>, (this, method): (This, Method)| {
             let is_long = matches!(&method, Method::Other(name) if name.len() > METHOD_BYTES);
             let mut http = store.data_mut().http();
             Ok((if is_long { Err(()) } else { http.set_method(this, method)? },))
@@ -50,7 +50,7 @@ fn bound_setters(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
     )?;
     types.func_wrap(
         "[method]outgoing-request.set-authority",
-        move |mut store: StoreContextMut<'_, Host>, (this, text): (This, Text)| {
+        move |mut store: StoreContextMut<'_, T>, (this, text): (This, Text)| {
             let fits = fits(&text, AUTHORITY_BYTES);
             let mut http = store.data_mut().http();
             Ok((if fits { http.set_authority(this, text)? } else { Err(()) },))
@@ -58,7 +58,7 @@ fn bound_setters(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
     )?;
     types.func_wrap(
         "[method]outgoing-request.set-path-with-query",
-        move |mut store: StoreContextMut<'_, Host>, (this, text): (This, Text)| {
+        move |mut store: StoreContextMut<'_, T>, (this, text): (This, Text)| {
             let fits = fits(&text, MAX_PATH_BYTES);
             let mut http = store.data_mut().http();
             Ok((if fits { http.set_path_with_query(this, text)? } else { Err(()) },))
@@ -69,13 +69,12 @@ fn bound_setters(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<()> {
 /// Returns the error code of a body that broke off. The engine puts one error type into
 /// a stream and looks for another here, so its own function would tell the guest
 /// nothing.
-fn error_code(
-    mut store: StoreContextMut<'_, Host>,
+fn error_code<T: WasiHttpView + 'static>(
+    mut store: StoreContextMut<'_, T>,
     (error,): (Resource<IoError>,),
 ) -> wasmtime::Result<(Option<ErrorCode>,)> {
-    let host = store.data_mut();
-    host.host_calls = host.host_calls.saturating_add(1);
-    let code = host.table.get(&error)?.downcast_ref().map(|error| match error {
+    let view = store.data_mut().http();
+    let code = view.table.get(&error)?.downcast_ref().map(|error| match error {
         Error::ConnectionReadTimeout => ErrorCode::ConnectionReadTimeout,
         Error::ConnectionTerminated => ErrorCode::ConnectionTerminated,
         Error::HttpResponseBodySize(size) => ErrorCode::HttpResponseBodySize(*size),

@@ -3,13 +3,16 @@
 //!
 //! This module, `target` and `headers` decide which request is allowed, before any name
 //! look-up. `network` decides by `address` where it may connect. The exchange itself is
-//! a `call`, whose bodies `body` counts. The host follows no redirect: the guest sees
-//! it, and its next request is checked like any other. No connection is used twice, so
-//! no guest meets data that another guest left on one.
+//! a `call`, whose bodies `body` counts. `link` adds the functions to a linker.
+//!
+//! The host follows no redirect: the guest sees it, and its next request is checked like
+//! any other. No connection is used twice, so no guest meets data that another guest
+//! left on one.
 
 mod address;
 mod body;
 mod call;
+mod errors;
 mod headers;
 mod link;
 mod network;
@@ -19,34 +22,28 @@ use std::sync::Arc;
 
 use exosphere_domain::grant::{BadPath, Grants};
 use exosphere_domain::limits::{Limit, Limits};
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request};
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{
     Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView,
-    WasiHttpHooks, WasiHttpView,
+    WasiHttpHooks,
 };
 
 use crate::guest::context::Context;
 use crate::guest::log::{LogLevel, SharedLogs};
-use crate::guest::state::Host;
-use crate::limits::signal::Breach;
+use crate::limits::signal::LimitSignal;
 use body::Traffic;
-use call::Call;
+use call::{Answer, Call};
 use target::{BadTarget, Target};
 
-pub(crate) use headers::TOO_LARGE as TOO_LARGE_HEADERS;
+pub(crate) use headers::HEADERS_TOO_LARGE;
 pub(crate) use link::link;
 pub use network::HttpConfig;
 pub(crate) use network::Network;
 
-/// The future that drives a connection while the guest reads the response.
-type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
-
-/// The response to a request, its body still on the way, or its error.
-type Answer = Result<(Response<WasiBody>, Driver), Error>;
-
 /// Bytes that a guest may write to a request's body at a time. For each open body, two
 /// such chunks wait for the network.
-const CHUNK_BYTES: usize = 16 * 1024;
+const MAX_CHUNK_BYTES: usize = 16 * 1024;
 
 /// The HTTP state of one guest.
 pub(crate) struct Http {
@@ -59,12 +56,12 @@ struct Hooks {
     network: Arc<Network>,
     grants: Arc<Grants>,
     logs: SharedLogs,
-    breach: Arc<Breach>,
+    limit_signal: Arc<LimitSignal>,
     traffic: Arc<Traffic>,
     limits: Limits,
     idempotency_key: String,
     /// The namespace and the name of the plugin, for the grant command in the log.
-    place: (String, String),
+    grantee: (String, String),
     requests: u64,
     /// The reason for which the latest request was denied, if it was.
     denied: Option<String>,
@@ -76,20 +73,21 @@ impl Http {
         network: Arc<Network>,
         grants: Arc<Grants>,
         context: &Context,
-        (limits, logs, breach): (&Limits, &SharedLogs, &Arc<Breach>),
+        (limits, logs, limit_signal): (&Limits, &SharedLogs, &Arc<LimitSignal>),
     ) -> Http {
         let mut ctx = WasiHttpCtx::new();
-        ctx.set_field_size_limit(headers::FIELD_BYTES);
+        ctx.set_field_size_limit(headers::MAX_FIELDS_BYTES);
         let hooks = Hooks {
             network,
-            idempotency_key: match grants.idempotency_header {
-                true => context.idempotency_key.clone(),
-                false => String::new(),
+            idempotency_key: if grants.idempotency_header {
+                context.idempotency_key.clone()
+            } else {
+                String::new()
             },
-            place: (context.namespace.clone(), context.plugin.clone()),
+            grantee: (context.namespace.clone(), context.plugin.clone()),
             grants,
             logs: logs.clone(),
-            breach: Arc::clone(breach),
+            limit_signal: Arc::clone(limit_signal),
             traffic: Arc::default(),
             limits: limits.clone(),
             requests: 0,
@@ -98,9 +96,15 @@ impl Http {
         Http { ctx, hooks }
     }
 
+    /// Returns the state as the engine's functions work on it.
+    pub(super) fn view<'a>(&'a mut self, table: &'a mut ResourceTable) -> WasiHttpCtxView<'a> {
+        let Http { ctx, hooks } = self;
+        WasiHttpCtxView { ctx, hooks, table }
+    }
+
     /// Takes the reason for which the guest's latest request was denied, if it was. The
     /// next attempt would be denied it again.
-    pub(crate) fn denied(&mut self) -> Option<String> {
+    pub(crate) fn take_denied(&mut self) -> Option<String> {
         self.hooks.denied.take()
     }
 
@@ -112,15 +116,6 @@ impl Http {
     /// Returns the bytes of all response bodies that the guest received.
     pub(crate) fn received(&self) -> u64 {
         self.hooks.traffic.received()
-    }
-}
-
-impl WasiHttpView for Host {
-    // Called once for each call of a WASI HTTP function, as for WASI.
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        self.host_calls = self.host_calls.saturating_add(1);
-        let Http { ctx, hooks } = &mut self.http;
-        WasiHttpCtxView { ctx, hooks, table: &mut self.table }
     }
 }
 
@@ -145,7 +140,7 @@ impl WasiHttpHooks for Hooks {
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        CHUNK_BYTES
+        MAX_CHUNK_BYTES
     }
 
     fn send_request(
@@ -154,7 +149,7 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Answer> + Send> {
-        match self.admit(request, options.unwrap_or_default()) {
+        match self.authorize(request, options.unwrap_or_default()) {
             Ok(call) => Box::new(call.run()),
             Err(error) => Box::new(std::future::ready(Err(error))),
         }
@@ -163,7 +158,7 @@ impl WasiHttpHooks for Hooks {
 
 impl Hooks {
     /// Builds the call of a request, if the guest may make it.
-    fn admit(
+    fn authorize(
         &mut self,
         request: Request<WasiBody>,
         timeouts: RequestOptions,
@@ -171,14 +166,14 @@ impl Hooks {
         self.requests = self.requests.saturating_add(1);
         self.denied = None;
         if self.requests > self.limits.get(Limit::HttpCalls) {
-            self.breach.report(Limit::HttpCalls);
+            self.limit_signal.report(Limit::HttpCalls);
             return Err(Error::HttpRequestDenied);
         }
         let (parts, body) = request.into_parts();
-        let target = Target::read(&parts.method, &parts.uri);
-        let target = target.map_err(|why| self.unreadable(&why))?;
+        let target = Target::parse(&parts.method, &parts.uri);
+        let target = target.map_err(|why| self.refuse_malformed(&why))?;
         if !target.is_granted(&self.grants) {
-            return Err(self.denied(&target));
+            return Err(self.deny(&target));
         }
         let host = target.host_header().ok_or(Error::HttpRequestUriInvalid)?;
         let headers = headers::outgoing(parts.headers, host, self.key()?);
@@ -193,7 +188,7 @@ impl Hooks {
             timeouts,
             limits: self.limits.clone(),
             logs: self.logs.clone(),
-            breach: Arc::clone(&self.breach),
+            limit_signal: Arc::clone(&self.limit_signal),
             traffic: Arc::clone(&self.traffic),
         })
     }
@@ -209,21 +204,21 @@ impl Hooks {
         HeaderValue::try_from(key).map(Some).map_err(|_| Error::InternalError(None))
     }
 
-    fn denied(&mut self, target: &Target) -> Error {
+    fn deny(&mut self, target: &Target) -> Error {
         let (shown, rule) = (target.shown(), target.rule());
-        let (namespace, plugin) = &self.place;
+        let (namespace, plugin) = &self.grantee;
         let words = format!(
             "{shown} is not granted to the plugin {plugin}; an operator can grant it: \
              `exosphere grant add {plugin} --http \"{rule}\" --namespace {namespace}`"
         );
-        self.logs.note(LogLevel::Warn, &words);
+        self.logs.add_host_line(LogLevel::Warn, &words);
         self.denied = Some(words);
         Error::HttpRequestDenied
     }
 
-    fn unreadable(&mut self, why: &BadTarget) -> Error {
+    fn refuse_malformed(&mut self, why: &BadTarget) -> Error {
         let words = format!("a request was refused: {why}");
-        self.logs.note(LogLevel::Warn, &words);
+        self.logs.add_host_line(LogLevel::Warn, &words);
         self.denied = Some(words);
         match why {
             BadTarget::Scheme | BadTarget::Connect => Error::HttpRequestDenied,

@@ -1,7 +1,6 @@
 //! The network, shared by all guests: it resolves names, checks the addresses, and
 //! connects to the checked addresses without a second look-up.
 
-use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::Error;
 
 use super::address::is_allowed;
+use super::errors::{from_connect, from_tls};
 use super::target::Target;
 
 /// The default maximum of connections that all guests of a host have open together.
@@ -30,7 +30,7 @@ const MAX_LOOKUPS: usize = 16;
 /// The maximum of addresses that are tried for a name, and the connect timeout of each
 /// but the last.
 const MAX_ADDRESSES: usize = 4;
-const ADDRESS_PATIENCE: Duration = Duration::from_secs(3);
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The operator's HTTP configuration. A grant says which requests a plugin may make;
 /// this is about the host's own network, whichever plugin asks.
@@ -57,9 +57,9 @@ impl Default for HttpConfig {
 }
 
 /// A byte stream in both directions: TCP or TLS.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// The shared network access of all guests.
 pub(crate) struct Network {
@@ -87,8 +87,8 @@ impl Network {
     }
 
     /// Connects to a request's target.
-    pub(super) async fn connect(&self, target: &Target) -> Result<Box<dyn Wire>, Error> {
-        let stream = self.reach(&self.addresses(target).await?).await?;
+    pub(super) async fn connect(&self, target: &Target) -> Result<Box<dyn ByteStream>, Error> {
+        let stream = self.connect_first(&self.addresses(target).await?).await?;
         // Requests are written whole; Nagle's algorithm would only delay them.
         let _ = stream.set_nodelay(true);
         if target.scheme == Scheme::Http {
@@ -96,7 +96,7 @@ impl Network {
         }
         let name = server_name(&target.host).map_err(|_| Error::HttpRequestUriInvalid)?;
         let tls = self.tls().await?;
-        Ok(Box::new(tls.connect(name, stream).await.map_err(|error| of_tls(&error))?))
+        Ok(Box::new(tls.connect(name, stream).await.map_err(|error| from_tls(&error))?))
     }
 
     /// Resolves the addresses that a request may be sent to, in the order of the
@@ -138,7 +138,7 @@ impl Network {
     }
 
     /// Connects to the first address that answers.
-    async fn reach(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
+    async fn connect_first(&self, addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
         let mut left = addresses.len();
         let mut failed = Error::DestinationNotFound;
         for address in addresses {
@@ -146,11 +146,11 @@ impl Network {
             let connect = TcpStream::connect(address);
             let connected = match left {
                 0 => Some(connect.await),
-                _ => timeout(ADDRESS_PATIENCE, connect).await.ok(),
+                _ => timeout(ADDRESS_TIMEOUT, connect).await.ok(),
             };
             failed = match connected {
                 Some(Ok(stream)) => return Ok(stream),
-                Some(Err(error)) => of_connect(&error),
+                Some(Err(error)) => from_connect(&error),
                 None => Error::ConnectionTimeout,
             };
         }
@@ -201,31 +201,5 @@ fn server_name(host: &HttpHost) -> Result<ServerName<'static>, InvalidDnsNameErr
     match host {
         HttpHost::Name(name) => ServerName::try_from(name.clone()),
         HttpHost::Ip(ip) => Ok(ServerName::from(*ip)),
-    }
-}
-
-/// Maps a connect error to an error code of WASI.
-fn of_connect(error: &io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
-        io::ErrorKind::TimedOut => Error::ConnectionTimeout,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-            Error::DestinationUnavailable
-        }
-        _ => Error::ConnectionTerminated,
-    }
-}
-
-/// Maps a TLS error to an error code of WASI.
-fn of_tls(error: &io::Error) -> Error {
-    let inner = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
-        Some(rustls::Error::AlertReceived(alert)) => Error::TlsAlertReceived {
-            alert_id: Some(u8::from(*alert)),
-            alert_message: Some(format!("{alert:?}")),
-        },
-        Some(_) => Error::TlsProtocolError,
-        None => Error::ConnectionTerminated,
     }
 }

@@ -35,7 +35,7 @@ pub(super) enum BadTarget {
 
 impl Target {
     /// Parses a method and a URI.
-    pub(super) fn read(method: &Method, uri: &Uri) -> Result<Target, BadTarget> {
+    pub(super) fn parse(method: &Method, uri: &Uri) -> Result<Target, BadTarget> {
         if method == Method::CONNECT {
             return Err(BadTarget::Connect);
         }
@@ -73,9 +73,10 @@ impl Target {
 
     /// Returns the host, with the port unless it is the scheme's default.
     pub(super) fn authority(&self) -> String {
-        match self.port == self.scheme.default_port() {
-            true => self.host.to_string(),
-            false => format!("{}:{}", self.host, self.port),
+        if self.port == self.scheme.default_port() {
+            self.host.to_string()
+        } else {
+            format!("{}:{}", self.host, self.port)
         }
     }
 
@@ -104,7 +105,7 @@ mod tests {
 
     fn read(uri: &str) -> Result<String, String> {
         let uri: Uri = uri.parse().unwrap();
-        match Target::read(&Method::GET, &uri) {
+        match Target::parse(&Method::GET, &uri) {
             Ok(target) => Ok(format!("{} port {} {}", target.shown(), target.port, target.path)),
             Err(error) => Err(error.to_string()),
         }
@@ -147,6 +148,6 @@ mod tests {
         let long = format!("http://a.example/?{}", "x".repeat(MAX_PATH_BYTES));
         assert!(read(&long).unwrap_err().contains("at most"));
         let uri = "http://a.example/".parse().unwrap();
-        assert_eq!(Target::read(&Method::CONNECT, &uri).unwrap_err(), BadTarget::Connect);
+        assert_eq!(Target::parse(&Method::CONNECT, &uri).unwrap_err(), BadTarget::Connect);
     }
 }

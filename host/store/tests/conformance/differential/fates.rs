@@ -128,17 +128,17 @@ pub fn outcome(dice: &mut Dice, is_root: bool) -> Outcome {
 pub fn journal(dice: &mut Dice, entries: &[(String, Entry)]) -> Journal {
     let mut journal = Journal::default();
     if dice.percent(15) {
-        journal.fix_all(entries.iter().cloned());
+        journal.record_snapshot(entries.iter().cloned());
     }
     for _ in 0..1 + dice.below(3) {
         let key = ["a", "b", "n", "n", "\u{1}0", "c", "d", "e"][dice.below(8)];
         if dice.percent(40) {
             let found = entries.iter().find(|(known, _)| known == key);
-            journal.fix(key, found.map(|(_, entry)| entry.clone()));
+            journal.record_read(key, found.map(|(_, entry)| entry.clone()));
         }
         // A value that it read has changed since.
         if dice.percent(8) {
-            journal.fix(key, Some(Entry { value: "old".into(), version: 0 }));
+            journal.record_read(key, Some(Entry { value: "old".into(), version: 0 }));
         }
         let written = match dice.below(10) {
             0..4 => journal.set(key, TEXTS[dice.below(TEXTS.len())].into()),
