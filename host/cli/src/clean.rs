@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use exosphere_domain::text::{is_invisible, is_separator};
+use exosphere_domain::unicode::{is_invisible, is_separator};
 
 /// Tells whether a terminal might act on this character, or a reader be misled by it:
 /// C0 and C1 controls, the line separators of Unicode, and invisible characters, such

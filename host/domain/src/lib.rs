@@ -5,7 +5,7 @@
 //! numbers and new ids are parameters. This crate depends on no other crate of
 //! the workspace.
 
-pub mod text;
+pub mod unicode;
 pub mod json;
 pub mod ids;
 pub mod clock;

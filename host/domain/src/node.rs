@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::budget::Budget;
 use crate::graph::Problem;
-use crate::graph::fields::Place;
 use crate::graph::problems::{Object, Problems, array, element, parsed, string};
+use crate::graph::schema_fields::Place;
 use crate::ids::Name;
 use crate::json::{self, JsonError};
 use crate::json_size;

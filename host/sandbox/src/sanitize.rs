@@ -5,7 +5,7 @@
 
 use std::str::Chars;
 
-use exosphere_domain::text::{is_invisible, is_separator};
+use exosphere_domain::unicode::{is_invisible, is_separator};
 
 /// Returns whether a character may be shown.
 fn is_shown(c: char) -> bool {

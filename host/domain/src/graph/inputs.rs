@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::fields::Place;
 use super::problems::{Problems, member, quoted};
 use super::raw::{RawGraph, RawNode};
+use super::schema_fields::Place;
 use crate::budget::Budget;
 use crate::ids::Name;
 use crate::node::{DescribedNode, NodeDescription};

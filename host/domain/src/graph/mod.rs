@@ -16,7 +16,7 @@ mod references;
 
 mod build;
 
-pub(crate) mod fields;
+pub(crate) mod schema_fields;
 mod inputs;
 mod limits;
 mod validate;
