@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_as_it_is_written_and_unknown_fields_are_refused() {
+    fn json_round_trips_without_unknown_fields() {
         let json = r#"{"http":["GET https://api.example.com/v1/"],"idempotency_header":true,"config":{"region":"eu"},"secrets":["token"]}"#;
         assert_eq!(serde_json::to_string(&grants(json)).unwrap(), json);
         assert_eq!(serde_json::to_string(&Grants::default()).unwrap(), "{}");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_the_command_that_grants_it() {
+    fn a_missing_capability_names_its_grant_command() {
         let imports = [
             "wasi:http/types@0.2.0",
             "wasi:http/outgoing-handler@0.2.0",

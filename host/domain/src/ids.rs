@@ -17,7 +17,8 @@ pub const MAX_NAME_BYTES: usize = 128;
 /// The reason why a text is not a valid [`Name`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{given:?} is not a valid name: use 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' or '.', beginning with a letter, digit or '_'"
+    "{given:?} is not a valid name: use 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' or '.', \
+     beginning with a letter, digit or '_'"
 )]
 pub struct BadName {
     given: String,
@@ -43,10 +44,11 @@ impl FromStr for Name {
         let fits = text.len() <= MAX_NAME_BYTES
             && text.starts_with(word)
             && text.chars().all(|c| word(c) || c == '-' || c == '.');
-        match fits {
-            true => Ok(Name(text.to_owned())),
+        if fits {
+            Ok(Name(text.to_owned()))
+        } else {
             // Cut, because the text may be anything from outside.
-            false => Err(BadName { given: text.chars().take(MAX_NAME_BYTES).collect() }),
+            Err(BadName { given: text.chars().take(MAX_NAME_BYTES).collect() })
         }
     }
 }

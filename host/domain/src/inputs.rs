@@ -16,7 +16,7 @@ use crate::json::PickedFields;
 use crate::json_size;
 use crate::limits::{Limit, Limits};
 use crate::path::Path;
-use crate::template::{Placeholder, RenderError, dig};
+use crate::template::{Placeholder, RenderError, lookup_path};
 
 /// The sources of a state's inputs.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub struct Sources {
 
 /// Sources with a cap on the values handed out to placeholders, in bytes of
 /// text and of memory. A template may name a large value many times.
-struct Bounded<'a> {
+struct BoundedLookup<'a> {
     sources: &'a Sources,
     graph: &'a Graph,
     node: &'a Node,
@@ -71,15 +71,15 @@ pub fn render(
     let text = Cell::new(limits.get(Limit::InputBytes));
     let memory = Cell::new(limits.get(Limit::JsonBytes).saturating_sub(read));
     let node = graph.node(node);
-    let bounded = Bounded { sources, graph, node, text, memory, over: Cell::new(None) };
+    let lookup = BoundedLookup { sources, graph, node, text, memory, over: Cell::new(None) };
     let mut inputs = Map::new();
     for (name, template) in &node.inputs {
         if sources.given.as_ref().is_some_and(|given| given.contains_key(name)) {
             continue;
         }
-        let value = template.render(|placeholder| bounded.look_up(placeholder));
+        let value = template.render(|placeholder| lookup.look_up(placeholder));
         let value = value.map_err(|error| {
-            if let Some(limit) = bounded.over.get() {
+            if let Some(limit) = lookup.over.get() {
                 return limits.reached(limit);
             }
             let words = format!("input {name:?} cannot be rendered: {error}");
@@ -91,7 +91,7 @@ pub fn render(
     Ok(inputs)
 }
 
-impl Bounded<'_> {
+impl BoundedLookup<'_> {
     fn look_up(&self, placeholder: &Placeholder) -> Result<Value, RenderError> {
         let missing = |reason: String| RenderError::new(placeholder, reason);
         let sources = self.sources;
@@ -102,7 +102,8 @@ impl Bounded<'_> {
                 self.copy(placeholder, &value)
             }
             Placeholder::Branches { path } => {
-                let found = sources.branches.as_ref().and_then(|branches| dig(branches, path));
+                let found =
+                    sources.branches.as_ref().and_then(|branches| lookup_path(branches, path));
                 let found = found.ok_or_else(|| missing("there is no such field".into()))?;
                 self.copy(placeholder, found)
             }
@@ -135,8 +136,8 @@ impl Bounded<'_> {
                 None => self.over.set(Some(limit)),
             };
         };
-        charge(&self.text, least_text(value), Limit::InputBytes);
-        charge(&self.memory, json_size::of_value(value), Limit::JsonBytes);
+        charge(&self.text, min_json_len(value), Limit::InputBytes);
+        charge(&self.memory, json_size::estimate_value(value), Limit::JsonBytes);
         match self.over.get() {
             None => Ok(value.clone()),
             Some(_) => Err(RenderError::new(placeholder, "the inputs are too large")),
@@ -145,13 +146,13 @@ impl Bounded<'_> {
 }
 
 /// Returns a lower bound on the bytes of a value as JSON text.
-fn least_text(value: &Value) -> u64 {
+fn min_json_len(value: &Value) -> u64 {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 1,
         Value::String(text) => 2 + text.len() as u64,
-        Value::Array(list) => 1 + list.iter().map(|item| 1 + least_text(item)).sum::<u64>(),
+        Value::Array(list) => 1 + list.iter().map(|item| 1 + min_json_len(item)).sum::<u64>(),
         Value::Object(map) => {
-            let member = |(key, item): (&String, &Value)| 4 + key.len() as u64 + least_text(item);
+            let member = |(key, item): (&String, &Value)| 4 + key.len() as u64 + min_json_len(item);
             1 + map.iter().map(member).sum::<u64>()
         }
     }

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_write_of_what_was_read_conflicts() {
+    fn only_writes_of_read_keys_conflict() {
         let now = entry("x", 2);
         let mut blind = Journal::default();
         blind.set("a", "1".into()).unwrap();

@@ -19,7 +19,7 @@ pub(crate) const OBJECT: u64 = 640;
 
 /// Estimates the memory of a text as values, in bytes. Marks within strings
 /// count as if they were outside.
-pub fn of_text(text: &str) -> u64 {
+pub fn estimate_text(text: &str) -> u64 {
     let weight = |mark: u8| match mark {
         b',' | b'[' => 1 + ITEM,
         b':' => 1 + MEMBER,
@@ -30,14 +30,14 @@ pub fn of_text(text: &str) -> u64 {
 }
 
 /// Estimates the memory of a value, in bytes.
-pub fn of_value(value: &Value) -> u64 {
+pub fn estimate_value(value: &Value) -> u64 {
     ITEM + match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => text.len() as u64,
-        Value::Array(list) => list.iter().map(of_value).sum(),
+        Value::Array(list) => list.iter().map(estimate_value).sum(),
         Value::Object(map) => {
             let member =
-                |(key, value): (&String, &Value)| MEMBER + key.len() as u64 + of_value(value);
+                |(key, value): (&String, &Value)| MEMBER + key.len() as u64 + estimate_value(value);
             OBJECT + map.iter().map(member).sum::<u64>()
         }
     }
@@ -67,17 +67,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_weighs_what_its_value_does(value in values()) {
-            let (text, weight) = (value.to_string(), of_value(&value));
-            prop_assert!(of_text(&text) >= weight / 2, "{text}: {} and {weight}", of_text(&text));
+        fn a_texts_estimate_covers_its_value(value in values()) {
+            let (text, weight) = (value.to_string(), estimate_value(&value));
+            prop_assert!(estimate_text(&text) >= weight / 2, "{text}: {} and {weight}", estimate_text(&text));
         }
     }
 
     #[test]
-    fn what_is_written_to_be_heavy_is() {
+    fn hostile_text_has_a_large_estimate() {
         let numbers = format!("[{}1]", "1,".repeat(1000));
-        assert!(of_text(&numbers) > 20 * numbers.len() as u64);
+        assert!(estimate_text(&numbers) > 20 * numbers.len() as u64);
         let objects = format!("[{}1]", r#"{"a":1},"#.repeat(1000));
-        assert!(of_text(&objects) > 80 * objects.len() as u64);
+        assert!(estimate_text(&objects) > 80 * objects.len() as u64);
     }
 }

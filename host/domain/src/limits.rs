@@ -293,7 +293,8 @@ impl Limits {
                 "the operator of the host can raise it: `exosphere serve --limit {limit}=..`"
             ),
             Level::Namespace => format!(
-                "it was set for this namespace, where an operator can raise it: `exosphere namespace set --limit {limit}=.. --namespace {namespace}`"
+                "it was set for this namespace, where an operator can raise it: `exosphere \
+                 namespace set --limit {limit}=.. --namespace {namespace}`"
             ),
             Level::Graph => format!("it was set by `limits.{limit}` of the graph"),
             Level::Node if limit == Limit::TimeoutMs => {
@@ -355,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_limit_has_a_name_of_its_own_and_a_default_that_is_allowed() {
+    fn every_limit_has_a_valid_default() {
         for limit in Limit::ALL {
             assert_eq!(Limit::parse(limit.name()), Some(*limit));
             assert!(limit.range().contains(&limit.default()), "{limit}");
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_table_is_the_one_that_counts() {
+    fn the_documented_limits_match_the_table() {
         let page = include_str!("../../../docs/limits.md");
         for limit in Limit::ALL {
             let row = format!("| `{limit}` | {} | ", limit.unit().show(limit.default()));
@@ -373,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_breach_that_cannot_change_is_final() {
+    fn a_permanent_breach_is_final() {
         let is_retried = |limit| Limits::default().reached(limit).is_retried();
         for limit in [
             Limit::Outputs,
@@ -407,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_was_reached_names_itself_its_value_and_where_to_change_it() {
+    fn a_reached_limit_names_value_and_remedy() {
         let mut limits = Limits::default();
         let failure = limits.reached(Limit::MemoryBytes);
         assert_eq!(failure.kind, FailureKind::Limit);

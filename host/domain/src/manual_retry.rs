@@ -12,7 +12,7 @@ use crate::state::{Counter, Counts, Place, Status};
 
 /// A unite above a retried state, as the retry finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Above {
+pub struct EnclosingUnite {
     /// The unite's status.
     pub status: Status,
     /// The kind of its failure, if it failed.
@@ -24,7 +24,7 @@ pub struct Above {
 /// The effects of a manual retry, besides those on the state itself and the
 /// run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reopened {
+pub struct RetryPlan {
     /// Blocked unites that wait again.
     pub unites: Vec<StateId>,
     /// Changes of the counters.
@@ -33,12 +33,12 @@ pub struct Reopened {
 
 /// The reason why a state cannot be retried by hand.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused<E> {
+pub enum RetryError<E> {
     /// A unite above has gone on without the state.
     #[error(
         "the unite {identifier} has gone on without this state (it is {status}), so a retry would come too late"
     )]
-    WentOn {
+    UnitePassed {
         /// The unite's identifier.
         identifier: String,
         /// The unite's status.
@@ -53,7 +53,7 @@ pub enum Refused<E> {
 }
 
 /// Returns whether a state failed by itself. Such a state can be retried by
-/// hand, unless [`reopen`] refuses it. A redrive retries every such state of a
+/// hand, unless [`plan_retry`] refuses it. A redrive retries every such state of a
 /// run, in any order. A blocked unite failed because of the failures below it,
 /// and reopens with them.
 pub fn failed_by_itself(status: Status, failed: Option<FailureKind>) -> bool {
@@ -62,34 +62,34 @@ pub fn failed_by_itself(status: Status, failed: Option<FailureKind>) -> bool {
 
 /// Computes the effects of a manual retry of the failed state at `place`.
 /// `look_up` reads a unite.
-pub fn reopen<E>(
+pub fn plan_retry<E>(
     graph: &Graph,
     place: &Place,
-    mut look_up: impl FnMut(StateId) -> Result<Above, E>,
-) -> Result<Reopened, Refused<E>> {
-    let mut reopened = Reopened { unites: Vec::new(), counts: Deltas::new() };
+    mut look_up: impl FnMut(StateId) -> Result<EnclosingUnite, E>,
+) -> Result<RetryPlan, RetryError<E>> {
+    let mut plan = RetryPlan { unites: Vec::new(), counts: Deltas::new() };
     let mut seen = BTreeSet::new();
     let mut places = vec![place.clone()];
     while let Some(place) = places.pop() {
-        count(graph, &place, Counts::REOPENED, &mut reopened.counts)?;
+        count(graph, &place, Counts::REOPENED, &mut plan.counts)?;
         for counter in counters(graph, &place)? {
             let Counter::Unite(id) = counter else { continue };
             if !seen.insert(id) {
                 continue;
             }
-            let above = look_up(id).map_err(Refused::LookUp)?;
+            let above = look_up(id).map_err(RetryError::LookUp)?;
             match (above.status, above.failed) {
                 (Status::Waiting, _) => {}
                 (Status::Errored, Some(FailureKind::Blocked)) => {
-                    reopened.unites.push(id);
+                    plan.unites.push(id);
                     places.push(above.place);
                 }
                 (status, _) => {
                     let identifier = graph.node(above.place.node).identifier.to_string();
-                    return Err(Refused::WentOn { identifier, status });
+                    return Err(RetryError::UnitePassed { identifier, status });
                 }
             }
         }
     }
-    Ok(reopened)
+    Ok(plan)
 }

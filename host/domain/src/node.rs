@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::budget::Budget;
 use crate::graph::Problem;
 use crate::graph::problems::{Object, Problems, array, element, parsed, string};
-use crate::graph::schema_fields::Place;
+use crate::graph::schema_fields::SchemaCursor;
 use crate::ids::Name;
 use crate::json::{self, JsonError};
 use crate::json_size;
@@ -69,7 +69,7 @@ impl From<NodeDescription> for DescribedNode {
         // A compiled schema takes about as much memory as its text does as
         // values, except for its patterns.
         let schemas = [&description.inputs, &description.outputs].map(|schema| {
-            json_size::of_value(schema).saturating_mul(2)
+            json_size::estimate_value(schema).saturating_mul(2)
                 + patterns(schema).saturating_mul(COMPILED_PATTERN_BYTES)
         });
         DescribedNode {
@@ -154,7 +154,7 @@ fn each_alone(schema: &Value) -> Value {
     let mut alone = serde_json::Map::new();
     let members = ["properties", "patternProperties", "additionalProperties"];
     for key in members {
-        if let Some(found) = Place::root(schema).keyword(key) {
+        if let Some(found) = SchemaCursor::root(schema).keyword(key) {
             alone.insert(key.to_owned(), found.clone());
         }
     }
@@ -187,7 +187,7 @@ fn read(text: &str, budget: &dyn Budget, problems: &mut Problems) -> Option<Vec<
         problems.add("$", message);
         return None;
     }
-    let weight = json_size::of_text(text);
+    let weight = json_size::estimate_text(text);
     if weight > MAX_DESCRIPTION_WEIGHT {
         let message = format!(
             "the description would take {weight} bytes of memory once it is read; the limit is \
@@ -267,9 +267,10 @@ fn description(value: &Value) -> Result<&str, String> {
     if text.len() > MAX_DESCRIPTION_BYTES {
         return Err(format!("this has {} bytes; the limit is {MAX_DESCRIPTION_BYTES}", text.len()));
     }
-    match text.contains(|c: char| c.is_control() && c != '\n' && c != '\t') {
-        true => Err("there are control characters in this; remove them".to_owned()),
-        false => Ok(text),
+    if text.contains(|c: char| c.is_control() && c != '\n' && c != '\t') {
+        Err("there are control characters in this; remove them".to_owned())
+    } else {
+        Ok(text)
     }
 }
 
@@ -300,9 +301,10 @@ fn schema(value: &Value, budget: &dyn Budget, weight: &mut u64) -> Result<Value,
         Some(kind) => kind == "object",
         None => true,
     };
-    match says_object {
-        true => Ok(value.clone()),
-        false => Err("this must be the schema of an object: \"type\": \"object\"".to_owned()),
+    if says_object {
+        Ok(value.clone())
+    } else {
+        Err("this must be the schema of an object: \"type\": \"object\"".to_owned())
     }
 }
 
@@ -325,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_may_be_missing() {
+    fn optional_parts_of_descriptions_may_be_missing() {
         let text = r#"{"nodes": [{"name": "a", "inputs": {}, "outputs": {"type": "object"}}]}"#;
         let node = &parse_description(text, &StepBudget::new(u64::MAX)).unwrap()[0];
         assert_eq!(
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_every_mistake() {
+    fn a_description_names_every_mistake() {
         let text = json!({"nodes": [
             {"name": "a b", "inputs": {"type": "array"}, "outputs": 3, "secret": []},
             {"name": "b", "inputs": {"$ref": "http://x"}, "outputs": {"type": 1}, "description": "\u{1b}[2J"},
@@ -379,7 +381,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(text in "[{}\\[\\]\":,a-e0-9 ]*|\\{\"nodes\": \\[.*\\]\\}") {
+        fn parsing_descriptions_never_panics(text in "[{}\\[\\]\":,a-e0-9 ]*|\\{\"nodes\": \\[.*\\]\\}") {
             let _ = parse_description(&text, &StepBudget::new(u64::MAX));
         }
     }

@@ -18,7 +18,7 @@ pub enum Outcome {
     /// and then wrote.
     Conflict,
     /// The host died, and the state may have ended it. Decided by
-    /// [`crate::plan::lost`].
+    /// [`crate::plan::outcome_of_lost_claim`].
     HostLost,
     /// The state was claimed and never begun: its host is stopping, or died.
     Released,

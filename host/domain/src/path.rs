@@ -207,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sorts_as_its_steps(
+        fn paths_sort_as_their_steps(
             a in proptest::collection::vec((0u32..300_000, 0u32..100), 0..5),
             b in proptest::collection::vec((0u32..300_000, 0u32..100), 0..5),
         ) {
@@ -215,14 +215,14 @@ mod tests {
         }
 
         #[test]
-        fn decodes_what_it_encoded(steps in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..5)) {
+        fn an_encoded_path_is_decoded(steps in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..5)) {
             let path = path(&steps).unite(NodeIx(3)).child(1, 2);
             prop_assert_eq!(Path::decode(path.as_str()), Ok(path.clone()));
             prop_assert!(path.as_str() < Path::root().end().as_str());
         }
 
         #[test]
-        fn knows_its_last_step(steps in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..5)) {
+        fn a_path_knows_its_last_step(steps in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..5)) {
             let above = path(&steps);
             let child = above.child(70, 3);
             let step = Step::Child { output: 70, edge: 3 };
@@ -232,7 +232,7 @@ mod tests {
         }
 
         #[test]
-        fn refuses_or_keeps_any_text(text in ".*") {
+        fn any_text_is_refused_or_kept(text in ".*") {
             if let Ok(path) = Path::decode(&text) {
                 prop_assert_eq!(path.as_str(), text);
             }
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_its_branch() {
+    fn a_path_knows_its_branch() {
         let above = path(&[(0, 0)]);
         assert_eq!(above.child(70, 1).child(2, 0).branch_below(&above), Some(70));
         assert_eq!(above.unite(NodeIx(4)).branch_below(&above), None);

@@ -22,13 +22,10 @@ pub const MAX_CONFLICTS: u32 = 3;
 /// Returns the outcome of a state whose host died. The state may be a poison
 /// state that ended the host, so it is charged with the loss. After its first
 /// loss, the next host notes when it begins the state (see
-/// [`Tries::is_suspect`]). From then on, a state that was claimed and not begun
+/// [`Tries::is_poison_suspect`]). From then on, a state that was claimed and not begun
 /// is not charged.
-pub fn lost(tries: Tries, noted: bool) -> Outcome {
-    match tries.is_suspect() && !noted {
-        true => Outcome::Released,
-        false => Outcome::HostLost,
-    }
+pub fn outcome_of_lost_claim(tries: Tries, noted: bool) -> Outcome {
+    if tries.is_poison_suspect() && !noted { Outcome::Released } else { Outcome::HostLost }
 }
 
 /// The changes that an outcome makes.
@@ -46,7 +43,7 @@ pub type Deltas = BTreeMap<Counter, Counts>;
 /// The end of one execution of a state.
 #[derive(Debug, Clone, PartialEq)]
 pub enum End {
-    /// The execution succeeded, with these outputs and followers.
+    /// The execution succeeded, with these outputs and successors.
     Success {
         /// The outputs, each as JSON text.
         outputs: Vec<String>,
@@ -138,7 +135,7 @@ pub fn plan(
     ids: &impl Ids,
 ) -> Result<Changes, Misfit> {
     let tries = state.tries;
-    let settled = Tries { losses: 0, conflicts: 0, ..tries };
+    let reset = Tries { losses: 0, conflicts: 0, ..tries };
     let again = |after, tries, why| {
         Ok(Changes { end: End::Again { after, tries, why }, counts: Deltas::new() })
     };
@@ -146,7 +143,7 @@ pub fn plan(
         Outcome::Outputs(outputs) => succeed(graph, state, outputs, ids),
         Outcome::Prune(data) => end(graph, &state.place, End::Pruned { data }, Counts::ENDED),
         Outcome::RequeueAfter(delay) => {
-            let tries = Tries { requeues: tries.requeues.saturating_add(1), ..settled };
+            let tries = Tries { requeues: tries.requeues.saturating_add(1), ..reset };
             again(delay.max(1).max(floor(&tries)), tries, Again::Requeued)
         }
         Outcome::Released => {
@@ -239,12 +236,18 @@ pub fn counters(graph: &Graph, place: &Place) -> Result<Vec<Counter>, Misfit> {
     if counts_in.is_empty() {
         return Ok(vec![Counter::Run]);
     }
-    let counter = |&unite| find(graph, &place.path, &place.scopes, unite).map(Counter::Unite);
+    let counter =
+        |&unite| scope_state(graph, &place.path, &place.scopes, unite).map(Counter::Unite);
     counts_in.iter().map(counter).collect()
 }
 
 /// Returns the state of the unite among `scopes` whose node is `unite`.
-fn find(graph: &Graph, at: &Path, scopes: &[Scope], unite: NodeIx) -> Result<StateId, Misfit> {
+fn scope_state(
+    graph: &Graph,
+    at: &Path,
+    scopes: &[Scope],
+    unite: NodeIx,
+) -> Result<StateId, Misfit> {
     let found = scopes.iter().find(|scope| scope.unite == unite);
     found.map(|scope| scope.state).ok_or_else(|| Misfit {
         path: at.clone(),
@@ -260,8 +263,8 @@ fn succeed(
     outputs: Vec<String>,
     ids: &impl Ids,
 ) -> Result<Changes, Misfit> {
-    let follow = Followers::of(graph, state, outputs.len() as u32, ids)?;
-    let edges = follow.edges()?;
+    let successors = Successors::new(graph, state, outputs.len() as u32, ids)?;
+    let edges = successors.edges()?;
     let mut children = Vec::with_capacity(outputs.len() * edges.len());
     let mut counts = Deltas::new();
     for (edge, target) in edges.iter().enumerate() {
@@ -284,12 +287,12 @@ fn succeed(
             }
         }
     }
-    for unite in &follow.unites {
+    for unite in &successors.unites {
         count(graph, &unite.state.place, Counts::BEGUN, &mut counts)?;
     }
     count(graph, &state.place, Counts::ENDED, &mut counts)?;
     // A new unite's counters start with the members that begin with it.
-    let mut unites = follow.unites;
+    let mut unites = successors.unites;
     for unite in &mut unites {
         unite.counts = counts.remove(&Counter::Unite(unite.state.id)).unwrap_or_default();
     }
@@ -305,8 +308,8 @@ enum Edge {
     To { place: Place, counters: Vec<Counter>, from: Option<usize> },
 }
 
-/// The followers of an execution, before its outputs are read.
-struct Followers<'a> {
+/// The successors of an execution, before its outputs are read.
+struct Successors<'a> {
     graph: &'a Graph,
     state: &'a Claimed,
     node: &'a Node,
@@ -315,8 +318,8 @@ struct Followers<'a> {
     scopes: Vec<Scope>,
 }
 
-impl<'a> Followers<'a> {
-    fn of(
+impl<'a> Successors<'a> {
+    fn new(
         graph: &'a Graph,
         state: &'a Claimed,
         branches: u32,
@@ -326,7 +329,7 @@ impl<'a> Followers<'a> {
         let begun: Vec<_> =
             node.united_by.iter().map(|&unite| Scope { unite, state: ids.next() }).collect();
         let scopes = state.place.scopes.iter().copied().chain(begun.iter().copied()).collect();
-        let mut all = Followers { graph, state, node, unites: Vec::new(), scopes };
+        let mut all = Successors { graph, state, node, unites: Vec::new(), scopes };
         all.unites = begun
             .iter()
             .map(|scope| {
@@ -353,14 +356,17 @@ impl<'a> Followers<'a> {
         self.node.next.iter().map(edge).collect()
     }
 
-    /// Returns the place of a follower at `node`, and the index in its refs of
+    /// Returns the place of a successor at `node`, and the index in its refs of
     /// its own output, if its node carries that.
     fn place(&self, node: NodeIx, path: Path) -> Result<(Place, Option<usize>), Misfit> {
         let target = self.graph.node(node);
         let here = self.state.place.node;
-        let known = |node: &NodeIx| match *node == here {
-            true => Ok(Ref { node: here, state: self.state.id, output: 0 }),
-            false => self.known(*node),
+        let known = |node: &NodeIx| {
+            if *node == here {
+                Ok(Ref { node: here, state: self.state.id, output: 0 })
+            } else {
+                self.known(*node)
+            }
         };
         let refs = target.carries.iter().map(known).collect::<Result<_, _>>()?;
         let from = target.carries.iter().position(|node| *node == here);
@@ -381,12 +387,12 @@ impl<'a> Followers<'a> {
     }
 
     fn scope(&self, unite: NodeIx) -> Result<StateId, Misfit> {
-        find(self.graph, &self.state.place.path, &self.scopes, unite)
+        scope_state(self.graph, &self.state.place.path, &self.scopes, unite)
     }
 }
 
 /// Returns the first state of a run, and the run's initial counters.
-pub fn begin(graph: &Graph, ids: &impl Ids) -> (NewState, Counts) {
+pub fn root_state(graph: &Graph, ids: &impl Ids) -> (NewState, Counts) {
     let place =
         Place { node: graph.root(), path: Path::root(), refs: Vec::new(), scopes: Arc::from([]) };
     (NewState { id: ids.next(), place }, Counts::BEGUN)

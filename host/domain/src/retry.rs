@@ -189,9 +189,10 @@ impl RetryPolicy {
 
     /// Writes the policy as in a template, with every field.
     pub fn to_json(&self) -> Value {
-        let exponent = match self.exponent.fract() == 0.0 {
-            true => json!(self.exponent as u64),
-            false => json!(self.exponent),
+        let exponent = if self.exponent.fract() == 0.0 {
+            json!(self.exponent as u64)
+        } else {
+            json!(self.exponent)
         };
         json!({
             "max_retries": self.max_retries,
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn delays_by_strategy() {
+    fn delays_follow_the_strategy() {
         // Retries 1, 2 and 4, at random 0.0 and at random 0.5.
         let table = [
             ("EXPONENTIAL", [100, 300, 2700], [100, 300, 2700]),
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn saturates() {
+    fn retry_delays_saturate() {
         let huge =
             RetryPolicy { backoff_factor: u64::MAX, ..policy("EXPONENTIAL", Some(u64::MAX)) };
         assert_eq!(huge.delay(u32::MAX, 0.9), LONGEST_DELAY);
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_over_a_base_and_tells_mistakes() {
+    fn a_policy_overrides_its_base() {
         let mut problems = Problems::default();
         let base = RetryPolicy { max_delay: Some(9), ..Default::default() };
         let read = RetryPolicy::read(&json!({"max_retries": 5}), "$.r", &base, &mut problems);

@@ -85,7 +85,7 @@ impl Schema {
                 "the schema is nested more than {MAX_SCHEMA_DEPTH} levels deep"
             )));
         }
-        let cost = Cost::of(schema).map_err(Refusal::misfit)?;
+        let cost = Cost::estimate(schema).map_err(Refusal::misfit)?;
         budget.take(per_part(&cost, COMPILE_STEPS))?;
         let mut schema = schema.clone();
         if let Value::Object(map) = &mut schema {
@@ -144,9 +144,10 @@ impl Schema {
         let explained = self.0.validator.validate(value);
         let error = explained.err().map_or_else(String::new, |error| {
             let path = json_path(value, error.instance_path().as_str());
-            match is_short(error.instance()) {
-                true => format!("{path}: {error}"),
-                false => format!("{path}: {}", error.masked_with("this")),
+            if is_short(error.instance()) {
+                format!("{path}: {error}")
+            } else {
+                format!("{path}: {}", error.masked_with("this"))
             }
         });
         Err(Refusal::misfit(error))

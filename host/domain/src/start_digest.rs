@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_digest_is_refused() {
+    fn invalid_digests_are_refused() {
         for text in ["", "a b 1", "00 00 1", &format!("{0} {0}", "0".repeat(32))] {
             assert_eq!(text.parse::<StartDigest>(), Err(BadStartDigest), "{text}");
         }

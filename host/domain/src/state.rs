@@ -108,7 +108,7 @@ impl RunStatus {
 
     /// Decides a run's status from its own two counters. This is the one place
     /// where a run's end is decided, except for a cancel.
-    pub fn of(open: i64, failed: i64) -> Self {
+    pub fn from_counts(open: i64, failed: i64) -> Self {
         match (open, failed) {
             (0, 0) => RunStatus::Success,
             (0, _) => RunStatus::Failed,
@@ -177,7 +177,7 @@ impl Tries {
     /// Returns whether the state is a suspected poison state. For such a state
     /// a host records when it begins, and not only that it has claimed the
     /// state.
-    pub fn is_suspect(&self) -> bool {
+    pub fn is_poison_suspect(&self) -> bool {
         self.losses > 0
     }
 }

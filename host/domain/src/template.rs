@@ -106,7 +106,7 @@ impl RenderError {
 }
 
 /// Returns the value at the end of a path of fields; numbers are array indices.
-pub fn dig<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
+pub fn lookup_path<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, field| match value {
         Value::Object(map) => map.get(field),
         Value::Array(list) => list.get(element_index(field)?),
@@ -283,9 +283,10 @@ fn parse_placeholder(inner: &str) -> Result<Placeholder, String> {
             || field.contains(|c: char| c.is_control() || c == '{' || c == '}')
     };
     if let Some(odd) = path.iter().find(|field| odd(field)) {
-        return Err(match odd.is_empty() {
-            true => format!("{} has an empty field between its dots", quoted(inner)),
-            false => format!("{} cannot be a field", quoted(odd)),
+        return Err(if odd.is_empty() {
+            format!("{} has an empty field between its dots", quoted(inner))
+        } else {
+            format!("{} cannot be a field", quoted(odd))
         });
     }
     if path.len() > MAX_PATH {

@@ -73,7 +73,7 @@ pub struct FailedMember {
 /// Returns the failure of a blocked unite at `place`, which names the first
 /// failed branches. `members` are some of the `counts.failed` failed ones, in
 /// path order. `above` is the place of the united execution.
-pub fn blocked(
+pub fn blocked_failure(
     graph: &Graph,
     above: &crate::path::Path,
     counts: Counts,

@@ -11,7 +11,7 @@ use exosphere_domain::ids::{Millis, Name, RunId, StateId};
 use exosphere_domain::json_size;
 use exosphere_domain::limits::Limits;
 use exosphere_domain::node::DescribedNode;
-use exosphere_domain::plan::begin;
+use exosphere_domain::plan::root_state;
 use exosphere_domain::start_digest::StartDigest;
 use exosphere_sandbox::FairPermit;
 use exosphere_store::{Answer, KnownRun, Member, NewRun, RunInfo};
@@ -219,7 +219,7 @@ impl Host {
             }
         };
         let now = parts.clock.now();
-        let (root, counts) = begin(&graph, &parts.store.state_numbers(1, now).await?);
+        let (root, counts) = root_state(&graph, &parts.store.state_numbers(1, now).await?);
         let info = Arc::new(RunInfo {
             key: parts.store.run_key(now).await?,
             id,
@@ -372,7 +372,7 @@ impl StartCheck {
     fn check(&self, budget: &dyn Budget) -> CheckedStart {
         let StartCheck { graph, root, inputs, store, limits } = self;
         let inputs = inputs.as_deref();
-        let values = inputs.map_or(0, json_size::of_value);
+        let values = inputs.map_or(0, json_size::estimate_value);
         // These steps are for names, sizes and the text for the database.
         let _ = budget.take(values / VALUE_BYTES_A_STEP);
         let start = check_start(graph, root, (inputs, store.as_ref()), limits, budget)?;

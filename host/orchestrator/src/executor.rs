@@ -353,7 +353,7 @@ impl Attempt<'_> {
         if parts.executor.is_paused(self.run.key) {
             return Ended::without_a_run(Outcome::Released);
         }
-        if self.leased.state.tries.is_suspect() && !self.noted().await {
+        if self.leased.state.tries.is_poison_suspect() && !self.noted().await {
             return Ended::without_a_run(Outcome::Released);
         }
         match self.invoke().await {

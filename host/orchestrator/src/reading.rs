@@ -164,7 +164,7 @@ impl<'a> Reading<'a> {
         let bytes: u64 = texts.clone().map(|text| text.len() as u64).sum();
         let is_large = bytes > LARGE_TEXT
             || (bytes > SMALL_TEXT
-                && self.weight.saturating_add(texts.map(json_size::of_text).sum()) > SMALL);
+                && self.weight.saturating_add(texts.map(json_size::estimate_text).sum()) > SMALL);
         if is_large {
             self.acquire_turn().await;
         }

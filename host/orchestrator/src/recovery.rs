@@ -5,7 +5,7 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{NoNumbers, lost, plan};
+use exosphere_domain::plan::{NoNumbers, outcome_of_lost_claim, plan};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{Answer, Finished, Member, StoreError};
 use futures::future::join_all;
@@ -27,7 +27,7 @@ pub(crate) async fn take_back(parts: &Parts, sessions: &[SessionId]) -> Result<(
             after = last.state.id;
             let mut members = Vec::with_capacity(held.len());
             for held in held {
-                let outcome = lost(held.state.tries, held.noted);
+                let outcome = outcome_of_lost_claim(held.state.tries, held.noted);
                 members.extend(ended(parts, held.state, outcome).await?);
             }
             let answers = join_all(members.into_iter().map(|m| parts.committer.submit(m))).await;

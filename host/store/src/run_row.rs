@@ -97,7 +97,7 @@ impl RunRow {
         if self.status == RunStatus::Cancelled {
             return;
         }
-        self.status = RunStatus::of(self.open, self.failed);
+        self.status = RunStatus::from_counts(self.open, self.failed);
         self.ended_at = match self.status {
             RunStatus::Running => None,
             _ => self.ended_at.or(Some(now)),

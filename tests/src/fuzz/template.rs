@@ -4,7 +4,7 @@
 //! any values of its placeholders, and is a literal without any.
 
 use anyhow::{Result, ensure};
-use exosphere_domain::template::{RenderError, Template, dig};
+use exosphere_domain::template::{RenderError, Template, lookup_path};
 use serde_json::{Value, json};
 
 use super::{Chance, Outcome, Target};
@@ -59,7 +59,7 @@ impl Target for Templates {
         let rendered = template.render(|_| {
             asked += 1;
             let path = if asked % 2 == 0 { "a" } else { "b" };
-            Ok(dig(&found, &[path.to_owned()]).cloned().unwrap_or_default())
+            Ok(lookup_path(&found, &[path.to_owned()]).cloned().unwrap_or_default())
         });
         let rendered = rendered?;
         ensure!(asked == placeholders, "{asked} of {placeholders} placeholders were asked for");

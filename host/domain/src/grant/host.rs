@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_mean_several_hosts_is_none() {
+    fn ambiguous_hosts_are_refused() {
         let read = |text: &str| text.parse::<HttpHost>().unwrap_err();
         for (text, expected) in [
             ("a.example", Ok(("a.example", None))),

@@ -284,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_are_shown_as_they_are_read() {
+    fn rules_are_formatted_as_they_are_read() {
         for (text, shown) in [
             (
                 "GET,POST https://api.example.com:8443/v1/",
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rule_is_refused_with_the_reason() {
+    fn an_invalid_rule_is_refused_with_reason() {
         for (text, words) in [
             ("", "needs `http://`"),
             ("example.com", "needs `http://`"),
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_allows_what_it_names_and_nothing_else() {
+    fn a_rule_allows_only_what_it_names() {
         let allows = |rule: &str, request: &str| {
             let rule: HttpRule = rule.parse().unwrap();
             // A request written as a rule, with a method and a host.

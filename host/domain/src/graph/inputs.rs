@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::problems::{Problems, member, quoted};
 use super::raw::{RawGraph, RawNode};
-use super::schema_fields::Place;
+use super::schema_fields::SchemaCursor;
 use crate::budget::Budget;
 use crate::ids::Name;
 use crate::node::{DescribedNode, NodeDescription};
@@ -34,7 +34,7 @@ pub fn check(
 ) {
     let values = Values::within(budget);
     // Many nodes of a graph may run the same node of a plugin.
-    let mut checks: BTreeMap<*const DescribedNode, Names<'_>> = BTreeMap::new();
+    let mut checks: BTreeMap<*const DescribedNode, InputNames<'_>> = BTreeMap::new();
     // If two nodes have the same identifier, which is a problem, the first is
     // meant.
     let by_identifier = raw.nodes.iter().zip(described).rev();
@@ -48,7 +48,7 @@ pub fn check(
         if let Some(described) = described {
             let names = checks
                 .entry(std::ptr::from_ref(*described))
-                .or_insert_with(|| Names::of(&described.description));
+                .or_insert_with(|| InputNames::new(&described.description));
             check_given(node, described, names, &values, problems);
             check_required(node, &described.description, problems);
         }
@@ -59,7 +59,7 @@ pub fn check(
 fn check_given(
     node: &RawNode,
     described: &DescribedNode,
-    names: &Names<'_>,
+    names: &InputNames<'_>,
     values: &Values<'_>,
     problems: &mut Problems,
 ) {
@@ -75,7 +75,7 @@ fn check_given(
 }
 
 fn check_required(node: &RawNode, description: &NodeDescription, problems: &mut Problems) {
-    for name in Place::root(&description.inputs).required().take(MAX_REQUIRED) {
+    for name in SchemaCursor::root(&description.inputs).required().take(MAX_REQUIRED) {
         if !node.inputs.contains_key(name) {
             let message =
                 format!("\"{}\" requires the input {}; give it", description.name, quoted(name));
@@ -97,11 +97,12 @@ fn check_mapped(
         for placeholder in placeholders {
             let Placeholder::Output { identifier, path: fields } = placeholder else { continue };
             let Some(description) = descriptions.get(identifier) else { continue };
-            if let Err(missing) = Place::root(&description.outputs).find(fields) {
+            if let Err(missing) = SchemaCursor::root(&description.outputs).find(fields) {
                 let known: Vec<_> = missing.known.iter().take(20).copied().collect();
-                let hint = match known.is_empty() {
-                    true => "nothing lies below that place".to_owned(),
-                    false => format!("there are {}", known.join(", ")),
+                let hint = if known.is_empty() {
+                    "nothing lies below that place".to_owned()
+                } else {
+                    format!("there are {}", known.join(", "))
                 };
                 problems.add_unknown(
                     path.clone(),
@@ -120,15 +121,18 @@ fn check_mapped(
 }
 
 /// The input names that a node accepts.
-pub struct Names<'a> {
+pub struct InputNames<'a> {
     node: &'a NodeDescription,
     known: Option<BTreeSet<&'a str>>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> InputNames<'a> {
     /// Returns the input names of a node.
-    pub fn of(node: &'a NodeDescription) -> Self {
-        Names { node, known: Place::root(&node.inputs).members().map(BTreeSet::from_iter) }
+    pub fn new(node: &'a NodeDescription) -> Self {
+        InputNames {
+            node,
+            known: SchemaCursor::root(&node.inputs).members().map(BTreeSet::from_iter),
+        }
     }
 
     /// Returns whether the node accepts an input of that name; if not, records
@@ -139,9 +143,10 @@ impl<'a> Names<'a> {
             return true;
         }
         let shown: Vec<_> = known.iter().take(20).copied().collect();
-        let hint = match shown.is_empty() {
-            true => "it takes none".to_owned(),
-            false => format!("it takes {}", shown.join(", ")),
+        let hint = if shown.is_empty() {
+            "it takes none".to_owned()
+        } else {
+            format!("it takes {}", shown.join(", "))
         };
         problems.add_unknown(
             member(path, name),

@@ -4,6 +4,7 @@
 //! Not here: runs. A graph is a plan and never changes.
 
 pub mod problems;
+mod limit_fields;
 mod raw;
 
 mod node_set;
@@ -51,7 +52,7 @@ pub struct Graph {
     root: NodeIx,
     store: StoreConfig,
     limits: LimitValues,
-    places: BTreeMap<String, NodeIx>,
+    by_identifier: BTreeMap<String, NodeIx>,
     reach: Vec<NodeSet>,
 }
 
@@ -188,12 +189,12 @@ pub struct Problem {
 }
 
 impl Graph {
-    /// Returns the node at a place. The place must come from this graph.
+    /// Returns the node at an index. The index must come from this graph.
     pub fn node(&self, ix: NodeIx) -> &Node {
         &self.nodes[ix.at()]
     }
 
-    /// Returns the node at a place, if the graph has that place.
+    /// Returns the node at an index, if the graph has that index.
     pub fn get(&self, ix: NodeIx) -> Option<&Node> {
         self.nodes.get(ix.at())
     }
@@ -224,30 +225,30 @@ impl Graph {
         limits.lower_all(Level::Node, &node.limits);
     }
 
-    /// Returns the place of an identifier.
+    /// Returns the index of an identifier.
     pub fn find(&self, identifier: &str) -> Option<NodeIx> {
-        self.places.get(identifier).copied()
+        self.by_identifier.get(identifier).copied()
     }
 
     /// Returns whether a path of at least one edge leads from a node to
     /// another.
     pub fn reaches(&self, from: NodeIx, to: NodeIx) -> bool {
-        self.reach[from.at()].has(to.at())
+        self.reach[from.at()].contains(to.at())
     }
 
     /// Returns whether a failure at `above` leaves a gap at `below`. It does if
     /// a path between them has no unite, `below` included, whose region
     /// contains `above`: such a unite would absorb the failure.
     pub fn above(&self, above: NodeIx, below: NodeIx) -> bool {
-        let absorbs = |place: &NodeIx| self.node(above).scopes.contains(place);
-        let mut met = NodeSet::none(self.nodes.len());
+        let absorbs = |ix: &NodeIx| self.node(above).scopes.contains(ix);
+        let mut met = NodeSet::empty(self.nodes.len());
         let mut open = vec![above];
-        while let Some(place) = open.pop() {
-            for next in self.node(place).next.iter().filter(|next| !absorbs(next)) {
+        while let Some(ix) = open.pop() {
+            for next in self.node(ix).next.iter().filter(|next| !absorbs(next)) {
                 if *next == below {
                     return true;
                 }
-                if !met.has(next.at()) {
+                if !met.contains(next.at()) {
                     met.insert(next.at());
                     open.push(*next);
                 }

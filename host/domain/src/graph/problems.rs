@@ -29,19 +29,17 @@ pub struct Problems {
 impl Problems {
     /// Records a problem.
     pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        match self.list.len() < MAX_PROBLEMS {
-            true => self.list.push(Problem { path: path.into(), message: message.into() }),
-            false => self.more += 1,
+        if self.list.len() < MAX_PROBLEMS {
+            self.list.push(Problem { path: path.into(), message: message.into() })
+        } else {
+            self.more += 1
         }
     }
 
     /// Records a problem with an expensive message, which is computed only if
     /// the list has room.
     pub fn add_found(&mut self, path: impl Into<String>, message: impl FnOnce() -> String) {
-        match self.list.len() < MAX_PROBLEMS {
-            true => self.add(path, message()),
-            false => self.more += 1,
-        }
+        if self.list.len() < MAX_PROBLEMS { self.add(path, message()) } else { self.more += 1 }
     }
 
     /// Records an unknown word and suggests the nearest known one. Without a
@@ -55,10 +53,7 @@ impl Problems {
         else_hint: impl Display,
     ) {
         self.suggested += 1;
-        let near = match self.suggested <= MAX_SUGGESTIONS {
-            true => nearest(word, known),
-            false => None,
-        };
+        let near = if self.suggested <= MAX_SUGGESTIONS { nearest(word, known) } else { None };
         let hint =
             near.map_or_else(|| else_hint.to_string(), |near| format!("did you mean {near:?}?"));
         self.add(path, format!("{message}; {hint}"));
@@ -102,10 +97,7 @@ pub fn member(path: &str, key: &str) -> String {
         && key.len() <= MAX_SHOWN
         && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         && !key.starts_with(|c: char| c.is_ascii_digit());
-    match plain {
-        true => format!("{path}.{key}"),
-        false => format!("{path}[{}]", quoted(key)),
-    }
+    if plain { format!("{path}.{key}") } else { format!("{path}[{}]", quoted(key)) }
 }
 
 /// Returns the path of an element: `$.nodes[2]`.

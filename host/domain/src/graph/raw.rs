@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::limit_fields::{read_limit, read_limits};
 use super::problems::{
     Object, Problems, array, boolean, element, kind, member, parsed, quoted, string,
 };
-use super::{MaxFailed, OnEmpty, StoreConfig, Strategy, limits};
+use super::{MaxFailed, OnEmpty, StoreConfig, Strategy};
 use crate::ids::{Digest, Name};
 use crate::journal;
 use crate::limits::{Limit, LimitValues};
@@ -128,7 +129,7 @@ pub fn read(value: &Value, form: &Form<'_>, problems: &mut Problems) -> Option<R
         .unwrap_or_default();
     let limits = object
         .get("limits")
-        .map(|limits| limits::read(limits, &object.at("limits"), &[], problems))
+        .map(|limits| read_limits(limits, &object.at("limits"), &[], problems))
         .unwrap_or_default();
     if let Some(triggers) = object.read_as("triggers", problems, array) {
         for at in 0..triggers.len() {
@@ -201,18 +202,18 @@ fn read_node(
     if let Some(policy) = object.get("retry_policy") {
         node.retry = RetryPolicy::read(policy, &object.at("retry_policy"), graph_retry, problems);
     }
-    node.limits = read_limits(&object, problems);
+    node.limits = read_node_limits(&object, problems);
     node
 }
 
 /// Reads the limits of a node: its `limits`, and the deadline beside them.
-fn read_limits(object: &Object<'_>, problems: &mut Problems) -> LimitValues {
+fn read_node_limits(object: &Object<'_>, problems: &mut Problems) -> LimitValues {
     const DEADLINE: Limit = Limit::TimeoutMs;
     let others = object
         .get("limits")
-        .map(|limits| limits::read(limits, &object.at("limits"), &[DEADLINE], problems))
+        .map(|limits| read_limits(limits, &object.at("limits"), &[DEADLINE], problems))
         .unwrap_or_default();
-    let deadline = limits::number(object, DEADLINE, problems).map(|millis| (DEADLINE, millis));
+    let deadline = read_limit(object, DEADLINE, problems).map(|millis| (DEADLINE, millis));
     others.iter().chain(deadline).collect()
 }
 
@@ -236,7 +237,10 @@ fn check_namespace(object: &Object<'_>, namespace: &Name, problems: &mut Problem
         let given = quoted(given);
         problems.add(
             object.at("namespace"),
-            format!("this is {given}, but the graph is in the namespace \"{namespace}\"; nothing crosses, so remove it"),
+            format!(
+                "this is {given}, but the graph is in the namespace \"{namespace}\"; nothing \
+                crosses, so remove it"
+            ),
         );
     }
 }
@@ -261,9 +265,10 @@ fn read_inputs(
 
 fn next_nodes(value: &Value) -> Result<&Vec<Value>, String> {
     let list = array(value)?;
-    match list.len() <= MAX_NEXT_NODES {
-        true => Ok(list),
-        false => Err(format!("at most {MAX_NEXT_NODES} edges can leave one node")),
+    if list.len() <= MAX_NEXT_NODES {
+        Ok(list)
+    } else {
+        Err(format!("at most {MAX_NEXT_NODES} edges can leave one node"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! References of a node's inputs, by place: outputs of nodes, store keys, the
+//! References of a node's inputs, by node index: outputs of nodes, store keys, the
 //! branches of a unite.
 //!
 //! Not here: whether a node may see an output that it refers to; see
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::problems::{Problems, member};
 use super::raw::RawGraph;
-use super::resolve::Places;
+use super::resolve::NodeIndex;
 use crate::template::Placeholder;
 
 /// The references of one node's inputs.
@@ -25,17 +25,17 @@ pub struct References {
 
 /// Collects the references of every node. Records a problem for each that does
 /// not resolve.
-pub fn collect(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Vec<References> {
-    (0..raw.nodes.len()).map(|place| of_node(raw, place, places, problems)).collect()
+pub fn collect(raw: &RawGraph, index: &NodeIndex<'_>, problems: &mut Problems) -> Vec<References> {
+    (0..raw.nodes.len()).map(|ix| references_of(raw, ix, index, problems)).collect()
 }
 
-fn of_node(
+fn references_of(
     raw: &RawGraph,
-    place: usize,
-    places: &Places<'_>,
+    ix: usize,
+    index: &NodeIndex<'_>,
     problems: &mut Problems,
 ) -> References {
-    let node = &raw.nodes[place];
+    let node = &raw.nodes[ix];
     let inputs = format!("{}.inputs", node.path);
     let mut found = References::default();
     let mut store_keys = BTreeSet::new();
@@ -49,7 +49,7 @@ fn of_node(
             match placeholder {
                 Placeholder::Output { identifier, .. } => {
                     if named.insert(identifier)
-                        && let Some(target) = places.find(identifier, path.clone(), problems)
+                        && let Some(target) = index.find(identifier, path.clone(), problems)
                     {
                         found.outputs.push((target, path.clone()));
                     }

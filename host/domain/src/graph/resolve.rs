@@ -1,4 +1,4 @@
-//! Resolution of names to places: identifiers, edges and the sources of unites.
+//! Resolution of names to node indices: identifiers, edges and the sources of unites.
 //! Finds the root, and an order in which every node comes after its parents.
 //!
 //! Not here: the meaning of the shape; see [`super::topology`].
@@ -9,16 +9,16 @@ use super::problems::{Problems, element};
 use super::raw::{RawGraph, RawNode};
 use crate::ids::Name;
 
-/// The places of identifiers, in the order of the template.
-pub struct Places<'a>(BTreeMap<&'a str, usize>);
+/// The index of each identifier: that of its node in the template.
+pub struct NodeIndex<'a>(BTreeMap<&'a str, usize>);
 
-impl<'a> Places<'a> {
-    /// Gives every identifier its place; records a problem for a duplicate.
-    pub fn of(raw: &'a RawGraph, problems: &mut Problems) -> Self {
-        let mut places = BTreeMap::new();
+impl<'a> NodeIndex<'a> {
+    /// Gives every identifier its index; records a problem for a duplicate.
+    pub fn new(raw: &'a RawGraph, problems: &mut Problems) -> Self {
+        let mut index = BTreeMap::new();
         for (at, node) in raw.nodes.iter().enumerate() {
             let Some(identifier) = &node.identifier else { continue };
-            let first = *places.entry(identifier.as_str()).or_insert(at);
+            let first = *index.entry(identifier.as_str()).or_insert(at);
             if first != at {
                 let first: &RawNode = &raw.nodes[first];
                 problems.add(
@@ -30,18 +30,18 @@ impl<'a> Places<'a> {
                 );
             }
         }
-        Places(places)
+        NodeIndex(index)
     }
 
-    /// Returns the place of an identifier; records a problem if it has none.
+    /// Returns the index of an identifier; records a problem if it has none.
     pub fn find(
         &self,
         name: &Name,
         path: impl Into<String>,
         problems: &mut Problems,
     ) -> Option<usize> {
-        let place = self.0.get(name.as_str()).copied();
-        if place.is_none() {
+        let ix = self.0.get(name.as_str()).copied();
+        if ix.is_none() {
             problems.add_unknown(
                 path,
                 format_args!("no node has the identifier \"{name}\""),
@@ -50,12 +50,13 @@ impl<'a> Places<'a> {
                 "use the identifier of a node of this graph",
             );
         }
-        place
+        ix
     }
 }
 
-/// A graph as places: acyclic, with one root from which all are reachable.
-pub struct Wires {
+/// A graph whose nodes are indices: acyclic, with one root from which all are
+/// reachable.
+pub struct ResolvedGraph {
     /// The targets of each node's edges.
     pub next: Vec<Vec<usize>>,
     /// The parents of each node, ascending.
@@ -64,16 +65,20 @@ pub struct Wires {
     pub source: Vec<Option<usize>>,
     /// The node at which a run begins.
     pub root: usize,
-    /// All places in topological order: each after its parents.
+    /// All indices in topological order: each after its parents.
     pub order: Vec<usize>,
 }
 
 /// Resolves a graph's edges and sources. Returns `None` if something is wrong
 /// with it, and records the problems.
-pub fn wire(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Option<Wires> {
+pub fn resolve(
+    raw: &RawGraph,
+    index: &NodeIndex<'_>,
+    problems: &mut Problems,
+) -> Option<ResolvedGraph> {
     let before = problems.len();
-    let next = edges(raw, places, problems);
-    let source = sources(raw, places, problems);
+    let next = edges(raw, index, problems);
+    let source = sources(raw, index, problems);
     let named = raw.nodes.iter().all(|node| node.identifier.is_some());
     let mut parents = vec![Vec::new(); next.len()];
     for (from, edges) in next.iter().enumerate() {
@@ -92,34 +97,34 @@ pub fn wire(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Opt
     if problems.len() > before {
         return None;
     }
-    Some(Wires { next, parents, source, root, order })
+    Some(ResolvedGraph { next, parents, source, root, order })
 }
 
-/// Returns the identifier of the node at a place, for messages.
-pub fn name_of(raw: &RawGraph, place: usize) -> &str {
-    raw.nodes[place].identifier.as_ref().map_or("?", Name::as_str)
+/// Returns the identifier of the node at an index, for messages.
+pub fn name_of(raw: &RawGraph, ix: usize) -> &str {
+    raw.nodes[ix].identifier.as_ref().map_or("?", Name::as_str)
 }
 
-fn edges(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Vec<Vec<usize>> {
+fn edges(raw: &RawGraph, index: &NodeIndex<'_>, problems: &mut Problems) -> Vec<Vec<usize>> {
     let mut all = Vec::with_capacity(raw.nodes.len());
     for node in &raw.nodes {
         let path = format!("{}.next_nodes", node.path);
         let mut edges = Vec::with_capacity(node.next.len());
         for (at, name) in node.next.iter().enumerate() {
             let Some(name) = name else { continue };
-            edges.extend(places.find(name, element(&path, at), problems));
+            edges.extend(index.find(name, element(&path, at), problems));
         }
         all.push(edges);
     }
     all
 }
 
-fn sources(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Vec<Option<usize>> {
+fn sources(raw: &RawGraph, index: &NodeIndex<'_>, problems: &mut Problems) -> Vec<Option<usize>> {
     let mut all = Vec::with_capacity(raw.nodes.len());
     for (at, node) in raw.nodes.iter().enumerate() {
         let name = node.unites.as_ref().and_then(|unites| unites.source.as_ref());
         let path = format!("{}.unites.identifier", node.path);
-        let source = name.and_then(|name| places.find(name, path.clone(), problems));
+        let source = name.and_then(|name| index.find(name, path.clone(), problems));
         if source == Some(at) {
             problems.add(path, "a node cannot unite its own branches; name an earlier one");
         }
@@ -130,11 +135,11 @@ fn sources(raw: &RawGraph, places: &Places<'_>, problems: &mut Problems) -> Vec<
 
 fn sorted(next: &[Vec<usize>], parents: &[Vec<usize>]) -> Option<Vec<usize>> {
     let mut waiting: Vec<_> = parents.iter().map(Vec::len).collect();
-    let mut order: Vec<_> = (0..next.len()).filter(|&place| waiting[place] == 0).collect();
+    let mut order: Vec<_> = (0..next.len()).filter(|&ix| waiting[ix] == 0).collect();
     let mut at = 0;
-    while let Some(&place) = order.get(at) {
+    while let Some(&ix) = order.get(at) {
         at += 1;
-        for &to in &next[place] {
+        for &to in &next[ix] {
             waiting[to] -= 1;
             if waiting[to] == 0 {
                 order.push(to);
@@ -153,24 +158,24 @@ fn a_cycle(raw: &RawGraph, parents: &[Vec<usize>]) -> String {
         from.iter().for_each(|&from| next[from].push(to));
     }
     let mut waiting: Vec<_> = parents.iter().map(Vec::len).collect();
-    let mut free: Vec<_> = (0..parents.len()).filter(|&place| waiting[place] == 0).collect();
-    while let Some(place) = free.pop() {
-        for &to in &next[place] {
+    let mut free: Vec<_> = (0..parents.len()).filter(|&ix| waiting[ix] == 0).collect();
+    while let Some(ix) = free.pop() {
+        for &to in &next[ix] {
             waiting[to] -= 1;
             if waiting[to] == 0 {
                 free.push(to);
             }
         }
     }
-    let stays = |place: &usize| waiting[*place] > 0;
+    let stays = |ix: &usize| waiting[*ix] > 0;
     let mut walk: Vec<usize> = (0..parents.len()).filter(stays).take(1).collect();
     let mut met = vec![None; parents.len()];
-    while let Some(&place) = walk.last() {
-        if let Some(first) = met[place].replace(walk.len() - 1) {
+    while let Some(&ix) = walk.last() {
+        if let Some(first) = met[ix].replace(walk.len() - 1) {
             walk.drain(..first);
             break;
         }
-        walk.extend(parents[place].iter().copied().find(|parent| stays(parent)));
+        walk.extend(parents[ix].iter().copied().find(|parent| stays(parent)));
     }
     walk.reverse();
     in_words(raw, &walk)
@@ -180,20 +185,21 @@ fn a_cycle(raw: &RawGraph, parents: &[Vec<usize>]) -> String {
 /// long.
 pub fn in_words(raw: &RawGraph, way: &[usize]) -> String {
     const ENDS: usize = 6;
-    let names = |places: &[usize]| {
-        places.iter().map(|&place| name_of(raw, place)).collect::<Vec<_>>().join(" → ")
+    let names = |indices: &[usize]| {
+        indices.iter().map(|&ix| name_of(raw, ix)).collect::<Vec<_>>().join(" → ")
     };
-    match way.len() <= 2 * ENDS {
-        true => names(way),
-        false => format!("{} → … → {}", names(&way[..ENDS]), names(&way[way.len() - ENDS..])),
+    if way.len() <= 2 * ENDS {
+        names(way)
+    } else {
+        format!("{} → … → {}", names(&way[..ENDS]), names(&way[way.len() - ENDS..]))
     }
 }
 
 fn root(raw: &RawGraph, parents: &[Vec<usize>], problems: &mut Problems) -> Option<usize> {
     let mut roots = Vec::new();
-    for (place, node) in raw.nodes.iter().enumerate() {
-        match (parents[place].is_empty(), &node.unites) {
-            (true, None) => roots.push(place),
+    for (ix, node) in raw.nodes.iter().enumerate() {
+        match (parents[ix].is_empty(), &node.unites) {
+            (true, None) => roots.push(ix),
             (true, Some(_)) => {
                 let message =
                     "nothing leads to this unite; name it in the next_nodes of the nodes it joins";
@@ -212,17 +218,17 @@ fn root(raw: &RawGraph, parents: &[Vec<usize>], problems: &mut Problems) -> Opti
             None
         }
         several => {
-            for &place in several {
-                let others: Vec<_> =
-                    several.iter().filter(|other| **other != place).take(3).collect();
+            for &ix in several {
+                let others: Vec<_> = several.iter().filter(|other| **other != ix).take(3).collect();
                 let others: Vec<_> =
                     others.iter().map(|&&other| format!("\"{}\"", name_of(raw, other))).collect();
                 let message = format!(
-                    "nothing leads to \"{}\", nor to {}; a graph begins at exactly one node, so connect or remove the others",
-                    name_of(raw, place),
+                    "nothing leads to \"{}\", nor to {}; a graph begins at exactly one node, so \
+                     connect or remove the others",
+                    name_of(raw, ix),
                     others.join(", ")
                 );
-                problems.add(raw.nodes[place].path.clone(), message);
+                problems.add(raw.nodes[ix].path.clone(), message);
             }
             None
         }

@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 
 use crate::template::element_index;
 
-/// The most local references that are followed in a row.
+/// The most local references that are resolve_refs in a row.
 const MAX_REFERENCES: usize = 32;
 
 /// Keywords that may add fields or remove some.
-const OPENING: [&str; 10] = [
+const OPEN_KEYWORDS: [&str; 10] = [
     "allOf",
     "anyOf",
     "oneOf",
@@ -25,10 +25,10 @@ const OPENING: [&str; 10] = [
     "$dynamicRef",
 ];
 
-/// A place in a schema: one of its subschemas, and the whole for local
+/// A cursor in a schema: one of its subschemas, and the whole for local
 /// references.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct SchemaCursor<'a> {
     root: &'a Value,
     here: Option<&'a Map<String, Value>>,
 }
@@ -41,10 +41,10 @@ pub struct NoField<'a> {
     pub known: Vec<&'a str>,
 }
 
-impl<'a> Place<'a> {
-    /// Returns the place of the whole schema.
+impl<'a> SchemaCursor<'a> {
+    /// Returns the cursor at the whole schema.
     pub fn root(schema: &'a Value) -> Self {
-        Place { root: schema, here: schema.as_object() }.followed()
+        SchemaCursor { root: schema, here: schema.as_object() }.resolve_refs()
     }
 
     /// Returns the names of the required members.
@@ -58,7 +58,7 @@ impl<'a> Place<'a> {
     pub fn members(&self) -> Option<Vec<&'a str>> {
         let here = self.here?;
         let allows_more = |key| !matches!(here.get(key), None | Some(Value::Bool(false)));
-        if OPENING.iter().any(|key| here.contains_key(*key))
+        if OPEN_KEYWORDS.iter().any(|key| here.contains_key(*key))
             || allows_more("additionalProperties")
             || allows_more("unevaluatedProperties")
         {
@@ -72,9 +72,9 @@ impl<'a> Place<'a> {
 
     /// Follows a path of fields.
     pub fn find(self, path: &[String]) -> Result<(), NoField<'a>> {
-        let mut place = self;
+        let mut cursor = self;
         for field in path {
-            place = place.below(field)?;
+            cursor = cursor.below(field)?;
         }
         Ok(())
     }
@@ -101,12 +101,12 @@ impl<'a> Place<'a> {
     }
 
     fn at(self, schema: Option<&'a Value>) -> Self {
-        Place { root: self.root, here: schema.and_then(Value::as_object) }.followed()
+        SchemaCursor { root: self.root, here: schema.and_then(Value::as_object) }.resolve_refs()
     }
 
     /// Follows local references, and an `allOf` of one schema, because some
     /// generators wrap a reference in one.
-    fn followed(mut self) -> Self {
+    fn resolve_refs(mut self) -> Self {
         for _ in 0..MAX_REFERENCES {
             let Some(here) = self.here.filter(|here| !here.contains_key("properties")) else {
                 break;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::inputs::{Names, Values};
+use super::inputs::{InputNames, Values};
 use super::problems::{Problems, kind, member};
 use super::raw::read_store_values;
 use super::{Graph, Problem};
@@ -64,7 +64,7 @@ fn check_inputs(
         problems.add(PATH, why);
         return Map::new();
     }
-    let names = Names::of(&root.description);
+    let names = InputNames::new(&root.description);
     let values = Values::within(budget);
     for (name, value) in inputs {
         if names.check(name, PATH, problems) {

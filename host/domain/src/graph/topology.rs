@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::node_set::NodeSet;
 use super::problems::Problems;
 use super::raw::RawGraph;
-use super::resolve::{Wires, in_words, name_of};
+use super::resolve::{ResolvedGraph, in_words, name_of};
 
 /// The shape of a graph in which every unite is valid.
 pub struct Topology {
@@ -25,25 +25,29 @@ pub struct Topology {
 
 /// Computes the shape of a graph. Returns `None` if a unite is not valid, and
 /// records the problem.
-pub fn of(raw: &RawGraph, wires: &Wires, problems: &mut Problems) -> Option<Topology> {
+pub fn compute(
+    raw: &RawGraph,
+    resolved: &ResolvedGraph,
+    problems: &mut Problems,
+) -> Option<Topology> {
     let before = problems.len();
-    let reach = reach(wires);
-    let dominators = dominators(wires);
-    let mut region = vec![None; wires.next.len()];
-    for (unite, source) in unites(wires) {
-        if dominators[unite].has(source) {
+    let reach = reach(resolved);
+    let dominators = dominators(resolved);
+    let mut region = vec![None; resolved.next.len()];
+    for (unite, source) in unites(resolved) {
+        if dominators[unite].contains(source) {
             region[unite] = Some(between(&reach, source, unite));
         } else {
             let path = format!("{}.unites.identifier", raw.nodes[unite].path);
-            problems.add(path, why_not_before(raw, wires, source, unite));
+            problems.add(path, why_not_before(raw, resolved, source, unite));
         }
     }
-    for (unite, source) in unites(wires) {
+    for (unite, source) in unites(resolved) {
         let closed = |(other, _): &(usize, usize)| {
-            region[*other].as_ref().is_some_and(|region| region.has(source))
-                && reach[*other].has(unite)
+            region[*other].as_ref().is_some_and(|region| region.contains(source))
+                && reach[*other].contains(unite)
         };
-        if let Some((closed, _)) = unites(wires).find(closed) {
+        if let Some((closed, _)) = unites(resolved).find(closed) {
             let (source, closed) = (name_of(raw, source), name_of(raw, closed));
             let message = format!(
                 "\"{source}\" lies in the region of the unite \"{closed}\", which has closed before this; \
@@ -61,28 +65,33 @@ pub fn of(raw: &RawGraph, wires: &Wires, problems: &mut Problems) -> Option<Topo
 }
 
 /// Iterates over the unites, each with its source.
-pub fn unites(wires: &Wires) -> impl Iterator<Item = (usize, usize)> {
-    wires.source.iter().enumerate().filter_map(|(unite, source)| Some((unite, (*source)?)))
+pub fn unites(resolved: &ResolvedGraph) -> impl Iterator<Item = (usize, usize)> {
+    resolved.source.iter().enumerate().filter_map(|(unite, source)| Some((unite, (*source)?)))
 }
 
 /// Finds a shortest path between two nodes that avoids a third.
-pub fn way(wires: &Wires, from: usize, to: usize, avoiding: usize) -> Option<Vec<usize>> {
-    let mut came_from = vec![None; wires.next.len()];
+pub fn shortest_path(
+    resolved: &ResolvedGraph,
+    from: usize,
+    to: usize,
+    avoiding: usize,
+) -> Option<Vec<usize>> {
+    let mut came_from = vec![None; resolved.next.len()];
     let mut open = VecDeque::from([from]);
     if from == avoiding {
         return None;
     }
-    while let Some(place) = open.pop_front() {
-        if place == to {
+    while let Some(ix) = open.pop_front() {
+        if ix == to {
             let mut way: Vec<_> =
                 std::iter::successors(Some(to), |&at| came_from[at].filter(|_| at != from))
                     .collect();
             way.reverse();
             return Some(way);
         }
-        for &next in &wires.next[place] {
+        for &next in &resolved.next[ix] {
             if next != avoiding && next != from && came_from[next].is_none() {
-                came_from[next] = Some(place);
+                came_from[next] = Some(ix);
                 open.push_back(next);
             }
         }
@@ -90,48 +99,45 @@ pub fn way(wires: &Wires, from: usize, to: usize, avoiding: usize) -> Option<Vec
     None
 }
 
-fn reach(wires: &Wires) -> Vec<NodeSet> {
-    let mut reach = vec![NodeSet::none(wires.next.len()); wires.next.len()];
-    for &place in wires.order.iter().rev() {
-        let mut mine = NodeSet::none(wires.next.len());
-        for &next in &wires.next[place] {
+fn reach(resolved: &ResolvedGraph) -> Vec<NodeSet> {
+    let mut reach = vec![NodeSet::empty(resolved.next.len()); resolved.next.len()];
+    for &ix in resolved.order.iter().rev() {
+        let mut mine = NodeSet::empty(resolved.next.len());
+        for &next in &resolved.next[ix] {
             mine.insert(next);
-            mine.unite(&reach[next]);
+            mine.union_with(&reach[next]);
         }
-        reach[place] = mine;
+        reach[ix] = mine;
     }
     reach
 }
 
 /// Computes the dominators of each node: the nodes on every path to it from the
 /// root, itself included.
-fn dominators(wires: &Wires) -> Vec<NodeSet> {
-    let mut dominators = vec![NodeSet::none(wires.next.len()); wires.next.len()];
-    for &place in &wires.order {
-        let mut parents = wires.parents[place].iter();
+fn dominators(resolved: &ResolvedGraph) -> Vec<NodeSet> {
+    let mut dominators = vec![NodeSet::empty(resolved.next.len()); resolved.next.len()];
+    for &ix in &resolved.order {
+        let mut parents = resolved.parents[ix].iter();
         let mut mine =
-            parents.next().map_or(NodeSet::none(wires.next.len()), |&p| dominators[p].clone());
-        parents.for_each(|&parent| mine.intersect(&dominators[parent]));
-        mine.insert(place);
-        dominators[place] = mine;
+            parents.next().map_or(NodeSet::empty(resolved.next.len()), |&p| dominators[p].clone());
+        parents.for_each(|&parent| mine.intersect_with(&dominators[parent]));
+        mine.insert(ix);
+        dominators[ix] = mine;
     }
     dominators
 }
 
 /// Returns the nodes between two nodes, both excluded.
 fn between(reach: &[NodeSet], source: usize, unite: usize) -> NodeSet {
-    let mut region = NodeSet::none(reach.len());
-    reach[source]
-        .iter()
-        .filter(|&place| reach[place].has(unite))
-        .for_each(|place| region.insert(place));
+    let mut region = NodeSet::empty(reach.len());
+    reach[source].iter().filter(|&ix| reach[ix].contains(unite)).for_each(|ix| region.insert(ix));
     region
 }
 
 fn scopes(region: &[Option<NodeSet>]) -> Vec<NodeSet> {
-    let mut scopes = vec![NodeSet::none(region.len()); region.len()];
+    let mut scopes = vec![NodeSet::empty(region.len()); region.len()];
     for (unite, region) in region.iter().enumerate() {
-        region.iter().flat_map(NodeSet::iter).for_each(|place| scopes[place].insert(unite));
+        region.iter().flat_map(NodeSet::iter).for_each(|ix| scopes[ix].insert(unite));
     }
     scopes
 }
@@ -139,14 +145,14 @@ fn scopes(region: &[Option<NodeSet>]) -> Vec<NodeSet> {
 /// Returns the scopes whose region contains none of the other scopes.
 fn innermost(scopes: &NodeSet, region: &[Option<NodeSet>]) -> Vec<usize> {
     let holds_none =
-        |unite: &usize| region[*unite].as_ref().is_some_and(|region| !region.meets(scopes));
+        |unite: &usize| region[*unite].as_ref().is_some_and(|region| !region.intersects(scopes));
     scopes.iter().filter(holds_none).collect()
 }
 
-fn why_not_before(raw: &RawGraph, wires: &Wires, source: usize, unite: usize) -> String {
+fn why_not_before(raw: &RawGraph, resolved: &ResolvedGraph, source: usize, unite: usize) -> String {
     let (source_name, unite_name) = (name_of(raw, source), name_of(raw, unite));
-    let past = way(wires, wires.root, unite, source);
-    match (way(wires, source, unite, usize::MAX), past) {
+    let past = shortest_path(resolved, resolved.root, unite, source);
+    match (shortest_path(resolved, source, unite, usize::MAX), past) {
         (Some(_), Some(past)) => format!(
             "\"{source_name}\" must lie on every path to \"{unite_name}\", but {} goes past it; unite a node \
              that all branches come from",

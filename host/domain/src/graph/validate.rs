@@ -181,7 +181,10 @@ fn check_grants(
             let (name, remedy) = (&described.name, missing.remedy(namespace, plugin));
             problems.add(
                 node.path.clone(),
-                format!("\"{name}\" of the plugin \"{plugin}\" cannot be used: {missing}; an operator grants it by `{remedy}`"),
+                format!(
+                    "\"{name}\" of the plugin \"{plugin}\" cannot be used: {missing}; an \
+                    operator grants it by `{remedy}`"
+                ),
             );
         }
     }

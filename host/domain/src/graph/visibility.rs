@@ -9,11 +9,11 @@ use super::node_set::NodeSet;
 use super::problems::Problems;
 use super::raw::RawGraph;
 use super::references::References;
-use super::resolve::{Wires, in_words, name_of};
-use super::topology::{Topology, unites, way};
+use super::resolve::{ResolvedGraph, in_words, name_of};
+use super::topology::{Topology, shortest_path, unites};
 
 /// The references of all nodes, by kind.
-pub struct Seen {
+pub struct ReferenceKinds {
     /// For each node, the nodes to whose single output on its branch it refers.
     pub singles: Vec<NodeSet>,
     /// For each node, the nodes to all of whose outputs in the scope it refers.
@@ -26,36 +26,36 @@ pub struct Seen {
 /// Classifies all references; records a problem for each that is not visible.
 pub fn check(
     raw: &RawGraph,
-    wires: &Wires,
+    resolved: &ResolvedGraph,
     topology: &Topology,
     references: &[References],
     problems: &mut Problems,
-) -> Seen {
-    let size = wires.next.len();
-    let sees = sees(wires);
-    let mut singles = vec![NodeSet::none(size); size];
-    let mut gathers = vec![NodeSet::none(size); size];
-    let explain = Explain { raw, wires, topology, sees: &sees };
+) -> ReferenceKinds {
+    let size = resolved.next.len();
+    let sees = sees(resolved);
+    let mut singles = vec![NodeSet::empty(size); size];
+    let mut gathers = vec![NodeSet::empty(size); size];
+    let diagnoser = Diagnoser { raw, resolved, topology, sees: &sees };
     for (node, references) in references.iter().enumerate() {
         for (target, path) in &references.outputs {
-            if sees[node].has(*target) {
+            if sees[node].contains(*target) {
                 singles[node].insert(*target);
-            } else if explain.is_closed_by(*target, node) {
+            } else if diagnoser.is_gathered_by(*target, node) {
                 gathers[node].insert(*target);
             } else {
-                problems.add_found(path.clone(), || explain.why_unseen(*target, node));
+                problems.add_found(path.clone(), || diagnoser.why_unseen(*target, node));
             }
         }
     }
-    let carries = carries(wires, &singles);
-    Seen { singles, gathers, carries }
+    let carries = carries(resolved, &singles);
+    ReferenceKinds { singles, gathers, carries }
 }
 
-fn sees(wires: &Wires) -> Vec<NodeSet> {
-    let size = wires.next.len();
-    let mut sees = vec![NodeSet::none(size); size];
-    for &node in &wires.order {
-        if let Some(source) = wires.source[node] {
+fn sees(resolved: &ResolvedGraph) -> Vec<NodeSet> {
+    let size = resolved.next.len();
+    let mut sees = vec![NodeSet::empty(size); size];
+    for &node in &resolved.order {
+        if let Some(source) = resolved.source[node] {
             sees[node] = sees[source].clone();
             continue;
         }
@@ -66,23 +66,23 @@ fn sees(wires: &Wires) -> Vec<NodeSet> {
             brings.insert(parent);
             brings
         };
-        let mut all = wires.parents[node].iter().map(brings);
+        let mut all = resolved.parents[node].iter().map(brings);
         let Some(mut mine) = all.next() else { continue };
-        all.for_each(|other| mine.intersect(&other));
+        all.for_each(|other| mine.intersect_with(&other));
         sees[node] = mine;
     }
     sees
 }
 
-fn carries(wires: &Wires, singles: &[NodeSet]) -> Vec<NodeSet> {
-    let mut united_by = vec![Vec::new(); wires.next.len()];
-    unites(wires).for_each(|(unite, source)| united_by[source].push(unite));
+fn carries(resolved: &ResolvedGraph, singles: &[NodeSet]) -> Vec<NodeSet> {
+    let mut united_by = vec![Vec::new(); resolved.next.len()];
+    unites(resolved).for_each(|(unite, source)| united_by[source].push(unite));
     let mut carries = singles.to_vec();
-    for &node in wires.order.iter().rev() {
+    for &node in resolved.order.iter().rev() {
         let mut mine = carries[node].clone();
-        let ordinary = wires.next[node].iter().filter(|&&next| wires.source[next].is_none());
+        let ordinary = resolved.next[node].iter().filter(|&&next| resolved.source[next].is_none());
         for &later in ordinary.chain(&united_by[node]) {
-            mine.unite(&carries[later]);
+            mine.union_with(&carries[later]);
         }
         mine.remove(node);
         carries[node] = mine;
@@ -91,18 +91,18 @@ fn carries(wires: &Wires, singles: &[NodeSet]) -> Vec<NodeSet> {
 }
 
 /// Explains why a reference is not visible.
-struct Explain<'a> {
+struct Diagnoser<'a> {
     raw: &'a RawGraph,
-    wires: &'a Wires,
+    resolved: &'a ResolvedGraph,
     topology: &'a Topology,
     sees: &'a [NodeSet],
 }
 
-impl Explain<'_> {
+impl Diagnoser<'_> {
     /// Returns whether a unite gathers a node.
-    fn is_closed_by(&self, target: usize, unite: usize) -> bool {
-        self.wires.source[unite] == Some(target)
-            || self.topology.region[unite].as_ref().is_some_and(|region| region.has(target))
+    fn is_gathered_by(&self, target: usize, unite: usize) -> bool {
+        self.resolved.source[unite] == Some(target)
+            || self.topology.region[unite].as_ref().is_some_and(|region| region.contains(target))
     }
 
     fn why_unseen(&self, target: usize, node: usize) -> String {
@@ -112,26 +112,26 @@ impl Explain<'_> {
                 "\"{node_name}\" cannot refer to its own outputs; name an earlier node"
             );
         }
-        if self.topology.reach[node].has(target) {
+        if self.topology.reach[node].contains(target) {
             return format!(
                 "\"{target_name}\" comes after \"{node_name}\", so there is no output of it yet"
             );
         }
-        if !self.topology.reach[target].has(node) {
+        if !self.topology.reach[target].contains(node) {
             return format!(
                 "\"{target_name}\" does not lead to \"{node_name}\"; refer to a node on the way to it"
             );
         }
-        if let Some(way) = way(self.wires, self.wires.root, node, target) {
+        if let Some(path) = shortest_path(self.resolved, self.resolved.root, node, target) {
             return format!(
                 "\"{target_name}\" has no output on the path {}; refer to a node that lies on every path",
-                in_words(self.raw, &way)
+                in_words(self.raw, &path)
             );
         }
         let (unite, from_there) = self.closing(target, node);
         // Up to the unite any path will do: the branches end there in each
         // case.
-        let mut path = way(self.wires, target, unite, usize::MAX).unwrap_or_default();
+        let mut path = shortest_path(self.resolved, target, unite, usize::MAX).unwrap_or_default();
         path.extend(from_there);
         let unite = name_of(self.raw, unite);
         format!(
@@ -149,19 +149,20 @@ impl Explain<'_> {
         // From the end: the path is walked backwards.
         let mut walked = Vec::new();
         // Every step leads to an earlier node that does not see the target.
-        for _ in 0..self.wires.next.len() {
-            if self.is_closed_by(target, at) {
+        for _ in 0..self.resolved.next.len() {
+            if self.is_gathered_by(target, at) {
                 break;
             }
-            let blind = |parent: &&usize| **parent != target && !self.sees[**parent].has(target);
-            let before = match self.wires.source[at] {
+            let blind =
+                |parent: &&usize| **parent != target && !self.sees[**parent].contains(target);
+            let before = match self.resolved.source[at] {
                 // A unite sees what its source sees. The source is on every
                 // path to the region between, so no node of the region sees
                 // more.
                 Some(source) => source,
-                None => self.wires.parents[at].iter().find(blind).copied().unwrap_or(at),
+                None => self.resolved.parents[at].iter().find(blind).copied().unwrap_or(at),
             };
-            let step = way(self.wires, before, at, usize::MAX).unwrap_or_default();
+            let step = shortest_path(self.resolved, before, at, usize::MAX).unwrap_or_default();
             walked.extend(step.iter().skip(1).rev());
             at = before;
         }

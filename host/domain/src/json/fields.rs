@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::JsonError;
 use super::reader::{Mode, Reader, Rules};
 use crate::json_size;
-use crate::template::{dig, element_index};
+use crate::template::{element_index, lookup_path};
 
 /// A set of field paths, none of which lies below another: a wanted field
 /// includes all fields below it.
@@ -71,7 +71,7 @@ impl FieldSet {
         let mut step = &self.root;
         for (depth, field) in path.iter().enumerate() {
             if step.slot.is_some() {
-                return dig(picked.at(step)?, &path[depth..]);
+                return lookup_path(picked.at(step)?, &path[depth..]);
             }
             step = step.members.get(field)?;
         }
@@ -86,7 +86,7 @@ impl PickedFields {
 
     /// Estimates the memory of the values, in bytes.
     pub fn weight(&self) -> u64 {
-        let values = self.0.iter().flatten().map(json_size::of_value);
+        let values = self.0.iter().flatten().map(json_size::estimate_value);
         json_size::ITEM * self.0.len() as u64 + values.sum::<u64>()
     }
 }
@@ -145,7 +145,7 @@ impl FieldStep {
             return;
         }
         for (field, step) in &self.members {
-            if let Some(member) = dig(value, std::slice::from_ref(field)) {
+            if let Some(member) = lookup_path(value, std::slice::from_ref(field)) {
                 step.copy(member, slots);
             }
         }

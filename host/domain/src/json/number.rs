@@ -48,9 +48,10 @@ impl Inexact {
     /// Describes the problem. The rounded number is not shown, because it
     /// begins with digits of the written number.
     pub(super) fn message(self, text: &str) -> String {
-        let shown = match text.len() <= MAX_SHOWN_BYTES {
-            true => format!("the number {text}"),
-            false => format!("a number of {} characters", text.len()),
+        let shown = if text.len() <= MAX_SHOWN_BYTES {
+            format!("the number {text}")
+        } else {
+            format!("a number of {} characters", text.len())
         };
         match self {
             Inexact::OutOfRange => format!("{shown}: number out of range; send it as a string"),
@@ -86,14 +87,15 @@ impl Decimal<'_> {
     /// Checks that a double holds the number exactly as written. For a number
     /// that is not a 64-bit integer.
     pub(super) fn check(&self) -> Result<(), Inexact> {
-        let written = Significant::of(self);
+        let written = Significant::new(self);
         if written.count == 0 {
             return Ok(());
         }
         if self.is_integer {
-            return Err(match self.double().is_finite() {
-                true => Inexact::Rounded,
-                false => Inexact::OutOfRange,
+            return Err(if self.double().is_finite() {
+                Inexact::Rounded
+            } else {
+                Inexact::OutOfRange
             });
         }
         if written.count <= SAFE_DIGITS && SAFE_POINTS.contains(&written.point) {
@@ -159,7 +161,7 @@ impl Significant<'_> {
         let text = str::from_utf8(&text.bytes[..text.length]).unwrap_or_default();
         let (digits, exponent) = text.split_once('e').unwrap_or((text, ""));
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let other = Significant::of(&Decimal {
+        let other = Significant::new(&Decimal {
             text,
             whole: whole.as_bytes(),
             fraction: fraction.as_bytes(),
@@ -171,7 +173,7 @@ impl Significant<'_> {
 }
 
 impl<'t> Significant<'t> {
-    fn of(decimal: &Decimal<'t>) -> Self {
+    fn new(decimal: &Decimal<'t>) -> Self {
         let Decimal { whole, fraction, exponent, .. } = *decimal;
         let zero = |digit: &&u8| **digit == b'0';
         let leading = whole.iter().chain(fraction).take_while(zero).count();

@@ -141,9 +141,10 @@ impl<'t> Reader<'t> {
         self.skip_blanks();
         let value = self.value(mode, &ValuePath::Root)?;
         self.skip_blanks();
-        match self.at < self.text.len() {
-            true => Err(Stop::syntax(self.at, "trailing characters after the value")),
-            false => Ok(value),
+        if self.at < self.text.len() {
+            Err(Stop::syntax(self.at, "trailing characters after the value"))
+        } else {
+            Ok(value)
         }
     }
 
@@ -157,9 +158,10 @@ impl<'t> Reader<'t> {
     }
 
     fn note(&mut self, path: &ValuePath<'_>, message: impl FnOnce() -> String) {
-        match self.problems.len() < MAX_PROBLEMS {
-            true => self.problems.push(Problem { path: path.path(), message: message() }),
-            false => self.more += 1,
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(Problem { path: path.path(), message: message() })
+        } else {
+            self.more += 1
         }
     }
 
@@ -191,10 +193,7 @@ impl<'t> Reader<'t> {
 
     /// Returns the syntax error of an unexpected byte here.
     fn unexpected(&self, why: &'static str) -> Stop {
-        match self.at < self.text.len() {
-            true => Stop::syntax(self.at, why),
-            false => Stop::ended(self.at),
-        }
+        if self.at < self.text.len() { Stop::syntax(self.at, why) } else { Stop::ended(self.at) }
     }
 
     fn value(&mut self, mode: Mode<'_>, path: &ValuePath<'_>) -> Result<Value, Stop> {
@@ -226,9 +225,10 @@ impl<'t> Reader<'t> {
             self.at += word.len();
             return Ok(value);
         }
-        match word.as_bytes().starts_with(rest) {
-            true => Err(Stop::ended(self.text.len())),
-            false => Err(Stop::syntax(self.at, "expected a value")),
+        if word.as_bytes().starts_with(rest) {
+            Err(Stop::ended(self.text.len()))
+        } else {
+            Err(Stop::syntax(self.at, "expected a value"))
         }
     }
 
@@ -292,10 +292,7 @@ impl<'t> Reader<'t> {
         if let Some(number) = decimal.integer() {
             return Ok(Value::Number(number));
         }
-        let checked = match self.rules.is_strict {
-            true => decimal.check(),
-            false => Ok(()),
-        };
+        let checked = if self.rules.is_strict { decimal.check() } else { Ok(()) };
         let built = match mode {
             Mode::All => decimal.rounded().ok_or(Inexact::OutOfRange),
             Mode::Nothing | Mode::Weigh | Mode::Some(_) => Ok(Value::Null),
@@ -319,14 +316,13 @@ impl<'t> Reader<'t> {
         let has_point = self.eat(b'.');
         let fraction = if has_point { self.digits()? } else { &[] };
         let has_exponent = self.eat(b'e') || self.eat(b'E');
-        let exponent = match has_exponent {
-            false => &[][..],
-            true => {
-                let from = self.at;
-                let _ = self.eat(b'-') || self.eat(b'+');
-                self.digits()?;
-                &self.bytes()[from..self.at]
-            }
+        let exponent = if has_exponent {
+            let from = self.at;
+            let _ = self.eat(b'-') || self.eat(b'+');
+            self.digits()?;
+            &self.bytes()[from..self.at]
+        } else {
+            &[][..]
         };
         let is_integer = !has_point && !has_exponent;
         Ok(Decimal { text: &self.text[start..self.at], whole, fraction, exponent, is_integer })
@@ -338,9 +334,10 @@ impl<'t> Reader<'t> {
         while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
             self.at += 1;
         }
-        match start == self.at {
-            true => Err(self.unexpected("expected a digit")),
-            false => Ok(&self.bytes()[start..self.at]),
+        if start == self.at {
+            Err(self.unexpected("expected a digit"))
+        } else {
+            Ok(&self.bytes()[start..self.at])
         }
     }
 
@@ -367,10 +364,7 @@ impl<'t> Reader<'t> {
             self.skip_blanks();
             return Ok(true);
         }
-        match self.eat(end) {
-            true => Ok(false),
-            false => Err(self.unexpected(why)),
-        }
+        if self.eat(end) { Ok(false) } else { Err(self.unexpected(why)) }
     }
 
     fn array(&mut self, mode: Mode<'_>, path: &ValuePath<'_>) -> Result<Value, Stop> {

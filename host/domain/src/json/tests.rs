@@ -49,7 +49,7 @@ fn duplicate_keys_are_refused_with_their_paths() {
 }
 
 #[test]
-fn long_keys_are_shown_whole_or_not_at_all() {
+fn long_keys_are_not_cut_in_messages() {
     let key = "x".repeat(65);
     let told = problems(&format!("{{\"{key}\":[{{\"{key}\":1e400}}]}}"));
     assert!(told[0].starts_with("$[a key of 65 bytes][0][a key of 65 bytes]: "), "{told:?}");
@@ -170,10 +170,10 @@ fn nesting_is_bounded() {
 }
 
 #[test]
-fn values_are_weighed_while_they_are_built() {
+fn memory_is_counted_while_values_are_built() {
     let text = r#"{"a":[1,{"b":"text"},null],"c":{}}"#;
     let value = read_all(text).unwrap();
-    let mut room = json_size::of_value(&value);
+    let mut room = json_size::estimate_value(&value);
     read(text, &mut room.clone()).unwrap();
     assert_eq!(read(text, &mut (room - 1)), Err(JsonError::TooHeavy));
     read(text, &mut room).unwrap();
@@ -181,7 +181,7 @@ fn values_are_weighed_while_they_are_built() {
     let most = MAX_WEIGHT_OF_BYTE;
     for heavy in ["[]", "{}", "[{}]", "[[[],[]]]", r#"{"":{"":{}}}"#, "0"] {
         let list = format!("[{}0]", format!("{heavy},").repeat(1_000));
-        let weight = json_size::of_value(&read_all(&list).unwrap());
+        let weight = json_size::estimate_value(&read_all(&list).unwrap());
         assert!(weight <= most * list.len() as u64, "{heavy}: {weight} of {}", list.len());
     }
     let many = format!("[{}{{}}]", "{},".repeat(1_000_000));
@@ -219,7 +219,7 @@ fn an_empty_path_picks_the_whole() {
 }
 
 #[test]
-fn unnamed_fields_weigh_nothing() {
+fn unnamed_fields_take_no_memory() {
     let rows: String = (0..100_000).map(|_| "{\"x\":1},").collect();
     let text = format!(r#"{{"rows":[{rows}{{}}],"small":7}}"#);
     let (set, paths) = set(&["small"]);
@@ -315,15 +315,15 @@ proptest! {
     }
 
     #[test]
-    fn weighs_what_it_builds(value in values()) {
+    fn counted_memory_matches_the_built_value(value in values()) {
         let mut room = 1 << 40;
         read(&value.to_string(), &mut room).unwrap();
-        let weight = json_size::of_value(&value);
+        let weight = json_size::estimate_value(&value);
         prop_assert_eq!((1 << 40) - room, weight);
         // With little room, memory is estimated before the value is built.
         let text = spread(&value, " ");
         if let Ok(value) = read_stored(&text) {
-            let weight = json_size::of_value(&value);
+            let weight = json_size::estimate_value(&value);
             prop_assert_eq!(read_stored_within(&text, &mut { weight }), Ok(value));
             prop_assert_eq!(
                 Reader::new(&text, Rules::LENIENT, weight - 1).whole(Mode::Weigh),
@@ -348,7 +348,7 @@ proptest! {
     }
 
     #[test]
-    fn never_panics(text in any::<String>(), bytes in prop::collection::vec(any::<u8>(), 0..64), json in "[\\[\\]{}:,\"0-9eE.\\-tfn \\\\u]*") {
+    fn reading_json_never_panics(text in any::<String>(), bytes in prop::collection::vec(any::<u8>(), 0..64), json in "[\\[\\]{}:,\"0-9eE.\\-tfn \\\\u]*") {
         for text in [text.as_str(), &String::from_utf8_lossy(&bytes), &json] {
             let _ = (read_all(text), check(text, 3), set(&["a", "0.b"]).0.pick(text, &mut 9_999));
         }
@@ -364,7 +364,7 @@ proptest! {
         prop_assert_eq!(&picked, &set.pick_from(&value));
         prop_assert_eq!((1 << 40) - room, picked.weight());
         for path in &paths {
-            prop_assert_eq!(set.find(&picked, path), crate::template::dig(&value, path));
+            prop_assert_eq!(set.find(&picked, path), crate::template::lookup_path(&value, path));
         }
     }
 }

@@ -53,8 +53,5 @@ impl ValuePath<'_> {
 
 /// Quotes a key for a message, or gives its length if it is long.
 pub(super) fn shown(key: &str) -> String {
-    match key.len() <= MAX_KEY_BYTES {
-        true => format!("{key:?}"),
-        false => format!("of {} bytes", key.len()),
-    }
+    if key.len() <= MAX_KEY_BYTES { format!("{key:?}") } else { format!("of {} bytes", key.len()) }
 }

@@ -142,7 +142,7 @@ mod tests {
     use crate::json::from_text;
 
     #[test]
-    fn values_are_read_with_units_and_refused_with_the_reason() {
+    fn limit_values_are_read_with_units() {
         let read = |text: &str| text.parse::<LimitValues>().map(|values| values.to_string());
         assert_eq!(read("memory_bytes=64MiB").unwrap(), "memory_bytes=67108864");
         assert_eq!(read("timeout_ms = 10s").unwrap(), "timeout_ms=10000");

@@ -21,10 +21,10 @@ fn after(losses: u32) -> Tries {
 /// Returns the end of a state that was lost with its host.
 fn lose(tries: Tries, noted: bool) -> End {
     let graph = Sketch::of("a").build().unwrap();
-    let (root, _) = begin(&graph, &NoIds);
+    let (root, _) = root_state(&graph, &NoIds);
     let claim = Claim { session: SessionId(1), fence: Fence(7) };
     let state = Claimed { id: root.id, run: RunKey(1), place: root.place, tries, claim };
-    plan(&graph, &state, lost(tries, noted), 0.0, &NoIds).unwrap().end
+    plan(&graph, &state, outcome_of_lost_claim(tries, noted), 0.0, &NoIds).unwrap().end
 }
 
 /// Returns the tries of a state that is to run again at once.
@@ -36,7 +36,7 @@ fn tries(end: &End) -> Tries {
 }
 
 #[test]
-fn a_suspect_is_charged_only_if_it_was_noted() {
+fn only_a_begun_suspect_is_charged() {
     let table = [
         (0, false, Outcome::HostLost),
         (0, true, Outcome::HostLost),
@@ -46,12 +46,16 @@ fn a_suspect_is_charged_only_if_it_was_noted() {
         (MAX_LOSSES - 1, true, Outcome::HostLost),
     ];
     for (losses, noted, outcome) in table {
-        assert_eq!(lost(after(losses), noted), outcome, "losses: {losses}, noted: {noted}");
+        assert_eq!(
+            outcome_of_lost_claim(after(losses), noted),
+            outcome,
+            "losses: {losses}, noted: {noted}"
+        );
     }
 }
 
 #[test]
-fn a_charge_is_a_loss_and_nothing_else() {
+fn a_charge_counts_only_a_loss() {
     let End::Again { after: 0, tries, why: Again::Failed(failure) } = lose(after(4), true) else {
         panic!("it is to run again at once")
     };
@@ -60,14 +64,14 @@ fn a_charge_is_a_loss_and_nothing_else() {
 }
 
 #[test]
-fn what_is_let_off_is_as_if_it_had_not_been_claimed() {
+fn a_released_state_keeps_its_counts() {
     let end = lose(after(4), false);
     assert!(matches!(end, End::Again { why: Again::Released, .. }), "{end:?}");
     assert_eq!(tries(&end), Tries { attempt: 6, ..after(4) });
 }
 
 #[test]
-fn ten_hosts_in_succession_are_too_many() {
+fn a_state_fails_after_ten_losses() {
     let mut now = Tries::default();
     for losses in 1..MAX_LOSSES {
         // The state may be released in between, which changes nothing.
@@ -82,11 +86,11 @@ fn ten_hosts_in_succession_are_too_many() {
 }
 
 #[test]
-fn what_was_merely_held_is_charged_once_at_most() {
+fn an_unbegun_state_is_charged_once() {
     let mut now = Tries::default();
     for _ in 0..3 * MAX_LOSSES {
         now = tries(&lose(now, false));
         assert_eq!(now.losses, 1);
-        assert!(now.is_suspect());
+        assert!(now.is_poison_suspect());
     }
 }

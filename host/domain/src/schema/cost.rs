@@ -133,7 +133,7 @@ type Visits = BTreeMap<usize, u64>;
 impl Cost {
     /// Computes the cost of a schema, or returns the reason why the schema is
     /// refused.
-    pub fn of(schema: &Value) -> Result<Cost, String> {
+    pub fn estimate(schema: &Value) -> Result<Cost, String> {
         dialect(schema)?;
         let (parts, patterns) = Reader::read(schema)?;
         let here = |part: &Part| part.here.clone();

@@ -15,7 +15,7 @@ fn checked(schema: Value, value: Value) -> Result<(), String> {
 }
 
 #[test]
-fn checks_and_names_the_path() {
+fn a_misfit_names_its_path() {
     let schema = json!({
         "type": "object",
         "properties": {"list": {"type": "array", "items": {"$ref": "#/$defs/Entry"}}},
@@ -35,7 +35,7 @@ fn checks_and_names_the_path() {
 }
 
 #[test]
-fn refuses() {
+fn invalid_schemas_are_refused() {
     let deep = (0..70).fold(json!(true), |inner, _| json!({"not": inner}));
     let chain = (0..30).fold(json!(true), |inner, _| json!({"not": inner}));
     let table = [
@@ -74,7 +74,7 @@ fn refuses() {
 }
 
 #[test]
-fn takes_the_dialects_it_knows() {
+fn known_dialects_are_accepted() {
     for dialect in [
         "https://json-schema.org/draft/2020-12/schema",
         "https://json-schema.org/draft/2019-09/schema",
@@ -91,7 +91,7 @@ fn nested(levels: usize) -> Value {
 }
 
 #[test]
-fn refuses_to_begin_what_would_not_end() {
+fn unbounded_checks_are_refused_beforehand() {
     let twice = json!({"properties": {"a": {"$ref": "#"}}});
     let doubling = json!({
         "allOf": [{"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}]
@@ -138,7 +138,7 @@ fn large_values_are_ordinary() {
 /// Checks the longest ways through a schema that the limits allow, on the stack
 /// of a test's thread: 2 MiB, as for a host's worker.
 #[test]
-fn does_not_run_out_of_stack() {
+fn deep_values_do_not_overflow_the_stack() {
     for around in ["properties", "items", "unevaluatedProperties", "patternProperties"] {
         let link = |n: usize| {
             let next = json!({"$ref": format!("#/$defs/{}", n + 1)});
@@ -179,7 +179,7 @@ fn levels(levels: usize, ways: usize) -> Value {
 }
 
 #[test]
-fn a_check_takes_its_steps_beforehand() {
+fn a_check_reserves_its_steps() {
     let schema = compiled(&levels(6, 4)).unwrap();
     let budget = StepBudget::new(3 * 6_000 + 20_000);
     let checks = (0..10).filter(|_| schema.check(&json!({}), &budget).is_ok()).count();
@@ -188,7 +188,7 @@ fn a_check_takes_its_steps_beforehand() {
 }
 
 #[test]
-fn to_reckon_a_check_takes_steps_too() {
+fn estimating_a_check_takes_steps() {
     let schema = compiled(&json!({"items": {"$ref": "#"}})).unwrap();
     let list = json!(vec![0; 1_000]);
     // Two visits of each element, at ten steps each; the check itself is a tenth of that.
@@ -197,7 +197,7 @@ fn to_reckon_a_check_takes_steps_too() {
 }
 
 #[test]
-fn an_explanation_takes_steps_too() {
+fn an_explanation_takes_steps() {
     let schema = compiled(&json!({"type": "object", "required": ["a"]})).unwrap();
     let refusal = schema.check(&json!({}), &StepBudget::new(5)).unwrap_err();
     assert!(refusal.to_string().contains("to say where"), "{refusal}");
@@ -213,14 +213,14 @@ fn compiling_takes_steps_for_parts_and_patterns() {
 }
 
 #[test]
-fn a_schema_expensive_for_any_value_is_known() {
+fn an_always_expensive_schema_is_detected() {
     assert_eq!(compiled(&levels(7, 4)).unwrap().excess_cost(), None);
     let why = compiled(&levels(11, 4)).unwrap().excess_cost().unwrap();
     assert!(why.contains("more than 100000 steps"), "{why}");
 }
 
 #[test]
-fn long_names_cost_what_patterns_take() {
+fn pattern_costs_grow_with_name_length() {
     let schema = json!({"patternProperties": (0..90).map(|n| (format!("^{n}"), json!(true))).collect::<serde_json::Map<_, _>>()});
     let error = checked(schema, json!({"x".repeat(1 << 20): 1})).unwrap_err();
     assert!(error.contains("steps to check"), "{error}");

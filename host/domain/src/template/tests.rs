@@ -13,16 +13,16 @@ fn parse(value: Value) -> Result<Template, Vec<TemplateError>> {
 fn lookup(placeholder: &Placeholder) -> Result<Value, RenderError> {
     let known = json!({"n": 7, "o": {"deep": [1, {"x": "y"}]}, "s": "text"});
     match placeholder {
-        Placeholder::Output { path, .. } => {
-            dig(&known, path).cloned().ok_or_else(|| RenderError::new(placeholder, "no such field"))
-        }
+        Placeholder::Output { path, .. } => lookup_path(&known, path)
+            .cloned()
+            .ok_or_else(|| RenderError::new(placeholder, "no such field")),
         Placeholder::Store { key } => Ok(json!(format!("<{key}>"))),
         Placeholder::Branches { path } => Ok(json!(path)),
     }
 }
 
 #[test]
-fn renders() {
+fn templates_render_their_placeholders() {
     let table = [
         (json!("plain $ {{ }} text"), json!("plain $ {{ }} text")),
         (json!("${{ a.outputs.n }}"), json!(7)),
@@ -49,13 +49,13 @@ fn renders() {
 }
 
 #[test]
-fn tells_what_cannot_be_rendered() {
+fn render_errors_name_the_placeholder() {
     let error = parse(json!("${{ a.outputs.n.below }}")).unwrap().render(lookup).unwrap_err();
     assert_eq!(error.to_string(), "${{ a.outputs.n.below }} has no value: no such field");
 }
 
 #[test]
-fn tells_mistakes() {
+fn parse_errors_name_the_mistake() {
     let table = [
         (
             "ab ${{ x",
@@ -67,7 +67,8 @@ fn tells_mistakes() {
         ),
         (
             "${{ a b.outputs.x }}",
-            "the placeholder at character 1: \"a b\" cannot be the identifier of a node; write ${{ identifier.outputs.field }}, ${{ store.key }} or ${{ unite.branches }}",
+            "the placeholder at character 1: \"a b\" cannot be the identifier of a node; write \
+             ${{ identifier.outputs.field }}, ${{ store.key }} or ${{ unite.branches }}",
         ),
         (
             "${{ a.outputs. }}",
@@ -75,11 +76,14 @@ fn tells_mistakes() {
         ),
         (
             "${{ a.output.x }}",
-            "the placeholder at character 1: after the identifier comes \".outputs.\" and a field, as in ${{ a.outputs.field }}, but \"output\" was found",
+            "the placeholder at character 1: after the identifier comes \".outputs.\" and a \
+             field, as in ${{ a.outputs.field }}, but \"output\" was found",
         ),
         (
             "é ${{ stor.key }}",
-            "the placeholder at character 3: after the identifier comes \".outputs.\" and a field, as in ${{ stor.outputs.field }}, but \"key\" was found; or did you mean \"store\"?",
+            "the placeholder at character 3: after the identifier comes \".outputs.\" and a \
+             field, as in ${{ stor.outputs.field }}, but \"key\" was found; or did you mean \
+             \"store\"?",
         ),
         (
             "${{ a.outputs..x }}",
@@ -112,7 +116,7 @@ fn tells_mistakes() {
 
 proptest! {
     #[test]
-    fn parses_again_what_it_wrote(texts in proptest::collection::vec("(\\$|\\{\\{|\\}\\}|\\$\\{\\{ |a\\.outputs\\.b| \\}\\}|store\\.k|é)*", 1..4)) {
+    fn a_written_template_parses_again(texts in proptest::collection::vec("(\\$|\\{\\{|\\}\\}|\\$\\{\\{ |a\\.outputs\\.b| \\}\\}|store\\.k|é)*", 1..4)) {
         if let Ok(template) = parse(json!(texts)) {
             prop_assert_eq!(parse(template.to_json()), Ok(template.clone()));
             let lookup = |placeholder: &Placeholder| Ok(json!(placeholder.to_string()));

@@ -15,14 +15,16 @@ use exosphere_domain::ids::{Fence, Ids, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
 use exosphere_domain::json::{FieldSet, PickedFields, read_stored};
 use exosphere_domain::limits::Limits;
-use exosphere_domain::manual_retry::{Above, Refused, failed_by_itself, reopen};
+use exosphere_domain::manual_retry::{EnclosingUnite, RetryError, failed_by_itself, plan_retry};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::path::Path;
-use exosphere_domain::plan::{Changes, Deltas, End, NewUnite, begin, counters, lost, plan};
+use exosphere_domain::plan::{
+    Changes, Deltas, End, NewUnite, counters, outcome_of_lost_claim, plan, root_state,
+};
 use exosphere_domain::state::{
     Claim, Claimed, Counter, Counts, NewState, Place, RunStatus, Status, Tries,
 };
-use exosphere_domain::unite::{Closing, FailedMember, blocked, close};
+use exosphere_domain::unite::{Closing, FailedMember, blocked_failure, close};
 use serde_json::{Map, Value};
 
 use crate::fates::Fate;
@@ -104,7 +106,7 @@ impl Engine {
     /// Creates a run that has just begun.
     pub fn begin(graph: Graph) -> Self {
         let numbers = Numbers::default();
-        let (root, run) = begin(&graph, &numbers);
+        let (root, run) = root_state(&graph, &numbers);
         let mut engine = Engine {
             rows: Vec::new(),
             run,
@@ -193,7 +195,7 @@ impl Engine {
     pub fn take_up(&mut self, at: usize, claim: Claim) -> bool {
         let holds = self.holds(at, claim);
         let row = &mut self.rows[at];
-        row.noted |= holds && row.tries.is_suspect();
+        row.noted |= holds && row.tries.is_poison_suspect();
         holds
     }
 
@@ -221,7 +223,7 @@ impl Engine {
         let held: Vec<_> = (0..self.rows.len()).filter(is_held).take(most).collect();
         for &at in &held {
             let row = &self.rows[at];
-            self.end(at, lost(row.tries, row.noted));
+            self.end(at, outcome_of_lost_claim(row.tries, row.noted));
         }
         self.settle();
         held
@@ -325,7 +327,7 @@ impl Engine {
         }
         assert!(self.run.open >= 0 && self.run.failed >= 0, "the run counts {:?}", self.run);
         if self.status != RunStatus::Cancelled {
-            self.status = RunStatus::of(self.run.open, self.run.failed);
+            self.status = RunStatus::from_counts(self.run.open, self.run.failed);
         }
     }
 
@@ -370,7 +372,7 @@ impl Engine {
         assert_eq!(failed.len() as i64, counts.failed, "as many failed as are counted");
         failed.sort_by(|a, b| a.place.path.cmp(&b.place.path));
         let above = self.row(source).place.path.clone();
-        blocked(&self.graph, &above, counts, &failed)
+        blocked_failure(&self.graph, &above, counts, &failed)
     }
 
     /// Retries a state manually, in a transaction of its own.
@@ -413,11 +415,11 @@ impl Engine {
         let look_up = |id: StateId| {
             let at = self.places[&id];
             let (status, place) = (self.rows[at].status, self.rows[at].place.clone());
-            Ok::<_, ()>(Above { status, failed: self.failed(at), place })
+            Ok::<_, ()>(EnclosingUnite { status, failed: self.failed(at), place })
         };
-        let reopened = match reopen(&self.graph, &row.place, look_up) {
+        let reopened = match plan_retry(&self.graph, &row.place, look_up) {
             Ok(reopened) => reopened,
-            Err(Refused::WentOn { .. }) => return Err(Refusal::WentOn),
+            Err(RetryError::UnitePassed { .. }) => return Err(Refusal::WentOn),
             Err(error) => panic!("{error:?}"),
         };
         let id = row.id;

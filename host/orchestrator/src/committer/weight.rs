@@ -91,7 +91,7 @@ pub(super) mod tests {
     use exosphere_domain::journal::Journal;
     use exosphere_domain::limits::Limits;
     use exosphere_domain::path::Path;
-    use exosphere_domain::plan::{Changes, Deltas, begin};
+    use exosphere_domain::plan::{Changes, Deltas, root_state};
     use exosphere_domain::state::{Claim, Claimed, Place, Tries};
     use exosphere_store::RunInfo;
 
@@ -153,7 +153,7 @@ pub(super) mod tests {
             assert_eq!(lane(Member::Pause { run: run.clone(), paused }), Lane::Urgent);
         }
         assert_eq!(lane(Member::Retry { run: run.clone(), state: StateId(1) }), Lane::Control);
-        let (root, counts) = begin(&run.graph, &One);
+        let (root, counts) = root_state(&run.graph, &One);
         let new = NewRun {
             info: run,
             revision: 1,

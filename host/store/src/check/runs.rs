@@ -129,7 +129,7 @@ impl RunRow {
             let is = if row.is_there(8) { "is there" } else { "is missing" };
             row.wrong("ended_at", format_args!("{is} though it is {status}"));
         }
-        let by_counts = RunStatus::of(self.open, self.failed);
+        let by_counts = RunStatus::from_counts(self.open, self.failed);
         if status != RunStatus::Cancelled && status != by_counts {
             let (open, failed) = (self.open, self.failed);
             let message =

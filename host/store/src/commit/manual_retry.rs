@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::StateId;
-use exosphere_domain::manual_retry::{Above, Refused, failed_by_itself, reopen};
+use exosphere_domain::manual_retry::{EnclosingUnite, RetryError, failed_by_itself, plan_retry};
 use exosphere_domain::state::{RunStatus, Status};
 
 use super::{Answer, CommitTx, RunInfo};
@@ -131,17 +131,17 @@ impl CommitTx<'_> {
         &mut self,
         tx: &mut impl Tx,
         run: &Arc<RunInfo>,
-        failed: Vec<(StateId, Above)>,
+        failed: Vec<(StateId, EnclosingUnite)>,
     ) -> Result<Opened, StoreError> {
         let mut unites = unites_above(tx, run, &failed).await?;
         let mut opened = Opened::default();
         for (id, state) in failed {
             let look_up = |unite| unites.get(&unite).cloned().ok_or(NotThere(unite));
-            let reopened = match reopen(&run.graph, &state.place, look_up) {
+            let reopened = match plan_retry(&run.graph, &state.place, look_up) {
                 Ok(reopened) => reopened,
-                Err(Refused::LookUp(NotThere(_))) => return Err(corrupt("state", "scopes", id)),
-                Err(Refused::Misfit(misfit)) => return Err(misfit.into()),
-                Err(late @ Refused::WentOn { .. }) => {
+                Err(RetryError::LookUp(NotThere(_))) => return Err(corrupt("state", "scopes", id)),
+                Err(RetryError::Misfit(misfit)) => return Err(misfit.into()),
+                Err(late @ RetryError::UnitePassed { .. }) => {
                     opened.late.push(late.to_string());
                     continue;
                 }
@@ -195,7 +195,7 @@ async fn failed_of(
     tx: &mut impl Tx,
     run: &RunInfo,
     states: &[StateId],
-) -> Result<Vec<(StateId, Above)>, StoreError> {
+) -> Result<Vec<(StateId, EnclosingUnite)>, StoreError> {
     let mut failed = states_at(tx, run, states.iter().copied().collect()).await?;
     failed.retain(|(_, state)| failed_by_itself(state.status, state.failed));
     failed.sort_by(|(_, a), (_, b)| a.place.path.cmp(&b.place.path));
@@ -206,10 +206,11 @@ async fn failed_of(
 async fn unites_above(
     tx: &mut impl Tx,
     run: &RunInfo,
-    states: &[(StateId, Above)],
-) -> Result<HashMap<StateId, Above>, StoreError> {
-    let scopes =
-        |above: &Above| above.place.scopes.iter().map(|scope| scope.state).collect::<Vec<_>>();
+    states: &[(StateId, EnclosingUnite)],
+) -> Result<HashMap<StateId, EnclosingUnite>, StoreError> {
+    let scopes = |above: &EnclosingUnite| {
+        above.place.scopes.iter().map(|scope| scope.state).collect::<Vec<_>>()
+    };
     let mut known = HashMap::new();
     let mut wanted: BTreeSet<StateId> =
         states.iter().flat_map(|(_, state)| scopes(state)).collect();
@@ -226,18 +227,18 @@ async fn states_at(
     tx: &mut impl Tx,
     run: &RunInfo,
     states: BTreeSet<StateId>,
-) -> Result<Vec<(StateId, Above)>, StoreError> {
+) -> Result<Vec<(StateId, EnclosingUnite)>, StoreError> {
     let rows = Rows::default()
         .ints(states.iter().map(|_| run.key.0))
         .ints(states.iter().map(|state| state.0));
     tx.query_each(sql::STATE_AT, &rows, above).await
 }
 
-fn above(row: &dyn Cells) -> Result<(StateId, Above), StoreError> {
+fn above(row: &dyn Cells) -> Result<(StateId, EnclosingUnite), StoreError> {
     let id = StateId(row.int(0)?);
     let kind = row.maybe_text(2)?;
     let kind =
         kind.map(|kind| FailureKind::parse(&kind).ok_or_else(|| corrupt("state", "kind", id)));
     let (status, failed) = (status(&row.text(1)?, id)?, kind.transpose()?);
-    Ok((id, Above { status, failed, place: place(row, id, 3)? }))
+    Ok((id, EnclosingUnite { status, failed, place: place(row, id, 3)? }))
 }

@@ -6,7 +6,7 @@
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::ids::{Name, RunId};
 use exosphere_domain::limits::{Limit, Limits};
-use exosphere_domain::plan::begin;
+use exosphere_domain::plan::root_state;
 use exosphere_tests::postgres::Postgres;
 
 use super::*;
@@ -31,7 +31,7 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
         graph: graph.clone(),
         inputs: "{}".into(),
     });
-    let (root, counts) = begin(&graph, &store.state_numbers(1, 0).await.unwrap());
+    let (root, counts) = root_state(&graph, &store.state_numbers(1, 0).await.unwrap());
     let values = BTreeMap::from([("k".to_owned(), "x".repeat(bytes))]);
     let revision = applied.revision.id;
     let limits = Limits::default().with(Limit::StoreKeys, 10);

@@ -8,7 +8,7 @@ use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Fence, NodeIx, RunKey, StateId};
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{Claim, Claimed, Counts, Place, Status, Tries};
-use exosphere_domain::unite::{Closing, FailedMember, MAX_NAMED, blocked, close};
+use exosphere_domain::unite::{Closing, FailedMember, MAX_NAMED, blocked_failure, close};
 
 use super::write::details;
 use super::{CommitTx, Drained};
@@ -189,7 +189,7 @@ impl CommitTx<'_> {
             failure,
         };
         let members: Vec<_> = failed.into_iter().map(member).collect();
-        Ok(blocked(graph, &above, counts, &members))
+        Ok(blocked_failure(graph, &above, counts, &members))
     }
 }
 

@@ -11,7 +11,7 @@ use exosphere_domain::ids::{Name, RunId, SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{NoNumbers, begin, numbers_needed, plan};
+use exosphere_domain::plan::{NoNumbers, numbers_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
     Answer, AppliedGraph, Batch, Committed, Database, Finished, Member, NewRun, RedrivePart,
@@ -197,7 +197,7 @@ impl Bed {
             inputs: "{}".into(),
         });
         let ids = self.store.state_numbers(1, self.now).await.unwrap();
-        let (root, counts) = begin(&built, &ids);
+        let (root, counts) = root_state(&built, &ids);
         let store = store.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         let (info_of, revision, limits) = (info.clone(), applied.revision.id, limits());
         let new = NewRun {

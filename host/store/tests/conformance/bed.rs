@@ -13,7 +13,7 @@ use exosphere_domain::ids::{Millis, Name, NamespaceKey, RunId, SessionId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{NoNumbers, begin, numbers_needed, plan};
+use exosphere_domain::plan::{NoNumbers, numbers_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
     Answer, Batch, Committed, Finished, Member, NewRun, RedrivePart, RunInfo, SecretCipher, Shares,
@@ -181,7 +181,7 @@ impl Host {
             inputs: "{}".into(),
         });
         let ids = self.store.state_numbers(1, self.now()).await.unwrap();
-        let (root, counts) = begin(&template.graph, &ids);
+        let (root, counts) = root_state(&template.graph, &ids);
         let (revision, store) = (template.revision, BTreeMap::new());
         let limits = self.limits.clone();
         NewRun { info, revision, store, root, counts, key: None, digest: None, delay: 0, limits }

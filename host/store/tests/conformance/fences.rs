@@ -168,7 +168,7 @@ async fn only_the_right_claim_begins(kind: Kind) {
     let run = bed.start_of(FANOUT).await;
     let lost = bed.plainly(&run.info, &run.root, Outcome::HostLost).await;
     let new = other.done(vec![lost], Want::Claims(1)).await.leased.remove(0).state;
-    assert!(new.tries.is_suspect());
+    assert!(new.tries.is_poison_suspect());
     let held = async || {
         let held = other.store.held_by(other.session, StateId(0), 9, 0);
         let held = held.await.unwrap();

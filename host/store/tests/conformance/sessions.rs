@@ -3,7 +3,7 @@
 use exosphere_domain::graph::sketch::Sketch;
 use exosphere_domain::ids::{SessionId, StateId};
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::lost;
+use exosphere_domain::plan::outcome_of_lost_claim;
 use exosphere_store::{Answer, Beat, LEASE, Member, NewRun, Want};
 
 use crate::bed::{Bed, Host, begins, pause};
@@ -99,14 +99,14 @@ async fn what_was_begun_and_what_was_held_are_told_apart(kind: Kind) {
     let killer = states[0].id;
     for round in 0..10 {
         for state in states.iter().filter(|state| state.id == killer) {
-            if state.tries.is_suspect() {
+            if state.tries.is_poison_suspect() {
                 assert_eq!(bed.one(begins(&run, state)).await, Answer::Done);
             }
         }
         let held = bed.store.held_by(bed.session, StateId(0), 9, 0).await.unwrap();
         assert_eq!(held.len(), 2, "round {round}");
         for held in held {
-            let outcome = lost(held.state.tries, held.noted);
+            let outcome = outcome_of_lost_claim(held.state.tries, held.noted);
             let back = bed.plainly(&run.info, &held.state, outcome).await;
             assert_eq!(bed.one(back).await, Answer::Done);
         }

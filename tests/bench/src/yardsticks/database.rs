@@ -13,7 +13,7 @@ use exosphere_domain::ids::{Name, NamespaceKey, RunId, RunKey, SessionId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{begin, numbers_needed, plan};
+use exosphere_domain::plan::{numbers_needed, plan, root_state};
 use exosphere_store::{
     Answer, Batch, Database, Finished, Leased, Member, NewRun, RunInfo, SecretCipher, Shares,
     Store, Want,
@@ -187,7 +187,7 @@ impl Street {
 
     async fn new_run(&self, ready: &Ready) -> Result<NewRun> {
         let Ready { graph, name, namespace, revision } = ready;
-        let (root, counts) = begin(graph, &self.store.state_numbers(1, 1).await?);
+        let (root, counts) = root_state(graph, &self.store.state_numbers(1, 1).await?);
         let key = self.store.run_key(1).await?;
         let info = Arc::new(RunInfo {
             key,

@@ -214,13 +214,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn anything_is_judged(template in json_like()) {
+    fn any_json_is_validated_without_panic(template in json_like()) {
         sound(&template);
         let _ = Graph::from_json(&template);
     }
 
     #[test]
-    fn mutated_templates_are_judged(
+    fn mutated_templates_are_validated_without_panic(
         changes in prop::collection::vec((any::<prop::sample::Index>(), json_like()), 1..4),
     ) {
         let mut template = example();
@@ -235,7 +235,7 @@ proptest! {
     }
 
     #[test]
-    fn drawn_graphs_are_as_the_model_says(sketch in drawn()) {
+    fn drawn_graphs_match_the_model(sketch in drawn()) {
         match sketch.build() {
             Ok(graph) => {
                 check_by_paths(&graph);

@@ -21,7 +21,7 @@ fn refused(sketch: &Sketch) -> String {
 type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)]);
 
 #[test]
-fn the_table_of_unites() {
+fn unite_regions_and_scopes_match_the_table() {
     let table: [Row<'_>; 7] = [
         (
             "A > B C; B > G F; G > E; E(B) > D; C > D; D(A)",
@@ -62,16 +62,18 @@ fn the_table_of_unites() {
 }
 
 #[test]
-fn unites_that_cannot_be() {
+fn impossible_unites_are_refused() {
     let table = [
         (
             "R > U A; U > W; A > W; W(U)",
-            "$.nodes[3].unites.identifier: \"U\" must lie on every path to \"W\", but R → A → W goes past it; unite a node that all branches come from",
+            "$.nodes[3].unites.identifier: \"U\" must lie on every path to \"W\", but R → A → W \
+             goes past it; unite a node that all branches come from",
         ),
         ("R > U W; W(U); U", "$.nodes[1].unites.identifier: \"U\" does not lead to \"W\""),
         (
             "A > U; U > C; C(A) > W; W(U)",
-            "$.nodes[3].unites.identifier: \"U\" lies in the region of the unite \"C\", which has closed before this; unite \"U\" before \"C\", or unite \"C\" or an earlier node",
+            "$.nodes[3].unites.identifier: \"U\" lies in the region of the unite \"C\", which \
+             has closed before this; unite \"U\" before \"C\", or unite \"C\" or an earlier node",
         ),
     ];
     for (text, message) in table {
@@ -80,7 +82,7 @@ fn unites_that_cannot_be() {
 }
 
 #[test]
-fn what_is_seen() {
+fn references_are_visible_as_listed() {
     let split = "R > A B; A > C; B > C; C > W; W(C) > E";
     let table = [
         (split, "A", "R", "single"),
@@ -105,7 +107,8 @@ fn what_is_seen() {
             split,
             "E",
             "C",
-            "$.nodes[5].inputs.x: \"C\" is missing on the path C → W → E: its branches end in the unite \"W\"; return it from \"W\" and refer to that",
+            "$.nodes[5].inputs.x: \"C\" is missing on the path C → W → E: its branches end in \
+             the unite \"W\"; return it from \"W\" and refer to that",
         ),
         ("U > X; X > Y; Y > V; V(X) > W; W(U)", "W", "Y", "gather"),
         ("U > X; X > Y; Y > V; V(X) > W; W(U)", "V", "U", "single"),
@@ -113,13 +116,15 @@ fn what_is_seen() {
             "U > X; X > Y; Y > V; V(X) > Z; Z > W; W(U)",
             "Z",
             "Y",
-            "$.nodes[4].inputs.x: \"Y\" is missing on the path Y → V → Z: its branches end in the unite \"V\"; return it from \"V\" and refer to that",
+            "$.nodes[4].inputs.x: \"Y\" is missing on the path Y → V → Z: its branches end in \
+             the unite \"V\"; return it from \"V\" and refer to that",
         ),
         (
             "U > X; X > V; V(U) > Z; Z > W; W(V)",
             "W",
             "X",
-            "$.nodes[4].inputs.x: \"X\" is missing on the path X → V → Z → W: its branches end in the unite \"V\"; return it from \"V\" and refer to that",
+            "$.nodes[4].inputs.x: \"X\" is missing on the path X → V → Z → W: its branches end \
+             in the unite \"V\"; return it from \"V\" and refer to that",
         ),
     ];
     for (text, node, target, expected) in table {

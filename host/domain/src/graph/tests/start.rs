@@ -17,7 +17,7 @@ fn started(inputs: Value, store: Value) -> Result<Start, String> {
 }
 
 #[test]
-fn fills_in_the_defaults() {
+fn a_start_fills_in_the_defaults() {
     let start = started(json!({"text": "x"}), json!({"cursor": "1"})).unwrap();
     assert_eq!(Value::Object(start.inputs), json!({"text": "x"}));
     assert_eq!(json!(start.store), json!({"cursor": "1", "batch_size": "100"}));
@@ -26,7 +26,7 @@ fn fills_in_the_defaults() {
 }
 
 #[test]
-fn tells_mistakes() {
+fn a_start_names_every_mistake() {
     let store = json!({"cursor": "1"});
     let table = [
         (json!([]), store.clone(), "$.inputs: this is an array, and must be an object"),
@@ -60,7 +60,8 @@ fn tells_mistakes() {
         (
             json!({}),
             json!({"cursor": "12345678901"}),
-            "$.store.cursor: too much: bytes of one value in the store: 11 bytes; the limit is 10 bytes (`store_value_bytes`)",
+            "$.store.cursor: too much: bytes of one value in the store: 11 bytes; the limit is \
+             10 bytes (`store_value_bytes`)",
         ),
         (
             json!({}),
@@ -70,7 +71,9 @@ fn tells_mistakes() {
         (
             json!({"txt": 1, "text": 2}),
             json!(1),
-            "$.inputs.text: this does not fit the input's schema: $.text: 2 is not of type \"string\"\n$.inputs.txt: \"split\" has no input \"txt\"; did you mean \"text\"?\n$.store: this is a number, and must be an object of strings",
+            "$.inputs.text: this does not fit the input's schema: $.text: 2 is not of type \
+             \"string\"\n$.inputs.txt: \"split\" has no input \"txt\"; did you mean \
+             \"text\"?\n$.store: this is a number, and must be an object of strings",
         ),
     ];
     for (inputs, store, expected) in table {

@@ -5,12 +5,16 @@ use super::*;
 use crate::limits::Limit;
 
 #[test]
-fn what_a_plugin_is_not_granted_is_told_with_the_command_that_grants_it() {
+fn an_ungranted_capability_names_its_grant_command() {
     let template = json!({"nodes": [{"node_name": "fetch", "identifier": "a", "next_nodes": []}]});
     let told = told(&template);
     let expected = [
-        "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports `wasi:http/outgoing-handler@0.2.6`, for which it has no grant of `http`; an operator grants it by `exosphere grant add web --http \"GET https://host/\" --namespace default`",
-        "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports `wasi:config/store@0.2.0`, for which it has no grant of `config`; an operator grants it by `exosphere grant add web --config KEY=VALUE --namespace default`",
+        "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports \
+         `wasi:http/outgoing-handler@0.2.6`, for which it has no grant of `http`; an operator \
+         grants it by `exosphere grant add web --http \"GET https://host/\" --namespace default`",
+        "$.nodes[0]: \"fetch\" of the plugin \"web\" cannot be used: it imports \
+         `wasi:config/store@0.2.0`, for which it has no grant of `config`; an operator grants it \
+         by `exosphere grant add web --config KEY=VALUE --namespace default`",
     ];
     assert_eq!(told, expected);
 }
@@ -41,14 +45,15 @@ fn the_worked_example_is_valid() {
 }
 
 #[test]
-fn a_secret_that_is_null_is_removed_if_nothing_reads_it() {
+fn a_null_secret_is_removed_if_unread() {
     let mut template = example();
     template["secrets"]["old"] = Value::Null;
     let applied = apply(&template).unwrap();
     let set = |name: &str| applied.secrets.get(&name.parse::<Name>().unwrap()).unwrap().is_some();
     assert_eq!((set("api_key"), set("old")), (true, false));
     template["secrets"]["api_key"] = Value::Null;
-    let expected = "$.nodes[2]: \"merge\" reads the secret \"api_key\", which this removes; leave it, or remove the node";
+    let expected = "$.nodes[2]: \"merge\" reads the secret \"api_key\", which this removes; \
+        leave it, or remove the node";
     assert_eq!(told(&template), [expected]);
 }
 
@@ -83,12 +88,14 @@ fn one_mistake_is_one_problem() {
         (
             "/nodes/1/digest",
             json!("00"),
-            "$.nodes[1].digest: unknown key \"digest\"; known keys: node_name, identifier, plugin, inputs, next_nodes, unites, retry_policy, timeout_ms, limits, namespace",
+            "$.nodes[1].digest: unknown key \"digest\"; known keys: node_name, identifier, \
+             plugin, inputs, next_nodes, unites, retry_policy, timeout_ms, limits, namespace",
         ),
         (
             "/nodes/1/namespace",
             json!("other"),
-            "$.nodes[1].namespace: this is \"other\", but the graph is in the namespace \"default\"; nothing crosses, so remove it",
+            "$.nodes[1].namespace: this is \"other\", but the graph is in the namespace \
+             \"default\"; nothing crosses, so remove it",
         ),
         (
             "/nodes/1/timeout_ms",
@@ -103,7 +110,9 @@ fn one_mistake_is_one_problem() {
         (
             "/nodes/1/timeout_ms",
             json!(30_001),
-            "$.nodes[1].timeout_ms: limits can only be lowered: 30001 ms is more than 30 s (`timeout_ms`); the operator of the host can raise it: `exosphere serve --limit timeout_ms=..`",
+            "$.nodes[1].timeout_ms: limits can only be lowered: 30001 ms is more than 30 s \
+             (`timeout_ms`); the operator of the host can raise it: `exosphere serve --limit \
+             timeout_ms=..`",
         ),
         (
             "/nodes/1/limits",
@@ -123,7 +132,8 @@ fn one_mistake_is_one_problem() {
         (
             "/limits",
             json!({"timeout_ms": 9_999}),
-            "$.nodes[1].timeout_ms: limits can only be lowered: 10 s is more than 9999 ms (`timeout_ms`); it was set by `limits.timeout_ms` of the graph",
+            "$.nodes[1].timeout_ms: limits can only be lowered: 10 s is more than 9999 ms \
+             (`timeout_ms`); it was set by `limits.timeout_ms` of the graph",
         ),
         (
             "/nodes/1/retry_policy/strategy",
@@ -168,7 +178,8 @@ fn one_mistake_is_one_problem() {
         (
             "/store_config/required_keys/0",
             json!("a.b"),
-            "$.store_config.required_keys[0]: \"a.b\" is no store key: use 1 to 512 bytes with neither '.' nor NUL among them",
+            "$.store_config.required_keys[0]: \"a.b\" is no store key: use 1 to 512 bytes with \
+             neither '.' nor NUL among them",
         ),
         (
             "/store_config/keep",
@@ -179,7 +190,9 @@ fn one_mistake_is_one_problem() {
         (
             "/nodes/2/identifier",
             json!("splitter"),
-            "$.nodes[2].identifier: $.nodes[0] is called \"splitter\" too; every node needs its own\n$.nodes[1].next_nodes[0]: no node has the identifier \"merger\"; use the identifier of a node of this graph",
+            "$.nodes[2].identifier: $.nodes[0] is called \"splitter\" too; every node needs its \
+             own\n$.nodes[1].next_nodes[0]: no node has the identifier \"merger\"; use the \
+             identifier of a node of this graph",
         ),
         (
             "/nodes/1/next_nodes/0",
@@ -251,7 +264,10 @@ fn one_mistake_is_one_problem() {
         (
             "/nodes/-",
             json!({"node_name": "open", "identifier": "stray"}),
-            "$.nodes[0]: nothing leads to \"splitter\", nor to \"stray\"; a graph begins at exactly one node, so connect or remove the others\n$.nodes[3]: nothing leads to \"stray\", nor to \"splitter\"; a graph begins at exactly one node, so connect or remove the others",
+            "$.nodes[0]: nothing leads to \"splitter\", nor to \"stray\"; a graph begins at \
+             exactly one node, so connect or remove the others\n$.nodes[3]: nothing leads to \
+             \"stray\", nor to \"splitter\"; a graph begins at exactly one node, so connect or \
+             remove the others",
         ),
         // Inputs.
         (
@@ -272,17 +288,20 @@ fn one_mistake_is_one_problem() {
         (
             "/nodes/1/inputs/chunk",
             json!("${{ splitter.outputs.chunks }}"),
-            "$.nodes[1].inputs.chunk: ${{ splitter.outputs.chunks }}: the outputs of \"split\" have no field \"chunks\" there; did you mean \"chunk\"?",
+            "$.nodes[1].inputs.chunk: ${{ splitter.outputs.chunks }}: the outputs of \"split\" \
+             have no field \"chunks\" there; did you mean \"chunk\"?",
         ),
         (
             "/nodes/1/inputs/chunk",
             json!("${{ splitter.outputs.chunk.0 }}"),
-            "$.nodes[1].inputs.chunk: ${{ splitter.outputs.chunk.0 }}: the outputs of \"split\" have no field \"0\" there; nothing lies below that place",
+            "$.nodes[1].inputs.chunk: ${{ splitter.outputs.chunk.0 }}: the outputs of \"split\" \
+             have no field \"0\" there; nothing lies below that place",
         ),
         (
             "/nodes/1/inputs/chunk",
             json!("${{ splitter.outputs.meta.indx }}"),
-            "$.nodes[1].inputs.chunk: ${{ splitter.outputs.meta.indx }}: the outputs of \"split\" have no field \"indx\" there; did you mean \"index\"?",
+            "$.nodes[1].inputs.chunk: ${{ splitter.outputs.meta.indx }}: the outputs of \
+             \"split\" have no field \"indx\" there; did you mean \"index\"?",
         ),
         (
             "/nodes/1/inputs/chunk",
@@ -292,12 +311,15 @@ fn one_mistake_is_one_problem() {
         (
             "/nodes/1/inputs/chunk",
             json!("${{ splitter.chunk }}"),
-            "$.nodes[1].inputs.chunk: the placeholder at character 1: after the identifier comes \".outputs.\" and a field, as in ${{ splitter.outputs.field }}, but \"chunk\" was found",
+            "$.nodes[1].inputs.chunk: the placeholder at character 1: after the identifier comes \
+             \".outputs.\" and a field, as in ${{ splitter.outputs.field }}, but \"chunk\" was \
+             found",
         ),
         (
             "/nodes/1/inputs/chunk",
             json!("${{ store.batchsize }}"),
-            "$.nodes[1].inputs.chunk: the store key \"batchsize\" is neither a required key nor a default one; did you mean \"batch_size\"?",
+            "$.nodes[1].inputs.chunk: the store key \"batchsize\" is neither a required key nor \
+             a default one; did you mean \"batch_size\"?",
         ),
         (
             "/nodes/1/inputs/chunk",
@@ -321,7 +343,7 @@ fn one_mistake_is_one_problem() {
 }
 
 #[test]
-fn what_may_be_said() {
+fn valid_variants_are_accepted() {
     let table = [
         ("/nodes/1/namespace", json!("default")),
         ("/nodes/1/plugin", json!("text")),
@@ -403,7 +425,7 @@ fn six_mistakes_are_six_problems() {
 }
 
 #[test]
-fn a_cycle_is_told_beside_an_unknown_node() {
+fn a_cycle_and_unknown_node_are_reported() {
     let template = changed(&[
         ("/nodes/1/next_nodes", json!(["merger", "nowhere"])),
         ("/nodes/2/next_nodes", json!(["worker"])),
@@ -414,7 +436,7 @@ fn a_cycle_is_told_beside_an_unknown_node() {
 }
 
 #[test]
-fn there_is_an_end_to_problems() {
+fn the_number_of_problems_is_bounded() {
     let nodes: Vec<_> = (0..MAX_NODES).map(|_| json!({"odd": 1})).collect();
     let told = told(&json!({ "nodes": nodes }));
     assert_eq!(told.len(), problems::MAX_PROBLEMS + 1);

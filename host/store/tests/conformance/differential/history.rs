@@ -8,7 +8,7 @@ use exosphere_domain::ids::{Ids, RunId, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{begin, lost, numbers_needed, plan};
+use exosphere_domain::plan::{numbers_needed, outcome_of_lost_claim, plan, root_state};
 use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_store::{Answer, Committed, Finished, Member, NewRun, RedrivePart, RunInfo, Want};
 
@@ -251,7 +251,7 @@ impl History {
             inputs: format!("{{\"at\": {}}}", key.0).into(),
         });
         let ids = From(Cell::new(self.pair.numbers(1).await.0));
-        let (root, counts) = begin(&template.graph, &ids);
+        let (root, counts) = root_state(&template.graph, &ids);
         let mut store = BTreeMap::new();
         for key in ["a", "n", "\u{1}0"] {
             if dice.percent(40) {
@@ -337,7 +337,7 @@ impl History {
         let most = 1 + self.dice.below(10) as u32;
         let mut making = Making::default();
         for held in self.pair.held_by(session, StateId(0), most).await {
-            let outcome = lost(held.state.tries, held.noted);
+            let outcome = outcome_of_lost_claim(held.state.tries, held.noted);
             making.members.push(self.ends_so(&held.state, outcome, Journal::default()).await);
         }
         self.commit(making).await;
