@@ -1,4 +1,5 @@
-//! The outcome of one execution of a state.
+//! The outcome of one execution of a state, and that of an attempt as it is
+//! recorded.
 
 use crate::failure::Failure;
 use crate::ids::Millis;
@@ -22,4 +23,42 @@ pub enum Outcome {
     HostLost,
     /// The state was claimed and never begun: its host is stopping, or died.
     Released,
+}
+
+/// The outcome of an attempt, as its record names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AttemptOutcome {
+    /// The attempt returned outputs.
+    Success,
+    /// The attempt ended its branch.
+    Pruned,
+    /// The attempt requeued its state.
+    Requeued,
+    /// The attempt failed, whether or not the state is retried.
+    Failed,
+}
+
+impl AttemptOutcome {
+    /// Every outcome.
+    pub const ALL: [AttemptOutcome; 4] = [
+        AttemptOutcome::Success,
+        AttemptOutcome::Pruned,
+        AttemptOutcome::Requeued,
+        AttemptOutcome::Failed,
+    ];
+
+    /// Returns the outcome's name in the API, the database and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AttemptOutcome::Success => "SUCCESS",
+            AttemptOutcome::Pruned => "PRUNED",
+            AttemptOutcome::Requeued => "REQUEUED",
+            AttemptOutcome::Failed => "FAILED",
+        }
+    }
+
+    /// Parses the name of an outcome.
+    pub fn parse(text: &str) -> Option<Self> {
+        AttemptOutcome::ALL.into_iter().find(|outcome| outcome.as_str() == text)
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::failure::{Failure, FailureKind};
 use crate::graph::{Graph, Node};
 use crate::ids::{Ids, Millis, NodeIx, StateId};
-use crate::outcome::Outcome;
+use crate::outcome::{AttemptOutcome, Outcome};
 use crate::path::Path;
 use crate::repeat::floor;
 use crate::state::{Claimed, Counter, Counts, NewState, Place, Ref, Scope, Tries};
@@ -92,6 +92,20 @@ impl End {
         match self {
             End::Success { children, unites, .. } => children.len() + unites.len(),
             _ => 0,
+        }
+    }
+
+    /// Returns the outcome of the attempt, and its failure; `None` if it never
+    /// ran.
+    pub fn attempt(&self) -> Option<(AttemptOutcome, Option<&Failure>)> {
+        match self {
+            End::Success { .. } => Some((AttemptOutcome::Success, None)),
+            End::Pruned { .. } => Some((AttemptOutcome::Pruned, None)),
+            End::Again { why: Again::Requeued, .. } => Some((AttemptOutcome::Requeued, None)),
+            End::Again { why: Again::Failed(failure), .. } | End::Errored { failure } => {
+                Some((AttemptOutcome::Failed, Some(failure)))
+            }
+            End::Again { why: Again::Released, .. } => None,
         }
     }
 

@@ -2,6 +2,7 @@
 //! comparisons of this module.
 
 use exosphere_domain::failure::FailureKind;
+use exosphere_domain::outcome::AttemptOutcome;
 
 use super::cells::{Reading, check_json, check_json_object};
 use super::report::{Findings, Kind, kind};
@@ -133,14 +134,9 @@ async fn attempts(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resu
 }
 
 fn attempt(row: &mut Reading<'_>) {
-    let is_outcome = |text: &str| match text {
-        "SUCCESS" | "PRUNED" | "REQUEUED" => Some(false),
-        "FAILED" => Some(true),
-        _ => None,
-    };
-    let failed = row.parsed(2, "outcome", is_outcome);
+    let outcome = row.parsed(2, "outcome", AttemptOutcome::parse);
     let kind = row.maybe_text(3, "kind");
-    if failed.is_some_and(|failed| failed != kind.is_some()) {
+    if outcome.is_some_and(|outcome| (outcome == AttemptOutcome::Failed) != kind.is_some()) {
         row.wrong("kind", "is there where it did not fail, or missing where it did");
     }
     row.maybe_parsed(3, "kind", FailureKind::parse);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use exosphere_domain::failure::Failure;
 use exosphere_domain::ids::{Millis, NamespaceKey, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::limits::Usage;
-use exosphere_domain::plan::{Again, Changes, End, NewUnite};
+use exosphere_domain::outcome::AttemptOutcome;
+use exosphere_domain::plan::{Changes, End, NewUnite};
 use exosphere_domain::state::{Claimed, NewState, Scope, Status, Tries};
 
 use super::stage::{self, StagedChange};
@@ -178,10 +179,10 @@ async fn outputs(tx: &mut impl Tx, ends: &[&Ended<'_>]) -> Result<(), StoreError
 
 /// Stores attempts, except those that the state's own row describes completely.
 async fn attempts(tx: &mut impl Tx, ended: &[Ended<'_>], now: Millis) -> Result<(), StoreError> {
-    let kept: Vec<(&Ended<'_>, &str, Option<&Failure>)> = ended
+    let kept: Vec<(&Ended<'_>, AttemptOutcome, Option<&Failure>)> = ended
         .iter()
         .filter_map(|ended| {
-            let (outcome, failure) = attempt_of(ended.end())?;
+            let (outcome, failure) = ended.end().attempt()?;
             let first = ended.finished.state.tries.attempt == 1;
             let silent = first && ended.finished.logs.is_none();
             let well = matches!(ended.end(), End::Success { .. } | End::Pruned { .. });
@@ -204,7 +205,7 @@ async fn attempts(tx: &mut impl Tx, ended: &[Ended<'_>], now: Millis) -> Result<
         .ints(each().map(|finished| finished.state.id.0))
         .ints(each().map(number))
         .all(now)
-        .texts(kept.iter().map(|(_, outcome, _)| *outcome))
+        .texts(kept.iter().map(|(_, outcome, _)| outcome.as_str()))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.kind.as_str())))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.message.as_str())))
         .maybe_texts(details.iter().map(Option::as_deref))
@@ -302,19 +303,6 @@ fn details_of(end: &End) -> Result<Option<String>, StoreError> {
     match end {
         End::Pruned { data } => Ok(data.clone()),
         other => failure_of(other).map_or(Ok(None), details),
-    }
-}
-
-/// Returns an attempt's outcome and failure; `None` if it never ran.
-fn attempt_of(end: &End) -> Option<(&'static str, Option<&Failure>)> {
-    match end {
-        End::Success { .. } => Some(("SUCCESS", None)),
-        End::Pruned { .. } => Some(("PRUNED", None)),
-        End::Again { why: Again::Requeued, .. } => Some(("REQUEUED", None)),
-        End::Again { why: Again::Failed(failure), .. } | End::Errored { failure } => {
-            Some(("FAILED", Some(failure)))
-        }
-        End::Again { why: Again::Released, .. } => None,
     }
 }
 
