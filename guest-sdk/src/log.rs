@@ -52,10 +52,10 @@ macro_rules! level {
     };
 }
 
-level!($ Debug, debug, __log_debug, "Writes a line for debugging, formatted as by `format!`.");
-level!($ Info, info, __log_info, "Writes a line about what happened, as `format!` would.");
-level!($ Warn, warn, __log_warn, "Writes a line about something unexpected that was dealt with, as `format!` would.");
-level!($ Error, error, __log_error, "Writes a line about something that went wrong, as `format!` would.");
+level!($ Debug, debug, __log_debug, "Writes a `debug` line with the text of `format!`.");
+level!($ Info, info, __log_info, "Writes an `info` line with the text of `format!`.");
+level!($ Warn, warn, __log_warn, "Writes a `warn` line with the text of `format!`.");
+level!($ Error, error, __log_error, "Writes an `error` line with the text of `format!`.");
 
 #[cfg(test)]
 mod tests {

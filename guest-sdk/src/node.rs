@@ -137,8 +137,8 @@ impl Plugin {
             let name = nodes[at].name.as_bytes();
             assert!(
                 is_name(name),
-                "the name of a node is 1 to 128 letters, digits, '_', '-' or '.', \
-                 and begins with a letter, digit or '_'"
+                "the name of a node is 1 to 128 letters, digits, '_', '-' or '.', and begins with a \
+                 letter, digit or '_'"
             );
             let mut other = 0;
             while other < at {
