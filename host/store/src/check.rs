@@ -14,12 +14,15 @@
 
 mod report;
 mod snapshot;
+#[path = "check/row_reader.rs"]
 mod cells;
 mod catalog;
+#[path = "check/orphans.rs"]
 mod loose;
 mod state;
 mod runs;
 mod walk;
+#[path = "check/ancestry.rs"]
 mod place;
 
 use crate::error::{OpenError, StoreError};

@@ -14,8 +14,10 @@ mod finish;
 mod parts;
 mod manual_retry;
 mod unites;
+#[path = "commit/staging.rs"]
 mod stage;
 mod start;
+#[path = "commit/rows.rs"]
 mod write;
 #[cfg(test)]
 pub(crate) mod tests;

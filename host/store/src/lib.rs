@@ -6,30 +6,48 @@
 //! Not here: what an outcome means; `exosphere_domain` plans that, and this crate only applies the
 //! plan.
 
+#[path = "commit/batch.rs"]
 mod batch;
 mod catalog;
 mod check;
 mod commit;
+#[path = "commit/store_entries.rs"]
 mod entries;
 mod error;
+#[path = "reads/inputs.rs"]
 mod inputs;
+#[path = "secrets/keyring.rs"]
 mod keyring;
+#[path = "reads/lists.rs"]
 mod lists;
 mod namespaces;
+#[path = "backend/notifications.rs"]
 mod notifications;
+#[path = "id_blocks.rs"]
 mod numbers;
 mod open;
 mod sql;
+#[path = "backend/postgres.rs"]
 mod postgres;
+#[path = "backend/reader.rs"]
 mod reader;
+#[path = "secrets/reencrypt.rs"]
 mod reencrypt;
+#[path = "codec.rs"]
 mod rows;
+#[path = "secrets/key_check.rs"]
 mod key_check;
+#[path = "sessions.rs"]
 mod session;
+#[path = "backend/sqlite.rs"]
 mod sqlite;
+#[path = "commit/run_row.rs"]
 mod run_row;
+#[path = "dialect/statement.rs"]
 mod text;
+#[path = "secrets/cipher.rs"]
 mod cipher;
+#[path = "reads/views.rs"]
 mod view;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -1,6 +1,7 @@
 //! Postgres: connections that write, and the transactions on them. Many hosts write at the same
 //! time; `commit` says how their locks avoid deadlocks.
 
+#[path = "deferred.rs"]
 mod together;
 
 use std::borrow::Cow;

@@ -311,4 +311,5 @@ impl Cells for Row<'_> {
 }
 
 #[cfg(test)]
+#[path = "sqlite/tests.rs"]
 mod tests;
