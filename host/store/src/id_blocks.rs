@@ -8,21 +8,21 @@ use std::ops::Range;
 use exosphere_domain::ids::{Ids, Millis, RunKey, StateId};
 use tokio::sync::Mutex;
 
-use crate::error::StoreError;
-use crate::rows::{corrupt, number};
-use crate::text::{Tx, values};
-use crate::{Store, sql, write};
+use crate::codec::read_int;
+use crate::dialect::{Tx, params};
+use crate::error::{StoreError, corrupt_row};
+use crate::{Store, in_transaction, sql};
 
 /// State numbers in an id block: minutes of work. A fanout larger than this takes a block of its
 /// own.
-const STATES: i64 = 65_536;
+const STATES_PER_BLOCK: i64 = 65_536;
 
 /// Run numbers in an id block.
-const RUNS: i64 = 1_024;
+const RUNS_PER_BLOCK: i64 = 1_024;
 
 /// The unused rest of the current id blocks.
 #[derive(Default)]
-pub(crate) struct Blocks {
+pub(crate) struct IdBlocks {
     states: Mutex<Range<i64>>,
     runs: Mutex<Range<i64>>,
 }
@@ -44,7 +44,8 @@ impl Store {
     ///
     /// If a new block is needed and the database is unavailable.
     pub async fn state_numbers(&self, count: u64, now: Millis) -> Result<Numbers, StoreError> {
-        let first = self.take("state", &self.numbers.states, count, STATES, now).await?;
+        let first =
+            self.take_ids("state", &self.id_blocks.states, count, STATES_PER_BLOCK, now).await?;
         Ok(Numbers(Cell::new(first)))
     }
 
@@ -54,11 +55,11 @@ impl Store {
     ///
     /// As for [`Store::state_numbers`].
     pub async fn run_key(&self, now: Millis) -> Result<RunKey, StoreError> {
-        Ok(RunKey(self.take("run", &self.numbers.runs, 1, RUNS, now).await?))
+        Ok(RunKey(self.take_ids("run", &self.id_blocks.runs, 1, RUNS_PER_BLOCK, now).await?))
     }
 
     /// Returns the first of `count` consecutive numbers.
-    async fn take(
+    async fn take_ids(
         &self,
         name: &'static str,
         left: &Mutex<Range<i64>>,
@@ -70,7 +71,7 @@ impl Store {
         let mut left = left.lock().await;
         if left.end - left.start < count {
             let block = count.max(block);
-            let end = write!(self, now, |tx| reserve(tx, name, block))?;
+            let end = in_transaction!(self, now, |tx| reserve(tx, name, block))?;
             *left = end - block..end;
         }
         let first = left.start;
@@ -85,6 +86,6 @@ pub(crate) async fn reserve(
     name: &'static str,
     count: i64,
 ) -> Result<i64, StoreError> {
-    let next = tx.query(sql::NUMBERS, &values![name, count], number).await?;
-    next.first().copied().ok_or_else(|| corrupt("number", "name", name))
+    let next = tx.query(sql::TAKE_NUMBERS, &params![name, count], read_int).await?;
+    next.first().copied().ok_or_else(|| corrupt_row("number", "name", name))
 }

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use exosphere_domain::ids::{Fence, Millis, RunKey, SessionId, StateId};
 use exosphere_domain::state::Claimed;
-use sqlx::Row;
+use sqlx::Row as _;
 
+use crate::codec::{read_claimed, read_int};
+use crate::dialect::{Row, Tx, params};
 use crate::error::StoreError;
-use crate::numbers::reserve;
-use crate::rows::{claimed, number};
-use crate::text::{Cells, Tx, values};
-use crate::{Store, sql, write};
+use crate::id_blocks::reserve;
+use crate::{Store, in_transaction, sql};
 
 /// The lease: how long a session counts as alive after its last heartbeat, by the database's clock.
 pub const LEASE: Duration = Duration::from_secs(10);
 
 /// The timeout of a heartbeat.
-const BEAT_WITHIN: Duration = Duration::from_secs(3);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The result of a heartbeat.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,13 +60,13 @@ impl Store {
     /// and on SQLite all others.
     pub async fn begin_session(&self, host: &str, now: Millis) -> Result<SessionId, StoreError> {
         let (host, alone) = (host.to_owned(), !self.is_shared());
-        write!(self, now, |tx| begin(tx, &host, alone))
+        in_transaction!(self, now, |tx| begin(tx, &host, alone))
     }
 
     /// Ends a session after a graceful stop, when it holds no states; or the session of a host that
     /// is known to be gone.
     pub async fn end_session(&self, session: SessionId, now: Millis) -> Result<(), StoreError> {
-        write!(self, now, |tx| end(tx, session))
+        in_transaction!(self, now, |tx| end(tx, session))
     }
 
     /// Sends a heartbeat: renews the session and expires overdue ones. On SQLite there are no other
@@ -76,8 +76,8 @@ impl Store {
             return Ok(Beat { alive: true, ..Beat::default() });
         };
         let lease = LEASE.as_millis() as i64;
-        let beat = sqlx::query(sql::BEAT).bind(session.0).bind(lease);
-        let row = side.row(beat, BEAT_WITHIN).await?;
+        let beat = sqlx::query(sql::HEARTBEAT).bind(session.0).bind(lease);
+        let row = side.row(beat, HEARTBEAT_TIMEOUT).await?;
         let sessions = |at| -> Result<Vec<SessionId>, StoreError> {
             Ok(row.try_get::<Vec<i64>, _>(at)?.into_iter().map(SessionId).collect())
         };
@@ -110,19 +110,20 @@ impl Store {
     ///
     /// [`StoreError::Unavailable`] if it does not.
     pub async fn prove_writable(&self, session: SessionId, now: Millis) -> Result<(), StoreError> {
-        write!(self, now, |tx| tx.execute(sql::TOUCH_SESSION, &values![session.0])).map(drop)
+        in_transaction!(self, now, |tx| tx.execute(sql::TOUCH_SESSION, &params![session.0]))
+            .map(drop)
     }
 
     /// Returns the latest commit time in the database, by its newest rows: sessions, states, failed
     /// attempts and outputs.
     pub async fn latest_time(&self) -> Result<Millis, StoreError> {
-        let latest = self.reader.row(sql::LATEST_TIME, &[], number).await?;
+        let latest = self.reader.row(sql::LATEST_TIME, &[], read_int).await?;
         Ok(latest.unwrap_or_default())
     }
 
     /// Returns ended sessions that hold states of live runs.
     pub async fn lost_sessions(&self, now: Millis) -> Result<Vec<SessionId>, StoreError> {
-        let lost = write!(self, now, |tx| tx.query(sql::LOST_SESSIONS, &[], number))?;
+        let lost = in_transaction!(self, now, |tx| tx.query(sql::LOST_SESSIONS, &[], read_int))?;
         Ok(lost.into_iter().map(SessionId).collect())
     }
 
@@ -134,7 +135,7 @@ impl Store {
         most: u32,
         now: Millis,
     ) -> Result<Vec<Lost>, StoreError> {
-        write!(self, now, |tx| held_by(tx, session, after, most))
+        in_transaction!(self, now, |tx| held_by(tx, session, after, most))
     }
 
     /// Returns the staging rows of ends that never came: state, run and fence.
@@ -147,19 +148,19 @@ impl Store {
         &self,
         state: StateId,
     ) -> Result<Option<(StateId, RunKey, Fence)>, StoreError> {
-        self.reader.row(sql::LEFTOVER_OF, &values![state.0], leftover).await
+        self.reader.row(sql::LEFTOVER_OF, &params![state.0], leftover).await
     }
 
     /// Returns the runs whose states are still to be swept.
     pub async fn unswept(&self) -> Result<Vec<Unswept>, StoreError> {
-        let unswept = |row: &dyn Cells| {
+        let unswept = |row: &dyn Row| {
             Ok(Unswept { run: RunKey(row.int(0)?), event: row.int(1)?, redrive: row.int(2)? })
         };
-        self.reader.rows(sql::UNSWEPT, &[], unswept).await
+        self.reader.rows(sql::PENDING_SWEEPS, &[], unswept).await
     }
 }
 
-fn leftover(row: &dyn Cells) -> Result<(StateId, RunKey, Fence), StoreError> {
+fn leftover(row: &dyn Row) -> Result<(StateId, RunKey, Fence), StoreError> {
     Ok((StateId(row.int(0)?), RunKey(row.int(1)?), Fence(row.int(2)?)))
 }
 
@@ -167,17 +168,18 @@ async fn begin(tx: &mut impl Tx, host: &str, alone: bool) -> Result<SessionId, S
     let id = reserve(tx, "session", 1).await? - 1;
     let now = tx.now();
     let until = now.saturating_add(LEASE.as_millis() as i64);
-    tx.execute(sql::BEGIN_SESSION, &values![id, now, until, host]).await?;
-    match alone {
-        true => tx.execute(sql::END_OTHERS, &values![id, now]).await?,
-        false => tx.execute(sql::END_OLDER, &values![id, now, host]).await?,
-    };
+    tx.execute(sql::BEGIN_SESSION, &params![id, now, until, host]).await?;
+    if alone {
+        tx.execute(sql::END_OTHERS, &params![id, now]).await?;
+    } else {
+        tx.execute(sql::END_OLDER, &params![id, now, host]).await?;
+    }
     Ok(SessionId(id))
 }
 
 async fn end(tx: &mut impl Tx, session: SessionId) -> Result<(), StoreError> {
     let now = tx.now();
-    tx.execute(sql::END_SESSION, &values![session.0, now]).await.map(drop)
+    tx.execute(sql::END_SESSION, &params![session.0, now]).await.map(drop)
 }
 
 async fn held_by(
@@ -186,6 +188,9 @@ async fn held_by(
     after: StateId,
     most: u32,
 ) -> Result<Vec<Lost>, StoreError> {
-    let held = tx.query(sql::HELD_BY, &values![session.0, after.0, most], claimed).await?;
-    Ok(held.into_iter().map(|held| Lost { state: held.leased.state, noted: held.noted }).collect())
+    let held = tx.query(sql::HELD_BY, &params![session.0, after.0, most], read_claimed).await?;
+    Ok(held
+        .into_iter()
+        .map(|held| Lost { state: held.leased.state, noted: held.has_begun })
+        .collect())
 }

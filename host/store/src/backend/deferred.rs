@@ -1,4 +1,4 @@
-//! Merges queued statements into one, as parts of a `WITH`, so that all take one round trip. Each
+//! Merges pending writes into one, as parts of a `WITH`, so that all take one round trip. Each
 //! part sees the data from before the whole statement, and none sees the effect of another.
 
 use std::fmt::Write;
@@ -6,76 +6,74 @@ use std::fmt::Write;
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments, AssertSqlSafe};
 
-use super::add_arrays;
+use super::arguments::add_arrays;
+use crate::dialect::{PendingWrite, Statement};
 use crate::error::StoreError;
-use crate::text::{Rows, Text};
 
-/// Queued statements.
+/// Statements to merge.
 #[derive(Default)]
-pub(super) struct Together {
-    parts: Vec<Part>,
+pub(super) struct StatementBatch {
+    parts: Vec<DeferredStatement>,
     arguments: PgArguments,
     /// The bytes of text in the arguments.
     bytes: usize,
 }
 
-/// A queued statement.
-struct Part {
-    text: &'static Text,
+/// One of the statements.
+struct DeferredStatement {
+    statement: &'static Statement,
     /// The number of parameters before its own.
     before: usize,
     /// The number of rows that must change, if it is known.
-    changes: Option<u64>,
+    expected: Option<u64>,
 }
 
 /// The merged statement, with the expected row counts.
-pub(super) struct Statement {
-    /// Returns one row: an array with the number of changed rows for each of `changes`.
+pub(super) struct MergedStatement {
+    /// Returns one row: an array with the number of changed rows for each of `expected`.
     pub text: AssertSqlSafe<String>,
     pub arguments: PgArguments,
-    pub changes: Vec<u64>,
+    pub expected: Vec<u64>,
 }
 
-impl Together {
-    /// Queues a statement, to run once per row.
-    pub(super) fn add(
-        &mut self,
-        text: &'static Text,
-        rows: &Rows<'_>,
-        changes: Option<u64>,
-    ) -> Result<(), StoreError> {
+impl StatementBatch {
+    /// Adds a statement.
+    pub(super) fn add(&mut self, write: &PendingWrite<'_>) -> Result<(), StoreError> {
+        let PendingWrite { statement, rows, expected } = write;
+        let (before, expected) = (self.arguments.len(), *expected);
         self.bytes += rows.bytes();
-        self.parts.push(Part { text, before: self.arguments.len(), changes });
+        self.parts.push(DeferredStatement { statement, before, expected });
         add_arrays(&mut self.arguments, rows, 0..rows.count())
     }
 
-    /// Returns the bytes of text in the queued arguments.
+    /// Returns the bytes of text in the arguments.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Merges all queued statements into one; returns `None` if the queue is empty.
-    pub(super) fn take(&mut self) -> Option<Statement> {
-        let Together { parts, arguments, .. } = std::mem::take(self);
+    /// Merges all statements into one; returns `None` if there are none.
+    pub(super) fn take(&mut self) -> Option<MergedStatement> {
+        let StatementBatch { parts, arguments, .. } = std::mem::take(self);
         if parts.is_empty() {
             return None;
         }
-        let (mut text, mut counts, mut changes) = (String::from("WITH "), String::new(), vec![]);
+        let (mut text, mut counts, mut all_expected) =
+            (String::from("WITH "), String::new(), vec![]);
         for (at, part) in parts.iter().enumerate() {
             let comma = if at > 0 { ", " } else { "" };
             let _ = write!(text, "{comma}part{at} AS (");
-            renumber(part.text.postgres, part.before, &mut text);
-            if let Some(expected) = part.changes {
+            renumber(part.statement.postgres, part.before, &mut text);
+            if let Some(expected) = part.expected {
                 text.push_str(" RETURNING 1");
-                let comma = if changes.is_empty() { "" } else { ", " };
+                let comma = if all_expected.is_empty() { "" } else { ", " };
                 let _ = write!(counts, "{comma}(SELECT COUNT(*) FROM part{at})");
-                changes.push(expected);
+                all_expected.push(expected);
             }
             text.push(')');
         }
         let _ = write!(text, " SELECT ARRAY[{counts}]::BIGINT[]");
         // The text consists only of statements of this crate.
-        Some(Statement { text: AssertSqlSafe(text), arguments, changes })
+        Some(MergedStatement { text: AssertSqlSafe(text), arguments, expected: all_expected })
     }
 }
 
@@ -94,19 +92,28 @@ fn renumber(text: &str, before: usize, to: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::ParamRows;
 
-    const SET: &Text = &Text { sqlite: "", postgres: "UPDATE a SET b = $2 WHERE c = $1" };
-    const NEW: &Text = &Text { sqlite: "", postgres: "INSERT INTO d VALUES ($1, $10)" };
+    const SET: &Statement = &Statement { sqlite: "", postgres: "UPDATE a SET b = $2 WHERE c = $1" };
+    const NEW: &Statement = &Statement { sqlite: "", postgres: "INSERT INTO d VALUES ($1, $10)" };
+
+    fn write(
+        statement: &'static Statement,
+        rows: ParamRows<'static>,
+        expected: Option<u64>,
+    ) -> PendingWrite<'static> {
+        PendingWrite { statement, rows, expected }
+    }
 
     #[test]
-    fn each_keeps_its_own_parameters() {
-        let mut together = Together::default();
-        assert!(together.take().is_none());
-        together.add(SET, &Rows::default().ints([1]).ints([2]), Some(1)).unwrap();
-        together.add(NEW, &Rows::default().texts(["three"]), None).unwrap();
-        together.add(SET, &Rows::default().ints([4, 5]).ints([6, 7]), Some(2)).unwrap();
-        assert_eq!(together.bytes(), 5);
-        let statement = together.take().unwrap();
+    fn merged_statements_keep_their_own_parameters() {
+        let mut batch = StatementBatch::default();
+        assert!(batch.take().is_none());
+        batch.add(&write(SET, ParamRows::default().ints([1]).ints([2]), Some(1))).unwrap();
+        batch.add(&write(NEW, ParamRows::default().texts(["three"]), None)).unwrap();
+        batch.add(&write(SET, ParamRows::default().ints([4, 5]).ints([6, 7]), Some(2))).unwrap();
+        assert_eq!(batch.bytes(), 5);
+        let statement = batch.take().unwrap();
         assert_eq!(
             statement.text.0,
             "WITH part0 AS (UPDATE a SET b = $2 WHERE c = $1 RETURNING 1), \
@@ -114,8 +121,8 @@ mod tests {
              part2 AS (UPDATE a SET b = $5 WHERE c = $4 RETURNING 1) \
              SELECT ARRAY[(SELECT COUNT(*) FROM part0), (SELECT COUNT(*) FROM part2)]::BIGINT[]"
         );
-        assert_eq!((statement.arguments.len(), statement.changes), (5, vec![1, 2]));
-        assert!(together.take().is_none(), "what was taken is gone");
-        assert_eq!(together.bytes(), 0);
+        assert_eq!((statement.arguments.len(), statement.expected), (5, vec![1, 2]));
+        assert!(batch.take().is_none(), "what was taken is gone");
+        assert_eq!(batch.bytes(), 0);
     }
 }

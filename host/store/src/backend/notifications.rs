@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 
-use crate::batch::Touched;
 use crate::error::StoreError;
+use crate::types::Touched;
 use crate::{Store, sql};
 
 /// Backoff before the listener reconnects: the first pause and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// The timeout of a NOTIFY.
-const WITHIN: Duration = Duration::from_secs(3);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A notification from one host to the others. Postgres carries less than 8,000 bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ impl Store {
         let options = side.options().clone();
         let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).idle_timeout(None);
         let pool = pool.max_lifetime(None).connect_lazy_with(options);
-        Some(Listener { pool, open: None, pause: PAUSE.0 })
+        Some(Listener { pool, open: None, pause: BACKOFF.0 })
     }
 
     /// Sends a notification to the other hosts.
@@ -81,7 +81,7 @@ impl Store {
         let Some(side) = &self.side else { return Ok(()) };
         let text = serde_json::to_string(notice).map_err(|e| StoreError::Data(e.to_string()))?;
         let notify = sqlx::query(sql::NOTIFY).bind(sql::CHANNEL).bind(text);
-        side.row(notify, WITHIN).await.map(drop)
+        side.row(notify, NOTIFY_TIMEOUT).await.map(drop)
     }
 }
 
@@ -93,13 +93,13 @@ impl Listener {
                 match self.connect().await {
                     Ok(open) => {
                         self.open = Some(open);
-                        self.pause = PAUSE.0;
+                        self.pause = BACKOFF.0;
                         return ListenerEvent::Lagged;
                     }
                     Err(error) => {
                         tracing::debug!(%error, "cannot listen to the other hosts yet");
                         tokio::time::sleep(self.pause).await;
-                        self.pause = (self.pause * 2).min(PAUSE.1);
+                        self.pause = (self.pause * 2).min(BACKOFF.1);
                         continue;
                     }
                 }

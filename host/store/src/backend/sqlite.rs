@@ -5,31 +5,34 @@
 //! all: it runs on the committer's own thread.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 
 use exosphere_domain::ids::Millis;
 use rusqlite::types::{ToSqlOutput, Value as Owned};
-use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Row, ToSql};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, ToSql};
 use tokio::sync::{MutexGuard, oneshot};
 
+use crate::dialect::{
+    FromRow, Param, ParamRows, PendingWrites, Row, Statement, Tx, expect_affected,
+};
 use crate::error::{OpenError, StoreError};
-use crate::text::{Cells, Read, Rows, Text, Tx, Value};
+use crate::sync::lock;
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// The capacity of the cache of prepared statements.
-const PREPARED: usize = 96;
+const MAX_PREPARED_STATEMENTS: usize = 96;
 
 /// The number of connections that read.
 const READERS: usize = 4;
 
 /// The connection that writes, under a lock that callers get in the order of their requests.
 #[derive(Clone)]
-pub(crate) struct Line {
+pub(crate) struct WriterConnection {
     connection: Arc<tokio::sync::Mutex<Connection>>,
 }
 
-impl Line {
+impl WriterConnection {
     pub(crate) fn open(file: &Path) -> Result<Self, OpenError> {
         let connection = Connection::open(file)?;
         // FULL: a commit is on the disk when it returns. Checkpoints of 16 MiB at a time, since
@@ -41,12 +44,12 @@ impl Line {
              PRAGMA wal_autocheckpoint = 2000;
              PRAGMA cache_size = -65536;",
         )?;
-        connection.set_prepared_statement_cache_capacity(PREPARED);
-        Ok(Line { connection: Arc::new(tokio::sync::Mutex::new(connection)) })
+        connection.set_prepared_statement_cache_capacity(MAX_PREPARED_STATEMENTS);
+        Ok(WriterConnection { connection: Arc::new(tokio::sync::Mutex::new(connection)) })
     }
 
     /// Locks the connection, for a caller that may block its thread.
-    pub(crate) async fn hold(&self) -> MutexGuard<'_, Connection> {
+    pub(crate) async fn acquire(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().await
     }
 
@@ -58,9 +61,12 @@ impl Line {
     ) -> Result<T, StoreError> {
         let connection = self.connection.clone();
         let worked = tokio::task::spawn_blocking(move || work(&mut connection.blocking_lock()));
-        worked.await.map_err(|error| match error.is_panic() {
-            true => StoreError::Data("made the host panic".into()),
-            false => StoreError::Unavailable("the host is stopping".into()),
+        worked.await.map_err(|error| {
+            if error.is_panic() {
+                StoreError::Data("made the host panic".into())
+            } else {
+                StoreError::Unavailable("the host is stopping".into())
+            }
         })?
     }
 }
@@ -74,13 +80,13 @@ pub(crate) fn sync_commits(connection: &Connection, sync: bool) -> Result<(), St
 
 /// Hands work to the reader threads, which end when the last clone is dropped.
 #[derive(Clone)]
-pub(crate) struct Threads {
+pub(crate) struct ReaderPool {
     jobs: mpsc::Sender<Job>,
 }
 
-impl Threads {
+impl ReaderPool {
     /// Starts the reader threads.
-    pub(crate) fn readers(file: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open(file: &Path) -> Result<Self, OpenError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connect = || -> rusqlite::Result<Connection> {
             let connection = Connection::open_with_flags(file, flags)?;
@@ -91,10 +97,10 @@ impl Threads {
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..READERS {
             let mut connection = connect()?;
-            connection.set_prepared_statement_cache_capacity(PREPARED);
+            connection.set_prepared_statement_cache_capacity(MAX_PREPARED_STATEMENTS);
             let queue = queue.clone();
             // One thread waits for work while it holds the lock; the others wait for the lock.
-            let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let next = move || lock(&queue).recv();
             std::thread::Builder::new()
                 .name("store-reader".into())
                 .spawn(move || {
@@ -104,7 +110,7 @@ impl Threads {
                 })
                 .map_err(OpenError::Thread)?;
         }
-        Ok(Threads { jobs })
+        Ok(ReaderPool { jobs })
     }
 
     /// Runs `work` on a reader thread.
@@ -124,29 +130,29 @@ impl Threads {
     /// Runs a query and returns its rows.
     pub(crate) async fn rows<T: Send + 'static>(
         &self,
-        text: &'static Text,
-        values: &[Value<'_>],
-        read: Read<T>,
+        statement: &'static Statement,
+        params: &[Param<'_>],
+        read: FromRow<T>,
     ) -> Result<Vec<T>, StoreError> {
-        let values: Vec<Owned> = values.iter().map(owned).collect();
+        let params: Vec<Owned> = params.iter().map(to_owned).collect();
         let query = move |connection: &mut Connection| {
-            let mut statement = connection.prepare_cached(text.sqlite)?;
+            let mut prepared = connection.prepare_cached(statement.sqlite)?;
             let mut found = Vec::new();
-            bind(&mut statement, values.iter())?;
-            fetch(&mut statement, read, &mut found)?;
+            bind(&mut prepared, params.iter())?;
+            fetch(&mut prepared, read, &mut found)?;
             Ok(found)
         };
         self.call(query).await
     }
 }
 
-fn owned(value: &Value<'_>) -> Owned {
-    match value {
-        Value::Int(value) => Owned::Integer(*value),
-        Value::MaybeInt(value) => value.map_or(Owned::Null, Owned::Integer),
-        Value::Text(value) => Owned::Text((*value).to_owned()),
-        Value::MaybeText(value) => value.map_or(Owned::Null, |text| Owned::Text(text.to_owned())),
-        Value::Bytes(value) => Owned::Blob(value.to_vec()),
+fn to_owned(param: &Param<'_>) -> Owned {
+    match param {
+        Param::Int(value) => Owned::Integer(*value),
+        Param::MaybeInt(value) => value.map_or(Owned::Null, Owned::Integer),
+        Param::Text(value) => Owned::Text((*value).to_owned()),
+        Param::MaybeText(value) => value.map_or(Owned::Null, |text| Owned::Text(text.to_owned())),
+        Param::Bytes(value) => Owned::Blob(value.to_vec()),
     }
 }
 
@@ -167,16 +173,17 @@ impl<'a> SqliteTx<'a> {
     pub(crate) fn commit(mut self) -> Result<(), StoreError> {
         // A commit that fails may leave the transaction open. A commit that could not be written is
         // not committed. If a sync failed, it is unknown what the next start finds.
-        self.connection.execute_batch("COMMIT").map_err(|error| match is_unwritten(&error) {
-            true => StoreError::from(error),
-            false => StoreError::from(error).of_commit(),
+        self.connection.execute_batch("COMMIT").map_err(|error| {
+            let is_unwritten = is_unwritten(&error);
+            let error = StoreError::from(error);
+            if is_unwritten { error } else { error.of_commit() }
         })?;
         self.open = false;
         Ok(())
     }
 
-    fn prepared(&self, text: &'static Text) -> Result<CachedStatement<'_>, StoreError> {
-        Ok(self.connection.prepare_cached(text.sqlite)?)
+    fn prepare(&self, statement: &'static Statement) -> Result<CachedStatement<'_>, StoreError> {
+        Ok(self.connection.prepare_cached(statement.sqlite)?)
     }
 }
 
@@ -203,92 +210,100 @@ impl Tx for SqliteTx<'_> {
 
     async fn execute(
         &mut self,
-        text: &'static Text,
-        values: &[Value<'_>],
+        statement: &'static Statement,
+        params: &[Param<'_>],
     ) -> Result<u64, StoreError> {
-        let mut statement = self.prepared(text)?;
-        bind(&mut statement, values.iter().copied())?;
-        Ok(statement.raw_execute()? as u64)
+        let mut prepared = self.prepare(statement)?;
+        bind(&mut prepared, params.iter().copied())?;
+        Ok(prepared.raw_execute()? as u64)
     }
 
     async fn query<T: Send>(
         &mut self,
-        text: &'static Text,
-        values: &[Value<'_>],
-        read: Read<T>,
+        statement: &'static Statement,
+        params: &[Param<'_>],
+        read: FromRow<T>,
     ) -> Result<Vec<T>, StoreError> {
         let mut found = Vec::new();
-        let mut statement = self.prepared(text)?;
-        bind(&mut statement, values.iter().copied())?;
-        fetch(&mut statement, read, &mut found)?;
+        let mut prepared = self.prepare(statement)?;
+        bind(&mut prepared, params.iter().copied())?;
+        fetch(&mut prepared, read, &mut found)?;
         Ok(found)
     }
 
     async fn execute_each(
         &mut self,
-        text: &'static Text,
-        rows: &Rows<'_>,
+        statement: &'static Statement,
+        rows: &ParamRows<'_>,
     ) -> Result<u64, StoreError> {
         let mut changed = 0;
-        let mut statement = self.prepared(text)?;
+        let mut prepared = self.prepare(statement)?;
         for row in 0..rows.count() {
-            bind(&mut statement, rows.columns().iter().map(|column| column.at(row)))?;
-            changed += statement.raw_execute()? as u64;
+            bind(&mut prepared, rows.columns().iter().map(|column| column.at(row)))?;
+            changed += prepared.raw_execute()? as u64;
         }
         Ok(changed)
     }
 
     async fn query_each<T: Send>(
         &mut self,
-        text: &'static Text,
-        rows: &Rows<'_>,
-        read: Read<T>,
+        statement: &'static Statement,
+        rows: &ParamRows<'_>,
+        read: FromRow<T>,
     ) -> Result<Vec<T>, StoreError> {
         let mut found = Vec::with_capacity(rows.count());
-        let mut statement = self.prepared(text)?;
+        let mut prepared = self.prepare(statement)?;
         for row in 0..rows.count() {
-            bind(&mut statement, rows.columns().iter().map(|column| column.at(row)))?;
-            fetch(&mut statement, read, &mut found)?;
+            bind(&mut prepared, rows.columns().iter().map(|column| column.at(row)))?;
+            fetch(&mut prepared, read, &mut found)?;
         }
         Ok(found)
+    }
+
+    async fn flush(&mut self, writes: &mut PendingWrites<'_>) -> Result<(), StoreError> {
+        for write in writes.take()? {
+            let changed = self.execute_each(write.statement, &write.rows).await?;
+            expect_affected(changed, write.expected)?;
+        }
+        Ok(())
     }
 }
 
 fn bind(
-    statement: &mut CachedStatement<'_>,
-    values: impl Iterator<Item = impl ToSql>,
+    prepared: &mut CachedStatement<'_>,
+    params: impl Iterator<Item = impl ToSql>,
 ) -> Result<(), StoreError> {
-    for (at, value) in values.enumerate() {
-        statement.raw_bind_parameter(at + 1, value)?;
+    for (at, param) in params.enumerate() {
+        prepared.raw_bind_parameter(at + 1, param)?;
     }
     Ok(())
 }
 
 fn fetch<T>(
-    statement: &mut CachedStatement<'_>,
-    read: Read<T>,
+    prepared: &mut CachedStatement<'_>,
+    read: FromRow<T>,
     found: &mut Vec<T>,
 ) -> Result<(), StoreError> {
-    let mut rows = statement.raw_query();
+    let mut rows = prepared.raw_query();
     while let Some(row) = rows.next()? {
         found.push(read(row)?);
     }
     Ok(())
 }
 
-impl ToSql for Value<'_> {
+impl ToSql for Param<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         match self {
-            Value::Int(value) => value.to_sql(),
-            Value::MaybeInt(value) => value.to_sql(),
-            Value::Text(value) => value.to_sql(),
-            Value::MaybeText(value) => value.to_sql(),
-            Value::Bytes(value) => value.to_sql(),
+            Param::Int(value) => value.to_sql(),
+            Param::MaybeInt(value) => value.to_sql(),
+            Param::Text(value) => value.to_sql(),
+            Param::MaybeText(value) => value.to_sql(),
+            Param::Bytes(value) => value.to_sql(),
         }
     }
 }
 
-impl Cells for Row<'_> {
+impl Row for rusqlite::Row<'_> {
     fn int(&self, at: usize) -> Result<i64, StoreError> {
         Ok(self.get(at)?)
     }
@@ -311,5 +326,4 @@ impl Cells for Row<'_> {
 }
 
 #[cfg(test)]
-#[path = "sqlite/tests.rs"]
 mod tests;

@@ -18,7 +18,7 @@ pub(super) struct Found {
     pub node: Option<NodeIx>,
     pub step: Option<Step>,
     /// True if the state's parent is missing.
-    pub loose: bool,
+    pub is_orphan: bool,
 }
 
 impl Walk<'_> {
@@ -33,18 +33,18 @@ impl Walk<'_> {
         let said = state.node.filter(|node| graph.get(*node).is_some());
         let Some((above, step)) = path.last() else {
             let node = self.leads_to(graph, state, Some(graph.root()), findings);
-            return Found { node, step: None, loose: false };
+            return Found { node, step: None, is_orphan: false };
         };
         let is_there = self.stack.last().is_some_and(|top| top.path.as_str() == above);
         if !is_there {
             let above = Path::decode(above).unwrap_or_default();
             let message = format!("is {path}, and there is no state at {above}");
             self.note(findings, kind!(Parent, state.path), state.id, message);
-            return Found { node: said, step: Some(step), loose: true };
+            return Found { node: said, step: Some(step), is_orphan: true };
         }
         let leads = self.admit(graph, state, path, step, findings);
         let node = self.leads_to(graph, state, leads, findings).or(said);
-        Found { node, step: Some(step), loose: false }
+        Found { node, step: Some(step), is_orphan: false }
     }
 
     /// Checks that the path leads to the state's node.
@@ -146,8 +146,8 @@ impl Walk<'_> {
         let name = &graph.node(node).identifier;
         let Some(at) = self.at[node.at()] else {
             // A missing ancestor is reported for that ancestor.
-            let is_loose = found.loose || self.stack.iter().any(|frame| frame.loose);
-            return (!is_loose).then(|| format!("names state {state}, and no {name} is above"));
+            let is_orphan = found.is_orphan || self.stack.iter().any(|frame| frame.is_orphan);
+            return (!is_orphan).then(|| format!("names state {state}, and no {name} is above"));
         };
         let above = &self.stack[at];
         if above.id != state.0 {
@@ -187,7 +187,7 @@ impl Walk<'_> {
         }
         for scope in scopes {
             match self.joined(graph, scope.unite) {
-                Some(joined) => joined.claim(scope.state, state.id),
+                Some(joined) => joined.add_scope_ref(scope.state, state.id),
                 // A source that is missing or not a success is reported for that source.
                 None => continue,
             }
@@ -288,8 +288,5 @@ fn words(closing: Closing) -> &'static str {
 /// Lists nodes by their numbers.
 fn names(nodes: impl Iterator<Item = NodeIx>) -> String {
     let nodes: Vec<String> = nodes.map(|node| node.0.to_string()).collect();
-    match nodes.is_empty() {
-        true => "no node".into(),
-        false => format!("node {}", nodes.join(", ")),
-    }
+    if nodes.is_empty() { "no node".into() } else { format!("node {}", nodes.join(", ")) }
 }

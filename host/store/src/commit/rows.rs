@@ -1,5 +1,8 @@
 //! The rows that the operations of a batch write, with one bulk statement per table.
+//!
+//! Not here: the runs' rows (`run_row`), and unites that close (`unites`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use exosphere_domain::failure::Failure;
@@ -8,34 +11,34 @@ use exosphere_domain::limits::Usage;
 use exosphere_domain::plan::{Again, Changes, End, NewUnite};
 use exosphere_domain::state::{Claimed, NewState, Scope, Status, Tries};
 
-use super::stage::{self, StagedChange};
-use crate::batch::{Finished, Stage};
+use super::batch::{Finished, Stage};
+use super::staging::{self, StagedChange};
+use crate::codec::{encode_refs, encode_scopes, to_json};
+use crate::dialect::{ParamRows, PendingWrites, Tx};
 use crate::error::StoreError;
-use crate::rows::{encode_refs, encode_scopes};
 use crate::sql;
-use crate::text::{Rows, Tx};
 
 /// Stored attempts of a state; older ones are only counted.
-const KEPT_ATTEMPTS: u32 = 100;
+const MAX_STORED_ATTEMPTS: u32 = 100;
 
 /// The rows to write before any unite is counted.
 #[derive(Default)]
-pub(super) struct Writes<'b> {
-    pub ended: Vec<Ended<'b>>,
+pub(super) struct BatchRows<'b> {
+    pub finished: Vec<FinishedState<'b>>,
     /// Executions of cancelled runs: only their usage is kept.
     pub cancelled: Vec<&'b Finished>,
-    pub states: Vec<NewRow<'b>>,
+    pub states: Vec<NewStateRow<'b>>,
     pub unites: Vec<&'b NewUnite>,
     /// Changes of staging rows.
     pub staged: Vec<StagedChange>,
     /// Staged pieces of ends, whose children are among `states`.
     pub pieces: Vec<&'b Stage>,
     /// Store values fixed for staged children, by parent and child node.
-    pub fixed: Vec<(StateId, NodeIx, String)>,
+    pub snapshots: Vec<(StateId, NodeIx, String)>,
 }
 
 /// An execution that ended under a valid claim.
-pub(super) struct Ended<'b> {
+pub(super) struct FinishedState<'b> {
     pub finished: &'b Finished,
     /// The changes, if they are not the planned ones.
     pub replanned: Option<Changes>,
@@ -44,7 +47,7 @@ pub(super) struct Ended<'b> {
 }
 
 /// The row of a new state.
-pub(super) struct NewRow<'b> {
+pub(super) struct NewStateRow<'b> {
     pub run: RunKey,
     pub namespace: NamespaceKey,
     pub new: &'b NewState,
@@ -55,42 +58,48 @@ pub(super) struct NewRow<'b> {
     pub parked: bool,
 }
 
-impl Ended<'_> {
+impl FinishedState<'_> {
     fn end(&self) -> &End {
         &self.replanned.as_ref().unwrap_or(&self.finished.changes).end
     }
 }
 
-impl Writes<'_> {
-    pub(super) async fn write(self, tx: &mut impl Tx, now: Millis) -> Result<(), StoreError> {
-        let again = |ended: &&Ended<'_>| matches!(ended.end(), End::Again { .. });
-        let (repeats, ends): (Vec<_>, Vec<_>) = self.ended.iter().partition(again);
-        finish(tx, &ends, now).await?;
-        repeat(tx, &repeats, now).await?;
-        cancelled(tx, &self.cancelled).await?;
-        outputs(tx, &ends).await?;
-        stage::write(tx, &self.staged, &self.pieces, &self.fixed).await?;
-        attempts(tx, &self.ended, now).await?;
-        states(tx, &self.states, now).await?;
-        unites(tx, &self.unites).await
+impl BatchRows<'_> {
+    /// Adds all rows to the pending writes; those of staging that need an order are written at
+    /// once.
+    pub(super) async fn write<'r>(
+        &'r self,
+        tx: &mut impl Tx,
+        pending: &mut PendingWrites<'r>,
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        let is_repeated = |state: &&FinishedState<'_>| matches!(state.end(), End::Again { .. });
+        let (repeats, ends): (Vec<_>, Vec<_>) = self.finished.iter().partition(is_repeated);
+        finish(pending, &ends, now)?;
+        reschedule(pending, &repeats, now);
+        save_usage(pending, &self.cancelled);
+        new_outputs(pending, &ends);
+        staging::write(tx, pending, &self.staged, &self.pieces, &self.snapshots).await?;
+        new_attempts(pending, &self.finished, now)?;
+        new_states(pending, &self.states, now);
+        new_unites(pending, &self.unites);
+        Ok(())
     }
 }
 
 /// Returns the claims of ended executions, as the first columns of a guarded statement.
-fn claims(ended: &[&Ended<'_>]) -> Rows<'static> {
+fn claims(ended: &[&FinishedState<'_>]) -> ParamRows<'static> {
     super::claims(ended.iter().map(|ended| &ended.finished.state))
 }
 
-async fn finish(tx: &mut impl Tx, ends: &[&Ended<'_>], now: Millis) -> Result<(), StoreError> {
-    if ends.is_empty() {
-        return Ok(());
-    }
+fn finish<'r>(
+    pending: &mut PendingWrites<'r>,
+    ends: &[&'r FinishedState<'_>],
+    now: Millis,
+) -> Result<(), StoreError> {
     let details: Vec<_> =
         ends.iter().map(|ended| details_of(ended.end())).collect::<Result<_, _>>()?;
     let failures = || ends.iter().map(|ended| failure_of(ended.end()));
-    let usage = |get: fn(&Usage) -> i64| {
-        ends.iter().map(move |ended| ended.finished.usage.as_ref().map(get))
-    };
     let rows = claims(ends)
         .texts(ends.iter().map(|ended| status_of(ended.end()).as_str()))
         .all(now)
@@ -103,39 +112,24 @@ async fn finish(tx: &mut impl Tx, ends: &[&Ended<'_>], now: Millis) -> Result<()
         }))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.kind.as_str())))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.message.as_str())))
-        .maybe_texts(details.iter().map(Option::as_deref))
-        .maybe_ints(usage(cpu))
-        .maybe_ints(usage(memory))
-        .maybe_ints(usage(calls))
-        .maybe_ints(usage(input_bytes))
-        .maybe_ints(usage(output_bytes));
-    tx.put_off(sql::FINISH, &rows, Some(ends.len() as u64)).await
+        .maybe_texts(details);
+    let rows = with_usage(rows, ends.iter().map(|ended| ended.finished.usage.as_ref()));
+    pending.add_guarded(sql::FINISH, rows);
+    Ok(())
 }
 
-async fn cancelled(tx: &mut impl Tx, cancelled: &[&Finished]) -> Result<(), StoreError> {
+fn save_usage(pending: &mut PendingWrites<'_>, cancelled: &[&Finished]) {
     let used: Vec<(&Claimed, &Usage)> = cancelled
         .iter()
         .filter_map(|finished| Some((&finished.state, finished.usage.as_ref()?)))
         .collect();
-    if used.is_empty() {
-        return Ok(());
-    }
-    let usage = |get: fn(&Usage) -> i64| used.iter().map(move |(_, usage)| get(usage));
-    let rows = Rows::default()
+    let rows = ParamRows::default()
         .ints(used.iter().map(|(state, _)| state.id.0))
-        .ints(used.iter().map(|(state, _)| state.claim.fence.0))
-        .ints(usage(cpu))
-        .ints(usage(memory))
-        .ints(usage(calls))
-        .ints(usage(input_bytes))
-        .ints(usage(output_bytes));
-    tx.put_off(sql::USED, &rows, None).await
+        .ints(used.iter().map(|(state, _)| state.claim.fence.0));
+    pending.add(sql::SAVE_USAGE, with_usage(rows, used.iter().map(|(_, usage)| Some(*usage))));
 }
 
-async fn repeat(tx: &mut impl Tx, repeats: &[&Ended<'_>], now: Millis) -> Result<(), StoreError> {
-    if repeats.is_empty() {
-        return Ok(());
-    }
+fn reschedule(pending: &mut PendingWrites<'_>, repeats: &[&FinishedState<'_>], now: Millis) {
     let agains: Vec<(Millis, Tries)> = repeats
         .iter()
         .filter_map(|ended| match ended.end() {
@@ -153,10 +147,10 @@ async fn repeat(tx: &mut impl Tx, repeats: &[&Ended<'_>], now: Millis) -> Result
         .ints(tries(|tries| tries.conflicts))
         .ints(repeats.iter().map(|ended| i64::from(ended.parked)))
         .ints(agains.iter().map(|(after, _)| i64::from(*after > 0)));
-    tx.put_off(sql::REPEAT, &rows, Some(repeats.len() as u64)).await
+    pending.add_guarded(sql::RESCHEDULE, rows);
 }
 
-async fn outputs(tx: &mut impl Tx, ends: &[&Ended<'_>]) -> Result<(), StoreError> {
+fn new_outputs<'r>(pending: &mut PendingWrites<'r>, ends: &[&'r FinishedState<'_>]) {
     let all = || {
         ends.iter().flat_map(|ended| {
             let outputs = match ended.end() {
@@ -166,19 +160,20 @@ async fn outputs(tx: &mut impl Tx, ends: &[&Ended<'_>]) -> Result<(), StoreError
             outputs.iter().enumerate().map(move |(number, body)| (ended, number, body))
         })
     };
-    let rows = Rows::default()
+    let rows = ParamRows::default()
         .ints(all().map(|(ended, ..)| ended.finished.state.id.0))
         .ints(all().map(|(_, number, _)| number as i64))
-        .texts(all().map(|(.., body)| body.as_str()));
-    match rows.is_empty() {
-        true => Ok(()),
-        false => tx.put_off(sql::NEW_OUTPUT, &rows, None).await,
-    }
+        .texts(all().map(|(.., body)| body));
+    pending.add(sql::NEW_OUTPUT, rows);
 }
 
 /// Stores attempts, except those that the state's own row describes completely.
-async fn attempts(tx: &mut impl Tx, ended: &[Ended<'_>], now: Millis) -> Result<(), StoreError> {
-    let kept: Vec<(&Ended<'_>, &str, Option<&Failure>)> = ended
+fn new_attempts<'r>(
+    pending: &mut PendingWrites<'r>,
+    ended: &'r [FinishedState<'_>],
+    now: Millis,
+) -> Result<(), StoreError> {
+    let kept: Vec<(&FinishedState<'_>, &str, Option<&Failure>)> = ended
         .iter()
         .filter_map(|ended| {
             let (outcome, failure) = attempt_of(ended.end())?;
@@ -188,50 +183,34 @@ async fn attempts(tx: &mut impl Tx, ended: &[Ended<'_>], now: Millis) -> Result<
             (!(silent && well)).then_some((ended, outcome, failure))
         })
         .collect();
-    if kept.is_empty() {
-        return Ok(());
-    }
     let details: Vec<_> = kept
         .iter()
         .map(|(.., failure)| failure.map_or(Ok(None), details))
         .collect::<Result<_, _>>()?;
     let each = || kept.iter().map(|(ended, ..)| ended.finished);
     let failures = || kept.iter().map(|(.., failure)| *failure);
-    let usage =
-        |get: fn(&Usage) -> i64| each().map(move |finished| finished.usage.as_ref().map(get));
     let number = |finished: &Finished| i64::from(finished.state.tries.attempt);
-    let rows = Rows::default()
+    let rows = ParamRows::default()
         .ints(each().map(|finished| finished.state.id.0))
         .ints(each().map(number))
         .all(now)
         .texts(kept.iter().map(|(_, outcome, _)| *outcome))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.kind.as_str())))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.message.as_str())))
-        .maybe_texts(details.iter().map(Option::as_deref))
-        .maybe_texts(each().map(|finished| finished.logs.as_deref()))
-        .maybe_ints(usage(cpu))
-        .maybe_ints(usage(memory))
-        .maybe_ints(usage(calls))
-        .maybe_ints(usage(input_bytes))
-        .maybe_ints(usage(output_bytes));
-    tx.put_off(sql::NEW_ATTEMPT, &rows, None).await?;
-    let many: Vec<_> = each().filter(|f| f.state.tries.attempt > KEPT_ATTEMPTS).collect();
-    if many.is_empty() {
-        return Ok(());
-    }
-    let rows = Rows::default()
+        .maybe_texts(details)
+        .maybe_texts(each().map(|finished| finished.logs.as_deref()));
+    let rows = with_usage(rows, each().map(|finished| finished.usage.as_ref()));
+    pending.add(sql::NEW_ATTEMPT, rows);
+    let many: Vec<_> = each().filter(|f| f.state.tries.attempt > MAX_STORED_ATTEMPTS).collect();
+    let rows = ParamRows::default()
         .ints(many.iter().map(|finished| finished.state.id.0))
-        .ints(many.iter().map(|finished| number(finished) - i64::from(KEPT_ATTEMPTS)));
-    tx.put_off(sql::OLD_ATTEMPTS, &rows, None).await
+        .ints(many.iter().map(|finished| number(finished) - i64::from(MAX_STORED_ATTEMPTS)));
+    pending.add(sql::DELETE_OLD_ATTEMPTS, rows);
+    Ok(())
 }
 
-async fn states(tx: &mut impl Tx, new: &[NewRow<'_>], now: Millis) -> Result<(), StoreError> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let refs: Vec<String> = new.iter().map(|row| encode_refs(&row.new.place.refs)).collect();
-    let scopes = all_scopes(new);
-    let rows = Rows::default()
+fn new_states<'r>(pending: &mut PendingWrites<'r>, new: &'r [NewStateRow<'_>], now: Millis) {
+    let rows = ParamRows::default()
         .ints(new.iter().map(|row| row.new.id.0))
         .ints(new.iter().map(|row| row.run.0))
         .ints(new.iter().map(|row| i64::from(row.new.place.node.0)))
@@ -240,25 +219,26 @@ async fn states(tx: &mut impl Tx, new: &[NewRow<'_>], now: Millis) -> Result<(),
         .ints(new.iter().map(|row| row.due_at))
         .maybe_ints(new.iter().map(|row| row.session.map(|session| session.0)))
         .ints(new.iter().map(|row| i64::from(row.session.is_some())))
-        .texts(refs.iter().map(String::as_str))
-        .texts(scopes.iter().map(|scopes| &**scopes))
+        .texts(new.iter().map(|row| encode_refs(&row.new.place.refs)))
+        .texts(all_scopes(new))
         .maybe_texts(new.iter().map(|row| row.fixed.as_deref()))
         .all(now)
         .ints(new.iter().map(|row| i64::from(row.parked)))
         .ints(new.iter().map(|row| row.namespace.0));
-    tx.put_off(sql::NEW_STATE, &rows, None).await
+    pending.add(sql::NEW_STATE, rows);
 }
 
-/// Formats the scopes of each new state as text. All children of one fanout share their scopes, and
-/// so the text.
-fn all_scopes(new: &[NewRow<'_>]) -> Vec<Arc<str>> {
-    let mut last: Option<(&Arc<[Scope]>, Arc<str>)> = None;
+/// Formats the scopes of each new state as text. All children of one fanout share their scopes, so
+/// the text is made once.
+fn all_scopes(new: &[NewStateRow<'_>]) -> Vec<Cow<'static, str>> {
+    let mut last: Option<(&Arc<[Scope]>, Cow<'static, str>)> = None;
     let mut all = Vec::with_capacity(new.len());
     for row in new {
         let scopes = &row.new.place.scopes;
         let text = match &last {
             Some((known, text)) if Arc::ptr_eq(known, scopes) => text.clone(),
-            _ => encode_scopes(scopes).into(),
+            _ if scopes.is_empty() => Cow::Borrowed("[]"),
+            _ => Cow::Owned(encode_scopes(scopes)),
         };
         last = Some((scopes, text.clone()));
         all.push(text);
@@ -266,18 +246,28 @@ fn all_scopes(new: &[NewRow<'_>]) -> Vec<Arc<str>> {
     all
 }
 
-async fn unites(tx: &mut impl Tx, new: &[&NewUnite]) -> Result<(), StoreError> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let rows = Rows::default()
+fn new_unites(pending: &mut PendingWrites<'_>, new: &[&NewUnite]) {
+    let rows = ParamRows::default()
         .ints(new.iter().map(|unite| unite.state.id.0))
         .ints(new.iter().map(|unite| unite.source.0))
         .ints(new.iter().map(|unite| i64::from(unite.branches)))
         .ints(new.iter().map(|unite| unite.counts.open))
         .ints(new.iter().map(|unite| unite.counts.failed))
         .ints(new.iter().map(|unite| unite.counts.arrived));
-    tx.put_off(sql::NEW_UNITE, &rows, None).await
+    pending.add(sql::NEW_UNITE, rows);
+}
+
+/// Adds the columns of `usage_columns!`.
+fn with_usage<'r, 'u>(
+    rows: ParamRows<'r>,
+    all: impl Iterator<Item = Option<&'u Usage>> + Clone,
+) -> ParamRows<'r> {
+    let each = |get: fn(&Usage) -> i64| all.clone().map(move |usage| usage.map(get));
+    rows.maybe_ints(each(|usage| usage.cpu_us as i64))
+        .maybe_ints(each(|usage| usage.peak_memory_bytes as i64))
+        .maybe_ints(each(|usage| i64::from(usage.host_calls)))
+        .maybe_ints(each(|usage| usage.input_bytes as i64))
+        .maybe_ints(each(|usage| usage.output_bytes as i64))
 }
 
 fn status_of(end: &End) -> Status {
@@ -321,36 +311,4 @@ fn attempt_of(end: &End) -> Option<(&'static str, Option<&Failure>)> {
 /// Formats the details of a failure as JSON text.
 pub(super) fn details(failure: &Failure) -> Result<Option<String>, StoreError> {
     failure.details.as_ref().map(to_json).transpose()
-}
-
-/// Formats the column `fixed`.
-pub(super) fn fixed_json(
-    fixed: &std::collections::BTreeMap<String, String>,
-) -> Result<Option<String>, StoreError> {
-    if fixed.is_empty() { Ok(None) } else { to_json(fixed).map(Some) }
-}
-
-/// Serializes a value of this crate as JSON text.
-fn to_json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Data(error.to_string()))
-}
-
-fn cpu(usage: &Usage) -> i64 {
-    usage.cpu_us as i64
-}
-
-fn memory(usage: &Usage) -> i64 {
-    usage.peak_memory_bytes as i64
-}
-
-fn calls(usage: &Usage) -> i64 {
-    i64::from(usage.host_calls)
-}
-
-fn input_bytes(usage: &Usage) -> i64 {
-    usage.input_bytes as i64
-}
-
-fn output_bytes(usage: &Usage) -> i64 {
-    usage.output_bytes as i64
 }

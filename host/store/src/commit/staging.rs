@@ -10,13 +10,13 @@ use exosphere_domain::ids::{Fence, NamespaceKey, NodeIx, RunKey, StateId};
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::state::Status;
 
-use super::write::{NewRow, fixed_json};
-use super::{Answer, CommitTx, Member};
-use crate::batch::{Finished, Leftover, Stage, Staged};
-use crate::error::StoreError;
-use crate::rows::{corrupt, status};
+use super::CommitTx;
+use super::batch::{Answer, Finished, Leftover, Member, Stage, Staged};
+use super::rows::NewStateRow;
+use crate::codec::{encode_snapshot, to_status};
+use crate::dialect::{ParamRows, PendingWrites, Row, Tx, params};
+use crate::error::{StoreError, corrupt_row};
 use crate::sql;
-use crate::text::{Cells, Rows, Tx, values};
 
 /// The row of an execution's staging.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +52,10 @@ impl<'b> CommitTx<'b> {
             Member::Finish(finished) => finished.staged.map(|_| finished.state.id),
             _ => None,
         });
-        let rows = Rows::default().ints(staged.map(|state| state.0));
+        let rows = ParamRows::default().ints(staged.map(|state| state.0));
         if !rows.is_empty() {
             self.staged =
-                tx.query_each(sql::STAGED, &rows, staged_row).await?.into_iter().collect();
+                tx.query_each(sql::STAGING, &rows, staged_row).await?.into_iter().collect();
         }
         Ok(())
     }
@@ -85,10 +85,10 @@ impl<'b> CommitTx<'b> {
         let row = StagedRow { fence: state.claim.fence, pieces: piece + 1 };
         self.staged.insert(state.id, row);
         let change = StagedChange { run: run.key, state: state.id, row: Some(row) };
-        self.writes.staged.push(change);
-        self.writes.pieces.push(stage);
+        self.rows.staged.push(change);
+        self.rows.pieces.push(stage);
         for new in &stage.children {
-            self.writes.states.push(NewRow {
+            self.rows.states.push(NewStateRow {
                 run: run.key,
                 namespace: queue_of(state.id),
                 new,
@@ -116,22 +116,22 @@ impl<'b> CommitTx<'b> {
                 "{is:?} is staged for an end, and not {wanted:?}"
             )));
         }
-        self.writes.staged.push(StagedChange { run, state: state.id, row: None });
+        self.rows.staged.push(StagedChange { run, state: state.id, row: None });
         let graph = self.graph(run)?;
-        let touching = self.change(run)?;
-        touching.tally.states += staged.children as i64;
-        let paused = touching.tally.paused;
-        let mut all_fixed = Vec::new();
+        let loaded = self.change(run)?;
+        loaded.row.states += staged.children as i64;
+        let paused = loaded.row.paused;
+        let mut snapshots = Vec::new();
         for node in followers_with_keys(&graph, state.place.node) {
             let keys = graph.node(node).store_keys().iter();
             let fixed = keys.filter_map(|key| {
-                touching.entries.get(key).map(|entry| (key.clone(), entry.value.clone()))
+                loaded.entries.get(key).map(|entry| (key.clone(), entry.value.clone()))
             });
-            if let Some(fixed) = fixed_json(&fixed.collect())? {
-                all_fixed.push((state.id, node, fixed));
+            if let Some(fixed) = encode_snapshot(&fixed.collect())? {
+                snapshots.push((state.id, node, fixed));
             }
         }
-        self.writes.fixed.extend(all_fixed);
+        self.rows.snapshots.extend(snapshots);
         self.done.more |= staged.children > 0 && !paused;
         Ok(())
     }
@@ -146,16 +146,16 @@ impl<'b> CommitTx<'b> {
         if self.staged.get(state).is_none_or(|row| row.fence != *fence) {
             return Ok(Answer::Done);
         }
-        let stands = tx.query(sql::STANDS, &values![state.0], stands).await?;
-        let is_held = stands.first().is_some_and(|stands| *stands == (Status::Queued, *fence));
+        let claim = tx.query(sql::CLAIM_OF_STATE, &params![state.0], claim).await?;
+        let is_held = claim.first().is_some_and(|claim| *claim == (Status::Queued, *fence));
         if is_held && self.is_live(run.key) {
             return Ok(Answer::Stale);
         }
         let (queue, most) = (queue_of(*state).0, i64::from(*most));
-        let outputs = tx.execute(sql::UNSTAGE_OUTPUTS, &values![state.0, most]).await?;
-        let children = tx.execute(sql::UNSTAGE_STATES, &values![queue, most]).await?;
+        let outputs = tx.execute(sql::UNSTAGE_OUTPUTS, &params![state.0, most]).await?;
+        let children = tx.execute(sql::UNSTAGE_STATES, &params![queue, most]).await?;
         if outputs.max(children) < most.unsigned_abs() {
-            tx.execute(sql::END_STAGED, &values![state.0]).await?;
+            tx.execute(sql::END_STAGING, &params![state.0]).await?;
             return Ok(Answer::Done);
         }
         Ok(Answer::More(String::new()))
@@ -168,7 +168,7 @@ impl<'b> CommitTx<'b> {
         new_states: usize,
         limits: &Limits,
     ) -> Result<bool, StoreError> {
-        let states = self.run(run)?.tally.states.unsigned_abs();
+        let states = self.run(run)?.row.states.unsigned_abs();
         Ok(states.saturating_add(new_states as u64) <= limits.get(Limit::RunStates))
     }
 }
@@ -185,28 +185,33 @@ fn followers_with_keys(graph: &Graph, node: NodeIx) -> Vec<NodeIx> {
     nodes
 }
 
-/// Writes the changed staging rows, pieces and fixed store values.
-pub(super) async fn write(
+/// Writes the changed staging rows and fixed store values, and adds the pieces to the pending
+/// writes.
+pub(super) async fn write<'r>(
     tx: &mut impl Tx,
+    pending: &mut PendingWrites<'r>,
     changes: &[StagedChange],
-    pieces: &[&Stage],
-    fixed: &[(StateId, NodeIx, String)],
+    pieces: &[&'r Stage],
+    snapshots: &[(StateId, NodeIx, String)],
 ) -> Result<(), StoreError> {
+    if !changes.is_empty() || !snapshots.is_empty() {
+        tx.flush(pending).await?;
+    }
     for StagedChange { run, state, row } in changes {
         match row {
             Some(StagedRow { fence, pieces }) => {
-                let row = values![state.0, run.0, fence.0, *pieces];
-                tx.execute(sql::SET_STAGED, &row).await?
+                let row = params![state.0, run.0, fence.0, *pieces];
+                tx.execute(sql::SET_STAGING, &row).await?
             }
-            None => tx.execute(sql::END_STAGED, &values![state.0]).await?,
+            None => tx.execute(sql::END_STAGING, &params![state.0]).await?,
         };
     }
-    if !fixed.is_empty() {
-        let rows = Rows::default()
-            .ints(fixed.iter().map(|(state, ..)| state.0))
-            .ints(fixed.iter().map(|(_, node, _)| i64::from(node.0)))
-            .texts(fixed.iter().map(|(.., fixed)| fixed.as_str()));
-        tx.execute_each(sql::NEW_FIXED, &rows).await?;
+    if !snapshots.is_empty() {
+        let rows = ParamRows::default()
+            .ints(snapshots.iter().map(|(state, ..)| state.0))
+            .ints(snapshots.iter().map(|(_, node, _)| i64::from(node.0)))
+            .texts(snapshots.iter().map(|(.., fixed)| fixed.as_str()));
+        tx.execute_each(sql::NEW_SNAPSHOT, &rows).await?;
     }
     let outputs = || {
         pieces.iter().flat_map(|stage| {
@@ -214,23 +219,21 @@ pub(super) async fn write(
             numbers.zip(&stage.outputs).map(|(number, body)| (stage.state.id.0, number, body))
         })
     };
-    let rows = Rows::default()
+    let rows = ParamRows::default()
         .ints(outputs().map(|(state, ..)| state))
         .ints(outputs().map(|(_, number, _)| number))
         .texts(outputs().map(|(.., body)| body.as_str()));
-    match rows.is_empty() {
-        true => Ok(()),
-        false => tx.put_off(sql::NEW_OUTPUT, &rows, None).await,
-    }
+    pending.add(sql::NEW_OUTPUT, rows);
+    Ok(())
 }
 
-fn staged_row(row: &dyn Cells) -> Result<(StateId, StagedRow), StoreError> {
+fn staged_row(row: &dyn Row) -> Result<(StateId, StagedRow), StoreError> {
     let state = StateId(row.int(0)?);
-    let pieces = u32::try_from(row.int(2)?).map_err(|_| corrupt("staged", "pieces", state))?;
+    let pieces = u32::try_from(row.int(2)?).map_err(|_| corrupt_row("staged", "pieces", state))?;
     Ok((state, StagedRow { fence: Fence(row.int(1)?), pieces }))
 }
 
-fn stands(row: &dyn Cells) -> Result<(Status, Fence), StoreError> {
+fn claim(row: &dyn Row) -> Result<(Status, Fence), StoreError> {
     let id = StateId(row.int(0)?);
-    Ok((status(&row.text(1)?, id)?, Fence(row.int(2)?)))
+    Ok((to_status(&row.text(1)?, id)?, Fence(row.int(2)?)))
 }

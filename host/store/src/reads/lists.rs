@@ -1,21 +1,20 @@
 //! Lists of graphs, plugins, namespaces and grants, in pages, read from dedicated columns. Not
-//! here: lists of runs and states (`view`), and long values: bodies of graphs, descriptions of
+//! here: lists of runs and states (`views`), and long values: bodies of graphs, descriptions of
 //! plugins.
 
 use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::{Digest, Millis, Name};
 use exosphere_domain::json::check_stored;
 
-use crate::catalog::name;
-use crate::error::StoreError;
+use super::views::Page;
+use crate::codec::to_name;
+use crate::dialect::{Row, params};
+use crate::error::{StoreError, corrupt_row};
 use crate::namespaces::{NamespaceRow, granted, namespace};
-use crate::rows::corrupt;
-use crate::text::{Cells, values};
-use crate::view::Page;
 use crate::{Store, sql};
 
 /// Bytes of node names, or grants, at which a page ends.
-const PAGE_BYTES: i64 = 1024 * 1024;
+const MAX_PAGE_BYTES: i64 = 1024 * 1024;
 
 /// A page request for a list in the order of names.
 #[derive(Debug, Clone, Default)]
@@ -77,7 +76,7 @@ impl Store {
         namespace: &Name,
         part: &Part,
     ) -> Result<Page<GraphEntry>, StoreError> {
-        let wanted = values![namespace.as_str(), part.after(), part.most];
+        let wanted = params![namespace.as_str(), part.after(), part.most];
         let items = self.reader.rows(sql::GRAPH_LIST, &wanted, graph).await?;
         Ok(part.page(items, false, |graph| &graph.name))
     }
@@ -88,15 +87,15 @@ impl Store {
         namespace: &Name,
         part: &Part,
     ) -> Result<Page<PluginEntry>, StoreError> {
-        let wanted = values![namespace.as_str(), part.after(), part.most, PAGE_BYTES];
+        let wanted = params![namespace.as_str(), part.after(), part.most, MAX_PAGE_BYTES];
         let items = self.reader.rows(sql::PLUGIN_LIST, &wanted, plugin).await?;
         let bytes: usize = items.iter().map(|plugin| plugin.nodes.len()).sum();
-        Ok(part.page(items, bytes as i64 >= PAGE_BYTES, |plugin| &plugin.name))
+        Ok(part.page(items, bytes as i64 >= MAX_PAGE_BYTES, |plugin| &plugin.name))
     }
 
     /// Lists namespaces.
     pub async fn list_namespaces(&self, part: &Part) -> Result<Page<NamespaceRow>, StoreError> {
-        let wanted = values![part.after(), part.most];
+        let wanted = params![part.after(), part.most];
         let items = self.reader.rows(sql::NAMESPACE_LIST, &wanted, namespace).await?;
         Ok(part.page(items, false, |namespace| &namespace.name))
     }
@@ -107,39 +106,39 @@ impl Store {
         namespace: &Name,
         part: &Part,
     ) -> Result<Page<(Name, Grants)>, StoreError> {
-        let wanted = values![namespace.as_str(), part.after(), part.most, PAGE_BYTES];
-        let read = |row: &dyn Cells| Ok((granted(row)?, row.int(2)?));
+        let wanted = params![namespace.as_str(), part.after(), part.most, MAX_PAGE_BYTES];
+        let read = |row: &dyn Row| Ok((granted(row)?, row.int(2)?));
         let rows = self.reader.rows(sql::GRANT_LIST, &wanted, read).await?;
-        let is_cut = rows.iter().map(|(_, bytes)| bytes).sum::<i64>() >= PAGE_BYTES;
+        let is_cut = rows.iter().map(|(_, bytes)| bytes).sum::<i64>() >= MAX_PAGE_BYTES;
         let items = rows.into_iter().map(|(granted, _)| granted).collect();
         Ok(part.page(items, is_cut, |(plugin, _)| plugin))
     }
 
     /// Reads the grants of the plugins with this name.
     pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<Grants, StoreError> {
-        let place = values![namespace.as_str(), plugin.as_str()];
+        let place = params![namespace.as_str(), plugin.as_str()];
         let found = self.reader.row(sql::GRANTS_OF, &place, granted).await?;
         Ok(found.map(|(_, grants)| grants).unwrap_or_default())
     }
 }
 
-fn graph(row: &dyn Cells) -> Result<GraphEntry, StoreError> {
+fn graph(row: &dyn Row) -> Result<GraphEntry, StoreError> {
     Ok(GraphEntry {
-        name: name(row.text(0)?, "graph", "name")?,
+        name: to_name(row.text(0)?, "graph", "name")?,
         revision: row.int(1)?,
         created_at: row.int(2)?,
         nodes: row.int(3)?,
     })
 }
 
-fn plugin(row: &dyn Cells) -> Result<PluginEntry, StoreError> {
+fn plugin(row: &dyn Row) -> Result<PluginEntry, StoreError> {
     let digest = row.text(2)?;
     let nodes = row.text(5)?;
-    check_stored(&nodes).map_err(|_| corrupt("plugin", "node_names", &digest))?;
+    check_stored(&nodes).map_err(|_| corrupt_row("plugin", "node_names", &digest))?;
     Ok(PluginEntry {
-        name: name(row.text(0)?, "plugin", "name")?,
+        name: to_name(row.text(0)?, "plugin", "name")?,
         version: row.text(1)?,
-        digest: digest.parse().map_err(|_| corrupt("plugin", "digest", &digest))?,
+        digest: digest.parse().map_err(|_| corrupt_row("plugin", "digest", &digest))?,
         uploaded_at: row.int(3)?,
         size: row.int(4)?,
         nodes,

@@ -7,51 +7,79 @@ use exosphere_domain::limits::Usage;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{RunStatus, Status};
 
-use crate::catalog::name;
-use crate::error::StoreError;
-use crate::inputs::list;
-use crate::rows::{corrupt, number, small, text};
-use crate::text::{Cells, values};
+use crate::codec::{node_list, read_int, read_text, to_name, to_status};
+use crate::dialect::{Cursor, Row, params};
+use crate::error::{StoreError, corrupt_row};
+use crate::sql::{RunRow, run_counters};
+use crate::types::RunInfo;
 use crate::{Store, sql};
 
-/// A run, as the API shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunView {
-    /// The key of the run's row.
-    pub key: RunKey,
-    /// The public id of the run.
-    pub id: RunId,
-    /// The graph of the run.
-    pub graph: Name,
-    /// The number of the graph's revision.
-    pub revision: i64,
-    /// The status of the run.
-    pub status: RunStatus,
-    /// Set if the run is paused: none of its states is claimed.
-    pub paused: bool,
-    /// The number of the run's latest event.
-    pub version: i64,
-    /// The time at which the run began.
-    pub created_at: Millis,
-    /// The time at which the run ended.
-    pub ended_at: Option<Millis>,
-    /// The number of states so far.
-    pub states: i64,
-    /// The number of states that succeeded.
-    pub succeeded: i64,
-    /// The number of states that were pruned.
-    pub pruned: i64,
-    /// The number of states that failed.
-    pub errored: i64,
-    /// The number of states that were cancelled.
-    pub cancelled: i64,
-    /// The number of failed attempts that another attempt followed.
-    pub retries: i64,
-    /// The number of attempts that requeued their state.
-    pub requeues: i64,
-    /// The number of keys in the run's store.
-    pub store_keys: i64,
+/// Makes [`RunView`] and its readers from the list of counters.
+macro_rules! run_view {
+    ($($(#[$doc:meta])* $counter:ident: $sql:ident $type:ty),* $(,)?) => {
+        /// A run, as the API shows it.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct RunView {
+            /// The key of the run's row.
+            pub key: RunKey,
+            /// The public id of the run.
+            pub id: RunId,
+            /// The graph of the run.
+            pub graph: Name,
+            /// The number of the graph's revision.
+            pub revision: i64,
+            /// The status of the run.
+            pub status: RunStatus,
+            /// Set if the run is paused: none of its states is claimed.
+            pub paused: bool,
+            /// The number of the run's latest event.
+            pub version: i64,
+            /// The time at which the run began.
+            pub created_at: Millis,
+            /// The time at which the run ended.
+            pub ended_at: Option<Millis>,
+            $($(#[$doc])* pub $counter: $type,)*
+        }
+
+        /// Reads a run from the columns of `run_view!` in `sql::runs`.
+        fn run(row: &dyn Row) -> Result<RunView, StoreError> {
+            let columns = &mut Cursor::new(row, "run");
+            let key: i64 = columns.next("id")?;
+            let id: String = columns.next("uuid")?;
+            Ok(RunView {
+                key: RunKey(key),
+                id: RunId(id.parse().map_err(|_| corrupt_row("run", "uuid", key))?),
+                graph: to_name(columns.next("name")?, "graph", "name")?,
+                revision: columns.next("revision")?,
+                status: columns.next("status")?,
+                paused: columns.next("paused")?,
+                version: columns.next("version")?,
+                created_at: columns.next("created_at")?,
+                ended_at: columns.next("ended_at")?,
+                $($counter: columns.next(stringify!($counter))?,)*
+            })
+        }
+
+        impl RunRow {
+            /// Returns the run as the API shows it.
+            pub(crate) fn view(&self, run: &RunInfo) -> RunView {
+                RunView {
+                    key: run.key,
+                    id: run.id,
+                    graph: run.graph_name.clone(),
+                    revision: run.revision,
+                    status: self.status,
+                    paused: self.paused,
+                    version: self.version,
+                    created_at: self.created_at,
+                    ended_at: self.ended_at,
+                    $($counter: self.$counter,)*
+                }
+            }
+        }
+    };
 }
+run_counters!(run_view);
 
 /// A state, as the API shows it.
 #[derive(Debug, Clone)]
@@ -115,7 +143,7 @@ pub struct FailureView {
 
 /// Bytes of failure messages and details at which a page ends, because any number of callers may
 /// read a page slowly.
-const PAGE_BYTES: i64 = 256 * 1024;
+const MAX_PAGE_BYTES: i64 = 256 * 1024;
 
 /// A filter for a list of runs.
 #[derive(Debug, Clone, Default)]
@@ -159,7 +187,7 @@ impl Store {
         namespace: &Name,
         filter: &RunFilter,
     ) -> Result<Page<RunView>, StoreError> {
-        let wanted = values![
+        let wanted = params![
             namespace.as_str(),
             filter.graph.as_ref().map(Name::as_str),
             filter.status.map(RunStatus::as_str),
@@ -174,7 +202,7 @@ impl Store {
 
     /// Reads a run by its public id.
     pub async fn run(&self, namespace: &Name, id: RunId) -> Result<Option<RunView>, StoreError> {
-        self.reader.row(sql::RUN, &values![namespace.as_str(), &id.to_string()], run).await
+        self.reader.row(sql::RUN, &params![namespace.as_str(), &id.to_string()], run).await
     }
 
     /// Reads a page of a run's states, in path order.
@@ -183,29 +211,29 @@ impl Store {
         run: RunKey,
         filter: &StateFilter,
     ) -> Result<Page<StateView>, StoreError> {
-        let nodes = filter.nodes.as_deref().map(list);
+        let nodes = filter.nodes.as_deref().map(node_list);
         // Every path sorts after '', except the root's, which is ''.
         let after = filter.after.as_deref();
-        let wanted = values![
+        let wanted = params![
             run.0,
             nodes.as_deref(),
             filter.status.map(Status::as_str),
             after.unwrap_or_default(),
             after,
             filter.most,
-            PAGE_BYTES,
+            MAX_PAGE_BYTES,
         ];
         let items = self.reader.rows(sql::STATES, &wanted, state).await?;
         let bytes: usize =
             items.iter().filter_map(|state| Some(state.failure.as_ref()?.bytes())).sum();
-        let full = items.len() as u32 == filter.most || bytes as i64 >= PAGE_BYTES;
+        let full = items.len() as u32 == filter.most || bytes as i64 >= MAX_PAGE_BYTES;
         let next = items.last().filter(|_| full).map(|state| state.path.as_str().to_owned());
         Ok(Page { items, next })
     }
 
     /// Reads a state of a run.
     pub async fn state(&self, run: RunKey, id: StateId) -> Result<Option<StateView>, StoreError> {
-        self.reader.row(sql::STATE, &values![run.0, id.0], state).await
+        self.reader.row(sql::STATE, &params![run.0, id.0], state).await
     }
 
     /// Reads a page of a state's outputs, in order.
@@ -215,103 +243,88 @@ impl Store {
         from: u32,
         most: u32,
     ) -> Result<Vec<String>, StoreError> {
-        self.reader.rows(sql::OUTPUTS_PAGE, &values![state.0, from, most], text).await
+        self.reader.rows(sql::OUTPUTS_PAGE, &params![state.0, from, most], read_text).await
     }
 
     /// Returns the bytes of the first `outputs` outputs of a state, of its details and of its
     /// attempts.
     pub async fn state_size(&self, state: StateId, outputs: u32) -> Result<i64, StoreError> {
-        let size = self.reader.row(sql::STATE_SIZE, &values![state.0, outputs], number).await?;
+        let size = self.reader.row(sql::STATE_SIZE, &params![state.0, outputs], read_int).await?;
         Ok(size.unwrap_or_default())
     }
 
     /// Returns the bytes of a run's store.
     pub async fn store_size(&self, run: RunKey) -> Result<i64, StoreError> {
-        let size = self.reader.row(sql::STORE_SIZE, &values![run.0], number).await?;
+        let size = self.reader.row(sql::STORE_SIZE, &params![run.0], read_int).await?;
         Ok(size.unwrap_or_default())
     }
 
     /// Reads the stored attempts of a state, in order.
     pub async fn attempts(&self, state: StateId) -> Result<Vec<AttemptRow>, StoreError> {
-        self.reader.rows(sql::ATTEMPTS, &values![state.0], attempt).await
+        self.reader.rows(sql::ATTEMPTS, &params![state.0], attempt).await
     }
 }
 
-fn run(row: &dyn Cells) -> Result<RunView, StoreError> {
-    let key = row.int(0)?;
-    let status = RunStatus::parse(&row.text(4)?);
-    Ok(RunView {
-        key: RunKey(key),
-        id: RunId(row.text(1)?.parse().map_err(|_| corrupt("run", "uuid", key))?),
-        graph: name(row.text(2)?, "graph", "name")?,
-        revision: row.int(3)?,
-        status: status.ok_or_else(|| corrupt("run", "status", key))?,
-        paused: row.int(5)? != 0,
-        version: row.int(6)?,
-        created_at: row.int(7)?,
-        ended_at: row.maybe_int(8)?,
-        states: row.int(9)?,
-        succeeded: row.int(10)?,
-        pruned: row.int(11)?,
-        errored: row.int(12)?,
-        cancelled: row.int(13)?,
-        retries: row.int(14)?,
-        requeues: row.int(15)?,
-        store_keys: row.int(16)?,
-    })
-}
-
-fn state(row: &dyn Cells) -> Result<StateView, StoreError> {
-    let id = StateId(row.int(0)?);
-    let status = crate::rows::status(&row.text(3)?, id)?;
-    let details = row.maybe_text(12)?;
-    let count = |i: usize, column| small(row.int(i)?, column, id);
-    let outputs = row.maybe_int(9)?.map(|outputs| small(outputs, "outputs", id)).transpose()?;
+/// Reads a state from the columns of `state_view!` in `sql::states`.
+fn state(row: &dyn Row) -> Result<StateView, StoreError> {
+    let columns = &mut Cursor::new(row, "state");
+    let id = StateId(columns.next("id")?);
+    let node = NodeIx(columns.next("node")?);
+    let path: String = columns.next("path")?;
+    let path = Path::decode(&path).map_err(|_| corrupt_row("state", "path", id))?;
+    let status = to_status(&columns.next::<String>("status")?, id)?;
+    let (attempt, retries) = (columns.next("attempt")?, columns.next("retries")?);
+    let (requeues, created_at) = (columns.next("requeues")?, columns.next("created_at")?);
+    let (ended_at, outputs) = (columns.next("ended_at")?, columns.next("outputs")?);
+    let kind: Option<String> = columns.next("kind")?;
+    let message: Option<String> = columns.next("message")?;
+    let details: Option<String> = columns.next("details")?;
+    let data = if status == Status::Pruned { details.clone() } else { None };
+    let failure = failure(kind, message, details, "state", id)?;
+    let usage = usage(columns)?;
     Ok(StateView {
         id,
-        node: NodeIx(count(1, "node")?),
-        path: Path::decode(&row.text(2)?).map_err(|_| corrupt("state", "path", id))?,
+        node,
+        path,
         status,
-        attempt: count(4, "attempt")?,
-        retries: count(5, "retries")?,
-        requeues: count(6, "requeues")?,
-        created_at: row.int(7)?,
-        ended_at: row.maybe_int(8)?,
+        attempt,
+        retries,
+        requeues,
+        created_at,
+        ended_at,
         outputs,
-        failure: failure(row, 10, "state", id)?,
-        data: details.filter(|_| status == Status::Pruned),
-        usage: usage(row, 13, id)?,
+        failure,
+        data,
+        usage,
     })
 }
 
-/// Reads an attempt from its row. The row does not name its state, so an error names the attempt's
-/// number instead.
-fn attempt(row: &dyn Cells) -> Result<AttemptRow, StoreError> {
-    let id = StateId(row.int(0)?);
-    Ok(AttemptRow {
-        number: small(row.int(0)?, "number", id)?,
-        ended_at: row.int(1)?,
-        outcome: row.text(2)?,
-        failure: failure(row, 3, "attempt", id)?,
-        logs: row.maybe_text(6)?,
-        usage: usage(row, 7, id)?,
-    })
+/// Reads an attempt from the columns of [`sql::ATTEMPTS`]. They do not name its state, so an error
+/// names the attempt's number instead.
+fn attempt(row: &dyn Row) -> Result<AttemptRow, StoreError> {
+    let columns = &mut Cursor::new(row, "attempt");
+    let number = columns.next("number")?;
+    let (ended_at, outcome) = (columns.next("ended_at")?, columns.next("outcome")?);
+    let (kind, message) = (columns.next("kind")?, columns.next("message")?);
+    let details = columns.next("details")?;
+    let failure = failure(kind, message, details, "attempt", StateId(i64::from(number)))?;
+    let logs = columns.next("logs")?;
+    Ok(AttemptRow { number, ended_at, outcome, failure, logs, usage: usage(columns)? })
 }
 
-/// Reads a failure from the columns `kind, message, details`, the first at `at`.
+/// Makes a failure of its columns.
 fn failure(
-    row: &dyn Cells,
-    at: usize,
+    kind: Option<String>,
+    message: Option<String>,
+    details: Option<String>,
     table: &str,
     id: StateId,
 ) -> Result<Option<FailureView>, StoreError> {
-    let Some(kind) = row.maybe_text(at)? else { return Ok(None) };
-    let kind = FailureKind::parse(&kind).ok_or_else(|| corrupt(table, "kind", id))?;
-    let details = row.maybe_text(at + 2)?;
+    let Some(kind) = kind else { return Ok(None) };
+    let kind = FailureKind::parse(&kind).ok_or_else(|| corrupt_row(table, "kind", id))?;
     let checked = details.as_deref().map(check_stored).transpose();
-    checked.map_err(|_| corrupt(table, "details", id))?;
-    let message = row.maybe_text(at + 1)?.unwrap_or_default();
-    Ok(Some(FailureView { kind, message, details }))
+    checked.map_err(|_| corrupt_row(table, "details", id))?;
+    Ok(Some(FailureView { kind, message: message.unwrap_or_default(), details }))
 }
 
 impl FailureView {
@@ -321,16 +334,19 @@ impl FailureView {
     }
 }
 
-/// Reads an attempt's usage from the columns `cpu_us, memory_bytes, host_calls, input_bytes,
-/// output_bytes`.
-fn usage(row: &dyn Cells, at: usize, id: StateId) -> Result<Option<Usage>, StoreError> {
-    let Some(cpu_us) = row.maybe_int(at)? else { return Ok(None) };
+/// Reads an attempt's usage from the columns of `usage_columns!` in `sql::states`.
+fn usage(columns: &mut Cursor<'_>) -> Result<Option<Usage>, StoreError> {
+    let Some(cpu_us) = columns.next::<Option<i64>>("cpu_us")? else { return Ok(None) };
+    let peak_memory_bytes: i64 = columns.next("memory_bytes")?;
+    let host_calls = columns.next("host_calls")?;
+    // Recorded since version 3 of the tables.
+    let input_bytes: Option<i64> = columns.next("input_bytes")?;
+    let output_bytes: i64 = columns.next("output_bytes")?;
     Ok(Some(Usage {
         cpu_us: cpu_us.unsigned_abs(),
-        peak_memory_bytes: row.int(at + 1)?.unsigned_abs(),
-        host_calls: small(row.int(at + 2)?, "host_calls", id)?,
-        // Recorded since version 3 of the tables.
-        input_bytes: row.maybe_int(at + 3)?.unwrap_or_default().unsigned_abs(),
-        output_bytes: row.int(at + 4)?.unsigned_abs(),
+        peak_memory_bytes: peak_memory_bytes.unsigned_abs(),
+        host_calls,
+        input_bytes: input_bytes.unwrap_or_default().unsigned_abs(),
+        output_bytes: output_bytes.unsigned_abs(),
     }))
 }

@@ -4,7 +4,7 @@
 //! Not here: the algorithm (`keyring`), and re-encryption under another key (`reencrypt`).
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use exosphere_domain::ids::Name;
@@ -12,13 +12,14 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::keyring::{KeyId, Keyring, Unopened};
+use super::keyring::{KeyId, Keyring, KeyringError};
+use crate::sync;
 
 /// The key source, from which the keyring is read again.
 type Source = Box<dyn Fn() -> Result<Keyring, String> + Send + Sync>;
 
 /// The shortest interval between two reads of the key source.
-const PAUSE: Duration = Duration::from_secs(1);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Encrypts and decrypts secrets. An unknown key is looked for in the key source, because a
 /// rotation puts new keys there while hosts run.
@@ -26,7 +27,7 @@ pub struct SecretCipher {
     keys: RwLock<Arc<Keyring>>,
     source: Option<Arc<Source>>,
     /// The time of the last read of the key source.
-    asked: Mutex<Option<Instant>>,
+    last_reload: Mutex<Option<Instant>>,
 }
 
 /// Shows only the key ids.
@@ -38,7 +39,7 @@ impl fmt::Debug for SecretCipher {
 
 /// A secret that cannot be decrypted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Sealed {
+pub enum DecryptError {
     /// The key is not in the keyring.
     #[error(
         "the secret {place} is sealed under the key {key}, which this host does not have: give it that key, too, or apply the graph again with the secret set"
@@ -60,7 +61,7 @@ impl SecretCipher {
     /// Creates a cipher with these keys.
     pub fn new(keys: impl Into<Keyring>) -> Self {
         let keys = RwLock::new(Arc::new(keys.into()));
-        SecretCipher { keys, source: None, asked: Mutex::default() }
+        SecretCipher { keys, source: None, last_reload: Mutex::default() }
     }
 
     /// Adds a key source, which is read again when a key is missing.
@@ -74,29 +75,29 @@ impl SecretCipher {
 
     /// Returns the current keyring.
     pub(crate) fn keys(&self) -> Arc<Keyring> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::read(&self.keys).clone()
     }
 
     /// Replaces the keyring.
-    pub(crate) fn take(&self, keys: Keyring) {
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    pub(crate) fn replace_keys(&self, keys: Keyring) {
+        *sync::write(&self.keys) = Arc::new(keys);
     }
 
     /// Reads the key source again and returns the keyring that results. Concurrent callers share an
-    /// answer, and two reads are at least [`PAUSE`] apart: rows of the database must not cause a
-    /// file read each.
-    pub(crate) async fn ask(&self) -> Arc<Keyring> {
+    /// answer, and two reads are at least [`RELOAD_INTERVAL`] apart: rows of the database must not
+    /// cause a file read each.
+    pub(crate) async fn reload(&self) -> Arc<Keyring> {
         let Some(source) = self.source.clone() else { return self.keys() };
         let came = Instant::now();
-        let mut asked = self.asked.lock().await;
-        if asked.is_none_or(|last| last < came) {
-            if let Some(last) = *asked {
-                tokio::time::sleep_until(last + PAUSE).await;
+        let mut last_reload = self.last_reload.lock().await;
+        if last_reload.is_none_or(|last| last < came) {
+            if let Some(last) = *last_reload {
+                tokio::time::sleep_until(last + RELOAD_INTERVAL).await;
             }
             // A caller that arrives from here on may know of keys that this read misses.
-            *asked = Some(Instant::now());
+            *last_reload = Some(Instant::now());
             match tokio::task::spawn_blocking(move || source()).await {
-                Ok(Ok(keys)) => self.take(keys),
+                Ok(Ok(keys)) => self.replace_keys(keys),
                 Ok(Err(why)) => tracing::warn!(why, "the keys cannot be read again"),
                 Err(error) => tracing::warn!(%error, "the keys cannot be read again"),
             }
@@ -107,13 +108,13 @@ impl SecretCipher {
     /// Decrypts a secret under the key with this id, after looking for the key if it is unknown.
     pub(crate) async fn open(
         &self,
-        place: &SecretPlace<'_>,
+        place: &SecretScope<'_>,
         id: &KeyId,
         sealed: &[u8],
-    ) -> Result<Zeroizing<String>, Sealed> {
+    ) -> Result<Zeroizing<String>, DecryptError> {
         let mut keys = self.keys();
         if !keys.may_open(id) {
-            keys = self.ask().await;
+            keys = self.reload().await;
         }
         place.open(&keys, id, sealed)
     }
@@ -121,21 +122,22 @@ impl SecretCipher {
 
 /// The place of a secret, to which its ciphertext is bound.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct SecretPlace<'a> {
+pub(crate) struct SecretScope<'a> {
     pub namespace: &'a Name,
     pub graph: &'a Name,
     pub name: &'a Name,
 }
 
-impl SecretPlace<'_> {
+impl SecretScope<'_> {
     /// Returns the place as bytes, the associated data of the encryption. Names contain no NUL.
-    fn bound(&self) -> Vec<u8> {
+    fn associated_data(&self) -> Vec<u8> {
         [self.namespace, self.graph, self.name].map(Name::as_str).join("\0").into_bytes()
     }
 
     /// Encrypts a secret for this place.
-    pub(crate) fn seal(&self, keys: &Keyring, value: &str) -> Result<Vec<u8>, Sealed> {
-        keys.seal(&self.bound(), value).map_err(|_| Sealed::Broken(self.to_string()))
+    pub(crate) fn seal(&self, keys: &Keyring, value: &str) -> Result<Vec<u8>, DecryptError> {
+        keys.seal(&self.associated_data(), value)
+            .map_err(|_| DecryptError::Broken(self.to_string()))
     }
 
     /// Decrypts a secret at this place.
@@ -144,15 +146,17 @@ impl SecretPlace<'_> {
         keys: &Keyring,
         id: &KeyId,
         sealed: &[u8],
-    ) -> Result<Zeroizing<String>, Sealed> {
-        keys.open(id, &self.bound(), sealed).map_err(|why| match why {
-            Unopened::Unknown => Sealed::Unknown { place: self.to_string(), key: id.clone() },
-            Unopened::Broken => Sealed::Broken(self.to_string()),
+    ) -> Result<Zeroizing<String>, DecryptError> {
+        keys.open(id, &self.associated_data(), sealed).map_err(|why| match why {
+            KeyringError::Unknown => {
+                DecryptError::Unknown { place: self.to_string(), key: id.clone() }
+            }
+            KeyringError::Broken => DecryptError::Broken(self.to_string()),
         })
     }
 }
 
-impl fmt::Display for SecretPlace<'_> {
+impl fmt::Display for SecretScope<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of the graph {} in {}", self.name, self.graph, self.namespace)
     }
@@ -165,41 +169,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_opens_at_its_place_alone() {
+    fn a_secret_decrypts_at_its_place_only() {
         let [a, b]: [Name; 2] = ["a", "b"].map(|name| name.parse().unwrap());
-        let place = SecretPlace { namespace: &a, graph: &a, name: &a };
-        let other = SecretPlace { namespace: &a, graph: &b, name: &a };
+        let place = SecretScope { namespace: &a, graph: &a, name: &a };
+        let other = SecretScope { namespace: &a, graph: &b, name: &a };
         let keys = Keyring::from(&[1; 32]);
         let sealed = place.seal(&keys, "hush").unwrap();
         assert_eq!(*place.open(&keys, keys.current(), &sealed).unwrap(), "hush");
         let why = other.open(&keys, keys.current(), &sealed).unwrap_err();
-        assert_eq!(why, Sealed::Broken("a of the graph b in a".into()));
+        assert_eq!(why, DecryptError::Broken("a of the graph b in a".into()));
         assert!(!format!("{:?}", SecretCipher::new(keys)).contains('\u{1}'));
     }
 
     /// Rows with unknown keys must not make the cipher read the source without end.
     #[tokio::test]
-    async fn it_asks_for_unknown_keys_and_not_too_often() {
+    async fn unknown_keys_reload_the_source_rarely() {
         let name: Name = "a".parse().unwrap();
-        let place = SecretPlace { namespace: &name, graph: &name, name: &name };
+        let place = SecretScope { namespace: &name, graph: &name, name: &name };
         let (old, new) = (Keyring::from(&[1; 32]), Keyring::from(&[2; 32]));
         let asked = Arc::new(AtomicUsize::new(0));
         let (counted, file) = (asked.clone(), new.before(&old));
-        let vault = SecretCipher::new(old.clone()).asking(move || {
+        let cipher = SecretCipher::new(old.clone()).asking(move || {
             counted.fetch_add(1, Ordering::Relaxed);
             Ok(file.clone())
         });
         let sealed = place.seal(&old, "hush").unwrap();
-        assert!(vault.open(&place, old.current(), &sealed).await.is_ok());
+        assert!(cipher.open(&place, old.current(), &sealed).await.is_ok());
         assert_eq!(asked.load(Ordering::Relaxed), 0, "it had the key");
         let sealed = place.seal(&new, "hush").unwrap();
-        assert_eq!(*vault.open(&place, new.current(), &sealed).await.unwrap(), "hush");
+        assert_eq!(*cipher.open(&place, new.current(), &sealed).await.unwrap(), "hush");
         assert_eq!(asked.load(Ordering::Relaxed), 1);
         let begun = Instant::now();
         let gone = Keyring::from(&[3; 32]);
-        let all = (0..100).map(|_| vault.open(&place, gone.current(), &sealed));
+        let all = (0..100).map(|_| cipher.open(&place, gone.current(), &sealed));
         for end in futures::future::join_all(all).await {
-            assert!(matches!(end, Err(Sealed::Unknown { .. })));
+            assert!(matches!(end, Err(DecryptError::Unknown { .. })));
         }
         let times = asked.load(Ordering::Relaxed);
         assert!(times <= 3 && begun.elapsed() < Duration::from_secs(3), "asked {times} times");

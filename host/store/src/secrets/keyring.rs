@@ -21,7 +21,7 @@ pub const KEY_BYTES: usize = 32;
 pub const MAX_KEYS: usize = 32;
 
 /// The length of a nonce, which precedes its ciphertext, in bytes.
-const NONCE: usize = 24;
+const NONCE_BYTES: usize = 24;
 
 /// The id of a key: the beginning of a hash of it, in hexadecimal. It reveals nothing about the
 /// key.
@@ -73,13 +73,13 @@ impl Key {
         clippy::disallowed_methods,
         reason = "a nonce must not be foreseen, not even by a test"
     )]
-    fn seal(&self, place: &[u8], text: &str) -> Result<Vec<u8>, Unopened> {
-        let mut sealed = vec![0; NONCE];
+    fn seal(&self, place: &[u8], text: &str) -> Result<Vec<u8>, KeyringError> {
+        let mut sealed = vec![0; NONCE_BYTES];
         rand::rng().fill_bytes(&mut sealed);
-        let nonce = XNonce::try_from(&sealed[..]).map_err(|_| Unopened::Broken)?;
+        let nonce = XNonce::try_from(&sealed[..]).map_err(|_| KeyringError::Broken)?;
         let payload = Payload { msg: text.as_bytes(), aad: place };
         let body = self.cipher().encrypt(&nonce, payload);
-        sealed.extend(body.map_err(|_| Unopened::Broken)?);
+        sealed.extend(body.map_err(|_| KeyringError::Broken)?);
         Ok(sealed)
     }
 }
@@ -125,7 +125,7 @@ impl From<&[u8; KEY_BYTES]> for Keyring {
 
 /// The reason why a keyring cannot decrypt a ciphertext.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unopened {
+pub(crate) enum KeyringError {
     /// The key is not on the keyring.
     Unknown,
     /// The ciphertext was altered or moved, or is not text.
@@ -212,7 +212,7 @@ impl Keyring {
     }
 
     /// Encrypts a text, bound to its place, under the current key.
-    pub(crate) fn seal(&self, place: &[u8], text: &str) -> Result<Vec<u8>, Unopened> {
+    pub(crate) fn seal(&self, place: &[u8], text: &str) -> Result<Vec<u8>, KeyringError> {
         self.current.seal(place, text)
     }
 
@@ -222,8 +222,8 @@ impl Keyring {
         id: &KeyId,
         place: &[u8],
         text: &str,
-    ) -> Result<Vec<u8>, Unopened> {
-        self.keys().find(|key| key.id == *id).ok_or(Unopened::Unknown)?.seal(place, text)
+    ) -> Result<Vec<u8>, KeyringError> {
+        self.keys().find(|key| key.id == *id).ok_or(KeyringError::Unknown)?.seal(place, text)
     }
     /// Decrypts what the key with this id encrypted for a place.
     pub(crate) fn open(
@@ -231,19 +231,19 @@ impl Keyring {
         id: &KeyId,
         place: &[u8],
         sealed: &[u8],
-    ) -> Result<Zeroizing<String>, Unopened> {
+    ) -> Result<Zeroizing<String>, KeyringError> {
         if !self.may_open(id) {
-            return Err(Unopened::Unknown);
+            return Err(KeyringError::Unknown);
         }
-        let (nonce, body) = sealed.split_at_checked(NONCE).ok_or(Unopened::Broken)?;
-        let nonce = XNonce::try_from(nonce).map_err(|_| Unopened::Broken)?;
+        let (nonce, body) = sealed.split_at_checked(NONCE_BYTES).ok_or(KeyringError::Broken)?;
+        let nonce = XNonce::try_from(nonce).map_err(|_| KeyringError::Broken)?;
         let fits = |key: &&Key| id.0.is_empty() || key.id == *id;
         let opened = self
             .keys()
             .filter(fits)
             .find_map(|key| key.cipher().decrypt(&nonce, Payload { msg: body, aad: place }).ok());
-        let text = String::from_utf8(opened.ok_or(Unopened::Broken)?);
-        text.map(Zeroizing::new).map_err(|_| Unopened::Broken)
+        let text = String::from_utf8(opened.ok_or(KeyringError::Broken)?);
+        text.map(Zeroizing::new).map_err(|_| KeyringError::Broken)
     }
 }
 
@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_opens_at_its_place_under_its_key_and_nowhere_else() {
+    fn texts_decrypt_under_their_own_key_only() {
         let ring = Keyring::from(&[1; 32]);
         let mut sealed = ring.seal(b"here", "hush").unwrap();
         assert!(!sealed.windows(4).any(|window| window == b"hush"));
@@ -274,22 +274,22 @@ mod tests {
         };
         let id = ring.current().clone();
         assert_eq!(open(&ring, &id, b"here", &sealed), Ok("hush".into()));
-        assert_eq!(open(&ring, &id, b"there", &sealed), Err(Unopened::Broken));
-        assert_eq!(open(&ring, &id, b"here", &[]), Err(Unopened::Broken));
+        assert_eq!(open(&ring, &id, b"there", &sealed), Err(KeyringError::Broken));
+        assert_eq!(open(&ring, &id, b"here", &[]), Err(KeyringError::Broken));
         let other = Keyring::from(&[2; 32]);
-        assert_eq!(open(&other, &id, b"here", &sealed), Err(Unopened::Unknown));
+        assert_eq!(open(&other, &id, b"here", &sealed), Err(KeyringError::Unknown));
         let none = KeyId::parse("").unwrap();
-        assert_eq!(open(&other, &none, b"here", &sealed), Err(Unopened::Broken));
+        assert_eq!(open(&other, &none, b"here", &sealed), Err(KeyringError::Broken));
         let both = other.before(&ring);
         assert_eq!(open(&both, &id, b"here", &sealed), Ok("hush".into()));
         assert_eq!(open(&both, &none, b"here", &sealed), Ok("hush".into()), "any key is tried");
-        assert_eq!(open(&both, other.current(), b"here", &sealed), Err(Unopened::Broken));
+        assert_eq!(open(&both, other.current(), b"here", &sealed), Err(KeyringError::Broken));
         sealed[30] ^= 1;
-        assert_eq!(open(&ring, &id, b"here", &sealed), Err(Unopened::Broken));
+        assert_eq!(open(&ring, &id, b"here", &sealed), Err(KeyringError::Broken));
     }
 
     #[test]
-    fn rings_are_read_as_they_were_written_and_shown_by_their_ids() {
+    fn keyrings_round_trip_and_show_ids_only() {
         let ring = Keyring::from(&[1; 32]).before(&Keyring::from(&[2; 32]));
         let bytes = ring.to_bytes();
         assert_eq!(bytes.len(), 64);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_as_people_write_them() {
+    fn keys_parse_as_hex_or_base64() {
         let (hex, key) = ("0f".repeat(32), [0x0f; 32]);
         let base64 = "Dw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8";
         for text in [hex.clone(), hex.to_uppercase(), base64.into(), format!(" {base64}= ")] {

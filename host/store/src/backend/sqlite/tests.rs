@@ -5,7 +5,7 @@ use crate::commit::tests::{name, start};
 use crate::{Answer, Database, RunFilter, SecretCipher, Store, StoreError};
 
 /// Limits the growth of the file to `pages` pages, or removes the limit.
-async fn room(store: &Store, pages: Option<i64>) {
+async fn limit_growth(store: &Store, pages: Option<i64>) {
     let crate::Writer::Sqlite(writer) = &store.writer else { panic!("on SQLite") };
     let limit = move |connection: &mut Connection| {
         let has: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
@@ -17,7 +17,7 @@ async fn room(store: &Store, pages: Option<i64>) {
 }
 
 #[tokio::test]
-async fn what_a_full_disk_has_no_room_for_is_written_when_it_has() {
+async fn commits_resume_after_disk_full() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::Sqlite(folder.path().join("db"));
     let store = Store::open(&database, SecretCipher::new(&[7; 32])).await.unwrap();
@@ -28,7 +28,7 @@ async fn what_a_full_disk_has_no_room_for_is_written_when_it_has() {
     let filter = RunFilter { most: 9, ..RunFilter::default() };
     let runs = async || store.runs(&name(), &filter).await.unwrap().items.len();
 
-    room(&store, Some(3)).await;
+    limit_growth(&store, Some(3)).await;
     assert_eq!(store.commit(small).await.unwrap().answers, [Answer::Done]);
     for _ in 0..2 {
         let full = store.commit(large.clone()).await;
@@ -37,7 +37,7 @@ async fn what_a_full_disk_has_no_room_for_is_written_when_it_has() {
     }
     // A commit that fits is written all the same.
     assert_eq!(store.commit(other).await.unwrap().answers, [Answer::Done]);
-    room(&store, None).await;
+    limit_growth(&store, None).await;
     let done = store.commit(large).await.unwrap();
     assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 1));
     assert_eq!(runs().await, 3);
