@@ -102,7 +102,7 @@ async fn any_compiler_failure_is_a_refusal() {
     let (mut missing, folder) = (compiler("compile"), tempfile::tempdir().unwrap());
     missing.program = folder.path().join("nothing");
     let sandbox = sandbox_with(folder.path(), 1, [7; 32], missing);
-    let refused = sandbox.check("n", &returns("{}")).await.unwrap_err();
+    let refused = sandbox.inspect_upload("n", &returns("{}")).await.unwrap_err();
     assert!(matches!(refused, AdmissionError::Internal { .. }), "{refused}");
 }
 

@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Digest, Millis, Name, NamespaceKey, RunId, RunKey};
-use exosphere_domain::json::{Typed, from_stored, read_stored};
+use exosphere_domain::json::read_stored;
 use exosphere_domain::node::NodeDescription;
 use zeroize::Zeroizing;
 
-use crate::batch::RunInfo;
-use crate::cipher::SecretPlace;
-use crate::error::StoreError;
-use crate::keyring::{KeyId, Keyring};
-use crate::rows::{corrupt, number, text};
-use crate::text::{Cells, Tx, values};
-use crate::{Store, key_check, sql, write};
+use crate::codec::{parse_json, read_int, read_text, to_json, to_key_id, to_name};
+use crate::dialect::{Row, Tx, params};
+use crate::error::{StoreError, corrupt_row};
+use crate::secrets::cipher::SecretScope;
+use crate::secrets::key_check;
+use crate::secrets::keyring::{KeyId, Keyring};
+use crate::types::RunInfo;
+use crate::{Store, in_transaction, sql};
 
 /// A plugin to store.
 #[derive(Debug, Clone)]
@@ -147,15 +148,15 @@ impl Store {
     /// Stores an upload of a plugin.
     pub async fn push_plugin(&self, new: NewPlugin, now: Millis) -> Result<Pushed, StoreError> {
         let names: Vec<_> = new.nodes.iter().map(|node| &node.name).collect();
-        let names = json(&names)?;
-        let nodes = json(&new.nodes)?;
-        let imports = json(&new.imports)?;
-        write!(self, now, |tx| push(tx, &new, &nodes, &names, &imports))
+        let names = to_json(&names)?;
+        let nodes = to_json(&new.nodes)?;
+        let imports = to_json(&new.imports)?;
+        in_transaction!(self, now, |tx| push(tx, &new, &nodes, &names, &imports))
     }
 
     /// Reads the newest upload of each plugin of a namespace.
     pub async fn plugins(&self, namespace: &Name) -> Result<Vec<PluginRow>, StoreError> {
-        self.reader.rows(sql::PLUGINS, &values![namespace.as_str()], plugin).await
+        self.reader.rows(sql::PLUGINS, &params![namespace.as_str()], plugin).await
     }
 
     /// Reads a plugin by its name (the newest upload) or by its digest.
@@ -164,7 +165,7 @@ impl Store {
         namespace: &Name,
         name_or_digest: &str,
     ) -> Result<Option<PluginRow>, StoreError> {
-        let place = values![namespace.as_str(), name_or_digest];
+        let place = params![namespace.as_str(), name_or_digest];
         self.reader.row(sql::PLUGIN, &place, plugin).await
     }
 
@@ -175,25 +176,25 @@ impl Store {
         namespace: &Name,
         nodes: &BTreeSet<Name>,
     ) -> Result<Vec<ExporterRow>, StoreError> {
-        let nodes = json(nodes)?;
-        self.reader.rows(sql::EXPORTERS, &values![namespace.as_str(), &nodes], exporter).await
+        let nodes = to_json(nodes)?;
+        self.reader.rows(sql::EXPORTERS, &params![namespace.as_str(), &nodes], exporter).await
     }
 
     /// Reads up to `limit` names of nodes that a namespace's plugins export, in order.
     pub async fn node_names(&self, namespace: &Name, limit: u32) -> Result<Vec<Name>, StoreError> {
-        let read = |row: &dyn Cells| name(row.text(0)?, "exported", "node");
-        self.reader.rows(sql::NODE_NAMES, &values![namespace.as_str(), limit], read).await
+        let read = |row: &dyn Row| to_name(row.text(0)?, "exported", "node");
+        self.reader.rows(sql::NODE_NAMES, &params![namespace.as_str(), limit], read).await
     }
 
     /// Reads the bytes of a plugin.
     pub async fn component(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        let bytes = |row: &dyn Cells| row.bytes(0);
-        self.reader.row(sql::COMPONENT_BYTES, &values![&digest.to_string()], bytes).await
+        let bytes = |row: &dyn Row| row.bytes(0);
+        self.reader.row(sql::COMPONENT_BYTES, &params![&digest.to_string()], bytes).await
     }
 
     /// Reads the description of a plugin: its nodes as JSON text, which [`description`] parses.
     pub async fn description(&self, digest: Digest) -> Result<Option<String>, StoreError> {
-        self.reader.row(sql::COMPONENT_NODES, &values![&digest.to_string()], text).await
+        self.reader.row(sql::COMPONENT_NODES, &params![&digest.to_string()], read_text).await
     }
 
     /// Makes this the graph's current revision unless it already is, and stores the graph's
@@ -213,14 +214,14 @@ impl Store {
         let removed = removed.map(|(name, _)| name.clone()).collect();
         let nodes = graph.nodes().count() as i64;
         let mut new = Revision { namespace, name, digest, body, nodes, sealed: None, removed };
-        let keys = self.vault.keys();
+        let keys = self.cipher.keys();
         new.seal(secrets, &keys)?;
         if let Some(applied) = self.revise(&new, now).await? {
             return Ok(applied);
         }
         // A rotation has retired this host's current key, so the key source is read again for its
         // replacement.
-        let keys = self.vault.ask().await;
+        let keys = self.cipher.reload().await;
         new.seal(secrets, &keys)?;
         let gone = || {
             let words =
@@ -237,13 +238,13 @@ impl Store {
     ) -> Result<Option<AppliedGraph>, StoreError> {
         // Cloned because SQLite moves the closure to another thread.
         let new = new.clone();
-        write!(self, now, |tx| revise(tx, &new))
+        in_transaction!(self, now, |tx| revise(tx, &new))
     }
 
     /// Returns the bytes of a graph's body; 0 if the graph does not exist.
     pub async fn graph_size(&self, namespace: &Name, name: &Name) -> Result<i64, StoreError> {
-        let place = values![namespace.as_str(), name.as_str()];
-        Ok(self.reader.row(sql::GRAPH_SIZE, &place, number).await?.unwrap_or_default())
+        let place = params![namespace.as_str(), name.as_str()];
+        Ok(self.reader.row(sql::GRAPH_SIZE, &place, read_int).await?.unwrap_or_default())
     }
 
     /// Reads a graph with its current revision.
@@ -252,7 +253,7 @@ impl Store {
         namespace: &Name,
         name: &Name,
     ) -> Result<Option<GraphRow>, StoreError> {
-        self.reader.row(sql::GRAPH, &values![namespace.as_str(), name.as_str()], graph).await
+        self.reader.row(sql::GRAPH, &params![namespace.as_str(), name.as_str()], graph).await
     }
 
     /// Reads the names of a graph's secrets.
@@ -261,8 +262,8 @@ impl Store {
         namespace: &Name,
         graph: &Name,
     ) -> Result<Vec<Name>, StoreError> {
-        let read = |row: &dyn Cells| name(row.text(0)?, "secret", "name");
-        let place = values![namespace.as_str(), graph.as_str()];
+        let read = |row: &dyn Row| to_name(row.text(0)?, "secret", "name");
+        let place = params![namespace.as_str(), graph.as_str()];
         self.reader.rows(sql::SECRET_NAMES, &place, read).await
     }
 
@@ -272,10 +273,10 @@ impl Store {
         namespace: &Name,
         graph: &Name,
     ) -> Result<SecretRows, StoreError> {
-        let read = |row: &dyn Cells| {
-            Ok((name(row.text(0)?, "secret", "name")?, row.bytes(1)?, key_id(row.text(2)?)?))
+        let read = |row: &dyn Row| {
+            Ok((to_name(row.text(0)?, "secret", "name")?, row.bytes(1)?, to_key_id(row.text(2)?)?))
         };
-        let place = values![namespace.as_str(), graph.as_str()];
+        let place = params![namespace.as_str(), graph.as_str()];
         self.reader.rows(sql::SECRETS_OF_GRAPH, &place, read).await.map(SecretRows)
     }
 
@@ -288,8 +289,8 @@ impl Store {
     ) -> Vec<(Name, Result<Zeroizing<String>, StoreError>)> {
         let mut secrets = Vec::with_capacity(rows.0.len());
         for (name, sealed, key) in &rows.0 {
-            let place = SecretPlace { namespace, graph, name };
-            let value = self.vault.open(&place, key, sealed).await;
+            let place = SecretScope { namespace, graph, name };
+            let value = self.cipher.open(&place, key, sealed).await;
             let value = value.map_err(|error| StoreError::Data(error.to_string()));
             secrets.push((name.clone(), value));
         }
@@ -298,7 +299,7 @@ impl Store {
 
     /// Reads the immutable part of a run's row.
     pub async fn run_info(&self, key: RunKey) -> Result<Option<RunInfo>, StoreError> {
-        let read = |row: &dyn Cells| {
+        let read = |row: &dyn Row| {
             Ok((
                 row.text(0)?,
                 row.text(1)?,
@@ -310,16 +311,16 @@ impl Store {
                 row.int(7)?,
             ))
         };
-        let found = self.reader.row(sql::RUN_INFO, &values![key.0], read).await?;
+        let found = self.reader.row(sql::RUN_INFO, &params![key.0], read).await?;
         let Some((id, namespace, graph, number, body, inputs, revision, owner)) = found else {
             return Ok(None);
         };
         Ok(Some(RunInfo {
             key,
-            id: RunId(id.parse().map_err(|_| corrupt("run", "uuid", key.0))?),
-            namespace: name(namespace, "run", "namespace")?,
+            id: RunId(id.parse().map_err(|_| corrupt_row("run", "uuid", key.0))?),
+            namespace: to_name(namespace, "run", "namespace")?,
             namespace_key: NamespaceKey(owner),
-            graph_name: name(graph, "graph", "name")?,
+            graph_name: to_name(graph, "graph", "name")?,
             revision: number,
             graph: Arc::new(revision_graph(&body, revision)?),
             inputs: inputs.into(),
@@ -332,7 +333,7 @@ impl Store {
 /// # Errors
 /// If no version of this host could have written the text.
 pub fn description(text: &str, digest: Digest) -> Result<Vec<NodeDescription>, StoreError> {
-    parse(text, "component", "nodes", digest)
+    parse_json(text, "component", "nodes", digest)
 }
 
 async fn push(
@@ -345,21 +346,21 @@ async fn push(
     let digest = new.digest.to_string();
     let (namespace, name) = (new.namespace.as_str(), new.name.as_str());
     let size = new.bytes.len() as i64;
-    let component = values![&digest, new.bytes.as_slice(), size, nodes, imports, new.compile_ms];
-    tx.execute(sql::COMPONENT, &component).await?;
-    tx.execute(sql::EXPORTED, &values![&digest, names]).await?;
-    let known = tx.query(sql::KNOWN_PLUGIN, &values![namespace, name, &digest], number).await?;
+    let component = params![&digest, new.bytes.as_slice(), size, nodes, imports, new.compile_ms];
+    tx.execute(sql::NEW_COMPONENT, &component).await?;
+    tx.execute(sql::NEW_EXPORTED, &params![&digest, names]).await?;
+    let known = tx.query(sql::KNOWN_PLUGIN, &params![namespace, name, &digest], read_int).await?;
     let now = tx.now();
-    let upload = values![namespace, name, &new.version, &digest, now, size, names];
-    tx.execute(sql::PUSH, &upload).await?;
+    let upload = params![namespace, name, &new.version, &digest, now, size, names];
+    tx.execute(sql::PUSH_PLUGIN, &upload).await?;
     Ok(if known.is_empty() { Pushed::New } else { Pushed::Again })
 }
 
 /// Parses the graph from a revision's body.
 fn revision_graph(body: &str, revision: i64) -> Result<Graph, StoreError> {
     let value = read_stored(body);
-    let value = value.map_err(|_| corrupt("revision", "body", revision))?;
-    Graph::from_json(&value).map_err(|_| corrupt("revision", "body", revision))
+    let value = value.map_err(|_| corrupt_row("revision", "body", revision))?;
+    Graph::from_json(&value).map_err(|_| corrupt_row("revision", "body", revision))
 }
 
 /// A revision to make current, with the secrets sent along.
@@ -391,7 +392,7 @@ impl Revision {
         let mut sealed = Vec::with_capacity(secrets.len());
         let given = secrets.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
         for (name, value) in given {
-            let place = SecretPlace { namespace: &self.namespace, graph: &self.name, name };
+            let place = SecretScope { namespace: &self.namespace, graph: &self.name, name };
             let value = place.seal(keys, value);
             sealed.push((name.clone(), value.map_err(|e| StoreError::Data(e.to_string()))?));
         }
@@ -404,30 +405,30 @@ impl Revision {
 /// Makes the revision current; returns `None` if the key of its secrets is retired.
 async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>, StoreError> {
     let (namespace, name) = (new.namespace.as_str(), new.name.as_str());
-    tx.execute(sql::NEW_NAMESPACE, &values![namespace]).await?;
-    let owner = tx.query(sql::NAMESPACE, &values![namespace], number).await?;
-    let owner = *owner.first().ok_or_else(|| corrupt("namespace", "name", namespace))?;
+    tx.execute(sql::NEW_NAMESPACE, &params![namespace]).await?;
+    let owner = tx.query(sql::NAMESPACE, &params![namespace], read_int).await?;
+    let owner = *owner.first().ok_or_else(|| corrupt_row("namespace", "name", namespace))?;
     let owner = NamespaceKey(owner);
     if let Some(SealedSecrets { keys, secrets }) = &new.sealed {
-        if !key_check::load_in_use(tx, keys).await? {
+        if !key_check::lock_current_key(tx, keys).await? {
             return Ok(None);
         }
         let key = keys.current().as_str();
         for (secret, value) in secrets {
-            let row = values![namespace, name, secret.as_str(), value.as_slice(), key];
+            let row = params![namespace, name, secret.as_str(), value.as_slice(), key];
             tx.execute(sql::SET_SECRET, &row).await?;
         }
     }
     for secret in &new.removed {
-        tx.execute(sql::REMOVE_SECRET, &values![namespace, name, secret.as_str()]).await?;
+        tx.execute(sql::REMOVE_SECRET, &params![namespace, name, secret.as_str()]).await?;
     }
-    let pair = |row: &dyn Cells| Ok((row.int(0)?, row.int(1)?));
-    let graph = tx.query(sql::GRAPH_ROW, &values![namespace, name], pair).await?;
-    let (graph, current) = *graph.first().ok_or_else(|| corrupt("graph", "name", name))?;
-    let read = |row: &dyn Cells| {
+    let pair = |row: &dyn Row| Ok((row.int(0)?, row.int(1)?));
+    let graph = tx.query(sql::GRAPH_ROW, &params![namespace, name], pair).await?;
+    let (graph, current) = *graph.first().ok_or_else(|| corrupt_row("graph", "name", name))?;
+    let read = |row: &dyn Row| {
         Ok(RevisionRow { id: row.int(0)?, number: row.int(1)?, digest: row.text(2)? })
     };
-    let before = tx.query(sql::REVISION, &values![current], read).await?.into_iter().next();
+    let before = tx.query(sql::REVISION, &params![current], read).await?.into_iter().next();
     let number = match before {
         Some(revision) if revision.digest == new.digest => {
             return Ok(Some(AppliedGraph { revision, namespace: owner, changed: false }));
@@ -436,65 +437,44 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>
         None => 1,
     };
     let now = tx.now();
-    let row = values![graph, number, &new.digest, &new.body, now];
-    let id = tx.query(sql::NEW_REVISION, &row, self::number).await?;
-    let id = *id.first().ok_or_else(|| corrupt("revision", "graph", graph))?;
-    tx.execute(sql::SET_CURRENT, &values![graph, id, number, new.nodes, now]).await?;
+    let row = params![graph, number, &new.digest, &new.body, now];
+    let id = tx.query(sql::NEW_REVISION, &row, read_int).await?;
+    let id = *id.first().ok_or_else(|| corrupt_row("revision", "graph", graph))?;
+    tx.execute(sql::SET_CURRENT, &params![graph, id, number, new.nodes, now]).await?;
     let revision = RevisionRow { id, number, digest: new.digest.clone() };
     Ok(Some(AppliedGraph { revision, namespace: owner, changed: true }))
 }
 
-fn plugin(row: &dyn Cells) -> Result<PluginRow, StoreError> {
+fn plugin(row: &dyn Row) -> Result<PluginRow, StoreError> {
     let digest = row.text(2)?;
     Ok(PluginRow {
-        name: name(row.text(0)?, "plugin", "name")?,
+        name: to_name(row.text(0)?, "plugin", "name")?,
         version: row.text(1)?,
-        digest: digest.parse().map_err(|_| corrupt("plugin", "digest", &digest))?,
+        digest: digest.parse().map_err(|_| corrupt_row("plugin", "digest", &digest))?,
         uploaded_at: row.int(3)?,
         size: row.int(4)?,
-        nodes: parse(&row.text(5)?, "component", "nodes", &digest)?,
-        imports: parse(&row.text(6)?, "component", "imports", &digest)?,
+        nodes: parse_json(&row.text(5)?, "component", "nodes", &digest)?,
+        imports: parse_json(&row.text(6)?, "component", "imports", &digest)?,
         compile_ms: row.int(7)?,
     })
 }
 
-fn exporter(row: &dyn Cells) -> Result<ExporterRow, StoreError> {
+fn exporter(row: &dyn Row) -> Result<ExporterRow, StoreError> {
     let digest = row.text(2)?;
     Ok(ExporterRow {
-        node: name(row.text(0)?, "exported", "node")?,
-        plugin: name(row.text(1)?, "plugin", "name")?,
-        imports: parse(&row.text(3)?, "component", "imports", &digest)?,
-        digest: digest.parse().map_err(|_| corrupt("plugin", "digest", &digest))?,
+        node: to_name(row.text(0)?, "exported", "node")?,
+        plugin: to_name(row.text(1)?, "plugin", "name")?,
+        imports: parse_json(&row.text(3)?, "component", "imports", &digest)?,
+        digest: digest.parse().map_err(|_| corrupt_row("plugin", "digest", &digest))?,
     })
 }
 
-fn graph(row: &dyn Cells) -> Result<GraphRow, StoreError> {
+fn graph(row: &dyn Row) -> Result<GraphRow, StoreError> {
     Ok(GraphRow {
-        name: name(row.text(0)?, "graph", "name")?,
+        name: to_name(row.text(0)?, "graph", "name")?,
         revision: RevisionRow { id: row.int(1)?, number: row.int(2)?, digest: row.text(3)? },
         body: row.text(4)?,
         created_at: row.int(5)?,
         namespace: NamespaceKey(row.int(6)?),
     })
-}
-
-pub(crate) fn name(text: String, table: &str, column: &str) -> Result<Name, StoreError> {
-    text.parse().map_err(|_| corrupt(table, column, text))
-}
-
-pub(crate) fn key_id(text: String) -> Result<KeyId, StoreError> {
-    KeyId::parse(&text).ok_or_else(|| corrupt("secret", "key_id", text))
-}
-
-pub(crate) fn parse<T: Typed>(
-    text: &str,
-    table: &str,
-    column: &str,
-    row: impl std::fmt::Display,
-) -> Result<T, StoreError> {
-    from_stored(text).map_err(|_| corrupt(table, column, row))
-}
-
-pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Data(error.to_string()))
 }

@@ -12,15 +12,16 @@
 //! own files, which `PRAGMA integrity_check` and `amcheck` verify. Nor the host's decisions:
 //! `exosphere_domain` judges a unite's counts.
 
-mod report;
 mod snapshot;
-mod cells;
+mod report;
+mod row_reader;
 mod catalog;
-mod loose;
-mod state;
 mod runs;
+mod run_row;
+mod state;
 mod walk;
-mod place;
+mod ancestry;
+mod orphans;
 
 use crate::error::{OpenError, StoreError};
 use crate::open::Database;
@@ -112,6 +113,6 @@ async fn recount(snapshot: &mut impl Snapshot) -> Result<Report, CheckError> {
     let mut findings = Findings::default();
     catalog::check(snapshot, &mut findings).await?;
     runs::check(snapshot, &mut findings).await?;
-    loose::check(snapshot, &mut findings).await?;
+    orphans::check(snapshot, &mut findings).await?;
     Ok(findings.report())
 }

@@ -1,22 +1,28 @@
-//! One commit, in five phases. It loads the affected rows, decides each operation in memory, and
-//! writes the results with one statement per table. Then it closes the unites that have no open
-//! members left, and claims due states. The domain makes the decisions; this module applies them,
-//! guarded by the fence.
+//! One commit, in phases. It *loads* the affected rows, *decides* each operation in memory, and
+//! *writes* the results with one statement per table. Then it executes the *control* operations,
+//! *closes* the unites that have no open members left, *saves* the runs' rows, and *claims* due
+//! states. The domain makes the decisions; this module applies them, guarded by the fence.
+//!
+//! Writes are collected in [`PendingWrites`]. A phase flushes them before it reads or changes what
+//! they may touch.
 //!
 //! Many hosts commit at once on Postgres. A transaction that writes below a run locks the run's row
 //! first: new runs before all others, then in the order of their numbers. So transactions of one
 //! run follow each other, and none wait for each other in a cycle. Claims need no such lock: they
 //! skip locked rows, and come last.
 
-mod claim;
-mod control;
+pub(crate) mod batch;
+pub(crate) mod run_row;
+mod store_entries;
+mod rows;
+mod start;
 mod finish;
-mod parts;
+mod staging;
+mod control;
 mod manual_retry;
 mod unites;
-mod stage;
-mod start;
-mod write;
+mod claim;
+mod parts;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -28,36 +34,28 @@ use exosphere_domain::ids::{Fence, Millis, NamespaceKey, RunKey, SessionId, Stat
 use exosphere_domain::plan::{Deltas, End};
 use exosphere_domain::state::{Claim, Claimed, Counter, Counts, RunStatus};
 
-use crate::batch::{
-    Answer, Batch, Committed, Finished, Member, NewRun, RunInfo, Shares, Touched, Want,
-};
-use crate::entries::{self, Entries};
+use crate::dialect::{ParamRows, PendingWrites, Row, Tx, params};
 use crate::error::StoreError;
-use crate::run_row::RunRow;
 use crate::sql;
-use crate::text::{Cells, Rows, Tx, values};
-use stage::StagedRow;
-use write::Writes;
+use crate::types::{RunInfo, Touched};
+use batch::{Answer, Batch, Committed, Finished, Member, Shares, Want};
+use rows::BatchRows;
+use run_row::RunRow;
+use staging::StagedRow;
+use store_entries::Entries;
 
 /// Applies a batch.
 pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed, StoreError> {
     let members = &batch.members[batch.range.clone()];
     let mut commit = CommitTx::new(tx.now(), batch);
-    commit.begin_runs(tx, members).await?;
+    commit.insert_runs(tx, members).await?;
     commit.load(tx, members).await?;
-    for (at, member) in members.iter().enumerate() {
-        if let Some(answer) = commit.decide(member)? {
-            commit.done.answers[at] = answer;
-        }
-    }
-    std::mem::take(&mut commit.writes).write(tx, commit.now).await?;
-    for (at, member) in members.iter().enumerate() {
-        if let Some(answer) = commit.control(tx, member).await? {
-            commit.done.answers[at] = answer;
-        }
-    }
-    commit.close_unites(tx).await?;
-    commit.save(tx).await?;
+    commit.decide_all(members)?;
+    let (rows, mut pending) = (std::mem::take(&mut commit.rows), PendingWrites::default());
+    rows.write(tx, &mut pending, commit.now).await?;
+    commit.control_all(tx, &mut pending, members).await?;
+    commit.close_unites(tx, &mut pending).await?;
+    commit.save(tx, &mut pending).await?;
     if let Want::Claims(most) = batch.want {
         commit.claim(tx, most).await?;
     }
@@ -74,24 +72,24 @@ struct CommitTx<'b> {
     shares: Shares,
     turn: usize,
     cursors: BTreeMap<NamespaceKey, RunKey>,
-    runs: BTreeMap<RunKey, Touching>,
+    runs: BTreeMap<RunKey, LoadedRun>,
     /// Answers for new runs that were not inserted.
-    known: BTreeMap<RunKey, Answer>,
+    existing_runs: BTreeMap<RunKey, Answer>,
     /// Executions whose claim is still valid, each once.
     held: HashSet<(StateId, Claim)>,
     /// Staged rows of the executions that this batch ends, stages or unstages.
     staged: HashMap<StateId, StagedRow>,
-    writes: Writes<'b>,
+    rows: BatchRows<'b>,
     /// Count changes of unites that existed before this commit.
     counts: BTreeMap<StateId, (RunKey, Counts)>,
     /// New unites without open members.
-    drained: Vec<Drained>,
+    drained: Vec<DrainedUnite>,
     done: Committed,
 }
 
 /// A run in this transaction.
-struct Touching {
-    tally: RunRow,
+struct LoadedRun {
+    row: RunRow,
     entries: Entries,
     info: Arc<RunInfo>,
     /// The status and pause of the run before this commit.
@@ -101,7 +99,7 @@ struct Touching {
 }
 
 /// A unite with no open members left.
-struct Drained {
+struct DrainedUnite {
     run: RunKey,
     state: StateId,
     counts: Counts,
@@ -109,6 +107,11 @@ struct Drained {
 }
 
 impl Member {
+    /// Returns whether this operation is executed by statements of its own, after the bulk writes.
+    fn is_control(&self) -> bool {
+        !matches!(self, Member::Start(_) | Member::Finish(_) | Member::Stage(_))
+    }
+
     /// Returns the run of this operation.
     fn run(&self) -> &Arc<RunInfo> {
         match self {
@@ -137,10 +140,10 @@ impl<'b> CommitTx<'b> {
             turn: batch.turn,
             cursors: batch.cursors.clone(),
             runs: BTreeMap::new(),
-            known: BTreeMap::new(),
+            existing_runs: BTreeMap::new(),
             held: HashSet::new(),
             staged: HashMap::new(),
-            writes: Writes::default(),
+            rows: BatchRows::default(),
             counts: BTreeMap::new(),
             drained: Vec::new(),
             done: Committed { now, answers, ..Committed::default() },
@@ -154,10 +157,10 @@ impl<'b> CommitTx<'b> {
         if infos.is_empty() {
             return Ok(());
         }
-        for (run, tally) in RunRow::load(tx, infos.keys().copied()).await? {
-            let before = (tally.status, tally.paused);
+        for row in RunRow::load(tx, infos.keys().copied()).await? {
+            let (run, before) = (row.id, (row.status, row.paused));
             let (entries, info) = (Entries::default(), infos[&run].clone());
-            self.runs.insert(run, Touching { tally, entries, info, before, changed: false });
+            self.runs.insert(run, LoadedRun { row, entries, info, before, changed: false });
         }
         let finished: Vec<&Finished> = members
             .iter()
@@ -176,37 +179,57 @@ impl<'b> CommitTx<'b> {
         self.load_staged(tx, members).await?;
         let mut keys = BTreeSet::new();
         finished.iter().for_each(|finished| needed_keys(finished, &mut keys));
-        for (run, key, entry) in entries::read(tx, &keys).await? {
-            self.run(run)?.entries.know(key, entry);
+        for (run, key, entry) in store_entries::read(tx, &keys).await? {
+            self.run(run)?.entries.remember(key, entry);
         }
         Ok(())
     }
 
     fn is_live(&self, run: RunKey) -> bool {
-        self.runs.get(&run).is_some_and(|touching| touching.tally.is_live())
+        self.runs.get(&run).is_some_and(|loaded| loaded.row.is_live())
     }
 
-    /// Decides an operation in memory; returns `None` for a control operation.
-    fn decide(&mut self, member: &'b Member) -> Result<Option<Answer>, StoreError> {
-        match member {
-            Member::Start(new) => self.start(new).map(Some),
-            Member::Finish(finished) => self.finish(finished).map(Some),
-            Member::Stage(stage) => self.stage(stage).map(Some),
-            _ => Ok(None),
+    /// Decides the starts, ends and pieces of ends in memory.
+    fn decide_all(&mut self, members: &'b [Member]) -> Result<(), StoreError> {
+        for (at, member) in members.iter().enumerate() {
+            self.done.answers[at] = match member {
+                Member::Start(new) => self.start(new)?,
+                Member::Finish(finished) => self.finish(finished)?,
+                Member::Stage(stage) => self.stage(stage)?,
+                _ => continue,
+            };
         }
+        Ok(())
+    }
+
+    /// Executes the control operations, after all writes of the others.
+    async fn control_all(
+        &mut self,
+        tx: &mut impl Tx,
+        pending: &mut PendingWrites<'_>,
+        members: &[Member],
+    ) -> Result<(), StoreError> {
+        let is_control = |member: &&Member| member.is_control();
+        if members.iter().any(|member| is_control(&member)) {
+            tx.flush(pending).await?;
+        }
+        for (at, member) in members.iter().enumerate().filter(|(_, member)| is_control(member)) {
+            self.done.answers[at] = self.control(tx, member).await?;
+        }
+        Ok(())
     }
 
     /// Returns a loaded run.
-    fn run(&mut self, run: RunKey) -> Result<&mut Touching, StoreError> {
+    fn run(&mut self, run: RunKey) -> Result<&mut LoadedRun, StoreError> {
         let missing = || StoreError::Data(format!("table run has no row {}", run.0));
         self.runs.get_mut(&run).ok_or_else(missing)
     }
 
     /// Returns a loaded run and marks it as changed.
-    fn change(&mut self, run: RunKey) -> Result<&mut Touching, StoreError> {
-        let touching = self.run(run)?;
-        touching.changed = true;
-        Ok(touching)
+    fn change(&mut self, run: RunKey) -> Result<&mut LoadedRun, StoreError> {
+        let loaded = self.run(run)?;
+        loaded.changed = true;
+        Ok(loaded)
     }
 
     fn graph(&mut self, run: RunKey) -> Result<Arc<Graph>, StoreError> {
@@ -217,7 +240,7 @@ impl<'b> CommitTx<'b> {
     fn count(&mut self, run: RunKey, deltas: &Deltas) -> Result<(), StoreError> {
         for (counter, delta) in deltas {
             match counter {
-                Counter::Run => self.change(run)?.tally.count(*delta),
+                Counter::Run => self.change(run)?.row.count(*delta),
                 Counter::Unite(unite) => {
                     self.counts.entry(*unite).or_insert((run, Counts::default())).1 += *delta;
                 }
@@ -226,34 +249,42 @@ impl<'b> CommitTx<'b> {
         Ok(())
     }
 
-    /// Writes the changed run rows, each with its next version.
-    async fn save(&mut self, tx: &mut impl Tx) -> Result<(), StoreError> {
-        self.runs.retain(|_, touching| touching.changed);
-        if self.runs.is_empty() {
-            return Ok(());
-        }
-        let entries: Vec<_> = self.runs.iter().map(|(run, t)| (*run, &t.entries)).collect();
-        entries::save(tx, &entries).await?;
-        let mut tallies = Vec::with_capacity(self.runs.len());
-        for (run, touching) in std::mem::take(&mut self.runs) {
-            let Touching { mut tally, info, before, .. } = touching;
-            tally.version += 1;
-            tally.settle(self.now);
-            let over = matches!(tally.status, RunStatus::Success | RunStatus::Cancelled);
-            if over && !info.graph.store().keep && tally.store_keys > 0 {
-                tx.execute(sql::CLEAR_ENTRIES, &values![run.0]).await?;
-                tally.store_keys = 0;
-                tally.store_bytes = 0;
+    /// Writes the changed run rows, each with its next version, and all pending writes.
+    async fn save(
+        &mut self,
+        tx: &mut impl Tx,
+        pending: &mut PendingWrites<'_>,
+    ) -> Result<(), StoreError> {
+        let changed = std::mem::take(&mut self.runs).into_values().filter(|run| run.changed);
+        let (mut rows, mut entries) = (Vec::new(), Vec::new());
+        let mut cleared = Vec::new();
+        for LoadedRun { mut row, entries: of_run, info, before, .. } in changed {
+            row.version += 1;
+            row.settle(self.now);
+            let is_over = matches!(row.status, RunStatus::Success | RunStatus::Cancelled);
+            if is_over && !info.graph.store().keep && row.store_keys > 0 {
+                cleared.push(row.id);
+                row.store_keys = 0;
+                row.store_bytes = 0;
             }
-            let RunRow { version, status, paused, .. } = tally;
+            let RunRow { id: run, version, status, paused, .. } = row;
             let turned = before != (status, paused);
             if before.0 == RunStatus::Running && status != RunStatus::Running {
-                self.done.ended.push(tally.view(&info));
+                self.done.ended.push(row.view(&info));
             }
             self.done.touched.push(Touched { run, version, status, paused, turned });
-            tallies.push((run, tally));
+            entries.push((run, of_run));
+            rows.push(row);
         }
-        RunRow::save(tx, &tallies).await
+        store_entries::save(pending, entries);
+        if !cleared.is_empty() {
+            tx.flush(pending).await?;
+        }
+        for run in cleared {
+            tx.execute(sql::CLEAR_ENTRIES, &params![run.0]).await?;
+        }
+        pending.add(sql::SAVE_RUN, RunRow::params(&rows));
+        tx.flush(pending).await
     }
 }
 
@@ -266,7 +297,7 @@ async fn still_held<'a>(
     if rows.is_empty() {
         return Ok(HashSet::new());
     }
-    let held = |row: &dyn Cells| {
+    let held = |row: &dyn Row| {
         let claim = Claim { session: SessionId(row.int(1)?), fence: Fence(row.int(2)?) };
         Ok((StateId(row.int(0)?), claim))
     };
@@ -274,8 +305,8 @@ async fn still_held<'a>(
 }
 
 /// Returns the claims of states, as the first columns of guarded statements.
-fn claims<'a>(states: impl Iterator<Item = &'a Claimed> + Clone) -> Rows<'static> {
-    Rows::default()
+fn claims<'a>(states: impl Iterator<Item = &'a Claimed> + Clone) -> ParamRows<'static> {
+    ParamRows::default()
         .ints(states.clone().map(|state| state.id.0))
         .ints(states.clone().map(|state| state.claim.session.0))
         .ints(states.map(|state| state.claim.fence.0))

@@ -89,9 +89,10 @@ impl From<rusqlite::Error> for StoreError {
             ),
             _ => true,
         };
-        match data {
-            true => StoreError::Data(error.to_string()),
-            false => StoreError::Unavailable(error.to_string()),
+        if data {
+            StoreError::Data(error.to_string())
+        } else {
+            StoreError::Unavailable(error.to_string())
         }
     }
 }
@@ -126,4 +127,9 @@ impl From<Misfit> for StoreError {
     fn from(misfit: Misfit) -> Self {
         StoreError::Data(misfit.to_string())
     }
+}
+
+/// Returns the error for a value that no transition could have written.
+pub(crate) fn corrupt_row(table: &str, column: &str, row: impl std::fmt::Display) -> StoreError {
+    StoreError::Data(format!("table {table}, column {column}, row {row}: not a value of ours"))
 }

@@ -6,40 +6,35 @@
 //! Not here: what an outcome means; `exosphere_domain` plans that, and this crate only applies the
 //! plan.
 
-mod batch;
-mod catalog;
-mod check;
-mod commit;
-mod entries;
-mod error;
-mod inputs;
-mod keyring;
-mod lists;
-mod namespaces;
-mod notifications;
-mod numbers;
+//!
+//! How the parts lie. `open` opens a database, and `types` has what the parts exchange. A statement
+//! in two dialects, its parameters and its rows are of `dialect`; the statements themselves are of
+//! `sql`, and the connections that run them of `backend`. `commit` applies a batch of the committer
+//! in one transaction. Beside it lie the sessions of hosts and the blocks of numbers, the catalog
+//! with namespaces and secrets, and the reads. `check` verifies all of it.
+
 mod open;
+mod error;
+mod types;
+mod sync;
+mod dialect;
 mod sql;
-mod postgres;
-mod reader;
-mod reencrypt;
-mod rows;
-mod key_check;
-mod session;
-mod sqlite;
-mod run_row;
-mod text;
-mod cipher;
-mod view;
+mod codec;
+mod backend;
+mod commit;
+mod id_blocks;
+mod sessions;
+mod catalog;
+mod namespaces;
+mod secrets;
+mod reads;
+mod check;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use batch::{
-    Answer, Batch, Committed, Finished, KnownRun, Leased, Leftover, Member, NewRun, RedrivePart,
-    RunInfo, RunShare, Shares, Stage, Staged, Touched, Want,
-};
+pub use backend::notifications::{Listener, ListenerEvent, Notification, RunChange};
 pub use catalog::{
     AppliedGraph, ExporterRow, GraphRow, NewPlugin, PluginRow, Pushed, RevisionRow, SecretRows,
     description,
@@ -47,22 +42,28 @@ pub use catalog::{
 pub use check::{
     CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check, ensure_current_schema,
 };
-pub use cipher::SecretCipher;
+pub use commit::batch::{
+    Answer, Batch, Committed, Finished, KnownRun, Leftover, Member, NewRun, RedrivePart, RunShare,
+    Shares, Stage, Staged, Want,
+};
 pub use error::{OpenError, StoreError};
-pub use inputs::{MemberRow, OutputSize};
-pub use keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
-pub use lists::{GraphEntry, Part, PluginEntry};
+pub use id_blocks::Numbers;
 pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_version};
-pub use notifications::{Listener, ListenerEvent, Notification, RunChange};
-pub use numbers::Numbers;
 pub use open::Database;
-pub use reencrypt::{Resealed, Unopened};
-pub use session::{Beat, LEASE, Lost, Unswept};
-pub use view::{AttemptRow, FailureView, Page, RunFilter, RunView, StateFilter, StateView};
+pub use reads::inputs::{MemberRow, OutputSize};
+pub use reads::lists::{GraphEntry, Part, PluginEntry};
+pub use reads::views::{AttemptRow, FailureView, Page, RunFilter, RunView, StateFilter, StateView};
+pub use secrets::cipher::SecretCipher;
+pub use secrets::keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
+pub use secrets::reencrypt::{Resealed, Unopened};
+pub use sessions::{Beat, LEASE, Lost, Unswept};
+pub use types::{Leased, RunInfo, Touched};
 
-use numbers::Blocks;
-use reader::{Pool, Reader};
-use text::Tx;
+use backend::postgres::ConnectionSlot;
+use backend::reader::{Pool, Reader};
+use backend::sqlite::{self, WriterConnection};
+use dialect::Tx;
+use id_blocks::IdBlocks;
 
 /// A host's database. Cheap to clone: all clones share it.
 #[derive(Clone)]
@@ -74,26 +75,26 @@ pub struct Store {
     executions: Pool,
     /// On Postgres: the connection for heartbeats and notifications, which works while the others
     /// are busy.
-    side: Option<postgres::Line>,
-    numbers: Arc<Blocks>,
-    vault: Arc<SecretCipher>,
+    side: Option<ConnectionSlot>,
+    id_blocks: Arc<IdBlocks>,
+    cipher: Arc<SecretCipher>,
 }
 
 /// The connections that write.
 #[derive(Clone)]
 enum Writer {
-    Sqlite(sqlite::Line),
+    Sqlite(WriterConnection),
     /// Commits have a connection of their own, so that writing a large plugin does not delay them.
     Postgres {
-        commits: postgres::Line,
-        rest: postgres::Line,
+        commits: ConnectionSlot,
+        rest: ConnectionSlot,
     },
 }
 
 /// Runs a transaction on a connection to SQLite, where work never waits.
 macro_rules! on_sqlite {
     ($connection:expr, $now:expr, |$tx:ident| $work:expr) => {{
-        let mut tx = $crate::sqlite::SqliteTx::begin($connection, $now)?;
+        let mut tx = $crate::backend::sqlite::SqliteTx::begin($connection, $now)?;
         let $tx = &mut tx;
         let done = futures::FutureExt::now_or_never($work);
         let waited = || $crate::StoreError::Data("a transaction on SQLite waited".into());
@@ -106,26 +107,24 @@ pub(crate) use on_sqlite;
 
 /// Runs a transaction on a connection to Postgres.
 macro_rules! on_postgres {
-    ($line:expr, |$tx:ident| $work:expr) => {{
+    ($slot:expr, |$tx:ident| $work:expr) => {{
         let is_asked = std::sync::atomic::AtomicBool::new(false);
         let transaction = async {
-            let mut tx = $line.begin().await?;
+            let mut tx = $slot.begin().await?;
             let $tx = &mut tx;
             let done = $work.await;
             tx.end(done, &is_asked).await
         };
-        let ended = $crate::postgres::within($crate::postgres::MOST, transaction).await;
-        match is_asked.into_inner() {
-            true => ended.map_err($crate::StoreError::of_commit),
-            false => ended,
-        }
+        let limit = $crate::backend::postgres::TRANSACTION_TIMEOUT;
+        let ended = $crate::backend::postgres::with_timeout(limit, transaction).await;
+        if is_asked.into_inner() { ended.map_err($crate::StoreError::of_commit) } else { ended }
     }};
 }
 pub(crate) use on_postgres;
 
-/// Runs work in a transaction: `write!(store, now, |tx| work(tx, ..))`. The same code serves both
-/// databases.
-macro_rules! write {
+/// Runs work in a transaction: `in_transaction!(store, now, |tx| work(tx, ..))`. The same code
+/// serves both databases.
+macro_rules! in_transaction {
     ($store:expr, $now:expr, |$tx:ident| $work:expr) => {
         match &$store.writer {
             $crate::Writer::Sqlite(writer) => {
@@ -136,7 +135,7 @@ macro_rules! write {
         }
     };
 }
-pub(crate) use write;
+pub(crate) use in_transaction;
 
 /// Commits staged pieces on SQLite unsynced; the next synced commit syncs them, too.
 fn commit_unsynced(
@@ -148,9 +147,9 @@ fn commit_unsynced(
 
 impl Store {
     /// Returns a handle to the same database for executions. It has read connections of its own,
-    /// and retries reads for `patience` while the database is unavailable.
-    pub fn patient(&self, patience: Duration) -> Store {
-        let reader = Reader { pool: self.executions.clone(), patience };
+    /// and retries reads for `retry_for` while the database is unavailable.
+    pub fn patient(&self, retry_for: Duration) -> Store {
+        let reader = Reader { pool: self.executions.clone(), retry_for };
         Store { reader, ..self.clone() }
     }
 
@@ -171,7 +170,7 @@ impl Store {
     pub async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         match &self.writer {
             Writer::Sqlite(writer) => {
-                let mut connection = writer.hold().await;
+                let mut connection = writer.acquire().await;
                 if batch.is_durable() {
                     return on_sqlite!(&mut connection, batch.now, |tx| commit::commit(tx, &batch));
                 }

@@ -6,11 +6,10 @@ use exosphere_domain::grant::Grants;
 use exosphere_domain::ids::{Digest, Millis, Name, NamespaceKey};
 use exosphere_domain::limits::LimitValues;
 
-use crate::catalog::{json, name, parse};
-use crate::error::StoreError;
-use crate::rows::corrupt;
-use crate::text::{Cells, Tx, values};
-use crate::{Store, sql, write};
+use crate::codec::{parse_json, to_json, to_name};
+use crate::dialect::{Row, Tx, params};
+use crate::error::{StoreError, corrupt_row};
+use crate::{Store, in_transaction, sql};
 
 /// A namespace.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,18 +53,18 @@ pub enum Setting {
 
 /// Returns the version of a plugin's grants, for preconditions.
 pub fn grants_version(grants: &Grants) -> Result<Digest, StoreError> {
-    Ok(Digest::of(json(grants)?.as_bytes()))
+    Ok(Digest::of(to_json(grants)?.as_bytes()))
 }
 
 /// Returns the version of a namespace's settings, for preconditions.
 pub fn settings_version(limits: &LimitValues, slots: Option<u32>) -> Result<Digest, StoreError> {
-    Ok(Digest::of(json(&(limits, slots))?.as_bytes()))
+    Ok(Digest::of(to_json(&(limits, slots))?.as_bytes()))
 }
 
 impl Store {
     /// Reads a namespace, if it is known.
     pub async fn namespace(&self, namespace: &Name) -> Result<Option<NamespaceRow>, StoreError> {
-        self.reader.row(sql::NAMESPACE, &values![namespace.as_str()], self::namespace).await
+        self.reader.row(sql::NAMESPACE, &params![namespace.as_str()], self::namespace).await
     }
 
     /// Sets the limits and slots of a namespace, if its current settings meet the precondition.
@@ -78,13 +77,13 @@ impl Store {
         now: Millis,
     ) -> Result<Setting, StoreError> {
         let (namespace, expected) = (namespace.clone(), expected.clone());
-        let (limits, slots) = (json(limits)?, slots.map(i64::from));
-        write!(self, now, |tx| set(tx, &namespace, &limits, slots, &expected))
+        let (limits, slots) = (to_json(limits)?, slots.map(i64::from));
+        in_transaction!(self, now, |tx| set(tx, &namespace, &limits, slots, &expected))
     }
 
     /// Reads the grants of a namespace's plugins, by plugin name.
     pub async fn grants(&self, namespace: &Name) -> Result<BTreeMap<Name, Grants>, StoreError> {
-        let rows = self.reader.rows(sql::GRANTS, &values![namespace.as_str()], granted).await?;
+        let rows = self.reader.rows(sql::GRANTS, &params![namespace.as_str()], granted).await?;
         Ok(rows.into_iter().collect())
     }
 
@@ -99,9 +98,9 @@ impl Store {
         now: Millis,
     ) -> Result<Setting, StoreError> {
         let (namespace, plugin) = (namespace.clone(), plugin.clone());
-        let body = if *grants == Grants::default() { None } else { Some(json(grants)?) };
+        let body = if *grants == Grants::default() { None } else { Some(to_json(grants)?) };
         let expected = expected.clone();
-        write!(self, now, |tx| grant(tx, &namespace, &plugin, body.as_deref(), &expected))
+        in_transaction!(self, now, |tx| grant(tx, &namespace, &plugin, body.as_deref(), &expected))
     }
 }
 
@@ -116,7 +115,7 @@ async fn set(
     if !expected.is_met_by(&settings_version(&before.limits, before.slots)?) {
         return Ok(Setting::Unexpected);
     }
-    tx.execute(sql::SET_NAMESPACE, &values![namespace.as_str(), limits, slots]).await?;
+    tx.execute(sql::SET_NAMESPACE, &params![namespace.as_str(), limits, slots]).await?;
     Ok(Setting::Done)
 }
 
@@ -128,7 +127,7 @@ async fn grant(
     expected: &Expected,
 ) -> Result<Setting, StoreError> {
     lock(tx, namespace).await?;
-    let place = values![namespace.as_str(), plugin.as_str()];
+    let place = params![namespace.as_str(), plugin.as_str()];
     let before = tx.query(sql::GRANTS_OF, &place, granted).await?.pop();
     let before = before.map(|(_, grants)| grants).unwrap_or_default();
     if !expected.is_met_by(&grants_version(&before)?) {
@@ -137,7 +136,7 @@ async fn grant(
     let now = tx.now();
     match grants {
         Some(grants) => {
-            let row = values![namespace.as_str(), plugin.as_str(), grants, now];
+            let row = params![namespace.as_str(), plugin.as_str(), grants, now];
             tx.execute(sql::SET_GRANTS, &row).await?
         }
         None => tx.execute(sql::REMOVE_GRANTS, &place).await?,
@@ -148,25 +147,25 @@ async fn grant(
 /// Locks a namespace, and creates it if it is missing. Until this transaction ends, no other
 /// transaction configures it or sets its grants.
 async fn lock(tx: &mut impl Tx, namespace: &Name) -> Result<NamespaceRow, StoreError> {
-    let place = values![namespace.as_str()];
+    let place = params![namespace.as_str()];
     tx.execute(sql::NEW_NAMESPACE, &place).await?;
     let row = tx.query(sql::LOCK_NAMESPACE, &place, self::namespace).await?.pop();
-    row.ok_or_else(|| corrupt("namespace", "name", namespace))
+    row.ok_or_else(|| corrupt_row("namespace", "name", namespace))
 }
 
-pub(crate) fn granted(row: &dyn Cells) -> Result<(Name, Grants), StoreError> {
-    let plugin = name(row.text(0)?, "capability", "plugin")?;
-    let grants = parse(&row.text(1)?, "capability", "grants", &plugin)?;
+pub(crate) fn granted(row: &dyn Row) -> Result<(Name, Grants), StoreError> {
+    let plugin = to_name(row.text(0)?, "capability", "plugin")?;
+    let grants = parse_json(&row.text(1)?, "capability", "grants", &plugin)?;
     Ok((plugin, grants))
 }
 
-pub(crate) fn namespace(row: &dyn Cells) -> Result<NamespaceRow, StoreError> {
+pub(crate) fn namespace(row: &dyn Row) -> Result<NamespaceRow, StoreError> {
     let text = row.text(1)?;
-    let name = name(text, "namespace", "name")?;
-    let small = |slots| u32::try_from(slots).map_err(|_| corrupt("namespace", "slots", &name));
+    let name = to_name(text, "namespace", "name")?;
+    let small = |slots| u32::try_from(slots).map_err(|_| corrupt_row("namespace", "slots", &name));
     Ok(NamespaceRow {
         key: NamespaceKey(row.int(0)?),
-        limits: parse(&row.text(2)?, "namespace", "limits", &name)?,
+        limits: parse_json(&row.text(2)?, "namespace", "limits", &name)?,
         slots: row.maybe_int(3)?.map(small).transpose()?,
         name,
     })

@@ -9,11 +9,11 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
+use crate::backend::postgres::{self, ConnectionSlot};
+use crate::backend::reader::{Pool, Reader, RenewablePool};
+use crate::backend::sqlite::{ReaderPool, WriterConnection};
 use crate::error::OpenError;
-use crate::postgres::Line;
-use crate::reader::{Lines, Pool, Reader};
-use crate::sqlite::{self, Threads};
-use crate::{SecretCipher, Store, Writer, postgres, sql};
+use crate::{SecretCipher, Store, Writer, sql};
 
 /// The location of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +32,9 @@ impl Store {
     ///
     /// If it cannot be reached or written, a newer version has written it, or its secrets are
     /// encrypted under keys that the keyring lacks.
-    pub async fn open(database: &Database, vault: SecretCipher) -> Result<Store, OpenError> {
-        let store = Store::open_unproven(database, vault).await?;
-        store.prove_keys().await?;
+    pub async fn open(database: &Database, cipher: SecretCipher) -> Result<Store, OpenError> {
+        let store = Store::open_unproven(database, cipher).await?;
+        store.verify_keys().await?;
         Ok(store)
     }
 
@@ -46,16 +46,16 @@ impl Store {
     /// If it cannot be reached or written, or a newer version has written it.
     pub async fn open_unproven(
         database: &Database,
-        vault: SecretCipher,
+        cipher: SecretCipher,
     ) -> Result<Store, OpenError> {
         match database {
-            Database::Sqlite(file) => sqlite_store(file.clone(), vault).await,
-            Database::Postgres(url) => postgres_store(postgres::options(url)?, vault).await,
+            Database::Sqlite(file) => sqlite_store(file.clone(), cipher).await,
+            Database::Postgres(url) => postgres_store(postgres::options(url)?, cipher).await,
         }
     }
 }
 
-async fn sqlite_store(file: PathBuf, vault: SecretCipher) -> Result<Store, OpenError> {
+async fn sqlite_store(file: PathBuf, cipher: SecretCipher) -> Result<Store, OpenError> {
     let mut connection = SqliteConnectOptions::new()
         .filename(&file)
         .create_if_missing(true)
@@ -68,21 +68,21 @@ async fn sqlite_store(file: PathBuf, vault: SecretCipher) -> Result<Store, OpenE
     let migrator = sqlx::migrate!("../../migrations/sqlite");
     migrator.run(&mut connection).await.map_err(refused)?;
     connection.close().await.map_err(OpenError::Open)?;
-    let readers = Pool::Sqlite(Threads::readers(&file)?);
-    let executions = Pool::Sqlite(Threads::readers(&file)?);
+    let readers = Pool::Sqlite(ReaderPool::open(&file)?);
+    let executions = Pool::Sqlite(ReaderPool::open(&file)?);
     Ok(Store {
-        writer: Writer::Sqlite(sqlite::Line::open(&file)?),
-        reader: Reader { pool: readers, patience: Duration::ZERO },
+        writer: Writer::Sqlite(WriterConnection::open(&file)?),
+        reader: Reader { pool: readers, retry_for: Duration::ZERO },
         executions,
         side: None,
-        numbers: Arc::default(),
-        vault: Arc::new(vault),
+        id_blocks: Arc::default(),
+        cipher: Arc::new(cipher),
     })
 }
 
 async fn postgres_store(
     options: PgConnectOptions,
-    vault: SecretCipher,
+    cipher: SecretCipher,
 ) -> Result<Store, OpenError> {
     let mut connection = options.connect().await.map_err(OpenError::Open)?;
     // The migrator holds a lock of the database meanwhile.
@@ -92,17 +92,17 @@ async fn postgres_store(
     connection.close().await.map_err(OpenError::Open)?;
     Ok(Store {
         writer: Writer::Postgres {
-            commits: Line::new(options.clone()),
-            rest: Line::new(options.clone()),
+            commits: ConnectionSlot::new(options.clone()),
+            rest: ConnectionSlot::new(options.clone()),
         },
         reader: Reader {
-            pool: Pool::Postgres(Arc::new(Lines::new(options.clone()))),
-            patience: Duration::ZERO,
+            pool: Pool::Postgres(Arc::new(RenewablePool::new(options.clone()))),
+            retry_for: Duration::ZERO,
         },
-        executions: Pool::Postgres(Arc::new(Lines::new(options.clone()))),
-        side: Some(Line::new(options)),
-        numbers: Arc::default(),
-        vault: Arc::new(vault),
+        executions: Pool::Postgres(Arc::new(RenewablePool::new(options.clone()))),
+        side: Some(ConnectionSlot::new(options)),
+        id_blocks: Arc::default(),
+        cipher: Arc::new(cipher),
     })
 }
 

@@ -193,14 +193,14 @@ mod tests {
             memory_bytes: 1 << 20,
             ..Facts::default()
         };
-        assert_eq!(facts_warnings(&summary, &Limits::default()), Vec::<String>::new());
+        assert_eq!(facts_warnings(&facts, &Limits::default()), Vec::<String>::new());
         let facts = Facts {
             exports: vec!["exports".to_owned(), "exosphere:node/guest@0.1.0".to_owned()],
             custom: vec![section("name", 10), section(".debug_info", 1 << 20)],
             memory_bytes: 100 << 20,
             ..Facts::default()
         };
-        let told = facts_warnings(&summary, &Limits::default());
+        let told = facts_warnings(&facts, &Limits::default());
         for (warning, words) in told.iter().zip([".debug_info", "`exports`", "100 MiB"]) {
             assert!(warning.contains(words), "{warning}");
         }

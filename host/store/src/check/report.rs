@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_of_each_kind_are_shown_and_the_rest_counted() {
+    fn violations_beyond_the_first_are_counted() {
         let mut findings = Findings::default();
         for row in 0..SHOWN + 7 {
             findings.note(kind!(Children, state.path), row, None, "lacks a child");

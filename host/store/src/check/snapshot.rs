@@ -10,13 +10,14 @@ use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use super::CheckError;
+use crate::backend::arguments::bind;
+use crate::backend::postgres::options;
+use crate::dialect::{Param, Row, Statement, params};
 use crate::error::{OpenError, StoreError};
-use crate::postgres::{bound, options};
 use crate::sql;
-use crate::text::{Cells, Text, Value, values};
 
 /// A callback for each row of a query.
-pub(super) type See<'a> = dyn FnMut(&dyn Cells) + Send + 'a;
+pub(super) type RowVisitor<'a> = dyn FnMut(&dyn Row) + Send + 'a;
 
 /// A reader of rows in one read transaction. A row is dropped before the next is read, so that
 /// memory does not grow with the result. On SQLite the futures are ready at once.
@@ -24,12 +25,12 @@ pub(super) trait Snapshot: Send {
     /// Returns the migrations of this version for this database.
     fn migrator(&self) -> Migrator;
 
-    /// Passes each row of a query to `see`.
+    /// Passes each row of a query to `visit`.
     fn each<'a>(
         &'a mut self,
-        text: &'static Text,
-        values: &'a [Value<'a>],
-        see: &'a mut See<'a>,
+        statement: &'static Statement,
+        params: &'a [Param<'a>],
+        visit: &'a mut RowVisitor<'a>,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 }
 
@@ -37,7 +38,7 @@ pub(super) trait Snapshot: Send {
 pub(super) struct SqliteSnapshot(Sqlite);
 
 /// Wait for a host that has just opened the file, and may lock it for a moment.
-const BUSY: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl SqliteSnapshot {
     pub(super) fn open(file: &Path) -> Result<Self, CheckError> {
@@ -47,25 +48,25 @@ impl SqliteSnapshot {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let open = |error: rusqlite::Error| StoreError::from(error);
         let connection = Sqlite::open_with_flags(file, flags).map_err(open)?;
-        connection.busy_timeout(BUSY).map_err(open)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(open)?;
         let set_up = "PRAGMA query_only = ON; PRAGMA cache_size = -65536; BEGIN";
         connection.execute_batch(set_up).map_err(open)?;
         Ok(SqliteSnapshot(connection))
     }
 
-    fn show(
+    fn visit_rows(
         &self,
-        text: &'static Text,
-        values: &[Value<'_>],
-        see: &mut See<'_>,
+        statement: &'static Statement,
+        params: &[Param<'_>],
+        visit: &mut RowVisitor<'_>,
     ) -> Result<(), StoreError> {
-        let mut statement = self.0.prepare_cached(text.sqlite)?;
-        for (at, value) in values.iter().enumerate() {
-            statement.raw_bind_parameter(at + 1, value)?;
+        let mut prepared = self.0.prepare_cached(statement.sqlite)?;
+        for (at, param) in params.iter().enumerate() {
+            prepared.raw_bind_parameter(at + 1, param)?;
         }
-        let mut rows = statement.raw_query();
+        let mut rows = prepared.raw_query();
         while let Some(row) = rows.next()? {
-            see(row);
+            visit(row);
         }
         Ok(())
     }
@@ -78,11 +79,11 @@ impl Snapshot for SqliteSnapshot {
 
     fn each<'a>(
         &'a mut self,
-        text: &'static Text,
-        values: &'a [Value<'a>],
-        see: &'a mut See<'a>,
+        statement: &'static Statement,
+        params: &'a [Param<'a>],
+        visit: &'a mut RowVisitor<'a>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(std::future::ready(self.show(text, values, see)))
+        Box::pin(std::future::ready(self.visit_rows(statement, params, visit)))
     }
 }
 
@@ -114,15 +115,15 @@ impl Snapshot for PgSnapshot {
 
     fn each<'a>(
         &'a mut self,
-        text: &'static Text,
-        values: &'a [Value<'a>],
-        see: &'a mut See<'a>,
+        statement: &'static Statement,
+        params: &'a [Param<'a>],
+        visit: &'a mut RowVisitor<'a>,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let query = bound(sqlx::query(text.postgres), values);
+            let query = bind(sqlx::query(statement.postgres), params);
             let mut rows = query.fetch(&mut self.0);
             while let Some(row) = rows.try_next().await? {
-                see(&row);
+                visit(&row);
             }
             Ok(())
         })
@@ -132,19 +133,19 @@ impl Snapshot for PgSnapshot {
 /// Refuses a database with another schema version.
 pub(super) async fn ensure_current_schema(snapshot: &mut impl Snapshot) -> Result<(), CheckError> {
     let mut tables = 0;
-    let count = &mut |row: &dyn Cells| tables = row.int(0).unwrap_or_default();
-    snapshot.each(sql::MIGRATED, &values![], count).await?;
+    let count = &mut |row: &dyn Row| tables = row.int(0).unwrap_or_default();
+    snapshot.each(sql::MIGRATED, &params![], count).await?;
     if tables == 0 {
         return Err(CheckError::Foreign);
     }
     let mut applied = Vec::new();
-    let see = &mut |row: &dyn Cells| {
+    let visit = &mut |row: &dyn Row| {
         let migration = (row.int(0), row.bytes(1), row.int(2));
         if let (Ok(version), Ok(checksum), Ok(ended)) = migration {
             applied.push((version, checksum, ended == 1));
         }
     };
-    snapshot.each(sql::MIGRATIONS, &values![], see).await?;
+    snapshot.each(sql::MIGRATIONS, &params![], visit).await?;
     let migrator = snapshot.migrator();
     for (version, checksum, ended) in &applied {
         let known = migrator.iter().find(|known| known.version == *version);
@@ -155,8 +156,10 @@ pub(super) async fn ensure_current_schema(snapshot: &mut impl Snapshot) -> Resul
     }
     let has = applied.iter().map(|(version, ..)| *version).max().unwrap_or_default();
     let wants = migrator.iter().map(|known| known.version).max().unwrap_or_default();
-    match migrator.iter().all(|known| applied.iter().any(|(has, ..)| *has == known.version)) {
-        true => Ok(()),
-        false => Err(CheckError::Older { has, wants }),
+    let is_applied = |version| applied.iter().any(|(has, ..)| *has == version);
+    if migrator.iter().all(|known| is_applied(known.version)) {
+        Ok(())
+    } else {
+        Err(CheckError::Older { has, wants })
     }
 }

@@ -2,7 +2,7 @@
 //! descendants come directly after it. So a state's ancestors are kept as a stack. When a state is
 //! popped, all its children and the members of its unites have been counted.
 //!
-//! Not here: checks of a state's place against its ancestors; see [`super::place`].
+//! Not here: checks of a state's place against its ancestors; see [`super::ancestry`].
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use exosphere_domain::path::{Path, Step};
 use exosphere_domain::state::{Counts, RunStatus, Status};
 
 use super::report::{Findings, Kind, SHOWN, kind};
-use super::runs::RunRow;
+use super::run_row::RunRow;
 use super::state::{StateRow, UniteRow};
 
 /// A walk through one run.
@@ -39,17 +39,17 @@ pub(super) struct Frame {
     pub edges: Vec<u32>,
     /// The number of its children, present or expected, so far.
     pub children: u64,
-    pub unites: Vec<Joined>,
+    pub unites: Vec<UniteCount>,
     /// True if a state that should stand above is missing.
-    pub loose: bool,
+    pub is_orphan: bool,
     /// True if a descendant is invalid, so that counts are not certain.
-    unsure: bool,
+    is_uncertain: bool,
     /// Earlier stack position of the same node, to be restored.
     before: Option<usize>,
 }
 
 /// A unite of an execution, with the counts of its members.
-pub(super) struct Joined {
+pub(super) struct UniteCount {
     pub node: NodeIx,
     pub row: Option<(i64, Option<UniteRow>)>,
     counts: Counts,
@@ -75,7 +75,7 @@ struct Tally {
     retries: i64,
     requeues: i64,
     counts: Counts,
-    unsure: bool,
+    is_uncertain: bool,
     has_root: bool,
 }
 
@@ -90,7 +90,7 @@ impl<'r> Walk<'r> {
     }
 
     /// Visits the next state.
-    pub(super) fn see(&mut self, state: StateRow, findings: &mut Findings) {
+    pub(super) fn visit(&mut self, state: StateRow, findings: &mut Findings) {
         self.tally.add(&state);
         self.check_status(&state, findings);
         let (Some(graph), Some(path)) = (self.graph.clone(), state.path.clone()) else {
@@ -106,14 +106,14 @@ impl<'r> Walk<'r> {
         self.tally.has_root |= path == Path::root();
         let place = self.place(&graph, &state, &path, findings);
         let Some(node) = place.node else {
-            self.enter(Frame::new(&state, path, place.step, place.loose));
+            self.enter(Frame::new(&state, path, place.step, place.is_orphan));
             return self.mark_uncertain();
         };
         self.refs(&graph, node, &state, &place, findings);
         self.scopes(&graph, node, &state, findings);
         self.unite(&graph, node, &state, place.step, findings);
         self.count(&graph, node, &state);
-        let mut frame = Frame::new(&state, path, place.step, place.loose);
+        let mut frame = Frame::new(&state, path, place.step, place.is_orphan);
         frame.node = Some(node);
         frame.before = self.at[node.at()].replace(self.stack.len());
         if state.status == Some(Status::Success) {
@@ -160,7 +160,9 @@ impl<'r> Walk<'r> {
             match joined.row {
                 Some((id, row)) => {
                     self.check_scopes(joined, id, findings);
-                    if let Some(row) = row.filter(|_| !frame.unsure && !self.run.is_cancelled()) {
+                    if let Some(row) =
+                        row.filter(|_| !frame.is_uncertain && !self.run.is_cancelled())
+                    {
                         self.check_counts(joined.counts, row.counts, id, findings);
                     }
                 }
@@ -213,7 +215,7 @@ impl<'r> Walk<'r> {
     }
 
     /// Checks that states below an execution name its unites.
-    fn check_scopes(&self, joined: &Joined, id: i64, findings: &mut Findings) {
+    fn check_scopes(&self, joined: &UniteCount, id: i64, findings: &mut Findings) {
         for claims in joined.claims.iter().filter(|claims| claims.unite != id) {
             let message = format!("names the unite {}, and it lies in that of {id}", claims.unite);
             for at in 0..claims.count as usize {
@@ -227,8 +229,8 @@ impl<'r> Walk<'r> {
     /// Marks the frame as uncertain: a row of the run is invalid, so its ancestors cannot be
     /// counted.
     fn mark_uncertain(&mut self) {
-        self.tally.unsure = true;
-        self.stack.iter_mut().for_each(|frame| frame.unsure = true);
+        self.tally.is_uncertain = true;
+        self.stack.iter_mut().for_each(|frame| frame.is_uncertain = true);
     }
 
     /// Adds a state to the scopes in which it counts.
@@ -264,7 +266,7 @@ impl<'r> Walk<'r> {
     }
 
     /// Returns the unite at a node that joins an execution on the stack.
-    pub(super) fn joined(&mut self, graph: &Graph, unite: NodeIx) -> Option<&mut Joined> {
+    pub(super) fn joined(&mut self, graph: &Graph, unite: NodeIx) -> Option<&mut UniteCount> {
         let source = graph.node(unite).unites.as_ref()?.source;
         let frame = self.stack.get_mut(self.at[source.at()]?)?;
         frame.unites.iter_mut().find(|joined| joined.node == unite)
@@ -286,24 +288,24 @@ impl<'r> Walk<'r> {
             while !self.stack.is_empty() {
                 self.leave(&graph, findings);
             }
-            self.counts(findings);
+            self.check_own_counts(findings);
         }
-        if !self.tally.has_root && !self.tally.unsure {
+        if !self.tally.has_root && !self.tally.is_uncertain {
             self.note(findings, kind!(Children, run.states), self.run.id, "there is no root");
         }
-        self.numbers(findings);
+        self.check_counters(findings);
         self.check_run_ended(findings);
     }
 
     /// Compares the run's own counts. A cancelled run keeps no counts.
-    fn counts(&self, findings: &mut Findings) {
+    fn check_own_counts(&self, findings: &mut Findings) {
         let (run, counts) = (self.run, self.tally.counts);
         let mut all = Vec::new();
         if run.is_cancelled() {
             if run.unswept == 0 {
                 all.push((kind!(Count, run.open), run.open, 0));
             }
-        } else if !self.tally.unsure {
+        } else if !self.tally.is_uncertain {
             all.push((kind!(Count, run.open), run.open, counts.open));
             all.push((kind!(Count, run.failed), run.failed, counts.failed));
         }
@@ -313,26 +315,27 @@ impl<'r> Walk<'r> {
     }
 
     /// Compares the counters that are shown to users.
-    fn numbers(&self, findings: &mut Findings) {
+    fn check_counters(&self, findings: &mut Findings) {
         let (run, tally) = (self.run, &self.tally);
         let mut all = vec![
-            (kind!(Tally, run.states), run.states, tally.states),
-            (kind!(Tally, run.requeues), run.requeues, tally.requeues),
+            (kind!(Tally, run.states), run.counters.states, tally.states),
+            (kind!(Tally, run.requeues), run.counters.requeues, tally.requeues),
         ];
         if tally.unknown == 0 {
             all.extend([
-                (kind!(Tally, run.succeeded), run.succeeded, tally.of(Status::Success)),
-                (kind!(Tally, run.pruned), run.pruned, tally.of(Status::Pruned)),
-                (kind!(Tally, run.errored), run.errored, tally.of(Status::Errored)),
-                (kind!(Tally, run.cancelled), run.cancelled, tally.of(Status::Cancelled)),
+                (kind!(Tally, run.succeeded), run.counters.succeeded, tally.of(Status::Success)),
+                (kind!(Tally, run.pruned), run.counters.pruned, tally.of(Status::Pruned)),
+                (kind!(Tally, run.errored), run.counters.errored, tally.of(Status::Errored)),
+                (kind!(Tally, run.cancelled), run.counters.cancelled, tally.of(Status::Cancelled)),
             ]);
         }
         for (kind, says, counted) in all.into_iter().filter(|(_, says, counted)| says != counted) {
             self.note(findings, kind, run.id, format!("is {says}, its states come to {counted}"));
         }
         // A manual retry starts again from zero, and earlier retries stay counted here.
-        if run.retries < tally.retries {
-            let message = format!("is {}, its states have {} now", run.retries, tally.retries);
+        if run.counters.retries < tally.retries {
+            let message =
+                format!("is {}, its states have {} now", run.counters.retries, tally.retries);
             self.note(findings, kind!(Tally, run.retries), run.id, message);
         }
     }
@@ -362,7 +365,7 @@ impl<'r> Walk<'r> {
 }
 
 impl Frame {
-    fn new(state: &StateRow, path: Path, step: Option<Step>, loose: bool) -> Self {
+    fn new(state: &StateRow, path: Path, step: Option<Step>, is_orphan: bool) -> Self {
         Frame {
             id: state.id,
             path,
@@ -373,8 +376,8 @@ impl Frame {
             edges: Vec::new(),
             children: 0,
             unites: Vec::new(),
-            loose,
-            unsure: false,
+            is_orphan,
+            is_uncertain: false,
             before: None,
         }
     }
@@ -385,17 +388,17 @@ impl Frame {
         let makes_children = |to: &NodeIx| graph.node(*to).unites.is_none();
         let edges = node.next.iter().enumerate().filter(|(_, to)| makes_children(to));
         self.edges = edges.map(|(edge, _)| edge as u32).collect();
-        self.unites = node.united_by.iter().map(|unite| Joined::new(*unite)).collect();
+        self.unites = node.united_by.iter().map(|unite| UniteCount::new(*unite)).collect();
     }
 }
 
-impl Joined {
+impl UniteCount {
     fn new(node: NodeIx) -> Self {
-        Joined { node, row: None, counts: Counts::default(), claims: Vec::new() }
+        UniteCount { node, row: None, counts: Counts::default(), claims: Vec::new() }
     }
 
     /// Records that a state names `unite` as this unite.
-    pub(super) fn claim(&mut self, unite: StateId, state: i64) {
+    pub(super) fn add_scope_ref(&mut self, unite: StateId, state: i64) {
         let known = self.claims.iter().position(|claims| claims.unite == unite.0);
         // After this many different claims it is certain that all are wrong.
         if known.is_none() && self.claims.len() as u64 > SHOWN {

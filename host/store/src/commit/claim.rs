@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, StateId};
 
 use super::CommitTx;
-use super::parts::{Line, Lines, in_order};
+use super::parts::{ReadyRun, ReadyRuns, in_order};
+use crate::codec::read_claimed;
+use crate::dialect::{ParamRows, Row, Tx, params};
 use crate::error::StoreError;
-use crate::rows::claimed;
 use crate::sql;
-use crate::text::{Cells, Rows, Tx, values};
 
 /// Delayed states of a namespace that one claim makes ready: more than a claim takes, few enough to
 /// delay no commit.
@@ -26,7 +26,7 @@ enum Claimable {
     /// A queue with ready states.
     Ready {
         /// The first ready state and its run; `None` while the queue may not be claimed from.
-        first: Option<Line>,
+        first: Option<ReadyRun>,
         /// The next run with ready states.
         next_run: Option<RunKey>,
     },
@@ -46,30 +46,30 @@ impl CommitTx<'_> {
             self.done.more = true;
             return Ok(());
         }
-        let mut claimable = tx.query(sql::CLAIMABLE, &values![self.now], claimable).await?;
+        let mut claimable = tx.query(sql::CLAIMABLE, &params![self.now], claimable).await?;
         if self.promote(tx, &claimable).await? {
-            claimable = tx.query(sql::CLAIMABLE, &values![self.now], self::claimable).await?;
+            claimable = tx.query(sql::CLAIMABLE, &params![self.now], self::claimable).await?;
         }
-        let (mut lines, other_queues) = self.lines(tx, &claimable, most).await?;
+        let (mut ready, other_queues) = self.ready_runs(tx, &claimable, most).await?;
         let mut left = most;
         while left > 0 {
-            let parts = lines.parts(left, &self.shares, self.turn);
+            let parts = ready.parts(left, &self.shares, self.turn);
             if parts.is_empty() {
                 break;
             }
             let counts = self.claim_parts(tx, &parts).await?;
             left = left.saturating_sub(counts.values().sum());
-            for (line, part) in parts {
-                let count = counts.get(&line.run).copied().unwrap_or(0);
-                self.shares.take(line.namespace, line.run, count);
+            for (ready_run, part) in parts {
+                let count = counts.get(&ready_run.run).copied().unwrap_or(0);
+                self.shares.take(ready_run.namespace, ready_run.run, count);
                 if count < part {
-                    lines.close(&line);
-                    self.done.more |= other_queues.contains(&line.run);
+                    ready.close(&ready_run);
+                    self.done.more |= other_queues.contains(&ready_run.run);
                 }
             }
         }
-        self.done.more |= lines.note_full(&self.shares, &mut self.done);
-        self.done.cursors = lines.cursors();
+        self.done.more |= ready.note_full(&self.shares, &mut self.done);
+        self.done.cursors = ready.cursors();
         if !self.done.more {
             let next = claimable.iter().filter_map(Claimable::next_due);
             self.done.next_due = next.min();
@@ -89,11 +89,11 @@ impl CommitTx<'_> {
             }
             _ => None,
         });
-        let rows = Rows::default().ints(due).all(self.now).all(i64::from(MAX_PROMOTED));
+        let rows = ParamRows::default().ints(due).all(self.now).all(i64::from(MAX_PROMOTED));
         if rows.is_empty() {
             return Ok(false);
         }
-        let namespace = |row: &dyn Cells| row.int(0);
+        let namespace = |row: &dyn Row| row.int(0);
         let mut promoted = BTreeMap::<i64, u32>::new();
         for namespace in tx.query_each(sql::PROMOTE, &rows, namespace).await? {
             *promoted.entry(namespace).or_default() += 1;
@@ -106,12 +106,12 @@ impl CommitTx<'_> {
 
     /// Finds the runs to claim from: of each namespace, first the one after its cursor. Also
     /// returns the runs that have ready states in another queue as well.
-    async fn lines(
+    async fn ready_runs(
         &self,
         tx: &mut impl Tx,
         claimable: &[Claimable],
         most: u32,
-    ) -> Result<(Lines, BTreeSet<RunKey>), StoreError> {
+    ) -> Result<(ReadyRuns, BTreeSet<RunKey>), StoreError> {
         // Runs of which the session holds states may have used up their quota.
         let limit = (most as usize).saturating_add(self.shares.runs.len());
         let mut ranges = Vec::new();
@@ -125,33 +125,34 @@ impl CommitTx<'_> {
                 ranges.push((first.namespace, first.run, cursor));
             }
         }
-        let rows = Rows::default()
+        let rows = ParamRows::default()
             .ints(ranges.iter().map(|(namespace, ..)| namespace.0))
             .ints(ranges.iter().map(|(_, after, _)| after.0))
             .ints(ranges.iter().map(|(.., up_to)| up_to.0))
             .all(i64::try_from(limit).unwrap_or(i64::MAX));
-        let found = match rows.is_empty() {
-            true => Vec::new(),
-            false => tx.query_each(sql::READY_RUNS, &rows, line).await?,
+        let found = if rows.is_empty() {
+            Vec::new()
+        } else {
+            tx.query_each(sql::READY_RUNS, &rows, ready_run).await?
         };
-        let mut namespaces = BTreeMap::<NamespaceKey, BTreeMap<RunKey, Line>>::new();
+        let mut namespaces = BTreeMap::<NamespaceKey, BTreeMap<RunKey, ReadyRun>>::new();
         let mut other_queues = BTreeSet::new();
-        for line in claimable.iter().filter_map(Claimable::first).chain(found) {
-            let runs = namespaces.entry(line.namespace).or_default();
-            let of_run = runs.entry(line.run).or_insert(line);
-            if of_run.queue != line.queue {
-                other_queues.insert(line.run);
-                if line.first < of_run.first {
-                    *of_run = line;
+        for ready_run in claimable.iter().filter_map(Claimable::first).chain(found) {
+            let runs = namespaces.entry(ready_run.namespace).or_default();
+            let of_run = runs.entry(ready_run.run).or_insert(ready_run);
+            if of_run.queue != ready_run.queue {
+                other_queues.insert(ready_run.run);
+                if ready_run.first < of_run.first {
+                    *of_run = ready_run;
                 }
             }
         }
-        let mut lines = Lines::new(&self.cursors);
+        let mut ready = ReadyRuns::new(&self.cursors);
         for (namespace, runs) in namespaces {
             let runs = in_order(runs.into_values().collect(), self.cursors.get(&namespace));
-            lines.add(namespace, runs, limit);
+            ready.add(namespace, runs, limit);
         }
-        Ok((lines, other_queues))
+        Ok((ready, other_queues))
     }
 
     /// Claims each run's part, from its first ready state on. Returns the number of claimed states
@@ -159,17 +160,18 @@ impl CommitTx<'_> {
     async fn claim_parts(
         &mut self,
         tx: &mut impl Tx,
-        parts: &[(Line, u32)],
+        parts: &[(ReadyRun, u32)],
     ) -> Result<BTreeMap<RunKey, u32>, StoreError> {
-        let each = |get: fn(&Line) -> i64| parts.iter().map(move |(line, _)| get(line));
-        let rows = Rows::default()
-            .ints(each(|line| line.queue))
-            .ints(each(|line| line.run.0))
-            .ints(each(|line| line.first.0))
-            .ints(each(|line| line.first.1.0))
+        let each =
+            |get: fn(&ReadyRun) -> i64| parts.iter().map(move |(ready_run, _)| get(ready_run));
+        let rows = ParamRows::default()
+            .ints(each(|ready_run| ready_run.queue))
+            .ints(each(|ready_run| ready_run.run.0))
+            .ints(each(|ready_run| ready_run.first.0))
+            .ints(each(|ready_run| ready_run.first.1.0))
             .ints(parts.iter().map(|(_, part)| i64::from(*part)))
             .all(self.session.0);
-        let held = tx.query_each(sql::CLAIM, &rows, claimed).await?;
+        let held = tx.query_each(sql::CLAIM, &rows, read_claimed).await?;
         let mut counts = BTreeMap::new();
         for held in held {
             *counts.entry(held.leased.state.run).or_default() += 1;
@@ -180,7 +182,7 @@ impl CommitTx<'_> {
 }
 
 impl Claimable {
-    fn first(&self) -> Option<Line> {
+    fn first(&self) -> Option<ReadyRun> {
         match self {
             Claimable::Ready { first, .. } => *first,
             Claimable::Delayed { .. } => None,
@@ -195,12 +197,12 @@ impl Claimable {
     }
 }
 
-fn claimable(row: &dyn Cells) -> Result<Claimable, StoreError> {
+fn claimable(row: &dyn Row) -> Result<Claimable, StoreError> {
     match row.maybe_int(1)? {
         Some(_) => {
             let owner = row.maybe_int(5)?.map(NamespaceKey);
-            let in_queue = line(row)?;
-            let first = owner.map(|namespace| Line { namespace, ..in_queue });
+            let in_queue = ready_run(row)?;
+            let first = owner.map(|namespace| ReadyRun { namespace, ..in_queue });
             Ok(Claimable::Ready { first, next_run: row.maybe_int(4)?.map(RunKey) })
         }
         None => Ok(Claimable::Delayed {
@@ -212,9 +214,9 @@ fn claimable(row: &dyn Cells) -> Result<Claimable, StoreError> {
 }
 
 /// Reads a run with ready states and the number of its queue.
-fn line(row: &dyn Cells) -> Result<Line, StoreError> {
+fn ready_run(row: &dyn Row) -> Result<ReadyRun, StoreError> {
     let queue = row.int(0)?;
-    Ok(Line {
+    Ok(ReadyRun {
         queue,
         namespace: NamespaceKey(queue),
         run: RunKey(row.int(1)?),

@@ -7,35 +7,36 @@ use std::sync::Arc;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::state::{Claimed, RunStatus, Status};
 
-use super::{Answer, CommitTx, Member, RunInfo, claims};
+use super::batch::{Answer, Member};
+use super::{CommitTx, claims};
+use crate::codec::{after_path, to_status};
+use crate::dialect::{ParamRows, Row, Tx, params};
 use crate::error::StoreError;
-use crate::inputs::after;
-use crate::rows::status;
 use crate::sql;
-use crate::text::{Cells, Rows, Tx, values};
+use crate::types::RunInfo;
 
 impl CommitTx<'_> {
-    /// Executes a control operation; returns `None` for a start, an end or a piece of one.
+    /// Executes a control operation.
     pub(super) async fn control(
         &mut self,
         tx: &mut impl Tx,
         member: &Member,
-    ) -> Result<Option<Answer>, StoreError> {
-        let is_control = !matches!(member, Member::Start(_) | Member::Finish(_) | Member::Stage(_));
-        if is_control && !self.runs.contains_key(&member.run().key) {
-            return Ok(Some(Answer::Missing));
+    ) -> Result<Answer, StoreError> {
+        if !self.runs.contains_key(&member.run().key) {
+            return Ok(Answer::Missing);
         }
         match member {
-            Member::Start(_) | Member::Finish(_) | Member::Stage(_) => Ok(None),
-            Member::Unstage(leftover) => self.unstage(tx, leftover).await.map(Some),
-            Member::Begin { run, state } => self.begin(tx, run, state).await.map(Some),
-            Member::Cancel(run) => self.cancel(run).map(Some),
-            Member::Pause { run, paused } => self.pause(run, *paused).map(Some),
+            // Decided before, in memory.
+            Member::Start(_) | Member::Finish(_) | Member::Stage(_) => Ok(Answer::Missing),
+            Member::Unstage(leftover) => self.unstage(tx, leftover).await,
+            Member::Begin { run, state } => self.begin(tx, run, state).await,
+            Member::Cancel(run) => self.cancel(run),
+            Member::Pause { run, paused } => self.pause(run, *paused),
             Member::Sweep { run, event, from, most } => {
-                self.sweep(tx, run, *event, from, *most).await.map(Some)
+                self.sweep(tx, run, *event, from, *most).await
             }
-            Member::Retry { run, state } => self.retry(tx, run, *state).await.map(Some),
-            Member::Redrive { run, part } => self.redrive(tx, run, part).await.map(Some),
+            Member::Retry { run, state } => self.retry(tx, run, *state).await,
+            Member::Redrive { run, part } => self.redrive(tx, run, part).await,
         }
     }
 
@@ -49,42 +50,42 @@ impl CommitTx<'_> {
         if !self.is_live(run.key) {
             return Ok(Answer::Stale);
         }
-        let begun = tx.execute_each(sql::BEGUN, &claims(std::iter::once(state))).await?;
+        let begun = tx.execute_each(sql::RECORD_BEGIN, &claims(std::iter::once(state))).await?;
         Ok(if begun == 1 { Answer::Done } else { Answer::Stale })
     }
 
     fn cancel(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
         let now = self.now;
-        let tally = &mut self.run(run.key)?.tally;
-        if !tally.is_live() {
-            let words = format!("the run is over already: it is {}", tally.status);
+        let row = &mut self.run(run.key)?.row;
+        if !row.is_live() {
+            let words = format!("the run is over already: it is {}", row.status);
             return Ok(Answer::Refused(words));
         }
-        tally.status = RunStatus::Cancelled;
-        tally.redrive = 0;
-        tally.ended_at = Some(now);
+        row.status = RunStatus::Cancelled;
+        row.redrive = 0;
+        row.ended_at = Some(now);
         self.ask_for_sweep(run)
     }
 
     fn pause(&mut self, run: &Arc<RunInfo>, paused: bool) -> Result<Answer, StoreError> {
-        let tally = &mut self.run(run.key)?.tally;
+        let row = &mut self.run(run.key)?.row;
         // A run that ended while paused may be resumed before a retry.
-        if !tally.is_live() && (paused || !tally.paused) {
-            let words = format!("the run is over already: it is {}", tally.status);
+        if !row.is_live() && (paused || !row.paused) {
+            let words = format!("the run is over already: it is {}", row.status);
             return Ok(Answer::Refused(words));
         }
-        if tally.paused == paused {
+        if row.paused == paused {
             return Ok(Answer::Done);
         }
-        tally.paused = paused;
+        row.paused = paused;
         self.ask_for_sweep(run)
     }
 
     /// Requests a sweep of the run's states, for the event of this transaction.
     pub(super) fn ask_for_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
-        let tally = &mut self.change(run.key)?.tally;
-        tally.unswept = tally.version + 1;
-        Ok(Answer::ToSweep(tally.unswept))
+        let row = &mut self.change(run.key)?.row;
+        row.unswept = row.version + 1;
+        Ok(Answer::ToSweep(row.unswept))
     }
 
     /// Sweeps some of a run's states. The number is bounded, so that a run of any size delays no
@@ -97,34 +98,34 @@ impl CommitTx<'_> {
         from: &str,
         most: u32,
     ) -> Result<Answer, StoreError> {
-        let tally = &self.run(run.key)?.tally;
-        if tally.unswept != event {
+        let row = &self.run(run.key)?.row;
+        if row.unswept != event {
             return Ok(Answer::Stale);
         }
-        let (cancelled, paused) = (tally.status == RunStatus::Cancelled, tally.parks_reopened());
-        let states = tx.query(sql::SOME_STATES, &values![run.key.0, from, most], swept).await?;
-        let is_swept = |status: Status| match cancelled {
-            true => !status.is_terminal(),
-            false => status == Status::Created,
+        let (cancelled, paused) = (row.status == RunStatus::Cancelled, row.parks_reopened());
+        let states = tx.query(sql::STATES_TO_SWEEP, &params![run.key.0, from, most], swept).await?;
+        let is_swept = |status: Status| {
+            if cancelled { !status.is_terminal() } else { status == Status::Created }
         };
-        let some = states.iter().filter(|state| state.seen && is_swept(state.status));
+        let some = states.iter().filter(|state| state.visible && is_swept(state.status));
         let some: Vec<i64> = some.map(|state| state.id.0).collect();
         if !some.is_empty() {
-            let rows = Rows::default().ints(some.iter().copied());
-            match cancelled {
-                true => tx.execute_each(sql::CANCEL_STATE, &rows.all(self.now)).await?,
-                false => tx.execute_each(sql::PARK_STATE, &rows.all(i64::from(paused))).await?,
-            };
+            let rows = ParamRows::default().ints(some.iter().copied());
+            if cancelled {
+                tx.execute_each(sql::CANCEL_STATE, &rows.all(self.now)).await?;
+            } else {
+                tx.execute_each(sql::PARK_STATE, &rows.all(i64::from(paused))).await?;
+            }
             self.done.more |= !cancelled && !paused;
             self.done.added |= !cancelled && !paused;
         }
-        let tally = &mut self.change(run.key)?.tally;
-        tally.cancelled += if cancelled { some.len() as i64 } else { 0 };
+        let row = &mut self.change(run.key)?.row;
+        row.cancelled += if cancelled { some.len() as i64 } else { 0 };
         match states.last() {
-            Some(last) if states.len() as u32 == most => Ok(Answer::More(after(&last.path))),
+            Some(last) if states.len() as u32 == most => Ok(Answer::More(after_path(&last.path))),
             _ => {
-                tally.unswept = 0;
-                tally.open = if cancelled { 0 } else { tally.open };
+                row.unswept = 0;
+                row.open = if cancelled { 0 } else { row.open };
                 Ok(Answer::Done)
             }
         }
@@ -137,11 +138,11 @@ struct Swept {
     path: String,
     status: Status,
     /// Set if the state is visible: a staged one is not part of the run yet.
-    seen: bool,
+    visible: bool,
 }
 
-fn swept(row: &dyn Cells) -> Result<Swept, StoreError> {
+fn swept(row: &dyn Row) -> Result<Swept, StoreError> {
     let id = StateId(row.int(0)?);
-    let status = status(&row.text(2)?, id)?;
-    Ok(Swept { id, path: row.text(1)?, status, seen: row.int(3)? == 1 })
+    let status = to_status(&row.text(2)?, id)?;
+    Ok(Swept { id, path: row.text(1)?, status, visible: row.int(3)? == 1 })
 }

@@ -9,46 +9,48 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{Again, Changes, End, NoNumbers, give_up, plan};
 use exosphere_domain::state::{Claim, Claimed, NewState, Ref, RunStatus, Status, Tries};
 
-use super::write::{Ended, NewRow};
-use super::{Answer, CommitTx, Drained, Finished, Touching};
-use crate::batch::Leased;
-use crate::entries::{Clash, Plan};
+use super::batch::{Answer, Finished};
+use super::rows::{FinishedState, NewStateRow};
+use super::store_entries::{PlannedWrites, WriteConflict};
+use super::{CommitTx, DrainedUnite, LoadedRun};
+use crate::codec::encode_snapshot;
 use crate::error::StoreError;
+use crate::types::Leased;
 
 impl<'b> CommitTx<'b> {
     pub(super) fn finish(&mut self, finished: &'b Finished) -> Result<Answer, StoreError> {
         let (run, state) = (finished.run.key, &finished.state);
-        if self.run(run).is_ok_and(|touching| touching.tally.status == RunStatus::Cancelled) {
-            self.writes.cancelled.push(finished);
+        if self.run(run).is_ok_and(|loaded| loaded.row.status == RunStatus::Cancelled) {
+            self.rows.cancelled.push(finished);
         }
         // If a state ends twice in one batch, only the first end counts.
         if !self.is_live(run) || !self.held.remove(&(state.id, state.claim)) {
             return Ok(Answer::Stale);
         }
         let (replanned, writes) = match self.check(finished)? {
-            Checked::Fine(writes) => (None, writes),
-            Checked::Otherwise(changes) => (Some(changes), None),
+            JournalCheck::AsPlanned(writes) => (None, writes),
+            JournalCheck::Replanned(changes) => (Some(changes), None),
         };
-        let touching = self.change(run)?;
+        let loaded = self.change(run)?;
         if let Some(writes) = writes {
-            touching.entries.apply(&mut touching.tally, writes);
+            loaded.entries.apply(&mut loaded.row, writes);
         }
-        let parked = touching.tally.paused;
+        let parked = loaded.row.paused;
         match &replanned {
             None => {
-                self.follow(finished)?;
+                self.insert_successors(finished)?;
                 self.count(run, &finished.changes.counts)?;
                 if let Some(staged) = finished.staged {
                     self.publish(finished, staged)?;
                 }
             }
             Some(changes) => {
-                self.note(finished, &changes.end)?;
+                self.update_counters(finished, &changes.end)?;
                 self.count(run, &changes.counts)?;
             }
         }
         let is_replanned = replanned.is_some();
-        self.writes.ended.push(Ended { finished, replanned, parked });
+        self.rows.finished.push(FinishedState { finished, replanned, parked });
         match finished.staged {
             None => Ok(Answer::Done),
             Some(_) if is_replanned => Ok(Answer::Leftover(state.claim.fence)),
@@ -60,74 +62,74 @@ impl<'b> CommitTx<'b> {
 
     /// Checks the run's limit on new states and the writes to its store; if one fails, returns the
     /// changes of the resulting failure.
-    fn check(&mut self, finished: &Finished) -> Result<Checked, StoreError> {
+    fn check(&mut self, finished: &Finished) -> Result<JournalCheck, StoreError> {
         let Finished { run, state, changes, limits, .. } = finished;
         let staged = finished.staged.map_or(0, |staged| staged.children);
         let new_states = changes.end.new_states() + staged;
         if new_states > 0 && !self.allows(run.key, new_states, limits)? {
             // Another attempt would fail in the same way.
             let failure = limits.reached(Limit::RunStates);
-            return Ok(Checked::Otherwise(give_up(&run.graph, state, failure)?));
+            return Ok(JournalCheck::Replanned(give_up(&run.graph, state, failure)?));
         }
         self.check_writes(finished)
     }
 
-    fn check_writes(&mut self, finished: &Finished) -> Result<Checked, StoreError> {
+    fn check_writes(&mut self, finished: &Finished) -> Result<JournalCheck, StoreError> {
         if finished.journal.is_empty() || !finished.changes.end.keeps_writes() {
-            return Ok(Checked::Fine(None));
+            return Ok(JournalCheck::AsPlanned(None));
         }
-        let touching = self.run(finished.run.key)?;
-        let outcome =
-            match touching.entries.plan(&touching.tally, &finished.journal, &finished.limits) {
-                Ok(plan) => return Ok(Checked::Fine(Some(plan))),
-                Err(Clash::Conflict) => Outcome::Conflict,
-                Err(Clash::Broken(failure)) => Outcome::Failed(failure),
-            };
+        let loaded = self.run(finished.run.key)?;
+        let outcome = match loaded.entries.plan(&loaded.row, &finished.journal, &finished.limits) {
+            Ok(plan) => return Ok(JournalCheck::AsPlanned(Some(plan))),
+            Err(WriteConflict::Conflict) => Outcome::Conflict,
+            Err(WriteConflict::Broken(failure)) => Outcome::Failed(failure),
+        };
         let Finished { run, state, jitter, .. } = finished;
-        Ok(Checked::Otherwise(plan(&run.graph, state, outcome, *jitter, &NoNumbers)?))
+        Ok(JournalCheck::Replanned(plan(&run.graph, state, outcome, *jitter, &NoNumbers)?))
     }
 
     /// Applies an end as planned: creates the children and unites, and updates the run's counters.
-    fn follow(&mut self, finished: &'b Finished) -> Result<(), StoreError> {
+    fn insert_successors(&mut self, finished: &'b Finished) -> Result<(), StoreError> {
         let (run, end) = (finished.run.key, &finished.changes.end);
-        self.note(finished, end)?;
+        self.update_counters(finished, end)?;
         let End::Success { outputs, children, unites } = end else { return Ok(()) };
         for unite in unites {
-            self.insert(run, &unite.state, Status::Waiting, 0)?;
-            self.writes.unites.push(unite);
+            self.insert_state(run, &unite.state, Status::Waiting, 0)?;
+            self.rows.unites.push(unite);
             if unite.counts.open == 0 {
                 let (state, counts, branches) = (unite.state.id, unite.counts, unite.branches);
-                self.drained.push(Drained { run, state, counts, branches });
+                self.drained.push(DrainedUnite { run, state, counts, branches });
             }
         }
-        let outputs: Vec<Arc<str>> = match children.is_empty() {
-            true => Vec::new(),
-            false => outputs.iter().map(|body| body.as_str().into()).collect(),
+        let outputs: Vec<Arc<str>> = if children.is_empty() {
+            Vec::new()
+        } else {
+            outputs.iter().map(|body| body.as_str().into()).collect()
         };
         for child in children {
-            let known = known(child, finished.state.id, &outputs);
-            self.create(run, child, 0, known.as_slice())?;
+            let known = known_output(child, finished.state.id, &outputs);
+            self.create_state(run, child, 0, known.as_slice())?;
         }
         Ok(())
     }
 
     /// Updates the run's counters, and when the next state is due.
-    fn note(&mut self, finished: &Finished, end: &End) -> Result<(), StoreError> {
+    fn update_counters(&mut self, finished: &Finished, end: &End) -> Result<(), StoreError> {
         if let End::Again { after, .. } = end {
-            self.due(*after);
-            let free = *after == 0 && !self.run(finished.run.key)?.tally.paused;
+            self.note_due(*after);
+            let free = *after == 0 && !self.run(finished.run.key)?.row.paused;
             self.done.more |= free;
             self.done.added |= free;
         }
-        let tally = &mut self.change(finished.run.key)?.tally;
+        let row = &mut self.change(finished.run.key)?.row;
         match end {
-            End::Success { .. } => tally.succeeded += 1,
-            End::Pruned { .. } => tally.pruned += 1,
-            End::Errored { .. } => tally.errored += 1,
-            End::Again { why: Again::Requeued, .. } => tally.requeues += 1,
+            End::Success { .. } => row.succeeded += 1,
+            End::Pruned { .. } => row.pruned += 1,
+            End::Errored { .. } => row.errored += 1,
+            End::Again { why: Again::Requeued, .. } => row.requeues += 1,
             // A lost host or a conflict uses up no retry.
             End::Again { tries, why: Again::Failed(_), .. } => {
-                tally.retries += i64::from(tries.retries > finished.state.tries.retries);
+                row.retries += i64::from(tries.retries > finished.state.tries.retries);
             }
             End::Again { why: Again::Released, .. } => {}
         }
@@ -135,13 +137,13 @@ impl<'b> CommitTx<'b> {
     }
 
     /// Records that a state is due after a delay.
-    fn due(&mut self, after: Millis) {
+    fn note_due(&mut self, after: Millis) {
         let due = self.now.saturating_add(after);
         self.done.next_due = Some(self.done.next_due.map_or(due, |before| before.min(due)));
     }
 
     /// Creates an ordinary state, claimed at once if it is due and the birth quota allows.
-    pub(super) fn create(
+    pub(super) fn create_state(
         &mut self,
         run: RunKey,
         new: &'b NewState,
@@ -149,14 +151,14 @@ impl<'b> CommitTx<'b> {
         known: &[(Ref, Arc<str>)],
     ) -> Result<(), StoreError> {
         if delay > 0 {
-            self.insert(run, new, Status::Created, delay)?;
-            self.due(delay);
+            self.insert_state(run, new, Status::Created, delay)?;
+            self.note_due(delay);
             return Ok(());
         }
-        let Some(namespace) = self.birth(run)? else {
-            return self.insert(run, new, Status::Created, delay).map(drop);
+        let Some(namespace) = self.claim_new_state(run)? else {
+            return self.insert_state(run, new, Status::Created, delay).map(drop);
         };
-        let fixed = self.insert(run, new, Status::Queued, 0)?;
+        let fixed = self.insert_state(run, new, Status::Queued, 0)?;
         let state = Claimed {
             id: new.id,
             run,
@@ -170,9 +172,12 @@ impl<'b> CommitTx<'b> {
 
     /// Takes one birth from the quotas for a state that is due now. Returns the run's namespace if
     /// the state is born claimed.
-    pub(super) fn birth(&mut self, run: RunKey) -> Result<Option<NamespaceKey>, StoreError> {
-        let Touching { tally, info, .. } = self.run(run)?;
-        let (paused, namespace) = (tally.paused, info.namespace_key);
+    pub(super) fn claim_new_state(
+        &mut self,
+        run: RunKey,
+    ) -> Result<Option<NamespaceKey>, StoreError> {
+        let LoadedRun { row, info, .. } = self.run(run)?;
+        let (paused, namespace) = (row.paused, info.namespace_key);
         if paused {
             return Ok(None);
         }
@@ -193,7 +198,7 @@ impl<'b> CommitTx<'b> {
     }
 
     /// Adds the row of a new state. Returns the current store values that its inputs name.
-    fn insert(
+    fn insert_state(
         &mut self,
         run: RunKey,
         new: &'b NewState,
@@ -201,39 +206,43 @@ impl<'b> CommitTx<'b> {
         delay: Millis,
     ) -> Result<BTreeMap<String, String>, StoreError> {
         let (now, session) = (self.now, self.session);
-        let touching = self.change(run)?;
-        touching.tally.states += 1;
+        let loaded = self.change(run)?;
+        loaded.row.states += 1;
         let mut fixed = BTreeMap::new();
-        for key in touching.info.graph.node(new.place.node).store_keys() {
-            if let Some(entry) = touching.entries.get(key) {
+        for key in loaded.info.graph.node(new.place.node).store_keys() {
+            if let Some(entry) = loaded.entries.get(key) {
                 fixed.insert(key.clone(), entry.value.clone());
             }
         }
-        let row = NewRow {
+        let row = NewStateRow {
             run,
-            namespace: touching.info.namespace_key,
+            namespace: loaded.info.namespace_key,
             new,
             status,
             due_at: now.saturating_add(delay.max(0)),
             session: (status == Status::Queued).then_some(session),
-            fixed: super::write::fixed_json(&fixed)?,
-            parked: status == Status::Created && touching.tally.paused,
+            fixed: encode_snapshot(&fixed)?,
+            parked: status == Status::Created && loaded.row.paused,
         };
-        self.writes.states.push(row);
+        self.rows.states.push(row);
         Ok(fixed)
     }
 }
 
 /// The result of checking an end against the limits.
-enum Checked {
+enum JournalCheck {
     /// The end commits as planned, with these writes.
-    Fine(Option<Plan>),
+    AsPlanned(Option<PlannedWrites>),
     /// The end is replaced by these changes.
-    Otherwise(Changes),
+    Replanned(Changes),
 }
 
 /// Returns the output that a child comes from, so that the child need not read it.
-fn known(child: &NewState, parent: StateId, outputs: &[Arc<str>]) -> Option<(Ref, Arc<str>)> {
+fn known_output(
+    child: &NewState,
+    parent: StateId,
+    outputs: &[Arc<str>],
+) -> Option<(Ref, Arc<str>)> {
     let from = child.place.refs.iter().find(|known| known.state == parent)?;
     Some((*from, outputs.get(from.output as usize)?.clone()))
 }

@@ -10,12 +10,13 @@ use exosphere_domain::ids::StateId;
 use exosphere_domain::manual_retry::{EnclosingUnite, RetryError, failed_by_itself, plan_retry};
 use exosphere_domain::state::{RunStatus, Status};
 
-use super::{Answer, CommitTx, RunInfo};
-use crate::batch::RedrivePart;
-use crate::error::StoreError;
-use crate::rows::{corrupt, place, status};
+use super::CommitTx;
+use super::batch::{Answer, RedrivePart};
+use crate::codec::{read_place, to_status};
+use crate::dialect::{Cursor, ParamRows, Row, Tx};
+use crate::error::{StoreError, corrupt_row};
 use crate::sql;
-use crate::text::{Cells, Rows, Tx};
+use crate::types::RunInfo;
 
 /// The states and unites that a retry opens, and why it refuses others.
 #[derive(Default)]
@@ -59,7 +60,7 @@ impl CommitTx<'_> {
             RedrivePart::Whole(states) => self.redrive_whole(tx, run, states).await,
             RedrivePart::Begin => self.begin_redrive(run),
             RedrivePart::Some { event, states } => {
-                if self.run(run.key)?.tally.redrive != *event {
+                if self.run(run.key)?.row.redrive != *event {
                     return Ok(Answer::Stale);
                 }
                 let failed = failed_of(tx, run, states).await?;
@@ -67,11 +68,11 @@ impl CommitTx<'_> {
                 Ok(Answer::Redriven { states: opened.states.len(), late: opened.late.len() })
             }
             RedrivePart::End { event } => {
-                let tally = &mut self.run(run.key)?.tally;
-                if tally.redrive != *event {
+                let row = &mut self.run(run.key)?.row;
+                if row.redrive != *event {
                     return Ok(Answer::Stale);
                 }
-                tally.redrive = 0;
+                row.redrive = 0;
                 self.ask_for_sweep(run)
             }
         }
@@ -81,9 +82,9 @@ impl CommitTx<'_> {
         if let Some(refused) = self.refuses_redrives(run)? {
             return Ok(refused);
         }
-        let tally = &mut self.change(run.key)?.tally;
-        tally.redrive = tally.version + 1;
-        Ok(Answer::ToSweep(tally.redrive))
+        let row = &mut self.change(run.key)?.row;
+        row.redrive = row.version + 1;
+        Ok(Answer::ToSweep(row.redrive))
     }
 
     async fn redrive_whole(
@@ -113,12 +114,12 @@ impl CommitTx<'_> {
     }
 
     fn refuses_retries(&mut self, run: &Arc<RunInfo>) -> Result<Option<Answer>, StoreError> {
-        let cancelled = self.run(run.key)?.tally.status == RunStatus::Cancelled;
+        let cancelled = self.run(run.key)?.row.status == RunStatus::Cancelled;
         Ok(cancelled.then(|| Answer::Refused("the run was cancelled".into())))
     }
 
     fn refuses_redrives(&mut self, run: &Arc<RunInfo>) -> Result<Option<Answer>, StoreError> {
-        if self.run(run.key)?.tally.redrive > 0 {
+        if self.run(run.key)?.row.redrive > 0 {
             let words = "a redrive of this run is under way; wait for its end";
             return Ok(Some(Answer::Refused(words.into())));
         }
@@ -139,7 +140,9 @@ impl CommitTx<'_> {
             let look_up = |unite| unites.get(&unite).cloned().ok_or(NotThere(unite));
             let reopened = match plan_retry(&run.graph, &state.place, look_up) {
                 Ok(reopened) => reopened,
-                Err(RetryError::LookUp(NotThere(_))) => return Err(corrupt("state", "scopes", id)),
+                Err(RetryError::LookUp(NotThere(_))) => {
+                    return Err(corrupt_row("state", "scopes", id));
+                }
                 Err(RetryError::Misfit(misfit)) => return Err(misfit.into()),
                 Err(late @ RetryError::UnitePassed { .. }) => {
                     opened.late.push(late.to_string());
@@ -168,15 +171,15 @@ impl CommitTx<'_> {
         if opened.states.is_empty() {
             return Ok(());
         }
-        let tally = &mut self.change(run.key)?.tally;
-        tally.errored -= (opened.states.len() + opened.unites.len()) as i64;
-        let parked = tally.parks_reopened();
+        let row = &mut self.change(run.key)?.row;
+        row.errored -= (opened.states.len() + opened.unites.len()) as i64;
+        let parked = row.parks_reopened();
         self.done.more |= !parked;
         self.done.added |= !parked;
         let states = opened.states.iter().map(|id| (id, Status::Created, parked));
         let unites = opened.unites.iter().map(|id| (id, Status::Waiting, false));
         let all: Vec<_> = states.chain(unites).collect();
-        let rows = Rows::default()
+        let rows = ParamRows::default()
             .ints(all.iter().map(|(id, ..)| id.0))
             .texts(all.iter().map(|(_, status, _)| status.as_str()))
             .all(self.now)
@@ -228,17 +231,21 @@ async fn states_at(
     run: &RunInfo,
     states: BTreeSet<StateId>,
 ) -> Result<Vec<(StateId, EnclosingUnite)>, StoreError> {
-    let rows = Rows::default()
+    let rows = ParamRows::default()
         .ints(states.iter().map(|_| run.key.0))
         .ints(states.iter().map(|state| state.0));
-    tx.query_each(sql::STATE_AT, &rows, above).await
+    tx.query_each(sql::STATES_TO_RETRY, &rows, read_state).await
 }
 
-fn above(row: &dyn Cells) -> Result<(StateId, EnclosingUnite), StoreError> {
-    let id = StateId(row.int(0)?);
-    let kind = row.maybe_text(2)?;
-    let kind =
-        kind.map(|kind| FailureKind::parse(&kind).ok_or_else(|| corrupt("state", "kind", id)));
-    let (status, failed) = (status(&row.text(1)?, id)?, kind.transpose()?);
-    Ok((id, EnclosingUnite { status, failed, place: place(row, id, 3)? }))
+fn read_state(row: &dyn Row) -> Result<(StateId, EnclosingUnite), StoreError> {
+    let columns = &mut Cursor::new(row, "state");
+    let id = StateId(columns.next("id")?);
+    let status = to_status(&columns.next::<String>("status")?, id)?;
+    let kind = columns.next::<Option<String>>("kind")?;
+    let failed =
+        kind.map(|kind| FailureKind::parse(&kind).ok_or_else(|| corrupt_row("state", "kind", id)));
+    Ok((
+        id,
+        EnclosingUnite { status, failed: failed.transpose()?, place: read_place(columns, id)? },
+    ))
 }

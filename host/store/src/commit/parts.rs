@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, StateId};
 
-use crate::batch::{Committed, Shares};
+use super::batch::{Committed, Shares};
 
 /// A run with ready states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct ReadyRun {
     /// The number of the queue: that of the namespace, or a negative one for the staged children of
     /// one execution.
     pub queue: i64,
@@ -26,47 +26,52 @@ pub(super) struct Line {
 
 /// The runs with ready states that a claim examines.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
-    namespaces: BTreeMap<NamespaceKey, OfNamespace>,
+pub(super) struct ReadyRuns {
+    namespaces: BTreeMap<NamespaceKey, NamespaceRuns>,
     /// Round-robin cursors: for each namespace the run that got the last state.
     cursors: BTreeMap<NamespaceKey, RunKey>,
 }
 
 #[derive(Debug, Default)]
-struct OfNamespace {
+struct NamespaceRuns {
     /// The runs, in round-robin order.
-    runs: Vec<Line>,
+    runs: Vec<ReadyRun>,
     /// Set if there may be more runs.
     more: bool,
 }
 
 /// Sorts the runs of a namespace into round-robin order: the one after the cursor is first.
-pub(super) fn in_order(mut runs: Vec<Line>, cursor: Option<&RunKey>) -> Vec<Line> {
+pub(super) fn in_order(mut runs: Vec<ReadyRun>, cursor: Option<&RunKey>) -> Vec<ReadyRun> {
     let cursor = cursor.copied().unwrap_or(RunKey(0));
-    runs.sort_by_key(|line| (line.run <= cursor, line.run));
+    runs.sort_by_key(|ready| (ready.run <= cursor, ready.run));
     runs
 }
 
-impl Lines {
+impl ReadyRuns {
     pub(super) fn new(cursors: &BTreeMap<NamespaceKey, RunKey>) -> Self {
-        Lines { namespaces: BTreeMap::new(), cursors: cursors.clone() }
+        ReadyRuns { namespaces: BTreeMap::new(), cursors: cursors.clone() }
     }
 
     /// Adds up to `limit` runs of a namespace, which are in round-robin order.
-    pub(super) fn add(&mut self, namespace: NamespaceKey, mut runs: Vec<Line>, limit: usize) {
+    pub(super) fn add(&mut self, namespace: NamespaceKey, mut runs: Vec<ReadyRun>, limit: usize) {
         let more = runs.len() >= limit;
         runs.truncate(limit);
-        self.namespaces.insert(namespace, OfNamespace { runs, more });
+        self.namespaces.insert(namespace, NamespaceRuns { runs, more });
     }
 
     /// Divides `left` states among the runs. Returns the runs that get some, each with its part;
     /// empty if no run has quota left.
-    pub(super) fn parts(&mut self, left: u32, shares: &Shares, turn: usize) -> Vec<(Line, u32)> {
-        let may_have = |(namespace, of_it): &(NamespaceKey, &OfNamespace)| {
-            let may = |line: &Line| shares.run_room(line.run) > 0;
-            shares.room(*namespace) > 0 && of_it.runs.iter().any(may)
+    pub(super) fn parts(
+        &mut self,
+        left: u32,
+        shares: &Shares,
+        turn: usize,
+    ) -> Vec<(ReadyRun, u32)> {
+        let may_have = |(namespace, its_runs): &(NamespaceKey, &NamespaceRuns)| {
+            let may = |ready: &ReadyRun| shares.run_room(ready.run) > 0;
+            shares.room(*namespace) > 0 && its_runs.runs.iter().any(may)
         };
-        let all = self.namespaces.iter().map(|(namespace, of_it)| (*namespace, of_it));
+        let all = self.namespaces.iter().map(|(namespace, its_runs)| (*namespace, its_runs));
         let mut open: Vec<_> = all.filter(may_have).collect();
         if !open.is_empty() {
             // The first namespace rotates with each claim, so that each gets its turn if a claim
@@ -75,9 +80,9 @@ impl Lines {
             open.rotate_left(first);
         }
         let (mut left, mut parts) = (left, Vec::new());
-        for (at, (namespace, of_it)) in open.iter().enumerate() {
+        for (at, (namespace, its_runs)) in open.iter().enumerate() {
             let part = left.div_ceil((open.len() - at) as u32).min(shares.room(*namespace));
-            let (of_runs, last) = of_it.parts(part, shares);
+            let (of_runs, last) = its_runs.parts(part, shares);
             left -= of_runs.iter().map(|(_, part)| part).sum::<u32>();
             self.cursors.extend(last.map(|run| (*namespace, run)));
             parts.extend(of_runs);
@@ -86,9 +91,9 @@ impl Lines {
     }
 
     /// Removes a run that has no more ready states.
-    pub(super) fn close(&mut self, line: &Line) {
-        if let Some(of_it) = self.namespaces.get_mut(&line.namespace) {
-            of_it.runs.retain(|other| other.run != line.run);
+    pub(super) fn close(&mut self, ready: &ReadyRun) {
+        if let Some(its_runs) = self.namespaces.get_mut(&ready.namespace) {
+            its_runs.runs.retain(|other| other.run != ready.run);
         }
     }
 
@@ -96,18 +101,18 @@ impl Lines {
     /// more states may be claimable within the quotas.
     pub(super) fn note_full(&self, shares: &Shares, done: &mut Committed) -> bool {
         let mut more = false;
-        for (namespace, of_it) in &self.namespaces {
-            if of_it.runs.is_empty() && !of_it.more {
+        for (namespace, its_runs) in &self.namespaces {
+            if its_runs.runs.is_empty() && !its_runs.more {
                 continue;
             }
             if shares.room(*namespace) == 0 {
                 done.full.insert(*namespace);
                 continue;
             }
-            more |= of_it.more;
-            for line in &of_it.runs {
-                match shares.run_room(line.run) {
-                    0 => drop(done.full_runs.insert((*namespace, line.run))),
+            more |= its_runs.more;
+            for ready in &its_runs.runs {
+                match shares.run_room(ready.run) {
+                    0 => drop(done.full_runs.insert((*namespace, ready.run))),
                     _ => more = true,
                 }
             }
@@ -122,13 +127,13 @@ impl Lines {
     }
 }
 
-impl OfNamespace {
+impl NamespaceRuns {
     /// Divides `part` among the runs; also returns the run that gets the last state.
-    fn parts(&self, part: u32, shares: &Shares) -> (Vec<(Line, u32)>, Option<RunKey>) {
-        let held = |line: &Line| shares.runs.get(&line.run).map_or(0, |share| share.held);
+    fn parts(&self, part: u32, shares: &Shares) -> (Vec<(ReadyRun, u32)>, Option<RunKey>) {
+        let held = |ready: &ReadyRun| shares.runs.get(&ready.run).map_or(0, |share| share.held);
         let mut given = vec![0; self.runs.len()];
         let mut next: BinaryHeap<_> =
-            self.runs.iter().enumerate().map(|(at, line)| Reverse((held(line), at))).collect();
+            self.runs.iter().enumerate().map(|(at, ready)| Reverse((held(ready), at))).collect();
         let (mut left, mut last) = (part, None);
         while left > 0 {
             let Some(Reverse((held, at))) = next.pop() else { break };
@@ -150,23 +155,23 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::batch::RunShare;
+    use crate::commit::batch::RunShare;
 
     const N: NamespaceKey = NamespaceKey(1);
 
-    fn line(namespace: NamespaceKey, run: i64) -> Line {
-        Line { queue: namespace.0, namespace, run: RunKey(run), first: (0, StateId(run)) }
+    fn line(namespace: NamespaceKey, run: i64) -> ReadyRun {
+        ReadyRun { queue: namespace.0, namespace, run: RunKey(run), first: (0, StateId(run)) }
     }
 
-    fn lines(runs: &[i64], cursors: &BTreeMap<NamespaceKey, RunKey>, limit: usize) -> Lines {
-        let mut lines = Lines::new(cursors);
+    fn lines(runs: &[i64], cursors: &BTreeMap<NamespaceKey, RunKey>, limit: usize) -> ReadyRuns {
+        let mut lines = ReadyRuns::new(cursors);
         let runs = runs.iter().map(|run| line(N, *run)).collect();
         lines.add(N, in_order(runs, cursors.get(&N)), limit);
         lines
     }
 
     /// Returns the numbers of the runs, each with its part.
-    fn numbers(parts: &[(Line, u32)]) -> Vec<(i64, u32)> {
+    fn numbers(parts: &[(ReadyRun, u32)]) -> Vec<(i64, u32)> {
         parts.iter().map(|(line, part)| (line.run.0, *part)).collect()
     }
 
@@ -176,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn states_go_to_the_runs_that_hold_least() {
+    fn states_go_to_runs_holding_least() {
         let none = BTreeMap::new();
         let parts = lines(&[1, 2, 3], &none, 99).parts(7, &Shares::unbounded(), 0);
         assert_eq!(numbers(&parts), [(1, 3), (2, 2), (3, 2)]);
@@ -186,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_used_up_are_noted() {
+    fn exhausted_quotas_are_reported() {
         let shares = Shares { most: 2, left: HashMap::new(), runs: held(&[(1, 4, 0)]).runs };
         let mut lines = lines(&[1, 2], &BTreeMap::new(), 99);
         let parts = lines.parts(7, &shares, 0);
@@ -204,7 +209,7 @@ mod tests {
     #[test]
     fn namespaces_get_equal_parts() {
         let other = NamespaceKey(2);
-        let mut lines = Lines::new(&BTreeMap::new());
+        let mut lines = ReadyRuns::new(&BTreeMap::new());
         lines.add(N, vec![line(N, 1)], 99);
         lines.add(other, vec![line(other, 2)], 99);
         let shares = Shares::unbounded();

@@ -4,17 +4,16 @@
 use exosphere_domain::ids::{Name, RunId};
 use exosphere_domain::journal::Journal;
 
-use super::{Answer, CommitTx, Member, NewRun};
-use crate::Store;
-use crate::batch::KnownRun;
-use crate::entries::Clash;
-use crate::error::StoreError;
-use crate::rows::{corrupt, number};
-use crate::sql;
-use crate::text::{Cells, Rows, Tx, values};
+use super::CommitTx;
+use super::batch::{Answer, KnownRun, Member, NewRun};
+use super::store_entries::WriteConflict;
+use crate::codec::read_int;
+use crate::dialect::{ParamRows, Row, Tx, params};
+use crate::error::{StoreError, corrupt_row};
+use crate::{Store, sql};
 
 impl<'b> CommitTx<'b> {
-    pub(super) async fn begin_runs(
+    pub(super) async fn insert_runs(
         &mut self,
         tx: &mut impl Tx,
         members: &[Member],
@@ -34,7 +33,7 @@ impl<'b> CommitTx<'b> {
         let ids: Vec<String> = new.iter().map(|new| new.info.id.to_string()).collect();
         let digest = |new: &&NewRun| new.digest.as_ref().map(ToString::to_string);
         let digests: Vec<_> = new.iter().map(digest).collect();
-        let rows = Rows::default()
+        let rows = ParamRows::default()
             .ints(new.iter().map(|new| new.info.key.0))
             .texts(ids.iter().map(String::as_str))
             .texts(new.iter().map(|new| new.info.namespace.as_str()))
@@ -43,11 +42,11 @@ impl<'b> CommitTx<'b> {
             .all(self.now)
             .maybe_texts(new.iter().map(|new| new.key.as_deref()))
             .maybe_texts(digests.iter().map(Option::as_deref));
-        let begun = tx.query_each(sql::NEW_RUN, &rows, number).await?;
+        let begun = tx.query_each(sql::NEW_RUN, &rows, read_int).await?;
         for (new, id) in new.iter().zip(&ids) {
             if !begun.contains(&new.info.key.0) {
-                let answer = first(tx, new, id).await?;
-                self.known.insert(new.info.key, answer);
+                let answer = answer_existing(tx, new, id).await?;
+                self.existing_runs.insert(new.info.key, answer);
             }
         }
         Ok(())
@@ -55,7 +54,7 @@ impl<'b> CommitTx<'b> {
 
     pub(super) fn start(&mut self, new: &'b NewRun) -> Result<Answer, StoreError> {
         let run = new.info.key;
-        if let Some(answer) = self.known.remove(&run) {
+        if let Some(answer) = self.existing_runs.remove(&run) {
             return Ok(answer);
         }
         let mut journal = Journal::default();
@@ -63,25 +62,25 @@ impl<'b> CommitTx<'b> {
             let set = journal.set(key, value.clone());
             set.map_err(|error| StoreError::Data(error.to_string()))?;
         }
-        let touching = self.change(run)?;
-        match touching.entries.plan(&touching.tally, &journal, &new.limits) {
-            Ok(plan) => touching.entries.apply(&mut touching.tally, plan),
-            Err(Clash::Conflict | Clash::Broken(_)) => {
+        let loaded = self.change(run)?;
+        match loaded.entries.plan(&loaded.row, &journal, &new.limits) {
+            Ok(plan) => loaded.entries.apply(&mut loaded.row, plan),
+            Err(WriteConflict::Conflict | WriteConflict::Broken(_)) => {
                 return Err(StoreError::Data("the store values break its limits".into()));
             }
         }
         // The row was inserted with one open state, so that its CHECK held.
-        touching.tally.open = new.counts.open;
-        self.create(run, &new.root, new.delay, &[])?;
+        loaded.row.open = new.counts.open;
+        self.create_state(run, &new.root, new.delay, &[])?;
         Ok(Answer::Done)
     }
 }
 
 /// Finds why a new run was not inserted. It may exist already, because a commit that seemed to fail
 /// went through. Otherwise another run has its key, or its revision is not the current one.
-async fn first(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Answer, StoreError> {
-    let place = values![id, new.info.namespace.as_str(), new.key.as_deref()];
-    let found = tx.query(sql::FIRST_RUN, &place, known).await?;
+async fn answer_existing(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Answer, StoreError> {
+    let place = params![id, new.info.namespace.as_str(), new.key.as_deref()];
+    let found = tx.query(sql::CONFLICTING_RUN, &place, read_known).await?;
     Ok(match found.into_iter().next() {
         Some(first) if first.run == new.info.id => Answer::Done,
         Some(first) => Answer::Known(first),
@@ -90,13 +89,13 @@ async fn first(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Answer, Store
 }
 
 /// Reads a run from the columns `uuid, graph, start_digest`.
-fn known(row: &dyn Cells) -> Result<KnownRun, StoreError> {
+fn read_known(row: &dyn Row) -> Result<KnownRun, StoreError> {
     let (run, graph) = (row.text(0)?, row.text(1)?);
     let digest = row.maybe_text(2)?.map(|digest| digest.parse()).transpose();
     Ok(KnownRun {
-        digest: digest.map_err(|_| corrupt("run", "start_digest", &run))?,
-        graph: graph.parse().map_err(|_| corrupt("graph", "name", &graph))?,
-        run: RunId(run.parse().map_err(|_| corrupt("run", "uuid", &run))?),
+        digest: digest.map_err(|_| corrupt_row("run", "start_digest", &run))?,
+        graph: graph.parse().map_err(|_| corrupt_row("graph", "name", &graph))?,
+        run: RunId(run.parse().map_err(|_| corrupt_row("run", "uuid", &run))?),
     })
 }
 
@@ -107,6 +106,6 @@ impl Store {
         namespace: &Name,
         key: &str,
     ) -> Result<Option<KnownRun>, StoreError> {
-        self.reader.row(sql::STARTED_WITH, &values![namespace.as_str(), key], known).await
+        self.reader.row(sql::STARTED_WITH, &params![namespace.as_str(), key], read_known).await
     }
 }

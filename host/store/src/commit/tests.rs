@@ -9,8 +9,11 @@ use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::plan::root_state;
 use exosphere_tests::postgres::Postgres;
 
+use super::batch::NewRun;
 use super::*;
-use crate::{Database, SecretCipher, Store, write};
+use crate::{Database, SecretCipher, Store, in_transaction};
+
+const NO_TEXT: Option<&str> = None;
 
 pub(crate) fn name() -> Name {
     "n".parse().unwrap()
@@ -62,32 +65,34 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
 /// Runs a statement for one row: a claim, and the other parameters.
 async fn changed(
     store: &Store,
-    text: &'static crate::text::Text,
+    statement: &'static crate::dialect::Statement,
     (id, session, fence): (i64, i64, i64),
-    rest: fn(Rows<'static>) -> Rows<'static>,
+    rest: fn(ParamRows<'static>) -> ParamRows<'static>,
 ) -> u64 {
-    let rows = rest(Rows::default().ints([id]).ints([session]).ints([fence]));
-    write!(store, 0, |tx| tx.execute_each(text, &rows)).unwrap()
+    let rows = rest(ParamRows::default().ints([id]).ints([session]).ints([fence]));
+    in_transaction!(store, 0, |tx| tx.execute_each(statement, &rows)).unwrap()
 }
 
 #[tokio::test]
-async fn an_old_fence_changes_nothing_where_it_is_written() {
+async fn guarded_writes_reject_an_old_fence() {
     let folder = tempfile::tempdir().unwrap();
     let url = Postgres::shared().unwrap().create_database("guards").unwrap();
     let databases = [Database::Sqlite(folder.path().join("db")), Database::Postgres(url)];
-    let finish = |rows: Rows<'static>| {
-        let rows = rows.texts(["PRUNED"]).all(0).maybe_ints([None]).maybe_texts([None]);
-        let rows = rows.maybe_texts([None]).maybe_texts([None]).maybe_ints([None]);
+    let finish = |rows: ParamRows<'static>| {
+        let rows = rows.texts(["PRUNED"]).all(0).maybe_ints([None]).maybe_texts([NO_TEXT]);
+        let rows = rows.maybe_texts([NO_TEXT]).maybe_texts([NO_TEXT]).maybe_ints([None]);
         rows.maybe_ints([None]).maybe_ints([None]).maybe_ints([None]).maybe_ints([None])
     };
-    let repeat = |rows: Rows<'static>| (0..8).fold(rows, |rows, _| rows.all(0));
-    let begun = |rows: Rows<'static>| rows;
+    let repeat = |rows: ParamRows<'static>| (0..8).fold(rows, |rows, _| rows.all(0));
+    let begun = |rows: ParamRows<'static>| rows;
     for database in databases {
         let store = Store::open(&database, SecretCipher::new(&[7; 32])).await.unwrap();
         let session = store.begin_session("host", 0).await.unwrap();
-        for (text, rest) in
-            [(sql::FINISH, finish as fn(_) -> _), (sql::REPEAT, repeat), (sql::BEGUN, begun)]
-        {
+        for (text, rest) in [
+            (sql::FINISH, finish as fn(_) -> _),
+            (sql::RESCHEDULE, repeat),
+            (sql::RECORD_BEGIN, begun),
+        ] {
             let done = store.commit(start(&store, session, 1).await).await.unwrap();
             let (id, session) = (done.leased[0].state.id.0, session.0);
             for wrong in
@@ -98,7 +103,7 @@ async fn an_old_fence_changes_nothing_where_it_is_written() {
             assert_eq!(changed(&store, text, (id, session, 1), rest).await, 1);
             // An ended claim has no matching fence.
             let again = changed(&store, text, (id, session, 1), rest).await;
-            assert_eq!(again, u64::from(text.sqlite == sql::BEGUN.sqlite));
+            assert_eq!(again, u64::from(text.sqlite == sql::RECORD_BEGIN.sqlite));
         }
         store.close().await;
     }

@@ -10,17 +10,16 @@ use exosphere_domain::path::Path;
 use exosphere_domain::state::{Claim, Claimed, Counts, Place, Status, Tries};
 use exosphere_domain::unite::{Closing, FailedMember, MAX_NAMED, blocked_failure, close};
 
-use super::write::details;
-use super::{CommitTx, Drained};
-use crate::batch::Leased;
-use crate::error::StoreError;
-use crate::inputs::list;
-use crate::rows::{corrupt, fixed, place, small};
+use super::rows::details;
+use super::{CommitTx, DrainedUnite};
+use crate::codec::{node_list, read_place, store_snapshot, to_u32};
+use crate::dialect::{Cursor, ParamRows, PendingWrites, Row, Tx, params};
+use crate::error::{StoreError, corrupt_row};
 use crate::sql;
-use crate::text::{Cells, Rows, Tx, values};
+use crate::types::Leased;
 
 /// The row of a waiting unite.
-struct Waiting {
+struct WaitingUnite {
     id: StateId,
     place: Place,
     fence: Fence,
@@ -30,53 +29,72 @@ struct Waiting {
 
 /// The results of closing the unites of one wave.
 #[derive(Default)]
-struct Closed {
-    /// Unites that may run, each with its session if claimed at once, and whether it is parked.
-    opened: Vec<(StateId, Option<i64>, bool)>,
+struct UniteUpdates {
+    /// Unites that may run.
+    opened: Vec<(StateId, Opening)>,
+    /// Unites that are pruned, or blocked by a failure.
     ended: Vec<(StateId, Option<Failure>)>,
 }
 
+/// How a unite opens for execution.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// This session claims it at once.
+    Claimed,
+    /// It can be claimed.
+    Ready,
+    /// It waits for the end of a pause.
+    Parked,
+}
+
 impl CommitTx<'_> {
-    pub(super) async fn close_unites(&mut self, tx: &mut impl Tx) -> Result<(), StoreError> {
-        loop {
+    pub(super) async fn close_unites(
+        &mut self,
+        tx: &mut impl Tx,
+        pending: &mut PendingWrites<'_>,
+    ) -> Result<(), StoreError> {
+        while !self.counts.is_empty() || !self.drained.is_empty() {
+            // Among the pending writes are new unites, and those that the last wave opened.
+            tx.flush(pending).await?;
             let drained = self.count_unites(tx).await?;
             if drained.is_empty() {
                 return Ok(());
             }
-            let ids = Rows::default().ints(drained.iter().map(|unite| unite.state.0));
+            let ids = ParamRows::default().ints(drained.iter().map(|unite| unite.state.0));
             let waiting = tx.query_each(sql::WAITING, &ids, waiting).await?;
             let mut waiting: HashMap<_, _> = waiting.into_iter().map(|row| (row.id, row)).collect();
-            let mut closed = Closed::default();
+            let mut updates = UniteUpdates::default();
             for unite in drained {
                 // A unite that is not waiting has gone on already, or failed.
                 if let Some(row) = waiting.remove(&unite.state) {
-                    self.close(tx, unite, row, &mut closed).await?;
+                    self.close(tx, unite, row, &mut updates).await?;
                 }
             }
-            self.write(tx, closed).await?;
+            self.write_unites(pending, updates)?;
         }
+        Ok(())
     }
 
     /// Writes the count changes; returns the unites whose open count is zero.
-    async fn count_unites(&mut self, tx: &mut impl Tx) -> Result<Vec<Drained>, StoreError> {
+    async fn count_unites(&mut self, tx: &mut impl Tx) -> Result<Vec<DrainedUnite>, StoreError> {
         let mut drained = std::mem::take(&mut self.drained);
         let counts = std::mem::take(&mut self.counts);
         if counts.is_empty() {
             return Ok(drained);
         }
-        let rows = Rows::default()
+        let rows = ParamRows::default()
             .ints(counts.keys().map(|unite| unite.0))
             .ints(counts.values().map(|(_, delta)| delta.open))
             .ints(counts.values().map(|(_, delta)| delta.failed))
             .ints(counts.values().map(|(_, delta)| delta.arrived));
-        let counted = tx.query_each(sql::COUNT, &rows, counted).await?;
+        let counted = tx.query_each(sql::COUNT_IN_UNITES, &rows, counted).await?;
         if counted.len() != counts.len() {
             let found: Vec<_> = counted.iter().map(|(state, ..)| *state).collect();
             let missing = counts.keys().find(|unite| !found.contains(unite));
-            return Err(corrupt("unite", "state", missing.map_or(0, |unite| unite.0)));
+            return Err(corrupt_row("unite", "state", missing.map_or(0, |unite| unite.0)));
         }
         for (state, now, branches) in counted.into_iter().filter(|(_, now, _)| now.open == 0) {
-            drained.push(Drained { run: counts[&state].0, state, counts: now, branches });
+            drained.push(DrainedUnite { run: counts[&state].0, state, counts: now, branches });
         }
         // Sorted, so that both databases give one order.
         drained.sort_by_key(|unite| unite.state);
@@ -86,24 +104,24 @@ impl CommitTx<'_> {
     async fn close(
         &mut self,
         tx: &mut impl Tx,
-        unite: Drained,
-        row: Waiting,
-        closed: &mut Closed,
+        unite: DrainedUnite,
+        row: WaitingUnite,
+        updates: &mut UniteUpdates,
     ) -> Result<(), StoreError> {
-        let Drained { run, state, counts, branches } = unite;
+        let DrainedUnite { run, state, counts, branches } = unite;
         let graph = self.graph(run)?;
         let (closing, deltas) = close(&graph, &row.place, counts, branches)?;
         match closing {
-            Closing::Run => closed.opened.push(self.open_unite(run, row)?),
+            Closing::Run => updates.opened.push(self.open_unite(run, row)?),
             Closing::Prune => {
-                closed.ended.push((state, None));
-                self.change(run)?.tally.pruned += 1;
+                updates.ended.push((state, None));
+                self.change(run)?.row.pruned += 1;
             }
             Closing::Block => {
                 let failure =
-                    self.why_blocked(tx, run, (state, row.place.node), counts, &graph).await?;
-                closed.ended.push((state, Some(failure)));
-                self.change(run)?.tally.errored += 1;
+                    self.blocked_failure(tx, run, (state, row.place.node), counts, &graph).await?;
+                updates.ended.push((state, Some(failure)));
+                self.change(run)?.row.errored += 1;
             }
         }
         self.count(run, &deltas)
@@ -113,58 +131,60 @@ impl CommitTx<'_> {
     fn open_unite(
         &mut self,
         run: RunKey,
-        row: Waiting,
-    ) -> Result<(StateId, Option<i64>, bool), StoreError> {
-        let paused = self.change(run)?.tally.paused;
-        let Some(namespace) = self.birth(run)? else {
-            return Ok((row.id, None, paused));
+        row: WaitingUnite,
+    ) -> Result<(StateId, Opening), StoreError> {
+        let paused = self.change(run)?.row.paused;
+        let Some(namespace) = self.claim_new_state(run)? else {
+            return Ok((row.id, if paused { Opening::Parked } else { Opening::Ready }));
         };
         let claim = Claim { session: self.session, fence: Fence(row.fence.0 + 1) };
         let tries = Tries { attempt: row.attempt + 1, ..Tries::default() };
         let state = Claimed { id: row.id, run, place: row.place, tries, claim };
         self.done.leased.push(Leased { state, namespace, fixed: row.fixed, known: Vec::new() });
-        Ok((row.id, Some(self.session.0), false))
+        Ok((row.id, Opening::Claimed))
     }
 
-    async fn write(&self, tx: &mut impl Tx, closed: Closed) -> Result<(), StoreError> {
-        let Closed { opened, ended } = closed;
-        if !opened.is_empty() {
-            let status = |holder: Option<i64>| match holder {
-                Some(_) => Status::Queued.as_str(),
-                None => Status::Created.as_str(),
-            };
-            let rows = Rows::default()
-                .ints(opened.iter().map(|(id, ..)| id.0))
-                .texts(opened.iter().map(|(_, holder, _)| status(*holder)))
-                .all(self.now)
-                .maybe_ints(opened.iter().map(|(_, holder, _)| *holder))
-                .ints(opened.iter().map(|(_, holder, _)| i64::from(holder.is_some())))
-                .ints(opened.iter().map(|(.., parked)| i64::from(*parked)));
-            tx.put_off(sql::OPEN_UNITE, &rows, None).await?;
-        }
-        if !ended.is_empty() {
-            let failures = || ended.iter().map(|(_, failure)| failure.as_ref());
-            let details: Vec<_> = failures()
-                .map(|failure| failure.map_or(Ok(None), details))
-                .collect::<Result<_, _>>()?;
-            let status = |failure: Option<&Failure>| match failure {
-                Some(_) => Status::Errored.as_str(),
-                None => Status::Pruned.as_str(),
-            };
-            let rows = Rows::default()
-                .ints(ended.iter().map(|(id, _)| id.0))
-                .texts(failures().map(status))
-                .all(self.now)
-                .maybe_texts(failures().map(|failure| failure.map(|f| f.kind.as_str())))
-                .maybe_texts(failures().map(|failure| failure.map(|f| f.message.as_str())))
-                .maybe_texts(details.iter().map(Option::as_deref));
-            tx.put_off(sql::END_UNITE, &rows, None).await?;
-        }
+    fn write_unites(
+        &self,
+        pending: &mut PendingWrites<'_>,
+        updates: UniteUpdates,
+    ) -> Result<(), StoreError> {
+        let UniteUpdates { opened, ended } = updates;
+        let status = |opening: Opening| match opening {
+            Opening::Claimed => Status::Queued,
+            Opening::Ready | Opening::Parked => Status::Created,
+        };
+        let is = |wanted: Opening| move |(_, opening): &(StateId, Opening)| *opening == wanted;
+        let claimed = || opened.iter().map(is(Opening::Claimed));
+        let rows = ParamRows::default()
+            .ints(opened.iter().map(|(id, _)| id.0))
+            .texts(opened.iter().map(|(_, opening)| status(*opening).as_str()))
+            .all(self.now)
+            .maybe_ints(claimed().map(|claimed| claimed.then_some(self.session.0)))
+            .ints(claimed().map(i64::from))
+            .ints(opened.iter().map(is(Opening::Parked)).map(i64::from));
+        pending.add(sql::OPEN_UNITE, rows);
+        let failures = || ended.iter().map(|(_, failure)| failure.as_ref());
+        let details: Vec<_> = failures()
+            .map(|failure| failure.map_or(Ok(None), details))
+            .collect::<Result<_, _>>()?;
+        let status = |failure: Option<&Failure>| match failure {
+            Some(_) => Status::Errored.as_str(),
+            None => Status::Pruned.as_str(),
+        };
+        let rows = ParamRows::default()
+            .ints(ended.iter().map(|(id, _)| id.0))
+            .texts(failures().map(status))
+            .all(self.now)
+            .maybe_texts(failures().map(|failure| failure.map(|f| f.kind.as_str())))
+            .maybe_texts(failures().map(|failure| failure.map(|f| f.message.clone())))
+            .maybe_texts(details);
+        pending.add(sql::END_UNITE, rows);
         Ok(())
     }
 
     /// Returns the failure of a unite whose strategy was not met; it names the branches.
-    async fn why_blocked(
+    async fn blocked_failure(
         &mut self,
         tx: &mut impl Tx,
         run: RunKey,
@@ -172,16 +192,16 @@ impl CommitTx<'_> {
         counts: Counts,
         graph: &Graph,
     ) -> Result<Failure, StoreError> {
-        let source = |row: &dyn Cells| row.text(1);
-        let above = tx.query(sql::UNITE_SOURCE, &values![unite.0], source).await?;
-        let missing = || corrupt("unite", "source", unite);
+        let source = |row: &dyn Row| row.text(1);
+        let above = tx.query(sql::UNITE_SOURCE, &params![unite.0], source).await?;
+        let missing = || corrupt_row("unite", "source", unite);
         let above = above.first().ok_or_else(missing)?;
-        let above = Path::decode(above).map_err(|_| corrupt("state", "path", unite))?;
+        let above = Path::decode(above).map_err(|_| corrupt_row("state", "path", unite))?;
         let id = self.run(run)?.info.id;
         let end = above.end();
-        let nodes = list(&nodes_counted_in(graph, node));
+        let nodes = node_list(&nodes_counted_in(graph, node));
         let most = MAX_NAMED as i64;
-        let below = values![run.0, above.as_str(), end.as_str(), &nodes, most];
+        let below = params![run.0, above.as_str(), end.as_str(), &nodes, most];
         let failed = tx.query(sql::FAILED_MEMBERS, &below, failed).await?;
         let member = |(state, place, failure)| FailedMember {
             place,
@@ -199,27 +219,31 @@ fn nodes_counted_in(graph: &Graph, unite: NodeIx) -> Vec<NodeIx> {
     counted.map(|(at, _)| at).collect()
 }
 
-fn counted(row: &dyn Cells) -> Result<(StateId, Counts, u32), StoreError> {
+fn counted(row: &dyn Row) -> Result<(StateId, Counts, u32), StoreError> {
     let state = StateId(row.int(0)?);
     let counts = Counts { open: row.int(1)?, failed: row.int(2)?, arrived: row.int(3)? };
-    Ok((state, counts, small(row.int(4)?, "branches", state)?))
+    Ok((state, counts, to_u32(row.int(4)?, "branches", state)?))
 }
 
-fn waiting(row: &dyn Cells) -> Result<Waiting, StoreError> {
-    let id = StateId(row.int(0)?);
-    Ok(Waiting {
+fn waiting(row: &dyn Row) -> Result<WaitingUnite, StoreError> {
+    let columns = &mut Cursor::new(row, "state");
+    let id = StateId(columns.next("id")?);
+    Ok(WaitingUnite {
         id,
-        place: place(row, id, 1)?,
-        fence: Fence(row.int(5)?),
-        attempt: small(row.int(6)?, "attempt", id)?,
-        fixed: fixed(row.maybe_text(7)?, id)?,
+        place: read_place(columns, id)?,
+        fence: Fence(columns.next("fence")?),
+        attempt: columns.next("attempt")?,
+        fixed: store_snapshot(columns.next("fixed")?, id)?,
     })
 }
 
 /// Reads a failed state from the columns of [`sql::FAILED_MEMBERS`].
-fn failed(row: &dyn Cells) -> Result<(StateId, Place, Failure), StoreError> {
-    let id = StateId(row.int(0)?);
-    let kind = FailureKind::parse(&row.text(5)?).ok_or_else(|| corrupt("state", "kind", id))?;
-    let failure = Failure::new(kind, row.maybe_text(6)?.unwrap_or_default());
-    Ok((id, place(row, id, 1)?, failure))
+fn failed(row: &dyn Row) -> Result<(StateId, Place, Failure), StoreError> {
+    let columns = &mut Cursor::new(row, "state");
+    let id = StateId(columns.next("id")?);
+    let place = read_place(columns, id)?;
+    let kind = FailureKind::parse(&columns.next::<String>("kind")?);
+    let kind = kind.ok_or_else(|| corrupt_row("state", "kind", id))?;
+    let message = columns.next::<Option<String>>("message")?.unwrap_or_default();
+    Ok((id, place, Failure::new(kind, message)))
 }

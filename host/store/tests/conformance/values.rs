@@ -54,7 +54,7 @@ async fn store_writes_commit_with_the_outcome(kind: Kind) {
     let next = harness.claim(1).await.remove(0);
     assert_eq!(next.id, states[1].id);
     let mut fresh = Journal::default();
-    fresh.fix("n", harness.store.entry(run.info.key, "n").await.unwrap());
+    fresh.record_read("n", harness.store.entry(run.info.key, "n").await.unwrap());
     fresh.set("n", "100".into()).unwrap();
     let member = harness.finish(&run.info, &next, outputs(1), fresh).await;
     harness.commit_one(member).await;

@@ -1,0 +1,67 @@
+//! Tests of a full disk and of the size of the log. Not here: a broken disk.
+
+use super::*;
+use crate::commit::tests::{name, start};
+use crate::{Answer, Database, RunFilter, SecretCipher, Store, StoreError};
+
+/// Limits the growth of the file to `pages` pages, or removes the limit.
+async fn limit_growth(store: &Store, pages: Option<i64>) {
+    let crate::Writer::Sqlite(writer) = &store.writer else { panic!("on SQLite") };
+    let limit = move |connection: &mut Connection| {
+        let has: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        let most = pages.map_or(i64::from(u32::MAX - 1), |pages| has + pages);
+        connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()))?;
+        Ok(())
+    };
+    writer.call(limit).await.unwrap();
+}
+
+#[tokio::test]
+async fn commits_resume_after_disk_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(folder.path().join("db"));
+    let store = Store::open(&database, SecretCipher::new(&[7; 32])).await.unwrap();
+    let session = store.begin_session("host", 0).await.unwrap();
+    let small = start(&store, session, 10).await;
+    let large = start(&store, session, 5_000_000).await;
+    let other = start(&store, session, 10).await;
+    let filter = RunFilter { most: 9, ..RunFilter::default() };
+    let runs = async || store.runs(&name(), &filter).await.unwrap().items.len();
+
+    limit_growth(&store, Some(3)).await;
+    assert_eq!(store.commit(small).await.unwrap().answers, [Answer::Done]);
+    for _ in 0..2 {
+        let full = store.commit(large.clone()).await;
+        assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
+        assert_eq!(runs().await, 1, "nothing of it");
+    }
+    // A commit that fits is written all the same.
+    assert_eq!(store.commit(other).await.unwrap().answers, [Answer::Done]);
+    limit_growth(&store, None).await;
+    let done = store.commit(large).await.unwrap();
+    assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 1));
+    assert_eq!(runs().await, 3);
+    assert_eq!(crate::check(&database).await.unwrap().violations, []);
+}
+
+#[tokio::test]
+async fn the_log_begins_anew_under_steady_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("db");
+    let store = Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&[7; 32])).await;
+    let store = store.unwrap();
+    let session = store.begin_session("host", 0).await.unwrap();
+    let size = |file: &Path| std::fs::metadata(file).map_or(0, |found| found.len());
+    for _ in 0..40 {
+        let start = start(&store, session, 5_000_000).await;
+        store.commit(start).await.unwrap();
+    }
+    let log = size(&folder.path().join("db-wal"));
+    assert!(log < 150 << 20, "200 MB were written: {log}");
+    // The thread copies the rest, when nobody commits.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while size(&file) < 100_000_000 && std::time::Instant::now() < end {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(size(&file) >= 100_000_000, "{}", size(&file));
+}

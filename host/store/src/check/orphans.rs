@@ -1,0 +1,170 @@
+//! Rows of other tables that belong to a state or a run, and rows without an owner. SQL makes the
+//! comparisons of this module.
+
+use exosphere_domain::failure::FailureKind;
+use exosphere_domain::outcome::AttemptOutcome;
+
+use super::report::{Findings, Kind, kind};
+use super::row_reader::{RowReader, check_json, check_json_object};
+use super::snapshot::Snapshot;
+use crate::dialect::{Row, Statement, params};
+use crate::error::StoreError;
+use crate::sql;
+
+pub(super) async fn check(
+    snapshot: &mut impl Snapshot,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    let orphans = [
+        (sql::CHECK_ORPHAN_STATES, kind!(Stray, state.run)),
+        (sql::CHECK_ORPHAN_UNITES, kind!(Stray, unite.state)),
+        (sql::CHECK_ORPHAN_ENTRIES, kind!(Stray, entry.run)),
+        (sql::CHECK_ORPHAN_STAGED_STATES, kind!(Stray, state.namespace)),
+        (sql::CHECK_ORPHAN_STAGINGS, kind!(Stray, staged.state)),
+        (sql::CHECK_ORPHAN_SNAPSHOTS, kind!(Stray, staged_fixed.state)),
+    ];
+    for (statement, kind) in orphans {
+        orphaned(snapshot, findings, statement, kind).await?;
+    }
+    sessions(snapshot, findings).await?;
+    namespaces(snapshot, findings).await?;
+    counts_of_outputs(snapshot, findings).await?;
+    missing_outputs(snapshot, findings).await?;
+    outputs(snapshot, findings).await?;
+    attempts(snapshot, findings).await
+}
+
+/// Reports rows whose owner does not exist: `key, owner`.
+async fn orphaned(
+    snapshot: &mut impl Snapshot,
+    findings: &mut Findings,
+    statement: &'static Statement,
+    kind: Kind,
+) -> Result<(), StoreError> {
+    let visit = &mut |row: &dyn Row| {
+        let key = |at| row.int(at).map(|key| key.to_string()).or_else(|_| row.text(at));
+        let (key, owner) = (key(0).unwrap_or_default(), key(1).unwrap_or_default());
+        let message = format!("belongs to {} {owner}, which is not there", kind.column);
+        findings.note(kind, key, None, message);
+    };
+    snapshot.each(statement, &params![], visit).await
+}
+
+/// Reports states claimed by a session that never existed: `state, session, run`.
+async fn sessions(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Result<(), StoreError> {
+    let visit = &mut |row: &dyn Row| {
+        let id = row.int(0).unwrap_or_default();
+        let session = row.int(1).map_or_else(|_| "?".to_owned(), |session| session.to_string());
+        let run = row.maybe_text(2).ok().flatten();
+        let message = format!("is {session}, and there is no such session");
+        findings.note(kind!(Claim, state.session), id, run.as_deref(), message);
+    };
+    snapshot.each(sql::CHECK_ORPHAN_CLAIMS, &params![], visit).await
+}
+
+/// Reports states with another namespace than their run's: `state, namespace, run`.
+async fn namespaces(
+    snapshot: &mut impl Snapshot,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    let visit = &mut |row: &dyn Row| {
+        let id = row.int(0).unwrap_or_default();
+        let namespace = row.int(1).map_or_else(|_| "?".to_owned(), |key| key.to_string());
+        let run = row.maybe_text(2).ok().flatten();
+        let message = format!("is {namespace}, which is not the namespace of its run");
+        findings.note(kind!(Namespace, state.namespace), id, run.as_deref(), message);
+    };
+    snapshot.each(sql::CHECK_QUEUES, &params![], visit).await
+}
+
+/// Reports states whose outputs differ from the state's count:
+/// `state, outputs, the first, the last, count of the state, its run`.
+async fn counts_of_outputs(
+    snapshot: &mut impl Snapshot,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    let visit = &mut |row: &dyn Row| {
+        let int = |at| row.int(at).unwrap_or_default();
+        let (id, count, first, last) = (int(0), int(1), int(2), int(3));
+        let run = row.maybe_text(5).ok().flatten();
+        let Some(run) = run else {
+            let message = format!("{count} outputs belong to state {id}, which is not there");
+            return findings.note(kind!(Stray, output.state), id, None, message);
+        };
+        let says = row.maybe_int(4).ok().flatten();
+        let says = says.map_or_else(|| "none".to_owned(), |says| says.to_string());
+        let message = format!("is {says}, and it has {count}, from {first} to {last}");
+        findings.note(kind!(Outputs, state.outputs), id, Some(&run), message);
+    };
+    snapshot.each(sql::CHECK_OUTPUT_COUNTS, &params![], visit).await
+}
+
+/// Reports states that should have outputs and have none: `state, outputs, run`.
+async fn missing_outputs(
+    snapshot: &mut impl Snapshot,
+    findings: &mut Findings,
+) -> Result<(), StoreError> {
+    let visit = &mut |row: &dyn Row| {
+        let id = row.int(0).unwrap_or_default();
+        let run = row.maybe_text(2).ok().flatten();
+        let says = row.int(1).unwrap_or_default();
+        let message = format!("is {says}, and it has none");
+        findings.note(kind!(Outputs, state.outputs), id, run.as_deref(), message);
+    };
+    snapshot.each(sql::CHECK_MISSING_OUTPUTS, &params![], visit).await
+}
+
+/// Checks outputs.
+async fn outputs(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Result<(), StoreError> {
+    let visit = &mut |row: &dyn Row| {
+        findings.checked.outputs += 1;
+        let columns = &["state", "number", "body"];
+        part(row, columns, "output", findings).parsed("body", check_json_object);
+    };
+    snapshot.each(sql::CHECK_OUTPUTS, &params![], visit).await
+}
+
+/// Checks attempts.
+async fn attempts(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Result<(), StoreError> {
+    let visit = &mut |row: &dyn Row| {
+        findings.checked.attempts += 1;
+        let columns =
+            &["state", "number", "outcome", "kind", "details", "logs", "attempt_of_state"];
+        attempt(&mut part(row, columns, "attempt", findings));
+    };
+    snapshot.each(sql::CHECK_ATTEMPTS, &params![], visit).await
+}
+
+fn attempt(row: &mut RowReader<'_>) {
+    let outcome = row.parsed("outcome", AttemptOutcome::parse);
+    let kind = row.maybe_text("kind");
+    if outcome.is_some_and(|outcome| (outcome == AttemptOutcome::Failed) != kind.is_some()) {
+        row.report_value("kind", "is there where it did not fail, or missing where it did");
+    }
+    row.maybe_parsed("kind", FailureKind::parse);
+    row.maybe_parsed("details", check_json);
+    row.maybe_parsed("logs", check_json);
+    let number = row.int("number");
+    match (row.maybe_int("attempt_of_state"), number) {
+        (None, _) => {
+            let message = "belongs to a state that is not there";
+            row.findings.note(kind!(Stray, attempt.state), &row.key, None, message);
+        }
+        (Some(last), Some(number)) if number < 1 || number > last => {
+            row.report_value("number", format_args!("is {number}, and the last attempt is {last}"));
+        }
+        _ => {}
+    }
+}
+
+/// Returns a reader of a row whose key is a state and a number.
+fn part<'a>(
+    row: &'a dyn Row,
+    columns: &'static [&'static str],
+    table: &'static str,
+    findings: &'a mut Findings,
+) -> RowReader<'a> {
+    let key = |at| row.int(at).map_or_else(|_| "?".to_owned(), |key| key.to_string());
+    let key = format!("{}/{}", key(0), key(1));
+    RowReader { row, columns, table, key, run: None, findings }
+}

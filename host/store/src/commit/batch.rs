@@ -1,0 +1,369 @@
+//! The operations of one batch, and the result of its commit.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use exosphere_domain::ids::{Fence, Millis, Name, NamespaceKey, RunId, RunKey, SessionId, StateId};
+use exosphere_domain::journal::Journal;
+use exosphere_domain::limits::{Limits, Usage};
+use exosphere_domain::plan::{Changes, Deltas, End};
+use exosphere_domain::start_digest::StartDigest;
+use exosphere_domain::state::{Claimed, Counts, NewState};
+
+use crate::reads::views::RunView;
+use crate::types::{Leased, RunInfo, Touched};
+
+/// An operation of a commit.
+#[derive(Debug)]
+pub enum Member {
+    /// Starts a run.
+    Start(Box<NewRun>),
+    /// Ends an execution.
+    Finish(Box<Finished>),
+    /// Stages a piece of the end of an execution with many outputs, before that end.
+    Stage(Box<Stage>),
+    /// Removes some of the pieces staged for an end that never came.
+    Unstage(Leftover),
+    /// Records that a suspected poison state is about to run, so that a further host loss can be
+    /// attributed to it.
+    Begin {
+        /// The run of the state.
+        run: Arc<RunInfo>,
+        /// The state, with its claim.
+        state: Box<Claimed>,
+    },
+    /// Cancels a run.
+    Cancel(Arc<RunInfo>),
+    /// Pauses a run or resumes it.
+    Pause {
+        /// The run.
+        run: Arc<RunInfo>,
+        /// `true` pauses the run, `false` resumes it.
+        paused: bool,
+    },
+    /// Sweeps some states of a run: ends them if the run was cancelled, else parks or unparks them
+    /// for a pause.
+    Sweep {
+        /// The run.
+        run: Arc<RunInfo>,
+        /// The number of the event that asked for the sweep.
+        event: i64,
+        /// The path to continue from, as the previous sweep returned it.
+        from: String,
+        /// Upper bound on the states that this sweep examines.
+        most: u32,
+    },
+    /// Retries a failed state.
+    Retry {
+        /// The run of the state.
+        run: Arc<RunInfo>,
+        /// The failed state.
+        state: StateId,
+    },
+    /// Redrives a run: retries its failed states.
+    Redrive {
+        /// The run.
+        run: Arc<RunInfo>,
+        /// The part of the redrive that this transaction does.
+        part: RedrivePart,
+    },
+}
+
+/// One transaction of a redrive. A redrive of many states is split, so that other operations commit
+/// in between.
+#[derive(Debug, Clone)]
+pub enum RedrivePart {
+    /// Reopens these states in a single transaction.
+    Whole(Vec<StateId>),
+    /// Begins a redrive in parts: reopened states stay parked until its end.
+    Begin,
+    /// Reopens some states.
+    Some {
+        /// The event by which the redrive began.
+        event: i64,
+        /// The states to reopen.
+        states: Vec<StateId>,
+    },
+    /// Ends a redrive in parts: the run is swept, so that its reopened states can be claimed.
+    End {
+        /// The event by which the redrive began.
+        event: i64,
+    },
+}
+
+/// A run to start.
+#[derive(Debug)]
+pub struct NewRun {
+    /// The immutable part of the run's row.
+    pub info: Arc<RunInfo>,
+    /// The id of the revision's row.
+    pub revision: i64,
+    /// The initial entries of the run's store.
+    pub store: BTreeMap<String, String>,
+    /// The root state.
+    pub root: NewState,
+    /// The initial counts of the run's outermost scope.
+    pub counts: Counts,
+    /// The idempotency key: a second start with this key returns the first run.
+    pub key: Option<String>,
+    /// The digest of the start request; a second start with the same key must match it.
+    pub digest: Option<StartDigest>,
+    /// The delay from the commit until the root state is due, in milliseconds.
+    pub delay: Millis,
+    /// The limits of the run; a start checks those of its store.
+    pub limits: Arc<Limits>,
+}
+
+/// The end of an execution.
+#[derive(Debug)]
+pub struct Finished {
+    /// The run of the state.
+    pub run: Arc<RunInfo>,
+    /// The state, with its claim.
+    pub state: Claimed,
+    /// The changes that the outcome makes.
+    pub changes: Changes,
+    /// The journal: the attempt's reads and writes of the store.
+    pub journal: Journal,
+    /// The log of the attempt, as JSON text.
+    pub logs: Option<String>,
+    /// The resource usage of the attempt; `None` if the guest never ran.
+    pub usage: Option<Usage>,
+    /// The random jitter for a retry's backoff, if the commit has to plan the outcome again.
+    pub jitter: f64,
+    /// The limits of the run and of its store.
+    pub limits: Arc<Limits>,
+    /// The staged outputs and children, if this end was written in pieces. Those in `changes` are
+    /// empty then.
+    pub staged: Option<Staged>,
+}
+
+/// A staged piece of an execution's end: some of its outputs and children. They become visible, and
+/// are counted, when the end itself commits.
+#[derive(Debug)]
+pub struct Stage {
+    /// The run of the execution.
+    pub run: Arc<RunInfo>,
+    /// The executing state, with its claim.
+    pub state: Claimed,
+    /// The index of this piece, from 0.
+    pub piece: u32,
+    /// The number of the first output in this piece.
+    pub first: u32,
+    /// The outputs, each as JSON text.
+    pub outputs: Vec<String>,
+    /// The child states.
+    pub children: Vec<NewState>,
+    /// The number of states that the end creates, over all its pieces.
+    pub new_states: usize,
+    /// The limits of the run.
+    pub limits: Arc<Limits>,
+}
+
+impl Stage {
+    /// Drops the outputs and children, because the run is cancelled and the piece is stale.
+    pub fn strip(&mut self) {
+        self.outputs = Vec::new();
+        self.children = Vec::new();
+    }
+}
+
+/// The totals of what was staged for an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Staged {
+    /// The number of pieces.
+    pub pieces: u32,
+    /// The number of outputs in the pieces.
+    pub outputs: usize,
+    /// The number of children in the pieces.
+    pub children: usize,
+}
+
+/// Staged rows of an end that never came.
+#[derive(Debug, Clone)]
+pub struct Leftover {
+    /// The run of the execution.
+    pub run: Arc<RunInfo>,
+    /// The state of the execution.
+    pub state: StateId,
+    /// The fence under which the rows were staged.
+    pub fence: Fence,
+    /// Upper bound on the outputs, and on the children, that one operation removes.
+    pub most: u32,
+}
+
+impl Finished {
+    /// Drops all writes except the attempt's usage, because the run is cancelled and the end is
+    /// stale.
+    pub fn strip(&mut self) {
+        self.staged = None;
+        let end = End::Pruned { data: None };
+        self.changes = Changes { end, counts: Deltas::new() };
+        self.journal = Journal::default();
+        self.logs = None;
+    }
+}
+
+/// The run that an idempotency key has started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownRun {
+    /// The id of the run.
+    pub run: RunId,
+    /// The graph of the run.
+    pub graph: Name,
+    /// The digest of its start request; `None` for a run that an older version started.
+    pub digest: Option<StartDigest>,
+}
+
+/// The result of an operation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// Success.
+    Done,
+    /// Success; the run's states must be swept for the event with this number.
+    ToSweep(i64),
+    /// Success, with more to do: a sweep continues from this path.
+    More(String),
+    /// A redrive reopened failed states.
+    Redriven {
+        /// The number of reopened states.
+        states: usize,
+        /// The number of failed states that stay failed, because a unite above has gone on without
+        /// them.
+        late: usize,
+    },
+    /// A run with this idempotency key exists already.
+    Known(KnownRun),
+    /// The revision of the graph is not the current one.
+    Outdated,
+    /// Rows staged under this fence must be removed: they are in the way, or no longer of use.
+    Leftover(Fence),
+    /// The operation came too late and changed nothing: another session holds the state, or the run
+    /// is over.
+    Stale,
+    /// The operation is not possible, for the reason given.
+    Refused(String),
+    /// The run or state does not exist.
+    Missing,
+}
+
+/// The number of states that a commit may claim for the session, beyond those it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// A claim of up to this many of the states that the commit itself creates.
+    Births(u32),
+    /// A claim of up to this many of all due states.
+    Claims(u32),
+}
+
+/// The operations of one transaction.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The operations, in order.
+    pub members: Arc<[Member]>,
+    /// The part of `members` that this transaction applies.
+    pub range: Range<usize>,
+    /// The session that claims.
+    pub session: SessionId,
+    /// The current time of this host. Postgres uses the database's clock instead.
+    pub now: Millis,
+    /// The states that the session wants to claim.
+    pub want: Want,
+    /// The claim quota of each namespace and run.
+    pub shares: Shares,
+    /// Round-robin cursor: which namespace this claim serves first.
+    pub turn: usize,
+    /// Round-robin cursors of the namespaces' runs, as the last claim returned them.
+    pub cursors: BTreeMap<NamespaceKey, RunKey>,
+}
+
+impl Batch {
+    /// Returns whether this commit must survive a loss of power by itself. Pieces of an end and of
+    /// a sweep need not: no caller is told of them. The commit that ends them is synced with all
+    /// earlier ones, and lost pieces are written again.
+    pub(crate) fn is_durable(&self) -> bool {
+        let is_piece = |member: &Member| {
+            matches!(member, Member::Stage(_) | Member::Unstage(_) | Member::Sweep { .. })
+        };
+        let members = &self.members[self.range.clone()];
+        !matches!(self.want, Want::Births(_)) || !members.iter().all(is_piece)
+    }
+}
+
+/// Claim quotas: the number of states of each namespace and run that a session may still claim.
+/// Neither claims nor births in a commit exceed them.
+#[derive(Debug, Clone)]
+pub struct Shares {
+    /// Quota for namespaces not listed in `left`.
+    pub most: u32,
+    /// Remaining quota of these namespaces.
+    pub left: HashMap<NamespaceKey, u32>,
+    /// Quotas of the runs of which the session holds states. Other runs are bounded by their
+    /// namespace alone.
+    pub runs: HashMap<RunKey, RunShare>,
+}
+
+/// A run's quota within a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunShare {
+    /// The number of the run's states that the session holds.
+    pub held: u32,
+    /// The number of further states of the run that the session may claim.
+    pub left: u32,
+}
+
+impl Shares {
+    /// Returns quotas without a bound for any namespace.
+    pub fn unbounded() -> Self {
+        Shares { most: u32::MAX, left: HashMap::new(), runs: HashMap::new() }
+    }
+
+    /// Returns the remaining quota of a namespace.
+    pub fn room(&self, namespace: NamespaceKey) -> u32 {
+        self.left.get(&namespace).copied().unwrap_or(self.most)
+    }
+
+    /// Returns the remaining quota of a run, regardless of its namespace's quota.
+    pub fn run_room(&self, run: RunKey) -> u32 {
+        self.runs.get(&run).map_or(u32::MAX, |share| share.left)
+    }
+
+    /// Charges newly claimed states to the quotas of a run and its namespace.
+    pub(crate) fn take(&mut self, namespace: NamespaceKey, run: RunKey, states: u32) {
+        let left = self.room(namespace).saturating_sub(states);
+        self.left.insert(namespace, left);
+        if let Some(share) = self.runs.get_mut(&run) {
+            share.held = share.held.saturating_add(states);
+            share.left = share.left.saturating_sub(states);
+        }
+    }
+}
+
+/// The effects of a commit.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// The time of the commit: by the database's clock on Postgres, else by the host's.
+    pub now: Millis,
+    /// The answer to each operation, in order.
+    pub answers: Vec<Answer>,
+    /// The states that the session claimed in this commit.
+    pub leased: Vec<Leased>,
+    /// Set if more due states may be claimable.
+    pub more: bool,
+    /// Namespaces with more due states, whose quota is used up.
+    pub full: BTreeSet<NamespaceKey>,
+    /// Runs with more due states, whose own quota is used up.
+    pub full_runs: BTreeSet<(NamespaceKey, RunKey)>,
+    /// Round-robin cursors of the runs for the next claim, if this commit claimed.
+    pub cursors: BTreeMap<NamespaceKey, RunKey>,
+    /// Set if this commit made states claimable without claiming them.
+    pub added: bool,
+    /// The due time of the next state: of all states if the claim returned fewer than wanted, else
+    /// of those in this batch.
+    pub next_due: Option<Millis>,
+    /// The runs that this commit changed.
+    pub touched: Vec<Touched>,
+    /// The changed runs that ended in this commit, as they are now.
+    pub ended: Vec<RunView>,
+}

@@ -1,0 +1,302 @@
+//! The rows that the operations of a batch write, with one bulk statement per table.
+//!
+//! Not here: the runs' rows (`run_row`), and unites that close (`unites`).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use exosphere_domain::failure::Failure;
+use exosphere_domain::ids::{Millis, NamespaceKey, NodeIx, RunKey, SessionId, StateId};
+use exosphere_domain::limits::Usage;
+use exosphere_domain::outcome::AttemptOutcome;
+use exosphere_domain::plan::{Changes, End, NewUnite};
+use exosphere_domain::state::{Claimed, NewState, Scope, Status, Tries};
+
+use super::batch::{Finished, Stage};
+use super::staging::{self, StagedChange};
+use crate::codec::{encode_refs, encode_scopes, to_json};
+use crate::dialect::{ParamRows, PendingWrites, Tx};
+use crate::error::StoreError;
+use crate::sql;
+
+/// Stored attempts of a state; older ones are only counted.
+const MAX_STORED_ATTEMPTS: u32 = 100;
+
+/// The rows to write before any unite is counted.
+#[derive(Default)]
+pub(super) struct BatchRows<'b> {
+    pub finished: Vec<FinishedState<'b>>,
+    /// Executions of cancelled runs: only their usage is kept.
+    pub cancelled: Vec<&'b Finished>,
+    pub states: Vec<NewStateRow<'b>>,
+    pub unites: Vec<&'b NewUnite>,
+    /// Changes of staging rows.
+    pub staged: Vec<StagedChange>,
+    /// Staged pieces of ends, whose children are among `states`.
+    pub pieces: Vec<&'b Stage>,
+    /// Store values fixed for staged children, by parent and child node.
+    pub snapshots: Vec<(StateId, NodeIx, String)>,
+}
+
+/// An execution that ended under a valid claim.
+pub(super) struct FinishedState<'b> {
+    pub finished: &'b Finished,
+    /// The changes, if they are not the planned ones.
+    pub replanned: Option<Changes>,
+    /// Set if the run is paused, so that a repeated state is parked.
+    pub parked: bool,
+}
+
+/// The row of a new state.
+pub(super) struct NewStateRow<'b> {
+    pub run: RunKey,
+    pub namespace: NamespaceKey,
+    pub new: &'b NewState,
+    pub status: Status,
+    pub due_at: Millis,
+    pub session: Option<SessionId>,
+    pub fixed: Option<String>,
+    pub parked: bool,
+}
+
+impl FinishedState<'_> {
+    fn end(&self) -> &End {
+        &self.replanned.as_ref().unwrap_or(&self.finished.changes).end
+    }
+}
+
+impl BatchRows<'_> {
+    /// Adds all rows to the pending writes; those of staging that need an order are written at
+    /// once.
+    pub(super) async fn write<'r>(
+        &'r self,
+        tx: &mut impl Tx,
+        pending: &mut PendingWrites<'r>,
+        now: Millis,
+    ) -> Result<(), StoreError> {
+        let is_repeated = |state: &&FinishedState<'_>| matches!(state.end(), End::Again { .. });
+        let (repeats, ends): (Vec<_>, Vec<_>) = self.finished.iter().partition(is_repeated);
+        finish(pending, &ends, now)?;
+        reschedule(pending, &repeats, now);
+        save_usage(pending, &self.cancelled);
+        new_outputs(pending, &ends);
+        staging::write(tx, pending, &self.staged, &self.pieces, &self.snapshots).await?;
+        new_attempts(pending, &self.finished, now)?;
+        new_states(pending, &self.states, now);
+        new_unites(pending, &self.unites);
+        Ok(())
+    }
+}
+
+/// Returns the claims of ended executions, as the first columns of a guarded statement.
+fn claims(ended: &[&FinishedState<'_>]) -> ParamRows<'static> {
+    super::claims(ended.iter().map(|ended| &ended.finished.state))
+}
+
+fn finish<'r>(
+    pending: &mut PendingWrites<'r>,
+    ends: &[&'r FinishedState<'_>],
+    now: Millis,
+) -> Result<(), StoreError> {
+    let details: Vec<_> =
+        ends.iter().map(|ended| details_of(ended.end())).collect::<Result<_, _>>()?;
+    let failures = || ends.iter().map(|ended| failure_of(ended.end()));
+    let rows = claims(ends)
+        .texts(ends.iter().map(|ended| status_of(ended.end()).as_str()))
+        .all(now)
+        .maybe_ints(ends.iter().map(|ended| match ended.end() {
+            End::Success { outputs, .. } => {
+                let staged = ended.finished.staged.map_or(0, |staged| staged.outputs);
+                Some((outputs.len() + staged) as i64)
+            }
+            _ => None,
+        }))
+        .maybe_texts(failures().map(|failure| failure.map(|failure| failure.kind.as_str())))
+        .maybe_texts(failures().map(|failure| failure.map(|failure| failure.message.as_str())))
+        .maybe_texts(details);
+    let rows = with_usage(rows, ends.iter().map(|ended| ended.finished.usage.as_ref()));
+    pending.add_guarded(sql::FINISH, rows);
+    Ok(())
+}
+
+fn save_usage(pending: &mut PendingWrites<'_>, cancelled: &[&Finished]) {
+    let used: Vec<(&Claimed, &Usage)> = cancelled
+        .iter()
+        .filter_map(|finished| Some((&finished.state, finished.usage.as_ref()?)))
+        .collect();
+    let rows = ParamRows::default()
+        .ints(used.iter().map(|(state, _)| state.id.0))
+        .ints(used.iter().map(|(state, _)| state.claim.fence.0));
+    pending.add(sql::SAVE_USAGE, with_usage(rows, used.iter().map(|(_, usage)| Some(*usage))));
+}
+
+fn reschedule(pending: &mut PendingWrites<'_>, repeats: &[&FinishedState<'_>], now: Millis) {
+    let agains: Vec<(Millis, Tries)> = repeats
+        .iter()
+        .filter_map(|ended| match ended.end() {
+            End::Again { after, tries, .. } => Some((*after, *tries)),
+            _ => None,
+        })
+        .collect();
+    let tries = |get: fn(&Tries) -> u32| agains.iter().map(move |(_, tries)| i64::from(get(tries)));
+    let rows = claims(repeats)
+        .ints(agains.iter().map(|(after, _)| now.saturating_add(*after)))
+        .ints(tries(|tries| tries.attempt))
+        .ints(tries(|tries| tries.retries))
+        .ints(tries(|tries| tries.requeues))
+        .ints(tries(|tries| tries.losses))
+        .ints(tries(|tries| tries.conflicts))
+        .ints(repeats.iter().map(|ended| i64::from(ended.parked)))
+        .ints(agains.iter().map(|(after, _)| i64::from(*after > 0)));
+    pending.add_guarded(sql::RESCHEDULE, rows);
+}
+
+fn new_outputs<'r>(pending: &mut PendingWrites<'r>, ends: &[&'r FinishedState<'_>]) {
+    let all = || {
+        ends.iter().flat_map(|ended| {
+            let outputs = match ended.end() {
+                End::Success { outputs, .. } => outputs.as_slice(),
+                _ => &[],
+            };
+            outputs.iter().enumerate().map(move |(number, body)| (ended, number, body))
+        })
+    };
+    let rows = ParamRows::default()
+        .ints(all().map(|(ended, ..)| ended.finished.state.id.0))
+        .ints(all().map(|(_, number, _)| number as i64))
+        .texts(all().map(|(.., body)| body));
+    pending.add(sql::NEW_OUTPUT, rows);
+}
+
+/// Stores attempts, except those that the state's own row describes completely.
+fn new_attempts<'r>(
+    pending: &mut PendingWrites<'r>,
+    ended: &'r [FinishedState<'_>],
+    now: Millis,
+) -> Result<(), StoreError> {
+    let kept: Vec<(&FinishedState<'_>, AttemptOutcome, Option<&Failure>)> = ended
+        .iter()
+        .filter_map(|ended| {
+            let (outcome, failure) = ended.end().attempt()?;
+            let first = ended.finished.state.tries.attempt == 1;
+            let silent = first && ended.finished.logs.is_none();
+            let well = matches!(ended.end(), End::Success { .. } | End::Pruned { .. });
+            (!(silent && well)).then_some((ended, outcome, failure))
+        })
+        .collect();
+    let details: Vec<_> = kept
+        .iter()
+        .map(|(.., failure)| failure.map_or(Ok(None), details))
+        .collect::<Result<_, _>>()?;
+    let each = || kept.iter().map(|(ended, ..)| ended.finished);
+    let failures = || kept.iter().map(|(.., failure)| *failure);
+    let number = |finished: &Finished| i64::from(finished.state.tries.attempt);
+    let rows = ParamRows::default()
+        .ints(each().map(|finished| finished.state.id.0))
+        .ints(each().map(number))
+        .all(now)
+        .texts(kept.iter().map(|(_, outcome, _)| outcome.as_str()))
+        .maybe_texts(failures().map(|failure| failure.map(|failure| failure.kind.as_str())))
+        .maybe_texts(failures().map(|failure| failure.map(|failure| failure.message.as_str())))
+        .maybe_texts(details)
+        .maybe_texts(each().map(|finished| finished.logs.as_deref()));
+    let rows = with_usage(rows, each().map(|finished| finished.usage.as_ref()));
+    pending.add(sql::NEW_ATTEMPT, rows);
+    let many: Vec<_> = each().filter(|f| f.state.tries.attempt > MAX_STORED_ATTEMPTS).collect();
+    let rows = ParamRows::default()
+        .ints(many.iter().map(|finished| finished.state.id.0))
+        .ints(many.iter().map(|finished| number(finished) - i64::from(MAX_STORED_ATTEMPTS)));
+    pending.add(sql::DELETE_OLD_ATTEMPTS, rows);
+    Ok(())
+}
+
+fn new_states<'r>(pending: &mut PendingWrites<'r>, new: &'r [NewStateRow<'_>], now: Millis) {
+    let rows = ParamRows::default()
+        .ints(new.iter().map(|row| row.new.id.0))
+        .ints(new.iter().map(|row| row.run.0))
+        .ints(new.iter().map(|row| i64::from(row.new.place.node.0)))
+        .texts(new.iter().map(|row| row.new.place.path.as_str()))
+        .texts(new.iter().map(|row| row.status.as_str()))
+        .ints(new.iter().map(|row| row.due_at))
+        .maybe_ints(new.iter().map(|row| row.session.map(|session| session.0)))
+        .ints(new.iter().map(|row| i64::from(row.session.is_some())))
+        .texts(new.iter().map(|row| encode_refs(&row.new.place.refs)))
+        .texts(all_scopes(new))
+        .maybe_texts(new.iter().map(|row| row.fixed.as_deref()))
+        .all(now)
+        .ints(new.iter().map(|row| i64::from(row.parked)))
+        .ints(new.iter().map(|row| row.namespace.0));
+    pending.add(sql::NEW_STATE, rows);
+}
+
+/// Formats the scopes of each new state as text. All children of one fanout share their scopes, so
+/// the text is made once.
+fn all_scopes(new: &[NewStateRow<'_>]) -> Vec<Cow<'static, str>> {
+    let mut last: Option<(&Arc<[Scope]>, Cow<'static, str>)> = None;
+    let mut all = Vec::with_capacity(new.len());
+    for row in new {
+        let scopes = &row.new.place.scopes;
+        let text = match &last {
+            Some((known, text)) if Arc::ptr_eq(known, scopes) => text.clone(),
+            _ if scopes.is_empty() => Cow::Borrowed("[]"),
+            _ => Cow::Owned(encode_scopes(scopes)),
+        };
+        last = Some((scopes, text.clone()));
+        all.push(text);
+    }
+    all
+}
+
+fn new_unites(pending: &mut PendingWrites<'_>, new: &[&NewUnite]) {
+    let rows = ParamRows::default()
+        .ints(new.iter().map(|unite| unite.state.id.0))
+        .ints(new.iter().map(|unite| unite.source.0))
+        .ints(new.iter().map(|unite| i64::from(unite.branches)))
+        .ints(new.iter().map(|unite| unite.counts.open))
+        .ints(new.iter().map(|unite| unite.counts.failed))
+        .ints(new.iter().map(|unite| unite.counts.arrived));
+    pending.add(sql::NEW_UNITE, rows);
+}
+
+/// Adds the columns of `usage_columns!`.
+fn with_usage<'r, 'u>(
+    rows: ParamRows<'r>,
+    all: impl Iterator<Item = Option<&'u Usage>> + Clone,
+) -> ParamRows<'r> {
+    let each = |get: fn(&Usage) -> i64| all.clone().map(move |usage| usage.map(get));
+    rows.maybe_ints(each(|usage| usage.cpu_us as i64))
+        .maybe_ints(each(|usage| usage.peak_memory_bytes as i64))
+        .maybe_ints(each(|usage| i64::from(usage.host_calls)))
+        .maybe_ints(each(|usage| usage.input_bytes as i64))
+        .maybe_ints(each(|usage| usage.output_bytes as i64))
+}
+
+fn status_of(end: &End) -> Status {
+    match end {
+        End::Success { .. } => Status::Success,
+        End::Pruned { .. } => Status::Pruned,
+        End::Errored { .. } => Status::Errored,
+        End::Again { .. } => Status::Created,
+    }
+}
+
+fn failure_of(end: &End) -> Option<&Failure> {
+    match end {
+        End::Errored { failure } => Some(failure),
+        _ => None,
+    }
+}
+
+/// Returns the column `details` of an end: those of its failure, or the data that a pruned branch
+/// left for people.
+fn details_of(end: &End) -> Result<Option<String>, StoreError> {
+    match end {
+        End::Pruned { data } => Ok(data.clone()),
+        other => failure_of(other).map_or(Ok(None), details),
+    }
+}
+
+/// Formats the details of a failure as JSON text.
+pub(super) fn details(failure: &Failure) -> Result<Option<String>, StoreError> {
+    failure.details.as_ref().map(to_json).transpose()
+}

@@ -1,0 +1,6 @@
+//! Reads of committed data, apart from the catalog: for executions (`inputs`) and for people
+//! (`views`, `lists`).
+
+pub(crate) mod inputs;
+pub(crate) mod views;
+pub(crate) mod lists;

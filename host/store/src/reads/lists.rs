@@ -1,0 +1,146 @@
+//! Lists of graphs, plugins, namespaces and grants, in pages, read from dedicated columns. Not
+//! here: lists of runs and states (`views`), and long values: bodies of graphs, descriptions of
+//! plugins.
+
+use exosphere_domain::grant::Grants;
+use exosphere_domain::ids::{Digest, Millis, Name};
+use exosphere_domain::json::check_stored;
+
+use super::views::Page;
+use crate::codec::to_name;
+use crate::dialect::{Row, params};
+use crate::error::{StoreError, corrupt_row};
+use crate::namespaces::{NamespaceRow, granted, namespace};
+use crate::{Store, sql};
+
+/// Bytes of node names, or grants, at which a page ends.
+const MAX_PAGE_BYTES: i64 = 1024 * 1024;
+
+/// A page request for a list in the order of names.
+#[derive(Debug, Clone, Default)]
+pub struct Part {
+    /// The cursor: the page begins after this name.
+    pub after: Option<Name>,
+    /// The maximum page size.
+    pub most: u32,
+}
+
+impl Part {
+    /// Returns the cursor as text; every name sorts after ''.
+    fn after(&self) -> &str {
+        self.after.as_ref().map_or("", Name::as_str)
+    }
+
+    /// Builds a page, with a cursor if there may be more. `is_cut` says that it ended early.
+    fn page<T>(&self, items: Vec<T>, is_cut: bool, last: fn(&T) -> &Name) -> Page<T> {
+        let may_go_on = items.len() as u64 >= u64::from(self.most) || is_cut;
+        let next = items.last().filter(|_| may_go_on).map(|item| last(item).to_string());
+        Page { items, next }
+    }
+}
+
+/// A graph, as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphEntry {
+    /// The name of the graph.
+    pub name: Name,
+    /// The number of the current revision.
+    pub revision: i64,
+    /// The time at which the current revision was created.
+    pub created_at: Millis,
+    /// The number of nodes.
+    pub nodes: i64,
+}
+
+/// A plugin, as a list shows it: the newest upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginEntry {
+    /// The name of the plugin.
+    pub name: Name,
+    /// The version label.
+    pub version: String,
+    /// The digest of the plugin's bytes.
+    pub digest: Digest,
+    /// The time of the latest upload.
+    pub uploaded_at: Millis,
+    /// The size of the component, in bytes.
+    pub size: i64,
+    /// The names of the plugin's nodes: JSON text.
+    pub nodes: String,
+}
+
+impl Store {
+    /// Lists graphs of a namespace.
+    pub async fn list_graphs(
+        &self,
+        namespace: &Name,
+        part: &Part,
+    ) -> Result<Page<GraphEntry>, StoreError> {
+        let wanted = params![namespace.as_str(), part.after(), part.most];
+        let items = self.reader.rows(sql::GRAPH_LIST, &wanted, graph).await?;
+        Ok(part.page(items, false, |graph| &graph.name))
+    }
+
+    /// Lists plugins of a namespace.
+    pub async fn list_plugins(
+        &self,
+        namespace: &Name,
+        part: &Part,
+    ) -> Result<Page<PluginEntry>, StoreError> {
+        let wanted = params![namespace.as_str(), part.after(), part.most, MAX_PAGE_BYTES];
+        let items = self.reader.rows(sql::PLUGIN_LIST, &wanted, plugin).await?;
+        let bytes: usize = items.iter().map(|plugin| plugin.nodes.len()).sum();
+        Ok(part.page(items, bytes as i64 >= MAX_PAGE_BYTES, |plugin| &plugin.name))
+    }
+
+    /// Lists namespaces.
+    pub async fn list_namespaces(&self, part: &Part) -> Result<Page<NamespaceRow>, StoreError> {
+        let wanted = params![part.after(), part.most];
+        let items = self.reader.rows(sql::NAMESPACE_LIST, &wanted, namespace).await?;
+        Ok(part.page(items, false, |namespace| &namespace.name))
+    }
+
+    /// Lists the grants of a namespace's plugins.
+    pub async fn list_grants(
+        &self,
+        namespace: &Name,
+        part: &Part,
+    ) -> Result<Page<(Name, Grants)>, StoreError> {
+        let wanted = params![namespace.as_str(), part.after(), part.most, MAX_PAGE_BYTES];
+        let read = |row: &dyn Row| Ok((granted(row)?, row.int(2)?));
+        let rows = self.reader.rows(sql::GRANT_LIST, &wanted, read).await?;
+        let is_cut = rows.iter().map(|(_, bytes)| bytes).sum::<i64>() >= MAX_PAGE_BYTES;
+        let items = rows.into_iter().map(|(granted, _)| granted).collect();
+        Ok(part.page(items, is_cut, |(plugin, _)| plugin))
+    }
+
+    /// Reads the grants of the plugins with this name.
+    pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<Grants, StoreError> {
+        let place = params![namespace.as_str(), plugin.as_str()];
+        let found = self.reader.row(sql::GRANTS_OF, &place, granted).await?;
+        Ok(found.map(|(_, grants)| grants).unwrap_or_default())
+    }
+}
+
+fn graph(row: &dyn Row) -> Result<GraphEntry, StoreError> {
+    Ok(GraphEntry {
+        name: to_name(row.text(0)?, "graph", "name")?,
+        revision: row.int(1)?,
+        created_at: row.int(2)?,
+        nodes: row.int(3)?,
+    })
+}
+
+fn plugin(row: &dyn Row) -> Result<PluginEntry, StoreError> {
+    let digest = row.text(2)?;
+    let nodes = row.text(5)?;
+    check_stored(&nodes).map_err(|_| corrupt_row("plugin", "node_names", &digest))?;
+    Ok(PluginEntry {
+        name: to_name(row.text(0)?, "plugin", "name")?,
+        version: row.text(1)?,
+        digest: digest.parse().map_err(|_| corrupt_row("plugin", "digest", &digest))?,
+        uploaded_at: row.int(3)?,
+        size: row.int(4)?,
+        nodes,
+    })
+}

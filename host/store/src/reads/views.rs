@@ -1,0 +1,352 @@
+//! Views of runs, states and attempts for the API, in pages.
+
+use exosphere_domain::failure::FailureKind;
+use exosphere_domain::ids::{Millis, Name, NodeIx, RunId, RunKey, StateId};
+use exosphere_domain::json::check_stored;
+use exosphere_domain::limits::Usage;
+use exosphere_domain::path::Path;
+use exosphere_domain::state::{RunStatus, Status};
+
+use crate::codec::{node_list, read_int, read_text, to_name, to_status};
+use crate::dialect::{Cursor, Row, params};
+use crate::error::{StoreError, corrupt_row};
+use crate::sql::{RunRow, run_counters};
+use crate::types::RunInfo;
+use crate::{Store, sql};
+
+/// Makes [`RunView`] and its readers from the list of counters.
+macro_rules! run_view {
+    ($($(#[$doc:meta])* $counter:ident: $sql:ident $type:ty),* $(,)?) => {
+        /// A run, as the API shows it.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct RunView {
+            /// The key of the run's row.
+            pub key: RunKey,
+            /// The public id of the run.
+            pub id: RunId,
+            /// The graph of the run.
+            pub graph: Name,
+            /// The number of the graph's revision.
+            pub revision: i64,
+            /// The status of the run.
+            pub status: RunStatus,
+            /// Set if the run is paused: none of its states is claimed.
+            pub paused: bool,
+            /// The number of the run's latest event.
+            pub version: i64,
+            /// The time at which the run began.
+            pub created_at: Millis,
+            /// The time at which the run ended.
+            pub ended_at: Option<Millis>,
+            $($(#[$doc])* pub $counter: $type,)*
+        }
+
+        /// Reads a run from the columns of `run_view!` in `sql::runs`.
+        fn run(row: &dyn Row) -> Result<RunView, StoreError> {
+            let columns = &mut Cursor::new(row, "run");
+            let key: i64 = columns.next("id")?;
+            let id: String = columns.next("uuid")?;
+            Ok(RunView {
+                key: RunKey(key),
+                id: RunId(id.parse().map_err(|_| corrupt_row("run", "uuid", key))?),
+                graph: to_name(columns.next("name")?, "graph", "name")?,
+                revision: columns.next("revision")?,
+                status: columns.next("status")?,
+                paused: columns.next("paused")?,
+                version: columns.next("version")?,
+                created_at: columns.next("created_at")?,
+                ended_at: columns.next("ended_at")?,
+                $($counter: columns.next(stringify!($counter))?,)*
+            })
+        }
+
+        impl RunRow {
+            /// Returns the run as the API shows it.
+            pub(crate) fn view(&self, run: &RunInfo) -> RunView {
+                RunView {
+                    key: run.key,
+                    id: run.id,
+                    graph: run.graph_name.clone(),
+                    revision: run.revision,
+                    status: self.status,
+                    paused: self.paused,
+                    version: self.version,
+                    created_at: self.created_at,
+                    ended_at: self.ended_at,
+                    $($counter: self.$counter,)*
+                }
+            }
+        }
+    };
+}
+run_counters!(run_view);
+
+/// A state, as the API shows it.
+#[derive(Debug, Clone)]
+pub struct StateView {
+    /// The number of the state.
+    pub id: StateId,
+    /// The node that the state executes.
+    pub node: NodeIx,
+    /// The path of the state.
+    pub path: Path,
+    /// The status of the state.
+    pub status: Status,
+    /// The number of the latest attempt.
+    pub attempt: u32,
+    /// The number of retries used up.
+    pub retries: u32,
+    /// The number of requeues.
+    pub requeues: u32,
+    /// The time at which the state was created.
+    pub created_at: Millis,
+    /// The time at which the state ended.
+    pub ended_at: Option<Millis>,
+    /// The number of outputs, once the state has succeeded.
+    pub outputs: Option<u32>,
+    /// The failure that ended the state for good.
+    pub failure: Option<FailureView>,
+    /// The data that a pruned branch left for people: JSON text.
+    pub data: Option<String>,
+    /// The resource usage of the last attempt.
+    pub usage: Option<Usage>,
+}
+
+/// An attempt, as the API shows it.
+#[derive(Debug, Clone)]
+pub struct AttemptRow {
+    /// The number of the attempt.
+    pub number: u32,
+    /// The time at which the attempt ended.
+    pub ended_at: Millis,
+    /// The outcome: SUCCESS, PRUNED, REQUEUED or FAILED.
+    pub outcome: String,
+    /// The failure, if the attempt failed.
+    pub failure: Option<FailureView>,
+    /// The log of the attempt: JSON text.
+    pub logs: Option<String>,
+    /// The resource usage of the attempt.
+    pub usage: Option<Usage>,
+}
+
+/// A failure, as the API shows it. The details stay unparsed: a JSON value takes a hundred times
+/// the memory of its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailureView {
+    /// The kind of the failure.
+    pub kind: FailureKind,
+    /// The message.
+    pub message: String,
+    /// The details: JSON text.
+    pub details: Option<String>,
+}
+
+/// Bytes of failure messages and details at which a page ends, because any number of callers may
+/// read a page slowly.
+const MAX_PAGE_BYTES: i64 = 256 * 1024;
+
+/// A filter for a list of runs.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    /// The graph of the runs.
+    pub graph: Option<Name>,
+    /// The status of the runs.
+    pub status: Option<RunStatus>,
+    /// The cursor: the page begins after the run with this key.
+    pub before: Option<i64>,
+    /// The maximum page size.
+    pub most: u32,
+}
+
+/// A filter for a list of a run's states.
+#[derive(Debug, Clone, Default)]
+pub struct StateFilter {
+    /// The nodes of the states.
+    pub nodes: Option<Vec<NodeIx>>,
+    /// The status of the states.
+    pub status: Option<Status>,
+    /// The cursor: the page begins after this path.
+    pub after: Option<String>,
+    /// The maximum page size.
+    pub most: u32,
+}
+
+/// A page of a list, with the cursor of the next page.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The items of this page.
+    pub items: Vec<T>,
+    /// The cursor of the next page, if there may be one.
+    pub next: Option<String>,
+}
+
+impl Store {
+    /// Reads a page of a namespace's runs, the newest first.
+    pub async fn runs(
+        &self,
+        namespace: &Name,
+        filter: &RunFilter,
+    ) -> Result<Page<RunView>, StoreError> {
+        let wanted = params![
+            namespace.as_str(),
+            filter.graph.as_ref().map(Name::as_str),
+            filter.status.map(RunStatus::as_str),
+            filter.before,
+            filter.most,
+        ];
+        let items = self.reader.rows(sql::RUNS, &wanted, run).await?;
+        let full = items.len() as u32 == filter.most;
+        let next = items.last().filter(|_| full).map(|run| run.key.0.to_string());
+        Ok(Page { items, next })
+    }
+
+    /// Reads a run by its public id.
+    pub async fn run(&self, namespace: &Name, id: RunId) -> Result<Option<RunView>, StoreError> {
+        self.reader.row(sql::RUN, &params![namespace.as_str(), &id.to_string()], run).await
+    }
+
+    /// Reads a page of a run's states, in path order.
+    pub async fn states(
+        &self,
+        run: RunKey,
+        filter: &StateFilter,
+    ) -> Result<Page<StateView>, StoreError> {
+        let nodes = filter.nodes.as_deref().map(node_list);
+        // Every path sorts after '', except the root's, which is ''.
+        let after = filter.after.as_deref();
+        let wanted = params![
+            run.0,
+            nodes.as_deref(),
+            filter.status.map(Status::as_str),
+            after.unwrap_or_default(),
+            after,
+            filter.most,
+            MAX_PAGE_BYTES,
+        ];
+        let items = self.reader.rows(sql::STATES, &wanted, state).await?;
+        let bytes: usize =
+            items.iter().filter_map(|state| Some(state.failure.as_ref()?.bytes())).sum();
+        let full = items.len() as u32 == filter.most || bytes as i64 >= MAX_PAGE_BYTES;
+        let next = items.last().filter(|_| full).map(|state| state.path.as_str().to_owned());
+        Ok(Page { items, next })
+    }
+
+    /// Reads a state of a run.
+    pub async fn state(&self, run: RunKey, id: StateId) -> Result<Option<StateView>, StoreError> {
+        self.reader.row(sql::STATE, &params![run.0, id.0], state).await
+    }
+
+    /// Reads a page of a state's outputs, in order.
+    pub async fn outputs_page(
+        &self,
+        state: StateId,
+        from: u32,
+        most: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        self.reader.rows(sql::OUTPUTS_PAGE, &params![state.0, from, most], read_text).await
+    }
+
+    /// Returns the bytes of the first `outputs` outputs of a state, of its details and of its
+    /// attempts.
+    pub async fn state_size(&self, state: StateId, outputs: u32) -> Result<i64, StoreError> {
+        let size = self.reader.row(sql::STATE_SIZE, &params![state.0, outputs], read_int).await?;
+        Ok(size.unwrap_or_default())
+    }
+
+    /// Returns the bytes of a run's store.
+    pub async fn store_size(&self, run: RunKey) -> Result<i64, StoreError> {
+        let size = self.reader.row(sql::STORE_SIZE, &params![run.0], read_int).await?;
+        Ok(size.unwrap_or_default())
+    }
+
+    /// Reads the stored attempts of a state, in order.
+    pub async fn attempts(&self, state: StateId) -> Result<Vec<AttemptRow>, StoreError> {
+        self.reader.rows(sql::ATTEMPTS, &params![state.0], attempt).await
+    }
+}
+
+/// Reads a state from the columns of `state_view!` in `sql::states`.
+fn state(row: &dyn Row) -> Result<StateView, StoreError> {
+    let columns = &mut Cursor::new(row, "state");
+    let id = StateId(columns.next("id")?);
+    let node = NodeIx(columns.next("node")?);
+    let path: String = columns.next("path")?;
+    let path = Path::decode(&path).map_err(|_| corrupt_row("state", "path", id))?;
+    let status = to_status(&columns.next::<String>("status")?, id)?;
+    let (attempt, retries) = (columns.next("attempt")?, columns.next("retries")?);
+    let (requeues, created_at) = (columns.next("requeues")?, columns.next("created_at")?);
+    let (ended_at, outputs) = (columns.next("ended_at")?, columns.next("outputs")?);
+    let kind: Option<String> = columns.next("kind")?;
+    let message: Option<String> = columns.next("message")?;
+    let details: Option<String> = columns.next("details")?;
+    let data = if status == Status::Pruned { details.clone() } else { None };
+    let failure = failure(kind, message, details, "state", id)?;
+    let usage = usage(columns)?;
+    Ok(StateView {
+        id,
+        node,
+        path,
+        status,
+        attempt,
+        retries,
+        requeues,
+        created_at,
+        ended_at,
+        outputs,
+        failure,
+        data,
+        usage,
+    })
+}
+
+/// Reads an attempt from the columns of [`sql::ATTEMPTS`]. They do not name its state, so an error
+/// names the attempt's number instead.
+fn attempt(row: &dyn Row) -> Result<AttemptRow, StoreError> {
+    let columns = &mut Cursor::new(row, "attempt");
+    let number = columns.next("number")?;
+    let (ended_at, outcome) = (columns.next("ended_at")?, columns.next("outcome")?);
+    let (kind, message) = (columns.next("kind")?, columns.next("message")?);
+    let details = columns.next("details")?;
+    let failure = failure(kind, message, details, "attempt", StateId(i64::from(number)))?;
+    let logs = columns.next("logs")?;
+    Ok(AttemptRow { number, ended_at, outcome, failure, logs, usage: usage(columns)? })
+}
+
+/// Makes a failure of its columns.
+fn failure(
+    kind: Option<String>,
+    message: Option<String>,
+    details: Option<String>,
+    table: &str,
+    id: StateId,
+) -> Result<Option<FailureView>, StoreError> {
+    let Some(kind) = kind else { return Ok(None) };
+    let kind = FailureKind::parse(&kind).ok_or_else(|| corrupt_row(table, "kind", id))?;
+    let checked = details.as_deref().map(check_stored).transpose();
+    checked.map_err(|_| corrupt_row(table, "details", id))?;
+    Ok(Some(FailureView { kind, message: message.unwrap_or_default(), details }))
+}
+
+impl FailureView {
+    /// Returns the bytes of the message and details.
+    fn bytes(&self) -> usize {
+        self.message.len() + self.details.as_ref().map_or(0, String::len)
+    }
+}
+
+/// Reads an attempt's usage from the columns of `usage_columns!` in `sql::states`.
+fn usage(columns: &mut Cursor<'_>) -> Result<Option<Usage>, StoreError> {
+    let Some(cpu_us) = columns.next::<Option<i64>>("cpu_us")? else { return Ok(None) };
+    let peak_memory_bytes: i64 = columns.next("memory_bytes")?;
+    let host_calls = columns.next("host_calls")?;
+    // Recorded since version 3 of the tables.
+    let input_bytes: Option<i64> = columns.next("input_bytes")?;
+    let output_bytes: i64 = columns.next("output_bytes")?;
+    Ok(Some(Usage {
+        cpu_us: cpu_us.unsigned_abs(),
+        peak_memory_bytes: peak_memory_bytes.unsigned_abs(),
+        host_calls,
+        input_bytes: input_bytes.unwrap_or_default().unsigned_abs(),
+        output_bytes: output_bytes.unsigned_abs(),
+    }))
+}

@@ -1,0 +1,196 @@
+//! Sessions: one start of one host each. On a shared database a session lives by a lease, which its
+//! host renews with a heartbeat. States that an ended session holds are reclaimed.
+
+use std::time::Duration;
+
+use exosphere_domain::ids::{Fence, Millis, RunKey, SessionId, StateId};
+use exosphere_domain::state::Claimed;
+use sqlx::Row as _;
+
+use crate::codec::{read_claimed, read_int};
+use crate::dialect::{Row, Tx, params};
+use crate::error::StoreError;
+use crate::id_blocks::reserve;
+use crate::{Store, in_transaction, sql};
+
+/// The lease: how long a session counts as alive after its last heartbeat, by the database's clock.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// The timeout of a heartbeat.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The result of a heartbeat.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Beat {
+    /// The current time, by the database's clock.
+    pub now: Millis,
+    /// Set if the session is alive. Otherwise another host has expired it, and reclaims or has
+    /// reclaimed its states.
+    pub alive: bool,
+    /// The due time of the next claimable state.
+    pub next_due: Option<Millis>,
+    /// Ended sessions that still hold states.
+    pub lost: Vec<SessionId>,
+    /// Sessions that this heartbeat expired.
+    pub ended: Vec<SessionId>,
+}
+
+/// A state that a session held when it ended.
+#[derive(Debug)]
+pub struct Lost {
+    /// The state, with its claim.
+    pub state: Claimed,
+    /// Set if the host recorded that the execution began.
+    pub noted: bool,
+}
+
+/// A run whose states are still to be swept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Unswept {
+    /// The key of the run's row.
+    pub run: RunKey,
+    /// The event that asked for the sweep; 0 if none did.
+    pub event: i64,
+    /// The event by which a redrive in parts began; 0 if none is under way.
+    pub redrive: i64,
+}
+
+impl Store {
+    /// Begins a session for the host of a data folder. That ends the older sessions of the folder,
+    /// and on SQLite all others.
+    pub async fn begin_session(&self, host: &str, now: Millis) -> Result<SessionId, StoreError> {
+        let (host, alone) = (host.to_owned(), !self.is_shared());
+        in_transaction!(self, now, |tx| begin(tx, &host, alone))
+    }
+
+    /// Ends a session after a graceful stop, when it holds no states; or the session of a host that
+    /// is known to be gone.
+    pub async fn end_session(&self, session: SessionId, now: Millis) -> Result<(), StoreError> {
+        in_transaction!(self, now, |tx| end(tx, session))
+    }
+
+    /// Sends a heartbeat: renews the session and expires overdue ones. On SQLite there are no other
+    /// sessions, and no query is made.
+    pub async fn beat(&self, session: SessionId) -> Result<Beat, StoreError> {
+        let Some(side) = &self.side else {
+            return Ok(Beat { alive: true, ..Beat::default() });
+        };
+        let lease = LEASE.as_millis() as i64;
+        let beat = sqlx::query(sql::HEARTBEAT).bind(session.0).bind(lease);
+        let row = side.row(beat, HEARTBEAT_TIMEOUT).await?;
+        let sessions = |at| -> Result<Vec<SessionId>, StoreError> {
+            Ok(row.try_get::<Vec<i64>, _>(at)?.into_iter().map(SessionId).collect())
+        };
+        Ok(Beat {
+            now: row.try_get(0)?,
+            alive: row.try_get::<i64, _>(1)? == 1,
+            next_due: row.try_get(2)?,
+            lost: sessions(3)?,
+            ended: sessions(4)?,
+        })
+    }
+
+    /// Checks that the database answers within a time. Does nothing on SQLite, where a failing
+    /// commit tells.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] without an answer.
+    pub async fn ping(&self, within: Duration) -> Result<(), StoreError> {
+        match &self.side {
+            Some(side) => side.row(sqlx::query(sql::PING), within).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Rewrites this session's row unchanged, to learn whether the database accepts writes. On a
+    /// full disk a commit without writes would succeed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if it does not.
+    pub async fn prove_writable(&self, session: SessionId, now: Millis) -> Result<(), StoreError> {
+        in_transaction!(self, now, |tx| tx.execute(sql::TOUCH_SESSION, &params![session.0]))
+            .map(drop)
+    }
+
+    /// Returns the latest commit time in the database, by its newest rows: sessions, states, failed
+    /// attempts and outputs.
+    pub async fn latest_time(&self) -> Result<Millis, StoreError> {
+        let latest = self.reader.row(sql::LATEST_TIME, &[], read_int).await?;
+        Ok(latest.unwrap_or_default())
+    }
+
+    /// Returns ended sessions that hold states of live runs.
+    pub async fn lost_sessions(&self, now: Millis) -> Result<Vec<SessionId>, StoreError> {
+        let lost = in_transaction!(self, now, |tx| tx.query(sql::LOST_SESSIONS, &[], read_int))?;
+        Ok(lost.into_iter().map(SessionId).collect())
+    }
+
+    /// Returns a page of the states of live runs that a session holds, after a state number.
+    pub async fn held_by(
+        &self,
+        session: SessionId,
+        after: StateId,
+        most: u32,
+        now: Millis,
+    ) -> Result<Vec<Lost>, StoreError> {
+        in_transaction!(self, now, |tx| held_by(tx, session, after, most))
+    }
+
+    /// Returns the staging rows of ends that never came: state, run and fence.
+    pub async fn leftovers(&self) -> Result<Vec<(StateId, RunKey, Fence)>, StoreError> {
+        self.reader.rows(sql::LEFTOVERS, &[], leftover).await
+    }
+
+    /// Returns the staging row of an execution, for whichever end: state, run and fence.
+    pub async fn staged(
+        &self,
+        state: StateId,
+    ) -> Result<Option<(StateId, RunKey, Fence)>, StoreError> {
+        self.reader.row(sql::LEFTOVER_OF, &params![state.0], leftover).await
+    }
+
+    /// Returns the runs whose states are still to be swept.
+    pub async fn unswept(&self) -> Result<Vec<Unswept>, StoreError> {
+        let unswept = |row: &dyn Row| {
+            Ok(Unswept { run: RunKey(row.int(0)?), event: row.int(1)?, redrive: row.int(2)? })
+        };
+        self.reader.rows(sql::PENDING_SWEEPS, &[], unswept).await
+    }
+}
+
+fn leftover(row: &dyn Row) -> Result<(StateId, RunKey, Fence), StoreError> {
+    Ok((StateId(row.int(0)?), RunKey(row.int(1)?), Fence(row.int(2)?)))
+}
+
+async fn begin(tx: &mut impl Tx, host: &str, alone: bool) -> Result<SessionId, StoreError> {
+    let id = reserve(tx, "session", 1).await? - 1;
+    let now = tx.now();
+    let until = now.saturating_add(LEASE.as_millis() as i64);
+    tx.execute(sql::BEGIN_SESSION, &params![id, now, until, host]).await?;
+    if alone {
+        tx.execute(sql::END_OTHERS, &params![id, now]).await?;
+    } else {
+        tx.execute(sql::END_OLDER, &params![id, now, host]).await?;
+    }
+    Ok(SessionId(id))
+}
+
+async fn end(tx: &mut impl Tx, session: SessionId) -> Result<(), StoreError> {
+    let now = tx.now();
+    tx.execute(sql::END_SESSION, &params![session.0, now]).await.map(drop)
+}
+
+async fn held_by(
+    tx: &mut impl Tx,
+    session: SessionId,
+    after: StateId,
+    most: u32,
+) -> Result<Vec<Lost>, StoreError> {
+    let held = tx.query(sql::HELD_BY, &params![session.0, after.0, most], read_claimed).await?;
+    Ok(held
+        .into_iter()
+        .map(|held| Lost { state: held.leased.state, noted: held.has_begun })
+        .collect())
+}

@@ -1,0 +1,40 @@
+//! Namespaces and the grants of their plugins.
+
+use crate::dialect::Statement;
+
+statements! {
+    /// Creates a missing namespace. (Postgres loses a number for each conflict, hence the check.)
+    NEW_NAMESPACE =
+        "INSERT INTO namespace (name) \
+         SELECT $1 \
+         WHERE NOT EXISTS (SELECT 1 FROM namespace n WHERE n.name = $1) \
+         ON CONFLICT (name) DO NOTHING";
+    NAMESPACE = "SELECT id, name, limits, slots FROM namespace WHERE name = $1";
+    /// Reads and locks a namespace, so that no other transaction configures it.
+    LOCK_NAMESPACE = "SELECT id, name, limits, slots FROM namespace WHERE name = $1",
+    postgres "SELECT id, name, limits, slots FROM namespace WHERE name = $1 FOR NO KEY UPDATE";
+    NAMESPACE_LIST =
+        "SELECT id, name, limits, slots \
+         FROM namespace \
+         WHERE name > $1 \
+         ORDER BY name LIMIT $2";
+    SET_NAMESPACE = "UPDATE namespace SET limits = $2, slots = $3 WHERE name = $1";
+    SET_GRANTS =
+        "INSERT INTO capability (namespace, plugin, grants, updated_at) \
+         VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (namespace, plugin) DO UPDATE SET grants = excluded.grants, \
+             updated_at = excluded.updated_at";
+    REMOVE_GRANTS = "DELETE FROM capability WHERE namespace = $1 AND plugin = $2";
+    GRANTS_OF = "SELECT plugin, grants FROM capability WHERE namespace = $1 AND plugin = $2";
+    /// Lists grants after a plugin name, with limits on the rows and on their bytes.
+    GRANT_LIST =
+        "SELECT plugin, grants, bytes \
+         FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY plugin) - bytes AS bytes_ahead \
+             FROM (SELECT plugin, grants, CAST(octet_length(grants) AS BIGINT) AS bytes \
+                 FROM capability \
+                 WHERE namespace = $1 AND plugin > $2 \
+                 ORDER BY plugin LIMIT $3) page) counted \
+         WHERE bytes_ahead < $4 \
+         ORDER BY plugin";
+    GRANTS = "SELECT plugin, grants FROM capability WHERE namespace = $1 ORDER BY plugin";
+}

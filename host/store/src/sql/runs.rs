@@ -1,0 +1,225 @@
+//! Runs. Their columns stand in two lists, `run_counters!` and `run_columns!`; the struct of a row,
+//! its reader and the texts of all statements come from these.
+//!
+//! A new counter is added to `run_counters!`, to both sets of migrations, to the code that counts,
+//! and to `check::walk`, which counts it again.
+
+use exosphere_domain::ids::{Millis, RunKey};
+use exosphere_domain::state::RunStatus;
+
+use crate::dialect::{Column, ParamRows, Row, Statement, WrittenColumn, row_struct};
+use crate::error::StoreError;
+
+/// The counters of a run that users see; 0 when it starts.
+macro_rules! run_counters {
+    ($then:ident $($args:tt)*) => {
+        $then! { $($args)*
+            /// The number of states so far.
+            states: int i64,
+            /// The number of states that succeeded.
+            succeeded: int i64,
+            /// The number of states that were pruned.
+            pruned: int i64,
+            /// The number of states that failed.
+            errored: int i64,
+            /// The number of states that were cancelled.
+            cancelled: int i64,
+            /// The number of failed attempts that another attempt followed.
+            retries: int i64,
+            /// The number of attempts that requeued their state.
+            requeues: int i64,
+            /// The number of keys in the run's store.
+            store_keys: int i64,
+        }
+    };
+}
+pub(crate) use run_counters;
+
+/// The columns of a run that a commit writes.
+macro_rules! run_columns {
+    ($then:ident $($args:tt)*) => {
+        run_counters! { $then $($args)*
+            /// The status of the run.
+            status: text RunStatus,
+            /// Set if the run is paused: none of its states is claimed.
+            paused: int bool,
+            /// The number of the event for which the run's states are still to be swept; 0 if none.
+            unswept: int i64,
+            /// The number of the event by which a redrive in parts began; 0 if none is under way.
+            redrive: int i64,
+            /// The number of the run's latest event.
+            version: int i64,
+            /// The open states of the outermost scope.
+            open: int i64,
+            /// The failed states of the outermost scope.
+            failed: int i64,
+            /// The bytes of the run's store.
+            store_bytes: int i64,
+            /// The number of the latest write to the run's store.
+            store_version: int i64,
+            /// The time at which the run ended.
+            ended_at: int Option<i64>,
+        }
+    };
+}
+
+/// The columns of a run that a commit reads: those that it writes, and two that never change.
+macro_rules! run_row {
+    ($then:ident $($args:tt)*) => {
+        run_columns! { $then $($args)*
+            id: int RunKey,
+            created_at: int Millis,
+        }
+    };
+}
+
+run_row! { row_struct [
+    /// The mutable columns of a run's row.
+    #[derive(Debug, Clone)]
+    pub(crate) struct RunRow of "run"
+] }
+
+/// Adds columns to the parameters of a statement for many rows.
+macro_rules! add_columns {
+    ($rows:ident $all:ident $($(#[$doc:meta])* $name:ident: $sql:ident $type:ty),* $(,)?) => {
+        $(let $rows = <$type>::add($rows, $all.iter().map(|row| row.$name));)*
+    };
+}
+
+impl RunRow {
+    /// Returns the parameters of [`SAVE_RUN`].
+    pub(crate) fn params(all: &[RunRow]) -> ParamRows<'static> {
+        let rows = ParamRows::default().ints(all.iter().map(|row| row.id.0));
+        run_columns!(add_columns rows all);
+        rows
+    }
+}
+
+impl Column for RunKey {
+    fn read(row: &dyn Row, at: usize) -> Result<Option<Self>, StoreError> {
+        Ok(Some(RunKey(row.int(at)?)))
+    }
+}
+
+/// The columns of a run as people see it, in the order in which `RunView` reads them.
+macro_rules! run_view {
+    () => {
+        concat!(
+            "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, \
+                 u.created_at, u.ended_at, ",
+            run_counters!(names_of_u),
+            " FROM run u \
+             JOIN graph g ON g.id = u.graph \
+             JOIN revision r ON r.id = u.revision"
+        )
+    };
+}
+
+statements! {
+    /// Inserts runs of current revisions one after the other, in the given order. That order
+    /// decides which start is first with a key, and which transaction waits for which. (A join
+    /// alone does not keep an order.)
+    NEW_RUN = concat!(
+        "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
+             created_at, open, failed, ",
+        run_counters!(names),
+        ", store_bytes, store_version, start_key, start_digest) \
+         SELECT $1, $2, $3, r.graph, r.id, 'RUNNING', 0, $5, $6, 1, 0, ",
+        run_counters!(zeros),
+        ", 0, 0, $7, $8 \
+         FROM revision r \
+         JOIN graph g ON g.id = r.graph AND g.current = r.id \
+         WHERE r.id = $4 \
+         ON CONFLICT DO NOTHING \
+         RETURNING id"
+    ),
+    postgres concat!(
+        "INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
+             created_at, open, failed, ",
+        run_counters!(names),
+        ", store_bytes, store_version, start_key, start_digest) \
+         SELECT n.id, n.uuid, n.namespace, r.graph, r.id, 'RUNNING', 0, n.inputs, n.now, 1, 0, ",
+        run_counters!(zeros),
+        ", 0, 0, n.start_key, n.start_digest \
+         FROM ",
+        arrays!(
+            id: int, uuid: text, namespace: text, revision: int, inputs: text, now: int,
+            start_key: text, start_digest: text
+        ),
+        " WITH ORDINALITY \
+             AS n (id, uuid, namespace, revision, inputs, now, start_key, start_digest, at) \
+         JOIN revision r ON r.id = n.revision \
+         JOIN graph g ON g.id = r.graph AND g.current = r.id \
+         ORDER BY n.at \
+         ON CONFLICT DO NOTHING \
+         RETURNING id"
+    );
+    /// Reads the run that prevents a new one: it has the same id, or the same idempotency key.
+    CONFLICTING_RUN =
+        "SELECT u.uuid, g.name, u.start_digest \
+         FROM run u \
+         JOIN graph g ON g.id = u.graph \
+         WHERE u.uuid = $1 OR (u.namespace = $2 AND u.start_key = $3) \
+         ORDER BY u.id LIMIT 1";
+    /// Reads the run that an idempotency key has started.
+    STARTED_WITH =
+        "SELECT u.uuid, g.name, u.start_digest \
+         FROM run u \
+         JOIN graph g ON g.id = u.graph \
+         WHERE u.namespace = $1 AND u.start_key = $2";
+    /// Reads the mutable columns of a run. On Postgres this locks the row, and every transaction
+    /// that writes below a run has locked it here.
+    RUN_ROW = concat!("SELECT ", run_row!(names), " FROM run WHERE id = $1"),
+    postgres concat!(
+        "SELECT ",
+        run_row!(names),
+        " FROM run \
+         WHERE id = ANY($1) \
+         ORDER BY id FOR UPDATE"
+    );
+    SAVE_RUN = concat!("UPDATE run SET ", run_columns!(sets_from_2), " WHERE id = $1"),
+    postgres concat!(
+        "UPDATE run \
+         SET ",
+        run_columns!(sets_from_n),
+        " FROM ",
+        run_columns!(unnest id: int,),
+        " WHERE run.id = n.id"
+    );
+    PENDING_SWEEPS =
+        "SELECT id, unswept, redrive FROM run WHERE unswept > 0 \
+         UNION SELECT id, unswept, redrive FROM run WHERE redrive > 0";
+    RUN_INFO =
+        "SELECT u.uuid, u.namespace, g.name, r.number, r.body, u.inputs, r.id, n.id \
+         FROM run u \
+         JOIN graph g ON g.id = u.graph \
+         JOIN revision r ON r.id = u.revision \
+         JOIN namespace n ON n.name = u.namespace \
+         WHERE u.id = $1";
+    /// Reads the statuses of several runs.
+    RUN_STATUSES =
+        "SELECT id, version, status, paused \
+         FROM run \
+         WHERE id IN (SELECT value FROM json_each($1))",
+    postgres
+        "SELECT id, version, status, paused \
+         FROM run \
+         WHERE id IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON))";
+    /// Lists runs before a cursor, the newest first. Hosts take run numbers in blocks, so that a
+    /// larger number is not always a later run's.
+    RUNS = concat!(
+        run_view!(),
+        " WHERE u.namespace = $1 \
+             AND (CAST($2 AS TEXT) IS NULL OR g.name = $2) \
+             AND (CAST($3 AS TEXT) IS NULL OR u.status = $3) \
+             AND (CAST($4 AS BIGINT) IS NULL OR (u.created_at, u.id) < \
+                 (SELECT b.created_at, b.id FROM run b WHERE b.id = $4)) \
+         ORDER BY u.created_at DESC, u.id DESC LIMIT $5"
+    );
+    /// Reads a run. (`IS NOT DISTINCT FROM` stops the planner from choosing the index of a
+    /// namespace's runs while it has no statistics.)
+    RUN = concat!(
+        run_view!(),
+        " WHERE u.uuid = $2 AND u.namespace IS NOT DISTINCT FROM $1"
+    );
+}

@@ -1,0 +1,82 @@
+//! Blocks of numbers, sessions, and the connection of a session to the other hosts.
+
+use crate::dialect::Statement;
+
+statements! {
+    TAKE_NUMBERS = "UPDATE number SET next = next + $2 WHERE name = $1 RETURNING next";
+    BEGIN_SESSION =
+        "INSERT INTO session (id, started_at, expires_at, host) \
+         VALUES ($1, $2, $3, $4)";
+    /// Changes nothing, but writes: proves that the database is writable.
+    TOUCH_SESSION = "UPDATE session SET started_at = started_at WHERE id = $1";
+    /// The time of the latest commits, for a host whose clock has gone back. Each part reads the
+    /// last rows of a table by its key. On Postgres the database's own clock counts instead.
+    LATEST_TIME =
+        "SELECT COALESCE(MAX(t), 0) FROM (\
+             SELECT MAX(MAX(started_at), COALESCE(MAX(ended_at), 0)) AS t FROM session \
+             UNION ALL SELECT MAX(created_at) \
+             FROM (SELECT created_at FROM state ORDER BY id DESC LIMIT 100) \
+             UNION ALL SELECT MAX(ended_at) \
+             FROM (SELECT ended_at FROM attempt ORDER BY rowid DESC LIMIT 100) \
+             UNION ALL SELECT MAX(ended_at) FROM state \
+             WHERE id IN (SELECT state FROM output ORDER BY rowid DESC LIMIT 100))",
+    postgres now!();
+    END_SESSION = "UPDATE session SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL";
+    END_OTHERS = "UPDATE session SET ended_at = $2 WHERE id <> $1 AND ended_at IS NULL";
+    END_OLDER =
+        "UPDATE session \
+         SET ended_at = $2 \
+         WHERE id <> $1 AND host = $3 AND ended_at IS NULL";
+    /// Reads the sessions that hold states and have ended, or never existed.
+    LOST_SESSIONS =
+        "SELECT DISTINCT s.session \
+         FROM state s \
+         WHERE s.status = 'QUEUED' \
+             AND NOT EXISTS (SELECT 1 FROM session \
+                 WHERE session.id = s.session AND session.ended_at IS NULL) \
+             AND EXISTS (SELECT 1 FROM run WHERE run.id = s.run AND run.status = 'RUNNING')";
+    /// Makes the commit of this transaction unsynced: it reaches the disk with the next synced
+    /// commit. (On SQLite that is a setting of the connection.)
+    UNSYNCED = "SELECT 1",
+    postgres "SELECT set_config('synchronous_commit', 'off', true)";
+}
+
+/// Asks for any answer.
+pub(crate) const PING: &str = "SELECT 1";
+
+/// The heartbeat of a host on Postgres. Renews its session and expires overdue ones. Returns
+/// whether the session is alive, when the next state is due, and which sessions hold states that
+/// have ended, or never existed. A session that was overdue itself expires none: the database may
+/// have been unreachable for the other hosts, too.
+pub(crate) const HEARTBEAT: &str = concat!(
+    "WITH RECURSIVE ",
+    claimable!(),
+    ", clock AS (",
+    now!(),
+    " AS now), \
+     me AS (SELECT expires_at FROM session WHERE id = $1 AND ended_at IS NULL), \
+     renewed AS (UPDATE session SET expires_at = clock.now + $2 FROM clock \
+                 WHERE id = $1 AND ended_at IS NULL RETURNING id), \
+     ended AS (UPDATE session SET ended_at = clock.now FROM clock, me \
+               WHERE session.ended_at IS NULL AND session.id <> $1 \
+               AND session.expires_at < clock.now AND me.expires_at >= clock.now \
+               RETURNING session.id) \
+     SELECT clock.now, (SELECT COUNT(*) FROM renewed), \
+     (SELECT MIN(due_at) FROM (SELECT due_at FROM ready UNION ALL SELECT due_at FROM delayed) \
+      all_due), \
+     ARRAY(SELECT DISTINCT s.session FROM state s WHERE s.status = 'QUEUED' \
+           AND (s.session IN (SELECT id FROM ended) OR NOT EXISTS \
+                (SELECT 1 FROM session \
+                 WHERE session.id = s.session AND session.ended_at IS NULL))), \
+     ARRAY(SELECT id FROM ended) FROM clock"
+);
+
+/// The channel of the hosts' notifications.
+pub(crate) const CHANNEL: &str = "exosphere";
+
+/// Sends a notification on [`CHANNEL`].
+pub(crate) const NOTIFY: &str = "SELECT pg_notify($1, $2)";
+
+/// Reads the settings by which commits may be lost with the machine.
+pub(crate) const DURABILITY: &str =
+    "SELECT current_setting('synchronous_commit'), current_setting('fsync')";

@@ -1,0 +1,328 @@
+//! States, with their attempts and outputs.
+
+use crate::dialect::Statement;
+
+/// The usage of an attempt, at the end of the columns of a state and of an attempt.
+macro_rules! usage_columns {
+    ($then:ident $($args:tt)*) => {
+        $then! { $($args)*
+            cpu_us: int,
+            memory_bytes: int,
+            host_calls: int,
+            input_bytes: int,
+            output_bytes: int,
+        }
+    };
+}
+
+/// The columns of a state as people see it, in the order in which `StateView` reads them.
+macro_rules! state_view {
+    ($details:literal) => {
+        concat!(
+            "id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, \
+             kind, message, ",
+            $details,
+            ", ",
+            usage_columns!(names)
+        )
+    };
+}
+
+/// A page of a run's states in path order, `$6` at most, which ends where their failures have `$7`
+/// bytes.
+macro_rules! page_of_states {
+    ($condition:literal) => {
+        concat!(
+            "SELECT ",
+            state_view!("details"),
+            " FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY path) - bytes AS bytes_ahead \
+             FROM (SELECT ",
+            state_view!("CASE WHEN kind IS NULL THEN NULL ELSE details END AS details"),
+            ", CASE WHEN kind IS NULL THEN 0 \
+                 ELSE octet_length(message) + COALESCE(octet_length(details), 0) END AS bytes \
+             FROM state WHERE run = $1 AND ",
+            $condition,
+            " AND ",
+            seen!("state"),
+            " ORDER BY path LIMIT $6) page) counted WHERE bytes_ahead < $7 ORDER BY path"
+        )
+    };
+}
+
+/// The bytes of a state's first `$2` outputs, of its details and of its attempts.
+macro_rules! state_bytes {
+    () => {
+        "(SELECT COALESCE(SUM(octet_length(body)), 0) FROM output \
+             WHERE state = $1 AND number < $2) \
+         + (SELECT COALESCE(octet_length(details), 0) FROM state WHERE id = $1) \
+         + (SELECT COALESCE(SUM(COALESCE(octet_length(logs), 0) \
+             + COALESCE(octet_length(details), 0)), 0) FROM attempt WHERE state = $1)"
+    };
+}
+
+statements! {
+    /// Reads which claims are still valid: invariant 3. `IS NOT DISTINCT FROM`, here and in the
+    /// guards below, stops the planner from choosing the partial index on `session`. That index
+    /// holds every state the session has claimed and, until a vacuum, those it had; the primary key
+    /// is the right path.
+    STILL_HELD =
+        "SELECT id, session, fence \
+         FROM state \
+         WHERE id = $1 AND session = $2 AND fence = $3 AND status = 'QUEUED'",
+    postgres concat!(
+        "SELECT s.id, s.session, s.fence \
+         FROM ",
+        unnest!(id: int, session: int, fence: int),
+        " JOIN state s ON s.id = n.id \
+         WHERE s.session IS NOT DISTINCT FROM n.session AND s.fence = n.fence \
+             AND s.status IS NOT DISTINCT FROM 'QUEUED'"
+    );
+    /// Inserts a state, claimed by a session or not.
+    NEW_STATE =
+        "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, \
+             retries, requeues, losses, conflicts, refs, scopes, fixed, created_at, parked, \
+             namespace, delayed) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, 0, 0, 0, $9, $10, $11, $12, $13, $14, \
+             $6 > $12)",
+    postgres concat!(
+        "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, \
+             retries, requeues, losses, conflicts, refs, scopes, fixed, created_at, parked, \
+             namespace, delayed) \
+         SELECT id, run, node, path, status, due_at, session, fence, fence, 0, 0, 0, 0, refs, \
+             scopes, fixed, now, parked, namespace, (due_at > now)::INT \
+         FROM ",
+        unnest!(
+            id: int, run: int, node: int, path: text, status: text, due_at: int, session: int,
+            fence: int, refs: text, scopes: text, fixed: text, now: int, parked: int, namespace: int
+        )
+    );
+    /// Ends an execution, guarded by its fence.
+    FINISH = concat!(
+        "UPDATE state \
+         SET status = $4, session = NULL, ended_at = $5, outputs = $6, kind = $7, message = $8, \
+             details = $9, ",
+        usage_columns!(sets [10 11 12 13 14]),
+        " WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3"
+    ),
+    postgres concat!(
+        "UPDATE state \
+         SET status = n.status, session = NULL, ended_at = n.now, outputs = n.outputs, \
+             kind = n.kind, message = n.message, details = n.details, ",
+        usage_columns!(sets_from_n),
+        " FROM ",
+        usage_columns!(
+            unnest id: int, session: int, fence: int, status: text, now: int, outputs: int,
+            kind: text, message: text, details: text,
+        ),
+        " WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' \
+             AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence"
+    );
+    /// Ends an execution that runs again, under the same guard.
+    RESCHEDULE =
+        "UPDATE state \
+         SET status = 'CREATED', session = NULL, due_at = $4, attempt = $5, retries = $6, \
+             requeues = $7, losses = $8, conflicts = $9, parked = $10, delayed = $11 \
+         WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
+    postgres concat!(
+        "UPDATE state \
+         SET status = 'CREATED', session = NULL, due_at = n.due_at, attempt = n.attempt, \
+             retries = n.retries, requeues = n.requeues, losses = n.losses, \
+             conflicts = n.conflicts, parked = n.parked, delayed = n.delayed \
+         FROM ",
+        unnest!(
+            id: int, session: int, fence: int, due_at: int, attempt: int, retries: int,
+            requeues: int, losses: int, conflicts: int, parked: int, delayed: int
+        ),
+        " WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' \
+             AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence"
+    );
+    /// Stores the usage of an execution whose run was cancelled, whether or not a sweep has ended
+    /// its state.
+    SAVE_USAGE = concat!(
+        "UPDATE state \
+         SET ",
+        usage_columns!(sets [3 4 5 6 7]),
+        " WHERE id = $1 AND fence = $2 AND status IN ('QUEUED', 'CANCELLED')"
+    ),
+    postgres concat!(
+        "UPDATE state \
+         SET ",
+        usage_columns!(sets_from_n),
+        " FROM ",
+        usage_columns!(unnest id: int, fence: int,),
+        " WHERE state.id = n.id AND state.fence = n.fence \
+             AND state.status IN ('QUEUED', 'CANCELLED')"
+    );
+    /// Records that an execution begins.
+    RECORD_BEGIN =
+        "UPDATE state \
+         SET begun = fence \
+         WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
+    postgres concat!(
+        "UPDATE state \
+         SET begun = state.fence \
+         FROM ",
+        unnest!(id: int, session: int, fence: int),
+        " WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' \
+             AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence"
+    );
+    /// Reads a page of a run's states from a path on, each with whether it is visible.
+    STATES_TO_SWEEP = concat!(
+        "SELECT s.id, s.path, s.status, CASE WHEN ",
+        seen!("s"),
+        " THEN 1 ELSE 0 END \
+         FROM state s \
+         WHERE s.run = $1 AND s.path >= $2 \
+         ORDER BY s.path LIMIT $3"
+    ),
+    postgres concat!(
+        "SELECT s.id, s.path, s.status, CASE WHEN ",
+        seen!("s"),
+        " THEN 1::BIGINT ELSE 0 END \
+         FROM state s \
+         WHERE s.run = $1 AND s.path >= $2 \
+         ORDER BY s.path LIMIT $3"
+    );
+    CANCEL_STATE =
+        "UPDATE state \
+         SET status = 'CANCELLED', session = NULL, ended_at = $2 \
+         WHERE id = $1",
+    postgres concat!(
+        "UPDATE state \
+         SET status = 'CANCELLED', session = NULL, ended_at = n.now \
+         FROM ",
+        unnest!(id: int, now: int),
+        " WHERE state.id = n.id"
+    );
+    PARK_STATE =
+        "UPDATE state \
+         SET parked = $2 \
+         WHERE id = $1 AND status = 'CREATED' AND parked <> $2",
+    postgres concat!(
+        "UPDATE state \
+         SET parked = n.parked \
+         FROM ",
+        unnest!(id: int, parked: int),
+        " WHERE state.id = n.id AND state.status = 'CREATED' AND state.parked <> n.parked"
+    );
+    /// Reads states of a run for a manual retry.
+    STATES_TO_RETRY =
+        "SELECT id, status, kind, node, path, refs, scopes \
+         FROM state \
+         WHERE run = $1 AND id = $2",
+    postgres concat!(
+        "SELECT s.id, s.status, s.kind, s.node, s.path, s.refs, s.scopes \
+         FROM ",
+        unnest!(run: int, id: int),
+        " JOIN state s ON s.id = n.id AND s.run = n.run"
+    );
+    /// Reads a page of a run's states from a path on, to find the failed ones.
+    FAILED_STATES =
+        "SELECT id, path, status, kind \
+         FROM state \
+         WHERE run = $1 AND path >= $2 \
+         ORDER BY path LIMIT $3";
+    REOPEN_STATE =
+        "UPDATE state \
+         SET status = $2, due_at = $3, ended_at = NULL, kind = NULL, message = NULL, \
+             details = NULL, retries = 0, losses = 0, conflicts = 0, parked = $4 \
+         WHERE id = $1 AND status = 'ERRORED'",
+    postgres concat!(
+        "UPDATE state \
+         SET status = n.status, due_at = n.due_at, ended_at = NULL, kind = NULL, message = NULL, \
+             details = NULL, retries = 0, losses = 0, conflicts = 0, parked = n.parked \
+         FROM ",
+        unnest!(id: int, status: text, due_at: int, parked: int),
+        " WHERE state.id = n.id AND state.status = 'ERRORED'"
+    );
+    /// Lists states of a run in path order, from the first path on and after the second. Details
+    /// are read only for failures, because those of a pruned state may have megabytes. The page
+    /// ends at a number of bytes of failures.
+    STATES = page_of_states!(
+        "($2 IS NULL OR node IN (SELECT value FROM json_each($2))) \
+         AND ($3 IS NULL OR status = $3) \
+         AND path >= $4 AND ($5 IS NULL OR path > $5)"
+    ),
+    postgres page_of_states!(
+        "($2::TEXT IS NULL \
+             OR node IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON))) \
+         AND ($3::TEXT IS NULL OR status = $3) \
+         AND path >= $4 AND ($5::TEXT IS NULL OR path > $5)"
+    );
+    STATE = concat!(
+        "SELECT ",
+        state_view!("details"),
+        " FROM state WHERE run = $1 AND id = $2 AND ",
+        seen!("state")
+    );
+    /// Returns the bytes of a state's first outputs, of its details and of its attempts.
+    STATE_SIZE = concat!("SELECT ", state_bytes!()),
+    postgres concat!("SELECT (", state_bytes!(), ")::BIGINT");
+    NEW_ATTEMPT = concat!(
+        "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, ",
+        usage_columns!(names),
+        ") \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+    ),
+    postgres concat!(
+        "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, ",
+        usage_columns!(names),
+        ") \
+         SELECT * \
+         FROM ",
+        usage_columns!(
+            arrays state: int, number: int, ended_at: int, outcome: text, kind: text,
+            message: text, details: text, logs: text,
+        )
+    );
+    DELETE_OLD_ATTEMPTS = "DELETE FROM attempt WHERE state = $1 AND number <= $2",
+    postgres concat!(
+        "DELETE FROM attempt USING ",
+        unnest!(state: int, number: int),
+        " WHERE attempt.state = n.state AND attempt.number <= n.number"
+    );
+    ATTEMPTS = concat!(
+        "SELECT number, ended_at, outcome, kind, message, details, logs, ",
+        usage_columns!(names),
+        " FROM attempt \
+         WHERE state = $1 \
+         ORDER BY number"
+    );
+    NEW_OUTPUT = "INSERT INTO output (state, number, body) VALUES ($1, $2, $3)",
+    postgres concat!(
+        "INSERT INTO output (state, number, body) \
+         SELECT * \
+         FROM ",
+        arrays!(state: int, number: int, body: text)
+    );
+    OUTPUTS_AT =
+        "SELECT o.state, o.number, o.body \
+         FROM json_each($1) w \
+         JOIN output o ON o.state = w.value ->> 0 AND o.number = w.value ->> 1 \
+         WHERE octet_length(o.body) <= $2",
+    postgres
+        "SELECT o.state, o.number, o.body \
+         FROM json_array_elements($1::JSON) w \
+         JOIN output o ON o.state = (w ->> 0)::BIGINT AND o.number = (w ->> 1)::BIGINT \
+         WHERE octet_length(o.body) <= $2";
+    OUTPUTS_OF_STATE = "SELECT body FROM output WHERE state = $1 ORDER BY number";
+    OUTPUT_BYTES = "SELECT COALESCE(SUM(octet_length(body)), 0) FROM output WHERE state = $1",
+    postgres "SELECT COALESCE(SUM(octet_length(body)), 0)::BIGINT FROM output WHERE state = $1";
+    OUTPUT_SIZES =
+        "SELECT state, number, octet_length(body) \
+         FROM output \
+         WHERE state = $1 \
+         ORDER BY number",
+    postgres
+        "SELECT state, number, octet_length(body)::BIGINT \
+         FROM output \
+         WHERE state = $1 \
+         ORDER BY number";
+    /// Reads a page of a succeeded state's outputs; those of any other state are staged.
+    OUTPUTS_PAGE =
+        "SELECT body \
+         FROM output \
+         WHERE state = $1 AND number >= $2 \
+             AND EXISTS (SELECT 1 FROM state s WHERE s.id = $1 AND s.status = 'SUCCESS') \
+         ORDER BY number LIMIT $3";
+}
