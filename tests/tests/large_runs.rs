@@ -198,13 +198,12 @@ fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
         let tenant = owner(&host)?;
         let run = tenant.start("failing", &failing(FAILED))?;
         tenant.result(&run)?;
-        let parked = "state WHERE status = 'CREATED' AND parked = 1";
+        let held_back = "state WHERE status = 'CREATED' AND held_back = 1";
         std::thread::scope(|scope| -> Result<()> {
             let asked = scope.spawn(|| redrive(&tenant, &run));
-            until(
-                "the first states to be open",
-                || Ok((harness.count(parked)? > 0).then_some(())),
-            )?;
+            until("the first states to be open", || {
+                Ok((harness.count(held_back)? > 0).then_some(()))
+            })?;
             host.signal(rustix::process::Signal::KILL)?;
             ensure!(
                 asked.join().is_ok_and(|answer| answer.is_err()),
@@ -213,7 +212,7 @@ fn a_killed_host_leaves_no_partial_redrive() -> Result<()> {
             Ok(())
         })?;
         host.kill()?;
-        let open = harness.count(parked)?;
+        let open = harness.count(held_back)?;
         ensure!((1..i64::from(FAILED)).contains(&open), "{open} are open");
         harness.check()?;
         let host = harness.host()?;

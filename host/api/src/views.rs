@@ -219,7 +219,7 @@ mod tests {
 
     use exosphere_api_types::{RunStarted, to_text};
     use exosphere_orchestrator::domain::failure::FailureKind;
-    use exosphere_orchestrator::domain::graph::sketch::Sketch;
+    use exosphere_orchestrator::domain::graph::testing::GraphBuilder;
     use exosphere_orchestrator::domain::ids::{NodeIx, RunKey, StateId};
     use exosphere_orchestrator::domain::json::{from_value, read_stored};
     use exosphere_orchestrator::domain::limits;
@@ -293,7 +293,7 @@ mod tests {
     fn a_start_answers_with_the_whole_run() {
         let details = host::RunDetails {
             run: run(RunStatus::Running),
-            graph: Arc::new(Sketch::of("A").build().unwrap()),
+            graph: Arc::new(GraphBuilder::from_text("A").build().unwrap()),
             failures: vec![
                 state(Status::Errored, Some("{\"a\":1e400}")),
                 state(Status::Errored, None),
@@ -335,7 +335,7 @@ mod tests {
         let silent = host::AttemptRow { failure: None, logs: None, usage: None, ..attempt.clone() };
         let details = host::StateDetails {
             run: RunId(RUN.parse().unwrap()),
-            graph: Arc::new(Sketch::of("A").build().unwrap()),
+            graph: Arc::new(GraphBuilder::from_text("A").build().unwrap()),
             state: state(Status::Pruned, None),
             outputs: vec!["{\"n\":1}".to_owned(), "{}".to_owned()],
             attempts: vec![attempt, silent],

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
-use exosphere_orchestrator::{KeyRotation, Rotated, Unopened};
+use exosphere_orchestrator::{KeyRotation, LostSecrets, Rotated};
 use serde::Serialize;
 
 use crate::database::DatabaseArgs;
@@ -83,7 +83,7 @@ pub fn run(command: Command, master_key: Option<MasterKey>, output: Output) -> R
     let done = match command {
         Command::Rotate { target, keep_old } => runtime.block_on(sealing(target)?.rotate(keep_old)),
         Command::Reseal { target, forget_lost } => {
-            let unopened = if forget_lost { Unopened::Forget } else { Unopened::Keep };
+            let unopened = if forget_lost { LostSecrets::Delete } else { LostSecrets::Keep };
             runtime.block_on(sealing(target)?.reseal(unopened))
         }
     };

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::failure::FailureKind;
 use crate::graph::Graph;
 use crate::ids::StateId;
-use crate::plan::{Deltas, Misfit, count, counters};
+use crate::plan::{Deltas, GraphMismatch, count, counters};
 use crate::state::{Counter, Counts, Place, Status};
 
 /// A unite above a retried state, as the retry finds it.
@@ -46,7 +46,7 @@ pub enum RetryError<E> {
     },
     /// The state does not fit its graph.
     #[error(transparent)]
-    Misfit(#[from] Misfit),
+    GraphMismatch(#[from] GraphMismatch),
     /// A unite could not be read.
     #[error(transparent)]
     LookUp(E),

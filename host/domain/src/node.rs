@@ -281,7 +281,7 @@ fn schema(value: &Value, budget: &dyn Budget, weight: &mut u64) -> Result<Value,
         return Err("this must be a JSON Schema, an object".to_owned());
     }
     let schema = Schema::compile(value, budget).map_err(|refusal| match refusal {
-        Refusal::Misfit(why) => why,
+        Refusal::GraphMismatch(why) => why,
         Refusal::Exhausted => "the schemas of this description take too long to compile up to \
              here; describe fewer nodes, or give them smaller schemas and fewer patterns"
             .to_owned(),

@@ -10,7 +10,7 @@ use crate::ids::{Ids, Millis, NodeIx, StateId};
 use crate::outcome::{AttemptOutcome, Outcome};
 use crate::path::Path;
 use crate::repeat::floor;
-use crate::state::{Claimed, Counter, Counts, NewState, Place, Ref, Scope, Tries};
+use crate::state::{AttemptCounts, Claimed, Counter, Counts, NewState, Place, Ref, Scope};
 
 /// The number of hosts lost in succession after which a state fails, because it
 /// may be a poison state.
@@ -22,9 +22,9 @@ pub const MAX_CONFLICTS: u32 = 3;
 /// Returns the outcome of a state whose host died. The state may be a poison
 /// state that ended the host, so it is charged with the loss. After its first
 /// loss, the next host notes when it begins the state (see
-/// [`Tries::is_poison_suspect`]). From then on, a state that was claimed and not begun
+/// [`AttemptCounts::is_poison_suspect`]). From then on, a state that was claimed and not begun
 /// is not charged.
-pub fn outcome_of_lost_claim(tries: Tries, noted: bool) -> Outcome {
+pub fn outcome_of_lost_claim(tries: AttemptCounts, noted: bool) -> Outcome {
     if tries.is_poison_suspect() && !noted { Outcome::Released } else { Outcome::HostLost }
 }
 
@@ -32,7 +32,7 @@ pub fn outcome_of_lost_claim(tries: Tries, noted: bool) -> Outcome {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Changes {
     /// The end of the state's execution.
-    pub end: End,
+    pub end: Transition,
     /// Changes of existing counters.
     pub counts: Deltas,
 }
@@ -42,7 +42,7 @@ pub type Deltas = BTreeMap<Counter, Counts>;
 
 /// The end of one execution of a state.
 #[derive(Debug, Clone, PartialEq)]
-pub enum End {
+pub enum Transition {
     /// The execution succeeded, with these outputs and successors.
     Success {
         /// The outputs, each as JSON text.
@@ -58,14 +58,14 @@ pub enum End {
         data: Option<String>,
     },
     /// The state is to run again.
-    Again {
+    Reschedule {
         /// The delay after the commit, in milliseconds: the committer knows the
         /// time on the clock that all hosts share.
         after: Millis,
         /// The counters of the state's attempts.
-        tries: Tries,
+        tries: AttemptCounts,
         /// The reason.
-        why: Again,
+        why: RescheduleReason,
     },
     /// The state has failed for good.
     Errored {
@@ -76,7 +76,7 @@ pub enum End {
 
 /// The reason why a state runs again.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Again {
+pub enum RescheduleReason {
     /// The state requeued itself.
     Requeued,
     /// The state failed and has retries left, its host died, or another state
@@ -86,11 +86,11 @@ pub enum Again {
     Released,
 }
 
-impl End {
+impl Transition {
     /// Returns the number of states that this end creates.
     pub fn new_states(&self) -> usize {
         match self {
-            End::Success { children, unites, .. } => children.len() + unites.len(),
+            Transition::Success { children, unites, .. } => children.len() + unites.len(),
             _ => 0,
         }
     }
@@ -99,13 +99,14 @@ impl End {
     /// ran.
     pub fn attempt(&self) -> Option<(AttemptOutcome, Option<&Failure>)> {
         match self {
-            End::Success { .. } => Some((AttemptOutcome::Success, None)),
-            End::Pruned { .. } => Some((AttemptOutcome::Pruned, None)),
-            End::Again { why: Again::Requeued, .. } => Some((AttemptOutcome::Requeued, None)),
-            End::Again { why: Again::Failed(failure), .. } | End::Errored { failure } => {
-                Some((AttemptOutcome::Failed, Some(failure)))
+            Transition::Success { .. } => Some((AttemptOutcome::Success, None)),
+            Transition::Pruned { .. } => Some((AttemptOutcome::Pruned, None)),
+            Transition::Reschedule { why: RescheduleReason::Requeued, .. } => {
+                Some((AttemptOutcome::Requeued, None))
             }
-            End::Again { why: Again::Released, .. } => None,
+            Transition::Reschedule { why: RescheduleReason::Failed(failure), .. }
+            | Transition::Errored { failure } => Some((AttemptOutcome::Failed, Some(failure))),
+            Transition::Reschedule { why: RescheduleReason::Released, .. } => None,
         }
     }
 
@@ -113,7 +114,9 @@ impl End {
     pub fn keeps_writes(&self) -> bool {
         matches!(
             self,
-            End::Success { .. } | End::Pruned { .. } | End::Again { why: Again::Requeued, .. }
+            Transition::Success { .. }
+                | Transition::Pruned { .. }
+                | Transition::Reschedule { why: RescheduleReason::Requeued, .. }
         )
     }
 }
@@ -134,7 +137,7 @@ pub struct NewUnite {
 /// A state that does not fit its graph: no transition has written it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the state at {path} does not fit its graph: it lacks {what}")]
-pub struct Misfit {
+pub struct GraphMismatch {
     path: Path,
     what: String,
 }
@@ -147,37 +150,43 @@ pub fn plan(
     outcome: Outcome,
     random: f64,
     ids: &impl Ids,
-) -> Result<Changes, Misfit> {
+) -> Result<Changes, GraphMismatch> {
     let tries = state.tries;
-    let reset = Tries { losses: 0, conflicts: 0, ..tries };
+    let reset = AttemptCounts { losses: 0, conflicts: 0, ..tries };
     let again = |after, tries, why| {
-        Ok(Changes { end: End::Again { after, tries, why }, counts: Deltas::new() })
+        Ok(Changes { end: Transition::Reschedule { after, tries, why }, counts: Deltas::new() })
     };
     match outcome {
         Outcome::Outputs(outputs) => succeed(graph, state, outputs, ids),
-        Outcome::Prune(data) => end(graph, &state.place, End::Pruned { data }, Counts::ENDED),
+        Outcome::Prune(data) => {
+            end(graph, &state.place, Transition::Pruned { data }, Counts::ENDED)
+        }
         Outcome::RequeueAfter(delay) => {
-            let tries = Tries { requeues: tries.requeues.saturating_add(1), ..reset };
-            again(delay.max(1).max(floor(&tries)), tries, Again::Requeued)
+            let tries = AttemptCounts { requeues: tries.requeues.saturating_add(1), ..reset };
+            again(delay.max(1).max(floor(&tries)), tries, RescheduleReason::Requeued)
         }
         Outcome::Released => {
-            let tries = Tries { attempt: tries.attempt.saturating_sub(1), ..tries };
-            again(0, tries, Again::Released)
+            let tries = AttemptCounts { attempt: tries.attempt.saturating_sub(1), ..tries };
+            again(0, tries, RescheduleReason::Released)
         }
         Outcome::HostLost if tries.losses + 1 < MAX_LOSSES => {
             let failure = Failure::new(FailureKind::HostLost, "the host that held it is gone");
-            again(0, Tries { losses: tries.losses + 1, ..tries }, Again::Failed(failure))
+            again(
+                0,
+                AttemptCounts { losses: tries.losses + 1, ..tries },
+                RescheduleReason::Failed(failure),
+            )
         }
         Outcome::HostLost => {
             let words = format!("{MAX_LOSSES} hosts were lost in succession that held it");
             let failure = Failure::new(FailureKind::HostLost, words);
-            end(graph, &state.place, End::Errored { failure }, Counts::FAILED)
+            end(graph, &state.place, Transition::Errored { failure }, Counts::FAILED)
         }
         Outcome::Conflict if tries.conflicts + 1 < MAX_CONFLICTS => {
             let words = "a store key that it had read was changed by another state";
             let failure = Failure::new(FailureKind::Store, words);
-            let tries = Tries { conflicts: tries.conflicts + 1, losses: 0, ..tries };
-            again(floor(&tries), tries, Again::Failed(failure))
+            let tries = AttemptCounts { conflicts: tries.conflicts + 1, losses: 0, ..tries };
+            again(floor(&tries), tries, RescheduleReason::Failed(failure))
         }
         Outcome::Conflict => {
             let words = format!("{MAX_CONFLICTS} store conflicts in a row");
@@ -205,26 +214,40 @@ impl Ids for NoNumbers {
 }
 
 /// Plans a failure: a retry if the policy allows it, else a final failure.
-fn fail(graph: &Graph, state: &Claimed, failure: Failure, random: f64) -> Result<Changes, Misfit> {
+fn fail(
+    graph: &Graph,
+    state: &Claimed,
+    failure: Failure,
+    random: f64,
+) -> Result<Changes, GraphMismatch> {
     let policy = &graph.node(state.place.node).retry;
-    let tries = Tries { losses: 0, conflicts: 0, ..state.tries };
+    let tries = AttemptCounts { losses: 0, conflicts: 0, ..state.tries };
     if !failure.is_retried() || tries.retries >= policy.max_retries {
-        return end(graph, &state.place, End::Errored { failure }, Counts::FAILED);
+        return end(graph, &state.place, Transition::Errored { failure }, Counts::FAILED);
     }
-    let tries = Tries { retries: tries.retries + 1, ..tries };
+    let tries = AttemptCounts { retries: tries.retries + 1, ..tries };
     let after = policy.delay(tries.retries, random).max(floor(&tries));
-    let again = End::Again { after, tries, why: Again::Failed(failure) };
+    let again = Transition::Reschedule { after, tries, why: RescheduleReason::Failed(failure) };
     Ok(Changes { end: again, counts: Deltas::new() })
 }
 
 /// Plans the end of a state whose outcome cannot be committed: it fails for
 /// good, regardless of its retry policy.
-pub fn give_up(graph: &Graph, state: &Claimed, failure: Failure) -> Result<Changes, Misfit> {
-    end(graph, &state.place, End::Errored { failure }, Counts::FAILED)
+pub fn fail_permanently(
+    graph: &Graph,
+    state: &Claimed,
+    failure: Failure,
+) -> Result<Changes, GraphMismatch> {
+    end(graph, &state.place, Transition::Errored { failure }, Counts::FAILED)
 }
 
 /// Plans a terminal end that creates no states.
-fn end(graph: &Graph, place: &Place, end: End, delta: Counts) -> Result<Changes, Misfit> {
+fn end(
+    graph: &Graph,
+    place: &Place,
+    end: Transition,
+    delta: Counts,
+) -> Result<Changes, GraphMismatch> {
     let mut counts = Deltas::new();
     count(graph, place, delta, &mut counts)?;
     Ok(Changes { end, counts })
@@ -236,7 +259,7 @@ pub(crate) fn count(
     place: &Place,
     delta: Counts,
     counts: &mut Deltas,
-) -> Result<(), Misfit> {
+) -> Result<(), GraphMismatch> {
     for counter in counters(graph, place)? {
         *counts.entry(counter).or_default() += delta;
     }
@@ -245,7 +268,7 @@ pub(crate) fn count(
 
 /// Returns the counters of the state at `place`: those of the innermost unites
 /// around it, or the run's if there are none.
-pub fn counters(graph: &Graph, place: &Place) -> Result<Vec<Counter>, Misfit> {
+pub fn counters(graph: &Graph, place: &Place) -> Result<Vec<Counter>, GraphMismatch> {
     let counts_in = &graph.node(place.node).counts_in;
     if counts_in.is_empty() {
         return Ok(vec![Counter::Run]);
@@ -261,9 +284,9 @@ fn scope_state(
     at: &Path,
     scopes: &[Scope],
     unite: NodeIx,
-) -> Result<StateId, Misfit> {
+) -> Result<StateId, GraphMismatch> {
     let found = scopes.iter().find(|scope| scope.unite == unite);
-    found.map(|scope| scope.state).ok_or_else(|| Misfit {
+    found.map(|scope| scope.state).ok_or_else(|| GraphMismatch {
         path: at.clone(),
         what: format!("its scope {}", graph.node(unite).identifier),
     })
@@ -276,7 +299,7 @@ fn succeed(
     state: &Claimed,
     outputs: Vec<String>,
     ids: &impl Ids,
-) -> Result<Changes, Misfit> {
+) -> Result<Changes, GraphMismatch> {
     let successors = Successors::new(graph, state, outputs.len() as u32, ids)?;
     let edges = successors.edges()?;
     let mut children = Vec::with_capacity(outputs.len() * edges.len());
@@ -310,7 +333,7 @@ fn succeed(
     for unite in &mut unites {
         unite.counts = counts.remove(&Counter::Unite(unite.state.id)).unwrap_or_default();
     }
-    Ok(Changes { end: End::Success { outputs, children, unites }, counts })
+    Ok(Changes { end: Transition::Success { outputs, children, unites }, counts })
 }
 
 /// The target of an edge.
@@ -338,7 +361,7 @@ impl<'a> Successors<'a> {
         state: &'a Claimed,
         branches: u32,
         ids: &impl Ids,
-    ) -> Result<Self, Misfit> {
+    ) -> Result<Self, GraphMismatch> {
         let node = graph.node(state.place.node);
         let begun: Vec<_> =
             node.united_by.iter().map(|&unite| Scope { unite, state: ids.next() }).collect();
@@ -355,11 +378,11 @@ impl<'a> Successors<'a> {
                     counts: Counts::default(),
                 })
             })
-            .collect::<Result<_, Misfit>>()?;
+            .collect::<Result<_, GraphMismatch>>()?;
         Ok(all)
     }
 
-    fn edges(&self) -> Result<Vec<Edge>, Misfit> {
+    fn edges(&self) -> Result<Vec<Edge>, GraphMismatch> {
         let edge = |&to: &NodeIx| {
             if self.graph.node(to).unites.is_some() {
                 return self.scope(to).map(Edge::Into);
@@ -372,7 +395,7 @@ impl<'a> Successors<'a> {
 
     /// Returns the place of a successor at `node`, and the index in its refs of
     /// its own output, if its node carries that.
-    fn place(&self, node: NodeIx, path: Path) -> Result<(Place, Option<usize>), Misfit> {
+    fn place(&self, node: NodeIx, path: Path) -> Result<(Place, Option<usize>), GraphMismatch> {
         let target = self.graph.node(node);
         let here = self.state.place.node;
         let known = |node: &NodeIx| {
@@ -388,19 +411,19 @@ impl<'a> Successors<'a> {
             .scopes
             .iter()
             .map(|&unite| Ok(Scope { unite, state: self.scope(unite)? }))
-            .collect::<Result<_, Misfit>>()?;
+            .collect::<Result<_, GraphMismatch>>()?;
         Ok((Place { node, path, refs, scopes }, from))
     }
 
-    fn known(&self, node: NodeIx) -> Result<Ref, Misfit> {
+    fn known(&self, node: NodeIx) -> Result<Ref, GraphMismatch> {
         let refs = &self.state.place.refs;
-        refs.iter().find(|known| known.node == node).copied().ok_or_else(|| Misfit {
+        refs.iter().find(|known| known.node == node).copied().ok_or_else(|| GraphMismatch {
             path: self.state.place.path.clone(),
             what: format!("an output of {}", self.graph.node(node).identifier),
         })
     }
 
-    fn scope(&self, unite: NodeIx) -> Result<StateId, Misfit> {
+    fn scope(&self, unite: NodeIx) -> Result<StateId, GraphMismatch> {
         scope_state(self.graph, &self.state.place.path, &self.scopes, unite)
     }
 }

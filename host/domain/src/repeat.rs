@@ -9,7 +9,7 @@
 //! Not here: the requested delay; see [`crate::retry`].
 
 use crate::ids::Millis;
-use crate::state::Tries;
+use crate::state::AttemptCounts;
 
 /// Repeats of a state whose delay is as requested.
 pub const FREE_REPEATS: u32 = 10;
@@ -27,7 +27,7 @@ pub const REPEATS_PER_STEP: u32 = 8;
 /// Returns the least delay, in milliseconds, before a state with these `tries`
 /// runs again. It counts retries, requeues and store conflicts. It does not
 /// count lost hosts and releases, which the node does not cause.
-pub fn floor(tries: &Tries) -> Millis {
+pub fn floor(tries: &AttemptCounts) -> Millis {
     let repeats = tries.retries.saturating_add(tries.requeues).saturating_add(tries.conflicts);
     let Some(slowed) = repeats.checked_sub(FREE_REPEATS + 1) else { return 0 };
     let doublings = slowed / REPEATS_PER_STEP;
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     fn after(repeats: u32) -> Millis {
-        floor(&Tries { requeues: repeats, ..Tries::default() })
+        floor(&AttemptCounts { requeues: repeats, ..AttemptCounts::default() })
     }
 
     #[test]
@@ -58,7 +58,10 @@ mod tests {
 
     #[test]
     fn losses_are_not_repeats() {
-        assert_eq!(floor(&Tries { attempt: 900, losses: 9, ..Tries::default() }), 0);
+        assert_eq!(
+            floor(&AttemptCounts { attempt: 900, losses: 9, ..AttemptCounts::default() }),
+            0
+        );
     }
 
     #[test]
@@ -76,8 +79,8 @@ mod tests {
         fn the_floor_never_falls(
             retries in any::<u32>(), requeues in any::<u32>(), conflicts in 0..3u32,
         ) {
-            let tries = Tries { retries, requeues, conflicts, ..Tries::default() };
-            let more = Tries { retries: retries.saturating_add(1), ..tries };
+            let tries = AttemptCounts { retries, requeues, conflicts, ..AttemptCounts::default() };
+            let more = AttemptCounts { retries: retries.saturating_add(1), ..tries };
             prop_assert!(floor(&tries) <= floor(&more));
             prop_assert!((0..=HIGHEST_FLOOR).contains(&floor(&more)));
         }

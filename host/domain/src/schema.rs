@@ -164,14 +164,14 @@ fn per_part(cost: &Cost, (part, pattern): (u64, u64)) -> u64 {
 pub enum Refusal {
     /// The schema or value is wrong; the message is for people and bounded in
     /// length.
-    Misfit(String),
+    GraphMismatch(String),
     /// The budget was exhausted before the check was complete.
     Exhausted,
 }
 
 impl Refusal {
     fn misfit(words: String) -> Self {
-        Refusal::Misfit(cut(words))
+        Refusal::GraphMismatch(cut(words))
     }
 }
 
@@ -184,7 +184,7 @@ impl From<Exhausted> for Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Misfit(words) => f.write_str(words),
+            Refusal::GraphMismatch(words) => f.write_str(words),
             Refusal::Exhausted => f.write_str("the budget of its check is exhausted"),
         }
     }

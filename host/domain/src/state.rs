@@ -160,7 +160,7 @@ pub struct Place {
 
 /// The counters of a state's attempts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tries {
+pub struct AttemptCounts {
     /// Number of claims so far, which is the number of the latest attempt.
     pub attempt: u32,
     /// Number of retries used up since the last manual retry.
@@ -173,7 +173,7 @@ pub struct Tries {
     pub conflicts: u32,
 }
 
-impl Tries {
+impl AttemptCounts {
     /// Returns whether the state is a suspected poison state. For such a state
     /// a host records when it begins, and not only that it has claimed the
     /// state.
@@ -201,7 +201,7 @@ pub struct Claimed {
     /// The state's place in its run.
     pub place: Place,
     /// The counters of its attempts.
-    pub tries: Tries,
+    pub tries: AttemptCounts,
     /// The host's claim.
     pub claim: Claim,
 }

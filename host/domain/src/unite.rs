@@ -1,16 +1,16 @@
-//! Closing of unites: when no member below a unite is open any more, its
+//! UniteDecision of unites: when no member below a unite is open any more, its
 //! counters alone decide how it ends.
 
 use serde_json::json;
 
 use crate::failure::{Failure, FailureKind};
 use crate::graph::{Graph, MaxFailed, OnEmpty, Strategy};
-use crate::plan::{Deltas, Misfit, count};
+use crate::plan::{Deltas, GraphMismatch, count};
 use crate::state::{Counts, Place};
 
 /// The end of a unite whose count of open members reached zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closing {
+pub enum UniteDecision {
     /// The strategy is met: the unite is to run.
     Run,
     /// Nothing arrived and nothing failed: the unite is pruned.
@@ -29,23 +29,23 @@ pub fn close(
     place: &Place,
     counts: Counts,
     branches: u32,
-) -> Result<(Closing, Deltas), Misfit> {
+) -> Result<(UniteDecision, Deltas), GraphMismatch> {
     let closing = decide(graph, place, counts, branches);
     let mut deltas = Deltas::new();
     match closing {
-        Closing::Run => {}
-        Closing::Prune => count(graph, place, Counts::ENDED, &mut deltas)?,
-        Closing::Block => count(graph, place, Counts::FAILED, &mut deltas)?,
+        UniteDecision::Run => {}
+        UniteDecision::Prune => count(graph, place, Counts::ENDED, &mut deltas)?,
+        UniteDecision::Block => count(graph, place, Counts::FAILED, &mut deltas)?,
     }
     Ok((closing, deltas))
 }
 
-fn decide(graph: &Graph, place: &Place, counts: Counts, branches: u32) -> Closing {
-    let Some(unites) = &graph.node(place.node).unites else { return Closing::Block };
+fn decide(graph: &Graph, place: &Place, counts: Counts, branches: u32) -> UniteDecision {
+    let Some(unites) = &graph.node(place.node).unites else { return UniteDecision::Block };
     if counts.arrived == 0 && counts.failed == 0 {
         return match unites.on_empty {
-            OnEmpty::Prune => Closing::Prune,
-            OnEmpty::Run => Closing::Run,
+            OnEmpty::Prune => UniteDecision::Prune,
+            OnEmpty::Run => UniteDecision::Run,
         };
     }
     let met = match unites.strategy {
@@ -56,7 +56,7 @@ fn decide(graph: &Graph, place: &Place, counts: Counts, branches: u32) -> Closin
             counts.failed as f64 * 100.0 <= most * f64::from(branches)
         }
     };
-    if met { Closing::Run } else { Closing::Block }
+    if met { UniteDecision::Run } else { UniteDecision::Block }
 }
 
 /// A failed member of a scope.

@@ -45,8 +45,8 @@ pub use exosphere_sandbox::{
 };
 pub use exosphere_store::{
     AttemptRow, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow, KeyId, Keyring,
-    Page, Part, PluginEntry, PluginRow, Report, RunFilter, RunView, StateFilter, StateView,
-    Unopened, Violation,
+    LostSecrets, Page, Part, PluginEntry, PluginRow, Report, RunFilter, RunView, StateFilter,
+    StateView, Violation,
 };
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};

@@ -68,9 +68,9 @@ impl Drop for Guard {
 mod tests {
     use std::time::Duration;
 
-    use exosphere_domain::graph::sketch::Sketch;
+    use exosphere_domain::graph::testing::GraphBuilder;
     use exosphere_domain::ids::{NamespaceKey, RunId, RunKey};
-    use exosphere_store::{Member, RunInfo};
+    use exosphere_store::{Operation, RunInfo};
 
     use super::*;
     use crate::{Config, Host};
@@ -101,7 +101,7 @@ mod tests {
         assert!(why.contains("the committer has ended"), "{why}");
         assert_eq!(host.health(), Err(why));
         // No caller waits for ever.
-        let member = Member::Cancel(Arc::new(run()));
+        let member = Operation::Cancel(Arc::new(run()));
         assert!(host.parts.pipeline.committer.submit(member).await.is_err());
     }
 
@@ -123,7 +123,7 @@ mod tests {
             namespace_key: NamespaceKey(1),
             graph_name: name(),
             revision: 1,
-            graph: Arc::new(Sketch::of("A").build().unwrap()),
+            graph: Arc::new(GraphBuilder::from_text("A").build().unwrap()),
             inputs: "{}".into(),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use exosphere_domain::ids::RunKey;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{RunView, Touched};
+use exosphere_store::{RunUpdate, RunView};
 use tokio::sync::watch;
 
 use crate::sync::Mutex;
@@ -95,7 +95,7 @@ impl Watchers {
 
     /// Notifies the watchers. For a run that ended here they receive the whole run, so
     /// that they need not read it.
-    pub(crate) fn publish(&self, touched: &[Touched], ended: Vec<RunView>) {
+    pub(crate) fn publish(&self, touched: &[RunUpdate], ended: Vec<RunView>) {
         let mut runs = self.runs.lock();
         if runs.is_empty() {
             return;
@@ -118,8 +118,8 @@ mod tests {
 
     use super::*;
 
-    fn touched(version: i64, status: RunStatus) -> Touched {
-        Touched { run: RunKey(1), version, status, paused: false, turned: true }
+    fn touched(version: i64, status: RunStatus) -> RunUpdate {
+        RunUpdate { run: RunKey(1), version, status, paused: false, turned: true }
     }
 
     fn view(version: i64) -> RunView {

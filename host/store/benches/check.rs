@@ -11,10 +11,10 @@ mod runs;
 use std::process::Command;
 use std::time::Instant;
 
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
-use exosphere_store::{Database, Want, check};
+use exosphere_store::{ClaimMode, Database, check};
 
 use crate::harness::{Harness, Kind, TestDatabase};
 
@@ -75,7 +75,7 @@ async fn one_check(database: String) {
 }
 
 /// Each with a body of 100 bytes.
-async fn run(harness: &mut Harness, sketch: &Sketch, branches: usize) {
+async fn run(harness: &mut Harness, sketch: &GraphBuilder, branches: usize) {
     let run = harness.start("fan", sketch, &[]).await;
     let body = format!("{{\"v\":\"{}\"}}", "x".repeat(92));
     let all = branches.max(2_000);
@@ -88,7 +88,7 @@ async fn run(harness: &mut Harness, sketch: &Sketch, branches: usize) {
                 let outcome = Outcome::Outputs(vec![body.clone(); count]);
                 members.push(harness.finish(&run, &state, outcome, Journal::default()).await);
             }
-            harness.commit(members, Want::Births(2_000_000)).await;
+            harness.commit(members, ClaimMode::NewOnly(2_000_000)).await;
         }
     }
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use exosphere_domain::ids::{Fence, Name, NamespaceKey, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::json::{Typed, from_stored, from_text};
 use exosphere_domain::path::Path;
-use exosphere_domain::state::{Claim, Claimed, Place, Ref, Scope, Status, Tries};
+use exosphere_domain::state::{AttemptCounts, Claim, Claimed, Place, Ref, Scope, Status};
 
 use crate::dialect::{Cursor, Row};
 use crate::error::{StoreError, corrupt_row};
 use crate::secrets::keyring::KeyId;
-use crate::types::Leased;
+use crate::types::ClaimedState;
 
 pub(crate) fn encode_refs(refs: &[Ref]) -> String {
     encode(refs.iter().map(|r| format!("[{},{},{}]", r.node.0, r.state.0, r.output)))
@@ -83,7 +83,7 @@ pub(crate) fn read_claimed(row: &dyn Row) -> Result<HeldState, StoreError> {
         id,
         run: RunKey(columns.next("run")?),
         place: read_place(columns, id)?,
-        tries: Tries {
+        tries: AttemptCounts {
             attempt: columns.next("attempt")?,
             retries: columns.next("retries")?,
             requeues: columns.next("requeues")?,
@@ -95,20 +95,23 @@ pub(crate) fn read_claimed(row: &dyn Row) -> Result<HeldState, StoreError> {
             fence: Fence(columns.next("fence")?),
         },
     };
-    let fixed = store_snapshot(columns.next("fixed")?, id)?;
-    let has_begun = columns.next::<i64>("begun")? == state.claim.fence.0;
+    let store_snapshot = store_snapshot(columns.next("store_snapshot")?, id)?;
+    let has_begun = columns.next::<i64>("begun_fence")? == state.claim.fence.0;
     let namespace = NamespaceKey(columns.next("namespace")?);
-    Ok(HeldState { leased: Leased { state, namespace, fixed, known: Vec::new() }, has_begun })
+    Ok(HeldState {
+        leased: ClaimedState { state, namespace, store_snapshot, known: Vec::new() },
+        has_begun,
+    })
 }
 
 /// A state that a session holds.
 pub(crate) struct HeldState {
-    pub leased: Leased,
+    pub leased: ClaimedState,
     /// Set if the host recorded that the execution began.
     pub has_begun: bool,
 }
 
-/// Parses the column `fixed`: the values of the run's store when the state was created, as a JSON
+/// Parses the column `store_snapshot`: the values of the run's store when the state was created, as a JSON
 /// object of texts.
 pub(crate) fn store_snapshot(
     text: Option<String>,
@@ -116,11 +119,11 @@ pub(crate) fn store_snapshot(
 ) -> Result<BTreeMap<String, String>, StoreError> {
     text.map_or_else(
         || Ok(BTreeMap::new()),
-        |text| from_text(&text).map_err(|_| corrupt_row("state", "fixed", id)),
+        |text| from_text(&text).map_err(|_| corrupt_row("state", "store_snapshot", id)),
     )
 }
 
-/// Formats the column `fixed`.
+/// Formats the column `store_snapshot`.
 pub(crate) fn encode_snapshot(
     values: &BTreeMap<String, String>,
 ) -> Result<Option<String>, StoreError> {

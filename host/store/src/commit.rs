@@ -31,14 +31,14 @@ use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Fence, Millis, NamespaceKey, RunKey, SessionId, StateId};
-use exosphere_domain::plan::{Deltas, End};
+use exosphere_domain::plan::{Deltas, Transition};
 use exosphere_domain::state::{Claim, Claimed, Counter, Counts, RunStatus};
 
 use crate::dialect::{ParamRows, PendingWrites, Row, Tx, params};
 use crate::error::StoreError;
 use crate::sql;
-use crate::types::{RunInfo, Touched};
-use batch::{Answer, Batch, Committed, Finished, Member, Shares, Want};
+use crate::types::{RunInfo, RunUpdate};
+use batch::{Answer, Batch, ClaimMode, Committed, Finished, Operation, Quotas};
 use rows::BatchRows;
 use run_row::RunRow;
 use staging::StagedRow;
@@ -56,7 +56,7 @@ pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed,
     commit.control_all(tx, &mut pending, members).await?;
     commit.close_unites(tx, &mut pending).await?;
     commit.save(tx, &mut pending).await?;
-    if let Want::Claims(most) = batch.want {
+    if let ClaimMode::AllDue(most) = batch.want {
         commit.claim(tx, most).await?;
     }
     Ok(commit.done)
@@ -69,7 +69,7 @@ struct CommitTx<'b> {
     /// The number of states that may still be born claimed.
     births: u32,
     /// The remaining claim quotas.
-    shares: Shares,
+    quotas: Quotas,
     turn: usize,
     cursors: BTreeMap<NamespaceKey, RunKey>,
     runs: BTreeMap<RunKey, LoadedRun>,
@@ -106,25 +106,25 @@ struct DrainedUnite {
     branches: u32,
 }
 
-impl Member {
+impl Operation {
     /// Returns whether this operation is executed by statements of its own, after the bulk writes.
     fn is_control(&self) -> bool {
-        !matches!(self, Member::Start(_) | Member::Finish(_) | Member::Stage(_))
+        !matches!(self, Operation::Start(_) | Operation::Finish(_) | Operation::Stage(_))
     }
 
     /// Returns the run of this operation.
     fn run(&self) -> &Arc<RunInfo> {
         match self {
-            Member::Start(new) => &new.info,
-            Member::Finish(finished) => &finished.run,
-            Member::Stage(stage) => &stage.run,
-            Member::Unstage(leftover) => &leftover.run,
-            Member::Cancel(run)
-            | Member::Begin { run, .. }
-            | Member::Pause { run, .. }
-            | Member::Sweep { run, .. }
-            | Member::Retry { run, .. }
-            | Member::Redrive { run, .. } => run,
+            Operation::Start(new) => &new.info,
+            Operation::Finish(finished) => &finished.run,
+            Operation::Stage(stage) => &stage.run,
+            Operation::Unstage(leftover) => &leftover.run,
+            Operation::Cancel(run)
+            | Operation::Begin { run, .. }
+            | Operation::Pause { run, .. }
+            | Operation::Sweep { run, .. }
+            | Operation::Retry { run, .. }
+            | Operation::Redrive { run, .. } => run,
         }
     }
 }
@@ -135,8 +135,8 @@ impl<'b> CommitTx<'b> {
         CommitTx {
             now,
             session: batch.session,
-            births: if let Want::Births(most) = batch.want { most } else { 0 },
-            shares: batch.shares.clone(),
+            births: if let ClaimMode::NewOnly(most) = batch.want { most } else { 0 },
+            quotas: batch.quotas.clone(),
             turn: batch.turn,
             cursors: batch.cursors.clone(),
             runs: BTreeMap::new(),
@@ -151,7 +151,7 @@ impl<'b> CommitTx<'b> {
     }
 
     /// Locks the runs' rows and loads all data for the decisions.
-    async fn load(&mut self, tx: &mut impl Tx, members: &[Member]) -> Result<(), StoreError> {
+    async fn load(&mut self, tx: &mut impl Tx, members: &[Operation]) -> Result<(), StoreError> {
         let infos: BTreeMap<RunKey, &Arc<RunInfo>> =
             members.iter().map(|member| (member.run().key, member.run())).collect();
         if infos.is_empty() {
@@ -165,13 +165,13 @@ impl<'b> CommitTx<'b> {
         let finished: Vec<&Finished> = members
             .iter()
             .filter_map(|member| match member {
-                Member::Finish(finished) => Some(&**finished),
+                Operation::Finish(finished) => Some(&**finished),
                 _ => None,
             })
             .filter(|finished| self.is_live(finished.run.key))
             .collect();
         let stages = members.iter().filter_map(|member| match member {
-            Member::Stage(stage) => Some(&stage.state),
+            Operation::Stage(stage) => Some(&stage.state),
             _ => None,
         });
         let claimed = finished.iter().map(|finished| &finished.state).chain(stages);
@@ -190,12 +190,12 @@ impl<'b> CommitTx<'b> {
     }
 
     /// Decides the starts, ends and pieces of ends in memory.
-    fn decide_all(&mut self, members: &'b [Member]) -> Result<(), StoreError> {
+    fn decide_all(&mut self, members: &'b [Operation]) -> Result<(), StoreError> {
         for (at, member) in members.iter().enumerate() {
             self.done.answers[at] = match member {
-                Member::Start(new) => self.start(new)?,
-                Member::Finish(finished) => self.finish(finished)?,
-                Member::Stage(stage) => self.stage(stage)?,
+                Operation::Start(new) => self.start(new)?,
+                Operation::Finish(finished) => self.finish(finished)?,
+                Operation::Stage(stage) => self.stage(stage)?,
                 _ => continue,
             };
         }
@@ -207,9 +207,9 @@ impl<'b> CommitTx<'b> {
         &mut self,
         tx: &mut impl Tx,
         pending: &mut PendingWrites<'_>,
-        members: &[Member],
+        members: &[Operation],
     ) -> Result<(), StoreError> {
-        let is_control = |member: &&Member| member.is_control();
+        let is_control = |member: &&Operation| member.is_control();
         if members.iter().any(|member| is_control(&member)) {
             tx.flush(pending).await?;
         }
@@ -272,7 +272,7 @@ impl<'b> CommitTx<'b> {
             if before.0 == RunStatus::Running && status != RunStatus::Running {
                 self.done.ended.push(row.view(&info));
             }
-            self.done.touched.push(Touched { run, version, status, paused, turned });
+            self.done.touched.push(RunUpdate { run, version, status, paused, turned });
             entries.push((run, of_run));
             rows.push(row);
         }
@@ -319,7 +319,7 @@ fn needed_keys<'a>(finished: &'a Finished, keys: &mut BTreeSet<(RunKey, &'a str)
     if finished.changes.end.keeps_writes() {
         keys.extend(finished.journal.writes().map(|(key, _)| (run, key)));
     }
-    if matches!(finished.changes.end, End::Success { .. }) {
+    if matches!(finished.changes.end, Transition::Success { .. }) {
         let graph = &finished.run.graph;
         let node = graph.node(finished.state.place.node);
         let followers = node.next.iter().chain(&node.united_by);

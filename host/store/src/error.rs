@@ -1,6 +1,6 @@
 //! Database errors, split by what the caller can do.
 
-use exosphere_domain::plan::Misfit;
+use exosphere_domain::plan::GraphMismatch;
 use rusqlite::ErrorCode;
 
 /// The reason why a database cannot be opened.
@@ -123,8 +123,8 @@ fn by_code(code: &str, words: String) -> StoreError {
     }
 }
 
-impl From<Misfit> for StoreError {
-    fn from(misfit: Misfit) -> Self {
+impl From<GraphMismatch> for StoreError {
+    fn from(misfit: GraphMismatch) -> Self {
         StoreError::Data(misfit.to_string())
     }
 }

@@ -1,4 +1,4 @@
-//! Numbers for new states and runs, taken from the database in id blocks. So hosts that share a
+//! IdBlock for new states and runs, taken from the database in id blocks. So hosts that share a
 //! database never use a number twice, and a state costs no query. Unused numbers are lost, which
 //! does no harm.
 
@@ -29,9 +29,9 @@ pub(crate) struct IdBlocks {
 
 /// A range of numbers, exactly as long as one plan needs.
 #[derive(Debug)]
-pub struct Numbers(Cell<i64>);
+pub struct IdBlock(Cell<i64>);
 
-impl Ids for Numbers {
+impl Ids for IdBlock {
     fn next(&self) -> StateId {
         StateId(self.0.replace(self.0.get() + 1))
     }
@@ -43,10 +43,10 @@ impl Store {
     /// # Errors
     ///
     /// If a new block is needed and the database is unavailable.
-    pub async fn state_numbers(&self, count: u64, now: Millis) -> Result<Numbers, StoreError> {
+    pub async fn state_numbers(&self, count: u64, now: Millis) -> Result<IdBlock, StoreError> {
         let first =
             self.take_ids("state", &self.id_blocks.states, count, STATES_PER_BLOCK, now).await?;
-        Ok(Numbers(Cell::new(first)))
+        Ok(IdBlock(Cell::new(first)))
     }
 
     /// Takes a number for a new run.

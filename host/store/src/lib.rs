@@ -43,11 +43,11 @@ pub use check::{
     CheckError, Checked, Kind, More, Report, Rule, SHOWN, Violation, check, ensure_current_schema,
 };
 pub use commit::batch::{
-    Answer, Batch, Committed, Finished, KnownRun, Leftover, Member, NewRun, RedrivePart, RunShare,
-    Shares, Stage, Staged, Want,
+    Answer, Batch, ClaimMode, Committed, Finished, KnownRun, Leftover, NewRun, Operation, Quotas,
+    RedrivePart, RunQuota, Stage, Staged,
 };
 pub use error::{OpenError, StoreError};
-pub use id_blocks::Numbers;
+pub use id_blocks::IdBlock;
 pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_version};
 pub use open::Database;
 pub use reads::inputs::{MemberRow, OutputSize};
@@ -55,9 +55,9 @@ pub use reads::lists::{GraphEntry, Part, PluginEntry};
 pub use reads::views::{AttemptRow, FailureView, Page, RunFilter, RunView, StateFilter, StateView};
 pub use secrets::cipher::SecretCipher;
 pub use secrets::keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
-pub use secrets::reencrypt::{Resealed, Unopened};
-pub use sessions::{Beat, LEASE, Lost, Unswept};
-pub use types::{Leased, RunInfo, Touched};
+pub use secrets::reencrypt::{LostSecrets, Reencrypted};
+pub use sessions::{Heartbeat, LEASE, LostClaim, PendingSweep};
+pub use types::{ClaimedState, RunInfo, RunUpdate};
 
 use backend::postgres::ConnectionSlot;
 use backend::reader::{Pool, Reader};

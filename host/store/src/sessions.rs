@@ -21,7 +21,7 @@ const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The result of a heartbeat.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Beat {
+pub struct Heartbeat {
     /// The current time, by the database's clock.
     pub now: Millis,
     /// Set if the session is alive. Otherwise another host has expired it, and reclaims or has
@@ -37,7 +37,7 @@ pub struct Beat {
 
 /// A state that a session held when it ended.
 #[derive(Debug)]
-pub struct Lost {
+pub struct LostClaim {
     /// The state, with its claim.
     pub state: Claimed,
     /// Set if the host recorded that the execution began.
@@ -46,7 +46,7 @@ pub struct Lost {
 
 /// A run whose states are still to be swept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Unswept {
+pub struct PendingSweep {
     /// The key of the run's row.
     pub run: RunKey,
     /// The event that asked for the sweep; 0 if none did.
@@ -71,9 +71,9 @@ impl Store {
 
     /// Sends a heartbeat: renews the session and expires overdue ones. On SQLite there are no other
     /// sessions, and no query is made.
-    pub async fn beat(&self, session: SessionId) -> Result<Beat, StoreError> {
+    pub async fn beat(&self, session: SessionId) -> Result<Heartbeat, StoreError> {
         let Some(side) = &self.side else {
-            return Ok(Beat { alive: true, ..Beat::default() });
+            return Ok(Heartbeat { alive: true, ..Heartbeat::default() });
         };
         let lease = LEASE.as_millis() as i64;
         let beat = sqlx::query(sql::HEARTBEAT).bind(session.0).bind(lease);
@@ -81,7 +81,7 @@ impl Store {
         let sessions = |at| -> Result<Vec<SessionId>, StoreError> {
             Ok(row.try_get::<Vec<i64>, _>(at)?.into_iter().map(SessionId).collect())
         };
-        Ok(Beat {
+        Ok(Heartbeat {
             now: row.try_get(0)?,
             alive: row.try_get::<i64, _>(1)? == 1,
             next_due: row.try_get(2)?,
@@ -134,7 +134,7 @@ impl Store {
         after: StateId,
         most: u32,
         now: Millis,
-    ) -> Result<Vec<Lost>, StoreError> {
+    ) -> Result<Vec<LostClaim>, StoreError> {
         in_transaction!(self, now, |tx| held_by(tx, session, after, most))
     }
 
@@ -152,11 +152,11 @@ impl Store {
     }
 
     /// Returns the runs whose states are still to be swept.
-    pub async fn unswept(&self) -> Result<Vec<Unswept>, StoreError> {
-        let unswept = |row: &dyn Row| {
-            Ok(Unswept { run: RunKey(row.int(0)?), event: row.int(1)?, redrive: row.int(2)? })
+    pub async fn pending_sweeps(&self) -> Result<Vec<PendingSweep>, StoreError> {
+        let sweep_event = |row: &dyn Row| {
+            Ok(PendingSweep { run: RunKey(row.int(0)?), event: row.int(1)?, redrive: row.int(2)? })
         };
-        self.reader.rows(sql::PENDING_SWEEPS, &[], unswept).await
+        self.reader.rows(sql::PENDING_SWEEPS, &[], sweep_event).await
     }
 }
 
@@ -187,10 +187,10 @@ async fn held_by(
     session: SessionId,
     after: StateId,
     most: u32,
-) -> Result<Vec<Lost>, StoreError> {
+) -> Result<Vec<LostClaim>, StoreError> {
     let held = tx.query(sql::HELD_BY, &params![session.0, after.0, most], read_claimed).await?;
     Ok(held
         .into_iter()
-        .map(|held| Lost { state: held.leased.state, noted: held.has_begun })
+        .map(|held| LostClaim { state: held.leased.state, noted: held.has_begun })
         .collect())
 }

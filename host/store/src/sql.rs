@@ -170,14 +170,14 @@ macro_rules! seen {
 /// The condition of the index `state_ready`: states that can be claimed now.
 macro_rules! ready {
     () => {
-        "s.status = 'CREATED' AND s.parked = 0 AND s.delayed = 0"
+        "s.status = 'CREATED' AND s.held_back = 0 AND s.delayed = 0"
     };
 }
 
 /// The condition of the index `state_delayed`: states that can be claimed later.
 macro_rules! delayed {
     () => {
-        "s.status = 'CREATED' AND s.parked = 0 AND s.delayed = 1"
+        "s.status = 'CREATED' AND s.held_back = 0 AND s.delayed = 1"
     };
 }
 

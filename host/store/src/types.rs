@@ -31,20 +31,20 @@ pub struct RunInfo {
 
 /// A claimed state, with the data of its own that the execution needs.
 #[derive(Debug)]
-pub struct Leased {
+pub struct ClaimedState {
     /// The state, with its claim.
     pub state: Claimed,
     /// The namespace of the state's run.
     pub namespace: NamespaceKey,
     /// Values of the run's store, fixed when the state was created.
-    pub fixed: BTreeMap<String, String>,
+    pub store_snapshot: BTreeMap<String, String>,
     /// Outputs that are known without a query.
     pub known: Vec<(Ref, Arc<str>)>,
 }
 
 /// A run that a commit changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Touched {
+pub struct RunUpdate {
     /// The key of the run's row.
     pub run: RunKey,
     /// The number of the run's latest event.

@@ -26,7 +26,7 @@ mod json;
 mod start;
 
 #[cfg(any(test, feature = "testing"))]
-pub mod sketch;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -2,7 +2,7 @@
 //! other plans are tested against the reference, in `host/domain/tests/model`.
 
 use super::*;
-use crate::graph::sketch::Sketch;
+use crate::graph::testing::GraphBuilder;
 use crate::ids::{Fence, RunKey, SessionId};
 use crate::state::Claim;
 
@@ -14,13 +14,13 @@ impl Ids for NoIds {
     }
 }
 
-fn after(losses: u32) -> Tries {
-    Tries { attempt: 7, retries: 2, requeues: 3, losses, conflicts: 1 }
+fn after(losses: u32) -> AttemptCounts {
+    AttemptCounts { attempt: 7, retries: 2, requeues: 3, losses, conflicts: 1 }
 }
 
 /// Returns the end of a state that was lost with its host.
-fn lose(tries: Tries, noted: bool) -> End {
-    let graph = Sketch::of("a").build().unwrap();
+fn lose(tries: AttemptCounts, noted: bool) -> Transition {
+    let graph = GraphBuilder::from_text("a").build().unwrap();
     let (root, _) = root_state(&graph, &NoIds);
     let claim = Claim { session: SessionId(1), fence: Fence(7) };
     let state = Claimed { id: root.id, run: RunKey(1), place: root.place, tries, claim };
@@ -28,9 +28,9 @@ fn lose(tries: Tries, noted: bool) -> End {
 }
 
 /// Returns the tries of a state that is to run again at once.
-fn tries(end: &End) -> Tries {
+fn tries(end: &Transition) -> AttemptCounts {
     match end {
-        End::Again { after: 0, tries, .. } => *tries,
+        Transition::Reschedule { after: 0, tries, .. } => *tries,
         other => panic!("it does not run again at once: {other:?}"),
     }
 }
@@ -56,7 +56,9 @@ fn only_a_begun_suspect_is_charged() {
 
 #[test]
 fn a_charge_counts_only_a_loss() {
-    let End::Again { after: 0, tries, why: Again::Failed(failure) } = lose(after(4), true) else {
+    let Transition::Reschedule { after: 0, tries, why: RescheduleReason::Failed(failure) } =
+        lose(after(4), true)
+    else {
         panic!("it is to run again at once")
     };
     assert_eq!(tries, after(5));
@@ -66,13 +68,16 @@ fn a_charge_counts_only_a_loss() {
 #[test]
 fn a_released_state_keeps_its_counts() {
     let end = lose(after(4), false);
-    assert!(matches!(end, End::Again { why: Again::Released, .. }), "{end:?}");
-    assert_eq!(tries(&end), Tries { attempt: 6, ..after(4) });
+    assert!(
+        matches!(end, Transition::Reschedule { why: RescheduleReason::Released, .. }),
+        "{end:?}"
+    );
+    assert_eq!(tries(&end), AttemptCounts { attempt: 6, ..after(4) });
 }
 
 #[test]
 fn a_state_fails_after_ten_losses() {
-    let mut now = Tries::default();
+    let mut now = AttemptCounts::default();
     for losses in 1..MAX_LOSSES {
         // The state may be released in between, which changes nothing.
         now = tries(&lose(now, true));
@@ -80,14 +85,14 @@ fn a_state_fails_after_ten_losses() {
         now = tries(&lose(now, false));
     }
     match lose(now, true) {
-        End::Errored { failure } => assert_eq!(failure.kind, FailureKind::HostLost),
+        Transition::Errored { failure } => assert_eq!(failure.kind, FailureKind::HostLost),
         other => panic!("it goes on: {other:?}"),
     }
 }
 
 #[test]
 fn an_unbegun_state_is_charged_once() {
-    let mut now = Tries::default();
+    let mut now = AttemptCounts::default();
     for _ in 0..3 * MAX_LOSSES {
         now = tries(&lose(now, false));
         assert_eq!(now.losses, 1);

@@ -118,7 +118,7 @@ impl Count<'_> {
             self.budget.take(VISITS_AT_ONCE * RECKONING_STEPS)?;
         }
         if self.steps > MAX_STEPS {
-            return Err(Refusal::Misfit(format!(
+            return Err(Refusal::GraphMismatch(format!(
                 "$ takes more than {MAX_STEPS} steps to check against the schema; use a smaller \
                  value or a simpler schema"
             )));

@@ -18,12 +18,12 @@ use exosphere_domain::manual_retry::{EnclosingUnite, RetryError, failed_by_itsel
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::path::Path;
 use exosphere_domain::plan::{
-    Changes, Deltas, End, NewUnite, counters, outcome_of_lost_claim, plan, root_state,
+    Changes, Deltas, NewUnite, Transition, counters, outcome_of_lost_claim, plan, root_state,
 };
 use exosphere_domain::state::{
-    Claim, Claimed, Counter, Counts, NewState, Place, RunStatus, Status, Tries,
+    AttemptCounts, Claim, Claimed, Counter, Counts, NewState, Place, RunStatus, Status,
 };
-use exosphere_domain::unite::{Closing, FailedMember, blocked_failure, close};
+use exosphere_domain::unite::{FailedMember, UniteDecision, blocked_failure, close};
 use serde_json::{Map, Value};
 
 use crate::outcomes::ScriptedOutcome;
@@ -42,7 +42,7 @@ pub struct Row {
     pub unite: Option<Unite>,
     /// The inputs of the latest attempt.
     pub inputs: Option<Map<String, Value>>,
-    pub tries: Tries,
+    pub tries: AttemptCounts,
     /// The session that has claimed the state.
     session: Option<SessionId>,
     fence: i64,
@@ -153,7 +153,7 @@ impl Engine {
             outputs: Vec::new(),
             unite,
             inputs: None,
-            tries: Tries::default(),
+            tries: AttemptCounts::default(),
             session: None,
             fence: 0,
             begun: false,
@@ -274,12 +274,14 @@ impl Engine {
     fn apply(&mut self, at: usize, changes: Changes) {
         let row = &mut self.rows[at];
         match changes.end {
-            End::Pruned { .. } => row.status = Status::Pruned,
-            End::Errored { failure } => {
+            Transition::Pruned { .. } => row.status = Status::Pruned,
+            Transition::Errored { failure } => {
                 (row.status, row.failure) = (Status::Errored, Some(failure));
             }
-            End::Again { tries, .. } => (row.status, row.tries) = (Status::Created, tries),
-            End::Success { outputs, children, unites } => {
+            Transition::Reschedule { tries, .. } => {
+                (row.status, row.tries) = (Status::Created, tries)
+            }
+            Transition::Success { outputs, children, unites } => {
                 row.status = Status::Success;
                 let value = |text: &String| read_stored(text).map(Arc::new);
                 row.outputs = outputs.iter().map(value).collect::<Result<_, _>>().unwrap();
@@ -338,16 +340,16 @@ impl Engine {
         let Unite { counts, branches, source, .. } = row.unite.expect("a unite");
         let (closing, deltas) = close(&self.graph, &row.place, counts, branches).expect("it fits");
         let failure = match closing {
-            Closing::Block => Some(self.blocked_failure(id, source, counts)),
-            Closing::Run | Closing::Prune => None,
+            UniteDecision::Block => Some(self.blocked_failure(id, source, counts)),
+            UniteDecision::Run | UniteDecision::Prune => None,
         };
         let row = self.row(id);
         row.status = match closing {
-            Closing::Run => Status::Created,
-            Closing::Prune => Status::Pruned,
-            Closing::Block => Status::Errored,
+            UniteDecision::Run => Status::Created,
+            UniteDecision::Prune => Status::Pruned,
+            UniteDecision::Block => Status::Errored,
         };
-        if let (Closing::Run, Some(unite)) = (closing, &mut row.unite) {
+        if let (UniteDecision::Run, Some(unite)) = (closing, &mut row.unite) {
             unite.opened += 1;
             assert_eq!(unite.opened, 1, "{} goes on twice", row.key);
         }
@@ -432,8 +434,11 @@ impl Engine {
         let row = self.row(id);
         assert_eq!(row.status, Status::Errored, "a reopened state was not ERRORED");
         (row.status, row.failure) = (status, None);
-        row.tries =
-            Tries { attempt: row.tries.attempt, requeues: row.tries.requeues, ..Tries::default() };
+        row.tries = AttemptCounts {
+            attempt: row.tries.attempt,
+            requeues: row.tries.requeues,
+            ..AttemptCounts::default()
+        };
     }
 
     /// Renders the inputs of a state from the run's present values.

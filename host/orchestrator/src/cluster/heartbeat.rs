@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::SessionId;
-use exosphere_store::{Beat, StoreError};
+use exosphere_store::{Heartbeat, StoreError};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
 
@@ -63,9 +63,9 @@ pub(super) async fn run_heartbeat(parts: Arc<Parts>, host_runtime: Handle) {
 async fn apply_heartbeat(
     parts: &Arc<Parts>,
     host_runtime: &Handle,
-    beat: Beat,
+    beat: Heartbeat,
 ) -> Result<(), StoreError> {
-    let Beat { now, alive, next_due, lost, ended } = beat;
+    let Heartbeat { now, alive, next_due, lost, ended } = beat;
     let session = &parts.cluster.session;
     if session.is_closing() {
         return Ok(());

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use exosphere_store::{ListenerEvent, Touched};
+use exosphere_store::{ListenerEvent, RunUpdate};
 
 use crate::execution::committer::WorkHint;
 use crate::parts::{Parts, Pipeline};
@@ -29,7 +29,8 @@ pub(super) async fn run_listener(parts: Arc<Parts>) {
                 if notification.work {
                     parts.pipeline.committer.hint(work_hint());
                 }
-                let runs: Vec<Touched> = notification.runs.into_iter().map(Touched::from).collect();
+                let runs: Vec<RunUpdate> =
+                    notification.runs.into_iter().map(RunUpdate::from).collect();
                 on_runs_changed(&parts.pipeline, &runs);
             }
             ListenerEvent::Lagged => {
@@ -41,7 +42,7 @@ pub(super) async fn run_listener(parts: Arc<Parts>) {
 }
 
 /// Applies status changes of runs that other hosts made.
-fn on_runs_changed(pipeline: &Pipeline, runs: &[Touched]) {
+fn on_runs_changed(pipeline: &Pipeline, runs: &[RunUpdate]) {
     pipeline.committer.on_runs_changed(runs);
     pipeline.executor.on_runs_changed(runs);
     pipeline.watchers.publish(runs, Vec::new());

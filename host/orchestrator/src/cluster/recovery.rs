@@ -7,7 +7,7 @@ use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoNumbers, outcome_of_lost_claim, plan};
 use exosphere_domain::state::Claimed;
-use exosphere_store::{Answer, Finished, Member, StoreError};
+use exosphere_store::{Answer, Finished, Operation, StoreError};
 use futures::future::join_all;
 
 use crate::execution::claims::ClaimTable;
@@ -58,7 +58,7 @@ pub(crate) async fn reclaim_states(
 pub(crate) async fn orphaned_claims(
     parts: &Parts,
     claims: &ClaimTable,
-) -> Result<Vec<Member>, StoreError> {
+) -> Result<Vec<Operation>, StoreError> {
     let session = parts.cluster.session.current();
     let (mut after, mut operations) = (StateId(0), Vec::new());
     loop {
@@ -81,7 +81,7 @@ async fn finish_op(
     parts: &Parts,
     state: Claimed,
     outcome: Outcome,
-) -> Result<Option<Member>, StoreError> {
+) -> Result<Option<Operation>, StoreError> {
     let run = match parts.caches.runs.get(&parts.db.store, state.run).await {
         Ok(run) => run,
         Err(StoreError::Data(why)) => {
@@ -102,5 +102,5 @@ async fn finish_op(
     let (logs, usage, limits) = (None, None, parts.settings.limits.clone());
     let staged = None;
     let finished = Finished { run, state, changes, journal, logs, usage, jitter, limits, staged };
-    Ok(Some(Member::Finish(Box::new(finished))))
+    Ok(Some(Operation::Finish(Box::new(finished))))
 }

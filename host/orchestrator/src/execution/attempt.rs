@@ -17,7 +17,7 @@ use exosphere_domain::node::DescribedNode;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::schema::Refusal;
 use exosphere_sandbox::{Cancel, Completion, Context, FairPermit, Invocation, LogLine, Secrets};
-use exosphere_store::{Answer, Leased, Member, RunInfo};
+use exosphere_store::{Answer, ClaimedState, Operation, RunInfo};
 use futures::FutureExt;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -68,7 +68,7 @@ enum WorkError {
     /// The attempt ran past its deadline.
     TooLate,
     /// The job was lost.
-    Lost(JobLost),
+    LostClaim(JobLost),
 }
 
 /// Builds the failure of an attempt whose CPU time was used up by checks of its inputs or
@@ -91,7 +91,7 @@ fn micros(time: Duration) -> u64 {
 pub(super) struct Attempt<'a> {
     pub parts: &'a Parts,
     pub run: &'a Arc<RunInfo>,
-    pub leased: &'a Leased,
+    pub leased: &'a ClaimedState,
     pub cancel: Cancel,
     /// The time for which the attempt has waited for its thread.
     pub waited: Duration,
@@ -142,7 +142,7 @@ impl Attempt<'_> {
     /// can be attributed to it. Returns `false` if the state is no longer claimed.
     async fn record_begin(&self) -> bool {
         let (run, state) = (self.run.clone(), Box::new(self.leased.state.clone()));
-        let member = Member::Begin { run, state };
+        let member = Operation::Begin { run, state };
         matches!(self.parts.pipeline.committer.submit(member).await, Ok(Answer::Done))
     }
 
@@ -240,7 +240,7 @@ impl Attempt<'_> {
                     Ok(done) => done,
                     Err(WorkError::Cancelled) => return Err(InputError::Cancelled),
                     Err(WorkError::TooLate) => return Err(limits.timed_out().into()),
-                    Err(WorkError::Lost(lost)) => return Err(internal(&lost).into()),
+                    Err(WorkError::LostClaim(lost)) => return Err(internal(&lost).into()),
                 };
                 cpu = done.cpu;
                 json.return_turn(done.turn);
@@ -249,7 +249,7 @@ impl Attempt<'_> {
             checked => (inputs, checked),
         };
         checked.map_err(|refusal| match refusal {
-            Refusal::Misfit(why) => Failure::new(
+            Refusal::GraphMismatch(why) => Failure::new(
                 FailureKind::InvalidInput,
                 format!("the inputs break their schema: {why}"),
             ),
@@ -301,7 +301,7 @@ impl Attempt<'_> {
             match progress {
                 Progress::Passed => return Outcome::Outputs(check.into_outputs()),
                 Progress::TooHeavy => return Outcome::Failed(limits.reached(Limit::JsonBytes)),
-                Progress::Misfit { output, why } => {
+                Progress::GraphMismatch { output, why } => {
                     let why = format!("output {output} breaks its schema: {why}");
                     let why = secrets.hide(why);
                     return Outcome::Failed(Failure::new(FailureKind::InvalidOutput, why));
@@ -321,7 +321,7 @@ impl Attempt<'_> {
                 Ok(done) => done,
                 Err(WorkError::Cancelled) => return Outcome::Released,
                 Err(WorkError::TooLate) => return Outcome::Failed(limits.timed_out()),
-                Err(WorkError::Lost(lost)) => return Outcome::Failed(internal(&lost)),
+                Err(WorkError::LostClaim(lost)) => return Outcome::Failed(internal(&lost)),
             };
             (check, progress) = done.value;
             usage.cpu_us = usage.cpu_us.saturating_add(micros(done.cpu).max(1));
@@ -341,7 +341,7 @@ impl Attempt<'_> {
         let run = async { self.parts.host_work.run(turn.await, bounds, work).await };
         tokio::select! {
             done = tokio::time::timeout_at(deadline, run) => match done {
-                Ok(done) => done.map_err(WorkError::Lost),
+                Ok(done) => done.map_err(WorkError::LostClaim),
                 Err(_) => Err(WorkError::TooLate),
             },
             () = self.cancel.cancelled() => Err(WorkError::Cancelled),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use exosphere_domain::ids::{Fence, NamespaceKey, RunKey, StateId};
 use exosphere_domain::state::Claimed;
-use exosphere_store::Leased;
+use exosphere_store::ClaimedState;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::sync::{Mutex, MutexGuard};
@@ -103,9 +103,9 @@ impl ClaimTable {
     }
 
     /// Acquires a claim permit for a state; nothing if none is free.
-    pub(crate) fn acquire(self: &Arc<Self>, leased: &Leased) -> Option<ClaimPermit> {
+    pub(crate) fn acquire(self: &Arc<Self>, leased: &ClaimedState) -> Option<ClaimPermit> {
         let slot = Some(self.permits.clone().try_acquire_owned().ok()?);
-        let Leased { state, namespace, .. } = leased;
+        let ClaimedState { state, namespace, .. } = leased;
         let (id, namespace, run) = ((state.id, state.claim.fence), *namespace, state.run);
         let permit = ClaimPermit { table: self.clone(), state: id, namespace, run, slot };
         let mut held = self.held();

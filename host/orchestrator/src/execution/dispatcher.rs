@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use exosphere_store::{Answer, Committed, Leased, StoreError};
+use exosphere_store::{Answer, ClaimedState, Committed, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::execution::claims::ClaimPermit;
@@ -28,7 +28,7 @@ pub(crate) struct CommitEffects {
     /// Answers to the callers that wait for one.
     pub answers: Vec<(Reply, Result<Answer, StoreError>)>,
     /// Claimed states, each with its claim permit.
-    pub leased: Vec<(Leased, ClaimPermit)>,
+    pub leased: Vec<(ClaimedState, ClaimPermit)>,
 }
 
 /// Starts the dispatcher. The channel needs no bound of its own: each entry holds a claim

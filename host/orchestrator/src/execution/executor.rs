@@ -10,7 +10,7 @@ use std::sync::Arc;
 use exosphere_domain::ids::{NamespaceKey, RunKey, StateId};
 use exosphere_domain::state::RunStatus;
 use exosphere_sandbox::{Cancel, FairPermit, FairSemaphore};
-use exosphere_store::{Leased, Touched};
+use exosphere_store::{ClaimedState, RunUpdate};
 use futures::FutureExt;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -78,7 +78,7 @@ impl Executor {
 
     /// Stops executions of runs that were cancelled, and begins none of runs that are
     /// paused.
-    pub(crate) fn on_runs_changed(&self, runs: &[Touched]) {
+    pub(crate) fn on_runs_changed(&self, runs: &[RunUpdate]) {
         for touched in runs.iter().filter(|touched| touched.turned) {
             match touched.status {
                 RunStatus::Cancelled => self.abort(touched.run),
@@ -111,7 +111,7 @@ impl Executor {
     }
 
     /// Notes that paused runs were resumed: nothing is claimed of a paused one.
-    fn note_resumed(&self, leased: &[(Leased, ClaimPermit)]) {
+    fn note_resumed(&self, leased: &[(ClaimedState, ClaimPermit)]) {
         let mut tasks = self.lock();
         if !tasks.paused.is_empty() {
             for (leased, _) in leased {
@@ -121,7 +121,7 @@ impl Executor {
     }
 
     /// Executes a state in its own task, unless its run was cancelled.
-    fn spawn(&self, parts: &Arc<Parts>, leased: Leased, permit: ClaimPermit) {
+    fn spawn(&self, parts: &Arc<Parts>, leased: ClaimedState, permit: ClaimPermit) {
         let (id, run) = (leased.state.id, leased.state.run);
         let mut tasks = self.lock();
         if tasks.cancelled.contains(&run) {
@@ -174,11 +174,12 @@ impl Executor {
 
 /// Executes claimed states, each in its own task. Outputs that the claim did not bring
 /// are read for all of them at once.
-pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, ClaimPermit)>) {
+pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(ClaimedState, ClaimPermit)>) {
     // Called in the order of the commits, so that a later pause counts.
     parts.pipeline.executor.note_resumed(&leased);
-    let cached =
-        |(leased, _): &(Leased, ClaimPermit)| leased.state.place.refs.len() == leased.known.len();
+    let cached = |(leased, _): &(ClaimedState, ClaimPermit)| {
+        leased.state.place.refs.len() == leased.known.len()
+    };
     let (ready, mut rest): (Vec<_>, Vec<_>) = leased.into_iter().partition(cached);
     parts.pipeline.prefetch.notify();
     if ready.is_empty() && rest.is_empty() {
@@ -204,7 +205,7 @@ pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(Leased, ClaimPermit)>) {
 
 async fn execute(
     parts: Arc<Parts>,
-    leased: Leased,
+    leased: ClaimedState,
     permit: ClaimPermit,
     cancel: Cancel,
     spawned: Instant,

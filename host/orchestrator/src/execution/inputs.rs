@@ -10,7 +10,7 @@ use exosphere_domain::ids::{NodeIx, RunKey, StateId};
 use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
 use exosphere_domain::json::{FieldSet, PickedFields};
 use exosphere_domain::limits::{Limit, Limits};
-use exosphere_store::{Leased, MemberRow, OutputSize, RunInfo, Store, StoreError};
+use exosphere_store::{ClaimedState, MemberRow, OutputSize, RunInfo, Store, StoreError};
 use serde_json::{Map, Value};
 
 use crate::error::internal;
@@ -57,7 +57,7 @@ impl From<StoreError> for InputError {
 
 /// Reads the outputs that some claimed states need, all at once. Each state reads the
 /// rest itself, and fails if it cannot.
-pub(crate) async fn prefetch_outputs(parts: &Parts, leased: &mut [(Leased, ClaimPermit)]) {
+pub(crate) async fn prefetch_outputs(parts: &Parts, leased: &mut [(ClaimedState, ClaimPermit)]) {
     let mut wanted = Vec::new();
     for (leased, _) in leased.iter() {
         let Ok(run) = parts.caches.runs.get(&parts.db.store, leased.state.run).await else {
@@ -86,7 +86,7 @@ pub(crate) async fn prefetch_outputs(parts: &Parts, leased: &mut [(Leased, Claim
 pub(crate) async fn render_inputs(
     store: &Store,
     run: &RunInfo,
-    leased: &Leased,
+    leased: &ClaimedState,
     limits: &Limits,
     json: &mut JsonBudget<'_>,
 ) -> Result<Map<String, Value>, InputError> {
@@ -113,12 +113,12 @@ pub(crate) fn to_text(inputs: &Value, limits: &Limits) -> Result<String, Failure
 async fn read_sources(
     store: &Store,
     run: &RunInfo,
-    leased: &Leased,
+    leased: &ClaimedState,
     json: &mut JsonBudget<'_>,
 ) -> Result<Sources, InputError> {
     let place = &leased.state.place;
     let node = run.graph.node(place.node);
-    let mut sources = Sources { store: leased.fixed.clone(), ..Sources::default() };
+    let mut sources = Sources { store: leased.store_snapshot.clone(), ..Sources::default() };
     if place.node == run.graph.root() {
         let given = json.read_value(&run.inputs).await?;
         let Value::Object(given) = given else {
@@ -214,7 +214,7 @@ fn not_stored(state: StateId, number: u32) -> Failure {
 /// Picks the fields of the outputs on the state's branch that its inputs name.
 async fn pick_singles(
     node: &Node,
-    leased: &Leased,
+    leased: &ClaimedState,
     picker: &mut FieldPicker<'_, '_>,
 ) -> Result<HashMap<NodeIx, Arc<PickedFields>>, InputError> {
     let mut found = HashMap::new();
@@ -255,7 +255,7 @@ struct ScopeData {
 impl ScopeData {
     async fn read(
         run: &RunInfo,
-        leased: &Leased,
+        leased: &ClaimedState,
         node: &Node,
         unites: &Unites,
         picker: &mut FieldPicker<'_, '_>,
@@ -322,7 +322,7 @@ impl ScopeData {
         Ok(picked)
     }
 
-    fn fill(self, run: &RunInfo, leased: &Leased, sources: &mut Sources) {
+    fn fill(self, run: &RunInfo, leased: &ClaimedState, sources: &mut Sources) {
         let graph = &run.graph;
         for node in &self.wanted {
             let entries = if *node == self.source {

@@ -30,7 +30,7 @@ pub(crate) enum Progress {
     /// An output takes more memory than the limit `json_bytes`.
     TooHeavy,
     /// An output does not match its schema.
-    Misfit { output: usize, why: String },
+    GraphMismatch { output: usize, why: String },
 }
 
 impl OutputCheck {
@@ -63,13 +63,15 @@ impl OutputCheck {
                 Ok(value) => value,
                 Err(JsonError::TooHeavy) => return Progress::TooHeavy,
                 Err(error) => {
-                    return Progress::Misfit { output: self.next, why: error.to_string() };
+                    return Progress::GraphMismatch { output: self.next, why: error.to_string() };
                 }
             };
             match self.node.outputs(budget).and_then(|schema| schema.check(&value, budget)) {
                 Ok(()) => self.next += 1,
                 Err(Refusal::Exhausted) => return Progress::Paused,
-                Err(Refusal::Misfit(why)) => return Progress::Misfit { output: self.next, why },
+                Err(Refusal::GraphMismatch(why)) => {
+                    return Progress::GraphMismatch { output: self.next, why };
+                }
             }
         }
         Progress::Passed
@@ -107,7 +109,7 @@ mod tests {
         let misfit = loop {
             match check.resume(&StepBudget::new(40), || false) {
                 Progress::Paused => pauses += 1,
-                Progress::Misfit { output, why } => break (output, why),
+                Progress::GraphMismatch { output, why } => break (output, why),
                 _ => panic!("the last one is wrong"),
             }
         };

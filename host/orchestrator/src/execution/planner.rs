@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{Changes, Misfit, give_up, numbers_needed, plan};
+use exosphere_domain::plan::{Changes, GraphMismatch, fail_permanently, numbers_needed, plan};
 use exosphere_domain::state::Claimed;
-use exosphere_store::{Finished, Leased, Numbers, RunInfo, StoreError};
+use exosphere_store::{ClaimedState, Finished, IdBlock, RunInfo, StoreError};
 
 use super::attempt::AttemptResult;
 use crate::backoff::Backoff;
@@ -24,7 +24,7 @@ const MAX_INLINE_STATES: u64 = 1_000;
 pub(super) async fn into_finish_op(
     parts: &Parts,
     run: Arc<RunInfo>,
-    leased: Leased,
+    leased: ClaimedState,
     result: AttemptResult,
 ) -> Option<Finished> {
     let AttemptResult { outcome, journal, logs, usage, limits, slot: _ } = result;
@@ -36,9 +36,9 @@ pub(super) async fn into_finish_op(
             plan_on_blocking_thread(run.clone(), state.clone(), outcome, jitter, numbers).await
         }
         Ok(numbers) => plan(&run.graph, &state, outcome, jitter, &numbers),
-        Err(why) => give_up(&run.graph, &state, internal(&why)),
+        Err(why) => fail_permanently(&run.graph, &state, internal(&why)),
     };
-    let changes = planned.or_else(|misfit| give_up(&run.graph, &state, internal(&misfit)));
+    let changes = planned.or_else(|misfit| fail_permanently(&run.graph, &state, internal(&misfit)));
     let changes = changes
         .inspect_err(
             |misfit| tracing::error!(%misfit, state = %state.id, "a state cannot be ended"),
@@ -55,17 +55,19 @@ async fn plan_on_blocking_thread(
     state: Claimed,
     outcome: Outcome,
     jitter: f64,
-    numbers: Numbers,
-) -> Result<Changes, Misfit> {
+    numbers: IdBlock,
+) -> Result<Changes, GraphMismatch> {
     let (graph, place) = (run.clone(), state.clone());
     let planned =
         tokio::task::spawn_blocking(move || plan(&run.graph, &state, outcome, jitter, &numbers));
-    planned.await.unwrap_or_else(|_| give_up(&graph.graph, &place, internal(&"the host panicked")))
+    planned
+        .await
+        .unwrap_or_else(|_| fail_permanently(&graph.graph, &place, internal(&"the host panicked")))
 }
 
 /// Reserves ids for new states, however long that takes: an outcome waits for its
 /// database.
-async fn reserve_numbers(parts: &Parts, count: u64) -> Result<Numbers, StoreError> {
+async fn reserve_numbers(parts: &Parts, count: u64) -> Result<IdBlock, StoreError> {
     let mut backoff = Backoff::new();
     loop {
         match parts.db.store.state_numbers(count, parts.db.clock.now()).await {

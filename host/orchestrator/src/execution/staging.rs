@@ -11,9 +11,9 @@ use std::sync::Arc;
 use exosphere_domain::failure::Failure;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::limits::Limit;
-use exosphere_domain::plan::{End, give_up};
+use exosphere_domain::plan::{Transition, fail_permanently};
 use exosphere_domain::state::NewState;
-use exosphere_store::{Answer, Finished, Leftover, Member, Stage, Staged, StoreError};
+use exosphere_store::{Answer, Finished, Leftover, Operation, Stage, Staged, StoreError};
 
 use crate::error::internal;
 use crate::execution::claims::ClaimPermit;
@@ -47,7 +47,7 @@ enum StagingError {
 
 /// Commits the end of an execution, staged if it is large.
 pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, permit: ClaimPermit) {
-    let is_success = matches!(finished.changes.end, End::Success { .. });
+    let is_success = matches!(finished.changes.end, Transition::Success { .. });
     if is_success
         && finished.state.claim.fence.0 > 1
         && !remove_earlier_attempt(parts, &finished).await
@@ -77,7 +77,9 @@ pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, permit: C
 /// Stages the outputs and children of an end, and leaves the end without any.
 async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), StagingError> {
     let new_states = finished.changes.end.new_states();
-    let End::Success { outputs, children, .. } = &mut finished.changes.end else { return Ok(()) };
+    let Transition::Success { outputs, children, .. } = &mut finished.changes.end else {
+        return Ok(());
+    };
     let mut staging = Staging {
         outputs: std::mem::take(outputs),
         children: std::mem::take(children),
@@ -100,7 +102,7 @@ async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), StagingErro
             limits: finished.limits.clone(),
         };
         staging.staged.pieces += 1;
-        in_flight.push_back(parts.pipeline.committer.enqueue(Member::Stage(Box::new(piece))));
+        in_flight.push_back(parts.pipeline.committer.enqueue(Operation::Stage(Box::new(piece))));
         if in_flight.len() > 1
             && let Some(first) = in_flight.pop_front()
         {
@@ -161,7 +163,7 @@ impl Staging {
 
 /// Turns an end into a failure that is not retried.
 fn fail(finished: &mut Finished, failure: Failure) {
-    match give_up(&finished.run.graph, &finished.state, failure) {
+    match fail_permanently(&finished.run.graph, &finished.state, failure) {
         Ok(changes) => {
             finished.changes = changes;
             finished.journal = Default::default();
@@ -208,7 +210,7 @@ pub(crate) async fn remove_leftovers(parts: &Arc<Parts>) -> Result<(), StoreErro
 async fn remove_leftover(parts: &Arc<Parts>, leftover: Leftover) -> bool {
     let state: StateId = leftover.state;
     loop {
-        match parts.pipeline.committer.submit(Member::Unstage(leftover.clone())).await {
+        match parts.pipeline.committer.submit(Operation::Unstage(leftover.clone())).await {
             Ok(Answer::More(_)) => {}
             Ok(_) => return true,
             Err(error) => {

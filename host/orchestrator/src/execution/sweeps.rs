@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exosphere_domain::ids::{RunKey, StateId};
-use exosphere_store::{Answer, Member, RedrivePart, RunInfo, StoreError, Unswept};
+use exosphere_store::{Answer, Operation, PendingSweep, RedrivePart, RunInfo, StoreError};
 
 use crate::execution::staging;
 use crate::parts::Parts;
@@ -36,8 +36,8 @@ pub(crate) struct Sweeps {
 struct SweepState {
     /// Runs that this host sweeps, with the number of its tasks for each.
     active: HashMap<RunKey, usize>,
-    /// Unswept runs of the database, as of the last check.
-    unswept: HashSet<Unswept>,
+    /// PendingSweep runs of the database, as of the last check.
+    pending: HashSet<PendingSweep>,
 }
 
 /// A run that this host sweeps until this is dropped.
@@ -67,11 +67,11 @@ impl Sweeps {
 
     /// Records the unswept runs of now. Returns those that were unswept at the last call,
     /// too, and that no task of this host sweeps.
-    fn abandoned(&self, unswept: Vec<Unswept>) -> Vec<Unswept> {
+    fn abandoned(&self, pending: Vec<PendingSweep>) -> Vec<PendingSweep> {
         let mut state = self.lock();
-        let now: HashSet<Unswept> = unswept.into_iter().collect();
-        let before = std::mem::replace(&mut state.unswept, now.clone());
-        let is_idle = |unswept: &Unswept| !state.active.contains_key(&unswept.run);
+        let now: HashSet<PendingSweep> = pending.into_iter().collect();
+        let before = std::mem::replace(&mut state.pending, now.clone());
+        let is_idle = |pending: &PendingSweep| !state.active.contains_key(&pending.run);
         now.into_iter().filter(|it| before.contains(it) && is_idle(it)).collect()
     }
 }
@@ -91,19 +91,19 @@ impl Drop for ActiveSweep<'_> {
 /// Continues all sweeps, redrives and removals that dead hosts have begun.
 pub(crate) async fn resume_sweeps(parts: &Arc<Parts>) -> Result<(), StoreError> {
     staging::remove_leftovers(parts).await?;
-    adopt(parts, parts.db.store.unswept().await?).await
+    adopt(parts, parts.db.store.pending_sweeps().await?).await
 }
 
 /// Continues sweeps that no host seems to continue: they have not changed since the last
 /// call. It does no harm if another host does continue one.
 pub(crate) async fn adopt_abandoned(parts: &Arc<Parts>) -> Result<(), StoreError> {
     staging::remove_leftovers(parts).await?;
-    let abandoned = parts.pipeline.sweeps.abandoned(parts.db.store.unswept().await?);
+    let abandoned = parts.pipeline.sweeps.abandoned(parts.db.store.pending_sweeps().await?);
     adopt(parts, abandoned).await
 }
 
-async fn adopt(parts: &Arc<Parts>, unswept: Vec<Unswept>) -> Result<(), StoreError> {
-    for Unswept { run, event, redrive } in unswept {
+async fn adopt(parts: &Arc<Parts>, pending: Vec<PendingSweep>) -> Result<(), StoreError> {
+    for PendingSweep { run, event, redrive } in pending {
         let run = parts.caches.runs.get(&parts.db.store, run).await?;
         let parts = parts.clone();
         tokio::spawn(async move {
@@ -130,7 +130,7 @@ async fn sweep(parts: &Arc<Parts>, run: Arc<RunInfo>, event: i64) {
     let mut from = String::new();
     loop {
         let most = MAX_STATES_PER_PIECE;
-        let member = Member::Sweep { run: run.clone(), event, from, most };
+        let member = Operation::Sweep { run: run.clone(), event, from, most };
         match parts.pipeline.committer.submit(member).await {
             Ok(Answer::More(place)) => from = place,
             Ok(_) => return,
@@ -147,7 +147,8 @@ pub(crate) async fn continue_redrive(
     event: i64,
 ) -> Result<RedriveSummary, StoreError> {
     let _active = parts.pipeline.sweeps.begin(run.key);
-    let submit = |part| parts.pipeline.committer.submit(Member::Redrive { run: run.clone(), part });
+    let submit =
+        |part| parts.pipeline.committer.submit(Operation::Redrive { run: run.clone(), part });
     let (mut failed, mut all) = (FailedStates::new(&run), RedriveSummary::default());
     while !failed.is_read {
         let states = failed.next(parts).await?;
@@ -210,12 +211,12 @@ mod tests {
     #[test]
     fn an_unchanged_sweep_is_abandoned() {
         let sweeps = Sweeps::default();
-        let unswept = |run, event| Unswept { run: RunKey(run), event, redrive: 0 };
-        assert_eq!(sweeps.abandoned(vec![unswept(1, 5), unswept(2, 5)]), []);
+        let pending = |run, event| PendingSweep { run: RunKey(run), event, redrive: 0 };
+        assert_eq!(sweeps.abandoned(vec![pending(1, 5), pending(2, 5)]), []);
         let active = sweeps.begin(RunKey(2));
-        assert_eq!(sweeps.abandoned(vec![unswept(1, 6), unswept(2, 5)]), [], "a newer event");
-        assert_eq!(sweeps.abandoned(vec![unswept(1, 6), unswept(2, 5)]), [unswept(1, 6)]);
+        assert_eq!(sweeps.abandoned(vec![pending(1, 6), pending(2, 5)]), [], "a newer event");
+        assert_eq!(sweeps.abandoned(vec![pending(1, 6), pending(2, 5)]), [pending(1, 6)]);
         drop(active);
-        assert_eq!(sweeps.abandoned(vec![unswept(2, 5)]), [unswept(2, 5)]);
+        assert_eq!(sweeps.abandoned(vec![pending(2, 5)]), [pending(2, 5)]);
     }
 }

@@ -11,8 +11,8 @@
 use std::path::{Path, PathBuf};
 
 use exosphere_store::{
-    BadKeys, CheckError, Database, KeyId, Keyring, OpenError, Resealed, SecretCipher, Store,
-    StoreError, Unopened, ensure_current_schema,
+    BadKeys, CheckError, Database, KeyId, Keyring, LostSecrets, OpenError, Reencrypted,
+    SecretCipher, Store, StoreError, ensure_current_schema,
 };
 
 use crate::data_folder::database_in;
@@ -76,7 +76,7 @@ pub enum RotationError {
          Apply their graphs again with the secrets set, or give them up with `exosphere secrets reseal --forget-lost`, \
          and run this again: {}", .0.len(), first_few(.0)
     )]
-    Lost(Vec<String>),
+    LostClaim(Vec<String>),
 }
 
 /// Formats the first few lost secrets.
@@ -110,18 +110,18 @@ impl KeyRotation {
         done
     }
 
-    /// Encrypts every secret under the current key. With [`Unopened::Forget`], it also
+    /// Encrypts every secret under the current key. With [`LostSecrets::Delete`], it also
     /// opens a database that would be refused for secrets that no key decrypts.
     ///
     /// # Errors
     ///
     /// If it cannot be completed. It can be called again then.
-    pub async fn reseal(&self, unopened: Unopened) -> Result<Rotated, RotationError> {
+    pub async fn reseal(&self, unopened: LostSecrets) -> Result<Rotated, RotationError> {
         ensure_current_schema(&self.database()).await?;
         let cipher = self.keys.cipher(&self.data, key_file::read)?;
         let store = match unopened {
-            Unopened::Keep => Store::open(&self.database(), cipher).await?,
-            Unopened::Forget => Store::open_unproven(&self.database(), cipher).await?,
+            LostSecrets::Keep => Store::open(&self.database(), cipher).await?,
+            LostSecrets::Delete => Store::open_unproven(&self.database(), cipher).await?,
         };
         let done = reseal(&store, unopened).await;
         store.close().await;
@@ -142,7 +142,7 @@ async fn rotate(
         key_file::replace(file, &keys)?;
         store.use_keys(keys.clone()).await?;
     }
-    let Resealed { secrets, .. } = reencrypt_all(store, Unopened::Keep).await?;
+    let Reencrypted { secrets, .. } = reencrypt_all(store, LostSecrets::Keep).await?;
     if !keep_old {
         keys = keys.newest();
         key_file::replace(file, &keys)?;
@@ -151,19 +151,19 @@ async fn rotate(
     Ok(Rotated { key, secrets, forgotten: Vec::new(), resumed, has_older })
 }
 
-async fn reseal(store: &Store, unopened: Unopened) -> Result<Rotated, RotationError> {
+async fn reseal(store: &Store, unopened: LostSecrets) -> Result<Rotated, RotationError> {
     let keys = store.keys();
     // A database that was opened without a key check does not know these keys yet.
     store.use_keys((*keys).clone()).await?;
-    let Resealed { secrets, lost: forgotten } = reencrypt_all(store, unopened).await?;
+    let Reencrypted { secrets, lost: forgotten } = reencrypt_all(store, unopened).await?;
     let (key, has_older) = (keys.current().clone(), keys.has_older());
     Ok(Rotated { key, secrets, forgotten, resumed: false, has_older })
 }
 
-async fn reencrypt_all(store: &Store, unopened: Unopened) -> Result<Resealed, RotationError> {
+async fn reencrypt_all(store: &Store, unopened: LostSecrets) -> Result<Reencrypted, RotationError> {
     let done = store.reseal(unopened).await?;
-    if done.lost.is_empty() || unopened == Unopened::Forget {
+    if done.lost.is_empty() || unopened == LostSecrets::Delete {
         return Ok(done);
     }
-    Err(RotationError::Lost(done.lost))
+    Err(RotationError::LostClaim(done.lost))
 }

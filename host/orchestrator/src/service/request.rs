@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use exosphere_store::{Answer, Member, StoreError};
+use exosphere_store::{Answer, Operation, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -82,7 +82,7 @@ impl Request {
     pub(crate) async fn commit(
         &self,
         committer: &Committer,
-        member: Member,
+        member: Operation,
     ) -> Result<Answer, Error> {
         self.commit_with(committer, member, None).await
     }
@@ -93,7 +93,7 @@ impl Request {
     pub(crate) async fn commit_with(
         &self,
         committer: &Committer,
-        member: Member,
+        member: Operation,
         late: Option<LateCallback>,
     ) -> Result<Answer, Error> {
         let (reply, mut answer) = oneshot::channel();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exosphere_domain::ids::{Name, RunId, StateId};
-use exosphere_store::{Answer, Member, RedrivePart, RunInfo, StoreError};
+use exosphere_store::{Answer, Operation, RedrivePart, RunInfo, StoreError};
 use tokio::task::JoinError;
 
 use crate::Host;
@@ -33,18 +33,18 @@ impl Host {
     /// Cancels a run: it has no further effects, and its executions are stopped on every
     /// host.
     pub async fn cancel_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        self.change_status(namespace, id, RequestKind::Cancel, Member::Cancel).await
+        self.change_status(namespace, id, RequestKind::Cancel, Operation::Cancel).await
     }
 
     /// Pauses a run: running executions end, and none of its states is claimed.
     pub async fn pause_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        let pause = |run| Member::Pause { run, paused: true };
+        let pause = |run| Operation::Pause { run, paused: true };
         self.change_status(namespace, id, RequestKind::Pause, pause).await
     }
 
     /// Resumes a paused run.
     pub async fn resume_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        let resume = |run| Member::Pause { run, paused: false };
+        let resume = |run| Operation::Pause { run, paused: false };
         self.change_status(namespace, id, RequestKind::Resume, resume).await
     }
 
@@ -55,7 +55,7 @@ impl Host {
         namespace: &Name,
         id: RunId,
         kind: RequestKind,
-        member: impl FnOnce(Arc<RunInfo>) -> Member,
+        member: impl FnOnce(Arc<RunInfo>) -> Operation,
     ) -> Result<RunDetails, Error> {
         let request = Request::new(kind);
         let run = request.before_commit(self.run_info(namespace, id)).await?;
@@ -90,7 +90,7 @@ impl Host {
     ) -> Result<RunDetails, Error> {
         let request = Request::new(RequestKind::Retry);
         let run = request.before_commit(self.run_info(namespace, id)).await?;
-        let member = Member::Retry { run, state };
+        let member = Operation::Retry { run, state };
         expect_done("state", state, request.commit(&self.parts.pipeline.committer, member).await?)?;
         request.after_commit(Duration::ZERO, id, self.run(namespace, id)).await
     }
@@ -126,7 +126,7 @@ impl Host {
         request: &Request,
     ) -> Result<Result<RedriveSummary, Answer>, Error> {
         let (parts, committer) = (&self.parts, &self.parts.pipeline.committer);
-        let member = |part| Member::Redrive { run: run.clone(), part };
+        let member = |part| Operation::Redrive { run: run.clone(), part };
         let mut failed = FailedStates::new(run);
         let first = request.before_commit(failed.next(parts)).await?;
         if failed.is_read {

@@ -16,7 +16,7 @@ use exosphere_domain::node::DescribedNode;
 use exosphere_domain::plan::root_state;
 use exosphere_domain::start_digest::StartDigest;
 use exosphere_sandbox::FairPermit;
-use exosphere_store::{Answer, KnownRun, Member, NewRun, RunInfo};
+use exosphere_store::{Answer, KnownRun, NewRun, Operation, RunInfo};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -166,7 +166,7 @@ impl Host {
             let key = new.info.key;
             let events =
                 (!request.wait.is_zero()).then(|| parts.pipeline.watchers.watch(key, WaitFor::End));
-            match pending.commit(&parts.pipeline.committer, Member::Start(new.into())).await? {
+            match pending.commit(&parts.pipeline.committer, Operation::Start(new.into())).await? {
                 Answer::Outdated => parts.caches.graphs.forget(namespace, graph_name),
                 answer => return Ok((CommittedStart::New(id, events, answer), digest)),
             }

@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 
 use crate::error::StoreError;
-use crate::types::Touched;
+use crate::types::RunUpdate;
 use crate::{Store, sql};
 
 /// Backoff before the listener reconnects: the first pause and the longest.
@@ -37,15 +37,15 @@ impl json::Typed for Notification {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunChange(i64, i64, RunStatus, bool);
 
-impl From<Touched> for RunChange {
-    fn from(run: Touched) -> Self {
+impl From<RunUpdate> for RunChange {
+    fn from(run: RunUpdate) -> Self {
         RunChange(run.run.0, run.version, run.status, run.paused)
     }
 }
 
-impl From<RunChange> for Touched {
+impl From<RunChange> for RunUpdate {
     fn from(RunChange(run, version, status, paused): RunChange) -> Self {
-        Touched { run: RunKey(run), version, status, paused, turned: true }
+        RunUpdate { run: RunKey(run), version, status, paused, turned: true }
     }
 }
 

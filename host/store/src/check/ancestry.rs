@@ -6,7 +6,7 @@ use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::NodeIx;
 use exosphere_domain::path::{Path, Step};
 use exosphere_domain::state::{Place, Ref, Status};
-use exosphere_domain::unite::{Closing, close};
+use exosphere_domain::unite::{UniteDecision, close};
 
 use super::report::{Findings, Kind, kind};
 use super::state::{StateRow, UniteRow};
@@ -262,9 +262,9 @@ fn went_wrong(
         _ => {}
     }
     let went = match status {
-        Status::Errored if state.kind == Some(FailureKind::Blocked) => Closing::Block,
-        Status::Pruned if state.fence == 0 => Closing::Prune,
-        _ => Closing::Run,
+        Status::Errored if state.kind == Some(FailureKind::Blocked) => UniteDecision::Block,
+        Status::Pruned if state.fence == 0 => UniteDecision::Prune,
+        _ => UniteDecision::Run,
     };
     let place = Place {
         node,
@@ -277,11 +277,11 @@ fn went_wrong(
     (went != was_to).then_some((kind!(Unite, state.status), message))
 }
 
-fn words(closing: Closing) -> &'static str {
+fn words(closing: UniteDecision) -> &'static str {
     match closing {
-        Closing::Run => "run",
-        Closing::Prune => "be pruned",
-        Closing::Block => "be blocked",
+        UniteDecision::Run => "run",
+        UniteDecision::Prune => "be pruned",
+        UniteDecision::Block => "be blocked",
     }
 }
 

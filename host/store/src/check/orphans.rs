@@ -21,7 +21,7 @@ pub(super) async fn check(
         (sql::CHECK_ORPHAN_ENTRIES, kind!(Stray, entry.run)),
         (sql::CHECK_ORPHAN_STAGED_STATES, kind!(Stray, state.namespace)),
         (sql::CHECK_ORPHAN_STAGINGS, kind!(Stray, staged.state)),
-        (sql::CHECK_ORPHAN_SNAPSHOTS, kind!(Stray, staged_fixed.state)),
+        (sql::CHECK_ORPHAN_SNAPSHOTS, kind!(Stray, staged_snapshot.state)),
     ];
     for (statement, kind) in orphans {
         orphaned(snapshot, findings, statement, kind).await?;

@@ -37,8 +37,8 @@ pub enum Rule {
     Tally,
     /// The contents of the run's store match what the run says.
     Store,
-    /// A state is parked (kept from claims) exactly while its run is paused.
-    Parked,
+    /// A state is held back (kept from claims) exactly while its run is paused.
+    HeldBack,
     /// All rows of a run have one namespace.
     Namespace,
     /// A state refers to outputs on its own branch and to the unites around it.
@@ -57,9 +57,12 @@ impl Rule {
             Rule::End => Some(4),
             Rule::Count => Some(5),
             Rule::Namespace | Rule::Reference => Some(8),
-            Rule::Value | Rule::Stray | Rule::Tally | Rule::Store | Rule::Parked | Rule::Number => {
-                None
-            }
+            Rule::Value
+            | Rule::Stray
+            | Rule::Tally
+            | Rule::Store
+            | Rule::HeldBack
+            | Rule::Number => None,
         }
     }
 }

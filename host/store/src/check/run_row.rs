@@ -22,7 +22,7 @@ pub(super) struct RunRow {
     pub failed: i64,
     pub store_bytes: i64,
     pub store_version: i64,
-    pub unswept: i64,
+    pub sweep_event: i64,
     pub redrive: i64,
     pub counters: Counters,
 }
@@ -76,7 +76,7 @@ impl RunRow {
             failed: count("failed"),
             store_bytes: count("store_bytes"),
             store_version: count("store_version"),
-            unswept: count("unswept"),
+            sweep_event: count("sweep_event"),
             redrive: count("redrive"),
             counters: Counters::read(count),
             ..RunRow::default()
@@ -86,7 +86,7 @@ impl RunRow {
     /// Checks a run's status against its own counts: invariant 4.
     fn check_status(&self, row: &mut RowReader<'_>) {
         let version = self.version;
-        for (column, event) in [("unswept", self.unswept), ("redrive", self.redrive)] {
+        for (column, event) in [("sweep_event", self.sweep_event), ("redrive", self.redrive)] {
             if event > version {
                 row.report_value(
                     column,

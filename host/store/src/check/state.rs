@@ -27,7 +27,7 @@ pub(super) struct StateRow {
     /// The number of outputs of a SUCCESS state.
     pub outputs: Option<u32>,
     pub kind: Option<FailureKind>,
-    pub parked: bool,
+    pub held_back: bool,
     /// The state's row in `unite`.
     pub unite: Option<UniteRow>,
 }
@@ -54,9 +54,9 @@ impl StateRow {
         row.count("losses");
         row.count("conflicts");
         row.int("due_at");
-        row.maybe_parsed("fixed", json::<BTreeMap<String, String>>);
+        row.maybe_parsed("store_snapshot", json::<BTreeMap<String, String>>);
         row.maybe_parsed("details", check_json);
-        let parked = row.flag("parked");
+        let held_back = row.flag("held_back");
         row.flag("delayed");
         let state = StateRow {
             id,
@@ -71,7 +71,7 @@ impl StateRow {
                 .parsed("scopes", |text| Some(decode_scopes(text, StateId(id)).ok()?.to_vec())),
             outputs: outputs(row),
             kind: row.maybe_parsed("kind", FailureKind::parse),
-            parked,
+            held_back,
             unite: unite(row),
         };
         state.check_required_columns(row);
@@ -94,15 +94,15 @@ impl StateRow {
                 row.report_value(column, format_args!("{is} though it is {status}"));
             }
         }
-        if self.parked && !matches!(status, Status::Created | Status::Cancelled) {
-            row.report_value("parked", format_args!("is 1 though it is {status}"));
+        if self.held_back && !matches!(status, Status::Created | Status::Cancelled) {
+            row.report_value("held_back", format_args!("is 1 though it is {status}"));
         }
     }
 
     /// Checks the claim, its session and its fence: invariant 3.
     fn check_claim(&self, row: &mut RowReader<'_>) {
         let attempt = row.count("attempt").unwrap_or_default();
-        let begun = row.count("begun").unwrap_or_default();
+        let begun_fence = row.count("begun_fence").unwrap_or_default();
         row.maybe_int("session");
         let held = row.is_there("session");
         let (id, run, fence) = (self.id, row.run, self.fence);
@@ -111,9 +111,9 @@ impl StateRow {
             let message = format!("is {attempt}, and it was claimed {fence} times");
             findings.note(kind!(Claim, state.attempt), id, run, message);
         }
-        if begun > fence {
-            let message = format!("is {begun}, and its fence is {fence}");
-            findings.note(kind!(Claim, state.begun), id, run, message);
+        if begun_fence > fence {
+            let message = format!("is {begun_fence}, and its fence is {fence}");
+            findings.note(kind!(Claim, state.begun_fence), id, run, message);
         }
         let Some(status) = self.status else { return };
         if held != (status == Status::Queued) {

@@ -132,11 +132,12 @@ impl<'r> Walk<'r> {
             let message = format!("is CANCELLED, and its run is {status}");
             self.note(findings, kind!(End, state.status), state.id, message);
         }
-        let free = state.status == Some(Status::Created) && run.unswept == 0 && run.redrive == 0;
-        if free && !run.is_cancelled() && state.parked != run.paused {
+        let free =
+            state.status == Some(Status::Created) && run.sweep_event == 0 && run.redrive == 0;
+        if free && !run.is_cancelled() && state.held_back != run.paused {
             let is = if run.paused { "paused" } else { "not paused" };
-            let message = format!("is {}, and its run is {is}", i64::from(state.parked));
-            self.note(findings, kind!(Parked, state.parked), state.id, message);
+            let message = format!("is {}, and its run is {is}", i64::from(state.held_back));
+            self.note(findings, kind!(HeldBack, state.held_back), state.id, message);
         }
     }
 
@@ -302,7 +303,7 @@ impl<'r> Walk<'r> {
         let (run, counts) = (self.run, self.tally.counts);
         let mut all = Vec::new();
         if run.is_cancelled() {
-            if run.unswept == 0 {
+            if run.sweep_event == 0 {
                 all.push((kind!(Count, run.open), run.open, 0));
             }
         } else if !self.tally.is_uncertain {
@@ -353,7 +354,7 @@ impl<'r> Walk<'r> {
                 format!("is RUNNING, and all its {} states have ended", tally.states)
             }
             RunStatus::Running => return,
-            RunStatus::Cancelled if run.unswept > 0 => return,
+            RunStatus::Cancelled if run.sweep_event > 0 => return,
             _ if open == 0 => return,
             over => {
                 let first = tally.first_open.unwrap_or_default();

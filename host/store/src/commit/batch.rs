@@ -7,16 +7,16 @@ use std::sync::Arc;
 use exosphere_domain::ids::{Fence, Millis, Name, NamespaceKey, RunId, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limits, Usage};
-use exosphere_domain::plan::{Changes, Deltas, End};
+use exosphere_domain::plan::{Changes, Deltas, Transition};
 use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::{Claimed, Counts, NewState};
 
 use crate::reads::views::RunView;
-use crate::types::{Leased, RunInfo, Touched};
+use crate::types::{ClaimedState, RunInfo, RunUpdate};
 
 /// An operation of a commit.
 #[derive(Debug)]
-pub enum Member {
+pub enum Operation {
     /// Starts a run.
     Start(Box<NewRun>),
     /// Ends an execution.
@@ -76,7 +76,7 @@ pub enum Member {
 pub enum RedrivePart {
     /// Reopens these states in a single transaction.
     Whole(Vec<StateId>),
-    /// Begins a redrive in parts: reopened states stay parked until its end.
+    /// Begins a redrive in parts: reopened states stay held back until its end.
     Begin,
     /// Reopens some states.
     Some {
@@ -198,7 +198,7 @@ impl Finished {
     /// stale.
     pub fn strip(&mut self) {
         self.staged = None;
-        let end = End::Pruned { data: None };
+        let end = Transition::Pruned { data: None };
         self.changes = Changes { end, counts: Deltas::new() };
         self.journal = Journal::default();
         self.logs = None;
@@ -250,18 +250,18 @@ pub enum Answer {
 
 /// The number of states that a commit may claim for the session, beyond those it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
+pub enum ClaimMode {
     /// A claim of up to this many of the states that the commit itself creates.
-    Births(u32),
+    NewOnly(u32),
     /// A claim of up to this many of all due states.
-    Claims(u32),
+    AllDue(u32),
 }
 
 /// The operations of one transaction.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The operations, in order.
-    pub members: Arc<[Member]>,
+    pub members: Arc<[Operation]>,
     /// The part of `members` that this transaction applies.
     pub range: Range<usize>,
     /// The session that claims.
@@ -269,9 +269,9 @@ pub struct Batch {
     /// The current time of this host. Postgres uses the database's clock instead.
     pub now: Millis,
     /// The states that the session wants to claim.
-    pub want: Want,
+    pub want: ClaimMode,
     /// The claim quota of each namespace and run.
-    pub shares: Shares,
+    pub quotas: Quotas,
     /// Round-robin cursor: which namespace this claim serves first.
     pub turn: usize,
     /// Round-robin cursors of the namespaces' runs, as the last claim returned them.
@@ -283,40 +283,40 @@ impl Batch {
     /// a sweep need not: no caller is told of them. The commit that ends them is synced with all
     /// earlier ones, and lost pieces are written again.
     pub(crate) fn is_durable(&self) -> bool {
-        let is_piece = |member: &Member| {
-            matches!(member, Member::Stage(_) | Member::Unstage(_) | Member::Sweep { .. })
+        let is_piece = |member: &Operation| {
+            matches!(member, Operation::Stage(_) | Operation::Unstage(_) | Operation::Sweep { .. })
         };
         let members = &self.members[self.range.clone()];
-        !matches!(self.want, Want::Births(_)) || !members.iter().all(is_piece)
+        !matches!(self.want, ClaimMode::NewOnly(_)) || !members.iter().all(is_piece)
     }
 }
 
 /// Claim quotas: the number of states of each namespace and run that a session may still claim.
 /// Neither claims nor births in a commit exceed them.
 #[derive(Debug, Clone)]
-pub struct Shares {
+pub struct Quotas {
     /// Quota for namespaces not listed in `left`.
     pub most: u32,
     /// Remaining quota of these namespaces.
     pub left: HashMap<NamespaceKey, u32>,
     /// Quotas of the runs of which the session holds states. Other runs are bounded by their
     /// namespace alone.
-    pub runs: HashMap<RunKey, RunShare>,
+    pub runs: HashMap<RunKey, RunQuota>,
 }
 
 /// A run's quota within a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunShare {
+pub struct RunQuota {
     /// The number of the run's states that the session holds.
     pub held: u32,
     /// The number of further states of the run that the session may claim.
     pub left: u32,
 }
 
-impl Shares {
+impl Quotas {
     /// Returns quotas without a bound for any namespace.
     pub fn unbounded() -> Self {
-        Shares { most: u32::MAX, left: HashMap::new(), runs: HashMap::new() }
+        Quotas { most: u32::MAX, left: HashMap::new(), runs: HashMap::new() }
     }
 
     /// Returns the remaining quota of a namespace.
@@ -326,16 +326,16 @@ impl Shares {
 
     /// Returns the remaining quota of a run, regardless of its namespace's quota.
     pub fn run_room(&self, run: RunKey) -> u32 {
-        self.runs.get(&run).map_or(u32::MAX, |share| share.left)
+        self.runs.get(&run).map_or(u32::MAX, |quota| quota.left)
     }
 
     /// Charges newly claimed states to the quotas of a run and its namespace.
     pub(crate) fn take(&mut self, namespace: NamespaceKey, run: RunKey, states: u32) {
         let left = self.room(namespace).saturating_sub(states);
         self.left.insert(namespace, left);
-        if let Some(share) = self.runs.get_mut(&run) {
-            share.held = share.held.saturating_add(states);
-            share.left = share.left.saturating_sub(states);
+        if let Some(quota) = self.runs.get_mut(&run) {
+            quota.held = quota.held.saturating_add(states);
+            quota.left = quota.left.saturating_sub(states);
         }
     }
 }
@@ -348,7 +348,7 @@ pub struct Committed {
     /// The answer to each operation, in order.
     pub answers: Vec<Answer>,
     /// The states that the session claimed in this commit.
-    pub leased: Vec<Leased>,
+    pub leased: Vec<ClaimedState>,
     /// Set if more due states may be claimable.
     pub more: bool,
     /// Namespaces with more due states, whose quota is used up.
@@ -363,7 +363,7 @@ pub struct Committed {
     /// of those in this batch.
     pub next_due: Option<Millis>,
     /// The runs that this commit changed.
-    pub touched: Vec<Touched>,
+    pub touched: Vec<RunUpdate>,
     /// The changed runs that ended in this commit, as they are now.
     pub ended: Vec<RunView>,
 }

@@ -53,7 +53,7 @@ impl CommitTx<'_> {
         let (mut ready, other_queues) = self.ready_runs(tx, &claimable, most).await?;
         let mut left = most;
         while left > 0 {
-            let parts = ready.parts(left, &self.shares, self.turn);
+            let parts = ready.parts(left, &self.quotas, self.turn);
             if parts.is_empty() {
                 break;
             }
@@ -61,14 +61,14 @@ impl CommitTx<'_> {
             left = left.saturating_sub(counts.values().sum());
             for (ready_run, part) in parts {
                 let count = counts.get(&ready_run.run).copied().unwrap_or(0);
-                self.shares.take(ready_run.namespace, ready_run.run, count);
+                self.quotas.take(ready_run.namespace, ready_run.run, count);
                 if count < part {
                     ready.close(&ready_run);
                     self.done.more |= other_queues.contains(&ready_run.run);
                 }
             }
         }
-        self.done.more |= ready.note_full(&self.shares, &mut self.done);
+        self.done.more |= ready.note_full(&self.quotas, &mut self.done);
         self.done.cursors = ready.cursors();
         if !self.done.more {
             let next = claimable.iter().filter_map(Claimable::next_due);
@@ -113,7 +113,7 @@ impl CommitTx<'_> {
         most: u32,
     ) -> Result<(ReadyRuns, BTreeSet<RunKey>), StoreError> {
         // Runs of which the session holds states may have used up their quota.
-        let limit = (most as usize).saturating_add(self.shares.runs.len());
+        let limit = (most as usize).saturating_add(self.quotas.runs.len());
         let mut ranges = Vec::new();
         for row in claimable {
             let Claimable::Ready { first: Some(first), next_run: Some(_) } = row else {

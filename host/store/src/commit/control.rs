@@ -7,7 +7,7 @@ use std::sync::Arc;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::state::{Claimed, RunStatus, Status};
 
-use super::batch::{Answer, Member};
+use super::batch::{Answer, Operation};
 use super::{CommitTx, claims};
 use crate::codec::{after_path, to_status};
 use crate::dialect::{ParamRows, Row, Tx, params};
@@ -20,23 +20,23 @@ impl CommitTx<'_> {
     pub(super) async fn control(
         &mut self,
         tx: &mut impl Tx,
-        member: &Member,
+        member: &Operation,
     ) -> Result<Answer, StoreError> {
         if !self.runs.contains_key(&member.run().key) {
             return Ok(Answer::Missing);
         }
         match member {
             // Decided before, in memory.
-            Member::Start(_) | Member::Finish(_) | Member::Stage(_) => Ok(Answer::Missing),
-            Member::Unstage(leftover) => self.unstage(tx, leftover).await,
-            Member::Begin { run, state } => self.begin(tx, run, state).await,
-            Member::Cancel(run) => self.cancel(run),
-            Member::Pause { run, paused } => self.pause(run, *paused),
-            Member::Sweep { run, event, from, most } => {
+            Operation::Start(_) | Operation::Finish(_) | Operation::Stage(_) => Ok(Answer::Missing),
+            Operation::Unstage(leftover) => self.unstage(tx, leftover).await,
+            Operation::Begin { run, state } => self.begin(tx, run, state).await,
+            Operation::Cancel(run) => self.cancel(run),
+            Operation::Pause { run, paused } => self.pause(run, *paused),
+            Operation::Sweep { run, event, from, most } => {
                 self.sweep(tx, run, *event, from, *most).await
             }
-            Member::Retry { run, state } => self.retry(tx, run, *state).await,
-            Member::Redrive { run, part } => self.redrive(tx, run, part).await,
+            Operation::Retry { run, state } => self.retry(tx, run, *state).await,
+            Operation::Redrive { run, part } => self.redrive(tx, run, part).await,
         }
     }
 
@@ -84,8 +84,8 @@ impl CommitTx<'_> {
     /// Requests a sweep of the run's states, for the event of this transaction.
     pub(super) fn ask_for_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
         let row = &mut self.change(run.key)?.row;
-        row.unswept = row.version + 1;
-        Ok(Answer::ToSweep(row.unswept))
+        row.sweep_event = row.version + 1;
+        Ok(Answer::ToSweep(row.sweep_event))
     }
 
     /// Sweeps some of a run's states. The number is bounded, so that a run of any size delays no
@@ -99,7 +99,7 @@ impl CommitTx<'_> {
         most: u32,
     ) -> Result<Answer, StoreError> {
         let row = &self.run(run.key)?.row;
-        if row.unswept != event {
+        if row.sweep_event != event {
             return Ok(Answer::Stale);
         }
         let (cancelled, paused) = (row.status == RunStatus::Cancelled, row.parks_reopened());
@@ -124,7 +124,7 @@ impl CommitTx<'_> {
         match states.last() {
             Some(last) if states.len() as u32 == most => Ok(Answer::More(after_path(&last.path))),
             _ => {
-                row.unswept = 0;
+                row.sweep_event = 0;
                 row.open = if cancelled { 0 } else { row.open };
                 Ok(Answer::Done)
             }

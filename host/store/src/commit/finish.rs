@@ -6,8 +6,10 @@ use std::sync::Arc;
 use exosphere_domain::ids::{Fence, Millis, NamespaceKey, RunKey, StateId};
 use exosphere_domain::limits::Limit;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{Again, Changes, End, NoNumbers, give_up, plan};
-use exosphere_domain::state::{Claim, Claimed, NewState, Ref, RunStatus, Status, Tries};
+use exosphere_domain::plan::{
+    Changes, NoNumbers, RescheduleReason, Transition, fail_permanently, plan,
+};
+use exosphere_domain::state::{AttemptCounts, Claim, Claimed, NewState, Ref, RunStatus, Status};
 
 use super::batch::{Answer, Finished};
 use super::rows::{FinishedState, NewStateRow};
@@ -15,7 +17,7 @@ use super::store_entries::{PlannedWrites, WriteConflict};
 use super::{CommitTx, DrainedUnite, LoadedRun};
 use crate::codec::encode_snapshot;
 use crate::error::StoreError;
-use crate::types::Leased;
+use crate::types::ClaimedState;
 
 impl<'b> CommitTx<'b> {
     pub(super) fn finish(&mut self, finished: &'b Finished) -> Result<Answer, StoreError> {
@@ -35,7 +37,7 @@ impl<'b> CommitTx<'b> {
         if let Some(writes) = writes {
             loaded.entries.apply(&mut loaded.row, writes);
         }
-        let parked = loaded.row.paused;
+        let held_back = loaded.row.paused;
         match &replanned {
             None => {
                 self.insert_successors(finished)?;
@@ -50,12 +52,12 @@ impl<'b> CommitTx<'b> {
             }
         }
         let is_replanned = replanned.is_some();
-        self.rows.finished.push(FinishedState { finished, replanned, parked });
+        self.rows.finished.push(FinishedState { finished, replanned, held_back });
         match finished.staged {
             None => Ok(Answer::Done),
             Some(_) if is_replanned => Ok(Answer::Leftover(state.claim.fence)),
-            // Staged children must be parked like those that a commit creates.
-            Some(_) if parked => self.ask_for_sweep(&finished.run),
+            // Staged children must be held back like those that a commit creates.
+            Some(_) if held_back => self.ask_for_sweep(&finished.run),
             Some(_) => Ok(Answer::Done),
         }
     }
@@ -69,7 +71,7 @@ impl<'b> CommitTx<'b> {
         if new_states > 0 && !self.allows(run.key, new_states, limits)? {
             // Another attempt would fail in the same way.
             let failure = limits.reached(Limit::RunStates);
-            return Ok(JournalCheck::Replanned(give_up(&run.graph, state, failure)?));
+            return Ok(JournalCheck::Replanned(fail_permanently(&run.graph, state, failure)?));
         }
         self.check_writes(finished)
     }
@@ -92,7 +94,7 @@ impl<'b> CommitTx<'b> {
     fn insert_successors(&mut self, finished: &'b Finished) -> Result<(), StoreError> {
         let (run, end) = (finished.run.key, &finished.changes.end);
         self.update_counters(finished, end)?;
-        let End::Success { outputs, children, unites } = end else { return Ok(()) };
+        let Transition::Success { outputs, children, unites } = end else { return Ok(()) };
         for unite in unites {
             self.insert_state(run, &unite.state, Status::Waiting, 0)?;
             self.rows.unites.push(unite);
@@ -114,8 +116,8 @@ impl<'b> CommitTx<'b> {
     }
 
     /// Updates the run's counters, and when the next state is due.
-    fn update_counters(&mut self, finished: &Finished, end: &End) -> Result<(), StoreError> {
-        if let End::Again { after, .. } = end {
+    fn update_counters(&mut self, finished: &Finished, end: &Transition) -> Result<(), StoreError> {
+        if let Transition::Reschedule { after, .. } = end {
             self.note_due(*after);
             let free = *after == 0 && !self.run(finished.run.key)?.row.paused;
             self.done.more |= free;
@@ -123,15 +125,15 @@ impl<'b> CommitTx<'b> {
         }
         let row = &mut self.change(finished.run.key)?.row;
         match end {
-            End::Success { .. } => row.succeeded += 1,
-            End::Pruned { .. } => row.pruned += 1,
-            End::Errored { .. } => row.errored += 1,
-            End::Again { why: Again::Requeued, .. } => row.requeues += 1,
+            Transition::Success { .. } => row.succeeded += 1,
+            Transition::Pruned { .. } => row.pruned += 1,
+            Transition::Errored { .. } => row.errored += 1,
+            Transition::Reschedule { why: RescheduleReason::Requeued, .. } => row.requeues += 1,
             // A lost host or a conflict uses up no retry.
-            End::Again { tries, why: Again::Failed(_), .. } => {
+            Transition::Reschedule { tries, why: RescheduleReason::Failed(_), .. } => {
                 row.retries += i64::from(tries.retries > finished.state.tries.retries);
             }
-            End::Again { why: Again::Released, .. } => {}
+            Transition::Reschedule { why: RescheduleReason::Released, .. } => {}
         }
         Ok(())
     }
@@ -158,15 +160,20 @@ impl<'b> CommitTx<'b> {
         let Some(namespace) = self.claim_new_state(run)? else {
             return self.insert_state(run, new, Status::Created, delay).map(drop);
         };
-        let fixed = self.insert_state(run, new, Status::Queued, 0)?;
+        let store_snapshot = self.insert_state(run, new, Status::Queued, 0)?;
         let state = Claimed {
             id: new.id,
             run,
             place: new.place.clone(),
-            tries: Tries { attempt: 1, ..Tries::default() },
+            tries: AttemptCounts { attempt: 1, ..AttemptCounts::default() },
             claim: Claim { session: self.session, fence: Fence(1) },
         };
-        self.done.leased.push(Leased { state, namespace, fixed, known: known.to_vec() });
+        self.done.leased.push(ClaimedState {
+            state,
+            namespace,
+            store_snapshot,
+            known: known.to_vec(),
+        });
         Ok(())
     }
 
@@ -181,8 +188,8 @@ impl<'b> CommitTx<'b> {
         if paused {
             return Ok(None);
         }
-        let full = self.shares.room(namespace) == 0;
-        let full_run = self.shares.run_room(run) == 0;
+        let full = self.quotas.room(namespace) == 0;
+        let full_run = self.quotas.run_room(run) == 0;
         if full || full_run || self.births == 0 {
             self.done.added = true;
             match (full, full_run) {
@@ -193,7 +200,7 @@ impl<'b> CommitTx<'b> {
             return Ok(None);
         }
         self.births -= 1;
-        self.shares.take(namespace, run, 1);
+        self.quotas.take(namespace, run, 1);
         Ok(Some(namespace))
     }
 
@@ -208,10 +215,10 @@ impl<'b> CommitTx<'b> {
         let (now, session) = (self.now, self.session);
         let loaded = self.change(run)?;
         loaded.row.states += 1;
-        let mut fixed = BTreeMap::new();
+        let mut store_snapshot = BTreeMap::new();
         for key in loaded.info.graph.node(new.place.node).store_keys() {
             if let Some(entry) = loaded.entries.get(key) {
-                fixed.insert(key.clone(), entry.value.clone());
+                store_snapshot.insert(key.clone(), entry.value.clone());
             }
         }
         let row = NewStateRow {
@@ -221,11 +228,11 @@ impl<'b> CommitTx<'b> {
             status,
             due_at: now.saturating_add(delay.max(0)),
             session: (status == Status::Queued).then_some(session),
-            fixed: encode_snapshot(&fixed)?,
-            parked: status == Status::Created && loaded.row.paused,
+            store_snapshot: encode_snapshot(&store_snapshot)?,
+            held_back: status == Status::Created && loaded.row.paused,
         };
         self.rows.states.push(row);
-        Ok(fixed)
+        Ok(store_snapshot)
     }
 }
 

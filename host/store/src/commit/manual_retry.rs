@@ -143,7 +143,7 @@ impl CommitTx<'_> {
                 Err(RetryError::LookUp(NotThere(_))) => {
                     return Err(corrupt_row("state", "scopes", id));
                 }
-                Err(RetryError::Misfit(misfit)) => return Err(misfit.into()),
+                Err(RetryError::GraphMismatch(misfit)) => return Err(misfit.into()),
                 Err(late @ RetryError::UnitePassed { .. }) => {
                     opened.late.push(late.to_string());
                     continue;
@@ -173,17 +173,17 @@ impl CommitTx<'_> {
         }
         let row = &mut self.change(run.key)?.row;
         row.errored -= (opened.states.len() + opened.unites.len()) as i64;
-        let parked = row.parks_reopened();
-        self.done.more |= !parked;
-        self.done.added |= !parked;
-        let states = opened.states.iter().map(|id| (id, Status::Created, parked));
+        let held_back = row.parks_reopened();
+        self.done.more |= !held_back;
+        self.done.added |= !held_back;
+        let states = opened.states.iter().map(|id| (id, Status::Created, held_back));
         let unites = opened.unites.iter().map(|id| (id, Status::Waiting, false));
         let all: Vec<_> = states.chain(unites).collect();
         let rows = ParamRows::default()
             .ints(all.iter().map(|(id, ..)| id.0))
             .texts(all.iter().map(|(_, status, _)| status.as_str()))
             .all(self.now)
-            .ints(all.iter().map(|(.., parked)| i64::from(*parked)));
+            .ints(all.iter().map(|(.., held_back)| i64::from(*held_back)));
         tx.execute_each(sql::REOPEN_STATE, &rows).await.map(drop)
     }
 }

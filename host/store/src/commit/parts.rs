@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, StateId};
 
-use super::batch::{Committed, Shares};
+use super::batch::{Committed, Quotas};
 
 /// A run with ready states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +64,12 @@ impl ReadyRuns {
     pub(super) fn parts(
         &mut self,
         left: u32,
-        shares: &Shares,
+        quotas: &Quotas,
         turn: usize,
     ) -> Vec<(ReadyRun, u32)> {
         let may_have = |(namespace, its_runs): &(NamespaceKey, &NamespaceRuns)| {
-            let may = |ready: &ReadyRun| shares.run_room(ready.run) > 0;
-            shares.room(*namespace) > 0 && its_runs.runs.iter().any(may)
+            let may = |ready: &ReadyRun| quotas.run_room(ready.run) > 0;
+            quotas.room(*namespace) > 0 && its_runs.runs.iter().any(may)
         };
         let all = self.namespaces.iter().map(|(namespace, its_runs)| (*namespace, its_runs));
         let mut open: Vec<_> = all.filter(may_have).collect();
@@ -81,8 +81,8 @@ impl ReadyRuns {
         }
         let (mut left, mut parts) = (left, Vec::new());
         for (at, (namespace, its_runs)) in open.iter().enumerate() {
-            let part = left.div_ceil((open.len() - at) as u32).min(shares.room(*namespace));
-            let (of_runs, last) = its_runs.parts(part, shares);
+            let part = left.div_ceil((open.len() - at) as u32).min(quotas.room(*namespace));
+            let (of_runs, last) = its_runs.parts(part, quotas);
             left -= of_runs.iter().map(|(_, part)| part).sum::<u32>();
             self.cursors.extend(last.map(|run| (*namespace, run)));
             parts.extend(of_runs);
@@ -99,19 +99,19 @@ impl ReadyRuns {
 
     /// Records namespaces and runs with more due states than their quotas allow. Returns whether
     /// more states may be claimable within the quotas.
-    pub(super) fn note_full(&self, shares: &Shares, done: &mut Committed) -> bool {
+    pub(super) fn note_full(&self, quotas: &Quotas, done: &mut Committed) -> bool {
         let mut more = false;
         for (namespace, its_runs) in &self.namespaces {
             if its_runs.runs.is_empty() && !its_runs.more {
                 continue;
             }
-            if shares.room(*namespace) == 0 {
+            if quotas.room(*namespace) == 0 {
                 done.full.insert(*namespace);
                 continue;
             }
             more |= its_runs.more;
             for ready in &its_runs.runs {
-                match shares.run_room(ready.run) {
+                match quotas.run_room(ready.run) {
                     0 => drop(done.full_runs.insert((*namespace, ready.run))),
                     _ => more = true,
                 }
@@ -129,15 +129,15 @@ impl ReadyRuns {
 
 impl NamespaceRuns {
     /// Divides `part` among the runs; also returns the run that gets the last state.
-    fn parts(&self, part: u32, shares: &Shares) -> (Vec<(ReadyRun, u32)>, Option<RunKey>) {
-        let held = |ready: &ReadyRun| shares.runs.get(&ready.run).map_or(0, |share| share.held);
+    fn parts(&self, part: u32, quotas: &Quotas) -> (Vec<(ReadyRun, u32)>, Option<RunKey>) {
+        let held = |ready: &ReadyRun| quotas.runs.get(&ready.run).map_or(0, |quota| quota.held);
         let mut given = vec![0; self.runs.len()];
         let mut next: BinaryHeap<_> =
             self.runs.iter().enumerate().map(|(at, ready)| Reverse((held(ready), at))).collect();
         let (mut left, mut last) = (part, None);
         while left > 0 {
             let Some(Reverse((held, at))) = next.pop() else { break };
-            if given[at] >= shares.run_room(self.runs[at].run) {
+            if given[at] >= quotas.run_room(self.runs[at].run) {
                 continue;
             }
             given[at] += 1;
@@ -155,7 +155,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::commit::batch::RunShare;
+    use crate::commit::batch::RunQuota;
 
     const N: NamespaceKey = NamespaceKey(1);
 
@@ -175,31 +175,31 @@ mod tests {
         parts.iter().map(|(line, part)| (line.run.0, *part)).collect()
     }
 
-    fn held(runs: &[(i64, u32, u32)]) -> Shares {
-        let share = |&(run, held, left): &(i64, u32, u32)| (RunKey(run), RunShare { held, left });
-        Shares { runs: runs.iter().map(share).collect(), ..Shares::unbounded() }
+    fn held(runs: &[(i64, u32, u32)]) -> Quotas {
+        let quota = |&(run, held, left): &(i64, u32, u32)| (RunKey(run), RunQuota { held, left });
+        Quotas { runs: runs.iter().map(quota).collect(), ..Quotas::unbounded() }
     }
 
     #[test]
     fn states_go_to_runs_holding_least() {
         let none = BTreeMap::new();
-        let parts = lines(&[1, 2, 3], &none, 99).parts(7, &Shares::unbounded(), 0);
+        let parts = lines(&[1, 2, 3], &none, 99).parts(7, &Quotas::unbounded(), 0);
         assert_eq!(numbers(&parts), [(1, 3), (2, 2), (3, 2)]);
-        let shares = held(&[(1, 4, 9), (3, 1, 1)]);
-        let parts = lines(&[1, 2, 3], &none, 99).parts(7, &shares, 0);
+        let quotas = held(&[(1, 4, 9), (3, 1, 1)]);
+        let parts = lines(&[1, 2, 3], &none, 99).parts(7, &quotas, 0);
         assert_eq!(numbers(&parts), [(1, 1), (2, 5), (3, 1)]);
     }
 
     #[test]
     fn exhausted_quotas_are_reported() {
-        let shares = Shares { most: 2, left: HashMap::new(), runs: held(&[(1, 4, 0)]).runs };
+        let quotas = Quotas { most: 2, left: HashMap::new(), runs: held(&[(1, 4, 0)]).runs };
         let mut lines = lines(&[1, 2], &BTreeMap::new(), 99);
-        let parts = lines.parts(7, &shares, 0);
+        let parts = lines.parts(7, &quotas, 0);
         assert_eq!(numbers(&parts), [(2, 2)]);
         let mut done = Committed::default();
-        assert!(lines.note_full(&shares, &mut done), "run 2 has more");
+        assert!(lines.note_full(&quotas, &mut done), "run 2 has more");
         assert_eq!(done.full_runs, [(N, RunKey(1))].into());
-        let full = Shares { left: [(N, 0)].into(), ..shares };
+        let full = Quotas { left: [(N, 0)].into(), ..quotas };
         let mut done = Committed::default();
         assert!(!lines.note_full(&full, &mut done));
         assert_eq!(done.full, [N].into());
@@ -212,9 +212,9 @@ mod tests {
         let mut lines = ReadyRuns::new(&BTreeMap::new());
         lines.add(N, vec![line(N, 1)], 99);
         lines.add(other, vec![line(other, 2)], 99);
-        let shares = Shares::unbounded();
-        assert_eq!(numbers(&lines.parts(7, &shares, 0)), [(1, 4), (2, 3)]);
-        assert_eq!(numbers(&lines.parts(7, &shares, 1)), [(2, 4), (1, 3)]);
+        let quotas = Quotas::unbounded();
+        assert_eq!(numbers(&lines.parts(7, &quotas, 0)), [(1, 4), (2, 3)]);
+        assert_eq!(numbers(&lines.parts(7, &quotas, 1)), [(2, 4), (1, 3)]);
     }
 
     /// A waiting run is served within one round of the existing runs, however many arrive and
@@ -248,7 +248,7 @@ mod tests {
                 // The database returns the runs after the cursor, up to this limit.
                 let limit = room as usize;
                 let mut lines = lines(&runs, &cursors, limit);
-                let parts = numbers(&lines.parts(room, &Shares::unbounded(), 0));
+                let parts = numbers(&lines.parts(room, &Quotas::unbounded(), 0));
                 assert_eq!(parts.iter().map(|(_, part)| part).sum::<u32>(), room);
                 cursors = lines.cursors();
                 for (run, waited) in &mut waits {

@@ -9,8 +9,8 @@ use exosphere_domain::failure::Failure;
 use exosphere_domain::ids::{Millis, NamespaceKey, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::limits::Usage;
 use exosphere_domain::outcome::AttemptOutcome;
-use exosphere_domain::plan::{Changes, End, NewUnite};
-use exosphere_domain::state::{Claimed, NewState, Scope, Status, Tries};
+use exosphere_domain::plan::{Changes, NewUnite, Transition};
+use exosphere_domain::state::{AttemptCounts, Claimed, NewState, Scope, Status};
 
 use super::batch::{Finished, Stage};
 use super::staging::{self, StagedChange};
@@ -43,8 +43,8 @@ pub(super) struct FinishedState<'b> {
     pub finished: &'b Finished,
     /// The changes, if they are not the planned ones.
     pub replanned: Option<Changes>,
-    /// Set if the run is paused, so that a repeated state is parked.
-    pub parked: bool,
+    /// Set if the run is paused, so that a repeated state is held back.
+    pub held_back: bool,
 }
 
 /// The row of a new state.
@@ -55,12 +55,12 @@ pub(super) struct NewStateRow<'b> {
     pub status: Status,
     pub due_at: Millis,
     pub session: Option<SessionId>,
-    pub fixed: Option<String>,
-    pub parked: bool,
+    pub store_snapshot: Option<String>,
+    pub held_back: bool,
 }
 
 impl FinishedState<'_> {
-    fn end(&self) -> &End {
+    fn end(&self) -> &Transition {
         &self.replanned.as_ref().unwrap_or(&self.finished.changes).end
     }
 }
@@ -74,7 +74,8 @@ impl BatchRows<'_> {
         pending: &mut PendingWrites<'r>,
         now: Millis,
     ) -> Result<(), StoreError> {
-        let is_repeated = |state: &&FinishedState<'_>| matches!(state.end(), End::Again { .. });
+        let is_repeated =
+            |state: &&FinishedState<'_>| matches!(state.end(), Transition::Reschedule { .. });
         let (repeats, ends): (Vec<_>, Vec<_>) = self.finished.iter().partition(is_repeated);
         finish(pending, &ends, now)?;
         reschedule(pending, &repeats, now);
@@ -105,7 +106,7 @@ fn finish<'r>(
         .texts(ends.iter().map(|ended| status_of(ended.end()).as_str()))
         .all(now)
         .maybe_ints(ends.iter().map(|ended| match ended.end() {
-            End::Success { outputs, .. } => {
+            Transition::Success { outputs, .. } => {
                 let staged = ended.finished.staged.map_or(0, |staged| staged.outputs);
                 Some((outputs.len() + staged) as i64)
             }
@@ -131,14 +132,15 @@ fn save_usage(pending: &mut PendingWrites<'_>, cancelled: &[&Finished]) {
 }
 
 fn reschedule(pending: &mut PendingWrites<'_>, repeats: &[&FinishedState<'_>], now: Millis) {
-    let agains: Vec<(Millis, Tries)> = repeats
+    let agains: Vec<(Millis, AttemptCounts)> = repeats
         .iter()
         .filter_map(|ended| match ended.end() {
-            End::Again { after, tries, .. } => Some((*after, *tries)),
+            Transition::Reschedule { after, tries, .. } => Some((*after, *tries)),
             _ => None,
         })
         .collect();
-    let tries = |get: fn(&Tries) -> u32| agains.iter().map(move |(_, tries)| i64::from(get(tries)));
+    let tries =
+        |get: fn(&AttemptCounts) -> u32| agains.iter().map(move |(_, tries)| i64::from(get(tries)));
     let rows = claims(repeats)
         .ints(agains.iter().map(|(after, _)| now.saturating_add(*after)))
         .ints(tries(|tries| tries.attempt))
@@ -146,7 +148,7 @@ fn reschedule(pending: &mut PendingWrites<'_>, repeats: &[&FinishedState<'_>], n
         .ints(tries(|tries| tries.requeues))
         .ints(tries(|tries| tries.losses))
         .ints(tries(|tries| tries.conflicts))
-        .ints(repeats.iter().map(|ended| i64::from(ended.parked)))
+        .ints(repeats.iter().map(|ended| i64::from(ended.held_back)))
         .ints(agains.iter().map(|(after, _)| i64::from(*after > 0)));
     pending.add_guarded(sql::RESCHEDULE, rows);
 }
@@ -155,7 +157,7 @@ fn new_outputs<'r>(pending: &mut PendingWrites<'r>, ends: &[&'r FinishedState<'_
     let all = || {
         ends.iter().flat_map(|ended| {
             let outputs = match ended.end() {
-                End::Success { outputs, .. } => outputs.as_slice(),
+                Transition::Success { outputs, .. } => outputs.as_slice(),
                 _ => &[],
             };
             outputs.iter().enumerate().map(move |(number, body)| (ended, number, body))
@@ -180,7 +182,8 @@ fn new_attempts<'r>(
             let (outcome, failure) = ended.end().attempt()?;
             let first = ended.finished.state.tries.attempt == 1;
             let silent = first && ended.finished.logs.is_none();
-            let well = matches!(ended.end(), End::Success { .. } | End::Pruned { .. });
+            let well =
+                matches!(ended.end(), Transition::Success { .. } | Transition::Pruned { .. });
             (!(silent && well)).then_some((ended, outcome, failure))
         })
         .collect();
@@ -222,9 +225,9 @@ fn new_states<'r>(pending: &mut PendingWrites<'r>, new: &'r [NewStateRow<'_>], n
         .ints(new.iter().map(|row| i64::from(row.session.is_some())))
         .texts(new.iter().map(|row| encode_refs(&row.new.place.refs)))
         .texts(all_scopes(new))
-        .maybe_texts(new.iter().map(|row| row.fixed.as_deref()))
+        .maybe_texts(new.iter().map(|row| row.store_snapshot.as_deref()))
         .all(now)
-        .ints(new.iter().map(|row| i64::from(row.parked)))
+        .ints(new.iter().map(|row| i64::from(row.held_back)))
         .ints(new.iter().map(|row| row.namespace.0));
     pending.add(sql::NEW_STATE, rows);
 }
@@ -271,27 +274,27 @@ fn with_usage<'r, 'u>(
         .maybe_ints(each(|usage| usage.output_bytes as i64))
 }
 
-fn status_of(end: &End) -> Status {
+fn status_of(end: &Transition) -> Status {
     match end {
-        End::Success { .. } => Status::Success,
-        End::Pruned { .. } => Status::Pruned,
-        End::Errored { .. } => Status::Errored,
-        End::Again { .. } => Status::Created,
+        Transition::Success { .. } => Status::Success,
+        Transition::Pruned { .. } => Status::Pruned,
+        Transition::Errored { .. } => Status::Errored,
+        Transition::Reschedule { .. } => Status::Created,
     }
 }
 
-fn failure_of(end: &End) -> Option<&Failure> {
+fn failure_of(end: &Transition) -> Option<&Failure> {
     match end {
-        End::Errored { failure } => Some(failure),
+        Transition::Errored { failure } => Some(failure),
         _ => None,
     }
 }
 
 /// Returns the column `details` of an end: those of its failure, or the data that a pruned branch
 /// left for people.
-fn details_of(end: &End) -> Result<Option<String>, StoreError> {
+fn details_of(end: &Transition) -> Result<Option<String>, StoreError> {
     match end {
-        End::Pruned { data } => Ok(data.clone()),
+        Transition::Pruned { data } => Ok(data.clone()),
         other => failure_of(other).map_or(Ok(None), details),
     }
 }

@@ -20,7 +20,7 @@ impl RunRow {
         tx.query_each(sql::RUN_ROW, &rows, RunRow::read).await
     }
 
-    /// Returns whether reopened states are parked: they wait for the end of a pause or of a
+    /// Returns whether reopened states are held back: they wait for the end of a pause or of a
     /// redrive.
     pub(crate) fn parks_reopened(&self) -> bool {
         self.paused || self.redrive > 0

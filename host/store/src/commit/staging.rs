@@ -11,7 +11,7 @@ use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::state::Status;
 
 use super::CommitTx;
-use super::batch::{Answer, Finished, Leftover, Member, Stage, Staged};
+use super::batch::{Answer, Finished, Leftover, Operation, Stage, Staged};
 use super::rows::NewStateRow;
 use crate::codec::{encode_snapshot, to_status};
 use crate::dialect::{ParamRows, PendingWrites, Row, Tx, params};
@@ -44,12 +44,12 @@ impl<'b> CommitTx<'b> {
     pub(super) async fn load_staged(
         &mut self,
         tx: &mut impl Tx,
-        members: &[Member],
+        members: &[Operation],
     ) -> Result<(), StoreError> {
         let staged = members.iter().filter_map(|member| match member {
-            Member::Stage(stage) => Some(stage.state.id),
-            Member::Unstage(leftover) => Some(leftover.state),
-            Member::Finish(finished) => finished.staged.map(|_| finished.state.id),
+            Operation::Stage(stage) => Some(stage.state.id),
+            Operation::Unstage(leftover) => Some(leftover.state),
+            Operation::Finish(finished) => finished.staged.map(|_| finished.state.id),
             _ => None,
         });
         let rows = ParamRows::default().ints(staged.map(|state| state.0));
@@ -95,8 +95,8 @@ impl<'b> CommitTx<'b> {
                 status: Status::Created,
                 due_at: self.now,
                 session: None,
-                fixed: None,
-                parked: false,
+                store_snapshot: None,
+                held_back: false,
             });
         }
         Ok(Answer::Done)
@@ -124,11 +124,11 @@ impl<'b> CommitTx<'b> {
         let mut snapshots = Vec::new();
         for node in followers_with_keys(&graph, state.place.node) {
             let keys = graph.node(node).store_keys().iter();
-            let fixed = keys.filter_map(|key| {
+            let store_snapshot = keys.filter_map(|key| {
                 loaded.entries.get(key).map(|entry| (key.clone(), entry.value.clone()))
             });
-            if let Some(fixed) = encode_snapshot(&fixed.collect())? {
-                snapshots.push((state.id, node, fixed));
+            if let Some(store_snapshot) = encode_snapshot(&store_snapshot.collect())? {
+                snapshots.push((state.id, node, store_snapshot));
             }
         }
         self.rows.snapshots.extend(snapshots);
@@ -210,7 +210,7 @@ pub(super) async fn write<'r>(
         let rows = ParamRows::default()
             .ints(snapshots.iter().map(|(state, ..)| state.0))
             .ints(snapshots.iter().map(|(_, node, _)| i64::from(node.0)))
-            .texts(snapshots.iter().map(|(.., fixed)| fixed.as_str()));
+            .texts(snapshots.iter().map(|(.., store_snapshot)| store_snapshot.as_str()));
         tx.execute_each(sql::NEW_SNAPSHOT, &rows).await?;
     }
     let outputs = || {

@@ -5,7 +5,7 @@ use exosphere_domain::ids::{Name, RunId};
 use exosphere_domain::journal::Journal;
 
 use super::CommitTx;
-use super::batch::{Answer, KnownRun, Member, NewRun};
+use super::batch::{Answer, KnownRun, NewRun, Operation};
 use super::store_entries::WriteConflict;
 use crate::codec::read_int;
 use crate::dialect::{ParamRows, Row, Tx, params};
@@ -16,12 +16,12 @@ impl<'b> CommitTx<'b> {
     pub(super) async fn insert_runs(
         &mut self,
         tx: &mut impl Tx,
-        members: &[Member],
+        members: &[Operation],
     ) -> Result<(), StoreError> {
         let mut new: Vec<&NewRun> = members
             .iter()
             .filter_map(|member| match member {
-                Member::Start(new) => Some(&**new),
+                Operation::Start(new) => Some(&**new),
                 _ => None,
             })
             .collect();

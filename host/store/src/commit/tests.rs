@@ -3,7 +3,7 @@
 //!
 //! Commits themselves are tested in `host/store/tests/conformance`, on both databases.
 
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{Name, RunId};
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::plan::root_state;
@@ -21,7 +21,7 @@ pub(crate) fn name() -> Name {
 
 /// Returns a batch that starts a run with `bytes` bytes in its store.
 pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Batch {
-    let graph = Arc::new(Sketch::of("A").build().unwrap());
+    let graph = Arc::new(GraphBuilder::from_text("A").build().unwrap());
     let applied = store.apply_graph(&name(), &name(), &graph, &BTreeMap::new(), 0).await.unwrap();
     let key = store.run_key(0).await.unwrap();
     let info = Arc::new(RunInfo {
@@ -51,12 +51,12 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
         limits,
     };
     Batch {
-        members: Arc::new([Member::Start(new.into())]),
+        members: Arc::new([Operation::Start(new.into())]),
         range: 0..1,
         session,
         now: 1,
-        want: Want::Births(1),
-        shares: Shares::unbounded(),
+        want: ClaimMode::NewOnly(1),
+        quotas: Quotas::unbounded(),
         turn: 0,
         cursors: BTreeMap::new(),
     }

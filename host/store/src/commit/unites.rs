@@ -7,8 +7,8 @@ use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{Fence, NodeIx, RunKey, StateId};
 use exosphere_domain::path::Path;
-use exosphere_domain::state::{Claim, Claimed, Counts, Place, Status, Tries};
-use exosphere_domain::unite::{Closing, FailedMember, MAX_NAMED, blocked_failure, close};
+use exosphere_domain::state::{AttemptCounts, Claim, Claimed, Counts, Place, Status};
+use exosphere_domain::unite::{FailedMember, MAX_NAMED, UniteDecision, blocked_failure, close};
 
 use super::rows::details;
 use super::{CommitTx, DrainedUnite};
@@ -16,7 +16,7 @@ use crate::codec::{node_list, read_place, store_snapshot, to_u32};
 use crate::dialect::{Cursor, ParamRows, PendingWrites, Row, Tx, params};
 use crate::error::{StoreError, corrupt_row};
 use crate::sql;
-use crate::types::Leased;
+use crate::types::ClaimedState;
 
 /// The row of a waiting unite.
 struct WaitingUnite {
@@ -24,7 +24,7 @@ struct WaitingUnite {
     place: Place,
     fence: Fence,
     attempt: u32,
-    fixed: BTreeMap<String, String>,
+    store_snapshot: BTreeMap<String, String>,
 }
 
 /// The results of closing the unites of one wave.
@@ -44,7 +44,7 @@ enum Opening {
     /// It can be claimed.
     Ready,
     /// It waits for the end of a pause.
-    Parked,
+    HeldBack,
 }
 
 impl CommitTx<'_> {
@@ -112,12 +112,12 @@ impl CommitTx<'_> {
         let graph = self.graph(run)?;
         let (closing, deltas) = close(&graph, &row.place, counts, branches)?;
         match closing {
-            Closing::Run => updates.opened.push(self.open_unite(run, row)?),
-            Closing::Prune => {
+            UniteDecision::Run => updates.opened.push(self.open_unite(run, row)?),
+            UniteDecision::Prune => {
                 updates.ended.push((state, None));
                 self.change(run)?.row.pruned += 1;
             }
-            Closing::Block => {
+            UniteDecision::Block => {
                 let failure =
                     self.blocked_failure(tx, run, (state, row.place.node), counts, &graph).await?;
                 updates.ended.push((state, Some(failure)));
@@ -135,12 +135,17 @@ impl CommitTx<'_> {
     ) -> Result<(StateId, Opening), StoreError> {
         let paused = self.change(run)?.row.paused;
         let Some(namespace) = self.claim_new_state(run)? else {
-            return Ok((row.id, if paused { Opening::Parked } else { Opening::Ready }));
+            return Ok((row.id, if paused { Opening::HeldBack } else { Opening::Ready }));
         };
         let claim = Claim { session: self.session, fence: Fence(row.fence.0 + 1) };
-        let tries = Tries { attempt: row.attempt + 1, ..Tries::default() };
+        let tries = AttemptCounts { attempt: row.attempt + 1, ..AttemptCounts::default() };
         let state = Claimed { id: row.id, run, place: row.place, tries, claim };
-        self.done.leased.push(Leased { state, namespace, fixed: row.fixed, known: Vec::new() });
+        self.done.leased.push(ClaimedState {
+            state,
+            namespace,
+            store_snapshot: row.store_snapshot,
+            known: Vec::new(),
+        });
         Ok((row.id, Opening::Claimed))
     }
 
@@ -152,7 +157,7 @@ impl CommitTx<'_> {
         let UniteUpdates { opened, ended } = updates;
         let status = |opening: Opening| match opening {
             Opening::Claimed => Status::Queued,
-            Opening::Ready | Opening::Parked => Status::Created,
+            Opening::Ready | Opening::HeldBack => Status::Created,
         };
         let is = |wanted: Opening| move |(_, opening): &(StateId, Opening)| *opening == wanted;
         let claimed = || opened.iter().map(is(Opening::Claimed));
@@ -162,7 +167,7 @@ impl CommitTx<'_> {
             .all(self.now)
             .maybe_ints(claimed().map(|claimed| claimed.then_some(self.session.0)))
             .ints(claimed().map(i64::from))
-            .ints(opened.iter().map(is(Opening::Parked)).map(i64::from));
+            .ints(opened.iter().map(is(Opening::HeldBack)).map(i64::from));
         pending.add(sql::OPEN_UNITE, rows);
         let failures = || ended.iter().map(|(_, failure)| failure.as_ref());
         let details: Vec<_> = failures()
@@ -233,7 +238,7 @@ fn waiting(row: &dyn Row) -> Result<WaitingUnite, StoreError> {
         place: read_place(columns, id)?,
         fence: Fence(columns.next("fence")?),
         attempt: columns.next("attempt")?,
-        fixed: store_snapshot(columns.next("fixed")?, id)?,
+        store_snapshot: store_snapshot(columns.next("store_snapshot")?, id)?,
     })
 }
 

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use crate::codec::{after_path, node_list, read_int, read_text, to_status, to_u32};
 use crate::dialect::{Row, params};
 use crate::error::{StoreError, corrupt_row};
-use crate::types::Touched;
+use crate::types::RunUpdate;
 use crate::{Store, sql};
 
 /// A finished member of a unite's scope, as a gather sees it.
@@ -181,14 +181,14 @@ impl Store {
     }
 
     /// Reads the statuses of several runs.
-    pub async fn run_statuses(&self, runs: &[RunKey]) -> Result<Vec<Touched>, StoreError> {
+    pub async fn run_statuses(&self, runs: &[RunKey]) -> Result<Vec<RunUpdate>, StoreError> {
         let runs: Vec<String> = runs.iter().map(|run| run.0.to_string()).collect();
         let runs = format!("[{}]", runs.join(","));
         let read = |row: &dyn Row| {
             let (run, status) = (row.int(0)?, RunStatus::parse(&row.text(2)?));
             let status = status.ok_or_else(|| corrupt_row("run", "status", run))?;
             let (version, paused) = (row.int(1)?, row.int(3)? != 0);
-            Ok(Touched { run: RunKey(run), version, status, paused, turned: true })
+            Ok(RunUpdate { run: RunKey(run), version, status, paused, turned: true })
         };
         self.reader.rows(sql::RUN_STATUSES, &params![&runs], read).await
     }

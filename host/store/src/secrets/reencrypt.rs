@@ -20,7 +20,7 @@ const PAGE: i64 = 64;
 
 /// The result of a re-encryption.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Resealed {
+pub struct Reencrypted {
     /// The number of secrets re-encrypted under the current key.
     pub secrets: u64,
     /// Secrets that no key here decrypts. Unless they were removed, the old keys are still needed.
@@ -29,11 +29,11 @@ pub struct Resealed {
 
 /// The treatment of secrets that no key decrypts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unopened {
+pub enum LostSecrets {
     /// Keep them, and the older keys with them.
     Keep,
     /// Remove them.
-    Forget,
+    Delete,
 }
 
 /// A row of the table `secret`.
@@ -108,9 +108,9 @@ impl Store {
     ///
     /// If the database cannot be read or written. Finished transactions stay, and the older keys
     /// are still needed.
-    pub async fn reseal(&self, unopened: Unopened) -> Result<Resealed, StoreError> {
+    pub async fn reseal(&self, unopened: LostSecrets) -> Result<Reencrypted, StoreError> {
         let keys = self.cipher.keys();
-        let mut done = Resealed::default();
+        let mut done = Reencrypted::default();
         self.retire_others(&keys).await?;
         loop {
             let mut cursor = Some(Cursor::default());
@@ -120,7 +120,7 @@ impl Store {
                 cursor = page.next;
             }
             self.find_lost(&keys, unopened, &mut done).await?;
-            if !done.lost.is_empty() && unopened == Unopened::Keep {
+            if !done.lost.is_empty() && unopened == LostSecrets::Keep {
                 return Ok(done);
             }
             // A host started with the keys in another order may have put an old key into use again.
@@ -154,8 +154,8 @@ impl Store {
     async fn find_lost(
         &self,
         keys: &Keyring,
-        unopened: Unopened,
-        done: &mut Resealed,
+        unopened: LostSecrets,
+        done: &mut Reencrypted,
     ) -> Result<(), StoreError> {
         let mut cursor = Cursor::default();
         loop {
@@ -167,7 +167,7 @@ impl Store {
             for row in rows {
                 if let Err(why) = row.scope().open(keys, &row.key, &row.sealed) {
                     done.lost.push(why.to_string());
-                    if unopened == Unopened::Forget {
+                    if unopened == LostSecrets::Delete {
                         in_transaction!(self, 0, |tx| delete_secret(tx, &row))?;
                     }
                 }

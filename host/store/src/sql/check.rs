@@ -21,7 +21,7 @@ macro_rules! check_run {
             store_bytes = "u.store_bytes",
             store_version = "u.store_version",
             paused = "u.paused",
-            unswept = "u.unswept",
+            sweep_event = "u.sweep_event",
             redrive = "u.redrive",
             start_key = "u.start_key",
             start_digest = "u.start_digest",
@@ -50,15 +50,15 @@ macro_rules! check_state {
             conflicts = "s.conflicts",
             refs = "s.refs",
             scopes = "s.scopes",
-            fixed = "s.fixed",
+            store_snapshot = "s.store_snapshot",
             due_at = "s.due_at",
             delayed = "s.delayed",
             ended_at = "s.ended_at",
             outputs = "s.outputs",
             kind = "s.kind",
             details = "s.details",
-            parked = "s.parked",
-            begun = "s.begun",
+            held_back = "s.held_back",
+            begun_fence = "s.begun_fence",
             unite = "n.state",
             source = "n.source",
             branches = "n.branches",
@@ -225,7 +225,7 @@ statements! {
          ORDER BY g.state";
     CHECK_ORPHAN_SNAPSHOTS =
         "SELECT f.state, f.state \
-         FROM staged_fixed f \
+         FROM staged_snapshot f \
          WHERE NOT EXISTS (SELECT 1 FROM state s WHERE s.id = f.state AND s.status = 'SUCCESS') \
          ORDER BY f.state";
     /// Reads states whose stored outputs differ from their output count.

@@ -6,7 +6,7 @@ use crate::dialect::Statement;
 macro_rules! claimed {
     () => {
         "id, run, node, path, refs, scopes, attempt, retries, requeues, losses, conflicts, \
-         session, fence, fixed, begun, namespace"
+         session, fence, store_snapshot, begun_fence, namespace"
     };
 }
 
@@ -32,8 +32,8 @@ macro_rules! unstaged {
     () => {
         "namespace = CASE WHEN namespace >= 0 THEN namespace ELSE \
              (SELECT p.namespace FROM state p WHERE p.id = -state.namespace) END, \
-         fixed = CASE WHEN namespace >= 0 THEN fixed ELSE \
-             (SELECT f.fixed FROM staged_fixed f \
+         store_snapshot = CASE WHEN namespace >= 0 THEN store_snapshot ELSE \
+             (SELECT f.store_snapshot FROM staged_snapshot f \
                  WHERE f.state = -state.namespace AND f.node = state.node) END"
     };
 }

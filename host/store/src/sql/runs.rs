@@ -44,7 +44,7 @@ macro_rules! run_columns {
             /// Set if the run is paused: none of its states is claimed.
             paused: int bool,
             /// The number of the event for which the run's states are still to be swept; 0 if none.
-            unswept: int i64,
+            sweep_event: int i64,
             /// The number of the event by which a redrive in parts began; 0 if none is under way.
             redrive: int i64,
             /// The number of the run's latest event.
@@ -187,8 +187,8 @@ statements! {
         " WHERE run.id = n.id"
     );
     PENDING_SWEEPS =
-        "SELECT id, unswept, redrive FROM run WHERE unswept > 0 \
-         UNION SELECT id, unswept, redrive FROM run WHERE redrive > 0";
+        "SELECT id, sweep_event, redrive FROM run WHERE sweep_event > 0 \
+         UNION SELECT id, sweep_event, redrive FROM run WHERE redrive > 0";
     RUN_INFO =
         "SELECT u.uuid, u.namespace, g.name, r.number, r.body, u.inputs, r.id, n.id \
          FROM run u \

@@ -11,12 +11,12 @@ statements! {
          VALUES ($1, $2, $3, $4) \
          ON CONFLICT (state) DO UPDATE SET fence = excluded.fence, pieces = excluded.pieces";
     END_STAGING = "DELETE FROM staged WHERE state = $1";
-    NEW_SNAPSHOT = "INSERT INTO staged_fixed (state, node, fixed) VALUES ($1, $2, $3)",
+    NEW_SNAPSHOT = "INSERT INTO staged_snapshot (state, node, store_snapshot) VALUES ($1, $2, $3)",
     postgres concat!(
-        "INSERT INTO staged_fixed (state, node, fixed) \
+        "INSERT INTO staged_snapshot (state, node, store_snapshot) \
          SELECT * \
          FROM ",
-        arrays!(state: int, node: int, fixed: text)
+        arrays!(state: int, node: int, store_snapshot: text)
     );
     /// Reads the status and the fence of a state.
     CLAIM_OF_STATE = "SELECT id, status, fence FROM state WHERE id = $1";

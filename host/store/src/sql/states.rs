@@ -80,20 +80,20 @@ statements! {
     /// Inserts a state, claimed by a session or not.
     NEW_STATE =
         "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, \
-             retries, requeues, losses, conflicts, refs, scopes, fixed, created_at, parked, \
+             retries, requeues, losses, conflicts, refs, scopes, store_snapshot, created_at, held_back, \
              namespace, delayed) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, 0, 0, 0, $9, $10, $11, $12, $13, $14, \
              $6 > $12)",
     postgres concat!(
         "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, \
-             retries, requeues, losses, conflicts, refs, scopes, fixed, created_at, parked, \
+             retries, requeues, losses, conflicts, refs, scopes, store_snapshot, created_at, held_back, \
              namespace, delayed) \
          SELECT id, run, node, path, status, due_at, session, fence, fence, 0, 0, 0, 0, refs, \
-             scopes, fixed, now, parked, namespace, (due_at > now)::INT \
+             scopes, store_snapshot, now, held_back, namespace, (due_at > now)::INT \
          FROM ",
         unnest!(
             id: int, run: int, node: int, path: text, status: text, due_at: int, session: int,
-            fence: int, refs: text, scopes: text, fixed: text, now: int, parked: int, namespace: int
+            fence: int, refs: text, scopes: text, store_snapshot: text, now: int, held_back: int, namespace: int
         )
     );
     /// Ends an execution, guarded by its fence.
@@ -121,17 +121,17 @@ statements! {
     RESCHEDULE =
         "UPDATE state \
          SET status = 'CREATED', session = NULL, due_at = $4, attempt = $5, retries = $6, \
-             requeues = $7, losses = $8, conflicts = $9, parked = $10, delayed = $11 \
+             requeues = $7, losses = $8, conflicts = $9, held_back = $10, delayed = $11 \
          WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
     postgres concat!(
         "UPDATE state \
          SET status = 'CREATED', session = NULL, due_at = n.due_at, attempt = n.attempt, \
              retries = n.retries, requeues = n.requeues, losses = n.losses, \
-             conflicts = n.conflicts, parked = n.parked, delayed = n.delayed \
+             conflicts = n.conflicts, held_back = n.held_back, delayed = n.delayed \
          FROM ",
         unnest!(
             id: int, session: int, fence: int, due_at: int, attempt: int, retries: int,
-            requeues: int, losses: int, conflicts: int, parked: int, delayed: int
+            requeues: int, losses: int, conflicts: int, held_back: int, delayed: int
         ),
         " WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' \
              AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence"
@@ -156,11 +156,11 @@ statements! {
     /// Records that an execution begins.
     RECORD_BEGIN =
         "UPDATE state \
-         SET begun = fence \
+         SET begun_fence = fence \
          WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
     postgres concat!(
         "UPDATE state \
-         SET begun = state.fence \
+         SET begun_fence = state.fence \
          FROM ",
         unnest!(id: int, session: int, fence: int),
         " WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' \
@@ -196,14 +196,14 @@ statements! {
     );
     PARK_STATE =
         "UPDATE state \
-         SET parked = $2 \
-         WHERE id = $1 AND status = 'CREATED' AND parked <> $2",
+         SET held_back = $2 \
+         WHERE id = $1 AND status = 'CREATED' AND held_back <> $2",
     postgres concat!(
         "UPDATE state \
-         SET parked = n.parked \
+         SET held_back = n.held_back \
          FROM ",
-        unnest!(id: int, parked: int),
-        " WHERE state.id = n.id AND state.status = 'CREATED' AND state.parked <> n.parked"
+        unnest!(id: int, held_back: int),
+        " WHERE state.id = n.id AND state.status = 'CREATED' AND state.held_back <> n.held_back"
     );
     /// Reads states of a run for a manual retry.
     STATES_TO_RETRY =
@@ -225,14 +225,14 @@ statements! {
     REOPEN_STATE =
         "UPDATE state \
          SET status = $2, due_at = $3, ended_at = NULL, kind = NULL, message = NULL, \
-             details = NULL, retries = 0, losses = 0, conflicts = 0, parked = $4 \
+             details = NULL, retries = 0, losses = 0, conflicts = 0, held_back = $4 \
          WHERE id = $1 AND status = 'ERRORED'",
     postgres concat!(
         "UPDATE state \
          SET status = n.status, due_at = n.due_at, ended_at = NULL, kind = NULL, message = NULL, \
-             details = NULL, retries = 0, losses = 0, conflicts = 0, parked = n.parked \
+             details = NULL, retries = 0, losses = 0, conflicts = 0, held_back = n.held_back \
          FROM ",
-        unnest!(id: int, status: text, due_at: int, parked: int),
+        unnest!(id: int, status: text, due_at: int, held_back: int),
         " WHERE state.id = n.id AND state.status = 'ERRORED'"
     );
     /// Lists states of a run in path order, from the first path on and after the second. Details

@@ -26,26 +26,26 @@ statements! {
          RETURNING state, open, failed, arrived, branches"
     );
     WAITING =
-        "SELECT id, node, path, refs, scopes, fence, attempt, fixed \
+        "SELECT id, node, path, refs, scopes, fence, attempt, store_snapshot \
          FROM state \
          WHERE id = $1 AND status = 'WAITING'",
     postgres
-        "SELECT id, node, path, refs, scopes, fence, attempt, fixed \
+        "SELECT id, node, path, refs, scopes, fence, attempt, store_snapshot \
          FROM state \
          WHERE id = ANY($1) AND status = 'WAITING'";
     /// Opens a unite for execution: claimable, or claimed at once.
     OPEN_UNITE =
         "UPDATE state \
          SET status = $2, due_at = $3, session = $4, fence = fence + $5, attempt = attempt + $5, \
-             parked = $6 \
+             held_back = $6 \
          WHERE id = $1 AND status = 'WAITING'",
     postgres concat!(
         "UPDATE state \
          SET status = n.status, due_at = n.due_at, session = n.session, \
              fence = state.fence + n.claims, attempt = state.attempt + n.claims, \
-             parked = n.parked \
+             held_back = n.held_back \
          FROM ",
-        unnest!(id: int, status: text, due_at: int, session: int, claims: int, parked: int),
+        unnest!(id: int, status: text, due_at: int, session: int, claims: int, held_back: int),
         " WHERE state.id = n.id AND state.status = 'WAITING'"
     );
     END_UNITE =

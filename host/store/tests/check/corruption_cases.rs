@@ -167,7 +167,7 @@ pub const CLAIMS: &[Case] = &[
         &["claim state.session <open:0010>"],
     ),
     Case(
-        "UPDATE state SET fence = 0, attempt = 0, begun = 0 WHERE id = <open:0010>",
+        "UPDATE state SET fence = 0, attempt = 0, begun_fence = 0 WHERE id = <open:0010>",
         &["claim state.fence <open:0010>"],
     ),
     Case("UPDATE state SET attempt = 0 WHERE id = <fan:0000>", &["claim state.fence <fan:0000>"]),
@@ -175,7 +175,10 @@ pub const CLAIMS: &[Case] = &[
         "UPDATE state SET attempt = 9 WHERE id = <open:0010>",
         &["claim state.attempt <open:0010>"],
     ),
-    Case("UPDATE state SET begun = 9 WHERE id = <open:0010>", &["claim state.begun <open:0010>"]),
+    Case(
+        "UPDATE state SET begun_fence = 9 WHERE id = <open:0010>",
+        &["claim state.begun_fence <open:0010>"],
+    ),
     Case("UPDATE state SET fence = 1 WHERE id = <open:00~3>", &["claim state.fence <open:00~3>"]),
     Case("DELETE FROM session", &["claim state.session *"]),
 ];
@@ -214,7 +217,7 @@ pub const ENDS: &[Case] = &[
         &["end run.status <cancelled>", "tally run.cancelled <cancelled>"],
     ),
     Case(
-        "UPDATE run SET unswept = 0 WHERE id = <half-swept>",
+        "UPDATE run SET sweep_event = 0 WHERE id = <half-swept>",
         &["end run.status <half-swept>", "count run.open <half-swept>"],
     ),
     Case("UPDATE run SET ended_at = NULL WHERE id = <fan>", &["value run.ended_at <fan>"]),
@@ -264,14 +267,17 @@ pub const COUNTS: &[Case] = &[
         &["store entry.run <fan>"],
     ),
     Case(
-        "UPDATE state SET parked = 1 WHERE id = <open:0020>",
-        &["parked state.parked <open:0020>"],
+        "UPDATE state SET held_back = 1 WHERE id = <open:0020>",
+        &["held_back state.held_back <open:0020>"],
     ),
     Case(
-        "UPDATE state SET parked = 0 WHERE id = <paused:0000>",
-        &["parked state.parked <paused:0000>"],
+        "UPDATE state SET held_back = 0 WHERE id = <paused:0000>",
+        &["held_back state.held_back <paused:0000>"],
     ),
-    Case("UPDATE state SET parked = 1 WHERE id = <open:0010>", &["value state.parked <open:0010>"]),
+    Case(
+        "UPDATE state SET held_back = 1 WHERE id = <open:0010>",
+        &["value state.held_back <open:0010>"],
+    ),
     Case("UPDATE number SET next = 1 WHERE name = 'run'", &["number number.next -"]),
 ];
 
@@ -332,7 +338,10 @@ pub const NAMESPACES: &[Case] = &[
     ),
     Case("INSERT INTO staged VALUES (999999, 1, 1, 1)", &["stray staged.state -"]),
     Case("INSERT INTO staged VALUES (<fan:00>, <fan>, 1, 1)", &["stray staged.state -"]),
-    Case("INSERT INTO staged_fixed VALUES (999999, 0, '{}')", &["stray staged_fixed.state -"]),
+    Case(
+        "INSERT INTO staged_snapshot VALUES (999999, 0, '{}')",
+        &["stray staged_snapshot.state -"],
+    ),
     Case(
         "UPDATE state SET namespace = -<fan:00> WHERE id = <fan:0000>",
         &["namespace state.namespace <fan:0000>"],
@@ -360,7 +369,10 @@ pub const VALUES: &[Case] = &[
         "UPDATE state SET scopes = '[[1]]' WHERE id = <fan:0000>",
         &["value state.scopes <fan:0000>"],
     ),
-    Case("UPDATE state SET fixed = '[1]' WHERE id = <fan:0000>", &["value state.fixed <fan:0000>"]),
+    Case(
+        "UPDATE state SET store_snapshot = '[1]' WHERE id = <fan:0000>",
+        &["value state.store_snapshot <fan:0000>"],
+    ),
     Case(
         "UPDATE state SET details = '{' WHERE id = <pruned:0000>",
         &["value state.details <pruned:0000>"],
@@ -379,8 +391,8 @@ pub const VALUES: &[Case] = &[
     ),
     Case("UPDATE state SET losses = -1 WHERE id = <fan:0000>", &["value state.losses <fan:0000>"]),
     Case(
-        "UPDATE state SET parked = 2 WHERE id = <cancelled:0000>",
-        &["value state.parked <cancelled:0000>"],
+        "UPDATE state SET held_back = 2 WHERE id = <cancelled:0000>",
+        &["value state.held_back <cancelled:0000>"],
     ),
     Case(
         "UPDATE state SET delayed = 2 WHERE id = <cancelled:0000>",
@@ -393,7 +405,7 @@ pub const VALUES: &[Case] = &[
     ),
     Case("UPDATE run SET inputs = '[]' WHERE id = <fan>", &["value run.inputs <fan>"]),
     Case("UPDATE run SET redrive = 999 WHERE id = <fan>", &["value run.redrive <fan>"]),
-    Case("UPDATE run SET unswept = 999 WHERE id = <fan>", &["value run.unswept <fan>"]),
+    Case("UPDATE run SET sweep_event = 999 WHERE id = <fan>", &["value run.sweep_event <fan>"]),
     Case("UPDATE run SET start_key = '' WHERE id = <fan>", &["value run.start_key <fan>"]),
     Case("UPDATE run SET start_digest = 'x' WHERE id = <fan>", &["value run.start_digest <fan>"]),
     Case("UPDATE run SET open = -1 WHERE id = <fan>", &["value run.open <fan>"]),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{Name, RunId, SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
@@ -15,8 +15,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoNumbers, numbers_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Answer, AppliedGraph, Batch, Committed, Database, Finished, Member, NewRun, RedrivePart,
-    Report, RunInfo, SecretCipher, Shares, Store, Want, check,
+    Answer, AppliedGraph, Batch, ClaimMode, Committed, Database, Finished, NewRun, Operation,
+    Quotas, RedrivePart, Report, RunInfo, SecretCipher, Store, check,
 };
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
@@ -177,7 +177,12 @@ impl Harness {
     }
 
     /// Starts a run of a graph, which is applied when it is first named.
-    pub async fn start(&mut self, graph: &str, sketch: &Sketch, store: &[(&str, &str)]) -> Run {
+    pub async fn start(
+        &mut self,
+        graph: &str,
+        sketch: &GraphBuilder,
+        store: &[(&str, &str)],
+    ) -> Run {
         if !self.graphs.contains_key(graph) {
             let built = Arc::new(sketch.build().unwrap());
             let none = BTreeMap::new();
@@ -212,12 +217,12 @@ impl Harness {
             delay: 0,
             limits,
         };
-        assert_eq!(self.commit_one(Member::Start(new.into())).await, Answer::Done);
+        assert_eq!(self.commit_one(Operation::Start(new.into())).await, Answer::Done);
         Run { info }
     }
 
     /// Commits operations, and keeps the states that were created and claimed.
-    pub async fn commit(&mut self, members: Vec<Member>, want: Want) -> Committed {
+    pub async fn commit(&mut self, members: Vec<Operation>, want: ClaimMode) -> Committed {
         self.now += 10;
         let range = 0..members.len();
         let batch = Batch {
@@ -226,7 +231,7 @@ impl Harness {
             session: self.session,
             now: self.now,
             want,
-            shares: Shares::unbounded(),
+            quotas: Quotas::unbounded(),
             turn: 0,
             cursors: BTreeMap::new(),
         };
@@ -235,15 +240,15 @@ impl Harness {
         done
     }
 
-    pub async fn commit_one(&mut self, member: Member) -> Answer {
-        self.commit(vec![member], Want::Births(1_000_000)).await.answers.remove(0)
+    pub async fn commit_one(&mut self, member: Operation) -> Answer {
+        self.commit(vec![member], ClaimMode::NewOnly(1_000_000)).await.answers.remove(0)
     }
 
     /// Claims due states, after a short wait for those that become due meanwhile on Postgres.
     pub async fn claim(&mut self) -> usize {
         tokio::time::sleep(Duration::from_millis(3)).await;
         let before = self.held.len();
-        self.commit(Vec::new(), Want::Claims(1_000_000)).await;
+        self.commit(Vec::new(), ClaimMode::AllDue(1_000_000)).await;
         self.held.len() - before
     }
 
@@ -253,7 +258,7 @@ impl Harness {
         state: &Claimed,
         outcome: Outcome,
         journal: Journal,
-    ) -> Member {
+    ) -> Operation {
         let graph = &run.info.graph;
         let changes = match numbers_needed(graph, state, &outcome) {
             0 => plan(graph, state, outcome, 0.0, &NoNumbers),
@@ -262,7 +267,7 @@ impl Harness {
                 plan(graph, state, outcome, 0.0, &ids)
             }
         };
-        Member::Finish(Box::new(Finished {
+        Operation::Finish(Box::new(Finished {
             run: run.info.clone(),
             state: state.clone(),
             changes: changes.unwrap(),
@@ -312,7 +317,7 @@ impl Harness {
             if members.is_empty() {
                 continue;
             }
-            let done = self.commit(members, Want::Births(1_000_000)).await;
+            let done = self.commit(members, ClaimMode::NewOnly(1_000_000)).await;
             assert!(done.answers.iter().all(|a| matches!(a, Answer::Done)), "{:?}", done.answers);
         }
         self.held.extend(kept);
@@ -323,7 +328,7 @@ impl Harness {
         let mut from = String::new();
         for _ in 0..steps {
             let info = run.info.clone();
-            match self.commit_one(Member::Sweep { run: info, event, from, most }).await {
+            match self.commit_one(Operation::Sweep { run: info, event, from, most }).await {
                 Answer::More(next) => from = next,
                 Answer::Done => break,
                 other => panic!("{other:?}"),
@@ -340,9 +345,9 @@ impl Harness {
     }
 
     /// Returns a redrive of all failed states of a run, at once.
-    pub async fn redrive(&self, run: &Run) -> Member {
+    pub async fn redrive(&self, run: &Run) -> Operation {
         let (failed, _) = self.store.failed_states(run.info.key, "", 9999, 9999).await.unwrap();
-        Member::Redrive { run: run.info.clone(), part: RedrivePart::Whole(failed) }
+        Operation::Redrive { run: run.info.clone(), part: RedrivePart::Whole(failed) }
     }
 
     pub async fn close(self) {

@@ -1,10 +1,10 @@
 //! No false positives: a database written by hosts passes the check without violations.
 
 use exosphere_domain::failure::FailureKind;
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
-use exosphere_store::{Answer, Member, Want};
+use exosphere_store::{Answer, ClaimMode, Operation};
 use serde_json::json;
 
 use crate::harness::{Harness, Kind, TestDatabase};
@@ -68,7 +68,7 @@ async fn check_passes_during_random_runs() {
         let database = TestDatabase::new(kind, "random");
         let mut harness = Harness::new(&database).await;
         let mut rng = SeededRng(42);
-        let sketches: [(&str, Sketch); 5] = [
+        let sketches: [(&str, GraphBuilder); 5] = [
             ("fan", retried(runs::fan(), "X")),
             ("nested", retried(runs::nested(), "G")),
             ("forks", runs::forks()),
@@ -107,8 +107,8 @@ async fn check_passes_during_random_runs() {
 async fn control(harness: &mut Harness, run: &crate::harness::Run, rng: &mut SeededRng) {
     let info = run.info.clone();
     let member = match rng.below(6) {
-        0 => Member::Cancel(info),
-        1 => Member::Pause { run: info, paused: true },
+        0 => Operation::Cancel(info),
+        1 => Operation::Pause { run: info, paused: true },
         2 | 3 => harness.redrive(run).await,
         _ => return,
     };
@@ -147,7 +147,7 @@ async fn check_passes_under_load() {
         stop.send(()).unwrap();
         let checks = checks.await.unwrap();
         assert!(checks > 2, "{kind:?}: {checks}");
-        harness.commit(Vec::new(), Want::Claims(0)).await;
+        harness.commit(Vec::new(), ClaimMode::AllDue(0)).await;
         harness.close().await;
     }
 }

@@ -3,38 +3,36 @@
 use std::collections::BTreeMap;
 
 use exosphere_domain::failure::{Failure, FailureKind};
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
-use exosphere_store::{Answer, Member};
+use exosphere_store::{Answer, Operation};
 use serde_json::json;
 
 use crate::harness::{Harness, Run, TestDatabase, outputs};
 
 /// Returns a fanout and its unite, with a node before and one after. Nodes are R 0, U 1, X 2, W 3,
 /// Z 4; paths R "", U `00`, X `0000`, `0010`.., W `00~3`, Z `00~300`.
-pub fn fan() -> Sketch {
-    Sketch::of("R > U; U > X; X > W; W(U) > Z").input("X", "own", "${{ U.outputs.v }}").input(
-        "Z",
-        "first",
-        "${{ R.outputs.v }}",
-    )
+pub fn fan() -> GraphBuilder {
+    GraphBuilder::from_text("R > U; U > X; X > W; W(U) > Z")
+        .input("X", "own", "${{ U.outputs.v }}")
+        .input("Z", "first", "${{ R.outputs.v }}")
 }
 
 /// Returns nested unites: the example of the documentation.
-pub fn nested() -> Sketch {
-    Sketch::of("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)")
+pub fn nested() -> GraphBuilder {
+    GraphBuilder::from_text("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)")
         .input("G", "first", "${{ A.outputs.v }}")
         .input("E", "first", "${{ A.outputs.v }}")
 }
 
 /// Returns two unites of one execution, and one that joins those.
-pub fn forks() -> Sketch {
-    Sketch::of("U > X; X > Y Z; Y > W1; Z > W2; W1(U) > J; W2(U) > J; J(U)")
+pub fn forks() -> GraphBuilder {
+    GraphBuilder::from_text("U > X; X > Y Z; Y > W1; Z > W2; W1(U) > J; W2(U) > J; J(U)")
 }
 
 /// Gives a node immediate retries.
-pub fn retried(sketch: Sketch, node: &str) -> Sketch {
+pub fn retried(sketch: GraphBuilder, node: &str) -> GraphBuilder {
     sketch.with(node, |node| {
         node["retry_policy"] = json!({"max_retries": 2, "strategy": "FIXED", "backoff_factor": 1})
     })
@@ -134,7 +132,7 @@ async fn failed(harness: &mut Harness, database: &TestDatabase, runs: &mut Runs)
     harness.drive(&run, 4, one_fails).await;
     let state = harness.failed(database, &run).await;
     assert_eq!(
-        harness.commit_one(Member::Retry { run: run.info.clone(), state }).await,
+        harness.commit_one(Operation::Retry { run: run.info.clone(), state }).await,
         Answer::Done
     );
     runs.insert("reopened", run);
@@ -142,7 +140,7 @@ async fn failed(harness: &mut Harness, database: &TestDatabase, runs: &mut Runs)
     harness.drive(&run, 2, one_fails).await;
     let state = harness.failed(database, &run).await;
     assert_eq!(
-        harness.commit_one(Member::Retry { run: run.info.clone(), state }).await,
+        harness.commit_one(Operation::Retry { run: run.info.clone(), state }).await,
         Answer::Done
     );
     harness.drive(&run, 2, |node, _| well(node)).await;
@@ -178,7 +176,7 @@ async fn cancelled_and_paused(harness: &mut Harness, runs: &mut Runs) {
     for (name, steps) in [("cancelled", usize::MAX), ("half-swept", 2)] {
         let run = harness.start("fan", &fan(), &[("k", "v")]).await;
         harness.drive(&run, 2, under_way).await;
-        let Answer::ToSweep(event) = harness.commit_one(Member::Cancel(run.info.clone())).await
+        let Answer::ToSweep(event) = harness.commit_one(Operation::Cancel(run.info.clone())).await
         else {
             panic!("{name}")
         };
@@ -190,14 +188,14 @@ async fn cancelled_and_paused(harness: &mut Harness, runs: &mut Runs) {
         let run = harness.start("fan", &fan(), &[]).await;
         harness.drive(&run, 2, |node, _| if node == "X" { None } else { well(node) }).await;
         let held: Vec<_> = harness.held.extract_if(.., |state| state.run == run.info.key).collect();
-        let pause = Member::Pause { run: run.info.clone(), paused: true };
+        let pause = Operation::Pause { run: run.info.clone(), paused: true };
         let mut members = Vec::new();
         for state in held.iter().take(2) {
             members.push(
                 harness.finish(&run, state, Outcome::RequeueAfter(1), Journal::default()).await,
             );
         }
-        harness.commit(members, exosphere_store::Want::Births(0)).await;
+        harness.commit(members, exosphere_store::ClaimMode::NewOnly(0)).await;
         let Answer::ToSweep(event) = harness.commit_one(pause).await else { panic!("{name}") };
         harness.sweep(&run, event, 2, steps).await;
         // One more becomes free while the run is paused.
@@ -210,7 +208,7 @@ async fn cancelled_and_paused(harness: &mut Harness, runs: &mut Runs) {
     let resumed = harness.start("fan", &fan(), &[]).await;
     harness.drive(&resumed, 2, |node, _| if node == "X" { None } else { well(node) }).await;
     for paused in [true, false] {
-        let pause = Member::Pause { run: resumed.info.clone(), paused };
+        let pause = Operation::Pause { run: resumed.info.clone(), paused };
         let Answer::ToSweep(event) = harness.commit_one(pause).await else { panic!() };
         harness.sweep(&resumed, event, 100, 9).await;
     }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use exosphere_domain::failure::FailureKind;
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::limits::Limit;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{Answer, Member, NewRun, RedrivePart, StoreError, Want};
+use exosphere_store::{Answer, ClaimMode, NewRun, Operation, RedrivePart, StoreError};
 use serde_json::json;
 
 use crate::harness::{Harness, fails, outputs, sets};
@@ -35,18 +35,18 @@ async fn new_states_are_claimed_within_the_budget(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = harness.start_of(FANOUT).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, 5).await;
-    let done = harness.commit_ok(vec![fan], Want::Births(3)).await;
+    let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(3)).await;
     assert_eq!(done.leased.len(), 3);
     assert!(done.more, "two are left");
     assert!(done.leased.iter().all(|leased| leased.known.len() <= 1));
-    let rest = harness.commit_ok(vec![], Want::Claims(9)).await;
+    let rest = harness.commit_ok(vec![], ClaimMode::AllDue(9)).await;
     assert_eq!((rest.leased.len(), rest.more), (2, false));
     harness.check().await;
 }
 
 async fn a_data_error_rolls_back_the_batch(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of(FANOUT)).await;
+    let template = harness.template(GraphBuilder::from_text(FANOUT)).await;
     let run = harness.start(&template).await;
     let tables = ["run", "state", "output", "unite", "entry", "attempt"];
     let mut before = Vec::new();
@@ -57,18 +57,18 @@ async fn a_data_error_rolls_back_the_batch(kind: Kind) {
         // The id of the run's first state exists.
         let mut bad = harness.new_run(&template).await;
         bad.root.id = run.root.id;
-        Member::Start(bad.into())
+        Operation::Start(bad.into())
     };
     let large = async || {
         let mut large = harness.new_run(&template).await;
         large.store = (0..99).map(|n| (format!("key {n}"), String::new())).collect();
-        Member::Start(large.into())
+        Operation::Start(large.into())
     };
     for bad in [bad().await, large().await] {
         let fan = harness.finish(&run.info, &run.root, outputs(2), sets("k", "v")).await;
-        let fine = Member::Start(harness.new_run(&template).await.into());
-        let members = [fan, bad, fine, Member::Cancel(run.info.clone())];
-        let failed = harness.commit(members.into(), Want::Births(9)).await;
+        let fine = Operation::Start(harness.new_run(&template).await.into());
+        let members = [fan, bad, fine, Operation::Cancel(run.info.clone())];
+        let failed = harness.commit(members.into(), ClaimMode::NewOnly(9)).await;
         assert!(matches!(failed, Err(StoreError::Data(_))), "{failed:?}");
         for (table, before) in tables.into_iter().zip(&before) {
             assert_eq!(harness.database.table(table).await, *before, "{table}");
@@ -76,7 +76,7 @@ async fn a_data_error_rolls_back_the_batch(kind: Kind) {
     }
     // The rest of the batch commits without it, on the same connection.
     let fan = harness.finish(&run.info, &run.root, outputs(2), sets("k", "v")).await;
-    let batch = harness.batch(vec![fan, bad().await], Want::Births(9));
+    let batch = harness.batch(vec![fan, bad().await], ClaimMode::NewOnly(9));
     let parts = [batch.range.start..1, 1..batch.range.end];
     let [fine, bad] = parts.map(|range| exosphere_store::Batch { range, ..batch.clone() });
     assert_eq!(harness.store.commit(fine).await.unwrap().answers, [Answer::Done]);
@@ -99,12 +99,12 @@ async fn drained_unites_close_and_end_the_run(kind: Kind) {
         rows.concat().into_iter().flatten().collect::<Vec<_>>().join(" ")
     };
     assert_eq!(counts().await, "2 0 0");
-    let done = harness.commit_ok(ends, Want::Births(9)).await;
+    let done = harness.commit_ok(ends, ClaimMode::NewOnly(9)).await;
     assert_eq!(counts().await, "0 0 2");
     assert_eq!(done.leased.len(), 1);
     let unite = done.leased[0].state.clone();
     let end = harness.finish_with_outputs(&run.info, &unite, 1).await;
-    let done = harness.commit_ok(vec![end], Want::Births(9)).await;
+    let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(9)).await;
     assert_eq!((done.touched[0].status, done.touched[0].turned), (RunStatus::Success, true));
     assert_eq!(harness.text("SELECT status FROM run").await, "SUCCESS");
     assert_eq!(harness.number("SELECT open FROM run").await, 0);
@@ -115,7 +115,7 @@ async fn drained_unites_close_and_end_the_run(kind: Kind) {
 /// the last execution.
 async fn closing_a_unite_closes_its_parent(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let sketch = Sketch::of("A > B; B > C; C > V; V(B) > W; W(A) > Z");
+    let sketch = GraphBuilder::from_text("A > B; B > C; C > V; V(B) > W; W(A) > Z");
     let runs = sketch.with("W", |node| node["unites"]["on_empty"] = json!("RUN"));
     let template = harness.template(runs).await;
     let run = harness.start(&template).await;
@@ -130,7 +130,7 @@ async fn closing_a_unite_closes_its_parent(kind: Kind) {
     assert_eq!(opened.len(), 1);
     assert_eq!(harness.states().await, "PRUNED 3, QUEUED 1, SUCCESS 3");
     let last = harness.finish_with_outputs(&run.info, &opened[0], 0).await;
-    let done = harness.commit_ok(vec![last], Want::Births(9)).await;
+    let done = harness.commit_ok(vec![last], ClaimMode::NewOnly(9)).await;
     assert_eq!(done.touched[0].status, RunStatus::Success);
     harness.check().await;
 }
@@ -145,7 +145,7 @@ async fn a_blocked_unite_names_its_branches(kind: Kind) {
         ends.push(harness.finish_plain(&run.info, child, fails(FailureKind::Permanent)).await);
     }
     ends.push(harness.finish_with_outputs(&run.info, &children[0], 1).await);
-    let done = harness.commit_ok(ends, Want::Births(9)).await;
+    let done = harness.commit_ok(ends, ClaimMode::NewOnly(9)).await;
     assert_eq!(done.touched[0].status, RunStatus::Failed);
     let blocked = harness.database.rows("SELECT message FROM state WHERE kind = 'blocked'").await;
     let words = blocked[0][0].as_deref().unwrap();
@@ -187,7 +187,7 @@ async fn constraints_reject_inconsistent_rows(kind: Kind) {
         "UPDATE run SET status = 'DONE'",
         "UPDATE run SET open = -1",
         "UPDATE run SET paused = 2",
-        "UPDATE run SET unswept = -1",
+        "UPDATE run SET sweep_event = -1",
         "UPDATE run SET start_key = ''",
         "UPDATE state SET session = NULL WHERE status = 'QUEUED'",
         "UPDATE state SET session = 1 WHERE status = 'WAITING'",
@@ -196,9 +196,9 @@ async fn constraints_reject_inconsistent_rows(kind: Kind) {
         "UPDATE state SET status = 'ERRORED', session = NULL, ended_at = 1 WHERE status = 'QUEUED'",
         "UPDATE state SET status = 'PRUNED', session = NULL WHERE status = 'QUEUED'",
         "UPDATE state SET status = 'DONE'",
-        "UPDATE state SET parked = 2",
+        "UPDATE state SET held_back = 2",
         "UPDATE state SET delayed = 2",
-        "UPDATE state SET begun = -1",
+        "UPDATE state SET begun_fence = -1",
         "UPDATE unite SET open = -1",
         "UPDATE unite SET failed = -1",
         "UPDATE unite SET arrived = -1",
@@ -221,7 +221,7 @@ async fn one_commit_inserts_100_000_children(kind: Kind) {
     let run = harness.start_of(FANOUT).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, MANY).await;
     let begun = Instant::now();
-    let done = harness.commit_ok(vec![fan], Want::Births(100)).await;
+    let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(100)).await;
     println!("{kind:?}: {MANY} children in {:?}", begun.elapsed());
     assert_eq!(done.leased.len(), 100);
     assert_eq!(harness.number("SELECT open FROM unite").await, MANY as i64);
@@ -239,31 +239,32 @@ async fn one_commit_inserts_100_000_children(kind: Kind) {
 /// A missing run gets an answer, and nothing is written.
 async fn operations_on_missing_runs_report_missing(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of("A")).await;
+    let template = harness.template(GraphBuilder::from_text("A")).await;
     let NewRun { info, .. } = harness.new_run(&template).await;
     let run = || Arc::clone(&info);
     let members = vec![
-        Member::Cancel(run()),
-        Member::Pause { run: run(), paused: true },
-        Member::Retry { run: run(), state: StateId(1) },
-        Member::Redrive { run: run(), part: RedrivePart::Whole(Vec::new()) },
-        Member::Sweep { run: run(), event: 1, from: String::new(), most: 9 },
+        Operation::Cancel(run()),
+        Operation::Pause { run: run(), paused: true },
+        Operation::Retry { run: run(), state: StateId(1) },
+        Operation::Redrive { run: run(), part: RedrivePart::Whole(Vec::new()) },
+        Operation::Sweep { run: run(), event: 1, from: String::new(), most: 9 },
     ];
-    let done = harness.commit_ok(members, Want::Claims(9)).await;
+    let done = harness.commit_ok(members, ClaimMode::AllDue(9)).await;
     assert!(done.answers.iter().all(|answer| *answer == Answer::Missing), "{done:?}");
 }
 
 async fn commits_report_final_run_views(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of("A > B").store(json!({"keep": true}))).await;
+    let template =
+        harness.template(GraphBuilder::from_text("A > B").store(json!({"keep": true}))).await;
     let (fine, failing) = (harness.start(&template).await, harness.start(&template).await);
     let cancelled = harness.start(&template).await;
     let end = harness.finish(&fine.info, &fine.root, outputs(1), sets("k", "v")).await;
-    let mut done = harness.commit_ok(vec![end], Want::Births(9)).await;
+    let mut done = harness.commit_ok(vec![end], ClaimMode::NewOnly(9)).await;
     assert!(done.ended.is_empty(), "no run has ended");
     let next = done.leased.remove(0).state;
     let told = async |members| {
-        let mut told = harness.commit_ok(members, Want::Births(0)).await.ended;
+        let mut told = harness.commit_ok(members, ClaimMode::NewOnly(0)).await.ended;
         told.sort_by_key(|run| run.key);
         for run in &told {
             let read = harness.store.run(&template.namespace, run.id).await.unwrap();
@@ -274,7 +275,7 @@ async fn commits_report_final_run_views(kind: Kind) {
     let members = vec![
         harness.finish_plain(&fine.info, &next, Outcome::Prune(None)).await,
         harness.finish_plain(&failing.info, &failing.root, fails(FailureKind::Permanent)).await,
-        Member::Cancel(cancelled.info.clone()),
+        Operation::Cancel(cancelled.info.clone()),
     ];
     let expected = [
         (fine.info.key, RunStatus::Success),
@@ -287,7 +288,7 @@ async fn commits_report_final_run_views(kind: Kind) {
 async fn a_run_cannot_exceed_its_state_limit(kind: Kind) {
     let mut harness = Harness::new(kind).await;
     harness.limit(Limit::RunStates, 6);
-    let sketch = Sketch::of(FANOUT)
+    let sketch = GraphBuilder::from_text(FANOUT)
         .with("U", |node| node["retry_policy"] = json!({"max_retries": 9, "backoff_factor": 0}));
     let template = harness.template(sketch).await;
     // The root, a unite and four children.
@@ -295,7 +296,7 @@ async fn a_run_cannot_exceed_its_state_limit(kind: Kind) {
     let fan = harness.finish_with_outputs(&fits.info, &fits.root, 4).await;
     assert_eq!(harness.commit_and_claim(fan).await.len(), 4);
     let fan = harness.finish_with_outputs(&large.info, &large.root, 5).await;
-    let done = harness.commit_ok(vec![fan], Want::Births(9)).await;
+    let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(9)).await;
     assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 0));
     assert_eq!(harness.states().await, "ERRORED 1, QUEUED 4, SUCCESS 1, WAITING 1");
     let failed = "SELECT kind || ' ' || message FROM state WHERE status = 'ERRORED'";

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::Claimed;
-use exosphere_store::{Answer, RunInfo, Want};
+use exosphere_store::{Answer, ClaimMode, RunInfo};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -62,7 +62,7 @@ async fn claim_concurrently(hosts: &[Host]) -> Vec<Claimed> {
             start.wait().await;
             loop {
                 let most = 5 + 7 * at as u32;
-                let done = host.commit_ok(Vec::new(), Want::Claims(most)).await;
+                let done = host.commit_ok(Vec::new(), ClaimMode::AllDue(most)).await;
                 all.extend(done.leased.into_iter().map(|leased| leased.state));
                 if !done.more {
                     return all;
@@ -90,7 +90,7 @@ async fn release_half(hosts: &[Host], run: &Arc<RunInfo>, states: Vec<Claimed>) 
                 for state in some {
                     members.push(host.finish_plain(&run, state, Outcome::Released).await);
                 }
-                let done = host.commit_ok(members, Want::Births(0)).await;
+                let done = host.commit_ok(members, ClaimMode::NewOnly(0)).await;
                 assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
             }
         });

@@ -1,11 +1,11 @@
 //! Control of runs: pause, resume and cancel, and the sweeps after them.
 
 use exosphere_domain::failure::FailureKind;
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{Answer, Member, Unswept, Want};
+use exosphere_store::{Answer, ClaimMode, Operation, PendingSweep};
 use serde_json::json;
 
 use crate::harness::{Harness, Run, fails, outputs, pause, sets, sweep};
@@ -33,12 +33,12 @@ async fn fanned(harness: &Harness, count: usize) -> Run {
     run
 }
 
-fn unswept(run: &Run, event: i64) -> Unswept {
-    Unswept { run: run.info.key, event, redrive: 0 }
+fn pending_sweep(run: &Run, event: i64) -> PendingSweep {
+    PendingSweep { run: run.info.key, event, redrive: 0 }
 }
 
-async fn parked(harness: &Harness) -> i64 {
-    harness.number("SELECT COUNT(*) FROM state WHERE parked = 1").await
+async fn held_back(harness: &Harness) -> i64 {
+    harness.number("SELECT COUNT(*) FROM state WHERE held_back = 1").await
 }
 
 async fn states_of_paused_runs_are_not_claimed(kind: Kind) {
@@ -47,49 +47,49 @@ async fn states_of_paused_runs_are_not_claimed(kind: Kind) {
     let other = harness.start_of("A").await;
     let released = harness.finish_plain(&other.info, &other.root, Outcome::Released).await;
     harness.commit_one(released).await;
-    let paused = harness.commit_ok(vec![pause(&run.info, true)], Want::Claims(9)).await;
+    let paused = harness.commit_ok(vec![pause(&run.info, true)], ClaimMode::AllDue(9)).await;
     assert_eq!(paused.leased.len(), 1, "of the other run");
     let touched = paused.touched[0];
     assert!(touched.paused && touched.turned && touched.status == RunStatus::Running);
     // Neither before its sweep nor after.
     assert!(harness.claim(9).await.is_empty());
     let Answer::ToSweep(event) = paused.answers[0] else { panic!("{:?}", paused.answers) };
-    assert_eq!(harness.store.unswept().await.unwrap(), [unswept(&run, event)]);
+    assert_eq!(harness.store.pending_sweeps().await.unwrap(), [pending_sweep(&run, event)]);
     harness.sweep(&run.info, event, 100).await;
-    assert_eq!(harness.store.unswept().await.unwrap(), []);
-    assert_eq!(parked(&harness).await, 3);
-    let done = harness.commit_ok(vec![], Want::Claims(9)).await;
+    assert_eq!(harness.store.pending_sweeps().await.unwrap(), []);
+    assert_eq!(held_back(&harness).await, 3);
+    let done = harness.commit_ok(vec![], ClaimMode::AllDue(9)).await;
     assert!(done.leased.is_empty() && done.next_due.is_none());
     assert_eq!(harness.commit_one(pause(&run.info, true)).await, Answer::Done, "no change");
     harness.check().await;
 
     // The run resumes gradually: a swept state may be claimed.
     let event = harness.commit_for_sweep(pause(&run.info, false)).await;
-    assert!(harness.claim(9).await.is_empty(), "all states are still parked");
-    let done = harness.commit_ok(vec![sweep(&run.info, event, "", 2)], Want::Births(9)).await;
+    assert!(harness.claim(9).await.is_empty(), "all states are still held_back");
+    let done = harness.commit_ok(vec![sweep(&run.info, event, "", 2)], ClaimMode::NewOnly(9)).await;
     assert!(matches!(&done.answers[0], Answer::More(_)) && done.more);
     assert_eq!(harness.claim(9).await.len(), 1, "the root, and one child");
     harness.sweep(&run.info, event, 100).await;
     assert_eq!(harness.claim(9).await.len(), 2);
-    assert_eq!(parked(&harness).await, 0);
+    assert_eq!(held_back(&harness).await, 0);
     assert_eq!(harness.commit_one(pause(&run.info, false)).await, Answer::Done, "no change");
     harness.check().await;
 }
 
 async fn rescheduled_states_of_paused_runs_are_parked(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let sketch = Sketch::of(FANOUT)
+    let sketch = GraphBuilder::from_text(FANOUT)
         .with("X", |node| node["retry_policy"] = json!({"max_retries": 1, "backoff_factor": 0}));
     let template = harness.template(sketch).await;
     let run = harness.start(&template).await;
     let (info, root) = (&run.info, &run.root);
     let event = harness.commit_for_sweep(pause(info, true)).await;
     harness.sweep(info, event, 100).await;
-    // Running states may finish, with all effects; their children are created and parked.
+    // Running states may finish, with all effects; their children are created and held back.
     let fan = harness.finish(info, root, outputs(5), sets("k", "v")).await;
-    let done = harness.commit_ok(vec![fan], Want::Births(9)).await;
+    let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(9)).await;
     assert_eq!((done.answers, done.leased.len(), done.more), (vec![Answer::Done], 0, false));
-    assert_eq!(parked(&harness).await, 5);
+    assert_eq!(held_back(&harness).await, 5);
     harness.check().await;
 
     let event = harness.commit_for_sweep(pause(info, false)).await;
@@ -106,12 +106,12 @@ async fn rescheduled_states_of_paused_runs_are_parked(kind: Kind) {
     ];
     for (state, outcome) in held.iter().zip(agains) {
         let member = harness.finish(info, state, outcome, Journal::default()).await;
-        let done = harness.commit_ok(vec![member], Want::Births(9)).await;
+        let done = harness.commit_ok(vec![member], ClaimMode::NewOnly(9)).await;
         assert_eq!((done.answers, done.more), (vec![Answer::Done], false));
     }
-    assert_eq!(parked(&harness).await, 5, "before the sweep");
+    assert_eq!(held_back(&harness).await, 5, "before the sweep");
     harness.sweep(info, event, 100).await;
-    assert_eq!(parked(&harness).await, 5, "and after it");
+    assert_eq!(held_back(&harness).await, 5, "and after it");
     harness.advance(1).await;
     assert!(harness.claim(9).await.is_empty());
     harness.check().await;
@@ -129,10 +129,10 @@ async fn a_unite_opened_while_paused_is_parked(kind: Kind) {
     let event = harness.commit_for_sweep(pause(&run.info, true)).await;
     harness.sweep(&run.info, event, 9).await;
     let end = harness.finish_with_outputs(&run.info, &child, 1).await;
-    let done = harness.commit_ok(vec![end], Want::Births(9)).await;
+    let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(9)).await;
     assert!(done.leased.is_empty() && !done.more);
     assert_eq!(harness.states().await, "CREATED 1, SUCCESS 2");
-    assert_eq!(parked(&harness).await, 1);
+    assert_eq!(held_back(&harness).await, 1);
     let event = harness.commit_for_sweep(pause(&run.info, false)).await;
     harness.sweep(&run.info, event, 9).await;
     assert_eq!(harness.claim(9).await.len(), 1);
@@ -151,13 +151,13 @@ async fn sweeps_are_bounded_and_resume(kind: Kind) {
             other => panic!("{step}: {other:?}"),
         }
         // Paths: the root, its children, its unite.
-        assert_eq!(parked(&harness).await, (step * 10 - 1).min(98));
+        assert_eq!(held_back(&harness).await, (step * 10 - 1).min(98));
     }
     assert_eq!(harness.commit_one(sweep(&run.info, event, &from, 10)).await, Answer::Done);
-    assert_eq!(harness.number("SELECT unswept FROM run").await, 0);
+    assert_eq!(harness.number("SELECT sweep_event FROM run").await, 0);
     assert_eq!(harness.commit_one(sweep(&run.info, event, "", 10)).await, Answer::Stale);
     // If a host dies during a sweep, another host starts the sweep again.
-    let event = harness.commit_for_sweep(Member::Cancel(run.info.clone())).await;
+    let event = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
     for _ in 0..3 {
         harness.commit_one(sweep(&run.info, event, "", 40)).await;
     }
@@ -179,10 +179,10 @@ async fn sweeps_of_older_events_are_stale(kind: Kind) {
     for stale in [first, second] {
         assert_eq!(harness.commit_one(sweep(&run.info, stale, "", 100)).await, Answer::Stale);
     }
-    assert_eq!(harness.store.unswept().await.unwrap(), [unswept(&run, third)]);
-    assert_eq!(parked(&harness).await, 2, "by the one that was not stale");
+    assert_eq!(harness.store.pending_sweeps().await.unwrap(), [pending_sweep(&run, third)]);
+    assert_eq!(held_back(&harness).await, 2, "by the one that was not stale");
     harness.sweep(&run.info, third, 3).await;
-    assert_eq!(parked(&harness).await, 4);
+    assert_eq!(held_back(&harness).await, 4);
     assert!(harness.claim(9).await.is_empty());
     harness.check().await;
 }
@@ -193,7 +193,7 @@ async fn a_finished_run_cannot_be_paused(kind: Kind) {
     let end = harness.finish_with_outputs(&over.info, &over.root, 1).await;
     harness.commit_one(end).await;
     let members = |run: &Run| {
-        [pause(&run.info, true), pause(&run.info, false), Member::Cancel(run.info.clone())]
+        [pause(&run.info, true), pause(&run.info, false), Operation::Cancel(run.info.clone())]
     };
     for member in members(&over) {
         let answer = harness.commit_one(member).await;
@@ -208,7 +208,7 @@ async fn a_finished_run_cannot_be_paused(kind: Kind) {
     assert!(matches!(harness.commit_one(pause(&failed.info, true)).await, Answer::Refused(_)));
     let event = harness.commit_for_sweep(pause(&failed.info, false)).await;
     harness.sweep(&failed.info, event, 9).await;
-    let retry = Member::Retry { run: failed.info.clone(), state: failed.root.id };
+    let retry = Operation::Retry { run: failed.info.clone(), state: failed.root.id };
     assert_eq!(harness.commit_one(retry).await, Answer::Done);
     assert_eq!(harness.claim(9).await.len(), 1);
     harness.check().await;
@@ -218,10 +218,10 @@ async fn a_cancelled_run_rejects_late_outcomes(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = fanned(&harness, 4).await;
     let held = harness.claim(2).await;
-    let cancel = Member::Cancel(run.info.clone());
+    let cancel = Operation::Cancel(run.info.clone());
     // An outcome in the same batch comes before the cancel; one after it is too late.
     let first = harness.finish_with_outputs(&run.info, &held[0], 1).await;
-    let done = harness.commit_ok(vec![cancel, first], Want::Claims(9)).await;
+    let done = harness.commit_ok(vec![cancel, first], ClaimMode::AllDue(9)).await;
     let [Answer::ToSweep(event), Answer::Done] = done.answers[..] else {
         panic!("{:?}", done.answers)
     };
@@ -236,13 +236,13 @@ async fn a_cancelled_run_rejects_late_outcomes(kind: Kind) {
     assert_eq!(harness.states().await, "CANCELLED 4, SUCCESS 2");
     let row = harness
         .database
-        .rows("SELECT status, open, states, succeeded, cancelled, unswept FROM run");
+        .rows("SELECT status, open, states, succeeded, cancelled, sweep_event FROM run");
     let row: Vec<_> = row.await.remove(0).into_iter().flatten().collect();
     assert_eq!(row, ["CANCELLED", "0", "6", "2", "4", "0"]);
     for member in [
-        Member::Cancel(run.info.clone()),
+        Operation::Cancel(run.info.clone()),
         harness.redrive(&run.info).await,
-        Member::Retry { run: run.info.clone(), state: held[1].id },
+        Operation::Retry { run: run.info.clone(), state: held[1].id },
         pause(&run.info, true),
     ] {
         let answer = harness.commit_one(member).await;
@@ -258,15 +258,15 @@ async fn a_cancel_interrupts_a_pause_sweep(kind: Kind) {
     let Answer::More(from) = harness.commit_one(sweep(&run.info, paused, "", 4)).await else {
         panic!()
     };
-    let cancelled = harness.commit_for_sweep(Member::Cancel(run.info.clone())).await;
+    let cancelled = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
     assert_eq!(harness.commit_one(sweep(&run.info, paused, &from, 4)).await, Answer::Stale);
     harness.sweep(&run.info, cancelled, 4).await;
     assert_eq!(harness.states().await, "CANCELLED 9, SUCCESS 1");
     harness.check().await;
     // Both in one batch are one event; only the run's last status counts.
     let other = fanned(&harness, 8).await;
-    let members = vec![pause(&other.info, true), Member::Cancel(other.info.clone())];
-    let done = harness.commit_ok(members, Want::Births(0)).await;
+    let members = vec![pause(&other.info, true), Operation::Cancel(other.info.clone())];
+    let done = harness.commit_ok(members, ClaimMode::NewOnly(0)).await;
     let [Answer::ToSweep(first), Answer::ToSweep(second)] = done.answers[..] else { panic!() };
     assert_eq!(first, second);
     harness.sweep(&other.info, first, 4).await;
@@ -280,7 +280,7 @@ async fn a_cancelled_run_clears_its_store(kind: Kind) {
     let fan = harness.finish(&run.info, &run.root, outputs(2), sets("k", "v")).await;
     harness.commit_one(fan).await;
     assert_eq!(harness.number("SELECT COUNT(*) FROM entry").await, 1);
-    let event = harness.commit_for_sweep(Member::Cancel(run.info.clone())).await;
+    let event = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
     assert_eq!(harness.number("SELECT COUNT(*) FROM entry").await, 0);
     harness.sweep(&run.info, event, 9).await;
     harness.check().await;

@@ -2,12 +2,12 @@
 //! claimed state is not claimed again.
 
 use exosphere_domain::failure::FailureKind;
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{Fence, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::{Claim, Claimed};
-use exosphere_store::{Answer, Member, Want};
+use exosphere_store::{Answer, ClaimMode, Operation};
 
 use crate::harness::{Harness, begin_op, fails, outputs, sets};
 use crate::test_database::Kind;
@@ -29,7 +29,7 @@ async fn an_old_fence_changes_nothing(kind: Kind) {
     let run = harness.start_of(FANOUT).await;
     let (old, run) = (run.root, run.info);
     let lost = harness.finish_plain(&run, &old, Outcome::HostLost).await;
-    let done = other.commit_ok(vec![lost], Want::Claims(1)).await;
+    let done = other.commit_ok(vec![lost], ClaimMode::AllDue(1)).await;
     let new = done.leased[0].state.clone();
     assert_eq!(new.claim, Claim { session: other.session, fence: Fence(2) });
 
@@ -50,7 +50,7 @@ async fn an_old_fence_changes_nothing(kind: Kind) {
         let late = Claimed { claim, ..new.clone() };
         for outcome in &outcomes {
             let member = harness.finish(&run, &late, outcome.clone(), sets("k", "v")).await;
-            let done = harness.commit_ok(vec![member], Want::Births(9)).await;
+            let done = harness.commit_ok(vec![member], ClaimMode::NewOnly(9)).await;
             assert_eq!(done.answers, [Answer::Stale], "{outcome:?} by {claim:?}");
             assert!(done.leased.is_empty() && done.touched.is_empty());
         }
@@ -104,7 +104,7 @@ async fn a_state_is_created_once(kind: Kind) {
     // Two plans of the same execution: other ids, the same paths.
     let first = harness.finish_with_outputs(&run.info, &run.root, 2).await;
     let second = harness.finish_with_outputs(&run.info, &run.root, 2).await;
-    let done = harness.commit_ok(vec![first, second], Want::Births(0)).await;
+    let done = harness.commit_ok(vec![first, second], ClaimMode::NewOnly(0)).await;
     assert_eq!(done.answers, [Answer::Done, Answer::Stale]);
     assert_eq!(harness.states().await, "CREATED 2, SUCCESS 1, WAITING 1");
     // A unique index rejects any other statement.
@@ -121,10 +121,10 @@ async fn a_state_is_created_once(kind: Kind) {
 /// A commit that succeeded and whose answer was lost is repeated.
 async fn a_repeated_commit_changes_nothing(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of(FANOUT)).await;
+    let template = harness.template(GraphBuilder::from_text(FANOUT)).await;
     let new = harness.new_run(&template).await;
     let run = new.info.clone();
-    let start = harness.batch(vec![Member::Start(new.into())], Want::Births(1));
+    let start = harness.batch(vec![Operation::Start(new.into())], ClaimMode::NewOnly(1));
     let first = harness.store.commit(start.clone()).await.unwrap();
     let again = harness.store.commit(start).await.unwrap();
     assert_eq!((first.answers, again.answers), (vec![Answer::Done], vec![Answer::Done]));
@@ -134,7 +134,7 @@ async fn a_repeated_commit_changes_nothing(kind: Kind) {
 
     let root = first.leased[0].state.clone();
     let fan = harness.finish(&run, &root, outputs(3), sets("k", "v")).await;
-    let fan = harness.batch(vec![fan], Want::Births(2));
+    let fan = harness.batch(vec![fan], ClaimMode::NewOnly(2));
     let first = harness.store.commit(fan.clone()).await.unwrap();
     assert_eq!((first.answers, first.leased.len()), (vec![Answer::Done], 2));
     let tables = ["run", "state", "output", "unite", "entry", "attempt"];
@@ -173,7 +173,7 @@ async fn only_the_current_claim_can_begin(kind: Kind) {
     let other = harness.another("second").await;
     let run = harness.start_of(FANOUT).await;
     let lost = harness.finish_plain(&run.info, &run.root, Outcome::HostLost).await;
-    let new = other.commit_ok(vec![lost], Want::Claims(1)).await.leased.remove(0).state;
+    let new = other.commit_ok(vec![lost], ClaimMode::AllDue(1)).await.leased.remove(0).state;
     assert!(new.tries.is_poison_suspect());
     let held = async || {
         let held = other.store.held_by(other.session, StateId(0), 9, 0);
@@ -191,13 +191,13 @@ async fn only_the_current_claim_can_begin(kind: Kind) {
     assert!(held().await);
     // The record of a begin is valid for one claim.
     let released = other.finish_plain(&run.info, &new, Outcome::Released).await;
-    let again = other.commit_ok(vec![released], Want::Claims(1)).await.leased.remove(0).state;
+    let again = other.commit_ok(vec![released], ClaimMode::AllDue(1)).await.leased.remove(0).state;
     assert_eq!(again.claim.fence, Fence(3));
     assert!(!held().await);
     // The begin may be in one batch with the finish.
     let begun = begin_op(&run, &again);
     let end = other.finish(&run.info, &again, outputs(0), Journal::default()).await;
-    let done = other.commit_ok(vec![begun, end], Want::Births(0)).await;
+    let done = other.commit_ok(vec![begun, end], ClaimMode::NewOnly(0)).await;
     assert_eq!(done.answers, [Answer::Stale, Answer::Done], "finishes are written first");
     harness.check().await;
 }

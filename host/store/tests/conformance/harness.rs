@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::Graph;
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{Millis, Name, NamespaceKey, RunId, SessionId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
@@ -18,8 +18,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoNumbers, numbers_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Answer, Batch, Committed, Finished, Member, NewRun, RedrivePart, RunInfo, SecretCipher, Shares,
-    Store, StoreError, Want, check,
+    Answer, Batch, ClaimMode, Committed, Finished, NewRun, Operation, Quotas, RedrivePart, RunInfo,
+    SecretCipher, Store, StoreError, check,
 };
 
 use crate::test_database::{Kind, TestDatabase};
@@ -67,8 +67,8 @@ pub struct Run {
 }
 
 /// Returns the operation that records the begin of a state.
-pub fn begin_op(run: &Run, state: &Claimed) -> Member {
-    Member::Begin { run: run.info.clone(), state: Box::new(state.clone()) }
+pub fn begin_op(run: &Run, state: &Claimed) -> Operation {
+    Operation::Begin { run: run.info.clone(), state: Box::new(state.clone()) }
 }
 
 /// The next number for a graph or a run.
@@ -155,12 +155,12 @@ impl Host {
         self.clock.load(Ordering::Relaxed)
     }
 
-    pub async fn template(&self, sketch: Sketch) -> Template {
+    pub async fn template(&self, sketch: GraphBuilder) -> Template {
         self.template_of("n", sketch).await
     }
 
     /// Applies a graph in a namespace.
-    pub async fn template_of(&self, whose: &str, sketch: Sketch) -> Template {
+    pub async fn template_of(&self, whose: &str, sketch: GraphBuilder) -> Template {
         let graph = Arc::new(sketch.build().unwrap());
         let (namespace, name) = (name(whose), name(&format!("g{}", number())));
         let none = BTreeMap::new();
@@ -193,46 +193,51 @@ impl Host {
     pub async fn start(&self, template: &Template) -> Run {
         let new = self.new_run(template).await;
         let info = new.info.clone();
-        let mut done = self.commit_ok(vec![Member::Start(new.into())], Want::Births(1)).await;
+        let mut done =
+            self.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(1)).await;
         assert_eq!(done.answers, [Answer::Done]);
         Run { info, root: done.leased.remove(0).state }
     }
 
     /// Starts a run of a new graph.
     pub async fn start_of(&self, sketch: &str) -> Run {
-        let template = self.template(Sketch::of(sketch)).await;
+        let template = self.template(GraphBuilder::from_text(sketch)).await;
         self.start(&template).await
     }
 
-    pub fn batch(&self, members: Vec<Member>, want: Want) -> Batch {
+    pub fn batch(&self, members: Vec<Operation>, want: ClaimMode) -> Batch {
         let (range, session) = (0..members.len(), self.session);
-        let (now, shares, turn) = (self.now(), Shares::unbounded(), number() as usize);
+        let (now, quotas, turn) = (self.now(), Quotas::unbounded(), number() as usize);
         let cursors = BTreeMap::new();
-        Batch { members: members.into(), range, session, now, want, shares, turn, cursors }
+        Batch { members: members.into(), range, session, now, want, quotas, turn, cursors }
     }
 
-    pub async fn commit(&self, members: Vec<Member>, want: Want) -> Result<Committed, StoreError> {
+    pub async fn commit(
+        &self,
+        members: Vec<Operation>,
+        want: ClaimMode,
+    ) -> Result<Committed, StoreError> {
         self.store.commit(self.batch(members, want)).await
     }
 
-    pub async fn commit_ok(&self, members: Vec<Member>, want: Want) -> Committed {
+    pub async fn commit_ok(&self, members: Vec<Operation>, want: ClaimMode) -> Committed {
         self.commit(members, want).await.unwrap()
     }
 
     /// Commits one operation without claims.
-    pub async fn commit_one(&self, member: Member) -> Answer {
-        self.commit_ok(vec![member], Want::Births(0)).await.answers.remove(0)
+    pub async fn commit_one(&self, member: Operation) -> Answer {
+        self.commit_ok(vec![member], ClaimMode::NewOnly(0)).await.answers.remove(0)
     }
 
     /// Commits one operation, and returns the states that it created and claimed.
-    pub async fn commit_and_claim(&self, member: Member) -> Vec<Claimed> {
-        let done = self.commit_ok(vec![member], Want::Births(u32::MAX)).await;
+    pub async fn commit_and_claim(&self, member: Operation) -> Vec<Claimed> {
+        let done = self.commit_ok(vec![member], ClaimMode::NewOnly(u32::MAX)).await;
         assert_eq!(done.answers, [Answer::Done]);
         done.leased.into_iter().map(|leased| leased.state).collect()
     }
 
     pub async fn claim(&self, most: u32) -> Vec<Claimed> {
-        let done = self.commit_ok(Vec::new(), Want::Claims(most)).await;
+        let done = self.commit_ok(Vec::new(), ClaimMode::AllDue(most)).await;
         done.leased.into_iter().map(|leased| leased.state).collect()
     }
 
@@ -243,7 +248,7 @@ impl Host {
         state: &Claimed,
         outcome: Outcome,
         journal: Journal,
-    ) -> Member {
+    ) -> Operation {
         let changes = match numbers_needed(&run.graph, state, &outcome) {
             0 => plan(&run.graph, state, outcome, 0.0, &NoNumbers),
             count => {
@@ -251,7 +256,7 @@ impl Host {
                 plan(&run.graph, state, outcome, 0.0, &ids)
             }
         };
-        Member::Finish(Box::new(Finished {
+        Operation::Finish(Box::new(Finished {
             run: run.clone(),
             state: state.clone(),
             changes: changes.unwrap(),
@@ -270,7 +275,7 @@ impl Host {
         run: &Arc<RunInfo>,
         state: &Claimed,
         outcome: Outcome,
-    ) -> Member {
+    ) -> Operation {
         self.finish(run, state, outcome, Journal::default()).await
     }
 
@@ -280,7 +285,7 @@ impl Host {
         run: &Arc<RunInfo>,
         state: &Claimed,
         count: usize,
-    ) -> Member {
+    ) -> Operation {
         self.finish_plain(run, state, outputs(count)).await
     }
 
@@ -298,13 +303,13 @@ impl Host {
     }
 
     /// Returns a redrive of all failed states of a run.
-    pub async fn redrive(&self, run: &Arc<RunInfo>) -> Member {
+    pub async fn redrive(&self, run: &Arc<RunInfo>) -> Operation {
         let (failed, _) = self.store.failed_states(run.key, "", 9999, 9999).await.unwrap();
-        Member::Redrive { run: run.clone(), part: RedrivePart::Whole(failed) }
+        Operation::Redrive { run: run.clone(), part: RedrivePart::Whole(failed) }
     }
 
     /// Commits an operation that asks for sweeps, and returns its event.
-    pub async fn commit_for_sweep(&self, member: Member) -> i64 {
+    pub async fn commit_for_sweep(&self, member: Operation) -> i64 {
         match self.commit_one(member).await {
             Answer::ToSweep(event) => event,
             other => panic!("{other:?}"),
@@ -312,12 +317,12 @@ impl Host {
     }
 }
 
-pub fn sweep(run: &Arc<RunInfo>, event: i64, from: &str, most: u32) -> Member {
-    Member::Sweep { run: run.clone(), event, from: from.into(), most }
+pub fn sweep(run: &Arc<RunInfo>, event: i64, from: &str, most: u32) -> Operation {
+    Operation::Sweep { run: run.clone(), event, from: from.into(), most }
 }
 
-pub fn pause(run: &Arc<RunInfo>, paused: bool) -> Member {
-    Member::Pause { run: run.clone(), paused }
+pub fn pause(run: &Arc<RunInfo>, paused: bool) -> Operation {
+    Operation::Pause { run: run.clone(), paused }
 }
 
 /// Returns an outcome with `count` empty outputs.

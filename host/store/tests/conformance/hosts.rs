@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use exosphere_domain::failure::FailureKind;
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::Ids;
 use exosphere_domain::journal::Journal;
-use exosphere_store::{Answer, Listener, ListenerEvent, Notification, RunChange, Touched, Want};
+use exosphere_store::{
+    Answer, ClaimMode, Listener, ListenerEvent, Notification, RunChange, RunUpdate,
+};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -69,7 +71,7 @@ async fn id_blocks_never_overlap() {
 
 /// Starts a run whose first state has `count` outputs, all children free.
 async fn wide(harness: &Harness, count: usize) -> Run {
-    let sketch = Sketch::of("U > X; X > W; W(U)")
+    let sketch = GraphBuilder::from_text("U > X; X > W; W(U)")
         .store(json!({"keep": true}))
         .with("W", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
     let template = harness.template(sketch).await;
@@ -105,7 +107,7 @@ async fn concurrent_finishes_count_each_state_once() {
                     });
                 }
                 ended += members.len();
-                let done = host.commit_ok(members, Want::Claims(1 + at as u32)).await;
+                let done = host.commit_ok(members, ClaimMode::AllDue(1 + at as u32)).await;
                 assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
                 commits += 1;
                 held.extend(done.leased.into_iter().map(|leased| leased.state));
@@ -175,7 +177,7 @@ async fn concurrent_commits_do_not_deadlock() {
                     let state = by_run(run.key).nth(round).unwrap();
                     members.push(host.finish(run, state, outputs(1), adds_one()).await);
                 }
-                let done = host.commit_ok(members, Want::Births(0)).await;
+                let done = host.commit_ok(members, ClaimMode::NewOnly(0)).await;
                 assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
             }
         });
@@ -221,7 +223,7 @@ async fn runs_are_locked_in_id_order() {
     let lock = format!("SELECT id FROM run WHERE id = {} FOR UPDATE", runs[1].info.key.0);
     harness.database.rows(&lock).await;
     let host = (*harness).clone();
-    let waits = tokio::spawn(async move { host.commit_ok(members, Want::Births(0)).await });
+    let waits = tokio::spawn(async move { host.commit_ok(members, ClaimMode::NewOnly(0)).await });
     until_one_waits(&harness).await;
     // The commit has locked the first row, waits for the second, and has locked no other.
     let free = "SELECT id FROM run ORDER BY id FOR UPDATE SKIP LOCKED";
@@ -244,7 +246,7 @@ async fn claims_skip_locked_rows() {
     let lock = format!("SELECT id FROM run WHERE id = {} FOR UPDATE", run.info.key.0);
     assert_eq!(harness.database.rows(&lock).await.len(), 1);
     let end = harness.finish_with_outputs(&other.info, &other.root, 1).await;
-    let done = tokio::time::timeout(SOON, harness.commit_ok(vec![end], Want::Claims(9)));
+    let done = tokio::time::timeout(SOON, harness.commit_ok(vec![end], ClaimMode::AllDue(9)));
     let done = done.await.expect("the commit waits for a lock");
     assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 3));
     harness.database.execute("ROLLBACK").await.unwrap();
@@ -265,7 +267,7 @@ async fn an_abandoned_commit_leaves_nothing() {
         harness.finish_with_outputs(&other.info, &other.root, 1).await,
     ];
     let host = (*harness).clone();
-    let stuck = tokio::spawn(async move { host.commit_ok(members, Want::Births(9)).await });
+    let stuck = tokio::spawn(async move { host.commit_ok(members, ClaimMode::NewOnly(9)).await });
     until_one_waits(&harness).await;
     stuck.abort();
     assert!(stuck.await.unwrap_err().is_cancelled());
@@ -273,7 +275,8 @@ async fn an_abandoned_commit_leaves_nothing() {
     // latest when it gets the lock of the second.
     harness.database.execute("ROLLBACK").await.unwrap();
     let end = harness.finish_with_outputs(&run.info, &run.root, 1).await;
-    let done = tokio::time::timeout(SOON, harness.commit_ok(vec![end], Want::Births(9))).await;
+    let done =
+        tokio::time::timeout(SOON, harness.commit_ok(vec![end], ClaimMode::NewOnly(9))).await;
     assert_eq!(done.expect("the commit waits for a lock").answers, [Answer::Done]);
     assert_eq!(harness.states().await, "QUEUED 2, SUCCESS 1");
     harness.check().await;
@@ -284,14 +287,14 @@ async fn postgres_uses_the_database_clock() {
     let harness = Harness::new(Kind::Postgres).await;
     let run = harness.start_of("A > B").await;
     for now in [i64::MIN, 0, i64::MAX] {
-        let mut batch = harness.batch(vec![], Want::Claims(1));
+        let mut batch = harness.batch(vec![], ClaimMode::AllDue(1));
         batch.now = now;
         let done = harness.store.commit(batch).await.unwrap();
         let truth = harness.clock().await;
         assert!((truth - 10_000..=truth).contains(&done.now));
     }
     let end = harness.finish_with_outputs(&run.info, &run.root, 1).await;
-    let mut batch = harness.batch(vec![end], Want::Births(0));
+    let mut batch = harness.batch(vec![end], ClaimMode::NewOnly(0));
     batch.now = 7;
     let done = harness.store.commit(batch).await.unwrap();
     assert_eq!(harness.number("SELECT MAX(created_at) FROM state").await, done.now);
@@ -311,7 +314,7 @@ async fn notifications_reach_every_listener() {
     }
     let run = harness.start_of("A").await;
     let end = harness.finish_with_outputs(&run.info, &run.root, 1).await;
-    let done = harness.commit_ok(vec![end], Want::Births(0)).await;
+    let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(0)).await;
     let turned: Vec<RunChange> = done.touched.iter().map(|run| RunChange::from(*run)).collect();
     let notice = Notification { from: harness.session.0, work: true, runs: turned };
     harness.store.notify(&notice).await.unwrap();
@@ -321,8 +324,8 @@ async fn notifications_reach_every_listener() {
         assert_eq!(next(ear).await, ListenerEvent::Received(notice.clone()));
         assert_eq!(next(ear).await, ListenerEvent::Received(back.clone()));
     }
-    let heard = Touched::from(notice.runs[0]);
-    assert_eq!(heard, Touched { turned: true, ..done.touched[0] });
+    let heard = RunUpdate::from(notice.runs[0]);
+    assert_eq!(heard, RunUpdate { turned: true, ..done.touched[0] });
     // Hosts on other databases of the same server do not receive it.
     let apart = Harness::new(Kind::Postgres).await;
     let mut ear = apart.store.listener().unwrap();

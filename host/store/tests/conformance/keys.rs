@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use exosphere_domain::graph::sketch::Sketch;
-use exosphere_store::{Keyring, OpenError, Resealed, SecretCipher, Store, Unopened};
+use exosphere_domain::graph::testing::GraphBuilder;
+use exosphere_store::{Keyring, LostSecrets, OpenError, Reencrypted, SecretCipher, Store};
 use tokio::task::JoinSet;
 
 use crate::harness::{name, open};
@@ -46,7 +46,7 @@ async fn opened(database: &TestDatabase, keys: Keyring) -> Result<Store, OpenErr
 
 /// Sets a secret of a graph.
 async fn set(store: &Store, graph: &str, secret: &str, value: &str) {
-    let template = Sketch::of("A").build().unwrap();
+    let template = GraphBuilder::from_text("A").build().unwrap();
     let secrets = BTreeMap::from([(name(secret), Some(value.to_owned()))]);
     store.apply_graph(&name("n"), &name(graph), &template, &secrets, 1).await.unwrap();
 }
@@ -57,7 +57,7 @@ async fn secrets_are_removed_per_graph(kind: Kind) {
     for (graph, secret) in [("g", "s"), ("g", "t"), ("h", "s")] {
         set(&store, graph, secret, "hush").await;
     }
-    let template = Sketch::of("A").build().unwrap();
+    let template = GraphBuilder::from_text("A").build().unwrap();
     let secrets = BTreeMap::from([(name("s"), None), (name("never"), None)]);
     let applied = store.apply_graph(&name("n"), &name("g"), &template, &secrets, 1).await.unwrap();
     assert!(!applied.changed, "a secret is no part of a revision");
@@ -124,12 +124,12 @@ async fn every_secret_is_reencrypted(kind: Kind) {
     assert!(store.needs_no_reencryption().await.unwrap());
     store.use_keys(both()).await.unwrap();
     assert!(!store.needs_no_reencryption().await.unwrap());
-    let done = store.reseal(Unopened::Keep).await.unwrap();
-    assert_eq!(done, Resealed { secrets: SECRETS as u64, lost: Vec::new() });
+    let done = store.reseal(LostSecrets::Keep).await.unwrap();
+    assert_eq!(done, Reencrypted { secrets: SECRETS as u64, lost: Vec::new() });
     assert_eq!(state(&database).await, format!("new {SECRETS}; in use: new"));
     assert!(store.needs_no_reencryption().await.unwrap());
-    let again = store.reseal(Unopened::Keep).await.unwrap();
-    assert_eq!(again, Resealed::default(), "there is nothing left to do");
+    let again = store.reseal(LostSecrets::Keep).await.unwrap();
+    assert_eq!(again, Reencrypted::default(), "there is nothing left to do");
     store.close().await;
     let store = opened(&database, new()).await.unwrap();
     for at in 0..SECRETS {
@@ -156,7 +156,7 @@ async fn an_aborted_rotation_can_be_finished(kind: Kind) {
     for (secret, expected) in [("first", "1"), ("second", "2"), ("third", "3")] {
         assert_eq!(value(&store, "g", secret).await, Ok(expected.into()));
     }
-    assert_eq!(store.reseal(Unopened::Keep).await.unwrap().secrets, 2);
+    assert_eq!(store.reseal(LostSecrets::Keep).await.unwrap().secrets, 2);
     store.close().await;
     // The old key is no longer needed, and is still in the file.
     assert_eq!(state(&database).await, "new 3; in use: new");
@@ -180,7 +180,7 @@ async fn secrets_without_key_ids_are_migrated(kind: Kind) {
     let store = opened(&database, old()).await.unwrap();
     assert_eq!(value(&store, "g", "s").await, Ok("of old".into()));
     assert!(!store.needs_no_reencryption().await.unwrap());
-    store.reseal(Unopened::Keep).await.unwrap();
+    store.reseal(LostSecrets::Keep).await.unwrap();
     assert_eq!(state(&database).await, "old 1; in use: old");
 }
 
@@ -197,7 +197,7 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     rotating.use_keys(both()).await.unwrap();
     set(&host, "g", "t", "meanwhile").await;
     assert!(state(&database).await.starts_with("old 2; "), "the host has not reloaded its keys");
-    rotating.reseal(Unopened::Keep).await.unwrap();
+    rotating.reseal(LostSecrets::Keep).await.unwrap();
     assert_eq!(state(&database).await, "new 2; in use: new");
     *file.lock().unwrap() = new();
     // The host learns of the new key by reading a secret that it has no key for.
@@ -211,11 +211,11 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     let last = Keyring::from(&[9; 32]);
     *file.lock().unwrap() = last.before(&new());
     rotating.use_keys(last.before(&new())).await.unwrap();
-    rotating.reseal(Unopened::Keep).await.unwrap();
+    rotating.reseal(LostSecrets::Keep).await.unwrap();
     set(&late, "g", "u", "late").await;
     let under = format!("{} 3; in use: {0}", last.current());
     assert_eq!(state(&database).await, under);
-    let template = Sketch::of("A").build().unwrap();
+    let template = GraphBuilder::from_text("A").build().unwrap();
     let secrets = BTreeMap::from([(name("v"), Some("never".to_owned()))]);
     let refused = deaf.apply_graph(&name("n"), &name("h"), &template, &secrets, 1).await;
     let words = refused.unwrap_err().to_string();
@@ -234,7 +234,7 @@ async fn undecryptable_secrets_are_kept_or_deleted(kind: Kind) {
     let tamper = format!("UPDATE secret SET sealed = {nothing} WHERE name = 'broken'");
     database.execute(&tamper).await.unwrap();
     store.use_keys(both()).await.unwrap();
-    let done = store.reseal(Unopened::Keep).await.unwrap();
+    let done = store.reseal(LostSecrets::Keep).await.unwrap();
     assert_eq!((done.secrets, done.lost.len()), (1, 1));
     assert!(done.lost[0].contains("broken of the graph g in n"), "{:?}", done.lost);
     assert!(opened(&database, new()).await.is_err(), "the old key is still needed");
@@ -244,7 +244,7 @@ async fn undecryptable_secrets_are_kept_or_deleted(kind: Kind) {
     let store =
         Store::open_unproven(&database.location, SecretCipher::new(last.clone())).await.unwrap();
     store.use_keys(last.clone()).await.unwrap();
-    let done = store.reseal(Unopened::Forget).await.unwrap();
+    let done = store.reseal(LostSecrets::Delete).await.unwrap();
     assert_eq!((done.secrets, done.lost.len()), (0, 2));
     assert_eq!(state(&database).await, format!("; in use: {}", last.current()));
     set(&store, "g", "whole", "again").await;
@@ -295,7 +295,7 @@ async fn secrets_set_during_rotation_are_reencrypted() {
         let longer = Keyring::from(&[key; 32]).before(&keys);
         *file.lock().unwrap() = longer.clone();
         rotating.use_keys(longer.clone()).await.unwrap();
-        assert_eq!(rotating.reseal(Unopened::Keep).await.unwrap().lost, Vec::<String>::new());
+        assert_eq!(rotating.reseal(LostSecrets::Keep).await.unwrap().lost, Vec::<String>::new());
         let newest = longer.newest();
         *file.lock().unwrap() = newest.clone();
         rotating.close().await;
@@ -309,5 +309,5 @@ async fn secrets_set_during_rotation_are_reencrypted() {
     let others = format!("SELECT COUNT(*) FROM secret WHERE key_id <> '{id}'");
     assert_eq!(database.number(&others).await, 0);
     let store = opened(&database, newest).await.unwrap();
-    assert_eq!(store.reseal(Unopened::Keep).await.unwrap().lost, Vec::<String>::new());
+    assert_eq!(store.reseal(LostSecrets::Keep).await.unwrap().lost, Vec::<String>::new());
 }

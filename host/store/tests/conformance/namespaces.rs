@@ -1,14 +1,14 @@
-//! Namespaces on one database: they take turns, keep to their shares, and follow their operators'
+//! Namespaces on one database: they take turns, keep to their quotas, and follow their operators'
 //! settings.
 
 use std::collections::{BTreeMap, HashMap};
 
 use exosphere_domain::grant::Grants;
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::NamespaceKey;
 use exosphere_domain::limits::{Limit, LimitValues};
 use exosphere_store::{
-    Batch, Committed, Expected, Part, Setting, Shares, Want, grants_version, settings_version,
+    Batch, ClaimMode, Committed, Expected, Part, Quotas, Setting, grants_version, settings_version,
 };
 
 use crate::harness::{Harness, Run, name};
@@ -23,10 +23,10 @@ on_both! {
 
 /// Starts a run with this many branches, none of them claimed.
 async fn waiting(harness: &Harness, whose: &str, branches: usize) -> Run {
-    let template = harness.template_of(whose, Sketch::of("U > X; X > W; W(U)")).await;
+    let template = harness.template_of(whose, GraphBuilder::from_text("U > X; X > W; W(U)")).await;
     let run = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, branches).await;
-    harness.commit_ok(vec![fan], Want::Births(0)).await;
+    harness.commit_ok(vec![fan], ClaimMode::NewOnly(0)).await;
     run
 }
 
@@ -45,7 +45,7 @@ async fn claims_are_round_robin_across_namespaces(kind: Kind) {
     for (whose, branches) in [("flood", 500), ("b", 20), ("c", 3)] {
         keys.push(waiting(&harness, whose, branches).await.info.namespace_key);
     }
-    let done = harness.commit_ok(Vec::new(), Want::Claims(30)).await;
+    let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(30)).await;
     let counts = counted(&done);
     assert_eq!(done.leased.len(), 30);
     assert!(done.more);
@@ -53,9 +53,9 @@ async fn claims_are_round_robin_across_namespaces(kind: Kind) {
     assert!(counts[&keys[1]] >= 10, "{counts:?}");
     // Fewer claim permits than namespaces: each has its turn.
     for _ in 0..20 {
-        harness.commit_ok(Vec::new(), Want::Claims(1)).await;
+        harness.commit_ok(Vec::new(), ClaimMode::AllDue(1)).await;
     }
-    let rest = harness.commit_ok(Vec::new(), Want::Claims(1_000)).await;
+    let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1_000)).await;
     let counts = counted(&rest);
     assert!(!counts.contains_key(&keys[1]) || counts[&keys[1]] < 10, "{counts:?}");
     assert!(!rest.more && rest.full.is_empty());
@@ -67,18 +67,19 @@ async fn a_namespace_cannot_exceed_its_quota(kind: Kind) {
     let (a, b) = (waiting(&harness, "a", 9).await, waiting(&harness, "b", 9).await);
     let (a, b) = (a.info.namespace_key, b.info.namespace_key);
     let left = HashMap::from([(a, 2)]);
-    let shares = Shares { most: 5, left, runs: HashMap::new() };
-    let claim = |shares: Shares| Batch { shares, ..harness.batch(Vec::new(), Want::Claims(100)) };
-    let done = harness.store.commit(claim(shares.clone())).await.unwrap();
+    let quotas = Quotas { most: 5, left, runs: HashMap::new() };
+    let claim =
+        |quotas: Quotas| Batch { quotas, ..harness.batch(Vec::new(), ClaimMode::AllDue(100)) };
+    let done = harness.store.commit(claim(quotas.clone())).await.unwrap();
     assert_eq!(counted(&done), BTreeMap::from([(a, 2), (b, 5)]));
     assert_eq!(done.full, [a, b].into());
     assert!(!done.more, "nothing that may be claimed now");
 
     // Claims at birth keep to the share, too.
-    let template = harness.template_of("a", Sketch::of("U > X; X > W; W(U)")).await;
+    let template = harness.template_of("a", GraphBuilder::from_text("U > X; X > W; W(U)")).await;
     let run = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, 9).await;
-    let births = Batch { shares, ..harness.batch(vec![fan], Want::Births(100)) };
+    let births = Batch { quotas, ..harness.batch(vec![fan], ClaimMode::NewOnly(100)) };
     let done = harness.store.commit(births).await.unwrap();
     assert_eq!(counted(&done), BTreeMap::from([(a, 2)]));
     assert_eq!((done.full, done.more), ([a].into(), false));

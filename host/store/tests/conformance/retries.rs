@@ -1,10 +1,10 @@
 //! Manual retries: of one state, and of all failed states (a redrive).
 
 use exosphere_domain::failure::FailureKind;
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::state::{Claimed, RunStatus};
-use exosphere_store::{Answer, Member, RedrivePart, Unswept, Want};
+use exosphere_store::{Answer, ClaimMode, Operation, PendingSweep, RedrivePart};
 use serde_json::json;
 
 use crate::harness::{Harness, Run, fails, pause};
@@ -23,7 +23,7 @@ on_both! {
 }
 
 /// Starts a run of a graph whose first state has `count` outputs, and returns its children.
-async fn fanned(harness: &Harness, sketch: Sketch, count: usize) -> (Run, Vec<Claimed>) {
+async fn fanned(harness: &Harness, sketch: GraphBuilder, count: usize) -> (Run, Vec<Claimed>) {
     let template = harness.template(sketch).await;
     let run = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, count).await;
@@ -31,8 +31,8 @@ async fn fanned(harness: &Harness, sketch: Sketch, count: usize) -> (Run, Vec<Cl
     (run, children)
 }
 
-fn fanout() -> Sketch {
-    Sketch::of("U > X; X > W; W(U) > Z")
+fn fanout() -> GraphBuilder {
+    GraphBuilder::from_text("U > X; X > W; W(U) > Z")
 }
 
 /// Ends states in one commit, those at `failed` with a failure and the others with success. The
@@ -46,13 +46,13 @@ async fn end(harness: &Harness, run: &Run, states: &[Claimed], failed: &[usize])
             harness.finish_with_outputs(&run.info, state, 1).await
         });
     }
-    let done = harness.commit_ok(members, Want::Births(99)).await;
+    let done = harness.commit_ok(members, ClaimMode::NewOnly(99)).await;
     assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
     done.leased.into_iter().map(|leased| leased.state).collect()
 }
 
-fn retry(run: &Run, state: StateId) -> Member {
-    Member::Retry { run: run.info.clone(), state }
+fn retry(run: &Run, state: StateId) -> Operation {
+    Operation::Retry { run: run.info.clone(), state }
 }
 
 fn is_refused(answer: &Answer, why: &str) -> bool {
@@ -61,7 +61,7 @@ fn is_refused(answer: &Answer, why: &str) -> bool {
 
 async fn a_failed_state_can_be_retried(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let sketch = Sketch::of("A").with("A", |node| {
+    let sketch = GraphBuilder::from_text("A").with("A", |node| {
         node["retry_policy"] = json!({"max_retries": 1, "strategy": "FIXED", "backoff_factor": 0});
     });
     let template = harness.template(sketch).await;
@@ -71,10 +71,10 @@ async fn a_failed_state_can_be_retried(kind: Kind) {
     let again = harness.claim(1).await.remove(0);
     assert_eq!(again.tries.retries, 1);
     let last = harness.finish_plain(&run.info, &again, fails(FailureKind::Retryable)).await;
-    let done = harness.commit_ok(vec![last], Want::Births(0)).await;
+    let done = harness.commit_ok(vec![last], ClaimMode::NewOnly(0)).await;
     assert_eq!(done.touched[0].status, RunStatus::Failed);
 
-    let done = harness.commit_ok(vec![retry(&run, again.id)], Want::Claims(9)).await;
+    let done = harness.commit_ok(vec![retry(&run, again.id)], ClaimMode::AllDue(9)).await;
     assert_eq!(done.answers, [Answer::Done]);
     assert_eq!((done.touched[0].status, done.touched[0].turned), (RunStatus::Running, true));
     let state = &done.leased[0].state;
@@ -82,7 +82,7 @@ async fn a_failed_state_can_be_retried(kind: Kind) {
     assert_eq!(harness.number("SELECT COUNT(*) FROM run WHERE ended_at IS NULL").await, 1);
     harness.check().await;
     let end = harness.finish_with_outputs(&run.info, state, 1).await;
-    let done = harness.commit_ok(vec![end], Want::Births(0)).await;
+    let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(0)).await;
     assert_eq!(done.touched[0].status, RunStatus::Success);
     harness.check().await;
 }
@@ -90,7 +90,7 @@ async fn a_failed_state_can_be_retried(kind: Kind) {
 async fn a_retry_reopens_the_unites_above(kind: Kind) {
     let harness = Harness::new(kind).await;
     // A unite in a unite: both are blocked.
-    let sketch = Sketch::of("A > B; B > C; C > V; V(B) > W; W(A)");
+    let sketch = GraphBuilder::from_text("A > B; B > C; C > V; V(B) > W; W(A)");
     let (run, both) = fanned(&harness, sketch, 2).await;
     let fan = harness.finish_with_outputs(&run.info, &both[0], 2).await;
     let four = harness.commit_and_claim(fan).await;
@@ -153,7 +153,7 @@ async fn only_failed_states_can_be_retried(kind: Kind) {
     assert_eq!(harness.commit_one(retry(&other, children[0].id)).await, Answer::Missing);
     // Two retries in one batch count once.
     let twice = vec![retry(&run, children[0].id), retry(&run, children[0].id)];
-    let done = harness.commit_ok(twice, Want::Births(0)).await;
+    let done = harness.commit_ok(twice, ClaimMode::NewOnly(0)).await;
     assert_eq!(done.answers[0], Answer::Done);
     assert!(is_refused(&done.answers[1], "CREATED"), "{:?}", done.answers);
     harness.check().await;
@@ -165,7 +165,8 @@ async fn a_redrive_reopens_all_states_together(kind: Kind) {
     let (run, children) = fanned(&harness, fanout(), 5).await;
     end(&harness, &run, &children, &[0, 2, 3]).await;
     assert_eq!(harness.text("SELECT status FROM run").await, "FAILED");
-    let done = harness.commit_ok(vec![harness.redrive(&run.info).await], Want::Claims(9)).await;
+    let done =
+        harness.commit_ok(vec![harness.redrive(&run.info).await], ClaimMode::AllDue(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 3, late: 0 }]);
     assert_eq!(done.leased.len(), 3);
     let counts = harness.database.rows("SELECT open, failed, arrived FROM unite").await.concat();
@@ -175,7 +176,8 @@ async fn a_redrive_reopens_all_states_together(kind: Kind) {
     let held: Vec<_> = done.leased.into_iter().map(|leased| leased.state).collect();
     // Not all of them succeed; the failed ones are retried once more.
     end(&harness, &run, &held, &[1]).await;
-    let done = harness.commit_ok(vec![harness.redrive(&run.info).await], Want::Claims(9)).await;
+    let done =
+        harness.commit_ok(vec![harness.redrive(&run.info).await], ClaimMode::AllDue(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 1, late: 0 }]);
     let last = vec![done.leased[0].state.clone()];
     let mut held = end(&harness, &run, &last, &[]).await;
@@ -188,7 +190,7 @@ async fn a_redrive_reopens_all_states_together(kind: Kind) {
 
 async fn a_redrive_reports_late_states(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let sketch = Sketch::of("A > B S; B > C; C > V; V(B)")
+    let sketch = GraphBuilder::from_text("A > B S; B > C; C > V; V(B)")
         .with("V", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
     let (run, both) = fanned(&harness, sketch, 1).await;
     // S fails in the run; below B, one of two fails and V runs.
@@ -201,7 +203,8 @@ async fn a_redrive_reports_late_states(kind: Kind) {
     let two = harness.commit_and_claim(fan).await;
     end(&harness, &run, &two, &[0]).await;
     end(&harness, &run, std::slice::from_ref(&both[s]), &[0]).await;
-    let done = harness.commit_ok(vec![harness.redrive(&run.info).await], Want::Births(0)).await;
+    let done =
+        harness.commit_ok(vec![harness.redrive(&run.info).await], ClaimMode::NewOnly(0)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 1, late: 1 }]);
     harness.check().await;
 }
@@ -212,10 +215,11 @@ async fn retries_of_paused_runs_are_parked(kind: Kind) {
     let event = harness.commit_for_sweep(pause(&run.info, true)).await;
     harness.sweep(&run.info, event, 9).await;
     end(&harness, &run, &children, &[0, 1]).await;
-    let done = harness.commit_ok(vec![harness.redrive(&run.info).await], Want::Claims(9)).await;
+    let done =
+        harness.commit_ok(vec![harness.redrive(&run.info).await], ClaimMode::AllDue(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 2, late: 0 }]);
     assert!(done.leased.is_empty());
-    assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE parked = 1").await, 2);
+    assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE held_back = 1").await, 2);
     let event = harness.commit_for_sweep(pause(&run.info, false)).await;
     harness.sweep(&run.info, event, 9).await;
     assert_eq!(harness.claim(9).await.len(), 2);
@@ -229,8 +233,8 @@ async fn failed(harness: &Harness) -> (Run, Vec<StateId>) {
     (run, children[1..].iter().map(|state| state.id).collect())
 }
 
-fn part(run: &Run, part: RedrivePart) -> Member {
-    Member::Redrive { run: run.info.clone(), part }
+fn part(run: &Run, part: RedrivePart) -> Operation {
+    Operation::Redrive { run: run.info.clone(), part }
 }
 
 /// No unite runs between the first retried state and the last.
@@ -243,13 +247,13 @@ async fn a_partial_redrive_parks_reopened_states(kind: Kind) {
     harness.check().await;
     for states in failed.chunks(4) {
         let some = RedrivePart::Some { event, states: states.to_vec() };
-        let done = harness.commit_ok(vec![part(&run, some)], Want::Claims(9)).await;
+        let done = harness.commit_ok(vec![part(&run, some)], ClaimMode::AllDue(9)).await;
         assert_eq!(done.answers, [Answer::Redriven { states: states.len(), late: 0 }]);
-        assert!(done.leased.is_empty() && !done.more, "all is parked");
+        assert!(done.leased.is_empty() && !done.more, "all is held_back");
         harness.check().await;
     }
-    let unswept = Unswept { run: run.info.key, event: 0, redrive: event };
-    assert_eq!(harness.store.unswept().await.unwrap(), [unswept]);
+    let sweep_event = PendingSweep { run: run.info.key, event: 0, redrive: event };
+    assert_eq!(harness.store.pending_sweeps().await.unwrap(), [sweep_event]);
     // A resume in between releases no state.
     let paused = harness.commit_for_sweep(pause(&run.info, true)).await;
     let resumed = harness.commit_for_sweep(pause(&run.info, false)).await;
@@ -279,7 +283,7 @@ async fn a_cancel_ends_a_partial_redrive(kind: Kind) {
     let event = harness.commit_for_sweep(part(&run, RedrivePart::Begin)).await;
     let some = RedrivePart::Some { event, states: failed[..4].to_vec() };
     harness.commit_one(part(&run, some)).await;
-    let cancelled = harness.commit_for_sweep(Member::Cancel(run.info.clone())).await;
+    let cancelled = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
     let rest = RedrivePart::Some { event, states: failed[4..].to_vec() };
     assert_eq!(harness.commit_one(part(&run, rest)).await, Answer::Stale);
     assert_eq!(harness.commit_one(part(&run, RedrivePart::End { event })).await, Answer::Stale);

@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{NamespaceKey, RunKey};
 use exosphere_domain::outcome::Outcome;
-use exosphere_store::{Answer, Batch, Committed, Member, NewRun, RunInfo, RunShare, Shares, Want};
+use exosphere_store::{
+    Answer, Batch, ClaimMode, Committed, NewRun, Operation, Quotas, RunInfo, RunQuota,
+};
 
 use crate::harness::{Harness, pause};
 use crate::test_database::Kind;
@@ -26,10 +28,10 @@ on_both! {
 
 /// Starts a run with `branches` due states, in a namespace that all runs share.
 async fn ready(harness: &Harness, branches: usize) -> Arc<RunInfo> {
-    let template = harness.template(Sketch::of("U > X; X > W; W(U)")).await;
+    let template = harness.template(GraphBuilder::from_text("U > X; X > W; W(U)")).await;
     let run = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, branches).await;
-    harness.commit_ok(vec![fan], Want::Births(0)).await;
+    harness.commit_ok(vec![fan], ClaimMode::NewOnly(0)).await;
     run.info
 }
 
@@ -47,7 +49,7 @@ async fn claim(
     most: u32,
     cursors: &mut BTreeMap<NamespaceKey, RunKey>,
 ) -> Committed {
-    let batch = harness.batch(Vec::new(), Want::Claims(most));
+    let batch = harness.batch(Vec::new(), ClaimMode::AllDue(most));
     let batch = Batch { cursors: cursors.clone(), ..batch };
     let done = harness.store.commit(batch).await.unwrap();
     cursors.clone_from(&done.cursors);
@@ -59,17 +61,17 @@ async fn small_runs_are_claimed_beside_large_ones(kind: Kind) {
     let large = ready(&harness, 500).await;
     let small = ready(&harness, 1).await;
     let other = ready(&harness, 20).await;
-    let done = harness.commit_ok(Vec::new(), Want::Claims(15)).await;
+    let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(15)).await;
     assert_eq!(by_run(&done), BTreeMap::from([(large.key, 7), (small.key, 1), (other.key, 7)]));
     assert!(done.more);
     // The run with fewer claimed states gets more.
     let runs = [(large.key, 400, 9), (other.key, 390, 99)];
-    let runs = runs.map(|(run, held, left)| (run, RunShare { held, left }));
-    let shares = Shares { runs: runs.into(), ..Shares::unbounded() };
-    let batch = Batch { shares, ..harness.batch(Vec::new(), Want::Claims(16)) };
+    let runs = runs.map(|(run, held, left)| (run, RunQuota { held, left }));
+    let quotas = Quotas { runs: runs.into(), ..Quotas::unbounded() };
+    let batch = Batch { quotas, ..harness.batch(Vec::new(), ClaimMode::AllDue(16)) };
     let done = harness.store.commit(batch).await.unwrap();
     assert_eq!(by_run(&done), BTreeMap::from([(large.key, 3), (other.key, 13)]));
-    let rest = harness.commit_ok(Vec::new(), Want::Claims(1_000)).await;
+    let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1_000)).await;
     assert_eq!((rest.leased.len(), rest.more), (490, false));
     harness.check().await;
 }
@@ -100,23 +102,23 @@ async fn a_run_quota_bounds_its_claims(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = ready(&harness, 9).await;
     let other = ready(&harness, 2).await;
-    let shares = |left| {
-        let runs = HashMap::from([(run.key, RunShare { held: 5, left })]);
-        Shares { runs, ..Shares::unbounded() }
+    let quotas = |left| {
+        let runs = HashMap::from([(run.key, RunQuota { held: 5, left })]);
+        Quotas { runs, ..Quotas::unbounded() }
     };
-    let batch = Batch { shares: shares(3), ..harness.batch(Vec::new(), Want::Claims(99)) };
+    let batch = Batch { quotas: quotas(3), ..harness.batch(Vec::new(), ClaimMode::AllDue(99)) };
     let done = harness.store.commit(batch).await.unwrap();
     assert_eq!(by_run(&done), BTreeMap::from([(run.key, 3), (other.key, 2)]));
     assert!(!done.more && done.full.is_empty());
     assert_eq!(done.full_runs, [(run.namespace_key, run.key)].into());
     assert!(!done.added, "no new state is claimable");
 
-    let template = harness.template(Sketch::of("U > X; X > W; W(U)")).await;
+    let template = harness.template(GraphBuilder::from_text("U > X; X > W; W(U)")).await;
     let new = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&new.info, &new.root, 9).await;
-    let runs = HashMap::from([(new.info.key, RunShare { held: 1, left: 4 })]);
-    let shares = Shares { runs, ..Shares::unbounded() };
-    let births = Batch { shares, ..harness.batch(vec![fan], Want::Births(99)) };
+    let runs = HashMap::from([(new.info.key, RunQuota { held: 1, left: 4 })]);
+    let quotas = Quotas { runs, ..Quotas::unbounded() };
+    let births = Batch { quotas, ..harness.batch(vec![fan], ClaimMode::NewOnly(99)) };
     let done = harness.store.commit(births).await.unwrap();
     assert_eq!(by_run(&done), BTreeMap::from([(new.info.key, 4)]));
     assert_eq!(done.full_runs, [(new.info.namespace_key, new.info.key)].into());
@@ -131,12 +133,12 @@ async fn a_paused_run_does_not_block_others(kind: Kind) {
     let paused = ready(&harness, 20).await;
     let last = ready(&harness, 20).await;
     let event = harness.commit_for_sweep(pause(&paused, true)).await;
-    let done = harness.commit_ok(Vec::new(), Want::Claims(30)).await;
+    let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(30)).await;
     let counts = by_run(&done);
     assert_eq!((done.leased.len(), counts.len()), (30, 2), "{counts:?}");
     assert!(counts[&first.key] >= 10 && counts[&last.key] >= 10, "{counts:?}");
     harness.sweep(&paused, event, 100).await;
-    let rest = harness.commit_ok(Vec::new(), Want::Claims(100)).await;
+    let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(100)).await;
     assert_eq!((rest.leased.len(), rest.more), (10, false));
     let event = harness.commit_for_sweep(pause(&paused, false)).await;
     harness.sweep(&paused, event, 100).await;
@@ -146,25 +148,26 @@ async fn a_paused_run_does_not_block_others(kind: Kind) {
 
 async fn delayed_states_become_ready_when_due(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of("A")).await;
+    let template = harness.template(GraphBuilder::from_text("A")).await;
     let mut due = Vec::new();
     for delay in [60_000, 30_000] {
         let new = NewRun { delay, ..harness.new_run(&template).await };
-        let done = harness.commit_ok(vec![Member::Start(new.into())], Want::Births(9)).await;
+        let done =
+            harness.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(9)).await;
         assert!(!done.added, "nothing is claimable yet");
         due.extend(done.next_due);
     }
     let run = harness.start(&template).await;
     let again = harness.finish_plain(&run.info, &run.root, Outcome::RequeueAfter(90_000)).await;
     assert_eq!(harness.commit_one(again).await, Answer::Done);
-    let early = harness.commit_ok(Vec::new(), Want::Claims(9)).await;
+    let early = harness.commit_ok(Vec::new(), ClaimMode::AllDue(9)).await;
     assert!(early.leased.is_empty() && !early.more);
     assert_eq!(early.next_due, due.get(1).copied());
     harness.advance(31_000).await;
-    let done = harness.commit_ok(Vec::new(), Want::Claims(9)).await;
+    let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(9)).await;
     assert_eq!((done.leased.len(), done.more, done.added), (1, false, true));
     harness.advance(60_000).await;
-    let done = harness.commit_ok(Vec::new(), Want::Claims(1)).await;
+    let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1)).await;
     assert_eq!((done.leased.len(), done.more), (1, true), "two are due");
     assert_eq!(harness.claim(9).await.len(), 1);
     assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE delayed = 1").await, 0);
@@ -182,11 +185,11 @@ async fn many_delayed_states_become_ready_gradually(kind: Kind) {
         .unwrap();
     let small = ready(&harness, 1).await;
     let delayed = "SELECT COUNT(*) FROM state WHERE delayed = 1";
-    let done = harness.commit_ok(Vec::new(), Want::Claims(4)).await;
+    let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(4)).await;
     assert_eq!(by_run(&done), BTreeMap::from([(run.key, 3), (small.key, 1)]));
     let left = harness.number(delayed).await;
     assert!(left > 100 && left < STATES as i64 && done.more, "{left}");
-    let rest = harness.commit_ok(Vec::new(), Want::Claims(1_000)).await;
+    let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1_000)).await;
     assert_eq!((rest.leased.len(), harness.number(delayed).await), (STATES - 3, 0));
     harness.check().await;
 }
@@ -197,7 +200,7 @@ async fn released_states_are_claimed_after_older_ones(kind: Kind) {
     let first = harness.claim(1).await.remove(0);
     harness.advance(10).await;
     let back = harness.finish_plain(&run, &first, Outcome::Released).await;
-    let done = harness.commit_ok(vec![back], Want::Births(0)).await;
+    let done = harness.commit_ok(vec![back], ClaimMode::NewOnly(0)).await;
     assert!(done.more && done.added);
     let claims = [harness.claim(1).await, harness.claim(1).await, harness.claim(1).await].concat();
     let last = claims.last().unwrap();

@@ -1,10 +1,10 @@
 //! Sessions: heartbeats, leases, and the claims of lost sessions.
 
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{SessionId, StateId};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::outcome_of_lost_claim;
-use exosphere_store::{Answer, Beat, LEASE, Member, NewRun, Want};
+use exosphere_store::{Answer, ClaimMode, Heartbeat, LEASE, NewRun, Operation};
 
 use crate::harness::{Harness, Host, begin_op, pause};
 use crate::test_database::Kind;
@@ -51,7 +51,7 @@ async fn a_new_session_ends_older_ones(kind: Kind) {
     assert!(moved <= before);
     if kind == Kind::Sqlite {
         let beat = harness.store.beat(again.session).await.unwrap();
-        assert_eq!(beat, Beat { alive: true, ..Beat::default() });
+        assert_eq!(beat, Heartbeat { alive: true, ..Heartbeat::default() });
     }
 }
 
@@ -72,7 +72,7 @@ async fn claims_of_ended_sessions_are_found(kind: Kind) {
     let mut all: Vec<_> = dead.claim(4).await.into_iter().map(|state| state.id).collect();
     all.push(paused.root.id);
     all.sort();
-    harness.commit_one(Member::Cancel(cancelled.info.clone())).await;
+    harness.commit_one(Operation::Cancel(cancelled.info.clone())).await;
     harness.commit_for_sweep(pause(&paused.info, true)).await;
 
     // A session that never existed counts as ended.
@@ -190,19 +190,20 @@ async fn a_heartbeat_renews_only_its_session() {
 async fn a_heartbeat_returns_the_next_due_time() {
     let harness = Harness::new(Kind::Postgres).await;
     assert_eq!(harness.store.beat(harness.session).await.unwrap().next_due, None);
-    let template = harness.template(Sketch::of("A")).await;
+    let template = harness.template(GraphBuilder::from_text("A")).await;
     let mut due = Vec::new();
     let mut runs = Vec::new();
     for delay in [60_000, 30_000] {
         let new = NewRun { delay, ..harness.new_run(&template).await };
         runs.push(new.info.clone());
-        let done = harness.commit_ok(vec![Member::Start(new.into())], Want::Births(9)).await;
+        let done =
+            harness.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(9)).await;
         due.push(done.next_due);
         assert_eq!(harness.store.beat(harness.session).await.unwrap().next_due, done.next_due);
     }
     let event = harness.commit_for_sweep(pause(&runs[1], true)).await;
     harness.sweep(&runs[1], event, 9).await;
-    assert_eq!(harness.store.beat(harness.session).await.unwrap().next_due, due[0], "parked");
+    assert_eq!(harness.store.beat(harness.session).await.unwrap().next_due, due[0], "held_back");
 }
 
 async fn an_unknown_session_counts_as_lost() {

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::End;
+use exosphere_domain::plan::Transition;
 use exosphere_domain::state::{Claimed, RunStatus};
-use exosphere_store::{Answer, Finished, Leftover, Member, Stage, Staged, StateFilter, Want};
+use exosphere_store::{
+    Answer, ClaimMode, Finished, Leftover, Operation, Stage, Staged, StateFilter,
+};
 use serde_json::json;
 
 use crate::harness::{Harness, Run, pause, sets};
@@ -43,7 +45,7 @@ async fn in_pieces(
     count: usize,
     each: usize,
 ) -> InPieces {
-    let Member::Finish(end) = harness.finish_with_outputs(&run.info, state, count).await else {
+    let Operation::Finish(end) = harness.finish_with_outputs(&run.info, state, count).await else {
         panic!()
     };
     cut(*end, each)
@@ -51,7 +53,7 @@ async fn in_pieces(
 
 fn cut(mut end: Finished, each: usize) -> InPieces {
     let new_states = end.changes.end.new_states();
-    let End::Success { outputs, children, .. } = &mut end.changes.end else { panic!() };
+    let Transition::Success { outputs, children, .. } = &mut end.changes.end else { panic!() };
     let (outputs, children) = (std::mem::take(outputs), std::mem::take(children));
     let staged = Staged { pieces: 0, outputs: outputs.len(), children: children.len() };
     let mut pieces = Vec::new();
@@ -73,17 +75,17 @@ fn cut(mut end: Finished, each: usize) -> InPieces {
     InPieces { pieces, end }
 }
 
-fn stage(piece: Stage) -> Member {
-    Member::Stage(Box::new(piece))
+fn stage(piece: Stage) -> Operation {
+    Operation::Stage(Box::new(piece))
 }
 
-fn finish(end: Finished) -> Member {
-    Member::Finish(Box::new(end))
+fn finish(end: Finished) -> Operation {
+    Operation::Finish(Box::new(end))
 }
 
-fn unstage(run: &Run, state: &Claimed, most: u32) -> Member {
+fn unstage(run: &Run, state: &Claimed, most: u32) -> Operation {
     let (state, fence) = (state.id, state.claim.fence);
-    Member::Unstage(Leftover { run: run.info.clone(), state, fence, most })
+    Operation::Unstage(Leftover { run: run.info.clone(), state, fence, most })
 }
 
 /// Returns the same piece once more.
@@ -113,7 +115,7 @@ async fn drive(harness: &Harness, run: &Run, mut held: Vec<Claimed>) {
         for state in &held {
             ends.push(harness.finish_with_outputs(&run.info, state, 1).await);
         }
-        let done = harness.commit_ok(ends, Want::Births(99)).await;
+        let done = harness.commit_ok(ends, ClaimMode::NewOnly(99)).await;
         held = done.leased.into_iter().map(|leased| leased.state).collect();
         held.extend(harness.claim(99).await);
     }
@@ -126,7 +128,7 @@ async fn a_staged_finish_is_invisible_until_committed(kind: Kind) {
     let (child, mut members) = (pieces[0].children[0].id, Vec::new());
     for piece in pieces {
         members.push(stage(piece));
-        let done = harness.commit_ok(std::mem::take(&mut members), Want::Claims(9)).await;
+        let done = harness.commit_ok(std::mem::take(&mut members), ClaimMode::AllDue(9)).await;
         assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 0));
         assert!(!done.more && done.next_due.is_none(), "no state is claimable");
         assert_eq!(seen(&harness, &run).await, 1, "the root");
@@ -136,13 +138,13 @@ async fn a_staged_finish_is_invisible_until_committed(kind: Kind) {
         harness.check().await;
     }
     assert_eq!(harness.store.leftovers().await.unwrap(), []);
-    let done = harness.commit_ok(vec![finish(end)], Want::Births(9)).await;
+    let done = harness.commit_ok(vec![finish(end)], ClaimMode::NewOnly(9)).await;
     assert_eq!((done.answers, done.leased.len(), done.more), (vec![Answer::Done], 0, true));
     assert_eq!(seen(&harness, &run).await, 12);
     assert_eq!(harness.store.outputs_page(run.root.id, 0, 99).await.unwrap().len(), 10);
     assert_eq!(harness.number("SELECT states FROM run").await, 12);
     harness.check().await;
-    let done = harness.commit_ok(vec![], Want::Claims(99)).await;
+    let done = harness.commit_ok(vec![], ClaimMode::AllDue(99)).await;
     let namespace = run.info.namespace_key;
     assert!(done.leased.len() == 10 && done.leased.iter().all(|it| it.namespace == namespace));
     harness.check().await;
@@ -178,7 +180,9 @@ async fn a_piece_out_of_order_is_rejected(kind: Kind) {
     assert_eq!(harness.commit_one(stage(last)).await, Answer::Stale);
     assert_eq!(harness.commit_one(stage(pieces.remove(0))).await, Answer::Done);
     // A finish whose pieces are incomplete is rejected.
-    assert!(harness.commit(vec![finish(again_without(&mut end))], Want::Births(0)).await.is_err());
+    assert!(
+        harness.commit(vec![finish(again_without(&mut end))], ClaimMode::NewOnly(0)).await.is_err()
+    );
     assert_eq!(harness.states().await, "CREATED 3, QUEUED 1");
     harness.check().await;
 }
@@ -263,7 +267,7 @@ async fn a_cancelled_run_counts_no_staged_state(kind: Kind) {
     let InPieces { mut pieces, end } = in_pieces(&harness, &run, &run.root, 10, 5).await;
     let last = pieces.remove(1);
     harness.commit_one(stage(pieces.remove(0))).await;
-    let event = harness.commit_for_sweep(Member::Cancel(run.info.clone())).await;
+    let event = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
     assert_eq!(harness.commit_one(stage(last)).await, Answer::Stale);
     assert_eq!(harness.commit_one(finish(end)).await, Answer::Stale);
     harness.check().await;
@@ -285,7 +289,7 @@ async fn a_cancelled_run_counts_no_staged_state(kind: Kind) {
     }
     harness.commit_one(finish(end)).await;
     harness.claim(3).await;
-    let event = harness.commit_for_sweep(Member::Cancel(run.info.clone())).await;
+    let event = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
     harness.sweep(&run.info, event, 4).await;
     assert_eq!(harness.states().await, "CANCELLED 12, SUCCESS 1");
     assert!(harness.claim(99).await.is_empty());
@@ -306,7 +310,7 @@ async fn a_paused_run_parks_staged_states(kind: Kind) {
     assert!(harness.claim(99).await.is_empty());
     harness.check().await;
     harness.sweep(&run.info, event, 3).await;
-    assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE parked = 1").await, 10);
+    assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE held_back = 1").await, 10);
     harness.check().await;
     let event = harness.commit_for_sweep(pause(&run.info, false)).await;
     harness.sweep(&run.info, event, 3).await;
@@ -320,14 +324,15 @@ async fn a_paused_run_parks_staged_states(kind: Kind) {
 /// Another state may have changed the store after the pieces were written.
 async fn staged_children_read_the_final_store(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let sketch = Sketch::of("A > U B; U > X Y")
+    let sketch = GraphBuilder::from_text("A > U B; U > X Y")
         .store(json!({"default_values": {"k": "first"}}))
         .input("X", "v", "${{ store.k }}");
     let template = harness.template(sketch).await;
     let mut new = harness.new_run(&template).await;
     new.store = BTreeMap::from([("k".to_owned(), "first".to_owned())]);
     let info = new.info.clone();
-    let mut done = harness.commit_ok(vec![Member::Start(new.into())], Want::Births(1)).await;
+    let mut done =
+        harness.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(1)).await;
     let run = Run { info, root: done.leased.remove(0).state };
     let fork = harness.finish_with_outputs(&run.info, &run.root, 1).await;
     let both = harness.commit_and_claim(fork).await;
@@ -340,15 +345,15 @@ async fn staged_children_read_the_final_store(kind: Kind) {
         harness.finish(&run.info, other, crate::harness::outputs(0), sets("k", "second")).await;
     harness.commit_one(sets).await;
     assert_eq!(harness.commit_one(finish(end)).await, Answer::Done);
-    let done = harness.commit_ok(vec![], Want::Claims(99)).await;
+    let done = harness.commit_ok(vec![], ClaimMode::AllDue(99)).await;
     assert_eq!(done.leased.len(), 8);
     let node = |name: &str| {
         template.graph.nodes().find(|(_, it)| it.identifier.as_str() == name).unwrap().0
     };
     for leased in &done.leased {
-        let fixed = leased.fixed.get("k").map(String::as_str);
+        let store_snapshot = leased.store_snapshot.get("k").map(String::as_str);
         let is_x = leased.state.place.node == node("X");
-        assert_eq!(fixed, is_x.then_some("second"), "{leased:?}");
+        assert_eq!(store_snapshot, is_x.then_some("second"), "{leased:?}");
     }
     let held = done.leased.into_iter().map(|leased| leased.state).collect();
     harness.check().await;
@@ -386,7 +391,7 @@ async fn staged_children_are_claimed_round_robin(kind: Kind) {
     let harness = Harness::new(kind).await;
     let mut runs = Vec::new();
     for whose in ["a", "a", "b"] {
-        let template = harness.template_of(whose, Sketch::of("U > X")).await;
+        let template = harness.template_of(whose, GraphBuilder::from_text("U > X")).await;
         let run = harness.start(&template).await;
         let InPieces { pieces, end } = in_pieces(&harness, &run, &run.root, 40, 20).await;
         for piece in pieces {

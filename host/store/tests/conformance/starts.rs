@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::start_digest::StartDigest;
-use exosphere_store::{Answer, KnownRun, Member, NewRun, Want};
+use exosphere_store::{Answer, ClaimMode, KnownRun, NewRun, Operation};
 use serde_json::json;
 
 use crate::harness::{Harness, Host, Template};
@@ -37,14 +37,14 @@ fn known(run: &NewRun) -> Answer {
 
 async fn one_batch_starts_one_run_per_key(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of("A > B")).await;
+    let template = harness.template(GraphBuilder::from_text("A > B")).await;
     // The later run has the smaller id, in case ids decide.
     let (second, first) =
         (with_key(&harness, &template, "k").await, with_key(&harness, &template, "k").await);
     let other = with_key(&harness, &template, "other").await;
     let expected = [Answer::Done, known(&first), Answer::Done];
-    let members = [first, second, other].map(|new| Member::Start(new.into())).into();
-    let done = harness.commit_ok(members, Want::Births(9)).await;
+    let members = [first, second, other].map(|new| Operation::Start(new.into())).into();
+    let done = harness.commit_ok(members, ClaimMode::NewOnly(9)).await;
     assert_eq!((done.answers.as_slice(), done.leased.len()), (&expected[..], 2));
     assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 2);
     assert_eq!(harness.states().await, "QUEUED 2");
@@ -53,14 +53,15 @@ async fn one_batch_starts_one_run_per_key(kind: Kind) {
 
 async fn two_batches_start_one_run_per_key(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of("A > B")).await;
-    let other = harness.template(Sketch::of("C")).await;
+    let template = harness.template(GraphBuilder::from_text("A > B")).await;
+    let other = harness.template(GraphBuilder::from_text("C")).await;
     let first = with_key(&harness, &template, "k").await;
     let expected = [known(&first)];
-    assert_eq!(harness.commit_one(Member::Start(first.into())).await, Answer::Done);
+    assert_eq!(harness.commit_one(Operation::Start(first.into())).await, Answer::Done);
     for template in [&template, &other] {
         let second = with_key(&harness, template, "k").await;
-        let done = harness.commit_ok(vec![Member::Start(second.into())], Want::Births(9)).await;
+        let done =
+            harness.commit_ok(vec![Operation::Start(second.into())], ClaimMode::NewOnly(9)).await;
         assert_eq!(done.answers, expected);
         assert!(done.leased.is_empty() && done.touched.is_empty());
     }
@@ -72,7 +73,7 @@ async fn two_batches_start_one_run_per_key(kind: Kind) {
 /// The hosts commit the keys in opposite orders, so that each is first at some.
 async fn concurrent_hosts_start_one_run_per_key(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of("A")).await;
+    let template = harness.template(GraphBuilder::from_text("A")).await;
     let mut hosts = vec![(*harness).clone()];
     for at in 1..4 {
         hosts.push(harness.another(&format!("host {at}")).await);
@@ -89,9 +90,9 @@ async fn concurrent_hosts_start_one_run_per_key(kind: Kind) {
                 }
                 let mut members = Vec::new();
                 for key in &keys {
-                    members.push(Member::Start(with_key(&host, &template, key).await.into()));
+                    members.push(Operation::Start(with_key(&host, &template, key).await.into()));
                 }
-                let done = host.commit_ok(members, Want::Births(9)).await;
+                let done = host.commit_ok(members, ClaimMode::NewOnly(9)).await;
                 let known = |answer: &&Answer| matches!(answer, Answer::Known(_));
                 let theirs = done.answers.iter().filter(known).count();
                 assert_eq!(done.answers.len() - theirs, done.leased.len());
@@ -112,14 +113,14 @@ fn digest(value: i64) -> StartDigest {
 
 async fn a_key_keeps_its_request_digest(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of("A")).await;
+    let template = harness.template(GraphBuilder::from_text("A")).await;
     let none = harness.store.started_with(&template.namespace, "k").await.unwrap();
     assert_eq!(none, None);
     let first = NewRun { digest: Some(digest(1)), ..with_key(&harness, &template, "k").await };
     let expected = known(&first);
-    harness.commit_one(Member::Start(first.into())).await;
+    harness.commit_one(Operation::Start(first.into())).await;
     let second = NewRun { digest: Some(digest(2)), ..with_key(&harness, &template, "k").await };
-    assert_eq!(harness.commit_one(Member::Start(second.into())).await, expected);
+    assert_eq!(harness.commit_one(Operation::Start(second.into())).await, expected);
     let found = harness.store.started_with(&template.namespace, "k").await.unwrap();
     assert_eq!(found.map(Answer::Known), Some(expected));
     // A run from before the digests of starts.
@@ -132,7 +133,7 @@ async fn a_key_keeps_its_request_digest(kind: Kind) {
 /// Each host sends another request under the same key: all get the answer of the first.
 async fn a_contended_key_keeps_one_request(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of("A")).await;
+    let template = harness.template(GraphBuilder::from_text("A")).await;
     let mut all = tokio::task::JoinSet::new();
     for at in 0..4 {
         let (host, template) = (harness.another(&format!("host {at}")).await, template.clone());
@@ -141,7 +142,7 @@ async fn a_contended_key_keeps_one_request(kind: Kind) {
             for round in 0..5 {
                 let new = with_key(&host, &template, &round.to_string()).await;
                 let new = NewRun { digest: Some(digest(at)), ..new };
-                kept.push(match host.commit_one(Member::Start(new.into())).await {
+                kept.push(match host.commit_one(Operation::Start(new.into())).await {
                     Answer::Done => Some(digest(at)),
                     Answer::Known(known) => known.digest,
                     other => panic!("{other:?}"),
@@ -158,30 +159,30 @@ async fn a_contended_key_keeps_one_request(kind: Kind) {
 
 async fn idempotency_keys_are_per_namespace(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of("A")).await;
+    let template = harness.template(GraphBuilder::from_text("A")).await;
     let ours = with_key(&harness, &template, "k").await;
-    let elsewhere = harness.template_of("m", Sketch::of("A")).await;
+    let elsewhere = harness.template_of("m", GraphBuilder::from_text("A")).await;
     let theirs = with_key(&harness, &elsewhere, "k").await;
     let keyless = [harness.new_run(&template).await, harness.new_run(&template).await];
     let members =
-        [ours, theirs].into_iter().chain(keyless).map(|new| Member::Start(new.into())).collect();
-    let done = harness.commit_ok(members, Want::Births(9)).await;
+        [ours, theirs].into_iter().chain(keyless).map(|new| Operation::Start(new.into())).collect();
+    let done = harness.commit_ok(members, ClaimMode::NewOnly(9)).await;
     assert_eq!(done.answers, [Answer::Done, Answer::Done, Answer::Done, Answer::Done]);
     harness.check().await;
 }
 
 async fn a_delayed_run_starts_when_due(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of("A")).await;
+    let template = harness.template(GraphBuilder::from_text("A")).await;
     let new = NewRun { delay: 60_000, ..harness.new_run(&template).await };
-    let done = harness.commit_ok(vec![Member::Start(new.into())], Want::Births(9)).await;
+    let done = harness.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(9)).await;
     assert!(done.leased.is_empty() && !done.more);
     assert_eq!(done.next_due, Some(done.now + 60_000));
-    let done = harness.commit_ok(vec![], Want::Claims(9)).await;
+    let done = harness.commit_ok(vec![], ClaimMode::AllDue(9)).await;
     assert!(done.leased.is_empty() && !done.more);
     assert!(done.next_due.is_some_and(|due| due > done.now && due <= done.now + 60_000));
     harness.advance(60_000).await;
-    let done = harness.commit_ok(vec![], Want::Claims(9)).await;
+    let done = harness.commit_ok(vec![], ClaimMode::AllDue(9)).await;
     assert_eq!((done.leased.len(), done.more, done.next_due), (1, false, None));
     harness.check().await;
 }
@@ -205,17 +206,17 @@ async fn states_are_claimed_in_due_order(kind: Kind) {
 
 async fn only_the_current_revision_can_start(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let template = harness.template(Sketch::of("A")).await;
+    let template = harness.template(GraphBuilder::from_text("A")).await;
     let gone = NewRun { revision: 99, ..harness.new_run(&template).await };
     let fine = harness.new_run(&template).await;
     let mut known = with_key(&harness, &template, "k").await;
     let members = [gone, fine, with_key(&harness, &template, "k").await];
-    let members = members.map(|new| Member::Start(new.into())).into();
-    let done = harness.commit_ok(members, Want::Births(9)).await;
+    let members = members.map(|new| Operation::Start(new.into())).into();
+    let done = harness.commit_ok(members, ClaimMode::NewOnly(9)).await;
     assert_eq!(done.answers, [Answer::Outdated, Answer::Done, Answer::Done]);
     assert_eq!(done.leased.len(), 2);
 
-    let (graph, none) = (Sketch::of("A > B").build().unwrap(), BTreeMap::new());
+    let (graph, none) = (GraphBuilder::from_text("A > B").build().unwrap(), BTreeMap::new());
     let reapply = harness.store.apply_graph(
         &template.namespace,
         &template.name,
@@ -226,8 +227,8 @@ async fn only_the_current_revision_can_start(kind: Kind) {
     reapply.await.unwrap();
     let old = harness.new_run(&template).await;
     known.info = old.info.clone();
-    assert_eq!(harness.commit_one(Member::Start(old.into())).await, Answer::Outdated);
-    let answer = harness.commit_one(Member::Start(known.into())).await;
+    assert_eq!(harness.commit_one(Operation::Start(old.into())).await, Answer::Outdated);
+    let answer = harness.commit_one(Operation::Start(known.into())).await;
     assert!(matches!(answer, Answer::Known(_)), "what its key began before is the run: {answer:?}");
     harness.check().await;
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use exosphere_domain::failure::{Failure, FailureKind};
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::{Entry, Journal};
 use exosphere_domain::outcome::Outcome;
-use exosphere_store::{Answer, FailureView, Member, NewRun, StateFilter, Want};
+use exosphere_store::{Answer, ClaimMode, FailureView, NewRun, Operation, StateFilter};
 use serde_json::json;
 
 use crate::harness::{Harness, outputs, sets};
@@ -21,8 +21,8 @@ on_both! {
     pages_are_bounded_by_failure_bytes,
 }
 
-fn kept(sketch: &str) -> Sketch {
-    Sketch::of(sketch).store(json!({"keep": true}))
+fn kept(sketch: &str) -> GraphBuilder {
+    GraphBuilder::from_text(sketch).store(json!({"keep": true}))
 }
 
 async fn store_writes_commit_with_the_outcome(kind: Kind) {
@@ -41,7 +41,7 @@ async fn store_writes_commit_with_the_outcome(kind: Kind) {
         harness.finish(&run.info, &states[1], outputs(1), rewrite).await,
         harness.finish(&run.info, &states[2], outputs(1), sets("big", &"x".repeat(2000))).await,
     ];
-    let done = harness.commit_ok(members, Want::Births(0)).await;
+    let done = harness.commit_ok(members, ClaimMode::NewOnly(0)).await;
     assert_eq!(done.answers, [Answer::Done, Answer::Done, Answer::Done]);
     let entries = harness.store.entries(run.info.key).await.unwrap();
     let expected = Entry { value: "2".into(), version: 1 };
@@ -71,7 +71,7 @@ async fn a_third_conflict_fails_the_state(kind: Kind) {
     let mut new = harness.new_run(&template).await;
     new.store.insert("k".into(), "is there".into());
     let run = new.info.clone();
-    let mut held = harness.commit_and_claim(Member::Start(new.into())).await;
+    let mut held = harness.commit_and_claim(Operation::Start(new.into())).await;
     for conflicts in 0..3 {
         let state = held.remove(0);
         assert_eq!(state.tries.conflicts, conflicts);
@@ -92,24 +92,24 @@ async fn a_third_conflict_fails_the_state(kind: Kind) {
 async fn store_values_are_snapshot_at_creation(kind: Kind) {
     let harness = Harness::new(kind).await;
     let store = json!({"keep": true, "default_values": {"k": "default", "none": "x"}});
-    let sketch = Sketch::of("A > B").store(store).input("B", "k", "${{ store.k }}");
+    let sketch = GraphBuilder::from_text("A > B").store(store).input("B", "k", "${{ store.k }}");
     let template = harness.template(sketch).await;
     let mut new = harness.new_run(&template).await;
     new.store.insert("k".into(), "first".into());
     let run = new.info.clone();
-    let root = harness.commit_and_claim(Member::Start(new.into())).await.remove(0);
+    let root = harness.commit_and_claim(Operation::Start(new.into())).await.remove(0);
     let end = harness.finish(&run, &root, outputs(2), sets("k", "second")).await;
-    let done = harness.commit_ok(vec![end], Want::Births(1)).await;
-    let fixed = BTreeMap::from([("k".to_owned(), "second".to_owned())]);
-    assert_eq!(done.leased[0].fixed, fixed, "when it was created");
+    let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(1)).await;
+    let store_snapshot = BTreeMap::from([("k".to_owned(), "second".to_owned())]);
+    assert_eq!(done.leased[0].store_snapshot, store_snapshot, "when it was created");
     harness.database.execute("UPDATE entry SET value = 'third'").await.unwrap();
-    let done = harness.commit_ok(vec![], Want::Claims(1)).await;
-    assert_eq!(done.leased[0].fixed, fixed, "when it was claimed");
+    let done = harness.commit_ok(vec![], ClaimMode::AllDue(1)).await;
+    assert_eq!(done.leased[0].store_snapshot, store_snapshot, "when it was claimed");
 }
 
 async fn a_store_is_cleared_with_its_run(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let clears = harness.template(Sketch::of("A")).await;
+    let clears = harness.template(GraphBuilder::from_text("A")).await;
     let keeps = harness.template(kept("A")).await;
     for (template, entries) in [(clears, 0), (keeps, 1)] {
         let run = harness.start(&template).await;
@@ -141,20 +141,20 @@ async fn any_text_round_trips(kind: Kind) {
         ..harness.new_run(&template).await
     };
     let (id, run) = (new.info.id, new.info.clone());
-    let done = harness.commit_ok(vec![Member::Start(new.into())], Want::Births(1)).await;
+    let done = harness.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(1)).await;
     assert_eq!(done.answers, [Answer::Done]);
     let entries = harness.store.entries(run.key).await.unwrap();
     let read: BTreeMap<_, _> = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
     assert_eq!(read, values);
     let twice = NewRun { key: Some("a\0key\u{1}".into()), ..harness.new_run(&template).await };
     assert!(
-        matches!(harness.commit_one(Member::Start(twice.into())).await, Answer::Known(known) if known.run == id)
+        matches!(harness.commit_one(Operation::Start(twice.into())).await, Answer::Known(known) if known.run == id)
     );
 
     // A key of control characters, read again within a commit.
     let key = "\u{1}0 \u{2}";
     let root = done.leased.into_iter().next().unwrap();
-    assert_eq!(root.fixed["k0"], "\0");
+    assert_eq!(root.store_snapshot["k0"], "\0");
     let again = |text: &str| {
         let mut journal = sets(key, text);
         journal.increment("n", 1).unwrap();

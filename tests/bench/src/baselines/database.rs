@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use exosphere_domain::graph::Graph;
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{Name, NamespaceKey, RunId, RunKey, SessionId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{numbers_needed, plan, root_state};
 use exosphere_store::{
-    Answer, Batch, Database, Finished, Leased, Member, NewRun, RunInfo, SecretCipher, Shares,
-    Store, Want,
+    Answer, Batch, ClaimMode, ClaimedState, Database, Finished, NewRun, Operation, Quotas, RunInfo,
+    SecretCipher, Store,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -80,7 +80,7 @@ impl StorePipeline {
             let fanout = pipeline.apply(FANOUT).await?;
             let (runs, held) = pipeline.fan_out(&fanout, BRANCHES).await?;
             let begun = Instant::now();
-            let states = pipeline.end_all(&runs, held, batch, Want::Claims, DURATION).await?;
+            let states = pipeline.end_all(&runs, held, batch, ClaimMode::AllDue, DURATION).await?;
             Ok(states as f64 / begun.elapsed().as_secs_f64())
         })
     }
@@ -91,7 +91,8 @@ impl StorePipeline {
             let fanout = pipeline.apply(FANOUT).await?;
             let begun = Instant::now();
             let (runs, held) = pipeline.fan_out(&fanout, branches).await?;
-            let states = pipeline.end_all(&runs, held, batch, Want::Claims, Duration::MAX).await?;
+            let states =
+                pipeline.end_all(&runs, held, batch, ClaimMode::AllDue, Duration::MAX).await?;
             ensure!(states == branches + 1, "{states} states ended");
             Ok((states + 1) as f64 / begun.elapsed().as_secs_f64())
         })
@@ -105,7 +106,8 @@ impl StorePipeline {
             let chain = pipeline.apply(&links.join("; ")).await?;
             let begun = Instant::now();
             let (runs, held) = pipeline.start(&chain, chains).await?;
-            let states = pipeline.end_all(&runs, held, batch, Want::Births, Duration::MAX).await?;
+            let states =
+                pipeline.end_all(&runs, held, batch, ClaimMode::NewOnly, Duration::MAX).await?;
             ensure!(states == chains * length, "{states} states ended");
             Ok(states as f64 / begun.elapsed().as_secs_f64())
         })
@@ -119,7 +121,8 @@ impl StorePipeline {
 
     /// Applies a graph.
     async fn apply(&self, sketch: &str) -> Result<AppliedGraph> {
-        let graph = Sketch::of(sketch).build().map_err(|problems| anyhow!("{problems:?}"))?;
+        let graph =
+            GraphBuilder::from_text(sketch).build().map_err(|problems| anyhow!("{problems:?}"))?;
         let graph = Arc::new(graph);
         let name: Name = "bench".parse().map_err(|why| anyhow!("{why}"))?;
         let none = BTreeMap::new();
@@ -133,24 +136,28 @@ impl StorePipeline {
     }
 
     /// Starts runs, and returns them with their first states.
-    async fn start(&self, ready: &AppliedGraph, runs: usize) -> Result<(Runs, Vec<Leased>)> {
+    async fn start(&self, ready: &AppliedGraph, runs: usize) -> Result<(Runs, Vec<ClaimedState>)> {
         let mut starts = Vec::with_capacity(runs);
         let mut infos = Runs::new();
         for _ in 0..runs {
             let new = self.new_run(ready).await?;
             infos.insert(new.info.key, Arc::clone(&new.info));
-            starts.push(Member::Start(new.into()));
+            starts.push(Operation::Start(new.into()));
         }
-        let held = self.commit(starts, Want::Births(HELD)).await?;
+        let held = self.commit(starts, ClaimMode::NewOnly(HELD)).await?;
         Ok((infos, held))
     }
 
     /// Starts a run, ends its first state, and returns the claimed branches.
-    async fn fan_out(&self, ready: &AppliedGraph, branches: usize) -> Result<(Runs, Vec<Leased>)> {
+    async fn fan_out(
+        &self,
+        ready: &AppliedGraph,
+        branches: usize,
+    ) -> Result<(Runs, Vec<ClaimedState>)> {
         let (runs, root) = self.start(ready, 1).await?;
         let root = root.into_iter().next().context("no first state")?;
         let fan = self.ended(&runs, root, branches).await?;
-        let held = self.commit(vec![fan], Want::Births(HELD)).await?;
+        let held = self.commit(vec![fan], ClaimMode::NewOnly(HELD)).await?;
         Ok((runs, held))
     }
 
@@ -159,9 +166,9 @@ impl StorePipeline {
     async fn end_all(
         &self,
         runs: &Runs,
-        mut held: Vec<Leased>,
+        mut held: Vec<ClaimedState>,
         batch: usize,
-        want: fn(u32) -> Want,
+        want: fn(u32) -> ClaimMode,
         lasts: Duration,
     ) -> Result<usize> {
         let (begun, mut states) = (Instant::now(), 0);
@@ -182,7 +189,12 @@ impl StorePipeline {
     }
 
     /// Returns the ends of up to `most` of the claimed states.
-    async fn ends(&self, runs: &Runs, held: &mut Vec<Leased>, most: usize) -> Result<Vec<Member>> {
+    async fn ends(
+        &self,
+        runs: &Runs,
+        held: &mut Vec<ClaimedState>,
+        most: usize,
+    ) -> Result<Vec<Operation>> {
         let mut members = Vec::with_capacity(most);
         for leased in held.drain(..most.min(held.len())) {
             members.push(self.ended(runs, leased, 1).await?);
@@ -218,7 +230,7 @@ impl StorePipeline {
     }
 
     /// Returns the end of a state with `outputs` outputs.
-    async fn ended(&self, runs: &Runs, leased: Leased, outputs: usize) -> Result<Member> {
+    async fn ended(&self, runs: &Runs, leased: ClaimedState, outputs: usize) -> Result<Operation> {
         let state = leased.state;
         let run = runs.get(&state.run).context("a state of no run of ours")?;
         let outcome =
@@ -226,7 +238,7 @@ impl StorePipeline {
         let count = numbers_needed(&run.graph, &state, &outcome);
         let numbers = self.store.state_numbers(count, 1).await?;
         let changes = plan(&run.graph, &state, outcome, 0.0, &numbers);
-        Ok(Member::Finish(Box::new(Finished {
+        Ok(Operation::Finish(Box::new(Finished {
             run: Arc::clone(run),
             state,
             changes: changes.map_err(|why| anyhow!("{why}"))?,
@@ -239,14 +251,14 @@ impl StorePipeline {
         })))
     }
 
-    async fn commit(&self, members: Vec<Member>, want: Want) -> Result<Vec<Leased>> {
+    async fn commit(&self, members: Vec<Operation>, want: ClaimMode) -> Result<Vec<ClaimedState>> {
         let batch = Batch {
             range: 0..members.len(),
             members: members.into(),
             session: self.session,
             now: 1,
             want,
-            shares: Shares::unbounded(),
+            quotas: Quotas::unbounded(),
             turn: 0,
             cursors: BTreeMap::new(),
         };

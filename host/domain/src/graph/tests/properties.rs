@@ -6,7 +6,7 @@ use proptest::prelude::{
 };
 use proptest::test_runner::{TestRng, TestRunner};
 
-use super::super::sketch::Sketch;
+use super::super::testing::GraphBuilder;
 use super::{Graph, NodeIx, Value, apply, example};
 
 /// Generates JSON from the words of templates.
@@ -113,7 +113,7 @@ impl Lines {
         }
     }
 
-    fn sketch(&self) -> Sketch {
+    fn sketch(&self) -> GraphBuilder {
         let mut text = String::new();
         for (from, next) in self.next.iter().enumerate() {
             let unite = self.unites[from];
@@ -121,7 +121,7 @@ impl Lines {
             let next: Vec<_> = next.iter().map(|to| format!("n{to}")).collect();
             text.push_str(&format!("n{from}{unite} > {};", next.join(" ")));
         }
-        Sketch::of(&text)
+        GraphBuilder::from_text(&text)
     }
 
     /// Returns whether the last node of a path sees an output of the first, by
@@ -143,11 +143,11 @@ impl Lines {
 }
 
 /// Generates a graph of up to 9 nodes, some of which refer to others.
-fn drawn() -> impl Strategy<Value = Sketch> {
+fn drawn() -> impl Strategy<Value = GraphBuilder> {
     drawn_with_lines().prop_map(|(_, sketch)| sketch)
 }
 
-fn drawn_with_lines() -> impl Strategy<Value = (Lines, Sketch)> {
+fn drawn_with_lines() -> impl Strategy<Value = (Lines, GraphBuilder)> {
     let size = 9usize;
     let edges = prop::collection::vec(any::<u16>(), size);
     let unites = prop::collection::vec(prop::option::weighted(0.4, 0..size), size);
@@ -255,7 +255,7 @@ fn runner(cases: u32) -> TestRunner {
 #[test]
 fn a_named_path_lacks_the_value() {
     let named = std::cell::Cell::new((0, 0));
-    let walk = |(lines, sketch): (Lines, Sketch)| {
+    let walk = |(lines, sketch): (Lines, GraphBuilder)| {
         let problems = sketch.build().err().unwrap_or_default();
         for path in problems.iter().filter_map(|problem| path_named(&problem.message)) {
             prop_assert!(path.len() > 1 && !lines.sees_along(&path), "{path:?} in {lines:?}");
@@ -274,7 +274,7 @@ fn a_named_path_lacks_the_value() {
 fn many_drawn_graphs_are_valid() {
     let mut runner = runner(ProptestConfig::default().cases);
     let valid = std::cell::Cell::new((0, 0));
-    let count = |sketch: Sketch| {
+    let count = |sketch: GraphBuilder| {
         let (graphs, unites) = valid.get();
         if let Ok(graph) = sketch.build() {
             let some = graph.nodes().any(|(_, node)| node.unites.is_some());

@@ -1,10 +1,10 @@
 //! Tests of regions, counts and visibility, over sketched graphs.
 
-use super::super::sketch::Sketch;
+use super::super::testing::GraphBuilder;
 use super::*;
 
 fn draw(text: &str) -> Graph {
-    Sketch::of(text).build().unwrap_or_else(|problems| panic!("{text}: {problems:?}"))
+    GraphBuilder::from_text(text).build().unwrap_or_else(|problems| panic!("{text}: {problems:?}"))
 }
 
 fn names(graph: &Graph, places: &[NodeIx]) -> String {
@@ -13,7 +13,7 @@ fn names(graph: &Graph, places: &[NodeIx]) -> String {
     names.join(" ")
 }
 
-fn refused(sketch: &Sketch) -> String {
+fn refused(sketch: &GraphBuilder) -> String {
     sketch.build().map_or_else(|problems| lines(problems).join("\n"), |_| "valid".to_owned())
 }
 
@@ -77,7 +77,7 @@ fn impossible_unites_are_refused() {
         ),
     ];
     for (text, message) in table {
-        assert_eq!(refused(&Sketch::of(text)), message, "{text}");
+        assert_eq!(refused(&GraphBuilder::from_text(text)), message, "{text}");
     }
 }
 
@@ -128,7 +128,11 @@ fn references_are_visible_as_listed() {
         ),
     ];
     for (text, node, target, expected) in table {
-        let sketch = Sketch::of(text).input(node, "x", format!("${{{{ {target}.outputs.f }}}}"));
+        let sketch = GraphBuilder::from_text(text).input(
+            node,
+            "x",
+            format!("${{{{ {target}.outputs.f }}}}"),
+        );
         let Ok(graph) = sketch.build() else {
             assert_eq!(refused(&sketch), expected, "{node} of {target} in {text}");
             continue;
@@ -148,7 +152,7 @@ fn references_are_visible_as_listed() {
 
 #[test]
 fn carries_what_later_nodes_refer_to() {
-    let graph = Sketch::of("R > A; A > B C; B > W; C > W; W(A) > E; E")
+    let graph = GraphBuilder::from_text("R > A; A > B C; B > W; C > W; W(A) > E; E")
         .input("B", "x", "${{ A.outputs.f }}")
         .input("E", "x", "${{ R.outputs.f }}")
         .input("W", "x", "${{ B.outputs.f }} ${{ unite.branches }}")
@@ -183,24 +187,23 @@ fn a_failure_above_leaves_a_gap() {
 
 /// Builds a hundred layers of ten nodes, every node leading to the whole next
 /// layer.
-fn layers() -> Sketch {
+fn layers() -> GraphBuilder {
     let layers: Vec<Vec<String>> =
         (0..99).map(|layer| (0..10).map(|at| format!("n{layer}_{at}")).collect()).collect();
     let mut text = format!("root > {};", layers[0].join(" "));
     for pair in layers.windows(2) {
         pair[0].iter().for_each(|name| text.push_str(&format!("{name} > {};", pair[1].join(" "))));
     }
-    layers
-        .iter()
-        .flatten()
-        .fold(Sketch::of(&text), |sketch, name| sketch.input(name, "x", "${{ root.outputs.x }}"))
+    layers.iter().flatten().fold(GraphBuilder::from_text(&text), |sketch, name| {
+        sketch.input(name, "x", "${{ root.outputs.x }}")
+    })
 }
 
 /// Builds five hundred nested unites.
-fn nest() -> Sketch {
+fn nest() -> GraphBuilder {
     let down: String = (0..499).map(|n| format!("d{n} > d{};", n + 1)).collect();
     let up: String = (1..500).map(|n| format!("u{n}(d{n}) > u{};", n - 1)).collect();
-    let nest = Sketch::of(&format!("{down} d499 > u499; {up} u0(d0);"));
+    let nest = GraphBuilder::from_text(&format!("{down} d499 > u499; {up} u0(d0);"));
     (0..500).fold(nest, |sketch, n| sketch.input(&format!("u{n}"), "x", "${{ d499.outputs.x }}"))
 }
 

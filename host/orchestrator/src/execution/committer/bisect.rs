@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use exosphere_domain::plan::give_up;
-use exosphere_store::{Answer, Committed, Finished, Member, Shares, StoreError, Want};
+use exosphere_domain::plan::fail_permanently;
+use exosphere_store::{Answer, ClaimMode, Committed, Finished, Operation, Quotas, StoreError};
 
 use super::CommitLoop;
 use super::pacing::{claims_due, earlier};
@@ -20,7 +20,7 @@ use crate::error::internal;
 /// The operations of a batch, and those replies that it has.
 #[derive(Clone, Copy)]
 pub(super) struct Operations<'a> {
-    pub members: &'a Arc<[Member]>,
+    pub members: &'a Arc<[Operation]>,
     pub replies: &'a [Option<Reply>],
 }
 
@@ -49,10 +49,10 @@ impl CommitSummary {
 
 /// Ranges of a batch that are not committed yet, in order, each with its claim budget.
 /// Parts of a range claim nothing.
-struct PendingRanges(VecDeque<(Range<usize>, Want)>);
+struct PendingRanges(VecDeque<(Range<usize>, ClaimMode)>);
 
 impl PendingRanges {
-    fn next(&mut self) -> Option<(Range<usize>, Want)> {
+    fn next(&mut self) -> Option<(Range<usize>, ClaimMode)> {
         self.0.pop_front()
     }
 
@@ -70,7 +70,7 @@ impl PendingRanges {
 
     fn put_first<const N: usize>(&mut self, parts: [Range<usize>; N]) {
         let parts = parts.into_iter().rev().filter(|part| !part.is_empty());
-        parts.for_each(|part| self.0.push_front((part, Want::Births(0))));
+        parts.for_each(|part| self.0.push_front((part, ClaimMode::NewOnly(0))));
     }
 }
 
@@ -79,14 +79,14 @@ impl CommitLoop {
     pub(super) async fn commit_bisected(
         &mut self,
         operations: Operations<'_>,
-        budget: Want,
-        shares: &Shares,
+        budget: ClaimMode,
+        quotas: &Quotas,
     ) -> CommitSummary {
         let mut summary = CommitSummary::default();
         let whole = 0..operations.members.len();
         let mut pending = PendingRanges(VecDeque::from([(whole, budget)]));
         while let Some((range, budget)) = pending.next() {
-            let why = match self.try_commit(operations, range.clone(), budget, shares).await {
+            let why = match self.try_commit(operations, range.clone(), budget, quotas).await {
                 Ok(mut done) => {
                     summary.answers.extend(done.answers.drain(..).map(Ok));
                     summary.add(done);
@@ -112,7 +112,7 @@ impl CommitLoop {
                 continue;
             }
             match &operations.members[range] {
-                [Member::Finish(finished)] => {
+                [Operation::Finish(finished)] => {
                     let done = self.fail_uncommittable(finished, &why).await;
                     summary.answers.push(Ok(Answer::Done));
                     summary.add(done);
@@ -130,14 +130,14 @@ impl CommitLoop {
     /// Ends a state whose outcome cannot be committed, with an `internal` failure.
     async fn fail_uncommittable(&mut self, finished: &Finished, why: &str) -> Committed {
         let failure = internal(&format!("the outcome of state {} {why}", finished.state.id));
-        let changes = match give_up(&finished.run.graph, &finished.state, failure) {
+        let changes = match fail_permanently(&finished.run.graph, &finished.state, failure) {
             Ok(changes) => changes,
             Err(misfit) => {
                 tracing::error!(%misfit, state = %finished.state.id, "a state cannot be ended");
                 return Committed::default();
             }
         };
-        let member = Member::Finish(Box::new(Finished {
+        let member = Operation::Finish(Box::new(Finished {
             run: finished.run.clone(),
             state: finished.state.clone(),
             changes,
@@ -148,10 +148,10 @@ impl CommitLoop {
             limits: finished.limits.clone(),
             staged: None,
         }));
-        let members: Arc<[Member]> = [member].into();
-        let shares = self.shares(&[]);
+        let members: Arc<[Operation]> = [member].into();
+        let quotas = self.quotas(&[]);
         let operations = Operations { members: &members, replies: &[] };
-        let tried = self.try_commit(operations, 0..1, Want::Births(0), &shares).await;
+        let tried = self.try_commit(operations, 0..1, ClaimMode::NewOnly(0), &quotas).await;
         tried.unwrap_or_else(|why| {
             tracing::error!(?why, state = %finished.state.id, "a state cannot be ended");
             Committed::default()
@@ -163,17 +163,17 @@ impl CommitLoop {
 mod tests {
     use super::*;
 
-    const NOTHING: Want = Want::Births(0);
+    const NOTHING: ClaimMode = ClaimMode::NewOnly(0);
 
-    fn all(mut pending: PendingRanges) -> Vec<(Range<usize>, Want)> {
+    fn all(mut pending: PendingRanges) -> Vec<(Range<usize>, ClaimMode)> {
         std::iter::from_fn(|| pending.next()).collect()
     }
 
     #[test]
     fn halves_go_first_and_claim_nothing() {
-        let mut pending = PendingRanges(VecDeque::from([(5..9, Want::Claims(3))]));
+        let mut pending = PendingRanges(VecDeque::from([(5..9, ClaimMode::AllDue(3))]));
         pending.halve(0..5);
-        assert_eq!(all(pending), [(0..2, NOTHING), (2..5, NOTHING), (5..9, Want::Claims(3))]);
+        assert_eq!(all(pending), [(0..2, NOTHING), (2..5, NOTHING), (5..9, ClaimMode::AllDue(3))]);
     }
 
     #[test]

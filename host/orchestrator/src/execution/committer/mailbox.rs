@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use exosphere_domain::ids::Millis;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{Answer, Finished, Member, StoreError, Touched};
+use exosphere_store::{Answer, Finished, Operation, RunUpdate, StoreError};
 use tokio::sync::oneshot;
 
 use super::queue::Queue;
@@ -49,7 +49,7 @@ impl Committer {
     }
 
     /// Commits an operation and returns the answer.
-    pub(crate) async fn submit(&self, member: Member) -> Result<Answer, StoreError> {
+    pub(crate) async fn submit(&self, member: Operation) -> Result<Answer, StoreError> {
         self.enqueue(member).await
     }
 
@@ -57,7 +57,7 @@ impl Committer {
     /// of one run in one lane are committed in the order of these calls.
     pub(crate) fn enqueue(
         &self,
-        member: Member,
+        member: Operation,
     ) -> impl Future<Output = Result<Answer, StoreError>> + use<> {
         let (reply, answer) = oneshot::channel();
         // A closed queue drops the reply.
@@ -66,7 +66,7 @@ impl Committer {
     }
 
     /// Queues an operation with a reply. Returns `false` if the host is stopping.
-    pub(crate) fn enqueue_with(&self, member: Member, reply: Reply) -> bool {
+    pub(crate) fn enqueue_with(&self, member: Operation, reply: Reply) -> bool {
         self.queue.push(member, Some(reply)).is_ok()
     }
 
@@ -74,7 +74,7 @@ impl Committer {
     /// namespace. Until then the execution keeps its slot. The claim permit ends with the
     /// commit.
     pub(crate) async fn finish(&self, finished: Finished, permit: ClaimPermit) {
-        let member = Member::Finish(Box::new(finished));
+        let member = Operation::Finish(Box::new(finished));
         // If the committer has ended, so has the host, and the next host reclaims the
         // state.
         let _ = self.queue.push_end(member, permit, None).await;
@@ -87,7 +87,7 @@ impl Committer {
         finished: Finished,
         permit: ClaimPermit,
     ) -> Result<Answer, StoreError> {
-        let member = Member::Finish(Box::new(finished));
+        let member = Operation::Finish(Box::new(finished));
         let (reply, answer) = oneshot::channel();
         let reply = Some(Reply::internal(reply));
         self.queue.push_end(member, permit, reply).await.map_err(|_| stopped())?;
@@ -95,8 +95,8 @@ impl Committer {
     }
 
     /// Drops waiting results of runs that were cancelled, here or on another host.
-    pub(crate) fn on_runs_changed(&self, runs: &[Touched]) {
-        let cancelled = |run: &&Touched| run.turned && run.status == RunStatus::Cancelled;
+    pub(crate) fn on_runs_changed(&self, runs: &[RunUpdate]) {
+        let cancelled = |run: &&RunUpdate| run.turned && run.status == RunStatus::Cancelled;
         runs.iter().filter(cancelled).for_each(|touched| self.queue.cancel(touched.run));
     }
 

@@ -22,7 +22,7 @@ mod transaction;
 use std::sync::Arc;
 
 use exosphere_domain::clock::Clock;
-use exosphere_store::{Leased, Member, Shares, StoreError, Want};
+use exosphere_store::{ClaimMode, ClaimedState, Operation, Quotas, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -94,7 +94,7 @@ impl Drop for CommitLoop {
 /// The operations of one commit, with their replies, claim permits and charges.
 #[derive(Default)]
 struct CommitInput {
-    members: Vec<Member>,
+    members: Vec<Operation>,
     replies: Vec<Option<Reply>>,
     permits: Vec<ClaimPermit>,
     /// The charges of these operations, held until they are committed.
@@ -186,7 +186,7 @@ impl CommitLoop {
 
     /// Computes the remaining quota of each namespace and run, as if these permits were
     /// released.
-    fn shares(&self, released: &[ClaimPermit]) -> Shares {
+    fn quotas(&self, released: &[ClaimPermit]) -> Quotas {
         let parts = &self.parts;
         let quota = |slots: u32| slots.saturating_mul(MAX_CLAIMS_PER_SLOT);
         let own = parts.caches.namespaces.all_slots().into_iter();
@@ -204,24 +204,24 @@ impl CommitLoop {
 
     /// Returns `true` if a namespace or run that had used up its quota has room again.
     fn has_room_again(&self) -> bool {
-        self.pacing.is_saturated() && self.pacing.has_room_again(&self.shares(&[]))
+        self.pacing.is_saturated() && self.pacing.has_room_again(&self.quotas(&[]))
     }
 
     /// Commits a batch and passes its effects to the dispatcher. Returns `false` if the
     /// dispatcher has ended.
     async fn commit(&mut self, input: CommitInput) -> bool {
         let CommitInput { members, replies, permits, charges } = input;
-        let members: Arc<[Member]> = members.into();
-        let shares = self.shares(&permits);
+        let members: Arc<[Operation]> = members.into();
+        let quotas = self.quotas(&permits);
         self.pacing.begin_turn();
-        let budget = self.claim_budget(permits.len(), &shares);
+        let budget = self.claim_budget(permits.len(), &quotas);
         if members.is_empty() && !claims_due(budget) {
             return true;
         }
         let begun = Instant::now();
         let operations = Operations { members: &members, replies: &replies };
         let CommitSummary { answers, mut done } =
-            self.commit_bisected(operations, budget, &shares).await;
+            self.commit_bisected(operations, budget, &quotas).await;
         tracing::trace!(operations = members.len(), took = ?begun.elapsed(), "committed");
         // Claim permits are released before new ones are acquired; only this loop
         // acquires them.
@@ -238,17 +238,17 @@ impl CommitLoop {
 
     /// Decides which states a commit may claim, whose operations release this many claim
     /// permits.
-    fn claim_budget(&self, released: usize, shares: &Shares) -> Want {
+    fn claim_budget(&self, released: usize, quotas: &Quotas) -> ClaimMode {
         if self.mailbox.is_stopping() {
-            return Want::Births(0);
+            return ClaimMode::NewOnly(0);
         }
         let spare = self.room().spare(released as u32);
-        self.pacing.claim_budget(self.pacing.now(), spare, shares)
+        self.pacing.claim_budget(self.pacing.now(), spare, quotas)
     }
 
     /// Acquires a claim permit for a state. If none is free, which would be an internal
     /// error, the state is given back.
-    fn acquire_permit(&self, state: Leased) -> Option<(Leased, ClaimPermit)> {
+    fn acquire_permit(&self, state: ClaimedState) -> Option<(ClaimedState, ClaimPermit)> {
         let permit = self.mailbox.claims.acquire(&state);
         if permit.is_none() {
             self.mailbox.claims.request_reconcile();
@@ -270,10 +270,10 @@ impl CommitLoop {
             Ok(members) if members.is_empty() => {}
             Ok(members) => {
                 tracing::info!(states = members.len(), "gave back orphaned claims");
-                let members: Arc<[Member]> = members.into();
-                let shares = self.shares(&[]);
+                let members: Arc<[Operation]> = members.into();
+                let quotas = self.quotas(&[]);
                 let operations = Operations { members: &members, replies: &[] };
-                self.commit_bisected(operations, Want::Births(0), &shares).await;
+                self.commit_bisected(operations, ClaimMode::NewOnly(0), &quotas).await;
                 self.pacing.expect_more();
             }
             Err(error) => {
@@ -287,7 +287,7 @@ impl CommitLoop {
 
 #[cfg(test)]
 mod tests {
-    use exosphere_domain::plan::End;
+    use exosphere_domain::plan::Transition;
     use exosphere_store::Answer;
 
     use super::weight::tests::ended;
@@ -299,14 +299,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = Config { slots: 1, namespace_slots: 1, ..Config::new(folder.path()) };
         let host = Host::start(config).await.unwrap();
-        let run = ended(End::Pruned { data: None }).run;
-        let submit = |_| host.parts.pipeline.committer.submit(Member::Cancel(run.clone()));
+        let run = ended(Transition::Pruned { data: None }).run;
+        let submit = |_| host.parts.pipeline.committer.submit(Operation::Cancel(run.clone()));
         for answer in futures::future::join_all((0..20).map(submit)).await {
             assert!(matches!(answer, Ok(Answer::Missing)), "{answer:?}");
         }
         assert_eq!((host.health(), host.holding()), (Ok(()), 0));
         host.stop().await.unwrap();
-        let stopped = host.parts.pipeline.committer.submit(Member::Cancel(run)).await;
+        let stopped = host.parts.pipeline.committer.submit(Operation::Cancel(run)).await;
         assert!(matches!(stopped, Err(StoreError::Unavailable(_))), "{stopped:?}");
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use exosphere_domain::ids::{Millis, NamespaceKey, RunKey};
-use exosphere_store::{Committed, RunShare, Shares, Want};
+use exosphere_store::{ClaimMode, Committed, Quotas, RunQuota};
 use tokio::time::Instant;
 
 use super::mailbox::WorkHint;
@@ -97,12 +97,12 @@ impl Pacing {
     /// Decides which states a commit at `now` may claim, up to `spare`. While more may be
     /// due, it claims due states, so that other runs get their turn; otherwise it claims
     /// those that it creates.
-    pub(super) fn claim_budget(&self, now: Millis, spare: u32, shares: &Shares) -> Want {
+    pub(super) fn claim_budget(&self, now: Millis, spare: u32, quotas: &Quotas) -> ClaimMode {
         let is_due = self.next_due.is_some_and(|due| due <= now);
-        if self.more_due || is_due || self.has_room_again(shares) {
-            Want::Claims(spare)
+        if self.more_due || is_due || self.has_room_again(quotas) {
+            ClaimMode::AllDue(spare)
         } else {
-            Want::Births(spare)
+            ClaimMode::NewOnly(spare)
         }
     }
 
@@ -112,17 +112,17 @@ impl Pacing {
     }
 
     /// Returns `true` if a namespace or run that had used up its quota has room again.
-    pub(super) fn has_room_again(&self, shares: &Shares) -> bool {
-        let has_room = |namespace: &NamespaceKey| shares.room(*namespace) > 0;
+    pub(super) fn has_room_again(&self, quotas: &Quotas) -> bool {
+        let has_room = |namespace: &NamespaceKey| quotas.room(*namespace) > 0;
         self.saturated.iter().any(has_room)
             || self
                 .saturated_runs
                 .iter()
-                .any(|(namespace, run)| has_room(namespace) && shares.run_room(*run) > 0)
+                .any(|(namespace, run)| has_room(namespace) && quotas.run_room(*run) > 0)
     }
 
     /// Applies the findings of a commit with this claim budget.
-    pub(super) fn update_pacing(&mut self, done: &Committed, budget: Want) {
+    pub(super) fn update_pacing(&mut self, done: &Committed, budget: ClaimMode) {
         if done.now > 0 {
             self.clock_anchor = (Instant::now(), done.now);
         }
@@ -146,8 +146,8 @@ impl Pacing {
 }
 
 /// Returns `true` if a commit with this claim budget claims due states.
-pub(super) fn claims_due(budget: Want) -> bool {
-    matches!(budget, Want::Claims(1..))
+pub(super) fn claims_due(budget: ClaimMode) -> bool {
+    matches!(budget, ClaimMode::AllDue(1..))
 }
 
 /// Returns the earlier of two times, if there is one.
@@ -181,19 +181,19 @@ pub(super) fn remaining_shares(
     own_quotas: HashMap<NamespaceKey, u32>,
     targets: &HashMap<NamespaceKey, Target>,
     claims: ClaimCounts,
-) -> Shares {
-    let mut shares = Shares { most: default_quota, left: own_quotas, runs: HashMap::new() };
-    shares.left.extend(targets.iter().map(|(namespace, target)| (*namespace, target.held)));
+) -> Quotas {
+    let mut quotas = Quotas { most: default_quota, left: own_quotas, runs: HashMap::new() };
+    quotas.left.extend(targets.iter().map(|(namespace, target)| (*namespace, target.held)));
     for (namespace, claimed) in claims.namespaces {
-        let left = shares.left.entry(namespace).or_insert(default_quota);
+        let left = quotas.left.entry(namespace).or_insert(default_quota);
         *left = left.saturating_sub(claimed.total);
         let target = targets.get(&namespace);
         for (run, held) in claimed.runs {
             let quota = target.map_or(u32::MAX, |target| target.of(run));
-            shares.runs.insert(run, RunShare { held, left: quota.saturating_sub(held) });
+            quotas.runs.insert(run, RunQuota { held, left: quota.saturating_sub(held) });
         }
     }
-    shares
+    quotas
 }
 
 #[cfg(test)]
@@ -208,23 +208,23 @@ mod tests {
     /// Pacing after a claim that has found nothing due.
     fn idle() -> Pacing {
         let mut pacing = Pacing::new(1_000);
-        pacing.update_pacing(&Committed::default(), Want::Claims(8));
+        pacing.update_pacing(&Committed::default(), ClaimMode::AllDue(8));
         pacing
     }
 
-    fn shares(left: &[(NamespaceKey, u32)], runs: &[(RunKey, u32)]) -> Shares {
-        let share = |(run, left): &(RunKey, u32)| (*run, RunShare { held: 1, left: *left });
-        Shares {
+    fn quotas(left: &[(NamespaceKey, u32)], runs: &[(RunKey, u32)]) -> Quotas {
+        let quota = |(run, left): &(RunKey, u32)| (*run, RunQuota { held: 1, left: *left });
+        Quotas {
             most: 0,
             left: left.iter().copied().collect(),
-            runs: runs.iter().map(share).collect(),
+            runs: runs.iter().map(quota).collect(),
         }
     }
 
     #[test]
     fn a_new_loop_claims_due_states() {
         let pacing = Pacing::new(1_000);
-        assert_eq!(pacing.claim_budget(1_000, 8, &Shares::unbounded()), Want::Claims(8));
+        assert_eq!(pacing.claim_budget(1_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
         assert_eq!(pacing.time_until_due(1_000), None);
     }
 
@@ -232,20 +232,20 @@ mod tests {
     fn an_idle_loop_claims_births_alone() {
         let pacing = idle();
         assert!(!pacing.is_more_due());
-        assert_eq!(pacing.claim_budget(1_000, 8, &Shares::unbounded()), Want::Births(8));
-        assert_eq!(pacing.claim_budget(1_000, 0, &Shares::unbounded()), Want::Births(0));
+        assert_eq!(pacing.claim_budget(1_000, 8, &Quotas::unbounded()), ClaimMode::NewOnly(8));
+        assert_eq!(pacing.claim_budget(1_000, 0, &Quotas::unbounded()), ClaimMode::NewOnly(0));
     }
 
     #[test]
     fn more_due_states_are_claimed_next() {
         let mut pacing = idle();
         let more = Committed { more: true, ..Committed::default() };
-        pacing.update_pacing(&more, Want::Births(8));
-        assert_eq!(pacing.claim_budget(1_000, 8, &Shares::unbounded()), Want::Claims(8));
+        pacing.update_pacing(&more, ClaimMode::NewOnly(8));
+        assert_eq!(pacing.claim_budget(1_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
         // A commit of births alone has not looked for due states, so more stay due.
-        pacing.update_pacing(&Committed::default(), Want::Births(8));
+        pacing.update_pacing(&Committed::default(), ClaimMode::NewOnly(8));
         assert!(pacing.is_more_due());
-        pacing.update_pacing(&Committed::default(), Want::Claims(8));
+        pacing.update_pacing(&Committed::default(), ClaimMode::AllDue(8));
         assert!(!pacing.is_more_due());
         pacing.expect_more();
         assert!(pacing.is_more_due());
@@ -258,22 +258,22 @@ mod tests {
         pacing.apply_hint(WorkHint { due: Some(9_000), ..WorkHint::default() });
         assert_eq!(pacing.time_until_due(4_000), Some(Duration::from_secs(1)));
         assert_eq!(pacing.time_until_due(6_000), Some(Duration::ZERO));
-        assert_eq!(pacing.claim_budget(4_999, 8, &Shares::unbounded()), Want::Births(8));
-        assert_eq!(pacing.claim_budget(5_000, 8, &Shares::unbounded()), Want::Claims(8));
+        assert_eq!(pacing.claim_budget(4_999, 8, &Quotas::unbounded()), ClaimMode::NewOnly(8));
+        assert_eq!(pacing.claim_budget(5_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
     }
 
     #[test]
     fn a_complete_claim_replaces_the_due_time() {
         let mut pacing = idle();
         let due = |next_due, more| Committed { next_due, more, ..Committed::default() };
-        pacing.update_pacing(&due(Some(5_000), false), Want::Births(8));
-        pacing.update_pacing(&due(Some(9_000), false), Want::Births(8));
+        pacing.update_pacing(&due(Some(5_000), false), ClaimMode::NewOnly(8));
+        pacing.update_pacing(&due(Some(9_000), false), ClaimMode::NewOnly(8));
         assert_eq!(pacing.next_due, Some(5_000), "of births, the earliest");
-        pacing.update_pacing(&due(Some(9_000), true), Want::Claims(8));
+        pacing.update_pacing(&due(Some(9_000), true), ClaimMode::AllDue(8));
         assert_eq!(pacing.next_due, Some(5_000), "the claim has not seen all states");
-        pacing.update_pacing(&due(Some(9_000), false), Want::Claims(8));
+        pacing.update_pacing(&due(Some(9_000), false), ClaimMode::AllDue(8));
         assert_eq!(pacing.next_due, Some(9_000));
-        pacing.update_pacing(&due(None, false), Want::Claims(8));
+        pacing.update_pacing(&due(None, false), ClaimMode::AllDue(8));
         assert_eq!(pacing.next_due, None);
     }
 
@@ -285,14 +285,14 @@ mod tests {
             ..Committed::default()
         };
         assert!(!pacing.is_saturated());
-        pacing.update_pacing(&full(&[A]), Want::Births(8));
-        pacing.update_pacing(&full(&[B]), Want::Births(8));
+        pacing.update_pacing(&full(&[A]), ClaimMode::NewOnly(8));
+        pacing.update_pacing(&full(&[B]), ClaimMode::NewOnly(8));
         assert!(pacing.is_saturated());
-        assert!(!pacing.has_room_again(&shares(&[(A, 0), (B, 0)], &[])));
-        let room = shares(&[(A, 1), (B, 0)], &[]);
+        assert!(!pacing.has_room_again(&quotas(&[(A, 0), (B, 0)], &[])));
+        let room = quotas(&[(A, 1), (B, 0)], &[]);
         assert!(pacing.has_room_again(&room));
-        assert_eq!(pacing.claim_budget(1_000, 8, &room), Want::Claims(8));
-        pacing.update_pacing(&full(&[B]), Want::Claims(8));
+        assert_eq!(pacing.claim_budget(1_000, 8, &room), ClaimMode::AllDue(8));
+        pacing.update_pacing(&full(&[B]), ClaimMode::AllDue(8));
         assert!(!pacing.has_room_again(&room), "the claim has served the first one");
     }
 
@@ -300,11 +300,12 @@ mod tests {
     fn a_saturated_run_needs_both_quotas() {
         let mut pacing = idle();
         let full_runs = [(A, RUN)].into();
-        pacing.update_pacing(&Committed { full_runs, ..Committed::default() }, Want::Claims(8));
+        pacing
+            .update_pacing(&Committed { full_runs, ..Committed::default() }, ClaimMode::AllDue(8));
         assert!(pacing.is_saturated());
-        assert!(!pacing.has_room_again(&shares(&[(A, 1)], &[(RUN, 0)])));
-        assert!(!pacing.has_room_again(&shares(&[(A, 0)], &[(RUN, 1)])));
-        assert!(pacing.has_room_again(&shares(&[(A, 1)], &[(RUN, 1)])));
+        assert!(!pacing.has_room_again(&quotas(&[(A, 1)], &[(RUN, 0)])));
+        assert!(!pacing.has_room_again(&quotas(&[(A, 0)], &[(RUN, 1)])));
+        assert!(pacing.has_room_again(&quotas(&[(A, 1)], &[(RUN, 1)])));
     }
 
     #[test]
@@ -312,10 +313,10 @@ mod tests {
         let mut pacing = idle();
         let cursors = || BTreeMap::from([(A, RUN)]);
         let done = Committed { cursors: cursors(), ..Committed::default() };
-        pacing.update_pacing(&done, Want::Births(8));
-        pacing.update_pacing(&done, Want::Claims(0));
+        pacing.update_pacing(&done, ClaimMode::NewOnly(8));
+        pacing.update_pacing(&done, ClaimMode::AllDue(0));
         assert!(pacing.cursors().is_empty());
-        pacing.update_pacing(&done, Want::Claims(1));
+        pacing.update_pacing(&done, ClaimMode::AllDue(1));
         assert_eq!(*pacing.cursors(), cursors());
     }
 
@@ -331,9 +332,12 @@ mod tests {
     #[test]
     fn the_clock_follows_commits_and_hints() {
         let mut pacing = idle();
-        pacing.update_pacing(&Committed { now: 500_000, ..Committed::default() }, Want::Births(0));
+        pacing.update_pacing(
+            &Committed { now: 500_000, ..Committed::default() },
+            ClaimMode::NewOnly(0),
+        );
         assert!((500_000..560_000).contains(&pacing.now()));
-        pacing.update_pacing(&Committed::default(), Want::Births(0));
+        pacing.update_pacing(&Committed::default(), ClaimMode::NewOnly(0));
         assert!(pacing.now() >= 500_000, "an empty commit has no time");
         pacing.apply_hint(WorkHint { now: Some(900_000), ..WorkHint::default() });
         assert!((900_000..960_000).contains(&pacing.now()));
@@ -366,10 +370,10 @@ mod tests {
             .into(),
         };
         let target = Target { held: 12, idle_run: 1, runs: [(RUN, 7)].into() };
-        let shares = remaining_shares(4, [(c, 20)].into(), &[(A, target)].into(), claims);
-        assert_eq!([A, B, c, NamespaceKey(4)].map(|key| shares.room(key)), [7, 1, 11, 4]);
+        let quotas = remaining_shares(4, [(c, 20)].into(), &[(A, target)].into(), claims);
+        assert_eq!([A, B, c, NamespaceKey(4)].map(|key| quotas.room(key)), [7, 1, 11, 4]);
         assert_eq!(
-            [RUN, other, RunKey(9)].map(|key| shares.run_room(key)),
+            [RUN, other, RunKey(9)].map(|key| quotas.run_room(key)),
             [2, u32::MAX - 3, u32::MAX]
         );
     }

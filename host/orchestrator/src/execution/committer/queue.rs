@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use exosphere_domain::ids::RunKey;
-use exosphere_store::Member;
+use exosphere_store::Operation;
 use tokio::sync::{Notify, oneshot};
 
 use super::budget::{Budgets, Charge};
@@ -63,7 +63,7 @@ struct Cancelled {
 
 /// An operation that waits, with its claim permit, reply and charge.
 pub(crate) struct QueuedOperation {
-    pub member: Member,
+    pub member: Operation,
     /// The claim permit of the state, if the operation ends an execution.
     pub permit: Option<ClaimPermit>,
     pub reply: Option<Reply>,
@@ -100,7 +100,7 @@ impl Queue {
     }
 
     /// Adds an operation, without regard to any budget.
-    pub(crate) fn push(&self, member: Member, reply: Option<Reply>) -> Result<(), QueueClosed> {
+    pub(crate) fn push(&self, member: Operation, reply: Option<Reply>) -> Result<(), QueueClosed> {
         self.add(QueuedOperation { member, permit: None, reply, charge: None })
     }
 
@@ -108,7 +108,7 @@ impl Queue {
     /// Ends in cancelled runs need hardly any bytes.
     pub(crate) async fn push_end(
         &self,
-        mut member: Member,
+        mut member: Operation,
         permit: ClaimPermit,
         reply: Option<Reply>,
     ) -> Result<(), QueueClosed> {
@@ -159,8 +159,8 @@ impl Queue {
         });
     }
 
-    fn strip_if_cancelled(&self, member: &mut Member) -> bool {
-        let Member::Finish(finished) = &*member else { return false };
+    fn strip_if_cancelled(&self, member: &mut Operation) -> bool {
+        let Operation::Finish(finished) = &*member else { return false };
         let cancelled = self.lock().cancelled.runs.contains(&finished.run.key);
         if cancelled {
             strip(member);
@@ -232,10 +232,10 @@ impl Cancelled {
 
 /// Drops the results of an operation in a cancelled run. The usage of the attempt is
 /// kept.
-fn strip(member: &mut Member) {
+fn strip(member: &mut Operation) {
     match member {
-        Member::Finish(finished) => finished.strip(),
-        Member::Stage(stage) => stage.strip(),
+        Operation::Finish(finished) => finished.strip(),
+        Operation::Stage(stage) => stage.strip(),
         _ => {}
     }
 }
@@ -243,7 +243,7 @@ fn strip(member: &mut Member) {
 #[cfg(test)]
 mod tests {
     use exosphere_domain::ids::{NamespaceKey, StateId};
-    use exosphere_domain::plan::End;
+    use exosphere_domain::plan::Transition;
     use futures::poll;
 
     use super::super::weight::tests::ended;
@@ -257,16 +257,16 @@ mod tests {
     #[test]
     fn batches_are_bounded_by_number_and_bytes() {
         let queue = Queue::new();
-        let run = ended(End::Pruned { data: None }).run;
+        let run = ended(Transition::Pruned { data: None }).run;
         for state in 0..600 {
-            let member = Member::Retry { run: run.clone(), state: StateId(state) };
+            let member = Operation::Retry { run: run.clone(), state: StateId(state) };
             assert!(queue.push(member, None).is_ok());
         }
         assert_eq!(sizes(&queue), [512, 88]);
         for _ in 0..5 {
             let outputs = vec!["x".repeat(3 << 19)];
-            let end = End::Success { outputs, children: Vec::new(), unites: Vec::new() };
-            assert!(queue.push(Member::Finish(Box::new(ended(end))), None).is_ok());
+            let end = Transition::Success { outputs, children: Vec::new(), unites: Vec::new() };
+            assert!(queue.push(Operation::Finish(Box::new(ended(end))), None).is_ok());
         }
         assert_eq!(sizes(&queue), [2, 2, 1]);
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 
 use exosphere_domain::clock::Clock;
-use exosphere_store::{Batch, Committed, Shares, StoreError, Want};
+use exosphere_store::{Batch, ClaimMode, Committed, Quotas, StoreError};
 use futures::FutureExt;
 
 use super::CommitLoop;
@@ -35,8 +35,8 @@ impl CommitLoop {
         &mut self,
         operations: Operations<'_>,
         range: Range<usize>,
-        budget: Want,
-        shares: &Shares,
+        budget: ClaimMode,
+        quotas: &Quotas,
     ) -> Result<Committed, Halt> {
         let (mut backoff, mut conflicts) = (Backoff::new(), 0);
         let replies = || operations.replies.get(range.clone()).unwrap_or_default().iter();
@@ -51,7 +51,7 @@ impl CommitLoop {
                 session: self.parts.cluster.session.current(),
                 now: self.parts.db.clock.now(),
                 want: budget,
-                shares: shares.clone(),
+                quotas: quotas.clone(),
                 turn: self.pacing.turn(),
                 cursors: self.pacing.cursors().clone(),
             };

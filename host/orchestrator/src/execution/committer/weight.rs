@@ -1,8 +1,8 @@
 //! The lane and the weight of each operation. The weight is its cost in a commit, in
 //! bytes.
 
-use exosphere_domain::plan::{Again, End};
-use exosphere_store::{Finished, Member, NewRun, RedrivePart, Stage};
+use exosphere_domain::plan::{RescheduleReason, Transition};
+use exosphere_store::{Finished, NewRun, Operation, RedrivePart, Stage};
 
 use super::lanes::{Label, Lane};
 
@@ -12,24 +12,26 @@ use super::lanes::{Label, Lane};
 pub(crate) const ROW_BYTES: u64 = 2 << 10;
 
 /// Returns the lane and the weight of an operation.
-pub(crate) fn label(member: &Member) -> Label {
+pub(crate) fn label(member: &Operation) -> Label {
     let (lane, run, weight) = match member {
-        Member::Start(new) => (Lane::Control, &new.info, start(new)),
-        Member::Finish(finished) => (Lane::End, &finished.run, finish(finished)),
-        Member::Stage(piece) => (Lane::End, &piece.run, stage(piece)),
-        Member::Unstage(leftover) => {
+        Operation::Start(new) => (Lane::Control, &new.info, start(new)),
+        Operation::Finish(finished) => (Lane::End, &finished.run, finish(finished)),
+        Operation::Stage(piece) => (Lane::End, &piece.run, stage(piece)),
+        Operation::Unstage(leftover) => {
             let rows = 2 * u64::from(leftover.most);
             (Lane::Background, &leftover.run, ROW_BYTES.saturating_mul(rows))
         }
-        Member::Cancel(run) | Member::Pause { run, .. } => (Lane::Urgent, run, ROW_BYTES),
-        Member::Begin { run, .. } | Member::Retry { run, .. } => (Lane::Control, run, ROW_BYTES),
-        Member::Redrive { run, part } => match part {
+        Operation::Cancel(run) | Operation::Pause { run, .. } => (Lane::Urgent, run, ROW_BYTES),
+        Operation::Begin { run, .. } | Operation::Retry { run, .. } => {
+            (Lane::Control, run, ROW_BYTES)
+        }
+        Operation::Redrive { run, part } => match part {
             RedrivePart::Begin | RedrivePart::End { .. } => (Lane::Control, run, ROW_BYTES),
             RedrivePart::Whole(states) | RedrivePart::Some { states, .. } => {
                 (Lane::Background, run, rows(states.len()))
             }
         },
-        Member::Sweep { run, most, .. } => {
+        Operation::Sweep { run, most, .. } => {
             (Lane::Background, run, ROW_BYTES.saturating_mul(u64::from(*most)))
         }
     };
@@ -58,16 +60,17 @@ fn stage(piece: &Stage) -> u64 {
 /// failures.
 pub(crate) fn end(finished: &Finished) -> u64 {
     match &finished.changes.end {
-        End::Success { outputs, children, unites } => {
+        Transition::Success { outputs, children, unites } => {
             let text: usize = outputs.iter().map(String::len).sum();
             rows(outputs.len() + children.len() + 2 * unites.len()) + bytes(text)
         }
-        End::Pruned { data } => bytes(data.as_ref().map_or(0, String::len)),
-        End::Again { why: Again::Failed(failure), .. } | End::Errored { failure } => {
+        Transition::Pruned { data } => bytes(data.as_ref().map_or(0, String::len)),
+        Transition::Reschedule { why: RescheduleReason::Failed(failure), .. }
+        | Transition::Errored { failure } => {
             // The message is written twice: with the state and with the attempt.
             rows(1) + 2 * bytes(failure.message.len())
         }
-        End::Again { .. } => rows(1),
+        Transition::Reschedule { .. } => rows(1),
     }
 }
 
@@ -84,7 +87,7 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use exosphere_domain::graph::sketch::Sketch;
+    use exosphere_domain::graph::testing::GraphBuilder;
     use exosphere_domain::ids::{
         Fence, Ids, NamespaceKey, NodeIx, RunId, RunKey, SessionId, StateId,
     };
@@ -92,7 +95,7 @@ pub(super) mod tests {
     use exosphere_domain::limits::Limits;
     use exosphere_domain::path::Path;
     use exosphere_domain::plan::{Changes, Deltas, root_state};
-    use exosphere_domain::state::{Claim, Claimed, Place, Tries};
+    use exosphere_domain::state::{AttemptCounts, Claim, Claimed, Place};
     use exosphere_store::RunInfo;
 
     use super::*;
@@ -109,7 +112,7 @@ pub(super) mod tests {
     }
 
     /// Builds the end of an execution.
-    pub(in crate::execution::committer) fn ended(end: End) -> Finished {
+    pub(in crate::execution::committer) fn ended(end: Transition) -> Finished {
         let name = || "n".parse().unwrap();
         let run = Arc::new(RunInfo {
             key: RunKey(1),
@@ -118,13 +121,14 @@ pub(super) mod tests {
             namespace_key: NamespaceKey(7),
             graph_name: name(),
             revision: 1,
-            graph: Arc::new(Sketch::of("A").build().unwrap()),
+            graph: Arc::new(GraphBuilder::from_text("A").build().unwrap()),
             inputs: "{}".into(),
         });
         let place =
             Place { node: NodeIx(0), path: Path::root(), refs: Vec::new(), scopes: Arc::from([]) };
         let claim = Claim { session: SessionId(1), fence: Fence(1) };
-        let state = Claimed { id: StateId(1), run: run.key, place, tries: Tries::default(), claim };
+        let state =
+            Claimed { id: StateId(1), run: run.key, place, tries: AttemptCounts::default(), claim };
         Finished {
             run,
             state,
@@ -139,20 +143,20 @@ pub(super) mod tests {
     }
 
     fn weight(finished: Finished) -> usize {
-        let label = label(&Member::Finish(Box::new(finished)));
+        let label = label(&Operation::Finish(Box::new(finished)));
         assert_eq!((label.lane, label.namespace), (Lane::End, NamespaceKey(7)));
         label.weight as usize
     }
 
     #[test]
     fn requests_go_ahead_of_ends() {
-        let run = ended(End::Pruned { data: None }).run;
-        let lane = |member: Member| label(&member).lane;
-        assert_eq!(lane(Member::Cancel(run.clone())), Lane::Urgent);
+        let run = ended(Transition::Pruned { data: None }).run;
+        let lane = |member: Operation| label(&member).lane;
+        assert_eq!(lane(Operation::Cancel(run.clone())), Lane::Urgent);
         for paused in [false, true] {
-            assert_eq!(lane(Member::Pause { run: run.clone(), paused }), Lane::Urgent);
+            assert_eq!(lane(Operation::Pause { run: run.clone(), paused }), Lane::Urgent);
         }
-        assert_eq!(lane(Member::Retry { run: run.clone(), state: StateId(1) }), Lane::Control);
+        assert_eq!(lane(Operation::Retry { run: run.clone(), state: StateId(1) }), Lane::Control);
         let (root, counts) = root_state(&run.graph, &One);
         let new = NewRun {
             info: run,
@@ -165,15 +169,15 @@ pub(super) mod tests {
             delay: 0,
             limits: Arc::new(Limits::default()),
         };
-        assert_eq!(lane(Member::Start(new.into())), Lane::Control);
+        assert_eq!(lane(Operation::Start(new.into())), Lane::Control);
     }
 
     #[test]
     fn outputs_logs_and_writes_have_weight() {
-        let pruned = || ended(End::Pruned { data: None });
+        let pruned = || ended(Transition::Pruned { data: None });
         assert!(weight(pruned()) < MIB / 100);
         let outputs = vec!["x".repeat(MIB); 3];
-        let success = End::Success { outputs, children: Vec::new(), unites: Vec::new() };
+        let success = Transition::Success { outputs, children: Vec::new(), unites: Vec::new() };
         assert!(weight(ended(success)) > 3 * MIB);
         let mut logs = pruned();
         logs.logs = Some("x".repeat(MIB));
@@ -186,7 +190,7 @@ pub(super) mod tests {
     #[test]
     fn a_cancelled_result_weighs_almost_nothing() {
         let outputs = vec!["x".repeat(MIB); 3];
-        let success = End::Success { outputs, children: Vec::new(), unites: Vec::new() };
+        let success = Transition::Success { outputs, children: Vec::new(), unites: Vec::new() };
         let mut finished = ended(success);
         finished.logs = Some("x".repeat(MIB));
         finished.strip();

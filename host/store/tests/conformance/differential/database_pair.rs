@@ -9,13 +9,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{Ids, NamespaceKey, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
 use exosphere_store::{
-    Batch, Committed, Lost, Member, RunInfo, Shares, Store, StoreError, Touched, Unswept, Want,
-    check,
+    Batch, ClaimMode, Committed, LostClaim, Operation, PendingSweep, Quotas, RunInfo, RunUpdate,
+    Store, StoreError, check,
 };
 
 use crate::harness::{Template, name, open};
@@ -48,7 +48,7 @@ impl Side {
 }
 
 /// The answer to a commit, without the times.
-type CommitAnswer = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<Touched>);
+type CommitAnswer = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<RunUpdate>);
 
 fn said(done: &Committed, simulated_ms: i64) -> CommitAnswer {
     let leased = done.leased.iter().map(|leased| (leased.state.id, format!("{leased:?}")));
@@ -76,15 +76,15 @@ impl DatabasePair {
     pub async fn commit(
         &mut self,
         session: SessionId,
-        members: Vec<Member>,
-        want: Want,
+        members: Vec<Operation>,
+        want: ClaimMode,
     ) -> Option<Committed> {
         let range = 0..members.len();
-        let (shares, turn) = (Shares::unbounded(), self.turns);
+        let (quotas, turn) = (Quotas::unbounded(), self.turns);
         self.turns += 1;
-        let members: Arc<[Member]> = members.into();
+        let members: Arc<[Operation]> = members.into();
         let cursors = self.cursors.clone();
-        let mut batch = Batch { members, range, session, now: 0, want, shares, turn, cursors };
+        let mut batch = Batch { members, range, session, now: 0, want, quotas, turn, cursors };
         // Two transactions of one millisecond would leave open which state is due first.
         while self.last.elapsed() < Duration::from_millis(1) {
             tokio::task::yield_now().await;
@@ -102,7 +102,7 @@ impl DatabasePair {
                     self.compare().await;
                     same("the answer to the commit", we, they);
                 }
-                if matches!(want, Want::Claims(1..)) {
+                if matches!(want, ClaimMode::AllDue(1..)) {
                     self.cursors.clone_from(&ours.cursors);
                 }
                 ours.leased.sort_by_key(|leased| leased.state.id);
@@ -127,7 +127,7 @@ impl DatabasePair {
         self.sqlite.store.end_session(session, now).await.unwrap();
     }
 
-    pub async fn template(&self, namespace: &str, named: &str, sketch: &Sketch) -> Template {
+    pub async fn template(&self, namespace: &str, named: &str, sketch: &GraphBuilder) -> Template {
         let graph = Arc::new(sketch.build().unwrap());
         let (whose, which, secrets) = (name(namespace), name(named), BTreeMap::new());
         let apply = async |store: &Store, now| {
@@ -161,7 +161,7 @@ impl DatabasePair {
         same("lost sessions", ours, theirs)
     }
 
-    pub async fn held_by(&self, session: SessionId, after: StateId, most: u32) -> Vec<Lost> {
+    pub async fn held_by(&self, session: SessionId, after: StateId, most: u32) -> Vec<LostClaim> {
         let ours = self.sqlite.store.held_by(session, after, most, 0).await.unwrap();
         let theirs = self.postgres.store.held_by(session, after, most, 0).await.unwrap();
         same("held", format!("{ours:?}"), format!("{theirs:?}"));
@@ -173,12 +173,12 @@ impl DatabasePair {
         same("entries", ours, self.postgres.store.entries(run).await.unwrap())
     }
 
-    pub async fn unswept(&self) -> Vec<Unswept> {
-        let mut ours = self.sqlite.store.unswept().await.unwrap();
-        let mut theirs = self.postgres.store.unswept().await.unwrap();
+    pub async fn pending_sweeps(&self) -> Vec<PendingSweep> {
+        let mut ours = self.sqlite.store.pending_sweeps().await.unwrap();
+        let mut theirs = self.postgres.store.pending_sweeps().await.unwrap();
         ours.sort();
         theirs.sort();
-        same("unswept", ours, theirs)
+        same("sweep_event", ours, theirs)
     }
 
     /// Returns failed states, with their runs.

@@ -1,7 +1,7 @@
 //! Random outcomes: graphs, outcomes of executions and writes, all from a seed.
 
 use exosphere_domain::failure::{Failure, FailureKind};
-use exosphere_domain::graph::sketch::Sketch;
+use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::{Entry, Journal};
 use exosphere_domain::limits::Usage;
 use exosphere_domain::outcome::Outcome;
@@ -52,9 +52,9 @@ impl SeededRng {
 
 /// Returns graphs that use every feature of the store: nested and parallel unites, strategies, retry
 /// policies, store values.
-pub fn sketches() -> Vec<Sketch> {
-    let fan = || Sketch::of("R > U; U > X; X > W; W(U) > Z");
-    let nested = || Sketch::of("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)");
+pub fn sketches() -> Vec<GraphBuilder> {
+    let fan = || GraphBuilder::from_text("R > U; U > X; X > W; W(U) > Z");
+    let nested = || GraphBuilder::from_text("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)");
     let policy = |max_retries: u32, strategy: &str, backoff: i64| {
         json!({"max_retries": max_retries, "strategy": strategy,
                "backoff_factor": backoff})
@@ -76,9 +76,9 @@ pub fn sketches() -> Vec<Sketch> {
             })
             .with("G", |node| node["retry_policy"] = policy(1, "LINEAR", QUARTER_HOUR_MS)),
         nested().store(json!({"keep": true})),
-        Sketch::of("U > X; X > Y Z; Y > W1; Z > W2; W1(U) > J; W2(U) > J; J(U)")
+        GraphBuilder::from_text("U > X; X > Y Z; Y > W1; Z > W2; W1(U) > J; W2(U) > J; J(U)")
             .with("W1", |node| node["unites"]["strategy"] = json!("ALL_DONE")),
-        Sketch::of("A > B; B > C D")
+        GraphBuilder::from_text("A > B; B > C D")
             .store(json!({"default_values": {"a": "1", "n": "0"}}))
             .input("B", "a", "${{ store.a }} and ${{ store.n }}")
             .input("D", "n", "${{ store.n }}"),
@@ -90,7 +90,8 @@ pub fn sketches() -> Vec<Sketch> {
             node["retry_policy"] = policy(2, "EXPONENTIAL", QUARTER_HOUR_MS);
         }
     };
-    let each = |sketch: Sketch| nodes.iter().fold(sketch, |sketch, node| sketch.with(node, other));
+    let each =
+        |sketch: GraphBuilder| nodes.iter().fold(sketch, |sketch, node| sketch.with(node, other));
     all.into_iter().map(each).collect()
 }
 

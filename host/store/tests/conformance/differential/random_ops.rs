@@ -10,7 +10,9 @@ use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{numbers_needed, outcome_of_lost_claim, plan, root_state};
 use exosphere_domain::state::{Claimed, RunStatus};
-use exosphere_store::{Answer, Committed, Finished, Member, NewRun, RedrivePart, RunInfo, Want};
+use exosphere_store::{
+    Answer, ClaimMode, Committed, Finished, NewRun, Operation, RedrivePart, RunInfo,
+};
 
 use super::database_pair::DatabasePair;
 use super::outcomes::{self, QUARTER_HOUR_MS, SeededRng};
@@ -58,7 +60,7 @@ impl Ids for ConsecutiveIds {
 /// A batch in preparation, with the claims, runs and sweeps that it took.
 #[derive(Default)]
 struct PendingBatch {
-    members: Vec<Member>,
+    members: Vec<Operation>,
     taken: Vec<Claimed>,
     started: Vec<Arc<RunInfo>>,
     swept: Vec<(usize, RunKey, i64, String)>,
@@ -125,18 +127,18 @@ impl RandomOps {
 
     async fn commit(&mut self, pending: PendingBatch) {
         let want = match self.rng.below(4) {
-            0 => Want::Births(0),
-            1 => Want::Births(self.rng.below(8) as u32),
-            _ => Want::Claims(self.rng.below(8) as u32),
+            0 => ClaimMode::NewOnly(0),
+            1 => ClaimMode::NewOnly(self.rng.below(8) as u32),
+            _ => ClaimMode::AllDue(self.rng.below(8) as u32),
         };
         let recent = self.sessions.len().saturating_sub(3);
         let session = *self.rng.pick(&self.sessions[recent..]).unwrap();
         self.operations += pending.members.len().max(1);
         let PendingBatch { members, taken, started, swept } = pending;
-        let of_people = |(at, member): (usize, &Member)| match member {
-            Member::Cancel(run)
-            | Member::Pause { run, .. }
-            | Member::Redrive { run, part: RedrivePart::End { .. } } => Some((at, run.key)),
+        let of_people = |(at, member): (usize, &Operation)| match member {
+            Operation::Cancel(run)
+            | Operation::Pause { run, .. }
+            | Operation::Redrive { run, part: RedrivePart::End { .. } } => Some((at, run.key)),
             _ => None,
         };
         let asked: Vec<_> = members.iter().enumerate().filter_map(of_people).collect();
@@ -191,7 +193,7 @@ impl RandomOps {
         if self.live.len() < RUNS && self.rng.percent(12) || self.runs.is_empty() {
             let new = self.start().await;
             pending.started.push(new.info.clone());
-            pending.members.push(Member::Start(new.into()));
+            pending.members.push(Operation::Start(new.into()));
             return;
         }
         let run = self.pick_run();
@@ -211,9 +213,9 @@ impl RandomOps {
                 let from = if self.rng.percent(80) { &self.held } else { &self.past };
                 let Some(state) = self.rng.pick(from).cloned() else { return };
                 let run = self.runs[&state.run].clone();
-                pending.members.push(Member::Begin { run, state: Box::new(state) });
+                pending.members.push(Operation::Begin { run, state: Box::new(state) });
             }
-            84 => pending.members.extend(run.map(Member::Cancel)),
+            84 => pending.members.extend(run.map(Operation::Cancel)),
             85..88 => {
                 let paused = self.rng.percent(50);
                 pending.members.extend(run.map(|run| pause(&run, paused)));
@@ -264,7 +266,7 @@ impl RandomOps {
         NewRun { info, revision, store, root, counts, key, digest: None, delay, limits }
     }
 
-    async fn end(&mut self, state: &Claimed) -> Member {
+    async fn end(&mut self, state: &Claimed) -> Operation {
         let is_root = state.place.path.as_str().is_empty();
         let outcome = outcomes::outcome(&mut self.rng, is_root);
         let mut journal = Journal::default();
@@ -275,7 +277,12 @@ impl RandomOps {
         self.finish_with(state, outcome, journal).await
     }
 
-    async fn finish_with(&mut self, state: &Claimed, outcome: Outcome, journal: Journal) -> Member {
+    async fn finish_with(
+        &mut self,
+        state: &Claimed,
+        outcome: Outcome,
+        journal: Journal,
+    ) -> Operation {
         let run = self.runs[&state.run].clone();
         let needed = numbers_needed(&run.graph, state, &outcome);
         let ids = ConsecutiveIds(Cell::new(self.databases.numbers(needed).await.0));
@@ -283,7 +290,7 @@ impl RandomOps {
         let changes = plan(&run.graph, state, outcome, jitter, &ids).unwrap();
         let (logs, usage) = (outcomes::logs(&mut self.rng), outcomes::usage(&mut self.rng));
         let state = state.clone();
-        Member::Finish(Box::new(Finished {
+        Operation::Finish(Box::new(Finished {
             run,
             state,
             changes,
@@ -305,18 +312,18 @@ impl RandomOps {
     }
 
     /// Retries a failed state, or any other.
-    async fn retry(&mut self) -> Option<Member> {
+    async fn retry(&mut self) -> Option<Operation> {
         let errored = self.databases.errored().await;
         let (run, state) = if self.rng.percent(85) {
             *self.rng.pick(&errored)?
         } else {
             self.rng.pick(&self.past).map(|state| (state.run, state.id))?
         };
-        Some(Member::Retry { run: self.runs[&run].clone(), state })
+        Some(Operation::Retry { run: self.runs[&run].clone(), state })
     }
 
     /// Redrives a run as a whole or in parts.
-    async fn redrive(&mut self, run: Arc<RunInfo>) -> Member {
+    async fn redrive(&mut self, run: Arc<RunInfo>) -> Operation {
         let errored = self.databases.errored().await.into_iter();
         let mut states: Vec<_> =
             errored.filter(|(of, _)| *of == run.key).map(|(_, state)| state).collect();
@@ -328,7 +335,7 @@ impl RandomOps {
             (0 | 1, None) => RedrivePart::Begin,
             (_, None) => RedrivePart::Whole(states),
         };
-        Member::Redrive { run, part }
+        Operation::Redrive { run, part }
     }
 
     /// Reclaims the states of a lost session, whose host may still commit.
@@ -347,10 +354,10 @@ impl RandomOps {
     /// Finds pending sweeps, as a starting host does.
     async fn find_unswept(&mut self) {
         let known: BTreeSet<_> = self.sweeps.iter().map(|(run, ..)| *run).collect();
-        let unswept = self.databases.unswept().await;
-        let redrives = unswept.iter().filter(|it| it.redrive > 0);
+        let sweep_event = self.databases.pending_sweeps().await;
+        let redrives = sweep_event.iter().filter(|it| it.redrive > 0);
         self.redrives = redrives.map(|it| (it.run, it.redrive)).collect();
-        let left = unswept.into_iter().filter(|it| it.event > 0 && !known.contains(&it.run));
+        let left = sweep_event.into_iter().filter(|it| it.event > 0 && !known.contains(&it.run));
         self.sweeps.extend(left.map(|it| (it.run, it.event, String::new())));
     }
 
@@ -363,7 +370,7 @@ impl RandomOps {
         }
         let mut bad = self.start().await;
         (bad.root.id, bad.key) = (taken, None);
-        pending.members.push(Member::Start(bad.into()));
+        pending.members.push(Operation::Start(bad.into()));
         self.commit(pending).await;
     }
 }

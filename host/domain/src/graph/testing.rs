@@ -10,15 +10,15 @@ use crate::ids::Digest;
 
 /// A graph under construction.
 #[derive(Debug, Clone)]
-pub struct Sketch {
+pub struct GraphBuilder {
     json: Value,
 }
 
-impl Sketch {
+impl GraphBuilder {
     /// Parses nodes and edges: nodes separated by `;`, each with its targets
     /// after `>`. `D(A)` is a unite of A. A node may be omitted only if it has
     /// no targets and unites nothing.
-    pub fn of(text: &str) -> Self {
+    pub fn from_text(text: &str) -> Self {
         let mut nodes: Vec<Value> = Vec::new();
         let mut mentioned = Vec::new();
         for line in text.split(';').map(str::trim).filter(|line| !line.is_empty()) {
@@ -41,7 +41,7 @@ impl Sketch {
                 nodes.push(a_node(name));
             }
         }
-        Sketch { json: json!({ "nodes": nodes }) }
+        GraphBuilder { json: json!({ "nodes": nodes }) }
     }
 
     /// Gives a node an input template.
