@@ -47,7 +47,7 @@ async fn verify_keys(tx: &mut impl Tx, keys: &Keyring) -> Result<Vec<String>, St
     tx.query(sql::LOCK_KEY_CHECKS, &[], |_| Ok(())).await?;
     let seals = tx.query(sql::KEY_CHECKS, &[], read).await?;
     let mut lacking = Vec::new();
-    if seals.is_empty() && !can_decrypt_a_secret(tx, keys).await? {
+    if seals.is_empty() && !decrypts_a_secret(tx, keys).await? {
         lacking.push("of the time before keys had ids".to_owned());
     }
     for (id, sealed) in &seals {
@@ -104,7 +104,7 @@ pub(crate) async fn lock_current_key(tx: &mut impl Tx, keys: &Keyring) -> Result
 
 /// Returns whether these keys decrypt a secret from before there were key check values, if one
 /// exists.
-async fn can_decrypt_a_secret(tx: &mut impl Tx, keys: &Keyring) -> Result<bool, StoreError> {
+async fn decrypts_a_secret(tx: &mut impl Tx, keys: &Keyring) -> Result<bool, StoreError> {
     let read = |row: &dyn Row| {
         let part = |at, column| to_name(row.text(at)?, "secret", column);
         let place = (part(0, "namespace")?, part(1, "graph")?, part(2, "name")?);

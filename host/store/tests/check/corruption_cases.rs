@@ -268,11 +268,11 @@ pub const COUNTS: &[Case] = &[
     ),
     Case(
         "UPDATE state SET held_back = 1 WHERE id = <open:0020>",
-        &["held_back state.held_back <open:0020>"],
+        &["held-back state.held_back <open:0020>"],
     ),
     Case(
         "UPDATE state SET held_back = 0 WHERE id = <paused:0000>",
-        &["held_back state.held_back <paused:0000>"],
+        &["held-back state.held_back <paused:0000>"],
     ),
     Case(
         "UPDATE state SET held_back = 1 WHERE id = <open:0010>",
