@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// Bytes of one large output: below the limit of 4 MiB; eight of them are below the limit of 32 MiB
 /// for all outputs.
-const LARGE: usize = 3_900_000;
+const LARGE_OUTPUT_BYTES: usize = 3_900_000;
 
 /// Bound for the memory of a host with 48 slots of one namespace. Each slot has 32 MB of outputs,
 /// its inputs and a guest; further operations wait for the committer.
@@ -78,7 +78,7 @@ fn large_outputs_do_not_delay_others() -> Result<()> {
         let tenant = attacker(host)?;
         tenant.apply("large", &large_outputs(BRANCHES))?;
         let honest = HonestTraffic::start(host)?;
-        let run = begin(&tenant, "large", &json!({"value": "x".repeat(LARGE)}))?;
+        let run = begin(&tenant, "large", &json!({"value": "x".repeat(LARGE_OUTPUT_BYTES)}))?;
         until("the first large results", || {
             let found = tenant.run(&run)?;
             Ok((found["counts"]["success"].as_u64() > Some(6)).then_some(()))

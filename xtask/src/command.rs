@@ -31,10 +31,10 @@ pub fn succeeds(command: &mut Command) -> bool {
 
 /// Returns a call as one would type it, cut to a readable length.
 pub fn line(command: &Command) -> String {
-    const LONGEST: usize = 200;
+    const MAX_COMMAND_CHARS: usize = 200;
     let words = [command.get_program()].into_iter().chain(command.get_args());
     let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(LONGEST) {
+    match line.char_indices().nth(MAX_COMMAND_CHARS) {
         Some((cut, _)) => format!("{}…", &line[..cut]),
         None => line,
     }

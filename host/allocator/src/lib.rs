@@ -16,7 +16,7 @@ static ALLOCATOR: BySize = BySize;
 
 /// The size from which an allocation is large, in bytes. It is the default threshold at
 /// which glibc maps each allocation separately.
-const LARGE: usize = 128 * 1024;
+const LARGE_ALLOCATION_BYTES: usize = 128 * 1024;
 
 /// An allocator that delegates to one of two others by the size of the allocation.
 struct BySize;
@@ -26,31 +26,37 @@ struct BySize;
 #[expect(unsafe_code, reason = "an allocator is unsafe by its nature")]
 unsafe impl GlobalAlloc for BySize {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match layout.size() < LARGE {
-            true => unsafe { MiMalloc.alloc(layout) },
-            false => unsafe { System.alloc(layout) },
+        if layout.size() < LARGE_ALLOCATION_BYTES {
+            unsafe { MiMalloc.alloc(layout) }
+        } else {
+            unsafe { System.alloc(layout) }
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        match layout.size() < LARGE {
-            true => unsafe { MiMalloc.alloc_zeroed(layout) },
-            false => unsafe { System.alloc_zeroed(layout) },
+        if layout.size() < LARGE_ALLOCATION_BYTES {
+            unsafe { MiMalloc.alloc_zeroed(layout) }
+        } else {
+            unsafe { System.alloc_zeroed(layout) }
         }
     }
 
     unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
-        match layout.size() < LARGE {
-            true => unsafe { MiMalloc.dealloc(piece, layout) },
-            false => unsafe { System.dealloc(piece, layout) },
+        if layout.size() < LARGE_ALLOCATION_BYTES {
+            unsafe { MiMalloc.dealloc(piece, layout) }
+        } else {
+            unsafe { System.dealloc(piece, layout) }
         }
     }
 
     unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        match (layout.size() < LARGE, size < LARGE) {
-            (true, true) => unsafe { MiMalloc.realloc(piece, layout, size) },
-            (false, false) => unsafe { System.realloc(piece, layout, size) },
-            _ => unsafe { self.moved(piece, layout, size) },
+        let was_small = layout.size() < LARGE_ALLOCATION_BYTES;
+        if was_small != (size < LARGE_ALLOCATION_BYTES) {
+            unsafe { self.move_across(piece, layout, size) }
+        } else if was_small {
+            unsafe { MiMalloc.realloc(piece, layout, size) }
+        } else {
+            unsafe { System.realloc(piece, layout, size) }
         }
     }
 }
@@ -62,7 +68,7 @@ impl BySize {
     ///
     /// As for [`GlobalAlloc::realloc`].
     #[expect(unsafe_code, reason = "an allocator is unsafe by its nature")]
-    unsafe fn moved(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+    unsafe fn move_across(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller promises that `piece` has this layout, and that the new
         // size is valid with this alignment.
         unsafe {
@@ -82,7 +88,7 @@ pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         // This is glibc's initial threshold, which it otherwise raises up to 32 MiB.
-        set(libc::M_MMAP_THRESHOLD, LARGE as libc::c_int);
+        set(libc::M_MMAP_THRESHOLD, LARGE_ALLOCATION_BYTES as libc::c_int);
         // Small allocations of C code lie in arenas, each of which keeps the memory it
         // once had. By default there may be eight for each processor.
         let processors = std::thread::available_parallelism().map_or(2, |number| number.get());
@@ -100,20 +106,26 @@ fn set(what: libc::c_int, number: libc::c_int) {
 
 #[cfg(test)]
 mod tests {
-    use super::LARGE;
+    use super::LARGE_ALLOCATION_BYTES;
 
     #[test]
-    fn a_piece_keeps_its_bytes_when_it_goes_to_the_other_allocator() {
-        let written: Vec<u8> = (0..=u8::MAX).cycle().take(LARGE - 1).collect();
+    fn reallocation_across_allocators_keeps_contents() {
+        let written: Vec<u8> = (0..=u8::MAX).cycle().take(LARGE_ALLOCATION_BYTES - 1).collect();
         let mut piece = written.clone();
-        for size in [LARGE, 3 * LARGE, LARGE + 1, LARGE - 1, 10] {
+        for size in [
+            LARGE_ALLOCATION_BYTES,
+            3 * LARGE_ALLOCATION_BYTES,
+            LARGE_ALLOCATION_BYTES + 1,
+            LARGE_ALLOCATION_BYTES - 1,
+            10,
+        ] {
             piece.resize(size.min(written.len()), 0);
             piece.shrink_to_fit();
             piece.reserve_exact(size - piece.len());
             assert!(piece.capacity() >= size);
             assert_eq!(piece, written[..piece.len()], "{size}");
         }
-        assert!(vec![0_u8; 2 * LARGE].iter().all(|byte| *byte == 0));
-        assert!(vec![0_u8; LARGE / 2].iter().all(|byte| *byte == 0));
+        assert!(vec![0_u8; 2 * LARGE_ALLOCATION_BYTES].iter().all(|byte| *byte == 0));
+        assert!(vec![0_u8; LARGE_ALLOCATION_BYTES / 2].iter().all(|byte| *byte == 0));
     }
 }

@@ -37,17 +37,17 @@ pub struct NamespaceDetails {
     pub limits: LimitValues,
     /// The slots on one host that an operator has set; null if none has.
     pub slots: Option<u32>,
-    /// The limits and slots that count on the host that answered.
+    /// The effective limits and slots on the answering host.
     pub effective: EffectiveSettings,
 }
 
-/// The effective limits and slots of a namespace, on the host that answered.
+/// The effective limits and slots of a namespace, on the answering host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EffectiveSettings {
     /// The value of every limit, by name. A newer host may have limits that a client does not
     /// know.
     pub limits: BTreeMap<String, u64>,
-    /// The number of the namespace's nodes that run at a time.
+    /// The number of slots: how many executions of the namespace run at a time.
     pub slots: u32,
 }
 

@@ -101,12 +101,12 @@ pub struct RunSummary {
     /// running.
     #[serde(default)]
     pub ended_at: Option<i64>,
-    /// The numbers of its states and attempts.
+    /// Counts of the run's states and attempts.
     #[serde(default)]
     pub counts: RunCounts,
 }
 
-/// The numbers of states of a run, by status, and of attempts that did not end them.
+/// Counts of a run's states by status, and of its retries and requeues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunCounts {

@@ -7,16 +7,16 @@ use exosphere_orchestrator::{AdmissionLimits, DEFAULT_CODE_CACHE_BYTES};
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 
-const DEFAULT_UPLOAD: u64 = 32 * MIB;
+const DEFAULT_UPLOAD_BYTES: u64 = 32 * MIB;
 const DEFAULT_CPU_S: u64 = 60;
-const DEFAULT_MEMORY: u64 = 4 * GIB;
+const DEFAULT_MEMORY_BYTES: u64 = 4 * GIB;
 
 /// The size limit of plugins, and the limits of their compilation.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Admission of plugins")]
 pub struct Admission {
     /// The maximum size of an uploaded plugin, in bytes.
-    #[arg(long, env = "EXOSPHERE_UPLOAD_BYTES", default_value_t = DEFAULT_UPLOAD,
+    #[arg(long, env = "EXOSPHERE_UPLOAD_BYTES", default_value_t = DEFAULT_UPLOAD_BYTES,
           value_name = "BYTES", value_parser = value_parser!(u64).range(1..=256 * MIB))]
     upload_bytes: u64,
     /// The maximum CPU time of the process that compiles a plugin, in seconds. Its
@@ -26,7 +26,7 @@ pub struct Admission {
     compile_cpu_seconds: u64,
     /// The maximum memory (address space) of the process that compiles a plugin, in
     /// bytes.
-    #[arg(long, env = "EXOSPHERE_COMPILE_MEMORY_BYTES", default_value_t = DEFAULT_MEMORY,
+    #[arg(long, env = "EXOSPHERE_COMPILE_MEMORY_BYTES", default_value_t = DEFAULT_MEMORY_BYTES,
           value_name = "BYTES", value_parser = value_parser!(u64).range(512 * MIB..=64 * GIB))]
     compile_memory_bytes: u64,
     /// The maximum size of the compiled code in the data folder, in bytes. The host

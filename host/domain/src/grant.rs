@@ -251,7 +251,10 @@ mod tests {
 
     #[test]
     fn json_round_trips_without_unknown_fields() {
-        let json = r#"{"http":["GET https://api.example.com/v1/"],"idempotency_header":true,"config":{"region":"eu"},"secrets":["token"]}"#;
+        let json = concat!(
+            r#"{"http":["GET https://api.example.com/v1/"],"idempotency_header":true,"#,
+            r#""config":{"region":"eu"},"secrets":["token"]}"#
+        );
         assert_eq!(serde_json::to_string(&grants(json)).unwrap(), json);
         assert_eq!(serde_json::to_string(&Grants::default()).unwrap(), "{}");
         assert!(grants("{}").is_empty() && grants(r#"{"idempotency_header":true}"#).is_empty());

@@ -55,7 +55,11 @@ impl Unit {
 }
 
 macro_rules! limits {
-    ($($(#[$doc:meta])* $variant:ident $name:literal $unit:ident $default:expr, $least:literal..=$most:expr, $what:literal;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident $name:literal $unit:ident $default:expr, $least:literal..=$most:expr,
+        $what:literal;
+    )*) => {
         /// A limit of an attempt.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Limit { $($(#[$doc])* $variant,)* }
@@ -116,7 +120,8 @@ limits! {
     InputBytes "input_bytes" Bytes 32 * MIB, 0..=1024 * MIB, "bytes of inputs";
     /// Bytes of host memory for the attempt's inputs, read and rendered, or for
     /// one of its outputs.
-    JsonBytes "json_bytes" Bytes 256 * MIB, 1_048_576..=16_384 * MIB, "memory of the host for JSON, which takes many times its text";
+    JsonBytes "json_bytes" Bytes 256 * MIB, 1_048_576..=16_384 * MIB,
+        "memory of the host for JSON, which takes many times its text";
     /// Bytes of all outputs together.
     OutputBytes "output_bytes" Bytes 32 * MIB, 0..=1024 * MIB, "bytes of all outputs";
     /// Bytes of one output.
@@ -365,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_table_is_the_one_that_counts() {
+    fn documented_limits_match_the_table() {
         let page = include_str!("../../../docs/reference/limits.md");
         for limit in Limit::ALL {
             let row = format!("| `{limit}` | {} | ", limit.unit().show(limit.default()));

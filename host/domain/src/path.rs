@@ -13,7 +13,7 @@ const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 
 /// The marks of long numbers, each with its count of digits. They sort after
 /// every digit and before [`UNITE`]. A number below 62 is a single digit.
-const LONG: [(u8, usize); 3] = [(b'{', 2), (b'|', 3), (b'}', 6)];
+const LONG_NUMBER_MARKS: [(u8, usize); 3] = [(b'{', 2), (b'|', 3), (b'}', 6)];
 
 /// The first byte of a unite's step; sorts after all outputs. No path has a
 /// greater byte.
@@ -174,7 +174,7 @@ fn push_number(text: &mut String, number: u32) {
         text.push(digit(number));
         return;
     }
-    for (mark, width) in LONG {
+    for (mark, width) in LONG_NUMBER_MARKS {
         if number < 62u64.pow(width as u32) {
             text.push(char::from(mark));
             text.extend((0..width as u32).rev().map(|power| digit(number / 62u64.pow(power))));
@@ -189,7 +189,7 @@ fn read_number(text: &[u8]) -> Option<(u32, &[u8])> {
     if let Some(number) = digit(first) {
         return Some((number as u32, rest));
     }
-    let (_, width) = LONG.into_iter().find(|(mark, _)| mark == first)?;
+    let (_, width) = LONG_NUMBER_MARKS.into_iter().find(|(mark, _)| mark == first)?;
     let (digits, rest) = rest.split_at_checked(width)?;
     let number = digits.iter().try_fold(0, |sum, byte| Some(sum * 62 + digit(byte)?))?;
     Some((u32::try_from(number).ok()?, rest))

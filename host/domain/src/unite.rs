@@ -1,4 +1,4 @@
-//! UniteDecision of unites: when no member below a unite is open any more, its
+//! The end of unites: when no member below a unite is open any more, its
 //! counters alone decide how it ends.
 
 use serde_json::json;

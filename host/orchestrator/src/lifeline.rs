@@ -44,7 +44,7 @@ impl Lifeline {
 }
 
 impl Guard {
-    /// Ends the work in good order, without a failure.
+    /// Ends the work without a failure.
     pub(crate) fn end(mut self) {
         self.ended = true;
     }

@@ -29,7 +29,7 @@ use crate::service::large_json::LargeJsonPermits;
 use crate::system::SystemClock;
 use crate::watch::Watchers;
 
-/// The parts of a host.
+/// The shared internals of a running host, grouped by use.
 pub(crate) struct Parts {
     pub db: DatabaseParts,
     pub sandbox: Sandbox,
@@ -48,7 +48,7 @@ pub(crate) struct Parts {
 /// The database, its clock and its health.
 pub(crate) struct DatabaseParts {
     pub store: Store,
-    /// The same store for executions, whose reads wait for an unavailable database.
+    /// The store for executions: its reads are retried while the database is unavailable.
     pub retrying_store: Store,
     pub clock: SystemClock,
     pub probe: Probe,

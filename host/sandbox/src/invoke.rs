@@ -91,7 +91,7 @@ pub struct Completion {
 /// A wait of this length means that too many guests use their whole tick. Without the
 /// turn, those of one run would hold up later runs. Hundreds of short guests cause a
 /// shorter wait.
-const LONG_WAIT: Duration = TICK.saturating_mul(5);
+const MAX_WAIT_WITHOUT_TURN: Duration = TICK.saturating_mul(5);
 
 /// Bytes of outputs up to which they are checked on this thread. Checking more would
 /// hold up the other executions on it.
@@ -119,7 +119,7 @@ impl Sandbox {
         let call = Execute { node: invocation.node, inputs: invocation.inputs };
         let Context { namespace, run, .. } = &params.context;
         let (namespace, run) = (namespace.clone(), run.clone());
-        let in_turn = invocation.waited >= LONG_WAIT;
+        let in_turn = invocation.waited >= MAX_WAIT_WITHOUT_TURN;
         let called = self.call_guest(plugin, params, call, (in_turn, &invocation.cancel));
         let (answer, mut effects) = called.await;
         effects.usage.input_bytes += input_bytes;

@@ -218,7 +218,10 @@ mod tests {
     fn signals_are_checked() {
         let none = Secrets::default();
         let decode = |answer| decode_outcome(answer, &Limits::default(), &none).0;
-        let is_invalid = |outcome: &Outcome| matches!(outcome, Outcome::Failed(f) if f.kind == FailureKind::InvalidOutput);
+        let is_invalid = |outcome: &Outcome| match outcome {
+            Outcome::Failed(failure) => failure.kind == FailureKind::InvalidOutput,
+            _ => false,
+        };
         assert!(is_invalid(&decode(Ok(wit::Completion::RequeueAfter(0)))));
         assert!(is_invalid(&decode(Ok(wit::Completion::RequeueAfter(u64::MAX)))));
         assert!(is_invalid(&decode(Ok(wit::Completion::Prune(Some("{".into()))))));

@@ -1,4 +1,4 @@
-//! What a check costs, on both databases: `cargo bench -p exosphere-store --bench
+//! The cost of a check, on both databases: `cargo bench -p exosphere-store --bench
 //! check`, which takes minutes. docs/guides/check.md has the figures.
 
 #![allow(missing_docs, dead_code, clippy::unwrap_used, clippy::panic)]

@@ -53,9 +53,11 @@ fn by_rusqlite(batch: i64) -> f64 {
     while begun.elapsed() < ROUND {
         let tx = connection.transaction().unwrap();
         for id in done..done + batch {
-            let end = "UPDATE state SET status = 'SUCCESS', session = NULL, ended_at = ?2 WHERE id = ?1 AND status = 'QUEUED' AND session = 1 AND fence = 1";
+            let end = "UPDATE state SET status = 'SUCCESS', session = NULL, ended_at = ?2 WHERE \
+             id = ?1 AND status = 'QUEUED' AND session = 1 AND fence = 1";
             tx.prepare_cached(end).unwrap().execute(params![id, 1]).unwrap();
-            let begin = "INSERT INTO state (id, run, path, status, session, fence, refs) VALUES (?1, 1, ?2, 'QUEUED', 1, 1, '[[0,1,0]]')";
+            let begin = "INSERT INTO state (id, run, path, status, session, fence, refs) VALUES \
+             (?1, 1, ?2, 'QUEUED', 1, 1, '[[0,1,0]]')";
             tx.prepare_cached(begin)
                 .unwrap()
                 .execute(params![id + batch, format!("{id:08}")])
@@ -88,16 +90,24 @@ async fn by_sqlx(batch: i64) -> f64 {
         let begins: Vec<(i64, String)> =
             ends.iter().map(|id| (id + batch, format!("{id:08}"))).collect();
         let mut tx = connection.begin().await.unwrap();
-        sqlx::query("UPDATE state SET status = 'SUCCESS', session = NULL, ended_at = 1 WHERE id IN (SELECT value FROM json_each($1)) AND status = 'QUEUED' AND session = 1 AND fence = 1 RETURNING id")
-            .bind(serde_json::to_string(&ends).unwrap())
-            .fetch_all(&mut *tx)
-            .await
-            .unwrap();
-        sqlx::query("INSERT INTO state (id, run, path, status, session, fence, refs) SELECT json_extract(value, '$[0]'), 1, json_extract(value, '$[1]'), 'QUEUED', 1, 1, '[[0,1,0]]' FROM json_each($1)")
-            .bind(serde_json::to_string(&begins).unwrap())
-            .execute(&mut *tx)
-            .await
-            .unwrap();
+        sqlx::query(
+            "UPDATE state SET status = 'SUCCESS', session = NULL, ended_at = 1 WHERE id \
+         IN (SELECT value FROM json_each($1)) AND status = 'QUEUED' AND session = 1 AND fence = \
+         1 RETURNING id",
+        )
+        .bind(serde_json::to_string(&ends).unwrap())
+        .fetch_all(&mut *tx)
+        .await
+        .unwrap();
+        sqlx::query(
+            "INSERT INTO state (id, run, path, status, session, fence, refs) SELECT \
+         json_extract(value, '$[0]'), 1, json_extract(value, '$[1]'), 'QUEUED', 1, 1, \
+         '[[0,1,0]]' FROM json_each($1)",
+        )
+        .bind(serde_json::to_string(&begins).unwrap())
+        .execute(&mut *tx)
+        .await
+        .unwrap();
         sqlx::query("UPDATE run SET open = open + $1 WHERE id = 1")
             .bind(batch)
             .execute(&mut *tx)

@@ -26,12 +26,12 @@ mod orphans;
 use crate::error::{OpenError, StoreError};
 use crate::open::Database;
 
-pub use report::{Checked, Kind, More, Report, Rule, SHOWN, Violation};
+pub use report::{Checked, Kind, MAX_REPORTED_PER_KIND, More, Report, Rule, Violation};
 
 use report::Findings;
 use snapshot::{PgSnapshot, Snapshot, SqliteSnapshot};
 
-/// Why a database was not checked.
+/// The reason why a database was not checked.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// The file does not exist.
@@ -42,7 +42,8 @@ pub enum CheckError {
     Foreign,
     /// The database lacks migrations of this version.
     #[error(
-        "the database is at migration {has}, and this version of exosphere knows migration {wants}: use the version that wrote it, or start a host of this one on it first"
+        "the database is at migration {has}, and this version of exosphere knows migration \
+         {wants}: use the version that wrote it, or start a host of this one on it first"
     )]
     Older {
         /// The database's last migration.

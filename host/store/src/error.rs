@@ -23,7 +23,8 @@ pub enum OpenError {
     Migrate(sqlx::migrate::MigrateError),
     /// The database was written by a newer version.
     #[error(
-        "the database has migration {version}, which this version of exosphere does not know: it was written by a newer one; use that"
+        "the database has migration {version}, which this version of exosphere does not know: \
+         it was written by a newer one; use that"
     )]
     Newer {
         /// The first unknown migration.

@@ -1,4 +1,4 @@
-//! IdBlock for new states and runs, taken from the database in id blocks. So hosts that share a
+//! Ids of new states and runs, taken from the database in blocks. So hosts that share a
 //! database never use a number twice, and a state costs no query. Unused numbers are lost, which
 //! does no harm.
 

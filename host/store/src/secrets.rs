@@ -1,5 +1,5 @@
 //! Secrets at rest: the keys, the encryption of a secret, the check that a host has the keys of its
-//! database, and the re-encryption under a new key.
+//! database, and the reencryption under a new key.
 
 pub(crate) mod keyring;
 pub(crate) mod cipher;

@@ -27,7 +27,7 @@ pub trait Target {
     /// Draws an input.
     fn input(&mut self, mutator: &mut Mutator) -> Vec<u8>;
 
-    /// AttemptCounts an input.
+    /// Tries an input.
     ///
     /// # Errors
     /// The promise that was broken.
@@ -70,7 +70,7 @@ pub struct Tried {
     pub accepted: u64,
 }
 
-/// AttemptCounts random inputs for the given time.
+/// Tries random inputs for the given time.
 ///
 /// # Errors
 /// The promise that an input broke, and how to repeat it.
@@ -127,7 +127,7 @@ pub fn command(target: &str, mut words: impl Iterator<Item = String>) -> Result<
     Ok(())
 }
 
-/// AttemptCounts one input from a file.
+/// Tries one input from a file.
 ///
 /// # Errors
 /// The promise that it breaks.
@@ -136,7 +136,7 @@ pub fn repeat(name: &str, file: &Path) -> Result<Outcome> {
     try_input(&mut *target(name)?, &input)
 }
 
-/// AttemptCounts an input. A panic is a broken promise.
+/// Tries an input. A panic is a broken promise.
 fn try_input(target: &mut dyn Target, input: &[u8]) -> Result<Outcome> {
     let tried = catch_unwind(AssertUnwindSafe(|| target.attempt(input)));
     tried.unwrap_or_else(|panic| {

@@ -45,7 +45,7 @@ pub fn is_one_of(part: &str) -> bool {
     CASES.iter().any(|case| case.0.contains(part))
 }
 
-/// AttemptCounts each case on a host of its own, and returns a row or an error for each.
+/// Tries each case on a host of its own, and returns a row or an error for each.
 pub fn rows() -> Result<Vec<(&'static str, Result<Row>)>> {
     let host = Host::start()?;
     for plugin in ["lab", "hostile"] {

@@ -15,9 +15,9 @@ use crate::command;
 /// The line of the host's output that tells it is ready, up to its address.
 const READY: &str = "exosphere is listening on ";
 /// Timeout for the start.
-const START: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout for the shutdown.
-const STOP: Duration = Duration::from_secs(15);
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// The number of log lines that an error shows.
 const LOG_LINES: usize = 20;
 
@@ -54,7 +54,7 @@ impl Host {
                 }
             }
         });
-        address.recv_timeout(START).map_err(|error| match error {
+        address.recv_timeout(START_TIMEOUT).map_err(|error| match error {
             RecvTimeoutError::Timeout => self.trouble("the host is not ready after a minute"),
             RecvTimeoutError::Disconnected => self.trouble("the host ended before it was ready"),
         })
@@ -77,7 +77,7 @@ impl Host {
         let id = self.child.id().to_string();
         command::run(Command::new("kill").args(["-s", "TERM", &id]))?;
         let start = Instant::now();
-        while start.elapsed() < STOP {
+        while start.elapsed() < STOP_TIMEOUT {
             match self.child.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => return Err(self.trouble(&format!("the host ended with {status}"))),

@@ -26,7 +26,7 @@ use text::{Text, Word};
 /// The plugins of the graph.
 const PLUGINS: [&str; 5] = ["text", "flaky", "gate", "poller", "tally"];
 /// The number of words shown; the graph has the same number.
-const TOP: usize = 10;
+const MAX_SHOWN_WORDS: usize = 10;
 
 /// Runs the demo on a file.
 pub fn run(project: &Project, file: Option<PathBuf>) -> Result<()> {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use super::TOP;
+use super::MAX_SHOWN_WORDS;
 
 /// A word, and its number of occurrences.
 pub type Word = (String, u64);
@@ -77,7 +77,7 @@ fn top(text: &str) -> Vec<Word> {
     let mut words: Vec<Word> = counts.into_iter().collect();
     // The sort is stable, so words of equal count stay in alphabetical order.
     words.sort_by_key(|(_, count)| Reverse(*count));
-    words.truncate(TOP);
+    words.truncate(MAX_SHOWN_WORDS);
     words
 }
 
@@ -90,11 +90,11 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_a_run_of_ascii_letters() {
+    fn words_are_runs_of_ascii_letters() {
         assert_eq!(top("Don't!\nnaïve don"), words(&[("don", 2), ("na", 1), ("t", 1), ("ve", 1)]));
         assert_eq!(top("b a 1 c_b"), words(&[("b", 2), ("a", 1), ("c", 1)]));
         assert_eq!(top("0 - ü"), words(&[]));
-        assert_eq!(top("a b c d e f g h i j k").len(), TOP);
+        assert_eq!(top("a b c d e f g h i j k").len(), MAX_SHOWN_WORDS);
     }
 
     #[test]

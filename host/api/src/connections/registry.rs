@@ -13,7 +13,7 @@ use crate::sync::lock;
 
 /// Connections beyond the limit that are accepted while all others are busy, for
 /// `/health` and cancels only.
-pub(crate) const RESERVED: usize = 16;
+pub(crate) const RESERVED_CONNECTIONS: usize = 16;
 
 /// A peer: an IPv4 address, or for IPv6 the /64 network that one customer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,7 +104,7 @@ impl Registry {
         }) {
             return Admission::Wait;
         }
-        if open.reserved < RESERVED {
+        if open.reserved < RESERVED_CONNECTIONS {
             return Admission::Open(self.register(&mut open, peer, activity(true), true));
         }
         if open.close_idle(|connection| connection.is_reserved) {
@@ -262,7 +262,7 @@ mod tests {
         let busy: Vec<_> = (0..2).map(|_| admit(&registry, "10.0.0.1").unwrap()).collect();
         busy.iter().for_each(|permit| permit.activity.begin_request());
         let mut reserved: Vec<_> =
-            (0..RESERVED).map(|_| admit(&registry, "10.0.0.1").unwrap()).collect();
+            (0..RESERVED_CONNECTIONS).map(|_| admit(&registry, "10.0.0.1").unwrap()).collect();
         assert!(reserved.iter().all(|permit| permit.is_reserved));
         assert!(admit(&registry, "10.0.0.1").is_none(), "one of these has to go");
         assert!(is_told_to_close(&reserved[0]) && busy.iter().all(|it| !is_told_to_close(it)));

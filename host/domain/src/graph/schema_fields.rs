@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::template::element_index;
 
-/// The most local references that are resolve_refs in a row.
+/// The maximum number of local references that are followed in a row.
 const MAX_REFERENCES: usize = 32;
 
 /// Keywords that may add fields or remove some.

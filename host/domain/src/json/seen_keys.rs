@@ -6,18 +6,18 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// The most keys that are compared one by one.
-const FEW: usize = 12;
+const MAX_SCANNED_KEYS: usize = 12;
 
 /// The keys of an object seen so far.
 pub(super) struct SeenKeys<'t> {
-    few: [&'t str; FEW],
+    few: [&'t str; MAX_SCANNED_KEYS],
     count: usize,
     many: Option<HashSet<Cow<'t, str>>>,
 }
 
 impl<'t> SeenKeys<'t> {
     pub(super) fn new() -> Self {
-        SeenKeys { few: [""; FEW], count: 0, many: None }
+        SeenKeys { few: [""; MAX_SCANNED_KEYS], count: 0, many: None }
     }
 
     /// Adds a key. Returns false if it is a duplicate.
@@ -27,7 +27,7 @@ impl<'t> SeenKeys<'t> {
         }
         let few = &self.few[..self.count];
         match key {
-            Cow::Borrowed(key) if self.count < FEW => {
+            Cow::Borrowed(key) if self.count < MAX_SCANNED_KEYS => {
                 if few.contains(&key) {
                     return false;
                 }

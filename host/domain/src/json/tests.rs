@@ -334,7 +334,10 @@ proptest! {
 
     #[test]
     fn modes_agree_on_broken_texts(
-        value in values(), at in any::<prop::sample::Index>(), put in "[\\[\\]{}:,\"0-9eE.\\-ab \\\\]{0,2}", cut in 0..3_usize,
+        value in values(),
+        at in any::<prop::sample::Index>(),
+        put in "[\\[\\]{}:,\"0-9eE.\\-ab \\\\]{0,2}",
+        cut in 0..3_usize,
     ) {
         let text = value.to_string();
         let from = text.floor_char_boundary(at.index(text.len() + 1));
@@ -348,7 +351,11 @@ proptest! {
     }
 
     #[test]
-    fn reading_json_never_panics(text in any::<String>(), bytes in prop::collection::vec(any::<u8>(), 0..64), json in "[\\[\\]{}:,\"0-9eE.\\-tfn \\\\u]*") {
+    fn reading_json_never_panics(
+        text in any::<String>(),
+        bytes in prop::collection::vec(any::<u8>(), 0..64),
+        json in "[\\[\\]{}:,\"0-9eE.\\-tfn \\\\u]*",
+    ) {
         for text in [text.as_str(), &String::from_utf8_lossy(&bytes), &json] {
             let _ = (read_all(text), check(text, 3), set(&["a", "0.b"]).0.pick(text, &mut 9_999));
         }

@@ -116,7 +116,12 @@ fn parse_errors_name_the_mistake() {
 
 proptest! {
     #[test]
-    fn a_written_template_parses_again(texts in proptest::collection::vec("(\\$|\\{\\{|\\}\\}|\\$\\{\\{ |a\\.outputs\\.b| \\}\\}|store\\.k|é)*", 1..4)) {
+    fn a_written_template_parses_again(
+        texts in proptest::collection::vec(
+            "(\\$|\\{\\{|\\}\\}|\\$\\{\\{ |a\\.outputs\\.b| \\}\\}|store\\.k|é)*",
+            1..4,
+        ),
+    ) {
         if let Ok(template) = parse(json!(texts)) {
             prop_assert_eq!(parse(template.to_json()), Ok(template.clone()));
             let lookup = |placeholder: &Placeholder| Ok(json!(placeholder.to_string()));

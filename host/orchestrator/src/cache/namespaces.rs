@@ -96,9 +96,10 @@ impl NamespaceCache {
         let mut slots = self.slots.lock();
         match own {
             Some(own) => {
-                if slots.len() >= MAX_CACHE_ENTRIES {
-                    // Each is read again within the lifetime of an entry.
-                    slots.clear();
+                if slots.len() >= MAX_CACHE_ENTRIES && !slots.contains_key(&namespace) {
+                    // Its own slots count again once its entry is read again: within a second.
+                    let other = slots.keys().next().copied();
+                    other.and_then(|other| slots.remove(&other));
                 }
                 slots.insert(namespace, own);
             }

@@ -68,7 +68,7 @@ enum WorkError {
     /// The attempt ran past its deadline.
     TooLate,
     /// The job was lost.
-    LostClaim(JobLost),
+    JobLost(JobLost),
 }
 
 /// Builds the failure of an attempt whose CPU time was used up by checks of its inputs or
@@ -240,7 +240,7 @@ impl Attempt<'_> {
                     Ok(done) => done,
                     Err(WorkError::Cancelled) => return Err(InputError::Cancelled),
                     Err(WorkError::TooLate) => return Err(limits.timed_out().into()),
-                    Err(WorkError::LostClaim(lost)) => return Err(internal(&lost).into()),
+                    Err(WorkError::JobLost(lost)) => return Err(internal(&lost).into()),
                 };
                 cpu = done.cpu;
                 json.return_turn(done.turn);
@@ -321,7 +321,7 @@ impl Attempt<'_> {
                 Ok(done) => done,
                 Err(WorkError::Cancelled) => return Outcome::Released,
                 Err(WorkError::TooLate) => return Outcome::Failed(limits.timed_out()),
-                Err(WorkError::LostClaim(lost)) => return Outcome::Failed(internal(&lost)),
+                Err(WorkError::JobLost(lost)) => return Outcome::Failed(internal(&lost)),
             };
             (check, progress) = done.value;
             usage.cpu_us = usage.cpu_us.saturating_add(micros(done.cpu).max(1));
@@ -341,7 +341,7 @@ impl Attempt<'_> {
         let run = async { self.parts.host_work.run(turn.await, bounds, work).await };
         tokio::select! {
             done = tokio::time::timeout_at(deadline, run) => match done {
-                Ok(done) => done.map_err(WorkError::LostClaim),
+                Ok(done) => done.map_err(WorkError::JobLost),
                 Err(_) => Err(WorkError::TooLate),
             },
             () = self.cancel.cancelled() => Err(WorkError::Cancelled),

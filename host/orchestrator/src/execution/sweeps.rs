@@ -36,7 +36,7 @@ pub(crate) struct Sweeps {
 struct SweepState {
     /// Runs that this host sweeps, with the number of its tasks for each.
     active: HashMap<RunKey, usize>,
-    /// PendingSweep runs of the database, as of the last check.
+    /// Pending sweeps in the database, as of the last check.
     pending: HashSet<PendingSweep>,
 }
 

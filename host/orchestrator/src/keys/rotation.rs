@@ -76,14 +76,15 @@ pub enum RotationError {
          Apply their graphs again with the secrets set, or give them up with `exosphere secrets reseal --forget-lost`, \
          and run this again: {}", .0.len(), first_few(.0)
     )]
-    LostClaim(Vec<String>),
+    LostSecrets(Vec<String>),
 }
 
 /// Formats the first few lost secrets.
 fn first_few(lost: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let more = lost.len().saturating_sub(SHOWN);
-    let shown = lost.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
+    const MAX_LISTED_SECRETS: usize = 5;
+    let more = lost.len().saturating_sub(MAX_LISTED_SECRETS);
+    let shown =
+        lost.iter().take(MAX_LISTED_SECRETS).map(String::as_str).collect::<Vec<_>>().join("; ");
     if more == 0 { shown } else { format!("{shown}; and {more} more") }
 }
 
@@ -165,5 +166,5 @@ async fn reencrypt_all(store: &Store, unopened: LostSecrets) -> Result<Reencrypt
     if done.lost.is_empty() || unopened == LostSecrets::Delete {
         return Ok(done);
     }
-    Err(RotationError::LostClaim(done.lost))
+    Err(RotationError::LostSecrets(done.lost))
 }

@@ -1,7 +1,7 @@
 //! Reasons to refuse an upload: one kind for each thing that its author can do about
 //! it, with a message for people and a word for programs.
 //!
-//! Not here: the checks that find these reasons; they are in `admit`, `inspect` and
+//! Not here: the checks that find these reasons; they are in `admission`, `inspect` and
 //! `compiler`.
 
 use exosphere_domain::failure::Failure;

@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// AttemptCounts operations that the confinement forbids, and writes each result to standard
+/// Tries operations that the confinement forbids, and writes each result to standard
 /// error: `name=errno`, 0 if it succeeded.
 fn probe(parent: Option<Pid>, environment: String, confined: String) {
     // The input first, as the real compiler does.

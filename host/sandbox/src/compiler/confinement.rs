@@ -141,7 +141,10 @@ fn policy() -> serde_json::Value {
     const PR_SET_NAME: u64 = 15;
 
     let always = |name: &str| json!({"syscall": name});
-    let only = |name: &str, index: u8, op: serde_json::Value, value: u64| json!({"syscall": name, "args": [{"index": index, "type": "qword", "op": op, "val": value}]});
+    let only = |name: &str, index: u8, op: serde_json::Value, value: u64| {
+        let argument = json!({"index": index, "type": "qword", "op": op, "val": value});
+        json!({"syscall": name, "args": [argument]})
+    };
     let without = |bits: u64| json!({"masked_eq": bits});
     let mut few: Vec<_> = [
         // The pipes, the only open files.

@@ -1,7 +1,7 @@
 //! The clock that interrupts guests: a thread that advances the engine's epoch every
 //! [`TICK`] while a guest is running, and sleeps otherwise.
 //!
-//! Not here: the decision at a tick, which the callback in `host` makes.
+//! Not here: the decision at a tick, which the callback in `guest::state` makes.
 
 use std::io;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Bounds the memory and the tables of one guest, **summed** over all of them:
 //! wasmtime's own limits look at each memory alone, and a guest may have many.
 //!
-//! Not here: the limits of CPU time (`meter`), logs (`log`) and the store (`store`).
+//! Not here: the limits of CPU time (`cpu_meter`), logs (`log`) and the store (`store`).
 
 use exosphere_domain::limits::{Limit, Limits};
 use wasmtime::ResourceLimiter;

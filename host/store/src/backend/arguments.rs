@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{Arguments, Postgres, Row as _};
@@ -31,6 +32,14 @@ pub(super) fn arrays(rows: &ParamRows<'_>, some: Range<usize>) -> Result<PgArgum
     Ok(arguments)
 }
 
+fn add_texts<'t>(
+    arguments: &mut PgArguments,
+    texts: impl Iterator<Item = &'t str>,
+) -> Result<(), BoxDynError> {
+    let texts: Vec<_> = texts.map(escaped).collect();
+    arguments.add(texts.iter().map(|text| &**text).collect::<Vec<&str>>())
+}
+
 pub(super) fn add_arrays(
     arguments: &mut PgArguments,
     rows: &ParamRows<'_>,
@@ -40,9 +49,11 @@ pub(super) fn add_arrays(
         let added = match column {
             ParamColumn::Ints(all) => arguments.add(&all[some.clone()]),
             ParamColumn::MaybeInts(all) => arguments.add(&all[some.clone()]),
+            ParamColumn::SharedTexts(all) => {
+                add_texts(arguments, all[some.clone()].iter().map(|text| &**text))
+            }
             ParamColumn::Texts(all) => {
-                let texts: Vec<_> = all[some.clone()].iter().map(|text| escaped(text)).collect();
-                arguments.add(texts.iter().map(|text| &**text).collect::<Vec<&str>>())
+                add_texts(arguments, all[some.clone()].iter().map(|text| &**text))
             }
             ParamColumn::MaybeTexts(all) => {
                 let texts: Vec<_> =

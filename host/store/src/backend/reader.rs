@@ -18,7 +18,7 @@ use crate::sync;
 const MAX_CONNECTIONS: u32 = 4;
 
 /// The first pause between two tries of a read, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// The timeout of one try of a read that is retried, because a connection that died silently gives
 /// no error.
@@ -89,7 +89,7 @@ impl Reader {
         read: FromRow<T>,
     ) -> Result<Vec<T>, StoreError> {
         let (start, end) = (Instant::now(), Instant::now() + self.retry_for);
-        let mut pause = BACKOFF.0;
+        let mut pause = RETRY_BACKOFF.0;
         // After a restart of the database every connection of the pool may be dead, and shows it on
         // its next use.
         let mut at_once = MAX_CONNECTIONS;
@@ -111,13 +111,13 @@ impl Reader {
                 return Err(StoreError::Unavailable(why));
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(BACKOFF.1);
+            pause = (pause * 2).min(RETRY_BACKOFF.1);
         }
     }
 
     /// Returns whether a read may have failed only because its connection was dead: it failed fast.
     fn may_be_dead(&self, tried: Instant) -> bool {
-        matches!(self.pool, Pool::Postgres(_)) && tried.elapsed() < BACKOFF.1
+        matches!(self.pool, Pool::Postgres(_)) && tried.elapsed() < RETRY_BACKOFF.1
     }
 
     /// Replaces the pool after a timeout; returns the error message.

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use serde::Serialize;
 
 /// Maximum of violations kept of one kind; the rest are only counted.
-pub const SHOWN: u64 = 100;
+pub const MAX_REPORTED_PER_KIND: u64 = 100;
 
 /// A rule that a violation breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -160,7 +160,7 @@ impl Findings {
     ) {
         let found = self.kinds.entry(kind).or_default();
         found.count += 1;
-        if found.count <= SHOWN {
+        if found.count <= MAX_REPORTED_PER_KIND {
             found.first.push(Violation {
                 kind,
                 invariant: kind.rule.invariant(),
@@ -175,8 +175,8 @@ impl Findings {
         let mut report = Report { checked: self.checked, ..Report::default() };
         for (kind, found) in self.kinds {
             report.count += found.count;
-            if found.count > SHOWN {
-                report.more.push(More { kind, count: found.count - SHOWN });
+            if found.count > MAX_REPORTED_PER_KIND {
+                report.more.push(More { kind, count: found.count - MAX_REPORTED_PER_KIND });
             }
             report.violations.extend(found.first);
         }
@@ -203,13 +203,13 @@ mod tests {
     #[test]
     fn violations_beyond_the_first_are_counted() {
         let mut findings = Findings::default();
-        for row in 0..SHOWN + 7 {
+        for row in 0..MAX_REPORTED_PER_KIND + 7 {
             findings.note(kind!(Children, state.path), row, None, "lacks a child");
         }
         findings.note(kind!(Value, run.status), 1, Some("id"), "is none");
         let report = findings.report();
-        assert_eq!(report.count, SHOWN + 8);
-        assert_eq!(report.violations.len() as u64, SHOWN + 1);
+        assert_eq!(report.count, MAX_REPORTED_PER_KIND + 8);
+        assert_eq!(report.violations.len() as u64, MAX_REPORTED_PER_KIND + 1);
         assert_eq!(report.more, [More { kind: kind!(Children, state.path), count: 7 }]);
         assert_eq!(report.violations[0].message, "is none", "alike stand beside alike");
     }

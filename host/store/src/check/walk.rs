@@ -11,7 +11,7 @@ use exosphere_domain::ids::{NodeIx, StateId};
 use exosphere_domain::path::{Path, Step};
 use exosphere_domain::state::{Counts, RunStatus, Status};
 
-use super::report::{Findings, Kind, SHOWN, kind};
+use super::report::{Findings, Kind, MAX_REPORTED_PER_KIND, kind};
 use super::run_row::RunRow;
 use super::state::{StateRow, UniteRow};
 
@@ -402,7 +402,7 @@ impl UniteCount {
     pub(super) fn add_scope_ref(&mut self, unite: StateId, state: i64) {
         let known = self.claims.iter().position(|claims| claims.unite == unite.0);
         // After this many different claims it is certain that all are wrong.
-        if known.is_none() && self.claims.len() as u64 > SHOWN {
+        if known.is_none() && self.claims.len() as u64 > MAX_REPORTED_PER_KIND {
             return;
         }
         let at = known.unwrap_or_else(|| {
@@ -411,7 +411,7 @@ impl UniteCount {
         });
         let claims = &mut self.claims[at];
         claims.count += 1;
-        if claims.count <= SHOWN {
+        if claims.count <= MAX_REPORTED_PER_KIND {
             claims.states.push(state);
         }
     }

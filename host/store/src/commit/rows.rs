@@ -2,7 +2,6 @@
 //!
 //! Not here: the runs' rows (`run_row`), and unites that close (`unites`).
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use exosphere_domain::failure::Failure;
@@ -224,7 +223,7 @@ fn new_states<'r>(pending: &mut PendingWrites<'r>, new: &'r [NewStateRow<'_>], n
         .maybe_ints(new.iter().map(|row| row.session.map(|session| session.0)))
         .ints(new.iter().map(|row| i64::from(row.session.is_some())))
         .texts(new.iter().map(|row| encode_refs(&row.new.place.refs)))
-        .texts(all_scopes(new))
+        .shared_texts(all_scopes(new))
         .maybe_texts(new.iter().map(|row| row.store_snapshot.as_deref()))
         .all(now)
         .ints(new.iter().map(|row| i64::from(row.held_back)))
@@ -234,15 +233,14 @@ fn new_states<'r>(pending: &mut PendingWrites<'r>, new: &'r [NewStateRow<'_>], n
 
 /// Formats the scopes of each new state as text. All children of one fanout share their scopes, so
 /// the text is made once.
-fn all_scopes(new: &[NewStateRow<'_>]) -> Vec<Cow<'static, str>> {
-    let mut last: Option<(&Arc<[Scope]>, Cow<'static, str>)> = None;
+fn all_scopes(new: &[NewStateRow<'_>]) -> Vec<Arc<str>> {
+    let mut last: Option<(&Arc<[Scope]>, Arc<str>)> = None;
     let mut all = Vec::with_capacity(new.len());
     for row in new {
         let scopes = &row.new.place.scopes;
         let text = match &last {
             Some((known, text)) if Arc::ptr_eq(known, scopes) => text.clone(),
-            _ if scopes.is_empty() => Cow::Borrowed("[]"),
-            _ => Cow::Owned(encode_scopes(scopes)),
+            _ => encode_scopes(scopes).into(),
         };
         last = Some((scopes, text.clone()));
         all.push(text);

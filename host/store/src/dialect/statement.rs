@@ -2,6 +2,7 @@
 //! columns of values for many.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A statement in both dialects. Parameters are numbered from 1.
 pub(crate) struct Statement {
@@ -96,6 +97,8 @@ pub(crate) enum ParamColumn<'a> {
     Ints(Vec<i64>),
     MaybeInts(Vec<Option<i64>>),
     Texts(Vec<Cow<'a, str>>),
+    /// Texts that many rows have in common.
+    SharedTexts(Vec<Arc<str>>),
     MaybeTexts(Vec<Option<Cow<'a, str>>>),
 }
 
@@ -106,6 +109,7 @@ impl ParamColumn<'_> {
             ParamColumn::Ints(all) => Param::Int(all[row]),
             ParamColumn::MaybeInts(all) => Param::MaybeInt(all[row]),
             ParamColumn::Texts(all) => Param::Text(&all[row]),
+            ParamColumn::SharedTexts(all) => Param::Text(&all[row]),
             ParamColumn::MaybeTexts(all) => Param::MaybeText(all[row].as_deref()),
         }
     }
@@ -133,6 +137,11 @@ impl<'a> ParamRows<'a> {
     pub(crate) fn texts<T: Into<Cow<'a, str>>>(self, values: impl IntoIterator<Item = T>) -> Self {
         let values: Vec<_> = values.into_iter().map(Into::into).collect();
         self.with(values.len(), ParamColumn::Texts(values))
+    }
+
+    /// Adds a column of texts that many rows have in common.
+    pub(crate) fn shared_texts(self, values: Vec<Arc<str>>) -> Self {
+        self.with(values.len(), ParamColumn::SharedTexts(values))
     }
 
     pub(crate) fn maybe_texts<T: Into<Cow<'a, str>>>(
@@ -169,6 +178,7 @@ impl<'a> ParamRows<'a> {
         let lengths = |column: &ParamColumn<'_>| match column {
             ParamColumn::Ints(_) | ParamColumn::MaybeInts(_) => 0,
             ParamColumn::Texts(all) => all.iter().map(|text| text.len()).sum(),
+            ParamColumn::SharedTexts(all) => all.iter().map(|text| text.len()).sum(),
             ParamColumn::MaybeTexts(all) => all.iter().flatten().map(|text| text.len()).sum(),
         };
         self.columns.iter().map(lengths).sum()

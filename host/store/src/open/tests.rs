@@ -22,7 +22,7 @@ fn files(kind: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn both_sets_of_migrations_make_the_same_tables() {
+async fn both_migration_sets_create_equal_tables() {
     assert_eq!(files("sqlite"), files("postgres"));
     assert!(!files("sqlite").is_empty());
     let (columns, indices) = of_sqlite().await;

@@ -253,7 +253,7 @@ impl Store {
         Ok(size.unwrap_or_default())
     }
 
-    /// Returns the bytes of a run's store.
+    /// Returns the size of a run's store, in bytes.
     pub async fn store_size(&self, run: RunKey) -> Result<i64, StoreError> {
         let size = self.reader.row(sql::STORE_SIZE, &params![run.0], read_int).await?;
         Ok(size.unwrap_or_default())
@@ -279,7 +279,8 @@ fn state(row: &dyn Row) -> Result<StateView, StoreError> {
     let kind: Option<String> = columns.next("kind")?;
     let message: Option<String> = columns.next("message")?;
     let details: Option<String> = columns.next("details")?;
-    let data = if status == Status::Pruned { details.clone() } else { None };
+    let is_pruned = status == Status::Pruned;
+    let (data, details) = if is_pruned { (details, None) } else { (None, details) };
     let failure = failure(kind, message, details, "state", id)?;
     let usage = usage(columns)?;
     Ok(StateView {

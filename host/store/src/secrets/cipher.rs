@@ -1,7 +1,7 @@
 //! Encrypts secrets under one of the host's keys. Each ciphertext is bound to its place, so that
 //! one secret cannot be passed off as another.
 //!
-//! Not here: the algorithm (`keyring`), and re-encryption under another key (`reencrypt`).
+//! Not here: the algorithm (`keyring`), and reencryption under another key (`reencrypt`).
 
 use std::fmt;
 use std::sync::{Arc, RwLock};
@@ -42,7 +42,8 @@ impl fmt::Debug for SecretCipher {
 pub enum DecryptError {
     /// The key is not in the keyring.
     #[error(
-        "the secret {place} is sealed under the key {key}, which this host does not have: give it that key, too, or apply the graph again with the secret set"
+        "the secret {place} is sealed under the key {key}, which this host does not have: give \
+         it that key, too, or apply the graph again with the secret set"
     )]
     Unknown {
         /// The place of the secret.

@@ -6,7 +6,7 @@
 //! nothing new is encrypted under it. When no secret under it is left, its check value is removed,
 //! and no host needs the key.
 //!
-//! Not here: re-encryption under another key (`reencrypt`).
+//! Not here: reencryption under another key (`reencrypt`).
 
 use crate::codec::{to_key_id, to_name};
 use crate::dialect::{Row, Tx, params};

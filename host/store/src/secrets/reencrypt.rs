@@ -1,4 +1,4 @@
-//! Re-encrypts every secret under the current key while hosts are running, so that no older key is
+//! Reencrypts every secret under the current key while hosts are running, so that no older key is
 //! needed. Works in small transactions: it may stop after any of them and resumes there.
 //!
 //! Not here: where keys are kept. The caller drops the old keys afterwards.
@@ -16,12 +16,12 @@ use crate::secrets::keyring::{KeyId, Keyring};
 use crate::{Store, in_transaction, sql};
 
 /// Secrets per transaction, of 64 KiB each at most.
-const PAGE: i64 = 64;
+const SECRETS_PER_PAGE: i64 = 64;
 
-/// The result of a re-encryption.
+/// The result of a reencryption.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reencrypted {
-    /// The number of secrets re-encrypted under the current key.
+    /// The number of secrets reencrypted under the current key.
     pub secrets: u64,
     /// Secrets that no key here decrypts. Unless they were removed, the old keys are still needed.
     pub lost: Vec<String>,
@@ -101,7 +101,7 @@ impl Store {
         Ok(())
     }
 
-    /// Retires the older keys, re-encrypts every secret under the current key and decrypts all of
+    /// Retires the older keys, reencrypts every secret under the current key and decrypts all of
     /// them as a test. Then removes the older keys from use if no secret needs them any more.
     ///
     /// # Errors
@@ -160,7 +160,7 @@ impl Store {
         let mut cursor = Cursor::default();
         loop {
             let Cursor(namespace, graph, name) = &cursor;
-            let from = params![namespace, graph, name, PAGE];
+            let from = params![namespace, graph, name, SECRETS_PER_PAGE];
             let rows = self.reader.rows(sql::SECRETS, &from, SecretRow::read).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             cursor = Cursor::at(last);
@@ -176,7 +176,7 @@ impl Store {
     }
 }
 
-/// The result of re-encrypting a page of secrets.
+/// The result of reencrypting a page of secrets.
 struct ReencryptedPage {
     reencrypted: u64,
     next: Option<Cursor>,
@@ -188,7 +188,7 @@ async fn reencrypt_page(
     Cursor(namespace, graph, name): &Cursor,
 ) -> Result<ReencryptedPage, StoreError> {
     let current = keys.current().as_str();
-    let from = params![namespace, graph, name, PAGE, current];
+    let from = params![namespace, graph, name, SECRETS_PER_PAGE, current];
     let rows = tx.query(sql::SECRETS_TO_REENCRYPT, &from, SecretRow::read).await?;
     let mut reencrypted = 0;
     for row in &rows {

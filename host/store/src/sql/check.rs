@@ -69,7 +69,7 @@ macro_rules! check_state {
     };
 }
 
-/// The names of a list of columns with sources.
+/// Expands to the column names of a `name = source` list.
 macro_rules! names_of_sources {
     ($($name:ident = $source:expr),* $(,)?) => {
         &[$(stringify!($name)),*]

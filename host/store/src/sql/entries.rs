@@ -30,7 +30,7 @@ statements! {
     CLEAR_ENTRIES = "DELETE FROM entry WHERE run = $1";
     ENTRY = "SELECT value, version FROM entry WHERE run = $1 AND key = $2";
     ENTRIES = "SELECT key, value, version FROM entry WHERE run = $1 ORDER BY key";
-    /// Returns the bytes of a run's store.
+    /// Reads the size of a run's store, in bytes.
     STORE_SIZE =
         "SELECT COALESCE(SUM(octet_length(key) + octet_length(value)), 0) \
          FROM entry \

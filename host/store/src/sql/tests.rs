@@ -70,10 +70,12 @@ async fn states(connection: &mut PgConnection, rows: &str) {
     let set_up = format!(
         "INSERT INTO graph (id, namespace, name, current) VALUES (1, 'n', 'g', 1); \
          INSERT INTO revision (id, graph, number, digest, body, created_at) VALUES (1, 1, 1, 'd', '{{}}', 0); \
-         INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, created_at, open, failed, states, succeeded, \
+         INSERT INTO run (id, uuid, namespace, graph, revision, status, version, inputs, \
+          created_at, open, failed, states, succeeded, \
          pruned, errored, cancelled, retries, requeues, store_keys, store_bytes, store_version) \
          VALUES (1, 'u', 'n', 1, 1, 'RUNNING', 0, '{{}}', 0, {STATES}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0); \
-         INSERT INTO state (id, run, node, path, status, due_at, session, fence, ended_at, outputs, attempt, retries, requeues, losses, \
+         INSERT INTO state (id, run, node, path, status, due_at, session, fence, ended_at, \
+          outputs, attempt, retries, requeues, losses, \
          conflicts, refs, scopes, created_at) SELECT s.*, 0, 0, 0, 0, 0, '[]', '[]', 0 FROM ({rows}) s"
     );
     connection.execute(sqlx::raw_sql(AssertSqlSafe(set_up))).await.unwrap();
@@ -111,8 +113,10 @@ async fn claim_guards_use_the_primary_key() {
 }
 
 /// Ended states, and far fewer that can be claimed now or later, of several runs.
-const MIXED: &str = "SELECT n, 1, 0, n::TEXT, CASE WHEN n % 40 = 0 THEN 'CREATED' ELSE 'SUCCESS' END, n, NULL::BIGINT, 1, \
-                     CASE WHEN n % 40 > 0 THEN 0 END, CASE WHEN n % 40 > 0 THEN 1 END FROM generate_series(1, 20000) AS n";
+const MIXED: &str = "SELECT n, 1, 0, n::TEXT, CASE WHEN n % 40 = 0 THEN 'CREATED' ELSE \
+ 'SUCCESS' END, n, NULL::BIGINT, 1, \
+                     CASE WHEN n % 40 > 0 THEN 0 END, CASE WHEN n % 40 > 0 THEN 1 END FROM \
+                      generate_series(1, 20000) AS n";
 
 /// The cost of a claim depends only on the states that it claims. It steps along the indices of
 /// claimable states, sorts nothing and reads no other state.
@@ -120,7 +124,8 @@ const MIXED: &str = "SELECT n, 1, 0, n::TEXT, CASE WHEN n % 40 = 0 THEN 'CREATED
 async fn claims_use_the_claimable_indices_on_postgres() {
     let (mut connection, _) = postgres("claim_plans").await;
     states(&mut connection, MIXED).await;
-    let mixed = "UPDATE state SET run = 1 + id % 7, namespace = id % 3, delayed = (id % 80 = 0)::INT WHERE status = 'CREATED'; \
+    let mixed = "UPDATE state SET run = 1 + id % 7, namespace = id % 3, delayed = (id % 80 = \
+     0)::INT WHERE status = 'CREATED'; \
                  ANALYZE state; SET enable_seqscan = off";
     connection.execute(sqlx::raw_sql(mixed)).await.unwrap();
     for (name, text, indices) in claim_statements() {
@@ -182,9 +187,13 @@ const STATES: i64 = 300;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_guard_of_a_claim_suffices_alone() {
     let (mut connection, url) = postgres("claims").await;
-    states(&mut connection, &format!(
-        "SELECT n, 1, 0, n::TEXT, 'CREATED', 0, NULL::BIGINT, 0, NULL::BIGINT, NULL::BIGINT FROM generate_series(1, {STATES}) AS n"
-    ))
+    states(
+        &mut connection,
+        &format!(
+            "SELECT n, 1, 0, n::TEXT, 'CREATED', 0, NULL::BIGINT, 0, NULL::BIGINT, NULL::BIGINT \
+         FROM generate_series(1, {STATES}) AS n"
+        ),
+    )
     .await;
     let (lock, guard) = (" FOR UPDATE OF s SKIP LOCKED", " AND status = 'CREATED' RETURNING");
     for (without, instead) in [(lock, ""), (guard, " RETURNING")] {

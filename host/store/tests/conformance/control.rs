@@ -13,8 +13,8 @@ use crate::test_database::Kind;
 
 on_both! {
     states_of_paused_runs_are_not_claimed,
-    rescheduled_states_of_paused_runs_are_parked,
-    a_unite_opened_while_paused_is_parked,
+    a_pause_holds_back_rescheduled_states,
+    a_pause_holds_back_new_unites,
     sweeps_are_bounded_and_resume,
     sweeps_of_older_events_are_stale,
     a_finished_run_cannot_be_paused,
@@ -65,7 +65,7 @@ async fn states_of_paused_runs_are_not_claimed(kind: Kind) {
 
     // The run resumes gradually: a swept state may be claimed.
     let event = harness.commit_for_sweep(pause(&run.info, false)).await;
-    assert!(harness.claim(9).await.is_empty(), "all states are still held_back");
+    assert!(harness.claim(9).await.is_empty(), "all states are still held back");
     let done = harness.commit_ok(vec![sweep(&run.info, event, "", 2)], ClaimMode::NewOnly(9)).await;
     assert!(matches!(&done.answers[0], Answer::More(_)) && done.more);
     assert_eq!(harness.claim(9).await.len(), 1, "the root, and one child");
@@ -76,7 +76,7 @@ async fn states_of_paused_runs_are_not_claimed(kind: Kind) {
     harness.check().await;
 }
 
-async fn rescheduled_states_of_paused_runs_are_parked(kind: Kind) {
+async fn a_pause_holds_back_rescheduled_states(kind: Kind) {
     let harness = Harness::new(kind).await;
     let sketch = GraphBuilder::from_text(FANOUT)
         .with("X", |node| node["retry_policy"] = json!({"max_retries": 1, "backoff_factor": 0}));
@@ -121,7 +121,7 @@ async fn rescheduled_states_of_paused_runs_are_parked(kind: Kind) {
     harness.check().await;
 }
 
-async fn a_unite_opened_while_paused_is_parked(kind: Kind) {
+async fn a_pause_holds_back_new_unites(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = harness.start_of(FANOUT).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, 1).await;

@@ -29,7 +29,7 @@ on_postgres! {
 }
 
 /// Longer than any step of these tests, and shorter than the lock timeout of Postgres.
-const SOON: Duration = Duration::from_secs(10);
+const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn hosts(harness: &Harness, count: usize) -> Vec<Host> {
     let mut hosts = Vec::new();
@@ -229,8 +229,10 @@ async fn runs_are_locked_in_id_order() {
     let free = "SELECT id FROM run ORDER BY id FOR UPDATE SKIP LOCKED";
     assert_eq!(harness.database.rows(free).await.concat(), all[1..]);
     harness.database.execute("ROLLBACK").await.unwrap();
-    let done =
-        tokio::time::timeout(SOON, waits).await.expect("the commit waits for a lock").unwrap();
+    let done = tokio::time::timeout(NOTIFICATION_TIMEOUT, waits)
+        .await
+        .expect("the commit waits for a lock")
+        .unwrap();
     assert_eq!(done.answers, vec![Answer::Done; 6]);
     harness.check().await;
 }
@@ -246,7 +248,10 @@ async fn claims_skip_locked_rows() {
     let lock = format!("SELECT id FROM run WHERE id = {} FOR UPDATE", run.info.key.0);
     assert_eq!(harness.database.rows(&lock).await.len(), 1);
     let end = harness.finish_with_outputs(&other.info, &other.root, 1).await;
-    let done = tokio::time::timeout(SOON, harness.commit_ok(vec![end], ClaimMode::AllDue(9)));
+    let done = tokio::time::timeout(
+        NOTIFICATION_TIMEOUT,
+        harness.commit_ok(vec![end], ClaimMode::AllDue(9)),
+    );
     let done = done.await.expect("the commit waits for a lock");
     assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 3));
     harness.database.execute("ROLLBACK").await.unwrap();
@@ -275,8 +280,11 @@ async fn an_abandoned_commit_leaves_nothing() {
     // latest when it gets the lock of the second.
     harness.database.execute("ROLLBACK").await.unwrap();
     let end = harness.finish_with_outputs(&run.info, &run.root, 1).await;
-    let done =
-        tokio::time::timeout(SOON, harness.commit_ok(vec![end], ClaimMode::NewOnly(9))).await;
+    let done = tokio::time::timeout(
+        NOTIFICATION_TIMEOUT,
+        harness.commit_ok(vec![end], ClaimMode::NewOnly(9)),
+    )
+    .await;
     assert_eq!(done.expect("the commit waits for a lock").answers, [Answer::Done]);
     assert_eq!(harness.states().await, "QUEUED 2, SUCCESS 1");
     harness.check().await;
@@ -302,7 +310,9 @@ async fn postgres_uses_the_database_clock() {
 }
 
 async fn next(listener: &mut Listener) -> ListenerEvent {
-    tokio::time::timeout(SOON, listener.next()).await.expect("no notification arrived")
+    tokio::time::timeout(NOTIFICATION_TIMEOUT, listener.next())
+        .await
+        .expect("no notification arrived")
 }
 
 async fn notifications_reach_every_listener() {

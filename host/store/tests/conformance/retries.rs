@@ -17,8 +17,8 @@ on_both! {
     only_failed_states_can_be_retried,
     a_redrive_reopens_all_states_together,
     a_redrive_reports_late_states,
-    retries_of_paused_runs_are_parked,
-    a_partial_redrive_parks_reopened_states,
+    a_pause_holds_back_retried_states,
+    a_partial_redrive_holds_back_states,
     a_cancel_ends_a_partial_redrive,
 }
 
@@ -209,7 +209,7 @@ async fn a_redrive_reports_late_states(kind: Kind) {
     harness.check().await;
 }
 
-async fn retries_of_paused_runs_are_parked(kind: Kind) {
+async fn a_pause_holds_back_retried_states(kind: Kind) {
     let harness = Harness::new(kind).await;
     let (run, children) = fanned(&harness, fanout(), 2).await;
     let event = harness.commit_for_sweep(pause(&run.info, true)).await;
@@ -238,7 +238,7 @@ fn part(run: &Run, part: RedrivePart) -> Operation {
 }
 
 /// No unite runs between the first retried state and the last.
-async fn a_partial_redrive_parks_reopened_states(kind: Kind) {
+async fn a_partial_redrive_holds_back_states(kind: Kind) {
     let harness = Harness::new(kind).await;
     let (run, failed) = failed(&harness).await;
     let event = harness.commit_for_sweep(part(&run, RedrivePart::Begin)).await;
@@ -249,7 +249,7 @@ async fn a_partial_redrive_parks_reopened_states(kind: Kind) {
         let some = RedrivePart::Some { event, states: states.to_vec() };
         let done = harness.commit_ok(vec![part(&run, some)], ClaimMode::AllDue(9)).await;
         assert_eq!(done.answers, [Answer::Redriven { states: states.len(), late: 0 }]);
-        assert!(done.leased.is_empty() && !done.more, "all is held_back");
+        assert!(done.leased.is_empty() && !done.more, "all are held back");
         harness.check().await;
     }
     let sweep_event = PendingSweep { run: run.info.key, event: 0, redrive: event };

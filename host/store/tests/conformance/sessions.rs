@@ -203,7 +203,7 @@ async fn a_heartbeat_returns_the_next_due_time() {
     }
     let event = harness.commit_for_sweep(pause(&runs[1], true)).await;
     harness.sweep(&runs[1], event, 9).await;
-    assert_eq!(harness.store.beat(harness.session).await.unwrap().next_due, due[0], "held_back");
+    assert_eq!(harness.store.beat(harness.session).await.unwrap().next_due, due[0], "held back");
 }
 
 async fn an_unknown_session_counts_as_lost() {

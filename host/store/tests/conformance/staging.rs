@@ -22,7 +22,7 @@ on_both! {
     a_stale_fence_stages_nothing,
     a_leftover_is_removed_in_pieces,
     a_cancelled_run_counts_no_staged_state,
-    a_paused_run_parks_staged_states,
+    a_pause_holds_back_staged_states,
     staged_children_read_the_final_store,
     a_failed_staged_finish_leaves_a_leftover,
     staged_children_are_claimed_round_robin,
@@ -296,7 +296,7 @@ async fn a_cancelled_run_counts_no_staged_state(kind: Kind) {
     harness.check().await;
 }
 
-async fn a_paused_run_parks_staged_states(kind: Kind) {
+async fn a_pause_holds_back_staged_states(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = harness.start_of(FANOUT).await;
     let InPieces { mut pieces, end } = in_pieces(&harness, &run, &run.root, 10, 5).await;

@@ -26,7 +26,7 @@ use crate::{Host, until};
 const MAX_GRAPH_BYTES: usize = 4 << 20;
 
 /// Bound for an honest run, an answer of `/health`, and a cancel.
-const LONGEST: Duration = Duration::from_secs(1);
+const MAX_ATTEMPT_TIME: Duration = Duration::from_secs(1);
 
 /// Bound for the host's memory in bytes: its idle memory, the guests of a few runs, and JSON.
 const MEMORY: u64 = 1536 << 20;
@@ -146,7 +146,7 @@ impl Budgets {
                 .context("/health has no `holding`")?;
             Ok((holding <= HONEST_STATES).then_some(()))
         })?;
-        let (took, most) = (begun.elapsed(), LONGEST.mul_f64(honest_traffic::slack()));
+        let (took, most) = (begun.elapsed(), MAX_ATTEMPT_TIME.mul_f64(honest_traffic::slack()));
         ensure!(took <= most, "the cancel of {} runs took {took:.1?}", runs.len());
         Ok(())
     }
@@ -168,7 +168,8 @@ impl Target for Budgets {
         });
         let report = self.traffic.take()?;
         let started = done.with_context(|| format!("beside it: {report}"))?;
-        let quickest = Bounds { honest_p99: LONGEST, health: LONGEST, memory: Some(MEMORY) };
+        let quickest =
+            Bounds { honest_p99: MAX_ATTEMPT_TIME, health: MAX_ATTEMPT_TIME, memory: Some(MEMORY) };
         // A single slow honest run counts here, and not only the slowest hundredth.
         let mut strict = report;
         strict.honest.p99 = strict.honest.max;

@@ -104,7 +104,10 @@ fn example() -> Value {
             {"node_name": "merge", "identifier": "merger", "inputs": {"counts": "${{ worker.outputs.counts }}"},
              "unites": {"identifier": "splitter", "strategy": "ALL_SUCCESS"}, "next_nodes": []}
         ],
-        "retry_policy": {"max_retries": 3, "strategy": "EXPONENTIAL", "backoff_factor": 2000, "exponent": 2, "max_delay": null},
+        "retry_policy": {
+            "max_retries": 3, "strategy": "EXPONENTIAL", "backoff_factor": 2000,
+            "exponent": 2, "max_delay": null
+        },
         "store_config": {"required_keys": ["cursor"], "default_values": {"batch_size": "100"}},
         "secrets": {"api_key": "hush"}
     })

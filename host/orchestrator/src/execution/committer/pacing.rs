@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn spare_room_is_bounded_by_target_and_permits() {
+    fn target_and_permits_bound_spare_claims() {
         let room = |target, claimed, free| ClaimRoom { target, claimed, free };
         assert_eq!(room(10, 4, 100).spare(0), 6);
         assert_eq!(room(10, 4, 3).spare(0), 3);

@@ -40,7 +40,7 @@ const HOST_HEADERS: [HeaderName; 9] = [
 /// Headers by which a proxy, a server or a framework takes a request for another one:
 /// of another path, method, host or sender. With them, a grant of one path or method
 /// would grant any.
-const OVERRIDES: &[&str] = &[
+const OVERRIDE_HEADERS: &[&str] = &[
     // Override the path.
     "x-http-destinationurl",
     "x-proxy-url",
@@ -113,7 +113,7 @@ pub(super) fn is_forbidden(name: &HeaderName, has_key: bool) -> bool {
     is_key
         || is_length
         || HOST_HEADERS.iter().any(|ours| plain == ours.as_str())
-        || OVERRIDES.contains(&plain.as_str())
+        || OVERRIDE_HEADERS.contains(&plain.as_str())
         || OVERRIDE_PREFIXES.iter().any(|beginning| plain.starts_with(beginning))
         || OVERRIDE_PARTS.iter().any(|part| plain.contains(part))
 }

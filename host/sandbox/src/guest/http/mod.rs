@@ -134,7 +134,7 @@ impl WasiHttpHooks for Hooks {
         Arc::new(move |name| headers::is_forbidden(name, has_key))
     }
 
-    /// The host header is made of the checked target, not of the guest's own value.
+    /// Returns `false`: the host header comes from the checked target, not from the guest.
     fn set_host_header(&mut self) -> bool {
         false
     }

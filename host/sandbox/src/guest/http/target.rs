@@ -23,7 +23,7 @@ pub(super) struct Target {
 pub(super) enum BadTarget {
     #[error("the scheme must be http or https")]
     Scheme,
-    #[error("CONNECT opens a tunnel and is no request")]
+    #[error("CONNECT opens a tunnel and is not a request")]
     Connect,
     #[error(transparent)]
     Host(#[from] BadHost),

@@ -1,8 +1,8 @@
 //! Checkpoints of SQLite's log (WAL): they copy the pages of the log into the database file, with
-//! two syncs, so that the log can begin anew. A thread of its own does most of them, so that
+//! two syncs, so that the log can restart. A thread of its own does most of them, so that
 //! commits need not wait.
 //!
-//! A log only begins anew after a checkpoint with no commit behind it. Under steady load the thread
+//! A log restarts only after a checkpoint that no commit followed. Under steady load the thread
 //! never gets there; so the writer itself does a checkpoint when the log is large. It copies the
 //! few pages that the thread has left.
 
@@ -21,7 +21,7 @@ const BACKGROUND_PAGES: i32 = 2_000;
 const WRITER_PAGES: i32 = 8 * BACKGROUND_PAGES;
 
 thread_local! {
-    /// Pages of the log after the last commit of this thread, until somebody takes them.
+    /// Pages of the log after the last commit of this thread, until the thread is told of them.
     static LOG_PAGES: Cell<i32> = const { Cell::new(0) };
 }
 
@@ -67,7 +67,7 @@ fn run(connection: &Connection, signals: &Receiver<()>) {
     }
 }
 
-/// Does a checkpoint that waits for nobody. If it fails, the log has all pages still, and a later
+/// Does a checkpoint that does not wait for other connections. If it fails, the log has all pages still, and a later
 /// one copies them.
 fn checkpoint(connection: &Connection) {
     let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));

@@ -45,7 +45,7 @@ async fn commits_resume_after_disk_full() {
 }
 
 #[tokio::test]
-async fn the_log_begins_anew_under_steady_load() {
+async fn the_log_restarts_under_steady_load() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("db");
     let store = Store::open(&Database::Sqlite(file.clone()), SecretCipher::new(&[7; 32])).await;
@@ -58,7 +58,7 @@ async fn the_log_begins_anew_under_steady_load() {
     }
     let log = size(&folder.path().join("db-wal"));
     assert!(log < 150 << 20, "200 MB were written: {log}");
-    // The thread copies the rest, when nobody commits.
+    // The thread copies the rest, while there are no commits.
     let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while size(&file) < 100_000_000 && std::time::Instant::now() < end {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
