@@ -218,7 +218,7 @@ fn the_cli_retries_starts_safely() -> Result<()> {
     let mut start = start.spawn()?;
     let mut words = BufReader::new(start.stderr.take().context("the command has no pipe")?).lines();
     let repeats = |line: &std::io::Result<String>| {
-        line.as_ref().is_ok_and(|line| line == "repeating it with the same idempotency key")
+        line.as_ref().is_ok_and(|line| line == "repeating the start with the same idempotency key")
     };
     ensure!(words.any(|line| repeats(&line)), "the command did not retry");
     postgres.start_again()?;

@@ -1,7 +1,7 @@
 //! The engine that compiles and runs guests: its WebAssembly features and its
 //! allocation of instances.
 //!
-//! Not here: the limits of one execution, which `host` sets for each store. This module
+//! Not here: the limits of one execution, which `guest::state` sets for each store. This module
 //! has the settings that all executions share.
 
 use exosphere_domain::limits::{Limit, Limits};

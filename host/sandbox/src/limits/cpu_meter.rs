@@ -1,5 +1,5 @@
-//! Measures the CPU time of a guest, compares it with its limit, and queues the guests
-//! that use much of it.
+//! Measures the CPU time of a guest, and queues the guests that use much of it. The guest's
+//! epoch callback (`guest::state`) compares it with its limit.
 //!
 //! A tick of the engine's epoch is far too coarse to bill by, and says nothing of a
 //! guest that was not running. So every poll of the guest's future is measured by the

@@ -1,7 +1,8 @@
 //! Runs. Their columns stand in two lists, `run_counters!` and `run_columns!`; the struct of a row,
 //! its reader and the texts of all statements come from these.
 //!
-//! A new counter is added to `run_counters!`, to both sets of migrations, to the code that counts,
+//! A new counter is added to `run_counters!`, to both sets of migrations, to the code that counts
+//! (`commit::finish`; also `unites`, `control`, `manual_retry`, `staging` and `store_entries` there),
 //! and to `check::walk`, which counts it again.
 
 use exosphere_domain::ids::{Millis, RunKey};
