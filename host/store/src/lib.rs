@@ -40,7 +40,8 @@ pub use catalog::{
     description,
 };
 pub use check::{
-    CheckError, Checked, Kind, More, Report, Rule, MAX_REPORTED_PER_KIND, Violation, check, ensure_current_schema,
+    CheckError, Checked, Kind, MAX_REPORTED_PER_KIND, More, Report, Rule, Violation, check,
+    ensure_current_schema,
 };
 pub use commit::batch::{
     Answer, Batch, ClaimMode, Committed, Finished, KnownRun, Leftover, NewRun, Operation, Quotas,

@@ -101,7 +101,8 @@ impl DerefMut for WriterGuard {
 
 impl Drop for WriterGuard {
     fn drop(&mut self) {
-        self.0.checkpoints.after_commit(&self.0.connection);
+        let Writer { connection, checkpoints } = &mut *self.0;
+        checkpoints.after_commit(connection);
     }
 }
 

@@ -14,7 +14,7 @@ use rusqlite::Connection;
 
 use crate::error::OpenError;
 
-/// Pages of the log from which the thread does a checkpoint: 16 MiB.
+/// Pages by which the log grows between two checkpoints of the thread: 16 MiB.
 const BACKGROUND_PAGES: i32 = 2_000;
 
 /// Pages of the log from which the writer does a checkpoint: 128 MiB.
@@ -28,6 +28,8 @@ thread_local! {
 /// The thread that does checkpoints. It ends when this is dropped.
 pub(super) struct Checkpoints {
     wanted: SyncSender<()>,
+    /// Pages of the log when the last checkpoint was asked for; 0 in a log that has restarted.
+    asked_at: i32,
 }
 
 impl Checkpoints {
@@ -46,15 +48,22 @@ impl Checkpoints {
             .name("store-checkpoint".into())
             .spawn(move || run(&connection, &signals))
             .map_err(OpenError::Thread)?;
-        Ok(Checkpoints { wanted })
+        Ok(Checkpoints { wanted, asked_at: 0 })
     }
 
     /// Has a checkpoint done if the commits of this thread have made the log large enough.
-    pub(super) fn after_commit(&self, writer: &Connection) {
+    pub(super) fn after_commit(&mut self, writer: &Connection) {
         let pages = LOG_PAGES.take();
+        if pages == 0 {
+            return;
+        }
+        if pages < self.asked_at {
+            self.asked_at = 0;
+        }
         if pages >= WRITER_PAGES {
             checkpoint(writer);
-        } else if pages >= BACKGROUND_PAGES {
+        } else if pages - self.asked_at >= BACKGROUND_PAGES {
+            self.asked_at = pages;
             // An error means that a signal is there already.
             let _ = self.wanted.try_send(());
         }
