@@ -19,6 +19,9 @@ use crate::secrets::keyring::{KeyId, Keyring};
 use crate::types::RunInfo;
 use crate::{Store, in_transaction, sql};
 
+/// The number of keys under which secrets are encrypted before their graph is refused.
+const MAX_KEYS_TRIED: usize = 3;
+
 /// A plugin to store.
 #[derive(Debug, Clone)]
 pub struct NewPlugin {
@@ -214,21 +217,19 @@ impl Store {
         let removed = removed.map(|(name, _)| name.clone()).collect();
         let nodes = graph.nodes().count() as i64;
         let mut new = Revision { namespace, name, digest, body, nodes, sealed: None, removed };
-        let keys = self.cipher.keys();
-        new.seal(secrets, &keys)?;
-        if let Some(applied) = self.revise(&new, now).await? {
-            return Ok(applied);
+        let mut keys = self.cipher.keys();
+        for _ in 0..MAX_KEYS_TRIED {
+            new.seal(secrets, &keys)?;
+            if let Some(applied) = self.revise(&new, now).await? {
+                return Ok(applied);
+            }
+            // A rotation has retired this host's current key, so the key source is read again for
+            // its replacement. The next rotation may retire that one, too.
+            keys = self.cipher.reload().await;
         }
-        // A rotation has retired this host's current key, so the key source is read again for its
-        // replacement.
-        let keys = self.cipher.reload().await;
-        new.seal(secrets, &keys)?;
-        let gone = || {
-            let words =
-                "this host's key is no longer in use on this database; restart it with the new one";
-            StoreError::Data(format!("{words} ({} is out of date)", keys.current()))
-        };
-        self.revise(&new, now).await?.ok_or_else(gone)
+        let words =
+            "this host's key is no longer in use on this database; restart it with the new one";
+        Err(StoreError::Data(format!("{words} ({} is out of date)", keys.current())))
     }
 
     async fn revise(
