@@ -17,7 +17,7 @@ mod execution;
 mod cluster;
 mod cache;
 mod host_work;
-mod watch;
+mod watchers;
 mod lifeline;
 mod check;
 mod error;
@@ -73,7 +73,7 @@ use host_work::HostWork;
 use parts::{Caches, Cluster, DatabaseParts, Parts, Pipeline, Settings};
 use service::large_json::LargeJsonPermits;
 use system::SystemClock;
-use watch::Watchers;
+use watchers::Watchers;
 
 /// States that may be claimed for each slot: a running one, and those claimed ahead while
 /// executions are fast.

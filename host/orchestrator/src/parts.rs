@@ -27,7 +27,7 @@ use crate::host_work::HostWork;
 use crate::lifeline::Lifeline;
 use crate::service::large_json::LargeJsonPermits;
 use crate::system::SystemClock;
-use crate::watch::Watchers;
+use crate::watchers::Watchers;
 
 /// The shared internals of a running host, grouped by use.
 pub(crate) struct Parts {

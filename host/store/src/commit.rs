@@ -22,7 +22,7 @@ mod control;
 mod manual_retry;
 mod unites;
 mod claim;
-mod parts;
+mod claim_quotas;
 #[cfg(test)]
 pub(crate) mod tests;
 

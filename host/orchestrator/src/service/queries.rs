@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::Host;
 use crate::error::Error;
 use crate::service::large_json::AnswerPermit;
-use crate::watch::{Latest, WaitFor};
+use crate::watchers::{Latest, WaitFor};
 
 /// Failed states in the details of a run.
 const MAX_NAMED_FAILURES: u32 = 10;

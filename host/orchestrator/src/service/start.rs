@@ -27,7 +27,7 @@ use crate::host_work::{Bounds, INLINE_STEPS, Meter, REQUEST_STEPS};
 use crate::service::queries::RunDetails;
 use crate::service::request::{Request, RequestKind, expect_done};
 use crate::system::time_ordered_id;
-use crate::watch::{Latest, WaitFor};
+use crate::watchers::{Latest, WaitFor};
 
 /// A request to start a run.
 #[derive(Default)]

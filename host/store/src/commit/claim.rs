@@ -4,14 +4,14 @@
 //! numbers. Staged children of an execution with many outputs have a queue of their own; each run
 //! is claimed from one queue at a time.
 //!
-//! Not here: how the parts are computed (`parts`).
+//! Not here: how they are divided among namespaces and runs (`claim_quotas`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use exosphere_domain::ids::{Millis, NamespaceKey, RunKey, StateId};
 
 use super::CommitTx;
-use super::parts::{ReadyRun, ReadyRuns, in_order};
+use super::claim_quotas::{ReadyRun, ReadyRuns, in_order};
 use crate::codec::read_claimed;
 use crate::dialect::{ParamRows, Row, Tx, params};
 use crate::error::StoreError;
