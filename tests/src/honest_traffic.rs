@@ -8,10 +8,12 @@ use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use reqwest::blocking::Client;
@@ -19,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::process_stats::ProcessStats;
 use crate::tenant::Tenant;
-use crate::{Host, component, good, lock, until};
+use crate::{Host, component, good, until};
 
 /// The namespace of the honest traffic.
 pub const NAMESPACE: &str = "honest";
@@ -69,7 +71,7 @@ pub fn slack() -> f64 {
 /// Serializes the timed tests of one program.
 pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    lock(&TURN)
+    TURN.lock()
 }
 
 /// Bounds of a [`Report`]; the time bounds are multiplied by [`slack`].
@@ -202,7 +204,7 @@ struct Memory {
 
 impl Shared {
     fn found(&self) -> MutexGuard<'_, Found> {
-        lock(&self.found)
+        self.found.lock()
     }
 
     fn is_over(&self) -> bool {

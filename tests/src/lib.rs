@@ -21,7 +21,7 @@ pub mod soak;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -353,11 +353,6 @@ pub fn failing_start(arguments: &[&str]) -> Result<String> {
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(!ended?.success(), "the host started and ended without an error: {words}");
     Ok(words)
-}
-
-/// Locks a mutex, even if another test has panicked while it held the lock.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the last `most` lines of a file that match `wanted`.

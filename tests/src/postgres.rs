@@ -10,12 +10,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 
-use crate::{lock, tail, until};
+use crate::{tail, until};
 
 /// Debian's folder of Postgres, with a subfolder for each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -120,7 +122,7 @@ impl Postgres {
 
     /// Stops the server.
     pub fn stop(&self, mode: Mode) -> Result<()> {
-        let Some(mut server) = lock(&self.server).take() else { return Ok(()) };
+        let Some(mut server) = self.server.lock().take() else { return Ok(()) };
         let signal = match mode {
             Mode::Fast => Signal::INT,
             Mode::Immediate => Signal::QUIT,
@@ -133,7 +135,7 @@ impl Postgres {
 
     /// Starts the server again, on the same port.
     pub fn start_again(&self) -> Result<()> {
-        let mut server = lock(&self.server);
+        let mut server = self.server.lock();
         ensure!(server.is_none(), "the server is already running");
         *server = Some(self.spawn()?);
         Ok(())
@@ -367,7 +369,7 @@ mod tests {
         let folder = postgres.folder.clone();
         let pid = postgres.postmaster().context("the server is running")?;
         drop(postgres.keeper.stdin.take());
-        let mut server = lock(&postgres.server).take().context("the server is running")?;
+        let mut server = postgres.server.lock().take().context("the server is running")?;
         until("the end of Postgres", || Ok(server.try_wait()?))?;
         until("the end of its folder", || Ok((!folder.exists()).then_some(())))?;
         assert!(kill_process(pid, Signal::QUIT).is_err());

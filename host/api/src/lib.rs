@@ -18,7 +18,6 @@ mod answer;
 mod views;
 mod etag;
 mod problem;
-mod sync;
 mod plugins;
 mod graphs;
 mod runs;

@@ -2,8 +2,10 @@
 //! compiled, so the number of uploads bounds the memory.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
@@ -13,7 +15,6 @@ use tokio::time::timeout;
 
 use crate::body::{announced, read, too_large};
 use crate::problem::{Kind, Problem};
-use crate::sync::lock;
 
 /// Limits on concurrent uploads, on the whole host and per namespace. An upload counts
 /// while it is read, while it waits for its turn, and while it is compiled.
@@ -40,7 +41,7 @@ pub(crate) struct UploadPermit {
 impl Uploads {
     /// Acquires an upload permit, if one is free.
     fn try_acquire(&self, namespace: &Name) -> Option<UploadPermit> {
-        let mut counts = lock(&self.0);
+        let mut counts = self.0.lock();
         let (all, own) = (counts.values().sum::<usize>(), counts.get(namespace).copied());
         let own = own.unwrap_or_default();
         if all >= MAX_UPLOADS || own >= MAX_UPLOADS_PER_NAMESPACE {
@@ -85,7 +86,7 @@ impl Uploads {
 
 impl Drop for UploadPermit {
     fn drop(&mut self) {
-        let mut counts = lock(&self.uploads.0);
+        let mut counts = self.uploads.0.lock();
         if let Some(own) = counts.get_mut(&self.namespace) {
             *own -= 1;
             if *own == 0 {
@@ -125,6 +126,6 @@ mod tests {
         held.truncate(MAX_UPLOADS_PER_NAMESPACE);
         assert!(uploads.try_acquire(&a).is_none() && uploads.try_acquire(&c).is_some());
         held.clear();
-        assert!(uploads.0.lock().unwrap().is_empty());
+        assert!(uploads.0.lock().is_empty());
     }
 }

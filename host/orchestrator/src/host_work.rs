@@ -17,7 +17,7 @@ use exosphere_domain::ids::Name;
 use exosphere_sandbox::{FairPermit, FairSemaphore};
 use tokio::sync::oneshot;
 
-use crate::sync::Mutex;
+use parking_lot::Mutex;
 
 /// Steps of work that is done inline: a quarter of a millisecond.
 pub(crate) const INLINE_STEPS: u64 = 25_000;

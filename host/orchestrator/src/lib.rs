@@ -22,7 +22,6 @@ mod lifeline;
 mod check;
 mod error;
 mod backoff;
-mod sync;
 mod system;
 
 use std::sync::Arc;

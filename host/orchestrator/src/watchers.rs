@@ -8,7 +8,7 @@ use exosphere_domain::state::RunStatus;
 use exosphere_store::{RunUpdate, RunView};
 use tokio::sync::watch;
 
-use crate::sync::Mutex;
+use parking_lot::Mutex;
 
 /// The condition that a caller waits for.
 #[derive(Debug, Clone, Copy)]

@@ -12,12 +12,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::lock::lock;
+use tokio::sync::oneshot;
 
 /// A fair semaphore with a queue for each key `K` and group `G` of the key. Cheap to
 /// clone: all clones share the permits.
@@ -180,7 +180,7 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues<K, G>> {
-        lock(&self.0)
+        self.0.lock()
     }
 
     /// Grants the free permits. A permit whose waiter is gone is returned, for the

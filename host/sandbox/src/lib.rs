@@ -20,7 +20,6 @@ mod sandbox;
 
 mod engine;
 mod fair_semaphore;
-mod lock;
 
 mod admission;
 pub mod compiler;

@@ -4,7 +4,9 @@
 //! Not here: loading (`load`), and the copies on disk (`cache`).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use exosphere_domain::ids::Digest;
 use tokio::sync::OnceCell;
@@ -13,7 +15,6 @@ use wasmtime::component::InstancePre;
 use crate::admission::inspect::ComponentSummary;
 use crate::bindings::v0_1::PluginIndices;
 use crate::guest::state::GuestState;
-use crate::lock::lock;
 
 /// A plugin that is ready to run.
 pub struct Plugin {
@@ -94,7 +95,7 @@ struct CacheSlots {
 
 impl LoadedPlugins {
     fn lock(&self) -> MutexGuard<'_, CacheSlots> {
-        lock(&self.0)
+        self.0.lock()
     }
 
     /// Returns a plugin that is loaded.

@@ -16,7 +16,6 @@
 mod open;
 mod error;
 mod types;
-mod sync;
 mod dialect;
 mod sql;
 mod codec;

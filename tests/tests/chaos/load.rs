@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use anyhow::{Context, Result, bail, ensure};
-use exosphere_tests::{Host, cluster::Cluster, lock};
+use exosphere_tests::{Host, cluster::Cluster};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
@@ -136,16 +137,16 @@ impl HostUrls {
     }
 
     pub fn add(&self, at: usize, url: &str) {
-        lock(&self.0)[at] = Some(url.to_owned());
+        self.0.lock()[at] = Some(url.to_owned());
     }
 
     pub fn remove(&self, at: usize) {
-        lock(&self.0)[at] = None;
+        self.0.lock()[at] = None;
     }
 
     /// Returns the URL of the host at `turn`, if it is up.
     fn url(&self, turn: usize) -> Option<String> {
-        let urls = lock(&self.0);
+        let urls = self.0.lock();
         urls[turn % urls.len()].clone()
     }
 }
@@ -177,7 +178,7 @@ impl<'a> Load<'a> {
     }
 
     pub fn states(&self) -> u64 {
-        lock(&self.totals).states
+        self.totals.lock().states
     }
 
     pub fn has_failed(&self) -> bool {
@@ -190,7 +191,7 @@ impl<'a> Load<'a> {
     }
 
     pub fn into_totals(self) -> Totals {
-        self.totals.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.totals.into_inner()
     }
 
     /// Starts one run after the other, until the time is up and there are enough.
@@ -215,7 +216,7 @@ impl<'a> Load<'a> {
         let key = format!("{}-{number}", self.seed);
         let done = run(&mut failover, &key).with_context(|| format!("run {key}"))?;
         println!("run {number} took {:.2} s", from.elapsed().as_secs_f64());
-        let mut totals = lock(&self.totals);
+        let mut totals = self.totals.lock();
         totals.runs += 1;
         totals.states += done.states;
         totals.executions += done.executions;

@@ -3,16 +3,16 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::body;
-use crate::sync::lock;
 
 /// Timeouts of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +65,7 @@ impl Activity {
     }
 
     fn lock(&self) -> MutexGuard<'_, Times> {
-        lock(&self.times)
+        self.times.lock()
     }
 
     fn enter(&self, phase: Phase) {

@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::activity::Activity;
-use crate::sync::lock;
 
 /// Connections beyond the limit that are accepted while all others are busy, for
 /// `/health` and cancels only.
@@ -85,7 +86,7 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        lock(&self.0.open)
+        self.0.open.lock()
     }
 
     /// Registers a new connection. If its peer, or the host as a whole, is at the

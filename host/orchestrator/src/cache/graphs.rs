@@ -8,7 +8,7 @@ use exosphere_domain::ids::{Name, NamespaceKey};
 use exosphere_store::{GraphRow, RevisionRow, Store, StoreError};
 
 use crate::cache::{Cache, MAX_CACHE_ENTRIES};
-use crate::sync::Mutex;
+use parking_lot::Mutex;
 
 /// The current revision of a graph, from which a run is started.
 pub(crate) struct Current {

@@ -10,7 +10,7 @@ pub(crate) mod namespaces;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use crate::sync::Mutex;
+use parking_lot::Mutex;
 
 /// Values of a cache whose values are small, such as settings and current revisions.
 pub(crate) const MAX_CACHE_ENTRIES: usize = 4096;

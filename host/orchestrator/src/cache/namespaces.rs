@@ -14,7 +14,7 @@ use exosphere_store::{Store, StoreError};
 use tokio::time::Instant;
 
 use crate::cache::{Cache, MAX_CACHE_ENTRIES};
-use crate::sync::Mutex;
+use parking_lot::Mutex;
 
 /// Lifetime of a cache entry.
 const CACHE_TTL: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use exosphere_store::{Committed, Notification, RunChange};
 use tokio::sync::Notify;
 
 use crate::parts::Parts;
-use crate::sync::Mutex;
+use parking_lot::Mutex;
 
 /// Runs in one notification, which must stay below 8,000 bytes.
 const MAX_RUNS_PER_NOTIFICATION: usize = 100;

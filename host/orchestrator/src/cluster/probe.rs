@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::parts::Parts;
-use crate::sync::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 
 /// Interval between pings, and the time for which a commit replaces them.
 const PING_INTERVAL: Duration = Duration::from_millis(400);

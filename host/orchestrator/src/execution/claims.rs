@@ -11,7 +11,7 @@ use exosphere_domain::state::Claimed;
 use exosphere_store::ClaimedState;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::sync::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 
 /// The claim table of a host.
 pub(crate) struct ClaimTable {

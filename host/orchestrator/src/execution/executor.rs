@@ -24,7 +24,7 @@ use super::prefetch::LARGE_RUN_SLOTS;
 use super::staging;
 use crate::error::internal;
 use crate::parts::Parts;
-use crate::sync::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 
 /// The executor: its slots, and the tasks of the states under execution.
 pub(crate) struct Executor {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use exosphere_domain::ids::{NamespaceKey, RunKey};
 use tokio::sync::Notify;
 
-use crate::sync::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 
 /// Time within which a state that is claimed ahead should begin: a commit with its sync,
 /// several times over.

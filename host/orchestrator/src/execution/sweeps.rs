@@ -14,7 +14,7 @@ use exosphere_store::{Answer, Operation, PendingSweep, RedrivePart, RunInfo, Sto
 
 use crate::execution::staging;
 use crate::parts::Parts;
-use crate::sync::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 
 /// States of one piece of a sweep or a redrive: about 5 ms of a commit.
 const MAX_STATES_PER_PIECE: u32 = 250;

@@ -7,8 +7,10 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 use exosphere_domain::ids::Millis;
@@ -19,7 +21,6 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::clock::now;
 use crate::guest::secrets::Secrets;
-use crate::lock::lock;
 use crate::sanitize::{clean_line, cut};
 
 /// The severity of a line.
@@ -93,7 +94,7 @@ impl SharedLogs {
     }
 
     fn lock(&self) -> MutexGuard<'_, Logs> {
-        lock(&self.0)
+        self.0.lock()
     }
 
     /// Adds the lines of a message of the guest.

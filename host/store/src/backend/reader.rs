@@ -1,7 +1,9 @@
 //! Reads of committed data, through connections of their own beside the writer.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::RwLock;
 
 use futures::{Stream, TryStreamExt};
 use sqlx::PgPool;
@@ -12,7 +14,6 @@ use super::arguments::bind;
 use super::sqlite::ReaderPool;
 use crate::dialect::{FromRow, Param, Statement};
 use crate::error::StoreError;
-use crate::sync;
 
 /// Connections in a pool.
 const MAX_CONNECTIONS: u32 = 4;
@@ -62,11 +63,11 @@ impl RenewablePool {
     }
 
     fn current(&self) -> PgPool {
-        sync::read(&self.pool).clone()
+        self.pool.read().clone()
     }
 
     fn replace(&self) {
-        let old = std::mem::replace(&mut *sync::write(&self.pool), lazy_pool(&self.options));
+        let old = std::mem::replace(&mut *self.pool.write(), lazy_pool(&self.options));
         tokio::spawn(async move { old.close().await });
     }
 }

@@ -6,7 +6,9 @@
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
+
+use parking_lot::Mutex;
 
 use exosphere_domain::ids::Millis;
 use rusqlite::types::{ToSqlOutput, Value as Owned};
@@ -18,7 +20,6 @@ use crate::dialect::{
     FromRow, Param, ParamRows, PendingWrites, Row, Statement, Tx, expect_affected,
 };
 use crate::error::{OpenError, StoreError};
-use crate::sync::lock;
 
 mod checkpoints;
 
@@ -135,7 +136,7 @@ impl ReaderPool {
             connection.set_prepared_statement_cache_capacity(MAX_PREPARED_STATEMENTS);
             let queue = queue.clone();
             // One thread waits for work while it holds the lock; the others wait for the lock.
-            let next = move || lock(&queue).recv();
+            let next = move || queue.lock().recv();
             std::thread::Builder::new()
                 .name("store-reader".into())
                 .spawn(move || {

@@ -4,8 +4,10 @@
 //! Not here: the algorithm (`keyring`), and reencryption under another key (`reencrypt`).
 
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::RwLock;
 
 use exosphere_domain::ids::Name;
 use tokio::sync::Mutex;
@@ -13,7 +15,6 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::keyring::{KeyId, Keyring, KeyringError};
-use crate::sync;
 
 /// The key source, from which the keyring is read again.
 type Source = Box<dyn Fn() -> Result<Keyring, String> + Send + Sync>;
@@ -76,12 +77,12 @@ impl SecretCipher {
 
     /// Returns the current keyring.
     pub(crate) fn keys(&self) -> Arc<Keyring> {
-        sync::read(&self.keys).clone()
+        self.keys.read().clone()
     }
 
     /// Replaces the keyring.
     pub(crate) fn replace_keys(&self, keys: Keyring) {
-        *sync::write(&self.keys) = Arc::new(keys);
+        *self.keys.write() = Arc::new(keys);
     }
 
     /// Reads the key source again and returns the keyring that results. Concurrent callers share an

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use exosphere_domain::ids::NamespaceKey;
 use tokio::sync::oneshot;
 
-use crate::sync::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 
 /// The budgets of all namespaces.
 pub(crate) struct Budgets {

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::queue::Queue;
 use super::reply::Reply;
 use crate::execution::claims::{ClaimCounts, ClaimPermit, ClaimTable};
-use crate::sync::Mutex;
+use parking_lot::Mutex;
 
 /// A handle to the commit loop. Its clones are the same mailbox.
 #[derive(Clone)]

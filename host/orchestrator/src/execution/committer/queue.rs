@@ -16,7 +16,7 @@ use super::mailbox::WorkHint;
 use super::reply::Reply;
 use super::weight::label;
 use crate::execution::claims::ClaimPermit;
-use crate::sync::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 
 /// The bounds of one batch, chosen for commits of at most 50 ms on a machine with two
 /// cores.
