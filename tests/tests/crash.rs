@@ -104,6 +104,38 @@ fn twenty_kills_lose_and_repeat_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Kills a host while its log is copied into the database file. Each run writes more than ten
+/// megabytes, and sixteen make the host copy them.
+#[test]
+fn kills_during_checkpoints_lose_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let graph = json!({"nodes": [
+        {"node_name": "echo", "identifier": "only", "inputs": {"value": "given"}, "next_nodes": []},
+    ]});
+    let inputs = json!({"value": "x".repeat(6 << 20)});
+    let mut runs = Vec::new();
+    for round in 0..4 {
+        let host = Host::start_in(folder.path())?;
+        if round == 0 {
+            host.push("lab")?;
+            host.apply("echo", &graph)?;
+        }
+        for _ in 0..3 + round {
+            runs.push(host.run("echo", &inputs, &json!({}))?);
+        }
+        host.kill()?;
+    }
+    let copied = std::fs::metadata(folder.path().join("exosphere.db"))?.len();
+    ensure!(copied > 16 << 20, "no checkpoint was done: the file has {copied} bytes");
+    let host = Host::start_in(folder.path())?;
+    for run in &runs {
+        ensure!(host.wait_for(run)?["status"] == "SUCCESS", "run {run}");
+        ensure!(host.output(run, "only")?["value"] == inputs["value"], "run {run}");
+    }
+    drop(host);
+    check(&["--data", &folder.path().to_string_lossy()])
+}
+
 #[test]
 fn first_signal_drains_second_signal_stops() -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -46,14 +46,6 @@ impl<T> Json<T> {
             Json::Parsed(value) => Some(value),
         }
     }
-
-    /// Returns the bytes of the text, or 0 for a value.
-    pub fn text_bytes(&self) -> usize {
-        match self {
-            Json::Text(text) => text.len(),
-            Json::Parsed(_) => 0,
-        }
-    }
 }
 
 impl<T: Default> Default for Json<T> {
@@ -87,13 +79,15 @@ impl<T: fmt::Display> fmt::Display for Json<T> {
     }
 }
 
-/// Writes a request or an answer as JSON, with each [`Json::Text`] as it is. `bytes` is an
-/// estimate of the length.
+/// The bytes of memory with which a text begins.
+const SHORT_TEXT_BYTES: usize = 1024;
+
+/// Writes a request or an answer as JSON, with each [`Json::Text`] as it is.
 ///
 /// # Errors
 /// If a type cannot be written as JSON. None of this crate is such.
-pub fn to_text(value: &impl Serialize, bytes: usize) -> serde_json::Result<Vec<u8>> {
-    let mut text = Vec::with_capacity(bytes);
+pub fn to_text(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(SHORT_TEXT_BYTES);
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, Passthrough))?;
     Ok(text)
 }
@@ -132,7 +126,7 @@ mod tests {
         let odd = r#"{ "$serde_json::private::RawValue" : "[1", "a":1.50, "a":1e400 }"#;
         let inner = [("big", text("18446744073709551616")), ("odd", text(odd))].into();
         let outer = Outer { inner, list: vec![text("2"), Json::Parsed(AnyJson(Value::Null))] };
-        let written = String::from_utf8(to_text(&outer, 0).unwrap()).unwrap();
+        let written = String::from_utf8(to_text(&outer).unwrap()).unwrap();
         let expected = format!(r#"{{"big":18446744073709551616,"odd":{odd},"list":[2,null]}}"#);
         assert_eq!(written, expected);
     }

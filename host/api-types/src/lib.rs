@@ -30,8 +30,8 @@ pub use json::{AnyJson, Json, to_text};
 pub use lists::ListQuery;
 pub use namespaces::{EffectiveSettings, NamespaceDetails, NamespaceList, NamespaceSettings};
 pub use plugins::{
-    Capability, CheckQuery, NodeDetails, PluginChecked, PluginDetails, PluginList, PluginSummary,
-    PluginUploaded, UploadQuery,
+    Capability, CheckQuery, NodeDetails, PluginDetails, PluginList, PluginReport, PluginSummary,
+    UploadQuery,
 };
 pub use problem::{Problem, ProblemItem};
 pub use runs::{
@@ -39,10 +39,10 @@ pub use runs::{
     StartQuery, StartRun,
 };
 pub use states::{
-    AttemptDetails, Failure, LogLine, StateDetails, StateList, StateListQuery, StateSummary, Usage,
+    AttemptDetails, Failure, LogLine, StateDetails, StateList, StateListQuery, StateSummary,
 };
 
 // The types of the domain that occur in requests and answers.
 pub use exosphere_domain::grant::Grants;
-pub use exosphere_domain::limits::LimitValues;
+pub use exosphere_domain::limits::{LimitValues, Usage};
 pub use exosphere_domain::state::{RunStatus, Status as StateStatus};

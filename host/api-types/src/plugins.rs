@@ -68,8 +68,10 @@ pub struct PluginDetails {
     pub digest: String,
     /// The size of the component, in bytes.
     pub size: u64,
-    /// The time of the latest upload, in milliseconds since 1970 (UTC).
-    pub uploaded_at: i64,
+    /// The time of the latest upload, in milliseconds since 1970 (UTC); null after a check,
+    /// which stores nothing.
+    #[serde(default)]
+    pub uploaded_at: Option<i64>,
     /// The nodes of the plugin.
     #[serde(default)]
     pub nodes: Vec<NodeDetails>,
@@ -113,45 +115,14 @@ impl From<NodeDescription> for NodeDetails {
     }
 }
 
-/// The answer to an upload: the plugin as it is stored, and remarks on it. The status is 201
-/// if the plugin is new, and 200 if it was there.
+/// The answer to an upload, and to a check of a plugin that would be admitted: the plugin,
+/// and remarks on it. The status of an upload is 201 if the plugin is new, and 200 if it was
+/// there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PluginUploaded {
-    /// The plugin.
+pub struct PluginReport {
+    /// The plugin. After a check it has no version.
     #[serde(flatten)]
     pub plugin: PluginDetails,
-    /// The capabilities that the plugin asks for and that need a grant.
-    #[serde(default)]
-    pub capabilities: Vec<Capability>,
-    /// Advice for the author.
-    #[serde(default)]
-    pub warnings: Vec<String>,
-}
-
-/// The answer to a check of a plugin that would be admitted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PluginChecked {
-    /// The name that the plugin would have.
-    #[serde(default)]
-    pub name: String,
-    /// Always empty.
-    #[serde(default)]
-    pub version: String,
-    /// The SHA-256 of the component: 64 hexadecimal digits.
-    pub digest: String,
-    /// The size of the component, in bytes.
-    pub size: u64,
-    /// Always null: the plugin is not stored.
-    #[serde(default)]
-    pub uploaded_at: Option<i64>,
-    /// The nodes of the plugin.
-    #[serde(default)]
-    pub nodes: Vec<NodeDetails>,
-    /// The interfaces that the component imports.
-    #[serde(default)]
-    pub imports: Vec<String>,
-    /// The duration of the compilation, in milliseconds.
-    pub compile_ms: u64,
     /// The capabilities that the plugin asks for and that need a grant.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
@@ -181,5 +152,4 @@ pub struct Capability {
 
 impl Typed for PluginList {}
 impl Typed for PluginDetails {}
-impl Typed for PluginUploaded {}
-impl Typed for PluginChecked {}
+impl Typed for PluginReport {}

@@ -1,7 +1,7 @@
 //! `/runs/{run}/states`: list, show.
 
 use exosphere_domain::json::Typed;
-use exosphere_domain::limits;
+use exosphere_domain::limits::Usage;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::Status;
 use serde::{Deserialize, Serialize};
@@ -134,30 +134,6 @@ pub struct AttemptDetails {
     /// The log of the attempt, in the order in which it was written.
     #[serde(default)]
     pub logs: Json<Vec<LogLine>>,
-}
-
-/// The resources that an attempt used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Usage {
-    /// The CPU time of the guest, in microseconds.
-    pub cpu_us: u64,
-    /// The peak size of all its linear memories together, in bytes.
-    pub peak_memory_bytes: u64,
-    /// The number of calls of host functions.
-    pub host_calls: u32,
-    /// The bytes of its inputs and of the HTTP responses that it received.
-    pub input_bytes: u64,
-    /// The bytes of its outputs and of the HTTP requests that it sent.
-    pub output_bytes: u64,
-}
-
-impl From<limits::Usage> for Usage {
-    fn from(usage: limits::Usage) -> Self {
-        let limits::Usage { cpu_us, peak_memory_bytes, host_calls, input_bytes, output_bytes } =
-            usage;
-        Usage { cpu_us, peak_memory_bytes, host_calls, input_bytes, output_bytes }
-    }
 }
 
 /// A line of an attempt's log.

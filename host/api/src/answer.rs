@@ -14,26 +14,19 @@ use serde::Serialize;
 
 use crate::problem::{Kind, Problem};
 
-/// The bytes of memory with which the text of a response begins.
-const SHORT_BYTES: usize = 1024;
-
 /// An answer as a JSON response.
 pub(crate) struct Answer<T>(pub T);
 
 impl<T: Serialize> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
-        large(&self.0, 0, None)
+        respond(&self.0, None)
     }
 }
 
-/// Returns an answer with texts of `bytes` bytes as a JSON response. It releases its
-/// memory permit, if it has one, after it has been sent.
-pub(crate) fn large(
-    answer: &impl Serialize,
-    bytes: usize,
-    permit: Option<AnswerPermit>,
-) -> Response {
-    let text = match to_text(answer, SHORT_BYTES.saturating_add(bytes)) {
+/// Returns an answer as a JSON response. It releases its memory permit, if it has one,
+/// after it has been sent.
+pub(crate) fn respond(answer: &impl Serialize, permit: Option<AnswerPermit>) -> Response {
+    let text = match to_text(answer) {
         Ok(text) => text,
         Err(error) => {
             tracing::error!(%error, "cannot write an answer as JSON");

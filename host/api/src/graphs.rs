@@ -52,6 +52,5 @@ pub(crate) async fn show(
     Path((namespace, name)): Path<(Name, Name)>,
 ) -> Result<Response, Problem> {
     let (graph, permit) = host.graph(&namespace, &name).await?;
-    let bytes = graph.body.len();
-    Ok(answer::large(&views::graph_details(graph), bytes, permit))
+    Ok(answer::respond(&views::graph_details(graph), permit))
 }

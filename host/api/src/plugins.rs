@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use exosphere_api_types::{
-    CheckQuery, ListQuery, PluginChecked, PluginDetails, PluginList, PluginUploaded, UploadQuery,
+    CheckQuery, ListQuery, PluginDetails, PluginList, PluginReport, UploadQuery,
 };
 use exosphere_orchestrator::domain::ids::Name;
 use exosphere_orchestrator::{Host, PluginUpload};
@@ -22,17 +22,13 @@ pub(crate) async fn push(
     Query(UploadQuery { name, version }): Query<UploadQuery>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Answer<PluginUploaded>), Problem> {
+) -> Result<(StatusCode, Answer<PluginReport>), Problem> {
     let upload = uploads.receive(&namespace, &headers, body, host.upload_bytes()).await?;
     let (_permit, bytes) = upload;
     let uploaded = host.push_plugin(PluginUpload { namespace, name, version, bytes }).await?;
     let status = if uploaded.new { StatusCode::CREATED } else { StatusCode::OK };
-    let answer = PluginUploaded {
-        plugin: views::plugin_details(uploaded.plugin),
-        capabilities: views::capabilities(uploaded.remarks.capabilities),
-        warnings: uploaded.remarks.warnings,
-    };
-    Ok((status, Answer(answer)))
+    let plugin = views::plugin_details(uploaded.plugin);
+    Ok((status, Answer(views::plugin_report(plugin, uploaded.remarks))))
 }
 
 /// Checks an upload and reports on it without storing it. A plugin may itself be named
@@ -44,7 +40,7 @@ pub(crate) async fn check(
     Query(CheckQuery { name }): Query<CheckQuery>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Answer<PluginChecked>, Problem> {
+) -> Result<Answer<PluginReport>, Problem> {
     if word != "check" {
         return Err(crate::no_method().await);
     }

@@ -73,7 +73,7 @@ pub(crate) async fn start(
     let status = if started.new { StatusCode::CREATED } else { StatusCode::OK };
     let (details, permit) = views::run_details(started.run);
     let answer = RunStarted { details, started_before: !started.new };
-    Ok((status, answer::large(&answer, 0, permit)))
+    Ok((status, answer::respond(&answer, permit)))
 }
 
 pub(crate) async fn list(
@@ -131,11 +131,11 @@ pub(crate) async fn redrive(
     let redriven = host.redrive_run(&namespace, run).await?;
     let (details, permit) = views::run_details(redriven.run);
     let (retried, late) = (redriven.retried as u64, redriven.late as u64);
-    Ok(answer::large(&RunRedriven { details, retried, late }, 0, permit))
+    Ok(answer::respond(&RunRedriven { details, retried, late }, permit))
 }
 
 /// Returns a run as a response, which holds its memory permit until it has been sent.
 fn details(details: RunDetails) -> Response {
     let (run, permit) = views::run_details(details);
-    answer::large(&run, 0, permit)
+    answer::respond(&run, permit)
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use exosphere_api_types::{Json, StateList, StateListQuery};
+use exosphere_api_types::{StateList, StateListQuery};
 use exosphere_orchestrator::domain::ids::{Name, RunId, StateId};
 use exosphere_orchestrator::{Host, StateFilter};
 
@@ -29,8 +29,7 @@ pub(crate) async fn show(
 ) -> Result<Response, Problem> {
     let details = host.state(&namespace, run, StateId(state)).await?;
     let (state, permit) = views::state_details(details);
-    let bytes = state.outputs.iter().map(Json::text_bytes).sum();
-    Ok(answer::large(&state, bytes, permit))
+    Ok(answer::respond(&state, permit))
 }
 
 pub(crate) async fn retry(
@@ -39,5 +38,5 @@ pub(crate) async fn retry(
 ) -> Result<Response, Problem> {
     let (run, permit) =
         views::run_details(host.retry_state(&namespace, run, StateId(state)).await?);
-    Ok(answer::large(&run, 0, permit))
+    Ok(answer::respond(&run, permit))
 }

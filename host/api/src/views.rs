@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use exosphere_api_types::{
     AnyJson, AttemptDetails, Capability, EffectiveSettings, Failure, GraphApplied, GraphDetails,
-    GraphSummary, Json, NamespaceDetails, NodeDetails, PluginChecked, PluginDetails, PluginGrants,
+    GraphSummary, Json, NamespaceDetails, NodeDetails, PluginDetails, PluginGrants, PluginReport,
     PluginSummary, ResolvedNode, RunCounts, RunDetails, RunSummary, StateDetails, StateSummary,
-    Usage,
 };
 use exosphere_orchestrator as host;
 use exosphere_orchestrator::domain::grant::Missing;
@@ -39,16 +38,16 @@ pub(crate) fn plugin_details(plugin: host::PluginRow) -> PluginDetails {
         version: plugin.version,
         digest: plugin.digest.to_string(),
         size: natural(plugin.size),
-        uploaded_at: plugin.uploaded_at,
+        uploaded_at: Some(plugin.uploaded_at),
         nodes: nodes.collect(),
         imports: plugin.imports,
         compile_ms: natural(plugin.compile_ms),
     }
 }
 
-pub(crate) fn plugin_checked(name: Name, checked: host::UploadReport) -> PluginChecked {
+pub(crate) fn plugin_checked(name: Name, checked: host::UploadReport) -> PluginReport {
     let host::UploadReport { digest, size, nodes, imports, compile, remarks } = checked;
-    PluginChecked {
+    let plugin = PluginDetails {
         name: name.into(),
         version: String::new(),
         digest: digest.to_string(),
@@ -57,12 +56,17 @@ pub(crate) fn plugin_checked(name: Name, checked: host::UploadReport) -> PluginC
         nodes: nodes.into_iter().map(NodeDetails::from).collect(),
         imports,
         compile_ms: u64::try_from(compile.as_millis()).unwrap_or(u64::MAX),
-        capabilities: capabilities(remarks.capabilities),
-        warnings: remarks.warnings,
-    }
+    };
+    plugin_report(plugin, remarks)
 }
 
-pub(crate) fn capabilities(asked: Vec<host::Capability>) -> Vec<Capability> {
+/// Returns a plugin with the remarks on it.
+pub(crate) fn plugin_report(plugin: PluginDetails, remarks: host::AdmissionReport) -> PluginReport {
+    let host::AdmissionReport { warnings, capabilities: asked } = remarks;
+    PluginReport { plugin, capabilities: capabilities(asked), warnings }
+}
+
+fn capabilities(asked: Vec<host::Capability>) -> Vec<Capability> {
     let capability = |host::Capability { asked, granted, remedy }| {
         let needs = asked.capability().as_str().to_owned();
         let (import, secret) = match asked {
@@ -166,7 +170,7 @@ pub(crate) fn state_details(
     details: host::StateDetails,
 ) -> (StateDetails, Option<host::AnswerPermit>) {
     let host::StateDetails { run, graph, mut state, outputs, attempts, place } = details;
-    let (usage, data) = (state.usage.map(Usage::from), state.data.take());
+    let (usage, data) = (state.usage, state.data.take());
     let details = StateDetails {
         summary: state_summary(run, &graph, state),
         usage,
@@ -182,7 +186,7 @@ fn attempt(attempt: host::AttemptRow) -> AttemptDetails {
         number: attempt.number,
         ended_at: Some(attempt.ended_at),
         outcome: Some(attempt.outcome),
-        usage: attempt.usage.map(Usage::from),
+        usage: attempt.usage,
         failure: attempt.failure.map(failure),
         logs: attempt.logs.map_or_else(Json::default, Json::Text),
     }
@@ -286,7 +290,7 @@ mod tests {
     }
 
     fn written(answer: &impl serde::Serialize) -> serde_json::Value {
-        read_stored(&String::from_utf8(to_text(answer, 0).unwrap()).unwrap()).unwrap()
+        read_stored(&String::from_utf8(to_text(answer).unwrap()).unwrap()).unwrap()
     }
 
     #[test]
@@ -302,7 +306,7 @@ mod tests {
             place: None,
         };
         let details = run_details(details).0;
-        let text = to_text(&RunStarted { details, started_before: true }, 0).unwrap();
+        let text = to_text(&RunStarted { details, started_before: true }).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains(r#""details":{"a":1e400}"#), "not parsed: {text}");
         let text = text.replace("1e400", "1");

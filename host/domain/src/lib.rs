@@ -9,6 +9,7 @@ pub mod unicode;
 pub mod json;
 pub mod ids;
 pub mod clock;
+pub mod backoff;
 pub mod path;
 pub mod failure;
 pub mod reason;

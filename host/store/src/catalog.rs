@@ -218,10 +218,13 @@ impl Store {
         let nodes = graph.nodes().count() as i64;
         let mut new = Revision { namespace, name, digest, body, nodes, sealed: None, removed };
         let mut keys = self.cipher.keys();
-        for _ in 0..MAX_KEYS_TRIED {
+        for tried in 1.. {
             new.seal(secrets, &keys)?;
             if let Some(applied) = self.revise(&new, now).await? {
                 return Ok(applied);
+            }
+            if tried == MAX_KEYS_TRIED {
+                break;
             }
             // A rotation has retired this host's current key, so the key source is read again for
             // its replacement. The next rotation may retire that one, too.

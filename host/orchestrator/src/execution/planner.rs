@@ -12,7 +12,7 @@ use exosphere_domain::state::Claimed;
 use exosphere_store::{ClaimedState, Finished, IdBlock, RunInfo, StoreError};
 
 use super::attempt::AttemptResult;
-use crate::backoff::Backoff;
+use crate::backoff::{database_backoff, pause};
 use crate::error::internal;
 use crate::parts::Parts;
 
@@ -68,12 +68,12 @@ async fn plan_on_blocking_thread(
 /// Reserves ids for new states, however long that takes: an outcome waits for its
 /// database.
 async fn reserve_numbers(parts: &Parts, count: u64) -> Result<IdBlock, StoreError> {
-    let mut backoff = Backoff::new();
+    let mut backoff = database_backoff();
     loop {
         match parts.db.store.state_numbers(count, parts.db.clock.now()).await {
             Err(
                 StoreError::Contention(_) | StoreError::Unavailable(_) | StoreError::Unknown(_),
-            ) => backoff.pause().await,
+            ) => pause(&mut backoff).await,
             settled => return settled,
         }
     }

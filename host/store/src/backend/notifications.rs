@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use exosphere_domain::backoff::Backoff;
 use exosphere_domain::ids::RunKey;
 use exosphere_domain::json;
 use exosphere_domain::state::RunStatus;
@@ -15,7 +16,8 @@ use crate::types::RunUpdate;
 use crate::{Store, sql};
 
 /// Backoff before the listener reconnects: the first pause and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const RECONNECT_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(5));
 
 /// The timeout of a NOTIFY.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -62,7 +64,7 @@ pub enum ListenerEvent {
 pub struct Listener {
     pool: PgPool,
     open: Option<PgListener>,
-    pause: Duration,
+    backoff: Backoff,
 }
 
 impl Store {
@@ -73,7 +75,11 @@ impl Store {
         let options = side.options().clone();
         let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).idle_timeout(None);
         let pool = pool.max_lifetime(None).connect_lazy_with(options);
-        Some(Listener { pool, open: None, pause: BACKOFF.0 })
+        Some(Listener {
+            pool,
+            open: None,
+            backoff: Backoff::new(RECONNECT_BACKOFF.0, RECONNECT_BACKOFF.1),
+        })
     }
 
     /// Sends a notification to the other hosts.
@@ -93,13 +99,12 @@ impl Listener {
                 match self.connect().await {
                     Ok(open) => {
                         self.open = Some(open);
-                        self.pause = BACKOFF.0;
+                        self.backoff.reset();
                         return ListenerEvent::Lagged;
                     }
                     Err(error) => {
                         tracing::debug!(%error, "cannot listen to the other hosts yet");
-                        tokio::time::sleep(self.pause).await;
-                        self.pause = (self.pause * 2).min(BACKOFF.1);
+                        tokio::time::sleep(self.backoff.advance()).await;
                         continue;
                     }
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
+use exosphere_domain::backoff::Backoff;
 use futures::{Stream, TryStreamExt};
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
@@ -90,7 +91,7 @@ impl Reader {
         read: FromRow<T>,
     ) -> Result<Vec<T>, StoreError> {
         let (start, end) = (Instant::now(), Instant::now() + self.retry_for);
-        let mut pause = RETRY_BACKOFF.0;
+        let mut backoff = Backoff::new(RETRY_BACKOFF.0, RETRY_BACKOFF.1);
         // After a restart of the database every connection of the pool may be dead, and shows it on
         // its next use.
         let mut at_once = MAX_CONNECTIONS;
@@ -108,11 +109,10 @@ impl Reader {
                 Ok(Err(other)) => return Err(other),
                 Err(_) => self.replace_pool(last - tried),
             };
-            if Instant::now() + pause > end {
+            if Instant::now() + backoff.peek() > end {
                 return Err(StoreError::Unavailable(why));
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_BACKOFF.1);
+            tokio::time::sleep(backoff.advance()).await;
         }
     }
 

@@ -7,7 +7,7 @@ use exosphere_domain::json::read_stored;
 use exosphere_domain::node::NodeDescription;
 
 use super::report::{Findings, kind};
-use super::row_reader::{RowReader, check_json_object, json};
+use super::row_reader::{Columns, RowReader, check_json_object, json};
 use super::snapshot::Snapshot;
 use crate::dialect::{Row, Statement, params};
 use crate::error::StoreError;
@@ -94,7 +94,14 @@ pub(super) async fn check(
         let visit = &mut |row: &dyn Row| {
             let key = row.int(0).map(|id| id.to_string()).or_else(|_| row.text(0));
             let key = key.unwrap_or_default();
-            check(&mut RowReader { row, columns, table: name, key, run: None, findings });
+            check(&mut RowReader {
+                row,
+                columns: Columns::new(columns),
+                table: name,
+                key,
+                run: None,
+                findings,
+            });
         };
         snapshot.each(rows, &params![], visit).await?;
     }

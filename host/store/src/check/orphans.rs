@@ -5,7 +5,7 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::outcome::AttemptOutcome;
 
 use super::report::{Findings, Kind, kind};
-use super::row_reader::{RowReader, check_json, check_json_object};
+use super::row_reader::{Columns, RowReader, check_json, check_json_object};
 use super::snapshot::Snapshot;
 use crate::dialect::{Row, Statement, params};
 use crate::error::StoreError;
@@ -166,5 +166,5 @@ fn part<'a>(
 ) -> RowReader<'a> {
     let key = |at| row.int(at).map_or_else(|_| "?".to_owned(), |key| key.to_string());
     let key = format!("{}/{}", key(0), key(1));
-    RowReader { row, columns, table, key, run: None, findings }
+    RowReader { row, columns: Columns::new(columns), table, key, run: None, findings }
 }

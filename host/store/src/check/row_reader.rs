@@ -1,17 +1,42 @@
 //! A reader of rows that may hold anything: an invalid value is reported, and the check goes on
 //! without it. Columns are read by name.
 
+use std::cell::Cell;
+
 use exosphere_domain::json::{Typed, check_stored, from_stored};
 
 use super::report::{Findings, Kind, Rule};
 use crate::dialect::Row;
 use crate::error::StoreError;
 
+/// The names of a row's columns. They are read in about this order, so a search begins behind the
+/// column that was read last.
+pub(super) struct Columns {
+    names: &'static [&'static str],
+    next: Cell<usize>,
+}
+
+impl Columns {
+    pub(super) fn new(names: &'static [&'static str]) -> Self {
+        Columns { names, next: Cell::new(0) }
+    }
+
+    /// Returns the position of a column; one after the last for an unknown name.
+    fn position(&self, column: &str) -> usize {
+        let (count, next) = (self.names.len(), self.next.get());
+        let mut positions = (next..count).chain(0..next);
+        let at = positions.find(|at| self.names[*at] == column);
+        debug_assert!(at.is_some(), "no column {column} in {:?}", self.names);
+        let at = at.unwrap_or(count);
+        self.next.set((at + 1).min(count));
+        at
+    }
+}
+
 /// A row that is being read.
 pub(super) struct RowReader<'a> {
     pub row: &'a dyn Row,
-    /// The names of the row's columns.
-    pub columns: &'static [&'static str],
+    pub columns: Columns,
     pub table: &'static str,
     /// The row's key, as shown to the operator.
     pub key: String,
@@ -27,13 +52,6 @@ impl RowReader<'_> {
         self.findings.note(kind, &self.key, self.run, message);
     }
 
-    /// Returns the position of a column; one after the last for an unknown name.
-    fn at(&self, column: &str) -> usize {
-        let at = self.columns.iter().position(|known| *known == column);
-        debug_assert!(at.is_some(), "no column {column} in {:?}", self.columns);
-        at.unwrap_or(self.columns.len())
-    }
-
     fn got<T>(&mut self, column: &'static str, value: Result<T, StoreError>) -> Option<T> {
         match value {
             Ok(value) => Some(value),
@@ -45,24 +63,24 @@ impl RowReader<'_> {
     }
 
     pub(super) fn int(&mut self, column: &'static str) -> Option<i64> {
-        self.got(column, self.row.int(self.at(column)))
+        self.got(column, self.row.int(self.columns.position(column)))
     }
 
     pub(super) fn maybe_int(&mut self, column: &'static str) -> Option<i64> {
-        self.got(column, self.row.maybe_int(self.at(column))).flatten()
+        self.got(column, self.row.maybe_int(self.columns.position(column))).flatten()
     }
 
     pub(super) fn text(&mut self, column: &'static str) -> Option<String> {
-        self.got(column, self.row.text(self.at(column)))
+        self.got(column, self.row.text(self.columns.position(column)))
     }
 
     pub(super) fn maybe_text(&mut self, column: &'static str) -> Option<String> {
-        self.got(column, self.row.maybe_text(self.at(column))).flatten()
+        self.got(column, self.row.maybe_text(self.columns.position(column))).flatten()
     }
 
     /// Returns whether a column holds anything, valid or not.
     pub(super) fn is_there(&self, column: &str) -> bool {
-        !matches!(self.row.maybe_int(self.at(column)), Ok(None))
+        !matches!(self.row.maybe_int(self.columns.position(column)), Ok(None))
     }
 
     /// Reads a flag, which is 0 or 1.

@@ -5,7 +5,7 @@ use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::RunStatus;
 
 use super::report::{Findings, kind};
-use super::row_reader::{RowReader, check_json_object};
+use super::row_reader::{Columns, RowReader, check_json_object};
 use crate::dialect::Row;
 use crate::sql::{self, run_counters};
 
@@ -51,7 +51,14 @@ impl RunRow {
         let id = row.int(0).unwrap_or_default();
         let uuid = row.text(1).unwrap_or_default();
         let (key, columns) = (id.to_string(), sql::CHECK_RUNS_COLUMNS);
-        let reader = &mut RowReader { row, columns, table: "run", key, run: Some(&uuid), findings };
+        let reader = &mut RowReader {
+            row,
+            columns: Columns::new(columns),
+            table: "run",
+            key,
+            run: Some(&uuid),
+            findings,
+        };
         let read = RunRow::read_columns(reader);
         read.check_status(reader);
         check_owners(reader);

@@ -8,7 +8,7 @@ use exosphere_domain::state::RunStatus;
 
 use super::catalog::read_graph;
 use super::report::{Findings, kind};
-use super::row_reader::RowReader;
+use super::row_reader::{Columns, RowReader};
 use super::run_row::RunRow;
 use super::snapshot::Snapshot;
 use super::state::{StateRow, run_of};
@@ -125,7 +125,14 @@ async fn states(
         findings.checked.states += 1;
         let key = row.int(0).unwrap_or_default().to_string();
         let (run, columns) = (Some(walk.run().uuid.as_str()), sql::CHECK_STATES_COLUMNS);
-        let reader = &mut RowReader { row, columns, table: "state", key, run, findings };
+        let reader = &mut RowReader {
+            row,
+            columns: Columns::new(columns),
+            table: "state",
+            key,
+            run,
+            findings,
+        };
         let state = StateRow::read(reader);
         findings.checked.unites += u64::from(state.unite.is_some());
         walk.visit(state, findings);

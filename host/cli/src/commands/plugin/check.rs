@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use exosphere_api_types::PluginChecked;
+use exosphere_api_types::PluginReport;
 use exosphere_domain::ids::Name;
 
 use super::upload::{remarks, upload};
@@ -34,7 +34,7 @@ impl Check {
 }
 
 fn show(answer: &Answer) -> Result<String, Error> {
-    let checked: PluginChecked = answer.read()?;
+    let PluginReport { plugin: checked, capabilities, warnings } = answer.read()?;
     let about = table(
         ["DIGEST", "SIZE", "COMPILED IN"],
         [[
@@ -45,6 +45,6 @@ fn show(answer: &Answer) -> Result<String, Error> {
     );
     let nodes = inspect::nodes(&checked.nodes);
     let imports = inspect::imports(&checked.imports);
-    let remarks = remarks(&checked.capabilities, &checked.warnings);
+    let remarks = remarks(&capabilities, &warnings);
     Ok(format!("the plugin would be admitted\n\n{about}\n\n{nodes}{imports}{remarks}"))
 }

@@ -44,7 +44,7 @@ pub fn summary(plugin: &PluginDetails) -> String {
             optional_cell(Some(&plugin.version)),
             cell(&plugin.digest),
             cell(bytes(plugin.size)),
-            cell(utc(plugin.uploaded_at)),
+            optional_cell(plugin.uploaded_at.map(utc).as_deref()),
         ]],
     );
     format!("{about}\n\n{}", nodes(&plugin.nodes))

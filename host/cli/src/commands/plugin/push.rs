@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use exosphere_api_types::PluginUploaded;
+use exosphere_api_types::PluginReport;
 use exosphere_domain::ids::Name;
 
 use super::upload::{remarks, upload};
@@ -42,7 +42,7 @@ impl Push {
 }
 
 fn show(answer: &Answer) -> Result<String, Error> {
-    let PluginUploaded { plugin, capabilities, warnings } = answer.read()?;
+    let PluginReport { plugin, capabilities, warnings } = answer.read()?;
     let remarks = remarks(&capabilities, &warnings);
     Ok(format!("{}{remarks}", inspect::summary(&plugin)))
 }

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use exosphere_api_types::{AnyJson, RunStarted, StartRun};
+use exosphere_domain::backoff::Backoff;
 use exosphere_domain::ids::{Name, RunId};
 use reqwest::Method;
 use serde_json::{Map, Value};
@@ -57,7 +58,7 @@ pub struct Start {
 /// is lost.
 const REPEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The backoff before the first repeat, and before each later one.
+/// The backoff between repeats: the first pause and the longest.
 const REPEAT_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));
 
 /// Timeout for the answer to a small start, which a host gives within five seconds.
@@ -160,7 +161,8 @@ struct Sent {
 /// Sends a start, and repeats it for a while with the same idempotency key if the host
 /// is unavailable or its answer is lost.
 fn send_repeatedly(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Result<Sent, Error> {
-    let (begun, mut pause) = (Instant::now(), REPEAT_BACKOFF.0);
+    let mut backoff = Backoff::new(REPEAT_BACKOFF.0, REPEAT_BACKOFF.1);
+    let begun = Instant::now();
     let mut is_first = true;
     loop {
         let error = match send() {
@@ -177,7 +179,7 @@ fn send_repeatedly(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Resul
         if !is_transient {
             return Err(error);
         }
-        if begun.elapsed() + pause >= REPEAT_TIMEOUT {
+        if begun.elapsed() + backoff.peek() >= REPEAT_TIMEOUT {
             eprintln!("to repeat this start safely, add --idempotency-key {key}");
             return Err(error);
         }
@@ -186,8 +188,7 @@ fn send_repeatedly(send: impl Fn() -> Result<Answer, Error>, key: &str) -> Resul
             sanitize::lines(&error.to_string())
         );
         is_first = false;
-        thread::sleep(pause);
-        pause = REPEAT_BACKOFF.1;
+        thread::sleep(backoff.advance());
     }
 }
 

@@ -14,7 +14,7 @@ use super::CommitLoop;
 use super::pacing::{claims_due, earlier};
 use super::reply::Reply;
 use super::transaction::Halt;
-use crate::backoff::Backoff;
+use crate::backoff::MAX_PAUSE;
 use crate::error::internal;
 
 /// The operations of a batch, and those replies that it has.
@@ -120,7 +120,7 @@ impl CommitLoop {
                 [_] => summary.answers.push(Err(StoreError::Data(why))),
                 _ => {
                     tracing::error!(why, "a claim failed");
-                    tokio::time::sleep(Backoff::MAX).await;
+                    tokio::time::sleep(MAX_PAUSE).await;
                 }
             }
         }

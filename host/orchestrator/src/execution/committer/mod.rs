@@ -37,7 +37,7 @@ pub(crate) use reply::Reply;
 pub(crate) use weight::{ROW_BYTES, end as weight_of_end};
 
 use crate::MAX_CLAIMS_PER_SLOT;
-use crate::backoff::Backoff;
+use crate::backoff::MIN_PAUSE;
 use crate::cluster::recovery;
 use crate::execution::claims::ClaimPermit;
 use crate::execution::dispatcher::{self, CommitEffects, DispatchMessage};
@@ -278,7 +278,7 @@ impl CommitLoop {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot look for orphaned claims yet");
-                tokio::time::sleep(Backoff::MIN).await;
+                tokio::time::sleep(MIN_PAUSE).await;
                 self.mailbox.claims.request_reconcile();
             }
         }

@@ -13,7 +13,7 @@ use futures::FutureExt;
 use super::CommitLoop;
 use super::bisect::Operations;
 use super::reply::Reply;
-use crate::backoff::Backoff;
+use crate::backoff::{database_backoff, pause};
 
 /// Conflicts in a row up to which a transaction is retried at once. After more, the
 /// database counts as unavailable.
@@ -38,7 +38,7 @@ impl CommitLoop {
         budget: ClaimMode,
         quotas: &Quotas,
     ) -> Result<Committed, Halt> {
-        let (mut backoff, mut conflicts) = (Backoff::new(), 0);
+        let (mut backoff, mut conflicts) = (database_backoff(), 0);
         let replies = || operations.replies.get(range.clone()).unwrap_or_default().iter();
         loop {
             let withdrawn = |reply: &Option<Reply>| reply.as_ref().is_some_and(|it| !it.enter());
@@ -84,7 +84,7 @@ impl CommitLoop {
             tracing::error!(why, "the database is unavailable; trying again");
             self.last_commit_confirmed = false;
             self.mailbox.set_last_error(Some(why));
-            backoff.pause().await;
+            pause(&mut backoff).await;
         }
     }
 

@@ -76,11 +76,11 @@ fn run(connection: &Connection, signals: &Receiver<()>) {
     }
 }
 
-/// Does a checkpoint that does not wait for other connections. If it fails, the log has all pages still, and a later
-/// one copies them.
+/// Does a checkpoint that does not wait for other connections. If it fails, the log still has all
+/// pages, and a later one copies them.
 fn checkpoint(connection: &Connection) {
     let done = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     if let Err(error) = done {
-        tracing::debug!(%error, "a checkpoint of the database's log failed");
+        tracing::warn!(%error, "the log of the database cannot be copied into it yet");
     }
 }
