@@ -31,3 +31,5 @@ pub mod plan;
 pub mod unite;
 pub mod manual_retry;
 pub mod inputs;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

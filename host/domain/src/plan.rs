@@ -197,16 +197,16 @@ pub fn plan(
 }
 
 /// Returns the most ids that [`plan`] takes.
-pub fn numbers_needed(graph: &Graph, state: &Claimed, outcome: &Outcome) -> u64 {
+pub fn ids_needed(graph: &Graph, state: &Claimed, outcome: &Outcome) -> u64 {
     let Outcome::Outputs(outputs) = outcome else { return 0 };
     let node = graph.node(state.place.node);
     (outputs.len() as u64).saturating_mul(node.next.len() as u64) + node.united_by.len() as u64
 }
 
 /// An id source for plans that create no states: a failure, a loss, a release.
-pub struct NoNumbers;
+pub struct NoIds;
 
-impl Ids for NoNumbers {
+impl Ids for NoIds {
     fn next(&self) -> StateId {
         debug_assert!(false, "something follows");
         StateId(0)

@@ -43,7 +43,7 @@ impl Store {
     /// # Errors
     ///
     /// If a new block is needed and the database is unavailable.
-    pub async fn state_numbers(&self, count: u64, now: Millis) -> Result<IdBlock, StoreError> {
+    pub async fn state_ids(&self, count: u64, now: Millis) -> Result<IdBlock, StoreError> {
         let first =
             self.take_ids("state", &self.id_blocks.states, count, STATES_PER_BLOCK, now).await?;
         Ok(IdBlock(Cell::new(first)))
@@ -53,7 +53,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As for [`Store::state_numbers`].
+    /// As for [`Store::state_ids`].
     pub async fn run_key(&self, now: Millis) -> Result<RunKey, StoreError> {
         Ok(RunKey(self.take_ids("run", &self.id_blocks.runs, 1, RUNS_PER_BLOCK, now).await?))
     }

@@ -5,14 +5,7 @@ use super::*;
 use crate::graph::testing::GraphBuilder;
 use crate::ids::{Fence, RunKey, SessionId};
 use crate::state::Claim;
-
-struct NoIds;
-
-impl Ids for NoIds {
-    fn next(&self) -> StateId {
-        StateId(1)
-    }
-}
+use crate::testing::SameId;
 
 fn after(losses: u32) -> AttemptCounts {
     AttemptCounts { attempt: 7, retries: 2, requeues: 3, losses, conflicts: 1 }
@@ -21,10 +14,10 @@ fn after(losses: u32) -> AttemptCounts {
 /// Returns the end of a state that was lost with its host.
 fn lose(tries: AttemptCounts, noted: bool) -> Transition {
     let graph = GraphBuilder::from_text("a").build().unwrap();
-    let (root, _) = root_state(&graph, &NoIds);
+    let (root, _) = root_state(&graph, &SameId);
     let claim = Claim { session: SessionId(1), fence: Fence(7) };
     let state = Claimed { id: root.id, run: RunKey(1), place: root.place, tries, claim };
-    plan(&graph, &state, outcome_of_lost_claim(tries, noted), 0.0, &NoIds).unwrap().end
+    plan(&graph, &state, outcome_of_lost_claim(tries, noted), 0.0, &SameId).unwrap().end
 }
 
 /// Returns the tries of a state that is to run again at once.

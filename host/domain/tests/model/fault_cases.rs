@@ -4,10 +4,11 @@
 
 use exosphere_domain::ids::SessionId;
 use exosphere_domain::state::{Claim, RunStatus, Status};
+use exosphere_domain::testing::SeededRng;
 
 use crate::engine::{Engine, Refusal};
 use crate::lockstep::{Lockstep, domain_graph};
-use crate::outcomes::{ScriptedOutcome, SeededRng};
+use crate::outcomes::ScriptedOutcome;
 use crate::reference;
 use crate::shape::Graph;
 use crate::simulation::FaultPlan;

@@ -18,13 +18,14 @@ mod fault_cases;
 use std::collections::BTreeMap;
 
 use exosphere_domain::state::{RunStatus, Status};
+use exosphere_domain::testing::SeededRng;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{FileFailurePersistence, TestRunner};
 
 use crate::engine::Row;
 use crate::lockstep::{Lockstep, domain_graph};
-use crate::outcomes::{RandomOutcomes, SeededRng, max_fanout};
+use crate::outcomes::{RandomOutcomes, max_fanout};
 use crate::random_graph::{graphs, wild_graphs};
 use crate::shape::{Graph, Shape};
 use crate::simulation::FaultPlan;

@@ -3,52 +3,9 @@
 //!
 //! Not here: the effects of an outcome.
 
+use exosphere_domain::testing::SeededRng;
+
 use crate::shape::Graph;
-
-/// A small, fast and portable random generator (splitmix64).
-#[derive(Debug, Clone)]
-pub struct SeededRng(u64);
-
-impl SeededRng {
-    /// Creates a generator that depends on a seed alone.
-    pub fn new(seed: u64) -> Self {
-        SeededRng(seed)
-    }
-
-    /// Creates a generator that depends on a seed, a text and a number.
-    pub fn from_parts(seed: u64, text: &str, number: u32) -> Self {
-        let mix = |hash: u64, byte: u8| SeededRng(hash ^ u64::from(byte)).next_u64();
-        SeededRng(text.bytes().fold(SeededRng(seed).next_u64() ^ u64::from(number), mix))
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Returns a number below `most`, which is not 0.
-    pub fn below(&mut self, most: usize) -> usize {
-        (self.next_u64() % most as u64) as usize
-    }
-
-    /// Returns true with a probability of `often` percent.
-    pub fn percent(&mut self, often: u32) -> bool {
-        self.below(100) < often as usize
-    }
-
-    /// Returns an element of a list that is not empty.
-    pub fn pick<T: Clone>(&mut self, several: &[T]) -> T {
-        several[self.below(several.len())].clone()
-    }
-
-    /// Shuffles a list.
-    pub fn shuffle<T>(&mut self, things: &mut [T]) {
-        (1..things.len()).rev().for_each(|at| things.swap(at, self.below(at + 1)));
-    }
-}
 
 /// The outcome of one execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,13 +66,13 @@ impl RandomOutcomes {
         if before < MAX_DISTURBED_EXECUTIONS && rng.percent(self.repeats) {
             let kinds =
                 [ScriptedOutcome::Requeue, ScriptedOutcome::Released, ScriptedOutcome::Conflict];
-            return rng.pick(&kinds);
+            return rng.pick(&kinds).unwrap().clone();
         }
         if rng.percent(self.fails / spared) {
             let kinds =
                 ["retryable", "retryable", "timeout", "permanent", "permanent", "invalid-output"];
             return ScriptedOutcome::Fail(if before < MAX_DISTURBED_EXECUTIONS {
-                rng.pick(&kinds)
+                rng.pick(&kinds).unwrap()
             } else {
                 "permanent"
             });

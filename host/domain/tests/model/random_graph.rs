@@ -1,9 +1,9 @@
 //! Random graphs, valid by the reference's rules: small, with many crossing edges and unites. They
 //! shrink by losing nodes.
 
+use exosphere_domain::testing::SeededRng;
 use proptest::prelude::*;
 
-use crate::outcomes::SeededRng;
 use crate::shape::{Graph, MaxFailed, Node, Strategy as Ends, Unites};
 
 /// The random ingredients of one node, before its possible neighbours are known.

@@ -6,9 +6,10 @@
 
 use exosphere_domain::ids::SessionId;
 use exosphere_domain::state::{Claim, RunStatus, Status};
+use exosphere_domain::testing::SeededRng;
 
 use crate::lockstep::Lockstep;
-use crate::outcomes::{ScriptedOutcome, SeededRng};
+use crate::outcomes::ScriptedOutcome;
 use crate::reference::{Loss, Refusal};
 
 /// Hosts that work on a run.
@@ -149,7 +150,7 @@ impl Lockstep {
                 return false;
             }
             faults.losses -= 1;
-            let late = self.lose_host(rng.pick(&busy), faults.spares_innocent);
+            let late = self.lose_host(*rng.pick(&busy).unwrap(), faults.spares_innocent);
             self.hosts.late.extend(late.into_iter().filter(|_| rng.percent(70)));
         } else if self.engine.paused && rng.percent(8) {
             self.pause(false);
@@ -178,7 +179,7 @@ impl Lockstep {
         if kinds.is_empty() {
             return false;
         }
-        match rng.pick(&kinds) {
+        match rng.pick(&kinds).unwrap() {
             Work::Claim => self.claim(claimable, rng),
             Work::Begin => self.begin_some(held, rng),
             Work::Finish => self.finish(begun, rng, spares_innocent),
@@ -341,7 +342,7 @@ impl Lockstep {
         let at = if failed.is_empty() || rng.percent(10) {
             rng.below(self.engine.rows.len())
         } else {
-            rng.pick(&failed)
+            *rng.pick(&failed).unwrap()
         };
         match self.retry(at) {
             Ok(()) => self.count_event("retries"),

@@ -5,11 +5,12 @@
 
 use exosphere_domain::ids::SessionId;
 use exosphere_domain::state::{Counter, RunStatus, Status};
+use exosphere_domain::testing::SeededRng;
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
 use crate::lockstep::{Lockstep, domain_graph};
-use crate::outcomes::{ScriptedOutcome, SeededRng};
+use crate::outcomes::ScriptedOutcome;
 use crate::reference::Refusal;
 use crate::shape::{Graph, MaxFailed, Strategy};
 use crate::simulation::FaultPlan;

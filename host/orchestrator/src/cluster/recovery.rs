@@ -5,7 +5,7 @@ use exosphere_domain::clock::Clock;
 use exosphere_domain::ids::{SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{NoNumbers, outcome_of_lost_claim, plan};
+use exosphere_domain::plan::{NoIds, outcome_of_lost_claim, plan};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{Answer, Finished, Operation, StoreError};
 use futures::future::join_all;
@@ -91,7 +91,7 @@ async fn finish_op(
         Err(error) => return Err(error),
     };
     let jitter = crate::system::jitter();
-    let changes = match plan(&run.graph, &state, outcome, jitter, &NoNumbers) {
+    let changes = match plan(&run.graph, &state, outcome, jitter, &NoIds) {
         Ok(changes) => changes,
         Err(misfit) => {
             tracing::error!(%misfit, state = %state.id, "a held state does not fit its graph");

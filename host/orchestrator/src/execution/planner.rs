@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use exosphere_domain::clock::Clock;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{Changes, GraphMismatch, fail_permanently, numbers_needed, plan};
+use exosphere_domain::plan::{Changes, GraphMismatch, fail_permanently, ids_needed, plan};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{ClaimedState, Finished, IdBlock, RunInfo, StoreError};
 
@@ -30,7 +30,7 @@ pub(super) async fn into_finish_op(
     let AttemptResult { outcome, journal, logs, usage, limits, slot: _ } = result;
     let limits = limits.unwrap_or_else(|| parts.settings.limits.clone());
     let (state, jitter) = (leased.state, crate::system::jitter());
-    let needed = numbers_needed(&run.graph, &state, &outcome);
+    let needed = ids_needed(&run.graph, &state, &outcome);
     let planned = match reserve_numbers(parts, needed).await {
         Ok(numbers) if needed > MAX_INLINE_STATES => {
             plan_on_blocking_thread(run.clone(), state.clone(), outcome, jitter, numbers).await
@@ -70,7 +70,7 @@ async fn plan_on_blocking_thread(
 async fn reserve_numbers(parts: &Parts, count: u64) -> Result<IdBlock, StoreError> {
     let mut backoff = database_backoff();
     loop {
-        match parts.db.store.state_numbers(count, parts.db.clock.now()).await {
+        match parts.db.store.state_ids(count, parts.db.clock.now()).await {
             Err(
                 StoreError::Contention(_) | StoreError::Unavailable(_) | StoreError::Unknown(_),
             ) => pause(&mut backoff).await,

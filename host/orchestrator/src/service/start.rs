@@ -212,7 +212,7 @@ impl Host {
             }
         };
         let now = parts.db.clock.now();
-        let (root, counts) = root_state(&graph, &parts.db.store.state_numbers(1, now).await?);
+        let (root, counts) = root_state(&graph, &parts.db.store.state_ids(1, now).await?);
         let info = Arc::new(RunInfo {
             key: parts.db.store.run_key(now).await?,
             id,

@@ -7,7 +7,7 @@ use exosphere_domain::ids::{Fence, Millis, NamespaceKey, RunKey, StateId};
 use exosphere_domain::limits::Limit;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{
-    Changes, NoNumbers, RescheduleReason, Transition, fail_permanently, plan,
+    Changes, NoIds, RescheduleReason, Transition, fail_permanently, plan,
 };
 use exosphere_domain::state::{AttemptCounts, Claim, Claimed, NewState, Ref, RunStatus, Status};
 
@@ -87,7 +87,7 @@ impl<'b> CommitTx<'b> {
             Err(WriteConflict::Broken(failure)) => Outcome::Failed(failure),
         };
         let Finished { run, state, jitter, .. } = finished;
-        Ok(JournalCheck::Replanned(plan(&run.graph, state, outcome, *jitter, &NoNumbers)?))
+        Ok(JournalCheck::Replanned(plan(&run.graph, state, outcome, *jitter, &NoIds)?))
     }
 
     /// Applies an end as planned: creates the children and unites, and updates the run's counters.

@@ -34,7 +34,7 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
         graph: graph.clone(),
         inputs: "{}".into(),
     });
-    let (root, counts) = root_state(&graph, &store.state_numbers(1, 0).await.unwrap());
+    let (root, counts) = root_state(&graph, &store.state_ids(1, 0).await.unwrap());
     let values = BTreeMap::from([("k".to_owned(), "x".repeat(bytes))]);
     let revision = applied.revision.id;
     let limits = Limits::default().with(Limit::StoreKeys, 10);

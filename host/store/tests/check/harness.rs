@@ -12,7 +12,7 @@ use exosphere_domain::ids::{Name, RunId, SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{NoNumbers, numbers_needed, plan, root_state};
+use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
     Answer, AppliedGraph, Batch, ClaimMode, Committed, Database, Finished, NewRun, Operation,
@@ -202,7 +202,7 @@ impl Harness {
             graph: built.clone(),
             inputs: "{}".into(),
         });
-        let ids = self.store.state_numbers(1, self.now).await.unwrap();
+        let ids = self.store.state_ids(1, self.now).await.unwrap();
         let (root, counts) = root_state(&built, &ids);
         let store = store.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         let (info_of, revision, limits) = (info.clone(), applied.revision.id, limits());
@@ -260,10 +260,10 @@ impl Harness {
         journal: Journal,
     ) -> Operation {
         let graph = &run.info.graph;
-        let changes = match numbers_needed(graph, state, &outcome) {
-            0 => plan(graph, state, outcome, 0.0, &NoNumbers),
+        let changes = match ids_needed(graph, state, &outcome) {
+            0 => plan(graph, state, outcome, 0.0, &NoIds),
             count => {
-                let ids = self.store.state_numbers(count, self.now).await.unwrap();
+                let ids = self.store.state_ids(count, self.now).await.unwrap();
                 plan(graph, state, outcome, 0.0, &ids)
             }
         };

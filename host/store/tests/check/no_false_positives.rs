@@ -4,6 +4,7 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
+use exosphere_domain::testing::SeededRng;
 use exosphere_store::{Answer, ClaimMode, Operation};
 use serde_json::json;
 
@@ -31,33 +32,23 @@ async fn check_passes_for_every_run_kind() {
     }
 }
 
-/// A small random generator: a failing seed can be repeated.
-struct SeededRng(u64);
-
-impl SeededRng {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % most
-    }
-
-    fn outcome(&mut self) -> Ending {
-        match self.below(20) {
-            0..10 => ends(Outcome::Outputs(vec!["{}".into(); self.below(4) as usize])),
-            10 => ends(Outcome::Prune(None)),
-            11 => ends(Outcome::RequeueAfter(1)),
-            12 => ends(Outcome::HostLost),
-            13 => ends(Outcome::Released),
-            14 => fails(FailureKind::Permanent),
-            15 => fails(FailureKind::Retryable),
-            16 => None,
-            17 => {
-                let mut journal = Journal::default();
-                journal.increment("n", 1).unwrap();
-                Some((Outcome::Outputs(vec!["{}".into()]), journal))
-            }
-            _ => ends(Outcome::Outputs(vec!["{}".into()])),
+/// Draws the end of an execution.
+fn draw_ending(rng: &mut SeededRng) -> Ending {
+    match rng.below(20) {
+        0..10 => ends(Outcome::Outputs(vec!["{}".into(); rng.below(4)])),
+        10 => ends(Outcome::Prune(None)),
+        11 => ends(Outcome::RequeueAfter(1)),
+        12 => ends(Outcome::HostLost),
+        13 => ends(Outcome::Released),
+        14 => fails(FailureKind::Permanent),
+        15 => fails(FailureKind::Retryable),
+        16 => None,
+        17 => {
+            let mut journal = Journal::default();
+            journal.increment("n", 1).unwrap();
+            Some((Outcome::Outputs(vec!["{}".into()]), journal))
         }
+        _ => ends(Outcome::Outputs(vec!["{}".into()])),
     }
 }
 
@@ -67,7 +58,7 @@ async fn check_passes_during_random_runs() {
     for (kind, rounds) in [(Kind::Sqlite, 60), (Kind::Postgres, 25)] {
         let database = TestDatabase::new(kind, "random");
         let mut harness = Harness::new(&database).await;
-        let mut rng = SeededRng(42);
+        let mut rng = SeededRng::new(42);
         let sketches: [(&str, GraphBuilder); 5] = [
             ("fan", retried(runs::fan(), "X")),
             ("nested", retried(runs::nested(), "G")),
@@ -85,11 +76,11 @@ async fn check_passes_during_random_runs() {
             let (name, sketch) = &sketches[round % sketches.len()];
             let run = harness.start(name, sketch, &[("n", "0")]).await;
             let mut steps = rng.below(60);
-            let at_once = 1 + rng.below(6) as usize;
+            let at_once = 1 + rng.below(6);
             harness
                 .drive(&run, at_once, |_, _| {
                     steps = steps.saturating_sub(1);
-                    if steps == 0 { None } else { rng.outcome() }
+                    if steps == 0 { None } else { draw_ending(&mut rng) }
                 })
                 .await;
             control(&mut harness, &run, &mut rng).await;
@@ -113,7 +104,7 @@ async fn control(harness: &mut Harness, run: &crate::harness::Run, rng: &mut See
         _ => return,
     };
     if let Answer::ToSweep(event) = harness.commit_one(member).await {
-        let (most, steps) = (1 + rng.below(5) as u32, rng.below(6) as usize);
+        let (most, steps) = (1 + rng.below(5) as u32, rng.below(6));
         harness.sweep(run, event, most, steps).await;
     }
 }

@@ -15,7 +15,7 @@ use exosphere_domain::ids::{Millis, Name, NamespaceKey, RunId, SessionId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{NoNumbers, numbers_needed, plan, root_state};
+use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
     Answer, Batch, ClaimMode, Committed, Finished, NewRun, Operation, Quotas, RedrivePart, RunInfo,
@@ -182,7 +182,7 @@ impl Host {
             graph: template.graph.clone(),
             inputs: "{}".into(),
         });
-        let ids = self.store.state_numbers(1, self.now()).await.unwrap();
+        let ids = self.store.state_ids(1, self.now()).await.unwrap();
         let (root, counts) = root_state(&template.graph, &ids);
         let (revision, store) = (template.revision, BTreeMap::new());
         let limits = self.limits.clone();
@@ -249,10 +249,10 @@ impl Host {
         outcome: Outcome,
         journal: Journal,
     ) -> Operation {
-        let changes = match numbers_needed(&run.graph, state, &outcome) {
-            0 => plan(&run.graph, state, outcome, 0.0, &NoNumbers),
+        let changes = match ids_needed(&run.graph, state, &outcome) {
+            0 => plan(&run.graph, state, outcome, 0.0, &NoIds),
             count => {
-                let ids = self.store.state_numbers(count, self.now()).await.unwrap();
+                let ids = self.store.state_ids(count, self.now()).await.unwrap();
                 plan(&run.graph, state, outcome, 0.0, &ids)
             }
         };

@@ -49,7 +49,7 @@ async fn id_blocks_never_overlap() {
             for count in
                 [1, 65_000, 500, 36, 1, 70_000, 65_536].into_iter().cycle().skip(at).take(14)
             {
-                let numbers = host.store.state_numbers(count, 0).await.unwrap();
+                let numbers = host.store.state_ids(count, 0).await.unwrap();
                 states.push((numbers.next().0, count as i64));
             }
             for _ in 0..1100 {

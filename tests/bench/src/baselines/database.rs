@@ -13,7 +13,7 @@ use exosphere_domain::ids::{Name, NamespaceKey, RunId, RunKey, SessionId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{numbers_needed, plan, root_state};
+use exosphere_domain::plan::{ids_needed, plan, root_state};
 use exosphere_store::{
     Answer, Batch, ClaimMode, ClaimedState, Database, Finished, NewRun, Operation, Quotas, RunInfo,
     SecretCipher, Store,
@@ -204,7 +204,7 @@ impl StorePipeline {
 
     async fn new_run(&self, ready: &AppliedGraph) -> Result<NewRun> {
         let AppliedGraph { graph, name, namespace, revision } = ready;
-        let (root, counts) = root_state(graph, &self.store.state_numbers(1, 1).await?);
+        let (root, counts) = root_state(graph, &self.store.state_ids(1, 1).await?);
         let key = self.store.run_key(1).await?;
         let info = Arc::new(RunInfo {
             key,
@@ -235,8 +235,8 @@ impl StorePipeline {
         let run = runs.get(&state.run).context("a state of no run of ours")?;
         let outcome =
             Outcome::Outputs((0..outputs).map(|i| format!("{{\"value\":{i}}}")).collect());
-        let count = numbers_needed(&run.graph, &state, &outcome);
-        let numbers = self.store.state_numbers(count, 1).await?;
+        let count = ids_needed(&run.graph, &state, &outcome);
+        let numbers = self.store.state_ids(count, 1).await?;
         let changes = plan(&run.graph, &state, outcome, 0.0, &numbers);
         Ok(Operation::Finish(Box::new(Finished {
             run: Arc::clone(run),

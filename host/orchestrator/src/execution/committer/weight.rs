@@ -88,9 +88,7 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use exosphere_domain::graph::testing::GraphBuilder;
-    use exosphere_domain::ids::{
-        Fence, Ids, NamespaceKey, NodeIx, RunId, RunKey, SessionId, StateId,
-    };
+    use exosphere_domain::ids::{Fence, NamespaceKey, NodeIx, RunId, RunKey, SessionId, StateId};
     use exosphere_domain::journal::Journal;
     use exosphere_domain::limits::Limits;
     use exosphere_domain::path::Path;
@@ -98,18 +96,11 @@ pub(super) mod tests {
     use exosphere_domain::state::{AttemptCounts, Claim, Claimed, Place};
     use exosphere_store::RunInfo;
 
+    use exosphere_domain::testing::SameId;
+
     use super::*;
 
     const MIB: usize = 1 << 20;
-
-    /// A generator that always returns the id 1.
-    struct One;
-
-    impl Ids for One {
-        fn next(&self) -> StateId {
-            StateId(1)
-        }
-    }
 
     /// Builds the end of an execution.
     pub(in crate::execution::committer) fn ended(end: Transition) -> Finished {
@@ -157,7 +148,7 @@ pub(super) mod tests {
             assert_eq!(lane(Operation::Pause { run: run.clone(), paused }), Lane::Urgent);
         }
         assert_eq!(lane(Operation::Retry { run: run.clone(), state: StateId(1) }), Lane::Control);
-        let (root, counts) = root_state(&run.graph, &One);
+        let (root, counts) = root_state(&run.graph, &SameId);
         let new = NewRun {
             info: run,
             revision: 1,

@@ -143,8 +143,8 @@ impl DatabasePair {
 
     /// Reserves `count` ids for states, and returns the first.
     pub async fn numbers(&self, count: u64) -> StateId {
-        let ours = self.sqlite.store.state_numbers(count, 0).await.unwrap();
-        let theirs = self.postgres.store.state_numbers(count, 0).await.unwrap();
+        let ours = self.sqlite.store.state_ids(count, 0).await.unwrap();
+        let theirs = self.postgres.store.state_ids(count, 0).await.unwrap();
         same("numbers", ours.next(), theirs.next())
     }
 

@@ -5,50 +5,12 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::{Entry, Journal};
 use exosphere_domain::limits::Usage;
 use exosphere_domain::outcome::Outcome;
+use exosphere_domain::testing::SeededRng;
 use serde_json::{Value, json};
 
 /// The unit of all delays: 15 minutes. A test takes less time, so that its duration does not decide
 /// which states are due.
 pub const QUARTER_HOUR_MS: i64 = 15 * 60 * 1000;
-
-/// A small and portable random generator (splitmix64).
-pub struct SeededRng(pub u64);
-
-impl SeededRng {
-    fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Returns a number below `most`, which is not 0.
-    pub fn below(&mut self, most: usize) -> usize {
-        (self.next_u64() % most as u64) as usize
-    }
-
-    /// Returns true with a probability of `often` percent.
-    pub fn percent(&mut self, often: usize) -> bool {
-        self.below(100) < often
-    }
-
-    /// Returns an element of a list, or none if it is empty.
-    pub fn pick<'a, T>(&mut self, several: &'a [T]) -> Option<&'a T> {
-        match several.len() {
-            0 => None,
-            count => several.get(self.below(count)),
-        }
-    }
-
-    /// Removes an element of a list, or none if it is empty.
-    pub fn take<T>(&mut self, several: &mut Vec<T>) -> Option<T> {
-        match several.len() {
-            0 => None,
-            count => Some(several.swap_remove(self.below(count))),
-        }
-    }
-}
 
 /// Returns graphs that use every feature of the store: nested and parallel unites, strategies, retry
 /// policies, store values.

@@ -8,14 +8,15 @@ use exosphere_domain::ids::{Ids, RunId, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
-use exosphere_domain::plan::{numbers_needed, outcome_of_lost_claim, plan, root_state};
+use exosphere_domain::plan::{ids_needed, outcome_of_lost_claim, plan, root_state};
 use exosphere_domain::state::{Claimed, RunStatus};
+use exosphere_domain::testing::SeededRng;
 use exosphere_store::{
     Answer, ClaimMode, Committed, Finished, NewRun, Operation, RedrivePart, RunInfo,
 };
 
 use super::database_pair::DatabasePair;
-use super::outcomes::{self, QUARTER_HOUR_MS, SeededRng};
+use super::outcomes::{self, QUARTER_HOUR_MS};
 use crate::harness::{Template, pause, sweep};
 
 /// Returns limits of a run's store that are reached often.
@@ -77,7 +78,7 @@ impl RandomOps {
         RandomOps {
             databases,
             operations: 0,
-            rng: SeededRng(seed),
+            rng: SeededRng::new(seed),
             templates,
             runs: BTreeMap::new(),
             live: Vec::new(),
@@ -284,7 +285,7 @@ impl RandomOps {
         journal: Journal,
     ) -> Operation {
         let run = self.runs[&state.run].clone();
-        let needed = numbers_needed(&run.graph, state, &outcome);
+        let needed = ids_needed(&run.graph, state, &outcome);
         let ids = ConsecutiveIds(Cell::new(self.databases.numbers(needed).await.0));
         let jitter = if self.rng.percent(50) { 0.5 } else { 0.0 };
         let changes = plan(&run.graph, state, outcome, jitter, &ids).unwrap();
