@@ -83,8 +83,8 @@ pub fn run(command: Command, master_key: Option<MasterKey>, output: Output) -> R
     let done = match command {
         Command::Rotate { target, keep_old } => runtime.block_on(sealing(target)?.rotate(keep_old)),
         Command::Reseal { target, forget_lost } => {
-            let unopened = if forget_lost { LostSecrets::Delete } else { LostSecrets::Keep };
-            runtime.block_on(sealing(target)?.reseal(unopened))
+            let lost_secrets = if forget_lost { LostSecrets::Delete } else { LostSecrets::Keep };
+            runtime.block_on(sealing(target)?.reseal(lost_secrets))
         }
     };
     let done = done.map_err(|error| Error::Failed(error.to_string()))?;

@@ -24,8 +24,8 @@ pub const MAX_CONFLICTS: u32 = 3;
 /// loss, the next host notes when it begins the state (see
 /// [`AttemptCounts::is_poison_suspect`]). From then on, a state that was claimed and not begun
 /// is not charged.
-pub fn outcome_of_lost_claim(tries: AttemptCounts, noted: bool) -> Outcome {
-    if tries.is_poison_suspect() && !noted { Outcome::Released } else { Outcome::HostLost }
+pub fn outcome_of_lost_claim(tries: AttemptCounts, has_begun: bool) -> Outcome {
+    if tries.is_poison_suspect() && !has_begun { Outcome::Released } else { Outcome::HostLost }
 }
 
 /// The changes that an outcome makes.

@@ -101,8 +101,8 @@ mod tests {
         assert!(why.contains("the committer has ended"), "{why}");
         assert_eq!(host.health(), Err(why));
         // No caller waits for ever.
-        let member = Operation::Cancel(Arc::new(run()));
-        assert!(host.parts.pipeline.committer.submit(member).await.is_err());
+        let operation = Operation::Cancel(Arc::new(run()));
+        assert!(host.parts.pipeline.committer.submit(operation).await.is_err());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -95,13 +95,13 @@ impl Watchers {
 
     /// Notifies the watchers. For a run that ended here they receive the whole run, so
     /// that they need not read it.
-    pub(crate) fn publish(&self, touched: &[RunUpdate], ended: Vec<RunView>) {
+    pub(crate) fn publish(&self, run_updates: &[RunUpdate], ended: Vec<RunView>) {
         let mut runs = self.runs.lock();
         if runs.is_empty() {
             return;
         }
         let mut ended: HashMap<_, _> = ended.into_iter().map(|run| (run.key, run)).collect();
-        for event in touched {
+        for event in run_updates {
             if let Some(watched) = runs.get(&event.run) {
                 let (version, over) = (event.version, event.status != RunStatus::Running);
                 let run = ended.remove(&event.run).map(Arc::new);
@@ -118,8 +118,8 @@ mod tests {
 
     use super::*;
 
-    fn touched(version: i64, status: RunStatus) -> RunUpdate {
-        RunUpdate { run: RunKey(1), version, status, paused: false, turned: true }
+    fn run_updates(version: i64, status: RunStatus) -> RunUpdate {
+        RunUpdate { run: RunKey(1), version, status, paused: false, status_changed: true }
     }
 
     fn view(version: i64) -> RunView {
@@ -148,19 +148,19 @@ mod tests {
     fn a_reopened_run_drops_its_end() {
         let watchers = Watchers::default();
         let events = watchers.watch(RunKey(1), WaitFor::Version(0));
-        watchers.publish(&[touched(5, RunStatus::Failed)], vec![view(5)]);
+        watchers.publish(&[run_updates(5, RunStatus::Failed)], vec![view(5)]);
         let seen = |version, over| {
             let latest = events.borrow();
             assert_eq!((latest.version, latest.over), (version, over));
             latest.run.as_ref().map(|run| run.version)
         };
         assert_eq!(seen(5, true), Some(5));
-        watchers.publish(&[touched(6, RunStatus::Running)], Vec::new());
+        watchers.publish(&[run_updates(6, RunStatus::Running)], Vec::new());
         assert_eq!(seen(6, false), None);
-        watchers.publish(&[touched(5, RunStatus::Failed)], vec![view(5)]);
+        watchers.publish(&[run_updates(5, RunStatus::Failed)], vec![view(5)]);
         assert_eq!(seen(6, false), None, "what comes late");
         // Another host ended it, and its notification has no run.
-        watchers.publish(&[touched(7, RunStatus::Failed)], Vec::new());
+        watchers.publish(&[run_updates(7, RunStatus::Failed)], Vec::new());
         assert_eq!(seen(7, true), None);
     }
 
@@ -169,13 +169,13 @@ mod tests {
         let watchers = Watchers::default();
         let mut end = watchers.watch(RunKey(1), WaitFor::End);
         let mut any = watchers.watch(RunKey(1), WaitFor::Version(0));
-        watchers.publish(&[touched(5, RunStatus::Running)], Vec::new());
+        watchers.publish(&[run_updates(5, RunStatus::Running)], Vec::new());
         assert_eq!((any.has_changed().ok(), end.has_changed().ok()), (Some(true), Some(false)));
         drop(any.borrow_and_update());
-        watchers.publish(&[touched(6, RunStatus::Failed)], Vec::new());
+        watchers.publish(&[run_updates(6, RunStatus::Failed)], Vec::new());
         assert_eq!((any.has_changed().ok(), end.has_changed().ok()), (Some(true), Some(true)));
         assert_eq!(end.borrow_and_update().version, 6);
-        watchers.publish(&[touched(7, RunStatus::Running)], Vec::new());
+        watchers.publish(&[run_updates(7, RunStatus::Running)], Vec::new());
         assert!(!end.borrow().over, "it goes on");
     }
 }

@@ -99,14 +99,14 @@ pub(crate) fn read_claimed(row: &dyn Row) -> Result<HeldState, StoreError> {
     let has_begun = columns.next::<i64>("begun_fence")? == state.claim.fence.0;
     let namespace = NamespaceKey(columns.next("namespace")?);
     Ok(HeldState {
-        leased: ClaimedState { state, namespace, store_snapshot, known: Vec::new() },
+        claimed: ClaimedState { state, namespace, store_snapshot, known: Vec::new() },
         has_begun,
     })
 }
 
 /// A state that a session holds.
 pub(crate) struct HeldState {
-    pub leased: ClaimedState,
+    pub claimed: ClaimedState,
     /// Set if the host recorded that the execution began.
     pub has_begun: bool,
 }

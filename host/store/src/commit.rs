@@ -46,17 +46,17 @@ use store_entries::Entries;
 
 /// Applies a batch.
 pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed, StoreError> {
-    let members = &batch.members[batch.range.clone()];
+    let operations = &batch.operations[batch.range.clone()];
     let mut commit = CommitTx::new(tx.now(), batch);
-    commit.insert_runs(tx, members).await?;
-    commit.load(tx, members).await?;
-    commit.decide_all(members)?;
+    commit.insert_runs(tx, operations).await?;
+    commit.load(tx, operations).await?;
+    commit.decide_all(operations)?;
     let (rows, mut pending) = (std::mem::take(&mut commit.rows), PendingWrites::default());
     rows.write(tx, &mut pending, commit.now).await?;
-    commit.control_all(tx, &mut pending, members).await?;
+    commit.control_all(tx, &mut pending, operations).await?;
     commit.close_unites(tx, &mut pending).await?;
     commit.save(tx, &mut pending).await?;
-    if let ClaimMode::AllDue(most) = batch.want {
+    if let ClaimMode::AllDue(most) = batch.claim_mode {
         commit.claim(tx, most).await?;
     }
     Ok(commit.done)
@@ -135,7 +135,7 @@ impl<'b> CommitTx<'b> {
         CommitTx {
             now,
             session: batch.session,
-            births: if let ClaimMode::NewOnly(most) = batch.want { most } else { 0 },
+            births: if let ClaimMode::NewOnly(most) = batch.claim_mode { most } else { 0 },
             quotas: batch.quotas.clone(),
             turn: batch.turn,
             cursors: batch.cursors.clone(),
@@ -151,9 +151,9 @@ impl<'b> CommitTx<'b> {
     }
 
     /// Locks the runs' rows and loads all data for the decisions.
-    async fn load(&mut self, tx: &mut impl Tx, members: &[Operation]) -> Result<(), StoreError> {
+    async fn load(&mut self, tx: &mut impl Tx, operations: &[Operation]) -> Result<(), StoreError> {
         let infos: BTreeMap<RunKey, &Arc<RunInfo>> =
-            members.iter().map(|member| (member.run().key, member.run())).collect();
+            operations.iter().map(|operation| (operation.run().key, operation.run())).collect();
         if infos.is_empty() {
             return Ok(());
         }
@@ -162,21 +162,21 @@ impl<'b> CommitTx<'b> {
             let (entries, info) = (Entries::default(), infos[&run].clone());
             self.runs.insert(run, LoadedRun { row, entries, info, before, changed: false });
         }
-        let finished: Vec<&Finished> = members
+        let finished: Vec<&Finished> = operations
             .iter()
-            .filter_map(|member| match member {
+            .filter_map(|operation| match operation {
                 Operation::Finish(finished) => Some(&**finished),
                 _ => None,
             })
             .filter(|finished| self.is_live(finished.run.key))
             .collect();
-        let stages = members.iter().filter_map(|member| match member {
+        let stages = operations.iter().filter_map(|operation| match operation {
             Operation::Stage(stage) => Some(&stage.state),
             _ => None,
         });
         let claimed = finished.iter().map(|finished| &finished.state).chain(stages);
         self.held = still_held(tx, claimed).await?;
-        self.load_staged(tx, members).await?;
+        self.load_staged(tx, operations).await?;
         let mut keys = BTreeSet::new();
         finished.iter().for_each(|finished| needed_keys(finished, &mut keys));
         for (run, key, entry) in store_entries::read(tx, &keys).await? {
@@ -190,9 +190,9 @@ impl<'b> CommitTx<'b> {
     }
 
     /// Decides the starts, ends and pieces of ends in memory.
-    fn decide_all(&mut self, members: &'b [Operation]) -> Result<(), StoreError> {
-        for (at, member) in members.iter().enumerate() {
-            self.done.answers[at] = match member {
+    fn decide_all(&mut self, operations: &'b [Operation]) -> Result<(), StoreError> {
+        for (at, operation) in operations.iter().enumerate() {
+            self.done.answers[at] = match operation {
                 Operation::Start(new) => self.start(new)?,
                 Operation::Finish(finished) => self.finish(finished)?,
                 Operation::Stage(stage) => self.stage(stage)?,
@@ -207,14 +207,16 @@ impl<'b> CommitTx<'b> {
         &mut self,
         tx: &mut impl Tx,
         pending: &mut PendingWrites<'_>,
-        members: &[Operation],
+        operations: &[Operation],
     ) -> Result<(), StoreError> {
-        let is_control = |member: &&Operation| member.is_control();
-        if members.iter().any(|member| is_control(&member)) {
+        let is_control = |operation: &&Operation| operation.is_control();
+        if operations.iter().any(|operation| is_control(&operation)) {
             tx.flush(pending).await?;
         }
-        for (at, member) in members.iter().enumerate().filter(|(_, member)| is_control(member)) {
-            self.done.answers[at] = self.control(tx, member).await?;
+        for (at, operation) in
+            operations.iter().enumerate().filter(|(_, operation)| is_control(operation))
+        {
+            self.done.answers[at] = self.control(tx, operation).await?;
         }
         Ok(())
     }
@@ -268,11 +270,11 @@ impl<'b> CommitTx<'b> {
                 row.store_bytes = 0;
             }
             let RunRow { id: run, version, status, paused, .. } = row;
-            let turned = before != (status, paused);
+            let status_changed = before != (status, paused);
             if before.0 == RunStatus::Running && status != RunStatus::Running {
                 self.done.ended.push(row.view(&info));
             }
-            self.done.touched.push(RunUpdate { run, version, status, paused, turned });
+            self.done.run_updates.push(RunUpdate { run, version, status, paused, status_changed });
             entries.push((run, of_run));
             rows.push(row);
         }

@@ -41,7 +41,7 @@ pub struct LostClaim {
     /// The state, with its claim.
     pub state: Claimed,
     /// Set if the host recorded that the execution began.
-    pub noted: bool,
+    pub has_begun: bool,
 }
 
 /// A run whose states are still to be swept.
@@ -191,6 +191,6 @@ async fn held_by(
     let held = tx.query(sql::HELD_BY, &params![session.0, after.0, most], read_claimed).await?;
     Ok(held
         .into_iter()
-        .map(|held| LostClaim { state: held.leased.state, noted: held.has_begun })
+        .map(|held| LostClaim { state: held.claimed.state, has_begun: held.has_begun })
         .collect())
 }

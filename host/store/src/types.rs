@@ -54,5 +54,5 @@ pub struct RunUpdate {
     /// Set if the run is paused.
     pub paused: bool,
     /// Set if `status` or `paused` changed in this commit.
-    pub turned: bool,
+    pub status_changed: bool,
 }

@@ -12,12 +12,12 @@ fn after(losses: u32) -> AttemptCounts {
 }
 
 /// Returns the end of a state that was lost with its host.
-fn lose(tries: AttemptCounts, noted: bool) -> Transition {
+fn lose(tries: AttemptCounts, has_begun: bool) -> Transition {
     let graph = GraphBuilder::from_text("a").build().unwrap();
     let (root, _) = root_state(&graph, &SameId);
     let claim = Claim { session: SessionId(1), fence: Fence(7) };
     let state = Claimed { id: root.id, run: RunKey(1), place: root.place, tries, claim };
-    plan(&graph, &state, outcome_of_lost_claim(tries, noted), 0.0, &SameId).unwrap().end
+    plan(&graph, &state, outcome_of_lost_claim(tries, has_begun), 0.0, &SameId).unwrap().end
 }
 
 /// Returns the tries of a state that is to run again at once.
@@ -38,11 +38,11 @@ fn only_a_begun_suspect_is_charged() {
         (MAX_LOSSES - 1, false, Outcome::Released),
         (MAX_LOSSES - 1, true, Outcome::HostLost),
     ];
-    for (losses, noted, outcome) in table {
+    for (losses, has_begun, outcome) in table {
         assert_eq!(
-            outcome_of_lost_claim(after(losses), noted),
+            outcome_of_lost_claim(after(losses), has_begun),
             outcome,
-            "losses: {losses}, noted: {noted}"
+            "losses: {losses}, noted: {has_begun}"
         );
     }
 }

@@ -39,8 +39,9 @@ impl Notifier {
         // so. Otherwise two hosts with used-up quotas would wake each other without end.
         let full = !done.full.is_empty() || !done.full_runs.is_empty();
         pending.work |= done.more || (done.added && full);
-        let turned = done.touched.iter().filter(|touched| touched.turned);
-        pending.runs.extend(turned.copied().map(RunChange::from));
+        let status_changed =
+            done.run_updates.iter().filter(|run_updates| run_updates.status_changed);
+        pending.runs.extend(status_changed.copied().map(RunChange::from));
         if before != (pending.work, pending.runs.len()) {
             self.queued.notify_one();
         }

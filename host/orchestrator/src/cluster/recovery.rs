@@ -31,7 +31,7 @@ pub(crate) async fn reclaim_states(
             after = last.state.id;
             let mut operations = Vec::with_capacity(held.len());
             for held in held {
-                let outcome = outcome_of_lost_claim(held.state.tries, held.noted);
+                let outcome = outcome_of_lost_claim(held.state.tries, held.has_begun);
                 operations.extend(finish_op(parts, held.state, outcome).await?);
             }
             let answers =

@@ -91,7 +91,7 @@ fn micros(time: Duration) -> u64 {
 pub(super) struct Attempt<'a> {
     pub parts: &'a Parts,
     pub run: &'a Arc<RunInfo>,
-    pub leased: &'a ClaimedState,
+    pub claimed: &'a ClaimedState,
     pub cancel: Cancel,
     /// The time for which the attempt has waited for its thread.
     pub waited: Duration,
@@ -127,7 +127,7 @@ impl Attempt<'_> {
         if parts.pipeline.executor.is_paused(self.run.key) {
             return AttemptResult::without_invocation(Outcome::Released);
         }
-        if self.leased.state.tries.is_poison_suspect() && !self.record_begin().await {
+        if self.claimed.state.tries.is_poison_suspect() && !self.record_begin().await {
             return AttemptResult::without_invocation(Outcome::Released);
         }
         match self.invoke().await {
@@ -141,25 +141,25 @@ impl Attempt<'_> {
     /// Records that a suspected poison state is about to run, so that a further host loss
     /// can be attributed to it. Returns `false` if the state is no longer claimed.
     async fn record_begin(&self) -> bool {
-        let (run, state) = (self.run.clone(), Box::new(self.leased.state.clone()));
-        let member = Operation::Begin { run, state };
-        matches!(self.parts.pipeline.committer.submit(member).await, Ok(Answer::Done))
+        let (run, state) = (self.run.clone(), Box::new(self.claimed.state.clone()));
+        let operation = Operation::Begin { run, state };
+        matches!(self.parts.pipeline.committer.submit(operation).await, Ok(Answer::Done))
     }
 
     /// Gives the state back, since an unavailable database is not its fault.
     fn release(&self, why: &str) -> AttemptResult {
-        tracing::warn!(why, state = %self.leased.state.id, "an attempt is given up: the database is unavailable");
+        tracing::warn!(why, state = %self.claimed.state.id, "an attempt is given up: the database is unavailable");
         AttemptResult::without_invocation(Outcome::Released)
     }
 
     /// Returns the node and the limits of the attempt.
     fn node_and_limits(&self, settings: &NamespaceLimits) -> Result<(&Node, Limits), Failure> {
-        let Attempt { parts, run, leased, .. } = self;
-        let place = leased.state.place.node;
+        let Attempt { parts, run, claimed, .. } = self;
+        let place = claimed.state.place.node;
         let node = run.graph.get(place).ok_or_else(|| {
             internal(&format!(
                 "state {} is at node {}, which is not there",
-                leased.state.id, place.0
+                claimed.state.id, place.0
             ))
         })?;
         let mut limits = parts.settings.attempt_limits(&run.namespace, &settings.limits);
@@ -168,7 +168,7 @@ impl Attempt<'_> {
     }
 
     async fn invoke(&self) -> Result<AttemptResult, InputError> {
-        let Attempt { parts, run, leased, .. } = self;
+        let Attempt { parts, run, claimed, .. } = self;
         let settings =
             parts.caches.namespaces.get(&parts.db.retrying_store, &run.namespace).await?;
         let (node, limits) = self.node_and_limits(&settings)?;
@@ -200,7 +200,7 @@ impl Attempt<'_> {
             waited: self.waited,
             cancel: self.cancel.clone(),
         };
-        tracing::debug!(state = %leased.state.id, attempt = leased.state.tries.attempt, "executing");
+        tracing::debug!(state = %claimed.state.id, attempt = claimed.state.tries.attempt, "executing");
         let mut completion = parts.sandbox.invoke(&plugin, invocation).await;
         completion.usage.cpu_us += micros(check_cpu);
         if store.has_failed() {
@@ -218,10 +218,10 @@ impl Attempt<'_> {
         limits: &Limits,
         deadline: Instant,
     ) -> Result<(String, Duration), InputError> {
-        let Attempt { parts, run, leased, .. } = self;
+        let Attempt { parts, run, claimed, .. } = self;
         let mut json = JsonBudget::new(&parts.host_work, &run.namespace, limits);
         let inputs =
-            render_inputs(&parts.db.retrying_store, run, leased, limits, &mut json).await?;
+            render_inputs(&parts.db.retrying_store, run, claimed, limits, &mut json).await?;
         let inputs = Value::Object(inputs);
         let check = |node: &DescribedNode, inputs: &Value, budget: &dyn Budget| {
             node.inputs(budget)?.check(inputs, budget)
@@ -349,8 +349,8 @@ impl Attempt<'_> {
     }
 
     fn context(&self, node: &Node) -> Context {
-        let Attempt { run, leased, .. } = self;
-        let state = &leased.state;
+        let Attempt { run, claimed, .. } = self;
+        let state = &claimed.state;
         Context {
             namespace: run.namespace.to_string(),
             graph: run.graph_name.to_string(),

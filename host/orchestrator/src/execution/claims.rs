@@ -103,9 +103,9 @@ impl ClaimTable {
     }
 
     /// Acquires a claim permit for a state; nothing if none is free.
-    pub(crate) fn acquire(self: &Arc<Self>, leased: &ClaimedState) -> Option<ClaimPermit> {
+    pub(crate) fn acquire(self: &Arc<Self>, claimed: &ClaimedState) -> Option<ClaimPermit> {
         let slot = Some(self.permits.clone().try_acquire_owned().ok()?);
-        let ClaimedState { state, namespace, .. } = leased;
+        let ClaimedState { state, namespace, .. } = claimed;
         let (id, namespace, run) = ((state.id, state.claim.fence), *namespace, state.run);
         let permit = ClaimPermit { table: self.clone(), state: id, namespace, run, slot };
         let mut held = self.held();

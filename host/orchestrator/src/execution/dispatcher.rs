@@ -28,7 +28,7 @@ pub(crate) struct CommitEffects {
     /// Answers to the callers that wait for one.
     pub answers: Vec<(Reply, Result<Answer, StoreError>)>,
     /// Claimed states, each with its claim permit.
-    pub leased: Vec<(ClaimedState, ClaimPermit)>,
+    pub claimed: Vec<(ClaimedState, ClaimPermit)>,
 }
 
 /// Starts the dispatcher. The channel needs no bound of its own: each entry holds a claim
@@ -49,12 +49,12 @@ pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<DispatchMessage>
 }
 
 fn deliver(parts: &Arc<Parts>, effects: CommitEffects) {
-    let CommitEffects { mut done, answers, leased } = effects;
-    parts.pipeline.executor.on_runs_changed(&done.touched);
-    parts.pipeline.watchers.publish(&done.touched, std::mem::take(&mut done.ended));
+    let CommitEffects { mut done, answers, claimed } = effects;
+    parts.pipeline.executor.on_runs_changed(&done.run_updates);
+    parts.pipeline.watchers.publish(&done.run_updates, std::mem::take(&mut done.ended));
     parts.cluster.notifier.enqueue(&done);
     for (reply, answer) in answers {
         reply.send(answer);
     }
-    dispatch(parts, leased);
+    dispatch(parts, claimed);
 }

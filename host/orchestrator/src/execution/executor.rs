@@ -79,11 +79,11 @@ impl Executor {
     /// Stops executions of runs that were cancelled, and begins none of runs that are
     /// paused.
     pub(crate) fn on_runs_changed(&self, runs: &[RunUpdate]) {
-        for touched in runs.iter().filter(|touched| touched.turned) {
-            match touched.status {
-                RunStatus::Cancelled => self.abort(touched.run),
-                _ if touched.paused => drop(self.lock().paused.insert(touched.run)),
-                _ => drop(self.lock().paused.remove(&touched.run)),
+        for run_updates in runs.iter().filter(|run_updates| run_updates.status_changed) {
+            match run_updates.status {
+                RunStatus::Cancelled => self.abort(run_updates.run),
+                _ if run_updates.paused => drop(self.lock().paused.insert(run_updates.run)),
+                _ => drop(self.lock().paused.remove(&run_updates.run)),
             }
         }
     }
@@ -111,18 +111,18 @@ impl Executor {
     }
 
     /// Notes that paused runs were resumed: nothing is claimed of a paused one.
-    fn note_resumed(&self, leased: &[(ClaimedState, ClaimPermit)]) {
+    fn note_resumed(&self, claimed: &[(ClaimedState, ClaimPermit)]) {
         let mut tasks = self.lock();
         if !tasks.paused.is_empty() {
-            for (leased, _) in leased {
-                tasks.paused.remove(&leased.state.run);
+            for (claimed, _) in claimed {
+                tasks.paused.remove(&claimed.state.run);
             }
         }
     }
 
     /// Executes a state in its own task, unless its run was cancelled.
-    fn spawn(&self, parts: &Arc<Parts>, leased: ClaimedState, permit: ClaimPermit) {
-        let (id, run) = (leased.state.id, leased.state.run);
+    fn spawn(&self, parts: &Arc<Parts>, claimed: ClaimedState, permit: ClaimPermit) {
+        let (id, run) = (claimed.state.id, claimed.state.run);
         let mut tasks = self.lock();
         if tasks.cancelled.contains(&run) {
             return;
@@ -130,7 +130,7 @@ impl Executor {
         // The lock is held until the task is noted: a task that ends takes it to be
         // forgotten.
         let cancel = Cancel::default();
-        let work = execute(parts.clone(), leased, permit, cancel.clone(), Instant::now());
+        let work = execute(parts.clone(), claimed, permit, cancel.clone(), Instant::now());
         let task = self.work.spawn(work);
         tasks.running.insert(id, RunningTask { run, cancel, task: task.abort_handle() });
     }
@@ -174,13 +174,13 @@ impl Executor {
 
 /// Executes claimed states, each in its own task. Outputs that the claim did not bring
 /// are read for all of them at once.
-pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(ClaimedState, ClaimPermit)>) {
+pub(crate) fn dispatch(parts: &Arc<Parts>, claimed: Vec<(ClaimedState, ClaimPermit)>) {
     // Called in the order of the commits, so that a later pause counts.
-    parts.pipeline.executor.note_resumed(&leased);
-    let cached = |(leased, _): &(ClaimedState, ClaimPermit)| {
-        leased.state.place.refs.len() == leased.known.len()
+    parts.pipeline.executor.note_resumed(&claimed);
+    let cached = |(claimed, _): &(ClaimedState, ClaimPermit)| {
+        claimed.state.place.refs.len() == claimed.known.len()
     };
-    let (ready, mut rest): (Vec<_>, Vec<_>) = leased.into_iter().partition(cached);
+    let (ready, mut rest): (Vec<_>, Vec<_>) = claimed.into_iter().partition(cached);
     parts.pipeline.prefetch.notify();
     if ready.is_empty() && rest.is_empty() {
         return;
@@ -190,29 +190,29 @@ pub(crate) fn dispatch(parts: &Arc<Parts>, leased: Vec<(ClaimedState, ClaimPermi
     // In one task, since a spawn from a thread of this runtime costs a fraction of a
     // spawn from elsewhere.
     work.spawn(async move {
-        for (leased, permit) in ready {
-            parts.pipeline.executor.spawn(&parts, leased, permit);
+        for (claimed, permit) in ready {
+            parts.pipeline.executor.spawn(&parts, claimed, permit);
         }
         if rest.is_empty() {
             return;
         }
         prefetch_outputs(&parts, &mut rest).await;
-        for (leased, permit) in rest {
-            parts.pipeline.executor.spawn(&parts, leased, permit);
+        for (claimed, permit) in rest {
+            parts.pipeline.executor.spawn(&parts, claimed, permit);
         }
     });
 }
 
 async fn execute(
     parts: Arc<Parts>,
-    leased: ClaimedState,
+    claimed: ClaimedState,
     permit: ClaimPermit,
     cancel: Cancel,
     spawned: Instant,
 ) {
     let waited = spawned.elapsed();
-    let id = leased.state.id;
-    let run = match parts.caches.runs.get(&parts.db.retrying_store, leased.state.run).await {
+    let id = claimed.state.id;
+    let run = match parts.caches.runs.get(&parts.db.retrying_store, claimed.state.run).await {
         Ok(run) => run,
         Err(error) => {
             // Without its run, a state cannot even be failed, so it is given back.
@@ -222,13 +222,13 @@ async fn execute(
             return parts.pipeline.committer.report_orphan();
         }
     };
-    let attempt = Attempt { parts: &parts, run: &run, leased: &leased, cancel, waited };
+    let attempt = Attempt { parts: &parts, run: &run, claimed: &claimed, cancel, waited };
     // A panic is an internal error, and must not lose the state.
     let result = std::panic::AssertUnwindSafe(attempt.run()).catch_unwind().await;
     let mut result =
         result.unwrap_or_else(|_| AttemptResult::failed(internal(&"the host panicked")));
     let slot = result.slot.take();
-    let finished = into_finish_op(&parts, run, leased, result).await;
+    let finished = into_finish_op(&parts, run, claimed, result).await;
     parts.pipeline.executor.forget(id);
     if let Some(finished) = finished {
         staging::finish(&parts, finished, permit).await;

@@ -57,14 +57,14 @@ impl From<StoreError> for InputError {
 
 /// Reads the outputs that some claimed states need, all at once. Each state reads the
 /// rest itself, and fails if it cannot.
-pub(crate) async fn prefetch_outputs(parts: &Parts, leased: &mut [(ClaimedState, ClaimPermit)]) {
+pub(crate) async fn prefetch_outputs(parts: &Parts, claimed: &mut [(ClaimedState, ClaimPermit)]) {
     let mut wanted = Vec::new();
-    for (leased, _) in leased.iter() {
-        let Ok(run) = parts.caches.runs.get(&parts.db.store, leased.state.run).await else {
+    for (claimed, _) in claimed.iter() {
+        let Ok(run) = parts.caches.runs.get(&parts.db.store, claimed.state.run).await else {
             continue;
         };
-        let Some(node) = run.graph.get(leased.state.place.node) else { continue };
-        let refs = leased.state.place.refs.iter();
+        let Some(node) = run.graph.get(claimed.state.place.node) else { continue };
+        let refs = claimed.state.place.refs.iter();
         wanted.extend(refs.filter(|from| node.singles().contains(&from.node)).copied());
     }
     let pairs: Vec<_> = wanted.iter().map(|from| (from.state, from.output)).collect();
@@ -72,10 +72,10 @@ pub(crate) async fn prefetch_outputs(parts: &Parts, leased: &mut [(ClaimedState,
     let Ok(outputs) = parts.db.store.outputs_at(&pairs, share).await else { return };
     let outputs: HashMap<_, Arc<str>> =
         outputs.into_iter().map(|(at, body)| (at, body.into())).collect();
-    for (leased, _) in leased {
-        for from in &leased.state.place.refs {
+    for (claimed, _) in claimed {
+        for from in &claimed.state.place.refs {
             if let Some(body) = outputs.get(&(from.state, from.output)) {
-                leased.known.push((*from, body.clone()));
+                claimed.known.push((*from, body.clone()));
             }
         }
     }
@@ -86,12 +86,12 @@ pub(crate) async fn prefetch_outputs(parts: &Parts, leased: &mut [(ClaimedState,
 pub(crate) async fn render_inputs(
     store: &Store,
     run: &RunInfo,
-    leased: &ClaimedState,
+    claimed: &ClaimedState,
     limits: &Limits,
     json: &mut JsonBudget<'_>,
 ) -> Result<Map<String, Value>, InputError> {
-    let sources = read_sources(store, run, leased, json).await?;
-    let (node, weight) = (leased.state.place.node, json.weight());
+    let sources = read_sources(store, run, claimed, json).await?;
+    let (node, weight) = (claimed.state.place.node, json.weight());
     if !json.has_turn() {
         return Ok(render(&run.graph, node, &sources, weight, limits)?);
     }
@@ -113,12 +113,12 @@ pub(crate) fn to_text(inputs: &Value, limits: &Limits) -> Result<String, Failure
 async fn read_sources(
     store: &Store,
     run: &RunInfo,
-    leased: &ClaimedState,
+    claimed: &ClaimedState,
     json: &mut JsonBudget<'_>,
 ) -> Result<Sources, InputError> {
-    let place = &leased.state.place;
+    let place = &claimed.state.place;
     let node = run.graph.node(place.node);
-    let mut sources = Sources { store: leased.store_snapshot.clone(), ..Sources::default() };
+    let mut sources = Sources { store: claimed.store_snapshot.clone(), ..Sources::default() };
     if place.node == run.graph.root() {
         let given = json.read_value(&run.inputs).await?;
         let Value::Object(given) = given else {
@@ -127,12 +127,12 @@ async fn read_sources(
         sources.given = Some(given);
     }
     let mut picker = FieldPicker { store, graph: &run.graph, node: place.node, json };
-    sources.singles = pick_singles(node, leased, &mut picker).await?;
+    sources.singles = pick_singles(node, claimed, &mut picker).await?;
     if let Some(unites) = &node.unites
         && (!node.gathers().is_empty() || node.wants_branches())
     {
-        let scope = ScopeData::read(run, leased, node, unites, &mut picker).await?;
-        scope.fill(run, leased, &mut sources);
+        let scope = ScopeData::read(run, claimed, node, unites, &mut picker).await?;
+        scope.fill(run, claimed, &mut sources);
     }
     Ok(sources)
 }
@@ -214,17 +214,17 @@ fn not_stored(state: StateId, number: u32) -> Failure {
 /// Picks the fields of the outputs on the state's branch that its inputs name.
 async fn pick_singles(
     node: &Node,
-    leased: &ClaimedState,
+    claimed: &ClaimedState,
     picker: &mut FieldPicker<'_, '_>,
 ) -> Result<HashMap<NodeIx, Arc<PickedFields>>, InputError> {
     let mut found = HashMap::new();
     for wanted in node.singles() {
-        let from = leased.state.place.refs.iter().find(|from| from.node == *wanted);
+        let from = claimed.state.place.refs.iter().find(|from| from.node == *wanted);
         let from = from.ok_or_else(|| {
-            internal(&format!("state {} carries no output of node {}", leased.state.id, wanted.0))
+            internal(&format!("state {} carries no output of node {}", claimed.state.id, wanted.0))
         })?;
         let origin = (*wanted, from.state);
-        let known = leased.known.iter().find(|(known, _)| known == from);
+        let known = claimed.known.iter().find(|(known, _)| known == from);
         let body: Arc<str> = match known {
             Some((_, body)) => body.clone(),
             // An output that was not read ahead is large: one at a time.
@@ -255,12 +255,12 @@ struct ScopeData {
 impl ScopeData {
     async fn read(
         run: &RunInfo,
-        leased: &ClaimedState,
+        claimed: &ClaimedState,
         node: &Node,
         unites: &Unites,
         picker: &mut FieldPicker<'_, '_>,
     ) -> Result<Self, InputError> {
-        let (store, key, unite) = (picker.store, run.key, leased.state.id);
+        let (store, key, unite) = (picker.store, run.key, claimed.state.id);
         let (state, above, branches) = store.source_of(unite).await?;
         let (source, wanted) = (unites.source, node.gathers().to_vec());
         let outputs = if wanted.contains(&source) {
@@ -322,7 +322,7 @@ impl ScopeData {
         Ok(picked)
     }
 
-    fn fill(self, run: &RunInfo, leased: &ClaimedState, sources: &mut Sources) {
+    fn fill(self, run: &RunInfo, claimed: &ClaimedState, sources: &mut Sources) {
         let graph = &run.graph;
         for node in &self.wanted {
             let entries = if *node == self.source {
@@ -333,7 +333,7 @@ impl ScopeData {
             sources.gathers.insert(*node, entries);
         }
         if self.wants_branches {
-            let unite = leased.state.place.node;
+            let unite = claimed.state.place.node;
             let all = branches(graph, unite, &self.above, self.branches, &self.members);
             sources.branches = Some(all);
         }

@@ -24,12 +24,12 @@ const MAX_INLINE_STATES: u64 = 1_000;
 pub(super) async fn into_finish_op(
     parts: &Parts,
     run: Arc<RunInfo>,
-    leased: ClaimedState,
+    claimed: ClaimedState,
     result: AttemptResult,
 ) -> Option<Finished> {
     let AttemptResult { outcome, journal, logs, usage, limits, slot: _ } = result;
     let limits = limits.unwrap_or_else(|| parts.settings.limits.clone());
-    let (state, jitter) = (leased.state, crate::system::jitter());
+    let (state, jitter) = (claimed.state, crate::system::jitter());
     let needed = ids_needed(&run.graph, &state, &outcome);
     let planned = match reserve_numbers(parts, needed).await {
         Ok(numbers) if needed > MAX_INLINE_STATES => {

@@ -130,8 +130,8 @@ async fn sweep(parts: &Arc<Parts>, run: Arc<RunInfo>, event: i64) {
     let mut from = String::new();
     loop {
         let most = MAX_STATES_PER_PIECE;
-        let member = Operation::Sweep { run: run.clone(), event, from, most };
-        match parts.pipeline.committer.submit(member).await {
+        let operation = Operation::Sweep { run: run.clone(), event, from, most };
+        match parts.pipeline.committer.submit(operation).await {
             Ok(Answer::More(place)) => from = place,
             Ok(_) => return,
             // Another host, or the next start of this one, continues the sweep.

@@ -117,14 +117,14 @@ impl KeyRotation {
     /// # Errors
     ///
     /// If it cannot be completed. It can be called again then.
-    pub async fn reseal(&self, unopened: LostSecrets) -> Result<Rotated, RotationError> {
+    pub async fn reseal(&self, lost_secrets: LostSecrets) -> Result<Rotated, RotationError> {
         ensure_current_schema(&self.database()).await?;
         let cipher = self.keys.cipher(&self.data, key_file::read)?;
-        let store = match unopened {
+        let store = match lost_secrets {
             LostSecrets::Keep => Store::open(&self.database(), cipher).await?,
             LostSecrets::Delete => Store::open_unproven(&self.database(), cipher).await?,
         };
-        let done = reseal(&store, unopened).await;
+        let done = reseal(&store, lost_secrets).await;
         store.close().await;
         done
     }
@@ -152,18 +152,21 @@ async fn rotate(
     Ok(Rotated { key, secrets, forgotten: Vec::new(), resumed, has_older })
 }
 
-async fn reseal(store: &Store, unopened: LostSecrets) -> Result<Rotated, RotationError> {
+async fn reseal(store: &Store, lost_secrets: LostSecrets) -> Result<Rotated, RotationError> {
     let keys = store.keys();
     // A database that was opened without a key check does not know these keys yet.
     store.use_keys((*keys).clone()).await?;
-    let Reencrypted { secrets, lost: forgotten } = reencrypt_all(store, unopened).await?;
+    let Reencrypted { secrets, lost: forgotten } = reencrypt_all(store, lost_secrets).await?;
     let (key, has_older) = (keys.current().clone(), keys.has_older());
     Ok(Rotated { key, secrets, forgotten, resumed: false, has_older })
 }
 
-async fn reencrypt_all(store: &Store, unopened: LostSecrets) -> Result<Reencrypted, RotationError> {
-    let done = store.reseal(unopened).await?;
-    if done.lost.is_empty() || unopened == LostSecrets::Delete {
+async fn reencrypt_all(
+    store: &Store,
+    lost_secrets: LostSecrets,
+) -> Result<Reencrypted, RotationError> {
+    let done = store.reseal(lost_secrets).await?;
+    if done.lost.is_empty() || lost_secrets == LostSecrets::Delete {
         return Ok(done);
     }
     Err(RotationError::LostSecrets(done.lost))

@@ -82,9 +82,9 @@ impl Request {
     pub(crate) async fn commit(
         &self,
         committer: &Committer,
-        member: Operation,
+        operation: Operation,
     ) -> Result<Answer, Error> {
-        self.commit_with(committer, member, None).await
+        self.commit_with(committer, operation, None).await
     }
 
     /// Commits an operation that must be followed up however late it is committed. If the
@@ -93,13 +93,13 @@ impl Request {
     pub(crate) async fn commit_with(
         &self,
         committer: &Committer,
-        member: Operation,
+        operation: Operation,
         late: Option<LateCallback>,
     ) -> Result<Answer, Error> {
         let (reply, mut answer) = oneshot::channel();
         let (reply, ticket) = Reply::with_ticket(reply);
         let answered = timeout_at(self.deadline(), async {
-            if !committer.enqueue_with(member, reply) {
+            if !committer.enqueue_with(operation, reply) {
                 return None;
             }
             (&mut answer).await.ok()

@@ -55,11 +55,11 @@ impl Host {
         namespace: &Name,
         id: RunId,
         kind: RequestKind,
-        member: impl FnOnce(Arc<RunInfo>) -> Operation,
+        operation: impl FnOnce(Arc<RunInfo>) -> Operation,
     ) -> Result<RunDetails, Error> {
         let request = Request::new(kind);
         let run = request.before_commit(self.run_info(namespace, id)).await?;
-        let (parts, member) = (self.parts.clone(), member(run.clone()));
+        let (parts, operation) = (self.parts.clone(), operation(run.clone()));
         let changed = tokio::spawn(async move {
             let late: LateCallback = {
                 let (parts, run) = (parts.clone(), run.clone());
@@ -69,7 +69,7 @@ impl Host {
                     }
                 })
             };
-            match request.commit_with(&parts.pipeline.committer, member, Some(late)).await? {
+            match request.commit_with(&parts.pipeline.committer, operation, Some(late)).await? {
                 Answer::ToSweep(event) => {
                     begin_sweep(&parts, run, event).await;
                     Ok(())
@@ -90,8 +90,12 @@ impl Host {
     ) -> Result<RunDetails, Error> {
         let request = Request::new(RequestKind::Retry);
         let run = request.before_commit(self.run_info(namespace, id)).await?;
-        let member = Operation::Retry { run, state };
-        expect_done("state", state, request.commit(&self.parts.pipeline.committer, member).await?)?;
+        let operation = Operation::Retry { run, state };
+        expect_done(
+            "state",
+            state,
+            request.commit(&self.parts.pipeline.committer, operation).await?,
+        )?;
         request.after_commit(Duration::ZERO, id, self.run(namespace, id)).await
     }
 
@@ -126,17 +130,17 @@ impl Host {
         request: &Request,
     ) -> Result<Result<RedriveSummary, Answer>, Error> {
         let (parts, committer) = (&self.parts, &self.parts.pipeline.committer);
-        let member = |part| Operation::Redrive { run: run.clone(), part };
+        let operation = |part| Operation::Redrive { run: run.clone(), part };
         let mut failed = FailedStates::new(run);
         let first = request.before_commit(failed.next(parts)).await?;
         if failed.is_read {
-            let whole = member(RedrivePart::Whole(first));
+            let whole = operation(RedrivePart::Whole(first));
             return Ok(match request.commit(committer, whole).await? {
                 Answer::Redriven { states, late } => Ok(RedriveSummary { states, late }),
                 other => Err(other),
             });
         }
-        match request.commit(committer, member(RedrivePart::Begin)).await? {
+        match request.commit(committer, operation(RedrivePart::Begin)).await? {
             Answer::ToSweep(event) => {
                 let (parts, id, run) = (parts.clone(), run.id, run.clone());
                 // The task continues even if the caller has gone.

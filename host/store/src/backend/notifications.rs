@@ -47,7 +47,7 @@ impl From<RunUpdate> for RunChange {
 
 impl From<RunChange> for RunUpdate {
     fn from(RunChange(run, version, status, paused): RunChange) -> Self {
-        RunUpdate { run: RunKey(run), version, status, paused, turned: true }
+        RunUpdate { run: RunKey(run), version, status, paused, status_changed: true }
     }
 }
 

@@ -261,15 +261,15 @@ pub enum ClaimMode {
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The operations, in order.
-    pub members: Arc<[Operation]>,
-    /// The part of `members` that this transaction applies.
+    pub operations: Arc<[Operation]>,
+    /// The part of `operations` that this transaction applies.
     pub range: Range<usize>,
     /// The session that claims.
     pub session: SessionId,
     /// The current time of this host. Postgres uses the database's clock instead.
     pub now: Millis,
     /// The states that the session wants to claim.
-    pub want: ClaimMode,
+    pub claim_mode: ClaimMode,
     /// The claim quota of each namespace and run.
     pub quotas: Quotas,
     /// Round-robin cursor: which namespace this claim serves first.
@@ -283,11 +283,14 @@ impl Batch {
     /// a sweep need not: no caller is told of them. The commit that ends them is synced with all
     /// earlier ones, and lost pieces are written again.
     pub(crate) fn is_durable(&self) -> bool {
-        let is_piece = |member: &Operation| {
-            matches!(member, Operation::Stage(_) | Operation::Unstage(_) | Operation::Sweep { .. })
+        let is_piece = |operation: &Operation| {
+            matches!(
+                operation,
+                Operation::Stage(_) | Operation::Unstage(_) | Operation::Sweep { .. }
+            )
         };
-        let members = &self.members[self.range.clone()];
-        !matches!(self.want, ClaimMode::NewOnly(_)) || !members.iter().all(is_piece)
+        let operations = &self.operations[self.range.clone()];
+        !matches!(self.claim_mode, ClaimMode::NewOnly(_)) || !operations.iter().all(is_piece)
     }
 }
 
@@ -348,7 +351,7 @@ pub struct Committed {
     /// The answer to each operation, in order.
     pub answers: Vec<Answer>,
     /// The states that the session claimed in this commit.
-    pub leased: Vec<ClaimedState>,
+    pub claimed: Vec<ClaimedState>,
     /// Set if more due states may be claimable.
     pub more: bool,
     /// Namespaces with more due states, whose quota is used up.
@@ -363,7 +366,7 @@ pub struct Committed {
     /// of those in this batch.
     pub next_due: Option<Millis>,
     /// The runs that this commit changed.
-    pub touched: Vec<RunUpdate>,
+    pub run_updates: Vec<RunUpdate>,
     /// The changed runs that ended in this commit, as they are now.
     pub ended: Vec<RunView>,
 }

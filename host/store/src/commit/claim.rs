@@ -174,8 +174,8 @@ impl CommitTx<'_> {
         let held = tx.query_each(sql::CLAIM, &rows, read_claimed).await?;
         let mut counts = BTreeMap::new();
         for held in held {
-            *counts.entry(held.leased.state.run).or_default() += 1;
-            self.done.leased.push(held.leased);
+            *counts.entry(held.claimed.state.run).or_default() += 1;
+            self.done.claimed.push(held.claimed);
         }
         Ok(counts)
     }

@@ -20,12 +20,12 @@ impl CommitTx<'_> {
     pub(super) async fn control(
         &mut self,
         tx: &mut impl Tx,
-        member: &Operation,
+        operation: &Operation,
     ) -> Result<Answer, StoreError> {
-        if !self.runs.contains_key(&member.run().key) {
+        if !self.runs.contains_key(&operation.run().key) {
             return Ok(Answer::Missing);
         }
-        match member {
+        match operation {
             // Decided before, in memory.
             Operation::Start(_) | Operation::Finish(_) | Operation::Stage(_) => Ok(Answer::Missing),
             Operation::Unstage(leftover) => self.unstage(tx, leftover).await,

@@ -168,7 +168,7 @@ impl<'b> CommitTx<'b> {
             tries: AttemptCounts { attempt: 1, ..AttemptCounts::default() },
             claim: Claim { session: self.session, fence: Fence(1) },
         };
-        self.done.leased.push(ClaimedState {
+        self.done.claimed.push(ClaimedState {
             state,
             namespace,
             store_snapshot,

@@ -44,9 +44,9 @@ impl<'b> CommitTx<'b> {
     pub(super) async fn load_staged(
         &mut self,
         tx: &mut impl Tx,
-        members: &[Operation],
+        operations: &[Operation],
     ) -> Result<(), StoreError> {
-        let staged = members.iter().filter_map(|member| match member {
+        let staged = operations.iter().filter_map(|operation| match operation {
             Operation::Stage(stage) => Some(stage.state.id),
             Operation::Unstage(leftover) => Some(leftover.state),
             Operation::Finish(finished) => finished.staged.map(|_| finished.state.id),

@@ -16,11 +16,11 @@ impl<'b> CommitTx<'b> {
     pub(super) async fn insert_runs(
         &mut self,
         tx: &mut impl Tx,
-        members: &[Operation],
+        operations: &[Operation],
     ) -> Result<(), StoreError> {
-        let mut new: Vec<&NewRun> = members
+        let mut new: Vec<&NewRun> = operations
             .iter()
-            .filter_map(|member| match member {
+            .filter_map(|operation| match operation {
                 Operation::Start(new) => Some(&**new),
                 _ => None,
             })

@@ -51,11 +51,11 @@ pub(crate) async fn start(store: &Store, session: SessionId, bytes: usize) -> Ba
         limits,
     };
     Batch {
-        members: Arc::new([Operation::Start(new.into())]),
+        operations: Arc::new([Operation::Start(new.into())]),
         range: 0..1,
         session,
         now: 1,
-        want: ClaimMode::NewOnly(1),
+        claim_mode: ClaimMode::NewOnly(1),
         quotas: Quotas::unbounded(),
         turn: 0,
         cursors: BTreeMap::new(),
@@ -94,7 +94,7 @@ async fn guarded_writes_reject_an_old_fence() {
             (sql::RECORD_BEGIN, begun),
         ] {
             let done = store.commit(start(&store, session, 1).await).await.unwrap();
-            let (id, session) = (done.leased[0].state.id.0, session.0);
+            let (id, session) = (done.claimed[0].state.id.0, session.0);
             for wrong in
                 [(id, session + 1, 1), (id, session, 0), (id, session, 2), (id + 1, session, 1)]
             {

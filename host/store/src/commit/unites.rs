@@ -140,7 +140,7 @@ impl CommitTx<'_> {
         let claim = Claim { session: self.session, fence: Fence(row.fence.0 + 1) };
         let tries = AttemptCounts { attempt: row.attempt + 1, ..AttemptCounts::default() };
         let state = Claimed { id: row.id, run, place: row.place, tries, claim };
-        self.done.leased.push(ClaimedState {
+        self.done.claimed.push(ClaimedState {
             state,
             namespace,
             store_snapshot: row.store_snapshot,

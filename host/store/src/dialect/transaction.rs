@@ -64,10 +64,10 @@ impl<'a> PendingWrites<'a> {
     /// Checks that no two statements touch the same row, as far as their first parameters tell.
     #[cfg(debug_assertions)]
     fn check_disjoint(&self) -> Result<(), StoreError> {
-        let mut touched = BTreeMap::new();
+        let mut run_updates = BTreeMap::new();
         for (number, PendingWrite { statement, rows, .. }) in self.writes.iter().enumerate() {
             for key in (0..rows.count()).map(|row| key_of(statement, rows, row)) {
-                if touched.insert(key, number).is_some_and(|other| other != number) {
+                if run_updates.insert(key, number).is_some_and(|other| other != number) {
                     return Err(StoreError::Data(format!("two pending writes touch {key:?}")));
                 }
             }

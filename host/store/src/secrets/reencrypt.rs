@@ -108,7 +108,7 @@ impl Store {
     ///
     /// If the database cannot be read or written. Finished transactions stay, and the older keys
     /// are still needed.
-    pub async fn reseal(&self, unopened: LostSecrets) -> Result<Reencrypted, StoreError> {
+    pub async fn reseal(&self, lost_secrets: LostSecrets) -> Result<Reencrypted, StoreError> {
         let keys = self.cipher.keys();
         let mut done = Reencrypted::default();
         self.retire_others(&keys).await?;
@@ -119,8 +119,8 @@ impl Store {
                 done.secrets += page.reencrypted;
                 cursor = page.next;
             }
-            self.find_lost(&keys, unopened, &mut done).await?;
-            if !done.lost.is_empty() && unopened == LostSecrets::Keep {
+            self.find_lost(&keys, lost_secrets, &mut done).await?;
+            if !done.lost.is_empty() && lost_secrets == LostSecrets::Keep {
                 return Ok(done);
             }
             // A host started with the keys in another order may have put an old key into use again.
@@ -154,7 +154,7 @@ impl Store {
     async fn find_lost(
         &self,
         keys: &Keyring,
-        unopened: LostSecrets,
+        lost_secrets: LostSecrets,
         done: &mut Reencrypted,
     ) -> Result<(), StoreError> {
         let mut cursor = Cursor::default();
@@ -167,7 +167,7 @@ impl Store {
             for row in rows {
                 if let Err(why) = row.scope().open(keys, &row.key, &row.sealed) {
                     done.lost.push(why.to_string());
-                    if unopened == LostSecrets::Delete {
+                    if lost_secrets == LostSecrets::Delete {
                         in_transaction!(self, 0, |tx| delete_secret(tx, &row))?;
                     }
                 }

@@ -222,26 +222,26 @@ impl Harness {
     }
 
     /// Commits operations, and keeps the states that were created and claimed.
-    pub async fn commit(&mut self, members: Vec<Operation>, want: ClaimMode) -> Committed {
+    pub async fn commit(&mut self, operations: Vec<Operation>, claim_mode: ClaimMode) -> Committed {
         self.now += 10;
-        let range = 0..members.len();
+        let range = 0..operations.len();
         let batch = Batch {
-            members: members.into(),
+            operations: operations.into(),
             range,
             session: self.session,
             now: self.now,
-            want,
+            claim_mode,
             quotas: Quotas::unbounded(),
             turn: 0,
             cursors: BTreeMap::new(),
         };
         let mut done = self.store.commit(batch).await.unwrap();
-        self.held.extend(done.leased.drain(..).map(|leased| leased.state));
+        self.held.extend(done.claimed.drain(..).map(|claimed| claimed.state));
         done
     }
 
-    pub async fn commit_one(&mut self, member: Operation) -> Answer {
-        self.commit(vec![member], ClaimMode::NewOnly(1_000_000)).await.answers.remove(0)
+    pub async fn commit_one(&mut self, operation: Operation) -> Answer {
+        self.commit(vec![operation], ClaimMode::NewOnly(1_000_000)).await.answers.remove(0)
     }
 
     /// Claims due states, after a short wait for those that become due meanwhile on Postgres.
@@ -304,20 +304,20 @@ impl Harness {
             {
                 batch.push(self.held.remove(at));
             }
-            let mut members = Vec::new();
+            let mut operations = Vec::new();
             for state in batch {
                 let node = run.info.graph.node(state.place.node).identifier.to_string();
                 match ending(&node, &state) {
                     Some((outcome, journal)) => {
-                        members.push(self.finish(run, &state, outcome, journal).await);
+                        operations.push(self.finish(run, &state, outcome, journal).await);
                     }
                     None => kept.push(state),
                 }
             }
-            if members.is_empty() {
+            if operations.is_empty() {
                 continue;
             }
-            let done = self.commit(members, ClaimMode::NewOnly(1_000_000)).await;
+            let done = self.commit(operations, ClaimMode::NewOnly(1_000_000)).await;
             assert!(done.answers.iter().all(|a| matches!(a, Answer::Done)), "{:?}", done.answers);
         }
         self.held.extend(kept);

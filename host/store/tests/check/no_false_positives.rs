@@ -97,13 +97,13 @@ async fn check_passes_during_random_runs() {
 /// Cancels, pauses or redrives a run, and may leave before its sweep has ended.
 async fn control(harness: &mut Harness, run: &crate::harness::Run, rng: &mut SeededRng) {
     let info = run.info.clone();
-    let member = match rng.below(6) {
+    let operation = match rng.below(6) {
         0 => Operation::Cancel(info),
         1 => Operation::Pause { run: info, paused: true },
         2 | 3 => harness.redrive(run).await,
         _ => return,
     };
-    if let Answer::ToSweep(event) = harness.commit_one(member).await {
+    if let Answer::ToSweep(event) = harness.commit_one(operation).await {
         let (most, steps) = (1 + rng.below(5) as u32, rng.below(6));
         harness.sweep(run, event, most, steps).await;
     }

@@ -189,13 +189,13 @@ async fn cancelled_and_paused(harness: &mut Harness, runs: &mut Runs) {
         harness.drive(&run, 2, |node, _| if node == "X" { None } else { well(node) }).await;
         let held: Vec<_> = harness.held.extract_if(.., |state| state.run == run.info.key).collect();
         let pause = Operation::Pause { run: run.info.clone(), paused: true };
-        let mut members = Vec::new();
+        let mut operations = Vec::new();
         for state in held.iter().take(2) {
-            members.push(
+            operations.push(
                 harness.finish(&run, state, Outcome::RequeueAfter(1), Journal::default()).await,
             );
         }
-        harness.commit(members, exosphere_store::ClaimMode::NewOnly(0)).await;
+        harness.commit(operations, exosphere_store::ClaimMode::NewOnly(0)).await;
         let Answer::ToSweep(event) = harness.commit_one(pause).await else { panic!("{name}") };
         harness.sweep(&run, event, 2, steps).await;
         // One more becomes free while the run is paused.

@@ -36,11 +36,11 @@ async fn new_states_are_claimed_within_the_budget(kind: Kind) {
     let run = harness.start_of(FANOUT).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, 5).await;
     let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(3)).await;
-    assert_eq!(done.leased.len(), 3);
+    assert_eq!(done.claimed.len(), 3);
     assert!(done.more, "two are left");
-    assert!(done.leased.iter().all(|leased| leased.known.len() <= 1));
+    assert!(done.claimed.iter().all(|claimed| claimed.known.len() <= 1));
     let rest = harness.commit_ok(vec![], ClaimMode::AllDue(9)).await;
-    assert_eq!((rest.leased.len(), rest.more), (2, false));
+    assert_eq!((rest.claimed.len(), rest.more), (2, false));
     harness.check().await;
 }
 
@@ -67,8 +67,8 @@ async fn a_data_error_rolls_back_the_batch(kind: Kind) {
     for bad in [bad().await, large().await] {
         let fan = harness.finish(&run.info, &run.root, outputs(2), sets("k", "v")).await;
         let fine = Operation::Start(harness.new_run(&template).await.into());
-        let members = [fan, bad, fine, Operation::Cancel(run.info.clone())];
-        let failed = harness.commit(members.into(), ClaimMode::NewOnly(9)).await;
+        let operations = [fan, bad, fine, Operation::Cancel(run.info.clone())];
+        let failed = harness.commit(operations.into(), ClaimMode::NewOnly(9)).await;
         assert!(matches!(failed, Err(StoreError::Data(_))), "{failed:?}");
         for (table, before) in tables.into_iter().zip(&before) {
             assert_eq!(harness.database.table(table).await, *before, "{table}");
@@ -101,11 +101,14 @@ async fn drained_unites_close_and_end_the_run(kind: Kind) {
     assert_eq!(counts().await, "2 0 0");
     let done = harness.commit_ok(ends, ClaimMode::NewOnly(9)).await;
     assert_eq!(counts().await, "0 0 2");
-    assert_eq!(done.leased.len(), 1);
-    let unite = done.leased[0].state.clone();
+    assert_eq!(done.claimed.len(), 1);
+    let unite = done.claimed[0].state.clone();
     let end = harness.finish_with_outputs(&run.info, &unite, 1).await;
     let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(9)).await;
-    assert_eq!((done.touched[0].status, done.touched[0].turned), (RunStatus::Success, true));
+    assert_eq!(
+        (done.run_updates[0].status, done.run_updates[0].status_changed),
+        (RunStatus::Success, true)
+    );
     assert_eq!(harness.text("SELECT status FROM run").await, "SUCCESS");
     assert_eq!(harness.number("SELECT open FROM run").await, 0);
     harness.check().await;
@@ -131,7 +134,7 @@ async fn closing_a_unite_closes_its_parent(kind: Kind) {
     assert_eq!(harness.states().await, "PRUNED 3, QUEUED 1, SUCCESS 3");
     let last = harness.finish_with_outputs(&run.info, &opened[0], 0).await;
     let done = harness.commit_ok(vec![last], ClaimMode::NewOnly(9)).await;
-    assert_eq!(done.touched[0].status, RunStatus::Success);
+    assert_eq!(done.run_updates[0].status, RunStatus::Success);
     harness.check().await;
 }
 
@@ -146,7 +149,7 @@ async fn a_blocked_unite_names_its_branches(kind: Kind) {
     }
     ends.push(harness.finish_with_outputs(&run.info, &children[0], 1).await);
     let done = harness.commit_ok(ends, ClaimMode::NewOnly(9)).await;
-    assert_eq!(done.touched[0].status, RunStatus::Failed);
+    assert_eq!(done.run_updates[0].status, RunStatus::Failed);
     let blocked = harness.database.rows("SELECT message FROM state WHERE kind = 'blocked'").await;
     let words = blocked[0][0].as_deref().unwrap();
     // In path order, not in the order of their ends.
@@ -223,7 +226,7 @@ async fn one_commit_inserts_100_000_children(kind: Kind) {
     let begun = Instant::now();
     let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(100)).await;
     println!("{kind:?}: {MANY} children in {:?}", begun.elapsed());
-    assert_eq!(done.leased.len(), 100);
+    assert_eq!(done.claimed.len(), 100);
     assert_eq!(harness.number("SELECT open FROM unite").await, MANY as i64);
     assert_eq!(harness.states().await, "CREATED 99900, QUEUED 100, SUCCESS 1, WAITING 1");
     let first = "SELECT MIN(number) FROM output";
@@ -242,14 +245,14 @@ async fn operations_on_missing_runs_report_missing(kind: Kind) {
     let template = harness.template(GraphBuilder::from_text("A")).await;
     let NewRun { info, .. } = harness.new_run(&template).await;
     let run = || Arc::clone(&info);
-    let members = vec![
+    let operations = vec![
         Operation::Cancel(run()),
         Operation::Pause { run: run(), paused: true },
         Operation::Retry { run: run(), state: StateId(1) },
         Operation::Redrive { run: run(), part: RedrivePart::Whole(Vec::new()) },
         Operation::Sweep { run: run(), event: 1, from: String::new(), most: 9 },
     ];
-    let done = harness.commit_ok(members, ClaimMode::AllDue(9)).await;
+    let done = harness.commit_ok(operations, ClaimMode::AllDue(9)).await;
     assert!(done.answers.iter().all(|answer| *answer == Answer::Missing), "{done:?}");
 }
 
@@ -262,9 +265,9 @@ async fn commits_report_final_run_views(kind: Kind) {
     let end = harness.finish(&fine.info, &fine.root, outputs(1), sets("k", "v")).await;
     let mut done = harness.commit_ok(vec![end], ClaimMode::NewOnly(9)).await;
     assert!(done.ended.is_empty(), "no run has ended");
-    let next = done.leased.remove(0).state;
-    let told = async |members| {
-        let mut told = harness.commit_ok(members, ClaimMode::NewOnly(0)).await.ended;
+    let next = done.claimed.remove(0).state;
+    let told = async |operations| {
+        let mut told = harness.commit_ok(operations, ClaimMode::NewOnly(0)).await.ended;
         told.sort_by_key(|run| run.key);
         for run in &told {
             let read = harness.store.run(&template.namespace, run.id).await.unwrap();
@@ -272,7 +275,7 @@ async fn commits_report_final_run_views(kind: Kind) {
         }
         told.iter().map(|run| (run.key, run.status)).collect::<Vec<_>>()
     };
-    let members = vec![
+    let operations = vec![
         harness.finish_plain(&fine.info, &next, Outcome::Prune(None)).await,
         harness.finish_plain(&failing.info, &failing.root, fails(FailureKind::Permanent)).await,
         Operation::Cancel(cancelled.info.clone()),
@@ -282,7 +285,7 @@ async fn commits_report_final_run_views(kind: Kind) {
         (failing.info.key, RunStatus::Failed),
         (cancelled.info.key, RunStatus::Cancelled),
     ];
-    assert_eq!(told(members).await, expected);
+    assert_eq!(told(operations).await, expected);
 }
 
 async fn a_run_cannot_exceed_its_state_limit(kind: Kind) {
@@ -297,7 +300,7 @@ async fn a_run_cannot_exceed_its_state_limit(kind: Kind) {
     assert_eq!(harness.commit_and_claim(fan).await.len(), 4);
     let fan = harness.finish_with_outputs(&large.info, &large.root, 5).await;
     let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(9)).await;
-    assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 0));
+    assert_eq!((done.answers, done.claimed.len()), (vec![Answer::Done], 0));
     assert_eq!(harness.states().await, "ERRORED 1, QUEUED 4, SUCCESS 1, WAITING 1");
     let failed = "SELECT kind || ' ' || message FROM state WHERE status = 'ERRORED'";
     let words = harness.text(failed).await;

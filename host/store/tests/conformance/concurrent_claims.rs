@@ -63,7 +63,7 @@ async fn claim_concurrently(hosts: &[Host]) -> Vec<Claimed> {
             loop {
                 let most = 5 + 7 * at as u32;
                 let done = host.commit_ok(Vec::new(), ClaimMode::AllDue(most)).await;
-                all.extend(done.leased.into_iter().map(|leased| leased.state));
+                all.extend(done.claimed.into_iter().map(|claimed| claimed.state));
                 if !done.more {
                     return all;
                 }
@@ -86,11 +86,11 @@ async fn release_half(hosts: &[Host], run: &Arc<RunInfo>, states: Vec<Claimed>) 
         let (host, run, some) = (host.clone(), run.clone(), some.to_vec());
         releases.spawn(async move {
             for some in some.chunks(100) {
-                let mut members = Vec::new();
+                let mut operations = Vec::new();
                 for state in some {
-                    members.push(host.finish_plain(&run, state, Outcome::Released).await);
+                    operations.push(host.finish_plain(&run, state, Outcome::Released).await);
                 }
-                let done = host.commit_ok(members, ClaimMode::NewOnly(0)).await;
+                let done = host.commit_ok(operations, ClaimMode::NewOnly(0)).await;
                 assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
             }
         });

@@ -48,9 +48,13 @@ async fn states_of_paused_runs_are_not_claimed(kind: Kind) {
     let released = harness.finish_plain(&other.info, &other.root, Outcome::Released).await;
     harness.commit_one(released).await;
     let paused = harness.commit_ok(vec![pause(&run.info, true)], ClaimMode::AllDue(9)).await;
-    assert_eq!(paused.leased.len(), 1, "of the other run");
-    let touched = paused.touched[0];
-    assert!(touched.paused && touched.turned && touched.status == RunStatus::Running);
+    assert_eq!(paused.claimed.len(), 1, "of the other run");
+    let run_updates = paused.run_updates[0];
+    assert!(
+        run_updates.paused
+            && run_updates.status_changed
+            && run_updates.status == RunStatus::Running
+    );
     // Neither before its sweep nor after.
     assert!(harness.claim(9).await.is_empty());
     let Answer::ToSweep(event) = paused.answers[0] else { panic!("{:?}", paused.answers) };
@@ -59,7 +63,7 @@ async fn states_of_paused_runs_are_not_claimed(kind: Kind) {
     assert_eq!(harness.store.pending_sweeps().await.unwrap(), []);
     assert_eq!(held_back(&harness).await, 3);
     let done = harness.commit_ok(vec![], ClaimMode::AllDue(9)).await;
-    assert!(done.leased.is_empty() && done.next_due.is_none());
+    assert!(done.claimed.is_empty() && done.next_due.is_none());
     assert_eq!(harness.commit_one(pause(&run.info, true)).await, Answer::Done, "no change");
     harness.check().await;
 
@@ -88,7 +92,7 @@ async fn a_pause_holds_back_rescheduled_states(kind: Kind) {
     // Running states may finish, with all effects; their children are created and held back.
     let fan = harness.finish(info, root, outputs(5), sets("k", "v")).await;
     let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(9)).await;
-    assert_eq!((done.answers, done.leased.len(), done.more), (vec![Answer::Done], 0, false));
+    assert_eq!((done.answers, done.claimed.len(), done.more), (vec![Answer::Done], 0, false));
     assert_eq!(held_back(&harness).await, 5);
     harness.check().await;
 
@@ -105,8 +109,8 @@ async fn a_pause_holds_back_rescheduled_states(kind: Kind) {
         Outcome::Conflict,
     ];
     for (state, outcome) in held.iter().zip(agains) {
-        let member = harness.finish(info, state, outcome, Journal::default()).await;
-        let done = harness.commit_ok(vec![member], ClaimMode::NewOnly(9)).await;
+        let operation = harness.finish(info, state, outcome, Journal::default()).await;
+        let done = harness.commit_ok(vec![operation], ClaimMode::NewOnly(9)).await;
         assert_eq!((done.answers, done.more), (vec![Answer::Done], false));
     }
     assert_eq!(held_back(&harness).await, 5, "before the sweep");
@@ -130,7 +134,7 @@ async fn a_pause_holds_back_new_unites(kind: Kind) {
     harness.sweep(&run.info, event, 9).await;
     let end = harness.finish_with_outputs(&run.info, &child, 1).await;
     let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(9)).await;
-    assert!(done.leased.is_empty() && !done.more);
+    assert!(done.claimed.is_empty() && !done.more);
     assert_eq!(harness.states().await, "CREATED 1, SUCCESS 2");
     assert_eq!(held_back(&harness).await, 1);
     let event = harness.commit_for_sweep(pause(&run.info, false)).await;
@@ -192,11 +196,11 @@ async fn a_finished_run_cannot_be_paused(kind: Kind) {
     let over = harness.start_of("A").await;
     let end = harness.finish_with_outputs(&over.info, &over.root, 1).await;
     harness.commit_one(end).await;
-    let members = |run: &Run| {
+    let operations = |run: &Run| {
         [pause(&run.info, true), pause(&run.info, false), Operation::Cancel(run.info.clone())]
     };
-    for member in members(&over) {
-        let answer = harness.commit_one(member).await;
+    for operation in operations(&over) {
+        let answer = harness.commit_one(operation).await;
         assert!(matches!(&answer, Answer::Refused(why) if why.contains("SUCCESS")), "{answer:?}");
     }
     // A run that failed while it was paused can be resumed before a retry.
@@ -225,8 +229,11 @@ async fn a_cancelled_run_rejects_late_outcomes(kind: Kind) {
     let [Answer::ToSweep(event), Answer::Done] = done.answers[..] else {
         panic!("{:?}", done.answers)
     };
-    assert_eq!((done.touched[0].status, done.touched[0].turned), (RunStatus::Cancelled, true));
-    assert!(done.leased.is_empty(), "no state of the run is claimed");
+    assert_eq!(
+        (done.run_updates[0].status, done.run_updates[0].status_changed),
+        (RunStatus::Cancelled, true)
+    );
+    assert!(done.claimed.is_empty(), "no state of the run is claimed");
     let late = harness.finish(&run.info, &held[1], outputs(1), sets("k", "v")).await;
     assert_eq!(harness.commit_one(late).await, Answer::Stale);
     let lost = harness.finish_plain(&run.info, &held[1], Outcome::HostLost).await;
@@ -239,13 +246,13 @@ async fn a_cancelled_run_rejects_late_outcomes(kind: Kind) {
         .rows("SELECT status, open, states, succeeded, cancelled, sweep_event FROM run");
     let row: Vec<_> = row.await.remove(0).into_iter().flatten().collect();
     assert_eq!(row, ["CANCELLED", "0", "6", "2", "4", "0"]);
-    for member in [
+    for operation in [
         Operation::Cancel(run.info.clone()),
         harness.redrive(&run.info).await,
         Operation::Retry { run: run.info.clone(), state: held[1].id },
         pause(&run.info, true),
     ] {
-        let answer = harness.commit_one(member).await;
+        let answer = harness.commit_one(operation).await;
         assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
     }
     harness.check().await;
@@ -265,8 +272,8 @@ async fn a_cancel_interrupts_a_pause_sweep(kind: Kind) {
     harness.check().await;
     // Both in one batch are one event; only the run's last status counts.
     let other = fanned(&harness, 8).await;
-    let members = vec![pause(&other.info, true), Operation::Cancel(other.info.clone())];
-    let done = harness.commit_ok(members, ClaimMode::NewOnly(0)).await;
+    let operations = vec![pause(&other.info, true), Operation::Cancel(other.info.clone())];
+    let done = harness.commit_ok(operations, ClaimMode::NewOnly(0)).await;
     let [Answer::ToSweep(first), Answer::ToSweep(second)] = done.answers[..] else { panic!() };
     assert_eq!(first, second);
     harness.sweep(&other.info, first, 4).await;

@@ -30,7 +30,7 @@ async fn an_old_fence_changes_nothing(kind: Kind) {
     let (old, run) = (run.root, run.info);
     let lost = harness.finish_plain(&run, &old, Outcome::HostLost).await;
     let done = other.commit_ok(vec![lost], ClaimMode::AllDue(1)).await;
-    let new = done.leased[0].state.clone();
+    let new = done.claimed[0].state.clone();
     assert_eq!(new.claim, Claim { session: other.session, fence: Fence(2) });
 
     let outcomes = [
@@ -49,10 +49,10 @@ async fn an_old_fence_changes_nothing(kind: Kind) {
     for claim in [old.claim, old_session, old_fence] {
         let late = Claimed { claim, ..new.clone() };
         for outcome in &outcomes {
-            let member = harness.finish(&run, &late, outcome.clone(), sets("k", "v")).await;
-            let done = harness.commit_ok(vec![member], ClaimMode::NewOnly(9)).await;
+            let operation = harness.finish(&run, &late, outcome.clone(), sets("k", "v")).await;
+            let done = harness.commit_ok(vec![operation], ClaimMode::NewOnly(9)).await;
             assert_eq!(done.answers, [Answer::Stale], "{outcome:?} by {claim:?}");
-            assert!(done.leased.is_empty() && done.touched.is_empty());
+            assert!(done.claimed.is_empty() && done.run_updates.is_empty());
         }
     }
     let held = format!(
@@ -67,8 +67,8 @@ async fn an_old_fence_changes_nothing(kind: Kind) {
     }
     assert_eq!(harness.number("SELECT COUNT(*) FROM attempt").await, 1, "that of the loss");
 
-    let member = other.finish_with_outputs(&run, &new, 1).await;
-    assert_eq!(other.commit_one(member).await, Answer::Done);
+    let operation = other.finish_with_outputs(&run, &new, 1).await;
+    assert_eq!(other.commit_one(operation).await, Answer::Done);
     let again = other.finish_with_outputs(&run, &new, 1).await;
     assert_eq!(
         other.commit_one(again).await,
@@ -128,22 +128,22 @@ async fn a_repeated_commit_changes_nothing(kind: Kind) {
     let first = harness.store.commit(start.clone()).await.unwrap();
     let again = harness.store.commit(start).await.unwrap();
     assert_eq!((first.answers, again.answers), (vec![Answer::Done], vec![Answer::Done]));
-    assert!(again.leased.is_empty(), "the state is claimed already");
+    assert!(again.claimed.is_empty(), "the state is claimed already");
     assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 1);
     assert_eq!(harness.states().await, "QUEUED 1");
 
-    let root = first.leased[0].state.clone();
+    let root = first.claimed[0].state.clone();
     let fan = harness.finish(&run, &root, outputs(3), sets("k", "v")).await;
     let fan = harness.batch(vec![fan], ClaimMode::NewOnly(2));
     let first = harness.store.commit(fan.clone()).await.unwrap();
-    assert_eq!((first.answers, first.leased.len()), (vec![Answer::Done], 2));
+    assert_eq!((first.answers, first.claimed.len()), (vec![Answer::Done], 2));
     let tables = ["run", "state", "output", "unite", "entry", "attempt"];
     let mut before = Vec::new();
     for table in tables {
         before.push(harness.database.table(table).await);
     }
     let again = harness.store.commit(fan).await.unwrap();
-    assert_eq!((again.answers, again.leased.len()), (vec![Answer::Stale], 0));
+    assert_eq!((again.answers, again.claimed.len()), (vec![Answer::Stale], 0));
     for (table, before) in tables.into_iter().zip(before) {
         assert_eq!(harness.database.table(table).await, before, "{table}");
     }
@@ -173,13 +173,13 @@ async fn only_the_current_claim_can_begin(kind: Kind) {
     let other = harness.another("second").await;
     let run = harness.start_of(FANOUT).await;
     let lost = harness.finish_plain(&run.info, &run.root, Outcome::HostLost).await;
-    let new = other.commit_ok(vec![lost], ClaimMode::AllDue(1)).await.leased.remove(0).state;
+    let new = other.commit_ok(vec![lost], ClaimMode::AllDue(1)).await.claimed.remove(0).state;
     assert!(new.tries.is_poison_suspect());
     let held = async || {
         let held = other.store.held_by(other.session, StateId(0), 9, 0);
         let held = held.await.unwrap();
         assert_eq!(held.len(), 1);
-        held[0].noted
+        held[0].has_begun
     };
     assert!(!held().await);
     let half = Claimed { claim: Claim { fence: Fence(1), ..new.claim }, ..new.clone() };
@@ -191,7 +191,7 @@ async fn only_the_current_claim_can_begin(kind: Kind) {
     assert!(held().await);
     // The record of a begin is valid for one claim.
     let released = other.finish_plain(&run.info, &new, Outcome::Released).await;
-    let again = other.commit_ok(vec![released], ClaimMode::AllDue(1)).await.leased.remove(0).state;
+    let again = other.commit_ok(vec![released], ClaimMode::AllDue(1)).await.claimed.remove(0).state;
     assert_eq!(again.claim.fence, Fence(3));
     assert!(!held().await);
     // The begin may be in one batch with the finish.

@@ -196,7 +196,7 @@ impl Host {
         let mut done =
             self.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(1)).await;
         assert_eq!(done.answers, [Answer::Done]);
-        Run { info, root: done.leased.remove(0).state }
+        Run { info, root: done.claimed.remove(0).state }
     }
 
     /// Starts a run of a new graph.
@@ -205,40 +205,49 @@ impl Host {
         self.start(&template).await
     }
 
-    pub fn batch(&self, members: Vec<Operation>, want: ClaimMode) -> Batch {
-        let (range, session) = (0..members.len(), self.session);
+    pub fn batch(&self, operations: Vec<Operation>, claim_mode: ClaimMode) -> Batch {
+        let (range, session) = (0..operations.len(), self.session);
         let (now, quotas, turn) = (self.now(), Quotas::unbounded(), number() as usize);
         let cursors = BTreeMap::new();
-        Batch { members: members.into(), range, session, now, want, quotas, turn, cursors }
+        Batch {
+            operations: operations.into(),
+            range,
+            session,
+            now,
+            claim_mode,
+            quotas,
+            turn,
+            cursors,
+        }
     }
 
     pub async fn commit(
         &self,
-        members: Vec<Operation>,
-        want: ClaimMode,
+        operations: Vec<Operation>,
+        claim_mode: ClaimMode,
     ) -> Result<Committed, StoreError> {
-        self.store.commit(self.batch(members, want)).await
+        self.store.commit(self.batch(operations, claim_mode)).await
     }
 
-    pub async fn commit_ok(&self, members: Vec<Operation>, want: ClaimMode) -> Committed {
-        self.commit(members, want).await.unwrap()
+    pub async fn commit_ok(&self, operations: Vec<Operation>, claim_mode: ClaimMode) -> Committed {
+        self.commit(operations, claim_mode).await.unwrap()
     }
 
     /// Commits one operation without claims.
-    pub async fn commit_one(&self, member: Operation) -> Answer {
-        self.commit_ok(vec![member], ClaimMode::NewOnly(0)).await.answers.remove(0)
+    pub async fn commit_one(&self, operation: Operation) -> Answer {
+        self.commit_ok(vec![operation], ClaimMode::NewOnly(0)).await.answers.remove(0)
     }
 
     /// Commits one operation, and returns the states that it created and claimed.
-    pub async fn commit_and_claim(&self, member: Operation) -> Vec<Claimed> {
-        let done = self.commit_ok(vec![member], ClaimMode::NewOnly(u32::MAX)).await;
+    pub async fn commit_and_claim(&self, operation: Operation) -> Vec<Claimed> {
+        let done = self.commit_ok(vec![operation], ClaimMode::NewOnly(u32::MAX)).await;
         assert_eq!(done.answers, [Answer::Done]);
-        done.leased.into_iter().map(|leased| leased.state).collect()
+        done.claimed.into_iter().map(|claimed| claimed.state).collect()
     }
 
     pub async fn claim(&self, most: u32) -> Vec<Claimed> {
         let done = self.commit_ok(Vec::new(), ClaimMode::AllDue(most)).await;
-        done.leased.into_iter().map(|leased| leased.state).collect()
+        done.claimed.into_iter().map(|claimed| claimed.state).collect()
     }
 
     /// Returns the finish of an execution.
@@ -309,8 +318,8 @@ impl Host {
     }
 
     /// Commits an operation that asks for sweeps, and returns its event.
-    pub async fn commit_for_sweep(&self, member: Operation) -> i64 {
-        match self.commit_one(member).await {
+    pub async fn commit_for_sweep(&self, operation: Operation) -> i64 {
+        match self.commit_one(operation).await {
             Answer::ToSweep(event) => event,
             other => panic!("{other:?}"),
         }

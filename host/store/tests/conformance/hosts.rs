@@ -98,19 +98,19 @@ async fn concurrent_finishes_count_each_state_once() {
             let (mut commits, mut ended, mut unites) = (0, 0, 0);
             let mut held = host.claim(5).await;
             while !held.is_empty() {
-                let mut members = Vec::new();
+                let mut operations = Vec::new();
                 for state in held.drain(..) {
                     // Every seventh fails.
-                    members.push(match state.id.0 % 7 {
+                    operations.push(match state.id.0 % 7 {
                         0 => host.finish_plain(&run, &state, fails(FailureKind::Permanent)).await,
                         _ => host.finish(&run, &state, outputs(1), adds_one()).await,
                     });
                 }
-                ended += members.len();
-                let done = host.commit_ok(members, ClaimMode::AllDue(1 + at as u32)).await;
+                ended += operations.len();
+                let done = host.commit_ok(operations, ClaimMode::AllDue(1 + at as u32)).await;
                 assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
                 commits += 1;
-                held.extend(done.leased.into_iter().map(|leased| leased.state));
+                held.extend(done.claimed.into_iter().map(|claimed| claimed.state));
                 unites += held.iter().filter(|s| s.place.path.as_str().starts_with('~')).count();
             }
             (commits, ended, unites)
@@ -168,16 +168,16 @@ async fn concurrent_commits_do_not_deadlock() {
         work.spawn(async move {
             let by_run = |key| held.iter().filter(move |state| state.run == key);
             for round in 0..CHILDREN / 4 {
-                let mut members = Vec::new();
+                let mut operations = Vec::new();
                 let mut order: Vec<_> = runs.iter().collect();
                 if at % 2 == 1 {
                     order.reverse();
                 }
                 for run in order {
                     let state = by_run(run.key).nth(round).unwrap();
-                    members.push(host.finish(run, state, outputs(1), adds_one()).await);
+                    operations.push(host.finish(run, state, outputs(1), adds_one()).await);
                 }
-                let done = host.commit_ok(members, ClaimMode::NewOnly(0)).await;
+                let done = host.commit_ok(operations, ClaimMode::NewOnly(0)).await;
                 assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
             }
         });
@@ -215,15 +215,16 @@ async fn runs_are_locked_in_id_order() {
     let position = |run| stored.iter().position(|row| *row == all[run]);
     assert!(position(1) > position(5), "{stored:?}");
 
-    let mut members = Vec::new();
+    let mut operations = Vec::new();
     for run in runs.iter().rev() {
-        members.push(harness.finish_with_outputs(&run.info, &run.root, 1).await);
+        operations.push(harness.finish_with_outputs(&run.info, &run.root, 1).await);
     }
     harness.database.execute("BEGIN").await.unwrap();
     let lock = format!("SELECT id FROM run WHERE id = {} FOR UPDATE", runs[1].info.key.0);
     harness.database.rows(&lock).await;
     let host = (*harness).clone();
-    let waits = tokio::spawn(async move { host.commit_ok(members, ClaimMode::NewOnly(0)).await });
+    let waits =
+        tokio::spawn(async move { host.commit_ok(operations, ClaimMode::NewOnly(0)).await });
     until_one_waits(&harness).await;
     // The commit has locked the first row, waits for the second, and has locked no other.
     let free = "SELECT id FROM run ORDER BY id FOR UPDATE SKIP LOCKED";
@@ -253,7 +254,7 @@ async fn claims_skip_locked_rows() {
         harness.commit_ok(vec![end], ClaimMode::AllDue(9)),
     );
     let done = done.await.expect("the commit waits for a lock");
-    assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 3));
+    assert_eq!((done.answers, done.claimed.len()), (vec![Answer::Done], 3));
     harness.database.execute("ROLLBACK").await.unwrap();
     assert_eq!(harness.claim(9).await.len(), 2);
     harness.check().await;
@@ -267,12 +268,13 @@ async fn an_abandoned_commit_leaves_nothing() {
     harness.database.execute("BEGIN").await.unwrap();
     let lock = format!("SELECT id FROM run WHERE id = {} FOR UPDATE", other.info.key.0);
     harness.database.rows(&lock).await;
-    let members = vec![
+    let operations = vec![
         harness.finish_with_outputs(&run.info, &run.root, 1).await,
         harness.finish_with_outputs(&other.info, &other.root, 1).await,
     ];
     let host = (*harness).clone();
-    let stuck = tokio::spawn(async move { host.commit_ok(members, ClaimMode::NewOnly(9)).await });
+    let stuck =
+        tokio::spawn(async move { host.commit_ok(operations, ClaimMode::NewOnly(9)).await });
     until_one_waits(&harness).await;
     stuck.abort();
     assert!(stuck.await.unwrap_err().is_cancelled());
@@ -325,8 +327,9 @@ async fn notifications_reach_every_listener() {
     let run = harness.start_of("A").await;
     let end = harness.finish_with_outputs(&run.info, &run.root, 1).await;
     let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(0)).await;
-    let turned: Vec<RunChange> = done.touched.iter().map(|run| RunChange::from(*run)).collect();
-    let notice = Notification { from: harness.session.0, work: true, runs: turned };
+    let status_changed: Vec<RunChange> =
+        done.run_updates.iter().map(|run| RunChange::from(*run)).collect();
+    let notice = Notification { from: harness.session.0, work: true, runs: status_changed };
     harness.store.notify(&notice).await.unwrap();
     let back = Notification { from: other.session.0, work: false, runs: Vec::new() };
     other.store.notify(&back).await.unwrap();
@@ -335,7 +338,7 @@ async fn notifications_reach_every_listener() {
         assert_eq!(next(ear).await, ListenerEvent::Received(back.clone()));
     }
     let heard = RunUpdate::from(notice.runs[0]);
-    assert_eq!(heard, RunUpdate { turned: true, ..done.touched[0] });
+    assert_eq!(heard, RunUpdate { status_changed: true, ..done.run_updates[0] });
     // Hosts on other databases of the same server do not receive it.
     let apart = Harness::new(Kind::Postgres).await;
     let mut ear = apart.store.listener().unwrap();

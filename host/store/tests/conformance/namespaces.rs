@@ -32,8 +32,8 @@ async fn waiting(harness: &Harness, whose: &str, branches: usize) -> Run {
 
 fn counted(done: &Committed) -> BTreeMap<NamespaceKey, usize> {
     let mut counts = BTreeMap::new();
-    for leased in &done.leased {
-        *counts.entry(leased.namespace).or_default() += 1;
+    for claimed in &done.claimed {
+        *counts.entry(claimed.namespace).or_default() += 1;
     }
     counts
 }
@@ -47,7 +47,7 @@ async fn claims_are_round_robin_across_namespaces(kind: Kind) {
     }
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(30)).await;
     let counts = counted(&done);
-    assert_eq!(done.leased.len(), 30);
+    assert_eq!(done.claimed.len(), 30);
     assert!(done.more);
     assert_eq!(counts[&keys[2]], 3, "{counts:?}");
     assert!(counts[&keys[1]] >= 10, "{counts:?}");

@@ -38,17 +38,17 @@ fn fanout() -> GraphBuilder {
 /// Ends states in one commit, those at `failed` with a failure and the others with success. The
 /// states after them are claimed.
 async fn end(harness: &Harness, run: &Run, states: &[Claimed], failed: &[usize]) -> Vec<Claimed> {
-    let mut members = Vec::new();
+    let mut operations = Vec::new();
     for (at, state) in states.iter().enumerate() {
-        members.push(if failed.contains(&at) {
+        operations.push(if failed.contains(&at) {
             harness.finish_plain(&run.info, state, fails(FailureKind::Permanent)).await
         } else {
             harness.finish_with_outputs(&run.info, state, 1).await
         });
     }
-    let done = harness.commit_ok(members, ClaimMode::NewOnly(99)).await;
+    let done = harness.commit_ok(operations, ClaimMode::NewOnly(99)).await;
     assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
-    done.leased.into_iter().map(|leased| leased.state).collect()
+    done.claimed.into_iter().map(|claimed| claimed.state).collect()
 }
 
 fn retry(run: &Run, state: StateId) -> Operation {
@@ -72,18 +72,21 @@ async fn a_failed_state_can_be_retried(kind: Kind) {
     assert_eq!(again.tries.retries, 1);
     let last = harness.finish_plain(&run.info, &again, fails(FailureKind::Retryable)).await;
     let done = harness.commit_ok(vec![last], ClaimMode::NewOnly(0)).await;
-    assert_eq!(done.touched[0].status, RunStatus::Failed);
+    assert_eq!(done.run_updates[0].status, RunStatus::Failed);
 
     let done = harness.commit_ok(vec![retry(&run, again.id)], ClaimMode::AllDue(9)).await;
     assert_eq!(done.answers, [Answer::Done]);
-    assert_eq!((done.touched[0].status, done.touched[0].turned), (RunStatus::Running, true));
-    let state = &done.leased[0].state;
+    assert_eq!(
+        (done.run_updates[0].status, done.run_updates[0].status_changed),
+        (RunStatus::Running, true)
+    );
+    let state = &done.claimed[0].state;
     assert_eq!((state.tries.retries, state.tries.attempt, state.claim.fence.0), (0, 3, 3));
     assert_eq!(harness.number("SELECT COUNT(*) FROM run WHERE ended_at IS NULL").await, 1);
     harness.check().await;
     let end = harness.finish_with_outputs(&run.info, state, 1).await;
     let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(0)).await;
-    assert_eq!(done.touched[0].status, RunStatus::Success);
+    assert_eq!(done.run_updates[0].status, RunStatus::Success);
     harness.check().await;
 }
 
@@ -168,18 +171,18 @@ async fn a_redrive_reopens_all_states_together(kind: Kind) {
     let done =
         harness.commit_ok(vec![harness.redrive(&run.info).await], ClaimMode::AllDue(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 3, late: 0 }]);
-    assert_eq!(done.leased.len(), 3);
+    assert_eq!(done.claimed.len(), 3);
     let counts = harness.database.rows("SELECT open, failed, arrived FROM unite").await.concat();
     let counts: Vec<_> = counts.into_iter().flatten().collect();
     assert_eq!(counts, ["3", "0", "2"]);
     harness.check().await;
-    let held: Vec<_> = done.leased.into_iter().map(|leased| leased.state).collect();
+    let held: Vec<_> = done.claimed.into_iter().map(|claimed| claimed.state).collect();
     // Not all of them succeed; the failed ones are retried once more.
     end(&harness, &run, &held, &[1]).await;
     let done =
         harness.commit_ok(vec![harness.redrive(&run.info).await], ClaimMode::AllDue(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 1, late: 0 }]);
-    let last = vec![done.leased[0].state.clone()];
+    let last = vec![done.claimed[0].state.clone()];
     let mut held = end(&harness, &run, &last, &[]).await;
     while !held.is_empty() {
         held = end(&harness, &run, &held, &[]).await;
@@ -218,7 +221,7 @@ async fn a_pause_holds_back_retried_states(kind: Kind) {
     let done =
         harness.commit_ok(vec![harness.redrive(&run.info).await], ClaimMode::AllDue(9)).await;
     assert_eq!(done.answers, [Answer::Redriven { states: 2, late: 0 }]);
-    assert!(done.leased.is_empty());
+    assert!(done.claimed.is_empty());
     assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE held_back = 1").await, 2);
     let event = harness.commit_for_sweep(pause(&run.info, false)).await;
     harness.sweep(&run.info, event, 9).await;
@@ -249,7 +252,7 @@ async fn a_partial_redrive_holds_back_states(kind: Kind) {
         let some = RedrivePart::Some { event, states: states.to_vec() };
         let done = harness.commit_ok(vec![part(&run, some)], ClaimMode::AllDue(9)).await;
         assert_eq!(done.answers, [Answer::Redriven { states: states.len(), late: 0 }]);
-        assert!(done.leased.is_empty() && !done.more, "all are held back");
+        assert!(done.claimed.is_empty() && !done.more, "all are held back");
         harness.check().await;
     }
     let sweep_event = PendingSweep { run: run.info.key, event: 0, redrive: event };

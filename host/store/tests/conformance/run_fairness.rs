@@ -37,8 +37,8 @@ async fn ready(harness: &Harness, branches: usize) -> Arc<RunInfo> {
 
 fn by_run(done: &Committed) -> BTreeMap<RunKey, usize> {
     let mut counts = BTreeMap::new();
-    for leased in &done.leased {
-        *counts.entry(leased.state.run).or_default() += 1;
+    for claimed in &done.claimed {
+        *counts.entry(claimed.state.run).or_default() += 1;
     }
     counts
 }
@@ -72,7 +72,7 @@ async fn small_runs_are_claimed_beside_large_ones(kind: Kind) {
     let done = harness.store.commit(batch).await.unwrap();
     assert_eq!(by_run(&done), BTreeMap::from([(large.key, 3), (other.key, 13)]));
     let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1_000)).await;
-    assert_eq!((rest.leased.len(), rest.more), (490, false));
+    assert_eq!((rest.claimed.len(), rest.more), (490, false));
     harness.check().await;
 }
 
@@ -86,7 +86,7 @@ async fn many_runs_are_claimed_round_robin(kind: Kind) {
     let (mut cursors, mut got) = (BTreeMap::new(), BTreeMap::<RunKey, usize>::new());
     for step in 1..=RUNS * 3 / 4 {
         let done = claim(&harness, 4, &mut cursors).await;
-        assert_eq!(done.leased.len(), 4);
+        assert_eq!(done.claimed.len(), 4);
         for (run, count) in by_run(&done) {
             *got.entry(run).or_default() += count;
         }
@@ -94,7 +94,7 @@ async fn many_runs_are_claimed_round_robin(kind: Kind) {
         let (least, most) = (runs.iter().map(of).min(), runs.iter().map(of).max());
         assert!(most.unwrap() - least.unwrap() <= 1, "after {step}: {got:?}");
     }
-    assert!(claim(&harness, 4, &mut cursors).await.leased.is_empty() && cursors.is_empty());
+    assert!(claim(&harness, 4, &mut cursors).await.claimed.is_empty() && cursors.is_empty());
     harness.check().await;
 }
 
@@ -135,11 +135,11 @@ async fn a_paused_run_does_not_block_others(kind: Kind) {
     let event = harness.commit_for_sweep(pause(&paused, true)).await;
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(30)).await;
     let counts = by_run(&done);
-    assert_eq!((done.leased.len(), counts.len()), (30, 2), "{counts:?}");
+    assert_eq!((done.claimed.len(), counts.len()), (30, 2), "{counts:?}");
     assert!(counts[&first.key] >= 10 && counts[&last.key] >= 10, "{counts:?}");
     harness.sweep(&paused, event, 100).await;
     let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(100)).await;
-    assert_eq!((rest.leased.len(), rest.more), (10, false));
+    assert_eq!((rest.claimed.len(), rest.more), (10, false));
     let event = harness.commit_for_sweep(pause(&paused, false)).await;
     harness.sweep(&paused, event, 100).await;
     assert_eq!(harness.claim(100).await.len(), 20);
@@ -161,14 +161,14 @@ async fn delayed_states_become_ready_when_due(kind: Kind) {
     let again = harness.finish_plain(&run.info, &run.root, Outcome::RequeueAfter(90_000)).await;
     assert_eq!(harness.commit_one(again).await, Answer::Done);
     let early = harness.commit_ok(Vec::new(), ClaimMode::AllDue(9)).await;
-    assert!(early.leased.is_empty() && !early.more);
+    assert!(early.claimed.is_empty() && !early.more);
     assert_eq!(early.next_due, due.get(1).copied());
     harness.advance(31_000).await;
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(9)).await;
-    assert_eq!((done.leased.len(), done.more, done.added), (1, false, true));
+    assert_eq!((done.claimed.len(), done.more, done.added), (1, false, true));
     harness.advance(60_000).await;
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1)).await;
-    assert_eq!((done.leased.len(), done.more), (1, true), "two are due");
+    assert_eq!((done.claimed.len(), done.more), (1, true), "two are due");
     assert_eq!(harness.claim(9).await.len(), 1);
     assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE delayed = 1").await, 0);
     harness.check().await;
@@ -190,7 +190,7 @@ async fn many_delayed_states_become_ready_gradually(kind: Kind) {
     let left = harness.number(delayed).await;
     assert!(left > 100 && left < STATES as i64 && done.more, "{left}");
     let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1_000)).await;
-    assert_eq!((rest.leased.len(), harness.number(delayed).await), (STATES - 3, 0));
+    assert_eq!((rest.claimed.len(), harness.number(delayed).await), (STATES - 3, 0));
     harness.check().await;
 }
 

@@ -107,7 +107,7 @@ async fn only_begun_suspects_are_charged(kind: Kind) {
         let held = harness.store.held_by(harness.session, StateId(0), 9, 0).await.unwrap();
         assert_eq!(held.len(), 2, "round {round}");
         for held in held {
-            let outcome = outcome_of_lost_claim(held.state.tries, held.noted);
+            let outcome = outcome_of_lost_claim(held.state.tries, held.has_begun);
             let back = harness.finish_plain(&run.info, &held.state, outcome).await;
             assert_eq!(harness.commit_one(back).await, Answer::Done);
         }

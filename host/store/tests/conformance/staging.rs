@@ -116,7 +116,7 @@ async fn drive(harness: &Harness, run: &Run, mut held: Vec<Claimed>) {
             ends.push(harness.finish_with_outputs(&run.info, state, 1).await);
         }
         let done = harness.commit_ok(ends, ClaimMode::NewOnly(99)).await;
-        held = done.leased.into_iter().map(|leased| leased.state).collect();
+        held = done.claimed.into_iter().map(|claimed| claimed.state).collect();
         held.extend(harness.claim(99).await);
     }
 }
@@ -125,11 +125,11 @@ async fn a_staged_finish_is_invisible_until_committed(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = harness.start_of(FANOUT).await;
     let InPieces { pieces, end } = in_pieces(&harness, &run, &run.root, 10, 4).await;
-    let (child, mut members) = (pieces[0].children[0].id, Vec::new());
+    let (child, mut operations) = (pieces[0].children[0].id, Vec::new());
     for piece in pieces {
-        members.push(stage(piece));
-        let done = harness.commit_ok(std::mem::take(&mut members), ClaimMode::AllDue(9)).await;
-        assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 0));
+        operations.push(stage(piece));
+        let done = harness.commit_ok(std::mem::take(&mut operations), ClaimMode::AllDue(9)).await;
+        assert_eq!((done.answers, done.claimed.len()), (vec![Answer::Done], 0));
         assert!(!done.more && done.next_due.is_none(), "no state is claimable");
         assert_eq!(seen(&harness, &run).await, 1, "the root");
         assert!(harness.store.state(run.info.key, child).await.unwrap().is_none());
@@ -139,16 +139,16 @@ async fn a_staged_finish_is_invisible_until_committed(kind: Kind) {
     }
     assert_eq!(harness.store.leftovers().await.unwrap(), []);
     let done = harness.commit_ok(vec![finish(end)], ClaimMode::NewOnly(9)).await;
-    assert_eq!((done.answers, done.leased.len(), done.more), (vec![Answer::Done], 0, true));
+    assert_eq!((done.answers, done.claimed.len(), done.more), (vec![Answer::Done], 0, true));
     assert_eq!(seen(&harness, &run).await, 12);
     assert_eq!(harness.store.outputs_page(run.root.id, 0, 99).await.unwrap().len(), 10);
     assert_eq!(harness.number("SELECT states FROM run").await, 12);
     harness.check().await;
     let done = harness.commit_ok(vec![], ClaimMode::AllDue(99)).await;
     let namespace = run.info.namespace_key;
-    assert!(done.leased.len() == 10 && done.leased.iter().all(|it| it.namespace == namespace));
+    assert!(done.claimed.len() == 10 && done.claimed.iter().all(|it| it.namespace == namespace));
     harness.check().await;
-    let held = done.leased.into_iter().map(|leased| leased.state).collect();
+    let held = done.claimed.into_iter().map(|claimed| claimed.state).collect();
     drive(&harness, &run, held).await;
     assert_eq!(harness.states().await, "SUCCESS 12");
     assert_eq!(harness.text("SELECT status FROM run").await, "SUCCESS");
@@ -333,7 +333,7 @@ async fn staged_children_read_the_final_store(kind: Kind) {
     let info = new.info.clone();
     let mut done =
         harness.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(1)).await;
-    let run = Run { info, root: done.leased.remove(0).state };
+    let run = Run { info, root: done.claimed.remove(0).state };
     let fork = harness.finish_with_outputs(&run.info, &run.root, 1).await;
     let both = harness.commit_and_claim(fork).await;
     let (wide, other) = (&both[0], &both[1]);
@@ -346,16 +346,16 @@ async fn staged_children_read_the_final_store(kind: Kind) {
     harness.commit_one(sets).await;
     assert_eq!(harness.commit_one(finish(end)).await, Answer::Done);
     let done = harness.commit_ok(vec![], ClaimMode::AllDue(99)).await;
-    assert_eq!(done.leased.len(), 8);
+    assert_eq!(done.claimed.len(), 8);
     let node = |name: &str| {
         template.graph.nodes().find(|(_, it)| it.identifier.as_str() == name).unwrap().0
     };
-    for leased in &done.leased {
-        let store_snapshot = leased.store_snapshot.get("k").map(String::as_str);
-        let is_x = leased.state.place.node == node("X");
-        assert_eq!(store_snapshot, is_x.then_some("second"), "{leased:?}");
+    for claimed in &done.claimed {
+        let store_snapshot = claimed.store_snapshot.get("k").map(String::as_str);
+        let is_x = claimed.state.place.node == node("X");
+        assert_eq!(store_snapshot, is_x.then_some("second"), "{claimed:?}");
     }
-    let held = done.leased.into_iter().map(|leased| leased.state).collect();
+    let held = done.claimed.into_iter().map(|claimed| claimed.state).collect();
     harness.check().await;
     drive(&harness, &run, held).await;
     harness.check().await;

@@ -43,9 +43,9 @@ async fn one_batch_starts_one_run_per_key(kind: Kind) {
         (with_key(&harness, &template, "k").await, with_key(&harness, &template, "k").await);
     let other = with_key(&harness, &template, "other").await;
     let expected = [Answer::Done, known(&first), Answer::Done];
-    let members = [first, second, other].map(|new| Operation::Start(new.into())).into();
-    let done = harness.commit_ok(members, ClaimMode::NewOnly(9)).await;
-    assert_eq!((done.answers.as_slice(), done.leased.len()), (&expected[..], 2));
+    let operations = [first, second, other].map(|new| Operation::Start(new.into())).into();
+    let done = harness.commit_ok(operations, ClaimMode::NewOnly(9)).await;
+    assert_eq!((done.answers.as_slice(), done.claimed.len()), (&expected[..], 2));
     assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 2);
     assert_eq!(harness.states().await, "QUEUED 2");
     harness.check().await;
@@ -63,7 +63,7 @@ async fn two_batches_start_one_run_per_key(kind: Kind) {
         let done =
             harness.commit_ok(vec![Operation::Start(second.into())], ClaimMode::NewOnly(9)).await;
         assert_eq!(done.answers, expected);
-        assert!(done.leased.is_empty() && done.touched.is_empty());
+        assert!(done.claimed.is_empty() && done.run_updates.is_empty());
     }
     assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 1);
     assert_eq!(harness.states().await, "CREATED 1");
@@ -88,15 +88,15 @@ async fn concurrent_hosts_start_one_run_per_key(kind: Kind) {
                 if at % 2 == 1 {
                     keys.reverse();
                 }
-                let mut members = Vec::new();
+                let mut operations = Vec::new();
                 for key in &keys {
-                    members.push(Operation::Start(with_key(&host, &template, key).await.into()));
+                    operations.push(Operation::Start(with_key(&host, &template, key).await.into()));
                 }
-                let done = host.commit_ok(members, ClaimMode::NewOnly(9)).await;
+                let done = host.commit_ok(operations, ClaimMode::NewOnly(9)).await;
                 let known = |answer: &&Answer| matches!(answer, Answer::Known(_));
                 let theirs = done.answers.iter().filter(known).count();
-                assert_eq!(done.answers.len() - theirs, done.leased.len());
-                begun += done.leased.len();
+                assert_eq!(done.answers.len() - theirs, done.claimed.len());
+                begun += done.claimed.len();
             }
             begun
         });
@@ -164,9 +164,9 @@ async fn idempotency_keys_are_per_namespace(kind: Kind) {
     let elsewhere = harness.template_of("m", GraphBuilder::from_text("A")).await;
     let theirs = with_key(&harness, &elsewhere, "k").await;
     let keyless = [harness.new_run(&template).await, harness.new_run(&template).await];
-    let members =
+    let operations =
         [ours, theirs].into_iter().chain(keyless).map(|new| Operation::Start(new.into())).collect();
-    let done = harness.commit_ok(members, ClaimMode::NewOnly(9)).await;
+    let done = harness.commit_ok(operations, ClaimMode::NewOnly(9)).await;
     assert_eq!(done.answers, [Answer::Done, Answer::Done, Answer::Done, Answer::Done]);
     harness.check().await;
 }
@@ -176,14 +176,14 @@ async fn a_delayed_run_starts_when_due(kind: Kind) {
     let template = harness.template(GraphBuilder::from_text("A")).await;
     let new = NewRun { delay: 60_000, ..harness.new_run(&template).await };
     let done = harness.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(9)).await;
-    assert!(done.leased.is_empty() && !done.more);
+    assert!(done.claimed.is_empty() && !done.more);
     assert_eq!(done.next_due, Some(done.now + 60_000));
     let done = harness.commit_ok(vec![], ClaimMode::AllDue(9)).await;
-    assert!(done.leased.is_empty() && !done.more);
+    assert!(done.claimed.is_empty() && !done.more);
     assert!(done.next_due.is_some_and(|due| due > done.now && due <= done.now + 60_000));
     harness.advance(60_000).await;
     let done = harness.commit_ok(vec![], ClaimMode::AllDue(9)).await;
-    assert_eq!((done.leased.len(), done.more, done.next_due), (1, false, None));
+    assert_eq!((done.claimed.len(), done.more, done.next_due), (1, false, None));
     harness.check().await;
 }
 
@@ -210,11 +210,11 @@ async fn only_the_current_revision_can_start(kind: Kind) {
     let gone = NewRun { revision: 99, ..harness.new_run(&template).await };
     let fine = harness.new_run(&template).await;
     let mut known = with_key(&harness, &template, "k").await;
-    let members = [gone, fine, with_key(&harness, &template, "k").await];
-    let members = members.map(|new| Operation::Start(new.into())).into();
-    let done = harness.commit_ok(members, ClaimMode::NewOnly(9)).await;
+    let operations = [gone, fine, with_key(&harness, &template, "k").await];
+    let operations = operations.map(|new| Operation::Start(new.into())).into();
+    let done = harness.commit_ok(operations, ClaimMode::NewOnly(9)).await;
     assert_eq!(done.answers, [Answer::Outdated, Answer::Done, Answer::Done]);
-    assert_eq!(done.leased.len(), 2);
+    assert_eq!(done.claimed.len(), 2);
 
     let (graph, none) = (GraphBuilder::from_text("A > B").build().unwrap(), BTreeMap::new());
     let reapply = harness.store.apply_graph(

@@ -36,12 +36,12 @@ async fn store_writes_commit_with_the_outcome(kind: Kind) {
     let mut rewrite = Journal::default();
     rewrite.record_read("n", None);
     rewrite.set("n", "100".into()).unwrap();
-    let members = vec![
+    let operations = vec![
         harness.finish(&run.info, &states[0], outputs(1), add).await,
         harness.finish(&run.info, &states[1], outputs(1), rewrite).await,
         harness.finish(&run.info, &states[2], outputs(1), sets("big", &"x".repeat(2000))).await,
     ];
-    let done = harness.commit_ok(members, ClaimMode::NewOnly(0)).await;
+    let done = harness.commit_ok(operations, ClaimMode::NewOnly(0)).await;
     assert_eq!(done.answers, [Answer::Done, Answer::Done, Answer::Done]);
     let entries = harness.store.entries(run.info.key).await.unwrap();
     let expected = Entry { value: "2".into(), version: 1 };
@@ -56,8 +56,8 @@ async fn store_writes_commit_with_the_outcome(kind: Kind) {
     let mut fresh = Journal::default();
     fresh.record_read("n", harness.store.entry(run.info.key, "n").await.unwrap());
     fresh.set("n", "100".into()).unwrap();
-    let member = harness.finish(&run.info, &next, outputs(1), fresh).await;
-    harness.commit_one(member).await;
+    let operation = harness.finish(&run.info, &next, outputs(1), fresh).await;
+    harness.commit_one(operation).await;
     assert_eq!(harness.text("SELECT value FROM entry WHERE key = 'n'").await, "100");
     harness.check().await;
 }
@@ -77,8 +77,8 @@ async fn a_third_conflict_fails_the_state(kind: Kind) {
         assert_eq!(state.tries.conflicts, conflicts);
         let mut journal = sets("k", "other");
         journal.record_read("k", None);
-        let member = harness.finish(&run, &state, outputs(1), journal).await;
-        assert_eq!(harness.commit_one(member).await, Answer::Done);
+        let operation = harness.finish(&run, &state, outputs(1), journal).await;
+        assert_eq!(harness.commit_one(operation).await, Answer::Done);
         held = harness.claim(1).await;
     }
     assert_eq!(harness.states().await, "ERRORED 1");
@@ -101,10 +101,10 @@ async fn store_values_are_snapshot_at_creation(kind: Kind) {
     let end = harness.finish(&run, &root, outputs(2), sets("k", "second")).await;
     let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(1)).await;
     let store_snapshot = BTreeMap::from([("k".to_owned(), "second".to_owned())]);
-    assert_eq!(done.leased[0].store_snapshot, store_snapshot, "when it was created");
+    assert_eq!(done.claimed[0].store_snapshot, store_snapshot, "when it was created");
     harness.database.execute("UPDATE entry SET value = 'third'").await.unwrap();
     let done = harness.commit_ok(vec![], ClaimMode::AllDue(1)).await;
-    assert_eq!(done.leased[0].store_snapshot, store_snapshot, "when it was claimed");
+    assert_eq!(done.claimed[0].store_snapshot, store_snapshot, "when it was claimed");
 }
 
 async fn a_store_is_cleared_with_its_run(kind: Kind) {
@@ -153,7 +153,7 @@ async fn any_text_round_trips(kind: Kind) {
 
     // A key of control characters, read again within a commit.
     let key = "\u{1}0 \u{2}";
-    let root = done.leased.into_iter().next().unwrap();
+    let root = done.claimed.into_iter().next().unwrap();
     assert_eq!(root.store_snapshot["k0"], "\0");
     let again = |text: &str| {
         let mut journal = sets(key, text);
@@ -162,8 +162,8 @@ async fn any_text_round_trips(kind: Kind) {
     };
     let mut state = root.state;
     for text in texts {
-        let member = harness.finish(&run, &state, Outcome::RequeueAfter(1), again(text)).await;
-        harness.commit_one(member).await;
+        let operation = harness.finish(&run, &state, Outcome::RequeueAfter(1), again(text)).await;
+        harness.commit_one(operation).await;
         assert_eq!(harness.store.entry(run.key, key).await.unwrap().unwrap().value, text);
         harness.advance(1).await;
         state = harness.claim(1).await.remove(0);
@@ -177,18 +177,19 @@ async fn any_text_round_trips(kind: Kind) {
     let (kind, message) = (failure.kind, failure.message.clone());
     let read = FailureView { kind, message, details: Some(written) };
     let bodies = texts.map(|text| json!({"text": text}).to_string());
-    let member = harness.finish_plain(&run, &state, Outcome::Outputs(bodies.to_vec())).await;
-    let children = harness.commit_and_claim(member).await;
+    let operation = harness.finish_plain(&run, &state, Outcome::Outputs(bodies.to_vec())).await;
+    let children = harness.commit_and_claim(operation).await;
     assert_eq!(harness.store.outputs_of(state.id).await.unwrap(), bodies);
-    let member = harness.finish_plain(&run, &children[0], Outcome::Failed(failure)).await;
-    harness.commit_one(member).await;
+    let operation = harness.finish_plain(&run, &children[0], Outcome::Failed(failure)).await;
+    harness.commit_one(operation).await;
     let failed = harness.store.state(run.key, children[0].id).await.unwrap().unwrap();
     assert_eq!(failed.failure.as_ref(), Some(&read));
     let attempts = harness.store.attempts(children[0].id).await.unwrap();
     assert_eq!(attempts[0].failure.as_ref(), Some(&read));
     let data = json!({"left": words}).to_string();
-    let member = harness.finish_plain(&run, &children[1], Outcome::Prune(Some(data.clone()))).await;
-    harness.commit_one(member).await;
+    let operation =
+        harness.finish_plain(&run, &children[1], Outcome::Prune(Some(data.clone()))).await;
+    harness.commit_one(operation).await;
     let pruned = harness.store.state(run.key, children[1].id).await.unwrap().unwrap();
     assert_eq!(pruned.data, Some(data));
     harness.check().await;
@@ -201,9 +202,9 @@ async fn pages_are_bounded_by_failure_bytes(kind: Kind) {
     let fan = harness.finish_with_outputs(&run.info, &run.root, FAILED).await;
     let failure = Failure::new(FailureKind::Permanent, "no").with(json!("x".repeat(60_000)));
     for state in harness.commit_and_claim(fan).await {
-        let member =
+        let operation =
             harness.finish_plain(&run.info, &state, Outcome::Failed(failure.clone())).await;
-        harness.commit_one(member).await;
+        harness.commit_one(operation).await;
     }
     let (mut pages, mut seen, mut after) = (0, 0, None);
     loop {

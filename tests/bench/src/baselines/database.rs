@@ -168,21 +168,21 @@ impl StorePipeline {
         runs: &Runs,
         mut held: Vec<ClaimedState>,
         batch: usize,
-        want: fn(u32) -> ClaimMode,
+        claim_mode: fn(u32) -> ClaimMode,
         lasts: Duration,
     ) -> Result<usize> {
         let (begun, mut states) = (Instant::now(), 0);
-        let mut members = self.ends(runs, &mut held, batch).await?;
-        while !members.is_empty() && begun.elapsed() < lasts {
-            states += members.len();
+        let mut operations = self.ends(runs, &mut held, batch).await?;
+        while !operations.is_empty() && begun.elapsed() < lasts {
+            states += operations.len();
             let free = HELD - u32::try_from(held.len())?;
             // The next batch is prepared while this one is committed, as in a host.
-            let commit = self.commit(members, want(free));
-            let (leased, next) = tokio::join!(commit, self.ends(runs, &mut held, batch));
-            held.extend(leased?);
-            members = next?;
-            if members.is_empty() {
-                members = self.ends(runs, &mut held, batch).await?;
+            let commit = self.commit(operations, claim_mode(free));
+            let (claimed, next) = tokio::join!(commit, self.ends(runs, &mut held, batch));
+            held.extend(claimed?);
+            operations = next?;
+            if operations.is_empty() {
+                operations = self.ends(runs, &mut held, batch).await?;
             }
         }
         Ok(states)
@@ -195,11 +195,11 @@ impl StorePipeline {
         held: &mut Vec<ClaimedState>,
         most: usize,
     ) -> Result<Vec<Operation>> {
-        let mut members = Vec::with_capacity(most);
-        for leased in held.drain(..most.min(held.len())) {
-            members.push(self.ended(runs, leased, 1).await?);
+        let mut operations = Vec::with_capacity(most);
+        for claimed in held.drain(..most.min(held.len())) {
+            operations.push(self.ended(runs, claimed, 1).await?);
         }
-        Ok(members)
+        Ok(operations)
     }
 
     async fn new_run(&self, ready: &AppliedGraph) -> Result<NewRun> {
@@ -230,8 +230,8 @@ impl StorePipeline {
     }
 
     /// Returns the end of a state with `outputs` outputs.
-    async fn ended(&self, runs: &Runs, leased: ClaimedState, outputs: usize) -> Result<Operation> {
-        let state = leased.state;
+    async fn ended(&self, runs: &Runs, claimed: ClaimedState, outputs: usize) -> Result<Operation> {
+        let state = claimed.state;
         let run = runs.get(&state.run).context("a state of no run of ours")?;
         let outcome =
             Outcome::Outputs((0..outputs).map(|i| format!("{{\"value\":{i}}}")).collect());
@@ -251,13 +251,17 @@ impl StorePipeline {
         })))
     }
 
-    async fn commit(&self, members: Vec<Operation>, want: ClaimMode) -> Result<Vec<ClaimedState>> {
+    async fn commit(
+        &self,
+        operations: Vec<Operation>,
+        claim_mode: ClaimMode,
+    ) -> Result<Vec<ClaimedState>> {
         let batch = Batch {
-            range: 0..members.len(),
-            members: members.into(),
+            range: 0..operations.len(),
+            operations: operations.into(),
             session: self.session,
             now: 1,
-            want,
+            claim_mode,
             quotas: Quotas::unbounded(),
             turn: 0,
             cursors: BTreeMap::new(),
@@ -267,7 +271,7 @@ impl StorePipeline {
         let done = tokio::spawn(async move { store.commit(batch).await }).await??;
         match done.answers.iter().find(|answer| **answer != Answer::Done) {
             Some(answer) => bail!("{answer:?}"),
-            None => Ok(done.leased),
+            None => Ok(done.claimed),
         }
     }
 }

@@ -19,8 +19,8 @@ use crate::error::internal;
 
 /// The operations of a batch, and those replies that it has.
 #[derive(Clone, Copy)]
-pub(super) struct Operations<'a> {
-    pub members: &'a Arc<[Operation]>,
+pub(super) struct BatchView<'a> {
+    pub operations: &'a Arc<[Operation]>,
     pub replies: &'a [Option<Reply>],
 }
 
@@ -35,8 +35,8 @@ pub(super) struct CommitSummary {
 impl CommitSummary {
     fn add(&mut self, done: Committed) {
         self.done.now = self.done.now.max(done.now);
-        self.done.leased.extend(done.leased);
-        self.done.touched.extend(done.touched);
+        self.done.claimed.extend(done.claimed);
+        self.done.run_updates.extend(done.run_updates);
         self.done.ended.extend(done.ended);
         self.done.more |= done.more;
         self.done.full.extend(done.full);
@@ -78,15 +78,15 @@ impl CommitLoop {
     /// Commits operations as one transaction, or as several if one cannot be committed.
     pub(super) async fn commit_bisected(
         &mut self,
-        operations: Operations<'_>,
+        view: BatchView<'_>,
         budget: ClaimMode,
         quotas: &Quotas,
     ) -> CommitSummary {
         let mut summary = CommitSummary::default();
-        let whole = 0..operations.members.len();
+        let whole = 0..view.operations.len();
         let mut pending = PendingRanges(VecDeque::from([(whole, budget)]));
         while let Some((range, budget)) = pending.next() {
-            let why = match self.try_commit(operations, range.clone(), budget, quotas).await {
+            let why = match self.try_commit(view, range.clone(), budget, quotas).await {
                 Ok(mut done) => {
                     summary.answers.extend(done.answers.drain(..).map(Ok));
                     summary.add(done);
@@ -111,7 +111,7 @@ impl CommitLoop {
                 pending.halve(range);
                 continue;
             }
-            match &operations.members[range] {
+            match &view.operations[range] {
                 [Operation::Finish(finished)] => {
                     let done = self.fail_uncommittable(finished, &why).await;
                     summary.answers.push(Ok(Answer::Done));
@@ -137,7 +137,7 @@ impl CommitLoop {
                 return Committed::default();
             }
         };
-        let member = Operation::Finish(Box::new(Finished {
+        let operation = Operation::Finish(Box::new(Finished {
             run: finished.run.clone(),
             state: finished.state.clone(),
             changes,
@@ -148,10 +148,10 @@ impl CommitLoop {
             limits: finished.limits.clone(),
             staged: None,
         }));
-        let members: Arc<[Operation]> = [member].into();
+        let operations: Arc<[Operation]> = [operation].into();
         let quotas = self.quotas(&[]);
-        let operations = Operations { members: &members, replies: &[] };
-        let tried = self.try_commit(operations, 0..1, ClaimMode::NewOnly(0), &quotas).await;
+        let view = BatchView { operations: &operations, replies: &[] };
+        let tried = self.try_commit(view, 0..1, ClaimMode::NewOnly(0), &quotas).await;
         tried.unwrap_or_else(|why| {
             tracing::error!(?why, state = %finished.state.id, "a state cannot be ended");
             Committed::default()

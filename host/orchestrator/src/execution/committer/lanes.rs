@@ -172,8 +172,8 @@ impl<T> Lanes<T> {
         mut lighten: impl FnMut(&mut T) -> u64,
     ) {
         let namespaces = self.lane(lane).namespaces.values_mut();
-        let members = namespaces.filter_map(|runs| runs.runs.get_mut(&run)).flatten();
-        members.for_each(|entry| entry.weight = lighten(&mut entry.item));
+        let operations = namespaces.filter_map(|runs| runs.runs.get_mut(&run)).flatten();
+        operations.for_each(|entry| entry.weight = lighten(&mut entry.item));
     }
 
     fn lane(&mut self, lane: Lane) -> &mut NamespaceQueues<T> {

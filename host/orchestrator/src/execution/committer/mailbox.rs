@@ -49,35 +49,35 @@ impl Committer {
     }
 
     /// Commits an operation and returns the answer.
-    pub(crate) async fn submit(&self, member: Operation) -> Result<Answer, StoreError> {
-        self.enqueue(member).await
+    pub(crate) async fn submit(&self, operation: Operation) -> Result<Answer, StoreError> {
+        self.enqueue(operation).await
     }
 
     /// Queues an operation at once; the returned future waits for the answer. Operations
     /// of one run in one lane are committed in the order of these calls.
     pub(crate) fn enqueue(
         &self,
-        member: Operation,
+        operation: Operation,
     ) -> impl Future<Output = Result<Answer, StoreError>> + use<> {
         let (reply, answer) = oneshot::channel();
         // A closed queue drops the reply.
-        let _ = self.queue.push(member, Some(Reply::internal(reply)));
+        let _ = self.queue.push(operation, Some(Reply::internal(reply)));
         async move { answer.await.map_err(|_| stopped())? }
     }
 
     /// Queues an operation with a reply. Returns `false` if the host is stopping.
-    pub(crate) fn enqueue_with(&self, member: Operation, reply: Reply) -> bool {
-        self.queue.push(member, Some(reply)).is_ok()
+    pub(crate) fn enqueue_with(&self, operation: Operation, reply: Reply) -> bool {
+        self.queue.push(operation, Some(reply)).is_ok()
     }
 
     /// Commits the end of an execution, once its bytes fit into the budget of its
     /// namespace. Until then the execution keeps its slot. The claim permit ends with the
     /// commit.
     pub(crate) async fn finish(&self, finished: Finished, permit: ClaimPermit) {
-        let member = Operation::Finish(Box::new(finished));
+        let operation = Operation::Finish(Box::new(finished));
         // If the committer has ended, so has the host, and the next host reclaims the
         // state.
-        let _ = self.queue.push_end(member, permit, None).await;
+        let _ = self.queue.push_end(operation, permit, None).await;
     }
 
     /// Commits the end of an execution like [`Committer::finish`], and returns the
@@ -87,17 +87,17 @@ impl Committer {
         finished: Finished,
         permit: ClaimPermit,
     ) -> Result<Answer, StoreError> {
-        let member = Operation::Finish(Box::new(finished));
+        let operation = Operation::Finish(Box::new(finished));
         let (reply, answer) = oneshot::channel();
         let reply = Some(Reply::internal(reply));
-        self.queue.push_end(member, permit, reply).await.map_err(|_| stopped())?;
+        self.queue.push_end(operation, permit, reply).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 
     /// Drops waiting results of runs that were cancelled, here or on another host.
     pub(crate) fn on_runs_changed(&self, runs: &[RunUpdate]) {
-        let cancelled = |run: &&RunUpdate| run.turned && run.status == RunStatus::Cancelled;
-        runs.iter().filter(cancelled).for_each(|touched| self.queue.cancel(touched.run));
+        let cancelled = |run: &&RunUpdate| run.status_changed && run.status == RunStatus::Cancelled;
+        runs.iter().filter(cancelled).for_each(|run_updates| self.queue.cancel(run_updates.run));
     }
 
     /// Passes a work hint to the commit loop.

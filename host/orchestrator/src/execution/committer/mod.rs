@@ -27,7 +27,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use bisect::{CommitSummary, Operations};
+use bisect::{BatchView, CommitSummary};
 use budget::Charge;
 pub(crate) use mailbox::{Committer, WorkHint};
 use pacing::{ClaimRoom, Pacing, claims_due, remaining_shares};
@@ -94,7 +94,7 @@ impl Drop for CommitLoop {
 /// The operations of one commit, with their replies, claim permits and charges.
 #[derive(Default)]
 struct CommitInput {
-    members: Vec<Operation>,
+    operations: Vec<Operation>,
     replies: Vec<Option<Reply>>,
     permits: Vec<ClaimPermit>,
     /// The charges of these operations, held until they are committed.
@@ -104,8 +104,8 @@ struct CommitInput {
 impl From<Vec<QueuedOperation>> for CommitInput {
     fn from(operations: Vec<QueuedOperation>) -> Self {
         let mut input = CommitInput::default();
-        for QueuedOperation { member, permit, reply, charge } in operations {
-            input.members.push(member);
+        for QueuedOperation { operation, permit, reply, charge } in operations {
+            input.operations.push(operation);
             input.replies.push(reply);
             input.permits.extend(permit);
             input.charges.extend(charge);
@@ -210,29 +210,28 @@ impl CommitLoop {
     /// Commits a batch and passes its effects to the dispatcher. Returns `false` if the
     /// dispatcher has ended.
     async fn commit(&mut self, input: CommitInput) -> bool {
-        let CommitInput { members, replies, permits, charges } = input;
-        let members: Arc<[Operation]> = members.into();
+        let CommitInput { operations, replies, permits, charges } = input;
+        let operations: Arc<[Operation]> = operations.into();
         let quotas = self.quotas(&permits);
         self.pacing.begin_turn();
         let budget = self.claim_budget(permits.len(), &quotas);
-        if members.is_empty() && !claims_due(budget) {
+        if operations.is_empty() && !claims_due(budget) {
             return true;
         }
         let begun = Instant::now();
-        let operations = Operations { members: &members, replies: &replies };
-        let CommitSummary { answers, mut done } =
-            self.commit_bisected(operations, budget, &quotas).await;
-        tracing::trace!(operations = members.len(), took = ?begun.elapsed(), "committed");
+        let view = BatchView { operations: &operations, replies: &replies };
+        let CommitSummary { answers, mut done } = self.commit_bisected(view, budget, &quotas).await;
+        tracing::trace!(operations = operations.len(), took = ?begun.elapsed(), "committed");
         // Claim permits are released before new ones are acquired; only this loop
         // acquires them.
-        drop((permits, members, charges));
+        drop((permits, operations, charges));
         self.pacing.update_pacing(&done, budget);
-        self.mailbox.on_runs_changed(&done.touched);
-        let leased = std::mem::take(&mut done.leased);
-        let leased = leased.into_iter().filter_map(|state| self.acquire_permit(state)).collect();
+        self.mailbox.on_runs_changed(&done.run_updates);
+        let claimed = std::mem::take(&mut done.claimed);
+        let claimed = claimed.into_iter().filter_map(|state| self.acquire_permit(state)).collect();
         let answers = replies.into_iter().zip(answers);
         let answers = answers.filter_map(|(reply, answer)| Some((reply?, answer))).collect();
-        let effects = Box::new(CommitEffects { done, answers, leased });
+        let effects = Box::new(CommitEffects { done, answers, claimed });
         self.effects.send(DispatchMessage::Committed(effects)).is_ok()
     }
 
@@ -267,13 +266,13 @@ impl CommitLoop {
             )))
         });
         match orphans {
-            Ok(members) if members.is_empty() => {}
-            Ok(members) => {
-                tracing::info!(states = members.len(), "gave back orphaned claims");
-                let members: Arc<[Operation]> = members.into();
+            Ok(operations) if operations.is_empty() => {}
+            Ok(operations) => {
+                tracing::info!(states = operations.len(), "gave back orphaned claims");
+                let operations: Arc<[Operation]> = operations.into();
                 let quotas = self.quotas(&[]);
-                let operations = Operations { members: &members, replies: &[] };
-                self.commit_bisected(operations, ClaimMode::NewOnly(0), &quotas).await;
+                let view = BatchView { operations: &operations, replies: &[] };
+                self.commit_bisected(view, ClaimMode::NewOnly(0), &quotas).await;
                 self.pacing.expect_more();
             }
             Err(error) => {

@@ -63,7 +63,7 @@ struct Cancelled {
 
 /// An operation that waits, with its claim permit, reply and charge.
 pub(crate) struct QueuedOperation {
-    pub member: Operation,
+    pub operation: Operation,
     /// The claim permit of the state, if the operation ends an execution.
     pub permit: Option<ClaimPermit>,
     pub reply: Option<Reply>,
@@ -100,29 +100,33 @@ impl Queue {
     }
 
     /// Adds an operation, without regard to any budget.
-    pub(crate) fn push(&self, member: Operation, reply: Option<Reply>) -> Result<(), QueueClosed> {
-        self.add(QueuedOperation { member, permit: None, reply, charge: None })
+    pub(crate) fn push(
+        &self,
+        operation: Operation,
+        reply: Option<Reply>,
+    ) -> Result<(), QueueClosed> {
+        self.add(QueuedOperation { operation, permit: None, reply, charge: None })
     }
 
     /// Adds the end of an execution once its bytes fit into the budget of its namespace.
     /// Ends in cancelled runs need hardly any bytes.
     pub(crate) async fn push_end(
         &self,
-        mut member: Operation,
+        mut operation: Operation,
         permit: ClaimPermit,
         reply: Option<Reply>,
     ) -> Result<(), QueueClosed> {
-        self.strip_if_cancelled(&mut member);
-        let label = label(&member);
+        self.strip_if_cancelled(&mut operation);
+        let label = label(&operation);
         let mut charge = self.budgets.charge(label.namespace, label.weight).await;
-        if self.strip_if_cancelled(&mut member) {
-            charge.lower(self::label(&member).weight);
+        if self.strip_if_cancelled(&mut operation) {
+            charge.lower(self::label(&operation).weight);
         }
-        self.add(QueuedOperation { member, permit: Some(permit), reply, charge: Some(charge) })
+        self.add(QueuedOperation { operation, permit: Some(permit), reply, charge: Some(charge) })
     }
 
     fn add(&self, operation: QueuedOperation) -> Result<(), QueueClosed> {
-        let label = label(&operation.member);
+        let label = label(&operation.operation);
         let mut state = self.lock();
         if state.closed {
             return Err(QueueClosed);
@@ -150,8 +154,8 @@ impl Queue {
         let mut state = self.lock();
         state.cancelled.add(run);
         state.lanes.lighten(Lane::End, run, |waiting| {
-            strip(&mut waiting.member);
-            let weight = label(&waiting.member).weight;
+            strip(&mut waiting.operation);
+            let weight = label(&waiting.operation).weight;
             if let Some(charge) = &mut waiting.charge {
                 charge.lower(weight);
             }
@@ -159,11 +163,11 @@ impl Queue {
         });
     }
 
-    fn strip_if_cancelled(&self, member: &mut Operation) -> bool {
-        let Operation::Finish(finished) = &*member else { return false };
+    fn strip_if_cancelled(&self, operation: &mut Operation) -> bool {
+        let Operation::Finish(finished) = &*operation else { return false };
         let cancelled = self.lock().cancelled.runs.contains(&finished.run.key);
         if cancelled {
-            strip(member);
+            strip(operation);
         }
         cancelled
     }
@@ -232,8 +236,8 @@ impl Cancelled {
 
 /// Drops the results of an operation in a cancelled run. The usage of the attempt is
 /// kept.
-fn strip(member: &mut Operation) {
-    match member {
+fn strip(operation: &mut Operation) {
+    match operation {
         Operation::Finish(finished) => finished.strip(),
         Operation::Stage(stage) => stage.strip(),
         _ => {}
@@ -259,8 +263,8 @@ mod tests {
         let queue = Queue::new();
         let run = ended(Transition::Pruned { data: None }).run;
         for state in 0..600 {
-            let member = Operation::Retry { run: run.clone(), state: StateId(state) };
-            assert!(queue.push(member, None).is_ok());
+            let operation = Operation::Retry { run: run.clone(), state: StateId(state) };
+            assert!(queue.push(operation, None).is_ok());
         }
         assert_eq!(sizes(&queue), [512, 88]);
         for _ in 0..5 {

@@ -11,7 +11,7 @@ use exosphere_store::{Batch, ClaimMode, Committed, Quotas, StoreError};
 use futures::FutureExt;
 
 use super::CommitLoop;
-use super::bisect::Operations;
+use super::bisect::BatchView;
 use super::reply::Reply;
 use crate::backoff::{database_backoff, pause};
 
@@ -33,24 +33,24 @@ impl CommitLoop {
     /// Halts at bad data, and at an operation that was withdrawn meanwhile.
     pub(super) async fn try_commit(
         &mut self,
-        operations: Operations<'_>,
+        view: BatchView<'_>,
         range: Range<usize>,
         budget: ClaimMode,
         quotas: &Quotas,
     ) -> Result<Committed, Halt> {
         let (mut backoff, mut conflicts) = (database_backoff(), 0);
-        let replies = || operations.replies.get(range.clone()).unwrap_or_default().iter();
+        let replies = || view.replies.get(range.clone()).unwrap_or_default().iter();
         loop {
             let withdrawn = |reply: &Option<Reply>| reply.as_ref().is_some_and(|it| !it.enter());
             if let Some(at) = replies().position(withdrawn) {
                 return Err(Halt::Withdrawn(range.start + at));
             }
             let batch = Batch {
-                members: operations.members.clone(),
+                operations: view.operations.clone(),
                 range: range.clone(),
                 session: self.parts.cluster.session.current(),
                 now: self.parts.db.clock.now(),
-                want: budget,
+                claim_mode: budget,
                 quotas: quotas.clone(),
                 turn: self.pacing.turn(),
                 cursors: self.pacing.cursors().clone(),

@@ -12,8 +12,8 @@ use super::lanes::{Label, Lane};
 pub(crate) const ROW_BYTES: u64 = 2 << 10;
 
 /// Returns the lane and the weight of an operation.
-pub(crate) fn label(member: &Operation) -> Label {
-    let (lane, run, weight) = match member {
+pub(crate) fn label(operation: &Operation) -> Label {
+    let (lane, run, weight) = match operation {
         Operation::Start(new) => (Lane::Control, &new.info, start(new)),
         Operation::Finish(finished) => (Lane::End, &finished.run, finish(finished)),
         Operation::Stage(piece) => (Lane::End, &piece.run, stage(piece)),
@@ -142,7 +142,7 @@ pub(super) mod tests {
     #[test]
     fn requests_go_ahead_of_ends() {
         let run = ended(Transition::Pruned { data: None }).run;
-        let lane = |member: Operation| label(&member).lane;
+        let lane = |operation: Operation| label(&operation).lane;
         assert_eq!(lane(Operation::Cancel(run.clone())), Lane::Urgent);
         for paused in [false, true] {
             assert_eq!(lane(Operation::Pause { run: run.clone(), paused }), Lane::Urgent);

@@ -39,7 +39,7 @@ async fn commits_resume_after_disk_full() {
     assert_eq!(store.commit(other).await.unwrap().answers, [Answer::Done]);
     limit_growth(&store, None).await;
     let done = store.commit(large).await.unwrap();
-    assert_eq!((done.answers, done.leased.len()), (vec![Answer::Done], 1));
+    assert_eq!((done.answers, done.claimed.len()), (vec![Answer::Done], 1));
     assert_eq!(runs().await, 3);
     assert_eq!(crate::check(&database).await.unwrap().violations, []);
 }

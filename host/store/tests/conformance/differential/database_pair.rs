@@ -51,13 +51,13 @@ impl Side {
 type CommitAnswer = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<RunUpdate>);
 
 fn said(done: &Committed, simulated_ms: i64) -> CommitAnswer {
-    let leased = done.leased.iter().map(|leased| (leased.state.id, format!("{leased:?}")));
+    let claimed = done.claimed.iter().map(|claimed| (claimed.state.id, format!("{claimed:?}")));
     let next_due = done.next_due.map(|due| due + simulated_ms);
-    let leased: BTreeMap<_, _> = leased.collect();
-    assert_eq!(leased.len(), done.leased.len(), "a state was claimed twice");
+    let claimed: BTreeMap<_, _> = claimed.collect();
+    assert_eq!(claimed.len(), done.claimed.len(), "a state was claimed twice");
     let Committed { more, full, full_runs, added, cursors, .. } = done;
     let rest = format!("{more} {full:?} {full_runs:?} {added} {cursors:?}");
-    (format!("{:?}", done.answers), leased, rest, next_due, done.touched.clone())
+    (format!("{:?}", done.answers), claimed, rest, next_due, done.run_updates.clone())
 }
 
 fn same<T: Debug + PartialEq>(what: &str, sqlite: T, postgres: T) -> T {
@@ -76,15 +76,16 @@ impl DatabasePair {
     pub async fn commit(
         &mut self,
         session: SessionId,
-        members: Vec<Operation>,
-        want: ClaimMode,
+        operations: Vec<Operation>,
+        claim_mode: ClaimMode,
     ) -> Option<Committed> {
-        let range = 0..members.len();
+        let range = 0..operations.len();
         let (quotas, turn) = (Quotas::unbounded(), self.turns);
         self.turns += 1;
-        let members: Arc<[Operation]> = members.into();
+        let operations: Arc<[Operation]> = operations.into();
         let cursors = self.cursors.clone();
-        let mut batch = Batch { members, range, session, now: 0, want, quotas, turn, cursors };
+        let mut batch =
+            Batch { operations, range, session, now: 0, claim_mode, quotas, turn, cursors };
         // Two transactions of one millisecond would leave open which state is due first.
         while self.last.elapsed() < Duration::from_millis(1) {
             tokio::task::yield_now().await;
@@ -97,19 +98,19 @@ impl DatabasePair {
             (Ok(mut ours), Ok(theirs)) => {
                 let (we, they) = (said(&ours, 0), said(&theirs, self.simulated_ms));
                 if we != they {
-                    println!("commit of {:#?}", batch.members);
+                    println!("commit of {:#?}", batch.operations);
                     // A different row explains more than a different answer.
                     self.compare().await;
                     same("the answer to the commit", we, they);
                 }
-                if matches!(want, ClaimMode::AllDue(1..)) {
+                if matches!(claim_mode, ClaimMode::AllDue(1..)) {
                     self.cursors.clone_from(&ours.cursors);
                 }
-                ours.leased.sort_by_key(|leased| leased.state.id);
+                ours.claimed.sort_by_key(|claimed| claimed.state.id);
                 Some(ours)
             }
             (Err(StoreError::Data(_)), Err(StoreError::Data(_))) => None,
-            (ours, theirs) => panic!("{ours:?} and {theirs:?} of {:#?}", batch.members),
+            (ours, theirs) => panic!("{ours:?} and {theirs:?} of {:#?}", batch.operations),
         }
     }
 

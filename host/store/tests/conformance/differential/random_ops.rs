@@ -61,7 +61,7 @@ impl Ids for ConsecutiveIds {
 /// A batch in preparation, with the claims, runs and sweeps that it took.
 #[derive(Default)]
 struct PendingBatch {
-    members: Vec<Operation>,
+    operations: Vec<Operation>,
     taken: Vec<Claimed>,
     started: Vec<Arc<RunInfo>>,
     swept: Vec<(usize, RunKey, i64, String)>,
@@ -127,23 +127,23 @@ impl RandomOps {
     }
 
     async fn commit(&mut self, pending: PendingBatch) {
-        let want = match self.rng.below(4) {
+        let claim_mode = match self.rng.below(4) {
             0 => ClaimMode::NewOnly(0),
             1 => ClaimMode::NewOnly(self.rng.below(8) as u32),
             _ => ClaimMode::AllDue(self.rng.below(8) as u32),
         };
         let recent = self.sessions.len().saturating_sub(3);
         let session = *self.rng.pick(&self.sessions[recent..]).unwrap();
-        self.operations += pending.members.len().max(1);
-        let PendingBatch { members, taken, started, swept } = pending;
-        let of_people = |(at, member): (usize, &Operation)| match member {
+        self.operations += pending.operations.len().max(1);
+        let PendingBatch { operations, taken, started, swept } = pending;
+        let of_people = |(at, operation): (usize, &Operation)| match operation {
             Operation::Cancel(run)
             | Operation::Pause { run, .. }
             | Operation::Redrive { run, part: RedrivePart::End { .. } } => Some((at, run.key)),
             _ => None,
         };
-        let asked: Vec<_> = members.iter().enumerate().filter_map(of_people).collect();
-        match self.databases.commit(session, members, want).await {
+        let asked: Vec<_> = operations.iter().enumerate().filter_map(of_people).collect();
+        match self.databases.commit(session, operations, claim_mode).await {
             Some(done) => {
                 self.past.extend(taken);
                 let late = self.past.len().saturating_sub(MAX_PAST_CLAIMS);
@@ -164,8 +164,8 @@ impl RandomOps {
         asked: Vec<(usize, RunKey)>,
         swept: Vec<(usize, RunKey, i64, String)>,
     ) {
-        self.held.extend(done.leased.into_iter().map(|leased| leased.state));
-        for run in &done.touched {
+        self.held.extend(done.claimed.into_iter().map(|claimed| claimed.state));
+        for run in &done.run_updates {
             self.live.retain(|known| *known != run.run);
             if run.status == RunStatus::Running {
                 self.live.push(run.run);
@@ -194,7 +194,7 @@ impl RandomOps {
         if self.live.len() < RUNS && self.rng.percent(12) || self.runs.is_empty() {
             let new = self.start().await;
             pending.started.push(new.info.clone());
-            pending.members.push(Operation::Start(new.into()));
+            pending.operations.push(Operation::Start(new.into()));
             return;
         }
         let run = self.pick_run();
@@ -202,30 +202,30 @@ impl RandomOps {
             // An execution ends.
             0..75 => {
                 let Some(state) = self.rng.take(&mut self.held) else { return };
-                pending.members.push(self.end(&state).await);
+                pending.operations.push(self.end(&state).await);
                 pending.taken.push(state);
             }
             // The execution has ended before, or was taken from its host.
             75..80 => {
                 let Some(state) = self.rng.pick(&self.past).cloned() else { return };
-                pending.members.push(self.end(&state).await);
+                pending.operations.push(self.end(&state).await);
             }
             80..84 => {
                 let from = if self.rng.percent(80) { &self.held } else { &self.past };
                 let Some(state) = self.rng.pick(from).cloned() else { return };
                 let run = self.runs[&state.run].clone();
-                pending.members.push(Operation::Begin { run, state: Box::new(state) });
+                pending.operations.push(Operation::Begin { run, state: Box::new(state) });
             }
-            84 => pending.members.extend(run.map(Operation::Cancel)),
+            84 => pending.operations.extend(run.map(Operation::Cancel)),
             85..88 => {
                 let paused = self.rng.percent(50);
-                pending.members.extend(run.map(|run| pause(&run, paused)));
+                pending.operations.extend(run.map(|run| pause(&run, paused)));
             }
             88..95 => self.sweep(pending),
-            95..98 => pending.members.extend(self.retry().await),
+            95..98 => pending.operations.extend(self.retry().await),
             _ => {
                 let Some(run) = run else { return };
-                pending.members.push(self.redrive(run).await);
+                pending.operations.push(self.redrive(run).await);
             }
         }
     }
@@ -307,9 +307,9 @@ impl RandomOps {
     fn sweep(&mut self, pending: &mut PendingBatch) {
         let Some((run, event, from)) = self.rng.take(&mut self.sweeps) else { return };
         let most = 1 + self.rng.below(12) as u32;
-        let member = sweep(&self.runs[&run], event, &from, most);
-        pending.swept.push((pending.members.len(), run, event, from));
-        pending.members.push(member);
+        let operation = sweep(&self.runs[&run], event, &from, most);
+        pending.swept.push((pending.operations.len(), run, event, from));
+        pending.operations.push(operation);
     }
 
     /// Retries a failed state, or any other.
@@ -346,8 +346,10 @@ impl RandomOps {
         let most = 1 + self.rng.below(10) as u32;
         let mut pending = PendingBatch::default();
         for held in self.databases.held_by(session, StateId(0), most).await {
-            let outcome = outcome_of_lost_claim(held.state.tries, held.noted);
-            pending.members.push(self.finish_with(&held.state, outcome, Journal::default()).await);
+            let outcome = outcome_of_lost_claim(held.state.tries, held.has_begun);
+            pending
+                .operations
+                .push(self.finish_with(&held.state, outcome, Journal::default()).await);
         }
         self.commit(pending).await;
     }
@@ -371,7 +373,7 @@ impl RandomOps {
         }
         let mut bad = self.start().await;
         (bad.root.id, bad.key) = (taken, None);
-        pending.members.push(Operation::Start(bad.into()));
+        pending.operations.push(Operation::Start(bad.into()));
         self.commit(pending).await;
     }
 }
