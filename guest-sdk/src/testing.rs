@@ -300,7 +300,7 @@ fn json(text: &str) -> Value {
 /// length.
 fn check_key(key: &str) {
     let fits = !key.is_empty() && key.len() <= 512 && !key.contains(['.', '\0']);
-    assert!(fits, "{key:?} is no store key: 1 to 512 bytes without '.' and NUL");
+    assert!(fits, "{key:?} is not a store key: 1 to 512 bytes without '.' and NUL");
 }
 
 /// The host functions of the contract, for the attempt that runs on this thread.
@@ -385,7 +385,7 @@ pub(crate) mod imports {
             let Some(sum) = before.parse::<i64>().ok().and_then(|before| before.checked_add(by))
             else {
                 panic!(
-                    "store key {key:?} holds {before:?}: adding {by} is no whole number of 64 bits"
+                    "store key {key:?} holds {before:?}: adding {by} is not a whole number of 64 bits"
                 );
             };
             set(key, &sum.to_string());

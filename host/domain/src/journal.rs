@@ -34,7 +34,7 @@ pub enum Write {
 pub enum StoreError {
     /// The text is not a valid store key.
     #[error(
-        "{0:?} is no store key: use 1 to {MAX_KEY_BYTES} bytes with neither '.' nor NUL among them"
+        "{0:?} is not a store key: use 1 to {MAX_KEY_BYTES} bytes with neither '.' nor NUL among them"
     )]
     BadKey(String),
     /// An increment of a value that is not a whole number.

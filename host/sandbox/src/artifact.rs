@@ -67,7 +67,7 @@ impl Artifact {
     pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<(ComponentSummary, Component)> {
         let parts = self.parts();
         let (summary, code) =
-            parts.ok_or_else(|| wasmtime::Error::msg("this is no compiled component"))?;
+            parts.ok_or_else(|| wasmtime::Error::msg("this is not a compiled component"))?;
         // SAFETY: `Engine::precompile_component` made the code in this program. An
         // artifact has one of three sources: this process, the pipe of a process that
         // it started from the same file, or a cache file. A cache file carries an

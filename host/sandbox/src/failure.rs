@@ -89,7 +89,7 @@ pub(crate) fn classify(error: &wasmtime::Error, phase: Phase, state: &GuestState
 /// such plugins, so this is rare.
 pub(crate) fn typecheck_failed(error: &wasmtime::Error) -> Failure {
     let why = clean_lines(cut(&format!("{error:#}"), 1024));
-    Failure::new(FailureKind::Trap, format!("the component is no plugin of this host: {why}"))
+    Failure::new(FailureKind::Trap, format!("the component is not a plugin of this host: {why}"))
 }
 
 /// Returns an internal error. The host's log gets the details with the state's id.

@@ -128,7 +128,7 @@ impl Sandbox {
             let linked = link(&linker, digest, &component, summary);
             linked
                 .inspect_err(
-                    |error| tracing::warn!(%digest, %error, "a cached plugin is no plugin"),
+                    |error| tracing::warn!(%digest, %error, "a cached plugin is not valid"),
                 )
                 .ok()
         });

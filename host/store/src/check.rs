@@ -38,7 +38,7 @@ pub enum CheckError {
     #[error("there is no database {0}: name the data folder of a host, or a Postgres database")]
     NoFile(String),
     /// The database exists, but no host has ever used it.
-    #[error("this is no database of exosphere's: no host has ever been started on it")]
+    #[error("this is not a database of exosphere: no host has ever been started on it")]
     Foreign,
     /// The database lacks migrations of this version.
     #[error(

@@ -132,5 +132,7 @@ impl From<GraphMismatch> for StoreError {
 
 /// Returns the error for a value that no transition could have written.
 pub(crate) fn corrupt_row(table: &str, column: &str, row: impl std::fmt::Display) -> StoreError {
-    StoreError::Data(format!("table {table}, column {column}, row {row}: not a value of ours"))
+    StoreError::Data(format!(
+        "table {table}, column {column}, row {row}: not a value that exosphere writes"
+    ))
 }

@@ -44,7 +44,7 @@ pub enum BadHost {
     )]
     OddAddress(String),
     /// The text after the colon is not a valid port.
-    #[error("{0:?} is no port from 1 to 65535")]
+    #[error("{0:?} is not a port from 1 to 65535")]
     Port(String),
     /// The host is in brackets, and is not a plain IPv6 address.
     #[error(

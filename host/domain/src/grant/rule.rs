@@ -111,7 +111,9 @@ pub struct HttpRule {
 
 /// The reason why a text is not a valid rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no rule for HTTP, such as \"GET,POST https://api.example.com/v1/\": {why}")]
+#[error(
+    "{given:?} is not a rule for HTTP, such as \"GET,POST https://api.example.com/v1/\": {why}"
+)]
 pub struct BadRule {
     given: String,
     why: Wrong,
@@ -121,9 +123,11 @@ pub struct BadRule {
 enum Wrong {
     #[error("it has at most {MAX_RULE_BYTES} bytes")]
     TooLong,
-    #[error("{0:?} is no method; write them in capitals with commas between them, without blanks")]
+    #[error(
+        "{0:?} is not a method; write them in capitals with commas between them, without blanks"
+    )]
     Method(String),
-    #[error("CONNECT opens a tunnel and is no request; it cannot be granted")]
+    #[error("CONNECT opens a tunnel and is not a request; it cannot be granted")]
     Connect,
     #[error("it needs `http://` or `https://`")]
     Scheme,
@@ -309,8 +313,8 @@ mod tests {
             ("", "needs `http://`"),
             ("example.com", "needs `http://`"),
             ("ftp://example.com/", "needs `http://`"),
-            ("get https://a.example/", "\"get\" is no method"),
-            ("GET, POST https://a.example/", "\"\" is no method"),
+            ("get https://a.example/", "\"get\" is not a method"),
+            ("GET, POST https://a.example/", "\"\" is not a method"),
             ("CONNECT https://a.example/", "CONNECT"),
             ("https://user:pw@a.example/", "a user or password"),
             ("https://a.example/?q=1", "a query or a fragment"),

@@ -131,7 +131,7 @@ fn number(text: &str, limit: Limit) -> Result<u64, NotALimit> {
             Unit::Millis => "a number of milliseconds, such as 500, 500ms or 10s",
             Unit::Count => "a number",
         };
-        NotALimit(format!("{text:?} is no value for `{limit}`: give {form}"))
+        NotALimit(format!("{text:?} is not a value for `{limit}`: give {form}"))
     })
 }
 

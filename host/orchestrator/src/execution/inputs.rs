@@ -122,7 +122,7 @@ async fn read_sources(
     if place.node == run.graph.root() {
         let given = json.read_value(&run.inputs).await?;
         let Value::Object(given) = given else {
-            return Err(internal(&format!("the inputs of run {} are no object", run.id)).into());
+            return Err(internal(&format!("the inputs of run {} are not an object", run.id)).into());
         };
         sources.given = Some(given);
     }

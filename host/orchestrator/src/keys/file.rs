@@ -25,7 +25,8 @@ pub enum KeyFileError {
     },
     /// The file is not a valid key file.
     #[error(
-        "{file} is no key file: {why}. Restore it; without it what it has sealed cannot be opened"
+        "{file} is not a valid key file: {why}. Restore it from a backup: secrets encrypted with its \
+         keys cannot be read without it"
     )]
     Bad {
         /// The file.

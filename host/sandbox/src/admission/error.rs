@@ -83,7 +83,7 @@ pub enum AdmissionError {
     },
     /// The component lacks an export that a plugin must have, or has it with another
     /// type.
-    #[error("the component is no plugin: {why}; {FIX}")]
+    #[error("the component is not a plugin: {why}; {FIX}")]
     Exports {
         /// The export, and its problem.
         why: String,

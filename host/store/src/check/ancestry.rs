@@ -208,13 +208,13 @@ impl Walk<'_> {
         let is_unite = graph.node(node).unites.is_some();
         if !is_unite {
             if state.unite.is_some() {
-                note(kind!(Unite, unite.state), "is of a state that is no unite".into());
+                note(kind!(Unite, unite.state), "is of a state that is not a unite".into());
             }
             if state.status == Some(Status::Waiting) {
-                note(kind!(Unite, state.status), "is WAITING, and it is no unite".into());
+                note(kind!(Unite, state.status), "is WAITING, and it is not a unite".into());
             }
             if state.kind == Some(FailureKind::Blocked) {
-                note(kind!(Unite, state.kind), "is blocked, and it is no unite".into());
+                note(kind!(Unite, state.kind), "is blocked, and it is not a unite".into());
             }
             return;
         }

@@ -169,7 +169,7 @@ fn revision(row: &mut RowReader<'_>) {
     }
     let Some(body) = row.text("body") else { return };
     if read_graph(&body).is_none() {
-        row.report_value("body", "is no graph of ours");
+        row.report_value("body", "is not a valid graph");
     }
     let digest = Digest::of(body.as_bytes()).to_string();
     if row.text("digest").is_some_and(|said| said != digest) {

@@ -56,7 +56,7 @@ impl RowReader<'_> {
         match value {
             Ok(value) => Some(value),
             Err(_) => {
-                self.report_value(column, "is not a value of ours");
+                self.report_value(column, "is not a value that exosphere writes");
                 None
             }
         }
@@ -131,7 +131,7 @@ impl RowReader<'_> {
         if value.is_none() {
             self.report_value(
                 column,
-                format_args!("is {}, which is not a value of ours", shown(text)),
+                format_args!("is {}, which is not a value that exosphere writes", shown(text)),
             );
         }
         value

@@ -138,7 +138,7 @@ fn outputs(row: &mut RowReader<'_>) -> Option<u32> {
     let outputs = row.maybe_int("outputs")?;
     let count = u32::try_from(outputs).ok();
     if count.is_none() {
-        row.report_value("outputs", format_args!("is {outputs}, which is no number of outputs"));
+        row.report_value("outputs", format_args!("is {outputs}, which is not a number of outputs"));
     }
     count
 }

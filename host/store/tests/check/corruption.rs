@@ -66,7 +66,7 @@ async fn messages_name_the_fault_and_place() {
         (CHILDREN[14].0, "is /0.0/0.0, and its parent, state <fan:00>, is PRUNED"),
         (UNITES[7].0, "is SUCCESS, and by its counts it was to be blocked"),
         (NAMESPACES[5].0, "names state <open:00>, and the U above is <fan:00>"),
-        (VALUES[0].0, "is \"DONE\", which is not a value of ours"),
+        (VALUES[0].0, "is \"DONE\", which is not a value that exosphere writes"),
     ];
     for (sql, words) in words {
         let copy = base.copy("words");

@@ -17,6 +17,7 @@ on_both! {
     an_aborted_rotation_can_be_finished,
     secrets_without_key_ids_are_migrated,
     hosts_reload_keys_on_demand,
+    a_host_follows_two_rotations_at_once,
     undecryptable_secrets_are_kept_or_deleted,
 }
 on_postgres! {
@@ -263,6 +264,30 @@ async fn the_first_host_decides_the_key() {
         assert_eq!(started, expected, "different: {different}");
         assert_eq!(database.number("SELECT COUNT(*) FROM seal").await, 1);
     }
+}
+
+/// A host that reads its keys just before a second rotation ends has to read them once more.
+async fn a_host_follows_two_rotations_at_once(kind: Kind) {
+    let database = TestDatabase::new(kind);
+    let newest = Keyring::from(&[9; 32]);
+    let file = Mutex::new(vec![newest.clone(), new()]);
+    let cipher = SecretCipher::new(old()).asking(move || {
+        let mut later = file.lock().unwrap();
+        let keys = if later.len() > 1 { later.pop() } else { later.last().cloned() };
+        keys.ok_or_else(|| "no keys are left".to_owned())
+    });
+    let host = Store::open(&database.location, cipher).await.unwrap();
+    let mut keys = old();
+    for next in [new(), newest] {
+        let rotating = opened(&database, keys.clone()).await.unwrap();
+        let longer = next.before(&keys);
+        rotating.use_keys(longer.clone()).await.unwrap();
+        rotating.reseal(LostSecrets::Keep).await.unwrap();
+        rotating.close().await;
+        keys = longer.newest();
+    }
+    set(&host, "g", "s", "hush").await;
+    assert_eq!(value(&host, "g", "s").await, Ok("hush".to_owned()));
 }
 
 /// Hosts may encrypt secrets during a rotation; none remains under a key that leaves the file.

@@ -55,7 +55,7 @@ fn a_start_names_every_mistake() {
         (
             json!({}),
             json!({"cursor": "1", "a.b": "x"}),
-            "$.store[\"a.b\"]: \"a.b\" is no store key: use 1 to 512 bytes with neither '.' nor NUL among them",
+            "$.store[\"a.b\"]: \"a.b\" is not a store key: use 1 to 512 bytes with neither '.' nor NUL among them",
         ),
         (
             json!({}),

@@ -178,7 +178,7 @@ fn one_mistake_is_one_problem() {
         (
             "/store_config/required_keys/0",
             json!("a.b"),
-            "$.store_config.required_keys[0]: \"a.b\" is no store key: use 1 to 512 bytes with \
+            "$.store_config.required_keys[0]: \"a.b\" is not a store key: use 1 to 512 bytes with \
              neither '.' nor NUL among them",
         ),
         (
