@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "no store key")]
+    #[should_panic(expected = "is not a store key")]
     fn an_invalid_store_key_panics() {
         let _ = Host::new().within(|| {
             store::set("a.b", "1");
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "no whole number")]
+    #[should_panic(expected = "is not a whole number")]
     fn incrementing_a_text_value_panics() {
         let _ = Host::new().store("word", "one").within(|| {
             store::increment("word", 1);

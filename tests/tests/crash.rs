@@ -112,7 +112,7 @@ fn kills_during_checkpoints_lose_nothing() -> Result<()> {
     let graph = json!({"nodes": [
         {"node_name": "echo", "identifier": "only", "inputs": {"value": "given"}, "next_nodes": []},
     ]});
-    let inputs = json!({"value": "x".repeat(6 << 20)});
+    let inputs = json!({"value": "x".repeat(3 << 20)});
     let mut runs = Vec::new();
     for round in 0..4 {
         let host = Host::start_in(folder.path())?;
@@ -120,7 +120,7 @@ fn kills_during_checkpoints_lose_nothing() -> Result<()> {
             host.push("lab")?;
             host.apply("echo", &graph)?;
         }
-        for _ in 0..3 + round {
+        for _ in 0..6 + round {
             runs.push(host.run("echo", &inputs, &json!({}))?);
         }
         host.kill()?;
@@ -129,7 +129,8 @@ fn kills_during_checkpoints_lose_nothing() -> Result<()> {
     ensure!(copied > 16 << 20, "no checkpoint was done: the file has {copied} bytes");
     let host = Host::start_in(folder.path())?;
     for run in &runs {
-        ensure!(host.wait_for(run)?["status"] == "SUCCESS", "run {run}");
+        let ended = host.wait_for(run)?;
+        ensure!(ended["status"] == "SUCCESS", "{ended}");
         ensure!(host.output(run, "only")?["value"] == inputs["value"], "run {run}");
     }
     drop(host);
