@@ -1,5 +1,5 @@
-//! `cargo xtask test`: the format, the lints and every test. It stops at the first
-//! failure.
+//! `cargo xtask test`: the format, the lints and every test. It stops at the
+//! first step that fails; a step of tests runs all of them.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -29,10 +29,10 @@ pub fn run(project: &Project, filter: Option<&str>) -> Result<()> {
         command::run(project.cargo().args(["test", "--workspace", "--no-run"]))
     })?;
     let mut host = project.cargo();
-    host.args(["test", "--workspace"]).args(filter);
+    host.args(["test", "--workspace", "--no-fail-fast"]).args(filter);
     results.extend(clock.step("host tested", || tests(&mut host))?);
     let mut plugins = project.plugins_cargo("test");
-    plugins.args(["--workspace"]).args(filter);
+    plugins.args(["--workspace", "--no-fail-fast"]).args(filter);
     results.extend(clock.step("plugins tested", || tests(&mut plugins))?);
     if filter.is_none() {
         clock.step("command line compared", || docs::check(project))?;
