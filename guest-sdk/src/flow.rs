@@ -52,7 +52,7 @@ impl<T> Flow<T> {
     }
 
     /// Creates an empty fanout: a success after which no state runs.
-    pub fn none() -> Self {
+    pub fn empty() -> Self {
         Flow::Outputs(Vec::new())
     }
 
@@ -188,7 +188,7 @@ mod tests {
         let many: Flow<Out> = Flow::many((0..2).map(|n| Out { n }));
         let texts = vec!["{\"n\":0}".into(), "{\"n\":1}".into()];
         assert_eq!(many.complete(), Ok(Completion::Outputs(texts)));
-        assert_eq!(Flow::<Out>::none().complete(), Ok(Completion::Outputs(vec![])));
+        assert_eq!(Flow::<Out>::empty().complete(), Ok(Completion::Outputs(vec![])));
         assert_eq!(Flow::from(()).complete(), Ok(Completion::Outputs(vec!["{}".into()])));
         assert_eq!(Flow::<Out>::prune().complete(), Ok(Completion::Prune(None)));
         assert_eq!(

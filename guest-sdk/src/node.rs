@@ -296,7 +296,7 @@ mod tests {
     }
 
     fn nothing() -> Result<Flow<()>> {
-        Ok(Flow::none())
+        Ok(Flow::empty())
     }
 
     export! {

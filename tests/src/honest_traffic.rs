@@ -268,8 +268,8 @@ impl Found {
             ..*sample
         });
         Report {
-            honest: Times::of(self.runs.iter().copied(), RUN_PAUSE),
-            health: Times::of(excused, PROBE_PAUSE),
+            honest: Times::from_samples(self.runs.iter().copied(), RUN_PAUSE),
+            health: Times::from_samples(excused, PROBE_PAUSE),
             health_raw_max: most(&self.health),
             machine_late: most(&self.late),
             memory_first: self.memory.first,
@@ -308,7 +308,7 @@ pub struct Times {
 }
 
 impl Times {
-    fn of(samples: impl Iterator<Item = Sample>, pause: Duration) -> Times {
+    fn from_samples(samples: impl Iterator<Item = Sample>, pause: Duration) -> Times {
         let mut all = Vec::new();
         let mut count = 0;
         for sample in samples {
@@ -522,7 +522,7 @@ mod tests {
     fn times(millis: &[u64]) -> Times {
         let sample =
             |millis: &u64| Sample { at: Instant::now(), took: Duration::from_millis(*millis) };
-        Times::of(millis.iter().map(sample), Duration::from_millis(20))
+        Times::from_samples(millis.iter().map(sample), Duration::from_millis(20))
     }
 
     #[test]

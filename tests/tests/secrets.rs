@@ -70,7 +70,7 @@ fn rotation_is_invisible_to_running_hosts() -> Result<()> {
     let first = fs::read(&key)?;
 
     let done = does(&["rotate", "--data", data], None)?;
-    ensure!(done["secrets"] == 1 && done["went_on"] == false, "{done}");
+    ensure!(done["secrets"] == 1 && done["resumed"] == false, "{done}");
     let second = fs::read(&key)?;
     ensure!(second.len() == 32 && second != first, "{} bytes", second.len());
     ensure!(seen(&host, "g")? == SECRET, "the host has read the file again");
@@ -115,7 +115,7 @@ fn a_killed_rotation_can_be_finished() -> Result<()> {
     let begun = Instant::now();
     does(&["rotate", "--data", data], None)?;
     let took = begun.elapsed();
-    let mut went_on = 0;
+    let mut resumed = 0;
     for kill in 0..KILLS {
         let mut rotate = secrets(&["rotate", "--data", data], None)?;
         let mut rotate = rotate.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -129,11 +129,11 @@ fn a_killed_rotation_can_be_finished() -> Result<()> {
         ensure!(keys % 32 == 0 && keys <= 64 * 32, "{keys} bytes");
         if kill % 3 == 2 {
             let done = does(&["rotate", "--data", data], None)?;
-            went_on += i32::from(done["went_on"] == true);
+            resumed += i32::from(done["resumed"] == true);
             ensure!(fs::read(&key)?.len() == 32, "it finished");
         }
     }
-    eprintln!("a rotation of {GRAPHS} graphs took {took:?}; {went_on} were finished by the next");
+    eprintln!("a rotation of {GRAPHS} graphs took {took:?}; {resumed} were finished by the next");
     does(&["rotate", "--data", data], None)?;
     host.kill()?;
     let host = Host::start_in(folder.path())?;

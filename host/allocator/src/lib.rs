@@ -84,20 +84,20 @@ impl BySize {
 
 /// Makes glibc return freed memory to the system, most of it at once. Must be called
 /// before a second thread starts.
-pub fn give_back() {
+pub fn release_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         // This is glibc's initial threshold, which it otherwise raises up to 32 MiB.
-        set(libc::M_MMAP_THRESHOLD, LARGE_ALLOCATION_BYTES as libc::c_int);
+        set_malloc_option(libc::M_MMAP_THRESHOLD, LARGE_ALLOCATION_BYTES as libc::c_int);
         // Small allocations of C code lie in arenas, each of which keeps the memory it
         // once had. By default there may be eight for each processor.
         let processors = std::thread::available_parallelism().map_or(2, |number| number.get());
-        set(libc::M_ARENA_MAX, i32::try_from(processors.clamp(2, 16)).unwrap_or(2));
+        set_malloc_option(libc::M_ARENA_MAX, i32::try_from(processors.clamp(2, 16)).unwrap_or(2));
     }
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn set(what: libc::c_int, number: libc::c_int) {
+fn set_malloc_option(what: libc::c_int, number: libc::c_int) {
     // SAFETY: it sets a number before a second thread starts. If it fails (0), only the
     // amount of memory kept changes.
     #[expect(unsafe_code, reason = "the only way, and before any thread begins")]

@@ -162,7 +162,7 @@ fn object(bytes: &[u8], mut json_bytes: u64) -> Result<Map<String, Value>, Box<P
     match json::read(text, &mut json_bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(refused("the body is not a JSON object".to_owned()).into()),
-        Err(JsonError::TooHeavy) => Err(too_many_values(max_bytes).into()),
+        Err(JsonError::TooLargeInMemory) => Err(too_many_values(max_bytes).into()),
         Err(error @ JsonError::Malformed(_)) => Err(bad(&error).into()),
         Err(JsonError::Unfit { problems, .. }) => {
             let error = Error::Invalid { what: "the body".to_owned(), problems };

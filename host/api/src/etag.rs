@@ -66,7 +66,7 @@ mod tests {
             }
             expected_versions(&headers).ok()
         };
-        let [a, b] = [b"a", b"b"].map(|bytes| Digest::of(bytes));
+        let [a, b] = [b"a", b"b"].map(|bytes| Digest::from_content(bytes));
         let one_of = |versions: &[Digest]| Some(Expected::OneOf(versions.to_vec()));
         assert_eq!(read(&[]), Some(Expected::Anything));
         assert_eq!(read(&["*"]), Some(Expected::Anything));

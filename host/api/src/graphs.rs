@@ -42,7 +42,7 @@ pub(crate) async fn list(
     Path(namespace): Path<Name>,
     Query(query): Query<ListQuery>,
 ) -> Result<Answer<GraphList>, Problem> {
-    let page = host.graphs(&namespace, &lists::part(query)).await?;
+    let page = host.graphs(&namespace, &lists::page_request(query)).await?;
     let graphs = page.items.into_iter().map(views::graph_summary).collect();
     Ok(Answer(GraphList { graphs, next: page.next }))
 }

@@ -32,7 +32,7 @@ async fn list_namespaces(
     State(host): State<Host>,
     Query(query): Query<ListQuery>,
 ) -> Result<Answer<NamespaceList>, Problem> {
-    let page = host.namespaces(&lists::part(query)).await?;
+    let page = host.namespaces(&lists::page_request(query)).await?;
     let namespaces = page.items.into_iter().map(views::namespace_details).collect();
     Ok(Answer(NamespaceList { namespaces, next: page.next }))
 }
@@ -64,7 +64,7 @@ async fn list_grants(
     Path(namespace): Path<Name>,
     Query(query): Query<ListQuery>,
 ) -> Result<Answer<GrantList>, Problem> {
-    let page = host.grants(&namespace, &lists::part(query)).await?;
+    let page = host.grants(&namespace, &lists::page_request(query)).await?;
     let grants = page.items.into_iter().map(views::plugin_grants).collect();
     Ok(Answer(GrantList { grants, next: page.next }))
 }

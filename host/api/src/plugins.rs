@@ -60,7 +60,7 @@ pub(crate) async fn list(
     Path(namespace): Path<Name>,
     Query(query): Query<ListQuery>,
 ) -> Result<Answer<PluginList>, Problem> {
-    let page = host.plugins(&namespace, &lists::part(query)).await?;
+    let page = host.plugins(&namespace, &lists::page_request(query)).await?;
     let plugins = page.items.into_iter().map(views::plugin_summary).collect();
     Ok(Answer(PluginList { plugins, next: page.next }))
 }

@@ -139,11 +139,11 @@ pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
 
 /// Returns a run, and the memory permit to be held until it has been sent.
 pub(crate) fn run_details(details: host::RunDetails) -> (RunDetails, Option<host::AnswerPermit>) {
-    let host::RunDetails { run, graph, failures, store, place } = details;
+    let host::RunDetails { run, graph, failures, store, permit } = details;
     let id = run.id;
     let failures = failures.into_iter().map(|state| state_summary(id, &graph, state));
     let failures = failures.collect();
-    (RunDetails { summary: run_summary(run), store, failures }, place)
+    (RunDetails { summary: run_summary(run), store, failures }, permit)
 }
 
 pub(crate) fn state_summary(run: RunId, graph: &Graph, state: host::StateView) -> StateSummary {
@@ -169,7 +169,7 @@ pub(crate) fn state_summary(run: RunId, graph: &Graph, state: host::StateView) -
 pub(crate) fn state_details(
     details: host::StateDetails,
 ) -> (StateDetails, Option<host::AnswerPermit>) {
-    let host::StateDetails { run, graph, mut state, outputs, attempts, place } = details;
+    let host::StateDetails { run, graph, mut state, outputs, attempts, permit } = details;
     let (usage, data) = (state.usage, state.data.take());
     let details = StateDetails {
         summary: state_summary(run, &graph, state),
@@ -178,7 +178,7 @@ pub(crate) fn state_details(
         data: data.map(Json::Text),
         attempts: attempts.into_iter().map(attempt).collect(),
     };
-    (details, place)
+    (details, permit)
 }
 
 fn attempt(attempt: host::AttemptRow) -> AttemptDetails {
@@ -303,7 +303,7 @@ mod tests {
                 state(Status::Errored, None),
             ],
             store: [("k".to_owned(), "v".to_owned())].into(),
-            place: None,
+            permit: None,
         };
         let details = run_details(details).0;
         let text = to_text(&RunStarted { details, started_before: true }).unwrap();
@@ -343,7 +343,7 @@ mod tests {
             state: state(Status::Pruned, None),
             outputs: vec!["{\"n\":1}".to_owned(), "{}".to_owned()],
             attempts: vec![attempt, silent],
-            place: None,
+            permit: None,
         };
         let mut expected = summary_json("PRUNED");
         let usage = json!({

@@ -84,7 +84,7 @@ pub fn run(command: Command, master_key: Option<MasterKey>, output: Output) -> R
         Command::Rotate { target, keep_old } => runtime.block_on(sealing(target)?.rotate(keep_old)),
         Command::Reseal { target, forget_lost } => {
             let lost_secrets = if forget_lost { LostSecrets::Delete } else { LostSecrets::Keep };
-            runtime.block_on(sealing(target)?.reseal(lost_secrets))
+            runtime.block_on(sealing(target)?.reencrypt(lost_secrets))
         }
     };
     let done = done.map_err(|error| Error::Failed(error.to_string()))?;
@@ -93,7 +93,7 @@ pub fn run(command: Command, master_key: Option<MasterKey>, output: Output) -> R
         key: key.as_str(),
         secrets: *secrets,
         forgotten,
-        went_on: *resumed,
+        resumed: *resumed,
         has_older: *has_older,
     };
     output.report(&report, &in_words(&done))
@@ -109,7 +109,7 @@ struct RotationReport<'a> {
     /// The secrets that were deleted, because no key decrypts them.
     forgotten: &'a [String],
     /// Set if an interrupted rotation was completed.
-    went_on: bool,
+    resumed: bool,
     /// Set if older keys are left beside the current one.
     has_older: bool,
 }

@@ -115,7 +115,7 @@ pub fn run(args: Serve, master_key: Option<MasterKey>) -> Result<(), Error> {
     let start = |error: std::io::Error| Error::Start(error.to_string());
     hardening::keep_files_private();
     let _log = log::begin(args.log_json).map_err(start)?;
-    exosphere_allocator::give_back();
+    exosphere_allocator::release_freed_memory();
     if !args.allow_core_dumps {
         hardening::keep_memory_private();
     }

@@ -80,7 +80,7 @@ pub struct Digest([u8; 32]);
 
 impl Digest {
     /// Computes the digest of some bytes.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub fn from_content(bytes: &[u8]) -> Self {
         Digest(Sha256::digest(bytes).into())
     }
 }
@@ -179,7 +179,7 @@ impl NodeIx {
 }
 
 /// A source of new state ids: a parameter, like the clock.
-pub trait Ids {
+pub trait IdSource {
     /// Returns an id that no state has or had.
     fn next(&self) -> StateId;
 }

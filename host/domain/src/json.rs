@@ -55,7 +55,7 @@ pub enum JsonError {
         is_too_deep: bool,
     },
     /// Values that would take more memory than the room allows.
-    TooHeavy,
+    TooLargeInMemory,
 }
 
 impl JsonError {
@@ -73,7 +73,9 @@ impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             JsonError::Malformed(why) => f.write_str(why),
-            JsonError::TooHeavy => f.write_str("too many values: they would take too much memory"),
+            JsonError::TooLargeInMemory => {
+                f.write_str("too many values: they would take too much memory")
+            }
             JsonError::Unfit { problems, .. } => {
                 let mut problems = problems.iter();
                 if let Some(Problem { path, message }) = problems.next() {
@@ -95,8 +97,8 @@ impl std::error::Error for JsonError {}
 ///
 /// # Errors
 /// Every problem found; a value that needs more memory than the `room`.
-pub fn read(text: &str, room: &mut u64) -> Result<Value, JsonError> {
-    build(text, Rules::STRICT, room)
+pub fn read(text: &str, bytes_left: &mut u64) -> Result<Value, JsonError> {
+    build(text, Rules::STRICT, bytes_left)
 }
 
 /// Reads a text that the host stored, and bounded when it came in. Of several
@@ -113,19 +115,19 @@ pub fn read_stored(text: &str) -> Result<Value, JsonError> {
 ///
 /// # Errors
 /// Malformed text; a value that needs more memory than the `room`.
-pub fn read_stored_within(text: &str, room: &mut u64) -> Result<Value, JsonError> {
-    build(text, Rules::LENIENT, room)
+pub fn read_stored_within(text: &str, bytes_left: &mut u64) -> Result<Value, JsonError> {
+    build(text, Rules::LENIENT, bytes_left)
 }
 
 /// Builds the value of a text. If it may exceed the room, its memory is
 /// estimated before, so that a refusal takes no memory.
-fn build(text: &str, rules: Rules, room: &mut u64) -> Result<Value, JsonError> {
-    if (text.len() as u64).saturating_mul(MAX_WEIGHT_OF_BYTE) > *room {
-        Reader::new(text, rules, *room).whole(Mode::Weigh)?;
+fn build(text: &str, rules: Rules, bytes_left: &mut u64) -> Result<Value, JsonError> {
+    if (text.len() as u64).saturating_mul(MAX_WEIGHT_OF_BYTE) > *bytes_left {
+        Reader::new(text, rules, *bytes_left).whole(Mode::Weigh)?;
     }
-    let mut reader = Reader::new(text, rules, *room);
+    let mut reader = Reader::new(text, rules, *bytes_left);
     let value = reader.whole(Mode::All)?;
-    *room = reader.room();
+    *bytes_left = reader.bytes_left();
     Ok(value)
 }
 

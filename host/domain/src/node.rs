@@ -61,7 +61,7 @@ pub struct DescribedNode {
     inputs: OnceLock<Schema>,
     outputs: OnceLock<Schema>,
     each_input: OnceLock<Schema>,
-    weight: u64,
+    memory_bytes: u64,
 }
 
 impl From<NodeDescription> for DescribedNode {
@@ -73,7 +73,7 @@ impl From<NodeDescription> for DescribedNode {
                 + patterns(schema).saturating_mul(COMPILED_PATTERN_BYTES)
         });
         DescribedNode {
-            weight: schemas.iter().sum::<u64>() + description.description.len() as u64,
+            memory_bytes: schemas.iter().sum::<u64>() + description.description.len() as u64,
             description,
             inputs: OnceLock::new(),
             outputs: OnceLock::new(),
@@ -116,8 +116,8 @@ impl DescribedNode {
     }
 
     /// Estimates the node's memory, in bytes.
-    pub fn weight(&self) -> u64 {
-        self.weight
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 }
 
@@ -289,7 +289,7 @@ fn schema(value: &Value, budget: &dyn Budget, weight: &mut u64) -> Result<Value,
     if let Some(why) = schema.excess_cost() {
         return Err(why);
     }
-    *weight += schema.weight();
+    *weight += schema.memory_bytes();
     if *weight > MAX_SCHEMAS_WEIGHT {
         return Err(format!(
             "the schemas of one node would take {weight} bytes of memory; the limit is \

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::failure::{Failure, FailureKind};
 use crate::graph::{Graph, Node};
-use crate::ids::{Ids, Millis, NodeIx, StateId};
+use crate::ids::{IdSource, Millis, NodeIx, StateId};
 use crate::outcome::{AttemptOutcome, Outcome};
 use crate::path::Path;
 use crate::repeat::floor;
@@ -24,8 +24,8 @@ pub const MAX_CONFLICTS: u32 = 3;
 /// loss, the next host notes when it begins the state (see
 /// [`AttemptCounts::is_poison_suspect`]). From then on, a state that was claimed and not begun
 /// is not charged.
-pub fn outcome_of_lost_claim(tries: AttemptCounts, has_begun: bool) -> Outcome {
-    if tries.is_poison_suspect() && !has_begun { Outcome::Released } else { Outcome::HostLost }
+pub fn outcome_of_lost_claim(attempts: AttemptCounts, has_begun: bool) -> Outcome {
+    if attempts.is_poison_suspect() && !has_begun { Outcome::Released } else { Outcome::HostLost }
 }
 
 /// The changes that an outcome makes.
@@ -63,7 +63,7 @@ pub enum Transition {
         /// time on the clock that all hosts share.
         after: Millis,
         /// The counters of the state's attempts.
-        tries: AttemptCounts,
+        attempts: AttemptCounts,
         /// The reason.
         why: RescheduleReason,
     },
@@ -149,12 +149,12 @@ pub fn plan(
     state: &Claimed,
     outcome: Outcome,
     random: f64,
-    ids: &impl Ids,
+    ids: &impl IdSource,
 ) -> Result<Changes, GraphMismatch> {
-    let tries = state.tries;
-    let reset = AttemptCounts { losses: 0, conflicts: 0, ..tries };
-    let again = |after, tries, why| {
-        Ok(Changes { end: Transition::Reschedule { after, tries, why }, counts: Deltas::new() })
+    let attempts = state.attempts;
+    let reset = AttemptCounts { host_losses: 0, conflicts: 0, ..attempts };
+    let again = |after, attempts, why| {
+        Ok(Changes { end: Transition::Reschedule { after, attempts, why }, counts: Deltas::new() })
     };
     match outcome {
         Outcome::Outputs(outputs) => succeed(graph, state, outputs, ids),
@@ -162,18 +162,19 @@ pub fn plan(
             end(graph, &state.place, Transition::Pruned { data }, Counts::ENDED)
         }
         Outcome::RequeueAfter(delay) => {
-            let tries = AttemptCounts { requeues: tries.requeues.saturating_add(1), ..reset };
-            again(delay.max(1).max(floor(&tries)), tries, RescheduleReason::Requeued)
+            let attempts = AttemptCounts { requeues: attempts.requeues.saturating_add(1), ..reset };
+            again(delay.max(1).max(floor(&attempts)), attempts, RescheduleReason::Requeued)
         }
         Outcome::Released => {
-            let tries = AttemptCounts { attempt: tries.attempt.saturating_sub(1), ..tries };
-            again(0, tries, RescheduleReason::Released)
+            let attempts =
+                AttemptCounts { attempt: attempts.attempt.saturating_sub(1), ..attempts };
+            again(0, attempts, RescheduleReason::Released)
         }
-        Outcome::HostLost if tries.losses + 1 < MAX_LOSSES => {
+        Outcome::HostLost if attempts.host_losses + 1 < MAX_LOSSES => {
             let failure = Failure::new(FailureKind::HostLost, "the host that held it is gone");
             again(
                 0,
-                AttemptCounts { losses: tries.losses + 1, ..tries },
+                AttemptCounts { host_losses: attempts.host_losses + 1, ..attempts },
                 RescheduleReason::Failed(failure),
             )
         }
@@ -182,11 +183,12 @@ pub fn plan(
             let failure = Failure::new(FailureKind::HostLost, words);
             end(graph, &state.place, Transition::Errored { failure }, Counts::FAILED)
         }
-        Outcome::Conflict if tries.conflicts + 1 < MAX_CONFLICTS => {
+        Outcome::Conflict if attempts.conflicts + 1 < MAX_CONFLICTS => {
             let words = "a store key that it had read was changed by another state";
             let failure = Failure::new(FailureKind::Store, words);
-            let tries = AttemptCounts { conflicts: tries.conflicts + 1, losses: 0, ..tries };
-            again(floor(&tries), tries, RescheduleReason::Failed(failure))
+            let attempts =
+                AttemptCounts { conflicts: attempts.conflicts + 1, host_losses: 0, ..attempts };
+            again(floor(&attempts), attempts, RescheduleReason::Failed(failure))
         }
         Outcome::Conflict => {
             let words = format!("{MAX_CONFLICTS} store conflicts in a row");
@@ -206,7 +208,7 @@ pub fn ids_needed(graph: &Graph, state: &Claimed, outcome: &Outcome) -> u64 {
 /// An id source for plans that create no states: a failure, a loss, a release.
 pub struct NoIds;
 
-impl Ids for NoIds {
+impl IdSource for NoIds {
     fn next(&self) -> StateId {
         debug_assert!(false, "something follows");
         StateId(0)
@@ -221,13 +223,13 @@ fn fail(
     random: f64,
 ) -> Result<Changes, GraphMismatch> {
     let policy = &graph.node(state.place.node).retry;
-    let tries = AttemptCounts { losses: 0, conflicts: 0, ..state.tries };
-    if !failure.is_retried() || tries.retries >= policy.max_retries {
+    let attempts = AttemptCounts { host_losses: 0, conflicts: 0, ..state.attempts };
+    if !failure.is_retried() || attempts.retries >= policy.max_retries {
         return end(graph, &state.place, Transition::Errored { failure }, Counts::FAILED);
     }
-    let tries = AttemptCounts { retries: tries.retries + 1, ..tries };
-    let after = policy.delay(tries.retries, random).max(floor(&tries));
-    let again = Transition::Reschedule { after, tries, why: RescheduleReason::Failed(failure) };
+    let attempts = AttemptCounts { retries: attempts.retries + 1, ..attempts };
+    let after = policy.delay(attempts.retries, random).max(floor(&attempts));
+    let again = Transition::Reschedule { after, attempts, why: RescheduleReason::Failed(failure) };
     Ok(Changes { end: again, counts: Deltas::new() })
 }
 
@@ -298,7 +300,7 @@ fn succeed(
     graph: &Graph,
     state: &Claimed,
     outputs: Vec<String>,
-    ids: &impl Ids,
+    ids: &impl IdSource,
 ) -> Result<Changes, GraphMismatch> {
     let successors = Successors::new(graph, state, outputs.len() as u32, ids)?;
     let edges = successors.edges()?;
@@ -360,7 +362,7 @@ impl<'a> Successors<'a> {
         graph: &'a Graph,
         state: &'a Claimed,
         branches: u32,
-        ids: &impl Ids,
+        ids: &impl IdSource,
     ) -> Result<Self, GraphMismatch> {
         let node = graph.node(state.place.node);
         let begun: Vec<_> =
@@ -429,7 +431,7 @@ impl<'a> Successors<'a> {
 }
 
 /// Returns the first state of a run, and the run's initial counters.
-pub fn root_state(graph: &Graph, ids: &impl Ids) -> (NewState, Counts) {
+pub fn root_state(graph: &Graph, ids: &impl IdSource) -> (NewState, Counts) {
     let place =
         Place { node: graph.root(), path: Path::root(), refs: Vec::new(), scopes: Arc::from([]) };
     (NewState { id: ids.next(), place }, Counts::BEGUN)

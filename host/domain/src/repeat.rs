@@ -27,8 +27,9 @@ pub const REPEATS_PER_STEP: u32 = 8;
 /// Returns the least delay, in milliseconds, before a state with these `tries`
 /// runs again. It counts retries, requeues and store conflicts. It does not
 /// count lost hosts and releases, which the node does not cause.
-pub fn floor(tries: &AttemptCounts) -> Millis {
-    let repeats = tries.retries.saturating_add(tries.requeues).saturating_add(tries.conflicts);
+pub fn floor(attempts: &AttemptCounts) -> Millis {
+    let repeats =
+        attempts.retries.saturating_add(attempts.requeues).saturating_add(attempts.conflicts);
     let Some(slowed) = repeats.checked_sub(FREE_REPEATS + 1) else { return 0 };
     let doublings = slowed / REPEATS_PER_STEP;
     let floor = 1_i64.checked_shl(doublings).and_then(|times| FIRST_FLOOR.checked_mul(times));
@@ -59,7 +60,7 @@ mod tests {
     #[test]
     fn losses_are_not_repeats() {
         assert_eq!(
-            floor(&AttemptCounts { attempt: 900, losses: 9, ..AttemptCounts::default() }),
+            floor(&AttemptCounts { attempt: 900, host_losses: 9, ..AttemptCounts::default() }),
             0
         );
     }
@@ -79,9 +80,9 @@ mod tests {
         fn the_floor_never_falls(
             retries in any::<u32>(), requeues in any::<u32>(), conflicts in 0..3u32,
         ) {
-            let tries = AttemptCounts { retries, requeues, conflicts, ..AttemptCounts::default() };
-            let more = AttemptCounts { retries: retries.saturating_add(1), ..tries };
-            prop_assert!(floor(&tries) <= floor(&more));
+            let attempts = AttemptCounts { retries, requeues, conflicts, ..AttemptCounts::default() };
+            let more = AttemptCounts { retries: retries.saturating_add(1), ..attempts };
+            prop_assert!(floor(&attempts) <= floor(&more));
             prop_assert!((0..=HIGHEST_FLOOR).contains(&floor(&more)));
         }
     }

@@ -59,18 +59,18 @@ pub struct RetryStrategy {
 impl RetryStrategy {
     /// All nine strategies with their names.
     pub const ALL: [(&'static str, RetryStrategy); 9] = [
-        ("EXPONENTIAL", RetryStrategy::of(Growth::Exponential, Jitter::None)),
-        ("EXPONENTIAL_FULL_JITTER", RetryStrategy::of(Growth::Exponential, Jitter::Full)),
-        ("EXPONENTIAL_EQUAL_JITTER", RetryStrategy::of(Growth::Exponential, Jitter::Equal)),
-        ("LINEAR", RetryStrategy::of(Growth::Linear, Jitter::None)),
-        ("LINEAR_FULL_JITTER", RetryStrategy::of(Growth::Linear, Jitter::Full)),
-        ("LINEAR_EQUAL_JITTER", RetryStrategy::of(Growth::Linear, Jitter::Equal)),
-        ("FIXED", RetryStrategy::of(Growth::Fixed, Jitter::None)),
-        ("FIXED_FULL_JITTER", RetryStrategy::of(Growth::Fixed, Jitter::Full)),
-        ("FIXED_EQUAL_JITTER", RetryStrategy::of(Growth::Fixed, Jitter::Equal)),
+        ("EXPONENTIAL", RetryStrategy::new(Growth::Exponential, Jitter::None)),
+        ("EXPONENTIAL_FULL_JITTER", RetryStrategy::new(Growth::Exponential, Jitter::Full)),
+        ("EXPONENTIAL_EQUAL_JITTER", RetryStrategy::new(Growth::Exponential, Jitter::Equal)),
+        ("LINEAR", RetryStrategy::new(Growth::Linear, Jitter::None)),
+        ("LINEAR_FULL_JITTER", RetryStrategy::new(Growth::Linear, Jitter::Full)),
+        ("LINEAR_EQUAL_JITTER", RetryStrategy::new(Growth::Linear, Jitter::Equal)),
+        ("FIXED", RetryStrategy::new(Growth::Fixed, Jitter::None)),
+        ("FIXED_FULL_JITTER", RetryStrategy::new(Growth::Fixed, Jitter::Full)),
+        ("FIXED_EQUAL_JITTER", RetryStrategy::new(Growth::Fixed, Jitter::Equal)),
     ];
 
-    const fn of(growth: Growth, jitter: Jitter) -> Self {
+    const fn new(growth: Growth, jitter: Jitter) -> Self {
         RetryStrategy { growth, jitter }
     }
 
@@ -106,7 +106,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         RetryPolicy {
             max_retries: 3,
-            strategy: RetryStrategy::of(Growth::Exponential, Jitter::None),
+            strategy: RetryStrategy::new(Growth::Exponential, Jitter::None),
             backoff_factor: 2000,
             exponent: 2.0,
             max_delay: None,

@@ -105,7 +105,7 @@ impl Schema {
     }
 
     /// Estimates the memory of the compiled schema, in bytes.
-    pub fn weight(&self) -> u64 {
+    pub fn memory_bytes(&self) -> u64 {
         per_part(&self.0.cost, COMPILED_BYTES)
     }
 

@@ -32,7 +32,7 @@ impl StartDigest {
     /// Computes the digest of a request. A missing part counts as empty. JSON
     /// is compared by its values: the order of keys and the form of a number do
     /// not matter.
-    pub fn of(inputs: Option<&Value>, store: Option<&Value>, delay_ms: Option<u64>) -> Self {
+    pub fn new(inputs: Option<&Value>, store: Option<&Value>, delay_ms: Option<u64>) -> Self {
         StartDigest { inputs: hash(inputs), store: hash(store), delay_ms: delay_ms.unwrap_or(0) }
     }
 
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     fn inputs(text: &str) -> StartDigest {
-        StartDigest::of(Some(&crate::json::read_stored(text).unwrap()), None, None)
+        StartDigest::new(Some(&crate::json::read_stored(text).unwrap()), None, None)
     }
 
     #[test]
@@ -164,8 +164,8 @@ mod tests {
             assert_eq!(inputs(one), inputs(other), "{one} {other}");
         }
         assert_eq!(
-            StartDigest::of(None, None, None),
-            StartDigest::of(Some(&json!({})), None, Some(0))
+            StartDigest::new(None, None, None),
+            StartDigest::new(Some(&json!({})), None, Some(0))
         );
     }
 
@@ -187,11 +187,11 @@ mod tests {
 
     #[test]
     fn differences_are_named_by_part() {
-        let one = StartDigest::of(Some(&json!({"a": 1})), Some(&json!({"k": "v"})), Some(5));
+        let one = StartDigest::new(Some(&json!({"a": 1})), Some(&json!({"k": "v"})), Some(5));
         assert_eq!(one.differences(&one), Vec::<&str>::new());
-        let other = StartDigest::of(Some(&json!({"a": 2})), Some(&json!({"k": "v"})), None);
+        let other = StartDigest::new(Some(&json!({"a": 2})), Some(&json!({"k": "v"})), None);
         assert_eq!(one.differences(&other), ["inputs", "delay_ms"]);
-        assert_eq!(one.differences(&StartDigest::of(None, None, Some(5))), ["inputs", "store"]);
+        assert_eq!(one.differences(&StartDigest::new(None, None, Some(5))), ["inputs", "store"]);
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
         #[test]
         fn digests_are_read_as_written(key in ".{0,5}", value in ".{0,9}", delay in any::<u64>()) {
             let part = json!({key: value});
-            let digest = StartDigest::of(Some(&part), Some(&part), Some(delay));
+            let digest = StartDigest::new(Some(&part), Some(&part), Some(delay));
             prop_assert_eq!(digest.to_string().parse(), Ok(digest));
         }
     }

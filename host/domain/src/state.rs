@@ -168,7 +168,7 @@ pub struct AttemptCounts {
     /// Number of requeues.
     pub requeues: u32,
     /// Number of hosts lost in succession.
-    pub losses: u32,
+    pub host_losses: u32,
     /// Number of store conflicts in succession.
     pub conflicts: u32,
 }
@@ -178,7 +178,7 @@ impl AttemptCounts {
     /// a host records when it begins, and not only that it has claimed the
     /// state.
     pub fn is_poison_suspect(&self) -> bool {
-        self.losses > 0
+        self.host_losses > 0
     }
 }
 
@@ -201,7 +201,7 @@ pub struct Claimed {
     /// The state's place in its run.
     pub place: Place,
     /// The counters of its attempts.
-    pub tries: AttemptCounts,
+    pub attempts: AttemptCounts,
     /// The host's claim.
     pub claim: Claim,
 }

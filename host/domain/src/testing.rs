@@ -3,7 +3,7 @@
 //!
 //! Not here: graphs drawn in a line of text (`graph::testing`).
 
-use crate::ids::{Ids, StateId};
+use crate::ids::{IdSource, StateId};
 
 /// A small, fast and portable random generator (splitmix64).
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ impl SeededRng {
 /// An id source that always returns the id 1, for tests in which ids do not matter.
 pub struct SameId;
 
-impl Ids for SameId {
+impl IdSource for SameId {
     fn next(&self) -> StateId {
         StateId(1)
     }

@@ -82,7 +82,7 @@ impl DataFolder {
 }
 
 fn code_key(folder: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, StartError> {
-    let bytes = key_file::read_or_create(&folder.join("code.key"))?.newest().to_bytes();
+    let bytes = key_file::read_or_create(&folder.join("code.key"))?.current_only().to_bytes();
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     key.copy_from_slice(&bytes);
     Ok(key)

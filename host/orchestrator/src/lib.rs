@@ -44,8 +44,8 @@ pub use exosphere_sandbox::{
 };
 pub use exosphere_store::{
     AttemptRow, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow, KeyId, Keyring,
-    LostSecrets, Page, Part, PluginEntry, PluginRow, Report, RunFilter, RunView, StateFilter,
-    StateView, Violation,
+    LostSecrets, Page, PageRequest, PluginEntry, PluginRow, Report, RunFilter, RunView,
+    StateFilter, StateView, Violation,
 };
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};
@@ -69,7 +69,7 @@ use execution::prefetch::{MAX_AHEAD_PER_SLOT, Prefetch};
 use execution::recall;
 use execution::sweeps::{self, Sweeps};
 use host_work::HostWork;
-use parts::{Caches, Cluster, DatabaseParts, Parts, Pipeline, Settings};
+use parts::{Caches, Cluster, DatabaseParts, HostInner, Pipeline, Settings};
 use service::large_json::LargeJsonPermits;
 use system::SystemClock;
 use watchers::Watchers;
@@ -85,7 +85,7 @@ const READ_RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A host: a session on a database, and a sandbox. Cheap to clone.
 #[derive(Clone)]
 pub struct Host {
-    parts: Arc<Parts>,
+    parts: Arc<HostInner>,
 }
 
 impl Host {
@@ -114,7 +114,7 @@ impl Host {
         advance_clock(&clock, &store).await?;
         let session = store.begin_session(folder.host(), clock.now()).await?;
         let capacity = config.slots.saturating_mul(MAX_CLAIMS_PER_SLOT);
-        let parts = Arc::new(Parts {
+        let parts = Arc::new(HostInner {
             pipeline: Pipeline {
                 committer: Committer::new(capacity),
                 executor: Executor::new(config.slots, config.work.unwrap_or_else(Handle::current)),
@@ -127,7 +127,7 @@ impl Host {
                 notifier: Notifier::new(store.is_shared()),
             },
             db: DatabaseParts {
-                retrying_store: store.patient(READ_RETRY_TIMEOUT),
+                retrying_store: store.with_read_retries(READ_RETRY_TIMEOUT),
                 store,
                 clock,
                 probe: Probe::default(),

@@ -30,7 +30,7 @@ use crate::system::SystemClock;
 use crate::watchers::Watchers;
 
 /// The shared internals of a running host, grouped by use.
-pub(crate) struct Parts {
+pub(crate) struct HostInner {
     pub db: DatabaseParts,
     pub sandbox: Sandbox,
     /// Threads for host work.
@@ -102,7 +102,7 @@ impl Settings {
     }
 }
 
-impl Parts {
+impl HostInner {
     /// Returns the id by which other hosts know this one.
     pub(crate) fn host_id(&self) -> &str {
         self.folder.host()

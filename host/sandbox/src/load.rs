@@ -69,7 +69,7 @@ impl Sandbox {
                     return Ok(plugin);
                 }
                 let bytes = fetch().await.map_err(LoadError::Fetch)?;
-                let found = Digest::of(&bytes);
+                let found = Digest::from_content(&bytes);
                 if found != digest {
                     return Err(LoadError::Digest { wanted: digest, found });
                 }

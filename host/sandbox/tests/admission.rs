@@ -18,7 +18,7 @@ async fn an_admitted_plugin_returns_its_description() {
     let bench = Bench::new();
     let bytes = guest("log", &one_output("{}"));
     let admitted = bench.sandbox.admit(&bytes).await.unwrap();
-    assert_eq!(admitted.digest, Digest::of(&bytes));
+    assert_eq!(admitted.digest, Digest::from_content(&bytes));
     assert_eq!(admitted.description, r#"{"nodes":[]}"#);
     assert_eq!(admitted.imports, ["exosphere:node/log@0.1.0"]);
     // Admitted again, without compiling.

@@ -306,7 +306,7 @@ async fn swapped_cache_files_are_not_run() {
     let bench = Bench::new();
     let one = bench.sandbox.admit(&returns(r#"{"a":1}"#)).await.unwrap().digest;
     let path = std::fs::read_dir(bench.folder.path()).unwrap().next().unwrap().unwrap().path();
-    let other = Digest::of(b"other");
+    let other = Digest::from_content(b"other");
     let name = path.file_name().unwrap().to_str().unwrap();
     let name = name.replace(&one.to_string(), &other.to_string());
     std::fs::rename(&path, path.with_file_name(name)).unwrap();
@@ -317,7 +317,7 @@ async fn swapped_cache_files_are_not_run() {
 async fn a_plugin_is_fetched_once_and_verified() {
     let bench = Bench::new();
     let bytes = returns("{}");
-    let digest = Digest::of(&bytes);
+    let digest = Digest::from_content(&bytes);
     let wrong = bench.sandbox.load(digest, || async { Ok::<_, std::io::Error>(returns("{ }")) });
     assert!(matches!(wrong.await, Err(LoadError::Digest { .. })));
     let fails = bench.sandbox.load(digest, || async { Err(std::io::Error::other("gone")) });

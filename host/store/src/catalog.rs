@@ -99,7 +99,7 @@ impl SecretRows {
 
     /// Returns the bytes of all ciphertexts.
     pub fn bytes(&self) -> u64 {
-        self.0.iter().map(|(_, sealed, _)| sealed.len() as u64).sum()
+        self.0.iter().map(|(_, encrypted, _)| encrypted.len() as u64).sum()
     }
 }
 
@@ -211,15 +211,15 @@ impl Store {
         now: Millis,
     ) -> Result<AppliedGraph, StoreError> {
         let body = graph.to_json().to_string();
-        let digest = Digest::of(body.as_bytes()).to_string();
+        let digest = Digest::from_content(body.as_bytes()).to_string();
         let (namespace, name) = (namespace.clone(), name.clone());
         let removed = secrets.iter().filter(|(_, value)| value.is_none());
         let removed = removed.map(|(name, _)| name.clone()).collect();
         let nodes = graph.nodes().count() as i64;
-        let mut new = Revision { namespace, name, digest, body, nodes, sealed: None, removed };
+        let mut new = Revision { namespace, name, digest, body, nodes, encrypted: None, removed };
         let mut keys = self.cipher.keys();
         for tried in 1.. {
-            new.seal(secrets, &keys)?;
+            new.encrypt_secrets(secrets, &keys)?;
             if let Some(applied) = self.revise(&new, now).await? {
                 return Ok(applied);
             }
@@ -292,9 +292,9 @@ impl Store {
         rows: &SecretRows,
     ) -> Vec<(Name, Result<Zeroizing<String>, StoreError>)> {
         let mut secrets = Vec::with_capacity(rows.0.len());
-        for (name, sealed, key) in &rows.0 {
+        for (name, encrypted, key) in &rows.0 {
             let place = SecretScope { namespace, graph, name };
-            let value = self.cipher.open(&place, key, sealed).await;
+            let value = self.cipher.open(&place, key, encrypted).await;
             let value = value.map_err(|error| StoreError::Data(error.to_string()));
             secrets.push((name.clone(), value));
         }
@@ -375,33 +375,33 @@ struct Revision {
     digest: String,
     body: String,
     nodes: i64,
-    sealed: Option<SealedSecrets>,
+    encrypted: Option<EncryptedSecrets>,
     /// The names of secrets to delete.
     removed: Vec<Name>,
 }
 
 /// Encrypted secrets, and the keyring whose current key encrypted them.
 #[derive(Clone)]
-struct SealedSecrets {
+struct EncryptedSecrets {
     keys: Arc<Keyring>,
     secrets: Vec<(Name, Vec<u8>)>,
 }
 
 impl Revision {
-    fn seal(
+    fn encrypt_secrets(
         &mut self,
         secrets: &BTreeMap<Name, Option<String>>,
         keys: &Arc<Keyring>,
     ) -> Result<(), StoreError> {
-        let mut sealed = Vec::with_capacity(secrets.len());
+        let mut encrypted = Vec::with_capacity(secrets.len());
         let given = secrets.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
         for (name, value) in given {
             let place = SecretScope { namespace: &self.namespace, graph: &self.name, name };
-            let value = place.seal(keys, value);
-            sealed.push((name.clone(), value.map_err(|e| StoreError::Data(e.to_string()))?));
+            let value = place.encrypt(keys, value);
+            encrypted.push((name.clone(), value.map_err(|e| StoreError::Data(e.to_string()))?));
         }
-        let sealed = SealedSecrets { keys: keys.clone(), secrets: sealed };
-        self.sealed = (!sealed.secrets.is_empty()).then_some(sealed);
+        let encrypted = EncryptedSecrets { keys: keys.clone(), secrets: encrypted };
+        self.encrypted = (!encrypted.secrets.is_empty()).then_some(encrypted);
         Ok(())
     }
 }
@@ -413,7 +413,7 @@ async fn revise(tx: &mut impl Tx, new: &Revision) -> Result<Option<AppliedGraph>
     let owner = tx.query(sql::NAMESPACE, &params![namespace], read_int).await?;
     let owner = *owner.first().ok_or_else(|| corrupt_row("namespace", "name", namespace))?;
     let owner = NamespaceKey(owner);
-    if let Some(SealedSecrets { keys, secrets }) = &new.sealed {
+    if let Some(EncryptedSecrets { keys, secrets }) = &new.encrypted {
         if !key_check::lock_current_key(tx, keys).await? {
             return Ok(None);
         }

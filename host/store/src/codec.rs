@@ -83,11 +83,11 @@ pub(crate) fn read_claimed(row: &dyn Row) -> Result<HeldState, StoreError> {
         id,
         run: RunKey(columns.next("run")?),
         place: read_place(columns, id)?,
-        tries: AttemptCounts {
+        attempts: AttemptCounts {
             attempt: columns.next("attempt")?,
             retries: columns.next("retries")?,
             requeues: columns.next("requeues")?,
-            losses: columns.next("losses")?,
+            host_losses: columns.next("losses")?,
             conflicts: columns.next("conflicts")?,
         },
         claim: Claim {
@@ -99,7 +99,7 @@ pub(crate) fn read_claimed(row: &dyn Row) -> Result<HeldState, StoreError> {
     let has_begun = columns.next::<i64>("begun_fence")? == state.claim.fence.0;
     let namespace = NamespaceKey(columns.next("namespace")?);
     Ok(HeldState {
-        claimed: ClaimedState { state, namespace, store_snapshot, known: Vec::new() },
+        claimed: ClaimedState { state, namespace, store_snapshot, known_outputs: Vec::new() },
         has_begun,
     })
 }

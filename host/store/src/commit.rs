@@ -38,7 +38,7 @@ use crate::dialect::{ParamRows, PendingWrites, Row, Tx, params};
 use crate::error::StoreError;
 use crate::sql;
 use crate::types::{RunInfo, RunUpdate};
-use batch::{Answer, Batch, ClaimMode, Committed, Finished, Operation, Quotas};
+use batch::{Batch, ClaimMode, Committed, Finished, Operation, Quotas, Reply};
 use rows::BatchRows;
 use run_row::RunRow;
 use staging::StagedRow;
@@ -74,7 +74,7 @@ struct CommitTx<'b> {
     cursors: BTreeMap<NamespaceKey, RunKey>,
     runs: BTreeMap<RunKey, LoadedRun>,
     /// Answers for new runs that were not inserted.
-    existing_runs: BTreeMap<RunKey, Answer>,
+    existing_runs: BTreeMap<RunKey, Reply>,
     /// Executions whose claim is still valid, each once.
     held: HashSet<(StateId, Claim)>,
     /// Staged rows of the executions that this batch ends, stages or unstages.
@@ -131,7 +131,7 @@ impl Operation {
 
 impl<'b> CommitTx<'b> {
     fn new(now: Millis, batch: &Batch) -> Self {
-        let answers = vec![Answer::Missing; batch.range.len()];
+        let replies = vec![Reply::Missing; batch.range.len()];
         CommitTx {
             now,
             session: batch.session,
@@ -146,7 +146,7 @@ impl<'b> CommitTx<'b> {
             rows: BatchRows::default(),
             counts: BTreeMap::new(),
             drained: Vec::new(),
-            done: Committed { now, answers, ..Committed::default() },
+            done: Committed { now, replies, ..Committed::default() },
         }
     }
 
@@ -192,7 +192,7 @@ impl<'b> CommitTx<'b> {
     /// Decides the starts, ends and pieces of ends in memory.
     fn decide_all(&mut self, operations: &'b [Operation]) -> Result<(), StoreError> {
         for (at, operation) in operations.iter().enumerate() {
-            self.done.answers[at] = match operation {
+            self.done.replies[at] = match operation {
                 Operation::Start(new) => self.start(new)?,
                 Operation::Finish(finished) => self.finish(finished)?,
                 Operation::Stage(stage) => self.stage(stage)?,
@@ -216,7 +216,7 @@ impl<'b> CommitTx<'b> {
         for (at, operation) in
             operations.iter().enumerate().filter(|(_, operation)| is_control(operation))
         {
-            self.done.answers[at] = self.control(tx, operation).await?;
+            self.done.replies[at] = self.control(tx, operation).await?;
         }
         Ok(())
     }
@@ -262,7 +262,7 @@ impl<'b> CommitTx<'b> {
         let mut cleared = Vec::new();
         for LoadedRun { mut row, entries: of_run, info, before, .. } in changed {
             row.version += 1;
-            row.settle(self.now);
+            row.update_status(self.now);
             let is_over = matches!(row.status, RunStatus::Success | RunStatus::Cancelled);
             if is_over && !info.graph.store().keep && row.store_keys > 0 {
                 cleared.push(row.id);

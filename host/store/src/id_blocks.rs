@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use exosphere_domain::ids::{Ids, Millis, RunKey, StateId};
+use exosphere_domain::ids::{IdSource, Millis, RunKey, StateId};
 use tokio::sync::Mutex;
 
 use crate::codec::read_int;
@@ -31,7 +31,7 @@ pub(crate) struct IdBlocks {
 #[derive(Debug)]
 pub struct IdBlock(Cell<i64>);
 
-impl Ids for IdBlock {
+impl IdSource for IdBlock {
     fn next(&self) -> StateId {
         StateId(self.0.replace(self.0.get() + 1))
     }

@@ -43,15 +43,15 @@ pub use check::{
     ensure_current_schema,
 };
 pub use commit::batch::{
-    Answer, Batch, ClaimMode, Committed, Finished, KnownRun, Leftover, NewRun, Operation, Quotas,
-    RedrivePart, RunQuota, Stage, Staged,
+    Batch, ClaimMode, Committed, ExistingRun, Finished, Leftover, NewRun, Operation, Quotas,
+    RedrivePart, Reply, RunQuota, Stage, Staged,
 };
 pub use error::{OpenError, StoreError};
 pub use id_blocks::IdBlock;
 pub use namespaces::{Expected, NamespaceRow, Setting, grants_version, settings_version};
 pub use open::Database;
 pub use reads::inputs::{MemberRow, OutputSize};
-pub use reads::lists::{GraphEntry, Part, PluginEntry};
+pub use reads::lists::{GraphEntry, PageRequest, PluginEntry};
 pub use reads::views::{AttemptRow, FailureView, Page, RunFilter, RunView, StateFilter, StateView};
 pub use secrets::cipher::SecretCipher;
 pub use secrets::keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
@@ -148,7 +148,7 @@ fn commit_unsynced(
 impl Store {
     /// Returns a handle to the same database for executions. It has read connections of its own,
     /// and retries reads for `retry_for` while the database is unavailable.
-    pub fn patient(&self, retry_for: Duration) -> Store {
+    pub fn with_read_retries(&self, retry_for: Duration) -> Store {
         let reader = Reader { pool: self.executions.clone(), retry_for };
         Store { reader, ..self.clone() }
     }

@@ -53,12 +53,12 @@ pub enum Setting {
 
 /// Returns the version of a plugin's grants, for preconditions.
 pub fn grants_version(grants: &Grants) -> Result<Digest, StoreError> {
-    Ok(Digest::of(to_json(grants)?.as_bytes()))
+    Ok(Digest::from_content(to_json(grants)?.as_bytes()))
 }
 
 /// Returns the version of a namespace's settings, for preconditions.
 pub fn settings_version(limits: &LimitValues, slots: Option<u32>) -> Result<Digest, StoreError> {
-    Ok(Digest::of(to_json(&(limits, slots))?.as_bytes()))
+    Ok(Digest::from_content(to_json(&(limits, slots))?.as_bytes()))
 }
 
 impl Store {

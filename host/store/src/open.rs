@@ -33,7 +33,7 @@ impl Store {
     /// If it cannot be reached or written, a newer version has written it, or its secrets are
     /// encrypted under keys that the keyring lacks.
     pub async fn open(database: &Database, cipher: SecretCipher) -> Result<Store, OpenError> {
-        let store = Store::open_unproven(database, cipher).await?;
+        let store = Store::open_without_key_check(database, cipher).await?;
         store.verify_keys().await?;
         Ok(store)
     }
@@ -44,7 +44,7 @@ impl Store {
     /// # Errors
     ///
     /// If it cannot be reached or written, or a newer version has written it.
-    pub async fn open_unproven(
+    pub async fn open_without_key_check(
         database: &Database,
         cipher: SecretCipher,
     ) -> Result<Store, OpenError> {

@@ -71,7 +71,7 @@ impl Store {
 
     /// Sends a heartbeat: renews the session and expires overdue ones. On SQLite there are no other
     /// sessions, and no query is made.
-    pub async fn beat(&self, session: SessionId) -> Result<Heartbeat, StoreError> {
+    pub async fn heartbeat(&self, session: SessionId) -> Result<Heartbeat, StoreError> {
         let Some(side) = &self.side else {
             return Ok(Heartbeat { alive: true, ..Heartbeat::default() });
         };

@@ -39,7 +39,7 @@ pub struct ClaimedState {
     /// Values of the run's store, fixed when the state was created.
     pub store_snapshot: BTreeMap<String, String>,
     /// Outputs that are known without a query.
-    pub known: Vec<(Ref, Arc<str>)>,
+    pub known_outputs: Vec<(Ref, Arc<str>)>,
 }
 
 /// A run that a commit changed.

@@ -40,7 +40,7 @@ impl Catalog for FakeCatalog {
         let exported = self.nodes.iter().filter(|(_, found)| found.description.name == *node);
         let exporter = |(plugin, node): &(Name, Arc<DescribedNode>)| Exporter {
             plugin: plugin.clone(),
-            digest: Digest::of(plugin.as_str().as_bytes()),
+            digest: Digest::from_content(plugin.as_str().as_bytes()),
             node: node.clone(),
             imports: self.imports.clone(),
             grants: self.grants.clone(),

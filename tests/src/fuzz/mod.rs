@@ -170,7 +170,7 @@ impl CrashFile {
     }
 
     fn keep(&self, input: &[u8]) -> Result<PathBuf> {
-        let digest = exosphere_domain::ids::Digest::of(input).to_string();
+        let digest = exosphere_domain::ids::Digest::from_content(input).to_string();
         let file = self.folder.join(format!("{}-{}", self.name, &digest[..16]));
         fs::write(&file, input)?;
         fs::remove_file(&self.path)?;

@@ -126,7 +126,7 @@ pub fn prepare(host: &Host) -> Result<()> {
 pub struct HostUrls(Mutex<Vec<Option<String>>>);
 
 impl HostUrls {
-    pub fn of(cluster: &Cluster) -> Result<HostUrls> {
+    pub fn from_cluster(cluster: &Cluster) -> Result<HostUrls> {
         let url = |member: &exosphere_tests::cluster::Member| Ok(Some(member.host()?.url().into()));
         Ok(HostUrls(Mutex::new(cluster.members().iter().map(url).collect::<Result<_>>()?)))
     }

@@ -60,7 +60,7 @@ fn chaos_changes_no_result_or_effect() -> Result<()> {
 
 fn chaos(postgres: &Postgres, cluster: &mut Cluster, seed: u64, time: Duration) -> Result<()> {
     load::prepare(cluster.host(0)?)?;
-    let host_urls = HostUrls::of(cluster)?;
+    let host_urls = HostUrls::from_cluster(cluster)?;
     let from = Instant::now();
     let load = Load::new(&host_urls, seed, from + time, from + time + SLACK);
     let mut driver = Driver::new(cluster, postgres, &host_urls, seed);

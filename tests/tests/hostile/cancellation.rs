@@ -57,7 +57,7 @@ pub fn rows() -> Result<Vec<(&'static str, Result<Row>)>> {
 }
 
 fn row(host: &Host, (name, node, count, by): &(&str, &str, usize, By)) -> Result<Row> {
-    let mut row = Row::of(name);
+    let mut row = Row::new(name);
     for _ in 0..TRIES {
         row.times.push(match by {
             By::Cancel => cancelled(host, name, node, *count)?,

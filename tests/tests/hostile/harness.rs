@@ -69,7 +69,7 @@ impl Harness {
     /// Runs a case with its number of repetitions.
     pub fn try_case(&self, case: &Case) -> Result<Row> {
         let uploads = uploads(case, &self.host)?;
-        let mut row = Row::of(&case.name);
+        let mut row = Row::new(&case.name);
         if !matches!(case.said.expect, Expect::Upload(_)) {
             self.push(case, uploads.first())?;
             if let Expect::Apply(answer) = &case.said.expect {

@@ -29,7 +29,7 @@ pub const CASES: &[(&str, Test)] = &[
 pub fn row(name: &str, test: Test) -> Result<Row> {
     let begun = Instant::now();
     test()?;
-    let mut row = Row::of(name);
+    let mut row = Row::new(name);
     row.answer = "as promised".to_owned();
     row.times.push(begun.elapsed());
     Ok(row)

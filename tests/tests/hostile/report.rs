@@ -48,7 +48,7 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn of(name: &str) -> Row {
+    pub fn new(name: &str) -> Row {
         Row { name: name.to_owned(), answer: String::new(), times: Vec::new(), growth: None }
     }
 

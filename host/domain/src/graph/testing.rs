@@ -79,7 +79,7 @@ fn a_node(name: &str) -> Value {
         "node_name": name,
         "identifier": name,
         "plugin": "sketch",
-        "digest": Digest::of(name.as_bytes()),
+        "digest": Digest::from_content(name.as_bytes()),
         "inputs": {},
         "next_nodes": [],
     })

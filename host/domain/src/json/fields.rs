@@ -51,10 +51,10 @@ impl FieldSet {
     ///
     /// # Errors
     /// Malformed text; fields that need more memory than the `room`.
-    pub fn pick(&self, text: &str, room: &mut u64) -> Result<PickedFields, JsonError> {
-        let mut reader = Reader::new(text, Rules::LENIENT, *room).with_slots(self.slots)?;
+    pub fn pick(&self, text: &str, bytes_left: &mut u64) -> Result<PickedFields, JsonError> {
+        let mut reader = Reader::new(text, Rules::LENIENT, *bytes_left).with_slots(self.slots)?;
         reader.whole(Mode::Some(&self.root))?;
-        *room = reader.room();
+        *bytes_left = reader.bytes_left();
         Ok(PickedFields(reader.into_slots().into()))
     }
 
@@ -85,7 +85,7 @@ impl PickedFields {
     }
 
     /// Estimates the memory of the values, in bytes.
-    pub fn weight(&self) -> u64 {
+    pub fn memory_bytes(&self) -> u64 {
         let values = self.0.iter().flatten().map(json_size::estimate_value);
         json_size::ITEM * self.0.len() as u64 + values.sum::<u64>()
     }

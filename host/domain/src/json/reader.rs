@@ -54,7 +54,7 @@ pub(super) enum Stop {
     /// Nesting deeper than the rules allow; recorded as a problem.
     TooDeep,
     /// No memory left in the room for another value.
-    TooHeavy,
+    TooLargeInMemory,
 }
 
 impl Stop {
@@ -73,7 +73,7 @@ pub(super) struct Reader<'t> {
     at: usize,
     rules: Rules,
     depth: usize,
-    room: u64,
+    bytes_left: u64,
     has_blanks: bool,
     slots: Vec<Option<Value>>,
     problems: Vec<Problem>,
@@ -82,13 +82,13 @@ pub(super) struct Reader<'t> {
 
 impl<'t> Reader<'t> {
     /// Creates a parser whose values may take `room` bytes of memory.
-    pub(super) fn new(text: &'t str, rules: Rules, room: u64) -> Self {
+    pub(super) fn new(text: &'t str, rules: Rules, bytes_left: u64) -> Self {
         Reader {
             text,
             at: 0,
             rules,
             depth: 0,
-            room,
+            bytes_left,
             has_blanks: false,
             slots: Vec::new(),
             problems: Vec::new(),
@@ -97,8 +97,8 @@ impl<'t> Reader<'t> {
     }
 
     /// Returns the bytes of memory that are left.
-    pub(super) fn room(&self) -> u64 {
-        self.room
+    pub(super) fn bytes_left(&self) -> u64 {
+        self.bytes_left
     }
 
     pub(super) fn has_blanks(&self) -> bool {
@@ -108,7 +108,7 @@ impl<'t> Reader<'t> {
     /// Reserves slots for `count` picked values.
     pub(super) fn with_slots(mut self, count: usize) -> Result<Self, JsonError> {
         let weight = json_size::ITEM.saturating_mul(count as u64);
-        self.charge(weight).map_err(|_| JsonError::TooHeavy)?;
+        self.charge(weight).map_err(|_| JsonError::TooLargeInMemory)?;
         self.slots.resize(count, None);
         Ok(self)
     }
@@ -124,7 +124,7 @@ impl<'t> Reader<'t> {
         let is_too_deep = matches!(read, Err(Stop::TooDeep));
         match read {
             Err(Stop::Syntax(at, why)) => Err(JsonError::Malformed(self.located(at, why))),
-            Err(Stop::TooHeavy) => Err(JsonError::TooHeavy),
+            Err(Stop::TooLargeInMemory) => Err(JsonError::TooLargeInMemory),
             Ok(value) if self.problems.is_empty() => Ok(value),
             Ok(_) | Err(Stop::TooDeep) => {
                 let mut problems = std::mem::take(&mut self.problems);
@@ -157,7 +157,7 @@ impl<'t> Reader<'t> {
         format!("{why}, at line {line} column {column}")
     }
 
-    fn note(&mut self, path: &ValuePath<'_>, message: impl FnOnce() -> String) {
+    fn add_problem(&mut self, path: &ValuePath<'_>, message: impl FnOnce() -> String) {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(Problem { path: path.path(), message: message() })
         } else {
@@ -166,7 +166,7 @@ impl<'t> Reader<'t> {
     }
 
     fn charge(&mut self, weight: u64) -> Result<(), Stop> {
-        self.room = self.room.checked_sub(weight).ok_or(Stop::TooHeavy)?;
+        self.bytes_left = self.bytes_left.checked_sub(weight).ok_or(Stop::TooLargeInMemory)?;
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl<'t> Reader<'t> {
         match checked.and(built) {
             Ok(value) => Ok(value),
             Err(inexact) => {
-                self.note(path, || inexact.message(decimal.text));
+                self.add_problem(path, || inexact.message(decimal.text));
                 Ok(Value::Null)
             }
         }
@@ -347,7 +347,7 @@ impl<'t> Reader<'t> {
             let depth = self.rules.depth;
             // The one problem that ends the parsing is always reported.
             self.problems.truncate(MAX_PROBLEMS - 1);
-            self.note(path, || format!("this is nested deeper than {depth} levels"));
+            self.add_problem(path, || format!("this is nested deeper than {depth} levels"));
             return Err(Stop::TooDeep);
         }
         self.depth += 1;
@@ -414,7 +414,7 @@ impl<'t> Reader<'t> {
             let key = self.key()?;
             let here = ValuePath::Member(path, &key);
             if !keys.insert(key.clone()) {
-                self.note_duplicate(&here, &key);
+                self.add_duplicate(&here, &key);
             }
             self.value(Mode::Nothing, &here)?;
             is_open = self.another_member_comes()?;
@@ -462,7 +462,7 @@ impl<'t> Reader<'t> {
                 Entry::Occupied(mut member) => {
                     member.insert(value);
                     if self.rules.is_strict {
-                        self.note_duplicate(&here, &key);
+                        self.add_duplicate(&here, &key);
                     }
                 }
             }
@@ -485,8 +485,8 @@ impl<'t> Reader<'t> {
         Ok(Value::Null)
     }
 
-    fn note_duplicate(&mut self, here: &ValuePath<'_>, key: &str) {
-        self.note(here, || format!("the key {} comes twice; keep one of them", shown(key)));
+    fn add_duplicate(&mut self, here: &ValuePath<'_>, key: &str) {
+        self.add_problem(here, || format!("the key {} comes twice; keep one of them", shown(key)));
     }
 
     fn expect_key(&self) -> Result<(), Stop> {

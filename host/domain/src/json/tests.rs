@@ -173,11 +173,11 @@ fn nesting_is_bounded() {
 fn memory_is_counted_while_values_are_built() {
     let text = r#"{"a":[1,{"b":"text"},null],"c":{}}"#;
     let value = read_all(text).unwrap();
-    let mut room = json_size::estimate_value(&value);
-    read(text, &mut room.clone()).unwrap();
-    assert_eq!(read(text, &mut (room - 1)), Err(JsonError::TooHeavy));
-    read(text, &mut room).unwrap();
-    assert_eq!(room, 0);
+    let mut bytes_left = json_size::estimate_value(&value);
+    read(text, &mut bytes_left.clone()).unwrap();
+    assert_eq!(read(text, &mut (bytes_left - 1)), Err(JsonError::TooLargeInMemory));
+    read(text, &mut bytes_left).unwrap();
+    assert_eq!(bytes_left, 0);
     let most = MAX_WEIGHT_OF_BYTE;
     for heavy in ["[]", "{}", "[{}]", "[[[],[]]]", r#"{"":{"":{}}}"#, "0"] {
         let list = format!("[{}0]", format!("{heavy},").repeat(1_000));
@@ -185,7 +185,7 @@ fn memory_is_counted_while_values_are_built() {
         assert!(weight <= most * list.len() as u64, "{heavy}: {weight} of {}", list.len());
     }
     let many = format!("[{}{{}}]", "{},".repeat(1_000_000));
-    assert_eq!(read(&many, &mut (1 << 20)), Err(JsonError::TooHeavy));
+    assert_eq!(read(&many, &mut (1 << 20)), Err(JsonError::TooLargeInMemory));
 }
 
 fn set(paths: &[&str]) -> (FieldSet, Vec<Vec<String>>) {
@@ -223,12 +223,12 @@ fn unnamed_fields_take_no_memory() {
     let rows: String = (0..100_000).map(|_| "{\"x\":1},").collect();
     let text = format!(r#"{{"rows":[{rows}{{}}],"small":7}}"#);
     let (set, paths) = set(&["small"]);
-    let mut room = 1_000;
-    let picked = set.pick(&text, &mut room).unwrap();
+    let mut bytes_left = 1_000;
+    let picked = set.pick(&text, &mut bytes_left).unwrap();
     assert_eq!(set.find(&picked, &paths[0]), Some(&json!(7)));
-    assert_eq!(1_000 - room, picked.weight());
+    assert_eq!(1_000 - bytes_left, picked.memory_bytes());
     let (set, _) = self::set(&["rows"]);
-    assert_eq!(set.pick(&text, &mut 1_000), Err(JsonError::TooHeavy));
+    assert_eq!(set.pick(&text, &mut 1_000), Err(JsonError::TooLargeInMemory));
 }
 
 #[test]
@@ -316,10 +316,10 @@ proptest! {
 
     #[test]
     fn counted_memory_matches_the_built_value(value in values()) {
-        let mut room = 1 << 40;
-        read(&value.to_string(), &mut room).unwrap();
+        let mut bytes_left = 1 << 40;
+        read(&value.to_string(), &mut bytes_left).unwrap();
         let weight = json_size::estimate_value(&value);
-        prop_assert_eq!((1 << 40) - room, weight);
+        prop_assert_eq!((1 << 40) - bytes_left, weight);
         // With little room, memory is estimated before the value is built.
         let text = spread(&value, " ");
         if let Ok(value) = read_stored(&text) {
@@ -327,7 +327,7 @@ proptest! {
             prop_assert_eq!(read_stored_within(&text, &mut { weight }), Ok(value));
             prop_assert_eq!(
                 Reader::new(&text, Rules::LENIENT, weight - 1).whole(Mode::Weigh),
-                Err(JsonError::TooHeavy)
+                Err(JsonError::TooLargeInMemory)
             );
         }
     }
@@ -366,10 +366,10 @@ proptest! {
         value in values(), paths in prop::collection::vec("([a-c0-2]{1,2}(\\.[a-c0-2]{1,2}){0,3})?", 0..6),
     ) {
         let (set, paths) = set(&paths.iter().map(String::as_str).collect::<Vec<_>>());
-        let mut room = 1 << 40;
-        let picked = set.pick(&value.to_string(), &mut room).unwrap();
+        let mut bytes_left = 1 << 40;
+        let picked = set.pick(&value.to_string(), &mut bytes_left).unwrap();
         prop_assert_eq!(&picked, &set.pick_from(&value));
-        prop_assert_eq!((1 << 40) - room, picked.weight());
+        prop_assert_eq!((1 << 40) - bytes_left, picked.memory_bytes());
         for path in &paths {
             prop_assert_eq!(set.find(&picked, path), crate::template::lookup_path(&value, path));
         }

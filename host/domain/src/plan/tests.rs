@@ -7,23 +7,23 @@ use crate::ids::{Fence, RunKey, SessionId};
 use crate::state::Claim;
 use crate::testing::SameId;
 
-fn after(losses: u32) -> AttemptCounts {
-    AttemptCounts { attempt: 7, retries: 2, requeues: 3, losses, conflicts: 1 }
+fn after(host_losses: u32) -> AttemptCounts {
+    AttemptCounts { attempt: 7, retries: 2, requeues: 3, host_losses, conflicts: 1 }
 }
 
 /// Returns the end of a state that was lost with its host.
-fn lose(tries: AttemptCounts, has_begun: bool) -> Transition {
+fn lose(attempts: AttemptCounts, has_begun: bool) -> Transition {
     let graph = GraphBuilder::from_text("a").build().unwrap();
     let (root, _) = root_state(&graph, &SameId);
     let claim = Claim { session: SessionId(1), fence: Fence(7) };
-    let state = Claimed { id: root.id, run: RunKey(1), place: root.place, tries, claim };
-    plan(&graph, &state, outcome_of_lost_claim(tries, has_begun), 0.0, &SameId).unwrap().end
+    let state = Claimed { id: root.id, run: RunKey(1), place: root.place, attempts, claim };
+    plan(&graph, &state, outcome_of_lost_claim(attempts, has_begun), 0.0, &SameId).unwrap().end
 }
 
 /// Returns the tries of a state that is to run again at once.
-fn tries(end: &Transition) -> AttemptCounts {
+fn attempts(end: &Transition) -> AttemptCounts {
     match end {
-        Transition::Reschedule { after: 0, tries, .. } => *tries,
+        Transition::Reschedule { after: 0, attempts, .. } => *attempts,
         other => panic!("it does not run again at once: {other:?}"),
     }
 }
@@ -38,23 +38,23 @@ fn only_a_begun_suspect_is_charged() {
         (MAX_LOSSES - 1, false, Outcome::Released),
         (MAX_LOSSES - 1, true, Outcome::HostLost),
     ];
-    for (losses, has_begun, outcome) in table {
+    for (host_losses, has_begun, outcome) in table {
         assert_eq!(
-            outcome_of_lost_claim(after(losses), has_begun),
+            outcome_of_lost_claim(after(host_losses), has_begun),
             outcome,
-            "losses: {losses}, noted: {has_begun}"
+            "losses: {host_losses}, noted: {has_begun}"
         );
     }
 }
 
 #[test]
 fn a_charge_counts_only_a_loss() {
-    let Transition::Reschedule { after: 0, tries, why: RescheduleReason::Failed(failure) } =
+    let Transition::Reschedule { after: 0, attempts, why: RescheduleReason::Failed(failure) } =
         lose(after(4), true)
     else {
         panic!("it is to run again at once")
     };
-    assert_eq!(tries, after(5));
+    assert_eq!(attempts, after(5));
     assert_eq!(failure.kind, FailureKind::HostLost);
 }
 
@@ -65,17 +65,17 @@ fn a_released_state_keeps_its_counts() {
         matches!(end, Transition::Reschedule { why: RescheduleReason::Released, .. }),
         "{end:?}"
     );
-    assert_eq!(tries(&end), AttemptCounts { attempt: 6, ..after(4) });
+    assert_eq!(attempts(&end), AttemptCounts { attempt: 6, ..after(4) });
 }
 
 #[test]
 fn a_state_fails_after_ten_losses() {
     let mut now = AttemptCounts::default();
-    for losses in 1..MAX_LOSSES {
+    for host_losses in 1..MAX_LOSSES {
         // The state may be released in between, which changes nothing.
-        now = tries(&lose(now, true));
-        assert_eq!(now.losses, losses);
-        now = tries(&lose(now, false));
+        now = attempts(&lose(now, true));
+        assert_eq!(now.host_losses, host_losses);
+        now = attempts(&lose(now, false));
     }
     match lose(now, true) {
         Transition::Errored { failure } => assert_eq!(failure.kind, FailureKind::HostLost),
@@ -87,8 +87,8 @@ fn a_state_fails_after_ten_losses() {
 fn an_unbegun_state_is_charged_once() {
     let mut now = AttemptCounts::default();
     for _ in 0..3 * MAX_LOSSES {
-        now = tries(&lose(now, false));
-        assert_eq!(now.losses, 1);
+        now = attempts(&lose(now, false));
+        assert_eq!(now.host_losses, 1);
         assert!(now.is_poison_suspect());
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::{Graph, Node};
-use exosphere_domain::ids::{Fence, Ids, NodeIx, RunKey, SessionId, StateId};
+use exosphere_domain::ids::{Fence, IdSource, NodeIx, RunKey, SessionId, StateId};
 use exosphere_domain::inputs::{Ended, Gathered, Member, Sources, branches, gather, render};
 use exosphere_domain::json::{FieldSet, PickedFields, read_stored};
 use exosphere_domain::limits::Limits;
@@ -42,7 +42,7 @@ pub struct Row {
     pub unite: Option<Unite>,
     /// The inputs of the latest attempt.
     pub inputs: Option<Map<String, Value>>,
-    pub tries: AttemptCounts,
+    pub attempts: AttemptCounts,
     /// The session that has claimed the state.
     session: Option<SessionId>,
     fence: i64,
@@ -94,7 +94,7 @@ pub struct Engine {
 #[derive(Default)]
 struct IdCounter(Cell<i64>);
 
-impl Ids for IdCounter {
+impl IdSource for IdCounter {
     fn next(&self) -> StateId {
         self.0.set(self.0.get() + 1);
         StateId(self.0.get())
@@ -153,7 +153,7 @@ impl Engine {
             outputs: Vec::new(),
             unite,
             inputs: None,
-            tries: AttemptCounts::default(),
+            attempts: AttemptCounts::default(),
             session: None,
             fence: 0,
             begun: false,
@@ -176,7 +176,7 @@ impl Engine {
         assert_eq!(row.status, Status::Created, "a claimed state was not CREATED");
         (row.status, row.session, row.begun) = (Status::Queued, Some(session), false);
         row.fence += 1;
-        row.tries.attempt += 1;
+        row.attempts.attempt += 1;
         row.inputs = Some(inputs);
         Claim { session, fence: Fence(row.fence) }
     }
@@ -194,7 +194,7 @@ impl Engine {
     pub fn record_begin(&mut self, at: usize, claim: Claim) -> bool {
         let holds = self.holds(at, claim);
         let row = &mut self.rows[at];
-        row.begun |= holds && row.tries.is_poison_suspect();
+        row.begun |= holds && row.attempts.is_poison_suspect();
         holds
     }
 
@@ -222,7 +222,7 @@ impl Engine {
         let held: Vec<_> = (0..self.rows.len()).filter(is_held).take(most).collect();
         for &at in &held {
             let row = &self.rows[at];
-            self.end(at, outcome_of_lost_claim(row.tries, row.begun));
+            self.end(at, outcome_of_lost_claim(row.attempts, row.begun));
         }
         self.close_unites();
         held
@@ -233,8 +233,8 @@ impl Engine {
         assert_eq!(row.status, Status::Queued, "an ending state was not QUEUED");
         let session = row.session.take().expect("a claimed state has a session");
         let claim = Claim { session, fence: Fence(row.fence) };
-        let (id, place, tries) = (row.id, row.place.clone(), row.tries);
-        let claimed = Claimed { id, run: RunKey(1), place, tries, claim };
+        let (id, place, attempts) = (row.id, row.place.clone(), row.attempts);
+        let claimed = Claimed { id, run: RunKey(1), place, attempts, claim };
         let changes = plan(&self.graph, &claimed, outcome, 0.5, &self.numbers);
         self.apply(at, changes.expect("a state fits its graph"));
     }
@@ -278,8 +278,8 @@ impl Engine {
             Transition::Errored { failure } => {
                 (row.status, row.failure) = (Status::Errored, Some(failure));
             }
-            Transition::Reschedule { tries, .. } => {
-                (row.status, row.tries) = (Status::Created, tries)
+            Transition::Reschedule { attempts, .. } => {
+                (row.status, row.attempts) = (Status::Created, attempts)
             }
             Transition::Success { outputs, children, unites } => {
                 row.status = Status::Success;
@@ -434,9 +434,9 @@ impl Engine {
         let row = self.row(id);
         assert_eq!(row.status, Status::Errored, "a reopened state was not ERRORED");
         (row.status, row.failure) = (status, None);
-        row.tries = AttemptCounts {
-            attempt: row.tries.attempt,
-            requeues: row.tries.requeues,
+        row.attempts = AttemptCounts {
+            attempt: row.attempts.attempt,
+            requeues: row.attempts.requeues,
             ..AttemptCounts::default()
         };
     }

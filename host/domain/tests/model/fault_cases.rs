@@ -79,9 +79,9 @@ fn an_unbegun_suspect_is_not_charged() {
         assert!(engine.record_begin(killer, its));
         assert_eq!(engine.reclaim(SECOND, 1), [killer], "one at a time");
         assert_eq!(engine.reclaim(SECOND, 5), [beside]);
-        assert_eq!(engine.rows[killer].tries.losses, losses);
-        assert_eq!(engine.rows[beside].tries.losses, 1);
-        assert_eq!(engine.rows[beside].tries.attempt, 1);
+        assert_eq!(engine.rows[killer].attempts.host_losses, losses);
+        assert_eq!(engine.rows[beside].attempts.host_losses, 1);
+        assert_eq!(engine.rows[beside].attempts.attempt, 1);
     }
     // The record of the begin ends with the claim.
     let (killer, its) = claim(&mut engine, "/0.0", SECOND);

@@ -19,7 +19,7 @@ use crate::simulation::{HostClaim, Hosts};
 /// Builds the crate's graph of the same shape. The inputs of a node name all its single references;
 /// those of a unite also name all that it can gather, and its branches.
 pub fn domain_graph(graph: &Graph) -> Result<RealGraph, Vec<Problem>> {
-    let shape = Shape::of(graph);
+    let shape = Shape::from_graph(graph);
     let name = |at: usize| graph.nodes[at].name.clone();
     let nodes: Vec<_> = graph
         .nodes
@@ -34,7 +34,7 @@ pub fn domain_graph(graph: &Graph) -> Result<RealGraph, Vec<Problem>> {
                 "node_name": "any",
                 "identifier": node.name,
                 "plugin": "any",
-                "digest": Digest::of(b"any"),
+                "digest": Digest::from_content(b"any"),
                 "inputs": named.into_iter().map(input).collect::<Map<_, _>>(),
                 "next_nodes": node.next.iter().map(|&next| name(next)).collect::<Vec<_>>(),
                 "retry_policy": {"max_retries": node.max_retries},
@@ -277,7 +277,7 @@ impl Lockstep {
             inputs.insert(self.graph.nodes[single].name.clone(), value);
         }
         let Some(unites) = &node.unites else { return inputs };
-        let shape = Shape::of(&self.graph);
+        let shape = Shape::from_graph(&self.graph);
         for &wanted in shape.region[exec.node].iter().chain([&unites.source]) {
             let entries = self.reference.gather(twin, wanted).into_iter().map(entry);
             inputs.insert(self.graph.nodes[wanted].name.clone(), entries.collect());
@@ -309,7 +309,7 @@ impl Lockstep {
     pub fn ending(&self) -> Ending {
         let ending = |row: &Row| {
             let why = row.failure.as_ref().map(|failure| failure.to_string());
-            let again = (row.tries.retries, row.tries.requeues);
+            let again = (row.attempts.retries, row.attempts.requeues);
             (row.key.clone(), (row.place.node.0, row.status, why, again, row.inputs.clone()))
         };
         self.engine.rows.iter().map(ending).collect()
@@ -328,8 +328,8 @@ fn compare_state(row: &Row, exec: &Exec) {
     assert_eq!(is_held, exec.held.is_some(), "whether {} is held", row.key);
     // An end leaves the counters as they were before it.
     if !row.status.is_terminal() {
-        let tries = row.tries;
-        let here = (tries.attempt, tries.retries, tries.losses, tries.conflicts);
+        let attempts = row.attempts;
+        let here = (attempts.attempt, attempts.retries, attempts.host_losses, attempts.conflicts);
         let there = (exec.attempts, exec.retries, exec.losses, exec.conflicts);
         assert_eq!(here, there, "attempt, retries, losses and conflicts of {}", row.key);
     }

@@ -120,7 +120,7 @@ proptest! {
         named: prop::sample::Index,
     ) {
         let (node, named) = (node.index(graph.nodes.len()), named.index(graph.nodes.len()));
-        let gathers = &Shape::of(&graph).region[node];
+        let gathers = &Shape::from_graph(&graph).region[node];
         let source = graph.nodes[node].unites.as_ref().map(|unites| unites.source);
         prop_assume!(!gathers.contains(&named) && source != Some(named));
         let may = graph.sees(node).contains(&named);

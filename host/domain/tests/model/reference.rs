@@ -165,7 +165,7 @@ pub struct Run {
 impl Run {
     /// Creates a run that has just begun.
     pub fn new(graph: &Graph) -> Self {
-        let shape = Shape::of(graph);
+        let shape = Shape::from_graph(graph);
         let mut run = Run {
             graph: graph.clone(),
             shape,

@@ -174,7 +174,7 @@ pub struct Shape {
 
 impl Shape {
     /// Computes the shape of a graph.
-    pub fn of(graph: &Graph) -> Self {
+    pub fn from_graph(graph: &Graph) -> Self {
         let all = 0..graph.nodes.len();
         let region: Vec<_> = all
             .clone()

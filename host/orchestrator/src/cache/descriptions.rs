@@ -38,7 +38,7 @@ impl DescribedPlugin {
 
     /// Estimates the bytes of memory that the nodes take.
     pub(crate) fn weight(&self) -> u64 {
-        self.0.values().map(|node| node.weight()).sum()
+        self.0.values().map(|node| node.memory_bytes()).sum()
     }
 }
 

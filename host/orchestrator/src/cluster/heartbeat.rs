@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::cluster::recovery;
 use crate::execution::committer::WorkHint;
 use crate::execution::sweeps;
-use crate::parts::Parts;
+use crate::parts::HostInner;
 
 /// Interval between heartbeats. A lease (10 s) survives two missed heartbeats, and
 /// another host's heartbeat finds a dead host after at most 14 s.
@@ -30,7 +30,7 @@ const HEARTBEATS_PER_SWEEP_CHECK: u32 = 5;
 
 /// Sends heartbeats until the session closes. Work that takes longer is spawned on
 /// `host_runtime`.
-pub(super) async fn run_heartbeat(parts: Arc<Parts>, host_runtime: Handle) {
+pub(super) async fn run_heartbeat(parts: Arc<HostInner>, host_runtime: Handle) {
     let session = &parts.cluster.session;
     let mut next = Instant::now();
     let mut failing = false;
@@ -40,7 +40,7 @@ pub(super) async fn run_heartbeat(parts: Arc<Parts>, host_runtime: Handle) {
             return;
         }
         let begun = Instant::now();
-        let applied = match parts.db.store.beat(session.current()).await {
+        let applied = match parts.db.store.heartbeat(session.current()).await {
             Ok(beat) => apply_heartbeat(&parts, &host_runtime, beat).await,
             Err(error) => Err(error),
         };
@@ -61,11 +61,11 @@ pub(super) async fn run_heartbeat(parts: Arc<Parts>, host_runtime: Handle) {
 /// Applies the answer of a heartbeat: begins a new session if this one was expired, and
 /// starts to reclaim the states of lost ones.
 async fn apply_heartbeat(
-    parts: &Arc<Parts>,
+    parts: &Arc<HostInner>,
     host_runtime: &Handle,
-    beat: Heartbeat,
+    heartbeat: Heartbeat,
 ) -> Result<(), StoreError> {
-    let Heartbeat { now, alive, next_due, lost, ended } = beat;
+    let Heartbeat { now, alive, next_due, lost, ended } = heartbeat;
     let session = &parts.cluster.session;
     if session.is_closing() {
         return Ok(());
@@ -89,7 +89,7 @@ async fn apply_heartbeat(
     Ok(())
 }
 
-async fn reclaim(parts: Arc<Parts>, lost: Vec<SessionId>) {
+async fn reclaim(parts: Arc<HostInner>, lost: Vec<SessionId>) {
     // Another host may reclaim the same states; each is reclaimed once. After a failure,
     // the next heartbeat finds the rest.
     if let Err(error) = recovery::reclaim_states(&parts, &lost).await {
@@ -103,7 +103,7 @@ async fn reclaim(parts: Arc<Parts>, lost: Vec<SessionId>) {
 
 /// Continues sweeps that no host seems to continue, for example after a host was stopped
 /// in the middle of one.
-async fn adopt_sweeps(parts: Arc<Parts>) {
+async fn adopt_sweeps(parts: Arc<HostInner>) {
     if let Err(error) = sweeps::adopt_abandoned(&parts).await {
         tracing::debug!(%error, "cannot look for abandoned sweeps yet");
     }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use exosphere_store::{ListenerEvent, RunUpdate};
 
 use crate::execution::committer::WorkHint;
-use crate::parts::{Parts, Pipeline};
+use crate::parts::{HostInner, Pipeline};
 
 /// Listens for as long as the host lives.
-pub(super) async fn run_listener(parts: Arc<Parts>) {
+pub(super) async fn run_listener(parts: Arc<HostInner>) {
     let Some(mut listener) = parts.db.store.listener() else { return };
     let session = &parts.cluster.session;
     let work_hint = || WorkHint { work: true, ..WorkHint::default() };
@@ -50,7 +50,7 @@ fn on_runs_changed(pipeline: &Pipeline, runs: &[RunUpdate]) {
 
 /// Reads the status of every run that is executed or watched here, since notifications
 /// may have been lost.
-async fn resync_runs(parts: &Parts) {
+async fn resync_runs(parts: &HostInner) {
     let mut runs = parts.pipeline.executor.runs();
     runs.extend(parts.pipeline.watchers.runs());
     if runs.is_empty() {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::parts::Parts;
+use crate::parts::HostInner;
 use notifier::Notifier;
 
 /// Starts the heartbeat, the listener and the notifier, if the database is shared. They
@@ -26,7 +26,7 @@ use notifier::Notifier;
 /// # Errors
 ///
 /// If the system cannot start a thread.
-pub(crate) fn start(parts: &Arc<Parts>) -> std::io::Result<()> {
+pub(crate) fn start(parts: &Arc<HostInner>) -> std::io::Result<()> {
     if !parts.db.store.is_shared() {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use exosphere_store::{Committed, Notification, RunChange};
 use tokio::sync::Notify;
 
-use crate::parts::Parts;
+use crate::parts::HostInner;
 use parking_lot::Mutex;
 
 /// Runs in one notification, which must stay below 8,000 bytes.
@@ -37,8 +37,8 @@ impl Notifier {
         // Another host may claim states beyond this host's quota of a namespace or run.
         // It is notified when they become claimable, not at each claim that finds them
         // so. Otherwise two hosts with used-up quotas would wake each other without end.
-        let full = !done.full.is_empty() || !done.full_runs.is_empty();
-        pending.work |= done.more || (done.added && full);
+        let saturated = !done.saturated.is_empty() || !done.saturated_runs.is_empty();
+        pending.work |= done.more_due || (done.added && saturated);
         let status_changed =
             done.run_updates.iter().filter(|run_updates| run_updates.status_changed);
         pending.runs.extend(status_changed.copied().map(RunChange::from));
@@ -49,7 +49,7 @@ impl Notifier {
 
     /// Sends notifications for as long as the host lives. If one cannot be sent, the next
     /// heartbeats of the other hosts find the work.
-    pub(crate) async fn run(parts: Arc<Parts>) {
+    pub(crate) async fn run(parts: Arc<HostInner>) {
         let notifier = &parts.cluster.notifier;
         loop {
             notifier.queued.notified().await;
@@ -84,11 +84,18 @@ mod tests {
 
     #[test]
     fn unclaimed_work_is_announced_to_other_hosts() {
-        let left = |more, added, full: &[i64], full_runs: &[i64]| {
-            let full = full.iter().copied().map(NamespaceKey).collect();
-            let full_runs = full_runs.iter().map(|run| (NamespaceKey(1), RunKey(*run))).collect();
+        let left = |more_due, added, saturated: &[i64], saturated_runs: &[i64]| {
+            let saturated = saturated.iter().copied().map(NamespaceKey).collect();
+            let saturated_runs =
+                saturated_runs.iter().map(|run| (NamespaceKey(1), RunKey(*run))).collect();
             let notifier = Notifier::new(true);
-            notifier.enqueue(&Committed { more, added, full, full_runs, ..Committed::default() });
+            notifier.enqueue(&Committed {
+                more_due,
+                added,
+                saturated,
+                saturated_runs,
+                ..Committed::default()
+            });
             notifier.next(1).is_some_and(|notification| notification.work)
         };
         assert!(!left(false, true, &[], &[]), "nothing is left");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::parts::Parts;
+use crate::parts::HostInner;
 use parking_lot::{Mutex, MutexGuard};
 
 /// Interval between pings, and the time for which a commit replaces them.
@@ -53,13 +53,13 @@ impl Probe {
 }
 
 /// Starts the probe, if the database is shared.
-pub(crate) fn start(parts: &Arc<Parts>) {
+pub(crate) fn start(parts: &Arc<HostInner>) {
     if parts.db.store.is_shared() {
         tokio::spawn(run(parts.clone()));
     }
 }
 
-async fn run(parts: Arc<Parts>) {
+async fn run(parts: Arc<HostInner>) {
     loop {
         sleep(PING_INTERVAL).await;
         let begun = Instant::now();

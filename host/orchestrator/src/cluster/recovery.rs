@@ -7,18 +7,18 @@ use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, outcome_of_lost_claim, plan};
 use exosphere_domain::state::Claimed;
-use exosphere_store::{Answer, Finished, Operation, StoreError};
+use exosphere_store::{Finished, Operation, Reply, StoreError};
 use futures::future::join_all;
 
 use crate::execution::claims::ClaimTable;
-use crate::parts::Parts;
+use crate::parts::HostInner;
 
 /// States that one transaction reclaims.
 const MAX_STATES_PER_TRANSACTION: u32 = 500;
 
 /// Reclaims the states of ended sessions.
 pub(crate) async fn reclaim_states(
-    parts: &Parts,
+    parts: &HostInner,
     sessions: &[SessionId],
 ) -> Result<(), StoreError> {
     for session in sessions {
@@ -31,12 +31,12 @@ pub(crate) async fn reclaim_states(
             after = last.state.id;
             let mut operations = Vec::with_capacity(held.len());
             for held in held {
-                let outcome = outcome_of_lost_claim(held.state.tries, held.has_begun);
+                let outcome = outcome_of_lost_claim(held.state.attempts, held.has_begun);
                 operations.extend(finish_op(parts, held.state, outcome).await?);
             }
             let answers =
                 join_all(operations.into_iter().map(|m| parts.pipeline.committer.submit(m))).await;
-            all += answers.iter().filter(|answer| matches!(answer, Ok(Answer::Done))).count();
+            all += answers.iter().filter(|answer| matches!(answer, Ok(Reply::Done))).count();
             // It is not a failure if another host was quicker.
             if let Some(error) = answers.into_iter().find_map(Result::err) {
                 return Err(error);
@@ -56,7 +56,7 @@ pub(crate) async fn reclaim_states(
 /// Builds the operations that give back states that the database holds for this session
 /// and that this host does not know of.
 pub(crate) async fn orphaned_claims(
-    parts: &Parts,
+    parts: &HostInner,
     claims: &ClaimTable,
 ) -> Result<Vec<Operation>, StoreError> {
     let session = parts.cluster.session.current();
@@ -78,7 +78,7 @@ pub(crate) async fn orphaned_claims(
 /// Builds the end of an execution that was lost; nothing if its run cannot be read, so
 /// that its state cannot be planned.
 async fn finish_op(
-    parts: &Parts,
+    parts: &HostInner,
     state: Claimed,
     outcome: Outcome,
 ) -> Result<Option<Operation>, StoreError> {

@@ -17,7 +17,7 @@ use exosphere_domain::node::DescribedNode;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::schema::Refusal;
 use exosphere_sandbox::{Cancel, Completion, Context, FairPermit, Invocation, LogLine, Secrets};
-use exosphere_store::{Answer, ClaimedState, Operation, RunInfo};
+use exosphere_store::{ClaimedState, Operation, Reply, RunInfo};
 use futures::FutureExt;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -31,7 +31,7 @@ use super::secrets::read_secrets;
 use crate::cache::namespaces::NamespaceLimits;
 use crate::error::internal;
 use crate::host_work::{Bounds, INLINE_STEPS, JobLost, JobResult, Meter};
-use crate::parts::Parts;
+use crate::parts::HostInner;
 
 /// The result of an attempt, before it is planned.
 pub(super) struct AttemptResult {
@@ -89,7 +89,7 @@ fn micros(time: Duration) -> u64 {
 
 /// One attempt under way.
 pub(super) struct Attempt<'a> {
-    pub parts: &'a Parts,
+    pub parts: &'a HostInner,
     pub run: &'a Arc<RunInfo>,
     pub claimed: &'a ClaimedState,
     pub cancel: Cancel,
@@ -127,7 +127,7 @@ impl Attempt<'_> {
         if parts.pipeline.executor.is_paused(self.run.key) {
             return AttemptResult::without_invocation(Outcome::Released);
         }
-        if self.claimed.state.tries.is_poison_suspect() && !self.record_begin().await {
+        if self.claimed.state.attempts.is_poison_suspect() && !self.record_begin().await {
             return AttemptResult::without_invocation(Outcome::Released);
         }
         match self.invoke().await {
@@ -143,7 +143,7 @@ impl Attempt<'_> {
     async fn record_begin(&self) -> bool {
         let (run, state) = (self.run.clone(), Box::new(self.claimed.state.clone()));
         let operation = Operation::Begin { run, state };
-        matches!(self.parts.pipeline.committer.submit(operation).await, Ok(Answer::Done))
+        matches!(self.parts.pipeline.committer.submit(operation).await, Ok(Reply::Done))
     }
 
     /// Gives the state back, since an unavailable database is not its fault.
@@ -200,7 +200,7 @@ impl Attempt<'_> {
             waited: self.waited,
             cancel: self.cancel.clone(),
         };
-        tracing::debug!(state = %claimed.state.id, attempt = claimed.state.tries.attempt, "executing");
+        tracing::debug!(state = %claimed.state.id, attempt = claimed.state.attempts.attempt, "executing");
         let mut completion = parts.sandbox.invoke(&plugin, invocation).await;
         completion.usage.cpu_us += micros(check_cpu);
         if store.has_failed() {
@@ -300,7 +300,9 @@ impl Attempt<'_> {
         loop {
             match progress {
                 Progress::Passed => return Outcome::Outputs(check.into_outputs()),
-                Progress::TooHeavy => return Outcome::Failed(limits.reached(Limit::JsonBytes)),
+                Progress::TooLargeInMemory => {
+                    return Outcome::Failed(limits.reached(Limit::JsonBytes));
+                }
                 Progress::GraphMismatch { output, why } => {
                     let why = format!("output {output} breaks its schema: {why}");
                     let why = secrets.hide(why);
@@ -358,8 +360,8 @@ impl Attempt<'_> {
             state: format!("{}/{}", run.id, state.id),
             identifier: node.identifier.to_string(),
             plugin: node.plugin.to_string(),
-            attempt: state.tries.attempt,
-            idempotency_key: format!("{}/{}/{}", run.id, state.id, state.tries.requeues),
+            attempt: state.attempts.attempt,
+            idempotency_key: format!("{}/{}/{}", run.id, state.id, state.attempts.requeues),
         }
     }
 }

@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use exosphere_store::{Answer, ClaimedState, Committed, StoreError};
+use exosphere_store::{ClaimedState, Committed, Reply, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::execution::claims::ClaimPermit;
-use crate::execution::committer::Reply;
+use crate::execution::committer::ReplySender;
 use crate::execution::executor::dispatch;
-use crate::parts::Parts;
+use crate::parts::HostInner;
 
 /// A message to the dispatcher.
 pub(crate) enum DispatchMessage {
@@ -26,14 +26,14 @@ pub(crate) struct CommitEffects {
     /// Changes of the commit, without its claims.
     pub done: Committed,
     /// Answers to the callers that wait for one.
-    pub answers: Vec<(Reply, Result<Answer, StoreError>)>,
+    pub answers: Vec<(ReplySender, Result<Reply, StoreError>)>,
     /// Claimed states, each with its claim permit.
     pub claimed: Vec<(ClaimedState, ClaimPermit)>,
 }
 
 /// Starts the dispatcher. The channel needs no bound of its own: each entry holds a claim
 /// permit or has a caller that waits for it.
-pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<DispatchMessage> {
+pub(crate) fn start(parts: Arc<HostInner>) -> mpsc::UnboundedSender<DispatchMessage> {
     let (effects, mut queue) = mpsc::unbounded_channel();
     let guard = parts.lifeline.guard("the dispatcher of commit effects");
     tokio::spawn(async move {
@@ -48,7 +48,7 @@ pub(crate) fn start(parts: Arc<Parts>) -> mpsc::UnboundedSender<DispatchMessage>
     effects
 }
 
-fn deliver(parts: &Arc<Parts>, effects: CommitEffects) {
+fn deliver(parts: &Arc<HostInner>, effects: CommitEffects) {
     let CommitEffects { mut done, answers, claimed } = effects;
     parts.pipeline.executor.on_runs_changed(&done.run_updates);
     parts.pipeline.watchers.publish(&done.run_updates, std::mem::take(&mut done.ended));

@@ -23,7 +23,7 @@ use super::planner::into_finish_op;
 use super::prefetch::LARGE_RUN_SLOTS;
 use super::staging;
 use crate::error::internal;
-use crate::parts::Parts;
+use crate::parts::HostInner;
 use parking_lot::{Mutex, MutexGuard};
 
 /// The executor: its slots, and the tasks of the states under execution.
@@ -111,7 +111,7 @@ impl Executor {
     }
 
     /// Notes that paused runs were resumed: nothing is claimed of a paused one.
-    fn note_resumed(&self, claimed: &[(ClaimedState, ClaimPermit)]) {
+    fn record_resumed(&self, claimed: &[(ClaimedState, ClaimPermit)]) {
         let mut tasks = self.lock();
         if !tasks.paused.is_empty() {
             for (claimed, _) in claimed {
@@ -121,7 +121,7 @@ impl Executor {
     }
 
     /// Executes a state in its own task, unless its run was cancelled.
-    fn spawn(&self, parts: &Arc<Parts>, claimed: ClaimedState, permit: ClaimPermit) {
+    fn spawn(&self, parts: &Arc<HostInner>, claimed: ClaimedState, permit: ClaimPermit) {
         let (id, run) = (claimed.state.id, claimed.state.run);
         let mut tasks = self.lock();
         if tasks.cancelled.contains(&run) {
@@ -174,11 +174,11 @@ impl Executor {
 
 /// Executes claimed states, each in its own task. Outputs that the claim did not bring
 /// are read for all of them at once.
-pub(crate) fn dispatch(parts: &Arc<Parts>, claimed: Vec<(ClaimedState, ClaimPermit)>) {
+pub(crate) fn dispatch(parts: &Arc<HostInner>, claimed: Vec<(ClaimedState, ClaimPermit)>) {
     // Called in the order of the commits, so that a later pause counts.
-    parts.pipeline.executor.note_resumed(&claimed);
+    parts.pipeline.executor.record_resumed(&claimed);
     let cached = |(claimed, _): &(ClaimedState, ClaimPermit)| {
-        claimed.state.place.refs.len() == claimed.known.len()
+        claimed.state.place.refs.len() == claimed.known_outputs.len()
     };
     let (ready, mut rest): (Vec<_>, Vec<_>) = claimed.into_iter().partition(cached);
     parts.pipeline.prefetch.notify();
@@ -204,7 +204,7 @@ pub(crate) fn dispatch(parts: &Arc<Parts>, claimed: Vec<(ClaimedState, ClaimPerm
 }
 
 async fn execute(
-    parts: Arc<Parts>,
+    parts: Arc<HostInner>,
     claimed: ClaimedState,
     permit: ClaimPermit,
     cancel: Cancel,

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::error::internal;
 use crate::execution::claims::ClaimPermit;
 use crate::execution::json_budget::JsonBudget;
-use crate::parts::Parts;
+use crate::parts::HostInner;
 
 /// Bytes of outputs that are read ahead for one batch. Each output may have an equal
 /// share; larger ones are read by each state itself.
@@ -57,7 +57,10 @@ impl From<StoreError> for InputError {
 
 /// Reads the outputs that some claimed states need, all at once. Each state reads the
 /// rest itself, and fails if it cannot.
-pub(crate) async fn prefetch_outputs(parts: &Parts, claimed: &mut [(ClaimedState, ClaimPermit)]) {
+pub(crate) async fn prefetch_outputs(
+    parts: &HostInner,
+    claimed: &mut [(ClaimedState, ClaimPermit)],
+) {
     let mut wanted = Vec::new();
     for (claimed, _) in claimed.iter() {
         let Ok(run) = parts.caches.runs.get(&parts.db.store, claimed.state.run).await else {
@@ -75,7 +78,7 @@ pub(crate) async fn prefetch_outputs(parts: &Parts, claimed: &mut [(ClaimedState
     for (claimed, _) in claimed {
         for from in &claimed.state.place.refs {
             if let Some(body) = outputs.get(&(from.state, from.output)) {
-                claimed.known.push((*from, body.clone()));
+                claimed.known_outputs.push((*from, body.clone()));
             }
         }
     }
@@ -91,7 +94,7 @@ pub(crate) async fn render_inputs(
     json: &mut JsonBudget<'_>,
 ) -> Result<Map<String, Value>, InputError> {
     let sources = read_sources(store, run, claimed, json).await?;
-    let (node, weight) = (claimed.state.place.node, json.weight());
+    let (node, weight) = (claimed.state.place.node, json.bytes());
     if !json.has_turn() {
         return Ok(render(&run.graph, node, &sources, weight, limits)?);
     }
@@ -224,7 +227,7 @@ async fn pick_singles(
             internal(&format!("state {} carries no output of node {}", claimed.state.id, wanted.0))
         })?;
         let origin = (*wanted, from.state);
-        let known = claimed.known.iter().find(|(known, _)| known == from);
+        let known = claimed.known_outputs.iter().find(|(known, _)| known == from);
         let body: Arc<str> = match known {
             Some((_, body)) => body.clone(),
             // An output that was not read ahead is large: one at a time.

@@ -35,7 +35,7 @@ pub(crate) struct JsonBudget<'a> {
     host_work: &'a HostWork,
     namespace: &'a Name,
     limits: &'a Limits,
-    weight: u64,
+    bytes: u64,
     turn: Option<FairPermit<Name>>,
     /// The start of the turn, from which the deadline counts.
     begun: Instant,
@@ -49,7 +49,7 @@ impl<'a> JsonBudget<'a> {
             host_work,
             namespace,
             limits,
-            weight: 0,
+            bytes: 0,
             turn: None,
             begun: Instant::now(),
             timeout,
@@ -57,8 +57,8 @@ impl<'a> JsonBudget<'a> {
     }
 
     /// Returns the bytes of memory that all values so far take.
-    pub(crate) fn weight(&self) -> u64 {
-        self.weight
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Returns `true` if it has a turn, and so its values are large.
@@ -105,7 +105,7 @@ impl<'a> JsonBudget<'a> {
         let bytes: u64 = texts.clone().map(|text| text.len() as u64).sum();
         let is_large = bytes > LARGE_TEXT_BYTES
             || (bytes > MAX_UNMEASURED_TEXT_BYTES
-                && self.weight.saturating_add(texts.map(json_size::estimate_text).sum())
+                && self.bytes.saturating_add(texts.map(json_size::estimate_text).sum())
                     > MAX_INLINE_VALUE_BYTES);
         if is_large {
             self.acquire_turn().await;
@@ -163,16 +163,16 @@ impl<'a> JsonBudget<'a> {
 
     /// Returns the bytes of memory that are left.
     fn remaining(&self) -> u64 {
-        self.limits.get(Limit::JsonBytes).saturating_sub(self.weight)
+        self.limits.get(Limit::JsonBytes).saturating_sub(self.bytes)
     }
 
     fn set_remaining(&mut self, remaining: u64) {
-        self.weight = self.limits.get(Limit::JsonBytes).saturating_sub(remaining);
+        self.bytes = self.limits.get(Limit::JsonBytes).saturating_sub(remaining);
     }
 
     fn to_failure(&self, error: &JsonError) -> Failure {
         match error {
-            JsonError::TooHeavy => self.limits.reached(Limit::JsonBytes),
+            JsonError::TooLargeInMemory => self.limits.reached(Limit::JsonBytes),
             error => internal(&format!("a stored JSON text: {error}")),
         }
     }

@@ -28,7 +28,7 @@ pub(crate) enum Progress {
     /// The budget is exhausted, or the slice is over.
     Paused,
     /// An output takes more memory than the limit `json_bytes`.
-    TooHeavy,
+    TooLargeInMemory,
     /// An output does not match its schema.
     GraphMismatch { output: usize, why: String },
 }
@@ -61,7 +61,7 @@ impl OutputCheck {
             }
             let value = match json::read_stored_within(output, &mut { self.json_bytes }) {
                 Ok(value) => value,
-                Err(JsonError::TooHeavy) => return Progress::TooHeavy,
+                Err(JsonError::TooLargeInMemory) => return Progress::TooLargeInMemory,
                 Err(error) => {
                     return Progress::GraphMismatch { output: self.next, why: error.to_string() };
                 }
@@ -121,6 +121,6 @@ mod tests {
     fn a_heavy_output_is_not_read() {
         let heavy = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(30_000));
         let progress = check(&["{}", &heavy]).resume(&StepBudget::new(u64::MAX), || false);
-        assert!(matches!(progress, Progress::TooHeavy));
+        assert!(matches!(progress, Progress::TooLargeInMemory));
     }
 }

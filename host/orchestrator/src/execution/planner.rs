@@ -14,7 +14,7 @@ use exosphere_store::{ClaimedState, Finished, IdBlock, RunInfo, StoreError};
 use super::attempt::AttemptResult;
 use crate::backoff::{database_backoff, pause};
 use crate::error::internal;
-use crate::parts::Parts;
+use crate::parts::HostInner;
 
 /// New states up to which an outcome is planned inline: less than a millisecond.
 const MAX_INLINE_STATES: u64 = 1_000;
@@ -22,7 +22,7 @@ const MAX_INLINE_STATES: u64 = 1_000;
 /// Plans the end of an attempt for its commit. Returns nothing if the state cannot even
 /// be ended.
 pub(super) async fn into_finish_op(
-    parts: &Parts,
+    parts: &HostInner,
     run: Arc<RunInfo>,
     claimed: ClaimedState,
     result: AttemptResult,
@@ -67,7 +67,7 @@ async fn plan_on_blocking_thread(
 
 /// Reserves ids for new states, however long that takes: an outcome waits for its
 /// database.
-async fn reserve_numbers(parts: &Parts, count: u64) -> Result<IdBlock, StoreError> {
+async fn reserve_numbers(parts: &HostInner, count: u64) -> Result<IdBlock, StoreError> {
     let mut backoff = database_backoff();
     loop {
         match parts.db.store.state_ids(count, parts.db.clock.now()).await {

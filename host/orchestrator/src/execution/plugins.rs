@@ -11,7 +11,7 @@ use exosphere_sandbox::{LoadError, Plugin};
 use exosphere_store::StoreError;
 
 use crate::host_work::{Bounds, Meter};
-use crate::parts::Parts;
+use crate::parts::HostInner;
 
 /// The reason for which a plugin cannot be executed, for the host's log.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub(crate) enum PluginError {
 
 /// Returns a plugin, ready to be invoked, and the node with its schemas compiled.
 pub(crate) async fn load(
-    parts: &Parts,
+    parts: &HostInner,
     namespace: &Name,
     node: &Node,
 ) -> Result<(Arc<Plugin>, Arc<DescribedNode>), PluginError> {
@@ -50,7 +50,7 @@ pub(crate) async fn load(
 
 /// Compiles the schemas of a node, once on each host.
 async fn compile_schemas(
-    parts: &Parts,
+    parts: &HostInner,
     namespace: &Name,
     node: &Arc<DescribedNode>,
 ) -> Result<(), String> {

@@ -97,7 +97,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// Returns the prefetch target of a run.
-    pub(crate) fn of(&self, run: RunKey) -> u32 {
+    pub(crate) fn get(&self, run: RunKey) -> u32 {
         self.runs.get(&run).copied().unwrap_or(self.idle_run)
     }
 }

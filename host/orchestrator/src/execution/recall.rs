@@ -12,7 +12,7 @@ use exosphere_domain::ids::{NamespaceKey, RunKey};
 
 use crate::execution::claims::ClaimCounts;
 use crate::execution::prefetch::Targets;
-use crate::parts::Parts;
+use crate::parts::HostInner;
 
 /// Check interval, while more states are claimed than executed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -22,11 +22,11 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 const RECALL_AFTER: Duration = Duration::from_millis(100);
 
 /// Starts the task that recalls claimed states.
-pub(crate) fn start(parts: &Arc<Parts>) {
+pub(crate) fn start(parts: &Arc<HostInner>) {
     tokio::spawn(run(parts.clone()));
 }
 
-async fn run(parts: Arc<Parts>) {
+async fn run(parts: Arc<HostInner>) {
     loop {
         parts.pipeline.prefetch.claimed().await;
         while parts.pipeline.committer.claimed() > parts.pipeline.prefetch.running() {
@@ -43,7 +43,7 @@ async fn run(parts: Arc<Parts>) {
 }
 
 /// Withdraws states beyond the targets from the queues for slots.
-fn recall(parts: &Parts) {
+fn recall(parts: &HostInner) {
     let Some(since) = Instant::now().checked_sub(RECALL_AFTER) else { return };
     let surplus = surplus(&parts.pipeline.committer.claim_counts(), &parts.targets());
     let mut given_back = 0;
@@ -93,7 +93,7 @@ fn surplus(held: &ClaimCounts, targets: &Targets) -> Surpluses {
         // A namespace that executes nothing has just come, or has no slot to wait for.
         let Some(target) = targets.namespaces.get(namespace) else { continue };
         let over = |(run, held): (&RunKey, &u32)| {
-            Some((*run, held.checked_sub(target.of(*run)).filter(|over| *over > 0)?))
+            Some((*run, held.checked_sub(target.get(*run)).filter(|over| *over > 0)?))
         };
         let runs = claims.runs.iter().filter_map(over).collect();
         let rest = claims.total.saturating_sub(target.held);

@@ -15,7 +15,7 @@ use crate::cache::{Cache, MAX_CACHE_ENTRIES};
 use crate::error::internal;
 use crate::execution::inputs::InputError;
 use crate::host_work::Bounds;
-use crate::parts::Parts;
+use crate::parts::HostInner;
 
 /// A revision of a graph.
 type Revision = (NamespaceKey, Name, i64);
@@ -32,7 +32,7 @@ impl Default for SecretDeclarations {
 
 impl SecretDeclarations {
     /// Returns `true` if a node of a run's graph declares a secret.
-    async fn declares_any(&self, parts: &Parts, run: &RunInfo) -> Result<bool, StoreError> {
+    async fn declares_any(&self, parts: &HostInner, run: &RunInfo) -> Result<bool, StoreError> {
         let revision = (run.namespace_key, run.graph_name.clone(), run.revision);
         if let Some(any) = self.0.get(&revision) {
             return Ok(any);
@@ -86,7 +86,7 @@ impl SecretSets {
     /// namespace.
     async fn get(
         &self,
-        (parts, run): (&Parts, &RunInfo),
+        (parts, run): (&HostInner, &RunInfo),
         rows: SecretRows,
         must_open: impl Fn(&Name) -> bool,
     ) -> Result<Arc<SecretSet>, InputError> {
@@ -130,7 +130,7 @@ impl SecretSets {
 
 /// Returns the current secrets of an execution.
 pub(crate) async fn read_secrets(
-    parts: &Parts,
+    parts: &HostInner,
     run: &RunInfo,
     node: &NodeDescription,
     grants: &Grants,

@@ -13,13 +13,13 @@ use exosphere_domain::ids::StateId;
 use exosphere_domain::limits::Limit;
 use exosphere_domain::plan::{Transition, fail_permanently};
 use exosphere_domain::state::NewState;
-use exosphere_store::{Answer, Finished, Leftover, Operation, Stage, Staged, StoreError};
+use exosphere_store::{Finished, Leftover, Operation, Reply, Stage, Staged, StoreError};
 
 use crate::error::internal;
 use crate::execution::claims::ClaimPermit;
 use crate::execution::committer::{MAX_BATCH_BYTES, ROW_BYTES, weight_of_end};
 use crate::execution::sweeps;
-use crate::parts::Parts;
+use crate::parts::HostInner;
 
 /// The weight from which an end is staged, in bytes: two batches. A fanout of 2,000 is
 /// written at once, a wider one in pieces.
@@ -46,7 +46,7 @@ enum StagingError {
 }
 
 /// Commits the end of an execution, staged if it is large.
-pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, permit: ClaimPermit) {
+pub(crate) async fn finish(parts: &Arc<HostInner>, mut finished: Finished, permit: ClaimPermit) {
     let is_success = matches!(finished.changes.end, Transition::Success { .. });
     if is_success
         && finished.state.claim.fence.0 > 1
@@ -67,15 +67,15 @@ pub(crate) async fn finish(parts: &Arc<Parts>, mut finished: Finished, permit: C
     }
     let was_unstaged = finished.staged.is_none();
     match parts.pipeline.committer.finish_with_answer(finished, permit).await {
-        Ok(Answer::ToSweep(event)) => sweeps::begin_sweep(parts, run, event).await,
-        Ok(Answer::Leftover(_) | Answer::Stale) => begin_removal(parts, leftover),
+        Ok(Reply::ToSweep(event)) => sweeps::begin_sweep(parts, run, event).await,
+        Ok(Reply::Leftover(_) | Reply::Stale) => begin_removal(parts, leftover),
         Ok(_) if was_unstaged => begin_removal(parts, leftover),
         Ok(_) | Err(_) => {}
     }
 }
 
 /// Stages the outputs and children of an end, and leaves the end without any.
-async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), StagingError> {
+async fn stage(parts: &HostInner, finished: &mut Finished) -> Result<(), StagingError> {
     let new_states = finished.changes.end.new_states();
     let Transition::Success { outputs, children, .. } = &mut finished.changes.end else {
         return Ok(());
@@ -119,11 +119,11 @@ async fn stage(parts: &Parts, finished: &mut Finished) -> Result<(), StagingErro
 /// Checks that a piece was committed.
 fn expect_staged(
     finished: &Finished,
-    answer: Result<Answer, StoreError>,
+    answer: Result<Reply, StoreError>,
 ) -> Result<(), StagingError> {
     match answer {
-        Ok(Answer::Done) => Ok(()),
-        Ok(Answer::Refused(_)) => {
+        Ok(Reply::Done) => Ok(()),
+        Ok(Reply::Refused(_)) => {
             Err(StagingError::Failed(finished.limits.reached(Limit::RunStates)))
         }
         Ok(_) => Err(StagingError::Stale),
@@ -176,7 +176,7 @@ fn fail(finished: &mut Finished, failure: Failure) {
 
 /// Removes staged rows of an earlier attempt, which would be in the way. Returns `false`
 /// if the host is stopping.
-async fn remove_earlier_attempt(parts: &Arc<Parts>, finished: &Finished) -> bool {
+async fn remove_earlier_attempt(parts: &Arc<HostInner>, finished: &Finished) -> bool {
     match parts.db.retrying_store.staged(finished.state.id).await {
         Ok(None) => true,
         Ok(Some((state, _, fence))) => {
@@ -191,13 +191,13 @@ async fn remove_earlier_attempt(parts: &Arc<Parts>, finished: &Finished) -> bool
     }
 }
 
-fn begin_removal(parts: &Arc<Parts>, leftover: Leftover) {
+fn begin_removal(parts: &Arc<HostInner>, leftover: Leftover) {
     let parts = parts.clone();
     tokio::spawn(async move { remove_leftover(&parts, leftover).await });
 }
 
 /// Removes staged rows of ends that were never committed, left by dead hosts.
-pub(crate) async fn remove_leftovers(parts: &Arc<Parts>) -> Result<(), StoreError> {
+pub(crate) async fn remove_leftovers(parts: &Arc<HostInner>) -> Result<(), StoreError> {
     for (state, run, fence) in parts.db.store.leftovers().await? {
         let run = parts.caches.runs.get(&parts.db.store, run).await?;
         begin_removal(parts, Leftover { run, state, fence, most: MAX_REMOVED_PER_PIECE });
@@ -207,11 +207,11 @@ pub(crate) async fn remove_leftovers(parts: &Arc<Parts>) -> Result<(), StoreErro
 
 /// Removes the staged rows of an execution, piece by piece. Returns `false` if the host
 /// is stopping.
-async fn remove_leftover(parts: &Arc<Parts>, leftover: Leftover) -> bool {
+async fn remove_leftover(parts: &Arc<HostInner>, leftover: Leftover) -> bool {
     let state: StateId = leftover.state;
     loop {
         match parts.pipeline.committer.submit(Operation::Unstage(leftover.clone())).await {
-            Ok(Answer::More(_)) => {}
+            Ok(Reply::More(_)) => {}
             Ok(_) => return true,
             Err(error) => {
                 tracing::error!(%error, %state, "the leftovers of staging are not removed yet");

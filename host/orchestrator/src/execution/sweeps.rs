@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exosphere_domain::ids::{RunKey, StateId};
-use exosphere_store::{Answer, Operation, PendingSweep, RedrivePart, RunInfo, StoreError};
+use exosphere_store::{Operation, PendingSweep, RedrivePart, Reply, RunInfo, StoreError};
 
 use crate::execution::staging;
-use crate::parts::Parts;
+use crate::parts::HostInner;
 use parking_lot::{Mutex, MutexGuard};
 
 /// States of one piece of a sweep or a redrive: about 5 ms of a commit.
@@ -89,20 +89,20 @@ impl Drop for ActiveSweep<'_> {
 }
 
 /// Continues all sweeps, redrives and removals that dead hosts have begun.
-pub(crate) async fn resume_sweeps(parts: &Arc<Parts>) -> Result<(), StoreError> {
+pub(crate) async fn resume_sweeps(parts: &Arc<HostInner>) -> Result<(), StoreError> {
     staging::remove_leftovers(parts).await?;
     adopt(parts, parts.db.store.pending_sweeps().await?).await
 }
 
 /// Continues sweeps that no host seems to continue: they have not changed since the last
 /// call. It does no harm if another host does continue one.
-pub(crate) async fn adopt_abandoned(parts: &Arc<Parts>) -> Result<(), StoreError> {
+pub(crate) async fn adopt_abandoned(parts: &Arc<HostInner>) -> Result<(), StoreError> {
     staging::remove_leftovers(parts).await?;
     let abandoned = parts.pipeline.sweeps.abandoned(parts.db.store.pending_sweeps().await?);
     adopt(parts, abandoned).await
 }
 
-async fn adopt(parts: &Arc<Parts>, pending: Vec<PendingSweep>) -> Result<(), StoreError> {
+async fn adopt(parts: &Arc<HostInner>, pending: Vec<PendingSweep>) -> Result<(), StoreError> {
     for PendingSweep { run, event, redrive } in pending {
         let run = parts.caches.runs.get(&parts.db.store, run).await?;
         let parts = parts.clone();
@@ -118,21 +118,21 @@ async fn adopt(parts: &Arc<Parts>, pending: Vec<PendingSweep>) -> Result<(), Sto
 
 /// Sweeps a run: brings its states in line with it. Waits a moment for the end, and
 /// leaves the rest to a task.
-pub(crate) async fn begin_sweep(parts: &Arc<Parts>, run: Arc<RunInfo>, event: i64) {
+pub(crate) async fn begin_sweep(parts: &Arc<HostInner>, run: Arc<RunInfo>, event: i64) {
     let parts = parts.clone();
     let swept = tokio::spawn(async move { sweep(&parts, run, event).await });
     let _ = tokio::time::timeout(SWEEP_TIMEOUT, swept).await;
 }
 
 /// Sweeps a run, one piece at a time.
-async fn sweep(parts: &Arc<Parts>, run: Arc<RunInfo>, event: i64) {
+async fn sweep(parts: &Arc<HostInner>, run: Arc<RunInfo>, event: i64) {
     let _active = parts.pipeline.sweeps.begin(run.key);
     let mut from = String::new();
     loop {
         let most = MAX_STATES_PER_PIECE;
         let operation = Operation::Sweep { run: run.clone(), event, from, most };
         match parts.pipeline.committer.submit(operation).await {
-            Ok(Answer::More(place)) => from = place,
+            Ok(Reply::More(place)) => from = place,
             Ok(_) => return,
             // Another host, or the next start of this one, continues the sweep.
             Err(error) => return tracing::error!(%error, run = %run.id, "a sweep stopped"),
@@ -142,7 +142,7 @@ async fn sweep(parts: &Arc<Parts>, run: Arc<RunInfo>, event: i64) {
 
 /// Continues a redrive that has begun, until its states may be claimed.
 pub(crate) async fn continue_redrive(
-    parts: &Arc<Parts>,
+    parts: &Arc<HostInner>,
     run: Arc<RunInfo>,
     event: i64,
 ) -> Result<RedriveSummary, StoreError> {
@@ -156,7 +156,7 @@ pub(crate) async fn continue_redrive(
             continue;
         }
         match submit(RedrivePart::Some { event, states }).await? {
-            Answer::Redriven { states, late } => {
+            Reply::Redriven { states, late } => {
                 all.states += states;
                 all.late += late;
             }
@@ -164,7 +164,7 @@ pub(crate) async fn continue_redrive(
             _ => return Ok(all),
         }
     }
-    if let Answer::ToSweep(event) = submit(RedrivePart::End { event }).await? {
+    if let Reply::ToSweep(event) = submit(RedrivePart::End { event }).await? {
         let parts = parts.clone();
         tokio::spawn(async move { sweep(&parts, run, event).await });
     }
@@ -185,7 +185,7 @@ impl FailedStates {
     }
 
     /// Reads the next states, up to one piece.
-    pub(crate) async fn next(&mut self, parts: &Parts) -> Result<Vec<StateId>, StoreError> {
+    pub(crate) async fn next(&mut self, parts: &HostInner) -> Result<Vec<StateId>, StoreError> {
         let mut states = Vec::new();
         while !self.is_read && states.len() < MAX_STATES_PER_PIECE as usize {
             let left = MAX_STATES_PER_PIECE - states.len() as u32;

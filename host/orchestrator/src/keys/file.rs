@@ -79,7 +79,7 @@ fn read_bytes(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 /// Creates a key file. Hosts that share it may start at the same time; the first file
 /// counts.
 fn create(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let bytes = Keyring::fresh().to_bytes();
+    let bytes = Keyring::generate().to_bytes();
     let draft = with_ending(file, &crate::system::random_id().to_string());
     let named = write(&draft, &bytes, None).and_then(|()| fs::hard_link(&draft, file));
     fs::remove_file(&draft)?;
@@ -174,7 +174,7 @@ mod tests {
         std::os::unix::fs::symlink(&file, &link).unwrap();
         // A draft that a killed process has left.
         fs::write(with_ending(&file, "new"), "half").unwrap();
-        let both = Keyring::fresh().before(&made);
+        let both = Keyring::generate().with_older(&made);
         replace(&link, &both).unwrap();
         assert!(read(&link).unwrap().ids().eq(both.ids()));
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());

@@ -117,14 +117,14 @@ impl KeyRotation {
     /// # Errors
     ///
     /// If it cannot be completed. It can be called again then.
-    pub async fn reseal(&self, lost_secrets: LostSecrets) -> Result<Rotated, RotationError> {
+    pub async fn reencrypt(&self, lost_secrets: LostSecrets) -> Result<Rotated, RotationError> {
         ensure_current_schema(&self.database()).await?;
         let cipher = self.keys.cipher(&self.data, key_file::read)?;
         let store = match lost_secrets {
             LostSecrets::Keep => Store::open(&self.database(), cipher).await?,
-            LostSecrets::Delete => Store::open_unproven(&self.database(), cipher).await?,
+            LostSecrets::Delete => Store::open_without_key_check(&self.database(), cipher).await?,
         };
-        let done = reseal(&store, lost_secrets).await;
+        let done = reencrypt(&store, lost_secrets).await;
         store.close().await;
         done
     }
@@ -138,21 +138,21 @@ async fn rotate(
 ) -> Result<Rotated, RotationError> {
     let resumed = keys.has_older() && !store.needs_no_reencryption().await?;
     if !resumed {
-        let longer = Keyring::fresh().before(&keys).to_bytes();
+        let longer = Keyring::generate().with_older(&keys).to_bytes();
         keys = Keyring::from_bytes(&longer).map_err(RotationError::Full)?;
         key_file::replace(file, &keys)?;
         store.use_keys(keys.clone()).await?;
     }
     let Reencrypted { secrets, .. } = reencrypt_all(store, LostSecrets::Keep).await?;
     if !keep_old {
-        keys = keys.newest();
+        keys = keys.current_only();
         key_file::replace(file, &keys)?;
     }
     let (key, has_older) = (keys.current().clone(), keys.has_older());
     Ok(Rotated { key, secrets, forgotten: Vec::new(), resumed, has_older })
 }
 
-async fn reseal(store: &Store, lost_secrets: LostSecrets) -> Result<Rotated, RotationError> {
+async fn reencrypt(store: &Store, lost_secrets: LostSecrets) -> Result<Rotated, RotationError> {
     let keys = store.keys();
     // A database that was opened without a key check does not know these keys yet.
     store.use_keys((*keys).clone()).await?;
@@ -165,7 +165,7 @@ async fn reencrypt_all(
     store: &Store,
     lost_secrets: LostSecrets,
 ) -> Result<Reencrypted, RotationError> {
-    let done = store.reseal(lost_secrets).await?;
+    let done = store.reencrypt_secrets(lost_secrets).await?;
     if done.lost.is_empty() || lost_secrets == LostSecrets::Delete {
         return Ok(done);
     }

@@ -39,7 +39,8 @@ impl Keys {
             Err(keys) => Ok(SecretCipher::new(keys.clone())),
             Ok(file) => {
                 let cipher = SecretCipher::new(read(&file)?);
-                Ok(cipher.asking(move || key_file::read(&file).map_err(|error| error.to_string())))
+                Ok(cipher
+                    .with_reload(move || key_file::read(&file).map_err(|error| error.to_string())))
             }
         }
     }

@@ -11,8 +11,8 @@ use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::Limit;
 use exosphere_sandbox::FairPermit;
 use exosphere_store::{
-    ExporterRow, GraphEntry, GraphRow, NewPlugin, Page, Part, PluginEntry, PluginRow, Pushed,
-    StoreError,
+    ExporterRow, GraphEntry, GraphRow, NewPlugin, Page, PageRequest, PluginEntry, PluginRow,
+    Pushed, StoreError,
 };
 use serde_json::Value;
 
@@ -102,7 +102,11 @@ impl Host {
     }
 
     /// Lists the plugins of a namespace, each with its newest upload.
-    pub async fn plugins(&self, namespace: &Name, part: &Part) -> Result<Page<PluginEntry>, Error> {
+    pub async fn plugins(
+        &self,
+        namespace: &Name,
+        part: &PageRequest,
+    ) -> Result<Page<PluginEntry>, Error> {
         Ok(self.parts.db.store.list_plugins(namespace, part).await?)
     }
 
@@ -192,7 +196,7 @@ impl Host {
             grants.into_iter().map(|(plugin, grants)| (plugin, Arc::new(grants))).collect();
         let mut described: BTreeMap<Digest, Arc<DescribedPlugin>> = BTreeMap::new();
         let mut uploads = Uploads::default();
-        let mut weight = 0;
+        let mut memory_bytes = 0;
         for row in parts.db.store.exporters(namespace, &nodes).await? {
             let ExporterRow { node, plugin, digest, imports } = row;
             let described = match described.entry(digest) {
@@ -200,9 +204,9 @@ impl Host {
                 Entry::Vacant(place) => {
                     let from = (&parts.db.store, &parts.host_work);
                     let read = parts.caches.descriptions.get(from, namespace, digest).await?;
-                    weight += read.weight();
-                    if weight > parts.settings.limits.get(Limit::JsonBytes) {
-                        return Err(too_heavy());
+                    memory_bytes += read.weight();
+                    if memory_bytes > parts.settings.limits.get(Limit::JsonBytes) {
+                        return Err(too_large_in_memory());
                     }
                     place.insert(read)
                 }
@@ -225,7 +229,11 @@ impl Host {
     }
 
     /// Lists the graphs of a namespace.
-    pub async fn graphs(&self, namespace: &Name, part: &Part) -> Result<Page<GraphEntry>, Error> {
+    pub async fn graphs(
+        &self,
+        namespace: &Name,
+        part: &PageRequest,
+    ) -> Result<Page<GraphEntry>, Error> {
         Ok(self.parts.db.store.list_graphs(namespace, part).await?)
     }
 
@@ -244,7 +252,7 @@ impl Host {
 }
 
 /// Builds the refusal of a graph whose nodes have heavy descriptions.
-fn too_heavy() -> Error {
+fn too_large_in_memory() -> Error {
     let words = "the descriptions of the plugins whose nodes this graph names would take more memory \
                  than `json_bytes` allows; name nodes of fewer plugins, or give them smaller schemas";
     Error::invalid("the graph", "$.nodes", words)

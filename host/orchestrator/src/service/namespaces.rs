@@ -5,7 +5,7 @@ use exosphere_domain::grant::Grants;
 use exosphere_domain::graph::Problem;
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::limits::{LimitValues, Limits};
-use exosphere_store::{Expected, NamespaceRow, Page, Part, Setting, settings_version};
+use exosphere_store::{Expected, NamespaceRow, Page, PageRequest, Setting, settings_version};
 
 use crate::Host;
 use crate::error::Error;
@@ -56,7 +56,7 @@ pub struct NamespaceSettings {
 
 impl Host {
     /// Lists the namespaces.
-    pub async fn namespaces(&self, part: &Part) -> Result<Page<NamespaceDetails>, Error> {
+    pub async fn namespaces(&self, part: &PageRequest) -> Result<Page<NamespaceDetails>, Error> {
         let Page { items, next } = self.parts.db.store.list_namespaces(part).await?;
         let details = |row: NamespaceRow| self.details(row.name, row.limits, row.slots);
         Ok(Page { items: items.into_iter().map(details).collect::<Result<_, _>>()?, next })
@@ -115,7 +115,11 @@ impl Host {
     }
 
     /// Lists the grants of a namespace, by name of plugin.
-    pub async fn grants(&self, namespace: &Name, part: &Part) -> Result<Page<PluginGrants>, Error> {
+    pub async fn grants(
+        &self,
+        namespace: &Name,
+        part: &PageRequest,
+    ) -> Result<Page<PluginGrants>, Error> {
         let Page { items, next } = self.parts.db.store.list_grants(namespace, part).await?;
         let granted = |(plugin, grants)| PluginGrants::new(plugin, grants);
         Ok(Page { items: items.into_iter().map(granted).collect::<Result<_, _>>()?, next })

@@ -38,7 +38,7 @@ pub struct RunDetails {
     /// The store of the run, with the entries that it has so far.
     pub store: BTreeMap<String, String>,
     /// Permit to hold until the details have been sent, if the store is large.
-    pub place: Option<AnswerPermit>,
+    pub permit: Option<AnswerPermit>,
 }
 
 /// The details of a state.
@@ -55,7 +55,7 @@ pub struct StateDetails {
     /// The attempts of the state, newest last.
     pub attempts: Vec<AttemptRow>,
     /// Permit to hold until the details have been sent, if they are large.
-    pub place: Option<AnswerPermit>,
+    pub permit: Option<AnswerPermit>,
 }
 
 fn latest(run: &RunDetails) -> Latest {
@@ -88,7 +88,7 @@ impl Host {
                 parts.db.store.states(run.key, &filter).await?.items
             }
         };
-        let (entries, place) = match run.store_keys {
+        let (entries, permit) = match run.store_keys {
             0 => (Vec::new(), None),
             _ => {
                 let bytes = parts.db.store.store_size(run.key).await?;
@@ -97,7 +97,7 @@ impl Host {
             }
         };
         let store = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
-        Ok(RunDetails { run, graph: info.graph.clone(), failures, store, place })
+        Ok(RunDetails { run, graph: info.graph.clone(), failures, store, permit })
     }
 
     /// Waits until a run has an event after number `after` or the wait is over, and reads
@@ -215,9 +215,9 @@ impl Host {
             let outputs = store.outputs_page(state, 0, MAX_SHOWN_OUTPUTS).await?;
             Ok::<_, Error>((found, outputs, store.attempts(state).await?))
         };
-        let (whole, place) = self.parts.large_json.read(namespace, bytes, whole).await?;
+        let (whole, permit) = self.parts.large_json.read(namespace, bytes, whole).await?;
         let (found, outputs, attempts) = whole;
         let graph = info.graph.clone();
-        Ok(StateDetails { run: id, graph, state: found, outputs, attempts, place })
+        Ok(StateDetails { run: id, graph, state: found, outputs, attempts, permit })
     }
 }

@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use exosphere_store::{Answer, Operation, StoreError};
+use exosphere_store::{Operation, Reply, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Effect, Error, log_internal};
-use crate::execution::committer::{Committer, Reply};
+use crate::execution::committer::{Committer, ReplySender};
 
 /// Time within which a request must be committed. Callers are answered within five
 /// seconds; the rest is for showing the result.
@@ -28,7 +28,7 @@ pub(crate) struct Request {
 }
 
 /// A callback for an answer that comes too late for its caller.
-pub(crate) type LateCallback = Box<dyn FnOnce(Answer) + Send>;
+pub(crate) type LateCallback = Box<dyn FnOnce(Reply) + Send>;
 
 /// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Request {
         &self,
         committer: &Committer,
         operation: Operation,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Reply, Error> {
         self.commit_with(committer, operation, None).await
     }
 
@@ -95,9 +95,9 @@ impl Request {
         committer: &Committer,
         operation: Operation,
         late: Option<LateCallback>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Reply, Error> {
         let (reply, mut answer) = oneshot::channel();
-        let (reply, ticket) = Reply::with_ticket(reply);
+        let (reply, ticket) = ReplySender::with_ticket(reply);
         let answered = timeout_at(self.deadline(), async {
             if !committer.enqueue_with(operation, reply) {
                 return None;
@@ -192,17 +192,17 @@ impl RequestKind {
 pub(crate) fn expect_done(
     what: &'static str,
     name: impl ToString,
-    answer: Answer,
+    answer: Reply,
 ) -> Result<(), Error> {
     match answer {
-        Answer::Done | Answer::ToSweep(_) | Answer::More(_) => Ok(()),
-        Answer::Refused(why) => Err(Error::Conflict(why)),
-        Answer::Missing => Err(Error::not_found(what, name)),
-        Answer::Outdated
-        | Answer::Stale
-        | Answer::Leftover(_)
-        | Answer::Known(_)
-        | Answer::Redriven { .. } => {
+        Reply::Done | Reply::ToSweep(_) | Reply::More(_) => Ok(()),
+        Reply::Refused(why) => Err(Error::Conflict(why)),
+        Reply::Missing => Err(Error::not_found(what, name)),
+        Reply::Outdated
+        | Reply::Stale
+        | Reply::Leftover(_)
+        | Reply::Existing(_)
+        | Reply::Redriven { .. } => {
             Err(Error::Internal(log_internal(&"a request was answered as another")))
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exosphere_domain::ids::{Name, RunId, StateId};
-use exosphere_store::{Answer, Operation, RedrivePart, RunInfo, StoreError};
+use exosphere_store::{Operation, RedrivePart, Reply, RunInfo, StoreError};
 use tokio::task::JoinError;
 
 use crate::Host;
@@ -64,13 +64,13 @@ impl Host {
             let late: LateCallback = {
                 let (parts, run) = (parts.clone(), run.clone());
                 Box::new(move |answer| {
-                    if let Answer::ToSweep(event) = answer {
+                    if let Reply::ToSweep(event) = answer {
                         tokio::spawn(async move { begin_sweep(&parts, run, event).await });
                     }
                 })
             };
             match request.commit_with(&parts.pipeline.committer, operation, Some(late)).await? {
-                Answer::ToSweep(event) => {
+                Reply::ToSweep(event) => {
                     begin_sweep(&parts, run, event).await;
                     Ok(())
                 }
@@ -128,7 +128,7 @@ impl Host {
         &self,
         run: &Arc<RunInfo>,
         request: &Request,
-    ) -> Result<Result<RedriveSummary, Answer>, Error> {
+    ) -> Result<Result<RedriveSummary, Reply>, Error> {
         let (parts, committer) = (&self.parts, &self.parts.pipeline.committer);
         let operation = |part| Operation::Redrive { run: run.clone(), part };
         let mut failed = FailedStates::new(run);
@@ -136,12 +136,12 @@ impl Host {
         if failed.is_read {
             let whole = operation(RedrivePart::Whole(first));
             return Ok(match request.commit(committer, whole).await? {
-                Answer::Redriven { states, late } => Ok(RedriveSummary { states, late }),
+                Reply::Redriven { states, late } => Ok(RedriveSummary { states, late }),
                 other => Err(other),
             });
         }
         match request.commit(committer, operation(RedrivePart::Begin)).await? {
-            Answer::ToSweep(event) => {
+            Reply::ToSweep(event) => {
                 let (parts, id, run) = (parts.clone(), run.id, run.clone());
                 // The task continues even if the caller has gone.
                 let redrive = async move { continue_redrive(&parts, run, event).await };

@@ -16,7 +16,7 @@ use exosphere_domain::node::DescribedNode;
 use exosphere_domain::plan::root_state;
 use exosphere_domain::start_digest::StartDigest;
 use exosphere_sandbox::FairPermit;
-use exosphere_store::{Answer, KnownRun, NewRun, Operation, RunInfo};
+use exosphere_store::{ExistingRun, NewRun, Operation, Reply, RunInfo};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -71,9 +71,9 @@ const MAX_START_ATTEMPTS: u32 = 20;
 /// The outcome of a start, before its run is read.
 enum CommittedStart {
     /// An earlier request with the same key has started the run.
-    Known(KnownRun),
+    Existing(ExistingRun),
     /// A new run, watched if the caller waits for its end.
-    New(RunId, Option<watch::Receiver<Latest>>, Answer),
+    New(RunId, Option<watch::Receiver<Latest>>, Reply),
 }
 
 impl Host {
@@ -93,8 +93,9 @@ impl Host {
         let (began, digest) = begun?;
         // No large inputs are kept while the run executes.
         drop(request);
-        let known = match began {
-            CommittedStart::New(_, _, Answer::Known(known)) | CommittedStart::Known(known) => known,
+        let existing = match began {
+            CommittedStart::New(_, _, Reply::Existing(existing))
+            | CommittedStart::Existing(existing) => existing,
             CommittedStart::New(id, events, answer) => {
                 expect_done("graph", graph_name, answer)?;
                 let run = async {
@@ -109,9 +110,9 @@ impl Host {
                 return Ok(Started { run, new: true });
             }
         };
-        check_same_request(&known, graph_name, digest.as_ref())?;
-        let run = self.run_when(namespace, known.run, WaitFor::End, wait);
-        Ok(Started { run: pending.after_commit(wait, known.run, run).await?, new: false })
+        check_same_request(&existing, graph_name, digest.as_ref())?;
+        let run = self.run_when(namespace, existing.run, WaitFor::End, wait);
+        Ok(Started { run: pending.after_commit(wait, existing.run, run).await?, new: false })
     }
 
     /// Commits a start request, and retries if the graph was applied again meanwhile.
@@ -126,12 +127,12 @@ impl Host {
         let parts = &self.parts;
         let key = request.idempotency_key.as_deref().filter(|key| is_key(key));
         let (inputs, store) = (request.inputs.as_deref(), request.store.as_ref());
-        let digest = key.map(|_| StartDigest::of(inputs, store, request.delay_ms));
+        let digest = key.map(|_| StartDigest::new(inputs, store, request.delay_ms));
         if let Some(key) = key
-            && let Some(known) =
+            && let Some(existing) =
                 pending.before_commit(parts.db.store.started_with(namespace, key)).await?
         {
-            return Ok((CommittedStart::Known(known), digest));
+            return Ok((CommittedStart::Existing(existing), digest));
         }
         // All attempts share one id: if a commit that seemed to fail goes through late,
         // the next attempt finds its own run.
@@ -167,7 +168,7 @@ impl Host {
             let events =
                 (!request.wait.is_zero()).then(|| parts.pipeline.watchers.watch(key, WaitFor::End));
             match pending.commit(&parts.pipeline.committer, Operation::Start(new.into())).await? {
-                Answer::Outdated => parts.caches.graphs.forget(namespace, graph_name),
+                Reply::Outdated => parts.caches.graphs.forget(namespace, graph_name),
                 answer => return Ok((CommittedStart::New(id, events, answer), digest)),
             }
         }
@@ -305,16 +306,16 @@ fn is_key(text: &str) -> bool {
 /// Refuses a request that differs from the one by which its key has started a run. For a
 /// run without a stored digest, the graph alone is compared.
 fn check_same_request(
-    known: &KnownRun,
+    existing: &ExistingRun,
     graph: &Name,
     digest: Option<&StartDigest>,
 ) -> Result<(), Error> {
     let mut problems = Vec::new();
-    if known.graph != *graph {
-        let message = format!("the run is one of the graph {}", known.graph);
+    if existing.graph != *graph {
+        let message = format!("the run is one of the graph {}", existing.graph);
         problems.push(Problem { path: "$".to_owned(), message });
     }
-    if let (Some(first), Some(digest)) = (&known.digest, digest) {
+    if let (Some(first), Some(digest)) = (&existing.digest, digest) {
         problems.extend(first.differences(digest).into_iter().map(|part| Problem {
             path: format!("$.{part}"),
             message: "this is not what the run was started with".to_owned(),
@@ -323,5 +324,5 @@ fn check_same_request(
     if problems.is_empty() {
         return Ok(());
     }
-    Err(Error::KeyReused { run: known.run, problems })
+    Err(Error::KeyReused { run: existing.run, problems })
 }

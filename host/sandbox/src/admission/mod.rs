@@ -74,7 +74,7 @@ impl Sandbox {
         bytes: &[u8],
     ) -> Result<Candidate, AdmissionError> {
         check_format(bytes)?;
-        let digest = Digest::of(bytes);
+        let digest = Digest::from_content(bytes);
         let known = match self.plugins().get(digest) {
             Some(plugin) => Some(plugin),
             None => self.load_cached(digest).await,

@@ -195,7 +195,7 @@ impl Compiler {
                 return Err(AdmissionError::Uncompilable { why });
             }
         }
-        let Some(answer) = protocol::Answer::parse(output.stdout) else {
+        let Some(answer) = protocol::CompilerAnswer::parse(output.stdout) else {
             tracing::error!(stderr = words, "the compiler's answer makes no sense");
             return Err(internal("the compiler's answer makes no sense"));
         };

@@ -48,7 +48,7 @@ struct Head {
 impl Typed for Head {}
 
 /// An answer of the compiling process.
-pub(super) struct Answer {
+pub(super) struct CompilerAnswer {
     pub(super) verdict: Verdict,
     /// The reason why the process has no filter of system calls, if it has none.
     pub(super) unfiltered: Option<String>,
@@ -56,7 +56,7 @@ pub(super) struct Answer {
     pub(super) artifact: Artifact,
 }
 
-impl Answer {
+impl CompilerAnswer {
     /// Writes the answer.
     pub(super) fn write(self, to: &mut impl Write) -> io::Result<()> {
         let head = Head { verdict: self.verdict, unfiltered: self.unfiltered };
@@ -68,12 +68,12 @@ impl Answer {
     }
 
     /// Parses an answer; `None` if the bytes are not a valid one.
-    pub(super) fn parse(output: Vec<u8>) -> Option<Answer> {
+    pub(super) fn parse(output: Vec<u8>) -> Option<CompilerAnswer> {
         let (length, rest) = output.split_at_checked(8)?;
         let length = u64::from_le_bytes(length.try_into().ok()?);
         let (head, _) = rest.split_at_checked(usize::try_from(length).ok()?)?;
         let Head { verdict, unfiltered } = from_bytes(head).ok()?;
         let artifact = Artifact::from_pipe(output, 8 + usize::try_from(length).ok()?)?;
-        Some(Answer { verdict, unfiltered, artifact })
+        Some(CompilerAnswer { verdict, unfiltered, artifact })
     }
 }

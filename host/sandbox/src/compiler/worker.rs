@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use super::confinement::{Confinement, ConfinementError, confine};
-use super::protocol::{self, Answer, Verdict};
+use super::protocol::{self, CompilerAnswer, Verdict};
 use crate::admission::error::{AdmissionError, invalid};
 use crate::admission::inspect::inspect;
 use crate::artifact::Artifact;
@@ -57,7 +57,7 @@ fn serve(unfiltered: Option<String>) -> io::Result<()> {
             (Verdict::Refused(AdmissionError::Uncompilable { why }), Artifact::empty())
         }
     };
-    Answer { verdict, unfiltered, artifact }.write(&mut io::stdout().lock())
+    CompilerAnswer { verdict, unfiltered, artifact }.write(&mut io::stdout().lock())
 }
 
 /// Exits when the host is gone. The host keeps this process's input open while it

@@ -52,7 +52,7 @@ impl Web {
             "/../../plugins/target/wasm32-wasip2/release/web.wasm"
         );
         let bytes = std::fs::read(file).expect("no web.wasm: run `cargo xtask plugins`");
-        let plugin = load(&sandbox, Digest::of(&bytes), &bytes).await;
+        let plugin = load(&sandbox, Digest::from_content(&bytes), &bytes).await;
         let http = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         Web { sandbox, plugin, grants: Grants { http, ..Grants::default() } }
     }

@@ -39,7 +39,7 @@ impl Walk<'_> {
         if !is_there {
             let above = Path::decode(above).unwrap_or_default();
             let message = format!("is {path}, and there is no state at {above}");
-            self.note(findings, kind!(Parent, state.path), state.id, message);
+            self.report(findings, kind!(Parent, state.path), state.id, message);
             return Found { node: said, step: Some(step), is_orphan: true };
         }
         let leads = self.admit(graph, state, path, step, findings);
@@ -59,7 +59,7 @@ impl Walk<'_> {
         if let Some(said) = state.node.filter(|said| *said != leads) {
             let name = &graph.node(leads).identifier;
             let message = format!("is {}, and its path leads to {} ({name})", said.0, leads.0);
-            self.note(findings, kind!(Parent, state.node), state.id, message);
+            self.report(findings, kind!(Parent, state.node), state.id, message);
         }
         Some(leads)
     }
@@ -77,7 +77,7 @@ impl Walk<'_> {
         let node = parent.node.map(|node| graph.node(node));
         let mut refuse = |message: String| {
             let message = format!("is {path}, and {message}");
-            self.note(findings, kind!(Parent, state.path), state.id, message);
+            self.report(findings, kind!(Parent, state.path), state.id, message);
         };
         if let Some(status) = parent.status.filter(|status| *status != Status::Success) {
             refuse(format!("its parent, state {}, is {status}", parent.id));
@@ -132,11 +132,11 @@ impl Walk<'_> {
                 "names {names}, and its node carries {}",
                 self::names(carries.iter().copied())
             );
-            return self.note(findings, kind!(Reference, state.refs), state.id, message);
+            return self.report(findings, kind!(Reference, state.refs), state.id, message);
         }
         for known in refs {
             if let Some(message) = self.reference_problem(graph, *known, found) {
-                self.note(findings, kind!(Reference, state.refs), state.id, message);
+                self.report(findings, kind!(Reference, state.refs), state.id, message);
             }
         }
     }
@@ -183,7 +183,7 @@ impl Walk<'_> {
                 "names {names}, and its node lies in {}",
                 self::names(around.iter().copied())
             );
-            return self.note(findings, kind!(Reference, state.scopes), state.id, message);
+            return self.report(findings, kind!(Reference, state.scopes), state.id, message);
         }
         for scope in scopes {
             match self.joined(graph, scope.unite) {
@@ -204,7 +204,7 @@ impl Walk<'_> {
         step: Option<Step>,
         findings: &mut Findings,
     ) {
-        let mut note = |kind: Kind, message: String| self.note(findings, kind, state.id, message);
+        let mut note = |kind: Kind, message: String| self.report(findings, kind, state.id, message);
         let is_unite = graph.node(node).unites.is_some();
         if !is_unite {
             if state.unite.is_some() {

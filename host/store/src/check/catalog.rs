@@ -131,7 +131,7 @@ fn component(row: &mut RowReader<'_>) {
 fn exported(row: &mut RowReader<'_>) {
     if row.maybe_text("component").is_none() {
         let message = "names a component that is not there";
-        row.findings.note(kind!(Stray, exported.digest), &row.key, None, message);
+        row.findings.add(kind!(Orphan, exported.digest), &row.key, None, message);
     }
 }
 
@@ -142,7 +142,7 @@ fn plugin(row: &mut RowReader<'_>) {
     row.parsed("digest", |text| text.parse::<Digest>().ok());
     if row.maybe_text("component").is_none() {
         let message = "names a component that is not there";
-        row.findings.note(kind!(Stray, plugin.digest), &row.key, None, message);
+        row.findings.add(kind!(Orphan, plugin.digest), &row.key, None, message);
     }
 }
 
@@ -156,7 +156,7 @@ fn graph(row: &mut RowReader<'_>) {
         Some(graph) => format!("is revision {current}, which is of graph {graph}"),
         None => format!("is revision {current}, which is not there"),
     };
-    row.findings.note(kind!(Stray, graph.current), &row.key, None, message);
+    row.findings.add(kind!(Orphan, graph.current), &row.key, None, message);
 }
 
 /// Checks a revision.
@@ -165,13 +165,13 @@ fn revision(row: &mut RowReader<'_>) {
     row.count("number");
     if row.maybe_int("known_graph").is_none() {
         let message = "names a graph that is not there";
-        row.findings.note(kind!(Stray, revision.graph), &row.key, None, message);
+        row.findings.add(kind!(Orphan, revision.graph), &row.key, None, message);
     }
     let Some(body) = row.text("body") else { return };
     if read_graph(&body).is_none() {
         row.report_value("body", "is not a valid graph");
     }
-    let digest = Digest::of(body.as_bytes()).to_string();
+    let digest = Digest::from_content(body.as_bytes()).to_string();
     if row.text("digest").is_some_and(|said| said != digest) {
         row.report_value("digest", "is not that of its body");
     }
@@ -208,7 +208,7 @@ fn number(row: &mut RowReader<'_>) {
     let (Some(next), Some(highest)) = (row.int("next"), row.int("highest")) else { return };
     if next <= highest {
         let message = format!("is {next}, and there is a {highest} already");
-        row.findings.note(kind!(Number, number.next), &row.key, None, message);
+        row.findings.add(kind!(Number, number.next), &row.key, None, message);
     }
 }
 

@@ -16,12 +16,12 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) -> Result<(), StoreError> {
     let orphans = [
-        (sql::CHECK_ORPHAN_STATES, kind!(Stray, state.run)),
-        (sql::CHECK_ORPHAN_UNITES, kind!(Stray, unite.state)),
-        (sql::CHECK_ORPHAN_ENTRIES, kind!(Stray, entry.run)),
-        (sql::CHECK_ORPHAN_STAGED_STATES, kind!(Stray, state.namespace)),
-        (sql::CHECK_ORPHAN_STAGINGS, kind!(Stray, staged.state)),
-        (sql::CHECK_ORPHAN_SNAPSHOTS, kind!(Stray, staged_snapshot.state)),
+        (sql::CHECK_ORPHAN_STATES, kind!(Orphan, state.run)),
+        (sql::CHECK_ORPHAN_UNITES, kind!(Orphan, unite.state)),
+        (sql::CHECK_ORPHAN_ENTRIES, kind!(Orphan, entry.run)),
+        (sql::CHECK_ORPHAN_STAGED_STATES, kind!(Orphan, state.namespace)),
+        (sql::CHECK_ORPHAN_STAGINGS, kind!(Orphan, staged.state)),
+        (sql::CHECK_ORPHAN_SNAPSHOTS, kind!(Orphan, staged_snapshot.state)),
     ];
     for (statement, kind) in orphans {
         orphaned(snapshot, findings, statement, kind).await?;
@@ -45,7 +45,7 @@ async fn orphaned(
         let key = |at| row.int(at).map(|key| key.to_string()).or_else(|_| row.text(at));
         let (key, owner) = (key(0).unwrap_or_default(), key(1).unwrap_or_default());
         let message = format!("belongs to {} {owner}, which is not there", kind.column);
-        findings.note(kind, key, None, message);
+        findings.add(kind, key, None, message);
     };
     snapshot.each(statement, &params![], visit).await
 }
@@ -57,7 +57,7 @@ async fn sessions(snapshot: &mut impl Snapshot, findings: &mut Findings) -> Resu
         let session = row.int(1).map_or_else(|_| "?".to_owned(), |session| session.to_string());
         let run = row.maybe_text(2).ok().flatten();
         let message = format!("is {session}, and there is no such session");
-        findings.note(kind!(Claim, state.session), id, run.as_deref(), message);
+        findings.add(kind!(Claim, state.session), id, run.as_deref(), message);
     };
     snapshot.each(sql::CHECK_ORPHAN_CLAIMS, &params![], visit).await
 }
@@ -72,7 +72,7 @@ async fn namespaces(
         let namespace = row.int(1).map_or_else(|_| "?".to_owned(), |key| key.to_string());
         let run = row.maybe_text(2).ok().flatten();
         let message = format!("is {namespace}, which is not the namespace of its run");
-        findings.note(kind!(Namespace, state.namespace), id, run.as_deref(), message);
+        findings.add(kind!(Namespace, state.namespace), id, run.as_deref(), message);
     };
     snapshot.each(sql::CHECK_QUEUES, &params![], visit).await
 }
@@ -89,12 +89,12 @@ async fn counts_of_outputs(
         let run = row.maybe_text(5).ok().flatten();
         let Some(run) = run else {
             let message = format!("{count} outputs belong to state {id}, which is not there");
-            return findings.note(kind!(Stray, output.state), id, None, message);
+            return findings.add(kind!(Orphan, output.state), id, None, message);
         };
         let says = row.maybe_int(4).ok().flatten();
         let says = says.map_or_else(|| "none".to_owned(), |says| says.to_string());
         let message = format!("is {says}, and it has {count}, from {first} to {last}");
-        findings.note(kind!(Outputs, state.outputs), id, Some(&run), message);
+        findings.add(kind!(Outputs, state.outputs), id, Some(&run), message);
     };
     snapshot.each(sql::CHECK_OUTPUT_COUNTS, &params![], visit).await
 }
@@ -109,7 +109,7 @@ async fn missing_outputs(
         let run = row.maybe_text(2).ok().flatten();
         let says = row.int(1).unwrap_or_default();
         let message = format!("is {says}, and it has none");
-        findings.note(kind!(Outputs, state.outputs), id, run.as_deref(), message);
+        findings.add(kind!(Outputs, state.outputs), id, run.as_deref(), message);
     };
     snapshot.each(sql::CHECK_MISSING_OUTPUTS, &params![], visit).await
 }
@@ -148,7 +148,7 @@ fn attempt(row: &mut RowReader<'_>) {
     match (row.maybe_int("attempt_of_state"), number) {
         (None, _) => {
             let message = "belongs to a state that is not there";
-            row.findings.note(kind!(Stray, attempt.state), &row.key, None, message);
+            row.findings.add(kind!(Orphan, attempt.state), &row.key, None, message);
         }
         (Some(last), Some(number)) if number < 1 || number > last => {
             row.report_value("number", format_args!("is {number}, and the last attempt is {last}"));

@@ -16,7 +16,7 @@ pub enum Rule {
     /// A column has only values that some transition writes.
     Value,
     /// A row belongs to an existing row, and names only existing rows.
-    Stray,
+    Orphan,
     /// A state that is SUCCESS has all its children and unites.
     Children,
     /// A state has the parent that its path names, and that parent is SUCCESS.
@@ -34,7 +34,7 @@ pub enum Rule {
     /// Counts that decisions depend on equal the counted rows.
     Count,
     /// Counts shown to users equal the counted rows.
-    Tally,
+    Total,
     /// The contents of the run's store match what the run says.
     Store,
     /// A state is held back (kept from claims) exactly while its run is paused.
@@ -58,8 +58,8 @@ impl Rule {
             Rule::Count => Some(5),
             Rule::Namespace | Rule::Reference => Some(8),
             Rule::Value
-            | Rule::Stray
-            | Rule::Tally
+            | Rule::Orphan
+            | Rule::Total
             | Rule::Store
             | Rule::HeldBack
             | Rule::Number => None,
@@ -151,7 +151,7 @@ struct Found {
 
 impl Findings {
     /// Adds a violation.
-    pub(super) fn note(
+    pub(super) fn add(
         &mut self,
         kind: Kind,
         row: impl Display,
@@ -204,9 +204,9 @@ mod tests {
     fn violations_beyond_the_first_are_counted() {
         let mut findings = Findings::default();
         for row in 0..MAX_REPORTED_PER_KIND + 7 {
-            findings.note(kind!(Children, state.path), row, None, "lacks a child");
+            findings.add(kind!(Children, state.path), row, None, "lacks a child");
         }
-        findings.note(kind!(Value, run.status), 1, Some("id"), "is none");
+        findings.add(kind!(Value, run.status), 1, Some("id"), "is none");
         let report = findings.report();
         assert_eq!(report.count, MAX_REPORTED_PER_KIND + 8);
         assert_eq!(report.violations.len() as u64, MAX_REPORTED_PER_KIND + 1);

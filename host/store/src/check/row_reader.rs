@@ -49,7 +49,7 @@ impl RowReader<'_> {
     /// Reports that a column has a value that no transition writes.
     pub(super) fn report_value(&mut self, column: &'static str, message: impl std::fmt::Display) {
         let kind = Kind { rule: Rule::Value, table: self.table, column };
-        self.findings.note(kind, &self.key, self.run, message);
+        self.findings.add(kind, &self.key, self.run, message);
     }
 
     fn got<T>(&mut self, column: &'static str, value: Result<T, StoreError>) -> Option<T> {

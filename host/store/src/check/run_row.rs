@@ -112,7 +112,7 @@ impl RunRow {
             let (open, failed) = (self.open, self.failed);
             let message =
                 format!("is {status}, and with {open} open and {failed} failed it is {by_counts}");
-            row.findings.note(kind!(End, run.status), &row.key, row.run, message);
+            row.findings.add(kind!(End, run.status), &row.key, row.run, message);
         }
     }
 
@@ -129,22 +129,22 @@ fn check_owners(row: &mut RowReader<'_>) {
     match (row.maybe_text("graph_namespace"), row.row.text(2)) {
         (None, _) => {
             let message = "names a graph that is not there";
-            row.findings.note(kind!(Stray, run.graph), &id, run, message);
+            row.findings.add(kind!(Orphan, run.graph), &id, run, message);
         }
         (Some(other), Ok(namespace)) if other != namespace => {
             let message = format!("is {namespace:?}, and that of its graph is {other:?}");
-            row.findings.note(kind!(Namespace, run.namespace), &id, run, message);
+            row.findings.add(kind!(Namespace, run.namespace), &id, run, message);
         }
         _ => {}
     }
     match (row.maybe_int("revision_graph"), graph, revision) {
         (None, ..) => {
             let message = "names a revision that is not there";
-            row.findings.note(kind!(Stray, run.revision), &id, run, message);
+            row.findings.add(kind!(Orphan, run.revision), &id, run, message);
         }
         (Some(other), Some(graph), Some(revision)) if other != graph => {
             let message = format!("is {revision}, which is of graph {other} and not of {graph}");
-            row.findings.note(kind!(Namespace, run.revision), &id, run, message);
+            row.findings.add(kind!(Namespace, run.revision), &id, run, message);
         }
         _ => {}
     }

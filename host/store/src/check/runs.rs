@@ -82,7 +82,7 @@ async fn stores(
     for run in page {
         let [keys, bytes, version] = stores.get(&run.id).copied().unwrap_or_default();
         findings.checked.entries += keys.unsigned_abs();
-        let mut note = |kind, message| findings.note(kind, run.id, Some(&run.uuid), message);
+        let mut note = |kind, message| findings.add(kind, run.id, Some(&run.uuid), message);
         if run.counters.store_keys != keys {
             let message =
                 format!("is {}, and its store holds {keys} keys", run.counters.store_keys);

@@ -109,27 +109,27 @@ impl StateRow {
         let findings = &mut *row.findings;
         if attempt > fence {
             let message = format!("is {attempt}, and it was claimed {fence} times");
-            findings.note(kind!(Claim, state.attempt), id, run, message);
+            findings.add(kind!(Claim, state.attempt), id, run, message);
         }
         if begun_fence > fence {
             let message = format!("is {begun_fence}, and its fence is {fence}");
-            findings.note(kind!(Claim, state.begun_fence), id, run, message);
+            findings.add(kind!(Claim, state.begun_fence), id, run, message);
         }
         let Some(status) = self.status else { return };
         if held != (status == Status::Queued) {
             let who = if held { "is there" } else { "is missing" };
             let message = format!("{who} though it is {status}");
-            findings.note(kind!(Claim, state.session), id, run, message);
+            findings.add(kind!(Claim, state.session), id, run, message);
         }
         // An executed state was claimed before; a waiting unite never was.
         let claimed = matches!(status, Status::Queued | Status::Success);
         if claimed && (fence == 0 || attempt == 0) {
             let message = format!("is {fence} (attempt {attempt}) though it is {status}");
-            findings.note(kind!(Claim, state.fence), id, run, message);
+            findings.add(kind!(Claim, state.fence), id, run, message);
         }
         if status == Status::Waiting && fence > 0 {
             let message = format!("is {fence} though it is WAITING");
-            findings.note(kind!(Claim, state.fence), id, run, message);
+            findings.add(kind!(Claim, state.fence), id, run, message);
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Walk<'r> {
     pub(super) stack: Vec<Frame>,
     /// Stack position of each node's execution.
     pub(super) at: Vec<Option<usize>>,
-    tally: Tally,
+    totals: RunTotals,
 }
 
 /// An ancestor of the current state.
@@ -53,11 +53,11 @@ pub(super) struct UniteCount {
     pub node: NodeIx,
     pub row: Option<(i64, Option<UniteRow>)>,
     counts: Counts,
-    claims: Vec<Claims>,
+    scope_refs: Vec<ScopeRefs>,
 }
 
 /// States that name the same row as their unite.
-struct Claims {
+struct ScopeRefs {
     unite: i64,
     count: u64,
     /// The first of the states.
@@ -66,7 +66,7 @@ struct Claims {
 
 /// The tally of a run's states.
 #[derive(Default)]
-struct Tally {
+struct RunTotals {
     states: i64,
     by_status: [i64; Status::ALL.len()],
     /// States with an invalid status.
@@ -82,7 +82,7 @@ struct Tally {
 impl<'r> Walk<'r> {
     pub(super) fn new(run: &'r RunRow, graph: Option<Arc<Graph>>) -> Self {
         let nodes = graph.as_ref().map_or(0, |graph| graph.nodes().len());
-        Walk { run, graph, stack: Vec::new(), at: vec![None; nodes], tally: Tally::default() }
+        Walk { run, graph, stack: Vec::new(), at: vec![None; nodes], totals: RunTotals::default() }
     }
 
     pub(super) fn run(&self) -> &'r RunRow {
@@ -91,7 +91,7 @@ impl<'r> Walk<'r> {
 
     /// Visits the next state.
     pub(super) fn visit(&mut self, state: StateRow, findings: &mut Findings) {
-        self.tally.add(&state);
+        self.totals.add(&state);
         self.check_status(&state, findings);
         let (Some(graph), Some(path)) = (self.graph.clone(), state.path.clone()) else {
             return self.mark_uncertain();
@@ -101,9 +101,9 @@ impl<'r> Walk<'r> {
         }
         if let Some(top) = self.stack.last().filter(|top| top.path == path) {
             let message = format!("is {path}, as that of state {} is", top.id);
-            return self.note(findings, kind!(Once, state.path), state.id, message);
+            return self.report(findings, kind!(Once, state.path), state.id, message);
         }
-        self.tally.has_root |= path == Path::root();
+        self.totals.has_root |= path == Path::root();
         let place = self.place(&graph, &state, &path, findings);
         let Some(node) = place.node else {
             self.enter(Frame::new(&state, path, place.step, place.is_orphan));
@@ -117,7 +117,7 @@ impl<'r> Walk<'r> {
         frame.node = Some(node);
         frame.before = self.at[node.at()].replace(self.stack.len());
         if state.status == Some(Status::Success) {
-            frame.follow(&graph, node);
+            frame.expect_successors(&graph, node);
         }
         self.enter(frame);
         self.arrive(&graph, node, &state);
@@ -130,14 +130,14 @@ impl<'r> Walk<'r> {
             && let Some(status) = run.status.filter(|_| !run.is_cancelled())
         {
             let message = format!("is CANCELLED, and its run is {status}");
-            self.note(findings, kind!(End, state.status), state.id, message);
+            self.report(findings, kind!(End, state.status), state.id, message);
         }
         let free =
             state.status == Some(Status::Created) && run.sweep_event == 0 && run.redrive == 0;
         if free && !run.is_cancelled() && state.held_back != run.paused {
             let is = if run.paused { "paused" } else { "not paused" };
             let message = format!("is {}, and its run is {is}", i64::from(state.held_back));
-            self.note(findings, kind!(HeldBack, state.held_back), state.id, message);
+            self.report(findings, kind!(HeldBack, state.held_back), state.id, message);
         }
     }
 
@@ -171,7 +171,7 @@ impl<'r> Walk<'r> {
                     let path = frame.path.unite(joined.node);
                     let unite = &graph.node(joined.node).identifier;
                     let message = format!("is SUCCESS and lacks the unite {unite} at {path}");
-                    self.note(findings, kind!(Children, state.path), frame.id, message);
+                    self.report(findings, kind!(Children, state.path), frame.id, message);
                 }
             }
         }
@@ -199,7 +199,7 @@ impl<'r> Walk<'r> {
             1 => format!("is SUCCESS and lacks the child {node} at {path}"),
             n => format!("is SUCCESS and lacks {n} children in a row, the first {node} at {path}"),
         };
-        self.note(findings, kind!(Children, state.path), frame.id, message);
+        self.report(findings, kind!(Children, state.path), frame.id, message);
         frame.children = until;
     }
 
@@ -211,18 +211,19 @@ impl<'r> Walk<'r> {
             (kind!(Count, unite.arrived), says.arrived, members.arrived),
         ];
         for (kind, says, members) in all.into_iter().filter(|(_, says, members)| says != members) {
-            self.note(findings, kind, id, format!("is {says}, its members count {members}"));
+            self.report(findings, kind, id, format!("is {says}, its members count {members}"));
         }
     }
 
     /// Checks that states below an execution name its unites.
     fn check_scopes(&self, joined: &UniteCount, id: i64, findings: &mut Findings) {
-        for claims in joined.claims.iter().filter(|claims| claims.unite != id) {
-            let message = format!("names the unite {}, and it lies in that of {id}", claims.unite);
-            for at in 0..claims.count as usize {
-                let state = claims.states.get(at).or(claims.states.last());
+        for scope_refs in joined.scope_refs.iter().filter(|scope_refs| scope_refs.unite != id) {
+            let message =
+                format!("names the unite {}, and it lies in that of {id}", scope_refs.unite);
+            for at in 0..scope_refs.count as usize {
+                let state = scope_refs.states.get(at).or(scope_refs.states.last());
                 let state = state.copied().unwrap_or_default();
-                self.note(findings, kind!(Reference, state.scopes), state, &message);
+                self.report(findings, kind!(Reference, state.scopes), state, &message);
             }
         }
     }
@@ -230,7 +231,7 @@ impl<'r> Walk<'r> {
     /// Marks the frame as uncertain: a row of the run is invalid, so its ancestors cannot be
     /// counted.
     fn mark_uncertain(&mut self) {
-        self.tally.is_uncertain = true;
+        self.totals.is_uncertain = true;
         self.stack.iter_mut().for_each(|frame| frame.is_uncertain = true);
     }
 
@@ -244,7 +245,7 @@ impl<'r> Walk<'r> {
         };
         let counts_in = &graph.node(node).counts_in;
         if counts_in.is_empty() {
-            self.tally.counts += delta;
+            self.totals.counts += delta;
         }
         for unite in counts_in {
             if let Some(joined) = self.joined(graph, *unite) {
@@ -273,14 +274,14 @@ impl<'r> Walk<'r> {
         frame.unites.iter_mut().find(|joined| joined.node == unite)
     }
 
-    pub(super) fn note(
+    pub(super) fn report(
         &self,
         findings: &mut Findings,
         kind: Kind,
         row: i64,
         message: impl std::fmt::Display,
     ) {
-        findings.note(kind, row, Some(&self.run.uuid), message);
+        findings.add(kind, row, Some(&self.run.uuid), message);
     }
 
     /// Ends the walk after the last state.
@@ -291,8 +292,8 @@ impl<'r> Walk<'r> {
             }
             self.check_own_counts(findings);
         }
-        if !self.tally.has_root && !self.tally.is_uncertain {
-            self.note(findings, kind!(Children, run.states), self.run.id, "there is no root");
+        if !self.totals.has_root && !self.totals.is_uncertain {
+            self.report(findings, kind!(Children, run.states), self.run.id, "there is no root");
         }
         self.check_counters(findings);
         self.check_run_ended(findings);
@@ -300,68 +301,80 @@ impl<'r> Walk<'r> {
 
     /// Compares the run's own counts. A cancelled run keeps no counts.
     fn check_own_counts(&self, findings: &mut Findings) {
-        let (run, counts) = (self.run, self.tally.counts);
+        let (run, counts) = (self.run, self.totals.counts);
         let mut all = Vec::new();
         if run.is_cancelled() {
             if run.sweep_event == 0 {
                 all.push((kind!(Count, run.open), run.open, 0));
             }
-        } else if !self.tally.is_uncertain {
+        } else if !self.totals.is_uncertain {
             all.push((kind!(Count, run.open), run.open, counts.open));
             all.push((kind!(Count, run.failed), run.failed, counts.failed));
         }
         for (kind, says, members) in all.into_iter().filter(|(_, says, members)| says != members) {
-            self.note(findings, kind, run.id, format!("is {says}, its states count {members}"));
+            self.report(findings, kind, run.id, format!("is {says}, its states count {members}"));
         }
     }
 
     /// Compares the counters that are shown to users.
     fn check_counters(&self, findings: &mut Findings) {
-        let (run, tally) = (self.run, &self.tally);
+        let (run, totals) = (self.run, &self.totals);
         let mut all = vec![
-            (kind!(Tally, run.states), run.counters.states, tally.states),
-            (kind!(Tally, run.requeues), run.counters.requeues, tally.requeues),
+            (kind!(Total, run.states), run.counters.states, totals.states),
+            (kind!(Total, run.requeues), run.counters.requeues, totals.requeues),
         ];
-        if tally.unknown == 0 {
+        if totals.unknown == 0 {
             all.extend([
-                (kind!(Tally, run.succeeded), run.counters.succeeded, tally.of(Status::Success)),
-                (kind!(Tally, run.pruned), run.counters.pruned, tally.of(Status::Pruned)),
-                (kind!(Tally, run.errored), run.counters.errored, tally.of(Status::Errored)),
-                (kind!(Tally, run.cancelled), run.counters.cancelled, tally.of(Status::Cancelled)),
+                (
+                    kind!(Total, run.succeeded),
+                    run.counters.succeeded,
+                    totals.with_status(Status::Success),
+                ),
+                (kind!(Total, run.pruned), run.counters.pruned, totals.with_status(Status::Pruned)),
+                (
+                    kind!(Total, run.errored),
+                    run.counters.errored,
+                    totals.with_status(Status::Errored),
+                ),
+                (
+                    kind!(Total, run.cancelled),
+                    run.counters.cancelled,
+                    totals.with_status(Status::Cancelled),
+                ),
             ]);
         }
         for (kind, says, counted) in all.into_iter().filter(|(_, says, counted)| says != counted) {
-            self.note(findings, kind, run.id, format!("is {says}, its states come to {counted}"));
+            self.report(findings, kind, run.id, format!("is {says}, its states come to {counted}"));
         }
         // A manual retry starts again from zero, and earlier retries stay counted here.
-        if run.counters.retries < tally.retries {
+        if run.counters.retries < totals.retries {
             let message =
-                format!("is {}, its states have {} now", run.counters.retries, tally.retries);
-            self.note(findings, kind!(Tally, run.retries), run.id, message);
+                format!("is {}, its states have {} now", run.counters.retries, totals.retries);
+            self.report(findings, kind!(Total, run.retries), run.id, message);
         }
     }
 
     /// Checks that the run ended with its states: invariant 4.
     fn check_run_ended(&self, findings: &mut Findings) {
-        let (run, tally) = (self.run, &self.tally);
-        let Some(status) = run.status.filter(|_| tally.unknown == 0) else { return };
+        let (run, totals) = (self.run, &self.totals);
+        let Some(status) = run.status.filter(|_| totals.unknown == 0) else { return };
         let open: i64 = [Status::Waiting, Status::Created, Status::Queued]
             .into_iter()
-            .map(|status| tally.of(status))
+            .map(|status| totals.with_status(status))
             .sum();
         let message = match status {
             RunStatus::Running if open == 0 => {
-                format!("is RUNNING, and all its {} states have ended", tally.states)
+                format!("is RUNNING, and all its {} states have ended", totals.states)
             }
             RunStatus::Running => return,
             RunStatus::Cancelled if run.sweep_event > 0 => return,
             _ if open == 0 => return,
             over => {
-                let first = tally.first_open.unwrap_or_default();
+                let first = totals.first_open.unwrap_or_default();
                 format!("is {over}, and {open} of its states are open, the first {first}")
             }
         };
-        self.note(findings, kind!(End, run.status), run.id, message);
+        self.report(findings, kind!(End, run.status), run.id, message);
     }
 }
 
@@ -384,7 +397,7 @@ impl Frame {
     }
 
     /// Records the children and unites that a successful state must have.
-    fn follow(&mut self, graph: &Graph, node: NodeIx) {
+    fn expect_successors(&mut self, graph: &Graph, node: NodeIx) {
         let node = graph.node(node);
         let makes_children = |to: &NodeIx| graph.node(*to).unites.is_none();
         let edges = node.next.iter().enumerate().filter(|(_, to)| makes_children(to));
@@ -395,29 +408,29 @@ impl Frame {
 
 impl UniteCount {
     fn new(node: NodeIx) -> Self {
-        UniteCount { node, row: None, counts: Counts::default(), claims: Vec::new() }
+        UniteCount { node, row: None, counts: Counts::default(), scope_refs: Vec::new() }
     }
 
     /// Records that a state names `unite` as this unite.
     pub(super) fn add_scope_ref(&mut self, unite: StateId, state: i64) {
-        let known = self.claims.iter().position(|claims| claims.unite == unite.0);
+        let known = self.scope_refs.iter().position(|scope_refs| scope_refs.unite == unite.0);
         // After this many different claims it is certain that all are wrong.
-        if known.is_none() && self.claims.len() as u64 > MAX_REPORTED_PER_KIND {
+        if known.is_none() && self.scope_refs.len() as u64 > MAX_REPORTED_PER_KIND {
             return;
         }
         let at = known.unwrap_or_else(|| {
-            self.claims.push(Claims { unite: unite.0, count: 0, states: Vec::new() });
-            self.claims.len() - 1
+            self.scope_refs.push(ScopeRefs { unite: unite.0, count: 0, states: Vec::new() });
+            self.scope_refs.len() - 1
         });
-        let claims = &mut self.claims[at];
-        claims.count += 1;
-        if claims.count <= MAX_REPORTED_PER_KIND {
-            claims.states.push(state);
+        let scope_refs = &mut self.scope_refs[at];
+        scope_refs.count += 1;
+        if scope_refs.count <= MAX_REPORTED_PER_KIND {
+            scope_refs.states.push(state);
         }
     }
 }
 
-impl Tally {
+impl RunTotals {
     fn add(&mut self, state: &StateRow) {
         self.states += 1;
         self.retries += state.retries;
@@ -432,7 +445,7 @@ impl Tally {
         }
     }
 
-    fn of(&self, status: Status) -> i64 {
+    fn with_status(&self, status: Status) -> i64 {
         self.by_status[status as usize]
     }
 }

@@ -207,7 +207,7 @@ impl Finished {
 
 /// The run that an idempotency key has started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownRun {
+pub struct ExistingRun {
     /// The id of the run.
     pub run: RunId,
     /// The graph of the run.
@@ -218,7 +218,7 @@ pub struct KnownRun {
 
 /// The result of an operation.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum Reply {
     /// Success.
     Done,
     /// Success; the run's states must be swept for the event with this number.
@@ -234,7 +234,7 @@ pub enum Answer {
         late: usize,
     },
     /// A run with this idempotency key exists already.
-    Known(KnownRun),
+    Existing(ExistingRun),
     /// The revision of the graph is not the current one.
     Outdated,
     /// Rows staged under this fence must be removed: they are in the way, or no longer of use.
@@ -323,7 +323,7 @@ impl Quotas {
     }
 
     /// Returns the remaining quota of a namespace.
-    pub fn room(&self, namespace: NamespaceKey) -> u32 {
+    pub fn remaining(&self, namespace: NamespaceKey) -> u32 {
         self.left.get(&namespace).copied().unwrap_or(self.most)
     }
 
@@ -334,7 +334,7 @@ impl Quotas {
 
     /// Charges newly claimed states to the quotas of a run and its namespace.
     pub(crate) fn take(&mut self, namespace: NamespaceKey, run: RunKey, states: u32) {
-        let left = self.room(namespace).saturating_sub(states);
+        let left = self.remaining(namespace).saturating_sub(states);
         self.left.insert(namespace, left);
         if let Some(quota) = self.runs.get_mut(&run) {
             quota.held = quota.held.saturating_add(states);
@@ -349,15 +349,15 @@ pub struct Committed {
     /// The time of the commit: by the database's clock on Postgres, else by the host's.
     pub now: Millis,
     /// The answer to each operation, in order.
-    pub answers: Vec<Answer>,
+    pub replies: Vec<Reply>,
     /// The states that the session claimed in this commit.
     pub claimed: Vec<ClaimedState>,
     /// Set if more due states may be claimable.
-    pub more: bool,
+    pub more_due: bool,
     /// Namespaces with more due states, whose quota is used up.
-    pub full: BTreeSet<NamespaceKey>,
+    pub saturated: BTreeSet<NamespaceKey>,
     /// Runs with more due states, whose own quota is used up.
-    pub full_runs: BTreeSet<(NamespaceKey, RunKey)>,
+    pub saturated_runs: BTreeSet<(NamespaceKey, RunKey)>,
     /// Round-robin cursors of the runs for the next claim, if this commit claimed.
     pub cursors: BTreeMap<NamespaceKey, RunKey>,
     /// Set if this commit made states claimable without claiming them.

@@ -43,7 +43,7 @@ impl CommitTx<'_> {
     /// Claims up to `most` due states. If no more are due, also records when the next one is.
     pub(super) async fn claim(&mut self, tx: &mut impl Tx, most: u32) -> Result<(), StoreError> {
         if most == 0 {
-            self.done.more = true;
+            self.done.more_due = true;
             return Ok(());
         }
         let mut claimable = tx.query(sql::CLAIMABLE, &params![self.now], claimable).await?;
@@ -64,13 +64,13 @@ impl CommitTx<'_> {
                 self.quotas.take(ready_run.namespace, ready_run.run, count);
                 if count < part {
                     ready.close(&ready_run);
-                    self.done.more |= other_queues.contains(&ready_run.run);
+                    self.done.more_due |= other_queues.contains(&ready_run.run);
                 }
             }
         }
-        self.done.more |= ready.note_full(&self.quotas, &mut self.done);
+        self.done.more_due |= ready.record_saturated(&self.quotas, &mut self.done);
         self.done.cursors = ready.cursors();
-        if !self.done.more {
+        if !self.done.more_due {
             let next = claimable.iter().filter_map(Claimable::next_due);
             self.done.next_due = next.min();
         }
@@ -100,7 +100,7 @@ impl CommitTx<'_> {
         }
         // The other hosts may claim the promoted states that this claim leaves.
         self.done.added = true;
-        self.done.more |= promoted.values().any(|count| *count >= MAX_PROMOTED);
+        self.done.more_due |= promoted.values().any(|count| *count >= MAX_PROMOTED);
         Ok(!promoted.is_empty())
     }
 

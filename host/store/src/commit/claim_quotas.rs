@@ -37,7 +37,7 @@ struct NamespaceRuns {
     /// The runs, in round-robin order.
     runs: Vec<ReadyRun>,
     /// Set if there may be more runs.
-    more: bool,
+    more_due: bool,
 }
 
 /// Sorts the runs of a namespace into round-robin order: the one after the cursor is first.
@@ -54,9 +54,9 @@ impl ReadyRuns {
 
     /// Adds up to `limit` runs of a namespace, which are in round-robin order.
     pub(super) fn add(&mut self, namespace: NamespaceKey, mut runs: Vec<ReadyRun>, limit: usize) {
-        let more = runs.len() >= limit;
+        let more_due = runs.len() >= limit;
         runs.truncate(limit);
-        self.namespaces.insert(namespace, NamespaceRuns { runs, more });
+        self.namespaces.insert(namespace, NamespaceRuns { runs, more_due });
     }
 
     /// Divides `left` states among the runs. Returns the runs that get some, each with its part;
@@ -69,7 +69,7 @@ impl ReadyRuns {
     ) -> Vec<(ReadyRun, u32)> {
         let may_have = |(namespace, its_runs): &(NamespaceKey, &NamespaceRuns)| {
             let may = |ready: &ReadyRun| quotas.run_room(ready.run) > 0;
-            quotas.room(*namespace) > 0 && its_runs.runs.iter().any(may)
+            quotas.remaining(*namespace) > 0 && its_runs.runs.iter().any(may)
         };
         let all = self.namespaces.iter().map(|(namespace, its_runs)| (*namespace, its_runs));
         let mut open: Vec<_> = all.filter(may_have).collect();
@@ -81,7 +81,7 @@ impl ReadyRuns {
         }
         let (mut left, mut parts) = (left, Vec::new());
         for (at, (namespace, its_runs)) in open.iter().enumerate() {
-            let part = left.div_ceil((open.len() - at) as u32).min(quotas.room(*namespace));
+            let part = left.div_ceil((open.len() - at) as u32).min(quotas.remaining(*namespace));
             let (of_runs, last) = its_runs.parts(part, quotas);
             left -= of_runs.iter().map(|(_, part)| part).sum::<u32>();
             self.cursors.extend(last.map(|run| (*namespace, run)));
@@ -99,25 +99,25 @@ impl ReadyRuns {
 
     /// Records namespaces and runs with more due states than their quotas allow. Returns whether
     /// more states may be claimable within the quotas.
-    pub(super) fn note_full(&self, quotas: &Quotas, done: &mut Committed) -> bool {
-        let mut more = false;
+    pub(super) fn record_saturated(&self, quotas: &Quotas, done: &mut Committed) -> bool {
+        let mut more_due = false;
         for (namespace, its_runs) in &self.namespaces {
-            if its_runs.runs.is_empty() && !its_runs.more {
+            if its_runs.runs.is_empty() && !its_runs.more_due {
                 continue;
             }
-            if quotas.room(*namespace) == 0 {
-                done.full.insert(*namespace);
+            if quotas.remaining(*namespace) == 0 {
+                done.saturated.insert(*namespace);
                 continue;
             }
-            more |= its_runs.more;
+            more_due |= its_runs.more_due;
             for ready in &its_runs.runs {
                 match quotas.run_room(ready.run) {
-                    0 => drop(done.full_runs.insert((*namespace, ready.run))),
-                    _ => more = true,
+                    0 => drop(done.saturated_runs.insert((*namespace, ready.run))),
+                    _ => more_due = true,
                 }
             }
         }
-        more
+        more_due
     }
 
     /// Returns the round-robin cursors of namespaces that have ready states.
@@ -197,13 +197,13 @@ mod tests {
         let parts = lines.parts(7, &quotas, 0);
         assert_eq!(numbers(&parts), [(2, 2)]);
         let mut done = Committed::default();
-        assert!(lines.note_full(&quotas, &mut done), "run 2 has more");
-        assert_eq!(done.full_runs, [(N, RunKey(1))].into());
-        let full = Quotas { left: [(N, 0)].into(), ..quotas };
+        assert!(lines.record_saturated(&quotas, &mut done), "run 2 has more");
+        assert_eq!(done.saturated_runs, [(N, RunKey(1))].into());
+        let saturated = Quotas { left: [(N, 0)].into(), ..quotas };
         let mut done = Committed::default();
-        assert!(!lines.note_full(&full, &mut done));
-        assert_eq!(done.full, [N].into());
-        assert!(lines.parts(7, &full, 0).is_empty());
+        assert!(!lines.record_saturated(&saturated, &mut done));
+        assert_eq!(done.saturated, [N].into());
+        assert!(lines.parts(7, &saturated, 0).is_empty());
     }
 
     #[test]

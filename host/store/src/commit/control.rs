@@ -7,7 +7,7 @@ use std::sync::Arc;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::state::{Claimed, RunStatus, Status};
 
-use super::batch::{Answer, Operation};
+use super::batch::{Operation, Reply};
 use super::{CommitTx, claims};
 use crate::codec::{after_path, to_status};
 use crate::dialect::{ParamRows, Row, Tx, params};
@@ -21,13 +21,13 @@ impl CommitTx<'_> {
         &mut self,
         tx: &mut impl Tx,
         operation: &Operation,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<Reply, StoreError> {
         if !self.runs.contains_key(&operation.run().key) {
-            return Ok(Answer::Missing);
+            return Ok(Reply::Missing);
         }
         match operation {
             // Decided before, in memory.
-            Operation::Start(_) | Operation::Finish(_) | Operation::Stage(_) => Ok(Answer::Missing),
+            Operation::Start(_) | Operation::Finish(_) | Operation::Stage(_) => Ok(Reply::Missing),
             Operation::Unstage(leftover) => self.unstage(tx, leftover).await,
             Operation::Begin { run, state } => self.begin(tx, run, state).await,
             Operation::Cancel(run) => self.cancel(run),
@@ -46,20 +46,20 @@ impl CommitTx<'_> {
         tx: &mut impl Tx,
         run: &Arc<RunInfo>,
         state: &Claimed,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<Reply, StoreError> {
         if !self.is_live(run.key) {
-            return Ok(Answer::Stale);
+            return Ok(Reply::Stale);
         }
         let begun = tx.execute_each(sql::RECORD_BEGIN, &claims(std::iter::once(state))).await?;
-        Ok(if begun == 1 { Answer::Done } else { Answer::Stale })
+        Ok(if begun == 1 { Reply::Done } else { Reply::Stale })
     }
 
-    fn cancel(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
+    fn cancel(&mut self, run: &Arc<RunInfo>) -> Result<Reply, StoreError> {
         let now = self.now;
         let row = &mut self.run(run.key)?.row;
         if !row.is_live() {
             let words = format!("the run is over already: it is {}", row.status);
-            return Ok(Answer::Refused(words));
+            return Ok(Reply::Refused(words));
         }
         row.status = RunStatus::Cancelled;
         row.redrive = 0;
@@ -67,25 +67,25 @@ impl CommitTx<'_> {
         self.ask_for_sweep(run)
     }
 
-    fn pause(&mut self, run: &Arc<RunInfo>, paused: bool) -> Result<Answer, StoreError> {
+    fn pause(&mut self, run: &Arc<RunInfo>, paused: bool) -> Result<Reply, StoreError> {
         let row = &mut self.run(run.key)?.row;
         // A run that ended while paused may be resumed before a retry.
         if !row.is_live() && (paused || !row.paused) {
             let words = format!("the run is over already: it is {}", row.status);
-            return Ok(Answer::Refused(words));
+            return Ok(Reply::Refused(words));
         }
         if row.paused == paused {
-            return Ok(Answer::Done);
+            return Ok(Reply::Done);
         }
         row.paused = paused;
         self.ask_for_sweep(run)
     }
 
     /// Requests a sweep of the run's states, for the event of this transaction.
-    pub(super) fn ask_for_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
+    pub(super) fn ask_for_sweep(&mut self, run: &Arc<RunInfo>) -> Result<Reply, StoreError> {
         let row = &mut self.change(run.key)?.row;
         row.sweep_event = row.version + 1;
-        Ok(Answer::ToSweep(row.sweep_event))
+        Ok(Reply::ToSweep(row.sweep_event))
     }
 
     /// Sweeps some of a run's states. The number is bounded, so that a run of any size delays no
@@ -97,10 +97,10 @@ impl CommitTx<'_> {
         event: i64,
         from: &str,
         most: u32,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<Reply, StoreError> {
         let row = &self.run(run.key)?.row;
         if row.sweep_event != event {
-            return Ok(Answer::Stale);
+            return Ok(Reply::Stale);
         }
         let (cancelled, paused) = (row.status == RunStatus::Cancelled, row.parks_reopened());
         let states = tx.query(sql::STATES_TO_SWEEP, &params![run.key.0, from, most], swept).await?;
@@ -116,17 +116,17 @@ impl CommitTx<'_> {
             } else {
                 tx.execute_each(sql::PARK_STATE, &rows.all(i64::from(paused))).await?;
             }
-            self.done.more |= !cancelled && !paused;
+            self.done.more_due |= !cancelled && !paused;
             self.done.added |= !cancelled && !paused;
         }
         let row = &mut self.change(run.key)?.row;
         row.cancelled += if cancelled { some.len() as i64 } else { 0 };
         match states.last() {
-            Some(last) if states.len() as u32 == most => Ok(Answer::More(after_path(&last.path))),
+            Some(last) if states.len() as u32 == most => Ok(Reply::More(after_path(&last.path))),
             _ => {
                 row.sweep_event = 0;
                 row.open = if cancelled { 0 } else { row.open };
-                Ok(Answer::Done)
+                Ok(Reply::Done)
             }
         }
     }

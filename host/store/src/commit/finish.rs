@@ -11,7 +11,7 @@ use exosphere_domain::plan::{
 };
 use exosphere_domain::state::{AttemptCounts, Claim, Claimed, NewState, Ref, RunStatus, Status};
 
-use super::batch::{Answer, Finished};
+use super::batch::{Finished, Reply};
 use super::rows::{FinishedState, NewStateRow};
 use super::store_entries::{PlannedWrites, WriteConflict};
 use super::{CommitTx, DrainedUnite, LoadedRun};
@@ -20,14 +20,14 @@ use crate::error::StoreError;
 use crate::types::ClaimedState;
 
 impl<'b> CommitTx<'b> {
-    pub(super) fn finish(&mut self, finished: &'b Finished) -> Result<Answer, StoreError> {
+    pub(super) fn finish(&mut self, finished: &'b Finished) -> Result<Reply, StoreError> {
         let (run, state) = (finished.run.key, &finished.state);
         if self.run(run).is_ok_and(|loaded| loaded.row.status == RunStatus::Cancelled) {
             self.rows.cancelled.push(finished);
         }
         // If a state ends twice in one batch, only the first end counts.
         if !self.is_live(run) || !self.held.remove(&(state.id, state.claim)) {
-            return Ok(Answer::Stale);
+            return Ok(Reply::Stale);
         }
         let (replanned, writes) = match self.check(finished)? {
             JournalCheck::AsPlanned(writes) => (None, writes),
@@ -54,11 +54,11 @@ impl<'b> CommitTx<'b> {
         let is_replanned = replanned.is_some();
         self.rows.finished.push(FinishedState { finished, replanned, held_back });
         match finished.staged {
-            None => Ok(Answer::Done),
-            Some(_) if is_replanned => Ok(Answer::Leftover(state.claim.fence)),
+            None => Ok(Reply::Done),
+            Some(_) if is_replanned => Ok(Reply::Leftover(state.claim.fence)),
             // Staged children must be held back like those that a commit creates.
             Some(_) if held_back => self.ask_for_sweep(&finished.run),
-            Some(_) => Ok(Answer::Done),
+            Some(_) => Ok(Reply::Done),
         }
     }
 
@@ -109,8 +109,8 @@ impl<'b> CommitTx<'b> {
             outputs.iter().map(|body| body.as_str().into()).collect()
         };
         for child in children {
-            let known = known_output(child, finished.state.id, &outputs);
-            self.create_state(run, child, 0, known.as_slice())?;
+            let known_outputs = known_output(child, finished.state.id, &outputs);
+            self.create_state(run, child, 0, known_outputs.as_slice())?;
         }
         Ok(())
     }
@@ -118,9 +118,9 @@ impl<'b> CommitTx<'b> {
     /// Updates the run's counters, and when the next state is due.
     fn update_counters(&mut self, finished: &Finished, end: &Transition) -> Result<(), StoreError> {
         if let Transition::Reschedule { after, .. } = end {
-            self.note_due(*after);
+            self.record_due(*after);
             let free = *after == 0 && !self.run(finished.run.key)?.row.paused;
-            self.done.more |= free;
+            self.done.more_due |= free;
             self.done.added |= free;
         }
         let row = &mut self.change(finished.run.key)?.row;
@@ -130,8 +130,8 @@ impl<'b> CommitTx<'b> {
             Transition::Errored { .. } => row.errored += 1,
             Transition::Reschedule { why: RescheduleReason::Requeued, .. } => row.requeues += 1,
             // A lost host or a conflict uses up no retry.
-            Transition::Reschedule { tries, why: RescheduleReason::Failed(_), .. } => {
-                row.retries += i64::from(tries.retries > finished.state.tries.retries);
+            Transition::Reschedule { attempts, why: RescheduleReason::Failed(_), .. } => {
+                row.retries += i64::from(attempts.retries > finished.state.attempts.retries);
             }
             Transition::Reschedule { why: RescheduleReason::Released, .. } => {}
         }
@@ -139,7 +139,7 @@ impl<'b> CommitTx<'b> {
     }
 
     /// Records that a state is due after a delay.
-    fn note_due(&mut self, after: Millis) {
+    fn record_due(&mut self, after: Millis) {
         let due = self.now.saturating_add(after);
         self.done.next_due = Some(self.done.next_due.map_or(due, |before| before.min(due)));
     }
@@ -150,11 +150,11 @@ impl<'b> CommitTx<'b> {
         run: RunKey,
         new: &'b NewState,
         delay: Millis,
-        known: &[(Ref, Arc<str>)],
+        known_outputs: &[(Ref, Arc<str>)],
     ) -> Result<(), StoreError> {
         if delay > 0 {
             self.insert_state(run, new, Status::Created, delay)?;
-            self.note_due(delay);
+            self.record_due(delay);
             return Ok(());
         }
         let Some(namespace) = self.claim_new_state(run)? else {
@@ -165,14 +165,14 @@ impl<'b> CommitTx<'b> {
             id: new.id,
             run,
             place: new.place.clone(),
-            tries: AttemptCounts { attempt: 1, ..AttemptCounts::default() },
+            attempts: AttemptCounts { attempt: 1, ..AttemptCounts::default() },
             claim: Claim { session: self.session, fence: Fence(1) },
         };
         self.done.claimed.push(ClaimedState {
             state,
             namespace,
             store_snapshot,
-            known: known.to_vec(),
+            known_outputs: known_outputs.to_vec(),
         });
         Ok(())
     }
@@ -188,14 +188,14 @@ impl<'b> CommitTx<'b> {
         if paused {
             return Ok(None);
         }
-        let full = self.quotas.room(namespace) == 0;
+        let saturated = self.quotas.remaining(namespace) == 0;
         let full_run = self.quotas.run_room(run) == 0;
-        if full || full_run || self.births == 0 {
+        if saturated || full_run || self.births == 0 {
             self.done.added = true;
-            match (full, full_run) {
-                (true, _) => drop(self.done.full.insert(namespace)),
-                (false, true) => drop(self.done.full_runs.insert((namespace, run))),
-                (false, false) => self.done.more = true,
+            match (saturated, full_run) {
+                (true, _) => drop(self.done.saturated.insert(namespace)),
+                (false, true) => drop(self.done.saturated_runs.insert((namespace, run))),
+                (false, false) => self.done.more_due = true,
             }
             return Ok(None);
         }
@@ -250,6 +250,6 @@ fn known_output(
     parent: StateId,
     outputs: &[Arc<str>],
 ) -> Option<(Ref, Arc<str>)> {
-    let from = child.place.refs.iter().find(|known| known.state == parent)?;
+    let from = child.place.refs.iter().find(|known_outputs| known_outputs.state == parent)?;
     Some((*from, outputs.get(from.output as usize)?.clone()))
 }

@@ -11,7 +11,7 @@ use exosphere_domain::manual_retry::{EnclosingUnite, RetryError, failed_by_itsel
 use exosphere_domain::state::{RunStatus, Status};
 
 use super::CommitTx;
-use super::batch::{Answer, RedrivePart};
+use super::batch::{RedrivePart, Reply};
 use crate::codec::{read_place, to_status};
 use crate::dialect::{Cursor, ParamRows, Row, Tx};
 use crate::error::{StoreError, corrupt_row};
@@ -32,14 +32,14 @@ impl CommitTx<'_> {
         tx: &mut impl Tx,
         run: &Arc<RunInfo>,
         id: StateId,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<Reply, StoreError> {
         if let Some(refused) = self.refuses_retries(run)? {
             return Ok(refused);
         }
         let found = states_at(tx, run, [id].into_iter().collect()).await?.into_iter().next();
-        let Some((id, state)) = found else { return Ok(Answer::Missing) };
+        let Some((id, state)) = found else { return Ok(Reply::Missing) };
         if !failed_by_itself(state.status, state.failed) {
-            return Ok(Answer::Refused(match state.status {
+            return Ok(Reply::Refused(match state.status {
                 Status::Errored => {
                     "it is a unite that is blocked by failed states: retry those".into()
                 }
@@ -47,7 +47,7 @@ impl CommitTx<'_> {
             }));
         }
         let opened = self.reopen(tx, run, vec![(id, state)]).await?;
-        Ok(opened.late.into_iter().next().map_or(Answer::Done, Answer::Refused))
+        Ok(opened.late.into_iter().next().map_or(Reply::Done, Reply::Refused))
     }
 
     pub(super) async fn redrive(
@@ -55,22 +55,22 @@ impl CommitTx<'_> {
         tx: &mut impl Tx,
         run: &Arc<RunInfo>,
         part: &RedrivePart,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<Reply, StoreError> {
         match part {
             RedrivePart::Whole(states) => self.redrive_whole(tx, run, states).await,
             RedrivePart::Begin => self.begin_redrive(run),
             RedrivePart::Some { event, states } => {
                 if self.run(run.key)?.row.redrive != *event {
-                    return Ok(Answer::Stale);
+                    return Ok(Reply::Stale);
                 }
                 let failed = failed_of(tx, run, states).await?;
                 let opened = self.reopen(tx, run, failed).await?;
-                Ok(Answer::Redriven { states: opened.states.len(), late: opened.late.len() })
+                Ok(Reply::Redriven { states: opened.states.len(), late: opened.late.len() })
             }
             RedrivePart::End { event } => {
                 let row = &mut self.run(run.key)?.row;
                 if row.redrive != *event {
-                    return Ok(Answer::Stale);
+                    return Ok(Reply::Stale);
                 }
                 row.redrive = 0;
                 self.ask_for_sweep(run)
@@ -78,13 +78,13 @@ impl CommitTx<'_> {
         }
     }
 
-    fn begin_redrive(&mut self, run: &Arc<RunInfo>) -> Result<Answer, StoreError> {
+    fn begin_redrive(&mut self, run: &Arc<RunInfo>) -> Result<Reply, StoreError> {
         if let Some(refused) = self.refuses_redrives(run)? {
             return Ok(refused);
         }
         let row = &mut self.change(run.key)?.row;
         row.redrive = row.version + 1;
-        Ok(Answer::ToSweep(row.redrive))
+        Ok(Reply::ToSweep(row.redrive))
     }
 
     async fn redrive_whole(
@@ -92,36 +92,36 @@ impl CommitTx<'_> {
         tx: &mut impl Tx,
         run: &Arc<RunInfo>,
         states: &[StateId],
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<Reply, StoreError> {
         if let Some(refused) = self.refuses_redrives(run)? {
             return Ok(refused);
         }
         let failed = failed_of(tx, run, states).await?;
         if failed.is_empty() {
-            return Ok(Answer::Refused("no state of this run has failed".into()));
+            return Ok(Reply::Refused("no state of this run has failed".into()));
         }
         let opened = self.reopen(tx, run, failed).await?;
         match (opened.states.len(), opened.late) {
             (0, late) => {
                 let why = late.first().map(String::as_str).unwrap_or_default();
-                Ok(Answer::Refused(format!(
+                Ok(Reply::Refused(format!(
                     "none of its {} failed states can be retried: {why}",
                     late.len()
                 )))
             }
-            (states, late) => Ok(Answer::Redriven { states, late: late.len() }),
+            (states, late) => Ok(Reply::Redriven { states, late: late.len() }),
         }
     }
 
-    fn refuses_retries(&mut self, run: &Arc<RunInfo>) -> Result<Option<Answer>, StoreError> {
+    fn refuses_retries(&mut self, run: &Arc<RunInfo>) -> Result<Option<Reply>, StoreError> {
         let cancelled = self.run(run.key)?.row.status == RunStatus::Cancelled;
-        Ok(cancelled.then(|| Answer::Refused("the run was cancelled".into())))
+        Ok(cancelled.then(|| Reply::Refused("the run was cancelled".into())))
     }
 
-    fn refuses_redrives(&mut self, run: &Arc<RunInfo>) -> Result<Option<Answer>, StoreError> {
+    fn refuses_redrives(&mut self, run: &Arc<RunInfo>) -> Result<Option<Reply>, StoreError> {
         if self.run(run.key)?.row.redrive > 0 {
             let words = "a redrive of this run is under way; wait for its end";
-            return Ok(Some(Answer::Refused(words.into())));
+            return Ok(Some(Reply::Refused(words.into())));
         }
         self.refuses_retries(run)
     }
@@ -174,7 +174,7 @@ impl CommitTx<'_> {
         let row = &mut self.change(run.key)?.row;
         row.errored -= (opened.states.len() + opened.unites.len()) as i64;
         let held_back = row.parks_reopened();
-        self.done.more |= !held_back;
+        self.done.more_due |= !held_back;
         self.done.added |= !held_back;
         let states = opened.states.iter().map(|id| (id, Status::Created, held_back));
         let unites = opened.unites.iter().map(|id| (id, Status::Waiting, false));

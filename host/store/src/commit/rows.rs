@@ -134,19 +134,20 @@ fn reschedule(pending: &mut PendingWrites<'_>, repeats: &[&FinishedState<'_>], n
     let agains: Vec<(Millis, AttemptCounts)> = repeats
         .iter()
         .filter_map(|ended| match ended.end() {
-            Transition::Reschedule { after, tries, .. } => Some((*after, *tries)),
+            Transition::Reschedule { after, attempts, .. } => Some((*after, *attempts)),
             _ => None,
         })
         .collect();
-    let tries =
-        |get: fn(&AttemptCounts) -> u32| agains.iter().map(move |(_, tries)| i64::from(get(tries)));
+    let attempts = |get: fn(&AttemptCounts) -> u32| {
+        agains.iter().map(move |(_, attempts)| i64::from(get(attempts)))
+    };
     let rows = claims(repeats)
         .ints(agains.iter().map(|(after, _)| now.saturating_add(*after)))
-        .ints(tries(|tries| tries.attempt))
-        .ints(tries(|tries| tries.retries))
-        .ints(tries(|tries| tries.requeues))
-        .ints(tries(|tries| tries.losses))
-        .ints(tries(|tries| tries.conflicts))
+        .ints(attempts(|attempts| attempts.attempt))
+        .ints(attempts(|attempts| attempts.retries))
+        .ints(attempts(|attempts| attempts.requeues))
+        .ints(attempts(|attempts| attempts.host_losses))
+        .ints(attempts(|attempts| attempts.conflicts))
         .ints(repeats.iter().map(|ended| i64::from(ended.held_back)))
         .ints(agains.iter().map(|(after, _)| i64::from(*after > 0)));
     pending.add_guarded(sql::RESCHEDULE, rows);
@@ -179,7 +180,7 @@ fn new_attempts<'r>(
         .iter()
         .filter_map(|ended| {
             let (outcome, failure) = ended.end().attempt()?;
-            let first = ended.finished.state.tries.attempt == 1;
+            let first = ended.finished.state.attempts.attempt == 1;
             let silent = first && ended.finished.logs.is_none();
             let well =
                 matches!(ended.end(), Transition::Success { .. } | Transition::Pruned { .. });
@@ -192,7 +193,7 @@ fn new_attempts<'r>(
         .collect::<Result<_, _>>()?;
     let each = || kept.iter().map(|(ended, ..)| ended.finished);
     let failures = || kept.iter().map(|(.., failure)| *failure);
-    let number = |finished: &Finished| i64::from(finished.state.tries.attempt);
+    let number = |finished: &Finished| i64::from(finished.state.attempts.attempt);
     let rows = ParamRows::default()
         .ints(each().map(|finished| finished.state.id.0))
         .ints(each().map(number))
@@ -204,7 +205,7 @@ fn new_attempts<'r>(
         .maybe_texts(each().map(|finished| finished.logs.as_deref()));
     let rows = with_usage(rows, each().map(|finished| finished.usage.as_ref()));
     pending.add(sql::NEW_ATTEMPT, rows);
-    let many: Vec<_> = each().filter(|f| f.state.tries.attempt > MAX_STORED_ATTEMPTS).collect();
+    let many: Vec<_> = each().filter(|f| f.state.attempts.attempt > MAX_STORED_ATTEMPTS).collect();
     let rows = ParamRows::default()
         .ints(many.iter().map(|finished| finished.state.id.0))
         .ints(many.iter().map(|finished| number(finished) - i64::from(MAX_STORED_ATTEMPTS)));

@@ -37,7 +37,7 @@ impl RunRow {
     }
 
     /// Sets the status of the run from its counts; a cancelled run stays cancelled.
-    pub(crate) fn settle(&mut self, now: Millis) {
+    pub(crate) fn update_status(&mut self, now: Millis) {
         if self.status == RunStatus::Cancelled {
             return;
         }

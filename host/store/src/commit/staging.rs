@@ -11,7 +11,7 @@ use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::state::Status;
 
 use super::CommitTx;
-use super::batch::{Answer, Finished, Leftover, Operation, Stage, Staged};
+use super::batch::{Finished, Leftover, Operation, Reply, Stage, Staged};
 use super::rows::NewStateRow;
 use crate::codec::{encode_snapshot, to_status};
 use crate::dialect::{ParamRows, PendingWrites, Row, Tx, params};
@@ -62,25 +62,25 @@ impl<'b> CommitTx<'b> {
 
     /// Stages a piece of an end. A piece that exists already is not written twice: the commit that
     /// wrote it seemed to fail.
-    pub(super) fn stage(&mut self, stage: &'b Stage) -> Result<Answer, StoreError> {
+    pub(super) fn stage(&mut self, stage: &'b Stage) -> Result<Reply, StoreError> {
         let Stage { run, state, piece, .. } = stage;
         if !self.is_live(run.key) || !self.held.contains(&(state.id, state.claim)) {
-            return Ok(Answer::Stale);
+            return Ok(Reply::Stale);
         }
         let before = self.staged.get(&state.id).copied();
         let pieces = match before {
-            Some(row) if row.fence != state.claim.fence => return Ok(Answer::Leftover(row.fence)),
-            Some(row) if row.pieces == piece + 1 => return Ok(Answer::Done),
+            Some(row) if row.fence != state.claim.fence => return Ok(Reply::Leftover(row.fence)),
+            Some(row) if row.pieces == piece + 1 => return Ok(Reply::Done),
             Some(row) => row.pieces,
             None => 0,
         };
         // The piece before it was not staged.
         if pieces != *piece {
-            return Ok(Answer::Stale);
+            return Ok(Reply::Stale);
         }
         if !self.allows(run.key, stage.new_states, &stage.limits)? {
             let failure = stage.limits.reached(Limit::RunStates);
-            return Ok(Answer::Refused(failure.message));
+            return Ok(Reply::Refused(failure.message));
         }
         let row = StagedRow { fence: state.claim.fence, pieces: piece + 1 };
         self.staged.insert(state.id, row);
@@ -99,7 +99,7 @@ impl<'b> CommitTx<'b> {
                 held_back: false,
             });
         }
-        Ok(Answer::Done)
+        Ok(Reply::Done)
     }
 
     /// Makes everything staged for an end visible.
@@ -132,7 +132,7 @@ impl<'b> CommitTx<'b> {
             }
         }
         self.rows.snapshots.extend(snapshots);
-        self.done.more |= staged.children > 0 && !paused;
+        self.done.more_due |= staged.children > 0 && !paused;
         Ok(())
     }
 
@@ -141,24 +141,24 @@ impl<'b> CommitTx<'b> {
         &mut self,
         tx: &mut impl Tx,
         leftover: &Leftover,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<Reply, StoreError> {
         let Leftover { run, state, fence, most } = leftover;
         if self.staged.get(state).is_none_or(|row| row.fence != *fence) {
-            return Ok(Answer::Done);
+            return Ok(Reply::Done);
         }
         let claim = tx.query(sql::CLAIM_OF_STATE, &params![state.0], claim).await?;
         let is_held = claim.first().is_some_and(|claim| *claim == (Status::Queued, *fence));
         if is_held && self.is_live(run.key) {
-            return Ok(Answer::Stale);
+            return Ok(Reply::Stale);
         }
         let (queue, most) = (queue_of(*state).0, i64::from(*most));
         let outputs = tx.execute(sql::UNSTAGE_OUTPUTS, &params![state.0, most]).await?;
         let children = tx.execute(sql::UNSTAGE_STATES, &params![queue, most]).await?;
         if outputs.max(children) < most.unsigned_abs() {
             tx.execute(sql::END_STAGING, &params![state.0]).await?;
-            return Ok(Answer::Done);
+            return Ok(Reply::Done);
         }
-        Ok(Answer::More(String::new()))
+        Ok(Reply::More(String::new()))
     }
 
     /// Returns whether a run's limit allows `new_states` more states.

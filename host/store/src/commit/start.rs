@@ -5,7 +5,7 @@ use exosphere_domain::ids::{Name, RunId};
 use exosphere_domain::journal::Journal;
 
 use super::CommitTx;
-use super::batch::{Answer, KnownRun, NewRun, Operation};
+use super::batch::{ExistingRun, NewRun, Operation, Reply};
 use super::store_entries::WriteConflict;
 use crate::codec::read_int;
 use crate::dialect::{ParamRows, Row, Tx, params};
@@ -52,7 +52,7 @@ impl<'b> CommitTx<'b> {
         Ok(())
     }
 
-    pub(super) fn start(&mut self, new: &'b NewRun) -> Result<Answer, StoreError> {
+    pub(super) fn start(&mut self, new: &'b NewRun) -> Result<Reply, StoreError> {
         let run = new.info.key;
         if let Some(answer) = self.existing_runs.remove(&run) {
             return Ok(answer);
@@ -72,27 +72,27 @@ impl<'b> CommitTx<'b> {
         // The row was inserted with one open state, so that its CHECK held.
         loaded.row.open = new.counts.open;
         self.create_state(run, &new.root, new.delay, &[])?;
-        Ok(Answer::Done)
+        Ok(Reply::Done)
     }
 }
 
 /// Finds why a new run was not inserted. It may exist already, because a commit that seemed to fail
 /// went through. Otherwise another run has its key, or its revision is not the current one.
-async fn answer_existing(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Answer, StoreError> {
+async fn answer_existing(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Reply, StoreError> {
     let place = params![id, new.info.namespace.as_str(), new.key.as_deref()];
     let found = tx.query(sql::CONFLICTING_RUN, &place, read_known).await?;
     Ok(match found.into_iter().next() {
-        Some(first) if first.run == new.info.id => Answer::Done,
-        Some(first) => Answer::Known(first),
-        None => Answer::Outdated,
+        Some(first) if first.run == new.info.id => Reply::Done,
+        Some(first) => Reply::Existing(first),
+        None => Reply::Outdated,
     })
 }
 
 /// Reads a run from the columns `uuid, graph, start_digest`.
-fn read_known(row: &dyn Row) -> Result<KnownRun, StoreError> {
+fn read_known(row: &dyn Row) -> Result<ExistingRun, StoreError> {
     let (run, graph) = (row.text(0)?, row.text(1)?);
     let digest = row.maybe_text(2)?.map(|digest| digest.parse()).transpose();
-    Ok(KnownRun {
+    Ok(ExistingRun {
         digest: digest.map_err(|_| corrupt_row("run", "start_digest", &run))?,
         graph: graph.parse().map_err(|_| corrupt_row("graph", "name", &graph))?,
         run: RunId(run.parse().map_err(|_| corrupt_row("run", "uuid", &run))?),
@@ -105,7 +105,7 @@ impl Store {
         &self,
         namespace: &Name,
         key: &str,
-    ) -> Result<Option<KnownRun>, StoreError> {
+    ) -> Result<Option<ExistingRun>, StoreError> {
         self.reader.row(sql::STARTED_WITH, &params![namespace.as_str(), key], read_known).await
     }
 }

@@ -23,7 +23,7 @@ pub(crate) enum WriteConflict {
 /// The cached store entries of one run.
 #[derive(Default)]
 pub(crate) struct Entries {
-    known: BTreeMap<String, CachedEntry>,
+    cached: BTreeMap<String, CachedEntry>,
 }
 
 struct CachedEntry {
@@ -60,12 +60,12 @@ pub(crate) async fn read(
 impl Entries {
     /// Caches an entry as the database has it.
     pub(crate) fn remember(&mut self, key: String, entry: Entry) {
-        self.known.insert(key, CachedEntry { entry: Some(entry), dirty: false });
+        self.cached.insert(key, CachedEntry { entry: Some(entry), dirty: false });
     }
 
     /// Returns the current entry of a key. The commit has read all keys that it uses before.
     pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
-        self.known.get(key).and_then(|cached| cached.entry.as_ref())
+        self.cached.get(key).and_then(|cached| cached.entry.as_ref())
     }
 
     /// Plans the writes of `journal`, or returns why they cannot be committed.
@@ -114,13 +114,13 @@ impl Entries {
         row.store_bytes = plan.bytes;
         row.store_version = plan.version;
         for (key, entry) in plan.entries {
-            self.known.insert(key, CachedEntry { entry, dirty: true });
+            self.cached.insert(key, CachedEntry { entry, dirty: true });
         }
     }
 
     /// Returns the changed entries: each key with its new entry, or `None` if it was removed.
     fn into_changed(self) -> impl Iterator<Item = (String, Option<Entry>)> {
-        let dirty = self.known.into_iter().filter(|(_, cached)| cached.dirty);
+        let dirty = self.cached.into_iter().filter(|(_, cached)| cached.dirty);
         dirty.map(|(key, cached)| (key, cached.entry))
     }
 }

@@ -138,13 +138,13 @@ impl CommitTx<'_> {
             return Ok((row.id, if paused { Opening::HeldBack } else { Opening::Ready }));
         };
         let claim = Claim { session: self.session, fence: Fence(row.fence.0 + 1) };
-        let tries = AttemptCounts { attempt: row.attempt + 1, ..AttemptCounts::default() };
-        let state = Claimed { id: row.id, run, place: row.place, tries, claim };
+        let attempts = AttemptCounts { attempt: row.attempt + 1, ..AttemptCounts::default() };
+        let state = Claimed { id: row.id, run, place: row.place, attempts, claim };
         self.done.claimed.push(ClaimedState {
             state,
             namespace,
             store_snapshot: row.store_snapshot,
-            known: Vec::new(),
+            known_outputs: Vec::new(),
         });
         Ok((row.id, Opening::Claimed))
     }

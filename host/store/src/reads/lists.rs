@@ -18,14 +18,14 @@ const MAX_PAGE_BYTES: i64 = 1024 * 1024;
 
 /// A page request for a list in the order of names.
 #[derive(Debug, Clone, Default)]
-pub struct Part {
+pub struct PageRequest {
     /// The cursor: the page begins after this name.
     pub after: Option<Name>,
     /// The maximum page size.
-    pub most: u32,
+    pub limit: u32,
 }
 
-impl Part {
+impl PageRequest {
     /// Returns the cursor as text; every name sorts after ''.
     fn after(&self) -> &str {
         self.after.as_ref().map_or("", Name::as_str)
@@ -33,7 +33,7 @@ impl Part {
 
     /// Builds a page, with a cursor if there may be more. `is_cut` says that it ended early.
     fn page<T>(&self, items: Vec<T>, is_cut: bool, last: fn(&T) -> &Name) -> Page<T> {
-        let may_go_on = items.len() as u64 >= u64::from(self.most) || is_cut;
+        let may_go_on = items.len() as u64 >= u64::from(self.limit) || is_cut;
         let next = items.last().filter(|_| may_go_on).map(|item| last(item).to_string());
         Page { items, next }
     }
@@ -74,9 +74,9 @@ impl Store {
     pub async fn list_graphs(
         &self,
         namespace: &Name,
-        part: &Part,
+        part: &PageRequest,
     ) -> Result<Page<GraphEntry>, StoreError> {
-        let wanted = params![namespace.as_str(), part.after(), part.most];
+        let wanted = params![namespace.as_str(), part.after(), part.limit];
         let items = self.reader.rows(sql::GRAPH_LIST, &wanted, graph).await?;
         Ok(part.page(items, false, |graph| &graph.name))
     }
@@ -85,17 +85,20 @@ impl Store {
     pub async fn list_plugins(
         &self,
         namespace: &Name,
-        part: &Part,
+        part: &PageRequest,
     ) -> Result<Page<PluginEntry>, StoreError> {
-        let wanted = params![namespace.as_str(), part.after(), part.most, MAX_PAGE_BYTES];
+        let wanted = params![namespace.as_str(), part.after(), part.limit, MAX_PAGE_BYTES];
         let items = self.reader.rows(sql::PLUGIN_LIST, &wanted, plugin).await?;
         let bytes: usize = items.iter().map(|plugin| plugin.nodes.len()).sum();
         Ok(part.page(items, bytes as i64 >= MAX_PAGE_BYTES, |plugin| &plugin.name))
     }
 
     /// Lists namespaces.
-    pub async fn list_namespaces(&self, part: &Part) -> Result<Page<NamespaceRow>, StoreError> {
-        let wanted = params![part.after(), part.most];
+    pub async fn list_namespaces(
+        &self,
+        part: &PageRequest,
+    ) -> Result<Page<NamespaceRow>, StoreError> {
+        let wanted = params![part.after(), part.limit];
         let items = self.reader.rows(sql::NAMESPACE_LIST, &wanted, namespace).await?;
         Ok(part.page(items, false, |namespace| &namespace.name))
     }
@@ -104,9 +107,9 @@ impl Store {
     pub async fn list_grants(
         &self,
         namespace: &Name,
-        part: &Part,
+        part: &PageRequest,
     ) -> Result<Page<(Name, Grants)>, StoreError> {
-        let wanted = params![namespace.as_str(), part.after(), part.most, MAX_PAGE_BYTES];
+        let wanted = params![namespace.as_str(), part.after(), part.limit, MAX_PAGE_BYTES];
         let read = |row: &dyn Row| Ok((granted(row)?, row.int(2)?));
         let rows = self.reader.rows(sql::GRANT_LIST, &wanted, read).await?;
         let is_cut = rows.iter().map(|(_, bytes)| bytes).sum::<i64>() >= MAX_PAGE_BYTES;

@@ -43,12 +43,12 @@ impl fmt::Debug for SecretCipher {
 pub enum DecryptError {
     /// The key is not in the keyring.
     #[error(
-        "the secret {place} is sealed under the key {key}, which this host does not have: give \
+        "the secret {scope} is sealed under the key {key}, which this host does not have: give \
          it that key, too, or apply the graph again with the secret set"
     )]
     Unknown {
         /// The place of the secret.
-        place: String,
+        scope: String,
         /// The id of the missing key.
         key: KeyId,
     },
@@ -67,7 +67,7 @@ impl SecretCipher {
     }
 
     /// Adds a key source, which is read again when a key is missing.
-    pub fn asking(
+    pub fn with_reload(
         mut self,
         source: impl Fn() -> Result<Keyring, String> + Send + Sync + 'static,
     ) -> Self {
@@ -110,15 +110,15 @@ impl SecretCipher {
     /// Decrypts a secret under the key with this id, after looking for the key if it is unknown.
     pub(crate) async fn open(
         &self,
-        place: &SecretScope<'_>,
+        scope: &SecretScope<'_>,
         id: &KeyId,
-        sealed: &[u8],
+        ciphertext: &[u8],
     ) -> Result<Zeroizing<String>, DecryptError> {
         let mut keys = self.keys();
-        if !keys.may_open(id) {
+        if !keys.can_decrypt(id) {
             keys = self.reload().await;
         }
-        place.open(&keys, id, sealed)
+        scope.open(&keys, id, ciphertext)
     }
 }
 
@@ -137,8 +137,8 @@ impl SecretScope<'_> {
     }
 
     /// Encrypts a secret for this place.
-    pub(crate) fn seal(&self, keys: &Keyring, value: &str) -> Result<Vec<u8>, DecryptError> {
-        keys.seal(&self.associated_data(), value)
+    pub(crate) fn encrypt(&self, keys: &Keyring, value: &str) -> Result<Vec<u8>, DecryptError> {
+        keys.encrypt(&self.associated_data(), value)
             .map_err(|_| DecryptError::Broken(self.to_string()))
     }
 
@@ -147,11 +147,11 @@ impl SecretScope<'_> {
         &self,
         keys: &Keyring,
         id: &KeyId,
-        sealed: &[u8],
+        ciphertext: &[u8],
     ) -> Result<Zeroizing<String>, DecryptError> {
-        keys.open(id, &self.associated_data(), sealed).map_err(|why| match why {
+        keys.decrypt(id, &self.associated_data(), ciphertext).map_err(|why| match why {
             KeyringError::Unknown => {
-                DecryptError::Unknown { place: self.to_string(), key: id.clone() }
+                DecryptError::Unknown { scope: self.to_string(), key: id.clone() }
             }
             KeyringError::Broken => DecryptError::Broken(self.to_string()),
         })
@@ -173,12 +173,12 @@ mod tests {
     #[test]
     fn a_secret_decrypts_at_its_place_only() {
         let [a, b]: [Name; 2] = ["a", "b"].map(|name| name.parse().unwrap());
-        let place = SecretScope { namespace: &a, graph: &a, name: &a };
+        let scope = SecretScope { namespace: &a, graph: &a, name: &a };
         let other = SecretScope { namespace: &a, graph: &b, name: &a };
         let keys = Keyring::from(&[1; 32]);
-        let sealed = place.seal(&keys, "hush").unwrap();
-        assert_eq!(*place.open(&keys, keys.current(), &sealed).unwrap(), "hush");
-        let why = other.open(&keys, keys.current(), &sealed).unwrap_err();
+        let ciphertext = scope.encrypt(&keys, "hush").unwrap();
+        assert_eq!(*scope.open(&keys, keys.current(), &ciphertext).unwrap(), "hush");
+        let why = other.open(&keys, keys.current(), &ciphertext).unwrap_err();
         assert_eq!(why, DecryptError::Broken("a of the graph b in a".into()));
         assert!(!format!("{:?}", SecretCipher::new(keys)).contains('\u{1}'));
     }
@@ -187,23 +187,23 @@ mod tests {
     #[tokio::test]
     async fn unknown_keys_reload_the_source_rarely() {
         let name: Name = "a".parse().unwrap();
-        let place = SecretScope { namespace: &name, graph: &name, name: &name };
+        let scope = SecretScope { namespace: &name, graph: &name, name: &name };
         let (old, new) = (Keyring::from(&[1; 32]), Keyring::from(&[2; 32]));
         let asked = Arc::new(AtomicUsize::new(0));
-        let (counted, file) = (asked.clone(), new.before(&old));
-        let cipher = SecretCipher::new(old.clone()).asking(move || {
+        let (counted, file) = (asked.clone(), new.with_older(&old));
+        let cipher = SecretCipher::new(old.clone()).with_reload(move || {
             counted.fetch_add(1, Ordering::Relaxed);
             Ok(file.clone())
         });
-        let sealed = place.seal(&old, "hush").unwrap();
-        assert!(cipher.open(&place, old.current(), &sealed).await.is_ok());
+        let ciphertext = scope.encrypt(&old, "hush").unwrap();
+        assert!(cipher.open(&scope, old.current(), &ciphertext).await.is_ok());
         assert_eq!(asked.load(Ordering::Relaxed), 0, "it had the key");
-        let sealed = place.seal(&new, "hush").unwrap();
-        assert_eq!(*cipher.open(&place, new.current(), &sealed).await.unwrap(), "hush");
+        let ciphertext = scope.encrypt(&new, "hush").unwrap();
+        assert_eq!(*cipher.open(&scope, new.current(), &ciphertext).await.unwrap(), "hush");
         assert_eq!(asked.load(Ordering::Relaxed), 1);
         let begun = Instant::now();
         let gone = Keyring::from(&[3; 32]);
-        let all = (0..100).map(|_| cipher.open(&place, gone.current(), &sealed));
+        let all = (0..100).map(|_| cipher.open(&scope, gone.current(), &ciphertext));
         for end in futures::future::join_all(all).await {
             assert!(matches!(end, Err(DecryptError::Unknown { .. })));
         }

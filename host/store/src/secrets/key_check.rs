@@ -16,10 +16,10 @@ use crate::secrets::keyring::{KeyId, Keyring};
 use crate::{Store, in_transaction, sql};
 
 /// The known plaintext of a key that encrypts and decrypts.
-const IN_USE: &str = "exosphere";
+const IN_USE_TEXT: &str = "exosphere";
 
 /// The known plaintext of a retired key, which only decrypts.
-const RETIRED: &str = "exosphere retired";
+const RETIRED_TEXT: &str = "exosphere retired";
 
 /// Returns the place that a key check value is bound to. No secret's place reads like it, because
 /// those contain two NULs.
@@ -50,8 +50,8 @@ async fn verify_keys(tx: &mut impl Tx, keys: &Keyring) -> Result<Vec<String>, St
     if seals.is_empty() && !decrypts_a_secret(tx, keys).await? {
         lacking.push("of the time before keys had ids".to_owned());
     }
-    for (id, sealed) in &seals {
-        if !keys.open(id, &scope_of(id), sealed).is_ok_and(|text| is_known(&text)) {
+    for (id, ciphertext) in &seals {
+        if !keys.decrypt(id, &scope_of(id), ciphertext).is_ok_and(|text| is_known(&text)) {
             lacking.push(id.to_string());
         }
     }
@@ -62,7 +62,7 @@ async fn verify_keys(tx: &mut impl Tx, keys: &Keyring) -> Result<Vec<String>, St
 }
 
 fn is_known(text: &str) -> bool {
-    text == IN_USE || text == RETIRED
+    text == IN_USE_TEXT || text == RETIRED_TEXT
 }
 
 /// Reads the id and the encrypted check value of a key.
@@ -73,7 +73,7 @@ fn read(row: &dyn Row) -> Result<(KeyId, Vec<u8>), StoreError> {
 /// Records that the current key is in use.
 pub(crate) async fn put_in_use(tx: &mut impl Tx, keys: &Keyring) -> Result<(), StoreError> {
     tx.query(sql::LOCK_KEY_CHECKS, &[], |_| Ok(())).await?;
-    set(tx, keys, keys.current(), IN_USE).await
+    set(tx, keys, keys.current(), IN_USE_TEXT).await
 }
 
 /// Retires all keys but the current one, and waits for transactions that encrypt under them. A key
@@ -82,24 +82,25 @@ pub(crate) async fn retire_others(tx: &mut impl Tx, keys: &Keyring) -> Result<()
     tx.query(sql::LOCK_KEY_CHECKS, &[], |_| Ok(())).await?;
     for (id, _) in tx.query(sql::KEY_CHECKS, &[], read).await? {
         if id != *keys.current() && keys.ids().any(|known| *known == id) {
-            set(tx, keys, &id, RETIRED).await?;
+            set(tx, keys, &id, RETIRED_TEXT).await?;
         }
     }
     Ok(())
 }
 
 async fn set(tx: &mut impl Tx, keys: &Keyring, id: &KeyId, text: &str) -> Result<(), StoreError> {
-    let sealed = keys.seal_under(id, &scope_of(id), text);
-    let sealed = sealed.map_err(|_| StoreError::Data(format!("nothing is sealed under {id}")))?;
-    tx.execute(sql::SET_KEY_CHECK, &params![id.as_str(), sealed.as_slice()]).await?;
+    let ciphertext = keys.encrypt_under(id, &scope_of(id), text);
+    let ciphertext =
+        ciphertext.map_err(|_| StoreError::Data(format!("nothing is sealed under {id}")))?;
+    tx.execute(sql::SET_KEY_CHECK, &params![id.as_str(), ciphertext.as_slice()]).await?;
     Ok(())
 }
 
 /// Returns whether the current key is in use; it stays so until this transaction ends.
 pub(crate) async fn lock_current_key(tx: &mut impl Tx, keys: &Keyring) -> Result<bool, StoreError> {
     let found = tx.query(sql::KEY_CHECK, &params![keys.current().as_str()], read).await?;
-    let opened = found.first().map(|(id, sealed)| keys.open(id, &scope_of(id), sealed));
-    Ok(opened.is_some_and(|text| text.is_ok_and(|text| *text == IN_USE)))
+    let opened = found.first().map(|(id, ciphertext)| keys.decrypt(id, &scope_of(id), ciphertext));
+    Ok(opened.is_some_and(|text| text.is_ok_and(|text| *text == IN_USE_TEXT)))
 }
 
 /// Returns whether these keys decrypt a secret from before there were key check values, if one
@@ -107,10 +108,10 @@ pub(crate) async fn lock_current_key(tx: &mut impl Tx, keys: &Keyring) -> Result
 async fn decrypts_a_secret(tx: &mut impl Tx, keys: &Keyring) -> Result<bool, StoreError> {
     let read = |row: &dyn Row| {
         let part = |at, column| to_name(row.text(at)?, "secret", column);
-        let place = (part(0, "namespace")?, part(1, "graph")?, part(2, "name")?);
-        Ok((place, row.bytes(3)?, to_key_id(row.text(4)?)?))
+        let scope = (part(0, "namespace")?, part(1, "graph")?, part(2, "name")?);
+        Ok((scope, row.bytes(3)?, to_key_id(row.text(4)?)?))
     };
     let any = tx.query(sql::ANY_SECRET, &[], read).await?;
-    let Some(((namespace, graph, name), sealed, id)) = any.first() else { return Ok(true) };
-    Ok(SecretScope { namespace, graph, name }.open(keys, id, sealed).is_ok())
+    let Some(((namespace, graph, name), ciphertext, id)) = any.first() else { return Ok(true) };
+    Ok(SecretScope { namespace, graph, name }.open(keys, id, ciphertext).is_ok())
 }

@@ -73,14 +73,14 @@ impl Key {
         clippy::disallowed_methods,
         reason = "a nonce must not be foreseen, not even by a test"
     )]
-    fn seal(&self, place: &[u8], text: &str) -> Result<Vec<u8>, KeyringError> {
-        let mut sealed = vec![0; NONCE_BYTES];
-        rand::rng().fill_bytes(&mut sealed);
-        let nonce = XNonce::try_from(&sealed[..]).map_err(|_| KeyringError::Broken)?;
-        let payload = Payload { msg: text.as_bytes(), aad: place };
+    fn encrypt(&self, associated_data: &[u8], text: &str) -> Result<Vec<u8>, KeyringError> {
+        let mut ciphertext = vec![0; NONCE_BYTES];
+        rand::rng().fill_bytes(&mut ciphertext);
+        let nonce = XNonce::try_from(&ciphertext[..]).map_err(|_| KeyringError::Broken)?;
+        let payload = Payload { msg: text.as_bytes(), aad: associated_data };
         let body = self.cipher().encrypt(&nonce, payload);
-        sealed.extend(body.map_err(|_| KeyringError::Broken)?);
-        Ok(sealed)
+        ciphertext.extend(body.map_err(|_| KeyringError::Broken)?);
+        Ok(ciphertext)
     }
 }
 
@@ -171,19 +171,19 @@ impl Keyring {
 
     /// Generates a keyring with one random key.
     #[expect(clippy::disallowed_methods, reason = "a key must not be foreseen, not even by a test")]
-    pub fn fresh() -> Keyring {
+    pub fn generate() -> Keyring {
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         rand::rng().fill_bytes(&mut *key);
         Keyring::from(&*key)
     }
 
     /// Returns a keyring with this one's current key, followed by all keys of `older`.
-    pub fn before(&self, older: &Keyring) -> Keyring {
+    pub fn with_older(&self, older: &Keyring) -> Keyring {
         Keyring { current: self.current.clone(), older: older.keys().cloned().collect() }
     }
 
     /// Returns a keyring with only the current key.
-    pub fn newest(&self) -> Keyring {
+    pub fn current_only(&self) -> Keyring {
         Keyring { current: self.current.clone(), older: Vec::new() }
     }
 
@@ -203,7 +203,7 @@ impl Keyring {
     }
 
     /// Returns whether a key of this ring may decrypt what the key with this id encrypted.
-    pub(crate) fn may_open(&self, id: &KeyId) -> bool {
+    pub(crate) fn can_decrypt(&self, id: &KeyId) -> bool {
         id.0.is_empty() || self.ids().any(|known| known == id)
     }
 
@@ -212,36 +212,42 @@ impl Keyring {
     }
 
     /// Encrypts a text, bound to its place, under the current key.
-    pub(crate) fn seal(&self, place: &[u8], text: &str) -> Result<Vec<u8>, KeyringError> {
-        self.current.seal(place, text)
+    pub(crate) fn encrypt(
+        &self,
+        associated_data: &[u8],
+        text: &str,
+    ) -> Result<Vec<u8>, KeyringError> {
+        self.current.encrypt(associated_data, text)
     }
 
     /// Encrypts a text, bound to its place, under the key with this id.
-    pub(crate) fn seal_under(
+    pub(crate) fn encrypt_under(
         &self,
         id: &KeyId,
-        place: &[u8],
+        associated_data: &[u8],
         text: &str,
     ) -> Result<Vec<u8>, KeyringError> {
-        self.keys().find(|key| key.id == *id).ok_or(KeyringError::Unknown)?.seal(place, text)
+        self.keys()
+            .find(|key| key.id == *id)
+            .ok_or(KeyringError::Unknown)?
+            .encrypt(associated_data, text)
     }
     /// Decrypts what the key with this id encrypted for a place.
-    pub(crate) fn open(
+    pub(crate) fn decrypt(
         &self,
         id: &KeyId,
-        place: &[u8],
-        sealed: &[u8],
+        associated_data: &[u8],
+        ciphertext: &[u8],
     ) -> Result<Zeroizing<String>, KeyringError> {
-        if !self.may_open(id) {
+        if !self.can_decrypt(id) {
             return Err(KeyringError::Unknown);
         }
-        let (nonce, body) = sealed.split_at_checked(NONCE_BYTES).ok_or(KeyringError::Broken)?;
+        let (nonce, body) = ciphertext.split_at_checked(NONCE_BYTES).ok_or(KeyringError::Broken)?;
         let nonce = XNonce::try_from(nonce).map_err(|_| KeyringError::Broken)?;
         let fits = |key: &&Key| id.0.is_empty() || key.id == *id;
-        let opened = self
-            .keys()
-            .filter(fits)
-            .find_map(|key| key.cipher().decrypt(&nonce, Payload { msg: body, aad: place }).ok());
+        let opened = self.keys().filter(fits).find_map(|key| {
+            key.cipher().decrypt(&nonce, Payload { msg: body, aad: associated_data }).ok()
+        });
         let text = String::from_utf8(opened.ok_or(KeyringError::Broken)?);
         text.map(Zeroizing::new).map_err(|_| KeyringError::Broken)
     }
@@ -266,36 +272,36 @@ mod tests {
     #[test]
     fn texts_decrypt_under_their_own_key_only() {
         let ring = Keyring::from(&[1; 32]);
-        let mut sealed = ring.seal(b"here", "hush").unwrap();
-        assert!(!sealed.windows(4).any(|window| window == b"hush"));
-        assert_ne!(sealed, ring.seal(b"here", "hush").unwrap(), "nonces are fresh");
-        let open = |ring: &Keyring, id: &KeyId, place: &[u8], sealed: &[u8]| {
-            ring.open(id, place, sealed).map(|text| text.to_string())
+        let mut ciphertext = ring.encrypt(b"here", "hush").unwrap();
+        assert!(!ciphertext.windows(4).any(|window| window == b"hush"));
+        assert_ne!(ciphertext, ring.encrypt(b"here", "hush").unwrap(), "nonces are fresh");
+        let open = |ring: &Keyring, id: &KeyId, associated_data: &[u8], ciphertext: &[u8]| {
+            ring.decrypt(id, associated_data, ciphertext).map(|text| text.to_string())
         };
         let id = ring.current().clone();
-        assert_eq!(open(&ring, &id, b"here", &sealed), Ok("hush".into()));
-        assert_eq!(open(&ring, &id, b"there", &sealed), Err(KeyringError::Broken));
+        assert_eq!(open(&ring, &id, b"here", &ciphertext), Ok("hush".into()));
+        assert_eq!(open(&ring, &id, b"there", &ciphertext), Err(KeyringError::Broken));
         assert_eq!(open(&ring, &id, b"here", &[]), Err(KeyringError::Broken));
         let other = Keyring::from(&[2; 32]);
-        assert_eq!(open(&other, &id, b"here", &sealed), Err(KeyringError::Unknown));
+        assert_eq!(open(&other, &id, b"here", &ciphertext), Err(KeyringError::Unknown));
         let none = KeyId::parse("").unwrap();
-        assert_eq!(open(&other, &none, b"here", &sealed), Err(KeyringError::Broken));
-        let both = other.before(&ring);
-        assert_eq!(open(&both, &id, b"here", &sealed), Ok("hush".into()));
-        assert_eq!(open(&both, &none, b"here", &sealed), Ok("hush".into()), "any key is tried");
-        assert_eq!(open(&both, other.current(), b"here", &sealed), Err(KeyringError::Broken));
-        sealed[30] ^= 1;
-        assert_eq!(open(&ring, &id, b"here", &sealed), Err(KeyringError::Broken));
+        assert_eq!(open(&other, &none, b"here", &ciphertext), Err(KeyringError::Broken));
+        let both = other.with_older(&ring);
+        assert_eq!(open(&both, &id, b"here", &ciphertext), Ok("hush".into()));
+        assert_eq!(open(&both, &none, b"here", &ciphertext), Ok("hush".into()), "any key is tried");
+        assert_eq!(open(&both, other.current(), b"here", &ciphertext), Err(KeyringError::Broken));
+        ciphertext[30] ^= 1;
+        assert_eq!(open(&ring, &id, b"here", &ciphertext), Err(KeyringError::Broken));
     }
 
     #[test]
     fn keyrings_round_trip_and_show_ids_only() {
-        let ring = Keyring::from(&[1; 32]).before(&Keyring::from(&[2; 32]));
+        let ring = Keyring::from(&[1; 32]).with_older(&Keyring::from(&[2; 32]));
         let bytes = ring.to_bytes();
         assert_eq!(bytes.len(), 64);
         let again = Keyring::from_bytes(&bytes).unwrap();
         assert!(again.ids().eq(ring.ids()) && again.has_older());
-        assert_eq!(again.newest().to_bytes().as_slice(), [1; 32]);
+        assert_eq!(again.current_only().to_bytes().as_slice(), [1; 32]);
         let shown = format!("{ring:?}");
         assert!(ring.ids().all(|id| shown.contains(id.as_str())), "{shown}");
         assert!(ring.ids().all(|id| KeyId::parse(id.as_str()).as_ref() == Some(id)));
@@ -304,7 +310,7 @@ mod tests {
             let bytes = vec![0; length];
             assert_eq!(Keyring::from_bytes(&bytes).unwrap_err(), BadKeys::Length(length));
         }
-        assert_ne!(Keyring::fresh().current(), Keyring::fresh().current());
+        assert_ne!(Keyring::generate().current(), Keyring::generate().current());
     }
 
     #[test]

@@ -41,7 +41,7 @@ struct SecretRow {
     namespace: Name,
     graph: Name,
     name: Name,
-    sealed: Vec<u8>,
+    ciphertext: Vec<u8>,
     key: KeyId,
 }
 
@@ -52,7 +52,7 @@ impl SecretRow {
             namespace: part(0, "namespace")?,
             graph: part(1, "graph")?,
             name: part(2, "name")?,
-            sealed: row.bytes(3)?,
+            ciphertext: row.bytes(3)?,
             key: to_key_id(row.text(4)?)?,
         })
     }
@@ -108,7 +108,10 @@ impl Store {
     ///
     /// If the database cannot be read or written. Finished transactions stay, and the older keys
     /// are still needed.
-    pub async fn reseal(&self, lost_secrets: LostSecrets) -> Result<Reencrypted, StoreError> {
+    pub async fn reencrypt_secrets(
+        &self,
+        lost_secrets: LostSecrets,
+    ) -> Result<Reencrypted, StoreError> {
         let keys = self.cipher.keys();
         let mut done = Reencrypted::default();
         self.retire_others(&keys).await?;
@@ -165,7 +168,7 @@ impl Store {
             let Some(last) = rows.last() else { return Ok(()) };
             cursor = Cursor::at(last);
             for row in rows {
-                if let Err(why) = row.scope().open(keys, &row.key, &row.sealed) {
+                if let Err(why) = row.scope().open(keys, &row.key, &row.ciphertext) {
                     done.lost.push(why.to_string());
                     if lost_secrets == LostSecrets::Delete {
                         in_transaction!(self, 0, |tx| delete_secret(tx, &row))?;
@@ -193,11 +196,11 @@ async fn reencrypt_page(
     let mut reencrypted = 0;
     for row in &rows {
         // `find_lost` reports the secrets that cannot be decrypted.
-        let Ok(value) = row.scope().open(keys, &row.key, &row.sealed) else { continue };
-        let sealed = row.scope().seal(keys, &value);
-        let sealed = sealed.map_err(|error| StoreError::Data(error.to_string()))?;
-        let place = [&row.namespace, &row.graph, &row.name].map(Name::as_str);
-        let again = params![place[0], place[1], place[2], sealed.as_slice(), current];
+        let Ok(value) = row.scope().open(keys, &row.key, &row.ciphertext) else { continue };
+        let ciphertext = row.scope().encrypt(keys, &value);
+        let ciphertext = ciphertext.map_err(|error| StoreError::Data(error.to_string()))?;
+        let scope = [&row.namespace, &row.graph, &row.name].map(Name::as_str);
+        let again = params![scope[0], scope[1], scope[2], ciphertext.as_slice(), current];
         reencrypted += tx.execute(sql::REENCRYPT_SECRET, &again).await?;
     }
     Ok(ReencryptedPage { reencrypted, next: rows.last().map(Cursor::at) })
@@ -217,7 +220,7 @@ async fn remove_others(tx: &mut impl Tx, current: &KeyId) -> Result<bool, StoreE
 }
 
 async fn delete_secret(tx: &mut impl Tx, row: &SecretRow) -> Result<u64, StoreError> {
-    let place = [&row.namespace, &row.graph, &row.name].map(Name::as_str);
-    let row = params![place[0], place[1], place[2], row.sealed.as_slice()];
+    let scope = [&row.namespace, &row.graph, &row.name].map(Name::as_str);
+    let row = params![scope[0], scope[1], scope[2], row.ciphertext.as_slice()];
     tx.execute(sql::DELETE_LOST_SECRET, &row).await
 }

@@ -47,8 +47,8 @@ async fn repeated_violations_are_counted() {
     let copy = base.copy("much");
     copy.tamper(&labels.fill("DELETE FROM state WHERE run = <wide> AND node = 2"));
     let report = copy.check().await;
-    let strays = report.more.iter().find(|more| more.kind.table == "output").unwrap();
-    assert_eq!(strays.count, 50, "150 states had an output each");
+    let orphans = report.more.iter().find(|more| more.kind.table == "output").unwrap();
+    assert_eq!(orphans.count, 50, "150 states had an output each");
     let lacking: Vec<_> = report.violations.iter().filter(|v| v.kind.table == "state").collect();
     assert_eq!(lacking.len(), 1, "{lacking:?}");
     assert!(lacking[0].message.contains("150 children in a row"), "{lacking:?}");
@@ -86,7 +86,7 @@ async fn base(kind: Kind, name: &str) -> (TestDatabase, BTreeMap<&'static str, R
         namespace: "n".parse().unwrap(),
         name: "p".parse().unwrap(),
         version: "1".into(),
-        digest: Digest::of(b"wasm"),
+        digest: Digest::from_content(b"wasm"),
         bytes: b"wasm".to_vec(),
         nodes: vec![NodeDescription {
             name: "echo".parse().unwrap(),

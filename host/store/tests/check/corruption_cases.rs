@@ -29,9 +29,9 @@ pub const CHILDREN: &[Case] = &[
         "DELETE FROM state WHERE id = <fan:00~300>",
         &[
             "children state.path <fan:00~3>",
-            "stray output.state <fan:00~300>",
-            "tally run.states <fan>",
-            "tally run.succeeded <fan>",
+            "orphan output.state <fan:00~300>",
+            "total run.states <fan>",
+            "total run.succeeded <fan>",
         ],
     ),
     // A branch is missing in the middle.
@@ -40,8 +40,8 @@ pub const CHILDREN: &[Case] = &[
         &[
             "children state.path <fan:00>",
             "count unite.arrived <fan:00~3>",
-            "tally run.states <fan>",
-            "tally run.succeeded <fan>",
+            "total run.states <fan>",
+            "total run.succeeded <fan>",
         ],
     ),
     // A unite is deleted, and its descendants have no ancestor.
@@ -50,10 +50,10 @@ pub const CHILDREN: &[Case] = &[
         &[
             "children state.path <fan:00>",
             "parent state.path <fan:00~300>",
-            "stray unite.state <fan:00~3>",
-            "stray output.state <fan:00~3>",
-            "tally run.states <fan>",
-            "tally run.succeeded <fan>",
+            "orphan unite.state <fan:00~3>",
+            "orphan output.state <fan:00~3>",
+            "total run.states <fan>",
+            "total run.succeeded <fan>",
         ],
     ),
     // The root is deleted.
@@ -62,9 +62,9 @@ pub const CHILDREN: &[Case] = &[
         &[
             "children run.states <fan>",
             "parent state.path <fan:00>",
-            "stray output.state <fan:>",
-            "tally run.states <fan>",
-            "tally run.succeeded <fan>",
+            "orphan output.state <fan:>",
+            "total run.states <fan>",
+            "total run.succeeded <fan>",
         ],
     ),
     // It comes from an output that does not exist.
@@ -97,8 +97,8 @@ pub const CHILDREN: &[Case] = &[
             "parent state.path <fan:0020>",
             "parent state.path <fan:00~3>",
             "outputs state.outputs <fan:00>",
-            "tally run.succeeded <fan>",
-            "tally run.pruned <fan>",
+            "total run.succeeded <fan>",
+            "total run.pruned <fan>",
         ],
     ),
 ];
@@ -111,7 +111,7 @@ pub const UNITES: &[Case] = &[
          refs, scopes, created_at, ended_at, namespace) SELECT <+1>, run, node, path, 'PRUNED', due_at, fence, \
          attempt, retries, \
          requeues, losses, conflicts, refs, scopes, created_at, ended_at, namespace FROM state WHERE id = <fan:00~3>",
-        &["once state.path <+1>", "tally run.states <fan>", "tally run.pruned <fan>"],
+        &["once state.path <+1>", "total run.states <fan>", "total run.pruned <fan>"],
     ),
     Case("DELETE FROM unite WHERE state = <fan:00~3>", &["unite unite.state <fan:00~3>"]),
     Case(
@@ -208,13 +208,13 @@ pub const ENDS: &[Case] = &[
         &[
             "end state.status <open:0020>",
             "count unite.open <open:00~3>",
-            "tally run.cancelled <open>",
+            "total run.cancelled <open>",
         ],
     ),
     // The run was swept, but not to its end.
     Case(
         "UPDATE state SET status = 'CREATED', ended_at = NULL WHERE id = <cancelled:0020>",
-        &["end run.status <cancelled>", "tally run.cancelled <cancelled>"],
+        &["end run.status <cancelled>", "total run.cancelled <cancelled>"],
     ),
     Case(
         "UPDATE run SET sweep_event = 0 WHERE id = <half-swept>",
@@ -244,16 +244,16 @@ pub const COUNTS: &[Case] = &[
     Case("UPDATE run SET open = 5 WHERE id = <open>", &["count run.open <open>"]),
     Case("UPDATE run SET failed = 2 WHERE id = <failed>", &["count run.failed <failed>"]),
     Case("UPDATE run SET open = 1 WHERE id = <cancelled>", &["count run.open <cancelled>"]),
-    Case("UPDATE run SET states = 9 WHERE id = <fan>", &["tally run.states <fan>"]),
-    Case("UPDATE run SET succeeded = 9 WHERE id = <fan>", &["tally run.succeeded <fan>"]),
-    Case("UPDATE run SET pruned = 9 WHERE id = <fan>", &["tally run.pruned <fan>"]),
-    Case("UPDATE run SET errored = 9 WHERE id = <fan>", &["tally run.errored <fan>"]),
+    Case("UPDATE run SET states = 9 WHERE id = <fan>", &["total run.states <fan>"]),
+    Case("UPDATE run SET succeeded = 9 WHERE id = <fan>", &["total run.succeeded <fan>"]),
+    Case("UPDATE run SET pruned = 9 WHERE id = <fan>", &["total run.pruned <fan>"]),
+    Case("UPDATE run SET errored = 9 WHERE id = <fan>", &["total run.errored <fan>"]),
     Case(
         "UPDATE run SET cancelled = 9 WHERE id = <cancelled>",
-        &["tally run.cancelled <cancelled>"],
+        &["total run.cancelled <cancelled>"],
     ),
-    Case("UPDATE run SET requeues = 9 WHERE id = <again>", &["tally run.requeues <again>"]),
-    Case("UPDATE run SET retries = 0 WHERE id = <again>", &["tally run.retries <again>"]),
+    Case("UPDATE run SET requeues = 9 WHERE id = <again>", &["total run.requeues <again>"]),
+    Case("UPDATE run SET retries = 0 WHERE id = <again>", &["total run.retries <again>"]),
     Case("UPDATE run SET store_keys = 9 WHERE id = <kept>", &["store run.store_keys <kept>"]),
     Case("UPDATE run SET store_bytes = 9 WHERE id = <kept>", &["store run.store_bytes <kept>"]),
     Case("UPDATE run SET store_version = 0 WHERE id = <kept>", &["store run.store_version <kept>"]),
@@ -290,10 +290,10 @@ pub const NAMESPACES: &[Case] = &[
     ),
     Case(
         "UPDATE run SET graph = 99 WHERE id = <fan>",
-        &["stray run.graph <fan>", "namespace run.revision <fan>"],
+        &["orphan run.graph <fan>", "namespace run.revision <fan>"],
     ),
-    Case("UPDATE run SET revision = 99 WHERE id = <fan>", &["stray run.revision <fan>"]),
-    Case("UPDATE graph SET current = 0 WHERE name = 'fan'", &["stray graph.current -"]),
+    Case("UPDATE run SET revision = 99 WHERE id = <fan>", &["orphan run.revision <fan>"]),
+    Case("UPDATE graph SET current = 0 WHERE name = 'fan'", &["orphan graph.current -"]),
     // States of another run.
     Case(
         "UPDATE state SET refs = '[[1,<open:00>,0]]' WHERE id = <fan:0000>",
@@ -323,30 +323,30 @@ pub const NAMESPACES: &[Case] = &[
     Case(
         "UPDATE state SET run = 999999 WHERE id = <fan:00~300>",
         &[
-            "stray state.run <fan:00~300>",
+            "orphan state.run <fan:00~300>",
             "children state.path <fan:00~3>",
-            "tally run.states <fan>",
-            "tally run.succeeded <fan>",
+            "total run.states <fan>",
+            "total run.succeeded <fan>",
         ],
     ),
-    Case("INSERT INTO unite VALUES (999999, 1, 1, 0, 0, 0)", &["stray unite.state -"]),
-    Case("INSERT INTO output VALUES (999999, 0, '{}')", &["stray output.state -"]),
-    Case("INSERT INTO entry VALUES (999999, 'k', 'v', 1)", &["stray entry.run -"]),
+    Case("INSERT INTO unite VALUES (999999, 1, 1, 0, 0, 0)", &["orphan unite.state -"]),
+    Case("INSERT INTO output VALUES (999999, 0, '{}')", &["orphan output.state -"]),
+    Case("INSERT INTO entry VALUES (999999, 'k', 'v', 1)", &["orphan entry.run -"]),
     Case(
         "INSERT INTO attempt (state, number, ended_at, outcome) VALUES (999999, 1, 1, 'SUCCESS')",
-        &["stray attempt.state -"],
+        &["orphan attempt.state -"],
     ),
-    Case("INSERT INTO staged VALUES (999999, 1, 1, 1)", &["stray staged.state -"]),
-    Case("INSERT INTO staged VALUES (<fan:00>, <fan>, 1, 1)", &["stray staged.state -"]),
+    Case("INSERT INTO staged VALUES (999999, 1, 1, 1)", &["orphan staged.state -"]),
+    Case("INSERT INTO staged VALUES (<fan:00>, <fan>, 1, 1)", &["orphan staged.state -"]),
     Case(
         "INSERT INTO staged_snapshot VALUES (999999, 0, '{}')",
-        &["stray staged_snapshot.state -"],
+        &["orphan staged_snapshot.state -"],
     ),
     Case(
         "UPDATE state SET namespace = -<fan:00> WHERE id = <fan:0000>",
         &["namespace state.namespace <fan:0000>"],
     ),
-    Case("DELETE FROM component", &["stray exported.digest -", "stray plugin.digest -"]),
+    Case("DELETE FROM component", &["orphan exported.digest -", "orphan plugin.digest -"]),
     Case("DELETE FROM exported", &["value component.nodes -"]),
     Case(
         "UPDATE state SET namespace = 77 WHERE id = <fan:00>",
@@ -481,10 +481,10 @@ pub const TYPES: &[Case] = &[
     Case(
         "UPDATE state SET run = 'one' WHERE id = <fan:00~300>",
         &[
-            "stray state.run <fan:00~300>",
+            "orphan state.run <fan:00~300>",
             "children state.path <fan:00~3>",
-            "tally run.states <fan>",
-            "tally run.succeeded <fan>",
+            "total run.states <fan>",
+            "total run.succeeded <fan>",
         ],
     ),
 ];

@@ -15,8 +15,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Answer, AppliedGraph, Batch, ClaimMode, Committed, Database, Finished, NewRun, Operation,
-    Quotas, RedrivePart, Report, RunInfo, SecretCipher, Store, check,
+    AppliedGraph, Batch, ClaimMode, Committed, Database, Finished, NewRun, Operation, Quotas,
+    RedrivePart, Reply, Report, RunInfo, SecretCipher, Store, check,
 };
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
@@ -217,7 +217,7 @@ impl Harness {
             delay: 0,
             limits,
         };
-        assert_eq!(self.commit_one(Operation::Start(new.into())).await, Answer::Done);
+        assert_eq!(self.commit_one(Operation::Start(new.into())).await, Reply::Done);
         Run { info }
     }
 
@@ -240,8 +240,8 @@ impl Harness {
         done
     }
 
-    pub async fn commit_one(&mut self, operation: Operation) -> Answer {
-        self.commit(vec![operation], ClaimMode::NewOnly(1_000_000)).await.answers.remove(0)
+    pub async fn commit_one(&mut self, operation: Operation) -> Reply {
+        self.commit(vec![operation], ClaimMode::NewOnly(1_000_000)).await.replies.remove(0)
     }
 
     /// Claims due states, after a short wait for those that become due meanwhile on Postgres.
@@ -318,7 +318,7 @@ impl Harness {
                 continue;
             }
             let done = self.commit(operations, ClaimMode::NewOnly(1_000_000)).await;
-            assert!(done.answers.iter().all(|a| matches!(a, Answer::Done)), "{:?}", done.answers);
+            assert!(done.replies.iter().all(|a| matches!(a, Reply::Done)), "{:?}", done.replies);
         }
         self.held.extend(kept);
     }
@@ -329,8 +329,8 @@ impl Harness {
         for _ in 0..steps {
             let info = run.info.clone();
             match self.commit_one(Operation::Sweep { run: info, event, from, most }).await {
-                Answer::More(next) => from = next,
-                Answer::Done => break,
+                Reply::More(next) => from = next,
+                Reply::Done => break,
                 other => panic!("{other:?}"),
             }
         }

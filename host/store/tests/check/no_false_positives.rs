@@ -5,7 +5,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::testing::SeededRng;
-use exosphere_store::{Answer, ClaimMode, Operation};
+use exosphere_store::{ClaimMode, Operation, Reply};
 use serde_json::json;
 
 use crate::harness::{Harness, Kind, TestDatabase};
@@ -103,7 +103,7 @@ async fn control(harness: &mut Harness, run: &crate::harness::Run, rng: &mut See
         2 | 3 => harness.redrive(run).await,
         _ => return,
     };
-    if let Answer::ToSweep(event) = harness.commit_one(operation).await {
+    if let Reply::ToSweep(event) = harness.commit_one(operation).await {
         let (most, steps) = (1 + rng.below(5) as u32, rng.below(6));
         harness.sweep(run, event, most, steps).await;
     }

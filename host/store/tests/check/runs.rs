@@ -6,7 +6,7 @@ use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
-use exosphere_store::{Answer, Operation};
+use exosphere_store::{Operation, Reply};
 use serde_json::json;
 
 use crate::harness::{Harness, Run, TestDatabase, outputs};
@@ -100,11 +100,12 @@ async fn under_way(harness: &mut Harness, runs: &mut Runs) {
     let run = harness.start("again", &retried(fan(), "X"), &[]).await;
     // Retried for every possible reason.
     let ending =
-        |node: &str, state: &exosphere_domain::state::Claimed| match (node, state.tries.attempt) {
+        |node: &str, state: &exosphere_domain::state::Claimed| match (node, state.attempts.attempt)
+        {
             ("X", 1) => fails(FailureKind::Retryable),
             ("X", 2) => ends(Outcome::RequeueAfter(1)),
             ("X", 3) => ends(Outcome::HostLost),
-            ("X", 4) if state.tries.losses == 1 && state.claim.fence.0 == 4 => {
+            ("X", 4) if state.attempts.host_losses == 1 && state.claim.fence.0 == 4 => {
                 ends(Outcome::Released)
             }
             ("X", 4) => ends(Outcome::Conflict),
@@ -133,7 +134,7 @@ async fn failed(harness: &mut Harness, database: &TestDatabase, runs: &mut Runs)
     let state = harness.failed(database, &run).await;
     assert_eq!(
         harness.commit_one(Operation::Retry { run: run.info.clone(), state }).await,
-        Answer::Done
+        Reply::Done
     );
     runs.insert("reopened", run);
     let run = harness.start("fan", &fan(), &[]).await;
@@ -141,7 +142,7 @@ async fn failed(harness: &mut Harness, database: &TestDatabase, runs: &mut Runs)
     let state = harness.failed(database, &run).await;
     assert_eq!(
         harness.commit_one(Operation::Retry { run: run.info.clone(), state }).await,
-        Answer::Done
+        Reply::Done
     );
     harness.drive(&run, 2, |node, _| well(node)).await;
     runs.insert("healed", run);
@@ -155,7 +156,7 @@ async fn failed(harness: &mut Harness, database: &TestDatabase, runs: &mut Runs)
         .await;
     let redrive = harness.redrive(&run).await;
     let answer = harness.commit_one(redrive).await;
-    assert_eq!(answer, Answer::Redriven { states: 3, late: 0 });
+    assert_eq!(answer, Reply::Redriven { states: 3, late: 0 });
     harness
         .drive(&run, 1, |node, state| {
             (state.place.path.as_str() != "0010").then(|| well(node)).flatten()
@@ -176,7 +177,7 @@ async fn cancelled_and_paused(harness: &mut Harness, runs: &mut Runs) {
     for (name, steps) in [("cancelled", usize::MAX), ("half-swept", 2)] {
         let run = harness.start("fan", &fan(), &[("k", "v")]).await;
         harness.drive(&run, 2, under_way).await;
-        let Answer::ToSweep(event) = harness.commit_one(Operation::Cancel(run.info.clone())).await
+        let Reply::ToSweep(event) = harness.commit_one(Operation::Cancel(run.info.clone())).await
         else {
             panic!("{name}")
         };
@@ -196,7 +197,7 @@ async fn cancelled_and_paused(harness: &mut Harness, runs: &mut Runs) {
             );
         }
         harness.commit(operations, exosphere_store::ClaimMode::NewOnly(0)).await;
-        let Answer::ToSweep(event) = harness.commit_one(pause).await else { panic!("{name}") };
+        let Reply::ToSweep(event) = harness.commit_one(pause).await else { panic!("{name}") };
         harness.sweep(&run, event, 2, steps).await;
         // One more becomes free while the run is paused.
         let last =
@@ -209,7 +210,7 @@ async fn cancelled_and_paused(harness: &mut Harness, runs: &mut Runs) {
     harness.drive(&resumed, 2, |node, _| if node == "X" { None } else { well(node) }).await;
     for paused in [true, false] {
         let pause = Operation::Pause { run: resumed.info.clone(), paused };
-        let Answer::ToSweep(event) = harness.commit_one(pause).await else { panic!() };
+        let Reply::ToSweep(event) = harness.commit_one(pause).await else { panic!() };
         harness.sweep(&resumed, event, 100, 9).await;
     }
     harness.drive(&resumed, 2, |node, _| well(node)).await;

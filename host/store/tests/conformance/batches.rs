@@ -9,7 +9,7 @@ use exosphere_domain::ids::StateId;
 use exosphere_domain::limits::Limit;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{Answer, ClaimMode, NewRun, Operation, RedrivePart, StoreError};
+use exosphere_store::{ClaimMode, NewRun, Operation, RedrivePart, Reply, StoreError};
 use serde_json::json;
 
 use crate::harness::{Harness, fails, outputs, sets};
@@ -37,10 +37,10 @@ async fn new_states_are_claimed_within_the_budget(kind: Kind) {
     let fan = harness.finish_with_outputs(&run.info, &run.root, 5).await;
     let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(3)).await;
     assert_eq!(done.claimed.len(), 3);
-    assert!(done.more, "two are left");
-    assert!(done.claimed.iter().all(|claimed| claimed.known.len() <= 1));
+    assert!(done.more_due, "two are left");
+    assert!(done.claimed.iter().all(|claimed| claimed.known_outputs.len() <= 1));
     let rest = harness.commit_ok(vec![], ClaimMode::AllDue(9)).await;
-    assert_eq!((rest.claimed.len(), rest.more), (2, false));
+    assert_eq!((rest.claimed.len(), rest.more_due), (2, false));
     harness.check().await;
 }
 
@@ -79,7 +79,7 @@ async fn a_data_error_rolls_back_the_batch(kind: Kind) {
     let batch = harness.batch(vec![fan, bad().await], ClaimMode::NewOnly(9));
     let parts = [batch.range.start..1, 1..batch.range.end];
     let [fine, bad] = parts.map(|range| exosphere_store::Batch { range, ..batch.clone() });
-    assert_eq!(harness.store.commit(fine).await.unwrap().answers, [Answer::Done]);
+    assert_eq!(harness.store.commit(fine).await.unwrap().replies, [Reply::Done]);
     assert!(matches!(harness.store.commit(bad).await, Err(StoreError::Data(_))));
     assert_eq!(harness.states().await, "QUEUED 2, SUCCESS 1, WAITING 1");
     harness.check().await;
@@ -253,7 +253,7 @@ async fn operations_on_missing_runs_report_missing(kind: Kind) {
         Operation::Sweep { run: run(), event: 1, from: String::new(), most: 9 },
     ];
     let done = harness.commit_ok(operations, ClaimMode::AllDue(9)).await;
-    assert!(done.answers.iter().all(|answer| *answer == Answer::Missing), "{done:?}");
+    assert!(done.replies.iter().all(|answer| *answer == Reply::Missing), "{done:?}");
 }
 
 async fn commits_report_final_run_views(kind: Kind) {
@@ -300,7 +300,7 @@ async fn a_run_cannot_exceed_its_state_limit(kind: Kind) {
     assert_eq!(harness.commit_and_claim(fan).await.len(), 4);
     let fan = harness.finish_with_outputs(&large.info, &large.root, 5).await;
     let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(9)).await;
-    assert_eq!((done.answers, done.claimed.len()), (vec![Answer::Done], 0));
+    assert_eq!((done.replies, done.claimed.len()), (vec![Reply::Done], 0));
     assert_eq!(harness.states().await, "ERRORED 1, QUEUED 4, SUCCESS 1, WAITING 1");
     let failed = "SELECT kind || ' ' || message FROM state WHERE status = 'ERRORED'";
     let words = harness.text(failed).await;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::Claimed;
-use exosphere_store::{Answer, ClaimMode, RunInfo};
+use exosphere_store::{ClaimMode, Reply, RunInfo};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -26,7 +26,7 @@ async fn concurrent_claims_take_each_state_once(kind: Kind) {
     }
     let run = harness.start_of("U > X; X > W; W(U)").await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, STATES).await;
-    assert_eq!(harness.commit_one(fan).await, Answer::Done);
+    assert_eq!(harness.commit_one(fan).await, Reply::Done);
 
     let begun = Instant::now();
     let first = claim_concurrently(&hosts).await;
@@ -34,7 +34,7 @@ async fn concurrent_claims_take_each_state_once(kind: Kind) {
     each_once(&first, STATES);
     let given_back = release_half(&hosts, &run.info, first).await;
     let second = claim_concurrently(&hosts).await;
-    assert!(second.iter().all(|state| state.claim.fence.0 == 2 && state.tries.attempt == 1));
+    assert!(second.iter().all(|state| state.claim.fence.0 == 2 && state.attempts.attempt == 1));
     each_once(&second, given_back);
     let ours: HashSet<_> = hosts.iter().map(|host| host.session).collect();
     assert!(second.iter().all(|state| ours.contains(&state.claim.session)));
@@ -64,7 +64,7 @@ async fn claim_concurrently(hosts: &[Host]) -> Vec<Claimed> {
                 let most = 5 + 7 * at as u32;
                 let done = host.commit_ok(Vec::new(), ClaimMode::AllDue(most)).await;
                 all.extend(done.claimed.into_iter().map(|claimed| claimed.state));
-                if !done.more {
+                if !done.more_due {
                     return all;
                 }
             }
@@ -91,7 +91,7 @@ async fn release_half(hosts: &[Host], run: &Arc<RunInfo>, states: Vec<Claimed>) 
                     operations.push(host.finish_plain(&run, state, Outcome::Released).await);
                 }
                 let done = host.commit_ok(operations, ClaimMode::NewOnly(0)).await;
-                assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
+                assert!(done.replies.iter().all(|answer| *answer == Reply::Done));
             }
         });
     }

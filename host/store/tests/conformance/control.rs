@@ -5,7 +5,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{Answer, ClaimMode, Operation, PendingSweep};
+use exosphere_store::{ClaimMode, Operation, PendingSweep, Reply};
 use serde_json::json;
 
 use crate::harness::{Harness, Run, fails, outputs, pause, sets, sweep};
@@ -29,7 +29,7 @@ const FANOUT: &str = "U > X; X > W; W(U)";
 async fn fanned(harness: &Harness, count: usize) -> Run {
     let run = harness.start_of(FANOUT).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, count).await;
-    assert_eq!(harness.commit_one(fan).await, Answer::Done);
+    assert_eq!(harness.commit_one(fan).await, Reply::Done);
     run
 }
 
@@ -57,26 +57,26 @@ async fn states_of_paused_runs_are_not_claimed(kind: Kind) {
     );
     // Neither before its sweep nor after.
     assert!(harness.claim(9).await.is_empty());
-    let Answer::ToSweep(event) = paused.answers[0] else { panic!("{:?}", paused.answers) };
+    let Reply::ToSweep(event) = paused.replies[0] else { panic!("{:?}", paused.replies) };
     assert_eq!(harness.store.pending_sweeps().await.unwrap(), [pending_sweep(&run, event)]);
     harness.sweep(&run.info, event, 100).await;
     assert_eq!(harness.store.pending_sweeps().await.unwrap(), []);
     assert_eq!(held_back(&harness).await, 3);
     let done = harness.commit_ok(vec![], ClaimMode::AllDue(9)).await;
     assert!(done.claimed.is_empty() && done.next_due.is_none());
-    assert_eq!(harness.commit_one(pause(&run.info, true)).await, Answer::Done, "no change");
+    assert_eq!(harness.commit_one(pause(&run.info, true)).await, Reply::Done, "no change");
     harness.check().await;
 
     // The run resumes gradually: a swept state may be claimed.
     let event = harness.commit_for_sweep(pause(&run.info, false)).await;
     assert!(harness.claim(9).await.is_empty(), "all states are still held back");
     let done = harness.commit_ok(vec![sweep(&run.info, event, "", 2)], ClaimMode::NewOnly(9)).await;
-    assert!(matches!(&done.answers[0], Answer::More(_)) && done.more);
+    assert!(matches!(&done.replies[0], Reply::More(_)) && done.more_due);
     assert_eq!(harness.claim(9).await.len(), 1, "the root, and one child");
     harness.sweep(&run.info, event, 100).await;
     assert_eq!(harness.claim(9).await.len(), 2);
     assert_eq!(held_back(&harness).await, 0);
-    assert_eq!(harness.commit_one(pause(&run.info, false)).await, Answer::Done, "no change");
+    assert_eq!(harness.commit_one(pause(&run.info, false)).await, Reply::Done, "no change");
     harness.check().await;
 }
 
@@ -92,7 +92,7 @@ async fn a_pause_holds_back_rescheduled_states(kind: Kind) {
     // Running states may finish, with all effects; their children are created and held back.
     let fan = harness.finish(info, root, outputs(5), sets("k", "v")).await;
     let done = harness.commit_ok(vec![fan], ClaimMode::NewOnly(9)).await;
-    assert_eq!((done.answers, done.claimed.len(), done.more), (vec![Answer::Done], 0, false));
+    assert_eq!((done.replies, done.claimed.len(), done.more_due), (vec![Reply::Done], 0, false));
     assert_eq!(held_back(&harness).await, 5);
     harness.check().await;
 
@@ -111,7 +111,7 @@ async fn a_pause_holds_back_rescheduled_states(kind: Kind) {
     for (state, outcome) in held.iter().zip(agains) {
         let operation = harness.finish(info, state, outcome, Journal::default()).await;
         let done = harness.commit_ok(vec![operation], ClaimMode::NewOnly(9)).await;
-        assert_eq!((done.answers, done.more), (vec![Answer::Done], false));
+        assert_eq!((done.replies, done.more_due), (vec![Reply::Done], false));
     }
     assert_eq!(held_back(&harness).await, 5, "before the sweep");
     harness.sweep(info, event, 100).await;
@@ -134,7 +134,7 @@ async fn a_pause_holds_back_new_unites(kind: Kind) {
     harness.sweep(&run.info, event, 9).await;
     let end = harness.finish_with_outputs(&run.info, &child, 1).await;
     let done = harness.commit_ok(vec![end], ClaimMode::NewOnly(9)).await;
-    assert!(done.claimed.is_empty() && !done.more);
+    assert!(done.claimed.is_empty() && !done.more_due);
     assert_eq!(harness.states().await, "CREATED 1, SUCCESS 2");
     assert_eq!(held_back(&harness).await, 1);
     let event = harness.commit_for_sweep(pause(&run.info, false)).await;
@@ -151,15 +151,15 @@ async fn sweeps_are_bounded_and_resume(kind: Kind) {
     let mut from = String::new();
     for step in 1..=10 {
         match harness.commit_one(sweep(&run.info, event, &from, 10)).await {
-            Answer::More(next) => from = next,
+            Reply::More(next) => from = next,
             other => panic!("{step}: {other:?}"),
         }
         // Paths: the root, its children, its unite.
         assert_eq!(held_back(&harness).await, (step * 10 - 1).min(98));
     }
-    assert_eq!(harness.commit_one(sweep(&run.info, event, &from, 10)).await, Answer::Done);
+    assert_eq!(harness.commit_one(sweep(&run.info, event, &from, 10)).await, Reply::Done);
     assert_eq!(harness.number("SELECT sweep_event FROM run").await, 0);
-    assert_eq!(harness.commit_one(sweep(&run.info, event, "", 10)).await, Answer::Stale);
+    assert_eq!(harness.commit_one(sweep(&run.info, event, "", 10)).await, Reply::Stale);
     // If a host dies during a sweep, another host starts the sweep again.
     let event = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
     for _ in 0..3 {
@@ -175,13 +175,13 @@ async fn sweeps_of_older_events_are_stale(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = fanned(&harness, 4).await;
     let first = harness.commit_for_sweep(pause(&run.info, true)).await;
-    assert!(matches!(harness.commit_one(sweep(&run.info, first, "", 3)).await, Answer::More(_)));
+    assert!(matches!(harness.commit_one(sweep(&run.info, first, "", 3)).await, Reply::More(_)));
     let second = harness.commit_for_sweep(pause(&run.info, false)).await;
-    assert_eq!(harness.commit_one(sweep(&run.info, first, "", 3)).await, Answer::Stale);
+    assert_eq!(harness.commit_one(sweep(&run.info, first, "", 3)).await, Reply::Stale);
     let third = harness.commit_for_sweep(pause(&run.info, true)).await;
     assert!(first < second && second < third);
     for stale in [first, second] {
-        assert_eq!(harness.commit_one(sweep(&run.info, stale, "", 100)).await, Answer::Stale);
+        assert_eq!(harness.commit_one(sweep(&run.info, stale, "", 100)).await, Reply::Stale);
     }
     assert_eq!(harness.store.pending_sweeps().await.unwrap(), [pending_sweep(&run, third)]);
     assert_eq!(held_back(&harness).await, 2, "by the one that was not stale");
@@ -201,7 +201,7 @@ async fn a_finished_run_cannot_be_paused(kind: Kind) {
     };
     for operation in operations(&over) {
         let answer = harness.commit_one(operation).await;
-        assert!(matches!(&answer, Answer::Refused(why) if why.contains("SUCCESS")), "{answer:?}");
+        assert!(matches!(&answer, Reply::Refused(why) if why.contains("SUCCESS")), "{answer:?}");
     }
     // A run that failed while it was paused can be resumed before a retry.
     let failed = harness.start_of("A").await;
@@ -209,11 +209,11 @@ async fn a_finished_run_cannot_be_paused(kind: Kind) {
     harness.sweep(&failed.info, event, 9).await;
     let end = harness.finish_plain(&failed.info, &failed.root, fails(FailureKind::Permanent)).await;
     harness.commit_one(end).await;
-    assert!(matches!(harness.commit_one(pause(&failed.info, true)).await, Answer::Refused(_)));
+    assert!(matches!(harness.commit_one(pause(&failed.info, true)).await, Reply::Refused(_)));
     let event = harness.commit_for_sweep(pause(&failed.info, false)).await;
     harness.sweep(&failed.info, event, 9).await;
     let retry = Operation::Retry { run: failed.info.clone(), state: failed.root.id };
-    assert_eq!(harness.commit_one(retry).await, Answer::Done);
+    assert_eq!(harness.commit_one(retry).await, Reply::Done);
     assert_eq!(harness.claim(9).await.len(), 1);
     harness.check().await;
 }
@@ -226,8 +226,8 @@ async fn a_cancelled_run_rejects_late_outcomes(kind: Kind) {
     // An outcome in the same batch comes before the cancel; one after it is too late.
     let first = harness.finish_with_outputs(&run.info, &held[0], 1).await;
     let done = harness.commit_ok(vec![cancel, first], ClaimMode::AllDue(9)).await;
-    let [Answer::ToSweep(event), Answer::Done] = done.answers[..] else {
-        panic!("{:?}", done.answers)
+    let [Reply::ToSweep(event), Reply::Done] = done.replies[..] else {
+        panic!("{:?}", done.replies)
     };
     assert_eq!(
         (done.run_updates[0].status, done.run_updates[0].status_changed),
@@ -235,9 +235,9 @@ async fn a_cancelled_run_rejects_late_outcomes(kind: Kind) {
     );
     assert!(done.claimed.is_empty(), "no state of the run is claimed");
     let late = harness.finish(&run.info, &held[1], outputs(1), sets("k", "v")).await;
-    assert_eq!(harness.commit_one(late).await, Answer::Stale);
+    assert_eq!(harness.commit_one(late).await, Reply::Stale);
     let lost = harness.finish_plain(&run.info, &held[1], Outcome::HostLost).await;
-    assert_eq!(harness.commit_one(lost).await, Answer::Stale);
+    assert_eq!(harness.commit_one(lost).await, Reply::Stale);
     harness.check().await;
     harness.sweep(&run.info, event, 2).await;
     assert_eq!(harness.states().await, "CANCELLED 4, SUCCESS 2");
@@ -253,7 +253,7 @@ async fn a_cancelled_run_rejects_late_outcomes(kind: Kind) {
         pause(&run.info, true),
     ] {
         let answer = harness.commit_one(operation).await;
-        assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
+        assert!(matches!(answer, Reply::Refused(_)), "{answer:?}");
     }
     harness.check().await;
 }
@@ -262,11 +262,11 @@ async fn a_cancel_interrupts_a_pause_sweep(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = fanned(&harness, 8).await;
     let paused = harness.commit_for_sweep(pause(&run.info, true)).await;
-    let Answer::More(from) = harness.commit_one(sweep(&run.info, paused, "", 4)).await else {
+    let Reply::More(from) = harness.commit_one(sweep(&run.info, paused, "", 4)).await else {
         panic!()
     };
     let cancelled = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
-    assert_eq!(harness.commit_one(sweep(&run.info, paused, &from, 4)).await, Answer::Stale);
+    assert_eq!(harness.commit_one(sweep(&run.info, paused, &from, 4)).await, Reply::Stale);
     harness.sweep(&run.info, cancelled, 4).await;
     assert_eq!(harness.states().await, "CANCELLED 9, SUCCESS 1");
     harness.check().await;
@@ -274,7 +274,7 @@ async fn a_cancel_interrupts_a_pause_sweep(kind: Kind) {
     let other = fanned(&harness, 8).await;
     let operations = vec![pause(&other.info, true), Operation::Cancel(other.info.clone())];
     let done = harness.commit_ok(operations, ClaimMode::NewOnly(0)).await;
-    let [Answer::ToSweep(first), Answer::ToSweep(second)] = done.answers[..] else { panic!() };
+    let [Reply::ToSweep(first), Reply::ToSweep(second)] = done.replies[..] else { panic!() };
     assert_eq!(first, second);
     harness.sweep(&other.info, first, 4).await;
     assert_eq!(harness.states().await, "CANCELLED 18, SUCCESS 2");

@@ -33,7 +33,7 @@ async fn push(
         namespace: name(namespace),
         name: name(plugin),
         version: String::new(),
-        digest: Digest::of(bytes.as_bytes()),
+        digest: Digest::from_content(bytes.as_bytes()),
         bytes: bytes.as_bytes().to_vec(),
         nodes: nodes.iter().map(node).collect(),
         imports: vec!["wasi:cli/stdout@0.2.6".to_owned()],

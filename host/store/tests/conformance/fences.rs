@@ -7,7 +7,7 @@ use exosphere_domain::ids::{Fence, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::{Claim, Claimed};
-use exosphere_store::{Answer, ClaimMode, Operation};
+use exosphere_store::{ClaimMode, Operation, Reply};
 
 use crate::harness::{Harness, begin_op, fails, outputs, sets};
 use crate::test_database::Kind;
@@ -51,7 +51,7 @@ async fn an_old_fence_changes_nothing(kind: Kind) {
         for outcome in &outcomes {
             let operation = harness.finish(&run, &late, outcome.clone(), sets("k", "v")).await;
             let done = harness.commit_ok(vec![operation], ClaimMode::NewOnly(9)).await;
-            assert_eq!(done.answers, [Answer::Stale], "{outcome:?} by {claim:?}");
+            assert_eq!(done.replies, [Reply::Stale], "{outcome:?} by {claim:?}");
             assert!(done.claimed.is_empty() && done.run_updates.is_empty());
         }
     }
@@ -68,13 +68,9 @@ async fn an_old_fence_changes_nothing(kind: Kind) {
     assert_eq!(harness.number("SELECT COUNT(*) FROM attempt").await, 1, "that of the loss");
 
     let operation = other.finish_with_outputs(&run, &new, 1).await;
-    assert_eq!(other.commit_one(operation).await, Answer::Done);
+    assert_eq!(other.commit_one(operation).await, Reply::Done);
     let again = other.finish_with_outputs(&run, &new, 1).await;
-    assert_eq!(
-        other.commit_one(again).await,
-        Answer::Stale,
-        "a finished state cannot finish again"
-    );
+    assert_eq!(other.commit_one(again).await, Reply::Stale, "a finished state cannot finish again");
     harness.check().await;
 }
 
@@ -94,7 +90,7 @@ async fn a_claimed_state_is_not_claimed_again(kind: Kind) {
     assert_eq!(all.len(), 5);
     assert!(first.iter().all(|state| state.claim.session == harness.session));
     assert!(second.iter().all(|state| state.claim.session == other.session));
-    assert!(first.iter().chain(&second).all(|state| state.tries.attempt == 1));
+    assert!(first.iter().chain(&second).all(|state| state.attempts.attempt == 1));
     harness.check().await;
 }
 
@@ -105,7 +101,7 @@ async fn a_state_is_created_once(kind: Kind) {
     let first = harness.finish_with_outputs(&run.info, &run.root, 2).await;
     let second = harness.finish_with_outputs(&run.info, &run.root, 2).await;
     let done = harness.commit_ok(vec![first, second], ClaimMode::NewOnly(0)).await;
-    assert_eq!(done.answers, [Answer::Done, Answer::Stale]);
+    assert_eq!(done.replies, [Reply::Done, Reply::Stale]);
     assert_eq!(harness.states().await, "CREATED 2, SUCCESS 1, WAITING 1");
     // A unique index rejects any other statement.
     let twice = "INSERT INTO state (id, run, node, path, status, due_at, fence, attempt, retries, \
@@ -127,7 +123,7 @@ async fn a_repeated_commit_changes_nothing(kind: Kind) {
     let start = harness.batch(vec![Operation::Start(new.into())], ClaimMode::NewOnly(1));
     let first = harness.store.commit(start.clone()).await.unwrap();
     let again = harness.store.commit(start).await.unwrap();
-    assert_eq!((first.answers, again.answers), (vec![Answer::Done], vec![Answer::Done]));
+    assert_eq!((first.replies, again.replies), (vec![Reply::Done], vec![Reply::Done]));
     assert!(again.claimed.is_empty(), "the state is claimed already");
     assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 1);
     assert_eq!(harness.states().await, "QUEUED 1");
@@ -136,14 +132,14 @@ async fn a_repeated_commit_changes_nothing(kind: Kind) {
     let fan = harness.finish(&run, &root, outputs(3), sets("k", "v")).await;
     let fan = harness.batch(vec![fan], ClaimMode::NewOnly(2));
     let first = harness.store.commit(fan.clone()).await.unwrap();
-    assert_eq!((first.answers, first.claimed.len()), (vec![Answer::Done], 2));
+    assert_eq!((first.replies, first.claimed.len()), (vec![Reply::Done], 2));
     let tables = ["run", "state", "output", "unite", "entry", "attempt"];
     let mut before = Vec::new();
     for table in tables {
         before.push(harness.database.table(table).await);
     }
     let again = harness.store.commit(fan).await.unwrap();
-    assert_eq!((again.answers, again.claimed.len()), (vec![Answer::Stale], 0));
+    assert_eq!((again.replies, again.claimed.len()), (vec![Reply::Stale], 0));
     for (table, before) in tables.into_iter().zip(before) {
         assert_eq!(harness.database.table(table).await, before, "{table}");
     }
@@ -161,9 +157,9 @@ async fn a_loss_is_counted_once(kind: Kind) {
     let first = harness.finish_plain(&run.info, &run.root, Outcome::HostLost).await;
     let second = other.finish_plain(&run.info, &run.root, Outcome::HostLost).await;
     let (first, second) = (harness.commit_one(first).await, other.commit_one(second).await);
-    assert_eq!((first, second), (Answer::Done, Answer::Stale));
+    assert_eq!((first, second), (Reply::Done, Reply::Stale));
     let found = harness.claim(9).await;
-    assert_eq!(found[0].tries.losses, 1);
+    assert_eq!(found[0].attempts.host_losses, 1);
     assert_eq!(harness.number("SELECT COUNT(*) FROM attempt").await, 1);
     harness.check().await;
 }
@@ -174,7 +170,7 @@ async fn only_the_current_claim_can_begin(kind: Kind) {
     let run = harness.start_of(FANOUT).await;
     let lost = harness.finish_plain(&run.info, &run.root, Outcome::HostLost).await;
     let new = other.commit_ok(vec![lost], ClaimMode::AllDue(1)).await.claimed.remove(0).state;
-    assert!(new.tries.is_poison_suspect());
+    assert!(new.attempts.is_poison_suspect());
     let held = async || {
         let held = other.store.held_by(other.session, StateId(0), 9, 0);
         let held = held.await.unwrap();
@@ -184,10 +180,10 @@ async fn only_the_current_claim_can_begin(kind: Kind) {
     assert!(!held().await);
     let half = Claimed { claim: Claim { fence: Fence(1), ..new.claim }, ..new.clone() };
     for stale in [&run.root, &half] {
-        assert_eq!(harness.commit_one(begin_op(&run, stale)).await, Answer::Stale);
+        assert_eq!(harness.commit_one(begin_op(&run, stale)).await, Reply::Stale);
     }
     assert!(!held().await);
-    assert_eq!(other.commit_one(begin_op(&run, &new)).await, Answer::Done);
+    assert_eq!(other.commit_one(begin_op(&run, &new)).await, Reply::Done);
     assert!(held().await);
     // The record of a begin is valid for one claim.
     let released = other.finish_plain(&run.info, &new, Outcome::Released).await;
@@ -198,6 +194,6 @@ async fn only_the_current_claim_can_begin(kind: Kind) {
     let begun = begin_op(&run, &again);
     let end = other.finish(&run.info, &again, outputs(0), Journal::default()).await;
     let done = other.commit_ok(vec![begun, end], ClaimMode::NewOnly(0)).await;
-    assert_eq!(done.answers, [Answer::Stale, Answer::Done], "finishes are written first");
+    assert_eq!(done.replies, [Reply::Stale, Reply::Done], "finishes are written first");
     harness.check().await;
 }

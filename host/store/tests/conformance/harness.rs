@@ -18,7 +18,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Answer, Batch, ClaimMode, Committed, Finished, NewRun, Operation, Quotas, RedrivePart, RunInfo,
+    Batch, ClaimMode, Committed, Finished, NewRun, Operation, Quotas, RedrivePart, Reply, RunInfo,
     SecretCipher, Store, StoreError, check,
 };
 
@@ -195,7 +195,7 @@ impl Host {
         let info = new.info.clone();
         let mut done =
             self.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(1)).await;
-        assert_eq!(done.answers, [Answer::Done]);
+        assert_eq!(done.replies, [Reply::Done]);
         Run { info, root: done.claimed.remove(0).state }
     }
 
@@ -234,14 +234,14 @@ impl Host {
     }
 
     /// Commits one operation without claims.
-    pub async fn commit_one(&self, operation: Operation) -> Answer {
-        self.commit_ok(vec![operation], ClaimMode::NewOnly(0)).await.answers.remove(0)
+    pub async fn commit_one(&self, operation: Operation) -> Reply {
+        self.commit_ok(vec![operation], ClaimMode::NewOnly(0)).await.replies.remove(0)
     }
 
     /// Commits one operation, and returns the states that it created and claimed.
     pub async fn commit_and_claim(&self, operation: Operation) -> Vec<Claimed> {
         let done = self.commit_ok(vec![operation], ClaimMode::NewOnly(u32::MAX)).await;
-        assert_eq!(done.answers, [Answer::Done]);
+        assert_eq!(done.replies, [Reply::Done]);
         done.claimed.into_iter().map(|claimed| claimed.state).collect()
     }
 
@@ -303,8 +303,8 @@ impl Host {
         let mut from = String::new();
         for step in 1.. {
             match self.commit_one(sweep(run, event, &from, most)).await {
-                Answer::More(next) => from = next,
-                Answer::Done => return step,
+                Reply::More(next) => from = next,
+                Reply::Done => return step,
                 other => panic!("{other:?}"),
             }
         }
@@ -320,7 +320,7 @@ impl Host {
     /// Commits an operation that asks for sweeps, and returns its event.
     pub async fn commit_for_sweep(&self, operation: Operation) -> i64 {
         match self.commit_one(operation).await {
-            Answer::ToSweep(event) => event,
+            Reply::ToSweep(event) => event,
             other => panic!("{other:?}"),
         }
     }

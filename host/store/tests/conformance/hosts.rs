@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::testing::GraphBuilder;
-use exosphere_domain::ids::Ids;
+use exosphere_domain::ids::IdSource;
 use exosphere_domain::journal::Journal;
 use exosphere_store::{
-    Answer, ClaimMode, Listener, ListenerEvent, Notification, RunChange, RunUpdate,
+    ClaimMode, Listener, ListenerEvent, Notification, Reply, RunChange, RunUpdate,
 };
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -108,7 +108,7 @@ async fn concurrent_finishes_count_each_state_once() {
                 }
                 ended += operations.len();
                 let done = host.commit_ok(operations, ClaimMode::AllDue(1 + at as u32)).await;
-                assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
+                assert!(done.replies.iter().all(|answer| *answer == Reply::Done));
                 commits += 1;
                 held.extend(done.claimed.into_iter().map(|claimed| claimed.state));
                 unites += held.iter().filter(|s| s.place.path.as_str().starts_with('~')).count();
@@ -126,7 +126,7 @@ async fn concurrent_finishes_count_each_state_once() {
     let rest = harness.claim(9).await;
     for state in &rest {
         let end = harness.finish(&run.info, state, outputs(1), adds_one()).await;
-        assert_eq!(harness.commit_one(end).await, Answer::Done);
+        assert_eq!(harness.commit_one(end).await, Reply::Done);
     }
     assert_eq!(ended + rest.len(), CHILDREN + 1);
     assert_eq!(unites + rest.len(), 1);
@@ -178,7 +178,7 @@ async fn concurrent_commits_do_not_deadlock() {
                     operations.push(host.finish(run, state, outputs(1), adds_one()).await);
                 }
                 let done = host.commit_ok(operations, ClaimMode::NewOnly(0)).await;
-                assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
+                assert!(done.replies.iter().all(|answer| *answer == Reply::Done));
             }
         });
     }
@@ -234,7 +234,7 @@ async fn runs_are_locked_in_id_order() {
         .await
         .expect("the commit waits for a lock")
         .unwrap();
-    assert_eq!(done.answers, vec![Answer::Done; 6]);
+    assert_eq!(done.replies, vec![Reply::Done; 6]);
     harness.check().await;
 }
 
@@ -254,7 +254,7 @@ async fn claims_skip_locked_rows() {
         harness.commit_ok(vec![end], ClaimMode::AllDue(9)),
     );
     let done = done.await.expect("the commit waits for a lock");
-    assert_eq!((done.answers, done.claimed.len()), (vec![Answer::Done], 3));
+    assert_eq!((done.replies, done.claimed.len()), (vec![Reply::Done], 3));
     harness.database.execute("ROLLBACK").await.unwrap();
     assert_eq!(harness.claim(9).await.len(), 2);
     harness.check().await;
@@ -287,7 +287,7 @@ async fn an_abandoned_commit_leaves_nothing() {
         harness.commit_ok(vec![end], ClaimMode::NewOnly(9)),
     )
     .await;
-    assert_eq!(done.expect("the commit waits for a lock").answers, [Answer::Done]);
+    assert_eq!(done.expect("the commit waits for a lock").replies, [Reply::Done]);
     assert_eq!(harness.states().await, "QUEUED 2, SUCCESS 1");
     harness.check().await;
 }

@@ -38,7 +38,7 @@ fn new() -> Keyring {
 }
 
 fn both() -> Keyring {
-    new().before(&old())
+    new().with_older(&old())
 }
 
 async fn opened(database: &TestDatabase, keys: Keyring) -> Result<Store, OpenError> {
@@ -103,7 +103,7 @@ async fn a_database_rejects_unknown_keys(kind: Kind) {
         assert!(words.contains(part), "{words}");
     }
     assert_eq!(state(&database).await, "; in use: old", "a rejected host changed nothing");
-    opened(&database, old().before(&new())).await.unwrap().close().await;
+    opened(&database, old().with_older(&new())).await.unwrap().close().await;
     assert_eq!(state(&database).await, "; in use: old");
     opened(&database, both()).await.unwrap().close().await;
     let both_in_use = state(&database).await;
@@ -125,11 +125,11 @@ async fn every_secret_is_reencrypted(kind: Kind) {
     assert!(store.needs_no_reencryption().await.unwrap());
     store.use_keys(both()).await.unwrap();
     assert!(!store.needs_no_reencryption().await.unwrap());
-    let done = store.reseal(LostSecrets::Keep).await.unwrap();
+    let done = store.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
     assert_eq!(done, Reencrypted { secrets: SECRETS as u64, lost: Vec::new() });
     assert_eq!(state(&database).await, format!("new {SECRETS}; in use: new"));
     assert!(store.needs_no_reencryption().await.unwrap());
-    let again = store.reseal(LostSecrets::Keep).await.unwrap();
+    let again = store.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
     assert_eq!(again, Reencrypted::default(), "there is nothing left to do");
     store.close().await;
     let store = opened(&database, new()).await.unwrap();
@@ -157,7 +157,7 @@ async fn an_aborted_rotation_can_be_finished(kind: Kind) {
     for (secret, expected) in [("first", "1"), ("second", "2"), ("third", "3")] {
         assert_eq!(value(&store, "g", secret).await, Ok(expected.into()));
     }
-    assert_eq!(store.reseal(LostSecrets::Keep).await.unwrap().secrets, 2);
+    assert_eq!(store.reencrypt_secrets(LostSecrets::Keep).await.unwrap().secrets, 2);
     store.close().await;
     // The old key is no longer needed, and is still in the file.
     assert_eq!(state(&database).await, "new 3; in use: new");
@@ -181,7 +181,7 @@ async fn secrets_without_key_ids_are_migrated(kind: Kind) {
     let store = opened(&database, old()).await.unwrap();
     assert_eq!(value(&store, "g", "s").await, Ok("of old".into()));
     assert!(!store.needs_no_reencryption().await.unwrap());
-    store.reseal(LostSecrets::Keep).await.unwrap();
+    store.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
     assert_eq!(state(&database).await, "old 1; in use: old");
 }
 
@@ -189,7 +189,7 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     let database = TestDatabase::new(kind);
     let file = Arc::new(Mutex::new(old()));
     let read = file.clone();
-    let asking = SecretCipher::new(old()).asking(move || Ok(read.lock().unwrap().clone()));
+    let asking = SecretCipher::new(old()).with_reload(move || Ok(read.lock().unwrap().clone()));
     let host = Store::open(&database.location, asking).await.unwrap();
     let deaf = opened(&database, old()).await.unwrap();
     set(&host, "g", "s", "hush").await;
@@ -198,7 +198,7 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     rotating.use_keys(both()).await.unwrap();
     set(&host, "g", "t", "meanwhile").await;
     assert!(state(&database).await.starts_with("old 2; "), "the host has not reloaded its keys");
-    rotating.reseal(LostSecrets::Keep).await.unwrap();
+    rotating.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
     assert_eq!(state(&database).await, "new 2; in use: new");
     *file.lock().unwrap() = new();
     // The host learns of the new key by reading a secret that it has no key for.
@@ -207,12 +207,12 @@ async fn hosts_reload_keys_on_demand(kind: Kind) {
     assert!(words.contains(new().current().as_str()) && !words.contains("hush"), "{words}");
     // The host learns of the new key by writing under a key that is out of use.
     let read = file.clone();
-    let asking = SecretCipher::new(both()).asking(move || Ok(read.lock().unwrap().clone()));
+    let asking = SecretCipher::new(both()).with_reload(move || Ok(read.lock().unwrap().clone()));
     let late = Store::open(&database.location, asking).await.unwrap();
     let last = Keyring::from(&[9; 32]);
-    *file.lock().unwrap() = last.before(&new());
-    rotating.use_keys(last.before(&new())).await.unwrap();
-    rotating.reseal(LostSecrets::Keep).await.unwrap();
+    *file.lock().unwrap() = last.with_older(&new());
+    rotating.use_keys(last.with_older(&new())).await.unwrap();
+    rotating.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
     set(&late, "g", "u", "late").await;
     let under = format!("{} 3; in use: {0}", last.current());
     assert_eq!(state(&database).await, under);
@@ -235,17 +235,18 @@ async fn undecryptable_secrets_are_kept_or_deleted(kind: Kind) {
     let tamper = format!("UPDATE secret SET sealed = {nothing} WHERE name = 'broken'");
     database.execute(&tamper).await.unwrap();
     store.use_keys(both()).await.unwrap();
-    let done = store.reseal(LostSecrets::Keep).await.unwrap();
+    let done = store.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
     assert_eq!((done.secrets, done.lost.len()), (1, 1));
     assert!(done.lost[0].contains("broken of the graph g in n"), "{:?}", done.lost);
     assert!(opened(&database, new()).await.is_err(), "the old key is still needed");
     store.close().await;
     // All keys are lost.
     let last = Keyring::from(&[9; 32]);
-    let store =
-        Store::open_unproven(&database.location, SecretCipher::new(last.clone())).await.unwrap();
+    let store = Store::open_without_key_check(&database.location, SecretCipher::new(last.clone()))
+        .await
+        .unwrap();
     store.use_keys(last.clone()).await.unwrap();
-    let done = store.reseal(LostSecrets::Delete).await.unwrap();
+    let done = store.reencrypt_secrets(LostSecrets::Delete).await.unwrap();
     assert_eq!((done.secrets, done.lost.len()), (0, 2));
     assert_eq!(state(&database).await, format!("; in use: {}", last.current()));
     set(&store, "g", "whole", "again").await;
@@ -271,7 +272,7 @@ async fn a_host_follows_two_rotations_at_once(kind: Kind) {
     let database = TestDatabase::new(kind);
     let newest = Keyring::from(&[9; 32]);
     let file = Mutex::new(vec![newest.clone(), new()]);
-    let cipher = SecretCipher::new(old()).asking(move || {
+    let cipher = SecretCipher::new(old()).with_reload(move || {
         let mut later = file.lock().unwrap();
         let keys = if later.len() > 1 { later.pop() } else { later.last().cloned() };
         keys.ok_or_else(|| "no keys are left".to_owned())
@@ -280,11 +281,11 @@ async fn a_host_follows_two_rotations_at_once(kind: Kind) {
     let mut keys = old();
     for next in [new(), newest] {
         let rotating = opened(&database, keys.clone()).await.unwrap();
-        let longer = next.before(&keys);
+        let longer = next.with_older(&keys);
         rotating.use_keys(longer.clone()).await.unwrap();
-        rotating.reseal(LostSecrets::Keep).await.unwrap();
+        rotating.reencrypt_secrets(LostSecrets::Keep).await.unwrap();
         rotating.close().await;
-        keys = longer.newest();
+        keys = longer.current_only();
     }
     set(&host, "g", "s", "hush").await;
     assert_eq!(value(&host, "g", "s").await, Ok("hush".to_owned()));
@@ -300,7 +301,7 @@ async fn secrets_set_during_rotation_are_reencrypted() {
     for at in 0..3 {
         let (read, ended) = (file.clone(), ended.clone());
         let keys = file.lock().unwrap().clone();
-        let vault = SecretCipher::new(keys).asking(move || Ok(read.lock().unwrap().clone()));
+        let vault = SecretCipher::new(keys).with_reload(move || Ok(read.lock().unwrap().clone()));
         let host = Store::open(&database.location, vault).await.unwrap();
         hosts.spawn(async move {
             let mut count = 0;
@@ -317,11 +318,14 @@ async fn secrets_set_during_rotation_are_reencrypted() {
     for key in 2..2 + ROTATIONS {
         let keys = file.lock().unwrap().clone();
         let rotating = opened(&database, keys.clone()).await.unwrap();
-        let longer = Keyring::from(&[key; 32]).before(&keys);
+        let longer = Keyring::from(&[key; 32]).with_older(&keys);
         *file.lock().unwrap() = longer.clone();
         rotating.use_keys(longer.clone()).await.unwrap();
-        assert_eq!(rotating.reseal(LostSecrets::Keep).await.unwrap().lost, Vec::<String>::new());
-        let newest = longer.newest();
+        assert_eq!(
+            rotating.reencrypt_secrets(LostSecrets::Keep).await.unwrap().lost,
+            Vec::<String>::new()
+        );
+        let newest = longer.current_only();
         *file.lock().unwrap() = newest.clone();
         rotating.close().await;
         assert_eq!(database.text("SELECT key_id FROM seal").await, newest.current().as_str());
@@ -334,5 +338,8 @@ async fn secrets_set_during_rotation_are_reencrypted() {
     let others = format!("SELECT COUNT(*) FROM secret WHERE key_id <> '{id}'");
     assert_eq!(database.number(&others).await, 0);
     let store = opened(&database, newest).await.unwrap();
-    assert_eq!(store.reseal(LostSecrets::Keep).await.unwrap().lost, Vec::<String>::new());
+    assert_eq!(
+        store.reencrypt_secrets(LostSecrets::Keep).await.unwrap().lost,
+        Vec::<String>::new()
+    );
 }

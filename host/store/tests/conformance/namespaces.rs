@@ -8,7 +8,8 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::NamespaceKey;
 use exosphere_domain::limits::{Limit, LimitValues};
 use exosphere_store::{
-    Batch, ClaimMode, Committed, Expected, Part, Quotas, Setting, grants_version, settings_version,
+    Batch, ClaimMode, Committed, Expected, PageRequest, Quotas, Setting, grants_version,
+    settings_version,
 };
 
 use crate::harness::{Harness, Run, name};
@@ -48,7 +49,7 @@ async fn claims_are_round_robin_across_namespaces(kind: Kind) {
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(30)).await;
     let counts = counted(&done);
     assert_eq!(done.claimed.len(), 30);
-    assert!(done.more);
+    assert!(done.more_due);
     assert_eq!(counts[&keys[2]], 3, "{counts:?}");
     assert!(counts[&keys[1]] >= 10, "{counts:?}");
     // Fewer claim permits than namespaces: each has its turn.
@@ -58,7 +59,7 @@ async fn claims_are_round_robin_across_namespaces(kind: Kind) {
     let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1_000)).await;
     let counts = counted(&rest);
     assert!(!counts.contains_key(&keys[1]) || counts[&keys[1]] < 10, "{counts:?}");
-    assert!(!rest.more && rest.full.is_empty());
+    assert!(!rest.more_due && rest.saturated.is_empty());
     harness.check().await;
 }
 
@@ -72,8 +73,8 @@ async fn a_namespace_cannot_exceed_its_quota(kind: Kind) {
         |quotas: Quotas| Batch { quotas, ..harness.batch(Vec::new(), ClaimMode::AllDue(100)) };
     let done = harness.store.commit(claim(quotas.clone())).await.unwrap();
     assert_eq!(counted(&done), BTreeMap::from([(a, 2), (b, 5)]));
-    assert_eq!(done.full, [a, b].into());
-    assert!(!done.more, "nothing that may be claimed now");
+    assert_eq!(done.saturated, [a, b].into());
+    assert!(!done.more_due, "nothing that may be claimed now");
 
     // Claims at birth keep to the share, too.
     let template = harness.template_of("a", GraphBuilder::from_text("U > X; X > W; W(U)")).await;
@@ -82,7 +83,7 @@ async fn a_namespace_cannot_exceed_its_quota(kind: Kind) {
     let births = Batch { quotas, ..harness.batch(vec![fan], ClaimMode::NewOnly(100)) };
     let done = harness.store.commit(births).await.unwrap();
     assert_eq!(counted(&done), BTreeMap::from([(a, 2)]));
-    assert_eq!((done.full, done.more), ([a].into(), false));
+    assert_eq!((done.saturated, done.more_due), ([a].into(), false));
     harness.check().await;
 }
 
@@ -119,7 +120,7 @@ async fn settings_and_grants_are_stored(kind: Kind) {
     let header = Grants { idempotency_header: true, ..Grants::default() };
     harness.store.set_grants(&a, &plugin, &header, &Expected::Anything, 0).await.unwrap();
     assert_eq!(harness.store.grants(&a).await.unwrap(), BTreeMap::from([(plugin, header)]));
-    let all = Part { after: None, most: 9 };
+    let all = PageRequest { after: None, limit: 9 };
     let names = harness.store.list_namespaces(&all).await.unwrap();
     assert_eq!(names.items.len(), 1, "{names:?}");
     assert_eq!(names.next, None);

@@ -4,7 +4,7 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::state::{Claimed, RunStatus};
-use exosphere_store::{Answer, ClaimMode, Operation, PendingSweep, RedrivePart};
+use exosphere_store::{ClaimMode, Operation, PendingSweep, RedrivePart, Reply};
 use serde_json::json;
 
 use crate::harness::{Harness, Run, fails, pause};
@@ -47,7 +47,7 @@ async fn end(harness: &Harness, run: &Run, states: &[Claimed], failed: &[usize])
         });
     }
     let done = harness.commit_ok(operations, ClaimMode::NewOnly(99)).await;
-    assert!(done.answers.iter().all(|answer| *answer == Answer::Done));
+    assert!(done.replies.iter().all(|answer| *answer == Reply::Done));
     done.claimed.into_iter().map(|claimed| claimed.state).collect()
 }
 
@@ -55,8 +55,8 @@ fn retry(run: &Run, state: StateId) -> Operation {
     Operation::Retry { run: run.info.clone(), state }
 }
 
-fn is_refused(answer: &Answer, why: &str) -> bool {
-    matches!(answer, Answer::Refused(words) if words.contains(why))
+fn is_refused(answer: &Reply, why: &str) -> bool {
+    matches!(answer, Reply::Refused(words) if words.contains(why))
 }
 
 async fn a_failed_state_can_be_retried(kind: Kind) {
@@ -69,19 +69,19 @@ async fn a_failed_state_can_be_retried(kind: Kind) {
     let first = harness.finish_plain(&run.info, &run.root, fails(FailureKind::Retryable)).await;
     harness.commit_one(first).await;
     let again = harness.claim(1).await.remove(0);
-    assert_eq!(again.tries.retries, 1);
+    assert_eq!(again.attempts.retries, 1);
     let last = harness.finish_plain(&run.info, &again, fails(FailureKind::Retryable)).await;
     let done = harness.commit_ok(vec![last], ClaimMode::NewOnly(0)).await;
     assert_eq!(done.run_updates[0].status, RunStatus::Failed);
 
     let done = harness.commit_ok(vec![retry(&run, again.id)], ClaimMode::AllDue(9)).await;
-    assert_eq!(done.answers, [Answer::Done]);
+    assert_eq!(done.replies, [Reply::Done]);
     assert_eq!(
         (done.run_updates[0].status, done.run_updates[0].status_changed),
         (RunStatus::Running, true)
     );
     let state = &done.claimed[0].state;
-    assert_eq!((state.tries.retries, state.tries.attempt, state.claim.fence.0), (0, 3, 3));
+    assert_eq!((state.attempts.retries, state.attempts.attempt, state.claim.fence.0), (0, 3, 3));
     assert_eq!(harness.number("SELECT COUNT(*) FROM run WHERE ended_at IS NULL").await, 1);
     harness.check().await;
     let end = harness.finish_with_outputs(&run.info, state, 1).await;
@@ -107,7 +107,7 @@ async fn a_retry_reopens_the_unites_above(kind: Kind) {
     assert_eq!(harness.number(blocked).await, 2);
     harness.check().await;
 
-    assert_eq!(harness.commit_one(retry(&run, four[1].id)).await, Answer::Done);
+    assert_eq!(harness.commit_one(retry(&run, four[1].id)).await, Reply::Done);
     assert_eq!(harness.number(blocked).await, 0);
     assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE status = 'WAITING'").await, 2);
     assert_eq!(harness.number("SELECT errored FROM run").await, 0);
@@ -150,15 +150,15 @@ async fn only_failed_states_can_be_retried(kind: Kind) {
     let blocked = harness.number("SELECT id FROM state WHERE kind = 'blocked'").await;
     let answer = harness.commit_one(retry(&run, StateId(blocked))).await;
     assert!(is_refused(&answer, "blocked"), "{answer:?}");
-    assert_eq!(harness.commit_one(retry(&run, StateId(1 << 40))).await, Answer::Missing);
+    assert_eq!(harness.commit_one(retry(&run, StateId(1 << 40))).await, Reply::Missing);
     // A state of another run is missing.
     let other = harness.start_of("A").await;
-    assert_eq!(harness.commit_one(retry(&other, children[0].id)).await, Answer::Missing);
+    assert_eq!(harness.commit_one(retry(&other, children[0].id)).await, Reply::Missing);
     // Two retries in one batch count once.
     let twice = vec![retry(&run, children[0].id), retry(&run, children[0].id)];
     let done = harness.commit_ok(twice, ClaimMode::NewOnly(0)).await;
-    assert_eq!(done.answers[0], Answer::Done);
-    assert!(is_refused(&done.answers[1], "CREATED"), "{:?}", done.answers);
+    assert_eq!(done.replies[0], Reply::Done);
+    assert!(is_refused(&done.replies[1], "CREATED"), "{:?}", done.replies);
     harness.check().await;
 }
 
@@ -170,7 +170,7 @@ async fn a_redrive_reopens_all_states_together(kind: Kind) {
     assert_eq!(harness.text("SELECT status FROM run").await, "FAILED");
     let done =
         harness.commit_ok(vec![harness.redrive(&run.info).await], ClaimMode::AllDue(9)).await;
-    assert_eq!(done.answers, [Answer::Redriven { states: 3, late: 0 }]);
+    assert_eq!(done.replies, [Reply::Redriven { states: 3, late: 0 }]);
     assert_eq!(done.claimed.len(), 3);
     let counts = harness.database.rows("SELECT open, failed, arrived FROM unite").await.concat();
     let counts: Vec<_> = counts.into_iter().flatten().collect();
@@ -181,7 +181,7 @@ async fn a_redrive_reopens_all_states_together(kind: Kind) {
     end(&harness, &run, &held, &[1]).await;
     let done =
         harness.commit_ok(vec![harness.redrive(&run.info).await], ClaimMode::AllDue(9)).await;
-    assert_eq!(done.answers, [Answer::Redriven { states: 1, late: 0 }]);
+    assert_eq!(done.replies, [Reply::Redriven { states: 1, late: 0 }]);
     let last = vec![done.claimed[0].state.clone()];
     let mut held = end(&harness, &run, &last, &[]).await;
     while !held.is_empty() {
@@ -208,7 +208,7 @@ async fn a_redrive_reports_late_states(kind: Kind) {
     end(&harness, &run, std::slice::from_ref(&both[s]), &[0]).await;
     let done =
         harness.commit_ok(vec![harness.redrive(&run.info).await], ClaimMode::NewOnly(0)).await;
-    assert_eq!(done.answers, [Answer::Redriven { states: 1, late: 1 }]);
+    assert_eq!(done.replies, [Reply::Redriven { states: 1, late: 1 }]);
     harness.check().await;
 }
 
@@ -220,7 +220,7 @@ async fn a_pause_holds_back_retried_states(kind: Kind) {
     end(&harness, &run, &children, &[0, 1]).await;
     let done =
         harness.commit_ok(vec![harness.redrive(&run.info).await], ClaimMode::AllDue(9)).await;
-    assert_eq!(done.answers, [Answer::Redriven { states: 2, late: 0 }]);
+    assert_eq!(done.replies, [Reply::Redriven { states: 2, late: 0 }]);
     assert!(done.claimed.is_empty());
     assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE held_back = 1").await, 2);
     let event = harness.commit_for_sweep(pause(&run.info, false)).await;
@@ -251,8 +251,8 @@ async fn a_partial_redrive_holds_back_states(kind: Kind) {
     for states in failed.chunks(4) {
         let some = RedrivePart::Some { event, states: states.to_vec() };
         let done = harness.commit_ok(vec![part(&run, some)], ClaimMode::AllDue(9)).await;
-        assert_eq!(done.answers, [Answer::Redriven { states: states.len(), late: 0 }]);
-        assert!(done.claimed.is_empty() && !done.more, "all are held back");
+        assert_eq!(done.replies, [Reply::Redriven { states: states.len(), late: 0 }]);
+        assert!(done.claimed.is_empty() && !done.more_due, "all are held back");
         harness.check().await;
     }
     let sweep_event = PendingSweep { run: run.info.key, event: 0, redrive: event };
@@ -267,7 +267,7 @@ async fn a_partial_redrive_holds_back_states(kind: Kind) {
 
     let last = harness.commit_for_sweep(part(&run, RedrivePart::End { event })).await;
     let late = RedrivePart::Some { event, states: failed.clone() };
-    assert_eq!(harness.commit_one(part(&run, late)).await, Answer::Stale);
+    assert_eq!(harness.commit_one(part(&run, late)).await, Reply::Stale);
     assert!(harness.claim(9).await.is_empty());
     harness.sweep(&run.info, last, 3).await;
     let held = harness.claim(99).await;
@@ -288,8 +288,8 @@ async fn a_cancel_ends_a_partial_redrive(kind: Kind) {
     harness.commit_one(part(&run, some)).await;
     let cancelled = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
     let rest = RedrivePart::Some { event, states: failed[4..].to_vec() };
-    assert_eq!(harness.commit_one(part(&run, rest)).await, Answer::Stale);
-    assert_eq!(harness.commit_one(part(&run, RedrivePart::End { event })).await, Answer::Stale);
+    assert_eq!(harness.commit_one(part(&run, rest)).await, Reply::Stale);
+    assert_eq!(harness.commit_one(part(&run, RedrivePart::End { event })).await, Reply::Stale);
     harness.sweep(&run.info, cancelled, 3).await;
     assert_eq!(harness.states().await, "CANCELLED 5, ERRORED 5, SUCCESS 2");
     harness.check().await;

@@ -10,7 +10,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{NamespaceKey, RunKey};
 use exosphere_domain::outcome::Outcome;
 use exosphere_store::{
-    Answer, Batch, ClaimMode, Committed, NewRun, Operation, Quotas, RunInfo, RunQuota,
+    Batch, ClaimMode, Committed, NewRun, Operation, Quotas, Reply, RunInfo, RunQuota,
 };
 
 use crate::harness::{Harness, pause};
@@ -63,7 +63,7 @@ async fn small_runs_are_claimed_beside_large_ones(kind: Kind) {
     let other = ready(&harness, 20).await;
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(15)).await;
     assert_eq!(by_run(&done), BTreeMap::from([(large.key, 7), (small.key, 1), (other.key, 7)]));
-    assert!(done.more);
+    assert!(done.more_due);
     // The run with fewer claimed states gets more.
     let runs = [(large.key, 400, 9), (other.key, 390, 99)];
     let runs = runs.map(|(run, held, left)| (run, RunQuota { held, left }));
@@ -72,7 +72,7 @@ async fn small_runs_are_claimed_beside_large_ones(kind: Kind) {
     let done = harness.store.commit(batch).await.unwrap();
     assert_eq!(by_run(&done), BTreeMap::from([(large.key, 3), (other.key, 13)]));
     let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1_000)).await;
-    assert_eq!((rest.claimed.len(), rest.more), (490, false));
+    assert_eq!((rest.claimed.len(), rest.more_due), (490, false));
     harness.check().await;
 }
 
@@ -109,8 +109,8 @@ async fn a_run_quota_bounds_its_claims(kind: Kind) {
     let batch = Batch { quotas: quotas(3), ..harness.batch(Vec::new(), ClaimMode::AllDue(99)) };
     let done = harness.store.commit(batch).await.unwrap();
     assert_eq!(by_run(&done), BTreeMap::from([(run.key, 3), (other.key, 2)]));
-    assert!(!done.more && done.full.is_empty());
-    assert_eq!(done.full_runs, [(run.namespace_key, run.key)].into());
+    assert!(!done.more_due && done.saturated.is_empty());
+    assert_eq!(done.saturated_runs, [(run.namespace_key, run.key)].into());
     assert!(!done.added, "no new state is claimable");
 
     let template = harness.template(GraphBuilder::from_text("U > X; X > W; W(U)")).await;
@@ -121,8 +121,8 @@ async fn a_run_quota_bounds_its_claims(kind: Kind) {
     let births = Batch { quotas, ..harness.batch(vec![fan], ClaimMode::NewOnly(99)) };
     let done = harness.store.commit(births).await.unwrap();
     assert_eq!(by_run(&done), BTreeMap::from([(new.info.key, 4)]));
-    assert_eq!(done.full_runs, [(new.info.namespace_key, new.info.key)].into());
-    assert!(done.added && !done.more);
+    assert_eq!(done.saturated_runs, [(new.info.namespace_key, new.info.key)].into());
+    assert!(done.added && !done.more_due);
     harness.check().await;
 }
 
@@ -139,7 +139,7 @@ async fn a_paused_run_does_not_block_others(kind: Kind) {
     assert!(counts[&first.key] >= 10 && counts[&last.key] >= 10, "{counts:?}");
     harness.sweep(&paused, event, 100).await;
     let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(100)).await;
-    assert_eq!((rest.claimed.len(), rest.more), (10, false));
+    assert_eq!((rest.claimed.len(), rest.more_due), (10, false));
     let event = harness.commit_for_sweep(pause(&paused, false)).await;
     harness.sweep(&paused, event, 100).await;
     assert_eq!(harness.claim(100).await.len(), 20);
@@ -159,16 +159,16 @@ async fn delayed_states_become_ready_when_due(kind: Kind) {
     }
     let run = harness.start(&template).await;
     let again = harness.finish_plain(&run.info, &run.root, Outcome::RequeueAfter(90_000)).await;
-    assert_eq!(harness.commit_one(again).await, Answer::Done);
+    assert_eq!(harness.commit_one(again).await, Reply::Done);
     let early = harness.commit_ok(Vec::new(), ClaimMode::AllDue(9)).await;
-    assert!(early.claimed.is_empty() && !early.more);
+    assert!(early.claimed.is_empty() && !early.more_due);
     assert_eq!(early.next_due, due.get(1).copied());
     harness.advance(31_000).await;
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(9)).await;
-    assert_eq!((done.claimed.len(), done.more, done.added), (1, false, true));
+    assert_eq!((done.claimed.len(), done.more_due, done.added), (1, false, true));
     harness.advance(60_000).await;
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1)).await;
-    assert_eq!((done.claimed.len(), done.more), (1, true), "two are due");
+    assert_eq!((done.claimed.len(), done.more_due), (1, true), "two are due");
     assert_eq!(harness.claim(9).await.len(), 1);
     assert_eq!(harness.number("SELECT COUNT(*) FROM state WHERE delayed = 1").await, 0);
     harness.check().await;
@@ -188,7 +188,7 @@ async fn many_delayed_states_become_ready_gradually(kind: Kind) {
     let done = harness.commit_ok(Vec::new(), ClaimMode::AllDue(4)).await;
     assert_eq!(by_run(&done), BTreeMap::from([(run.key, 3), (small.key, 1)]));
     let left = harness.number(delayed).await;
-    assert!(left > 100 && left < STATES as i64 && done.more, "{left}");
+    assert!(left > 100 && left < STATES as i64 && done.more_due, "{left}");
     let rest = harness.commit_ok(Vec::new(), ClaimMode::AllDue(1_000)).await;
     assert_eq!((rest.claimed.len(), harness.number(delayed).await), (STATES - 3, 0));
     harness.check().await;
@@ -201,9 +201,9 @@ async fn released_states_are_claimed_after_older_ones(kind: Kind) {
     harness.advance(10).await;
     let back = harness.finish_plain(&run, &first, Outcome::Released).await;
     let done = harness.commit_ok(vec![back], ClaimMode::NewOnly(0)).await;
-    assert!(done.more && done.added);
+    assert!(done.more_due && done.added);
     let claims = [harness.claim(1).await, harness.claim(1).await, harness.claim(1).await].concat();
     let last = claims.last().unwrap();
-    assert_eq!((claims.len(), last.id, last.tries.attempt), (3, first.id, 1));
+    assert_eq!((claims.len(), last.id, last.attempts.attempt), (3, first.id, 1));
     harness.check().await;
 }

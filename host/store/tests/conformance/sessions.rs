@@ -4,7 +4,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{SessionId, StateId};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::outcome_of_lost_claim;
-use exosphere_store::{Answer, ClaimMode, Heartbeat, LEASE, NewRun, Operation};
+use exosphere_store::{ClaimMode, Heartbeat, LEASE, NewRun, Operation, Reply};
 
 use crate::harness::{Harness, Host, begin_op, pause};
 use crate::test_database::Kind;
@@ -50,7 +50,7 @@ async fn a_new_session_ends_older_ones(kind: Kind) {
     assert_eq!(harness.number(&ended).await, moved);
     assert!(moved <= before);
     if kind == Kind::Sqlite {
-        let beat = harness.store.beat(again.session).await.unwrap();
+        let beat = harness.store.heartbeat(again.session).await.unwrap();
         assert_eq!(beat, Heartbeat { alive: true, ..Heartbeat::default() });
     }
 }
@@ -85,7 +85,7 @@ async fn claims_of_ended_sessions_are_found(kind: Kind) {
     for lost in harness.store.held_by(dead.session, StateId(0), 99, 0).await.unwrap() {
         let run = if lost.state.run == run.info.key { &run.info } else { &paused.info };
         let back = harness.finish_plain(run, &lost.state, Outcome::HostLost).await;
-        assert_eq!(harness.commit_one(back).await, Answer::Done);
+        assert_eq!(harness.commit_one(back).await, Reply::Done);
     }
     assert_eq!(harness.store.lost_sessions(harness.now()).await.unwrap(), []);
     assert_eq!(harness.claim(99).await.len(), 5, "all except the paused run's");
@@ -100,22 +100,22 @@ async fn only_begun_suspects_are_charged(kind: Kind) {
     let killer = states[0].id;
     for round in 0..10 {
         for state in states.iter().filter(|state| state.id == killer) {
-            if state.tries.is_poison_suspect() {
-                assert_eq!(harness.commit_one(begin_op(&run, state)).await, Answer::Done);
+            if state.attempts.is_poison_suspect() {
+                assert_eq!(harness.commit_one(begin_op(&run, state)).await, Reply::Done);
             }
         }
         let held = harness.store.held_by(harness.session, StateId(0), 9, 0).await.unwrap();
         assert_eq!(held.len(), 2, "round {round}");
         for held in held {
-            let outcome = outcome_of_lost_claim(held.state.tries, held.has_begun);
+            let outcome = outcome_of_lost_claim(held.state.attempts, held.has_begun);
             let back = harness.finish_plain(&run.info, &held.state, outcome).await;
-            assert_eq!(harness.commit_one(back).await, Answer::Done);
+            assert_eq!(harness.commit_one(back).await, Reply::Done);
         }
         states = harness.claim(9).await;
     }
     // Claimed as often, and charged with one loss.
     let [spared] = &states[..] else { panic!("{states:?}") };
-    assert_eq!((spared.tries.losses, spared.tries.attempt), (1, 2));
+    assert_eq!((spared.attempts.host_losses, spared.attempts.attempt), (1, 2));
     assert_eq!(spared.claim.fence.0, 11);
     assert_eq!(harness.text("SELECT kind FROM state WHERE status = 'ERRORED'").await, "host-lost");
     harness.check().await;
@@ -133,21 +133,21 @@ async fn heartbeats_end_expired_sessions() {
     let (late, fine) = (harness.another("late").await, harness.another("fine").await);
     let run = late.start_of("A").await;
     overdue(&harness, &late).await;
-    let beat = harness.store.beat(harness.session).await.unwrap();
+    let beat = harness.store.heartbeat(harness.session).await.unwrap();
     assert!(beat.alive);
     assert_eq!((beat.ended, beat.lost), (vec![late.session], vec![late.session]));
     assert_eq!(living(&harness).await, [harness.session.0, fine.session.0]);
-    assert!(!late.store.beat(late.session).await.unwrap().alive);
+    assert!(!late.store.heartbeat(late.session).await.unwrap().alive);
     // Until its states are reclaimed, each heartbeat reports the lost session.
-    let beat = fine.store.beat(fine.session).await.unwrap();
+    let beat = fine.store.heartbeat(fine.session).await.unwrap();
     assert_eq!((beat.ended, beat.lost), (vec![], vec![late.session]));
     // A write before the reclaim counts; a later one does not.
     let held = fine.store.held_by(late.session, StateId(0), 9, 0).await.unwrap().remove(0);
     let back = fine.finish_plain(&run.info, &held.state, Outcome::HostLost).await;
-    assert_eq!(fine.commit_one(back).await, Answer::Done);
+    assert_eq!(fine.commit_one(back).await, Reply::Done);
     let end = late.finish_with_outputs(&run.info, &run.root, 1).await;
-    assert_eq!(late.commit_one(end).await, Answer::Stale);
-    let beat = fine.store.beat(fine.session).await.unwrap();
+    assert_eq!(late.commit_one(end).await, Reply::Stale);
+    let beat = fine.store.heartbeat(fine.session).await.unwrap();
     assert_eq!((beat.ended, beat.lost), (vec![], vec![]));
     harness.check().await;
 }
@@ -158,11 +158,11 @@ async fn an_overdue_host_expires_no_others() {
     let late = harness.another("late").await;
     overdue(&harness, &late).await;
     overdue(&harness, &harness).await;
-    let beat = harness.store.beat(harness.session).await.unwrap();
+    let beat = harness.store.heartbeat(harness.session).await.unwrap();
     assert!(beat.alive && beat.ended.is_empty());
     assert_eq!(living(&harness).await, [harness.session.0, late.session.0]);
     // A session that still has no heartbeat is ended by the next one.
-    let beat = harness.store.beat(harness.session).await.unwrap();
+    let beat = harness.store.heartbeat(harness.session).await.unwrap();
     assert_eq!(beat.ended, [late.session]);
 }
 
@@ -178,18 +178,18 @@ async fn a_heartbeat_renews_only_its_session() {
     assert!((now - 5_000..=now + lease).contains(&until(&harness).await));
     harness.database.execute("UPDATE session SET expires_at = expires_at - 4000").await.unwrap();
     let theirs = until(&other).await;
-    let beat = harness.store.beat(harness.session).await.unwrap();
+    let beat = harness.store.heartbeat(harness.session).await.unwrap();
     assert_eq!(until(&harness).await, beat.now + lease);
     assert_eq!(until(&other).await, theirs);
     harness.store.end_session(other.session, 0).await.unwrap();
-    assert!(!other.store.beat(other.session).await.unwrap().alive);
+    assert!(!other.store.heartbeat(other.session).await.unwrap().alive);
     assert_eq!(until(&other).await, theirs);
     assert_eq!(living(&harness).await, [harness.session.0]);
 }
 
 async fn a_heartbeat_returns_the_next_due_time() {
     let harness = Harness::new(Kind::Postgres).await;
-    assert_eq!(harness.store.beat(harness.session).await.unwrap().next_due, None);
+    assert_eq!(harness.store.heartbeat(harness.session).await.unwrap().next_due, None);
     let template = harness.template(GraphBuilder::from_text("A")).await;
     let mut due = Vec::new();
     let mut runs = Vec::new();
@@ -199,20 +199,24 @@ async fn a_heartbeat_returns_the_next_due_time() {
         let done =
             harness.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(9)).await;
         due.push(done.next_due);
-        assert_eq!(harness.store.beat(harness.session).await.unwrap().next_due, done.next_due);
+        assert_eq!(harness.store.heartbeat(harness.session).await.unwrap().next_due, done.next_due);
     }
     let event = harness.commit_for_sweep(pause(&runs[1], true)).await;
     harness.sweep(&runs[1], event, 9).await;
-    assert_eq!(harness.store.beat(harness.session).await.unwrap().next_due, due[0], "held back");
+    assert_eq!(
+        harness.store.heartbeat(harness.session).await.unwrap().next_due,
+        due[0],
+        "held back"
+    );
 }
 
 async fn an_unknown_session_counts_as_lost() {
     let harness = Harness::new(Kind::Postgres).await;
     let ghost = Host { session: SessionId(1000), ..(*harness).clone() };
     ghost.start_of("A").await;
-    let beat = harness.store.beat(harness.session).await.unwrap();
+    let beat = harness.store.heartbeat(harness.session).await.unwrap();
     assert_eq!((beat.ended, beat.lost), (vec![], vec![ghost.session]));
-    let beat = ghost.store.beat(ghost.session).await.unwrap();
+    let beat = ghost.store.heartbeat(ghost.session).await.unwrap();
     assert!(!beat.alive && beat.ended.is_empty());
     assert_eq!(living(&harness).await, [harness.session.0]);
 }

@@ -9,7 +9,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::Transition;
 use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_store::{
-    Answer, ClaimMode, Finished, Leftover, Operation, Stage, Staged, StateFilter,
+    ClaimMode, Finished, Leftover, Operation, Reply, Stage, Staged, StateFilter,
 };
 use serde_json::json;
 
@@ -129,8 +129,8 @@ async fn a_staged_finish_is_invisible_until_committed(kind: Kind) {
     for piece in pieces {
         operations.push(stage(piece));
         let done = harness.commit_ok(std::mem::take(&mut operations), ClaimMode::AllDue(9)).await;
-        assert_eq!((done.answers, done.claimed.len()), (vec![Answer::Done], 0));
-        assert!(!done.more && done.next_due.is_none(), "no state is claimable");
+        assert_eq!((done.replies, done.claimed.len()), (vec![Reply::Done], 0));
+        assert!(!done.more_due && done.next_due.is_none(), "no state is claimable");
         assert_eq!(seen(&harness, &run).await, 1, "the root");
         assert!(harness.store.state(run.info.key, child).await.unwrap().is_none());
         assert!(harness.store.outputs_page(run.root.id, 0, 9).await.unwrap().is_empty());
@@ -139,7 +139,7 @@ async fn a_staged_finish_is_invisible_until_committed(kind: Kind) {
     }
     assert_eq!(harness.store.leftovers().await.unwrap(), []);
     let done = harness.commit_ok(vec![finish(end)], ClaimMode::NewOnly(9)).await;
-    assert_eq!((done.answers, done.claimed.len(), done.more), (vec![Answer::Done], 0, true));
+    assert_eq!((done.replies, done.claimed.len(), done.more_due), (vec![Reply::Done], 0, true));
     assert_eq!(seen(&harness, &run).await, 12);
     assert_eq!(harness.store.outputs_page(run.root.id, 0, 99).await.unwrap().len(), 10);
     assert_eq!(harness.number("SELECT states FROM run").await, 12);
@@ -161,10 +161,10 @@ async fn a_repeated_piece_is_written_once(kind: Kind) {
     let run = harness.start_of(FANOUT).await;
     let InPieces { pieces, end } = in_pieces(&harness, &run, &run.root, 6, 3).await;
     for piece in pieces {
-        assert_eq!(harness.commit_one(stage(again(&piece))).await, Answer::Done);
-        assert_eq!(harness.commit_one(stage(piece)).await, Answer::Done);
+        assert_eq!(harness.commit_one(stage(again(&piece))).await, Reply::Done);
+        assert_eq!(harness.commit_one(stage(piece)).await, Reply::Done);
     }
-    assert_eq!(harness.commit_one(finish(end)).await, Answer::Done);
+    assert_eq!(harness.commit_one(finish(end)).await, Reply::Done);
     assert_eq!(harness.number("SELECT COUNT(*) FROM output").await, 6);
     harness.check().await;
     let held = harness.claim(99).await;
@@ -177,8 +177,8 @@ async fn a_piece_out_of_order_is_rejected(kind: Kind) {
     let run = harness.start_of(FANOUT).await;
     let InPieces { mut pieces, mut end } = in_pieces(&harness, &run, &run.root, 6, 3).await;
     let last = pieces.remove(1);
-    assert_eq!(harness.commit_one(stage(last)).await, Answer::Stale);
-    assert_eq!(harness.commit_one(stage(pieces.remove(0))).await, Answer::Done);
+    assert_eq!(harness.commit_one(stage(last)).await, Reply::Stale);
+    assert_eq!(harness.commit_one(stage(pieces.remove(0))).await, Reply::Done);
     // A finish whose pieces are incomplete is rejected.
     assert!(
         harness.commit(vec![finish(again_without(&mut end))], ClaimMode::NewOnly(0)).await.is_err()
@@ -206,25 +206,25 @@ async fn a_stale_fence_stages_nothing(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = harness.start_of(FANOUT).await;
     let old = in_pieces(&harness, &run, &run.root, 6, 3).await;
-    assert_eq!(harness.commit_one(stage(again(&old.pieces[0]))).await, Answer::Done);
+    assert_eq!(harness.commit_one(stage(again(&old.pieces[0]))).await, Reply::Done);
     let lost = harness.finish_plain(&run.info, &run.root, Outcome::HostLost).await;
     harness.commit_one(lost).await;
-    assert_eq!(harness.commit_one(stage(again(&old.pieces[1]))).await, Answer::Stale);
+    assert_eq!(harness.commit_one(stage(again(&old.pieces[1]))).await, Reply::Stale);
     let held = harness.claim(1).await.remove(0);
-    assert_eq!(harness.commit_one(stage(again(&old.pieces[1]))).await, Answer::Stale);
-    assert_eq!(harness.commit_one(finish(old.end)).await, Answer::Stale);
+    assert_eq!(harness.commit_one(stage(again(&old.pieces[1]))).await, Reply::Stale);
+    assert_eq!(harness.commit_one(finish(old.end)).await, Reply::Stale);
     let InPieces { pieces, end } = in_pieces(&harness, &run, &held, 6, 3).await;
     let fence = run.root.claim.fence;
-    assert_eq!(harness.commit_one(stage(again(&pieces[0]))).await, Answer::Leftover(fence));
+    assert_eq!(harness.commit_one(stage(again(&pieces[0]))).await, Reply::Leftover(fence));
     harness.check().await;
-    assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Answer::Done);
+    assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Reply::Done);
     for piece in pieces {
-        assert_eq!(harness.commit_one(stage(piece)).await, Answer::Done);
+        assert_eq!(harness.commit_one(stage(piece)).await, Reply::Done);
         // The state is staged again: a late removal of the leftover changes nothing.
-        assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Answer::Done);
-        assert_eq!(harness.commit_one(unstage(&run, &held, 99)).await, Answer::Stale);
+        assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Reply::Done);
+        assert_eq!(harness.commit_one(unstage(&run, &held, 99)).await, Reply::Stale);
     }
-    assert_eq!(harness.commit_one(finish(end)).await, Answer::Done);
+    assert_eq!(harness.commit_one(finish(end)).await, Reply::Done);
     let held = harness.claim(99).await;
     drive(&harness, &run, held).await;
     assert_eq!(harness.states().await, "SUCCESS 8");
@@ -245,10 +245,10 @@ async fn a_leftover_is_removed_in_pieces(kind: Kind) {
     assert_eq!(harness.store.staged(run.root.id).await.unwrap(), Some(leftover));
     for _ in 0..2 {
         let answer = harness.commit_one(unstage(&run, &run.root, 4)).await;
-        assert!(matches!(answer, Answer::More(_)), "{answer:?}");
+        assert!(matches!(answer, Reply::More(_)), "{answer:?}");
         harness.check().await;
     }
-    assert_eq!(harness.commit_one(unstage(&run, &run.root, 4)).await, Answer::Done);
+    assert_eq!(harness.commit_one(unstage(&run, &run.root, 4)).await, Reply::Done);
     assert_eq!(harness.store.leftovers().await.unwrap(), []);
     assert_eq!(harness.number("SELECT COUNT(*) FROM output").await, 0);
     assert_eq!(harness.states().await, "CREATED 1");
@@ -268,15 +268,15 @@ async fn a_cancelled_run_counts_no_staged_state(kind: Kind) {
     let last = pieces.remove(1);
     harness.commit_one(stage(pieces.remove(0))).await;
     let event = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
-    assert_eq!(harness.commit_one(stage(last)).await, Answer::Stale);
-    assert_eq!(harness.commit_one(finish(end)).await, Answer::Stale);
+    assert_eq!(harness.commit_one(stage(last)).await, Reply::Stale);
+    assert_eq!(harness.commit_one(finish(end)).await, Reply::Stale);
     harness.check().await;
     harness.sweep(&run.info, event, 3).await;
     assert_eq!(harness.number("SELECT cancelled FROM run").await, 1);
     assert_eq!(harness.states().await, "CANCELLED 1, CREATED 5");
     assert_eq!(harness.store.leftovers().await.unwrap().len(), 1);
     harness.check().await;
-    assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Answer::Done);
+    assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Reply::Done);
     assert_eq!(harness.states().await, "CANCELLED 1");
     assert_eq!(harness.number("SELECT COUNT(*) FROM output").await, 0);
     harness.check().await;
@@ -344,7 +344,7 @@ async fn staged_children_read_the_final_store(kind: Kind) {
     let sets =
         harness.finish(&run.info, other, crate::harness::outputs(0), sets("k", "second")).await;
     harness.commit_one(sets).await;
-    assert_eq!(harness.commit_one(finish(end)).await, Answer::Done);
+    assert_eq!(harness.commit_one(finish(end)).await, Reply::Done);
     let done = harness.commit_ok(vec![], ClaimMode::AllDue(99)).await;
     assert_eq!(done.claimed.len(), 8);
     let node = |name: &str| {
@@ -369,17 +369,17 @@ async fn a_failed_staged_finish_leaves_a_leftover(kind: Kind) {
     let mut refused = again(&pieces[0]);
     refused.limits = few.clone();
     let answer = harness.commit_one(stage(refused)).await;
-    assert!(matches!(&answer, Answer::Refused(why) if why.contains("run_states")), "{answer:?}");
+    assert!(matches!(&answer, Reply::Refused(why) if why.contains("run_states")), "{answer:?}");
     // The run has more states at the end than when the pieces were staged.
     for piece in pieces.drain(..) {
         harness.commit_one(stage(piece)).await;
     }
     end.limits = few;
-    assert_eq!(harness.commit_one(finish(end)).await, Answer::Leftover(run.root.claim.fence));
+    assert_eq!(harness.commit_one(finish(end)).await, Reply::Leftover(run.root.claim.fence));
     assert_eq!(harness.text("SELECT kind FROM state WHERE status = 'ERRORED'").await, "limit");
     assert_eq!(harness.store.leftovers().await.unwrap().len(), 1);
     harness.check().await;
-    assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Answer::Done);
+    assert_eq!(harness.commit_one(unstage(&run, &run.root, 99)).await, Reply::Done);
     assert_eq!(harness.states().await, "ERRORED 1");
     let run = harness.store.run(&run.info.namespace, run.info.id).await.unwrap().unwrap();
     assert_eq!(run.status, RunStatus::Failed);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::start_digest::StartDigest;
-use exosphere_store::{Answer, ClaimMode, KnownRun, NewRun, Operation};
+use exosphere_store::{ClaimMode, ExistingRun, NewRun, Operation, Reply};
 use serde_json::json;
 
 use crate::harness::{Harness, Host, Template};
@@ -27,8 +27,8 @@ async fn with_key(host: &Host, template: &Template, key: &str) -> NewRun {
     NewRun { key: Some(key.into()), ..host.new_run(template).await }
 }
 
-fn known(run: &NewRun) -> Answer {
-    Answer::Known(KnownRun {
+fn known(run: &NewRun) -> Reply {
+    Reply::Existing(ExistingRun {
         run: run.info.id,
         graph: run.info.graph_name.clone(),
         digest: run.digest.clone(),
@@ -42,10 +42,10 @@ async fn one_batch_starts_one_run_per_key(kind: Kind) {
     let (second, first) =
         (with_key(&harness, &template, "k").await, with_key(&harness, &template, "k").await);
     let other = with_key(&harness, &template, "other").await;
-    let expected = [Answer::Done, known(&first), Answer::Done];
+    let expected = [Reply::Done, known(&first), Reply::Done];
     let operations = [first, second, other].map(|new| Operation::Start(new.into())).into();
     let done = harness.commit_ok(operations, ClaimMode::NewOnly(9)).await;
-    assert_eq!((done.answers.as_slice(), done.claimed.len()), (&expected[..], 2));
+    assert_eq!((done.replies.as_slice(), done.claimed.len()), (&expected[..], 2));
     assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 2);
     assert_eq!(harness.states().await, "QUEUED 2");
     harness.check().await;
@@ -57,12 +57,12 @@ async fn two_batches_start_one_run_per_key(kind: Kind) {
     let other = harness.template(GraphBuilder::from_text("C")).await;
     let first = with_key(&harness, &template, "k").await;
     let expected = [known(&first)];
-    assert_eq!(harness.commit_one(Operation::Start(first.into())).await, Answer::Done);
+    assert_eq!(harness.commit_one(Operation::Start(first.into())).await, Reply::Done);
     for template in [&template, &other] {
         let second = with_key(&harness, template, "k").await;
         let done =
             harness.commit_ok(vec![Operation::Start(second.into())], ClaimMode::NewOnly(9)).await;
-        assert_eq!(done.answers, expected);
+        assert_eq!(done.replies, expected);
         assert!(done.claimed.is_empty() && done.run_updates.is_empty());
     }
     assert_eq!(harness.number("SELECT COUNT(*) FROM run").await, 1);
@@ -93,9 +93,9 @@ async fn concurrent_hosts_start_one_run_per_key(kind: Kind) {
                     operations.push(Operation::Start(with_key(&host, &template, key).await.into()));
                 }
                 let done = host.commit_ok(operations, ClaimMode::NewOnly(9)).await;
-                let known = |answer: &&Answer| matches!(answer, Answer::Known(_));
-                let theirs = done.answers.iter().filter(known).count();
-                assert_eq!(done.answers.len() - theirs, done.claimed.len());
+                let known = |answer: &&Reply| matches!(answer, Reply::Existing(_));
+                let theirs = done.replies.iter().filter(known).count();
+                assert_eq!(done.replies.len() - theirs, done.claimed.len());
                 begun += done.claimed.len();
             }
             begun
@@ -108,7 +108,7 @@ async fn concurrent_hosts_start_one_run_per_key(kind: Kind) {
 }
 
 fn digest(value: i64) -> StartDigest {
-    StartDigest::of(Some(&json!({ "value": value })), None, None)
+    StartDigest::new(Some(&json!({ "value": value })), None, None)
 }
 
 async fn a_key_keeps_its_request_digest(kind: Kind) {
@@ -122,7 +122,7 @@ async fn a_key_keeps_its_request_digest(kind: Kind) {
     let second = NewRun { digest: Some(digest(2)), ..with_key(&harness, &template, "k").await };
     assert_eq!(harness.commit_one(Operation::Start(second.into())).await, expected);
     let found = harness.store.started_with(&template.namespace, "k").await.unwrap();
-    assert_eq!(found.map(Answer::Known), Some(expected));
+    assert_eq!(found.map(Reply::Existing), Some(expected));
     // A run from before the digests of starts.
     harness.database.execute("UPDATE run SET start_digest = NULL").await.unwrap();
     let found = harness.store.started_with(&template.namespace, "k").await.unwrap().unwrap();
@@ -143,8 +143,8 @@ async fn a_contended_key_keeps_one_request(kind: Kind) {
                 let new = with_key(&host, &template, &round.to_string()).await;
                 let new = NewRun { digest: Some(digest(at)), ..new };
                 kept.push(match host.commit_one(Operation::Start(new.into())).await {
-                    Answer::Done => Some(digest(at)),
-                    Answer::Known(known) => known.digest,
+                    Reply::Done => Some(digest(at)),
+                    Reply::Existing(known) => known.digest,
                     other => panic!("{other:?}"),
                 });
             }
@@ -167,7 +167,7 @@ async fn idempotency_keys_are_per_namespace(kind: Kind) {
     let operations =
         [ours, theirs].into_iter().chain(keyless).map(|new| Operation::Start(new.into())).collect();
     let done = harness.commit_ok(operations, ClaimMode::NewOnly(9)).await;
-    assert_eq!(done.answers, [Answer::Done, Answer::Done, Answer::Done, Answer::Done]);
+    assert_eq!(done.replies, [Reply::Done, Reply::Done, Reply::Done, Reply::Done]);
     harness.check().await;
 }
 
@@ -176,14 +176,14 @@ async fn a_delayed_run_starts_when_due(kind: Kind) {
     let template = harness.template(GraphBuilder::from_text("A")).await;
     let new = NewRun { delay: 60_000, ..harness.new_run(&template).await };
     let done = harness.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(9)).await;
-    assert!(done.claimed.is_empty() && !done.more);
+    assert!(done.claimed.is_empty() && !done.more_due);
     assert_eq!(done.next_due, Some(done.now + 60_000));
     let done = harness.commit_ok(vec![], ClaimMode::AllDue(9)).await;
-    assert!(done.claimed.is_empty() && !done.more);
+    assert!(done.claimed.is_empty() && !done.more_due);
     assert!(done.next_due.is_some_and(|due| due > done.now && due <= done.now + 60_000));
     harness.advance(60_000).await;
     let done = harness.commit_ok(vec![], ClaimMode::AllDue(9)).await;
-    assert_eq!((done.claimed.len(), done.more, done.next_due), (1, false, None));
+    assert_eq!((done.claimed.len(), done.more_due, done.next_due), (1, false, None));
     harness.check().await;
 }
 
@@ -213,7 +213,7 @@ async fn only_the_current_revision_can_start(kind: Kind) {
     let operations = [gone, fine, with_key(&harness, &template, "k").await];
     let operations = operations.map(|new| Operation::Start(new.into())).into();
     let done = harness.commit_ok(operations, ClaimMode::NewOnly(9)).await;
-    assert_eq!(done.answers, [Answer::Outdated, Answer::Done, Answer::Done]);
+    assert_eq!(done.replies, [Reply::Outdated, Reply::Done, Reply::Done]);
     assert_eq!(done.claimed.len(), 2);
 
     let (graph, none) = (GraphBuilder::from_text("A > B").build().unwrap(), BTreeMap::new());
@@ -227,8 +227,11 @@ async fn only_the_current_revision_can_start(kind: Kind) {
     reapply.await.unwrap();
     let old = harness.new_run(&template).await;
     known.info = old.info.clone();
-    assert_eq!(harness.commit_one(Operation::Start(old.into())).await, Answer::Outdated);
+    assert_eq!(harness.commit_one(Operation::Start(old.into())).await, Reply::Outdated);
     let answer = harness.commit_one(Operation::Start(known.into())).await;
-    assert!(matches!(answer, Answer::Known(_)), "what its key began before is the run: {answer:?}");
+    assert!(
+        matches!(answer, Reply::Existing(_)),
+        "what its key began before is the run: {answer:?}"
+    );
     harness.check().await;
 }

@@ -6,7 +6,7 @@ use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::{Entry, Journal};
 use exosphere_domain::outcome::Outcome;
-use exosphere_store::{Answer, ClaimMode, FailureView, NewRun, Operation, StateFilter};
+use exosphere_store::{ClaimMode, FailureView, NewRun, Operation, Reply, StateFilter};
 use serde_json::json;
 
 use crate::harness::{Harness, outputs, sets};
@@ -42,7 +42,7 @@ async fn store_writes_commit_with_the_outcome(kind: Kind) {
         harness.finish(&run.info, &states[2], outputs(1), sets("big", &"x".repeat(2000))).await,
     ];
     let done = harness.commit_ok(operations, ClaimMode::NewOnly(0)).await;
-    assert_eq!(done.answers, [Answer::Done, Answer::Done, Answer::Done]);
+    assert_eq!(done.replies, [Reply::Done, Reply::Done, Reply::Done]);
     let entries = harness.store.entries(run.info.key).await.unwrap();
     let expected = Entry { value: "2".into(), version: 1 };
     assert_eq!(entries, [("n".to_owned(), expected)], "what broke a limit left no trace");
@@ -74,11 +74,11 @@ async fn a_third_conflict_fails_the_state(kind: Kind) {
     let mut held = harness.commit_and_claim(Operation::Start(new.into())).await;
     for conflicts in 0..3 {
         let state = held.remove(0);
-        assert_eq!(state.tries.conflicts, conflicts);
+        assert_eq!(state.attempts.conflicts, conflicts);
         let mut journal = sets("k", "other");
         journal.record_read("k", None);
         let operation = harness.finish(&run, &state, outputs(1), journal).await;
-        assert_eq!(harness.commit_one(operation).await, Answer::Done);
+        assert_eq!(harness.commit_one(operation).await, Reply::Done);
         held = harness.claim(1).await;
     }
     assert_eq!(harness.states().await, "ERRORED 1");
@@ -142,13 +142,13 @@ async fn any_text_round_trips(kind: Kind) {
     };
     let (id, run) = (new.info.id, new.info.clone());
     let done = harness.commit_ok(vec![Operation::Start(new.into())], ClaimMode::NewOnly(1)).await;
-    assert_eq!(done.answers, [Answer::Done]);
+    assert_eq!(done.replies, [Reply::Done]);
     let entries = harness.store.entries(run.key).await.unwrap();
     let read: BTreeMap<_, _> = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
     assert_eq!(read, values);
     let twice = NewRun { key: Some("a\0key\u{1}".into()), ..harness.new_run(&template).await };
     assert!(
-        matches!(harness.commit_one(Operation::Start(twice.into())).await, Answer::Known(known) if known.run == id)
+        matches!(harness.commit_one(Operation::Start(twice.into())).await, Reply::Existing(known) if known.run == id)
     );
 
     // A key of control characters, read again within a commit.

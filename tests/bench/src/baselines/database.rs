@@ -15,7 +15,7 @@ use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{ids_needed, plan, root_state};
 use exosphere_store::{
-    Answer, Batch, ClaimMode, ClaimedState, Database, Finished, NewRun, Operation, Quotas, RunInfo,
+    Batch, ClaimMode, ClaimedState, Database, Finished, NewRun, Operation, Quotas, Reply, RunInfo,
     SecretCipher, Store,
 };
 use tempfile::TempDir;
@@ -269,7 +269,7 @@ impl StorePipeline {
         // In a task of its own, as in a host: on SQLite a commit blocks its thread.
         let store = self.store.clone();
         let done = tokio::spawn(async move { store.commit(batch).await }).await??;
-        match done.answers.iter().find(|answer| **answer != Answer::Done) {
+        match done.replies.iter().find(|answer| **answer != Reply::Done) {
             Some(answer) => bail!("{answer:?}"),
             None => Ok(done.claimed),
         }

@@ -78,7 +78,7 @@ impl Catalog for Shelf {
         };
         let exporter = |plugin: &&str| Exporter {
             plugin: plugin.parse().unwrap(),
-            digest: Digest::of(plugin.as_bytes()),
+            digest: Digest::from_content(plugin.as_bytes()),
             node: Arc::new(description(node.as_str()).into()),
             imports: imports.iter().map(|import| (*import).to_owned()).collect(),
             grants: Arc::new(Grants {

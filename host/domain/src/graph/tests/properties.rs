@@ -92,7 +92,7 @@ struct Lines {
 
 impl Lines {
     /// Builds edges that lead forwards, and unites of earlier nodes.
-    fn of(edges: &[u16], unites: &[Option<usize>]) -> Self {
+    fn new(edges: &[u16], unites: &[Option<usize>]) -> Self {
         let size = edges.len();
         let next = |from: usize| {
             let mut next: Vec<_> = (from + 1..size)
@@ -153,7 +153,7 @@ fn drawn_with_lines() -> impl Strategy<Value = (Lines, GraphBuilder)> {
     let unites = prop::collection::vec(prop::option::weighted(0.4, 0..size), size);
     let inputs = prop::collection::vec((0..size, 0..size), 0..4);
     (edges, unites, inputs).prop_map(move |(edges, unites, inputs)| {
-        let lines = Lines::of(&edges, &unites);
+        let lines = Lines::new(&edges, &unites);
         let sketch = inputs.iter().fold(lines.sketch(), |sketch, (node, target)| {
             sketch.input(&format!("n{node}"), "x", format!("${{{{ n{target}.outputs.f }}}}"))
         });

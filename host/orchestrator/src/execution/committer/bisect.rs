@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use exosphere_domain::plan::fail_permanently;
-use exosphere_store::{Answer, ClaimMode, Committed, Finished, Operation, Quotas, StoreError};
+use exosphere_store::{ClaimMode, Committed, Finished, Operation, Quotas, Reply, StoreError};
 
 use super::CommitLoop;
 use super::pacing::{claims_due, earlier};
-use super::reply::Reply;
+use super::reply::ReplySender;
 use super::transaction::Halt;
 use crate::backoff::MAX_PAUSE;
 use crate::error::internal;
@@ -21,14 +21,14 @@ use crate::error::internal;
 #[derive(Clone, Copy)]
 pub(super) struct BatchView<'a> {
     pub operations: &'a Arc<[Operation]>,
-    pub replies: &'a [Option<Reply>],
+    pub replies: &'a [Option<ReplySender>],
 }
 
 /// The sum of the transactions of one batch.
 #[derive(Default)]
 pub(super) struct CommitSummary {
     /// The answer to each operation, in order.
-    pub answers: Vec<Result<Answer, StoreError>>,
+    pub answers: Vec<Result<Reply, StoreError>>,
     pub done: Committed,
 }
 
@@ -38,9 +38,9 @@ impl CommitSummary {
         self.done.claimed.extend(done.claimed);
         self.done.run_updates.extend(done.run_updates);
         self.done.ended.extend(done.ended);
-        self.done.more |= done.more;
-        self.done.full.extend(done.full);
-        self.done.full_runs.extend(done.full_runs);
+        self.done.more_due |= done.more_due;
+        self.done.saturated.extend(done.saturated);
+        self.done.saturated_runs.extend(done.saturated_runs);
         self.done.added |= done.added;
         self.done.cursors.extend(done.cursors);
         self.done.next_due = earlier(self.done.next_due, done.next_due);
@@ -88,14 +88,14 @@ impl CommitLoop {
         while let Some((range, budget)) = pending.next() {
             let why = match self.try_commit(view, range.clone(), budget, quotas).await {
                 Ok(mut done) => {
-                    summary.answers.extend(done.answers.drain(..).map(Ok));
+                    summary.answers.extend(done.replies.drain(..).map(Ok));
                     summary.add(done);
                     continue;
                 }
                 Err(Halt::Withdrawn(at)) => {
                     // Makes the loop commit again, which shows whether the database is
                     // available.
-                    summary.done.more = true;
+                    summary.done.more_due = true;
                     if range.len() == 1 {
                         summary.answers.push(Err(StoreError::Unavailable("withdrawn".into())));
                     } else {
@@ -106,7 +106,7 @@ impl CommitLoop {
                 Err(Halt::Data(why)) => why,
             };
             // The halves claim nothing, so they do not report which states are due.
-            summary.done.more |= claims_due(budget);
+            summary.done.more_due |= claims_due(budget);
             if range.len() > 1 {
                 pending.halve(range);
                 continue;
@@ -114,7 +114,7 @@ impl CommitLoop {
             match &view.operations[range] {
                 [Operation::Finish(finished)] => {
                     let done = self.fail_uncommittable(finished, &why).await;
-                    summary.answers.push(Ok(Answer::Done));
+                    summary.answers.push(Ok(Reply::Done));
                     summary.add(done);
                 }
                 [_] => summary.answers.push(Err(StoreError::Data(why))),
@@ -191,11 +191,12 @@ mod tests {
     #[test]
     fn a_summary_adds_its_transactions() {
         let mut summary = CommitSummary::default();
-        let done = |now, more, next_due| Committed { now, more, next_due, ..Committed::default() };
+        let done =
+            |now, more_due, next_due| Committed { now, more_due, next_due, ..Committed::default() };
         summary.add(done(7, true, Some(90)));
         summary.add(done(9, false, Some(80)));
         summary.add(done(0, false, None));
-        let Committed { now, more, next_due, .. } = summary.done;
-        assert_eq!((now, more, next_due), (9, true, Some(80)));
+        let Committed { now, more_due, next_due, .. } = summary.done;
+        assert_eq!((now, more_due, next_due), (9, true, Some(80)));
     }
 }

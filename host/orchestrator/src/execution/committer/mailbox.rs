@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use exosphere_domain::ids::Millis;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{Answer, Finished, Operation, RunUpdate, StoreError};
+use exosphere_store::{Finished, Operation, Reply, RunUpdate, StoreError};
 use tokio::sync::oneshot;
 
 use super::queue::Queue;
-use super::reply::Reply;
+use super::reply::ReplySender;
 use crate::execution::claims::{ClaimCounts, ClaimPermit, ClaimTable};
 use parking_lot::Mutex;
 
@@ -49,7 +49,7 @@ impl Committer {
     }
 
     /// Commits an operation and returns the answer.
-    pub(crate) async fn submit(&self, operation: Operation) -> Result<Answer, StoreError> {
+    pub(crate) async fn submit(&self, operation: Operation) -> Result<Reply, StoreError> {
         self.enqueue(operation).await
     }
 
@@ -58,15 +58,15 @@ impl Committer {
     pub(crate) fn enqueue(
         &self,
         operation: Operation,
-    ) -> impl Future<Output = Result<Answer, StoreError>> + use<> {
+    ) -> impl Future<Output = Result<Reply, StoreError>> + use<> {
         let (reply, answer) = oneshot::channel();
         // A closed queue drops the reply.
-        let _ = self.queue.push(operation, Some(Reply::internal(reply)));
+        let _ = self.queue.push(operation, Some(ReplySender::internal(reply)));
         async move { answer.await.map_err(|_| stopped())? }
     }
 
     /// Queues an operation with a reply. Returns `false` if the host is stopping.
-    pub(crate) fn enqueue_with(&self, operation: Operation, reply: Reply) -> bool {
+    pub(crate) fn enqueue_with(&self, operation: Operation, reply: ReplySender) -> bool {
         self.queue.push(operation, Some(reply)).is_ok()
     }
 
@@ -86,10 +86,10 @@ impl Committer {
         &self,
         finished: Finished,
         permit: ClaimPermit,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<Reply, StoreError> {
         let operation = Operation::Finish(Box::new(finished));
         let (reply, answer) = oneshot::channel();
-        let reply = Some(Reply::internal(reply));
+        let reply = Some(ReplySender::internal(reply));
         self.queue.push_end(operation, permit, reply).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }

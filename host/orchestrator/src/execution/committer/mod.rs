@@ -33,7 +33,7 @@ pub(crate) use mailbox::{Committer, WorkHint};
 use pacing::{ClaimRoom, Pacing, claims_due, remaining_shares};
 pub(crate) use queue::MAX_BATCH_BYTES;
 use queue::{NextBatch, QueuedOperation};
-pub(crate) use reply::Reply;
+pub(crate) use reply::ReplySender;
 pub(crate) use weight::{ROW_BYTES, end as weight_of_end};
 
 use crate::MAX_CLAIMS_PER_SLOT;
@@ -41,14 +41,14 @@ use crate::backoff::MIN_PAUSE;
 use crate::cluster::recovery;
 use crate::execution::claims::ClaimPermit;
 use crate::execution::dispatcher::{self, CommitEffects, DispatchMessage};
-use crate::parts::Parts;
+use crate::parts::HostInner;
 
 /// Starts the commit loop on its own thread, which ends with the drain.
 ///
 /// # Errors
 ///
 /// If the system cannot start a thread.
-pub(crate) fn start(parts: Arc<Parts>) -> std::io::Result<()> {
+pub(crate) fn start(parts: Arc<HostInner>) -> std::io::Result<()> {
     let commit_loop = CommitLoop {
         effects: dispatcher::start(parts.clone()),
         host_runtime: Handle::current(),
@@ -72,7 +72,7 @@ pub(crate) fn start(parts: Arc<Parts>) -> std::io::Result<()> {
 
 /// The commit loop.
 struct CommitLoop {
-    parts: Arc<Parts>,
+    parts: Arc<HostInner>,
     mailbox: Committer,
     pacing: Pacing,
     /// The channel to the dispatcher.
@@ -95,7 +95,7 @@ impl Drop for CommitLoop {
 #[derive(Default)]
 struct CommitInput {
     operations: Vec<Operation>,
-    replies: Vec<Option<Reply>>,
+    replies: Vec<Option<ReplySender>>,
     permits: Vec<ClaimPermit>,
     /// The charges of these operations, held until they are committed.
     charges: Vec<Charge>,
@@ -287,7 +287,7 @@ impl CommitLoop {
 #[cfg(test)]
 mod tests {
     use exosphere_domain::plan::Transition;
-    use exosphere_store::Answer;
+    use exosphere_store::Reply;
 
     use super::weight::tests::ended;
     use super::*;
@@ -301,7 +301,7 @@ mod tests {
         let run = ended(Transition::Pruned { data: None }).run;
         let submit = |_| host.parts.pipeline.committer.submit(Operation::Cancel(run.clone()));
         for answer in futures::future::join_all((0..20).map(submit)).await {
-            assert!(matches!(answer, Ok(Answer::Missing)), "{answer:?}");
+            assert!(matches!(answer, Ok(Reply::Missing)), "{answer:?}");
         }
         assert_eq!((host.health(), host.holding()), (Ok(()), 0));
         host.stop().await.unwrap();

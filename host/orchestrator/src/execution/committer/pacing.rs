@@ -113,7 +113,7 @@ impl Pacing {
 
     /// Returns `true` if a namespace or run that had used up its quota has room again.
     pub(super) fn has_room_again(&self, quotas: &Quotas) -> bool {
-        let has_room = |namespace: &NamespaceKey| quotas.room(*namespace) > 0;
+        let has_room = |namespace: &NamespaceKey| quotas.remaining(*namespace) > 0;
         self.saturated.iter().any(has_room)
             || self
                 .saturated_runs
@@ -128,18 +128,18 @@ impl Pacing {
         }
         if claims_due(budget) {
             // The claim has looked at all due states, so its findings replace the old.
-            self.saturated.clone_from(&done.full);
-            self.saturated_runs.clone_from(&done.full_runs);
+            self.saturated.clone_from(&done.saturated);
+            self.saturated_runs.clone_from(&done.saturated_runs);
             self.cursors.clone_from(&done.cursors);
-            self.more_due = done.more;
-            if !done.more {
+            self.more_due = done.more_due;
+            if !done.more_due {
                 self.next_due = done.next_due;
                 return;
             }
         } else {
-            self.saturated.extend(&done.full);
-            self.saturated_runs.extend(&done.full_runs);
-            self.more_due |= done.more;
+            self.saturated.extend(&done.saturated);
+            self.saturated_runs.extend(&done.saturated_runs);
+            self.more_due |= done.more_due;
         }
         self.next_due = earlier(self.next_due, done.next_due);
     }
@@ -189,7 +189,7 @@ pub(super) fn remaining_shares(
         *left = left.saturating_sub(claimed.total);
         let target = targets.get(&namespace);
         for (run, held) in claimed.runs {
-            let quota = target.map_or(u32::MAX, |target| target.of(run));
+            let quota = target.map_or(u32::MAX, |target| target.get(run));
             quotas.runs.insert(run, RunQuota { held, left: quota.saturating_sub(held) });
         }
     }
@@ -239,8 +239,8 @@ mod tests {
     #[test]
     fn more_due_states_are_claimed_next() {
         let mut pacing = idle();
-        let more = Committed { more: true, ..Committed::default() };
-        pacing.update_pacing(&more, ClaimMode::NewOnly(8));
+        let more_due = Committed { more_due: true, ..Committed::default() };
+        pacing.update_pacing(&more_due, ClaimMode::NewOnly(8));
         assert_eq!(pacing.claim_budget(1_000, 8, &Quotas::unbounded()), ClaimMode::AllDue(8));
         // A commit of births alone has not looked for due states, so more stay due.
         pacing.update_pacing(&Committed::default(), ClaimMode::NewOnly(8));
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn a_complete_claim_replaces_the_due_time() {
         let mut pacing = idle();
-        let due = |next_due, more| Committed { next_due, more, ..Committed::default() };
+        let due = |next_due, more_due| Committed { next_due, more_due, ..Committed::default() };
         pacing.update_pacing(&due(Some(5_000), false), ClaimMode::NewOnly(8));
         pacing.update_pacing(&due(Some(9_000), false), ClaimMode::NewOnly(8));
         assert_eq!(pacing.next_due, Some(5_000), "of births, the earliest");
@@ -280,28 +280,30 @@ mod tests {
     #[test]
     fn a_saturated_namespace_waits_for_its_quota() {
         let mut pacing = idle();
-        let full = |full: &[NamespaceKey]| Committed {
-            full: full.iter().copied().collect(),
+        let saturated = |saturated: &[NamespaceKey]| Committed {
+            saturated: saturated.iter().copied().collect(),
             ..Committed::default()
         };
         assert!(!pacing.is_saturated());
-        pacing.update_pacing(&full(&[A]), ClaimMode::NewOnly(8));
-        pacing.update_pacing(&full(&[B]), ClaimMode::NewOnly(8));
+        pacing.update_pacing(&saturated(&[A]), ClaimMode::NewOnly(8));
+        pacing.update_pacing(&saturated(&[B]), ClaimMode::NewOnly(8));
         assert!(pacing.is_saturated());
         assert!(!pacing.has_room_again(&quotas(&[(A, 0), (B, 0)], &[])));
         let room = quotas(&[(A, 1), (B, 0)], &[]);
         assert!(pacing.has_room_again(&room));
         assert_eq!(pacing.claim_budget(1_000, 8, &room), ClaimMode::AllDue(8));
-        pacing.update_pacing(&full(&[B]), ClaimMode::AllDue(8));
+        pacing.update_pacing(&saturated(&[B]), ClaimMode::AllDue(8));
         assert!(!pacing.has_room_again(&room), "the claim has served the first one");
     }
 
     #[test]
     fn a_saturated_run_needs_both_quotas() {
         let mut pacing = idle();
-        let full_runs = [(A, RUN)].into();
-        pacing
-            .update_pacing(&Committed { full_runs, ..Committed::default() }, ClaimMode::AllDue(8));
+        let saturated_runs = [(A, RUN)].into();
+        pacing.update_pacing(
+            &Committed { saturated_runs, ..Committed::default() },
+            ClaimMode::AllDue(8),
+        );
         assert!(pacing.is_saturated());
         assert!(!pacing.has_room_again(&quotas(&[(A, 1)], &[(RUN, 0)])));
         assert!(!pacing.has_room_again(&quotas(&[(A, 0)], &[(RUN, 1)])));
@@ -371,7 +373,7 @@ mod tests {
         };
         let target = Target { held: 12, idle_run: 1, runs: [(RUN, 7)].into() };
         let quotas = remaining_shares(4, [(c, 20)].into(), &[(A, target)].into(), claims);
-        assert_eq!([A, B, c, NamespaceKey(4)].map(|key| quotas.room(key)), [7, 1, 11, 4]);
+        assert_eq!([A, B, c, NamespaceKey(4)].map(|key| quotas.remaining(key)), [7, 1, 11, 4]);
         assert_eq!(
             [RUN, other, RunKey(9)].map(|key| quotas.run_room(key)),
             [2, u32::MAX - 3, u32::MAX]

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use super::budget::{Budgets, Charge};
 use super::lanes::{BatchBounds, Lane, Lanes};
 use super::mailbox::WorkHint;
-use super::reply::Reply;
+use super::reply::ReplySender;
 use super::weight::label;
 use crate::execution::claims::ClaimPermit;
 use parking_lot::{Mutex, MutexGuard};
@@ -66,7 +66,7 @@ pub(crate) struct QueuedOperation {
     pub operation: Operation,
     /// The claim permit of the state, if the operation ends an execution.
     pub permit: Option<ClaimPermit>,
-    pub reply: Option<Reply>,
+    pub reply: Option<ReplySender>,
     /// The charge to the budget of the namespace, if the operation has one.
     pub charge: Option<Charge>,
 }
@@ -75,7 +75,7 @@ impl QueuedOperation {
     /// Returns `true` if the caller has gone, so that the operation must not be
     /// committed.
     pub(crate) fn is_withdrawn(&self) -> bool {
-        self.reply.as_ref().is_some_and(Reply::is_withdrawn)
+        self.reply.as_ref().is_some_and(ReplySender::is_withdrawn)
     }
 }
 
@@ -103,7 +103,7 @@ impl Queue {
     pub(crate) fn push(
         &self,
         operation: Operation,
-        reply: Option<Reply>,
+        reply: Option<ReplySender>,
     ) -> Result<(), QueueClosed> {
         self.add(QueuedOperation { operation, permit: None, reply, charge: None })
     }
@@ -114,7 +114,7 @@ impl Queue {
         &self,
         mut operation: Operation,
         permit: ClaimPermit,
-        reply: Option<Reply>,
+        reply: Option<ReplySender>,
     ) -> Result<(), QueueClosed> {
         self.strip_if_cancelled(&mut operation);
         let label = label(&operation);

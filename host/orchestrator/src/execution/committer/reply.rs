@@ -8,12 +8,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use exosphere_store::{Answer, StoreError};
+use exosphere_store::{Reply, StoreError};
 use tokio::sync::oneshot;
 
 /// The channel for the answer to an operation, with the state of its caller.
-pub(crate) struct Reply {
-    answer: oneshot::Sender<Result<Answer, StoreError>>,
+pub(crate) struct ReplySender {
+    answer: oneshot::Sender<Result<Reply, StoreError>>,
     /// Absent for the host's own operations, which are never withdrawn.
     ticket: Option<Arc<Ticket>>,
 }
@@ -46,18 +46,18 @@ impl Ticket {
     }
 }
 
-impl Reply {
+impl ReplySender {
     /// Creates a reply for an operation of the host itself.
-    pub(crate) fn internal(answer: oneshot::Sender<Result<Answer, StoreError>>) -> Self {
-        Reply { answer, ticket: None }
+    pub(crate) fn internal(answer: oneshot::Sender<Result<Reply, StoreError>>) -> Self {
+        ReplySender { answer, ticket: None }
     }
 
     /// Creates a reply for a caller, who can withdraw the operation by the ticket.
     pub(crate) fn with_ticket(
-        answer: oneshot::Sender<Result<Answer, StoreError>>,
+        answer: oneshot::Sender<Result<Reply, StoreError>>,
     ) -> (Self, Arc<Ticket>) {
         let ticket = Arc::new(Ticket(AtomicU8::new(WAITING)));
-        (Reply { answer, ticket: Some(ticket.clone()) }, ticket)
+        (ReplySender { answer, ticket: Some(ticket.clone()) }, ticket)
     }
 
     /// Returns `true` if the caller has gone, so that the operation must not be
@@ -90,7 +90,7 @@ impl Reply {
     }
 
     /// Sends the answer to the caller.
-    pub(crate) fn send(self, answer: Result<Answer, StoreError>) {
+    pub(crate) fn send(self, answer: Result<Reply, StoreError>) {
         // The caller may have gone.
         let _ = self.answer.send(answer);
     }
@@ -100,9 +100,9 @@ impl Reply {
 mod tests {
     use super::*;
 
-    fn reply() -> (Reply, Arc<Ticket>, oneshot::Receiver<Result<Answer, StoreError>>) {
+    fn reply() -> (ReplySender, Arc<Ticket>, oneshot::Receiver<Result<Reply, StoreError>>) {
         let (answer, receiver) = oneshot::channel();
-        let (reply, ticket) = Reply::with_ticket(answer);
+        let (reply, ticket) = ReplySender::with_ticket(answer);
         (reply, ticket, receiver)
     }
 
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn internal_operations_are_never_withdrawn() {
         let (answer, receiver) = oneshot::channel();
-        let reply = Reply::internal(answer);
+        let reply = ReplySender::internal(answer);
         drop(receiver);
         assert!(!reply.is_withdrawn() && reply.enter());
     }

@@ -12,7 +12,7 @@ use futures::FutureExt;
 
 use super::CommitLoop;
 use super::bisect::BatchView;
-use super::reply::Reply;
+use super::reply::ReplySender;
 use crate::backoff::{database_backoff, pause};
 
 /// Conflicts in a row up to which a transaction is retried at once. After more, the
@@ -41,7 +41,8 @@ impl CommitLoop {
         let (mut backoff, mut conflicts) = (database_backoff(), 0);
         let replies = || view.replies.get(range.clone()).unwrap_or_default().iter();
         loop {
-            let withdrawn = |reply: &Option<Reply>| reply.as_ref().is_some_and(|it| !it.enter());
+            let withdrawn =
+                |reply: &Option<ReplySender>| reply.as_ref().is_some_and(|it| !it.enter());
             if let Some(at) = replies().position(withdrawn) {
                 return Err(Halt::Withdrawn(range.start + at));
             }
@@ -62,8 +63,10 @@ impl CommitLoop {
                 commit.unwrap_or_else(|_| Err(StoreError::Data("made the host panic".into())));
             match &commit {
                 Ok(_) => {}
-                Err(StoreError::Unknown(_)) => replies().flatten().for_each(Reply::mark_in_doubt),
-                Err(_) => replies().flatten().for_each(Reply::leave),
+                Err(StoreError::Unknown(_)) => {
+                    replies().flatten().for_each(ReplySender::mark_in_doubt)
+                }
+                Err(_) => replies().flatten().for_each(ReplySender::leave),
             }
             let why = match commit {
                 Ok(done) => {

@@ -118,8 +118,13 @@ pub(super) mod tests {
         let place =
             Place { node: NodeIx(0), path: Path::root(), refs: Vec::new(), scopes: Arc::from([]) };
         let claim = Claim { session: SessionId(1), fence: Fence(1) };
-        let state =
-            Claimed { id: StateId(1), run: run.key, place, tries: AttemptCounts::default(), claim };
+        let state = Claimed {
+            id: StateId(1),
+            run: run.key,
+            place,
+            attempts: AttemptCounts::default(),
+            claim,
+        };
         Finished {
             run,
             state,

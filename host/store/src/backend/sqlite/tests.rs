@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::commit::tests::{name, start};
-use crate::{Answer, Database, RunFilter, SecretCipher, Store, StoreError};
+use crate::{Database, Reply, RunFilter, SecretCipher, Store, StoreError};
 
 /// Limits the growth of the file to `pages` pages, or removes the limit.
 async fn limit_growth(store: &Store, pages: Option<i64>) {
@@ -29,17 +29,17 @@ async fn commits_resume_after_disk_full() {
     let runs = async || store.runs(&name(), &filter).await.unwrap().items.len();
 
     limit_growth(&store, Some(3)).await;
-    assert_eq!(store.commit(small).await.unwrap().answers, [Answer::Done]);
+    assert_eq!(store.commit(small).await.unwrap().replies, [Reply::Done]);
     for _ in 0..2 {
         let full = store.commit(large.clone()).await;
         assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
         assert_eq!(runs().await, 1, "nothing of it");
     }
     // A commit that fits is written all the same.
-    assert_eq!(store.commit(other).await.unwrap().answers, [Answer::Done]);
+    assert_eq!(store.commit(other).await.unwrap().replies, [Reply::Done]);
     limit_growth(&store, None).await;
     let done = store.commit(large).await.unwrap();
-    assert_eq!((done.answers, done.claimed.len()), (vec![Answer::Done], 1));
+    assert_eq!((done.replies, done.claimed.len()), (vec![Reply::Done], 1));
     assert_eq!(runs().await, 3);
     assert_eq!(crate::check(&database).await.unwrap().violations, []);
 }

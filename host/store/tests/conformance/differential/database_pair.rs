@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use exosphere_domain::graph::testing::GraphBuilder;
-use exosphere_domain::ids::{Ids, NamespaceKey, RunKey, SessionId, StateId};
+use exosphere_domain::ids::{IdSource, NamespaceKey, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
 use exosphere_store::{
@@ -55,9 +55,9 @@ fn said(done: &Committed, simulated_ms: i64) -> CommitAnswer {
     let next_due = done.next_due.map(|due| due + simulated_ms);
     let claimed: BTreeMap<_, _> = claimed.collect();
     assert_eq!(claimed.len(), done.claimed.len(), "a state was claimed twice");
-    let Committed { more, full, full_runs, added, cursors, .. } = done;
-    let rest = format!("{more} {full:?} {full_runs:?} {added} {cursors:?}");
-    (format!("{:?}", done.answers), claimed, rest, next_due, done.run_updates.clone())
+    let Committed { more_due, saturated, saturated_runs, added, cursors, .. } = done;
+    let rest = format!("{more_due} {saturated:?} {saturated_runs:?} {added} {cursors:?}");
+    (format!("{:?}", done.replies), claimed, rest, next_due, done.run_updates.clone())
 }
 
 fn same<T: Debug + PartialEq>(what: &str, sqlite: T, postgres: T) -> T {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use exosphere_domain::ids::{Ids, RunId, RunKey, SessionId, StateId};
+use exosphere_domain::ids::{IdSource, RunId, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Journal;
 use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::outcome::Outcome;
@@ -12,7 +12,7 @@ use exosphere_domain::plan::{ids_needed, outcome_of_lost_claim, plan, root_state
 use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_domain::testing::SeededRng;
 use exosphere_store::{
-    Answer, ClaimMode, Committed, Finished, NewRun, Operation, RedrivePart, RunInfo,
+    ClaimMode, Committed, Finished, NewRun, Operation, RedrivePart, Reply, RunInfo,
 };
 
 use super::database_pair::DatabasePair;
@@ -52,7 +52,7 @@ pub struct RandomOps {
 /// Consecutive state ids.
 struct ConsecutiveIds(Cell<i64>);
 
-impl Ids for ConsecutiveIds {
+impl IdSource for ConsecutiveIds {
     fn next(&self) -> StateId {
         StateId(self.0.replace(self.0.get() + 1))
     }
@@ -172,19 +172,19 @@ impl RandomOps {
             }
         }
         for (at, run) in asked {
-            if let Answer::ToSweep(event) = done.answers[at] {
+            if let Reply::ToSweep(event) = done.replies[at] {
                 self.sweeps.push((run, event, String::new()));
             }
         }
         for (at, run, event, from) in swept {
-            match &done.answers[at] {
-                Answer::More(next) => self.sweeps.push((run, event, next.clone())),
+            match &done.replies[at] {
+                Reply::More(next) => self.sweeps.push((run, event, next.clone())),
                 // A host may repeat a sweep whose answer it did not get.
                 _ if self.rng.percent(20) => self.sweeps.push((run, event, from)),
                 _ => {}
             }
         }
-        for answer in &done.answers {
+        for answer in &done.replies {
             *self.answer_counts.entry(word(answer)).or_default() += 1;
         }
     }
@@ -346,7 +346,7 @@ impl RandomOps {
         let most = 1 + self.rng.below(10) as u32;
         let mut pending = PendingBatch::default();
         for held in self.databases.held_by(session, StateId(0), most).await {
-            let outcome = outcome_of_lost_claim(held.state.tries, held.has_begun);
+            let outcome = outcome_of_lost_claim(held.state.attempts, held.has_begun);
             pending
                 .operations
                 .push(self.finish_with(&held.state, outcome, Journal::default()).await);
@@ -378,17 +378,17 @@ impl RandomOps {
     }
 }
 
-fn word(answer: &Answer) -> &'static str {
+fn word(answer: &Reply) -> &'static str {
     match answer {
-        Answer::Done => "done",
-        Answer::ToSweep(_) => "to sweep",
-        Answer::More(_) => "more",
-        Answer::Redriven { .. } => "redriven",
-        Answer::Known(_) => "known",
-        Answer::Outdated => "outdated",
-        Answer::Stale => "stale",
-        Answer::Leftover(_) => "leftover",
-        Answer::Refused(_) => "refused",
-        Answer::Missing => "missing",
+        Reply::Done => "done",
+        Reply::ToSweep(_) => "to sweep",
+        Reply::More(_) => "more",
+        Reply::Redriven { .. } => "redriven",
+        Reply::Existing(_) => "known",
+        Reply::Outdated => "outdated",
+        Reply::Stale => "stale",
+        Reply::Leftover(_) => "leftover",
+        Reply::Refused(_) => "refused",
+        Reply::Missing => "missing",
     }
 }
