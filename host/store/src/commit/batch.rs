@@ -348,7 +348,7 @@ impl Quotas {
 pub struct Committed {
     /// The time of the commit: by the database's clock on Postgres, else by the host's.
     pub now: Millis,
-    /// The answer to each operation, in order.
+    /// The reply to each operation, in order.
     pub replies: Vec<Reply>,
     /// The states that the session claimed in this commit.
     pub claimed: Vec<ClaimedState>,

@@ -27,7 +27,7 @@ pub(super) struct BatchView<'a> {
 /// The sum of the transactions of one batch.
 #[derive(Default)]
 pub(super) struct CommitSummary {
-    /// The answer to each operation, in order.
+    /// The reply to each operation, in order.
     pub answers: Vec<Result<Reply, StoreError>>,
     pub done: Committed,
 }

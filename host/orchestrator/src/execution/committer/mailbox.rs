@@ -48,12 +48,12 @@ impl Committer {
         }
     }
 
-    /// Commits an operation and returns the answer.
+    /// Commits an operation and returns its reply.
     pub(crate) async fn submit(&self, operation: Operation) -> Result<Reply, StoreError> {
         self.enqueue(operation).await
     }
 
-    /// Queues an operation at once; the returned future waits for the answer. Operations
+    /// Queues an operation at once; the returned future waits for its reply. Operations
     /// of one run in one lane are committed in the order of these calls.
     pub(crate) fn enqueue(
         &self,
@@ -80,8 +80,8 @@ impl Committer {
         let _ = self.queue.push_end(operation, permit, None).await;
     }
 
-    /// Commits the end of an execution like [`Committer::finish`], and returns the
-    /// answer.
+    /// Commits the end of an execution like [`Committer::finish`], and returns its
+    /// reply.
     pub(crate) async fn finish_with_answer(
         &self,
         finished: Finished,

@@ -204,7 +204,7 @@ impl Queue {
     }
 
     /// Closes the queue and drops the waiting operations, which tells their callers that
-    /// no answer comes.
+    /// no reply comes.
     pub(crate) fn close(&self) {
         let waiting = {
             let mut state = self.lock();

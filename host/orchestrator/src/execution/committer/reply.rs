@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use exosphere_store::{Reply, StoreError};
 use tokio::sync::oneshot;
 
-/// The channel for the answer to an operation, with the state of its caller.
+/// The channel for the reply to an operation, with the state of its caller.
 pub(crate) struct ReplySender {
     answer: oneshot::Sender<Result<Reply, StoreError>>,
     /// Absent for the host's own operations, which are never withdrawn.
@@ -89,7 +89,7 @@ impl ReplySender {
         }
     }
 
-    /// Sends the answer to the caller.
+    /// Sends the reply to the caller.
     pub(crate) fn send(self, answer: Result<Reply, StoreError>) {
         // The caller may have gone.
         let _ = self.answer.send(answer);
