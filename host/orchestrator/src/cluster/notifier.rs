@@ -39,8 +39,7 @@ impl Notifier {
         // so. Otherwise two hosts with used-up quotas would wake each other without end.
         let saturated = !done.saturated.is_empty() || !done.saturated_runs.is_empty();
         pending.work |= done.more_due || (done.added && saturated);
-        let status_changed =
-            done.run_updates.iter().filter(|run_updates| run_updates.status_changed);
+        let status_changed = done.run_updates.iter().filter(|update| update.status_changed);
         pending.runs.extend(status_changed.copied().map(RunChange::from));
         if before != (pending.work, pending.runs.len()) {
             self.queued.notify_one();

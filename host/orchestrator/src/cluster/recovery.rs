@@ -34,11 +34,11 @@ pub(crate) async fn reclaim_states(
                 let outcome = outcome_of_lost_claim(held.state.attempts, held.has_begun);
                 operations.extend(finish_op(parts, held.state, outcome).await?);
             }
-            let answers =
+            let replies =
                 join_all(operations.into_iter().map(|m| parts.pipeline.committer.submit(m))).await;
-            all += answers.iter().filter(|answer| matches!(answer, Ok(Reply::Done))).count();
+            all += replies.iter().filter(|reply| matches!(reply, Ok(Reply::Done))).count();
             // It is not a failure if another host was quicker.
-            if let Some(error) = answers.into_iter().find_map(Result::err) {
+            if let Some(error) = replies.into_iter().find_map(Result::err) {
                 return Err(error);
             }
         }

@@ -26,7 +26,7 @@ pub(crate) struct CommitEffects {
     /// Changes of the commit, without its claims.
     pub done: Committed,
     /// Answers to the callers that wait for one.
-    pub answers: Vec<(ReplySender, Result<Reply, StoreError>)>,
+    pub replies: Vec<(ReplySender, Result<Reply, StoreError>)>,
     /// Claimed states, each with its claim permit.
     pub claimed: Vec<(ClaimedState, ClaimPermit)>,
 }
@@ -49,12 +49,12 @@ pub(crate) fn start(parts: Arc<HostInner>) -> mpsc::UnboundedSender<DispatchMess
 }
 
 fn deliver(parts: &Arc<HostInner>, effects: CommitEffects) {
-    let CommitEffects { mut done, answers, claimed } = effects;
+    let CommitEffects { mut done, replies, claimed } = effects;
     parts.pipeline.executor.on_runs_changed(&done.run_updates);
     parts.pipeline.watchers.publish(&done.run_updates, std::mem::take(&mut done.ended));
     parts.cluster.notifier.enqueue(&done);
-    for (reply, answer) in answers {
-        reply.send(answer);
+    for (sender, reply) in replies {
+        sender.send(reply);
     }
     dispatch(parts, claimed);
 }

@@ -79,11 +79,11 @@ impl Executor {
     /// Stops executions of runs that were cancelled, and begins none of runs that are
     /// paused.
     pub(crate) fn on_runs_changed(&self, runs: &[RunUpdate]) {
-        for run_updates in runs.iter().filter(|run_updates| run_updates.status_changed) {
-            match run_updates.status {
-                RunStatus::Cancelled => self.abort(run_updates.run),
-                _ if run_updates.paused => drop(self.lock().paused.insert(run_updates.run)),
-                _ => drop(self.lock().paused.remove(&run_updates.run)),
+        for update in runs.iter().filter(|update| update.status_changed) {
+            match update.status {
+                RunStatus::Cancelled => self.abort(update.run),
+                _ if update.paused => drop(self.lock().paused.insert(update.run)),
+                _ => drop(self.lock().paused.remove(&update.run)),
             }
         }
     }

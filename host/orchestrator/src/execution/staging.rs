@@ -119,9 +119,9 @@ async fn stage(parts: &HostInner, finished: &mut Finished) -> Result<(), Staging
 /// Checks that a piece was committed.
 fn expect_staged(
     finished: &Finished,
-    answer: Result<Reply, StoreError>,
+    reply: Result<Reply, StoreError>,
 ) -> Result<(), StagingError> {
-    match answer {
+    match reply {
         Ok(Reply::Done) => Ok(()),
         Ok(Reply::Refused(_)) => {
             Err(StagingError::Failed(finished.limits.reached(Limit::RunStates)))

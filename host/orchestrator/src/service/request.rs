@@ -96,24 +96,24 @@ impl Request {
         operation: Operation,
         late: Option<LateCallback>,
     ) -> Result<Reply, Error> {
-        let (reply, mut answer) = oneshot::channel();
-        let (reply, ticket) = ReplySender::with_ticket(reply);
+        let (sender, mut reply) = oneshot::channel();
+        let (sender, ticket) = ReplySender::with_ticket(sender);
         let answered = timeout_at(self.deadline(), async {
-            if !committer.enqueue_with(operation, reply) {
+            if !committer.enqueue_with(operation, sender) {
                 return None;
             }
-            (&mut answer).await.ok()
+            (&mut reply).await.ok()
         });
         match answered.await {
-            Ok(Some(Ok(answer))) => Ok(answer),
+            Ok(Some(Ok(reply))) => Ok(reply),
             Ok(Some(Err(StoreError::Data(why)))) => Err(StoreError::Data(why).into()),
             // Too late, or the committer has ended.
             _ if ticket.withdraw() => Err(self.not_done()),
             _ => {
                 if let Some(late) = late {
                     tokio::spawn(async move {
-                        if let Ok(Ok(answer)) = answer.await {
-                            late(answer);
+                        if let Ok(Ok(reply)) = reply.await {
+                            late(reply);
                         }
                     });
                 }
@@ -192,9 +192,9 @@ impl RequestKind {
 pub(crate) fn expect_done(
     what: &'static str,
     name: impl ToString,
-    answer: Reply,
+    reply: Reply,
 ) -> Result<(), Error> {
-    match answer {
+    match reply {
         Reply::Done | Reply::ToSweep(_) | Reply::More(_) => Ok(()),
         Reply::Refused(why) => Err(Error::Conflict(why)),
         Reply::Missing => Err(Error::not_found(what, name)),

@@ -9,7 +9,7 @@ use super::report::{Findings, Kind, Rule};
 use crate::dialect::Row;
 use crate::error::StoreError;
 
-/// The names of a row's columns. They are read in about this order, so a search begins behind the
+/// The names of a row's columns. They are read in about this order, so a search begins after the
 /// column that was read last.
 pub(super) struct Columns {
     names: &'static [&'static str],

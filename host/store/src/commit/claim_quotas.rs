@@ -37,7 +37,7 @@ struct NamespaceRuns {
     /// The runs, in round-robin order.
     runs: Vec<ReadyRun>,
     /// Set if there may be more runs.
-    more_due: bool,
+    has_more: bool,
 }
 
 /// Sorts the runs of a namespace into round-robin order: the one after the cursor is first.
@@ -54,9 +54,9 @@ impl ReadyRuns {
 
     /// Adds up to `limit` runs of a namespace, which are in round-robin order.
     pub(super) fn add(&mut self, namespace: NamespaceKey, mut runs: Vec<ReadyRun>, limit: usize) {
-        let more_due = runs.len() >= limit;
+        let has_more = runs.len() >= limit;
         runs.truncate(limit);
-        self.namespaces.insert(namespace, NamespaceRuns { runs, more_due });
+        self.namespaces.insert(namespace, NamespaceRuns { runs, has_more });
     }
 
     /// Divides `left` states among the runs. Returns the runs that get some, each with its part;
@@ -102,14 +102,14 @@ impl ReadyRuns {
     pub(super) fn record_saturated(&self, quotas: &Quotas, done: &mut Committed) -> bool {
         let mut more_due = false;
         for (namespace, its_runs) in &self.namespaces {
-            if its_runs.runs.is_empty() && !its_runs.more_due {
+            if its_runs.runs.is_empty() && !its_runs.has_more {
                 continue;
             }
             if quotas.remaining(*namespace) == 0 {
                 done.saturated.insert(*namespace);
                 continue;
             }
-            more_due |= its_runs.more_due;
+            more_due |= its_runs.has_more;
             for ready in &its_runs.runs {
                 match quotas.run_room(ready.run) {
                     0 => drop(done.saturated_runs.insert((*namespace, ready.run))),

@@ -189,10 +189,10 @@ impl<'b> CommitTx<'b> {
             return Ok(None);
         }
         let saturated = self.quotas.remaining(namespace) == 0;
-        let full_run = self.quotas.run_room(run) == 0;
-        if saturated || full_run || self.births == 0 {
+        let saturated_run = self.quotas.run_room(run) == 0;
+        if saturated || saturated_run || self.births == 0 {
             self.done.added = true;
-            match (saturated, full_run) {
+            match (saturated, saturated_run) {
                 (true, _) => drop(self.done.saturated.insert(namespace)),
                 (false, true) => drop(self.done.saturated_runs.insert((namespace, run))),
                 (false, false) => self.done.more_due = true,
@@ -250,6 +250,6 @@ fn known_output(
     parent: StateId,
     outputs: &[Arc<str>],
 ) -> Option<(Ref, Arc<str>)> {
-    let from = child.place.refs.iter().find(|known_outputs| known_outputs.state == parent)?;
+    let from = child.place.refs.iter().find(|reference| reference.state == parent)?;
     Some((*from, outputs.get(from.output as usize)?.clone()))
 }

@@ -21,14 +21,14 @@ use crate::error::internal;
 #[derive(Clone, Copy)]
 pub(super) struct BatchView<'a> {
     pub operations: &'a Arc<[Operation]>,
-    pub replies: &'a [Option<ReplySender>],
+    pub senders: &'a [Option<ReplySender>],
 }
 
 /// The sum of the transactions of one batch.
 #[derive(Default)]
 pub(super) struct CommitSummary {
     /// The reply to each operation, in order.
-    pub answers: Vec<Result<Reply, StoreError>>,
+    pub replies: Vec<Result<Reply, StoreError>>,
     pub done: Committed,
 }
 
@@ -88,7 +88,7 @@ impl CommitLoop {
         while let Some((range, budget)) = pending.next() {
             let why = match self.try_commit(view, range.clone(), budget, quotas).await {
                 Ok(mut done) => {
-                    summary.answers.extend(done.replies.drain(..).map(Ok));
+                    summary.replies.extend(done.replies.drain(..).map(Ok));
                     summary.add(done);
                     continue;
                 }
@@ -97,7 +97,7 @@ impl CommitLoop {
                     // available.
                     summary.done.more_due = true;
                     if range.len() == 1 {
-                        summary.answers.push(Err(StoreError::Unavailable("withdrawn".into())));
+                        summary.replies.push(Err(StoreError::Unavailable("withdrawn".into())));
                     } else {
                         pending.isolate(range, at);
                     }
@@ -114,10 +114,10 @@ impl CommitLoop {
             match &view.operations[range] {
                 [Operation::Finish(finished)] => {
                     let done = self.fail_uncommittable(finished, &why).await;
-                    summary.answers.push(Ok(Reply::Done));
+                    summary.replies.push(Ok(Reply::Done));
                     summary.add(done);
                 }
-                [_] => summary.answers.push(Err(StoreError::Data(why))),
+                [_] => summary.replies.push(Err(StoreError::Data(why))),
                 _ => {
                     tracing::error!(why, "a claim failed");
                     tokio::time::sleep(MAX_PAUSE).await;
@@ -150,7 +150,7 @@ impl CommitLoop {
         }));
         let operations: Arc<[Operation]> = [operation].into();
         let quotas = self.quotas(&[]);
-        let view = BatchView { operations: &operations, replies: &[] };
+        let view = BatchView { operations: &operations, senders: &[] };
         let tried = self.try_commit(view, 0..1, ClaimMode::NewOnly(0), &quotas).await;
         tried.unwrap_or_else(|why| {
             tracing::error!(?why, state = %finished.state.id, "a state cannot be ended");

@@ -59,15 +59,15 @@ impl Committer {
         &self,
         operation: Operation,
     ) -> impl Future<Output = Result<Reply, StoreError>> + use<> {
-        let (reply, answer) = oneshot::channel();
+        let (sender, reply) = oneshot::channel();
         // A closed queue drops the reply.
-        let _ = self.queue.push(operation, Some(ReplySender::internal(reply)));
-        async move { answer.await.map_err(|_| stopped())? }
+        let _ = self.queue.push(operation, Some(ReplySender::internal(sender)));
+        async move { reply.await.map_err(|_| stopped())? }
     }
 
     /// Queues an operation with a reply. Returns `false` if the host is stopping.
-    pub(crate) fn enqueue_with(&self, operation: Operation, reply: ReplySender) -> bool {
-        self.queue.push(operation, Some(reply)).is_ok()
+    pub(crate) fn enqueue_with(&self, operation: Operation, sender: ReplySender) -> bool {
+        self.queue.push(operation, Some(sender)).is_ok()
     }
 
     /// Commits the end of an execution, once its bytes fit into the budget of its
@@ -88,16 +88,16 @@ impl Committer {
         permit: ClaimPermit,
     ) -> Result<Reply, StoreError> {
         let operation = Operation::Finish(Box::new(finished));
-        let (reply, answer) = oneshot::channel();
-        let reply = Some(ReplySender::internal(reply));
-        self.queue.push_end(operation, permit, reply).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        let (sender, reply) = oneshot::channel();
+        let sender = Some(ReplySender::internal(sender));
+        self.queue.push_end(operation, permit, sender).await.map_err(|_| stopped())?;
+        reply.await.map_err(|_| stopped())?
     }
 
     /// Drops waiting results of runs that were cancelled, here or on another host.
     pub(crate) fn on_runs_changed(&self, runs: &[RunUpdate]) {
         let cancelled = |run: &&RunUpdate| run.status_changed && run.status == RunStatus::Cancelled;
-        runs.iter().filter(cancelled).for_each(|run_updates| self.queue.cancel(run_updates.run));
+        runs.iter().filter(cancelled).for_each(|update| self.queue.cancel(update.run));
     }
 
     /// Passes a work hint to the commit loop.

@@ -95,7 +95,7 @@ impl Drop for CommitLoop {
 #[derive(Default)]
 struct CommitInput {
     operations: Vec<Operation>,
-    replies: Vec<Option<ReplySender>>,
+    senders: Vec<Option<ReplySender>>,
     permits: Vec<ClaimPermit>,
     /// The charges of these operations, held until they are committed.
     charges: Vec<Charge>,
@@ -104,9 +104,9 @@ struct CommitInput {
 impl From<Vec<QueuedOperation>> for CommitInput {
     fn from(operations: Vec<QueuedOperation>) -> Self {
         let mut input = CommitInput::default();
-        for QueuedOperation { operation, permit, reply, charge } in operations {
+        for QueuedOperation { operation, permit, sender, charge } in operations {
             input.operations.push(operation);
-            input.replies.push(reply);
+            input.senders.push(sender);
             input.permits.extend(permit);
             input.charges.extend(charge);
         }
@@ -210,7 +210,7 @@ impl CommitLoop {
     /// Commits a batch and passes its effects to the dispatcher. Returns `false` if the
     /// dispatcher has ended.
     async fn commit(&mut self, input: CommitInput) -> bool {
-        let CommitInput { operations, replies, permits, charges } = input;
+        let CommitInput { operations, senders, permits, charges } = input;
         let operations: Arc<[Operation]> = operations.into();
         let quotas = self.quotas(&permits);
         self.pacing.begin_turn();
@@ -219,8 +219,8 @@ impl CommitLoop {
             return true;
         }
         let begun = Instant::now();
-        let view = BatchView { operations: &operations, replies: &replies };
-        let CommitSummary { answers, mut done } = self.commit_bisected(view, budget, &quotas).await;
+        let view = BatchView { operations: &operations, senders: &senders };
+        let CommitSummary { replies, mut done } = self.commit_bisected(view, budget, &quotas).await;
         tracing::trace!(operations = operations.len(), took = ?begun.elapsed(), "committed");
         // Claim permits are released before new ones are acquired; only this loop
         // acquires them.
@@ -229,9 +229,9 @@ impl CommitLoop {
         self.mailbox.on_runs_changed(&done.run_updates);
         let claimed = std::mem::take(&mut done.claimed);
         let claimed = claimed.into_iter().filter_map(|state| self.acquire_permit(state)).collect();
-        let answers = replies.into_iter().zip(answers);
-        let answers = answers.filter_map(|(reply, answer)| Some((reply?, answer))).collect();
-        let effects = Box::new(CommitEffects { done, answers, claimed });
+        let replies = senders.into_iter().zip(replies);
+        let replies = replies.filter_map(|(sender, reply)| Some((sender?, reply))).collect();
+        let effects = Box::new(CommitEffects { done, replies, claimed });
         self.effects.send(DispatchMessage::Committed(effects)).is_ok()
     }
 
@@ -271,7 +271,7 @@ impl CommitLoop {
                 tracing::info!(states = operations.len(), "gave back orphaned claims");
                 let operations: Arc<[Operation]> = operations.into();
                 let quotas = self.quotas(&[]);
-                let view = BatchView { operations: &operations, replies: &[] };
+                let view = BatchView { operations: &operations, senders: &[] };
                 self.commit_bisected(view, ClaimMode::NewOnly(0), &quotas).await;
                 self.pacing.expect_more();
             }
@@ -300,8 +300,8 @@ mod tests {
         let host = Host::start(config).await.unwrap();
         let run = ended(Transition::Pruned { data: None }).run;
         let submit = |_| host.parts.pipeline.committer.submit(Operation::Cancel(run.clone()));
-        for answer in futures::future::join_all((0..20).map(submit)).await {
-            assert!(matches!(answer, Ok(Reply::Missing)), "{answer:?}");
+        for reply in futures::future::join_all((0..20).map(submit)).await {
+            assert!(matches!(reply, Ok(Reply::Missing)), "{reply:?}");
         }
         assert_eq!((host.health(), host.holding()), (Ok(()), 0));
         host.stop().await.unwrap();

@@ -66,7 +66,7 @@ pub(crate) struct QueuedOperation {
     pub operation: Operation,
     /// The claim permit of the state, if the operation ends an execution.
     pub permit: Option<ClaimPermit>,
-    pub reply: Option<ReplySender>,
+    pub sender: Option<ReplySender>,
     /// The charge to the budget of the namespace, if the operation has one.
     pub charge: Option<Charge>,
 }
@@ -75,7 +75,7 @@ impl QueuedOperation {
     /// Returns `true` if the caller has gone, so that the operation must not be
     /// committed.
     pub(crate) fn is_withdrawn(&self) -> bool {
-        self.reply.as_ref().is_some_and(ReplySender::is_withdrawn)
+        self.sender.as_ref().is_some_and(ReplySender::is_withdrawn)
     }
 }
 
@@ -103,9 +103,9 @@ impl Queue {
     pub(crate) fn push(
         &self,
         operation: Operation,
-        reply: Option<ReplySender>,
+        sender: Option<ReplySender>,
     ) -> Result<(), QueueClosed> {
-        self.add(QueuedOperation { operation, permit: None, reply, charge: None })
+        self.add(QueuedOperation { operation, permit: None, sender, charge: None })
     }
 
     /// Adds the end of an execution once its bytes fit into the budget of its namespace.
@@ -114,7 +114,7 @@ impl Queue {
         &self,
         mut operation: Operation,
         permit: ClaimPermit,
-        reply: Option<ReplySender>,
+        sender: Option<ReplySender>,
     ) -> Result<(), QueueClosed> {
         self.strip_if_cancelled(&mut operation);
         let label = label(&operation);
@@ -122,7 +122,7 @@ impl Queue {
         if self.strip_if_cancelled(&mut operation) {
             charge.lower(self::label(&operation).weight);
         }
-        self.add(QueuedOperation { operation, permit: Some(permit), reply, charge: Some(charge) })
+        self.add(QueuedOperation { operation, permit: Some(permit), sender, charge: Some(charge) })
     }
 
     fn add(&self, operation: QueuedOperation) -> Result<(), QueueClosed> {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 /// The channel for the reply to an operation, with the state of its caller.
 pub(crate) struct ReplySender {
-    answer: oneshot::Sender<Result<Reply, StoreError>>,
+    channel: oneshot::Sender<Result<Reply, StoreError>>,
     /// Absent for the host's own operations, which are never withdrawn.
     ticket: Option<Arc<Ticket>>,
 }
@@ -48,23 +48,23 @@ impl Ticket {
 
 impl ReplySender {
     /// Creates a reply for an operation of the host itself.
-    pub(crate) fn internal(answer: oneshot::Sender<Result<Reply, StoreError>>) -> Self {
-        ReplySender { answer, ticket: None }
+    pub(crate) fn internal(channel: oneshot::Sender<Result<Reply, StoreError>>) -> Self {
+        ReplySender { channel, ticket: None }
     }
 
     /// Creates a reply for a caller, who can withdraw the operation by the ticket.
     pub(crate) fn with_ticket(
-        answer: oneshot::Sender<Result<Reply, StoreError>>,
+        channel: oneshot::Sender<Result<Reply, StoreError>>,
     ) -> (Self, Arc<Ticket>) {
         let ticket = Arc::new(Ticket(AtomicU8::new(WAITING)));
-        (ReplySender { answer, ticket: Some(ticket.clone()) }, ticket)
+        (ReplySender { channel, ticket: Some(ticket.clone()) }, ticket)
     }
 
     /// Returns `true` if the caller has gone, so that the operation must not be
     /// committed.
     pub(crate) fn is_withdrawn(&self) -> bool {
         let Some(ticket) = &self.ticket else { return false };
-        self.answer.is_closed() || ticket.is_withdrawn()
+        self.channel.is_closed() || ticket.is_withdrawn()
     }
 
     /// Takes the operation into a transaction. Returns `false` if it is withdrawn.
@@ -72,7 +72,7 @@ impl ReplySender {
         let Some(ticket) = &self.ticket else { return true };
         // A request in doubt need not be repeated if its caller has gone: it has gone
         // through, or it has not.
-        !self.answer.is_closed() && (ticket.change(WAITING, COMMITTING) || !ticket.is_withdrawn())
+        !self.channel.is_closed() && (ticket.change(WAITING, COMMITTING) || !ticket.is_withdrawn())
     }
 
     /// Takes the operation out of a transaction that has failed.
@@ -90,9 +90,9 @@ impl ReplySender {
     }
 
     /// Sends the reply to the caller.
-    pub(crate) fn send(self, answer: Result<Reply, StoreError>) {
+    pub(crate) fn send(self, reply: Result<Reply, StoreError>) {
         // The caller may have gone.
-        let _ = self.answer.send(answer);
+        let _ = self.channel.send(reply);
     }
 }
 
@@ -100,52 +100,52 @@ impl ReplySender {
 mod tests {
     use super::*;
 
-    fn reply() -> (ReplySender, Arc<Ticket>, oneshot::Receiver<Result<Reply, StoreError>>) {
-        let (answer, receiver) = oneshot::channel();
-        let (reply, ticket) = ReplySender::with_ticket(answer);
-        (reply, ticket, receiver)
+    fn sender() -> (ReplySender, Arc<Ticket>, oneshot::Receiver<Result<Reply, StoreError>>) {
+        let (channel, receiver) = oneshot::channel();
+        let (sender, ticket) = ReplySender::with_ticket(channel);
+        (sender, ticket, receiver)
     }
 
     #[test]
     fn a_withdrawn_request_enters_no_transaction() {
-        let (reply, ticket, _receiver) = reply();
-        assert!(!reply.is_withdrawn() && ticket.withdraw());
-        assert!(reply.is_withdrawn() && !reply.enter());
+        let (sender, ticket, _receiver) = sender();
+        assert!(!sender.is_withdrawn() && ticket.withdraw());
+        assert!(sender.is_withdrawn() && !sender.enter());
     }
 
     #[test]
     fn a_request_being_committed_is_not_withdrawn() {
-        let (reply, ticket, _receiver) = reply();
-        assert!(reply.enter() && !ticket.withdraw());
+        let (sender, ticket, _receiver) = sender();
+        assert!(sender.enter() && !ticket.withdraw());
         // The transaction has failed.
-        reply.leave();
-        assert!(ticket.withdraw() && !reply.enter());
+        sender.leave();
+        assert!(ticket.withdraw() && !sender.enter());
     }
 
     #[test]
     fn a_request_in_doubt_stays_so() {
-        let (reply, ticket, _receiver) = reply();
-        assert!(reply.enter());
-        reply.mark_in_doubt();
+        let (sender, ticket, _receiver) = sender();
+        assert!(sender.enter());
+        sender.mark_in_doubt();
         // The repeat surely fails, but the first transaction may have gone through.
-        assert!(reply.enter());
-        reply.leave();
-        assert!(!ticket.withdraw() && reply.enter());
+        assert!(sender.enter());
+        sender.leave();
+        assert!(!ticket.withdraw() && sender.enter());
     }
 
     #[test]
     fn a_request_without_caller_is_withdrawn() {
-        let (reply, _, receiver) = reply();
-        assert!(reply.enter());
+        let (sender, _, receiver) = sender();
+        assert!(sender.enter());
         drop(receiver);
-        assert!(reply.is_withdrawn() && !reply.enter());
+        assert!(sender.is_withdrawn() && !sender.enter());
     }
 
     #[test]
     fn internal_operations_are_never_withdrawn() {
-        let (answer, receiver) = oneshot::channel();
-        let reply = ReplySender::internal(answer);
+        let (channel, receiver) = oneshot::channel();
+        let sender = ReplySender::internal(channel);
         drop(receiver);
-        assert!(!reply.is_withdrawn() && reply.enter());
+        assert!(!sender.is_withdrawn() && sender.enter());
     }
 }

@@ -39,11 +39,11 @@ impl CommitLoop {
         quotas: &Quotas,
     ) -> Result<Committed, Halt> {
         let (mut backoff, mut conflicts) = (database_backoff(), 0);
-        let replies = || view.replies.get(range.clone()).unwrap_or_default().iter();
+        let senders = || view.senders.get(range.clone()).unwrap_or_default().iter();
         loop {
             let withdrawn =
-                |reply: &Option<ReplySender>| reply.as_ref().is_some_and(|it| !it.enter());
-            if let Some(at) = replies().position(withdrawn) {
+                |sender: &Option<ReplySender>| sender.as_ref().is_some_and(|it| !it.enter());
+            if let Some(at) = senders().position(withdrawn) {
                 return Err(Halt::Withdrawn(range.start + at));
             }
             let batch = Batch {
@@ -64,9 +64,9 @@ impl CommitLoop {
             match &commit {
                 Ok(_) => {}
                 Err(StoreError::Unknown(_)) => {
-                    replies().flatten().for_each(ReplySender::mark_in_doubt)
+                    senders().flatten().for_each(ReplySender::mark_in_doubt)
                 }
-                Err(_) => replies().flatten().for_each(ReplySender::leave),
+                Err(_) => senders().flatten().for_each(ReplySender::leave),
             }
             let why = match commit {
                 Ok(done) => {
