@@ -43,14 +43,14 @@ fn secrets(arguments: &[&str], master_key: Option<&str>) -> Result<Command> {
     Ok(command)
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|words| String::from_utf8_lossy(words)).concat()
 }
 
 /// Runs `exosphere secrets`, which must succeed, and returns its JSON.
 fn does(arguments: &[&str], master_key: Option<&str>) -> Result<Value> {
     let output = secrets(arguments, master_key)?.arg("--json").output()?;
-    ensure!(output.status.success(), "{arguments:?}: {}", said(&output));
+    ensure!(output.status.success(), "{arguments:?}: {}", output_text(&output));
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
@@ -90,7 +90,7 @@ fn rotation_is_invisible_to_running_hosts() -> Result<()> {
     // A start with the old key is rejected with the reason.
     fs::write(&key, &first)?;
     let words = failing_start(&["--data", data])?;
-    ensure!(words.contains("sealed under the key") && words.contains("--key"), "{words}");
+    ensure!(words.contains("encrypted with the key") && words.contains("--key"), "{words}");
     fs::write(&key, &third[..32])?;
     let host = Host::start_in(folder.path())?;
     ensure!(seen(&host, "g")? == "another-secret");
@@ -162,7 +162,7 @@ fn keys_in_the_environment_stay_hidden() -> Result<()> {
     host.apply("g", &with_secret(SECRET))?;
     let place = ["--data", data, "--database", &postgres];
     let refused = secrets(&[&["rotate"][..], &place[..]].concat(), Some(&old))?.output()?;
-    let words = said(&refused);
+    let words = output_text(&refused);
     ensure!(!refused.status.success() && words.contains("secrets reseal"), "{words}");
     ensure!(!words.contains(&old), "{words}");
     host.kill()?;
@@ -177,9 +177,9 @@ fn keys_in_the_environment_stay_hidden() -> Result<()> {
     host.kill()?;
 
     let twice = secrets(&["reseal", "--data", data, "--key", "file"], Some(&new))?.output()?;
-    ensure!(twice.status.code() == Some(2), "{}", said(&twice));
+    ensure!(twice.status.code() == Some(2), "{}", output_text(&twice));
     let none = secrets(&["reseal", "--data", data], Some("hunter2"))?.output()?;
-    let words = said(&none);
+    let words = output_text(&none);
     ensure!(none.status.code() == Some(2) && !words.contains("hunter2"), "{words}");
     Ok(())
 }

@@ -82,7 +82,7 @@ pub(crate) async fn list(
     Query(query): Query<RunListQuery>,
 ) -> Result<Answer<RunList>, Problem> {
     let RunListQuery { graph, status, before, limit } = query;
-    let filter = RunFilter { graph, status, before, most: lists::page_size(limit) };
+    let filter = RunFilter { graph, status, before, limit: lists::page_size(limit) };
     let page = host.runs(&namespace, &filter).await?;
     let runs = page.items.into_iter().map(views::run_summary).collect();
     Ok(Answer(RunList { runs, next: page.next }))

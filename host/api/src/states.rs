@@ -17,7 +17,7 @@ pub(crate) async fn list(
 ) -> Result<Answer<StateList>, Problem> {
     let StateListQuery { identifier, status, after, limit } = query;
     let after = after.map(|path| path.as_str().to_owned());
-    let filter = StateFilter { nodes: None, status, after, most: lists::page_size(limit) };
+    let filter = StateFilter { nodes: None, status, after, limit: lists::page_size(limit) };
     let (graph, page) = host.states(&namespace, run, identifier.as_deref(), filter).await?;
     let states = page.items.into_iter().map(|state| views::state_summary(run, &graph, state));
     Ok(Answer(StateList { states: states.collect(), next: page.next }))

@@ -75,16 +75,18 @@ pub struct Target {
 
 /// Runs the command and prints a report.
 pub fn run(command: Command, master_key: Option<MasterKey>, output: Output) -> Result<(), Error> {
-    let sealing = |target: Target| {
+    let rotation = |target: Target| {
         let keys = target.key.keys(master_key)?;
         Ok::<_, Error>(KeyRotation { data: target.of.data, database: target.of.database, keys })
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = match command {
-        Command::Rotate { target, keep_old } => runtime.block_on(sealing(target)?.rotate(keep_old)),
+        Command::Rotate { target, keep_old } => {
+            runtime.block_on(rotation(target)?.rotate(keep_old))
+        }
         Command::Reseal { target, forget_lost } => {
             let lost_secrets = if forget_lost { LostSecrets::Delete } else { LostSecrets::Keep };
-            runtime.block_on(sealing(target)?.reencrypt(lost_secrets))
+            runtime.block_on(rotation(target)?.reencrypt(lost_secrets))
         }
     };
     let done = done.map_err(|error| Error::Failed(error.to_string()))?;

@@ -37,7 +37,7 @@ use reader::{Mode, Reader, Rules};
 pub const MAX_DEPTH: usize = 127;
 
 /// The most bytes of memory that one byte of text becomes: those of `{},{},`.
-const MAX_WEIGHT_OF_BYTE: u64 = 240;
+const MAX_MEMORY_PER_BYTE: u64 = 240;
 
 /// The most problems of one text that are reported one by one.
 pub const MAX_PROBLEMS: usize = 20;
@@ -122,7 +122,7 @@ pub fn read_stored_within(text: &str, bytes_left: &mut u64) -> Result<Value, Jso
 /// Builds the value of a text. If it may exceed the room, its memory is
 /// estimated before, so that a refusal takes no memory.
 fn build(text: &str, rules: Rules, bytes_left: &mut u64) -> Result<Value, JsonError> {
-    if (text.len() as u64).saturating_mul(MAX_WEIGHT_OF_BYTE) > *bytes_left {
+    if (text.len() as u64).saturating_mul(MAX_MEMORY_PER_BYTE) > *bytes_left {
         Reader::new(text, rules, *bytes_left).whole(Mode::Weigh)?;
     }
     let mut reader = Reader::new(text, rules, *bytes_left);

@@ -2,7 +2,7 @@
 //! store. Data goes one way. Every front end calls [`Host`].
 //!
 //! How the parts lie: this file starts and stops a host from its configuration (`config`,
-//! `data_folder`, `keys`) and its `parts`. Front ends call methods of `service`. States
+//! `data_folder`, `keys`) and its `inner`. Front ends call methods of `service`. States
 //! go through `execution`. `cluster` is about the other hosts on the database. The rest
 //! serves all of these.
 //!
@@ -11,7 +11,7 @@
 mod config;
 mod data_folder;
 mod keys;
-mod parts;
+mod inner;
 mod service;
 mod execution;
 mod cluster;
@@ -69,7 +69,7 @@ use execution::prefetch::{MAX_AHEAD_PER_SLOT, Prefetch};
 use execution::recall;
 use execution::sweeps::{self, Sweeps};
 use host_work::HostWork;
-use parts::{Caches, Cluster, DatabaseParts, HostInner, Pipeline, Settings};
+use inner::{Caches, Cluster, DatabaseParts, HostInner, Pipeline, Settings};
 use service::large_json::LargeJsonPermits;
 use system::SystemClock;
 use watchers::Watchers;
@@ -85,7 +85,7 @@ const READ_RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A host: a session on a database, and a sandbox. Cheap to clone.
 #[derive(Clone)]
 pub struct Host {
-    parts: Arc<HostInner>,
+    inner: Arc<HostInner>,
 }
 
 impl Host {
@@ -114,7 +114,7 @@ impl Host {
         advance_clock(&clock, &store).await?;
         let session = store.begin_session(folder.host(), clock.now()).await?;
         let capacity = config.slots.saturating_mul(MAX_CLAIMS_PER_SLOT);
-        let parts = Arc::new(HostInner {
+        let inner = Arc::new(HostInner {
             pipeline: Pipeline {
                 committer: Committer::new(capacity),
                 executor: Executor::new(config.slots, config.work.unwrap_or_else(Handle::current)),
@@ -145,81 +145,81 @@ impl Host {
             lifeline: Arc::default(),
             folder,
         });
-        committer::start(parts.clone()).map_err(StartError::Thread)?;
-        let lost = parts.db.store.lost_sessions(parts.db.clock.now()).await?;
-        recovery::reclaim_states(&parts, &lost).await?;
-        sweeps::resume_sweeps(&parts).await?;
-        cluster::start(&parts).map_err(StartError::Thread)?;
-        probe::start(&parts);
-        recall::start(&parts);
-        Ok(Host { parts })
+        committer::start(inner.clone()).map_err(StartError::Thread)?;
+        let lost = inner.db.store.lost_sessions(inner.db.clock.now()).await?;
+        recovery::reclaim_states(&inner, &lost).await?;
+        sweeps::resume_sweeps(&inner).await?;
+        cluster::start(&inner).map_err(StartError::Thread)?;
+        probe::start(&inner);
+        recall::start(&inner);
+        Ok(Host { inner })
     }
 
     /// Stops the host gracefully: claims nothing more, lets running nodes end, and gives
     /// back states that have not begun. Returns when no claim is left.
     pub async fn stop(&self) -> Result<(), Error> {
-        let parts = &self.parts;
-        parts.pipeline.executor.close();
-        parts.pipeline.prefetch.notify();
-        parts.pipeline.committer.drain().await;
-        parts.cluster.session.close();
-        parts.db.store.end_session(parts.cluster.session.current(), parts.db.clock.now()).await?;
+        let inner = &self.inner;
+        inner.pipeline.executor.close();
+        inner.pipeline.prefetch.notify();
+        inner.pipeline.committer.drain().await;
+        inner.cluster.session.close();
+        inner.db.store.end_session(inner.cluster.session.current(), inner.db.clock.now()).await?;
         // This host alone knows of states that are due later.
         let notification = Notification {
-            from: parts.cluster.session.current().0,
+            from: inner.cluster.session.current().0,
             work: true,
             ..Notification::default()
         };
-        if let Err(error) = parts.db.store.notify(&notification).await {
+        if let Err(error) = inner.db.store.notify(&notification).await {
             tracing::debug!(%error, "cannot notify the other hosts");
         }
-        parts.db.store.close().await;
-        parts.cluster.session.end();
+        inner.db.store.close().await;
+        inner.cluster.session.end();
         Ok(())
     }
 
     /// Returns the reason for which this host cannot work, if any: its last commit
     /// failed, or its database does not answer.
     pub fn health(&self) -> Result<(), String> {
-        self.parts.lifeline.health()?;
-        self.parts.pipeline.committer.health().and_then(|()| self.parts.db.probe.health())
+        self.inner.lifeline.health()?;
+        self.inner.pipeline.committer.health().and_then(|()| self.inner.db.probe.health())
     }
 
     /// Waits until the host cannot continue, since the committer or the heartbeat has
     /// ended; returns the reason. After a graceful stop, it never returns.
     pub async fn failed(&self) -> String {
-        self.parts.lifeline.failed().await
+        self.inner.lifeline.failed().await
     }
 
     /// Returns the bytes that an uploaded plugin may have.
     pub fn upload_bytes(&self) -> u64 {
-        self.parts.settings.admission.upload_bytes
+        self.inner.settings.admission.upload_bytes
     }
 
     /// Waits for a turn of a namespace to hold something large in memory. JSON that is
     /// read into values takes many times the memory of its text.
     pub async fn large(&self, namespace: &Name) -> Option<FairPermit<Name>> {
-        self.parts.host_work.turn(namespace).await
+        self.inner.host_work.turn(namespace).await
     }
 
     /// Waits for a permit of a namespace to receive a large body.
     pub async fn large_body(&self, namespace: &Name) -> Option<FairPermit<Name>> {
-        self.parts.large_json.body(namespace).await
+        self.inner.large_json.body(namespace).await
     }
 
     /// Returns the bytes of memory that JSON may take as values.
     pub fn json_bytes(&self) -> u64 {
-        self.parts.settings.limits.get(Limit::JsonBytes)
+        self.inner.settings.limits.get(Limit::JsonBytes)
     }
 
     /// Returns the runtime for long work on behalf of guests and callers.
     pub fn work(&self) -> &Handle {
-        self.parts.pipeline.executor.work()
+        self.inner.pipeline.executor.work()
     }
 
     /// Returns the number of states that this host has claimed: running, or about to run.
     pub fn holding(&self) -> u32 {
-        self.parts.pipeline.committer.claimed()
+        self.inner.pipeline.committer.claimed()
     }
 }
 

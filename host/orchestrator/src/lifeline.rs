@@ -70,7 +70,7 @@ mod tests {
 
     use exosphere_domain::graph::testing::GraphBuilder;
     use exosphere_domain::ids::{NamespaceKey, RunId, RunKey};
-    use exosphere_store::{Operation, RunInfo};
+    use exosphere_store::{Control, Operation, RunInfo};
 
     use super::*;
     use crate::{Config, Host};
@@ -96,13 +96,13 @@ mod tests {
         let config = Config { slots: 1, namespace_slots: 1, ..Config::new(folder.path()) };
         let host = Host::start(config).await.unwrap();
         assert_eq!(host.health(), Ok(()));
-        host.parts.pipeline.committer.break_down();
+        host.inner.pipeline.committer.break_down();
         let why = tokio::time::timeout(Duration::from_secs(5), host.failed()).await.unwrap();
         assert!(why.contains("the committer has ended"), "{why}");
         assert_eq!(host.health(), Err(why));
         // No caller waits for ever.
-        let operation = Operation::Cancel(Arc::new(run()));
-        assert!(host.parts.pipeline.committer.submit(operation).await.is_err());
+        let operation = Operation::Control(Arc::new(run()), Control::Cancel);
+        assert!(host.inner.pipeline.committer.submit(operation).await.is_err());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,7 +111,7 @@ mod tests {
         let config = Config { slots: 1, namespace_slots: 1, ..Config::new(folder.path()) };
         let host = Host::start(config).await.unwrap();
         host.stop().await.unwrap();
-        assert_eq!(host.parts.lifeline.health(), Ok(()));
+        assert_eq!(host.inner.lifeline.health(), Ok(()));
     }
 
     fn run() -> RunInfo {

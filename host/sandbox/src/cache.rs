@@ -206,7 +206,7 @@ impl Cache {
 }
 
 /// Reads a file and sets its modification time to now, which pruning goes by.
-fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     // An attacker with write access to the folder may have put an endless or a silent
     // file there, such as a device or a pipe.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -215,7 +215,7 @@ fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if !data.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    if data.len() > most {
+    if data.len() > max_bytes {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than the whole cache"));
     }
     // A failure only makes pruning remove the file earlier.

@@ -45,7 +45,7 @@ struct Queues<K: Ord + Clone, G: Ord + Clone> {
 /// The queues of one key.
 struct KeyQueue<K: Ord + Clone, G: Ord + Clone> {
     taken: u32,
-    most: u32,
+    max_per_key: u32,
     groups: BTreeMap<G, Group<K, G>>,
     /// The waiting groups, the next one first.
     order: BTreeSet<(Rank, G)>,
@@ -79,8 +79,8 @@ pub struct FairPermit<K: Ord + Clone, G: Ord + Clone = ()> {
 
 impl<K: Ord + Clone> FairSemaphore<K> {
     /// Waits for a permit for a key without groups: see [`FairSemaphore::acquire_for`].
-    pub async fn acquire(&self, key: K, most: u32) -> Option<FairPermit<K>> {
-        self.acquire_for(key, (), most).await
+    pub async fn acquire(&self, key: K, max_per_key: u32) -> Option<FairPermit<K>> {
+        self.acquire_for(key, (), max_per_key).await
     }
 }
 
@@ -104,10 +104,15 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
         })))
     }
 
-    /// Waits for a permit for a group of `key`, which has at most `most` permits at
+    /// Waits for a permit for a group of `key`, which has at most `max_per_key` permits at
     /// a time. Returns `None` once the semaphore is closed, or if the waiter was
     /// withdrawn.
-    pub async fn acquire_for(&self, key: K, group: G, most: u32) -> Option<FairPermit<K, G>> {
+    pub async fn acquire_for(
+        &self,
+        key: K,
+        group: G,
+        max_per_key: u32,
+    ) -> Option<FairPermit<K, G>> {
         let waiting = {
             let mut queues = self.lock();
             if queues.closed {
@@ -116,11 +121,11 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
             let Queues { free, large, last, clock, keys, .. } = &mut *queues;
             let queue = keys.entry(key.clone()).or_insert_with(|| KeyQueue {
                 taken: 0,
-                most,
+                max_per_key,
                 groups: BTreeMap::new(),
                 order: BTreeSet::new(),
             });
-            queue.most = most.max(1);
+            queue.max_per_key = max_per_key.max(1);
             *clock += 1;
             let of_group = queue.group(&group, *clock).rank.taken;
             if *free > 0 && queue.allows(of_group, *large) && !queue.has_next(*large) {
@@ -140,15 +145,15 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
         waiting.await.ok()
     }
 
-    /// Withdraws up to `most` waiters of a key that have waited since before `since`,
+    /// Withdraws up to `max_per_key` waiters of a key that have waited since before `since`,
     /// the youngest first: those of `group`, or of the group with the most waiters.
     /// They get no permit. Returns their number.
-    pub fn withdraw(&self, key: &K, group: Option<&G>, most: usize, since: Instant) -> usize {
+    pub fn withdraw(&self, key: &K, group: Option<&G>, limit: usize, since: Instant) -> usize {
         let mut withdrawn = Vec::new();
         {
             let mut queues = self.lock();
             let Some(queue) = queues.keys.get_mut(key) else { return 0 };
-            while withdrawn.len() < most {
+            while withdrawn.len() < limit {
                 let Some(group) = group.cloned().or_else(|| queue.longest(since)) else { break };
                 match queue.withdraw(&group, since) {
                     Some(waiter) => withdrawn.push(waiter),
@@ -232,7 +237,7 @@ impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
 
     /// Returns whether a group with `taken` permits may have another.
     fn allows(&self, taken: u32, large: u32) -> bool {
-        self.taken < self.most.saturating_sub(u32::from(taken >= large))
+        self.taken < self.max_per_key.saturating_sub(u32::from(taken >= large))
     }
 
     /// Returns whether a waiting group may have a permit.

@@ -68,9 +68,9 @@ async fn a_trap_names_the_memory_limit() {
     let grow = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))";
     let gives_up = bench.run(&executes(&format!("{grow} unreachable"))).await;
     assert_limit(&gives_up, "memory_bytes");
-    let most = Limits::default().get(Limit::MemoryBytes);
-    assert!(gives_up.usage.peak_memory_bytes <= most, "{:?}", gives_up.usage);
-    assert!(gives_up.usage.peak_memory_bytes > most - (2 << 20), "{:?}", gives_up.usage);
+    let max = Limits::default().get(Limit::MemoryBytes);
+    assert!(gives_up.usage.peak_memory_bytes <= max, "{:?}", gives_up.usage);
+    assert!(gives_up.usage.peak_memory_bytes > max - (2 << 20), "{:?}", gives_up.usage);
     // If the guest handles the denial, it continues.
     assert_eq!(outputs(bench.run(&executes(grow)).await), ["{}"]);
     bench.assert_healthy(4).await;
@@ -112,7 +112,7 @@ async fn core_instances_are_limited() {
     let bench = Bench::new();
     // One instance is the allocator, the other has the functions.
     let bytes = returns("{}");
-    let of = |most| bench.run_with(&bytes, move |call| limit(call, Limit::Instances, most));
+    let of = |max| bench.run_with(&bytes, move |call| limit(call, Limit::Instances, max));
     let done = of(1).await;
     assert_limit(&done, "instances");
     assert!(failure(&done).message.contains("--limit instances=.."), "{}", failure(&done));

@@ -75,8 +75,8 @@ async fn one_check(database: String) {
 }
 
 /// Each with a body of 100 bytes.
-async fn run(harness: &mut Harness, sketch: &GraphBuilder, branches: usize) {
-    let run = harness.start("fan", sketch, &[]).await;
+async fn run(harness: &mut Harness, builder: &GraphBuilder, branches: usize) {
+    let run = harness.start("fan", builder, &[]).await;
     let body = format!("{{\"v\":\"{}\"}}", "x".repeat(92));
     let all = branches.max(2_000);
     while !harness.held.is_empty() {

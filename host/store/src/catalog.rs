@@ -168,8 +168,8 @@ impl Store {
         namespace: &Name,
         name_or_digest: &str,
     ) -> Result<Option<PluginRow>, StoreError> {
-        let place = params![namespace.as_str(), name_or_digest];
-        self.reader.row(sql::PLUGIN, &place, plugin).await
+        let params = params![namespace.as_str(), name_or_digest];
+        self.reader.row(sql::PLUGIN, &params, plugin).await
     }
 
     /// Reads which plugins of a namespace export nodes with these names in their newest uploads.
@@ -247,8 +247,8 @@ impl Store {
 
     /// Returns the bytes of a graph's body; 0 if the graph does not exist.
     pub async fn graph_size(&self, namespace: &Name, name: &Name) -> Result<i64, StoreError> {
-        let place = params![namespace.as_str(), name.as_str()];
-        Ok(self.reader.row(sql::GRAPH_SIZE, &place, read_int).await?.unwrap_or_default())
+        let params = params![namespace.as_str(), name.as_str()];
+        Ok(self.reader.row(sql::GRAPH_SIZE, &params, read_int).await?.unwrap_or_default())
     }
 
     /// Reads a graph with its current revision.
@@ -267,12 +267,12 @@ impl Store {
         graph: &Name,
     ) -> Result<Vec<Name>, StoreError> {
         let read = |row: &dyn Row| to_name(row.text(0)?, "secret", "name");
-        let place = params![namespace.as_str(), graph.as_str()];
-        self.reader.rows(sql::SECRET_NAMES, &place, read).await
+        let params = params![namespace.as_str(), graph.as_str()];
+        self.reader.rows(sql::SECRET_NAMES, &params, read).await
     }
 
     /// Reads the encrypted secrets of a graph.
-    pub async fn sealed_secrets(
+    pub async fn encrypted_secrets(
         &self,
         namespace: &Name,
         graph: &Name,
@@ -280,8 +280,8 @@ impl Store {
         let read = |row: &dyn Row| {
             Ok((to_name(row.text(0)?, "secret", "name")?, row.bytes(1)?, to_key_id(row.text(2)?)?))
         };
-        let place = params![namespace.as_str(), graph.as_str()];
-        self.reader.rows(sql::SECRETS_OF_GRAPH, &place, read).await.map(SecretRows)
+        let params = params![namespace.as_str(), graph.as_str()];
+        self.reader.rows(sql::SECRETS_OF_GRAPH, &params, read).await.map(SecretRows)
     }
 
     /// Decrypts the secrets of a graph, or returns why one cannot be decrypted.
@@ -293,8 +293,8 @@ impl Store {
     ) -> Vec<(Name, Result<Zeroizing<String>, StoreError>)> {
         let mut secrets = Vec::with_capacity(rows.0.len());
         for (name, encrypted, key) in &rows.0 {
-            let place = SecretScope { namespace, graph, name };
-            let value = self.cipher.open(&place, key, encrypted).await;
+            let scope = SecretScope { namespace, graph, name };
+            let value = self.cipher.open(&scope, key, encrypted).await;
             let value = value.map_err(|error| StoreError::Data(error.to_string()));
             secrets.push((name.clone(), value));
         }
@@ -396,8 +396,8 @@ impl Revision {
         let mut encrypted = Vec::with_capacity(secrets.len());
         let given = secrets.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
         for (name, value) in given {
-            let place = SecretScope { namespace: &self.namespace, graph: &self.name, name };
-            let value = place.encrypt(keys, value);
+            let scope = SecretScope { namespace: &self.namespace, graph: &self.name, name };
+            let value = scope.encrypt(keys, value);
             encrypted.push((name.clone(), value.map_err(|e| StoreError::Data(e.to_string()))?));
         }
         let encrypted = EncryptedSecrets { keys: keys.clone(), secrets: encrypted };

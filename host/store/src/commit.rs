@@ -56,8 +56,8 @@ pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed,
     commit.control_all(tx, &mut pending, operations).await?;
     commit.close_unites(tx, &mut pending).await?;
     commit.save(tx, &mut pending).await?;
-    if let ClaimMode::AllDue(most) = batch.claim_mode {
-        commit.claim(tx, most).await?;
+    if let ClaimMode::AllDue(max_claims) = batch.claim_mode {
+        commit.claim(tx, max_claims).await?;
     }
     Ok(commit.done)
 }
@@ -107,24 +107,13 @@ struct DrainedUnite {
 }
 
 impl Operation {
-    /// Returns whether this operation is executed by statements of its own, after the bulk writes.
-    fn is_control(&self) -> bool {
-        !matches!(self, Operation::Start(_) | Operation::Finish(_) | Operation::Stage(_))
-    }
-
     /// Returns the run of this operation.
     fn run(&self) -> &Arc<RunInfo> {
         match self {
             Operation::Start(new) => &new.info,
             Operation::Finish(finished) => &finished.run,
             Operation::Stage(stage) => &stage.run,
-            Operation::Unstage(leftover) => &leftover.run,
-            Operation::Cancel(run)
-            | Operation::Begin { run, .. }
-            | Operation::Pause { run, .. }
-            | Operation::Sweep { run, .. }
-            | Operation::Retry { run, .. }
-            | Operation::Redrive { run, .. } => run,
+            Operation::Control(run, _) => run,
         }
     }
 }
@@ -135,7 +124,11 @@ impl<'b> CommitTx<'b> {
         CommitTx {
             now,
             session: batch.session,
-            births: if let ClaimMode::NewOnly(most) = batch.claim_mode { most } else { 0 },
+            births: if let ClaimMode::NewOnly(max_claims) = batch.claim_mode {
+                max_claims
+            } else {
+                0
+            },
             quotas: batch.quotas.clone(),
             turn: batch.turn,
             cursors: batch.cursors.clone(),
@@ -196,7 +189,7 @@ impl<'b> CommitTx<'b> {
                 Operation::Start(new) => self.start(new)?,
                 Operation::Finish(finished) => self.finish(finished)?,
                 Operation::Stage(stage) => self.stage(stage)?,
-                _ => continue,
+                Operation::Control(..) => continue,
             };
         }
         Ok(())
@@ -209,14 +202,11 @@ impl<'b> CommitTx<'b> {
         pending: &mut PendingWrites<'_>,
         operations: &[Operation],
     ) -> Result<(), StoreError> {
-        let is_control = |operation: &&Operation| operation.is_control();
-        if operations.iter().any(|operation| is_control(&operation)) {
-            tx.flush(pending).await?;
-        }
-        for (at, operation) in
-            operations.iter().enumerate().filter(|(_, operation)| is_control(operation))
-        {
-            self.done.replies[at] = self.control(tx, operation).await?;
+        for (at, operation) in operations.iter().enumerate() {
+            if let Operation::Control(run, control) = operation {
+                tx.flush(pending).await?;
+                self.done.replies[at] = self.control(tx, run, control).await?;
+            }
         }
         Ok(())
     }

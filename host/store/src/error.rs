@@ -38,9 +38,9 @@ pub enum OpenError {
     Thread(std::io::Error),
     /// Secrets are encrypted under keys that this host lacks.
     #[error(
-        "the secrets in this database are sealed under the key {lacking}, and this host has {has}: \
+        "the secrets in this database are encrypted with the key {lacking}, and this host has {has}: \
          give it the key file of the other hosts with --key, or their keys in EXOSPHERE_MASTER_KEY. \
-         If that key is lost, what it has sealed is, too: `exosphere secrets reseal --forget-lost` gives it up, \
+         If that key is lost, so is what it encrypted: `exosphere secrets reseal --forget-lost` gives it up, \
          and the graphs are applied again with their secrets"
     )]
     OtherKey {

@@ -43,8 +43,8 @@ pub use check::{
     ensure_current_schema,
 };
 pub use commit::batch::{
-    Batch, ClaimMode, Committed, ExistingRun, Finished, Leftover, NewRun, Operation, Quotas,
-    RedrivePart, Reply, RunQuota, Stage, Staged,
+    Batch, ClaimMode, Committed, Control, ExistingRun, Finished, Leftover, NewRun, Operation,
+    Quotas, RedrivePart, Reply, RunQuota, Stage, Staged,
 };
 pub use error::{OpenError, StoreError};
 pub use id_blocks::IdBlock;

@@ -127,8 +127,8 @@ async fn grant(
     expected: &Expected,
 ) -> Result<Setting, StoreError> {
     lock(tx, namespace).await?;
-    let place = params![namespace.as_str(), plugin.as_str()];
-    let before = tx.query(sql::GRANTS_OF, &place, granted).await?.pop();
+    let params = params![namespace.as_str(), plugin.as_str()];
+    let before = tx.query(sql::GRANTS_OF, &params, granted).await?.pop();
     let before = before.map(|(_, grants)| grants).unwrap_or_default();
     if !expected.is_met_by(&grants_version(&before)?) {
         return Ok(Setting::Unexpected);
@@ -139,7 +139,7 @@ async fn grant(
             let row = params![namespace.as_str(), plugin.as_str(), grants, now];
             tx.execute(sql::SET_GRANTS, &row).await?
         }
-        None => tx.execute(sql::REMOVE_GRANTS, &place).await?,
+        None => tx.execute(sql::REMOVE_GRANTS, &params).await?,
     };
     Ok(Setting::Done)
 }
@@ -147,9 +147,9 @@ async fn grant(
 /// Locks a namespace, and creates it if it is missing. Until this transaction ends, no other
 /// transaction configures it or sets its grants.
 async fn lock(tx: &mut impl Tx, namespace: &Name) -> Result<NamespaceRow, StoreError> {
-    let place = params![namespace.as_str()];
-    tx.execute(sql::NEW_NAMESPACE, &place).await?;
-    let row = tx.query(sql::LOCK_NAMESPACE, &place, self::namespace).await?.pop();
+    let params = params![namespace.as_str()];
+    tx.execute(sql::NEW_NAMESPACE, &params).await?;
+    let row = tx.query(sql::LOCK_NAMESPACE, &params, self::namespace).await?.pop();
     row.ok_or_else(|| corrupt_row("namespace", "name", namespace))
 }
 

@@ -132,10 +132,10 @@ impl Store {
         &self,
         session: SessionId,
         after: StateId,
-        most: u32,
+        limit: u32,
         now: Millis,
     ) -> Result<Vec<LostClaim>, StoreError> {
-        in_transaction!(self, now, |tx| held_by(tx, session, after, most))
+        in_transaction!(self, now, |tx| held_by(tx, session, after, limit))
     }
 
     /// Returns the staging rows of ends that never came: state, run and fence.
@@ -186,9 +186,9 @@ async fn held_by(
     tx: &mut impl Tx,
     session: SessionId,
     after: StateId,
-    most: u32,
+    limit: u32,
 ) -> Result<Vec<LostClaim>, StoreError> {
-    let held = tx.query(sql::HELD_BY, &params![session.0, after.0, most], read_claimed).await?;
+    let held = tx.query(sql::HELD_BY, &params![session.0, after.0, limit], read_claimed).await?;
     Ok(held
         .into_iter()
         .map(|held| LostClaim { state: held.claimed.state, has_begun: held.has_begun })

@@ -53,22 +53,25 @@ pub fn describe(postgres: &Postgres) -> Result<Machine> {
         processor: field("/proc/cpuinfo", "model name").unwrap_or_else(|_| "unknown".into()),
         processors: std::thread::available_parallelism()?.get(),
         memory_gib: (kilobytes + 512 * 1024) / (1024 * 1024),
-        kernel: said_by("uname", &["-sr"])?,
-        rust: said_by("rustc", &["--version"])?,
+        kernel: output_of("uname", &["-sr"])?,
+        rust: output_of("rustc", &["--version"])?,
         postgres: format!("Postgres {}", version.trim()),
         exosphere: format!(
             "Exosphere {}{}",
             env!("CARGO_PKG_VERSION"),
             if cfg!(debug_assertions) { " (debug build)" } else { "" }
         ),
-        commit: said_by("git", &["describe", "--always", "--dirty"])
+        commit: output_of("git", &["describe", "--always", "--dirty"])
             .ok()
             .filter(|it| !it.is_empty()),
-        filesystem: said_by("stat", &["-f", "-c", "%T", &std::env::temp_dir().to_string_lossy()])?,
+        filesystem: output_of(
+            "stat",
+            &["-f", "-c", "%T", &std::env::temp_dir().to_string_lossy()],
+        )?,
     })
 }
 
-fn said_by(program: &str, arguments: &[&str]) -> Result<String> {
+fn output_of(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program).args(arguments).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

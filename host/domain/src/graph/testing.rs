@@ -78,7 +78,7 @@ fn a_node(name: &str) -> Value {
     json!({
         "node_name": name,
         "identifier": name,
-        "plugin": "sketch",
+        "plugin": "testing",
         "digest": Digest::from_content(name.as_bytes()),
         "inputs": {},
         "next_nodes": [],

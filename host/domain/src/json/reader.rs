@@ -107,8 +107,8 @@ impl<'t> Reader<'t> {
 
     /// Reserves slots for `count` picked values.
     pub(super) fn with_slots(mut self, count: usize) -> Result<Self, JsonError> {
-        let weight = json_size::ITEM.saturating_mul(count as u64);
-        self.charge(weight).map_err(|_| JsonError::TooLargeInMemory)?;
+        let bytes = json_size::ITEM.saturating_mul(count as u64);
+        self.charge(bytes).map_err(|_| JsonError::TooLargeInMemory)?;
         self.slots.resize(count, None);
         Ok(self)
     }
@@ -165,8 +165,8 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn charge(&mut self, weight: u64) -> Result<(), Stop> {
-        self.bytes_left = self.bytes_left.checked_sub(weight).ok_or(Stop::TooLargeInMemory)?;
+    fn charge(&mut self, bytes: u64) -> Result<(), Stop> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(Stop::TooLargeInMemory)?;
         Ok(())
     }
 

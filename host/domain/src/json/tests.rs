@@ -178,11 +178,11 @@ fn memory_is_counted_while_values_are_built() {
     assert_eq!(read(text, &mut (bytes_left - 1)), Err(JsonError::TooLargeInMemory));
     read(text, &mut bytes_left).unwrap();
     assert_eq!(bytes_left, 0);
-    let most = MAX_WEIGHT_OF_BYTE;
+    let most = MAX_MEMORY_PER_BYTE;
     for heavy in ["[]", "{}", "[{}]", "[[[],[]]]", r#"{"":{"":{}}}"#, "0"] {
         let list = format!("[{}0]", format!("{heavy},").repeat(1_000));
-        let weight = json_size::estimate_value(&read_all(&list).unwrap());
-        assert!(weight <= most * list.len() as u64, "{heavy}: {weight} of {}", list.len());
+        let bytes = json_size::estimate_value(&read_all(&list).unwrap());
+        assert!(bytes <= most * list.len() as u64, "{heavy}: {bytes} of {}", list.len());
     }
     let many = format!("[{}{{}}]", "{},".repeat(1_000_000));
     assert_eq!(read(&many, &mut (1 << 20)), Err(JsonError::TooLargeInMemory));
@@ -318,15 +318,15 @@ proptest! {
     fn counted_memory_matches_the_built_value(value in values()) {
         let mut bytes_left = 1 << 40;
         read(&value.to_string(), &mut bytes_left).unwrap();
-        let weight = json_size::estimate_value(&value);
-        prop_assert_eq!((1 << 40) - bytes_left, weight);
+        let bytes = json_size::estimate_value(&value);
+        prop_assert_eq!((1 << 40) - bytes_left, bytes);
         // With little room, memory is estimated before the value is built.
         let text = spread(&value, " ");
         if let Ok(value) = read_stored(&text) {
-            let weight = json_size::estimate_value(&value);
-            prop_assert_eq!(read_stored_within(&text, &mut { weight }), Ok(value));
+            let bytes = json_size::estimate_value(&value);
+            prop_assert_eq!(read_stored_within(&text, &mut { bytes }), Ok(value));
             prop_assert_eq!(
-                Reader::new(&text, Rules::LENIENT, weight - 1).whole(Mode::Weigh),
+                Reader::new(&text, Rules::LENIENT, bytes - 1).whole(Mode::Weigh),
                 Err(JsonError::TooLargeInMemory)
             );
         }

@@ -37,7 +37,7 @@ impl DescribedPlugin {
     }
 
     /// Estimates the bytes of memory that the nodes take.
-    pub(crate) fn weight(&self) -> u64 {
+    pub(crate) fn memory_bytes(&self) -> u64 {
         self.0.values().map(|node| node.memory_bytes()).sum()
     }
 }
@@ -61,9 +61,9 @@ impl DescriptionCache {
     }
 
     fn insert(&self, digest: Digest, described: &Arc<DescribedPlugin>) {
-        let weight = described.weight();
-        let cache = if weight > HEAVY_BYTES { &self.heavy } else { &self.light };
-        cache.insert(digest, described.clone(), weight);
+        let bytes = described.memory_bytes();
+        let cache = if bytes > HEAVY_BYTES { &self.heavy } else { &self.light };
+        cache.insert(digest, described.clone(), bytes);
     }
 
     /// Returns the nodes of a plugin. If they are not cached they are read, large ones in

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::cluster::recovery;
 use crate::execution::committer::WorkHint;
 use crate::execution::sweeps;
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 
 /// Interval between heartbeats. A lease (10 s) survives two missed heartbeats, and
 /// another host's heartbeat finds a dead host after at most 14 s.
@@ -30,8 +30,8 @@ const HEARTBEATS_PER_SWEEP_CHECK: u32 = 5;
 
 /// Sends heartbeats until the session closes. Work that takes longer is spawned on
 /// `host_runtime`.
-pub(super) async fn run_heartbeat(parts: Arc<HostInner>, host_runtime: Handle) {
-    let session = &parts.cluster.session;
+pub(super) async fn run_heartbeat(inner: Arc<HostInner>, host_runtime: Handle) {
+    let session = &inner.cluster.session;
     let mut next = Instant::now();
     let mut failing = false;
     for beats in 0u32.. {
@@ -40,8 +40,8 @@ pub(super) async fn run_heartbeat(parts: Arc<HostInner>, host_runtime: Handle) {
             return;
         }
         let begun = Instant::now();
-        let applied = match parts.db.store.heartbeat(session.current()).await {
-            Ok(beat) => apply_heartbeat(&parts, &host_runtime, beat).await,
+        let applied = match inner.db.store.heartbeat(session.current()).await {
+            Ok(beat) => apply_heartbeat(&inner, &host_runtime, beat).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &applied
@@ -52,7 +52,7 @@ pub(super) async fn run_heartbeat(parts: Arc<HostInner>, host_runtime: Handle) {
         }
         failing = applied.is_err();
         if beats % HEARTBEATS_PER_SWEEP_CHECK == 0 && !failing {
-            host_runtime.spawn(adopt_sweeps(parts.clone()));
+            host_runtime.spawn(adopt_sweeps(inner.clone()));
         }
         next = begun + if failing { FAILED_HEARTBEAT_INTERVAL } else { HEARTBEAT_INTERVAL };
     }
@@ -61,50 +61,50 @@ pub(super) async fn run_heartbeat(parts: Arc<HostInner>, host_runtime: Handle) {
 /// Applies the answer of a heartbeat: begins a new session if this one was expired, and
 /// starts to reclaim the states of lost ones.
 async fn apply_heartbeat(
-    parts: &Arc<HostInner>,
+    inner: &Arc<HostInner>,
     host_runtime: &Handle,
     heartbeat: Heartbeat,
 ) -> Result<(), StoreError> {
     let Heartbeat { now, alive, next_due, lost, ended } = heartbeat;
-    let session = &parts.cluster.session;
+    let session = &inner.cluster.session;
     if session.is_closing() {
         return Ok(());
     }
     if !alive {
-        let new = parts.db.store.begin_session(parts.host_id(), parts.db.clock.now()).await?;
+        let new = inner.db.store.begin_session(inner.host_id(), inner.db.clock.now()).await?;
         tracing::warn!(
             "this host's session was expired; it begins a new one, and the results of its executions are stale"
         );
         session.replace(new);
-        parts.pipeline.executor.abort_all();
+        inner.pipeline.executor.abort_all();
     }
     for expired in &ended {
         tracing::warn!(session = expired.0, "a host is gone; its states are reclaimed");
     }
     if !lost.is_empty() && session.begin_reclaiming() {
-        host_runtime.spawn(reclaim(parts.clone(), lost));
+        host_runtime.spawn(reclaim(inner.clone(), lost));
     }
     let work = next_due.is_some_and(|due| due <= now);
-    parts.pipeline.committer.hint(WorkHint { now: Some(now), due: next_due, work });
+    inner.pipeline.committer.hint(WorkHint { now: Some(now), due: next_due, work });
     Ok(())
 }
 
-async fn reclaim(parts: Arc<HostInner>, lost: Vec<SessionId>) {
+async fn reclaim(inner: Arc<HostInner>, lost: Vec<SessionId>) {
     // Another host may reclaim the same states; each is reclaimed once. After a failure,
     // the next heartbeat finds the rest.
-    if let Err(error) = recovery::reclaim_states(&parts, &lost).await {
+    if let Err(error) = recovery::reclaim_states(&inner, &lost).await {
         tracing::warn!(%error, "cannot reclaim the states of a lost host yet");
     }
-    if let Err(error) = sweeps::resume_sweeps(&parts).await {
+    if let Err(error) = sweeps::resume_sweeps(&inner).await {
         tracing::warn!(%error, "cannot resume the sweeps of a lost host yet");
     }
-    parts.cluster.session.end_reclaiming();
+    inner.cluster.session.end_reclaiming();
 }
 
 /// Continues sweeps that no host seems to continue, for example after a host was stopped
 /// in the middle of one.
-async fn adopt_sweeps(parts: Arc<HostInner>) {
-    if let Err(error) = sweeps::adopt_abandoned(&parts).await {
+async fn adopt_sweeps(inner: Arc<HostInner>) {
+    if let Err(error) = sweeps::adopt_abandoned(&inner).await {
         tracing::debug!(%error, "cannot look for abandoned sweeps yet");
     }
 }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use exosphere_store::{ListenerEvent, RunUpdate};
 
 use crate::execution::committer::WorkHint;
-use crate::parts::{HostInner, Pipeline};
+use crate::inner::{HostInner, Pipeline};
 
 /// Listens for as long as the host lives.
-pub(super) async fn run_listener(parts: Arc<HostInner>) {
-    let Some(mut listener) = parts.db.store.listener() else { return };
-    let session = &parts.cluster.session;
+pub(super) async fn run_listener(inner: Arc<HostInner>) {
+    let Some(mut listener) = inner.db.store.listener() else { return };
+    let session = &inner.cluster.session;
     let work_hint = || WorkHint { work: true, ..WorkHint::default() };
     loop {
         let event = tokio::select! {
@@ -27,15 +27,15 @@ pub(super) async fn run_listener(parts: Arc<HostInner>) {
             ListenerEvent::Received(own) if own.from == session.current().0 => {}
             ListenerEvent::Received(notification) => {
                 if notification.work {
-                    parts.pipeline.committer.hint(work_hint());
+                    inner.pipeline.committer.hint(work_hint());
                 }
                 let runs: Vec<RunUpdate> =
                     notification.runs.into_iter().map(RunUpdate::from).collect();
-                on_runs_changed(&parts.pipeline, &runs);
+                on_runs_changed(&inner.pipeline, &runs);
             }
             ListenerEvent::Lagged => {
-                parts.pipeline.committer.hint(work_hint());
-                resync_runs(&parts).await;
+                inner.pipeline.committer.hint(work_hint());
+                resync_runs(&inner).await;
             }
         }
     }
@@ -50,14 +50,14 @@ fn on_runs_changed(pipeline: &Pipeline, runs: &[RunUpdate]) {
 
 /// Reads the status of every run that is executed or watched here, since notifications
 /// may have been lost.
-async fn resync_runs(parts: &HostInner) {
-    let mut runs = parts.pipeline.executor.runs();
-    runs.extend(parts.pipeline.watchers.runs());
+async fn resync_runs(inner: &HostInner) {
+    let mut runs = inner.pipeline.executor.runs();
+    runs.extend(inner.pipeline.watchers.runs());
     if runs.is_empty() {
         return;
     }
-    match parts.db.store.run_statuses(&runs).await {
-        Ok(found) => on_runs_changed(&parts.pipeline, &found),
+    match inner.db.store.run_statuses(&runs).await {
+        Ok(found) => on_runs_changed(&inner.pipeline, &found),
         Err(error) => tracing::debug!(%error, "cannot read what other hosts have changed"),
     }
 }

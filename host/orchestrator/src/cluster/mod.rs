@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 use notifier::Notifier;
 
 /// Starts the heartbeat, the listener and the notifier, if the database is shared. They
@@ -26,22 +26,22 @@ use notifier::Notifier;
 /// # Errors
 ///
 /// If the system cannot start a thread.
-pub(crate) fn start(parts: &Arc<HostInner>) -> std::io::Result<()> {
-    if !parts.db.store.is_shared() {
+pub(crate) fn start(inner: &Arc<HostInner>) -> std::io::Result<()> {
+    if !inner.db.store.is_shared() {
         return Ok(());
     }
-    let guard = parts.lifeline.guard("the heartbeat");
-    let (parts, host_runtime) = (parts.clone(), Handle::current());
+    let guard = inner.lifeline.guard("the heartbeat");
+    let (inner, host_runtime) = (inner.clone(), Handle::current());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let membership = async move {
         let all = futures::future::join3(
-            heartbeat::run_heartbeat(parts.clone(), host_runtime),
-            listener::run_listener(parts.clone()),
-            Notifier::run(parts.clone()),
+            heartbeat::run_heartbeat(inner.clone(), host_runtime),
+            listener::run_listener(inner.clone()),
+            Notifier::run(inner.clone()),
         );
         tokio::select! {
             _ = all => {}
-            () = parts.cluster.session.ended() => guard.end(),
+            () = inner.cluster.session.ended() => guard.end(),
         }
     };
     let thread = std::thread::Builder::new().name("heartbeat".into());

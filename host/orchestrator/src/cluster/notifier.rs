@@ -7,7 +7,7 @@ use std::sync::Arc;
 use exosphere_store::{Committed, Notification, RunChange};
 use tokio::sync::Notify;
 
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 use parking_lot::Mutex;
 
 /// Runs in one notification, which must stay below 8,000 bytes.
@@ -48,12 +48,12 @@ impl Notifier {
 
     /// Sends notifications for as long as the host lives. If one cannot be sent, the next
     /// heartbeats of the other hosts find the work.
-    pub(crate) async fn run(parts: Arc<HostInner>) {
-        let notifier = &parts.cluster.notifier;
+    pub(crate) async fn run(inner: Arc<HostInner>) {
+        let notifier = &inner.cluster.notifier;
         loop {
             notifier.queued.notified().await;
-            while let Some(notification) = notifier.next(parts.cluster.session.current().0) {
-                if let Err(error) = parts.db.store.notify(&notification).await {
+            while let Some(notification) = notifier.next(inner.cluster.session.current().0) {
+                if let Err(error) = inner.db.store.notify(&notification).await {
                     tracing::debug!(%error, "cannot notify the other hosts");
                 }
             }

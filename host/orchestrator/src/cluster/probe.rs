@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 use parking_lot::{Mutex, MutexGuard};
 
 /// Interval between pings, and the time for which a commit replaces them.
@@ -53,21 +53,21 @@ impl Probe {
 }
 
 /// Starts the probe, if the database is shared.
-pub(crate) fn start(parts: &Arc<HostInner>) {
-    if parts.db.store.is_shared() {
-        tokio::spawn(run(parts.clone()));
+pub(crate) fn start(inner: &Arc<HostInner>) {
+    if inner.db.store.is_shared() {
+        tokio::spawn(run(inner.clone()));
     }
 }
 
-async fn run(parts: Arc<HostInner>) {
+async fn run(inner: Arc<HostInner>) {
     loop {
         sleep(PING_INTERVAL).await;
         let begun = Instant::now();
-        if parts.db.probe.lock().at + PING_INTERVAL > begun {
+        if inner.db.probe.lock().at + PING_INTERVAL > begun {
             continue;
         }
-        let answer = parts.db.store.ping(PING_TIMEOUT).await;
-        let mut state = parts.db.probe.lock();
+        let answer = inner.db.store.ping(PING_TIMEOUT).await;
+        let mut state = inner.db.probe.lock();
         match answer {
             Ok(()) => {
                 if state.last_error.is_some() {

@@ -11,31 +11,31 @@ use exosphere_store::{Finished, Operation, Reply, StoreError};
 use futures::future::join_all;
 
 use crate::execution::claims::ClaimTable;
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 
 /// States that one transaction reclaims.
 const MAX_STATES_PER_TRANSACTION: u32 = 500;
 
 /// Reclaims the states of ended sessions.
 pub(crate) async fn reclaim_states(
-    parts: &HostInner,
+    inner: &HostInner,
     sessions: &[SessionId],
 ) -> Result<(), StoreError> {
     for session in sessions {
         let (mut after, mut all) = (StateId(0), 0);
         loop {
-            let now = parts.db.clock.now();
+            let now = inner.db.clock.now();
             let held =
-                parts.db.store.held_by(*session, after, MAX_STATES_PER_TRANSACTION, now).await?;
+                inner.db.store.held_by(*session, after, MAX_STATES_PER_TRANSACTION, now).await?;
             let Some(last) = held.last() else { break };
             after = last.state.id;
             let mut operations = Vec::with_capacity(held.len());
             for held in held {
                 let outcome = outcome_of_lost_claim(held.state.attempts, held.has_begun);
-                operations.extend(finish_op(parts, held.state, outcome).await?);
+                operations.extend(finish_op(inner, held.state, outcome).await?);
             }
             let replies =
-                join_all(operations.into_iter().map(|m| parts.pipeline.committer.submit(m))).await;
+                join_all(operations.into_iter().map(|m| inner.pipeline.committer.submit(m))).await;
             all += replies.iter().filter(|reply| matches!(reply, Ok(Reply::Done))).count();
             // It is not a failure if another host was quicker.
             if let Some(error) = replies.into_iter().find_map(Result::err) {
@@ -56,21 +56,21 @@ pub(crate) async fn reclaim_states(
 /// Builds the operations that give back states that the database holds for this session
 /// and that this host does not know of.
 pub(crate) async fn orphaned_claims(
-    parts: &HostInner,
+    inner: &HostInner,
     claims: &ClaimTable,
 ) -> Result<Vec<Operation>, StoreError> {
-    let session = parts.cluster.session.current();
+    let session = inner.cluster.session.current();
     let (mut after, mut operations) = (StateId(0), Vec::new());
     loop {
-        let held = parts
+        let held = inner
             .db
             .store
-            .held_by(session, after, MAX_STATES_PER_TRANSACTION, parts.db.clock.now())
+            .held_by(session, after, MAX_STATES_PER_TRANSACTION, inner.db.clock.now())
             .await?;
         let Some(last) = held.last() else { return Ok(operations) };
         after = last.state.id;
         for held in held.into_iter().filter(|held| !claims.holds(&held.state)) {
-            operations.extend(finish_op(parts, held.state, Outcome::Released).await?);
+            operations.extend(finish_op(inner, held.state, Outcome::Released).await?);
         }
     }
 }
@@ -78,11 +78,11 @@ pub(crate) async fn orphaned_claims(
 /// Builds the end of an execution that was lost; nothing if its run cannot be read, so
 /// that its state cannot be planned.
 async fn finish_op(
-    parts: &HostInner,
+    inner: &HostInner,
     state: Claimed,
     outcome: Outcome,
 ) -> Result<Option<Operation>, StoreError> {
-    let run = match parts.caches.runs.get(&parts.db.store, state.run).await {
+    let run = match inner.caches.runs.get(&inner.db.store, state.run).await {
         Ok(run) => run,
         Err(StoreError::Data(why)) => {
             tracing::error!(why, state = %state.id, "a held state has no readable run");
@@ -99,7 +99,7 @@ async fn finish_op(
         }
     };
     let journal = Journal::default();
-    let (logs, usage, limits) = (None, None, parts.settings.limits.clone());
+    let (logs, usage, limits) = (None, None, inner.settings.limits.clone());
     let staged = None;
     let finished = Finished { run, state, changes, journal, logs, usage, jitter, limits, staged };
     Ok(Some(Operation::Finish(Box::new(finished))))

@@ -17,7 +17,7 @@ use exosphere_domain::node::DescribedNode;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::schema::Refusal;
 use exosphere_sandbox::{Cancel, Completion, Context, FairPermit, Invocation, LogLine, Secrets};
-use exosphere_store::{ClaimedState, Operation, Reply, RunInfo};
+use exosphere_store::{ClaimedState, Control, Operation, Reply, RunInfo};
 use futures::FutureExt;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -31,7 +31,7 @@ use super::secrets::read_secrets;
 use crate::cache::namespaces::NamespaceLimits;
 use crate::error::internal;
 use crate::host_work::{Bounds, INLINE_STEPS, JobLost, JobResult, Meter};
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 
 /// The result of an attempt, before it is planned.
 pub(super) struct AttemptResult {
@@ -89,7 +89,7 @@ fn micros(time: Duration) -> u64 {
 
 /// One attempt under way.
 pub(super) struct Attempt<'a> {
-    pub parts: &'a HostInner,
+    pub inner: &'a HostInner,
     pub run: &'a Arc<RunInfo>,
     pub claimed: &'a ClaimedState,
     pub cancel: Cancel,
@@ -100,10 +100,10 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Executes the state once a slot is free.
     pub(super) async fn run(mut self) -> AttemptResult {
-        let parts = self.parts;
+        let inner = self.inner;
         let namespace = self.run.namespace_key;
-        let max_slots = parts.settings.slots_of(parts.caches.namespaces.slots(namespace));
-        let mut slot = pin!(parts.pipeline.executor.slot(namespace, self.run.key, max_slots));
+        let max_slots = inner.settings.slots_of(inner.caches.namespaces.slots(namespace));
+        let mut slot = pin!(inner.pipeline.executor.slot(namespace, self.run.key, max_slots));
         let slot = match slot.as_mut().now_or_never() {
             Some(slot) => slot,
             None => {
@@ -122,9 +122,9 @@ impl Attempt<'_> {
     }
 
     async fn run_in_a_slot(&self) -> AttemptResult {
-        let parts = self.parts;
-        let _running = parts.pipeline.prefetch.begin(self.run.namespace_key, self.run.key);
-        if parts.pipeline.executor.is_paused(self.run.key) {
+        let inner = self.inner;
+        let _running = inner.pipeline.prefetch.begin(self.run.namespace_key, self.run.key);
+        if inner.pipeline.executor.is_paused(self.run.key) {
             return AttemptResult::without_invocation(Outcome::Released);
         }
         if self.claimed.state.attempts.is_poison_suspect() && !self.record_begin().await {
@@ -142,8 +142,8 @@ impl Attempt<'_> {
     /// can be attributed to it. Returns `false` if the state is no longer claimed.
     async fn record_begin(&self) -> bool {
         let (run, state) = (self.run.clone(), Box::new(self.claimed.state.clone()));
-        let operation = Operation::Begin { run, state };
-        matches!(self.parts.pipeline.committer.submit(operation).await, Ok(Reply::Done))
+        let operation = Operation::Control(run, Control::Begin(state));
+        matches!(self.inner.pipeline.committer.submit(operation).await, Ok(Reply::Done))
     }
 
     /// Gives the state back, since an unavailable database is not its fault.
@@ -154,7 +154,7 @@ impl Attempt<'_> {
 
     /// Returns the node and the limits of the attempt.
     fn node_and_limits(&self, settings: &NamespaceLimits) -> Result<(&Node, Limits), Failure> {
-        let Attempt { parts, run, claimed, .. } = self;
+        let Attempt { inner, run, claimed, .. } = self;
         let place = claimed.state.place.node;
         let node = run.graph.get(place).ok_or_else(|| {
             internal(&format!(
@@ -162,19 +162,19 @@ impl Attempt<'_> {
                 claimed.state.id, place.0
             ))
         })?;
-        let mut limits = parts.settings.attempt_limits(&run.namespace, &settings.limits);
+        let mut limits = inner.settings.attempt_limits(&run.namespace, &settings.limits);
         run.graph.lower(node, &mut limits);
         Ok((node, limits))
     }
 
     async fn invoke(&self) -> Result<AttemptResult, InputError> {
-        let Attempt { parts, run, claimed, .. } = self;
+        let Attempt { inner, run, claimed, .. } = self;
         let settings =
-            parts.caches.namespaces.get(&parts.db.retrying_store, &run.namespace).await?;
+            inner.caches.namespaces.get(&inner.db.retrying_store, &run.namespace).await?;
         let (node, limits) = self.node_and_limits(&settings)?;
         let limits = Arc::new(limits);
         let grants = settings.grants(&node.plugin);
-        let loaded = plugins::load(parts, &run.namespace, node).await;
+        let loaded = plugins::load(inner, &run.namespace, node).await;
         let (plugin, described) = loaded.map_err(|error| match error {
             PluginError::Store(error) => error.into(),
             broken => InputError::Failed(internal(&broken)),
@@ -187,8 +187,8 @@ impl Attempt<'_> {
             }
         };
         let (inputs, check_cpu) = inputs;
-        let store = Arc::new(RunStoreReader::new(parts.db.retrying_store.clone(), run.key));
-        let secrets = read_secrets(parts, run, &described.description, &grants).await?;
+        let store = Arc::new(RunStoreReader::new(inner.db.retrying_store.clone(), run.key));
+        let secrets = read_secrets(inner, run, &described.description, &grants).await?;
         let invocation = Invocation {
             node: node.node_name.clone(),
             inputs,
@@ -201,7 +201,7 @@ impl Attempt<'_> {
             cancel: self.cancel.clone(),
         };
         tracing::debug!(state = %claimed.state.id, attempt = claimed.state.attempts.attempt, "executing");
-        let mut completion = parts.sandbox.invoke(&plugin, invocation).await;
+        let mut completion = inner.sandbox.invoke(&plugin, invocation).await;
         completion.usage.cpu_us += micros(check_cpu);
         if store.has_failed() {
             return Ok(self.release("its store could not be read"));
@@ -218,10 +218,10 @@ impl Attempt<'_> {
         limits: &Limits,
         deadline: Instant,
     ) -> Result<(String, Duration), InputError> {
-        let Attempt { parts, run, claimed, .. } = self;
-        let mut json = JsonBudget::new(&parts.host_work, &run.namespace, limits);
+        let Attempt { inner, run, claimed, .. } = self;
+        let mut json = JsonBudget::new(&inner.host_work, &run.namespace, limits);
         let inputs =
-            render_inputs(&parts.db.retrying_store, run, claimed, limits, &mut json).await?;
+            render_inputs(&inner.db.retrying_store, run, claimed, limits, &mut json).await?;
         let inputs = Value::Object(inputs);
         let check = |node: &DescribedNode, inputs: &Value, budget: &dyn Budget| {
             node.inputs(budget)?.check(inputs, budget)
@@ -318,7 +318,7 @@ impl Attempt<'_> {
                 let progress = check.resume(meter, || meter.is_slice_over());
                 (check, progress)
             };
-            let turn = self.parts.host_work.turn(&self.run.namespace);
+            let turn = self.inner.host_work.turn(&self.run.namespace);
             let done = match self.run_host_work(turn, Bounds::cpu(left), deadline, work).await {
                 Ok(done) => done,
                 Err(WorkError::Cancelled) => return Outcome::Released,
@@ -340,7 +340,7 @@ impl Attempt<'_> {
         deadline: Instant,
         work: impl FnOnce(&Meter) -> T + Send + 'static,
     ) -> Result<JobResult<T>, WorkError> {
-        let run = async { self.parts.host_work.run(turn.await, bounds, work).await };
+        let run = async { self.inner.host_work.run(turn.await, bounds, work).await };
         tokio::select! {
             done = tokio::time::timeout_at(deadline, run) => match done {
                 Ok(done) => done.map_err(WorkError::JobLost),

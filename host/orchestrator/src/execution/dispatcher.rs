@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::execution::claims::ClaimPermit;
 use crate::execution::committer::ReplySender;
 use crate::execution::executor::dispatch;
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 
 /// A message to the dispatcher.
 pub(crate) enum DispatchMessage {
@@ -33,13 +33,13 @@ pub(crate) struct CommitEffects {
 
 /// Starts the dispatcher. The channel needs no bound of its own: each entry holds a claim
 /// permit or has a caller that waits for it.
-pub(crate) fn start(parts: Arc<HostInner>) -> mpsc::UnboundedSender<DispatchMessage> {
+pub(crate) fn start(inner: Arc<HostInner>) -> mpsc::UnboundedSender<DispatchMessage> {
     let (effects, mut queue) = mpsc::unbounded_channel();
-    let guard = parts.lifeline.guard("the dispatcher of commit effects");
+    let guard = inner.lifeline.guard("the dispatcher of commit effects");
     tokio::spawn(async move {
         while let Some(message) = queue.recv().await {
             match message {
-                DispatchMessage::Committed(effects) => deliver(&parts, *effects),
+                DispatchMessage::Committed(effects) => deliver(&inner, *effects),
                 DispatchMessage::Drained(done) => drop(done.send(())),
             }
         }
@@ -48,13 +48,13 @@ pub(crate) fn start(parts: Arc<HostInner>) -> mpsc::UnboundedSender<DispatchMess
     effects
 }
 
-fn deliver(parts: &Arc<HostInner>, effects: CommitEffects) {
+fn deliver(inner: &Arc<HostInner>, effects: CommitEffects) {
     let CommitEffects { mut done, replies, claimed } = effects;
-    parts.pipeline.executor.on_runs_changed(&done.run_updates);
-    parts.pipeline.watchers.publish(&done.run_updates, std::mem::take(&mut done.ended));
-    parts.cluster.notifier.enqueue(&done);
+    inner.pipeline.executor.on_runs_changed(&done.run_updates);
+    inner.pipeline.watchers.publish(&done.run_updates, std::mem::take(&mut done.ended));
+    inner.cluster.notifier.enqueue(&done);
     for (sender, reply) in replies {
         sender.send(reply);
     }
-    dispatch(parts, claimed);
+    dispatch(inner, claimed);
 }

@@ -23,7 +23,7 @@ use super::planner::into_finish_op;
 use super::prefetch::LARGE_RUN_SLOTS;
 use super::staging;
 use crate::error::internal;
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 use parking_lot::{Mutex, MutexGuard};
 
 /// The executor: its slots, and the tasks of the states under execution.
@@ -121,7 +121,7 @@ impl Executor {
     }
 
     /// Executes a state in its own task, unless its run was cancelled.
-    fn spawn(&self, parts: &Arc<HostInner>, claimed: ClaimedState, permit: ClaimPermit) {
+    fn spawn(&self, inner: &Arc<HostInner>, claimed: ClaimedState, permit: ClaimPermit) {
         let (id, run) = (claimed.state.id, claimed.state.run);
         let mut tasks = self.lock();
         if tasks.cancelled.contains(&run) {
@@ -130,7 +130,7 @@ impl Executor {
         // The lock is held until the task is noted: a task that ends takes it to be
         // forgotten.
         let cancel = Cancel::default();
-        let work = execute(parts.clone(), claimed, permit, cancel.clone(), Instant::now());
+        let work = execute(inner.clone(), claimed, permit, cancel.clone(), Instant::now());
         let task = self.work.spawn(work);
         tasks.running.insert(id, RunningTask { run, cancel, task: task.abort_handle() });
     }
@@ -174,37 +174,37 @@ impl Executor {
 
 /// Executes claimed states, each in its own task. Outputs that the claim did not bring
 /// are read for all of them at once.
-pub(crate) fn dispatch(parts: &Arc<HostInner>, claimed: Vec<(ClaimedState, ClaimPermit)>) {
+pub(crate) fn dispatch(inner: &Arc<HostInner>, claimed: Vec<(ClaimedState, ClaimPermit)>) {
     // Called in the order of the commits, so that a later pause counts.
-    parts.pipeline.executor.record_resumed(&claimed);
+    inner.pipeline.executor.record_resumed(&claimed);
     let cached = |(claimed, _): &(ClaimedState, ClaimPermit)| {
         claimed.state.place.refs.len() == claimed.known_outputs.len()
     };
     let (ready, mut rest): (Vec<_>, Vec<_>) = claimed.into_iter().partition(cached);
-    parts.pipeline.prefetch.notify();
+    inner.pipeline.prefetch.notify();
     if ready.is_empty() && rest.is_empty() {
         return;
     }
-    let parts = parts.clone();
-    let work = parts.pipeline.executor.work().clone();
+    let inner = inner.clone();
+    let work = inner.pipeline.executor.work().clone();
     // In one task, since a spawn from a thread of this runtime costs a fraction of a
     // spawn from elsewhere.
     work.spawn(async move {
         for (claimed, permit) in ready {
-            parts.pipeline.executor.spawn(&parts, claimed, permit);
+            inner.pipeline.executor.spawn(&inner, claimed, permit);
         }
         if rest.is_empty() {
             return;
         }
-        prefetch_outputs(&parts, &mut rest).await;
+        prefetch_outputs(&inner, &mut rest).await;
         for (claimed, permit) in rest {
-            parts.pipeline.executor.spawn(&parts, claimed, permit);
+            inner.pipeline.executor.spawn(&inner, claimed, permit);
         }
     });
 }
 
 async fn execute(
-    parts: Arc<HostInner>,
+    inner: Arc<HostInner>,
     claimed: ClaimedState,
     permit: ClaimPermit,
     cancel: Cancel,
@@ -212,26 +212,26 @@ async fn execute(
 ) {
     let waited = spawned.elapsed();
     let id = claimed.state.id;
-    let run = match parts.caches.runs.get(&parts.db.retrying_store, claimed.state.run).await {
+    let run = match inner.caches.runs.get(&inner.db.retrying_store, claimed.state.run).await {
         Ok(run) => run,
         Err(error) => {
             // Without its run, a state cannot even be failed, so it is given back.
             tracing::error!(%error, state = %id, "a claimed state has no readable run");
-            parts.pipeline.executor.forget(id);
+            inner.pipeline.executor.forget(id);
             drop(permit);
-            return parts.pipeline.committer.report_orphan();
+            return inner.pipeline.committer.report_orphan();
         }
     };
-    let attempt = Attempt { parts: &parts, run: &run, claimed: &claimed, cancel, waited };
+    let attempt = Attempt { inner: &inner, run: &run, claimed: &claimed, cancel, waited };
     // A panic is an internal error, and must not lose the state.
     let result = std::panic::AssertUnwindSafe(attempt.run()).catch_unwind().await;
     let mut result =
         result.unwrap_or_else(|_| AttemptResult::failed(internal(&"the host panicked")));
     let slot = result.slot.take();
-    let finished = into_finish_op(&parts, run, claimed, result).await;
-    parts.pipeline.executor.forget(id);
+    let finished = into_finish_op(&inner, run, claimed, result).await;
+    inner.pipeline.executor.forget(id);
     if let Some(finished) = finished {
-        staging::finish(&parts, finished, permit).await;
+        staging::finish(&inner, finished, permit).await;
     }
     // The execution keeps its slot until its result is in the commit queue, so that the
     // slots bound the memory.

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::error::internal;
 use crate::execution::claims::ClaimPermit;
 use crate::execution::json_budget::JsonBudget;
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 
 /// Bytes of outputs that are read ahead for one batch. Each output may have an equal
 /// share; larger ones are read by each state itself.
@@ -58,12 +58,12 @@ impl From<StoreError> for InputError {
 /// Reads the outputs that some claimed states need, all at once. Each state reads the
 /// rest itself, and fails if it cannot.
 pub(crate) async fn prefetch_outputs(
-    parts: &HostInner,
+    inner: &HostInner,
     claimed: &mut [(ClaimedState, ClaimPermit)],
 ) {
     let mut wanted = Vec::new();
     for (claimed, _) in claimed.iter() {
-        let Ok(run) = parts.caches.runs.get(&parts.db.store, claimed.state.run).await else {
+        let Ok(run) = inner.caches.runs.get(&inner.db.store, claimed.state.run).await else {
             continue;
         };
         let Some(node) = run.graph.get(claimed.state.place.node) else { continue };
@@ -72,7 +72,7 @@ pub(crate) async fn prefetch_outputs(
     }
     let pairs: Vec<_> = wanted.iter().map(|from| (from.state, from.output)).collect();
     let share = (MAX_PREFETCH_BYTES / pairs.len().max(1)) as i64;
-    let Ok(outputs) = parts.db.store.outputs_at(&pairs, share).await else { return };
+    let Ok(outputs) = inner.db.store.outputs_at(&pairs, share).await else { return };
     let outputs: HashMap<_, Arc<str>> =
         outputs.into_iter().map(|(at, body)| (at, body.into())).collect();
     for (claimed, _) in claimed {
@@ -94,13 +94,13 @@ pub(crate) async fn render_inputs(
     json: &mut JsonBudget<'_>,
 ) -> Result<Map<String, Value>, InputError> {
     let sources = read_sources(store, run, claimed, json).await?;
-    let (node, weight) = (claimed.state.place.node, json.bytes());
+    let (node, bytes) = (claimed.state.place.node, json.bytes());
     if !json.has_turn() {
-        return Ok(render(&run.graph, node, &sources, weight, limits)?);
+        return Ok(render(&run.graph, node, &sources, bytes, limits)?);
     }
     let (graph, limits) = (run.graph.clone(), limits.clone());
     let rendered =
-        tokio::task::spawn_blocking(move || render(&graph, node, &sources, weight, &limits));
+        tokio::task::spawn_blocking(move || render(&graph, node, &sources, bytes, &limits));
     Ok(rendered.await.map_err(|error| internal(&error))??)
 }
 

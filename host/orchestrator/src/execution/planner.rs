@@ -14,7 +14,7 @@ use exosphere_store::{ClaimedState, Finished, IdBlock, RunInfo, StoreError};
 use super::attempt::AttemptResult;
 use crate::backoff::{database_backoff, pause};
 use crate::error::internal;
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 
 /// New states up to which an outcome is planned inline: less than a millisecond.
 const MAX_INLINE_STATES: u64 = 1_000;
@@ -22,16 +22,16 @@ const MAX_INLINE_STATES: u64 = 1_000;
 /// Plans the end of an attempt for its commit. Returns nothing if the state cannot even
 /// be ended.
 pub(super) async fn into_finish_op(
-    parts: &HostInner,
+    inner: &HostInner,
     run: Arc<RunInfo>,
     claimed: ClaimedState,
     result: AttemptResult,
 ) -> Option<Finished> {
     let AttemptResult { outcome, journal, logs, usage, limits, slot: _ } = result;
-    let limits = limits.unwrap_or_else(|| parts.settings.limits.clone());
+    let limits = limits.unwrap_or_else(|| inner.settings.limits.clone());
     let (state, jitter) = (claimed.state, crate::system::jitter());
     let needed = ids_needed(&run.graph, &state, &outcome);
-    let planned = match reserve_numbers(parts, needed).await {
+    let planned = match reserve_numbers(inner, needed).await {
         Ok(numbers) if needed > MAX_INLINE_STATES => {
             plan_on_blocking_thread(run.clone(), state.clone(), outcome, jitter, numbers).await
         }
@@ -67,10 +67,10 @@ async fn plan_on_blocking_thread(
 
 /// Reserves ids for new states, however long that takes: an outcome waits for its
 /// database.
-async fn reserve_numbers(parts: &HostInner, count: u64) -> Result<IdBlock, StoreError> {
+async fn reserve_numbers(inner: &HostInner, count: u64) -> Result<IdBlock, StoreError> {
     let mut backoff = database_backoff();
     loop {
-        match parts.db.store.state_ids(count, parts.db.clock.now()).await {
+        match inner.db.store.state_ids(count, inner.db.clock.now()).await {
             Err(
                 StoreError::Contention(_) | StoreError::Unavailable(_) | StoreError::Unknown(_),
             ) => pause(&mut backoff).await,

@@ -11,7 +11,7 @@ use exosphere_sandbox::{LoadError, Plugin};
 use exosphere_store::StoreError;
 
 use crate::host_work::{Bounds, Meter};
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 
 /// The reason for which a plugin cannot be executed, for the host's log.
 #[derive(Debug, thiserror::Error)]
@@ -26,22 +26,22 @@ pub(crate) enum PluginError {
 
 /// Returns a plugin, ready to be invoked, and the node with its schemas compiled.
 pub(crate) async fn load(
-    parts: &HostInner,
+    inner: &HostInner,
     namespace: &Name,
     node: &Node,
 ) -> Result<(Arc<Plugin>, Arc<DescribedNode>), PluginError> {
     let digest = node.digest;
     let broken = |why: String| PluginError::Broken(digest, why);
-    let from = (&parts.db.retrying_store, &parts.host_work);
-    let described = parts.caches.descriptions.get(from, namespace, digest).await?;
+    let from = (&inner.db.retrying_store, &inner.host_work);
+    let described = inner.caches.descriptions.get(from, namespace, digest).await?;
     let found = described.get(&node.node_name);
     let found = found.ok_or_else(|| broken(format!("it has no node {}", node.node_name)))?;
-    compile_schemas(parts, namespace, found).await.map_err(broken)?;
+    compile_schemas(inner, namespace, found).await.map_err(broken)?;
     let fetch = async || {
         let missing = || StoreError::Data("its bytes are not stored".into());
-        parts.db.retrying_store.component(digest).await.and_then(|bytes| bytes.ok_or_else(missing))
+        inner.db.retrying_store.component(digest).await.and_then(|bytes| bytes.ok_or_else(missing))
     };
-    let plugin = parts.sandbox.load(digest, fetch).await.map_err(|error| match error {
+    let plugin = inner.sandbox.load(digest, fetch).await.map_err(|error| match error {
         LoadError::Fetch(error) => PluginError::Store(error),
         other => PluginError::Broken(digest, other.to_string()),
     })?;
@@ -50,20 +50,20 @@ pub(crate) async fn load(
 
 /// Compiles the schemas of a node, once on each host.
 async fn compile_schemas(
-    parts: &HostInner,
+    inner: &HostInner,
     namespace: &Name,
     node: &Arc<DescribedNode>,
 ) -> Result<(), String> {
     if node.is_compiled() {
         return Ok(());
     }
-    let turn = parts.host_work.turn(namespace).await;
+    let turn = inner.host_work.turn(namespace).await;
     let compiled = node.clone();
     let compile = move |meter: &Meter| -> Result<(), Refusal> {
         compiled.inputs(meter)?;
         compiled.outputs(meter)?;
         Ok(())
     };
-    let done = parts.host_work.run(turn, Bounds::steps(u64::MAX), compile).await;
+    let done = inner.host_work.run(turn, Bounds::steps(u64::MAX), compile).await;
     done.map_err(|lost| lost.to_string())?.value.map_err(|refusal| refusal.to_string())
 }

@@ -12,7 +12,7 @@ use exosphere_domain::ids::{NamespaceKey, RunKey};
 
 use crate::execution::claims::ClaimCounts;
 use crate::execution::prefetch::Targets;
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 
 /// Check interval, while more states are claimed than executed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -22,43 +22,43 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 const RECALL_AFTER: Duration = Duration::from_millis(100);
 
 /// Starts the task that recalls claimed states.
-pub(crate) fn start(parts: &Arc<HostInner>) {
-    tokio::spawn(run(parts.clone()));
+pub(crate) fn start(inner: &Arc<HostInner>) {
+    tokio::spawn(run(inner.clone()));
 }
 
-async fn run(parts: Arc<HostInner>) {
+async fn run(inner: Arc<HostInner>) {
     loop {
-        parts.pipeline.prefetch.claimed().await;
-        while parts.pipeline.committer.claimed() > parts.pipeline.prefetch.running() {
-            if parts.pipeline.committer.is_stopping() {
+        inner.pipeline.prefetch.claimed().await;
+        while inner.pipeline.committer.claimed() > inner.pipeline.prefetch.running() {
+            if inner.pipeline.committer.is_stopping() {
                 return;
             }
             tokio::time::sleep(CHECK_INTERVAL).await;
-            recall(&parts);
+            recall(&inner);
         }
-        if parts.pipeline.committer.is_stopping() {
+        if inner.pipeline.committer.is_stopping() {
             return;
         }
     }
 }
 
 /// Withdraws states beyond the targets from the queues for slots.
-fn recall(parts: &HostInner) {
+fn recall(inner: &HostInner) {
     let Some(since) = Instant::now().checked_sub(RECALL_AFTER) else { return };
-    let surplus = surplus(&parts.pipeline.committer.claim_counts(), &parts.targets());
+    let surplus = surplus(&inner.pipeline.committer.claim_counts(), &inner.targets());
     let mut given_back = 0;
     for (namespace, Surplus { runs, rest }) in surplus.namespaces {
         let mut of_namespace = 0;
         for (run, states) in runs {
-            of_namespace += parts.pipeline.executor.withdraw(namespace, Some(run), states, since);
+            of_namespace += inner.pipeline.executor.withdraw(namespace, Some(run), states, since);
         }
         let rest = rest.saturating_sub(of_namespace);
-        of_namespace += parts.pipeline.executor.withdraw(namespace, None, rest, since);
+        of_namespace += inner.pipeline.executor.withdraw(namespace, None, rest, since);
         given_back += of_namespace;
     }
     for namespace in surplus.by_size {
         let rest = surplus.total.saturating_sub(given_back);
-        given_back += parts.pipeline.executor.withdraw(namespace, None, rest, since);
+        given_back += inner.pipeline.executor.withdraw(namespace, None, rest, since);
     }
     if given_back > 0 {
         tracing::debug!(states = given_back, "gave back states that cannot begin soon");
@@ -121,7 +121,7 @@ mod tests {
         let target = |held, idle_run, runs: &[(i64, u32)]| Target {
             held,
             idle_run,
-            runs: runs.iter().map(|(run, most)| (RunKey(*run), *most)).collect(),
+            runs: runs.iter().map(|(run, limit)| (RunKey(*run), *limit)).collect(),
         };
         let namespaces =
             [(a, target(12, 1, &[(1, 8), (2, 3)])), (b, target(4, 1, &[(3, 4)]))].into();

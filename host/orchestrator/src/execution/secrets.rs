@@ -15,7 +15,7 @@ use crate::cache::{Cache, MAX_CACHE_ENTRIES};
 use crate::error::internal;
 use crate::execution::inputs::InputError;
 use crate::host_work::Bounds;
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 
 /// A revision of a graph.
 type Revision = (NamespaceKey, Name, i64);
@@ -32,16 +32,16 @@ impl Default for SecretDeclarations {
 
 impl SecretDeclarations {
     /// Returns `true` if a node of a run's graph declares a secret.
-    async fn declares_any(&self, parts: &HostInner, run: &RunInfo) -> Result<bool, StoreError> {
+    async fn declares_any(&self, inner: &HostInner, run: &RunInfo) -> Result<bool, StoreError> {
         let revision = (run.namespace_key, run.graph_name.clone(), run.revision);
         if let Some(any) = self.0.get(&revision) {
             return Ok(any);
         }
         let mut any = false;
         for (_, node) in run.graph.nodes() {
-            let from = (&parts.db.retrying_store, &parts.host_work);
+            let from = (&inner.db.retrying_store, &inner.host_work);
             let described =
-                parts.caches.descriptions.get(from, &run.namespace, node.digest).await?;
+                inner.caches.descriptions.get(from, &run.namespace, node.digest).await?;
             let found = described.get(&node.node_name);
             any |= found.is_some_and(|found| !found.description.secrets.is_empty());
         }
@@ -86,7 +86,7 @@ impl SecretSets {
     /// namespace.
     async fn get(
         &self,
-        (parts, run): (&HostInner, &RunInfo),
+        (inner, run): (&HostInner, &RunInfo),
         rows: SecretRows,
         must_open: impl Fn(&Name) -> bool,
     ) -> Result<Arc<SecretSet>, InputError> {
@@ -94,7 +94,7 @@ impl SecretSets {
             return Ok(set);
         }
         let is_large = rows.bytes() > LARGE_SECRETS_BYTES;
-        let turn = if is_large { parts.host_work.turn(&run.namespace).await } else { None };
+        let turn = if is_large { inner.host_work.turn(&run.namespace).await } else { None };
         // Another execution may have decrypted them meanwhile.
         if let Some(set) = self.cached(run, &rows).filter(|_| is_large) {
             return Ok(set);
@@ -102,7 +102,7 @@ impl SecretSets {
         let mut values = BTreeMap::new();
         let mut is_complete = true;
         for (name, value) in
-            parts.db.retrying_store.open_secrets(&run.namespace, &run.graph_name, &rows).await
+            inner.db.retrying_store.open_secrets(&run.namespace, &run.graph_name, &rows).await
         {
             match value {
                 Ok(value) => drop(values.insert(name.to_string(), value)),
@@ -112,17 +112,17 @@ impl SecretSets {
             }
         }
         let set = Arc::new(SecretSet::new(values));
-        let mut weight = set.bytes() * MATCHER_BYTES_PER_BYTE;
+        let mut bytes = set.bytes() * MATCHER_BYTES_PER_BYTE;
         if is_large {
             let made = set.clone();
             let prepare = move |_: &_| made.prepare();
-            let done = parts.host_work.run(turn, Bounds::steps(u64::MAX), prepare).await;
-            weight = set.bytes() + done.map_err(|lost| internal(&lost))?.value;
+            let done = inner.host_work.run(turn, Bounds::steps(u64::MAX), prepare).await;
+            bytes = set.bytes() + done.map_err(|lost| internal(&lost))?.value;
         }
         if is_complete {
             let key = (run.namespace_key, run.graph_name.clone());
-            let weight = weight + rows.bytes();
-            self.0.insert(key, Arc::new(DecryptedSet { rows, set: set.clone() }), weight);
+            let bytes = bytes + rows.bytes();
+            self.0.insert(key, Arc::new(DecryptedSet { rows, set: set.clone() }), bytes);
         }
         Ok(set)
     }
@@ -130,20 +130,20 @@ impl SecretSets {
 
 /// Returns the current secrets of an execution.
 pub(crate) async fn read_secrets(
-    parts: &HostInner,
+    inner: &HostInner,
     run: &RunInfo,
     node: &NodeDescription,
     grants: &Grants,
 ) -> Result<Secrets, InputError> {
-    if !parts.caches.secret_declarations.declares_any(parts, run).await? {
+    if !inner.caches.secret_declarations.declares_any(inner, run).await? {
         return Ok(Secrets::default());
     }
-    let rows = parts.db.retrying_store.sealed_secrets(&run.namespace, &run.graph_name).await?;
+    let rows = inner.db.retrying_store.encrypted_secrets(&run.namespace, &run.graph_name).await?;
     if rows.is_empty() {
         return Ok(Secrets::default());
     }
     let shown: BTreeSet<&Name> =
         node.secrets.iter().filter(|name| grants.secrets.contains(*name)).collect();
-    let set = parts.caches.secret_sets.get((parts, run), rows, |name| shown.contains(name)).await?;
+    let set = inner.caches.secret_sets.get((inner, run), rows, |name| shown.contains(name)).await?;
     Ok(Secrets::new(set, shown.into_iter().map(Name::to_string).collect()))
 }

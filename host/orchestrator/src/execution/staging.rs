@@ -13,15 +13,17 @@ use exosphere_domain::ids::StateId;
 use exosphere_domain::limits::Limit;
 use exosphere_domain::plan::{Transition, fail_permanently};
 use exosphere_domain::state::NewState;
-use exosphere_store::{Finished, Leftover, Operation, Reply, Stage, Staged, StoreError};
+use exosphere_store::{
+    Control, Finished, Leftover, Operation, Reply, RunInfo, Stage, Staged, StoreError,
+};
 
 use crate::error::internal;
 use crate::execution::claims::ClaimPermit;
-use crate::execution::committer::{MAX_BATCH_BYTES, ROW_BYTES, weight_of_end};
+use crate::execution::committer::{MAX_BATCH_BYTES, ROW_BYTES, cost_of_end};
 use crate::execution::sweeps;
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 
-/// The weight from which an end is staged, in bytes: two batches. A fanout of 2,000 is
+/// The cost from which an end is staged, in bytes: two batches. A fanout of 2,000 is
 /// written at once, a wider one in pieces.
 const STAGED_FROM_BYTES: u64 = 2 * MAX_BATCH_BYTES;
 
@@ -46,36 +48,36 @@ enum StagingError {
 }
 
 /// Commits the end of an execution, staged if it is large.
-pub(crate) async fn finish(parts: &Arc<HostInner>, mut finished: Finished, permit: ClaimPermit) {
+pub(crate) async fn finish(inner: &Arc<HostInner>, mut finished: Finished, permit: ClaimPermit) {
     let is_success = matches!(finished.changes.end, Transition::Success { .. });
     if is_success
         && finished.state.claim.fence.0 > 1
-        && !remove_earlier_attempt(parts, &finished).await
+        && !remove_earlier_attempt(inner, &finished).await
     {
         return;
     }
-    if weight_of_end(&finished) < STAGED_FROM_BYTES || !is_success {
-        return parts.pipeline.committer.finish(finished, permit).await;
+    if cost_of_end(&finished) < STAGED_FROM_BYTES || !is_success {
+        return inner.pipeline.committer.finish(finished, permit).await;
     }
     let (run, state, fence) = (finished.run.clone(), finished.state.id, finished.state.claim.fence);
-    let leftover = Leftover { run: run.clone(), state, fence, most: MAX_REMOVED_PER_PIECE };
-    match stage(parts, &mut finished).await {
+    let leftover = Leftover { state, fence, limit: MAX_REMOVED_PER_PIECE };
+    match stage(inner, &mut finished).await {
         Ok(()) => {}
         Err(StagingError::Stopping) => return,
-        Err(StagingError::Stale) => return begin_removal(parts, leftover),
+        Err(StagingError::Stale) => return begin_removal(inner, run, leftover),
         Err(StagingError::Failed(failure)) => fail(&mut finished, failure),
     }
     let was_unstaged = finished.staged.is_none();
-    match parts.pipeline.committer.finish_with_answer(finished, permit).await {
-        Ok(Reply::ToSweep(event)) => sweeps::begin_sweep(parts, run, event).await,
-        Ok(Reply::Leftover(_) | Reply::Stale) => begin_removal(parts, leftover),
-        Ok(_) if was_unstaged => begin_removal(parts, leftover),
+    match inner.pipeline.committer.finish_and_wait(finished, permit).await {
+        Ok(Reply::ToSweep(event)) => sweeps::begin_sweep(inner, run, event).await,
+        Ok(Reply::Leftover(_) | Reply::Stale) => begin_removal(inner, run, leftover),
+        Ok(_) if was_unstaged => begin_removal(inner, run, leftover),
         Ok(_) | Err(_) => {}
     }
 }
 
 /// Stages the outputs and children of an end, and leaves the end without any.
-async fn stage(parts: &HostInner, finished: &mut Finished) -> Result<(), StagingError> {
+async fn stage(inner: &HostInner, finished: &mut Finished) -> Result<(), StagingError> {
     let new_states = finished.changes.end.new_states();
     let Transition::Success { outputs, children, .. } = &mut finished.changes.end else {
         return Ok(());
@@ -102,7 +104,7 @@ async fn stage(parts: &HostInner, finished: &mut Finished) -> Result<(), Staging
             limits: finished.limits.clone(),
         };
         staging.staged.pieces += 1;
-        in_flight.push_back(parts.pipeline.committer.enqueue(Operation::Stage(Box::new(piece))));
+        in_flight.push_back(inner.pipeline.committer.enqueue(Operation::Stage(Box::new(piece))));
         if in_flight.len() > 1
             && let Some(first) = in_flight.pop_front()
         {
@@ -137,27 +139,27 @@ fn expect_staged(
 
 impl Staging {
     /// Takes the next piece: the number of its first output, outputs and children. Its
-    /// weight is up to that of a batch, or it is one larger output.
+    /// cost is up to that of a batch, or it is one larger output.
     fn next(&mut self) -> Option<(u32, Vec<String>, Vec<NewState>)> {
         let first = self.staged.outputs as u32;
-        let (mut outputs, mut children, mut weight) = (Vec::new(), Vec::new(), 0);
+        let (mut outputs, mut children, mut cost) = (Vec::new(), Vec::new(), 0);
         while let Some(output) = self.outputs.last() {
             let more = ROW_BYTES + output.len() as u64;
-            if weight > 0 && weight + more > MAX_BATCH_BYTES {
+            if cost > 0 && cost + more > MAX_BATCH_BYTES {
                 break;
             }
-            weight += more;
+            cost += more;
             outputs.extend(self.outputs.pop());
         }
-        while weight + ROW_BYTES <= MAX_BATCH_BYTES
+        while cost + ROW_BYTES <= MAX_BATCH_BYTES
             && let Some(child) = self.children.pop()
         {
-            weight += ROW_BYTES;
+            cost += ROW_BYTES;
             children.push(child);
         }
         self.staged.outputs += outputs.len();
         self.staged.children += children.len();
-        (weight > 0).then_some((first, outputs, children))
+        (cost > 0).then_some((first, outputs, children))
     }
 }
 
@@ -176,13 +178,12 @@ fn fail(finished: &mut Finished, failure: Failure) {
 
 /// Removes staged rows of an earlier attempt, which would be in the way. Returns `false`
 /// if the host is stopping.
-async fn remove_earlier_attempt(parts: &Arc<HostInner>, finished: &Finished) -> bool {
-    match parts.db.retrying_store.staged(finished.state.id).await {
+async fn remove_earlier_attempt(inner: &Arc<HostInner>, finished: &Finished) -> bool {
+    match inner.db.retrying_store.staged(finished.state.id).await {
         Ok(None) => true,
         Ok(Some((state, _, fence))) => {
-            let run = finished.run.clone();
-            remove_leftover(parts, Leftover { run, state, fence, most: MAX_REMOVED_PER_PIECE })
-                .await
+            let leftover = Leftover { state, fence, limit: MAX_REMOVED_PER_PIECE };
+            remove_leftover(inner, &finished.run, leftover).await
         }
         Err(error) => {
             tracing::error!(%error, "cannot look for rows that an earlier attempt has staged");
@@ -191,26 +192,27 @@ async fn remove_earlier_attempt(parts: &Arc<HostInner>, finished: &Finished) -> 
     }
 }
 
-fn begin_removal(parts: &Arc<HostInner>, leftover: Leftover) {
-    let parts = parts.clone();
-    tokio::spawn(async move { remove_leftover(&parts, leftover).await });
+fn begin_removal(inner: &Arc<HostInner>, run: Arc<RunInfo>, leftover: Leftover) {
+    let inner = inner.clone();
+    tokio::spawn(async move { remove_leftover(&inner, &run, leftover).await });
 }
 
 /// Removes staged rows of ends that were never committed, left by dead hosts.
-pub(crate) async fn remove_leftovers(parts: &Arc<HostInner>) -> Result<(), StoreError> {
-    for (state, run, fence) in parts.db.store.leftovers().await? {
-        let run = parts.caches.runs.get(&parts.db.store, run).await?;
-        begin_removal(parts, Leftover { run, state, fence, most: MAX_REMOVED_PER_PIECE });
+pub(crate) async fn remove_leftovers(inner: &Arc<HostInner>) -> Result<(), StoreError> {
+    for (state, run, fence) in inner.db.store.leftovers().await? {
+        let run = inner.caches.runs.get(&inner.db.store, run).await?;
+        begin_removal(inner, run, Leftover { state, fence, limit: MAX_REMOVED_PER_PIECE });
     }
     Ok(())
 }
 
 /// Removes the staged rows of an execution, piece by piece. Returns `false` if the host
 /// is stopping.
-async fn remove_leftover(parts: &Arc<HostInner>, leftover: Leftover) -> bool {
+async fn remove_leftover(inner: &Arc<HostInner>, run: &Arc<RunInfo>, leftover: Leftover) -> bool {
     let state: StateId = leftover.state;
     loop {
-        match parts.pipeline.committer.submit(Operation::Unstage(leftover.clone())).await {
+        let operation = Operation::Control(run.clone(), Control::Unstage(leftover));
+        match inner.pipeline.committer.submit(operation).await {
             Ok(Reply::More(_)) => {}
             Ok(_) => return true,
             Err(error) => {

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exosphere_domain::ids::{RunKey, StateId};
-use exosphere_store::{Operation, PendingSweep, RedrivePart, Reply, RunInfo, StoreError};
+use exosphere_store::{Control, Operation, PendingSweep, RedrivePart, Reply, RunInfo, StoreError};
 
 use crate::execution::staging;
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 use parking_lot::{Mutex, MutexGuard};
 
 /// States of one piece of a sweep or a redrive: about 5 ms of a commit.
@@ -89,27 +89,27 @@ impl Drop for ActiveSweep<'_> {
 }
 
 /// Continues all sweeps, redrives and removals that dead hosts have begun.
-pub(crate) async fn resume_sweeps(parts: &Arc<HostInner>) -> Result<(), StoreError> {
-    staging::remove_leftovers(parts).await?;
-    adopt(parts, parts.db.store.pending_sweeps().await?).await
+pub(crate) async fn resume_sweeps(inner: &Arc<HostInner>) -> Result<(), StoreError> {
+    staging::remove_leftovers(inner).await?;
+    adopt(inner, inner.db.store.pending_sweeps().await?).await
 }
 
 /// Continues sweeps that no host seems to continue: they have not changed since the last
 /// call. It does no harm if another host does continue one.
-pub(crate) async fn adopt_abandoned(parts: &Arc<HostInner>) -> Result<(), StoreError> {
-    staging::remove_leftovers(parts).await?;
-    let abandoned = parts.pipeline.sweeps.abandoned(parts.db.store.pending_sweeps().await?);
-    adopt(parts, abandoned).await
+pub(crate) async fn adopt_abandoned(inner: &Arc<HostInner>) -> Result<(), StoreError> {
+    staging::remove_leftovers(inner).await?;
+    let abandoned = inner.pipeline.sweeps.abandoned(inner.db.store.pending_sweeps().await?);
+    adopt(inner, abandoned).await
 }
 
-async fn adopt(parts: &Arc<HostInner>, pending: Vec<PendingSweep>) -> Result<(), StoreError> {
+async fn adopt(inner: &Arc<HostInner>, pending: Vec<PendingSweep>) -> Result<(), StoreError> {
     for PendingSweep { run, event, redrive } in pending {
-        let run = parts.caches.runs.get(&parts.db.store, run).await?;
-        let parts = parts.clone();
+        let run = inner.caches.runs.get(&inner.db.store, run).await?;
+        let inner = inner.clone();
         tokio::spawn(async move {
             match redrive {
-                0 => sweep(&parts, run, event).await,
-                redrive => drop(continue_redrive(&parts, run, redrive).await),
+                0 => sweep(&inner, run, event).await,
+                redrive => drop(continue_redrive(&inner, run, redrive).await),
             }
         });
     }
@@ -118,20 +118,20 @@ async fn adopt(parts: &Arc<HostInner>, pending: Vec<PendingSweep>) -> Result<(),
 
 /// Sweeps a run: brings its states in line with it. Waits a moment for the end, and
 /// leaves the rest to a task.
-pub(crate) async fn begin_sweep(parts: &Arc<HostInner>, run: Arc<RunInfo>, event: i64) {
-    let parts = parts.clone();
-    let swept = tokio::spawn(async move { sweep(&parts, run, event).await });
+pub(crate) async fn begin_sweep(inner: &Arc<HostInner>, run: Arc<RunInfo>, event: i64) {
+    let inner = inner.clone();
+    let swept = tokio::spawn(async move { sweep(&inner, run, event).await });
     let _ = tokio::time::timeout(SWEEP_TIMEOUT, swept).await;
 }
 
 /// Sweeps a run, one piece at a time.
-async fn sweep(parts: &Arc<HostInner>, run: Arc<RunInfo>, event: i64) {
-    let _active = parts.pipeline.sweeps.begin(run.key);
+async fn sweep(inner: &Arc<HostInner>, run: Arc<RunInfo>, event: i64) {
+    let _active = inner.pipeline.sweeps.begin(run.key);
     let mut from = String::new();
     loop {
-        let most = MAX_STATES_PER_PIECE;
-        let operation = Operation::Sweep { run: run.clone(), event, from, most };
-        match parts.pipeline.committer.submit(operation).await {
+        let limit = MAX_STATES_PER_PIECE;
+        let operation = Operation::Control(run.clone(), Control::Sweep { event, from, limit });
+        match inner.pipeline.committer.submit(operation).await {
             Ok(Reply::More(place)) => from = place,
             Ok(_) => return,
             // Another host, or the next start of this one, continues the sweep.
@@ -142,16 +142,17 @@ async fn sweep(parts: &Arc<HostInner>, run: Arc<RunInfo>, event: i64) {
 
 /// Continues a redrive that has begun, until its states may be claimed.
 pub(crate) async fn continue_redrive(
-    parts: &Arc<HostInner>,
+    inner: &Arc<HostInner>,
     run: Arc<RunInfo>,
     event: i64,
 ) -> Result<RedriveSummary, StoreError> {
-    let _active = parts.pipeline.sweeps.begin(run.key);
-    let submit =
-        |part| parts.pipeline.committer.submit(Operation::Redrive { run: run.clone(), part });
+    let _active = inner.pipeline.sweeps.begin(run.key);
+    let submit = |part| {
+        inner.pipeline.committer.submit(Operation::Control(run.clone(), Control::Redrive(part)))
+    };
     let (mut failed, mut all) = (FailedStates::new(&run), RedriveSummary::default());
     while !failed.is_read {
-        let states = failed.next(parts).await?;
+        let states = failed.next(inner).await?;
         if states.is_empty() {
             continue;
         }
@@ -165,8 +166,8 @@ pub(crate) async fn continue_redrive(
         }
     }
     if let Reply::ToSweep(event) = submit(RedrivePart::End { event }).await? {
-        let parts = parts.clone();
-        tokio::spawn(async move { sweep(&parts, run, event).await });
+        let inner = inner.clone();
+        tokio::spawn(async move { sweep(&inner, run, event).await });
     }
     Ok(all)
 }
@@ -185,11 +186,11 @@ impl FailedStates {
     }
 
     /// Reads the next states, up to one piece.
-    pub(crate) async fn next(&mut self, parts: &HostInner) -> Result<Vec<StateId>, StoreError> {
+    pub(crate) async fn next(&mut self, inner: &HostInner) -> Result<Vec<StateId>, StoreError> {
         let mut states = Vec::new();
         while !self.is_read && states.len() < MAX_STATES_PER_PIECE as usize {
             let left = MAX_STATES_PER_PIECE - states.len() as u32;
-            let (some, next) = parts
+            let (some, next) = inner
                 .db
                 .store
                 .failed_states(self.run, &self.from, MAX_STATES_PER_READ, left)

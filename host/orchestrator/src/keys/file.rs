@@ -64,11 +64,11 @@ fn parse(file: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Keyring, KeyFileError
 
 /// Reads the bytes of a file. If other users can read it, its mode is set to 0600.
 fn read_bytes(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let most = KEY_BYTES * MAX_KEYS + 1;
+    let max_bytes = KEY_BYTES * MAX_KEYS + 1;
     // The full capacity at once, since a buffer that grew would leave copies.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(most + 1));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(max_bytes + 1));
     let mut open = File::open(file)?;
-    Read::by_ref(&mut open).take(most as u64).read_to_end(&mut bytes)?;
+    Read::by_ref(&mut open).take(max_bytes as u64).read_to_end(&mut bytes)?;
     if open.metadata()?.permissions().mode() & 0o077 != 0 {
         tracing::warn!(file = %file.display(), "the key file was open to others; it is 0600 now");
         open.set_permissions(Permissions::from_mode(0o600))?;

@@ -70,7 +70,7 @@ impl Host {
         name: &Name,
         bytes: &[u8],
     ) -> Result<UploadReport, Error> {
-        let candidate = self.parts.sandbox.inspect_upload(namespace.as_str(), bytes).await?;
+        let candidate = self.inner.sandbox.inspect_upload(namespace.as_str(), bytes).await?;
         let grants = self.grants_of(namespace, name).await?.grants;
         self.report((namespace, name), &grants, candidate.admitted, bytes.len()).await
     }
@@ -84,14 +84,14 @@ impl Host {
         admitted: Admitted,
         size: usize,
     ) -> Result<UploadReport, Error> {
-        let turn = self.parts.host_work.turn(place.0).await;
+        let turn = self.inner.host_work.turn(place.0).await;
         let description = admitted.description.clone();
         let parse = move |meter: &Meter| parse_description(&description, meter);
-        let done = self.parts.host_work.run(turn, Bounds::steps(DESCRIPTION_STEPS), parse).await;
+        let done = self.inner.host_work.run(turn, Bounds::steps(DESCRIPTION_STEPS), parse).await;
         let nodes = done.map_err(|lost| Error::Internal(log_internal(&lost)))?.value;
         let nodes = nodes.map_err(|problems| Error::Description { problems })?;
         let Admitted { digest, imports, summary, compile, .. } = admitted;
-        let mut warnings = facts_warnings(&summary, &self.parts.settings.limits);
+        let mut warnings = facts_warnings(&summary, &self.inner.settings.limits);
         warnings.extend(node_warning(&nodes));
         warnings.extend(compilation_warning(compile, &summary));
         let capabilities = capabilities(place, grants, &imports, &nodes);

@@ -72,7 +72,7 @@ const MAX_VERSION_CHARS: usize = 64;
 impl Host {
     /// Admits a plugin and stores it.
     pub async fn push_plugin(&self, upload: PluginUpload) -> Result<Uploaded, Error> {
-        let parts = &self.parts;
+        let inner = &self.inner;
         let PluginUpload { namespace, name, version, bytes } = upload;
         if version.chars().count() > MAX_VERSION_CHARS || version.chars().any(char::is_control) {
             let words = format!(
@@ -80,7 +80,7 @@ impl Host {
             );
             return Err(Error::invalid("the version", "version", words));
         }
-        let candidate = parts.sandbox.inspect_upload(namespace.as_str(), &bytes).await?;
+        let candidate = inner.sandbox.inspect_upload(namespace.as_str(), &bytes).await?;
         let grants = self.grants_of(&namespace, &name).await?.grants;
         let admitted = candidate.admitted.clone();
         let report = self.report((&namespace, &name), &grants, admitted, bytes.len()).await?;
@@ -94,9 +94,9 @@ impl Host {
             imports: report.imports,
             compile_ms: i64::try_from(report.compile.as_millis()).unwrap_or(i64::MAX),
         };
-        let pushed = parts.db.store.push_plugin(new, parts.db.clock.now()).await?;
+        let pushed = inner.db.store.push_plugin(new, inner.db.clock.now()).await?;
         // Only now, so that a plugin that was refused or not stored leaves no code.
-        parts.sandbox.commit_candidate(candidate).await;
+        inner.sandbox.commit_candidate(candidate).await;
         let plugin = self.plugin(&namespace, name.as_str()).await?;
         Ok(Uploaded { plugin, new: pushed == Pushed::New, remarks: report.remarks })
     }
@@ -107,12 +107,12 @@ impl Host {
         namespace: &Name,
         part: &PageRequest,
     ) -> Result<Page<PluginEntry>, Error> {
-        Ok(self.parts.db.store.list_plugins(namespace, part).await?)
+        Ok(self.inner.db.store.list_plugins(namespace, part).await?)
     }
 
     /// Returns a plugin by its name or digest.
     pub async fn plugin(&self, namespace: &Name, name: &str) -> Result<PluginRow, Error> {
-        let found = self.parts.db.store.plugin(namespace, name).await?;
+        let found = self.inner.db.store.plugin(namespace, name).await?;
         found.ok_or_else(|| Error::not_found("plugin", name))
     }
 
@@ -138,9 +138,9 @@ impl Host {
         turn: Option<FairPermit<Name>>,
     ) -> Result<GraphApplied, Error> {
         let Applied { graph, secrets } = self.validated(namespace, name, template, turn).await?;
-        let now = self.parts.db.clock.now();
-        let applied = self.parts.db.store.apply_graph(namespace, name, &graph, &secrets, now).await;
-        self.parts.caches.graphs.forget(namespace, name);
+        let now = self.inner.db.clock.now();
+        let applied = self.inner.db.store.apply_graph(namespace, name, &graph, &secrets, now).await;
+        self.inner.caches.graphs.forget(namespace, name);
         let applied = applied?;
         Ok(GraphApplied {
             name: name.clone(),
@@ -160,7 +160,7 @@ impl Host {
         template: Value,
         turn: Option<FairPermit<Name>>,
     ) -> Result<Applied, Error> {
-        let (store, work) = (&self.parts.db.store, &self.parts.host_work);
+        let (store, work) = (&self.inner.db.store, &self.inner.host_work);
         let turn = match turn {
             Some(turn) => Some(turn),
             None => work.turn(namespace).await,
@@ -190,22 +190,22 @@ impl Host {
     /// Reads the newest uploads that export the named nodes. Their descriptions together
     /// may take as much memory as JSON may.
     async fn uploads(&self, namespace: &Name, nodes: BTreeSet<Name>) -> Result<Uploads, Error> {
-        let parts = &self.parts;
-        let grants = parts.db.store.grants(namespace).await?;
+        let inner = &self.inner;
+        let grants = inner.db.store.grants(namespace).await?;
         let grants: BTreeMap<_, _> =
             grants.into_iter().map(|(plugin, grants)| (plugin, Arc::new(grants))).collect();
         let mut described: BTreeMap<Digest, Arc<DescribedPlugin>> = BTreeMap::new();
         let mut uploads = Uploads::default();
         let mut memory_bytes = 0;
-        for row in parts.db.store.exporters(namespace, &nodes).await? {
+        for row in inner.db.store.exporters(namespace, &nodes).await? {
             let ExporterRow { node, plugin, digest, imports } = row;
             let described = match described.entry(digest) {
                 Entry::Occupied(read) => read.into_mut(),
                 Entry::Vacant(place) => {
-                    let from = (&parts.db.store, &parts.host_work);
-                    let read = parts.caches.descriptions.get(from, namespace, digest).await?;
-                    memory_bytes += read.weight();
-                    if memory_bytes > parts.settings.limits.get(Limit::JsonBytes) {
+                    let from = (&inner.db.store, &inner.host_work);
+                    let read = inner.caches.descriptions.get(from, namespace, digest).await?;
+                    memory_bytes += read.memory_bytes();
+                    if memory_bytes > inner.settings.limits.get(Limit::JsonBytes) {
                         return Err(too_large_in_memory());
                     }
                     place.insert(read)
@@ -223,7 +223,7 @@ impl Host {
             uploads.exporters.entry(node).or_default().push(exporter);
         }
         if uploads.exporters.len() < nodes.len() {
-            uploads.names = parts.db.store.node_names(namespace, MAX_SUGGESTED_NAMES).await?;
+            uploads.names = inner.db.store.node_names(namespace, MAX_SUGGESTED_NAMES).await?;
         }
         Ok(uploads)
     }
@@ -234,7 +234,7 @@ impl Host {
         namespace: &Name,
         part: &PageRequest,
     ) -> Result<Page<GraphEntry>, Error> {
-        Ok(self.parts.db.store.list_graphs(namespace, part).await?)
+        Ok(self.inner.db.store.list_graphs(namespace, part).await?)
     }
 
     /// Reads a graph, with the permit of the answer if that is large.
@@ -243,10 +243,10 @@ impl Host {
         namespace: &Name,
         name: &Name,
     ) -> Result<(GraphRow, Option<AnswerPermit>), Error> {
-        let store = &self.parts.db.store;
+        let store = &self.inner.db.store;
         let bytes = store.graph_size(namespace, name).await?;
         let read = store.graph(namespace, name);
-        let (found, place) = self.parts.large_json.read(namespace, bytes, read).await?;
+        let (found, place) = self.inner.large_json.read(namespace, bytes, read).await?;
         Ok((found.ok_or_else(|| Error::not_found("graph", name))?, place))
     }
 }

@@ -57,14 +57,14 @@ pub struct NamespaceSettings {
 impl Host {
     /// Lists the namespaces.
     pub async fn namespaces(&self, part: &PageRequest) -> Result<Page<NamespaceDetails>, Error> {
-        let Page { items, next } = self.parts.db.store.list_namespaces(part).await?;
+        let Page { items, next } = self.inner.db.store.list_namespaces(part).await?;
         let details = |row: NamespaceRow| self.details(row.name, row.limits, row.slots);
         Ok(Page { items: items.into_iter().map(details).collect::<Result<_, _>>()?, next })
     }
 
     /// Returns a namespace. An unused one has the default settings.
     pub async fn namespace(&self, name: &Name) -> Result<NamespaceDetails, Error> {
-        let row = self.parts.db.store.namespace(name).await?;
+        let row = self.inner.db.store.namespace(name).await?;
         let (limits, slots) = row.map(|row| (row.limits, row.slots)).unwrap_or_default();
         self.details(name.clone(), limits, slots)
     }
@@ -75,8 +75,8 @@ impl Host {
         limits: LimitValues,
         own_slots: Option<u32>,
     ) -> Result<NamespaceDetails, Error> {
-        let effective = self.parts.settings.attempt_limits(&name, &limits);
-        let slots = self.parts.settings.slots_of(own_slots);
+        let effective = self.inner.settings.attempt_limits(&name, &limits);
+        let slots = self.inner.settings.slots_of(own_slots);
         let version = settings_version(&limits, own_slots)?;
         Ok(NamespaceDetails { name, limits, effective, own_slots, slots, version })
     }
@@ -89,12 +89,12 @@ impl Host {
         settings: NamespaceSettings,
         expected: &Expected,
     ) -> Result<NamespaceDetails, Error> {
-        let parts = &self.parts;
+        let inner = &self.inner;
         let NamespaceSettings { limits, slots } = settings;
         let mut problems: Vec<Problem> = limits
             .iter()
             .filter_map(|(limit, value)| {
-                let message = parts.settings.limits.forbids(limit, value)?;
+                let message = inner.settings.limits.forbids(limit, value)?;
                 Some(Problem { path: format!("$.limits.{limit}"), message })
             })
             .collect();
@@ -105,12 +105,12 @@ impl Host {
         if !problems.is_empty() {
             return Err(Error::Invalid { what: format!("the settings of {name}"), problems });
         }
-        let now = parts.db.clock.now();
-        let set = parts.db.store.set_namespace(name, &limits, slots, expected, now).await?;
+        let now = inner.db.clock.now();
+        let set = inner.db.store.set_namespace(name, &limits, slots, expected, now).await?;
         if set == Setting::Unexpected {
             return Err(Error::Changed { what: format!("what is set for {name}"), it: "it" });
         }
-        parts.caches.namespaces.forget(name);
+        inner.caches.namespaces.forget(name);
         self.namespace(name).await
     }
 
@@ -120,14 +120,14 @@ impl Host {
         namespace: &Name,
         part: &PageRequest,
     ) -> Result<Page<PluginGrants>, Error> {
-        let Page { items, next } = self.parts.db.store.list_grants(namespace, part).await?;
+        let Page { items, next } = self.inner.db.store.list_grants(namespace, part).await?;
         let granted = |(plugin, grants)| PluginGrants::new(plugin, grants);
         Ok(Page { items: items.into_iter().map(granted).collect::<Result<_, _>>()?, next })
     }
 
     /// Returns the grants of the plugins of one name.
     pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<PluginGrants, Error> {
-        PluginGrants::new(plugin.clone(), self.parts.db.store.grants_of(namespace, plugin).await?)
+        PluginGrants::new(plugin.clone(), self.inner.db.store.grants_of(namespace, plugin).await?)
     }
 
     /// Replaces the grants of the plugins of one name, if their version is as expected.
@@ -139,7 +139,7 @@ impl Host {
         grants: Grants,
         expected: &Expected,
     ) -> Result<PluginGrants, Error> {
-        let parts = &self.parts;
+        let inner = &self.inner;
         grants.check().map_err(|why| Error::Invalid {
             what: format!("the grants of {plugin}"),
             problems: why
@@ -147,12 +147,12 @@ impl Host {
                 .map(|message| Problem { path: "$".into(), message })
                 .collect(),
         })?;
-        let now = parts.db.clock.now();
-        let set = parts.db.store.set_grants(namespace, plugin, &grants, expected, now).await?;
+        let now = inner.db.clock.now();
+        let set = inner.db.store.set_grants(namespace, plugin, &grants, expected, now).await?;
         if set == Setting::Unexpected {
             return Err(Error::Changed { what: format!("the grants of {plugin}"), it: "them" });
         }
-        parts.caches.namespaces.forget(namespace);
+        inner.caches.namespaces.forget(namespace);
         PluginGrants::new(plugin.clone(), grants)
     }
 }

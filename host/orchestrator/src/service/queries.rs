@@ -66,34 +66,34 @@ fn latest(run: &RunDetails) -> Latest {
 impl Host {
     /// Lists the runs of a namespace, newest first.
     pub async fn runs(&self, namespace: &Name, filter: &RunFilter) -> Result<Page<RunView>, Error> {
-        Ok(self.parts.db.store.runs(namespace, filter).await?)
+        Ok(self.inner.db.store.runs(namespace, filter).await?)
     }
 
     /// Reads the details of a run.
     pub async fn run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        let run = self.parts.db.store.run(namespace, id).await?;
+        let run = self.inner.db.store.run(namespace, id).await?;
         self.run_details(run.ok_or_else(|| Error::not_found("run", id))?).await
     }
 
     /// Adds the graph, failed states and store to a run.
     async fn run_details(&self, run: RunView) -> Result<RunDetails, Error> {
-        let parts = &self.parts;
-        let info = parts.caches.runs.get(&parts.db.store, run.key).await?;
+        let inner = &self.inner;
+        let info = inner.caches.runs.get(&inner.db.store, run.key).await?;
         let failures = match run.errored {
             0 => Vec::new(),
             _ => {
                 let errored = Some(Status::Errored);
-                let most = MAX_NAMED_FAILURES;
-                let filter = StateFilter { status: errored, most, ..StateFilter::default() };
-                parts.db.store.states(run.key, &filter).await?.items
+                let limit = MAX_NAMED_FAILURES;
+                let filter = StateFilter { status: errored, limit, ..StateFilter::default() };
+                inner.db.store.states(run.key, &filter).await?.items
             }
         };
         let (entries, permit) = match run.store_keys {
             0 => (Vec::new(), None),
             _ => {
-                let bytes = parts.db.store.store_size(run.key).await?;
-                let entries = parts.db.store.entries(run.key);
-                parts.large_json.read(&info.namespace, bytes, entries).await?
+                let bytes = inner.db.store.store_size(run.key).await?;
+                let entries = inner.db.store.entries(run.key);
+                inner.large_json.read(&info.namespace, bytes, entries).await?
             }
         };
         let store = entries.into_iter().map(|(key, entry)| (key, entry.value)).collect();
@@ -122,7 +122,7 @@ impl Host {
     ) -> Result<RunDetails, Error> {
         let key = self.run_info(namespace, id).await?.key;
         // The run is watched before it is read, so that no event is missed between.
-        let events = self.parts.pipeline.watchers.watch(key, wait_for);
+        let events = self.inner.pipeline.watchers.watch(key, wait_for);
         let run = self.run(namespace, id).await?;
         if wait.is_zero() || wait_for.is_reached(&latest(&run)) {
             return Ok(run);
@@ -147,7 +147,7 @@ impl Host {
             // are found by polling, as long as a caller waits.
             let left = end.saturating_duration_since(Instant::now());
             let turn =
-                if self.parts.db.store.is_shared() { left.min(WATCH_POLL_INTERVAL) } else { left };
+                if self.inner.db.store.is_shared() { left.min(WATCH_POLL_INTERVAL) } else { left };
             let later = async {
                 // An event older than the version that was seen does not count: the run
                 // may have been reopened since.
@@ -172,9 +172,9 @@ impl Host {
         namespace: &Name,
         id: RunId,
     ) -> Result<Arc<RunInfo>, Error> {
-        let found = self.parts.db.store.run(namespace, id).await?;
+        let found = self.inner.db.store.run(namespace, id).await?;
         let key = found.ok_or_else(|| Error::not_found("run", id))?.key;
-        Ok(self.parts.caches.runs.get(&self.parts.db.store, key).await?)
+        Ok(self.inner.caches.runs.get(&self.inner.db.store, key).await?)
     }
 
     /// Lists the states of a run, in path order. `identifier` may be any identifier of
@@ -195,7 +195,7 @@ impl Host {
             }
         };
         let filter = StateFilter { nodes, ..filter };
-        let page = self.parts.db.store.states(info.key, &filter).await?;
+        let page = self.inner.db.store.states(info.key, &filter).await?;
         Ok((info.graph.clone(), page))
     }
 
@@ -206,7 +206,7 @@ impl Host {
         id: RunId,
         state: StateId,
     ) -> Result<StateDetails, Error> {
-        let store = &self.parts.db.store;
+        let store = &self.inner.db.store;
         let info = self.run_info(namespace, id).await?;
         let bytes = store.state_size(state, MAX_SHOWN_OUTPUTS).await?;
         let whole = async {
@@ -215,7 +215,7 @@ impl Host {
             let outputs = store.outputs_page(state, 0, MAX_SHOWN_OUTPUTS).await?;
             Ok::<_, Error>((found, outputs, store.attempts(state).await?))
         };
-        let (whole, permit) = self.parts.large_json.read(namespace, bytes, whole).await?;
+        let (whole, permit) = self.inner.large_json.read(namespace, bytes, whole).await?;
         let (found, outputs, attempts) = whole;
         let graph = info.graph.clone();
         Ok(StateDetails { run: id, graph, state: found, outputs, attempts, permit })

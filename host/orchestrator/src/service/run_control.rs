@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exosphere_domain::ids::{Name, RunId, StateId};
-use exosphere_store::{Operation, RedrivePart, Reply, RunInfo, StoreError};
+use exosphere_store::{Control, Operation, RedrivePart, Reply, RunInfo, StoreError};
 use tokio::task::JoinError;
 
 use crate::Host;
@@ -33,18 +33,21 @@ impl Host {
     /// Cancels a run: it has no further effects, and its executions are stopped on every
     /// host.
     pub async fn cancel_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        self.change_status(namespace, id, RequestKind::Cancel, Operation::Cancel).await
+        self.change_status(namespace, id, RequestKind::Cancel, |run| {
+            Operation::Control(run, Control::Cancel)
+        })
+        .await
     }
 
     /// Pauses a run: running executions end, and none of its states is claimed.
     pub async fn pause_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        let pause = |run| Operation::Pause { run, paused: true };
+        let pause = |run| Operation::Control(run, Control::Pause);
         self.change_status(namespace, id, RequestKind::Pause, pause).await
     }
 
     /// Resumes a paused run.
     pub async fn resume_run(&self, namespace: &Name, id: RunId) -> Result<RunDetails, Error> {
-        let resume = |run| Operation::Pause { run, paused: false };
+        let resume = |run| Operation::Control(run, Control::Resume);
         self.change_status(namespace, id, RequestKind::Resume, resume).await
     }
 
@@ -59,19 +62,19 @@ impl Host {
     ) -> Result<RunDetails, Error> {
         let request = Request::new(kind);
         let run = request.before_commit(self.run_info(namespace, id)).await?;
-        let (parts, operation) = (self.parts.clone(), operation(run.clone()));
+        let (inner, operation) = (self.inner.clone(), operation(run.clone()));
         let changed = tokio::spawn(async move {
             let late: LateCallback = {
-                let (parts, run) = (parts.clone(), run.clone());
+                let (inner, run) = (inner.clone(), run.clone());
                 Box::new(move |answer| {
                     if let Reply::ToSweep(event) = answer {
-                        tokio::spawn(async move { begin_sweep(&parts, run, event).await });
+                        tokio::spawn(async move { begin_sweep(&inner, run, event).await });
                     }
                 })
             };
-            match request.commit_with(&parts.pipeline.committer, operation, Some(late)).await? {
+            match request.commit_with(&inner.pipeline.committer, operation, Some(late)).await? {
                 Reply::ToSweep(event) => {
-                    begin_sweep(&parts, run, event).await;
+                    begin_sweep(&inner, run, event).await;
                     Ok(())
                 }
                 other => expect_done("run", id, other),
@@ -90,11 +93,11 @@ impl Host {
     ) -> Result<RunDetails, Error> {
         let request = Request::new(RequestKind::Retry);
         let run = request.before_commit(self.run_info(namespace, id)).await?;
-        let operation = Operation::Retry { run, state };
+        let operation = Operation::Control(run, Control::Retry(state));
         expect_done(
             "state",
             state,
-            request.commit(&self.parts.pipeline.committer, operation).await?,
+            request.commit(&self.inner.pipeline.committer, operation).await?,
         )?;
         request.after_commit(Duration::ZERO, id, self.run(namespace, id)).await
     }
@@ -129,10 +132,10 @@ impl Host {
         run: &Arc<RunInfo>,
         request: &Request,
     ) -> Result<Result<RedriveSummary, Reply>, Error> {
-        let (parts, committer) = (&self.parts, &self.parts.pipeline.committer);
-        let operation = |part| Operation::Redrive { run: run.clone(), part };
+        let (inner, committer) = (&self.inner, &self.inner.pipeline.committer);
+        let operation = |part| Operation::Control(run.clone(), Control::Redrive(part));
         let mut failed = FailedStates::new(run);
-        let first = request.before_commit(failed.next(parts)).await?;
+        let first = request.before_commit(failed.next(inner)).await?;
         if failed.is_read {
             let whole = operation(RedrivePart::Whole(first));
             return Ok(match request.commit(committer, whole).await? {
@@ -142,9 +145,9 @@ impl Host {
         }
         match request.commit(committer, operation(RedrivePart::Begin)).await? {
             Reply::ToSweep(event) => {
-                let (parts, id, run) = (parts.clone(), run.id, run.clone());
+                let (inner, id, run) = (inner.clone(), run.id, run.clone());
                 // The task continues even if the caller has gone.
-                let redrive = async move { continue_redrive(&parts, run, event).await };
+                let redrive = async move { continue_redrive(&inner, run, event).await };
                 let redriven = tokio::spawn(redrive);
                 let stopped = |error: JoinError| StoreError::Data(error.to_string());
                 let redriven = async { Ok(redriven.await.map_err(stopped)??) };

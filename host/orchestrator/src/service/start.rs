@@ -124,26 +124,26 @@ impl Host {
         request: &StartRequest,
         pending: &mut Request,
     ) -> Result<(CommittedStart, Option<StartDigest>), Error> {
-        let parts = &self.parts;
+        let inner = &self.inner;
         let key = request.idempotency_key.as_deref().filter(|key| is_key(key));
         let (inputs, store) = (request.inputs.as_deref(), request.store.as_ref());
         let digest = key.map(|_| StartDigest::new(inputs, store, request.delay_ms));
         if let Some(key) = key
             && let Some(existing) =
-                pending.before_commit(parts.db.store.started_with(namespace, key)).await?
+                pending.before_commit(inner.db.store.started_with(namespace, key)).await?
         {
             return Ok((CommittedStart::Existing(existing), digest));
         }
         // All attempts share one id: if a commit that seemed to fail goes through late,
         // the next attempt finds its own run.
-        let id = RunId(time_ordered_id(parts.db.clock.now()));
+        let id = RunId(time_ordered_id(inner.db.clock.now()));
         for _ in 0..MAX_START_ATTEMPTS {
-            let cached = parts.caches.graphs.cached(namespace, graph_name);
-            let may_be_old = cached.is_some() && parts.db.store.is_shared();
+            let cached = inner.caches.graphs.cached(namespace, graph_name);
+            let may_be_old = cached.is_some() && inner.db.store.is_shared();
             let current = match cached {
                 None => {
                     let current =
-                        parts.caches.graphs.current(&parts.db.store, namespace, graph_name);
+                        inner.caches.graphs.current(&inner.db.store, namespace, graph_name);
                     pending.before_commit(current).await?
                 }
                 current => current,
@@ -159,16 +159,16 @@ impl Host {
                 Ok(new) => NewRun { digest: digest.clone(), ..new },
                 Err(unanswered @ Error::Unanswered { .. }) => return Err(unanswered),
                 Err(_) if may_be_old => {
-                    parts.caches.graphs.forget(namespace, graph_name);
+                    inner.caches.graphs.forget(namespace, graph_name);
                     continue;
                 }
                 Err(refused) => return Err(refused),
             };
             let key = new.info.key;
             let events =
-                (!request.wait.is_zero()).then(|| parts.pipeline.watchers.watch(key, WaitFor::End));
-            match pending.commit(&parts.pipeline.committer, Operation::Start(new.into())).await? {
-                Reply::Outdated => parts.caches.graphs.forget(namespace, graph_name),
+                (!request.wait.is_zero()).then(|| inner.pipeline.watchers.watch(key, WaitFor::End));
+            match pending.commit(&inner.pipeline.committer, Operation::Start(new.into())).await? {
+                Reply::Outdated => inner.caches.graphs.forget(namespace, graph_name),
                 answer => return Ok((CommittedStart::New(id, events, answer), digest)),
             }
         }
@@ -186,17 +186,17 @@ impl Host {
         current: &Current,
         request: &StartRequest,
     ) -> Result<NewRun, Error> {
-        let parts = &self.parts;
+        let inner = &self.inner;
         let StartRequest { inputs, store, idempotency_key, delay_ms, turn, .. } = request;
         let graph = current.graph.clone();
         let root = graph.node(graph.root());
-        let from = (&parts.db.store, &parts.host_work);
-        let described = parts.caches.descriptions.get(from, namespace, root.digest).await?;
+        let from = (&inner.db.store, &inner.host_work);
+        let described = inner.caches.descriptions.get(from, namespace, root.digest).await?;
         let described = described.get(&root.node_name);
         let described = described.ok_or_else(|| Error::not_found("node", &root.node_name))?;
         let mut problems = validate_start(idempotency_key.as_deref(), *delay_ms);
-        let settings = parts.caches.namespaces.get(&parts.db.store, namespace).await?;
-        let mut limits = parts.settings.attempt_limits(namespace, &settings.limits);
+        let settings = inner.caches.namespaces.get(&inner.db.store, namespace).await?;
+        let mut limits = inner.settings.attempt_limits(namespace, &settings.limits);
         graph.lower(root, &mut limits);
         let check = StartCheck {
             graph: graph.clone(),
@@ -212,10 +212,10 @@ impl Host {
                 return Err(Error::Invalid { what: "the start request".into(), problems });
             }
         };
-        let now = parts.db.clock.now();
-        let (root, counts) = root_state(&graph, &parts.db.store.state_ids(1, now).await?);
+        let now = inner.db.clock.now();
+        let (root, counts) = root_state(&graph, &inner.db.store.state_ids(1, now).await?);
         let info = Arc::new(RunInfo {
-            key: parts.db.store.run_key(now).await?,
+            key: inner.db.store.run_key(now).await?,
             id,
             namespace: namespace.clone(),
             namespace_key: current.namespace,
@@ -224,7 +224,7 @@ impl Host {
             graph,
             inputs,
         });
-        parts.caches.runs.insert(info.clone());
+        inner.caches.runs.insert(info.clone());
         Ok(NewRun {
             info,
             revision: current.revision.id,
@@ -251,7 +251,7 @@ impl Host {
         if !budget.is_exhausted() {
             return Ok(started);
         }
-        let work = &self.parts.host_work;
+        let work = &self.inner.host_work;
         let turn = if has_turn { None } else { work.turn(namespace).await };
         let check = move |meter: &Meter| check.check(meter);
         let done = work.run(turn, Bounds::steps(REQUEST_STEPS), check).await;

@@ -250,8 +250,8 @@ struct ProcessOutput {
 
 impl Pipes {
     /// Sends the upload, and reads until the process has closed its output. Keeps at
-    /// most one byte more than `most`.
-    async fn exchange(&mut self, bytes: &[u8], most: u64) -> ProcessOutput {
+    /// most one byte more than `max_bytes`.
+    async fn exchange(&mut self, bytes: &[u8], max_bytes: u64) -> ProcessOutput {
         let Pipes { stdin, stdout, stderr } = self;
         let write = async {
             if let Some(pipe) = stdin {
@@ -261,7 +261,7 @@ impl Pipes {
                 let _ = pipe.flush().await;
             }
         };
-        let answer = read(stdout.take(), most.saturating_add(1), Excess::Close);
+        let answer = read(stdout.take(), max_bytes.saturating_add(1), Excess::Close);
         let words = read(stderr.take(), MAX_STDERR_BYTES, Excess::Discard);
         let ((), stdout, stderr) = tokio::join!(write, answer, words);
         ProcessOutput { stdout, stderr }
@@ -277,11 +277,11 @@ enum Excess {
     Discard,
 }
 
-/// Reads up to `most` bytes of a pipe.
-async fn read<R: AsyncRead + Unpin>(pipe: Option<R>, most: u64, excess: Excess) -> Vec<u8> {
+/// Reads up to `max_bytes` bytes of a pipe.
+async fn read<R: AsyncRead + Unpin>(pipe: Option<R>, max_bytes: u64, excess: Excess) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(mut pipe) = pipe {
-        let _ = (&mut pipe).take(most).read_to_end(&mut bytes).await;
+        let _ = (&mut pipe).take(max_bytes).read_to_end(&mut bytes).await;
         if excess == Excess::Discard {
             let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
         }

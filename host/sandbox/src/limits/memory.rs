@@ -82,7 +82,7 @@ impl ResourceLimiter for MemoryLimiter {
         let fits = self.memory.grow(current, desired);
         if !fits {
             self.denied = Some(Denied::Memory);
-        } else if maximum.is_some_and(|most| desired > most) {
+        } else if maximum.is_some_and(|maximum| desired > maximum) {
             // The guest's own maximum stopped the growth; no limit of the host is
             // reached.
             self.memory.undo();
@@ -106,7 +106,7 @@ impl ResourceLimiter for MemoryLimiter {
         let fits = self.table.grow(current, desired);
         if !fits {
             self.denied = Some(Denied::Table);
-        } else if maximum.is_some_and(|most| desired > most) {
+        } else if maximum.is_some_and(|maximum| desired > maximum) {
             self.table.undo();
             return Ok(false);
         }

@@ -121,15 +121,16 @@ impl Patterns {
 
 /// Shortens the longest needles until all together are within the limit.
 fn shorten(needles: &mut [Needle]) {
-    let mut most = MAX_NEEDLE_BYTES;
-    let bytes =
-        |most: usize| needles.iter().map(|needle| needle.text.len().min(most)).sum::<usize>();
-    while bytes(most) > MAX_NEEDLES_BYTES && most > 2 * MIN_PART_CHARS {
-        most /= 2;
+    let mut max_bytes = MAX_NEEDLE_BYTES;
+    let bytes = |max_bytes: usize| {
+        needles.iter().map(|needle| needle.text.len().min(max_bytes)).sum::<usize>()
+    };
+    while bytes(max_bytes) > MAX_NEEDLES_BYTES && max_bytes > 2 * MIN_PART_CHARS {
+        max_bytes /= 2;
     }
     for needle in needles {
-        if needle.text.len() > most {
-            let cut = Zeroizing::new(cut(&needle.text, most).to_owned());
+        if needle.text.len() > max_bytes {
+            let cut = Zeroizing::new(cut(&needle.text, max_bytes).to_owned());
             (needle.text, needle.is_beginning) = (cut, true);
         }
     }
@@ -424,8 +425,8 @@ mod tests {
             .collect();
         let all = secrets(&all);
         assert_eq!(all.hide("x 42-17-line y"), "x [secret k42] y");
-        let weight = all.patterns().unwrap().memory_bytes();
-        assert!(weight <= ((MAX_NEEDLES_BYTES + 1) * STATE_BYTES) as u64, "{weight}");
+        let bytes = all.patterns().unwrap().memory_bytes();
+        assert!(bytes <= ((MAX_NEEDLES_BYTES + 1) * STATE_BYTES) as u64, "{bytes}");
     }
 
     proptest! {

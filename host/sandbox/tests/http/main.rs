@@ -403,8 +403,8 @@ async fn request_and_response_bodies_are_limited() {
     let web = Web::to(&server).await;
     let done = web.run("fetch", at(&server, "/endless"), |_| {}).await;
     assert_limit(&done, "http_response_bytes");
-    let most = Limit::HttpResponseBytes.default();
-    assert!((most..most + (1 << 20)).contains(&done.usage.input_bytes), "{:?}", done.usage);
+    let max = Limit::HttpResponseBytes.default();
+    assert!((max..max + (1 << 20)).contains(&done.usage.input_bytes), "{:?}", done.usage);
     let piece = json!({"method": "POST", "body": "x".repeat(4096)});
     let done = web
         .run("endless", but(at(&server, "/early"), piece), |call| {

@@ -23,51 +23,39 @@ pub enum Operation {
     Finish(Box<Finished>),
     /// Stages a piece of the end of an execution with many outputs, before that end.
     Stage(Box<Stage>),
+    /// Controls a run.
+    Control(Arc<RunInfo>, Control),
+}
+
+/// A control operation on a run. Each has statements of its own, which the commit executes after
+/// its bulk writes.
+#[derive(Debug)]
+pub enum Control {
     /// Removes some of the pieces staged for an end that never came.
     Unstage(Leftover),
-    /// Records that a suspected poison state is about to run, so that a further host loss can be
-    /// attributed to it.
-    Begin {
-        /// The run of the state.
-        run: Arc<RunInfo>,
-        /// The state, with its claim.
-        state: Box<Claimed>,
-    },
-    /// Cancels a run.
-    Cancel(Arc<RunInfo>),
-    /// Pauses a run or resumes it.
-    Pause {
-        /// The run.
-        run: Arc<RunInfo>,
-        /// `true` pauses the run, `false` resumes it.
-        paused: bool,
-    },
-    /// Sweeps some states of a run: ends them if the run was cancelled, else parks or unparks them
-    /// for a pause.
+    /// Records that a suspected poison state, given with its claim, is about to run, so that a
+    /// further host loss can be attributed to it.
+    Begin(Box<Claimed>),
+    /// Cancels the run.
+    Cancel,
+    /// Pauses the run.
+    Pause,
+    /// Resumes the run.
+    Resume,
+    /// Sweeps some states of the run: ends them if the run was cancelled, else parks or unparks
+    /// them for a pause.
     Sweep {
-        /// The run.
-        run: Arc<RunInfo>,
         /// The number of the event that asked for the sweep.
         event: i64,
         /// The path to continue from, as the previous sweep returned it.
         from: String,
         /// Upper bound on the states that this sweep examines.
-        most: u32,
+        limit: u32,
     },
-    /// Retries a failed state.
-    Retry {
-        /// The run of the state.
-        run: Arc<RunInfo>,
-        /// The failed state.
-        state: StateId,
-    },
-    /// Redrives a run: retries its failed states.
-    Redrive {
-        /// The run.
-        run: Arc<RunInfo>,
-        /// The part of the redrive that this transaction does.
-        part: RedrivePart,
-    },
+    /// Retries this failed state.
+    Retry(StateId),
+    /// Does one part of a redrive, which retries the failed states of the run.
+    Redrive(RedrivePart),
 }
 
 /// One transaction of a redrive. A redrive of many states is split, so that other operations commit
@@ -181,16 +169,14 @@ pub struct Staged {
 }
 
 /// Staged rows of an end that never came.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Leftover {
-    /// The run of the execution.
-    pub run: Arc<RunInfo>,
     /// The state of the execution.
     pub state: StateId,
     /// The fence under which the rows were staged.
     pub fence: Fence,
     /// Upper bound on the outputs, and on the children, that one operation removes.
-    pub most: u32,
+    pub limit: u32,
 }
 
 impl Finished {
@@ -286,7 +272,8 @@ impl Batch {
         let is_piece = |operation: &Operation| {
             matches!(
                 operation,
-                Operation::Stage(_) | Operation::Unstage(_) | Operation::Sweep { .. }
+                Operation::Stage(_)
+                    | Operation::Control(_, Control::Unstage(_) | Control::Sweep { .. })
             )
         };
         let operations = &self.operations[self.range.clone()];
@@ -299,7 +286,7 @@ impl Batch {
 #[derive(Debug, Clone)]
 pub struct Quotas {
     /// Quota for namespaces not listed in `left`.
-    pub most: u32,
+    pub default: u32,
     /// Remaining quota of these namespaces.
     pub left: HashMap<NamespaceKey, u32>,
     /// Quotas of the runs of which the session holds states. Other runs are bounded by their
@@ -319,16 +306,16 @@ pub struct RunQuota {
 impl Quotas {
     /// Returns quotas without a bound for any namespace.
     pub fn unbounded() -> Self {
-        Quotas { most: u32::MAX, left: HashMap::new(), runs: HashMap::new() }
+        Quotas { default: u32::MAX, left: HashMap::new(), runs: HashMap::new() }
     }
 
     /// Returns the remaining quota of a namespace.
     pub fn remaining(&self, namespace: NamespaceKey) -> u32 {
-        self.left.get(&namespace).copied().unwrap_or(self.most)
+        self.left.get(&namespace).copied().unwrap_or(self.default)
     }
 
     /// Returns the remaining quota of a run, regardless of its namespace's quota.
-    pub fn run_room(&self, run: RunKey) -> u32 {
+    pub fn remaining_of_run(&self, run: RunKey) -> u32 {
         self.runs.get(&run).map_or(u32::MAX, |quota| quota.left)
     }
 

@@ -40,9 +40,13 @@ enum Claimable {
 }
 
 impl CommitTx<'_> {
-    /// Claims up to `most` due states. If no more are due, also records when the next one is.
-    pub(super) async fn claim(&mut self, tx: &mut impl Tx, most: u32) -> Result<(), StoreError> {
-        if most == 0 {
+    /// Claims up to `max_claims` due states. If no more are due, also records when the next one is.
+    pub(super) async fn claim(
+        &mut self,
+        tx: &mut impl Tx,
+        max_claims: u32,
+    ) -> Result<(), StoreError> {
+        if max_claims == 0 {
             self.done.more_due = true;
             return Ok(());
         }
@@ -50,8 +54,8 @@ impl CommitTx<'_> {
         if self.promote(tx, &claimable).await? {
             claimable = tx.query(sql::CLAIMABLE, &params![self.now], self::claimable).await?;
         }
-        let (mut ready, other_queues) = self.ready_runs(tx, &claimable, most).await?;
-        let mut left = most;
+        let (mut ready, other_queues) = self.ready_runs(tx, &claimable, max_claims).await?;
+        let mut left = max_claims;
         while left > 0 {
             let parts = ready.parts(left, &self.quotas, self.turn);
             if parts.is_empty() {
@@ -110,10 +114,10 @@ impl CommitTx<'_> {
         &self,
         tx: &mut impl Tx,
         claimable: &[Claimable],
-        most: u32,
+        max_claims: u32,
     ) -> Result<(ReadyRuns, BTreeSet<RunKey>), StoreError> {
         // Runs of which the session holds states may have used up their quota.
-        let limit = (most as usize).saturating_add(self.quotas.runs.len());
+        let limit = (max_claims as usize).saturating_add(self.quotas.runs.len());
         let mut ranges = Vec::new();
         for row in claimable {
             let Claimable::Ready { first: Some(first), next_run: Some(_) } = row else {

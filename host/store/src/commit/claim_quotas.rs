@@ -68,7 +68,7 @@ impl ReadyRuns {
         turn: usize,
     ) -> Vec<(ReadyRun, u32)> {
         let may_have = |(namespace, its_runs): &(NamespaceKey, &NamespaceRuns)| {
-            let may = |ready: &ReadyRun| quotas.run_room(ready.run) > 0;
+            let may = |ready: &ReadyRun| quotas.remaining_of_run(ready.run) > 0;
             quotas.remaining(*namespace) > 0 && its_runs.runs.iter().any(may)
         };
         let all = self.namespaces.iter().map(|(namespace, its_runs)| (*namespace, its_runs));
@@ -111,7 +111,7 @@ impl ReadyRuns {
             }
             more_due |= its_runs.has_more;
             for ready in &its_runs.runs {
-                match quotas.run_room(ready.run) {
+                match quotas.remaining_of_run(ready.run) {
                     0 => drop(done.saturated_runs.insert((*namespace, ready.run))),
                     _ => more_due = true,
                 }
@@ -137,7 +137,7 @@ impl NamespaceRuns {
         let (mut left, mut last) = (part, None);
         while left > 0 {
             let Some(Reverse((held, at))) = next.pop() else { break };
-            if given[at] >= quotas.run_room(self.runs[at].run) {
+            if given[at] >= quotas.remaining_of_run(self.runs[at].run) {
                 continue;
             }
             given[at] += 1;
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn exhausted_quotas_are_reported() {
-        let quotas = Quotas { most: 2, left: HashMap::new(), runs: held(&[(1, 4, 0)]).runs };
+        let quotas = Quotas { default: 2, left: HashMap::new(), runs: held(&[(1, 4, 0)]).runs };
         let mut lines = lines(&[1, 2], &BTreeMap::new(), 99);
         let parts = lines.parts(7, &quotas, 0);
         assert_eq!(numbers(&parts), [(2, 2)]);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::state::{Claimed, RunStatus, Status};
 
-use super::batch::{Operation, Reply};
+use super::batch::{Control, Reply};
 use super::{CommitTx, claims};
 use crate::codec::{after_path, to_status};
 use crate::dialect::{ParamRows, Row, Tx, params};
@@ -20,23 +20,23 @@ impl CommitTx<'_> {
     pub(super) async fn control(
         &mut self,
         tx: &mut impl Tx,
-        operation: &Operation,
+        run: &Arc<RunInfo>,
+        control: &Control,
     ) -> Result<Reply, StoreError> {
-        if !self.runs.contains_key(&operation.run().key) {
+        if !self.runs.contains_key(&run.key) {
             return Ok(Reply::Missing);
         }
-        match operation {
-            // Decided before, in memory.
-            Operation::Start(_) | Operation::Finish(_) | Operation::Stage(_) => Ok(Reply::Missing),
-            Operation::Unstage(leftover) => self.unstage(tx, leftover).await,
-            Operation::Begin { run, state } => self.begin(tx, run, state).await,
-            Operation::Cancel(run) => self.cancel(run),
-            Operation::Pause { run, paused } => self.pause(run, *paused),
-            Operation::Sweep { run, event, from, most } => {
-                self.sweep(tx, run, *event, from, *most).await
+        match control {
+            Control::Unstage(leftover) => self.unstage(tx, run.key, leftover).await,
+            Control::Begin(state) => self.begin(tx, run, state).await,
+            Control::Cancel => self.cancel(run),
+            Control::Pause => self.set_paused(run, true),
+            Control::Resume => self.set_paused(run, false),
+            Control::Sweep { event, from, limit } => {
+                self.sweep(tx, run, *event, from, *limit).await
             }
-            Operation::Retry { run, state } => self.retry(tx, run, *state).await,
-            Operation::Redrive { run, part } => self.redrive(tx, run, part).await,
+            Control::Retry(state) => self.retry(tx, run, *state).await,
+            Control::Redrive(part) => self.redrive(tx, run, part).await,
         }
     }
 
@@ -67,7 +67,7 @@ impl CommitTx<'_> {
         self.ask_for_sweep(run)
     }
 
-    fn pause(&mut self, run: &Arc<RunInfo>, paused: bool) -> Result<Reply, StoreError> {
+    fn set_paused(&mut self, run: &Arc<RunInfo>, paused: bool) -> Result<Reply, StoreError> {
         let row = &mut self.run(run.key)?.row;
         // A run that ended while paused may be resumed before a retry.
         if !row.is_live() && (paused || !row.paused) {
@@ -96,14 +96,15 @@ impl CommitTx<'_> {
         run: &Arc<RunInfo>,
         event: i64,
         from: &str,
-        most: u32,
+        limit: u32,
     ) -> Result<Reply, StoreError> {
         let row = &self.run(run.key)?.row;
         if row.sweep_event != event {
             return Ok(Reply::Stale);
         }
         let (cancelled, paused) = (row.status == RunStatus::Cancelled, row.parks_reopened());
-        let states = tx.query(sql::STATES_TO_SWEEP, &params![run.key.0, from, most], swept).await?;
+        let states =
+            tx.query(sql::STATES_TO_SWEEP, &params![run.key.0, from, limit], swept).await?;
         let is_swept = |status: Status| {
             if cancelled { !status.is_terminal() } else { status == Status::Created }
         };
@@ -122,7 +123,7 @@ impl CommitTx<'_> {
         let row = &mut self.change(run.key)?.row;
         row.cancelled += if cancelled { some.len() as i64 } else { 0 };
         match states.last() {
-            Some(last) if states.len() as u32 == most => Ok(Reply::More(after_path(&last.path))),
+            Some(last) if states.len() as u32 == limit => Ok(Reply::More(after_path(&last.path))),
             _ => {
                 row.sweep_event = 0;
                 row.open = if cancelled { 0 } else { row.open };

@@ -189,7 +189,7 @@ impl<'b> CommitTx<'b> {
             return Ok(None);
         }
         let saturated = self.quotas.remaining(namespace) == 0;
-        let saturated_run = self.quotas.run_room(run) == 0;
+        let saturated_run = self.quotas.remaining_of_run(run) == 0;
         if saturated || saturated_run || self.births == 0 {
             self.done.added = true;
             match (saturated, saturated_run) {

@@ -11,7 +11,7 @@ use exosphere_domain::limits::{Limit, Limits};
 use exosphere_domain::state::Status;
 
 use super::CommitTx;
-use super::batch::{Finished, Leftover, Operation, Reply, Stage, Staged};
+use super::batch::{Control, Finished, Leftover, Operation, Reply, Stage, Staged};
 use super::rows::NewStateRow;
 use crate::codec::{encode_snapshot, to_status};
 use crate::dialect::{ParamRows, PendingWrites, Row, Tx, params};
@@ -48,7 +48,7 @@ impl<'b> CommitTx<'b> {
     ) -> Result<(), StoreError> {
         let staged = operations.iter().filter_map(|operation| match operation {
             Operation::Stage(stage) => Some(stage.state.id),
-            Operation::Unstage(leftover) => Some(leftover.state),
+            Operation::Control(_, Control::Unstage(leftover)) => Some(leftover.state),
             Operation::Finish(finished) => finished.staged.map(|_| finished.state.id),
             _ => None,
         });
@@ -140,21 +140,22 @@ impl<'b> CommitTx<'b> {
     pub(super) async fn unstage(
         &mut self,
         tx: &mut impl Tx,
+        run: RunKey,
         leftover: &Leftover,
     ) -> Result<Reply, StoreError> {
-        let Leftover { run, state, fence, most } = leftover;
+        let Leftover { state, fence, limit } = leftover;
         if self.staged.get(state).is_none_or(|row| row.fence != *fence) {
             return Ok(Reply::Done);
         }
         let claim = tx.query(sql::CLAIM_OF_STATE, &params![state.0], claim).await?;
         let is_held = claim.first().is_some_and(|claim| *claim == (Status::Queued, *fence));
-        if is_held && self.is_live(run.key) {
+        if is_held && self.is_live(run) {
             return Ok(Reply::Stale);
         }
-        let (queue, most) = (queue_of(*state).0, i64::from(*most));
-        let outputs = tx.execute(sql::UNSTAGE_OUTPUTS, &params![state.0, most]).await?;
-        let children = tx.execute(sql::UNSTAGE_STATES, &params![queue, most]).await?;
-        if outputs.max(children) < most.unsigned_abs() {
+        let (queue, limit) = (queue_of(*state).0, i64::from(*limit));
+        let outputs = tx.execute(sql::UNSTAGE_OUTPUTS, &params![state.0, limit]).await?;
+        let children = tx.execute(sql::UNSTAGE_STATES, &params![queue, limit]).await?;
+        if outputs.max(children) < limit.unsigned_abs() {
             tx.execute(sql::END_STAGING, &params![state.0]).await?;
             return Ok(Reply::Done);
         }

@@ -79,8 +79,8 @@ impl<'b> CommitTx<'b> {
 /// Finds why a new run was not inserted. It may exist already, because a commit that seemed to fail
 /// went through. Otherwise another run has its key, or its revision is not the current one.
 async fn answer_existing(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Reply, StoreError> {
-    let place = params![id, new.info.namespace.as_str(), new.key.as_deref()];
-    let found = tx.query(sql::CONFLICTING_RUN, &place, read_known).await?;
+    let params = params![id, new.info.namespace.as_str(), new.key.as_deref()];
+    let found = tx.query(sql::CONFLICTING_RUN, &params, read_existing).await?;
     Ok(match found.into_iter().next() {
         Some(first) if first.run == new.info.id => Reply::Done,
         Some(first) => Reply::Existing(first),
@@ -89,7 +89,7 @@ async fn answer_existing(tx: &mut impl Tx, new: &NewRun, id: &str) -> Result<Rep
 }
 
 /// Reads a run from the columns `uuid, graph, start_digest`.
-fn read_known(row: &dyn Row) -> Result<ExistingRun, StoreError> {
+fn read_existing(row: &dyn Row) -> Result<ExistingRun, StoreError> {
     let (run, graph) = (row.text(0)?, row.text(1)?);
     let digest = row.maybe_text(2)?.map(|digest| digest.parse()).transpose();
     Ok(ExistingRun {
@@ -106,6 +106,6 @@ impl Store {
         namespace: &Name,
         key: &str,
     ) -> Result<Option<ExistingRun>, StoreError> {
-        self.reader.row(sql::STARTED_WITH, &params![namespace.as_str(), key], read_known).await
+        self.reader.row(sql::STARTED_WITH, &params![namespace.as_str(), key], read_existing).await
     }
 }

@@ -96,10 +96,10 @@ impl Entries {
                     })?)
                 }
             };
-            let weight = |value: &str| (key.len() + value.len()) as i64;
+            let entry_bytes = |value: &str| (key.len() + value.len()) as i64;
             plan.keys += i64::from(value.is_some()) - i64::from(current.is_some());
-            plan.bytes += value.as_deref().map_or(0, weight)
-                - current.map_or(0, |entry| weight(&entry.value));
+            plan.bytes += value.as_deref().map_or(0, entry_bytes)
+                - current.map_or(0, |entry| entry_bytes(&entry.value));
             plan.version += 1;
             let entry = value.map(|value| Entry { value, version: plan.version });
             plan.entries.push((key.to_owned(), entry));
@@ -155,8 +155,8 @@ fn check_limits(plan: &PlannedWrites, row: &RunRow, limits: &Limits) -> Result<(
         (plan.bytes, row.store_bytes, Limit::StoreBytes),
     ];
     for (will_be, is, limit) in grows {
-        let most = i64::try_from(limits.get(limit)).unwrap_or(i64::MAX);
-        if will_be > most && will_be > is {
+        let max = i64::try_from(limits.get(limit)).unwrap_or(i64::MAX);
+        if will_be > max && will_be > is {
             return Err(Failure { kind: FailureKind::Store, ..limits.reached(limit) });
         }
     }

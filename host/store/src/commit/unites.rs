@@ -205,8 +205,8 @@ impl CommitTx<'_> {
         let id = self.run(run)?.info.id;
         let end = above.end();
         let nodes = node_list(&nodes_counted_in(graph, node));
-        let most = MAX_NAMED as i64;
-        let below = params![run.0, above.as_str(), end.as_str(), &nodes, most];
+        let limit = MAX_NAMED as i64;
+        let below = params![run.0, above.as_str(), end.as_str(), &nodes, limit];
         let failed = tx.query(sql::FAILED_MEMBERS, &below, failed).await?;
         let member = |(state, place, failure)| FailedMember {
             place,

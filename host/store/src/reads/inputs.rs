@@ -50,12 +50,12 @@ fn output_size(row: &dyn Row) -> Result<OutputSize, StoreError> {
 }
 
 impl Store {
-    /// Reads outputs by state and number. Missing outputs, and those with more bytes than `most`,
+    /// Reads outputs by state and number. Missing outputs, and those with more bytes than `limit`,
     /// are left out.
     pub async fn outputs_at(
         &self,
         wanted: &[(StateId, u32)],
-        most: i64,
+        limit: i64,
     ) -> Result<HashMap<(StateId, u32), String>, StoreError> {
         let pairs: Vec<(i64, u32)> = wanted.iter().map(|(state, n)| (state.0, *n)).collect();
         let pairs = serde_json::to_string(&pairs).map_err(|e| StoreError::Data(e.to_string()))?;
@@ -63,7 +63,7 @@ impl Store {
             let state = StateId(row.int(0)?);
             Ok(((state, to_u32(row.int(1)?, "number", state)?), row.text(2)?))
         };
-        let rows = self.reader.rows(sql::OUTPUTS_AT, &params![&pairs, most], read).await?;
+        let rows = self.reader.rows(sql::OUTPUTS_AT, &params![&pairs, limit], read).await?;
         Ok(rows.into_iter().collect())
     }
 
@@ -100,8 +100,8 @@ impl Store {
         nodes: &[NodeIx],
     ) -> Result<u64, StoreError> {
         let (end, nodes) = (above.end(), node_list(nodes));
-        let place = params![run.0, above.as_str(), &end, &nodes];
-        let bytes = self.reader.row(sql::MEMBER_BYTES, &place, read_int).await?;
+        let params = params![run.0, above.as_str(), &end, &nodes];
+        let bytes = self.reader.row(sql::MEMBER_BYTES, &params, read_int).await?;
         Ok(bytes.unwrap_or_default().unsigned_abs())
     }
 
@@ -113,8 +113,8 @@ impl Store {
         nodes: &[NodeIx],
     ) -> Result<Vec<MemberRow>, StoreError> {
         let (end, nodes) = (above.end(), node_list(nodes));
-        let place = params![run.0, above.as_str(), &end, &nodes];
-        self.reader.rows(sql::MEMBERS, &place, member).await
+        let params = params![run.0, above.as_str(), &end, &nodes];
+        self.reader.rows(sql::MEMBERS, &params, member).await
     }
 
     /// Reads the outputs at some nodes below a path, in path order.
@@ -125,9 +125,9 @@ impl Store {
         nodes: &[NodeIx],
     ) -> Result<Vec<(StateId, String)>, StoreError> {
         let (end, nodes) = (above.end(), node_list(nodes));
-        let place = params![run.0, above.as_str(), &end, &nodes];
+        let params = params![run.0, above.as_str(), &end, &nodes];
         let read = |row: &dyn Row| Ok((StateId(row.int(0)?), row.text(1)?));
-        self.reader.rows(sql::MEMBER_OUTPUTS, &place, read).await
+        self.reader.rows(sql::MEMBER_OUTPUTS, &params, read).await
     }
 
     /// Reads the sizes of the outputs at some nodes below a path, in path order.
@@ -138,8 +138,8 @@ impl Store {
         nodes: &[NodeIx],
     ) -> Result<Vec<OutputSize>, StoreError> {
         let (end, nodes) = (above.end(), node_list(nodes));
-        let place = params![run.0, above.as_str(), &end, &nodes];
-        self.reader.rows(sql::MEMBER_SIZES, &place, output_size).await
+        let params = params![run.0, above.as_str(), &end, &nodes];
+        self.reader.rows(sql::MEMBER_SIZES, &params, output_size).await
     }
 
     /// Reads an entry of a run's store.
@@ -155,18 +155,18 @@ impl Store {
         self.reader.rows(sql::ENTRIES, &params![run.0], read).await
     }
 
-    /// Scans up to `most` states of a run, from a path on, for those that failed by themselves;
+    /// Scans up to `limit` states of a run, from a path on, for those that failed by themselves;
     /// stops at `room` of them. Returns them, and the path to continue from if there are more.
     pub async fn failed_states(
         &self,
         run: RunKey,
         from: &str,
-        most: u32,
+        limit: u32,
         room: u32,
     ) -> Result<(Vec<StateId>, Option<String>), StoreError> {
         let rows =
-            self.reader.rows(sql::FAILED_STATES, &params![run.0, from, most], failed).await?;
-        let is_last = rows.len() < most as usize;
+            self.reader.rows(sql::FAILED_STATES, &params![run.0, from, limit], failed).await?;
+        let is_last = rows.len() < limit as usize;
         let mut states = Vec::new();
         for (id, path, failed) in &rows {
             if *failed {

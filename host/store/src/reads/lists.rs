@@ -119,8 +119,8 @@ impl Store {
 
     /// Reads the grants of the plugins with this name.
     pub async fn grants_of(&self, namespace: &Name, plugin: &Name) -> Result<Grants, StoreError> {
-        let place = params![namespace.as_str(), plugin.as_str()];
-        let found = self.reader.row(sql::GRANTS_OF, &place, granted).await?;
+        let params = params![namespace.as_str(), plugin.as_str()];
+        let found = self.reader.row(sql::GRANTS_OF, &params, granted).await?;
         Ok(found.map(|(_, grants)| grants).unwrap_or_default())
     }
 }

@@ -155,7 +155,7 @@ pub struct RunFilter {
     /// The cursor: the page begins after the run with this key.
     pub before: Option<i64>,
     /// The maximum page size.
-    pub most: u32,
+    pub limit: u32,
 }
 
 /// A filter for a list of a run's states.
@@ -168,7 +168,7 @@ pub struct StateFilter {
     /// The cursor: the page begins after this path.
     pub after: Option<String>,
     /// The maximum page size.
-    pub most: u32,
+    pub limit: u32,
 }
 
 /// A page of a list, with the cursor of the next page.
@@ -192,10 +192,10 @@ impl Store {
             filter.graph.as_ref().map(Name::as_str),
             filter.status.map(RunStatus::as_str),
             filter.before,
-            filter.most,
+            filter.limit,
         ];
         let items = self.reader.rows(sql::RUNS, &wanted, run).await?;
-        let full = items.len() as u32 == filter.most;
+        let full = items.len() as u32 == filter.limit;
         let next = items.last().filter(|_| full).map(|run| run.key.0.to_string());
         Ok(Page { items, next })
     }
@@ -220,13 +220,13 @@ impl Store {
             filter.status.map(Status::as_str),
             after.unwrap_or_default(),
             after,
-            filter.most,
+            filter.limit,
             MAX_PAGE_BYTES,
         ];
         let items = self.reader.rows(sql::STATES, &wanted, state).await?;
         let bytes: usize =
             items.iter().filter_map(|state| Some(state.failure.as_ref()?.bytes())).sum();
-        let full = items.len() as u32 == filter.most || bytes as i64 >= MAX_PAGE_BYTES;
+        let full = items.len() as u32 == filter.limit || bytes as i64 >= MAX_PAGE_BYTES;
         let next = items.last().filter(|_| full).map(|state| state.path.as_str().to_owned());
         Ok(Page { items, next })
     }
@@ -241,9 +241,9 @@ impl Store {
         &self,
         state: StateId,
         from: u32,
-        most: u32,
+        limit: u32,
     ) -> Result<Vec<String>, StoreError> {
-        self.reader.rows(sql::OUTPUTS_PAGE, &params![state.0, from, most], read_text).await
+        self.reader.rows(sql::OUTPUTS_PAGE, &params![state.0, from, limit], read_text).await
     }
 
     /// Returns the bytes of the first `outputs` outputs of a state, of its details and of its

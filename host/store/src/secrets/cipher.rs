@@ -43,11 +43,11 @@ impl fmt::Debug for SecretCipher {
 pub enum DecryptError {
     /// The key is not in the keyring.
     #[error(
-        "the secret {scope} is sealed under the key {key}, which this host does not have: give \
+        "the secret {scope} is encrypted with the key {key}, which this host does not have: give \
          it that key, too, or apply the graph again with the secret set"
     )]
     Unknown {
-        /// The place of the secret.
+        /// The namespace, graph and name of the secret.
         scope: String,
         /// The id of the missing key.
         key: KeyId,

@@ -45,12 +45,12 @@ impl Store {
 /// Returns the ids of keys that are in use and missing from the keyring.
 async fn verify_keys(tx: &mut impl Tx, keys: &Keyring) -> Result<Vec<String>, StoreError> {
     tx.query(sql::LOCK_KEY_CHECKS, &[], |_| Ok(())).await?;
-    let seals = tx.query(sql::KEY_CHECKS, &[], read).await?;
+    let checks = tx.query(sql::KEY_CHECKS, &[], read).await?;
     let mut lacking = Vec::new();
-    if seals.is_empty() && !decrypts_a_secret(tx, keys).await? {
+    if checks.is_empty() && !decrypts_a_secret(tx, keys).await? {
         lacking.push("of the time before keys had ids".to_owned());
     }
-    for (id, ciphertext) in &seals {
+    for (id, ciphertext) in &checks {
         if !keys.decrypt(id, &scope_of(id), ciphertext).is_ok_and(|text| is_known(&text)) {
             lacking.push(id.to_string());
         }
@@ -90,8 +90,8 @@ pub(crate) async fn retire_others(tx: &mut impl Tx, keys: &Keyring) -> Result<()
 
 async fn set(tx: &mut impl Tx, keys: &Keyring, id: &KeyId, text: &str) -> Result<(), StoreError> {
     let ciphertext = keys.encrypt_under(id, &scope_of(id), text);
-    let ciphertext =
-        ciphertext.map_err(|_| StoreError::Data(format!("nothing is sealed under {id}")))?;
+    let ciphertext = ciphertext
+        .map_err(|_| StoreError::Data(format!("the key check of {id} cannot be read")))?;
     tx.execute(sql::SET_KEY_CHECK, &params![id.as_str(), ciphertext.as_slice()]).await?;
     Ok(())
 }

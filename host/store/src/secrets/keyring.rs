@@ -52,7 +52,7 @@ impl fmt::Display for KeyId {
 #[derive(Clone)]
 struct Key {
     master: Zeroizing<[u8; KEY_BYTES]>,
-    sealing: Zeroizing<[u8; KEY_BYTES]>,
+    encryption_key: Zeroizing<[u8; KEY_BYTES]>,
     id: KeyId,
 }
 
@@ -60,12 +60,12 @@ impl Key {
     fn new(master: &[u8; KEY_BYTES]) -> Key {
         let mut id = hex::encode(derived(master, "exosphere key id"));
         id.truncate(16);
-        let sealing = Zeroizing::new(derived(master, "exosphere secrets"));
-        Key { master: Zeroizing::new(*master), sealing, id: KeyId(id) }
+        let encryption_key = Zeroizing::new(derived(master, "exosphere secrets"));
+        Key { master: Zeroizing::new(*master), encryption_key, id: KeyId(id) }
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new((&*self.sealing).into())
+        XChaCha20Poly1305::new((&*self.encryption_key).into())
     }
 
     /// Encrypts a text, bound to its place.

@@ -81,9 +81,9 @@ impl Store {
     /// Returns whether every secret is encrypted under the current key, and no other key is in use.
     pub async fn needs_no_reencryption(&self) -> Result<bool, StoreError> {
         let keys = self.cipher.keys();
-        let seals = self.reader.rows(sql::KEY_CHECKS, &[], |row| row.text(0)).await?;
+        let checks = self.reader.rows(sql::KEY_CHECKS, &[], |row| row.text(0)).await?;
         let others = self.count_others(&keys).await?;
-        Ok(others == 0 && seals.iter().all(|id| id == keys.current().as_str()))
+        Ok(others == 0 && checks.iter().all(|id| id == keys.current().as_str()))
     }
 
     async fn count_others(&self, keys: &Keyring) -> Result<i64, StoreError> {

@@ -108,11 +108,11 @@ statements! {
         "UPDATE state \
          SET delayed = 0 \
          WHERE id = ANY(ARRAY(SELECT due.id FROM ",
-        unnest!(namespace: int, now: int, most: int),
+        unnest!(namespace: int, now: int, max_rows: int),
         " CROSS JOIN LATERAL (SELECT s.id FROM state s WHERE ",
         delayed!(),
         " AND s.namespace = n.namespace AND s.due_at <= n.now \
-                 ORDER BY s.due_at, s.id LIMIT n.most FOR UPDATE OF s SKIP LOCKED) due)) \
+                 ORDER BY s.due_at, s.id LIMIT n.max_rows FOR UPDATE OF s SKIP LOCKED) due)) \
              AND status = 'CREATED' \
          RETURNING namespace"
     );
@@ -137,7 +137,7 @@ statements! {
     postgres concat!(
         "SELECT found.namespace, found.run, found.due_at, found.id \
          FROM ",
-        unnest!(namespace: int, after: int, up_to: int, most: int),
+        unnest!(namespace: int, after: int, up_to: int, max_rows: int),
         " CROSS JOIN LATERAL (WITH RECURSIVE \
              runs (namespace, run, due_at, id) AS (\
              (SELECT s.namespace, s.run, s.due_at, s.id FROM state s WHERE ",
@@ -149,7 +149,7 @@ statements! {
         ready!(),
         " AND s.namespace = n.namespace AND s.run > runs.run AND s.run <= n.up_to \
                  ORDER BY s.run, s.due_at, s.id LIMIT 1) next) \
-             SELECT * FROM runs LIMIT n.most) found"
+             SELECT * FROM runs LIMIT n.max_rows) found"
     );
     /// Claims ready states of a run, from the first on. The update checks the status again: a state
     /// that another host claimed since the search stays with that host. Staged states get their
@@ -173,13 +173,13 @@ statements! {
              attempt = attempt + 1, ",
         unstaged!(),
         " WHERE id = ANY(ARRAY(SELECT free.id FROM ",
-        unnest!(namespace: int, run: int, due_at: int, id: int, most: int),
+        unnest!(namespace: int, run: int, due_at: int, id: int, max_rows: int),
         " JOIN run u ON u.id = n.run AND u.status = 'RUNNING' AND u.paused = 0 \
              CROSS JOIN LATERAL (SELECT s.id FROM state s WHERE ",
         ready!(),
         " AND s.namespace = n.namespace AND s.run = n.run \
                  AND (s.due_at, s.id) >= (n.due_at, n.id) \
-                 ORDER BY s.due_at, s.id LIMIT n.most FOR UPDATE OF s SKIP LOCKED) free)) \
+                 ORDER BY s.due_at, s.id LIMIT n.max_rows FOR UPDATE OF s SKIP LOCKED) free)) \
              AND status = 'CREATED' \
          RETURNING ",
         claimed!()

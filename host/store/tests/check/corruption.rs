@@ -117,7 +117,7 @@ async fn difference(
     let mut missing = Vec::new();
     for wanted in &wanted {
         // `-` stands for any row, `*` for any number of rows.
-        let (start, most) = match (wanted.strip_suffix('-'), wanted.strip_suffix('*')) {
+        let (start, limit) = match (wanted.strip_suffix('-'), wanted.strip_suffix('*')) {
             (Some(start), _) => (start, 1),
             (_, Some(start)) => (start, usize::MAX),
             _ => (wanted.as_str(), 1),
@@ -126,7 +126,7 @@ async fn difference(
             if start == wanted { found == wanted } else { found.starts_with(start) }
         };
         let some: Vec<usize> =
-            (0..found.len()).filter(|at| is_it(&found[*at])).take(most).collect();
+            (0..found.len()).filter(|at| is_it(&found[*at])).take(limit).collect();
         if some.is_empty() {
             missing.push(wanted.clone());
         }

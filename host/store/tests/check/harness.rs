@@ -15,8 +15,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    AppliedGraph, Batch, ClaimMode, Committed, Database, Finished, NewRun, Operation, Quotas,
-    RedrivePart, Reply, Report, RunInfo, SecretCipher, Store, check,
+    AppliedGraph, Batch, ClaimMode, Committed, Control, Database, Finished, NewRun, Operation,
+    Quotas, RedrivePart, Reply, Report, RunInfo, SecretCipher, Store, check,
 };
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
@@ -180,11 +180,11 @@ impl Harness {
     pub async fn start(
         &mut self,
         graph: &str,
-        sketch: &GraphBuilder,
+        builder: &GraphBuilder,
         store: &[(&str, &str)],
     ) -> Run {
         if !self.graphs.contains_key(graph) {
-            let built = Arc::new(sketch.build().unwrap());
+            let built = Arc::new(builder.build().unwrap());
             let none = BTreeMap::new();
             let (whose, which) = (name("n"), name(graph));
             let applied = self.store.apply_graph(&whose, &which, &built, &none, self.now).await;
@@ -323,12 +323,15 @@ impl Harness {
         self.held.extend(kept);
     }
 
-    /// Sweeps a run, `most` states at a time, in up to `steps` steps.
-    pub async fn sweep(&mut self, run: &Run, event: i64, most: u32, steps: usize) {
+    /// Sweeps a run, `limit` states at a time, in up to `steps` steps.
+    pub async fn sweep(&mut self, run: &Run, event: i64, limit: u32, steps: usize) {
         let mut from = String::new();
         for _ in 0..steps {
             let info = run.info.clone();
-            match self.commit_one(Operation::Sweep { run: info, event, from, most }).await {
+            match self
+                .commit_one(Operation::Control(info, Control::Sweep { event, from, limit }))
+                .await
+            {
                 Reply::More(next) => from = next,
                 Reply::Done => break,
                 other => panic!("{other:?}"),
@@ -347,7 +350,7 @@ impl Harness {
     /// Returns a redrive of all failed states of a run, at once.
     pub async fn redrive(&self, run: &Run) -> Operation {
         let (failed, _) = self.store.failed_states(run.info.key, "", 9999, 9999).await.unwrap();
-        Operation::Redrive { run: run.info.clone(), part: RedrivePart::Whole(failed) }
+        Operation::Control(run.info.clone(), Control::Redrive(RedrivePart::Whole(failed)))
     }
 
     pub async fn close(self) {

@@ -5,7 +5,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::testing::SeededRng;
-use exosphere_store::{ClaimMode, Operation, Reply};
+use exosphere_store::{ClaimMode, Control, Operation, Reply};
 use serde_json::json;
 
 use crate::harness::{Harness, Kind, TestDatabase};
@@ -59,7 +59,7 @@ async fn check_passes_during_random_runs() {
         let database = TestDatabase::new(kind, "random");
         let mut harness = Harness::new(&database).await;
         let mut rng = SeededRng::new(42);
-        let sketches: [(&str, GraphBuilder); 5] = [
+        let builders: [(&str, GraphBuilder); 5] = [
             ("fan", retried(runs::fan(), "X")),
             ("nested", retried(runs::nested(), "G")),
             ("forks", runs::forks()),
@@ -73,8 +73,8 @@ async fn check_passes_during_random_runs() {
             ("empty", runs::fan().with("W", |node| node["unites"]["on_empty"] = json!("RUN"))),
         ];
         for round in 0..rounds {
-            let (name, sketch) = &sketches[round % sketches.len()];
-            let run = harness.start(name, sketch, &[("n", "0")]).await;
+            let (name, builder) = &builders[round % builders.len()];
+            let run = harness.start(name, builder, &[("n", "0")]).await;
             let mut steps = rng.below(60);
             let at_once = 1 + rng.below(6);
             harness
@@ -98,14 +98,14 @@ async fn check_passes_during_random_runs() {
 async fn control(harness: &mut Harness, run: &crate::harness::Run, rng: &mut SeededRng) {
     let info = run.info.clone();
     let operation = match rng.below(6) {
-        0 => Operation::Cancel(info),
-        1 => Operation::Pause { run: info, paused: true },
+        0 => Operation::Control(info, Control::Cancel),
+        1 => Operation::Control(info, Control::Pause),
         2 | 3 => harness.redrive(run).await,
         _ => return,
     };
     if let Reply::ToSweep(event) = harness.commit_one(operation).await {
-        let (most, steps) = (1 + rng.below(5) as u32, rng.below(6));
-        harness.sweep(run, event, most, steps).await;
+        let (limit, steps) = (1 + rng.below(5) as u32, rng.below(6));
+        harness.sweep(run, event, limit, steps).await;
     }
 }
 

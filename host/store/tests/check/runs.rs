@@ -6,7 +6,7 @@ use exosphere_domain::failure::{Failure, FailureKind};
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
-use exosphere_store::{Operation, Reply};
+use exosphere_store::{Control, Operation, Reply};
 use serde_json::json;
 
 use crate::harness::{Harness, Run, TestDatabase, outputs};
@@ -32,8 +32,8 @@ pub fn forks() -> GraphBuilder {
 }
 
 /// Gives a node immediate retries.
-pub fn retried(sketch: GraphBuilder, node: &str) -> GraphBuilder {
-    sketch.with(node, |node| {
+pub fn retried(builder: GraphBuilder, node: &str) -> GraphBuilder {
+    builder.with(node, |node| {
         node["retry_policy"] = json!({"max_retries": 2, "strategy": "FIXED", "backoff_factor": 1})
     })
 }
@@ -67,8 +67,8 @@ pub async fn all(harness: &mut Harness, database: &TestDatabase) -> BTreeMap<&'s
 type Runs = BTreeMap<&'static str, Run>;
 
 async fn over(harness: &mut Harness, runs: &mut Runs) {
-    for (name, sketch) in [("fan", fan()), ("nested", nested()), ("forks", forks())] {
-        let run = harness.start(name, &sketch, &[]).await;
+    for (name, builder) in [("fan", fan()), ("nested", nested()), ("forks", forks())] {
+        let run = harness.start(name, &builder, &[]).await;
         harness.drive(&run, 2, |node, _| well(node)).await;
         runs.insert(name, run);
     }
@@ -124,16 +124,16 @@ async fn failed(harness: &mut Harness, database: &TestDatabase, runs: &mut Runs)
     let run = harness.start("fan", &fan(), &[]).await;
     harness.drive(&run, 2, one_fails).await;
     runs.insert("failed", run);
-    let sketch = || retried(nested(), "G");
-    let run = harness.start("nested-failed", &sketch(), &[]).await;
+    let builder = || retried(nested(), "G");
+    let run = harness.start("nested-failed", &builder(), &[]).await;
     harness.drive(&run, 4, one_fails).await;
     runs.insert("nested-failed", run.clone());
     // A retry reopens both unites above.
-    let run = harness.start("nested-failed", &sketch(), &[]).await;
+    let run = harness.start("nested-failed", &builder(), &[]).await;
     harness.drive(&run, 4, one_fails).await;
     let state = harness.failed(database, &run).await;
     assert_eq!(
-        harness.commit_one(Operation::Retry { run: run.info.clone(), state }).await,
+        harness.commit_one(Operation::Control(run.info.clone(), Control::Retry(state))).await,
         Reply::Done
     );
     runs.insert("reopened", run);
@@ -141,7 +141,7 @@ async fn failed(harness: &mut Harness, database: &TestDatabase, runs: &mut Runs)
     harness.drive(&run, 2, one_fails).await;
     let state = harness.failed(database, &run).await;
     assert_eq!(
-        harness.commit_one(Operation::Retry { run: run.info.clone(), state }).await,
+        harness.commit_one(Operation::Control(run.info.clone(), Control::Retry(state))).await,
         Reply::Done
     );
     harness.drive(&run, 2, |node, _| well(node)).await;
@@ -177,7 +177,8 @@ async fn cancelled_and_paused(harness: &mut Harness, runs: &mut Runs) {
     for (name, steps) in [("cancelled", usize::MAX), ("half-swept", 2)] {
         let run = harness.start("fan", &fan(), &[("k", "v")]).await;
         harness.drive(&run, 2, under_way).await;
-        let Reply::ToSweep(event) = harness.commit_one(Operation::Cancel(run.info.clone())).await
+        let Reply::ToSweep(event) =
+            harness.commit_one(Operation::Control(run.info.clone(), Control::Cancel)).await
         else {
             panic!("{name}")
         };
@@ -189,7 +190,7 @@ async fn cancelled_and_paused(harness: &mut Harness, runs: &mut Runs) {
         let run = harness.start("fan", &fan(), &[]).await;
         harness.drive(&run, 2, |node, _| if node == "X" { None } else { well(node) }).await;
         let held: Vec<_> = harness.held.extract_if(.., |state| state.run == run.info.key).collect();
-        let pause = Operation::Pause { run: run.info.clone(), paused: true };
+        let pause = Operation::Control(run.info.clone(), Control::Pause);
         let mut operations = Vec::new();
         for state in held.iter().take(2) {
             operations.push(
@@ -209,7 +210,10 @@ async fn cancelled_and_paused(harness: &mut Harness, runs: &mut Runs) {
     let resumed = harness.start("fan", &fan(), &[]).await;
     harness.drive(&resumed, 2, |node, _| if node == "X" { None } else { well(node) }).await;
     for paused in [true, false] {
-        let pause = Operation::Pause { run: resumed.info.clone(), paused };
+        let pause = Operation::Control(
+            resumed.info.clone(),
+            if paused { Control::Pause } else { Control::Resume },
+        );
         let Reply::ToSweep(event) = harness.commit_one(pause).await else { panic!() };
         harness.sweep(&resumed, event, 100, 9).await;
     }

@@ -9,7 +9,7 @@ use exosphere_domain::ids::StateId;
 use exosphere_domain::limits::Limit;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{ClaimMode, NewRun, Operation, RedrivePart, Reply, StoreError};
+use exosphere_store::{ClaimMode, Control, NewRun, Operation, RedrivePart, Reply, StoreError};
 use serde_json::json;
 
 use crate::harness::{Harness, fails, outputs, sets};
@@ -67,7 +67,7 @@ async fn a_data_error_rolls_back_the_batch(kind: Kind) {
     for bad in [bad().await, large().await] {
         let fan = harness.finish(&run.info, &run.root, outputs(2), sets("k", "v")).await;
         let fine = Operation::Start(harness.new_run(&template).await.into());
-        let operations = [fan, bad, fine, Operation::Cancel(run.info.clone())];
+        let operations = [fan, bad, fine, Operation::Control(run.info.clone(), Control::Cancel)];
         let failed = harness.commit(operations.into(), ClaimMode::NewOnly(9)).await;
         assert!(matches!(failed, Err(StoreError::Data(_))), "{failed:?}");
         for (table, before) in tables.into_iter().zip(&before) {
@@ -118,8 +118,8 @@ async fn drained_unites_close_and_end_the_run(kind: Kind) {
 /// the last execution.
 async fn closing_a_unite_closes_its_parent(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let sketch = GraphBuilder::from_text("A > B; B > C; C > V; V(B) > W; W(A) > Z");
-    let runs = sketch.with("W", |node| node["unites"]["on_empty"] = json!("RUN"));
+    let builder = GraphBuilder::from_text("A > B; B > C; C > V; V(B) > W; W(A) > Z");
+    let runs = builder.with("W", |node| node["unites"]["on_empty"] = json!("RUN"));
     let template = harness.template(runs).await;
     let run = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, 2).await;
@@ -233,7 +233,7 @@ async fn one_commit_inserts_100_000_children(kind: Kind) {
     assert_eq!(harness.number(first).await, 0);
     assert_eq!(harness.number("SELECT MAX(number) FROM output").await, MANY as i64 - 1);
     // Paths sort as the outputs do.
-    let filter = exosphere_store::StateFilter { most: 70, ..Default::default() };
+    let filter = exosphere_store::StateFilter { limit: 70, ..Default::default() };
     let page = harness.store.states(run.info.key, &filter).await.unwrap();
     let ids: Vec<_> = page.items[1..].iter().map(|state| state.id.0).collect();
     assert!(ids.is_sorted_by(|a, b| a + 1 == *b), "{ids:?}");
@@ -246,11 +246,11 @@ async fn operations_on_missing_runs_report_missing(kind: Kind) {
     let NewRun { info, .. } = harness.new_run(&template).await;
     let run = || Arc::clone(&info);
     let operations = vec![
-        Operation::Cancel(run()),
-        Operation::Pause { run: run(), paused: true },
-        Operation::Retry { run: run(), state: StateId(1) },
-        Operation::Redrive { run: run(), part: RedrivePart::Whole(Vec::new()) },
-        Operation::Sweep { run: run(), event: 1, from: String::new(), most: 9 },
+        Operation::Control(run(), Control::Cancel),
+        Operation::Control(run(), Control::Pause),
+        Operation::Control(run(), Control::Retry(StateId(1))),
+        Operation::Control(run(), Control::Redrive(RedrivePart::Whole(Vec::new()))),
+        Operation::Control(run(), Control::Sweep { event: 1, from: String::new(), limit: 9 }),
     ];
     let done = harness.commit_ok(operations, ClaimMode::AllDue(9)).await;
     assert!(done.replies.iter().all(|answer| *answer == Reply::Missing), "{done:?}");
@@ -278,7 +278,7 @@ async fn commits_report_final_run_views(kind: Kind) {
     let operations = vec![
         harness.finish_plain(&fine.info, &next, Outcome::Prune(None)).await,
         harness.finish_plain(&failing.info, &failing.root, fails(FailureKind::Permanent)).await,
-        Operation::Cancel(cancelled.info.clone()),
+        Operation::Control(cancelled.info.clone(), Control::Cancel),
     ];
     let expected = [
         (fine.info.key, RunStatus::Success),
@@ -291,9 +291,9 @@ async fn commits_report_final_run_views(kind: Kind) {
 async fn a_run_cannot_exceed_its_state_limit(kind: Kind) {
     let mut harness = Harness::new(kind).await;
     harness.limit(Limit::RunStates, 6);
-    let sketch = GraphBuilder::from_text(FANOUT)
+    let builder = GraphBuilder::from_text(FANOUT)
         .with("U", |node| node["retry_policy"] = json!({"max_retries": 9, "backoff_factor": 0}));
-    let template = harness.template(sketch).await;
+    let template = harness.template(builder).await;
     // The root, a unite and four children.
     let (fits, large) = (harness.start(&template).await, harness.start(&template).await);
     let fan = harness.finish_with_outputs(&fits.info, &fits.root, 4).await;

@@ -5,7 +5,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::journal::Journal;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::state::RunStatus;
-use exosphere_store::{ClaimMode, Operation, PendingSweep, Reply};
+use exosphere_store::{ClaimMode, Control, Operation, PendingSweep, Reply};
 use serde_json::json;
 
 use crate::harness::{Harness, Run, fails, outputs, pause, sets, sweep};
@@ -82,9 +82,9 @@ async fn states_of_paused_runs_are_not_claimed(kind: Kind) {
 
 async fn a_pause_holds_back_rescheduled_states(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let sketch = GraphBuilder::from_text(FANOUT)
+    let builder = GraphBuilder::from_text(FANOUT)
         .with("X", |node| node["retry_policy"] = json!({"max_retries": 1, "backoff_factor": 0}));
-    let template = harness.template(sketch).await;
+    let template = harness.template(builder).await;
     let run = harness.start(&template).await;
     let (info, root) = (&run.info, &run.root);
     let event = harness.commit_for_sweep(pause(info, true)).await;
@@ -161,7 +161,8 @@ async fn sweeps_are_bounded_and_resume(kind: Kind) {
     assert_eq!(harness.number("SELECT sweep_event FROM run").await, 0);
     assert_eq!(harness.commit_one(sweep(&run.info, event, "", 10)).await, Reply::Stale);
     // If a host dies during a sweep, another host starts the sweep again.
-    let event = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
+    let event =
+        harness.commit_for_sweep(Operation::Control(run.info.clone(), Control::Cancel)).await;
     for _ in 0..3 {
         harness.commit_one(sweep(&run.info, event, "", 40)).await;
     }
@@ -197,7 +198,11 @@ async fn a_finished_run_cannot_be_paused(kind: Kind) {
     let end = harness.finish_with_outputs(&over.info, &over.root, 1).await;
     harness.commit_one(end).await;
     let operations = |run: &Run| {
-        [pause(&run.info, true), pause(&run.info, false), Operation::Cancel(run.info.clone())]
+        [
+            pause(&run.info, true),
+            pause(&run.info, false),
+            Operation::Control(run.info.clone(), Control::Cancel),
+        ]
     };
     for operation in operations(&over) {
         let answer = harness.commit_one(operation).await;
@@ -212,7 +217,7 @@ async fn a_finished_run_cannot_be_paused(kind: Kind) {
     assert!(matches!(harness.commit_one(pause(&failed.info, true)).await, Reply::Refused(_)));
     let event = harness.commit_for_sweep(pause(&failed.info, false)).await;
     harness.sweep(&failed.info, event, 9).await;
-    let retry = Operation::Retry { run: failed.info.clone(), state: failed.root.id };
+    let retry = Operation::Control(failed.info.clone(), Control::Retry(failed.root.id));
     assert_eq!(harness.commit_one(retry).await, Reply::Done);
     assert_eq!(harness.claim(9).await.len(), 1);
     harness.check().await;
@@ -222,7 +227,7 @@ async fn a_cancelled_run_rejects_late_outcomes(kind: Kind) {
     let harness = Harness::new(kind).await;
     let run = fanned(&harness, 4).await;
     let held = harness.claim(2).await;
-    let cancel = Operation::Cancel(run.info.clone());
+    let cancel = Operation::Control(run.info.clone(), Control::Cancel);
     // An outcome in the same batch comes before the cancel; one after it is too late.
     let first = harness.finish_with_outputs(&run.info, &held[0], 1).await;
     let done = harness.commit_ok(vec![cancel, first], ClaimMode::AllDue(9)).await;
@@ -247,9 +252,9 @@ async fn a_cancelled_run_rejects_late_outcomes(kind: Kind) {
     let row: Vec<_> = row.await.remove(0).into_iter().flatten().collect();
     assert_eq!(row, ["CANCELLED", "0", "6", "2", "4", "0"]);
     for operation in [
-        Operation::Cancel(run.info.clone()),
+        Operation::Control(run.info.clone(), Control::Cancel),
         harness.redrive(&run.info).await,
-        Operation::Retry { run: run.info.clone(), state: held[1].id },
+        Operation::Control(run.info.clone(), Control::Retry(held[1].id)),
         pause(&run.info, true),
     ] {
         let answer = harness.commit_one(operation).await;
@@ -265,14 +270,16 @@ async fn a_cancel_interrupts_a_pause_sweep(kind: Kind) {
     let Reply::More(from) = harness.commit_one(sweep(&run.info, paused, "", 4)).await else {
         panic!()
     };
-    let cancelled = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
+    let cancelled =
+        harness.commit_for_sweep(Operation::Control(run.info.clone(), Control::Cancel)).await;
     assert_eq!(harness.commit_one(sweep(&run.info, paused, &from, 4)).await, Reply::Stale);
     harness.sweep(&run.info, cancelled, 4).await;
     assert_eq!(harness.states().await, "CANCELLED 9, SUCCESS 1");
     harness.check().await;
     // Both in one batch are one event; only the run's last status counts.
     let other = fanned(&harness, 8).await;
-    let operations = vec![pause(&other.info, true), Operation::Cancel(other.info.clone())];
+    let operations =
+        vec![pause(&other.info, true), Operation::Control(other.info.clone(), Control::Cancel)];
     let done = harness.commit_ok(operations, ClaimMode::NewOnly(0)).await;
     let [Reply::ToSweep(first), Reply::ToSweep(second)] = done.replies[..] else { panic!() };
     assert_eq!(first, second);
@@ -287,7 +294,8 @@ async fn a_cancelled_run_clears_its_store(kind: Kind) {
     let fan = harness.finish(&run.info, &run.root, outputs(2), sets("k", "v")).await;
     harness.commit_one(fan).await;
     assert_eq!(harness.number("SELECT COUNT(*) FROM entry").await, 1);
-    let event = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
+    let event =
+        harness.commit_for_sweep(Operation::Control(run.info.clone(), Control::Cancel)).await;
     assert_eq!(harness.number("SELECT COUNT(*) FROM entry").await, 0);
     harness.sweep(&run.info, event, 9).await;
     harness.check().await;

@@ -18,8 +18,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Batch, ClaimMode, Committed, Finished, NewRun, Operation, Quotas, RedrivePart, Reply, RunInfo,
-    SecretCipher, Store, StoreError, check,
+    Batch, ClaimMode, Committed, Control, Finished, NewRun, Operation, Quotas, RedrivePart, Reply,
+    RunInfo, SecretCipher, Store, StoreError, check,
 };
 
 use crate::test_database::{Kind, TestDatabase};
@@ -68,7 +68,7 @@ pub struct Run {
 
 /// Returns the operation that records the begin of a state.
 pub fn begin_op(run: &Run, state: &Claimed) -> Operation {
-    Operation::Begin { run: run.info.clone(), state: Box::new(state.clone()) }
+    Operation::Control(run.info.clone(), Control::Begin(Box::new(state.clone())))
 }
 
 /// The next number for a graph or a run.
@@ -155,13 +155,13 @@ impl Host {
         self.clock.load(Ordering::Relaxed)
     }
 
-    pub async fn template(&self, sketch: GraphBuilder) -> Template {
-        self.template_of("n", sketch).await
+    pub async fn template(&self, builder: GraphBuilder) -> Template {
+        self.template_of("n", builder).await
     }
 
     /// Applies a graph in a namespace.
-    pub async fn template_of(&self, whose: &str, sketch: GraphBuilder) -> Template {
-        let graph = Arc::new(sketch.build().unwrap());
+    pub async fn template_of(&self, whose: &str, builder: GraphBuilder) -> Template {
+        let graph = Arc::new(builder.build().unwrap());
         let (namespace, name) = (name(whose), name(&format!("g{}", number())));
         let none = BTreeMap::new();
         let applied = self.store.apply_graph(&namespace, &name, &graph, &none, self.now()).await;
@@ -200,8 +200,8 @@ impl Host {
     }
 
     /// Starts a run of a new graph.
-    pub async fn start_of(&self, sketch: &str) -> Run {
-        let template = self.template(GraphBuilder::from_text(sketch)).await;
+    pub async fn start_of(&self, text: &str) -> Run {
+        let template = self.template(GraphBuilder::from_text(text)).await;
         self.start(&template).await
     }
 
@@ -245,8 +245,8 @@ impl Host {
         done.claimed.into_iter().map(|claimed| claimed.state).collect()
     }
 
-    pub async fn claim(&self, most: u32) -> Vec<Claimed> {
-        let done = self.commit_ok(Vec::new(), ClaimMode::AllDue(most)).await;
+    pub async fn claim(&self, limit: u32) -> Vec<Claimed> {
+        let done = self.commit_ok(Vec::new(), ClaimMode::AllDue(limit)).await;
         done.claimed.into_iter().map(|claimed| claimed.state).collect()
     }
 
@@ -298,11 +298,11 @@ impl Host {
         self.finish_plain(run, state, outputs(count)).await
     }
 
-    /// Sweeps a run to its end, `most` states at a time. Returns the number of steps.
-    pub async fn sweep(&self, run: &Arc<RunInfo>, event: i64, most: u32) -> usize {
+    /// Sweeps a run to its end, `limit` states at a time. Returns the number of steps.
+    pub async fn sweep(&self, run: &Arc<RunInfo>, event: i64, limit: u32) -> usize {
         let mut from = String::new();
         for step in 1.. {
-            match self.commit_one(sweep(run, event, &from, most)).await {
+            match self.commit_one(sweep(run, event, &from, limit)).await {
                 Reply::More(next) => from = next,
                 Reply::Done => return step,
                 other => panic!("{other:?}"),
@@ -314,7 +314,7 @@ impl Host {
     /// Returns a redrive of all failed states of a run.
     pub async fn redrive(&self, run: &Arc<RunInfo>) -> Operation {
         let (failed, _) = self.store.failed_states(run.key, "", 9999, 9999).await.unwrap();
-        Operation::Redrive { run: run.clone(), part: RedrivePart::Whole(failed) }
+        Operation::Control(run.clone(), Control::Redrive(RedrivePart::Whole(failed)))
     }
 
     /// Commits an operation that asks for sweeps, and returns its event.
@@ -326,12 +326,12 @@ impl Host {
     }
 }
 
-pub fn sweep(run: &Arc<RunInfo>, event: i64, from: &str, most: u32) -> Operation {
-    Operation::Sweep { run: run.clone(), event, from: from.into(), most }
+pub fn sweep(run: &Arc<RunInfo>, event: i64, from: &str, limit: u32) -> Operation {
+    Operation::Control(run.clone(), Control::Sweep { event, from: from.into(), limit })
 }
 
 pub fn pause(run: &Arc<RunInfo>, paused: bool) -> Operation {
-    Operation::Pause { run: run.clone(), paused }
+    Operation::Control(run.clone(), if paused { Control::Pause } else { Control::Resume })
 }
 
 /// Returns an outcome with `count` empty outputs.

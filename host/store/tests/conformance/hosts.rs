@@ -71,10 +71,10 @@ async fn id_blocks_never_overlap() {
 
 /// Starts a run whose first state has `count` outputs, all children free.
 async fn wide(harness: &Harness, count: usize) -> Run {
-    let sketch = GraphBuilder::from_text("U > X; X > W; W(U)")
+    let builder = GraphBuilder::from_text("U > X; X > W; W(U)")
         .store(json!({"keep": true}))
         .with("W", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
-    let template = harness.template(sketch).await;
+    let template = harness.template(builder).await;
     let run = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, count).await;
     harness.commit_one(fan).await;

@@ -68,7 +68,7 @@ async fn secrets_are_removed_per_graph(kind: Kind) {
 
 async fn value(store: &Store, graph: &str, secret: &str) -> Result<String, String> {
     let (namespace, graph) = (name("n"), name(graph));
-    let rows = store.sealed_secrets(&namespace, &graph).await.unwrap();
+    let rows = store.encrypted_secrets(&namespace, &graph).await.unwrap();
     let all = store.open_secrets(&namespace, &graph, &rows).await;
     let (_, value) = all.into_iter().find(|(found, _)| *found == name(secret)).unwrap();
     value.map(|value| value.to_string()).map_err(|error| error.to_string())

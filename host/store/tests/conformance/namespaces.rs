@@ -68,7 +68,7 @@ async fn a_namespace_cannot_exceed_its_quota(kind: Kind) {
     let (a, b) = (waiting(&harness, "a", 9).await, waiting(&harness, "b", 9).await);
     let (a, b) = (a.info.namespace_key, b.info.namespace_key);
     let left = HashMap::from([(a, 2)]);
-    let quotas = Quotas { most: 5, left, runs: HashMap::new() };
+    let quotas = Quotas { default: 5, left, runs: HashMap::new() };
     let claim =
         |quotas: Quotas| Batch { quotas, ..harness.batch(Vec::new(), ClaimMode::AllDue(100)) };
     let done = harness.store.commit(claim(quotas.clone())).await.unwrap();

@@ -4,7 +4,7 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::StateId;
 use exosphere_domain::state::{Claimed, RunStatus};
-use exosphere_store::{ClaimMode, Operation, PendingSweep, RedrivePart, Reply};
+use exosphere_store::{ClaimMode, Control, Operation, PendingSweep, RedrivePart, Reply};
 use serde_json::json;
 
 use crate::harness::{Harness, Run, fails, pause};
@@ -23,8 +23,8 @@ on_both! {
 }
 
 /// Starts a run of a graph whose first state has `count` outputs, and returns its children.
-async fn fanned(harness: &Harness, sketch: GraphBuilder, count: usize) -> (Run, Vec<Claimed>) {
-    let template = harness.template(sketch).await;
+async fn fanned(harness: &Harness, builder: GraphBuilder, count: usize) -> (Run, Vec<Claimed>) {
+    let template = harness.template(builder).await;
     let run = harness.start(&template).await;
     let fan = harness.finish_with_outputs(&run.info, &run.root, count).await;
     let children = harness.commit_and_claim(fan).await;
@@ -52,7 +52,7 @@ async fn end(harness: &Harness, run: &Run, states: &[Claimed], failed: &[usize])
 }
 
 fn retry(run: &Run, state: StateId) -> Operation {
-    Operation::Retry { run: run.info.clone(), state }
+    Operation::Control(run.info.clone(), Control::Retry(state))
 }
 
 fn is_refused(answer: &Reply, why: &str) -> bool {
@@ -61,10 +61,10 @@ fn is_refused(answer: &Reply, why: &str) -> bool {
 
 async fn a_failed_state_can_be_retried(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let sketch = GraphBuilder::from_text("A").with("A", |node| {
+    let builder = GraphBuilder::from_text("A").with("A", |node| {
         node["retry_policy"] = json!({"max_retries": 1, "strategy": "FIXED", "backoff_factor": 0});
     });
-    let template = harness.template(sketch).await;
+    let template = harness.template(builder).await;
     let run = harness.start(&template).await;
     let first = harness.finish_plain(&run.info, &run.root, fails(FailureKind::Retryable)).await;
     harness.commit_one(first).await;
@@ -93,8 +93,8 @@ async fn a_failed_state_can_be_retried(kind: Kind) {
 async fn a_retry_reopens_the_unites_above(kind: Kind) {
     let harness = Harness::new(kind).await;
     // A unite in a unite: both are blocked.
-    let sketch = GraphBuilder::from_text("A > B; B > C; C > V; V(B) > W; W(A)");
-    let (run, both) = fanned(&harness, sketch, 2).await;
+    let builder = GraphBuilder::from_text("A > B; B > C; C > V; V(B) > W; W(A)");
+    let (run, both) = fanned(&harness, builder, 2).await;
     let fan = harness.finish_with_outputs(&run.info, &both[0], 2).await;
     let four = harness.commit_and_claim(fan).await;
     end(&harness, &run, &four, &[1]).await;
@@ -123,8 +123,8 @@ async fn a_retry_reopens_the_unites_above(kind: Kind) {
 
 async fn a_retry_past_its_unite_is_rejected(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let sketch = fanout().with("W", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
-    let (run, children) = fanned(&harness, sketch, 3).await;
+    let builder = fanout().with("W", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
+    let (run, children) = fanned(&harness, builder, 3).await;
     let unite = end(&harness, &run, &children, &[1]).await;
     assert_eq!(unite.len(), 1, "the unite runs without the failed branch");
     let before = harness.database.table("run").await;
@@ -193,9 +193,9 @@ async fn a_redrive_reopens_all_states_together(kind: Kind) {
 
 async fn a_redrive_reports_late_states(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let sketch = GraphBuilder::from_text("A > B S; B > C; C > V; V(B)")
+    let builder = GraphBuilder::from_text("A > B S; B > C; C > V; V(B)")
         .with("V", |node| node["unites"]["strategy"] = json!("ALL_DONE"));
-    let (run, both) = fanned(&harness, sketch, 1).await;
+    let (run, both) = fanned(&harness, builder, 1).await;
     // S fails in the run; below B, one of two fails and V runs.
     let names: Vec<_> = both
         .iter()
@@ -237,7 +237,7 @@ async fn failed(harness: &Harness) -> (Run, Vec<StateId>) {
 }
 
 fn part(run: &Run, part: RedrivePart) -> Operation {
-    Operation::Redrive { run: run.info.clone(), part }
+    Operation::Control(run.info.clone(), Control::Redrive(part))
 }
 
 /// No unite runs between the first retried state and the last.
@@ -286,7 +286,8 @@ async fn a_cancel_ends_a_partial_redrive(kind: Kind) {
     let event = harness.commit_for_sweep(part(&run, RedrivePart::Begin)).await;
     let some = RedrivePart::Some { event, states: failed[..4].to_vec() };
     harness.commit_one(part(&run, some)).await;
-    let cancelled = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
+    let cancelled =
+        harness.commit_for_sweep(Operation::Control(run.info.clone(), Control::Cancel)).await;
     let rest = RedrivePart::Some { event, states: failed[4..].to_vec() };
     assert_eq!(harness.commit_one(part(&run, rest)).await, Reply::Stale);
     assert_eq!(harness.commit_one(part(&run, RedrivePart::End { event })).await, Reply::Stale);

@@ -46,10 +46,10 @@ fn by_run(done: &Committed) -> BTreeMap<RunKey, usize> {
 /// Claims with the cursors of a host's earlier claims.
 async fn claim(
     harness: &Harness,
-    most: u32,
+    limit: u32,
     cursors: &mut BTreeMap<NamespaceKey, RunKey>,
 ) -> Committed {
-    let batch = harness.batch(Vec::new(), ClaimMode::AllDue(most));
+    let batch = harness.batch(Vec::new(), ClaimMode::AllDue(limit));
     let batch = Batch { cursors: cursors.clone(), ..batch };
     let done = harness.store.commit(batch).await.unwrap();
     cursors.clone_from(&done.cursors);
@@ -91,8 +91,8 @@ async fn many_runs_are_claimed_round_robin(kind: Kind) {
             *got.entry(run).or_default() += count;
         }
         let of = |run| got.get(run).copied().unwrap_or_default();
-        let (least, most) = (runs.iter().map(of).min(), runs.iter().map(of).max());
-        assert!(most.unwrap() - least.unwrap() <= 1, "after {step}: {got:?}");
+        let (fewest, most) = (runs.iter().map(of).min(), runs.iter().map(of).max());
+        assert!(most.unwrap() - fewest.unwrap() <= 1, "after {step}: {got:?}");
     }
     assert!(claim(&harness, 4, &mut cursors).await.claimed.is_empty() && cursors.is_empty());
     harness.check().await;

@@ -4,7 +4,7 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{SessionId, StateId};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::outcome_of_lost_claim;
-use exosphere_store::{ClaimMode, Heartbeat, LEASE, NewRun, Operation, Reply};
+use exosphere_store::{ClaimMode, Control, Heartbeat, LEASE, NewRun, Operation, Reply};
 
 use crate::harness::{Harness, Host, begin_op, pause};
 use crate::test_database::Kind;
@@ -55,8 +55,8 @@ async fn a_new_session_ends_older_ones(kind: Kind) {
     }
 }
 
-async fn held(host: &Host, session: SessionId, after: i64, most: u32) -> Vec<StateId> {
-    let held = host.store.held_by(session, StateId(after), most, host.now()).await.unwrap();
+async fn held(host: &Host, session: SessionId, after: i64, limit: u32) -> Vec<StateId> {
+    let held = host.store.held_by(session, StateId(after), limit, host.now()).await.unwrap();
     assert!(held.iter().all(|lost| lost.state.claim.session == session));
     held.into_iter().map(|lost| lost.state.id).collect()
 }
@@ -72,7 +72,7 @@ async fn claims_of_ended_sessions_are_found(kind: Kind) {
     let mut all: Vec<_> = dead.claim(4).await.into_iter().map(|state| state.id).collect();
     all.push(paused.root.id);
     all.sort();
-    harness.commit_one(Operation::Cancel(cancelled.info.clone())).await;
+    harness.commit_one(Operation::Control(cancelled.info.clone(), Control::Cancel)).await;
     harness.commit_for_sweep(pause(&paused.info, true)).await;
 
     // A session that never existed counts as ended.

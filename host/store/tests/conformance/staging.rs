@@ -9,7 +9,7 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::Transition;
 use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_store::{
-    ClaimMode, Finished, Leftover, Operation, Reply, Stage, Staged, StateFilter,
+    ClaimMode, Control, Finished, Leftover, Operation, Reply, Stage, Staged, StateFilter,
 };
 use serde_json::json;
 
@@ -83,9 +83,9 @@ fn finish(end: Finished) -> Operation {
     Operation::Finish(Box::new(end))
 }
 
-fn unstage(run: &Run, state: &Claimed, most: u32) -> Operation {
+fn unstage(run: &Run, state: &Claimed, limit: u32) -> Operation {
     let (state, fence) = (state.id, state.claim.fence);
-    Operation::Unstage(Leftover { run: run.info.clone(), state, fence, most })
+    Operation::Control(run.info.clone(), Control::Unstage(Leftover { state, fence, limit }))
 }
 
 /// Returns the same piece once more.
@@ -104,7 +104,7 @@ fn again(piece: &Stage) -> Stage {
 }
 
 async fn seen(harness: &Harness, run: &Run) -> usize {
-    let filter = StateFilter { most: 999, ..StateFilter::default() };
+    let filter = StateFilter { limit: 999, ..StateFilter::default() };
     harness.store.states(run.info.key, &filter).await.unwrap().items.len()
 }
 
@@ -267,7 +267,8 @@ async fn a_cancelled_run_counts_no_staged_state(kind: Kind) {
     let InPieces { mut pieces, end } = in_pieces(&harness, &run, &run.root, 10, 5).await;
     let last = pieces.remove(1);
     harness.commit_one(stage(pieces.remove(0))).await;
-    let event = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
+    let event =
+        harness.commit_for_sweep(Operation::Control(run.info.clone(), Control::Cancel)).await;
     assert_eq!(harness.commit_one(stage(last)).await, Reply::Stale);
     assert_eq!(harness.commit_one(finish(end)).await, Reply::Stale);
     harness.check().await;
@@ -289,7 +290,8 @@ async fn a_cancelled_run_counts_no_staged_state(kind: Kind) {
     }
     harness.commit_one(finish(end)).await;
     harness.claim(3).await;
-    let event = harness.commit_for_sweep(Operation::Cancel(run.info.clone())).await;
+    let event =
+        harness.commit_for_sweep(Operation::Control(run.info.clone(), Control::Cancel)).await;
     harness.sweep(&run.info, event, 4).await;
     assert_eq!(harness.states().await, "CANCELLED 12, SUCCESS 1");
     assert!(harness.claim(99).await.is_empty());
@@ -324,10 +326,10 @@ async fn a_pause_holds_back_staged_states(kind: Kind) {
 /// Another state may have changed the store after the pieces were written.
 async fn staged_children_read_the_final_store(kind: Kind) {
     let harness = Harness::new(kind).await;
-    let sketch = GraphBuilder::from_text("A > U B; U > X Y")
+    let builder = GraphBuilder::from_text("A > U B; U > X Y")
         .store(json!({"default_values": {"k": "first"}}))
         .input("X", "v", "${{ store.k }}");
-    let template = harness.template(sketch).await;
+    let template = harness.template(builder).await;
     let mut new = harness.new_run(&template).await;
     new.store = BTreeMap::from([("k".to_owned(), "first".to_owned())]);
     let info = new.info.clone();

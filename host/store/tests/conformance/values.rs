@@ -21,8 +21,8 @@ on_both! {
     pages_are_bounded_by_failure_bytes,
 }
 
-fn kept(sketch: &str) -> GraphBuilder {
-    GraphBuilder::from_text(sketch).store(json!({"keep": true}))
+fn kept(text: &str) -> GraphBuilder {
+    GraphBuilder::from_text(text).store(json!({"keep": true}))
 }
 
 async fn store_writes_commit_with_the_outcome(kind: Kind) {
@@ -92,8 +92,8 @@ async fn a_third_conflict_fails_the_state(kind: Kind) {
 async fn store_values_are_snapshot_at_creation(kind: Kind) {
     let harness = Harness::new(kind).await;
     let store = json!({"keep": true, "default_values": {"k": "default", "none": "x"}});
-    let sketch = GraphBuilder::from_text("A > B").store(store).input("B", "k", "${{ store.k }}");
-    let template = harness.template(sketch).await;
+    let builder = GraphBuilder::from_text("A > B").store(store).input("B", "k", "${{ store.k }}");
+    let template = harness.template(builder).await;
     let mut new = harness.new_run(&template).await;
     new.store.insert("k".into(), "first".into());
     let run = new.info.clone();
@@ -208,7 +208,7 @@ async fn pages_are_bounded_by_failure_bytes(kind: Kind) {
     }
     let (mut pages, mut seen, mut after) = (0, 0, None);
     loop {
-        let filter = StateFilter { after, most: 1000, ..StateFilter::default() };
+        let filter = StateFilter { after, limit: 1000, ..StateFilter::default() };
         let page = harness.store.states(run.info.key, &filter).await.unwrap();
         let failures = page.items.iter().filter(|state| state.failure.is_some()).count();
         assert!(failures <= 5, "{failures} failures of 60 kB on a page of 256 KiB");

@@ -120,9 +120,9 @@ impl StorePipeline {
     }
 
     /// Applies a graph.
-    async fn apply(&self, sketch: &str) -> Result<AppliedGraph> {
+    async fn apply(&self, text: &str) -> Result<AppliedGraph> {
         let graph =
-            GraphBuilder::from_text(sketch).build().map_err(|problems| anyhow!("{problems:?}"))?;
+            GraphBuilder::from_text(text).build().map_err(|problems| anyhow!("{problems:?}"))?;
         let graph = Arc::new(graph);
         let name: Name = "bench".parse().map_err(|why| anyhow!("{why}"))?;
         let none = BTreeMap::new();

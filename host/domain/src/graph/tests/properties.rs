@@ -113,7 +113,7 @@ impl Lines {
         }
     }
 
-    fn sketch(&self) -> GraphBuilder {
+    fn builder(&self) -> GraphBuilder {
         let mut text = String::new();
         for (from, next) in self.next.iter().enumerate() {
             let unite = self.unites[from];
@@ -144,7 +144,7 @@ impl Lines {
 
 /// Generates a graph of up to 9 nodes, some of which refer to others.
 fn drawn() -> impl Strategy<Value = GraphBuilder> {
-    drawn_with_lines().prop_map(|(_, sketch)| sketch)
+    drawn_with_lines().prop_map(|(_, builder)| builder)
 }
 
 fn drawn_with_lines() -> impl Strategy<Value = (Lines, GraphBuilder)> {
@@ -154,10 +154,10 @@ fn drawn_with_lines() -> impl Strategy<Value = (Lines, GraphBuilder)> {
     let inputs = prop::collection::vec((0..size, 0..size), 0..4);
     (edges, unites, inputs).prop_map(move |(edges, unites, inputs)| {
         let lines = Lines::new(&edges, &unites);
-        let sketch = inputs.iter().fold(lines.sketch(), |sketch, (node, target)| {
-            sketch.input(&format!("n{node}"), "x", format!("${{{{ n{target}.outputs.f }}}}"))
+        let builder = inputs.iter().fold(lines.builder(), |builder, (node, target)| {
+            builder.input(&format!("n{node}"), "x", format!("${{{{ n{target}.outputs.f }}}}"))
         });
-        (lines, sketch)
+        (lines, builder)
     })
 }
 
@@ -235,8 +235,8 @@ proptest! {
     }
 
     #[test]
-    fn drawn_graphs_match_the_model(sketch in drawn()) {
-        match sketch.build() {
+    fn drawn_graphs_match_the_model(builder in drawn()) {
+        match builder.build() {
             Ok(graph) => {
                 check_by_paths(&graph);
                 prop_assert_eq!(Graph::from_json(&graph.to_json()), Ok(graph));
@@ -255,8 +255,8 @@ fn runner(cases: u32) -> TestRunner {
 #[test]
 fn a_named_path_lacks_the_value() {
     let named = std::cell::Cell::new((0, 0));
-    let walk = |(lines, sketch): (Lines, GraphBuilder)| {
-        let problems = sketch.build().err().unwrap_or_default();
+    let walk = |(lines, builder): (Lines, GraphBuilder)| {
+        let problems = builder.build().err().unwrap_or_default();
         for path in problems.iter().filter_map(|problem| path_named(&problem.message)) {
             prop_assert!(path.len() > 1 && !lines.sees_along(&path), "{path:?} in {lines:?}");
             let (paths, behind) = named.get();
@@ -274,9 +274,9 @@ fn a_named_path_lacks_the_value() {
 fn many_drawn_graphs_are_valid() {
     let mut runner = runner(ProptestConfig::default().cases);
     let valid = std::cell::Cell::new((0, 0));
-    let count = |sketch: GraphBuilder| {
+    let count = |builder: GraphBuilder| {
         let (graphs, unites) = valid.get();
-        if let Ok(graph) = sketch.build() {
+        if let Ok(graph) = builder.build() {
             let some = graph.nodes().any(|(_, node)| node.unites.is_some());
             valid.set((graphs + 1, unites + usize::from(some)));
         }

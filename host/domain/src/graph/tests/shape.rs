@@ -1,4 +1,4 @@
-//! Tests of regions, counts and visibility, over sketched graphs.
+//! Tests of regions, counts and visibility, over small graphs.
 
 use super::super::testing::GraphBuilder;
 use super::*;
@@ -13,11 +13,11 @@ fn names(graph: &Graph, places: &[NodeIx]) -> String {
     names.join(" ")
 }
 
-fn refused(sketch: &GraphBuilder) -> String {
-    sketch.build().map_or_else(|problems| lines(problems).join("\n"), |_| "valid".to_owned())
+fn refused(builder: &GraphBuilder) -> String {
+    builder.build().map_or_else(|problems| lines(problems).join("\n"), |_| "valid".to_owned())
 }
 
-/// A sketch, the region of each unite, and the nodes that count in each unite.
+/// A graph, the region of each unite, and the nodes that count in each unite.
 type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)]);
 
 #[test]
@@ -128,13 +128,13 @@ fn references_are_visible_as_listed() {
         ),
     ];
     for (text, node, target, expected) in table {
-        let sketch = GraphBuilder::from_text(text).input(
+        let builder = GraphBuilder::from_text(text).input(
             node,
             "x",
             format!("${{{{ {target}.outputs.f }}}}"),
         );
-        let Ok(graph) = sketch.build() else {
-            assert_eq!(refused(&sketch), expected, "{node} of {target} in {text}");
+        let Ok(graph) = builder.build() else {
+            assert_eq!(refused(&builder), expected, "{node} of {target} in {text}");
             continue;
         };
         let (node, target) = (graph.node(graph.find(node).unwrap()), graph.find(target).unwrap());
@@ -194,8 +194,8 @@ fn layers() -> GraphBuilder {
     for pair in layers.windows(2) {
         pair[0].iter().for_each(|name| text.push_str(&format!("{name} > {};", pair[1].join(" "))));
     }
-    layers.iter().flatten().fold(GraphBuilder::from_text(&text), |sketch, name| {
-        sketch.input(name, "x", "${{ root.outputs.x }}")
+    layers.iter().flatten().fold(GraphBuilder::from_text(&text), |builder, name| {
+        builder.input(name, "x", "${{ root.outputs.x }}")
     })
 }
 
@@ -204,14 +204,14 @@ fn nest() -> GraphBuilder {
     let down: String = (0..499).map(|n| format!("d{n} > d{};", n + 1)).collect();
     let up: String = (1..500).map(|n| format!("u{n}(d{n}) > u{};", n - 1)).collect();
     let nest = GraphBuilder::from_text(&format!("{down} d499 > u499; {up} u0(d0);"));
-    (0..500).fold(nest, |sketch, n| sketch.input(&format!("u{n}"), "x", "${{ d499.outputs.x }}"))
+    (0..500).fold(nest, |builder, n| builder.input(&format!("u{n}"), "x", "${{ d499.outputs.x }}"))
 }
 
 #[test]
 fn a_thousand_nodes_are_quick() {
-    for (sketch, size) in [(layers(), 991), (nest(), 1000)] {
+    for (builder, size) in [(layers(), 991), (nest(), 1000)] {
         let begun = std::time::Instant::now();
-        let graph = sketch.build().unwrap();
+        let graph = builder.build().unwrap();
         let taken = begun.elapsed();
         // A fraction of a second on an idle machine, unoptimised. The test
         // machine may be busy; an exponential algorithm takes minutes.

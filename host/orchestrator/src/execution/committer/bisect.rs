@@ -68,9 +68,9 @@ impl PendingRanges {
         self.put_first([range.start..at, at..at + 1, at + 1..range.end]);
     }
 
-    fn put_first<const N: usize>(&mut self, parts: [Range<usize>; N]) {
-        let parts = parts.into_iter().rev().filter(|part| !part.is_empty());
-        parts.for_each(|part| self.0.push_front((part, ClaimMode::NewOnly(0))));
+    fn put_first<const N: usize>(&mut self, inner: [Range<usize>; N]) {
+        let inner = inner.into_iter().rev().filter(|part| !part.is_empty());
+        inner.for_each(|part| self.0.push_front((part, ClaimMode::NewOnly(0))));
     }
 }
 

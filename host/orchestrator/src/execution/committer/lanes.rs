@@ -1,6 +1,6 @@
 //! Commit order: lanes by urgency, namespaces round-robin within a lane, runs round-robin
 //! within a namespace. It also cuts the batches, which are bounded by number and by
-//! weight.
+//! cost.
 //!
 //! Not here: locks, waiting and the database. All of it is plain data.
 
@@ -26,21 +26,21 @@ pub(crate) enum Lane {
 pub(crate) struct BatchBounds {
     /// The largest number of operations.
     pub operations: usize,
-    /// The largest weight, in bytes. A heavier operation goes alone.
-    pub weight: u64,
-    /// The weight from which an operation delays the rest of its batch. After a batch
+    /// The largest cost, in bytes. A heavier operation goes alone.
+    pub cost: u64,
+    /// The cost from which an operation delays the rest of its batch. After a batch
     /// with a heavy operation comes one without, if any light one waits.
     pub heavy: u64,
 }
 
-/// The lane, namespace, run and weight of an operation.
+/// The lane, namespace, run and cost of an operation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Label {
     pub lane: Lane,
     pub namespace: NamespaceKey,
     pub run: RunKey,
     /// Bytes that the operation writes, its rows included.
-    pub weight: u64,
+    pub cost: u64,
 }
 
 /// All operations that wait.
@@ -72,14 +72,14 @@ struct RunQueues<T> {
 }
 
 struct Entry<T> {
-    weight: u64,
+    cost: u64,
     item: T,
 }
 
 /// A batch that is being filled.
 struct Filling<T> {
     items: Vec<T>,
-    weight: u64,
+    cost: u64,
     heaviest: u64,
     /// Set if the batch takes no heavy operation.
     is_light: bool,
@@ -107,8 +107,8 @@ impl<T> Lanes<T> {
     }
 
     pub(crate) fn push(&mut self, label: Label, item: T) {
-        let Label { lane, namespace, run, weight } = label;
-        self.lane(lane).push(namespace, run, Entry { weight, item });
+        let Label { lane, namespace, run, cost } = label;
+        self.lane(lane).push(namespace, run, Entry { cost, item });
     }
 
     /// Takes the next batch out of the queue.
@@ -132,7 +132,7 @@ impl<T> Lanes<T> {
         if let Some(first) = self.owed.pop_front().and_then(|lane| self.lane(lane).next()) {
             batch.add(first);
         }
-        if batch.weight < bounds.weight {
+        if batch.cost < bounds.cost {
             self.fill(&mut batch, bounds);
         }
         self.was_heavy = batch.heaviest >= bounds.heavy;
@@ -145,8 +145,8 @@ impl<T> Lanes<T> {
         let control = if self.ends.is_empty() {
             bounds
         } else {
-            let (operations, weight) = (bounds.operations / 4 * 3, bounds.weight / 4 * 3);
-            BatchBounds { operations, weight, ..bounds }
+            let (operations, cost) = (bounds.operations / 4 * 3, bounds.cost / 4 * 3);
+            BatchBounds { operations, cost, ..bounds }
         };
         let owed = [
             (Lane::Control, self.control.fill(batch, control)),
@@ -163,8 +163,8 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// Lowers the weights of a run's operations that wait in a lane; `lighten` returns
-    /// each new weight.
+    /// Lowers the costs of a run's operations that wait in a lane; `lighten` returns
+    /// each new cost.
     pub(crate) fn lighten(
         &mut self,
         lane: Lane,
@@ -173,7 +173,7 @@ impl<T> Lanes<T> {
     ) {
         let namespaces = self.lane(lane).namespaces.values_mut();
         let operations = namespaces.filter_map(|runs| runs.runs.get_mut(&run)).flatten();
-        operations.for_each(|entry| entry.weight = lighten(&mut entry.item));
+        operations.for_each(|entry| entry.cost = lighten(&mut entry.item));
     }
 
     fn lane(&mut self, lane: Lane) -> &mut NamespaceQueues<T> {
@@ -188,22 +188,22 @@ impl<T> Lanes<T> {
 
 impl<T> Filling<T> {
     fn new(is_light: bool) -> Self {
-        Filling { items: Vec::new(), weight: 0, heaviest: 0, is_light }
+        Filling { items: Vec::new(), cost: 0, heaviest: 0, is_light }
     }
 
     fn add(&mut self, entry: Entry<T>) {
-        self.weight = self.weight.saturating_add(entry.weight);
-        self.heaviest = self.heaviest.max(entry.weight);
+        self.cost = self.cost.saturating_add(entry.cost);
+        self.heaviest = self.heaviest.max(entry.cost);
         self.items.push(entry.item);
     }
 
-    /// Returns `true` if an operation of this weight fits. An empty batch takes any
-    /// weight, unless it is a light one.
-    fn has_room_for(&self, weight: u64, bounds: BatchBounds) -> bool {
-        if self.is_light && weight >= bounds.heavy {
+    /// Returns `true` if an operation of this cost fits. An empty batch takes any
+    /// cost, unless it is a light one.
+    fn has_room_for(&self, cost: u64, bounds: BatchBounds) -> bool {
+        if self.is_light && cost >= bounds.heavy {
             return false;
         }
-        self.items.is_empty() || self.weight.saturating_add(weight) <= bounds.weight
+        self.items.is_empty() || self.cost.saturating_add(cost) <= bounds.cost
     }
 }
 
@@ -240,7 +240,7 @@ impl<T> NamespaceQueues<T> {
         while batch.items.len() < bounds.operations
             && let Some(&namespace) = self.order.front()
         {
-            if !self.weight(namespace).is_some_and(|weight| batch.has_room_for(weight, bounds)) {
+            if !self.cost(namespace).is_some_and(|cost| batch.has_room_for(cost, bounds)) {
                 passed.extend(self.order.pop_front());
                 continue;
             }
@@ -253,10 +253,10 @@ impl<T> NamespaceQueues<T> {
         has_passed
     }
 
-    /// Returns the weight of a namespace's next operation.
-    fn weight(&self, namespace: NamespaceKey) -> Option<u64> {
+    /// Returns the cost of a namespace's next operation.
+    fn cost(&self, namespace: NamespaceKey) -> Option<u64> {
         let runs = self.namespaces.get(&namespace)?;
-        Some(runs.runs.get(runs.order.front()?)?.front()?.weight)
+        Some(runs.runs.get(runs.order.front()?)?.front()?.cost)
     }
 
     /// Takes the first operation of the namespace whose turn it is. Namespace and run

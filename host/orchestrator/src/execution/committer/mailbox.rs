@@ -82,7 +82,7 @@ impl Committer {
 
     /// Commits the end of an execution like [`Committer::finish`], and returns its
     /// reply.
-    pub(crate) async fn finish_with_answer(
+    pub(crate) async fn finish_and_wait(
         &self,
         finished: Finished,
         permit: ClaimPermit,

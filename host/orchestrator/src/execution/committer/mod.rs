@@ -6,12 +6,12 @@
 //! SQLite, for another thread to write.
 //!
 //! This file is the loop. An operation meets the parts in this order: `mailbox`, `reply`,
-//! `weight`, `budget`, `queue` with its `lanes`, then the loop with its `pacing`, `bisect`
+//! `cost`, `budget`, `queue` with its `lanes`, then the loop with its `pacing`, `bisect`
 //! and `transaction`.
 
 mod mailbox;
 mod reply;
-mod weight;
+mod cost;
 mod budget;
 mod queue;
 mod lanes;
@@ -29,35 +29,35 @@ use tokio::time::Instant;
 
 use bisect::{BatchView, CommitSummary};
 use budget::Charge;
+pub(crate) use cost::{ROW_BYTES, end as cost_of_end};
 pub(crate) use mailbox::{Committer, WorkHint};
 use pacing::{ClaimRoom, Pacing, claims_due, remaining_shares};
 pub(crate) use queue::MAX_BATCH_BYTES;
 use queue::{NextBatch, QueuedOperation};
 pub(crate) use reply::ReplySender;
-pub(crate) use weight::{ROW_BYTES, end as weight_of_end};
 
 use crate::MAX_CLAIMS_PER_SLOT;
 use crate::backoff::MIN_PAUSE;
 use crate::cluster::recovery;
 use crate::execution::claims::ClaimPermit;
 use crate::execution::dispatcher::{self, CommitEffects, DispatchMessage};
-use crate::parts::HostInner;
+use crate::inner::HostInner;
 
 /// Starts the commit loop on its own thread, which ends with the drain.
 ///
 /// # Errors
 ///
 /// If the system cannot start a thread.
-pub(crate) fn start(parts: Arc<HostInner>) -> std::io::Result<()> {
+pub(crate) fn start(inner: Arc<HostInner>) -> std::io::Result<()> {
     let commit_loop = CommitLoop {
-        effects: dispatcher::start(parts.clone()),
+        effects: dispatcher::start(inner.clone()),
         host_runtime: Handle::current(),
-        mailbox: parts.pipeline.committer.clone(),
-        pacing: Pacing::new(parts.db.clock.now()),
-        parts,
+        mailbox: inner.pipeline.committer.clone(),
+        pacing: Pacing::new(inner.db.clock.now()),
+        inner,
         last_commit_confirmed: true,
     };
-    let guard = commit_loop.parts.lifeline.guard("the committer");
+    let guard = commit_loop.inner.lifeline.guard("the committer");
     // The thread has its own runtime, so that an answer of Postgres need not wait for a
     // worker that executes.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -72,7 +72,7 @@ pub(crate) fn start(parts: Arc<HostInner>) -> std::io::Result<()> {
 
 /// The commit loop.
 struct CommitLoop {
-    parts: Arc<HostInner>,
+    inner: Arc<HostInner>,
     mailbox: Committer,
     pacing: Pacing,
     /// The channel to the dispatcher.
@@ -139,7 +139,7 @@ impl CommitLoop {
                 && self.mailbox.queue.is_empty()
                 && let Some(done) = draining.take()
             {
-                self.parts.db.store.end_commits().await;
+                self.inner.db.store.end_commits().await;
                 let _ = self.effects.send(DispatchMessage::Drained(done));
                 return true;
             }
@@ -178,7 +178,7 @@ impl CommitLoop {
     fn room(&self) -> ClaimRoom {
         let claims = &self.mailbox.claims;
         ClaimRoom {
-            target: self.parts.pipeline.prefetch.total_now(),
+            target: self.inner.pipeline.prefetch.total_now(),
             claimed: claims.in_use(),
             free: claims.free(),
         }
@@ -187,17 +187,17 @@ impl CommitLoop {
     /// Computes the remaining quota of each namespace and run, as if these permits were
     /// released.
     fn quotas(&self, released: &[ClaimPermit]) -> Quotas {
-        let parts = &self.parts;
+        let inner = &self.inner;
         let quota = |slots: u32| slots.saturating_mul(MAX_CLAIMS_PER_SLOT);
-        let own = parts.caches.namespaces.all_slots().into_iter();
+        let own = inner.caches.namespaces.all_slots().into_iter();
         let own =
-            own.map(|(key, slots)| (key, quota(parts.settings.slots_of(Some(slots))))).collect();
+            own.map(|(key, slots)| (key, quota(inner.settings.slots_of(Some(slots))))).collect();
         let mut claims = self.mailbox.claims.counts();
         released.iter().for_each(|permit| claims.remove(permit));
         remaining_shares(
-            quota(parts.settings.slots_of(None)),
+            quota(inner.settings.slots_of(None)),
             own,
-            &parts.targets().namespaces,
+            &inner.targets().namespaces,
             claims,
         )
     }
@@ -258,8 +258,8 @@ impl CommitLoop {
     /// Gives back states that the database holds for this host without its knowledge. A
     /// commit that seemed to fail went through, and its claims were never delivered.
     async fn release_orphans(&mut self) {
-        let (parts, claims) = (self.parts.clone(), self.mailbox.claims.clone());
-        let orphans = async move { recovery::orphaned_claims(&parts, &claims).await };
+        let (inner, claims) = (self.inner.clone(), self.mailbox.claims.clone());
+        let orphans = async move { recovery::orphaned_claims(&inner, &claims).await };
         let orphans = self.host_runtime.spawn(orphans).await.unwrap_or_else(|ended| {
             Err(StoreError::Unavailable(format!(
                 "the look for orphaned claims ended early: {ended}"
@@ -287,9 +287,9 @@ impl CommitLoop {
 #[cfg(test)]
 mod tests {
     use exosphere_domain::plan::Transition;
-    use exosphere_store::Reply;
+    use exosphere_store::{Control, Reply};
 
-    use super::weight::tests::ended;
+    use super::cost::tests::ended;
     use super::*;
     use crate::{Config, Host};
 
@@ -299,13 +299,16 @@ mod tests {
         let config = Config { slots: 1, namespace_slots: 1, ..Config::new(folder.path()) };
         let host = Host::start(config).await.unwrap();
         let run = ended(Transition::Pruned { data: None }).run;
-        let submit = |_| host.parts.pipeline.committer.submit(Operation::Cancel(run.clone()));
+        let submit = |_| {
+            host.inner.pipeline.committer.submit(Operation::Control(run.clone(), Control::Cancel))
+        };
         for reply in futures::future::join_all((0..20).map(submit)).await {
             assert!(matches!(reply, Ok(Reply::Missing)), "{reply:?}");
         }
         assert_eq!((host.health(), host.holding()), (Ok(()), 0));
         host.stop().await.unwrap();
-        let stopped = host.parts.pipeline.committer.submit(Operation::Cancel(run)).await;
+        let stopped =
+            host.inner.pipeline.committer.submit(Operation::Control(run, Control::Cancel)).await;
         assert!(matches!(stopped, Err(StoreError::Unavailable(_))), "{stopped:?}");
     }
 }

@@ -118,7 +118,7 @@ impl Pacing {
             || self
                 .saturated_runs
                 .iter()
-                .any(|(namespace, run)| has_room(namespace) && quotas.run_room(*run) > 0)
+                .any(|(namespace, run)| has_room(namespace) && quotas.remaining_of_run(*run) > 0)
     }
 
     /// Applies the findings of a commit with this claim budget.
@@ -182,7 +182,7 @@ pub(super) fn remaining_shares(
     targets: &HashMap<NamespaceKey, Target>,
     claims: ClaimCounts,
 ) -> Quotas {
-    let mut quotas = Quotas { most: default_quota, left: own_quotas, runs: HashMap::new() };
+    let mut quotas = Quotas { default: default_quota, left: own_quotas, runs: HashMap::new() };
     quotas.left.extend(targets.iter().map(|(namespace, target)| (*namespace, target.held)));
     for (namespace, claimed) in claims.namespaces {
         let left = quotas.left.entry(namespace).or_insert(default_quota);
@@ -215,7 +215,7 @@ mod tests {
     fn quotas(left: &[(NamespaceKey, u32)], runs: &[(RunKey, u32)]) -> Quotas {
         let quota = |(run, left): &(RunKey, u32)| (*run, RunQuota { held: 1, left: *left });
         Quotas {
-            most: 0,
+            default: 0,
             left: left.iter().copied().collect(),
             runs: runs.iter().map(quota).collect(),
         }
@@ -375,7 +375,7 @@ mod tests {
         let quotas = remaining_shares(4, [(c, 20)].into(), &[(A, target)].into(), claims);
         assert_eq!([A, B, c, NamespaceKey(4)].map(|key| quotas.remaining(key)), [7, 1, 11, 4]);
         assert_eq!(
-            [RUN, other, RunKey(9)].map(|key| quotas.run_room(key)),
+            [RUN, other, RunKey(9)].map(|key| quotas.remaining_of_run(key)),
             [2, u32::MAX - 3, u32::MAX]
         );
     }

@@ -11,22 +11,22 @@ use exosphere_store::Operation;
 use tokio::sync::{Notify, oneshot};
 
 use super::budget::{Budgets, Charge};
+use super::cost::label;
 use super::lanes::{BatchBounds, Lane, Lanes};
 use super::mailbox::WorkHint;
 use super::reply::ReplySender;
-use super::weight::label;
 use crate::execution::claims::ClaimPermit;
 use parking_lot::{Mutex, MutexGuard};
 
 /// The bounds of one batch, chosen for commits of at most 50 ms on a machine with two
 /// cores.
 const MAX_BATCH: BatchBounds =
-    BatchBounds { operations: 512, weight: MAX_BATCH_BYTES, heavy: HEAVY_BYTES };
+    BatchBounds { operations: 512, cost: MAX_BATCH_BYTES, heavy: HEAVY_BYTES };
 
-/// The largest weight of a batch in bytes, its rows included.
+/// The largest cost of a batch in bytes, its rows included.
 pub(crate) const MAX_BATCH_BYTES: u64 = 4 << 20;
 
-/// The weight in bytes from which an operation takes milliseconds to write.
+/// The cost in bytes from which an operation takes milliseconds to write.
 const HEAVY_BYTES: u64 = 256 << 10;
 
 /// The budget of each namespace for results in the queue, in bytes: as much as the
@@ -118,9 +118,9 @@ impl Queue {
     ) -> Result<(), QueueClosed> {
         self.strip_if_cancelled(&mut operation);
         let label = label(&operation);
-        let mut charge = self.budgets.charge(label.namespace, label.weight).await;
+        let mut charge = self.budgets.charge(label.namespace, label.cost).await;
         if self.strip_if_cancelled(&mut operation) {
-            charge.lower(self::label(&operation).weight);
+            charge.lower(self::label(&operation).cost);
         }
         self.add(QueuedOperation { operation, permit: Some(permit), sender, charge: Some(charge) })
     }
@@ -155,11 +155,11 @@ impl Queue {
         state.cancelled.add(run);
         state.lanes.lighten(Lane::End, run, |waiting| {
             strip(&mut waiting.operation);
-            let weight = label(&waiting.operation).weight;
+            let cost = label(&waiting.operation).cost;
             if let Some(charge) = &mut waiting.charge {
-                charge.lower(weight);
+                charge.lower(cost);
             }
-            weight
+            cost
         });
     }
 
@@ -248,9 +248,10 @@ fn strip(operation: &mut Operation) {
 mod tests {
     use exosphere_domain::ids::{NamespaceKey, StateId};
     use exosphere_domain::plan::Transition;
+    use exosphere_store::Control;
     use futures::poll;
 
-    use super::super::weight::tests::ended;
+    use super::super::cost::tests::ended;
     use super::*;
 
     fn sizes(queue: &Queue) -> Vec<usize> {
@@ -263,7 +264,7 @@ mod tests {
         let queue = Queue::new();
         let run = ended(Transition::Pruned { data: None }).run;
         for state in 0..600 {
-            let operation = Operation::Retry { run: run.clone(), state: StateId(state) };
+            let operation = Operation::Control(run.clone(), Control::Retry(StateId(state)));
             assert!(queue.push(operation, None).is_ok());
         }
         assert_eq!(sizes(&queue), [512, 88]);

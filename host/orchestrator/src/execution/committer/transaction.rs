@@ -49,8 +49,8 @@ impl CommitLoop {
             let batch = Batch {
                 operations: view.operations.clone(),
                 range: range.clone(),
-                session: self.parts.cluster.session.current(),
-                now: self.parts.db.clock.now(),
+                session: self.inner.cluster.session.current(),
+                now: self.inner.db.clock.now(),
                 claim_mode: budget,
                 quotas: quotas.clone(),
                 turn: self.pacing.turn(),
@@ -95,7 +95,7 @@ impl CommitLoop {
     /// seemed to fail may be orphaned, and notifications of other hosts were missed.
     fn confirm_commit(&mut self) {
         self.mailbox.set_last_error(None);
-        self.parts.db.probe.committed();
+        self.inner.db.probe.committed();
         if !std::mem::replace(&mut self.last_commit_confirmed, true) {
             tracing::info!("the database is available again");
             self.mailbox.claims.request_reconcile();
@@ -106,7 +106,7 @@ impl CommitLoop {
     /// Commits a batch. An empty batch may have nothing to write and so proves nothing of
     /// a full disk; after a failure, a test write goes first.
     async fn commit_or_prove(&self, batch: Batch) -> Result<Committed, StoreError> {
-        let (store, session) = (&self.parts.db.store, batch.session);
+        let (store, session) = (&self.inner.db.store, batch.session);
         if batch.range.is_empty() && !self.last_commit_confirmed && !store.is_shared() {
             store.prove_writable(session, batch.now).await?;
         }

@@ -39,7 +39,8 @@ pub(crate) fn link<T: WasiHttpView + 'static>(linker: &mut Linker<T>) -> wasmtim
 fn bound_setters<T: WasiHttpView + 'static>(
     types: &mut LinkerInstance<'_, T>,
 ) -> wasmtime::Result<()> {
-    let fits = |text: &Text, most: usize| text.as_ref().is_none_or(|text| text.len() <= most);
+    let fits =
+        |text: &Text, max_bytes: usize| text.as_ref().is_none_or(|text| text.len() <= max_bytes);
     types.func_wrap(
         "[method]outgoing-request.set-method",
         |mut store: StoreContextMut<'_, T>, (this, method): (This, Method)| {

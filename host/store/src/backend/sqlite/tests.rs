@@ -9,8 +9,8 @@ async fn limit_growth(store: &Store, pages: Option<i64>) {
     let crate::Writer::Sqlite(writer) = &store.writer else { panic!("on SQLite") };
     let limit = move |connection: &mut Connection| {
         let has: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-        let most = pages.map_or(i64::from(u32::MAX - 1), |pages| has + pages);
-        connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(()))?;
+        let limit = pages.map_or(i64::from(u32::MAX - 1), |pages| has + pages);
+        connection.query_row(&format!("PRAGMA max_page_count = {limit}"), [], |_| Ok(()))?;
         Ok(())
     };
     writer.call(limit).await.unwrap();
@@ -25,7 +25,7 @@ async fn commits_resume_after_disk_full() {
     let small = start(&store, session, 10).await;
     let large = start(&store, session, 5_000_000).await;
     let other = start(&store, session, 10).await;
-    let filter = RunFilter { most: 9, ..RunFilter::default() };
+    let filter = RunFilter { limit: 9, ..RunFilter::default() };
     let runs = async || store.runs(&name(), &filter).await.unwrap().items.len();
 
     limit_growth(&store, Some(3)).await;

@@ -47,10 +47,10 @@ impl Side {
     }
 }
 
-/// The answer to a commit, without the times.
-type CommitAnswer = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<RunUpdate>);
+/// What a commit returned, without the times.
+type ComparableCommit = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<RunUpdate>);
 
-fn said(done: &Committed, simulated_ms: i64) -> CommitAnswer {
+fn comparable(done: &Committed, simulated_ms: i64) -> ComparableCommit {
     let claimed = done.claimed.iter().map(|claimed| (claimed.state.id, format!("{claimed:?}")));
     let next_due = done.next_due.map(|due| due + simulated_ms);
     let claimed: BTreeMap<_, _> = claimed.collect();
@@ -96,7 +96,7 @@ impl DatabasePair {
         let ours = self.sqlite.store.commit(batch.clone()).await;
         match (ours, theirs) {
             (Ok(mut ours), Ok(theirs)) => {
-                let (we, they) = (said(&ours, 0), said(&theirs, self.simulated_ms));
+                let (we, they) = (comparable(&ours, 0), comparable(&theirs, self.simulated_ms));
                 if we != they {
                     println!("commit of {:#?}", batch.operations);
                     // A different row explains more than a different answer.
@@ -128,8 +128,8 @@ impl DatabasePair {
         self.sqlite.store.end_session(session, now).await.unwrap();
     }
 
-    pub async fn template(&self, namespace: &str, named: &str, sketch: &GraphBuilder) -> Template {
-        let graph = Arc::new(sketch.build().unwrap());
+    pub async fn template(&self, namespace: &str, named: &str, builder: &GraphBuilder) -> Template {
+        let graph = Arc::new(builder.build().unwrap());
         let (whose, which, secrets) = (name(namespace), name(named), BTreeMap::new());
         let apply = async |store: &Store, now| {
             store.apply_graph(&whose, &which, &graph, &secrets, now).await.unwrap()

@@ -14,7 +14,7 @@ pub const QUARTER_HOUR_MS: i64 = 15 * 60 * 1000;
 
 /// Returns graphs that use every feature of the store: nested and parallel unites, strategies, retry
 /// policies, store values.
-pub fn sketches() -> Vec<GraphBuilder> {
+pub fn builders() -> Vec<GraphBuilder> {
     let fan = || GraphBuilder::from_text("R > U; U > X; X > W; W(U) > Z");
     let nested = || GraphBuilder::from_text("A > B C; B > G F; G > E; E(B) > D; C > D; D(A)");
     let policy = |max_retries: u32, strategy: &str, backoff: i64| {
@@ -52,8 +52,9 @@ pub fn sketches() -> Vec<GraphBuilder> {
             node["retry_policy"] = policy(2, "EXPONENTIAL", QUARTER_HOUR_MS);
         }
     };
-    let each =
-        |sketch: GraphBuilder| nodes.iter().fold(sketch, |sketch, node| sketch.with(node, other));
+    let each = |builder: GraphBuilder| {
+        nodes.iter().fold(builder, |builder, node| builder.with(node, other))
+    };
     all.into_iter().map(each).collect()
 }
 

@@ -12,7 +12,7 @@ use exosphere_domain::plan::{ids_needed, outcome_of_lost_claim, plan, root_state
 use exosphere_domain::state::{Claimed, RunStatus};
 use exosphere_domain::testing::SeededRng;
 use exosphere_store::{
-    ClaimMode, Committed, Finished, NewRun, Operation, RedrivePart, Reply, RunInfo,
+    ClaimMode, Committed, Control, Finished, NewRun, Operation, RedrivePart, Reply, RunInfo,
 };
 
 use super::database_pair::DatabasePair;
@@ -70,9 +70,9 @@ struct PendingBatch {
 impl RandomOps {
     pub async fn new(databases: DatabasePair, seed: u64) -> RandomOps {
         let mut templates = Vec::new();
-        for (at, sketch) in outcomes::sketches().iter().enumerate() {
+        for (at, builder) in outcomes::builders().iter().enumerate() {
             let namespace = if at % 3 == 0 { "m" } else { "n" };
-            templates.push(databases.template(namespace, &format!("g{at}"), sketch).await);
+            templates.push(databases.template(namespace, &format!("g{at}"), builder).await);
         }
         let sessions = vec![databases.begin_session().await];
         RandomOps {
@@ -137,9 +137,13 @@ impl RandomOps {
         self.operations += pending.operations.len().max(1);
         let PendingBatch { operations, taken, started, swept } = pending;
         let of_people = |(at, operation): (usize, &Operation)| match operation {
-            Operation::Cancel(run)
-            | Operation::Pause { run, .. }
-            | Operation::Redrive { run, part: RedrivePart::End { .. } } => Some((at, run.key)),
+            Operation::Control(
+                run,
+                Control::Cancel
+                | Control::Pause
+                | Control::Resume
+                | Control::Redrive(RedrivePart::End { .. }),
+            ) => Some((at, run.key)),
             _ => None,
         };
         let asked: Vec<_> = operations.iter().enumerate().filter_map(of_people).collect();
@@ -214,9 +218,11 @@ impl RandomOps {
                 let from = if self.rng.percent(80) { &self.held } else { &self.past };
                 let Some(state) = self.rng.pick(from).cloned() else { return };
                 let run = self.runs[&state.run].clone();
-                pending.operations.push(Operation::Begin { run, state: Box::new(state) });
+                pending.operations.push(Operation::Control(run, Control::Begin(Box::new(state))));
             }
-            84 => pending.operations.extend(run.map(Operation::Cancel)),
+            84 => {
+                pending.operations.extend(run.map(|run| Operation::Control(run, Control::Cancel)))
+            }
             85..88 => {
                 let paused = self.rng.percent(50);
                 pending.operations.extend(run.map(|run| pause(&run, paused)));
@@ -320,7 +326,7 @@ impl RandomOps {
         } else {
             self.rng.pick(&self.past).map(|state| (state.run, state.id))?
         };
-        Some(Operation::Retry { run: self.runs[&run].clone(), state })
+        Some(Operation::Control(self.runs[&run].clone(), Control::Retry(state)))
     }
 
     /// Redrives a run as a whole or in parts.
@@ -336,7 +342,7 @@ impl RandomOps {
             (0 | 1, None) => RedrivePart::Begin,
             (_, None) => RedrivePart::Whole(states),
         };
-        Operation::Redrive { run, part }
+        Operation::Control(run, Control::Redrive(part))
     }
 
     /// Reclaims the states of a lost session, whose host may still commit.

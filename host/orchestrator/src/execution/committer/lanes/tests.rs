@@ -2,16 +2,16 @@
 
 use super::*;
 
-const BOUNDS: BatchBounds = BatchBounds { operations: 8, weight: 100, heavy: 1000 };
+const BOUNDS: BatchBounds = BatchBounds { operations: 8, cost: 100, heavy: 1000 };
 
-/// Pushes an operation with its lane, namespace, run, weight and name.
+/// Pushes an operation with its lane, namespace, run, cost and name.
 fn push(
     lanes: &mut Lanes<&'static str>,
-    (lane, namespace, run, weight): (Lane, i64, i64, u64),
+    (lane, namespace, run, cost): (Lane, i64, i64, u64),
     name: &'static str,
 ) {
     let (namespace, run) = (NamespaceKey(namespace), RunKey(run));
-    lanes.push(Label { lane, namespace, run, weight }, name);
+    lanes.push(Label { lane, namespace, run, cost }, name);
 }
 
 /// Takes batches until the queue is empty; returns the names in each.

@@ -1,50 +1,51 @@
-//! The lane and the weight of each operation. The weight is its cost in a commit, in
+//! The lane and the cost of each operation. The cost is its cost in a commit, in
 //! bytes.
 
 use exosphere_domain::plan::{RescheduleReason, Transition};
-use exosphere_store::{Finished, NewRun, Operation, RedrivePart, Stage};
+use exosphere_store::{Control, Finished, NewRun, Operation, RedrivePart, Stage};
 
 use super::lanes::{Label, Lane};
 
-/// The weight of one row without its texts, in bytes. It is an estimate of the text that
+/// The cost of one row without its texts, in bytes. It is an estimate of the text that
 /// a commit writes in the time of one row (10 µs, by the whole fanout of
 /// docs/internals/performance-log.md).
 pub(crate) const ROW_BYTES: u64 = 2 << 10;
 
-/// Returns the lane and the weight of an operation.
+/// Returns the lane and the cost of an operation.
 pub(crate) fn label(operation: &Operation) -> Label {
-    let (lane, run, weight) = match operation {
+    let (lane, run, cost) = match operation {
         Operation::Start(new) => (Lane::Control, &new.info, start(new)),
         Operation::Finish(finished) => (Lane::End, &finished.run, finish(finished)),
         Operation::Stage(piece) => (Lane::End, &piece.run, stage(piece)),
-        Operation::Unstage(leftover) => {
-            let rows = 2 * u64::from(leftover.most);
-            (Lane::Background, &leftover.run, ROW_BYTES.saturating_mul(rows))
-        }
-        Operation::Cancel(run) | Operation::Pause { run, .. } => (Lane::Urgent, run, ROW_BYTES),
-        Operation::Begin { run, .. } | Operation::Retry { run, .. } => {
-            (Lane::Control, run, ROW_BYTES)
-        }
-        Operation::Redrive { run, part } => match part {
-            RedrivePart::Begin | RedrivePart::End { .. } => (Lane::Control, run, ROW_BYTES),
-            RedrivePart::Whole(states) | RedrivePart::Some { states, .. } => {
-                (Lane::Background, run, rows(states.len()))
-            }
-        },
-        Operation::Sweep { run, most, .. } => {
-            (Lane::Background, run, ROW_BYTES.saturating_mul(u64::from(*most)))
+        Operation::Control(run, control) => {
+            let (lane, rows) = of_control(control);
+            (lane, run, ROW_BYTES.saturating_mul(rows))
         }
     };
-    Label { lane, namespace: run.namespace_key, run: run.key, weight }
+    Label { lane, namespace: run.namespace_key, run: run.key, cost }
 }
 
-/// Weighs a start: the row of the run, that of its first state, and those of its store.
+/// Returns the lane of a control operation and the number of rows that it writes at most.
+fn of_control(control: &Control) -> (Lane, u64) {
+    match control {
+        Control::Cancel | Control::Pause | Control::Resume => (Lane::Urgent, 1),
+        Control::Begin(_) | Control::Retry(_) => (Lane::Control, 1),
+        Control::Redrive(RedrivePart::Begin | RedrivePart::End { .. }) => (Lane::Control, 1),
+        Control::Redrive(RedrivePart::Whole(states) | RedrivePart::Some { states, .. }) => {
+            (Lane::Background, states.len() as u64)
+        }
+        Control::Unstage(leftover) => (Lane::Background, 2 * u64::from(leftover.limit)),
+        Control::Sweep { limit, .. } => (Lane::Background, u64::from(*limit)),
+    }
+}
+
+/// Returns the cost of a start: the row of the run, that of its first state, and those of its store.
 fn start(new: &NewRun) -> u64 {
     let store: usize = new.store.iter().map(|(key, value)| key.len() + value.len()).sum();
     rows(2 + new.store.len()) + bytes(new.info.inputs.len() + store)
 }
 
-/// Weighs the end of an execution: the row of the state, and all that its end writes.
+/// Returns the cost of the end of an execution: the row of the state, and all that its end writes.
 fn finish(finished: &Finished) -> u64 {
     let logs = finished.logs.as_ref().map_or(0, String::len);
     let writes = finished.journal.bytes();
@@ -56,7 +57,7 @@ fn stage(piece: &Stage) -> u64 {
     rows(piece.outputs.len() + piece.children.len()) + bytes(text)
 }
 
-/// Returns the weight of an end without the row of its state: outputs, children,
+/// Returns the cost of an end without the row of its state: outputs, children,
 /// failures.
 pub(crate) fn end(finished: &Finished) -> u64 {
     match &finished.changes.end {
@@ -138,21 +139,21 @@ pub(super) mod tests {
         }
     }
 
-    fn weight(finished: Finished) -> usize {
+    fn cost(finished: Finished) -> usize {
         let label = label(&Operation::Finish(Box::new(finished)));
         assert_eq!((label.lane, label.namespace), (Lane::End, NamespaceKey(7)));
-        label.weight as usize
+        label.cost as usize
     }
 
     #[test]
     fn requests_go_ahead_of_ends() {
         let run = ended(Transition::Pruned { data: None }).run;
         let lane = |operation: Operation| label(&operation).lane;
-        assert_eq!(lane(Operation::Cancel(run.clone())), Lane::Urgent);
-        for paused in [false, true] {
-            assert_eq!(lane(Operation::Pause { run: run.clone(), paused }), Lane::Urgent);
+        let control = |control| lane(Operation::Control(run.clone(), control));
+        for urgent in [Control::Cancel, Control::Pause, Control::Resume] {
+            assert_eq!(control(urgent), Lane::Urgent);
         }
-        assert_eq!(lane(Operation::Retry { run: run.clone(), state: StateId(1) }), Lane::Control);
+        assert_eq!(control(Control::Retry(StateId(1))), Lane::Control);
         let (root, counts) = root_state(&run.graph, &SameId);
         let new = NewRun {
             info: run,
@@ -171,16 +172,16 @@ pub(super) mod tests {
     #[test]
     fn outputs_logs_and_writes_have_weight() {
         let pruned = || ended(Transition::Pruned { data: None });
-        assert!(weight(pruned()) < MIB / 100);
+        assert!(cost(pruned()) < MIB / 100);
         let outputs = vec!["x".repeat(MIB); 3];
         let success = Transition::Success { outputs, children: Vec::new(), unites: Vec::new() };
-        assert!(weight(ended(success)) > 3 * MIB);
+        assert!(cost(ended(success)) > 3 * MIB);
         let mut logs = pruned();
         logs.logs = Some("x".repeat(MIB));
-        assert!(weight(logs) > MIB);
+        assert!(cost(logs) > MIB);
         let mut writes = pruned();
         writes.journal.set("k", "x".repeat(MIB)).unwrap();
-        assert!(weight(writes) > MIB);
+        assert!(cost(writes) > MIB);
     }
 
     #[test]
@@ -190,6 +191,6 @@ pub(super) mod tests {
         let mut finished = ended(success);
         finished.logs = Some("x".repeat(MIB));
         finished.strip();
-        assert!(weight(finished) < MIB / 100);
+        assert!(cost(finished) < MIB / 100);
     }
 }
