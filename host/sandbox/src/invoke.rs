@@ -171,7 +171,7 @@ impl Sandbox {
         // Locals are dropped in the order opposite to this one: the guest's memory
         // returns to the pool before its slot is free, even if this future is dropped
         // half-way.
-        let _slot = self.slot().await;
+        let _instance = self.instance().await;
         let _running = self.ticker().running();
         let timeout = params.limits.time(Limit::TimeoutMs);
         let Context { namespace, run, .. } = &params.context;

@@ -98,7 +98,10 @@ pub struct Sandbox {
     cache: Arc<Cache>,
     network: Arc<Network>,
     plugins: LoadedPlugins,
-    slots: Semaphore,
+    /// One permit for each pooled instance. This is no second queue: the slots of the executor
+    /// decide who runs, and these permits count in the plugins that an upload runs to describe
+    /// them, which the executor does not know.
+    instances: Semaphore,
     cpu_turns: FairSemaphore<String, String>,
     compiler: Compiler,
     uploads: FairSemaphore<String>,
@@ -126,7 +129,7 @@ impl Sandbox {
             cache: Arc::new(cache),
             network: Arc::new(Network::new(config.http)),
             plugins: LoadedPlugins::default(),
-            slots: Semaphore::new(slots as usize),
+            instances: Semaphore::new(slots as usize),
             cpu_turns: FairSemaphore::new(processors()),
             compiler: config.compiler,
             uploads: FairSemaphore::new(1),
@@ -141,9 +144,9 @@ impl Sandbox {
         self.engine.pooling_allocator_metrics().is_some()
     }
 
-    /// Returns the number of free slots.
-    pub fn free_slots(&self) -> usize {
-        self.slots.available_permits()
+    /// Returns the number of pooled instances that no guest has.
+    pub fn free_instances(&self) -> usize {
+        self.instances.available_permits()
     }
 
     /// Reduces the limits of an execution to those that the slots were made for.
@@ -154,10 +157,10 @@ impl Sandbox {
         limits.with(Limit::StackBytes, self.limits.get(Limit::StackBytes))
     }
 
-    /// Waits for a slot, which is held as long as the permit lives. The semaphore is
-    /// never closed, so this always returns one.
-    pub(crate) async fn slot(&self) -> Option<SemaphorePermit<'_>> {
-        self.slots.acquire().await.ok()
+    /// Waits for a pooled instance, which the guest has as long as the permit lives. The
+    /// semaphore is never closed, so this always returns one.
+    pub(crate) async fn instance(&self) -> Option<SemaphorePermit<'_>> {
+        self.instances.acquire().await.ok()
     }
 
     /// Waits for the turn to compile, and compiles.

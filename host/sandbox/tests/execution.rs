@@ -123,7 +123,7 @@ async fn guests_beyond_the_slots_wait() {
         assert_eq!(outputs(done), ["{}"]);
     }
     assert!(started.elapsed() >= Duration::from_millis(300));
-    assert_eq!(bench.sandbox.free_slots(), 2);
+    assert_eq!(bench.sandbox.free_instances(), 2);
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn a_first_turn_is_not_billed() {
         limit(&mut call, Limit::CpuMs, 10_000);
         all.spawn(async move { bench.sandbox.invoke(&spin, call).await });
     }
-    while bench.sandbox.free_slots() > 1 {
+    while bench.sandbox.free_instances() > 1 {
         tokio::task::yield_now().await;
     }
     let mut late = in_turn("late".to_owned());

@@ -125,7 +125,7 @@ impl Target for Uploads {
 
     fn attempt(&mut self, input: &[u8]) -> Result<Outcome> {
         let answer = self.runtime.block_on(self.sandbox.admit(input));
-        ensure!(self.sandbox.free_slots() == SLOTS as usize, "a slot stays occupied");
+        ensure!(self.sandbox.free_instances() == SLOTS as usize, "a slot stays occupied");
         match answer {
             Ok(_) => Ok(Outcome::Accepted),
             Err(refused) => {

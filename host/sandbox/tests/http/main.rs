@@ -498,7 +498,7 @@ async fn a_dropped_guest_leaves_no_connection() {
         server.wait_until_closed().await;
         assert_eq!(tasks(), idle, "a task is left");
     }
-    assert_eq!(web.sandbox.free_slots(), 2);
+    assert_eq!(web.sandbox.free_instances(), 2);
     assert_eq!(web.fetch(at(&server, "/")).await["body"], "hello");
 }
 

@@ -58,7 +58,7 @@ impl Bench {
     /// Asserts that a well-behaved guest runs, and that every slot is free.
     pub async fn assert_healthy(&self, slots: usize) {
         assert_eq!(outputs(self.run(&returns("{}")).await), ["{}"]);
-        assert_eq!(self.sandbox.free_slots(), slots);
+        assert_eq!(self.sandbox.free_instances(), slots);
     }
 }
 
