@@ -47,7 +47,7 @@ impl Side {
     }
 }
 
-/// What a commit returned, without the times.
+/// The result of a commit without its times, in a form that two databases have alike.
 type ComparableCommit = (String, BTreeMap<StateId, String>, String, Option<i64>, Vec<RunUpdate>);
 
 fn comparable(done: &Committed, simulated_ms: i64) -> ComparableCommit {
