@@ -14,7 +14,7 @@ use exosphere_tests::postgres::Postgres;
 use exosphere_tests::tenant::Tenant;
 use exosphere_tests::{Host, good, problem};
 use reqwest::blocking::Client;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Returns 20,000 times `{}`.
 const MANY_OUTPUTS: &str = r#"
@@ -53,7 +53,7 @@ const LINES: &str = r#"
 
 /// Returns definitions of `levels` levels, each of which applies the next one `ways` times.
 fn levels(levels: usize, ways: usize) -> Value {
-    let mut defs = serde_json::Map::new();
+    let mut defs = Map::new();
     for level in 0..levels {
         let next = json!({"$ref": format!("#/$defs/{}", level + 1)});
         defs.insert(level.to_string(), json!({"allOf": vec![next; ways]}));
@@ -280,6 +280,27 @@ fn an_expensive_schema_is_rejected() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn schema_compilation_of_an_upload_has_a_budget() -> Result<()> {
+    let host = Host::start()?;
+    let any = json!({"type": "object"});
+    let described_with = |patterns: usize| -> Result<Vec<u8>> {
+        let field = |at: usize| (format!("f{at}"), json!({"pattern": format!("^a{at}*$")}));
+        let fields: Map<String, Value> = (0..patterns).map(field).collect();
+        let schema = json!({"type": "object", "properties": fields});
+        let nodes: Vec<Value> = (0..100).map(|at| node(&format!("n{at}"), &any, &schema)).collect();
+        described("", &json!(nodes))
+    };
+    ensure!(host.upload("few", described_with(15)?)?.status() == 201);
+    let begun = Instant::now();
+    let (status, problem) = problem(host.upload("many", described_with(40)?)?)?;
+    let took = begun.elapsed();
+    ensure!(status == 422, "{problem}");
+    ensure!(problem.to_string().contains("too long to compile"), "{problem}");
+    ensure!(took < Duration::from_secs(20), "{took:.1?}");
+    Ok(())
+}
+
 /// Returns a graph of 400 nodes with three literal inputs each.
 fn literals() -> Value {
     let node = |at: usize| {
@@ -354,12 +375,12 @@ fn start_inputs_share_one_check_budget() -> Result<()> {
     let any = json!({"type": "object"});
     let list = json!({"items": {"$ref": "#/$defs/0"}});
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
-    let properties: serde_json::Map<_, _> =
+    let properties: Map<_, _> =
         names.iter().map(|name| ((*name).to_owned(), list.clone())).collect();
     let schema = json!({"type": "object", "properties": properties, "$defs": levels(7, 4)});
     host.upload("heavy", described("", &json!([node("attack", &schema, &any)]))?)?;
     host.apply("heavy", &one("attack"))?;
-    let given: serde_json::Map<_, _> =
+    let given: Map<_, _> =
         names.iter().map(|name| ((*name).to_owned(), json!(vec![0; 200]))).collect();
     let (status, problem) =
         host.refused("POST", "/graphs/heavy/runs", &json!({ "inputs": given }))?;

@@ -20,10 +20,10 @@ pub const MAX_DESCRIBE_BYTES: usize = 1024 * 1024;
 
 /// The most memory of a plugin's description once it is parsed, in bytes (see
 /// [`json_size`]).
-pub const MAX_DESCRIPTION_WEIGHT: u64 = 16 * 1024 * 1024;
+pub const MAX_DESCRIPTION_MEMORY: u64 = 16 * 1024 * 1024;
 
 /// The most memory of the compiled schemas of one node, in bytes.
-pub const MAX_SCHEMAS_WEIGHT: u64 = 16 * 1024 * 1024;
+pub const MAX_SCHEMAS_MEMORY: u64 = 16 * 1024 * 1024;
 
 /// The most nodes of one plugin.
 pub const MAX_NODES: usize = 100;
@@ -187,11 +187,11 @@ fn read(text: &str, budget: &dyn Budget, problems: &mut Problems) -> Option<Vec<
         problems.add("$", message);
         return None;
     }
-    let weight = json_size::estimate_text(text);
-    if weight > MAX_DESCRIPTION_WEIGHT {
+    let bytes = json_size::estimate_text(text);
+    if bytes > MAX_DESCRIPTION_MEMORY {
         let message = format!(
-            "the description would take {weight} bytes of memory once it is read; the limit is \
-             {MAX_DESCRIPTION_WEIGHT}; describe fewer nodes, or give them smaller schemas"
+            "the description would take {bytes} bytes of memory once it is read; the limit is \
+             {MAX_DESCRIPTION_MEMORY}; describe fewer nodes, or give them smaller schemas"
         );
         problems.add("$", message);
         return None;
@@ -276,7 +276,7 @@ fn description(value: &Value) -> Result<&str, String> {
 
 /// Parses the schema of an object, and adds its memory to that of the node's
 /// schemas so far. Inputs and outputs are always objects.
-fn schema(value: &Value, budget: &dyn Budget, weight: &mut u64) -> Result<Value, String> {
+fn schema(value: &Value, budget: &dyn Budget, bytes: &mut u64) -> Result<Value, String> {
     if !value.is_object() {
         return Err("this must be a JSON Schema, an object".to_owned());
     }
@@ -289,11 +289,11 @@ fn schema(value: &Value, budget: &dyn Budget, weight: &mut u64) -> Result<Value,
     if let Some(why) = schema.excess_cost() {
         return Err(why);
     }
-    *weight += schema.memory_bytes();
-    if *weight > MAX_SCHEMAS_WEIGHT {
+    *bytes += schema.memory_bytes();
+    if *bytes > MAX_SCHEMAS_MEMORY {
         return Err(format!(
-            "the schemas of one node would take {weight} bytes of memory; the limit is \
-             {MAX_SCHEMAS_WEIGHT}; use fewer patterns and parts"
+            "the schemas of one node would take {bytes} bytes of memory; the limit is \
+             {MAX_SCHEMAS_MEMORY}; use fewer patterns and parts"
         ));
     }
     let says_object = match value.get("type") {
@@ -318,7 +318,7 @@ mod tests {
     use super::*;
     use crate::budget::StepBudget;
 
-    fn told(text: &str) -> Vec<String> {
+    fn problems_of(text: &str) -> Vec<String> {
         let problems = parse_description(text, &StepBudget::new(u64::MAX)).unwrap_err();
         problems
             .into_iter()
@@ -344,8 +344,9 @@ mod tests {
             {"name": "c", "inputs": {}, "outputs": {}, "secrets": ["k", "k"]},
             {"name": "c", "inputs": {}, "outputs": {}},
         ]});
-        let told = told(&text.to_string());
-        let paths: Vec<_> = told.iter().map(|line| line.split_once(": ").unwrap().0).collect();
+        let problems_of = problems_of(&text.to_string());
+        let paths: Vec<_> =
+            problems_of.iter().map(|line| line.split_once(": ").unwrap().0).collect();
         assert_eq!(
             paths,
             [
@@ -359,7 +360,7 @@ mod tests {
                 "$.nodes[2].secrets[1]",
                 "$.nodes[3]",
             ],
-            "{told:#?}"
+            "{problems_of:#?}"
         );
     }
 
@@ -373,10 +374,10 @@ mod tests {
             (deep, "nested deeper than 127 levels"),
             (long, "the limit is"),
         ] {
-            assert!(told(&text)[0].contains(words));
+            assert!(problems_of(&text)[0].contains(words));
         }
-        assert!(told("")[0].contains("not JSON"));
-        assert_eq!(told("[]"), ["$: this is an array, and must be an object"]);
+        assert!(problems_of("")[0].contains("not JSON"));
+        assert_eq!(problems_of("[]"), ["$: this is an array, and must be an object"]);
     }
 
     proptest! {

@@ -1,10 +1,10 @@
-//! Exporters of nodes: found by an index, without reading descriptions.
+//! Exporters of nodes and the list of plugins, both read without descriptions.
 
 use std::collections::BTreeSet;
 
 use exosphere_domain::ids::{Digest, Name};
 use exosphere_domain::node::NodeDescription;
-use exosphere_store::NewPlugin;
+use exosphere_store::{NewPlugin, PageRequest};
 use serde_json::json;
 
 use crate::harness::{Harness, name};
@@ -13,6 +13,7 @@ use crate::test_database::Kind;
 on_both! {
     only_newest_uploads_export_nodes,
     the_migration_finds_exported_nodes,
+    plugin_pages_are_bounded_by_node_names,
 }
 
 async fn push(
@@ -82,4 +83,28 @@ async fn the_migration_finds_exported_nodes(kind: Kind) {
     harness.database.execute(insert).await.unwrap();
     assert_eq!(harness.database.table("exported").await, before);
     assert_eq!(before.len(), 3);
+}
+
+async fn plugin_pages_are_bounded_by_node_names(kind: Kind) {
+    const PLUGINS: usize = 25;
+    let harness = Harness::new(kind).await;
+    let nodes: Vec<String> = (0..1000).map(|at| format!("n{at:0>99}")).collect();
+    let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+    for at in 0..PLUGINS {
+        push(&harness, ("n", &format!("p{at:02}")), &at.to_string(), &nodes, 1).await;
+    }
+    let (mut names, mut sizes, mut after) = (Vec::new(), Vec::new(), None);
+    loop {
+        let request = PageRequest { after, limit: 1000 };
+        let page = harness.store.list_plugins(&name("n"), &request).await.unwrap();
+        let bytes: usize = page.items.iter().map(|plugin| plugin.nodes.len()).sum();
+        assert!(bytes < (1 << 20) + (128 << 10), "{bytes} bytes of node names on a page of 1 MiB");
+        sizes.push(page.items.len());
+        names.extend(page.items.into_iter().map(|plugin| plugin.name.to_string()));
+        let Some(next) = page.next else { break };
+        after = Some(name(&next));
+    }
+    assert_eq!(sizes.len(), 3, "{sizes:?}");
+    let expected: Vec<String> = (0..PLUGINS).map(|at| format!("p{at:02}")).collect();
+    assert_eq!(names, expected);
 }
