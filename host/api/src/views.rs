@@ -114,7 +114,8 @@ pub(crate) fn graph_details(graph: host::GraphRow) -> GraphDetails {
 }
 
 pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
-    let ended = run.succeeded + run.pruned + run.errored + run.cancelled;
+    let counters = run.counters;
+    let ended = counters.succeeded + counters.pruned + counters.errored + counters.cancelled;
     RunSummary {
         run: run.id.to_string(),
         graph: run.graph.into(),
@@ -125,14 +126,14 @@ pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
         created_at: run.created_at,
         ended_at: run.ended_at,
         counts: RunCounts {
-            states: natural(run.states),
-            open: natural(run.states - ended),
-            success: natural(run.succeeded),
-            pruned: natural(run.pruned),
-            errored: natural(run.errored),
-            cancelled: natural(run.cancelled),
-            retries: natural(run.retries),
-            requeues: natural(run.requeues),
+            states: natural(counters.states),
+            open: natural(counters.states - ended),
+            success: natural(counters.succeeded),
+            pruned: natural(counters.pruned),
+            errored: natural(counters.errored),
+            cancelled: natural(counters.cancelled),
+            retries: natural(counters.retries),
+            requeues: natural(counters.requeues),
         },
     }
 }
@@ -247,14 +248,15 @@ mod tests {
             version: 9,
             created_at: 1000,
             ended_at: None,
-            states: 7,
-            succeeded: 1,
-            pruned: 1,
-            errored: 1,
-            cancelled: 0,
-            retries: 2,
-            requeues: 0,
-            store_keys: 1,
+            counters: host::RunCounters {
+                states: 7,
+                succeeded: 1,
+                pruned: 1,
+                errored: 1,
+                retries: 2,
+                store_keys: 1,
+                ..host::RunCounters::default()
+            },
         }
     }
 

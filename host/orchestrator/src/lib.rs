@@ -44,8 +44,8 @@ pub use exosphere_sandbox::{
 };
 pub use exosphere_store::{
     AttemptRow, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow, KeyId, Keyring,
-    LostSecrets, Page, PageRequest, PluginEntry, PluginRow, Report, RunFilter, RunView,
-    StateFilter, StateView, Violation,
+    LostSecrets, Page, PageRequest, PluginEntry, PluginRow, Report, RunCounters, RunFilter,
+    RunView, StateFilter, StateView, Violation,
 };
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};

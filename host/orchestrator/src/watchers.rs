@@ -115,6 +115,7 @@ impl Watchers {
 #[cfg(test)]
 mod tests {
     use exosphere_domain::ids::RunId;
+    use exosphere_store::RunCounters;
 
     use super::*;
 
@@ -133,14 +134,7 @@ mod tests {
             version,
             created_at: 0,
             ended_at: Some(1),
-            states: 1,
-            succeeded: 0,
-            pruned: 0,
-            errored: 1,
-            cancelled: 0,
-            retries: 0,
-            requeues: 0,
-            store_keys: 0,
+            counters: RunCounters { states: 1, errored: 1, ..RunCounters::default() },
         }
     }
 

@@ -79,7 +79,7 @@ impl Host {
     async fn run_details(&self, run: RunView) -> Result<RunDetails, Error> {
         let inner = &self.inner;
         let info = inner.caches.runs.get(&inner.db.store, run.key).await?;
-        let failures = match run.errored {
+        let failures = match run.counters.errored {
             0 => Vec::new(),
             _ => {
                 let errored = Some(Status::Errored);
@@ -88,7 +88,7 @@ impl Host {
                 inner.db.store.states(run.key, &filter).await?.items
             }
         };
-        let (entries, permit) = match run.store_keys {
+        let (entries, permit) = match run.counters.store_keys {
             0 => (Vec::new(), None),
             _ => {
                 let bytes = inner.db.store.store_size(run.key).await?;

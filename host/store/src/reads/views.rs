@@ -14,72 +14,89 @@ use crate::sql::{RunRow, run_counters};
 use crate::types::RunInfo;
 use crate::{Store, sql};
 
-/// Makes [`RunView`] and its readers from the list of counters.
-macro_rules! run_view {
+/// Makes [`RunCounters`] and its readers from the list of counters.
+macro_rules! counters {
     ($($(#[$doc:meta])* $counter:ident: $sql:ident $type:ty),* $(,)?) => {
-        /// A run, as the API shows it.
-        #[derive(Debug, Clone, PartialEq, Eq)]
-        pub struct RunView {
-            /// The key of the run's row.
-            pub key: RunKey,
-            /// The public id of the run.
-            pub id: RunId,
-            /// The graph of the run.
-            pub graph: Name,
-            /// The number of the graph's revision.
-            pub revision: i64,
-            /// The status of the run.
-            pub status: RunStatus,
-            /// Set if the run is paused: none of its states is claimed.
-            pub paused: bool,
-            /// The number of the run's latest event.
-            pub version: i64,
-            /// The time at which the run began.
-            pub created_at: Millis,
-            /// The time at which the run ended.
-            pub ended_at: Option<Millis>,
+        /// The counters of a run, as the API shows them.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct RunCounters {
             $($(#[$doc])* pub $counter: $type,)*
         }
 
-        /// Reads a run from the columns of `run_view!` in `sql::runs`.
-        fn run(row: &dyn Row) -> Result<RunView, StoreError> {
-            let columns = &mut Cursor::new(row, "run");
-            let key: i64 = columns.next("id")?;
-            let id: String = columns.next("uuid")?;
-            Ok(RunView {
-                key: RunKey(key),
-                id: RunId(id.parse().map_err(|_| corrupt_row("run", "uuid", key))?),
-                graph: to_name(columns.next("name")?, "graph", "name")?,
-                revision: columns.next("revision")?,
-                status: columns.next("status")?,
-                paused: columns.next("paused")?,
-                version: columns.next("version")?,
-                created_at: columns.next("created_at")?,
-                ended_at: columns.next("ended_at")?,
-                $($counter: columns.next(stringify!($counter))?,)*
-            })
-        }
+        impl RunCounters {
+            fn read(columns: &mut Cursor<'_>) -> Result<Self, StoreError> {
+                Ok(RunCounters { $($counter: columns.next(stringify!($counter))?,)* })
+            }
 
-        impl RunRow {
-            /// Returns the run as the API shows it.
-            pub(crate) fn view(&self, run: &RunInfo) -> RunView {
-                RunView {
-                    key: run.key,
-                    id: run.id,
-                    graph: run.graph_name.clone(),
-                    revision: run.revision,
-                    status: self.status,
-                    paused: self.paused,
-                    version: self.version,
-                    created_at: self.created_at,
-                    ended_at: self.ended_at,
-                    $($counter: self.$counter,)*
-                }
+            fn from_row(run: &RunRow) -> Self {
+                RunCounters { $($counter: run.$counter,)* }
             }
         }
     };
 }
-run_counters!(run_view);
+run_counters!(counters);
+
+/// A run, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunView {
+    /// The key of the run's row.
+    pub key: RunKey,
+    /// The public id of the run.
+    pub id: RunId,
+    /// The graph of the run.
+    pub graph: Name,
+    /// The number of the graph's revision.
+    pub revision: i64,
+    /// The status of the run.
+    pub status: RunStatus,
+    /// Set if the run is paused: none of its states is claimed.
+    pub paused: bool,
+    /// The number of the run's latest event.
+    pub version: i64,
+    /// The time at which the run began.
+    pub created_at: Millis,
+    /// The time at which the run ended.
+    pub ended_at: Option<Millis>,
+    /// The counters of the run.
+    pub counters: RunCounters,
+}
+
+/// Reads a run from the columns of `run_view!` in `sql::runs`.
+fn run(row: &dyn Row) -> Result<RunView, StoreError> {
+    let columns = &mut Cursor::new(row, "run");
+    let key: i64 = columns.next("id")?;
+    let id: String = columns.next("uuid")?;
+    Ok(RunView {
+        key: RunKey(key),
+        id: RunId(id.parse().map_err(|_| corrupt_row("run", "uuid", key))?),
+        graph: to_name(columns.next("name")?, "graph", "name")?,
+        revision: columns.next("revision")?,
+        status: columns.next("status")?,
+        paused: columns.next("paused")?,
+        version: columns.next("version")?,
+        created_at: columns.next("created_at")?,
+        ended_at: columns.next("ended_at")?,
+        counters: RunCounters::read(columns)?,
+    })
+}
+
+impl RunRow {
+    /// Returns the run as the API shows it.
+    pub(crate) fn view(&self, run: &RunInfo) -> RunView {
+        RunView {
+            key: run.key,
+            id: run.id,
+            graph: run.graph_name.clone(),
+            revision: run.revision,
+            status: self.status,
+            paused: self.paused,
+            version: self.version,
+            created_at: self.created_at,
+            ended_at: self.ended_at,
+            counters: RunCounters::from_row(self),
+        }
+    }
+}
 
 /// A state, as the API shows it.
 #[derive(Debug, Clone)]
