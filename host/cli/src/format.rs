@@ -22,6 +22,12 @@ pub fn table<const N: usize>(
     table.trim_fmt()
 }
 
+/// Returns a table of one row, whose columns are pairs of a heading and a cell.
+pub fn record<const N: usize>(columns: [(&str, Cell); N]) -> String {
+    let header = columns.each_ref().map(|(heading, _)| *heading);
+    table(header, [columns.map(|(_, cell)| cell)])
+}
+
 /// Returns a table cell with sanitized text.
 pub fn cell(text: impl ToString) -> Cell {
     Cell::new(sanitize::line(&text.to_string()))
@@ -33,6 +39,11 @@ pub fn optional_cell(text: Option<impl ToString>) -> Cell {
         Some(text) if !text.is_empty() => cell(text),
         _ => Cell::new("-"),
     }
+}
+
+/// Returns a table cell with the time that a run or a state took, once it has ended.
+pub fn took(created_at: i64, ended_at: Option<i64>) -> Cell {
+    optional_cell(ended_at.map(|end| duration(end.saturating_sub(created_at))))
 }
 
 /// Returns the first 12 digits of a digest, enough for people to compare.

@@ -9,7 +9,7 @@ use super::upload::{remarks, upload};
 use crate::client::Answer;
 use crate::commands::{Context, name_of, plugin::inspect};
 use crate::error::Error;
-use crate::format::{bytes, cell, duration, table};
+use crate::format::{bytes, cell, duration, record};
 
 /// Check a plugin as for a push, without storing it
 ///
@@ -35,14 +35,11 @@ impl Check {
 
 fn show(answer: &Answer) -> Result<String, Error> {
     let PluginReport { plugin: checked, capabilities, warnings } = answer.read()?;
-    let about = table(
-        ["DIGEST", "SIZE", "COMPILED IN"],
-        [[
-            cell(&checked.digest),
-            cell(bytes(checked.size)),
-            cell(duration(i64::try_from(checked.compile_ms).unwrap_or(i64::MAX))),
-        ]],
-    );
+    let about = record([
+        ("DIGEST", cell(&checked.digest)),
+        ("SIZE", cell(bytes(checked.size))),
+        ("COMPILED IN", cell(duration(i64::try_from(checked.compile_ms).unwrap_or(i64::MAX)))),
+    ]);
     let nodes = inspect::nodes(&checked.nodes);
     let imports = inspect::imports(&checked.imports);
     let remarks = remarks(&capabilities, &warnings);

@@ -7,7 +7,7 @@ use reqwest::Method;
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::error::Error;
-use crate::format::{bytes, cell, optional_cell, table, utc};
+use crate::format::{bytes, cell, optional_cell, record, table, utc};
 use crate::sanitize;
 
 /// Show a plugin: its nodes, with the schemas of their inputs and outputs
@@ -37,16 +37,13 @@ fn show(answer: &Answer) -> Result<String, Error> {
 
 /// Formats a plugin, with a line for each of its nodes.
 pub fn summary(plugin: &PluginDetails) -> String {
-    let about = table(
-        ["NAME", "VERSION", "DIGEST", "SIZE", "UPLOADED"],
-        [[
-            cell(&plugin.name),
-            optional_cell(Some(&plugin.version)),
-            cell(&plugin.digest),
-            cell(bytes(plugin.size)),
-            optional_cell(plugin.uploaded_at.map(utc).as_deref()),
-        ]],
-    );
+    let about = record([
+        ("NAME", cell(&plugin.name)),
+        ("VERSION", optional_cell(Some(&plugin.version))),
+        ("DIGEST", cell(&plugin.digest)),
+        ("SIZE", cell(bytes(plugin.size))),
+        ("UPLOADED", optional_cell(plugin.uploaded_at.map(utc).as_deref())),
+    ]);
     format!("{about}\n\n{}", nodes(&plugin.nodes))
 }
 

@@ -9,7 +9,7 @@ use crate::commands::Context;
 use crate::commands::run::show::standing;
 use crate::commands::run::uppercase_word;
 use crate::error::Error;
-use crate::format::{cell, duration, optional_cell, table, utc};
+use crate::format::{cell, table, took, utc};
 use crate::sanitize;
 
 /// List runs, the newest first
@@ -51,7 +51,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
             cell(run.counts.states),
             cell(run.counts.errored),
             cell(utc(run.created_at)),
-            optional_cell(run.ended_at.map(|end| duration(end.saturating_sub(run.created_at)))),
+            took(run.created_at, run.ended_at),
         ]
     });
     let mut text = table(["RUN", "GRAPH", "STATUS", "STATES", "FAILED", "STARTED", "TOOK"], rows);

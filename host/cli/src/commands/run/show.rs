@@ -9,7 +9,7 @@ use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
-use crate::format::{bytes, cell, duration, optional_cell, table, utc};
+use crate::format::{bytes, cell, optional_cell, record, table, took, utc};
 use crate::sanitize;
 
 /// Show a run, or one of its states with its outputs, attempts and logs
@@ -47,24 +47,18 @@ impl Show {
 pub fn summary(details: &RunDetails) -> String {
     let run = &details.summary;
     let counts = run.counts;
-    let mut text = table(
-        [
-            "RUN", "GRAPH", "STATUS", "STATES", "OPEN", "SUCCESS", "PRUNED", "FAILED", "RETRIES",
-            "TOOK",
-        ],
-        [[
-            cell(&run.run),
-            cell(format!("{}:{}", run.graph, run.revision)),
-            cell(standing(run)),
-            cell(counts.states),
-            cell(counts.open),
-            cell(counts.success),
-            cell(counts.pruned),
-            cell(counts.errored),
-            cell(counts.retries),
-            optional_cell(run.ended_at.map(|end| duration(end.saturating_sub(run.created_at)))),
-        ]],
-    );
+    let mut text = record([
+        ("RUN", cell(&run.run)),
+        ("GRAPH", cell(format!("{}:{}", run.graph, run.revision))),
+        ("STATUS", cell(standing(run))),
+        ("STATES", cell(counts.states)),
+        ("OPEN", cell(counts.open)),
+        ("SUCCESS", cell(counts.success)),
+        ("PRUNED", cell(counts.pruned)),
+        ("FAILED", cell(counts.errored)),
+        ("RETRIES", cell(counts.retries)),
+        ("TOOK", took(run.created_at, run.ended_at)),
+    ]);
     if !details.failures.is_empty() {
         let rows = details.failures.iter().map(|failed| {
             [
@@ -93,19 +87,16 @@ pub fn standing(run: &RunSummary) -> String {
 /// Formats a state: its status, its outputs, its attempts.
 fn state(details: &StateDetails) -> String {
     let state = &details.summary;
-    let mut text = table(
-        ["STATE", "IDENTIFIER", "NODE", "STATUS", "RETRIES", "REQUEUES", "CREATED", "TOOK"],
-        [[
-            cell(&state.state),
-            optional_cell(state.identifier.as_ref()),
-            optional_cell(state.node_name.as_ref()),
-            cell(state.status),
-            cell(state.retries),
-            cell(state.requeues),
-            cell(utc(state.created_at)),
-            optional_cell(state.ended_at.map(|end| duration(end.saturating_sub(state.created_at)))),
-        ]],
-    );
+    let mut text = record([
+        ("STATE", cell(&state.state)),
+        ("IDENTIFIER", optional_cell(state.identifier.as_ref())),
+        ("NODE", optional_cell(state.node_name.as_ref())),
+        ("STATUS", cell(state.status)),
+        ("RETRIES", cell(state.retries)),
+        ("REQUEUES", cell(state.requeues)),
+        ("CREATED", cell(utc(state.created_at))),
+        ("TOOK", took(state.created_at, state.ended_at)),
+    ]);
     if let Some(failure) = &state.failure {
         section(&mut text, "failure", &failure_words(failure));
     }

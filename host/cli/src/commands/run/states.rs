@@ -9,7 +9,7 @@ use crate::commands::Context;
 use crate::commands::run::state_ref::StateRef;
 use crate::commands::run::uppercase_word;
 use crate::error::Error;
-use crate::format::{cell, duration, optional_cell, table};
+use crate::format::{cell, optional_cell, table, took};
 use crate::sanitize;
 
 /// List the states of a run
@@ -62,7 +62,7 @@ fn show(answer: &Answer) -> Result<String, Error> {
             cell(state.attempt),
             cell(state.retries),
             cell(state.requeues),
-            optional_cell(state.ended_at.map(|end| duration(end.saturating_sub(state.created_at)))),
+            took(state.created_at, state.ended_at),
             optional_cell(
                 state.failure.as_ref().map(|why| format!("{}: {}", why.kind, why.message)),
             ),
