@@ -8,8 +8,10 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use crate::error::OpenError;
@@ -28,6 +30,10 @@ thread_local! {
 /// The thread that does checkpoints. It ends when this is dropped.
 pub(super) struct Checkpoints {
     wanted: SyncSender<()>,
+    /// Held during a checkpoint. SQLite does one at a time, and a second one returns at once
+    /// without having copied anything; the writer waits here instead, so that the log is bounded
+    /// on a slow disk, too.
+    under_way: Arc<Mutex<()>>,
     /// Pages of the log when the last checkpoint was asked for; 0 in a log that has restarted.
     asked_at: i32,
 }
@@ -44,11 +50,13 @@ impl Checkpoints {
         connection.execute_batch("PRAGMA synchronous = FULL")?;
         // One signal is enough: it stands for all commits before the checkpoint.
         let (wanted, signals) = sync_channel(1);
+        let under_way = Arc::<Mutex<()>>::default();
+        let lock = under_way.clone();
         std::thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || run(&connection, &signals))
+            .spawn(move || run(&connection, &signals, &lock))
             .map_err(OpenError::Thread)?;
-        Ok(Checkpoints { wanted, asked_at: 0 })
+        Ok(Checkpoints { wanted, under_way, asked_at: 0 })
     }
 
     /// Has a checkpoint done if the commits of this thread have made the log large enough.
@@ -61,6 +69,7 @@ impl Checkpoints {
             self.asked_at = 0;
         }
         if pages >= WRITER_PAGES {
+            let _lock = self.under_way.lock();
             checkpoint(writer);
         } else if pages - self.asked_at >= BACKGROUND_PAGES {
             self.asked_at = pages;
@@ -70,8 +79,9 @@ impl Checkpoints {
     }
 }
 
-fn run(connection: &Connection, signals: &Receiver<()>) {
+fn run(connection: &Connection, signals: &Receiver<()>, under_way: &Mutex<()>) {
     while signals.recv().is_ok() {
+        let _lock = under_way.lock();
         checkpoint(connection);
     }
 }
