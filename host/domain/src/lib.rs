@@ -26,6 +26,7 @@ pub mod journal;
 pub mod outcome;
 pub mod start_digest;
 pub mod state;
+pub mod node_counts;
 pub mod repeat;
 pub mod plan;
 pub mod unite;

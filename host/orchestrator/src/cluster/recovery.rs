@@ -101,6 +101,7 @@ async fn finish_op(
     let journal = Journal::default();
     let (logs, usage, limits) = (None, None, inner.settings.limits.clone());
     let staged = None;
-    let finished = Finished { run, state, changes, journal, logs, usage, jitter, limits, staged };
+    let finished =
+        Finished { run, state, changes, journal, logs, usage, began: None, jitter, limits, staged };
     Ok(Some(Operation::Finish(Box::new(finished))))
 }

@@ -39,6 +39,8 @@ pub(super) struct AttemptResult {
     pub journal: Journal,
     pub logs: Vec<LogLine>,
     pub usage: Option<Usage>,
+    /// The time at which it began, in its slot; `None` if it never got one.
+    pub began: Option<std::time::Instant>,
     /// The limits of the attempt, if it ran.
     pub limits: Option<Arc<Limits>>,
     /// The slot of the attempt, held until its result is in the commit queue.
@@ -56,6 +58,7 @@ impl AttemptResult {
             journal: Journal::default(),
             logs: Vec::new(),
             usage: None,
+            began: None,
             limits: None,
             slot: None,
         }
@@ -118,7 +121,8 @@ impl Attempt<'_> {
         let Some(slot) = slot else {
             return AttemptResult::without_invocation(Outcome::Released);
         };
-        AttemptResult { slot: Some(slot), ..self.run_in_a_slot().await }
+        let began = Some(std::time::Instant::now());
+        AttemptResult { slot: Some(slot), began, ..self.run_in_a_slot().await }
     }
 
     async fn run_in_a_slot(&self) -> AttemptResult {
@@ -281,6 +285,7 @@ impl Attempt<'_> {
             journal,
             logs,
             usage: Some(usage),
+            began: None,
             limits: Some(limits),
             slot: None,
         }

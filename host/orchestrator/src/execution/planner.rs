@@ -27,7 +27,7 @@ pub(super) async fn into_finish_op(
     claimed: ClaimedState,
     result: AttemptResult,
 ) -> Option<Finished> {
-    let AttemptResult { outcome, journal, logs, usage, limits, slot: _ } = result;
+    let AttemptResult { outcome, journal, logs, usage, began, limits, slot: _ } = result;
     let limits = limits.unwrap_or_else(|| inner.settings.limits.clone());
     let (state, jitter) = (claimed.state, crate::system::jitter());
     let needed = ids_needed(&run.graph, &state, &outcome);
@@ -46,7 +46,7 @@ pub(super) async fn into_finish_op(
         .ok()?;
     let logs = (!logs.is_empty()).then(|| serde_json::to_string(&logs).unwrap_or_default());
     let staged = None;
-    Some(Finished { run, state, changes, journal, logs, usage, jitter, limits, staged })
+    Some(Finished { run, state, changes, journal, logs, usage, began, jitter, limits, staged })
 }
 
 /// Plans the changes of an outcome with many outputs, on a blocking thread.

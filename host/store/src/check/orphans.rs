@@ -17,6 +17,7 @@ pub(super) async fn check(
 ) -> Result<(), StoreError> {
     let orphans = [
         (sql::CHECK_ORPHAN_STATES, kind!(Orphan, state.run)),
+        (sql::CHECK_ORPHAN_LABELS, kind!(Orphan, label.run)),
         (sql::CHECK_ORPHAN_UNITES, kind!(Orphan, unite.state)),
         (sql::CHECK_ORPHAN_ENTRIES, kind!(Orphan, entry.run)),
         (sql::CHECK_ORPHAN_STAGED_STATES, kind!(Orphan, state.namespace)),

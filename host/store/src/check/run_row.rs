@@ -1,6 +1,7 @@
 //! The row of a run: each value, and the values against each other. Not here: its states.
 
 use exosphere_domain::ids::{Name, RunId};
+use exosphere_domain::node_counts::NodeCounts;
 use exosphere_domain::start_digest::StartDigest;
 use exosphere_domain::state::RunStatus;
 
@@ -25,6 +26,8 @@ pub(super) struct RunRow {
     pub sweep_event: i64,
     pub redrive: i64,
     pub counters: Counters,
+    /// The states of each node; `None` if the value is not valid.
+    pub node_counts: Option<NodeCounts>,
 }
 
 /// Makes [`Counters`] from the list of counters.
@@ -73,9 +76,11 @@ impl RunRow {
         row.maybe_parsed("start_digest", |text| text.parse::<StartDigest>().ok());
         let paused = row.flag("paused");
         let status = row.parsed("status", RunStatus::parse);
+        let node_counts = row.parsed("node_counts", NodeCounts::decode);
         let mut count = |column| row.count(column).unwrap_or_default();
         RunRow {
             status,
+            node_counts,
             paused,
             revision: count("revision"),
             version: count("version"),

@@ -28,6 +28,11 @@ pub(super) struct StateRow {
     pub outputs: Option<u32>,
     pub kind: Option<FailureKind>,
     pub held_back: bool,
+    /// CPU time of the last attempt, in microseconds.
+    pub cpu_us: u64,
+    /// The time from the begin of the last attempt to the end of the state, in milliseconds, if
+    /// both are known.
+    pub run_ms: Option<u64>,
     /// The state's row in `unite`.
     pub unite: Option<UniteRow>,
 }
@@ -72,6 +77,8 @@ impl StateRow {
             outputs: outputs(row),
             kind: row.maybe_parsed("kind", FailureKind::parse),
             held_back,
+            cpu_us: row.maybe_int("cpu_us").unwrap_or_default().unsigned_abs(),
+            run_ms: run_ms(row),
             unite: unite(row),
         };
         state.check_required_columns(row);
@@ -103,7 +110,8 @@ impl StateRow {
     fn check_claim(&self, row: &mut RowReader<'_>) {
         let attempt = row.count("attempt").unwrap_or_default();
         let begun_fence = row.count("begun_fence").unwrap_or_default();
-        row.maybe_int("session");
+        let session = row.maybe_int("session");
+        let last_session = row.maybe_int("last_session");
         let held = row.is_there("session");
         let (id, run, fence) = (self.id, row.run, self.fence);
         let findings = &mut *row.findings;
@@ -120,6 +128,10 @@ impl StateRow {
             let who = if held { "is there" } else { "is missing" };
             let message = format!("{who} though it is {status}");
             findings.add(kind!(Claim, state.session), id, run, message);
+        }
+        if held && session != last_session {
+            let message = "is not the session that holds the state";
+            findings.add(kind!(Claim, state.last_session), id, run, message);
         }
         // An executed state was claimed before; a waiting unite never was.
         let claimed = matches!(status, Status::Queued | Status::Success);
@@ -141,6 +153,11 @@ fn outputs(row: &mut RowReader<'_>) -> Option<u32> {
         row.report_value("outputs", format_args!("is {outputs}, which is not a number of outputs"));
     }
     count
+}
+
+fn run_ms(row: &mut RowReader<'_>) -> Option<u64> {
+    let (began_at, ended_at) = (row.maybe_int("began_at")?, row.maybe_int("ended_at")?);
+    u64::try_from(ended_at.checked_sub(began_at)?).ok()
 }
 
 /// Reads the unite's columns; all are empty if there is no such row.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use exosphere_domain::graph::Graph;
 use exosphere_domain::ids::{NodeIx, StateId};
+use exosphere_domain::node_counts::NodeCounts;
 use exosphere_domain::path::{Path, Step};
 use exosphere_domain::state::{Counts, RunStatus, Status};
 
@@ -74,6 +75,9 @@ struct RunTotals {
     first_open: Option<i64>,
     retries: i64,
     requeues: i64,
+    nodes: NodeCounts,
+    /// States with an invalid node.
+    without_node: i64,
     counts: Counts,
     is_uncertain: bool,
     has_root: bool,
@@ -286,7 +290,7 @@ impl<'r> Walk<'r> {
 
     /// Ends the walk after the last state.
     pub(super) fn end(mut self, findings: &mut Findings) {
-        if let Some(graph) = self.graph.take() {
+        if let Some(graph) = self.graph.clone() {
             while !self.stack.is_empty() {
                 self.leave(&graph, findings);
             }
@@ -346,11 +350,40 @@ impl<'r> Walk<'r> {
         for (kind, says, counted) in all.into_iter().filter(|(_, says, counted)| says != counted) {
             self.report(findings, kind, run.id, format!("is {says}, its states come to {counted}"));
         }
+        self.check_node_counts(findings);
         // A manual retry starts again from zero, and earlier retries stay counted here.
         if run.counters.retries < totals.retries {
             let message =
                 format!("is {}, its states have {} now", run.counters.retries, totals.retries);
             self.report(findings, kind!(Total, run.retries), run.id, message);
+        }
+    }
+
+    /// Compares the counts of each node. Sums also hold earlier attempts, so that the last ones
+    /// are a lower bound.
+    fn check_node_counts(&self, findings: &mut Findings) {
+        let (run, totals) = (self.run, &self.totals);
+        let (Some(says), Some(graph)) = (&run.node_counts, &self.graph) else { return };
+        if totals.unknown + totals.without_node > 0 {
+            return;
+        }
+        for (at, node) in graph.nodes() {
+            let (says, counted) = (says.get(at), totals.nodes.get(at));
+            let differs = Status::ALL
+                .into_iter()
+                .find(|status| says.with_status(*status) != counted.with_status(*status));
+            let message = if let Some(status) = differs {
+                let (says, counted) = (says.with_status(status), counted.with_status(status));
+                format!("counts {says} {status} at {}, and there are {counted}", node.identifier)
+            } else if says.cpu_us < counted.cpu_us
+                || says.run_ms < counted.run_ms
+                || says.max_run_ms < counted.max_run_ms
+            {
+                format!("has less time at {} than its states", node.identifier)
+            } else {
+                continue;
+            };
+            return self.report(findings, kind!(Total, run.node_counts), run.id, message);
         }
     }
 
@@ -440,8 +473,22 @@ impl RunTotals {
             return;
         };
         self.by_status[status as usize] += 1;
+        match state.node {
+            Some(node) => self.add_to_node(node, status, state),
+            None => self.without_node += 1,
+        }
         if !status.is_terminal() {
             self.first_open.get_or_insert(state.id);
+        }
+    }
+
+    /// Counts a state at its node. The attempts of a cancelled state may have ended after the run,
+    /// which counts no more then.
+    fn add_to_node(&mut self, node: NodeIx, status: Status, state: &StateRow) {
+        self.nodes.add(node, status, 1);
+        if status.is_terminal() && status != Status::Cancelled {
+            self.nodes.add_cpu(node, state.cpu_us);
+            self.nodes.add_run_time(node, state.run_ms.unwrap_or_default());
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use exosphere_domain::ids::{Fence, Millis, Name, NamespaceKey, RunId, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Journal;
@@ -118,6 +119,9 @@ pub struct Finished {
     pub logs: Option<String>,
     /// The resource usage of the attempt; `None` if the guest never ran.
     pub usage: Option<Usage>,
+    /// The time at which the attempt began, by this host's clock; `None` if it never did, or its
+    /// host was lost.
+    pub began: Option<Instant>,
     /// The random jitter for a retry's backoff, if the commit has to plan the outcome again.
     pub jitter: f64,
     /// The limits of the run and of its store.

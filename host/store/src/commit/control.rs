@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use exosphere_domain::ids::StateId;
+use exosphere_domain::ids::{NodeIx, StateId};
 use exosphere_domain::state::{Claimed, RunStatus, Status};
 
 use super::batch::{Control, Reply};
 use super::{CommitTx, claims};
-use crate::codec::{after_path, to_status};
+use crate::codec::{after_path, to_status, to_u32};
 use crate::dialect::{ParamRows, Row, Tx, params};
 use crate::error::StoreError;
 use crate::sql;
@@ -109,9 +109,9 @@ impl CommitTx<'_> {
             if cancelled { !status.is_terminal() } else { status == Status::Created }
         };
         let some = states.iter().filter(|state| state.visible && is_swept(state.status));
-        let some: Vec<i64> = some.map(|state| state.id.0).collect();
+        let some: Vec<&Swept> = some.collect();
         if !some.is_empty() {
-            let rows = ParamRows::default().ints(some.iter().copied());
+            let rows = ParamRows::default().ints(some.iter().map(|state| state.id.0));
             if cancelled {
                 tx.execute_each(sql::CANCEL_STATE, &rows.all(self.now)).await?;
             } else {
@@ -121,7 +121,10 @@ impl CommitTx<'_> {
             self.done.added |= !cancelled && !paused;
         }
         let row = &mut self.change(run.key)?.row;
-        row.cancelled += if cancelled { some.len() as i64 } else { 0 };
+        for state in some.iter().filter(|_| cancelled) {
+            row.cancelled += 1;
+            row.node_counts.change(state.node, state.status, Status::Cancelled);
+        }
         match states.last() {
             Some(last) if states.len() as u32 == limit => Ok(Reply::More(after_path(&last.path))),
             _ => {
@@ -138,6 +141,7 @@ struct Swept {
     id: StateId,
     path: String,
     status: Status,
+    node: NodeIx,
     /// Set if the state is visible: a staged one is not part of the run yet.
     visible: bool,
 }
@@ -145,5 +149,6 @@ struct Swept {
 fn swept(row: &dyn Row) -> Result<Swept, StoreError> {
     let id = StateId(row.int(0)?);
     let status = to_status(&row.text(2)?, id)?;
-    Ok(Swept { id, path: row.text(1)?, status, visible: row.int(3)? == 1 })
+    let node = NodeIx(to_u32(row.int(3)?, "node", id)?);
+    Ok(Swept { id, path: row.text(1)?, status, node, visible: row.int(4)? == 1 })
 }

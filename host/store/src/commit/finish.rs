@@ -51,8 +51,13 @@ impl<'b> CommitTx<'b> {
                 self.count(run, &changes.counts)?;
             }
         }
+        let end = replanned.as_ref().map_or(&finished.changes.end, |changes| &changes.end);
+        let run_ms = match end.attempt() {
+            Some(_) => self.count_attempt(finished)?,
+            None => None,
+        };
         let is_replanned = replanned.is_some();
-        self.rows.finished.push(FinishedState { finished, replanned, held_back });
+        self.rows.finished.push(FinishedState { finished, replanned, held_back, run_ms });
         match finished.staged {
             None => Ok(Reply::Done),
             Some(_) if is_replanned => Ok(Reply::Leftover(state.claim.fence)),
@@ -60,6 +65,20 @@ impl<'b> CommitTx<'b> {
             Some(_) if held_back => self.ask_for_sweep(&finished.run),
             Some(_) => Ok(Reply::Done),
         }
+    }
+
+    /// Adds the CPU time and the run time of an attempt to its node's. Returns the run time, in
+    /// milliseconds.
+    fn count_attempt(&mut self, finished: &Finished) -> Result<Option<Millis>, StoreError> {
+        let node = finished.state.place.node;
+        let counts = &mut self.change(finished.run.key)?.row.node_counts;
+        if let Some(usage) = &finished.usage {
+            counts.add_cpu(node, usage.cpu_us);
+        }
+        let Some(began) = finished.began else { return Ok(None) };
+        let run_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        counts.add_run_time(node, run_ms);
+        Ok(Some(Millis::try_from(run_ms).unwrap_or(Millis::MAX)))
     }
 
     /// Checks the run's limit on new states and the writes to its store; if one fails, returns the
@@ -123,15 +142,28 @@ impl<'b> CommitTx<'b> {
             self.done.more_due |= free;
             self.done.added |= free;
         }
-        let row = &mut self.change(finished.run.key)?.row;
+        let (node, row) = (finished.state.place.node, &mut self.change(finished.run.key)?.row);
+        let mut ended = |status| row.node_counts.change(node, Status::Queued, status);
         match end {
-            Transition::Success { .. } => row.succeeded += 1,
-            Transition::Pruned { .. } => row.pruned += 1,
-            Transition::Errored { .. } => row.errored += 1,
+            Transition::Success { .. } => {
+                ended(Status::Success);
+                row.succeeded += 1;
+            }
+            Transition::Pruned { .. } => {
+                ended(Status::Pruned);
+                row.pruned += 1;
+            }
+            Transition::Errored { .. } => {
+                ended(Status::Errored);
+                row.errored += 1;
+            }
             Transition::Reschedule { why: RescheduleReason::Requeued, .. } => row.requeues += 1,
             // A lost host or a conflict uses up no retry.
             Transition::Reschedule { attempts, why: RescheduleReason::Failed(_), .. } => {
-                row.retries += i64::from(attempts.retries > finished.state.attempts.retries);
+                if attempts.retries > finished.state.attempts.retries {
+                    row.retries += 1;
+                    row.node_counts.add_retry(node);
+                }
             }
             Transition::Reschedule { why: RescheduleReason::Released, .. } => {}
         }
@@ -215,6 +247,7 @@ impl<'b> CommitTx<'b> {
         let (now, session) = (self.now, self.session);
         let loaded = self.change(run)?;
         loaded.row.states += 1;
+        loaded.row.node_counts.add(new.place.node, status, 1);
         let mut store_snapshot = BTreeMap::new();
         for key in loaded.info.graph.node(new.place.node).store_keys() {
             if let Some(entry) = loaded.entries.get(key) {

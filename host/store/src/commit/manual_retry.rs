@@ -2,11 +2,11 @@
 //! unites that they blocked wait again. No unite closes in between: either one transaction opens
 //! all, or the opened states are held back until the last is open.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use exosphere_domain::failure::FailureKind;
-use exosphere_domain::ids::StateId;
+use exosphere_domain::ids::{NodeIx, StateId};
 use exosphere_domain::manual_retry::{EnclosingUnite, RetryError, failed_by_itself, plan_retry};
 use exosphere_domain::state::{RunStatus, Status};
 
@@ -21,8 +21,8 @@ use crate::types::RunInfo;
 /// The states and unites that a retry opens, and why it refuses others.
 #[derive(Default)]
 struct Opened {
-    states: Vec<StateId>,
-    unites: BTreeSet<StateId>,
+    states: Vec<(StateId, NodeIx)>,
+    unites: BTreeMap<StateId, NodeIx>,
     late: Vec<String>,
 }
 
@@ -152,11 +152,11 @@ impl CommitTx<'_> {
             for unite in &reopened.unites {
                 if let Some(above) = unites.get_mut(unite) {
                     (above.status, above.failed) = (Status::Waiting, None);
+                    opened.unites.insert(*unite, above.place.node);
                 }
             }
             self.count(run.key, &reopened.counts)?;
-            opened.states.push(id);
-            opened.unites.extend(reopened.unites);
+            opened.states.push((id, state.place.node));
         }
         self.reopen_rows(tx, run, &opened).await?;
         Ok(opened)
@@ -173,11 +173,17 @@ impl CommitTx<'_> {
         }
         let row = &mut self.change(run.key)?.row;
         row.errored -= (opened.states.len() + opened.unites.len()) as i64;
+        for (_, node) in &opened.states {
+            row.node_counts.change(*node, Status::Errored, Status::Created);
+        }
+        for node in opened.unites.values() {
+            row.node_counts.change(*node, Status::Errored, Status::Waiting);
+        }
         let held_back = row.parks_reopened();
         self.done.more_due |= !held_back;
         self.done.added |= !held_back;
-        let states = opened.states.iter().map(|id| (id, Status::Created, held_back));
-        let unites = opened.unites.iter().map(|id| (id, Status::Waiting, false));
+        let states = opened.states.iter().map(|(id, _)| (id, Status::Created, held_back));
+        let unites = opened.unites.keys().map(|id| (id, Status::Waiting, false));
         let all: Vec<_> = states.chain(unites).collect();
         let rows = ParamRows::default()
             .ints(all.iter().map(|(id, ..)| id.0))

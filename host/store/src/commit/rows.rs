@@ -44,6 +44,9 @@ pub(super) struct FinishedState<'b> {
     pub replanned: Option<Changes>,
     /// Set if the run is paused, so that a repeated state is held back.
     pub held_back: bool,
+    /// The time from the begin of the attempt to this commit, in milliseconds; `None` if it never
+    /// began, or its host was lost.
+    pub run_ms: Option<Millis>,
 }
 
 /// The row of a new state.
@@ -59,6 +62,11 @@ pub(super) struct NewStateRow<'b> {
 }
 
 impl FinishedState<'_> {
+    /// Returns the time at which the attempt began, by the clock of the commits.
+    fn began_at(&self, now: Millis) -> Option<Millis> {
+        self.run_ms.map(|run_ms| now.saturating_sub(run_ms))
+    }
+
     fn end(&self) -> &Transition {
         &self.replanned.as_ref().unwrap_or(&self.finished.changes).end
     }
@@ -113,7 +121,8 @@ fn finish<'r>(
         }))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.kind.as_str())))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.message.as_str())))
-        .maybe_texts(details);
+        .maybe_texts(details)
+        .maybe_ints(ends.iter().map(|ended| ended.began_at(now)));
     let rows = with_usage(rows, ends.iter().map(|ended| ended.finished.usage.as_ref()));
     pending.add_guarded(sql::FINISH, rows);
     Ok(())
@@ -197,6 +206,8 @@ fn new_attempts<'r>(
     let rows = ParamRows::default()
         .ints(each().map(|finished| finished.state.id.0))
         .ints(each().map(number))
+        .ints(each().map(|finished| finished.state.claim.session.0))
+        .maybe_ints(kept.iter().map(|(ended, ..)| ended.began_at(now)))
         .all(now)
         .texts(kept.iter().map(|(_, outcome, _)| outcome.as_str()))
         .maybe_texts(failures().map(|failure| failure.map(|failure| failure.kind.as_str())))

@@ -120,6 +120,9 @@ impl<'b> CommitTx<'b> {
         let graph = self.graph(run)?;
         let loaded = self.change(run)?;
         loaded.row.states += staged.children as i64;
+        for node in children(&graph, state.place.node) {
+            loaded.row.node_counts.add(node, Status::Created, staged.outputs as u64);
+        }
         let paused = loaded.row.paused;
         let mut snapshots = Vec::new();
         for node in followers_with_keys(&graph, state.place.node) {
@@ -174,13 +177,15 @@ impl<'b> CommitTx<'b> {
     }
 }
 
+/// Returns the nodes of the children that one output of a node makes, one for each edge.
+fn children(graph: &Graph, node: NodeIx) -> impl Iterator<Item = NodeIx> + '_ {
+    graph.node(node).next.iter().copied().filter(|to| graph.node(*to).unites.is_none())
+}
+
 /// Returns the followers of a node that it creates as children, and whose inputs name store keys.
 fn followers_with_keys(graph: &Graph, node: NodeIx) -> Vec<NodeIx> {
-    let mut nodes: Vec<NodeIx> = graph.node(node).next.to_vec();
-    nodes.retain(|to| {
-        let to = graph.node(*to);
-        to.unites.is_none() && !to.store_keys().is_empty()
-    });
+    let has_keys = |to: &NodeIx| !graph.node(*to).store_keys().is_empty();
+    let mut nodes: Vec<NodeIx> = children(graph, node).filter(has_keys).collect();
     nodes.sort_unstable();
     nodes.dedup();
     nodes

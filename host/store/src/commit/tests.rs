@@ -80,7 +80,8 @@ async fn guarded_writes_reject_an_old_fence() {
     let databases = [Database::Sqlite(folder.path().join("db")), Database::Postgres(url)];
     let finish = |rows: ParamRows<'static>| {
         let rows = rows.texts(["PRUNED"]).all(0).maybe_ints([None]).maybe_texts([NO_TEXT]);
-        let rows = rows.maybe_texts([NO_TEXT]).maybe_texts([NO_TEXT]).maybe_ints([None]);
+        let rows = rows.maybe_texts([NO_TEXT]).maybe_texts([NO_TEXT]);
+        let rows = rows.maybe_ints([None]).maybe_ints([None]);
         rows.maybe_ints([None]).maybe_ints([None]).maybe_ints([None]).maybe_ints([None])
     };
     let repeat = |rows: ParamRows<'static>| (0..8).fold(rows, |rows, _| rows.all(0));

@@ -109,19 +109,22 @@ impl CommitTx<'_> {
         updates: &mut UniteUpdates,
     ) -> Result<(), StoreError> {
         let DrainedUnite { run, state, counts, branches } = unite;
-        let graph = self.graph(run)?;
+        let (graph, node) = (self.graph(run)?, row.place.node);
         let (closing, deltas) = close(&graph, &row.place, counts, branches)?;
         match closing {
             UniteDecision::Run => updates.opened.push(self.open_unite(run, row)?),
             UniteDecision::Prune => {
                 updates.ended.push((state, None));
-                self.change(run)?.row.pruned += 1;
+                let row = &mut self.change(run)?.row;
+                row.node_counts.change(node, Status::Waiting, Status::Pruned);
+                row.pruned += 1;
             }
             UniteDecision::Block => {
-                let failure =
-                    self.blocked_failure(tx, run, (state, row.place.node), counts, &graph).await?;
+                let failure = self.blocked_failure(tx, run, (state, node), counts, &graph).await?;
                 updates.ended.push((state, Some(failure)));
-                self.change(run)?.row.errored += 1;
+                let row = &mut self.change(run)?.row;
+                row.node_counts.change(node, Status::Waiting, Status::Errored);
+                row.errored += 1;
             }
         }
         self.count(run, &deltas)
@@ -133,7 +136,9 @@ impl CommitTx<'_> {
         run: RunKey,
         row: WaitingUnite,
     ) -> Result<(StateId, Opening), StoreError> {
-        let paused = self.change(run)?.row.paused;
+        let loaded = self.change(run)?;
+        loaded.row.node_counts.change(row.place.node, Status::Waiting, Status::Created);
+        let paused = loaded.row.paused;
         let Some(namespace) = self.claim_new_state(run)? else {
             return Ok((row.id, if paused { Opening::HeldBack } else { Opening::Ready }));
         };

@@ -14,6 +14,7 @@
 //!
 //! Not here: the lists, which stand above the statements that use them.
 
+use exosphere_domain::node_counts::NodeCounts;
 use exosphere_domain::state::RunStatus;
 
 use super::{ParamRows, Row};
@@ -28,7 +29,9 @@ pub(crate) trait Column: Sized {
 /// A type of a column that a statement writes for many rows.
 pub(crate) trait WrittenColumn: Column {
     /// Adds the column to the parameters.
-    fn add<'a>(rows: ParamRows<'a>, values: impl Iterator<Item = Self>) -> ParamRows<'a>;
+    fn add<'a, 'v>(rows: ParamRows<'a>, values: impl Iterator<Item = &'v Self>) -> ParamRows<'a>
+    where
+        Self: 'v;
 }
 
 impl Column for i64 {
@@ -38,8 +41,11 @@ impl Column for i64 {
 }
 
 impl WrittenColumn for i64 {
-    fn add<'a>(rows: ParamRows<'a>, values: impl Iterator<Item = Self>) -> ParamRows<'a> {
-        rows.ints(values)
+    fn add<'a, 'v>(rows: ParamRows<'a>, values: impl Iterator<Item = &'v Self>) -> ParamRows<'a>
+    where
+        Self: 'v,
+    {
+        rows.ints(values.copied())
     }
 }
 
@@ -50,8 +56,11 @@ impl Column for Option<i64> {
 }
 
 impl WrittenColumn for Option<i64> {
-    fn add<'a>(rows: ParamRows<'a>, values: impl Iterator<Item = Self>) -> ParamRows<'a> {
-        rows.maybe_ints(values)
+    fn add<'a, 'v>(rows: ParamRows<'a>, values: impl Iterator<Item = &'v Self>) -> ParamRows<'a>
+    where
+        Self: 'v,
+    {
+        rows.maybe_ints(values.copied())
     }
 }
 
@@ -62,8 +71,11 @@ impl Column for bool {
 }
 
 impl WrittenColumn for bool {
-    fn add<'a>(rows: ParamRows<'a>, values: impl Iterator<Item = Self>) -> ParamRows<'a> {
-        rows.ints(values.map(i64::from))
+    fn add<'a, 'v>(rows: ParamRows<'a>, values: impl Iterator<Item = &'v Self>) -> ParamRows<'a>
+    where
+        Self: 'v,
+    {
+        rows.ints(values.map(|is| i64::from(*is)))
     }
 }
 
@@ -74,8 +86,26 @@ impl Column for RunStatus {
 }
 
 impl WrittenColumn for RunStatus {
-    fn add<'a>(rows: ParamRows<'a>, values: impl Iterator<Item = Self>) -> ParamRows<'a> {
+    fn add<'a, 'v>(rows: ParamRows<'a>, values: impl Iterator<Item = &'v Self>) -> ParamRows<'a>
+    where
+        Self: 'v,
+    {
         rows.texts(values.map(|status| -> &'a str { status.as_str() }))
+    }
+}
+
+impl Column for NodeCounts {
+    fn read(row: &dyn Row, at: usize) -> Result<Option<Self>, StoreError> {
+        Ok(NodeCounts::decode(&row.text(at)?))
+    }
+}
+
+impl WrittenColumn for NodeCounts {
+    fn add<'a, 'v>(rows: ParamRows<'a>, values: impl Iterator<Item = &'v Self>) -> ParamRows<'a>
+    where
+        Self: 'v,
+    {
+        rows.texts(values.map(NodeCounts::encode))
     }
 }
 

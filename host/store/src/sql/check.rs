@@ -23,6 +23,7 @@ macro_rules! check_run {
             paused = "u.paused",
             sweep_event = "u.sweep_event",
             redrive = "u.redrive",
+            node_counts = "u.node_counts",
             start_key = "u.start_key",
             start_digest = "u.start_digest",
             graph_namespace = "g.namespace",
@@ -59,6 +60,9 @@ macro_rules! check_state {
             details = "s.details",
             held_back = "s.held_back",
             begun_fence = "s.begun_fence",
+            last_session = "s.last_session",
+            began_at = "s.began_at",
+            cpu_us = "s.cpu_us",
             unite = "n.state",
             source = "n.source",
             branches = "n.branches",
@@ -179,6 +183,11 @@ statements! {
          FROM state s \
          WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = s.run) \
          ORDER BY s.id";
+    CHECK_ORPHAN_LABELS =
+        "SELECT l.key, l.run \
+         FROM label l \
+         WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.id = l.run) \
+         ORDER BY l.run, l.key";
     CHECK_ORPHAN_UNITES =
         "SELECT n.state, n.state \
          FROM unite n \

@@ -156,7 +156,8 @@ statements! {
     /// namespace here, and their fixed store values.
     CLAIM = concat!(
         "UPDATE state \
-         SET status = 'QUEUED', session = $6, fence = fence + 1, attempt = attempt + 1, ",
+         SET status = 'QUEUED', session = $6, last_session = $6, began_at = $7, \
+             fence = fence + 1, attempt = attempt + 1, ",
         unstaged!(),
         " WHERE id IN (SELECT s.id FROM state s WHERE ",
         ready!(),
@@ -169,8 +170,9 @@ statements! {
     ),
     postgres concat!(
         "UPDATE state \
-         SET status = 'QUEUED', session = ($6::BIGINT[])[1], fence = fence + 1, \
-             attempt = attempt + 1, ",
+         SET status = 'QUEUED', session = ($6::BIGINT[])[1], \
+             last_session = ($6::BIGINT[])[1], began_at = ($7::BIGINT[])[1], \
+             fence = fence + 1, attempt = attempt + 1, ",
         unstaged!(),
         " WHERE id = ANY(ARRAY(SELECT free.id FROM ",
         unnest!(namespace: int, run: int, due_at: int, id: int, max_rows: int),

@@ -5,6 +5,7 @@
 //! also in `unites`, `control`, `manual_retry`, `staging` and `store_entries` there.
 
 use exosphere_domain::ids::{Millis, RunKey};
+use exosphere_domain::node_counts::NodeCounts;
 use exosphere_domain::state::RunStatus;
 
 use crate::dialect::{Column, ParamRows, Row, Statement, WrittenColumn, row_struct};
@@ -59,6 +60,8 @@ macro_rules! run_columns {
             store_version: int i64,
             /// The time at which the run ended.
             ended_at: int Option<i64>,
+            /// The states of each node.
+            node_counts: text NodeCounts,
         }
     };
 }
@@ -82,7 +85,7 @@ run_row! { row_struct [
 /// Adds columns to the parameters of a statement for many rows.
 macro_rules! add_columns {
     ($rows:ident $all:ident $($(#[$doc:meta])* $name:ident: $sql:ident $type:ty),* $(,)?) => {
-        $(let $rows = <$type>::add($rows, $all.iter().map(|row| row.$name));)*
+        $(let $rows = <$type as WrittenColumn>::add($rows, $all.iter().map(|row| &row.$name));)*
     };
 }
 

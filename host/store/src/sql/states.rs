@@ -81,15 +81,16 @@ statements! {
     NEW_STATE =
         "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, \
              retries, requeues, losses, conflicts, refs, scopes, store_snapshot, created_at, held_back, \
-             namespace, delayed) \
+             namespace, delayed, last_session, began_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, 0, 0, 0, 0, $9, $10, $11, $12, $13, $14, \
-             $6 > $12)",
+             $6 > $12, $7, CASE WHEN $7 IS NOT NULL THEN $12 END)",
     postgres concat!(
         "INSERT INTO state (id, run, node, path, status, due_at, session, fence, attempt, \
              retries, requeues, losses, conflicts, refs, scopes, store_snapshot, created_at, held_back, \
-             namespace, delayed) \
+             namespace, delayed, last_session, began_at) \
          SELECT id, run, node, path, status, due_at, session, fence, fence, 0, 0, 0, 0, refs, \
-             scopes, store_snapshot, now, held_back, namespace, (due_at > now)::INT \
+             scopes, store_snapshot, now, held_back, namespace, (due_at > now)::INT, session, \
+             CASE WHEN session IS NOT NULL THEN now END \
          FROM ",
         unnest!(
             id: int, run: int, node: int, path: text, status: text, due_at: int, session: int,
@@ -100,19 +101,19 @@ statements! {
     FINISH = concat!(
         "UPDATE state \
          SET status = $4, session = NULL, ended_at = $5, outputs = $6, kind = $7, message = $8, \
-             details = $9, ",
-        usage_columns!(sets [10 11 12 13 14]),
+             details = $9, began_at = $10, ",
+        usage_columns!(sets [11 12 13 14 15]),
         " WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3"
     ),
     postgres concat!(
         "UPDATE state \
          SET status = n.status, session = NULL, ended_at = n.now, outputs = n.outputs, \
-             kind = n.kind, message = n.message, details = n.details, ",
+             kind = n.kind, message = n.message, details = n.details, began_at = n.began_at, ",
         usage_columns!(sets_from_n),
         " FROM ",
         usage_columns!(
             unnest id: int, session: int, fence: int, status: text, now: int, outputs: int,
-            kind: text, message: text, details: text,
+            kind: text, message: text, details: text, began_at: int,
         ),
         " WHERE state.id = n.id AND state.status IS NOT DISTINCT FROM 'QUEUED' \
              AND state.session IS NOT DISTINCT FROM n.session AND state.fence = n.fence"
@@ -120,12 +121,13 @@ statements! {
     /// Ends an execution that runs again, under the same guard.
     RESCHEDULE =
         "UPDATE state \
-         SET status = 'CREATED', session = NULL, due_at = $4, attempt = $5, retries = $6, \
+         SET status = 'CREATED', session = NULL, last_session = NULL, began_at = NULL, due_at = $4, attempt = $5, retries = $6, \
              requeues = $7, losses = $8, conflicts = $9, held_back = $10, delayed = $11 \
          WHERE id = $1 AND status = 'QUEUED' AND session = $2 AND fence = $3",
     postgres concat!(
         "UPDATE state \
-         SET status = 'CREATED', session = NULL, due_at = n.due_at, attempt = n.attempt, \
+         SET status = 'CREATED', session = NULL, last_session = NULL, began_at = NULL, \
+             due_at = n.due_at, attempt = n.attempt, \
              retries = n.retries, requeues = n.requeues, losses = n.losses, \
              conflicts = n.conflicts, held_back = n.held_back, delayed = n.delayed \
          FROM ",
@@ -168,7 +170,7 @@ statements! {
     );
     /// Reads a page of a run's states from a path on, each with whether it is visible.
     STATES_TO_SWEEP = concat!(
-        "SELECT s.id, s.path, s.status, CASE WHEN ",
+        "SELECT s.id, s.path, s.status, s.node, CASE WHEN ",
         seen!("s"),
         " THEN 1 ELSE 0 END \
          FROM state s \
@@ -176,7 +178,7 @@ statements! {
          ORDER BY s.path LIMIT $3"
     ),
     postgres concat!(
-        "SELECT s.id, s.path, s.status, CASE WHEN ",
+        "SELECT s.id, s.path, s.status, s.node, CASE WHEN ",
         seen!("s"),
         " THEN 1::BIGINT ELSE 0 END \
          FROM state s \
@@ -259,20 +261,22 @@ statements! {
     STATE_SIZE = concat!("SELECT ", state_bytes!()),
     postgres concat!("SELECT (", state_bytes!(), ")::BIGINT");
     NEW_ATTEMPT = concat!(
-        "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, ",
+        "INSERT INTO attempt (state, number, session, began_at, ended_at, outcome, kind, \
+             message, details, logs, ",
         usage_columns!(names),
         ") \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
     ),
     postgres concat!(
-        "INSERT INTO attempt (state, number, ended_at, outcome, kind, message, details, logs, ",
+        "INSERT INTO attempt (state, number, session, began_at, ended_at, outcome, kind, \
+             message, details, logs, ",
         usage_columns!(names),
         ") \
          SELECT * \
          FROM ",
         usage_columns!(
-            arrays state: int, number: int, ended_at: int, outcome: text, kind: text,
-            message: text, details: text, logs: text,
+            arrays state: int, number: int, session: int, began_at: int, ended_at: int,
+            outcome: text, kind: text, message: text, details: text, logs: text,
         )
     );
     DELETE_OLD_ATTEMPTS = "DELETE FROM attempt WHERE state = $1 AND number <= $2",

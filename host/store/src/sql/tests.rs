@@ -100,7 +100,7 @@ async fn claim_guards_use_the_primary_key() {
     let (numbers, words) = (many("1"), many("SUCCESS"));
     for text in [STILL_HELD, FINISH, RESCHEDULE, RECORD_BEGIN] {
         let mut explain = format!("EXPLAIN {}", text.postgres);
-        for parameter in (1..=14).rev() {
+        for parameter in (1..=15).rev() {
             explain = explain
                 .replace(&format!("${parameter}::BIGINT[]"), &format!("'{{{numbers}}}'::BIGINT[]"))
                 .replace(&format!("${parameter}::TEXT[]"), &format!("'{{{words}}}'::TEXT[]"));
@@ -130,7 +130,7 @@ async fn claims_use_the_claimable_indices_on_postgres() {
     connection.execute(sqlx::raw_sql(mixed)).await.unwrap();
     for (name, text, indices) in claim_statements() {
         let mut explain = format!("EXPLAIN {}", text.postgres);
-        for parameter in (1..=6).rev() {
+        for parameter in (1..=7).rev() {
             explain = explain
                 .replace(&format!("${parameter}::BIGINT[]"), "'{1,2}'::BIGINT[]")
                 .replace(&format!("${parameter}"), "1");
@@ -223,6 +223,7 @@ async fn claims(url: String, claim: Arc<str>, session: i64, start: Arc<Barrier>)
         // session.
         let claim = sqlx::query(AssertSqlSafe(&*claim)).bind(vec![0i64]).bind(vec![1i64]);
         let claim = claim.bind(vec![0i64]).bind(vec![0i64]).bind(vec![STATES]).bind(vec![session]);
+        let claim = claim.bind(vec![0i64]);
         match claim.fetch_all(&mut connection).await {
             Ok(rows) if rows.is_empty() => return all,
             Ok(rows) => all.extend(rows.iter().map(|row| row.get::<i64, _>(0))),

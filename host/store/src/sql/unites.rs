@@ -37,13 +37,14 @@ statements! {
     OPEN_UNITE =
         "UPDATE state \
          SET status = $2, due_at = $3, session = $4, fence = fence + $5, attempt = attempt + $5, \
-             held_back = $6 \
+             held_back = $6, last_session = $4, began_at = CASE WHEN $5 > 0 THEN $3 END \
          WHERE id = $1 AND status = 'WAITING'",
     postgres concat!(
         "UPDATE state \
          SET status = n.status, due_at = n.due_at, session = n.session, \
              fence = state.fence + n.claims, attempt = state.attempt + n.claims, \
-             held_back = n.held_back \
+             held_back = n.held_back, last_session = n.session, \
+             began_at = CASE WHEN n.claims > 0 THEN n.due_at END \
          FROM ",
         unnest!(id: int, status: text, due_at: int, session: int, claims: int, held_back: int),
         " WHERE state.id = n.id AND state.status = 'WAITING'"

@@ -32,6 +32,7 @@ pub const CHILDREN: &[Case] = &[
             "orphan output.state <fan:00~300>",
             "total run.states <fan>",
             "total run.succeeded <fan>",
+            "total run.node_counts <fan>",
         ],
     ),
     // A branch is missing in the middle.
@@ -42,6 +43,7 @@ pub const CHILDREN: &[Case] = &[
             "count unite.arrived <fan:00~3>",
             "total run.states <fan>",
             "total run.succeeded <fan>",
+            "total run.node_counts <fan>",
         ],
     ),
     // A unite is deleted, and its descendants have no ancestor.
@@ -54,6 +56,7 @@ pub const CHILDREN: &[Case] = &[
             "orphan output.state <fan:00~3>",
             "total run.states <fan>",
             "total run.succeeded <fan>",
+            "total run.node_counts <fan>",
         ],
     ),
     // The root is deleted.
@@ -65,6 +68,7 @@ pub const CHILDREN: &[Case] = &[
             "orphan output.state <fan:>",
             "total run.states <fan>",
             "total run.succeeded <fan>",
+            "total run.node_counts <fan>",
         ],
     ),
     // It comes from an output that does not exist.
@@ -86,8 +90,14 @@ pub const CHILDREN: &[Case] = &[
         "UPDATE state SET path = '00{000' WHERE id = <fan:0000>",
         &["parent state.path <fan:0000>", "children state.path <fan:00>"],
     ),
-    Case("UPDATE state SET node = 4 WHERE id = <fan:0000>", &["parent state.node <fan:0000>"]),
-    Case("UPDATE state SET node = 77 WHERE id = <fan:0000>", &["parent state.node <fan:0000>"]),
+    Case(
+        "UPDATE state SET node = 4 WHERE id = <fan:0000>",
+        &["parent state.node <fan:0000>", "total run.node_counts <fan>"],
+    ),
+    Case(
+        "UPDATE state SET node = 77 WHERE id = <fan:0000>",
+        &["parent state.node <fan:0000>", "total run.node_counts <fan>"],
+    ),
     // It has descendants, and no outputs.
     Case(
         "UPDATE state SET status = 'PRUNED', outputs = NULL WHERE id = <fan:00>",
@@ -99,6 +109,7 @@ pub const CHILDREN: &[Case] = &[
             "outputs state.outputs <fan:00>",
             "total run.succeeded <fan>",
             "total run.pruned <fan>",
+            "total run.node_counts <fan>",
         ],
     ),
 ];
@@ -111,7 +122,12 @@ pub const UNITES: &[Case] = &[
          refs, scopes, created_at, ended_at, namespace) SELECT <+1>, run, node, path, 'PRUNED', due_at, fence, \
          attempt, retries, \
          requeues, losses, conflicts, refs, scopes, created_at, ended_at, namespace FROM state WHERE id = <fan:00~3>",
-        &["once state.path <+1>", "total run.states <fan>", "total run.pruned <fan>"],
+        &[
+            "once state.path <+1>",
+            "total run.states <fan>",
+            "total run.pruned <fan>",
+            "total run.node_counts <fan>",
+        ],
     ),
     Case("DELETE FROM unite WHERE state = <fan:00~3>", &["unite unite.state <fan:00~3>"]),
     Case(
@@ -148,7 +164,11 @@ pub const UNITES: &[Case] = &[
     ),
     Case(
         "UPDATE state SET status = 'WAITING' WHERE id = <open:0020>",
-        &["unite state.status <open:0020>", "claim state.fence <open:0020>"],
+        &[
+            "unite state.status <open:0020>",
+            "claim state.fence <open:0020>",
+            "total run.node_counts <open>",
+        ],
     ),
     Case(
         "UPDATE state SET kind = 'blocked' WHERE id = <failed:0010>",
@@ -164,7 +184,7 @@ pub const CLAIMS: &[Case] = &[
     Case("UPDATE state SET session = 1 WHERE id = <fan:0000>", &["claim state.session <fan:0000>"]),
     Case(
         "UPDATE state SET session = 999 WHERE id = <open:0010>",
-        &["claim state.session <open:0010>"],
+        &["claim state.session <open:0010>", "claim state.last_session <open:0010>"],
     ),
     Case(
         "UPDATE state SET fence = 0, attempt = 0, begun_fence = 0 WHERE id = <open:0010>",
@@ -209,12 +229,17 @@ pub const ENDS: &[Case] = &[
             "end state.status <open:0020>",
             "count unite.open <open:00~3>",
             "total run.cancelled <open>",
+            "total run.node_counts <open>",
         ],
     ),
     // The run was swept, but not to its end.
     Case(
         "UPDATE state SET status = 'CREATED', ended_at = NULL WHERE id = <cancelled:0020>",
-        &["end run.status <cancelled>", "total run.cancelled <cancelled>"],
+        &[
+            "end run.status <cancelled>",
+            "total run.cancelled <cancelled>",
+            "total run.node_counts <cancelled>",
+        ],
     ),
     Case(
         "UPDATE run SET sweep_event = 0 WHERE id = <half-swept>",
@@ -327,6 +352,7 @@ pub const NAMESPACES: &[Case] = &[
             "children state.path <fan:00~3>",
             "total run.states <fan>",
             "total run.succeeded <fan>",
+            "total run.node_counts <fan>",
         ],
     ),
     Case("INSERT INTO unite VALUES (999999, 1, 1, 0, 0, 0)", &["orphan unite.state -"]),
@@ -390,6 +416,20 @@ pub const VALUES: &[Case] = &[
         &["value state.ended_at <fan:0000>"],
     ),
     Case("UPDATE state SET losses = -1 WHERE id = <fan:0000>", &["value state.losses <fan:0000>"]),
+    Case("UPDATE run SET node_counts = '0:x' WHERE id = <fan>", &["value run.node_counts <fan>"]),
+    Case("UPDATE run SET node_counts = '' WHERE id = <fan>", &["total run.node_counts <fan>"]),
+    Case(
+        "UPDATE state SET cpu_us = 999999999 WHERE id = <fan:0000>",
+        &["total run.node_counts <fan>"],
+    ),
+    Case(
+        "UPDATE state SET began_at = ended_at - 99999 WHERE id = <fan:0000>",
+        &["total run.node_counts <fan>"],
+    ),
+    Case(
+        "INSERT INTO label (run, key, value, namespace, created_at) VALUES (999999, 'k', 'v', 'n', 0)",
+        &["orphan label.run k"],
+    ),
     Case(
         "UPDATE state SET held_back = 2 WHERE id = <cancelled:0000>",
         &["value state.held_back <cancelled:0000>"],
@@ -485,6 +525,7 @@ pub const TYPES: &[Case] = &[
             "children state.path <fan:00~3>",
             "total run.states <fan>",
             "total run.succeeded <fan>",
+            "total run.node_counts <fan>",
         ],
     ),
 ];

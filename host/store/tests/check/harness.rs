@@ -274,6 +274,7 @@ impl Harness {
             journal,
             logs: None,
             usage: None,
+            began: None,
             jitter: 0.0,
             limits: limits(),
             staged: None,

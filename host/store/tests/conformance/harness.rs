@@ -272,6 +272,7 @@ impl Host {
             journal,
             logs: None,
             usage: None,
+            began: None,
             jitter: 0.0,
             limits: self.limits.clone(),
             staged: None,

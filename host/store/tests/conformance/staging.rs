@@ -196,6 +196,7 @@ fn again_without(end: &mut Finished) -> Finished {
         journal: end.journal.clone(),
         logs: None,
         usage: None,
+        began: None,
         jitter: 0.0,
         limits: end.limits.clone(),
         staged: end.staged,

@@ -245,6 +245,7 @@ impl StorePipeline {
             journal: Journal::default(),
             logs: None,
             usage: None,
+            began: None,
             jitter: 0.0,
             limits: Arc::clone(&self.limits),
             staged: None,

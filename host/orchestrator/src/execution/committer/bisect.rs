@@ -144,6 +144,7 @@ impl CommitLoop {
             journal: Default::default(),
             logs: None,
             usage: finished.usage,
+            began: None,
             jitter: finished.jitter,
             limits: finished.limits.clone(),
             staged: None,

@@ -133,6 +133,7 @@ pub(super) mod tests {
             journal: Journal::default(),
             logs: None,
             usage: None,
+            began: None,
             jitter: 0.0,
             limits: Arc::new(Limits::default()),
             staged: None,

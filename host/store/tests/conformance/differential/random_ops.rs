@@ -304,6 +304,7 @@ impl RandomOps {
             journal,
             logs,
             usage,
+            began: None,
             jitter,
             limits: limits(),
             staged: None,
