@@ -44,6 +44,10 @@ CREATE TABLE host (
     version TEXT NOT NULL,
     first_seen_at BIGINT NOT NULL
 );
+INSERT INTO host (id, folder, name, version, first_seen_at)
+    SELECT ROW_NUMBER() OVER (ORDER BY MIN(id)), host, host, '', MIN(started_at)
+    FROM session WHERE host <> '' GROUP BY host;
+INSERT INTO number SELECT 'host', COALESCE(MAX(id), 0) + 1 FROM host;
 
 -- Why a run is there: the trigger that started it, or the key; the run that started it, or from
 -- which it was forked. The time at which its root is due.

@@ -22,10 +22,12 @@ mod states;
 mod runs;
 mod namespaces;
 mod grants;
+mod hosts;
 
 pub use grants::{GrantList, PluginGrants};
 pub use graphs::{GraphApplied, GraphDetails, GraphList, GraphSummary, GraphValid, ResolvedNode};
 pub use health::Health;
+pub use hosts::{HostDetails, HostList};
 pub use json::{AnyJson, Json, to_text};
 pub use lists::ListQuery;
 pub use namespaces::{EffectiveSettings, NamespaceDetails, NamespaceList, NamespaceSettings};
@@ -35,8 +37,8 @@ pub use plugins::{
 };
 pub use problem::{Problem, ProblemItem};
 pub use runs::{
-    RunCounts, RunDetails, RunList, RunListQuery, RunQuery, RunRedriven, RunStarted, RunSummary,
-    StartQuery, StartRun,
+    NodeCounts, RunCounts, RunDetails, RunList, RunListQuery, RunQuery, RunRedriven, RunStarted,
+    RunSummary, StartQuery, StartRun,
 };
 pub use states::{
     AttemptDetails, Failure, LogLine, StateDetails, StateList, StateListQuery, StateSummary,

@@ -140,6 +140,54 @@ pub struct RunDetails {
     /// The first states that failed, at most 10.
     #[serde(default)]
     pub failures: Vec<StateSummary>,
+    /// The states of each node, in the order of the graph.
+    #[serde(default)]
+    pub nodes: Vec<NodeCounts>,
+}
+
+/// The states of a run at one node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCounts {
+    /// The identifier of the node in the graph.
+    pub identifier: String,
+    /// Unites that wait for their members.
+    #[serde(default)]
+    pub waiting: u64,
+    /// States that are CREATED or QUEUED.
+    #[serde(default)]
+    pub active: u64,
+    /// States that are SUCCESS.
+    #[serde(default)]
+    pub success: u64,
+    /// States that are PRUNED.
+    #[serde(default)]
+    pub pruned: u64,
+    /// States that are ERRORED.
+    #[serde(default)]
+    pub errored: u64,
+    /// States that are CANCELLED.
+    #[serde(default)]
+    pub cancelled: u64,
+    /// Failed attempts that another attempt followed.
+    #[serde(default)]
+    pub retries: u64,
+    /// CPU time of the attempts that have ended, in microseconds.
+    #[serde(default)]
+    pub cpu_us: u64,
+    /// Time of these attempts from begin to commit, in milliseconds.
+    #[serde(default)]
+    pub run_ms: u64,
+    /// The longest of these times, in milliseconds.
+    #[serde(default)]
+    pub max_run_ms: u64,
+}
+
+impl NodeCounts {
+    /// Returns `true` if no state of the node has been created.
+    pub fn is_unused(&self) -> bool {
+        let identifier = self.identifier.clone();
+        *self == NodeCounts { identifier, ..NodeCounts::default() }
+    }
 }
 
 /// The answer to a start. The status is 201 if the request created the run, and 200 if an

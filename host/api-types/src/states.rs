@@ -67,6 +67,13 @@ pub struct StateSummary {
     pub requeues: u32,
     /// The time at which the state was created, in milliseconds since 1970 (UTC).
     pub created_at: i64,
+    /// The time at which the last attempt began; while it is QUEUED, the time at which a host
+    /// claimed it. Null before that, and if the host was lost.
+    #[serde(default)]
+    pub began_at: Option<i64>,
+    /// The number of the host of the last attempt (`exosphere host list`); null before the first.
+    #[serde(default)]
+    pub host: Option<i64>,
     /// The time at which the state ended, in milliseconds since 1970 (UTC); null while it is
     /// open.
     #[serde(default)]
@@ -119,6 +126,13 @@ pub struct Failure {
 pub struct AttemptDetails {
     /// The number of the attempt, from 1.
     pub number: u32,
+    /// The time at which the attempt began, in milliseconds since 1970 (UTC); null if its host was
+    /// lost.
+    #[serde(default)]
+    pub began_at: Option<i64>,
+    /// The number of the host that executed it; null if it is not known.
+    #[serde(default)]
+    pub host: Option<i64>,
     /// The time at which the attempt ended, in milliseconds since 1970 (UTC).
     #[serde(default)]
     pub ended_at: Option<i64>,

@@ -1,5 +1,5 @@
-//! `/v1/operator`: endpoints for operators only. They set the limits and slots of
-//! namespaces, and the grants of plugins. By their path prefix, a proxy in front of the
+//! `/v1/operator`: endpoints for operators only. They list the hosts, and set
+//! the limits and slots of namespaces and the grants of plugins. By their path prefix, a proxy in front of the
 //! host tells operators from other callers.
 
 use axum::Router;
@@ -8,7 +8,9 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
-use exosphere_api_types::{GrantList, Grants, ListQuery, NamespaceList, NamespaceSettings};
+use exosphere_api_types::{
+    GrantList, Grants, HostList, ListQuery, NamespaceList, NamespaceSettings,
+};
 use exosphere_orchestrator::Host;
 use exosphere_orchestrator::domain::ids::Name;
 
@@ -19,6 +21,7 @@ use crate::{Path, Query, body, lists, views};
 
 pub(crate) fn router() -> Router<Host> {
     Router::new()
+        .route("/hosts", get(list_hosts))
         .route("/namespaces", get(list_namespaces))
         .route("/namespaces/{namespace}", get(show_namespace).put(set_namespace))
         .route("/namespaces/{namespace}/grants", get(list_grants))
@@ -26,6 +29,11 @@ pub(crate) fn router() -> Router<Host> {
             "/namespaces/{namespace}/grants/{plugin}",
             get(show_grants).put(set_grants).delete(remove_grants),
         )
+}
+
+async fn list_hosts(State(host): State<Host>) -> Result<Answer<HostList>, Problem> {
+    let hosts = host.hosts().await?.into_iter().map(views::host_details).collect();
+    Ok(Answer(HostList { hosts }))
 }
 
 async fn list_namespaces(

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use exosphere_api_types::{
     AnyJson, AttemptDetails, Capability, EffectiveSettings, Failure, GraphApplied, GraphDetails,
-    GraphSummary, Json, NamespaceDetails, NodeDetails, PluginDetails, PluginGrants, PluginReport,
-    PluginSummary, ResolvedNode, RunCounts, RunDetails, RunSummary, StateDetails, StateSummary,
+    GraphSummary, HostDetails, Json, NamespaceDetails, NodeCounts, NodeDetails, PluginDetails,
+    PluginGrants, PluginReport, PluginSummary, ResolvedNode, RunCounts, RunDetails, RunSummary,
+    StateDetails, StateSummary,
 };
 use exosphere_orchestrator as host;
 use exosphere_orchestrator::domain::grant::Missing;
-use exosphere_orchestrator::domain::graph::Graph;
+use exosphere_orchestrator::domain::graph::{Graph, Node};
 use exosphere_orchestrator::domain::ids::{Name, RunId};
 use exosphere_orchestrator::domain::limits::Limit;
+use exosphere_orchestrator::domain::node_counts::NodeCount;
 
 /// Converts a number that the database keeps from being negative.
 fn natural(number: i64) -> u64 {
@@ -113,6 +115,18 @@ pub(crate) fn graph_details(graph: host::GraphRow) -> GraphDetails {
     }
 }
 
+pub(crate) fn host_details(found: host::HostView) -> HostDetails {
+    HostDetails {
+        number: found.number,
+        name: found.name,
+        version: found.version,
+        alive: found.alive,
+        first_seen_at: found.first_seen_at,
+        started_at: found.started_at,
+        ended_at: found.ended_at,
+    }
+}
+
 pub(crate) fn run_summary(run: host::RunView) -> RunSummary {
     let counters = run.counters;
     let ended = counters.succeeded + counters.pruned + counters.errored + counters.cancelled;
@@ -144,7 +158,25 @@ pub(crate) fn run_details(details: host::RunDetails) -> (RunDetails, Option<host
     let id = run.id;
     let failures = failures.into_iter().map(|state| state_summary(id, &graph, state));
     let failures = failures.collect();
-    (RunDetails { summary: run_summary(run), store, failures }, permit)
+    let nodes = graph.nodes().map(|(at, node)| node_counts(node, run.node_counts.get(at)));
+    let nodes = nodes.collect();
+    (RunDetails { summary: run_summary(run), store, failures, nodes }, permit)
+}
+
+fn node_counts(node: &Node, count: NodeCount) -> NodeCounts {
+    NodeCounts {
+        identifier: node.identifier.to_string(),
+        waiting: count.waiting,
+        active: count.active,
+        success: count.succeeded,
+        pruned: count.pruned,
+        errored: count.errored,
+        cancelled: count.cancelled,
+        retries: count.retries,
+        cpu_us: count.cpu_us,
+        run_ms: count.run_ms,
+        max_run_ms: count.max_run_ms,
+    }
 }
 
 pub(crate) fn state_summary(run: RunId, graph: &Graph, state: host::StateView) -> StateSummary {
@@ -160,6 +192,8 @@ pub(crate) fn state_summary(run: RunId, graph: &Graph, state: host::StateView) -
         retries: state.retries,
         requeues: state.requeues,
         created_at: state.created_at,
+        began_at: state.began_at,
+        host: state.host,
         ended_at: state.ended_at,
         output_count: state.outputs,
         failure: state.failure.map(failure),
@@ -185,6 +219,8 @@ pub(crate) fn state_details(
 fn attempt(attempt: host::AttemptRow) -> AttemptDetails {
     AttemptDetails {
         number: attempt.number,
+        began_at: attempt.began_at,
+        host: attempt.host,
         ended_at: Some(attempt.ended_at),
         outcome: Some(attempt.outcome),
         usage: attempt.usage,
@@ -257,6 +293,8 @@ mod tests {
                 store_keys: 1,
                 ..host::RunCounters::default()
             },
+            node_counts: host::domain::node_counts::NodeCounts::decode("0:,4,1,1,1,,2,70,9,5")
+                .unwrap(),
         }
     }
 
@@ -275,6 +313,8 @@ mod tests {
             retries: 1,
             requeues: 0,
             created_at: 1000,
+            began_at: Some(1500),
+            host: Some(2),
             ended_at: Some(2000),
             outputs: None,
             failure: (status == Status::Errored).then_some(failure),
@@ -287,7 +327,7 @@ mod tests {
         json!({
             "state": format!("{RUN}/7"), "number": 7, "identifier": "A", "node_name": "A",
             "path": "/", "status": status, "attempt": 2, "retries": 1, "requeues": 0,
-            "created_at": 1000, "ended_at": 2000, "output_count": null, "failure": null,
+            "created_at": 1000, "began_at": 1500, "host": 2, "ended_at": 2000, "output_count": null, "failure": null,
         })
     }
 
@@ -323,6 +363,11 @@ mod tests {
                 "retries": 2, "requeues": 0,
             },
             "store": {"k": "v"}, "failures": [first, second], "started_before": true,
+            "nodes": [{
+                "identifier": "A", "waiting": 0, "active": 4, "success": 1, "pruned": 1,
+                "errored": 1, "cancelled": 0, "retries": 2, "cpu_us": 70, "run_ms": 9,
+                "max_run_ms": 5,
+            }],
         });
         assert_eq!(read_stored(&text).unwrap(), expected);
     }
@@ -332,6 +377,8 @@ mod tests {
         let usage = limits::Usage { cpu_us: 5, ..limits::Usage::default() };
         let attempt = host::AttemptRow {
             number: 1,
+            began_at: Some(4),
+            host: Some(2),
             ended_at: 5,
             outcome: "FAILED".to_owned(),
             failure: state(Status::Errored, None).failure,
@@ -356,9 +403,9 @@ mod tests {
         let rest = json!({
             "usage": null, "outputs": [{"n": 1}, {}], "data": [1],
             "attempts": [
-                {"number": 1, "ended_at": 5, "outcome": "FAILED", "usage": usage,
+                {"number": 1, "began_at": 4, "host": 2, "ended_at": 5, "outcome": "FAILED", "usage": usage,
                  "failure": failure, "logs": [{"level": "info", "at": 1, "message": "x"}]},
-                {"number": 1, "ended_at": 5, "outcome": "FAILED", "usage": null,
+                {"number": 1, "began_at": 4, "host": 2, "ended_at": 5, "outcome": "FAILED", "usage": null,
                  "failure": null, "logs": []},
             ],
         });

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use exosphere_domain::ids::Name;
 
 use crate::check::Check;
-use crate::commands::{grant, graph, namespace, plugin, run};
+use crate::commands::{grant, graph, host, namespace, plugin, run};
 use crate::secrets;
 use crate::serve::Serve;
 
@@ -93,6 +93,9 @@ pub enum Command {
     /// Set limits and slots of namespaces (for operators)
     #[command(subcommand)]
     Namespace(namespace::Command),
+    /// List the hosts of a database (for operators)
+    #[command(subcommand)]
+    Host(host::Command),
     /// Start, follow, control and retry runs
     #[command(subcommand)]
     Run(run::Command),
@@ -124,6 +127,7 @@ mod tests {
             "exosphere graph apply words.json --name words",
             "exosphere graph validate words.json",
             "exosphere graph list --namespace other",
+            "exosphere host list",
             "exosphere namespace list",
             "exosphere namespace show --namespace other",
             "exosphere namespace set --limit cpu_ms=1s --limit outputs=10 --slots 4",

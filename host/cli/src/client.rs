@@ -71,6 +71,11 @@ impl Client {
         self.to(Method::GET, &["v1", "operator", "namespaces"], &[])
     }
 
+    /// Starts a call of `/v1/operator/hosts`.
+    pub fn hosts(&self) -> Call<'_> {
+        self.to(Method::GET, &["v1", "operator", "hosts"], &[])
+    }
+
     /// Reads a setting, changes it and writes it back with `If-Match`. On a concurrent
     /// change it starts again, so that no change is lost.
     pub fn change<T: Serialize>(

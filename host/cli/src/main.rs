@@ -61,6 +61,7 @@ fn run(args: Args, master_key: Option<MasterKey>) -> Result<(), Error> {
         Command::Plugin(command) => command.run(&Context::new(&args.global)?)?,
         Command::Graph(command) => command.run(&Context::new(&args.global)?)?,
         Command::Grant(command) => command.run(&Context::new(&args.global)?)?,
+        Command::Host(command) => command.run(&Context::new(&args.global)?)?,
         Command::Namespace(command) => command.run(&Context::new(&args.global)?)?,
         Command::Run(command) => command.run(&Context::new(&args.global)?)?,
     }

@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use exosphere_domain::limits::{LimitValues, Limits};
-use exosphere_orchestrator::{Config, DEFAULT_SLOTS, Host, HttpConfig, IpNet, Keys, share_of};
+use exosphere_orchestrator::{
+    Config, DEFAULT_SLOTS, Host, HttpConfig, IpNet, Keys, machine_name, share_of,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -43,6 +46,10 @@ pub struct Serve {
     /// with access control in front of it.
     #[arg(long, env = "EXOSPHERE_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDR")]
     listen: SocketAddr,
+    /// The name of this host in lists and timelines [default: the name of the machine]
+    #[arg(long, env = "EXOSPHERE_NAME", value_name = "NAME",
+          value_parser = NonEmptyStringValueParser::new())]
+    name: Option<String>,
     /// The number of nodes that may run at a time.
     #[arg(long, env = "EXOSPHERE_SLOTS", default_value_t = DEFAULT_SLOTS, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -166,6 +173,7 @@ async fn serve(args: Serve, keys: Keys, work: Handle) -> Result<(), Error> {
         );
     }
     let host = Host::start(Config {
+        host_name: args.name.unwrap_or_else(machine_name),
         database: args.database,
         keys,
         slots: args.slots,

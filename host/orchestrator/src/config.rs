@@ -17,6 +17,8 @@ pub struct Config {
     /// The data folder of this host alone: key, code cache, and the database unless that
     /// is elsewhere.
     pub data: PathBuf,
+    /// The name of this host, for people.
+    pub host_name: String,
     /// The URL of a Postgres database, which many hosts may share.
     pub database: Option<String>,
     /// The source of the keys that encrypt secrets. Hosts that share a database share
@@ -47,6 +49,7 @@ impl Config {
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Config {
             data: data.into(),
+            host_name: machine_name(),
             database: None,
             keys: Keys::default(),
             slots: DEFAULT_SLOTS,
@@ -59,6 +62,12 @@ impl Config {
             work: None,
         }
     }
+}
+
+/// Returns the name of this machine, which names the host unless the operator does.
+pub fn machine_name() -> String {
+    let name = hostname::get().map(|name| name.to_string_lossy().into_owned());
+    name.ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "host".to_owned())
 }
 
 /// Slots of a host, unless the operator sets them.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use exosphere_store::{KEY_BYTES, SecretCipher};
+use exosphere_store::{HostIdentity, KEY_BYTES, SecretCipher};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -61,8 +61,10 @@ impl DataFolder {
 
     /// Returns the id of the hosts of this folder. At most one of them lives, since it
     /// has the lock.
-    pub(crate) fn host(&self) -> &str {
-        &self.host
+    /// Returns the identity of the folder's host, which has this name.
+    pub(crate) fn identity(&self, name: &str) -> HostIdentity {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        HostIdentity { folder: self.host.clone(), name: name.to_owned(), version }
     }
 
     pub(crate) fn database(&self) -> PathBuf {
@@ -206,9 +208,9 @@ mod tests {
             std::fs::rename(folder.path().join(file), folder.path().join(moved)).unwrap();
             assert!(matches!(take(folder.path()), Err(StartError::InUse(_))));
         }
-        let host = first.host().to_owned();
+        let host = first.host.clone();
         drop(first);
-        assert_eq!(take(folder.path()).unwrap().host(), host, "the id stays");
+        assert_eq!(take(folder.path()).unwrap().host, host, "the id stays");
     }
 
     #[cfg(target_os = "linux")]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use exosphere_domain::ids::Name;
 use exosphere_domain::limits::{LimitValues, Limits};
 use exosphere_sandbox::{AdmissionLimits, Sandbox};
-use exosphere_store::Store;
+use exosphere_store::{HostIdentity, Store};
 
 use crate::cache::descriptions::DescriptionCache;
 use crate::cache::graphs::GraphCache;
@@ -82,6 +82,8 @@ pub(crate) struct Cluster {
 
 /// Settings of this host by its operator.
 pub(crate) struct Settings {
+    /// The name of this host, for people.
+    pub host_name: String,
     pub limits: Arc<Limits>,
     pub slots: u32,
     pub namespace_slots: u32,
@@ -104,8 +106,8 @@ impl Settings {
 
 impl HostInner {
     /// Returns the id by which other hosts know this one.
-    pub(crate) fn host_id(&self) -> &str {
-        self.folder.host()
+    pub(crate) fn identity(&self) -> HostIdentity {
+        self.folder.identity(&self.settings.host_name)
     }
 
     /// Returns the prefetch targets of now.

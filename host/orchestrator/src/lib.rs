@@ -35,7 +35,7 @@ use exosphere_store::{Database, Notification, Store, StoreError};
 use tokio::runtime::Handle;
 
 pub use check::check;
-pub use config::{Config, DEFAULT_SLOTS, share_of};
+pub use config::{Config, DEFAULT_SLOTS, machine_name, share_of};
 pub use error::{Effect, Error, StartError};
 pub use exosphere_domain as domain;
 pub use exosphere_sandbox::{
@@ -43,9 +43,9 @@ pub use exosphere_sandbox::{
     HttpConfig, IpNet, compiler::main as compile,
 };
 pub use exosphere_store::{
-    AttemptRow, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow, KeyId, Keyring,
-    LostSecrets, Page, PageRequest, PluginEntry, PluginRow, Report, RunCounters, RunFilter,
-    RunView, StateFilter, StateView, Violation,
+    AttemptRow, BadKeys, CheckError, Expected, FailureView, GraphEntry, GraphRow, HostView, KeyId,
+    Keyring, LostSecrets, Page, PageRequest, PluginEntry, PluginRow, Report, RunCounters,
+    RunFilter, RunView, StateFilter, StateView, Violation,
 };
 pub use keys::file::KeyFileError;
 pub use keys::rotation::{KeyRotation, Rotated, RotationError};
@@ -112,7 +112,7 @@ impl Host {
         })?;
         let clock = SystemClock::with_offset(config.clock_offset);
         advance_clock(&clock, &store).await?;
-        let session = store.begin_session(folder.host(), clock.now()).await?;
+        let session = store.begin_session(&folder.identity(&config.host_name), clock.now()).await?;
         let capacity = config.slots.saturating_mul(MAX_CLAIMS_PER_SLOT);
         let inner = Arc::new(HostInner {
             pipeline: Pipeline {
@@ -137,6 +137,7 @@ impl Host {
             large_json: LargeJsonPermits::new(),
             caches: Caches::default(),
             settings: Settings {
+                host_name: config.host_name,
                 limits: Arc::new(config.limits),
                 slots: config.slots,
                 namespace_slots: config.namespace_slots,

@@ -115,6 +115,7 @@ impl Watchers {
 #[cfg(test)]
 mod tests {
     use exosphere_domain::ids::RunId;
+    use exosphere_domain::node_counts::NodeCounts;
     use exosphere_store::RunCounters;
 
     use super::*;
@@ -134,6 +135,7 @@ mod tests {
             version,
             created_at: 0,
             ended_at: Some(1),
+            node_counts: NodeCounts::default(),
             counters: RunCounters { states: 1, errored: 1, ..RunCounters::default() },
         }
     }

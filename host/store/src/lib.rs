@@ -58,7 +58,7 @@ pub use reads::views::{
 pub use secrets::cipher::SecretCipher;
 pub use secrets::keyring::{BadKeys, KEY_BYTES, KeyId, Keyring, MAX_KEYS};
 pub use secrets::reencrypt::{LostSecrets, Reencrypted};
-pub use sessions::{Heartbeat, LEASE, LostClaim, PendingSweep};
+pub use sessions::{Heartbeat, HostIdentity, HostView, LEASE, LostClaim, PendingSweep};
 pub use types::{ClaimedState, RunInfo, RunUpdate};
 
 use backend::postgres::ConnectionSlot;

@@ -8,7 +8,7 @@ use exosphere_domain::state::Claimed;
 use sqlx::Row as _;
 
 use crate::codec::{read_claimed, read_int};
-use crate::dialect::{Row, Tx, params};
+use crate::dialect::{Cursor, Row, Tx, params};
 use crate::error::StoreError;
 use crate::id_blocks::reserve;
 use crate::{Store, in_transaction, sql};
@@ -18,6 +18,47 @@ pub const LEASE: Duration = Duration::from_secs(10);
 
 /// The timeout of a heartbeat.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The maximum number of hosts in a list.
+pub const MAX_HOSTS: i64 = 1_000;
+
+/// A host, as it introduces itself when a session begins.
+#[derive(Debug, Clone)]
+pub struct HostIdentity {
+    /// The id of its data folder, by which it is known.
+    pub folder: String,
+    /// Its name, for people.
+    pub name: String,
+    /// The version of its program.
+    pub version: String,
+}
+
+impl HostIdentity {
+    /// Returns the identity of a host whose folder and name are the same.
+    pub fn named(name: &str) -> Self {
+        let (folder, name) = (name.to_owned(), name.to_owned());
+        HostIdentity { folder, name, version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+}
+
+/// A host, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostView {
+    /// Its number, which stays with its data folder.
+    pub number: i64,
+    /// Its name, for people.
+    pub name: String,
+    /// The version of its program; empty for one that has not run since names were stored.
+    pub version: String,
+    /// The begin of its first session.
+    pub first_seen_at: Millis,
+    /// The begin of its newest session.
+    pub started_at: Millis,
+    /// The end of its newest session, if that has ended.
+    pub ended_at: Option<Millis>,
+    /// Set if its newest session has not ended, nor is its heartbeat overdue.
+    pub alive: bool,
+}
 
 /// The result of a heartbeat.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,11 +97,20 @@ pub struct PendingSweep {
 }
 
 impl Store {
-    /// Begins a session for the host of a data folder. That ends the older sessions of the folder,
-    /// and on SQLite all others.
-    pub async fn begin_session(&self, host: &str, now: Millis) -> Result<SessionId, StoreError> {
-        let (host, alone) = (host.to_owned(), !self.is_shared());
+    /// Begins a session of a host. That ends the older sessions of its data folder, and on SQLite
+    /// all others.
+    pub async fn begin_session(
+        &self,
+        host: &HostIdentity,
+        now: Millis,
+    ) -> Result<SessionId, StoreError> {
+        let (host, alone) = (host.clone(), !self.is_shared());
         in_transaction!(self, now, |tx| begin(tx, &host, alone))
+    }
+
+    /// Lists the hosts that have had sessions, the first [`MAX_HOSTS`].
+    pub async fn hosts(&self) -> Result<Vec<HostView>, StoreError> {
+        self.reader.rows(sql::HOSTS, &params![MAX_HOSTS], host).await
     }
 
     /// Ends a session after a graceful stop, when it holds no states; or the session of a host that
@@ -164,17 +214,40 @@ fn leftover(row: &dyn Row) -> Result<(StateId, RunKey, Fence), StoreError> {
     Ok((StateId(row.int(0)?), RunKey(row.int(1)?), Fence(row.int(2)?)))
 }
 
-async fn begin(tx: &mut impl Tx, host: &str, alone: bool) -> Result<SessionId, StoreError> {
+async fn begin(
+    tx: &mut impl Tx,
+    host: &HostIdentity,
+    alone: bool,
+) -> Result<SessionId, StoreError> {
     let id = reserve(tx, "session", 1).await? - 1;
     let now = tx.now();
+    let HostIdentity { folder, name, version } = host;
+    let number = match tx.query(sql::HOST_NUMBER, &params![folder], read_int).await?.pop() {
+        Some(number) => number,
+        None => reserve(tx, "host", 1).await? - 1,
+    };
+    tx.execute(sql::NAME_HOST, &params![number, folder, name, version, now]).await?;
     let until = now.saturating_add(LEASE.as_millis() as i64);
-    tx.execute(sql::BEGIN_SESSION, &params![id, now, until, host]).await?;
+    tx.execute(sql::BEGIN_SESSION, &params![id, now, until, folder]).await?;
     if alone {
         tx.execute(sql::END_OTHERS, &params![id, now]).await?;
     } else {
-        tx.execute(sql::END_OLDER, &params![id, now, host]).await?;
+        tx.execute(sql::END_OLDER, &params![id, now, folder]).await?;
     }
     Ok(SessionId(id))
+}
+
+fn host(row: &dyn Row) -> Result<HostView, StoreError> {
+    let columns = &mut Cursor::new(row, "host");
+    Ok(HostView {
+        number: columns.next("id")?,
+        name: columns.next("name")?,
+        version: columns.next("version")?,
+        first_seen_at: columns.next("first_seen_at")?,
+        started_at: columns.next("started_at")?,
+        ended_at: columns.next("ended_at")?,
+        alive: columns.next("alive")?,
+    })
 }
 
 async fn end(tx: &mut impl Tx, session: SessionId) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 
 pub mod grant;
 pub mod graph;
+pub mod host;
 pub mod namespace;
 pub mod pages;
 pub mod plugin;

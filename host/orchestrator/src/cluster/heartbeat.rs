@@ -71,7 +71,7 @@ async fn apply_heartbeat(
         return Ok(());
     }
     if !alive {
-        let new = inner.db.store.begin_session(inner.host_id(), inner.db.clock.now()).await?;
+        let new = inner.db.store.begin_session(&inner.identity(), inner.db.clock.now()).await?;
         tracing::warn!(
             "this host's session was expired; it begins a new one, and the results of its executions are stale"
         );

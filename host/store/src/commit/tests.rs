@@ -11,7 +11,7 @@ use exosphere_tests::postgres::Postgres;
 
 use super::batch::NewRun;
 use super::*;
-use crate::{Database, SecretCipher, Store, in_transaction};
+use crate::{Database, HostIdentity, SecretCipher, Store, in_transaction};
 
 const NO_TEXT: Option<&str> = None;
 
@@ -88,7 +88,7 @@ async fn guarded_writes_reject_an_old_fence() {
     let begun = |rows: ParamRows<'static>| rows;
     for database in databases {
         let store = Store::open(&database, SecretCipher::new(&[7; 32])).await.unwrap();
-        let session = store.begin_session("host", 0).await.unwrap();
+        let session = store.begin_session(&HostIdentity::named("host"), 0).await.unwrap();
         for (text, rest) in [
             (sql::FINISH, finish as fn(_) -> _),
             (sql::RESCHEDULE, repeat),

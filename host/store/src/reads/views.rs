@@ -4,6 +4,7 @@ use exosphere_domain::failure::FailureKind;
 use exosphere_domain::ids::{Millis, Name, NodeIx, RunId, RunKey, StateId};
 use exosphere_domain::json::check_stored;
 use exosphere_domain::limits::Usage;
+use exosphere_domain::node_counts::NodeCounts;
 use exosphere_domain::path::Path;
 use exosphere_domain::state::{RunStatus, Status};
 
@@ -59,6 +60,8 @@ pub struct RunView {
     pub ended_at: Option<Millis>,
     /// The counters of the run.
     pub counters: RunCounters,
+    /// The states of each node; nothing in a list.
+    pub node_counts: NodeCounts,
 }
 
 /// Reads a run from the columns of `run_view!` in `sql::runs`.
@@ -76,6 +79,7 @@ fn run(row: &dyn Row) -> Result<RunView, StoreError> {
         version: columns.next("version")?,
         created_at: columns.next("created_at")?,
         ended_at: columns.next("ended_at")?,
+        node_counts: columns.next("node_counts")?,
         counters: RunCounters::read(columns)?,
     })
 }
@@ -94,6 +98,7 @@ impl RunRow {
             created_at: self.created_at,
             ended_at: self.ended_at,
             counters: RunCounters::from_row(self),
+            node_counts: self.node_counts.clone(),
         }
     }
 }
@@ -117,6 +122,11 @@ pub struct StateView {
     pub requeues: u32,
     /// The time at which the state was created.
     pub created_at: Millis,
+    /// The time at which its last attempt began, or was claimed if it has not ended; `None` before
+    /// that, and if its host was lost.
+    pub began_at: Option<Millis>,
+    /// The number of the host of its last attempt.
+    pub host: Option<i64>,
     /// The time at which the state ended.
     pub ended_at: Option<Millis>,
     /// The number of outputs, once the state has succeeded.
@@ -134,6 +144,10 @@ pub struct StateView {
 pub struct AttemptRow {
     /// The number of the attempt.
     pub number: u32,
+    /// The time at which the attempt began; `None` if its host was lost.
+    pub began_at: Option<Millis>,
+    /// The number of the host that executed it.
+    pub host: Option<i64>,
     /// The time at which the attempt ended.
     pub ended_at: Millis,
     /// The outcome: SUCCESS, PRUNED, REQUEUED or FAILED.
@@ -292,6 +306,7 @@ fn state(row: &dyn Row) -> Result<StateView, StoreError> {
     let status = to_status(&columns.next::<String>("status")?, id)?;
     let (attempt, retries) = (columns.next("attempt")?, columns.next("retries")?);
     let (requeues, created_at) = (columns.next("requeues")?, columns.next("created_at")?);
+    let (began_at, host) = (columns.next("began_at")?, columns.next("host")?);
     let (ended_at, outputs) = (columns.next("ended_at")?, columns.next("outputs")?);
     let kind: Option<String> = columns.next("kind")?;
     let message: Option<String> = columns.next("message")?;
@@ -309,6 +324,8 @@ fn state(row: &dyn Row) -> Result<StateView, StoreError> {
         retries,
         requeues,
         created_at,
+        began_at,
+        host,
         ended_at,
         outputs,
         failure,
@@ -322,12 +339,14 @@ fn state(row: &dyn Row) -> Result<StateView, StoreError> {
 fn attempt(row: &dyn Row) -> Result<AttemptRow, StoreError> {
     let columns = &mut Cursor::new(row, "attempt");
     let number = columns.next("number")?;
+    let (began_at, host) = (columns.next("began_at")?, columns.next("host")?);
     let (ended_at, outcome) = (columns.next("ended_at")?, columns.next("outcome")?);
     let (kind, message) = (columns.next("kind")?, columns.next("message")?);
     let details = columns.next("details")?;
     let failure = failure(kind, message, details, "attempt", StateId(i64::from(number)))?;
     let logs = columns.next("logs")?;
-    Ok(AttemptRow { number, ended_at, outcome, failure, logs, usage: usage(columns)? })
+    let usage = usage(columns)?;
+    Ok(AttemptRow { number, began_at, host, ended_at, outcome, failure, logs, usage })
 }
 
 /// Makes a failure of its columns.

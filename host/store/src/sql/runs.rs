@@ -106,10 +106,12 @@ impl Column for RunKey {
 
 /// The columns of a run as people see it, in the order in which `RunView` reads them.
 macro_rules! run_view {
-    () => {
+    ($node_counts:literal) => {
         concat!(
             "SELECT u.id, u.uuid, g.name, r.number, u.status, u.paused, u.version, \
                  u.created_at, u.ended_at, ",
+            $node_counts,
+            ", ",
             run_counters!(names_of_u),
             " FROM run u \
              JOIN graph g ON g.id = u.graph \
@@ -208,10 +210,10 @@ statements! {
         "SELECT id, version, status, paused \
          FROM run \
          WHERE id IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON))";
-    /// Lists runs before a cursor, the newest first. Hosts take run numbers in blocks, so that a
+    /// Lists runs before a cursor, the newest first, without counts of nodes. Hosts take run numbers in blocks, so that a
     /// larger number is not always a later run's.
     RUNS = concat!(
-        run_view!(),
+        run_view!("''"),
         " WHERE u.namespace = $1 \
              AND (CAST($2 AS TEXT) IS NULL OR g.name = $2) \
              AND (CAST($3 AS TEXT) IS NULL OR u.status = $3) \
@@ -222,7 +224,7 @@ statements! {
     /// Reads a run. (`IS NOT DISTINCT FROM` stops the planner from choosing the index of a
     /// namespace's runs while it has no statistics.)
     RUN = concat!(
-        run_view!(),
+        run_view!("u.node_counts"),
         " WHERE u.uuid = $2 AND u.namespace IS NOT DISTINCT FROM $1"
     );
 }

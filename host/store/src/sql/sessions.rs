@@ -2,8 +2,33 @@
 
 use crate::dialect::Statement;
 
+/// The hosts with their newest sessions, the last column by a text.
+macro_rules! newest_sessions {
+    ($alive:expr) => {
+        concat!(
+            "SELECT h.id, h.name, h.version, h.first_seen_at, s.started_at, s.ended_at, ",
+            $alive,
+            " FROM host h \
+             JOIN session s ON s.id = (SELECT MAX(l.id) FROM session l WHERE l.host = h.folder) \
+             ORDER BY h.id LIMIT $1"
+        )
+    };
+}
+
 statements! {
     TAKE_NUMBERS = "UPDATE number SET next = next + $2 WHERE name = $1 RETURNING next";
+    HOST_NUMBER = "SELECT id FROM host WHERE folder = $1";
+    /// Names a host. Of two sessions of one folder that begin at once, the first names it.
+    NAME_HOST =
+        "INSERT INTO host (id, folder, name, version, first_seen_at) \
+         VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (folder) DO UPDATE SET name = excluded.name, version = excluded.version";
+    /// Lists the hosts, each with its newest session, and whether that is alive. On SQLite there is
+    /// one host, and nobody sends a heartbeat.
+    HOSTS = newest_sessions!("s.ended_at IS NULL"),
+    postgres newest_sessions!(concat!(
+        "CASE WHEN s.ended_at IS NULL AND s.expires_at >= (", now!(), ") THEN 1::BIGINT ELSE 0 END"
+    ));
     BEGIN_SESSION =
         "INSERT INTO session (id, started_at, expires_at, host) \
          VALUES ($1, $2, $3, $4)";

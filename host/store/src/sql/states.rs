@@ -17,13 +17,25 @@ macro_rules! usage_columns {
 
 /// The columns of a state as people see it, in the order in which `StateView` reads them.
 macro_rules! state_view {
-    ($details:literal) => {
+    ($details:literal, $host:expr) => {
         concat!(
-            "id, node, path, status, attempt, retries, requeues, created_at, ended_at, outputs, \
-             kind, message, ",
+            "id, node, path, status, attempt, retries, requeues, created_at, began_at, ",
+            $host,
+            ", ended_at, outputs, kind, message, ",
             $details,
             ", ",
             usage_columns!(names)
+        )
+    };
+}
+
+/// The number of the host whose session stands in a column.
+macro_rules! host_of {
+    ($session:literal) => {
+        concat!(
+            "(SELECT h.id FROM session l JOIN host h ON h.folder = l.host WHERE l.id = ",
+            $session,
+            ")"
         )
     };
 }
@@ -34,10 +46,13 @@ macro_rules! page_of_states {
     ($condition:literal) => {
         concat!(
             "SELECT ",
-            state_view!("details"),
+            state_view!("details", "host"),
             " FROM (SELECT page.*, SUM(bytes) OVER (ORDER BY path) - bytes AS bytes_ahead \
              FROM (SELECT ",
-            state_view!("CASE WHEN kind IS NULL THEN NULL ELSE details END AS details"),
+            state_view!(
+                "CASE WHEN kind IS NULL THEN NULL ELSE details END AS details",
+                concat!(host_of!("last_session"), " AS host")
+            ),
             ", CASE WHEN kind IS NULL THEN 0 \
                  ELSE octet_length(message) + COALESCE(octet_length(details), 0) END AS bytes \
              FROM state WHERE run = $1 AND ",
@@ -253,7 +268,7 @@ statements! {
     );
     STATE = concat!(
         "SELECT ",
-        state_view!("details"),
+        state_view!("details", host_of!("last_session")),
         " FROM state WHERE run = $1 AND id = $2 AND ",
         seen!("state")
     );
@@ -286,7 +301,9 @@ statements! {
         " WHERE attempt.state = n.state AND attempt.number <= n.number"
     );
     ATTEMPTS = concat!(
-        "SELECT number, ended_at, outcome, kind, message, details, logs, ",
+        "SELECT number, began_at, ",
+        host_of!("session"),
+        ", ended_at, outcome, kind, message, details, logs, ",
         usage_columns!(names),
         " FROM attempt \
          WHERE state = $1 \

@@ -15,8 +15,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    AppliedGraph, Batch, ClaimMode, Committed, Control, Database, Finished, NewRun, Operation,
-    Quotas, RedrivePart, Reply, Report, RunInfo, SecretCipher, Store, check,
+    AppliedGraph, Batch, ClaimMode, Committed, Control, Database, Finished, HostIdentity, NewRun,
+    Operation, Quotas, RedrivePart, Reply, Report, RunInfo, SecretCipher, Store, check,
 };
 use exosphere_tests::postgres::Postgres;
 use tempfile::TempDir;
@@ -172,7 +172,7 @@ impl Harness {
     pub async fn new(database: &TestDatabase) -> Harness {
         let store = Store::open(&database.location, SecretCipher::new(&[7; 32])).await.unwrap();
         let now = 1_000_000;
-        let session = store.begin_session("harness", now).await.unwrap();
+        let session = store.begin_session(&HostIdentity::named("harness"), now).await.unwrap();
         Harness { store, session, now, held: Vec::new(), runs: 0, graphs: HashMap::new() }
     }
 

@@ -18,8 +18,8 @@ use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{NoIds, ids_needed, plan, root_state};
 use exosphere_domain::state::Claimed;
 use exosphere_store::{
-    Batch, ClaimMode, Committed, Control, Finished, NewRun, Operation, Quotas, RedrivePart, Reply,
-    RunInfo, SecretCipher, Store, StoreError, check,
+    Batch, ClaimMode, Committed, Control, Finished, HostIdentity, NewRun, Operation, Quotas,
+    RedrivePart, Reply, RunInfo, SecretCipher, Store, StoreError, check,
 };
 
 use crate::test_database::{Kind, TestDatabase};
@@ -146,7 +146,10 @@ impl Harness {
 
 impl Host {
     async fn new(store: Store, folder: &str, clock: Arc<AtomicI64>) -> Host {
-        let session = store.begin_session(folder, clock.load(Ordering::Relaxed)).await.unwrap();
+        let session = store
+            .begin_session(&HostIdentity::named(folder), clock.load(Ordering::Relaxed))
+            .await
+            .unwrap();
         let limits = Limits::default().with(Limit::StoreKeys, 10).with(Limit::StoreBytes, 1000);
         Host { store, session, limits: Arc::new(limits), clock }
     }

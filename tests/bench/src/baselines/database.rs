@@ -15,8 +15,8 @@ use exosphere_domain::limits::Limits;
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::{ids_needed, plan, root_state};
 use exosphere_store::{
-    Batch, ClaimMode, ClaimedState, Database, Finished, NewRun, Operation, Quotas, Reply, RunInfo,
-    SecretCipher, Store,
+    Batch, ClaimMode, ClaimedState, Database, Finished, HostIdentity, NewRun, Operation, Quotas,
+    Reply, RunInfo, SecretCipher, Store,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -67,7 +67,7 @@ impl StorePipeline {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let (store, session) = runtime.block_on(async {
             let store = Store::open(&database, SecretCipher::new(&[7; 32])).await?;
-            let session = store.begin_session("bench", 1).await?;
+            let session = store.begin_session(&HostIdentity::named("bench"), 1).await?;
             anyhow::Ok((store, session))
         })?;
         Ok(StorePipeline { runtime, store, session, limits: Arc::default(), _folder: folder })

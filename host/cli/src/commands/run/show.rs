@@ -2,14 +2,16 @@
 
 use std::fmt::Write as _;
 
-use exosphere_api_types::{AttemptDetails, Failure, RunDetails, RunSummary, StateDetails, Usage};
+use exosphere_api_types::{
+    AttemptDetails, Failure, NodeCounts, RunDetails, RunSummary, StateDetails, Usage,
+};
 use reqwest::Method;
 
 use crate::client::Answer;
 use crate::commands::Context;
 use crate::commands::run::state_ref::StateRef;
 use crate::error::Error;
-use crate::format::{bytes, cell, optional_cell, record, table, took, utc};
+use crate::format::{bytes, cell, duration, optional_cell, record, table, took, utc};
 use crate::sanitize;
 
 /// Show a run, or one of its states with its outputs, attempts and logs
@@ -59,6 +61,11 @@ pub fn summary(details: &RunDetails) -> String {
         ("RETRIES", cell(counts.retries)),
         ("TOOK", took(run.created_at, run.ended_at)),
     ]);
+    let ran = |node: &&NodeCounts| !node.is_unused();
+    if details.nodes.iter().any(|node| ran(&node)) {
+        text.push_str("\n\n");
+        text.push_str(&nodes(details.nodes.iter().filter(ran)));
+    }
     if !details.failures.is_empty() {
         let rows = details.failures.iter().map(|failed| {
             [
@@ -79,6 +86,26 @@ pub fn summary(details: &RunDetails) -> String {
     text
 }
 
+/// Formats the states of each node.
+fn nodes<'a>(nodes: impl Iterator<Item = &'a NodeCounts>) -> String {
+    let rows = nodes.map(|node| {
+        [
+            cell(&node.identifier),
+            cell(node.waiting),
+            cell(node.active),
+            cell(node.success),
+            cell(node.pruned),
+            cell(node.errored),
+            cell(node.retries),
+            cell(format!("{:.1} ms", node.cpu_us as f64 / 1_000.0)),
+            cell(duration(i64::try_from(node.max_run_ms).unwrap_or(i64::MAX))),
+        ]
+    });
+    let columns =
+        ["NODE", "WAITING", "OPEN", "SUCCESS", "PRUNED", "FAILED", "RETRIES", "CPU", "LONGEST"];
+    table(columns, rows)
+}
+
 /// Returns the status of a run in a word or two.
 pub fn standing(run: &RunSummary) -> String {
     if run.paused { format!("{} (paused)", run.status) } else { run.status.to_string() }
@@ -95,6 +122,8 @@ fn state(details: &StateDetails) -> String {
         ("RETRIES", cell(state.retries)),
         ("REQUEUES", cell(state.requeues)),
         ("CREATED", cell(utc(state.created_at))),
+        ("BEGAN", optional_cell(state.began_at.map(utc))),
+        ("HOST", optional_cell(state.host)),
         ("TOOK", took(state.created_at, state.ended_at)),
     ]);
     if let Some(failure) = &state.failure {

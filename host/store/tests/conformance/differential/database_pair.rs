@@ -14,8 +14,8 @@ use exosphere_domain::ids::{IdSource, NamespaceKey, RunKey, SessionId, StateId};
 use exosphere_domain::journal::Entry;
 use exosphere_domain::path::Path;
 use exosphere_store::{
-    Batch, ClaimMode, Committed, LostClaim, Operation, PendingSweep, Quotas, RunInfo, RunUpdate,
-    Store, StoreError, check,
+    Batch, ClaimMode, Committed, HostIdentity, LostClaim, Operation, PendingSweep, Quotas, RunInfo,
+    RunUpdate, Store, StoreError, check,
 };
 
 use crate::harness::{Template, name, open};
@@ -115,10 +115,15 @@ impl DatabasePair {
     }
 
     pub async fn begin_session(&self) -> SessionId {
-        let theirs = self.postgres.store.begin_session("host", 0).await.unwrap();
+        let theirs =
+            self.postgres.store.begin_session(&HostIdentity::named("host"), 0).await.unwrap();
         let begun = format!("SELECT started_at FROM session WHERE id = {}", theirs.0);
         let now = self.postgres.database.number(&begun).await + self.simulated_ms;
-        same("session", self.sqlite.store.begin_session("host", now).await.unwrap(), theirs)
+        same(
+            "session",
+            self.sqlite.store.begin_session(&HostIdentity::named("host"), now).await.unwrap(),
+            theirs,
+        )
     }
 
     pub async fn end_session(&self, session: SessionId) {
