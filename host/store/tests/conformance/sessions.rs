@@ -4,13 +4,16 @@ use exosphere_domain::graph::testing::GraphBuilder;
 use exosphere_domain::ids::{SessionId, StateId};
 use exosphere_domain::outcome::Outcome;
 use exosphere_domain::plan::outcome_of_lost_claim;
-use exosphere_store::{ClaimMode, Control, Heartbeat, LEASE, NewRun, Operation, Reply};
+use exosphere_store::{
+    ClaimMode, Control, Heartbeat, HostIdentity, LEASE, NewRun, Operation, Reply,
+};
 
 use crate::harness::{Harness, Host, begin_op, pause};
 use crate::test_database::Kind;
 
 on_both! {
     a_new_session_ends_older_ones,
+    a_host_keeps_its_number,
     claims_of_ended_sessions_are_found,
     only_begun_suspects_are_charged,
 }
@@ -219,4 +222,19 @@ async fn an_unknown_session_counts_as_lost() {
     let beat = ghost.store.heartbeat(ghost.session).await.unwrap();
     assert!(!beat.alive && beat.ended.is_empty());
     assert_eq!(living(&harness).await, [harness.session.0]);
+}
+
+/// A host is known by its data folder: it keeps its number and takes its newest name.
+async fn a_host_keeps_its_number(kind: Kind) {
+    let harness = Harness::new(kind).await;
+    let mut identity = HostIdentity::named("second");
+    for name in ["second", "renamed"] {
+        name.clone_into(&mut identity.name);
+        harness.store.begin_session(&identity, harness.now()).await.unwrap();
+    }
+    let hosts = harness.store.hosts().await.unwrap();
+    let found: Vec<_> =
+        hosts.iter().map(|host| (host.number, host.name.as_str(), host.alive)).collect();
+    let first_lives = kind == Kind::Postgres;
+    assert_eq!(found, [(1, "first", first_lives), (2, "renamed", true)]);
 }
