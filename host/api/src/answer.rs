@@ -23,8 +23,7 @@ impl<T: Serialize> IntoResponse for Answer<T> {
     }
 }
 
-/// Returns an answer as a JSON response. It releases its memory permit, if it has one,
-/// after it has been sent.
+/// Returns an answer as a JSON response, which holds its memory permit until it has been sent.
 pub(crate) fn respond(answer: &impl Serialize, permit: Option<AnswerPermit>) -> Response {
     let text = match to_text(answer) {
         Ok(text) => text,

@@ -27,10 +27,10 @@ pub(crate) fn add_security_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// Returns the problem of a request that is rejected before routing, if it is: its path
-/// encodes the namespace, it does not name its host exactly once, or it comes from a page
-/// of another site. If the host listens on the loopback only (`local`), a request that
-/// names another host is rejected, too: a DNS name may be made to point here.
+/// Returns the problem of a request that is rejected before routing, if any. A request is
+/// rejected if its path encodes the namespace, if it does not name exactly one host, or if a
+/// page of another site sent it. If the host listens on the loopback only (`local`), a request
+/// for another host is rejected too, because any DNS name may resolve to this machine.
 pub(crate) fn reject(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Problem> {
     reject_encoded_namespace(uri).or_else(|| reject_cross_site(uri, headers, local))
 }
@@ -68,7 +68,8 @@ fn reject_cross_site(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Prob
         SingleHeader::Unclear => Some(false),
     };
     let is_ours = match single(headers, &SEC_FETCH_SITE) {
-        // Not a browser, or an old one, which sends `Origin` where it matters.
+        // The client is not a browser, or it is an old one, which sends `Origin` where it
+        // matters.
         SingleHeader::Absent => own.unwrap_or(true),
         SingleHeader::Text("same-origin" | "none") => own.unwrap_or(true),
         // Another page of the same site is trusted only if its origin matches.
@@ -78,14 +79,14 @@ fn reject_cross_site(uri: &Uri, headers: &HeaderMap, local: bool) -> Option<Prob
     if is_ours { None } else { forbidden("requests from pages of other sites are refused") }
 }
 
-/// The header by which browsers say where a request comes from.
+/// The header in which browsers say which site a request comes from.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A header that may occur once.
 enum SingleHeader<'a> {
     Absent,
     Text(&'a str),
-    /// It occurs twice, or is not text.
+    /// The header occurs twice, or is not text.
     Unclear,
 }
 

@@ -65,9 +65,9 @@ impl KeyArgs {
     }
 }
 
-/// Keeps the memory of this process, which holds keys and secrets, out of core dumps
-/// and away from other processes of the user. A system that does not support this does
-/// not stop the start.
+/// Keeps the memory of this process, which holds keys and secrets, out of core dumps and away
+/// from other processes of the user. The host starts even on a system that does not support
+/// this.
 pub fn keep_memory_private() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {

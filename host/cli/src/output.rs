@@ -20,7 +20,7 @@ impl Output {
         Output { json }
     }
 
-    /// Prints an answer: its JSON as it is, or the text that `show` makes of it.
+    /// Prints an answer: its JSON unchanged, or the text that `show` makes of it.
     pub fn answer(
         self,
         answer: &Answer,

@@ -47,9 +47,9 @@ const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duratio
 /// The longest wait for a connection that was told to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Serves the routes until `stop` resolves; if `local`, refuses requests that name
-/// another host than this machine. Then idle connections are closed at once, and
-/// requests under way may finish.
+/// Serves the routes until `stop` resolves. Then it closes idle connections immediately and
+/// lets requests under way finish. If `local`, it refuses requests for any other host than this
+/// machine.
 pub(crate) async fn serve(
     listener: TcpListener,
     (router, local): (Router, bool),
@@ -118,7 +118,7 @@ async fn admit(
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection until it closes.
 async fn attend(
     stream: TcpStream,
     permit: ConnectionPermit,

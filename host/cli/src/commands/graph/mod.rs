@@ -1,4 +1,4 @@
-//! `exosphere graph`: apply graphs, check them and look at them.
+//! `exosphere graph`: apply, validate and list graphs.
 
 mod apply;
 mod list;

@@ -1,4 +1,4 @@
-//! `exosphere plugin`: upload plugins, check them and look at them.
+//! `exosphere plugin`: upload, check and show plugins.
 
 mod check;
 mod inspect;
