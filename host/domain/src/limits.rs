@@ -88,8 +88,7 @@ macro_rules! limits {
                 match self { $(Limit::$variant => $default,)* }
             }
 
-            /// Returns the least and the greatest value that the limit can be
-            /// set to.
+            /// Returns the smallest and the largest value that the limit can be set to.
             pub fn range(self) -> std::ops::RangeInclusive<u64> {
                 match self { $(Limit::$variant => $least..=$most,)* }
             }

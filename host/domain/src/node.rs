@@ -18,20 +18,19 @@ use crate::schema::{COMPILED_PATTERN_BYTES, Refusal, Schema};
 /// The longest description of a plugin, in bytes.
 pub const MAX_DESCRIBE_BYTES: usize = 1024 * 1024;
 
-/// The most memory of a plugin's description once it is parsed, in bytes (see
-/// [`json_size`]).
+/// The maximum memory of a plugin's parsed description, in bytes (see [`json_size`]).
 pub const MAX_DESCRIPTION_WEIGHT: u64 = 16 * 1024 * 1024;
 
-/// The most memory of the compiled schemas of one node, in bytes.
+/// The maximum memory of the compiled schemas of one node, in bytes.
 pub const MAX_SCHEMAS_WEIGHT: u64 = 16 * 1024 * 1024;
 
-/// The most nodes of one plugin.
+/// The maximum number of nodes of one plugin.
 pub const MAX_NODES: usize = 100;
 
 /// The longest description of one node, in bytes.
 pub const MAX_DESCRIPTION_BYTES: usize = 4 * 1024;
 
-/// The most secrets that one node may declare.
+/// The maximum number of secrets that one node may declare.
 pub const MAX_SECRETS: usize = 100;
 
 /// A plugin's description of one of its nodes.
@@ -66,8 +65,8 @@ pub struct DescribedNode {
 
 impl From<NodeDescription> for DescribedNode {
     fn from(description: NodeDescription) -> Self {
-        // A compiled schema takes about as much memory as its text does as
-        // values, except for its patterns.
+        // A compiled schema takes about as much memory as its parsed JSON, except for its
+        // patterns.
         let schemas = [&description.inputs, &description.outputs].map(|schema| {
             json_size::estimate_value(schema).saturating_mul(2)
                 + patterns(schema).saturating_mul(COMPILED_PATTERN_BYTES)

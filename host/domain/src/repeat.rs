@@ -24,9 +24,9 @@ pub const HIGHEST_FLOOR: Millis = 1_000;
 /// a tenth of the time that the state has spent repeating.
 pub const REPEATS_PER_STEP: u32 = 8;
 
-/// Returns the least delay, in milliseconds, before a state with these `tries`
-/// runs again. It counts retries, requeues and store conflicts. It does not
-/// count lost hosts and releases, which the node does not cause.
+/// Returns the minimum delay, in milliseconds, before a state with these `attempts` runs again.
+/// It counts retries, requeues and store conflicts. It does not count lost hosts and releases,
+/// which the node does not cause.
 pub fn floor(attempts: &AttemptCounts) -> Millis {
     let repeats =
         attempts.retries.saturating_add(attempts.requeues).saturating_add(attempts.conflicts);

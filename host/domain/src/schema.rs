@@ -33,19 +33,19 @@ const MAX_SHOWN_PATH: usize = 200;
 /// The longest text that a message repeats, in bytes.
 const MAX_SHOWN_VALUE: usize = 64;
 
-/// The most memory of one compiled pattern, in bytes. The time of a pattern
-/// that defeats the lazy automaton grows with it.
+/// The maximum memory of one compiled pattern, in bytes. A pattern that defeats the lazy
+/// automaton takes time in proportion to it.
 const MAX_PATTERN_BYTES: usize = 64 * 1024;
 
-/// The most steps of a check whose failure is explained in detail. Beyond it,
-/// the explanation alone could exhaust the memory.
+/// The maximum number of steps of a check whose failure is explained in detail. Beyond it, the
+/// explanation alone could exhaust the memory.
 const MAX_EXPLAINED_STEPS: u64 = 100_000;
 
 /// Steps of an explanation for each step of the check: errors are built, and
 /// dropped again where another alternative fits.
 const EXPLANATION_FACTOR: u64 = 20;
 
-/// The most steps of a check of the smallest value, `{}`: 1 ms. Every input and
+/// The maximum number of steps of a check of the smallest value, `{}`: 1 ms. Every input and
 /// output of a node costs at least that.
 pub const MAX_LEAST_STEPS: u64 = 100_000;
 
@@ -124,8 +124,8 @@ impl Schema {
     /// Checks a value against the schema, and takes the steps for it from a budget.
     ///
     /// # Errors
-    /// If the budget is exhausted, or the value does not fit. The message names
-    /// the JSON path of the first misfit and is bounded in length.
+    /// If the budget is exhausted, or the value does not fit. The message names the JSON path
+    /// of the first mismatch and is bounded in length.
     pub fn check(&self, value: &Value, budget: &dyn Budget) -> Result<(), Refusal> {
         if !within_depth(value, MAX_VALUE_DEPTH) {
             return Err(Refusal::misfit(format!(

@@ -87,7 +87,7 @@ pub enum RunStatus {
 }
 
 impl RunStatus {
-    /// Every status.
+    /// Every status, in the order above.
     pub const ALL: [RunStatus; 4] =
         [RunStatus::Running, RunStatus::Success, RunStatus::Failed, RunStatus::Cancelled];
 

@@ -1,4 +1,4 @@
-//! Help for tests of several crates: a random generator whose draws are the same on every
+//! Helpers for tests of several crates: a random generator that draws the same numbers on every
 //! machine and with every version of every library.
 //!
 //! Not here: graphs drawn in a line of text (`graph::testing`).

@@ -19,7 +19,7 @@ pub enum UniteDecision {
     Block,
 }
 
-/// The most failed members that the failure of a blocked unite names.
+/// The maximum number of failed members that the failure of a blocked unite names.
 pub const MAX_NAMED: usize = 10;
 
 /// Decides the end of the unite at `place`, and the changes that it makes
@@ -70,9 +70,9 @@ pub struct FailedMember {
     pub failure: Failure,
 }
 
-/// Returns the failure of a blocked unite at `place`, which names the first
-/// failed branches. `members` are some of the `counts.failed` failed ones, in
-/// path order. `above` is the place of the united execution.
+/// Returns the failure of a blocked unite at `place`, which names the first failed branches.
+/// `members` are some of the `counts.failed` failed members, in path order. `above` is the
+/// place of the united execution.
 pub fn blocked_failure(
     graph: &Graph,
     above: &crate::path::Path,

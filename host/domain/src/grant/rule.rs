@@ -181,8 +181,8 @@ impl HttpRule {
             && self.covers(path)
     }
 
-    /// Returns whether a path equals the rule's path or lies below it. A rule's
-    /// path with a `/` at its end does not cover the path without it.
+    /// Returns whether a path equals the rule's path or lies below it. A rule's path that ends
+    /// in `/` does not cover the path without it.
     fn covers(&self, path: &str) -> bool {
         path.strip_prefix(self.path.as_str()).is_some_and(|rest| {
             rest.is_empty() || self.path.ends_with('/') || rest.starts_with('/')

@@ -1,6 +1,5 @@
-//! Collection of problems: every mistake is recorded with its path, and the
-//! walk goes on. Also the helpers for reading hostile JSON: paths, quoting,
-//! suggestions, objects with known keys.
+//! Collects problems: every mistake is recorded with its path, and validation continues. Also
+//! the helpers for reading hostile JSON: paths, quoting, suggestions, objects with known keys.
 
 use std::cmp::Reverse;
 use std::fmt::Display;
@@ -9,10 +8,10 @@ use serde_json::{Map, Value};
 
 use super::Problem;
 
-/// The most problems that are reported one by one.
+/// The maximum number of problems that are reported one by one.
 pub const MAX_PROBLEMS: usize = 500;
 
-/// The most suggestions that are computed: each compares a word with many.
+/// The maximum number of suggestions that are computed: each compares a word with many.
 const MAX_SUGGESTIONS: usize = 100;
 
 /// The longest word that is compared or shown whole, in characters.
@@ -202,8 +201,8 @@ impl<'a> Object<'a> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// Reads a member with a function that returns, for an invalid value, a
-    /// message of what it expected.
+    /// Reads a member with a function. For an invalid value, the function returns a message
+    /// that says what it expected.
     pub fn read_as<T>(
         &self,
         key: &str,
@@ -219,7 +218,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Reads a required member in the same way.
+    /// Reads a required member as [`Object::read_as`] does.
     pub fn require<T>(
         &self,
         key: &str,

@@ -24,7 +24,7 @@ const BLANKS: [u8; 4] = [b' ', b'\n', b'\r', b'\t'];
 pub(super) struct Rules {
     /// True if duplicate keys and rounded numbers are refused.
     pub is_strict: bool,
-    /// The most levels of nesting; at most [`MAX_DEPTH`].
+    /// The maximum number of nested levels; at most [`MAX_DEPTH`].
     pub depth: usize,
 }
 
@@ -53,7 +53,7 @@ pub(super) enum Stop {
     Syntax(usize, &'static str),
     /// Nesting deeper than the rules allow; recorded as a problem.
     TooDeep,
-    /// No memory left in the room for another value.
+    /// Not enough memory left for another value.
     TooLargeInMemory,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    /// Creates a parser whose values may take `room` bytes of memory.
+    /// Creates a parser whose values may take `bytes_left` bytes of memory.
     pub(super) fn new(text: &'t str, rules: Rules, bytes_left: u64) -> Self {
         Reader {
             text,
@@ -341,7 +341,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Enters an array or an object.
+    /// Enters an array or an object; fails if it is nested too deep.
     fn enter(&mut self, path: &ValuePath<'_>) -> Result<(), Stop> {
         if self.depth == self.rules.depth {
             let depth = self.rules.depth;

@@ -376,8 +376,8 @@ proptest! {
     }
 }
 
-/// Returns a decimal's sign, digits without surrounding zeros, and exponent, by
-/// other means than the parser's.
+/// Returns a decimal's sign, digits without surrounding zeros, and exponent, computed
+/// independently of the parser.
 fn normal(text: &str) -> (bool, String, i64) {
     let (sign, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));

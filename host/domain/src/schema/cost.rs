@@ -1,14 +1,11 @@
-//! An upper bound on the steps of a schema check, known before the check
-//! begins.
+//! An upper bound on the steps of a schema check, known before the check begins.
 //!
-//! A value may be visited by many parts of a schema, and many times by the same
-//! part. Two references in an `allOf` that lead back to the whole double the
-//! work with every level of the value. So the reachable parts are numbered,
-//! with the parts that each applies to the same value and to the members below.
-//! Visits are then counted, not made.
+//! A value may be visited by many parts of a schema, and many times by the same part. Two
+//! references in an `allOf` that lead back to the whole schema double the work with every level
+//! of the value. So every reachable part gets a number, and a list of the parts that it applies
+//! to the same value and to the members below. Visits are then counted, not made.
 //!
-//! Not here: the meaning of keywords. Every part that might apply is counted as
-//! if it did.
+//! Not here: the meaning of keywords. Every part that might apply is counted as if it did.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,24 +15,24 @@ use super::Refusal;
 use crate::budget::{Budget, StepBudget};
 use crate::graph::problems::quoted;
 
-/// The most steps of one check. A check cannot be interrupted, so it has to be
+/// The maximum number of steps of one check. A check cannot be interrupted, so it has to be
 /// short: 100 ms.
 pub const MAX_STEPS: u64 = 10_000_000;
 
-/// Steps to count one visit of a part to a value.
+/// Steps taken for counting one visit of a part to a value.
 const RECKONING_STEPS: u64 = 10;
 
 /// Visits that are counted between two requests to the budget.
 const VISITS_AT_ONCE: u64 = 100;
 
-/// The most parts of a schema; a part is counted when a reference or keyword
+/// The maximum number of parts of a schema; a part is counted when a reference or keyword
 /// reaches it.
 pub const MAX_PARTS: usize = 2_000;
 
-/// The most parts that apply to the same value by way of each other.
+/// The maximum length of a chain of parts that apply each other to the same value.
 pub const MAX_CHAIN: usize = 24;
 
-/// The most patterns in a schema.
+/// The maximum number of patterns in a schema.
 pub const MAX_PATTERNS: usize = 100;
 
 /// Steps of a pattern for each [`CHUNK`] of a text.
@@ -62,12 +59,11 @@ const REFUSED: [&str; 5] =
 #[derive(Debug)]
 pub struct Cost {
     parts: Vec<Part>,
-    /// Rank of each part, in an order in which a part precedes the parts that
-    /// it applies to the same value.
+    /// The rank of each part. A part precedes the parts that it applies to the same value.
     rank: Vec<usize>,
     /// The part at each rank.
     order: Vec<usize>,
-    /// The most steps for each unit of a value's size; `None` if the schema is
+    /// The maximum number of steps for each unit of a value's size; `None` if the schema is
     /// recursive.
     most: Option<u64>,
     patterns: usize,
@@ -295,7 +291,7 @@ fn longest_chain(parts: &[Part], order: &[usize]) -> usize {
     chain.into_iter().max().unwrap_or(0)
 }
 
-/// Sums the weights of all ways through a schema that is not recursive.
+/// Sums the weights of all paths through a schema that is not recursive.
 fn total(parts: &[Part], order: &[usize]) -> u64 {
     let mut ways = vec![0u64; parts.len()];
     ways[0] = 1;

@@ -143,8 +143,8 @@ fn large_values_are_ordinary() {
     assert_eq!(checked(schema, json!({"counts": vec![entry; 2000]})), Ok(()));
 }
 
-/// Checks the longest ways through a schema that the limits allow, on the stack
-/// of a test's thread: 2 MiB, as for a host's worker.
+/// Checks the longest paths through a schema that the limits allow, on the stack of a test's
+/// thread: 2 MiB, as for a host's worker.
 #[test]
 fn deep_values_do_not_overflow_the_stack() {
     for around in ["properties", "items", "unevaluatedProperties", "patternProperties"] {

@@ -61,7 +61,7 @@ pub struct Unite {
     branches: u32,
 }
 
-/// The reason for which a request is rejected.
+/// The reason why a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     NotFailed,
@@ -441,7 +441,7 @@ impl Engine {
         };
     }
 
-    /// Renders the inputs of a state from the run's present values.
+    /// Renders the inputs of a state from the run's current values.
     pub fn inputs(&self, at: usize) -> Map<String, Value> {
         let row = &self.rows[at];
         let node = self.graph.node(row.place.node);

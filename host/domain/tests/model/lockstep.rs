@@ -319,7 +319,7 @@ impl Lockstep {
 /// Asserts that a state matches the reference.
 fn compare_state(row: &Row, exec: &Exec) {
     let status = match row.status {
-        // The reference keeps the holder of a state apart from its status.
+        // The reference stores the holder of a state separately from its status.
         Status::Queued => Status::Created.as_str(),
         status => status.as_str(),
     };

@@ -30,7 +30,7 @@ use crate::random_graph::{graphs, wild_graphs};
 use crate::shape::{Graph, Shape};
 use crate::simulation::FaultPlan;
 
-/// Maximum of states of a run, so that many runs can be tried.
+/// Maximum number of states of a run, so that many runs can be tried.
 const MAX_STATES: u64 = 4000;
 
 /// Returns a proptest configuration of `PROPTEST_CASES` cases, by default `cases`.

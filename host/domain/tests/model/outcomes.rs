@@ -14,11 +14,11 @@ pub enum ScriptedOutcome {
     Outputs(u32),
     /// A prune: the branch ends.
     Prune,
-    /// A requeue: again, later.
+    /// A requeue: the state runs again later.
     Requeue,
     /// A failure of this kind.
     Fail(&'static str),
-    /// A poison state: the host dies of it, with all its claims.
+    /// A poison state: its execution ends the host, with all the host's claims.
     KillsHost,
     /// A release: the host stopped before the execution began.
     Released,
@@ -37,11 +37,11 @@ pub struct RandomOutcomes {
     pub prunes: u32,
     /// Percentage of executions that requeue.
     pub repeats: u32,
-    /// Maximum of outputs.
+    /// Maximum number of outputs.
     pub fanout: u32,
 }
 
-/// Maximum of executions of a state that do not end it.
+/// Maximum number of executions of a state that do not end it.
 const MAX_DISTURBED_EXECUTIONS: u32 = 12;
 
 impl RandomOutcomes {
@@ -96,7 +96,7 @@ pub fn max_fanout(graph: &Graph, most: u64) -> Option<u32> {
     })
 }
 
-/// Returns the maximum of states at a node.
+/// Returns the maximum number of states at a node.
 fn max_states_at(graph: &Graph, node: usize, fanout: u32) -> u64 {
     if let Some(unites) = &graph.nodes[node].unites {
         return max_states_at(graph, unites.source, fanout);

@@ -1,5 +1,4 @@
-//! Tests of every rule of a template: a change that breaks it, and the
-//! resulting message.
+//! Tests of every rule of a template: a change that breaks the rule, and the expected message.
 
 use super::*;
 use crate::limits::Limit;
