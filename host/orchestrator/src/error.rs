@@ -13,12 +13,12 @@ use crate::keys::file::KeyFileError;
 /// The error of a request to a host.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The requested thing does not exist here.
+    /// The requested object does not exist.
     #[error("there is no {what} {name:?} here{hint}")]
     NotFound {
-        /// The kind of thing: `run`, `graph`..
+        /// The kind of object: `run`, `graph`..
         what: &'static str,
-        /// The name of the thing.
+        /// The name of the object.
         name: String,
         /// A remedy, or an empty text.
         hint: String,
@@ -83,11 +83,11 @@ pub enum Error {
 /// The effect of a request that was not answered in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// The request has no effect, and never will.
+    /// The request has had no effect and will have none.
     None,
     /// The request may have an effect.
     Unknown,
-    /// The request was done, and its result cannot be shown.
+    /// The request was carried out, but its result cannot be shown.
     Done,
 }
 
@@ -178,7 +178,7 @@ pub enum StartError {
     Folder {
         /// The folder.
         folder: String,
-        /// The cause.
+        /// The error of the system.
         error: std::io::Error,
     },
     /// The data folder is open to other users, and belongs to another user than the

@@ -1,6 +1,5 @@
-//! The one cache of the host, bounded by weight, which evicts the least recently used
-//! values first. The modules below have its uses, apart from secrets
-//! (`execution/secrets.rs`).
+//! The one cache of the host, bounded by weight, which evicts the least recently used values
+//! first. The modules below use it, as does the cache of secrets (`execution/secrets.rs`).
 
 pub(crate) mod runs;
 pub(crate) mod graphs;
@@ -12,7 +11,8 @@ use std::hash::Hash;
 
 use parking_lot::Mutex;
 
-/// Values of a cache whose values are small, such as settings and current revisions.
+/// Maximum number of entries of a cache of small values, such as settings and current
+/// revisions.
 pub(crate) const MAX_CACHE_ENTRIES: usize = 4096;
 
 /// A cache of values by key, up to `max_weight` bytes.
@@ -41,7 +41,7 @@ impl<K: Eq + Hash + Clone, V> Entries<K, V> {
         let mut keys: Vec<_> =
             self.by_key.iter().map(|(key, entry)| (entry.used, key.clone())).collect();
         keys.sort_unstable_by_key(|(used, _)| *used);
-        // The newest stays, since it was just put there.
+        // The newest entry stays: the caller has just inserted it.
         keys.pop();
         let mut gone = Vec::new();
         for (_, key) in keys {
@@ -57,7 +57,7 @@ impl<K: Eq + Hash + Clone, V> Entries<K, V> {
     }
 }
 
-/// Bytes that an entry weighs without its value.
+/// The weight of an entry without its value, in bytes.
 const ENTRY_BYTES: u64 = 256;
 
 impl<K: Eq + Hash + Clone, V> Cache<K, V> {

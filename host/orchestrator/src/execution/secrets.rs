@@ -50,7 +50,7 @@ impl SecretDeclarations {
     }
 }
 
-/// Bytes of all cached secrets, with the matchers that find them in a text.
+/// Maximum bytes of all cached secrets, with the matchers that find them in a text.
 const MAX_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Bytes of a graph's secrets from which the matcher is built as host work.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use exosphere_store::{BadKeys, KEY_BYTES, Keyring, MAX_KEYS};
 use zeroize::Zeroizing;
 
-/// The reason for which a key file cannot be used.
+/// The reason why a key file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// The file cannot be read, created or replaced.
@@ -20,7 +20,7 @@ pub enum KeyFileError {
     Io {
         /// The file.
         file: String,
-        /// The cause.
+        /// The error of the system.
         error: io::Error,
     },
     /// The file is not a valid key file.
@@ -76,8 +76,7 @@ fn read_bytes(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// Creates a key file. Hosts that share it may start at the same time; the first file
-/// counts.
+/// Creates a key file. Hosts that share it may start at the same time; the first file wins.
 fn create(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let bytes = Keyring::generate().to_bytes();
     let draft = with_ending(file, &crate::system::random_id().to_string());

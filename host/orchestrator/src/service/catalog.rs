@@ -62,8 +62,7 @@ pub struct GraphApplied {
     pub graph: Graph,
 }
 
-/// Node names among which a suggestion for a misspelt one is looked for; each costs a
-/// comparison.
+/// Maximum number of node names that are searched for a suggestion; each costs a comparison.
 const MAX_SUGGESTED_NAMES: u32 = 1_000;
 
 /// The longest version label of a plugin, in characters.
@@ -116,8 +115,8 @@ impl Host {
         found.ok_or_else(|| Error::not_found("plugin", name))
     }
 
-    /// Validates a template as it would be applied. `turn` is the turn that a large
-    /// template was read in.
+    /// Validates a template as it would be applied. `turn` is the turn in which a large
+    /// template was read.
     pub async fn validate_graph(
         &self,
         namespace: &Name,
@@ -128,8 +127,8 @@ impl Host {
         Ok(self.validated(namespace, name, template, turn).await?.graph)
     }
 
-    /// Makes a template the current revision of a graph. `turn` is the turn that a large
-    /// template was read in.
+    /// Makes a template the current revision of a graph. `turn` is the turn in which a large
+    /// template was read.
     pub async fn apply_graph(
         &self,
         namespace: &Name,

@@ -130,8 +130,8 @@ impl Host {
         PluginGrants::new(plugin.clone(), self.inner.db.store.grants_of(namespace, plugin).await?)
     }
 
-    /// Replaces the grants of the plugins of one name, if their version is as expected.
-    /// No such plugin need be uploaded yet.
+    /// Replaces the grants of the plugins of one name, if their version is as expected. The
+    /// plugin need not be uploaded yet.
     pub async fn set_grants(
         &self,
         namespace: &Name,

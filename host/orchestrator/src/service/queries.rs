@@ -17,13 +17,13 @@ use crate::error::Error;
 use crate::service::large_json::AnswerPermit;
 use crate::watchers::{Latest, WaitFor};
 
-/// Failed states in the details of a run.
+/// Maximum number of failed states in the details of a run.
 const MAX_NAMED_FAILURES: u32 = 10;
 
 /// Poll interval while waiting for a run that another host may be executing.
 const WATCH_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Outputs of one state in its details.
+/// Maximum number of outputs of one state in its details.
 const MAX_SHOWN_OUTPUTS: u32 = 1000;
 
 /// The details of a run.
