@@ -14,11 +14,11 @@ use wasmtime::{
 /// major version only.
 pub(crate) const WASMTIME_VERSION: &str = "48.0.8";
 
-/// The maximum of linear memories in one component. Each reserves 4 GiB of address
-/// space (no memory) in every slot.
+/// The maximum number of linear memories in one component. Each reserves 4 GiB of address space
+/// (no memory) in every slot.
 pub(crate) const MAX_MEMORIES: u32 = 8;
 
-/// The maximum of tables in one component. A Python component has one for each of its
+/// The maximum number of tables in one component. A Python component has one for each of its
 /// parts.
 pub(crate) const MAX_TABLES: u32 = 32;
 

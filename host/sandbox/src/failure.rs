@@ -161,7 +161,7 @@ fn with_stderr(mut failure: Failure, state: &GuestState) -> Failure {
     failure
 }
 
-/// Bytes of one frame's text. The names in it come from the guest and may have any
+/// Maximum bytes of one frame's text. The names in it come from the guest and may have any
 /// length.
 const MAX_FRAME_BYTES: usize = 200;
 
@@ -200,16 +200,15 @@ fn is_table_full(error: &ResourceTableError) -> bool {
     matches!(error, ResourceTableError::Full)
 }
 
-/// Returns whether the guest handed over more bytes at once than its limit. wasmtime
-/// has no public type for this error, so its message is compared. A test notices if the
-/// message changes.
+/// Returns whether the guest handed over more bytes at once than its limit. wasmtime has no
+/// public type for this error, so its message is compared. A test fails if the message changes.
 fn is_out_of_lifting(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().contains("fuel allocated for hostcalls")
 }
 
-/// Returns whether the component has more core instances than its limit. wasmtime tells
-/// this by its message alone, too. Its messages about tables and memories differ;
-/// admission counts those.
+/// Returns whether the component has more core instances than its limit. wasmtime reports this
+/// only in its message, too. Its messages about tables and memories differ; admission counts
+/// those.
 fn has_too_many_instances(error: &wasmtime::Error) -> bool {
     error.root_cause().to_string().starts_with("resource limit exceeded: instance count")
 }

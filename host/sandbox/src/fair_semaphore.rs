@@ -145,9 +145,9 @@ impl<K: Ord + Clone, G: Ord + Clone> FairSemaphore<K, G> {
         waiting.await.ok()
     }
 
-    /// Withdraws up to `max_per_key` waiters of a key that have waited since before `since`,
-    /// the youngest first: those of `group`, or of the group with the most waiters.
-    /// They get no permit. Returns their number.
+    /// Withdraws up to `limit` waiters of a key that have waited since before `since`, the
+    /// youngest first: those of `group`, or of the group with the most waiters. They get no
+    /// permit. Returns their number.
     pub fn withdraw(&self, key: &K, group: Option<&G>, limit: usize, since: Instant) -> usize {
         let mut withdrawn = Vec::new();
         {
@@ -227,7 +227,7 @@ impl<K: Ord + Clone, G: Ord + Clone> Queues<K, G> {
 }
 
 impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
-    /// Returns a group, added with `now` as its arrival if it is not there.
+    /// Returns a group. A missing group is added with `now` as its arrival.
     fn group(&mut self, group: &G, now: u64) -> &mut Group<K, G> {
         self.groups.entry(group.clone()).or_insert_with(|| Group {
             rank: Rank { taken: 0, since: now },
@@ -268,8 +268,7 @@ impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
         Some((group, waiter.permit))
     }
 
-    /// Returns the group with the most waiters, of those whose youngest waiter is old
-    /// enough.
+    /// Returns the group with the most waiters among those whose youngest waiter is old enough.
     fn longest(&self, since: Instant) -> Option<G> {
         let old = self.groups.iter().filter(|(_, group)| group.is_old(since));
         old.max_by_key(|(_, group)| group.waiters.len()).map(|(group, _)| group.clone())
@@ -284,7 +283,7 @@ impl<K: Ord + Clone, G: Ord + Clone> KeyQueue<K, G> {
 }
 
 impl<K: Ord + Clone, G: Ord + Clone> Group<K, G> {
-    /// Returns whether the group's youngest waiter came no later than `since`.
+    /// Returns whether the group's youngest waiter arrived no later than `since`.
     fn is_old(&self, since: Instant) -> bool {
         self.waiters.back().is_some_and(|waiter| waiter.since <= since)
     }

@@ -168,9 +168,8 @@ impl Sandbox {
         call: Q,
         (in_turn, cancel): (bool, &Cancel),
     ) -> (Result<Q::Answer, CallError>, SideEffects) {
-        // Locals are dropped in the order opposite to this one: the guest's memory
-        // returns to the pool before its slot is free, even if this future is dropped
-        // half-way.
+        // Locals are dropped in reverse order: the guest's memory returns to the pool before
+        // its slot is free, even if this future is dropped half-way.
         let _instance = self.instance().await;
         let _running = self.ticker().running();
         let timeout = params.limits.time(Limit::TimeoutMs);
@@ -301,7 +300,7 @@ pub(crate) struct SideEffects {
     journal: Journal,
     logs: Vec<LogLine>,
     usage: Usage,
-    /// The reason for which the latest request over HTTP was denied, if it was.
+    /// The reason why the latest HTTP request was denied, if it was.
     denied: Option<String>,
     /// The wait for the first turn.
     queued: Duration,

@@ -113,7 +113,7 @@ impl Sandbox {
         })
     }
 
-    /// Writes the code of a plugin to the cache on disk, unless it is there.
+    /// Writes the code of a plugin to the cache on disk, unless the cache has it.
     pub(crate) async fn write_cache(&self, digest: Digest, artifact: Artifact) {
         let cache = self.cache();
         // The task fails only by a panic, which is logged; the cache is optional.

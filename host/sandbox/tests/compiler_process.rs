@@ -34,7 +34,8 @@ fn limits(change: impl FnOnce(&mut AdmissionLimits)) -> AdmissionLimits {
     limits
 }
 
-/// Lists the children of this process that were told `what`, with their process states.
+/// Lists the children of this process that run with the argument `what`, with their process
+/// states.
 fn children(what: &str) -> Vec<(u32, char)> {
     let own = std::process::id().to_string();
     let processes = fs::read_dir("/proc").unwrap().flatten();

@@ -99,8 +99,8 @@ fn make_executable() -> std::io::Result<()> {
     mapped.map(|_| ()).map_err(Into::into)
 }
 
-/// Starts a long compilation, prints its process id and waits for ever, like a host
-/// that is about to be killed.
+/// Starts a long compilation, prints its process id and waits forever, like a host that is
+/// about to be killed.
 fn host() -> ExitCode {
     let Ok(program) = std::env::current_exe() else { return ExitCode::FAILURE };
     let child = Command::new(program)

@@ -48,8 +48,8 @@ pub enum ConfinementError {
 /// its time is over.
 const NICE: i32 = 10;
 
-/// Seconds between the soft and the hard limit of the CPU time. The soft limit sends a
-/// signal of its own; at the hard limit the system kills without a reason.
+/// Seconds between the soft and the hard limit of the CPU time. The soft limit sends a signal
+/// of its own; the hard limit kills the process without telling why.
 const GRACE_S: u64 = 5;
 
 /// Confines this process permanently. Call it before the process starts threads, and
@@ -82,8 +82,8 @@ fn limit(confinement: &Confinement) -> io::Result<()> {
     }
 }
 
-/// Closes the inherited descriptors. The host's own descriptors close by themselves,
-/// but those that the host inherited from its parent may not.
+/// Closes the inherited descriptors. The host's own descriptors are closed on exec, but those
+/// that the host inherited from its parent may not be.
 fn close_all_else() {
     for number in open_numbers().into_iter().filter(|number| *number > 2) {
         // SAFETY: this process has not opened anything that it still uses, so no code
