@@ -93,7 +93,7 @@ async fn run(harness: &mut Harness, builder: &GraphBuilder, branches: usize) {
     }
 }
 
-/// Of this process, in KiB.
+/// Returns a memory figure of this process, in KiB.
 fn memory(what: &str) -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(what)).unwrap();

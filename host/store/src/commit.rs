@@ -66,7 +66,7 @@ pub(crate) async fn commit(tx: &mut impl Tx, batch: &Batch) -> Result<Committed,
 struct CommitTx<'b> {
     now: Millis,
     session: SessionId,
-    /// The number of states that may still be born claimed.
+    /// The number of new states that may still be claimed at birth.
     births: u32,
     /// The remaining claim quotas.
     quotas: Quotas,

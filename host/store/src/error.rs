@@ -63,16 +63,16 @@ pub enum StoreError {
     #[error("another transaction was in the way: {0}")]
     Contention(String),
     /// The database is full, read-only or unreachable. A later retry may help. If this was a
-    /// commit, it has not gone through.
+    /// commit, it has not succeeded.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
-    /// The database was asked to commit and did not answer: the commit may have gone through.
+    /// The database was asked to commit and did not answer: the commit may have succeeded.
     #[error("it is not known whether the database has committed: {0}")]
     Unknown(String),
 }
 
 impl StoreError {
-    /// Turns the error of a COMMIT into one with an unknown result, if there was no answer.
+    /// Converts the error of a COMMIT to one with an unknown result, if there was no answer.
     pub(crate) fn of_commit(self) -> Self {
         match self {
             StoreError::Unavailable(why) => StoreError::Unknown(why),

@@ -30,7 +30,8 @@ struct DeferredStatement {
 
 /// The merged statement, with the expected row counts.
 pub(super) struct MergedStatement {
-    /// Returns one row: an array with the number of changed rows for each of `expected`.
+    /// The SQL text. It returns one row: an array with the number of changed rows for each of
+    /// `expected`.
     pub text: AssertSqlSafe<String>,
     pub arguments: PgArguments,
     pub expected: Vec<u64>,

@@ -42,7 +42,7 @@ struct Writer {
     checkpoints: Checkpoints,
 }
 
-/// The connection that writes, while it is locked. On drop, it sees to checkpoints.
+/// The connection that writes, while it is locked. On drop, it requests checkpoints.
 pub(crate) struct WriterGuard(OwnedMutexGuard<Writer>);
 
 impl WriterConnection {

@@ -1,5 +1,6 @@
-//! Checks a state's place against its ancestors: its parent and node, the outputs and unites that
-//! it names, and, for a unite, its scope and whether it went on in time. Not here: the stack.
+//! Checks a state's place against its ancestors: its parent and node, the outputs and unites
+//! that it names, and, for a unite, its scope and whether it continued in time. Not here: the
+//! stack.
 
 use exosphere_domain::failure::FailureKind;
 use exosphere_domain::graph::Graph;
@@ -153,7 +154,7 @@ impl Walk<'_> {
         if above.id != state.0 {
             return Some(format!("names state {state}, and the {name} above is {}", above.id));
         }
-        // The step by which the state's path goes on from there.
+        // The step with which the state's path continues from there.
         let on = self.stack.get(at + 1).map_or(found.step, |next| next.step);
         match (on, above.outputs) {
             (Some(Step::Child { output: on, .. }), _) if on != output => {

@@ -78,7 +78,7 @@ impl RowReader<'_> {
         self.got(column, self.row.maybe_text(self.columns.position(column))).flatten()
     }
 
-    /// Returns whether a column holds anything, valid or not.
+    /// Returns whether a column has a value, valid or not.
     pub(super) fn is_there(&self, column: &str) -> bool {
         !matches!(self.row.maybe_int(self.columns.position(column)), Ok(None))
     }

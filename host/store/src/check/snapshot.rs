@@ -37,7 +37,7 @@ pub(super) trait Snapshot: Send {
 /// A read transaction on a SQLite file.
 pub(super) struct SqliteSnapshot(Sqlite);
 
-/// Wait for a host that has just opened the file, and may lock it for a moment.
+/// Time to wait for a host that has just opened the file and may lock it for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl SqliteSnapshot {

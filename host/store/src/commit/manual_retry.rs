@@ -18,7 +18,7 @@ use crate::error::{StoreError, corrupt_row};
 use crate::sql;
 use crate::types::RunInfo;
 
-/// The states and unites that a retry opens, and why it refuses others.
+/// The states and unites that a retry opens, and the reasons why it refuses other states.
 #[derive(Default)]
 struct Opened {
     states: Vec<StateId>,
@@ -127,7 +127,7 @@ impl CommitTx<'_> {
     }
 
     /// Reopens failed states and the unites above that they blocked. A state stays failed if a
-    /// unite above has gone on without it.
+    /// unite above has continued without it.
     async fn reopen(
         &mut self,
         tx: &mut impl Tx,

@@ -14,7 +14,7 @@ use crate::sql::{RunRow, run_counters};
 use crate::types::RunInfo;
 use crate::{Store, sql};
 
-/// Makes [`RunView`] and its readers from the list of counters.
+/// Declares [`RunView`] and its readers from the list of counters.
 macro_rules! run_view {
     ($($(#[$doc:meta])* $counter:ident: $sql:ident $type:ty),* $(,)?) => {
         /// A run, as the API shows it.
@@ -313,7 +313,7 @@ fn attempt(row: &dyn Row) -> Result<AttemptRow, StoreError> {
     Ok(AttemptRow { number, ended_at, outcome, failure, logs, usage: usage(columns)? })
 }
 
-/// Makes a failure of its columns.
+/// Creates a failure from its columns.
 fn failure(
     kind: Option<String>,
     message: Option<String>,

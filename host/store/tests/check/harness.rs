@@ -280,8 +280,8 @@ impl Harness {
         }))
     }
 
-    /// Ends the claimed states of a run as `ending` says, until none is claimed. A state without a
-    /// ending stays claimed. A batch has up to `at_once` states.
+    /// Ends the claimed states of a run as `ending` says, until none is claimed. A state
+    /// without an ending stays claimed. A batch has up to `at_once` states.
     pub async fn drive(
         &mut self,
         run: &Run,

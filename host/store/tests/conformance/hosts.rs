@@ -28,7 +28,8 @@ on_postgres! {
     listeners_report_lag_after_a_gap,
 }
 
-/// Longer than any step of these tests, and shorter than the lock timeout of Postgres.
+/// Timeout for a notification: longer than any step of these tests, and shorter than the lock
+/// timeout of Postgres.
 const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn hosts(harness: &Harness, count: usize) -> Vec<Host> {
@@ -260,7 +261,7 @@ async fn claims_skip_locked_rows() {
     harness.check().await;
 }
 
-/// A caller that stops waiting for a commit may commit the next batch at once.
+/// A caller that stops waiting for a commit may commit the next batch immediately.
 async fn an_abandoned_commit_leaves_nothing() {
     let harness = Harness::new(Kind::Postgres).await;
     let run = harness.start_of("A > B").await;

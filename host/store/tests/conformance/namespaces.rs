@@ -129,7 +129,7 @@ async fn settings_and_grants_are_stored(kind: Kind) {
 }
 
 /// Ten callers that have read the same version change it at once: one succeeds, and the others
-/// learn that it did.
+/// get a conflict.
 async fn concurrent_updates_succeed_once(kind: Kind) {
     let harness = Harness::new(kind).await;
     let (a, plugin) = (name("a"), name("web"));

@@ -1,10 +1,10 @@
-//! Checkpoints of SQLite's log (WAL): they copy the pages of the log into the database file, with
-//! two syncs, so that the log can restart. A thread of its own does most of them, so that
+//! Checkpoints of SQLite's log (WAL): they copy the pages of the log into the database file,
+//! with two syncs, so that the log can restart. A thread of its own does most of them, so that
 //! commits need not wait.
 //!
 //! A log restarts only after a checkpoint that no commit followed. Under steady load the thread
-//! never gets there; so the writer itself does a checkpoint when the log is large. It copies the
-//! few pages that the thread has left.
+//! never reaches that point; so the writer itself does a checkpoint when the log is large. It
+//! copies the few pages that the thread has left.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -21,7 +21,8 @@ const BACKGROUND_PAGES: i32 = 2_000;
 const WRITER_PAGES: i32 = 8 * BACKGROUND_PAGES;
 
 thread_local! {
-    /// Pages of the log after the last commit of this thread, until the thread is told of them.
+    /// Pages of the log after the last commit of this thread, until they are reported to the
+    /// thread of checkpoints.
     static LOG_PAGES: Cell<i32> = const { Cell::new(0) };
 }
 
@@ -33,8 +34,8 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Starts the thread for the database of `writer`, and has checkpoints of commits of `writer`
-    /// done by [`Checkpoints::after_commit`] instead of by SQLite.
+    /// Starts the thread for the database of `writer`. [`Checkpoints::after_commit`] then
+    /// requests the checkpoints of `writer`'s commits instead of SQLite.
     pub(super) fn start(file: &Path, writer: &Connection) -> Result<Self, OpenError> {
         writer.wal_hook(Some(|_, pages| {
             LOG_PAGES.set(pages);
@@ -51,7 +52,7 @@ impl Checkpoints {
         Ok(Checkpoints { wanted, asked_at: 0 })
     }
 
-    /// Has a checkpoint done if the commits of this thread have made the log large enough.
+    /// Requests a checkpoint if the commits of this thread have made the log large enough.
     pub(super) fn after_commit(&mut self, writer: &Connection) {
         let pages = LOG_PAGES.take();
         if pages == 0 {

@@ -25,10 +25,10 @@ fn limits() -> Arc<Limits> {
     Arc::new(limits.with(Limit::StoreBytes, 200))
 }
 
-/// Minimum of open runs, below which further ones are started.
+/// Minimum number of open runs, below which further ones are started.
 const RUNS: usize = 12;
 
-/// Maximum of ended executions that may be committed again.
+/// Maximum number of ended executions that may be committed again.
 const MAX_PAST_CLAIMS: usize = 50;
 
 pub struct RandomOps {
