@@ -138,7 +138,7 @@ impl Member {
         self.host()?.signal(Signal::STOP)
     }
 
-    /// Thaws the host (SIGCONT): its threads go on.
+    /// Thaws the host (SIGCONT): its threads continue.
     pub fn thaw(&self) -> Result<()> {
         self.host()?.signal(Signal::CONT)
     }

@@ -35,7 +35,7 @@ pub const HEALTH_MAX: Duration = Duration::from_millis(100);
 /// The bound for a cancel, beside one sync of the disk.
 pub const CANCEL_MAX: Duration = Duration::from_millis(100);
 
-/// Clients that start honest runs, each on a connection of its own.
+/// Number of clients that start honest runs, each on a connection of its own.
 const CLIENTS: usize = 2;
 
 /// Pause of a client between two honest runs.
@@ -51,7 +51,7 @@ const RUN_WAIT: Duration = Duration::from_secs(30);
 /// Timeout of each request: the longest wait and some seconds for the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Errors after which a thread stops: further ones tell nothing new.
+/// Number of errors after which a thread stops: further ones tell nothing new.
 const MAX_ERRORS: usize = 3;
 
 /// Maximum scheduling delay of the machine that is subtracted from one sample. A higher one would
@@ -103,7 +103,7 @@ impl Bounds {
 pub struct HonestTraffic {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// Number of samples that each thread has ended.
+    /// Number of samples that each thread has finished.
     ended: Vec<Arc<AtomicU64>>,
 }
 
@@ -293,8 +293,8 @@ fn most(samples: &[Sample]) -> Duration {
     samples.iter().map(|sample| sample.took).max().unwrap_or_default()
 }
 
-/// Quantiles of durations, corrected for coordinated omission: a sample that took longer than the
-/// pause also stands for the requests that it delayed.
+/// Quantiles of durations, corrected for coordinated omission: a sample that took longer than
+/// the pause also counts for the requests that it delayed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Times {
     /// The number of samples.
@@ -303,7 +303,7 @@ pub struct Times {
     pub p50: Duration,
     /// The 99th percentile.
     pub p99: Duration,
-    /// The longest.
+    /// The maximum.
     pub max: Duration,
 }
 
@@ -346,9 +346,9 @@ pub struct Report {
     pub health_raw_max: Duration,
     /// Maximum scheduling delay of a sleeping thread.
     pub machine_late: Duration,
-    /// Bytes of memory of the host (RSS) at the beginning.
+    /// Memory of the host (RSS) at the beginning, in bytes.
     pub memory_first: u64,
-    /// Maximum of the host's memory (RSS) in bytes.
+    /// Maximum memory of the host (RSS), in bytes.
     pub memory_most: u64,
     /// Failed honest runs and answers of `/health`.
     pub errors: Vec<String>,

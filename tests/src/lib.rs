@@ -305,7 +305,7 @@ pub fn good(response: Response) -> Result<Value> {
     let (status, url) = (response.status(), response.url().clone());
     let text = response.text()?;
     ensure!(status.is_success(), "{url}: {status}: {text}");
-    // Not serde_json's reader, to which one key of untrusted JSON means JSON text.
+    // serde_json's reader is not used: it takes one key of untrusted JSON for raw JSON text.
     exosphere_domain::json::read_stored(&text)
         .map_err(|error| anyhow!("{url}: the answer is not JSON: {error}"))
 }

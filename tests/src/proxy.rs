@@ -43,7 +43,7 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (faults, seen) = watch::channel(Faults::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        // The connections end with the runtime, and it with its thread.
+        // The connections end with the runtime, and the runtime ends with its thread.
         let thread = std::thread::spawn(move || {
             if let Err(error) = runtime.block_on(serve(listener, upstream, seen)) {
                 eprintln!("a proxy ended: {error}");

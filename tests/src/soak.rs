@@ -37,10 +37,10 @@ const MIX: [(&str, usize, &str); 14] = [
 /// Length of the logged secret: equal letters, so that a search starts at each of them.
 const SECRET_LETTERS: usize = 60_000;
 
-/// Attempts of one run: the branches of its fanout.
+/// Number of attempts of one run: the branches of its fanout.
 const FANOUT: u64 = 10_000;
 
-/// Attempts after which the host should need no more memory.
+/// Number of attempts after which the host should need no more memory.
 const WARM_UP_ATTEMPTS: u64 = 100_000;
 
 /// Kilobytes by which it may still grow, beside 5 %.

@@ -28,7 +28,7 @@ fn stuck(host: &Host, namespace: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends an invalid upload, which is rejected at once when it is read. Stalled uploads keep their
+/// Sends an invalid upload, which is rejected as soon as it is read. Stalled uploads keep their
 /// permits for seconds only.
 fn upload(host: &Host, namespace: &str) -> Result<reqwest::blocking::Response> {
     let path = format!("//v1/namespaces/{namespace}/plugins?name=text");

@@ -32,7 +32,7 @@ struct Case {
 struct Step {
     /// The identifier of the failed states to retry.
     retry: Option<String>,
-    /// Maximum of states to retry.
+    /// Maximum number of states to retry.
     only: Option<usize>,
     /// A part of the message, if the retry must be rejected.
     refused: Option<String>,

@@ -103,7 +103,7 @@ impl Loaded {
 struct Mount(TempDir);
 
 impl Mount {
-    /// Mounts a file system, or returns none if mounting is not allowed.
+    /// Mounts a file system, or returns `None` if mounting is not allowed.
     fn of_bytes(bytes: u64) -> Result<Option<Mount>> {
         let folder = tempfile::tempdir()?;
         let size = format!("size={bytes}");

@@ -16,7 +16,7 @@ use exosphere_tests::{Host, good, problem};
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
-/// Returns 20,000 times `{}`.
+/// The `execute` of a guest that returns 20,000 times `{}`.
 const MANY_OUTPUTS: &str = r#"
 (func (export "execute") (param i32 i32 i32 i32) (result i32)
   (local $at i32) (local $base i32)
@@ -30,7 +30,8 @@ const MANY_OUTPUTS: &str = r#"
   (i32.store (i32.const 148) (i32.const 20000))
   (i32.const 128))"#;
 
-/// The acts of `many`, 200 outputs; those of `line`, one log line and one output.
+/// The `execute` of a guest with two nodes: `many` returns 200 outputs, and `line` logs a
+/// little and returns one output.
 const LINES: &str = r#"
 (data (i32.const 4096) "an honest line of a log, in which there is no secret at all")
 (data (i32.const 8192) "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -105,7 +106,7 @@ fn upload(tenant: &Tenant<'_>, name: &str, bytes: Vec<u8>) -> Result<Value> {
     good(tenant.host.request("POST", &path)?.body(bytes).send()?)
 }
 
-/// Deadlines are not tested here, and a busy machine might miss them.
+/// Raises the deadline, which is not tested here and which a busy machine might miss.
 const NO_HURRY: [&str; 2] = ["--limit", "timeout_ms=300s"];
 
 /// Runs a test on a host on each kind of database.
@@ -316,7 +317,7 @@ fn literal_checks_end_with_their_budget() -> Result<()> {
             }
             anyhow::Ok(())
         })?;
-        // Each would take half a second if it went on.
+        // Each would take half a second if it were not stopped.
         for _ in 0..20 {
             let url = format!("{}/v1/namespaces/evil/graphs/heavy/validate", host.url());
             // On a machine that stalls for as long as a check takes, the answer is in time.

@@ -81,7 +81,7 @@ fn warm_up(cluster: &Cluster, which: std::ops::Range<usize>) -> Result<usize> {
     Ok(executions)
 }
 
-/// Waits until a run matches `wanted`, during outages of the database too.
+/// Waits until a run matches `wanted`, also during outages of the database.
 fn in_spite_of_trouble(host: &Host, run: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
     until("the run", || Ok(host.get(&format!("/runs/{run}")).ok().filter(&wanted)))
 }
@@ -422,8 +422,8 @@ fn watchers_see_changes_from_other_hosts() -> Result<()> {
     })
 }
 
-/// Returns the delay with which a waiter on another host learns of a run's end, against a client
-/// that polls the executing host.
+/// Returns the delay with which a waiter on another host learns of a run's end, compared with a
+/// client that polls the executing host.
 fn delay_of_news(busy: &Host, other: &Host, run: &str) -> Result<Duration> {
     let (known, told) = std::thread::scope(|scope| {
         let known = scope.spawn(|| {

@@ -157,7 +157,7 @@ fn non_json_bodies_are_400() -> Result<()> {
     Ok(())
 }
 
-/// Also arrays, which a reader by position would accept.
+/// Arrays are rejected, too, although a positional reader would accept them.
 #[test]
 fn non_object_bodies_are_400() -> Result<()> {
     let host = Host::start()?;

@@ -14,14 +14,14 @@ use crate::loads::fanout;
 use crate::results::Results;
 use crate::system_under_test::SystemUnderTest;
 
-/// Branches of the fanout, and chains.
+/// Number of branches of the fanout, and number of chains.
 const BRANCHES: u64 = 5_000;
 const RUNS: u64 = 100;
-/// States that one transaction ends in the database's baseline.
+/// Number of states that one transaction ends in the baseline of the database.
 const BATCH: usize = 64;
 /// Minimum ratio of the host's rate to the slower baseline.
 const MIN_RATIO: f64 = 0.1;
-/// Maximum of tries, since another program may interfere.
+/// Maximum number of tries, since another program may interfere.
 const TRIES: u32 = 3;
 
 /// Measures the ratios, and fails if one is below the minimum.

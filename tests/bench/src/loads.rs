@@ -15,13 +15,13 @@ use crate::peers::{self, Peers};
 use crate::results::{Results, Unit};
 use crate::system_under_test::SystemUnderTest;
 
-/// One-state runs, and the clients that start them.
+/// Numbers of one-state runs and of the clients that start them.
 pub const SINGLES: (u64, u64) = (10_000, 64);
-/// One-state runs on an idle host, and its idle time before each.
+/// Number of one-state runs on an idle host, and its idle time before each.
 const ALONE: (u64, Duration) = (300, Duration::from_millis(10));
-/// Runs of the wide graph, and its clients.
+/// Numbers of runs of the wide graph and of its clients.
 const WIDES: (u64, u64) = (100, 16);
-/// Runs that use their store, and their clients.
+/// Numbers of runs that use their store and of their clients.
 const STORES: (u64, u64) = (2_000, 64);
 /// Payloads: name, bytes, runs of the chain that carries them, clients.
 const PAYLOADS: [(&str, usize, u64, u64); 3] =

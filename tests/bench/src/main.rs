@@ -54,7 +54,7 @@ struct Arguments {
     /// Measure Restate and DBOS, too: they are installed from their registries
     #[arg(long)]
     peers: bool,
-    /// Maximum of finished states in the database, for growth
+    /// Maximum number of finished states in the database, for growth
     #[arg(long, default_value_t = 10_000_000, value_name = "N")]
     history: u64,
     /// The folder for the report

@@ -17,9 +17,10 @@ use crate::system_under_test::SystemUnderTest;
 
 /// Percentages of the highest rate.
 const PERCENTS: [u32; 3] = [25, 50, 75];
-/// Duration of each.
+/// Duration of the measurement at each rate.
 const DURATION: Duration = Duration::from_secs(6);
-/// Maximum of connections. A run that finds none free waits for one, and that counts.
+/// Maximum number of connections. A run that finds none free waits for one, and the wait
+/// counts.
 const CONNECTIONS: usize = 256;
 
 /// Measures latencies at percentages of the rate that 64 clients reached.

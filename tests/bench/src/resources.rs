@@ -15,9 +15,9 @@ use crate::graphs;
 use crate::results::{Results, Unit};
 use crate::system_under_test::SystemUnderTest;
 
-/// Branches of the fanout whose memory is watched.
+/// Number of branches of the fanout whose memory is watched.
 const BRANCHES: u64 = 100_000;
-/// Plugins of the idle host, and of the host whose start is timed.
+/// Numbers of plugins of the idle host, and of the host whose start is timed.
 const PLUGINS: (usize, usize) = (10, 100);
 /// Time after its last work until a host counts as idle, and the time for which it is watched then.
 const SETTLES: Duration = Duration::from_secs(3);

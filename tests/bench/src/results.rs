@@ -58,7 +58,7 @@ impl Measurement {
         percentile(&mut self.values.clone(), 50.0)
     }
 
-    /// Returns the least and the greatest value.
+    /// Returns the smallest and the largest value.
     pub fn spread(&self) -> (f64, f64) {
         let least = self.values.iter().copied().fold(f64::INFINITY, f64::min);
         (least, self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max))

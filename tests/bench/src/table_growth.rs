@@ -13,9 +13,9 @@ use crate::resources::numbered;
 use crate::results::{Results, Unit};
 use crate::system_under_test::SystemUnderTest;
 
-/// Branches of the fanout.
+/// Number of branches of the fanout.
 const BRANCHES: u64 = 20_000;
-/// Plugins of the hosts.
+/// Numbers of plugins of the hosts.
 const PLUGINS: [usize; 3] = [1, 10, 1000];
 
 const COUNT: &str = "SELECT COUNT(*) FROM state";

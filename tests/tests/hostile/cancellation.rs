@@ -19,7 +19,7 @@ const WATCHED: Duration = Duration::from_millis(100);
 /// CPU time that an idle host uses in that time.
 const IDLE: Duration = Duration::from_millis(25);
 
-/// Maximum of tries of a case: a busy machine may spoil a measurement.
+/// Maximum number of tries of a case: a busy machine may spoil a measurement.
 const TRIES: usize = 5;
 
 /// The cause of the stop.

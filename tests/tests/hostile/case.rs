@@ -108,7 +108,7 @@ pub struct Success {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// Maximum of lines.
+    /// Maximum number of lines.
     pub most_lines: usize,
     /// Maximum bytes of all lines.
     pub most_bytes: usize,

@@ -16,14 +16,14 @@ use crate::case::{Answer, Case, Expect, Failure, Log, Success};
 use crate::http_server::HttpServer;
 use crate::report::Row;
 
-/// Descriptors and threads by which the host may exceed its first sample: connections of the test,
-/// and idle threads.
+/// Number of descriptors and threads by which the host may exceed its first sample: connections
+/// of the test, and idle threads.
 const SLACK: usize = 10;
 
 /// Maximum growth in kilobytes in a round of repetitions, after the first two.
 const GROWTH: i64 = 5 * 1024;
 
-/// Maximum of such rounds, of which one must stay below [`GROWTH`].
+/// Maximum number of such rounds, of which one must stay below [`GROWTH`].
 const ROUNDS: usize = 4;
 
 pub struct Harness {

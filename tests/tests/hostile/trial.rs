@@ -38,7 +38,7 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trial {
-    /// Maximum of the host's memory (RSS) in megabytes, at any time.
+    /// Maximum memory of the host (RSS) in megabytes, at any time.
     memory_mb: u64,
     /// Plugins of this project that the attack needs.
     #[serde(default)]
@@ -46,12 +46,12 @@ pub struct Trial {
     /// Further arguments of `serve`.
     #[serde(default)]
     arguments: Vec<String>,
-    /// Maximum of files that the host may open.
+    /// Maximum number of files that the host may open.
     open_files: Option<u32>,
     /// True if the host's standard error has no reader, and much is logged.
     #[serde(default)]
     closed_stderr: bool,
-    /// The reason for which the time bounds are not met yet, if so. It is printed each time, and
+    /// The reason why the time bounds are not met yet, if so. It is printed each time, and
     /// honest runs must still succeed.
     unmet: Option<String>,
     steps: Vec<Step>,
@@ -145,7 +145,7 @@ struct Cancel {
     graph: Option<String>,
     #[serde(default)]
     inputs: Value,
-    /// Milliseconds for which it runs before the cancel.
+    /// Milliseconds for which the run continues before the cancel.
     after_ms: u64,
 }
 
@@ -216,7 +216,8 @@ fn start(trial: &Trial, data: &std::path::Path) -> Result<Host> {
     host
 }
 
-/// Puts a shell before the program, which lowers the hard limit too.
+/// Runs the program through a shell that lowers its limit of open files, the hard limit
+/// included.
 fn limit_open_files(command: &mut Command, most: u32) {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("ulimit -n {most} && exec \"$@\""), "sh"]);

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{address, connect, until_closed};
 
-/// Connections that stay idle.
+/// Number of connections that stay idle.
 const IDLE: usize = 1_000;
 
 /// Sets the limit of descriptors of a host that is about to start.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command;
 
-/// The line of the host's output that tells it is ready, up to its address.
+/// The line of the host's output that says it is ready, up to its address.
 const READY: &str = "exosphere is listening on ";
 /// Timeout for the start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);

@@ -37,7 +37,7 @@ pub struct Restate {
 }
 
 impl Restate {
-    /// Installs Restate.
+    /// Installs Restate's server, its SDK, and a Node that the SDK can use.
     pub fn install(folder: &Path) -> Result<Restate> {
         once(folder, LOCK, || {
             fs::write(folder.join("package.json"), PACKAGE)?;
@@ -190,7 +190,7 @@ impl Running {
             }
             Ok((begun.elapsed(), latencies))
         };
-        // The server retries a failing handler for ever, so its call never answers.
+        // The server retries a failing handler forever, so its call never answers.
         let done = self.runtime.block_on(async { timeout(MAX_WAIT, all).await });
         done.with_context(|| format!("{}: {}", call.path, self.server.tail()))?
     }

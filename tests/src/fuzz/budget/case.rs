@@ -13,7 +13,7 @@ use crate::expand::random_letters;
 /// Bytes of all outputs of one execution: a little more than its limit.
 const OUTPUT_BYTES: usize = 34 << 20;
 
-/// Lengths near thresholds, up to the longest secret.
+/// Lengths of secrets near thresholds, up to the longest secret.
 const SECRET_LENGTHS: [usize; 7] = [0, 1, 7, 64, 1_000, 60_000, 65_536];
 
 /// One case.

@@ -31,7 +31,7 @@ const MAX_ATTEMPT_TIME: Duration = Duration::from_secs(1);
 /// Bound for the host's memory in bytes: its idle memory, the guests of a few runs, and JSON.
 const MEMORY: u64 = 1536 << 20;
 
-/// Time for which runs go on before they are cancelled.
+/// Time for which runs continue before they are cancelled.
 const RUNNING: Duration = Duration::from_millis(1_500);
 
 /// Timeout of the attacker's own requests.
